@@ -1,0 +1,6 @@
+//! The library of the `ironloom` binary: a runtime that runs third-party industrial apps, compiled
+//! to WebAssembly components, next to the machines. `ARCHITECTURE.md` has the map.
+
+pub mod clock;
+pub mod ids;
+pub mod readings;

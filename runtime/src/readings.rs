@@ -1,0 +1,307 @@
+//! Readings as columns: the one form in which they travel from source to log, lane and journal.
+//!
+//! A number, boolean or integer is one 64-bit word; texts and blobs lie in a heap, and their word
+//! holds offset and length. So a column is read and written in bulk, and a reading costs no
+//! allocation of its own.
+
+use serde::{Deserialize, Serialize};
+
+use crate::clock::Timestamp;
+use crate::ids::PointNumber;
+
+/// How far a reading can be trusted; the severities of OPC UA's status codes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[repr(u8)]
+pub enum Quality {
+    /// The source vouches for the value.
+    #[default]
+    Good = 0,
+    /// The source is unsure.
+    Uncertain = 1,
+    /// Not to be used; the value may be missing.
+    Bad = 2,
+}
+
+impl Quality {
+    /// From its number in records and blocks.
+    pub fn from_u8(number: u8) -> Option<Self> {
+        match number {
+            0 => Some(Self::Good),
+            1 => Some(Self::Uncertain),
+            2 => Some(Self::Bad),
+            _ => None,
+        }
+    }
+}
+
+/// The type of one value, by its number in records and blocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[repr(u8)]
+pub enum Tag {
+    /// No value; only with quality `bad`.
+    Missing = 0,
+    /// `true` or `false`.
+    Boolean = 1,
+    /// A 64-bit signed integer.
+    Integer = 2,
+    /// A 64-bit IEEE 754 number.
+    Real = 3,
+    /// UTF-8 text.
+    Text = 4,
+    /// Bytes.
+    Blob = 5,
+}
+
+impl Tag {
+    /// From its number in records and blocks.
+    pub fn from_u8(number: u8) -> Option<Self> {
+        Some(match number {
+            0 => Self::Missing,
+            1 => Self::Boolean,
+            2 => Self::Integer,
+            3 => Self::Real,
+            4 => Self::Text,
+            5 => Self::Blob,
+            _ => return None,
+        })
+    }
+
+    /// Whether the value lies in the heap.
+    pub fn in_heap(self) -> bool {
+        matches!(self, Self::Text | Self::Blob)
+    }
+}
+
+/// One value, borrowed from its column.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum ValueRef<'a> {
+    /// No value; only with quality `bad`.
+    Missing,
+    /// `true` or `false`.
+    Boolean(bool),
+    /// A 64-bit signed integer.
+    Integer(i64),
+    /// A 64-bit IEEE 754 number.
+    Real(f64),
+    /// UTF-8 text.
+    Text(&'a str),
+    /// Bytes.
+    Blob(&'a [u8]),
+}
+
+impl ValueRef<'_> {
+    /// Its type.
+    pub fn tag(&self) -> Tag {
+        match self {
+            Self::Missing => Tag::Missing,
+            Self::Boolean(_) => Tag::Boolean,
+            Self::Integer(_) => Tag::Integer,
+            Self::Real(_) => Tag::Real,
+            Self::Text(_) => Tag::Text,
+            Self::Blob(_) => Tag::Blob,
+        }
+    }
+}
+
+/// The types of a column's values.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Tags {
+    /// All of one type, which is the usual case.
+    Same(Tag),
+    /// One for each reading.
+    Each(Vec<Tag>),
+}
+
+/// Readings, column by column, in the order in which they were recorded. All columns have the same length.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Columns {
+    /// Which point each reading is of.
+    pub points: Vec<PointNumber>,
+    /// When the source took each.
+    pub at: Vec<Timestamp>,
+    /// `None`: all are good.
+    pub quality: Option<Vec<Quality>>,
+    /// The type of each value.
+    pub tags: Tags,
+    /// The values: 0 or 1, the integer's or the real's bits, or `offset << 32 | length` into `heap`.
+    pub words: Vec<u64>,
+    /// The bytes of texts and blobs.
+    pub heap: Vec<u8>,
+}
+
+impl Default for Columns {
+    fn default() -> Self {
+        Self::with_capacity(0)
+    }
+}
+
+impl Columns {
+    /// Empty columns with room for this many readings.
+    pub fn with_capacity(readings: usize) -> Self {
+        Self {
+            points: Vec::with_capacity(readings),
+            at: Vec::with_capacity(readings),
+            quality: None,
+            tags: Tags::Same(Tag::Real),
+            words: Vec::with_capacity(readings),
+            heap: Vec::new(),
+        }
+    }
+
+    /// How many readings there are.
+    pub fn len(&self) -> usize {
+        self.words.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.words.is_empty()
+    }
+
+    /// Adds a reading.
+    pub fn push(&mut self, point: PointNumber, at: Timestamp, quality: Quality, value: ValueRef<'_>) {
+        let row = self.words.len();
+        let tag = value.tag();
+        match &mut self.tags {
+            Tags::Same(same) if *same == tag => {}
+            Tags::Same(same) if row == 0 => *same = tag,
+            Tags::Same(same) => {
+                let mut each = vec![*same; row];
+                each.push(tag);
+                self.tags = Tags::Each(each);
+            }
+            Tags::Each(each) => each.push(tag),
+        }
+        match &mut self.quality {
+            Some(column) => column.push(quality),
+            None if quality == Quality::Good => {}
+            None => {
+                let mut column = vec![Quality::Good; row];
+                column.push(quality);
+                self.quality = Some(column);
+            }
+        }
+        let word = match value {
+            ValueRef::Missing => 0,
+            ValueRef::Boolean(value) => u64::from(value),
+            ValueRef::Integer(value) => value.cast_unsigned(),
+            ValueRef::Real(value) => value.to_bits(),
+            ValueRef::Text(text) => self.store(text.as_bytes()),
+            ValueRef::Blob(bytes) => self.store(bytes),
+        };
+        self.points.push(point);
+        self.at.push(at);
+        self.words.push(word);
+    }
+
+    fn store(&mut self, bytes: &[u8]) -> u64 {
+        let offset = self.heap.len() as u64;
+        // A record is bounded by the request's limit, far below 4 GiB.
+        assert!(offset + (bytes.len() as u64) < 1 << 32, "the heap of one record stays below 4 GiB");
+        self.heap.extend_from_slice(bytes);
+        offset << 32 | bytes.len() as u64
+    }
+
+    /// The type of the value in this row.
+    pub fn tag(&self, row: usize) -> Tag {
+        match &self.tags {
+            Tags::Same(tag) => *tag,
+            Tags::Each(each) => each[row],
+        }
+    }
+
+    /// The quality of the reading in this row.
+    pub fn quality(&self, row: usize) -> Quality {
+        self.quality.as_ref().map_or(Quality::Good, |column| column[row])
+    }
+
+    /// The value in this row.
+    pub fn value(&self, row: usize) -> ValueRef<'_> {
+        let word = self.words[row];
+        match self.tag(row) {
+            Tag::Missing => ValueRef::Missing,
+            Tag::Boolean => ValueRef::Boolean(word != 0),
+            Tag::Integer => ValueRef::Integer(word.cast_signed()),
+            Tag::Real => ValueRef::Real(f64::from_bits(word)),
+            Tag::Text => ValueRef::Text(std::str::from_utf8(self.heap_slice(word)).unwrap_or_default()),
+            Tag::Blob => ValueRef::Blob(self.heap_slice(word)),
+        }
+    }
+
+    fn heap_slice(&self, word: u64) -> &[u8] {
+        let start = (word >> 32) as usize;
+        &self.heap[start..start + (word & 0xffff_ffff) as usize]
+    }
+
+    /// Adds a row of other columns.
+    pub fn push_row(&mut self, from: &Self, row: usize) {
+        self.push(from.points[row], from.at[row], from.quality(row), from.value(row));
+    }
+
+    /// About how many bytes they take in memory and in a record.
+    pub fn bytes(&self) -> usize {
+        self.len() * 20 + self.heap.len()
+    }
+
+    /// Whether all columns have the same length and all heap words lie in the heap: holds for
+    /// everything made by `push`, and is checked wherever columns are decoded.
+    pub fn is_sound(&self) -> bool {
+        let rows = self.words.len();
+        self.points.len() == rows
+            && self.at.len() == rows
+            && self.quality.as_ref().is_none_or(|column| column.len() == rows)
+            && match &self.tags {
+                Tags::Same(_) => true,
+                Tags::Each(each) => each.len() == rows,
+            }
+            && (0..rows).all(|row| {
+                let tag = self.tag(row);
+                if !tag.in_heap() {
+                    return true;
+                }
+                let (start, length) = ((self.words[row] >> 32) as usize, (self.words[row] & 0xffff_ffff) as usize);
+                match self.heap.get(start..start + length) {
+                    Some(bytes) => tag == Tag::Blob || std::str::from_utf8(bytes).is_ok(),
+                    None => false,
+                }
+            })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_give_back_what_was_pushed() {
+        let rows: Vec<(u32, u64, Quality, ValueRef)> = vec![
+            (1, 10, Quality::Good, ValueRef::Real(1.5)),
+            (2, 11, Quality::Good, ValueRef::Integer(-7)),
+            (1, 12, Quality::Bad, ValueRef::Missing),
+            (3, 13, Quality::Uncertain, ValueRef::Text("on")),
+            (3, 14, Quality::Good, ValueRef::Blob(&[1, 2, 3])),
+            (4, 15, Quality::Good, ValueRef::Boolean(true)),
+        ];
+        let mut columns = Columns::default();
+        for &(point, at, quality, value) in &rows {
+            columns.push(PointNumber(point), Timestamp(at), quality, value);
+        }
+        assert!(columns.is_sound());
+        for (row, &(point, at, quality, value)) in rows.iter().enumerate() {
+            assert_eq!(columns.points[row], PointNumber(point));
+            assert_eq!(columns.at[row], Timestamp(at));
+            assert_eq!(columns.quality(row), quality);
+            assert_eq!(columns.value(row), value);
+        }
+    }
+
+    #[test]
+    fn unsound_columns_are_found() {
+        let mut columns = Columns::default();
+        columns.push(PointNumber(1), Timestamp(1), Quality::Good, ValueRef::Text("abc"));
+        columns.words[0] = 2 << 32 | 2;
+        assert!(!columns.is_sound());
+    }
+}
