@@ -2,5 +2,7 @@
 //! to WebAssembly components, next to the machines. `ARCHITECTURE.md` has the map.
 
 pub mod clock;
+pub mod effects;
 pub mod ids;
+pub mod limits;
 pub mod readings;

@@ -4,10 +4,38 @@
 //! holds offset and length. So a column is read and written in bulk, and a reading costs no
 //! allocation of its own.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
-use crate::ids::PointNumber;
+use crate::ids::{PointNumber, PointPath};
+
+/// Marks a point that has no number yet: the rest is an index into the list of new points that goes
+/// with the columns. The committer puts the number in its place.
+const PENDING: u32 = 1 << 31;
+
+impl PointNumber {
+    /// Stands for the new point at this index until the committer has numbered it.
+    pub fn pending(index: usize) -> Self {
+        assert!(index < PENDING as usize, "a record has fewer than 2^31 new points");
+        Self(PENDING | index as u32)
+    }
+
+    /// The index among the new points, or `None` where the number is a real one.
+    pub fn pending_index(self) -> Option<usize> {
+        (self.0 & PENDING != 0).then_some((self.0 & !PENDING) as usize)
+    }
+}
+
+/// A point that appears for the first time with the columns that it goes with.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct NewPoint {
+    /// Its path.
+    pub path: PointPath,
+    /// Its unit, where its source names one: a UCUM code.
+    pub unit: Option<Arc<str>>,
+}
 
 /// How far a reading can be trusted; the severities of OPC UA's status codes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

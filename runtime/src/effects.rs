@@ -1,0 +1,37 @@
+//! What one invocation did, as plain data: made by the sandbox, written into one record of the log.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+
+use crate::clock::Timestamp;
+use crate::ids::SlotName;
+use crate::readings::{Columns, NewPoint};
+
+/// The effects of an invocation that returned ok. On any other outcome they are dropped, unread.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Effects {
+    /// State that was set, or deleted (`None`), in the order of the keys' bytes.
+    pub state: BTreeMap<Box<str>, Option<Bytes>>,
+    /// The derived readings, in the order in which they were published.
+    pub derived: Columns,
+    /// The points that `derived` names by a pending number.
+    pub new_points: Vec<NewPoint>,
+    /// One-shot timers that were set, or cancelled (`None`).
+    pub timers: BTreeMap<Box<str>, Option<Timestamp>>,
+    /// Alarms, the last change of each (code, entity): raised with this message, or cleared (`None`).
+    pub alarms: BTreeMap<(SlotName, Box<str>), Option<Box<str>>>,
+    /// Readings that the app refused, one by one.
+    pub refused: Vec<Refused>,
+}
+
+/// A reading that the app could not use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// Its frame in the batch, counted from 0.
+    pub frame: u32,
+    /// Its place in the frame, counted from 0.
+    pub reading: u32,
+    /// For the person who looks through the dead letters.
+    pub reason: String,
+}

@@ -1,0 +1,98 @@
+//! The limits: one table of names, defaults, and whether what is beyond them waits or is refused.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// One mebibyte.
+pub const MIB: u64 = 1 << 20;
+/// One kibibyte.
+pub const KIB: u64 = 1 << 10;
+
+/// The limits of one installation: the defaults, lowered or raised by manifest and grant, within
+/// the ceilings.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// Bytes of all memories and tables of an invocation together. Beyond: `memory.grow` fails.
+    pub memory: u64,
+    /// CPU time of guest and host calls in one invocation, in nanoseconds. Beyond: the invocation fails.
+    /// The wall limit is ten times as much.
+    pub cpu: u64,
+    /// Bytes of keys and values in `state`. Beyond: the write is refused.
+    pub state: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { memory: 32 * MIB, cpu: 200_000_000, state: 64 * MIB }
+    }
+}
+
+impl Limits {
+    /// The most memory that a grant can give.
+    pub const MAX_MEMORY: u64 = 256 * MIB;
+    /// The least memory with which any language's runtime starts.
+    pub const MIN_MEMORY: u64 = MIB;
+
+    /// The CPU time of one invocation.
+    pub fn cpu(&self) -> Duration {
+        Duration::from_nanos(self.cpu)
+    }
+
+    /// The longest an invocation may take by the clock on the wall.
+    pub fn wall(&self) -> Duration {
+        self.cpu() * 10
+    }
+}
+
+/// The longest key of `state`, in bytes. Beyond: refused.
+pub const MAX_STATE_KEY: usize = 512;
+/// The longest value of `state`, in bytes. Beyond: refused.
+pub const MAX_STATE_VALUE: usize = 256 * 1024;
+/// What all host calls of an invocation may carry from the guest, in bytes. Beyond: the invocation fails.
+pub const MAX_HOST_CALL_BYTES: usize = 64 << 20;
+/// Derived readings of one invocation. Beyond: `publish` is refused.
+pub const MAX_DERIVED: usize = 100_000;
+/// Bytes of all effects of one invocation. Beyond: the call that would pass it is refused.
+pub const MAX_EFFECT_BYTES: usize = 16 << 20;
+/// The longest text or blob of a reading, in bytes. Beyond: refused.
+pub const MAX_READING_BYTES: usize = 64 << 10;
+/// Intents of one invocation. Beyond: `request` is refused.
+pub const MAX_INTENTS: usize = 1_000;
+/// Alarms that an installation may have standing. Beyond: `raise` is refused.
+pub const MAX_ALARMS: usize = 10_000;
+/// One-shot timers of an installation. Beyond: `set` is refused.
+pub const MAX_TIMERS: usize = 1_000;
+/// The longest alarm message, in bytes. Beyond: refused.
+pub const MAX_ALARM_MESSAGE: usize = 1_024;
+/// The longest entity, in bytes. Beyond: refused.
+pub const MAX_ENTITY: usize = 512;
+/// The longest name of a one-shot timer, in bytes. Beyond: refused.
+pub const MAX_TIMER_NAME: usize = 256;
+/// App log of one call: lines and bytes. Beyond: one line counts what was dropped.
+pub const MAX_LOG_LINES: usize = 100;
+/// App log of one call, in bytes. Beyond: one line counts what was dropped.
+pub const MAX_LOG_BYTES: usize = 16 << 10;
+/// App log lines a second, sustained. Beyond: one line counts what was dropped.
+pub const LOG_LINES_PER_SECOND: u32 = 10;
+/// The largest package, in bytes. Beyond: refused.
+pub const MAX_PACKAGE: usize = 64 << 20;
+/// The largest request body, in bytes. Beyond: refused.
+pub const MAX_BODY: usize = 16 << 20;
+/// Points of a tenant. Beyond: a reading of a new point is refused by name.
+pub const MAX_POINTS: usize = 1_000_000;
+/// Dead letters of an installation. Beyond: the oldest is dropped and counted.
+pub const MAX_DEAD_LETTERS: u64 = 10_000;
+/// Hops from output to input that a derived reading may have behind it. Beyond: left out, with an event.
+pub const MAX_HOPS: u8 = 16;
+/// CPU time that each host call costs at least, in nanoseconds.
+pub const HOST_CALL_NANOS: u64 = 1_000;
+/// Core instances, memories and tables of one component. Beyond: refused at install.
+pub const MAX_CORE_INSTANCES: u32 = 20;
+/// Memories of one component. Beyond: refused at install.
+pub const MAX_MEMORIES: u32 = 10;
+/// Tables of one component. Beyond: refused at install.
+pub const MAX_TABLES: u32 = 20;
+/// Readings of one journal block.
+pub const MAX_BLOCK_READINGS: usize = 16_384;
