@@ -1,0 +1,6 @@
+//! The HTTP API: routes, guards, and the forms in which answers are written.
+
+pub mod facade;
+pub mod model;
+pub mod problem;
+pub mod value;

@@ -1,0 +1,215 @@
+//! Errors as people and programs get them: `application/problem+json` of RFC 9457, with a kind to
+//! test for, a place, and hints.
+
+use std::time::Duration;
+
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::{Deserialize, Serialize};
+
+/// The media type of every error.
+pub const PROBLEM_JSON: &str = "application/problem+json";
+
+/// An error of the API. Made by the node as well, so that what it says reaches the caller unchanged.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Problem {
+    /// `urn:ironloom:problem:` and the kind.
+    pub r#type: String,
+    /// The kind of error in a few words, always the same for one status.
+    pub title: String,
+    /// The HTTP status.
+    pub status: u16,
+    /// What programs test for, in kebab case, such as `unit-mismatch`.
+    pub kind: String,
+    /// What happened and what to do, in full sentences.
+    pub detail: String,
+    /// Where in the request it is.
+    #[serde(default, rename = "where", skip_serializing_if = "Option::is_none")]
+    pub place: Option<Place>,
+    /// What could help.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hints: Vec<String>,
+    /// Each error, where there are several.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub errors: Vec<Detail>,
+    /// Whole seconds after which it is worth another try.
+    #[serde(default, rename = "retry-after", skip_serializing_if = "Option::is_none")]
+    pub retry_after: Option<u64>,
+}
+
+/// A place in a request or a file.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Place {
+    /// The line, counted from 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub line: Option<u64>,
+    /// The column, counted from 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub column: Option<u64>,
+    /// The field, such as `value` or `bindings.weight`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub field: Option<String>,
+}
+
+impl Place {
+    /// A field of the request.
+    pub fn field(field: impl Into<String>) -> Self {
+        Self { field: Some(field.into()), ..Self::default() }
+    }
+}
+
+/// One of several errors.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Detail {
+    /// As [`Problem::kind`].
+    pub kind: String,
+    /// As [`Problem::detail`].
+    pub detail: String,
+    /// As [`Problem::place`].
+    #[serde(default, rename = "where", skip_serializing_if = "Option::is_none")]
+    pub place: Option<Place>,
+}
+
+impl Problem {
+    fn new(status: StatusCode, title: &str, kind: &str, detail: impl Into<String>) -> Self {
+        Self {
+            r#type: format!("urn:ironloom:problem:{kind}"),
+            title: title.to_owned(),
+            status: status.as_u16(),
+            kind: kind.to_owned(),
+            detail: detail.into(),
+            place: None,
+            hints: Vec::new(),
+            errors: Vec::new(),
+            retry_after: None,
+        }
+    }
+
+    /// 400: the request can't be read.
+    pub fn malformed(kind: &str, detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "The request is malformed", kind, detail)
+    }
+
+    /// 403: understood, and never allowed to this caller.
+    pub fn forbidden(kind: &str, detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "Not allowed", kind, detail)
+    }
+
+    /// 404: what the path names isn't there.
+    pub fn not_found(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "Not found", "not-found", detail)
+    }
+
+    /// 405: the path is there, but not for this method.
+    pub fn method_not_allowed(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, "Method not allowed", "method-not-allowed", detail)
+    }
+
+    /// 406: no form of the answer that the caller accepts.
+    pub fn not_acceptable(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_ACCEPTABLE, "No acceptable form", "not-acceptable", detail)
+    }
+
+    /// 408: the caller took too long to send the request.
+    pub fn too_slow(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::REQUEST_TIMEOUT, "The request took too long to arrive", "too-slow", detail)
+    }
+
+    /// 409: at odds with the state of things.
+    pub fn conflict(kind: &str, detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::CONFLICT, "In conflict with what is there", kind, detail)
+    }
+
+    /// 413: the body is longer than its limit.
+    pub fn too_large(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "The body is too large", "too-large", detail)
+    }
+
+    /// 415: a body of a type that the route doesn't take.
+    pub fn unsupported_type(detail: impl Into<String>) -> Self {
+        let title = "The body's type is not supported";
+        Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, title, "unsupported-type", detail)
+    }
+
+    /// 422: understood, but refused as it stands.
+    pub fn refused(kind: &str, detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "Understood, but refused", kind, detail)
+    }
+
+    /// 429: more than the limit for now.
+    pub fn too_many(detail: impl Into<String>, retry_after: Duration) -> Self {
+        let problem = Self::new(StatusCode::TOO_MANY_REQUESTS, "Too many requests", "too-many", detail);
+        problem.retry(retry_after)
+    }
+
+    /// 503: not now; the same request may be sent again after `retry_after`.
+    pub fn unavailable(kind: &str, detail: impl Into<String>, retry_after: Duration) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "Not available now", kind, detail).retry(retry_after)
+    }
+
+    /// 503 `unknown-outcome`: whether the request was taken can't be said. Repeat it with the same
+    /// `Idempotency-Key`.
+    pub fn unknown_outcome(detail: impl Into<String>) -> Self {
+        Self::unavailable("unknown-outcome", detail, Duration::from_secs(1))
+            .hint("Send the request again with the same Idempotency-Key: it is then taken once.")
+    }
+
+    /// 507: the disk is nearly full.
+    pub fn storage_full(detail: impl Into<String>, retry_after: Duration) -> Self {
+        let title = "The storage is full";
+        Self::new(StatusCode::INSUFFICIENT_STORAGE, title, "storage-full", detail).retry(retry_after)
+    }
+
+    /// 500: the fault is the server's own, such as a damaged value in the store. Never for an input.
+    pub fn internal(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "The server failed", "internal", detail)
+    }
+
+    /// With the place where it is.
+    #[must_use]
+    pub fn at(mut self, place: Place) -> Self {
+        self.place = Some(place);
+        self
+    }
+
+    /// With one more hint.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hints.push(hint.into());
+        self
+    }
+
+    /// With several errors, each by itself.
+    #[must_use]
+    pub fn with(mut self, errors: Vec<Detail>) -> Self {
+        self.errors = errors;
+        self
+    }
+
+    fn retry(mut self, after: Duration) -> Self {
+        self.retry_after = Some(after.as_secs().max(1));
+        self
+    }
+}
+
+impl std::fmt::Display for Problem {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} ({} {})", self.detail, self.status, self.kind)
+    }
+}
+
+impl std::error::Error for Problem {}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let body = serde_json::to_vec(&self).unwrap_or_default();
+        let mut response = (status, body).into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
+        if let Some(seconds) = self.retry_after {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        response
+    }
+}
