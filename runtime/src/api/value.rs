@@ -177,7 +177,7 @@ mod tests {
             (Value::Integer(i64::MIN), "-9223372036854775808"),
             (Value::Real(84.0), "84.0"),
             (Value::Real(-0.0), "-0.0"),
-            (Value::Real(1e300), "1e300"),
+            (Value::Real(1e300), "1e+300"),
             (Value::Real(0.1), "0.1"),
             (Value::Text("a\"b".into()), "\"a\\\"b\""),
             (blob, "{\"base64\":\"AP8Q\"}"),
