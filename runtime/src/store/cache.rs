@@ -1,0 +1,393 @@
+//! The state of one generation in memory, in front of the store.
+//!
+//! Commits arrive here once they are durable in the log, and are folded into the store later. There is one
+//! map. A value is *dirty* until a checkpoint has folded it, and *clean* from then on; while a checkpoint
+//! is under way, the values that it folds are *frozen*: a later write puts the frozen value aside first, so
+//! that the checkpoint writes the state as of its position. Which of the three a value is follows from two
+//! numbers, that of the checkpoint before which it was written and that of the last one folded: so that
+//! beginning and ending a checkpoint cost the same however much is dirty. Dirty and frozen values are never
+//! evicted. A deleted key stays as an entry without a value, so that the store isn't believed.
+//!
+//! Whoever holds a `StateCache` puts a lock around it. While the store is read the lock is not held:
+//! [`Ticket`] and [`Overlay`] carry what is needed to join the answer with what happened meanwhile.
+
+use std::collections::BTreeMap;
+use std::hash::BuildHasher;
+use std::ops::Bound;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use bytes::Bytes;
+use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
+
+/// What an entry costs besides the bytes of key and value: its slot, its place in the table and in a list,
+/// and what the allocator adds to two small allocations.
+const ENTRY_BYTES: usize = 128;
+
+/// The state of one generation.
+#[derive(Debug)]
+pub struct StateCache {
+    /// Where in `slots` a key's entry is.
+    index: HashTable<u32>,
+    hasher: DefaultHashBuilder,
+    slots: Vec<Slot>,
+    free: Vec<u32>,
+    /// The number of the checkpoint that will fold what is written now, from 1.
+    next: u64,
+    /// The number of the last checkpoint that is folded. `next - 1`, or `next - 2` while one is under way.
+    folded: u64,
+    /// The slots written before checkpoint `next`, and those of the one under way.
+    dirty: Vec<u32>,
+    frozen: Vec<u32>,
+    /// Frozen values that were overwritten since.
+    aside: HashMap<u32, Option<Bytes>>,
+    aside_bytes: usize,
+    /// The dirty and frozen entries in key order: made when an app scans, dropped with a fold.
+    ordered: Option<BTreeMap<Box<str>, u32>>,
+    /// Whether the store may hold keys of this generation.
+    stored: bool,
+    /// Whether the store holds keys that have no entry here.
+    incomplete: bool,
+    bytes: CacheBytes,
+    /// Where the search for entries to evict goes on.
+    hand: usize,
+}
+
+#[derive(Debug)]
+struct Slot {
+    key: Box<str>,
+    hash: u64,
+    /// `None` where the key is deleted, or is known not to be in the store.
+    value: Option<Bytes>,
+    /// The checkpoint before which it was last written; 0 where it came from the store.
+    written: u64,
+    /// Read since the search for entries to evict last came by.
+    read: AtomicBool,
+    in_use: bool,
+}
+
+impl Slot {
+    fn bytes(&self) -> usize {
+        weigh(&self.key, self.value.as_ref())
+    }
+}
+
+fn weigh(key: &str, value: Option<&Bytes>) -> usize {
+    ENTRY_BYTES + key.len() + value.map_or(0, Bytes::len)
+}
+
+/// The bytes of the entries of a cache, by what may become of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CacheBytes {
+    /// Not yet folded nor frozen: counts towards `store.dirty`.
+    pub dirty: usize,
+    /// Being folded.
+    pub frozen: usize,
+    /// Can be evicted: counts towards `store.cache`.
+    pub clean: usize,
+}
+
+/// What the cache knows of a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lookup<'a> {
+    /// Its value.
+    Value(&'a Bytes),
+    /// It has no value.
+    Absent,
+    /// Only the store knows. The answer may be handed to [`StateCache::fill`] with this ticket.
+    AskStore(Ticket),
+}
+
+/// When the store was asked. What it answers is of no use once a checkpoint was folded in between.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ticket {
+    folded: u64,
+}
+
+/// Some of the entries that go before those of the store.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Overlay {
+    /// In the order of the keys; `None` where the key is deleted.
+    pub entries: Vec<(Box<str>, Option<Bytes>)>,
+    /// Whether there are more after the last of them.
+    pub more: bool,
+}
+
+/// A page of state.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Merged {
+    /// In the order of the keys. May be empty though there is more.
+    pub entries: Vec<(Box<str>, Bytes)>,
+    /// Where to go on after; `None`: there is no more.
+    pub next: Option<Box<str>>,
+}
+
+impl StateCache {
+    /// The cache of a new generation, of which the store holds nothing.
+    pub fn of_new_generation() -> Self {
+        Self {
+            index: HashTable::new(),
+            hasher: DefaultHashBuilder::default(),
+            slots: Vec::new(),
+            free: Vec::new(),
+            next: 1,
+            folded: 0,
+            dirty: Vec::new(),
+            frozen: Vec::new(),
+            aside: HashMap::new(),
+            aside_bytes: 0,
+            ordered: None,
+            stored: false,
+            incomplete: false,
+            bytes: CacheBytes::default(),
+            hand: 0,
+        }
+    }
+
+    /// The cache of a generation of which the store may hold something.
+    pub fn of_stored_generation() -> Self {
+        Self { stored: true, incomplete: true, ..Self::of_new_generation() }
+    }
+
+    /// The value of a key.
+    pub fn get(&self, key: &str) -> Lookup<'_> {
+        let Some(slot) = self.find(key) else {
+            return match self.incomplete {
+                true => Lookup::AskStore(self.ticket()),
+                false => Lookup::Absent,
+            };
+        };
+        let slot = &self.slots[slot as usize];
+        if !slot.read.load(Ordering::Relaxed) {
+            slot.read.store(true, Ordering::Relaxed);
+        }
+        slot.value.as_ref().map_or(Lookup::Absent, Lookup::Value)
+    }
+
+    /// Whether the store may hold keys of this generation. Where it doesn't, a scan is the overlay alone.
+    pub fn may_be_stored(&self) -> bool {
+        self.stored
+    }
+
+    /// The bytes of the entries.
+    pub fn bytes(&self) -> CacheBytes {
+        self.bytes
+    }
+
+    /// Takes over a commit that is durable in the log.
+    pub fn apply(&mut self, changes: impl IntoIterator<Item = (Box<str>, Option<Bytes>)>) {
+        for (key, value) in changes {
+            self.write(key, value);
+        }
+    }
+
+    /// Takes over what the store answered, if nothing was folded since it was asked. An entry that is
+    /// here already stays.
+    pub fn fill(&mut self, ticket: Ticket, key: &str, value: Option<Bytes>) {
+        if ticket != self.ticket() || self.find(key).is_some() {
+            return;
+        }
+        self.bytes.clean += weigh(key, value.as_ref());
+        self.insert(key.into(), value, 0);
+    }
+
+    /// Begins a checkpoint: what is dirty now is frozen, later writes belong to the next one. Returns how
+    /// many keys are frozen.
+    pub fn freeze(&mut self) -> usize {
+        assert!(self.folded + 1 == self.next, "a checkpoint begins when the one before is folded");
+        self.next += 1;
+        self.frozen = std::mem::take(&mut self.dirty);
+        self.bytes.frozen = std::mem::take(&mut self.bytes.dirty);
+        self.frozen.len()
+    }
+
+    /// Shows `f` the frozen values with numbers from `from` up to but not including `to`, in no order:
+    /// `None` where the key is deleted. By parts, so that the lock is never held for long.
+    pub fn frozen(&self, from: usize, to: usize, mut f: impl FnMut(&str, Option<&Bytes>)) {
+        let to = to.min(self.frozen.len());
+        for number in self.frozen.get(from..to).unwrap_or_default() {
+            let slot = &self.slots[*number as usize];
+            let value = self.aside.get(number).unwrap_or(&slot.value);
+            f(&slot.key, value.as_ref());
+        }
+    }
+
+    /// Ends a checkpoint once its position is on the disk: what is frozen becomes clean. What is returned
+    /// may take long to drop: drop it without the lock.
+    pub fn folded(&mut self) -> impl Sized + use<> {
+        assert!(self.folded + 2 == self.next, "only a checkpoint that was begun can be folded");
+        self.folded += 1;
+        let frozen = std::mem::take(&mut self.frozen);
+        let aside = std::mem::take(&mut self.aside);
+        self.bytes.clean += std::mem::take(&mut self.bytes.frozen) - std::mem::take(&mut self.aside_bytes);
+        self.stored |= !frozen.is_empty();
+        (frozen, aside, self.ordered.take())
+    }
+
+    /// Evicts clean entries, those not read for longest first, until at most this many bytes are clean.
+    pub fn shrink_to(&mut self, clean_bytes: usize) {
+        // Twice around: the first time may only find that all were read.
+        for _ in 0..2 * self.slots.len() {
+            if self.bytes.clean <= clean_bytes {
+                return;
+            }
+            self.hand = (self.hand + 1) % self.slots.len();
+            let slot = &mut self.slots[self.hand];
+            let is_clean = slot.in_use && slot.written <= self.folded;
+            if is_clean && !std::mem::take(slot.read.get_mut()) {
+                self.evict(self.hand);
+            }
+        }
+    }
+
+    /// At most `limit` of the entries that go before the store's: keys that begin with `prefix`, from the
+    /// first one behind `after` on. Taken before the store is read.
+    pub fn overlay(&mut self, prefix: &str, after: Option<&str>, limit: usize) -> Overlay {
+        let folded = self.folded;
+        let ordered = match self.ordered.take() {
+            Some(ordered) => ordered,
+            None => self
+                .dirty
+                .iter()
+                .chain(&self.frozen)
+                .map(|&n| (self.slots[n as usize].key.clone(), n))
+                .collect(),
+        };
+        let start = match after {
+            Some(after) if after >= prefix => Bound::Excluded(after),
+            _ => Bound::Included(prefix),
+        };
+        let mut overlay = Overlay::default();
+        let behind = ordered.range::<str, _>((start, Bound::Unbounded));
+        for (key, &number) in behind.take_while(|(key, _)| key.starts_with(prefix)) {
+            if overlay.entries.len() == limit {
+                overlay.more = true;
+                break;
+            }
+            let slot = &self.slots[number as usize];
+            assert!(slot.written > folded, "what is in order is dirty or frozen, so it was not evicted");
+            overlay.entries.push((key.clone(), slot.value.clone()));
+        }
+        self.ordered = Some(ordered);
+        overlay
+    }
+
+    fn ticket(&self) -> Ticket {
+        Ticket { folded: self.folded }
+    }
+
+    fn find(&self, key: &str) -> Option<u32> {
+        let hash = self.hasher.hash_one(key);
+        self.index.find(hash, |&number| *self.slots[number as usize].key == *key).copied()
+    }
+
+    fn write(&mut self, key: Box<str>, value: Option<Bytes>) {
+        self.bytes.dirty += weigh(&key, value.as_ref());
+        let Some(number) = self.find(&key) else {
+            let number = self.insert(key, value, self.next);
+            self.make_dirty(number);
+            return;
+        };
+        let slot = &mut self.slots[number as usize];
+        let old_bytes = slot.bytes();
+        let old = std::mem::replace(&mut slot.value, value);
+        let written = std::mem::replace(&mut slot.written, self.next);
+        if written == self.next {
+            self.bytes.dirty -= old_bytes;
+            return;
+        }
+        if written <= self.folded {
+            self.bytes.clean -= old_bytes;
+        } else {
+            self.aside.insert(number, old);
+            self.aside_bytes += old_bytes;
+        }
+        self.make_dirty(number);
+    }
+
+    fn make_dirty(&mut self, number: u32) {
+        self.dirty.push(number);
+        if let Some(ordered) = &mut self.ordered {
+            ordered.insert(self.slots[number as usize].key.clone(), number);
+        }
+    }
+
+    fn insert(&mut self, key: Box<str>, value: Option<Bytes>, written: u64) -> u32 {
+        let hash = self.hasher.hash_one(&*key);
+        let slot = Slot { key, hash, value, written, read: AtomicBool::new(true), in_use: true };
+        let number = match self.free.pop() {
+            Some(number) => {
+                self.slots[number as usize] = slot;
+                number
+            }
+            None => {
+                assert!(
+                    self.slots.len() < u32::MAX as usize,
+                    "so many entries are far more than memory holds"
+                );
+                self.slots.push(slot);
+                (self.slots.len() - 1) as u32
+            }
+        };
+        self.index.insert_unique(hash, number, |&number| self.slots[number as usize].hash);
+        number
+    }
+
+    fn evict(&mut self, at: usize) {
+        let number = at as u32;
+        let slot = &mut self.slots[at];
+        self.bytes.clean -= slot.bytes();
+        // A key without a value isn't in the store either: nothing is forgotten with it.
+        self.incomplete |= slot.value.is_some();
+        if let Ok(entry) = self.index.find_entry(slot.hash, |&other| other == number) {
+            entry.remove();
+        }
+        slot.key = Box::default();
+        slot.value = None;
+        slot.in_use = false;
+        self.free.push(number);
+    }
+}
+
+/// Joins a page of the store with what goes before it, both from the same `prefix` and `after`. `more`
+/// says whether the store has more after its last entry.
+pub fn merge(store: Vec<(Box<str>, Bytes)>, more: bool, overlay: Overlay, limit: usize) -> Merged {
+    // Each page must get on.
+    let limit = limit.max(1);
+    // Behind the last entry of a page that has more, nothing is known of that side.
+    let known = [
+        (more, store.last().map(|(key, _)| key)),
+        (overlay.more, overlay.entries.last().map(|(key, _)| key)),
+    ];
+    let end: Option<Box<str>> =
+        known.into_iter().filter_map(|(more, last)| last.filter(|_| more)).min().cloned();
+    let is_known = |key: &str| end.as_deref().is_none_or(|end| key <= end);
+
+    let mut store = store.into_iter().filter(|(key, _)| is_known(key)).peekable();
+    let mut overlay = overlay.entries.into_iter().filter(|(key, _)| is_known(key)).peekable();
+    let mut merged = Merged::default();
+    while merged.entries.len() < limit {
+        let from_overlay = match (store.peek(), overlay.peek()) {
+            (None, None) => break,
+            (Some(_), None) => false,
+            (None, Some(_)) => true,
+            (Some((stored, _)), Some((over, _))) => {
+                let hides = over <= stored;
+                if over == stored {
+                    store.next();
+                }
+                hides
+            }
+        };
+        if !from_overlay {
+            merged.entries.extend(store.next());
+        } else if let Some((key, Some(value))) = overlay.next() {
+            merged.entries.push((key, value));
+        }
+    }
+    let left_over = store.peek().is_some() || overlay.any(|(_, value)| value.is_some());
+    merged.next = match left_over {
+        true => merged.entries.last().map(|(key, _)| key.clone()),
+        false => end,
+    };
+    merged
+}

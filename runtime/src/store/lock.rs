@@ -1,0 +1,76 @@
+//! One process for each data folder.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Seek, Write};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, flock};
+
+/// The lock of a data folder, held until it is dropped or the process ends, however it ends.
+#[derive(Debug)]
+pub struct DataLock {
+    _file: File,
+}
+
+/// Why a data folder could not be locked.
+#[derive(Debug, thiserror::Error)]
+pub enum LockError {
+    /// Another process has it.
+    #[error("{folder} is in use by {holder}: stop that one first, or choose another data folder")]
+    InUse {
+        /// The data folder.
+        folder: PathBuf,
+        /// The process, by its number where it is known.
+        holder: String,
+    },
+    /// The lock file could not be made or read.
+    #[error("locking the data folder {folder} failed: {source}")]
+    Io {
+        /// The data folder.
+        folder: PathBuf,
+        /// What the system answered.
+        source: io::Error,
+    },
+}
+
+impl DataLock {
+    /// Locks a folder that exists.
+    pub fn acquire(folder: &Path) -> Result<Self, LockError> {
+        let io = |source| LockError::Io { folder: folder.to_owned(), source };
+        let path = folder.join("lock");
+        let mut file =
+            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path).map_err(io)?;
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(rustix::io::Errno::WOULDBLOCK) => {
+                let mut text = String::new();
+                file.read_to_string(&mut text).map_err(io)?;
+                let holder = match text.trim().parse::<u32>() {
+                    Ok(pid) => format!("the process {pid}"),
+                    Err(_) => "another process".to_owned(),
+                };
+                return Err(LockError::InUse { folder: folder.to_owned(), holder });
+            }
+            Err(errno) => return Err(io(errno.into())),
+        }
+        // The number is for people only; what locks is the open file.
+        file.set_len(0).and_then(|()| file.rewind()).map_err(io)?;
+        writeln!(file, "{}", std::process::id()).map_err(io)?;
+        Ok(Self { _file: file })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_second_is_told_who_has_it_and_the_next_gets_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = DataLock::acquire(folder.path()).unwrap();
+        let error = DataLock::acquire(folder.path()).unwrap_err().to_string();
+        assert!(error.contains(&format!("the process {}", std::process::id())), "{error}");
+        drop(first);
+        DataLock::acquire(folder.path()).unwrap();
+    }
+}

@@ -1,0 +1,73 @@
+//! What the log folds to, at rest: keys, the two engines that keep them, files beside them, and the
+//! state of apps in memory in front of them.
+
+mod cache;
+mod error;
+mod files;
+mod keys;
+mod lock;
+mod redb;
+mod reopen;
+mod sled;
+mod storage;
+#[cfg(test)]
+mod tests;
+mod value;
+
+use std::fs::File;
+use std::path::Path;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+pub use cache::{CacheBytes, Lookup, Merged, Overlay, StateCache, Ticket, merge};
+pub use error::StoreError;
+pub use files::{FileError, Files};
+pub use keys::{Item, Key, KeyRange, Kind, Scope};
+pub use lock::{DataLock, LockError};
+pub use storage::{Answer, Applied, Change, FORMAT, PAGE_BYTES, Page, Storage};
+
+/// Which engine keeps the store: `store.engine`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum EngineKind {
+    /// sled 0.34.
+    #[default]
+    Sled,
+    /// redb 4.
+    Redb,
+}
+
+impl EngineKind {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Sled, Self::Redb];
+
+    /// Its name, which is also that of its folder.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Sled => "sled",
+            Self::Redb => "redb",
+        }
+    }
+}
+
+/// Opens the store in a folder, or begins one. The engine may keep `cache_bytes` in memory.
+///
+/// A folder that holds a store of the other engine is refused: an empty store in its place would look
+/// as if everything were lost. Blocks: meant for the start of the server.
+pub fn open(kind: EngineKind, folder: &Path, cache_bytes: u64) -> Result<Arc<dyn Storage>, StoreError> {
+    for other in EngineKind::ALL {
+        if other != kind && folder.join(other.name()).exists() {
+            let folder = folder.to_owned();
+            return Err(StoreError::OtherEngine { folder, found: other.name(), asked: kind.name() });
+        }
+    }
+    let own = folder.join(kind.name());
+    let store: Arc<dyn Storage> = match kind {
+        EngineKind::Sled => Arc::new(storage::Opened::new(sled::Sled::open(&own, cache_bytes)?, &own)?),
+        EngineKind::Redb => Arc::new(storage::Opened::new(redb::Redb::open(&own, cache_bytes)?, &own)?),
+    };
+    let doing = format!("syncing the folder {}", folder.display());
+    File::open(folder).and_then(|folder| folder.sync_all()).map_err(StoreError::io(doing))?;
+    Ok(store)
+}

@@ -1,0 +1,121 @@
+//! The other engine: redb, which promises what it wrote over a loss of power too.
+
+use std::fs::File;
+use std::io;
+use std::ops::Bound;
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use redb::{ReadableDatabase, TableDefinition};
+
+use super::error::{StoreError, is_want_of_room};
+use super::keys::{Key, KeyRange};
+use super::reopen::Reopening;
+use super::storage::{Engine, Page, PageBuilder, SealedChange};
+
+const TABLE: TableDefinition<'static, &[u8], &[u8]> = TableDefinition::new("store");
+const FILE: &str = "db.redb";
+
+/// A redb store in a folder of its own.
+pub(super) struct Redb {
+    folder: PathBuf,
+    open: Reopening<redb::Database>,
+}
+
+impl Redb {
+    pub(super) fn open(folder: &Path, cache_bytes: u64) -> Result<Self, StoreError> {
+        let at = folder.to_owned();
+        let open = Reopening::new(move || open(&at, cache_bytes))?;
+        Ok(Self { folder: folder.to_owned(), open })
+    }
+
+    fn with<T>(&self, work: impl FnOnce(&redb::Database) -> Result<T, redb::Error>) -> Result<T, StoreError> {
+        let result = self.open.with(work, is_broken);
+        result.map_err(|trouble| trouble.named(|error| named(error, &self.folder)))
+    }
+}
+
+impl Engine for Redb {
+    fn get_many(&self, keys: &[Key]) -> Result<Vec<Option<Bytes>>, StoreError> {
+        self.with(|db| {
+            let table = db.begin_read()?.open_table(TABLE)?;
+            let mut values = Vec::with_capacity(keys.len());
+            for key in keys {
+                values.push(table.get(key.as_bytes())?.map(|value| Bytes::copy_from_slice(value.value())));
+            }
+            Ok(values)
+        })
+    }
+
+    fn scan(&self, range: &KeyRange, after: Option<&Key>, limit: usize) -> Result<Page, StoreError> {
+        self.with(|db| {
+            let table = db.begin_read()?.open_table(TABLE)?;
+            let (start, end) = range.bounds(after);
+            let mut page = PageBuilder::new(limit);
+            for entry in table.range::<&[u8]>((start, Bound::Excluded(end)))? {
+                let (key, value) = entry?;
+                if page.is_full() {
+                    return Ok(page.finish(true));
+                }
+                page.push(Key::from_stored(key.value()), Bytes::copy_from_slice(value.value()));
+            }
+            Ok(page.finish(false))
+        })
+    }
+
+    fn write(&self, changes: &mut dyn Iterator<Item = SealedChange>) -> Result<(), StoreError> {
+        self.with(|db| {
+            let mut transaction = db.begin_write()?;
+            // Without it the first start after a crash walks the whole file.
+            transaction.set_quick_repair(true);
+            {
+                let mut table = transaction.open_table(TABLE)?;
+                for (key, sealed) in changes {
+                    match sealed {
+                        Some(sealed) => table.insert(key.as_bytes(), sealed.as_slice())?,
+                        None => table.remove(key.as_bytes())?,
+                    };
+                }
+            }
+            Ok(transaction.commit()?)
+        })
+    }
+}
+
+fn open(folder: &Path, cache_bytes: u64) -> Result<redb::Database, StoreError> {
+    let doing = || format!("opening the redb store in {}", folder.display());
+    std::fs::create_dir_all(folder).map_err(StoreError::io(doing()))?;
+    let cache_bytes = usize::try_from(cache_bytes).unwrap_or(usize::MAX);
+    let created = redb::Builder::new().set_cache_size(cache_bytes).create(folder.join(FILE));
+    let db = created.map_err(|error| named(error.into(), folder))?;
+    // Reading needs the table to be there.
+    let with_table = || -> Result<(), redb::Error> {
+        let mut transaction = db.begin_write()?;
+        transaction.set_quick_repair(true);
+        transaction.open_table(TABLE)?;
+        Ok(transaction.commit()?)
+    };
+    with_table().map_err(|error| named(error, folder))?;
+    File::open(folder).and_then(|folder| folder.sync_all()).map_err(StoreError::io(doing()))?;
+    Ok(db)
+}
+
+/// Whether redb refuses everything from now on.
+fn is_broken(error: &redb::Error) -> bool {
+    matches!(error, redb::Error::Io(_) | redb::Error::PreviousIo | redb::Error::TransactionPoisoned)
+}
+
+fn named(error: redb::Error, folder: &Path) -> StoreError {
+    let folder = folder.to_owned();
+    match error {
+        redb::Error::Io(source) if is_want_of_room(source.kind()) => StoreError::Full { folder, source },
+        redb::Error::Io(source) if source.kind() == io::ErrorKind::InvalidData => {
+            StoreError::EngineDamaged { engine: "redb", folder, problem: source.to_string() }
+        }
+        redb::Error::Io(source) => {
+            StoreError::Io { what: format!("using the redb store in {}", folder.display()), source }
+        }
+        redb::Error::Corrupted(problem) => StoreError::EngineDamaged { engine: "redb", folder, problem },
+        other => StoreError::Engine { engine: "redb", folder, problem: other.to_string() },
+    }
+}

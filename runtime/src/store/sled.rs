@@ -1,0 +1,318 @@
+//! The default engine: sled, with the care that it needs.
+//!
+//! - `flush` on Linux ends in `sync_file_range`, which promises nothing over a loss of power: after it
+//!   comes an `fdatasync` of the file `db`.
+//! - A message above a quarter of a segment goes to a file of its own, which sled never syncs. A leaf is
+//!   one message. So segments are large and values above [`WHOLE`] are kept in parts.
+//! - Memory that batches leave behind is freed only as other operations pass: batches are small, with
+//!   look-ups between.
+//! - After a failed write sled refuses everything until it is opened again.
+
+use std::fs::File;
+use std::io;
+use std::ops::Bound;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use parking_lot::RwLock;
+
+use super::error::{StoreError, is_want_of_room};
+use super::keys::{Key, KeyRange, PARTS};
+use super::reopen::Reopening;
+use super::storage::{Engine, Page, PageBuilder, SealedChange};
+
+const SEGMENT: usize = 8 << 20;
+/// The longest value that sled gets whole.
+const WHOLE: usize = 32 << 10;
+/// The most keys of one batch.
+const BATCH_KEYS: usize = 1_000;
+/// A batch ends when its values pass this many bytes.
+const BATCH_BYTES: usize = 1 << 20;
+/// One look-up for so many keys lets sled free what batches leave behind.
+const KEYS_A_LOOKUP: usize = 3;
+
+/// Stands before a value that is there whole.
+const IS_WHOLE: u8 = 0;
+/// Stands before the length, u32 little-endian, of a value that is kept in parts.
+const IN_PARTS: u8 = 1;
+
+/// A sled store in a folder of its own.
+pub(super) struct Sled {
+    folder: PathBuf,
+    open: Reopening<Open>,
+}
+
+struct Open {
+    db: sled::Db,
+    /// The file that sled keeps everything in, for syncing it.
+    file: File,
+    /// Whether any value is kept in parts: as long as none is, writing need not look for old parts.
+    any_parts: AtomicBool,
+    /// Keeps who reads a value in parts from seeing parts of two values.
+    parts: RwLock<()>,
+}
+
+impl Sled {
+    pub(super) fn open(folder: &Path, cache_bytes: u64) -> Result<Self, StoreError> {
+        let at = folder.to_owned();
+        let open = Reopening::new(move || Open::new(&at, cache_bytes))?;
+        Ok(Self { folder: folder.to_owned(), open })
+    }
+
+    fn with<T>(&self, work: impl FnOnce(&Open) -> Result<T, Failed>) -> Result<T, StoreError> {
+        let result = self.open.with(work, Failed::is_broken);
+        result.map_err(|trouble| trouble.named(|failed| failed.named(&self.folder)))
+    }
+}
+
+impl Engine for Sled {
+    fn get_many(&self, keys: &[Key]) -> Result<Vec<Option<Bytes>>, StoreError> {
+        self.with(|open| keys.iter().map(|key| open.get(key)).collect())
+    }
+
+    fn scan(&self, range: &KeyRange, after: Option<&Key>, limit: usize) -> Result<Page, StoreError> {
+        self.with(|open| open.scan(range, after, limit))
+    }
+
+    fn write(&self, changes: &mut dyn Iterator<Item = SealedChange>) -> Result<(), StoreError> {
+        self.with(|open| {
+            open.write(changes)?;
+            open.sync()
+        })
+    }
+}
+
+impl Open {
+    fn new(folder: &Path, cache_bytes: u64) -> Result<Self, StoreError> {
+        let doing = format!("opening the sled store in {}", folder.display());
+        std::fs::create_dir_all(folder).map_err(StoreError::io(doing.clone()))?;
+        let config = sled::Config::new()
+            .path(folder)
+            .segment_size(SEGMENT)
+            .cache_capacity(cache_bytes)
+            .mode(sled::Mode::HighThroughput)
+            .flush_every_ms(None);
+        let db = open_when_free(&config).map_err(|error| Failed::Sled(error).named(folder))?;
+        // sled itself syncs neither its folder nor its settings, and does not start without them.
+        for name in ["db", "conf", ""] {
+            File::open(folder.join(name))
+                .and_then(|file| file.sync_all())
+                .map_err(StoreError::io(doing.clone()))?;
+        }
+        let file = File::open(folder.join("db")).map_err(StoreError::io(doing))?;
+        let any_parts = match db.range(PARTS..).next() {
+            None => false,
+            Some(Ok(_)) => true,
+            Some(Err(error)) => return Err(Failed::Sled(error).named(folder)),
+        };
+        Ok(Self { db, file, any_parts: AtomicBool::new(any_parts), parts: RwLock::new(()) })
+    }
+
+    fn get(&self, key: &Key) -> Result<Option<Bytes>, Failed> {
+        match self.db.get(key.as_bytes())? {
+            None => Ok(None),
+            Some(stored) => self.whole(key, &stored),
+        }
+    }
+
+    /// The sealed value that stands behind what is stored under its key.
+    fn whole(&self, key: &Key, stored: &[u8]) -> Result<Option<Bytes>, Failed> {
+        match stored {
+            [IS_WHOLE, sealed @ ..] => Ok(Some(Bytes::copy_from_slice(sealed))),
+            [IN_PARTS, ..] => self.joined(key),
+            _ => Err(Failed::damaged(key, "it does not begin as a value does")),
+        }
+    }
+
+    fn joined(&self, key: &Key) -> Result<Option<Bytes>, Failed> {
+        let _unchanged = self.parts.read();
+        // Since it was read it may have been replaced.
+        let Some(stored) = self.db.get(key.as_bytes())? else { return Ok(None) };
+        let Some(length) = length_in_parts(&stored) else {
+            return Ok(Some(Bytes::copy_from_slice(&stored[1..])));
+        };
+        let mut sealed = Vec::with_capacity(length);
+        for number in 0..parts_of(length) {
+            let part = self.db.get(key.part(number))?;
+            sealed.extend_from_slice(&part.ok_or_else(|| Failed::damaged(key, "a part of it is missing"))?);
+        }
+        if sealed.len() != length {
+            return Err(Failed::damaged(key, "its parts do not have its length"));
+        }
+        Ok(Some(sealed.into()))
+    }
+
+    fn scan(&self, range: &KeyRange, after: Option<&Key>, limit: usize) -> Result<Page, Failed> {
+        let (start, end) = range.bounds(after);
+        let mut page = PageBuilder::new(limit);
+        for entry in self.db.range::<&[u8], _>((start, Bound::Excluded(end))) {
+            let (key, stored) = entry?;
+            if page.is_full() {
+                return Ok(page.finish(true));
+            }
+            let key = Key::from_stored(&key);
+            if let Some(sealed) = self.whole(&key, &stored)? {
+                page.push(key, sealed);
+            }
+        }
+        Ok(page.finish(false))
+    }
+
+    fn write(&self, changes: &mut dyn Iterator<Item = SealedChange>) -> Result<(), Failed> {
+        let mut batch = Batch::default();
+        for (number, (key, sealed)) in changes.enumerate() {
+            // What a key in the batch leaves behind can't be seen before the batch is applied.
+            if batch.splits(&key) {
+                self.apply(&mut batch)?;
+            }
+            let look_for_parts = self.any_parts.load(Ordering::Relaxed);
+            let mut old_parts = 0;
+            if look_for_parts || number % KEYS_A_LOOKUP == 0 {
+                let old = self.db.get(key.as_bytes())?;
+                old_parts = old.as_deref().and_then(length_in_parts).map_or(0, parts_of);
+            }
+            batch.add(key, sealed, old_parts);
+            if batch.is_full() {
+                self.apply(&mut batch)?;
+            }
+        }
+        self.apply(&mut batch)
+    }
+
+    fn apply(&self, batch: &mut Batch) -> Result<(), Failed> {
+        let Batch { changes, split, .. } = std::mem::take(batch);
+        if split.is_empty() {
+            return Ok(self.db.apply_batch(changes)?);
+        }
+        let _nobody_reads_parts = self.parts.write();
+        self.any_parts.store(true, Ordering::Relaxed);
+        Ok(self.db.apply_batch(changes)?)
+    }
+
+    fn sync(&self) -> Result<(), Failed> {
+        self.db.flush()?;
+        self.file.sync_data().map_err(Failed::Sync)
+    }
+}
+
+/// sled gives up the lock of its file some time after it is dropped.
+fn open_when_free(config: &sled::Config) -> Result<sled::Db, sled::Error> {
+    let mut tries = 0;
+    loop {
+        match config.open() {
+            Err(sled::Error::Io(error)) if error.kind() == io::ErrorKind::Other && tries < 100 => {
+                tries += 1;
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            result => return result,
+        }
+    }
+}
+
+fn length_in_parts(stored: &[u8]) -> Option<usize> {
+    match stored {
+        [IN_PARTS, a, b, c, d] => Some(u32::from_le_bytes([*a, *b, *c, *d]) as usize),
+        _ => None,
+    }
+}
+
+/// Into how many parts a sealed value of this length is cut. Above `u16::MAX` parts, which is 2 GiB,
+/// the checksum would not fit any more; limits elsewhere are thousands of times lower.
+fn parts_of(length: usize) -> u16 {
+    u16::try_from(length.div_ceil(WHOLE)).unwrap_or(u16::MAX)
+}
+
+#[derive(Default)]
+struct Batch {
+    changes: sled::Batch,
+    keys: usize,
+    bytes: usize,
+    /// Keys whose values have parts, before or after this batch.
+    split: Vec<Key>,
+}
+
+impl Batch {
+    fn add(&mut self, key: Key, sealed: Option<Vec<u8>>, old_parts: u16) {
+        self.keys += 1;
+        let mut new_parts = 0;
+        match sealed {
+            None => self.changes.remove(key.as_bytes()),
+            Some(sealed) if sealed.len() < WHOLE => {
+                self.bytes += sealed.len();
+                let mut stored = Vec::with_capacity(1 + sealed.len());
+                stored.push(IS_WHOLE);
+                stored.extend_from_slice(&sealed);
+                self.changes.insert(key.as_bytes(), stored);
+            }
+            Some(sealed) => {
+                self.bytes += sealed.len();
+                new_parts = parts_of(sealed.len());
+                let mut head = vec![IN_PARTS];
+                head.extend_from_slice(&(sealed.len() as u32).to_le_bytes());
+                self.changes.insert(key.as_bytes(), head);
+                for (part, number) in sealed.chunks(WHOLE).zip(0..new_parts) {
+                    self.changes.insert(key.part(number), part);
+                }
+            }
+        }
+        for number in new_parts..old_parts {
+            self.changes.remove(key.part(number));
+        }
+        if new_parts.max(old_parts) > 0 {
+            self.keys += usize::from(new_parts.max(old_parts));
+            self.split.push(key);
+        }
+    }
+
+    fn splits(&self, key: &Key) -> bool {
+        self.split.contains(key)
+    }
+
+    fn is_full(&self) -> bool {
+        self.keys >= BATCH_KEYS || self.bytes >= BATCH_BYTES
+    }
+}
+
+/// How an operation failed, before it is known where.
+enum Failed {
+    Sled(sled::Error),
+    Sync(io::Error),
+    Damaged { key: String, problem: String },
+}
+
+impl From<sled::Error> for Failed {
+    fn from(error: sled::Error) -> Self {
+        Self::Sled(error)
+    }
+}
+
+impl Failed {
+    fn damaged(key: &Key, problem: &str) -> Self {
+        Self::Damaged { key: key.to_string(), problem: problem.to_owned() }
+    }
+
+    /// Whether sled refuses everything from now on.
+    fn is_broken(&self) -> bool {
+        matches!(self, Self::Sled(sled::Error::Io(_)))
+    }
+
+    fn named(self, folder: &Path) -> StoreError {
+        let folder = folder.to_owned();
+        let what = || format!("using the sled store in {}", folder.display());
+        match self {
+            Self::Sled(sled::Error::Io(source)) if is_want_of_room(source.kind()) => {
+                StoreError::Full { folder, source }
+            }
+            Self::Sled(sled::Error::Io(source)) => StoreError::Io { what: what(), source },
+            // Never as a full disk: what a failed sync leaves in memory can't be trusted, so no second try.
+            Self::Sync(source) => StoreError::Io { what: format!("syncing: {}", what()), source },
+            Self::Sled(error @ sled::Error::Corruption { .. }) => {
+                StoreError::EngineDamaged { engine: "sled", folder, problem: error.to_string() }
+            }
+            Self::Sled(error) => StoreError::Engine { engine: "sled", folder, problem: error.to_string() },
+            Self::Damaged { key, problem } => StoreError::Damaged { key, problem },
+        }
+    }
+}

@@ -1,0 +1,340 @@
+//! The cache against a model: two plain maps, one of what is committed, one of what the store holds.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use proptest::prelude::*;
+
+use super::*;
+
+type Map = BTreeMap<String, Bytes>;
+
+#[derive(Clone, Debug)]
+enum Step {
+    Commit(Vec<(usize, Option<usize>)>),
+    Get(usize),
+    /// Reads the store for a key, and fills the cache some steps later.
+    Ask(usize),
+    Fill(prop::sample::Index),
+    Freeze,
+    /// Writes some of the frozen keys to the store, and stops there.
+    FoldPart(usize),
+    Fold,
+    Shrink(usize),
+    /// All with a prefix, by pages; between overlay and store the checkpoint goes on by so many keys.
+    Scan(usize, usize, usize),
+    Evict,
+}
+
+const KEYS: [&str; 10] = ["", "a", "a/1", "a/2", "a/23", "b", "b\0", "b\0c", "ÿ", "ÿÿ"];
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let keys = 0..KEYS.len();
+    let change = (keys.clone(), prop::option::weighted(0.6, 0..50_usize));
+    let step = prop_oneof![
+        6 => prop::collection::vec(change, 1..6).prop_map(Step::Commit),
+        4 => keys.clone().prop_map(Step::Get),
+        2 => keys.clone().prop_map(Step::Ask),
+        2 => any::<prop::sample::Index>().prop_map(Step::Fill),
+        2 => Just(Step::Freeze),
+        1 => (0..5_usize).prop_map(Step::FoldPart),
+        2 => Just(Step::Fold),
+        2 => (0..2_000_usize).prop_map(Step::Shrink),
+        3 => (keys, 1..5_usize, 0..4_usize).prop_map(|(prefix, limit, folds)| Step::Scan(prefix, limit, folds)),
+        1 => Just(Step::Evict),
+    ];
+    prop::collection::vec(step, 1..80)
+}
+
+struct Run {
+    cache: StateCache,
+    committed: Map,
+    store: Map,
+    /// What was committed when the checkpoint under way began.
+    frozen: Option<Map>,
+    dirty: BTreeSet<String>,
+    asked: Vec<(Ticket, String, Option<Bytes>)>,
+    seed: u64,
+}
+
+impl Run {
+    fn new(store: Map) -> Self {
+        let cache = match store.is_empty() {
+            true => StateCache::of_new_generation(),
+            false => StateCache::of_stored_generation(),
+        };
+        let committed = store.clone();
+        Self { cache, committed, store, frozen: None, dirty: BTreeSet::new(), asked: Vec::new(), seed: 0 }
+    }
+
+    fn step(&mut self, step: &Step) {
+        match step {
+            Step::Commit(changes) => self.commit(changes),
+            Step::Get(key) => self.get(KEYS[*key]),
+            Step::Ask(key) => {
+                if let Lookup::AskStore(ticket) = self.cache.get(KEYS[*key]) {
+                    self.asked.push((ticket, KEYS[*key].to_owned(), self.store.get(KEYS[*key]).cloned()));
+                }
+            }
+            Step::Fill(which) if !self.asked.is_empty() => {
+                let (ticket, key, value) = self.asked.remove(which.index(self.asked.len()));
+                self.cache.fill(ticket, &key, value);
+            }
+            Step::Fill(_) => {}
+            Step::Freeze if self.frozen.is_none() => {
+                assert_eq!(self.cache.freeze(), self.dirty.len());
+                self.dirty.clear();
+                self.frozen = Some(self.committed.clone());
+            }
+            Step::Freeze => {}
+            Step::FoldPart(keys) => self.fold_part(*keys),
+            Step::Fold => self.fold(),
+            Step::Shrink(bytes) => {
+                self.cache.shrink_to(*bytes);
+                assert!(self.cache.bytes().clean <= *bytes);
+            }
+            Step::Evict => {
+                self.cache.shrink_to(0);
+                assert_eq!(self.cache.bytes().clean, 0);
+            }
+            Step::Scan(prefix, limit, folds) => self.scan(KEYS[*prefix], *limit, *folds),
+        }
+    }
+
+    fn commit(&mut self, changes: &[(usize, Option<usize>)]) {
+        // As in the effects of an invocation, each key occurs once.
+        let mut effects: BTreeMap<Box<str>, Option<Bytes>> = BTreeMap::new();
+        for (key, length) in changes {
+            self.seed += 1;
+            effects.insert(KEYS[*key].into(), length.map(|length| bytes(self.seed, length)));
+        }
+        for (key, value) in &effects {
+            self.dirty.insert(key.to_string());
+            match value {
+                Some(value) => self.committed.insert(key.to_string(), value.clone()),
+                None => self.committed.remove(&**key),
+            };
+        }
+        self.cache.apply(effects);
+    }
+
+    fn get(&mut self, key: &str) {
+        let expected = self.committed.get(key);
+        match self.cache.get(key) {
+            Lookup::Value(value) => assert_eq!(Some(value), expected),
+            Lookup::Absent => assert_eq!(None, expected),
+            Lookup::AskStore(ticket) => {
+                assert!(!self.dirty.contains(key), "{key:?} is dirty and was forgotten");
+                assert_eq!(self.store.get(key), expected, "the store does not know {key:?}");
+                let value = self.store.get(key).cloned();
+                self.cache.fill(ticket, key, value);
+            }
+        }
+    }
+
+    fn frozen_changes(&self) -> BTreeMap<String, Option<Bytes>> {
+        let mut changes = BTreeMap::new();
+        // By parts, as a checkpoint asks for them.
+        for from in (0..KEYS.len()).step_by(3) {
+            self.cache.frozen(from, from + 3, |key, value| {
+                let twice = changes.insert(key.to_owned(), value.cloned());
+                assert!(twice.is_none(), "{key:?} is frozen twice");
+            });
+        }
+        changes
+    }
+
+    fn fold_part(&mut self, keys: usize) {
+        for (key, value) in self.frozen_changes().into_iter().take(keys) {
+            match value {
+                Some(value) => self.store.insert(key, value),
+                None => self.store.remove(&key),
+            };
+        }
+    }
+
+    fn fold(&mut self) {
+        let Some(frozen) = self.frozen.take() else { return };
+        self.fold_part(usize::MAX);
+        assert_eq!(self.store, frozen, "the checkpoint is not the state as of its position");
+        drop(self.cache.folded());
+        assert_eq!(self.cache.bytes().frozen, 0);
+    }
+
+    fn scan(&mut self, prefix: &str, limit: usize, folds: usize) {
+        let mut found = Map::new();
+        let mut after: Option<String> = None;
+        for page in 0.. {
+            assert!(page < 50, "the scan goes on for ever");
+            let overlay = self.cache.overlay(prefix, after.as_deref(), limit);
+            let may_be_stored = self.cache.may_be_stored();
+            self.fold_part(folds);
+            if self.frozen.is_some() && folds == 3 {
+                self.fold();
+            }
+            let behind =
+                |key: &String| key.starts_with(prefix) && after.as_ref().is_none_or(|after| key > after);
+            let mut stored = self.store.iter().filter(|(key, _)| may_be_stored && behind(key));
+            let taken: Vec<(Box<str>, Bytes)> = stored
+                .by_ref()
+                .take(limit)
+                .map(|(key, value)| (key.as_str().into(), value.clone()))
+                .collect();
+            let merged = merge(taken, stored.next().is_some(), overlay, limit);
+            assert!(merged.entries.len() <= limit);
+            for (key, value) in merged.entries {
+                assert!(after.as_deref().is_none_or(|after| *key > *after), "{key:?} comes after {after:?}");
+                found.insert(key.to_string(), value);
+            }
+            match merged.next {
+                None => break,
+                Some(next) => after = Some(next.into()),
+            }
+        }
+        let expected: Map =
+            self.committed.clone().into_iter().filter(|(key, _)| key.starts_with(prefix)).collect();
+        assert_eq!(found, expected);
+    }
+}
+
+fn stored() -> impl Strategy<Value = Map> {
+    let entries = prop::collection::vec((prop::sample::select(KEYS.to_vec()), 0..50_usize), 0..8);
+    prop_oneof![
+        Just(Map::new()),
+        entries.prop_map(|entries| {
+            entries
+                .into_iter()
+                .map(|(key, length)| (key.to_owned(), bytes(length as u64 + 900, length)))
+                .collect()
+        })
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2_000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_cache_is_what_was_committed(stored in stored(), steps in steps()) {
+        let mut run = Run::new(stored);
+        for step in &steps {
+            run.step(step);
+        }
+        for key in KEYS {
+            run.get(key);
+        }
+        for step in [Step::Fold, Step::Freeze, Step::Fold, Step::Evict] {
+            run.step(&step);
+        }
+        assert_eq!(run.store, run.committed);
+        assert_eq!(run.cache.bytes(), CacheBytes::default());
+        for key in KEYS {
+            run.get(key);
+        }
+    }
+}
+
+fn value(text: &str) -> Option<Bytes> {
+    Some(Bytes::copy_from_slice(text.as_bytes()))
+}
+
+fn one(key: &str, value: Option<Bytes>) -> [(Box<str>, Option<Bytes>); 1] {
+    [(key.into(), value)]
+}
+
+#[test]
+fn an_answer_of_the_store_from_before_a_fold_is_not_believed() {
+    let mut cache = StateCache::of_stored_generation();
+    let Lookup::AskStore(before) = cache.get("k") else { panic!("nothing is known yet") };
+    cache.apply(one("k", value("new")));
+    cache.freeze();
+    drop(cache.folded());
+    cache.shrink_to(0);
+    cache.fill(before, "k", value("old"));
+    assert!(matches!(cache.get("k"), Lookup::AskStore(_)));
+}
+
+#[test]
+fn what_was_read_lately_stays_longest() {
+    let keys = ["a", "b", "c", "d"];
+    let mut stayed = 0;
+    for read in keys {
+        let mut cache = StateCache::of_new_generation();
+        cache.apply(keys.map(|key| (key.into(), value("x"))));
+        cache.freeze();
+        drop(cache.folded());
+        let all = cache.bytes().clean;
+        // After this none of the three left counts as read.
+        cache.shrink_to(all * 3 / 4);
+        if matches!(cache.get(read), Lookup::Value(_)) {
+            stayed += 1;
+            cache.shrink_to(all / 4);
+            assert!(matches!(cache.get(read), Lookup::Value(_)), "{read} alone was read");
+        }
+    }
+    assert_eq!(stayed, 3);
+}
+
+#[test]
+fn a_new_generation_never_asks_the_store_until_something_was_evicted() {
+    let mut cache = StateCache::of_new_generation();
+    assert_eq!(cache.get("k"), Lookup::Absent);
+    assert!(!cache.may_be_stored());
+    cache.apply(one("k", value("v")));
+    cache.freeze();
+    drop(cache.folded());
+    assert!(cache.may_be_stored());
+    assert_eq!(cache.get("other"), Lookup::Absent);
+    cache.shrink_to(0);
+    assert!(matches!(cache.get("other"), Lookup::AskStore(_)));
+}
+
+#[test]
+fn bytes_count_values_by_what_may_become_of_them() {
+    let mut cache = StateCache::of_new_generation();
+    cache.apply(one("key", value("12345")));
+    let one_entry = cache.bytes().dirty;
+    assert!(one_entry >= "key".len() + "12345".len());
+    cache.freeze();
+    assert_eq!(cache.bytes(), CacheBytes { dirty: 0, frozen: one_entry, clean: 0 });
+    cache.apply(one("key", value("1234567")));
+    assert_eq!(cache.bytes(), CacheBytes { dirty: one_entry + 2, frozen: one_entry, clean: 0 });
+    drop(cache.folded());
+    assert_eq!(cache.bytes(), CacheBytes { dirty: one_entry + 2, frozen: 0, clean: 0 });
+    cache.freeze();
+    drop(cache.folded());
+    assert_eq!(cache.bytes(), CacheBytes { dirty: 0, frozen: 0, clean: one_entry + 2 });
+}
+
+/// Prints what a look-up costs: `cargo test --release cost_of -- --ignored --nocapture`.
+#[test]
+#[ignore = "a measurement"]
+fn cost_of_a_lookup_and_of_a_commit() {
+    for keys in [10_000_u64, 1_000_000] {
+        let mut cache = StateCache::of_new_generation();
+        let names: Vec<String> = (0..keys).map(|n| format!("farm/barn-2/pig-{n:07}/weight")).collect();
+        let commit = |cache: &mut StateCache| {
+            let begin = std::time::Instant::now();
+            for (n, name) in names.iter().enumerate() {
+                cache.apply(one(name, Some(bytes(n as u64, 32))));
+            }
+            begin.elapsed().as_nanos() as u64 / keys
+        };
+        let (first, again) = (commit(&mut cache), commit(&mut cache));
+        let begin = std::time::Instant::now();
+        let (mut at, mut sum) = (1_u64, 0);
+        for _ in 0..2_000_000 {
+            at = at.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            if let Lookup::Value(value) = cache.get(&names[(at >> 33) as usize % names.len()]) {
+                sum += value.len();
+            }
+        }
+        let get = begin.elapsed().as_nanos() / 2_000_000;
+        let begin = std::time::Instant::now();
+        cache.freeze();
+        let garbage = cache.folded();
+        let fold = begin.elapsed();
+        drop(garbage);
+        println!(
+            "{keys} keys: get {get} ns, commit {first} then {again} ns, freeze and fold {fold:?} ({sum})"
+        );
+    }
+}
