@@ -1,0 +1,203 @@
+//! What the node says about itself: log lines on stderr, and counters for `/metrics`.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::{Registry, Unit};
+use tracing_subscriber::EnvFilter;
+
+/// The media type of what [`Metrics::text`] returns.
+pub const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// Sends the node's own log lines to stderr: `IRONLOOM_LOG` filters them as `RUST_LOG` would
+/// (default `info`), `IRONLOOM_LOG_FORMAT=json` writes one JSON object a line.
+pub fn start_logging() {
+    let filter = EnvFilter::try_from_env("IRONLOOM_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let json = std::env::var("IRONLOOM_LOG_FORMAT").is_ok_and(|format| format == "json");
+    // A second call keeps the first one's choice: only tests come here twice.
+    let _ = if json { lines.json().try_init() } else { lines.with_ansi(is_terminal()).try_init() };
+}
+
+fn is_terminal() -> bool {
+    use std::io::IsTerminal as _;
+    std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none()
+}
+
+/// One label: how something ended.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Outcome {
+    /// Such as `ok`, `trap` or `retry`.
+    pub outcome: &'static str,
+}
+
+/// One label: the state that something is in.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct State {
+    /// Such as `running` or `waiting`.
+    pub state: &'static str,
+}
+
+/// One label: why something was refused.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Status {
+    /// The HTTP status.
+    pub status: u16,
+}
+
+/// All counters. Each is cheap to clone and to count with; whoever does the work counts it.
+#[derive(Clone, Debug, Default)]
+pub struct Metrics {
+    /// Readings that became durable, from any source, derived ones apart.
+    pub readings: Counter,
+    /// Readings that apps derived.
+    pub derived: Counter,
+    /// Pushes that became durable.
+    pub pushes: Counter,
+    /// Pushes that were answered from an earlier one with the same key.
+    pub duplicates: Counter,
+    /// HTTP requests by the status of their answer.
+    pub requests: Family<Status, Counter>,
+    /// Invocations by outcome.
+    pub invocations: Family<Outcome, Counter>,
+    /// CPU time of invocations.
+    pub invocation_cpu: Seconds,
+    /// Readings that were set aside.
+    pub dead_letters: Counter,
+    /// Lanes by the state of their installation.
+    pub lanes: Family<State, Gauge>,
+    /// Readings that wait for a lane.
+    pub pending: Gauge,
+    /// Groups of records written and flushed as one.
+    pub log_groups: Counter,
+    /// Records written.
+    pub log_records: Counter,
+    /// Bytes of records written.
+    pub log_bytes: Counter,
+    /// Time of the log's flushes.
+    pub log_sync: Seconds,
+    /// Bytes of the log that no checkpoint has folded yet.
+    pub log_unfolded: Gauge,
+    /// Time of checkpoints.
+    pub checkpoints: Seconds,
+    /// Bytes of state that no checkpoint has written yet.
+    pub store_dirty: Gauge,
+    /// Points that have a number.
+    pub points: Gauge,
+    /// Alarms that stand.
+    pub alarms: Gauge,
+    /// Readings of connectors whose quality was lowered for a time in the future or before 1970.
+    pub lowered: Counter,
+}
+
+/// A histogram of seconds from 10 µs to about 40 s.
+#[derive(Clone, Debug)]
+pub struct Seconds(Histogram);
+
+impl Default for Seconds {
+    fn default() -> Self {
+        Self(Histogram::new(exponential_buckets(1e-5, 4.0, 12)))
+    }
+}
+
+impl Seconds {
+    /// Counts one that took this long.
+    pub fn observe(&self, took: std::time::Duration) {
+        self.0.observe(took.as_secs_f64());
+    }
+}
+
+/// The counters, and the registry that writes them.
+#[derive(Debug)]
+pub struct Telemetry {
+    /// The counters.
+    pub metrics: Metrics,
+    registry: Registry,
+}
+
+impl Telemetry {
+    /// New counters, all zero.
+    pub fn new() -> Arc<Self> {
+        let metrics = Metrics::default();
+        let mut registry = Registry::with_prefix("ironloom");
+        let all = &metrics;
+        for (name, help, counter) in [
+            ("readings", "Readings that became durable, derived ones apart", &all.readings),
+            ("derived_readings", "Readings that apps derived", &all.derived),
+            ("pushes", "Pushes that became durable", &all.pushes),
+            ("duplicate_pushes", "Pushes answered from an earlier one with the same key", &all.duplicates),
+            ("dead_letters", "Readings that were set aside", &all.dead_letters),
+            ("log_groups", "Groups of records flushed as one", &all.log_groups),
+            ("log_records", "Records written to the log", &all.log_records),
+            ("lowered_readings", "Readings whose quality was lowered for their time", &all.lowered),
+        ] {
+            registry.register(name, help, counter.clone());
+        }
+        let bytes = "Bytes of records written to the log";
+        registry.register_with_unit("log", bytes, Unit::Bytes, all.log_bytes.clone());
+        for (name, help, gauge) in [
+            ("pending_readings", "Readings that wait for a lane", &all.pending),
+            ("log_unfolded_bytes", "Bytes of the log that no checkpoint has folded", &all.log_unfolded),
+            ("store_dirty_bytes", "Bytes of state that no checkpoint has written", &all.store_dirty),
+            ("points", "Points that have a number", &all.points),
+            ("alarms", "Alarms that stand", &all.alarms),
+        ] {
+            registry.register(name, help, gauge.clone());
+        }
+        for (name, help, seconds) in [
+            ("invocation_cpu_seconds", "CPU time of invocations", &all.invocation_cpu),
+            ("log_sync_seconds", "Time of the log's flushes", &all.log_sync),
+            ("checkpoint_seconds", "Time of checkpoints", &all.checkpoints),
+        ] {
+            registry.register(name, help, seconds.0.clone());
+        }
+        registry.register("http_requests", "HTTP requests by status", all.requests.clone());
+        registry.register("invocations", "Invocations by outcome", all.invocations.clone());
+        registry.register("lanes", "Lanes by the state of their installation", all.lanes.clone());
+        Arc::new(Self { metrics, registry })
+    }
+
+    /// All counters in the text form of OpenMetrics, which Prometheus reads.
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        if encode(&mut text, &self.registry).is_err() {
+            // Only a label that can't be written comes here, and there is none.
+            let _ = writeln!(text, "# the metrics could not be written");
+        }
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_begins_with_ironloom_and_counts_show() {
+        let telemetry = Telemetry::new();
+        telemetry.metrics.readings.inc_by(3);
+        telemetry.metrics.log_bytes.inc_by(100);
+        telemetry.metrics.invocations.get_or_create(&Outcome { outcome: "trap" }).inc();
+        telemetry.metrics.lanes.get_or_create(&State { state: "running" }).set(2);
+        telemetry.metrics.log_sync.observe(std::time::Duration::from_millis(1));
+        let text = telemetry.text();
+        for line in text.lines().filter(|line| !line.starts_with('#')) {
+            assert!(line.starts_with("ironloom_"), "{line}");
+        }
+        for line in [
+            "ironloom_readings_total 3",
+            "ironloom_log_bytes_total 100",
+            "ironloom_invocations_total{outcome=\"trap\"} 1",
+            "ironloom_lanes{state=\"running\"} 2",
+            "ironloom_log_sync_seconds_count 1",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} is missing in\n{text}");
+        }
+    }
+}
