@@ -1,0 +1,122 @@
+//! The macro that makes an app of a type.
+
+const VERSION_LENGTH: usize = env!("CARGO_PKG_VERSION").len();
+
+/// This SDK's version, as `app!` stamps it into each component.
+#[doc(hidden)]
+pub const __VERSION: [u8; VERSION_LENGTH] = {
+    let text = env!("CARGO_PKG_VERSION").as_bytes();
+    let mut version = [0; VERSION_LENGTH];
+    let mut i = 0;
+    while i < VERSION_LENGTH {
+        version[i] = text[i];
+        i += 1;
+    }
+    version
+};
+
+/// Makes an app of a type that implements the traits of the roles it names: `readings` ([`Readings`]), `timers`
+/// ([`Timers`]), `lifecycle` ([`Lifecycle`]).
+///
+/// Only the named roles are exported, so name those that the manifest uses, no more and no less. One crate is one
+/// app: use it once.
+///
+/// [`Readings`]: crate::Readings
+/// [`Timers`]: crate::Timers
+/// [`Lifecycle`]: crate::Lifecycle
+///
+/// ```
+/// use ironloom_sdk::prelude::*;
+///
+/// struct Pigs;
+/// ironloom_sdk::app!(Pigs: readings, timers);
+///
+/// impl Readings for Pigs {
+///     fn consume(batch: &Batch) -> Result<(), Failure> {
+///         log::info!("{} readings", batch.len());
+///         Ok(())
+///     }
+/// }
+///
+/// impl Timers for Pigs {
+///     fn fire(timer: &str, _due: Timestamp) -> Result<(), Failure> {
+///         log::info!("time for {timer}");
+///         Ok(())
+///     }
+/// }
+/// ```
+///
+/// A role without its trait doesn't compile:
+///
+/// ```compile_fail
+/// struct Pigs;
+/// ironloom_sdk::app!(Pigs: readings);
+/// ```
+#[macro_export]
+macro_rules! app {
+    ($app:ty: $($role:ident),+ $(,)?) => {
+        const _: () = {
+            #[allow(dead_code)]
+            struct Exported;
+            $($crate::__export!($role, $app, Exported);)+
+
+            #[cfg(target_family = "wasm")]
+            #[used]
+            #[allow(unsafe_code)]
+            #[unsafe(link_section = "ironloom-sdk")]
+            static VERSION: [u8; $crate::__VERSION.len()] = $crate::__VERSION;
+        };
+    };
+}
+
+/// Exports one role: a local type forwards to the app's trait. Natively there is nobody to export to, and the
+/// names of the exports are none that a native linker takes.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __export {
+    (readings, $app:ty, $exported:ident) => {
+        impl $crate::__bindings::readings::exports::ironloom::feeds::readings::Guest for $exported {
+            fn consume(
+                batch: $crate::__bindings::platform::ironloom::types::types::Batch,
+            ) -> $crate::__exports::Consumed {
+                $crate::__exports::consume::<$app>(batch)
+            }
+        }
+        #[cfg(target_family = "wasm")]
+        $crate::__bindings::readings::export_readings!(
+            $exported with_types_in $crate::__bindings::readings
+        );
+    };
+    (timers, $app:ty, $exported:ident) => {
+        impl $crate::__bindings::timers::exports::ironloom::timers::timers::Guest for $exported {
+            fn fire(
+                timer: ::std::string::String,
+                due: u64,
+            ) -> ::std::result::Result<(), $crate::__bindings::platform::ironloom::types::types::Failure> {
+                $crate::__exports::fire::<$app>(timer, due)
+            }
+        }
+        #[cfg(target_family = "wasm")]
+        $crate::__bindings::timers::export_timers!($exported with_types_in $crate::__bindings::timers);
+    };
+    (lifecycle, $app:ty, $exported:ident) => {
+        impl $crate::__bindings::lifecycle::exports::ironloom::lifecycle::migration::Guest for $exported {
+            fn migrate(
+                previous: ::std::string::String,
+                resume: ::std::option::Option<::std::vec::Vec<u8>>,
+            ) -> ::std::result::Result<
+                ::std::option::Option<::std::vec::Vec<u8>>,
+                ::std::string::String,
+            > {
+                $crate::__exports::migrate::<$app>(previous, resume)
+            }
+        }
+        #[cfg(target_family = "wasm")]
+        $crate::__bindings::lifecycle::export_lifecycle!($exported with_types_in $crate::__bindings::lifecycle);
+    };
+    ($role:ident, $app:ty, $exported:ident) => {
+        ::std::compile_error!(::std::concat!(
+            "there is no role `", ::std::stringify!($role), "`: an app has `readings`, `timers` or `lifecycle`"
+        ));
+    };
+}

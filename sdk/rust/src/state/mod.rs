@@ -1,0 +1,126 @@
+//! What an app remembers between invocations. Memory doesn't last; this does.
+//!
+//! [`Table`] and [`Cell`] keep typed values; the functions here work on bytes. Reads see the writes of the same
+//! invocation. The writes are stored when the app returns ok, all or none.
+//!
+//! ```
+//! use ironloom_sdk::prelude::*;
+//!
+//! fn remember() -> Result<(), Failure> {
+//!     state::set("greeting", b"hello")?;
+//!     assert_eq!(state::get("greeting")?, Some(b"hello".to_vec()));
+//!     Ok(())
+//! }
+//! # ironloom_sdk::testing::Platform::new().run(remember).unwrap();
+//! ```
+
+mod cell;
+mod codec;
+mod key;
+mod rows;
+mod table;
+
+pub use cell::Cell;
+pub use codec::{Codec, Compact, Json};
+pub use key::Key;
+pub use rows::{EntityRows, Line, Rows};
+pub use table::{Scan, Table};
+
+use crate::bindings::state::ironloom::state::state as raw;
+use crate::host;
+
+/// Says why state could not be read or written.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The key is empty or longer than 512 bytes.
+    #[error("{0:?} can't be a key of the state: it is empty or longer than 512 bytes")]
+    InvalidKey(String),
+    /// The value is longer than the host allows. It holds that many bytes.
+    #[error("a value of {0} bytes is longer than the host allows: split it over several keys")]
+    TooLarge(u64),
+    /// The write would take the app over the size it was granted, in bytes.
+    #[error(
+        "the state would grow over the {0} bytes that were granted: delete some, or ask the admin for more"
+    )]
+    QuotaExceeded(u64),
+    /// This invocation may only read.
+    #[error("state can't be written here: this invocation may only read")]
+    ReadOnly,
+    /// A value can't be turned into bytes.
+    #[error("the value for {key:?} can't be stored: {reason}")]
+    Encode {
+        /// The key.
+        key: String,
+        /// What is wrong, as the codec says it.
+        reason: String,
+    },
+    /// What is stored is not of the form that the app now expects.
+    #[error("what is stored under {key:?} can't be read: {reason}; where its form changed, migrate it")]
+    Decode {
+        /// The key.
+        key: String,
+        /// What is wrong, as the codec says it.
+        reason: String,
+    },
+    /// Anything else.
+    #[error("state: {0}")]
+    Other(String),
+}
+
+impl From<raw::Error> for Error {
+    fn from(error: raw::Error) -> Self {
+        match error {
+            raw::Error::InvalidKey(key) => Self::InvalidKey(key),
+            raw::Error::TooLarge(bytes) => Self::TooLarge(bytes),
+            raw::Error::QuotaExceeded(bytes) => Self::QuotaExceeded(bytes),
+            raw::Error::ReadOnly => Self::ReadOnly,
+            raw::Error::Other(text) => Self::Other(text),
+        }
+    }
+}
+
+/// Some of the entries, as [`scan`] lists them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Page {
+    /// Keys and values, in the order of the keys' bytes.
+    pub entries: Vec<(String, Vec<u8>)>,
+    /// Pass this as `after` to go on. None: there is no more.
+    pub next: Option<String>,
+}
+
+/// Gets a value, if there is one.
+pub fn get(key: &str) -> Result<Option<Vec<u8>>, Error> {
+    host::state_get(key)
+}
+
+/// Gets many values in one call, in the order of the keys.
+pub fn get_many(keys: &[&str]) -> Result<Vec<Option<Vec<u8>>>, Error> {
+    host::state_get_many(keys)
+}
+
+/// Stores a value, replacing what was there.
+pub fn set(key: &str, value: &[u8]) -> Result<(), Error> {
+    host::state_set(key, value)
+}
+
+/// Stores many values in one call: all, or on error none. Where a key occurs twice the last one counts.
+pub fn set_many(entries: &[(&str, &[u8])]) -> Result<(), Error> {
+    host::state_set_many(entries.iter().copied())
+}
+
+/// Deletes a key. That it was not there is no error.
+pub fn delete(key: &str) -> Result<(), Error> {
+    host::state_delete(key)
+}
+
+/// Deletes many keys in one call: all, or on error none.
+pub fn delete_many(keys: &[&str]) -> Result<(), Error> {
+    host::state_delete_many(keys)
+}
+
+/// Lists the keys that start with `prefix` and come after `after`. The host may return fewer than `limit`: only
+/// [`Page::next`] says whether there is more.
+pub fn scan(prefix: &str, after: Option<&str>, limit: u32) -> Result<Page, Error> {
+    host::state_scan(prefix, after, limit)
+}

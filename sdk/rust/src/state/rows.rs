@@ -1,0 +1,348 @@
+//! Views of a table that gather reads and writes: one call to get, one to store.
+
+use std::collections::BTreeMap;
+use std::marker::PhantomData;
+use std::ops::Range;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::table::{decode, encode, full_key};
+use super::{Codec, Error, Key};
+use crate::batch::{Batch, Reading};
+use crate::{host, pending};
+
+/// One value of a view.
+struct Row<V> {
+    value: Option<V>,
+    /// Whether the state holds a value, of this form or an older one.
+    stored: bool,
+    /// Whether it has to be stored or deleted.
+    changed: bool,
+}
+
+impl<V> Row<V> {
+    fn read<C: Codec>(key: &str, bytes: Option<Vec<u8>>) -> Result<Self, Error>
+    where
+        V: DeserializeOwned,
+    {
+        let value = bytes.map(|bytes| decode::<V, C>(key, &bytes)).transpose()?;
+        Ok(Self { stored: value.is_some(), value, changed: false })
+    }
+
+    fn get_mut(&mut self) -> Option<&mut V> {
+        self.changed |= self.value.is_some();
+        self.value.as_mut()
+    }
+
+    fn or_insert_with(&mut self, make: impl FnOnce() -> V) -> &mut V {
+        self.changed = true;
+        self.value.get_or_insert_with(make)
+    }
+
+    fn replace(&mut self, value: Option<V>) -> Option<V> {
+        self.changed = true;
+        std::mem::replace(&mut self.value, value)
+    }
+}
+
+/// Stores and deletes what changed, with at most one call each.
+fn save<'r, V: Serialize + 'r, C: Codec>(
+    prefix: &str,
+    rows: impl Iterator<Item = (&'r str, &'r mut Row<V>)>,
+) -> Result<(), Error> {
+    let mut keys = String::new();
+    let mut values = Vec::new();
+    let mut set: Vec<(Range<usize>, Range<usize>)> = Vec::new();
+    let mut delete: Vec<Range<usize>> = Vec::new();
+    let mut saved = Vec::new();
+    for (key, row) in rows.filter(|(_, row)| row.changed) {
+        let start = keys.len();
+        keys.push_str(prefix);
+        keys.push_str(key);
+        let key = start..keys.len();
+        if let Some(value) = &row.value {
+            let start = values.len();
+            encode::<V, C>(&keys[key.clone()], value, &mut values)?;
+            set.push((key, start..values.len()));
+        } else if row.stored {
+            delete.push(key);
+        }
+        saved.push(row);
+    }
+    if !set.is_empty() {
+        host::state_set_many(set.iter().map(|(key, value)| (&keys[key.clone()], &values[value.clone()])))?;
+    }
+    if !delete.is_empty() {
+        let delete: Vec<&str> = delete.iter().map(|key| &keys[key.clone()]).collect();
+        host::state_delete_many(&delete)?;
+    }
+    for row in saved {
+        row.stored = row.value.is_some();
+        row.changed = false;
+    }
+    Ok(())
+}
+
+/// Names an entity of a batch: a reading (the one that it is about), or its place in [`Batch::entities`].
+pub trait Line {
+    /// The place.
+    fn line(self) -> usize;
+}
+
+impl Line for usize {
+    fn line(self) -> usize {
+        self
+    }
+}
+
+impl Line for u32 {
+    fn line(self) -> usize {
+        self as usize
+    }
+}
+
+impl Line for &Reading<'_> {
+    fn line(self) -> usize {
+        Reading::line(self)
+    }
+}
+
+/// A table's values for all entities of a batch. Made by [`Table::of`](crate::Table::of).
+///
+/// What changed is stored by [`save`](Self::save), or when the view goes out of scope; an error then fails the
+/// invocation. It doesn't see what is stored under the same keys by other ways meanwhile, so use one view at a time.
+///
+/// ```
+/// use ironloom_sdk::prelude::*;
+///
+/// const LAST: Table<str, f64, Compact> = Table::new("last/");
+///
+/// fn consume(batch: &Batch) -> Result<(), Failure> {
+///     let mut last = LAST.of(batch)?;
+///     if let Some(frame) = batch.frame("weight") {
+///         for (&line, &weight) in frame.lines().iter().zip(frame.reals()?) {
+///             if let Some(before) = last.insert(line, weight) {
+///                 log::info!("{}: from {before} to {weight} kg", batch.entities()[line as usize]);
+///             }
+///         }
+///     }
+///     Ok(last.save()?)
+/// }
+/// ```
+pub struct EntityRows<'b, V: Serialize, C: Codec> {
+    prefix: &'static str,
+    entities: &'b [&'b str],
+    rows: Vec<Row<V>>,
+    codec: PhantomData<C>,
+}
+
+impl<'b, V: Serialize, C: Codec> EntityRows<'b, V, C> {
+    pub(super) fn open(prefix: &'static str, batch: &'b Batch<'_>) -> Result<Self, Error>
+    where
+        V: DeserializeOwned,
+    {
+        let entities = batch.entities();
+        let length = entities.iter().map(|entity| prefix.len() + entity.len()).sum();
+        let mut text = String::with_capacity(length);
+        for entity in entities {
+            text.push_str(prefix);
+            text.push_str(entity);
+        }
+        let mut rest = text.as_str();
+        let mut keys = Vec::with_capacity(entities.len());
+        for entity in entities {
+            let (key, after) = rest.split_at(prefix.len() + entity.len());
+            keys.push(key);
+            rest = after;
+        }
+        let stored = host::state_get_many(&keys)?;
+        let rows = keys.iter().zip(stored).map(|(key, bytes)| Row::read::<C>(key, bytes));
+        Ok(Self { prefix, entities, rows: rows.collect::<Result<_, _>>()?, codec: PhantomData })
+    }
+
+    /// Gets an entity's value, if there is one.
+    pub fn get(&self, line: impl Line) -> Option<&V> {
+        self.rows[line.line()].value.as_ref()
+    }
+
+    /// Gets an entity's value to change it, if there is one.
+    pub fn get_mut(&mut self, line: impl Line) -> Option<&mut V> {
+        self.rows[line.line()].get_mut()
+    }
+
+    /// Gets an entity's value to change it; where there is none, this one.
+    pub fn or_insert_with(&mut self, line: impl Line, make: impl FnOnce() -> V) -> &mut V {
+        self.rows[line.line()].or_insert_with(make)
+    }
+
+    /// Gets an entity's value to change it; where there is none, the default.
+    pub fn or_default(&mut self, line: impl Line) -> &mut V
+    where
+        V: Default,
+    {
+        self.or_insert_with(line, V::default)
+    }
+
+    /// Replaces an entity's value, and gives what it was.
+    pub fn insert(&mut self, line: impl Line, value: V) -> Option<V> {
+        self.rows[line.line()].replace(Some(value))
+    }
+
+    /// Removes an entity's value, and gives what it was.
+    pub fn remove(&mut self, line: impl Line) -> Option<V> {
+        self.rows[line.line()].replace(None)
+    }
+
+    /// Stores what changed, in one call.
+    pub fn save(&mut self) -> Result<(), Error> {
+        save::<V, C>(self.prefix, self.entities.iter().copied().zip(&mut self.rows))
+    }
+}
+
+impl<V: Serialize, C: Codec> Drop for EntityRows<'_, V, C> {
+    fn drop(&mut self) {
+        if !std::thread::panicking()
+            && let Err(error) = self.save()
+        {
+            pending::park(error);
+        }
+    }
+}
+
+/// A table's values by key: what it has read it keeps, and what changes it stores in one call. Made by
+/// [`Table::rows`](crate::Table::rows).
+///
+/// What changed is stored by [`save`](Self::save), or when the view goes out of scope; an error then fails the
+/// invocation. It doesn't see what is stored under the same keys by other ways meanwhile, so use one view at a time.
+///
+/// ```
+/// use ironloom_sdk::prelude::*;
+///
+/// const VISITS: Table<str, u32> = Table::new("visits/");
+///
+/// fn count(names: &[&str]) -> Result<(), Failure> {
+///     let mut visits = VISITS.rows();
+///     visits.prefetch(names)?; // one call for all; without it there is one for each
+///     for name in names {
+///         *visits.or_default(*name)? += 1;
+///     }
+///     Ok(visits.save()?)
+/// }
+/// # let mut platform = ironloom_sdk::testing::Platform::new();
+/// # platform.run(|| count(&["ann", "bob", "ann"])).unwrap();
+/// # assert_eq!(platform.state()["visits/ann"], b"2");
+/// ```
+pub struct Rows<K: Key + ?Sized, V: Serialize, C: Codec> {
+    prefix: &'static str,
+    /// By the whole key.
+    rows: BTreeMap<String, Row<V>>,
+    #[expect(clippy::type_complexity, reason = "only a mark: it neither owns nor borrows any of them")]
+    form: PhantomData<fn(&K, C) -> C>,
+}
+
+impl<K: Key + ?Sized, V: Serialize, C: Codec> Rows<K, V, C> {
+    pub(super) fn new(prefix: &'static str) -> Self {
+        Self { prefix, rows: BTreeMap::new(), form: PhantomData }
+    }
+
+    /// Gets many values in one call, for the methods below to find.
+    pub fn prefetch<Q>(&mut self, keys: impl IntoIterator<Item = Q>) -> Result<(), Error>
+    where
+        V: DeserializeOwned,
+        Q: Key<Owned = K::Owned>,
+    {
+        let mut keys: Vec<String> = keys.into_iter().map(|key| full_key(self.prefix, &key)).collect();
+        keys.retain(|key| !self.rows.contains_key(key));
+        let stored = host::state_get_many(&keys.iter().map(String::as_str).collect::<Vec<_>>())?;
+        for (key, bytes) in keys.into_iter().zip(stored) {
+            let row = Row::read::<C>(&key, bytes)?;
+            self.rows.insert(key, row);
+        }
+        Ok(())
+    }
+
+    fn row<Q>(&mut self, key: &Q) -> Result<&mut Row<V>, Error>
+    where
+        V: DeserializeOwned,
+        Q: Key<Owned = K::Owned> + ?Sized,
+    {
+        use std::collections::btree_map::Entry;
+        match self.rows.entry(full_key(self.prefix, key)) {
+            Entry::Occupied(row) => Ok(row.into_mut()),
+            Entry::Vacant(place) => {
+                let row = Row::read::<C>(place.key(), host::state_get(place.key())?)?;
+                Ok(place.insert(row))
+            }
+        }
+    }
+
+    /// Gets a value, if there is one.
+    pub fn get<Q>(&mut self, key: &Q) -> Result<Option<&V>, Error>
+    where
+        V: DeserializeOwned,
+        Q: Key<Owned = K::Owned> + ?Sized,
+    {
+        Ok(self.row(key)?.value.as_ref())
+    }
+
+    /// Gets a value to change it, if there is one.
+    pub fn get_mut<Q>(&mut self, key: &Q) -> Result<Option<&mut V>, Error>
+    where
+        V: DeserializeOwned,
+        Q: Key<Owned = K::Owned> + ?Sized,
+    {
+        Ok(self.row(key)?.get_mut())
+    }
+
+    /// Gets a value to change it; where there is none, this one.
+    pub fn or_insert_with<Q>(&mut self, key: &Q, make: impl FnOnce() -> V) -> Result<&mut V, Error>
+    where
+        V: DeserializeOwned,
+        Q: Key<Owned = K::Owned> + ?Sized,
+    {
+        Ok(self.row(key)?.or_insert_with(make))
+    }
+
+    /// Gets a value to change it; where there is none, the default.
+    pub fn or_default<Q>(&mut self, key: &Q) -> Result<&mut V, Error>
+    where
+        V: DeserializeOwned + Default,
+        Q: Key<Owned = K::Owned> + ?Sized,
+    {
+        self.or_insert_with(key, V::default)
+    }
+
+    /// Replaces a value, and gives what it was.
+    pub fn insert<Q>(&mut self, key: &Q, value: V) -> Result<Option<V>, Error>
+    where
+        V: DeserializeOwned,
+        Q: Key<Owned = K::Owned> + ?Sized,
+    {
+        Ok(self.row(key)?.replace(Some(value)))
+    }
+
+    /// Removes a value, and gives what it was.
+    pub fn remove<Q>(&mut self, key: &Q) -> Result<Option<V>, Error>
+    where
+        V: DeserializeOwned,
+        Q: Key<Owned = K::Owned> + ?Sized,
+    {
+        Ok(self.row(key)?.replace(None))
+    }
+
+    /// Stores what changed, in one call.
+    pub fn save(&mut self) -> Result<(), Error> {
+        save::<V, C>("", self.rows.iter_mut().map(|(key, row)| (key.as_str(), row)))
+    }
+}
+
+impl<K: Key + ?Sized, V: Serialize, C: Codec> Drop for Rows<K, V, C> {
+    fn drop(&mut self) {
+        if !std::thread::panicking()
+            && let Err(error) = self.save()
+        {
+            pending::park(error);
+        }
+    }
+}
