@@ -43,7 +43,6 @@ pub struct Refused {
 
 /// What became of one call.
 #[derive(Clone, Debug)]
-#[must_use = "a test that doesn't look at it doesn't see a failure: .expect_ok()"]
 pub struct Outcome {
     /// Whether the call took effect.
     pub result: Result<(), Failure>,
@@ -163,6 +162,7 @@ impl Platform {
     /// Calls the app for a batch, which [`testing::batch`](crate::testing::batch) makes.
     ///
     /// Fails the test where the batch has an input that isn't declared, or values of another type.
+    #[must_use = "a test that doesn't look at it doesn't see a failure: .expect_ok()"]
     #[track_caller]
     pub fn consume<A: Readings>(&mut self, batch: &Batch) -> Outcome {
         let world = self.world_mut();
@@ -186,6 +186,7 @@ impl Platform {
     }
 
     /// Calls the app for a timer of its manifest, or one that it set.
+    #[must_use = "a test that doesn't look at it doesn't see a failure: .expect_ok()"]
     pub fn fire<A: Timers>(&mut self, timer: &str, due: Timestamp) -> Outcome {
         let world = self.world_mut();
         world.now = world.now.max(due);
@@ -195,6 +196,7 @@ impl Platform {
 
     /// Calls the app for the timers that it set and that are due by then, in the order of their times. One that fails
     /// with a retry stays.
+    #[must_use = "a test that doesn't look at it doesn't see a failure: .expect_ok()"]
     pub fn fire_due<A: Timers>(&mut self, until: Timestamp) -> Vec<Outcome> {
         let mut outcomes = Vec::new();
         let mut waiting: Vec<String> = Vec::new();
