@@ -1,0 +1,143 @@
+use std::fs::{File, OpenOptions};
+use std::hash::{BuildHasher, Hasher};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// A folder of log files. The real one is [`Folder`]; tests put a lossy disk in its place.
+///
+/// Nothing is durable before the sync that covers it: bytes before the file's, names before the folder's.
+pub trait Disk: Send + Sync + 'static {
+    /// The names of all files.
+    fn list(&self) -> io::Result<Vec<String>>;
+    /// Makes a file of this many zero bytes, each of them written and synced, under a name not yet in use.
+    fn create(&self, name: &str, bytes: u64) -> io::Result<Arc<dyn DiskFile>>;
+    /// Opens an existing file.
+    fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>>;
+    /// Gives a file another name, at once or not at all.
+    fn rename(&self, from: &str, to: &str) -> io::Result<()>;
+    /// Removes a file; who has it open can still read it.
+    fn remove(&self, name: &str) -> io::Result<()>;
+    /// Makes all changes of names durable.
+    fn sync_folder(&self) -> io::Result<()>;
+    /// A random number that those who send readings can't know.
+    fn salt(&self) -> u32;
+    /// How an error shall name this file; the folder itself with an empty name.
+    fn path(&self, name: &str) -> String;
+}
+
+/// An open log file of fixed length.
+pub trait DiskFile: Send + Sync + 'static {
+    /// Fills the buffer from this offset.
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()>;
+    /// Writes all these bytes at this offset.
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
+    /// Makes the file's bytes durable.
+    fn sync_data(&self) -> io::Result<()>;
+    /// The file's length in bytes.
+    fn length(&self) -> io::Result<u64>;
+}
+
+/// A folder of the machine's file system.
+#[derive(Debug)]
+pub struct Folder {
+    path: PathBuf,
+    /// Kept open for its syncs.
+    handle: File,
+}
+
+impl Folder {
+    /// Opens the folder, and makes it first if it isn't there.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        std::fs::create_dir_all(path)?;
+        if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+            File::open(parent)?.sync_all()?;
+        }
+        Ok(Self { path: path.to_owned(), handle: File::open(path)? })
+    }
+}
+
+/// How much is written between two syncs while a file is made, so that the committer's own syncs never
+/// wait behind a whole segment.
+const CREATE_STEP: usize = 4 << 20;
+
+impl Disk for Folder {
+    fn list(&self) -> io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in std::fs::read_dir(&self.path)? {
+            if let Ok(name) = entry?.file_name().into_string() {
+                names.push(name);
+            }
+        }
+        Ok(names)
+    }
+
+    fn create(&self, name: &str, bytes: u64) -> io::Result<Arc<dyn DiskFile>> {
+        let path = self.path.join(name);
+        let file = OpenOptions::new().read(true).write(true).create_new(true).open(&path)?;
+        let fill = || {
+            let zeros = vec![0; CREATE_STEP];
+            let mut offset = 0;
+            while offset < bytes {
+                let step = (bytes - offset).min(CREATE_STEP as u64);
+                file.write_all_at(&zeros[..step as usize], offset)?;
+                file.sync_data()?;
+                offset += step;
+            }
+            file.sync_all()
+        };
+        if let Err(error) = fill() {
+            // Best effort: start removes what has the wrong length.
+            let _ = std::fs::remove_file(&path);
+            return Err(error);
+        }
+        Ok(Arc::new(file))
+    }
+
+    fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
+        let file = OpenOptions::new().read(true).write(true).open(self.path.join(name))?;
+        Ok(Arc::new(file))
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        std::fs::rename(self.path.join(from), self.path.join(to))
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        std::fs::remove_file(self.path.join(name))
+    }
+
+    fn sync_folder(&self) -> io::Result<()> {
+        self.handle.sync_all()
+    }
+
+    fn salt(&self) -> u32 {
+        // The keys of the standard library's hasher come from the system's random numbers.
+        let mut hasher = std::hash::RandomState::new().build_hasher();
+        hasher.write_u8(0);
+        hasher.finish() as u32
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.path.join(name).display().to_string()
+    }
+}
+
+impl DiskFile for File {
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        self.read_exact_at(buffer, offset)
+    }
+
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.write_all_at(bytes, offset)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        File::sync_data(self)
+    }
+
+    fn length(&self) -> io::Result<u64> {
+        Ok(self.metadata()?.len())
+    }
+}
