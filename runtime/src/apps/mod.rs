@@ -8,6 +8,7 @@ pub mod binding;
 pub mod cron;
 pub mod cycles;
 pub mod manifest;
+pub mod package;
 pub mod pattern;
 pub mod problem;
 pub mod quantity;
