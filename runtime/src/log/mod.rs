@@ -16,6 +16,7 @@ mod disk;
 mod error;
 mod frame;
 mod reader;
+pub mod records;
 mod recovery;
 mod search;
 mod segment;
