@@ -1,0 +1,57 @@
+//! The journal: readings at rest, in blocks folded from the log, and the form in which they are
+//! read back.
+//!
+//! A checkpoint hands the records of the log, in order, to a [`BlockBuilder`], appends the blocks
+//! to [`BlockFiles`], syncs them, and only then puts a [`StoredHeader`] for each into the store.
+//! [`BlockIndex`] holds what is needed to find a block again. What isn't in a block yet lies in the
+//! log's tail; both give [`Chunk`]s, so that a reader needn't know where it is.
+//!
+//! Deliberately absent: which stream has which retention, where folded-through is kept, and the
+//! cache of blocks that lanes share.
+
+pub mod block;
+mod builder;
+mod chunk;
+mod columns;
+mod files;
+mod filter;
+mod index;
+
+pub use block::{Block, BlockError, BlockHeader};
+pub use builder::BlockBuilder;
+pub use chunk::{Chunk, ReadingRow, Run};
+pub use columns::ColumnError;
+pub use files::{BlockFiles, FileError, Location};
+pub use filter::Filter;
+pub use index::{BlockIndex, Entry, NotDense, PointsInBlock, StoredHeader};
+
+/// Why a block couldn't be read back.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// Its file couldn't be read.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// Its bytes are wrong.
+    #[error("block file {:010}, offset {}: {error}", location.file, location.offset)]
+    Block {
+        /// Where it lies.
+        location: Location,
+        /// What is wrong with it.
+        error: BlockError,
+    },
+}
+
+/// Reads the block of an entry and checks that it is the one that the index means.
+pub fn read(files: &BlockFiles, entry: &Entry) -> Result<Chunk, ReadError> {
+    let location = entry.location;
+    let bytes = files.read(location)?;
+    let (header, chunk) = block::decode(&bytes).map_err(|error| ReadError::Block { location, error })?;
+    if (header.first_sequence, header.readings) != (entry.first_sequence, entry.readings) {
+        let error = BlockError::Header("other sequences than the index: another block lies here");
+        return Err(ReadError::Block { location, error });
+    }
+    Ok(chunk)
+}
+
+#[cfg(test)]
+mod tests;
