@@ -1,0 +1,111 @@
+//! What every request must pass before a handler sees it. Until there are credentials, only programs
+//! on this machine may speak to the server: a web page that is open in a browser here may not, be it
+//! by a request across origins, or by a name of its own that resolves to this machine.
+
+use std::net::{IpAddr, SocketAddr};
+
+use axum::extract::{Request, State};
+use axum::http::uri::Authority;
+use axum::http::{HeaderMap, Method, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+
+use super::problem::Problem;
+use super::{Api, JSON_TYPE, NDJSON_TYPE, PACKAGE_TYPE};
+
+/// Under which names the server may be called.
+#[derive(Clone, Debug)]
+pub struct Guard {
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// Further names: `[server] hosts`, empty without `--insecure-bind`.
+    pub hosts: Vec<String>,
+}
+
+/// The address at which a connection arrived: an extension of its requests.
+#[derive(Clone, Copy, Debug)]
+pub struct ArrivedAt(pub SocketAddr);
+
+impl Guard {
+    fn knows(&self, name: &str, arrived: IpAddr) -> bool {
+        let name = name.trim_start_matches('[').trim_end_matches(']');
+        if name.eq_ignore_ascii_case("localhost") {
+            return true;
+        }
+        match name.parse::<IpAddr>() {
+            Ok(address) => address == arrived || address == self.listen.ip(),
+            Err(_) => self.hosts.iter().any(|host| host.eq_ignore_ascii_case(name)),
+        }
+    }
+
+    fn check(&self, request: &Request) -> Result<(), Problem> {
+        let arrived = request.extensions().get::<ArrivedAt>().map_or(self.listen, |arrived| arrived.0);
+        let host = single(request.headers(), header::HOST)
+            .and_then(|host| host.parse::<Authority>().ok())
+            .ok_or_else(|| {
+                Problem::forbidden("host", "the request must name its server once, in the Host header")
+            })?;
+        // A request in absolute form names it a second time.
+        for name in std::iter::once(&host).chain(request.uri().authority()) {
+            if !self.knows(name.host(), arrived.ip()) {
+                return Err(Problem::forbidden(
+                    "host",
+                    format!("this server isn't called {:?}", name.host()),
+                )
+                .hint(format!(
+                    "Call it http://localhost:{} or http://{}.",
+                    self.listen.port(),
+                    self.listen
+                )));
+            }
+        }
+        if request.headers().contains_key(header::ORIGIN) {
+            let origin = single(request.headers(), header::ORIGIN).unwrap_or_default();
+            if origin.strip_prefix("http://") != Some(host.as_str()) {
+                let detail = format!("requests from web pages of {origin:?} aren't taken");
+                return Err(Problem::forbidden("origin", detail));
+            }
+        }
+        if request.method() == Method::POST {
+            // A type that a form can't send: a page can't even try without asking first.
+            let known = [JSON_TYPE, NDJSON_TYPE, PACKAGE_TYPE];
+            if !media_type(request.headers()).is_some_and(|given| known.contains(&given.as_str())) {
+                return Err(wrong_type(&known, request.headers()));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn single(headers: &HeaderMap, name: header::HeaderName) -> Option<&str> {
+    let mut values = headers.get_all(name).iter();
+    let value = values.next()?.to_str().ok()?;
+    values.next().is_none().then_some(value)
+}
+
+/// The media type of the body, without parameters.
+pub fn media_type(headers: &HeaderMap) -> Option<String> {
+    let value = single(headers, header::CONTENT_TYPE)?;
+    Some(value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase())
+}
+
+/// Refuses a body of another type than the route's.
+pub fn need_type(headers: &HeaderMap, types: &[&str]) -> Result<(), Problem> {
+    match media_type(headers) {
+        Some(given) if types.contains(&given.as_str()) => Ok(()),
+        _ => Err(wrong_type(types, headers)),
+    }
+}
+
+fn wrong_type(types: &[&str], headers: &HeaderMap) -> Problem {
+    let given = media_type(headers).map_or("nothing".to_owned(), |given| format!("{given:?}"));
+    Problem::unsupported_type(format!("the Content-Type must be {}, and is {given}", types.join(" or ")))
+}
+
+/// The middleware.
+pub(super) async fn check(State(api): State<Api>, request: Request, next: Next) -> Response {
+    match api.guard.check(&request) {
+        Ok(()) => next.run(request).await,
+        Err(problem) => problem.into_response(),
+    }
+}
