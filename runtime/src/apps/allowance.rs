@@ -1,6 +1,6 @@
 //! The limits that a manifest asks for, those that an admin grants, and what holds.
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 
 use super::problem::Problem;
 use super::quantity::{parse_duration, parse_size, show_duration, show_size};
@@ -53,12 +53,16 @@ impl Kind {
             Self::Memory | Self::State => parse_size(text)?,
             Self::Cpu => parse_duration(text)?,
         };
+        self.check(value)
+    }
+
+    /// Holds a value against the range.
+    pub fn check(self, value: u64) -> Result<u64, String> {
         let (least, most) = self.range();
         if (least..=most).contains(&value) {
-            Ok(value)
-        } else {
-            Err(format!("{text:?} is not within {} to {}", self.show(least), self.show(most)))
+            return Ok(value);
         }
+        Err(format!("{} is not within {} to {}", self.show(value), self.show(least), self.show(most)))
     }
 
     fn default_value(self) -> u64 {
@@ -71,9 +75,9 @@ impl Kind {
     }
 }
 
-/// The limits that a manifest asks for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct AskedLimits {
+/// Some of the limits: those that a manifest asks for, or those that an admin grants.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PartialLimits {
     /// Memory of an invocation, in bytes.
     pub memory: Option<u64>,
     /// CPU time of an invocation, in nanoseconds.
@@ -82,35 +86,13 @@ pub struct AskedLimits {
     pub state: Option<u64>,
 }
 
-impl AskedLimits {
-    fn get(&self, kind: Kind) -> Option<u64> {
+impl PartialLimits {
+    /// This one of them.
+    pub fn get(&self, kind: Kind) -> Option<u64> {
         match kind {
             Kind::Memory => self.memory,
             Kind::Cpu => self.cpu,
             Kind::State => self.state,
-        }
-    }
-}
-
-/// The limits that an admin grants, as texts such as `64 MiB`; `None` grants the default.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct GrantedLimits {
-    /// Memory of an invocation.
-    pub memory: Option<String>,
-    /// CPU time of an invocation.
-    pub cpu: Option<String>,
-    /// State of an installation.
-    pub state: Option<String>,
-}
-
-impl GrantedLimits {
-    /// What is granted of this limit.
-    pub fn get(&self, kind: Kind) -> Option<&str> {
-        match kind {
-            Kind::Memory => self.memory.as_deref(),
-            Kind::Cpu => self.cpu.as_deref(),
-            Kind::State => self.state.as_deref(),
         }
     }
 }
@@ -121,12 +103,12 @@ impl GrantedLimits {
 ///
 /// # Errors
 /// Grants that don't parse, and limits that need one.
-pub fn effective(asked: &AskedLimits, granted: &GrantedLimits) -> Result<Limits, Vec<Problem>> {
+pub fn effective(asked: &PartialLimits, granted: &PartialLimits) -> Result<Limits, Vec<Problem>> {
     let mut problems = Vec::new();
     let mut limit = |kind: Kind| {
         let field = format!("limits.{}", kind.name());
         match (asked.get(kind), granted.get(kind)) {
-            (asked, Some(text)) => match kind.parse(text) {
+            (asked, Some(granted)) => match kind.check(granted) {
                 Ok(granted) => asked.map_or(granted, |asked| asked.min(granted)),
                 Err(message) => {
                     problems.push(Problem::of(field, message));
@@ -137,7 +119,7 @@ pub fn effective(asked: &AskedLimits, granted: &GrantedLimits) -> Result<Limits,
                 let shown = kind.show(asked);
                 let default = kind.show(kind.default_value());
                 let message = format!("the app asks for {shown}, more than the {default} that need no grant");
-                let hint = format!("grant it: {} = {shown:?}, or less", kind.name());
+                let hint = format!("grant it with limits.{} = {shown:?}, or less", kind.name());
                 problems.push(Problem::of(field, message).hint(hint));
                 0
             }
@@ -149,55 +131,26 @@ pub fn effective(asked: &AskedLimits, granted: &GrantedLimits) -> Result<Limits,
     if problems.is_empty() { Ok(limits) } else { Err(problems) }
 }
 
-/// Limits as people write them: `{"memory":"32 MiB","cpu":"200 ms","state":"64 MiB"}`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ShownLimits(pub Limits);
-
-impl Serialize for ShownLimits {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let Limits { memory, cpu, state } = &self.0;
-        let shown = GrantedLimits {
-            memory: Some(Kind::Memory.show(*memory)),
-            cpu: Some(Kind::Cpu.show(*cpu)),
-            state: Some(Kind::State.show(*state)),
-        };
-        shown.serialize(serializer)
-    }
-}
-
-impl<'de> Deserialize<'de> for ShownLimits {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let granted = GrantedLimits::deserialize(deserializer)?;
-        match effective(&AskedLimits::default(), &granted) {
-            Ok(limits) => Ok(Self(limits)),
-            Err(problems) => Err(serde::de::Error::custom(super::problem::Problems(problems))),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn granted(memory: &str) -> GrantedLimits {
-        GrantedLimits { memory: Some(memory.to_owned()), ..GrantedLimits::default() }
-    }
-
     #[test]
     fn what_holds_is_what_is_asked_for_and_granted() {
-        let asked = |memory| AskedLimits { memory, ..AskedLimits::default() };
-        let memory = |asked: AskedLimits, granted: &GrantedLimits| {
-            effective(&asked, granted).map(|limits| limits.memory)
+        let some = |memory| PartialLimits { memory, ..PartialLimits::default() };
+        let memory = |asked: Option<u64>, granted: Option<u64>| {
+            effective(&some(asked.map(|asked| asked * MIB)), &some(granted.map(|granted| granted * MIB)))
+                .map(|limits| limits.memory / MIB)
+                .map_err(|problems| problems.len())
         };
-        let none = GrantedLimits::default();
-        assert_eq!(memory(asked(None), &none), Ok(32 * MIB));
-        assert_eq!(memory(asked(Some(16 * MIB)), &none), Ok(16 * MIB));
-        assert_eq!(memory(asked(Some(64 * MIB)), &granted("64 MiB")), Ok(64 * MIB));
-        assert_eq!(memory(asked(Some(64 * MIB)), &granted("48 MiB")), Ok(48 * MIB));
-        assert_eq!(memory(asked(Some(16 * MIB)), &granted("48 MiB")), Ok(16 * MIB));
-        assert_eq!(memory(asked(None), &granted("128 MiB")), Ok(128 * MIB));
-        assert!(memory(asked(Some(64 * MIB)), &none).is_err());
-        assert!(memory(asked(None), &granted("257 MiB")).is_err());
-        assert!(memory(asked(None), &granted("much")).is_err());
+        assert_eq!(memory(None, None), Ok(32));
+        assert_eq!(memory(Some(16), None), Ok(16));
+        assert_eq!(memory(Some(64), Some(64)), Ok(64));
+        assert_eq!(memory(Some(64), Some(48)), Ok(48));
+        assert_eq!(memory(Some(16), Some(48)), Ok(16));
+        assert_eq!(memory(None, Some(128)), Ok(128));
+        assert_eq!(memory(Some(64), None), Err(1));
+        assert_eq!(memory(None, Some(257)), Err(1));
+        assert_eq!(memory(None, Some(0)), Err(1));
     }
 }

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::allowance::AskedLimits;
+use super::allowance::PartialLimits;
 use super::cron::Cron;
 use super::problem::Problems;
 use crate::ids::{AppId, SlotName};
@@ -236,7 +236,7 @@ pub struct Manifest {
     /// What can be set.
     pub settings: Vec<Setting>,
     /// The limits that it asks for.
-    pub limits: AskedLimits,
+    pub limits: PartialLimits,
 }
 
 impl Manifest {

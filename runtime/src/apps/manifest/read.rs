@@ -10,7 +10,7 @@ use super::{
     Alarm, Input, MANIFEST_VERSION, MAX_MANIFEST_BYTES, MAX_SLOTS, Manifest, Output, OutputKind, Setting,
     Severity, Timer, ValueType,
 };
-use crate::apps::allowance::{self, AskedLimits};
+use crate::apps::allowance::{self, PartialLimits};
 use crate::apps::cron::Cron;
 use crate::apps::problem::{Problem, Problems};
 use crate::apps::settings;
@@ -249,11 +249,11 @@ pub fn check_unit(text: &str) -> Result<Arc<str>, String> {
     Ok(text.into())
 }
 
-fn limits(field: &Field<'_, '_>, findings: &mut Findings<'_>) -> AskedLimits {
-    let Some(mut section) = field.section(findings) else { return AskedLimits::default() };
+fn limits(field: &Field<'_, '_>, findings: &mut Findings<'_>) -> PartialLimits {
+    let Some(mut section) = field.section(findings) else { return PartialLimits::default() };
     let mut limit =
         |kind: allowance::Kind| section.take(kind.name())?.parsed(findings, |text| kind.parse(text));
-    let limits = AskedLimits {
+    let limits = PartialLimits {
         memory: limit(allowance::Kind::Memory),
         cpu: limit(allowance::Kind::Cpu),
         state: limit(allowance::Kind::State),

@@ -77,7 +77,10 @@ fn a_whole_manifest_is_read_in_the_order_of_the_file() {
     let defaults: Vec<Option<&str>> =
         manifest.settings.iter().map(|setting| setting.default.as_deref()).collect();
     assert_eq!(defaults, [Some("duroc"), Some("110.0"), None]);
-    assert_eq!(manifest.limits, AskedLimits { memory: Some(16 * MIB), cpu: Some(200_000_000), state: None });
+    assert_eq!(
+        manifest.limits,
+        PartialLimits { memory: Some(16 * MIB), cpu: Some(200_000_000), state: None }
+    );
 }
 
 fn errors(text: &str) -> String {
