@@ -56,7 +56,6 @@ pub const __VERSION: [u8; VERSION_LENGTH] = {
 macro_rules! app {
     ($app:ty: $($role:ident),+ $(,)?) => {
         const _: () = {
-            #[allow(dead_code)]
             struct Exported;
             $($crate::__export!($role, $app, Exported);)+
 
@@ -70,7 +69,8 @@ macro_rules! app {
 }
 
 /// Exports one role: a local type forwards to the app's trait. Natively there is nobody to export to, and the
-/// names of the exports are none that a native linker takes.
+/// names of the exports are none that a native linker takes: there the forwarding is only named, so that what the
+/// app keeps private counts as used.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __export {
@@ -86,33 +86,39 @@ macro_rules! __export {
         $crate::__bindings::readings::export_readings!(
             $exported with_types_in $crate::__bindings::readings
         );
+        #[cfg(not(target_family = "wasm"))]
+        const _: fn($crate::__bindings::platform::ironloom::types::types::Batch) -> $crate::__exports::Consumed =
+            <$exported as $crate::__bindings::readings::exports::ironloom::feeds::readings::Guest>::consume;
     };
     (timers, $app:ty, $exported:ident) => {
         impl $crate::__bindings::timers::exports::ironloom::timers::timers::Guest for $exported {
-            fn fire(
-                timer: ::std::string::String,
-                due: u64,
-            ) -> ::std::result::Result<(), $crate::__bindings::platform::ironloom::types::types::Failure> {
+            fn fire(timer: ::std::string::String, due: u64) -> $crate::__exports::Fired {
                 $crate::__exports::fire::<$app>(timer, due)
             }
         }
         #[cfg(target_family = "wasm")]
         $crate::__bindings::timers::export_timers!($exported with_types_in $crate::__bindings::timers);
+        #[cfg(not(target_family = "wasm"))]
+        const _: fn(::std::string::String, u64) -> $crate::__exports::Fired =
+            <$exported as $crate::__bindings::timers::exports::ironloom::timers::timers::Guest>::fire;
     };
     (lifecycle, $app:ty, $exported:ident) => {
         impl $crate::__bindings::lifecycle::exports::ironloom::lifecycle::migration::Guest for $exported {
             fn migrate(
                 previous: ::std::string::String,
                 resume: ::std::option::Option<::std::vec::Vec<u8>>,
-            ) -> ::std::result::Result<
-                ::std::option::Option<::std::vec::Vec<u8>>,
-                ::std::string::String,
-            > {
+            ) -> $crate::__exports::Migrated {
                 $crate::__exports::migrate::<$app>(previous, resume)
             }
         }
         #[cfg(target_family = "wasm")]
         $crate::__bindings::lifecycle::export_lifecycle!($exported with_types_in $crate::__bindings::lifecycle);
+        #[cfg(not(target_family = "wasm"))]
+        const _: fn(
+            ::std::string::String,
+            ::std::option::Option<::std::vec::Vec<u8>>,
+        ) -> $crate::__exports::Migrated =
+            <$exported as $crate::__bindings::lifecycle::exports::ironloom::lifecycle::migration::Guest>::migrate;
     };
     ($role:ident, $app:ty, $exported:ident) => {
         ::std::compile_error!(::std::concat!(

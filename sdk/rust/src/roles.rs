@@ -142,12 +142,14 @@ pub mod exports {
     use super::*;
 
     pub type Consumed = Result<Vec<Refused>, raw::Failure>;
+    pub type Fired = Result<(), raw::Failure>;
+    pub type Migrated = Result<Option<Vec<u8>>, String>;
 
     pub fn consume<A: Readings>(batch: raw::Batch) -> Consumed {
         super::consume::<A>(&batch).map_err(Into::into)
     }
 
-    pub fn fire<A: Timers>(timer: String, due: u64) -> Result<(), raw::Failure> {
+    pub fn fire<A: Timers>(timer: String, due: u64) -> Fired {
         invoke(|| A::fire(&timer, Timestamp::from_nanos(due))).map_err(Into::into)
     }
 

@@ -1,5 +1,7 @@
 //! Batches, views of tables and gathered outputs against plain models.
 
+#![allow(clippy::panic, clippy::unwrap_used, reason = "tests fail by them")]
+
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 

@@ -1,5 +1,7 @@
 //! What a call of an app leaves behind on the platform for tests, as on the host.
 
+#![allow(clippy::panic, clippy::unwrap_used, reason = "tests fail by them")]
+
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
@@ -235,4 +237,71 @@ fn an_input_that_is_not_declared_fails_the_test() {
 #[should_panic(expected = "there is no platform here")]
 fn outside_of_a_platform_nothing_works() {
     let _ = state::get("x");
+}
+
+const MANIFEST: &str = r#"
+manifest = 1
+id = "com.example.test"
+schedule = true
+
+[inputs.say]
+type = "text"
+optional = true
+
+[outputs.seen]
+kind = "derived"
+type = "real"
+unit = "1"
+
+[outputs.lamp]
+kind = "set-point"
+type = "boolean"
+
+[alarms.there]
+severity = "low"
+
+[alarms.gone]
+severity = "low"
+
+[timers.morning]
+cron = "0 6 * * *"
+
+[settings.age]
+type = "real"
+default = 7
+
+[settings.herd]
+type = "integer"
+
+[settings.breed]
+type = "text"
+default = "duroc"
+"#;
+
+#[test]
+fn a_manifest_declares_all() {
+    let mut platform = Platform::from_manifest(MANIFEST);
+    say(&mut platform, "a", "").expect_ok();
+    let settings = |platform: &mut Platform| {
+        platform.run(|| {
+            (settings::get::<String>("age"), settings::get::<String>("breed"), settings::find::<i64>("herd"))
+        })
+    };
+    assert_eq!(settings(&mut platform), (Ok("7.0".to_owned()), Ok("duroc".to_owned()), Ok(None)));
+    platform.set("age", "1e1");
+    platform.set("herd", "12");
+    platform.unset("breed");
+    let missing = Err(settings::Error::NotSet("breed".to_owned()));
+    assert_eq!(settings(&mut platform), (Ok("10.0".to_owned()), missing, Ok(Some(12))));
+    // A timer of the manifest can't be set.
+    let invalid = platform.run(|| schedule::set("morning", noon()));
+    assert_eq!(invalid, Err(ironloom_sdk::schedule::Error::InvalidName));
+}
+
+#[test]
+fn settings_must_be_declared_and_of_their_type() {
+    for (name, text) in [("nonsense", "1"), ("herd", "many"), ("age", "NaN")] {
+        let set = catch_unwind(|| Platform::from_manifest(MANIFEST).set(name, text));
+        assert!(set.is_err(), "{name} = {text}");
+    }
 }

@@ -27,7 +27,7 @@ use crate::host;
 /// ```
 pub struct Cell<V, C = Json> {
     key: &'static str,
-    form: PhantomData<fn(V, C) -> (V, C)>,
+    form: PhantomData<fn() -> (V, C)>,
 }
 
 impl<V, C> Cell<V, C> {

@@ -237,7 +237,6 @@ pub struct Rows<K: Key + ?Sized, V: Serialize, C: Codec> {
     prefix: &'static str,
     /// By the whole key.
     rows: BTreeMap<String, Row<V>>,
-    #[expect(clippy::type_complexity, reason = "only a mark: it neither owns nor borrows any of them")]
     form: PhantomData<fn(&K, C) -> C>,
 }
 

@@ -61,7 +61,7 @@ use crate::host;
 pub struct Table<K: ?Sized, V, C = Json> {
     prefix: &'static str,
     #[expect(clippy::type_complexity, reason = "only a mark: it neither owns nor borrows any of them")]
-    form: PhantomData<fn(&K, V, C) -> (V, C)>,
+    form: PhantomData<fn(&K) -> (V, C)>,
 }
 
 impl<K: ?Sized, V, C> Table<K, V, C> {
@@ -132,7 +132,7 @@ pub struct Scan<K: ?Sized, V, C> {
     after: Option<String>,
     done: bool,
     #[expect(clippy::type_complexity, reason = "only a mark: it neither owns nor borrows any of them")]
-    form: PhantomData<fn(&K, V, C) -> (V, C)>,
+    form: PhantomData<fn(&K) -> (V, C)>,
 }
 
 /// How many entries a scan asks for at once.

@@ -35,17 +35,32 @@ pub(super) struct Output {
 
 #[derive(Deserialize)]
 pub(super) struct Setting {
+    pub r#type: Type,
     pub default: Option<toml::Value>,
 }
 
 impl Setting {
     /// The default as the text that the app sees.
-    pub(super) fn default_text(&self) -> Option<String> {
+    pub(super) fn default_text(&self) -> Option<Result<String, String>> {
         self.default.as_ref().map(|default| match default {
-            toml::Value::String(text) => text.clone(),
-            // Rust's own form, since TOML writes `inf` and `1e6` its own way.
-            toml::Value::Float(number) => number.to_string(),
-            other => other.to_string(),
+            toml::Value::String(text) => setting_text(self.r#type, text),
+            // The form of Rust, which reads all that TOML writes.
+            toml::Value::Float(number) => setting_text(self.r#type, &number.to_string()),
+            other => setting_text(self.r#type, &other.to_string()),
         })
     }
+}
+
+/// The text that the app sees of a setting that somebody gave as this text: the host writes numbers in one way.
+pub(super) fn setting_text(of: Type, given: &str) -> Result<String, String> {
+    let text = match of {
+        Type::Boolean => given.parse::<bool>().ok().map(|value| value.to_string()),
+        Type::Integer => given.parse::<i64>().ok().map(|value| value.to_string()),
+        Type::Real => {
+            given.parse::<f64>().ok().filter(|value| value.is_finite()).map(|value| format!("{value:?}"))
+        }
+        Type::Text => Some(given.to_owned()),
+        Type::Blob => None,
+    };
+    text.ok_or_else(|| format!("{given:?} is not of type {}", of.name()))
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::batch::{Datum, fail};
 use super::current::within;
-use super::manifest::Manifest;
+use super::manifest::{Manifest, setting_text};
 use super::world::{AlarmKey, Log, Output, OutputKind, RequestedIntent, Type, World, rows};
 use crate::bindings::platform::ironloom::types::types::Batch;
 use crate::bindings::readings::exports::ironloom::feeds::readings as raw;
@@ -92,9 +92,17 @@ impl Platform {
         world.outputs = outputs.map(|(name, output)| (name, (output.kind, output.r#type))).collect();
         world.declared_alarms = manifest.alarms.into_keys().collect();
         world.declared_timers = manifest.timers.into_keys().collect();
+        for (name, setting) in &manifest.settings {
+            match setting.default_text() {
+                Some(Ok(text)) => drop(world.settings.insert(name.clone(), text)),
+                Some(Err(problem)) => {
+                    fail(&format!("app.toml: the default of the setting {name:?}: {problem}"))
+                }
+                None => {}
+            }
+        }
         let settings = manifest.settings.into_iter();
-        world.settings =
-            settings.filter_map(|(name, setting)| Some((name, setting.default_text()?))).collect();
+        world.declared_settings = Some(settings.map(|(name, setting)| (name, setting.r#type)).collect());
         platform
     }
 
@@ -129,14 +137,27 @@ impl Platform {
     }
 
     /// Sets a setting, as the text that an admin would type.
+    #[track_caller]
     pub fn setting(mut self, name: &str, text: &str) -> Self {
         self.set(name, text);
         self
     }
 
     /// Sets a setting, as the text that an admin would type.
+    ///
+    /// Fails the test where the manifest declares no such setting, or one of another type.
+    #[track_caller]
     pub fn set(&mut self, name: &str, text: &str) {
-        self.world_mut().settings.insert(name.to_owned(), text.to_owned());
+        let world = self.world_mut();
+        let text = match world.declared_settings.as_ref().map(|declared| declared.get(name)) {
+            None => text.to_owned(),
+            Some(None) => fail(&format!("the manifest declares no setting {name:?}")),
+            Some(Some(&of)) => match setting_text(of, text) {
+                Ok(text) => text,
+                Err(problem) => fail(&format!("the setting {name:?}: {problem}")),
+            },
+        };
+        world.settings.insert(name.to_owned(), text);
     }
 
     /// Takes a setting away, its default as well.

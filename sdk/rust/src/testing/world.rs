@@ -104,6 +104,8 @@ enum Undo {
 #[derive(Default)]
 pub(super) struct World {
     pub settings: BTreeMap<String, String>,
+    /// The settings that the manifest declares, where there is one.
+    pub declared_settings: Option<BTreeMap<String, Type>>,
     pub inputs: BTreeMap<String, Type>,
     pub outputs: BTreeMap<String, (OutputKind, Type)>,
     pub declared_alarms: Vec<String>,
