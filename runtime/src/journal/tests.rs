@@ -330,22 +330,26 @@ fn a_header_with_as_many_points_as_can_be_fits_the_store() {
     }
 }
 
-/// Blocks of 1 to 5 readings at increasing sequences, and the model of each.
+/// Blocks of few or many readings from two records each, at increasing sequences, and the model of each.
 fn small_blocks() -> impl Strategy<Value = Vec<(Block, Vec<Kept>)>> {
     let reading = (0..200_u32, 0..100_u64, Just(Quality::Good), Just(Value::Boolean(true)));
-    vec((0..4_u64, prop_oneof![9 => vec(reading.clone(), 1..5), 1 => vec(reading, 100..200)]), 0..12)
-        .prop_map(|blocks| {
-            let (mut first, mut time) = (1, 10);
-            let mut made = Vec::new();
-            for (step, readings) in blocks {
-                time += step;
-                let record = Record { time, hops: 0, origin: 0, readings };
-                let rows = model(first, std::slice::from_ref(&record));
-                made.push((encode(&chunk_of(first, &[record])), rows.clone()));
-                first += rows.len() as u64;
-            }
-            made
-        })
+    let readings = prop_oneof![9 => vec(reading.clone(), 1..5), 1 => vec(reading, 100..200)];
+    vec((0..4_u64, readings, 0..5_u64), 0..12).prop_map(|blocks| {
+        let (mut first, mut time) = (1, 10);
+        let mut made = Vec::new();
+        for (step, readings, later) in blocks {
+            time += step;
+            let (before, after) = readings.split_at(readings.len() / 2);
+            let record =
+                |time, readings: &[Reading]| Record { time, hops: 0, origin: 0, readings: readings.to_vec() };
+            let records = [record(time, before), record(time + later, after)];
+            time += later;
+            let rows = model(first, &records);
+            made.push((encode(&chunk_of(first, &records)), rows.clone()));
+            first += rows.len() as u64;
+        }
+        made
+    })
 }
 
 proptest! {
@@ -443,6 +447,22 @@ fn a_block_with_few_points_is_not_opened_for_others() {
     assert_eq!(
         [may(&[3]), may(&[9]), may(&[5]), may(&[]), may(&[1, 5, 9])],
         [true, true, false, false, true]
+    );
+}
+
+#[test]
+fn of_many_points_the_least_and_the_greatest_are_known() {
+    let readings = (100..200).map(|point| (point, 1, Quality::Good, Value::Boolean(true))).collect();
+    let record = Record { readings, time: 1, hops: 0, origin: 0 };
+    let entry =
+        Entry::new(&encode(&chunk_of(1, &[record])).header, Location { file: 1, offset: 0, length: 0 });
+    assert_eq!(entry.points, PointsInBlock::Between(PointNumber(100), PointNumber(199)));
+    let may = |points: &[u32]| {
+        entry.points.may_have_any(&points.iter().copied().map(PointNumber).collect::<Vec<_>>())
+    };
+    assert_eq!(
+        [may(&[99]), may(&[100]), may(&[199]), may(&[200]), may(&[5, 300])],
+        [false, true, true, false, false]
     );
 }
 
