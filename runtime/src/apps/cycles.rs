@@ -33,10 +33,10 @@ pub fn find_cycle(
             if feed.to == 0 {
                 return Some(describe(&nodes, &came_by, from, &feed));
             }
-            if !came_by.contains_key(&feed.to) {
+            came_by.entry(feed.to).or_insert_with(|| {
                 to_visit.push(feed.to);
-                came_by.insert(feed.to, (from, feed));
-            }
+                (from, feed)
+            });
         }
     }
     None
