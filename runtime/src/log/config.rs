@@ -32,7 +32,7 @@ impl Default for Config {
             group_bytes: 16 << 20,
             idle_mark: Duration::from_millis(20),
             spares: 1,
-            max_spares: 4,
+            max_spares: 6,
         }
     }
 }

@@ -12,6 +12,7 @@ use crate::ids::{Epoch, Position, Sequence, StreamId, TenantId};
 
 use super::committer::{Committer, Failure, Flushed, Queued, Seal, Sealer};
 use super::config::Config;
+use super::disk::Disk;
 use super::error::LogError;
 use super::frame::{self, Header, Kind, RECORD_HEADER};
 use super::reader::{Record, RecordRef, Records};
@@ -206,6 +207,8 @@ impl World {
         let log = recovered.begin()?;
         self.last_epoch = epoch;
         let reader = log.reader();
+        let numbered = self.disk.list().unwrap().iter().filter(|name| name.ends_with(".log")).count();
+        assert_eq!(numbered, reader.stats().segments, "what the log doesn't need is freed");
         let mut committer = Committer::new(log.into_writer(), Model(self.truth.clone()));
         let mut held: Option<Records> = None;
         for _ in 0..self.random.below(60) {
