@@ -7,6 +7,7 @@
 //! `k` is known. So the fit needs no iteration: for each `k` of a small grid a Kalman filter goes once over the
 //! weighings and leaves the exact normal distribution of `a`, `s` and of the animal's slow drift away from
 //! its curve (a Wiener process: health, feed, weather), and how likely the weighings were under that `k`.
+//! Gelman et al., Bayesian Data Analysis (3rd ed. 2013), section 10.1, integrate a nonlinear parameter over a grid so.
 //! The forecast mixes the grid by prior × likelihood (Bayesian model averaging), and its interval
 //! holds what isn't known of `A`, `W₀`, `k` and the drift as well as the scatter of one weighing.
 //!
@@ -37,6 +38,14 @@ pub struct Scatter {
     pub drift: f64,
 }
 
+impl Scatter {
+    /// Variance of `ln W` at a weighing.
+    fn variance(&self, kg: f64) -> f64 {
+        let scale = self.scale / kg;
+        self.fill * self.fill + scale * scale
+    }
+}
+
 /// A weighing as the fit sees it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Weighing {
@@ -58,10 +67,10 @@ pub struct Forecast {
 }
 
 /// Values of `k` on the grid.
-const GRID: usize = 9;
+const GRID: usize = 7;
 /// The grid spans these multiples of the prior's rate.
-const GRID_FROM: f64 = 0.5;
-const GRID_TO: f64 = 1.7;
+const GRID_FROM: f64 = 0.6;
+const GRID_TO: f64 = 1.5;
 /// How far a first weighing may be from the animal's true weight then: it says nearly all there is to know.
 const FIRST_SPREAD: f64 = 0.5;
 /// Weighings beyond this many standard deviations count as if they lay there: a glitch of the scale
@@ -71,6 +80,10 @@ const OUTLIER: f64 = 3.0;
 const SCATTER_WEIGHT: f64 = 20.0;
 /// Nothing is forecast further ahead of the last weighing than this many days.
 pub const HORIZON: f64 = 400.0;
+/// So many standard deviations from the mean lie 5 % of a normal distribution.
+const FIVE_PERCENT: f64 = 1.6448536269514722;
+/// Four or five are enough; this bounds what no weighings should bring about.
+const STEPS: usize = 20;
 
 /// One point of the grid: the distribution of (a, s, drift) given its `k`.
 #[derive(Clone, Copy)]
@@ -149,6 +162,10 @@ impl Curve {
 /// The curves that fit an animal's weighings.
 pub struct Fit {
     curves: [Curve; GRID],
+    /// The grid's first `k` and the distance to the next.
+    lowest: f64,
+    step: f64,
+    /// Day of the last weighing.
     last: f64,
     scatter: Scatter,
 }
@@ -171,8 +188,7 @@ impl Fit {
         for weighing in weighings {
             count += 1.0;
             let log_kg = libm::log(weighing.kg);
-            let relative = scatter.scale / weighing.kg;
-            let variance = scatter.fill * scatter.fill + relative * relative;
+            let variance = scatter.variance(weighing.kg);
             let drift = scatter.drift * scatter.drift * (weighing.day - before);
             before = weighing.day;
             // The grid is even in k, so each exp(-k·t) is the one before times the same factor.
@@ -197,104 +213,93 @@ impl Fit {
         for curve in &mut curves {
             curve.weight /= total;
         }
-        Some(Self { curves, last: before - first.day, scatter: *scatter })
+        Some(Self { curves, lowest, step, last: before - first.day, scatter: *scatter })
     }
 
     /// The probability that the animal weighs at least `kg` on a day, counted from the first weighing.
     pub fn chance(&self, day: f64, kg: f64) -> f64 {
-        self.chance_of_log(day, libm::log(kg), kg)
+        let target = Target::new(kg, &self.scatter);
+        let (mean, deviation) = self.expect(day, &target);
+        0.5 * libm::erfc((target.log_kg - mean) / deviation * core::f64::consts::FRAC_1_SQRT_2)
     }
 
-    fn chance_of_log(&self, day: f64, log_kg: f64, kg: f64) -> f64 {
-        let relative = self.scatter.scale / kg;
-        let ahead = self.scatter.drift * self.scatter.drift * (day - self.last).max(0.0)
-            + self.scatter.fill * self.scatter.fill
-            + relative * relative;
-        let mut chance = 0.0;
+    /// Mean and standard deviation of `ln W` on a day, the scatter of a weighing of the target's size included.
+    ///
+    /// At each `k` it is normal, and over the grid it is nearly so: the mixture's first two moments are enough.
+    fn expect(&self, day: f64, target: &Target) -> (f64, f64) {
+        let ahead = self.scatter.drift * self.scatter.drift * (day - self.last).max(0.0) + target.variance;
+        let mut g = libm::exp(-self.lowest * day);
+        let factor = libm::exp(-self.step * day);
+        let (mut mean, mut square) = (0.0, 0.0);
         for curve in &self.curves {
-            // What weighs less than that can't be seen in the third digit of the chance.
-            if curve.weight < 1e-4 {
-                continue;
-            }
-            let g = libm::exp(-curve.rate * day);
             let (_, spread) = curve.project(g);
-            let deviation = ((spread + ahead) * curve.factor).sqrt();
-            let z = (curve.expect(g) - log_kg) / deviation;
-            chance += curve.weight * 0.5 * libm::erfc(-z * core::f64::consts::FRAC_1_SQRT_2);
+            // Counted from the target, the squares lose no digits.
+            let above = curve.expect(g) - target.log_kg;
+            mean += curve.weight * above;
+            square += curve.weight * ((spread + ahead) * curve.factor + above * above);
+            g *= factor;
         }
-        chance
+        (mean + target.log_kg, (square - mean * mean).max(0.0).sqrt())
     }
 
-    /// The most likely day by the curve of each rate, averaged: where to begin to look.
-    fn guess(&self, log_kg: f64) -> f64 {
-        let mut day = 0.0;
-        let mut total = 0.0;
-        for curve in &self.curves {
-            let left = curve.mean[0] + curve.mean[2] - log_kg;
+    /// By the likeliest curve, the day on which it passes the target: where to begin to look.
+    fn guess(&self, target: &Target) -> f64 {
+        let far = self.last + HORIZON / 4.0;
+        let likelier = |a: &&Curve, b: &&Curve| a.weight.total_cmp(&b.weight);
+        let day = self.curves.iter().max_by(likelier).map(|curve| {
             let range = curve.mean[0] - curve.mean[1];
-            if curve.weight < 1e-4 || left <= 0.0 || range <= 0.0 {
-                continue;
-            }
-            day += curve.weight * libm::log(range / left) / curve.rate;
-            total += curve.weight;
-        }
-        if total > 0.0 {
-            (day / total).clamp(self.last, self.last + HORIZON)
-        } else {
-            self.last + HORIZON / 2.0
-        }
+            let left = curve.mean[0] + curve.mean[2] - target.log_kg;
+            if left > 0.0 && range > 0.0 { libm::log(range / left) / curve.rate } else { far }
+        });
+        day.unwrap_or(far).clamp(self.last, self.last + HORIZON)
     }
 
-    /// The day on which the chance reaches `level`, within the horizon.
-    fn quantile(&self, level: f64, near: f64, log_kg: f64, kg: f64) -> f64 {
+    /// The day on which `ln W` less so many standard deviations passes the target, within the horizon.
+    fn passes(&self, deviations: f64, near: f64, target: &Target) -> f64 {
         let end = self.last + HORIZON;
-        let miss = |day: f64| self.chance_of_log(day, log_kg, kg) - level;
+        let above = |day: f64| {
+            let (mean, deviation) = self.expect(day, target);
+            mean - deviations * deviation - target.log_kg
+        };
         // A bracket first, by steps that double, then the secant kept within it (Illinois).
-        let mut low = near;
-        let mut low_miss = miss(low);
-        let mut step = 3.0;
-        let (mut high, mut high_miss) = (low, low_miss);
-        if low_miss < 0.0 {
-            while high_miss < 0.0 {
-                if high >= end {
-                    return end;
-                }
-                (low, low_miss) = (high, high_miss);
-                high = (high + step).min(end);
-                high_miss = miss(high);
-                step *= 2.0;
+        let (mut low, mut high) = (near, near);
+        let mut low_above = above(near);
+        let mut high_above = low_above;
+        let mut step = 4.0;
+        while high_above < 0.0 {
+            if high >= end {
+                return end;
             }
-        } else {
-            while low_miss >= 0.0 {
-                if low <= self.last {
-                    return self.last;
-                }
-                (high, high_miss) = (low, low_miss);
-                low = (low - step).max(self.last);
-                low_miss = miss(low);
-                step *= 2.0;
-            }
+            (low, low_above) = (high, high_above);
+            high = (high + step).min(end);
+            high_above = above(high);
+            step *= 2.0;
         }
-        let mut kept = 0i8;
-        for _ in 0..20 {
-            let day = low + (high - low) * low_miss / (low_miss - high_miss);
-            let here = miss(day);
-            // A thousandth of the chance is an hour or so.
-            if here.abs() < 5e-4 || high - low < 0.01 {
+        while low_above >= 0.0 {
+            if low <= self.last {
+                return self.last;
+            }
+            (high, high_above) = (low, low_above);
+            low = (low - step).max(self.last);
+            low_above = above(low);
+            step *= 2.0;
+        }
+        let mut same_side = 0i8;
+        for _ in 0..STEPS {
+            let day = low + (high - low) * low_above / (low_above - high_above);
+            let here = above(day);
+            // Growth is about a hundredth a day: this is a quarter of an hour.
+            if here.abs() < 1e-4 {
                 return day;
             }
             if here < 0.0 {
-                (low, low_miss) = (day, here);
-                if kept == -1 {
-                    high_miss *= 0.5;
-                }
-                kept = -1;
+                (low, low_above) = (day, here);
+                high_above *= if same_side == -1 { 0.5 } else { 1.0 };
+                same_side = -1;
             } else {
-                (high, high_miss) = (day, here);
-                if kept == 1 {
-                    low_miss *= 0.5;
-                }
-                kept = 1;
+                (high, high_above) = (day, here);
+                low_above *= if same_side == 1 { 0.5 } else { 1.0 };
+                same_side = 1;
             }
         }
         0.5 * (low + high)
@@ -304,10 +309,23 @@ impl Fit {
     ///
     /// Days are counted from the first weighing, not before the last weighing and at most [`HORIZON`] after it.
     pub fn reaches(&self, kg: f64) -> Forecast {
-        let log_kg = libm::log(kg);
-        let day = self.quantile(0.5, self.guess(log_kg), log_kg, kg);
-        let low = self.quantile(0.05, day - 5.0_f64.min(day - self.last), log_kg, kg);
-        let high = self.quantile(0.95, (day + 5.0).min(self.last + HORIZON), log_kg, kg);
+        let target = Target::new(kg, &self.scatter);
+        let day = self.passes(0.0, self.guess(&target), &target);
+        let low = self.passes(-FIVE_PERCENT, day, &target);
+        let high = self.passes(FIVE_PERCENT, day, &target);
         Forecast { low, day, high }
+    }
+}
+
+/// A weight to reach.
+struct Target {
+    log_kg: f64,
+    /// Of `ln W`, by the scatter of a weighing there.
+    variance: f64,
+}
+
+impl Target {
+    fn new(kg: f64, scatter: &Scatter) -> Self {
+        Self { log_kg: libm::log(kg), variance: scatter.variance(kg) }
     }
 }

@@ -1,5 +1,7 @@
 //! The forecast against curves that are known, since the test drew them.
 
+#![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "a test fails by panicking")]
+
 use pigs::bands::Breed;
 use pigs::growth::{Fit, HORIZON, Weighing};
 use pigs::ledger::SCATTER;
