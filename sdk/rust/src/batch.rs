@@ -69,20 +69,18 @@ impl<'a> Batch<'a> {
 
     /// The frames, in the order of the manifest's inputs.
     pub fn frames(&self) -> impl ExactSizeIterator<Item = Frame<'_>> {
-        (0..self.frames.len()).map(|number| Frame { batch: self, number })
+        self.frames.iter().enumerate().map(|(number, raw)| Frame { batch: self, raw, number })
     }
 
     /// The frame of an input, if it has readings.
     pub fn frame(&self, slot: &str) -> Option<Frame<'_>> {
-        let number = self.frames.iter().position(|frame| frame.slot == slot)?;
-        Some(Frame { batch: self, number })
+        self.frames().find(|frame| frame.slot() == slot)
     }
 
     /// All readings, in the order in which the site recorded them, which is not always the order of their
     /// [`at`](Reading::at).
     pub fn readings(&self) -> InOrder<'_> {
-        let heads = (0..self.frames.len()).map(|number| Frame { batch: self, number }.readings());
-        InOrder { heads: heads.collect(), left: self.len() }
+        InOrder { heads: self.frames().map(|frame| frame.readings()).collect(), left: self.len() }
     }
 
     /// Refuses a single reading, by frame and place: see [`Reading::refuse`].
@@ -124,6 +122,7 @@ impl<'b> IntoIterator for &'b Batch<'_> {
 #[derive(Clone, Copy)]
 pub struct Frame<'b> {
     batch: &'b Batch<'b>,
+    raw: &'b raw::Frame,
     number: usize,
 }
 
@@ -131,7 +130,7 @@ macro_rules! columns {
     ($($(#[$doc:meta])* $name:ident, $case:ident, $item:ty, $type_name:literal;)*) => {$(
         $(#[$doc])*
         pub fn $name(&self) -> Result<&'b [$item], WrongType> {
-            match &self.raw().values {
+            match &self.raw.values {
                 raw::Values::$case(values) => Ok(values),
                 _ => Err(self.wrong_type($type_name)),
             }
@@ -140,23 +139,18 @@ macro_rules! columns {
 }
 
 impl<'b> Frame<'b> {
-    fn raw(&self) -> &'b raw::Frame {
-        &self.batch.frames[self.number]
-    }
-
     fn wrong_type(&self, asked: &'static str) -> WrongType {
-        let frame = self.raw();
-        WrongType { slot: frame.slot.clone(), is: frame.values.type_name(), asked }
+        WrongType { slot: self.raw.slot.clone(), is: self.raw.values.type_name(), asked }
     }
 
     /// The input, by its name in the manifest.
     pub fn slot(&self) -> &'b str {
-        &self.raw().slot
+        &self.raw.slot
     }
 
     /// How many readings there are.
     pub fn len(&self) -> usize {
-        self.raw().at.len()
+        self.raw.at.len()
     }
 
     /// Whether there are no readings.
@@ -166,22 +160,22 @@ impl<'b> Frame<'b> {
 
     /// For each reading the entity that it is about, as a place in [`Batch::entities`].
     pub fn lines(&self) -> &'b [u32] {
-        &self.raw().entity
+        &self.raw.entity
     }
 
     /// For each reading when the source took it, in nanoseconds since 1970.
     pub fn at(&self) -> &'b [u64] {
-        &self.raw().at
+        &self.raw.at
     }
 
     /// For each reading its place among all readings of the batch. None where the order of the frame is it.
     pub fn order(&self) -> Option<&'b [u32]> {
-        self.raw().order.as_deref()
+        self.raw.order.as_deref()
     }
 
     /// For each reading its quality. None where all are good.
     pub fn qualities(&self) -> Option<&'b [Quality]> {
-        self.raw().quality.as_deref()
+        self.raw.quality.as_deref()
     }
 
     columns! {
@@ -214,7 +208,7 @@ macro_rules! typed {
     ($($(#[$doc:meta])* $name:ident, $case:ident, $item:ty, $type_name:literal;)*) => {$(
         $(#[$doc])*
         pub fn $name(&self) -> Result<$item, WrongType> {
-            match &self.frame.raw().values {
+            match &self.frame.raw.values {
                 raw::Values::$case(values) => Ok(values[self.place].to_owned()),
                 _ => Err(self.frame.wrong_type($type_name)),
             }
@@ -235,17 +229,17 @@ impl<'b> Reading<'b> {
 
     /// The entity, as a place in [`Batch::entities`].
     pub fn line(&self) -> usize {
-        self.frame.raw().entity[self.place] as usize
+        self.frame.raw.entity[self.place] as usize
     }
 
     /// When the source took it.
     pub fn at(&self) -> Timestamp {
-        Timestamp::from_nanos(self.frame.raw().at[self.place])
+        Timestamp::from_nanos(self.frame.raw.at[self.place])
     }
 
     /// How far it can be trusted.
     pub fn quality(&self) -> Quality {
-        self.frame.raw().quality.as_ref().map_or(Quality::Good, |quality| quality[self.place])
+        self.frame.raw.quality.as_ref().map_or(Quality::Good, |quality| quality[self.place])
     }
 
     /// Whether its value is not to be used: then it is a placeholder (false, 0, NaN or empty).
@@ -255,7 +249,7 @@ impl<'b> Reading<'b> {
 
     /// Its value, of whatever type.
     pub fn value(&self) -> Value<'b> {
-        self.frame.raw().values.value(self.place)
+        self.frame.raw.values.value(self.place)
     }
 
     typed! {

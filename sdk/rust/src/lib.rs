@@ -105,3 +105,8 @@ pub mod prelude {
         state,
     };
 }
+
+/// The guide's examples compile.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Guide;
