@@ -13,7 +13,7 @@ use pigs::ledger::SCATTER;
 /// The weighings of the pigs of even litters. The others have no part in the choice.
 fn even_litters() -> Vec<(String, Vec<Weighing>)> {
     let mut pigs: BTreeMap<String, Vec<Weighing>> = BTreeMap::new();
-    for row in dietox::rows().into_iter().filter(|row| row.litter % 2 == 0) {
+    for row in dietox::rows().into_iter().filter(|row| row.litter.is_multiple_of(2)) {
         pigs.entry(row.pig)
             .or_default()
             .push(Weighing { day: 7.0 * f64::from(row.week - 1), kg: row.weight });

@@ -161,7 +161,7 @@ fn the_day_of_passing_90_kg_lies_in_the_interval() {
         for week in (8..=12).filter(|&week| f64::from(week) < passed) {
             let at = times[&(pig.clone(), week)];
             let (low, high) = (lows[&at], highs[&at]);
-            let half = if litters[pig] % 2 == 0 { &mut even } else { &mut odd };
+            let half = if litters[pig].is_multiple_of(2) { &mut even } else { &mut odd };
             for tally in [&mut all, half, weeks.entry(week).or_default()] {
                 match () {
                     () if day < low => tally.early += 1,
