@@ -180,8 +180,8 @@ pub enum Item<'a> {
     Alarm(Generation, std::borrow::Cow<'a, str>, &'a str),
     /// A dead letter, by number.
     DeadLetter(Generation, u64),
-    /// The summary of an invocation.
-    Invocation(Generation, Ordinal),
+    /// The summary of an invocation, by ordinal and attempt.
+    Invocation(Generation, Ordinal, u32),
 }
 
 impl<'a> Item<'a> {
@@ -216,7 +216,7 @@ impl<'a> Item<'a> {
             | Self::Timer(generation, _)
             | Self::Alarm(generation, ..)
             | Self::DeadLetter(generation, _)
-            | Self::Invocation(generation, _) => *generation,
+            | Self::Invocation(generation, ..) => *generation,
             _ => Generation(0),
         }
     }
@@ -242,7 +242,10 @@ impl<'a> Item<'a> {
                 bytes.extend_from_slice(entity.as_bytes());
             }
             Self::DeadLetter(_, number) => bytes.extend_from_slice(&number.to_be_bytes()),
-            Self::Invocation(_, ordinal) => bytes.extend_from_slice(&ordinal.0.to_be_bytes()),
+            Self::Invocation(_, ordinal, attempt) => {
+                bytes.extend_from_slice(&ordinal.0.to_be_bytes());
+                bytes.extend_from_slice(&attempt.to_be_bytes());
+            }
         }
     }
 
@@ -272,7 +275,9 @@ impl<'a> Item<'a> {
             }
             Kind::DeadLetter => Self::DeadLetter(generation, u64::from_be_bytes(name.try_into().ok()?)),
             Kind::Invocation => {
-                Self::Invocation(generation, Ordinal(u64::from_be_bytes(name.try_into().ok()?)))
+                let (ordinal, attempt) = name.split_first_chunk::<8>()?;
+                let attempt = u32::from_be_bytes(attempt.try_into().ok()?);
+                Self::Invocation(generation, Ordinal(u64::from_be_bytes(*ordinal)), attempt)
             }
         };
         // What has no name of its own, or no generation, has nothing there either.
@@ -408,7 +413,9 @@ impl fmt::Display for Key {
                 write!(f, " {code} of {entity:?} of generation {generation}")?;
             }
             Item::DeadLetter(generation, number) => write!(f, " {number} of generation {generation}")?,
-            Item::Invocation(generation, ordinal) => write!(f, " {ordinal} of generation {generation}")?,
+            Item::Invocation(generation, ordinal, attempt) => {
+                write!(f, " {ordinal} of generation {generation}, attempt {attempt}")?;
+            }
         }
         write!(f, " (tenant {}, stream {})", scope.tenant, scope.stream)
     }

@@ -2,11 +2,18 @@
 //!
 //! - `flush` on Linux ends in `sync_file_range`, which promises nothing over a loss of power: after it
 //!   comes an `fdatasync` of the file `db`.
+//! - sled believes that promise when it uses a segment again: once what was in it is written elsewhere, it
+//!   is overwritten, and after a loss of power both may be gone. So much less than a segment is written
+//!   between two of our syncs. `lossy.rs` shows what happens without.
 //! - A message above a quarter of a segment goes to a file of its own, which sled never syncs. A leaf is
 //!   one message. So segments are large and values above [`WHOLE`] are kept in parts.
-//! - Memory that batches leave behind is freed only as other operations pass: batches are small, with
-//!   look-ups between.
+//! - A batch leaves memory behind that is freed only as other operations pass, and takes its keys in no
+//!   order. The fold doesn't need what a batch gives, since its position comes last: so keys are inserted
+//!   one by one, in the order in which they come. Only a value in parts is a batch.
 //! - After a failed write sled refuses everything until it is opened again.
+
+#[cfg(test)]
+mod lossy;
 
 use std::fs::File;
 use std::io;
@@ -24,14 +31,11 @@ use super::reopen::Reopening;
 use super::storage::{Engine, Page, PageBuilder, SealedChange};
 
 const SEGMENT: usize = 8 << 20;
+/// Of a segment so much is written between two syncs, counting keys and values only: sled's log takes
+/// about twice as much.
+const PIECE_OF_SEGMENT: usize = 8;
 /// The longest value that sled gets whole.
 const WHOLE: usize = 32 << 10;
-/// The most keys of one batch.
-const BATCH_KEYS: usize = 1_000;
-/// A batch ends when its values pass this many bytes.
-const BATCH_BYTES: usize = 1 << 20;
-/// One look-up for so many keys lets sled free what batches leave behind.
-const KEYS_A_LOOKUP: usize = 3;
 
 /// Stands before a value that is there whole.
 const IS_WHOLE: u8 = 0;
@@ -57,7 +61,7 @@ struct Open {
 impl Sled {
     pub(super) fn open(folder: &Path, cache_bytes: u64) -> Result<Self, StoreError> {
         let at = folder.to_owned();
-        let open = Reopening::new(move || Open::new(&at, cache_bytes))?;
+        let open = Reopening::new(move || Open::new(&at, cache_bytes, SEGMENT))?;
         Ok(Self { folder: folder.to_owned(), open })
     }
 
@@ -78,19 +82,23 @@ impl Engine for Sled {
 
     fn write(&self, changes: &mut dyn Iterator<Item = SealedChange>) -> Result<(), StoreError> {
         self.with(|open| {
-            open.write(changes)?;
-            open.sync()
+            let mut changes = changes.peekable();
+            while changes.peek().is_some() {
+                open.write_piece(&mut changes, SEGMENT / PIECE_OF_SEGMENT)?;
+                open.sync()?;
+            }
+            Ok(())
         })
     }
 }
 
 impl Open {
-    fn new(folder: &Path, cache_bytes: u64) -> Result<Self, StoreError> {
+    fn new(folder: &Path, cache_bytes: u64, segment: usize) -> Result<Self, StoreError> {
         let doing = format!("opening the sled store in {}", folder.display());
         std::fs::create_dir_all(folder).map_err(StoreError::io(doing.clone()))?;
         let config = sled::Config::new()
             .path(folder)
-            .segment_size(SEGMENT)
+            .segment_size(segment)
             .cache_capacity(cache_bytes)
             .mode(sled::Mode::HighThroughput)
             .flush_every_ms(None);
@@ -128,12 +136,12 @@ impl Open {
 
     fn joined(&self, key: &Key) -> Result<Option<Bytes>, Failed> {
         let _unchanged = self.parts.read();
-        // Since it was read it may have been replaced.
+        // It may have been replaced since it was read.
         let Some(stored) = self.db.get(key.as_bytes())? else { return Ok(None) };
         let Some(length) = length_in_parts(&stored) else {
-            return Ok(Some(Bytes::copy_from_slice(&stored[1..])));
+            return Ok(stored.get(1..).map(Bytes::copy_from_slice));
         };
-        let mut sealed = Vec::with_capacity(length);
+        let mut sealed = Vec::new();
         for number in 0..parts_of(length) {
             let part = self.db.get(key.part(number))?;
             sealed.extend_from_slice(&part.ok_or_else(|| Failed::damaged(key, "a part of it is missing"))?);
@@ -160,35 +168,65 @@ impl Open {
         Ok(page.finish(false))
     }
 
-    fn write(&self, changes: &mut dyn Iterator<Item = SealedChange>) -> Result<(), Failed> {
-        let mut batch = Batch::default();
-        for (number, (key, sealed)) in changes.enumerate() {
-            // What a key in the batch leaves behind can't be seen before the batch is applied.
-            if batch.splits(&key) {
-                self.apply(&mut batch)?;
-            }
-            let look_for_parts = self.any_parts.load(Ordering::Relaxed);
-            let mut old_parts = 0;
-            if look_for_parts || number % KEYS_A_LOOKUP == 0 {
-                let old = self.db.get(key.as_bytes())?;
-                old_parts = old.as_deref().and_then(length_in_parts).map_or(0, parts_of);
-            }
-            batch.add(key, sealed, old_parts);
-            if batch.is_full() {
-                self.apply(&mut batch)?;
+    /// Makes changes until they come to this many bytes.
+    fn write_piece(
+        &self,
+        changes: &mut dyn Iterator<Item = SealedChange>,
+        bytes: usize,
+    ) -> Result<(), Failed> {
+        let mut written = 0;
+        while written < bytes
+            && let Some((key, sealed)) = changes.next()
+        {
+            written += key.as_bytes().len() + sealed.as_ref().map_or(0, Vec::len);
+            let old_parts = self.parts_under(&key)?;
+            match sealed {
+                Some(sealed) if sealed.len() > WHOLE => self.write_parts(&key, Some(&sealed), old_parts)?,
+                sealed if old_parts > 0 => self.write_parts(&key, sealed.as_deref(), old_parts)?,
+                Some(sealed) => {
+                    self.db.insert(key.as_bytes(), stored_whole(&sealed))?;
+                }
+                None => {
+                    self.db.remove(key.as_bytes())?;
+                }
             }
         }
-        self.apply(&mut batch)
+        Ok(())
     }
 
-    fn apply(&self, batch: &mut Batch) -> Result<(), Failed> {
-        let Batch { changes, split, .. } = std::mem::take(batch);
-        if split.is_empty() {
-            return Ok(self.db.apply_batch(changes)?);
+    /// In how many parts the value of this key is kept now.
+    fn parts_under(&self, key: &Key) -> Result<u16, Failed> {
+        if !self.any_parts.load(Ordering::Relaxed) {
+            return Ok(0);
+        }
+        let stored = self.db.get(key.as_bytes())?;
+        Ok(stored.as_deref().and_then(length_in_parts).map_or(0, parts_of))
+    }
+
+    /// Writes a value where it, or the one before it, is in parts: all at once, so that neither a crash nor
+    /// a reader finds parts of two values.
+    fn write_parts(&self, key: &Key, sealed: Option<&[u8]>, old_parts: u16) -> Result<(), Failed> {
+        let mut batch = sled::Batch::default();
+        let mut new_parts = 0;
+        match sealed {
+            None => batch.remove(key.as_bytes()),
+            Some(sealed) if sealed.len() <= WHOLE => batch.insert(key.as_bytes(), stored_whole(sealed)),
+            Some(sealed) => {
+                new_parts = parts_of(sealed.len());
+                let mut head = vec![IN_PARTS];
+                head.extend_from_slice(&(sealed.len() as u32).to_le_bytes());
+                batch.insert(key.as_bytes(), head);
+                for (part, number) in sealed.chunks(WHOLE).zip(0..new_parts) {
+                    batch.insert(key.part(number), part);
+                }
+                self.any_parts.store(true, Ordering::Relaxed);
+            }
+        }
+        for number in new_parts..old_parts {
+            batch.remove(key.part(number));
         }
         let _nobody_reads_parts = self.parts.write();
-        self.any_parts.store(true, Ordering::Relaxed);
-        Ok(self.db.apply_batch(changes)?)
+        Ok(self.db.apply_batch(batch)?)
     }
 
     fn sync(&self) -> Result<(), Failed> {
@@ -218,61 +256,17 @@ fn length_in_parts(stored: &[u8]) -> Option<usize> {
     }
 }
 
-/// Into how many parts a sealed value of this length is cut. Above `u16::MAX` parts, which is 2 GiB,
-/// the checksum would not fit any more; limits elsewhere are thousands of times lower.
+/// Into how many parts a sealed value of this length is cut.
 fn parts_of(length: usize) -> u16 {
+    // 2 GiB; the limits on values are thousands of times lower.
     u16::try_from(length.div_ceil(WHOLE)).unwrap_or(u16::MAX)
 }
 
-#[derive(Default)]
-struct Batch {
-    changes: sled::Batch,
-    keys: usize,
-    bytes: usize,
-    /// Keys whose values have parts, before or after this batch.
-    split: Vec<Key>,
-}
-
-impl Batch {
-    fn add(&mut self, key: Key, sealed: Option<Vec<u8>>, old_parts: u16) {
-        self.keys += 1;
-        let mut new_parts = 0;
-        match sealed {
-            None => self.changes.remove(key.as_bytes()),
-            Some(sealed) if sealed.len() < WHOLE => {
-                self.bytes += sealed.len();
-                let mut stored = Vec::with_capacity(1 + sealed.len());
-                stored.push(IS_WHOLE);
-                stored.extend_from_slice(&sealed);
-                self.changes.insert(key.as_bytes(), stored);
-            }
-            Some(sealed) => {
-                self.bytes += sealed.len();
-                new_parts = parts_of(sealed.len());
-                let mut head = vec![IN_PARTS];
-                head.extend_from_slice(&(sealed.len() as u32).to_le_bytes());
-                self.changes.insert(key.as_bytes(), head);
-                for (part, number) in sealed.chunks(WHOLE).zip(0..new_parts) {
-                    self.changes.insert(key.part(number), part);
-                }
-            }
-        }
-        for number in new_parts..old_parts {
-            self.changes.remove(key.part(number));
-        }
-        if new_parts.max(old_parts) > 0 {
-            self.keys += usize::from(new_parts.max(old_parts));
-            self.split.push(key);
-        }
-    }
-
-    fn splits(&self, key: &Key) -> bool {
-        self.split.contains(key)
-    }
-
-    fn is_full(&self) -> bool {
-        self.keys >= BATCH_KEYS || self.bytes >= BATCH_BYTES
-    }
+fn stored_whole(sealed: &[u8]) -> Vec<u8> {
+    let mut stored = Vec::with_capacity(1 + sealed.len());
+    stored.push(IS_WHOLE);
+    stored.extend_from_slice(sealed);
+    stored
 }
 
 /// How an operation failed, before it is known where.

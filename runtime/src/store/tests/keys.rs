@@ -39,7 +39,7 @@ impl Owned {
             Kind::Timer => Item::Timer(generation, &self.first),
             Kind::Alarm => Item::Alarm(generation, Cow::Borrowed(&self.first), &self.second),
             Kind::DeadLetter => Item::DeadLetter(generation, self.number),
-            Kind::Invocation => Item::Invocation(generation, Ordinal(self.number)),
+            Kind::Invocation => Item::Invocation(generation, Ordinal(self.number), 1),
         }
     }
 
@@ -143,7 +143,7 @@ proptest! {
         let (is_of_generation, is_state, is_revision) = match &item {
             Item::State(of, text) => (*of == generation, *of == generation && text.starts_with(&prefix), false),
             Item::Lane(of) | Item::Timer(of, _) | Item::Alarm(of, ..) | Item::DeadLetter(of, _)
-            | Item::Invocation(of, _) => (*of == generation, false, false),
+            | Item::Invocation(of, ..) => (*of == generation, false, false),
             Item::Revision(of, _) => (false, false, **of == installation),
             _ => (false, false, false),
         };
@@ -192,7 +192,7 @@ fn the_bytes_of_keys_are_these() {
         (Item::Timer(Generation(6), "soon"), with(34, 6, b"soon")),
         (Item::Alarm(Generation(6), "fe\0ver".into(), "a\0b"), with(35, 6, b"fe\0\xffver\0\0a\0b")),
         (Item::DeadLetter(Generation(6), 9), with(36, 6, &[0, 0, 0, 0, 0, 0, 0, 9])),
-        (Item::Invocation(Generation(6), Ordinal(9)), with(37, 6, &[0, 0, 0, 0, 0, 0, 0, 9])),
+        (Item::Invocation(Generation(6), Ordinal(9), 2), with(37, 6, &[0, 0, 0, 0, 0, 0, 0, 9, 0, 0, 0, 2])),
     ];
     for (item, bytes) in golden {
         assert_eq!(scope.key(item.clone()).as_bytes(), bytes, "{item:?}");

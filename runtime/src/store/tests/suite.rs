@@ -289,3 +289,46 @@ fn the_engines_names_are_those_of_the_configuration() {
         assert_eq!(serde_json::to_string(&kind).unwrap(), format!("{:?}", kind.name()));
     }
 }
+
+/// Prints what a checkpoint costs: `cargo test --release cost_of -- --ignored --nocapture`.
+#[test]
+#[ignore = "a measurement"]
+fn cost_of_a_checkpoint() {
+    for kind in EngineKind::ALL {
+        for keys in [10_000_u64, 1_000_000] {
+            let folder = tempfile::tempdir().unwrap();
+            let store = super::open(kind, folder.path(), 64 << 20).unwrap();
+            for round in 0..4_u64 {
+                let name = |n| format!("farm/barn-2/pig-{n:07}/weight");
+                let changes =
+                    (0..keys).map(|n| Change::set(state(&name(n)), bytes(round << 32 | n, 40))).collect();
+                let (begin, cpu_begin) = (std::time::Instant::now(), cpu());
+                assert_eq!(wait(store.apply(changes, Epoch(1))).unwrap(), Applied::Done);
+                let (wall, cpu) = (begin.elapsed(), cpu() - cpu_begin);
+                let of_each = [wall, cpu].map(|time| time.as_nanos() / u128::from(keys));
+                println!(
+                    "{kind:?}, {keys} keys, round {round}: {} ns a key, {} of CPU, {} MiB resident",
+                    of_each[0],
+                    of_each[1],
+                    resident()
+                );
+            }
+            let names: Vec<_> =
+                (0..50).map(|n| state(&format!("farm/barn-2/pig-{:07}/weight", n * keys / 50))).collect();
+            let begin = std::time::Instant::now();
+            assert!(wait(store.get_many(&names)).unwrap().iter().all(Option::is_some));
+            println!("{kind:?}, {keys} keys: {:?} for 50 look-ups", begin.elapsed());
+        }
+    }
+}
+
+fn cpu() -> std::time::Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    std::time::Duration::try_from(time).unwrap()
+}
+
+fn resident() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmRSS")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() / 1024
+}
