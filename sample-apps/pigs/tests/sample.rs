@@ -20,13 +20,19 @@ fn time(text: &str) -> Timestamp {
 
 /// Feeds the sample, `size` rows of weight and feed at a time.
 fn feed(platform: &mut Platform, size: usize) {
+    feed_in_order(platform, size, &["weight", "feed"]);
+}
+
+fn feed_in_order(platform: &mut Platform, size: usize, order: &[&str]) {
     for rows in dietox::fed().chunks(size) {
         let mut batch = BatchBuilder::new();
         for row in rows {
             let at = time(&row.at);
-            batch.push("weight", &row.pig, at, row.weight);
-            if let Some(feed) = row.feed {
-                batch.push("feed", &row.pig, at, feed);
+            for &slot in order {
+                let value = if slot == "weight" { Some(row.weight) } else { row.feed };
+                if let Some(value) = value {
+                    batch.push(slot, &row.pig, at, value);
+                }
             }
         }
         let done = platform.consume::<Pigs>(&batch.build()).expect_ok();
@@ -78,10 +84,10 @@ fn gains_and_ratios_are_those_of_the_file() {
 }
 
 #[test]
-fn the_edges_of_batches_change_nothing() {
-    let run = |size| {
+fn neither_edges_of_batches_nor_the_order_of_columns_change_anything() {
+    let run = |size, order: [&str; 2]| {
         let mut platform = platform();
-        feed(&mut platform, size);
+        feed_in_order(&mut platform, size, &order);
         let outputs: Vec<_> = platform
             .outputs()
             .iter()
@@ -93,8 +99,10 @@ fn the_edges_of_batches_change_nothing() {
         sorted.sort();
         (sorted, platform.state(), platform.alarms().clone())
     };
-    let (one, seven, all) = (run(1), run(7), run(861));
-    assert!(one == seven && seven == all);
+    let whole = run(861, ["weight", "feed"]);
+    for other in [run(1, ["weight", "feed"]), run(7, ["weight", "feed"]), run(50, ["feed", "weight"])] {
+        assert!(other == whole);
+    }
 }
 
 /// How the interval did among some of the pigs.
