@@ -1,0 +1,177 @@
+//! Calls cargo and its kin.
+
+use std::ffi::OsString;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context as _, bail};
+use serde::Deserialize;
+
+/// What apps are compiled for.
+const TARGET: &str = "wasm32-wasip2";
+/// The profile of a workspace that builds apps beside other things.
+const GUEST_PROFILE: &str = "guest";
+
+/// A program of the Rust toolchain, as the environment names it.
+fn program(variable: &str, name: &str) -> Command {
+    Command::new(std::env::var_os(variable).unwrap_or_else(|| OsString::from(name)))
+}
+
+/// Installs the target where the toolchain of this folder lacks it.
+pub(super) fn ensure_target(dir: &Path) -> anyhow::Result<()> {
+    let mut rustc = program("RUSTC", "rustc");
+    rustc.args(["--print", "target-libdir", "--target", TARGET]).current_dir(dir);
+    let output = rustc.output().context("can't run rustc; install Rust as https://rustup.rs says")?;
+    let libraries = PathBuf::from(String::from_utf8_lossy(&output.stdout).trim());
+    if output.status.success() && libraries.is_dir() {
+        return Ok(());
+    }
+    let added = Command::new("rustup").args(["target", "add", TARGET]).current_dir(dir).status();
+    match added {
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => bail!("`rustup target add {TARGET}` failed ({status}); apps are compiled for {TARGET}"),
+        Err(error) => bail!(
+            "the Rust target {TARGET} isn't installed, and rustup can't be run ({error}): install the target the way \
+             Rust was installed"
+        ),
+    }
+}
+
+/// The crate of an app.
+#[derive(Debug)]
+pub(super) struct Crate {
+    pub(super) name: String,
+    pub(super) version: String,
+    manifest: PathBuf,
+    target: PathBuf,
+    has_guest_profile: bool,
+}
+
+/// What is used of the answer of `cargo metadata`.
+#[derive(Deserialize)]
+struct Metadata {
+    packages: Vec<Package>,
+    target_directory: PathBuf,
+    workspace_root: PathBuf,
+}
+
+#[derive(Deserialize)]
+struct Package {
+    name: String,
+    version: String,
+    manifest_path: PathBuf,
+    targets: Vec<Target>,
+}
+
+#[derive(Deserialize)]
+struct Target {
+    crate_types: Vec<String>,
+}
+
+impl Target {
+    fn is_component(&self) -> bool {
+        self.crate_types.iter().any(|kind| kind == "cdylib")
+    }
+}
+
+/// What is used of what `cargo build` tells.
+#[derive(Deserialize)]
+struct Message {
+    reason: String,
+    manifest_path: Option<PathBuf>,
+    target: Option<Target>,
+    #[serde(default)]
+    filenames: Vec<PathBuf>,
+}
+
+impl Crate {
+    pub(super) fn in_folder(dir: &Path) -> anyhow::Result<Self> {
+        let manifest = dir.join("Cargo.toml");
+        let manifest = manifest.canonicalize().with_context(|| {
+            format!("can't read {}; only apps in Rust are built here", manifest.display())
+        })?;
+        let mut cargo = program("CARGO", "cargo");
+        cargo.args(["metadata", "--format-version", "1", "--no-deps", "--manifest-path"]).arg(&manifest);
+        let output = cargo
+            .current_dir(dir)
+            .stderr(Stdio::inherit())
+            .output()
+            .context("can't run cargo; install Rust as https://rustup.rs says")?;
+        if !output.status.success() {
+            bail!("`cargo metadata` failed on {}", manifest.display());
+        }
+        let metadata: Metadata =
+            serde_json::from_slice(&output.stdout).context("can't read cargo's metadata")?;
+        let package = metadata
+            .packages
+            .into_iter()
+            .find(|package| package.manifest_path == manifest)
+            .with_context(|| format!("{} is no package", manifest.display()))?;
+        if !package.targets.iter().any(Target::is_component) {
+            bail!("{}: an app needs `[lib] crate-type = [\"cdylib\", \"rlib\"]`", manifest.display());
+        }
+        Ok(Self {
+            name: package.name,
+            version: package.version,
+            manifest,
+            target: metadata.target_directory,
+            has_guest_profile: has_profile(&metadata.workspace_root.join("Cargo.toml"), GUEST_PROFILE),
+        })
+    }
+
+    /// Compiles it and gives the path of the component.
+    pub(super) fn build(&self, arguments: &[String]) -> anyhow::Result<PathBuf> {
+        let mut cargo = program("CARGO", "cargo");
+        cargo.args(["build", "--lib", "--target", TARGET, "--message-format", "json-render-diagnostics"]);
+        cargo.arg("--manifest-path").arg(&self.manifest);
+        if self.has_guest_profile {
+            // In a folder of its own, so that it neither waits for the host's build nor undoes it.
+            cargo.args(["--profile", GUEST_PROFILE, "--target-dir"]).arg(self.target.join("guests"));
+        } else {
+            cargo.arg("--release");
+        }
+        if let Some(dir) = self.manifest.parent() {
+            cargo.current_dir(dir);
+        }
+        cargo.args(arguments).stdout(Stdio::piped());
+        let mut child = cargo.spawn().context("can't run cargo; install Rust as https://rustup.rs says")?;
+        let mut wasm = None;
+        if let Some(stdout) = child.stdout.take() {
+            for line in BufReader::new(stdout).lines() {
+                // Lines that are no message of cargo's come from build scripts of others.
+                if let Ok(message) = serde_json::from_str::<Message>(&line?) {
+                    wasm = self.component_of(message).or(wasm);
+                }
+            }
+        }
+        let status = child.wait()?;
+        if !status.success() {
+            bail!("the app does not compile");
+        }
+        wasm.with_context(|| format!("cargo made no component of {}", self.manifest.display()))
+    }
+
+    fn component_of(&self, message: Message) -> Option<PathBuf> {
+        let own = message.reason == "compiler-artifact"
+            && message.manifest_path.as_deref() == Some(&self.manifest)
+            && message.target.is_some_and(|target| target.is_component());
+        let mut files = message.filenames.into_iter().filter(|_| own);
+        files.find(|file| file.extension().is_some_and(|extension| extension == "wasm"))
+    }
+}
+
+fn has_profile(manifest: &Path, profile: &str) -> bool {
+    let text = std::fs::read_to_string(manifest).unwrap_or_default();
+    let table: toml::Table = text.parse().unwrap_or_default();
+    table.get("profile").and_then(|profiles| profiles.get(profile)).is_some()
+}
+
+/// Whether cargo would refuse a crate of this name, or it would hide one that apps use.
+pub(super) fn is_taken(name: &str) -> bool {
+    const WORDS: &str = "abstract alloc as async await become box break const continue core crate do dyn else enum \
+        extern false final fn for gen if impl in ironloom ironloom-sdk let log loop macro match mod move mut override \
+        priv proc-macro pub ref return self serde static std struct super test trait true try type typeof unsafe \
+        unsized use virtual where while yield";
+    WORDS.split_whitespace().any(|word| word == name)
+}
