@@ -12,6 +12,8 @@ use super::build::{check_app_name, within};
 
 static SDK: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../sdk/rust");
 static WIT: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../wit");
+/// The guide, which the template's README points to.
+static GUIDE: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../sdk/README.md"));
 /// The template's folder within the SDK's.
 const TEMPLATE: &str = "template";
 /// Parts of the SDK's folder that an app doesn't need.
@@ -60,6 +62,7 @@ pub fn new(name: &str, into: &Path) -> anyhow::Result<PathBuf> {
             SDK.get_dir(TEMPLATE).ok_or_else(|| std::io::Error::other("this ironloom has no template"))?;
         write_dir(template, TEMPLATE, &[], making.path(), &|text| text.replace(NAME, name))?;
         write_dir(&SDK, "", &NOT_NEEDED, &making.path().join("ironloom/sdk/rust"), &str::to_owned)?;
+        fs::write(making.path().join("ironloom/sdk/README.md"), GUIDE)?;
         write_dir(&WIT, "", &[], &making.path().join("ironloom/wit"), &str::to_owned)?;
         fs::write(making.path().join(".gitignore"), "/target\n")
     };
@@ -114,6 +117,7 @@ mod tests {
         assert!(crate::apps::manifest::Manifest::parse(&read("app.toml")).is_ok());
         for path in [
             "src/lib.rs",
+            "ironloom/sdk/README.md",
             "ironloom/sdk/rust/Cargo.toml",
             "ironloom/sdk/rust/src/lib.rs",
             "ironloom/wit/world.wit",
