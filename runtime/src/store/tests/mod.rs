@@ -1,6 +1,7 @@
 //! What the parts of the store must do together, on both engines.
 
 mod cache;
+mod full;
 mod keys;
 mod kill;
 mod suite;
