@@ -22,7 +22,7 @@ fn round(number: u64) -> Vec<Change> {
     let change = |n: u64| {
         let which = (number * 7_919 + n * 31) % 2_500;
         let key = Scope::MAIN.key(Item::State(Generation(1), &format!("{which:04}")));
-        let length = if which % 100 == 0 { 30_000 + number as usize % 3 * 30_000 } else { 60 };
+        let length = if which.is_multiple_of(100) { 30_000 + number as usize % 3 * 30_000 } else { 60 };
         match (which + number) % 11 {
             0 => Change::delete(key),
             _ => Change::set(key, bytes(number << 16 | which, length)),
