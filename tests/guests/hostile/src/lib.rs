@@ -1,0 +1,166 @@
+//! A guest with every bad habit. Each reading of the input `command` is a text that says what to do;
+//! what came of it stands in the state under `result/<command>`, if the invocation took effect.
+
+use std::hint::black_box;
+use std::time::Duration;
+
+use ironloom_sdk::prelude::*;
+
+/// The app.
+pub struct Hostile;
+ironloom_sdk::app!(Hostile: readings, timers, lifecycle);
+
+impl Readings for Hostile {
+    fn consume(batch: &Batch) -> Result<(), Failure> {
+        for reading in batch.readings() {
+            let command = reading.text()?;
+            let result = match command {
+                "refuse" => {
+                    reading.refuse("this one is refused");
+                    continue;
+                }
+                "wrong-refuse" => {
+                    batch.refuse(77, 3, "there is no such reading");
+                    continue;
+                }
+                _ => obey(command)?,
+            };
+            state::set(&format!("result/{command}"), result.as_bytes())?;
+        }
+        Ok(())
+    }
+}
+
+impl Timers for Hostile {
+    fn fire(timer: &str, _due: Timestamp) -> Result<(), Failure> {
+        panic!("a panic in fire, for {timer}")
+    }
+}
+
+impl Lifecycle for Hostile {
+    fn migrate(_previous: &str, _resume: Option<&[u8]>) -> Result<Migration, Failure> {
+        panic!("a panic in migrate")
+    }
+}
+
+fn obey(command: &str) -> Result<String, Failure> {
+    match command {
+        "ok" => {}
+        "loop" => loop {
+            black_box(0);
+        },
+        "recurse" => return Ok(recurse(0).to_string()),
+        "grow" => {
+            let mut all = Vec::new();
+            loop {
+                all.push(vec![1_u8; 64 << 10]);
+                black_box(&all);
+            }
+        }
+        "grow-politely" => return Ok(grow_politely().to_string()),
+        "panic" => panic!("a panic, as told"),
+        "half" => {
+            state::set("half/first", b"written")?;
+            alarms::raise("noise", "half", "raised before the trap")?;
+            schedule::set("half", invocation::now())?;
+            panic!("a trap after half of the writes");
+        }
+        "sleep" => std::thread::sleep(Duration::from_secs(5)),
+        "exit" => std::process::exit(0),
+        "reject" => return Err(Failure::reject("rejected, as told")),
+        "retry" => return Err(Failure::retry("not now, as told")),
+        "log-flood" => {
+            for line in 0..100_000 {
+                log::warn!("line {line} of a flood");
+            }
+        }
+        "print-flood" => {
+            for line in 0..10_000 {
+                println!("line {line} on stdout");
+                eprintln!("line {line} on stderr");
+            }
+        }
+        "long-line" => log::info!("{}", "x".repeat(4 << 20)),
+        "publish" => {
+            let mut out = Outputs::new();
+            out.push("echo", "somebody", invocation::now(), "hello")?;
+            out.publish()?;
+        }
+        "timer" => schedule::set("boom", invocation::now())?,
+        _ => return Ok(ask(command)),
+    }
+    Ok("done".to_owned())
+}
+
+/// Asks the host for something that it must refuse with an error, and gives the error's text.
+fn ask(command: &str) -> String {
+    fn told<T, E: std::fmt::Display>(result: Result<T, E>) -> String {
+        result.map_or_else(|error| format!("refused: {error}"), |_| "allowed".to_owned())
+    }
+    let publish = |slot: &str, entity: &str, count: usize| {
+        let mut out = Outputs::new();
+        for _ in 0..count {
+            out.push(slot, entity, Timestamp::EPOCH, "x")?;
+        }
+        out.publish()
+    };
+    match command {
+        "unknown-output" => told(publish("nonsense", "", 1)),
+        "odd-entity" => told(publish("echo", "../../etc", 1)),
+        "many-outputs" => told(publish("echo", "a", 100_001)),
+        "long-output" => {
+            let mut out = Outputs::new();
+            let long = "x".repeat((64 << 10) + 1);
+            told(out.push("echo", "a", Timestamp::EPOCH, long.as_str()).and_then(|()| out.publish()))
+        }
+        "unknown-alarm" => told(alarms::raise("nonsense", "", "")),
+        "long-alarm" => told(alarms::raise("noise", "", &"x".repeat(1_025))),
+        "many-alarms" => {
+            told((0..10_001).try_for_each(|n| alarms::raise("noise", &n.to_string(), "one of many")))
+        }
+        "odd-timer" => told(schedule::set("", Timestamp::EPOCH)),
+        "manifest-timer" => told(schedule::set("never", Timestamp::EPOCH)),
+        "many-timers" => {
+            told((0..1_001).try_for_each(|n| schedule::set(&n.to_string(), Timestamp::from_nanos(u64::MAX))))
+        }
+        "empty-key" => told(state::set("", b"")),
+        "long-key" => told(state::set(&"k".repeat(513), b"")),
+        "long-value" => told(state::set("long", &vec![0; (256 << 10) + 1])),
+        "quota" => told((0..20).try_for_each(|n| state::set(&format!("quota/{n}"), &vec![0; 256 << 10]))),
+        "many-keys" => {
+            let keys: Vec<String> = (0..200_000).map(|n| n.to_string()).collect();
+            let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+            told(state::get_many(&keys))
+        }
+        "huge-list" => {
+            // Each call is within the guest's memory, all together are beyond what a call may carry.
+            let value = vec![0; 200 << 10];
+            let entries: Vec<(&str, &[u8])> = (0..2_000).map(|_| ("same", &value[..])).collect();
+            told(state::set_many(&entries))
+        }
+        "unknown-setting" => told(settings::get::<String>("nonsense")),
+        "read-file" => told(std::fs::read("/etc/passwd")),
+        "write-file" => told(std::fs::write("/tmp/ironloom-was-here", "no")),
+        "connect" => told(std::net::TcpStream::connect("127.0.0.1:7420")),
+        "environment" => format!("{} {}", std::env::vars().count(), std::env::args().count()),
+        _ => "unknown command".to_owned(),
+    }
+}
+
+#[allow(unconditional_recursion, reason = "that is the habit")]
+fn recurse(depth: u64) -> u64 {
+    black_box([depth; 64]);
+    black_box(recurse(black_box(depth + 1))) + 1
+}
+
+fn grow_politely() -> usize {
+    let mut all: Vec<Vec<u8>> = Vec::new();
+    loop {
+        let mut page = Vec::new();
+        if page.try_reserve_exact(1 << 20).is_err() {
+            return all.len();
+        }
+        page.resize(1 << 20, 1);
+        all.push(page);
+    }
+}

@@ -1,0 +1,64 @@
+//! Guests: apps that the tests build for `wasm32-wasip2`, once for all tests.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Mutex, PoisonError};
+
+use anyhow::{Context, Result, ensure};
+
+use crate::package::{self, Package};
+
+static BUILT: Mutex<BTreeMap<String, PathBuf>> = Mutex::new(BTreeMap::new());
+
+/// The root of the workspace.
+pub fn workspace() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."))
+}
+
+/// The folder of one of the tests' own guests.
+pub fn folder_of(guest: &str) -> PathBuf {
+    workspace().join("tests/guests").join(guest)
+}
+
+/// Builds an app of the workspace by the name of its package and gives the path of its component.
+pub fn build(name: &str) -> Result<PathBuf> {
+    // One at a time in this process; a lock on a file for the others. Cargo would wait as well, but
+    // says so on every test's output.
+    let mut built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(path) = built.get(name) {
+        return Ok(path.clone());
+    }
+    let target = workspace().join("target/guests");
+    fs::create_dir_all(&target)?;
+    let lock = File::create(target.join("tests.lock"))?;
+    lock.lock()?;
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(cargo);
+    command.current_dir(workspace());
+    command.args(["build", "--quiet", "--package", name, "--profile", "guest", "--target", "wasm32-wasip2"]);
+    command.arg("--target-dir").arg(&target);
+    // What is meant for the host, such as `-D warnings` or a CPU, must not change the guest's bytes.
+    for variable in ["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "CARGO_BUILD_RUSTFLAGS", "CARGO_TARGET_DIR"] {
+        command.env_remove(variable);
+    }
+    let output = command.output().context("can't run cargo")?;
+    ensure!(output.status.success(), "building {name}: {}", String::from_utf8_lossy(&output.stderr));
+    let path = target.join("wasm32-wasip2/guest").join(format!("{}.wasm", name.replace('-', "_")));
+    ensure!(path.is_file(), "building {name} made no {}", path.display());
+    built.insert(name.to_owned(), path.clone());
+    Ok(path)
+}
+
+/// Builds one of the tests' own guests and packs it, by this crate's own writer of packages.
+pub fn package(guest: &str) -> Result<Package> {
+    package_of(guest, &folder_of(guest))
+}
+
+/// Builds and packs any app of the workspace.
+pub fn package_of(name: &str, folder: &Path) -> Result<Package> {
+    let component = fs::read(build(name)?)?;
+    let manifest = fs::read_to_string(folder.join("app.toml"))?;
+    Ok(package::pack(&manifest, &component))
+}

@@ -1,0 +1,15 @@
+//! What end-to-end tests need: the real server as a process, requests, guests, packages, load, and a
+//! model of the app `one-state` that shares no code with the runtime.
+
+pub mod apps;
+pub mod guests;
+pub mod http;
+pub mod load;
+pub mod model;
+pub mod package;
+pub mod server;
+pub mod wait;
+
+pub use http::{Answer, Client};
+pub use server::{Server, Setup};
+pub use wait::{wait_for, wait_until};

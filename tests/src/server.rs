@@ -1,0 +1,263 @@
+//! The real server as a process of its own, on a free port and a folder that goes away.
+
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use tempfile::TempDir;
+
+use crate::http::Client;
+use crate::wait::{PATIENCE, wait_for};
+
+/// How a server is started, and its folder, which outlives it: start it again on the same one.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    folder: Arc<TempDir>,
+    config: Option<String>,
+    env: Vec<(String, String)>,
+    arguments: Vec<String>,
+}
+
+impl Setup {
+    /// A folder of its own, and all defaults.
+    pub fn new() -> Result<Self> {
+        let folder = tempfile::Builder::new().prefix("ironloom-test-").tempdir()?;
+        Ok(Self { folder: Arc::new(folder), config: None, env: Vec::new(), arguments: Vec::new() })
+    }
+
+    /// With this configuration file.
+    #[must_use]
+    pub fn config(mut self, text: impl Into<String>) -> Self {
+        self.config = Some(text.into());
+        self
+    }
+
+    /// With an environment variable, such as `FAILPOINTS`.
+    #[must_use]
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.env.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Without the environment variables of [`Self::env`].
+    #[must_use]
+    pub fn without_env(mut self) -> Self {
+        self.env.clear();
+        self
+    }
+
+    /// With a further argument of `serve`.
+    #[must_use]
+    pub fn argument(mut self, argument: &str) -> Self {
+        self.arguments.push(argument.to_owned());
+        self
+    }
+
+    /// The folder of the store and the log.
+    pub fn data(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    /// A folder for whatever else a test writes.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// What all servers of this folder said on stderr.
+    pub fn said(&self) -> String {
+        fs::read(self.folder.path().join("stderr"))
+            .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+            .unwrap_or_default()
+    }
+
+    fn command(&self) -> Result<Command> {
+        let mut command = Command::new(binary()?);
+        command.arg("serve").arg("--data").arg(self.data()).args(["--listen", "127.0.0.1:0"]);
+        if let Some(config) = &self.config {
+            let path = self.folder.path().join("ironloom.toml");
+            fs::write(&path, config)?;
+            command.arg("--config").arg(path);
+        }
+        let stderr = File::options().create(true).append(true).open(self.folder.path().join("stderr"))?;
+        command.args(&self.arguments).envs(self.env.iter().map(|(name, value)| (name, value)));
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(stderr);
+        Ok(command)
+    }
+
+    /// Starts the server and waits until it is ready.
+    pub fn start(&self) -> Result<Server> {
+        let mut server = self.start_listening()?;
+        wait_for("the server to be ready", || {
+            if let Some(status) = server.child.try_wait()? {
+                bail!("the server ended with {status} before it was ready:\n{}", self.said());
+            }
+            Ok(server.client.get("/readyz").ok().filter(|answer| answer.status == 200))
+        })?;
+        Ok(server)
+    }
+
+    /// Starts the server and waits until it listens.
+    pub fn start_listening(&self) -> Result<Server> {
+        let mut child = self.command()?.spawn().context("can't start the server")?;
+        let stdout = child.stdout.take().context("the server has no stdout")?;
+        let lines = lines_of(stdout);
+        let first = lines.recv_timeout(PATIENCE);
+        let mut server =
+            Server { child, client: Client::new(""), setup: self.clone(), ended: None, _lines: lines };
+        let url = match &first {
+            Ok(line) => line.strip_prefix("listening on ").map(str::to_owned),
+            Err(RecvTimeoutError::Timeout) => bail!("the server didn't begin to listen:\n{}", self.said()),
+            Err(RecvTimeoutError::Disconnected) => {
+                let status = server.wait()?;
+                bail!("the server ended with {status} before it listened:\n{}", self.said());
+            }
+        };
+        let url = url.with_context(|| format!("the first line on stdout is {first:?}"))?;
+        ensure!(url.starts_with("http://127.0.0.1:"), "the server listens on {url}");
+        server.client = Client::new(&url);
+        Ok(server)
+    }
+
+    /// Runs the server where it is expected to end by itself, and gives what it left.
+    pub fn run_to_end(&self) -> Result<ExitStatus> {
+        let mut child = self.command()?.spawn().context("can't start the server")?;
+        let start = Instant::now();
+        while start.elapsed() < PATIENCE {
+            if let Some(status) = child.try_wait()? {
+                return Ok(status);
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        child.kill()?;
+        child.wait()?;
+        bail!("the server should have ended by itself:\n{}", self.said())
+    }
+}
+
+/// A running server. It is killed when this goes out of scope.
+#[derive(Debug)]
+pub struct Server {
+    child: Child,
+    client: Client,
+    setup: Setup,
+    ended: Option<ExitStatus>,
+    /// Keeps the reader of stdout from stopping, which would block the server at last.
+    _lines: Receiver<String>,
+}
+
+impl Server {
+    /// For requests.
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// How it was started.
+    pub fn setup(&self) -> &Setup {
+        &self.setup
+    }
+
+    /// The id of its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Bytes of memory that it has resident.
+    pub fn resident_bytes(&self) -> Result<u64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
+        let kib: u64 = line.trim().trim_end_matches("kB").trim().parse()?;
+        Ok(kib * 1024)
+    }
+
+    /// Whether it still runs.
+    pub fn is_alive(&mut self) -> Result<bool> {
+        if self.ended.is_none() {
+            self.ended = self.child.try_wait()?;
+        }
+        Ok(self.ended.is_none())
+    }
+
+    /// Waits until it has ended.
+    pub fn wait(&mut self) -> Result<ExitStatus> {
+        wait_for("the server to end", || Ok(if self.is_alive()? { None } else { self.ended }))
+    }
+
+    /// `kill -9`.
+    pub fn kill(mut self) -> Result<()> {
+        if self.is_alive()? {
+            self.child.kill()?;
+            self.ended = Some(self.child.wait()?);
+        }
+        Ok(())
+    }
+
+    /// SIGTERM, and waits for its end.
+    pub fn stop(mut self) -> Result<ExitStatus> {
+        let pid =
+            i32::try_from(self.pid()).ok().and_then(rustix::process::Pid::from_raw).context("no pid")?;
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
+        self.wait()
+    }
+
+    /// Runs a command of the CLI against it.
+    pub fn cli(&self, arguments: &[&str]) -> Result<Output> {
+        cli_at(self.client.url(), arguments)
+    }
+
+    /// Runs a command of the CLI with `--json` against it and gives what it printed.
+    pub fn cli_json(&self, arguments: &[&str]) -> Result<serde_json::Value> {
+        let output = self.cli(&[arguments, &["--json"]].concat())?;
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        ensure!(output.status.success(), "ironloom {}: {}: {said}", arguments.join(" "), output.status);
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        serde_json::from_str(&text).with_context(|| format!("ironloom {}: {text}", arguments.join(" ")))
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if self.ended.is_none() {
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+        }
+        if std::thread::panicking() {
+            eprintln!("--- the server said:\n{}", self.setup.said());
+        }
+    }
+}
+
+/// Runs a command of the CLI against the server at a URL.
+pub fn cli_at(url: &str, arguments: &[&str]) -> Result<Output> {
+    let mut command = Command::new(binary()?);
+    command.args(arguments).env("IRONLOOM_URL", url).stdin(Stdio::null());
+    command.output().with_context(|| format!("ironloom {}", arguments.join(" ")))
+}
+
+/// The binary: `IRONLOOM_BIN`, or the one beside this test.
+pub fn binary() -> Result<PathBuf> {
+    if let Some(path) = std::env::var_os("IRONLOOM_BIN") {
+        return Ok(path.into());
+    }
+    let exe = std::env::current_exe()?;
+    let folders = exe.ancestors().skip(1).take(2);
+    let found = folders.map(|folder| folder.join("ironloom")).find(|path| path.is_file());
+    found.with_context(|| {
+        format!("no `ironloom` beside {}: run the tests by `cargo xtask test`", exe.display())
+    })
+}
+
+fn lines_of(stdout: impl std::io::Read + Send + 'static) -> Receiver<String> {
+    let (send, receive) = channel();
+    std::thread::spawn(move || {
+        for line in BufReader::new(stdout).lines().map_while(std::result::Result::ok) {
+            // Read on after the receiver has gone: a full pipe would stop the server.
+            let _ = send.send(line);
+        }
+    });
+    receive
+}

@@ -1,0 +1,297 @@
+//! Guests that do all they shouldn't. The server lives, says what was wrong, keeps nothing of what
+//! failed, and is as large afterwards as before.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result, ensure};
+use base64::Engine as _;
+use ironloom_tests::apps::{install, number, wait_for_installation};
+use ironloom_tests::package::Package;
+use ironloom_tests::{Client, Server, Setup, guests, wait_for, wait_until};
+use serde_json::{Value, json};
+
+struct Bench {
+    server: Server,
+    package: Package,
+}
+
+impl Bench {
+    fn new() -> Result<Self> {
+        Ok(Self { server: Setup::new()?.start()?, package: guests::package("hostile")? })
+    }
+
+    fn client(&self) -> &Client {
+        self.server.client()
+    }
+
+    /// Installs the guest under this id, listening to the point of the same name.
+    fn install(&self, id: &str) -> Result<()> {
+        install(self.client(), id, &self.package, json!({"command": [id]}), json!({}))?;
+        Ok(())
+    }
+
+    /// Sends a command and waits until it was taken or has failed once.
+    fn obey(&self, id: &str, command: &str) -> Result<Value> {
+        let before = self.client().installation(id)?;
+        let sequence = self.client().push_one(id, command)?;
+        wait_for_installation(self.client(), id, &format!("{command} taken or failed"), |now| {
+            number(now, "cursor") >= sequence
+                || number(now, "counters.failures") > number(&before, "counters.failures")
+                || number(now, "counters.dead_letters") > number(&before, "counters.dead_letters")
+        })
+    }
+
+    fn state(&self, id: &str) -> Result<BTreeMap<String, String>> {
+        let items = self.client().all(&format!("/v1/installations/{id}/state"))?;
+        let entry = |item: &Value| -> Result<(String, String)> {
+            let text = |value: &Value| value.as_str().map(str::to_owned).context("no text");
+            let bytes = base64::engine::general_purpose::STANDARD.decode(text(&item["value"]["base64"])?)?;
+            Ok((text(&item["key"])?, String::from_utf8_lossy(&bytes).into_owned()))
+        };
+        items.iter().map(entry).collect()
+    }
+
+    fn result(&self, id: &str, command: &str) -> Result<Option<String>> {
+        Ok(self.state(id)?.remove(&format!("result/{command}")))
+    }
+}
+
+#[test]
+fn what_traps_has_no_effect_and_says_why() -> Result<()> {
+    let bench = Bench::new()?;
+    // The command, and a word that the error shown must have.
+    let cases = [
+        ("panic", ""),
+        ("half", ""),
+        ("recurse", ""),
+        ("grow", "memory"),
+        ("loop", "CPU"),
+        ("sleep", "sleep"),
+        ("exit", ""),
+        ("huge-list", ""),
+        ("wrong-refuse", ""),
+    ];
+    for (command, word) in cases {
+        let id = format!("bad-{command}");
+        bench.install(&id)?;
+        let shown = bench.obey(&id, command)?;
+        let error = shown["last_error"].clone();
+        ensure!(error.is_object(), "{command}: no last_error in {shown}");
+        let text = error.to_string().to_lowercase();
+        ensure!(text.contains(&word.to_lowercase()), "{command}: no {word:?} in {error}");
+        ensure!(error["message"].as_str().is_some_and(|message| message.len() > 10), "{command}: {error}");
+        ensure!(bench.state(&id)?.is_empty(), "{command}: state of a failed invocation stays");
+        ensure!(
+            bench.client().all(&format!("/v1/alarms?installation={id}"))?.is_empty(),
+            "{command}: an alarm stays"
+        );
+    }
+    // After three times at the same single reading it is set aside, and the rest goes on.
+    bench.client().push_one("bad-panic", "ok")?;
+    wait_until("the reading after the bad one to be taken", || {
+        Ok(bench.result("bad-panic", "ok")?.is_some())
+    })?;
+    let letters = bench.client().all("/v1/installations/bad-panic/dead-letters")?;
+    assert_eq!(letters.len(), 1, "{letters:?}");
+    assert_eq!(letters[0]["reading"]["value"], "panic");
+    Ok(())
+}
+
+#[test]
+fn what_the_host_refuses_is_an_error_that_the_app_sees() -> Result<()> {
+    let bench = Bench::new()?;
+    bench.install("asks")?;
+    let refused = [
+        "unknown-output",
+        "many-outputs",
+        "long-output",
+        "unknown-alarm",
+        "long-alarm",
+        "many-alarms",
+        "odd-timer",
+        "manifest-timer",
+        "many-timers",
+        "empty-key",
+        "long-key",
+        "long-value",
+        "quota",
+        "unknown-setting",
+        "read-file",
+        "write-file",
+        "connect",
+        "odd-entity",
+    ];
+    for command in refused {
+        let shown = bench.obey("asks", command)?;
+        let result = bench
+            .result("asks", command)?
+            .with_context(|| format!("{command} failed: {}", shown["last_error"]))?;
+        ensure!(result.starts_with("refused: "), "{command}: {result}");
+        // What was written before the refusal would take effect; put it away for the next one.
+        bench.client().delete("/v1/installations/asks?purge=true")?.json()?;
+        bench.install("asks")?;
+    }
+    bench.obey("asks", "environment")?;
+    assert_eq!(bench.result("asks", "environment")?.as_deref(), Some("0 0"));
+    assert!(!std::path::Path::new("/tmp/ironloom-was-here").exists());
+    Ok(())
+}
+
+#[test]
+fn memory_is_refused_only_by_the_installations_own_limit() -> Result<()> {
+    let bench = Bench::new()?;
+    bench.install("grows")?;
+    bench.obey("grows", "grow-politely")?;
+    let got: u64 = bench.result("grows", "grow-politely")?.context("it failed")?.parse()?;
+    assert!((20..32).contains(&got), "{got} MiB of 32");
+    Ok(())
+}
+
+#[test]
+fn floods_of_log_lines_are_cut_and_counted() -> Result<()> {
+    let bench = Bench::new()?;
+    for command in ["log-flood", "print-flood", "long-line"] {
+        bench.install(command)?;
+        bench.obey(command, command)?;
+        let shown = bench.client().installation(command)?;
+        let lines = wait_for("the log", || {
+            let lines = bench.client().all(&format!("/v1/installations/{command}/logs?after=0"))?;
+            Ok((!lines.is_empty()).then_some(lines))
+        })?;
+        ensure!(lines.len() <= 110, "{command}: {} lines", lines.len());
+        let bytes: usize = lines.iter().filter_map(|line| line["message"].as_str()).map(str::len).sum();
+        ensure!(bytes <= 20 << 10, "{command}: {bytes} bytes");
+        ensure!(shown["last_error"].is_null(), "a flood of lines is no failure: {}", shown["last_error"]);
+    }
+    Ok(())
+}
+
+#[test]
+fn refusals_of_the_app_become_dead_letters() -> Result<()> {
+    let bench = Bench::new()?;
+    bench.install("polite")?;
+    let client = bench.client();
+    let body: String = ["ok", "refuse", "reject", "ok"]
+        .map(|command| format!("{}\n", json!({"point": "polite", "value": command})))
+        .concat();
+    client.push(body.as_bytes(), None)?.json()?;
+    let letters = wait_for("two dead letters", || {
+        let letters = client.all("/v1/installations/polite/dead-letters")?;
+        Ok((letters.len() == 2).then_some(letters))
+    })?;
+    let of = |command: &str| letters.iter().find(|letter| letter["reading"]["value"] == command);
+    ensure!(
+        of("refuse").is_some_and(|letter| letter["reason"].to_string().contains("this one is refused")),
+        "{letters:?}"
+    );
+    ensure!(
+        of("reject").is_some_and(|letter| letter["reason"].to_string().contains("rejected, as told")),
+        "{letters:?}"
+    );
+    wait_until("the rest to be taken", || Ok(number(&client.installation("polite")?, "lag.readings") == 0))?;
+    assert_eq!(bench.result("polite", "ok")?.as_deref(), Some("done"));
+
+    let number_of =
+        |command: &str| of(command).and_then(|letter| letter["number"].as_u64()).context("no number");
+    client.delete(&format!("/v1/installations/polite/dead-letters/{}", number_of("refuse")?))?.json()?;
+    client
+        .post(&format!("/v1/installations/polite/dead-letters/{}/requeue", number_of("reject")?), &json!({}))?
+        .json()?;
+    // Rejected again: a new dead letter, and the old one is gone.
+    wait_until("it to be rejected again", || {
+        let letters = client.all("/v1/installations/polite/dead-letters")?;
+        Ok(letters.len() == 1 && letters[0]["number"].as_u64() > number_of("reject").ok())
+    })?;
+    Ok(())
+}
+
+#[test]
+fn a_retry_waits_and_does_not_count_as_a_dead_letter() -> Result<()> {
+    let bench = Bench::new()?;
+    bench.install("later")?;
+    bench.obey("later", "retry")?;
+    let shown = wait_for_installation(bench.client(), "later", "waiting", |now| now["state"] == "waiting")?;
+    assert!(shown["last_error"]["message"].to_string().contains("not now, as told"), "{shown}");
+    assert_eq!(number(&shown, "counters.dead_letters"), 0);
+    assert_eq!(number(&shown, "lag.readings"), 1);
+    Ok(())
+}
+
+#[test]
+fn a_panic_in_a_timer_fails_that_timer() -> Result<()> {
+    let bench = Bench::new()?;
+    bench.install("timed")?;
+    bench.obey("timed", "timer")?;
+    let shown = wait_for_installation(bench.client(), "timed", "the timer failed", |now| {
+        now["last_error"].is_object()
+    })?;
+    assert!(number(&shown, "counters.failures") >= 1, "{shown}");
+    bench.obey("timed", "ok")?;
+    wait_until("readings to go on", || Ok(bench.result("timed", "ok")?.is_some()))?;
+    Ok(())
+}
+
+#[test]
+fn readings_of_another_type_are_dead_letters_and_the_rest_goes_on() -> Result<()> {
+    let bench = Bench::new()?;
+    bench.install("typed")?;
+    bench.client().push_one("typed", 7)?;
+    bench.client().push_one("typed", "ok")?;
+    wait_until("the text to be taken", || Ok(bench.result("typed", "ok")?.is_some()))?;
+    let letters = bench.client().all("/v1/installations/typed/dead-letters")?;
+    assert_eq!(letters.len(), 1, "{letters:?}");
+    assert!(letters[0]["reason"].to_string().contains("type"), "{letters:?}");
+    Ok(())
+}
+
+/// Every habit again and again, each in a new installation: what isn't given back adds up.
+#[test]
+fn after_a_thousand_failures_memory_is_where_it_was() -> Result<()> {
+    let rounds: usize = std::env::var("IRONLOOM_ROUNDS").ok().map_or(Ok(1_000), |text| text.parse())?;
+    let mut bench = Bench::new()?;
+    let habits = [
+        "panic",
+        "half",
+        "recurse",
+        "grow",
+        "exit",
+        "huge-list",
+        "sleep",
+        "print-flood",
+        "loop",
+        "unknown-output",
+    ];
+    let round = |bench: &Bench, n: usize| -> Result<()> {
+        // The loop takes its whole CPU budget: one in a hundred.
+        let habit = if n % 100 == 99 { "loop" } else { habits[n % 8] };
+        bench.install("again")?;
+        bench.obey("again", habit)?;
+        bench.client().delete("/v1/installations/again?purge=true")?.json()?;
+        Ok(())
+    };
+    // Caches and pools fill first.
+    for n in 0..(rounds / 5).max(100) {
+        round(&bench, n)?;
+    }
+    let before = bench.server.resident_bytes()?;
+    for n in 0..rounds {
+        round(&bench, n)?;
+    }
+    let after = wait_for_memory(&bench.server, before + (8 << 20))?;
+    ensure!(after <= before + (8 << 20), "{before} bytes before, {after} after {rounds} failures");
+    ensure!(bench.server.is_alive()?);
+    Ok(())
+}
+
+/// What is freed in the background gets ten seconds.
+fn wait_for_memory(server: &Server, limit: u64) -> Result<u64> {
+    let mut last = server.resident_bytes()?;
+    for _ in 0..100 {
+        if last <= limit {
+            break;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        last = server.resident_bytes()?;
+    }
+    Ok(last)
+}

@@ -1,0 +1,322 @@
+//! Packages: what is taken, what is refused and with which words, and that two writers agree.
+
+use std::fs;
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+use ironloom_tests::apps::{install, request};
+use ironloom_tests::http::PACKAGE;
+use ironloom_tests::package::{self, Members, Package, WASM, pack, tar, tar_header};
+use ironloom_tests::{Client, Setup, guests};
+use serde_json::{Value, json};
+
+fn post(client: &Client, bytes: &[u8]) -> Result<ironloom_tests::Answer> {
+    client.send("POST", "/v1/packages", &[("content-type", PACKAGE)], bytes)
+}
+
+fn manifest(guest: &str) -> Result<String> {
+    Ok(fs::read_to_string(guests::folder_of(guest).join("app.toml"))?)
+}
+
+#[test]
+fn a_package_is_known_by_its_digest() -> Result<()> {
+    let server = Setup::new()?.start()?;
+    let client = server.client();
+    let package = guests::package("one-state")?;
+    let first = post(client, &package.tar())?;
+    assert_eq!(first.status, 201, "{}", first.text());
+    let info = first.json()?;
+    assert_eq!(info["digest"], package.digest(), "{info}");
+    assert_eq!((&info["id"], &info["version"]), (&json!("com.example.one-state"), &json!("0.1.0")));
+    assert!(info["inputs"]["value"].is_object(), "{info}");
+    let again = post(client, &package.tar())?;
+    assert_eq!(again.status, 200);
+    assert_eq!(
+        client.get(&format!("/v1/packages/{}", package.digest()))?.json()?["digest"],
+        package.digest()
+    );
+    assert_eq!(client.all("/v1/packages")?.len(), 1);
+
+    let answer = install(client, "one", &package, json!({"value": ["load/{point}/value"]}), json!({}))?;
+    assert_eq!(answer["package"], package.digest());
+    client.delete(&format!("/v1/packages/{}", package.digest()))?.problem(409)?;
+    client.delete("/v1/installations/one?purge=true")?.json()?;
+    client.delete(&format!("/v1/packages/{}", package.digest()))?.json()?;
+    client.get(&format!("/v1/packages/{}", package.digest()))?.problem(404)?;
+    Ok(())
+}
+
+#[test]
+fn the_cli_builds_the_same_bytes_as_another_writer() -> Result<()> {
+    let folder = guests::folder_of("one-state");
+    let expected = guests::package("one-state")?;
+    let build = || -> Result<Vec<u8>> {
+        let mut command = Command::new(ironloom_tests::server::binary()?);
+        let output = command.arg("build").arg("--json").current_dir(&folder).output()?;
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        ensure!(output.status.success(), "ironloom build: {said}");
+        let told: Value = serde_json::from_slice(&output.stdout)?;
+        let file = told["path"].as_str().with_context(|| told.to_string())?;
+        ensure!(told["digest"] == expected.digest(), "{told}");
+        ensure!(file.ends_with("one-state-0.1.0.app.tar"), "{file}");
+        Ok(fs::read(folder.join(file))?)
+    };
+    let (first, second) = (build()?, build()?);
+    assert!(first == second, "the same input gives the same bytes");
+    assert!(first == expected.tar(), "both writers follow one format");
+    Ok(())
+}
+
+/// What is wrong, the bytes, and a word that the refusal must have.
+fn wrong_packages() -> Result<Vec<(&'static str, Vec<u8>, &'static str)>> {
+    let good = guests::package("one-state")?;
+    let component = good.layers[0].1.clone();
+    let with = |change: &dyn Fn(&mut Package)| {
+        let mut package = good.clone();
+        change(&mut package);
+        package.tar()
+    };
+    let members = |change: &dyn Fn(&mut Members)| {
+        let mut members = good.members();
+        change(&mut members);
+        tar(&members)
+    };
+    let core = b"\0asm\x01\0\0\0".to_vec();
+    let mut cut = good.tar();
+    cut.truncate(cut.len() / 2);
+    let mut behind = good.tar();
+    behind.extend_from_slice(b"more");
+    let mut flipped = good.tar();
+    let place = flipped.len() - 4_096;
+    flipped[place] ^= 1;
+    let mut link = good.tar();
+    link.truncate(link.len() - 1_024);
+    link.extend_from_slice(&tar_header("blobs/sha256/link", 0, b'2'));
+    link.resize(link.len() + 1_024, 0);
+    let mut one_block = good.tar();
+    one_block.truncate(one_block.len() - 512);
+    let twice_key =
+        |text: &str| text.replacen("{\"schemaVersion\":2", "{\"schemaVersion\":2,\"schemaVersion\":2", 1);
+    Ok(vec![
+        ("random bytes", (0..5_000_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect(), ""),
+        ("nothing", Vec::new(), ""),
+        ("cut in half", cut, ""),
+        ("bytes behind the end", behind, ""),
+        ("one zero block at the end", one_block, ""),
+        ("a flipped bit", flipped, ""),
+        ("a link", link, ""),
+        (
+            "two components",
+            with(&|package| package.layers.push((WASM.to_owned(), component.clone()))),
+            "application/wasm",
+        ),
+        (
+            "another second component",
+            with(&|package| package.layers.push((WASM.to_owned(), core.clone()))),
+            "application/wasm",
+        ),
+        ("no component", with(&|package| package.layers.clear()), "application/wasm"),
+        (
+            "a layer of an unknown type",
+            with(&|package| package.layers.push(("application/x-sh".to_owned(), b"rm".to_vec()))),
+            "application/x-sh",
+        ),
+        ("a blob that nothing names", with(&|package| package.stray.push(b"hidden".to_vec())), ""),
+        (
+            "a path with ..",
+            members(&|members| members.push(("blobs/sha256/../../../etc/passwd".to_owned(), b"x".to_vec()))),
+            "..",
+        ),
+        (
+            "an absolute path",
+            members(&|members| members.push(("/etc/passwd".to_owned(), b"x".to_vec()))),
+            "/etc/passwd",
+        ),
+        (
+            "a member twice",
+            members(&|members| {
+                let last = members[members.len() - 1].clone();
+                members.push(last);
+            }),
+            "",
+        ),
+        (
+            "members out of order",
+            members(&|members| {
+                let last = members.len() - 1;
+                members.swap(last, last - 1);
+            }),
+            "",
+        ),
+        (
+            "no oci-layout",
+            members(&|members| {
+                members.remove(0);
+            }),
+            "oci-layout",
+        ),
+        (
+            "no index.json",
+            members(&|members| {
+                members.remove(1);
+            }),
+            "index.json",
+        ),
+        (
+            "a key twice in index.json",
+            members(&|members| {
+                members[1].1 = twice_key(&String::from_utf8_lossy(&members[1].1)).into_bytes();
+            }),
+            "schemaVersion",
+        ),
+        (
+            "a blob under another digest",
+            members(&|members| {
+                let last = members.len() - 1;
+                members[last].1.push(b' ');
+            }),
+            "",
+        ),
+        ("a core module", pack(&good.manifest, &core).tar(), "component"),
+        ("precompiled code", pack(&good.manifest, b"\x7fELF\x02\x01\x01precompiled").tar(), "component"),
+        ("random code", pack(&good.manifest, &[7; 3_000]).tar(), "component"),
+        ("a component that is cut off", pack(&good.manifest, &component[..component.len() / 2]).tar(), ""),
+        ("an empty component", pack(&good.manifest, b"").tar(), "component"),
+        ("no TOML", pack("manifest = ", &component).tar(), ""),
+        (
+            "a later manifest",
+            pack(&good.manifest.replace("manifest = 1", "manifest = 99"), &component).tar(),
+            "99",
+        ),
+        (
+            "an unknown field",
+            pack(&format!("{}\nnonsense = 1\n", good.manifest), &component).tar(),
+            "nonsense",
+        ),
+        (
+            "outgoing hosts",
+            pack(&format!("hosts = [\"evil.example\"]\n{}", good.manifest), &component).tar(),
+            "hosts",
+        ),
+    ])
+}
+
+#[test]
+fn wrong_packages_are_refused_with_the_reason() -> Result<()> {
+    let mut server = Setup::new()?.start()?;
+    let client = server.client().clone();
+    for (what, bytes, word) in wrong_packages()? {
+        let answer = post(&client, &bytes).with_context(|| what.to_owned())?;
+        ensure!(matches!(answer.status, 400 | 422), "{what}: {} {}", answer.status, answer.text());
+        let status = answer.status;
+        let problem = answer.problem(status).with_context(|| what.to_owned())?;
+        ensure!(problem.to_string().contains(word), "{what}: no {word:?} in {problem}");
+    }
+    assert!(client.all("/v1/packages")?.is_empty(), "nothing of them stays");
+    let large = vec![0; (64 << 20) + 512];
+    post(&client, &large)?.problem(413)?;
+    assert!(server.is_alive()?);
+    Ok(())
+}
+
+#[test]
+fn an_app_gets_only_what_it_declares() -> Result<()> {
+    let server = Setup::new()?.start()?;
+    let client = server.client();
+    let text = manifest("hostile")?;
+    let component = guests::package("hostile")?.layers[0].1.clone();
+    let without = |section: &str| -> String {
+        let start = text.find(section).unwrap_or(text.len());
+        let end = text[start + 1..].find("\n[").map_or(text.len(), |end| start + 1 + end + 1);
+        format!("{}{}", &text[..start], &text[end..])
+    };
+    // Where it is refused, at adding or at installing, is the server's choice; the words are not.
+    let refused = |manifest: &str| -> Result<Value> {
+        let answer = post(client, &pack(manifest, &component).tar())?;
+        if answer.status >= 400 {
+            return answer.problem(422);
+        }
+        let digest = answer.json()?["digest"].as_str().context("no digest")?.to_owned();
+        let body = request("hostile", &digest, json!({"command": "cmd"}), json!({}));
+        client.post("/v1/installations", &body)?.problem(422)
+    };
+    let cases = [
+        (without("[alarms.noise]"), "ironloom:alarms"),
+        (without("[outputs.echo]"), "ironloom:outputs"),
+        (text.replace("schedule = true", "schedule = false"), "schedule"),
+    ];
+    for (manifest, word) in &cases {
+        let problem = refused(manifest).with_context(|| manifest.clone())?;
+        assert!(problem.to_string().contains(word), "no {word:?} in {problem}");
+    }
+    let inputs = text.find("[inputs.command]").context("no input")?;
+    let outputs = text.find("[outputs.echo]").context("no output")?;
+    let problem = refused(&format!("{}{}", &text[..inputs], &text[outputs..]))?;
+    assert!(problem.to_string().contains("readings"), "the role without inputs: {problem}");
+    assert!(client.all("/v1/installations")?.is_empty());
+    Ok(())
+}
+
+#[test]
+fn wrong_installs_are_refused_all_errors_at_once() -> Result<()> {
+    let server = Setup::new()?.start()?;
+    let client = server.client();
+    let package = guests::package("one-state")?;
+    let digest = client.add_package(&package.tar())?;
+    let value = json!({"value": ["load/{point}/value"]});
+    let cases = [
+        ("an id with capitals", request("One", &digest, value.clone(), json!({})), &[400][..]),
+        (
+            "an unknown package",
+            request("one", &package::digest(b"other"), value.clone(), json!({})),
+            &[404, 422],
+        ),
+        ("no binding", request("one", &digest, json!({}), json!({})), &[422]),
+        (
+            "an unknown input",
+            request("one", &digest, json!({"value": ["a"], "other": ["b"]}), json!({})),
+            &[422],
+        ),
+        ("a pattern that is none", request("one", &digest, json!({"value": ["a/{b"]}), json!({})), &[422]),
+        (
+            "patterns with other names",
+            request("one", &digest, json!({"value": ["a/{b}", "c/{d}"]}), json!({})),
+            &[422],
+        ),
+        (
+            "an unknown setting",
+            request("one", &digest, value.clone(), json!({"settings": {"colour": "red"}})),
+            &[422],
+        ),
+        (
+            "a setting of another type",
+            request("one", &digest, value.clone(), json!({"settings": {"publish": 7}})),
+            &[422],
+        ),
+        (
+            "too much memory",
+            request("one", &digest, value.clone(), json!({"limits": {"memory": "1 TiB"}})),
+            &[400, 422],
+        ),
+        (
+            "an unknown time zone",
+            request("one", &digest, value.clone(), json!({"timezone": "Moon/Crater"})),
+            &[400, 422],
+        ),
+        ("a cycle", request("one", &digest, json!({"value": ["apps/one/count/{point}"]}), json!({})), &[422]),
+    ];
+    for (what, body, statuses) in cases {
+        let answer = client.post("/v1/installations", &body)?;
+        ensure!(statuses.contains(&answer.status), "{what}: {} {}", answer.status, answer.text());
+        let found = answer.status;
+        answer.problem(found)?;
+    }
+    let both = request("one", &digest, json!({"other": ["b"]}), json!({"settings": {"colour": "red"}}));
+    let problem = client.post("/v1/installations", &both)?.problem(422)?;
+    let errors = problem["errors"].as_array().map_or(0, Vec::len);
+    assert!(errors >= 2, "an unknown input, an unbound one and an unknown setting: {problem}");
+    let once = request("one", &digest, value.clone(), json!({}));
+    client.post("/v1/installations", &once)?.json()?;
+    client.post("/v1/installations", &once)?.problem(409)?;
+    Ok(())
+}
