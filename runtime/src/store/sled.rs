@@ -310,3 +310,25 @@ impl Failed {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::keys::{Item, Scope};
+    use super::*;
+    use crate::ids::Generation;
+
+    #[test]
+    fn parts_go_with_their_value() {
+        let folder = tempfile::tempdir().unwrap();
+        let sled = Sled::open(folder.path(), 8 << 20).unwrap();
+        let key = Scope::MAIN.key(Item::State(Generation(1), "k"));
+        let lengths =
+            [Some(WHOLE), Some(WHOLE + 1), Some(5 * WHOLE), Some(2 * WHOLE), Some(10), Some(3 * WHOLE), None];
+        for (length, parts) in lengths.into_iter().zip([0, 2, 5, 2, 0, 3, 0]) {
+            let sealed = length.map(|length| vec![7; length]);
+            sled.write(&mut std::iter::once((key.clone(), sealed))).unwrap();
+            let kept = sled.with(|open| Ok(open.db.range(PARTS..).count())).unwrap();
+            assert_eq!(kept, parts, "{length:?}");
+        }
+    }
+}
