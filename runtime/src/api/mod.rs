@@ -8,6 +8,7 @@ mod body;
 mod explain;
 pub mod facade;
 pub mod guard;
+pub mod host;
 mod installations;
 mod journal;
 pub mod model;

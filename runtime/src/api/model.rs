@@ -420,7 +420,7 @@ pub struct Alarm {
     pub code: SlotName,
     /// What it is about.
     pub entity: String,
-    /// As the manifest says: `low`, `medium`, `high` or `urgent`.
+    /// As the manifest says: `low`, `medium`, `high` or `critical`.
     pub severity: String,
     /// As ISA-18.2 names it.
     pub state: AlarmState,

@@ -10,6 +10,7 @@ mod csv_config;
 mod csv_file;
 #[cfg(test)]
 mod csv_tests;
+mod set;
 mod template;
 
 use std::future::Future;
@@ -21,6 +22,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 pub use self::csv_config::CsvConfig;
+pub use self::set::Connectors;
 use crate::api::facade::ConnectorStatus;
 use crate::clock::Timestamp;
 use crate::config::reader::Section;

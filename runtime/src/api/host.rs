@@ -1,0 +1,51 @@
+//! What `serve` needs of a node besides what the API does: a beginning and an end.
+
+use std::future::Future;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use super::facade::Facade;
+use crate::config::Config;
+use crate::telemetry::Telemetry;
+
+/// How a node is started.
+#[derive(Debug)]
+pub struct NodeOptions {
+    /// The configuration, checked, its file names resolved.
+    pub config: Config,
+    /// The data folder; made where it isn't there.
+    pub data: PathBuf,
+    /// Listens on more than loopback: `/readyz` keeps saying so.
+    pub insecure_bind: bool,
+    /// What it counts with.
+    pub telemetry: Arc<Telemetry>,
+}
+
+/// Why a node didn't start.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StartError {
+    /// It can't start on this folder: another process has it, it is damaged, or from a newer version.
+    #[error("{0}")]
+    Refused(String),
+    /// The disk failed: it is worth another try.
+    #[error("{0}")]
+    Storage(String),
+}
+
+/// Starts a node. Comes from the one place that knows all parts.
+pub type Start = fn(NodeOptions) -> Result<Arc<dyn Host>, StartError>;
+
+/// A future without a result that can fail.
+pub type Soon<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// A node that runs.
+pub trait Host: Facade {
+    /// Takes nothing more, ends what is under way within 10 s, and makes durable what can be. Requests
+    /// that wait are answered. Comes once.
+    fn stop(&self) -> Soon<'_, ()>;
+    /// Ready, with the reason, when log or store have failed: the process must end.
+    fn failed(&self) -> Soon<'_, String>;
+    /// This node, as the API sees it.
+    fn facade(self: Arc<Self>) -> Arc<dyn Facade>;
+}

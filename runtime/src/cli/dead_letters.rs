@@ -1,0 +1,80 @@
+//! `ironloom dead-letters`.
+
+use clap::{Args, Subcommand};
+
+use super::client::{Client, segment};
+use super::failure::Outcome;
+use super::{Global, PageArgs, output};
+use crate::api::JSON_TYPE;
+use crate::api::facade::DeadLetter;
+
+/// Lists readings that were set aside, runs them again, or deletes them.
+#[derive(Args, Debug)]
+pub struct DeadLetters {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// List them
+    List {
+        /// The installation
+        id: String,
+        #[command(flatten)]
+        page: PageArgs,
+    },
+    /// Run some of them again, each by itself
+    Requeue(Chosen),
+    /// Delete some of them
+    Delete(Chosen),
+}
+
+#[derive(Args, Debug)]
+struct Chosen {
+    /// The installation
+    id: String,
+    /// Their numbers
+    #[arg(required = true)]
+    numbers: Vec<u64>,
+}
+
+impl DeadLetters {
+    /// Runs it.
+    pub fn run(self, global: &Global) -> Outcome {
+        let client = Client::new(&global.url);
+        match self.what {
+            What::List { id, page } => {
+                let path = format!("/v1/installations/{}/dead-letters", segment(&id));
+                let query = [("after", page.after), ("limit", Some(page.limit.to_string()))];
+                let header = ["number", "point", "value", "at", "invocation", "reason"];
+                output::list(global, &path, &query, &header, |item: DeadLetter| {
+                    [
+                        item.number.to_string(),
+                        item.reading.point.to_string(),
+                        output::shorten(&item.reading.value.to_string()),
+                        item.reading.at.to_string(),
+                        item.ordinal.to_string(),
+                        output::shorten(&item.reason),
+                    ]
+                })
+            }
+            What::Requeue(Chosen { id, numbers }) => {
+                for number in numbers {
+                    let path = format!("/v1/installations/{}/dead-letters/{number}/requeue", segment(&id));
+                    client.post(&path, &[], JSON_TYPE, b"{}")?;
+                    output::done(global, &format!("{number} is on its way again"))?;
+                }
+                Ok(())
+            }
+            What::Delete(Chosen { id, numbers }) => {
+                for number in numbers {
+                    client
+                        .delete(&format!("/v1/installations/{}/dead-letters/{number}", segment(&id)), &[])?;
+                    output::done(global, &format!("{number} is deleted"))?;
+                }
+                Ok(())
+            }
+        }
+    }
+}

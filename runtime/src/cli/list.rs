@@ -1,0 +1,36 @@
+//! `ironloom list`.
+
+use clap::Args;
+
+use super::failure::Outcome;
+use super::{Global, PageArgs, output, show};
+use crate::api::facade::Installation;
+
+/// Lists installations.
+#[derive(Args, Debug)]
+pub struct List {
+    #[command(flatten)]
+    page: PageArgs,
+}
+
+impl List {
+    /// Runs it.
+    pub fn run(self, global: &Global) -> Outcome {
+        let query = [("after", self.page.after), ("limit", Some(self.page.limit.to_string()))];
+        let header =
+            ["id", "app", "version", "state", "readings", "behind", "failures", "dead letters", "derived"];
+        output::list(global, "/v1/installations", &query, &header, |item: Installation| {
+            [
+                item.id.to_string(),
+                item.app.to_string(),
+                item.version,
+                show::state(item.state).to_owned(),
+                item.counters.readings.to_string(),
+                item.lag.readings.to_string(),
+                item.counters.failures.to_string(),
+                item.counters.dead_letters.to_string(),
+                item.counters.derived.to_string(),
+            ]
+        })
+    }
+}

@@ -1,0 +1,36 @@
+//! `ironloom outputs`.
+
+use clap::Args;
+
+use super::client::segment;
+use super::failure::Outcome;
+use super::readings::Which;
+use super::{Global, output};
+use crate::api::facade::ReadingItem;
+
+/// Shows what an installation's outputs gave, oldest first.
+#[derive(Args, Debug)]
+pub struct Outputs {
+    /// The installation
+    id: String,
+    /// Only of this output
+    #[arg(long, value_name = "NAME")]
+    output: Option<String>,
+    #[command(flatten)]
+    which: Which,
+}
+
+impl Outputs {
+    /// Runs it.
+    pub fn run(self, global: &Global) -> Outcome {
+        let mut query = self.which.query();
+        query.push(("output", self.output));
+        let header = ["sequence", "time", "entity", "value", "quality", "at", "point"];
+        let path = format!("/v1/installations/{}/outputs", segment(&self.id));
+        output::list(global, &path, &query, &header, |item: ReadingItem| {
+            let entity = item.entity.clone().unwrap_or_default();
+            let [sequence, time, point, value, quality, at] = output::reading(item);
+            [sequence, time, entity, value, quality, at, point]
+        })
+    }
+}

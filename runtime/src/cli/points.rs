@@ -1,0 +1,39 @@
+//! `ironloom points`.
+
+use clap::Args;
+
+use super::failure::Outcome;
+use super::{Global, PageArgs, output};
+use crate::api::facade::PointItem;
+
+/// Lists points with their latest readings.
+#[derive(Args, Debug)]
+pub struct Points {
+    /// Only those that begin so
+    #[arg(long, value_name = "PREFIX")]
+    prefix: Option<String>,
+    #[command(flatten)]
+    page: PageArgs,
+}
+
+impl Points {
+    /// Runs it.
+    pub fn run(self, global: &Global) -> Outcome {
+        let query = [
+            ("prefix", self.prefix),
+            ("after", self.page.after),
+            ("limit", Some(self.page.limit.to_string())),
+        ];
+        let header = ["point", "value", "unit", "quality", "at", "sequence"];
+        output::list(global, "/v1/points", &query, &header, |item: PointItem| {
+            [
+                item.point.to_string(),
+                output::shorten(&item.value.to_string()),
+                item.unit.map_or(String::new(), |unit| unit.to_string()),
+                output::quality(item.quality).to_owned(),
+                item.at.to_string(),
+                item.sequence.to_string(),
+            ]
+        })
+    }
+}

@@ -1,0 +1,43 @@
+//! `ironloom resume`.
+
+use clap::{Args, ValueEnum};
+
+use super::client::{Client, segment};
+use super::failure::Outcome;
+use super::{Global, output};
+use crate::api::JSON_TYPE;
+
+/// Resumes an installation that is paused or quarantined.
+#[derive(Args, Debug)]
+pub struct Resume {
+    /// The installation
+    id: String,
+    /// What becomes of the readings that came meanwhile
+    #[arg(long, value_enum, default_value = "keep")]
+    backlog: Backlog,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Backlog {
+    /// Work them off
+    Keep,
+    /// Pass over them
+    Drop,
+}
+
+impl Resume {
+    /// Runs it.
+    pub fn run(self, global: &Global) -> Outcome {
+        let path = format!("/v1/installations/{}/resume", segment(&self.id));
+        let body: &[u8] = match self.backlog {
+            Backlog::Keep => b"{\"backlog\":\"keep\"}",
+            Backlog::Drop => b"{\"backlog\":\"drop\"}",
+        };
+        let answer = Client::new(&global.url).post(&path, &[], JSON_TYPE, body)?;
+        if global.json {
+            output::json(&answer)
+        } else {
+            output::done(global, &format!("{} is resumed", self.id))
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! `ironloom show`.
+
+use std::fmt::Write as _;
+
+use clap::Args;
+
+use super::client::{Client, segment};
+use super::failure::Outcome;
+use super::{Global, output};
+use crate::api::facade::{Installation, InstallationState};
+use crate::config::{Bytes, Span};
+
+/// Shows one installation.
+#[derive(Args, Debug)]
+pub struct Show {
+    /// The installation
+    id: String,
+}
+
+impl Show {
+    /// Runs it.
+    pub fn run(self, global: &Global) -> Outcome {
+        let answer =
+            Client::new(&global.url).get(&format!("/v1/installations/{}", segment(&self.id)), &[])?;
+        output::one(global, &answer, |item: Installation| text(&item))
+    }
+}
+
+/// The word for a state.
+pub fn state(state: InstallationState) -> &'static str {
+    match state {
+        InstallationState::Starting => "starting",
+        InstallationState::Running => "running",
+        InstallationState::Waiting => "waiting",
+        InstallationState::Paused => "paused",
+        InstallationState::Quarantined => "quarantined",
+        InstallationState::Upgrading => "upgrading",
+        InstallationState::Removing => "removing",
+    }
+}
+
+/// An installation, a fact on each line.
+pub fn text(item: &Installation) -> String {
+    let mut out = String::new();
+    // Writing into a String doesn't fail.
+    let mut line = |name: &str, value: String| {
+        let _ = writeln!(out, "{name:<14}{}", output::clean(&value));
+    };
+    line("id", item.id.to_string());
+    line("app", format!("{} {}", item.app, item.version));
+    line("package", item.package.to_string());
+    line(
+        "state",
+        format!("{}, revision {}, generation {}", state(item.state), item.revision, item.generation),
+    );
+    let lag = &item.lag;
+    line("cursor", format!("{}, {} readings and {:.1} s behind", item.cursor, lag.readings, lag.seconds));
+    if let Some(error) = &item.last_error {
+        line(
+            "last error",
+            format!("{} at {}: {} (invocation {})", error.kind, error.at, error.message, error.ordinal),
+        );
+    }
+    let counters = &item.counters;
+    line("invocations", format!("{}, {} failed", counters.invocations, counters.failures));
+    line("readings", format!("{} taken, {} set aside", counters.readings, counters.dead_letters));
+    line("derived", counters.derived.to_string());
+    for (name, patterns) in &item.bindings {
+        line("binding", format!("{name} = {}", patterns.as_slice().join(", ")));
+    }
+    for (name, value) in &item.settings {
+        line("setting", format!("{name} = {value}"));
+    }
+    let limits = &item.limits;
+    let (memory, cpu, state) = (Bytes(limits.memory), Span(limits.cpu), Bytes(limits.state));
+    line("limits", format!("memory {memory}, cpu {cpu}, state {state}"));
+    line("time zone", item.timezone.clone());
+    out
+}

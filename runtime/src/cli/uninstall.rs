@@ -1,0 +1,26 @@
+//! `ironloom uninstall`.
+
+use clap::Args;
+
+use super::client::{Client, segment};
+use super::failure::Outcome;
+use super::{Global, output};
+
+/// Removes an installation. Its state is kept for a week, unless purged.
+#[derive(Args, Debug)]
+pub struct Uninstall {
+    /// The installation
+    id: String,
+    /// Remove its state at once
+    #[arg(long)]
+    purge: bool,
+}
+
+impl Uninstall {
+    /// Runs it.
+    pub fn run(self, global: &Global) -> Outcome {
+        let path = format!("/v1/installations/{}", segment(&self.id));
+        Client::new(&global.url).delete(&path, &[("purge", self.purge.then(|| "true".to_owned()))])?;
+        output::done(global, &format!("{} is removed", self.id))
+    }
+}
