@@ -107,6 +107,11 @@ impl Clock {
         Timestamp(self.last.fetch_max(now, Ordering::SeqCst).max(now))
     }
 
+    /// At start, whatever the source: nothing earlier than the last journal time is given out.
+    pub fn resume(&self, last: Timestamp) {
+        self.last.fetch_max(last.0, Ordering::SeqCst);
+    }
+
     /// Under the feed's clock, moves time on to `at`; under the host's it does nothing.
     pub fn advance(&self, at: Timestamp) {
         if self.source == Source::Feed {

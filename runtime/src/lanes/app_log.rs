@@ -1,0 +1,164 @@
+//! The log of one installation's app: lines for people, outside every transaction.
+//!
+//! The newest lines are kept in memory. A call may write 100 lines or
+//! 16 KiB (the sandbox sees to that); sustained, ten lines a second are kept, and then one line
+//! counts what was dropped.
+
+use std::collections::VecDeque;
+
+use parking_lot::Mutex;
+
+use crate::clock::{SECOND, Timestamp};
+use crate::ids::Ordinal;
+use crate::limits::{LOG_LINES_PER_SECOND, MAX_LOG_LINES};
+use crate::sandbox::{Level, LogLine, LogSource};
+
+/// Lines that are kept in memory.
+const KEPT: usize = 2_000;
+
+/// A line as it is kept.
+#[derive(Clone, Debug, PartialEq)]
+pub struct KeptLine {
+    /// Counts the lines of the installation since the server started, from 1.
+    pub number: u64,
+    /// The machine's time.
+    pub at: Timestamp,
+    /// How much it matters.
+    pub level: &'static str,
+    /// What the app gave as context, `stdout`, `stderr` or `ironloom`.
+    pub context: String,
+    /// The line.
+    pub message: String,
+    /// The invocation that wrote it.
+    pub ordinal: Ordinal,
+    /// The attempt at it.
+    pub attempt: u32,
+}
+
+#[derive(Debug)]
+struct Inner {
+    lines: VecDeque<KeptLine>,
+    next: u64,
+    /// Lines that may be written now: refilled with time, never above the burst.
+    tokens: f64,
+    refilled: Timestamp,
+    dropped: u64,
+}
+
+/// The log of one installation.
+#[derive(Debug)]
+pub struct AppLog(Mutex<Inner>);
+
+impl Default for AppLog {
+    fn default() -> Self {
+        let tokens = MAX_LOG_LINES as f64;
+        Self(Mutex::new(Inner { lines: VecDeque::new(), next: 1, tokens, refilled: Timestamp(0), dropped: 0 }))
+    }
+}
+
+impl AppLog {
+    /// Takes the lines of one call; `dropped` is what the call wrote beyond its limit.
+    pub fn write(&self, lines: Vec<LogLine>, dropped: u64, ordinal: Ordinal, attempt: u32, at: Timestamp) {
+        if lines.is_empty() && dropped == 0 {
+            return;
+        }
+        let mut inner = self.0.lock();
+        let seconds = at.0.saturating_sub(inner.refilled.0) as f64 / SECOND as f64;
+        inner.tokens = (inner.tokens + seconds * f64::from(LOG_LINES_PER_SECOND)).min(MAX_LOG_LINES as f64);
+        inner.refilled = at;
+        inner.dropped += dropped;
+        for line in lines {
+            if inner.tokens < 1.0 {
+                inner.dropped += 1;
+                continue;
+            }
+            if inner.dropped > 0 {
+                inner.tell_dropped(ordinal, attempt, at);
+            }
+            inner.tokens -= 1.0;
+            let context = match line.source {
+                LogSource::Log => line.context,
+                LogSource::Stdout => "stdout".to_owned(),
+                LogSource::Stderr => "stderr".to_owned(),
+            };
+            inner.push(level_name(line.level), context, line.message, ordinal, attempt, at);
+        }
+        if inner.dropped > 0 && inner.tokens >= 1.0 {
+            inner.tell_dropped(ordinal, attempt, at);
+        }
+    }
+
+    /// Lines with a number above `after`, oldest first; without it the last ones. Also says whether there are more.
+    pub fn page(&self, after: Option<u64>, limit: usize) -> (Vec<KeptLine>, bool) {
+        let inner = self.0.lock();
+        let first = match after {
+            Some(after) => inner.lines.partition_point(|line| line.number <= after),
+            None => inner.lines.len().saturating_sub(limit),
+        };
+        let lines: Vec<KeptLine> = inner.lines.iter().skip(first).take(limit).cloned().collect();
+        let more = first + lines.len() < inner.lines.len();
+        (lines, more)
+    }
+}
+
+impl Inner {
+    fn tell_dropped(&mut self, ordinal: Ordinal, attempt: u32, at: Timestamp) {
+        let message = format!("{} lines were dropped: more than an app may write", std::mem::take(&mut self.dropped));
+        self.push("warn", "ironloom".to_owned(), message, ordinal, attempt, at);
+    }
+
+    fn push(&mut self, level: &'static str, context: String, message: String, ordinal: Ordinal, attempt: u32, at: Timestamp) {
+        if self.lines.len() == KEPT {
+            self.lines.pop_front();
+        }
+        self.lines.push_back(KeptLine { number: self.next, at, level, context, message, ordinal, attempt });
+        self.next += 1;
+    }
+}
+
+/// The name of a level, as `wasi:logging` names it.
+pub fn level_name(level: Level) -> &'static str {
+    match level {
+        Level::Trace => "trace",
+        Level::Debug => "debug",
+        Level::Info => "info",
+        Level::Warn => "warn",
+        Level::Error => "error",
+        Level::Critical => "critical",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lines(count: usize) -> Vec<LogLine> {
+        let line = |n| LogLine { level: Level::Info, source: LogSource::Log, context: String::new(), message: format!("{n}") };
+        (0..count).map(line).collect()
+    }
+
+    #[test]
+    fn a_flood_is_dropped_counted_and_told() {
+        let log = AppLog::default();
+        let start = Timestamp(1_000 * SECOND);
+        log.write(lines(100), 7, Ordinal(1), 1, start);
+        log.write(lines(100), 0, Ordinal(2), 1, start);
+        let (kept, more) = log.page(Some(0), 1000);
+        assert!(!more);
+        assert_eq!(kept.len(), 101, "100 of the app's, and one that tells of the 7");
+        assert_eq!(kept[0].message, "7 lines were dropped: more than an app may write");
+        log.write(lines(1), 0, Ordinal(3), 1, start.plus(SECOND));
+        let (kept, _) = log.page(Some(101), 1000);
+        assert_eq!(kept[0].message, "100 lines were dropped: more than an app may write");
+        assert_eq!(kept[1].message, "0");
+    }
+
+    #[test]
+    fn pages_go_on_after_a_number() {
+        let log = AppLog::default();
+        log.write(lines(5), 0, Ordinal(1), 1, Timestamp(SECOND));
+        let numbers = |page: (Vec<KeptLine>, bool)| (page.0.iter().map(|line| line.number).collect::<Vec<_>>(), page.1);
+        assert_eq!(numbers(log.page(Some(1), 2)), (vec![2, 3], true));
+        assert_eq!(numbers(log.page(None, 2)), (vec![4, 5], false));
+    }
+}

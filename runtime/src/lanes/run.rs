@@ -1,0 +1,420 @@
+//! One step of a lane: choose what is due, run it, submit what came of it, wait until it is durable.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use sha2::{Digest as _, Sha256};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+
+use super::batch::{self, Offer};
+use super::context::LaneContext;
+use super::outcome::{self, Concluded, Work};
+use super::policy::{self, Verdict};
+use super::queue::RowNote;
+use super::{App, Lane};
+use crate::clock::{Timestamp, host_time};
+use crate::fold::Shared;
+use crate::fold::submission::{CommitSubmission, Refusal, Submission};
+use crate::ids::{Generation, Ordinal, TenantId};
+use crate::log::records::commit::{DeadLetter, DeadValue, InvocationKind};
+use crate::log::{CommitterHandle, Room};
+use crate::sandbox::{Batch, Call, Env, Frame, Outcome, Quality as WitQuality, Report, Sandbox, Values};
+
+/// How much one invocation is offered at most.
+#[derive(Clone, Copy, Debug)]
+pub struct BatchLimits {
+    /// Readings.
+    pub readings: usize,
+    /// Bytes of texts and blobs.
+    pub bytes: usize,
+}
+
+/// How long a lane waits where the log or the store has no room for its commit.
+const NO_ROOM: Duration = Duration::from_millis(20);
+/// How long a lane waits where the host itself failed.
+const HOST_FAULT: Duration = Duration::from_secs(5);
+
+/// Runs the lanes.
+pub struct Runner {
+    shared: Arc<Shared>,
+    sandbox: Arc<Sandbox>,
+    committer: CommitterHandle<Submission>,
+    limits: BatchLimits,
+    places: Arc<Semaphore>,
+    stopping: AtomicBool,
+}
+
+impl Runner {
+    /// A runner with so many invocations side by side.
+    pub fn new(
+        shared: Arc<Shared>,
+        sandbox: Arc<Sandbox>,
+        committer: CommitterHandle<Submission>,
+        limits: BatchLimits,
+        places: usize,
+    ) -> Self {
+        let places = Arc::new(Semaphore::new(places));
+        Self { shared, sandbox, committer, limits, places, stopping: AtomicBool::new(false) }
+    }
+
+    /// Runs until `stop`.
+    pub async fn run(self: Arc<Self>) {
+        while !self.stopping.load(Ordering::Acquire) {
+            let Ok(place) = Arc::clone(&self.places).acquire_owned().await else { return };
+            let lane = self.shared.scheduler.next(&self.shared.lanes).await;
+            let runner = Arc::clone(&self);
+            tokio::spawn(async move { runner.step(lane, place).await });
+        }
+    }
+
+    /// Starts no further invocation, and waits for those under way, at most so long.
+    pub async fn stop(&self, patience: Duration) {
+        self.stopping.store(true, Ordering::Release);
+        let all = tokio::time::timeout(patience, async {
+            for lane in self.shared.lanes.all() {
+                if let Some(turn) = lane.turn().await {
+                    turn.forget();
+                }
+            }
+        });
+        if all.await.is_err() {
+            tracing::warn!("invocations were still running when the server stopped; they will run again");
+        }
+    }
+
+    async fn step(self: Arc<Self>, lane: Arc<Lane>, place: OwnedSemaphorePermit) {
+        // Whoever has the turn wakes the lane afterwards.
+        let Some(turn) = lane.try_turn() else { return };
+        if self.stopping.load(Ordering::Acquire) || !lane.is_enabled() {
+            return;
+        }
+        if self.committer.room() == Room::None || !self.shared.has_room() {
+            self.wake_later(&lane, NO_ROOM);
+            return;
+        }
+        if let Err(problem) = self.catch_up(&lane).await {
+            tracing::error!(installation = %lane.id, %problem, "the journal can't be read");
+            self.wake_later(&lane, HOST_FAULT);
+            return;
+        }
+        let work = match self.choose(&lane).await {
+            Ok(Some(work)) => work,
+            Ok(None) => {
+                if lane.queue.lock().is_behind() {
+                    self.shared.scheduler.wake(&lane);
+                }
+                return;
+            }
+            Err(problem) => {
+                tracing::error!(installation = %lane.id, %problem, "a dead letter can't be read");
+                self.wake_later(&lane, HOST_FAULT);
+                return;
+            }
+        };
+        let Some(app) = lane.app().cloned() else { return };
+        let report = self.invoke(&lane, &app, &work).await;
+        self.shared.scheduler.charge(&lane, report.cpu);
+        // What follows waits for the disk, not for a processor.
+        drop(place);
+        self.conclude(&lane, work, report).await;
+        drop(turn);
+        self.shared.scheduler.wake(&lane);
+    }
+
+    fn wake_later(&self, lane: &Arc<Lane>, after: Duration) {
+        let (shared, lane) = (Arc::clone(&self.shared), Arc::clone(lane));
+        tokio::spawn(async move {
+            tokio::time::sleep(after).await;
+            shared.scheduler.wake(&lane);
+        });
+    }
+
+    /// Notes a chunk of the journal, where the lane is behind its notes.
+    async fn catch_up(&self, lane: &Arc<Lane>) -> Result<(), String> {
+        let Some(from) = lane.queue.lock().wants() else { return Ok(()) };
+        let (shared, lane) = (Arc::clone(&self.shared), Arc::clone(lane));
+        let read = tokio::task::spawn_blocking(move || {
+            let chunk = shared.journal.chunk_from(from).map_err(|error| error.to_string())?;
+            let mut rows = Vec::new();
+            if let Some(chunk) = &chunk {
+                let routing = shared.routing.read();
+                let origin_ok = |row: usize| chunk.run(row).hops <= crate::limits::MAX_HOPS;
+                for row in chunk.row_after(crate::ids::Sequence(from.0 - 1))..chunk.len() {
+                    for found in routing.matches(chunk.columns.points[row]) {
+                        if found.lane() == lane.number && origin_ok(row) {
+                            rows.push(RowNote { row: row as u32, entity: found.entity(), input: found.input() });
+                        }
+                    }
+                }
+            }
+            let mut queue = lane.queue.lock();
+            queue.caught_up(chunk.as_ref(), &rows, shared.journal.last());
+            Ok(())
+        });
+        read.await.map_err(|error| error.to_string())?
+    }
+
+    /// What the lane does next: a dead letter to run again, a timer that is due, or readings.
+    async fn choose(&self, lane: &Arc<Lane>) -> Result<Option<Work>, String> {
+        let requeue = lane.book.lock().requeue.front().copied();
+        if let Some(number) = requeue {
+            let letter = self.shared.dead_letter(lane.generation, number).await?;
+            match letter {
+                Some(letter) => return Ok(Some(Work::Requeue(Box::new(letter)))),
+                None => lane.book.lock().requeue.retain(|other| *other != number),
+            }
+        }
+        let now = Instant::now();
+        let horizon = self.shared.horizon();
+        let mut book = lane.book.lock();
+        let queue = lane.queue.lock();
+        let readings_wait_out = book.back_off.is_some_and(|until| until > now);
+        if !readings_wait_out {
+            book.back_off = None;
+        }
+        let timers_wait_out = book.timer_back_off.is_some_and(|(until, _)| until > now);
+        let timer = if timers_wait_out { None } else { self.due_timer(lane, &book, horizon) };
+        if let Some((name, due, repeating)) = timer {
+            // Readings of before its time come first, unless they wait in back-off.
+            let earlier = queue.head_time().map_or(queue.is_behind(), |head| head < due);
+            if !earlier || readings_wait_out {
+                return Ok(Some(Work::Timer { name, due, repeating }));
+            }
+            if queue.len() == 0 {
+                return Ok(None);
+            }
+            let rows = book.effort.rows(&lane.revision.limits, self.limits.readings);
+            let slices = queue.first(rows, self.limits.bytes, Some(due));
+            drop((book, queue));
+            return Ok(self.offer(lane, slices));
+        }
+        if readings_wait_out || queue.len() == 0 {
+            return Ok(None);
+        }
+        let rows = book.effort.rows(&lane.revision.limits, self.limits.readings);
+        let slices = queue.first(rows, self.limits.bytes, None);
+        drop((book, queue));
+        Ok(self.offer(lane, slices))
+    }
+
+    fn offer(&self, lane: &Lane, slices: Vec<super::queue::Slice>) -> Option<Work> {
+        if slices.is_empty() {
+            return None;
+        }
+        let mut numbers = lane.entity_numbers.lock();
+        let offer: Offer = batch::build(slices, &lane.revision.bindings.inputs, &lane.entities, &mut numbers);
+        Some(Work::Readings(Box::new(offer)))
+    }
+
+    /// The earliest timer that is due by now. All overdue times of a repeating one collapse into the last.
+    fn due_timer(&self, lane: &Lane, book: &super::Book, horizon: Timestamp) -> Option<(Box<str>, Timestamp, Option<Timestamp>)> {
+        let one_shot = book.timers.iter().min_by_key(|(_, due)| **due).filter(|(_, due)| **due <= horizon);
+        let repeating = book.meta.cron_due.iter().min_by_key(|(_, due)| *due).filter(|(_, due)| *due <= horizon);
+        match (one_shot, repeating) {
+            (Some((name, due)), other) if other.is_none_or(|(_, other)| due <= other) => {
+                Some((name.clone(), *due, None))
+            }
+            (_, Some((name, due))) => {
+                let timer = lane.manifest.timer(name.as_str())?;
+                let zone = lane.revision.zone();
+                let before = Timestamp(due.0.saturating_sub(1));
+                let due = timer.cron.last_due(before, horizon, &zone).unwrap_or(*due);
+                let next = timer.cron.next_after(due, &zone).unwrap_or(Timestamp(i64::MAX as u64));
+                Some((name.as_str().into(), due, Some(next)))
+            }
+            _ => None,
+        }
+    }
+
+    async fn invoke(&self, lane: &Arc<Lane>, app: &App, work: &Work) -> Report {
+        let (ordinal, before, state_bytes) = {
+            let book = lane.book.lock();
+            (book.meta.ordinal.next(), book.meta.time, book.meta.state_bytes)
+        };
+        let firing = match work {
+            Work::Timer { name, repeating: None, .. } => Some(name.clone()),
+            _ => None,
+        };
+        let context = Arc::new(LaneContext {
+            lane: Arc::clone(lane),
+            storage: Arc::clone(&self.shared.storage),
+            points: Arc::clone(&self.shared.points),
+            firing,
+        });
+        let env = Env {
+            id: format!("{}-{}", lane.generation, ordinal),
+            now: work.time(before),
+            seed: seed(lane.generation, ordinal),
+            gaps: Vec::new(),
+            context: Arc::clone(&app.context),
+            state: context.clone(),
+            state_bytes,
+            outputs: context.clone(),
+            standing: context,
+        };
+        match work {
+            Work::Readings(offer) if offer.batch.frames.is_empty() => Report {
+                outcome: Outcome::Ok,
+                effects: crate::effects::Effects::default(),
+                cpu: Duration::ZERO,
+                wall: Duration::ZERO,
+                peak_memory: 0,
+                log: Vec::new(),
+                log_dropped: 0,
+            },
+            Work::Readings(offer) => self.sandbox.invoke(&app.code, Call::Readings(&offer.batch), env).await,
+            Work::Requeue(letter) => {
+                let batch = batch_of(letter);
+                self.sandbox.invoke(&app.code, Call::Readings(&batch), env).await
+            }
+            Work::Timer { name, due, .. } => {
+                self.sandbox.invoke(&app.code, Call::Timer { name, due: *due }, env).await
+            }
+        }
+    }
+
+    async fn conclude(&self, lane: &Arc<Lane>, work: Work, mut report: Report) {
+        let now = host_time();
+        let (log, dropped) = (std::mem::take(&mut report.log), report.log_dropped);
+        let fault = match &report.outcome {
+            Outcome::HostFault(problem) => Some(problem.clone()),
+            _ => None,
+        };
+        let metrics = &self.shared.metrics;
+        metrics.invocation_cpu.observe(report.cpu);
+        let outcome_name = outcome::kind_of(&report.outcome).map_or("host-fault", |(kind, _)| kind.name());
+        metrics.invocations.get_or_create(&crate::telemetry::Outcome { outcome: outcome_name }).inc();
+        let concluded = {
+            let names = self.shared.points.names();
+            let mut book = lane.book.lock();
+            let attempt = book.attempts + 1;
+            lane.log.write(log, dropped, book.meta.ordinal.next(), attempt, now);
+            outcome::conclude(lane, &mut book, &work, report, &names, now)
+        };
+        let Some(concluded) = concluded else {
+            tracing::error!(installation = %lane.id, problem = fault, "the host failed an invocation; it runs again");
+            lane.book.lock().back_off = Some(Instant::now() + HOST_FAULT);
+            self.wake_later(lane, HOST_FAULT);
+            return;
+        };
+        let Concluded { head, state, encoded, new_points, derived, rows, attempts, verdict } = concluded;
+        let quarantined = head.meta.quarantine.is_some();
+        let (reply, durable) = oneshot::channel();
+        let bound = encoded.len() + derived.bytes() + derived.len() * 4 + new_points.len() * 512 + 64;
+        let kind = head.invocation.kind.clone();
+        let commit = CommitSubmission { head, state, encoded, new_points, derived, reply };
+        let committed = match self.committer.submit(Submission::Commit(Box::new(commit)), bound) {
+            Ok(()) => durable.await.unwrap_or(Err(Refusal::UnknownOutcome)),
+            Err(refused) => Err(Refusal::TooLarge { bytes: bound, max: self.committer.max_body() }.or_stopped(&refused.error)),
+        };
+        if let Err(refusal) = committed {
+            self.refused(lane, &refusal);
+            return;
+        }
+        if rows > 0 {
+            lane.queue.lock().advance(rows);
+        }
+        let mut book = lane.book.lock();
+        book.attempts = attempts;
+        if let InvocationKind::Requeue(number) = kind {
+            book.requeue.retain(|other| *other != number);
+        }
+        match (&work, verdict) {
+            (Work::Timer { .. }, Verdict::BackOff(wait)) => {
+                let attempt = book.timer_back_off.map_or(0, |(_, attempts)| attempts) + 1;
+                let wait = spread(wait, lane.generation, attempt);
+                book.timer_back_off = Some((Instant::now() + wait, attempt));
+                drop(book);
+                self.wake_later(lane, wait);
+            }
+            (Work::Timer { .. }, _) => book.timer_back_off = None,
+            (Work::Readings(_), Verdict::BackOff(wait)) => {
+                let wait = spread(wait, lane.generation, attempts);
+                book.back_off = Some(Instant::now() + wait);
+                drop(book);
+                self.wake_later(lane, wait);
+            }
+            _ => {}
+        }
+        if quarantined {
+            tracing::warn!(installation = %lane.id, "quarantined: an admin has to resume it");
+        }
+    }
+
+    /// The record was not taken: nothing of the invocation happened.
+    fn refused(&self, lane: &Arc<Lane>, refusal: &Refusal) {
+        let mut book = lane.book.lock();
+        match refusal {
+            Refusal::Gone | Refusal::UnknownOutcome => book.closed = true,
+            other => {
+                tracing::warn!(installation = %lane.id, refusal = %other, "an invocation can't be committed");
+                let ordinal = book.meta.ordinal.next();
+                let kind = "refused".to_owned();
+                let message = other.to_string();
+                book.meta.last_error = Some(super::meta::LastError { at: host_time(), kind, message, ordinal });
+                let wait = policy::back_off(8);
+                book.back_off = Some(Instant::now() + wait);
+                drop(book);
+                self.wake_later(lane, wait);
+            }
+        }
+    }
+}
+
+/// ± 20 %, the same for the same attempt.
+fn spread(wait: Duration, generation: Generation, attempt: u32) -> Duration {
+    let mixed = (generation.0 ^ u64::from(attempt).rotate_left(32)).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40;
+    wait.mul_f64(0.8 + 0.4 * (mixed as f64 / (1u64 << 24) as f64))
+}
+
+/// The key of an invocation's random numbers.
+fn seed(generation: Generation, ordinal: Ordinal) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    hash.update(b"ironloom/random/1");
+    hash.update(TenantId::MAIN.0.to_le_bytes());
+    hash.update(generation.0.to_le_bytes());
+    hash.update(ordinal.0.to_le_bytes());
+    hash.finalize().into()
+}
+
+fn batch_of(letter: &DeadLetter) -> Batch {
+    let values = match &letter.value {
+        DeadValue::Missing => Values::Reals(vec![f64::NAN]),
+        DeadValue::Boolean(value) => Values::Booleans(vec![*value]),
+        DeadValue::Integer(value) => Values::Integers(vec![*value]),
+        DeadValue::Real(bits) => Values::Reals(vec![f64::from_bits(*bits)]),
+        DeadValue::Text(text) => Values::Texts(vec![text.to_string()]),
+        DeadValue::Blob(bytes) => Values::Blobs(vec![bytes.to_vec()]),
+    };
+    let quality = match letter.quality {
+        crate::readings::Quality::Good => None,
+        crate::readings::Quality::Uncertain => Some(vec![WitQuality::Uncertain]),
+        crate::readings::Quality::Bad => Some(vec![WitQuality::Bad]),
+    };
+    let frame =
+        Frame { slot: letter.input.to_string(), entity: vec![0], at: vec![letter.at.0], order: None, quality, values };
+    Batch { entities: letter.entity.to_string(), frames: vec![frame] }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn back_offs_spread_by_a_fifth_each_way() {
+        for attempt in 1..200 {
+            let wait = spread(Duration::from_secs(10), Generation(7), attempt).as_secs_f64();
+            assert!((8.0..=12.0).contains(&wait), "{wait}");
+        }
+        let waits: std::collections::BTreeSet<_> =
+            (1..200).map(|attempt| spread(Duration::from_secs(10), Generation(7), attempt)).collect();
+        assert!(waits.len() > 100);
+    }
+
+    #[test]
+    fn every_invocation_has_random_numbers_of_its_own() {
+        assert_ne!(seed(Generation(1), Ordinal(2)), seed(Generation(2), Ordinal(1)));
+        assert_eq!(seed(Generation(1), Ordinal(2)), seed(Generation(1), Ordinal(2)));
+    }
+}
