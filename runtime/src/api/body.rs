@@ -36,19 +36,21 @@ pub async fn take<'a>(
     let too_large = || Problem::too_large(format!("the body may have at most {most} bytes"));
     let announced =
         headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
-    if announced.is_some_and(|length| length > most) {
-        return Err(too_large());
-    }
     let arrival = async {
+        let mut body = body;
+        if announced.is_some_and(|length| length > most) {
+            discard(&mut body, most).await;
+            return Err(too_large());
+        }
         let share = api.bodies.acquire_many(Api::kib(announced.unwrap_or(most))).await;
         let share = share.map_err(|_| Problem::unavailable("stopping", "the server stops", RETRY_SOON))?;
         let mut bytes = Vec::with_capacity(announced.unwrap_or(0));
-        let mut body = body;
         while let Some(frame) = body.frame().await {
             let frame =
                 frame.map_err(|error| Problem::malformed("body", format!("the body broke off: {error}")))?;
             let Ok(data) = frame.into_data() else { continue };
             if bytes.len() + data.len() > most {
+                discard(&mut body, most).await;
                 return Err(too_large());
             }
             bytes.extend_from_slice(&data);
@@ -57,6 +59,18 @@ pub async fn take<'a>(
     };
     let late = |_| Problem::too_slow(format!("the body must arrive within {} s", ARRIVAL.as_secs()));
     tokio::time::timeout(ARRIVAL, arrival).await.map_err(late)?
+}
+
+/// Reads on for a while without keeping anything: most callers read the answer only once they have
+/// sent all, and a connection that is closed before takes the answer with it.
+async fn discard(body: &mut Body, most: usize) {
+    let mut seen = 0;
+    while seen <= most {
+        match body.frame().await {
+            Some(Ok(frame)) => seen += frame.data_ref().map_or(0, Bytes::len),
+            Some(Err(_)) | None => return,
+        }
+    }
 }
 
 /// Reads a body of JSON; an empty one is the default.

@@ -13,6 +13,9 @@ use axum::response::{IntoResponse, Response};
 use super::problem::Problem;
 use super::{Api, JSON_TYPE, NDJSON_TYPE, PACKAGE_TYPE};
 
+/// The longest request line and headers, in bytes. Beyond: 431.
+pub const MAX_HEADERS: usize = 64 << 10;
+
 /// Under which names the server may be called.
 #[derive(Clone, Debug)]
 pub struct Guard {
@@ -39,6 +42,17 @@ impl Guard {
     }
 
     fn check(&self, request: &Request) -> Result<(), Problem> {
+        // The connection's buffer bounds them only roughly.
+        let length = request.uri().path_and_query().map_or(0, |path| path.as_str().len())
+            + request
+                .headers()
+                .iter()
+                .map(|(name, value)| name.as_str().len() + value.len() + 4)
+                .sum::<usize>();
+        if length > MAX_HEADERS {
+            let detail = format!("request line and headers may have {MAX_HEADERS} bytes, and have {length}");
+            return Err(Problem::headers_too_large(detail));
+        }
         let arrived = request.extensions().get::<ArrivedAt>().map_or(self.listen, |arrived| arrived.0);
         let host = single(request.headers(), header::HOST)
             .and_then(|host| host.parse::<Authority>().ok())

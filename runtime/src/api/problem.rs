@@ -142,6 +142,12 @@ impl Problem {
         problem.retry(retry_after)
     }
 
+    /// 431: more headers than are taken.
+    pub fn headers_too_large(detail: impl Into<String>) -> Self {
+        let title = "The headers are too large";
+        Self::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, title, "headers-too-large", detail)
+    }
+
     /// 503: not now; the same request may be sent again after `retry_after`.
     pub fn unavailable(kind: &str, detail: impl Into<String>, retry_after: Duration) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "Not available now", kind, detail).retry(retry_after)

@@ -18,10 +18,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tower::ServiceExt as _;
 
-use super::guard::ArrivedAt;
+use super::guard::{ArrivedAt, MAX_HEADERS};
 
-/// The longest request line and headers, in bytes. Beyond: 431.
-const MAX_HEADERS: usize = 64 << 10;
 /// The longest that headers may take, and a connection idle between two requests.
 const HEADERS_WITHIN: Duration = Duration::from_secs(30);
 /// Open connections. Beyond: new ones wait to be taken.

@@ -441,3 +441,46 @@ async fn every_described_operation_is_there() {
         assert!(!text.contains("there is nothing at"), "{method} {path}");
     }
 }
+
+/// Sends bytes as they are, and gives all that comes back.
+async fn raw(address: std::net::SocketAddr, request: &str) -> String {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    // The server may close the connection before it has read all.
+    let _ = stream.write_all(request.as_bytes()).await;
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer).await;
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+#[tokio::test]
+async fn connections_have_limits_and_end_in_order() {
+    let (fake, _) = node();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let listen = listener.local_addr().unwrap();
+    let guard = Guard { listen, hosts: Vec::new() };
+    let router = router(Api::new(fake, guard, Metrics::default()));
+    let (stop, shutdown) = tokio::sync::watch::channel(false);
+    let server = tokio::spawn(super::server::serve(listener, router, shutdown));
+    let get = |path: &str, header: &str| {
+        format!("GET {path} HTTP/1.1\r\nHost: {listen}\r\nConnection: close\r\n{header}\r\n")
+    };
+    let first = |answer: String| answer.lines().next().unwrap_or_default().to_owned();
+    assert_eq!(first(raw(listen, &get("/healthz", "")).await), "HTTP/1.1 200 OK");
+    let long = format!("X-Long: {}\r\n", "x".repeat(60 << 10));
+    assert_eq!(first(raw(listen, &get("/healthz", &long)).await), "HTTP/1.1 200 OK");
+    let too_long = format!("X-Long: {}\r\n", "x".repeat(70 << 10));
+    let refused = first(raw(listen, &get("/healthz", &too_long)).await);
+    assert!(refused.contains("431"), "{refused}");
+    assert!(first(raw(listen, "nonsense\r\n\r\n").await).contains("400"));
+    let body = "x".repeat((16 << 20) + 1);
+    let push = format!(
+        "POST /v1/readings HTTP/1.1\r\nHost: {listen}\r\nContent-Type: application/x-ndjson\r\n\
+         Connection: close\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    assert!(first(raw(listen, &push).await).contains("413"));
+    stop.send(true).unwrap();
+    tokio::time::timeout(std::time::Duration::from_secs(5), server).await.unwrap().unwrap();
+    assert!(tokio::net::TcpStream::connect(listen).await.is_err());
+}
