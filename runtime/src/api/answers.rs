@@ -42,7 +42,9 @@ pub(super) async fn as_problems(request: Request, next: Next) -> Response {
         StatusCode::PAYLOAD_TOO_LARGE => Problem::too_large(text),
         StatusCode::UNSUPPORTED_MEDIA_TYPE => Problem::unsupported_type(text),
         _ if status.is_client_error() => {
-            Problem { status: status.as_u16(), ..Problem::malformed("malformed", text) }
+            let mut problem = Problem::malformed("malformed", text);
+            problem.status = status.as_u16();
+            problem
         }
         _ => Problem::internal(text),
     };

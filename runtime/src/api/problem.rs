@@ -11,8 +11,15 @@ use serde::{Deserialize, Serialize};
 pub const PROBLEM_JSON: &str = "application/problem+json";
 
 /// An error of the API. Made by the node as well, so that what it says reaches the caller unchanged.
+///
+/// Boxed, since it is the rare side of every answer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Problem {
+#[serde(transparent)]
+pub struct Problem(Box<Body>);
+
+/// What a [`Problem`] says.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Body {
     /// `urn:ironloom:problem:` and the kind.
     pub r#type: String,
     /// The kind of error in a few words, always the same for one status.
@@ -72,7 +79,7 @@ pub struct Detail {
 
 impl Problem {
     fn new(status: StatusCode, title: &str, kind: &str, detail: impl Into<String>) -> Self {
-        Self {
+        Self(Box::new(Body {
             r#type: format!("urn:ironloom:problem:{kind}"),
             title: title.to_owned(),
             status: status.as_u16(),
@@ -82,7 +89,7 @@ impl Problem {
             hints: Vec::new(),
             errors: Vec::new(),
             retry_after: None,
-        }
+        }))
     }
 
     /// 400: the request can't be read.
@@ -195,6 +202,20 @@ impl Problem {
     fn retry(mut self, after: Duration) -> Self {
         self.retry_after = Some(after.as_secs().max(1));
         self
+    }
+}
+
+impl std::ops::Deref for Problem {
+    type Target = Body;
+
+    fn deref(&self) -> &Body {
+        &self.0
+    }
+}
+
+impl std::ops::DerefMut for Problem {
+    fn deref_mut(&mut self) -> &mut Body {
+        &mut self.0
     }
 }
 

@@ -136,7 +136,7 @@ impl Client {
         }
         let known = kind.is_some_and(|kind| kind == PROBLEM_JSON);
         match serde_json::from_str::<Problem>(&text) {
-            Ok(problem) if known => Err(Failure::Refused(Box::new(problem))),
+            Ok(problem) if known => Err(Failure::Refused(problem)),
             _ => Err(Failure::Other(anyhow::anyhow!(
                 "{} answers {status}: is it an ironloom server?",
                 self.url

@@ -18,7 +18,7 @@ mod code {
 #[derive(Debug)]
 pub enum Failure {
     /// The server refused.
-    Refused(Box<Problem>),
+    Refused(Problem),
     /// The server doesn't answer.
     NotReached {
         /// Where it was looked for.
@@ -80,7 +80,7 @@ impl fmt::Display for Failure {
                 Ok(())
             }
             Self::NotReached { url, reason } => {
-                write!(f, "error: no server answers at {url}: {reason}\n")?;
+                writeln!(f, "error: no server answers at {url}: {reason}")?;
                 write!(
                     f,
                     "hint: `ironloom serve` starts one; --url or IRONLOOM_URL says where another one is."
@@ -135,14 +135,14 @@ mod tests {
                     place: Some(Place::field("bindings.weight")),
                 },
             ]);
-        let refused = Failure::Refused(Box::new(problem));
+        let refused = Failure::Refused(problem);
         insta::assert_snapshot!(refused.to_string());
         let not_reached = Failure::NotReached {
             url: "http://127.0.0.1:7420".to_owned(),
             reason: "connection refused".to_owned(),
         };
         insta::assert_snapshot!(not_reached.to_string());
-        let code = |problem: Problem| format!("{:?}", Failure::Refused(Box::new(problem)).code());
+        let code = |problem: Problem| format!("{:?}", Failure::Refused(problem).code());
         assert_eq!(code(Problem::not_found("x")), format!("{:?}", ExitCode::from(4)));
         assert_eq!(code(Problem::conflict("x", "x")), format!("{:?}", ExitCode::from(5)));
         assert_eq!(code(Problem::refused("x", "x")), format!("{:?}", ExitCode::from(1)));

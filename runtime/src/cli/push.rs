@@ -12,7 +12,7 @@ use super::client::Client;
 use super::failure::{Failure, Outcome};
 use super::{Global, output};
 use crate::api::NDJSON_TYPE;
-use crate::api::facade::Problem;
+use crate::api::problem::Body;
 
 /// Pushes readings, one JSON object on each line: {"point":"hall/1/temperature","value":21.5}
 #[derive(Args, Debug)]
@@ -96,7 +96,7 @@ fn gather(source: &mut dyn BufRead) -> io::Result<(Vec<u8>, u64)> {
 /// Counts lines from the start of the file, and says what was taken before.
 fn placed(failure: Failure, before: u64, accepted: u64) -> Failure {
     let Failure::Refused(mut problem) = failure else { return failure };
-    let Problem { errors, place, hints, .. } = &mut *problem;
+    let Body { errors, place, hints, .. } = &mut *problem;
     for place in errors.iter_mut().filter_map(|error| error.place.as_mut()).chain(place.as_mut()) {
         place.line = place.line.map(|line| line + before);
     }

@@ -52,7 +52,7 @@ fn parse(text: &str, units: &[(&str, u64)]) -> Result<u64, String> {
 
 /// In the largest unit that leaves a whole number.
 fn write(value: u64, units: &[(&str, u64)], f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    match units.iter().find(|(_, factor)| value != 0 && value % factor == 0).or(units.last()) {
+    match units.iter().find(|(_, factor)| value != 0 && value.is_multiple_of(*factor)).or(units.last()) {
         Some((name, factor)) => write!(f, "{} {name}", value / factor),
         None => write!(f, "{value}"),
     }
