@@ -48,6 +48,18 @@ impl Cache {
         Ok(())
     }
 
+    /// Removes all code but this.
+    pub fn retain(&self, keep: &[CompiledRef]) -> std::io::Result<()> {
+        let keep: Vec<PathBuf> = keep.iter().map(|compiled| self.path(compiled)).collect();
+        for entry in std::fs::read_dir(&self.folder)? {
+            let path = entry?.path();
+            if !keep.contains(&path) {
+                std::fs::remove_file(path)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Loads compiled code, or finds that it isn't there, was changed, or is for another engine.
     pub fn get(&self, engine: &Engine, key: Digest, compiled: &CompiledRef) -> Option<Component> {
         if compiled.engine != key {

@@ -167,6 +167,12 @@ impl Sandbox {
         Ok(Loaded { app: app.into(), compiled })
     }
 
+    /// Removes the code of all components but these from the cache. Not to be called while something
+    /// is compiled.
+    pub fn retain(&self, keep: &[CompiledRef]) -> std::io::Result<()> {
+        self.cache.retain(keep)
+    }
+
     /// Reads and maps compiled code: some tens of milliseconds for the largest.
     async fn cached(&self, compiled: CompiledRef) -> Option<Component> {
         let (cache, engine, key) = (Arc::clone(&self.cache), self.engine.clone(), self.key);

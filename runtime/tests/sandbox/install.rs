@@ -207,3 +207,15 @@ async fn compiled_code_that_is_not_its_own_is_never_loaded() {
         bench.sandbox.load(&other, || Ok(b"something else".to_vec()), &ALL).await.unwrap_err().to_string();
     assert!(error.contains("not the one that was installed"), "{error}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn code_that_nobody_needs_is_removed() {
+    let bench = Bench::new();
+    let kept = bench.sandbox.compile(&Guest::readings("").build()).await.unwrap().compiled;
+    bench.sandbox.compile(&Guest::timers("").build()).await.unwrap();
+    assert_eq!(bench.cached_files().len(), 2);
+    bench.sandbox.retain(&[kept]).unwrap();
+    assert_eq!(bench.cached_files().len(), 1);
+    let loaded = bench.sandbox.load(&kept, || Err(std::io::Error::other("not asked")), &ALL).await;
+    assert_eq!(loaded.unwrap().compiled, kept);
+}

@@ -1,5 +1,11 @@
 //! What only means something while nothing else runs: memory of the process, and time.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "the helpers of tests fail as tests do"
+)]
 #![allow(dead_code, reason = "shares its guests and its harness with the other tests of the sandbox")]
 
 #[path = "../sandbox/guest.rs"]
