@@ -3,6 +3,7 @@
 
 pub mod api;
 pub mod apps;
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod connectors;
@@ -13,6 +14,7 @@ pub mod journal;
 pub mod lanes;
 pub mod limits;
 pub mod log;
+pub mod node;
 pub mod readings;
 pub mod routing;
 pub mod sandbox;

@@ -61,7 +61,8 @@ impl Applier {
         match sealed {
             Sealed::Readings { new_points, chunk, receipt, request, forgotten, reply } => {
                 let answer = Accepted { accepted: chunk.len() as u64, through: last_of(&chunk), duplicate: false };
-                let mut changes = Vec::new();
+                // First: a forgotten key may be the one that comes again with this request.
+                let mut changes: Vec<_> = forgotten.into_iter().map(|key| (request_key(key), None)).collect();
                 if let Some(receipt) = receipt {
                     let note = Bytes::from(receipt.note);
                     changes.push((Scope::MAIN.key(Item::Receipt(&receipt.connector)), Some(note.clone())));
@@ -76,7 +77,6 @@ impl Applier {
                     };
                     changes.push((request_key(request.key), Some(stored(&remembered))));
                 }
-                changes.extend(forgotten.into_iter().map(|key| (request_key(key), None)));
                 self.add_points(&new_points, &mut changes);
                 self.shared.overlay.apply(changes);
                 self.readings(&chunk, at);

@@ -77,7 +77,8 @@ pub fn freeze(shared: &Shared, position: Position, gone: &[Arc<Lane>]) -> Frozen
         position,
         folded_through: last,
         routed_through: last,
-        time: shared.clock.now(),
+        // Not the clock's: the committer may have moved that on for records that never reach the disk.
+        time: shared.horizon(),
         points: shared.points.names().len() as u32,
         generation: shared.last_generation(),
         pending,
@@ -91,6 +92,11 @@ pub async fn write(shared: &Shared, log: &LogReader, frozen: Frozen, epoch: Epoc
     let blocks = write_blocks(shared, log, &frozen.fold)?;
     fail::fail_point!("checkpoint-blocks-synced");
     let mut batch = Batch { shared, epoch, changes: Vec::new() };
+    // Before the blocks: after a checkpoint that was cut off they hold the tombstones of its blocks, and
+    // the first of those has the key of the first one here.
+    for (key, value) in frozen.changes.iter() {
+        batch.add(key.clone(), value.clone()).await?;
+    }
     for (header, location) in &blocks {
         let first = header.first_sequence;
         let value = StoredHeader { checkpoint: frozen.fold.position, location: *location, header: header.clone() };
@@ -98,9 +104,6 @@ pub async fn write(shared: &Shared, log: &LogReader, frozen: Frozen, epoch: Epoc
     }
     for (page, bytes) in shared.points.take_dirty_pages() {
         batch.add(Scope::MAIN.key(Item::LatestPage(page)), Some(bytes.into())).await?;
-    }
-    for (key, value) in frozen.changes.iter() {
-        batch.add(key.clone(), value.clone()).await?;
     }
     for (lane, keys) in &frozen.lanes {
         write_state(&mut batch, lane, *keys).await?;

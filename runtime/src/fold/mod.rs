@@ -77,6 +77,8 @@ pub struct Shared {
     dirty: AtomicUsize,
     /// Whether there are so many that no lane may start.
     full: AtomicBool,
+    /// Whether the disk is nearly full, so that no lane may start.
+    disk_full: AtomicBool,
 }
 
 /// A package with its manifest.
@@ -140,7 +142,12 @@ impl Shared {
 
     /// Whether the checkpoint keeps up, so that lanes may start invocations.
     pub fn has_room(&self) -> bool {
-        !self.full.load(Ordering::Acquire)
+        !self.full.load(Ordering::Acquire) && !self.disk_full.load(Ordering::Acquire)
+    }
+
+    /// Says whether the disk is nearly full.
+    pub fn set_disk_full(&self, full: bool) {
+        self.disk_full.store(full, Ordering::Release);
     }
 
     /// Bytes that wait for a checkpoint.
@@ -180,7 +187,8 @@ impl Shared {
         self.horizon.fetch_max(time.0, Ordering::SeqCst);
         let due = self.due.lock();
         for (_, number) in due.iter().take_while(|(due, _)| *due <= time) {
-            if let Some(lane) = self.lanes.get(*number) {
+            // One that is stopped would be woken in vain with each record.
+            if let Some(lane) = self.lanes.get(*number).filter(|lane| lane.is_enabled()) {
                 self.scheduler.wake(&lane);
             }
         }

@@ -155,6 +155,7 @@ pub async fn open(folder: &Path, storage: Arc<dyn Storage>, config: &OpenConfig,
         generation: AtomicU64::new(fold.generation.0),
         dirty: AtomicUsize::new(0),
         full: AtomicBool::new(false),
+        disk_full: AtomicBool::new(false),
     });
     // Blocks of a checkpoint that did not end: their keys go with the next one.
     shared.overlay.apply(stale);

@@ -36,8 +36,13 @@ impl Overlay {
     pub fn apply(&self, changes: impl IntoIterator<Item = (Key, Option<Bytes>)>) {
         let mut maps = self.maps.write();
         for (key, value) in changes {
-            maps.bytes += key.as_bytes().len() + value.as_ref().map_or(0, Bytes::len) + 64;
-            maps.active.insert(key, value);
+            let (key_bytes, value_bytes) = (key.as_bytes().len(), value.as_ref().map_or(0, Bytes::len));
+            // A lane's key is written with each of its commits, and is one key all the same.
+            match maps.active.insert(key, value) {
+                Some(before) => maps.bytes -= before.map_or(0, |before| before.len()),
+                None => maps.bytes += key_bytes + 64,
+            }
+            maps.bytes += value_bytes;
         }
     }
 
@@ -113,17 +118,16 @@ impl Overlay {
 
     /// Changes of a range behind `after`, at most `limit` of each map, and the last key up to which they are all.
     fn changed(&self, range: &KeyRange, after: Option<&Key>, limit: usize) -> (Changes, Option<Key>) {
+        let (mut changed, mut cut): (Changes, Option<Key>) = (Changes::new(), None);
+        if range.is_empty_after(after) {
+            return (changed, cut);
+        }
         let maps = self.maps.read();
-        let mut changed = Changes::new();
-        let mut cut: Option<Key> = None;
+        let (start, end) = range.bounds(after);
         for map in [maps.frozen.as_deref(), Some(&maps.active)].into_iter().flatten() {
-            let start = after.map_or(Bound::Unbounded, |after| Bound::Excluded(after.clone()));
-            let mut taken = 0;
-            let behind = map.range((start, Bound::Unbounded));
-            for (key, value) in behind.skip_while(|(key, _)| !range.contains(key)).take_while(|(key, _)| range.contains(key)) {
+            for (taken, (key, value)) in map.range::<[u8], _>((start, Bound::Excluded(end))).enumerate() {
                 changed.insert(key.clone(), value.clone());
-                taken += 1;
-                if taken == limit {
+                if taken + 1 == limit {
                     cut = Some(cut.map_or_else(|| key.clone(), |cut| cut.min(key.clone())));
                     break;
                 }

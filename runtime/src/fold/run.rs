@@ -1,7 +1,7 @@
 //! The threads behind the committer: the fold, and the checkpoints.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 
@@ -75,20 +75,20 @@ pub struct Parts {
 /// Starts both threads. `to_fold` and `inbox` are the two ends of the fold's channel.
 pub fn start(parts: Parts, to_fold: &Sender<ToFold>, inbox: Receiver<ToFold>) -> std::io::Result<Threads> {
     let Parts { shared, applier, log, position, epoch, thresholds, on_failure } = parts;
-    let folded = Arc::new(AtomicU64::new(position.0));
     let (wanted, wishes) = sync_channel::<()>(1);
     let fold = Fold {
         shared: Arc::clone(&shared),
         applier,
         log: log.clone(),
         last: log.flushed().max(position),
-        folded: Arc::clone(&folded),
         thresholds,
         wanted: wanted.clone(),
+        frozen_at: position,
+        frozen_gone: 0,
         since_count: 0,
     };
     let fold = std::thread::Builder::new().name("fold".into()).spawn(move || fold.run(&inbox))?;
-    let maker = Checkpoints { shared, log, epoch, folded, thresholds, to_fold: to_fold.clone() };
+    let maker = Checkpoints { shared, log, epoch, thresholds, to_fold: to_fold.clone() };
     let checkpoints = std::thread::Builder::new().name("checkpoint".into()).spawn(move || {
         while wishes.recv().is_ok() {
             if let Err(error) = maker.make() {
@@ -105,9 +105,12 @@ struct Fold {
     applier: Applier,
     log: LogReader,
     last: Position,
-    folded: Arc<AtomicU64>,
     thresholds: Thresholds,
     wanted: SyncSender<()>,
+    /// The position of the last checkpoint that was begun.
+    frozen_at: Position,
+    /// How many of the lanes that are gone it takes.
+    frozen_gone: usize,
     since_count: u32,
 }
 
@@ -118,16 +121,26 @@ impl Fold {
                 ToFold::Group(group) => self.group(group),
                 ToFold::Freeze(reply) => {
                     let frozen = checkpoint::freeze(&self.shared, self.last, &self.applier.gone);
+                    self.frozen_at = self.last;
+                    self.frozen_gone = frozen.gone;
+                    // What is frozen waits no longer: lanes go on until as much again does.
+                    self.shared.full.store(false, Ordering::Release);
                     // Nobody asks twice: where the asker is gone, the process ends.
                     let _ = reply.send(frozen);
                 }
-                ToFold::Folded { gone } => drop(self.applier.gone.drain(..gone)),
+                ToFold::Folded { gone } => {
+                    drop(self.applier.gone.drain(..gone));
+                    self.frozen_gone = 0;
+                    // Lanes that wait for room write nothing that would make us count.
+                    self.count();
+                }
                 ToFold::End => return,
             }
         }
     }
 
     fn group(&mut self, group: Vec<Flushed<Stamped>>) {
+        let gone = self.applier.gone.len();
         for Flushed { record, sealed: Stamped { time, sealed } } in group {
             if let Some(at) = record {
                 self.last = at.position;
@@ -135,26 +148,29 @@ impl Fold {
             self.applier.apply(record, time, sealed);
         }
         self.since_count += 1;
-        if self.since_count < COUNT_EVERY && self.shared.has_room() {
-            return;
+        if self.since_count >= COUNT_EVERY || !self.shared.has_room() || self.applier.gone.len() > gone {
+            self.count();
         }
+    }
+
+    /// Counts the bytes that wait for a checkpoint, and wishes for one where there are many. What is
+    /// frozen waits no longer: the checkpoint under way takes it.
+    fn count(&mut self) {
         self.since_count = 0;
         let lanes = self.shared.lanes.all();
-        let of_lanes: usize = lanes
-            .iter()
-            .map(|lane| {
-                let bytes = lane.state.read().bytes();
-                bytes.dirty + bytes.frozen
-            })
-            .sum();
+        let of_lanes: usize = lanes.iter().map(|lane| lane.state.read().bytes().dirty).sum();
         let dirty = self.shared.overlay.bytes() + of_lanes;
         self.shared.dirty.store(dirty, Ordering::Release);
         self.shared.full.store(dirty >= self.thresholds.dirty_bytes, Ordering::Release);
         self.shared.metrics.store_dirty.set(dirty as i64);
-        let folded = Position(self.folded.load(Ordering::Acquire));
-        let unfolded = self.log.bytes_since(folded);
+        let unfolded = self.log.bytes_since(self.frozen_at);
         self.shared.metrics.log_unfolded.set(unfolded as i64);
-        if unfolded >= self.thresholds.log_bytes || dirty >= self.thresholds.dirty_bytes / 2 {
+        let purge = {
+            let removed = self.shared.removed.lock();
+            let gone = &self.applier.gone[self.frozen_gone..];
+            gone.iter().any(|lane| removed.get(&lane.generation).is_some_and(|removed| removed.purge))
+        };
+        if unfolded >= self.thresholds.log_bytes || dirty >= self.thresholds.dirty_bytes / 2 || purge {
             match self.wanted.try_send(()) {
                 Ok(()) | Err(TrySendError::Full(())) => {}
                 Err(TrySendError::Disconnected(())) => tracing::debug!("the checkpoints have ended"),
@@ -167,7 +183,6 @@ struct Checkpoints {
     shared: Arc<Shared>,
     log: LogReader,
     epoch: Epoch,
-    folded: Arc<AtomicU64>,
     thresholds: Thresholds,
     to_fold: Sender<ToFold>,
 }
@@ -175,22 +190,19 @@ struct Checkpoints {
 impl Checkpoints {
     /// One checkpoint. The store answers at once on this thread, which is not one of a runtime's.
     fn make(&self) -> Result<(), CheckpointError> {
+        // Before the freeze: what went before it has its last state in the store after this checkpoint.
+        let removed = self.shared.removed.lock().clone();
         let (reply, frozen) = oneshot::channel();
         if self.to_fold.send(ToFold::Freeze(reply)).is_err() {
             return Ok(());
         }
         let Ok(frozen) = frozen.blocking_recv() else { return Ok(()) };
-        let (position, gone) = (frozen.fold.position, frozen.gone);
-        // What went before the freeze has its last state in the store after this checkpoint.
-        let removed = self.shared.removed.lock().clone();
-        let cut = frozen.fold.generation;
+        let gone = frozen.gone;
         futures_block_on(checkpoint::write(&self.shared, &self.log, frozen, self.epoch))?;
-        self.folded.store(position.0, Ordering::Release);
         let _ = self.to_fold.send(ToFold::Folded { gone });
         self.thin_out();
         for (generation, removed) in removed {
-            let due = removed.purge || removed.at.plus(KEPT) <= host_time();
-            if due && generation <= cut {
+            if removed.purge || removed.at.plus(KEPT) <= host_time() {
                 futures_block_on(self.purge(generation))?;
             }
         }

@@ -266,10 +266,9 @@ impl Numberer {
             AdminRecord::Installed { installation, .. } => {
                 self.numbers.live.insert(installation.generation);
             }
-            AdminRecord::Uninstalled { generation, .. } => {
-                self.numbers.live.remove(generation);
-            }
-            AdminRecord::Standing { generation, .. }
+            AdminRecord::Uninstalled { generation, .. } if self.numbers.live.remove(generation) => {}
+            AdminRecord::Uninstalled { generation, .. }
+            | AdminRecord::Standing { generation, .. }
             | AdminRecord::Alarm { generation, .. }
             | AdminRecord::DeadLetterDeleted { generation, .. }
                 if !self.numbers.live.contains(generation) =>

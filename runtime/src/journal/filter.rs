@@ -24,6 +24,13 @@ impl Filter {
         Self { after, ..Self::default() }
     }
 
+    /// Only readings whose `at` is in this range.
+    #[must_use]
+    pub fn between(mut self, from: Option<Timestamp>, to: Option<Timestamp>) -> Self {
+        (self.from, self.to) = (from, to);
+        self
+    }
+
     /// Only readings of these points.
     #[must_use]
     pub fn of_points(mut self, points: impl IntoIterator<Item = PointNumber>) -> Self {

@@ -188,11 +188,6 @@ impl Queue {
             self.notes.pop_front();
         }
     }
-
-    /// Forgets everything that waits: the lane goes on behind this sequence.
-    pub fn drop_backlog(&mut self, routed: Sequence) {
-        *self = Self { next: routed.next(), ..Self::default() };
-    }
 }
 
 #[cfg(test)]
