@@ -263,6 +263,11 @@ impl Columns {
         &self.heap[start..start + (word & 0xffff_ffff) as usize]
     }
 
+    /// How many bytes of the heap the value in this row has.
+    pub fn value_bytes(&self, row: usize) -> usize {
+        if self.tag(row).in_heap() { (self.words[row] & 0xffff_ffff) as usize } else { 0 }
+    }
+
     /// Adds a row of other columns.
     pub fn push_row(&mut self, from: &Self, row: usize) {
         self.push(from.points[row], from.at[row], from.quality(row), from.value(row));

@@ -114,12 +114,18 @@ pub fn build(slices: Vec<Slice>, inputs: &[InputBinding], entities: &Entities, n
     let mut order: u32 = 0;
     for slice in &slices {
         let chunk = &slice.note.chunk;
+        let mut run = 0;
         for note in slice.rows() {
+            // Only its own: in a block others' readings stand beside them.
+            while chunk.runs[run].end <= note.row {
+                run += 1;
+            }
+            hops = chunk.runs[run].hops.max(hops);
             let (row, input) = (note.row as usize, &inputs[note.input as usize]);
             let column = columns[note.input as usize].get_or_insert_with(|| Column::new(input.value_type, rows));
             let quality = chunk.columns.quality(row);
             if let Err(problem) = push_value(&mut column.values, chunk.columns.value(row)) {
-                unfit.push((place, format!("type: {problem} is no {} for input {}", input.value_type.name(), input.name)));
+                unfit.push((place, unfit_reason(&problem, input)));
                 place += 1;
                 continue;
             }
@@ -140,7 +146,6 @@ pub fn build(slices: Vec<Slice>, inputs: &[InputBinding], entities: &Entities, n
             order += 1;
             place += 1;
         }
-        hops = chunk.runs.iter().map(|run| run.hops).max().unwrap_or(0).max(hops);
     }
     drop(names);
 
@@ -161,6 +166,27 @@ pub fn build(slices: Vec<Slice>, inputs: &[InputBinding], entities: &Entities, n
     }
     let (first, last, time) = ends(&slices);
     Offer { batch: Batch { entities: table, frames }, places, unfit, rows, first, last, time, hops, slices }
+}
+
+/// A batch of one reading.
+pub fn single(
+    input: &InputBinding,
+    entity: &str,
+    at: Timestamp,
+    quality: Quality,
+    value: ValueRef<'_>,
+) -> Result<Batch, String> {
+    let mut column = Column::new(input.value_type, 1);
+    push_value(&mut column.values, value).map_err(|problem| unfit_reason(&problem, input))?;
+    column.push_quality(quality);
+    let slot = input.name.to_string();
+    let Column { quality, values, .. } = column;
+    let frame = Frame { slot, entity: vec![0], at: vec![at.0], order: None, quality, values };
+    Ok(Batch { entities: entity.to_owned(), frames: vec![frame] })
+}
+
+fn unfit_reason(problem: &str, input: &InputBinding) -> String {
+    format!("type: {problem} is no {} for input {}", input.value_type.name(), input.name)
 }
 
 fn ends(slices: &[Slice]) -> (Sequence, Sequence, Timestamp) {

@@ -13,6 +13,8 @@ pub struct LaneMeta {
     pub cursor: Sequence,
     /// The last invocation that left a record.
     pub ordinal: Ordinal,
+    /// Attempts at the next one that left a record, so that each attempt has a number of its own.
+    pub attempts: u32,
     /// The time of that invocation; no later one has an earlier time.
     pub time: Timestamp,
     /// Bytes of all keys and values in `state`.

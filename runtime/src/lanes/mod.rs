@@ -70,6 +70,8 @@ pub struct Lane {
     targets: Mutex<Vec<HashMap<Box<str>, PointNumber>>>,
     /// Whether it is in the scheduler's list of ready lanes.
     queued: std::sync::atomic::AtomicBool,
+    /// Somebody wanted a turn while another had it.
+    missed: std::sync::atomic::AtomicBool,
 }
 
 /// The code of a lane's app.
@@ -96,8 +98,6 @@ pub struct Book {
     pub back_off: Option<Instant>,
     /// No timer runs before this, with the attempts so far.
     pub timer_back_off: Option<(Instant, u32)>,
-    /// Attempts at the next ordinal that left a record.
-    pub attempts: u32,
     /// How much is offered.
     pub effort: Effort,
     /// Dead letters to be run again.
@@ -126,6 +126,7 @@ impl Lane {
             entity_numbers: Mutex::default(),
             targets: Mutex::new(targets),
             queued: std::sync::atomic::AtomicBool::new(false),
+            missed: std::sync::atomic::AtomicBool::new(false),
         }
     }
 

@@ -81,8 +81,6 @@ pub struct Concluded {
     pub derived: Columns,
     /// Rows of the queue that are dealt with once the record is durable.
     pub rows: usize,
-    /// Attempts at the ordinal after the record.
-    pub attempts: u32,
     /// What follows.
     pub verdict: Verdict,
 }
@@ -105,7 +103,17 @@ pub fn kind_of(outcome: &Outcome) -> Option<(OutcomeKind, Option<String>)> {
 
 /// Judges a report and makes the record of it. `None` where the host itself failed: that is no
 /// business of the app's, and leaves no record. `now` is the machine's time.
-pub fn conclude(lane: &Lane, book: &mut Book, work: &Work, report: Report, names: &Names, now: Timestamp) -> Option<Concluded> {
+///
+/// `replaced` is how many bytes of keys and values its state changes take the place of.
+pub fn conclude(
+    lane: &Lane,
+    book: &mut Book,
+    work: &Work,
+    report: Report,
+    replaced: u64,
+    names: &Names,
+    now: Timestamp,
+) -> Option<Concluded> {
     let (outcome, message) = kind_of(&report.outcome)?;
     let mut meta = book.meta.clone();
     let (first, last, readings) = work.range();
@@ -155,8 +163,8 @@ pub fn conclude(lane: &Lane, book: &mut Book, work: &Work, report: Report, names
         }
     }
     let mut dead_letters = std::mem::take(&mut letters.made);
-    letters.drop_oldest(&mut meta, &mut gone, &mut dead_letters);
     meta.counters.dead_letters += dead_letters.len() as u64;
+    letters.drop_oldest(&mut meta, &mut gone, &mut dead_letters);
 
     let mut timers = Vec::new();
     if done {
@@ -179,7 +187,8 @@ pub fn conclude(lane: &Lane, book: &mut Book, work: &Work, report: Report, names
 
     let alarms = change_alarms(book, &mut meta, &effects, time);
     let state: Vec<StateChange> = effects.state.into_iter().collect();
-    meta.state_bytes = state_bytes_after(lane, meta.state_bytes, &state);
+    let written = state.iter().filter_map(|(key, value)| Some(key.len() + value.as_ref()?.len())).sum::<usize>();
+    meta.state_bytes = (meta.state_bytes + written as u64).saturating_sub(replaced);
     meta.counters.derived += effects.derived.len() as u64;
     meta.time = time;
     if done {
@@ -195,7 +204,8 @@ pub fn conclude(lane: &Lane, book: &mut Book, work: &Work, report: Report, names
         Work::Readings(offer) => offer.hops + 1,
         Work::Requeue(_) | Work::Timer { .. } => 1,
     };
-    let attempt = book.attempts + 1;
+    let attempt = meta.attempts + 1;
+    meta.attempts = if done { 0 } else { attempt };
     let invocation = Invocation {
         ordinal,
         attempt,
@@ -223,31 +233,13 @@ pub fn conclude(lane: &Lane, book: &mut Book, work: &Work, report: Report, names
     let mut encoded = Vec::with_capacity(512 + state.iter().map(|(key, value)| key.len() + value.as_ref().map_or(0, Bytes::len) + 8).sum::<usize>());
     commit::encode_effects(&head, state.iter().map(|(key, value)| (&**key, value.as_deref())), &mut encoded);
     let (new_points, derived) = (effects.new_points, effects.derived);
-    let attempts = if done { 0 } else { attempt };
-    Some(Concluded { head, state, encoded, new_points, derived, rows, attempts, verdict })
+    Some(Concluded { head, state, encoded, new_points, derived, rows, verdict })
 }
 
 fn set_repeating(cron_due: &mut [(SlotName, Timestamp)], name: &str, next: Timestamp) {
     if let Some(timer) = cron_due.iter_mut().find(|(timer, _)| timer.as_str() == name) {
         timer.1 = next;
     }
-}
-
-/// The size of the state after these changes. The lane's cache knows every value that the app read;
-/// one that it wrote unread is looked up by the sandbox for its quota, and so is known as well.
-fn state_bytes_after(lane: &Lane, before: u64, changes: &[StateChange]) -> u64 {
-    use crate::store::Lookup;
-    let state = lane.state.read();
-    let mut bytes = before.cast_signed();
-    for (key, value) in changes {
-        if let Lookup::Value(old) = state.get(key) {
-            bytes -= (key.len() + old.len()) as i64;
-        }
-        if let Some(new) = value {
-            bytes += (key.len() + new.len()) as i64;
-        }
-    }
-    bytes.max(0).cast_unsigned()
 }
 
 fn change_alarms(book: &Book, meta: &mut super::meta::LaneMeta, effects: &Effects, time: Timestamp) -> Vec<AlarmRecord> {
@@ -360,8 +352,8 @@ impl<'a> Letters<'a> {
         meta.first_dead_letter = meta.first_dead_letter.max(1);
         while meta.next_dead_letter - meta.first_dead_letter > MAX_DEAD_LETTERS {
             gone.push(meta.first_dead_letter);
-            made.retain(|letter| letter.number != meta.first_dead_letter);
             meta.first_dead_letter += 1;
         }
+        made.retain(|letter| letter.number >= meta.first_dead_letter);
     }
 }

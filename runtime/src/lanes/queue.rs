@@ -157,16 +157,26 @@ impl Queue {
                 // Time never goes back within a chunk.
                 to = from + note.rows[from..to].partition_point(|row| note.chunk.time(row.row as usize) < until);
             }
-            heap += note.chunk.columns.heap.len();
-            if heap > most_bytes && rows > 0 {
-                break;
+            let columns = &note.chunk.columns;
+            if !columns.heap.is_empty() {
+                let mut fits = from;
+                while fits < to {
+                    heap += columns.value_bytes(note.rows[fits].row as usize);
+                    if heap > most_bytes && rows + fits > from {
+                        break;
+                    }
+                    fits += 1;
+                }
+                to = fits;
             }
-            slices.push(Slice { note: note.clone(), from, to });
+            if to > from {
+                slices.push(Slice { note: note.clone(), from, to });
+            }
             rows += to - from;
-            from = 0;
-            if rows >= most {
+            if rows >= most || heap > most_bytes {
                 break;
             }
+            from = 0;
         }
         slices
     }

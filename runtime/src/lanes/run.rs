@@ -19,7 +19,9 @@ use crate::fold::submission::{CommitSubmission, Refusal, Submission};
 use crate::ids::{Generation, Ordinal, TenantId};
 use crate::log::records::commit::{DeadLetter, DeadValue, InvocationKind};
 use crate::log::{CommitterHandle, Room};
-use crate::sandbox::{Batch, Call, Env, Frame, Outcome, Quality as WitQuality, Report, Sandbox, Values};
+use crate::store::Lookup;
+use crate::readings::ValueRef;
+use crate::sandbox::{Batch, Call, Env, Outcome, Report, Sandbox, StateReader};
 
 /// How much one invocation is offered at most.
 #[derive(Clone, Copy, Debug)]
@@ -84,42 +86,47 @@ impl Runner {
     }
 
     async fn step(self: Arc<Self>, lane: Arc<Lane>, place: OwnedSemaphorePermit) {
-        // Whoever has the turn wakes the lane afterwards.
+        // Before the turn is tried: whoever has it sees this when it gives it back, and wakes the lane.
+        lane.missed.store(true, Ordering::SeqCst);
         let Some(turn) = lane.try_turn() else { return };
+        lane.missed.store(false, Ordering::SeqCst);
+        let more = self.run_one(&lane, place).await;
+        drop(turn);
+        if more || lane.missed.swap(false, Ordering::SeqCst) {
+            self.shared.scheduler.wake(&lane);
+        }
+    }
+
+    /// One invocation, where there is one to run. Says whether there may be more at once.
+    async fn run_one(&self, lane: &Arc<Lane>, place: OwnedSemaphorePermit) -> bool {
         if self.stopping.load(Ordering::Acquire) || !lane.is_enabled() {
-            return;
+            return false;
         }
         if self.committer.room() == Room::None || !self.shared.has_room() {
-            self.wake_later(&lane, NO_ROOM);
-            return;
+            self.wake_later(lane, NO_ROOM);
+            return false;
         }
-        if let Err(problem) = self.catch_up(&lane).await {
+        if let Err(problem) = self.catch_up(lane).await {
             tracing::error!(installation = %lane.id, %problem, "the journal can't be read");
-            self.wake_later(&lane, HOST_FAULT);
-            return;
+            self.wake_later(lane, HOST_FAULT);
+            return false;
         }
-        let work = match self.choose(&lane).await {
+        let work = match self.choose(lane).await {
             Ok(Some(work)) => work,
-            Ok(None) => {
-                if lane.queue.lock().is_behind() {
-                    self.shared.scheduler.wake(&lane);
-                }
-                return;
-            }
+            Ok(None) => return lane.queue.lock().wants().is_some(),
             Err(problem) => {
                 tracing::error!(installation = %lane.id, %problem, "a dead letter can't be read");
-                self.wake_later(&lane, HOST_FAULT);
-                return;
+                self.wake_later(lane, HOST_FAULT);
+                return false;
             }
         };
-        let Some(app) = lane.app().cloned() else { return };
-        let report = self.invoke(&lane, &app, &work).await;
-        self.shared.scheduler.charge(&lane, report.cpu);
+        let Some(app) = lane.app().cloned() else { return false };
+        let report = self.invoke(lane, &app, &work).await;
+        self.shared.scheduler.charge(lane, report.cpu);
         // What follows waits for the disk, not for a processor.
         drop(place);
-        self.conclude(&lane, work, report).await;
-        drop(turn);
-        self.shared.scheduler.wake(&lane);
+        self.conclude(lane, work, report).await;
+        true
     }
 
     fn wake_later(&self, lane: &Arc<Lane>, after: Duration) {
@@ -157,17 +164,22 @@ impl Runner {
 
     /// What the lane does next: a dead letter to run again, a timer that is due, or readings.
     async fn choose(&self, lane: &Arc<Lane>) -> Result<Option<Work>, String> {
-        let requeue = lane.book.lock().requeue.front().copied();
-        if let Some(number) = requeue {
-            let letter = self.shared.dead_letter(lane.generation, number).await?;
-            match letter {
-                Some(letter) => return Ok(Some(Work::Requeue(Box::new(letter)))),
-                None => lane.book.lock().requeue.retain(|other| *other != number),
+        loop {
+            let requeue = lane.book.lock().requeue.front().copied();
+            let Some(number) = requeue else { break };
+            if let Some(letter) = self.shared.dead_letter(lane.generation, number).await? {
+                return Ok(Some(Work::Requeue(Box::new(letter))));
             }
+            // Deleted meanwhile, or dropped.
+            lane.book.lock().requeue.retain(|other| *other != number);
         }
         let now = Instant::now();
         let horizon = self.shared.horizon();
         let mut book = lane.book.lock();
+        if book.closed {
+            // Its number may be another lane's by now, and what it read from the journal that one's.
+            return Ok(None);
+        }
         let queue = lane.queue.lock();
         let readings_wait_out = book.back_off.is_some_and(|until| until > now);
         if !readings_wait_out {
@@ -227,6 +239,15 @@ impl Runner {
         }
     }
 
+    fn context(&self, lane: &Arc<Lane>, firing: Option<Box<str>>) -> LaneContext {
+        LaneContext {
+            lane: Arc::clone(lane),
+            storage: Arc::clone(&self.shared.storage),
+            points: Arc::clone(&self.shared.points),
+            firing,
+        }
+    }
+
     async fn invoke(&self, lane: &Arc<Lane>, app: &App, work: &Work) -> Report {
         let (ordinal, before, state_bytes) = {
             let book = lane.book.lock();
@@ -236,12 +257,7 @@ impl Runner {
             Work::Timer { name, repeating: None, .. } => Some(name.clone()),
             _ => None,
         };
-        let context = Arc::new(LaneContext {
-            lane: Arc::clone(lane),
-            storage: Arc::clone(&self.shared.storage),
-            points: Arc::clone(&self.shared.points),
-            firing,
-        });
+        let context = Arc::new(self.context(lane, firing));
         let env = Env {
             id: format!("{}-{}", lane.generation, ordinal),
             now: work.time(before),
@@ -254,20 +270,12 @@ impl Runner {
             standing: context,
         };
         match work {
-            Work::Readings(offer) if offer.batch.frames.is_empty() => Report {
-                outcome: Outcome::Ok,
-                effects: crate::effects::Effects::default(),
-                cpu: Duration::ZERO,
-                wall: Duration::ZERO,
-                peak_memory: 0,
-                log: Vec::new(),
-                log_dropped: 0,
-            },
+            Work::Readings(offer) if offer.batch.frames.is_empty() => without_call(Outcome::Ok),
             Work::Readings(offer) => self.sandbox.invoke(&app.code, Call::Readings(&offer.batch), env).await,
-            Work::Requeue(letter) => {
-                let batch = batch_of(letter);
-                self.sandbox.invoke(&app.code, Call::Readings(&batch), env).await
-            }
+            Work::Requeue(letter) => match batch_of(lane, letter) {
+                Ok(batch) => self.sandbox.invoke(&app.code, Call::Readings(&batch), env).await,
+                Err(problem) => without_call(Outcome::Reject(problem)),
+            },
             Work::Timer { name, due, .. } => {
                 self.sandbox.invoke(&app.code, Call::Timer { name, due: *due }, env).await
             }
@@ -285,20 +293,27 @@ impl Runner {
         metrics.invocation_cpu.observe(report.cpu);
         let outcome_name = outcome::kind_of(&report.outcome).map_or("host-fault", |(kind, _)| kind.name());
         metrics.invocations.get_or_create(&crate::telemetry::Outcome { outcome: outcome_name }).inc();
+        let replaced = match self.replaced(lane, &report).await {
+            Ok(replaced) => replaced,
+            Err(problem) => {
+                tracing::error!(installation = %lane.id, %problem, "the store can't be read; the invocation runs again");
+                self.hold(lane, &work, HOST_FAULT);
+                return;
+            }
+        };
         let concluded = {
             let names = self.shared.points.names();
             let mut book = lane.book.lock();
-            let attempt = book.attempts + 1;
+            let attempt = book.meta.attempts + 1;
             lane.log.write(log, dropped, book.meta.ordinal.next(), attempt, now);
-            outcome::conclude(lane, &mut book, &work, report, &names, now)
+            outcome::conclude(lane, &mut book, &work, report, replaced, &names, now)
         };
         let Some(concluded) = concluded else {
             tracing::error!(installation = %lane.id, problem = fault, "the host failed an invocation; it runs again");
-            lane.book.lock().back_off = Some(Instant::now() + HOST_FAULT);
-            self.wake_later(lane, HOST_FAULT);
+            self.hold(lane, &work, HOST_FAULT);
             return;
         };
-        let Concluded { head, state, encoded, new_points, derived, rows, attempts, verdict } = concluded;
+        let Concluded { head, state, encoded, new_points, derived, rows, verdict } = concluded;
         let quarantined = head.meta.quarantine.is_some();
         let (reply, durable) = oneshot::channel();
         let bound = encoded.len() + derived.bytes() + derived.len() * 4 + new_points.len() * 512 + 64;
@@ -309,14 +324,14 @@ impl Runner {
             Err(refused) => Err(Refusal::TooLarge { bytes: bound, max: self.committer.max_body() }.or_stopped(&refused.error)),
         };
         if let Err(refusal) = committed {
-            self.refused(lane, &refusal);
+            self.refused(lane, &work, &refusal);
             return;
         }
         if rows > 0 {
             lane.queue.lock().advance(rows);
         }
         let mut book = lane.book.lock();
-        book.attempts = attempts;
+        let attempts = book.meta.attempts;
         if let InvocationKind::Requeue(number) = kind {
             book.requeue.retain(|other| *other != number);
         }
@@ -342,8 +357,50 @@ impl Runner {
         }
     }
 
+    /// The bytes of keys and values that an invocation's state changes take the place of. What the lane
+    /// doesn't know of them the store does: an app writes many a key that it hasn't read.
+    async fn replaced(&self, lane: &Arc<Lane>, report: &Report) -> Result<u64, String> {
+        let size = |key: &str, value: &bytes::Bytes| (key.len() + value.len()) as u64;
+        let mut replaced = 0;
+        let mut unknown: Vec<Box<str>> = Vec::new();
+        {
+            let state = lane.state.read();
+            for key in report.effects.state.keys() {
+                match state.get(key) {
+                    Lookup::Value(value) => replaced += size(key, value),
+                    Lookup::Absent => {}
+                    Lookup::AskStore(_) => unknown.push(key.clone()),
+                }
+            }
+        }
+        if unknown.is_empty() {
+            return Ok(replaced);
+        }
+        let context = self.context(lane, None);
+        let found = context.load(&unknown).await.map_err(|error| error.to_string())?;
+        let found = unknown.iter().zip(found).filter_map(|(key, value)| Some(size(key, &value?)));
+        Ok(replaced + found.sum::<u64>())
+    }
+
+    /// Nothing like it is tried again before this has passed: otherwise it would be at once.
+    fn hold(&self, lane: &Arc<Lane>, work: &Work, wait: Duration) {
+        let until = Instant::now() + wait;
+        let mut book = lane.book.lock();
+        match work {
+            Work::Readings(_) => book.back_off = Some(until),
+            Work::Timer { .. } => {
+                let attempts = book.timer_back_off.map_or(0, |(_, attempts)| attempts);
+                book.timer_back_off = Some((until, attempts));
+            }
+            // Whoever asked for it may ask again.
+            Work::Requeue(letter) => book.requeue.retain(|other| *other != letter.number),
+        }
+        drop(book);
+        self.wake_later(lane, wait);
+    }
+
     /// The record was not taken: nothing of the invocation happened.
-    fn refused(&self, lane: &Arc<Lane>, refusal: &Refusal) {
+    fn refused(&self, lane: &Arc<Lane>, work: &Work, refusal: &Refusal) {
         let mut book = lane.book.lock();
         match refusal {
             Refusal::Gone | Refusal::UnknownOutcome => book.closed = true,
@@ -353,10 +410,8 @@ impl Runner {
                 let kind = "refused".to_owned();
                 let message = other.to_string();
                 book.meta.last_error = Some(super::meta::LastError { at: host_time(), kind, message, ordinal });
-                let wait = policy::back_off(8);
-                book.back_off = Some(Instant::now() + wait);
                 drop(book);
-                self.wake_later(lane, wait);
+                self.hold(lane, work, policy::back_off(8));
             }
         }
     }
@@ -378,23 +433,33 @@ fn seed(generation: Generation, ordinal: Ordinal) -> [u8; 32] {
     hash.finalize().into()
 }
 
-fn batch_of(letter: &DeadLetter) -> Batch {
-    let values = match &letter.value {
-        DeadValue::Missing => Values::Reals(vec![f64::NAN]),
-        DeadValue::Boolean(value) => Values::Booleans(vec![*value]),
-        DeadValue::Integer(value) => Values::Integers(vec![*value]),
-        DeadValue::Real(bits) => Values::Reals(vec![f64::from_bits(*bits)]),
-        DeadValue::Text(text) => Values::Texts(vec![text.to_string()]),
-        DeadValue::Blob(bytes) => Values::Blobs(vec![bytes.to_vec()]),
+/// The report of an invocation that need not reach the app.
+fn without_call(outcome: Outcome) -> Report {
+    Report {
+        outcome,
+        effects: crate::effects::Effects::default(),
+        cpu: Duration::ZERO,
+        wall: Duration::ZERO,
+        peak_memory: 0,
+        log: Vec::new(),
+        log_dropped: 0,
+    }
+}
+
+/// A dead letter as a batch, converted as it would be now.
+fn batch_of(lane: &Lane, letter: &DeadLetter) -> Result<Batch, String> {
+    let Some((_, input)) = lane.revision.bindings.input(letter.input.as_str()) else {
+        return Err(format!("there is no input {} any more", letter.input));
     };
-    let quality = match letter.quality {
-        crate::readings::Quality::Good => None,
-        crate::readings::Quality::Uncertain => Some(vec![WitQuality::Uncertain]),
-        crate::readings::Quality::Bad => Some(vec![WitQuality::Bad]),
+    let value = match &letter.value {
+        DeadValue::Missing => ValueRef::Missing,
+        DeadValue::Boolean(value) => ValueRef::Boolean(*value),
+        DeadValue::Integer(value) => ValueRef::Integer(*value),
+        DeadValue::Real(bits) => ValueRef::Real(f64::from_bits(*bits)),
+        DeadValue::Text(text) => ValueRef::Text(text),
+        DeadValue::Blob(bytes) => ValueRef::Blob(bytes),
     };
-    let frame =
-        Frame { slot: letter.input.to_string(), entity: vec![0], at: vec![letter.at.0], order: None, quality, values };
-    Batch { entities: letter.entity.to_string(), frames: vec![frame] }
+    batch::single(input, &letter.entity, letter.at, letter.quality, value)
 }
 
 #[cfg(test)]

@@ -42,7 +42,8 @@ impl Scheduler {
     pub async fn next(&self, lanes: &Lanes) -> Arc<Lane> {
         loop {
             if let Some(lane) = self.pop(lanes) {
-                lane.queued.store(false, Ordering::Release);
+                // Whoever finds it set from here on has noted its work before the lane looks for it.
+                lane.queued.swap(false, Ordering::AcqRel);
                 return lane;
             }
             self.work.notified().await;

@@ -388,6 +388,13 @@ impl Key {
 /// Where the keys of parts begin.
 pub(super) const PARTS: [u8; 4] = u32::MAX.to_be_bytes();
 
+/// The order of keys is that of their bytes.
+impl std::borrow::Borrow<[u8]> for Key {
+    fn borrow(&self) -> &[u8] {
+        &self.0
+    }
+}
+
 impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Some((scope, item)) = self.parse() else {
@@ -446,12 +453,12 @@ impl KeyRange {
     }
 
     /// Whether nothing in it can come after this key.
-    pub(super) fn is_empty_after(&self, after: Option<&Key>) -> bool {
+    pub(crate) fn is_empty_after(&self, after: Option<&Key>) -> bool {
         self.start >= self.end || after.is_some_and(|after| after.0 >= self.end)
     }
 
     /// The bytes from which and before which its keys stand, for those after `after` only.
-    pub(super) fn bounds<'a>(&'a self, after: Option<&'a Key>) -> (std::ops::Bound<&'a [u8]>, &'a [u8]) {
+    pub(crate) fn bounds<'a>(&'a self, after: Option<&'a Key>) -> (std::ops::Bound<&'a [u8]>, &'a [u8]) {
         match after {
             Some(after) if after.0 >= self.start => (std::ops::Bound::Excluded(after.as_bytes()), &self.end),
             _ => (std::ops::Bound::Included(&self.start), &self.end),
