@@ -99,9 +99,6 @@ enum Command {
     Packages(packages::Packages),
     /// List connectors and how they go
     Connectors(connectors::Connectors),
-    /// Compiles one component, in a process of its own: the server starts it
-    #[command(name = SUBCOMMAND, hide = true)]
-    CompileWorker,
 }
 
 /// Which part of a list.
@@ -117,9 +114,12 @@ pub struct PageArgs {
 
 /// Runs the command that the arguments name; `start` makes the node of `serve`.
 pub fn run(start: Start) -> ExitCode {
+    // The server starts itself as its compile worker; what follows are the sandbox's own arguments.
+    if std::env::args_os().nth(1).is_some_and(|argument| argument == SUBCOMMAND) {
+        return compile_worker();
+    }
     let cli = Cli::parse();
     let outcome = match cli.command {
-        Command::CompileWorker => return compile_worker(),
         Command::Serve(command) => command.run(start),
         command => command.run(&cli.global),
     };
@@ -135,8 +135,8 @@ pub fn run(start: Start) -> ExitCode {
 impl Command {
     fn run(self, global: &Global) -> Outcome {
         match self {
-            // Have gone another way.
-            Self::Serve(_) | Self::CompileWorker => Ok(()),
+            // Has gone another way.
+            Self::Serve(_) => Ok(()),
             Self::New(command) => Ok(new::run(&command)?),
             Self::Build(command) => Ok(build::run(&command, global.json)?),
             Self::Install(command) => command.run(global),
