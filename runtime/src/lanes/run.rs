@@ -15,13 +15,15 @@ use super::queue::RowNote;
 use super::{App, Lane};
 use crate::clock::{Timestamp, host_time};
 use crate::fold::Shared;
+use crate::fold::journal::JournalError;
 use crate::fold::submission::{CommitSubmission, Refusal, Submission};
-use crate::ids::{Generation, Ordinal, TenantId};
+use crate::ids::{Generation, Ordinal, Sequence, TenantId};
+use crate::limits::MAX_HOPS;
 use crate::log::records::commit::{DeadLetter, DeadValue, InvocationKind};
 use crate::log::{CommitterHandle, Room};
-use crate::store::Lookup;
 use crate::readings::ValueRef;
 use crate::sandbox::{Batch, Call, Env, Outcome, Report, Sandbox, StateReader};
+use crate::store::Lookup;
 
 /// How much one invocation is offered at most.
 #[derive(Clone, Copy, Debug)]
@@ -141,25 +143,8 @@ impl Runner {
     async fn catch_up(&self, lane: &Arc<Lane>) -> Result<(), String> {
         let Some(from) = lane.queue.lock().wants() else { return Ok(()) };
         let (shared, lane) = (Arc::clone(&self.shared), Arc::clone(lane));
-        let read = tokio::task::spawn_blocking(move || {
-            let chunk = shared.journal.chunk_from(from).map_err(|error| error.to_string())?;
-            let mut rows = Vec::new();
-            if let Some(chunk) = &chunk {
-                let routing = shared.routing.read();
-                let origin_ok = |row: usize| chunk.run(row).hops <= crate::limits::MAX_HOPS;
-                for row in chunk.row_after(crate::ids::Sequence(from.0 - 1))..chunk.len() {
-                    for found in routing.matches(chunk.columns.points[row]) {
-                        if found.lane() == lane.number && origin_ok(row) {
-                            rows.push(RowNote { row: row as u32, entity: found.entity(), input: found.input() });
-                        }
-                    }
-                }
-            }
-            let mut queue = lane.queue.lock();
-            queue.caught_up(chunk.as_ref(), &rows, shared.journal.last());
-            Ok(())
-        });
-        read.await.map_err(|error| error.to_string())?
+        let read = tokio::task::spawn_blocking(move || note_from_journal(&shared, &lane, from));
+        read.await.map_err(|error| error.to_string())?.map_err(|error| error.to_string())
     }
 
     /// What the lane does next: a dead letter to run again, a timer that is due, or readings.
@@ -220,9 +205,15 @@ impl Runner {
     }
 
     /// The earliest timer that is due by now. All overdue times of a repeating one collapse into the last.
-    fn due_timer(&self, lane: &Lane, book: &super::Book, horizon: Timestamp) -> Option<(Box<str>, Timestamp, Option<Timestamp>)> {
+    fn due_timer(
+        &self,
+        lane: &Lane,
+        book: &super::Book,
+        horizon: Timestamp,
+    ) -> Option<(Box<str>, Timestamp, Option<Timestamp>)> {
         let one_shot = book.timers.iter().min_by_key(|(_, due)| **due).filter(|(_, due)| **due <= horizon);
-        let repeating = book.meta.cron_due.iter().min_by_key(|(_, due)| *due).filter(|(_, due)| *due <= horizon);
+        let repeating =
+            book.meta.cron_due.iter().min_by_key(|(_, due)| *due).filter(|(_, due)| *due <= horizon);
         match (one_shot, repeating) {
             (Some((name, due)), other) if other.is_none_or(|(_, other)| due <= other) => {
                 Some((name.clone(), *due, None))
@@ -319,10 +310,12 @@ impl Runner {
         let bound = encoded.len() + derived.bytes() + derived.len() * 4 + new_points.len() * 512 + 64;
         let kind = head.invocation.kind.clone();
         let commit = CommitSubmission { head, state, encoded, new_points, derived, reply };
-        let committed = match self.committer.submit(Submission::Commit(Box::new(commit)), bound) {
-            Ok(()) => durable.await.unwrap_or(Err(Refusal::UnknownOutcome)),
-            Err(refused) => Err(Refusal::TooLarge { bytes: bound, max: self.committer.max_body() }.or_stopped(&refused.error)),
-        };
+        let committed =
+            match self.committer.submit(Submission::Commit(Box::new(commit)), bound) {
+                Ok(()) => durable.await.unwrap_or(Err(Refusal::UnknownOutcome)),
+                Err(refused) => Err(Refusal::TooLarge { bytes: bound, max: self.committer.max_body() }
+                    .or_stopped(&refused.error)),
+            };
         if let Err(refusal) = committed {
             self.refused(lane, &work, &refusal);
             return;
@@ -409,12 +402,33 @@ impl Runner {
                 let ordinal = book.meta.ordinal.next();
                 let kind = "refused".to_owned();
                 let message = other.to_string();
-                book.meta.last_error = Some(super::meta::LastError { at: host_time(), kind, message, ordinal });
+                book.meta.last_error =
+                    Some(super::meta::LastError { at: host_time(), kind, message, ordinal });
                 drop(book);
                 self.hold(lane, work, policy::back_off(8));
             }
         }
     }
+}
+
+/// Reads the journal's next chunk for a lane that is behind its notes, and notes which rows are its own.
+pub(crate) fn note_from_journal(shared: &Shared, lane: &Lane, from: Sequence) -> Result<(), JournalError> {
+    let chunk = shared.journal.chunk_from(from)?;
+    let mut rows = Vec::new();
+    if let Some(chunk) = &chunk {
+        let routing = shared.routing.read();
+        for row in chunk.row_after(Sequence(from.0 - 1))..chunk.len() {
+            for found in routing.matches(chunk.columns.points[row]) {
+                if found.lane() == lane.number && chunk.run(row).hops <= MAX_HOPS {
+                    rows.push(RowNote { row: row as u32, entity: found.entity(), input: found.input() });
+                }
+            }
+        }
+    }
+    let mut queue = lane.queue.lock();
+    // Asked with the queue locked: what is routed from here on is noted behind this.
+    queue.caught_up(chunk.as_ref(), &rows, shared.journal.last());
+    Ok(())
 }
 
 /// ± 20 %, the same for the same attempt.
