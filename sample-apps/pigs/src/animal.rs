@@ -84,7 +84,7 @@ impl Animal {
         }
         self.publish(&entered, entity, out)?;
         let Some(newest) = self.ledger.entries().last().map(|entry| entry.at) else { return Ok(Ok(())) };
-        if let Some(forecast) = self.ledger.reaches(farm.market_weight, &farm.breed.prior()) {
+        if let Some(forecast) = self.ledger.reaches(farm.market_weight, &farm.model) {
             let at = Timestamp::from_nanos(newest);
             out.push("market-day", entity, at, forecast.day)?;
             out.push("market-day-low", entity, at, forecast.low)?;

@@ -4,6 +4,8 @@ use ironloom_sdk::prelude::*;
 use serde::Deserialize;
 
 use crate::bands::{BREEDS, Breed};
+use crate::growth::Model;
+use crate::ledger::SCATTER;
 use crate::plan::{Plan, PlanError};
 
 /// The settings of the manifest.
@@ -25,6 +27,8 @@ pub struct Settings {
 pub struct Farm {
     /// Growth is compared with this breed's, and a forecast begins with it.
     pub breed: &'static Breed,
+    /// The forecast's.
+    pub model: Model,
     /// kg.
     pub market_weight: f64,
     /// Days; for animals without a date of birth.
@@ -90,6 +94,7 @@ impl Settings {
         })?;
         Ok(Farm {
             breed,
+            model: Model::new(&breed.prior(), &SCATTER),
             market_weight: within("market-weight", self.market_weight, 5.0, 0.9 * breed.mature)?,
             age_at_first_weighing: within("age-at-first-weighing", self.age_at_first_weighing, 0.0, 2_000.0)?,
             growth_tolerance: within("growth-tolerance", self.growth_tolerance, 1.0, 1_000.0)? / 100.0,

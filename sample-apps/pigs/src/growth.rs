@@ -1,18 +1,20 @@
 //! The forecast: a Gompertz curve for each animal, and the day on which it reaches a weight.
 //!
-//! The curve is Gompertz's, `W(t) = A · exp(-ln(A / W₀) · exp(-k·t))`, with mature weight `A`, weight at
-//! the first weighing `W₀` and rate of maturing `k`. Wellock, Emmans and Kyriazakis (Animal Science 78
-//! (2004) 379–388) argue for it as a description of the growth of pigs. In logarithms it is
-//! `ln W(t) = a·(1 - g) + s·g` with `a = ln A`, `s = ln W₀` and `g = exp(-k·t)`: linear in `a` and `s` once
-//! `k` is known. So the fit needs no iteration: for each `k` of a small grid a Kalman filter goes once over the
-//! weighings and leaves the exact normal distribution of `a`, `s` and of the animal's slow drift away from
-//! its curve (a Wiener process: health, feed, weather), and how likely the weighings were under that `k`.
-//! Gelman et al., Bayesian Data Analysis (3rd ed. 2013), section 10.1, integrate a nonlinear parameter over a grid so.
-//! The forecast mixes the grid by prior × likelihood (Bayesian model averaging), and its interval
-//! holds what isn't known of `A`, `W₀`, `k` and the drift as well as the scatter of one weighing.
+//! The curve is Gompertz's, `W(t) = A · exp(-ln(A / W₀) · exp(-k·t))`, with mature weight `A`, weight at the
+//! first weighing `W₀` and rate of maturing `k`. Wellock, Emmans and Kyriazakis (Animal Science 78 (2004) 379–388)
+//! argue for it as a description of the growth of pigs. It is the solution of `dx = k·(a - x) dt` with `x = ln W` and
+//! `a = ln A`. Health, feed and weather push an animal about: `dx = k·(a - x) dt + σ dB`, the stochastic Gompertz
+//! model of Donnet, Foulley and Samson (Biometrics 66 (2010) 733–741), who follow the growth of chickens with it.
+//!
+//! Once `k` is known all of it is linear and normal, so the fit needs no iteration: for each `k` of a small grid a Kalman
+//! filter goes once over the weighings and leaves the exact joint distribution of `x` and `a`, and how likely the
+//! weighings were under that `k`. The forecast mixes the grid by prior × likelihood, so its interval holds
+//! what isn't known of `A`, `W₀` and `k`, the pushes to come, and the scatter of the weighing that will show it.
 //!
 //! Only `+ - * /`, `sqrt` and the functions of `libm` are used: the same bits on every machine,
 //! sandboxed or not.
+
+use crate::grid::{Grid, RATES};
 
 /// What is known of an animal's curve before its own weighings count.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -27,14 +29,14 @@ pub struct Prior {
     pub rate_spread: f64,
 }
 
-/// How weighings scatter about an animal's curve.
+/// How an animal and its weighings scatter about its curve.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Scatter {
     /// Standard deviation of the scale itself, kg.
     pub scale: f64,
     /// Standard deviation of the fill of gut and bladder, relative to the weight.
     pub fill: f64,
-    /// Drift of `ln W` away from the curve: its standard deviation after one day.
+    /// `σ`: how far `ln W` is pushed about in a day, as a standard deviation.
     pub drift: f64,
 }
 
@@ -66,255 +68,149 @@ pub struct Forecast {
     pub high: f64,
 }
 
-/// Values of `k` on the grid.
-const GRID: usize = 7;
 /// The grid spans these multiples of the prior's rate.
 const GRID_FROM: f64 = 0.6;
 const GRID_TO: f64 = 1.5;
-/// How far a first weighing may be from the animal's true weight then: it says nearly all there is to know.
+/// Standard deviation of `ln W` before the first weighing: that says nearly all there is to know.
 const FIRST_SPREAD: f64 = 0.5;
 /// Weighings beyond this many standard deviations count as if they lay there: a glitch of the scale
 /// must not bend the curve.
 const OUTLIER: f64 = 3.0;
-/// The scatter above counts as much as this many weighings of the animal's own scatter.
-const SCATTER_WEIGHT: f64 = 20.0;
+/// The scatter given counts as much as this many weighings of the animal's own.
+const SCATTER_WEIGHT: u32 = 20;
+/// About one over the variance of an innovation: their product stays near 1, however many there are.
+const USUAL_PRECISION: f64 = 1e3;
 /// Nothing is forecast further ahead of the last weighing than this many days.
 pub const HORIZON: f64 = 400.0;
 /// So many standard deviations from the mean lie 5 % of a normal distribution.
 const FIVE_PERCENT: f64 = 1.6448536269514722;
-/// Four or five are enough; this bounds what no weighings should bring about.
+/// `ln W` this near the target is the day to a quarter of an hour, growth being about a hundredth a day.
+const NEAR: f64 = 1e-4;
+/// From this near one more secant gets as near as that: its error is the square.
+const NEARLY: f64 = 3e-3;
+/// Two are enough; this bounds what no weighings should bring about.
 const STEPS: usize = 20;
 
-/// One point of the grid: the distribution of (a, s, drift) given its `k`.
-#[derive(Clone, Copy)]
-struct Curve {
-    rate: f64,
-    mean: [f64; 3],
-    /// Covariance: aa, as, au, ss, su, uu.
-    cov: [f64; 6],
-    /// Product of the innovations' variances; it stays far from underflow in 64 weighings of at least 1e-4.
-    determinant: f64,
-    /// Sum of the squares of the standardized innovations.
-    misfit: f64,
-    /// ln of the prior weight, then the weight itself.
-    weight: f64,
-    /// The variances' factor by the animal's own scatter.
-    factor: f64,
+/// What the forecasts of all animals of a breed share.
+#[derive(Clone, Debug)]
+pub struct Model {
+    rates: Grid,
+    /// The first rate and the distance to the next.
+    lowest: f64,
+    step: f64,
+    /// Prior weight of each rate.
+    weights: Grid,
+    /// `σ² / 2k`: the variance of the pushes in the long run.
+    pushes: Grid,
+    log_mature: f64,
+    mature_variance: f64,
+    scatter: Scatter,
 }
 
-impl Curve {
-    fn new(rate: f64, first: f64, prior: &Prior) -> Self {
-        let z = libm::log(rate / prior.rate) / prior.rate_spread;
+impl Model {
+    /// Makes the grid.
+    pub fn new(prior: &Prior, scatter: &Scatter) -> Self {
+        let lowest = prior.rate * GRID_FROM;
+        let step = prior.rate * (GRID_TO - GRID_FROM) / (RATES - 1) as f64;
+        let rates = Grid::by(|place| lowest + step * place as f64);
         Self {
-            rate,
-            mean: [libm::log(prior.mature), first, 0.0],
-            cov: [prior.mature_spread * prior.mature_spread, 0.0, 0.0, FIRST_SPREAD * FIRST_SPREAD, 0.0, 0.0],
-            determinant: 1.0,
-            misfit: 0.0,
+            rates,
+            lowest,
+            step,
             // The grid is even in k, the prior is normal in ln k: hence the 1 / k.
-            weight: -0.5 * z * z - libm::log(rate / prior.rate),
-            factor: 1.0,
+            weights: Grid::by(|place| {
+                let rate = rates.0[place];
+                let z = libm::log(rate / prior.rate) / prior.rate_spread;
+                libm::exp(-0.5 * z * z) / rate
+            }),
+            pushes: Grid::all(0.5 * scatter.drift * scatter.drift) / rates,
+            log_mature: libm::log(prior.mature),
+            mature_variance: prior.mature_spread * prior.mature_spread,
+            scatter: *scatter,
         }
     }
 
-    /// `P·h` for `h = (1 - g, g, 1)`, and `h·P·h`.
-    fn project(&self, g: f64) -> ([f64; 3], f64) {
-        let [aa, asx, au, ss, su, uu] = self.cov;
-        let f = 1.0 - g;
-        let ph = [aa * f + asx * g + au, asx * f + ss * g + su, au * f + su * g + uu];
-        (ph, ph[0] * f + ph[1] * g + ph[2])
+    /// `exp(-k·days)` for each rate.
+    #[inline(always)]
+    fn decay(&self, days: f64) -> Grid {
+        Grid::geometric(libm::exp(-self.lowest * days), libm::exp(-self.step * days))
     }
 
-    fn expect(&self, g: f64) -> f64 {
-        self.mean[0] + self.mean[2] - (self.mean[0] - self.mean[1]) * g
-    }
-
-    /// One step of the Kalman filter.
-    fn weigh(&mut self, g: f64, log_kg: f64, drift: f64, scatter: f64) {
-        self.cov[5] += drift;
-        let (ph, spread) = self.project(g);
-        let innovation = log_kg - self.expect(g);
-        let square = innovation * innovation;
-        let variance = (spread + scatter).max(square / (OUTLIER * OUTLIER));
-        let inverse = 1.0 / variance;
-        self.misfit += square * inverse;
-        self.determinant *= variance;
-        let step = innovation * inverse;
-        for (mean, ph) in self.mean.iter_mut().zip(ph) {
-            *mean += ph * step;
+    /// Fits the curve to weighings in the order of their days; `None` without any.
+    #[cfg_attr(target_family = "wasm", target_feature(enable = "simd128"))]
+    pub fn fit(&self, weighings: impl Iterator<Item = Weighing>) -> Option<Fit<'_>> {
+        let mut weighings = weighings.peekable();
+        let first = *weighings.peek()?;
+        let (mut last, mut count) = (first.day, 0);
+        // Means and covariances of x = ln W and a = ln A.
+        let (mut x, mut a) = (Grid::all(libm::log(first.kg)), Grid::all(self.log_mature));
+        let mut xx = Grid::all(FIRST_SPREAD * FIRST_SPREAD);
+        let (mut xa, mut aa) = (Grid::all(0.0), Grid::all(self.mature_variance));
+        let (mut determinant, mut misfit) = (Grid::all(1.0), Grid::all(0.0));
+        let (mut span, mut decay) = (0.0, Grid::all(1.0));
+        for weighing in weighings {
+            if weighing.day - last != span {
+                span = weighing.day - last;
+                decay = self.decay(span);
+            }
+            last = weighing.day;
+            count += 1;
+            // To the day of the weighing,
+            let rise = Grid::all(1.0) - decay;
+            x = a - (a - x) * decay;
+            let both = xa * decay;
+            let ripe = aa * rise;
+            xx = decay * (xx * decay + both * (rise * 2.0))
+                + ripe * rise
+                + self.pushes * (rise + rise * decay);
+            xa = both + ripe;
+            // and to what it says.
+            let innovation = Grid::all(libm::log(weighing.kg)) - x;
+            let square = innovation * innovation;
+            let variance =
+                (xx + self.scatter.variance(weighing.kg)).max(square * (1.0 / (OUTLIER * OUTLIER)));
+            let precision = Grid::all(1.0) / variance;
+            misfit = misfit + square * precision;
+            determinant = determinant * (variance * USUAL_PRECISION);
+            let (gain_x, gain_a) = (xx * precision, xa * precision);
+            x = x + gain_x * innovation;
+            a = a + gain_a * innovation;
+            aa = aa - gain_a * xa;
+            xa = xa - gain_a * xx;
+            xx = xx - gain_x * xx;
         }
-        self.cov[0] -= ph[0] * ph[0] * inverse;
-        self.cov[1] -= ph[0] * ph[1] * inverse;
-        self.cov[2] -= ph[0] * ph[2] * inverse;
-        self.cov[3] -= ph[1] * ph[1] * inverse;
-        self.cov[4] -= ph[1] * ph[2] * inverse;
-        self.cov[5] -= ph[2] * ph[2] * inverse;
-    }
-
-    /// ln of prior × likelihood, the unknown factor of all variances integrated out (Student's t).
-    fn settle(&mut self, count: f64) {
-        self.factor = (SCATTER_WEIGHT + self.misfit) / (SCATTER_WEIGHT + count);
-        self.weight -= 0.5 * libm::log(self.determinant)
-            + 0.5 * (SCATTER_WEIGHT + count) * libm::log(1.0 + self.misfit / SCATTER_WEIGHT);
+        // Prior × likelihood, the unknown factor of all variances integrated out (Student's t).
+        let own = f64::from(SCATTER_WEIGHT);
+        let odds = (Grid::all(1.0) / (misfit * (1.0 / own) + 1.0)).sqrt().power(SCATTER_WEIGHT + count);
+        let weights = self.weights * odds / determinant.sqrt();
+        let factor = (misfit + own) * (1.0 / (own + f64::from(count)));
+        Some(Fit {
+            model: self,
+            weights: weights * (1.0 / weights.sum()),
+            mature: a,
+            below: a - x,
+            // The variance of x after the decay g: the constant, g and g².
+            variance: [aa + self.pushes, (xa - aa) * 2.0, xx - xa * 2.0 + aa - self.pushes]
+                .map(|part| part * factor),
+            factor,
+            last: last - first.day,
+        })
     }
 }
 
 /// The curves that fit an animal's weighings.
-pub struct Fit {
-    curves: [Curve; GRID],
-    /// The grid's first `k` and the distance to the next.
-    lowest: f64,
-    step: f64,
+#[derive(Clone, Debug)]
+pub struct Fit<'a> {
+    model: &'a Model,
+    weights: Grid,
+    /// `ln A`, and how far below it the animal is.
+    mature: Grid,
+    below: Grid,
+    variance: [Grid; 3],
+    /// The variances' factor by the animal's own scatter.
+    factor: Grid,
     /// Day of the last weighing.
     last: f64,
-    scatter: Scatter,
-}
-
-impl Fit {
-    /// Fits the curve to weighings in the order of their days; `None` without any.
-    pub fn new(
-        weighings: impl Iterator<Item = Weighing> + Clone,
-        prior: &Prior,
-        scatter: &Scatter,
-    ) -> Option<Self> {
-        let first = weighings.clone().next()?;
-        let start = libm::log(first.kg);
-        let lowest = prior.rate * GRID_FROM;
-        let step = prior.rate * (GRID_TO - GRID_FROM) / (GRID - 1) as f64;
-        let mut curves: [Curve; GRID] =
-            core::array::from_fn(|index| Curve::new(lowest + step * index as f64, start, prior));
-        let mut before = first.day;
-        let mut count = 0.0;
-        for weighing in weighings {
-            count += 1.0;
-            let log_kg = libm::log(weighing.kg);
-            let variance = scatter.variance(weighing.kg);
-            let drift = scatter.drift * scatter.drift * (weighing.day - before);
-            before = weighing.day;
-            // The grid is even in k, so each exp(-k·t) is the one before times the same factor.
-            let since = weighing.day - first.day;
-            let mut g = libm::exp(-lowest * since);
-            let factor = libm::exp(-step * since);
-            for curve in &mut curves {
-                curve.weigh(g, log_kg, drift, variance);
-                g *= factor;
-            }
-        }
-        let mut best = f64::NEG_INFINITY;
-        for curve in &mut curves {
-            curve.settle(count);
-            best = best.max(curve.weight);
-        }
-        let mut total = 0.0;
-        for curve in &mut curves {
-            curve.weight = libm::exp(curve.weight - best);
-            total += curve.weight;
-        }
-        for curve in &mut curves {
-            curve.weight /= total;
-        }
-        Some(Self { curves, lowest, step, last: before - first.day, scatter: *scatter })
-    }
-
-    /// The probability that the animal weighs at least `kg` on a day, counted from the first weighing.
-    pub fn chance(&self, day: f64, kg: f64) -> f64 {
-        let target = Target::new(kg, &self.scatter);
-        let (mean, deviation) = self.expect(day, &target);
-        0.5 * libm::erfc((target.log_kg - mean) / deviation * core::f64::consts::FRAC_1_SQRT_2)
-    }
-
-    /// Mean and standard deviation of `ln W` on a day, the scatter of a weighing of the target's size included.
-    ///
-    /// At each `k` it is normal, and over the grid it is nearly so: the mixture's first two moments are enough.
-    fn expect(&self, day: f64, target: &Target) -> (f64, f64) {
-        let ahead = self.scatter.drift * self.scatter.drift * (day - self.last).max(0.0) + target.variance;
-        let mut g = libm::exp(-self.lowest * day);
-        let factor = libm::exp(-self.step * day);
-        let (mut mean, mut square) = (0.0, 0.0);
-        for curve in &self.curves {
-            let (_, spread) = curve.project(g);
-            // Counted from the target, the squares lose no digits.
-            let above = curve.expect(g) - target.log_kg;
-            mean += curve.weight * above;
-            square += curve.weight * ((spread + ahead) * curve.factor + above * above);
-            g *= factor;
-        }
-        (mean + target.log_kg, (square - mean * mean).max(0.0).sqrt())
-    }
-
-    /// By the likeliest curve, the day on which it passes the target: where to begin to look.
-    fn guess(&self, target: &Target) -> f64 {
-        let far = self.last + HORIZON / 4.0;
-        let likelier = |a: &&Curve, b: &&Curve| a.weight.total_cmp(&b.weight);
-        let day = self.curves.iter().max_by(likelier).map(|curve| {
-            let range = curve.mean[0] - curve.mean[1];
-            let left = curve.mean[0] + curve.mean[2] - target.log_kg;
-            if left > 0.0 && range > 0.0 { libm::log(range / left) / curve.rate } else { far }
-        });
-        day.unwrap_or(far).clamp(self.last, self.last + HORIZON)
-    }
-
-    /// The day on which `ln W` less so many standard deviations passes the target, within the horizon.
-    fn passes(&self, deviations: f64, near: f64, target: &Target) -> f64 {
-        let end = self.last + HORIZON;
-        let above = |day: f64| {
-            let (mean, deviation) = self.expect(day, target);
-            mean - deviations * deviation - target.log_kg
-        };
-        // A bracket first, by steps that double, then the secant kept within it (Illinois).
-        let (mut low, mut high) = (near, near);
-        let mut low_above = above(near);
-        let mut high_above = low_above;
-        let mut step = 4.0;
-        while high_above < 0.0 {
-            if high >= end {
-                return end;
-            }
-            (low, low_above) = (high, high_above);
-            high = (high + step).min(end);
-            high_above = above(high);
-            step *= 2.0;
-        }
-        while low_above >= 0.0 {
-            if low <= self.last {
-                return self.last;
-            }
-            (high, high_above) = (low, low_above);
-            low = (low - step).max(self.last);
-            low_above = above(low);
-            step *= 2.0;
-        }
-        let mut same_side = 0i8;
-        for _ in 0..STEPS {
-            let day = low + (high - low) * low_above / (low_above - high_above);
-            let here = above(day);
-            // Growth is about a hundredth a day: this is a quarter of an hour.
-            if here.abs() < 1e-4 {
-                return day;
-            }
-            if here < 0.0 {
-                (low, low_above) = (day, here);
-                high_above *= if same_side == -1 { 0.5 } else { 1.0 };
-                same_side = -1;
-            } else {
-                (high, high_above) = (day, here);
-                low_above *= if same_side == 1 { 0.5 } else { 1.0 };
-                same_side = 1;
-            }
-        }
-        0.5 * (low + high)
-    }
-
-    /// When the animal reaches `kg`: the median, and an interval that holds the day with a probability of 90 %.
-    ///
-    /// Days are counted from the first weighing, not before the last weighing and at most [`HORIZON`] after it.
-    pub fn reaches(&self, kg: f64) -> Forecast {
-        let target = Target::new(kg, &self.scatter);
-        let day = self.passes(0.0, self.guess(&target), &target);
-        let low = self.passes(-FIVE_PERCENT, day, &target);
-        let high = self.passes(FIVE_PERCENT, day, &target);
-        Forecast { low, day, high }
-    }
 }
 
 /// A weight to reach.
@@ -324,8 +220,91 @@ struct Target {
     variance: f64,
 }
 
-impl Target {
-    fn new(kg: f64, scatter: &Scatter) -> Self {
-        Self { log_kg: libm::log(kg), variance: scatter.variance(kg) }
+/// What is expected on a day.
+#[derive(Clone, Copy)]
+struct Outlook {
+    day: f64,
+    /// Mean of `ln W` less the target.
+    above: f64,
+    /// Its standard deviation.
+    deviation: f64,
+    /// Its rise a day.
+    slope: f64,
+}
+
+impl Fit<'_> {
+    fn target(&self, kg: f64) -> Target {
+        Target { log_kg: libm::log(kg), variance: self.model.scatter.variance(kg) }
+    }
+
+    /// The probability that a weighing shows at least `kg` on a day, counted from the first weighing.
+    pub fn chance(&self, day: f64, kg: f64) -> f64 {
+        let outlook = self.outlook(day, &self.target(kg));
+        0.5 * libm::erfc(-outlook.above / outlook.deviation * core::f64::consts::FRAC_1_SQRT_2)
+    }
+
+    /// At each rate `ln W` is normal, and over the grid nearly so: the mixture's first two moments are enough.
+    #[cfg_attr(target_family = "wasm", target_feature(enable = "simd128"))]
+    fn outlook(&self, day: f64, target: &Target) -> Outlook {
+        let decay = self.model.decay((day - self.last).max(0.0));
+        let left = self.below * decay;
+        let above = self.mature - target.log_kg - left;
+        let [constant, linear, square] = self.variance;
+        let variance = constant + self.factor * target.variance + (linear + square * decay) * decay;
+        let mean = (self.weights * above).sum();
+        let second = (self.weights * (variance + above * above)).sum();
+        let slope = (self.weights * left * self.model.rates).sum();
+        Outlook { day, above: mean, deviation: (second - mean * mean).max(0.0).sqrt(), slope }
+    }
+
+    /// By the likeliest curve, the day on which it passes the target: where to begin to look.
+    fn guess(&self, target: &Target) -> f64 {
+        let likelier = |a: &usize, b: &usize| self.weights.0[*a].total_cmp(&self.weights.0[*b]);
+        let place = (0..RATES).max_by(likelier).unwrap_or(0);
+        let left = self.mature.0[place] - target.log_kg;
+        let days = if left > 0.0 {
+            libm::log(self.below.0[place].max(left) / left) / self.model.rates.0[place]
+        } else {
+            HORIZON / 4.0
+        };
+        self.last + days.min(HORIZON)
+    }
+
+    /// The day on which `ln W` less so many standard deviations passes the target, within the horizon.
+    fn passes(&self, deviations: f64, from: Outlook, target: &Target) -> f64 {
+        let end = self.last + HORIZON;
+        let miss = |outlook: &Outlook| outlook.above - deviations * outlook.deviation;
+        let (mut here, mut missed, mut slope) = (from, miss(&from), from.slope);
+        for _ in 0..STEPS {
+            if missed.abs() < NEAR {
+                return here.day;
+            }
+            let next = (here.day - missed / slope).clamp(self.last, end);
+            // Nothing rises: then it never gets there. Or the end of what is looked at is reached.
+            if slope <= 0.0 || next == here.day {
+                return if missed < 0.0 { end } else { self.last };
+            }
+            if missed.abs() < NEARLY {
+                return next;
+            }
+            let there = self.outlook(next, target);
+            let missed_there = miss(&there);
+            let secant = (missed_there - missed) / (next - here.day);
+            slope = if secant > 0.0 { secant } else { there.slope };
+            (here, missed) = (there, missed_there);
+        }
+        here.day
+    }
+
+    /// When the animal reaches `kg`: the median, and an interval that holds the day with a probability of 90 %.
+    ///
+    /// Days are counted from the first weighing, not before the last weighing and at most [`HORIZON`] after it.
+    pub fn reaches(&self, kg: f64) -> Forecast {
+        let target = self.target(kg);
+        let near = self.outlook(self.guess(&target), &target);
+        let day = self.passes(0.0, near, &target);
+        let low = self.passes(-FIVE_PERCENT, near, &target).min(day);
+        let high = self.passes(FIVE_PERCENT, near, &target).max(day);
+        Forecast { low, day, high }
     }
 }

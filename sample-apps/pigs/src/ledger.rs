@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::growth::{Fit, Forecast, Prior, Scatter, Weighing};
+use crate::growth::{Forecast, Model, Scatter, Weighing};
 
 /// Nanoseconds since 1970.
 pub type Nanos = u64;
@@ -36,7 +36,7 @@ const FEED_ROUNDING: f64 = 0.05;
 /// `scale` is half a division of a common animal scale. `fill` has the highest log score, and `drift` is the
 /// least with which the interval held 90 % of the days, both among the even litters of the sample data; the test
 /// `forecast` measures what they are worth on the odd ones, which had no part in it.
-pub const SCATTER: Scatter = Scatter { scale: 0.5, fill: 0.015, drift: 0.007 };
+pub const SCATTER: Scatter = Scatter { scale: 0.5, fill: 0.0125, drift: 0.008 };
 
 /// Weighings from which on a forecast is worth telling.
 const FORECAST_FROM: usize = 3;
@@ -310,7 +310,7 @@ impl Ledger {
     }
 
     /// When the animal reaches a weight, in days since 1970: the day itself once it has, a forecast before.
-    pub fn reaches(&mut self, kg: f64, prior: &Prior) -> Option<Forecast> {
+    pub fn reaches(&mut self, kg: f64, model: &Model) -> Option<Forecast> {
         if let Some(day) = self.passed(kg) {
             return Some(Forecast { low: day, day, high: day });
         }
@@ -320,7 +320,7 @@ impl Ledger {
         let start = self.entries.first()?.at;
         let weighings =
             self.entries.iter().map(|entry| Weighing { day: between(start, entry.at), kg: entry.kg });
-        let forecast = Fit::new(weighings, prior, &SCATTER)?.reaches(kg);
+        let forecast = model.fit(weighings)?.reaches(kg);
         let first = days(start);
         Some(Forecast { low: first + forecast.low, day: first + forecast.day, high: first + forecast.high })
     }

@@ -7,6 +7,7 @@
 pub mod animal;
 pub mod bands;
 pub mod farm;
+pub mod grid;
 pub mod growth;
 pub mod ledger;
 pub mod plan;

@@ -7,7 +7,7 @@ mod dietox;
 use std::collections::BTreeMap;
 
 use pigs::bands::Breed;
-use pigs::growth::{Fit, Scatter, Weighing};
+use pigs::growth::{Model, Scatter, Weighing};
 use pigs::ledger::SCATTER;
 
 /// The weighings of the pigs of even litters. The others have no part in the choice.
@@ -21,17 +21,17 @@ fn even_litters() -> Vec<(String, Vec<Weighing>)> {
     pigs.into_iter().collect()
 }
 
-fn fit(weighings: &[Weighing], scatter: &Scatter) -> Fit {
-    let prior = Breed::find("crossbred").unwrap().prior();
-    Fit::new(weighings.iter().copied(), &prior, scatter).unwrap()
+fn model(scatter: &Scatter) -> Model {
+    Model::new(&Breed::find("crossbred").unwrap().prior(), scatter)
 }
 
 /// The log score of the weights one and three weeks ahead, from the third weighing on.
 fn log_score(pigs: &[(String, Vec<Weighing>)], scatter: &Scatter) -> f64 {
+    let model = model(scatter);
     let mut score = 0.0;
     for (_, weighings) in pigs {
         for known in 3..weighings.len() {
-            let fit = fit(&weighings[..known], scatter);
+            let fit = model.fit(weighings[..known].iter().copied()).unwrap();
             for ahead in [weighings.get(known), weighings.get(known + 2)].into_iter().flatten() {
                 let step = 0.002;
                 let (below, above) = (ahead.kg * (1.0 - step), ahead.kg * (1.0 + step));
@@ -45,13 +45,14 @@ fn log_score(pigs: &[(String, Vec<Weighing>)], scatter: &Scatter) -> f64 {
 
 /// The share of days of passing 90 kg that the interval holds, from the eighth weighing on.
 fn held(pigs: &[(String, Vec<Weighing>)], scatter: &Scatter) -> f64 {
+    let model = model(scatter);
     let passing = dietox::passing(90.0);
     let (mut held, mut count) = (0.0, 0.0);
     for (pig, weighings) in pigs {
         let Some(day) = passing.get(pig).map(|week| 7.0 * (week - 1.0)) else { continue };
         for known in 8..=weighings.len() {
             if weighings[known - 1].day < day {
-                let forecast = fit(&weighings[..known], scatter).reaches(90.0);
+                let forecast = model.fit(weighings[..known].iter().copied()).unwrap().reaches(90.0);
                 count += 1.0;
                 held += if forecast.low <= day && day <= forecast.high { 1.0 } else { 0.0 };
             }

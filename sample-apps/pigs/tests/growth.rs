@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "a test fails by panicking")]
 
 use pigs::bands::Breed;
-use pigs::growth::{Fit, HORIZON, Weighing};
+use pigs::growth::{Forecast, HORIZON, Model, Weighing};
 use pigs::ledger::SCATTER;
 
 /// Draws numbers; the same ones each time.
@@ -31,16 +31,18 @@ fn grow(draw: &mut Draw, target: f64) -> Option<(Vec<Weighing>, f64)> {
     let mature = prior.mature * (prior.mature_spread * draw.normal()).exp();
     let rate = prior.rate * (prior.rate_spread * draw.normal()).exp();
     let start = 26.0 * (0.12 * draw.normal()).exp();
-    let mut drift = 0.0;
+    // The equation itself, an eighth of a day at a time (Euler and Maruyama).
+    let steps = 8;
+    let pace = 1.0 / f64::from(steps);
+    let mut level = start.ln();
     let mut weighings: Vec<Weighing> = Vec::new();
     for week in 0..60 {
         let day = 7.0 * f64::from(week);
-        if week > 0 {
-            drift += SCATTER.drift * 7.0_f64.sqrt() * draw.normal();
+        for _ in 0..if week > 0 { 7 * steps } else { 0 } {
+            level += rate * (mature.ln() - level) * pace + SCATTER.drift * pace.sqrt() * draw.normal();
         }
-        let curve = mature.ln() - (mature / start).ln() * (-rate * day).exp();
-        let scatter = (SCATTER.fill.powi(2) + (SCATTER.scale / curve.exp()).powi(2)).sqrt();
-        let kg = (curve + drift + scatter * draw.normal()).exp();
+        let scatter = (SCATTER.fill.powi(2) + (SCATTER.scale / level.exp()).powi(2)).sqrt();
+        let kg = (level + scatter * draw.normal()).exp();
         if kg >= target {
             let before = weighings.last()?;
             return Some((weighings.clone(), before.day + 7.0 * (target - before.kg) / (kg - before.kg)));
@@ -50,9 +52,12 @@ fn grow(draw: &mut Draw, target: f64) -> Option<(Vec<Weighing>, f64)> {
     None
 }
 
-fn fit(weighings: &[Weighing]) -> Fit {
-    let prior = Breed::find("crossbred").unwrap().prior();
-    Fit::new(weighings.iter().copied(), &prior, &SCATTER).unwrap()
+fn model() -> Model {
+    Model::new(&Breed::find("crossbred").unwrap().prior(), &SCATTER)
+}
+
+fn reaches(weighings: &[Weighing], kg: f64) -> Forecast {
+    model().fit(weighings.iter().copied()).unwrap().reaches(kg)
 }
 
 #[test]
@@ -65,7 +70,7 @@ fn the_interval_holds_nine_days_in_ten_of_animals_that_grow_as_assumed() {
             continue;
         }
         // Half way: it can't be told by the number of weighings how near the end is.
-        let forecast = fit(&weighings[..weighings.len() / 2 + 1]).reaches(90.0);
+        let forecast = reaches(&weighings[..weighings.len() / 2 + 1], 90.0);
         animals += 1;
         held += i32::from(forecast.low <= day && day <= forecast.high);
         early += i32::from(day < forecast.day);
@@ -88,7 +93,7 @@ fn without_scatter_the_median_finds_the_day() {
     for weeks in [3, 6, 9] {
         let weighings: Vec<_> =
             (0..weeks).map(|week| 7.0 * f64::from(week)).map(|day| Weighing { day, kg: kg(day) }).collect();
-        let forecast = fit(&weighings).reaches(90.0);
+        let forecast = reaches(&weighings, 90.0);
         assert!((forecast.day - day).abs() < 2.0, "{weeks}: {forecast:?}, and {day} is right");
     }
 }
@@ -99,7 +104,7 @@ fn more_weighings_narrow_the_interval() {
     let width = |weeks: i32| {
         let weighings: Vec<_> =
             (0..weeks).map(|week| 7.0 * f64::from(week)).map(|day| Weighing { day, kg: kg(day) }).collect();
-        let forecast = fit(&weighings).reaches(90.0);
+        let forecast = reaches(&weighings, 90.0);
         forecast.high - forecast.low
     };
     assert!(width(3) > width(6) && width(6) > width(9));
@@ -110,15 +115,14 @@ fn one_glitch_of_the_scale_does_not_bend_the_curve() {
     let kg = |day: f64| 230.0 * (-(230.0_f64 / 27.0).ln() * (-0.0126 * day).exp()).exp();
     let mut weighings: Vec<_> =
         (0..9).map(|week| 7.0 * f64::from(week)).map(|day| Weighing { day, kg: kg(day) }).collect();
-    let before = fit(&weighings).reaches(90.0);
+    let before = reaches(&weighings, 90.0);
     weighings[6].kg *= 0.8;
-    let after = fit(&weighings).reaches(90.0);
+    let after = reaches(&weighings, 90.0);
     assert!((after.day - before.day).abs() < 2.5, "{before:?} became {after:?}");
 }
 
 #[test]
 fn nothing_makes_it_stray() {
-    let reach = |weighings: &[Weighing], kg: f64| fit(weighings).reaches(kg);
     let at = |day: f64, kg: f64| Weighing { day, kg };
     // One weighing; an animal that starves; one that is there; one that will never be; a year's gap.
     let cases: [(&[Weighing], f64); 6] = [
@@ -131,14 +135,13 @@ fn nothing_makes_it_stray() {
     ];
     for (weighings, kg) in cases {
         let last = weighings.last().unwrap().day;
-        let forecast = reach(weighings, kg);
+        let forecast = reaches(weighings, kg);
         for day in [forecast.low, forecast.day, forecast.high] {
             assert!(day >= last && day <= last + HORIZON, "{weighings:?}: {forecast:?}");
         }
         assert!(forecast.low <= forecast.day && forecast.day <= forecast.high, "{weighings:?}: {forecast:?}");
     }
-    let prior = Breed::find("duroc").unwrap().prior();
-    assert!(Fit::new(std::iter::empty(), &prior, &SCATTER).is_none());
+    assert!(model().fit(std::iter::empty()).is_none());
 }
 
 #[test]
@@ -146,7 +149,8 @@ fn the_chance_rises_with_the_days() {
     let mut draw = Draw(7);
     for _ in 0..200 {
         let Some((weighings, _)) = grow(&mut draw, 90.0) else { continue };
-        let fit = fit(&weighings);
+        let model = model();
+        let fit = model.fit(weighings.iter().copied()).unwrap();
         let last = weighings.last().unwrap().day;
         let chances: Vec<f64> = (0..60).map(|day| fit.chance(last + f64::from(day), 90.0)).collect();
         assert!(chances.iter().all(|chance| (0.0..=1.0).contains(chance)));

@@ -227,7 +227,8 @@ fn passing_is_linear_between_weighings_and_stays() {
     assert_eq!(pig.passed(90.0), Some(passed));
     assert_eq!(pig.passed(100.0), None);
     let breed = pigs::bands::Breed::find("crossbred").unwrap();
-    let reached = pig.reaches(90.0, &breed.prior()).unwrap();
+    let model = pigs::growth::Model::new(&breed.prior(), &pigs::ledger::SCATTER);
+    let reached = pig.reaches(90.0, &model).unwrap();
     assert_eq!((reached.low, reached.day, reached.high), (passed, passed, passed));
     // It may lose weight again, or its weighings may be dropped: the day stays.
     pig.weigh(day(21.0), 89.0).unwrap();
