@@ -143,14 +143,18 @@ impl Animal {
     fn judge(&mut self, entity: &str, farm: &Farm) -> Result<(), Failure> {
         let Some((from, to, span)) = self.ledger.stretch(STRETCH) else { return Ok(()) };
         let breed = farm.breed.name;
-        let message = match farm.breed.judge(from, to, span, farm.growth_tolerance) {
+        let message = match farm.breed.judge(from.log_kg(), to.log_kg(), span, farm.growth_tolerance) {
             Standing::Within => None,
             Standing::Slow(speed) => Some(format!(
-                "{from:.1} to {to:.1} kg in {span:.0} days: {:.0} % of the speed of {breed}",
+                "{:.1} to {:.1} kg in {span:.0} days: {:.0} % of the speed of {breed}",
+                from.kg,
+                to.kg,
                 speed * 100.0
             )),
             Standing::Fast(speed) => Some(format!(
-                "{from:.1} to {to:.1} kg in {span:.0} days: {:.0} % of the speed of {breed}, is it the same animal?",
+                "{:.1} to {:.1} kg in {span:.0} days: {:.0} % of the speed of {breed}, is it the same animal?",
+                from.kg,
+                to.kg,
                 speed * 100.0
             )),
         };

@@ -23,6 +23,9 @@ pub struct Breed {
 /// herds below differ by that much in `k`.
 const SPREAD: f64 = 0.15;
 
+/// An animal this far below its mature weight is full-grown; as a difference of logarithms.
+const FULL_GROWN: f64 = 0.05;
+
 /// The breeds, in the order of their names.
 ///
 /// Where only growth is published and no curve, `A` is that of the crossbred and `k` follows from it: from an
@@ -93,13 +96,16 @@ impl Breed {
         Prior { mature: self.mature, mature_spread: SPREAD, rate: self.rate, rate_spread: SPREAD }
     }
 
-    /// Days that the breed takes from one weight to another, both in kg; negative from a heavier to a lighter one.
+    /// Days that the breed takes from one weight to another, both as the logarithm of kg; negative from a heavier to a
+    /// lighter one.
     pub fn days(&self, from: f64, to: f64) -> f64 {
-        let left = |kg: f64| libm::log(self.mature / kg.min(0.95 * self.mature));
+        let mature = libm::log(self.mature);
+        // At its mature weight an animal hardly grows: there is nothing to compare with.
+        let left = |log_kg: f64| (mature - log_kg).max(FULL_GROWN);
         libm::log(left(from) / left(to)) / self.rate
     }
 
-    /// Compares growth from one weight to another in so many days with the breed's; `tolerance` is the half
+    /// Compares growth from one weight to another, both as the logarithm of kg, in so many days with the breed's; `tolerance` is the half
     /// width of the band, such as 0.35.
     pub fn judge(&self, from: f64, to: f64, days: f64, tolerance: f64) -> Standing {
         let speed = self.days(from, to) / days;
@@ -134,21 +140,22 @@ mod tests {
     fn days_are_those_of_the_curve() {
         let breed = Breed::find("crossbred").unwrap();
         let kg = |day: f64| 230.0 * (-(230.0_f64 / 25.0).ln() * (-0.0126 * day).exp()).exp();
-        assert!((breed.days(kg(10.0), kg(45.0)) - 35.0).abs() < 1e-9);
-        assert!((breed.days(kg(45.0), kg(10.0)) + 35.0).abs() < 1e-9);
+        assert!((breed.days(kg(10.0).ln(), kg(45.0).ln()) - 35.0).abs() < 1e-9);
+        assert!((breed.days(kg(45.0).ln(), kg(10.0).ln()) + 35.0).abs() < 1e-9);
     }
 
     #[test]
     fn the_band_knows_slow_and_fast() {
         let breed = Breed::find("crossbred").unwrap();
-        let expected = breed.days(40.0, 60.0);
-        assert_eq!(breed.judge(40.0, 60.0, expected, 0.35), Standing::Within);
+        let judge = |from: f64, to: f64, days| breed.judge(from.ln(), to.ln(), days, 0.35);
+        let expected = breed.days(40.0_f64.ln(), 60.0_f64.ln());
+        assert_eq!(judge(40.0, 60.0, expected), Standing::Within);
         assert!(
-            matches!(breed.judge(40.0, 60.0, expected * 2.0, 0.35), Standing::Slow(speed) if (speed - 0.5).abs() < 1e-12)
+            matches!(judge(40.0, 60.0, expected * 2.0), Standing::Slow(speed) if (speed - 0.5).abs() < 1e-12)
         );
-        assert!(matches!(breed.judge(40.0, 60.0, expected / 2.0, 0.35), Standing::Fast(_)));
-        assert!(matches!(breed.judge(60.0, 55.0, 21.0, 0.35), Standing::Slow(speed) if speed < 0.0));
+        assert!(matches!(judge(40.0, 60.0, expected / 2.0), Standing::Fast(_)));
+        assert!(matches!(judge(60.0, 55.0, 21.0), Standing::Slow(speed) if speed < 0.0));
         // Near and above its mature weight an animal hardly grows, and nothing divides by zero.
-        assert!(matches!(breed.judge(240.0, 260.0, 21.0, 0.35), Standing::Slow(speed) if speed == 0.0));
+        assert!(matches!(judge(240.0, 260.0, 21.0), Standing::Slow(speed) if speed == 0.0));
     }
 }

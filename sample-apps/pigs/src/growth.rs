@@ -55,6 +55,15 @@ pub struct Weighing {
     pub day: f64,
     /// Live weight in kg, above zero.
     pub kg: f64,
+    /// Its natural logarithm. The caller keeps it, since it costs more than the rest that the fit does with a weighing.
+    pub log_kg: f64,
+}
+
+impl Weighing {
+    /// A weighing, with its logarithm.
+    pub fn new(day: f64, kg: f64) -> Self {
+        Self { day, kg, log_kg: libm::log(kg) }
+    }
 }
 
 /// When an animal reaches a weight, in days since the first weighing.
@@ -68,9 +77,10 @@ pub struct Forecast {
     pub high: f64,
 }
 
-/// The grid spans these multiples of the prior's rate.
-const GRID_FROM: f64 = 0.6;
-const GRID_TO: f64 = 1.5;
+/// The grid's rates are 3, 4, 5 and 6 times this multiple of the prior's rate: two standard deviations either way, and
+/// the decays are powers of one. More rates forecast no better.
+const GRID_UNIT: f64 = 0.22;
+const GRID: Grid = Grid([3.0, 4.0, 5.0, 6.0]);
 /// Standard deviation of `ln W` before the first weighing: that says nearly all there is to know.
 const FIRST_SPREAD: f64 = 0.5;
 /// Weighings beyond this many standard deviations count as if they lay there: a glitch of the scale
@@ -95,9 +105,8 @@ const STEPS: usize = 20;
 #[derive(Clone, Debug)]
 pub struct Model {
     rates: Grid,
-    /// The first rate and the distance to the next.
-    lowest: f64,
-    step: f64,
+    /// The distance from one rate to the next.
+    unit: f64,
     /// Prior weight of each rate.
     weights: Grid,
     /// `σ² / 2k`: the variance of the pushes in the long run.
@@ -110,19 +119,16 @@ pub struct Model {
 impl Model {
     /// Makes the grid.
     pub fn new(prior: &Prior, scatter: &Scatter) -> Self {
-        let lowest = prior.rate * GRID_FROM;
-        let step = prior.rate * (GRID_TO - GRID_FROM) / (RATES - 1) as f64;
-        let rates = Grid::by(|place| lowest + step * place as f64);
+        let unit = prior.rate * GRID_UNIT;
+        let rates = GRID * unit;
         Self {
             rates,
-            lowest,
-            step,
+            unit,
             // The grid is even in k, the prior is normal in ln k: hence the 1 / k.
-            weights: Grid::by(|place| {
-                let rate = rates.0[place];
+            weights: Grid(rates.0.map(|rate| {
                 let z = libm::log(rate / prior.rate) / prior.rate_spread;
                 libm::exp(-0.5 * z * z) / rate
-            }),
+            })),
             pushes: Grid::all(0.5 * scatter.drift * scatter.drift) / rates,
             log_mature: libm::log(prior.mature),
             mature_variance: prior.mature_spread * prior.mature_spread,
@@ -133,7 +139,7 @@ impl Model {
     /// `exp(-k·days)` for each rate.
     #[inline(always)]
     fn decay(&self, days: f64) -> Grid {
-        Grid::geometric(libm::exp(-self.lowest * days), libm::exp(-self.step * days))
+        Grid::powers(libm::exp(-self.unit * days))
     }
 
     /// Fits the curve to weighings in the order of their days; `None` without any.
@@ -143,7 +149,7 @@ impl Model {
         let first = *weighings.peek()?;
         let (mut last, mut count) = (first.day, 0);
         // Means and covariances of x = ln W and a = ln A.
-        let (mut x, mut a) = (Grid::all(libm::log(first.kg)), Grid::all(self.log_mature));
+        let (mut x, mut a) = (Grid::all(first.log_kg), Grid::all(self.log_mature));
         let mut xx = Grid::all(FIRST_SPREAD * FIRST_SPREAD);
         let (mut xa, mut aa) = (Grid::all(0.0), Grid::all(self.mature_variance));
         let (mut determinant, mut misfit) = (Grid::all(1.0), Grid::all(0.0));
@@ -165,7 +171,7 @@ impl Model {
                 + self.pushes * (rise + rise * decay);
             xa = both + ripe;
             // and to what it says.
-            let innovation = Grid::all(libm::log(weighing.kg)) - x;
+            let innovation = Grid::all(weighing.log_kg) - x;
             let square = innovation * innovation;
             let variance =
                 (xx + self.scatter.variance(weighing.kg)).max(square * (1.0 / (OUTLIER * OUTLIER)));

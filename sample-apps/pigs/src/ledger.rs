@@ -51,19 +51,38 @@ pub struct Feed {
 }
 
 /// A weighing.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Entry {
     /// When the animal stood on the scale.
     pub at: Nanos,
     /// Live weight, kg.
     pub kg: f64,
+    /// Its natural logarithm, for the forecast.
+    log_kg: f64,
     /// The feed total that belongs to it.
     pub feed: Option<Feed>,
+}
+
+impl Entry {
+    /// A weighing as it was kept.
+    pub(crate) fn known(at: Nanos, kg: f64, log_kg: f64, feed: Option<Feed>) -> Self {
+        Self { at, kg, log_kg, feed }
+    }
+
+    /// Natural logarithm of the weight in kg.
+    pub fn log_kg(&self) -> f64 {
+        self.log_kg
+    }
+
+    fn weigh(&mut self, at: Nanos, kg: f64) {
+        (self.at, self.kg, self.log_kg) = (at, kg, libm::log(kg));
+    }
 }
 
 /// An animal's weighings and feed.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Ledger {
+    #[serde(with = "crate::packed")]
     entries: Vec<Entry>,
     /// A feed total that found no weighing near it yet.
     loose: Option<Feed>,
@@ -188,8 +207,7 @@ impl Ledger {
             Some(same) => {
                 let was = self.entries.clone();
                 if let Some(entry) = self.entries.get_mut(same) {
-                    entry.at = at;
-                    entry.kg = kg;
+                    entry.weigh(at, kg);
                 }
                 self.passed = None;
                 Ok(Entered::Changed(was))
@@ -222,7 +240,7 @@ impl Ledger {
     fn insert(&mut self, place: usize, at: Nanos, kg: f64) {
         self.suspect = None;
         let feed = self.loose.take_if(|feed| feed.at.abs_diff(at) <= FEED_NEAR);
-        self.entries.insert(place, Entry { at, kg, feed });
+        self.entries.insert(place, Entry { at, kg, log_kg: libm::log(kg), feed });
         assert!(self.entries.is_sorted_by_key(|entry| entry.at), "figures are about neighbours in time");
         assert!(self.entries.len() <= KEPT, "a ledger is bounded");
     }
@@ -318,20 +336,23 @@ impl Ledger {
             return None;
         }
         let start = self.entries.first()?.at;
-        let weighings =
-            self.entries.iter().map(|entry| Weighing { day: between(start, entry.at), kg: entry.kg });
+        let weighings = self.entries.iter().map(|entry| Weighing {
+            day: between(start, entry.at),
+            kg: entry.kg,
+            log_kg: entry.log_kg,
+        });
         let forecast = model.fit(weighings)?.reaches(kg);
         let first = days(start);
         Some(Forecast { low: first + forecast.low, day: first + forecast.day, high: first + forecast.high })
     }
 
     /// The newest weighing and the one about `span` days or more before it: from, to and the days between.
-    pub fn stretch(&self, span: f64) -> Option<(f64, f64, f64)> {
+    pub fn stretch(&self, span: f64) -> Option<(&Entry, &Entry, f64)> {
         let newest = self.entries.last()?;
         // An hour of grace: weighings a week apart are seldom so to the minute.
         let reach = (span * DAY as f64) as u64 - HOUR;
         let from = self.entries.iter().rev().find(|entry| newest.at - entry.at >= reach)?;
-        Some((from.kg, newest.kg, between(from.at, newest.at)))
+        Some((from, newest, between(from.at, newest.at)))
     }
 }
 

@@ -10,6 +10,7 @@ pub mod farm;
 pub mod grid;
 pub mod growth;
 pub mod ledger;
+mod packed;
 pub mod plan;
 
 use ironloom_sdk::prelude::*;

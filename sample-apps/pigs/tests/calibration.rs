@@ -14,9 +14,7 @@ use pigs::ledger::SCATTER;
 fn even_litters() -> Vec<(String, Vec<Weighing>)> {
     let mut pigs: BTreeMap<String, Vec<Weighing>> = BTreeMap::new();
     for row in dietox::rows().into_iter().filter(|row| row.litter.is_multiple_of(2)) {
-        pigs.entry(row.pig)
-            .or_default()
-            .push(Weighing { day: 7.0 * f64::from(row.week - 1), kg: row.weight });
+        pigs.entry(row.pig).or_default().push(Weighing::new(7.0 * f64::from(row.week - 1), row.weight));
     }
     pigs.into_iter().collect()
 }

@@ -47,7 +47,7 @@ fn grow(draw: &mut Draw, target: f64) -> Option<(Vec<Weighing>, f64)> {
             let before = weighings.last()?;
             return Some((weighings.clone(), before.day + 7.0 * (target - before.kg) / (kg - before.kg)));
         }
-        weighings.push(Weighing { day, kg });
+        weighings.push(Weighing::new(day, kg));
     }
     None
 }
@@ -92,7 +92,7 @@ fn without_scatter_the_median_finds_the_day() {
     let day = ((mature / start).ln() / (mature / 90.0).ln()).ln() / rate;
     for weeks in [3, 6, 9] {
         let weighings: Vec<_> =
-            (0..weeks).map(|week| 7.0 * f64::from(week)).map(|day| Weighing { day, kg: kg(day) }).collect();
+            (0..weeks).map(|week| 7.0 * f64::from(week)).map(|day| Weighing::new(day, kg(day))).collect();
         let forecast = reaches(&weighings, 90.0);
         assert!((forecast.day - day).abs() < 2.0, "{weeks}: {forecast:?}, and {day} is right");
     }
@@ -103,7 +103,7 @@ fn more_weighings_narrow_the_interval() {
     let kg = |day: f64| 230.0 * (-(230.0_f64 / 27.0).ln() * (-0.0126 * day).exp()).exp();
     let width = |weeks: i32| {
         let weighings: Vec<_> =
-            (0..weeks).map(|week| 7.0 * f64::from(week)).map(|day| Weighing { day, kg: kg(day) }).collect();
+            (0..weeks).map(|week| 7.0 * f64::from(week)).map(|day| Weighing::new(day, kg(day))).collect();
         let forecast = reaches(&weighings, 90.0);
         forecast.high - forecast.low
     };
@@ -114,16 +114,16 @@ fn more_weighings_narrow_the_interval() {
 fn one_glitch_of_the_scale_does_not_bend_the_curve() {
     let kg = |day: f64| 230.0 * (-(230.0_f64 / 27.0).ln() * (-0.0126 * day).exp()).exp();
     let mut weighings: Vec<_> =
-        (0..9).map(|week| 7.0 * f64::from(week)).map(|day| Weighing { day, kg: kg(day) }).collect();
+        (0..9).map(|week| 7.0 * f64::from(week)).map(|day| Weighing::new(day, kg(day))).collect();
     let before = reaches(&weighings, 90.0);
-    weighings[6].kg *= 0.8;
+    weighings[6] = Weighing::new(weighings[6].day, 0.8 * weighings[6].kg);
     let after = reaches(&weighings, 90.0);
     assert!((after.day - before.day).abs() < 2.5, "{before:?} became {after:?}");
 }
 
 #[test]
 fn nothing_makes_it_stray() {
-    let at = |day: f64, kg: f64| Weighing { day, kg };
+    let at = Weighing::new;
     // One weighing; an animal that starves; one that is there; one that will never be; a year's gap.
     let cases: [(&[Weighing], f64); 6] = [
         (&[at(0.0, 26.0)], 90.0),
