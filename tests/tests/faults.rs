@@ -209,7 +209,7 @@ fn refusals_of_the_app_become_dead_letters() -> Result<()> {
 fn a_retry_waits_and_does_not_count_as_a_dead_letter() -> Result<()> {
     let bench = Bench::new()?;
     bench.install("later")?;
-    bench.obey("later", "retry")?;
+    bench.client().push_one("later", "retry")?;
     let shown = wait_for_installation(bench.client(), "later", "waiting", |now| now["state"] == "waiting")?;
     assert!(shown["last_error"]["message"].to_string().contains("not now, as told"), "{shown}");
     assert_eq!(number(&shown, "counters.dead_letters"), 0);

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::Body;
-use axum::http::Request;
+use axum::body::{Body, HttpBody as _};
+use axum::http::{HeaderValue, Request, header};
 use axum::response::Response;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -84,5 +84,11 @@ async fn answer(
 ) -> Result<Response, Infallible> {
     let mut request = request.map(Body::new);
     request.extensions_mut().insert(ArrivedAt(arrived));
-    router.oneshot(request).await
+    let has_body = !request.body().is_end_stream();
+    let mut response = router.oneshot(request).await?;
+    if has_body && response.status().is_client_error() {
+        // Its body may be unread, and then the connection can't be used again: the caller is told.
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    Ok(response)
 }

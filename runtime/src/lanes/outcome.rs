@@ -158,8 +158,11 @@ pub fn conclude(
                 meta.cursor = offer.last;
                 meta.counters.readings += offer.rows as u64;
             }
-            Work::Requeue(letter) if outcome == OutcomeKind::Ok && effects.refused.is_empty() => gone.push(letter.number),
-            Work::Requeue(_) | Work::Timer { .. } => {}
+            Work::Requeue(letter) => {
+                gone.push(letter.number);
+                letters.again(letter, &effects, outcome, message.as_deref());
+            }
+            Work::Timer { .. } => {}
         }
     }
     let mut dead_letters = std::mem::take(&mut letters.made);
@@ -313,6 +316,24 @@ impl<'a> Letters<'a> {
         for (row, reason) in bad {
             self.add(offer, row, reason, !matches!(outcome, OutcomeKind::Ok | OutcomeKind::Reject));
         }
+    }
+
+    /// A dead letter that failed again: a new one takes its place, with the new reason.
+    fn again(&mut self, letter: &DeadLetter, effects: &Effects, outcome: OutcomeKind, message: Option<&str>) {
+        let reason = match (outcome, effects.refused.first()) {
+            (OutcomeKind::Ok, None) => return,
+            (OutcomeKind::Ok, Some(refused)) => format!("refused: {}", refused.reason),
+            (outcome, _) => format!("{}: {}", outcome.name(), message.unwrap_or("no reason given")),
+        };
+        self.made.push(DeadLetter {
+            number: self.next,
+            reason: reason.into(),
+            by_trap: !matches!(outcome, OutcomeKind::Ok | OutcomeKind::Reject | OutcomeKind::Retry),
+            ordinal: self.ordinal,
+            revision: self.lane.revision.number,
+            ..letter.clone()
+        });
+        self.next += 1;
     }
 
     fn add(&mut self, offer: &Offer, row: u32, reason: String, by_trap: bool) {

@@ -68,7 +68,15 @@ impl Runner {
             let Ok(place) = Arc::clone(&self.places).acquire_owned().await else { return };
             let lane = self.shared.scheduler.next(&self.shared.lanes).await;
             let runner = Arc::clone(&self);
-            tokio::spawn(async move { runner.step(lane, place).await });
+            tokio::spawn(async move {
+                let step = tokio::spawn(Arc::clone(&runner).step(Arc::clone(&lane), place));
+                if step.await.is_err_and(|error| error.is_panic()) {
+                    // A fault of the host's own: the other lanes go on, and this one is tried again.
+                    tracing::error!(installation = %lane.id, "the host panicked in an invocation; it runs again");
+                    lane.book.lock().back_off = Some(Instant::now() + HOST_FAULT);
+                    runner.wake_later(&lane, HOST_FAULT);
+                }
+            });
         }
     }
 

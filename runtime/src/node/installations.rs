@@ -277,6 +277,16 @@ impl Node {
         }
     }
 
+    /// Drops compiled code of packages and engines that are gone, at a start.
+    pub(super) async fn drop_old_code(&self) {
+        // Code that was just compiled for a package isn't recorded before the package is.
+        let _admin = self.admin.lock().await;
+        let keep: Vec<_> = self.shared.packages.read().values().map(|known| known.record.compiled).collect();
+        if let Err(error) = self.sandbox.retain(&keep) {
+            tracing::warn!(%error, "compiled code that is no longer used could not be removed");
+        }
+    }
+
     async fn note_compiled(&self, known: &KnownPackage, compiled: crate::sandbox::CompiledRef) {
         let record = AdminRecord::Compiled { package: known.record.digest, compiled };
         if self.change(record).await.is_err() {

@@ -31,10 +31,28 @@ const TICK: Duration = Duration::from_millis(50);
 /// How long invocations under way have when the server stops.
 const LAST_INVOCATIONS: Duration = Duration::from_secs(10);
 
+/// Threads without which nothing can be acknowledged any more.
+const VITAL: [&str; 3] = ["log-committer", "fold", "checkpoint"];
+/// The exit code that asks the supervisor for another start.
+const STORAGE_FAILED: i32 = 75;
+
+/// Ends the process where a vital thread panics: what was acknowledged is in the log, and a start
+/// recovers it. Going on without that thread would leave everybody waiting.
+fn end_with_vital_threads() {
+    let before = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        before(panic);
+        if std::thread::current().name().is_some_and(|name| VITAL.contains(&name)) {
+            std::process::exit(STORAGE_FAILED);
+        }
+    }));
+}
+
 /// Opens the data folder and starts everything. Blocks; called within a tokio runtime, on a thread
 /// that may block.
 pub fn start(options: NodeOptions) -> Result<Arc<dyn Host>, StartError> {
     let runtime = Handle::current();
+    end_with_vital_threads();
     let NodeOptions { config, data, insecure_bind, telemetry } = options;
     let refused = |error: &dyn std::fmt::Display| StartError::Refused(error.to_string());
     std::fs::create_dir_all(&data)
@@ -126,7 +144,10 @@ pub fn start(options: NodeOptions) -> Result<Arc<dyn Host>, StartError> {
     runtime.spawn(watch_timers(Arc::clone(&node.shared), node.committer.clone()));
     runtime.spawn(watch_space(Arc::downgrade(&node), data.clone()));
     let loading = Arc::clone(&node);
-    runtime.spawn(async move { loading.load_lanes().await });
+    runtime.spawn(async move {
+        loading.load_lanes().await;
+        loading.drop_old_code().await;
+    });
     let sink: Arc<dyn Sink> = Arc::new(super::sink::NodeSink(Arc::clone(&node)));
     let _guard = runtime.enter();
     *node.connectors.lock() = Some(Connectors::start(&connectors, &sink));
