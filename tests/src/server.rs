@@ -76,7 +76,8 @@ impl Setup {
     }
 
     fn command(&self) -> Result<Command> {
-        let mut command = Command::new(binary()?);
+        let with_failpoints = self.env.iter().any(|(name, _)| name == "FAILPOINTS");
+        let mut command = Command::new(if with_failpoints { failpoints_binary()? } else { binary()? });
         command.arg("serve").arg("--data").arg(self.data()).args(["--listen", "127.0.0.1:0"]);
         if let Some(config) = &self.config {
             let path = self.folder.path().join("ironloom.toml");
@@ -249,6 +250,11 @@ pub fn binary() -> Result<PathBuf> {
     found.with_context(|| {
         format!("no `ironloom` beside {}: run the tests by `cargo xtask test`", exe.display())
     })
+}
+
+/// The binary that has failpoints: `IRONLOOM_FAILPOINTS_BIN`, or the usual one.
+fn failpoints_binary() -> Result<PathBuf> {
+    std::env::var_os("IRONLOOM_FAILPOINTS_BIN").map_or_else(binary, |path| Ok(path.into()))
 }
 
 fn lines_of(stdout: impl std::io::Read + Send + 'static) -> Receiver<String> {

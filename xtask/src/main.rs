@@ -1,1 +1,137 @@
-fn main() {}
+//! The project's own commands: `cargo xtask --help`.
+
+mod cargo;
+mod setup;
+
+use std::os::unix::process::CommandExt as _;
+use std::process::Command;
+
+use anyhow::{Context as _, Result};
+use clap::{Args, Parser, Subcommand};
+
+use crate::cargo::{Step, cargo};
+use crate::setup::{Built, build, ensure_wasm_target};
+
+/// What this project's own commands do. Each gets what it lacks and builds what it needs.
+#[derive(Parser, Debug)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    command: Task,
+}
+
+#[derive(Subcommand, Debug)]
+enum Task {
+    /// Builds everything and runs every test
+    Test,
+    /// Runs the sample app on a real feed and shows what happens, until Ctrl-C
+    Demo(Demo),
+    /// Measures, prints a table, and fails where a figure isn't what is promised
+    Bench(Bench),
+    /// Kills the server again and again under load, and checks that nothing is lost or doubled
+    Soak(Soak),
+}
+
+#[derive(Args, Debug)]
+struct Demo {
+    /// End by itself after so long, such as 30s or 2m
+    #[arg(long = "for", value_name = "TIME")]
+    time: Option<String>,
+}
+
+#[derive(Args, Debug)]
+struct Bench {
+    /// A second a row, and nothing has to be reached: only whether it works
+    #[arg(long)]
+    smoke: bool,
+    /// Print JSON on stdout, and the table on stderr
+    #[arg(long)]
+    json: bool,
+    /// Only this row; may be given several times
+    #[arg(long, value_name = "ROW")]
+    only: Vec<String>,
+}
+
+#[derive(Args, Debug)]
+struct Soak {
+    /// How often the server is killed at a random moment, for each engine
+    #[arg(long, default_value_t = 100)]
+    rounds: u64,
+    /// Begin with this seed, such as that of a round that failed
+    #[arg(long)]
+    seed: Option<u64>,
+}
+
+fn main() -> Result<()> {
+    match Cli::parse().command {
+        Task::Test => test(),
+        Task::Demo(demo) => {
+            ensure_wasm_target()?;
+            let mut command = program("ironloom-demo")?;
+            command.args(demo.time.map(|time| format!("--for={time}")));
+            replace(command)
+        }
+        Task::Bench(bench) => {
+            ensure_wasm_target()?;
+            let mut command = program("ironloom-bench")?;
+            command.args(bench.smoke.then_some("--smoke")).args(bench.json.then_some("--json"));
+            command.args(bench.only.iter().map(|row| format!("--only={row}")));
+            replace(command)
+        }
+        Task::Soak(soak) => soak_on(&soak),
+    }
+}
+
+fn test() -> Result<()> {
+    ensure_wasm_target()?;
+    let built = built_for_faults()?;
+    cargo(&["doc", "--release", "--package", "ironloom-sdk", "--no-deps"])
+        .env("RUSTDOCFLAGS", "-Dwarnings")
+        .run("the documentation of the SDK, without a warning")?;
+    // Last, so that what the tests say stands at the end.
+    with_binaries(cargo(&["test", "--release", "--workspace"]), &built).run("every test of every crate")
+}
+
+fn soak_on(soak: &Soak) -> Result<()> {
+    ensure_wasm_target()?;
+    let built = built_for_faults()?;
+    let tests = cargo(&["test", "--release", "--workspace", "--test", "kill", "--", "--nocapture"]);
+    let mut tests = with_binaries(tests, &built).env("IRONLOOM_ROUNDS", soak.rounds.to_string());
+    if let Some(seed) = soak.seed {
+        tests = tests.env("IRONLOOM_SEED", seed.to_string());
+    }
+    tests.run(&format!("{} rounds of kill -9 for each engine, and one at each failpoint", soak.rounds))
+}
+
+/// The server twice: as it is, and with failpoints. Both stand on the same builds of all dependencies,
+/// and only the second, plain one is left in its usual place.
+fn built_for_faults() -> Result<Built> {
+    let with_failpoints = build(&["ironloom"], &["ironloom/failpoints"])?;
+    let failpoints = with_failpoints.release.join("ironloom-failpoints");
+    // By a copy that is renamed: one that is just running can't be written.
+    let copy = with_failpoints.release.join("ironloom-failpoints.new");
+    std::fs::copy(with_failpoints.release.join("ironloom"), &copy)
+        .and_then(|_| std::fs::rename(&copy, &failpoints))
+        .with_context(|| format!("can't write {}", failpoints.display()))?;
+    build(&["ironloom"], &[])
+}
+
+/// Tells the tests which binaries are meant, wherever they are run from.
+fn with_binaries(step: Step, built: &Built) -> Step {
+    step.env("IRONLOOM_BIN", built.release.join("ironloom"))
+        .env("IRONLOOM_FAILPOINTS_BIN", built.release.join("ironloom-failpoints"))
+}
+
+/// Builds the server and one of the programs beside it, and gives the latter, ready to be started.
+fn program(name: &str) -> Result<Command> {
+    let built = build(&["ironloom", name], &[])?;
+    let mut command = Command::new(built.release.join(name));
+    command.env("IRONLOOM_BIN", built.release.join("ironloom"));
+    Ok(command)
+}
+
+/// Goes on as another program, so that Ctrl-C and the exit code are its own.
+fn replace(mut command: Command) -> Result<()> {
+    let error = command.exec();
+    Err(error).with_context(|| format!("can't run {}", command.get_program().display()))
+}

@@ -1,0 +1,220 @@
+//! An app in the sandbox with its surroundings in memory: no log, no lanes, no server.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use anyhow::{Context, Result, bail, ensure};
+use bytes::Bytes;
+use hashbrown::HashMap;
+use ironloom::apps::manifest::{self, Manifest};
+use ironloom::clock::Timestamp;
+use ironloom::ids::{PointNumber, SlotName};
+use ironloom::limits::Limits;
+use ironloom::sandbox::{
+    AppContext, Batch, BoxFuture, Cached, Call, Declared, Env, HostFault, LoadedApp, Outcome, OutputKind,
+    OutputResolver, OutputSlot, Report, Sandbox, SandboxConfig, Scan, Standing, StatePage, StateReader,
+    Target, UnknownEntity,
+};
+use ironloom_tests::{guests, server};
+use tokio::runtime::Runtime;
+
+/// An app that is called.
+pub struct Guest {
+    sandbox: Sandbox,
+    app: Arc<LoadedApp>,
+    context: Arc<AppContext>,
+    memory: Arc<Memory>,
+    runtime: Runtime,
+    calls: u64,
+    _folder: tempfile::TempDir,
+}
+
+impl Guest {
+    /// Builds and loads an app of the workspace.
+    pub fn new(name: &str, folder: &Path) -> Result<Self> {
+        let wasm = std::fs::read(guests::build(name)?)?;
+        let text = std::fs::read_to_string(folder.join("app.toml"))?;
+        let manifest = match Manifest::parse(&text) {
+            Ok(manifest) => manifest,
+            Err(problems) => bail!("{}: {problems:?}", folder.display()),
+        };
+        let cache = tempfile::tempdir()?;
+        let sandbox = Sandbox::new(SandboxConfig::new(cache.path().to_owned(), server::binary()?))?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        // More than the manifest asks for: an invocation that meets a limit would end the measurement.
+        let limits = Limits { memory: Limits::MAX_MEMORY, cpu: 10_000_000_000, state: 1 << 40 };
+        let declared = Declared {
+            inputs: !manifest.inputs.is_empty(),
+            timers: !manifest.timers.is_empty(),
+            schedule: manifest.schedule,
+            outputs: !manifest.outputs.is_empty(),
+            alarms: !manifest.alarms.is_empty(),
+            memory: limits.memory,
+        };
+        let app = runtime.block_on(async {
+            let inspection = sandbox.compile(&wasm).await?;
+            let loaded = sandbox.load(&inspection.compiled, move || Ok(wasm), &declared).await?;
+            anyhow::Ok(loaded.app)
+        })?;
+        let memory = Arc::new(Memory::of(&manifest));
+        let context = Arc::new(context(&manifest, limits));
+        Ok(Self { sandbox, app, context, memory, runtime, calls: 0, _folder: cache })
+    }
+
+    /// Calls it for a batch, and keeps what it did.
+    pub fn consume(&mut self, batch: &Batch) -> Result<Report> {
+        self.calls += 1;
+        let mut seed = [0; 32];
+        seed[..8].copy_from_slice(&self.calls.to_le_bytes());
+        let now = batch.frames.iter().flat_map(|frame| frame.at.last()).max();
+        let env = Env {
+            id: format!("1-{}", self.calls),
+            now: Timestamp(now.copied().unwrap_or_default()),
+            seed,
+            gaps: Vec::new(),
+            context: Arc::clone(&self.context),
+            state: Arc::clone(&self.memory) as _,
+            state_bytes: 0,
+            outputs: Arc::clone(&self.memory) as _,
+            standing: Arc::clone(&self.memory) as _,
+        };
+        let report = self.runtime.block_on(self.sandbox.invoke(&self.app, Call::Readings(batch), env));
+        ensure!(report.outcome == Outcome::Ok, "the app ended with {}", report.outcome);
+        self.memory.keep(&report)?;
+        Ok(report)
+    }
+
+    /// Forgets all state and alarms.
+    pub fn reset(&self) {
+        *write(&self.memory.state) = HashMap::new();
+        write(&self.memory.alarms).clear();
+    }
+
+    /// The state, by key.
+    pub fn state(&self) -> BTreeMap<String, Vec<u8>> {
+        read(&self.memory.state).iter().map(|(key, value)| (key.to_string(), value.to_vec())).collect()
+    }
+}
+
+fn context(manifest: &Manifest, limits: Limits) -> AppContext {
+    let output = |output: &manifest::Output| OutputSlot {
+        name: output.name.clone(),
+        kind: match output.kind {
+            manifest::OutputKind::Derived => OutputKind::Derived,
+            manifest::OutputKind::SetPoint => OutputKind::SetPoint,
+        },
+        value_type: output.value_type.tag(),
+    };
+    AppContext {
+        outputs: manifest.outputs.iter().map(output).collect(),
+        alarms: manifest.alarms.iter().map(|alarm| alarm.name.clone()).collect(),
+        timers: manifest.timers.iter().map(|timer| timer.name.clone()).collect(),
+        settings: manifest
+            .settings
+            .iter()
+            .filter_map(|setting| Some((setting.name.to_string(), setting.default.clone()?)))
+            .collect(),
+        limits,
+    }
+}
+
+/// What is around the app.
+struct Memory {
+    state: RwLock<HashMap<Box<str>, Bytes>>,
+    /// The points of each output, by entity.
+    points: RwLock<Vec<HashMap<String, PointNumber>>>,
+    alarms: RwLock<hashbrown::HashSet<(SlotName, Box<str>)>>,
+}
+
+fn read<T>(lock: &RwLock<T>) -> std::sync::RwLockReadGuard<'_, T> {
+    lock.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn write<T>(lock: &RwLock<T>) -> std::sync::RwLockWriteGuard<'_, T> {
+    lock.write().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Memory {
+    fn of(manifest: &Manifest) -> Self {
+        Self {
+            state: RwLock::default(),
+            points: RwLock::new(vec![HashMap::new(); manifest.outputs.len()]),
+            alarms: RwLock::default(),
+        }
+    }
+
+    fn keep(&self, report: &Report) -> Result<()> {
+        let mut state = write(&self.state);
+        for (key, value) in &report.effects.state {
+            match value {
+                Some(value) => drop(state.insert(key.clone(), value.clone())),
+                None => drop(state.remove(key)),
+            }
+        }
+        let mut alarms = write(&self.alarms);
+        for (alarm, message) in &report.effects.alarms {
+            if message.is_some() {
+                alarms.insert(alarm.clone());
+            } else {
+                alarms.remove(alarm);
+            }
+        }
+        let first = report.effects.refused.first();
+        ensure!(first.is_none(), "the app refused a reading: {first:?}");
+        Ok(())
+    }
+}
+
+impl StateReader for Memory {
+    fn cached(&self, key: &str) -> Cached {
+        Cached::Known(read(&self.state).get(key).cloned())
+    }
+
+    fn load<'a>(&'a self, _: &'a [Box<str>]) -> BoxFuture<'a, Result<Vec<Option<Bytes>>, HostFault>> {
+        Box::pin(async { Err(HostFault("all state is in memory".to_owned())) })
+    }
+
+    fn scan<'a>(&'a self, _: Scan<'a>) -> BoxFuture<'a, Result<StatePage, HostFault>> {
+        Box::pin(async { Err(HostFault("nothing that is measured lists its state".to_owned())) })
+    }
+}
+
+impl OutputResolver for Memory {
+    fn resolve(&self, output: usize, entity: &str) -> Result<Target, UnknownEntity> {
+        if let Some(number) = read(&self.points)[output].get(entity) {
+            return Ok(Target::Known(*number));
+        }
+        let mut points = write(&self.points);
+        let number = points.iter().map(HashMap::len).sum::<usize>();
+        let number = PointNumber(u32::try_from(number).map_err(|error| UnknownEntity(error.to_string()))?);
+        points[output].insert(entity.to_owned(), number);
+        Ok(Target::Known(number))
+    }
+}
+
+impl Standing for Memory {
+    fn alarm(&self, alarm: &SlotName, entity: &str) -> bool {
+        // Only where some stand is it worth a key of its own.
+        let alarms = read(&self.alarms);
+        !alarms.is_empty() && alarms.contains(&(alarm.clone(), entity.into()))
+    }
+
+    fn alarms(&self) -> usize {
+        read(&self.alarms).len()
+    }
+
+    fn timer(&self, _: &str) -> bool {
+        false
+    }
+
+    fn timers(&self) -> usize {
+        0
+    }
+}
+
+/// Reads a file of the sample app.
+pub fn sample(path: &str) -> Result<String> {
+    let path = guests::workspace().join("sample-apps/pigs").join(path);
+    std::fs::read_to_string(&path).with_context(|| format!("can't read {}", path.display()))
+}

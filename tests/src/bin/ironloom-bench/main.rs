@@ -1,0 +1,108 @@
+//! Measures the server and the sandbox on this machine. `cargo xtask bench` builds all and runs this.
+//!
+//! The generator runs on the same cores as the server, with requests made beforehand. What is measured
+//! is checked as well: the server's state against a model of what was acknowledged, the sandbox's
+//! against the same code outside of it.
+
+mod connection;
+mod guest;
+mod invocations;
+mod latency;
+mod machine;
+mod pushes;
+mod report;
+
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+use clap::Parser;
+use ironloom_tests::guests;
+
+use crate::machine::Machine;
+use crate::report::{Report, Row};
+
+/// Measures the server and the sandbox on this machine.
+#[derive(Parser, Debug)]
+#[command(name = "ironloom-bench")]
+struct Options {
+    /// A second a row, and nothing has to be reached: only whether it works
+    #[arg(long)]
+    smoke: bool,
+    /// Print JSON on stdout, and the table on stderr
+    #[arg(long)]
+    json: bool,
+    /// Only this row; may be given several times
+    #[arg(long, value_name = "ROW")]
+    only: Vec<String>,
+}
+
+/// How long, and how often.
+#[derive(Clone, Copy, Debug)]
+struct Effort {
+    /// Before anything is measured.
+    warm_up: Duration,
+    /// Of one run.
+    run: Duration,
+    /// Of which the median is taken.
+    runs: usize,
+}
+
+impl Effort {
+    const FULL: Self = Self { warm_up: Duration::from_secs(5), run: Duration::from_secs(20), runs: 5 };
+    const SMOKE: Self = Self { warm_up: Duration::from_millis(300), run: Duration::from_secs(1), runs: 1 };
+
+    /// The same in a quarter of the time: for what has no disk and no second process in it, and so
+    /// scatters less.
+    fn quarter(self) -> Self {
+        Self { warm_up: self.warm_up / 4, run: self.run / 4, runs: self.runs }
+    }
+}
+
+type Measure = fn(Effort) -> Result<Row>;
+
+const ROWS: [(&str, Measure); 6] = [
+    ("push", pushes::measure),
+    ("pigs-256", |effort| invocations::pigs(256, effort)),
+    ("one-state-256", |effort| invocations::one_state(256, effort)),
+    ("one-state-4096", |effort| invocations::one_state(4_096, effort)),
+    ("empty-invocation", invocations::empty),
+    ("latency", latency::measure),
+];
+
+fn main() -> Result<()> {
+    let options = Options::parse();
+    let unknown: Vec<_> =
+        options.only.iter().filter(|name| ROWS.iter().all(|(row, _)| row != name)).cloned().collect();
+    if !unknown.is_empty() {
+        let all: Vec<_> = ROWS.iter().map(|(row, _)| *row).collect();
+        bail!("no row is named {}; there are {}", unknown.join(", "), all.join(", "));
+    }
+    // On the disk of the project: a folder for temporary files is often in memory.
+    let scratch = guests::workspace().join("target/bench");
+    std::fs::create_dir_all(&scratch)?;
+    if tempfile::env::override_temp_dir(&scratch).is_err() {
+        bail!("a temporary file was made before its folder was chosen");
+    }
+
+    let effort = if options.smoke { Effort::SMOKE } else { Effort::FULL };
+    let machine = Machine::look(&scratch)?;
+    let mut report = Report::begin(machine, options.smoke);
+    for (name, measure) in ROWS {
+        if options.only.is_empty() || options.only.iter().any(|only| only == name) {
+            eprintln!("measuring {name} …");
+            report.add(name, measure(effort)?);
+        }
+    }
+    let table = report.table();
+    if options.json {
+        eprint!("{table}");
+        println!("{:#}", report.json());
+    } else {
+        print!("{table}");
+    }
+    let missed = report.missed();
+    if !options.smoke && !missed.is_empty() {
+        bail!("not reached: {}", missed.join(", "));
+    }
+    Ok(())
+}
