@@ -160,7 +160,8 @@ pub async fn open(folder: &Path, storage: Arc<dyn Storage>, config: &OpenConfig,
     // Blocks of a checkpoint that did not end: their keys go with the next one.
     shared.overlay.apply(stale);
     let mut applier = Applier::new(Arc::clone(&shared));
-    let mut requests = loader.fill(&shared, &mut applier, &fold).await?;
+    let left_out = loader.lanes(&shared, &mut applier, &fold).await?;
+    let mut requests = loader.fill(&shared, &fold).await?;
 
     let mut replayed = 0;
     let mut time = fold.time;
@@ -181,6 +182,11 @@ pub async fn open(folder: &Path, storage: Arc<dyn Storage>, config: &OpenConfig,
     }
     // Time goes on from the last record, under the host's clock as well.
     shared.clock.resume(time);
+    for (key, generation) in left_out {
+        if !shared.removed.lock().contains_key(&generation) {
+            return Err(bad(&key, &"its lane, its revision or its package is missing"));
+        }
+    }
     place_queues(&shared, &fold);
     applier.go_live();
     let live: HashSet<Generation> = shared.lanes.all().iter().map(|lane| lane.generation).collect();
@@ -281,20 +287,14 @@ impl Loader<'_> {
         self.all(kind).await?.into_iter().map(decode).collect()
     }
 
-    /// Brings everything that lives in memory into memory, as of the fold position. Returns the requests.
-    async fn fill(&self, shared: &Shared, applier: &mut Applier, fold: &FoldPosition) -> Result<BTreeMap<[u8; 16], Remembered>, OpenError> {
-        for (key, record) in self.decoded::<PackageRecord>(Kind::Package).await? {
-            let manifest = Manifest::parse(&record.manifest).map_err(|problems| bad(&key, &problems))?;
-            let known = KnownPackage { record, manifest: Arc::new(manifest) };
-            shared.packages.write().insert(known.record.digest, Arc::new(known));
-        }
+    /// Brings receipts, points and latest values into memory, as of the fold position. Returns the requests.
+    /// Lanes come before: each point is then matched once.
+    async fn fill(&self, shared: &Shared, fold: &FoldPosition) -> Result<BTreeMap<[u8; 16], Remembered>, OpenError> {
         for (key, note) in self.all(Kind::Receipt).await? {
             if let Some((_, Item::Receipt(connector))) = key.parse() {
                 shared.receipts.write().insert(connector.into(), note);
             }
         }
-        self.lanes(shared, applier, fold).await?;
-        // Lanes before points: each point is then matched once.
         for (key, (path, unit)) in self.decoded::<(String, Option<String>)>(Kind::Point).await? {
             let Some((_, Item::Point(number))) = key.parse() else { continue };
             if number.0 >= fold.points {
@@ -324,7 +324,14 @@ impl Loader<'_> {
         Ok(requests)
     }
 
-    async fn lanes(&self, shared: &Shared, applier: &mut Applier, fold: &FoldPosition) -> Result<(), OpenError> {
+    /// Begins the lanes. Returns the installations of which a part is missing: the log must remove them.
+    async fn lanes(&self, shared: &Shared, applier: &mut Applier, fold: &FoldPosition) -> Result<Vec<(Key, Generation)>, OpenError> {
+        for (key, record) in self.decoded::<PackageRecord>(Kind::Package).await? {
+            let manifest = Manifest::parse(&record.manifest).map_err(|problems| bad(&key, &problems))?;
+            let known = KnownPackage { record, manifest: Arc::new(manifest) };
+            shared.packages.write().insert(known.record.digest, Arc::new(known));
+        }
+        let mut left_out = Vec::new();
         let mut metas: BTreeMap<Generation, StoredLane> = BTreeMap::new();
         for (key, lane) in self.decoded::<StoredLane>(Kind::Lane).await? {
             let Some((_, Item::Lane(generation))) = key.parse() else { continue };
@@ -357,7 +364,7 @@ impl Loader<'_> {
             let known = shared.packages.read().get(&installation.package).cloned();
             let (Some(revision), Some(lane), Some(known)) = (revision, metas.remove(&generation), known) else {
                 // A checkpoint that did not end had begun to remove it: the log will remove it again.
-                tracing::warn!(%key, "an installation lacks a part in the store and is left to the log");
+                left_out.push((key, generation));
                 continue;
             };
             applier.begin(Begin {
@@ -371,6 +378,6 @@ impl Loader<'_> {
                 alarms: alarms.remove(&generation).unwrap_or_default(),
             });
         }
-        Ok(())
+        Ok(left_out)
     }
 }

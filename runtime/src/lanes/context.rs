@@ -9,7 +9,8 @@ use crate::fold::points::Points;
 use crate::ids::SlotName;
 use crate::readings::NewPoint;
 use crate::sandbox::{
-    BoxFuture, Cached, HostFault, OutputResolver, Scan, Standing, StatePage, StateReader, Target, UnknownEntity,
+    BoxFuture, Cached, HostFault, OutputResolver, Scan, Standing, StatePage, StateReader, Target,
+    UnknownEntity,
 };
 use crate::store::{Item, Key, Lookup, Scope, Storage, Ticket, merge};
 
@@ -34,20 +35,33 @@ impl LaneContext {
 /// Reads a page of a lane's state as of its last commit: what is in memory goes before the store's.
 pub async fn scan_state(lane: &Lane, storage: &dyn Storage, scan: Scan<'_>) -> Result<StatePage, HostFault> {
     let limit = scan.limit.max(1);
-    let (overlay, stored) = {
-        let mut state = lane.state.write();
-        (state.overlay(scan.prefix, scan.after, limit), state.may_be_stored())
+    let mut from: Option<Box<str>> = None;
+    let merged = loop {
+        let after = from.as_deref().or(scan.after);
+        let (overlay, stored) = {
+            let mut state = lane.state.write();
+            (state.overlay(scan.prefix, after, limit), state.may_be_stored())
+        };
+        let (entries, more) = if stored {
+            let range = Scope::MAIN.state(lane.generation, scan.prefix);
+            let after = after.map(|after| Scope::MAIN.key(Item::State(lane.generation, after)));
+            let page = storage
+                .scan(&range, after.as_ref(), limit)
+                .await
+                .map_err(|error| HostFault(error.to_string()))?;
+            let entries =
+                page.entries.into_iter().filter_map(|(key, value)| Some((key.state_text()?.into(), value)));
+            (entries.collect(), page.more)
+        } else {
+            (Vec::new(), false)
+        };
+        let merged = merge(entries, more, overlay, limit);
+        match merged.next {
+            // Nothing but deleted keys: whoever asks for the next page names the last key of this one.
+            Some(next) if merged.entries.is_empty() => from = Some(next),
+            _ => break merged,
+        }
     };
-    let (entries, more) = if stored {
-        let range = Scope::MAIN.state(lane.generation, scan.prefix);
-        let after = scan.after.map(|after| Scope::MAIN.key(Item::State(lane.generation, after)));
-        let page = storage.scan(&range, after.as_ref(), limit).await.map_err(|error| HostFault(error.to_string()))?;
-        let entries = page.entries.into_iter().filter_map(|(key, value)| Some((key.state_text()?.into(), value)));
-        (entries.collect(), page.more)
-    } else {
-        (Vec::new(), false)
-    };
-    let merged = merge(entries, more, overlay, limit);
     let mut page = StatePage { entries: Vec::new(), more: merged.next.is_some() };
     let mut bytes = 0;
     for (key, value) in merged.entries {
@@ -106,7 +120,8 @@ impl StateReader for LaneContext {
 impl OutputResolver for LaneContext {
     fn resolve(&self, output: usize, entity: &str) -> Result<Target, UnknownEntity> {
         let mut targets = self.lane.targets.lock();
-        let known = targets.get_mut(output).ok_or_else(|| UnknownEntity("there is no such output".to_owned()))?;
+        let known =
+            targets.get_mut(output).ok_or_else(|| UnknownEntity("there is no such output".to_owned()))?;
         if let Some(&number) = known.get(entity) {
             return Ok(Target::Known(number));
         }

@@ -152,7 +152,7 @@ impl Queue {
             if until.is_some_and(|until| note.chunk.time(note.rows[from].row as usize) >= until) {
                 break;
             }
-            let mut to = note.rows.len().min(from + (most - rows));
+            let mut to = note.rows.len().min(from.saturating_add(most - rows));
             if let Some(until) = until {
                 // Time never goes back within a chunk.
                 to = from + note.rows[from..to].partition_point(|row| note.chunk.time(row.row as usize) < until);
