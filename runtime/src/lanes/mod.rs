@@ -15,6 +15,9 @@ pub mod queue;
 pub mod run;
 pub mod scheduler;
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
