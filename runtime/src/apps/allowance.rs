@@ -65,8 +65,7 @@ impl Kind {
         Err(format!("{} is not within {} to {}", self.show(value), self.show(least), self.show(most)))
     }
 
-    fn default_value(self) -> u64 {
-        let limits = Limits::default();
+    fn of(self, limits: &Limits) -> u64 {
         match self {
             Self::Memory => limits.memory,
             Self::Cpu => limits.cpu,
@@ -103,7 +102,11 @@ impl PartialLimits {
 ///
 /// # Errors
 /// Grants that don't parse, and limits that need one.
-pub fn effective(asked: &PartialLimits, granted: &PartialLimits) -> Result<Limits, Vec<Problem>> {
+pub fn effective(
+    asked: &PartialLimits,
+    granted: &PartialLimits,
+    defaults: &Limits,
+) -> Result<Limits, Vec<Problem>> {
     let mut problems = Vec::new();
     let mut limit = |kind: Kind| {
         let field = format!("limits.{}", kind.name());
@@ -115,16 +118,16 @@ pub fn effective(asked: &PartialLimits, granted: &PartialLimits) -> Result<Limit
                     0
                 }
             },
-            (Some(asked), None) if asked > kind.default_value() => {
+            (Some(asked), None) if asked > kind.of(defaults) => {
                 let shown = kind.show(asked);
-                let default = kind.show(kind.default_value());
+                let default = kind.show(kind.of(defaults));
                 let message = format!("the app asks for {shown}, more than the {default} that need no grant");
                 let hint = format!("grant it with limits.{} = {shown:?}, or less", kind.name());
                 problems.push(Problem::of(field, message).hint(hint));
                 0
             }
             (Some(asked), None) => asked,
-            (None, None) => kind.default_value(),
+            (None, None) => kind.of(defaults),
         }
     };
     let limits = Limits { memory: limit(Kind::Memory), cpu: limit(Kind::Cpu), state: limit(Kind::State) };
@@ -139,7 +142,7 @@ mod tests {
     fn what_holds_is_what_is_asked_for_and_granted() {
         let some = |memory| PartialLimits { memory, ..PartialLimits::default() };
         let memory = |asked: Option<u64>, granted: Option<u64>| {
-            effective(&some(asked.map(|asked| asked * MIB)), &some(granted.map(|granted| granted * MIB)))
+            effective(&some(asked.map(|asked| asked * MIB)), &some(granted.map(|granted| granted * MIB)), &Limits::default())
                 .map(|limits| limits.memory / MIB)
                 .map_err(|problems| problems.len())
         };

@@ -37,6 +37,15 @@ pub struct Request {
     pub timezone: Option<String>,
 }
 
+/// What the host's configuration says for all installations.
+#[derive(Clone, Copy, Debug)]
+pub struct Site<'a> {
+    /// The time zone of timers where none is asked for.
+    pub timezone: &'a str,
+    /// The limits where neither manifest nor grant says others, and up to which no grant is needed.
+    pub limits: &'a Limits,
+}
+
 /// A point of the site.
 #[derive(Clone, Copy, Debug)]
 pub struct KnownPoint<'a> {
@@ -89,15 +98,15 @@ pub struct InputPlan {
 pub fn plan_install<'a>(
     request: &Request,
     manifest: &Manifest,
-    site_timezone: &str,
+    site: Site<'_>,
     points: impl IntoIterator<Item = KnownPoint<'a>>,
     others: &[(InstallationId, &Bindings)],
 ) -> Result<Plan, Problems> {
     let mut problems = Vec::new();
     let bindings = collect(Bindings::new(manifest, &request.id, &request.bindings), &mut problems);
     let settings = collect(settings::check(manifest, &request.settings), &mut problems);
-    let limits = collect(effective(&manifest.limits, &request.limits), &mut problems);
-    let timezone = request.timezone.as_deref().unwrap_or(site_timezone);
+    let limits = collect(effective(&manifest.limits, &request.limits, site.limits), &mut problems);
+    let timezone = request.timezone.as_deref().unwrap_or(site.timezone);
     if TimeZone::get(timezone).is_err() {
         let message = format!("{timezone:?} is no time zone; write its IANA name, such as \"Europe/Berlin\"");
         problems.push(Problem::of("timezone", message));
@@ -286,13 +295,15 @@ cpu = "300 ms"
 
     fn plan(request: &Request, points: &[(&str, Option<&str>)]) -> Result<Plan, String> {
         let manifest = Manifest::parse(MANIFEST).unwrap();
+        let limits = Limits::default();
+        let site = Site { timezone: "Europe/Berlin", limits: &limits };
         let paths: Vec<PointPath> = points.iter().map(|(path, _)| PointPath::new(path).unwrap()).collect();
         let known = paths.iter().enumerate().map(|(number, path)| KnownPoint {
             number: PointNumber(number as u32),
             path,
             unit: points[number].1,
         });
-        plan_install(request, &manifest, "Europe/Berlin", known, &[]).map_err(|problems| problems.to_string())
+        plan_install(request, &manifest, site, known, &[]).map_err(|problems| problems.to_string())
     }
 
     #[test]

@@ -375,7 +375,11 @@ impl Applier {
             changes.push((Scope::MAIN.key(Item::Alarm(generation, code.as_str().into(), &entity)), None));
         }
         self.shared.overlay.apply(changes);
-        self.gone.push(lane);
+        lane.drop_app();
+        // What is purged needn't reach the store first.
+        if !removed.purge {
+            self.gone.push(lane);
+        }
     }
 }
 

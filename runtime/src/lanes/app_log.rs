@@ -15,6 +15,8 @@ use crate::sandbox::{Level, LogLine, LogSource};
 
 /// Lines that are kept in memory.
 const KEPT: usize = 2_000;
+/// Bytes of lines that are kept in memory.
+const KEPT_BYTES: usize = 256 << 10;
 
 /// A line as it is kept.
 #[derive(Clone, Debug, PartialEq)]
@@ -38,6 +40,7 @@ pub struct KeptLine {
 #[derive(Debug)]
 struct Inner {
     lines: VecDeque<KeptLine>,
+    bytes: usize,
     next: u64,
     /// Lines that may be written now: refilled with time, never above the burst.
     tokens: f64,
@@ -52,7 +55,7 @@ pub struct AppLog(Mutex<Inner>);
 impl Default for AppLog {
     fn default() -> Self {
         let tokens = MAX_LOG_LINES as f64;
-        Self(Mutex::new(Inner { lines: VecDeque::new(), next: 1, tokens, refilled: Timestamp(0), dropped: 0 }))
+        Self(Mutex::new(Inner { lines: VecDeque::new(), bytes: 0, next: 1, tokens, refilled: Timestamp(0), dropped: 0 }))
     }
 }
 
@@ -108,10 +111,12 @@ impl Inner {
     }
 
     fn push(&mut self, level: &'static str, context: String, message: String, ordinal: Ordinal, attempt: u32, at: Timestamp) {
-        if self.lines.len() == KEPT {
-            self.lines.pop_front();
-        }
+        self.bytes += context.len() + message.len();
         self.lines.push_back(KeptLine { number: self.next, at, level, context, message, ordinal, attempt });
+        while self.lines.len() > KEPT || self.bytes > KEPT_BYTES {
+            let Some(oldest) = self.lines.pop_front() else { break };
+            self.bytes -= oldest.context.len() + oldest.message.len();
+        }
         self.next += 1;
     }
 }

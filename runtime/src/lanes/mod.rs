@@ -19,7 +19,7 @@ pub mod scheduler;
 mod tests;
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
@@ -65,7 +65,7 @@ pub struct Lane {
     /// Whoever holds this runs an invocation, or changes the lane between two of them.
     turn: Arc<tokio::sync::Semaphore>,
     /// The app's code, once it is loaded.
-    app: OnceLock<App>,
+    app: RwLock<Option<App>>,
     /// The entities of its inputs, shared with the routing table.
     entities: Arc<Entities>,
     entity_numbers: Mutex<EntityNumbers>,
@@ -124,7 +124,7 @@ impl Lane {
             book: Mutex::new(Book { meta, timers, alarms, ..Book::default() }),
             log: AppLog::default(),
             turn: Arc::new(tokio::sync::Semaphore::new(1)),
-            app: OnceLock::new(),
+            app: RwLock::new(None),
             entities,
             entity_numbers: Mutex::default(),
             targets: Mutex::new(targets),
@@ -135,13 +135,17 @@ impl Lane {
 
     /// Gives it its app's code; from then on it runs.
     pub fn set_app(&self, app: App) {
-        // A second one would be of the same package: the first serves as well.
-        let _ = self.app.set(app);
+        *self.app.write() = Some(app);
+    }
+
+    /// Forgets its app's code: its installation is gone.
+    pub fn drop_app(&self) {
+        *self.app.write() = None;
     }
 
     /// Its app's code, once loaded.
-    pub fn app(&self) -> Option<&App> {
-        self.app.get()
+    pub fn app(&self) -> Option<App> {
+        self.app.read().clone()
     }
 
     /// Waits for its turn: no invocation runs while the permit is held.
@@ -157,7 +161,7 @@ impl Lane {
     pub fn is_enabled(&self) -> bool {
         let paused = self.installation.load().standing != Standing::Running;
         let book = self.book.lock();
-        !paused && !book.closed && book.meta.quarantine.is_none() && self.app.get().is_some()
+        !paused && !book.closed && book.meta.quarantine.is_none() && self.app.read().is_some()
     }
 
     /// When its next timer is due.

@@ -36,6 +36,8 @@ pub struct BatchLimits {
 
 /// How long a lane waits where the log or the store has no room for its commit.
 const NO_ROOM: Duration = Duration::from_millis(20);
+/// Chunks of the journal that a lane reads in one step: others have a turn after it.
+const CHUNKS_AT_ONCE: usize = 1_024;
 /// How long a lane waits where the host itself failed.
 const HOST_FAULT: Duration = Duration::from_secs(5);
 
@@ -130,7 +132,7 @@ impl Runner {
                 return false;
             }
         };
-        let Some(app) = lane.app().cloned() else { return false };
+        let Some(app) = lane.app() else { return false };
         let report = self.invoke(lane, &app, &work).await;
         self.shared.scheduler.charge(lane, report.cpu);
         // What follows waits for the disk, not for a processor.
@@ -147,11 +149,24 @@ impl Runner {
         });
     }
 
-    /// Notes a chunk of the journal, where the lane is behind its notes.
+    /// Notes chunks of the journal, where the lane is behind its notes, until a whole batch is noted: a
+    /// chunk of the log's tail is one record, and may be a single reading.
     async fn catch_up(&self, lane: &Arc<Lane>) -> Result<(), String> {
-        let Some(from) = lane.queue.lock().wants() else { return Ok(()) };
-        let (shared, lane) = (Arc::clone(&self.shared), Arc::clone(lane));
-        let read = tokio::task::spawn_blocking(move || note_from_journal(&shared, &lane, from));
+        if lane.queue.lock().wants().is_none() {
+            return Ok(());
+        }
+        let (shared, lane, most) = (Arc::clone(&self.shared), Arc::clone(lane), self.limits.readings);
+        let read = tokio::task::spawn_blocking(move || {
+            for _ in 0..CHUNKS_AT_ONCE {
+                let from = {
+                    let queue = lane.queue.lock();
+                    queue.wants().filter(|_| queue.len() < most)
+                };
+                let Some(from) = from else { break };
+                note_from_journal(&shared, &lane, from)?;
+            }
+            Ok::<(), JournalError>(())
+        });
         read.await.map_err(|error| error.to_string())?.map_err(|error| error.to_string())
     }
 

@@ -13,7 +13,7 @@ use crate::apps::allowance::PartialLimits;
 use crate::apps::binding::Bindings;
 use crate::apps::installation::{self, Revision, Standing};
 use crate::apps::manifest::Manifest;
-use crate::apps::plan::{InputPlan, KnownPoint, Plan, Request, plan_install};
+use crate::apps::plan::{InputPlan, KnownPoint, Plan, Request, Site, plan_install};
 use crate::clock::{SECOND, host_time};
 use crate::fold::KnownPackage;
 use crate::ids::{self, InstallationId, PointNumber, Sequence, SlotName};
@@ -112,7 +112,8 @@ impl Node {
         let plan = {
             let names = self.shared.points.names();
             let points = names.iter().map(|(number, point)| KnownPoint { number, path: &point.path, unit: point.unit.as_deref() });
-            plan_install(&asked, manifest, &self.config.site.timezone, points, &others)
+            let site = Site { timezone: &self.config.site.timezone, limits: &self.config.limits };
+            plan_install(&asked, manifest, site, points, &others)
                 .map_err(|found| problems::all("install", "the app can't be installed so", &found))?
         };
         let journal = &self.shared.journal;

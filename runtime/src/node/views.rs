@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use serde::de::DeserializeOwned;
 
@@ -22,8 +23,8 @@ use crate::log::records::commit::{self, DeadValue, InvocationKind};
 use crate::sandbox::Scan;
 use crate::store::{Item, Key, KeyRange, Kind, Scope};
 
-/// Chunks that one request looks through at most; the rest is the next page's.
-const MOST_CHUNKS: usize = 256;
+/// How long one request looks through the journal; the rest is the next page's.
+const PATIENCE: Duration = Duration::from_secs(1);
 /// Bytes of state on one page at most.
 const STATE_PAGE: usize = 4 << 20;
 
@@ -47,7 +48,8 @@ impl Node {
         entity: impl Fn(PointNumber) -> Option<String>,
     ) -> Answer<Page<ReadingItem>> {
         let mut items: Vec<ReadingItem> = Vec::new();
-        for _ in 0..MOST_CHUNKS {
+        let started = Instant::now();
+        while started.elapsed() < PATIENCE {
             let found = self.shared.journal.find(&filter).map_err(|error| problems::internal(&error))?;
             let Some(chunk) = found else { return Ok(Page { items, next: None }) };
             let names = self.shared.points.names();
