@@ -337,7 +337,9 @@ mod tests {
             assert!(PointPath::new(good).is_ok(), "{good}");
         }
         let long = "a/".repeat(16) + "a";
-        for bad in ["", "/", "a//b", "a/", "./a", "a/..", "a/{b}", "a+b", "#", "a\u{7}", "Gro\u{308}sse", &long] {
+        for bad in
+            ["", "/", "a//b", "a/", "./a", "a/..", "a/{b}", "a+b", "#", "a\u{7}", "Gro\u{308}sse", &long]
+        {
             assert!(PointPath::new(bad).is_err(), "{bad}");
         }
         assert!(PointPath::new(&"x".repeat(255)).is_ok());

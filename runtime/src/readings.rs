@@ -294,7 +294,8 @@ impl Columns {
                 if !tag.in_heap() {
                     return true;
                 }
-                let (start, length) = ((self.words[row] >> 32) as usize, (self.words[row] & 0xffff_ffff) as usize);
+                let (start, length) =
+                    ((self.words[row] >> 32) as usize, (self.words[row] & 0xffff_ffff) as usize);
                 match self.heap.get(start..start + length) {
                     Some(bytes) => tag == Tag::Blob || std::str::from_utf8(bytes).is_ok(),
                     None => false,

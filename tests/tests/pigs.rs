@@ -10,6 +10,11 @@ use ironloom_tests::server::Setup;
 use serde_json::{Value, json};
 
 #[path = "../../sample-apps/pigs/tests/dietox/mod.rs"]
+#[allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a file of the repository that can't be read fails the test"
+)]
 mod dietox;
 
 fn config() -> String {
@@ -46,11 +51,20 @@ fn by_pig(items: &[Value]) -> Result<BTreeMap<String, Vec<f64>>> {
     Ok(values)
 }
 
-fn compare(what: &str, found: &BTreeMap<String, Vec<f64>>, expected: &BTreeMap<String, Vec<f64>>) -> Result<()> {
+fn compare(
+    what: &str,
+    found: &BTreeMap<String, Vec<f64>>,
+    expected: &BTreeMap<String, Vec<f64>>,
+) -> Result<()> {
     ensure!(found.keys().eq(expected.keys()), "{what}: other pigs than the file has");
     for (pig, expected) in expected {
         let found = &found[pig];
-        ensure!(found.len() == expected.len(), "{what} of {pig}: {} values, {} expected", found.len(), expected.len());
+        ensure!(
+            found.len() == expected.len(),
+            "{what} of {pig}: {} values, {} expected",
+            found.len(),
+            expected.len()
+        );
         for (found, expected) in found.iter().zip(expected) {
             let close = (found - expected).abs() <= 1e-9 * expected.abs();
             ensure!(close, "{what} of {pig}: {found}, and the file says {expected}");

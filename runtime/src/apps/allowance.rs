@@ -142,9 +142,13 @@ mod tests {
     fn what_holds_is_what_is_asked_for_and_granted() {
         let some = |memory| PartialLimits { memory, ..PartialLimits::default() };
         let memory = |asked: Option<u64>, granted: Option<u64>| {
-            effective(&some(asked.map(|asked| asked * MIB)), &some(granted.map(|granted| granted * MIB)), &Limits::default())
-                .map(|limits| limits.memory / MIB)
-                .map_err(|problems| problems.len())
+            effective(
+                &some(asked.map(|asked| asked * MIB)),
+                &some(granted.map(|granted| granted * MIB)),
+                &Limits::default(),
+            )
+            .map(|limits| limits.memory / MIB)
+            .map_err(|problems| problems.len())
         };
         assert_eq!(memory(None, None), Ok(32));
         assert_eq!(memory(Some(16), None), Ok(16));

@@ -50,7 +50,14 @@ struct Cli {
 #[derive(Args, Clone, Debug)]
 pub struct Global {
     /// Where the server is
-    #[arg(long, global = true, env = "IRONLOOM_URL", hide_env_values = true, default_value = "http://127.0.0.1:7420", value_name = "URL")]
+    #[arg(
+        long,
+        global = true,
+        env = "IRONLOOM_URL",
+        hide_env_values = true,
+        default_value = "http://127.0.0.1:7420",
+        value_name = "URL"
+    )]
     pub url: String,
     /// Print the API's JSON instead of a table
     #[arg(long, global = true)]

@@ -60,7 +60,8 @@ impl Applier {
     pub fn apply(&mut self, at: Option<RecordRef>, time: Timestamp, sealed: Sealed) {
         match sealed {
             Sealed::Readings { new_points, chunk, receipt, request, forgotten, reply } => {
-                let answer = Accepted { accepted: chunk.len() as u64, through: last_of(&chunk), duplicate: false };
+                let answer =
+                    Accepted { accepted: chunk.len() as u64, through: last_of(&chunk), duplicate: false };
                 // First: a forgotten key may be the one that comes again with this request.
                 let mut changes: Vec<_> = forgotten.into_iter().map(|key| (request_key(key), None)).collect();
                 if let Some(receipt) = receipt {
@@ -139,7 +140,10 @@ impl Applier {
         }
         if self.replaying || chunk.runs.iter().any(|run| run.hops > MAX_HOPS) {
             if !self.replaying {
-                tracing::warn!(hops = MAX_HOPS, "derived readings went around too often and are routed no further");
+                tracing::warn!(
+                    hops = MAX_HOPS,
+                    "derived readings went around too often and are routed no further"
+                );
             }
             return;
         }
@@ -153,7 +157,11 @@ impl Applier {
                 if self.rows[lane].is_empty() {
                     self.touched.push(found.lane());
                 }
-                self.rows[lane].push(RowNote { row: row as u32, entity: found.entity(), input: found.input() });
+                self.rows[lane].push(RowNote {
+                    row: row as u32,
+                    entity: found.entity(),
+                    input: found.input(),
+                });
             }
         }
         drop(routing);
@@ -252,7 +260,9 @@ impl Applier {
                     self.add_package(PackageRecord { compiled, ..known.record.clone() });
                 }
             }
-            AdminRecord::Installed { installation, revision, meta } => self.install(*installation, *revision, *meta),
+            AdminRecord::Installed { installation, revision, meta } => {
+                self.install(*installation, *revision, *meta)
+            }
             AdminRecord::Standing { id, generation, standing, meta } => {
                 let Some(lane) = self.shared.lanes.of_generation(generation) else { return };
                 let mut installation = Installation::clone(&lane.installation.load());
@@ -267,7 +277,9 @@ impl Applier {
                 self.shared.note_due(&lane, due_before);
                 self.shared.scheduler.wake(&lane);
             }
-            AdminRecord::Uninstalled { id, generation, at, purge } => self.uninstall(&id, generation, Removed { at, purge }),
+            AdminRecord::Uninstalled { id, generation, at, purge } => {
+                self.uninstall(&id, generation, Removed { at, purge })
+            }
             AdminRecord::Alarm { generation, alarm } => {
                 let key = Scope::MAIN.key(Item::Alarm(generation, alarm.code.as_str().into(), &alarm.entity));
                 let stays = alarm.state != AlarmState::Normal;
@@ -298,7 +310,9 @@ impl Applier {
                 self.shared.overlay.apply([(Scope::MAIN.key(Item::Package(digest)), Some(value))]);
             }
             // It was parsed before it was written; only an older binary doesn't understand it.
-            Err(problems) => tracing::error!(package = %record.digest, %problems, "the manifest of a package can't be read"),
+            Err(problems) => {
+                tracing::error!(package = %record.digest, %problems, "the manifest of a package can't be read")
+            }
         }
     }
 
@@ -321,7 +335,8 @@ impl Applier {
             Queue::default()
         };
         // A fold that was cut off may have left keys of a generation that the log installs again.
-        let state = if self.replaying { StateCache::of_stored_generation() } else { StateCache::of_new_generation() };
+        let state =
+            if self.replaying { StateCache::of_stored_generation() } else { StateCache::of_new_generation() };
         let (timers, alarms) = (BTreeMap::new(), BTreeMap::new());
         let manifest = Arc::clone(&known.manifest);
         self.begin(Begin { installation, revision, manifest, meta, state, queue, timers, alarms });

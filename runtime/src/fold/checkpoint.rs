@@ -87,7 +87,12 @@ pub fn freeze(shared: &Shared, position: Position, gone: &[Arc<Lane>]) -> Frozen
 }
 
 /// Writes what was frozen. On the checkpoint's thread; the fold goes on meanwhile.
-pub async fn write(shared: &Shared, log: &LogReader, frozen: Frozen, epoch: Epoch) -> Result<(), CheckpointError> {
+pub async fn write(
+    shared: &Shared,
+    log: &LogReader,
+    frozen: Frozen,
+    epoch: Epoch,
+) -> Result<(), CheckpointError> {
     let started = Instant::now();
     let blocks = write_blocks(shared, log, &frozen.fold)?;
     fail::fail_point!("checkpoint-blocks-synced");
@@ -99,7 +104,8 @@ pub async fn write(shared: &Shared, log: &LogReader, frozen: Frozen, epoch: Epoc
     }
     for (header, location) in &blocks {
         let first = header.first_sequence;
-        let value = StoredHeader { checkpoint: frozen.fold.position, location: *location, header: header.clone() };
+        let value =
+            StoredHeader { checkpoint: frozen.fold.position, location: *location, header: header.clone() };
         batch.add(Scope::MAIN.key(Item::Block(first)), Some(value.encode()?.into())).await?;
     }
     for (page, bytes) in shared.points.take_dirty_pages() {
@@ -127,7 +133,11 @@ pub async fn write(shared: &Shared, log: &LogReader, frozen: Frozen, epoch: Epoc
     Ok(())
 }
 
-fn write_blocks(shared: &Shared, log: &LogReader, fold: &FoldPosition) -> Result<Vec<(BlockHeader, Location)>, CheckpointError> {
+fn write_blocks(
+    shared: &Shared,
+    log: &LogReader,
+    fold: &FoldPosition,
+) -> Result<Vec<(BlockHeader, Location)>, CheckpointError> {
     let records = shared.journal.tail_records(fold.folded_through);
     let mut builder: Option<BlockBuilder> = None;
     let mut written = Vec::new();
@@ -142,7 +152,10 @@ fn write_blocks(shared: &Shared, log: &LogReader, fold: &FoldPosition) -> Result
         }
     }
     if let Some(mut builder) = builder {
-        assert!(builder.next_sequence() == fold.folded_through.next(), "a checkpoint's blocks end where it says");
+        assert!(
+            builder.next_sequence() == fold.folded_through.next(),
+            "a checkpoint's blocks end where it says"
+        );
         if let Some(block) = builder.finish()? {
             written.push((block.header, files.append(&block.bytes)?));
         }

@@ -94,7 +94,10 @@ impl Journal {
     }
 
     /// Takes over the blocks of a checkpoint: up to their end the log is no longer read.
-    pub fn fold(&self, blocks: Vec<(journal::BlockHeader, journal::Location)>) -> Result<(), journal::NotDense> {
+    pub fn fold(
+        &self,
+        blocks: Vec<(journal::BlockHeader, journal::Location)>,
+    ) -> Result<(), journal::NotDense> {
         let mut inner = self.inner.write();
         for (header, location) in blocks {
             let through = header.last_sequence();
@@ -174,7 +177,8 @@ impl Journal {
         if let Some(entry) = blocks.iter().find(|entry| filter.may_match(entry)) {
             return Place::Block(Arc::clone(entry));
         }
-        let next = inner.tail.partition_point(|tail| tail.first.0 + u64::from(tail.count) <= filter.after.0 + 1);
+        let next =
+            inner.tail.partition_point(|tail| tail.first.0 + u64::from(tail.count) <= filter.after.0 + 1);
         inner.tail.get(next).map_or(Place::End, |tail| Place::Log(tail.at))
     }
 }
@@ -194,7 +198,9 @@ pub fn chunk_of(record: &Record) -> Result<Chunk, JournalError> {
     let (header, position) = (&record.header, record.header.position);
     let body = |error| JournalError::Body { position, error };
     let (columns, hops, origin) = match header.kind {
-        Kind::Readings => (readings::decode(header.version, &record.body).map_err(body)?.columns, 0, Generation(0)),
+        Kind::Readings => {
+            (readings::decode(header.version, &record.body).map_err(body)?.columns, 0, Generation(0))
+        }
         Kind::Commit => {
             let commit = commit::decode(header.version, &record.body).map_err(body)?;
             (commit.derived, commit.head.hops, commit.head.generation)

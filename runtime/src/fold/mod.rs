@@ -161,7 +161,11 @@ impl Shared {
     }
 
     /// A dead letter that is kept.
-    pub async fn dead_letter(&self, generation: Generation, number: u64) -> Result<Option<DeadLetter>, String> {
+    pub async fn dead_letter(
+        &self,
+        generation: Generation,
+        number: u64,
+    ) -> Result<Option<DeadLetter>, String> {
         let key = Scope::MAIN.key(Item::DeadLetter(generation, number));
         let value = self.overlay.get(&key).await.map_err(|error| error.to_string())?;
         value.map(|bytes| postcard::from_bytes(&bytes).map_err(|error| format!("{key}: {error}"))).transpose()

@@ -108,7 +108,12 @@ pub struct Opened {
 }
 
 /// Opens the folder. Blocks on files; the store answers at once outside of a runtime's threads.
-pub async fn open(folder: &Path, storage: Arc<dyn Storage>, config: &OpenConfig, metrics: Arc<Metrics>) -> Result<Opened, OpenError> {
+pub async fn open(
+    folder: &Path,
+    storage: Arc<dyn Storage>,
+    config: &OpenConfig,
+    metrics: Arc<Metrics>,
+) -> Result<Opened, OpenError> {
     let loader = Loader { storage: &*storage };
     let fold: FoldPosition = loader.value(&Key::folded()).await?.unwrap_or_default();
     let log_folder = folder.join("log");
@@ -174,7 +179,8 @@ pub async fn open(folder: &Path, storage: Arc<dyn Storage>, config: &OpenConfig,
         if let Sealed::Readings { request: Some(Idempotency { key, request }), chunk, .. } = &sealed {
             let accepted = chunk.len() as u64;
             let through = Sequence(chunk.next_sequence().0 - 1);
-            let remembered = Remembered { request: *request, time: record.header.journal_time, accepted, through };
+            let remembered =
+                Remembered { request: *request, time: record.header.journal_time, accepted, through };
             requests.insert(*key, remembered);
         }
         applier.apply(Some(record.at), record.header.journal_time, sealed);
@@ -211,7 +217,8 @@ fn place_queues(shared: &Shared, fold: &FoldPosition) {
             None if lane.queue.lock().is_behind() => cursor,
             None => fold.routed_through.max(cursor),
         };
-        *lane.queue.lock() = if behind < shared.journal.last() { Queue::behind(behind) } else { Queue::default() };
+        *lane.queue.lock() =
+            if behind < shared.journal.last() { Queue::behind(behind) } else { Queue::default() };
     }
 }
 
@@ -238,7 +245,13 @@ fn sealed(record: &Record) -> Result<Option<Sealed>, OpenError> {
         RecordKind::Commit => {
             let read = commit::decode(header.version, &record.body).map_err(body)?;
             let chunk = chunk(read.derived, read.head.hops, read.head.generation);
-            Sealed::Commit { head: read.head, state: read.state, new_points: read.new_points, chunk, reply: None }
+            Sealed::Commit {
+                head: read.head,
+                state: read.state,
+                new_points: read.new_points,
+                chunk,
+                reply: None,
+            }
         }
         RecordKind::Admin => {
             Sealed::Admin { record: admin::decode(header.version, &record.body).map_err(body)?, reply: None }
@@ -289,7 +302,11 @@ impl Loader<'_> {
 
     /// Brings receipts, points and latest values into memory, as of the fold position. Returns the requests.
     /// Lanes come before: each point is then matched once.
-    async fn fill(&self, shared: &Shared, fold: &FoldPosition) -> Result<BTreeMap<[u8; 16], Remembered>, OpenError> {
+    async fn fill(
+        &self,
+        shared: &Shared,
+        fold: &FoldPosition,
+    ) -> Result<BTreeMap<[u8; 16], Remembered>, OpenError> {
         for (key, note) in self.all(Kind::Receipt).await? {
             if let Some((_, Item::Receipt(connector))) = key.parse() {
                 shared.receipts.write().insert(connector.into(), note);
@@ -325,7 +342,12 @@ impl Loader<'_> {
     }
 
     /// Begins the lanes. Returns the installations of which a part is missing: the log must remove them.
-    async fn lanes(&self, shared: &Shared, applier: &mut Applier, fold: &FoldPosition) -> Result<Vec<(Key, Generation)>, OpenError> {
+    async fn lanes(
+        &self,
+        shared: &Shared,
+        applier: &mut Applier,
+        fold: &FoldPosition,
+    ) -> Result<Vec<(Key, Generation)>, OpenError> {
         for (key, record) in self.decoded::<PackageRecord>(Kind::Package).await? {
             let manifest = Manifest::parse(&record.manifest).map_err(|problems| bad(&key, &problems))?;
             let known = KnownPackage { record, manifest: Arc::new(manifest) };
@@ -359,10 +381,12 @@ impl Loader<'_> {
                 // Written by a checkpoint that did not end: the log will install it again.
                 continue;
             }
-            let revision_key = Scope::MAIN.key(Item::Revision(installation.id.as_str().into(), installation.revision));
+            let revision_key =
+                Scope::MAIN.key(Item::Revision(installation.id.as_str().into(), installation.revision));
             let revision: Option<Revision> = self.value(&revision_key).await?;
             let known = shared.packages.read().get(&installation.package).cloned();
-            let (Some(revision), Some(lane), Some(known)) = (revision, metas.remove(&generation), known) else {
+            let (Some(revision), Some(lane), Some(known)) = (revision, metas.remove(&generation), known)
+            else {
                 // A checkpoint that did not end had begun to remove it: the log will remove it again.
                 left_out.push((key, generation));
                 continue;

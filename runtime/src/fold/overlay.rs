@@ -72,7 +72,8 @@ impl Overlay {
     pub async fn get(&self, key: &Key) -> Result<Option<Bytes>, StoreError> {
         {
             let maps = self.maps.read();
-            let changed = maps.active.get(key).or_else(|| maps.frozen.as_ref().and_then(|frozen| frozen.get(key)));
+            let changed =
+                maps.active.get(key).or_else(|| maps.frozen.as_ref().and_then(|frozen| frozen.get(key)));
             if let Some(value) = changed {
                 return Ok(value.clone());
             }
@@ -83,7 +84,12 @@ impl Overlay {
 
     /// At most `limit` entries of a range in key order, from the first behind `after` on, and whether
     /// there may be more.
-    pub async fn scan(&self, range: &KeyRange, after: Option<&Key>, limit: usize) -> Result<(Vec<(Key, Bytes)>, bool), StoreError> {
+    pub async fn scan(
+        &self,
+        range: &KeyRange,
+        after: Option<&Key>,
+        limit: usize,
+    ) -> Result<(Vec<(Key, Bytes)>, bool), StoreError> {
         let mut entries = Vec::new();
         let mut after = after.cloned();
         loop {
@@ -96,7 +102,8 @@ impl Overlay {
                 (Some((stored, _)), None) => Some(stored.clone()),
                 (None, cut) => cut,
             };
-            let mut merged: Changes = page.entries.into_iter().map(|(key, value)| (key, Some(value))).collect();
+            let mut merged: Changes =
+                page.entries.into_iter().map(|(key, value)| (key, Some(value))).collect();
             merged.extend(changed);
             for (key, value) in merged {
                 if end.as_ref().is_some_and(|end| key > *end) {

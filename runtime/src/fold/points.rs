@@ -119,7 +119,10 @@ impl Points {
     /// Adds the next point.
     pub fn add(&self, number: PointNumber, point: NewPoint) {
         let mut names = self.names.write();
-        assert!(number.0 as usize == names.by_number.len(), "points are numbered without holes, in the log's order");
+        assert!(
+            number.0 as usize == names.by_number.len(),
+            "points are numbered without holes, in the log's order"
+        );
         names.by_path.insert(point.path.clone(), number);
         names.by_number.push(point);
         let mut latest = self.latest.write();
@@ -145,8 +148,13 @@ impl Points {
                 continue;
             }
             let tag = columns.tag(row);
-            by_number[index] =
-                Latest { sequence, at: columns.at[row], quality: columns.quality(row), tag, word: columns.words[row] };
+            by_number[index] = Latest {
+                sequence,
+                at: columns.at[row],
+                quality: columns.quality(row),
+                tag,
+                word: columns.words[row],
+            };
             dirty[index / PAGE] = true;
             if heap {
                 let bytes = match columns.value(row) {
@@ -223,7 +231,9 @@ impl Points {
                 *place = latest;
             }
         }
-        values.inline.extend(stored.inline.into_iter().map(|(number, bytes)| (PointNumber(number), bytes.into())));
+        values
+            .inline
+            .extend(stored.inline.into_iter().map(|(number, bytes)| (PointNumber(number), bytes.into())));
         Ok(())
     }
 }
@@ -250,7 +260,10 @@ mod tests {
         points.observe(Sequence(7), &columns);
         let expected = LatestValue::Text("late".into());
         let (latest, value) = points.latest(PointNumber(0)).unwrap();
-        assert_eq!((latest.sequence, latest.at, latest.quality), (Sequence(8), Timestamp(10), Quality::Uncertain));
+        assert_eq!(
+            (latest.sequence, latest.at, latest.quality),
+            (Sequence(8), Timestamp(10), Quality::Uncertain)
+        );
         assert_eq!(value, expected);
         assert_eq!(points.latest(PointNumber(1)), None);
 

@@ -26,6 +26,7 @@ use crate::readings::{Columns, NewPoint};
 
 /// What the fold takes over, once it is flushed.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "each is moved a few times; a box for each would cost more")]
 pub enum Sealed {
     /// Readings of a source.
     Readings {
@@ -135,7 +136,11 @@ impl Numberer {
 
     /// Numbers the new points and puts the numbers into the columns. A point that another record was
     /// faster with has one already.
-    fn number_points(&mut self, new: Vec<NewPoint>, columns: &mut Columns) -> Result<Vec<NumberedPoint>, Refusal> {
+    fn number_points(
+        &mut self,
+        new: Vec<NewPoint>,
+        columns: &mut Columns,
+    ) -> Result<Vec<NumberedPoint>, Refusal> {
         if new.is_empty() {
             return Ok(Vec::new());
         }
@@ -145,7 +150,8 @@ impl Numberer {
         let mut numbers = Vec::with_capacity(new.len());
         let mut numbered: Vec<NumberedPoint> = Vec::new();
         for point in new {
-            let known = names.number(point.path.as_str()).or_else(|| self.unflushed.get(&point.path).copied());
+            let known =
+                names.number(point.path.as_str()).or_else(|| self.unflushed.get(&point.path).copied());
             let number = match known {
                 Some(number) => number,
                 None if count >= MAX_POINTS => {
@@ -202,7 +208,9 @@ impl Numberer {
         let mut forgotten = Vec::new();
         if let Some(request) = head.idempotency {
             match self.numbers.requests.look(&request, time) {
-                Seen::Before(answer) => return Seal::Barrier(Stamped { time, sealed: Sealed::Answer { reply, answer } }),
+                Seen::Before(answer) => {
+                    return Seal::Barrier(Stamped { time, sealed: Sealed::Answer { reply, answer } });
+                }
                 Seen::OtherRequest => {
                     let _ = reply.send(Err(Refusal::KeyReused));
                     return Seal::Nothing;
@@ -289,7 +297,12 @@ impl Sealer for Numberer {
     type Item = Submission;
     type Sealed = Stamped;
 
-    fn seal(&mut self, item: Submission, _position: crate::ids::Position, body: &mut Vec<u8>) -> Seal<Stamped> {
+    fn seal(
+        &mut self,
+        item: Submission,
+        _position: crate::ids::Position,
+        body: &mut Vec<u8>,
+    ) -> Seal<Stamped> {
         match item {
             Submission::Readings(item) => self.readings(item, body),
             Submission::Commit(item) => self.commit(*item, body),

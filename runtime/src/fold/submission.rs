@@ -11,6 +11,7 @@ use crate::readings::{Columns, NewPoint};
 
 /// One thing for the log.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "the largest is by far the most frequent")]
 pub enum Submission {
     /// Readings of a source.
     Readings(ReadingsSubmission),
@@ -76,7 +77,9 @@ pub struct AdminSubmission {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// Beyond the most points that a tenant may have.
-    #[error("point {path:?} would be the tenant's point {count}: {limit} are allowed. Remove what makes up new names, or split the tenant.")]
+    #[error(
+        "point {path:?} would be the tenant's point {count}: {limit} are allowed. Remove what makes up new names, or split the tenant."
+    )]
     TooManyPoints {
         /// The first that has no place.
         path: String,
@@ -100,10 +103,11 @@ pub enum Refusal {
         max: usize,
     },
     /// The log can't be written, or the server is stopping: nobody knows what became of it.
-    #[error("it is not known whether this was taken: the log failed or the server stopped before it could tell. Send it again with the same Idempotency-Key.")]
+    #[error(
+        "it is not known whether this was taken: the log failed or the server stopped before it could tell. Send it again with the same Idempotency-Key."
+    )]
     UnknownOutcome,
 }
-
 
 impl Refusal {
     /// The same, or an unknown outcome where the log has stopped.

@@ -55,7 +55,14 @@ pub struct AppLog(Mutex<Inner>);
 impl Default for AppLog {
     fn default() -> Self {
         let tokens = MAX_LOG_LINES as f64;
-        Self(Mutex::new(Inner { lines: VecDeque::new(), bytes: 0, next: 1, tokens, refilled: Timestamp(0), dropped: 0 }))
+        Self(Mutex::new(Inner {
+            lines: VecDeque::new(),
+            bytes: 0,
+            next: 1,
+            tokens,
+            refilled: Timestamp(0),
+            dropped: 0,
+        }))
     }
 }
 
@@ -106,11 +113,20 @@ impl AppLog {
 
 impl Inner {
     fn tell_dropped(&mut self, ordinal: Ordinal, attempt: u32, at: Timestamp) {
-        let message = format!("{} lines were dropped: more than an app may write", std::mem::take(&mut self.dropped));
+        let message =
+            format!("{} lines were dropped: more than an app may write", std::mem::take(&mut self.dropped));
         self.push("warn", "ironloom".to_owned(), message, ordinal, attempt, at);
     }
 
-    fn push(&mut self, level: &'static str, context: String, message: String, ordinal: Ordinal, attempt: u32, at: Timestamp) {
+    fn push(
+        &mut self,
+        level: &'static str,
+        context: String,
+        message: String,
+        ordinal: Ordinal,
+        attempt: u32,
+        at: Timestamp,
+    ) {
         self.bytes += context.len() + message.len();
         self.lines.push_back(KeptLine { number: self.next, at, level, context, message, ordinal, attempt });
         while self.lines.len() > KEPT || self.bytes > KEPT_BYTES {
@@ -138,7 +154,12 @@ mod tests {
     use super::*;
 
     fn lines(count: usize) -> Vec<LogLine> {
-        let line = |n| LogLine { level: Level::Info, source: LogSource::Log, context: String::new(), message: format!("{n}") };
+        let line = |n| LogLine {
+            level: Level::Info,
+            source: LogSource::Log,
+            context: String::new(),
+            message: format!("{n}"),
+        };
         (0..count).map(line).collect()
     }
 
@@ -162,7 +183,8 @@ mod tests {
     fn pages_go_on_after_a_number() {
         let log = AppLog::default();
         log.write(lines(5), 0, Ordinal(1), 1, Timestamp(SECOND));
-        let numbers = |page: (Vec<KeptLine>, bool)| (page.0.iter().map(|line| line.number).collect::<Vec<_>>(), page.1);
+        let numbers =
+            |page: (Vec<KeptLine>, bool)| (page.0.iter().map(|line| line.number).collect::<Vec<_>>(), page.1);
         assert_eq!(numbers(log.page(Some(1), 2)), (vec![2, 3], true));
         assert_eq!(numbers(log.page(None, 2)), (vec![4, 5], false));
     }

@@ -79,7 +79,14 @@ impl Column {
             ValueType::Blob => Values::Blobs(Vec::new()),
         };
         let empty = || Vec::with_capacity(rows);
-        Self { entity: empty(), at: Vec::with_capacity(rows), order: empty(), quality: None, values, places: empty() }
+        Self {
+            entity: empty(),
+            at: Vec::with_capacity(rows),
+            order: empty(),
+            quality: None,
+            values,
+            places: empty(),
+        }
     }
 
     fn push_quality(&mut self, quality: Quality) {
@@ -97,7 +104,12 @@ impl Column {
 }
 
 /// Makes a batch of the rows. `slices` is not empty.
-pub fn build(slices: Vec<Slice>, inputs: &[InputBinding], entities: &Entities, numbers: &mut EntityNumbers) -> Offer {
+pub fn build(
+    slices: Vec<Slice>,
+    inputs: &[InputBinding],
+    entities: &Entities,
+    numbers: &mut EntityNumbers,
+) -> Offer {
     let rows: usize = slices.iter().map(|slice| slice.rows().len()).sum();
     assert!(rows > 0, "an offer has at least one row");
     let names = entities.read();
@@ -122,7 +134,8 @@ pub fn build(slices: Vec<Slice>, inputs: &[InputBinding], entities: &Entities, n
             }
             hops = chunk.runs[run].hops.max(hops);
             let (row, input) = (note.row as usize, &inputs[note.input as usize]);
-            let column = columns[note.input as usize].get_or_insert_with(|| Column::new(input.value_type, rows));
+            let column =
+                columns[note.input as usize].get_or_insert_with(|| Column::new(input.value_type, rows));
             let quality = chunk.columns.quality(row);
             if let Err(problem) = push_value(&mut column.values, chunk.columns.value(row)) {
                 unfit.push((place, unfit_reason(&problem, input)));
@@ -200,10 +213,14 @@ fn ends(slices: &[Slice]) -> (Sequence, Sequence, Timestamp) {
 fn push_value(values: &mut Values, value: ValueRef<'_>) -> Result<(), String> {
     match (values, value) {
         (Values::Reals(column), ValueRef::Real(value)) => column.push(value),
-        (Values::Reals(column), ValueRef::Integer(value)) => column.push(exact_real(value).ok_or_else(|| value.to_string())?),
+        (Values::Reals(column), ValueRef::Integer(value)) => {
+            column.push(exact_real(value).ok_or_else(|| value.to_string())?)
+        }
         (Values::Reals(column), ValueRef::Missing) => column.push(f64::NAN),
         (Values::Integers(column), ValueRef::Integer(value)) => column.push(value),
-        (Values::Integers(column), ValueRef::Real(value)) => column.push(exact_integer(value).ok_or_else(|| value.to_string())?),
+        (Values::Integers(column), ValueRef::Real(value)) => {
+            column.push(exact_integer(value).ok_or_else(|| value.to_string())?)
+        }
         (Values::Integers(column), ValueRef::Missing) => column.push(0),
         (Values::Booleans(column), ValueRef::Boolean(value)) => column.push(value),
         (Values::Booleans(column), ValueRef::Missing) => column.push(false),

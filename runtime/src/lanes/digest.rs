@@ -153,7 +153,12 @@ mod tests {
         set.state.insert("a".into(), Some(bytes::Bytes::new()));
         let mut timers = Effects::default();
         timers.timers.insert("a".into(), None);
-        let all = [none, of(&state, &Names::default()), of(&set, &Names::default()), of(&timers, &Names::default())];
+        let all = [
+            none,
+            of(&state, &Names::default()),
+            of(&set, &Names::default()),
+            of(&timers, &Names::default()),
+        ];
         for (n, one) in all.iter().enumerate() {
             assert!(all[n + 1..].iter().all(|other| other != one), "{n}");
         }

@@ -13,8 +13,8 @@ use crate::fold::points::Names;
 use crate::ids::{Digest, Ordinal, Sequence, SlotName};
 use crate::limits::MAX_DEAD_LETTERS;
 use crate::log::records::commit::{
-    self, AlarmRecord, AlarmState, CommitHead, DeadLetter, DeadValue, Invocation, InvocationKind, OutcomeKind,
-    StateChange,
+    self, AlarmRecord, AlarmState, CommitHead, DeadLetter, DeadValue, Invocation, InvocationKind,
+    OutcomeKind, StateChange,
 };
 use crate::readings::{Columns, NewPoint, ValueRef};
 use crate::sandbox::{Outcome, Report};
@@ -170,27 +170,28 @@ pub fn conclude(
     letters.drop_oldest(&mut meta, &mut gone, &mut dead_letters);
 
     let mut timers = Vec::new();
-    if done {
-        if let Work::Timer { name, due, repeating } = work {
-            match repeating {
-                Some(next) => set_repeating(&mut meta.cron_due, name, *next),
-                // Set anew within its own run, it stays.
-                None if book.timers.get(name) == Some(due) => timers.push((name.clone(), None)),
-                None => {}
-            }
+    if let (true, Work::Timer { name, due, repeating }) = (done, work) {
+        match repeating {
+            Some(next) => set_repeating(&mut meta.cron_due, name, *next),
+            // Set anew within its own run, it stays.
+            None if book.timers.get(name) == Some(due) => timers.push((name.clone(), None)),
+            None => {}
         }
     }
     for (name, due) in &effects.timers {
         timers.retain(|(other, _)| other != name);
         timers.push((name.clone(), *due));
     }
-    let gone_timers = timers.iter().filter(|(name, due)| due.is_none() && book.timers.contains_key(name)).count();
-    let new_timers = timers.iter().filter(|(name, due)| due.is_some() && !book.timers.contains_key(name)).count();
+    let gone_timers =
+        timers.iter().filter(|(name, due)| due.is_none() && book.timers.contains_key(name)).count();
+    let new_timers =
+        timers.iter().filter(|(name, due)| due.is_some() && !book.timers.contains_key(name)).count();
     meta.timers_set = (book.timers.len() + new_timers - gone_timers) as u32;
 
     let alarms = change_alarms(book, &mut meta, &effects, time);
     let state: Vec<StateChange> = effects.state.into_iter().collect();
-    let written = state.iter().filter_map(|(key, value)| Some(key.len() + value.as_ref()?.len())).sum::<usize>();
+    let written =
+        state.iter().filter_map(|(key, value)| Some(key.len() + value.as_ref()?.len())).sum::<usize>();
     meta.state_bytes = (meta.state_bytes + written as u64).saturating_sub(replaced);
     meta.counters.derived += effects.derived.len() as u64;
     meta.time = time;
@@ -233,7 +234,12 @@ pub fn conclude(
         dead_letters_gone: gone,
         hops,
     };
-    let mut encoded = Vec::with_capacity(512 + state.iter().map(|(key, value)| key.len() + value.as_ref().map_or(0, Bytes::len) + 8).sum::<usize>());
+    let mut encoded = Vec::with_capacity(
+        512 + state
+            .iter()
+            .map(|(key, value)| key.len() + value.as_ref().map_or(0, Bytes::len) + 8)
+            .sum::<usize>(),
+    );
     commit::encode_effects(&head, state.iter().map(|(key, value)| (&**key, value.as_deref())), &mut encoded);
     let (new_points, derived) = (effects.new_points, effects.derived);
     Some(Concluded { head, state, encoded, new_points, derived, rows, verdict })
@@ -245,7 +251,12 @@ fn set_repeating(cron_due: &mut [(SlotName, Timestamp)], name: &str, next: Times
     }
 }
 
-fn change_alarms(book: &Book, meta: &mut super::meta::LaneMeta, effects: &Effects, time: Timestamp) -> Vec<AlarmRecord> {
+fn change_alarms(
+    book: &Book,
+    meta: &mut super::meta::LaneMeta,
+    effects: &Effects,
+    time: Timestamp,
+) -> Vec<AlarmRecord> {
     let mut changed = Vec::new();
     for ((code, entity), message) in &effects.alarms {
         let standing = book.alarms.get(&(code.clone(), entity.clone()));
@@ -306,9 +317,11 @@ impl<'a> Letters<'a> {
         } else {
             // The only reading that was left of the offer.
             let known = bad.len();
-            bad.extend((0..offer.rows as u32).filter(|row| !offer.unfit.iter().any(|(unfit, _)| unfit == row)).map(
-                |row| (row, format!("{}: {}", outcome.name(), message.unwrap_or("no reason given"))),
-            ));
+            bad.extend(
+                (0..offer.rows as u32).filter(|row| !offer.unfit.iter().any(|(unfit, _)| unfit == row)).map(
+                    |row| (row, format!("{}: {}", outcome.name(), message.unwrap_or("no reason given"))),
+                ),
+            );
             assert!(bad.len() <= known + 1, "only a single reading becomes a dead letter for a failure");
         }
         bad.sort_by_key(|(row, _)| *row);

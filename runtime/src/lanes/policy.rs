@@ -67,7 +67,14 @@ impl Effort {
     }
 
     /// Judges an invocation with `rows` readings that took `cpu`, and updates what is remembered.
-    pub fn judge(&mut self, trouble: &mut Trouble, outcome: OutcomeKind, rows: usize, cpu: Duration, now: Timestamp) -> Verdict {
+    pub fn judge(
+        &mut self,
+        trouble: &mut Trouble,
+        outcome: OutcomeKind,
+        rows: usize,
+        cpu: Duration,
+        now: Timestamp,
+    ) -> Verdict {
         assert!(rows > 0, "an invocation with readings has some");
         let verdict = match outcome {
             OutcomeKind::Ok => {
@@ -86,7 +93,10 @@ impl Effort {
                 trouble.retrying_since.get_or_insert(now);
                 return Verdict::BackOff(back_off(trouble.retries));
             }
-            OutcomeKind::CpuLimit | OutcomeKind::WallLimit | OutcomeKind::MemoryLimit | OutcomeKind::HostCallLimit
+            OutcomeKind::CpuLimit
+            | OutcomeKind::WallLimit
+            | OutcomeKind::MemoryLimit
+            | OutcomeKind::HostCallLimit
                 if rows > 1 =>
             {
                 if self.suspect > 0 {
@@ -151,7 +161,12 @@ impl Effort {
 }
 
 /// Judges a timer's run: a failure is repeated like one with readings, then given up.
-pub fn judge_timer(trouble: &mut Trouble, attempts: &mut u32, outcome: OutcomeKind, now: Timestamp) -> Verdict {
+pub fn judge_timer(
+    trouble: &mut Trouble,
+    attempts: &mut u32,
+    outcome: OutcomeKind,
+    now: Timestamp,
+) -> Verdict {
     match outcome {
         OutcomeKind::Ok => Verdict::Done,
         OutcomeKind::Reject => Verdict::DeadLetter,

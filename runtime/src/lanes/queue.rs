@@ -116,7 +116,7 @@ impl Queue {
     }
 
     /// How many rows wait, as far as they are noted.
-    pub fn len(&self) -> usize {
+    pub fn noted(&self) -> usize {
         self.rows
     }
 
@@ -155,7 +155,8 @@ impl Queue {
             let mut to = note.rows.len().min(from.saturating_add(most - rows));
             if let Some(until) = until {
                 // Time never goes back within a chunk.
-                to = from + note.rows[from..to].partition_point(|row| note.chunk.time(row.row as usize) < until);
+                to = from
+                    + note.rows[from..to].partition_point(|row| note.chunk.time(row.row as usize) < until);
             }
             let columns = &note.chunk.columns;
             if !columns.heap.is_empty() {
@@ -266,7 +267,7 @@ mod tests {
         for n in 0..(MOST_ROWS as u64 / 1024 + 3) {
             queue.note(&chunk(1 + n * 1024, 1024, n), &notes(&rows));
         }
-        assert_eq!(queue.len(), MOST_ROWS);
+        assert_eq!(queue.noted(), MOST_ROWS);
         assert!(queue.is_behind());
         assert_eq!(queue.wants(), None, "there is no room yet");
         queue.advance(MOST_ROWS);

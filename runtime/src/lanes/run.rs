@@ -160,7 +160,7 @@ impl Runner {
             for _ in 0..CHUNKS_AT_ONCE {
                 let from = {
                     let queue = lane.queue.lock();
-                    queue.wants().filter(|_| queue.len() < most)
+                    queue.wants().filter(|_| queue.noted() < most)
                 };
                 let Some(from) = from else { break };
                 note_from_journal(&shared, &lane, from)?;
@@ -201,7 +201,7 @@ impl Runner {
             if !earlier || readings_wait_out {
                 return Ok(Some(Work::Timer { name, due, repeating }));
             }
-            if queue.len() == 0 {
+            if queue.noted() == 0 {
                 return Ok(None);
             }
             let rows = book.effort.rows(&lane.revision.limits, self.limits.readings);
@@ -209,7 +209,7 @@ impl Runner {
             drop((book, queue));
             return Ok(self.offer(lane, slices));
         }
-        if readings_wait_out || queue.len() == 0 {
+        if readings_wait_out || queue.noted() == 0 {
             return Ok(None);
         }
         let rows = book.effort.rows(&lane.revision.limits, self.limits.readings);

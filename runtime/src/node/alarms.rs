@@ -10,7 +10,11 @@ use crate::log::records::commit::{self, AlarmRecord};
 
 impl Node {
     /// Alarms that stand or wait for somebody, oldest first.
-    pub(super) fn list_alarms(&self, installation: Option<&InstallationId>, page: &PageQuery) -> Answer<Page<Alarm>> {
+    pub(super) fn list_alarms(
+        &self,
+        installation: Option<&InstallationId>,
+        page: &PageQuery,
+    ) -> Answer<Page<Alarm>> {
         if let Some(id) = installation {
             self.lane(id)?;
         }
@@ -20,9 +24,11 @@ impl Node {
                 continue;
             }
             let book = lane.book.lock();
-            alarms.extend(book.alarms.values().map(|alarm| {
-                ((alarm.raised.0, lane.generation.0, alarm.number), show(&lane, alarm))
-            }));
+            alarms.extend(
+                book.alarms
+                    .values()
+                    .map(|alarm| ((alarm.raised.0, lane.generation.0, alarm.number), show(&lane, alarm))),
+            );
         }
         alarms.sort_by_key(|(order, _)| *order);
         if let Some(after) = &page.after {
@@ -40,10 +46,15 @@ impl Node {
 
     /// Acknowledges an alarm.
     pub(super) async fn acknowledge_alarm(&self, id: &str) -> Answer<Alarm> {
-        let missing = || Problem::not_found(format!("there is no alarm {id}")).hint("`ironloom alarms` shows those that stand.");
+        let missing = || {
+            Problem::not_found(format!("there is no alarm {id}"))
+                .hint("`ironloom alarms` shows those that stand.")
+        };
         let (generation, number) = id
             .split_once('-')
-            .and_then(|(generation, number)| Some((Generation(generation.parse().ok()?), number.parse::<u64>().ok()?)))
+            .and_then(|(generation, number)| {
+                Some((Generation(generation.parse().ok()?), number.parse::<u64>().ok()?))
+            })
             .ok_or_else(missing)?;
         let _admin = self.admin.lock().await;
         let lane = self.shared.lanes.of_generation(generation).ok_or_else(missing)?;
@@ -98,4 +109,3 @@ fn show(lane: &Lane, alarm: &AlarmRecord) -> Alarm {
         acknowledged: alarm.acknowledged,
     }
 }
-

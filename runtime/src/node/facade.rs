@@ -7,9 +7,9 @@ use bytes::Bytes;
 
 use super::{Node, Shown, problems};
 use crate::api::facade::{
-    Alarm, Answer, Backlog, ConnectorStatus, DeadLetter, Facade, IngestRules, InstallRequest, Installation, Installed,
-    Invocation, Later, LogLine, Lookup, OutputsQuery, PackageInfo, Page, PageQuery, PointItem, Push, Pushed,
-    ReadingItem, Readiness, ReadingsQuery, StateItem,
+    Alarm, Answer, Backlog, ConnectorStatus, DeadLetter, Facade, IngestRules, InstallRequest, Installation,
+    Installed, Invocation, Later, LogLine, Lookup, OutputsQuery, PackageInfo, Page, PageQuery, PointItem,
+    Push, Pushed, Readiness, ReadingItem, ReadingsQuery, StateItem,
 };
 use crate::clock::Source;
 use crate::ids::{Digest, InstallationId, Ordinal};
@@ -150,7 +150,8 @@ impl Facade for NodeFacade {
 
 impl Node {
     fn show_readiness(&self) -> Readiness {
-        let mut reasons = self.connectors.lock().as_ref().map(|connectors| connectors.reasons()).unwrap_or_default();
+        let mut reasons =
+            self.connectors.lock().as_ref().map(|connectors| connectors.reasons()).unwrap_or_default();
         if let Some(failure) = &*self.failure.borrow() {
             reasons.push(format!("storage: {failure}"));
         }
@@ -192,8 +193,12 @@ impl Node {
         let lanes = self.shared.lanes.all();
         let (mut running, mut stopped, mut pending, mut alarms) = (0, 0, 0, 0);
         for lane in &lanes {
-            if lane.is_enabled() { running += 1 } else { stopped += 1 }
-            pending += lane.queue.lock().len();
+            if lane.is_enabled() {
+                running += 1
+            } else {
+                stopped += 1
+            }
+            pending += lane.queue.lock().noted();
             alarms += lane.book.lock().meta.alarms_standing;
         }
         metrics.lanes.get_or_create(&State { state: "enabled" }).set(running);

@@ -66,7 +66,9 @@ impl Node {
         let item = ReadingsSubmission { head, new_points, columns, reply };
         if let Err(refused) = self.committer.submit(Submission::Readings(item), bound) {
             let max = self.committer.max_body();
-            return Err(problems::refused(&Refusal::TooLarge { bytes: bound, max }.or_stopped(&refused.error)));
+            return Err(problems::refused(
+                &Refusal::TooLarge { bytes: bound, max }.or_stopped(&refused.error),
+            ));
         }
         match durable.await {
             Ok(Ok(taken)) => {

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use super::packages::{load_problem, setting_value};
 use super::{Node, problems};
 use crate::api::facade::{
-    Answer, Backlog, Counters, Grants, InstallRequest, Installation, InstallationState, Installed, Lag, LastError,
-    Match, Page, PageQuery, Patterns, Problem, StartFrom,
+    Answer, Backlog, Counters, Grants, InstallRequest, Installation, InstallationState, Installed, Lag,
+    LastError, Match, Page, PageQuery, Patterns, Problem, StartFrom,
 };
 use crate::apps::allowance::PartialLimits;
 use crate::apps::binding::Bindings;
@@ -27,16 +27,23 @@ use crate::sandbox::{AppContext, OutputKind, OutputSlot};
 impl Node {
     /// The lane of an installation, or 404.
     pub(super) fn lane(&self, id: &InstallationId) -> Answer<Arc<Lane>> {
-        let missing = || Problem::not_found(format!("there is no installation {id}")).hint("`ironloom list` shows them.");
+        let missing = || {
+            Problem::not_found(format!("there is no installation {id}")).hint("`ironloom list` shows them.")
+        };
         self.shared.lanes.of(id).ok_or_else(missing)
     }
 
     /// Installs, or says what an install would do.
-    pub(super) async fn add_installation(self: &Arc<Self>, request: InstallRequest, dry_run: bool) -> Answer<Installed> {
+    pub(super) async fn add_installation(
+        self: &Arc<Self>,
+        request: InstallRequest,
+        dry_run: bool,
+    ) -> Answer<Installed> {
         self.check_space()?;
         let _turn = self.admin.lock().await;
         if self.shared.lanes.of(&request.id).is_some() {
-            let detail = format!("there is an installation {} already; choose another id or uninstall it", request.id);
+            let detail =
+                format!("there is an installation {} already; choose another id or uninstall it", request.id);
             return Err(Problem::conflict("exists", detail));
         }
         let known = self.known_or_404(request.package)?;
@@ -90,7 +97,8 @@ impl Node {
         let lanes = self.shared.lanes.all();
         let others: Vec<(InstallationId, &Bindings)> =
             lanes.iter().map(|lane| (lane.id.clone(), &lane.revision.bindings)).collect();
-        let bindings = request.bindings.iter().map(|(slot, patterns)| (slot.to_string(), patterns.as_slice().to_vec()));
+        let bindings =
+            request.bindings.iter().map(|(slot, patterns)| (slot.to_string(), patterns.as_slice().to_vec()));
         let limits = PartialLimits {
             memory: request.limits.memory.map(|bytes| bytes.0),
             cpu: request.limits.cpu.map(|span| span.0),
@@ -105,13 +113,21 @@ impl Node {
             id: request.id.clone(),
             bindings: bindings.collect(),
             grants,
-            settings: request.settings.iter().map(|(name, value)| (name.to_string(), value.clone())).collect(),
+            settings: request
+                .settings
+                .iter()
+                .map(|(name, value)| (name.to_string(), value.clone()))
+                .collect(),
             limits,
             timezone: request.timezone.clone(),
         };
         let plan = {
             let names = self.shared.points.names();
-            let points = names.iter().map(|(number, point)| KnownPoint { number, path: &point.path, unit: point.unit.as_deref() });
+            let points = names.iter().map(|(number, point)| KnownPoint {
+                number,
+                path: &point.path,
+                unit: point.unit.as_deref(),
+            });
             let site = Site { timezone: &self.config.site.timezone, limits: &self.config.limits };
             plan_install(&asked, manifest, site, points, &others)
                 .map_err(|found| problems::all("install", "the app can't be installed so", &found))?
@@ -136,12 +152,15 @@ impl Node {
         let points: Vec<PointNumber> = {
             let names = self.shared.points.names();
             let patterns: Vec<_> = plan.bindings.inputs.iter().flat_map(|input| &input.patterns).collect();
-            let matching = names.iter().filter(|(_, point)| patterns.iter().any(|pattern| pattern.matches(&point.path)));
+            let matching =
+                names.iter().filter(|(_, point)| patterns.iter().any(|pattern| pattern.matches(&point.path)));
             matching.map(|(number, _)| number).collect()
         };
         let mut filter = Filter::after(cursor).of_points(points);
         let mut count = 0;
-        while let Some(chunk) = self.shared.journal.find(&filter).map_err(|error| problems::internal(&error))? {
+        while let Some(chunk) =
+            self.shared.journal.find(&filter).map_err(|error| problems::internal(&error))?
+        {
             count += filter.rows(&chunk, usize::MAX).len() as u64;
             filter.after = Sequence(chunk.next_sequence().0 - 1);
         }
@@ -188,13 +207,14 @@ impl Node {
     fn lag(&self, lane: &Lane) -> Lag {
         let (readings, head, behind) = {
             let queue = lane.queue.lock();
-            (queue.len() as u64, queue.head_time(), queue.pending().filter(|_| queue.len() == 0))
+            (queue.noted() as u64, queue.head_time(), queue.pending().filter(|_| queue.noted() == 0))
         };
         let oldest = head.or_else(|| {
             let chunk = self.shared.journal.chunk_from(behind?).ok()??;
             Some(chunk.time(chunk.row_after(Sequence(behind?.0 - 1)).min(chunk.len() - 1)))
         });
-        let seconds = oldest.map_or(0.0, |oldest| self.shared.clock.now().0.saturating_sub(oldest.0) as f64 / SECOND as f64);
+        let seconds = oldest
+            .map_or(0.0, |oldest| self.shared.clock.now().0.saturating_sub(oldest.0) as f64 / SECOND as f64);
         Lag { readings, seconds, oldest }
     }
 
@@ -203,7 +223,8 @@ impl Node {
         let _admin = self.admin.lock().await;
         let lane = self.lane(&id)?;
         let turn = lane.turn().await;
-        self.change(AdminRecord::Uninstalled { id, generation: lane.generation, at: host_time(), purge }).await?;
+        self.change(AdminRecord::Uninstalled { id, generation: lane.generation, at: host_time(), purge })
+            .await?;
         drop(turn);
         Ok(())
     }
@@ -223,7 +244,11 @@ impl Node {
     }
 
     /// Resumes: an admin has looked at what went wrong, so that it counts no longer.
-    pub(super) async fn resume_installation(&self, id: InstallationId, backlog: Backlog) -> Answer<Installation> {
+    pub(super) async fn resume_installation(
+        &self,
+        id: InstallationId,
+        backlog: Backlog,
+    ) -> Answer<Installation> {
         let _admin = self.admin.lock().await;
         let lane = self.lane(&id)?;
         let turn = lane.turn().await;
@@ -297,9 +322,15 @@ impl Node {
 }
 
 /// Where a generation begins.
-fn first_meta(cursor: Sequence, manifest: &Manifest, revision: &Revision, now: crate::clock::Timestamp) -> LaneMeta {
+fn first_meta(
+    cursor: Sequence,
+    manifest: &Manifest,
+    revision: &Revision,
+    now: crate::clock::Timestamp,
+) -> LaneMeta {
     let zone = revision.zone();
-    let due = |timer: &crate::apps::manifest::Timer| Some((timer.name.clone(), timer.cron.next_after(now, &zone)?));
+    let due =
+        |timer: &crate::apps::manifest::Timer| Some((timer.name.clone(), timer.cron.next_after(now, &zone)?));
     LaneMeta {
         cursor,
         time: now,

@@ -36,17 +36,21 @@ impl Node {
         let read = tokio::task::spawn_blocking(move || package::read(&bytes));
         let package = match read.await.map_err(|error| problems::internal(&error))? {
             Ok(package) => package,
-            Err(PackageError::Manifest(found)) => return Err(problems::all("manifest", "app.toml is wrong", &found)),
+            Err(PackageError::Manifest(found)) => {
+                return Err(problems::all("manifest", "app.toml is wrong", &found));
+            }
             Err(error) => return Err(Problem::refused("package", error.to_string())),
         };
         let _turn = self.admin.lock().await;
         if let Some(known) = self.known(package.digest) {
             return Ok((info(&known), false));
         }
-        let inspection = self.sandbox.compile(&package.component).await.map_err(|error| compile_problem(&error))?;
+        let inspection =
+            self.sandbox.compile(&package.component).await.map_err(|error| compile_problem(&error))?;
         check_component(&package.manifest, &inspection.imports, &inspection.exports)
             .map_err(|found| problems::all("component", "the component doesn't fit its manifest", &found))?;
-        let declared = declared(&package.manifest, &Limits { memory: Limits::MAX_MEMORY, ..Limits::default() });
+        let declared =
+            declared(&package.manifest, &Limits { memory: Limits::MAX_MEMORY, ..Limits::default() });
         let component = package.component.clone();
         self.sandbox
             .load(&inspection.compiled, move || Ok(component.to_vec()), &declared)
@@ -62,9 +66,13 @@ impl Node {
         };
         let (files, name) = (Arc::clone(&self.packages), package.digest.hex());
         let written = tokio::task::spawn_blocking(move || files.write(&name, &tar));
-        written.await.map_err(|error| problems::internal(&error))?.map_err(|error| problems::internal(&error))?;
+        written
+            .await
+            .map_err(|error| problems::internal(&error))?
+            .map_err(|error| problems::internal(&error))?;
         self.change(AdminRecord::PackageAdded(Box::new(record))).await?;
-        let known = self.known(package.digest).ok_or_else(|| problems::internal(&"the package is not there"))?;
+        let known =
+            self.known(package.digest).ok_or_else(|| problems::internal(&"the package is not there"))?;
         Ok((info(&known), true))
     }
 
@@ -88,7 +96,9 @@ impl Node {
         let component = move || {
             let tar = files.read(&name, file).map_err(std::io::Error::other)?;
             let tar = tar.ok_or_else(|| std::io::Error::other("the package's file is missing"))?;
-            package::read(&tar.into()).map(|package| package.component.to_vec()).map_err(std::io::Error::other)
+            package::read(&tar.into())
+                .map(|package| package.component.to_vec())
+                .map_err(std::io::Error::other)
         };
         self.sandbox.load(&known.record.compiled, component, &declared(&known.manifest, limits)).await
     }
@@ -96,7 +106,9 @@ impl Node {
     /// The packages, by digest.
     pub(super) fn list_packages(&self, page: &PageQuery) -> Answer<Page<PackageInfo>> {
         let packages = self.shared.packages.read();
-        let behind = packages.iter().filter(|(digest, _)| page.after.as_ref().is_none_or(|after| digest.to_string() > *after));
+        let behind = packages
+            .iter()
+            .filter(|(digest, _)| page.after.as_ref().is_none_or(|after| digest.to_string() > *after));
         let mut items: Vec<PackageInfo> = behind.take(page.limit + 1).map(|(_, known)| info(known)).collect();
         let more = items.len() > page.limit;
         items.truncate(page.limit);

@@ -9,7 +9,7 @@ use crate::connectors::{Record, Sink, SinkError, Submitted};
 use crate::fold::submission::{ReadingsSubmission, Refusal, Submission};
 use crate::ids::PointNumber;
 use crate::log::Room;
-use crate::log::records::readings::{Receipt, ReadingsHead};
+use crate::log::records::readings::{ReadingsHead, Receipt};
 
 /// Hands what connectors bring to the committer.
 pub struct NodeSink(pub Arc<Node>);
@@ -22,7 +22,9 @@ impl Sink for NodeSink {
                 return Err(SinkError::Stopping);
             }
             if node.committer.room() != Room::All {
-                return Err(SinkError::Later("the log is full until a checkpoint has written it to the store".into()));
+                return Err(SinkError::Later(
+                    "the log is full until a checkpoint has written it to the store".into(),
+                ));
             }
             if node.full.load(Ordering::Acquire) {
                 return Err(SinkError::Later("the disk is nearly full (store.reserve)".into()));

@@ -55,13 +55,17 @@ pub fn start(options: NodeOptions) -> Result<Arc<dyn Host>, StartError> {
     end_with_vital_threads();
     let NodeOptions { config, data, insecure_bind, telemetry } = options;
     let refused = |error: &dyn std::fmt::Display| StartError::Refused(error.to_string());
-    std::fs::create_dir_all(&data)
-        .map_err(|error| StartError::Refused(format!("the data folder {} can't be made: {error}", data.display())))?;
+    std::fs::create_dir_all(&data).map_err(|error| {
+        StartError::Refused(format!("the data folder {} can't be made: {error}", data.display()))
+    })?;
     let lock = DataLock::acquire(&data).map_err(|error| refused(&error))?;
     let worker = std::env::current_exe().map_err(|error| refused(&error))?;
-    let sandbox = Arc::new(Sandbox::new(SandboxConfig::new(data.join("code"), worker)).map_err(|error| refused(&error))?);
+    let sandbox = Arc::new(
+        Sandbox::new(SandboxConfig::new(data.join("code"), worker)).map_err(|error| refused(&error))?,
+    );
     let packages = Arc::new(Files::open(&data.join("packages")).map_err(|error| refused(&error))?);
-    let units = config.points.iter().map(|point| Ok((Pattern::new(&point.pattern)?, Arc::clone(&point.unit))));
+    let units =
+        config.points.iter().map(|point| Ok((Pattern::new(&point.pattern)?, Arc::clone(&point.unit))));
     let units = units.collect::<Result<Vec<_>, String>>().map_err(|error| refused(&error))?;
     let store_folder = data.join("store");
     std::fs::create_dir_all(&store_folder).map_err(|error| refused(&error))?;
@@ -70,7 +74,8 @@ pub fn start(options: NodeOptions) -> Result<Arc<dyn Host>, StartError> {
         Engine::Redb => EngineKind::Redb,
     };
     // A third of the cache is the engine's own, the rest holds the apps' state.
-    let storage = store::open(engine, &store_folder, config.store.cache.0 / 3).map_err(|error| refused(&error))?;
+    let storage =
+        store::open(engine, &store_folder, config.store.cache.0 / 3).map_err(|error| refused(&error))?;
 
     let started = std::time::Instant::now();
     let metrics = Arc::new(telemetry.metrics.clone());
@@ -111,7 +116,8 @@ pub fn start(options: NodeOptions) -> Result<Arc<dyn Host>, StartError> {
             checkpoint_failed.send_replace(Some(error.to_string()));
         }),
     };
-    let threads = run::start(parts, &to_fold, inbox).map_err(|error| StartError::Storage(error.to_string()))?;
+    let threads =
+        run::start(parts, &to_fold, inbox).map_err(|error| StartError::Storage(error.to_string()))?;
     drop(to_fold);
 
     let limits = BatchLimits {
@@ -119,7 +125,8 @@ pub fn start(options: NodeOptions) -> Result<Arc<dyn Host>, StartError> {
         bytes: usize::try_from(config.batch.max_bytes.0).unwrap_or(usize::MAX),
     };
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let runner = Arc::new(Runner::new(Arc::clone(&shared), Arc::clone(&sandbox), committer.clone(), limits, cores));
+    let runner =
+        Arc::new(Runner::new(Arc::clone(&shared), Arc::clone(&sandbox), committer.clone(), limits, cores));
     let connectors = config.connectors.clone();
     let node = Arc::new(Node {
         config,
@@ -188,7 +195,12 @@ async fn watch_space(node: std::sync::Weak<Node>, data: std::path::PathBuf) {
             let was_full = node.full.load(Ordering::Acquire);
             let full = if was_full { free < reserve + reserve / 2 } else { free < reserve };
             if full != was_full {
-                tracing::warn!(free, reserve, full, "the free space of the data folder's disk has passed its reserve");
+                tracing::warn!(
+                    free,
+                    reserve,
+                    full,
+                    "the free space of the data folder's disk has passed its reserve"
+                );
                 node.full.store(full, Ordering::Release);
                 node.shared.set_disk_full(full);
             }
@@ -223,7 +235,9 @@ impl Host for NodeFacade {
             });
             match ended.await {
                 Ok(Ok(())) => {}
-                Ok(Err(error)) => tracing::error!(%error, "the log did not end in order; it is recovered at the next start"),
+                Ok(Err(error)) => {
+                    tracing::error!(%error, "the log did not end in order; it is recovered at the next start")
+                }
                 Err(error) => tracing::error!(%error, "the end was cut off"),
             }
         })

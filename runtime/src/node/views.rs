@@ -132,7 +132,9 @@ impl Node {
             None => lane.revision.bindings.outputs.iter().collect(),
             Some(name) => match lane.revision.bindings.output(name.as_str()) {
                 Some((_, output)) => vec![output],
-                None => return Err(Problem::not_found(format!("installation {} has no output {name}", lane.id))),
+                None => {
+                    return Err(Problem::not_found(format!("installation {} has no output {name}", lane.id)));
+                }
             },
         };
         let mut entities: HashMap<PointNumber, String> = HashMap::new();
@@ -143,7 +145,11 @@ impl Node {
                     Target::Unbound => None,
                     Target::Default { prefix } => {
                         let rest = point.path.as_str().strip_prefix(prefix.as_str())?;
-                        if rest.is_empty() { Some(String::new()) } else { rest.strip_prefix('/').map(str::to_owned) }
+                        if rest.is_empty() {
+                            Some(String::new())
+                        } else {
+                            rest.strip_prefix('/').map(str::to_owned)
+                        }
                     }
                     Target::Pattern { pattern, .. } => pattern.entity(&point.path),
                 });
@@ -161,7 +167,12 @@ impl Node {
     }
 
     /// A page of an app's state, between two invocations.
-    pub(super) async fn read_state(&self, lane: &Arc<Lane>, prefix: &str, page: &PageQuery) -> Answer<Page<StateItem>> {
+    pub(super) async fn read_state(
+        &self,
+        lane: &Arc<Lane>,
+        prefix: &str,
+        page: &PageQuery,
+    ) -> Answer<Page<StateItem>> {
         let scan = Scan { prefix, after: page.after.as_deref(), limit: page.limit, max_bytes: STATE_PAGE };
         let turn = lane.turn().await;
         let found = scan_state(lane, &*self.shared.storage, scan).await;
@@ -189,7 +200,12 @@ impl Node {
         Page { items: items.collect(), next }
     }
 
-    async fn scan<T: DeserializeOwned>(&self, range: &KeyRange, after: &Key, limit: usize) -> Answer<(Vec<T>, bool)> {
+    async fn scan<T: DeserializeOwned>(
+        &self,
+        range: &KeyRange,
+        after: &Key,
+        limit: usize,
+    ) -> Answer<(Vec<T>, bool)> {
         let found = self.shared.overlay.scan(range, Some(after), limit).await;
         let (entries, more) = found.map_err(|error| problems::internal(&error))?;
         let decode = |(key, bytes): (Key, bytes::Bytes)| {
@@ -199,7 +215,12 @@ impl Node {
     }
 
     /// Dead letters with a number above `after`.
-    pub(super) async fn list_dead_letters(&self, lane: &Lane, after: u64, limit: usize) -> Answer<Page<DeadLetter>> {
+    pub(super) async fn list_dead_letters(
+        &self,
+        lane: &Lane,
+        after: u64,
+        limit: usize,
+    ) -> Answer<Page<DeadLetter>> {
         let range = Scope::MAIN.generation(Kind::DeadLetter, lane.generation);
         let after = Scope::MAIN.key(Item::DeadLetter(lane.generation, after));
         let (letters, more): (Vec<commit::DeadLetter>, bool) = self.scan(&range, &after, limit).await?;
@@ -217,13 +238,23 @@ impl Node {
                 time: letter.time,
             };
             let reason = letter.reason.to_string();
-            DeadLetter { number: letter.number, reading, reason, ordinal: letter.ordinal, revision: letter.revision }
+            DeadLetter {
+                number: letter.number,
+                reading,
+                reason,
+                ordinal: letter.ordinal,
+                revision: letter.revision,
+            }
         });
         Ok(Page { items: items.collect(), next })
     }
 
     async fn dead_letter_or_404(&self, lane: &Lane, number: u64) -> Answer<()> {
-        let letter = self.shared.dead_letter(lane.generation, number).await.map_err(|error| problems::internal(&error))?;
+        let letter = self
+            .shared
+            .dead_letter(lane.generation, number)
+            .await
+            .map_err(|error| problems::internal(&error))?;
         let missing = || Problem::not_found(format!("installation {} has no dead letter {number}", lane.id));
         letter.map(|_| ()).ok_or_else(missing)
     }
@@ -257,7 +288,12 @@ impl Node {
     }
 
     /// Invocations with an ordinal above `after`.
-    pub(super) async fn list_invocations(&self, lane: &Lane, after: Ordinal, limit: usize) -> Answer<Page<Invocation>> {
+    pub(super) async fn list_invocations(
+        &self,
+        lane: &Lane,
+        after: Ordinal,
+        limit: usize,
+    ) -> Answer<Page<Invocation>> {
         let range = Scope::MAIN.generation(Kind::Invocation, lane.generation);
         // All attempts of an ordinal on one page, or `after` could not name where the next begins.
         let (mut found, mut more): (Vec<commit::Invocation>, bool) =

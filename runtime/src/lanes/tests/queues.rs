@@ -15,7 +15,7 @@ proptest! {
         let (mut last, mut done, mut routed) = (0, 0, 0);
         let mine = |chunk: &Arc<Chunk>, after: u64| -> Vec<RowNote> {
             let rows = chunk.row_after(Sequence(after))..chunk.len();
-            rows.filter(|row| chunk.columns.points[*row].0 % 2 == 0)
+            rows.filter(|row| chunk.columns.points[*row].0.is_multiple_of(2))
                 .map(|row| RowNote { row: row as u32, entity: 0, input: 0 })
                 .collect()
         };

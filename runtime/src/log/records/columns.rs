@@ -67,7 +67,8 @@ pub fn decode(reader: &mut Reader<'_>) -> Result<Columns, BodyError> {
         return Err(BodyError("unknown flags of columns"));
     }
     let points = reader.slice(rows.checked_mul(4).ok_or(BodyError("too many rows"))?)?;
-    let points = points.chunks_exact(4).map(|c| PointNumber(u32::from_le_bytes([c[0], c[1], c[2], c[3]]))).collect();
+    let points =
+        points.chunks_exact(4).map(|c| PointNumber(u32::from_le_bytes([c[0], c[1], c[2], c[3]]))).collect();
     let at = words(reader, rows)?.map(Timestamp).collect();
     let quality = if flags & QUALITY != 0 {
         let column = reader.slice(rows)?.iter().map(|&number| Quality::from_u8(number));

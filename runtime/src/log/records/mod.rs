@@ -61,7 +61,8 @@ impl<'a> Reader<'a> {
     fn head<T: DeserializeOwned>(&mut self) -> Result<T, BodyError> {
         let length = self.u32()? as usize;
         let bytes = self.slice(length)?;
-        let (head, rest) = postcard::take_from_bytes(bytes).map_err(|_| BodyError("its head is malformed"))?;
+        let (head, rest) =
+            postcard::take_from_bytes(bytes).map_err(|_| BodyError("its head is malformed"))?;
         if rest.is_empty() { Ok(head) } else { Err(BodyError("its head is longer than it should be")) }
     }
 
@@ -119,7 +120,8 @@ fn take_points(reader: &mut Reader<'_>) -> Result<Vec<NumberedPoint>, BodyError>
     let count = reader.varint()?;
     let mut points = Vec::new();
     for _ in 0..count {
-        let number = u32::try_from(reader.varint()?).map_err(|_| BodyError("a point's number is too large"))?;
+        let number =
+            u32::try_from(reader.varint()?).map_err(|_| BodyError("a point's number is too large"))?;
         let path = PointPath::new(take_text(reader)?).map_err(|_| BodyError("a point's path is invalid"))?;
         let unit = match reader.u8()? {
             0 => None,

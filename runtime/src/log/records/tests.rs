@@ -91,9 +91,9 @@ const STANDING: &str = concat!(
     "4e0000000404706967730301840705028080a8b1e39fe7cb17802064650304ac0200090201060101056461696c7980a30501",
     "02014d03024647015009746f6f206f6674656e0151047472617004626f6f6d06",
 );
-const UNINSTALLED: &str = concat!("0a00000005047069677303d20901",);
-const ALARM: &str = concat!("1f000000060307746f6f2d686f74057069672d3106010634322043656ce80701e90700",);
-const DEAD_LETTER_DELETED: &str = concat!("0300000007030c",);
+const UNINSTALLED: &str = "0a00000005047069677303d20901";
+const ALARM: &str = "1f000000060307746f6f2d686f74057069672d3106010634322043656ce80701e90700";
+const DEAD_LETTER_DELETED: &str = "0300000007030c";
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
@@ -391,7 +391,8 @@ fn other_versions_are_refused() {
 
 #[test]
 fn no_beginning_of_a_body_is_a_body_nor_is_one_with_more_behind_it() {
-    let decoders: [(&str, fn(&[u8]) -> bool); 3] = [
+    type Decodes = fn(&[u8]) -> bool;
+    let decoders: [(&str, Decodes); 3] = [
         (READINGS, |body| readings::decode(1, body).is_ok()),
         (COMMIT, |body| commit::decode(1, body).is_ok()),
         (STANDING, |body| admin::decode(1, body).is_ok()),

@@ -26,8 +26,8 @@ pub struct Watch {
     standing: BTreeMap<String, Value>,
     raised: BTreeMap<String, u64>,
     cleared: u64,
-    /// The latest forecast's sequence.
-    forecast: u64,
+    /// Where the page of forecasts after the latest begins.
+    forecast: String,
 }
 
 const COUNTERS: [&str; 5] = ["readings", "invocations", "failures", "dead_letters", "derived"];
@@ -47,7 +47,7 @@ impl Watch {
             standing: BTreeMap::new(),
             raised: BTreeMap::new(),
             cleared: 0,
-            forecast: 0,
+            forecast: "0".to_owned(),
         }
     }
 
@@ -144,11 +144,22 @@ impl Watch {
 
     /// The forecasts since the last look, as text.
     fn follow_forecasts(&mut self) -> Result<Vec<String>> {
-        let path =
-            format!("/v1/installations/pigs/outputs?output=market-day&limit=10000&after={}", self.forecast);
-        let page = self.client.get(&path)?.json()?;
-        let items = page["items"].as_array().cloned().unwrap_or_default();
-        self.forecast = items.last().and_then(|item| item["sequence"].as_u64()).unwrap_or(self.forecast);
+        let mut items = Vec::new();
+        // A page may well be empty and not be the last: other readings lie between.
+        loop {
+            let after = &self.forecast;
+            let path = format!("/v1/installations/pigs/outputs?output=market-day&limit=10000&after={after}");
+            let page = self.client.get(&path)?.json()?;
+            let more = page["items"].as_array().cloned().unwrap_or_default();
+            if let Some(sequence) = more.last().and_then(|item| item["sequence"].as_u64()) {
+                self.forecast = sequence.to_string();
+            }
+            items.extend(more);
+            match page["next"].as_str() {
+                Some(next) if next != self.forecast => self.forecast = next.to_owned(),
+                _ => break,
+            }
+        }
         let text = |item: &Value| {
             let days = item["value"].as_f64()?;
             let at = item["at"].as_str()?.get(..10)?;
