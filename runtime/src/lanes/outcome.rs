@@ -142,7 +142,11 @@ pub fn conclude(
     match &message {
         None => meta.last_error = None,
         Some(message) => {
-            let kind = outcome.name().to_owned();
+            let stuck = policy::is_stuck(&meta.trouble, now);
+            let kind = if stuck { "stuck" } else { outcome.name() }.to_owned();
+            if stuck {
+                tracing::warn!(installation = %lane.id, message, "an app has asked for retries for more than an hour");
+            }
             meta.last_error = Some(LastError { at: now, kind, message: message.clone(), ordinal });
         }
     }

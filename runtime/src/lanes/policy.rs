@@ -189,6 +189,11 @@ fn remember_failure(trouble: &mut Trouble, now: Timestamp) {
     trouble.failures.drain(..most);
 }
 
+/// Whether the app has been asking for retries for so long that people have to hear of it.
+pub fn is_stuck(trouble: &Trouble, now: Timestamp) -> bool {
+    trouble.retrying_since.is_some_and(|since| since.plus(STUCK_AFTER) <= now)
+}
+
 /// Which rule stops the lane now, if any.
 pub fn quarantine(trouble: &Trouble) -> Option<String> {
     if trouble.traps_in_row >= TRAPS_IN_ROW {
@@ -281,6 +286,20 @@ mod tests {
         assert!(quarantine(&trouble).is_some_and(|reason| reason.contains("20 failures")));
         remember_failure(&mut trouble, Timestamp(NOW.0 + FAILURE_WINDOW));
         assert_eq!(quarantine(&trouble), None, "the window moved on");
+    }
+
+    #[test]
+    fn retries_count_no_failure_and_are_stuck_after_an_hour() {
+        let (mut effort, mut trouble) = (Effort::default(), Trouble::default());
+        for attempt in 1..5 {
+            let verdict = effort.judge(&mut trouble, OutcomeKind::Retry, 8, Duration::ZERO, NOW);
+            assert_eq!(verdict, Verdict::BackOff(back_off(attempt)));
+        }
+        assert!(trouble.failures.is_empty());
+        assert!(!is_stuck(&trouble, NOW.plus(STUCK_AFTER - 1)));
+        assert!(is_stuck(&trouble, NOW.plus(STUCK_AFTER)));
+        effort.judge(&mut trouble, OutcomeKind::Ok, 8, Duration::ZERO, NOW);
+        assert!(!is_stuck(&trouble, NOW.plus(STUCK_AFTER)), "it went on");
     }
 
     #[test]

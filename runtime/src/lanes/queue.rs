@@ -130,6 +130,11 @@ impl Queue {
         self.behind.is_some()
     }
 
+    /// From which sequence on it is behind its notes, if it is.
+    pub fn behind_from(&self) -> Option<Sequence> {
+        self.behind
+    }
+
     /// The first sequence that waits, or may.
     pub fn pending(&self) -> Option<Sequence> {
         match self.notes.front() {

@@ -11,9 +11,10 @@ use crate::api::facade::{
     Installed, Invocation, Later, LogLine, Lookup, OutputsQuery, PackageInfo, Page, PageQuery, PointItem,
     Push, Pushed, Readiness, ReadingItem, ReadingsQuery, StateItem,
 };
-use crate::clock::Source;
+use crate::clock::{Source, host_time};
 use crate::ids::{Digest, InstallationId, Ordinal};
 use crate::lanes::Lane;
+use crate::lanes::policy::is_stuck;
 use crate::log::Room;
 use crate::telemetry::State;
 
@@ -191,7 +192,7 @@ impl Node {
             *shown = Shown { groups: stats.groups, records: stats.records, bytes: stats.bytes };
         }
         let lanes = self.shared.lanes.all();
-        let (mut running, mut stopped, mut pending, mut alarms) = (0, 0, 0, 0);
+        let (mut running, mut stopped, mut stuck, mut pending, mut alarms) = (0, 0, 0, 0, 0);
         for lane in &lanes {
             if lane.is_enabled() {
                 running += 1
@@ -199,10 +200,13 @@ impl Node {
                 stopped += 1
             }
             pending += lane.queue.lock().noted();
-            alarms += lane.book.lock().meta.alarms_standing;
+            let book = lane.book.lock();
+            alarms += book.meta.alarms_standing;
+            stuck += i64::from(is_stuck(&book.meta.trouble, host_time()));
         }
         metrics.lanes.get_or_create(&State { state: "enabled" }).set(running);
         metrics.lanes.get_or_create(&State { state: "stopped" }).set(stopped);
+        metrics.lanes.get_or_create(&State { state: "stuck" }).set(stuck);
         metrics.pending.set(pending as i64);
         metrics.alarms.set(i64::from(alarms));
         self.telemetry.text()

@@ -203,12 +203,15 @@ impl Node {
         show(&installation, &lane.revision, &lane.manifest, &meta, state, self.lag(lane))
     }
 
-    /// How far a lane is behind. Of what isn't noted for it yet, only the place is known.
+    /// How far a lane is behind. Where it is behind its notes, every reading of the journal from there on
+    /// counts: which of them are its own shows when it comes to them.
     fn lag(&self, lane: &Lane) -> Lag {
         let (readings, head, behind) = {
             let queue = lane.queue.lock();
-            (queue.noted() as u64, queue.head_time(), queue.pending().filter(|_| queue.noted() == 0))
+            (queue.noted() as u64, queue.head_time(), queue.behind_from())
         };
+        let unknown = behind.map_or(0, |behind| (self.shared.journal.last().0 + 1).saturating_sub(behind.0));
+        let readings = readings + unknown;
         let oldest = head.or_else(|| {
             let chunk = self.shared.journal.chunk_from(behind?).ok()??;
             Some(chunk.time(chunk.row_after(Sequence(behind?.0 - 1)).min(chunk.len() - 1)))
