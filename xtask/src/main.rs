@@ -89,7 +89,8 @@ fn test() -> Result<()> {
         .env("RUSTDOCFLAGS", "-Dwarnings")
         .run("the documentation of the SDK, without a warning")?;
     // Last, so that what the tests say stands at the end.
-    with_binaries(cargo(&["test", "--release", "--workspace"]), &built).run("every test of every crate")
+    with_binaries(cargo(&["test", "--release", "--workspace", "--no-fail-fast"]), &built)
+        .run("every test of every crate")
 }
 
 fn soak_on(soak: &Soak) -> Result<()> {

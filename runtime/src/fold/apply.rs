@@ -391,10 +391,7 @@ impl Applier {
         }
         self.shared.overlay.apply(changes);
         lane.drop_app();
-        // What is purged needn't reach the store first.
-        if !removed.purge {
-            self.gone.push(lane);
-        }
+        self.gone.push(lane);
     }
 }
 
