@@ -58,7 +58,7 @@ impl Node {
             .ok_or_else(missing)?;
         let _admin = self.admin.lock().await;
         let lane = self.shared.lanes.of_generation(generation).ok_or_else(missing)?;
-        let turn = lane.turn().await;
+        let turn = self.turn(&lane).await;
         let standing = lane.book.lock().alarms.values().find(|alarm| alarm.number == number).cloned();
         let mut alarm = standing.ok_or_else(missing)?;
         alarm.state = match alarm.state {
@@ -70,7 +70,6 @@ impl Node {
         let shown = show(&lane, &alarm);
         self.change(AdminRecord::Alarm { generation, alarm: Box::new(alarm) }).await?;
         drop(turn);
-        self.shared.scheduler.wake(&lane);
         Ok(shown)
     }
 }

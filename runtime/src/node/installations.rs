@@ -225,7 +225,7 @@ impl Node {
     pub(super) async fn remove_installation(&self, id: InstallationId, purge: bool) -> Answer<()> {
         let _admin = self.admin.lock().await;
         let lane = self.lane(&id)?;
-        let turn = lane.turn().await;
+        let turn = self.turn(&lane).await;
         self.change(AdminRecord::Uninstalled { id, generation: lane.generation, at: host_time(), purge })
             .await?;
         drop(turn);
@@ -236,7 +236,7 @@ impl Node {
     pub(super) async fn pause_installation(&self, id: InstallationId) -> Answer<Installation> {
         let _admin = self.admin.lock().await;
         let lane = self.lane(&id)?;
-        let turn = lane.turn().await;
+        let turn = self.turn(&lane).await;
         if lane.installation.load().standing != Standing::Paused {
             let meta = Box::new(lane.book.lock().meta.clone());
             let (generation, standing) = (lane.generation, Standing::Paused);
@@ -254,7 +254,7 @@ impl Node {
     ) -> Answer<Installation> {
         let _admin = self.admin.lock().await;
         let lane = self.lane(&id)?;
-        let turn = lane.turn().await;
+        let turn = self.turn(&lane).await;
         let mut meta = lane.book.lock().meta.clone();
         meta.quarantine = None;
         meta.trouble = Trouble::default();
@@ -275,7 +275,6 @@ impl Node {
             *lane.queue.lock() = Queue::behind(last);
         }
         drop(turn);
-        self.shared.scheduler.wake(&lane);
         Ok(self.show_lane(&lane))
     }
 

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use parking_lot::Mutex;
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, watch};
 
 pub use self::start::start;
 use crate::api::facade::{Answer, Problem, RETRY_SOON};
@@ -25,6 +25,7 @@ use crate::connectors::Connectors;
 use crate::fold::Shared;
 use crate::fold::run::Threads;
 use crate::fold::submission::{AdminSubmission, Refusal, Submission};
+use crate::lanes::Lane;
 use crate::lanes::run::Runner;
 use crate::log::CommitterHandle;
 use crate::log::records::admin::AdminRecord;
@@ -84,12 +85,32 @@ impl Node {
         }
     }
 
+    /// Waits for a lane's turn: no invocation of it runs while this is held.
+    async fn turn(&self, lane: &Arc<Lane>) -> Turn {
+        Turn { permit: lane.turn().await, lane: Arc::clone(lane), shared: Arc::clone(&self.shared) }
+    }
+
     /// Refuses installs and the like while the disk is nearly full.
     fn check_space(&self) -> Answer<()> {
         if self.full.load(std::sync::atomic::Ordering::Acquire) {
             return Err(problems::full(self.config.store.reserve.0));
         }
         Ok(())
+    }
+}
+
+/// A lane's turn in the node's hands. Whatever came for the lane meanwhile found it busy: it is woken
+/// at the end.
+struct Turn {
+    permit: Option<OwnedSemaphorePermit>,
+    lane: Arc<Lane>,
+    shared: Arc<Shared>,
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        drop(self.permit.take());
+        self.shared.scheduler.wake(&self.lane);
     }
 }
 

@@ -174,10 +174,9 @@ impl Node {
         page: &PageQuery,
     ) -> Answer<Page<StateItem>> {
         let scan = Scan { prefix, after: page.after.as_deref(), limit: page.limit, max_bytes: STATE_PAGE };
-        let turn = lane.turn().await;
+        let turn = self.turn(lane).await;
         let found = scan_state(lane, &*self.shared.storage, scan).await;
         drop(turn);
-        self.shared.scheduler.wake(lane);
         let found = found.map_err(|error| problems::internal(&error))?;
         let next = found.entries.last().filter(|_| found.more).map(|(key, _)| key.to_string());
         let items = found.entries.into_iter().map(|(key, value)| StateItem { key, value }).collect();
@@ -277,13 +276,12 @@ impl Node {
     pub(super) async fn remove_dead_letter(&self, id: &InstallationId, number: u64) -> Answer<()> {
         let _admin = self.admin.lock().await;
         let lane = self.lane(id)?;
-        let turn = lane.turn().await;
+        let turn = self.turn(&lane).await;
         self.dead_letter_or_404(&lane, number).await?;
         lane.book.lock().requeue.retain(|other| *other != number);
         let generation: Generation = lane.generation;
         self.change(AdminRecord::DeadLetterDeleted { generation, number }).await?;
         drop(turn);
-        self.shared.scheduler.wake(&lane);
         Ok(())
     }
 
