@@ -328,7 +328,7 @@ pub struct LastError {
 /// What an installation has done so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counters {
-    /// Readings that it has taken.
+    /// Readings that were dealt with: taken, refused or set aside.
     pub readings: u64,
     /// Invocations.
     pub invocations: u64,

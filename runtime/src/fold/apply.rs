@@ -81,7 +81,9 @@ impl Applier {
                 self.add_points(&new_points, &mut changes);
                 self.shared.overlay.apply(changes);
                 self.readings(&chunk, at);
-                self.shared.metrics.readings.inc_by(chunk.len() as u64);
+                if !self.replaying {
+                    self.shared.metrics.readings.inc_by(chunk.len() as u64);
+                }
                 self.shared.advance(time);
                 if let Some(reply) = reply {
                     // Whoever asked may have gone.
@@ -204,8 +206,10 @@ impl Applier {
         }
         changes.push(self.lane_value(&head.installation, generation, &head.meta, None));
         self.shared.overlay.apply(changes);
-        self.shared.metrics.dead_letters.inc_by(head.dead_letters.len() as u64);
-        self.shared.metrics.derived.inc_by(chunk.len() as u64);
+        if !self.replaying {
+            self.shared.metrics.dead_letters.inc_by(head.dead_letters.len() as u64);
+            self.shared.metrics.derived.inc_by(chunk.len() as u64);
+        }
         if let Some(lane) = self.shared.lanes.of_generation(generation) {
             lane.state.write().apply(state);
             let due_before = lane.next_due();

@@ -44,7 +44,7 @@ pub struct LaneMeta {
 /// What an installation shows of its work, since its generation began.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counters {
-    /// Readings that the app took.
+    /// Readings that were dealt with: taken, refused or set aside.
     pub readings: u64,
     /// Invocations that left a record.
     pub invocations: u64,

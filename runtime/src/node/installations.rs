@@ -73,7 +73,11 @@ impl Node {
         };
         let loaded = self.load(&known, &revision.limits).await.map_err(|error| load_problem(&error))?;
         let meta = first_meta(cursor, &known.manifest, &revision, self.shared.clock.now());
-        let warnings = plan.warnings;
+        let mut warnings = plan.warnings;
+        if revision.grants != "{}" {
+            let text = "set-points are not sent by this version: what is granted is kept, and every request is refused";
+            warnings.push(text.to_owned());
+        }
         if dry_run {
             let state = InstallationState::Starting;
             let shown = show(&installation, &revision, &known.manifest, &meta, state, Lag::default());
