@@ -15,9 +15,10 @@ use crate::apps::manifest::Manifest;
 use crate::clock::Timestamp;
 use crate::ids::{Generation, InstallationId, Ordinal};
 use crate::journal::Chunk;
+use crate::lanes::app_log::AppLog;
 use crate::lanes::meta::LaneMeta;
 use crate::lanes::queue::{Queue, RowNote};
-use crate::lanes::{Begin, Lane};
+use crate::lanes::{Begin, Lane, log_file};
 use crate::limits::MAX_HOPS;
 use crate::log::RecordRef;
 use crate::log::records::NumberedPoint;
@@ -359,7 +360,8 @@ impl Applier {
             routing.entities(number)
         };
         let Some(entities) = entities else { return };
-        let lane = Arc::new(Lane::new(number, begin, entities));
+        let log = AppLog::open(&self.shared.app_log(&begin.installation.id, begin.installation.generation));
+        let lane = Arc::new(Lane::new(number, begin, entities, log));
         self.shared.lanes.insert(Arc::clone(&lane));
         self.shared.note_due(&lane, None);
     }
@@ -395,6 +397,8 @@ impl Applier {
         }
         self.shared.overlay.apply(changes);
         lane.drop_app();
+        // Nobody can read it any more.
+        log_file::remove(&self.shared.app_log(id, generation));
         self.gone.push(lane);
     }
 }

@@ -19,6 +19,7 @@ pub mod submission;
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
@@ -34,7 +35,7 @@ use crate::clock::{Clock, Timestamp};
 use crate::ids::{Digest, Generation, InstallationId, Position, Sequence};
 use crate::lanes::meta::LaneMeta;
 use crate::lanes::scheduler::Scheduler;
-use crate::lanes::{Lane, Lanes};
+use crate::lanes::{Lane, Lanes, log_file};
 use crate::log::records::admin::PackageRecord;
 use crate::log::records::commit::DeadLetter;
 use crate::routing::RoutingTable;
@@ -65,6 +66,8 @@ pub struct Shared {
     pub receipts: RwLock<BTreeMap<Box<str>, Bytes>>,
     /// Generations of installations that are gone, whose state is still kept.
     pub removed: Mutex<BTreeMap<Generation, Removed>>,
+    /// The folder of the apps' logs.
+    pub app_logs: PathBuf,
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// Everything with an earlier journal time is routed.
@@ -153,6 +156,11 @@ impl Shared {
     /// Bytes that wait for a checkpoint.
     pub fn dirty(&self) -> usize {
         self.dirty.load(Ordering::Acquire)
+    }
+
+    /// Where the log of an installation's app is.
+    fn app_log(&self, id: &InstallationId, generation: Generation) -> PathBuf {
+        log_file::path(&self.app_logs, &format!("{id}-{generation}"))
     }
 
     /// The greatest generation that was ever given.

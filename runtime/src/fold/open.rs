@@ -141,6 +141,8 @@ pub async fn open(
     }
     let journal_folder = folder.join("journal");
     let files = BlockFiles::open(&journal_folder, &blocks.used_files()).map_err(CheckpointError::from)?;
+    let app_logs = folder.join("app-logs");
+    std::fs::create_dir_all(&app_logs).map_err(|source| io("make", &app_logs, source))?;
     let clock = Arc::new(Clock::new(config.clock, fold.time));
     let shared = Arc::new(Shared {
         clock,
@@ -154,6 +156,7 @@ pub async fn open(
         packages: RwLock::default(),
         receipts: RwLock::default(),
         removed: Mutex::default(),
+        app_logs,
         metrics,
         horizon: AtomicU64::new(fold.time.0),
         due: Mutex::new(BTreeSet::new()),

@@ -1,13 +1,17 @@
 //! The log of one installation's app: lines for people, outside every transaction.
 //!
-//! The newest lines are kept in memory. A call may write 100 lines or
+//! The newest lines are kept in memory, and in files (`log_file.rs`) for the next start. A call may write 100 lines or
 //! 16 KiB (the sandbox sees to that); sustained, ten lines a second are kept, and then one line
 //! counts what was dropped.
 
 use std::collections::VecDeque;
 
 use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
 
+use std::path::Path;
+
+use super::log_file::LogFile;
 use crate::clock::{SECOND, Timestamp};
 use crate::ids::Ordinal;
 use crate::limits::{LOG_LINES_PER_SECOND, MAX_LOG_LINES};
@@ -19,14 +23,14 @@ const KEPT: usize = 2_000;
 const KEPT_BYTES: usize = 256 << 10;
 
 /// A line as it is kept.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct KeptLine {
-    /// Counts the lines of the installation since the server started, from 1.
+    /// Counts the lines of the installation, from 1.
     pub number: u64,
     /// The machine's time.
     pub at: Timestamp,
     /// How much it matters.
-    pub level: &'static str,
+    pub level: String,
     /// What the app gave as context, `stdout`, `stderr` or `ironloom`.
     pub context: String,
     /// The line.
@@ -46,6 +50,8 @@ struct Inner {
     tokens: f64,
     refilled: Timestamp,
     dropped: u64,
+    /// `None` where there is none, or the disk refused it.
+    file: Option<LogFile>,
 }
 
 /// The log of one installation.
@@ -62,11 +68,29 @@ impl Default for AppLog {
             tokens,
             refilled: Timestamp(0),
             dropped: 0,
+            file: None,
         }))
     }
 }
 
 impl AppLog {
+    /// The log that this file holds; a new one where there is none.
+    pub fn open(path: &Path) -> Self {
+        let log = Self::default();
+        match LogFile::open(path) {
+            Ok((file, lines)) => {
+                let mut inner = log.0.lock();
+                inner.file = Some(file);
+                for line in lines {
+                    inner.next = line.number + 1;
+                    inner.keep(line);
+                }
+            }
+            Err(error) => tracing::warn!(file = %path.display(), %error, "an app's log has no file"),
+        }
+        log
+    }
+
     /// Takes the lines of one call; `dropped` is what the call wrote beyond its limit.
     pub fn write(&self, lines: Vec<LogLine>, dropped: u64, ordinal: Ordinal, attempt: u32, at: Timestamp) {
         if lines.is_empty() && dropped == 0 {
@@ -120,20 +144,32 @@ impl Inner {
 
     fn push(
         &mut self,
-        level: &'static str,
+        level: &str,
         context: String,
         message: String,
         ordinal: Ordinal,
         attempt: u32,
         at: Timestamp,
     ) {
-        self.bytes += context.len() + message.len();
-        self.lines.push_back(KeptLine { number: self.next, at, level, context, message, ordinal, attempt });
+        let level = level.to_owned();
+        let line = KeptLine { number: self.next, at, level, context, message, ordinal, attempt };
+        self.next += 1;
+        if let Some(file) = &mut self.file
+            && let Err(error) = file.write(&line)
+        {
+            tracing::warn!(%error, "an app's log goes on in memory alone");
+            self.file = None;
+        }
+        self.keep(line);
+    }
+
+    fn keep(&mut self, line: KeptLine) {
+        self.bytes += line.context.len() + line.message.len();
+        self.lines.push_back(line);
         while self.lines.len() > KEPT || self.bytes > KEPT_BYTES {
             let Some(oldest) = self.lines.pop_front() else { break };
             self.bytes -= oldest.context.len() + oldest.message.len();
         }
-        self.next += 1;
     }
 }
 
@@ -177,6 +213,41 @@ mod tests {
         let (kept, _) = log.page(Some(101), 1000);
         assert_eq!(kept[0].message, "100 lines were dropped: more than an app may write");
         assert_eq!(kept[1].message, "0");
+    }
+
+    #[test]
+    fn a_log_goes_on_after_a_restart_and_stays_within_two_files() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = super::super::log_file::path(folder.path(), "pigs-1");
+        let log = AppLog::open(&path);
+        log.write(lines(3), 0, Ordinal(1), 1, Timestamp(SECOND));
+        drop(log);
+        // A crash cut the last line off.
+        let cut = std::fs::read(&path).unwrap();
+        std::fs::write(&path, &cut[..cut.len() - 4]).unwrap();
+        let log = AppLog::open(&path);
+        log.write(lines(1), 0, Ordinal(2), 1, Timestamp(2 * SECOND));
+        let (kept, _) = log.page(Some(0), 10);
+        let told: Vec<_> =
+            kept.iter().map(|line| (line.number, line.message.as_str(), line.ordinal)).collect();
+        assert_eq!(told, [(1, "0", Ordinal(1)), (2, "1", Ordinal(1)), (3, "0", Ordinal(2))]);
+
+        let long = |n: u64| {
+            let mut line = lines(1);
+            line[0].message = format!("{n} ").repeat(2_000);
+            log.write(line, 0, Ordinal(n), 1, Timestamp(n * 10 * SECOND));
+        };
+        (3..1_000).for_each(long);
+        let sizes: Vec<u64> = std::fs::read_dir(folder.path())
+            .unwrap()
+            .map(|file| file.unwrap().metadata().unwrap().len())
+            .collect();
+        assert_eq!(sizes.len(), 2);
+        assert!(sizes.iter().all(|size| *size <= 1 << 20), "{sizes:?}");
+        let last = AppLog::open(&path).page(None, 1).0;
+        assert_eq!(last[0].ordinal, Ordinal(999));
+        super::super::log_file::remove(&path);
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
     }
 
     #[test]

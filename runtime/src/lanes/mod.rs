@@ -8,6 +8,7 @@ pub mod app_log;
 pub mod batch;
 pub mod context;
 pub mod digest;
+pub mod log_file;
 pub mod meta;
 pub mod outcome;
 pub mod policy;
@@ -109,7 +110,7 @@ pub struct Book {
 
 impl Lane {
     /// A lane without its app's code.
-    pub fn new(number: u32, begin: Begin, entities: Arc<Entities>) -> Self {
+    pub fn new(number: u32, begin: Begin, entities: Arc<Entities>, log: AppLog) -> Self {
         let Begin { installation, revision, manifest, meta, state, queue, timers, alarms } = begin;
         let targets = vec![HashMap::new(); revision.bindings.outputs.len()];
         Self {
@@ -122,7 +123,7 @@ impl Lane {
             queue: Mutex::new(queue),
             state: RwLock::new(state),
             book: Mutex::new(Book { meta, timers, alarms, ..Book::default() }),
-            log: AppLog::default(),
+            log,
             turn: Arc::new(tokio::sync::Semaphore::new(1)),
             app: RwLock::new(None),
             entities,

@@ -319,8 +319,11 @@ impl Runner {
             let names = self.shared.points.names();
             let mut book = lane.book.lock();
             let attempt = book.meta.attempts + 1;
-            lane.log.write(log, dropped, book.meta.ordinal.next(), attempt, now);
-            outcome::conclude(lane, &mut book, &work, report, replaced, &names, now)
+            let ordinal = book.meta.ordinal.next();
+            let concluded = outcome::conclude(lane, &mut book, &work, report, replaced, &names, now);
+            drop((book, names));
+            lane.log.write(log, dropped, ordinal, attempt, now);
+            concluded
         };
         let Some(concluded) = concluded else {
             tracing::error!(installation = %lane.id, problem = fault, "the host failed an invocation; it runs again");

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::Lane;
+use super::app_log::AppLog;
 use super::batch::{self, EntityNumbers, Offer};
 use super::meta::LaneMeta;
 use super::queue::{Note, Queue, RowNote, Slice};
@@ -99,7 +100,7 @@ pub fn lane() -> (Lane, RoutingTable) {
         alarms: BTreeMap::new(),
     };
     let entities = table.entities(0).unwrap();
-    (Lane::new(0, begin, entities), table)
+    (Lane::new(0, begin, entities, AppLog::default()), table)
 }
 
 /// Point n belongs to input n / POINTS, entity n % POINTS.

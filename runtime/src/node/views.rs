@@ -190,7 +190,7 @@ impl Node {
         let items = lines.into_iter().map(|line| LogLine {
             number: line.number,
             at: line.at,
-            level: line.level.to_owned(),
+            level: line.level,
             context: line.context,
             message: line.message,
             ordinal: line.ordinal,
