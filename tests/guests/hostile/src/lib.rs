@@ -70,12 +70,12 @@ fn obey(command: &str) -> Result<String, Failure> {
         "reject" => return Err(Failure::reject("rejected, as told")),
         "retry" => return Err(Failure::retry("not now, as told")),
         "log-flood" => {
-            for line in 0..20_000 {
+            for line in 0..5_000 {
                 log::warn!("line {line} of a flood");
             }
         }
         "print-flood" => {
-            for line in 0..10_000 {
+            for line in 0..2_000 {
                 println!("line {line} on stdout");
                 eprintln!("line {line} on stderr");
             }
