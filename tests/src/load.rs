@@ -83,7 +83,10 @@ impl Load {
                     let mut request = self.make(readings);
                     let answered = self.send(client, &mut request);
                     self.remember(request);
-                    if !answered? {
+                    if answered? {
+                        // Enough for a checkpoint every few moments, and a journal that can be read again and again.
+                        std::thread::sleep(Duration::from_millis(5));
+                    } else {
                         // Gone, or busy: an unanswered request is sent again later, and this thread
                         // doesn't fill the list with more of them.
                         std::thread::sleep(Duration::from_millis(20));
