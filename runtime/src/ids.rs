@@ -5,7 +5,6 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use unicode_normalization::UnicodeNormalization;
 
 macro_rules! number {
     ($(#[$doc:meta])* $name:ident($inner:ty)) => {
@@ -219,11 +218,6 @@ pub fn check_point_path(path: &str) -> Result<(), &'static str> {
         return Err("is not in Unicode normalization form C");
     }
     Ok(())
-}
-
-/// Brings a text into Unicode normalization form C.
-pub fn to_nfc(text: &str) -> String {
-    text.nfc().collect()
 }
 
 fn check_installation_id(id: &str) -> Result<(), &'static str> {

@@ -23,8 +23,6 @@ pub const STUCK_AFTER: u64 = 3600 * SECOND;
 pub struct Effort {
     /// Rows from the first one on among which there is a bad one; 0: none is known of.
     suspect: usize,
-    /// Whether it showed by a trap, so that it counts as one.
-    by_trap: bool,
     /// Rows that an offer may have after a limit was hit; grows back.
     cap: usize,
     /// The app's CPU time for a row, as a moving estimate.
@@ -34,7 +32,7 @@ pub struct Effort {
 impl Default for Effort {
     fn default() -> Self {
         // The first offers are small: nobody knows yet what a row costs.
-        Self { suspect: 0, by_trap: false, cap: 256, nanos_per_row: 1_000.0 }
+        Self { suspect: 0, cap: 256, nanos_per_row: 1_000.0 }
     }
 }
 
@@ -61,11 +59,6 @@ impl Effort {
         (fits as usize).clamp(1, most).min(self.cap)
     }
 
-    /// Whether a bad reading is being searched for by halving.
-    pub fn is_bisecting(&self) -> bool {
-        self.suspect > 0
-    }
-
     /// Judges an invocation with `rows` readings that took `cpu`, and updates what is remembered.
     pub fn judge(
         &mut self,
@@ -85,7 +78,7 @@ impl Effort {
             }
             OutcomeKind::Reject if rows == 1 => Verdict::DeadLetter,
             OutcomeKind::Reject => {
-                self.halve(rows, false);
+                self.suspect = rows;
                 Verdict::Again
             }
             OutcomeKind::Retry => {
@@ -109,7 +102,7 @@ impl Effort {
             // A trap, or a limit that a single reading hit.
             _ if self.suspect > 0 && rows == 1 => Verdict::DeadLetter,
             _ if self.suspect > 0 => {
-                self.halve(rows, true);
+                self.suspect = rows;
                 Verdict::Again
             }
             _ => {
@@ -118,11 +111,10 @@ impl Effort {
                 if trouble.attempts < ATTEMPTS {
                     return Verdict::BackOff(back_off(trouble.attempts));
                 }
-                self.by_trap = true;
                 if rows == 1 {
                     Verdict::DeadLetter
                 } else {
-                    self.halve(rows, true);
+                    self.suspect = rows;
                     Verdict::Again
                 }
             }
@@ -139,17 +131,11 @@ impl Effort {
                 trouble.traps_in_row = if by_trap { trouble.traps_in_row + 1 } else { 0 };
                 // It was the bad one; the rows behind it are as good as any.
                 self.suspect = 0;
-                self.by_trap = false;
                 self.passed(trouble, rows);
             }
             Verdict::Again | Verdict::BackOff(_) => {}
         }
         verdict
-    }
-
-    fn halve(&mut self, rows: usize, by_trap: bool) {
-        self.suspect = rows;
-        self.by_trap = by_trap;
     }
 
     fn passed(&mut self, trouble: &mut Trouble, rows: usize) {
