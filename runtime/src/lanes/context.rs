@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::Lane;
 use crate::fold::points::Points;
-use crate::ids::SlotName;
+use crate::ids::{PointNumber, SlotName};
 use crate::readings::NewPoint;
 use crate::sandbox::{
     BoxFuture, Cached, HostFault, OutputResolver, Scan, Standing, StatePage, StateReader, Target,
@@ -118,13 +118,11 @@ impl StateReader for LaneContext {
 }
 
 impl OutputResolver for LaneContext {
+    fn known(&self, entity: &str, points: &mut Vec<Option<PointNumber>>) {
+        points.extend_from_slice(self.lane.targets.lock().of(entity));
+    }
+
     fn resolve(&self, output: usize, entity: &str) -> Result<Target, UnknownEntity> {
-        let mut targets = self.lane.targets.lock();
-        let known =
-            targets.get_mut(output).ok_or_else(|| UnknownEntity("there is no such output".to_owned()))?;
-        if let Some(&number) = known.get(entity) {
-            return Ok(Target::Known(number));
-        }
         let path = self
             .lane
             .revision
@@ -132,7 +130,7 @@ impl OutputResolver for LaneContext {
             .resolve(output as u16, entity)
             .map_err(|error| UnknownEntity(error.to_string()))?;
         if let Some(number) = self.points.names().number(path.as_str()) {
-            known.insert(entity.into(), number);
+            self.lane.targets.lock().note(entity, output, number);
             return Ok(Target::Known(number));
         }
         let unit = self.lane.revision.bindings.outputs[output].unit.clone();

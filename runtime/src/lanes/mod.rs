@@ -15,6 +15,7 @@ pub mod policy;
 pub mod queue;
 pub mod run;
 pub mod scheduler;
+pub mod targets;
 
 #[cfg(test)]
 mod tests;
@@ -24,7 +25,6 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
-use hashbrown::HashMap;
 use parking_lot::{Mutex, RwLock};
 
 use self::app_log::AppLog;
@@ -32,10 +32,11 @@ use self::batch::EntityNumbers;
 use self::meta::LaneMeta;
 use self::policy::Effort;
 use self::queue::Queue;
+use self::targets::Targets;
 use crate::apps::installation::{Installation, Revision, Standing};
 use crate::apps::manifest::Manifest;
 use crate::clock::Timestamp;
-use crate::ids::{Generation, InstallationId, PointNumber, SlotName};
+use crate::ids::{Generation, InstallationId, SlotName};
 use crate::log::records::commit::AlarmRecord;
 use crate::routing::Entities;
 use crate::sandbox::{AppContext, LoadedApp};
@@ -70,8 +71,8 @@ pub struct Lane {
     /// The entities of its inputs, shared with the routing table.
     entities: Arc<Entities>,
     entity_numbers: Mutex<EntityNumbers>,
-    /// Where outputs go, by output and entity.
-    targets: Mutex<Vec<HashMap<Box<str>, PointNumber>>>,
+    /// Where outputs go.
+    targets: Mutex<Targets>,
     /// Whether it is in the scheduler's list of ready lanes.
     queued: std::sync::atomic::AtomicBool,
     /// Somebody wanted a turn while another had it.
@@ -112,7 +113,7 @@ impl Lane {
     /// A lane without its app's code.
     pub fn new(number: u32, begin: Begin, entities: Arc<Entities>, log: AppLog) -> Self {
         let Begin { installation, revision, manifest, meta, state, queue, timers, alarms } = begin;
-        let targets = vec![HashMap::new(); revision.bindings.outputs.len()];
+        let targets = Targets::new(revision.bindings.outputs.len());
         Self {
             number,
             id: installation.id.clone(),

@@ -5,8 +5,9 @@ use std::hash::{Hash, Hasher};
 use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
-use wasmtime::{Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
+use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
 
+use super::canonical_nan;
 use crate::ids::Digest;
 use crate::limits::{Limits, MAX_CORE_INSTANCES, MAX_MEMORIES, MAX_TABLES};
 
@@ -21,8 +22,11 @@ const STACK: usize = 1 << 20;
 /// The longest table, in elements. SpiderMonkey, the largest in use, has some 10,000.
 const TABLE_ELEMENTS: usize = 50_000;
 /// What the pool keeps of a table between two invocations instead of giving it back to the
-/// operating system. (For memories the same costs more than it saves.)
+/// operating system.
 const TABLE_KEEP_RESIDENT: usize = 64 << 10;
+/// The same of a memory, where the kernel (6.7 and later) tells which pages were written: only those are
+/// cleared. Where it doesn't, all of it would have to be, which costs more than it saves.
+const MEMORY_KEEP_RESIDENT: usize = 4 << 20;
 
 /// Makes the engine. `places` is how many invocations may be under way at once; each gets the most
 /// that a component may have, so that none waits for another's memories.
@@ -40,6 +44,9 @@ pub fn engine(places: u32) -> wasmtime::Result<Engine> {
         .table_elements(TABLE_ELEMENTS)
         .table_keep_resident(TABLE_KEEP_RESIDENT)
         .max_memory_size(usize::try_from(Limits::MAX_MEMORY)?);
+    if PoolingAllocationConfig::is_pagemap_scan_available() {
+        pool.pagemap_scan(Enabled::Yes).linear_memory_keep_resident(MEMORY_KEEP_RESIDENT);
+    }
 
     let mut config = Config::new();
     config
@@ -48,8 +55,8 @@ pub fn engine(places: u32) -> wasmtime::Result<Engine> {
         .epoch_interruption(true)
         .max_wasm_stack(WASM_STACK)
         .async_stack_size(STACK)
-        // The same bits on every machine.
-        .cranelift_nan_canonicalization(true)
+        // The same bits on every machine; that of NaNs `canonical_nan` has seen to.
+        .cranelift_nan_canonicalization(false)
         .relaxed_simd_deterministic(true)
         // What no toolchain for components needs is not offered: less to get wrong.
         .wasm_gc(false)
@@ -76,7 +83,8 @@ pub fn key(engine: &Engine) -> Digest {
         }
     }
     let mut hasher = Sha(Sha256::new());
-    hasher.write(b"ironloom/engine/1");
+    hasher.write(b"ironloom/engine/2");
+    hasher.write(&[canonical_nan::VERSION]);
     engine.precompile_compatibility_hash().hash(&mut hasher);
     Digest(hasher.0.finalize().into())
 }

@@ -144,7 +144,12 @@ pub struct UnknownEntity(pub String);
 
 /// Knows the bindings of the outputs.
 pub trait OutputResolver: Send + Sync {
-    /// Tells where the readings of an entity go. `output` is the index in [`AppContext::outputs`].
+    /// Appends the points of an entity, as far as they are known at once: one for each of
+    /// [`AppContext::outputs`], in their order, or none at all. Asked once for each entity of a batch.
+    fn known(&self, _entity: &str, _points: &mut Vec<Option<PointNumber>>) {}
+
+    /// Tells where the readings of an entity go, where that isn't known at once. `output` is the index in
+    /// [`AppContext::outputs`].
     fn resolve(&self, output: usize, entity: &str) -> Result<Target, UnknownEntity>;
 }
 

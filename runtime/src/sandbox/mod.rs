@@ -9,6 +9,7 @@ mod app;
 mod app_log;
 mod bindings;
 mod budget;
+mod canonical_nan;
 mod capabilities;
 mod compiled;
 mod engine;

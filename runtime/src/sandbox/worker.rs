@@ -15,7 +15,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
-use super::engine;
+use super::{canonical_nan, engine};
 use crate::limits::MAX_PACKAGE;
 
 /// The hidden subcommand.
@@ -243,14 +243,20 @@ pub(super) fn compile_here(engine: &Engine, wasm: &[u8]) -> Result<(Found, Vec<u
     if !wasmparser::Parser::is_component(wasm) {
         return Err(Refusal::NotWasm);
     }
-    let component = Component::from_binary(engine, wasm).map_err(|error| {
-        let text = format!("{error:#}");
-        if text.contains("exceeds the configured maximum") || text.contains("pooling allocator") {
-            Refusal::TooLarge(text)
-        } else {
-            Refusal::Invalid(text)
-        }
-    })?;
+    let rewritten = canonical_nan::rewrite(wasm);
+    // What can't be rewritten is compiled all the same: where it isn't valid, the engine says best why.
+    let component =
+        Component::from_binary(engine, rewritten.as_deref().unwrap_or(wasm)).map_err(|error| {
+            let text = format!("{error:#}");
+            if text.contains("exceeds the configured maximum") || text.contains("pooling allocator") {
+                Refusal::TooLarge(text)
+            } else {
+                Refusal::Invalid(text)
+            }
+        })?;
+    if let Err(problem) = rewritten {
+        return Err(Refusal::Invalid(problem.to_string()));
+    }
     let kind = component.component_type();
     let imports = kind.imports(engine).map(|(name, _)| name.to_owned()).collect();
     let exports = kind.exports(engine).map(|(name, _)| name.to_owned()).collect();

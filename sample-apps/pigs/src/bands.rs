@@ -4,6 +4,7 @@
 //! animal that came small but grows well raises no alarm. The Gompertz curve says how long the breed takes from one
 //! weight to another, whenever that is: its relative growth is `k · ln(A / W)`, a function of the weight alone.
 
+use crate::grid::larger;
 use crate::growth::Prior;
 
 /// A breed's published growth.
@@ -101,7 +102,7 @@ impl Breed {
     pub fn days(&self, from: f64, to: f64) -> f64 {
         let mature = libm::log(self.mature);
         // At its mature weight an animal hardly grows: there is nothing to compare with.
-        let left = |log_kg: f64| (mature - log_kg).max(FULL_GROWN);
+        let left = |log_kg: f64| larger(mature - log_kg, FULL_GROWN);
         libm::log(left(from) / left(to)) / self.rate
     }
 

@@ -8,6 +8,13 @@ use core::ops::{Add, Div, Mul, Sub};
 /// Rates on the grid.
 pub const RATES: usize = 4;
 
+/// The larger of two numbers; the second where they are equal or one isn't a number. (`f64::max` asks more of
+/// NaN, and is a call in the sandbox.)
+#[inline(always)]
+pub fn larger(a: f64, b: f64) -> f64 {
+    if a > b { a } else { b }
+}
+
 /// A number for each rate.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Grid(pub [f64; RATES]);
@@ -37,7 +44,6 @@ impl Grid {
     /// The larger of two for each rate.
     #[inline(always)]
     pub fn max(self, other: Self) -> Self {
-        let larger = |a: f64, b: f64| if b > a { b } else { a };
         let ([a, b, c, d], [e, f, g, h]) = (self.0, other.0);
         Self([larger(a, e), larger(b, f), larger(c, g), larger(d, h)])
     }

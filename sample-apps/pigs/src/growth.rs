@@ -14,7 +14,7 @@
 //! Only `+ - * /`, `sqrt` and the functions of `libm` are used: the same bits on every machine,
 //! sandboxed or not.
 
-use crate::grid::{Grid, RATES};
+use crate::grid::{Grid, RATES, larger};
 
 /// What is known of an animal's curve before its own weighings count.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -252,7 +252,7 @@ impl Fit<'_> {
     /// At each rate `ln W` is normal, and over the grid nearly so: the mixture's first two moments are enough.
     #[cfg_attr(target_family = "wasm", target_feature(enable = "simd128"))]
     fn outlook(&self, day: f64, target: &Target) -> Outlook {
-        let decay = self.model.decay((day - self.last).max(0.0));
+        let decay = self.model.decay(larger(day - self.last, 0.0));
         let left = self.below * decay;
         let above = self.mature - target.log_kg - left;
         let [constant, linear, square] = self.variance;
@@ -260,7 +260,7 @@ impl Fit<'_> {
         let mean = (self.weights * above).sum();
         let second = (self.weights * (variance + above * above)).sum();
         let slope = (self.weights * left * self.model.rates).sum();
-        Outlook { day, above: mean, deviation: (second - mean * mean).max(0.0).sqrt(), slope }
+        Outlook { day, above: mean, deviation: larger(second - mean * mean, 0.0).sqrt(), slope }
     }
 
     /// By the likeliest curve, the day on which it passes the target: where to begin to look.
@@ -269,7 +269,7 @@ impl Fit<'_> {
         let place = (0..RATES).max_by(likelier).unwrap_or(0);
         let left = self.mature.0[place] - target.log_kg;
         let days = if left > 0.0 {
-            libm::log(self.below.0[place].max(left) / left) / self.model.rates.0[place]
+            libm::log(larger(self.below.0[place], left) / left) / self.model.rates.0[place]
         } else {
             HORIZON / 4.0
         };

@@ -205,7 +205,7 @@ impl Outputs {
         let count = self.columns.len();
         let place = (self.next..count)
             .chain(0..self.next.min(count))
-            .find(|&place| self.columns[place].output == output)
+            .find(|&place| same(&self.columns[place].output, output))
             .unwrap_or_else(|| {
                 self.columns.push(Column {
                     output: output.to_owned(),
@@ -237,6 +237,15 @@ impl Drop for Outputs {
     }
 }
 
+/// Whether two texts are the same, word by word: in a component `==` goes through them byte by byte.
+fn same(a: &str, b: &str) -> bool {
+    let ((a_words, a_rest), (b_words, b_rest)) = (a.as_bytes().as_chunks(), b.as_bytes().as_chunks());
+    let word = |bytes: &[u8; 8]| u64::from_ne_bytes(*bytes);
+    a.len() == b.len()
+        && a_words.iter().zip(b_words).all(|(a, b)| word(a) == word(b))
+        && a_rest.iter().zip(b_rest).all(|(a, b)| a == b)
+}
+
 /// The entities of what was gathered. The same one may stand in it twice, since finding that out would cost more.
 #[derive(Default)]
 struct Entities {
@@ -258,7 +267,7 @@ impl Entities {
     fn of_line(&mut self, line: usize, entity: &str) -> Result<u32, Error> {
         if let Some(place) = self.lines.get(line).and_then(|place| place.checked_sub(1))
             // Readings of two batches may come to one builder in tests.
-            && self.get(place as usize) == Some(entity)
+            && self.get(place as usize).is_some_and(|known| same(known, entity))
         {
             return Ok(place);
         }
@@ -272,7 +281,7 @@ impl Entities {
 
     fn of_text(&mut self, entity: &str) -> Result<u32, Error> {
         let count = self.starts.len();
-        if count > 0 && self.get(count - 1) == Some(entity) {
+        if count > 0 && self.get(count - 1).is_some_and(|last| same(last, entity)) {
             return Ok(count as u32 - 1);
         }
         if entity.contains('\n') {
@@ -344,4 +353,23 @@ impl Ticket {
 /// each.
 pub fn request(intents: &[Intent]) -> Result<Vec<Ticket>, Error> {
     host::request(intents)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::same;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn the_same_texts_are_those_that_are_equal(a in "[ab]{0,20}", b in "[ab]{0,20}", at in 0usize..20) {
+            prop_assert_eq!(same(&a, &b), a == b);
+            prop_assert!(same(&a, &a.clone()));
+            // A difference of one byte, wherever it is.
+            if at < a.len() {
+                let other = format!("{}c{}", &a[..at], &a[at + 1..]);
+                prop_assert!(!same(&a, &other));
+            }
+        }
+    }
 }

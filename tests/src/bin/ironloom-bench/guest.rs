@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -9,12 +10,14 @@ use bytes::Bytes;
 use hashbrown::HashMap;
 use ironloom::apps::manifest::{self, Manifest};
 use ironloom::clock::Timestamp;
+use ironloom::effects::Effects;
 use ironloom::ids::{PointNumber, SlotName};
+use ironloom::lanes::targets::Targets;
 use ironloom::limits::Limits;
 use ironloom::sandbox::{
     AppContext, Batch, BoxFuture, Cached, Call, Declared, Env, HostFault, LoadedApp, Outcome, OutputKind,
-    OutputResolver, OutputSlot, Report, Sandbox, SandboxConfig, Scan, Standing, StatePage, StateReader,
-    Target, UnknownEntity,
+    OutputResolver, OutputSlot, Sandbox, SandboxConfig, Scan, Standing, StatePage, StateReader, Target,
+    UnknownEntity,
 };
 use ironloom_tests::{guests, server};
 use tokio::runtime::Runtime;
@@ -63,7 +66,7 @@ impl Guest {
     }
 
     /// Calls it for a batch, and keeps what it did.
-    pub fn consume(&mut self, batch: &Batch) -> Result<Report> {
+    pub fn consume(&mut self, batch: &Batch) -> Result<()> {
         self.calls += 1;
         let mut seed = [0; 32];
         seed[..8].copy_from_slice(&self.calls.to_le_bytes());
@@ -81,13 +84,13 @@ impl Guest {
         };
         let report = self.runtime.block_on(self.sandbox.invoke(&self.app, Call::Readings(batch), env));
         ensure!(report.outcome == Outcome::Ok, "the app ended with {}", report.outcome);
-        self.memory.keep(&report)?;
-        Ok(report)
+        self.memory.keep(report.effects)
     }
 
-    /// Forgets all state and alarms.
+    /// Forgets all state, alarms and points.
     pub fn reset(&self) {
         *write(&self.memory.state) = HashMap::new();
+        *write(&self.memory.targets) = Targets::new(self.context.outputs.len());
         write(&self.memory.alarms).clear();
     }
 
@@ -122,8 +125,8 @@ fn context(manifest: &Manifest, limits: Limits) -> AppContext {
 /// What is around the app.
 struct Memory {
     state: RwLock<HashMap<Box<str>, Bytes>>,
-    /// The points of each output, by entity.
-    points: RwLock<Vec<HashMap<String, PointNumber>>>,
+    targets: RwLock<Targets>,
+    points: AtomicU32,
     alarms: RwLock<hashbrown::HashSet<(SlotName, Box<str>)>>,
 }
 
@@ -139,28 +142,29 @@ impl Memory {
     fn of(manifest: &Manifest) -> Self {
         Self {
             state: RwLock::default(),
-            points: RwLock::new(vec![HashMap::new(); manifest.outputs.len()]),
+            targets: RwLock::new(Targets::new(manifest.outputs.len())),
+            points: AtomicU32::new(0),
             alarms: RwLock::default(),
         }
     }
 
-    fn keep(&self, report: &Report) -> Result<()> {
+    fn keep(&self, effects: Effects) -> Result<()> {
         let mut state = write(&self.state);
-        for (key, value) in &report.effects.state {
+        for (key, value) in effects.state {
             match value {
-                Some(value) => drop(state.insert(key.clone(), value.clone())),
-                None => drop(state.remove(key)),
+                Some(value) => drop(state.insert(key, value)),
+                None => drop(state.remove(&key)),
             }
         }
         let mut alarms = write(&self.alarms);
-        for (alarm, message) in &report.effects.alarms {
+        for (alarm, message) in effects.alarms {
             if message.is_some() {
-                alarms.insert(alarm.clone());
+                alarms.insert(alarm);
             } else {
-                alarms.remove(alarm);
+                alarms.remove(&alarm);
             }
         }
-        let first = report.effects.refused.first();
+        let first = effects.refused.first();
         ensure!(first.is_none(), "the app refused a reading: {first:?}");
         Ok(())
     }
@@ -181,14 +185,13 @@ impl StateReader for Memory {
 }
 
 impl OutputResolver for Memory {
+    fn known(&self, entity: &str, points: &mut Vec<Option<PointNumber>>) {
+        points.extend_from_slice(read(&self.targets).of(entity));
+    }
+
     fn resolve(&self, output: usize, entity: &str) -> Result<Target, UnknownEntity> {
-        if let Some(number) = read(&self.points)[output].get(entity) {
-            return Ok(Target::Known(*number));
-        }
-        let mut points = write(&self.points);
-        let number = points.iter().map(HashMap::len).sum::<usize>();
-        let number = PointNumber(u32::try_from(number).map_err(|error| UnknownEntity(error.to_string()))?);
-        points[output].insert(entity.to_owned(), number);
+        let number = PointNumber(self.points.fetch_add(1, Ordering::Relaxed));
+        write(&self.targets).note(entity, output, number);
         Ok(Target::Known(number))
     }
 }

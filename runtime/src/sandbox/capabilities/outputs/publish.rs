@@ -41,11 +41,68 @@ struct Checked<'a> {
 }
 
 /// Points of one call, found before anything is taken.
-struct Points {
-    /// For each frame and line of the table of entities, once it is known.
+struct Points<'a> {
+    entities: &'a [&'a str],
+    /// How many outputs there are.
+    outputs: usize,
+    /// For each line of the table of entities, where in `known` its points begin, once it was looked for.
+    lines: Vec<Option<u32>>,
+    /// For each entity that was looked for, the point of each output that is known.
     known: Vec<Option<PointNumber>>,
     new_points: Vec<NewPoint>,
     pending: HashMap<(usize, Box<str>), PointNumber>,
+}
+
+impl<'a> Points<'a> {
+    fn new(entities: &'a [&'a str], outputs: usize) -> Self {
+        Self {
+            entities,
+            outputs,
+            lines: vec![None; entities.len()],
+            known: Vec::new(),
+            new_points: Vec::new(),
+            pending: HashMap::new(),
+        }
+    }
+
+    /// The point of an output for the entity on a line.
+    fn point(&mut self, context: &Context, output: usize, line: usize) -> Result<PointNumber, Error> {
+        let begin = match self.lines[line] {
+            Some(begin) => begin as usize,
+            None => {
+                let begin = self.known.len();
+                context.resolver.known(self.entities[line], &mut self.known);
+                self.known.resize(begin + self.outputs, None);
+                self.lines[line] = Some(begin as u32);
+                begin
+            }
+        };
+        if let Some(point) = self.known[begin + output] {
+            return Ok(point);
+        }
+        let point = self.resolve(context, output, line)?;
+        self.known[begin + output] = Some(point);
+        Ok(point)
+    }
+
+    /// Finds a point that isn't known at once: one that there is, one that this invocation has made, or a
+    /// new one.
+    fn resolve(&mut self, context: &Context, output: usize, line: usize) -> Result<PointNumber, Error> {
+        let entity = self.entities[line];
+        let unknown = |error: crate::sandbox::UnknownEntity| Error::UnknownEntity(error.0);
+        let new = match context.resolver.resolve(output, entity).map_err(unknown)? {
+            Target::Known(point) => return Ok(point),
+            Target::New(new) => new,
+        };
+        let key = (output, Box::from(entity));
+        if let Some(point) = context.pending.get(&key).or_else(|| self.pending.get(&key)) {
+            return Ok(*point);
+        }
+        let point = PointNumber::pending(context.new_points.len() + self.new_points.len());
+        self.new_points.push(new);
+        self.pending.insert(key, point);
+        Ok(point)
+    }
 }
 
 impl View<'_> {
@@ -65,12 +122,10 @@ impl View<'_> {
             return Err(Error::TooMany);
         }
 
-        let mut points = Points { known: Vec::new(), new_points: Vec::new(), pending: HashMap::new() };
+        let mut points = Points::new(&entities, self.app.outputs.len());
         let mut columns = Columns::with_capacity(readings);
         for checked in &frames {
-            points.known.clear();
-            points.known.resize(entities.len(), None);
-            take(self.context, checked, &entities, &mut points, &mut columns)?;
+            take(self.context, checked, &mut points, &mut columns)?;
         }
         let paths: usize = points.new_points.iter().map(|point| point.path.as_str().len()).sum();
         let heap: usize = frames.iter().map(|checked| checked.heap).sum();
@@ -150,21 +205,12 @@ fn name(tag: Tag) -> &'static str {
 fn take(
     context: &Context,
     checked: &Checked<'_>,
-    entities: &[&str],
-    points: &mut Points,
+    points: &mut Points<'_>,
     columns: &mut Columns,
 ) -> Result<(), Error> {
     let frame = checked.frame;
     for row in 0..frame.at.len() {
-        let entity = frame.entity[row] as usize;
-        let point = match points.known[entity] {
-            Some(point) => point,
-            None => {
-                let point = resolve(context, checked.output, entities[entity], points)?;
-                points.known[entity] = Some(point);
-                point
-            }
-        };
+        let point = points.point(context, checked.output, frame.entity[row] as usize)?;
         let quality = match frame.quality.as_ref().map(|column| column[row]) {
             None | Some(WitQuality::Good) => Quality::Good,
             Some(WitQuality::Uncertain) => Quality::Uncertain,
@@ -189,26 +235,4 @@ fn take(
         columns.push(point, Timestamp(frame.at[row]), quality, value);
     }
     Ok(())
-}
-
-/// Finds the point of an entity: one that there is, one that this invocation has made, or a new one.
-fn resolve(
-    context: &Context,
-    output: usize,
-    entity: &str,
-    points: &mut Points,
-) -> Result<PointNumber, Error> {
-    let unknown = |error: crate::sandbox::UnknownEntity| Error::UnknownEntity(error.0);
-    let new = match context.resolver.resolve(output, entity).map_err(unknown)? {
-        Target::Known(point) => return Ok(point),
-        Target::New(new) => new,
-    };
-    let key = (output, Box::from(entity));
-    if let Some(point) = context.pending.get(&key).or_else(|| points.pending.get(&key)) {
-        return Ok(*point);
-    }
-    let point = PointNumber::pending(context.new_points.len() + points.new_points.len());
-    points.new_points.push(new);
-    points.pending.insert(key, point);
-    Ok(point)
 }
