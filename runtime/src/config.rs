@@ -13,6 +13,7 @@ pub use reader::ConfigError;
 use reader::{Errors, Section};
 use serde::Deserialize;
 
+use crate::apps::allowance::Kind;
 use crate::clock::Source;
 use crate::connectors::ConnectorConfig;
 use crate::ids::check_point_path;
@@ -201,8 +202,12 @@ fn batch(mut section: Section<'_, '_>) -> Option<Batch> {
 fn limits(mut section: Section<'_, '_>) -> Option<Limits> {
     let (memory, cpu, state) =
         (section.key::<Bytes>("memory"), section.key::<Span>("cpu"), section.key::<Bytes>("state"));
+    let share = section.key::<Span>("share");
     section.finish();
-    let limits = Limits { memory: memory?.0, cpu: cpu?.0, state: state?.0 };
+    let limits = Limits { memory: memory?.0, cpu: cpu?.0, state: state?.0, share: share?.0 };
+    if let Err(problem) = Kind::Share.check(limits.share) {
+        section.fault(format!("has a `share` that can't be: {problem}"));
+    }
     if !(Limits::MIN_MEMORY..=Limits::MAX_MEMORY).contains(&limits.memory) {
         let (least, most) = (Bytes(Limits::MIN_MEMORY), Bytes(Limits::MAX_MEMORY));
         section.fault(format!("has a `memory` outside of {least} to {most}"));

@@ -21,11 +21,14 @@ pub struct Limits {
     pub cpu: u64,
     /// Bytes of keys and values in `state`. Beyond: the write is refused.
     pub state: u64,
+    /// CPU time of all invocations in each second, sustained, in nanoseconds. Beyond: the lane waits. What is
+    /// not used gathers, up to [`SHARE_BURST`].
+    pub share: u64,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { memory: 32 * MIB, cpu: 200_000_000, state: 64 * MIB }
+        Self { memory: 32 * MIB, cpu: 200_000_000, state: 64 * MIB, share: 500_000_000 }
     }
 }
 
@@ -46,6 +49,8 @@ impl Limits {
     }
 }
 
+/// CPU time that an installation may have saved up.
+pub const SHARE_BURST: Duration = Duration::from_secs(2);
 /// The longest key of `state`, in bytes. Beyond: refused.
 pub const MAX_STATE_KEY: usize = 512;
 /// The longest value of `state`, in bytes. Beyond: refused.

@@ -2,6 +2,7 @@
 //! failed, and is as large afterwards as before.
 
 use std::collections::BTreeMap;
+use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use base64::Engine as _;
@@ -245,6 +246,39 @@ fn readings_of_another_type_are_dead_letters_and_the_rest_goes_on() -> Result<()
 }
 
 /// Every habit again and again, each in a new installation: what isn't given back adds up.
+/// CPU time of all invocations so far, in seconds.
+fn cpu(client: &Client) -> Result<f64> {
+    let metrics = client.get("/metrics")?.text();
+    let line = metrics.lines().find_map(|line| line.strip_prefix("ironloom_invocation_cpu_seconds_sum "));
+    Ok(line.context("no sum of CPU time in /metrics")?.parse()?)
+}
+
+#[test]
+fn an_app_that_is_always_busy_gets_no_more_than_its_share() -> Result<()> {
+    let bench = Bench::new()?;
+    let client = bench.client();
+    let share = json!({"limits": {"share": "200 ms"}});
+    install(client, "busy", &bench.package, json!({"command": ["busy"]}), share)?;
+    bench.install("calm")?;
+    let begin = Instant::now();
+    let spins = "{\"point\":\"busy\",\"value\":\"spin\"}\n".repeat(20);
+    // Two seconds were saved up; at full speed three would be over long before these.
+    while cpu(client)? < 3.0 {
+        let through =
+            client.push(spins.as_bytes(), None)?.json()?["through"].as_u64().context("no through")?;
+        // Its neighbour isn't held up by it.
+        bench.obey("calm", "ok")?;
+        wait_for_installation(client, "busy", "the spins taken", |now| number(now, "cursor") >= through)?;
+    }
+    let busy = client.installation("busy")?;
+    ensure!(number(&busy, "counters.failures") == 0, "{busy}");
+    let (spent, time) = (cpu(client)?, begin.elapsed().as_secs_f64());
+    // The last invocation may have taken its whole CPU budget of 100 ms more than there was.
+    let most = 2.0 + 0.2 * time + 0.15;
+    ensure!(spent <= most, "{spent} s of CPU time within {time} s, of {most} s at the most");
+    Ok(())
+}
+
 #[test]
 fn after_a_thousand_failures_memory_is_where_it_was() -> Result<()> {
     let rounds: usize = std::env::var("IRONLOOM_ROUNDS").ok().map_or(Ok(1_000), |text| text.parse())?;

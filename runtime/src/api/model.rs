@@ -194,6 +194,9 @@ pub struct RequestedLimits {
     /// Bytes of state.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub state: Option<crate::config::Bytes>,
+    /// CPU time in each second.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub share: Option<crate::config::Span>,
 }
 
 /// Where in the journal an installation begins.

@@ -15,11 +15,13 @@ pub enum Kind {
     Cpu,
     /// State of an installation.
     State,
+    /// CPU time of an installation in each second.
+    Share,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Memory, Self::Cpu, Self::State];
+    pub const ALL: [Self; 4] = [Self::Memory, Self::Cpu, Self::State, Self::Share];
 
     /// Its name in manifests and grants.
     pub fn name(self) -> &'static str {
@@ -27,6 +29,7 @@ impl Kind {
             Self::Memory => "memory",
             Self::Cpu => "cpu",
             Self::State => "state",
+            Self::Share => "share",
         }
     }
 
@@ -36,6 +39,8 @@ impl Kind {
             Self::Memory => (Limits::MIN_MEMORY, Limits::MAX_MEMORY),
             Self::Cpu => (1_000_000, 10_000_000_000),
             Self::State => (64 * KIB, 16 * 1024 * MIB),
+            // Its invocations run one after the other: more than a whole core is of no use.
+            Self::Share => (1_000_000, 1_000_000_000),
         }
     }
 
@@ -43,7 +48,7 @@ impl Kind {
     pub fn show(self, value: u64) -> String {
         match self {
             Self::Memory | Self::State => show_size(value),
-            Self::Cpu => show_duration(value),
+            Self::Cpu | Self::Share => show_duration(value),
         }
     }
 
@@ -51,7 +56,7 @@ impl Kind {
     pub fn parse(self, text: &str) -> Result<u64, String> {
         let value = match self {
             Self::Memory | Self::State => parse_size(text)?,
-            Self::Cpu => parse_duration(text)?,
+            Self::Cpu | Self::Share => parse_duration(text)?,
         };
         self.check(value)
     }
@@ -70,6 +75,7 @@ impl Kind {
             Self::Memory => limits.memory,
             Self::Cpu => limits.cpu,
             Self::State => limits.state,
+            Self::Share => limits.share,
         }
     }
 }
@@ -83,6 +89,8 @@ pub struct PartialLimits {
     pub cpu: Option<u64>,
     /// State of an installation, in bytes.
     pub state: Option<u64>,
+    /// CPU time of an installation in each second, in nanoseconds.
+    pub share: Option<u64>,
 }
 
 impl PartialLimits {
@@ -92,6 +100,7 @@ impl PartialLimits {
             Kind::Memory => self.memory,
             Kind::Cpu => self.cpu,
             Kind::State => self.state,
+            Kind::Share => self.share,
         }
     }
 }
@@ -130,7 +139,12 @@ pub fn effective(
             (None, None) => kind.of(defaults),
         }
     };
-    let limits = Limits { memory: limit(Kind::Memory), cpu: limit(Kind::Cpu), state: limit(Kind::State) };
+    let limits = Limits {
+        memory: limit(Kind::Memory),
+        cpu: limit(Kind::Cpu),
+        state: limit(Kind::State),
+        share: limit(Kind::Share),
+    };
     if problems.is_empty() { Ok(limits) } else { Err(problems) }
 }
 

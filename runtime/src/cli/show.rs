@@ -73,7 +73,10 @@ pub fn text(item: &Installation) -> String {
     }
     let limits = &item.limits;
     let (memory, cpu, state) = (Bytes(limits.memory), Span(limits.cpu), Bytes(limits.state));
-    line("limits", format!("memory {memory}, cpu {cpu}, state {state}"));
+    line(
+        "limits",
+        format!("memory {memory}, cpu {cpu}, state {state}, share {} a second", Span(limits.share)),
+    );
     line("time zone", item.timezone.clone());
     out
 }

@@ -83,6 +83,13 @@ const KEYS: &[Key] = &[
     ),
     key("limits", "state", "\"64 MiB\"", "State of an installation, likewise."),
     key(
+        "limits",
+        "share",
+        "\"500 ms\"",
+        "CPU time of an installation in each second, likewise, at most 1 s: its invocations run one after the \
+        other. What it doesn't use it saves up, to 2 s. Beyond, it waits.",
+    ),
+    key(
         "site",
         "timezone",
         "\"UTC\"",

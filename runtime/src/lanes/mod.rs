@@ -6,6 +6,7 @@
 
 pub mod app_log;
 pub mod batch;
+pub mod bucket;
 pub mod context;
 pub mod digest;
 pub mod log_file;
@@ -29,6 +30,7 @@ use parking_lot::{Mutex, RwLock};
 
 use self::app_log::AppLog;
 use self::batch::EntityNumbers;
+use self::bucket::Bucket;
 use self::meta::LaneMeta;
 use self::policy::Effort;
 use self::queue::Queue;
@@ -77,6 +79,10 @@ pub struct Lane {
     queued: std::sync::atomic::AtomicBool,
     /// Somebody wanted a turn while another had it.
     missed: std::sync::atomic::AtomicBool,
+    /// The CPU time that it has left.
+    bucket: Mutex<Bucket>,
+    /// It waits, and is woken when there is room or CPU time for it again.
+    held_back: std::sync::atomic::AtomicBool,
 }
 
 /// The code of a lane's app.
@@ -132,6 +138,8 @@ impl Lane {
             targets: Mutex::new(targets),
             queued: std::sync::atomic::AtomicBool::new(false),
             missed: std::sync::atomic::AtomicBool::new(false),
+            bucket: Mutex::new(Bucket::full(Instant::now())),
+            held_back: std::sync::atomic::AtomicBool::new(false),
         }
     }
 

@@ -114,8 +114,11 @@ impl Runner {
         if self.stopping.load(Ordering::Acquire) || !lane.is_enabled() {
             return false;
         }
-        if self.committer.room() == Room::None || !self.shared.has_room() {
-            self.wake_later(lane, NO_ROOM);
+        let share = lane.revision.limits.share;
+        let overdrawn = lane.bucket.lock().wait(share, Instant::now());
+        let no_room = self.committer.room() == Room::None || !self.shared.has_room();
+        if let Some(wait) = overdrawn.or(no_room.then_some(NO_ROOM)) {
+            self.hold_back(lane, wait);
             return false;
         }
         if let Err(problem) = self.catch_up(lane).await {
@@ -135,10 +138,24 @@ impl Runner {
         let Some(app) = lane.app() else { return false };
         let report = self.invoke(lane, &app, &work).await;
         self.shared.scheduler.charge(lane, report.cpu);
+        lane.bucket.lock().spend(report.cpu, share, Instant::now());
         // What follows waits for the disk, not for a processor.
         drop(place);
         self.conclude(lane, work, report).await;
         true
+    }
+
+    /// Has a lane wait that is woken with everything that comes for it: one waits, however often it is asked.
+    fn hold_back(&self, lane: &Arc<Lane>, wait: Duration) {
+        if lane.held_back.swap(true, Ordering::SeqCst) {
+            return;
+        }
+        let (shared, lane) = (Arc::clone(&self.shared), Arc::clone(lane));
+        tokio::spawn(async move {
+            tokio::time::sleep(wait).await;
+            lane.held_back.store(false, Ordering::SeqCst);
+            shared.scheduler.wake(&lane);
+        });
     }
 
     fn wake_later(&self, lane: &Arc<Lane>, after: Duration) {

@@ -107,6 +107,7 @@ impl Node {
             memory: request.limits.memory.map(|bytes| bytes.0),
             cpu: request.limits.cpu.map(|span| span.0),
             state: request.limits.state.map(|bytes| bytes.0),
+            share: request.limits.share.map(|span| span.0),
         };
         let grants = if request.grants == Grants::default() {
             "{}".to_owned()

@@ -26,7 +26,7 @@ const TABLE_ELEMENTS: usize = 50_000;
 const TABLE_KEEP_RESIDENT: usize = 64 << 10;
 /// The same of a memory, where the kernel (6.7 and later) tells which pages were written: only those are
 /// cleared. Where it doesn't, all of it would have to be, which costs more than it saves.
-const MEMORY_KEEP_RESIDENT: usize = 4 << 20;
+const MEMORY_KEEP_RESIDENT: usize = 1 << 20;
 
 /// Makes the engine. `places` is how many invocations may be under way at once; each gets the most
 /// that a component may have, so that none waits for another's memories.
@@ -43,7 +43,9 @@ pub fn engine(places: u32) -> wasmtime::Result<Engine> {
         .max_tables_per_component(MAX_TABLES)
         .table_elements(TABLE_ELEMENTS)
         .table_keep_resident(TABLE_KEEP_RESIDENT)
-        .max_memory_size(usize::try_from(Limits::MAX_MEMORY)?);
+        .max_memory_size(usize::try_from(Limits::MAX_MEMORY)?)
+        // What is kept of memories is kept for as many as can be in use, not for each that ever was.
+        .max_unused_warm_slots(places);
     if PoolingAllocationConfig::is_pagemap_scan_available() {
         pool.pagemap_scan(Enabled::Yes).linear_memory_keep_resident(MEMORY_KEEP_RESIDENT);
     }

@@ -1,7 +1,6 @@
 //! Numbers for each rate of maturing on the grid, and arithmetic on all of them at once.
 //!
-//! Written so that compilers make vector instructions of it. In the sandbox that matters: there each
-//! floating-point operation is followed by others that make the same NaN on every machine, and vectors halve their number.
+//! Written so that compilers make vector instructions of it: half as many.
 
 use core::ops::{Add, Div, Mul, Sub};
 

@@ -202,28 +202,32 @@ impl Outputs {
 
     /// Where the column of an output stands; one for values of this type where there was none.
     fn place_of(&mut self, output: &str, value: &Value<'_>) -> usize {
-        let count = self.columns.len();
-        let place = (self.next..count)
-            .chain(0..self.next.min(count))
-            .find(|&place| same(&self.columns[place].output, output))
-            .unwrap_or_else(|| {
-                self.columns.push(Column {
-                    output: output.to_owned(),
-                    entity: Vec::new(),
-                    at: Vec::new(),
-                    quality: Vec::new(),
-                    values: match value {
-                        Value::Boolean(_) => Values::Booleans(Vec::new()),
-                        Value::Integer(_) => Values::Integers(Vec::new()),
-                        Value::Real(_) => Values::Reals(Vec::new()),
-                        Value::Text(_) => Values::Texts(Vec::new()),
-                        Value::Blob(_) => Values::Blobs(Vec::new()),
-                    },
-                });
-                count
-            });
-        self.next = place + 1;
+        let place = match self.columns.get(self.next) {
+            Some(column) if same(&column.output, output) => self.next,
+            _ => self.search(output, value),
+        };
+        self.next = if place + 1 < self.columns.len() { place + 1 } else { 0 };
         place
+    }
+
+    fn search(&mut self, output: &str, value: &Value<'_>) -> usize {
+        if let Some(place) = self.columns.iter().position(|column| same(&column.output, output)) {
+            return place;
+        }
+        self.columns.push(Column {
+            output: output.to_owned(),
+            entity: Vec::new(),
+            at: Vec::new(),
+            quality: Vec::new(),
+            values: match value {
+                Value::Boolean(_) => Values::Booleans(Vec::new()),
+                Value::Integer(_) => Values::Integers(Vec::new()),
+                Value::Real(_) => Values::Reals(Vec::new()),
+                Value::Text(_) => Values::Texts(Vec::new()),
+                Value::Blob(_) => Values::Blobs(Vec::new()),
+            },
+        });
+        self.columns.len() - 1
     }
 }
 
@@ -281,7 +285,9 @@ impl Entities {
 
     fn of_text(&mut self, entity: &str) -> Result<u32, Error> {
         let count = self.starts.len();
-        if count > 0 && self.get(count - 1).is_some_and(|last| same(last, entity)) {
+        if let Some(&last) = self.starts.last()
+            && same(&self.text[last as usize..], entity)
+        {
             return Ok(count as u32 - 1);
         }
         if entity.contains('\n') {

@@ -257,6 +257,7 @@ fn limits(field: &Field<'_, '_>, findings: &mut Findings<'_>) -> PartialLimits {
         memory: limit(allowance::Kind::Memory),
         cpu: limit(allowance::Kind::Cpu),
         state: limit(allowance::Kind::State),
+        share: limit(allowance::Kind::Share),
     };
     section.finish(findings);
     limits

@@ -10,8 +10,11 @@ use serde::Deserialize;
 
 /// What apps are compiled for.
 const TARGET: &str = "wasm32-wasip2";
-/// The profile of a workspace that builds apps beside other things.
+/// The profile of a workspace that builds apps beside other things, and says itself how they are linked.
 const GUEST_PROFILE: &str = "guest";
+/// Room for an app's data before its memory has to grow, which takes a system call for each 64 KiB. What isn't
+/// touched takes no memory.
+const LINKED_WITH: &str = "target.wasm32-wasip2.rustflags=['-Clink-arg=--initial-heap=1048576']";
 
 /// A program of the Rust toolchain, as the environment names it.
 fn program(variable: &str, name: &str) -> Command {
@@ -129,7 +132,7 @@ impl Crate {
             // In a folder of its own, so that it neither waits for the host's build nor undoes it.
             cargo.args(["--profile", GUEST_PROFILE, "--target-dir"]).arg(self.target.join("guests"));
         } else {
-            cargo.arg("--release");
+            cargo.args(["--release", "--config", LINKED_WITH]);
         }
         if let Some(dir) = self.manifest.parent() {
             cargo.current_dir(dir);

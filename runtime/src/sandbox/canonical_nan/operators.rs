@@ -119,7 +119,7 @@ fn holds_no_nan(bytes: &[u8]) -> bool {
 fn part(lanes: &[u8; 16]) -> u8 {
     let whole = |size: usize| {
         lanes.chunks(size).all(|part| {
-            part[0] as usize % size == 0
+            usize::from(part[0]).is_multiple_of(size)
                 && part.iter().zip(part[0]..).all(|(lane, expected)| *lane == expected)
         })
     };

@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use proptest::prelude::*;
 use wasmtime::{Config, Engine, Instance, Module, Store, Val};
 
+use super::operators::{Effect, effect};
 use super::rewrite;
 
 const F64S: u32 = 4;
@@ -320,4 +321,32 @@ fn a_component_keeps_all_but_the_bodies() {
     assert!(kept.iter().any(|(_, bytes)| bytes.ends_with(b"kept")));
     // Nothing is left to do the second time but to look at what was put in.
     assert!(rewrite(b"\0asm\x0d\0\x01\0\x01\x05").is_err(), "cut off");
+}
+
+/// All operators without immediates, by name: arithmetic has none.
+macro_rules! operators {
+    (@one $op:ident) => { Some((stringify!($op), wasmparser::Operator::$op)) };
+    (@one $op:ident $($immediates:tt)+) => { None };
+    ($(@$proposal:ident $op:ident $({ $($field:ident: $type:ty),* })? => $visit:ident ($($arity:tt)*))*) => {
+        [$(operators!(@one $op $({ $($field)* })?)),*]
+    };
+}
+
+#[test]
+fn every_operator_that_makes_numbers_is_known() {
+    let known: [Option<(&str, wasmparser::Operator<'_>)>; _] = wasmparser::for_each_operator!(operators);
+    let mut makers = 0;
+    for (name, operator) in known.into_iter().flatten() {
+        let of_numbers = ["F32", "F64"].iter().any(|prefix| name.starts_with(prefix));
+        // These take or give bits, or numbers that are none of them a NaN.
+        let of_bits =
+            ["Neg", "Abs", "Copysign", "Reinterpret", "Convert"].iter().any(|part| name.contains(part));
+        if of_numbers && !of_bits {
+            assert_ne!(effect(&operator), Effect::Other, "{name}");
+            makers += usize::from(matches!(effect(&operator), Effect::Makes { .. }));
+        }
+    }
+    // ceil, floor, trunc, nearest, sqrt, add, sub, mul, div, min, max of four forms, four changes of width,
+    // and madd, nmadd, min and max of the two relaxed vectors.
+    assert_eq!(makers, 11 * 4 + 4 + 4 * 2);
 }

@@ -49,6 +49,11 @@ fn obey(command: &str) -> Result<String, Failure> {
         "loop" => loop {
             black_box(0);
         },
+        "spin" => {
+            for n in 0..10_000_000_u64 {
+                black_box(n);
+            }
+        }
         "recurse" => return Ok(recurse(0).to_string()),
         "grow" => {
             let mut all = Vec::new();

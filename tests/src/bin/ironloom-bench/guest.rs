@@ -46,7 +46,8 @@ impl Guest {
         let sandbox = Sandbox::new(SandboxConfig::new(cache.path().to_owned(), server::binary()?))?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         // More than the manifest asks for: an invocation that meets a limit would end the measurement.
-        let limits = Limits { memory: Limits::MAX_MEMORY, cpu: 10_000_000_000, state: 1 << 40 };
+        let limits =
+            Limits { memory: Limits::MAX_MEMORY, cpu: 10_000_000_000, state: 1 << 40, ..Limits::default() };
         let declared = Declared {
             inputs: !manifest.inputs.is_empty(),
             timers: !manifest.timers.is_empty(),
