@@ -50,7 +50,7 @@ fn obey(command: &str) -> Result<String, Failure> {
             black_box(0);
         },
         "spin" => {
-            for n in 0..10_000_000_u64 {
+            for n in 0..50_000_000_u64 {
                 black_box(n);
             }
         }
