@@ -60,8 +60,9 @@ impl Effort {
 
 type Measure = fn(Effort) -> Result<Row>;
 
-const ROWS: [(&str, Measure); 6] = [
-    ("push", pushes::measure),
+const ROWS: [(&str, Measure); 7] = [
+    ("push", |effort| pushes::measure(10_000, effort)),
+    ("push-1m", |effort| pushes::measure(1_000_000, effort)),
     ("pigs-256", |effort| invocations::pigs(256, effort)),
     ("one-state-256", |effort| invocations::one_state(256, effort)),
     ("one-state-4096", |effort| invocations::one_state(4_096, effort)),

@@ -18,10 +18,9 @@ use crate::connection::{Connection, push};
 use crate::machine::Usage;
 use crate::report::{Bound, Row};
 
-const POINTS: u32 = 10_000;
 const CONNECTIONS: usize = 8;
 const READINGS: usize = 1_000;
-/// Different requests, sent in turn: more than any cache holds.
+/// Different requests, sent in turn: more than any cache holds, and where points are more, enough for each.
 const REQUESTS: usize = 400;
 /// How many acknowledged readings the app may be behind before the sources wait: what is measured is
 /// what goes through to the end, and not how fast a backlog grows.
@@ -42,29 +41,38 @@ struct Progress {
     refused: AtomicU64,
 }
 
-/// The row.
-pub fn measure(effort: Effort) -> Result<Row> {
+/// The rows: 10,000 points, and a site as large as may be.
+pub fn measure(points: u32, effort: Effort) -> Result<Row> {
+    let (what, bound) = match points {
+        10_000 => (
+            "readings, push of 1,000 -> durable -> one state a point -> durable, 10,000 points",
+            Bound::AtLeast(500_000.0),
+        ),
+        _ => ("the same with 1,000,000 points", Bound::Told),
+    };
     let mut row = Row {
-        what: "readings, push of 1,000 -> durable -> one state a point -> durable, 10,000 points",
+        what,
         unit: "readings/s",
-        bound: Bound::AtLeast(500_000.0),
+        bound,
         runs: Vec::new(),
         notes: Vec::new(),
         shares: crate::machine::Shares::default(),
     };
     for number in 1..=effort.runs {
-        run(effort, number, &mut row).with_context(|| format!("run {number}"))?;
+        run(points, effort, number, &mut row).with_context(|| format!("run {number}"))?;
     }
     Ok(row)
 }
 
-fn run(effort: Effort, number: usize, row: &mut Row) -> Result<()> {
+fn run(points: u32, effort: Effort, number: usize, row: &mut Row) -> Result<()> {
     let package = guests::package("one-state")?;
     // A folder of its own for each run: the first minute after an install is what is compared.
     let server = Setup::new()?.start()?;
     let bindings = json!({"value": ["bench/{point}/value"]});
-    apps::install(server.client(), "sums", &package, bindings, json!({}))?;
-    let requests = requests(server.client().url(), number as u64)?;
+    // What the machine can do is asked for, not what an app may take without a grant.
+    let granted = json!({"limits": {"share": "1 s"}});
+    apps::install(server.client(), "sums", &package, bindings, granted)?;
+    let requests = requests(server.client().url(), points, number as u64)?;
     let progress = Progress::default();
     let mut note = std::thread::scope(|scope| {
         let source = |first| {
@@ -72,7 +80,7 @@ fn run(effort: Effort, number: usize, row: &mut Row) -> Result<()> {
             scope.spawn(move || push_until_stopped(url, requests, progress, first))
         };
         let sources: Vec<_> = (0..CONNECTIONS).map(source).collect();
-        let note = window(effort, &server, &progress, row);
+        let note = window(points, effort, &server, &progress, row);
         progress.stop.store(true, Ordering::SeqCst);
         for source in sources {
             match source.join() {
@@ -97,8 +105,19 @@ fn run(effort: Effort, number: usize, row: &mut Row) -> Result<()> {
 }
 
 /// Warms up, measures, and says what there is to say of it.
-fn window(effort: Effort, server: &Server, progress: &Progress, row: &mut Row) -> Result<String> {
+fn window(
+    points: u32,
+    effort: Effort,
+    server: &Server,
+    progress: &Progress,
+    row: &mut Row,
+) -> Result<String> {
     follow(server, progress, effort.warm_up)?;
+    // From here on no point is new.
+    let every = (every_one(points) * READINGS) as u64;
+    while progress.acknowledged.load(Ordering::SeqCst) < every && !progress.stop.load(Ordering::SeqCst) {
+        follow(server, progress, effort.warm_up / 10)?;
+    }
     let sample = || -> Result<_> {
         let taken = taken(server.client())?;
         let acknowledged = progress.acknowledged.load(Ordering::SeqCst);
@@ -180,18 +199,24 @@ fn send_in_turn(url: &str, requests: &[Request], progress: &Progress, first: usi
     Ok(())
 }
 
+/// Requests that name each point once.
+fn every_one(points: u32) -> usize {
+    (points as usize).div_ceil(READINGS)
+}
+
 /// Random points and values. The first requests together have every point once.
-fn requests(url: &str, seed: u64) -> Result<Vec<Request>> {
+fn requests(url: &str, points: u32, seed: u64) -> Result<Vec<Request>> {
     let mut random = ChaCha8Rng::seed_from_u64(seed);
-    let mut every: Vec<u32> = (0..POINTS).collect();
+    let mut every: Vec<u32> = (0..points).collect();
     every.shuffle(&mut random);
     let mut next = every.into_iter();
-    let mut requests = Vec::with_capacity(REQUESTS);
-    for _ in 0..REQUESTS {
+    let count = REQUESTS.max(every_one(points));
+    let mut requests = Vec::with_capacity(count);
+    for _ in 0..count {
         let mut body = String::with_capacity(READINGS * 48);
         let mut readings = Vec::with_capacity(READINGS);
         for _ in 0..READINGS {
-            let point = next.next().unwrap_or_else(|| random.random_range(0..POINTS));
+            let point = next.next().unwrap_or_else(|| random.random_range(0..points));
             // Halves: their sums are exact in any order, so that the order of requests doesn't matter.
             let value = f64::from(random.random_range(0..2_000_u32)) / 2.0;
             writeln!(body, r#"{{"point":"bench/p{point}/value","value":{value:?}}}"#)?;
