@@ -246,6 +246,29 @@ fn readings_of_another_type_are_dead_letters_and_the_rest_goes_on() -> Result<()
 }
 
 /// Every habit again and again, each in a new installation: what isn't given back adds up.
+#[test]
+fn while_one_app_loops_the_others_run() -> Result<()> {
+    let bench = Bench::new()?;
+    let limits = json!({"limits": {"cpu": "5 s", "share": "1 s"}});
+    install(bench.client(), "looping", &bench.package, json!({"command": ["looping"]}), limits)?;
+    bench.install("calm")?;
+    let begin = Instant::now();
+    bench.client().push_one("looping", "loop")?;
+    std::thread::sleep(Duration::from_millis(300));
+    for _ in 0..20 {
+        bench.obey("calm", "ok")?;
+    }
+    let (calm, looping) = (begin.elapsed(), bench.client().installation("looping")?);
+    ensure!(number(&looping, "counters.failures") == 0, "the loop was over before: {looping}");
+    let looping = wait_for_installation(bench.client(), "looping", "the loop stopped", |now| {
+        number(now, "counters.failures") > 0
+    })?;
+    ensure!(looping["last_error"]["kind"] == "cpu-limit", "{looping}");
+    // It took five seconds of CPU time and so at least that long: it had begun before its neighbour was done.
+    ensure!(begin.elapsed() < calm + Duration::from_secs(5), "{:?} and {calm:?}", begin.elapsed());
+    Ok(())
+}
+
 /// CPU time of all invocations so far, in seconds.
 fn cpu(client: &Client) -> Result<f64> {
     let metrics = client.get("/metrics")?.text();

@@ -26,6 +26,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
+use hashbrown::HashMap;
 use parking_lot::{Mutex, RwLock};
 
 use self::app_log::AppLog;
@@ -211,48 +212,67 @@ pub struct Begin {
 /// All lanes: a slab, so that a number finds its lane without hashing.
 #[derive(Default)]
 pub struct Lanes {
-    slab: RwLock<Vec<Option<Arc<Lane>>>>,
+    slab: RwLock<Slab>,
+}
+
+#[derive(Default)]
+struct Slab {
+    lanes: Vec<Option<Arc<Lane>>>,
+    /// Each commit is looked up by its generation.
+    generations: HashMap<Generation, u32>,
+}
+
+impl Slab {
+    fn get(&self, number: u32) -> Option<Arc<Lane>> {
+        self.lanes.get(number as usize)?.clone()
+    }
 }
 
 impl Lanes {
     /// The number that the next lane gets.
     pub fn free_number(&self) -> u32 {
-        let slab = self.slab.read();
-        slab.iter().position(Option::is_none).unwrap_or(slab.len()) as u32
+        let lanes = &self.slab.read().lanes;
+        lanes.iter().position(Option::is_none).unwrap_or(lanes.len()) as u32
     }
 
     /// Puts a lane into its place.
     pub fn insert(&self, lane: Arc<Lane>) {
         let mut slab = self.slab.write();
         let place = lane.number as usize;
-        if slab.len() <= place {
-            slab.resize(place + 1, None);
+        if slab.lanes.len() <= place {
+            slab.lanes.resize(place + 1, None);
         }
-        slab[place] = Some(lane);
+        let before = slab.generations.insert(lane.generation, lane.number);
+        assert!(before.is_none(), "a generation is one life of one installation");
+        slab.lanes[place] = Some(lane);
     }
 
     /// Takes a lane out.
     pub fn remove(&self, number: u32) -> Option<Arc<Lane>> {
-        self.slab.write().get_mut(number as usize)?.take()
+        let mut slab = self.slab.write();
+        let lane = slab.lanes.get_mut(number as usize)?.take()?;
+        slab.generations.remove(&lane.generation);
+        Some(lane)
     }
 
     /// The lane with this number.
     pub fn get(&self, number: u32) -> Option<Arc<Lane>> {
-        self.slab.read().get(number as usize)?.clone()
+        self.slab.read().get(number)
     }
 
     /// The lane of an installation.
     pub fn of(&self, id: &InstallationId) -> Option<Arc<Lane>> {
-        self.slab.read().iter().flatten().find(|lane| lane.id == *id).cloned()
+        self.slab.read().lanes.iter().flatten().find(|lane| lane.id == *id).cloned()
     }
 
     /// The lane of a generation.
     pub fn of_generation(&self, generation: Generation) -> Option<Arc<Lane>> {
-        self.slab.read().iter().flatten().find(|lane| lane.generation == generation).cloned()
+        let slab = self.slab.read();
+        slab.get(*slab.generations.get(&generation)?)
     }
 
     /// All lanes.
     pub fn all(&self) -> Vec<Arc<Lane>> {
-        self.slab.read().iter().flatten().cloned().collect()
+        self.slab.read().lanes.iter().flatten().cloned().collect()
     }
 }

@@ -22,7 +22,7 @@ use crate::fold::sealer::{Numberer, Stamped, ToFold};
 use crate::fold::submission::{Accepted, AdminSubmission, Refusal, Submission};
 use crate::ids::{Epoch, Generation, Position, Sequence};
 use crate::lanes::context::{LaneContext, scan_state};
-use crate::lanes::run::note_from_journal;
+use crate::lanes::run::choose::note_from_journal;
 use crate::log::records::admin::AdminRecord;
 use crate::log::{CommitterHandle, Config, Flushed, LogReader};
 use crate::readings::ValueRef;
