@@ -247,6 +247,36 @@ fn readings_of_another_type_are_dead_letters_and_the_rest_goes_on() -> Result<()
 
 /// Every habit again and again, each in a new installation: what isn't given back adds up.
 #[test]
+fn of_too_many_dead_letters_the_oldest_that_is_left_goes_and_is_counted() -> Result<()> {
+    let bench = Bench::new()?;
+    bench.install("full")?;
+    let client = bench.client();
+    // Numbers, where the input takes texts: each is set aside, without a call.
+    let push = |count: usize| -> Result<()> {
+        let lines = "{\"point\":\"full\",\"value\":1}\n".repeat(count);
+        let through =
+            client.push(lines.as_bytes(), None)?.json()?["through"].as_u64().context("no through")?;
+        wait_for_installation(client, "full", "all set aside", |now| number(now, "cursor") >= through)?;
+        Ok(())
+    };
+    let look = || -> Result<(u64, u64, u64)> {
+        let (shown, letters) = (client.installation("full")?, "/v1/installations/full/dead-letters?limit=1");
+        let oldest = client.get(letters)?.json()?["items"][0]["number"].as_u64().context("no number")?;
+        let counter = |name: &str| number(&shown, &format!("counters.{name}"));
+        Ok((counter("dead_letters"), counter("dead_letters_dropped"), oldest))
+    };
+    push(10_001)?;
+    ensure!(look()? == (10_001, 1, 2), "{:?}", look()?);
+    let deleted = client.delete("/v1/installations/full/dead-letters/3")?;
+    ensure!(deleted.status == 204, "{}", deleted.text());
+    push(1)?;
+    ensure!(look()? == (10_002, 1, 2), "there was room for one: {:?}", look()?);
+    push(2)?;
+    ensure!(look()? == (10_004, 3, 5), "2 and 4 went, 3 was gone: {:?}", look()?);
+    Ok(())
+}
+
+#[test]
 fn while_one_app_loops_the_others_run() -> Result<()> {
     let bench = Bench::new()?;
     // The same app, which asks for more time.

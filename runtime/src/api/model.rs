@@ -343,6 +343,8 @@ pub struct Counters {
     pub derived: u64,
     /// Set-points that it asked for.
     pub intents: u64,
+    /// Readings set aside that were dropped since, because there were too many.
+    pub dead_letters_dropped: u64,
 }
 
 /// An entry of an installation's state.

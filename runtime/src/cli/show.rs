@@ -63,7 +63,11 @@ pub fn text(item: &Installation) -> String {
     }
     let counters = &item.counters;
     line("invocations", format!("{}, {} failed", counters.invocations, counters.failures));
-    line("readings", format!("{} taken, {} set aside", counters.readings, counters.dead_letters));
+    let dropped = match counters.dead_letters_dropped {
+        0 => String::new(),
+        dropped => format!(", {dropped} of these dropped: there were too many"),
+    };
+    line("readings", format!("{} taken, {} set aside{dropped}", counters.readings, counters.dead_letters));
     line("derived", counters.derived.to_string());
     for (name, patterns) in &item.bindings {
         line("binding", format!("{name} = {}", patterns.as_slice().join(", ")));

@@ -298,9 +298,15 @@ impl Applier {
                     book.alarms.remove(&key);
                 }
             }
-            AdminRecord::DeadLetterDeleted { generation, number } => {
+            AdminRecord::DeadLetterDeleted { generation, number, kept } => {
                 let key = Scope::MAIN.key(Item::DeadLetter(generation, number));
                 self.shared.overlay.apply([(key, None)]);
+                let Some(lane) = self.shared.lanes.of_generation(generation) else { return };
+                let mut book = lane.book.lock();
+                book.meta.dead_letters_kept = kept;
+                let value = self.lane_value(&lane.id, generation, &book.meta, None);
+                drop(book);
+                self.shared.overlay.apply([value]);
             }
         }
     }

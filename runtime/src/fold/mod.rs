@@ -39,7 +39,7 @@ use crate::lanes::{Lane, Lanes, log_file};
 use crate::log::records::admin::PackageRecord;
 use crate::log::records::commit::DeadLetter;
 use crate::routing::RoutingTable;
-use crate::store::{Item, Scope, Storage};
+use crate::store::{Item, Kind, Scope, Storage};
 use crate::telemetry::Metrics;
 
 /// What everybody sees of the fold.
@@ -177,6 +177,33 @@ impl Shared {
         let key = Scope::MAIN.key(Item::DeadLetter(generation, number));
         let value = self.overlay.get(&key).await.map_err(|error| error.to_string())?;
         value.map(|bytes| postcard::from_bytes(&bytes).map_err(|error| format!("{key}: {error}"))).transpose()
+    }
+
+    /// The numbers of the oldest dead letters of a generation, at most so many.
+    pub async fn oldest_dead_letters(
+        &self,
+        generation: Generation,
+        limit: usize,
+    ) -> Result<Vec<u64>, String> {
+        if limit == 0 {
+            return Ok(Vec::new());
+        }
+        let range = Scope::MAIN.generation(Kind::DeadLetter, generation);
+        let (mut numbers, mut after) = (Vec::with_capacity(limit), None);
+        loop {
+            // A page of few: each may be as large as a reading.
+            let page = (limit - numbers.len()).min(100);
+            let found = self.overlay.scan(&range, after.as_ref(), page).await;
+            let (entries, more) = found.map_err(|error| error.to_string())?;
+            numbers.extend(entries.iter().filter_map(|(key, _)| match key.parse() {
+                Some((_, Item::DeadLetter(_, number))) => Some(number),
+                _ => None,
+            }));
+            after = entries.last().map(|(key, _)| key.clone());
+            if !more || after.is_none() || numbers.len() >= limit {
+                return Ok(numbers);
+            }
+        }
     }
 
     /// Notes when a lane's next timer is due.

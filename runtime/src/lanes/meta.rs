@@ -23,8 +23,8 @@ pub struct LaneMeta {
     pub counters: Counters,
     /// The number of the next dead letter.
     pub next_dead_letter: u64,
-    /// The oldest dead letter that is still kept.
-    pub first_dead_letter: u64,
+    /// Dead letters that are kept: neither requeued with success, deleted nor dropped.
+    pub dead_letters_kept: u64,
     /// Alarms that stand.
     pub alarms_standing: u32,
     /// The number of the next alarm.
@@ -56,6 +56,8 @@ pub struct Counters {
     pub derived: u64,
     /// Intents.
     pub intents: u64,
+    /// Dead letters that were dropped, the oldest first, since there were too many.
+    pub dead_letters_dropped: u64,
 }
 
 /// The memory of the failure rules.

@@ -55,6 +55,16 @@ impl Work {
         }
     }
 
+    /// How many dead letters may have to go for those that this makes, where so many are kept.
+    pub fn may_drop(&self, kept: u64) -> u64 {
+        let makes = match self {
+            Self::Readings(offer) => offer.rows as u64,
+            // One that fails again takes its own place.
+            Self::Requeue(_) | Self::Timer { .. } => 0,
+        };
+        (kept + makes).saturating_sub(MAX_DEAD_LETTERS).min(kept)
+    }
+
     /// The invocation's time, never less than that of the one before.
     pub fn time(&self, before: Timestamp) -> Timestamp {
         let own = match self {
@@ -64,6 +74,15 @@ impl Work {
         };
         own.max(before)
     }
+}
+
+/// What is stored, as far as a record depends on it.
+#[derive(Debug, Default)]
+pub struct Stored {
+    /// How many bytes of keys and values the state changes take the place of.
+    pub replaced: u64,
+    /// The numbers of the oldest dead letters, as many as [`Work::may_drop`] says.
+    pub oldest: Vec<u64>,
 }
 
 /// What becomes of the lane, besides the record.
@@ -103,14 +122,12 @@ pub fn kind_of(outcome: &Outcome) -> Option<(OutcomeKind, Option<String>)> {
 
 /// Judges a report and makes the record of it. `None` where the host itself failed: that is no
 /// business of the app's, and leaves no record. `now` is the machine's time.
-///
-/// `replaced` is how many bytes of keys and values its state changes take the place of.
 pub fn conclude(
     lane: &Lane,
     book: &mut Book,
     work: &Work,
     report: Report,
-    replaced: u64,
+    stored: &Stored,
     names: &Names,
     now: Timestamp,
 ) -> Option<Concluded> {
@@ -171,7 +188,7 @@ pub fn conclude(
     }
     let mut dead_letters = std::mem::take(&mut letters.made);
     meta.counters.dead_letters += dead_letters.len() as u64;
-    letters.drop_oldest(&mut meta, &mut gone, &mut dead_letters);
+    letters.drop_oldest(&mut meta, &stored.oldest, &mut gone, &mut dead_letters);
 
     let mut timers = Vec::new();
     if let (true, Work::Timer { name, due, repeating }) = (done, work) {
@@ -196,7 +213,7 @@ pub fn conclude(
     let state: Vec<StateChange> = effects.state.into_iter().collect();
     let written =
         state.iter().filter_map(|(key, value)| Some(key.len() + value.as_ref()?.len())).sum::<usize>();
-    meta.state_bytes = (meta.state_bytes + written as u64).saturating_sub(replaced);
+    meta.state_bytes = (meta.state_bytes + written as u64).saturating_sub(stored.replaced);
     meta.counters.derived += effects.derived.len() as u64;
     meta.time = time;
     if done {
@@ -384,14 +401,22 @@ impl<'a> Letters<'a> {
         self.next += 1;
     }
 
-    /// Keeps the newest 10,000.
-    fn drop_oldest(&self, meta: &mut super::meta::LaneMeta, gone: &mut Vec<u64>, made: &mut Vec<DeadLetter>) {
+    /// Keeps the newest 10,000. `gone` are those that are gone already.
+    fn drop_oldest(
+        &self,
+        meta: &mut super::meta::LaneMeta,
+        oldest: &[u64],
+        gone: &mut Vec<u64>,
+        made: &mut Vec<DeadLetter>,
+    ) {
         meta.next_dead_letter = self.next;
-        meta.first_dead_letter = meta.first_dead_letter.max(1);
-        while meta.next_dead_letter - meta.first_dead_letter > MAX_DEAD_LETTERS {
-            gone.push(meta.first_dead_letter);
-            meta.first_dead_letter += 1;
-        }
-        made.retain(|letter| letter.number >= meta.first_dead_letter);
+        let kept = (meta.dead_letters_kept + made.len() as u64).saturating_sub(gone.len() as u64);
+        let too_many = kept.saturating_sub(MAX_DEAD_LETTERS);
+        meta.dead_letters_kept = kept - too_many;
+        meta.counters.dead_letters_dropped += too_many;
+        let before = (too_many as usize).min(oldest.len());
+        gone.extend_from_slice(&oldest[..before]);
+        // Of more than are kept at once the first are never written.
+        made.drain(..(too_many as usize - before).min(made.len()));
     }
 }

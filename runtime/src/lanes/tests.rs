@@ -93,7 +93,7 @@ pub fn lane() -> (Lane, RoutingTable) {
         installation,
         revision,
         manifest: Arc::new(manifest),
-        meta: LaneMeta { next_dead_letter: 1, first_dead_letter: 1, next_alarm: 1, ..LaneMeta::default() },
+        meta: LaneMeta { next_dead_letter: 1, next_alarm: 1, ..LaneMeta::default() },
         state: StateCache::of_new_generation(),
         queue: Queue::default(),
         timers: BTreeMap::new(),

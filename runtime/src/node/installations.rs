@@ -342,7 +342,6 @@ fn first_meta(
         cursor,
         time: now,
         next_dead_letter: 1,
-        first_dead_letter: 1,
         next_alarm: 1,
         cron_due: manifest.timers.iter().filter_map(due).collect(),
         ..LaneMeta::default()
@@ -422,6 +421,7 @@ fn show(
             dead_letters: counters.dead_letters,
             derived: counters.derived,
             intents: counters.intents,
+            dead_letters_dropped: counters.dead_letters_dropped,
         },
         bindings,
         // It was made by this program from grants of this form.

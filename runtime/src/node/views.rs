@@ -280,7 +280,8 @@ impl Node {
         self.dead_letter_or_404(&lane, number).await?;
         lane.book.lock().requeue.retain(|other| *other != number);
         let generation: Generation = lane.generation;
-        self.change(AdminRecord::DeadLetterDeleted { generation, number }).await?;
+        let kept = lane.book.lock().meta.dead_letters_kept.saturating_sub(1);
+        self.change(AdminRecord::DeadLetterDeleted { generation, number, kept }).await?;
         drop(turn);
         Ok(())
     }

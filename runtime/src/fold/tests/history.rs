@@ -357,8 +357,12 @@ impl World {
 
     fn delete_letter(&mut self, lane: u8, number: u64) {
         let Some(generation) = self.choose(lane) else { return };
-        self.model.lanes.get_mut(&generation).unwrap().dead_letters.remove(&number);
-        self.admin(AdminRecord::DeadLetterDeleted { generation: Generation(generation), number }, Ok(()));
+        let lane = self.model.lanes.get_mut(&generation).unwrap();
+        lane.dead_letters.remove(&number);
+        lane.meta.dead_letters_kept = lane.dead_letters.len() as u64;
+        let kept = lane.meta.dead_letters_kept;
+        let generation = Generation(generation);
+        self.admin(AdminRecord::DeadLetterDeleted { generation, number, kept }, Ok(()));
     }
 
     fn commit_of_gone(&mut self) {

@@ -10,7 +10,7 @@ use crate::clock::host_time;
 use crate::fold::submission::{CommitSubmission, Refusal, Submission};
 use crate::ids::Generation;
 use crate::lanes::Lane;
-use crate::lanes::outcome::{self, Concluded, Work};
+use crate::lanes::outcome::{self, Concluded, Stored, Work};
 use crate::lanes::policy::{self, Verdict};
 use crate::log::records::commit::InvocationKind;
 use crate::sandbox::{Outcome, Report, StateReader as _};
@@ -28,8 +28,8 @@ impl Runner {
         metrics.invocation_cpu.observe(report.cpu);
         let outcome_name = outcome::kind_of(&report.outcome).map_or("host-fault", |(kind, _)| kind.name());
         metrics.invocations.get_or_create(&crate::telemetry::Outcome { outcome: outcome_name }).inc();
-        let replaced = match self.replaced(lane, &report).await {
-            Ok(replaced) => replaced,
+        let stored = match self.stored(lane, &work, &report).await {
+            Ok(stored) => stored,
             Err(problem) => {
                 tracing::error!(installation = %lane.id, %problem, "the store can't be read; the invocation runs again");
                 self.hold(lane, &work, HOST_FAULT);
@@ -41,7 +41,7 @@ impl Runner {
             let mut book = lane.book.lock();
             let attempt = book.meta.attempts + 1;
             let ordinal = book.meta.ordinal.next();
-            let concluded = outcome::conclude(lane, &mut book, &work, report, replaced, &names, now);
+            let concluded = outcome::conclude(lane, &mut book, &work, report, &stored, &names, now);
             drop((book, names));
             lane.log.write(log, dropped, ordinal, attempt, now);
             concluded
@@ -95,6 +95,15 @@ impl Runner {
         if quarantined {
             tracing::warn!(installation = %lane.id, "quarantined: an admin has to resume it");
         }
+    }
+
+    /// What the record depends on of what is stored.
+    async fn stored(&self, lane: &Arc<Lane>, work: &Work, report: &Report) -> Result<Stored, String> {
+        let may_drop = work.may_drop(lane.book.lock().meta.dead_letters_kept);
+        Ok(Stored {
+            replaced: self.replaced(lane, report).await?,
+            oldest: self.shared.oldest_dead_letters(lane.generation, may_drop as usize).await?,
+        })
     }
 
     /// The bytes of keys and values that an invocation's state changes take the place of. What the lane

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::*;
 use crate::effects::{Effects, Refused};
 use crate::ids::{Ordinal, SlotName};
-use crate::lanes::outcome::{Concluded, Work, conclude};
+use crate::lanes::outcome::{Concluded, Stored, Work, conclude};
 use crate::lanes::policy::Verdict;
 use crate::limits::MAX_DEAD_LETTERS;
 use crate::log::records::commit::{self, AlarmState, InvocationKind, OutcomeKind};
@@ -27,8 +27,14 @@ fn readings(lane: &Lane, table: &RoutingTable, first: u64, count: usize) -> Work
 
 /// Judges, and takes the record over as the fold does.
 fn run(lane: &Lane, work: &Work, report: Report, replaced: u64) -> Concluded {
+    run_with(lane, work, report, replaced, &[])
+}
+
+/// Runs it where these are the oldest dead letters.
+fn run_with(lane: &Lane, work: &Work, report: Report, replaced: u64, oldest: &[u64]) -> Concluded {
     let mut book = lane.book.lock();
-    let concluded = conclude(lane, &mut book, work, report, replaced, &Default::default(), NOW).unwrap();
+    let stored = Stored { replaced, oldest: oldest.to_vec() };
+    let concluded = conclude(lane, &mut book, work, report, &stored, &Default::default(), NOW).unwrap();
     let body = {
         let mut body = concluded.encoded.clone();
         commit::encode_readings(&[], &concluded.derived, &mut body);
@@ -216,14 +222,25 @@ fn the_oldest_dead_letter_goes_where_there_would_be_too_many() {
     let most = MAX_DEAD_LETTERS as usize;
     let done = run(&lane, &readings(&lane, &table, 1, most), refuse(most), 0);
     assert_eq!((done.head.dead_letters.len(), done.head.dead_letters_gone.len()), (most, 0));
-    let done = run(&lane, &readings(&lane, &table, 20_001, 2), refuse(2), 0);
-    assert_eq!(done.head.dead_letters_gone, [1, 2]);
+    let two = readings(&lane, &table, 20_001, 2);
+    // One was deleted meanwhile: one more has room, and what is dropped is the oldest that is left.
+    lane.book.lock().meta.dead_letters_kept -= 1;
+    assert_eq!(two.may_drop(MAX_DEAD_LETTERS - 1), 1);
+    let done = run_with(&lane, &two, refuse(2), 0, &[5]);
+    assert_eq!(done.head.dead_letters_gone, [5]);
+    assert_eq!(done.head.meta.counters.dead_letters_dropped, 1);
+    assert_eq!(done.head.meta.dead_letters_kept, MAX_DEAD_LETTERS);
     // More than are kept at once: the first of them are never written.
-    let done = run(&lane, &readings(&lane, &table, 30_001, most + 3), refuse(most + 3), 0);
+    let many = readings(&lane, &table, 30_001, most + 3);
+    assert_eq!(many.may_drop(MAX_DEAD_LETTERS), MAX_DEAD_LETTERS);
+    let oldest: Vec<u64> = (6..=MAX_DEAD_LETTERS + 5).collect();
+    let done = run_with(&lane, &many, refuse(most + 3), 0, &oldest);
     assert_eq!(done.head.dead_letters.len(), most);
     assert_eq!(done.head.dead_letters[0].number, MAX_DEAD_LETTERS + 2 + 3 + 1);
-    assert_eq!(done.head.dead_letters_gone.len(), most + 3);
+    assert_eq!(done.head.dead_letters_gone, oldest);
     assert_eq!(done.head.meta.counters.dead_letters, 2 * MAX_DEAD_LETTERS + 5, "ever made");
+    assert_eq!(done.head.meta.counters.dead_letters_dropped, 1 + MAX_DEAD_LETTERS + 3);
+    assert_eq!(done.head.meta.dead_letters_kept, MAX_DEAD_LETTERS);
 }
 
 #[test]
@@ -238,7 +255,7 @@ fn a_retry_is_no_failure_and_a_host_fault_no_record() {
     let fault = report(Outcome::HostFault("the store".into()), Effects::default());
     let mut book = lane.book.lock();
     let before = book.meta.clone();
-    assert!(conclude(&lane, &mut book, &work, fault, 0, &Default::default(), NOW).is_none());
+    assert!(conclude(&lane, &mut book, &work, fault, &Stored::default(), &Default::default(), NOW).is_none());
     assert_eq!(book.meta, before);
 }
 

@@ -71,6 +71,8 @@ pub enum AdminRecord {
         generation: Generation,
         /// Which one.
         number: u64,
+        /// How many are kept after it.
+        kept: u64,
     },
 }
 
