@@ -55,14 +55,18 @@ impl Work {
         }
     }
 
-    /// How many dead letters may have to go for those that this makes, where so many are kept.
-    pub fn may_drop(&self, kept: u64) -> u64 {
+    /// How many dead letters may have to go for those that come of this report, where so many are kept.
+    pub fn may_drop(&self, report: &Report, kept: u64) -> u64 {
         let makes = match self {
-            Self::Readings(offer) => offer.rows as u64,
+            // A failure makes one of the last reading that is left.
+            Self::Readings(offer) => {
+                let failed = usize::from(report.outcome != Outcome::Ok);
+                offer.unfit.len() + report.effects.refused.len() + failed
+            }
             // One that fails again takes its own place.
             Self::Requeue(_) | Self::Timer { .. } => 0,
         };
-        (kept + makes).saturating_sub(MAX_DEAD_LETTERS).min(kept)
+        (kept + makes as u64).saturating_sub(MAX_DEAD_LETTERS).min(kept)
     }
 
     /// The invocation's time, never less than that of the one before.

@@ -99,7 +99,7 @@ impl Runner {
 
     /// What the record depends on of what is stored.
     async fn stored(&self, lane: &Arc<Lane>, work: &Work, report: &Report) -> Result<Stored, String> {
-        let may_drop = work.may_drop(lane.book.lock().meta.dead_letters_kept);
+        let may_drop = work.may_drop(report, lane.book.lock().meta.dead_letters_kept);
         Ok(Stored {
             replaced: self.replaced(lane, report).await?,
             oldest: self.shared.oldest_dead_letters(lane.generation, may_drop as usize).await?,
