@@ -129,7 +129,9 @@ impl OutputResolver for LaneContext {
             .bindings
             .resolve(output as u16, entity)
             .map_err(|error| UnknownEntity(error.to_string()))?;
-        if let Some(number) = self.points.names().number(path.as_str()) {
+        // Two locks one after the other, never one within the other.
+        let number = self.points.names().number(path.as_str());
+        if let Some(number) = number {
             self.lane.targets.lock().note(entity, output, number);
             return Ok(Target::Known(number));
         }
