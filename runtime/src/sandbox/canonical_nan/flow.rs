@@ -193,9 +193,8 @@ pub fn rewrite(
     let parameters = validator.len_locals();
     let mut reader = body.get_binary_reader();
     validator.read_locals(&mut reader)?;
-    let flow = read(validator, OperatorsReader::new(reader), parameters)?;
-    let offsets = flow.offsets.clone();
-    let places = places(flow);
+    let Flow { graph, looks, taken, offsets } = read(validator, OperatorsReader::new(reader), parameters)?;
+    let places = places(graph, looks, taken);
     if places.is_empty() {
         return Ok(None);
     }
@@ -310,8 +309,7 @@ impl Flow {
 }
 
 /// Decides where numbers are made canonical.
-fn places(flow: Flow) -> Places {
-    let Flow { mut graph, looks, taken, .. } = flow;
+fn places(mut graph: Graph, looks: Vec<Look>, taken: Vec<(u32, Width)>) -> Places {
     graph.find_contents();
     let mut seen = vec![false; graph.nodes.len()];
     // Where the value is used nobody can tell numbers of two widths apart, nor an open NaN from the app's own.
