@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result};
 use clap::{Args, Parser, Subcommand};
 
 use crate::cargo::{Step, cargo};
-use crate::setup::{Built, build, ensure_wasm_target};
+use crate::setup::{Built, build, ensure_toolchain, ensure_wasm_target};
 
 /// What this project's own commands do. Each gets what it lacks and builds what it needs.
 #[derive(Parser, Debug)]
@@ -22,6 +22,8 @@ struct Cli {
 
 #[derive(Subcommand, Debug)]
 enum Task {
+    /// Checks the format, the lints and what the project asks of its own files
+    Lint,
     /// Builds everything and runs every test
     Test,
     /// Runs the sample app on a real feed and shows what happens, until Ctrl-C
@@ -63,7 +65,10 @@ struct Soak {
 }
 
 fn main() -> Result<()> {
-    match Cli::parse().command {
+    let command = Cli::parse().command;
+    ensure_toolchain()?;
+    match command {
+        Task::Lint => lint(),
         Task::Test => test(),
         Task::Demo(demo) => {
             ensure_wasm_target()?;
@@ -80,6 +85,11 @@ fn main() -> Result<()> {
         }
         Task::Soak(soak) => soak_on(&soak),
     }
+}
+
+fn lint() -> Result<()> {
+    cargo(&["fmt", "--all", "--check"]).run("the format")?;
+    cargo(&["clippy", "--release", "--workspace", "--all-targets", "--", "-D", "warnings"]).run("the lints")
 }
 
 fn test() -> Result<()> {

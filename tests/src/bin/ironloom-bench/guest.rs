@@ -8,18 +8,18 @@ use std::sync::{Arc, PoisonError, RwLock};
 use anyhow::{Context, Result, bail, ensure};
 use bytes::Bytes;
 use hashbrown::HashMap;
-use ironloom::apps::manifest::{self, Manifest};
-use ironloom::clock::Timestamp;
-use ironloom::effects::Effects;
-use ironloom::ids::{PointNumber, SlotName};
 use ironloom::lanes::targets::Targets;
-use ironloom::limits::Limits;
-use ironloom::sandbox::{
+use ironloom_apps::manifest::{self, Manifest};
+use ironloom_sandbox::{
     AppContext, Batch, BoxFuture, Cached, Call, Declared, Env, HostFault, LoadedApp, Outcome, OutputKind,
     OutputResolver, OutputSlot, Sandbox, SandboxConfig, Scan, Standing, StatePage, StateReader, Target,
     UnknownEntity,
 };
 use ironloom_tests::{guests, server};
+use ironloom_types::clock::Timestamp;
+use ironloom_types::effects::Effects;
+use ironloom_types::ids::{PointNumber, SlotName};
+use ironloom_types::limits::Limits;
 use tokio::runtime::Runtime;
 
 /// An app that is called.

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use ironloom::sandbox::{Batch, Frame, Values};
+use ironloom_sandbox::{Batch, Frame, Values};
 use ironloom_sdk::testing::{BatchBuilder, Platform, RawBatch};
 use ironloom_sdk::{Readings, Timestamp};
 use ironloom_tests::guests;

@@ -1,0 +1,177 @@
+//! The limits that a manifest asks for, those that an admin grants, and what holds.
+
+use serde::{Deserialize, Serialize};
+
+use super::problem::Problem;
+use super::quantity::{parse_duration, parse_size, show_duration, show_size};
+use ironloom_types::limits::{KIB, Limits, MIB};
+
+/// One of the limits of an installation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Memory of an invocation.
+    Memory,
+    /// CPU time of an invocation.
+    Cpu,
+    /// State of an installation.
+    State,
+    /// CPU time of an installation in each second.
+    Share,
+}
+
+impl Kind {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Memory, Self::Cpu, Self::State, Self::Share];
+
+    /// Its name in manifests and grants.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Memory => "memory",
+            Self::Cpu => "cpu",
+            Self::State => "state",
+            Self::Share => "share",
+        }
+    }
+
+    /// The least and the most that can be asked for or granted.
+    pub fn range(self) -> (u64, u64) {
+        match self {
+            Self::Memory => (Limits::MIN_MEMORY, Limits::MAX_MEMORY),
+            Self::Cpu => (1_000_000, 10_000_000_000),
+            Self::State => (64 * KIB, 16 * 1024 * MIB),
+            // Its invocations run one after the other: more than a whole core is of no use.
+            Self::Share => (1_000_000, 1_000_000_000),
+        }
+    }
+
+    /// As people write it.
+    pub fn show(self, value: u64) -> String {
+        match self {
+            Self::Memory | Self::State => show_size(value),
+            Self::Cpu | Self::Share => show_duration(value),
+        }
+    }
+
+    /// Reads a size or a length of time and holds it against the range.
+    pub fn parse(self, text: &str) -> Result<u64, String> {
+        let value = match self {
+            Self::Memory | Self::State => parse_size(text)?,
+            Self::Cpu | Self::Share => parse_duration(text)?,
+        };
+        self.check(value)
+    }
+
+    /// Holds a value against the range.
+    pub fn check(self, value: u64) -> Result<u64, String> {
+        let (least, most) = self.range();
+        if (least..=most).contains(&value) {
+            return Ok(value);
+        }
+        Err(format!("{} is not within {} to {}", self.show(value), self.show(least), self.show(most)))
+    }
+
+    fn of(self, limits: &Limits) -> u64 {
+        match self {
+            Self::Memory => limits.memory,
+            Self::Cpu => limits.cpu,
+            Self::State => limits.state,
+            Self::Share => limits.share,
+        }
+    }
+}
+
+/// Some of the limits: those that a manifest asks for, or those that an admin grants.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PartialLimits {
+    /// Memory of an invocation, in bytes.
+    pub memory: Option<u64>,
+    /// CPU time of an invocation, in nanoseconds.
+    pub cpu: Option<u64>,
+    /// State of an installation, in bytes.
+    pub state: Option<u64>,
+    /// CPU time of an installation in each second, in nanoseconds.
+    pub share: Option<u64>,
+}
+
+impl PartialLimits {
+    /// This one of them.
+    pub fn get(&self, kind: Kind) -> Option<u64> {
+        match kind {
+            Kind::Memory => self.memory,
+            Kind::Cpu => self.cpu,
+            Kind::State => self.state,
+            Kind::Share => self.share,
+        }
+    }
+}
+
+/// What holds: what the manifest asks for, and the default where it asks for nothing, but no more
+/// than the admin grants. Where nothing was granted the default is; an app that asks for more has to
+/// be granted it, so that nobody installs a hungry app without knowing.
+///
+/// # Errors
+/// Grants that don't parse, and limits that need one.
+pub fn effective(
+    asked: &PartialLimits,
+    granted: &PartialLimits,
+    defaults: &Limits,
+) -> Result<Limits, Vec<Problem>> {
+    let mut problems = Vec::new();
+    let mut limit = |kind: Kind| {
+        let field = format!("limits.{}", kind.name());
+        match (asked.get(kind), granted.get(kind)) {
+            (asked, Some(granted)) => match kind.check(granted) {
+                Ok(granted) => asked.map_or(granted, |asked| asked.min(granted)),
+                Err(message) => {
+                    problems.push(Problem::of(field, message));
+                    0
+                }
+            },
+            (Some(asked), None) if asked > kind.of(defaults) => {
+                let shown = kind.show(asked);
+                let default = kind.show(kind.of(defaults));
+                let message = format!("the app asks for {shown}, more than the {default} that need no grant");
+                let hint = format!("grant it with limits.{} = {shown:?}, or less", kind.name());
+                problems.push(Problem::of(field, message).hint(hint));
+                0
+            }
+            (Some(asked), None) => asked,
+            (None, None) => kind.of(defaults),
+        }
+    };
+    let limits = Limits {
+        memory: limit(Kind::Memory),
+        cpu: limit(Kind::Cpu),
+        state: limit(Kind::State),
+        share: limit(Kind::Share),
+    };
+    if problems.is_empty() { Ok(limits) } else { Err(problems) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_holds_is_what_is_asked_for_and_granted() {
+        let some = |memory| PartialLimits { memory, ..PartialLimits::default() };
+        let memory = |asked: Option<u64>, granted: Option<u64>| {
+            effective(
+                &some(asked.map(|asked| asked * MIB)),
+                &some(granted.map(|granted| granted * MIB)),
+                &Limits::default(),
+            )
+            .map(|limits| limits.memory / MIB)
+            .map_err(|problems| problems.len())
+        };
+        assert_eq!(memory(None, None), Ok(32));
+        assert_eq!(memory(Some(16), None), Ok(16));
+        assert_eq!(memory(Some(64), Some(64)), Ok(64));
+        assert_eq!(memory(Some(64), Some(48)), Ok(48));
+        assert_eq!(memory(Some(16), Some(48)), Ok(16));
+        assert_eq!(memory(None, Some(128)), Ok(128));
+        assert_eq!(memory(Some(64), None), Err(1));
+        assert_eq!(memory(None, Some(257)), Err(1));
+        assert_eq!(memory(None, Some(0)), Err(1));
+    }
+}

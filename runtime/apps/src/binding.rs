@@ -1,0 +1,390 @@
+//! Bindings: which points of the site an installation's inputs take and its outputs write.
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::manifest::{Input, Manifest, Output, OutputKind, ValueType};
+use super::pattern::{Pattern, Segment};
+use super::problem::Problem;
+use ironloom_types::ids::{InstallationId, PointPath, RESERVED_SEGMENT, SlotName, check_segment};
+
+/// The most patterns of one input. Beyond: refused.
+pub const MAX_PATTERNS: usize = 256;
+
+/// What one input takes. Its number is its place in the manifest.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InputBinding {
+    /// Its name in the manifest.
+    pub name: SlotName,
+    /// The type of its values.
+    pub value_type: ValueType,
+    /// Its unit, a UCUM code. Points without one are taken to have it.
+    pub unit: Option<Arc<str>>,
+    /// A reading comes in by the first of them that matches. All capture the same names in the same
+    /// order. Empty: it is optional and not bound.
+    pub patterns: Vec<Pattern>,
+}
+
+/// What one output writes. Its number is its place in the manifest.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OutputBinding {
+    /// Its name in the manifest.
+    pub name: SlotName,
+    /// What its values are for.
+    pub kind: OutputKind,
+    /// The type of its values.
+    pub value_type: ValueType,
+    /// Its unit, a UCUM code, and so that of the points it makes.
+    pub unit: Option<Arc<str>>,
+    /// Where they go.
+    pub target: Target,
+}
+
+/// Where the values of an output go.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Target {
+    /// Nowhere: a set-point output without a binding.
+    Unbound,
+    /// To `prefix/<entity>`, or `prefix` itself for the entity without a name. The prefix is
+    /// `apps/<installation>/<output>`.
+    Default {
+        /// The first three segments of the points.
+        prefix: String,
+    },
+    /// To the point that the pattern gives for the entity.
+    Pattern {
+        /// It uses names that the inputs capture.
+        pattern: Pattern,
+        /// For each capture of the pattern, in order, the segment of the entity that takes its place.
+        order: Vec<u8>,
+    },
+}
+
+impl Target {
+    /// Whether it can write a point that the pattern matches.
+    pub fn feeds(&self, input: &Pattern) -> bool {
+        match self {
+            Self::Unbound => false,
+            Self::Pattern { pattern, .. } => pattern.intersects(input),
+            Self::Default { prefix } => {
+                let mut segments = input.segments().iter();
+                prefix.split('/').all(|part| match segments.next() {
+                    Some(Segment::Literal(literal)) => **literal == *part,
+                    Some(Segment::Capture(_)) => true,
+                    None => false,
+                })
+            }
+        }
+    }
+}
+
+/// The bindings of an installation, both lists in the order of its manifest.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bindings {
+    /// What its inputs take.
+    pub inputs: Vec<InputBinding>,
+    /// What its outputs write.
+    pub outputs: Vec<OutputBinding>,
+}
+
+/// Why an output has no point for an entity.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ResolveError {
+    /// No output has this number.
+    #[error("the app has no such output")]
+    UnknownOutput,
+    /// The output is a set-point and not bound.
+    #[error("the output {0} is not bound to a point")]
+    Unbound(SlotName),
+    /// The entity doesn't fit the binding.
+    #[error("the output {output} has no point for the entity {entity:?}: {problem}")]
+    UnknownEntity {
+        /// The output.
+        output: SlotName,
+        /// The entity, as the app gave it.
+        entity: String,
+        /// What doesn't fit.
+        problem: String,
+    },
+}
+
+impl Bindings {
+    /// Checks what was asked for, slot by slot, against the manifest.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    pub fn new(
+        manifest: &Manifest,
+        installation: &InstallationId,
+        asked: &BTreeMap<String, Vec<String>>,
+    ) -> Result<Self, Vec<Problem>> {
+        let mut problems = Vec::new();
+        for name in asked.keys() {
+            if manifest.input(name).is_none() && manifest.output(name).is_none() {
+                problems.push(unknown_slot(manifest, name));
+            }
+        }
+        let patterns = |name: &SlotName| asked.get(name.as_str()).map_or(&[][..], Vec::as_slice);
+        let inputs: Vec<InputBinding> = manifest
+            .inputs
+            .iter()
+            .map(|input| bind_input(input, patterns(&input.name), &mut problems))
+            .collect();
+        let names = CapturedNames::of(&inputs);
+        let outputs: Vec<OutputBinding> = manifest
+            .outputs
+            .iter()
+            .map(|output| bind_output(output, installation, &names, patterns(&output.name), &mut problems))
+            .collect();
+        check_overlaps(&outputs, &mut problems);
+        if problems.is_empty() { Ok(Self { inputs, outputs }) } else { Err(problems) }
+    }
+
+    /// The point that an output writes for an entity.
+    ///
+    /// # Errors
+    /// An output that is not bound, and an entity that doesn't fit its binding.
+    pub fn resolve(&self, output: u16, entity: &str) -> Result<PointPath, ResolveError> {
+        let output = self.outputs.get(usize::from(output)).ok_or(ResolveError::UnknownOutput)?;
+        let refuse = |problem: String| ResolveError::UnknownEntity {
+            output: output.name.clone(),
+            entity: entity.to_owned(),
+            problem,
+        };
+        let parts: Vec<&str> = if entity.is_empty() { Vec::new() } else { entity.split('/').collect() };
+        for part in &parts {
+            check_segment(part).map_err(|problem| refuse(format!("it {problem}")))?;
+        }
+        let path = match &output.target {
+            Target::Unbound => return Err(ResolveError::Unbound(output.name.clone())),
+            Target::Default { prefix } if parts.is_empty() => prefix.clone(),
+            Target::Default { prefix } => format!("{prefix}/{entity}"),
+            Target::Pattern { pattern, order } => {
+                if parts.len() != order.len() {
+                    let (has, needs) = (parts.len(), order.len());
+                    return Err(refuse(format!("it has {has} segments, and {pattern} needs {needs}")));
+                }
+                fill(pattern, order, &parts)
+            }
+        };
+        let is_default = matches!(output.target, Target::Default { .. });
+        match PointPath::new(&path) {
+            Ok(path) if path.is_reserved() && !is_default => {
+                Err(refuse(format!("{path} belongs to the runtime")))
+            }
+            Ok(path) => Ok(path),
+            Err(error) => Err(refuse(error.to_string())),
+        }
+    }
+
+    /// What was asked for, as the API shows it: every input that is bound, and every output whose
+    /// binding is not the default.
+    pub fn asked(&self) -> BTreeMap<String, Vec<String>> {
+        let inputs = self.inputs.iter().map(|input| {
+            (input.name.to_string(), input.patterns.iter().map(Pattern::to_string).collect::<Vec<_>>())
+        });
+        let outputs = self.outputs.iter().filter_map(|output| match &output.target {
+            Target::Pattern { pattern, .. } => Some((output.name.to_string(), vec![pattern.to_string()])),
+            Target::Unbound | Target::Default { .. } => None,
+        });
+        inputs.filter(|(_, patterns)| !patterns.is_empty()).chain(outputs).collect()
+    }
+
+    /// The input of this name, with its number.
+    pub fn input(&self, name: &str) -> Option<(u16, &InputBinding)> {
+        let index = self.inputs.iter().position(|input| input.name.as_str() == name)?;
+        Some((u16::try_from(index).ok()?, &self.inputs[index]))
+    }
+
+    /// The output of this name, with its number.
+    pub fn output(&self, name: &str) -> Option<(u16, &OutputBinding)> {
+        let index = self.outputs.iter().position(|output| output.name.as_str() == name)?;
+        Some((u16::try_from(index).ok()?, &self.outputs[index]))
+    }
+}
+
+/// Whether readings of a point can go to an input: the units are equal, or one of them is not known.
+/// An input without a unit takes any; a point without one is taken to have the input's.
+pub fn unit_fits(point: Option<&str>, input: Option<&str>) -> bool {
+    match (point, input) {
+        (Some(point), Some(input)) => point == input,
+        _ => true,
+    }
+}
+
+fn fill(pattern: &Pattern, order: &[u8], parts: &[&str]) -> String {
+    let mut path = String::new();
+    let mut order = order.iter();
+    for segment in pattern.segments() {
+        if !path.is_empty() {
+            path.push('/');
+        }
+        match segment {
+            Segment::Literal(literal) => path.push_str(literal),
+            // `order` has one number for each capture, each below the number of parts.
+            Segment::Capture(_) => path.push_str(order.next().map_or("", |&part| parts[usize::from(part)])),
+        }
+    }
+    path
+}
+
+fn unknown_slot(manifest: &Manifest, name: &str) -> Problem {
+    let inputs = manifest.inputs.iter().map(|input| input.name.as_str());
+    let known: Vec<&str> = inputs.chain(manifest.outputs.iter().map(|output| output.name.as_str())).collect();
+    let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+    let message = format!("is neither an input nor an output of {}, which has {known}", manifest.id);
+    Problem::of(format!("bindings.{name}"), message)
+}
+
+fn parse(field: &str, patterns: &[String], problems: &mut Vec<Problem>) -> Vec<Pattern> {
+    let mut parsed = Vec::with_capacity(patterns.len());
+    for text in patterns {
+        match Pattern::new(text) {
+            Ok(pattern) => parsed.push(pattern),
+            Err(message) => problems.push(Problem::of(field, message)),
+        }
+    }
+    parsed
+}
+
+fn bind_input(input: &Input, asked: &[String], problems: &mut Vec<Problem>) -> InputBinding {
+    let field = format!("bindings.{}", input.name);
+    let patterns = parse(&field, asked, problems);
+    if asked.is_empty() && !input.optional {
+        let what =
+            if input.description.is_empty() { String::new() } else { format!(" ({})", input.description) };
+        let hint = format!("add a pattern such as {0}: \"site/{{machine}}/{0}\"", input.name);
+        problems
+            .push(Problem::of(&field, format!("the input {}{what} must be bound", input.name)).hint(hint));
+    }
+    if asked.len() > MAX_PATTERNS {
+        problems.push(Problem::of(
+            &field,
+            format!("has {} patterns; at most {MAX_PATTERNS} are allowed", asked.len()),
+        ));
+    }
+    if let Some((first, others)) = patterns.split_first() {
+        for other in others.iter().filter(|other| !other.captures().eq(first.captures())) {
+            let message = format!("{first} and {other} don't capture the same names in the same order");
+            problems.push(Problem::of(&field, message));
+        }
+    }
+    InputBinding {
+        name: input.name.clone(),
+        value_type: input.value_type,
+        unit: input.unit.clone(),
+        patterns,
+    }
+}
+
+/// The names that the inputs capture, each list once.
+struct CapturedNames(Vec<Vec<String>>);
+
+impl CapturedNames {
+    fn of(inputs: &[InputBinding]) -> Self {
+        let mut lists: Vec<Vec<String>> = Vec::new();
+        for pattern in inputs.iter().filter_map(|input| input.patterns.first()) {
+            let names: Vec<String> = pattern.captures().map(str::to_owned).collect();
+            if !lists.contains(&names) {
+                lists.push(names);
+            }
+        }
+        Self(lists)
+    }
+
+    /// The places that the captures of an output have in its entity: as the inputs have them.
+    fn order(&self, pattern: &Pattern) -> Result<Vec<u8>, String> {
+        let used: Vec<&str> = pattern.captures().collect();
+        let mut entity: Vec<&str> = Vec::with_capacity(used.len());
+        for list in &self.0 {
+            let wanted = list.iter().map(String::as_str).filter(|name| used.contains(name));
+            let mut last = None;
+            for name in wanted {
+                match entity.iter().position(|one| *one == name) {
+                    Some(at) if last.is_some_and(|last| at < last) => {
+                        return Err(format!(
+                            "{pattern} uses {{{name}}} and {{{}}}, which the inputs capture in different orders",
+                            entity[last.unwrap_or_default()]
+                        ));
+                    }
+                    Some(at) => last = Some(at),
+                    None => {
+                        entity.push(name);
+                        last = Some(entity.len() - 1);
+                    }
+                }
+            }
+        }
+        used.iter()
+            .map(|name| {
+                let place = entity.iter().position(|one| one == name);
+                place.and_then(|place| u8::try_from(place).ok()).ok_or_else(|| {
+                    let known: Vec<String> =
+                        self.0.iter().flatten().map(|name| format!("{{{name}}}")).collect();
+                    let known = if known.is_empty() { "nothing".to_owned() } else { known.join(", ") };
+                    format!("{pattern} uses {{{name}}}, and the inputs capture {known}")
+                })
+            })
+            .collect()
+    }
+}
+
+fn bind_output(
+    output: &Output,
+    installation: &InstallationId,
+    names: &CapturedNames,
+    asked: &[String],
+    problems: &mut Vec<Problem>,
+) -> OutputBinding {
+    let field = format!("bindings.{}", output.name);
+    let mut patterns = parse(&field, asked, problems);
+    if asked.len() > 1 {
+        problems.push(Problem::of(&field, "an output is bound to one pattern"));
+    }
+    let target = match (patterns.pop(), output.kind) {
+        (None, OutputKind::SetPoint) => Target::Unbound,
+        (None, OutputKind::Derived) => {
+            Target::Default { prefix: format!("{RESERVED_SEGMENT}/{installation}/{}", output.name) }
+        }
+        (Some(pattern), _) => {
+            if matches!(pattern.segments().first(), Some(Segment::Literal(first)) if **first == *RESERVED_SEGMENT)
+            {
+                let message =
+                    format!("{pattern} lies in `{RESERVED_SEGMENT}/`, which belongs to the runtime");
+                problems
+                    .push(Problem::of(&field, message).hint("leave this binding out for the default one"));
+            }
+            let order = names.order(&pattern).unwrap_or_else(|message| {
+                problems.push(Problem::of(&field, message));
+                Vec::new()
+            });
+            Target::Pattern { pattern, order }
+        }
+    };
+    OutputBinding {
+        name: output.name.clone(),
+        kind: output.kind,
+        value_type: output.value_type,
+        unit: output.unit.clone(),
+        target,
+    }
+}
+
+/// Two outputs of one app that can write the same point are always a mistake.
+fn check_overlaps(outputs: &[OutputBinding], problems: &mut Vec<Problem>) {
+    for (index, output) in outputs.iter().enumerate() {
+        let Target::Pattern { pattern, .. } = &output.target else { continue };
+        for earlier in &outputs[..index] {
+            if matches!(&earlier.target, Target::Pattern { pattern: other, .. } if other.intersects(pattern))
+            {
+                let message = format!("can write the same points as the output {}", earlier.name);
+                problems.push(Problem::of(format!("bindings.{}", output.name), message));
+            }
+        }
+    }
+}

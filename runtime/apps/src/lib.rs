@@ -1,0 +1,19 @@
+//! Apps: what a developer declares and packs, and what an admin binds, grants and sets.
+//!
+//! All here is pure: text and bytes in, checked data or a full list of problems out. No code of an
+//! app is parsed here; the compile worker does that, and [`roles`] judges what it found.
+
+pub mod allowance;
+pub mod binding;
+pub mod cron;
+pub mod cycles;
+pub mod manifest;
+pub mod package;
+pub mod pattern;
+pub mod plan;
+pub mod problem;
+pub mod quantity;
+pub mod roles;
+pub mod routing;
+pub mod settings;
+mod toml_section;

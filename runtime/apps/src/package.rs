@@ -1,0 +1,147 @@
+//! Packages: one version of an app as one file, an OCI image layout in a tar.
+//!
+//! The config of the image is `app.toml` as it is, its one `application/wasm` layer the component.
+//! A package's identity is the digest of the image manifest, which names everything else by digest.
+//!
+//! **Signatures** come later, as further manifests in `index.json` whose `subject` is the image
+//! manifest. They are let in already, with the blobs that they name, and not looked at: otherwise
+//! packages that are signed one day could not be installed by a runtime of today. They don't change
+//! the identity.
+
+mod archive;
+mod layout;
+#[cfg(test)]
+mod tests;
+
+use bytes::Bytes;
+
+use super::manifest::Manifest;
+use super::problem::Problems;
+use ironloom_types::ids::Digest;
+use ironloom_types::limits::MAX_PACKAGE;
+
+/// The media type of a package as a request body.
+pub const PACKAGE_MEDIA_TYPE: &str = "application/vnd.ironloom.package+tar";
+/// The media type of `app.toml`, the image's config.
+pub const MANIFEST_MEDIA_TYPE: &str = "application/vnd.ironloom.app.v1+toml";
+/// The media type of the component.
+pub const COMPONENT_MEDIA_TYPE: &str = "application/wasm";
+/// The media types of the other layers that a package may have: a bill of materials, a page to read.
+pub const EXTRA_MEDIA_TYPES: [&str; 2] = ["application/vnd.cyclonedx+json", "text/markdown"];
+
+/// A package that was read and checked.
+#[derive(Clone, Debug)]
+pub struct Package {
+    /// Its identity: the digest of the image manifest.
+    pub digest: Digest,
+    /// What the app declares.
+    pub manifest: Manifest,
+    /// `app.toml` as it is.
+    pub manifest_text: Bytes,
+    /// The component. Only its first 8 bytes were looked at.
+    pub component: Bytes,
+    /// The digest of the component.
+    pub component_digest: Digest,
+    /// The other layers, in the order of the image manifest.
+    pub extras: Vec<Extra>,
+}
+
+/// A layer that is not needed for running the app.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Extra {
+    /// One of [`EXTRA_MEDIA_TYPES`].
+    pub media_type: String,
+    /// The bytes.
+    pub bytes: Bytes,
+}
+
+/// Why a file is no package.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PackageError {
+    /// It is too large.
+    #[error("the package has {size} bytes; at most {limit} are allowed")]
+    TooLarge {
+        /// Its size.
+        size: usize,
+        /// The limit.
+        limit: usize,
+    },
+    /// The tar is not as it must be.
+    #[error("the package is no strict ustar archive: {place}: {problem}")]
+    Archive {
+        /// Which member, or where.
+        place: String,
+        /// What is wrong.
+        problem: String,
+    },
+    /// What is in the tar is not as it must be.
+    #[error("the package is no image layout of an app: {place}: {problem}")]
+    Layout {
+        /// Which file or blob.
+        place: String,
+        /// What is wrong.
+        problem: String,
+    },
+    /// What should be the component isn't one.
+    #[error("the package holds no component: {0}")]
+    Component(&'static str),
+    /// The manifest is not valid.
+    #[error("app.toml in the package: {0}")]
+    Manifest(Problems),
+}
+
+/// Reads a package and checks everything but the component's code.
+///
+/// # Errors
+/// The first thing that is wrong with the file; everything that is wrong with its manifest.
+pub fn read(tar: &Bytes) -> Result<Package, PackageError> {
+    if tar.len() > MAX_PACKAGE {
+        return Err(PackageError::TooLarge { size: tar.len(), limit: MAX_PACKAGE });
+    }
+    let image = layout::read(&archive::read(tar)?)?;
+    let refuse =
+        |problem: &str| PackageError::Layout { place: "app.toml".to_owned(), problem: problem.to_owned() };
+    let text = std::str::from_utf8(&image.config).map_err(|_| refuse("is not UTF-8"))?;
+    let manifest = Manifest::parse(text).map_err(PackageError::Manifest)?;
+    check_component_header(&image.component).map_err(PackageError::Component)?;
+    Ok(Package {
+        digest: image.digest,
+        manifest,
+        component_digest: Digest::of(&image.component),
+        manifest_text: image.config,
+        component: image.component,
+        extras: image.extras,
+    })
+}
+
+/// Makes a package; the same bytes from the same input. Gives its identity and the file.
+///
+/// # Errors
+/// Everything that `read` would refuse.
+pub fn write(
+    manifest_text: &str,
+    component: &[u8],
+    extras: &[(&str, &[u8])],
+) -> Result<(Digest, Bytes), PackageError> {
+    let tar = Bytes::from(archive::write(&layout::write(manifest_text.as_bytes(), component, extras)));
+    let package = read(&tar)?;
+    Ok((package.digest, tar))
+}
+
+/// Looks at the first bytes of what should be a component, for an error that names the usual mistakes.
+///
+/// # Errors
+/// What it is instead.
+pub fn check_component_header(bytes: &[u8]) -> Result<(), &'static str> {
+    match bytes.get(..8) {
+        Some(b"\0asm\x0d\0\x01\0") => Ok(()),
+        Some([0, b'a', b's', b'm', 1, 0, 0, 0]) => {
+            Err("it is a core module; build for wasm32-wasip2, which makes components")
+        }
+        Some([0, b'a', b's', b'm', ..]) => {
+            Err("it is WebAssembly of a version that this runtime doesn't know")
+        }
+        Some([0x7f, b'E', b'L', b'F', ..]) => Err("it is precompiled code; only WebAssembly is taken"),
+        _ => Err("it is not WebAssembly"),
+    }
+}

@@ -1,0 +1,239 @@
+//! The tar of a package: strict ustar, and nothing in it that could mean two things.
+//!
+//! The crate `tar` writes it. It isn't what reads it, since it takes every kind of tar there is
+//! (pax and GNU headers, links, numbers in binary); here one kind is taken, and each field is checked.
+
+use bytes::Bytes;
+
+use super::PackageError;
+use ironloom_types::ids::Digest;
+
+const BLOCK: usize = 512;
+/// The most members of a package.
+const MAX_MEMBERS: usize = 1024;
+
+/// The file that says which version of the image layout it is.
+pub(super) const LAYOUT: &str = "oci-layout";
+/// The file that names the manifests.
+pub(super) const INDEX: &str = "index.json";
+/// What stands before the 64 digits in the name of a blob.
+const BLOBS: &str = "blobs/sha256/";
+
+/// What is in the tar: the two files, and the blobs in the order of their digests.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Contents {
+    pub(super) layout: Bytes,
+    pub(super) index: Bytes,
+    pub(super) blobs: Vec<(Digest, Bytes)>,
+}
+
+/// Writes the tar.
+pub(super) fn write(contents: &Contents) -> Vec<u8> {
+    let mut tar = Vec::new();
+    write_member(&mut tar, LAYOUT, &contents.layout);
+    write_member(&mut tar, INDEX, &contents.index);
+    for (digest, bytes) in &contents.blobs {
+        write_member(&mut tar, &format!("{BLOBS}{}", digest.hex()), bytes);
+    }
+    tar.resize(tar.len() + 2 * BLOCK, 0);
+    tar
+}
+
+fn write_member(tar: &mut Vec<u8>, name: &str, bytes: &[u8]) {
+    let mut header = tar::Header::new_ustar();
+    header.as_mut_bytes()[..name.len()].copy_from_slice(name.as_bytes());
+    header.set_mode(0o644);
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_mtime(0);
+    header.set_size(bytes.len() as u64);
+    header.set_entry_type(tar::EntryType::Regular);
+    header.set_cksum();
+    tar.extend_from_slice(header.as_bytes());
+    tar.extend_from_slice(bytes);
+    tar.resize(tar.len().next_multiple_of(BLOCK), 0);
+}
+
+fn refuse(place: impl Into<String>, problem: impl Into<String>) -> PackageError {
+    PackageError::Archive { place: place.into(), problem: problem.into() }
+}
+
+/// Reads the tar, without copying what is in it, and checks each blob against its name.
+pub(super) fn read(tar: &Bytes) -> Result<Contents, PackageError> {
+    let mut reader = Reader { tar, at: 0 };
+    let layout = reader.expect(LAYOUT)?;
+    let index = reader.expect(INDEX)?;
+    let mut blobs: Vec<(Digest, Bytes)> = Vec::new();
+    while let Some((name, bytes)) = reader.next()? {
+        let digest = blob_digest(&name)?;
+        match blobs.last() {
+            Some((last, _)) if *last == digest => return Err(refuse(name, "comes twice")),
+            Some((last, _)) if *last > digest => {
+                return Err(refuse(
+                    name,
+                    "is not in its place; blobs come once each, in the order of their digests",
+                ));
+            }
+            _ => {}
+        }
+        if Digest::of(&bytes) != digest {
+            return Err(refuse(name, format!("its bytes have another digest, {}", Digest::of(&bytes))));
+        }
+        if blobs.len() == MAX_MEMBERS {
+            return Err(refuse(name, format!("there are more than {MAX_MEMBERS} blobs")));
+        }
+        blobs.push((digest, bytes));
+    }
+    Ok(Contents { layout, index, blobs })
+}
+
+fn blob_digest(name: &str) -> Result<Digest, PackageError> {
+    let digest = name.strip_prefix(BLOBS).and_then(|hex| format!("sha256:{hex}").parse().ok());
+    digest.ok_or_else(|| {
+        let twice = name == LAYOUT || name == INDEX;
+        let problem = if twice {
+            "comes twice".to_owned()
+        } else {
+            format!("only {LAYOUT}, {INDEX} and {BLOBS}<64 hexadecimal digits> may be in a package")
+        };
+        refuse(format!("{name:?}"), problem)
+    })
+}
+
+struct Reader<'a> {
+    tar: &'a Bytes,
+    at: usize,
+}
+
+impl Reader<'_> {
+    fn expect(&mut self, name: &str) -> Result<Bytes, PackageError> {
+        match self.next()? {
+            Some((found, bytes)) if found == name => Ok(bytes),
+            Some((found, _)) => {
+                Err(refuse(format!("{found:?}"), format!("{name} was expected in its place")))
+            }
+            None => Err(refuse(name, "is missing")),
+        }
+    }
+
+    /// The next member, or `None` at the end of the archive, which must be the end of the file.
+    fn next(&mut self) -> Result<Option<(String, Bytes)>, PackageError> {
+        let Some(header) = self.block() else { return Err(self.cut_off()) };
+        if header.iter().all(|byte| *byte == 0) {
+            return self.end().map(|()| None);
+        }
+        let (name, size) = check_header(&header).map_err(|problem| self.header_problem(&header, problem))?;
+        let start = self.at;
+        let end = usize::try_from(size).ok().and_then(|size| start.checked_add(size));
+        let Some(end) = end.filter(|end| *end <= self.tar.len()) else {
+            return Err(refuse(
+                format!("{name:?}"),
+                format!("has {size} bytes by its header, but the file ends before"),
+            ));
+        };
+        let padded = end.next_multiple_of(BLOCK);
+        let Some(padding) = self.tar.get(end..padded) else { return Err(self.cut_off()) };
+        if padding.iter().any(|byte| *byte != 0) {
+            return Err(refuse(format!("{name:?}"), "the padding after it is not zero"));
+        }
+        self.at = padded;
+        Ok(Some((name, self.tar.slice(start..end))))
+    }
+
+    fn block(&mut self) -> Option<[u8; BLOCK]> {
+        let block = self.tar.get(self.at..self.at + BLOCK)?.try_into().ok()?;
+        self.at += BLOCK;
+        Some(block)
+    }
+
+    fn end(&mut self) -> Result<(), PackageError> {
+        match self.block() {
+            None => Err(self.cut_off()),
+            Some(second) if second.iter().any(|byte| *byte != 0) => {
+                Err(refuse(self.here(), "two blocks of zeros end an archive, and here is only one"))
+            }
+            Some(_) if self.at < self.tar.len() => Err(refuse(self.here(), "something stands after the end")),
+            Some(_) => Ok(()),
+        }
+    }
+
+    fn here(&self) -> String {
+        format!("byte {}", self.at)
+    }
+
+    fn cut_off(&self) -> PackageError {
+        refuse(format!("byte {}", self.tar.len()), "the file is cut off")
+    }
+
+    fn header_problem(&self, header: &[u8; BLOCK], problem: String) -> PackageError {
+        let name = header[..100].split(|byte| *byte == 0).next().unwrap_or_default();
+        let name = String::from_utf8_lossy(name);
+        refuse(format!("the header of {name:?} at byte {}", self.at - BLOCK), problem)
+    }
+}
+
+/// Checks all of a header and gives name and size.
+fn check_header(header: &[u8; BLOCK]) -> Result<(String, u64), String> {
+    match &header[257..265] {
+        b"ustar\x0000" => {}
+        b"ustar  \0" => return Err("is one of GNU tar; write it with --format=ustar".to_owned()),
+        _ => return Err("has not the magic `ustar` and version 00".to_owned()),
+    }
+    let sum: u64 = (header.iter().enumerate())
+        .map(|(at, byte)| if (148..156).contains(&at) { u64::from(b' ') } else { u64::from(*byte) })
+        .sum();
+    if number(&header[148..156], "checksum")? != sum {
+        return Err("has a wrong checksum".to_owned());
+    }
+    match header[156] {
+        b'0' => {}
+        b'1' | b'2' => return Err("is a link; only regular files are taken".to_owned()),
+        b'5' => return Err("is a folder; only regular files are taken".to_owned()),
+        b'x' | b'g' => return Err("is a pax header; write it with --format=ustar".to_owned()),
+        other => return Err(format!("is of type {:?}; only regular files are taken", char::from(other))),
+    }
+    for (field, place, expected) in [
+        ("mode", 100..108, 0o644),
+        ("user id", 108..116, 0),
+        ("group id", 116..124, 0),
+        ("time", 136..148, 0),
+    ] {
+        let found = number(&header[place], field)?;
+        if found != expected {
+            return Err(format!("has the {field} {found:o}, and it must be {expected:o}"));
+        }
+    }
+    // GNU tar writes zeros where others leave the numbers of a device out.
+    for (field, place) in [("device", 329..337), ("device", 337..345)] {
+        let bytes = &header[place];
+        if bytes.iter().any(|byte| *byte != 0) && number(bytes, field)? != 0 {
+            return Err(format!("has a {field}"));
+        }
+    }
+    for (field, place) in
+        [("link target", 157..257), ("user name", 265..297), ("group name", 297..329), ("prefix", 345..512)]
+    {
+        if header[place].iter().any(|byte| *byte != 0) {
+            return Err(format!("has a {field}, and it must be empty"));
+        }
+    }
+    let (name, rest) =
+        header[..100].split_at(header[..100].iter().position(|byte| *byte == 0).unwrap_or(100));
+    if rest.iter().any(|byte| *byte != 0) {
+        return Err("has something after its name".to_owned());
+    }
+    let name = std::str::from_utf8(name).map_err(|_| "has a name that is not UTF-8".to_owned())?;
+    Ok((name.to_owned(), number(&header[124..136], "size")?))
+}
+
+/// An octal number: digits, then a space or a zero byte or both.
+fn number(field: &[u8], what: &str) -> Result<u64, String> {
+    let digits = field.iter().take_while(|byte| matches!(byte, b'0'..=b'7')).count();
+    let well_ended =
+        !field[digits..].is_empty() && field[digits..].iter().all(|byte| matches!(byte, b' ' | 0));
+    let text = std::str::from_utf8(&field[..digits]).unwrap_or_default();
+    match u64::from_str_radix(text, 8) {
+        Ok(number) if well_ended => Ok(number),
+        _ => Err(format!("has a {what} that is no octal number")),
+    }
+}

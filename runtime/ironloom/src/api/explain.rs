@@ -1,0 +1,157 @@
+//! Says what is wrong with a pushed line: the slow path, taken only for lines that are bad.
+
+use serde::Deserialize;
+use serde_json::Value as Json;
+
+use super::facade::{Detail, Place};
+use ironloom_types::clock::Timestamp;
+use ironloom_types::ids::InvalidName;
+use ironloom_types::limits::MAX_READING_BYTES;
+use ironloom_types::readings::Quality;
+
+/// The kind of error of a reserved point: the one that makes a request 403.
+pub const RESERVED: &str = "reserved-point";
+
+const FIELDS: [&str; 4] = ["point", "value", "at", "quality"];
+
+/// Says why a line that `serde_json` refused with `error` is bad.
+pub fn line(text: &str, error: &serde_json::Error) -> Detail {
+    let object = match serde_json::from_str(text) {
+        Ok(Json::Object(object)) => object,
+        Ok(other) => {
+            let detail = format!("the line must be a JSON object such as {EXAMPLE}, and is {}", name(&other));
+            return detail_of("not-an-object", detail, Place::default());
+        }
+        Err(error) => {
+            let place = Place { column: Some(error.column() as u64), ..Place::default() };
+            return detail_of("not-json", format!("the line is no JSON: {}", reason(&error)), place);
+        }
+    };
+    if let Some(field) = object.keys().find(|key| !FIELDS.contains(&key.as_str())) {
+        let detail = format!("a reading has no field {field:?}; it has `point`, `value`, `at` and `quality`");
+        return detail_of("unknown-field", detail, Place::field(field));
+    }
+    for field in ["point", "value"] {
+        if !object.contains_key(field) {
+            let detail = format!("the field {field:?} is missing; a reading looks like {EXAMPLE}");
+            return detail_of("missing-field", detail, Place::field(field));
+        }
+    }
+    if !object["point"].is_string() {
+        let detail = format!("`point` must be a text, and is {}", name(&object["point"]));
+        return detail_of("bad-point", detail, Place::field("point"));
+    }
+    if let Json::Object(_) | Json::Array(_) = object["value"] {
+        let detail = "`value` must be a number, text, boolean, {\"base64\":\"…\"} or null";
+        if !is_blob(&object["value"]) {
+            return detail_of("bad-value", detail, Place::field("value"));
+        }
+    }
+    if let Some(at) = object.get("at")
+        && let Some(detail) = bad_at(at)
+    {
+        return detail_of("bad-time", detail, Place::field("at"));
+    }
+    if let Some(quality) = object.get("quality")
+        && !quality.is_null()
+        && Quality::deserialize(quality).is_err()
+    {
+        let detail = format!("`quality` must be `good`, `uncertain` or `bad`, and is {quality}");
+        return detail_of("bad-quality", detail, Place::field("quality"));
+    }
+    // What is left is what a parsed object doesn't show, such as a field that stands there twice.
+    let place = Place { column: Some(error.column() as u64), ..Place::default() };
+    detail_of("bad-line", reason(error), place)
+}
+
+const EXAMPLE: &str = r#"{"point":"hall/1/temperature","value":21.5}"#;
+
+fn is_blob(value: &Json) -> bool {
+    serde_json::from_value::<super::value::Value>(value.clone()).is_ok()
+}
+
+fn bad_at(at: &Json) -> Option<String> {
+    let form = "`at` must be an RFC 3339 time or whole nanoseconds since 1970";
+    match at {
+        Json::Null => None,
+        Json::String(text) => text.parse::<Timestamp>().err().map(|error| format!("{form}: {error}")),
+        Json::Number(number) => match number.as_u64() {
+            Some(at) if at > i64::MAX as u64 => Some(format!("{form}, not after the year 2262: {number}")),
+            Some(_) => None,
+            None if number.as_i64().is_some() => Some(format!("{form}, not before it: {number}")),
+            None => Some(format!("{form}, not {number}")),
+        },
+        other => Some(format!("{form}, and is {}", name(other))),
+    }
+}
+
+/// The parser's words without the place, which is given apart.
+fn reason(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    match text.rfind(" at line ") {
+        Some(end) => text[..end].to_owned(),
+        None => text,
+    }
+}
+
+fn name(value: &Json) -> &'static str {
+    match value {
+        Json::Null => "null",
+        Json::Bool(_) => "a boolean",
+        Json::Number(_) => "a number",
+        Json::String(_) => "a text",
+        Json::Array(_) => "an array",
+        Json::Object(_) => "an object",
+    }
+}
+
+fn detail_of(kind: &str, detail: impl Into<String>, place: Place) -> Detail {
+    Detail { kind: kind.to_owned(), detail: detail.into(), place: Some(place) }
+}
+
+/// A line that isn't UTF-8.
+pub fn not_utf8(valid: usize) -> Detail {
+    let place = Place { column: Some(valid as u64 + 1), ..Place::default() };
+    detail_of("not-utf-8", format!("the line is no UTF-8: byte {} doesn't fit", valid + 1), place)
+}
+
+/// A missing value of a quality that needs one.
+pub fn missing_value() -> Detail {
+    let detail = "`value` may be null only where `quality` is `bad`";
+    detail_of("missing-value", detail, Place::field("value"))
+}
+
+/// A text or blob beyond the limit.
+pub fn too_long(length: usize) -> Detail {
+    let detail = format!("a text or blob has at most {MAX_READING_BYTES} bytes, and this one has {length}");
+    detail_of("value-too-long", detail, Place::field("value"))
+}
+
+/// A time too far ahead.
+pub fn future(at: Timestamp, latest: Timestamp) -> Detail {
+    let detail =
+        format!("{at} is in the future; the latest time taken now is {latest} (`ingest.max_future`)");
+    detail_of("future", detail, Place::field("at"))
+}
+
+/// A point that belongs to the runtime.
+pub fn reserved(path: &str) -> Detail {
+    let detail = format!("points under `apps/` belong to the runtime, so {path:?} can't be pushed");
+    detail_of(RESERVED, detail, Place::field("point"))
+}
+
+/// A path that breaks the rules.
+pub fn bad_point(error: &InvalidName) -> Detail {
+    detail_of("bad-point", error.to_string(), Place::field("point"))
+}
+
+/// Whether the value of this line, a good one, is written `-0`: without fraction and exponent, so
+/// an integer.
+pub fn is_integer_zero(text: &str) -> bool {
+    #[derive(Deserialize)]
+    struct Line<'a> {
+        #[serde(borrow)]
+        value: &'a serde_json::value::RawValue,
+    }
+    serde_json::from_str::<Line<'_>>(text).is_ok_and(|line| line.value.get() == "-0")
+}

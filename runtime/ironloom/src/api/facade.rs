@@ -1,0 +1,181 @@
+//! What the API needs from the node: one trait, and the plain types that cross it. The handlers know
+//! nothing else of the core, and a fake stands in for it in their tests.
+//!
+//! The types of answers are in `model.rs`.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+pub use super::model::*;
+pub use super::problem::{Detail, Place, Problem};
+pub use super::value::Value;
+use ironloom_types::clock::Timestamp;
+use ironloom_types::ids::{Digest, InstallationId, Ordinal, PointNumber, PointPath, Sequence, SlotName};
+use ironloom_types::readings::{Columns, NewPoint};
+
+/// What came of a request.
+pub type Answer<T> = Result<T, Problem>;
+/// An answer that may take a while.
+pub type Later<'a, T> = Pin<Box<dyn Future<Output = Answer<T>> + Send + 'a>>;
+/// Finds the number of a point by its path.
+pub type Lookup<'a> = Box<dyn Fn(&str) -> Option<PointNumber> + 'a>;
+
+/// The node, as the API sees it. Everything is of the one tenant there is.
+///
+/// Methods that return `Answer` answer from memory without waiting.
+pub trait Facade: Send + Sync + 'static {
+    /// What a push is checked against, as of now.
+    fn ingest_rules(&self) -> IngestRules;
+    /// A look-up of points for one request; it may hold a read lock, and is dropped before anything
+    /// is awaited.
+    fn lookup(&self) -> Lookup<'_>;
+    /// Takes readings, whole or not at all, and answers once they are durable.
+    fn push(&self, push: Push) -> Later<'_, Pushed>;
+
+    /// Reads the journal back.
+    fn readings(&self, query: ReadingsQuery) -> Later<'_, Page<ReadingItem>>;
+    /// The points in the order of their paths, with their latest readings.
+    fn points(&self, prefix: String, page: PageQuery) -> Later<'_, Page<PointItem>>;
+
+    /// Checks and keeps a package; `true` where it was not known before.
+    fn add_package(&self, tar: Bytes) -> Later<'_, (PackageInfo, bool)>;
+    /// The packages, in the order of their digests.
+    fn packages(&self, page: PageQuery) -> Later<'_, Page<PackageInfo>>;
+    /// One package.
+    fn package(&self, digest: Digest) -> Later<'_, PackageInfo>;
+    /// Removes a package; 409 while an installation has it.
+    fn delete_package(&self, digest: Digest) -> Later<'_, ()>;
+
+    /// Installs, or with `dry_run` only says what would match.
+    fn install(&self, request: InstallRequest, dry_run: bool) -> Later<'_, Installed>;
+    /// The installations, in the order of their ids.
+    fn installations(&self, page: PageQuery) -> Later<'_, Page<Installation>>;
+    /// One installation.
+    fn installation(&self, id: InstallationId) -> Later<'_, Installation>;
+    /// Uninstalls; with `purge` its state goes at once.
+    fn uninstall(&self, id: InstallationId, purge: bool) -> Later<'_, ()>;
+    /// Pauses; nothing happens to one that is paused.
+    fn pause(&self, id: InstallationId) -> Later<'_, Installation>;
+    /// Resumes one that is paused or quarantined.
+    fn resume(&self, id: InstallationId, backlog: Backlog) -> Later<'_, Installation>;
+
+    /// What the installation's outputs gave, by sequence.
+    fn outputs(&self, id: InstallationId, query: OutputsQuery) -> Later<'_, Page<ReadingItem>>;
+    /// A page of its state, in the order of the keys' bytes. `page.after` is a key.
+    fn state(&self, id: InstallationId, prefix: String, page: PageQuery) -> Later<'_, Page<StateItem>>;
+    /// Its log, oldest first. `after` is the number of a line; `None` begins `limit` lines before the
+    /// end, so that a reader sees the latest and goes on from there.
+    fn logs(&self, id: InstallationId, after: Option<u64>, limit: usize) -> Later<'_, Page<LogLine>>;
+    /// Its dead letters, oldest first, those with a number above `after`.
+    fn dead_letters(&self, id: InstallationId, after: u64, limit: usize) -> Later<'_, Page<DeadLetter>>;
+    /// Runs a dead letter again, by itself.
+    fn requeue(&self, id: InstallationId, number: u64) -> Later<'_, ()>;
+    /// Deletes a dead letter.
+    fn delete_dead_letter(&self, id: InstallationId, number: u64) -> Later<'_, ()>;
+    /// Its invocations, oldest first, those with an ordinal above `after`.
+    fn invocations(&self, id: InstallationId, after: Ordinal, limit: usize) -> Later<'_, Page<Invocation>>;
+
+    /// The alarms that stand, oldest first.
+    fn alarms(&self, installation: Option<InstallationId>, page: PageQuery) -> Later<'_, Page<Alarm>>;
+    /// Acknowledges an alarm; nothing happens to one that is acknowledged.
+    fn acknowledge(&self, alarm: String) -> Later<'_, Alarm>;
+
+    /// The connectors, in the order of their names.
+    fn connectors(&self) -> Vec<ConnectorStatus>;
+    /// Whether the node does its work, and what to know about it.
+    fn readiness(&self) -> Readiness;
+    /// The metrics, in the text form of Prometheus (OpenMetrics).
+    fn metrics(&self) -> String;
+}
+
+/// What a push is checked against.
+#[derive(Clone, Copy, Debug)]
+pub struct IngestRules {
+    /// The time that a reading without `at` gets. `None`: the clock can't be trusted, so that such a
+    /// reading gets 503.
+    pub now: Option<Timestamp>,
+    /// The latest `at` that is taken.
+    pub latest: Timestamp,
+}
+
+/// Readings from one request.
+#[derive(Clone, Debug, Default)]
+pub struct Push {
+    /// The readings; points that the look-up didn't know by a pending number.
+    pub columns: Columns,
+    /// The points behind the pending numbers. The committer numbers them, or finds that another
+    /// request was faster.
+    pub new_points: Vec<NewPoint>,
+    /// Where the caller gave an `Idempotency-Key`.
+    pub key: Option<RequestKey>,
+}
+
+/// An `Idempotency-Key` and what it came with, as hashes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct RequestKey {
+    /// The first 16 bytes of SHA-256 of the key.
+    pub key: [u8; 16],
+    /// The first 16 bytes of SHA-256 of method, path with query and body, each after its length.
+    pub request: [u8; 16],
+}
+
+/// What came of a push. The same key with another request is a [`Problem`] made by
+/// [`Problem::refused`] of kind `key-reused`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pushed {
+    /// How many readings it was.
+    pub accepted: u64,
+    /// The sequence of the last of them; of the last before, where there were none.
+    pub through: Sequence,
+    /// The same request was taken before, and this is the answer it got.
+    pub duplicate: bool,
+}
+
+/// Which part of a list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PageQuery {
+    /// The `next` of the page before.
+    pub after: Option<String>,
+    /// How many items at most, 1 to 10,000.
+    pub limit: usize,
+}
+
+/// Some items of a list.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Page<T> {
+    /// The items. Fewer than asked for, even none, doesn't mean the end.
+    pub items: Vec<T>,
+    /// Where the next page begins; `None` at the end.
+    pub next: Option<String>,
+}
+
+/// Which readings of the journal.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ReadingsQuery {
+    /// Only of this point.
+    pub point: Option<PointPath>,
+    /// Only with this `at` or a later one.
+    pub from: Option<Timestamp>,
+    /// Only with an earlier `at`.
+    pub to: Option<Timestamp>,
+    /// Only after this sequence. `next` of such a page is a sequence.
+    pub after: Sequence,
+    /// How many at most.
+    pub limit: usize,
+}
+
+/// Which readings of an installation's outputs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OutputsQuery {
+    /// Only of this output.
+    pub output: Option<SlotName>,
+    /// As in [`ReadingsQuery`]; its `point` is an output's point.
+    pub readings: ReadingsQuery,
+}
+
+/// How long a caller is asked to wait where nothing better is known.
+pub const RETRY_SOON: Duration = Duration::from_secs(1);

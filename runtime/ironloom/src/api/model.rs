@@ -1,0 +1,519 @@
+//! What the API tells and takes, as plain types that serialize to its JSON.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use super::value::Value;
+use ironloom_types::clock::Timestamp;
+use ironloom_types::ids::{AppId, Digest, Generation, InstallationId, Ordinal, Revision, Sequence, SlotName};
+use ironloom_types::readings::Quality;
+
+/// A reading of the journal.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ReadingItem {
+    /// Its point.
+    pub point: Arc<str>,
+    /// What it is about, where it is shown as an input's or output's reading.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub entity: Option<String>,
+    /// Its value.
+    pub value: Value,
+    /// When its source took it.
+    pub at: Timestamp,
+    /// How far it can be trusted.
+    pub quality: Quality,
+    /// Its place in the journal.
+    pub sequence: Sequence,
+    /// Its journal time.
+    pub time: Timestamp,
+}
+
+/// A point and its latest reading.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PointItem {
+    /// Its path.
+    pub point: Arc<str>,
+    /// The latest value.
+    pub value: Value,
+    /// When its source took it.
+    pub at: Timestamp,
+    /// How far it can be trusted.
+    pub quality: Quality,
+    /// The point's unit, where one is known.
+    pub unit: Option<Arc<str>>,
+    /// The latest reading's place in the journal.
+    pub sequence: Sequence,
+}
+
+/// A package, as its manifest describes it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PackageInfo {
+    /// Its identity: the digest of the image manifest.
+    pub digest: Digest,
+    /// The app.
+    pub id: AppId,
+    /// The app's name for people.
+    pub name: String,
+    /// The app's version.
+    pub version: String,
+    /// Who made it.
+    pub publisher: String,
+    /// What it does, in a sentence.
+    pub description: String,
+    /// The inputs by name.
+    pub inputs: BTreeMap<String, SlotInfo>,
+    /// The outputs by name.
+    pub outputs: BTreeMap<String, SlotInfo>,
+    /// The settings by name.
+    pub settings: BTreeMap<String, SettingInfo>,
+    /// What the component imports.
+    pub imports: Vec<String>,
+}
+
+/// An input or output of an app.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SlotInfo {
+    /// `derived` or `set-point` of an output.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<String>,
+    /// The type of its values.
+    pub r#type: String,
+    /// The unit of its values.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unit: Option<String>,
+    /// Whether an input may stay unbound.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub optional: Option<bool>,
+    /// What it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+}
+
+/// A setting of an app.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SettingInfo {
+    /// The type of its value.
+    pub r#type: String,
+    /// Its value where none is set; without one it is required.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub default: Option<serde_json::Value>,
+    /// What it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+}
+
+/// What to install, as in the body of `POST /v1/installations` and in a file for `--with`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct InstallRequest {
+    /// The installation's id.
+    pub id: InstallationId,
+    /// The package.
+    pub package: Digest,
+    /// The patterns of each input, and the one of each output that has one.
+    #[serde(default)]
+    pub bindings: BTreeMap<SlotName, Patterns>,
+    /// What an admin allows.
+    #[serde(default)]
+    pub grants: Grants,
+    /// The settings that differ from the manifest's defaults.
+    #[serde(default)]
+    pub settings: BTreeMap<SlotName, serde_json::Value>,
+    /// The limits that differ from the manifest's.
+    #[serde(default)]
+    pub limits: RequestedLimits,
+    /// The time zone of its timers, by its IANA name; without one the site's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timezone: Option<String>,
+    /// Where in the journal it begins.
+    #[serde(default)]
+    pub from: StartFrom,
+}
+
+/// One pattern, or several.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Patterns {
+    /// One.
+    One(String),
+    /// Several, in the order in which they are tried.
+    Many(Vec<String>),
+}
+
+impl Patterns {
+    /// The patterns in order.
+    pub fn as_slice(&self) -> &[String] {
+        match self {
+            Self::One(pattern) => std::slice::from_ref(pattern),
+            Self::Many(patterns) => patterns,
+        }
+    }
+}
+
+/// What an admin allows an installation.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Grants {
+    /// For each set-point output, the values it may ask for.
+    pub outputs: BTreeMap<SlotName, OutputGrant>,
+}
+
+/// What a set-point output may ask for.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OutputGrant {
+    /// Values and ranges, such as `0, 6..32`.
+    pub allow: String,
+    /// `low` or `high`: the direction in which other values are moved.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub toward: Option<String>,
+    /// The longest time to live, such as `60s`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ttl: Option<String>,
+    /// The value that is sent when the installation no longer vouches for one, or `hold`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub safe: Option<serde_json::Value>,
+    /// Refuses other values instead of moving them.
+    #[serde(default)]
+    pub strict: bool,
+}
+
+/// Limits as people write them: `"32 MiB"`, `"200 ms"`, or a number of bytes or nanoseconds.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RequestedLimits {
+    /// Bytes of memory.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory: Option<crate::config::Bytes>,
+    /// CPU time of an invocation.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cpu: Option<crate::config::Span>,
+    /// Bytes of state.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub state: Option<crate::config::Bytes>,
+    /// CPU time in each second.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub share: Option<crate::config::Span>,
+}
+
+/// Where in the journal an installation begins.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum StartFrom {
+    /// After what is there: `now`.
+    #[default]
+    Now,
+    /// With the first reading that is kept: `beginning`.
+    Beginning,
+    /// With the first reading of this journal time or later.
+    Time(Timestamp),
+}
+
+/// What becomes of the readings that came meanwhile.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Backlog {
+    /// They are worked off.
+    #[default]
+    Keep,
+    /// They are passed over.
+    Drop,
+}
+
+/// What came of an install, or would.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Installed {
+    /// The installation as it is, or would be.
+    #[serde(flatten)]
+    pub installation: Installation,
+    /// How many readings of the journal it begins with.
+    pub backlog: u64,
+    /// What its inputs match now.
+    pub matches: Vec<Match>,
+    /// What an admin should know, such as a unit that is assumed.
+    pub warnings: Vec<String>,
+}
+
+/// What an input matches.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Match {
+    /// The input.
+    pub input: String,
+    /// How many points there are.
+    pub points: u64,
+    /// Some of them with their latest readings, at most 10.
+    pub samples: Vec<PointItem>,
+}
+
+/// What an installation is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum InstallationState {
+    /// Its code is being compiled or its lane made.
+    Starting,
+    /// Enabled, idle or busy.
+    Running,
+    /// In back-off; `last_error` says why.
+    Waiting,
+    /// By an admin.
+    Paused,
+    /// By itself, after too many failures.
+    Quarantined,
+    /// From one package to another.
+    Upgrading,
+    /// On its way out.
+    Removing,
+}
+
+/// An installation.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Installation {
+    /// Its id.
+    pub id: InstallationId,
+    /// Its app.
+    pub app: AppId,
+    /// The app's version.
+    pub version: String,
+    /// The package.
+    pub package: Digest,
+    /// What it is about.
+    pub state: InstallationState,
+    /// Its revision.
+    pub revision: Revision,
+    /// Its generation.
+    pub generation: Generation,
+    /// The sequence through which it has taken readings.
+    pub cursor: Sequence,
+    /// How far it is behind.
+    pub lag: Lag,
+    /// The latest failure; `None` once an invocation has succeeded after it.
+    pub last_error: Option<LastError>,
+    /// What it has done so far.
+    pub counters: Counters,
+    /// The patterns of its inputs and outputs.
+    pub bindings: BTreeMap<SlotName, Patterns>,
+    /// What an admin allows.
+    pub grants: Grants,
+    /// Its settings, defaults included.
+    pub settings: BTreeMap<SlotName, serde_json::Value>,
+    /// Its limits.
+    pub limits: ironloom_types::limits::Limits,
+    /// The time zone of its timers.
+    pub timezone: String,
+}
+
+/// How far an installation is behind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Lag {
+    /// Readings that wait for it.
+    pub readings: u64,
+    /// How long the oldest of them has waited, by journal time.
+    pub seconds: f64,
+    /// The journal time of the oldest of them.
+    pub oldest: Option<Timestamp>,
+}
+
+/// The latest failure of an installation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastError {
+    /// When.
+    pub at: Timestamp,
+    /// Such as `trap`, `cpu`, `memory`, `retry`.
+    pub kind: String,
+    /// What the app or the runtime said.
+    pub message: String,
+    /// Of which invocation.
+    pub ordinal: Ordinal,
+}
+
+/// What an installation has done so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counters {
+    /// Readings that were dealt with: taken, refused or set aside.
+    pub readings: u64,
+    /// Invocations.
+    pub invocations: u64,
+    /// Those that took no effect.
+    pub failures: u64,
+    /// Readings that were set aside.
+    pub dead_letters: u64,
+    /// Readings that it derived.
+    pub derived: u64,
+    /// Set-points that it asked for.
+    pub intents: u64,
+    /// Readings set aside that were dropped since, because there were too many.
+    pub dead_letters_dropped: u64,
+}
+
+/// An entry of an installation's state.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StateItem {
+    /// Its key.
+    pub key: Box<str>,
+    /// Its value. The API shows it as base64, and as JSON besides where it is some.
+    pub value: Bytes,
+}
+
+/// A line of an installation's log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogLine {
+    /// Counts the lines of the installation, from 1.
+    pub number: u64,
+    /// The host's time when it was written.
+    pub at: Timestamp,
+    /// `trace`, `debug`, `info`, `warn`, `error` or `critical`.
+    pub level: String,
+    /// What the app gave as context, `stdout` or `stderr`.
+    pub context: String,
+    /// The line.
+    pub message: String,
+    /// The invocation that wrote it.
+    pub ordinal: Ordinal,
+    /// Which attempt at its readings, counted from 1.
+    pub attempt: u32,
+}
+
+/// A reading that was set aside.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DeadLetter {
+    /// Counts the dead letters of the installation, from 1.
+    pub number: u64,
+    /// The reading.
+    pub reading: ReadingItem,
+    /// Why, as the app or the runtime said.
+    pub reason: String,
+    /// The invocation that failed on it.
+    pub ordinal: Ordinal,
+    /// The revision under which that was.
+    pub revision: Revision,
+}
+
+/// The record of an invocation.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Invocation {
+    /// Counts the invocations of the generation, from 1.
+    pub ordinal: Ordinal,
+    /// `readings`, `requeue`, `timer`, `request`, `migrate` or `skip`.
+    pub kind: String,
+    /// The first sequence that it covers, where it took readings.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first: Option<Sequence>,
+    /// The last sequence that it covers, where it took readings.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last: Option<Sequence>,
+    /// Its time.
+    pub time: Timestamp,
+    /// Its revision.
+    pub revision: Revision,
+    /// `ok`, `reject`, `retry`, `trap` or the limit that was hit.
+    pub outcome: String,
+    /// The digest of its effects, where it had any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<Digest>,
+}
+
+/// An alarm.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Alarm {
+    /// Its id, never used twice.
+    pub id: String,
+    /// Who raised it.
+    pub installation: InstallationId,
+    /// Its name in the manifest.
+    pub code: SlotName,
+    /// What it is about.
+    pub entity: String,
+    /// As the manifest says: `low`, `medium`, `high` or `critical`.
+    pub severity: String,
+    /// As ISA-18.2 names it.
+    pub state: AlarmState,
+    /// What the app said.
+    pub message: String,
+    /// When it was raised.
+    pub raised: Timestamp,
+    /// When somebody acknowledged it.
+    pub acknowledged: Option<Timestamp>,
+}
+
+/// The states of ISA-18.2 that an alarm passes through here; a cleared and acknowledged one is normal
+/// and no longer listed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AlarmState {
+    /// Standing, and nobody has acknowledged it.
+    Unacknowledged,
+    /// Standing, and acknowledged.
+    Acknowledged,
+    /// Cleared before anybody acknowledged it.
+    #[serde(rename = "return-to-normal-unacknowledged")]
+    ReturnedUnacknowledged,
+    /// Cleared and acknowledged: the answer to the acknowledgement that ends it.
+    Normal,
+}
+
+/// A connector.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConnectorStatus {
+    /// Its name in the configuration.
+    pub name: String,
+    /// Its protocol.
+    pub kind: String,
+    /// `running`, `waiting` (to try again), `done` (nothing more to read) or `stopped`.
+    pub state: String,
+    /// Readings that it brought since the start of the server.
+    pub readings: u64,
+    /// Readings whose quality was lowered.
+    pub lowered: u64,
+    /// The latest error.
+    pub last_error: Option<String>,
+}
+
+/// Whether the node does its work.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Readiness {
+    /// Whether it does.
+    pub ready: bool,
+    /// Why not.
+    pub reasons: Vec<String>,
+    /// What is unusual, such as the feed's clock or an insecure address.
+    pub notes: Vec<String>,
+}
+
+impl std::fmt::Display for StartFrom {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Now => f.write_str("now"),
+            Self::Beginning => f.write_str("beginning"),
+            Self::Time(at) => at.fmt(f),
+        }
+    }
+}
+
+impl std::str::FromStr for StartFrom {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "now" => Ok(Self::Now),
+            "beginning" => Ok(Self::Beginning),
+            _ => text
+                .parse()
+                .map(Self::Time)
+                .map_err(|error| format!("not `now`, not `beginning`, and {error}")),
+        }
+    }
+}
+
+impl Serialize for StartFrom {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for StartFrom {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}

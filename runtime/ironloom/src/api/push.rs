@@ -1,0 +1,119 @@
+//! `POST /v1/readings`.
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderMap, Method, Uri};
+use axum::response::Response;
+use serde::Serialize;
+use sha2::{Digest as _, Sha256};
+
+use super::facade::{Detail, Place, Push, RETRY_SOON, RequestKey};
+use super::params::Params;
+use super::problem::Problem;
+use super::readings::{Mode, Parsed, parse};
+use super::{Api, JSON_TYPE, NDJSON_TYPE, answers, body, explain, guard};
+use ironloom_types::ids::Sequence;
+use ironloom_types::limits::MAX_BODY;
+
+const KEY_HEADER: &str = "idempotency-key";
+const MAX_KEY: usize = 64;
+
+#[derive(Serialize)]
+struct Accepted {
+    accepted: u64,
+    through: Sequence,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    duplicate: bool,
+    /// With `?partial=true`: how many lines were bad.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refused: Option<u64>,
+    /// With `?partial=true`: the first of them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    errors: Option<Vec<Detail>>,
+}
+
+/// Takes readings, and answers once they are durable.
+pub async fn push(
+    State(api): State<Api>,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    guard::need_type(&headers, &[NDJSON_TYPE, JSON_TYPE])?;
+    let mut params = Params::of(&uri)?;
+    let mode = if params.flag("partial")? { Mode::PARTIAL } else { Mode::WHOLE };
+    params.finish()?;
+    let key = idempotency_key(&headers)?;
+    let taken = body::take(&api, &headers, body, MAX_BODY).await?;
+    let parsed = parse(&taken.bytes, api.node.ingest_rules(), api.node.lookup(), mode);
+    let key = key.map(|key| request_key(key, &uri, &taken.bytes));
+    drop(taken);
+    let Parsed { columns, new_points, bad, bad_lines, needs_clock } = parsed;
+    if needs_clock {
+        let detail = "the machine's clock is wrong, so that readings need an `at` of their own";
+        return Err(Problem::unavailable("clock", detail, RETRY_SOON));
+    }
+    if bad_lines > 0 && !mode.partial {
+        return Err(refusal(bad));
+    }
+    let pushed = api.node.push(Push { columns, new_points, key }).await?;
+    let (refused, errors) = if mode.partial { (Some(bad_lines), Some(bad)) } else { (None, None) };
+    let accepted = Accepted {
+        accepted: pushed.accepted,
+        through: pushed.through,
+        duplicate: pushed.duplicate,
+        refused,
+        errors,
+    };
+    Ok(answers::ok(&accepted))
+}
+
+/// 403 where nothing else is wrong than that lines name reserved points.
+fn refusal(bad: Vec<Detail>) -> Problem {
+    let first =
+        bad.first().map_or(String::new(), |bad| match bad.place.as_ref().and_then(|place| place.line) {
+            Some(line) => format!("line {line}: {}", bad.detail),
+            None => bad.detail.clone(),
+        });
+    let more = if bad.len() > 1 {
+        format!("; {} more are listed in `errors`", bad.len() - 1)
+    } else {
+        String::new()
+    };
+    let detail = format!("nothing was taken; {first}{more}");
+    let place = bad.first().and_then(|bad| bad.place.clone()).unwrap_or_default();
+    let problem = if bad.iter().all(|bad| bad.kind == explain::RESERVED) {
+        Problem::forbidden(explain::RESERVED, detail)
+    } else {
+        Problem::malformed("bad-lines", detail).hint("With ?partial=true the good lines are taken.")
+    };
+    problem.at(place).with(bad)
+}
+
+fn idempotency_key(headers: &HeaderMap) -> Result<Option<&[u8]>, Problem> {
+    let mut values = headers.get_all(KEY_HEADER).iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    let key = value.as_bytes();
+    let well_formed = (1..=MAX_KEY).contains(&key.len()) && key.iter().all(u8::is_ascii_graphic);
+    if well_formed && values.next().is_none() {
+        return Ok(Some(key));
+    }
+    let detail = format!("the Idempotency-Key must be 1 to {MAX_KEY} visible ASCII characters, once");
+    Err(Problem::malformed("bad-key", detail).at(Place::field("Idempotency-Key")))
+}
+
+fn request_key(key: &[u8], uri: &Uri, body: &[u8]) -> RequestKey {
+    let mut hash = Sha256::new();
+    let path = uri.path_and_query().map_or("", |path| path.as_str());
+    for part in [Method::POST.as_str().as_bytes(), path.as_bytes(), body] {
+        hash.update((part.len() as u64).to_be_bytes());
+        hash.update(part);
+    }
+    RequestKey { key: half(Sha256::digest(key).into()), request: half(hash.finalize().into()) }
+}
+
+fn half(digest: [u8; 32]) -> [u8; 16] {
+    let mut half = [0; 16];
+    half.copy_from_slice(&digest[..16]);
+    half
+}

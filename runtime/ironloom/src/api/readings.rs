@@ -1,0 +1,313 @@
+//! Reads pushed readings straight into columns: one JSON object on each line.
+//!
+//! The fast path knows only that a line is bad. What is wrong with it, and where, is found out by
+//! reading that line again in [`super::explain`].
+
+use std::borrow::Cow;
+use std::fmt;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use hashbrown::HashMap;
+use serde::Deserialize;
+use serde::de::{self, Deserializer, Visitor};
+
+use super::explain;
+use super::facade::{Detail, IngestRules, Place};
+use ironloom_types::clock::Timestamp;
+use ironloom_types::ids::{PointNumber, PointPath, RESERVED_SEGMENT};
+use ironloom_types::limits::MAX_READING_BYTES;
+use ironloom_types::readings::{Columns, NewPoint, Quality, ValueRef};
+
+/// What a body came to.
+#[derive(Debug, Default)]
+pub struct Parsed {
+    /// The good lines.
+    pub columns: Columns,
+    /// The points that the look-up didn't know, by their pending numbers.
+    pub new_points: Vec<NewPoint>,
+    /// The bad lines, at most as many as asked for.
+    pub bad: Vec<Detail>,
+    /// How many lines were bad; without `partial`, reading stops once `bad` is full.
+    pub bad_lines: u64,
+    /// A line has no `at`, and there is no clock to take it from.
+    pub needs_clock: bool,
+}
+
+/// How a body is read.
+#[derive(Clone, Copy, Debug)]
+pub struct Mode {
+    /// Takes the good lines although there are bad ones.
+    pub partial: bool,
+    /// How many bad lines are named.
+    pub named: usize,
+}
+
+impl Mode {
+    /// The whole body or nothing.
+    pub const WHOLE: Self = Self { partial: false, named: 10 };
+    /// What is good of it.
+    pub const PARTIAL: Self = Self { partial: true, named: 100 };
+}
+
+/// One line, borrowed from the body wherever it holds no escapes.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Line<'a> {
+    #[serde(borrow)]
+    point: Cow<'a, str>,
+    #[serde(borrow)]
+    value: Scalar<'a>,
+    #[serde(default)]
+    at: Option<At>,
+    #[serde(default)]
+    quality: Option<Quality>,
+}
+
+/// Reads a body. `lookup` gives the numbers of the points that are known.
+pub fn parse(
+    body: &[u8],
+    rules: IngestRules,
+    lookup: impl Fn(&str) -> Option<PointNumber>,
+    mode: Mode,
+) -> Parsed {
+    // A line has 70 to 100 bytes as a rule; too small a guess costs a copy, too large a one memory.
+    let mut reader = Reader::new(rules, lookup, mode, body.len() / 64);
+    match std::str::from_utf8(body) {
+        Ok(text) => {
+            for (index, line) in text.split('\n').enumerate() {
+                if !reader.line(index, line) {
+                    break;
+                }
+            }
+        }
+        Err(_) => {
+            for (index, line) in body.split(|byte| *byte == b'\n').enumerate() {
+                let goes_on = match std::str::from_utf8(line) {
+                    Ok(line) => reader.line(index, line),
+                    Err(error) => reader.bad(index, explain::not_utf8(error.valid_up_to())),
+                };
+                if !goes_on {
+                    break;
+                }
+            }
+        }
+    }
+    reader.parsed
+}
+
+struct Reader<L> {
+    rules: IngestRules,
+    lookup: L,
+    mode: Mode,
+    parsed: Parsed,
+    /// The index of each new point.
+    pending: HashMap<PointPath, PointNumber>,
+}
+
+impl<L: Fn(&str) -> Option<PointNumber>> Reader<L> {
+    fn new(rules: IngestRules, lookup: L, mode: Mode, readings: usize) -> Self {
+        let parsed = Parsed { columns: Columns::with_capacity(readings), ..Parsed::default() };
+        Self { rules, lookup, mode, parsed, pending: HashMap::new() }
+    }
+
+    /// Takes a line; `false` where it is no use to go on.
+    fn line(&mut self, index: usize, text: &str) -> bool {
+        if text.bytes().all(|byte| byte.is_ascii_whitespace()) {
+            return true;
+        }
+        match self.take(text) {
+            Ok(()) => true,
+            Err(detail) => self.bad(index, *detail),
+        }
+    }
+
+    fn take(&mut self, text: &str) -> Result<(), Box<Detail>> {
+        let line: Line<'_> =
+            serde_json::from_str(text).map_err(|error| Box::new(explain::line(text, &error)))?;
+        let Line { point, value, at, quality } = line;
+        let quality = quality.unwrap_or_default();
+        let value = match &value {
+            // JSON has no integer minus zero apart from this one, which the parser reads as a real.
+            Scalar::Real(real)
+                if *real == 0.0 && real.is_sign_negative() && explain::is_integer_zero(text) =>
+            {
+                ValueRef::Integer(0)
+            }
+            value => value.as_ref(),
+        };
+        match value {
+            ValueRef::Missing if quality != Quality::Bad => return Err(Box::new(explain::missing_value())),
+            ValueRef::Text(text) if text.len() > MAX_READING_BYTES => {
+                return Err(Box::new(explain::too_long(text.len())));
+            }
+            ValueRef::Blob(bytes) if bytes.len() > MAX_READING_BYTES => {
+                return Err(Box::new(explain::too_long(bytes.len())));
+            }
+            _ => {}
+        }
+        let at = match (at, self.rules.now) {
+            (Some(At(at)), _) if at > self.rules.latest => {
+                return Err(Box::new(explain::future(at, self.rules.latest)));
+            }
+            (Some(At(at)), _) => at,
+            (None, Some(now)) => now,
+            (None, None) => {
+                self.parsed.needs_clock = true;
+                return Ok(());
+            }
+        };
+        let number = self.number(&point)?;
+        self.parsed.columns.push(number, at, quality, value);
+        Ok(())
+    }
+
+    fn number(&mut self, path: &str) -> Result<PointNumber, Box<Detail>> {
+        if is_reserved(path) {
+            return Err(Box::new(explain::reserved(path)));
+        }
+        if let Some(number) = (self.lookup)(path) {
+            return Ok(number);
+        }
+        if let Some(number) = self.pending.get(path) {
+            return Ok(*number);
+        }
+        let path = PointPath::new(path).map_err(|error| Box::new(explain::bad_point(&error)))?;
+        let number = PointNumber::pending(self.parsed.new_points.len());
+        self.parsed.new_points.push(NewPoint { path: path.clone(), unit: None });
+        self.pending.insert(path, number);
+        Ok(number)
+    }
+
+    fn bad(&mut self, index: usize, mut detail: Detail) -> bool {
+        self.parsed.bad_lines += 1;
+        if self.parsed.bad.len() < self.mode.named {
+            detail.place.get_or_insert_with(Place::default).line = Some(index as u64 + 1);
+            self.parsed.bad.push(detail);
+        }
+        self.mode.partial || self.parsed.bad.len() < self.mode.named
+    }
+}
+
+fn is_reserved(path: &str) -> bool {
+    match path.strip_prefix(RESERVED_SEGMENT) {
+        Some(rest) => rest.is_empty() || rest.starts_with('/'),
+        None => false,
+    }
+}
+
+/// A value as it stands in JSON.
+enum Scalar<'a> {
+    Missing,
+    Boolean(bool),
+    Integer(i64),
+    Real(f64),
+    Text(Cow<'a, str>),
+    Blob(Vec<u8>),
+}
+
+impl Scalar<'_> {
+    fn as_ref(&self) -> ValueRef<'_> {
+        match self {
+            Self::Missing => ValueRef::Missing,
+            Self::Boolean(value) => ValueRef::Boolean(*value),
+            Self::Integer(value) => ValueRef::Integer(*value),
+            Self::Real(value) => ValueRef::Real(*value),
+            Self::Text(text) => ValueRef::Text(text),
+            Self::Blob(bytes) => ValueRef::Blob(bytes),
+        }
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Scalar<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(ScalarReader)
+    }
+}
+
+struct ScalarReader;
+
+impl<'de> Visitor<'de> for ScalarReader {
+    type Value = Scalar<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a number, text, boolean, {\"base64\":\"…\"} or null")
+    }
+
+    fn visit_unit<E>(self) -> Result<Self::Value, E> {
+        Ok(Scalar::Missing)
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Self::Value, E> {
+        Ok(Scalar::Boolean(value))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Self::Value, E> {
+        Ok(Scalar::Integer(value))
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Self::Value, E> {
+        Ok(i64::try_from(value).map_or(Scalar::Real(value as f64), Scalar::Integer))
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Self::Value, E> {
+        Ok(Scalar::Real(value))
+    }
+
+    fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Self::Value, E> {
+        Ok(Scalar::Text(Cow::Borrowed(text)))
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
+        Ok(Scalar::Text(Cow::Owned(text.to_owned())))
+    }
+
+    fn visit_map<A: de::MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let wrong = || de::Error::custom("an object must be {\"base64\":\"…\"}");
+        let (name, text) = map.next_entry::<Cow<'de, str>, Cow<'de, str>>()?.ok_or_else(wrong)?;
+        if name != "base64" || map.next_key::<Cow<'de, str>>()?.is_some() {
+            return Err(wrong());
+        }
+        BASE64.decode(text.as_bytes()).map(Scalar::Blob).map_err(de::Error::custom)
+    }
+}
+
+/// A time as it stands in JSON: RFC 3339, or whole nanoseconds since 1970.
+struct At(Timestamp);
+
+impl<'de> Deserialize<'de> for At {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct AtReader;
+
+        impl Visitor<'_> for AtReader {
+            type Value = At;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a time as RFC 3339 or in whole nanoseconds since 1970")
+            }
+
+            fn visit_u64<E: de::Error>(self, value: u64) -> Result<At, E> {
+                if value > i64::MAX as u64 {
+                    return Err(E::custom("the time is after the year 2262"));
+                }
+                Ok(At(Timestamp(value)))
+            }
+
+            fn visit_i64<E: de::Error>(self, value: i64) -> Result<At, E> {
+                u64::try_from(value)
+                    .map(|at| At(Timestamp(at)))
+                    .map_err(|_| E::custom("the time is before 1970"))
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<At, E> {
+                text.parse().map(At).map_err(E::custom)
+            }
+        }
+
+        deserializer.deserialize_any(AtReader)
+    }
+}
+
+#[cfg(test)]
+#[path = "readings_tests.rs"]
+mod tests;

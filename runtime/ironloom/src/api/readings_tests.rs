@@ -1,0 +1,167 @@
+use proptest::prelude::*;
+use serde_json::json;
+
+use super::*;
+use ironloom_types::readings::Tag;
+
+const NOW: Timestamp = Timestamp(1_700_000_000_000_000_000);
+const LATEST: Timestamp = Timestamp(NOW.0 + 300_000_000_000);
+const RULES: IngestRules = IngestRules { now: Some(NOW), latest: LATEST };
+
+fn read(body: &str) -> Parsed {
+    parse(body.as_bytes(), RULES, |path| (path == "known").then_some(PointNumber(7)), Mode::WHOLE)
+}
+
+fn kind_of(line: &str) -> String {
+    let parsed = read(line);
+    assert_eq!(parsed.bad_lines, 1, "{line}: {parsed:?}");
+    assert!(parsed.columns.is_empty());
+    parsed.bad[0].kind.clone()
+}
+
+#[test]
+fn values_have_the_type_that_their_json_says() {
+    for (json, value) in [
+        ("1", ValueRef::Integer(1)),
+        ("-0", ValueRef::Integer(0)),
+        ("9223372036854775807", ValueRef::Integer(i64::MAX)),
+        ("-9223372036854775808", ValueRef::Integer(i64::MIN)),
+        ("9223372036854775808", ValueRef::Real(9_223_372_036_854_775_808.0)),
+        ("1.0", ValueRef::Real(1.0)),
+        ("1e2", ValueRef::Real(100.0)),
+        ("0.1", ValueRef::Real(0.1)),
+        ("true", ValueRef::Boolean(true)),
+        ("\"on\"", ValueRef::Text("on")),
+        ("\"a\\nb\"", ValueRef::Text("a\nb")),
+        ("{\"base64\":\"AP8Q\"}", ValueRef::Blob(&[0, 255, 16])),
+    ] {
+        let parsed = read(&format!("{{\"point\":\"known\",\"value\":{json}}}"));
+        assert_eq!(parsed.bad, vec![], "{json}");
+        assert_eq!(parsed.columns.value(0), value, "{json}");
+        assert_eq!(parsed.columns.points[0], PointNumber(7));
+        assert_eq!(parsed.columns.at[0], NOW);
+    }
+    let parsed = read("{\"point\":\"known\",\"value\":-0.0}");
+    assert_eq!(parsed.columns.tag(0), Tag::Real);
+}
+
+#[test]
+fn new_points_get_one_pending_number_each() {
+    let body = "{\"point\":\"a/b\",\"value\":1}\n{\"point\":\"known\",\"value\":2}\r\n\n \
+                {\"value\":3,\"point\":\"a\\/b\"}\n{\"point\":\"c\",\"value\":4}";
+    let parsed = read(body);
+    assert_eq!(parsed.bad, vec![]);
+    let numbers = [PointNumber::pending(0), PointNumber(7), PointNumber::pending(0), PointNumber::pending(1)];
+    assert_eq!(parsed.columns.points, numbers);
+    let paths: Vec<&str> = parsed.new_points.iter().map(|new| new.path.as_str()).collect();
+    assert_eq!(paths, ["a/b", "c"]);
+}
+
+#[test]
+fn times_are_rfc_3339_or_nanoseconds() {
+    for (at, expected) in [
+        ("\"2023-11-14T22:13:20Z\"", NOW),
+        ("\"2023-11-14T23:13:20+01:00\"", NOW),
+        ("\"2023-11-14T22:13:20.000000001Z\"", Timestamp(NOW.0 + 1)),
+        ("1700000000000000001", Timestamp(NOW.0 + 1)),
+        ("0", Timestamp(0)),
+        ("null", NOW),
+    ] {
+        let parsed = read(&format!("{{\"point\":\"known\",\"value\":1,\"at\":{at}}}"));
+        assert_eq!(parsed.bad, vec![], "{at}");
+        assert_eq!(parsed.columns.at[0], expected, "{at}");
+    }
+}
+
+#[test]
+fn each_kind_of_bad_line_is_named() {
+    for (line, kind, field) in [
+        ("{\"point\":\"known\",\"value\":1", "not-json", None),
+        ("{\"point\":\"known\",\"value\":1}{\"point\":\"known\",\"value\":1}", "not-json", None),
+        ("{\"point\":\"known\",\"value\":NaN}", "not-json", None),
+        ("{\"point\":\"known\",\"value\":1e999}", "not-json", None),
+        ("7", "not-an-object", None),
+        ("[]", "not-an-object", None),
+        ("{\"point\":\"known\",\"value\":1,\"valeu\":2}", "unknown-field", Some("valeu")),
+        ("{\"value\":1}", "missing-field", Some("point")),
+        ("{\"point\":\"known\"}", "missing-field", Some("value")),
+        ("{\"point\":7,\"value\":1}", "bad-point", Some("point")),
+        ("{\"point\":\"\",\"value\":1}", "bad-point", Some("point")),
+        ("{\"point\":\"a//b\",\"value\":1}", "bad-point", Some("point")),
+        ("{\"point\":\"a/+\",\"value\":1}", "bad-point", Some("point")),
+        ("{\"point\":\"a\\u0000\",\"value\":1}", "bad-point", Some("point")),
+        ("{\"point\":\"e\\u0301\",\"value\":1}", "bad-point", Some("point")),
+        ("{\"point\":\"known\",\"value\":[1]}", "bad-value", Some("value")),
+        ("{\"point\":\"known\",\"value\":{\"base64\":\"*\"}}", "bad-value", Some("value")),
+        ("{\"point\":\"known\",\"value\":{}}", "bad-value", Some("value")),
+        ("{\"point\":\"known\",\"value\":null}", "missing-value", Some("value")),
+        ("{\"point\":\"known\",\"value\":1,\"at\":-1}", "bad-time", Some("at")),
+        ("{\"point\":\"known\",\"value\":1,\"at\":1.5}", "bad-time", Some("at")),
+        ("{\"point\":\"known\",\"value\":1,\"at\":18446744073709551615}", "bad-time", Some("at")),
+        ("{\"point\":\"known\",\"value\":1,\"at\":\"yesterday\"}", "bad-time", Some("at")),
+        ("{\"point\":\"known\",\"value\":1,\"at\":\"1969-12-31T23:59:59Z\"}", "bad-time", Some("at")),
+        ("{\"point\":\"known\",\"value\":1,\"at\":\"2023-11-14T22:18:20.000000001Z\"}", "future", Some("at")),
+        ("{\"point\":\"known\",\"value\":1,\"quality\":\"superb\"}", "bad-quality", Some("quality")),
+        ("{\"point\":\"known\",\"value\":1,\"value\":2}", "bad-line", None),
+        ("{\"point\":\"apps/x/y\",\"value\":1}", "reserved-point", Some("point")),
+        ("{\"point\":\"apps\",\"value\":1}", "reserved-point", Some("point")),
+    ] {
+        assert_eq!(kind_of(line), kind, "{line}");
+        let place = read(line).bad[0].place.clone().unwrap();
+        assert_eq!(place.field.as_deref(), field, "{line}");
+        assert_eq!(place.line, Some(1));
+    }
+    assert_eq!(read("{\"point\":\"application\",\"value\":1}").bad, vec![]);
+    assert_eq!(read("{\"point\":\"known\",\"value\":null,\"quality\":\"bad\"}").columns.tag(0), Tag::Missing);
+}
+
+#[test]
+fn long_texts_are_refused_at_the_limit() {
+    let line = |bytes| json!({"point": "known", "value": "x".repeat(bytes)}).to_string();
+    assert_eq!(read(&line(MAX_READING_BYTES)).bad, vec![]);
+    assert_eq!(kind_of(&line(MAX_READING_BYTES + 1)), "value-too-long");
+}
+
+#[test]
+fn bad_lines_are_counted_and_named_up_to_the_limit() {
+    let good = "{\"point\":\"known\",\"value\":1}\n";
+    let body = format!("{good}x\n").repeat(200);
+    let whole = parse(body.as_bytes(), RULES, |_| Some(PointNumber(1)), Mode::WHOLE);
+    let lines: Vec<u64> = whole.bad.iter().filter_map(|bad| bad.place.as_ref()?.line).collect();
+    assert_eq!(lines, [2, 4, 6, 8, 10, 12, 14, 16, 18, 20]);
+    let partial = parse(body.as_bytes(), RULES, |_| Some(PointNumber(1)), Mode::PARTIAL);
+    assert_eq!((partial.bad.len(), partial.bad_lines, partial.columns.len()), (100, 200, 200));
+}
+
+#[test]
+fn a_line_that_is_no_utf_8_doesnt_spoil_the_others() {
+    let body = b"{\"point\":\"known\",\"value\":1}\n{\"point\":\"\xff\",\"value\":1}\n{\"point\":\"known\",\"value\":1}";
+    let parsed = parse(body, RULES, |_| Some(PointNumber(1)), Mode::PARTIAL);
+    assert_eq!(parsed.columns.len(), 2);
+    assert_eq!(parsed.bad[0].kind, "not-utf-8");
+    assert_eq!(parsed.bad[0].place, Some(Place { line: Some(2), column: Some(11), field: None }));
+}
+
+#[test]
+fn without_a_clock_only_readings_with_a_time_are_taken() {
+    let rules = IngestRules { now: None, latest: LATEST };
+    let with = b"{\"point\":\"known\",\"value\":1,\"at\":5}";
+    let without = b"{\"point\":\"known\",\"value\":1}";
+    assert!(!parse(with, rules, |_| Some(PointNumber(1)), Mode::WHOLE).needs_clock);
+    assert!(parse(without, rules, |_| Some(PointNumber(1)), Mode::WHOLE).needs_clock);
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_are_read_or_refused(body in proptest::collection::vec(any::<u8>(), 0..200)) {
+        let parsed = parse(&body, RULES, |_| None, Mode::PARTIAL);
+        prop_assert!(parsed.columns.is_sound());
+    }
+
+    #[test]
+    fn reals_are_read_to_the_last_bit(value in any::<f64>().prop_filter("finite", |value| value.is_finite())) {
+        let body = serde_json::to_string(&json!({"point": "known", "value": value})).unwrap();
+        let parsed = read(&body);
+        prop_assert_eq!(parsed.columns.value(0), ValueRef::Real(value));
+    }
+}

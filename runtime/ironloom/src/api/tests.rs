@@ -1,0 +1,489 @@
+//! The routes over a node that is a fake: what is taken, what is refused, and in which form.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::http::{Request, StatusCode, header};
+use axum::response::Response;
+use bytes::Bytes;
+use parking_lot::Mutex;
+use serde_json::{Value as Json, json};
+use tower::ServiceExt as _;
+
+use super::facade::*;
+use super::guard::Guard;
+use super::{Api, openapi, router};
+use crate::telemetry::Metrics;
+use ironloom_types::clock::Timestamp;
+use ironloom_types::ids::{Digest, InstallationId, Ordinal, PointNumber, Sequence};
+use ironloom_types::readings::Quality;
+
+/// Remembers pushes, and has one reading of each kind of value in its journal.
+#[derive(Default)]
+struct Fake {
+    pushes: Mutex<Vec<Push>>,
+}
+
+fn later<'a, T: Send + 'a>(answer: Answer<T>) -> Later<'a, T> {
+    Box::pin(async move { answer })
+}
+
+fn none<T>() -> Page<T> {
+    Page { items: Vec::new(), next: None }
+}
+
+fn missing<'a, T: Send + 'a>() -> Later<'a, T> {
+    later(Err(Problem::not_found("there is none")))
+}
+
+impl Facade for Fake {
+    fn ingest_rules(&self) -> IngestRules {
+        IngestRules { now: Some(Timestamp(1_000)), latest: Timestamp(2_000) }
+    }
+    fn lookup(&self) -> Lookup<'_> {
+        Box::new(|path| (path == "known").then_some(PointNumber(7)))
+    }
+    fn push(&self, push: Push) -> Later<'_, Pushed> {
+        let accepted = push.columns.len() as u64;
+        self.pushes.lock().push(push);
+        later(Ok(Pushed { accepted, through: Sequence(accepted), duplicate: false }))
+    }
+    fn readings(&self, query: ReadingsQuery) -> Later<'_, Page<ReadingItem>> {
+        let values = [
+            Value::Real(84.0),
+            Value::Integer(-1),
+            Value::Text("a,\"b\"".into()),
+            Value::Blob(Bytes::from_static(&[0, 255])),
+            Value::Missing,
+            Value::Real(f64::NAN),
+        ];
+        let items = values.into_iter().zip(1..).map(|(value, sequence)| ReadingItem {
+            point: "farm/1".into(),
+            entity: None,
+            value,
+            at: Timestamp(1),
+            quality: Quality::Good,
+            sequence: Sequence(sequence),
+            time: Timestamp(1_500_000_000),
+        });
+        let items = items.filter(|item| item.sequence > query.after).take(query.limit).collect();
+        later(Ok(Page { items, next: Some("6".to_owned()) }))
+    }
+    fn points(&self, _: String, _: PageQuery) -> Later<'_, Page<PointItem>> {
+        later(Ok(none()))
+    }
+    fn add_package(&self, tar: Bytes) -> Later<'_, (PackageInfo, bool)> {
+        later(Err(Problem::refused("package", format!("{} bytes", tar.len()))))
+    }
+    fn packages(&self, _: PageQuery) -> Later<'_, Page<PackageInfo>> {
+        later(Ok(none()))
+    }
+    fn package(&self, _: Digest) -> Later<'_, PackageInfo> {
+        missing()
+    }
+    fn delete_package(&self, _: Digest) -> Later<'_, ()> {
+        later(Ok(()))
+    }
+    fn install(&self, request: InstallRequest, _: bool) -> Later<'_, Installed> {
+        later(Err(Problem::refused("seen", serde_json::to_string(&request).unwrap())))
+    }
+    fn installations(&self, _: PageQuery) -> Later<'_, Page<Installation>> {
+        later(Ok(none()))
+    }
+    fn installation(&self, _: InstallationId) -> Later<'_, Installation> {
+        missing()
+    }
+    fn uninstall(&self, _: InstallationId, purge: bool) -> Later<'_, ()> {
+        later(if purge { Ok(()) } else { Err(Problem::conflict("busy", "try purge")) })
+    }
+    fn pause(&self, _: InstallationId) -> Later<'_, Installation> {
+        missing()
+    }
+    fn resume(&self, _: InstallationId, backlog: Backlog) -> Later<'_, Installation> {
+        later(Err(Problem::refused("seen", format!("{backlog:?}"))))
+    }
+    fn outputs(&self, _: InstallationId, _: OutputsQuery) -> Later<'_, Page<ReadingItem>> {
+        later(Ok(none()))
+    }
+    fn state(&self, _: InstallationId, _: String, _: PageQuery) -> Later<'_, Page<StateItem>> {
+        let items = [("a", &b"{\"n\":1.50}"[..]), ("b", &[0xff][..])];
+        let items = items.map(|(key, value)| StateItem { key: key.into(), value: Bytes::from_static(value) });
+        later(Ok(Page { items: items.into(), next: Some("b".to_owned()) }))
+    }
+    fn logs(&self, _: InstallationId, _: Option<u64>, _: usize) -> Later<'_, Page<LogLine>> {
+        later(Ok(none()))
+    }
+    fn dead_letters(&self, _: InstallationId, _: u64, _: usize) -> Later<'_, Page<DeadLetter>> {
+        later(Ok(none()))
+    }
+    fn requeue(&self, _: InstallationId, _: u64) -> Later<'_, ()> {
+        later(Ok(()))
+    }
+    fn delete_dead_letter(&self, _: InstallationId, _: u64) -> Later<'_, ()> {
+        later(Ok(()))
+    }
+    fn invocations(&self, _: InstallationId, _: Ordinal, _: usize) -> Later<'_, Page<Invocation>> {
+        later(Ok(none()))
+    }
+    fn alarms(&self, _: Option<InstallationId>, _: PageQuery) -> Later<'_, Page<Alarm>> {
+        later(Ok(none()))
+    }
+    fn acknowledge(&self, _: String) -> Later<'_, Alarm> {
+        missing()
+    }
+    fn connectors(&self) -> Vec<ConnectorStatus> {
+        Vec::new()
+    }
+    fn readiness(&self) -> Readiness {
+        Readiness { ready: false, reasons: vec!["clock".to_owned()], notes: Vec::new() }
+    }
+    fn metrics(&self) -> String {
+        "ironloom_readings_total 0\n# EOF\n".to_owned()
+    }
+}
+
+fn node() -> (Arc<Fake>, axum::Router) {
+    let fake = Arc::new(Fake::default());
+    let guard = Guard { listen: "127.0.0.1:7420".parse().unwrap(), hosts: vec!["loom.example".to_owned()] };
+    let node = Arc::clone(&fake) as Arc<dyn Facade>;
+    (fake, router(Api::new(node, guard, Metrics::default())))
+}
+
+fn request(method: &str, path: &str) -> axum::http::request::Builder {
+    Request::builder().method(method).uri(path).header(header::HOST, "localhost:7420")
+}
+
+async fn send(router: &axum::Router, request: Request<Body>) -> (Response<()>, Vec<u8>) {
+    let (parts, body) = router.clone().oneshot(request).await.unwrap().into_parts();
+    let body = axum::body::to_bytes(body, usize::MAX).await.unwrap().to_vec();
+    if parts.status.is_client_error() {
+        assert_eq!(parts.headers[header::CONTENT_TYPE], "application/problem+json", "{:?}", parts.status);
+        let problem: Problem = serde_json::from_slice(&body).unwrap();
+        assert_eq!(problem.status, parts.status.as_u16());
+        assert!(!problem.detail.is_empty() && !problem.kind.is_empty());
+    }
+    (Response::from_parts(parts, ()), body)
+}
+
+async fn status(router: &axum::Router, request: Request<Body>) -> u16 {
+    send(router, request).await.0.status().as_u16()
+}
+
+fn push(path: &str, body: impl Into<Body>) -> Request<Body> {
+    request("POST", path).header(header::CONTENT_TYPE, "application/x-ndjson").body(body.into()).unwrap()
+}
+
+fn post_json(path: &str, body: impl Into<Body>) -> Request<Body> {
+    request("POST", path).header(header::CONTENT_TYPE, "application/json").body(body.into()).unwrap()
+}
+
+fn get(path: &str) -> Request<Body> {
+    request("GET", path).body(Body::empty()).unwrap()
+}
+
+const GOOD: &str = "{\"point\":\"known\",\"value\":1}\n";
+
+#[tokio::test]
+async fn a_push_is_taken_whole_or_not_at_all() {
+    let (fake, router) = node();
+    let (answer, body) = send(&router, push("/v1/readings", GOOD.repeat(2))).await;
+    assert_eq!(answer.status(), StatusCode::OK);
+    assert_eq!(serde_json::from_slice::<Json>(&body).unwrap(), json!({"accepted": 2, "through": 2}));
+
+    let (answer, body) = send(&router, push("/v1/readings", format!("{GOOD}{GOOD}x"))).await;
+    assert_eq!(answer.status(), StatusCode::BAD_REQUEST);
+    let problem: Problem = serde_json::from_slice(&body).unwrap();
+    assert_eq!(problem.errors[0].place.as_ref().unwrap().line, Some(3));
+
+    let reserved = "{\"point\":\"apps/x\",\"value\":1}\n";
+    assert_eq!(status(&router, push("/v1/readings", reserved)).await, 403);
+    assert_eq!(status(&router, push("/v1/readings", format!("{reserved}x"))).await, 400);
+    assert_eq!(fake.pushes.lock().len(), 1);
+
+    let (_, body) = send(&router, push("/v1/readings?partial=true", format!("{GOOD}x\n{reserved}"))).await;
+    let answer: Json = serde_json::from_slice(&body).unwrap();
+    assert_eq!((&answer["accepted"], &answer["refused"]), (&json!(1), &json!(2)));
+    assert_eq!(answer["errors"][1]["kind"], "reserved-point");
+}
+
+#[tokio::test]
+async fn keys_are_hashed_with_all_that_makes_the_request() {
+    let (fake, router) = node();
+    let with_key = |path: &str, key: &str, body: &str| {
+        let mut request = push(path, body.to_owned());
+        request.headers_mut().insert("Idempotency-Key", key.parse().unwrap());
+        request
+    };
+    for (path, key, body) in [
+        ("/v1/readings", "a", GOOD),
+        ("/v1/readings", "a", GOOD),
+        ("/v1/readings", "b", GOOD),
+        ("/v1/readings", "a", ""),
+        ("/v1/readings?partial=true", "a", GOOD),
+    ] {
+        assert_eq!(status(&router, with_key(path, key, body)).await, 200);
+    }
+    let keys: Vec<RequestKey> = fake.pushes.lock().iter().map(|push| push.key.unwrap()).collect();
+    assert_eq!(keys[0], keys[1]);
+    assert!(keys[2].key != keys[0].key && keys[2].request == keys[0].request);
+    assert!(keys[3].key == keys[0].key && keys[3].request != keys[0].request);
+    assert!(keys[4].key == keys[0].key && keys[4].request != keys[0].request);
+    for wrong in ["", "a b", &"x".repeat(65)] {
+        assert_eq!(status(&router, with_key("/v1/readings", wrong, GOOD)).await, 400, "{wrong:?}");
+    }
+}
+
+#[tokio::test]
+async fn only_programs_on_this_machine_are_served() {
+    let (_, router) = node();
+    let with = |host: &str, origin: Option<&str>| {
+        let mut request = Request::builder().uri("/healthz").header(header::HOST, host);
+        if let Some(origin) = origin {
+            request = request.header(header::ORIGIN, origin);
+        }
+        request.body(Body::empty()).unwrap()
+    };
+    for host in ["localhost", "localhost:7420", "LOCALHOST:7420", "127.0.0.1:7420", "loom.example"] {
+        assert_eq!(status(&router, with(host, None)).await, 200, "{host}");
+    }
+    for host in ["evil.example", "127.0.0.1.evil.example:7420", "127.0.0.2:7420", "", "a b", "localhost."] {
+        assert_eq!(status(&router, with(host, None)).await, 403, "{host}");
+    }
+    assert_eq!(status(&router, with("localhost:7420", Some("http://localhost:7420"))).await, 200);
+    for origin in ["http://evil.example", "null", "http://localhost:3000", "https://localhost:7420", ""] {
+        assert_eq!(status(&router, with("localhost:7420", Some(origin))).await, 403, "{origin}");
+    }
+    let no_host = Request::builder().uri("/healthz").body(Body::empty()).unwrap();
+    assert_eq!(status(&router, no_host).await, 403);
+    let elsewhere = request("GET", "http://evil.example/healthz").body(Body::empty()).unwrap();
+    assert_eq!(status(&router, elsewhere).await, 403);
+    let twice = request("GET", "/healthz").header(header::HOST, "localhost").body(Body::empty()).unwrap();
+    assert_eq!(status(&router, twice).await, 403);
+}
+
+#[tokio::test]
+async fn bodies_have_a_type_and_a_limit() {
+    let (_, router) = node();
+    for kind in ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", ""] {
+        for path in ["/v1/readings", "/v1/installations/pigs/pause", "/v1/packages"] {
+            let request =
+                request("POST", path).header(header::CONTENT_TYPE, kind).body(Body::from(GOOD)).unwrap();
+            assert_eq!(status(&router, request).await, 415, "{kind} {path}");
+        }
+    }
+    let bare = request("POST", "/v1/installations/pigs/pause").body(Body::empty()).unwrap();
+    assert_eq!(status(&router, bare).await, 415);
+    assert_eq!(status(&router, post_json("/v1/packages", GOOD)).await, 415);
+    let parameter =
+        request("POST", "/v1/readings").header(header::CONTENT_TYPE, "application/json; charset=utf-8");
+    assert_eq!(status(&router, parameter.body(Body::from(GOOD)).unwrap()).await, 200);
+
+    let long = vec![b' '; ironloom_types::limits::MAX_BODY + 1];
+    assert_eq!(status(&router, push("/v1/readings", long.clone())).await, 413);
+    let announced = request("POST", "/v1/readings")
+        .header(header::CONTENT_TYPE, "application/x-ndjson")
+        .header(header::CONTENT_LENGTH, long.len())
+        .body(Body::empty())
+        .unwrap();
+    assert_eq!(status(&router, announced).await, 413);
+    assert_eq!(
+        status(&router, push("/v1/readings", vec![b' '; ironloom_types::limits::MAX_BODY])).await,
+        200
+    );
+}
+
+#[tokio::test]
+async fn readings_come_as_lines_csv_or_a_page() {
+    let (_, router) = node();
+    let as_type = |accept: &str| {
+        request("GET", "/v1/readings?after=1&limit=5&point=farm/1")
+            .header(header::ACCEPT, accept)
+            .body(Body::empty())
+            .unwrap()
+    };
+    let (answer, body) = send(&router, get("/v1/readings?limit=10")).await;
+    assert_eq!(answer.headers()[header::CONTENT_TYPE], "application/x-ndjson");
+    let lines: Vec<&str> = std::str::from_utf8(&body).unwrap().lines().collect();
+    let first = "{\"point\":\"farm/1\",\"value\":84.0,\"at\":\"1970-01-01T00:00:00.000000001Z\",\"quality\":\"good\",\
+                 \"sequence\":1,\"time\":\"1970-01-01T00:00:01.500000000Z\"}";
+    assert_eq!(lines[0], first);
+    let values: Vec<Json> =
+        lines.iter().map(|line| serde_json::from_str::<Json>(line).unwrap()["value"].clone()).collect();
+    assert_eq!(
+        values,
+        [json!(84.0), json!(-1), json!("a,\"b\""), json!({"base64": "AP8="}), json!(null), json!("NaN")]
+    );
+
+    let (answer, body) = send(&router, as_type("text/csv")).await;
+    assert_eq!(answer.headers()[header::LINK], "</v1/readings?limit=5&point=farm/1&after=6>; rel=\"next\"");
+    let text = String::from_utf8(body).unwrap();
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(lines[0], "sequence,time,point,at,quality,value");
+    let third = "3,1970-01-01T00:00:01.500000000Z,farm/1,1970-01-01T00:00:00.000000001Z,good,\"a,\"\"b\"\"\"";
+    assert_eq!(lines[2], third);
+
+    let (_, body) = send(&router, as_type("application/json")).await;
+    assert_eq!(serde_json::from_slice::<Json>(&body).unwrap()["next"], "6");
+    assert_eq!(status(&router, as_type("image/png")).await, 406);
+    assert_eq!(status(&router, as_type("text/html, */*;q=0.1")).await, 200);
+}
+
+#[tokio::test]
+async fn parameters_are_known_given_once_and_in_bounds() {
+    let (_, router) = node();
+    for path in [
+        "/v1/readings?limit=0",
+        "/v1/readings?limit=10001",
+        "/v1/readings?limit=-1",
+        "/v1/readings?limit=1&limit=2",
+        "/v1/readings?colour=red",
+        "/v1/readings?point=a//b",
+        "/v1/readings?from=yesterday",
+        "/v1/readings?after=x",
+        "/v1/points?limit=0",
+        "/v1/installations/pigs/dead-letters?after=-1",
+        "/v1/installations/pigs/outputs?output=UPPER",
+        "/v1/alarms?installation=A",
+        "/v1/readings?%ff=1",
+    ] {
+        let status = status(&router, get(path)).await;
+        assert_eq!(status, 400, "{path}");
+    }
+    assert_eq!(status(&router, push("/v1/readings?partial=maybe", GOOD)).await, 400);
+    for path in
+        ["/v1/installations/Pigs", "/v1/installations/%ff", "/v1/packages/sha256:00", "/v1/nothing", "/"]
+    {
+        let status = status(&router, get(path)).await;
+        assert!(status == 404 || (path.contains('%') && status == 400), "{path}: {status}");
+    }
+    let wrong = request("PUT", "/v1/readings").body(Body::empty()).unwrap();
+    let (answer, _) = send(&router, wrong).await;
+    assert_eq!(answer.status(), StatusCode::METHOD_NOT_ALLOWED);
+    assert!(answer.headers()[header::ALLOW].to_str().unwrap().contains("POST"));
+}
+
+#[tokio::test]
+async fn bodies_of_json_are_read_strictly() {
+    let (_, router) = node();
+    let digest = format!("sha256:{}", "0".repeat(64));
+    let install = |body: Json| post_json("/v1/installations", body.to_string());
+    let good = json!({"id": "pigs", "package": digest, "bindings": {"weight": "farm/{pig}/weight"},
+        "settings": {"breed": "duroc"}, "limits": {"memory": "8 MiB"}, "from": "beginning"});
+    let (answer, body) = send(&router, install(good)).await;
+    assert_eq!(answer.status(), StatusCode::UNPROCESSABLE_ENTITY);
+    let seen: Problem = serde_json::from_slice(&body).unwrap();
+    let seen: InstallRequest = serde_json::from_str(&seen.detail).unwrap();
+    assert_eq!(seen.from, StartFrom::Beginning);
+    assert_eq!(seen.limits.memory.unwrap().0, 8 << 20);
+    for wrong in [
+        json!({}),
+        json!([]),
+        json!({"id": "Pigs", "package": digest}),
+        json!({"id": "pigs", "package": "sha256:0"}),
+        json!({"id": "pigs", "package": digest, "colour": 1}),
+        json!({"id": "pigs", "package": digest, "bindings": {"weight": 7}}),
+        json!({"id": "pigs", "package": digest, "from": "yesterday"}),
+        json!({"id": "pigs", "package": digest, "limits": {"memory": "lots"}}),
+        json!({"id": "pigs", "package": digest, "grants": {"hosts": []}}),
+    ] {
+        assert_eq!(status(&router, install(wrong.clone())).await, 400, "{wrong}");
+    }
+    for (body, expected) in
+        [("", 422), ("{\"backlog\":\"drop\"}", 422), ("{\"backlog\":\"eat\"}", 400), ("{", 400)]
+    {
+        assert_eq!(
+            status(&router, post_json("/v1/installations/pigs/resume", body)).await,
+            expected,
+            "{body}"
+        );
+    }
+    assert_eq!(status(&router, post_json("/v1/installations/pigs/pause", "{\"x\":1}")).await, 400);
+    let deep = "[".repeat(100_000);
+    assert_eq!(status(&router, post_json("/v1/installations", deep)).await, 400);
+}
+
+#[tokio::test]
+async fn state_is_shown_as_base64_and_as_json_where_it_is_some() {
+    let (_, router) = node();
+    let (_, body) = send(&router, get("/v1/installations/pigs/state")).await;
+    let expected = "{\"items\":[{\"key\":\"a\",\"value\":{\"base64\":\"eyJuIjoxLjUwfQ==\"},\"json\":{\"n\":1.50}},\
+                    {\"key\":\"b\",\"value\":{\"base64\":\"/w==\"}}],\"next\":\"b\"}";
+    assert_eq!(String::from_utf8(body).unwrap(), expected);
+}
+
+#[tokio::test]
+async fn readiness_says_why_not() {
+    let (_, router) = node();
+    let (answer, body) = send(&router, get("/readyz")).await;
+    assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(serde_json::from_slice::<Json>(&body).unwrap()["reasons"], json!(["clock"]));
+}
+
+#[tokio::test]
+async fn every_described_operation_is_there() {
+    let (_, router) = node();
+    let (_, body) = send(&router, get("/openapi.json")).await;
+    let described: Json = serde_json::from_slice(&body).unwrap();
+    let digest = format!("sha256:{}", "0".repeat(64));
+    for (method, template) in openapi::operations() {
+        assert!(described["paths"][template][method].is_object());
+        let path = template.replace("{id}", "pigs").replace("{digest}", &digest).replace("{number}", "1");
+        let request = request(&method.to_uppercase(), &path)
+            .header(
+                header::CONTENT_TYPE,
+                described["paths"][template][method]["requestBody"]["content"]
+                    .as_object()
+                    .and_then(|content| content.keys().next())
+                    .map_or("", String::as_str),
+            )
+            .body(Body::empty())
+            .unwrap();
+        let (answer, body) = send(&router, request).await;
+        let text = String::from_utf8(body).unwrap();
+        assert_ne!(answer.status(), StatusCode::METHOD_NOT_ALLOWED, "{method} {path}");
+        assert!(!text.contains("there is nothing at"), "{method} {path}");
+    }
+}
+
+/// Sends bytes as they are, and gives all that comes back.
+async fn raw(address: std::net::SocketAddr, request: &str) -> String {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    // The server may close the connection before it has read all.
+    let _ = stream.write_all(request.as_bytes()).await;
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer).await;
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+#[tokio::test]
+async fn connections_have_limits_and_end_in_order() {
+    let (fake, _) = node();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let listen = listener.local_addr().unwrap();
+    let guard = Guard { listen, hosts: Vec::new() };
+    let router = router(Api::new(fake, guard, Metrics::default()));
+    let (stop, shutdown) = tokio::sync::watch::channel(false);
+    let server = tokio::spawn(super::server::serve(listener, router, shutdown));
+    let get = |path: &str, header: &str| {
+        format!("GET {path} HTTP/1.1\r\nHost: {listen}\r\nConnection: close\r\n{header}\r\n")
+    };
+    let first = |answer: String| answer.lines().next().unwrap_or_default().to_owned();
+    assert_eq!(first(raw(listen, &get("/healthz", "")).await), "HTTP/1.1 200 OK");
+    let long = format!("X-Long: {}\r\n", "x".repeat(60 << 10));
+    assert_eq!(first(raw(listen, &get("/healthz", &long)).await), "HTTP/1.1 200 OK");
+    let too_long = format!("X-Long: {}\r\n", "x".repeat(70 << 10));
+    let refused = first(raw(listen, &get("/healthz", &too_long)).await);
+    assert!(refused.contains("431"), "{refused}");
+    assert!(first(raw(listen, "nonsense\r\n\r\n").await).contains("400"));
+    let body = "x".repeat((16 << 20) + 1);
+    let push = format!(
+        "POST /v1/readings HTTP/1.1\r\nHost: {listen}\r\nContent-Type: application/x-ndjson\r\n\
+         Connection: close\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    assert!(first(raw(listen, &push).await).contains("413"));
+    stop.send(true).unwrap();
+    tokio::time::timeout(std::time::Duration::from_secs(5), server).await.unwrap().unwrap();
+    assert!(tokio::net::TcpStream::connect(listen).await.is_err());
+}

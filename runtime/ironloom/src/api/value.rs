@@ -1,0 +1,196 @@
+//! A reading's value as the API's JSON writes it, and reads it back in the command line.
+
+use std::fmt;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use bytes::Bytes;
+use serde::de::{self, Visitor};
+use serde::ser::SerializeMap;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use ironloom_types::readings::ValueRef;
+
+/// One value that owns its bytes.
+///
+/// In JSON a missing value is `null`, a real always has a point or an exponent, the reals that JSON
+/// lacks are `"NaN"`, `"Infinity"` and `"-Infinity"`, and a blob is `{"base64":"…"}`.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Value {
+    /// No value; only with quality `bad`.
+    Missing,
+    /// `true` or `false`.
+    Boolean(bool),
+    /// A 64-bit signed integer.
+    Integer(i64),
+    /// A 64-bit IEEE 754 number.
+    Real(f64),
+    /// UTF-8 text.
+    Text(Box<str>),
+    /// Bytes.
+    Blob(Bytes),
+}
+
+impl From<ValueRef<'_>> for Value {
+    fn from(value: ValueRef<'_>) -> Self {
+        match value {
+            ValueRef::Missing => Self::Missing,
+            ValueRef::Boolean(value) => Self::Boolean(value),
+            ValueRef::Integer(value) => Self::Integer(value),
+            ValueRef::Real(value) => Self::Real(value),
+            ValueRef::Text(text) => Self::Text(text.into()),
+            ValueRef::Blob(bytes) => Self::Blob(Bytes::copy_from_slice(bytes)),
+        }
+    }
+}
+
+impl Value {
+    /// Borrowed.
+    pub fn as_ref(&self) -> ValueRef<'_> {
+        match self {
+            Self::Missing => ValueRef::Missing,
+            Self::Boolean(value) => ValueRef::Boolean(*value),
+            Self::Integer(value) => ValueRef::Integer(*value),
+            Self::Real(value) => ValueRef::Real(*value),
+            Self::Text(text) => ValueRef::Text(text),
+            Self::Blob(bytes) => ValueRef::Blob(bytes),
+        }
+    }
+}
+
+/// For tables and CSV: as in JSON, but texts without quotes, blobs as base64 and nothing for a
+/// missing value.
+impl fmt::Display for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Missing => Ok(()),
+            Self::Boolean(value) => write!(f, "{value}"),
+            Self::Integer(value) => write!(f, "{value}"),
+            Self::Real(value) => f.write_str(&real(*value)),
+            Self::Text(text) => f.write_str(text),
+            Self::Blob(bytes) => f.write_str(&BASE64.encode(bytes)),
+        }
+    }
+}
+
+/// A real as JSON writes it, so that it is read back to the last bit.
+fn real(value: f64) -> String {
+    match not_finite(value) {
+        Some(name) => name.to_owned(),
+        None => serde_json::to_string(&value).unwrap_or_default(),
+    }
+}
+
+fn not_finite(value: f64) -> Option<&'static str> {
+    if value.is_nan() {
+        Some("NaN")
+    } else if value == f64::INFINITY {
+        Some("Infinity")
+    } else if value == f64::NEG_INFINITY {
+        Some("-Infinity")
+    } else {
+        None
+    }
+}
+
+impl Serialize for Value {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Missing => serializer.serialize_none(),
+            Self::Boolean(value) => serializer.serialize_bool(*value),
+            Self::Integer(value) => serializer.serialize_i64(*value),
+            Self::Real(value) => match not_finite(*value) {
+                Some(name) => serializer.serialize_str(name),
+                None => serializer.serialize_f64(*value),
+            },
+            Self::Text(text) => serializer.serialize_str(text),
+            Self::Blob(bytes) => {
+                let mut map = serializer.serialize_map(Some(1))?;
+                map.serialize_entry("base64", &BASE64.encode(bytes))?;
+                map.end()
+            }
+        }
+    }
+}
+
+/// What the API wrote. A text "NaN" is read as the text that it may have been.
+impl<'de> Deserialize<'de> for Value {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Reader)
+    }
+}
+
+struct Reader;
+
+impl<'de> Visitor<'de> for Reader {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Missing)
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+        Ok(Value::Boolean(value))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
+        Ok(Value::Integer(value))
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
+        Ok(i64::try_from(value).map_or(Value::Real(value as f64), Value::Integer))
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
+        Ok(Value::Real(value))
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Value, E> {
+        Ok(Value::Text(text.into()))
+    }
+
+    fn visit_map<A: de::MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
+        let Some((name, text)) = map.next_entry::<String, String>()? else {
+            return Err(de::Error::custom("an object must be {\"base64\":\"…\"}"));
+        };
+        if name != "base64" || map.next_key::<String>()?.is_some() {
+            return Err(de::Error::custom("an object must be {\"base64\":\"…\"}"));
+        }
+        BASE64.decode(text).map(|bytes| Value::Blob(bytes.into())).map_err(de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_written_as_the_api_says_and_read_back() {
+        let blob = Value::Blob(Bytes::from_static(&[0, 255, 16]));
+        let cases = [
+            (Value::Missing, "null"),
+            (Value::Boolean(true), "true"),
+            (Value::Integer(i64::MIN), "-9223372036854775808"),
+            (Value::Real(84.0), "84.0"),
+            (Value::Real(-0.0), "-0.0"),
+            (Value::Real(1e300), "1e+300"),
+            (Value::Real(0.1), "0.1"),
+            (Value::Text("a\"b".into()), "\"a\\\"b\""),
+            (blob, "{\"base64\":\"AP8Q\"}"),
+        ];
+        for (value, json) in cases {
+            assert_eq!(serde_json::to_string(&value).unwrap(), json);
+            assert_eq!(serde_json::from_str::<Value>(json).unwrap(), value);
+        }
+        for (value, json) in
+            [(f64::NAN, "\"NaN\""), (f64::INFINITY, "\"Infinity\""), (f64::NEG_INFINITY, "\"-Infinity\"")]
+        {
+            assert_eq!(serde_json::to_string(&Value::Real(value)).unwrap(), json);
+        }
+        assert!(serde_json::from_str::<Value>("{\"base64\":\"AP8Q\",\"x\":\"\"}").is_err());
+    }
+}

@@ -1,0 +1,153 @@
+//! `ironloom serve`.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow};
+use clap::Args;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+use super::failure::{Failure, Outcome};
+use super::output;
+use crate::api::guard::Guard;
+use crate::api::host::{Host, NodeOptions, Start, StartError};
+use crate::api::{Api, router, server};
+use crate::config::Config;
+use crate::telemetry::{Telemetry, start_logging};
+use ironloom_types::clock::Source;
+
+/// Runs the server until it is stopped.
+#[derive(Args, Debug)]
+pub struct Serve {
+    /// The configuration; without one the defaults
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The data folder, made where it isn't there
+    #[arg(long, value_name = "DIR", default_value = "./ironloom-data")]
+    data: PathBuf,
+    /// The address of the API, instead of the configuration's; port 0 picks one
+    #[arg(long, value_name = "ADDR:PORT")]
+    listen: Option<SocketAddr>,
+    /// Listen on an address that isn't loopback, although there are no credentials yet
+    #[arg(long)]
+    insecure_bind: bool,
+    /// Print a configuration that names every key, with its default, and end
+    #[arg(long)]
+    print_default_config: bool,
+}
+
+/// How long tasks that can't be stopped have at the end.
+const LAST_TASKS: Duration = Duration::from_secs(2);
+
+impl Serve {
+    /// Runs it.
+    pub fn run(self, start: Start) -> Outcome {
+        if self.print_default_config {
+            return output::print(&Config::documented());
+        }
+        start_logging();
+        let config = self.read_config()?;
+        // Lets tests stop the process between two steps.
+        #[cfg(feature = "failpoints")]
+        let _scenario = fail::FailScenario::setup();
+        let runtime = tokio::runtime::Runtime::new()?;
+        let outcome = runtime.block_on(self.serve(config, start));
+        runtime.shutdown_timeout(LAST_TASKS);
+        outcome
+    }
+
+    fn read_config(&self) -> Result<Config, Failure> {
+        let text = match &self.config {
+            Some(path) => {
+                std::fs::read_to_string(path).with_context(|| format!("{} can't be read", path.display()))?
+            }
+            None => String::new(),
+        };
+        let mut config = Config::read(&text).map_err(|errors| {
+            let name = self.config.as_deref().unwrap_or(Path::new("the configuration")).display();
+            let lines: Vec<String> = errors.iter().map(|error| format!("\n  {error}")).collect();
+            Failure::Other(anyhow!("{name} is wrong:{}", lines.concat()))
+        })?;
+        if let Some(listen) = self.listen {
+            config.server.listen = listen;
+        }
+        let folder = self.config.as_deref().and_then(Path::parent).unwrap_or(Path::new(""));
+        for connector in config.connectors.values_mut() {
+            connector.resolve(folder);
+        }
+        self.check_address(&config)?;
+        Ok(config)
+    }
+
+    fn check_address(&self, config: &Config) -> Outcome {
+        let listen = config.server.listen;
+        if listen.ip().is_loopback() {
+            if !config.server.hosts.is_empty() && !self.insecure_bind {
+                tracing::warn!("[server] hosts is used with --insecure-bind only");
+            }
+            return Ok(());
+        }
+        if !self.insecure_bind {
+            return Err(Failure::Misuse(format!(
+                "{listen} isn't loopback, and the server has no credentials yet: whoever reaches it may do \
+                 everything. Listen on 127.0.0.1, or say --insecure-bind"
+            )));
+        }
+        if config.site.clock == Source::Feed {
+            return Err(Failure::Misuse(format!(
+                "[site] clock = \"feed\" needs a loopback address, not {listen}"
+            )));
+        }
+        tracing::warn!("listens on {listen} without credentials: whoever reaches it may do everything");
+        Ok(())
+    }
+
+    async fn serve(&self, config: Config, start: Start) -> Outcome {
+        // Before the node is started, which may take a while: a port that is taken is told at once.
+        let listen = config.server.listen;
+        let listener =
+            TcpListener::bind(listen).await.with_context(|| format!("can't listen on {listen}"))?;
+        let listen = listener.local_addr()?;
+        let hosts = if self.insecure_bind { config.server.hosts.clone() } else { Vec::new() };
+        let telemetry = Telemetry::new();
+        let metrics = telemetry.metrics.clone();
+        let options =
+            NodeOptions { config, data: self.data.clone(), insecure_bind: self.insecure_bind, telemetry };
+        // The node reads the log and may wait for the disk; it is within the runtime, not on it.
+        let node = tokio::task::spawn_blocking(move || start(options))
+            .await
+            .context("the server's start was cut off")?
+            .map_err(|error| match error {
+                StartError::Refused(reason) => Failure::Other(anyhow!(reason)),
+                StartError::Storage(reason) => Failure::Storage(reason),
+            })?;
+        let (stop, stopping) = watch::channel(false);
+        let api = Api::new(Arc::clone(&node).facade(), Guard { listen, hosts }, metrics);
+        let server = tokio::spawn(server::serve(listener, router(api), stopping));
+        output::print(&format!("listening on http://{listen}\n"))?;
+        tracing::info!("listening on http://{listen}");
+        let ended = wait(&*node).await;
+        if ended.is_ok() {
+            tracing::info!("stops");
+            stop.send_replace(true);
+            node.stop().await;
+            // The answers to what the node has just ended are still on their way.
+            let _ = server.await;
+        }
+        ended
+    }
+}
+
+/// Until a signal says so, or the storage fails.
+async fn wait(node: &dyn Host) -> Outcome {
+    let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    tokio::select! {
+        _ = term.recv() => Ok(()),
+        _ = int.recv() => Ok(()),
+        reason = node.failed() => Err(Failure::Storage(reason)),
+    }
+}

@@ -1,0 +1,425 @@
+//! Applies one record to what is in memory.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+use serde::Serialize;
+
+use super::sealer::Sealed;
+use super::submission::Accepted;
+use super::{KnownPackage, Removed, Shared, StoredLane};
+use crate::lanes::app_log::AppLog;
+use crate::lanes::queue::{Queue, RowNote};
+use crate::lanes::{Begin, Lane, log_file};
+use crate::records::NumberedPoint;
+use crate::records::admin::{AdminRecord, PackageRecord};
+use crate::records::commit::{AlarmState, CommitHead, StateChange};
+use crate::records::installation::{Installation, Revision};
+use crate::records::lane::LaneMeta;
+use ironloom_apps::manifest::Manifest;
+use ironloom_storage::journal::Chunk;
+use ironloom_storage::log::RecordRef;
+use ironloom_storage::store::{Item, Key, Scope, StateCache};
+use ironloom_types::clock::Timestamp;
+use ironloom_types::ids::{Generation, InstallationId, Ordinal};
+use ironloom_types::limits::MAX_HOPS;
+
+/// Applies records in the order of the log. There is one, and one thread that calls it.
+pub struct Applier {
+    shared: Arc<Shared>,
+    /// For each lane, the rows of the record at hand; kept to save allocations.
+    rows: Vec<Vec<RowNote>>,
+    touched: Vec<u32>,
+    /// Lanes whose installation is gone, until their last changes are in the store.
+    pub(super) gone: Vec<Arc<Lane>>,
+    /// Whether records are those of a restart: lanes then read their backlog from the journal.
+    replaying: bool,
+}
+
+/// A value of the store. These types hold nothing that postcard can't express.
+pub fn stored<T: Serialize>(value: &T) -> Bytes {
+    match postcard::to_stdvec(value) {
+        Ok(bytes) => bytes.into(),
+        Err(error) => unreachable!("a value of the store can't be encoded: {error}"),
+    }
+}
+
+impl Applier {
+    /// Applies to this.
+    pub fn new(shared: Arc<Shared>) -> Self {
+        Self { shared, rows: Vec::new(), touched: Vec::new(), gone: Vec::new(), replaying: true }
+    }
+
+    /// From now on records are new ones.
+    pub fn go_live(&mut self) {
+        self.replaying = false;
+    }
+
+    /// Applies one record, or a barrier; answers whoever waits for it.
+    pub fn apply(&mut self, at: Option<RecordRef>, time: Timestamp, sealed: Sealed) {
+        match sealed {
+            Sealed::Readings { new_points, chunk, receipt, request, forgotten, reply } => {
+                let answer =
+                    Accepted { accepted: chunk.len() as u64, through: last_of(&chunk), duplicate: false };
+                // First: a forgotten key may be the one that comes again with this request.
+                let mut changes: Vec<_> = forgotten.into_iter().map(|key| (request_key(key), None)).collect();
+                if let Some(receipt) = receipt {
+                    let note = Bytes::from(receipt.note);
+                    changes.push((Scope::MAIN.key(Item::Receipt(&receipt.connector)), Some(note.clone())));
+                    self.shared.receipts.write().insert(receipt.connector, note);
+                }
+                if let Some(request) = request {
+                    let remembered = super::requests::Remembered {
+                        request: request.request,
+                        time,
+                        accepted: answer.accepted,
+                        through: answer.through,
+                    };
+                    changes.push((request_key(request.key), Some(stored(&remembered))));
+                }
+                self.add_points(&new_points, &mut changes);
+                self.shared.overlay.apply(changes);
+                self.readings(&chunk, at);
+                if !self.replaying {
+                    self.shared.metrics.readings.inc_by(chunk.len() as u64);
+                }
+                self.shared.advance(time);
+                if let Some(reply) = reply {
+                    // Whoever asked may have gone.
+                    let _ = reply.send(Ok(answer));
+                }
+            }
+            Sealed::Commit { head, state, new_points, chunk, reply } => {
+                self.commit(head, state, &new_points, &chunk, at);
+                self.shared.advance(time);
+                if let Some(reply) = reply {
+                    let _ = reply.send(Ok(()));
+                }
+            }
+            Sealed::Admin { record, reply } => {
+                self.admin(record);
+                self.shared.advance(time);
+                if let Some(reply) = reply {
+                    let _ = reply.send(Ok(()));
+                }
+            }
+            Sealed::Answer { reply, answer } => {
+                let _ = reply.send(Ok(answer));
+            }
+            Sealed::Tick(time) => self.shared.advance(time),
+        }
+    }
+
+    fn add_points(&self, new: &[NumberedPoint], changes: &mut Vec<(Key, Option<Bytes>)>) {
+        if new.is_empty() {
+            return;
+        }
+        let mut routing = self.shared.routing.write();
+        for NumberedPoint { number, point } in new {
+            if (number.0 as usize) < self.shared.points.names().len() {
+                continue;
+            }
+            self.shared.points.add(*number, point.clone());
+            for left_out in routing.add_point(*number, &point.path, point.unit.as_deref()) {
+                tracing::warn!(point = %point.path, ?left_out, "a point is left out");
+            }
+            let value = stored(&(point.path.as_str(), point.unit.as_deref()));
+            changes.push((Scope::MAIN.key(Item::Point(*number)), Some(value)));
+        }
+        self.shared.metrics.points.set(self.shared.points.names().len() as i64);
+    }
+
+    /// Takes readings into latest values and journal, and notes for each lane which are its own.
+    fn readings(&mut self, chunk: &Arc<Chunk>, at: Option<RecordRef>) {
+        if chunk.is_empty() {
+            return;
+        }
+        self.shared.points.observe(chunk.first_sequence, &chunk.columns);
+        if let Some(at) = at {
+            // Before the notes: a lane that catches up has to find it.
+            self.shared.journal.append(chunk, at);
+        }
+        if self.replaying || chunk.runs.iter().any(|run| run.hops > MAX_HOPS) {
+            if !self.replaying {
+                tracing::warn!(
+                    hops = MAX_HOPS,
+                    "derived readings went around too often and are routed no further"
+                );
+            }
+            return;
+        }
+        let routing = self.shared.routing.read();
+        for (row, point) in chunk.columns.points.iter().enumerate() {
+            for found in routing.matches(*point) {
+                let lane = found.lane() as usize;
+                if self.rows.len() <= lane {
+                    self.rows.resize_with(lane + 1, Vec::new);
+                }
+                if self.rows[lane].is_empty() {
+                    self.touched.push(found.lane());
+                }
+                self.rows[lane].push(RowNote {
+                    row: row as u32,
+                    entity: found.entity(),
+                    input: found.input(),
+                });
+            }
+        }
+        drop(routing);
+        for number in self.touched.drain(..) {
+            let rows = &mut self.rows[number as usize];
+            if let Some(lane) = self.shared.lanes.get(number) {
+                lane.queue.lock().note(chunk, rows);
+                self.shared.scheduler.wake(&lane);
+            }
+            rows.clear();
+        }
+    }
+
+    fn commit(
+        &mut self,
+        head: CommitHead,
+        state: Vec<StateChange>,
+        new_points: &[NumberedPoint],
+        chunk: &Arc<Chunk>,
+        at: Option<RecordRef>,
+    ) {
+        let generation = head.generation;
+        let key = |item: Item<'_>| Scope::MAIN.key(item);
+        let mut changes = Vec::with_capacity(4);
+        self.add_points(new_points, &mut changes);
+        let invocation = key(Item::Invocation(generation, head.invocation.ordinal, head.invocation.attempt));
+        changes.push((invocation, Some(stored(&head.invocation))));
+        for letter in &head.dead_letters {
+            changes.push((key(Item::DeadLetter(generation, letter.number)), Some(stored(letter))));
+        }
+        for number in &head.dead_letters_gone {
+            changes.push((key(Item::DeadLetter(generation, *number)), None));
+        }
+        for (name, due) in &head.timers {
+            changes.push((key(Item::Timer(generation, name)), due.map(|due| stored(&due.0))));
+        }
+        for alarm in &head.alarms {
+            let alarm_key = key(Item::Alarm(generation, alarm.code.as_str().into(), &alarm.entity));
+            changes.push((alarm_key, (alarm.state != AlarmState::Normal).then(|| stored(alarm))));
+        }
+        changes.push(self.lane_value(&head.installation, generation, &head.meta, None));
+        self.shared.overlay.apply(changes);
+        if !self.replaying {
+            self.shared.metrics.dead_letters.inc_by(head.dead_letters.len() as u64);
+            self.shared.metrics.derived.inc_by(chunk.len() as u64);
+        }
+        if let Some(lane) = self.shared.lanes.of_generation(generation) {
+            lane.state.write().apply(state);
+            let due_before = lane.next_due();
+            {
+                let mut book = lane.book.lock();
+                for (name, due) in head.timers {
+                    match due {
+                        Some(due) => {
+                            book.timers.insert(name, due);
+                        }
+                        None => {
+                            book.timers.remove(&name);
+                        }
+                    }
+                }
+                for alarm in head.alarms {
+                    let alarm_key = (alarm.code.clone(), alarm.entity.clone());
+                    if alarm.state == AlarmState::Normal {
+                        book.alarms.remove(&alarm_key);
+                    } else {
+                        book.alarms.insert(alarm_key, alarm);
+                    }
+                }
+                book.meta = head.meta;
+            }
+            self.shared.note_due(&lane, due_before);
+        }
+        self.readings(chunk, at);
+    }
+
+    fn lane_value(
+        &self,
+        installation: &InstallationId,
+        generation: Generation,
+        meta: &LaneMeta,
+        removed: Option<Removed>,
+    ) -> (Key, Option<Bytes>) {
+        let value = StoredLane { installation: installation.clone(), meta: meta.clone(), removed };
+        (Scope::MAIN.key(Item::Lane(generation)), Some(stored(&value)))
+    }
+
+    fn admin(&mut self, record: AdminRecord) {
+        match record {
+            AdminRecord::PackageAdded(record) => self.add_package(*record),
+            AdminRecord::PackageRemoved(digest) => {
+                self.shared.packages.write().remove(&digest);
+                self.shared.overlay.apply([(Scope::MAIN.key(Item::Package(digest)), None)]);
+            }
+            AdminRecord::Compiled { package, compiled } => {
+                let known = self.shared.packages.read().get(&package).cloned();
+                if let Some(known) = known {
+                    self.add_package(PackageRecord { compiled, ..known.record.clone() });
+                }
+            }
+            AdminRecord::Installed { installation, revision, meta } => {
+                self.install(*installation, *revision, *meta)
+            }
+            AdminRecord::Standing { id, generation, standing, meta } => {
+                let Some(lane) = self.shared.lanes.of_generation(generation) else { return };
+                let mut installation = Installation::clone(&lane.installation.load());
+                installation.standing = standing;
+                self.shared.overlay.apply([
+                    (Scope::MAIN.key(Item::Installation(id.as_str())), Some(stored(&installation))),
+                    self.lane_value(&id, generation, &meta, None),
+                ]);
+                lane.installation.store(Arc::new(installation));
+                let due_before = lane.next_due();
+                lane.book.lock().meta = *meta;
+                self.shared.note_due(&lane, due_before);
+                self.shared.scheduler.wake(&lane);
+            }
+            AdminRecord::Uninstalled { id, generation, at, purge } => {
+                self.uninstall(&id, generation, Removed { at, purge })
+            }
+            AdminRecord::Alarm { generation, alarm } => {
+                let key = Scope::MAIN.key(Item::Alarm(generation, alarm.code.as_str().into(), &alarm.entity));
+                let stays = alarm.state != AlarmState::Normal;
+                self.shared.overlay.apply([(key, stays.then(|| stored(&*alarm)))]);
+                let Some(lane) = self.shared.lanes.of_generation(generation) else { return };
+                let mut book = lane.book.lock();
+                let key = (alarm.code.clone(), alarm.entity.clone());
+                if stays {
+                    book.alarms.insert(key, *alarm);
+                } else {
+                    book.alarms.remove(&key);
+                }
+            }
+            AdminRecord::DeadLetterDeleted { generation, number, kept } => {
+                let key = Scope::MAIN.key(Item::DeadLetter(generation, number));
+                self.shared.overlay.apply([(key, None)]);
+                let Some(lane) = self.shared.lanes.of_generation(generation) else { return };
+                let mut book = lane.book.lock();
+                book.meta.dead_letters_kept = kept;
+                let value = self.lane_value(&lane.id, generation, &book.meta, None);
+                drop(book);
+                self.shared.overlay.apply([value]);
+            }
+        }
+    }
+
+    fn add_package(&mut self, record: PackageRecord) {
+        let value = stored(&record);
+        match Manifest::parse(&record.manifest) {
+            Ok(manifest) => {
+                let digest = record.digest;
+                let known = Arc::new(KnownPackage { record, manifest: Arc::new(manifest) });
+                self.shared.packages.write().insert(digest, known);
+                self.shared.overlay.apply([(Scope::MAIN.key(Item::Package(digest)), Some(value))]);
+            }
+            // It was parsed before it was written; only an older binary doesn't understand it.
+            Err(problems) => {
+                tracing::error!(package = %record.digest, %problems, "the manifest of a package can't be read")
+            }
+        }
+    }
+
+    fn install(&mut self, installation: Installation, revision: Revision, meta: LaneMeta) {
+        let id = installation.id.clone();
+        self.shared.generation.fetch_max(installation.generation.0, Ordering::SeqCst);
+        self.shared.overlay.apply([
+            (Scope::MAIN.key(Item::Installation(id.as_str())), Some(stored(&installation))),
+            (Scope::MAIN.key(Item::Revision(id.as_str().into(), revision.number)), Some(stored(&revision))),
+            self.lane_value(&id, installation.generation, &meta, None),
+        ]);
+        let known = self.shared.packages.read().get(&installation.package).cloned();
+        let Some(known) = known else {
+            tracing::error!(installation = %id, package = %installation.package, "its package is missing");
+            return;
+        };
+        let queue = if meta.cursor < self.shared.journal.last() || self.replaying {
+            Queue::behind(meta.cursor)
+        } else {
+            Queue::default()
+        };
+        // A fold that was cut off may have left keys of a generation that the log installs again.
+        let state =
+            if self.replaying { StateCache::of_stored_generation() } else { StateCache::of_new_generation() };
+        let (timers, alarms) = (BTreeMap::new(), BTreeMap::new());
+        let manifest = Arc::clone(&known.manifest);
+        self.begin(Begin { installation, revision, manifest, meta, state, queue, timers, alarms });
+    }
+
+    /// Makes a lane and routes to it.
+    pub fn begin(&mut self, begin: Begin) {
+        let number = self.shared.lanes.free_number();
+        let entities = {
+            let mut routing = self.shared.routing.write();
+            let names = self.shared.points.names();
+            let points = names.iter().map(|(number, point)| (number, &point.path, point.unit.as_deref()));
+            for left_out in routing.set_lane(number, &begin.revision.bindings.inputs, points) {
+                tracing::warn!(installation = %begin.installation.id, ?left_out, "a point is left out");
+            }
+            routing.entities(number)
+        };
+        let Some(entities) = entities else { return };
+        let log = AppLog::open(&self.shared.app_log(&begin.installation.id, begin.installation.generation));
+        let lane = Arc::new(Lane::new(number, begin, entities, log));
+        self.shared.lanes.insert(Arc::clone(&lane));
+        self.shared.note_due(&lane, None);
+    }
+
+    fn uninstall(&mut self, id: &InstallationId, generation: Generation, removed: Removed) {
+        self.shared.removed.lock().insert(generation, removed);
+        let Some(lane) = self.shared.lanes.of_generation(generation) else {
+            // Only at a restart after a checkpoint that did not end: part of it is gone from the store.
+            self.shared.overlay.apply([
+                (Scope::MAIN.key(Item::Installation(id.as_str())), None),
+                self.lane_value(id, generation, &LaneMeta::default(), Some(removed)),
+            ]);
+            return;
+        };
+        let due = lane.next_due();
+        let (meta, alarms) = {
+            let mut book = lane.book.lock();
+            book.closed = true;
+            book.timers.clear();
+            book.meta.cron_due.clear();
+            (book.meta.clone(), std::mem::take(&mut book.alarms))
+        };
+        self.shared.note_due(&lane, due);
+        self.shared.routing.write().remove_lane(lane.number);
+        self.shared.lanes.remove(lane.number);
+        let mut changes = vec![
+            (Scope::MAIN.key(Item::Installation(id.as_str())), None),
+            (Scope::MAIN.key(Item::Revision(id.as_str().into(), lane.revision.number)), None),
+            self.lane_value(id, generation, &meta, Some(removed)),
+        ];
+        for (code, entity) in alarms.into_keys() {
+            changes.push((Scope::MAIN.key(Item::Alarm(generation, code.as_str().into(), &entity)), None));
+        }
+        self.shared.overlay.apply(changes);
+        lane.drop_app();
+        // Nobody can read it any more.
+        log_file::remove(&self.shared.app_log(id, generation));
+        self.gone.push(lane);
+    }
+}
+
+fn last_of(chunk: &Chunk) -> ironloom_types::ids::Sequence {
+    ironloom_types::ids::Sequence(chunk.next_sequence().0 - 1)
+}
+
+fn request_key(key: [u8; 16]) -> Key {
+    let mut hash = [0; 32];
+    hash[..16].copy_from_slice(&key);
+    Scope::MAIN.key(Item::Idempotency(hash))
+}
+
+/// The ordinal and attempt of an invocation's key, for lists.
+pub fn invocation_after(generation: Generation, after: Ordinal) -> Key {
+    Scope::MAIN.key(Item::Invocation(generation, after, u32::MAX))
+}

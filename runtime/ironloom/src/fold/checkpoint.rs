@@ -1,0 +1,211 @@
+//! Checkpoints: what the fold has in memory goes to blocks and store, and the log is freed.
+//!
+//! The order is what makes a crash between any two steps harmless: block files synced, then keys
+//! durable, then the fold position durable, then memory is thinned out and segments are freed. A
+//! checkpoint that was cut off is done again and, being made of absolute values, ends the same.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use super::apply::stored;
+use super::journal::{JournalError, chunk_of};
+use super::overlay::Changes;
+use super::{FoldPosition, Shared};
+use crate::lanes::Lane;
+use ironloom_storage::journal::{
+    BlockBuilder, BlockError, BlockHeader, FileError, Location, NotDense, StoredHeader,
+};
+use ironloom_storage::log::{LogError, LogReader};
+use ironloom_storage::store::{Applied, Change, Item, Key, Scope, StoreError};
+use ironloom_types::ids::{Epoch, Generation, Position, Sequence, StreamId, TenantId};
+
+/// Keys of one `apply`.
+const KEYS: usize = 8_000;
+
+/// Why a checkpoint could not be made. All of it ends the process: what was acknowledged is in the log.
+#[derive(Debug, thiserror::Error)]
+pub enum CheckpointError {
+    /// The log.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// The journal.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// A block.
+    #[error(transparent)]
+    Block(#[from] BlockError),
+    /// A block file.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The blocks have a hole.
+    #[error(transparent)]
+    NotDense(#[from] NotDense),
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Another process has the store.
+    #[error("another process has taken over the data folder; this one must not write any more")]
+    Fenced,
+}
+
+/// What a checkpoint writes: the fold as of one position.
+pub struct Frozen {
+    /// The value of the fold position.
+    pub fold: FoldPosition,
+    /// Keys that changed.
+    pub changes: Arc<Changes>,
+    /// Lanes whose state is frozen.
+    pub lanes: Vec<(Arc<Lane>, usize)>,
+    /// Lanes that are gone and whose last state this checkpoint writes.
+    pub gone: usize,
+}
+
+/// Freezes what is in memory. On the fold's thread, between two records.
+pub fn freeze(shared: &Shared, position: Position, gone: &[Arc<Lane>]) -> Frozen {
+    let changes = shared.overlay.freeze();
+    let mut lanes = Vec::new();
+    let mut pending = Vec::new();
+    for lane in shared.lanes.all().iter().chain(gone) {
+        let keys = lane.state.write().freeze();
+        lanes.push((Arc::clone(lane), keys));
+        if let Some(first) = lane.queue.lock().pending() {
+            pending.push((lane.generation, first));
+        }
+    }
+    let last = shared.journal.last();
+    let fold = FoldPosition {
+        position,
+        folded_through: last,
+        routed_through: last,
+        // Not the clock's: the committer may have moved that on for records that never reach the disk.
+        time: shared.horizon(),
+        points: shared.points.names().len() as u32,
+        generation: shared.last_generation(),
+        pending,
+    };
+    Frozen { fold, changes, lanes, gone: gone.len() }
+}
+
+/// Writes what was frozen. On the checkpoint's thread; the fold goes on meanwhile.
+pub async fn write(
+    shared: &Shared,
+    log: &LogReader,
+    frozen: Frozen,
+    epoch: Epoch,
+) -> Result<(), CheckpointError> {
+    let started = Instant::now();
+    let blocks = write_blocks(shared, log, &frozen.fold)?;
+    fail::fail_point!("checkpoint-blocks-synced");
+    let mut batch = Batch { shared, epoch, changes: Vec::new() };
+    // Before the blocks: after a checkpoint that was cut off they hold the tombstones of its blocks, and
+    // the first of those has the key of the first one here.
+    for (key, value) in frozen.changes.iter() {
+        batch.add(key.clone(), value.clone()).await?;
+    }
+    for (header, location) in &blocks {
+        let first = header.first_sequence;
+        let value =
+            StoredHeader { checkpoint: frozen.fold.position, location: *location, header: header.clone() };
+        batch.add(Scope::MAIN.key(Item::Block(first)), Some(value.encode()?.into())).await?;
+    }
+    for (page, bytes) in shared.points.take_dirty_pages() {
+        batch.add(Scope::MAIN.key(Item::LatestPage(page)), Some(bytes.into())).await?;
+    }
+    for (lane, keys) in &frozen.lanes {
+        write_state(&mut batch, lane, *keys).await?;
+    }
+    batch.flush().await?;
+    fail::fail_point!("checkpoint-keys-durable");
+    let position = Change::set(Key::folded(), stored(&frozen.fold));
+    apply(shared, vec![position], epoch).await?;
+    fail::fail_point!("checkpoint-position-durable");
+    shared.journal.fold(blocks)?;
+    shared.overlay.folded();
+    for (lane, _) in &frozen.lanes {
+        // Dropped without the lock: it may be large.
+        let thinned = lane.state.write().folded();
+        drop(thinned);
+    }
+    fail::fail_point!("checkpoint-memory-thinned");
+    log.free_through(frozen.fold.position)?;
+    shared.metrics.checkpoints.observe(started.elapsed());
+    tracing::debug!(position = %frozen.fold.position, through = %frozen.fold.folded_through, took = ?started.elapsed(), "checkpoint");
+    Ok(())
+}
+
+fn write_blocks(
+    shared: &Shared,
+    log: &LogReader,
+    fold: &FoldPosition,
+) -> Result<Vec<(BlockHeader, Location)>, CheckpointError> {
+    let records = shared.journal.tail_records(fold.folded_through);
+    let mut builder: Option<BlockBuilder> = None;
+    let mut written = Vec::new();
+    let files = shared.journal.files();
+    for at in records {
+        let chunk = chunk_of(&log.read(at)?)?;
+        let first: Sequence = chunk.first_sequence;
+        let builder = builder.get_or_insert_with(|| BlockBuilder::new(TenantId::MAIN, StreamId::MAIN, first));
+        let Some(run) = chunk.runs.first().copied() else { continue };
+        for block in builder.add(first, run.time, run.hops, run.origin, &chunk.columns)? {
+            written.push((block.header, files.append(&block.bytes)?));
+        }
+    }
+    if let Some(mut builder) = builder {
+        assert!(
+            builder.next_sequence() == fold.folded_through.next(),
+            "a checkpoint's blocks end where it says"
+        );
+        if let Some(block) = builder.finish()? {
+            written.push((block.header, files.append(&block.bytes)?));
+        }
+        files.sync()?;
+    }
+    Ok(written)
+}
+
+async fn write_state(batch: &mut Batch<'_>, lane: &Lane, keys: usize) -> Result<(), CheckpointError> {
+    let generation: Generation = lane.generation;
+    let mut changes: Vec<(Box<str>, Option<Bytes>)> = Vec::with_capacity(keys);
+    let mut from = 0;
+    while from < keys {
+        // By parts: the lane waits for this lock.
+        let to = (from + 4_096).min(keys);
+        lane.state.read().frozen(from, to, |key, value| changes.push((key.into(), value.cloned())));
+        from = to;
+    }
+    changes.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+    for (key, value) in changes {
+        batch.add(Scope::MAIN.key(Item::State(generation, &key)), value).await?;
+    }
+    Ok(())
+}
+
+/// Gathers changes for the store.
+struct Batch<'a> {
+    shared: &'a Shared,
+    epoch: Epoch,
+    changes: Vec<Change>,
+}
+
+impl Batch<'_> {
+    async fn add(&mut self, key: Key, value: Option<Bytes>) -> Result<(), CheckpointError> {
+        self.changes.push(Change { key, value });
+        if self.changes.len() >= KEYS { self.flush().await } else { Ok(()) }
+    }
+
+    async fn flush(&mut self) -> Result<(), CheckpointError> {
+        let changes = std::mem::take(&mut self.changes);
+        if changes.is_empty() { Ok(()) } else { apply(self.shared, changes, self.epoch).await }
+    }
+}
+
+/// Brings changes to the store's disk.
+pub async fn apply(shared: &Shared, changes: Vec<Change>, epoch: Epoch) -> Result<(), CheckpointError> {
+    match shared.storage.apply(changes, epoch).await? {
+        Applied::Done => Ok(()),
+        Applied::Fenced => Err(CheckpointError::Fenced),
+    }
+}

@@ -1,0 +1,211 @@
+//! The whole journal of the stream for its readers: blocks up to the last checkpoint, and behind
+//! them the log.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::{Mutex, RwLock};
+
+use crate::records::{BodyError, commit, readings};
+use ironloom_storage::journal::{self, BlockFiles, BlockIndex, Chunk, Entry, Filter, ReadError};
+use ironloom_storage::log::{Kind, LogError, LogReader, Record, RecordRef};
+use ironloom_types::clock::Timestamp;
+use ironloom_types::ids::{Generation, Sequence, StreamId, TenantId};
+
+/// Chunks that are kept for the lanes that come after, since several often catch up together.
+const CACHED: usize = 16;
+
+/// Why a part of the journal can't be read.
+#[derive(Debug, thiserror::Error)]
+pub enum JournalError {
+    /// The log.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// A record of the log.
+    #[error("record {position} of the log: {error}")]
+    Body {
+        /// Its position.
+        position: ironloom_types::ids::Position,
+        /// What is wrong with it.
+        error: BodyError,
+    },
+    /// A block.
+    #[error(transparent)]
+    Block(#[from] ReadError),
+}
+
+/// Readings of a record that isn't in a block yet.
+#[derive(Clone, Copy, Debug)]
+struct Tail {
+    first: Sequence,
+    count: u32,
+    time: Timestamp,
+    at: RecordRef,
+}
+
+#[derive(Default)]
+struct Inner {
+    blocks: BlockIndex,
+    tail: VecDeque<Tail>,
+}
+
+/// The journal.
+pub struct Journal {
+    files: Arc<BlockFiles>,
+    inner: RwLock<Inner>,
+    log: LogReader,
+    /// The last sequence that is in the journal and routed.
+    last: AtomicU64,
+    cache: Mutex<VecDeque<Arc<Chunk>>>,
+}
+
+impl Journal {
+    /// The journal that these blocks are, without anything of the log yet.
+    pub fn new(files: Arc<BlockFiles>, blocks: BlockIndex, log: LogReader, last: Sequence) -> Self {
+        Self {
+            files,
+            inner: RwLock::new(Inner { blocks, tail: VecDeque::new() }),
+            log,
+            last: AtomicU64::new(last.0),
+            cache: Mutex::default(),
+        }
+    }
+
+    /// The last sequence there is.
+    pub fn last(&self) -> Sequence {
+        Sequence(self.last.load(Ordering::SeqCst))
+    }
+
+    /// The files of its blocks.
+    pub fn files(&self) -> &BlockFiles {
+        &self.files
+    }
+
+    /// Takes over the readings of a record that is on the disk.
+    pub fn append(&self, chunk: &Arc<Chunk>, at: RecordRef) {
+        if chunk.is_empty() {
+            return;
+        }
+        let (first, count) = (chunk.first_sequence, chunk.len() as u32);
+        assert!(first == self.last().next(), "sequences are dense within the stream");
+        self.inner.write().tail.push_back(Tail { first, count, time: chunk.time(0), at });
+        self.last.store(first.0 + u64::from(count) - 1, Ordering::SeqCst);
+    }
+
+    /// Takes over the blocks of a checkpoint: up to their end the log is no longer read.
+    pub fn fold(
+        &self,
+        blocks: Vec<(journal::BlockHeader, journal::Location)>,
+    ) -> Result<(), journal::NotDense> {
+        let mut inner = self.inner.write();
+        for (header, location) in blocks {
+            let through = header.last_sequence();
+            inner.blocks.push(&header, location)?;
+            while inner.tail.front().is_some_and(|tail| tail.first <= through) {
+                inner.tail.pop_front();
+            }
+        }
+        Ok(())
+    }
+
+    /// The records of the log that hold readings after this sequence and up to that one, in order.
+    pub fn tail_records(&self, through: Sequence) -> Vec<RecordRef> {
+        let inner = self.inner.read();
+        inner.tail.iter().take_while(|tail| tail.first <= through).map(|tail| tail.at).collect()
+    }
+
+    /// The first sequence with this journal time or a later one; the one after the last where there is none.
+    pub fn first_since(&self, time: Timestamp) -> Result<Sequence, JournalError> {
+        let (entry, tail) = {
+            let inner = self.inner.read();
+            let entry = inner.blocks.since(TenantId::MAIN, StreamId::MAIN, time).cloned();
+            (entry, inner.tail.iter().find(|tail| tail.time >= time).map(|tail| tail.first))
+        };
+        if let Some(entry) = entry {
+            let chunk = journal::read(&self.files, &entry)?;
+            if let Some(row) = (0..chunk.len()).find(|&row| chunk.time(row) >= time) {
+                return Ok(chunk.sequence(row));
+            }
+        }
+        Ok(tail.unwrap_or_else(|| self.last().next()))
+    }
+
+    /// The first sequence that is kept.
+    pub fn first(&self) -> Sequence {
+        let inner = self.inner.read();
+        let span = inner.blocks.span(TenantId::MAIN, StreamId::MAIN).map(|(first, _)| first);
+        span.or_else(|| inner.tail.front().map(|tail| tail.first)).unwrap_or(self.last().next())
+    }
+
+    /// The chunk that holds this sequence, or the next one that there is; `None` at the end.
+    pub fn chunk_from(&self, from: Sequence) -> Result<Option<Arc<Chunk>>, JournalError> {
+        self.find(&Filter::after(Sequence(from.0.saturating_sub(1))))
+    }
+
+    /// The next chunk that may hold readings that pass the filter; `None` at the end.
+    pub fn find(&self, filter: &Filter) -> Result<Option<Arc<Chunk>>, JournalError> {
+        loop {
+            let known = self.cache.lock().iter().find(|chunk| holds(chunk, filter.after.next())).cloned();
+            if known.is_some() {
+                return Ok(known);
+            }
+            let chunk = match self.place(filter) {
+                Place::End => return Ok(None),
+                Place::Block(entry) => Arc::new(journal::read(&self.files, &entry)?),
+                Place::Log(at) => {
+                    let record = match self.log.read(at) {
+                        // Folded since: it is in a block now.
+                        Err(LogError::Freed { .. }) => continue,
+                        read => read?,
+                    };
+                    Arc::new(chunk_of(&record)?)
+                }
+            };
+            let mut cache = self.cache.lock();
+            cache.push_back(Arc::clone(&chunk));
+            if cache.len() > CACHED {
+                cache.pop_front();
+            }
+            return Ok(Some(chunk));
+        }
+    }
+
+    fn place(&self, filter: &Filter) -> Place {
+        let inner = self.inner.read();
+        let blocks = inner.blocks.after(TenantId::MAIN, StreamId::MAIN, filter.after);
+        if let Some(entry) = blocks.iter().find(|entry| filter.may_match(entry)) {
+            return Place::Block(Arc::clone(entry));
+        }
+        let next =
+            inner.tail.partition_point(|tail| tail.first.0 + u64::from(tail.count) <= filter.after.0 + 1);
+        inner.tail.get(next).map_or(Place::End, |tail| Place::Log(tail.at))
+    }
+}
+
+enum Place {
+    Block(Arc<Entry>),
+    Log(RecordRef),
+    End,
+}
+
+fn holds(chunk: &Chunk, sequence: Sequence) -> bool {
+    chunk.first_sequence <= sequence && sequence < chunk.next_sequence()
+}
+
+/// The readings of a record, as a chunk; an empty one for a record without any.
+pub fn chunk_of(record: &Record) -> Result<Chunk, JournalError> {
+    let (header, position) = (&record.header, record.header.position);
+    let body = |error| JournalError::Body { position, error };
+    let (columns, hops, origin) = match header.kind {
+        Kind::Readings => {
+            (readings::decode(header.version, &record.body).map_err(body)?.columns, 0, Generation(0))
+        }
+        Kind::Commit => {
+            let commit = commit::decode(header.version, &record.body).map_err(body)?;
+            (commit.derived, commit.head.hops, commit.head.generation)
+        }
+        Kind::Admin | Kind::Mark => return Ok(Chunk::empty(header.first_sequence)),
+    };
+    Ok(Chunk::of_record(header.first_sequence, header.journal_time, hops, origin, columns))
+}

@@ -1,0 +1,235 @@
+//! What the log folds to, in memory: points, latest values, the journal's tail, lanes, and the keys
+//! that changed. One thread applies what the committer has flushed, in order; a checkpoint writes it
+//! to the store behind.
+//!
+//! Live and at a restart the same code applies the same records.
+
+pub mod apply;
+pub mod checkpoint;
+pub mod journal;
+pub mod open;
+pub mod overlay;
+pub mod points;
+pub mod requests;
+pub mod run;
+pub mod sealer;
+pub mod submission;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+
+use bytes::Bytes;
+use parking_lot::{Mutex, RwLock};
+use serde::{Deserialize, Serialize};
+
+use self::journal::Journal;
+use self::overlay::Overlay;
+use self::points::Points;
+use crate::lanes::scheduler::Scheduler;
+use crate::lanes::{Lane, Lanes, log_file};
+use crate::records::admin::PackageRecord;
+use crate::records::commit::DeadLetter;
+use crate::records::lane::LaneMeta;
+use crate::telemetry::Metrics;
+use ironloom_apps::manifest::Manifest;
+use ironloom_apps::routing::RoutingTable;
+use ironloom_storage::store::{Item, Kind, Scope, Storage};
+use ironloom_types::clock::{Clock, Timestamp};
+use ironloom_types::ids::{Digest, Generation, InstallationId, Position, Sequence};
+
+/// What everybody sees of the fold.
+pub struct Shared {
+    /// The clock that gives journal time.
+    pub clock: Arc<Clock>,
+    /// Paths, units and latest values.
+    pub points: Arc<Points>,
+    /// The journal.
+    pub journal: Journal,
+    /// Which lane wants which point.
+    pub routing: RwLock<RoutingTable>,
+    /// The lanes.
+    pub lanes: Lanes,
+    /// Which lane runs next.
+    pub scheduler: Scheduler,
+    /// Keys that changed since the last checkpoint.
+    pub overlay: Overlay,
+    /// What the checkpoints write.
+    pub storage: Arc<dyn Storage>,
+    /// The packages there are.
+    pub packages: RwLock<BTreeMap<Digest, Arc<KnownPackage>>>,
+    /// The connectors' notes of how far they have come.
+    pub receipts: RwLock<BTreeMap<Box<str>, Bytes>>,
+    /// Generations of installations that are gone, whose state is still kept.
+    pub removed: Mutex<BTreeMap<Generation, Removed>>,
+    /// The folder of the apps' logs.
+    pub app_logs: PathBuf,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// Everything with an earlier journal time is routed.
+    horizon: AtomicU64,
+    /// Lanes by when their next timer is due.
+    due: Mutex<BTreeSet<(Timestamp, u32)>>,
+    /// The greatest generation that was ever given.
+    generation: AtomicU64,
+    /// Bytes that wait for a checkpoint, as of the last record.
+    dirty: AtomicUsize,
+    /// Whether there are so many that no lane may start.
+    full: AtomicBool,
+    /// Whether the disk is nearly full, so that no lane may start.
+    disk_full: AtomicBool,
+}
+
+/// A package with its manifest.
+#[derive(Debug)]
+pub struct KnownPackage {
+    /// As the log and the store keep it.
+    pub record: PackageRecord,
+    /// The manifest that it carries.
+    pub manifest: Arc<Manifest>,
+}
+
+/// A generation as the store keeps it, besides its state.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StoredLane {
+    /// Whose it is, or was.
+    pub installation: InstallationId,
+    /// Cursor, counters and more.
+    pub meta: LaneMeta,
+    /// Set once it is gone.
+    pub removed: Option<Removed>,
+}
+
+/// When an installation went, and what becomes of its state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Removed {
+    /// When, by the machine's clock.
+    pub at: Timestamp,
+    /// Its state goes at once instead of seven days later.
+    pub purge: bool,
+}
+
+/// The value of the fold position: the one root of recovery.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FoldPosition {
+    /// All records up to here are in the store.
+    pub position: Position,
+    /// The last sequence whose reading is in a block.
+    pub folded_through: Sequence,
+    /// The last sequence that was routed.
+    pub routed_through: Sequence,
+    /// The last journal time.
+    pub time: Timestamp,
+    /// How many points there are: a checkpoint that was cut off may have left more in the store.
+    pub points: u32,
+    /// The last generation: as with points.
+    pub generation: Generation,
+    /// For each generation with readings that wait: the first of them.
+    pub pending: Vec<(Generation, Sequence)>,
+}
+
+impl Shared {
+    /// Everything with an earlier journal time is routed.
+    pub fn horizon(&self) -> Timestamp {
+        Timestamp(self.horizon.load(Ordering::SeqCst))
+    }
+
+    /// The earliest time at which a timer of any lane is due.
+    pub fn next_due(&self) -> Option<Timestamp> {
+        self.due.lock().first().map(|(due, _)| *due)
+    }
+
+    /// Whether the checkpoint keeps up, so that lanes may start invocations.
+    pub fn has_room(&self) -> bool {
+        !self.full.load(Ordering::Acquire) && !self.disk_full.load(Ordering::Acquire)
+    }
+
+    /// Says whether the disk is nearly full.
+    pub fn set_disk_full(&self, full: bool) {
+        self.disk_full.store(full, Ordering::Release);
+    }
+
+    /// Bytes that wait for a checkpoint.
+    pub fn dirty(&self) -> usize {
+        self.dirty.load(Ordering::Acquire)
+    }
+
+    /// Where the log of an installation's app is.
+    fn app_log(&self, id: &InstallationId, generation: Generation) -> PathBuf {
+        log_file::path(&self.app_logs, &format!("{id}-{generation}"))
+    }
+
+    /// The greatest generation that was ever given.
+    pub fn last_generation(&self) -> Generation {
+        Generation(self.generation.load(Ordering::SeqCst))
+    }
+
+    /// A dead letter that is kept.
+    pub async fn dead_letter(
+        &self,
+        generation: Generation,
+        number: u64,
+    ) -> Result<Option<DeadLetter>, String> {
+        let key = Scope::MAIN.key(Item::DeadLetter(generation, number));
+        let value = self.overlay.get(&key).await.map_err(|error| error.to_string())?;
+        value.map(|bytes| postcard::from_bytes(&bytes).map_err(|error| format!("{key}: {error}"))).transpose()
+    }
+
+    /// The numbers of the oldest dead letters of a generation, at most so many.
+    pub async fn oldest_dead_letters(
+        &self,
+        generation: Generation,
+        limit: usize,
+    ) -> Result<Vec<u64>, String> {
+        if limit == 0 {
+            return Ok(Vec::new());
+        }
+        let range = Scope::MAIN.generation(Kind::DeadLetter, generation);
+        let (mut numbers, mut after) = (Vec::with_capacity(limit), None);
+        loop {
+            // A page of few: each may be as large as a reading.
+            let page = (limit - numbers.len()).min(100);
+            let found = self.overlay.scan(&range, after.as_ref(), page).await;
+            let (entries, more) = found.map_err(|error| error.to_string())?;
+            numbers.extend(entries.iter().filter_map(|(key, _)| match key.parse() {
+                Some((_, Item::DeadLetter(_, number))) => Some(number),
+                _ => None,
+            }));
+            after = entries.last().map(|(key, _)| key.clone());
+            if !more || after.is_none() || numbers.len() >= limit {
+                return Ok(numbers);
+            }
+        }
+    }
+
+    /// Notes when a lane's next timer is due.
+    fn note_due(&self, lane: &Lane, before: Option<Timestamp>) {
+        let next = lane.next_due();
+        if next == before {
+            return;
+        }
+        let mut due = self.due.lock();
+        if let Some(before) = before {
+            due.remove(&(before, lane.number));
+        }
+        if let Some(next) = next {
+            due.insert((next, lane.number));
+        }
+    }
+
+    /// Moves the horizon on, and wakes the lanes whose timers are due.
+    fn advance(&self, time: Timestamp) {
+        self.horizon.fetch_max(time.0, Ordering::SeqCst);
+        let due = self.due.lock();
+        for (_, number) in due.iter().take_while(|(due, _)| *due <= time) {
+            // One that is stopped would be woken in vain with each record.
+            if let Some(lane) = self.lanes.get(*number).filter(|lane| lane.is_enabled()) {
+                self.scheduler.wake(&lane);
+            }
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! Keys that changed since the last checkpoint, in front of the store: everything but apps' state
+//! (which lanes keep) and what is in memory anyway.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use parking_lot::RwLock;
+
+use ironloom_storage::store::{Key, KeyRange, Storage, StoreError};
+
+/// Changes in the order of their keys; `None` deletes.
+pub type Changes = BTreeMap<Key, Option<Bytes>>;
+
+#[derive(Default)]
+struct Maps {
+    active: Changes,
+    frozen: Option<Arc<Changes>>,
+    bytes: usize,
+}
+
+/// The changes, and the store behind them.
+pub struct Overlay {
+    maps: RwLock<Maps>,
+    storage: Arc<dyn Storage>,
+}
+
+impl Overlay {
+    /// Nothing changed yet.
+    pub fn new(storage: Arc<dyn Storage>) -> Self {
+        Self { maps: RwLock::default(), storage }
+    }
+
+    /// Takes over changes of one record.
+    pub fn apply(&self, changes: impl IntoIterator<Item = (Key, Option<Bytes>)>) {
+        let mut maps = self.maps.write();
+        for (key, value) in changes {
+            let (key_bytes, value_bytes) = (key.as_bytes().len(), value.as_ref().map_or(0, Bytes::len));
+            // A lane's key is written with each of its commits, and is one key all the same.
+            match maps.active.insert(key, value) {
+                Some(before) => maps.bytes -= before.map_or(0, |before| before.len()),
+                None => maps.bytes += key_bytes + 64,
+            }
+            maps.bytes += value_bytes;
+        }
+    }
+
+    /// About how many bytes changed since the last freeze.
+    pub fn bytes(&self) -> usize {
+        self.maps.read().bytes
+    }
+
+    /// Begins a checkpoint: what changed until now is frozen.
+    pub fn freeze(&self) -> Arc<Changes> {
+        let mut maps = self.maps.write();
+        assert!(maps.frozen.is_none(), "a checkpoint begins when the one before is folded");
+        let frozen = Arc::new(std::mem::take(&mut maps.active));
+        maps.bytes = 0;
+        maps.frozen = Some(Arc::clone(&frozen));
+        frozen
+    }
+
+    /// Ends a checkpoint: the store has what was frozen.
+    pub fn folded(&self) {
+        let frozen = self.maps.write().frozen.take();
+        // Dropping a large map takes a while; not under the lock.
+        drop(frozen);
+    }
+
+    /// The value of a key.
+    pub async fn get(&self, key: &Key) -> Result<Option<Bytes>, StoreError> {
+        {
+            let maps = self.maps.read();
+            let changed =
+                maps.active.get(key).or_else(|| maps.frozen.as_ref().and_then(|frozen| frozen.get(key)));
+            if let Some(value) = changed {
+                return Ok(value.clone());
+            }
+        }
+        let found = self.storage.get_many(std::slice::from_ref(key)).await?;
+        Ok(found.into_iter().next().flatten())
+    }
+
+    /// At most `limit` entries of a range in key order, from the first behind `after` on, and whether
+    /// there may be more.
+    pub async fn scan(
+        &self,
+        range: &KeyRange,
+        after: Option<&Key>,
+        limit: usize,
+    ) -> Result<(Vec<(Key, Bytes)>, bool), StoreError> {
+        let mut entries = Vec::new();
+        let mut after = after.cloned();
+        loop {
+            // Taken before the store is read, so that what is folded meanwhile is in one of the two.
+            let (changed, cut) = self.changed(range, after.as_ref(), limit);
+            let page = self.storage.scan(range, after.as_ref(), limit).await?;
+            // Beyond the end of either list the other must not be believed.
+            let end = match (page.more.then(|| page.entries.last()).flatten(), cut) {
+                (Some((stored, _)), Some(cut)) => Some(stored.clone().min(cut)),
+                (Some((stored, _)), None) => Some(stored.clone()),
+                (None, cut) => cut,
+            };
+            let mut merged: Changes =
+                page.entries.into_iter().map(|(key, value)| (key, Some(value))).collect();
+            merged.extend(changed);
+            for (key, value) in merged {
+                if end.as_ref().is_some_and(|end| key > *end) {
+                    break;
+                }
+                if let Some(value) = value {
+                    entries.push((key, value));
+                    if entries.len() == limit {
+                        return Ok((entries, true));
+                    }
+                }
+            }
+            match end {
+                None => return Ok((entries, false)),
+                Some(end) => after = Some(end),
+            }
+        }
+    }
+
+    /// Changes of a range behind `after`, at most `limit` of each map, and the last key up to which they are all.
+    fn changed(&self, range: &KeyRange, after: Option<&Key>, limit: usize) -> (Changes, Option<Key>) {
+        let (mut changed, mut cut): (Changes, Option<Key>) = (Changes::new(), None);
+        if range.is_empty_after(after) {
+            return (changed, cut);
+        }
+        let maps = self.maps.read();
+        let (start, end) = range.bounds(after);
+        for map in [maps.frozen.as_deref(), Some(&maps.active)].into_iter().flatten() {
+            for (taken, (key, value)) in map.range::<[u8], _>((start, Bound::Excluded(end))).enumerate() {
+                changed.insert(key.clone(), value.clone());
+                if taken + 1 == limit {
+                    cut = Some(cut.map_or_else(|| key.clone(), |cut| cut.min(key.clone())));
+                    break;
+                }
+            }
+        }
+        (changed, cut)
+    }
+}

@@ -1,0 +1,328 @@
+//! Gives the numbers: on the committer's thread, in the order in which things arrive.
+//!
+//! What it decides rests on what was *sealed* before, flushed or not. So it keeps its own view of
+//! what the fold will know only after the flush: new points, request keys, live generations.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::mpsc::Sender;
+
+use hashbrown::HashMap;
+use tokio::sync::oneshot;
+
+use super::points::Points;
+use super::requests::{Recent, Seen};
+use super::submission::{Accepted, CommitSubmission, ReadingsSubmission, Refusal, Submission};
+use crate::records::admin::AdminRecord;
+use crate::records::commit::{CommitHead, StateChange};
+use crate::records::readings::{Idempotency, Receipt};
+use crate::records::{NumberedPoint, admin, commit, readings};
+use ironloom_storage::journal::Chunk;
+use ironloom_storage::log::{Flushed, Kind, LogError, Seal, Sealer};
+use ironloom_types::clock::{Clock, Timestamp};
+use ironloom_types::ids::{Generation, PointNumber, PointPath, Sequence, StreamId, TenantId};
+use ironloom_types::limits::MAX_POINTS;
+use ironloom_types::readings::{Columns, NewPoint};
+
+/// What the fold takes over, once it is flushed.
+#[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "each is moved a few times; a box for each would cost more")]
+pub enum Sealed {
+    /// Readings of a source.
+    Readings {
+        /// The points that are new with them.
+        new_points: Vec<NumberedPoint>,
+        /// The readings.
+        chunk: Arc<Chunk>,
+        /// How far their connector has come.
+        receipt: Option<Receipt>,
+        /// The request that they came with.
+        request: Option<Idempotency>,
+        /// Requests whose keys are forgotten now.
+        forgotten: Vec<[u8; 16]>,
+        /// Told now.
+        reply: Option<oneshot::Sender<Result<Accepted, Refusal>>>,
+    },
+    /// One invocation.
+    Commit {
+        /// What it says.
+        head: CommitHead,
+        /// State changes.
+        state: Vec<StateChange>,
+        /// The points that are new with it.
+        new_points: Vec<NumberedPoint>,
+        /// Derived readings.
+        chunk: Arc<Chunk>,
+        /// Told now.
+        reply: Option<oneshot::Sender<Result<(), Refusal>>>,
+    },
+    /// A change by an admin.
+    Admin {
+        /// The change.
+        record: AdminRecord,
+        /// Told now.
+        reply: Option<oneshot::Sender<Result<(), Refusal>>>,
+    },
+    /// An answer that has to wait for what stands before it.
+    Answer {
+        /// Told now.
+        reply: oneshot::Sender<Result<Accepted, Refusal>>,
+        /// The answer.
+        answer: Accepted,
+    },
+    /// All of before is routed.
+    Tick(Timestamp),
+}
+
+/// With its journal time.
+#[derive(Debug)]
+pub struct Stamped {
+    /// When it was sealed.
+    pub time: Timestamp,
+    /// What it is.
+    pub sealed: Sealed,
+}
+
+/// What the fold's thread is told.
+pub enum ToFold {
+    /// A group of records is on the disk.
+    Group(Vec<Flushed<Stamped>>),
+    /// A checkpoint begins: freeze what is in memory.
+    Freeze(oneshot::Sender<super::checkpoint::Frozen>),
+    /// A checkpoint has written the last state of so many lanes that are gone.
+    Folded {
+        /// How many, from the oldest on.
+        gone: usize,
+    },
+    /// The committer has ended; nothing comes any more.
+    End,
+}
+
+/// What the committer goes on from.
+pub struct Numbers {
+    /// The last sequence that was given.
+    pub last_sequence: Sequence,
+    /// How many points have a number.
+    pub points: usize,
+    /// The recent requests.
+    pub requests: Recent,
+    /// Generations that commits may come from.
+    pub live: HashSet<Generation>,
+}
+
+/// The committer's side.
+pub struct Numberer {
+    clock: Arc<Clock>,
+    points: Arc<Points>,
+    numbers: Numbers,
+    /// Points that have a number but aren't among `points` yet.
+    unflushed: HashMap<PointPath, PointNumber>,
+    fold: Sender<ToFold>,
+    /// Called when the log fails, after everybody was told.
+    on_failure: Box<dyn FnMut(&LogError) + Send>,
+}
+
+impl Numberer {
+    /// Goes on from these numbers; flushed groups go to `fold`.
+    pub fn new(
+        clock: Arc<Clock>,
+        points: Arc<Points>,
+        numbers: Numbers,
+        fold: Sender<ToFold>,
+        on_failure: Box<dyn FnMut(&LogError) + Send>,
+    ) -> Self {
+        Self { clock, points, numbers, unflushed: HashMap::new(), fold, on_failure }
+    }
+
+    /// Numbers the new points and puts the numbers into the columns. A point that another record was
+    /// faster with has one already.
+    fn number_points(
+        &mut self,
+        new: Vec<NewPoint>,
+        columns: &mut Columns,
+    ) -> Result<Vec<NumberedPoint>, Refusal> {
+        if new.is_empty() {
+            return Ok(Vec::new());
+        }
+        let names = self.points.names();
+        self.unflushed.retain(|path, _| names.number(path.as_str()).is_none());
+        let mut count = self.numbers.points;
+        let mut numbers = Vec::with_capacity(new.len());
+        let mut numbered: Vec<NumberedPoint> = Vec::new();
+        for point in new {
+            let known =
+                names.number(point.path.as_str()).or_else(|| self.unflushed.get(&point.path).copied());
+            let number = match known {
+                Some(number) => number,
+                None if count >= MAX_POINTS => {
+                    let path = point.path.to_string();
+                    // Nothing of this record holds.
+                    for NumberedPoint { point, .. } in numbered {
+                        self.unflushed.remove(&point.path);
+                    }
+                    return Err(Refusal::TooManyPoints { path, count: count + 1, limit: MAX_POINTS });
+                }
+                None => {
+                    let number = PointNumber(count as u32);
+                    count += 1;
+                    self.unflushed.insert(point.path.clone(), number);
+                    numbered.push(NumberedPoint { number, point });
+                    number
+                }
+            };
+            numbers.push(number);
+        }
+        self.numbers.points = count;
+        for point in &mut columns.points {
+            if let Some(index) = point.pending_index() {
+                *point = numbers[index];
+            }
+        }
+        Ok(numbered)
+    }
+
+    fn take_sequences(&mut self, count: usize) -> Sequence {
+        let first = self.numbers.last_sequence.next();
+        self.numbers.last_sequence.0 += count as u64;
+        first
+    }
+
+    fn record(
+        kind: Kind,
+        version: u8,
+        first_sequence: Sequence,
+        journal_time: Timestamp,
+        sealed: Sealed,
+    ) -> Seal<Stamped> {
+        let (tenant, stream) = (TenantId::MAIN, StreamId::MAIN);
+        let sealed = Stamped { time: journal_time, sealed };
+        Seal::Record { kind, version, tenant, stream, first_sequence, journal_time, sealed }
+    }
+
+    fn readings(&mut self, item: ReadingsSubmission, body: &mut Vec<u8>) -> Seal<Stamped> {
+        let ReadingsSubmission { head, new_points, mut columns, reply } = item;
+        assert!(!columns.is_empty(), "a record of readings has some");
+        let latest = columns.at.iter().copied().max().unwrap_or_default();
+        self.clock.advance(latest);
+        let time = self.clock.now();
+        let mut forgotten = Vec::new();
+        if let Some(request) = head.idempotency {
+            match self.numbers.requests.look(&request, time) {
+                Seen::Before(answer) => {
+                    return Seal::Barrier(Stamped { time, sealed: Sealed::Answer { reply, answer } });
+                }
+                Seen::OtherRequest => {
+                    let _ = reply.send(Err(Refusal::KeyReused));
+                    return Seal::Nothing;
+                }
+                Seen::Never => forgotten = self.numbers.requests.forget(time),
+            }
+        }
+        let new_points = match self.number_points(new_points, &mut columns) {
+            Ok(points) => points,
+            Err(refusal) => {
+                let _ = reply.send(Err(refusal));
+                return Seal::Nothing;
+            }
+        };
+        let count = columns.len();
+        let first = self.take_sequences(count);
+        if let Some(request) = head.idempotency {
+            self.numbers.requests.remember(request, time, count as u64, self.numbers.last_sequence);
+        }
+        readings::encode(&head, &new_points, &columns, body);
+        let sealed = Sealed::Readings {
+            new_points,
+            chunk: Arc::new(Chunk::of_record(first, time, 0, Generation(0), columns)),
+            receipt: head.receipt,
+            request: head.idempotency,
+            forgotten,
+            reply: Some(reply),
+        };
+        Self::record(Kind::Readings, readings::VERSION, first, time, sealed)
+    }
+
+    fn commit(&mut self, item: CommitSubmission, body: &mut Vec<u8>) -> Seal<Stamped> {
+        let CommitSubmission { head, state, encoded, new_points, mut derived, reply } = item;
+        if !self.numbers.live.contains(&head.generation) {
+            let _ = reply.send(Err(Refusal::Gone));
+            return Seal::Nothing;
+        }
+        let time = self.clock.now();
+        let new_points = match self.number_points(new_points, &mut derived) {
+            Ok(points) => points,
+            Err(refusal) => {
+                let _ = reply.send(Err(refusal));
+                return Seal::Nothing;
+            }
+        };
+        let first = self.take_sequences(derived.len());
+        body.extend_from_slice(&encoded);
+        commit::encode_readings(&new_points, &derived, body);
+        let chunk = Arc::new(Chunk::of_record(first, time, head.hops, head.generation, derived));
+        let sealed = Sealed::Commit { head, state, new_points, chunk, reply: Some(reply) };
+        Self::record(Kind::Commit, commit::VERSION, first, time, sealed)
+    }
+
+    fn admin(
+        &mut self,
+        record: AdminRecord,
+        reply: oneshot::Sender<Result<(), Refusal>>,
+        body: &mut Vec<u8>,
+    ) -> Seal<Stamped> {
+        match &record {
+            AdminRecord::Installed { installation, .. } => {
+                self.numbers.live.insert(installation.generation);
+            }
+            AdminRecord::Uninstalled { generation, .. } if self.numbers.live.remove(generation) => {}
+            AdminRecord::Uninstalled { generation, .. }
+            | AdminRecord::Standing { generation, .. }
+            | AdminRecord::Alarm { generation, .. }
+            | AdminRecord::DeadLetterDeleted { generation, .. }
+                if !self.numbers.live.contains(generation) =>
+            {
+                let _ = reply.send(Err(Refusal::Gone));
+                return Seal::Nothing;
+            }
+            _ => {}
+        }
+        admin::encode(&record, body);
+        let next = self.numbers.last_sequence.next();
+        let time = self.clock.now();
+        Self::record(Kind::Admin, admin::VERSION, next, time, Sealed::Admin { record, reply: Some(reply) })
+    }
+}
+
+impl Sealer for Numberer {
+    type Item = Submission;
+    type Sealed = Stamped;
+
+    fn seal(
+        &mut self,
+        item: Submission,
+        _position: ironloom_types::ids::Position,
+        body: &mut Vec<u8>,
+    ) -> Seal<Stamped> {
+        match item {
+            Submission::Readings(item) => self.readings(item, body),
+            Submission::Commit(item) => self.commit(*item, body),
+            Submission::Admin(item) => self.admin(item.record, item.reply, body),
+            Submission::Tick(at) => {
+                self.clock.advance(at);
+                let time = self.clock.now();
+                Seal::Barrier(Stamped { time, sealed: Sealed::Tick(time) })
+            }
+        }
+    }
+
+    fn flushed(&mut self, group: Vec<Flushed<Stamped>>) {
+        // The fold ends only after the committer; where it ended by a panic, the process ends too.
+        let _ = self.fold.send(ToFold::Group(group));
+    }
+
+    fn failed(&mut self, unsynced: Vec<Stamped>, waiting: Vec<Submission>, error: &LogError) {
+        // Dropping a reply tells its waiter that the outcome is unknown.
+        drop((unsynced, waiting));
+        (self.on_failure)(error);
+    }
+}

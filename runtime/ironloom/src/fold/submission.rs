@@ -1,0 +1,121 @@
+//! What is handed to the committer, and how whoever waits for it is answered.
+
+use tokio::sync::oneshot;
+
+use crate::records::admin::AdminRecord;
+use crate::records::commit::{CommitHead, StateChange};
+use crate::records::readings::ReadingsHead;
+use ironloom_types::clock::Timestamp;
+use ironloom_types::ids::Sequence;
+use ironloom_types::readings::{Columns, NewPoint};
+
+/// One thing for the log.
+#[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "the largest is by far the most frequent")]
+pub enum Submission {
+    /// Readings of a source.
+    Readings(ReadingsSubmission),
+    /// One invocation.
+    Commit(Box<CommitSubmission>),
+    /// A change by an admin.
+    Admin(Box<AdminSubmission>),
+    /// Nothing to write: moves the feed's clock on, and tells the lanes that everything of before is routed.
+    Tick(Timestamp),
+}
+
+/// Readings of a source.
+#[derive(Debug)]
+pub struct ReadingsSubmission {
+    /// Receipt and request key.
+    pub head: ReadingsHead,
+    /// Points that had no number when the request was parsed.
+    pub new_points: Vec<NewPoint>,
+    /// The readings; not empty.
+    pub columns: Columns,
+    /// Told once they are durable.
+    pub reply: oneshot::Sender<Result<Accepted, Refusal>>,
+}
+
+/// What the source of readings is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Accepted {
+    /// How many readings.
+    pub accepted: u64,
+    /// The last one's sequence.
+    pub through: Sequence,
+    /// The same request had been taken before.
+    pub duplicate: bool,
+}
+
+/// One invocation, encoded by its lane as far as it can be.
+#[derive(Debug)]
+pub struct CommitSubmission {
+    /// What it says.
+    pub head: CommitHead,
+    /// The state changes, in the order of their keys' bytes.
+    pub state: Vec<StateChange>,
+    /// Head and state changes, encoded.
+    pub encoded: Vec<u8>,
+    /// Points that had no number when they were derived for.
+    pub new_points: Vec<NewPoint>,
+    /// The derived readings.
+    pub derived: Columns,
+    /// Told once it is durable and applied.
+    pub reply: oneshot::Sender<Result<(), Refusal>>,
+}
+
+/// A change by an admin.
+#[derive(Debug)]
+pub struct AdminSubmission {
+    /// The change.
+    pub record: AdminRecord,
+    /// Told once it is durable and done.
+    pub reply: oneshot::Sender<Result<(), Refusal>>,
+}
+
+/// Why the committer did not take something.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// Beyond the most points that a tenant may have.
+    #[error(
+        "point {path:?} would be the tenant's point {count}: {limit} are allowed. Remove what makes up new names, or split the tenant."
+    )]
+    TooManyPoints {
+        /// The first that has no place.
+        path: String,
+        /// How many there would be.
+        count: usize,
+        /// How many are allowed.
+        limit: usize,
+    },
+    /// The key of a request came again with another request.
+    #[error("this Idempotency-Key was used before with another request; use a new key for each request")]
+    KeyReused,
+    /// The installation is gone, or has begun a new generation.
+    #[error("the installation is gone")]
+    Gone,
+    /// The record is larger than a segment of the log.
+    #[error("{bytes} bytes are more than one record can hold: {max}. Send it in smaller parts.")]
+    TooLarge {
+        /// How large it is.
+        bytes: usize,
+        /// How large it may be.
+        max: usize,
+    },
+    /// The log can't be written, or the server is stopping: nobody knows what became of it.
+    #[error(
+        "it is not known whether this was taken: the log failed or the server stopped before it could tell. Send it again with the same Idempotency-Key."
+    )]
+    UnknownOutcome,
+}
+
+impl Refusal {
+    /// The same, or an unknown outcome where the log has stopped.
+    #[must_use]
+    pub fn or_stopped(self, error: &ironloom_storage::log::LogError) -> Self {
+        match error {
+            ironloom_storage::log::LogError::TooLarge { .. } => self,
+            _ => Self::UnknownOutcome,
+        }
+    }
+}

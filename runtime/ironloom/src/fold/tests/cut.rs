@@ -1,0 +1,74 @@
+//! A store whose writes can be cut off in the middle.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+
+use ironloom_storage::store::{Answer, Applied, Change, Key, KeyRange, Page, Storage, StoreError};
+use ironloom_types::ids::Epoch;
+
+/// Where the next cut is: after so many whole `apply`s, and so many changes of the one after them.
+#[derive(Clone, Copy, Debug)]
+pub struct Cut {
+    pub applies: usize,
+    pub changes: usize,
+}
+
+/// Passes everything on, until it is cut.
+pub struct Cuttable {
+    inner: Arc<dyn Storage>,
+    cut: Mutex<Option<Cut>>,
+    positions: AtomicUsize,
+}
+
+impl Cuttable {
+    pub fn new(inner: Arc<dyn Storage>) -> Self {
+        Self { inner, cut: Mutex::default(), positions: AtomicUsize::new(0) }
+    }
+
+    /// How often a fold position was written.
+    pub fn positions(&self) -> usize {
+        self.positions.load(Ordering::SeqCst)
+    }
+
+    pub fn cut(&self, cut: Cut) {
+        *self.cut.lock() = Some(cut);
+    }
+}
+
+impl Storage for Cuttable {
+    fn get_many<'a>(&'a self, keys: &'a [Key]) -> Answer<'a, Vec<Option<Bytes>>> {
+        self.inner.get_many(keys)
+    }
+
+    fn scan<'a>(&'a self, range: &'a KeyRange, after: Option<&'a Key>, limit: usize) -> Answer<'a, Page> {
+        self.inner.scan(range, after, limit)
+    }
+
+    fn apply(&self, mut changes: Vec<Change>, epoch: Epoch) -> Answer<'_, Applied> {
+        if changes.iter().any(|change| change.key == Key::folded()) {
+            self.positions.fetch_add(1, Ordering::SeqCst);
+        }
+        let mut cut = self.cut.lock();
+        match &mut *cut {
+            None => self.inner.apply(changes, epoch),
+            Some(cut) if cut.applies > 0 => {
+                cut.applies -= 1;
+                self.inner.apply(changes, epoch)
+            }
+            Some(cut) => {
+                changes.truncate(cut.changes);
+                Box::pin(async move {
+                    let _ = self.inner.apply(changes, epoch).await?;
+                    Err(StoreError::Io { what: "writing".into(), source: std::io::Error::other("cut off") })
+                })
+            }
+        }
+    }
+
+    fn epoch(&self) -> Epoch {
+        self.inner.epoch()
+    }
+}

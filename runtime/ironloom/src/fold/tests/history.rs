@@ -1,0 +1,599 @@
+//! Random histories.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use proptest::prelude::*;
+use tokio::sync::oneshot;
+
+use super::cut::Cut;
+use super::model::{Lane, Reading, Value};
+use super::world::World;
+use crate::fold::submission::{CommitSubmission, ReadingsSubmission, Refusal, Submission};
+use crate::records::admin::{AdminRecord, PackageRecord};
+use crate::records::commit::{
+    self, AlarmRecord, AlarmState, CommitHead, DeadLetter, DeadValue, Invocation, InvocationKind, OutcomeKind,
+};
+use crate::records::installation::{Installation, Revision, Standing};
+use crate::records::lane::LaneMeta;
+use crate::records::readings::{Idempotency, ReadingsHead, Receipt};
+use ironloom_apps::binding::Bindings;
+use ironloom_apps::manifest::Manifest;
+use ironloom_storage::store::EngineKind;
+use ironloom_types::CompiledRef;
+use ironloom_types::clock::{SECOND, Timestamp};
+use ironloom_types::ids::{
+    self, Digest, Generation, InstallationId, Ordinal, PointNumber, PointPath, Sequence, SlotName,
+};
+use ironloom_types::limits::Limits;
+use ironloom_types::readings::{Columns, NewPoint, Quality, ValueRef};
+
+pub const MANIFEST: &str = r#"
+manifest = 1
+id = "com.example.any"
+name = "Any"
+version = "0.1.0"
+[inputs.value]
+type = "real"
+[alarms.hot]
+severity = "low"
+"#;
+
+/// What an installation can take: first segments of paths.
+const TAKES: [&[&str]; 4] = [&["a"], &["a", "b"], &["d"], &["b", "d"]];
+
+#[derive(Clone, Debug)]
+pub struct Row {
+    pub path: u8,
+    pub value: Value,
+    pub at: u64,
+}
+
+#[derive(Clone, Debug)]
+pub enum Step {
+    Push { rows: Vec<Row>, key: Option<(u8, u8)>, receipt: Option<u8> },
+    Lane(LaneStep),
+    CommitOfOneThatIsGone,
+    Install { slot: u8, takes: u8, from_start: bool },
+    Uninstall { lane: u8 },
+    Pause { lane: u8, pause: bool },
+    Acknowledge { lane: u8, entity: u8 },
+    DeleteLetter { lane: u8, number: u64 },
+    Tick { by: u64 },
+    Pump,
+    Freeze,
+    Checkpoint { cut: Option<(usize, usize)> },
+    Restart,
+}
+
+#[derive(Clone, Debug)]
+pub struct LaneStep {
+    lane: u8,
+    rows: usize,
+    failed: bool,
+    held: bool,
+    state: BTreeMap<u8, Option<u16>>,
+    timers: BTreeMap<u8, Option<u64>>,
+    alarms: BTreeMap<u8, u8>,
+    letters: u8,
+    letters_gone: Vec<u64>,
+    derived: Vec<Row>,
+    hops: u8,
+    cron: Option<u64>,
+}
+
+fn value() -> impl Strategy<Value = Value> {
+    prop_oneof![
+        4 => (-1e9..1e9).prop_map(Value::Real),
+        2 => any::<i64>().prop_map(Value::Integer),
+        1 => any::<bool>().prop_map(Value::Boolean),
+        1 => Just(Value::Missing),
+        1 => "[a-z]{0,5}".prop_map(Value::Text),
+        1 => "[a-z]{80,90}".prop_map(Value::Text),
+    ]
+}
+
+fn rows(most: usize) -> impl Strategy<Value = Vec<Row>> {
+    let at = prop_oneof![20 => 0..100u64, 1 => 0..9 * 3600u64];
+    prop::collection::vec(
+        (0..12u8, value(), at).prop_map(|(path, value, at)| Row { path, value, at }),
+        0..most,
+    )
+}
+
+fn lane_step() -> impl Strategy<Value = Step> {
+    let flags = (any::<u8>(), 0..12usize, prop::bool::weighted(0.2), any::<bool>());
+    let state = prop::collection::btree_map(0..10u8, prop::option::weighted(0.7, 0..300u16), 0..6);
+    let timers = prop::collection::btree_map(0..4u8, prop::option::of(0..1000u64), 0..3);
+    let alarms = prop::collection::btree_map(0..4u8, 0..4u8, 0..3);
+    let letters = (0..3u8, prop::collection::vec(0..8u64, 0..2));
+    let derived = (rows(4), prop_oneof![4 => 1..3u8, 1 => 15..19u8], prop::option::of(0..1000u64));
+    (flags, state, timers, alarms, letters, derived).prop_map(
+        |(flags, state, timers, alarms, letters, derived)| {
+            let (lane, rows, failed, held) = flags;
+            let (letters, letters_gone) = letters;
+            let (derived, hops, cron) = derived;
+            let (timers, alarms) = (timers, alarms);
+            Step::Lane(LaneStep {
+                lane,
+                rows,
+                failed,
+                held,
+                state,
+                timers,
+                alarms,
+                letters,
+                letters_gone,
+                derived,
+                hops,
+                cron,
+            })
+        },
+    )
+}
+
+pub fn step() -> impl Strategy<Value = Step> {
+    let key = prop::option::weighted(0.4, (0..5u8, 0..2u8));
+    prop_oneof![
+        12 => (rows(8), key, prop::option::weighted(0.3, any::<u8>())).prop_map(|(rows, key, receipt)| Step::Push { rows, key, receipt }),
+        12 => lane_step(),
+        1 => Just(Step::CommitOfOneThatIsGone),
+        3 => (0..3u8, 0..4u8, any::<bool>()).prop_map(|(slot, takes, from_start)| Step::Install { slot, takes, from_start }),
+        1 => any::<u8>().prop_map(|lane| Step::Uninstall { lane }),
+        1 => (any::<u8>(), any::<bool>()).prop_map(|(lane, pause)| Step::Pause { lane, pause }),
+        1 => (any::<u8>(), 0..4u8).prop_map(|(lane, entity)| Step::Acknowledge { lane, entity }),
+        1 => (any::<u8>(), 0..6u64).prop_map(|(lane, number)| Step::DeleteLetter { lane, number }),
+        1 => (0..1000u64).prop_map(|by| Step::Tick { by }),
+        3 => Just(Step::Pump),
+        2 => Just(Step::Freeze),
+        2 => Just(Step::Checkpoint { cut: None }),
+        3 => (0..3usize, 0..40usize).prop_map(|cut| Step::Checkpoint { cut: Some(cut) }),
+        1 => Just(Step::Restart),
+    ]
+}
+
+pub fn key(number: u8) -> String {
+    // A common beginning, for the front-coding.
+    format!("animal/{}/ä{number}", number / 3)
+}
+
+fn time_of(row: &Row, now: u64) -> u64 {
+    // Some are late, which changes no order.
+    (now + row.at * SECOND).saturating_sub(50 * SECOND)
+}
+
+/// Rows as they are submitted, and as the model sees them.
+fn prepare(
+    world: &mut World,
+    rows: &[Row],
+    path: impl Fn(u8) -> String,
+) -> (Vec<NewPoint>, Columns, Vec<Reading>) {
+    let (shared, now) = (world.shared(), world.model.time);
+    let (mut new, mut columns, mut readings) = (Vec::new(), Columns::default(), Vec::new());
+    for row in rows {
+        let path = path(row.path);
+        let number = shared.points.names().number(&path).unwrap_or_else(|| {
+            let known = new.iter().position(|point: &NewPoint| point.path.as_str() == path);
+            PointNumber::pending(known.unwrap_or_else(|| {
+                new.push(NewPoint { path: PointPath::new(&path).unwrap(), unit: None });
+                new.len() - 1
+            }))
+        });
+        let quality = if row.value == Value::Missing { Quality::Bad } else { Quality::Good };
+        let value = match &row.value {
+            Value::Missing => ValueRef::Missing,
+            Value::Boolean(value) => ValueRef::Boolean(*value),
+            Value::Integer(value) => ValueRef::Integer(*value),
+            Value::Real(value) => ValueRef::Real(*value),
+            Value::Text(text) => ValueRef::Text(text),
+        };
+        let at = time_of(row, now);
+        columns.push(number, Timestamp(at), quality, value);
+        readings.push(Reading { path, at, quality, value: row.value.clone(), time: 0, hops: 0, origin: 0 });
+    }
+    (new, columns, readings)
+}
+
+impl World {
+    pub fn run(&mut self, step: &Step) {
+        match step {
+            Step::Push { rows, key, receipt } => self.push(rows, *key, *receipt),
+            Step::Lane(step) => self.lane(step),
+            Step::CommitOfOneThatIsGone => self.commit_of_gone(),
+            Step::Install { slot, takes, from_start } => {
+                self.install(*slot, TAKES[usize::from(*takes)], *from_start)
+            }
+            Step::Uninstall { lane } => self.uninstall(*lane, false),
+            Step::Pause { lane, pause } => self.pause(*lane, *pause),
+            Step::Acknowledge { lane, entity } => self.acknowledge(*lane, *entity),
+            Step::DeleteLetter { lane, number } => self.delete_letter(*lane, *number),
+            Step::Tick { by } => {
+                self.model.time += by * SECOND;
+                let at = Timestamp(self.model.time);
+                self.submit(Submission::Tick(at));
+            }
+            Step::Pump => self.pump(),
+            Step::Freeze => self.freeze(),
+            Step::Checkpoint { cut } => {
+                self.checkpoint(cut.map(|(applies, changes)| Cut { applies, changes }));
+            }
+            Step::Restart => self.restart(),
+        }
+    }
+
+    pub fn push(&mut self, rows: &[Row], key: Option<(u8, u8)>, receipt: Option<u8>) {
+        if rows.is_empty() {
+            return;
+        }
+        let path = |number: u8| {
+            let first = ["a", "b", "c"][usize::from(number % 3)];
+            format!("{first}/{first}{}", number / 3)
+        };
+        let (new_points, columns, readings) = prepare(self, rows, path);
+        let receipt = receipt.map(|note| (format!("connector-{}", note % 3), vec![note; 3]));
+        let head = ReadingsHead {
+            receipt: receipt.clone().map(|(name, note)| Receipt { connector: name.into(), note }),
+            idempotency: key.map(|(key, request)| Idempotency { key: [key; 16], request: [request; 16] }),
+        };
+        let expected = self.model.push(readings, key, receipt);
+        let (reply, answer) = oneshot::channel();
+        self.submit(Submission::Readings(ReadingsSubmission { head, new_points, columns, reply }));
+        self.expect_push(answer, expected);
+    }
+
+    fn choose(&mut self, lane: u8) -> Option<u64> {
+        // An admin waits for the lane's turn, and so for its commit.
+        self.pump();
+        let live: Vec<u64> = self.model.lanes.keys().copied().collect();
+        (!live.is_empty()).then(|| live[usize::from(lane) % live.len()])
+    }
+
+    pub fn install(&mut self, slot: u8, takes: &[&'static str], from_start: bool) {
+        let id = format!("lane-{slot}");
+        if self.model.lanes.values().any(|lane| lane.id == id) {
+            return;
+        }
+        let manifest = Manifest::parse(MANIFEST).unwrap();
+        let package = Digest::of(MANIFEST.as_bytes());
+        if self.shared().packages.read().is_empty() {
+            let compiled = CompiledRef { wasm: package, engine: package, code: package };
+            let (manifest, imports) = (MANIFEST.to_owned(), Vec::new());
+            let record = PackageRecord {
+                digest: package,
+                manifest,
+                file: package,
+                imports,
+                sdk_version: None,
+                compiled,
+            };
+            self.admin(AdminRecord::PackageAdded(Box::new(record)), Ok(()));
+        }
+        self.model.generation += 1;
+        let generation = self.model.generation;
+        let patterns = takes.iter().map(|first| format!("{first}/{{n}}")).collect();
+        let installation_id = InstallationId::new(&id).unwrap();
+        let asked = BTreeMap::from([("value".to_owned(), patterns)]);
+        let bindings = Bindings::new(&manifest, &installation_id, &asked).unwrap();
+        let cursor = if from_start { Sequence(0) } else { self.shared().journal.last() };
+        let meta = LaneMeta { cursor, next_dead_letter: 1, ..LaneMeta::default() };
+        let installation = Installation {
+            id: installation_id,
+            generation: Generation(generation),
+            app: manifest.id,
+            version: manifest.version,
+            package,
+            standing: Standing::Running,
+            revision: ids::Revision(1),
+        };
+        let revision = Revision {
+            number: ids::Revision(1),
+            from: cursor.next(),
+            package,
+            bindings,
+            grants: String::new(),
+            settings: BTreeMap::new(),
+            limits: Limits::default(),
+            timezone: "UTC".to_owned(),
+        };
+        let record = AdminRecord::Installed {
+            installation: Box::new(installation),
+            revision: Box::new(revision),
+            meta: Box::new(meta.clone()),
+        };
+        self.admin(record, Ok(()));
+        let lane = Lane {
+            id,
+            takes: takes.to_vec(),
+            meta,
+            standing: Standing::Running,
+            state: BTreeMap::new(),
+            timers: BTreeMap::new(),
+            alarms: BTreeMap::new(),
+            dead_letters: BTreeMap::new(),
+            invocations: Default::default(),
+        };
+        self.model.lanes.insert(generation, lane);
+    }
+
+    pub fn uninstall(&mut self, lane: u8, purge: bool) {
+        let Some(generation) = self.choose(lane) else { return };
+        let gone = self.model.lanes.remove(&generation).unwrap();
+        self.model.removed.insert(generation);
+        self.node().held.remove(&generation);
+        let id = InstallationId::new(&gone.id).unwrap();
+        let (generation, at) = (Generation(generation), Timestamp(u64::MAX / 2));
+        let record = AdminRecord::Uninstalled { id, generation, at, purge };
+        self.admin(record.clone(), Ok(()));
+        self.admin(record, Err(Refusal::Gone));
+    }
+
+    fn pause(&mut self, lane: u8, pause: bool) {
+        let Some(generation) = self.choose(lane) else { return };
+        let lane = self.model.lanes.get_mut(&generation).unwrap();
+        lane.standing = if pause { Standing::Paused } else { Standing::Running };
+        lane.meta.trouble.retries += 1;
+        let record = AdminRecord::Standing {
+            id: InstallationId::new(&lane.id).unwrap(),
+            generation: Generation(generation),
+            standing: lane.standing.clone(),
+            meta: Box::new(lane.meta.clone()),
+        };
+        self.admin(record, Ok(()));
+    }
+
+    fn acknowledge(&mut self, lane: u8, entity: u8) {
+        let Some(generation) = self.choose(lane) else { return };
+        let lane = self.model.lanes.get_mut(&generation).unwrap();
+        let entity = entity.to_string();
+        let Some(alarm) = lane.alarms.get_mut(&entity) else { return };
+        alarm.acknowledged = Some(Timestamp(7));
+        alarm.state = if alarm.state.stands() { AlarmState::Acknowledged } else { AlarmState::Normal };
+        let alarm = Box::new(alarm.clone());
+        if alarm.state == AlarmState::Normal {
+            lane.alarms.remove(&entity);
+        }
+        self.admin(AdminRecord::Alarm { generation: Generation(generation), alarm }, Ok(()));
+    }
+
+    fn delete_letter(&mut self, lane: u8, number: u64) {
+        let Some(generation) = self.choose(lane) else { return };
+        let lane = self.model.lanes.get_mut(&generation).unwrap();
+        lane.dead_letters.remove(&number);
+        lane.meta.dead_letters_kept = lane.dead_letters.len() as u64;
+        let kept = lane.meta.dead_letters_kept;
+        let generation = Generation(generation);
+        self.admin(AdminRecord::DeadLetterDeleted { generation, number, kept }, Ok(()));
+    }
+
+    fn commit_of_gone(&mut self) {
+        let Some(&generation) = self.model.removed.first() else { return };
+        let head = head(generation, "lane-0", &LaneMeta::default());
+        self.commit(head, Vec::new(), Vec::new(), Columns::default(), Err(Refusal::Gone));
+    }
+
+    fn commit(
+        &mut self,
+        head: CommitHead,
+        state: Vec<commit::StateChange>,
+        new_points: Vec<NewPoint>,
+        derived: Columns,
+        expected: Result<(), Refusal>,
+    ) {
+        let mut encoded = Vec::new();
+        commit::encode_effects(
+            &head,
+            state.iter().map(|(key, value)| (&**key, value.as_deref())),
+            &mut encoded,
+        );
+        let (reply, durable) = oneshot::channel();
+        self.submit(Submission::Commit(Box::new(CommitSubmission {
+            head,
+            state,
+            encoded,
+            new_points,
+            derived,
+            reply,
+        })));
+        self.expect(durable, expected);
+    }
+
+    /// A commit that leaves something of each kind behind.
+    pub fn commit_something(&mut self) {
+        self.lane(&LaneStep {
+            lane: 0,
+            rows: 1,
+            failed: false,
+            held: false,
+            state: BTreeMap::from([(1, Some(10)), (2, Some(20))]),
+            timers: BTreeMap::from([(1, Some(5))]),
+            alarms: BTreeMap::from([(1, 0)]),
+            letters: 1,
+            letters_gone: Vec::new(),
+            derived: Vec::new(),
+            hops: 1,
+            cron: None,
+        });
+        self.pump();
+    }
+
+    fn lane(&mut self, step: &LaneStep) {
+        let Some(generation) = self.choose(step.lane) else { return };
+        self.catch_up(generation);
+        let waiting = self.model.waiting(generation);
+        let offered = self.offered(generation, step.rows.max(1));
+        assert_eq!(offered, &waiting[..waiting.len().min(step.rows.max(1))], "generation {generation}");
+
+        let origin = generation;
+        let derived = if step.failed { &[][..] } else { &step.derived };
+        let (new_points, columns, mut readings) =
+            prepare(self, derived, |number| format!("d/d{}", number % 4));
+        for reading in &mut readings {
+            (reading.hops, reading.origin) = (step.hops, origin);
+        }
+        let lane = self.model.lanes.get_mut(&generation).unwrap();
+        lane.meta.time = Timestamp(self.model.time);
+        if step.failed {
+            lane.meta.attempts += 1;
+            let mut head = head(generation, &lane.id, &lane.meta);
+            head.invocation.outcome = OutcomeKind::Trap;
+            lane.invocations.insert((head.invocation.ordinal.0, head.invocation.attempt));
+            self.model.time_of_record = self.model.time;
+            self.commit(head, Vec::new(), Vec::new(), Columns::default(), Ok(()));
+            return;
+        }
+        lane.meta.attempts += 1;
+        let mut head = head(generation, &lane.id, &lane.meta);
+        lane.invocations.insert((head.invocation.ordinal.0, head.invocation.attempt));
+        lane.meta.ordinal = head.invocation.ordinal;
+        lane.meta.attempts = 0;
+        lane.meta.cursor = offered.last().map_or(lane.meta.cursor, |last| Sequence(*last));
+        lane.meta.cron_due =
+            step.cron.map(|due| (SlotName::new("daily").unwrap(), Timestamp(due))).into_iter().collect();
+        let mut state = Vec::new();
+        for (number, value) in &step.state {
+            let value = value.map(|length| Bytes::from(vec![*number; usize::from(length)]));
+            match &value {
+                Some(value) => lane.state.insert(key(*number), value.clone()),
+                None => lane.state.remove(&key(*number)),
+            };
+            state.push((key(*number).into(), value));
+        }
+        for (name, due) in &step.timers {
+            let name = format!("timer-{name}");
+            match due {
+                Some(due) => lane.timers.insert(name.clone(), *due),
+                None => lane.timers.remove(&name),
+            };
+            head.timers.push((name.into(), due.map(Timestamp)));
+        }
+        for (entity, state) in &step.alarms {
+            let (alarm, entity) = (alarm(*entity, *state), entity.to_string());
+            match alarm.state {
+                AlarmState::Normal => lane.alarms.remove(&entity),
+                _ => lane.alarms.insert(entity, alarm.clone()),
+            };
+            head.alarms.push(alarm);
+        }
+        for _ in 0..step.letters {
+            let letter = letter(lane.meta.next_dead_letter);
+            lane.meta.next_dead_letter += 1;
+            lane.dead_letters.insert(letter.number, letter.clone());
+            head.dead_letters.push(letter);
+        }
+        for number in step
+            .letters_gone
+            .iter()
+            .filter(|number| **number < lane.meta.next_dead_letter - u64::from(step.letters))
+        {
+            lane.dead_letters.remove(number);
+            head.dead_letters_gone.push(*number);
+        }
+        head.meta = lane.meta.clone();
+        head.hops = step.hops;
+        self.model.derive(readings);
+        self.commit(head, state, new_points, columns, Ok(()));
+        let rows = offered.len();
+        self.node().held.insert(generation, rows);
+        if !step.held {
+            self.pump();
+            self.catch_up(generation);
+        }
+    }
+}
+
+fn head(generation: u64, id: &str, meta: &LaneMeta) -> CommitHead {
+    CommitHead {
+        installation: InstallationId::new(id).unwrap(),
+        generation: Generation(generation),
+        invocation: Invocation {
+            ordinal: meta.ordinal.next(),
+            attempt: meta.attempts,
+            kind: InvocationKind::Readings,
+            first: Sequence(0),
+            last: Sequence(0),
+            readings: 0,
+            time: meta.time,
+            revision: ids::Revision(1),
+            outcome: OutcomeKind::Ok,
+            message: None,
+            digest: Digest([0; 32]),
+        },
+        meta: meta.clone(),
+        timers: Vec::new(),
+        alarms: Vec::new(),
+        dead_letters: Vec::new(),
+        dead_letters_gone: Vec::new(),
+        hops: 0,
+    }
+}
+
+fn alarm(entity: u8, state: u8) -> AlarmRecord {
+    let states = [
+        AlarmState::Unacknowledged,
+        AlarmState::Acknowledged,
+        AlarmState::ReturnedToNormal,
+        AlarmState::Normal,
+    ];
+    AlarmRecord {
+        code: SlotName::new("hot").unwrap(),
+        entity: entity.to_string().into(),
+        number: 1,
+        state: states[usize::from(state)],
+        message: "hot".into(),
+        raised: Timestamp(1),
+        acknowledged: None,
+        cleared: None,
+    }
+}
+
+fn letter(number: u64) -> DeadLetter {
+    DeadLetter {
+        number,
+        input: SlotName::new("value").unwrap(),
+        entity: "1".into(),
+        point: PointNumber(0),
+        sequence: Sequence(1),
+        time: Timestamp(1),
+        at: Timestamp(1),
+        quality: Quality::Good,
+        value: DeadValue::Integer(number as i64),
+        reason: "refused: no".into(),
+        by_trap: false,
+        ordinal: Ordinal(1),
+        revision: ids::Revision(1),
+    }
+}
+
+fn run(engine: EngineKind, steps: &[Step]) {
+    let mut world = World::new(engine);
+    world.install(0, &["a"], false);
+    for step in steps {
+        world.run(step);
+    }
+    world.check();
+    world.drain();
+    world.restart();
+    world.drain();
+    // What is in the store alone is as good.
+    world.checkpoint(None);
+    world.restart();
+    world.drain();
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, max_shrink_iters: 300, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_history_with_restarts_and_checkpoints_is_kept_as_it_was(steps in prop::collection::vec(step(), 1..60)) {
+        run(EngineKind::Redb, &steps);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 12, max_shrink_iters: 100, ..ProptestConfig::default() })]
+
+    #[test]
+    fn and_so_it_is_on_sled(steps in prop::collection::vec(step(), 1..60)) {
+        run(EngineKind::Sled, &steps);
+    }
+}

@@ -1,0 +1,91 @@
+//! The journal while checkpoints move its readings from the log into blocks.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::history::Row;
+use super::model::Value;
+use super::world::{World, journal};
+use ironloom_storage::journal::Filter;
+use ironloom_storage::store::EngineKind;
+use ironloom_types::clock::Timestamp;
+use ironloom_types::ids::{PointNumber, Sequence};
+
+/// The value of each reading is its sequence.
+fn push(world: &mut World, count: u64) {
+    let first = world.model.journal.len() as u64 + 1;
+    let row = |n: u64| Row { path: (n % 7) as u8, value: Value::Real((first + n) as f64), at: 51 };
+    let rows: Vec<Row> = (0..count).map(row).collect();
+    world.push(&rows, None, None);
+    world.pump();
+}
+
+#[test]
+fn a_reader_sees_each_reading_once_whatever_checkpoints_do() {
+    let mut world = World::new(EngineKind::Redb);
+    push(&mut world, 10);
+    let shared = world.shared();
+    let stop = Arc::new(AtomicBool::new(false));
+    let readers: Vec<_> = (0..2)
+        .map(|_| {
+            let (shared, stop) = (Arc::clone(&shared), Arc::clone(&stop));
+            std::thread::spawn(move || {
+                let (mut rounds, mut seen) = (0, 0);
+                while !stop.load(Ordering::Relaxed) || rounds < 3 {
+                    let readings = journal(&shared);
+                    assert!(readings.len() >= seen, "what was there stays");
+                    seen = readings.len();
+                    for (index, reading) in readings.iter().enumerate() {
+                        assert_eq!(reading.value, Value::Real((index + 1) as f64));
+                    }
+                    rounds += 1;
+                }
+            })
+        })
+        .collect();
+    for round in 0..30 {
+        // Records of which some pass the end of a block, and enough of them that segments are freed.
+        push(&mut world, [40, 3_000, 1, 700][round % 4]);
+        if round % 3 == 2 {
+            world.checkpoint(None);
+        }
+    }
+    stop.store(true, Ordering::Relaxed);
+    for reader in readers {
+        reader.join().unwrap();
+    }
+    drop(shared);
+    world.check();
+    world.restart();
+}
+
+#[test]
+fn a_place_in_the_journal_is_found_by_time_and_by_point_in_blocks_and_log() {
+    let mut world = World::new(EngineKind::Redb);
+    for round in 0..12 {
+        push(&mut world, 5);
+        if round == 4 || round == 8 {
+            world.checkpoint(None);
+        }
+    }
+    let shared = world.shared();
+    let model = &world.model.journal;
+    for since in model.iter().map(|reading| reading.time).flat_map(|time| [time - 1, time, time + 1]) {
+        let expected =
+            model.iter().position(|reading| reading.time >= since).unwrap_or(model.len()) as u64 + 1;
+        assert_eq!(shared.journal.first_since(Timestamp(since)).unwrap(), Sequence(expected));
+    }
+    assert_eq!(shared.journal.first(), Sequence(1));
+    for point in 0..shared.points.names().len() {
+        let path = shared.points.names().point(PointNumber(point as u32)).unwrap().path.to_string();
+        let expected: Vec<u64> =
+            (1..).zip(model).filter(|(_, reading)| reading.path == path).map(|(n, _)| n).collect();
+        let (mut found, mut filter) =
+            (Vec::new(), Filter::after(Sequence(0)).of_points([PointNumber(point as u32)]));
+        while let Some(chunk) = shared.journal.find(&filter).unwrap() {
+            found.extend(filter.rows(&chunk, usize::MAX).into_iter().map(|row| chunk.sequence(row).0));
+            filter.after = Sequence(chunk.next_sequence().0 - 1);
+        }
+        assert_eq!(found, expected, "{path}");
+    }
+}

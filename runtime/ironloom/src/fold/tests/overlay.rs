@@ -1,0 +1,117 @@
+//! Changed keys in front of a store, with checkpoints in between.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use proptest::prelude::*;
+
+use super::now;
+use crate::fold::overlay::{Changes, Overlay};
+use ironloom_storage::store::{self, Change, EngineKind, Item, Key, Kind, Scope};
+use ironloom_types::ids::{Epoch, Generation};
+
+#[derive(Clone, Debug)]
+enum Step {
+    Set(Vec<(u8, Option<u8>)>),
+    Freeze,
+    /// The frozen changes are in the store; with `end` the checkpoint ends, too.
+    Write {
+        end: bool,
+    },
+    Get(u8),
+    Scan {
+        generation: u8,
+        after: Option<u8>,
+        limit: usize,
+    },
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        6 => prop::collection::vec((0..40u8, prop::option::weighted(0.6, any::<u8>())), 1..8).prop_map(Step::Set),
+        2 => Just(Step::Freeze),
+        2 => any::<bool>().prop_map(|end| Step::Write { end }),
+        2 => (0..40u8).prop_map(Step::Get),
+        4 => (0..4u8, prop::option::of(0..40u8), 1..12usize)
+            .prop_map(|(generation, after, limit)| Step::Scan { generation, after, limit }),
+    ]
+}
+
+/// Keys of three generations, one beside the other.
+fn key(number: u8) -> Key {
+    Scope::MAIN.key(Item::DeadLetter(Generation(u64::from(number / 16)), u64::from(number % 16)))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
+    #[test]
+    fn what_is_read_is_what_was_written_last(steps in prop::collection::vec(step(), 1..60)) {
+        let folder = tempfile::tempdir().unwrap();
+        let storage = store::open(EngineKind::Redb, folder.path(), 4 << 20).unwrap();
+        let overlay = Overlay::new(Arc::clone(&storage));
+        let mut model: BTreeMap<Key, Bytes> = BTreeMap::new();
+        let mut frozen: Option<Arc<Changes>> = None;
+        for step in steps {
+            match step {
+                Step::Set(changes) => {
+                    let changes = changes.into_iter().map(|(number, value)| (key(number), value.map(|value| Bytes::from(vec![value]))));
+                    let changes: Vec<_> = changes.collect();
+                    for (key, value) in &changes {
+                        match value {
+                            Some(value) => model.insert(key.clone(), value.clone()),
+                            None => model.remove(key),
+                        };
+                    }
+                    overlay.apply(changes);
+                }
+                Step::Freeze => frozen = frozen.or_else(|| Some(overlay.freeze())),
+                Step::Write { end } => {
+                    let Some(changes) = &frozen else { continue };
+                    let changes = changes.iter().map(|(key, value)| Change { key: key.clone(), value: value.clone() });
+                    let _ = now(storage.apply(changes.collect(), Epoch(1))).unwrap();
+                    if end {
+                        overlay.folded();
+                        frozen = None;
+                    }
+                }
+                Step::Get(number) => {
+                    let found = now(overlay.get(&key(number))).unwrap();
+                    prop_assert_eq!(found.as_ref(), model.get(&key(number)));
+                }
+                Step::Scan { generation, after, limit } => {
+                    let range = Scope::MAIN.generation(Kind::DeadLetter, Generation(u64::from(generation)));
+                    let mut after = after.map(key);
+                    loop {
+                        let behind = model.iter().filter(|(key, _)| range.contains(key) && after.as_ref().is_none_or(|after| *key > after));
+                        let expected: Vec<_> = behind.map(|(key, value)| (key.clone(), value.clone())).collect();
+                        let (page, more) = now(overlay.scan(&range, after.as_ref(), limit)).unwrap();
+                        prop_assert_eq!(&page[..], &expected[..expected.len().min(limit)]);
+                        prop_assert!(more || page.len() == expected.len());
+                        if !more {
+                            break;
+                        }
+                        after = page.last().map(|(key, _)| key.clone()).or(after);
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_key_that_is_written_again_takes_no_more_room() {
+    let folder = tempfile::tempdir().unwrap();
+    let overlay = Overlay::new(store::open(EngineKind::Redb, folder.path(), 4 << 20).unwrap());
+    overlay.apply([(key(1), Some(Bytes::from_static(b"0123456789")))]);
+    let once = overlay.bytes();
+    for _ in 0..100 {
+        overlay.apply([(key(1), Some(Bytes::from_static(b"9876543210")))]);
+    }
+    assert_eq!(overlay.bytes(), once);
+    overlay.apply([(key(1), None)]);
+    assert_eq!(overlay.bytes(), once - 10);
+    overlay.freeze();
+    assert_eq!(overlay.bytes(), 0);
+}

@@ -1,0 +1,397 @@
+//! A data folder with a committer, a store that can be cut off, and the fold moved by hand.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio::sync::oneshot::error::TryRecvError;
+
+use super::cut::{Cut, Cuttable};
+use super::model::{Model, Reading, Value};
+use super::now;
+use crate::fold::Shared;
+use crate::fold::apply::Applier;
+use crate::fold::checkpoint::{self, Frozen};
+use crate::fold::open::{OpenConfig, Opened, open};
+use crate::fold::points::LatestValue;
+use crate::fold::sealer::{Numberer, Stamped, ToFold};
+use crate::fold::submission::{Accepted, AdminSubmission, Refusal, Submission};
+use crate::lanes::context::{LaneContext, scan_state};
+use crate::lanes::run::choose::note_from_journal;
+use crate::records::admin::AdminRecord;
+use crate::telemetry::Metrics;
+use ironloom_sandbox::{Cached, Scan, StateReader};
+use ironloom_storage::log::{CommitterHandle, Config, Flushed, LogReader};
+use ironloom_storage::store::{self, EngineKind, Item, Kind, Scope};
+use ironloom_types::clock::Source;
+use ironloom_types::ids::{Epoch, Generation, Position, Sequence};
+use ironloom_types::readings::ValueRef;
+
+/// A process that has the folder.
+pub struct Node {
+    storage: Arc<Cuttable>,
+    pub shared: Arc<Shared>,
+    applier: Applier,
+    committer: CommitterHandle<Submission>,
+    inbox: Receiver<ToFold>,
+    log: LogReader,
+    last: Position,
+    epoch: Epoch,
+    frozen: Option<Frozen>,
+    /// Rows of commits whose lanes haven't heard of them yet.
+    pub held: BTreeMap<u64, usize>,
+    waiting: Vec<Waiting>,
+}
+
+enum Waiting {
+    Push(oneshot::Receiver<Result<Accepted, Refusal>>, Result<Accepted, Refusal>),
+    Other(oneshot::Receiver<Result<(), Refusal>>, Result<(), Refusal>),
+}
+
+pub struct World {
+    folder: tempfile::TempDir,
+    engine: EngineKind,
+    pub model: Model,
+    node: Option<Node>,
+}
+
+/// Small segments, so that checkpoints free some.
+pub fn config() -> OpenConfig {
+    let log =
+        Config { segment_bytes: 256 << 10, max_bytes: 8 << 20, commit_reserve: 1 << 20, ..Config::default() };
+    OpenConfig { log, clock: Source::Feed }
+}
+
+pub fn open_folder(folder: &Path, engine: EngineKind) -> (Arc<Cuttable>, Opened) {
+    let store = folder.join("store");
+    std::fs::create_dir_all(&store).unwrap();
+    let storage = Arc::new(Cuttable::new(store::open(engine, &store, 4 << 20).unwrap()));
+    let opened =
+        now(open(folder, Arc::clone(&storage) as _, &config(), Arc::new(Metrics::default()))).unwrap();
+    (storage, opened)
+}
+
+impl World {
+    pub fn new(engine: EngineKind) -> Self {
+        let mut world =
+            Self { folder: tempfile::tempdir().unwrap(), engine, model: Model::default(), node: None };
+        world.start();
+        world
+    }
+
+    pub fn node(&mut self) -> &mut Node {
+        self.node.as_mut().unwrap()
+    }
+
+    pub fn shared(&self) -> Arc<Shared> {
+        Arc::clone(&self.node.as_ref().unwrap().shared)
+    }
+
+    fn start(&mut self) {
+        let (storage, opened) = open_folder(self.folder.path(), self.engine);
+        let Opened { shared, applier, log, numbers, epoch, fold, position, .. } = opened;
+        // A tick is no record: time may go back to the last of those.
+        self.model.time = self.model.time_of_record.max(fold.time.0);
+        let (to_fold, inbox) = channel();
+        let failed = Box::new(|error: &ironloom_storage::log::LogError| panic!("the log failed: {error}"));
+        let numberer =
+            Numberer::new(Arc::clone(&shared.clock), Arc::clone(&shared.points), numbers, to_fold, failed);
+        let committer = log.start(numberer).unwrap();
+        self.node = Some(Node {
+            storage,
+            shared,
+            applier,
+            log: committer.reader(),
+            committer,
+            inbox,
+            last: position,
+            epoch,
+            frozen: None,
+            held: BTreeMap::new(),
+            waiting: Vec::new(),
+        });
+    }
+
+    /// Ends the process without a word to the fold, and starts another.
+    pub fn restart(&mut self) {
+        // What was submitted is written, though nobody may have heard of it.
+        self.node.take().unwrap().committer.stop().unwrap();
+        self.start();
+        self.check();
+    }
+
+    /// Ends the process and hands the folder over.
+    pub fn into_folder(mut self) -> tempfile::TempDir {
+        self.node.take().unwrap().committer.stop().unwrap();
+        self.folder
+    }
+
+    pub fn submit(&mut self, submission: Submission) {
+        self.node().committer.submit(submission, 64 << 10).map_err(|refused| refused.error).unwrap();
+    }
+
+    pub fn expect_push(
+        &mut self,
+        reply: oneshot::Receiver<Result<Accepted, Refusal>>,
+        answer: Result<Accepted, Refusal>,
+    ) {
+        self.node().waiting.push(Waiting::Push(reply, answer));
+    }
+
+    pub fn expect(&mut self, reply: oneshot::Receiver<Result<(), Refusal>>, answer: Result<(), Refusal>) {
+        self.node().waiting.push(Waiting::Other(reply, answer));
+    }
+
+    pub fn admin(&mut self, record: AdminRecord, answer: Result<(), Refusal>) {
+        let (reply, durable) = oneshot::channel();
+        self.submit(Submission::Admin(Box::new(AdminSubmission { record, reply })));
+        self.expect(durable, answer);
+        self.model.time_of_record = self.model.time;
+    }
+
+    /// Applies everything that was submitted, and compares the answers.
+    pub fn pump(&mut self) {
+        let node = self.node.as_mut().unwrap();
+        for waiting in std::mem::take(&mut node.waiting) {
+            match waiting {
+                Waiting::Push(mut reply, expected) => assert_eq!(node.wait(&mut reply), expected),
+                Waiting::Other(mut reply, expected) => assert_eq!(node.wait(&mut reply), expected),
+            }
+        }
+    }
+
+    pub fn freeze(&mut self) {
+        let node = self.node();
+        if node.frozen.is_none() {
+            node.frozen = Some(checkpoint::freeze(&node.shared, node.last, &node.applier.gone));
+        }
+    }
+
+    /// Writes what was frozen. Where that is cut off, the process ends and another is started.
+    pub fn checkpoint(&mut self, cut: Option<Cut>) {
+        self.freeze();
+        let node = self.node();
+        let frozen = node.frozen.take().unwrap();
+        let gone = frozen.gone;
+        if let Some(cut) = cut {
+            node.storage.cut(cut);
+        }
+        let written = now(checkpoint::write(&node.shared, &node.log, frozen, node.epoch));
+        match (written, cut) {
+            (Ok(()), None) => drop(node.applier.gone.drain(..gone)),
+            (Err(error), None) => panic!("{error}"),
+            (_, Some(_)) => self.restart(),
+        }
+    }
+
+    /// Notes for a lane what it doesn't know of yet.
+    pub fn catch_up(&mut self, generation: u64) {
+        let shared = self.shared();
+        let lane = shared.lanes.of_generation(Generation(generation)).unwrap();
+        if let Some(rows) = self.node().held.remove(&generation) {
+            lane.queue.lock().advance(rows);
+        }
+        for _ in 0..10_000 {
+            let Some(from) = lane.queue.lock().wants() else { return };
+            note_from_journal(&shared, &lane, from).unwrap();
+        }
+        panic!("a lane doesn't get to the journal's end");
+    }
+
+    /// What a lane is offered, as sequences, with the notes behind them.
+    pub fn offered(&mut self, generation: u64, most: usize) -> Vec<u64> {
+        let shared = self.shared();
+        let lane = shared.lanes.of_generation(Generation(generation)).unwrap();
+        let slices = lane.queue.lock().first(most, usize::MAX, None);
+        let rows = slices
+            .iter()
+            .flat_map(|slice| slice.rows().iter().map(|row| slice.note.chunk.sequence(row.row as usize)));
+        rows.map(|sequence| sequence.0).collect()
+    }
+
+    /// All lanes go on to the end, and meet each of their readings once.
+    pub fn drain(&mut self) {
+        self.pump();
+        for generation in self.model.lanes.keys().copied().collect::<Vec<_>>() {
+            self.catch_up(generation);
+            let waiting = self.model.waiting(generation);
+            assert_eq!(self.offered(generation, usize::MAX), waiting, "generation {generation}");
+        }
+    }
+
+    /// Compares everything with the model.
+    pub fn check(&mut self) {
+        self.pump();
+        let (shared, model) = (self.shared(), &self.model);
+        {
+            let names = shared.points.names();
+            let paths: Vec<&str> = names.iter().map(|(_, point)| point.path.as_str()).collect();
+            assert_eq!(paths, model.points);
+        }
+        assert_eq!(journal(&shared), model.journal);
+        assert_eq!(shared.journal.last(), Sequence(model.journal.len() as u64));
+        check_latest(&shared, model);
+        let receipts: BTreeMap<String, Vec<u8>> =
+            shared.receipts.read().iter().map(|(name, note)| (name.to_string(), note.to_vec())).collect();
+        assert_eq!(receipts, model.receipts);
+        assert_eq!(shared.last_generation(), Generation(model.generation));
+        let removed: Vec<u64> = shared.removed.lock().keys().map(|generation| generation.0).collect();
+        assert_eq!(removed, model.removed.iter().copied().collect::<Vec<_>>());
+        let mut live: Vec<u64> = shared.lanes.all().iter().map(|lane| lane.generation.0).collect();
+        live.sort_unstable();
+        assert_eq!(live, model.lanes.keys().copied().collect::<Vec<_>>());
+        let due = |lane: &super::model::Lane| {
+            lane.timers.values().copied().chain(lane.meta.cron_due.iter().map(|(_, due)| due.0)).min()
+        };
+        let next = model.lanes.values().filter_map(due).min();
+        assert_eq!(shared.next_due().map(|due| due.0), next);
+        for (generation, lane) in &model.lanes {
+            check_lane(&shared, Generation(*generation), lane);
+        }
+    }
+}
+
+impl Node {
+    fn wait<T>(&mut self, reply: &mut oneshot::Receiver<T>) -> T {
+        loop {
+            match reply.try_recv() {
+                Ok(answer) => return answer,
+                Err(TryRecvError::Closed) => panic!("nobody answers"),
+                Err(TryRecvError::Empty) => {}
+            }
+            // Refusals come without a group.
+            if let Ok(ToFold::Group(group)) = self.inbox.recv_timeout(Duration::from_millis(2)) {
+                self.apply(group);
+            }
+        }
+    }
+
+    fn apply(&mut self, group: Vec<Flushed<Stamped>>) {
+        for Flushed { record, sealed: Stamped { time, sealed } } in group {
+            if let Some(at) = record {
+                self.last = at.position;
+            }
+            self.applier.apply(record, time, sealed);
+        }
+    }
+}
+
+pub fn value_of(value: ValueRef<'_>) -> Value {
+    match value {
+        ValueRef::Missing => Value::Missing,
+        ValueRef::Boolean(value) => Value::Boolean(value),
+        ValueRef::Integer(value) => Value::Integer(value),
+        ValueRef::Real(value) => Value::Real(value),
+        ValueRef::Text(text) => Value::Text(text.into()),
+        ValueRef::Blob(_) => panic!("no blobs are pushed here"),
+    }
+}
+
+/// The whole journal, as its readers see it.
+pub fn journal(shared: &Shared) -> Vec<Reading> {
+    let mut readings = Vec::new();
+    while let Some(chunk) = shared.journal.chunk_from(Sequence(readings.len() as u64 + 1)).unwrap() {
+        let names = shared.points.names();
+        let rows: Vec<_> = chunk.rows_from(chunk.row_after(Sequence(readings.len() as u64))).collect();
+        assert!(!rows.is_empty(), "a chunk holds what it was asked for");
+        for row in rows {
+            assert_eq!(row.sequence, Sequence(readings.len() as u64 + 1));
+            readings.push(Reading {
+                path: names.point(row.point).unwrap().path.to_string(),
+                at: row.at.0,
+                quality: row.quality,
+                value: value_of(row.value),
+                time: row.time.0,
+                hops: row.hops,
+                origin: row.origin.0,
+            });
+        }
+    }
+    readings
+}
+
+fn check_latest(shared: &Shared, model: &Model) {
+    for path in &model.points {
+        let number = shared.points.names().number(path).unwrap();
+        let (sequence, reading) =
+            model.journal.iter().enumerate().rfind(|(_, reading)| reading.path == *path).unwrap();
+        let (latest, value) = shared.points.latest(number).unwrap();
+        assert_eq!(
+            (latest.sequence.0, latest.at.0, latest.quality),
+            (sequence as u64 + 1, reading.at, reading.quality)
+        );
+        let expected = match &reading.value {
+            Value::Missing => LatestValue::Missing,
+            Value::Boolean(value) => LatestValue::Boolean(*value),
+            Value::Integer(value) => LatestValue::Integer(*value),
+            Value::Real(value) => LatestValue::Real(*value),
+            Value::Text(text) if text.len() > 64 => LatestValue::InJournal,
+            Value::Text(text) => LatestValue::Text(text.clone()),
+        };
+        assert_eq!(value, expected, "{path}");
+    }
+}
+
+fn check_lane(shared: &Arc<Shared>, generation: Generation, model: &super::model::Lane) {
+    let lane = shared.lanes.of_generation(generation).unwrap();
+    assert_eq!(lane.id.as_str(), model.id);
+    assert_eq!(lane.installation.load().standing, model.standing);
+    {
+        let book = lane.book.lock();
+        assert_eq!(book.meta, model.meta, "generation {generation}");
+        let timers: BTreeMap<String, u64> =
+            book.timers.iter().map(|(name, due)| (name.to_string(), due.0)).collect();
+        assert_eq!(timers, model.timers);
+        let alarms: BTreeMap<String, _> =
+            book.alarms.iter().map(|((_, entity), alarm)| (entity.to_string(), alarm.clone())).collect();
+        assert_eq!(alarms, model.alarms);
+    }
+    // By pages, and key by key.
+    let mut state = BTreeMap::new();
+    let mut after: Option<Box<str>> = None;
+    loop {
+        let scan = Scan { prefix: "", after: after.as_deref(), limit: 3, max_bytes: 300 };
+        let page = now(scan_state(&lane, &*shared.storage, scan)).unwrap();
+        after = page.entries.last().map(|(key, _)| key.clone()).or(after);
+        state.extend(page.entries.into_iter().map(|(key, value)| (key.to_string(), value)));
+        if !page.more {
+            break;
+        }
+    }
+    assert_eq!(state, model.state, "generation {generation}");
+    let context = LaneContext {
+        lane: Arc::clone(&lane),
+        storage: Arc::clone(&shared.storage),
+        points: Arc::clone(&shared.points),
+        firing: None,
+    };
+    let keys: Vec<Box<str>> = (0..10).map(|key| super::history::key(key).into()).collect();
+    let loaded = now(context.load(&keys)).unwrap();
+    for (key, value) in keys.iter().zip(loaded) {
+        assert_eq!(value.as_ref(), model.state.get(&**key), "{key} of generation {generation}");
+        if let Cached::Known(cached) = context.cached(key) {
+            assert_eq!(cached, value);
+        }
+    }
+    for number in 0..model.meta.next_dead_letter + 2 {
+        let letter = now(shared.dead_letter(generation, number)).unwrap();
+        assert_eq!(letter.as_ref(), model.dead_letters.get(&number), "dead letter {number}");
+    }
+    let range = Scope::MAIN.generation(Kind::Invocation, generation);
+    let (mut invocations, mut after) = (Vec::new(), None);
+    loop {
+        let (page, more) = now(shared.overlay.scan(&range, after.as_ref(), 4)).unwrap();
+        invocations.extend(page.iter().map(|(key, _)| match key.parse() {
+            Some((_, Item::Invocation(_, ordinal, attempt))) => (ordinal.0, attempt),
+            other => panic!("{other:?} among invocations"),
+        }));
+        after = page.last().map(|(key, _)| key.clone()).or(after);
+        if !more {
+            break;
+        }
+    }
+    assert_eq!(invocations, model.invocations.iter().copied().collect::<Vec<_>>());
+}

@@ -1,0 +1,160 @@
+//! What an invocation asks its lane for: state from the cache or the store, where outputs go, what stands.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::Lane;
+use crate::fold::points::Points;
+use ironloom_sandbox::{
+    BoxFuture, Cached, HostFault, OutputResolver, Scan, Standing, StatePage, StateReader, Target,
+    UnknownEntity,
+};
+use ironloom_storage::store::{Item, Key, Lookup, Scope, Storage, Ticket, merge};
+use ironloom_types::ids::{PointNumber, SlotName};
+use ironloom_types::readings::NewPoint;
+
+/// A lane, as the sandbox sees it.
+pub struct LaneContext {
+    /// The lane.
+    pub lane: Arc<Lane>,
+    /// The store behind its cache.
+    pub storage: Arc<dyn Storage>,
+    /// The points there are.
+    pub points: Arc<Points>,
+    /// The one-shot timer that just fires: it is no longer set.
+    pub firing: Option<Box<str>>,
+}
+
+impl LaneContext {
+    fn key(&self, key: &str) -> Key {
+        Scope::MAIN.key(Item::State(self.lane.generation, key))
+    }
+}
+
+/// Reads a page of a lane's state as of its last commit: what is in memory goes before the store's.
+pub async fn scan_state(lane: &Lane, storage: &dyn Storage, scan: Scan<'_>) -> Result<StatePage, HostFault> {
+    let limit = scan.limit.max(1);
+    let mut from: Option<Box<str>> = None;
+    let merged = loop {
+        let after = from.as_deref().or(scan.after);
+        let (overlay, stored) = {
+            let mut state = lane.state.write();
+            (state.overlay(scan.prefix, after, limit), state.may_be_stored())
+        };
+        let (entries, more) = if stored {
+            let range = Scope::MAIN.state(lane.generation, scan.prefix);
+            let after = after.map(|after| Scope::MAIN.key(Item::State(lane.generation, after)));
+            let page = storage
+                .scan(&range, after.as_ref(), limit)
+                .await
+                .map_err(|error| HostFault(error.to_string()))?;
+            let entries =
+                page.entries.into_iter().filter_map(|(key, value)| Some((key.state_text()?.into(), value)));
+            (entries.collect(), page.more)
+        } else {
+            (Vec::new(), false)
+        };
+        let merged = merge(entries, more, overlay, limit);
+        match merged.next {
+            // Nothing but deleted keys: whoever asks for the next page names the last key of this one.
+            Some(next) if merged.entries.is_empty() => from = Some(next),
+            _ => break merged,
+        }
+    };
+    let mut page = StatePage { entries: Vec::new(), more: merged.next.is_some() };
+    let mut bytes = 0;
+    for (key, value) in merged.entries {
+        if bytes >= scan.max_bytes {
+            page.more = true;
+            break;
+        }
+        bytes += key.len() + value.len();
+        page.entries.push((key, value));
+    }
+    Ok(page)
+}
+
+impl StateReader for LaneContext {
+    fn cached(&self, key: &str) -> Cached {
+        match self.lane.state.read().get(key) {
+            Lookup::Value(value) => Cached::Known(Some(value.clone())),
+            Lookup::Absent => Cached::Known(None),
+            Lookup::AskStore(_) => Cached::Unknown,
+        }
+    }
+
+    fn load<'a>(&'a self, keys: &'a [Box<str>]) -> BoxFuture<'a, Result<Vec<Option<Bytes>>, HostFault>> {
+        Box::pin(async move {
+            let mut values: Vec<Option<Bytes>> = vec![None; keys.len()];
+            let mut asked: Vec<(usize, Ticket)> = Vec::new();
+            {
+                let state = self.lane.state.read();
+                for (index, key) in keys.iter().enumerate() {
+                    match state.get(key) {
+                        Lookup::Value(value) => values[index] = Some(value.clone()),
+                        Lookup::Absent => {}
+                        Lookup::AskStore(ticket) => asked.push((index, ticket)),
+                    }
+                }
+            }
+            if asked.is_empty() {
+                return Ok(values);
+            }
+            let stored: Vec<Key> = asked.iter().map(|(index, _)| self.key(&keys[*index])).collect();
+            let found = self.storage.get_many(&stored).await.map_err(|error| HostFault(error.to_string()))?;
+            let mut state = self.lane.state.write();
+            for ((index, ticket), value) in asked.into_iter().zip(found) {
+                state.fill(ticket, &keys[index], value.clone());
+                values[index] = value;
+            }
+            Ok(values)
+        })
+    }
+
+    fn scan<'a>(&'a self, scan: Scan<'a>) -> BoxFuture<'a, Result<StatePage, HostFault>> {
+        Box::pin(scan_state(&self.lane, &*self.storage, scan))
+    }
+}
+
+impl OutputResolver for LaneContext {
+    fn known(&self, entity: &str, points: &mut Vec<Option<PointNumber>>) {
+        points.extend_from_slice(self.lane.targets.lock().of(entity));
+    }
+
+    fn resolve(&self, output: usize, entity: &str) -> Result<Target, UnknownEntity> {
+        let path = self
+            .lane
+            .revision
+            .bindings
+            .resolve(output as u16, entity)
+            .map_err(|error| UnknownEntity(error.to_string()))?;
+        // Two locks one after the other, never one within the other.
+        let number = self.points.names().number(path.as_str());
+        if let Some(number) = number {
+            self.lane.targets.lock().note(entity, output, number);
+            return Ok(Target::Known(number));
+        }
+        let unit = self.lane.revision.bindings.outputs[output].unit.clone();
+        Ok(Target::New(NewPoint { path, unit }))
+    }
+}
+
+impl Standing for LaneContext {
+    fn alarm(&self, alarm: &SlotName, entity: &str) -> bool {
+        let book = self.lane.book.lock();
+        book.alarms.get(&(alarm.clone(), entity.into())).is_some_and(|alarm| alarm.state.stands())
+    }
+
+    fn alarms(&self) -> usize {
+        self.lane.book.lock().meta.alarms_standing as usize
+    }
+
+    fn timer(&self, name: &str) -> bool {
+        self.firing.as_deref() != Some(name) && self.lane.book.lock().timers.contains_key(name)
+    }
+
+    fn timers(&self) -> usize {
+        self.lane.book.lock().timers.len() - usize::from(self.firing.is_some())
+    }
+}

@@ -1,0 +1,166 @@
+//! The digest of an invocation's effects, by which two runs are compared.
+//!
+//! SHA-256 over these sections, in this order, all numbers little-endian, a text or blob as its
+//! length u32 and its bytes:
+//! 1. `ironloom/effects/1`
+//! 2. count u32 of state changes, each: key, then 0, or 1 and the value; in the order of the keys' bytes
+//! 3. count u32 of distinct points of derived readings, in the order in which they first appear: path;
+//!    then count u32 of derived readings, each: index u32 of its point, at u64, quality u8, type u8,
+//!    and the value: nothing, a byte, an integer or a real's bits as u64, text or blob
+//! 4. count u32 of one-shot timers, each: name, then 0, or 1 and due u64; in the order of the names' bytes
+//! 5. count u32 of alarm changes, each: code, entity, then 0, or 1 and the message; in that order
+//! 6. count u32 of refusals, each: frame u32, reading u32, reason; in the order given
+
+use hashbrown::HashMap;
+use sha2::{Digest as _, Sha256};
+
+use crate::fold::points::Names;
+use ironloom_types::effects::Effects;
+use ironloom_types::ids::{Digest, PointNumber};
+use ironloom_types::readings::{Tag, ValueRef};
+
+/// The digest of these effects; `names` knows the points that aren't new with them.
+pub fn of(effects: &Effects, names: &Names) -> Digest {
+    let mut out = Out(Sha256::new(), Vec::with_capacity(4096));
+    out.0.update(b"ironloom/effects/1");
+    out.count(effects.state.len());
+    for (key, value) in &effects.state {
+        out.bytes(key.as_bytes());
+        out.option(value.as_deref());
+    }
+    derived(effects, names, &mut out);
+    out.count(effects.timers.len());
+    for (name, due) in &effects.timers {
+        out.bytes(name.as_bytes());
+        match due {
+            None => out.raw(&[0]),
+            Some(due) => {
+                out.raw(&[1]);
+                out.raw(&due.0.to_le_bytes());
+            }
+        }
+    }
+    out.count(effects.alarms.len());
+    for ((code, entity), message) in &effects.alarms {
+        out.bytes(code.as_str().as_bytes());
+        out.bytes(entity.as_bytes());
+        out.option(message.as_deref().map(str::as_bytes));
+    }
+    out.count(effects.refused.len());
+    for refused in &effects.refused {
+        out.raw(&refused.frame.to_le_bytes());
+        out.raw(&refused.reading.to_le_bytes());
+        out.bytes(refused.reason.as_bytes());
+    }
+    out.finish()
+}
+
+fn derived(effects: &Effects, names: &Names, out: &mut Out) {
+    let columns = &effects.derived;
+    let mut indexes: HashMap<PointNumber, u32> = HashMap::new();
+    let mut in_order = Vec::new();
+    let rows: Vec<u32> = columns
+        .points
+        .iter()
+        .map(|&point| {
+            *indexes.entry(point).or_insert_with(|| {
+                in_order.push(point);
+                in_order.len() as u32 - 1
+            })
+        })
+        .collect();
+    out.count(in_order.len());
+    for point in in_order {
+        let path = match point.pending_index() {
+            Some(index) => effects.new_points.get(index).map(|new| &new.path),
+            None => names.point(point).map(|known| &known.path),
+        };
+        out.bytes(path.map_or("", |path| path.as_str()).as_bytes());
+    }
+    out.count(rows.len());
+    for (row, index) in rows.into_iter().enumerate() {
+        let (value, tag) = (columns.value(row), columns.tag(row));
+        out.raw(&index.to_le_bytes());
+        out.raw(&columns.at[row].0.to_le_bytes());
+        out.raw(&[columns.quality(row) as u8, tag as u8]);
+        match value {
+            ValueRef::Missing => {}
+            ValueRef::Boolean(value) => out.raw(&[u8::from(value)]),
+            ValueRef::Integer(_) | ValueRef::Real(_) => {
+                debug_assert!(matches!(tag, Tag::Integer | Tag::Real));
+                out.raw(&columns.words[row].to_le_bytes());
+            }
+            ValueRef::Text(text) => out.bytes(text.as_bytes()),
+            ValueRef::Blob(bytes) => out.bytes(bytes),
+        }
+    }
+}
+
+/// Gathers small pieces, since hashing them one by one costs several times as much.
+struct Out(Sha256, Vec<u8>);
+
+impl Out {
+    fn raw(&mut self, bytes: &[u8]) {
+        self.1.extend_from_slice(bytes);
+        if self.1.len() >= 4096 {
+            self.0.update(&self.1);
+            self.1.clear();
+        }
+    }
+
+    fn count(&mut self, count: usize) {
+        self.raw(&(count as u32).to_le_bytes());
+    }
+
+    fn bytes(&mut self, bytes: &[u8]) {
+        self.count(bytes.len());
+        self.raw(bytes);
+    }
+
+    fn option(&mut self, bytes: Option<&[u8]>) {
+        match bytes {
+            None => self.raw(&[0]),
+            Some(bytes) => {
+                self.raw(&[1]);
+                self.bytes(bytes);
+            }
+        }
+    }
+
+    fn finish(mut self) -> Digest {
+        self.0.update(&self.1);
+        Digest(self.0.finalize().into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_effects_have_the_digest_of_the_header_and_six_zero_counts() {
+        let mut bytes = b"ironloom/effects/1".to_vec();
+        bytes.extend_from_slice(&[0; 6 * 4]);
+        assert_eq!(of(&Effects::default(), &Names::default()), Digest::of(&bytes));
+    }
+
+    #[test]
+    fn every_part_of_the_effects_counts() {
+        let none = of(&Effects::default(), &Names::default());
+        let mut state = Effects::default();
+        state.state.insert("a".into(), None);
+        let mut set = Effects::default();
+        set.state.insert("a".into(), Some(bytes::Bytes::new()));
+        let mut timers = Effects::default();
+        timers.timers.insert("a".into(), None);
+        let all = [
+            none,
+            of(&state, &Names::default()),
+            of(&set, &Names::default()),
+            of(&timers, &Names::default()),
+        ];
+        for (n, one) in all.iter().enumerate() {
+            assert!(all[n + 1..].iter().all(|other| other != one), "{n}");
+        }
+    }
+}

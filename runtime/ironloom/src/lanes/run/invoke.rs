@@ -1,0 +1,110 @@
+//! One call into the app, with all that it is given.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sha2::{Digest as _, Sha256};
+
+use super::Runner;
+use crate::lanes::context::LaneContext;
+use crate::lanes::outcome::Work;
+use crate::lanes::{App, Lane, batch};
+use crate::records::commit::{DeadLetter, DeadValue};
+use ironloom_sandbox::{Batch, Call, Env, Outcome, Report};
+use ironloom_types::ids::{Generation, Ordinal, TenantId};
+use ironloom_types::readings::ValueRef;
+
+impl Runner {
+    pub(super) fn context(&self, lane: &Arc<Lane>, firing: Option<Box<str>>) -> LaneContext {
+        LaneContext {
+            lane: Arc::clone(lane),
+            storage: Arc::clone(&self.shared.storage),
+            points: Arc::clone(&self.shared.points),
+            firing,
+        }
+    }
+
+    pub(super) async fn invoke(&self, lane: &Arc<Lane>, app: &App, work: &Work) -> Report {
+        let (ordinal, before, state_bytes) = {
+            let book = lane.book.lock();
+            (book.meta.ordinal.next(), book.meta.time, book.meta.state_bytes)
+        };
+        let firing = match work {
+            Work::Timer { name, repeating: None, .. } => Some(name.clone()),
+            _ => None,
+        };
+        let context = Arc::new(self.context(lane, firing));
+        let env = Env {
+            id: format!("{}-{}", lane.generation, ordinal),
+            now: work.time(before),
+            seed: seed(lane.generation, ordinal),
+            gaps: Vec::new(),
+            context: Arc::clone(&app.context),
+            state: context.clone(),
+            state_bytes,
+            outputs: context.clone(),
+            standing: context,
+        };
+        match work {
+            Work::Readings(offer) if offer.batch.frames.is_empty() => without_call(Outcome::Ok),
+            Work::Readings(offer) => self.sandbox.invoke(&app.code, Call::Readings(&offer.batch), env).await,
+            Work::Requeue(letter) => match batch_of(lane, letter) {
+                Ok(batch) => self.sandbox.invoke(&app.code, Call::Readings(&batch), env).await,
+                Err(problem) => without_call(Outcome::Reject(problem)),
+            },
+            Work::Timer { name, due, .. } => {
+                self.sandbox.invoke(&app.code, Call::Timer { name, due: *due }, env).await
+            }
+        }
+    }
+}
+
+/// The key of an invocation's random numbers.
+fn seed(generation: Generation, ordinal: Ordinal) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    hash.update(b"ironloom/random/1");
+    hash.update(TenantId::MAIN.0.to_le_bytes());
+    hash.update(generation.0.to_le_bytes());
+    hash.update(ordinal.0.to_le_bytes());
+    hash.finalize().into()
+}
+
+/// The report of an invocation that need not reach the app.
+fn without_call(outcome: Outcome) -> Report {
+    Report {
+        outcome,
+        effects: ironloom_types::effects::Effects::default(),
+        cpu: Duration::ZERO,
+        wall: Duration::ZERO,
+        peak_memory: 0,
+        log: Vec::new(),
+        log_dropped: 0,
+    }
+}
+
+/// A dead letter as a batch, converted as it would be now.
+fn batch_of(lane: &Lane, letter: &DeadLetter) -> Result<Batch, String> {
+    let Some((_, input)) = lane.revision.bindings.input(letter.input.as_str()) else {
+        return Err(format!("there is no input {} any more", letter.input));
+    };
+    let value = match &letter.value {
+        DeadValue::Missing => ValueRef::Missing,
+        DeadValue::Boolean(value) => ValueRef::Boolean(*value),
+        DeadValue::Integer(value) => ValueRef::Integer(*value),
+        DeadValue::Real(bits) => ValueRef::Real(f64::from_bits(*bits)),
+        DeadValue::Text(text) => ValueRef::Text(text),
+        DeadValue::Blob(bytes) => ValueRef::Blob(bytes),
+    };
+    batch::single(input, &letter.entity, letter.at, letter.quality, value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_invocation_has_random_numbers_of_its_own() {
+        assert_ne!(seed(Generation(1), Ordinal(2)), seed(Generation(2), Ordinal(1)));
+        assert_eq!(seed(Generation(1), Ordinal(2)), seed(Generation(1), Ordinal(2)));
+    }
+}

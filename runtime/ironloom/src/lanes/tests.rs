@@ -1,0 +1,143 @@
+//! Batches against a plain model, and what becomes of reports.
+
+mod batches;
+mod outcomes;
+mod queues;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::Lane;
+use super::app_log::AppLog;
+use super::batch::{self, EntityNumbers, Offer};
+use super::queue::{Note, Queue, RowNote, Slice};
+use crate::lanes::Begin;
+use crate::records::installation::{Installation, Revision, Standing};
+use crate::records::lane::LaneMeta;
+use ironloom_apps::binding::Bindings;
+use ironloom_apps::manifest::Manifest;
+use ironloom_apps::routing::RoutingTable;
+use ironloom_storage::journal::{Chunk, Run};
+use ironloom_storage::store::StateCache;
+use ironloom_types::clock::Timestamp;
+use ironloom_types::ids::{self, Digest, Generation, InstallationId, PointNumber, PointPath, Sequence};
+use ironloom_types::limits::Limits;
+use ironloom_types::readings::{Columns, Quality, ValueRef};
+
+const MANIFEST: &str = r#"
+manifest = 1
+id = "com.example.any"
+name = "Any"
+version = "0.1.0"
+schedule = true
+[inputs.weight]
+type = "real"
+[inputs.count]
+type = "integer"
+optional = true
+[inputs.open]
+type = "boolean"
+optional = true
+[inputs.name]
+type = "text"
+optional = true
+[inputs.scan]
+type = "blob"
+optional = true
+[outputs.gain]
+kind = "derived"
+type = "real"
+[alarms.hot]
+severity = "low"
+[timers.daily]
+cron = "0 6 * * *"
+"#;
+
+/// The first segments of the points of each input, in the order of the manifest.
+const INPUTS: [&str; 5] = ["weight", "count", "open", "name", "scan"];
+/// Points of each input.
+const POINTS: u32 = 4;
+
+/// A lane that is bound to `<input>/<entity>`, and the table that routes to it.
+pub fn lane() -> (Lane, RoutingTable) {
+    let manifest = Manifest::parse(MANIFEST).unwrap();
+    let id = InstallationId::new("any").unwrap();
+    let asked = INPUTS.iter().map(|input| ((*input).to_owned(), vec![format!("{input}/{{n}}")])).collect();
+    let bindings = Bindings::new(&manifest, &id, &asked).unwrap();
+    let mut table = RoutingTable::new();
+    table.set_lane(0, &bindings.inputs, []);
+    for number in 0..POINTS * INPUTS.len() as u32 {
+        assert!(table.add_point(PointNumber(number), &path(number), None).is_empty());
+    }
+    let package = Digest([0; 32]);
+    let installation = Installation {
+        id,
+        generation: Generation(1),
+        app: manifest.id.clone(),
+        version: "0.1.0".into(),
+        package,
+        standing: Standing::Running,
+        revision: ids::Revision(1),
+    };
+    let revision = Revision {
+        number: ids::Revision(1),
+        from: Sequence(1),
+        package,
+        bindings,
+        grants: String::new(),
+        settings: BTreeMap::new(),
+        limits: Limits::default(),
+        timezone: "UTC".into(),
+    };
+    let begin = Begin {
+        installation,
+        revision,
+        manifest: Arc::new(manifest),
+        meta: LaneMeta { next_dead_letter: 1, next_alarm: 1, ..LaneMeta::default() },
+        state: StateCache::of_new_generation(),
+        queue: Queue::default(),
+        timers: BTreeMap::new(),
+        alarms: BTreeMap::new(),
+    };
+    let entities = table.entities(0).unwrap();
+    (Lane::new(0, begin, entities, AppLog::default()), table)
+}
+
+/// Point n belongs to input n / POINTS, entity n % POINTS.
+pub fn path(number: u32) -> PointPath {
+    let (input, entity) = (INPUTS[(number / POINTS) as usize], number % POINTS);
+    PointPath::new(&format!("{input}/e{entity}")).unwrap()
+}
+
+/// A chunk of these rows, of which each `run` (rows, time, hops) came with a record of its own.
+pub fn chunk(first: u64, rows: &[(u32, u64, Quality, ValueRef<'_>)], runs: &[(u32, u64, u8)]) -> Arc<Chunk> {
+    let mut columns = Columns::default();
+    for &(point, at, quality, value) in rows {
+        columns.push(PointNumber(point), Timestamp(at), quality, value);
+    }
+    let mut end = 0;
+    let runs = runs.iter().map(|&(rows, time, hops)| {
+        end += rows;
+        Run { end, time: Timestamp(time), hops, origin: Generation(0) }
+    });
+    Arc::new(Chunk { first_sequence: Sequence(first), columns, runs: runs.collect() })
+}
+
+/// All rows of the chunk that are for the lane.
+pub fn note(table: &RoutingTable, chunk: &Arc<Chunk>) -> Note {
+    let rows = chunk.columns.points.iter().enumerate().flat_map(|(row, point)| {
+        let found = table.matches(*point).iter();
+        found.map(move |found| RowNote { row: row as u32, entity: found.entity(), input: found.input() })
+    });
+    Note { chunk: Arc::clone(chunk), rows: rows.collect() }
+}
+
+pub fn whole(note: Note) -> Slice {
+    let to = note.rows.len();
+    Slice { note, from: 0, to }
+}
+
+pub fn offer(lane: &Lane, slices: Vec<Slice>) -> Offer {
+    let mut numbers = EntityNumbers::default();
+    batch::build(slices, &lane.revision.bindings.inputs, &lane.entities, &mut numbers)
+}

@@ -1,0 +1,343 @@
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use super::*;
+use crate::lanes::outcome::{Concluded, Stored, Work, conclude};
+use crate::lanes::policy::Verdict;
+use crate::records::commit::{self, AlarmState, InvocationKind, OutcomeKind};
+use ironloom_sandbox::{Outcome, Report};
+use ironloom_types::effects::{Effects, Refused};
+use ironloom_types::ids::{Ordinal, SlotName};
+use ironloom_types::limits::MAX_DEAD_LETTERS;
+
+const NOW: Timestamp = Timestamp(5_000);
+
+fn report(outcome: Outcome, effects: Effects) -> Report {
+    let (cpu, wall) = (Duration::from_micros(50), Duration::from_micros(60));
+    Report { outcome, effects, cpu, wall, peak_memory: 0, log: Vec::new(), log_dropped: 0 }
+}
+
+/// So many readings of one point, beginning with this sequence, at time 1,000.
+fn readings(lane: &Lane, table: &RoutingTable, first: u64, count: usize) -> Work {
+    let rows = vec![(0, 7, Quality::Good, ValueRef::Real(1.5)); count];
+    let chunk = chunk(first, &rows, &[(count as u32, 1_000, 4)]);
+    Work::Readings(Box::new(offer(lane, vec![whole(note(table, &chunk))])))
+}
+
+/// Judges, and takes the record over as the fold does.
+fn run(lane: &Lane, work: &Work, report: Report, replaced: u64) -> Concluded {
+    run_with(lane, work, report, replaced, &[])
+}
+
+/// Runs it where these are the oldest dead letters.
+fn run_with(lane: &Lane, work: &Work, report: Report, replaced: u64, oldest: &[u64]) -> Concluded {
+    let mut book = lane.book.lock();
+    let stored = Stored { replaced, oldest: oldest.to_vec() };
+    let concluded = conclude(lane, &mut book, work, report, &stored, &Default::default(), NOW).unwrap();
+    let body = {
+        let mut body = concluded.encoded.clone();
+        commit::encode_readings(&[], &concluded.derived, &mut body);
+        commit::decode(commit::VERSION, &body).unwrap()
+    };
+    assert_eq!(
+        (&body.head, &body.state),
+        (&concluded.head, &concluded.state),
+        "the record says what was concluded"
+    );
+    for (name, due) in concluded.head.timers.clone() {
+        match due {
+            Some(due) => book.timers.insert(name, due),
+            None => book.timers.remove(&name),
+        };
+    }
+    for alarm in concluded.head.alarms.clone() {
+        let key = (alarm.code.clone(), alarm.entity.clone());
+        match alarm.state {
+            AlarmState::Normal => book.alarms.remove(&key),
+            _ => book.alarms.insert(key, alarm),
+        };
+    }
+    book.meta = concluded.head.meta.clone();
+    concluded
+}
+
+fn hot() -> (SlotName, Box<str>) {
+    (SlotName::new("hot").unwrap(), "e1".into())
+}
+
+fn alarms(change: Option<&str>) -> Effects {
+    Effects { alarms: BTreeMap::from([(hot(), change.map(Into::into))]), ..Effects::default() }
+}
+
+/// What the lane has of the alarm: state, number, message; and how many stand.
+fn alarm_of(lane: &Lane) -> (Option<(AlarmState, u64, String)>, u32) {
+    let book = lane.book.lock();
+    let alarm = book.alarms.get(&hot()).map(|alarm| (alarm.state, alarm.number, alarm.message.to_string()));
+    (alarm, book.meta.alarms_standing)
+}
+
+fn acknowledge(lane: &Lane) {
+    let mut book = lane.book.lock();
+    let alarm = book.alarms.get_mut(&hot()).unwrap();
+    if alarm.state.stands() {
+        alarm.state = AlarmState::Acknowledged;
+    } else {
+        book.alarms.remove(&hot());
+    }
+}
+
+#[test]
+fn an_alarm_lives_as_isa_18_2_has_it() {
+    let (lane, table) = lane();
+    let change = |change| run(&lane, &readings(&lane, &table, 1, 1), report(Outcome::Ok, alarms(change)), 0);
+    let is = |state, number, message: &str| Some((state, number, message.to_owned()));
+
+    // Clearing what doesn't stand changes nothing.
+    assert!(change(None).head.alarms.is_empty());
+    let raised = change(Some("42"));
+    assert_eq!(alarm_of(&lane), (is(AlarmState::Unacknowledged, 1, "42"), 1));
+    assert_eq!(raised.head.alarms[0].raised, Timestamp(1_000), "at the invocation's time");
+    // Raised again it is the same alarm with other words.
+    change(Some("43"));
+    assert_eq!(alarm_of(&lane), (is(AlarmState::Unacknowledged, 1, "43"), 1));
+    // Cleared before anybody saw it, it waits to be seen.
+    change(None);
+    assert_eq!(alarm_of(&lane), (is(AlarmState::ReturnedToNormal, 1, "43"), 0));
+    // The condition comes back: a new occurrence, unseen.
+    change(Some("44"));
+    assert_eq!(alarm_of(&lane), (is(AlarmState::Unacknowledged, 2, "44"), 1));
+    acknowledge(&lane);
+    change(Some("45"));
+    assert_eq!(alarm_of(&lane), (is(AlarmState::Acknowledged, 2, "45"), 1), "what was seen stays seen");
+    // Seen and over: gone.
+    change(None);
+    assert_eq!(alarm_of(&lane), (None, 0));
+    change(Some("46"));
+    change(None);
+    acknowledge(&lane);
+    assert_eq!(alarm_of(&lane), (None, 0));
+    change(Some("47"));
+    assert_eq!(alarm_of(&lane), (is(AlarmState::Unacknowledged, 4, "47"), 1));
+}
+
+#[test]
+fn an_ok_moves_the_cursor_and_counts() {
+    let (lane, table) = lane();
+    let mut effects = Effects::default();
+    effects.state.insert("key".into(), Some(Bytes::from_static(b"value")));
+    effects.state.insert("old".into(), None);
+    effects.derived.push(PointNumber(3), Timestamp(1), Quality::Good, ValueRef::Real(1.0));
+    lane.book.lock().meta.state_bytes = 100;
+    lane.book.lock().meta.time = Timestamp(2_000);
+    let done = run(&lane, &readings(&lane, &table, 11, 5), report(Outcome::Ok, effects), 20);
+    let meta = &done.head.meta;
+    assert_eq!((done.verdict, done.rows), (Verdict::Done, 5));
+    assert_eq!((meta.cursor, meta.ordinal, meta.attempts), (Sequence(15), Ordinal(1), 0));
+    assert_eq!(meta.state_bytes, 100 + 3 + 5 - 20);
+    assert_eq!((meta.counters.readings, meta.counters.invocations, meta.counters.derived), (5, 1, 1));
+    assert_eq!(done.head.hops, 5, "one more than its readings have");
+    let invocation = &done.head.invocation;
+    assert_eq!(
+        (invocation.ordinal, invocation.attempt, &invocation.kind),
+        (Ordinal(1), 1, &InvocationKind::Readings)
+    );
+    assert_eq!((invocation.first, invocation.last, invocation.readings), (Sequence(11), Sequence(15), 5));
+    assert_eq!(invocation.time, Timestamp(2_000), "never before the one before");
+}
+
+#[test]
+fn three_traps_at_a_reading_make_it_a_dead_letter() {
+    let (lane, table) = lane();
+    let mut seen = Vec::new();
+    for _ in 0..3 {
+        let mut effects = alarms(Some("never"));
+        effects.state.insert("never".into(), Some(Bytes::from_static(b"x")));
+        let done =
+            run(&lane, &readings(&lane, &table, 11, 1), report(Outcome::Trap("boom".into()), effects), 0);
+        assert!(done.state.is_empty() && done.head.alarms.is_empty(), "a trap has no effects");
+        let invocation = &done.head.invocation;
+        seen.push((invocation.ordinal.0, invocation.attempt, done.rows, done.head.dead_letters.len()));
+    }
+    assert_eq!(seen, [(1, 1, 0, 0), (1, 2, 0, 0), (1, 3, 1, 1)]);
+    let meta = lane.book.lock().meta.clone();
+    assert_eq!((meta.ordinal, meta.attempts, meta.cursor), (Ordinal(1), 0, Sequence(11)));
+    assert_eq!((meta.counters.failures, meta.trouble.traps_in_row, meta.counters.dead_letters), (3, 1, 1));
+    assert_eq!(meta.last_error.unwrap().kind, "trap");
+    let next = run(&lane, &readings(&lane, &table, 12, 1), report(Outcome::Ok, Effects::default()), 0);
+    assert_eq!((next.head.invocation.ordinal, next.head.invocation.attempt), (Ordinal(2), 1));
+    assert_eq!(next.head.meta.last_error, None);
+}
+
+#[test]
+fn a_dead_letter_says_what_it_was_and_why() {
+    let (lane, table) = lane();
+    let rows = [
+        (0, 7, Quality::Uncertain, ValueRef::Integer(3)),
+        (4, 8, Quality::Good, ValueRef::Real(0.5)),
+        (1, 9, Quality::Good, ValueRef::Real(2.0)),
+    ];
+    let chunk = chunk(11, &rows, &[(3, 1_000, 0)]);
+    let work = Work::Readings(Box::new(offer(&lane, vec![whole(note(&table, &chunk))])));
+    // The second reading of the first frame is the third row.
+    let refused = vec![Refused { frame: 0, reading: 1, reason: "no".into() }];
+    let done = run(&lane, &work, report(Outcome::Ok, Effects { refused, ..Effects::default() }), 0);
+    let letters: Vec<_> = done
+        .head
+        .dead_letters
+        .iter()
+        .map(|letter| {
+            (
+                letter.number,
+                letter.sequence.0,
+                letter.input.as_str(),
+                &*letter.entity,
+                &*letter.reason,
+                letter.by_trap,
+            )
+        })
+        .collect();
+    assert_eq!(
+        letters,
+        [
+            (1, 12, "count", "e0", "type: 0.5 is no integer for input count", false),
+            (2, 13, "weight", "e1", "refused: no", false),
+        ]
+    );
+    assert_eq!(done.head.meta.next_dead_letter, 3);
+    let reject = report(Outcome::Reject("not mine".into()), Effects::default());
+    let done = run(&lane, &readings(&lane, &table, 14, 1), reject, 0);
+    let letter = &done.head.dead_letters[0];
+    assert_eq!((letter.number, &*letter.reason, letter.by_trap), (3, "reject: not mine", false));
+    assert_eq!(done.head.meta.trouble.traps_in_row, 0);
+}
+
+#[test]
+fn the_oldest_dead_letter_goes_where_there_would_be_too_many() {
+    let (lane, table) = lane();
+    let refuse = |count: usize| {
+        let one = |reading| Refused { frame: 0, reading: reading as u32, reason: "no".into() };
+        report(Outcome::Ok, Effects { refused: (0..count).map(one).collect(), ..Effects::default() })
+    };
+    let most = MAX_DEAD_LETTERS as usize;
+    let done = run(&lane, &readings(&lane, &table, 1, most), refuse(most), 0);
+    assert_eq!((done.head.dead_letters.len(), done.head.dead_letters_gone.len()), (most, 0));
+    let two = readings(&lane, &table, 20_001, 2);
+    // One was deleted meanwhile: one more has room, and what is dropped is the oldest that is left.
+    lane.book.lock().meta.dead_letters_kept -= 1;
+    assert_eq!(two.may_drop(&refuse(2), MAX_DEAD_LETTERS - 1), 1);
+    assert_eq!(two.may_drop(&refuse(0), MAX_DEAD_LETTERS), 0, "nothing is looked up for good readings");
+    let done = run_with(&lane, &two, refuse(2), 0, &[5]);
+    assert_eq!(done.head.dead_letters_gone, [5]);
+    assert_eq!(done.head.meta.counters.dead_letters_dropped, 1);
+    assert_eq!(done.head.meta.dead_letters_kept, MAX_DEAD_LETTERS);
+    // More than are kept at once: the first of them are never written.
+    let many = readings(&lane, &table, 30_001, most + 3);
+    assert_eq!(many.may_drop(&refuse(most + 3), MAX_DEAD_LETTERS), MAX_DEAD_LETTERS);
+    let oldest: Vec<u64> = (6..=MAX_DEAD_LETTERS + 5).collect();
+    let done = run_with(&lane, &many, refuse(most + 3), 0, &oldest);
+    assert_eq!(done.head.dead_letters.len(), most);
+    assert_eq!(done.head.dead_letters[0].number, MAX_DEAD_LETTERS + 2 + 3 + 1);
+    assert_eq!(done.head.dead_letters_gone, oldest);
+    assert_eq!(done.head.meta.counters.dead_letters, 2 * MAX_DEAD_LETTERS + 5, "ever made");
+    assert_eq!(done.head.meta.counters.dead_letters_dropped, 1 + MAX_DEAD_LETTERS + 3);
+    assert_eq!(done.head.meta.dead_letters_kept, MAX_DEAD_LETTERS);
+}
+
+#[test]
+fn a_retry_is_no_failure_and_a_host_fault_no_record() {
+    let (lane, table) = lane();
+    let work = readings(&lane, &table, 1, 3);
+    let done = run(&lane, &work, report(Outcome::Retry("later".into()), Effects::default()), 0);
+    assert_eq!(done.verdict, Verdict::BackOff(Duration::from_secs(1)));
+    assert_eq!((done.rows, done.head.invocation.outcome), (0, OutcomeKind::Retry));
+    assert_eq!(done.head.meta.counters.failures, 0);
+    assert_eq!(done.head.meta.trouble.retrying_since, Some(NOW));
+    let fault = report(Outcome::HostFault("the store".into()), Effects::default());
+    let mut book = lane.book.lock();
+    let before = book.meta.clone();
+    assert!(conclude(&lane, &mut book, &work, fault, &Stored::default(), &Default::default(), NOW).is_none());
+    assert_eq!(book.meta, before);
+}
+
+#[test]
+fn a_one_shot_timer_is_gone_when_it_ran_unless_it_set_itself_again() {
+    let (lane, _) = lane();
+    let timers = |changes: &[(&str, Option<u64>)]| Effects {
+        timers: changes.iter().map(|(name, due)| ((*name).into(), due.map(Timestamp))).collect(),
+        ..Effects::default()
+    };
+    let fire = |due| Work::Timer { name: "once".into(), due: Timestamp(due), repeating: None };
+    lane.book.lock().timers.insert("once".into(), Timestamp(50));
+    lane.book.lock().meta.timers_set = 1;
+    let again = timers(&[("once", Some(90)), ("other", Some(70)), ("unknown", None)]);
+    let done = run(&lane, &fire(50), report(Outcome::Ok, again), 0);
+    assert_eq!(done.head.meta.timers_set, 2);
+    assert_eq!(done.head.invocation.time, Timestamp(50));
+    let set = |lane: &Lane| -> Vec<(String, u64)> {
+        lane.book.lock().timers.iter().map(|(name, due)| (name.to_string(), due.0)).collect()
+    };
+    assert_eq!(set(&lane), [("once".into(), 90), ("other".into(), 70)]);
+    let done = run(&lane, &fire(90), report(Outcome::Ok, timers(&[("other", None)])), 0);
+    assert_eq!(done.head.meta.timers_set, 0);
+    assert!(set(&lane).is_empty());
+    assert_eq!(done.head.meta.cursor, Sequence(0), "a timer deals with no reading");
+}
+
+#[test]
+fn a_timer_that_fails_is_tried_three_times_and_then_waits_for_its_next_time() {
+    let (lane, _) = lane();
+    let daily = SlotName::new("daily").unwrap();
+    lane.book.lock().meta.cron_due = vec![(daily.clone(), Timestamp(50))];
+    let work = Work::Timer { name: "daily".into(), due: Timestamp(50), repeating: Some(Timestamp(150)) };
+    let mut seen = Vec::new();
+    for attempt in 1..=3 {
+        let done = run(&lane, &work, report(Outcome::Trap("boom".into()), Effects::default()), 0);
+        seen.push((done.verdict, done.head.meta.cron_due[0].1.0, done.head.invocation.ordinal.0));
+        lane.book.lock().timer_back_off = Some((Instant::now(), attempt));
+    }
+    let wait = |seconds| Verdict::BackOff(Duration::from_secs(seconds));
+    assert_eq!(seen, [(wait(1), 50, 1), (wait(2), 50, 1), (Verdict::DeadLetter, 150, 1)]);
+    lane.book.lock().timer_back_off = None;
+    let work = Work::Timer { name: "daily".into(), due: Timestamp(150), repeating: Some(Timestamp(250)) };
+    let done = run(&lane, &work, report(Outcome::Ok, Effects::default()), 0);
+    assert_eq!((done.head.meta.cron_due[0].1, done.head.invocation.ordinal), (Timestamp(250), Ordinal(2)));
+}
+
+#[test]
+fn a_requeued_letter_is_gone_and_one_that_fails_again_is_a_new_one() {
+    let (lane, table) = lane();
+    let refused = vec![Refused { frame: 0, reading: 0, reason: "no".into() }];
+    let refuse = || report(Outcome::Ok, Effects { refused: refused.clone(), ..Effects::default() });
+    let made = run(&lane, &readings(&lane, &table, 1, 1), refuse(), 0);
+    let mut letter = made.head.dead_letters[0].clone();
+    let again = [
+        (report(Outcome::Reject("still no".into()), Effects::default()), "reject: still no"),
+        (report(Outcome::Trap("boom".into()), Effects::default()), "trap: boom"),
+        (refuse(), "refused: no"),
+    ];
+    for (report, reason) in again {
+        let number = letter.number;
+        let done = run(&lane, &Work::Requeue(Box::new(letter)), report, 0);
+        assert_eq!(done.head.dead_letters_gone, [number]);
+        assert_eq!(done.head.invocation.kind, InvocationKind::Requeue(number));
+        letter = done.head.dead_letters[0].clone();
+        assert_eq!((letter.number, letter.sequence, &*letter.reason), (number + 1, Sequence(1), reason));
+    }
+    let done = run(&lane, &Work::Requeue(Box::new(letter)), report(Outcome::Ok, Effects::default()), 0);
+    assert_eq!((&done.head.dead_letters_gone[..], done.head.dead_letters.len()), (&[4][..], 0));
+    assert_eq!(done.head.meta.cursor, Sequence(1), "it is no reading of the queue");
+}
+
+#[test]
+fn five_traps_in_a_row_quarantine_the_lane() {
+    let (lane, table) = lane();
+    for n in 0..15 {
+        assert!(lane.book.lock().meta.quarantine.is_none(), "{n}");
+        let work = readings(&lane, &table, 1 + n / 3, 1);
+        run(&lane, &work, report(Outcome::Trap("boom".into()), Effects::default()), 0);
+    }
+    let quarantine = lane.book.lock().meta.quarantine.clone().unwrap();
+    assert_eq!(quarantine.at, NOW);
+    assert!(quarantine.reason.contains("in a row"), "{}", quarantine.reason);
+}

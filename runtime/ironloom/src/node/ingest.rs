@@ -1,0 +1,84 @@
+//! Takes readings from the API.
+
+use std::sync::atomic::Ordering;
+
+use super::{Node, problems, stopping};
+use crate::api::facade::{Answer, IngestRules, Problem, Push, Pushed, RETRY_SOON};
+use crate::fold::submission::{ReadingsSubmission, Refusal, Submission};
+use crate::records::readings::{Idempotency, ReadingsHead};
+use ironloom_storage::log::Room;
+use ironloom_types::clock::{Source, Timestamp, host_time};
+use ironloom_types::readings::{Columns, NewPoint};
+
+/// At least the bytes of a record of these.
+pub fn bound(columns: &Columns, new_points: &[NewPoint]) -> usize {
+    columns.bytes() + columns.len() * 4 + new_points.len() * 512 + 256
+}
+
+impl Node {
+    /// What readings are checked against now.
+    pub(super) fn rules(&self) -> IngestRules {
+        let now = match self.shared.clock.source() {
+            Source::Host => (host_time() >= super::BUILT_AFTER).then(|| self.shared.clock.now()),
+            Source::Feed => Some(self.shared.clock.now()),
+        };
+        IngestRules { now, latest: self.latest() }
+    }
+
+    /// The latest `at` that is trusted. Under the feed's clock `at` itself is what moves time.
+    pub(super) fn latest(&self) -> Timestamp {
+        match self.shared.clock.source() {
+            Source::Host => self.shared.clock.now().plus(self.config.max_future.0),
+            Source::Feed => Timestamp(i64::MAX as u64),
+        }
+    }
+
+    /// New points with the units that the configuration gives them, where their source names none.
+    pub(super) fn with_units(&self, mut points: Vec<NewPoint>) -> Vec<NewPoint> {
+        for point in &mut points {
+            if point.unit.is_none() {
+                let known = self.units.iter().find(|(pattern, _)| pattern.matches(&point.path));
+                point.unit = known.map(|(_, unit)| std::sync::Arc::clone(unit));
+            }
+        }
+        points
+    }
+
+    /// Takes readings, whole or not at all.
+    pub(super) async fn take(&self, push: Push) -> Answer<Pushed> {
+        if self.stopping.load(Ordering::Acquire) {
+            return Err(stopping());
+        }
+        self.check_space()?;
+        if self.committer.room() != Room::All {
+            let detail = "the log is full until a checkpoint has written it to the store";
+            return Err(Problem::unavailable("log-full", detail, RETRY_SOON));
+        }
+        let Push { columns, new_points, key } = push;
+        if columns.is_empty() {
+            return Ok(Pushed { accepted: 0, through: self.shared.journal.last(), duplicate: false });
+        }
+        let new_points = self.with_units(new_points);
+        let bound = bound(&columns, &new_points);
+        let idempotency = key.map(|key| Idempotency { key: key.key, request: key.request });
+        let head = ReadingsHead { receipt: None, idempotency };
+        let (reply, durable) = tokio::sync::oneshot::channel();
+        let item = ReadingsSubmission { head, new_points, columns, reply };
+        if let Err(refused) = self.committer.submit(Submission::Readings(item), bound) {
+            let max = self.committer.max_body();
+            return Err(problems::refused(
+                &Refusal::TooLarge { bytes: bound, max }.or_stopped(&refused.error),
+            ));
+        }
+        match durable.await {
+            Ok(Ok(taken)) => {
+                let metrics = &self.telemetry.metrics;
+                let counter = if taken.duplicate { &metrics.duplicates } else { &metrics.pushes };
+                counter.inc();
+                Ok(Pushed { accepted: taken.accepted, through: taken.through, duplicate: taken.duplicate })
+            }
+            Ok(Err(refusal)) => Err(problems::refused(&refusal)),
+            Err(_) => Err(problems::refused(&Refusal::UnknownOutcome)),
+        }
+    }
+}

@@ -1,0 +1,215 @@
+//! Packages: read, checked, compiled aside, kept as files.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::{Node, problems};
+use crate::api::facade::{Answer, PackageInfo, Page, PageQuery, Problem, SettingInfo, SlotInfo};
+use crate::fold::KnownPackage;
+use crate::records::admin::{AdminRecord, PackageRecord};
+use ironloom_apps::manifest::{Manifest, OutputKind, Setting, ValueType};
+use ironloom_apps::package::{self, PackageError};
+use ironloom_apps::roles::check_component;
+use ironloom_sandbox::{CompileError, Declared, LoadError, Loaded};
+use ironloom_types::ids::Digest;
+use ironloom_types::limits::Limits;
+
+/// What a manifest declares, for the sandbox.
+pub fn declared(manifest: &Manifest, limits: &Limits) -> Declared {
+    Declared {
+        inputs: !manifest.inputs.is_empty(),
+        timers: !manifest.timers.is_empty(),
+        schedule: manifest.schedule,
+        outputs: !manifest.outputs.is_empty(),
+        alarms: !manifest.alarms.is_empty(),
+        memory: limits.memory,
+    }
+}
+
+impl Node {
+    /// Checks and keeps a package.
+    pub(super) async fn take_package(&self, tar: Bytes) -> Answer<(PackageInfo, bool)> {
+        self.check_space()?;
+        let bytes = tar.clone();
+        let read = tokio::task::spawn_blocking(move || package::read(&bytes));
+        let package = match read.await.map_err(|error| problems::internal(&error))? {
+            Ok(package) => package,
+            Err(PackageError::Manifest(found)) => {
+                return Err(problems::all("manifest", "app.toml is wrong", &found));
+            }
+            Err(error) => return Err(Problem::refused("package", error.to_string())),
+        };
+        let _turn = self.admin.lock().await;
+        if let Some(known) = self.known(package.digest) {
+            return Ok((info(&known), false));
+        }
+        let inspection =
+            self.sandbox.compile(&package.component).await.map_err(|error| compile_problem(&error))?;
+        check_component(&package.manifest, &inspection.imports, &inspection.exports)
+            .map_err(|found| problems::all("component", "the component doesn't fit its manifest", &found))?;
+        let declared =
+            declared(&package.manifest, &Limits { memory: Limits::MAX_MEMORY, ..Limits::default() });
+        let component = package.component.clone();
+        self.sandbox
+            .load(&inspection.compiled, move || Ok(component.to_vec()), &declared)
+            .await
+            .map_err(|error| load_problem(&error))?;
+        let record = PackageRecord {
+            digest: package.digest,
+            manifest: String::from_utf8_lossy(&package.manifest_text).into_owned(),
+            file: Digest::of(&tar),
+            imports: inspection.imports,
+            sdk_version: inspection.sdk_version,
+            compiled: inspection.compiled,
+        };
+        let (files, name) = (Arc::clone(&self.packages), package.digest.hex());
+        let written = tokio::task::spawn_blocking(move || files.write(&name, &tar));
+        written
+            .await
+            .map_err(|error| problems::internal(&error))?
+            .map_err(|error| problems::internal(&error))?;
+        self.change(AdminRecord::PackageAdded(Box::new(record))).await?;
+        let known =
+            self.known(package.digest).ok_or_else(|| problems::internal(&"the package is not there"))?;
+        Ok((info(&known), true))
+    }
+
+    /// A package that is there.
+    pub(super) fn known(&self, digest: Digest) -> Option<Arc<KnownPackage>> {
+        self.shared.packages.read().get(&digest).cloned()
+    }
+
+    /// A package that is there, or 404.
+    pub(super) fn known_or_404(&self, digest: Digest) -> Answer<Arc<KnownPackage>> {
+        let missing = || {
+            Problem::not_found(format!("there is no package {digest}"))
+                .hint("Upload it with POST /v1/packages, or `ironloom install FILE`.")
+        };
+        self.known(digest).ok_or_else(missing)
+    }
+
+    /// Loads a package's code for an installation with these limits.
+    pub(super) async fn load(&self, known: &KnownPackage, limits: &Limits) -> Result<Loaded, LoadError> {
+        let (files, name, file) = (Arc::clone(&self.packages), known.record.digest.hex(), known.record.file);
+        let component = move || {
+            let tar = files.read(&name, file).map_err(std::io::Error::other)?;
+            let tar = tar.ok_or_else(|| std::io::Error::other("the package's file is missing"))?;
+            package::read(&tar.into())
+                .map(|package| package.component.to_vec())
+                .map_err(std::io::Error::other)
+        };
+        self.sandbox.load(&known.record.compiled, component, &declared(&known.manifest, limits)).await
+    }
+
+    /// The packages, by digest.
+    pub(super) fn list_packages(&self, page: &PageQuery) -> Answer<Page<PackageInfo>> {
+        let packages = self.shared.packages.read();
+        let behind = packages
+            .iter()
+            .filter(|(digest, _)| page.after.as_ref().is_none_or(|after| digest.to_string() > *after));
+        let mut items: Vec<PackageInfo> = behind.take(page.limit + 1).map(|(_, known)| info(known)).collect();
+        let more = items.len() > page.limit;
+        items.truncate(page.limit);
+        let next = items.last().filter(|_| more).map(|last| last.digest.to_string());
+        Ok(Page { items, next })
+    }
+
+    /// Removes a package that no installation has.
+    pub(super) async fn remove_package(&self, digest: Digest) -> Answer<()> {
+        let _turn = self.admin.lock().await;
+        self.known_or_404(digest)?;
+        if let Some(user) = self.shared.lanes.all().iter().find(|lane| lane.revision.package == digest) {
+            let detail = format!("installation {} has this package; uninstall it first", user.id);
+            return Err(Problem::conflict("in-use", detail));
+        }
+        self.change(AdminRecord::PackageRemoved(digest)).await?;
+        let (files, name) = (Arc::clone(&self.packages), digest.hex());
+        let removed = tokio::task::spawn_blocking(move || files.remove(&name)).await;
+        // The record is what counts; a file that is left over does no harm.
+        if let Ok(Err(error)) = removed {
+            tracing::warn!(%error, "the file of a package that is gone could not be removed");
+        }
+        Ok(())
+    }
+}
+
+fn compile_problem(error: &CompileError) -> Problem {
+    match error {
+        CompileError::Worker(_) => problems::internal(error),
+        _ => Problem::refused("component", error.to_string()),
+    }
+}
+
+/// Why an app can't be loaded, as the API tells it.
+pub fn load_problem(error: &LoadError) -> Problem {
+    match error {
+        LoadError::Host(_) | LoadError::Read(_) => problems::internal(error),
+        LoadError::Compile(error) => compile_problem(error),
+        _ => Problem::refused("component", error.to_string()),
+    }
+}
+
+/// A package, as the API shows it.
+pub fn info(known: &KnownPackage) -> PackageInfo {
+    let (record, manifest) = (&known.record, &*known.manifest);
+    let unit = |unit: &Option<Arc<str>>| unit.as_ref().map(|unit| unit.to_string());
+    let description = |text: &String| (!text.is_empty()).then(|| text.clone());
+    let inputs = manifest.inputs.iter().map(|input| {
+        let slot = SlotInfo {
+            kind: None,
+            r#type: input.value_type.name().to_owned(),
+            unit: unit(&input.unit),
+            optional: Some(input.optional),
+            description: description(&input.description),
+        };
+        (input.name.to_string(), slot)
+    });
+    let outputs = manifest.outputs.iter().map(|output| {
+        let slot = SlotInfo {
+            kind: Some(kind_name(output.kind).to_owned()),
+            r#type: output.value_type.name().to_owned(),
+            unit: unit(&output.unit),
+            optional: None,
+            description: description(&output.description),
+        };
+        (output.name.to_string(), slot)
+    });
+    let settings = manifest.settings.iter().map(|setting| {
+        let shown = SettingInfo {
+            r#type: setting.value_type.name().to_owned(),
+            default: setting.default.as_deref().map(|text| setting_value(setting, text)),
+            description: description(&setting.description),
+        };
+        (setting.name.to_string(), shown)
+    });
+    PackageInfo {
+        digest: record.digest,
+        id: manifest.id.clone(),
+        name: manifest.name.clone(),
+        version: manifest.version.clone(),
+        publisher: manifest.publisher.clone(),
+        description: manifest.description.clone(),
+        inputs: inputs.collect::<BTreeMap<_, _>>(),
+        outputs: outputs.collect(),
+        settings: settings.collect(),
+        imports: record.imports.clone(),
+    }
+}
+
+fn kind_name(kind: OutputKind) -> &'static str {
+    match kind {
+        OutputKind::Derived => "derived",
+        OutputKind::SetPoint => "set-point",
+    }
+}
+
+/// A setting's text as the JSON of its type.
+pub fn setting_value(setting: &Setting, text: &str) -> serde_json::Value {
+    let typed = match setting.value_type {
+        ValueType::Boolean | ValueType::Integer | ValueType::Real => serde_json::from_str(text).ok(),
+        ValueType::Text | ValueType::Blob => None,
+    };
+    typed.unwrap_or_else(|| serde_json::Value::String(text.to_owned()))
+}

@@ -1,0 +1,54 @@
+//! From the core's errors to what the API tells.
+
+use crate::api::facade::{Detail, Place, Problem, RETRY_SOON};
+use crate::fold::submission::Refusal;
+use ironloom_apps::problem::Problems;
+use ironloom_types::limits::MIB;
+
+/// What the committer refused.
+pub fn refused(refusal: &Refusal) -> Problem {
+    let text = refusal.to_string();
+    match refusal {
+        Refusal::TooManyPoints { .. } => Problem::refused("too-many-points", text),
+        Refusal::KeyReused => Problem::refused("key-reused", text),
+        Refusal::Gone => Problem::conflict("gone", text),
+        Refusal::TooLarge { .. } => Problem::too_large(text),
+        Refusal::UnknownOutcome => Problem::unknown_outcome(text),
+    }
+}
+
+/// 507: less free space than the reserve.
+pub fn full(reserve: u64) -> Problem {
+    let reserve = reserve / MIB;
+    Problem::storage_full(
+        format!("the disk of the data folder has less than {reserve} MiB free (store.reserve)"),
+        RETRY_SOON,
+    )
+    .hint(format!("Free space on it; at {} MiB the server goes on by itself.", reserve + reserve / 2))
+}
+
+/// All that is wrong with a manifest, a component or an installation, each with its place.
+pub fn all(kind: &str, detail: &str, problems: &Problems) -> Problem {
+    let each = |problem: &ironloom_apps::problem::Problem| {
+        let place = Place {
+            line: problem.line.map(u64::from),
+            column: problem.column.map(u64::from),
+            field: problem.field.clone(),
+        };
+        let hints = problem.hints.iter().map(|hint| format!(" ({hint})"));
+        let detail = problem.message.clone() + &hints.collect::<String>();
+        Detail { kind: kind.to_owned(), detail, place: Some(place) }
+    };
+    let errors: Vec<Detail> = problems.0.iter().map(each).collect();
+    let detail = match problems.0.as_slice() {
+        [only] => format!("{detail}: {only}"),
+        several => format!("{detail}: {} problems", several.len()),
+    };
+    Problem::refused(kind, detail).with(errors)
+}
+
+/// The server's own fault.
+pub fn internal(error: &dyn std::fmt::Display) -> Problem {
+    tracing::error!(%error, "a request failed by the server's own fault");
+    Problem::internal(error.to_string())
+}

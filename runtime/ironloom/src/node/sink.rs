@@ -1,0 +1,68 @@
+//! The node as connectors see it.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::Node;
+use crate::connectors::{Record, Sink, SinkError, Submitted};
+use crate::fold::submission::{ReadingsSubmission, Refusal, Submission};
+use crate::records::readings::{ReadingsHead, Receipt};
+use ironloom_storage::log::Room;
+use ironloom_types::clock::Timestamp;
+use ironloom_types::ids::PointNumber;
+
+/// Hands what connectors bring to the committer.
+pub struct NodeSink(pub Arc<Node>);
+
+impl Sink for NodeSink {
+    fn submit<'a>(&'a self, connector: &'a str, record: Record) -> Submitted<'a> {
+        Box::pin(async move {
+            let node = &self.0;
+            if node.stopping.load(Ordering::Acquire) {
+                return Err(SinkError::Stopping);
+            }
+            if node.committer.room() != Room::All {
+                return Err(SinkError::Later(
+                    "the log is full until a checkpoint has written it to the store".into(),
+                ));
+            }
+            if node.full.load(Ordering::Acquire) {
+                return Err(SinkError::Later("the disk is nearly full (store.reserve)".into()));
+            }
+            if record.columns.is_empty() {
+                return Ok(());
+            }
+            let receipt = Receipt { connector: connector.into(), note: record.receipt };
+            let head = ReadingsHead { receipt: Some(receipt), idempotency: None };
+            let new_points = node.with_units(record.new_points);
+            let (reply, durable) = tokio::sync::oneshot::channel();
+            let bound = super::ingest::bound(&record.columns, &new_points) + crate::connectors::MAX_RECEIPT;
+            let item = ReadingsSubmission { head, new_points, columns: record.columns, reply };
+            if node.committer.submit(Submission::Readings(item), bound).is_err() {
+                return Err(SinkError::Stopping);
+            }
+            match durable.await {
+                Ok(Ok(_)) => Ok(()),
+                Ok(Err(Refusal::UnknownOutcome)) | Err(_) => Err(SinkError::Stopping),
+                Ok(Err(refusal)) => Err(SinkError::Refused(refusal.to_string())),
+            }
+        })
+    }
+
+    fn tick(&self, at: Timestamp) {
+        // Where the committer has stopped there is no time to move.
+        let _ = self.0.committer.submit(Submission::Tick(at), 0);
+    }
+
+    fn receipt(&self, connector: &str) -> Option<Vec<u8>> {
+        self.0.shared.receipts.read().get(connector).map(|note| note.to_vec())
+    }
+
+    fn point(&self, path: &str) -> Option<PointNumber> {
+        self.0.shared.points.names().number(path)
+    }
+
+    fn latest(&self) -> Timestamp {
+        self.0.latest()
+    }
+}

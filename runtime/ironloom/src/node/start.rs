@@ -1,0 +1,261 @@
+//! Starts and stops a node.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::channel;
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+
+use super::Node;
+use super::facade::NodeFacade;
+use crate::api::facade::Facade;
+use crate::api::host::{Host, NodeOptions, Soon, StartError};
+use crate::config::{Config, Engine};
+use crate::connectors::{Connectors, Sink};
+use crate::fold::Shared;
+use crate::fold::open::{self, OpenConfig, OpenError};
+use crate::fold::run::{self, Parts, Thresholds};
+use crate::fold::sealer::Numberer;
+use crate::fold::submission::Submission;
+use crate::lanes::run::{BatchLimits, Runner};
+use ironloom_apps::pattern::Pattern;
+use ironloom_sandbox::{Sandbox, SandboxConfig};
+use ironloom_storage::log::{self, CommitterHandle, LogError};
+use ironloom_storage::store::{self, DataLock, EngineKind, Files};
+
+/// How often due timers and free space are looked at.
+const TICK: Duration = Duration::from_millis(50);
+/// How long invocations under way have when the server stops.
+const LAST_INVOCATIONS: Duration = Duration::from_secs(10);
+
+/// Threads without which nothing can be acknowledged any more.
+const VITAL: [&str; 3] = ["log-committer", "fold", "checkpoint"];
+/// The exit code that asks the supervisor for another start.
+const STORAGE_FAILED: i32 = 75;
+
+/// Ends the process where a vital thread panics: what was acknowledged is in the log, and a start
+/// recovers it. Going on without that thread would leave everybody waiting.
+fn end_with_vital_threads() {
+    let before = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        before(panic);
+        if std::thread::current().name().is_some_and(|name| VITAL.contains(&name)) {
+            std::process::exit(STORAGE_FAILED);
+        }
+    }));
+}
+
+/// Opens the data folder and starts everything. Blocks; called within a tokio runtime, on a thread
+/// that may block.
+pub fn start(options: NodeOptions) -> Result<Arc<dyn Host>, StartError> {
+    let runtime = Handle::current();
+    end_with_vital_threads();
+    let NodeOptions { config, data, insecure_bind, telemetry } = options;
+    let refused = |error: &dyn std::fmt::Display| StartError::Refused(error.to_string());
+    std::fs::create_dir_all(&data).map_err(|error| {
+        StartError::Refused(format!("the data folder {} can't be made: {error}", data.display()))
+    })?;
+    let lock = DataLock::acquire(&data).map_err(|error| refused(&error))?;
+    let worker = std::env::current_exe().map_err(|error| refused(&error))?;
+    let sandbox = Arc::new(
+        Sandbox::new(SandboxConfig::new(data.join("code"), worker)).map_err(|error| refused(&error))?,
+    );
+    let packages = Arc::new(Files::open(&data.join("packages")).map_err(|error| refused(&error))?);
+    let units =
+        config.points.iter().map(|point| Ok((Pattern::new(&point.pattern)?, Arc::clone(&point.unit))));
+    let units = units.collect::<Result<Vec<_>, String>>().map_err(|error| refused(&error))?;
+    let store_folder = data.join("store");
+    std::fs::create_dir_all(&store_folder).map_err(|error| refused(&error))?;
+    let engine = match config.store.engine {
+        Engine::Sled => EngineKind::Sled,
+        Engine::Redb => EngineKind::Redb,
+    };
+    // A third of the cache is the engine's own, the rest holds the apps' state.
+    let storage =
+        store::open(engine, &store_folder, config.store.cache.0 / 3).map_err(|error| refused(&error))?;
+
+    let started = std::time::Instant::now();
+    let metrics = Arc::new(telemetry.metrics.clone());
+    let open_config = OpenConfig { log: log_config(&config), clock: config.site.clock };
+    let opened = runtime
+        .block_on(open::open(&data, storage, &open_config, metrics))
+        .map_err(|error| start_error(&error))?;
+    tracing::info!(records = opened.replayed, took = ?started.elapsed(), "the data folder is open");
+
+    let (failed, failure) = watch::channel(None);
+    let failed = Arc::new(failed);
+    let (to_fold, inbox) = channel();
+    let (log_failed, checkpoint_failed) = (Arc::clone(&failed), Arc::clone(&failed));
+    let numberer = Numberer::new(
+        Arc::clone(&opened.shared.clock),
+        Arc::clone(&opened.shared.points),
+        opened.numbers,
+        to_fold.clone(),
+        Box::new(move |error: &LogError| {
+            log_failed.send_replace(Some(error.to_string()));
+        }),
+    );
+    let shared = Arc::clone(&opened.shared);
+    let committer = opened.log.start(numberer).map_err(|error| StartError::Storage(error.to_string()))?;
+    let thresholds = Thresholds {
+        log_bytes: config.log.checkpoint.0,
+        dirty_bytes: usize::try_from(config.store.dirty.0).unwrap_or(usize::MAX),
+        cache_bytes: usize::try_from(config.store.cache.0 - config.store.cache.0 / 3).unwrap_or(usize::MAX),
+    };
+    let parts = Parts {
+        shared: Arc::clone(&shared),
+        applier: opened.applier,
+        log: committer.reader(),
+        position: opened.fold.position,
+        epoch: opened.epoch,
+        thresholds,
+        on_failure: Box::new(move |error| {
+            checkpoint_failed.send_replace(Some(error.to_string()));
+        }),
+    };
+    let threads =
+        run::start(parts, &to_fold, inbox).map_err(|error| StartError::Storage(error.to_string()))?;
+    drop(to_fold);
+
+    let limits = BatchLimits {
+        readings: config.batch.max_readings as usize,
+        bytes: usize::try_from(config.batch.max_bytes.0).unwrap_or(usize::MAX),
+    };
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let runner =
+        Arc::new(Runner::new(Arc::clone(&shared), Arc::clone(&sandbox), committer.clone(), limits, cores));
+    let connectors = config.connectors.clone();
+    let node = Arc::new(Node {
+        config,
+        shared,
+        committer,
+        sandbox,
+        runner,
+        packages,
+        units,
+        admin: tokio::sync::Mutex::new(()),
+        connectors: parking_lot::Mutex::new(None),
+        threads: parking_lot::Mutex::new(Some(threads)),
+        stopping: AtomicBool::new(false),
+        full: Arc::new(AtomicBool::new(false)),
+        failure,
+        telemetry,
+        shown: parking_lot::Mutex::default(),
+        insecure_bind,
+        _lock: lock,
+    });
+    runtime.spawn(Arc::clone(&node.runner).run());
+    runtime.spawn(watch_timers(Arc::clone(&node.shared), node.committer.clone()));
+    runtime.spawn(watch_space(Arc::downgrade(&node), data.clone()));
+    let loading = Arc::clone(&node);
+    runtime.spawn(async move {
+        loading.load_lanes().await;
+        loading.drop_old_code().await;
+    });
+    let sink: Arc<dyn Sink> = Arc::new(super::sink::NodeSink(Arc::clone(&node)));
+    let _guard = runtime.enter();
+    *node.connectors.lock() = Some(Connectors::start(&connectors, &sink));
+    Ok(Arc::new(NodeFacade(node)))
+}
+
+fn log_config(config: &Config) -> log::Config {
+    log::Config { segment_bytes: config.log.segment.0, max_bytes: config.log.max.0, ..log::Config::default() }
+}
+
+fn start_error(error: &OpenError) -> StartError {
+    match error {
+        OpenError::Io { .. } | OpenError::Log(LogError::Io { .. }) => StartError::Storage(error.to_string()),
+        _ => StartError::Refused(error.to_string()),
+    }
+}
+
+/// Tells the lanes when time has come to a timer though no record has. Under the feed's clock time
+/// moves with the feed alone, and whoever moves it tells.
+async fn watch_timers(shared: Arc<Shared>, committer: CommitterHandle<Submission>) {
+    let mut every = tokio::time::interval(TICK);
+    loop {
+        every.tick().await;
+        let now = shared.clock.now();
+        let due = shared.next_due().is_some_and(|due| due <= now && due > shared.horizon());
+        if due && committer.submit(Submission::Tick(now), 0).is_err() {
+            return;
+        }
+    }
+}
+
+/// Below `store.reserve` nothing new is taken; above 1.5 times as much it goes on.
+async fn watch_space(node: std::sync::Weak<Node>, data: std::path::PathBuf) {
+    loop {
+        let Some(node) = node.upgrade() else { return };
+        let reserve = node.config.store.reserve.0;
+        if let Some(free) = free_bytes(&data) {
+            let was_full = node.full.load(Ordering::Acquire);
+            let full = if was_full { free < reserve + reserve / 2 } else { free < reserve };
+            if full != was_full {
+                tracing::warn!(
+                    free,
+                    reserve,
+                    full,
+                    "the free space of the data folder's disk has passed its reserve"
+                );
+                node.full.store(full, Ordering::Release);
+                node.shared.set_disk_full(full);
+            }
+        }
+        drop(node);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+}
+
+fn free_bytes(folder: &Path) -> Option<u64> {
+    let stat = rustix::fs::statvfs(folder).ok()?;
+    Some(stat.f_bavail.saturating_mul(stat.f_frsize))
+}
+
+impl Host for NodeFacade {
+    fn stop(&self) -> Soon<'_, ()> {
+        Box::pin(async {
+            let node = &self.0;
+            node.stopping.store(true, Ordering::Release);
+            let connectors = node.connectors.lock().take();
+            if let Some(connectors) = connectors {
+                connectors.stop().await;
+            }
+            node.runner.stop(LAST_INVOCATIONS).await;
+            let (committer, threads) = (node.committer.clone(), node.threads.lock().take());
+            let ended = tokio::task::spawn_blocking(move || {
+                let stopped = committer.stop();
+                if let Some(threads) = threads {
+                    threads.join();
+                }
+                stopped
+            });
+            match ended.await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => {
+                    tracing::error!(%error, "the log did not end in order; it is recovered at the next start")
+                }
+                Err(error) => tracing::error!(%error, "the end was cut off"),
+            }
+        })
+    }
+
+    fn failed(&self) -> Soon<'_, String> {
+        Box::pin(async {
+            let mut failure = self.0.failure.clone();
+            let reason = failure.wait_for(Option::is_some).await.map(|reason| reason.clone());
+            match reason {
+                Ok(reason) => reason.unwrap_or_default(),
+                // Its sender went with the threads: the end was asked for.
+                Err(_) => std::future::pending().await,
+            }
+        })
+    }
+
+    fn facade(self: Arc<Self>) -> Arc<dyn Facade> {
+        self
+    }
+}

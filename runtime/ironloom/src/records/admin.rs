@@ -1,0 +1,110 @@
+//! Kind 3, *admin*: what people changed.
+
+use serde::{Deserialize, Serialize};
+
+use super::commit::AlarmRecord;
+use super::{BodyError, Reader, put_head};
+use crate::records::installation::{Installation, Revision, Standing};
+use crate::records::lane::LaneMeta;
+use ironloom_types::CompiledRef;
+use ironloom_types::clock::Timestamp;
+use ironloom_types::ids::{Digest, Generation, InstallationId};
+
+/// The version that is written.
+pub const VERSION: u8 = 1;
+
+/// One change. New variants go to the end: their order is the format.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum AdminRecord {
+    /// A package is there; its files were synced before.
+    PackageAdded(Box<PackageRecord>),
+    /// A package is gone.
+    PackageRemoved(Digest),
+    /// Its code was compiled anew, for another engine.
+    Compiled {
+        /// The package.
+        package: Digest,
+        /// The code.
+        compiled: CompiledRef,
+    },
+    /// An app was installed.
+    Installed {
+        /// What it is.
+        installation: Box<Installation>,
+        /// Its first revision.
+        revision: Box<Revision>,
+        /// Where its lane begins.
+        meta: Box<LaneMeta>,
+    },
+    /// An installation was paused or resumed.
+    Standing {
+        /// Which one.
+        id: InstallationId,
+        /// Its generation.
+        generation: Generation,
+        /// What it is now.
+        standing: Standing,
+        /// The lane's bookkeeping after it.
+        meta: Box<LaneMeta>,
+    },
+    /// An installation is gone.
+    Uninstalled {
+        /// Which one.
+        id: InstallationId,
+        /// Its generation.
+        generation: Generation,
+        /// When, by the machine's clock: what it kept goes seven days later.
+        at: Timestamp,
+        /// What it kept goes at once.
+        purge: bool,
+    },
+    /// Somebody acknowledged an alarm.
+    Alarm {
+        /// Whose it is.
+        generation: Generation,
+        /// The alarm as it is now.
+        alarm: Box<AlarmRecord>,
+    },
+    /// Somebody deleted a dead letter.
+    DeadLetterDeleted {
+        /// Whose it is.
+        generation: Generation,
+        /// Which one.
+        number: u64,
+        /// How many are kept after it.
+        kept: u64,
+    },
+}
+
+/// A package as the store keeps it; its bytes are in a file of its own.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PackageRecord {
+    /// The digest of its image manifest.
+    pub digest: Digest,
+    /// The `app.toml` that it carries.
+    pub manifest: String,
+    /// The digest of the whole file.
+    pub file: Digest,
+    /// What its component imports.
+    pub imports: Vec<String>,
+    /// The SDK that it was built with.
+    pub sdk_version: Option<String>,
+    /// Its compiled code.
+    pub compiled: CompiledRef,
+}
+
+/// Appends the body.
+pub fn encode(record: &AdminRecord, out: &mut Vec<u8>) {
+    put_head(record, out);
+}
+
+/// Reads a body of any version that this binary knows.
+pub fn decode(version: u8, body: &[u8]) -> Result<AdminRecord, BodyError> {
+    if version != VERSION {
+        return Err(BodyError("its version is not known"));
+    }
+    let mut reader = Reader::new(body);
+    let record = reader.head()?;
+    reader.end()?;
+    Ok(record)
+}

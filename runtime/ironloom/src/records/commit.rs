@@ -1,0 +1,302 @@
+//! Kind 2, *commit*: one invocation, with all that it did.
+//!
+//! ```text
+//! head | state changes | new points | derived readings
+//! ```
+//! State changes are in the order of their keys' bytes and front-coded: length shared with the key
+//! before, length of the rest, the rest, and the value's length + 1 before the value, or 0 for a
+//! deletion.
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use super::{BodyError, NumberedPoint, Reader, columns, put_head, put_points, put_varint, take_points};
+use crate::records::lane::LaneMeta;
+use ironloom_types::clock::Timestamp;
+use ironloom_types::ids::{
+    Digest, Generation, InstallationId, Ordinal, PointNumber, Revision, Sequence, SlotName,
+};
+use ironloom_types::readings::{Columns, Quality};
+
+/// The version that is written.
+pub const VERSION: u8 = 1;
+
+/// What a commit says besides state, points and readings.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CommitHead {
+    /// Whose it is.
+    pub installation: InstallationId,
+    /// The generation that it changes.
+    pub generation: Generation,
+    /// The invocation, as it is kept for as long as the journal.
+    pub invocation: Invocation,
+    /// The lane's bookkeeping after it.
+    pub meta: LaneMeta,
+    /// One-shot timers after it: set, or gone (`None`).
+    pub timers: Vec<(Box<str>, Option<Timestamp>)>,
+    /// Alarms that it changed, as they are after it.
+    pub alarms: Vec<AlarmRecord>,
+    /// Its dead letters.
+    pub dead_letters: Vec<DeadLetter>,
+    /// Dead letters that are gone: requeued with success, deleted, or dropped for being too many.
+    pub dead_letters_gone: Vec<u64>,
+    /// Hops that its derived readings have behind them.
+    pub hops: u8,
+}
+
+/// The record that an invocation leaves: a replay takes edges, order, times and outcomes from it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Invocation {
+    /// Counts the generation's invocations that took effect; one that didn't leaves its ordinal to the next.
+    pub ordinal: Ordinal,
+    /// Counts the attempts at this ordinal, from 1.
+    pub attempt: u32,
+    /// What the app was called for.
+    pub kind: InvocationKind,
+    /// The first reading that was offered; 0 for a timer.
+    pub first: Sequence,
+    /// The last reading that was offered; 0 for a timer.
+    pub last: Sequence,
+    /// How many readings were offered.
+    pub readings: u32,
+    /// Its time.
+    pub time: Timestamp,
+    /// The revision that it ran under.
+    pub revision: Revision,
+    /// How it ended.
+    pub outcome: OutcomeKind,
+    /// What the app said, where it failed.
+    pub message: Option<Box<str>>,
+    /// The digest of its effects.
+    pub digest: Digest,
+}
+
+/// What an app is called for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum InvocationKind {
+    /// The next readings.
+    Readings,
+    /// A dead letter, once more.
+    Requeue(u64),
+    /// A timer that is due.
+    Timer(Box<str>),
+    /// An HTTP request.
+    Request,
+    /// State of an earlier version.
+    Migrate,
+    /// Readings that never reach the app.
+    Skip,
+}
+
+/// How an invocation ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OutcomeKind {
+    /// Its effects took place.
+    Ok,
+    /// The app said that it can't be done.
+    Reject,
+    /// The app asked for the same again later.
+    Retry,
+    /// The app trapped.
+    Trap,
+    /// It took more CPU time than granted.
+    CpuLimit,
+    /// It took longer than ten times its CPU time.
+    WallLimit,
+    /// It wanted more memory than granted, and trapped.
+    MemoryLimit,
+    /// It passed more to the host than granted.
+    HostCallLimit,
+}
+
+impl OutcomeKind {
+    /// Its name in API and metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Reject => "reject",
+            Self::Retry => "retry",
+            Self::Trap => "trap",
+            Self::CpuLimit => "cpu-limit",
+            Self::WallLimit => "wall-limit",
+            Self::MemoryLimit => "memory-limit",
+            Self::HostCallLimit => "host-call-limit",
+        }
+    }
+}
+
+/// An alarm as it stands in the store; its key is (generation, code, entity).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AlarmRecord {
+    /// Which of the manifest's alarms.
+    pub code: SlotName,
+    /// What it is about; empty for the whole installation.
+    pub entity: Box<str>,
+    /// Rises with each raise of an alarm that did not stand.
+    pub number: u64,
+    /// Whether it stands, and whether somebody has seen it.
+    pub state: AlarmState,
+    /// The app's words.
+    pub message: Box<str>,
+    /// When it was raised.
+    pub raised: Timestamp,
+    /// When it was acknowledged.
+    pub acknowledged: Option<Timestamp>,
+    /// When it returned to normal.
+    pub cleared: Option<Timestamp>,
+}
+
+/// The states of ISA-18.2 (5.2) as far as they exist here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AlarmState {
+    /// Stands, and nobody has acknowledged it.
+    Unacknowledged,
+    /// Stands, and somebody has acknowledged it.
+    Acknowledged,
+    /// No longer stands, but nobody has acknowledged it.
+    ReturnedToNormal,
+    /// Neither stands nor waits for anybody: it is removed.
+    Normal,
+}
+
+impl AlarmState {
+    /// Whether the condition is there.
+    pub fn stands(self) -> bool {
+        matches!(self, Self::Unacknowledged | Self::Acknowledged)
+    }
+}
+
+/// A reading that an app could not take, with why.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DeadLetter {
+    /// Counts the generation's dead letters.
+    pub number: u64,
+    /// The input it was for.
+    pub input: SlotName,
+    /// Its entity.
+    pub entity: Box<str>,
+    /// The point.
+    pub point: PointNumber,
+    /// Its place in the stream.
+    pub sequence: Sequence,
+    /// Its journal time.
+    pub time: Timestamp,
+    /// When the source took it.
+    pub at: Timestamp,
+    /// Its quality.
+    pub quality: Quality,
+    /// Its value.
+    pub value: DeadValue,
+    /// Why: `type: …`, `refused: …`, `reject: …`, `trap: …` and so on.
+    pub reason: Box<str>,
+    /// Whether a trap or a limit killed it.
+    pub by_trap: bool,
+    /// The invocation that made it.
+    pub ordinal: Ordinal,
+    /// The revision that it ran under.
+    pub revision: Revision,
+}
+
+/// A value on its own.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum DeadValue {
+    /// No value.
+    Missing,
+    /// A boolean.
+    Boolean(bool),
+    /// An integer.
+    Integer(i64),
+    /// A real, by its bits, so that every NaN comes back as it was.
+    Real(u64),
+    /// A text.
+    Text(Box<str>),
+    /// Bytes.
+    Blob(Vec<u8>),
+}
+
+/// One state change: set, or deleted (`None`).
+pub type StateChange = (Box<str>, Option<Bytes>);
+
+/// A decoded commit.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CommitRecord {
+    /// What it says besides state, points and readings.
+    pub head: CommitHead,
+    /// State changes in the order of their keys' bytes.
+    pub state: Vec<StateChange>,
+    /// Points that appear in it for the first time.
+    pub new_points: Vec<NumberedPoint>,
+    /// Derived readings.
+    pub derived: Columns,
+}
+
+/// Appends the part of the body that the lane knows before the committer gives its numbers.
+pub fn encode_effects<'a>(
+    head: &CommitHead,
+    state: impl ExactSizeIterator<Item = (&'a str, Option<&'a [u8]>)>,
+    out: &mut Vec<u8>,
+) {
+    put_head(head, out);
+    put_varint(out, state.len() as u64);
+    let mut before: &[u8] = &[];
+    for (key, value) in state {
+        let key = key.as_bytes();
+        let shared = before.iter().zip(key).take_while(|(a, b)| a == b).count();
+        put_varint(out, shared as u64);
+        put_varint(out, (key.len() - shared) as u64);
+        out.extend_from_slice(&key[shared..]);
+        match value {
+            None => out.push(0),
+            Some(value) => {
+                put_varint(out, value.len() as u64 + 1);
+                out.extend_from_slice(value);
+            }
+        }
+        before = key;
+    }
+}
+
+/// Appends the rest of the body: points and derived readings with their numbers.
+pub fn encode_readings(new_points: &[NumberedPoint], derived: &Columns, out: &mut Vec<u8>) {
+    put_points(new_points, out);
+    columns::encode(derived, out);
+}
+
+/// Reads a body of any version that this binary knows.
+pub fn decode(version: u8, body: &[u8]) -> Result<CommitRecord, BodyError> {
+    if version != VERSION {
+        return Err(BodyError("its version is not known"));
+    }
+    let mut reader = Reader::new(body);
+    let head = reader.head()?;
+    let state = take_state(&mut reader)?;
+    let new_points = take_points(&mut reader)?;
+    let derived = columns::decode(&mut reader)?;
+    reader.end()?;
+    Ok(CommitRecord { head, state, new_points, derived })
+}
+
+fn take_state(reader: &mut Reader<'_>) -> Result<Vec<StateChange>, BodyError> {
+    const TOO_LARGE: BodyError = BodyError("a length is too large");
+    let count = reader.varint()?;
+    let mut state: Vec<StateChange> = Vec::new();
+    for _ in 0..count {
+        let shared = usize::try_from(reader.varint()?).map_err(|_| TOO_LARGE)?;
+        let before = state.last().map_or("", |(key, _)| key);
+        let mut key = before.as_bytes().get(..shared).ok_or(TOO_LARGE)?.to_vec();
+        key.extend_from_slice(super::take_bytes(reader)?);
+        let key = String::from_utf8(key).map_err(|_| BodyError("a key is not UTF-8"))?;
+        let value = match reader.varint()? {
+            0 => None,
+            length => {
+                let length = usize::try_from(length - 1).map_err(|_| TOO_LARGE)?;
+                Some(Bytes::copy_from_slice(reader.slice(length)?))
+            }
+        };
+        state.push((key.into(), value));
+    }
+    Ok(state)
+}

@@ -1,0 +1,79 @@
+//! What an installation is, as the log and the store keep it.
+
+use std::collections::BTreeMap;
+
+use jiff::tz::TimeZone;
+use serde::{Deserialize, Serialize};
+
+use ironloom_apps::binding::Bindings;
+use ironloom_types::clock::Timestamp;
+use ironloom_types::ids::{self, AppId, Digest, Generation, InstallationId, Sequence};
+use ironloom_types::limits::Limits;
+
+/// An app installed for a tenant.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Installation {
+    /// Its id, unique in the tenant.
+    pub id: InstallationId,
+    /// Under which its state is kept.
+    pub generation: Generation,
+    /// The app.
+    pub app: AppId,
+    /// The app's version.
+    pub version: String,
+    /// The package of its newest revision.
+    pub package: Digest,
+    /// Whether its lane runs.
+    pub standing: Standing,
+    /// Its newest revision.
+    pub revision: ids::Revision,
+}
+
+/// Whether an installation's lane runs, as decided by an admin or by its failures. New variants go to
+/// the end: their order is part of the log's format.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Standing {
+    /// It runs, or waits for readings or in back-off.
+    Running,
+    /// An admin has paused it.
+    Paused,
+    /// It failed too often; an admin resumes it.
+    Quarantined {
+        /// Since when, by journal time.
+        at: Timestamp,
+        /// What went wrong, for people.
+        reason: String,
+    },
+    /// It is being removed.
+    Removing,
+}
+
+/// Package, bindings, grants, settings and limits of an installation from a sequence on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Revision {
+    /// Its number.
+    pub number: ids::Revision,
+    /// The first sequence that runs under it.
+    pub from: Sequence,
+    /// The package.
+    pub package: Digest,
+    /// What its inputs take and its outputs write. Factors of unit conversions will have their place
+    /// here, beside each input's unit.
+    pub bindings: Bindings,
+    /// What an admin grants its set-point outputs: JSON as it was given.
+    pub grants: String,
+    /// All settings, defaults included, each as the text that the app gets.
+    pub settings: BTreeMap<String, String>,
+    /// The limits that hold.
+    pub limits: Limits,
+    /// The time zone of its timers, by its IANA name.
+    pub timezone: String,
+}
+
+impl Revision {
+    /// The time zone of its timers. The name was checked when the revision was made; should this
+    /// binary's database lack it all the same, UTC.
+    pub fn zone(&self) -> TimeZone {
+        TimeZone::get(&self.timezone).unwrap_or(TimeZone::UTC)
+    }
+}

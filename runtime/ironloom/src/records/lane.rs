@@ -1,0 +1,98 @@
+//! What is known of a lane besides its app's state: the part of a generation that each of its
+//! commits carries in full, so that a restart goes on exactly where the last commit ended.
+
+use serde::{Deserialize, Serialize};
+
+use ironloom_types::clock::Timestamp;
+use ironloom_types::ids::{Ordinal, Sequence, SlotName};
+
+/// Cursor, counters and bookkeeping of one generation, as of its last commit.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct LaneMeta {
+    /// The last reading that was dealt with.
+    pub cursor: Sequence,
+    /// The last invocation that left a record.
+    pub ordinal: Ordinal,
+    /// Attempts at the next one that left a record, so that each attempt has a number of its own.
+    pub attempts: u32,
+    /// The time of that invocation; no later one has an earlier time.
+    pub time: Timestamp,
+    /// Bytes of all keys and values in `state`.
+    pub state_bytes: u64,
+    /// What was counted since the generation began.
+    pub counters: Counters,
+    /// The number of the next dead letter.
+    pub next_dead_letter: u64,
+    /// Dead letters that are kept: neither requeued with success, deleted nor dropped.
+    pub dead_letters_kept: u64,
+    /// Alarms that stand.
+    pub alarms_standing: u32,
+    /// The number of the next alarm.
+    pub next_alarm: u64,
+    /// One-shot timers that are set.
+    pub timers_set: u32,
+    /// When each repeating timer of the manifest is due next.
+    pub cron_due: Vec<(SlotName, Timestamp)>,
+    /// What the failure rules have to remember.
+    pub trouble: Trouble,
+    /// Set where the lane was stopped for failing too often.
+    pub quarantine: Option<Quarantine>,
+    /// The last failure, for people.
+    pub last_error: Option<LastError>,
+}
+
+/// What an installation shows of its work, since its generation began.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counters {
+    /// Readings that were dealt with: taken, refused or set aside.
+    pub readings: u64,
+    /// Invocations that left a record.
+    pub invocations: u64,
+    /// Failures by the rules: a bisection counts as one.
+    pub failures: u64,
+    /// Dead letters ever made.
+    pub dead_letters: u64,
+    /// Derived readings.
+    pub derived: u64,
+    /// Intents.
+    pub intents: u64,
+    /// Dead letters that were dropped, the oldest first, since there were too many.
+    pub dead_letters_dropped: u64,
+}
+
+/// The memory of the failure rules.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Trouble {
+    /// Attempts that failed with the same first reading (or timer) at the head, one after the other.
+    pub attempts: u32,
+    /// Attempts that asked for a retry, one after the other; they aren't failures.
+    pub retries: u32,
+    /// Since when the app has been asking for retries, by the machine's clock.
+    pub retrying_since: Option<Timestamp>,
+    /// Dead letters by trap, one after the other.
+    pub traps_in_row: u32,
+    /// When the last failures happened, by the machine's clock: at most 20.
+    pub failures: Vec<Timestamp>,
+}
+
+/// Why a lane stopped until an admin resumes it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Quarantine {
+    /// When, by the machine's clock.
+    pub at: Timestamp,
+    /// Which rule it was, for people.
+    pub reason: String,
+}
+
+/// The last failure of an installation, for people.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastError {
+    /// When, by the machine's clock.
+    pub at: Timestamp,
+    /// The outcome, such as `trap` or `cpu-limit`.
+    pub kind: String,
+    /// What went wrong.
+    pub message: String,
+    /// The invocation.
+    pub ordinal: Ordinal,
+}

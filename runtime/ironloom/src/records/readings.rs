@@ -1,0 +1,67 @@
+//! Kind 1, *readings*: what one push or one connector's step brought in.
+
+use serde::{Deserialize, Serialize};
+
+use super::{BodyError, NumberedPoint, Reader, columns, put_head, put_points, take_points};
+use ironloom_types::readings::Columns;
+
+/// The version that is written.
+pub const VERSION: u8 = 1;
+
+/// What a record of readings says besides the readings.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReadingsHead {
+    /// How far its connector has come with these readings.
+    pub receipt: Option<Receipt>,
+    /// The request that brought them, where it named itself.
+    pub idempotency: Option<Idempotency>,
+}
+
+/// A connector's own note of how far it has come, at most 64 KiB.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Receipt {
+    /// The connector's name in the configuration.
+    pub connector: Box<str>,
+    /// What only the connector understands.
+    pub note: Vec<u8>,
+}
+
+/// A request that can be repeated without harm.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Idempotency {
+    /// The first 16 bytes of the SHA-256 of its key.
+    pub key: [u8; 16],
+    /// The first 16 bytes of the SHA-256 of its method, query and body.
+    pub request: [u8; 16],
+}
+
+/// A decoded record of readings.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ReadingsRecord {
+    /// What it says besides the readings.
+    pub head: ReadingsHead,
+    /// Points that appear in it for the first time.
+    pub new_points: Vec<NumberedPoint>,
+    /// The readings.
+    pub columns: Columns,
+}
+
+/// Appends the body.
+pub fn encode(head: &ReadingsHead, new_points: &[NumberedPoint], columns: &Columns, out: &mut Vec<u8>) {
+    put_head(head, out);
+    put_points(new_points, out);
+    columns::encode(columns, out);
+}
+
+/// Reads a body of any version that this binary knows.
+pub fn decode(version: u8, body: &[u8]) -> Result<ReadingsRecord, BodyError> {
+    if version != VERSION {
+        return Err(BodyError("its version is not known"));
+    }
+    let mut reader = Reader::new(body);
+    let head = reader.head()?;
+    let new_points = take_points(&mut reader)?;
+    let columns = columns::decode(&mut reader)?;
+    reader.end()?;
+    Ok(ReadingsRecord { head, new_points, columns })
+}

@@ -1,0 +1,517 @@
+//! Golden bytes and round trips of the bodies.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use proptest::prelude::*;
+
+use super::admin::{AdminRecord, PackageRecord};
+use super::commit::{
+    AlarmRecord, AlarmState, CommitHead, CommitRecord, DeadLetter, DeadValue, Invocation, InvocationKind,
+    OutcomeKind, StateChange,
+};
+use super::readings::{Idempotency, ReadingsHead, ReadingsRecord, Receipt};
+use super::{NumberedPoint, admin, commit, readings};
+use crate::records::installation::{Installation, Revision, Standing};
+use crate::records::lane::{Counters, LaneMeta, LastError, Quarantine, Trouble};
+use ironloom_apps::binding::{Bindings, InputBinding, OutputBinding, Target};
+use ironloom_apps::manifest::{OutputKind, ValueType};
+use ironloom_apps::pattern::Pattern;
+use ironloom_types::CompiledRef;
+use ironloom_types::clock::Timestamp;
+use ironloom_types::ids::{
+    self, AppId, Digest, Generation, InstallationId, Ordinal, PointNumber, PointPath, Sequence, SlotName,
+};
+use ironloom_types::limits::Limits;
+use ironloom_types::readings::{Columns, NewPoint, Quality, ValueRef};
+
+// Written by hand from the descriptions of the formats, not by this code.
+const READINGS: &str = concat!(
+    "2c000000010566696c65730301020301111111111111111111111111111111112222222222222222222222222222222202ac",
+    "02076661726d2fc3a401026b67ad0201620006000000032c0100002d0100002c010000070000000700000008000000e80300",
+    "0000000000d007000000000000b80b000000000000a00f000000000000881300000000000070170000000000000001020000",
+    "00030200040501000000000000f83ff9ffffffffffffff000000000000000002000000000000000200000002000000010000",
+    "0000000000040000006f6eff00",
+);
+const PLAIN_READINGS: &str = concat!(
+    "02000000000000020000000001000000020000000a000000000000000b000000000000000300000000000000800000000000",
+    "00004000000000",
+);
+const COMMIT: &str = concat!(
+    "d8010000047069677303060202056461696c79f00684070bd209010000477368613235363a61626162616261626162616261",
+    "6261626162616261626162616261626162616261626162616261626162616261626162616261626162616261626162616261",
+    "62840705028080a8b1e39fe7cb17802064650304ac020005090201060101056461696c7980a3050102014d0302464701500974",
+    "6f6f206f6674656e0151047472617004626f6f6d0602046f6e636501f403056f74686572000107746f6f2d686f7405706967",
+    "2d3106020634322043656ce80701e90701ea07060806776569676874057069672d31ac02fa06e807e70701000b7265667573",
+    "65643a206e6f0006010906776569676874057069672d31ac02fa06e807e7070101010b726566757365643a206e6f0006010a",
+    "06776569676874057069672d31ac02fa06e807e7070102050b726566757365643a206e6f0006010b06776569676874057069",
+    "672d31ac02fa06e807e707010380808080808080fc3f0b726566757365643a206e6f0106010c06776569676874057069672d",
+    "31ac02fa06e807e7070104026f6e0b726566757365643a206e6f0006010d06776569676874057069672d31ac02fa06e807e7",
+    "07010502ff000b726566757365643a206e6f0006010201020304000b616e696d616c2f312fc3a40301020a01b60107013200",
+    "000162c901787878787878787878787878787878787878787878787878787878787878787878787878787878787878787878",
+    "7878787878787878787878787878787878787878787878787878787878787878787878787878787878787878787878787878",
+    "7878787878787878787878787878787878787878787878787878787878787878787878787878787878787878787878787878",
+    "7878787878787878787878787878787878787878787878787878787878787878787878787878787878787878787878787878",
+    "787878787801ae0210617070732f706967732f6761696e2f310001000000002e010000581b00000000000003000000000000",
+    "d03f00000000",
+);
+const PACKAGE_ADDED: &str = concat!(
+    "9401000000477368613235363a30343034303430343034303430343034303430343034303430343034303430343034303430",
+    "3430343034303430343034303430343034303430343034303430340c6d616e6966657374203d2031477368613235363a3035",
+    "3035303530353035303530353035303530353035303530353035303530353035303530353035303530353035303530353035",
+    "3035303530353035303530350115776173693a696f2f73747265616d7340302e322e330105302e312e30477368613235363a",
+    "3031303130313031303130313031303130313031303130313031303130313031303130313031303130313031303130313031",
+    "3031303130313031303130313031477368613235363a30323032303230323032303230323032303230323032303230323032",
+    "303230323032303230323032303230323032303230323032303230323032303230323032477368613235363a303330333033",
+    "3033303330333033303330333033303330333033303330333033303330333033303330333033303330333033303330333033",
+    "3033303330333033",
+);
+const PACKAGE_REMOVED: &str = concat!(
+    "4900000001477368613235363a30343034303430343034303430343034303430343034303430343034303430343034303430",
+    "343034303430343034303430343034303430343034303430343034",
+);
+const COMPILED: &str = concat!(
+    "2101000002477368613235363a30343034303430343034303430343034303430343034303430343034303430343034303430",
+    "343034303430343034303430343034303430343034303430343034477368613235363a303130313031303130313031303130",
+    "3130313031303130313031303130313031303130313031303130313031303130313031303130313031303130313031303147",
+    "7368613235363a30323032303230323032303230323032303230323032303230323032303230323032303230323032303230",
+    "323032303230323032303230323032303230323032477368613235363a303330333033303330333033303330333033303330",
+    "33303330333033303330333033303330333033303330333033303330333033303330333033303330333033",
+);
+const INSTALLED: &str = concat!(
+    "440100000304706967730310636f6d2e6578616d706c652e7069677305302e312e30477368613235363a3034303430343034",
+    "3034303430343034303430343034303430343034303430343034303430343034303430343034303430343034303430343034",
+    "303430343034020909746f6f206f6674656e01018507477368613235363a3034303430343034303430343034303430343034",
+    "3034303430343034303430343034303430343034303430343034303430343034303430343034303430343034010677656967",
+    "68740201026b6701116661726d2f7b7069677d2f77656967687401046761696e000201046b672f64010e617070732f706967",
+    "732f6761696e027b7d01056272656564056475726f63808080108084af5f8080802080cab5ee010d4575726f70652f4265726c696e0000",
+    "0000000000000000000000000000000000000000000000",
+);
+const STANDING: &str = concat!(
+    "4f0000000404706967730301840705028080a8b1e39fe7cb17802064650304ac020005090201060101056461696c7980a30501",
+    "02014d03024647015009746f6f206f6674656e0151047472617004626f6f6d06",
+);
+const UNINSTALLED: &str = "0a00000005047069677303d20901";
+const ALARM: &str = "1f000000060307746f6f2d686f74057069672d3106010634322043656ce80701e90700";
+const DEAD_LETTER_DELETED: &str = "0400000007030c03";
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn unhex(text: &str) -> Vec<u8> {
+    (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap()).collect()
+}
+
+fn slot(name: &str) -> SlotName {
+    SlotName::new(name).unwrap()
+}
+
+fn numbered(number: u32, path: &str, unit: Option<&str>) -> NumberedPoint {
+    let point = NewPoint { path: PointPath::new(path).unwrap(), unit: unit.map(Into::into) };
+    NumberedPoint { number: PointNumber(number), point }
+}
+
+fn columns(rows: &[(u32, u64, Quality, ValueRef<'_>)]) -> Columns {
+    let mut columns = Columns::default();
+    for &(point, at, quality, value) in rows {
+        columns.push(PointNumber(point), Timestamp(at), quality, value);
+    }
+    columns
+}
+
+fn meta() -> LaneMeta {
+    LaneMeta {
+        cursor: Sequence(900),
+        ordinal: Ordinal(5),
+        attempts: 2,
+        time: Timestamp(1_700_000_000_000_000_000),
+        state_bytes: 4096,
+        counters: Counters {
+            readings: 100,
+            invocations: 101,
+            failures: 3,
+            dead_letters: 4,
+            derived: 300,
+            intents: 0,
+            dead_letters_dropped: 5,
+        },
+        next_dead_letter: 9,
+        dead_letters_kept: 2,
+        alarms_standing: 1,
+        next_alarm: 6,
+        timers_set: 1,
+        cron_due: vec![(slot("daily"), Timestamp(86400))],
+        trouble: Trouble {
+            attempts: 1,
+            retries: 2,
+            retrying_since: Some(Timestamp(77)),
+            traps_in_row: 3,
+            failures: vec![Timestamp(70), Timestamp(71)],
+        },
+        quarantine: Some(Quarantine { at: Timestamp(80), reason: "too often".into() }),
+        last_error: Some(LastError {
+            at: Timestamp(81),
+            kind: "trap".into(),
+            message: "boom".into(),
+            ordinal: Ordinal(6),
+        }),
+    }
+}
+
+fn alarm(state: AlarmState, cleared: Option<u64>) -> AlarmRecord {
+    AlarmRecord {
+        code: slot("too-hot"),
+        entity: "pig-1".into(),
+        number: 6,
+        state,
+        message: "42 Cel".into(),
+        raised: Timestamp(1000),
+        acknowledged: Some(Timestamp(1001)),
+        cleared: cleared.map(Timestamp),
+    }
+}
+
+fn letter(number: u64, value: DeadValue, by_trap: bool) -> DeadLetter {
+    DeadLetter {
+        number,
+        input: slot("weight"),
+        entity: "pig-1".into(),
+        point: PointNumber(300),
+        sequence: Sequence(890),
+        time: Timestamp(1000),
+        at: Timestamp(999),
+        quality: Quality::Uncertain,
+        value,
+        reason: "refused: no".into(),
+        by_trap,
+        ordinal: Ordinal(6),
+        revision: ids::Revision(1),
+    }
+}
+
+fn pigs() -> InstallationId {
+    InstallationId::new("pigs").unwrap()
+}
+
+fn commit_record() -> CommitRecord {
+    let invocation = Invocation {
+        ordinal: Ordinal(6),
+        attempt: 2,
+        kind: InvocationKind::Timer("daily".into()),
+        first: Sequence(880),
+        last: Sequence(900),
+        readings: 11,
+        time: Timestamp(1234),
+        revision: ids::Revision(1),
+        outcome: OutcomeKind::Ok,
+        message: None,
+        digest: Digest([0xab; 32]),
+    };
+    let head = CommitHead {
+        installation: pigs(),
+        generation: Generation(3),
+        invocation,
+        meta: meta(),
+        timers: vec![("once".into(), Some(Timestamp(500))), ("other".into(), None)],
+        alarms: vec![alarm(AlarmState::ReturnedToNormal, Some(1002))],
+        dead_letters: vec![
+            letter(8, DeadValue::Missing, false),
+            letter(9, DeadValue::Boolean(true), false),
+            letter(10, DeadValue::Integer(-3), false),
+            letter(11, DeadValue::Real(1.5f64.to_bits()), true),
+            letter(12, DeadValue::Text("on".into()), false),
+            letter(13, DeadValue::Blob(vec![0xff, 0]), false),
+        ],
+        dead_letters_gone: vec![1, 2],
+        hops: 3,
+    };
+    CommitRecord {
+        head,
+        state: vec![
+            ("animal/1/ä".into(), Some(Bytes::from_static(&[1, 2]))),
+            // The first byte of both last letters is the same: keys are coded as bytes.
+            ("animal/1/ö".into(), Some(Bytes::new())),
+            ("animal/2".into(), None),
+            ("b".into(), Some(Bytes::from(vec![b'x'; 200]))),
+        ],
+        new_points: vec![numbered(302, "apps/pigs/gain/1", None)],
+        derived: columns(&[(302, 7000, Quality::Good, ValueRef::Real(0.25))]),
+    }
+}
+
+fn encode_commit(record: &CommitRecord) -> Vec<u8> {
+    let mut body = Vec::new();
+    let state = record.state.iter().map(|(key, value)| (&**key, value.as_deref()));
+    commit::encode_effects(&record.head, state, &mut body);
+    commit::encode_readings(&record.new_points, &record.derived, &mut body);
+    body
+}
+
+fn encode_readings(record: &ReadingsRecord) -> Vec<u8> {
+    let mut body = Vec::new();
+    readings::encode(&record.head, &record.new_points, &record.columns, &mut body);
+    body
+}
+
+fn encode_admin(record: &AdminRecord) -> Vec<u8> {
+    let mut body = Vec::new();
+    admin::encode(record, &mut body);
+    body
+}
+
+fn readings_records() -> [(ReadingsRecord, &'static str); 2] {
+    let full = ReadingsRecord {
+        head: ReadingsHead {
+            receipt: Some(Receipt { connector: "files".into(), note: vec![1, 2, 3] }),
+            idempotency: Some(Idempotency { key: [0x11; 16], request: [0x22; 16] }),
+        },
+        new_points: vec![numbered(300, "farm/ä", Some("kg")), numbered(301, "b", None)],
+        columns: columns(&[
+            (300, 1000, Quality::Good, ValueRef::Real(1.5)),
+            (301, 2000, Quality::Uncertain, ValueRef::Integer(-7)),
+            (300, 3000, Quality::Bad, ValueRef::Missing),
+            (7, 4000, Quality::Good, ValueRef::Text("on")),
+            (7, 5000, Quality::Good, ValueRef::Blob(&[0xff, 0])),
+            (8, 6000, Quality::Good, ValueRef::Boolean(true)),
+        ]),
+    };
+    let plain = ReadingsRecord {
+        head: ReadingsHead::default(),
+        new_points: Vec::new(),
+        columns: columns(&[
+            (1, 10, Quality::Good, ValueRef::Real(-0.0)),
+            (2, 11, Quality::Good, ValueRef::Real(2.0)),
+        ]),
+    };
+    [(full, READINGS), (plain, PLAIN_READINGS)]
+}
+
+fn compiled() -> CompiledRef {
+    CompiledRef { wasm: Digest([1; 32]), engine: Digest([2; 32]), code: Digest([3; 32]) }
+}
+
+fn admin_records() -> Vec<(AdminRecord, &'static str)> {
+    let package = Digest([4; 32]);
+    let record = PackageRecord {
+        digest: package,
+        manifest: "manifest = 1".into(),
+        file: Digest([5; 32]),
+        imports: vec!["wasi:io/streams@0.2.3".into()],
+        sdk_version: Some("0.1.0".into()),
+        compiled: compiled(),
+    };
+    let installation = Installation {
+        id: pigs(),
+        generation: Generation(3),
+        app: AppId::new("com.example.pigs").unwrap(),
+        version: "0.1.0".into(),
+        package,
+        standing: Standing::Quarantined { at: Timestamp(9), reason: "too often".into() },
+        revision: ids::Revision(1),
+    };
+    let input = InputBinding {
+        name: slot("weight"),
+        value_type: ValueType::Real,
+        unit: Some("kg".into()),
+        patterns: vec![Pattern::new("farm/{pig}/weight").unwrap()],
+    };
+    let output = OutputBinding {
+        name: slot("gain"),
+        kind: OutputKind::Derived,
+        value_type: ValueType::Real,
+        unit: Some("kg/d".into()),
+        target: Target::Default { prefix: "apps/pigs/gain".into() },
+    };
+    let revision = Revision {
+        number: ids::Revision(1),
+        from: Sequence(901),
+        package,
+        bindings: Bindings { inputs: vec![input], outputs: vec![output] },
+        grants: "{}".into(),
+        settings: BTreeMap::from([("breed".into(), "duroc".into())]),
+        limits: Limits { memory: 32 << 20, cpu: 200_000_000, state: 64 << 20, share: 500_000_000 },
+        timezone: "Europe/Berlin".into(),
+    };
+    let installed = AdminRecord::Installed {
+        installation: Box::new(installation),
+        revision: Box::new(revision),
+        meta: Box::default(),
+    };
+    let (id, generation) = (pigs(), Generation(3));
+    vec![
+        (AdminRecord::PackageAdded(Box::new(record)), PACKAGE_ADDED),
+        (AdminRecord::PackageRemoved(package), PACKAGE_REMOVED),
+        (AdminRecord::Compiled { package, compiled: compiled() }, COMPILED),
+        (installed, INSTALLED),
+        (
+            AdminRecord::Standing {
+                id: id.clone(),
+                generation,
+                standing: Standing::Paused,
+                meta: Box::new(meta()),
+            },
+            STANDING,
+        ),
+        (AdminRecord::Uninstalled { id, generation, at: Timestamp(1234), purge: true }, UNINSTALLED),
+        (AdminRecord::Alarm { generation, alarm: Box::new(alarm(AlarmState::Acknowledged, None)) }, ALARM),
+        (AdminRecord::DeadLetterDeleted { generation, number: 12, kept: 3 }, DEAD_LETTER_DELETED),
+    ]
+}
+
+#[test]
+fn the_bytes_of_readings_never_change() {
+    for (record, golden) in readings_records() {
+        assert_eq!(hex(&encode_readings(&record)), golden);
+        assert_eq!(readings::decode(1, &unhex(golden)), Ok(record));
+    }
+}
+
+#[test]
+fn the_bytes_of_a_commit_never_change() {
+    assert_eq!(hex(&encode_commit(&commit_record())), COMMIT);
+    assert_eq!(commit::decode(1, &unhex(COMMIT)), Ok(commit_record()));
+}
+
+#[test]
+fn the_bytes_of_an_admins_changes_never_change() {
+    for (record, golden) in admin_records() {
+        assert_eq!(hex(&encode_admin(&record)), golden, "{record:?}");
+        assert_eq!(admin::decode(1, &unhex(golden)), Ok(record));
+    }
+}
+
+#[test]
+fn other_versions_are_refused() {
+    for version in [0, 2, 255] {
+        assert!(readings::decode(version, &unhex(READINGS)).is_err());
+        assert!(commit::decode(version, &unhex(COMMIT)).is_err());
+        assert!(admin::decode(version, &unhex(COMPILED)).is_err());
+    }
+}
+
+#[test]
+fn no_beginning_of_a_body_is_a_body_nor_is_one_with_more_behind_it() {
+    type Decodes = fn(&[u8]) -> bool;
+    let decoders: [(&str, Decodes); 3] = [
+        (READINGS, |body| readings::decode(1, body).is_ok()),
+        (COMMIT, |body| commit::decode(1, body).is_ok()),
+        (STANDING, |body| admin::decode(1, body).is_ok()),
+    ];
+    for (golden, is_read) in decoders {
+        let mut body = unhex(golden);
+        assert!((0..body.len()).all(|length| !is_read(&body[..length])));
+        body.push(0);
+        assert!(!is_read(&body));
+    }
+}
+
+#[test]
+fn lengths_beyond_all_memory_are_refused_before_anything_is_reserved() {
+    // Rows, a heap, state changes and points in numbers that no body can hold.
+    let mut body = vec![2, 0, 0, 0, 0, 0, 0];
+    body.extend_from_slice(&u32::MAX.to_le_bytes());
+    body.extend_from_slice(&[0; 64]);
+    assert!(readings::decode(1, &body).is_err());
+    let mut body = vec![2, 0, 0, 0, 0, 0];
+    body.extend_from_slice(&[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01]);
+    assert!(readings::decode(1, &body).is_err());
+}
+
+fn value() -> impl Strategy<Value = DeadValue> {
+    prop_oneof![
+        Just(DeadValue::Missing),
+        any::<bool>().prop_map(DeadValue::Boolean),
+        any::<i64>().prop_map(DeadValue::Integer),
+        any::<u64>().prop_map(DeadValue::Real),
+        ".{0,8}".prop_map(|text| DeadValue::Text(text.into())),
+        prop::collection::vec(any::<u8>(), 0..8).prop_map(DeadValue::Blob),
+    ]
+}
+
+fn any_columns() -> impl Strategy<Value = Columns> {
+    let row = (0..1u32 << 31, any::<u64>(), 0..3u8, value());
+    let rows = prop::collection::vec(row, 0..20);
+    let same = prop::collection::vec(
+        (0..1u32 << 31, any::<u64>(), Just(0), any::<u64>().prop_map(DeadValue::Real)),
+        0..20,
+    );
+    prop_oneof![rows, same].prop_map(|rows| {
+        let mut columns = Columns::default();
+        for (point, at, quality, value) in &rows {
+            let value = match value {
+                DeadValue::Missing => ValueRef::Missing,
+                DeadValue::Boolean(value) => ValueRef::Boolean(*value),
+                DeadValue::Integer(value) => ValueRef::Integer(*value),
+                DeadValue::Real(bits) => ValueRef::Real(f64::from_bits(*bits)),
+                DeadValue::Text(text) => ValueRef::Text(text),
+                DeadValue::Blob(bytes) => ValueRef::Blob(bytes),
+            };
+            columns.push(PointNumber(*point), Timestamp(*at), Quality::from_u8(*quality).unwrap(), value);
+        }
+        columns
+    })
+}
+
+fn any_points() -> impl Strategy<Value = Vec<NumberedPoint>> {
+    let point = (any::<u32>(), "[a-zä]{1,9}/[a-z]{1,9}", prop::option::of("[a-zA-Z./]{1,6}"));
+    let numbered =
+        |(number, path, unit): (u32, String, Option<String>)| numbered(number, &path, unit.as_deref());
+    prop::collection::vec(point.prop_map(numbered), 0..5)
+}
+
+fn any_state() -> impl Strategy<Value = Vec<StateChange>> {
+    let value = prop::option::of(prop::collection::vec(any::<u8>(), 0..300).prop_map(Bytes::from));
+    prop::collection::btree_map(".{0,3}[aäö]{0,6}".prop_map(Box::from), value, 0..12)
+        .prop_map(|map| map.into_iter().collect())
+}
+
+proptest! {
+    #[test]
+    fn readings_come_back_as_they_were(
+        columns in any_columns(),
+        new_points in any_points(),
+        note in prop::option::of(prop::collection::vec(any::<u8>(), 0..9)),
+        keys in prop::option::of(any::<([u8; 16], [u8; 16])>()),
+    ) {
+        let receipt = note.map(|note| Receipt { connector: "files".into(), note });
+        let idempotency = keys.map(|(key, request)| Idempotency { key, request });
+        let record = ReadingsRecord { head: ReadingsHead { receipt, idempotency }, new_points, columns };
+        prop_assert_eq!(readings::decode(1, &encode_readings(&record)), Ok(record));
+    }
+
+    #[test]
+    fn commits_come_back_as_they_were(
+        state in any_state(),
+        derived in any_columns(),
+        new_points in any_points(),
+        letters in prop::collection::vec((any::<u64>(), value()), 0..3),
+        hops: u8,
+    ) {
+        let mut record = CommitRecord { state, derived, new_points, ..commit_record() };
+        record.head.dead_letters = letters.into_iter().map(|(number, value)| letter(number, value, false)).collect();
+        record.head.hops = hops;
+        prop_assert_eq!(commit::decode(1, &encode_commit(&record)), Ok(record));
+    }
+
+    #[test]
+    fn damaged_bodies_are_refused_or_read_as_something_sound(
+        golden in prop::sample::select(vec![READINGS, PLAIN_READINGS, COMMIT, INSTALLED, STANDING, PACKAGE_ADDED]),
+        at: prop::sample::Index,
+        byte: u8,
+        length: prop::sample::Index,
+    ) {
+        let mut body = unhex(golden);
+        let place = at.index(body.len());
+        body[place] = byte;
+        for body in [&body[..], &body[..length.index(body.len())]] {
+            if let Ok(record) = readings::decode(1, body) {
+                prop_assert!(record.columns.is_sound());
+            }
+            if let Ok(record) = commit::decode(1, body) {
+                prop_assert!(record.derived.is_sound());
+            }
+            let _ = admin::decode(1, body);
+        }
+    }
+}

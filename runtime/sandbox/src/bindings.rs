@@ -1,0 +1,50 @@
+//! The host's side of the interfaces in `wit/`, generated.
+//!
+//! The platform world has all imports; each role is a world of its own with one export, since an
+//! app has any of them and the host looks each up by itself.
+
+#![allow(missing_docs)]
+
+/// What apps may call.
+pub mod platform {
+    wasmtime::component::bindgen!({
+        path: "../../wit",
+        world: "ironloom:platform/platform",
+        imports: {
+            // A miss in the state cache waits for the store; nothing else ever waits.
+            "ironloom:state/state": async | trappable,
+            default: trappable,
+        },
+    });
+}
+
+/// The role that takes readings.
+pub mod readings {
+    wasmtime::component::bindgen!({
+        path: "../../wit",
+        world: "ironloom:platform/readings",
+        with: { "ironloom:types/types@0.1.0": super::platform::ironloom::types::types },
+        exports: { default: async },
+    });
+}
+
+/// The role that has timers.
+pub mod timers {
+    wasmtime::component::bindgen!({
+        path: "../../wit",
+        world: "ironloom:platform/timers",
+        with: { "ironloom:types/types@0.1.0": super::platform::ironloom::types::types },
+        exports: { default: async },
+    });
+}
+
+/// The role that brings state from one version's form into the next one's.
+pub mod lifecycle {
+    wasmtime::component::bindgen!({
+        path: "../../wit",
+        world: "ironloom:platform/lifecycle",
+        exports: { default: async },
+    });
+}
+
+pub use platform::ironloom::types::types;

@@ -1,0 +1,45 @@
+//! `ironloom:invocation`: facts about the call that is under way.
+
+use wasmtime::component::{HasData, Linker};
+
+use crate::bindings::platform::ironloom::invocation::invocation::{self as wit, Gap};
+use crate::host::Host;
+use ironloom_types::clock::Timestamp;
+
+/// The facts.
+pub struct Context {
+    /// Names the invocation.
+    pub id: String,
+    /// Its time.
+    pub now: Timestamp,
+    /// What was lost before it.
+    pub gaps: Vec<Gap>,
+}
+
+struct View<'a>(&'a Context);
+
+impl HasData for View<'static> {
+    type Data<'a> = View<'a>;
+}
+
+/// Offers the functions.
+pub fn add_to_linker(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
+    wit::add_to_linker::<_, View<'static>>(linker, |host| {
+        host.meter.host_call();
+        View(&host.invocation)
+    })
+}
+
+impl wit::Host for View<'_> {
+    fn id(&mut self) -> wasmtime::Result<String> {
+        Ok(self.0.id.clone())
+    }
+
+    fn now(&mut self) -> wasmtime::Result<u64> {
+        Ok(self.0.now.0)
+    }
+
+    fn gaps(&mut self) -> wasmtime::Result<Vec<Gap>> {
+        Ok(self.0.gaps.clone())
+    }
+}

@@ -1,0 +1,238 @@
+//! Derived readings: a batch from the app becomes columns for the log. All of it is checked before
+//! any of it is taken.
+
+use hashbrown::HashMap;
+
+use super::{Context, View};
+use crate::bindings::platform::ironloom::outputs::outputs::{Batch, Error};
+use crate::bindings::types::{Frame, Quality as WitQuality, Values};
+use crate::env::{OutputKind, Target};
+use ironloom_types::clock::Timestamp;
+use ironloom_types::ids::PointNumber;
+use ironloom_types::limits::{MAX_DERIVED, MAX_READING_BYTES};
+use ironloom_types::readings::{Columns, NewPoint, Quality, Tag, ValueRef};
+
+/// What a reading takes in the record besides a text or blob.
+const READING_BYTES: usize = 20;
+
+/// What a batch carries over the boundary.
+pub(super) fn carried(batch: &Batch) -> usize {
+    let frames = batch.frames.iter().map(|frame| {
+        let columns =
+            frame.entity.len() * 4 + frame.at.len() * 8 + frame.quality.as_ref().map_or(0, Vec::len);
+        let values = match &frame.values {
+            Values::Booleans(values) => values.len(),
+            Values::Integers(values) => values.len() * 8,
+            Values::Reals(values) => values.len() * 8,
+            Values::Texts(values) => values.iter().map(|text| text.len() + size_of::<String>()).sum(),
+            Values::Blobs(values) => values.iter().map(|blob| blob.len() + size_of::<Vec<u8>>()).sum(),
+        };
+        frame.slot.len() + columns + values
+    });
+    batch.entities.len() + frames.sum::<usize>()
+}
+
+/// A frame that was checked, and the output that it is for.
+struct Checked<'a> {
+    output: usize,
+    frame: &'a Frame,
+    /// Bytes of its texts or blobs.
+    heap: usize,
+}
+
+/// Points of one call, found before anything is taken.
+struct Points<'a> {
+    entities: &'a [&'a str],
+    /// How many outputs there are.
+    outputs: usize,
+    /// For each line of the table of entities, where in `known` its points begin, once it was looked for.
+    lines: Vec<Option<u32>>,
+    /// For each entity that was looked for, the point of each output that is known.
+    known: Vec<Option<PointNumber>>,
+    new_points: Vec<NewPoint>,
+    pending: HashMap<(usize, Box<str>), PointNumber>,
+}
+
+impl<'a> Points<'a> {
+    fn new(entities: &'a [&'a str], outputs: usize) -> Self {
+        Self {
+            entities,
+            outputs,
+            lines: vec![None; entities.len()],
+            known: Vec::new(),
+            new_points: Vec::new(),
+            pending: HashMap::new(),
+        }
+    }
+
+    /// The point of an output for the entity on a line.
+    fn point(&mut self, context: &Context, output: usize, line: usize) -> Result<PointNumber, Error> {
+        let begin = match self.lines[line] {
+            Some(begin) => begin as usize,
+            None => {
+                let begin = self.known.len();
+                context.resolver.known(self.entities[line], &mut self.known);
+                self.known.resize(begin + self.outputs, None);
+                self.lines[line] = Some(begin as u32);
+                begin
+            }
+        };
+        if let Some(point) = self.known[begin + output] {
+            return Ok(point);
+        }
+        let point = self.resolve(context, output, line)?;
+        self.known[begin + output] = Some(point);
+        Ok(point)
+    }
+
+    /// Finds a point that isn't known at once: one that there is, one that this invocation has made, or a
+    /// new one.
+    fn resolve(&mut self, context: &Context, output: usize, line: usize) -> Result<PointNumber, Error> {
+        let entity = self.entities[line];
+        let unknown = |error: crate::UnknownEntity| Error::UnknownEntity(error.0);
+        let new = match context.resolver.resolve(output, entity).map_err(unknown)? {
+            Target::Known(point) => return Ok(point),
+            Target::New(new) => new,
+        };
+        let key = (output, Box::from(entity));
+        if let Some(point) = context.pending.get(&key).or_else(|| self.pending.get(&key)) {
+            return Ok(*point);
+        }
+        let point = PointNumber::pending(context.new_points.len() + self.new_points.len());
+        self.new_points.push(new);
+        self.pending.insert(key, point);
+        Ok(point)
+    }
+}
+
+impl View<'_> {
+    /// Takes all readings of a batch, or none.
+    pub(super) fn publish(&mut self, batch: &Batch) -> Result<(), Error> {
+        let entities: Vec<&str> = batch.entities.split('\n').collect();
+        let mut frames: Vec<Checked<'_>> = Vec::with_capacity(batch.frames.len());
+        for frame in &batch.frames {
+            let checked = self.check(frame, entities.len())?;
+            if frames.iter().any(|other| other.output == checked.output) {
+                return Err(Error::Malformed(format!("there are two frames of `{}`", frame.slot)));
+            }
+            frames.push(checked);
+        }
+        let readings: usize = frames.iter().map(|checked| checked.frame.at.len()).sum();
+        if self.context.derived.len() + readings > MAX_DERIVED {
+            return Err(Error::TooMany);
+        }
+
+        let mut points = Points::new(&entities, self.app.outputs.len());
+        let mut columns = Columns::with_capacity(readings);
+        for checked in &frames {
+            take(self.context, checked, &mut points, &mut columns)?;
+        }
+        let paths: usize = points.new_points.iter().map(|point| point.path.as_str().len()).sum();
+        let heap: usize = frames.iter().map(|checked| checked.heap).sum();
+        self.quota.effect(readings * READING_BYTES + heap + paths, 0).map_err(Error::Other)?;
+
+        let context = &mut *self.context;
+        context.new_points.append(&mut points.new_points);
+        context.pending.extend(points.pending);
+        if context.derived.is_empty() {
+            context.derived = columns;
+        } else {
+            for row in 0..columns.len() {
+                context.derived.push_row(&columns, row);
+            }
+        }
+        Ok(())
+    }
+
+    fn check<'a>(&self, frame: &'a Frame, entities: usize) -> Result<Checked<'a>, Error> {
+        let malformed = |problem: String| Error::Malformed(format!("`{}`: {problem}", frame.slot));
+        let output = self.output(&frame.slot, OutputKind::Derived)?;
+        let (tag, values, longest, heap) = match &frame.values {
+            Values::Booleans(values) => (Tag::Boolean, values.len(), 0, 0),
+            Values::Integers(values) => (Tag::Integer, values.len(), 0, 0),
+            Values::Reals(values) => (Tag::Real, values.len(), 0, 0),
+            Values::Texts(values) => lengths(Tag::Text, values.iter().map(String::len)),
+            Values::Blobs(values) => lengths(Tag::Blob, values.iter().map(Vec::len)),
+        };
+        let declared = self.app.outputs[output].value_type;
+        if tag != declared {
+            let (declared, tag) = (name(declared), name(tag));
+            return Err(Error::WrongType(format!("`{}` is {declared}, and {tag} was published", frame.slot)));
+        }
+        if frame.order.is_some() {
+            return Err(malformed("`order` must be none".to_owned()));
+        }
+        let quality = frame.quality.as_ref().map_or(values, Vec::len);
+        if frame.entity.len() != values || frame.at.len() != values || quality != values {
+            return Err(malformed(format!(
+                "the columns differ in length: {} entities, {} times, {quality} qualities, {values} values",
+                frame.entity.len(),
+                frame.at.len(),
+            )));
+        }
+        if let Some(index) = frame.entity.iter().find(|&&index| index as usize >= entities) {
+            return Err(malformed(format!("entity {index} is asked for, and the table has {entities}")));
+        }
+        if let Some(at) = frame.at.iter().find(|&&at| at > i64::MAX as u64) {
+            return Err(malformed(format!("the time {at} is after the year 2262")));
+        }
+        if longest > MAX_READING_BYTES {
+            let text = format!("a value has {longest} bytes, and {MAX_READING_BYTES} are allowed");
+            return Err(malformed(text));
+        }
+        Ok(Checked { output, frame, heap })
+    }
+}
+
+fn lengths(tag: Tag, lengths: impl ExactSizeIterator<Item = usize>) -> (Tag, usize, usize, usize) {
+    let count = lengths.len();
+    let (longest, sum) = lengths.fold((0, 0), |(longest, sum), length| (length.max(longest), sum + length));
+    (tag, count, longest, sum)
+}
+
+fn name(tag: Tag) -> &'static str {
+    match tag {
+        Tag::Missing => "nothing",
+        Tag::Boolean => "boolean",
+        Tag::Integer => "integer",
+        Tag::Real => "real",
+        Tag::Text => "text",
+        Tag::Blob => "blob",
+    }
+}
+
+/// Adds the readings of a frame to the columns.
+fn take(
+    context: &Context,
+    checked: &Checked<'_>,
+    points: &mut Points<'_>,
+    columns: &mut Columns,
+) -> Result<(), Error> {
+    let frame = checked.frame;
+    for row in 0..frame.at.len() {
+        let point = points.point(context, checked.output, frame.entity[row] as usize)?;
+        let quality = match frame.quality.as_ref().map(|column| column[row]) {
+            None | Some(WitQuality::Good) => Quality::Good,
+            Some(WitQuality::Uncertain) => Quality::Uncertain,
+            Some(WitQuality::Bad) => Quality::Bad,
+        };
+        let value = match &frame.values {
+            Values::Booleans(values) => ValueRef::Boolean(values[row]),
+            Values::Integers(values) => ValueRef::Integer(values[row]),
+            Values::Reals(values) if values[row].is_finite() => ValueRef::Real(values[row]),
+            // The placeholder of a reading that isn't to be used.
+            Values::Reals(_) if quality == Quality::Bad => ValueRef::Missing,
+            Values::Reals(values) => {
+                let text = format!(
+                    "`{}`: {} is no number; such a reading has the quality `bad`",
+                    frame.slot, values[row]
+                );
+                return Err(Error::Malformed(text));
+            }
+            Values::Texts(values) => ValueRef::Text(&values[row]),
+            Values::Blobs(values) => ValueRef::Blob(&values[row]),
+        };
+        columns.push(point, Timestamp(frame.at[row]), quality, value);
+    }
+    Ok(())
+}

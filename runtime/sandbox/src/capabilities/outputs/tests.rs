@@ -1,0 +1,164 @@
+use super::*;
+use crate::bindings::types::{Frame, Quality, Value, Values};
+use crate::env::{OutputSlot, Target, UnknownEntity};
+use ironloom_types::ids::{PointPath, SlotName};
+use ironloom_types::limits::{MAX_DERIVED, MAX_EFFECT_BYTES};
+use ironloom_types::readings::{Tag, ValueRef};
+
+/// Every entity makes a point, but `known` has one and `bad` has no place.
+struct Bound;
+
+impl OutputResolver for Bound {
+    fn resolve(&self, output: usize, entity: &str) -> Result<Target, UnknownEntity> {
+        match entity {
+            "known" => Ok(Target::Known(PointNumber(output as u32))),
+            "bad" => Err(UnknownEntity("`bad` has no place".to_owned())),
+            _ => Ok(Target::New(NewPoint {
+                path: PointPath::new(&format!("{output}/x{entity}")).unwrap(),
+                unit: None,
+            })),
+        }
+    }
+}
+
+struct Published {
+    columns: Columns,
+    new_points: Vec<NewPoint>,
+}
+
+fn with(call: impl FnOnce(&mut View<'_>)) -> Published {
+    let mut context = Context::new(Arc::new(Bound));
+    let output =
+        |name: &str, kind, value_type| OutputSlot { name: SlotName::new(name).unwrap(), kind, value_type };
+    let app = AppContext {
+        outputs: vec![
+            output("gain", OutputKind::Derived, Tag::Real),
+            output("note", OutputKind::Derived, Tag::Text),
+            output("heat", OutputKind::SetPoint, Tag::Real),
+        ],
+        ..AppContext::default()
+    };
+    call(&mut View { context: &mut context, app: &app, quota: &mut Quota::default() });
+    let (columns, new_points) = context.into_derived();
+    assert!(columns.is_sound());
+    Published { columns, new_points }
+}
+
+fn frame(slot: &str, entity: &[u32], values: Values) -> Frame {
+    let at = (0..entity.len() as u64).collect();
+    Frame { slot: slot.to_owned(), entity: entity.to_vec(), at, order: None, quality: None, values }
+}
+
+fn batch(entities: &str, frames: &[Frame]) -> Batch {
+    Batch { entities: entities.to_owned(), frames: frames.to_vec() }
+}
+
+fn reals(slot: &str, entity: &[u32]) -> Frame {
+    frame(slot, entity, Values::Reals((0..entity.len()).map(|i| i as f64).collect()))
+}
+
+#[test]
+fn a_new_point_is_made_once_for_each_output_and_entity() {
+    let published = with(|view| {
+        let texts = Values::Texts(vec!["x".to_owned(), "y".to_owned()]);
+        // Entities repeat, within the table and over the calls.
+        view.publish(&batch("a\nknown\na", &[reals("gain", &[0, 1, 2, 0]), frame("note", &[0, 2], texts)]))
+            .unwrap();
+        view.publish(&batch("a\nb", &[reals("gain", &[1, 0])])).unwrap();
+    });
+    let (gain_a, note_a, gain_b) =
+        (PointNumber::pending(0), PointNumber::pending(1), PointNumber::pending(2));
+    let known = PointNumber(0);
+    assert_eq!(published.columns.points, [gain_a, known, gain_a, gain_a, note_a, note_a, gain_b, gain_a]);
+    let paths: Vec<&str> = published.new_points.iter().map(|point| point.path.as_str()).collect();
+    assert_eq!(paths, ["0/xa", "1/xa", "0/xb"]);
+    assert_eq!(published.columns.value(5), ValueRef::Text("y"));
+}
+
+#[test]
+fn an_empty_table_is_one_entity() {
+    let published = with(|view| view.publish(&batch("", &[reals("gain", &[0])])).unwrap());
+    assert_eq!(published.new_points[0].path.as_str(), "0/x");
+}
+
+#[test]
+fn all_or_nothing_is_taken() {
+    let published = with(|view| {
+        let error = view.publish(&batch("a\nbad", &[reals("gain", &[0, 1])])).unwrap_err();
+        assert!(matches!(error, Error::UnknownEntity(text) if text.contains("bad")));
+        view.publish(&batch("b", &[reals("gain", &[0])])).unwrap();
+    });
+    assert_eq!((published.columns.len(), published.new_points.len()), (1, 1));
+    assert_eq!(published.new_points[0].path.as_str(), "0/xb");
+}
+
+#[test]
+fn malformed_batches_are_refused_with_the_output_s_name() {
+    with(|view| {
+        let mut refused = |frames: &[Frame]| view.publish(&batch("a", frames)).unwrap_err();
+        assert!(matches!(refused(&[reals("weight", &[0])]), Error::UnknownOutput(name) if name == "weight"));
+        assert!(matches!(refused(&[reals("heat", &[0])]), Error::UnknownOutput(name) if name == "heat"));
+        let integers = frame("gain", &[0], Values::Integers(vec![1]));
+        assert!(
+            matches!(refused(&[integers]), Error::WrongType(text) if text.contains("real") && text.contains("integer"))
+        );
+        let mut malformed = |frames: &[Frame]| match refused(frames) {
+            Error::Malformed(text) => assert!(text.contains("gain") || text.contains("note"), "{text}"),
+            other => panic!("{other:?}"),
+        };
+        malformed(&[reals("gain", &[1])]);
+        malformed(&[reals("gain", &[0]), reals("gain", &[0])]);
+        malformed(&[Frame { at: vec![], ..reals("gain", &[0]) }]);
+        malformed(&[Frame { at: vec![u64::MAX], ..reals("gain", &[0]) }]);
+        malformed(&[Frame { entity: vec![0, 0], ..reals("gain", &[0]) }]);
+        malformed(&[Frame { quality: Some(vec![]), ..reals("gain", &[0]) }]);
+        malformed(&[Frame { order: Some(vec![0]), ..reals("gain", &[0]) }]);
+        malformed(&[frame("gain", &[0], Values::Reals(vec![f64::NAN]))]);
+        malformed(&[frame("gain", &[0], Values::Reals(vec![f64::INFINITY]))]);
+        malformed(&[frame("note", &[0], Values::Texts(vec!["x".repeat((64 << 10) + 1)]))]);
+    });
+}
+
+#[test]
+fn a_placeholder_of_bad_quality_is_no_value() {
+    let published = with(|view| {
+        let nan = frame("gain", &[0, 0], Values::Reals(vec![f64::NAN, 1.0]));
+        view.publish(&batch("a", &[Frame { quality: Some(vec![Quality::Bad, Quality::Bad]), ..nan }]))
+            .unwrap();
+    });
+    assert_eq!(published.columns.value(0), ValueRef::Missing);
+    assert_eq!(published.columns.value(1), ValueRef::Real(1.0));
+}
+
+#[test]
+fn readings_and_bytes_of_one_invocation_are_bounded() {
+    with(|view| {
+        view.publish(&batch("a", &[reals("gain", &vec![0; MAX_DERIVED])])).unwrap();
+        assert!(matches!(view.publish(&batch("a", &[reals("gain", &[0])])), Err(Error::TooMany)));
+    });
+    let published = with(|view| {
+        let texts = vec!["x".repeat(64 << 10); MAX_EFFECT_BYTES >> 16];
+        let error = view
+            .publish(&batch("a", &[frame("note", &vec![0; texts.len()], Values::Texts(texts))]))
+            .unwrap_err();
+        assert!(matches!(error, Error::Other(_)));
+    });
+    assert!(published.columns.is_empty() && published.new_points.is_empty());
+}
+
+#[test]
+fn set_points_are_not_granted() {
+    with(|view| {
+        let intent = |output: &str| Intent {
+            output: output.to_owned(),
+            entity: String::new(),
+            value: Value::Real(1.0),
+            time_to_live: 1,
+        };
+        assert!(matches!(View::request(view, &[intent("gain")]), Err(Error::UnknownOutput(_))));
+        assert!(
+            matches!(View::request(view, &[intent("heat")]), Err(Error::NotGranted(name)) if name == "heat")
+        );
+        assert!(View::request(view, &[]).unwrap().is_empty());
+    });
+}

@@ -1,0 +1,33 @@
+//! `wasi:config/store`: the installation's settings. Over a sorted map, so that `get-all` has the
+//! same order in each run.
+
+use std::collections::BTreeMap;
+
+use wasmtime::component::{HasData, Linker};
+
+use crate::bindings::platform::wasi::config::store::{self as wit, Error};
+use crate::host::Host;
+
+struct View<'a>(&'a BTreeMap<String, String>);
+
+impl HasData for View<'static> {
+    type Data<'a> = View<'a>;
+}
+
+/// Offers the functions.
+pub fn add_to_linker(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
+    wit::add_to_linker::<_, View<'static>>(linker, |host| {
+        host.meter.host_call();
+        View(&host.app.settings)
+    })
+}
+
+impl wit::Host for View<'_> {
+    fn get(&mut self, key: String) -> wasmtime::Result<Result<Option<String>, Error>> {
+        Ok(Ok(self.0.get(&key).cloned()))
+    }
+
+    fn get_all(&mut self) -> wasmtime::Result<Result<Vec<(String, String)>, Error>> {
+        Ok(Ok(self.0.iter().map(|(key, value)| (key.clone(), value.clone())).collect()))
+    }
+}

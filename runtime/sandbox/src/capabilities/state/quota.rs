@@ -1,0 +1,99 @@
+//! How much an app stores, against what it was granted.
+//!
+//! What a write replaces is usually unknown, since nobody read it. So the count first takes all
+//! writes as new: as long as even that fits, nothing need be looked up. Only beyond it are the sizes
+//! of what was stored asked for, and the count becomes exact. Both ways decide alike.
+
+use std::cmp::Ordering;
+
+use bytes::Bytes;
+
+use super::{Failure, Writes, load};
+use crate::bindings::platform::ironloom::state::state::Error;
+use crate::env::{Cached, HostFault, StateReader};
+
+/// Counts the bytes of keys and values.
+pub struct StateQuota {
+    granted: u64,
+    /// What would be stored; an upper bound as long as it isn't exact.
+    total: u64,
+    exact: bool,
+}
+
+/// The count after a batch.
+pub struct Plan {
+    total: u64,
+    exact: bool,
+}
+
+fn size(key: &str, value: Option<&Bytes>) -> u64 {
+    value.map_or(0, |value| (key.len() + value.len()) as u64)
+}
+
+impl StateQuota {
+    /// Starts with what is stored.
+    pub fn new(stored: u64, granted: u64) -> Self {
+        Self { granted, total: stored, exact: false }
+    }
+
+    /// Counts what would be stored after the batch, or refuses it.
+    pub async fn plan(
+        &self,
+        reader: &dyn StateReader,
+        writes: &Writes,
+        batch: &Writes,
+    ) -> Result<Plan, Failure> {
+        let added: u64 = batch.iter().map(|(key, value)| size(key, value.as_ref())).sum();
+        if !self.exact {
+            let own = batch.keys().filter_map(|key| writes.get_key_value(key));
+            let own: u64 = own.map(|(key, value)| size(key, value.as_ref())).sum();
+            let total = self.total + added - own;
+            if total <= self.granted {
+                return Ok(Plan { total, exact: false });
+            }
+        }
+        // Of the own writes only their keys count here: what they replace isn't subtracted yet.
+        let mut before = self.total;
+        if !self.exact {
+            before = before.saturating_sub(stored_sizes(reader, writes.keys()).await?);
+        }
+        let own = batch.keys().filter_map(|key| writes.get_key_value(key));
+        let own: u64 = own.map(|(key, value)| size(key, value.as_ref())).sum();
+        let stored = stored_sizes(reader, batch.keys().filter(|key| !writes.contains_key(*key))).await?;
+        let total = (before + added).saturating_sub(own + stored);
+        // An app that is over its quota already, since an admin lowered it, can still make room.
+        if total > self.granted && total.cmp(&before) == Ordering::Greater {
+            return Err(Error::QuotaExceeded(self.granted).into());
+        }
+        Ok(Plan { total, exact: true })
+    }
+
+    /// Takes the count of a batch that was written.
+    pub fn apply(&mut self, plan: Plan) {
+        self.total = plan.total;
+        self.exact = plan.exact;
+    }
+}
+
+/// Sums the sizes of what was stored under these keys before the invocation.
+async fn stored_sizes<'a>(
+    reader: &dyn StateReader,
+    keys: impl Iterator<Item = &'a Box<str>>,
+) -> Result<u64, HostFault> {
+    /// How many are loaded at once.
+    const PART: usize = 100;
+    let mut sum = 0;
+    let mut missing: Vec<Box<str>> = Vec::new();
+    for key in keys {
+        match reader.cached(key) {
+            Cached::Known(value) => sum += size(key, value.as_ref()),
+            Cached::Unknown => missing.push(key.clone()),
+        }
+    }
+    for part in missing.chunks(PART) {
+        for (key, value) in part.iter().zip(load(reader, part).await?) {
+            sum += size(key, value.as_ref());
+        }
+    }
+    Ok(sum)
+}

@@ -1,0 +1,118 @@
+//! The one engine: settings under which the same inputs give the same result on any machine, the
+//! pool from which each invocation gets its instance, and the tick that stops a loop.
+
+use std::hash::{Hash, Hasher};
+use std::time::Duration;
+
+use sha2::{Digest as _, Sha256};
+use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
+
+use super::canonical_nan;
+use ironloom_types::ids::Digest;
+use ironloom_types::limits::{Limits, MAX_CORE_INSTANCES, MAX_MEMORIES, MAX_TABLES};
+
+/// How often a running invocation is looked at: its budget is checked, and others get their turn.
+pub const TICK: Duration = Duration::from_millis(10);
+
+/// The stack of an app's own functions. Part of what makes a deep recursion end at the same place
+/// everywhere.
+const WASM_STACK: usize = 512 << 10;
+/// The whole stack of an invocation: the app's functions and the host's below them.
+const STACK: usize = 1 << 20;
+/// The longest table, in elements. SpiderMonkey, the largest in use, has some 10,000.
+const TABLE_ELEMENTS: usize = 50_000;
+/// What the pool keeps of a table between two invocations instead of giving it back to the
+/// operating system.
+const TABLE_KEEP_RESIDENT: usize = 64 << 10;
+/// The same of a memory, where the kernel (6.7 and later) tells which pages were written: only those are
+/// cleared. Where it doesn't, all of it would have to be, which costs more than it saves.
+const MEMORY_KEEP_RESIDENT: usize = 1 << 20;
+
+/// Makes the engine. `places` is how many invocations may be under way at once; each gets the most
+/// that a component may have, so that none waits for another's memories.
+pub fn engine(places: u32) -> wasmtime::Result<Engine> {
+    let mut pool = PoolingAllocationConfig::new();
+    pool.total_component_instances(places)
+        .total_core_instances(places * MAX_CORE_INSTANCES)
+        .total_memories(places * MAX_MEMORIES)
+        .total_tables(places * MAX_TABLES)
+        .total_stacks(places)
+        .total_gc_heaps(0)
+        .max_core_instances_per_component(MAX_CORE_INSTANCES)
+        .max_memories_per_component(MAX_MEMORIES)
+        .max_tables_per_component(MAX_TABLES)
+        .table_elements(TABLE_ELEMENTS)
+        .table_keep_resident(TABLE_KEEP_RESIDENT)
+        .max_memory_size(usize::try_from(Limits::MAX_MEMORY)?)
+        // What is kept of memories is kept for as many as can be in use, not for each that ever was.
+        .max_unused_warm_slots(places);
+    if PoolingAllocationConfig::is_pagemap_scan_available() {
+        pool.pagemap_scan(Enabled::Yes).linear_memory_keep_resident(MEMORY_KEEP_RESIDENT);
+    }
+
+    let mut config = Config::new();
+    config
+        .allocation_strategy(InstanceAllocationStrategy::Pooling(pool))
+        .concurrency_support(false)
+        .epoch_interruption(true)
+        .max_wasm_stack(WASM_STACK)
+        .async_stack_size(STACK)
+        // The same bits on every machine; that of NaNs `canonical_nan` has seen to.
+        .cranelift_nan_canonicalization(false)
+        .relaxed_simd_deterministic(true)
+        // What no toolchain for components needs is not offered: less to get wrong.
+        .wasm_gc(false)
+        .wasm_function_references(false)
+        .wasm_exceptions(false)
+        .wasm_threads(false)
+        .wasm_memory64(false)
+        .wasm_stack_switching(false)
+        // A trap's backtrace has nothing for people: packages are stripped.
+        .wasm_backtrace_max_frames(None);
+    Engine::new(&config)
+}
+
+/// Names what compiled code depends on besides the app: the version of wasmtime, the engine's
+/// settings and the CPU's features. Code under another key is never loaded.
+pub fn key(engine: &Engine) -> Digest {
+    struct Sha(Sha256);
+    impl Hasher for Sha {
+        fn finish(&self) -> u64 {
+            0
+        }
+        fn write(&mut self, bytes: &[u8]) {
+            self.0.update(bytes);
+        }
+    }
+    let mut hasher = Sha(Sha256::new());
+    hasher.write(b"ironloom/engine/2");
+    hasher.write(&[canonical_nan::VERSION]);
+    engine.precompile_compatibility_hash().hash(&mut hasher);
+    Digest(hasher.0.finalize().into())
+}
+
+/// Starts the thread that ticks; it ends with the engine.
+pub fn start_ticker(engine: &Engine) -> std::io::Result<()> {
+    let engine = engine.weak();
+    std::thread::Builder::new().name("tick".to_owned()).spawn(move || {
+        loop {
+            std::thread::sleep(TICK);
+            match engine.upgrade() {
+                Some(engine) => engine.increment_epoch(),
+                None => break,
+            }
+        }
+    })?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_key_is_the_same_for_any_number_of_places() {
+        // The worker has a pool of one place, the server one of many.
+        assert_eq!(key(&engine(1).unwrap()), key(&engine(4).unwrap()));
+    }
+}

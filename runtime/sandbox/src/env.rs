@@ -1,0 +1,207 @@
+//! What an invocation is given: facts that are recorded, what its revision declares, and the ways
+//! to what is stored.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::bindings::platform::ironloom::invocation::invocation::Gap;
+use ironloom_types::clock::Timestamp;
+use ironloom_types::ids::{PointNumber, SlotName};
+use ironloom_types::limits::Limits;
+use ironloom_types::readings::{NewPoint, Tag};
+
+/// A future in a box, for traits that are used as objects.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// What the host knows of an app's revision; made once for each.
+#[derive(Clone, Debug, Default)]
+pub struct AppContext {
+    /// The outputs, in the order of the manifest.
+    pub outputs: Vec<OutputSlot>,
+    /// The alarms that the manifest declares.
+    pub alarms: Vec<SlotName>,
+    /// The timers that the manifest declares: one-shot timers can't take their names.
+    pub timers: Vec<SlotName>,
+    /// The settings, as text.
+    pub settings: BTreeMap<String, String>,
+    /// What each invocation may use.
+    pub limits: Limits,
+}
+
+/// An output, as the manifest declares it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OutputSlot {
+    /// Its name.
+    pub name: SlotName,
+    /// What becomes of what the app gives it.
+    pub kind: OutputKind,
+    /// The type of its values.
+    pub value_type: Tag,
+}
+
+/// What becomes of what an app gives to an output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OutputKind {
+    /// It is a reading like any other.
+    Derived,
+    /// It goes to a machine.
+    SetPoint,
+}
+
+/// What one invocation is given.
+pub struct Env {
+    /// Names the invocation.
+    pub id: String,
+    /// Its time, which stands still.
+    pub now: Timestamp,
+    /// The key of its random numbers.
+    pub seed: [u8; 32],
+    /// What was lost since the last invocation.
+    pub gaps: Vec<Gap>,
+    /// Its revision.
+    pub context: Arc<AppContext>,
+    /// What the app has stored.
+    pub state: Arc<dyn StateReader>,
+    /// Bytes of keys and values that it has stored.
+    pub state_bytes: u64,
+    /// Where derived readings go.
+    pub outputs: Arc<dyn OutputResolver>,
+    /// The alarms and timers there are.
+    pub standing: Arc<dyn Standing>,
+}
+
+impl fmt::Debug for Env {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Env").field("id", &self.id).field("now", &self.now).finish_non_exhaustive()
+    }
+}
+
+/// The host itself failed; the app is not to blame, and the invocation is run again.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct HostFault(pub String);
+
+/// What a look into the cache found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Cached {
+    /// The cache knows the key: its value, or that there is none.
+    Known(Option<Bytes>),
+    /// It doesn't.
+    Unknown,
+}
+
+/// Reads an app's state as it stood before the invocation.
+pub trait StateReader: Send + Sync {
+    /// Looks into the cache alone. Called for each key, so it must be quick.
+    fn cached(&self, key: &str) -> Cached;
+
+    /// Loads what the cache didn't know, in the order of the keys.
+    fn load<'a>(&'a self, keys: &'a [Box<str>]) -> BoxFuture<'a, Result<Vec<Option<Bytes>>, HostFault>>;
+
+    /// Lists keys and values.
+    fn scan<'a>(&'a self, scan: Scan<'a>) -> BoxFuture<'a, Result<StatePage, HostFault>>;
+}
+
+/// Which keys to list.
+#[derive(Clone, Copy, Debug)]
+pub struct Scan<'a> {
+    /// Those that start with this
+    pub prefix: &'a str,
+    /// and come after this one, where there is one.
+    pub after: Option<&'a str>,
+    /// At most so many; at least 1.
+    pub limit: usize,
+    /// No more once keys and values together have so many bytes, but at least one.
+    pub max_bytes: usize,
+}
+
+/// Part of a list of keys and values.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StatePage {
+    /// In the order of the keys' bytes.
+    pub entries: Vec<(Box<str>, Bytes)>,
+    /// Whether more come after the last of them.
+    pub more: bool,
+}
+
+/// Where a derived reading goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// To a point that there is.
+    Known(PointNumber),
+    /// To one that this reading makes.
+    New(NewPoint),
+}
+
+/// The binding has no place for an entity; says why, for people.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct UnknownEntity(pub String);
+
+/// Knows the bindings of the outputs.
+pub trait OutputResolver: Send + Sync {
+    /// Appends the points of an entity, as far as they are known at once: one for each of
+    /// [`AppContext::outputs`], in their order, or none at all. Asked once for each entity of a batch.
+    fn known(&self, _entity: &str, _points: &mut Vec<Option<PointNumber>>) {}
+
+    /// Tells where the readings of an entity go, where that isn't known at once. `output` is the index in
+    /// [`AppContext::outputs`].
+    fn resolve(&self, output: usize, entity: &str) -> Result<Target, UnknownEntity>;
+}
+
+/// Knows what an installation has standing before the invocation. A one-shot timer that just fires
+/// isn't among its timers any more.
+pub trait Standing: Send + Sync {
+    /// Whether this alarm stands.
+    fn alarm(&self, alarm: &SlotName, entity: &str) -> bool;
+    /// How many alarms stand.
+    fn alarms(&self) -> usize;
+    /// Whether there is a one-shot timer of this name.
+    fn timer(&self, name: &str) -> bool;
+    /// How many one-shot timers there are.
+    fn timers(&self) -> usize;
+}
+
+/// Nothing stored, nothing bound, nothing standing: the surroundings in which a component is
+/// instantiated once at install.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Nothing;
+
+impl StateReader for Nothing {
+    fn cached(&self, _: &str) -> Cached {
+        Cached::Known(None)
+    }
+
+    fn load<'a>(&'a self, keys: &'a [Box<str>]) -> BoxFuture<'a, Result<Vec<Option<Bytes>>, HostFault>> {
+        Box::pin(async { Ok(vec![None; keys.len()]) })
+    }
+
+    fn scan<'a>(&'a self, _: Scan<'a>) -> BoxFuture<'a, Result<StatePage, HostFault>> {
+        Box::pin(async { Ok(StatePage::default()) })
+    }
+}
+
+impl OutputResolver for Nothing {
+    fn resolve(&self, _: usize, _: &str) -> Result<Target, UnknownEntity> {
+        Err(UnknownEntity("nothing is bound".to_owned()))
+    }
+}
+
+impl Standing for Nothing {
+    fn alarm(&self, _: &SlotName, _: &str) -> bool {
+        false
+    }
+    fn alarms(&self) -> usize {
+        0
+    }
+    fn timer(&self, _: &str) -> bool {
+        false
+    }
+    fn timers(&self) -> usize {
+        0
+    }
+}

@@ -1,0 +1,187 @@
+//! What an invocation came to, and words for it.
+
+use std::fmt;
+
+use wasmtime::component::ResourceTableError;
+use wasmtime::{PoolConcurrencyLimitError, Trap};
+use wasmtime_wasi::I32Exit;
+
+use super::app_log::{LogLine, LogSource, truncate};
+use super::budget::{HostCallBytes, Meter};
+use super::env::HostFault;
+
+/// The longest text of an app's own in an outcome.
+const MAX_REASON: usize = 4 << 10;
+
+/// How an invocation ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It took effect.
+    Ok,
+    /// The app says that it can't be done, now or later.
+    Reject(String),
+    /// The app says that something is missing for now.
+    Retry(String),
+    /// The app broke off; says how, for people.
+    Trap(String),
+    /// It took more CPU time than it may.
+    CpuLimit,
+    /// It took longer than it may.
+    WallLimit,
+    /// It wanted more memory than it may have, and broke off.
+    MemoryLimit,
+    /// Its host calls carried more than they may.
+    HostCallLimit,
+    /// The host failed; the app isn't to blame.
+    HostFault(String),
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ok => f.write_str("ok"),
+            Self::Reject(reason) => write!(f, "rejected: {reason}"),
+            Self::Retry(reason) => write!(f, "to be retried: {reason}"),
+            Self::Trap(how) => f.write_str(how),
+            Self::CpuLimit => f.write_str("it took more CPU time than `limits.cpu` allows"),
+            Self::WallLimit => f.write_str("it took longer than ten times what `limits.cpu` allows"),
+            Self::MemoryLimit => f.write_str("it wanted more memory than `limits.memory` allows"),
+            Self::HostCallLimit => HostCallBytes.fmt(f),
+            Self::HostFault(fault) => write!(f, "the host failed: {fault}"),
+        }
+    }
+}
+
+impl Outcome {
+    /// The app's own words, at a length that can be kept.
+    pub(super) fn reason(mut text: String) -> String {
+        truncate(&mut text, MAX_REASON);
+        text
+    }
+
+    /// Finds out why a call, or an instantiation, ended with an error.
+    pub(super) fn of_error(
+        error: &wasmtime::Error,
+        meter: &Meter,
+        memory_refused: bool,
+        log: &[LogLine],
+    ) -> Self {
+        if let Some(HostFault(fault)) = error.downcast_ref() {
+            return Self::HostFault(fault.clone());
+        }
+        if error.is::<PoolConcurrencyLimitError>() {
+            return Self::HostFault("no place is free in the pool".to_owned());
+        }
+        if meter.is_over_cpu() {
+            return Self::CpuLimit;
+        }
+        if meter.is_over_wall() {
+            return Self::WallLimit;
+        }
+        // wasmtime's own type for the bytes of one call is private: its text tells.
+        let text = error.root_cause().to_string();
+        if error.is::<HostCallBytes>() || text.contains("fuel allocated for hostcalls") {
+            return Self::HostCallLimit;
+        }
+        if error.is::<I32Exit>() {
+            // Its code says no more: WASI 0.2 has only 0 and 1.
+            return Self::Trap("it ended itself with `exit`; an app returns instead".to_owned());
+        }
+        if memory_refused {
+            return Self::MemoryLimit;
+        }
+        if let Some(trap) = error.downcast_ref::<Trap>() {
+            return Self::Trap(of_trap(*trap, log));
+        }
+        if error.is::<ResourceTableError>() {
+            return Self::Trap(format!(
+                "it holds too many of the host's resources at once, or a wrong one ({text})"
+            ));
+        }
+        Self::Trap(Self::reason(text))
+    }
+}
+
+fn of_trap(trap: Trap, log: &[LogLine]) -> String {
+    match trap {
+        Trap::StackOverflow => {
+            "its calls are nested too deeply: a function calls itself without end".to_owned()
+        }
+        Trap::MemoryOutOfBounds => {
+            "it touched memory that it doesn't have; a very deep recursion can look like this".to_owned()
+        }
+        Trap::UnreachableCodeReached => match panic_message(log) {
+            Some(message) => format!("it panicked: {message}"),
+            None => "it panicked or broke off (wasm `unreachable`)".to_owned(),
+        },
+        Trap::IntegerDivisionByZero => "it divided by zero".to_owned(),
+        other => {
+            let text = other.to_string();
+            format!("it trapped: {}", text.strip_prefix("wasm trap: ").unwrap_or(&text))
+        }
+    }
+}
+
+/// What Rust's panic hook printed last: a line with the place, then the message.
+fn panic_message(log: &[LogLine]) -> Option<String> {
+    let printed: Vec<&str> = log
+        .iter()
+        .filter(|line| line.source == LogSource::Stderr)
+        .map(|line| line.message.as_str())
+        .collect();
+    let at = printed.iter().rposition(|line| line.contains("panicked at"))?;
+    let place = printed[at].split_once("panicked at ").map_or("", |(_, place)| place.trim_end_matches(':'));
+    let message = printed.get(at + 1).copied().unwrap_or_default();
+    Some(Outcome::reason(format!("{message} ({place})")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::app_log::Level;
+    use ironloom_types::limits::Limits;
+
+    fn of(error: wasmtime::Error) -> Outcome {
+        Outcome::of_error(&error, &Meter::new(&Limits::default()), false, &[])
+    }
+
+    #[test]
+    fn the_host_s_faults_are_never_the_app_s() {
+        let error = wasmtime::Error::from(HostFault("disk".to_owned())).context("while reading");
+        assert_eq!(of(error), Outcome::HostFault("disk".to_owned()));
+    }
+
+    #[test]
+    fn refused_memory_explains_a_plain_trap() {
+        let error = wasmtime::Error::from(Trap::UnreachableCodeReached);
+        let meter = Meter::new(&Limits::default());
+        assert_eq!(Outcome::of_error(&error, &meter, true, &[]), Outcome::MemoryLimit);
+    }
+
+    #[test]
+    fn a_panic_is_told_with_its_place() {
+        let line = |message: &str| LogLine {
+            level: Level::Error,
+            source: LogSource::Stderr,
+            context: String::new(),
+            message: message.to_owned(),
+        };
+        let log = [
+            line(""),
+            line("thread '<unnamed>' (1) panicked at src/lib.rs:7:9:"),
+            line("no such pig"),
+            line("note: run"),
+        ];
+        let text = of_trap(Trap::UnreachableCodeReached, &log);
+        assert_eq!(text, "it panicked: no such pig (src/lib.rs:7:9)");
+    }
+
+    #[test]
+    fn exits_and_sleeps_are_named() {
+        assert!(of(I32Exit(3).into()).to_string().contains("`exit`"));
+        assert_eq!(
+            of(crate::wasi::Sleep.into()),
+            Outcome::Trap("an app can't sleep: set a timer".to_owned())
+        );
+    }
+}

@@ -1,0 +1,168 @@
+//! A sandbox with a folder of its own, and the surroundings of a call.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use bytes::Bytes;
+use ironloom_sandbox::*;
+use ironloom_types::clock::Timestamp;
+use ironloom_types::ids::{PointNumber, PointPath, SlotName};
+use ironloom_types::limits::Limits;
+use ironloom_types::readings::{NewPoint, Tag};
+
+use crate::guest::Guest;
+
+/// Declares all there is to declare, for a guest that takes readings.
+pub const ALL: Declared =
+    Declared { inputs: true, timers: false, schedule: false, outputs: true, alarms: true, memory: 32 << 20 };
+
+pub const NOON: Timestamp = Timestamp(1_780_000_000_000_000_000);
+
+pub struct Bench {
+    pub sandbox: Arc<Sandbox>,
+    pub folder: tempfile::TempDir,
+}
+
+impl Bench {
+    pub fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let mut config =
+            SandboxConfig::new(folder.path().to_owned(), env!("CARGO_BIN_EXE_compile-worker").into());
+        config.places = 4;
+        Self { sandbox: Arc::new(Sandbox::new(config).unwrap()), folder }
+    }
+
+    pub fn cached_files(&self) -> Vec<std::path::PathBuf> {
+        std::fs::read_dir(self.folder.path()).unwrap().map(|entry| entry.unwrap().path()).collect()
+    }
+
+    pub async fn try_install(&self, wasm: &[u8], declared: &Declared) -> Result<Arc<LoadedApp>, String> {
+        let inspection = self.sandbox.compile(wasm).await.map_err(|error| error.to_string())?;
+        let wasm = wasm.to_vec();
+        let loaded = self.sandbox.load(&inspection.compiled, || Ok(wasm), declared).await;
+        loaded.map(|loaded| loaded.app).map_err(|error| error.to_string())
+    }
+
+    pub async fn install(&self, guest: &Guest) -> Arc<LoadedApp> {
+        self.try_install(&guest.build(), &ALL).await.unwrap()
+    }
+
+    pub async fn consume(&self, app: &LoadedApp, batch: &Batch, env: Env) -> Report {
+        self.sandbox.invoke(app, Call::Readings(batch), env).await
+    }
+
+    /// Installs a guest and lets it consume one small batch.
+    pub async fn once(&self, guest: &Guest, env: Env) -> Report {
+        let app = self.install(guest).await;
+        self.consume(&app, &batch(3), env).await
+    }
+}
+
+/// A batch of real readings of one input.
+pub fn batch(readings: u32) -> Batch {
+    let entities: Vec<String> = (0..readings.max(1)).map(|i| format!("barn-1/{i}")).collect();
+    let frame = Frame {
+        slot: "weight".to_owned(),
+        entity: (0..readings).collect(),
+        at: (0..readings).map(|i| NOON.0 + u64::from(i)).collect(),
+        order: None,
+        quality: None,
+        values: Values::Reals((0..readings).map(|i| f64::from(i) + 0.5).collect()),
+    };
+    Batch { entities: entities.join("\n"), frames: vec![frame] }
+}
+
+/// State in a map; every second key is a miss in the cache.
+#[derive(Default)]
+pub struct State {
+    pub map: BTreeMap<String, Bytes>,
+    pub loads: AtomicUsize,
+    pub fails: bool,
+}
+
+impl StateReader for State {
+    fn cached(&self, key: &str) -> Cached {
+        if key.len().is_multiple_of(2) { Cached::Known(self.map.get(key).cloned()) } else { Cached::Unknown }
+    }
+
+    fn load<'a>(&'a self, keys: &'a [Box<str>]) -> BoxFuture<'a, Result<Vec<Option<Bytes>>, HostFault>> {
+        self.loads.fetch_add(1, Ordering::SeqCst);
+        Box::pin(async move {
+            tokio::task::yield_now().await;
+            if self.fails {
+                return Err(HostFault("the disk is gone".to_owned()));
+            }
+            Ok(keys.iter().map(|key| self.map.get(&**key).cloned()).collect())
+        })
+    }
+
+    fn scan<'a>(&'a self, scan: Scan<'a>) -> BoxFuture<'a, Result<StatePage, HostFault>> {
+        Box::pin(async move {
+            let mut all = self.map.iter().filter(|(key, _)| {
+                key.starts_with(scan.prefix) && scan.after.is_none_or(|after| key.as_str() > after)
+            });
+            let entries = all.by_ref().take(scan.limit);
+            let entries = entries.map(|(key, value)| (key.as_str().into(), value.clone())).collect();
+            Ok(StatePage { entries, more: all.next().is_some() })
+        })
+    }
+}
+
+/// Binds `daily-gain` to `apps/test/daily-gain/ENTITY`, where `barn-1/0` is there already.
+pub struct Outputs;
+
+impl OutputResolver for Outputs {
+    fn resolve(&self, output: usize, entity: &str) -> Result<Target, UnknownEntity> {
+        assert_eq!(output, 0);
+        if entity == "barn-1/0" {
+            return Ok(Target::Known(PointNumber(7)));
+        }
+        let path = format!("apps/test/daily-gain/{entity}");
+        let path = PointPath::new(&path).map_err(|error| UnknownEntity(error.to_string()))?;
+        Ok(Target::New(NewPoint { path, unit: None }))
+    }
+}
+
+pub fn slot(name: &str) -> SlotName {
+    SlotName::new(name).unwrap()
+}
+
+pub fn context() -> AppContext {
+    AppContext {
+        outputs: vec![
+            OutputSlot { name: slot("daily-gain"), kind: OutputKind::Derived, value_type: Tag::Real },
+            OutputSlot { name: slot("heating"), kind: OutputKind::SetPoint, value_type: Tag::Real },
+        ],
+        alarms: vec![slot("fever")],
+        timers: vec![slot("morning")],
+        settings: BTreeMap::from([("breed".to_owned(), "duroc".to_owned())]),
+        limits: Limits::default(),
+    }
+}
+
+pub fn env() -> Env {
+    env_with(State::default(), Limits::default())
+}
+
+pub fn env_with(state: State, limits: Limits) -> Env {
+    Env {
+        id: "1-1".to_owned(),
+        now: NOON,
+        seed: [7; 32],
+        gaps: Vec::new(),
+        context: Arc::new(AppContext { limits, ..context() }),
+        state_bytes: state.map.iter().map(|(key, value)| (key.len() + value.len()) as u64).sum(),
+        state: Arc::new(state),
+        outputs: Arc::new(Outputs),
+        standing: Arc::new(Nothing),
+    }
+}
+
+/// Resident memory of a process, in bytes.
+pub fn resident() -> u64 {
+    let statm = std::fs::read_to_string(Path::new("/proc/self/statm")).unwrap();
+    let pages: u64 = statm.split(' ').nth(1).unwrap().parse().unwrap();
+    pages * 4096
+}

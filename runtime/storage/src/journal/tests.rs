@@ -1,0 +1,533 @@
+//! The blocks against what went into them, whatever that was and however it was cut.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+use super::*;
+use ironloom_types::clock::Timestamp;
+use ironloom_types::ids::{Generation, PointNumber, Position, Sequence, StreamId, TenantId};
+use ironloom_types::limits::MAX_BLOCK_READINGS;
+use ironloom_types::readings::{Columns, Quality, ValueRef};
+
+/// A value whose equality is that of its bits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Value {
+    Missing,
+    Boolean(bool),
+    Integer(i64),
+    Real(u64),
+    Text(String),
+    Blob(Vec<u8>),
+}
+
+impl Value {
+    fn borrow(&self) -> ValueRef<'_> {
+        match self {
+            Self::Missing => ValueRef::Missing,
+            Self::Boolean(value) => ValueRef::Boolean(*value),
+            Self::Integer(value) => ValueRef::Integer(*value),
+            Self::Real(bits) => ValueRef::Real(f64::from_bits(*bits)),
+            Self::Text(text) => ValueRef::Text(text),
+            Self::Blob(bytes) => ValueRef::Blob(bytes),
+        }
+    }
+
+    fn from(value: ValueRef<'_>) -> Self {
+        match value {
+            ValueRef::Missing => Self::Missing,
+            ValueRef::Boolean(value) => Self::Boolean(value),
+            ValueRef::Integer(value) => Self::Integer(value),
+            ValueRef::Real(value) => Self::Real(value.to_bits()),
+            ValueRef::Text(text) => Self::Text(text.to_owned()),
+            ValueRef::Blob(bytes) => Self::Blob(bytes.to_owned()),
+        }
+    }
+}
+
+type Reading = (u32, u64, Quality, Value);
+
+/// What one record of the log gives the journal.
+#[derive(Clone, Debug)]
+struct Record {
+    time: u64,
+    hops: u8,
+    origin: u64,
+    readings: Vec<Reading>,
+}
+
+/// A reading with everything that the journal keeps of it, as the model has it.
+type Kept = (u64, u64, u8, u64, Reading);
+
+fn columns(readings: &[Reading]) -> Columns {
+    let mut columns = Columns::default();
+    for (point, at, quality, value) in readings {
+        columns.push(PointNumber(*point), Timestamp(*at), *quality, value.borrow());
+    }
+    columns
+}
+
+fn model(first: u64, records: &[Record]) -> Vec<Kept> {
+    let rows = records.iter().flat_map(|record| {
+        record.readings.iter().map(move |reading| (record.time, record.hops, record.origin, reading.clone()))
+    });
+    rows.zip(first..).map(|((time, hops, origin, reading), seq)| (seq, time, hops, origin, reading)).collect()
+}
+
+fn kept(chunk: &Chunk) -> Vec<Kept> {
+    let keep = |row: ReadingRow<'_>| {
+        let reading = (row.point.0, row.at.0, row.quality, Value::from(row.value));
+        (row.sequence.0, row.time.0, row.hops, row.origin.0, reading)
+    };
+    chunk.rows_from(0).map(keep).collect()
+}
+
+fn chunk_of(first: u64, records: &[Record]) -> Chunk {
+    let mut chunk = Chunk::empty(Sequence(first));
+    for record in records {
+        let run = Run {
+            end: 0,
+            time: Timestamp(record.time),
+            hops: record.hops,
+            origin: Generation(record.origin),
+        };
+        let columns = columns(&record.readings);
+        chunk.extend(&columns, 0, columns.len(), run);
+    }
+    chunk
+}
+
+fn encode(chunk: &Chunk) -> Block {
+    block::encode(TenantId::MAIN, StreamId::MAIN, chunk).unwrap()
+}
+
+fn fold(first: u64, records: &[Record]) -> Vec<Block> {
+    let mut builder = BlockBuilder::new(TenantId::MAIN, StreamId::MAIN, Sequence(first));
+    let mut blocks = Vec::new();
+    for record in records {
+        let (next, columns) = (builder.next_sequence(), columns(&record.readings));
+        let (time, origin) = (Timestamp(record.time), Generation(record.origin));
+        blocks.extend(builder.add(next, time, record.hops, origin, &columns).unwrap());
+    }
+    blocks.extend(builder.finish().unwrap());
+    blocks
+}
+
+fn any_value() -> impl Strategy<Value = Value> {
+    let special = [f64::NAN.to_bits(), 0x7ff0_0000_0000_0001, 0xfff8_dead_beef_0001, (-0.0_f64).to_bits(), 1];
+    prop_oneof![
+        1 => Just(Value::Missing),
+        1 => any::<bool>().prop_map(Value::Boolean),
+        2 => prop_oneof![any::<i64>(), Just(i64::MIN), Just(i64::MAX), -5..5_i64].prop_map(Value::Integer),
+        4 => prop_oneof![any::<u64>(), proptest::sample::select(special.to_vec())].prop_map(Value::Real),
+        2 => (-40_000..40_000_i32).prop_map(|tenths| Value::Real((f64::from(tenths) / 10.0).to_bits())),
+        1 => any::<String>().prop_map(Value::Text),
+        1 => vec(any::<u8>(), 0..20).prop_map(Value::Blob),
+    ]
+}
+
+fn any_reading() -> impl Strategy<Value = Reading> {
+    let quality =
+        prop_oneof![8 => Just(Quality::Good), 1 => Just(Quality::Uncertain), 1 => Just(Quality::Bad)];
+    let point = prop_oneof![8 => 0..30_u32, 1 => any::<u32>()];
+    (point, prop_oneof![8 => 1_000..2_000_u64, 1 => any::<u64>()], quality, any_value())
+}
+
+/// Records whose readings are all of one type or of any, with rising journal times.
+fn any_records(most: usize) -> impl Strategy<Value = Vec<Record>> {
+    let readings = prop_oneof![
+        vec(any_reading(), 0..most),
+        vec((0..30_u32, 1_000..2_000_u64, Just(Quality::Good), any::<u64>().prop_map(Value::Real)), 0..most),
+    ];
+    vec((0..50_u64, 0..3_u8, 0..3_u64, readings), 1..8).prop_map(|records| {
+        let mut time = 100;
+        let rise = |(step, hops, origin, readings)| {
+            time += step / 10;
+            Record { time, hops, origin, readings }
+        };
+        records.into_iter().map(rise).collect()
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    #[test]
+    fn a_block_gives_back_every_bit(first in 1..1_000_000_u64, records in any_records(60)) {
+        let chunk = chunk_of(first, &records);
+        prop_assume!(!chunk.is_empty());
+        let block = encode(&chunk);
+        let (header, back) = block::decode(&block.bytes).unwrap();
+        prop_assert_eq!(kept(&back), model(first, &records));
+        prop_assert_eq!(&back.runs, &chunk.runs);
+        prop_assert_eq!(&header, &block.header);
+
+        // The header, against a count of its own.
+        let rows = model(first, &records);
+        let mut counts = BTreeMap::new();
+        for row in &rows {
+            *counts.entry(PointNumber(row.4.0)).or_insert(0_u32) += 1;
+        }
+        let ats: BTreeSet<u64> = rows.iter().map(|row| row.4.1).collect();
+        prop_assert_eq!(header.points, counts.into_iter().collect::<Vec<_>>());
+        prop_assert_eq!(header.first_sequence.0, rows[0].0);
+        prop_assert_eq!(header.readings as usize, rows.len());
+        prop_assert_eq!((header.first_time.0, header.last_time.0), (rows[0].1, rows[rows.len() - 1].1));
+        prop_assert_eq!(Some(&header.least_at.0), ats.first());
+        prop_assert_eq!(Some(&header.greatest_at.0), ats.last());
+    }
+
+    #[test]
+    fn damaged_bytes_are_an_error(
+        records in any_records(40),
+        places in vec((any::<prop::sample::Index>(), 1..=255_u8), 1..4),
+        cut in any::<prop::sample::Index>(),
+    ) {
+        let chunk = chunk_of(1, &records);
+        prop_assume!(!chunk.is_empty());
+        let bytes = encode(&chunk).bytes;
+        let mut changed = bytes.clone();
+        for (place, flip) in &places {
+            changed[place.index(bytes.len())] ^= flip;
+        }
+        prop_assert!(changed == bytes || block::decode(&changed).is_err());
+        prop_assert!(block::decode(&bytes[..cut.index(bytes.len())]).is_err());
+        let longer = [&bytes[..], &[0]].concat();
+        let error = BlockError::Header("that it is shorter than its bytes");
+        prop_assert_eq!(block::decode(&longer).unwrap_err(), error);
+    }
+
+    /// With right checksums over wrong bytes the decoder has to cope with what they say.
+    #[test]
+    fn forged_bytes_are_sound_readings_or_an_error(
+        records in any_records(40),
+        places in vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
+    ) {
+        let chunk = chunk_of(1, &records);
+        prop_assume!(!chunk.is_empty());
+        let mut bytes = encode(&chunk).bytes;
+        let (_, header_length) = BlockHeader::decode(&bytes).unwrap();
+        for (place, byte) in &places {
+            let place = 12 + place.index(bytes.len() - 12);
+            bytes[place] = *byte;
+        }
+        forge(&mut bytes, header_length);
+        if let Ok((_, chunk)) = block::decode(&bytes) {
+            prop_assert!(chunk.is_sound());
+            prop_assert_eq!(kept(&chunk).len(), chunk.len());
+        }
+    }
+
+    #[test]
+    fn any_bytes_at_all_are_an_error(bytes in vec(any::<u8>(), 0..300)) {
+        prop_assert!(block::decode(&bytes).is_err());
+        prop_assert!(block::decode(&[b"ILJB", &bytes[..]].concat()).is_err());
+        prop_assert!(StoredHeader::decode(&bytes).is_err());
+    }
+
+    #[test]
+    fn a_header_survives_the_store(records in any_records(40), place in any::<(u64, u32, u32, u32)>()) {
+        let chunk = chunk_of(1, &records);
+        prop_assume!(!chunk.is_empty());
+        let stored = StoredHeader {
+            checkpoint: Position(place.0),
+            location: Location { file: place.1, offset: place.2, length: place.3 },
+            header: encode(&chunk).header,
+        };
+        let bytes = stored.encode().unwrap();
+        prop_assert_eq!(StoredHeader::decode(&bytes), Ok(stored));
+        prop_assert!(StoredHeader::decode(&bytes[..bytes.len() - 1]).is_err());
+    }
+}
+
+#[test]
+fn a_column_has_exactly_as_many_numbers_as_it_should() {
+    let mut bytes = Vec::new();
+    super::columns::write_numbers(&mut bytes, "test", &[7_u32, 8, 9], pco::DeltaSpec::Auto).unwrap();
+    let read = |count| super::columns::Sections { bytes: &bytes }.numbers::<u32>("test", count);
+    assert_eq!(read(3), Ok(vec![7, 8, 9]));
+    for wrong in [0, 1, 2, 4, 300] {
+        assert!(read(wrong).is_err(), "{wrong}");
+    }
+}
+
+/// Puts right checksums over whatever the bytes are now.
+fn forge(bytes: &mut [u8], header_length: usize) {
+    let columns = crc32c::crc32c(&bytes[header_length..]);
+    bytes[70..74].copy_from_slice(&columns.to_le_bytes());
+    let header = crc32c::crc32c(&bytes[12..header_length]);
+    bytes[8..12].copy_from_slice(&header.to_le_bytes());
+}
+
+fn many(readings: usize, time: u64, value: impl Fn(usize) -> Value) -> Record {
+    let reading = |row: usize| (row as u32 % 97, 5_000 + row as u64, Quality::Good, value(row));
+    Record { time, hops: 0, origin: 0, readings: (0..readings).map(reading).collect() }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(8))]
+
+    #[test]
+    fn blocks_are_full_and_follow_each_other_however_records_are_cut(
+        first in 1..1_000_000_u64,
+        sizes in vec(prop_oneof![1..200_usize, 5_000..20_000_usize], 1..6),
+    ) {
+        let records: Vec<_> = sizes
+            .iter()
+            .enumerate()
+            .map(|(n, &size)| many(size, 10 + n as u64 / 2, |row| Value::Integer((row * 7 + n) as i64)))
+            .collect();
+        let blocks = fold(first, &records);
+        let total: usize = sizes.iter().sum();
+        prop_assert_eq!(blocks.len(), total.div_ceil(MAX_BLOCK_READINGS));
+        let mut back = Vec::new();
+        for block in &blocks {
+            let (header, chunk) = block::decode(&block.bytes).unwrap();
+            prop_assert_eq!(header.first_sequence.0, first + back.len() as u64);
+            back.extend(kept(&chunk));
+        }
+        prop_assert_eq!(back, model(first, &records));
+    }
+}
+
+#[test]
+#[should_panic(expected = "blocks follow each other without a hole")]
+fn a_hole_in_the_sequences_is_a_bug() {
+    let mut builder = BlockBuilder::new(TenantId::MAIN, StreamId::MAIN, Sequence(5));
+    let columns = columns(&many(3, 1, |_| Value::Missing).readings);
+    let _ = builder.add(Sequence(6), Timestamp(1), 0, Generation(0), &columns);
+}
+
+#[test]
+fn large_texts_close_a_block_early() {
+    let long = "x".repeat(60_000);
+    let records = vec![many(200, 1, |_| Value::Text(long.clone())), many(3, 2, |_| Value::Boolean(true))];
+    let blocks = fold(1, &records);
+    assert!(blocks.iter().all(|block| block.bytes.len() < 5 << 20));
+    let back: Vec<_> =
+        blocks.iter().flat_map(|block| kept(&block::decode(&block.bytes).unwrap().1)).collect();
+    assert_eq!(back, model(1, &records));
+}
+
+#[test]
+fn a_header_with_as_many_points_as_can_be_fits_the_store() {
+    // Every 61st of a million points, and the rarer points that the generator of a real site would give.
+    for step in [1, 61, 64] {
+        let mut columns = Columns::default();
+        for row in 0..MAX_BLOCK_READINGS as u32 {
+            let spread = if step == 64 { row.wrapping_mul(2_654_435_761) % 1_000_000 } else { row * step };
+            columns.push(PointNumber(spread), Timestamp(1), Quality::Good, ValueRef::Boolean(true));
+        }
+        let chunk = Chunk::of_record(Sequence(1), Timestamp(1), 0, Generation(0), columns);
+        let stored = StoredHeader {
+            checkpoint: Position(1),
+            location: Location { file: 1, offset: 0, length: 1 },
+            header: encode(&chunk).header,
+        };
+        let length = stored.encode().unwrap().len();
+        assert!(length <= 32 << 10, "{length} bytes with step {step}");
+    }
+}
+
+/// Blocks of few or many readings from two records each, at increasing sequences, and the model of each.
+fn small_blocks() -> impl Strategy<Value = Vec<(Block, Vec<Kept>)>> {
+    let reading = (0..200_u32, 0..100_u64, Just(Quality::Good), Just(Value::Boolean(true)));
+    let readings = prop_oneof![9 => vec(reading.clone(), 1..5), 1 => vec(reading, 100..200)];
+    vec((0..4_u64, readings, 0..5_u64), 0..12).prop_map(|blocks| {
+        let (mut first, mut time) = (1, 10);
+        let mut made = Vec::new();
+        for (step, readings, later) in blocks {
+            time += step;
+            let (before, after) = readings.split_at(readings.len() / 2);
+            let record =
+                |time, readings: &[Reading]| Record { time, hops: 0, origin: 0, readings: readings.to_vec() };
+            let records = [record(time, before), record(time + later, after)];
+            time += later;
+            let rows = model(first, &records);
+            made.push((encode(&chunk_of(first, &records)), rows.clone()));
+            first += rows.len() as u64;
+        }
+        made
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(150))]
+
+    #[test]
+    fn the_index_finds_what_a_search_through_everything_finds(
+        blocks in small_blocks(),
+        after in 0..300_u64,
+        time in 0..60_u64,
+        points in proptest::option::of(vec(0..200_u32, 0..3)),
+        from in proptest::option::of(0..110_u64),
+        to in proptest::option::of(0..110_u64),
+        limit in 1..500_usize,
+        retained in 1..300_u64,
+    ) {
+        let (tenant, stream) = (TenantId::MAIN, StreamId::MAIN);
+        let folder = tempfile::tempdir().unwrap();
+        let files = BlockFiles::open(folder.path(), &BTreeMap::new()).unwrap();
+        let mut index = BlockIndex::default();
+        for (block, _) in &blocks {
+            let location = files.append(&block.bytes).unwrap();
+            index.push(&block.header, location).unwrap();
+        }
+        let all: Vec<Kept> = blocks.iter().flat_map(|(_, rows)| rows.clone()).collect();
+
+        // By sequence.
+        let mut found = Vec::new();
+        for entry in index.after(tenant, stream, Sequence(after)) {
+            found.extend(kept(&read(&files, entry).unwrap()));
+        }
+        found.retain(|row| row.0 > after);
+        prop_assert_eq!(&found, &all.iter().filter(|row| row.0 > after).cloned().collect::<Vec<_>>());
+        let firsts: Vec<_> = index.after(tenant, stream, Sequence(after)).iter().map(|e| e.last_sequence().0).collect();
+        prop_assert!(firsts.iter().all(|&last| last > after), "no block is opened for nothing");
+
+        // By point and time.
+        let mut filter = Filter::after(Sequence(after));
+        if let Some(points) = &points {
+            filter = filter.of_points(points.iter().copied().map(PointNumber));
+        }
+        filter.from = from.map(Timestamp);
+        filter.to = to.map(Timestamp);
+        let mut found = Vec::new();
+        for entry in index.entries(tenant, stream).iter().filter(|entry| filter.may_match(entry)) {
+            let chunk = read(&files, entry).unwrap();
+            let rows = kept(&chunk);
+            found.extend(filter.rows(&chunk, limit - found.len()).into_iter().map(|row| rows[row].clone()));
+            if found.len() == limit {
+                break;
+            }
+        }
+        let wanted = |row: &&Kept| {
+            row.0 > after
+                && points.as_ref().is_none_or(|points| points.contains(&row.4.0))
+                && from.is_none_or(|from| row.4.1 >= from)
+                && to.is_none_or(|to| row.4.1 < to)
+        };
+        prop_assert_eq!(&found, &all.iter().filter(wanted).take(limit).cloned().collect::<Vec<_>>());
+
+        // By journal time.
+        let since = index.since(tenant, stream, Timestamp(time));
+        let first = all.iter().find(|row| row.1 >= time).map(|row| row.0);
+        match (since, first) {
+            (None, None) => {}
+            (Some(entry), Some(first)) => {
+                prop_assert!((entry.first_sequence.0..=entry.last_sequence().0).contains(&first));
+            }
+            (since, first) => prop_assert!(false, "{since:?} and {first:?}"),
+        }
+
+        // What is past retention.
+        let gone = index.retain_from(tenant, stream, Sequence(retained));
+        prop_assert!(gone.iter().all(|entry| entry.last_sequence().0 < retained));
+        prop_assert!(index.entries(tenant, stream).iter().all(|entry| entry.last_sequence().0 >= retained));
+        prop_assert_eq!(gone.len() + index.entries(tenant, stream).len(), blocks.len());
+        let none_left = index.entries(tenant, stream).is_empty() && !blocks.is_empty();
+        prop_assert_eq!(index.unused_files(&gone), if none_left { BTreeSet::from([1]) } else { BTreeSet::new() });
+    }
+}
+
+#[test]
+fn a_block_with_few_points_is_not_opened_for_others() {
+    let record = Record {
+        readings: vec![(3, 1, Quality::Good, Value::Missing), (9, 1, Quality::Bad, Value::Missing)],
+        time: 1,
+        hops: 0,
+        origin: 0,
+    };
+    let entry =
+        Entry::new(&encode(&chunk_of(1, &[record])).header, Location { file: 1, offset: 0, length: 0 });
+    let may = |points: &[u32]| {
+        Filter::default().of_points(points.iter().copied().map(PointNumber)).may_match(&entry)
+    };
+    assert_eq!(
+        [may(&[3]), may(&[9]), may(&[5]), may(&[]), may(&[1, 5, 9])],
+        [true, true, false, false, true]
+    );
+}
+
+#[test]
+fn of_many_points_the_least_and_the_greatest_are_known() {
+    let readings = (100..200).map(|point| (point, 1, Quality::Good, Value::Boolean(true))).collect();
+    let record = Record { readings, time: 1, hops: 0, origin: 0 };
+    let entry =
+        Entry::new(&encode(&chunk_of(1, &[record])).header, Location { file: 1, offset: 0, length: 0 });
+    assert_eq!(entry.points, PointsInBlock::Between(PointNumber(100), PointNumber(199)));
+    let may = |points: &[u32]| {
+        entry.points.may_have_any(&points.iter().copied().map(PointNumber).collect::<Vec<_>>())
+    };
+    assert_eq!(
+        [may(&[99]), may(&[100]), may(&[199]), may(&[200]), may(&[5, 300])],
+        [false, true, true, false, false]
+    );
+}
+
+#[test]
+fn a_block_out_of_order_is_refused() {
+    let block = |first| encode(&chunk_of(first, &[many(3, 1, |_| Value::Missing)]));
+    let mut index = BlockIndex::default();
+    let location = Location { file: 1, offset: 0, length: 0 };
+    index.push(&block(4).header, location).unwrap();
+    for wrong in [4, 6, 8] {
+        let error = index.push(&block(wrong).header, location).unwrap_err();
+        assert_eq!((error.found, error.expected), (Sequence(wrong), Sequence(7)));
+    }
+    index.push(&block(7).header, location).unwrap();
+    assert_eq!(index.span(TenantId::MAIN, StreamId::MAIN), Some((Sequence(4), Sequence(9))));
+}
+
+#[test]
+fn a_block_that_lies_where_another_should_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let files = BlockFiles::open(folder.path(), &BTreeMap::new()).unwrap();
+    let block = |first| encode(&chunk_of(first, &[many(3, 1, |_| Value::Missing)]));
+    let location = files.append(&block(4).bytes).unwrap();
+    let error = read(&files, &Entry::new(&block(7).header, location)).unwrap_err().to_string();
+    assert!(error.contains("offset 0") && error.contains("another block"), "{error}");
+}
+
+/// One reading of each kind, by hand, so that the format can't change unseen.
+fn golden_chunk() -> Chunk {
+    let records = [
+        Record {
+            time: 1_700_000_000_000_000_000,
+            hops: 0,
+            origin: 0,
+            readings: vec![
+                (1, 1_699_999_999_000_000_000, Quality::Good, Value::Real(20.5_f64.to_bits())),
+                (2, 1_699_999_999_500_000_000, Quality::Good, Value::Integer(-7)),
+                (1, 1_700_000_000_000_000_000, Quality::Bad, Value::Missing),
+                (300, 1_700_000_000_000_000_000, Quality::Uncertain, Value::Text("läuft".to_owned())),
+            ],
+        },
+        Record {
+            time: 1_700_000_001_000_000_000,
+            hops: 1,
+            origin: 42,
+            readings: vec![
+                (301, 1_700_000_000_000_000_001, Quality::Good, Value::Boolean(true)),
+                (302, 1_700_000_000_000_000_001, Quality::Good, Value::Blob(vec![0, 255])),
+                (1, 1_700_000_000_000_000_001, Quality::Good, Value::Real(0x7ff8_0000_0000_0001)),
+            ],
+        },
+    ];
+    chunk_of(1_000, &records)
+}
+
+#[test]
+fn golden_block_of_version_1() {
+    let text = include_str!("golden/block-v1.hex");
+    let digits: String = text.lines().filter(|line| !line.starts_with('#')).collect();
+    let golden: Vec<u8> = (0..digits.len() / 2)
+        .map(|at| u8::from_str_radix(&digits[2 * at..2 * at + 2], 16).unwrap())
+        .collect();
+    let (header, back) = block::decode(&golden).unwrap();
+    assert_eq!(kept(&back), kept(&golden_chunk()));
+    assert_eq!(header.points.len(), 5);
+    let now: String = encode(&golden_chunk()).bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(now, digits, "what is written now differs from version 1: make a new version");
+}

@@ -1,0 +1,406 @@
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, mpsc};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use parking_lot::{Condvar, Mutex};
+
+use ironloom_types::clock::Timestamp;
+use ironloom_types::ids::{Position, Sequence, StreamId, TenantId};
+
+use super::error::LogError;
+use super::frame::{Kind, RECORD_HEADER};
+use super::reader::{LogReader, RecordRef};
+use super::shared::{Room, Shared, Stats};
+use super::writer::{About, Writer};
+
+/// What gives the records their content. All of it runs on the committer's thread, in the order in
+/// which items were submitted, and so holds up every commit behind it.
+pub trait Sealer: Send + 'static {
+    /// What is submitted, with the way to answer who waits for it.
+    type Item: Send + 'static;
+    /// What travels on once it is flushed.
+    type Sealed: Send + 'static;
+
+    /// Turns an item into a record at this position, and appends its body, at most as long as the bound
+    /// given with the item, to `body`. What already stands in `body` are the records before: leave it alone.
+    fn seal(&mut self, item: Self::Item, position: Position, body: &mut Vec<u8>) -> Seal<Self::Sealed>;
+
+    /// Everything in it is on the disk. Barriers stand in their places.
+    fn flushed(&mut self, group: Vec<Flushed<Self::Sealed>>);
+
+    /// A write or sync failed, and nothing more will be written. Whether the `unsynced` outlive the process
+    /// is unknown; the `waiting` were never written. To be answered before the process ends.
+    fn failed(&mut self, unsynced: Vec<Self::Sealed>, waiting: Vec<Self::Item>, error: &LogError);
+}
+
+/// What became of an item.
+pub enum Seal<T> {
+    /// A record, whose body was appended.
+    Record {
+        /// What it is about.
+        kind: Kind,
+        /// How its body is encoded.
+        version: u8,
+        /// Whose it is.
+        tenant: TenantId,
+        /// The stream of its readings.
+        stream: StreamId,
+        /// The number of its first reading.
+        first_sequence: Sequence,
+        /// When it was made.
+        journal_time: Timestamp,
+        /// Travels on once it is flushed.
+        sealed: T,
+    },
+    /// Nothing to write, and nothing was appended, but it travels on behind what came before.
+    Barrier(T),
+    /// Nothing, and nothing was appended.
+    Nothing,
+}
+
+/// What is on the disk now.
+pub struct Flushed<T> {
+    /// Where it lies; `None` for a barrier.
+    pub record: Option<RecordRef>,
+    /// What [`Sealer::seal`] gave with it.
+    pub sealed: T,
+}
+
+/// An item that the log doesn't take.
+#[derive(Debug, thiserror::Error)]
+#[error("{error}")]
+pub struct Refused<I> {
+    /// The item, untouched.
+    pub item: I,
+    /// [`LogError::TooLarge`] or [`LogError::Stopped`].
+    pub error: LogError,
+}
+
+/// An item that waits, and the bytes that it is counted for.
+pub(super) struct Queued<I> {
+    pub item: I,
+    pub bytes: u64,
+}
+
+/// Turns items into groups of records. The thread around it is in [`run`].
+pub(super) struct Committer<S: Sealer> {
+    writer: Writer,
+    sealer: S,
+    /// The group that isn't flushed yet.
+    group: Vec<Flushed<S::Sealed>>,
+    /// What the items of the group were counted for while they waited.
+    queued: u64,
+}
+
+/// Why the committer can't go on, and the items that it hadn't come to.
+pub(super) struct Failure<I> {
+    pub error: LogError,
+    pub waiting: Vec<I>,
+}
+
+impl<S: Sealer> Committer<S> {
+    pub fn new(writer: Writer, sealer: S) -> Self {
+        Self { writer, sealer, group: Vec::new(), queued: 0 }
+    }
+
+    /// Seals all items and flushes them, in more than one step where they pass a segment's end or the
+    /// size of a group.
+    pub fn commit(&mut self, items: Vec<Queued<S::Item>>) -> Result<(), Failure<S::Item>> {
+        let mut items = items.into_iter();
+        let result = items.by_ref().try_for_each(|queued| self.seal(queued)).and_then(|()| self.flush_all());
+        result.map_err(|error| Failure { error, waiting: items.map(|queued| queued.item).collect() })
+    }
+
+    fn seal(&mut self, Queued { item, bytes }: Queued<S::Item>) -> Result<(), LogError> {
+        self.queued += bytes;
+        let start = self.writer.open();
+        let position = self.writer.next();
+        match self.sealer.seal(item, position, self.writer.group()) {
+            Seal::Record { kind, version, tenant, stream, first_sequence, journal_time, sealed } => {
+                let about = About { kind, version, tenant, stream, first_sequence, journal_time };
+                let start = match if self.writer.fits() { Ok(start) } else { self.roll(start) } {
+                    Ok(start) => start,
+                    Err(error) => {
+                        self.group.push(Flushed { record: None, sealed });
+                        return Err(error);
+                    }
+                };
+                let record = Some(self.writer.close(start, about));
+                self.group.push(Flushed { record, sealed });
+            }
+            Seal::Barrier(sealed) => {
+                self.nothing_appended(start);
+                self.group.push(Flushed { record: None, sealed });
+            }
+            Seal::Nothing => self.nothing_appended(start),
+        }
+        if self.writer.group_len() >= self.writer.shared().config.group_bytes {
+            self.flush_all()
+        } else {
+            Ok(())
+        }
+    }
+
+    fn nothing_appended(&mut self, start: usize) {
+        assert!(self.writer.group_len() == start + RECORD_HEADER, "only a record has a body");
+        self.writer.cancel(start);
+    }
+
+    /// Flushes what stands before the open record, which then comes first in a fresh segment, and says
+    /// where it begins in the group now.
+    fn roll(&mut self, start: usize) -> Result<usize, LogError> {
+        self.flush(start)?;
+        self.writer.roll()?;
+        Ok(0)
+    }
+
+    fn flush_all(&mut self) -> Result<(), LogError> {
+        self.flush(self.writer.group_len())
+    }
+
+    fn flush(&mut self, bytes: usize) -> Result<(), LogError> {
+        self.writer.flush(bytes)?;
+        self.writer.shared().queued.fetch_sub(std::mem::take(&mut self.queued), Ordering::Relaxed);
+        if !self.group.is_empty() {
+            self.sealer.flushed(std::mem::take(&mut self.group));
+        }
+        Ok(())
+    }
+
+    pub fn wants_mark(&self) -> bool {
+        self.writer.wants_mark()
+    }
+
+    pub fn mark(&mut self) -> Result<(), Failure<S::Item>> {
+        self.writer.mark().map_err(|error| Failure { error, waiting: Vec::new() })
+    }
+
+    #[cfg(test)]
+    pub fn shared(&self) -> &Shared {
+        self.writer.shared()
+    }
+
+    #[cfg(test)]
+    pub fn next_position(&self) -> Position {
+        self.writer.next()
+    }
+
+    /// Tells everybody.
+    pub fn fail(&mut self, failure: Failure<S::Item>) -> LogError {
+        let unsynced = std::mem::take(&mut self.group).into_iter().map(|flushed| flushed.sealed).collect();
+        self.sealer.failed(unsynced, failure.waiting, &failure.error);
+        failure.error
+    }
+}
+
+/// Submits items to the committer, from any thread. When the last clone goes, the committer stops.
+pub struct CommitterHandle<I: Send + 'static> {
+    inner: Arc<Inner<I>>,
+}
+
+impl<I: Send + 'static> Clone for CommitterHandle<I> {
+    fn clone(&self) -> Self {
+        Self { inner: self.inner.clone() }
+    }
+}
+
+struct Inner<I: Send + 'static> {
+    queue: Arc<Queue<I>>,
+    reader: LogReader,
+    shared: Arc<Shared>,
+    threads: Mutex<Option<Threads>>,
+}
+
+struct Threads {
+    committer: JoinHandle<Result<(), LogError>>,
+    spares: JoinHandle<()>,
+}
+
+impl<I: Send + 'static> CommitterHandle<I> {
+    /// Puts an item at the end of the queue and returns at once. `body_bound` is at least the length that
+    /// the body of its record will have.
+    ///
+    /// Errors: [`LogError::TooLarge`] above [`CommitterHandle::max_body`], [`LogError::Stopped`].
+    pub fn submit(&self, item: I, body_bound: usize) -> Result<(), Refused<I>> {
+        let max = self.max_body();
+        if body_bound > max {
+            return Err(Refused { item, error: LogError::TooLarge { bytes: body_bound, max } });
+        }
+        let bytes = (body_bound + RECORD_HEADER) as u64;
+        self.inner.queue.push(item, bytes, &self.inner.shared)
+    }
+
+    /// The longest body that a record may have, in bytes: a segment less the headers, 67,104,714 by default.
+    pub fn max_body(&self) -> usize {
+        self.inner.shared.config.max_body()
+    }
+
+    /// Who may still submit. It is the caller who refuses: the queue takes everything.
+    pub fn room(&self) -> Room {
+        self.inner.shared.room()
+    }
+
+    /// At least the bytes of the records behind this position; too much by little more than a record.
+    pub fn bytes_since(&self, position: Position) -> u64 {
+        self.inner.shared.bytes_since(position)
+    }
+
+    /// What the log has done since start.
+    pub fn stats(&self) -> Stats {
+        self.inner.shared.stats()
+    }
+
+    /// Reads what this committer has flushed.
+    pub fn reader(&self) -> LogReader {
+        self.inner.reader.clone()
+    }
+
+    /// Takes no more items, writes those that wait, then a mark, and waits for the committer's end.
+    /// Must not be called on the committer's thread.
+    ///
+    /// Errors: what the committer failed with.
+    pub fn stop(&self) -> Result<(), LogError> {
+        self.inner.queue.close();
+        let Some(threads) = self.inner.threads.lock().take() else { return Ok(()) };
+        let ended = threads.committer.join();
+        // It ends when the committer has dropped its side of the channel.
+        let _ = threads.spares.join();
+        ended.unwrap_or(Err(LogError::Stopped))
+    }
+}
+
+impl<I: Send + 'static> Drop for Inner<I> {
+    fn drop(&mut self) {
+        self.queue.close();
+    }
+}
+
+/// What waits for the committer.
+struct Queue<I> {
+    waiting: Mutex<Waiting<I>>,
+    arrived: Condvar,
+}
+
+struct Waiting<I> {
+    items: Vec<Queued<I>>,
+    open: bool,
+}
+
+enum Work<I> {
+    Items(Vec<Queued<I>>),
+    Idle,
+    Closed,
+}
+
+impl<I> Queue<I> {
+    fn push(&self, item: I, bytes: u64, shared: &Shared) -> Result<(), Refused<I>> {
+        let mut waiting = self.waiting.lock();
+        if !waiting.open {
+            return Err(Refused { item, error: LogError::Stopped });
+        }
+        waiting.items.push(Queued { item, bytes });
+        shared.queued.fetch_add(bytes, Ordering::Relaxed);
+        if waiting.items.len() == 1 {
+            self.arrived.notify_one();
+        }
+        Ok(())
+    }
+
+    /// Everything that waits; where nothing does, waits for it, at most for `idle`.
+    fn take(&self, idle: Option<Duration>) -> Work<I> {
+        let mut waiting = self.waiting.lock();
+        while waiting.items.is_empty() {
+            if !waiting.open {
+                return Work::Closed;
+            }
+            match idle {
+                Some(idle) => {
+                    if self.arrived.wait_for(&mut waiting, idle).timed_out() && waiting.items.is_empty() {
+                        return Work::Idle;
+                    }
+                }
+                None => self.arrived.wait(&mut waiting),
+            }
+        }
+        Work::Items(std::mem::take(&mut waiting.items))
+    }
+
+    fn close(&self) {
+        self.waiting.lock().open = false;
+        self.arrived.notify_one();
+    }
+
+    fn drain(&self) -> Vec<Queued<I>> {
+        std::mem::take(&mut self.waiting.lock().items)
+    }
+}
+
+/// Closes the queue when the committer's thread ends, by a panic too: nobody shall wait for it then.
+struct CloseAtEnd<I>(Arc<Queue<I>>);
+
+impl<I> Drop for CloseAtEnd<I> {
+    fn drop(&mut self) {
+        self.0.close();
+        self.0.drain();
+    }
+}
+
+/// Starts the committer's thread, and the one that makes spare segments.
+pub(super) fn start<S: Sealer>(writer: Writer, sealer: S) -> Result<CommitterHandle<S::Item>, LogError> {
+    let shared = writer.shared().clone();
+    let waiting = Waiting { items: Vec::new(), open: true };
+    let queue = Arc::new(Queue { waiting: Mutex::new(waiting), arrived: Condvar::new() });
+    let failed = |source| LogError::io("start a thread for", shared.disk.path(""))(source);
+
+    let (wake, woken) = mpsc::sync_channel(1);
+    let spares = std::thread::Builder::new().name("log-spares".into()).spawn({
+        let shared = shared.clone();
+        move || fill_spares(&shared, &woken)
+    });
+    let spares = spares.map_err(failed)?;
+    let committer = std::thread::Builder::new().name("log-committer".into()).spawn({
+        let queue = queue.clone();
+        let committer = Committer::new(writer, sealer);
+        move || run(committer, &queue, &wake)
+    });
+    let threads = Threads { committer: committer.map_err(failed)?, spares };
+    let reader = LogReader::new(shared.clone());
+    Ok(CommitterHandle {
+        inner: Arc::new(Inner { queue, reader, shared, threads: Mutex::new(Some(threads)) }),
+    })
+}
+
+fn run<S: Sealer>(
+    mut committer: Committer<S>,
+    queue: &Arc<Queue<S::Item>>,
+    wake: &mpsc::SyncSender<()>,
+) -> Result<(), LogError> {
+    let _close = CloseAtEnd(queue.clone());
+    let shared = committer.writer.shared().clone();
+    loop {
+        // A full channel means that it is about to look anyway.
+        let _ = wake.try_send(());
+        let idle = committer.wants_mark().then_some(shared.config.idle_mark);
+        let done = match queue.take(idle) {
+            Work::Items(items) => committer.commit(items),
+            Work::Idle => committer.mark(),
+            Work::Closed if committer.wants_mark() => committer.mark(),
+            Work::Closed => return Ok(()),
+        };
+        if let Err(mut failure) = done {
+            queue.close();
+            failure.waiting.extend(queue.drain().into_iter().map(|queued| queued.item));
+            return Err(committer.fail(failure));
+        }
+    }
+}
+
+fn fill_spares(shared: &Shared, woken: &mpsc::Receiver<()>) {
+    while woken.recv().is_ok() {
+        if let Err(error) = shared.spares.fill() {
+            // The committer will try itself when it needs one, and fail where that fails.
+            tracing::warn!(%error, "could not make a log segment ahead of its use");
+        }
+    }
+}

@@ -1,0 +1,337 @@
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use ironloom_types::ids::{Epoch, Position};
+
+use super::committer::{self, CommitterHandle, Sealer};
+use super::config::Config;
+use super::disk::Disk;
+use super::error::LogError;
+use super::frame::{self, Marks};
+use super::reader::{self, LogReader, Records};
+use super::search;
+use super::segment::{self, BadHeader, HEADER_BYTES, SEGMENT_HEADER, Segment, SegmentHeader, Spare};
+use super::shared::{PLACE_STEP, Place, Shared};
+use super::writer::Writer;
+
+/// Finds the end of the log and makes everything up to there durable.
+///
+/// `fold` and `store_epoch` are what the store holds. Nothing may be folded before the store has taken
+/// `fold` and [`Recovered::epoch`] durably: what was read of it may have been in memory only.
+///
+/// Errors: [`LogError::Damaged`] where something is missing that is known to have been flushed.
+pub fn recover(
+    disk: Arc<dyn Disk>,
+    config: Config,
+    fold: Position,
+    store_epoch: Epoch,
+) -> Result<Recovered, LogError> {
+    let files = Files::find(&*disk)?;
+    let shared = Arc::new(Shared::new(disk, config, files.made));
+    let mut scan = Scan::new(&shared, fold, store_epoch);
+    let (chain, stale) = scan.run(files.segments)?;
+    scan.make_durable(&chain, &stale)?;
+    let numbers = chain.iter().map(|segment| segment.header.number);
+    let number = numbers.chain(stale.iter().map(|segment| segment.header.number)).max().unwrap_or(0) + 1;
+    let epoch = scan.epoch.next();
+    Ok(Recovered { shared, epoch, fold, number, stale, free: files.free })
+}
+
+/// A log whose end is found and on the disk, and that has no segment to write into yet.
+pub struct Recovered {
+    shared: Arc<Shared>,
+    epoch: Epoch,
+    fold: Position,
+    /// Of the next segment.
+    number: u64,
+    /// Segments that hold nothing of the log.
+    stale: Vec<Segment>,
+    free: Vec<Spare>,
+}
+
+impl Recovered {
+    /// The epoch of this process: above every one before.
+    pub fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    /// The position of the last record; the fold position where nothing follows it.
+    pub fn end(&self) -> Position {
+        self.shared.flushed()
+    }
+
+    /// The records behind the fold position, in order, marks included.
+    pub fn records(&self) -> Result<Records, LogError> {
+        self.reader().records(self.fold.next(), self.end())
+    }
+
+    /// Reads the records found.
+    pub fn reader(&self) -> LogReader {
+        LogReader::new(self.shared.clone())
+    }
+
+    /// Frees what isn't needed and begins a fresh segment. Only when the store holds fold position and
+    /// epoch durably.
+    pub fn begin(self) -> Result<Log, LogError> {
+        fail::fail_point!("log-recover-before-free");
+        for segment in self.stale {
+            self.shared.recycle(segment)?;
+        }
+        for spare in self.free {
+            // What a crash left half made is of no use.
+            if spare.bytes == self.shared.config.segment_bytes && self.shared.spares.has_room() {
+                self.shared.spares.put(spare);
+            } else {
+                self.shared.remove(&spare.name)?;
+            }
+        }
+        fail::fail_point!("log-recover-before-begin");
+        let end = self.shared.flushed();
+        Ok(Log { writer: Writer::begin(self.shared, self.epoch, self.number, end)? })
+    }
+}
+
+/// A log ready to be written.
+pub struct Log {
+    writer: Writer,
+}
+
+impl Log {
+    /// Reads what is flushed.
+    pub fn reader(&self) -> LogReader {
+        LogReader::new(self.writer.shared().clone())
+    }
+
+    /// Starts the committer.
+    pub fn start<S: Sealer>(self, sealer: S) -> Result<CommitterHandle<S::Item>, LogError> {
+        committer::start(self.writer, sealer)
+    }
+
+    #[cfg(test)]
+    pub(super) fn into_writer(self) -> Writer {
+        self.writer
+    }
+}
+
+/// The files of the folder.
+struct Files {
+    /// In the order of their numbers.
+    segments: Vec<Segment>,
+    free: Vec<Spare>,
+    /// Above the number of every file that was made and never used.
+    made: u64,
+}
+
+impl Files {
+    fn find(disk: &dyn Disk) -> Result<Self, LogError> {
+        let mut files = Self { segments: Vec::new(), free: Vec::new(), made: 0 };
+        let mut names = disk.list().map_err(LogError::io("list", disk.path("")))?;
+        names.sort();
+        for name in names {
+            let number = segment::number_of(&name);
+            if number.is_none() && !name.ends_with(segment::FREE) {
+                continue;
+            }
+            if let Some(count) = segment::made_number(&name) {
+                files.made = files.made.max(count + 1);
+            }
+            let file = disk.open(&name).map_err(LogError::io("open", disk.path(&name)))?;
+            let bytes = file.length().map_err(LogError::io("read", disk.path(&name)))?;
+            let spare = Spare { name, file, bytes };
+            match number {
+                Some(number) => files.segments.push(open_segment(disk, spare, number)?),
+                None => files.free.push(spare),
+            }
+        }
+        Ok(files)
+    }
+}
+
+fn open_segment(disk: &dyn Disk, found: Spare, number: u64) -> Result<Segment, LogError> {
+    let path = disk.path(&found.name);
+    let damaged =
+        |problem: &str| LogError::Damaged { path: path.clone(), offset: 0, problem: problem.to_owned() };
+    if found.bytes < SEGMENT_HEADER as u64 {
+        return Err(damaged("the file is shorter than a segment's header"));
+    }
+    let mut bytes = [0; HEADER_BYTES];
+    found.file.read_at(&mut bytes, 0).map_err(LogError::io("read", path.clone()))?;
+    match SegmentHeader::decode(&bytes) {
+        Ok(header) if header.number == number => {
+            Ok(Segment::new(found.name, header, found.file, found.bytes))
+        }
+        Ok(_) => Err(damaged("the segment's header has another number than its name")),
+        Err(BadHeader::Damaged) => Err(damaged("the segment's header can't be read back")),
+        Err(BadHeader::Newer(format)) => {
+            let problem = format!("segments of format {format} aren't known here");
+            Err(LogError::Newer { path, offset: 0, problem })
+        }
+    }
+}
+
+/// What recovery learns on its way through the segments.
+struct Scan<'a> {
+    shared: &'a Shared,
+    fold: Position,
+    /// The highest position known to have been flushed, by any trustworthy word of it.
+    witness: Position,
+    /// The highest epoch seen.
+    epoch: Epoch,
+    /// The position expected next.
+    next: Position,
+    /// The accepted records above the witness. They may have been read from memory that Linux takes for
+    /// written though its sync failed, so these very bytes are written again.
+    above: VecDeque<Above>,
+    /// Of one segment, kept for the next.
+    buffer: Vec<u8>,
+}
+
+struct Above {
+    position: Position,
+    segment: Arc<Segment>,
+    offset: u64,
+    bytes: Vec<u8>,
+}
+
+impl<'a> Scan<'a> {
+    fn new(shared: &'a Shared, fold: Position, epoch: Epoch) -> Self {
+        let above = VecDeque::new();
+        Self { shared, fold, witness: fold, epoch, next: fold.next(), above, buffer: Vec::new() }
+    }
+
+    fn see(&mut self, epoch: Epoch, durable: Position) {
+        self.epoch = self.epoch.max(epoch);
+        self.witness = self.witness.max(durable);
+        while self.above.front().is_some_and(|above| above.position <= self.witness) {
+            self.above.pop_front();
+        }
+    }
+
+    /// Splits the segments into those that make up the log, in its order, and the rest.
+    fn run(&mut self, segments: Vec<Segment>) -> Result<(Vec<Arc<Segment>>, Vec<Segment>), LogError> {
+        for segment in &segments {
+            self.see(segment.header.epoch, segment.header.durable);
+        }
+        let begun = segments.iter().rposition(|segment| segment.header.first <= self.fold.next());
+        let Some(start) = begun else {
+            self.check_end("", 0)?;
+            return Ok((Vec::new(), segments));
+        };
+        self.next = segments[start].header.first;
+
+        let mut stale = segments;
+        let mut chain = Vec::new();
+        let mut following = Some(start);
+        let mut end = 0;
+        // `stale` keeps its order, and what lies before `behind` in it comes before the last of the chain.
+        let mut behind = start;
+        while let Some(at) = following {
+            let segment = Arc::new(stale.remove(at));
+            behind = at;
+            self.read(&segment)?;
+            end = self.accept(&segment)?;
+            chain.push(segment);
+            // A later segment of the same first position was begun after a crash; the earlier is void.
+            let later = stale[behind..].iter().rposition(|segment| segment.header.first == self.next);
+            following = later.map(|later| behind + later);
+        }
+
+        let Some(last) = chain.last().cloned() else { return Ok((chain, stale)) };
+        self.search(&last, end);
+        for segment in &stale[behind..] {
+            self.read(segment)?;
+            self.search(segment, SEGMENT_HEADER);
+        }
+        self.check_end(&last.name, end)?;
+        Ok((chain, stale))
+    }
+
+    /// Reads a whole segment into the buffer.
+    fn read(&mut self, segment: &Segment) -> Result<(), LogError> {
+        self.buffer.resize(segment.bytes as usize, 0);
+        let read = segment.file.read_at(&mut self.buffer, 0);
+        read.map_err(LogError::io("read", self.shared.disk.path(&segment.name)))
+    }
+
+    /// Takes the records of the segment in the buffer that follow, and says where they end.
+    fn accept(&mut self, segment: &Arc<Segment>) -> Result<usize, LogError> {
+        let buffer = std::mem::take(&mut self.buffer);
+        let total = self.shared.total();
+        self.shared.add(segment.clone());
+        let mut places = Vec::new();
+        let mut last_place = total;
+        let mut at = SEGMENT_HEADER;
+        while let Some(record) = buffer.get(at..).and_then(|rest| frame::valid(rest, segment.header.salt)) {
+            let Some(Marks { epoch, position, durable }) = frame::marks(record) else { break };
+            if position != self.next || epoch != segment.header.epoch {
+                break;
+            }
+            let offset = at as u64;
+            let known = frame::header(record);
+            known.map_err(|kind| reader::newer(&*self.shared.disk, segment, offset, kind))?;
+            let before = total + offset - SEGMENT_HEADER as u64;
+            if before >= last_place + PLACE_STEP {
+                places.push(Place { position, segment: segment.header.number, offset, before });
+                last_place = before;
+            }
+            self.above.push_back(Above {
+                position,
+                segment: segment.clone(),
+                offset,
+                bytes: record.to_vec(),
+            });
+            self.see(epoch, durable);
+            at += record.len();
+            self.next = position.next();
+        }
+        self.shared.extend(segment, at as u64, Position(self.next.0 - 1), &mut places);
+        self.buffer = buffer;
+        Ok(at)
+    }
+
+    /// Looks for words of what was flushed in what doesn't follow.
+    fn search(&mut self, segment: &Segment, from: usize) {
+        let buffer = std::mem::take(&mut self.buffer);
+        search::records(&buffer, from, &segment.header, |marks| self.see(marks.epoch, marks.durable));
+        self.buffer = buffer;
+    }
+
+    /// An end below the witness is no torn tail.
+    fn check_end(&self, name: &str, end: usize) -> Result<(), LogError> {
+        if self.next.0 > self.witness.0 && (!name.is_empty() || self.witness == Position(0)) {
+            return Ok(());
+        }
+        let (next, witness) = (self.next, self.witness);
+        let problem = if name.is_empty() {
+            format!("the segment that position {next} lies in or comes after is missing")
+        } else {
+            format!("record {next} should be here, for the log was flushed through record {witness}")
+        };
+        Err(LogError::Damaged { path: self.shared.disk.path(name), offset: end as u64, problem })
+    }
+
+    /// Writes everything again that may be in memory only, and syncs.
+    fn make_durable(&self, chain: &[Arc<Segment>], stale: &[Segment]) -> Result<(), LogError> {
+        let disk = &*self.shared.disk;
+        let path = |segment: &Segment| disk.path(&segment.name);
+        fail::fail_point!("log-recover-before-rewrite");
+        let mut rewritten = None;
+        for above in &self.above {
+            let segment = &above.segment;
+            if rewritten.replace(segment.header.number) != Some(segment.header.number) {
+                let written = segment.file.write_at(&segment.header.encode(), 0);
+                written.map_err(LogError::io("write", path(segment)))?;
+            }
+            let written = segment.file.write_at(&above.bytes, above.offset);
+            written.map_err(LogError::io("write", path(segment)))?;
+        }
+        fail::fail_point!("log-recover-before-sync");
+        for segment in chain.iter().map(|segment| &**segment).chain(stale) {
+            segment.file.sync_data().map_err(LogError::io("sync", path(segment)))?;
+        }
+        fail::fail_point!("log-recover-before-folder-sync");
+        disk.sync_folder().map_err(LogError::io("sync", disk.path("")))?;
+        fail::fail_point!("log-recover-durable");
+        Ok(())
+    }
+}

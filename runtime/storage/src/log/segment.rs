@@ -1,0 +1,169 @@
+//! One file of the log. It begins with a header; all numbers are little-endian:
+//!
+//! | bytes | what |
+//! | --- | --- |
+//! | 0–7 | `IRONLOOM` |
+//! | 8–11 | format: 1 |
+//! | 12–19 | number, as in the file's name |
+//! | 20–23 | epoch |
+//! | 24–31 | first position |
+//! | 32–39 | durable: the highest position known to be flushed when the segment was begun |
+//! | 40–43 | salt: random, so that nothing left in a recycled file or sent as a reading passes for a record |
+//! | 44–47 | CRC32C over bytes 0–43 |
+//!
+//! Records begin at byte 4096. A file that waits for its use is named `….free`, one in use by its number.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use ironloom_types::ids::{Epoch, Position};
+
+use super::disk::{Disk, DiskFile};
+use super::error::LogError;
+use super::frame::{u32_at, u64_at};
+
+/// Where records begin: a page of its own for the header, so that no write of records touches it.
+pub(super) const SEGMENT_HEADER: usize = 4096;
+/// The bytes of the header that mean something.
+pub(super) const HEADER_BYTES: usize = 48;
+const MAGIC: &[u8; 8] = b"IRONLOOM";
+const FORMAT: u32 = 1;
+
+/// What a segment says of itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct SegmentHeader {
+    pub number: u64,
+    pub epoch: Epoch,
+    pub first: Position,
+    pub durable: Position,
+    pub salt: u32,
+}
+
+/// Why a segment's header can't be used.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum BadHeader {
+    Damaged,
+    Newer(u32),
+}
+
+impl SegmentHeader {
+    pub fn encode(&self) -> [u8; HEADER_BYTES] {
+        let mut bytes = [0; HEADER_BYTES];
+        bytes[0..8].copy_from_slice(MAGIC);
+        bytes[8..12].copy_from_slice(&FORMAT.to_le_bytes());
+        bytes[12..20].copy_from_slice(&self.number.to_le_bytes());
+        bytes[20..24].copy_from_slice(&self.epoch.0.to_le_bytes());
+        bytes[24..32].copy_from_slice(&self.first.0.to_le_bytes());
+        bytes[32..40].copy_from_slice(&self.durable.0.to_le_bytes());
+        bytes[40..44].copy_from_slice(&self.salt.to_le_bytes());
+        let crc = crc32c::crc32c(&bytes[..44]);
+        bytes[44..48].copy_from_slice(&crc.to_le_bytes());
+        bytes
+    }
+
+    pub fn decode(bytes: &[u8; HEADER_BYTES]) -> Result<Self, BadHeader> {
+        let read = || {
+            let sound = &bytes[0..8] == MAGIC && u32_at(bytes, 44)? == crc32c::crc32c(&bytes[..44]);
+            let header = Self {
+                number: u64_at(bytes, 12)?,
+                epoch: Epoch(u32_at(bytes, 20)?),
+                first: Position(u64_at(bytes, 24)?),
+                durable: Position(u64_at(bytes, 32)?),
+                salt: u32_at(bytes, 40)?,
+            };
+            sound.then_some((u32_at(bytes, 8)?, header))
+        };
+        match read() {
+            Some((FORMAT, header)) => Ok(header),
+            Some((format, _)) => Err(BadHeader::Newer(format)),
+            None => Err(BadHeader::Damaged),
+        }
+    }
+}
+
+/// A segment in use. Whoever reads it holds the `Arc`; only one that nobody holds is recycled.
+pub(super) struct Segment {
+    pub name: String,
+    pub header: SegmentHeader,
+    pub file: Arc<dyn DiskFile>,
+    /// The length of the file.
+    pub bytes: u64,
+    /// Where its flushed records end.
+    end: AtomicU64,
+}
+
+impl Segment {
+    pub fn new(name: String, header: SegmentHeader, file: Arc<dyn DiskFile>, bytes: u64) -> Self {
+        Self { name, header, file, bytes, end: AtomicU64::new(SEGMENT_HEADER as u64) }
+    }
+
+    pub fn end(&self) -> u64 {
+        self.end.load(Ordering::Acquire)
+    }
+
+    pub fn set_end(&self, end: u64) {
+        self.end.store(end, Ordering::Release);
+    }
+
+    /// The bytes of its records.
+    pub fn used(&self) -> u64 {
+        self.end() - SEGMENT_HEADER as u64
+    }
+}
+
+/// The name of the segment with this number.
+pub(super) fn numbered(number: u64) -> String {
+    format!("{number:020}.log")
+}
+
+/// The number in the name of a segment.
+pub(super) fn number_of(name: &str) -> Option<u64> {
+    let number = name.strip_suffix(".log")?;
+    (number.len() == 20).then_some(())?;
+    number.parse().ok()
+}
+
+/// The name of a segment that was freed.
+pub(super) fn freed(number: u64) -> String {
+    format!("{number:020}{FREE}")
+}
+
+/// The name of a segment that was made, not freed.
+pub(super) fn made(count: u64) -> String {
+    format!("new-{count:020}{FREE}")
+}
+
+/// The number in the name of a segment that was made and never used.
+pub(super) fn made_number(name: &str) -> Option<u64> {
+    name.strip_prefix("new-")?.strip_suffix(FREE)?.parse().ok()
+}
+
+/// How the names of files end that wait for their use.
+pub(super) const FREE: &str = ".free";
+
+/// A file that waits for its use.
+pub(super) struct Spare {
+    pub name: String,
+    pub file: Arc<dyn DiskFile>,
+    pub bytes: u64,
+}
+
+/// Makes a spare file the segment of this header. Everything in older segments must have been synced.
+pub(super) fn begin(disk: &dyn Disk, spare: Spare, header: SegmentHeader) -> Result<Segment, LogError> {
+    let name = numbered(header.number);
+    // Until the folder is synced a power cut may give the file its old number back: its bytes must not
+    // have changed by then.
+    fail::fail_point!("log-begin-before-folder-sync");
+    disk.sync_folder().map_err(LogError::io("sync", disk.path("")))?;
+    fail::fail_point!("log-begin-before-header");
+    let io = |what| LogError::io(what, disk.path(&spare.name));
+    spare.file.write_at(&header.encode(), 0).map_err(io("write"))?;
+    fail::fail_point!("log-begin-before-header-sync");
+    spare.file.sync_data().map_err(io("sync"))?;
+    fail::fail_point!("log-begin-before-rename");
+    disk.rename(&spare.name, &name).map_err(io("rename"))?;
+    fail::fail_point!("log-begin-before-last-folder-sync");
+    disk.sync_folder().map_err(LogError::io("sync", disk.path("")))?;
+    fail::fail_point!("log-begin-done");
+    Ok(Segment::new(name, header, spare.file, spare.bytes))
+}

@@ -1,0 +1,263 @@
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use ironloom_types::ids::Position;
+
+use super::config::Config;
+use super::disk::Disk;
+use super::error::LogError;
+use super::segment::{self, SEGMENT_HEADER, Segment, Spare};
+use super::spares::Spares;
+
+/// What committer, readers and checkpoints know of the log together.
+pub(super) struct Shared {
+    pub disk: Arc<dyn Disk>,
+    pub config: Config,
+    pub spares: Spares,
+    pub counters: Counters,
+    live: Mutex<Live>,
+    flushed: AtomicU64,
+    /// Bytes of records in the chain.
+    used: AtomicU64,
+    /// Bytes that wait for the committer, at most.
+    pub queued: AtomicU64,
+}
+
+/// The segments in use and where to find positions in them.
+#[derive(Default)]
+struct Live {
+    /// In the order of their positions, the active one last. Those without records stay until freed.
+    chain: VecDeque<Arc<Segment>>,
+    /// Some of the places where records begin: each segment's first, and one every [`PLACE_STEP`].
+    places: VecDeque<Place>,
+    /// The bytes of all records since start, those found by recovery included.
+    total: u64,
+}
+
+/// A place where a record begins, or will begin.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Place {
+    pub position: Position,
+    pub segment: u64,
+    pub offset: u64,
+    /// The bytes of records before it, counted as `total` is.
+    pub before: u64,
+}
+
+/// How far apart the places are, in bytes, that are remembered.
+pub(super) const PLACE_STEP: u64 = 64 << 10;
+
+impl Shared {
+    pub fn new(disk: Arc<dyn Disk>, config: Config, made: u64) -> Self {
+        let (bytes, least, most) = (config.segment_bytes, config.spares, config.max_spares);
+        Self {
+            spares: Spares::new(disk.clone(), bytes, least, most, made),
+            disk,
+            config,
+            counters: Counters::default(),
+            live: Mutex::default(),
+            flushed: AtomicU64::new(0),
+            used: AtomicU64::new(0),
+            queued: AtomicU64::new(0),
+        }
+    }
+
+    /// The highest flushed position.
+    pub fn flushed(&self) -> Position {
+        Position(self.flushed.load(Ordering::Acquire))
+    }
+
+    /// The bytes of all records since start.
+    pub fn total(&self) -> u64 {
+        self.live.lock().total
+    }
+
+    /// Adds a segment behind the others.
+    pub fn add(&self, segment: Arc<Segment>) {
+        let mut live = self.live.lock();
+        let (position, number) = (segment.header.first, segment.header.number);
+        let before = live.total;
+        live.places.push_back(Place { position, segment: number, offset: SEGMENT_HEADER as u64, before });
+        live.chain.push_back(segment);
+    }
+
+    /// The active segment's records are flushed up to this offset, and with them everything up to
+    /// this position.
+    pub fn extend(&self, segment: &Segment, end: u64, through: Position, places: &mut Vec<Place>) {
+        let mut live = self.live.lock();
+        let bytes = end - segment.end();
+        live.total += bytes;
+        live.places.extend(places.drain(..));
+        segment.set_end(end);
+        self.used.fetch_add(bytes, Ordering::Relaxed);
+        self.flushed.store(through.0, Ordering::Release);
+    }
+
+    /// At least the bytes of the records behind this position; too much by little more than a record
+    /// and [`PLACE_STEP`].
+    pub fn bytes_since(&self, position: Position) -> u64 {
+        let live = self.live.lock();
+        let behind = live.places.partition_point(|place| place.position <= position.next());
+        let place = live.places.get(behind.saturating_sub(1));
+        place.map_or(0, |place| live.total - place.before)
+    }
+
+    /// The segments from the one that holds this position on, and the nearest known place at or before it.
+    pub fn find(&self, position: Position) -> Option<(VecDeque<Arc<Segment>>, Place)> {
+        let live = self.live.lock();
+        let behind = live.places.partition_point(|place| place.position <= position);
+        let place = *live.places.get(behind.checked_sub(1)?)?;
+        let chain = live.chain.iter().skip_while(|segment| segment.header.number != place.segment);
+        Some((chain.cloned().collect(), place))
+    }
+
+    /// The segment of this number, if it is still there.
+    pub fn segment(&self, number: u64) -> Option<Arc<Segment>> {
+        let live = self.live.lock();
+        let at = live.chain.binary_search_by_key(&number, |segment| segment.header.number).ok()?;
+        live.chain.get(at).cloned()
+    }
+
+    /// Frees the segments that recovery doesn't need once the store has this fold position durably.
+    pub fn free_through(&self, position: Position) -> Result<(), LogError> {
+        for segment in self.detach_through(position) {
+            self.used.fetch_sub(segment.used(), Ordering::Relaxed);
+            fail::fail_point!("log-free-before-rename");
+            match Arc::try_unwrap(segment) {
+                Ok(segment) => self.recycle(segment)?,
+                // Somebody reads it. The file lives on without a name until they are done.
+                Err(segment) => self.remove(&segment.name)?,
+            }
+        }
+        fail::fail_point!("log-free-done");
+        Ok(())
+    }
+
+    fn detach_through(&self, position: Position) -> Vec<Arc<Segment>> {
+        let mut live = self.live.lock();
+        let begun = live.chain.iter().rposition(|segment| segment.header.first <= position.next());
+        let Some(start) = begun else { return Vec::new() };
+        let detached: Vec<_> = live.chain.drain(..start).collect();
+        if let Some(last) = detached.last().map(|segment| segment.header.number) {
+            let behind = live.places.partition_point(|place| place.segment <= last);
+            live.places.drain(..behind);
+        }
+        detached
+    }
+
+    /// Keeps the file for use, or removes it where there are enough.
+    pub fn recycle(&self, segment: Segment) -> Result<(), LogError> {
+        if segment.bytes != self.config.segment_bytes || !self.spares.has_room() {
+            return self.remove(&segment.name);
+        }
+        let name = segment::freed(segment.header.number);
+        let renamed = self.disk.rename(&segment.name, &name);
+        renamed.map_err(LogError::io("rename", self.disk.path(&segment.name)))?;
+        self.spares.put(Spare { name, file: segment.file, bytes: segment.bytes });
+        Ok(())
+    }
+
+    pub fn remove(&self, name: &str) -> Result<(), LogError> {
+        self.disk.remove(name).map_err(LogError::io("remove", self.disk.path(name)))
+    }
+
+    /// Who may still write.
+    pub fn room(&self) -> Room {
+        let taken = self.used.load(Ordering::Relaxed) + self.queued.load(Ordering::Relaxed);
+        if taken + self.config.commit_reserve <= self.config.max_bytes {
+            Room::All
+        } else if taken <= self.config.max_bytes {
+            Room::CommitsOnly
+        } else {
+            Room::None
+        }
+    }
+
+    pub fn stats(&self) -> Stats {
+        let counters = &self.counters;
+        let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Stats {
+            groups: load(&counters.groups),
+            records: load(&counters.records),
+            bytes: load(&counters.bytes),
+            syncs: load(&counters.syncs),
+            sync_nanos: load(&counters.sync_nanos),
+            last_sync_nanos: load(&counters.last_sync_nanos),
+            sync_histogram: std::array::from_fn(|i| load(&counters.sync_histogram[i])),
+            used_bytes: load(&self.used),
+            queued_bytes: load(&self.queued),
+            segments: self.live.lock().chain.len(),
+            flushed: self.flushed(),
+        }
+    }
+}
+
+/// Who may still submit records: what `log.max` leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Room {
+    /// Everybody.
+    All,
+    /// Commits, so that what was begun ends; pushes are refused and connectors stop reading.
+    CommitsOnly,
+    /// Nobody, until a checkpoint has freed segments.
+    None,
+}
+
+#[derive(Default)]
+pub(super) struct Counters {
+    groups: AtomicU64,
+    records: AtomicU64,
+    bytes: AtomicU64,
+    syncs: AtomicU64,
+    sync_nanos: AtomicU64,
+    last_sync_nanos: AtomicU64,
+    sync_histogram: [AtomicU64; SYNC_BUCKETS],
+}
+
+/// How many buckets [`Stats::sync_histogram`] has.
+pub(super) const SYNC_BUCKETS: usize = 24;
+
+impl Counters {
+    pub fn flushed(&self, records: u64, bytes: u64, sync: Duration) {
+        let nanos = u64::try_from(sync.as_nanos()).unwrap_or(u64::MAX);
+        let bucket = (u64::BITS - (nanos / 1000).leading_zeros()) as usize;
+        self.groups.fetch_add(1, Ordering::Relaxed);
+        self.records.fetch_add(records, Ordering::Relaxed);
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.syncs.fetch_add(1, Ordering::Relaxed);
+        self.sync_nanos.fetch_add(nanos, Ordering::Relaxed);
+        self.last_sync_nanos.store(nanos, Ordering::Relaxed);
+        self.sync_histogram[bucket.min(SYNC_BUCKETS - 1)].fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// What the log has done since start, for metrics.
+#[derive(Clone, Debug)]
+pub struct Stats {
+    /// Groups written, marks included.
+    pub groups: u64,
+    /// Records written, marks included.
+    pub records: u64,
+    /// Bytes of records written.
+    pub bytes: u64,
+    /// Syncs of groups.
+    pub syncs: u64,
+    /// The time that these took, together.
+    pub sync_nanos: u64,
+    /// The time of the last one.
+    pub last_sync_nanos: u64,
+    /// How many syncs took less than 2ⁱ µs and not less than half of that; the last bucket takes all longer ones.
+    pub sync_histogram: [u64; SYNC_BUCKETS],
+    /// Bytes of records that aren't freed yet.
+    pub used_bytes: u64,
+    /// Bytes that wait for the committer, by the bounds that were given for them.
+    pub queued_bytes: u64,
+    /// Segment files in use. A restart begins a new one, however little the last one holds.
+    pub segments: usize,
+    /// The highest flushed position.
+    pub flushed: Position,
+}

@@ -1,0 +1,243 @@
+//! The committer on its threads, on the machine's own disk where nothing has to fail.
+
+use std::path::Path;
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
+
+use super::committer::{CommitterHandle, Flushed, Seal, Sealer};
+use super::config::Config;
+use super::disk::{Disk, Folder};
+use super::error::LogError;
+use super::frame::Kind;
+use super::model::small;
+use super::reader::{LogReader, RecordRef};
+use super::recovery::{Log, recover};
+use super::shared::Room;
+use super::sim::SimDisk;
+use ironloom_types::clock::Timestamp;
+use ironloom_types::ids::{Epoch, Position, Sequence, StreamId, TenantId};
+
+/// Answers each item with its place, or with the error.
+struct Answer;
+type Reply = Result<RecordRef, LogError>;
+type Item = (Vec<u8>, mpsc::Sender<Reply>);
+
+impl Sealer for Answer {
+    type Item = Item;
+    type Sealed = mpsc::Sender<Reply>;
+
+    fn seal(&mut self, (bytes, reply): Item, _position: Position, body: &mut Vec<u8>) -> Seal<Self::Sealed> {
+        body.extend_from_slice(&bytes);
+        Seal::Record {
+            kind: Kind::Commit,
+            version: 1,
+            tenant: TenantId::MAIN,
+            stream: StreamId::MAIN,
+            first_sequence: Sequence(0),
+            journal_time: Timestamp(0),
+            sealed: reply,
+        }
+    }
+
+    fn flushed(&mut self, group: Vec<Flushed<Self::Sealed>>) {
+        for Flushed { record, sealed } in group {
+            sealed.send(Ok(record.unwrap())).unwrap();
+        }
+    }
+
+    fn failed(&mut self, unsynced: Vec<Self::Sealed>, waiting: Vec<Item>, error: &LogError) {
+        for reply in unsynced.into_iter().chain(waiting.into_iter().map(|(_, reply)| reply)) {
+            reply.send(Err(error.clone())).unwrap();
+        }
+    }
+}
+
+fn open(disk: Arc<dyn Disk>, config: Config) -> (Log, LogReader) {
+    let log = recover(disk, config, Position(0), Epoch(0)).unwrap().begin().unwrap();
+    let reader = log.reader();
+    (log, reader)
+}
+
+fn open_folder(path: &Path, config: Config) -> (CommitterHandle<Item>, LogReader) {
+    let (log, reader) = open(Arc::new(Folder::open(path).unwrap()), config);
+    (log.start(Answer).unwrap(), reader)
+}
+
+/// Submits and waits.
+fn commit(handle: &CommitterHandle<Item>, body: &[u8]) -> Reply {
+    let (reply, answer) = mpsc::channel();
+    handle.submit((body.to_vec(), reply), body.len()).map_err(|refused| refused.error)?;
+    answer.recv().unwrap()
+}
+
+#[test]
+fn many_threads_commit_and_everything_is_there_after_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let (handle, reader) = open_folder(folder.path(), small());
+    let threads: Vec<_> = (0..4_u64)
+        .map(|thread| {
+            let handle = handle.clone();
+            std::thread::spawn(move || -> Vec<_> {
+                let body = |i: u64| (thread * 1000 + i).to_le_bytes().repeat(1 + (i % 60) as usize);
+                (0..200).map(|i| (commit(&handle, &body(i)).unwrap(), body(i))).collect()
+            })
+        })
+        .collect();
+    let written: Vec<_> = threads.into_iter().map(|thread| thread.join().unwrap()).collect();
+    for (place, body) in written.iter().flatten() {
+        assert_eq!(reader.read(*place).unwrap().body[..], body[..]);
+    }
+    handle.stop().unwrap();
+    assert!(matches!(commit(&handle, b"late"), Err(LogError::Stopped)));
+
+    let (_log, again) = open(Arc::new(Folder::open(folder.path()).unwrap()), small());
+    let records = again.records(Position(1), Position(u64::MAX)).unwrap();
+    let bodies: Vec<_> = records
+        .map(Result::unwrap)
+        .filter(|record| record.header.kind == Kind::Commit)
+        .map(|record| (record.at.position, record.body.to_vec()))
+        .collect();
+    let mut expected: Vec<_> =
+        written.into_iter().flatten().map(|(place, body)| (place.position, body)).collect();
+    expected.sort();
+    assert_eq!(bodies, expected);
+}
+
+#[test]
+fn a_mark_covers_what_was_acknowledged() {
+    let folder = tempfile::tempdir().unwrap();
+    let idle_mark = Duration::from_millis(1);
+    let (handle, reader) = open_folder(folder.path(), Config { idle_mark, ..small() });
+    let place = commit(&handle, b"one").unwrap();
+    while reader.flushed() == place.position {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    std::thread::sleep(Duration::from_millis(20));
+    let stats = handle.stats();
+    assert_eq!((stats.records, stats.groups, stats.syncs), (2, 2, 2), "one mark, and none for the mark");
+    let mark = reader.records(place.position.next(), Position(u64::MAX)).unwrap().next().unwrap().unwrap();
+    assert_eq!((mark.header.kind, mark.header.durable), (Kind::Mark, place.position));
+
+    // A clean stop needn't wait for the pause.
+    let folder = tempfile::tempdir().unwrap();
+    let (handle, reader) =
+        open_folder(folder.path(), Config { idle_mark: Duration::from_secs(60), ..small() });
+    let place = commit(&handle, b"one").unwrap();
+    handle.stop().unwrap();
+    assert_eq!(reader.flushed(), place.position.next());
+}
+
+#[test]
+fn a_record_that_no_segment_holds_is_refused_and_takes_no_number() {
+    let folder = tempfile::tempdir().unwrap();
+    let (handle, _) = open_folder(folder.path(), small());
+    // 8 KiB less a page for the segment's header and 54 bytes for the record's.
+    assert_eq!(handle.max_body(), 8192 - 4096 - 54);
+    assert_eq!(Config::default().max_body(), 67_104_714);
+    let first = commit(&handle, b"one").unwrap();
+    let refused = commit(&handle, &vec![0; handle.max_body() + 1]);
+    assert!(matches!(refused, Err(LogError::TooLarge { bytes: 4043, max: 4042 })), "{refused:?}");
+    let largest = commit(&handle, &vec![1; handle.max_body()]).unwrap();
+    assert!(largest.position.0 <= first.position.0 + 2, "at most a mark lies between");
+    handle.stop().unwrap();
+}
+
+#[test]
+fn room_shrinks_first_for_pushes_then_for_all_and_comes_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = Config { max_bytes: 10_000, commit_reserve: 5_000, ..small() };
+    let (handle, reader) = open_folder(folder.path(), config);
+    assert_eq!(handle.room(), Room::All);
+    commit(&handle, &[1; 4_000]).unwrap();
+    assert_eq!(handle.room(), Room::All);
+    commit(&handle, &[2; 4_000]).unwrap();
+    assert_eq!(handle.room(), Room::CommitsOnly);
+    let last = commit(&handle, &[3; 4_000]).unwrap();
+    assert_eq!(handle.room(), Room::None);
+    reader.free_through(last.position).unwrap();
+    assert_eq!(handle.room(), Room::All, "only the active segment is left");
+    handle.stop().unwrap();
+}
+
+#[test]
+fn after_a_failed_sync_everybody_is_told_and_nothing_more_is_taken() {
+    let disk = SimDisk::new(7);
+    let (log, _) = open(Arc::new(disk.clone()), small());
+    let handle = log.start(Answer).unwrap();
+    commit(&handle, b"one").unwrap();
+    // Past the mark that may come and the spare that may be made.
+    disk.arrange(None, Some(5));
+    let failure = (0..10).find_map(|_| commit(&handle, b"more").err()).unwrap();
+    assert!(matches!(failure, LogError::Io { what: "sync", .. }), "{failure}");
+    let refused = (0..100).find_map(|_| {
+        std::thread::sleep(Duration::from_millis(1));
+        let refused = commit(&handle, b"after").err()?;
+        matches!(refused, LogError::Stopped).then_some(())
+    });
+    assert!(refused.is_some());
+    assert!(matches!(handle.stop(), Err(LogError::Io { .. })));
+}
+
+#[test]
+fn a_segment_that_is_being_read_is_not_reused() {
+    let folder = tempfile::tempdir().unwrap();
+    let (handle, reader) = open_folder(folder.path(), small());
+    let mut last = commit(&handle, &[0; 1500]).unwrap();
+    for i in 1..20 {
+        last = commit(&handle, &[i; 1500]).unwrap();
+    }
+    let held = reader.records(Position(1), Position(u64::MAX)).unwrap();
+    reader.free_through(last.position).unwrap();
+    for _ in 0..20 {
+        commit(&handle, &[99; 1500]).unwrap();
+    }
+    let first_bytes: Vec<_> = held
+        .map(Result::unwrap)
+        .filter(|record| record.header.kind == Kind::Commit)
+        .map(|record| record.body[0])
+        .collect();
+    assert_eq!(first_bytes, (0..20).collect::<Vec<u8>>());
+    let freed = reader.records(Position(1), Position(2)).err();
+    assert!(matches!(freed, Some(LogError::Freed { position: Position(1) })));
+    handle.stop().unwrap();
+}
+
+#[test]
+fn segments_are_recycled_and_no_more_are_kept_than_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let (handle, reader) = open_folder(folder.path(), small());
+    for _ in 0..5 {
+        for _ in 0..20 {
+            commit(&handle, &[1; 1500]).unwrap();
+        }
+        reader.free_through(reader.flushed()).unwrap();
+    }
+    handle.stop().unwrap();
+    let names = Folder::open(folder.path()).unwrap().list().unwrap();
+    let free = names.iter().filter(|name| name.ends_with(".free")).count();
+    // One may have been in the making when the others were freed.
+    assert!((1..=small().max_spares + 1).contains(&free), "{names:?}");
+    assert!(names.len() - free <= 2, "{names:?}");
+}
+
+#[test]
+fn bytes_since_is_never_too_little_and_little_too_much() {
+    let folder = tempfile::tempdir().unwrap();
+    let (handle, reader) = open_folder(folder.path(), Config { segment_bytes: 1 << 20, ..Config::default() });
+    let places: Vec<_> = (0..300).map(|i| commit(&handle, &vec![1; 100 * (i % 70)]).unwrap()).collect();
+    handle.stop().unwrap();
+    let check = |reader: &LogReader| {
+        let all = reader.records(Position(1), Position(u64::MAX)).unwrap();
+        let all: Vec<_> = all.map(|record| record.unwrap().at).collect();
+        assert!(all.len() >= places.len());
+        for place in &all {
+            let exact: usize =
+                all.iter().filter(|at| at.position > place.position).map(RecordRef::bytes).sum();
+            let told = reader.bytes_since(place.position) as usize;
+            assert!((exact..exact + (64 << 10) + 8_000).contains(&told), "{told} for {exact}");
+        }
+    };
+    check(&reader);
+    let (_log, again) = open(Arc::new(Folder::open(folder.path()).unwrap()), small());
+    check(&again);
+}

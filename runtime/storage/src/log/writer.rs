@@ -1,0 +1,214 @@
+use std::sync::Arc;
+use std::time::Instant;
+
+use ironloom_types::clock::Timestamp;
+use ironloom_types::ids::{Epoch, Position, Sequence, StreamId, TenantId};
+
+use super::error::LogError;
+use super::frame::{self, Header, Kind, RECORD_HEADER};
+use super::reader::RecordRef;
+use super::segment::{self, SEGMENT_HEADER, Segment, SegmentHeader};
+use super::shared::{PLACE_STEP, Place, Shared};
+
+/// Gathers records into a group and writes the group. It alone writes segments.
+pub(super) struct Writer {
+    shared: Arc<Shared>,
+    epoch: Epoch,
+    segment: Arc<Segment>,
+    /// Where in the segment the group begins.
+    at: u64,
+    group: Vec<u8>,
+    /// Places in the group that are remembered once it is flushed.
+    places: Vec<Place>,
+    /// The bytes of records before the last remembered place.
+    last_place: u64,
+    /// The bytes of records before the group.
+    before: u64,
+    /// Of the next record.
+    next: Position,
+    flushed: Position,
+    /// The highest *durable* that is itself flushed.
+    covered: Position,
+    /// The last flushed record that isn't a mark.
+    acknowledged: Position,
+}
+
+/// What a record's header says beside what the writer knows itself.
+pub(super) struct About {
+    pub kind: Kind,
+    pub version: u8,
+    pub tenant: TenantId,
+    pub stream: StreamId,
+    pub first_sequence: Sequence,
+    pub journal_time: Timestamp,
+}
+
+impl Writer {
+    /// Begins a fresh segment behind everything flushed. `number` is above that of every segment.
+    pub fn begin(
+        shared: Arc<Shared>,
+        epoch: Epoch,
+        number: u64,
+        flushed: Position,
+    ) -> Result<Self, LogError> {
+        let segment = begin_segment(&shared, epoch, number, flushed)?;
+        let total = shared.total();
+        Ok(Self {
+            shared,
+            epoch,
+            segment,
+            at: SEGMENT_HEADER as u64,
+            group: Vec::new(),
+            places: Vec::new(),
+            last_place: total,
+            before: total,
+            next: flushed.next(),
+            flushed,
+            covered: flushed,
+            acknowledged: flushed,
+        })
+    }
+
+    pub fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    /// The position of the record that is opened next.
+    pub fn next(&self) -> Position {
+        self.next
+    }
+
+    /// The bytes of the group, for the body of an open record to be appended.
+    pub fn group(&mut self) -> &mut Vec<u8> {
+        &mut self.group
+    }
+
+    /// Reserves the place of a header and says where the record begins in the group.
+    pub fn open(&mut self) -> usize {
+        let start = self.group.len();
+        self.group.resize(start + RECORD_HEADER, 0);
+        start
+    }
+
+    /// Takes an open record back.
+    pub fn cancel(&mut self, start: usize) {
+        self.group.truncate(start);
+    }
+
+    /// Whether the group, with the open record, still fits the segment.
+    pub fn fits(&self) -> bool {
+        self.at + self.group.len() as u64 <= self.segment.bytes
+    }
+
+    /// Goes on in a fresh segment, when everything before the open record is flushed.
+    pub fn roll(&mut self) -> Result<(), LogError> {
+        assert!(self.flushed.next() == self.next, "a segment begins only when all before it is flushed");
+        self.segment = begin_segment(&self.shared, self.epoch, self.segment.header.number + 1, self.flushed)?;
+        self.at = SEGMENT_HEADER as u64;
+        self.covered = self.flushed;
+        Ok(())
+    }
+
+    /// Completes the open record, which takes the next position.
+    pub fn close(&mut self, start: usize, about: About) -> RecordRef {
+        assert!(self.fits(), "records that no segment holds are refused before they are opened");
+        let position = self.next;
+        let header = Header {
+            epoch: self.epoch,
+            position,
+            durable: self.flushed,
+            kind: about.kind,
+            version: about.version,
+            tenant: about.tenant,
+            stream: about.stream,
+            first_sequence: about.first_sequence,
+            journal_time: about.journal_time,
+        };
+        frame::seal(&mut self.group[start..], &header, self.segment.header.salt);
+        self.next = position.next();
+        let segment = self.segment.header.number;
+        let offset = self.at + start as u64;
+        let before = self.before + start as u64;
+        if before >= self.last_place + PLACE_STEP {
+            self.places.push(Place { position, segment, offset, before });
+            self.last_place = before;
+        }
+        RecordRef { position, segment, offset: offset as u32, length: (self.group.len() - start) as u32 }
+    }
+
+    /// Writes and syncs the first `bytes` of the group, all of them completed records; then everything
+    /// before [`Writer::next`] is flushed.
+    pub fn flush(&mut self, bytes: usize) -> Result<(), LogError> {
+        if bytes == 0 {
+            return Ok(());
+        }
+        let path = || self.shared.disk.path(&self.segment.name);
+        fail::fail_point!("log-group-before-write");
+        let written = self.segment.file.write_at(&self.group[..bytes], self.at);
+        written.map_err(LogError::io("write", path()))?;
+        fail::fail_point!("log-group-before-sync");
+        let began = Instant::now();
+        self.segment.file.sync_data().map_err(LogError::io("sync", path()))?;
+        fail::fail_point!("log-group-flushed");
+        let records = self.next.0 - 1 - self.flushed.0;
+        self.shared.counters.flushed(records, bytes as u64, began.elapsed());
+
+        self.group.drain(..bytes);
+        self.group.shrink_to(2 * self.shared.config.group_bytes);
+        self.at += bytes as u64;
+        self.before += bytes as u64;
+        self.covered = self.flushed;
+        self.flushed = Position(self.next.0 - 1);
+        self.acknowledged = self.flushed;
+        self.shared.extend(&self.segment, self.at, self.flushed, &mut self.places);
+        Ok(())
+    }
+
+    /// The length of the group in bytes.
+    pub fn group_len(&self) -> usize {
+        self.group.len()
+    }
+
+    /// Whether something acknowledged is known to be flushed to this process only.
+    pub fn wants_mark(&self) -> bool {
+        self.acknowledged > self.covered
+    }
+
+    /// Writes and syncs a record that says how far the log is flushed.
+    pub fn mark(&mut self) -> Result<(), LogError> {
+        assert!(self.group.is_empty(), "a mark stands alone");
+        let start = self.open();
+        if !self.fits() {
+            // The header of the new segment says it as well.
+            self.cancel(start);
+            return self.roll();
+        }
+        let about = About {
+            kind: Kind::Mark,
+            version: 1,
+            tenant: TenantId(0),
+            stream: StreamId(0),
+            first_sequence: Sequence(0),
+            journal_time: Timestamp(0),
+        };
+        self.close(start, about);
+        let acknowledged = self.acknowledged;
+        self.flush(self.group.len())?;
+        self.acknowledged = acknowledged;
+        Ok(())
+    }
+}
+
+fn begin_segment(
+    shared: &Shared,
+    epoch: Epoch,
+    number: u64,
+    flushed: Position,
+) -> Result<Arc<Segment>, LogError> {
+    let salt = shared.disk.salt();
+    let header = SegmentHeader { number, epoch, first: flushed.next(), durable: flushed, salt };
+    let spare = shared.spares.take()?;
+    let segment = Arc::new(segment::begin(&*shared.disk, spare, header)?);
+    shared.add(segment.clone());
+    Ok(segment)
+}

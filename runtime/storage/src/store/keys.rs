@@ -1,0 +1,480 @@
+//! The keys of the store: the only place that builds or reads them.
+//!
+//! A key is fixed-width big-endian numbers, so that the order of the bytes is the order of the numbers:
+//! tenant u32, stream u32, kind u8, generation u64 (0 where the kind has none). After them comes what
+//! names the item within its kind: numbers, and at most one variable part, last and raw. Where there are
+//! two variable parts, or a number comes after one, the first is escaped: a zero byte in it becomes
+//! `00 ff`, and `00 00` ends it, which keeps the order.
+
+use std::fmt;
+
+use bytes::Bytes;
+
+use ironloom_types::ids::{Digest, Generation, Ordinal, PointNumber, Revision, Sequence, StreamId, TenantId};
+
+/// Bytes before what names the item within its kind.
+const HEAD: usize = 4 + 4 + 1 + 8;
+
+/// Whose data it is: every key carries it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Scope {
+    /// The tenant. 0 is the node itself; the greatest number is the store's own.
+    pub tenant: TenantId,
+    /// The stream of the tenant.
+    pub stream: StreamId,
+}
+
+impl Scope {
+    /// The one stream of the one tenant that there is for now.
+    pub const MAIN: Self = Self { tenant: TenantId::MAIN, stream: StreamId::MAIN };
+    /// What belongs to the node and to no tenant.
+    const NODE: Self = Self { tenant: TenantId(0), stream: StreamId(0) };
+
+    /// The key of an item in this scope, or in that of the node for the few kinds that are the node's.
+    pub fn key(self, item: Item<'_>) -> Key {
+        let scope = if item.kind().is_of_the_node() { Self::NODE } else { self };
+        let mut bytes = scope.head(item.kind(), item.generation());
+        item.write_name(&mut bytes);
+        Key(bytes.into())
+    }
+
+    /// All keys of a kind.
+    pub fn all(self, kind: Kind) -> KeyRange {
+        let head = self.head(kind, Generation(0));
+        KeyRange::of_prefix(&head[..HEAD - 8])
+    }
+
+    /// All keys of a kind in one generation.
+    pub fn generation(self, kind: Kind, generation: Generation) -> KeyRange {
+        KeyRange::of_prefix(&self.head(kind, generation))
+    }
+
+    /// The state of a generation whose keys begin with `prefix`.
+    pub fn state(self, generation: Generation, prefix: &str) -> KeyRange {
+        let mut bytes = self.head(Kind::State, generation);
+        bytes.extend_from_slice(prefix.as_bytes());
+        KeyRange::of_prefix(&bytes)
+    }
+
+    /// The revisions of an installation, from the first on.
+    pub fn revisions(self, installation: &str) -> KeyRange {
+        let mut bytes = self.head(Kind::Revision, Generation(0));
+        write_escaped(&mut bytes, installation.as_bytes());
+        KeyRange::of_prefix(&bytes)
+    }
+
+    fn head(self, kind: Kind, generation: Generation) -> Vec<u8> {
+        assert!(self.tenant.0 < u32::MAX, "the greatest tenant number is kept for the store itself");
+        let mut bytes = Vec::with_capacity(HEAD + 32);
+        bytes.extend_from_slice(&self.tenant.0.to_be_bytes());
+        bytes.extend_from_slice(&self.stream.0.to_be_bytes());
+        bytes.push(kind as u8);
+        bytes.extend_from_slice(&generation.0.to_be_bytes());
+        bytes
+    }
+}
+
+macro_rules! kinds {
+    ($($(#[$doc:meta])* $name:ident = $number:literal, $words:literal;)*) => {
+        /// What a key is the key of. The numbers stand in every key and never change.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[repr(u8)]
+        pub enum Kind { $($(#[$doc])* $name = $number,)* }
+
+        impl Kind {
+            /// All kinds.
+            pub const ALL: &'static [Self] = &[$(Self::$name,)*];
+
+            fn from_number(number: u8) -> Option<Self> {
+                match number { $($number => Some(Self::$name),)* _ => None }
+            }
+
+            /// In words, for errors.
+            pub fn words(self) -> &'static str {
+                match self { $(Self::$name => $words,)* }
+            }
+        }
+    };
+}
+
+kinds! {
+    /// The format number of the store; of the node.
+    Format = 1, "format number";
+    /// The fencing epoch; of the node.
+    Epoch = 2, "epoch";
+    /// The fold position with what belongs to it; of the node.
+    Folded = 3, "fold position";
+    /// A point, by number: its path and unit.
+    Point = 16, "point";
+    /// A page of latest values.
+    LatestPage = 17, "page of latest values";
+    /// An installation, by id.
+    Installation = 18, "installation";
+    /// A revision of an installation.
+    Revision = 19, "revision";
+    /// The receipt of a connector.
+    Receipt = 20, "receipt of a connector";
+    /// The answer to a request with an idempotency key.
+    Idempotency = 21, "idempotency key";
+    /// The header of a journal block, by its first sequence.
+    Block = 22, "journal block";
+    /// A package, by digest.
+    Package = 23, "package";
+    /// Compiled code, by the key of its cache.
+    Compiled = 24, "compiled code";
+    /// Cursor, counters and more of a generation.
+    Lane = 32, "lane of a generation";
+    /// An app's state.
+    State = 33, "state";
+    /// A one-shot timer.
+    Timer = 34, "one-shot timer";
+    /// A standing alarm.
+    Alarm = 35, "alarm";
+    /// A dead letter.
+    DeadLetter = 36, "dead letter";
+    /// The summary of an invocation.
+    Invocation = 37, "invocation";
+}
+
+impl Kind {
+    fn is_of_the_node(self) -> bool {
+        matches!(self, Self::Format | Self::Epoch | Self::Folded)
+    }
+}
+
+/// What a key names, without its scope.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the fields are what the variant's line lists")]
+pub enum Item<'a> {
+    /// The format number of the store.
+    Format,
+    /// The fencing epoch.
+    Epoch,
+    /// The fold position.
+    Folded,
+    /// A point, by number.
+    Point(PointNumber),
+    /// A page of latest values, by number.
+    LatestPage(u32),
+    /// An installation, by id.
+    Installation(&'a str),
+    /// A revision of an installation.
+    Revision(std::borrow::Cow<'a, str>, Revision),
+    /// The receipt of a connector, by name.
+    Receipt(&'a str),
+    /// An idempotency key, by its hash.
+    Idempotency([u8; 32]),
+    /// The header of a journal block, by its first sequence.
+    Block(Sequence),
+    /// A package, by digest.
+    Package(Digest),
+    /// Compiled code, by the hash of package, engine settings and CPU features.
+    Compiled([u8; 32]),
+    /// The lane of a generation.
+    Lane(Generation),
+    /// A value of an app's state.
+    State(Generation, &'a str),
+    /// A one-shot timer, by name.
+    Timer(Generation, &'a str),
+    /// A standing alarm, by code and entity.
+    Alarm(Generation, std::borrow::Cow<'a, str>, &'a str),
+    /// A dead letter, by number.
+    DeadLetter(Generation, u64),
+    /// The summary of an invocation, by ordinal and attempt.
+    Invocation(Generation, Ordinal, u32),
+}
+
+impl<'a> Item<'a> {
+    /// Its kind.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Format => Kind::Format,
+            Self::Epoch => Kind::Epoch,
+            Self::Folded => Kind::Folded,
+            Self::Point(_) => Kind::Point,
+            Self::LatestPage(_) => Kind::LatestPage,
+            Self::Installation(_) => Kind::Installation,
+            Self::Revision(..) => Kind::Revision,
+            Self::Receipt(_) => Kind::Receipt,
+            Self::Idempotency(_) => Kind::Idempotency,
+            Self::Block(_) => Kind::Block,
+            Self::Package(_) => Kind::Package,
+            Self::Compiled(_) => Kind::Compiled,
+            Self::Lane(_) => Kind::Lane,
+            Self::State(..) => Kind::State,
+            Self::Timer(..) => Kind::Timer,
+            Self::Alarm(..) => Kind::Alarm,
+            Self::DeadLetter(..) => Kind::DeadLetter,
+            Self::Invocation(..) => Kind::Invocation,
+        }
+    }
+
+    fn generation(&self) -> Generation {
+        match self {
+            Self::Lane(generation)
+            | Self::State(generation, _)
+            | Self::Timer(generation, _)
+            | Self::Alarm(generation, ..)
+            | Self::DeadLetter(generation, _)
+            | Self::Invocation(generation, ..) => *generation,
+            _ => Generation(0),
+        }
+    }
+
+    fn write_name(&self, bytes: &mut Vec<u8>) {
+        match self {
+            Self::Format | Self::Epoch | Self::Folded | Self::Lane(_) => {}
+            Self::Point(number) => bytes.extend_from_slice(&number.0.to_be_bytes()),
+            Self::LatestPage(page) => bytes.extend_from_slice(&page.to_be_bytes()),
+            Self::Installation(name) | Self::Receipt(name) | Self::State(_, name) | Self::Timer(_, name) => {
+                bytes.extend_from_slice(name.as_bytes());
+            }
+            Self::Revision(installation, revision) => {
+                write_escaped(bytes, installation.as_bytes());
+                bytes.extend_from_slice(&revision.0.to_be_bytes());
+            }
+            Self::Idempotency(hash) | Self::Package(Digest(hash)) | Self::Compiled(hash) => {
+                bytes.extend_from_slice(hash);
+            }
+            Self::Block(first) => bytes.extend_from_slice(&first.0.to_be_bytes()),
+            Self::Alarm(_, code, entity) => {
+                write_escaped(bytes, code.as_bytes());
+                bytes.extend_from_slice(entity.as_bytes());
+            }
+            Self::DeadLetter(_, number) => bytes.extend_from_slice(&number.to_be_bytes()),
+            Self::Invocation(_, ordinal, attempt) => {
+                bytes.extend_from_slice(&ordinal.0.to_be_bytes());
+                bytes.extend_from_slice(&attempt.to_be_bytes());
+            }
+        }
+    }
+
+    fn read(kind: Kind, generation: Generation, name: &'a [u8]) -> Option<Self> {
+        let item = match kind {
+            Kind::Format => Self::Format,
+            Kind::Epoch => Self::Epoch,
+            Kind::Folded => Self::Folded,
+            Kind::Point => Self::Point(PointNumber(u32::from_be_bytes(name.try_into().ok()?))),
+            Kind::LatestPage => Self::LatestPage(u32::from_be_bytes(name.try_into().ok()?)),
+            Kind::Installation => Self::Installation(text(name)?),
+            Kind::Revision => {
+                let (installation, number) = read_escaped(name)?;
+                Self::Revision(installation, Revision(u32::from_be_bytes(number.try_into().ok()?)))
+            }
+            Kind::Receipt => Self::Receipt(text(name)?),
+            Kind::Idempotency => Self::Idempotency(name.try_into().ok()?),
+            Kind::Block => Self::Block(Sequence(u64::from_be_bytes(name.try_into().ok()?))),
+            Kind::Package => Self::Package(Digest(name.try_into().ok()?)),
+            Kind::Compiled => Self::Compiled(name.try_into().ok()?),
+            Kind::Lane => Self::Lane(generation),
+            Kind::State => Self::State(generation, text(name)?),
+            Kind::Timer => Self::Timer(generation, text(name)?),
+            Kind::Alarm => {
+                let (code, entity) = read_escaped(name)?;
+                Self::Alarm(generation, code, text(entity)?)
+            }
+            Kind::DeadLetter => Self::DeadLetter(generation, u64::from_be_bytes(name.try_into().ok()?)),
+            Kind::Invocation => {
+                let (ordinal, attempt) = name.split_first_chunk::<8>()?;
+                let attempt = u32::from_be_bytes(attempt.try_into().ok()?);
+                Self::Invocation(generation, Ordinal(u64::from_be_bytes(*ordinal)), attempt)
+            }
+        };
+        // What has no name of its own, or no generation, has nothing there either.
+        let named = !matches!(kind, Kind::Format | Kind::Epoch | Kind::Folded | Kind::Lane);
+        let well_formed = (named || name.is_empty()) && item.generation() == generation;
+        well_formed.then_some(item)
+    }
+}
+
+fn text(bytes: &[u8]) -> Option<&str> {
+    std::str::from_utf8(bytes).ok()
+}
+
+fn write_escaped(bytes: &mut Vec<u8>, part: &[u8]) {
+    for &byte in part {
+        bytes.push(byte);
+        if byte == 0 {
+            bytes.push(0xff);
+        }
+    }
+    bytes.extend_from_slice(&[0, 0]);
+}
+
+fn read_escaped(bytes: &[u8]) -> Option<(std::borrow::Cow<'_, str>, &[u8])> {
+    let mut part = Vec::new();
+    let mut rest = bytes;
+    loop {
+        match rest {
+            [0, 0, tail @ ..] => return Some((String::from_utf8(part).ok()?.into(), tail)),
+            [0, 0xff, tail @ ..] => {
+                part.push(0);
+                rest = tail;
+            }
+            [0, ..] | [] => return None,
+            [byte, tail @ ..] => {
+                part.push(*byte);
+                rest = tail;
+            }
+        }
+    }
+}
+
+/// A key of the store.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Key(Bytes);
+
+impl Key {
+    /// The key of the format number.
+    pub fn format() -> Self {
+        Scope::NODE.key(Item::Format)
+    }
+
+    /// The key of the fencing epoch, which the store itself reads and writes.
+    pub fn epoch() -> Self {
+        Scope::NODE.key(Item::Epoch)
+    }
+
+    /// The key of the fold position.
+    pub fn folded() -> Self {
+        Scope::NODE.key(Item::Folded)
+    }
+
+    /// The bytes, in whose order keys stand.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// What this key names; `None` for bytes that no version of this code makes.
+    pub fn parse(&self) -> Option<(Scope, Item<'_>)> {
+        let (tenant, rest) = self.0.split_first_chunk::<4>()?;
+        let (stream, rest) = rest.split_first_chunk::<4>()?;
+        let (&kind, rest) = rest.split_first()?;
+        let (generation, name) = rest.split_first_chunk::<8>()?;
+        let scope = Scope {
+            tenant: TenantId(u32::from_be_bytes(*tenant)),
+            stream: StreamId(u32::from_be_bytes(*stream)),
+        };
+        let kind = Kind::from_number(kind)?;
+        let item = Item::read(kind, Generation(u64::from_be_bytes(*generation)), name)?;
+        let of_the_node = scope == Scope::NODE;
+        (of_the_node == kind.is_of_the_node()).then_some((scope, item))
+    }
+
+    /// The text of the key of a value of state, without looking at the rest.
+    pub fn state_text(&self) -> Option<&str> {
+        match self.parse() {
+            Some((_, Item::State(_, key))) => Some(key),
+            _ => None,
+        }
+    }
+
+    /// A key as it was read from the store.
+    pub(super) fn from_stored(bytes: &[u8]) -> Self {
+        Self(Bytes::copy_from_slice(bytes))
+    }
+
+    /// The key of one part of a value that an engine keeps in parts. These stand behind all others, under
+    /// a tenant number that no tenant has. The part's number has a fixed width, so no two are the same.
+    pub(super) fn part(&self, number: u16) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(self.0.len() + 6);
+        bytes.extend_from_slice(&PARTS);
+        bytes.extend_from_slice(&self.0);
+        bytes.extend_from_slice(&number.to_be_bytes());
+        bytes
+    }
+}
+
+/// Where the keys of parts begin.
+pub(super) const PARTS: [u8; 4] = u32::MAX.to_be_bytes();
+
+/// The order of keys is that of their bytes.
+impl std::borrow::Borrow<[u8]> for Key {
+    fn borrow(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some((scope, item)) = self.parse() else {
+            return write!(f, "unknown key {}", self.0.escape_ascii());
+        };
+        f.write_str(item.kind().words())?;
+        match &item {
+            Item::Format | Item::Epoch | Item::Folded => return Ok(()),
+            Item::Point(number) => write!(f, " {number}")?,
+            Item::LatestPage(page) => write!(f, " {page}")?,
+            Item::Installation(id) => write!(f, " {id}")?,
+            Item::Revision(installation, revision) => {
+                write!(f, " {revision} of installation {installation}")?
+            }
+            Item::Receipt(connector) => write!(f, " {connector}")?,
+            Item::Idempotency(hash) | Item::Compiled(hash) => write!(f, " {}", Digest(*hash).hex())?,
+            Item::Block(first) => write!(f, " from sequence {first}")?,
+            Item::Package(digest) => write!(f, " {digest}")?,
+            Item::Lane(generation) => write!(f, " {generation}")?,
+            Item::State(generation, key) => write!(f, " {key:?} of generation {generation}")?,
+            Item::Timer(generation, name) => write!(f, " {name:?} of generation {generation}")?,
+            Item::Alarm(generation, code, entity) => {
+                write!(f, " {code} of {entity:?} of generation {generation}")?;
+            }
+            Item::DeadLetter(generation, number) => write!(f, " {number} of generation {generation}")?,
+            Item::Invocation(generation, ordinal, attempt) => {
+                write!(f, " {ordinal} of generation {generation}, attempt {attempt}")?;
+            }
+        }
+        write!(f, " (tenant {}, stream {})", scope.tenant, scope.stream)
+    }
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// Keys from `start` on, up to but not including `end`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyRange {
+    start: Bytes,
+    end: Bytes,
+}
+
+impl KeyRange {
+    /// Every key there is.
+    pub fn everything() -> Self {
+        Self { start: Bytes::new(), end: Bytes::from_static(&PARTS) }
+    }
+
+    /// Whether it holds this key.
+    pub fn contains(&self, key: &Key) -> bool {
+        self.start <= key.0 && key.0 < self.end
+    }
+
+    /// Whether nothing in it can come after this key.
+    pub fn is_empty_after(&self, after: Option<&Key>) -> bool {
+        self.start >= self.end || after.is_some_and(|after| after.0 >= self.end)
+    }
+
+    /// The bytes from which and before which its keys stand, for those after `after` only.
+    pub fn bounds<'a>(&'a self, after: Option<&'a Key>) -> (std::ops::Bound<&'a [u8]>, &'a [u8]) {
+        match after {
+            Some(after) if after.0 >= self.start => (std::ops::Bound::Excluded(after.as_bytes()), &self.end),
+            _ => (std::ops::Bound::Included(&self.start), &self.end),
+        }
+    }
+
+    /// All keys that begin with these bytes.
+    fn of_prefix(prefix: &[u8]) -> Self {
+        let mut end = prefix.to_vec();
+        while end.last() == Some(&0xff) {
+            end.pop();
+        }
+        match end.last_mut() {
+            Some(last) => *last += 1,
+            None => end = PARTS.to_vec(),
+        }
+        Self { start: Bytes::copy_from_slice(prefix), end: end.into() }
+    }
+}

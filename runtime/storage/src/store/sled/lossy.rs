@@ -1,0 +1,220 @@
+//! Loss of power: after the last `fdatasync` any part of what was written may be lost, in any order.
+//!
+//! The file is copied after each sync and once more at the cut. What a disk may then hold is, page by page
+//! or sector by sector, the one or the other. Nothing but our own `fdatasync` counts as a sync.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use bytes::Bytes;
+
+use super::super::keys::{Item, Key, Kind, Scope};
+use super::super::value;
+use super::{Open, PIECE_OF_SEGMENT, SealedChange};
+use ironloom_types::ids::{Generation, StreamId, TenantId};
+
+/// Small, so that segments are freed and used again often.
+const SEGMENT: usize = 256 << 10;
+const KEYS: u64 = 4_000;
+
+struct Random(u64);
+
+impl Random {
+    /// SplitMix64.
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    fn below(&mut self, end: u64) -> u64 {
+        self.next() % end
+    }
+}
+
+type Map = BTreeMap<Key, Option<Vec<u8>>>;
+
+fn round(number: u64) -> Vec<SealedChange> {
+    let mut random = Random(number);
+    let mut changes = Map::new();
+    for _ in 0..3_000 {
+        let key = Scope { tenant: TenantId(1), stream: StreamId(0) }
+            .key(Item::State(Generation(1), &format!("{:05}", random.below(KEYS))));
+        let length = 20 + random.below(120) as usize;
+        let deleted = random.below(10) == 0;
+        let sealed = (!deleted).then(|| value::seal(&key, &vec![number as u8; length]));
+        changes.insert(key, sealed);
+    }
+    changes.into_iter().collect()
+}
+
+fn as_of(position: u64) -> Map {
+    (1..=position).flat_map(round).collect()
+}
+
+fn position(number: u64) -> SealedChange {
+    let key = Key::folded();
+    let sealed = value::seal(&key, &number.to_le_bytes());
+    (key, Some(sealed))
+}
+
+struct Cut {
+    folder: tempfile::TempDir,
+    /// The file as of the last sync, and as it was written.
+    synced: Vec<u8>,
+    written: Vec<u8>,
+    position: u64,
+    keys_are_synced: bool,
+}
+
+/// A store that is synced whenever so many bytes are written.
+struct Folding {
+    folder: tempfile::TempDir,
+    open: Open,
+    piece: usize,
+    synced: Vec<u8>,
+}
+
+impl Folding {
+    fn write(&mut self, changes: Vec<SealedChange>) {
+        let mut changes = changes.into_iter().peekable();
+        while changes.peek().is_some() {
+            self.open.write_piece(&mut changes, self.piece).unwrap_or_else(|_| panic!("writing"));
+            if changes.peek().is_some() {
+                self.sync();
+            }
+        }
+    }
+
+    fn sync(&mut self) {
+        self.open.sync().unwrap_or_else(|_| panic!("syncing"));
+        self.synced = self.file();
+    }
+
+    fn file(&self) -> Vec<u8> {
+        fs::read(self.folder.path().join("db")).unwrap()
+    }
+}
+
+/// Folds some rounds, and stops somewhere in the next.
+fn run(random: &mut Random, piece: usize) -> Cut {
+    let folder = tempfile::tempdir().unwrap();
+    let open = Open::new(folder.path(), 8 << 20, SEGMENT).unwrap_or_else(|error| panic!("{error}"));
+    let mut folding = Folding { folder, open, piece, synced: Vec::new() };
+    let last = 1 + random.below(6);
+    for number in 1..=last {
+        for changes in [round(number), vec![position(number)]] {
+            folding.write(changes);
+            folding.sync();
+        }
+    }
+    let next = round(last + 1);
+    let keys_are_synced = random.below(4) == 0;
+    if keys_are_synced {
+        folding.write(next);
+        folding.sync();
+        folding.write(vec![position(last + 1)]);
+    } else {
+        // To and fro between old and new, so that segments are freed and used again.
+        let old = as_of(last);
+        let back: Vec<_> =
+            next.iter().map(|(key, _)| (key.clone(), old.get(key).cloned().flatten())).collect();
+        let some = random.below(10 * next.len() as u64 + 1) as usize;
+        folding.write(next.into_iter().chain(back).cycle().take(some).collect());
+    }
+    if random.below(4) > 0 {
+        folding.open.db.flush().unwrap();
+    }
+    let written = folding.file();
+    let Folding { folder, synced, .. } = folding;
+    Cut { folder, synced, written, position: last, keys_are_synced }
+}
+
+/// One of the files that the disk may hold after the cut.
+fn image(random: &mut Random, cut: &Cut) -> Vec<u8> {
+    let unit = if random.below(2) == 0 { 4096 } else { 512 };
+    // Of 8 units so many are as written last.
+    let written_of_8 = random.below(9);
+    let length = if random.below(2) == 0 { cut.written.len() } else { cut.synced.len() };
+    let mut image = cut.synced.clone();
+    image.resize(length, 0);
+    for at in (0..length).step_by(unit) {
+        if random.below(8) < written_of_8 {
+            let end = (at + unit).min(length);
+            let from = cut.written.get(at..end).unwrap_or_default();
+            image[at..at + from.len()].copy_from_slice(from);
+        }
+    }
+    image
+}
+
+fn check(cut: &Cut, folder: &Path) -> Result<(), String> {
+    let open = Open::new(folder, 8 << 20, SEGMENT).map_err(|error| error.to_string())?;
+    let get = |key: &Key| match open.get(key) {
+        Ok(Some(sealed)) => value::open(key, sealed).map(Some).map_err(|error| error.to_string()),
+        Ok(None) => Ok(None),
+        Err(failed) => Err(failed.named(folder).to_string()),
+    };
+    let found = get(&Key::folded())?.ok_or("the position is gone")?;
+    let found = u64::from_le_bytes(found.as_ref().try_into().map_err(|_| "the position has another length")?);
+    let as_it_should = found == cut.position || cut.keys_are_synced && found == cut.position + 1;
+    if !as_it_should {
+        return Err(format!("position {found}, synced was {}", cut.position));
+    }
+    let (old, new) = (as_of(cut.position), as_of(cut.position + 1));
+    for n in 0..KEYS {
+        let key = Scope::MAIN.key(Item::State(Generation(1), &format!("{n:05}")));
+        let found = get(&key)?;
+        let is = |map: &Map| {
+            let expected = map.get(&key).cloned().flatten();
+            expected.map(|sealed| value::open(&key, sealed.into()).unwrap()) == found
+        };
+        if !(is(&new) || is(&old) && !cut.keys_are_synced) {
+            return Err(format!("{key} is {:?}", found.map(|value: Bytes| value.len())));
+        }
+    }
+    let page = open.scan(&Scope::MAIN.all(Kind::State), None, usize::MAX);
+    page.map(|_| ()).map_err(|failed| failed.named(folder).to_string())
+}
+
+/// What is wrong with six disks after each of so many cuts.
+fn lost(cuts: u64, piece: usize) -> Vec<String> {
+    let mut lost = Vec::new();
+    for seed in 1..=cuts {
+        let mut random = Random(seed << 32);
+        let cut = run(&mut random, piece);
+        for _ in 0..6 {
+            let folder = tempfile::tempdir().unwrap();
+            for entry in fs::read_dir(cut.folder.path()).unwrap() {
+                let entry = entry.unwrap();
+                match entry.file_name().to_str().unwrap() {
+                    "db" => fs::write(folder.path().join("db"), image(&mut random, &cut)).unwrap(),
+                    "blobs" => {
+                        assert_eq!(fs::read_dir(entry.path()).unwrap().count(), 0, "blobs are never synced")
+                    }
+                    name => drop(fs::copy(entry.path(), folder.path().join(name)).unwrap()),
+                }
+            }
+            let result = std::panic::catch_unwind(|| check(&cut, folder.path()));
+            if let Err(problem) = result.unwrap_or_else(|_| Err("sled panics".to_owned())) {
+                lost.push(format!("seed {seed}, after {} rounds: {problem}", cut.position));
+            }
+        }
+    }
+    lost
+}
+
+#[test]
+fn what_was_synced_outlives_a_loss_of_power() {
+    let cuts = std::env::var("LOSSY_CUTS").map_or(8, |text| text.parse().unwrap());
+    let lost = lost(cuts, SEGMENT / PIECE_OF_SEGMENT);
+    assert!(lost.is_empty(), "of {} disks these lost something:\n{}", cuts * 6, lost.join("\n"));
+}
+
+#[test]
+#[ignore = "shows what the syncs between are there for"]
+fn without_syncs_between_it_would_not() {
+    assert!(!lost(8, usize::MAX).is_empty());
+}

@@ -1,0 +1,70 @@
+//! A full disk: the store says so, and goes on by itself once there is room.
+//!
+//! The child is this test binary once more, with a limit on the size of its files instead of a disk.
+
+use std::process::Command;
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use super::*;
+use ironloom_types::ids::{Epoch, Generation};
+
+const FOLDER: &str = "IRONLOOM_TEST_FULL_FOLDER";
+
+fn limit_files(bytes: Option<u64>) {
+    let maximum = getrlimit(Resource::Fsize).maximum;
+    setrlimit(Resource::Fsize, Rlimit { current: bytes, maximum }).unwrap();
+}
+
+fn changes(seed: u64, keys: u64) -> Vec<Change> {
+    let key = |n| Scope::MAIN.key(Item::State(Generation(1), &format!("{n:06}")));
+    (0..keys).map(|n| Change::set(key(n), bytes(seed + n, 2_000))).collect()
+}
+
+fn check(store: &dyn Storage, changes: &[Change]) {
+    for change in changes {
+        let found = wait(store.get_many(std::slice::from_ref(&change.key))).unwrap();
+        assert!(found[0] == change.value, "{} has another value", change.key);
+    }
+}
+
+#[test]
+fn child() {
+    let Ok(folder) = std::env::var(FOLDER) else { return };
+    for kind in EngineKind::ALL {
+        let folder = Path::new(&folder).join(kind.name());
+        std::fs::create_dir(&folder).unwrap();
+        let store = open_in(kind, &folder);
+        assert_eq!(wait(store.apply(changes(1, 100), Epoch(1))).unwrap(), Applied::Done);
+
+        limit_files(Some(12 << 20));
+        let many = changes(1_000, 20_000);
+        for _ in 0..2 {
+            let error = wait(store.apply(many.clone(), Epoch(1))).unwrap_err();
+            assert!(error.is_full(), "{kind:?}: {error}");
+        }
+        limit_files(None);
+        assert_eq!(wait(store.apply(many.clone(), Epoch(1))).unwrap(), Applied::Done);
+        check(&*store, &many);
+        drop(store);
+        check(&*open_in(kind, &folder), &many);
+    }
+    println!("both went on");
+}
+
+#[test]
+fn a_full_disk_is_named_and_the_store_goes_on_when_there_is_room() {
+    let folder = tempfile::tempdir().unwrap();
+    let module = module_path!().split_once("::").unwrap().1;
+    // What the limit sends would end the process; a full disk only fails the write.
+    let output = Command::new("sh")
+        .args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\""])
+        .arg(std::env::current_exe().unwrap())
+        .args([&format!("{module}::child"), "--exact", "--nocapture"])
+        .env(FOLDER, folder.path())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    let complained = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && said.contains("both went on"), "{said}\n{complained}");
+}

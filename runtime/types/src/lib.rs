@@ -1,0 +1,12 @@
+//! The words that all parts of Ironloom share: ids, time, readings, effects and limits, as plain data.
+//!
+//! Nothing here does I/O, and no dependency of it matters to anybody who only wants the words.
+
+pub mod clock;
+mod compiled;
+pub mod effects;
+pub mod ids;
+pub mod limits;
+pub mod readings;
+
+pub use self::compiled::CompiledRef;
