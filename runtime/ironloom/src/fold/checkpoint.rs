@@ -89,12 +89,7 @@ pub fn freeze(shared: &Shared, position: Position, gone: &[Arc<Lane>]) -> Frozen
 }
 
 /// Writes what was frozen. On the checkpoint's thread; the fold goes on meanwhile.
-pub async fn write(
-    shared: &Shared,
-    log: &LogReader,
-    frozen: Frozen,
-    epoch: Epoch,
-) -> Result<(), CheckpointError> {
+pub fn write(shared: &Shared, log: &LogReader, frozen: Frozen, epoch: Epoch) -> Result<(), CheckpointError> {
     let started = Instant::now();
     let blocks = write_blocks(shared, log, &frozen.fold)?;
     fail::fail_point!("checkpoint-blocks-synced");
@@ -102,24 +97,24 @@ pub async fn write(
     // Before the blocks: after a checkpoint that was cut off they hold the tombstones of its blocks, and
     // the first of those has the key of the first one here.
     for (key, value) in frozen.changes.iter() {
-        batch.add(key.clone(), value.clone()).await?;
+        batch.add(key.clone(), value.clone())?;
     }
     for (header, location) in &blocks {
         let first = header.first_sequence;
         let value =
             StoredHeader { checkpoint: frozen.fold.position, location: *location, header: header.clone() };
-        batch.add(Scope::MAIN.key(Item::Block(first)), Some(value.encode()?.into())).await?;
+        batch.add(Scope::MAIN.key(Item::Block(first)), Some(value.encode()?.into()))?;
     }
     for (page, bytes) in shared.points.take_dirty_pages() {
-        batch.add(Scope::MAIN.key(Item::LatestPage(page)), Some(bytes.into())).await?;
+        batch.add(Scope::MAIN.key(Item::LatestPage(page)), Some(bytes.into()))?;
     }
     for (lane, keys) in &frozen.lanes {
-        write_state(&mut batch, lane, *keys).await?;
+        write_state(&mut batch, lane, *keys)?;
     }
-    batch.flush().await?;
+    batch.flush()?;
     fail::fail_point!("checkpoint-keys-durable");
     let position = Change::set(Key::folded(), stored(&frozen.fold));
-    apply(shared, vec![position], epoch).await?;
+    apply(shared, vec![position], epoch)?;
     fail::fail_point!("checkpoint-position-durable");
     shared.journal.fold(blocks)?;
     shared.overlay.folded();
@@ -166,7 +161,7 @@ fn write_blocks(
     Ok(written)
 }
 
-async fn write_state(batch: &mut Batch<'_>, lane: &Lane, keys: usize) -> Result<(), CheckpointError> {
+fn write_state(batch: &mut Batch<'_>, lane: &Lane, keys: usize) -> Result<(), CheckpointError> {
     let generation: Generation = lane.generation;
     let mut changes: Vec<(Box<str>, Option<Bytes>)> = Vec::with_capacity(keys);
     let mut from = 0;
@@ -178,7 +173,7 @@ async fn write_state(batch: &mut Batch<'_>, lane: &Lane, keys: usize) -> Result<
     }
     changes.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
     for (key, value) in changes {
-        batch.add(Scope::MAIN.key(Item::State(generation, &key)), value).await?;
+        batch.add(Scope::MAIN.key(Item::State(generation, &key)), value)?;
     }
     Ok(())
 }
@@ -191,20 +186,20 @@ struct Batch<'a> {
 }
 
 impl Batch<'_> {
-    async fn add(&mut self, key: Key, value: Option<Bytes>) -> Result<(), CheckpointError> {
+    fn add(&mut self, key: Key, value: Option<Bytes>) -> Result<(), CheckpointError> {
         self.changes.push(Change { key, value });
-        if self.changes.len() >= KEYS { self.flush().await } else { Ok(()) }
+        if self.changes.len() >= KEYS { self.flush() } else { Ok(()) }
     }
 
-    async fn flush(&mut self) -> Result<(), CheckpointError> {
+    fn flush(&mut self) -> Result<(), CheckpointError> {
         let changes = std::mem::take(&mut self.changes);
-        if changes.is_empty() { Ok(()) } else { apply(self.shared, changes, self.epoch).await }
+        if changes.is_empty() { Ok(()) } else { apply(self.shared, changes, self.epoch) }
     }
 }
 
 /// Brings changes to the store's disk.
-pub async fn apply(shared: &Shared, changes: Vec<Change>, epoch: Epoch) -> Result<(), CheckpointError> {
-    match shared.storage.apply(changes, epoch).await? {
+pub fn apply(shared: &Shared, changes: Vec<Change>, epoch: Epoch) -> Result<(), CheckpointError> {
+    match shared.storage.apply(changes, epoch)? {
         Applied::Done => Ok(()),
         Applied::Fenced => Err(CheckpointError::Fenced),
     }

@@ -132,6 +132,16 @@ pub struct FoldPosition {
     pub pending: Vec<(Generation, Sequence)>,
 }
 
+/// Reads the store on a thread that may wait for the disk.
+pub async fn aside<T: Send + 'static, E: std::fmt::Display + Send + 'static>(
+    shared: &Arc<Shared>,
+    read: impl FnOnce(&Shared) -> Result<T, E> + Send + 'static,
+) -> Result<T, String> {
+    let shared = Arc::clone(shared);
+    let read = tokio::task::spawn_blocking(move || read(&shared));
+    read.await.map_err(|error| error.to_string())?.map_err(|error| error.to_string())
+}
+
 impl Shared {
     /// Everything with an earlier journal time is routed.
     pub fn horizon(&self) -> Timestamp {
@@ -169,22 +179,14 @@ impl Shared {
     }
 
     /// A dead letter that is kept.
-    pub async fn dead_letter(
-        &self,
-        generation: Generation,
-        number: u64,
-    ) -> Result<Option<DeadLetter>, String> {
+    pub fn dead_letter(&self, generation: Generation, number: u64) -> Result<Option<DeadLetter>, String> {
         let key = Scope::MAIN.key(Item::DeadLetter(generation, number));
-        let value = self.overlay.get(&key).await.map_err(|error| error.to_string())?;
+        let value = self.overlay.get(&key).map_err(|error| error.to_string())?;
         value.map(|bytes| postcard::from_bytes(&bytes).map_err(|error| format!("{key}: {error}"))).transpose()
     }
 
     /// The numbers of the oldest dead letters of a generation, at most so many.
-    pub async fn oldest_dead_letters(
-        &self,
-        generation: Generation,
-        limit: usize,
-    ) -> Result<Vec<u64>, String> {
+    pub fn oldest_dead_letters(&self, generation: Generation, limit: usize) -> Result<Vec<u64>, String> {
         if limit == 0 {
             return Ok(Vec::new());
         }
@@ -193,7 +195,7 @@ impl Shared {
         loop {
             // A page of few: each may be as large as a reading.
             let page = (limit - numbers.len()).min(100);
-            let found = self.overlay.scan(&range, after.as_ref(), page).await;
+            let found = self.overlay.scan(&range, after.as_ref(), page);
             let (entries, more) = found.map_err(|error| error.to_string())?;
             numbers.extend(entries.iter().filter_map(|(key, _)| match key.parse() {
                 Some((_, Item::DeadLetter(_, number))) => Some(number),

@@ -107,15 +107,15 @@ pub struct Opened {
     pub replayed: u64,
 }
 
-/// Opens the folder. Blocks on files; the store answers at once outside of a runtime's threads.
-pub async fn open(
+/// Opens the folder. Waits for the disk throughout.
+pub fn open(
     folder: &Path,
     storage: Arc<dyn Storage>,
     config: &OpenConfig,
     metrics: Arc<Metrics>,
 ) -> Result<Opened, OpenError> {
     let loader = Loader { storage: &*storage };
-    let fold: FoldPosition = loader.value(&Key::folded()).await?.unwrap_or_default();
+    let fold: FoldPosition = loader.value(&Key::folded())?.unwrap_or_default();
     let log_folder = folder.join("log");
     std::fs::create_dir_all(&log_folder).map_err(|source| io("make", &log_folder, source))?;
     let disk = Arc::new(Folder::open(&log_folder).map_err(|source| io("open", &log_folder, source))?);
@@ -123,7 +123,7 @@ pub async fn open(
     let epoch = recovered.epoch();
     // Before anything is folded: what was read of the log is durable now, and this process owns the store.
     let own = vec![Change::set(Key::folded(), stored(&fold))];
-    match storage.apply(own, epoch).await? {
+    match storage.apply(own, epoch)? {
         Applied::Done => {}
         Applied::Fenced => return Err(CheckpointError::Fenced.into()),
     }
@@ -131,7 +131,7 @@ pub async fn open(
 
     let mut blocks = BlockIndex::default();
     let mut stale = Vec::new();
-    for (key, bytes) in loader.all(Kind::Block).await? {
+    for (key, bytes) in loader.all(Kind::Block)? {
         let header = StoredHeader::decode(&bytes).map_err(|error| bad(&key, &error))?;
         if header.checkpoint > fold.position {
             stale.push((key, None));
@@ -168,8 +168,8 @@ pub async fn open(
     // Blocks of a checkpoint that did not end: their keys go with the next one.
     shared.overlay.apply(stale);
     let mut applier = Applier::new(Arc::clone(&shared));
-    let left_out = loader.lanes(&shared, &mut applier, &fold).await?;
-    let mut requests = loader.fill(&shared, &fold).await?;
+    let left_out = loader.lanes(&shared, &mut applier, &fold)?;
+    let mut requests = loader.fill(&shared, &fold)?;
 
     let mut replayed = 0;
     let mut time = fold.time;
@@ -275,18 +275,18 @@ struct Loader<'a> {
 }
 
 impl Loader<'_> {
-    async fn value<T: DeserializeOwned>(&self, key: &Key) -> Result<Option<T>, OpenError> {
-        let found = self.storage.get_many(std::slice::from_ref(key)).await?;
+    fn value<T: DeserializeOwned>(&self, key: &Key) -> Result<Option<T>, OpenError> {
+        let found = self.storage.get_many(std::slice::from_ref(key))?;
         let Some(bytes) = found.into_iter().next().flatten() else { return Ok(None) };
         postcard::from_bytes(&bytes).map(Some).map_err(|error| bad(key, &error))
     }
 
-    async fn all(&self, kind: Kind) -> Result<Vec<(Key, Bytes)>, OpenError> {
+    fn all(&self, kind: Kind) -> Result<Vec<(Key, Bytes)>, OpenError> {
         let range = Scope::MAIN.all(kind);
         let mut entries: Vec<(Key, Bytes)> = Vec::new();
         loop {
             let after = entries.last().map(|(key, _)| key.clone());
-            let page = self.storage.scan(&range, after.as_ref(), PAGE).await?;
+            let page = self.storage.scan(&range, after.as_ref(), PAGE)?;
             let more = page.more && !page.entries.is_empty();
             entries.extend(page.entries);
             if !more {
@@ -295,27 +295,27 @@ impl Loader<'_> {
         }
     }
 
-    async fn decoded<T: DeserializeOwned>(&self, kind: Kind) -> Result<Vec<(Key, T)>, OpenError> {
+    fn decoded<T: DeserializeOwned>(&self, kind: Kind) -> Result<Vec<(Key, T)>, OpenError> {
         let decode = |(key, bytes): (Key, Bytes)| match postcard::from_bytes(&bytes) {
             Ok(value) => Ok((key, value)),
             Err(error) => Err(bad(&key, &error)),
         };
-        self.all(kind).await?.into_iter().map(decode).collect()
+        self.all(kind)?.into_iter().map(decode).collect()
     }
 
     /// Brings receipts, points and latest values into memory, as of the fold position. Returns the requests.
     /// Lanes come before: each point is then matched once.
-    async fn fill(
+    fn fill(
         &self,
         shared: &Shared,
         fold: &FoldPosition,
     ) -> Result<BTreeMap<[u8; 16], Remembered>, OpenError> {
-        for (key, note) in self.all(Kind::Receipt).await? {
+        for (key, note) in self.all(Kind::Receipt)? {
             if let Some((_, Item::Receipt(connector))) = key.parse() {
                 shared.receipts.write().insert(connector.into(), note);
             }
         }
-        for (key, (path, unit)) in self.decoded::<(String, Option<String>)>(Kind::Point).await? {
+        for (key, (path, unit)) in self.decoded::<(String, Option<String>)>(Kind::Point)? {
             let Some((_, Item::Point(number))) = key.parse() else { continue };
             if number.0 >= fold.points {
                 // Written by a checkpoint that did not end: the log will give it again.
@@ -329,12 +329,12 @@ impl Loader<'_> {
             shared.routing.write().add_point(number, &path, unit.as_deref());
             shared.points.add(number, NewPoint { path, unit });
         }
-        for (key, bytes) in self.all(Kind::LatestPage).await? {
+        for (key, bytes) in self.all(Kind::LatestPage)? {
             let Some((_, Item::LatestPage(page))) = key.parse() else { continue };
             shared.points.load_page(page, &bytes).map_err(|error| bad(&key, &error))?;
         }
         let mut requests = BTreeMap::new();
-        for (key, remembered) in self.decoded::<Remembered>(Kind::Idempotency).await? {
+        for (key, remembered) in self.decoded::<Remembered>(Kind::Idempotency)? {
             if let Some((_, Item::Idempotency(hash))) = key.parse()
                 && let Some(hash) = hash.first_chunk::<16>()
             {
@@ -345,20 +345,20 @@ impl Loader<'_> {
     }
 
     /// Begins the lanes. Returns the installations of which a part is missing: the log must remove them.
-    async fn lanes(
+    fn lanes(
         &self,
         shared: &Shared,
         applier: &mut Applier,
         fold: &FoldPosition,
     ) -> Result<Vec<(Key, Generation)>, OpenError> {
-        for (key, record) in self.decoded::<PackageRecord>(Kind::Package).await? {
+        for (key, record) in self.decoded::<PackageRecord>(Kind::Package)? {
             let manifest = Manifest::parse(&record.manifest).map_err(|problems| bad(&key, &problems))?;
             let known = KnownPackage { record, manifest: Arc::new(manifest) };
             shared.packages.write().insert(known.record.digest, Arc::new(known));
         }
         let mut left_out = Vec::new();
         let mut metas: BTreeMap<Generation, StoredLane> = BTreeMap::new();
-        for (key, lane) in self.decoded::<StoredLane>(Kind::Lane).await? {
+        for (key, lane) in self.decoded::<StoredLane>(Kind::Lane)? {
             let Some((_, Item::Lane(generation))) = key.parse() else { continue };
             if let Some(removed) = lane.removed {
                 shared.removed.lock().insert(generation, removed);
@@ -366,19 +366,19 @@ impl Loader<'_> {
             metas.insert(generation, lane);
         }
         let mut timers: BTreeMap<Generation, BTreeMap<Box<str>, Timestamp>> = BTreeMap::new();
-        for (key, due) in self.decoded::<u64>(Kind::Timer).await? {
+        for (key, due) in self.decoded::<u64>(Kind::Timer)? {
             if let Some((_, Item::Timer(generation, name))) = key.parse() {
                 timers.entry(generation).or_default().insert(name.into(), Timestamp(due));
             }
         }
         let mut alarms: BTreeMap<Generation, BTreeMap<(SlotName, Box<str>), AlarmRecord>> = BTreeMap::new();
-        for (key, alarm) in self.decoded::<AlarmRecord>(Kind::Alarm).await? {
+        for (key, alarm) in self.decoded::<AlarmRecord>(Kind::Alarm)? {
             if let Some((_, Item::Alarm(generation, ..))) = key.parse() {
                 let name = (alarm.code.clone(), alarm.entity.clone());
                 alarms.entry(generation).or_default().insert(name, alarm);
             }
         }
-        for (key, installation) in self.decoded::<Installation>(Kind::Installation).await? {
+        for (key, installation) in self.decoded::<Installation>(Kind::Installation)? {
             let generation = installation.generation;
             if generation > fold.generation {
                 // Written by a checkpoint that did not end: the log will install it again.
@@ -386,7 +386,7 @@ impl Loader<'_> {
             }
             let revision_key =
                 Scope::MAIN.key(Item::Revision(installation.id.as_str().into(), installation.revision));
-            let revision: Option<Revision> = self.value(&revision_key).await?;
+            let revision: Option<Revision> = self.value(&revision_key)?;
             let known = shared.packages.read().get(&installation.package).cloned();
             let (Some(revision), Some(lane), Some(known)) = (revision, metas.remove(&generation), known)
             else {

@@ -69,7 +69,7 @@ impl Overlay {
     }
 
     /// The value of a key.
-    pub async fn get(&self, key: &Key) -> Result<Option<Bytes>, StoreError> {
+    pub fn get(&self, key: &Key) -> Result<Option<Bytes>, StoreError> {
         {
             let maps = self.maps.read();
             let changed =
@@ -78,13 +78,13 @@ impl Overlay {
                 return Ok(value.clone());
             }
         }
-        let found = self.storage.get_many(std::slice::from_ref(key)).await?;
+        let found = self.storage.get_many(std::slice::from_ref(key))?;
         Ok(found.into_iter().next().flatten())
     }
 
     /// At most `limit` entries of a range in key order, from the first behind `after` on, and whether
     /// there may be more.
-    pub async fn scan(
+    pub fn scan(
         &self,
         range: &KeyRange,
         after: Option<&Key>,
@@ -95,7 +95,7 @@ impl Overlay {
         loop {
             // Taken before the store is read, so that what is folded meanwhile is in one of the two.
             let (changed, cut) = self.changed(range, after.as_ref(), limit);
-            let page = self.storage.scan(range, after.as_ref(), limit).await?;
+            let page = self.storage.scan(range, after.as_ref(), limit)?;
             // Beyond the end of either list the other must not be believed.
             let end = match (page.more.then(|| page.entries.last()).flatten(), cut) {
                 (Some((stored, _)), Some(cut)) => Some(stored.clone().min(cut)),

@@ -188,7 +188,7 @@ struct Checkpoints {
 }
 
 impl Checkpoints {
-    /// One checkpoint. The store answers at once on this thread, which is not one of a runtime's.
+    /// Makes one checkpoint.
     fn make(&self) -> Result<(), CheckpointError> {
         // Before the freeze: what went before it has its last state in the store after this checkpoint.
         let removed = self.shared.removed.lock().clone();
@@ -198,12 +198,12 @@ impl Checkpoints {
         }
         let Ok(frozen) = frozen.blocking_recv() else { return Ok(()) };
         let gone = frozen.gone;
-        futures_block_on(checkpoint::write(&self.shared, &self.log, frozen, self.epoch))?;
+        checkpoint::write(&self.shared, &self.log, frozen, self.epoch)?;
         let _ = self.to_fold.send(ToFold::Folded { gone });
         self.thin_out();
         for (generation, removed) in removed {
             if removed.purge || removed.at.plus(KEPT) <= host_time() {
-                futures_block_on(self.purge(generation))?;
+                self.purge(generation)?;
             }
         }
         Ok(())
@@ -224,33 +224,21 @@ impl Checkpoints {
     }
 
     /// Removes what a generation kept, in steps; its own key last, so that it is begun again after a crash.
-    async fn purge(&self, generation: Generation) -> Result<(), CheckpointError> {
+    fn purge(&self, generation: Generation) -> Result<(), CheckpointError> {
         for kind in [Kind::State, Kind::Timer, Kind::Alarm, Kind::DeadLetter, Kind::Invocation] {
             let range = Scope::MAIN.generation(kind, generation);
             loop {
-                let page = self.shared.storage.scan(&range, None, STEP).await?;
+                let page = self.shared.storage.scan(&range, None, STEP)?;
                 if page.entries.is_empty() {
                     break;
                 }
                 let changes = page.entries.into_iter().map(|(key, _)| Change::delete(key)).collect();
-                checkpoint::apply(&self.shared, changes, self.epoch).await?;
+                checkpoint::apply(&self.shared, changes, self.epoch)?;
             }
         }
         self.shared.overlay.apply([(Scope::MAIN.key(Item::Lane(generation)), None)]);
         let gone: Option<Removed> = self.shared.removed.lock().remove(&generation);
         tracing::info!(%generation, purged = gone.is_some_and(|gone| gone.purge), "the state of an installation that is gone was removed");
         Ok(())
-    }
-}
-
-/// Runs a future to its end on this thread. The store's futures never wait outside of a runtime.
-fn futures_block_on<T>(future: impl Future<Output = T>) -> T {
-    let mut future = std::pin::pin!(future);
-    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
-    loop {
-        if let std::task::Poll::Ready(value) = future.as_mut().poll(&mut context) {
-            return value;
-        }
-        std::thread::yield_now();
     }
 }

@@ -10,13 +10,13 @@ mod threads;
 mod world;
 
 use std::future::Future;
-use std::pin::pin;
-use std::task::{Context, Poll, Waker};
+use std::sync::LazyLock;
 
-/// The value of a future that never waits: the store's don't, outside of a runtime.
-fn now<T>(future: impl Future<Output = T>) -> T {
-    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(value) => value,
-        Poll::Pending => panic!("a future of the store waits"),
-    }
+use tokio::runtime::{Builder, Runtime};
+
+/// The value of a future, on a runtime that all tests share.
+fn wait<T>(future: impl Future<Output = T>) -> T {
+    static RUNTIME: LazyLock<Runtime> =
+        LazyLock::new(|| Builder::new_multi_thread().worker_threads(1).build().unwrap());
+    RUNTIME.block_on(future)
 }

@@ -33,7 +33,8 @@ impl LaneContext {
 }
 
 /// Reads a page of a lane's state as of its last commit: what is in memory goes before the store's.
-pub async fn scan_state(lane: &Lane, storage: &dyn Storage, scan: Scan<'_>) -> Result<StatePage, HostFault> {
+/// Waits for the disk.
+pub fn scan_state(lane: &Lane, storage: &dyn Storage, scan: Scan<'_>) -> Result<StatePage, HostFault> {
     let limit = scan.limit.max(1);
     let mut from: Option<Box<str>> = None;
     let merged = loop {
@@ -45,10 +46,8 @@ pub async fn scan_state(lane: &Lane, storage: &dyn Storage, scan: Scan<'_>) -> R
         let (entries, more) = if stored {
             let range = Scope::MAIN.state(lane.generation, scan.prefix);
             let after = after.map(|after| Scope::MAIN.key(Item::State(lane.generation, after)));
-            let page = storage
-                .scan(&range, after.as_ref(), limit)
-                .await
-                .map_err(|error| HostFault(error.to_string()))?;
+            let page = storage.scan(&range, after.as_ref(), limit);
+            let page = page.map_err(|error| HostFault(error.to_string()))?;
             let entries =
                 page.entries.into_iter().filter_map(|(key, value)| Some((key.state_text()?.into(), value)));
             (entries.collect(), page.more)
@@ -73,6 +72,14 @@ pub async fn scan_state(lane: &Lane, storage: &dyn Storage, scan: Scan<'_>) -> R
         page.entries.push((key, value));
     }
     Ok(page)
+}
+
+/// Reads the store on a thread that may wait for the disk.
+async fn aside<T: Send + 'static, E: std::fmt::Display + Send + 'static>(
+    read: impl FnOnce() -> Result<T, E> + Send + 'static,
+) -> Result<T, HostFault> {
+    let read = tokio::task::spawn_blocking(read).await.map_err(|error| HostFault(error.to_string()))?;
+    read.map_err(|error| HostFault(error.to_string()))
 }
 
 impl StateReader for LaneContext {
@@ -102,7 +109,8 @@ impl StateReader for LaneContext {
                 return Ok(values);
             }
             let stored: Vec<Key> = asked.iter().map(|(index, _)| self.key(&keys[*index])).collect();
-            let found = self.storage.get_many(&stored).await.map_err(|error| HostFault(error.to_string()))?;
+            let storage = Arc::clone(&self.storage);
+            let found = aside(move || storage.get_many(&stored)).await?;
             let mut state = self.lane.state.write();
             for ((index, ticket), value) in asked.into_iter().zip(found) {
                 state.fill(ticket, &keys[index], value.clone());
@@ -113,7 +121,13 @@ impl StateReader for LaneContext {
     }
 
     fn scan<'a>(&'a self, scan: Scan<'a>) -> BoxFuture<'a, Result<StatePage, HostFault>> {
-        Box::pin(scan_state(&self.lane, &*self.storage, scan))
+        let Scan { limit, max_bytes, .. } = scan;
+        let (prefix, after) = (Box::<str>::from(scan.prefix), scan.after.map(Box::<str>::from));
+        let (lane, storage) = (Arc::clone(&self.lane), Arc::clone(&self.storage));
+        Box::pin(aside(move || {
+            let scan = Scan { prefix: &prefix, after: after.as_deref(), limit, max_bytes };
+            scan_state(&lane, &*storage, scan)
+        }))
     }
 }
 

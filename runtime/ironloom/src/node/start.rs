@@ -80,9 +80,7 @@ pub fn start(options: NodeOptions) -> Result<Arc<dyn Host>, StartError> {
     let started = std::time::Instant::now();
     let metrics = Arc::new(telemetry.metrics.clone());
     let open_config = OpenConfig { log: log_config(&config), clock: config.site.clock };
-    let opened = runtime
-        .block_on(open::open(&data, storage, &open_config, metrics))
-        .map_err(|error| start_error(&error))?;
+    let opened = open::open(&data, storage, &open_config, metrics).map_err(|error| start_error(&error))?;
     tracing::info!(records = opened.replayed, took = ?started.elapsed(), "the data folder is open");
 
     let (failed, failure) = watch::channel(None);

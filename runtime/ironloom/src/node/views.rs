@@ -11,8 +11,8 @@ use crate::api::facade::{
     Answer, DeadLetter, Invocation, LogLine, OutputsQuery, Page, PageQuery, PointItem, Problem, ReadingItem,
     ReadingsQuery, StateItem, Value,
 };
-use crate::fold::apply::invocation_after;
 use crate::fold::points::LatestValue;
+use crate::fold::{self, apply::invocation_after};
 use crate::lanes::Lane;
 use crate::lanes::context::scan_state;
 use crate::records::admin::AdminRecord;
@@ -173,9 +173,14 @@ impl Node {
         prefix: &str,
         page: &PageQuery,
     ) -> Answer<Page<StateItem>> {
-        let scan = Scan { prefix, after: page.after.as_deref(), limit: page.limit, max_bytes: STATE_PAGE };
+        let (prefix, after, limit) = (prefix.to_owned(), page.after.clone(), page.limit);
         let turn = self.turn(lane).await;
-        let found = scan_state(lane, &*self.shared.storage, scan).await;
+        let lane = Arc::clone(lane);
+        let found = fold::aside(&self.shared, move |shared| {
+            let scan = Scan { prefix: &prefix, after: after.as_deref(), limit, max_bytes: STATE_PAGE };
+            scan_state(&lane, &*shared.storage, scan)
+        });
+        let found = found.await;
         drop(turn);
         let found = found.map_err(|error| problems::internal(&error))?;
         let next = found.entries.last().filter(|_| found.more).map(|(key, _)| key.to_string());
@@ -205,7 +210,9 @@ impl Node {
         after: &Key,
         limit: usize,
     ) -> Answer<(Vec<T>, bool)> {
-        let found = self.shared.overlay.scan(range, Some(after), limit).await;
+        let (range, after) = (range.clone(), after.clone());
+        let found =
+            fold::aside(&self.shared, move |shared| shared.overlay.scan(&range, Some(&after), limit)).await;
         let (entries, more) = found.map_err(|error| problems::internal(&error))?;
         let decode = |(key, bytes): (Key, bytes::Bytes)| {
             postcard::from_bytes(&bytes).map_err(|error| problems::internal(&format!("{key}: {error}")))
@@ -249,9 +256,8 @@ impl Node {
     }
 
     async fn dead_letter_or_404(&self, lane: &Lane, number: u64) -> Answer<()> {
-        let letter = self
-            .shared
-            .dead_letter(lane.generation, number)
+        let generation = lane.generation;
+        let letter = fold::aside(&self.shared, move |shared| shared.dead_letter(generation, number))
             .await
             .map_err(|error| problems::internal(&error))?;
         let missing = || Problem::not_found(format!("installation {} has no dead letter {number}", lane.id));

@@ -25,7 +25,7 @@ pub use error::StoreError;
 pub use files::{FileError, Files};
 pub use keys::{Item, Key, KeyRange, Kind, Scope};
 pub use lock::{DataLock, LockError};
-pub use storage::{Answer, Applied, Change, FORMAT, PAGE_BYTES, Page, Storage};
+pub use storage::{Applied, Change, FORMAT, PAGE_BYTES, Page, Storage};
 
 /// Which engine keeps the store: `store.engine`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -64,8 +64,8 @@ pub fn open(kind: EngineKind, folder: &Path, cache_bytes: u64) -> Result<Arc<dyn
     }
     let own = folder.join(kind.name());
     let store: Arc<dyn Storage> = match kind {
-        EngineKind::Sled => Arc::new(storage::Opened::new(sled::Sled::open(&own, cache_bytes)?, &own)?),
-        EngineKind::Redb => Arc::new(storage::Opened::new(redb::Redb::open(&own, cache_bytes)?, &own)?),
+        EngineKind::Sled => Arc::new(storage::Checked::new(sled::Sled::open(&own, cache_bytes)?, &own)?),
+        EngineKind::Redb => Arc::new(storage::Checked::new(redb::Redb::open(&own, cache_bytes)?, &own)?),
     };
     let doing = format!("syncing the folder {}", folder.display());
     File::open(folder).and_then(|folder| folder.sync_all()).map_err(StoreError::io(doing))?;

@@ -1,10 +1,7 @@
 //! The trait that stands between the fold and whatever keeps its keys, and what is the same for every
-//! engine: checksums, the fencing epoch, the format number, and work that may block on its own thread.
+//! engine: checksums, the fencing epoch, the format number.
 
-use std::future::Future;
 use std::path::Path;
-use std::pin::Pin;
-use std::sync::Arc;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -18,28 +15,24 @@ use ironloom_types::ids::Epoch;
 pub const FORMAT: u32 = 1;
 /// A page ends when its values pass this many bytes, whatever its limit.
 pub const PAGE_BYTES: usize = 1 << 20;
-/// What takes at most this many look-ups is done at once, in the thread that asks: a look-up in memory
-/// costs about a microsecond, handing it to another thread several.
-const LOOKUPS_AT_ONCE: usize = 64;
-
-/// What a call to the store will answer.
-pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
 
 /// Keeps keys and values. All of it is what the log folds to, so nothing here is the truth: what an
 /// `apply` left undone is folded again.
+///
+/// Every method may wait for the disk: call them on a thread that nobody waits for, never on a runtime's.
 pub trait Storage: Send + Sync {
     /// Gets values, in the order of the keys.
-    fn get_many<'a>(&'a self, keys: &'a [Key]) -> Answer<'a, Vec<Option<Bytes>>>;
+    fn get_many(&self, keys: &[Key]) -> Result<Vec<Option<Bytes>>, StoreError>;
 
     /// Lists at most `limit` entries of the range in the order of the keys, from the first one behind
     /// `after` on. A page is not a snapshot: an `apply` that runs meanwhile may show in part of it.
-    fn scan<'a>(&'a self, range: &'a KeyRange, after: Option<&'a Key>, limit: usize) -> Answer<'a, Page>;
+    fn scan(&self, range: &KeyRange, after: Option<&Key>, limit: usize) -> Result<Page, StoreError>;
 
     /// Makes the changes in their order. `Done` means that they are on the disk. After an error it is
     /// unknown which of them took place; they may be made again, as they are absolute values.
     ///
     /// An epoch above the store's becomes the store's with these changes; one below it changes nothing.
-    fn apply(&self, changes: Vec<Change>, epoch: Epoch) -> Answer<'_, Applied>;
+    fn apply(&self, changes: Vec<Change>, epoch: Epoch) -> Result<Applied, StoreError>;
 
     /// The greatest epoch that ever applied anything; 0 in a new store.
     fn epoch(&self) -> Epoch;
@@ -101,72 +94,52 @@ pub(super) trait Engine: Send + Sync + 'static {
 }
 
 /// An engine with what is the same for all of them.
-pub(super) struct Opened<E> {
-    shared: Arc<Shared<E>>,
-}
-
-struct Shared<E> {
+pub(super) struct Checked<E> {
     engine: E,
     /// The store's epoch. Held while writing, so that of two writers one sees the other's.
     epoch: Mutex<Epoch>,
 }
 
-impl<E: Engine> Opened<E> {
+impl<E: Engine> Checked<E> {
     /// Checks the format number of what the engine holds, or writes it into an empty store.
     pub(super) fn new(engine: E, folder: &Path) -> Result<Self, StoreError> {
-        let shared = Shared { engine, epoch: Mutex::new(Epoch(0)) };
-        shared.check_format(folder)?;
-        let epoch = shared.get_u32(&Key::epoch())?.unwrap_or(0);
-        *shared.epoch.lock() = Epoch(epoch);
-        Ok(Self { shared: Arc::new(shared) })
+        let store = Self { engine, epoch: Mutex::new(Epoch(0)) };
+        store.check_format(folder)?;
+        let epoch = store.get_u32(&Key::epoch())?.unwrap_or(0);
+        *store.epoch.lock() = Epoch(epoch);
+        Ok(store)
     }
 
-    /// Does what may block for long on a thread kept for that; outside of a runtime, right here.
-    async fn aside<T: Send + 'static>(
-        &self,
-        work: impl FnOnce(&Shared<E>) -> Result<T, StoreError> + Send + 'static,
-    ) -> Result<T, StoreError> {
-        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return work(&self.shared) };
-        let shared = self.shared.clone();
-        match runtime.spawn_blocking(move || work(&shared)).await {
-            Ok(result) => result,
-            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-            Err(error) => Err(StoreError::io("using the store")(std::io::Error::other(error))),
+    fn check_format(&self, folder: &Path) -> Result<(), StoreError> {
+        match self.get_u32(&Key::format())? {
+            Some(FORMAT) => Ok(()),
+            Some(found) if found > FORMAT => Err(StoreError::Newer { found, known: FORMAT }),
+            Some(found) => Err(StoreError::Older { found, known: FORMAT }),
+            None if self.engine.scan(&KeyRange::everything(), None, 1)?.entries.is_empty() => {
+                tracing::info!(folder = %folder.display(), format = FORMAT, "a new store");
+                let change = Change::set(Key::format(), FORMAT.to_le_bytes().to_vec());
+                self.engine.write(&mut std::iter::once(seal(change)))
+            }
+            None => Err(StoreError::Damaged {
+                key: Key::format().to_string(),
+                problem: "it is missing, though the store is not empty".to_owned(),
+            }),
+        }
+    }
+
+    fn get_u32(&self, key: &Key) -> Result<Option<u32>, StoreError> {
+        let Some(bytes) = self.get_many(std::slice::from_ref(key))?.pop().flatten() else { return Ok(None) };
+        match bytes.as_ref().try_into() {
+            Ok(bytes) => Ok(Some(u32::from_le_bytes(bytes))),
+            Err(_) => Err(StoreError::Damaged {
+                key: key.to_string(),
+                problem: format!("it has {} bytes, not 4", bytes.len()),
+            }),
         }
     }
 }
 
-impl<E: Engine> Storage for Opened<E> {
-    fn get_many<'a>(&'a self, keys: &'a [Key]) -> Answer<'a, Vec<Option<Bytes>>> {
-        Box::pin(async move {
-            if keys.len() <= LOOKUPS_AT_ONCE {
-                return self.shared.get_many(keys);
-            }
-            let keys = keys.to_vec();
-            self.aside(move |shared| shared.get_many(&keys)).await
-        })
-    }
-
-    fn scan<'a>(&'a self, range: &'a KeyRange, after: Option<&'a Key>, limit: usize) -> Answer<'a, Page> {
-        Box::pin(async move {
-            if limit <= LOOKUPS_AT_ONCE {
-                return self.shared.scan(range, after, limit);
-            }
-            let (range, after) = (range.clone(), after.cloned());
-            self.aside(move |shared| shared.scan(&range, after.as_ref(), limit)).await
-        })
-    }
-
-    fn apply(&self, changes: Vec<Change>, epoch: Epoch) -> Answer<'_, Applied> {
-        Box::pin(self.aside(move |shared| shared.apply(changes, epoch)))
-    }
-
-    fn epoch(&self) -> Epoch {
-        *self.shared.epoch.lock()
-    }
-}
-
-impl<E: Engine> Shared<E> {
+impl<E: Engine> Storage for Checked<E> {
     fn get_many(&self, keys: &[Key]) -> Result<Vec<Option<Bytes>>, StoreError> {
         let sealed = self.engine.get_many(keys)?;
         assert_eq!(sealed.len(), keys.len(), "an engine answers each key, so that values stay with theirs");
@@ -199,32 +172,8 @@ impl<E: Engine> Shared<E> {
         Ok(Applied::Done)
     }
 
-    fn check_format(&self, folder: &Path) -> Result<(), StoreError> {
-        match self.get_u32(&Key::format())? {
-            Some(FORMAT) => Ok(()),
-            Some(found) if found > FORMAT => Err(StoreError::Newer { found, known: FORMAT }),
-            Some(found) => Err(StoreError::Older { found, known: FORMAT }),
-            None if self.engine.scan(&KeyRange::everything(), None, 1)?.entries.is_empty() => {
-                tracing::info!(folder = %folder.display(), format = FORMAT, "a new store");
-                let change = Change::set(Key::format(), FORMAT.to_le_bytes().to_vec());
-                self.engine.write(&mut std::iter::once(seal(change)))
-            }
-            None => Err(StoreError::Damaged {
-                key: Key::format().to_string(),
-                problem: "it is missing, though the store is not empty".to_owned(),
-            }),
-        }
-    }
-
-    fn get_u32(&self, key: &Key) -> Result<Option<u32>, StoreError> {
-        let Some(bytes) = self.get_many(std::slice::from_ref(key))?.pop().flatten() else { return Ok(None) };
-        match bytes.as_ref().try_into() {
-            Ok(bytes) => Ok(Some(u32::from_le_bytes(bytes))),
-            Err(_) => Err(StoreError::Damaged {
-                key: key.to_string(),
-                problem: format!("it has {} bytes, not 4", bytes.len()),
-            }),
-        }
+    fn epoch(&self) -> Epoch {
+        *self.epoch.lock()
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use bytes::Bytes;
 use parking_lot::Mutex;
 
-use ironloom_storage::store::{Answer, Applied, Change, Key, KeyRange, Page, Storage, StoreError};
+use ironloom_storage::store::{Applied, Change, Key, KeyRange, Page, Storage, StoreError};
 use ironloom_types::ids::Epoch;
 
 /// Where the next cut is: after so many whole `apply`s, and so many changes of the one after them.
@@ -39,15 +39,15 @@ impl Cuttable {
 }
 
 impl Storage for Cuttable {
-    fn get_many<'a>(&'a self, keys: &'a [Key]) -> Answer<'a, Vec<Option<Bytes>>> {
+    fn get_many(&self, keys: &[Key]) -> Result<Vec<Option<Bytes>>, StoreError> {
         self.inner.get_many(keys)
     }
 
-    fn scan<'a>(&'a self, range: &'a KeyRange, after: Option<&'a Key>, limit: usize) -> Answer<'a, Page> {
+    fn scan(&self, range: &KeyRange, after: Option<&Key>, limit: usize) -> Result<Page, StoreError> {
         self.inner.scan(range, after, limit)
     }
 
-    fn apply(&self, mut changes: Vec<Change>, epoch: Epoch) -> Answer<'_, Applied> {
+    fn apply(&self, mut changes: Vec<Change>, epoch: Epoch) -> Result<Applied, StoreError> {
         if changes.iter().any(|change| change.key == Key::folded()) {
             self.positions.fetch_add(1, Ordering::SeqCst);
         }
@@ -60,10 +60,8 @@ impl Storage for Cuttable {
             }
             Some(cut) => {
                 changes.truncate(cut.changes);
-                Box::pin(async move {
-                    let _ = self.inner.apply(changes, epoch).await?;
-                    Err(StoreError::Io { what: "writing".into(), source: std::io::Error::other("cut off") })
-                })
+                let _ = self.inner.apply(changes, epoch)?;
+                Err(StoreError::Io { what: "writing".into(), source: std::io::Error::other("cut off") })
             }
         }
     }

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use bytes::Bytes;
 use proptest::prelude::*;
 
-use super::now;
 use crate::fold::overlay::{Changes, Overlay};
 use ironloom_storage::store::{self, Change, EngineKind, Item, Key, Kind, Scope};
 use ironloom_types::ids::{Epoch, Generation};
@@ -70,14 +69,14 @@ proptest! {
                 Step::Write { end } => {
                     let Some(changes) = &frozen else { continue };
                     let changes = changes.iter().map(|(key, value)| Change { key: key.clone(), value: value.clone() });
-                    let _ = now(storage.apply(changes.collect(), Epoch(1))).unwrap();
+                    let _ = storage.apply(changes.collect(), Epoch(1)).unwrap();
                     if end {
                         overlay.folded();
                         frozen = None;
                     }
                 }
                 Step::Get(number) => {
-                    let found = now(overlay.get(&key(number))).unwrap();
+                    let found = overlay.get(&key(number)).unwrap();
                     prop_assert_eq!(found.as_ref(), model.get(&key(number)));
                 }
                 Step::Scan { generation, after, limit } => {
@@ -86,7 +85,7 @@ proptest! {
                     loop {
                         let behind = model.iter().filter(|(key, _)| range.contains(key) && after.as_ref().is_none_or(|after| *key > after));
                         let expected: Vec<_> = behind.map(|(key, value)| (key.clone(), value.clone())).collect();
-                        let (page, more) = now(overlay.scan(&range, after.as_ref(), limit)).unwrap();
+                        let (page, more) = overlay.scan(&range, after.as_ref(), limit).unwrap();
                         prop_assert_eq!(&page[..], &expected[..expected.len().min(limit)]);
                         prop_assert!(more || page.len() == expected.len());
                         if !more {

@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 use super::cut::Cuttable;
-use super::now;
 use super::world::{World, open_folder};
 use crate::fold::open::Opened;
 use crate::fold::run::{Parts, Threads, Thresholds, start};
@@ -73,7 +72,7 @@ impl Running {
     }
 
     fn position(&self) -> FoldPosition {
-        let found = now(self.storage.get_many(&[Key::folded()])).unwrap();
+        let found = self.storage.get_many(&[Key::folded()]).unwrap();
         postcard::from_bytes(found[0].as_ref().unwrap()).unwrap()
     }
 
@@ -137,7 +136,7 @@ fn what_a_purged_installation_kept_goes_though_nobody_writes_any_more() {
         let kinds = [Kind::State, Kind::Timer, Kind::Alarm, Kind::DeadLetter, Kind::Invocation];
         let count = |kind| {
             let range = Scope::MAIN.generation(kind, Generation(1));
-            now(running.storage.scan(&range, None, 50)).unwrap().entries.len()
+            running.storage.scan(&range, None, 50).unwrap().entries.len()
         };
         kinds.map(count)
     };

@@ -11,7 +11,7 @@ use tokio::sync::oneshot::error::TryRecvError;
 
 use super::cut::{Cut, Cuttable};
 use super::model::{Model, Reading, Value};
-use super::now;
+use super::wait;
 use crate::fold::Shared;
 use crate::fold::apply::Applier;
 use crate::fold::checkpoint::{self, Frozen};
@@ -69,8 +69,7 @@ pub fn open_folder(folder: &Path, engine: EngineKind) -> (Arc<Cuttable>, Opened)
     let store = folder.join("store");
     std::fs::create_dir_all(&store).unwrap();
     let storage = Arc::new(Cuttable::new(store::open(engine, &store, 4 << 20).unwrap()));
-    let opened =
-        now(open(folder, Arc::clone(&storage) as _, &config(), Arc::new(Metrics::default()))).unwrap();
+    let opened = open(folder, Arc::clone(&storage) as _, &config(), Arc::new(Metrics::default())).unwrap();
     (storage, opened)
 }
 
@@ -179,7 +178,7 @@ impl World {
         if let Some(cut) = cut {
             node.storage.cut(cut);
         }
-        let written = now(checkpoint::write(&node.shared, &node.log, frozen, node.epoch));
+        let written = checkpoint::write(&node.shared, &node.log, frozen, node.epoch);
         match (written, cut) {
             (Ok(()), None) => drop(node.applier.gone.drain(..gone)),
             (Err(error), None) => panic!("{error}"),
@@ -354,7 +353,7 @@ fn check_lane(shared: &Arc<Shared>, generation: Generation, model: &super::model
     let mut after: Option<Box<str>> = None;
     loop {
         let scan = Scan { prefix: "", after: after.as_deref(), limit: 3, max_bytes: 300 };
-        let page = now(scan_state(&lane, &*shared.storage, scan)).unwrap();
+        let page = scan_state(&lane, &*shared.storage, scan).unwrap();
         after = page.entries.last().map(|(key, _)| key.clone()).or(after);
         state.extend(page.entries.into_iter().map(|(key, value)| (key.to_string(), value)));
         if !page.more {
@@ -369,7 +368,7 @@ fn check_lane(shared: &Arc<Shared>, generation: Generation, model: &super::model
         firing: None,
     };
     let keys: Vec<Box<str>> = (0..10).map(|key| super::history::key(key).into()).collect();
-    let loaded = now(context.load(&keys)).unwrap();
+    let loaded = wait(context.load(&keys)).unwrap();
     for (key, value) in keys.iter().zip(loaded) {
         assert_eq!(value.as_ref(), model.state.get(&**key), "{key} of generation {generation}");
         if let Cached::Known(cached) = context.cached(key) {
@@ -377,13 +376,13 @@ fn check_lane(shared: &Arc<Shared>, generation: Generation, model: &super::model
         }
     }
     for number in 0..model.meta.next_dead_letter + 2 {
-        let letter = now(shared.dead_letter(generation, number)).unwrap();
+        let letter = shared.dead_letter(generation, number).unwrap();
         assert_eq!(letter.as_ref(), model.dead_letters.get(&number), "dead letter {number}");
     }
     let range = Scope::MAIN.generation(Kind::Invocation, generation);
     let (mut invocations, mut after) = (Vec::new(), None);
     loop {
-        let (page, more) = now(shared.overlay.scan(&range, after.as_ref(), 4)).unwrap();
+        let (page, more) = shared.overlay.scan(&range, after.as_ref(), 4).unwrap();
         invocations.extend(page.iter().map(|(key, _)| match key.parse() {
             Some((_, Item::Invocation(_, ordinal, attempt))) => (ordinal.0, attempt),
             other => panic!("{other:?} among invocations"),

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::{CHUNKS_AT_ONCE, Runner};
-use crate::fold::Shared;
 use crate::fold::journal::JournalError;
+use crate::fold::{self, Shared};
 use crate::lanes::batch::{self, Offer};
 use crate::lanes::outcome::Work;
 use crate::lanes::queue::{RowNote, Slice};
@@ -41,7 +41,10 @@ impl Runner {
         loop {
             let requeue = lane.book.lock().requeue.front().copied();
             let Some(number) = requeue else { break };
-            if let Some(letter) = self.shared.dead_letter(lane.generation, number).await? {
+            let generation = lane.generation;
+            let letter =
+                fold::aside(&self.shared, move |shared| shared.dead_letter(generation, number)).await?;
+            if let Some(letter) = letter {
                 return Ok(Some(Work::Requeue(Box::new(letter))));
             }
             // Deleted meanwhile, or dropped.

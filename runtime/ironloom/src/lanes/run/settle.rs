@@ -7,6 +7,7 @@ use tokio::sync::oneshot;
 
 use super::{HOST_FAULT, Runner};
 use crate::fold::submission::{CommitSubmission, Refusal, Submission};
+use crate::fold::{self, Shared};
 use crate::lanes::Lane;
 use crate::lanes::outcome::{self, Concluded, Stored, Work};
 use crate::lanes::policy::{self, Verdict};
@@ -99,11 +100,16 @@ impl Runner {
 
     /// What the record depends on of what is stored.
     async fn stored(&self, lane: &Arc<Lane>, work: &Work, report: &Report) -> Result<Stored, String> {
-        let may_drop = work.may_drop(report, lane.book.lock().meta.dead_letters_kept);
-        Ok(Stored {
-            replaced: self.replaced(lane, report).await?,
-            oldest: self.shared.oldest_dead_letters(lane.generation, may_drop as usize).await?,
-        })
+        let may_drop = work.may_drop(report, lane.book.lock().meta.dead_letters_kept) as usize;
+        let generation = lane.generation;
+        let oldest = match may_drop {
+            0 => Vec::new(),
+            _ => {
+                let oldest = move |shared: &Shared| shared.oldest_dead_letters(generation, may_drop);
+                fold::aside(&self.shared, oldest).await?
+            }
+        };
+        Ok(Stored { replaced: self.replaced(lane, report).await?, oldest })
     }
 
     /// The bytes of keys and values that an invocation's state changes take the place of. What the lane

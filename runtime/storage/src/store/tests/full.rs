@@ -23,7 +23,7 @@ fn changes(seed: u64, keys: u64) -> Vec<Change> {
 
 fn check(store: &dyn Storage, changes: &[Change]) {
     for change in changes {
-        let found = wait(store.get_many(std::slice::from_ref(&change.key))).unwrap();
+        let found = store.get_many(std::slice::from_ref(&change.key)).unwrap();
         assert!(found[0] == change.value, "{} has another value", change.key);
     }
 }
@@ -35,16 +35,16 @@ fn child() {
         let folder = Path::new(&folder).join(kind.name());
         std::fs::create_dir(&folder).unwrap();
         let store = open_in(kind, &folder);
-        assert_eq!(wait(store.apply(changes(1, 100), Epoch(1))).unwrap(), Applied::Done);
+        assert_eq!(store.apply(changes(1, 100), Epoch(1)).unwrap(), Applied::Done);
 
         limit_files(Some(12 << 20));
         let many = changes(1_000, 20_000);
         for _ in 0..2 {
-            let error = wait(store.apply(many.clone(), Epoch(1))).unwrap_err();
+            let error = store.apply(many.clone(), Epoch(1)).unwrap_err();
             assert!(error.is_full(), "{kind:?}: {error}");
         }
         limit_files(None);
-        assert_eq!(wait(store.apply(many.clone(), Epoch(1))).unwrap(), Applied::Done);
+        assert_eq!(store.apply(many.clone(), Epoch(1)).unwrap(), Applied::Done);
         check(&*store, &many);
         drop(store);
         check(&*open_in(kind, &folder), &many);

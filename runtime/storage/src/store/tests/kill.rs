@@ -44,7 +44,7 @@ fn make(changes: Vec<Change>, map: &mut Map) {
 
 /// The position in the store.
 fn position(store: &dyn Storage) -> u64 {
-    let values = wait(store.get_many(&[Key::folded()])).unwrap();
+    let values = store.get_many(&[Key::folded()]).unwrap();
     values[0].as_ref().map_or(0, |value| u64::from_le_bytes(value.as_ref().try_into().unwrap()))
 }
 
@@ -53,7 +53,7 @@ fn child() {
     let (Ok(folder), Ok(engine)) = (std::env::var(FOLDER), std::env::var(ENGINE)) else { return };
     let kind: EngineKind = serde_json::from_str(&format!("{engine:?}")).unwrap();
     let store = open_in(kind, Path::new(&folder));
-    let apply = |changes| assert_eq!(wait(store.apply(changes, Epoch(1))).unwrap(), Applied::Done);
+    let apply = |changes| assert_eq!(store.apply(changes, Epoch(1)).unwrap(), Applied::Done);
     for number in position(&*store) + 1.. {
         println!("begun {number}");
         apply(round(number));
@@ -116,7 +116,7 @@ fn check(kind: EngineKind, folder: &Path, reported: &Reported, before: u64) -> u
     let mut found = Map::new();
     loop {
         let after = found.last_key_value().map(|(key, _)| key);
-        let page = wait(store.scan(&range, after, 500)).unwrap();
+        let page = store.scan(&range, after, 500).unwrap();
         found.extend(page.entries);
         if !page.more {
             break;

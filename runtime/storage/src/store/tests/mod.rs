@@ -7,19 +7,10 @@ mod kill;
 mod suite;
 
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 
 use super::*;
-
-/// Outside of a runtime all work is done when the answer is first asked for.
-fn wait<T>(mut answer: Answer<'_, T>) -> Result<T, StoreError> {
-    match answer.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(result) => result,
-        Poll::Pending => panic!("the store waits for something although there is no runtime"),
-    }
-}
 
 fn open_in(kind: EngineKind, folder: &Path) -> Arc<dyn Storage> {
     super::open(kind, folder, 16 << 20).unwrap()

@@ -134,19 +134,19 @@ impl Run {
                         None => self.model.remove(&key),
                     };
                 }
-                assert_eq!(wait(self.store().apply(changes, self.epoch)).unwrap(), Applied::Done);
+                assert_eq!(self.store().apply(changes, self.epoch).unwrap(), Applied::Done);
                 assert_eq!(self.store().epoch(), self.epoch);
             }
             Step::Fenced(changes) => {
                 let changes = self.make(pool, changes);
                 let before = Epoch(self.store().epoch().0.saturating_sub(1));
                 if before < self.store().epoch() {
-                    assert_eq!(wait(self.store().apply(changes, before)).unwrap(), Applied::Fenced);
+                    assert_eq!(self.store().apply(changes, before).unwrap(), Applied::Fenced);
                 }
             }
             Step::NewEpoch => {
                 self.epoch = self.epoch.next();
-                assert_eq!(wait(self.store().apply(Vec::new(), self.epoch)).unwrap(), Applied::Done);
+                assert_eq!(self.store().apply(Vec::new(), self.epoch).unwrap(), Applied::Done);
             }
             Step::Reopen => {
                 let before = self.store().epoch();
@@ -157,7 +157,7 @@ impl Run {
             Step::Get(keys) => {
                 let keys: Vec<Key> = keys.iter().map(|key| key.get(pool).clone()).collect();
                 let expected: Vec<_> = keys.iter().map(|key| self.model.get(key).cloned()).collect();
-                assert!(wait(self.store().get_many(&keys)).unwrap() == expected, "{keys:?}");
+                assert!(self.store().get_many(&keys).unwrap() == expected, "{keys:?}");
             }
             Step::Scan(range, limit) => self.scan(&range.of(pool), *limit),
         }
@@ -167,7 +167,7 @@ impl Run {
         let mut found: Vec<(Key, Bytes)> = Vec::new();
         loop {
             let after = found.last().map(|(key, _)| key);
-            let page = wait(self.store().scan(range, after, limit)).unwrap();
+            let page = self.store().scan(range, after, limit).unwrap();
             assert!(page.entries.len() <= limit, "{} entries", page.entries.len());
             assert!(!page.entries.is_empty() || !page.more, "a page must get on");
             found.extend(page.entries);
@@ -215,22 +215,19 @@ fn state(text: &str) -> Key {
 }
 
 #[test]
-fn large_checkpoints_and_large_answers_run_beside_a_runtime() {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
+fn large_checkpoints_and_large_answers_are_whole() {
     for kind in EngineKind::ALL {
         let folder = tempfile::tempdir().unwrap();
         let store = open_in(kind, folder.path());
         let changes: Vec<_> =
             (0..5_000_u64).map(|n| Change::set(state(&format!("{n:05}")), bytes(n, 50))).collect();
         let keys: Vec<_> = changes.iter().map(|change| change.key.clone()).collect();
-        runtime.block_on(async {
-            assert_eq!(store.apply(changes, Epoch(1)).await.unwrap(), Applied::Done);
-            let values = store.get_many(&keys).await.unwrap();
-            assert!((0..5_000).all(|n| values[n as usize] == Some(bytes(n, 50))));
-            let page = store.scan(&Scope::MAIN.all(Kind::State), Some(&keys[9]), 4_000).await.unwrap();
-            assert_eq!((page.entries.len(), page.more), (4_000, true));
-            assert_eq!(page.entries[0].0, keys[10]);
-        });
+        assert_eq!(store.apply(changes, Epoch(1)).unwrap(), Applied::Done);
+        let values = store.get_many(&keys).unwrap();
+        assert!((0..5_000).all(|n| values[n as usize] == Some(bytes(n, 50))));
+        let page = store.scan(&Scope::MAIN.all(Kind::State), Some(&keys[9]), 4_000).unwrap();
+        assert_eq!((page.entries.len(), page.more), (4_000, true));
+        assert_eq!(page.entries[0].0, keys[10]);
     }
 }
 
@@ -240,8 +237,8 @@ fn a_page_ends_when_it_is_large() {
         let folder = tempfile::tempdir().unwrap();
         let store = open_in(kind, folder.path());
         let changes = (0..10_u64).map(|n| Change::set(state(&n.to_string()), bytes(n, 256 << 10))).collect();
-        assert_eq!(wait(store.apply(changes, Epoch(1))).unwrap(), Applied::Done);
-        let page = wait(store.scan(&Scope::MAIN.all(Kind::State), None, 10)).unwrap();
+        assert_eq!(store.apply(changes, Epoch(1)).unwrap(), Applied::Done);
+        let page = store.scan(&Scope::MAIN.all(Kind::State), None, 10).unwrap();
         assert_eq!((page.entries.len(), page.more), (PAGE_BYTES / (256 << 10), true));
     }
 }
@@ -254,7 +251,7 @@ fn a_store_of_another_format_is_refused_by_name() {
             let store = open_in_any(kind, folder.path());
             let value = format.to_le_bytes().to_vec();
             assert_eq!(
-                wait(store.apply(vec![Change::set(Key::format(), value)], Epoch(1))).unwrap(),
+                store.apply(vec![Change::set(Key::format(), value)], Epoch(1)).unwrap(),
                 Applied::Done
             );
             drop(store);
@@ -303,7 +300,7 @@ fn cost_of_a_checkpoint() {
                 let changes =
                     (0..keys).map(|n| Change::set(state(&name(n)), bytes(round << 32 | n, 40))).collect();
                 let (begin, cpu_begin) = (std::time::Instant::now(), cpu());
-                assert_eq!(wait(store.apply(changes, Epoch(1))).unwrap(), Applied::Done);
+                assert_eq!(store.apply(changes, Epoch(1)).unwrap(), Applied::Done);
                 let (wall, cpu) = (begin.elapsed(), cpu() - cpu_begin);
                 let of_each = [wall, cpu].map(|time| time.as_nanos() / u128::from(keys));
                 println!(
@@ -316,7 +313,7 @@ fn cost_of_a_checkpoint() {
             let names: Vec<_> =
                 (0..50).map(|n| state(&format!("farm/barn-2/pig-{:07}/weight", n * keys / 50))).collect();
             let begin = std::time::Instant::now();
-            assert!(wait(store.get_many(&names)).unwrap().iter().all(Option::is_some));
+            assert!(store.get_many(&names).unwrap().iter().all(Option::is_some));
             println!("{kind:?}, {keys} keys: {:?} for 50 look-ups", begin.elapsed());
         }
     }
