@@ -2,6 +2,7 @@
 
 mod cargo;
 mod setup;
+mod tidy;
 
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
@@ -9,7 +10,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result};
 use clap::{Args, Parser, Subcommand};
 
-use crate::cargo::{Step, cargo};
+use crate::cargo::{Step, cargo, workspace};
 use crate::setup::{Built, build, ensure_toolchain, ensure_wasm_target};
 
 /// What this project's own commands do. Each gets what it lacks and builds what it needs.
@@ -24,6 +25,8 @@ struct Cli {
 enum Task {
     /// Checks the format, the lints and what the project asks of its own files
     Lint,
+    /// Checks what the project asks of its own files: lengths, first sentences, walls, the map
+    Tidy,
     /// Builds everything and runs every test
     Test,
     /// Runs the sample app on a real feed and shows what happens, until Ctrl-C
@@ -69,6 +72,7 @@ fn main() -> Result<()> {
     ensure_toolchain()?;
     match command {
         Task::Lint => lint(),
+        Task::Tidy => tidy::tidy(workspace()),
         Task::Test => test(),
         Task::Demo(demo) => {
             ensure_wasm_target()?;

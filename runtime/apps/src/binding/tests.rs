@@ -1,3 +1,5 @@
+//! Bindings: what is refused, and where derived readings go.
+
 use proptest::prelude::*;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Manifests: all errors at once, with their places.
+
 use super::*;
 use ironloom_types::limits::MIB;
 

@@ -1,3 +1,5 @@
+//! Packages: what is taken, and what each refusal says.
+
 use std::io::Read as _;
 
 use proptest::prelude::*;

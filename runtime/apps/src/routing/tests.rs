@@ -1,3 +1,5 @@
+//! Routing against a search through all patterns.
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;

@@ -1,3 +1,5 @@
+//! Pushed readings: the fast path against the slow one.
+
 use proptest::prelude::*;
 use serde_json::json;
 

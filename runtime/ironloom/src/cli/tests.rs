@@ -1,3 +1,5 @@
+//! The command line: its arguments and its help.
+
 use clap::{CommandFactory as _, Parser as _};
 
 use super::*;

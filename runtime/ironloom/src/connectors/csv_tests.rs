@@ -1,3 +1,5 @@
+//! Replay of CSV files: pacing, laps and cells.
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;

@@ -1,3 +1,5 @@
+//! Files of blocks: appending, opening, removing.
+
 use super::*;
 
 fn folder() -> tempfile::TempDir {

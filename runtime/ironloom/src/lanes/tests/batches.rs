@@ -1,3 +1,5 @@
+//! Batches: which readings an invocation gets.
+
 use proptest::prelude::*;
 
 use super::*;

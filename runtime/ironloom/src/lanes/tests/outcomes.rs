@@ -1,3 +1,5 @@
+//! Records of invocations, good and failed.
+
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;

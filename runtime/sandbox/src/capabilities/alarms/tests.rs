@@ -1,3 +1,5 @@
+//! Alarms: what is raised, cleared and refused.
+
 use super::*;
 
 /// `fever` of `sick` stands already.

@@ -1,3 +1,5 @@
+//! Outputs: derived readings, and what is refused.
+
 use super::*;
 use crate::bindings::types::{Frame, Quality, Value, Values};
 use crate::env::{OutputSlot, Target, UnknownEntity};

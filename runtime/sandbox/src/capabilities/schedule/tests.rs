@@ -1,3 +1,5 @@
+//! One-shot timers: set, cancelled and refused.
+
 use super::*;
 use ironloom_types::ids::SlotName;
 

@@ -1,0 +1,66 @@
+//! Files that may break a rule, each with its reason. The shorter, the better: an exception that is no longer
+//! needed is a finding too.
+
+use super::{Finding, Rule};
+
+/// A file that may break one rule.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Exception {
+    pub path: &'static str,
+    pub rule: Rule,
+    /// For readers of the list.
+    #[allow(dead_code, reason = "the list is read by people")]
+    pub reason: &'static str,
+}
+
+const fn may(path: &'static str, rule: Rule, reason: &'static str) -> Exception {
+    Exception { path, rule, reason }
+}
+
+/// All that are allowed.
+pub const EXCEPTIONS: &[Exception] = &[
+    may("runtime/ironloom/src/api/model.rs", Rule::FileLength, "one list of the types of answers"),
+    may("runtime/ironloom/src/fold/open.rs", Rule::FunctionLength, "the steps of an opening"),
+    may(
+        "runtime/ironloom/src/fold/tests/history.rs",
+        Rule::FunctionLength,
+        "an input with the model's answer",
+    ),
+    may("runtime/ironloom/src/lanes/batch.rs", Rule::FunctionLength, "one walk over what waits"),
+    may("runtime/ironloom/src/lanes/outcome.rs", Rule::FunctionLength, "one record from one report"),
+    may("runtime/ironloom/src/lanes/policy.rs", Rule::FunctionLength, "the table of failures"),
+    may("runtime/ironloom/src/lanes/run/settle.rs", Rule::FunctionLength, "the end of a step"),
+    may("runtime/ironloom/src/node/start.rs", Rule::FunctionLength, "the steps of a start"),
+    may("sample-apps/pigs/src/ledger.rs", Rule::FunctionLength, "one weighing"),
+    may("tests/tests/api.rs", Rule::FunctionLength, "a table of requests"),
+    may("tests/tests/packages.rs", Rule::FunctionLength, "a table of packages"),
+];
+
+/// Takes out the findings that an exception allows. Returns the exceptions that allowed none.
+pub fn take_out<'a>(findings: &mut Vec<Finding>, exceptions: &'a [Exception]) -> Vec<&'a Exception> {
+    let allows = |exception: &Exception, finding: &Finding| {
+        exception.rule == finding.rule && exception.path == finding.path
+    };
+    let unused =
+        exceptions.iter().filter(|exception| !findings.iter().any(|finding| allows(exception, finding)));
+    let unused = unused.collect();
+    findings.retain(|finding| !exceptions.iter().any(|exception| allows(exception, finding)));
+    unused
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_exception_holds_for_its_rule_and_file_and_is_told_when_it_is_not_needed() {
+        let finding =
+            |path: &str, rule| Finding { path: path.to_owned(), line: 1, rule, text: String::new() };
+        let mut findings =
+            vec![finding("a.rs", Rule::Head), finding("a.rs", Rule::Size), finding("b.rs", Rule::Head)];
+        let exceptions = [may("a.rs", Rule::Head, "generated"), may("c.rs", Rule::Head, "generated")];
+        let unused = take_out(&mut findings, &exceptions);
+        assert_eq!(unused, [&exceptions[1]]);
+        assert_eq!(findings, [finding("a.rs", Rule::Size), finding("b.rs", Rule::Head)]);
+    }
+}

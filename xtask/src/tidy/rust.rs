@@ -1,0 +1,220 @@
+//! Rules of a single Rust file: its length, its functions, its first sentence, its doc comments.
+
+use syn::visit::Visit;
+
+use super::{Finding, Rule};
+
+const MAX_FILE: usize = 500;
+const MAX_TEST_FILE: usize = 600;
+const MAX_FUNCTION: usize = 70;
+/// A doc comment of fewer words repeats a name.
+const MIN_DOC_WORDS: usize = 3;
+
+/// Sentences that fit anything and therefore say nothing.
+const HOLLOW: &[&str] = &[
+    "offers the functions.",
+    "what it is about.",
+    "what it is for.",
+    "sets it up.",
+    "makes a new one.",
+    "creates a new instance.",
+    "the same as above.",
+    "see above.",
+    "whose it is.",
+    "what is wanted.",
+];
+
+/// Whether a file holds tests rather than what is shipped.
+pub fn is_test(path: &str) -> bool {
+    let name = path.rsplit('/').next().unwrap_or(path);
+    let stem = name.strip_suffix(".rs").unwrap_or(name);
+    let in_folder = ["tests/", "testing/"].iter().any(|folder| {
+        // The platform for tests is what the SDK ships.
+        (path.starts_with(folder) || path.contains(&format!("/{folder}")))
+            && !path.starts_with("sdk/rust/src/")
+    });
+    in_folder || stem == "tests" || stem.ends_with("_tests")
+}
+
+/// Checks one file.
+pub fn check(path: &str, text: &str) -> Vec<Finding> {
+    let finding = |line, rule, text: String| Finding { path: path.to_owned(), line, rule, text };
+    let mut findings = Vec::new();
+    let lines = text.lines().count();
+    let most = if is_test(path) { MAX_TEST_FILE } else { MAX_FILE };
+    if lines > most {
+        let text = format!("{lines} lines; a file has at most {most}, and beyond them is two things");
+        findings.push(finding(0, Rule::FileLength, text));
+    }
+    let parsed = match syn::parse_file(text) {
+        Ok(parsed) => parsed,
+        Err(error) => {
+            let text = format!("this isn't Rust: {error}");
+            findings.push(finding(error.span().start().line, Rule::Head, text));
+            return findings;
+        }
+    };
+    let has_head =
+        text.lines().find(|line| !line.trim().is_empty()).is_some_and(|line| line.starts_with("//!"));
+    if !has_head {
+        let text = "the file doesn't begin with //! and a sentence on what it is".to_owned();
+        findings.push(finding(1, Rule::Head, text));
+    }
+    let mut visitor = Visitor { findings: Vec::new() };
+    visitor.visit_file(&parsed);
+    findings.extend(visitor.findings.into_iter().map(|(line, rule, text)| finding(line, rule, text)));
+    findings
+}
+
+struct Visitor {
+    findings: Vec<(usize, Rule, String)>,
+}
+
+impl Visitor {
+    fn function(&mut self, signature: &syn::Signature, block: &syn::Block) {
+        let first = signature.fn_token.span.start().line;
+        let lines = block.brace_token.span.close().end().line + 1 - first;
+        if lines > MAX_FUNCTION {
+            let text =
+                format!("`{}` has {lines} lines; a function has at most {MAX_FUNCTION}", signature.ident);
+            self.findings.push((first, Rule::FunctionLength, text));
+        }
+    }
+
+    fn docs(&mut self, attributes: &[syn::Attribute]) {
+        let mut first = None;
+        let mut doc = String::new();
+        for attribute in attributes.iter().filter(|attribute| attribute.path().is_ident("doc")) {
+            let syn::Meta::NameValue(pair) = &attribute.meta else { continue };
+            let syn::Expr::Lit(syn::ExprLit { lit: syn::Lit::Str(line), .. }) = &pair.value else { continue };
+            first.get_or_insert(line.span().start().line);
+            doc.push_str(&line.value());
+            doc.push('\n');
+        }
+        let Some(line) = first else { return };
+        let doc = doc.trim();
+        let words = doc.split_whitespace().count();
+        if words < MIN_DOC_WORDS || HOLLOW.contains(&doc.to_lowercase().as_str()) {
+            let text =
+                format!("the comment {doc:?} says nothing that the name doesn't; say more, or nothing");
+            self.findings.push((line, Rule::FillerDoc, text));
+        }
+    }
+}
+
+impl Visit<'_> for Visitor {
+    fn visit_item_fn(&mut self, item: &syn::ItemFn) {
+        self.function(&item.sig, &item.block);
+        self.docs(&item.attrs);
+        syn::visit::visit_item_fn(self, item);
+    }
+
+    fn visit_impl_item_fn(&mut self, item: &syn::ImplItemFn) {
+        self.function(&item.sig, &item.block);
+        self.docs(&item.attrs);
+        syn::visit::visit_impl_item_fn(self, item);
+    }
+
+    fn visit_trait_item_fn(&mut self, item: &syn::TraitItemFn) {
+        if let Some(block) = &item.default {
+            self.function(&item.sig, block);
+        }
+        self.docs(&item.attrs);
+        syn::visit::visit_trait_item_fn(self, item);
+    }
+
+    fn visit_item(&mut self, item: &syn::Item) {
+        match item {
+            syn::Item::Const(item) => self.docs(&item.attrs),
+            syn::Item::Enum(item) => self.docs(&item.attrs),
+            syn::Item::Static(item) => self.docs(&item.attrs),
+            syn::Item::Struct(item) => self.docs(&item.attrs),
+            syn::Item::Trait(item) => self.docs(&item.attrs),
+            syn::Item::Type(item) => self.docs(&item.attrs),
+            _ => {}
+        }
+        syn::visit::visit_item(self, item);
+    }
+
+    fn visit_field(&mut self, field: &syn::Field) {
+        self.docs(&field.attrs);
+        syn::visit::visit_field(self, field);
+    }
+
+    fn visit_variant(&mut self, variant: &syn::Variant) {
+        self.docs(&variant.attrs);
+        syn::visit::visit_variant(self, variant);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rules(path: &str, text: &str) -> Vec<(usize, Rule)> {
+        check(path, text).into_iter().map(|finding| (finding.line, finding.rule)).collect()
+    }
+
+    #[test]
+    fn a_tidy_file_has_no_findings() {
+        let text = "//! Counts things.\n\n/// Returns how many there are.\nfn count() -> u8 {\n    1\n}\n";
+        assert_eq!(rules("a.rs", text), []);
+    }
+
+    #[test]
+    fn a_file_without_a_head_is_found() {
+        assert_eq!(rules("a.rs", "use std::fs;\n\n//! Too late.\n").len(), 1);
+        assert_eq!(rules("a.rs", "\nuse std::fs;\n"), [(1, Rule::Head)]);
+    }
+
+    #[test]
+    fn a_long_file_is_found_and_tests_may_be_longer() {
+        let text = format!("//! Much of it.\n{}", "// a line\n".repeat(MAX_FILE));
+        assert_eq!(rules("a.rs", &text), [(0, Rule::FileLength)]);
+        assert_eq!(rules("runtime/storage/src/log/tests.rs", &text), []);
+        let text = format!("//! Much of it.\n{}", "// a line\n".repeat(MAX_TEST_FILE));
+        assert_eq!(rules("runtime/storage/src/log/tests.rs", &text), [(0, Rule::FileLength)]);
+    }
+
+    #[test]
+    fn a_long_function_is_found_wherever_it_stands() {
+        let body = "    let _ = 1;\n".repeat(MAX_FUNCTION - 1);
+        let fits = format!("//! A function.\nfn f() {{\n{}}}\n", "    let _ = 1;\n".repeat(MAX_FUNCTION - 2));
+        assert_eq!(rules("a.rs", &fits), []);
+        assert_eq!(
+            rules("a.rs", &format!("//! A function.\nfn f() {{\n{body}}}\n")),
+            [(2, Rule::FunctionLength)]
+        );
+        let method = format!("//! A method.\nimpl S {{\nfn f() {{\n{body}}}\n}}\n");
+        assert_eq!(rules("a.rs", &method), [(3, Rule::FunctionLength)]);
+        let default = format!("//! A trait.\ntrait T {{\nfn f() {{\n{body}}}\n}}\n");
+        assert_eq!(rules("a.rs", &default), [(3, Rule::FunctionLength)]);
+    }
+
+    #[test]
+    fn comments_that_say_nothing_are_found() {
+        let text = "//! A type.\n\n/// Its name.\nstruct S {\n    /// The digest.\n    digest: u8,\n}\n";
+        assert_eq!(rules("a.rs", text), [(3, Rule::FillerDoc), (5, Rule::FillerDoc)]);
+        assert_eq!(rules("a.rs", "//! A function.\n\n/// Sets it up.\nfn f() {}\n"), [(3, Rule::FillerDoc)]);
+        assert_eq!(
+            rules("a.rs", "//! An enum.\n\nenum E {\n    /// Bytes.\n    Bytes,\n}\n"),
+            [(4, Rule::FillerDoc)]
+        );
+    }
+
+    #[test]
+    fn tests_are_told_from_sources() {
+        for path in [
+            "tests/tests/api.rs",
+            "runtime/a/src/log/tests.rs",
+            "runtime/a/src/store/tests/full.rs",
+            "runtime/a/src/testing/sim.rs",
+            "runtime/a/src/api/readings_tests.rs",
+        ] {
+            assert!(is_test(path), "{path}");
+        }
+        for path in ["runtime/a/src/log/mod.rs", "sdk/rust/src/testing/world.rs", "xtask/src/main.rs"] {
+            assert!(!is_test(path), "{path}");
+        }
+    }
+}
