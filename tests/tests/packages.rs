@@ -66,78 +66,64 @@ fn the_cli_builds_the_same_bytes_each_time_and_the_digest_of_another_writer() ->
     Ok(())
 }
 
-/// What is wrong, the bytes, and a word that the refusal must have.
-fn wrong_packages() -> Result<Vec<(&'static str, Vec<u8>, &'static str)>> {
-    let good = guests::package("one-state")?;
-    let component = good.layers[0].1.clone();
-    let with = |change: &dyn Fn(&mut Package)| {
-        let mut package = good.clone();
-        change(&mut package);
-        package.tar()
+/// What is wrong, the bytes, and words that the refusal must have.
+type Wrong = (&'static str, Vec<u8>, &'static str);
+
+/// Files that aren't archives of the strict form.
+fn wrong_archives(good: &Package) -> Result<Vec<Wrong>> {
+    let tar_of_good = good.tar();
+    let (whole, component) = (tar_of_good.len(), &good.layers[0].1);
+    let changed = |change: &dyn Fn(&mut Vec<u8>)| {
+        let mut bytes = tar_of_good.clone();
+        change(&mut bytes);
+        bytes
     };
+    let middle = &component[component.len() / 2..component.len() / 2 + 64];
+    let place =
+        tar_of_good.windows(64).position(|bytes| bytes == middle).context("no component in the tar")?;
+    Ok(vec![
+        (
+            "random bytes",
+            (0..5_000_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect(),
+            "magic",
+        ),
+        ("nothing", Vec::new(), "cut off"),
+        ("cut in half", changed(&|bytes| bytes.truncate(whole / 2)), "the file ends before"),
+        ("bytes behind the end", changed(&|bytes| bytes.extend_from_slice(b"more")), "after the end"),
+        ("one zero block at the end", changed(&|bytes| bytes.truncate(whole - 512)), "only one"),
+        ("a flipped bit", changed(&|bytes| bytes[place] ^= 1), "another digest"),
+        (
+            "a link",
+            changed(&|bytes| {
+                bytes.truncate(whole - 1_024);
+                bytes.extend_from_slice(&tar_header("blobs/sha256/link", 0, b'2'));
+                bytes.resize(bytes.len() + 1_024, 0);
+            }),
+            "is a link",
+        ),
+    ])
+}
+
+/// Archives whose members aren't those of a package, or not in their places.
+fn wrong_members(good: &Package) -> Vec<Wrong> {
     let members = |change: &dyn Fn(&mut Members)| {
         let mut members = good.members();
         change(&mut members);
         tar(&members)
     };
-    let core = b"\0asm\x01\0\0\0".to_vec();
-    let mut cut = good.tar();
-    cut.truncate(cut.len() / 2);
-    let mut behind = good.tar();
-    behind.extend_from_slice(b"more");
-    let mut flipped = good.tar();
-    let place = flipped.len() - 4_096;
-    flipped[place] ^= 1;
-    let mut link = good.tar();
-    link.truncate(link.len() - 1_024);
-    link.extend_from_slice(&tar_header("blobs/sha256/link", 0, b'2'));
-    link.resize(link.len() + 1_024, 0);
-    let mut one_block = good.tar();
-    one_block.truncate(one_block.len() - 512);
+    let add = |name: &'static str| members(&|members| members.push((name.to_owned(), b"x".to_vec())));
     let twice_key =
         |text: &str| text.replacen("{\"schemaVersion\":2", "{\"schemaVersion\":2,\"schemaVersion\":2", 1);
-    Ok(vec![
-        ("random bytes", (0..5_000_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect(), ""),
-        ("nothing", Vec::new(), ""),
-        ("cut in half", cut, ""),
-        ("bytes behind the end", behind, ""),
-        ("one zero block at the end", one_block, ""),
-        ("a flipped bit", flipped, ""),
-        ("a link", link, ""),
-        (
-            "two components",
-            with(&|package| package.layers.push((WASM.to_owned(), component.clone()))),
-            "application/wasm",
-        ),
-        (
-            "another second component",
-            with(&|package| package.layers.push((WASM.to_owned(), core.clone()))),
-            "application/wasm",
-        ),
-        ("no component", with(&|package| package.layers.clear()), "application/wasm"),
-        (
-            "a layer of an unknown type",
-            with(&|package| package.layers.push(("application/x-sh".to_owned(), b"rm".to_vec()))),
-            "application/x-sh",
-        ),
-        ("a blob that nothing names", with(&|package| package.stray.push(b"hidden".to_vec())), ""),
-        (
-            "a path with ..",
-            members(&|members| members.push(("blobs/sha256/../../../etc/passwd".to_owned(), b"x".to_vec()))),
-            "..",
-        ),
-        (
-            "an absolute path",
-            members(&|members| members.push(("/etc/passwd".to_owned(), b"x".to_vec()))),
-            "/etc/passwd",
-        ),
+    vec![
+        ("a path with ..", add("blobs/sha256/../../../etc/passwd"), "blobs/sha256/../../../etc/passwd"),
+        ("an absolute path", add("/etc/passwd"), "/etc/passwd"),
         (
             "a member twice",
             members(&|members| {
                 let last = members[members.len() - 1].clone();
                 members.push(last);
             }),
-            "",
+            "comes twice",
         ),
         (
             "members out of order",
@@ -145,22 +131,10 @@ fn wrong_packages() -> Result<Vec<(&'static str, Vec<u8>, &'static str)>> {
                 let last = members.len() - 1;
                 members.swap(last, last - 1);
             }),
-            "",
+            "not in its place",
         ),
-        (
-            "no oci-layout",
-            members(&|members| {
-                members.remove(0);
-            }),
-            "oci-layout",
-        ),
-        (
-            "no index.json",
-            members(&|members| {
-                members.remove(1);
-            }),
-            "index.json",
-        ),
+        ("no oci-layout", members(&|members| drop(members.remove(0))), "oci-layout"),
+        ("no index.json", members(&|members| drop(members.remove(1))), "index.json"),
         (
             "a key twice in index.json",
             members(&|members| {
@@ -174,42 +148,71 @@ fn wrong_packages() -> Result<Vec<(&'static str, Vec<u8>, &'static str)>> {
                 let last = members.len() - 1;
                 members[last].1.push(b' ');
             }),
-            "",
+            "another digest",
         ),
-        ("a core module", pack(&good.manifest, &core).tar(), "component"),
-        ("precompiled code", pack(&good.manifest, b"\x7fELF\x02\x01\x01precompiled").tar(), "component"),
-        ("random code", pack(&good.manifest, &[7; 3_000]).tar(), "component"),
-        ("a component that is cut off", pack(&good.manifest, &component[..component.len() / 2]).tar(), ""),
-        ("an empty component", pack(&good.manifest, b"").tar(), "component"),
-        ("no TOML", pack("manifest = ", &component).tar(), ""),
-        (
-            "a later manifest",
-            pack(&good.manifest.replace("manifest = 1", "manifest = 99"), &component).tar(),
-            "99",
-        ),
-        (
-            "an unknown field",
-            pack(&format!("{}\nnonsense = 1\n", good.manifest), &component).tar(),
-            "nonsense",
-        ),
-        (
-            "outgoing hosts",
-            pack(&format!("hosts = [\"evil.example\"]\n{}", good.manifest), &component).tar(),
-            "hosts",
-        ),
-    ])
+    ]
 }
+
+/// Image layouts that aren't those of an app.
+fn wrong_layouts(good: &Package) -> Vec<Wrong> {
+    let with = |change: &dyn Fn(&mut Package)| {
+        let mut package = good.clone();
+        change(&mut package);
+        package.tar()
+    };
+    let layer = |media_type: &str, bytes: &[u8]| {
+        with(&|package| package.layers.push((media_type.to_owned(), bytes.to_vec())))
+    };
+    vec![
+        ("two components", layer(WASM, &good.layers[0].1), "two layers of type application/wasm"),
+        ("another second component", layer(WASM, CORE), "two layers of type application/wasm"),
+        ("no component", with(&|package| package.layers.clear()), "no layer of type application/wasm"),
+        ("a layer of an unknown type", layer("application/x-sh", b"rm"), "application/x-sh"),
+        (
+            "a blob that nothing names",
+            with(&|package| package.stray.push(b"hidden".to_vec())),
+            "nothing names it",
+        ),
+    ]
+}
+
+/// Packages whose code or manifest isn't one.
+fn wrong_contents(good: &Package) -> Vec<Wrong> {
+    let component = &good.layers[0].1;
+    let code = |bytes: &[u8]| pack(&good.manifest, bytes).tar();
+    let manifest = |text: &str| pack(text, component).tar();
+    vec![
+        ("a core module", code(CORE), "core module"),
+        ("precompiled code", code(b"\x7fELF\x02\x01\x01precompiled"), "precompiled"),
+        ("random code", code(&[7; 3_000]), "not WebAssembly"),
+        (
+            "a component that is cut off",
+            code(&component[..component.len() / 2]),
+            "the component is not valid",
+        ),
+        ("an empty component", code(b""), "not WebAssembly"),
+        ("no TOML", manifest("manifest = "), "app.toml"),
+        ("a later manifest", manifest(&good.manifest.replace("manifest = 1", "manifest = 99")), "99"),
+        ("an unknown field", manifest(&format!("{}\nnonsense = 1\n", good.manifest)), "nonsense"),
+        ("outgoing hosts", manifest(&format!("hosts = [\"evil.example\"]\n{}", good.manifest)), "hosts"),
+    ]
+}
+
+/// A core module, where a component should be.
+const CORE: &[u8] = b"\0asm\x01\0\0\0";
 
 #[test]
 fn wrong_packages_are_refused_with_the_reason() -> Result<()> {
     let mut server = Setup::new()?.start()?;
     let client = server.client().clone();
-    for (what, bytes, word) in wrong_packages()? {
+    let good = guests::package("one-state")?;
+    let archives = wrong_archives(&good)?.into_iter().chain(wrong_members(&good));
+    for (what, bytes, words) in archives.chain(wrong_layouts(&good)).chain(wrong_contents(&good)) {
         let answer = post(&client, &bytes).with_context(|| what.to_owned())?;
         ensure!(matches!(answer.status, 400 | 422), "{what}: {} {}", answer.status, answer.text());
         let status = answer.status;
         let problem = answer.problem(status).with_context(|| what.to_owned())?;
-        ensure!(problem.to_string().contains(word), "{what}: no {word:?} in {problem}");
+        ensure!(problem.to_string().contains(words), "{what}: no {words:?} in {problem}");
     }
     assert!(client.all("/v1/packages")?.is_empty(), "nothing of them stays");
     let large = vec![0; (64 << 20) + 512];
@@ -313,7 +316,7 @@ fn wrong_installs_are_refused_all_errors_at_once() -> Result<()> {
     let both = request("one", &digest, json!({"other": ["b"]}), json!({"settings": {"colour": "red"}}));
     let problem = client.post("/v1/installations", &both)?.problem(422)?;
     let errors = problem["errors"].as_array().map_or(0, Vec::len);
-    assert!(errors >= 2, "an unknown input, an unbound one and an unknown setting: {problem}");
+    assert_eq!(errors, 3, "an unknown input, an unbound one and an unknown setting: {problem}");
     let once = request("one", &digest, value.clone(), json!({}));
     client.post("/v1/installations", &once)?.json()?;
     client.post("/v1/installations", &once)?.problem(409)?;

@@ -42,6 +42,9 @@ struct Demo {
     /// End by itself after so long, such as 30s or 2m
     #[arg(long = "for", value_name = "TIME")]
     time: Option<String>,
+    /// A setting of the app, such as market-weight=110; may be given several times
+    #[arg(long = "set", value_name = "NAME=VALUE")]
+    settings: Vec<String>,
 }
 
 #[derive(Args, Debug)]
@@ -78,6 +81,7 @@ fn main() -> Result<()> {
             ensure_wasm_target()?;
             let mut command = program("ironloom-demo")?;
             command.args(demo.time.map(|time| format!("--for={time}")));
+            command.args(demo.settings.iter().map(|setting| format!("--set={setting}")));
             replace(command)
         }
         Task::Bench(bench) => {

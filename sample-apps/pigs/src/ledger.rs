@@ -120,6 +120,15 @@ pub enum Entered {
     Dropped(usize),
 }
 
+/// Where a weighing belongs among the others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    /// It is of the same visit to the scale as the one at this index, and corrects it.
+    Same(usize),
+    /// It comes before the one at this index, or last.
+    New(usize),
+}
+
 /// Days since 1970, with fractions.
 pub fn days(at: Nanos) -> f64 {
     at as f64 / DAY as f64
@@ -154,75 +163,101 @@ impl Ledger {
                 "{kg} kg is no weight of a pig ({LIGHTEST} to {HEAVIEST} kg): look at the scale"
             ));
         }
-        let place = self.entries.partition_point(|entry| entry.at < at);
-        let near = |entry: &&Entry| entry.at.abs_diff(at) < SAME_VISIT;
-        let same =
-            match (self.entries.get(place), place.checked_sub(1).and_then(|before| self.entries.get(before)))
-            {
-                (Some(entry), _) if entry.at == at => Some(place),
-                (_, Some(entry)) if near(&entry) => Some(place - 1),
-                (Some(entry), _) if near(&entry) => Some(place),
-                _ => None,
-            };
-        if let Some(entry) = same.and_then(|same| self.entries.get(same))
-            && entry.at == at
-            && entry.kg == kg
-        {
+        let place = self.place(at);
+        if self.is_known(place, at, kg) {
             return Ok(Entered::Known);
         }
-        // Its neighbour before was dropped, or it is itself the one that would be.
-        let older = place == 1 && place < self.entries.len() && (self.thinned || self.entries.len() >= KEPT);
-        if same.is_none() && older {
+        if self.is_too_old(place) {
             return Err(format!("older than the {KEPT} weighings that the ledger keeps"));
         }
-        let before = same.unwrap_or(place).checked_sub(1).and_then(|index| self.entries.get(index));
-        let after = self.entries.get(same.map_or(place, |same| same + 1));
-        let here = (at, kg);
-        let odd = [before, after]
-            .into_iter()
-            .flatten()
-            .find(|entry| !believable_either_way((entry.at, entry.kg), here));
-        if let Some(odd) = odd.copied() {
-            // A correction that doesn't fit is no proof against anything.
-            let proven =
-                self.suspect.is_some_and(|suspect| suspect.0 != at && believable_either_way(suspect, here));
-            if !proven || same.is_some() || place < self.entries.len() {
-                self.suspect = Some(here);
-                return Err(impossible(&odd, at, kg));
-            }
-            let whole = self.entries.len();
-            while self.entries.last().is_some_and(|last| !believable((last.at, last.kg), here)) {
-                self.entries.pop();
-            }
-            if self.entries.is_empty() {
-                self.thinned = false;
-            }
-            self.passed = None;
-            let dropped = whole - self.entries.len();
-            self.insert(self.entries.len(), at, kg);
-            return Ok(Entered::Dropped(dropped));
+        match self.contradiction(place, at, kg) {
+            Some(odd) => self.doubt(place, odd, at, kg),
+            None => Ok(self.enter(place, at, kg)),
         }
+    }
+
+    /// Finds where a weighing of this time belongs.
+    fn place(&self, at: Nanos) -> Place {
+        let place = self.entries.partition_point(|entry| entry.at < at);
+        let is_near = |entry: &Entry| entry.at.abs_diff(at) < SAME_VISIT;
+        let before = place.checked_sub(1).and_then(|before| self.entries.get(before));
+        match (before, self.entries.get(place)) {
+            (_, Some(after)) if after.at == at => Place::Same(place),
+            (Some(before), _) if is_near(before) => Place::Same(place - 1),
+            (_, Some(after)) if is_near(after) => Place::Same(place),
+            _ => Place::New(place),
+        }
+    }
+
+    fn is_known(&self, place: Place, at: Nanos, kg: f64) -> bool {
+        let Place::Same(index) = place else { return false };
+        self.entries.get(index).is_some_and(|entry| entry.at == at && entry.kg == kg)
+    }
+
+    /// Whether the weighing before this one was dropped, or this is itself the one that would be.
+    fn is_too_old(&self, place: Place) -> bool {
+        let second = place == Place::New(1) && self.entries.len() > 1;
+        second && (self.thinned || self.entries.len() >= KEPT)
+    }
+
+    /// Finds a neighbour in time that one of the two weights makes impossible.
+    fn contradiction(&self, place: Place, at: Nanos, kg: f64) -> Option<Entry> {
+        let (first, after) = match place {
+            Place::Same(index) => (index, index + 1),
+            Place::New(index) => (index, index),
+        };
+        let before = first.checked_sub(1).and_then(|index| self.entries.get(index));
+        let mut neighbours = before.into_iter().chain(self.entries.get(after));
+        neighbours.find(|entry| !believable_either_way((entry.at, entry.kg), (at, kg))).copied()
+    }
+
+    /// Refuses a weighing that doesn't fit the others, unless the last one refused fits it: then it was the others
+    /// that were wrong.
+    fn doubt(&mut self, place: Place, odd: Entry, at: Nanos, kg: f64) -> Result<Entered, String> {
+        let here = (at, kg);
+        // A correction that doesn't fit is no proof against anything.
+        let is_proven =
+            self.suspect.is_some_and(|suspect| suspect.0 != at && believable_either_way(suspect, here));
+        if !is_proven || place != Place::New(self.entries.len()) {
+            self.suspect = Some(here);
+            return Err(impossible(&odd, at, kg));
+        }
+        let whole = self.entries.len();
+        while self.entries.last().is_some_and(|last| !believable((last.at, last.kg), here)) {
+            self.entries.pop();
+        }
+        if self.entries.is_empty() {
+            self.thinned = false;
+        }
+        self.passed = None;
+        let dropped = whole - self.entries.len();
+        self.insert(self.entries.len(), at, kg);
+        Ok(Entered::Dropped(dropped))
+    }
+
+    /// Enters a weighing that fits the others.
+    fn enter(&mut self, place: Place, at: Nanos, kg: f64) -> Entered {
         self.suspect = None;
-        match same {
-            Some(same) => {
+        match place {
+            Place::New(index) if index == self.entries.len() => {
+                self.make_room();
+                self.insert(self.entries.len(), at, kg);
+                Entered::Appended
+            }
+            Place::New(index) => {
+                let index = if self.make_room() && index > 0 { index - 1 } else { index };
                 let was = self.entries.clone();
-                if let Some(entry) = self.entries.get_mut(same) {
+                self.insert(index, at, kg);
+                self.passed = None;
+                Entered::Changed(was)
+            }
+            Place::Same(index) => {
+                let was = self.entries.clone();
+                if let Some(entry) = self.entries.get_mut(index) {
                     entry.weigh(at, kg);
                 }
                 self.passed = None;
-                Ok(Entered::Changed(was))
-            }
-            None if place == self.entries.len() => {
-                self.make_room();
-                self.insert(self.entries.len(), at, kg);
-                Ok(Entered::Appended)
-            }
-            None => {
-                let place = if self.make_room() && place > 0 { place - 1 } else { place };
-                let was = self.entries.clone();
-                self.insert(place, at, kg);
-                self.passed = None;
-                Ok(Entered::Changed(was))
+                Entered::Changed(was)
             }
         }
     }

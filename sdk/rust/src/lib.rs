@@ -57,8 +57,6 @@
 //! - Time stands still during an invocation: [`invocation::now`] and the clocks of the standard library show when
 //!   its last reading was recorded. Nothing can sleep; set a timer instead.
 
-#![warn(missing_docs)]
-
 // The export macros of the roles name this crate from outside.
 extern crate self as ironloom_sdk;
 

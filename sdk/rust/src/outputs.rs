@@ -19,13 +19,14 @@ pub enum Error {
     /// A set-point output is not bound, or an admin did not grant it.
     #[error("the set-point {0:?} is not bound or not granted: an admin has to do that")]
     NotGranted(String),
-    /// The binding has no place for this entity.
-    #[error("the binding has no place for the entity {0:?}")]
+    /// The binding has no place for an entity. Says which, and why.
+    #[error("{0}")]
     UnknownEntity(String),
     /// The value is not of the type that the manifest declares.
     #[error("a value is not of the type that the manifest declares: {0}")]
     WrongType(String),
-    /// An entity contains a line feed, or a time to live is zero.
+    /// A real is infinite or not a number and its quality isn't bad, a text or blob is longer than 64 KiB, an entity
+    /// contains a line feed, a time is after the year 2262, or a time to live is zero. Says which.
     #[error("malformed: {0}")]
     Malformed(String),
     /// The value is not among those that were granted. Says what is allowed, such as `0, 6..32`.

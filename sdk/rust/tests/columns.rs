@@ -255,3 +255,60 @@ fn asking_for_another_type_says_what_it_is() {
     let failure = platform().consume::<AsText>(&testing::batch([("a", "", Timestamp::EPOCH, 1.0)])).failure();
     assert_eq!(failure.reason(), "the values of \"a\" are of type real, not text");
 }
+
+#[test]
+fn a_table_makes_one_call_for_all_entities_of_a_batch() {
+    struct Counts;
+    impl Readings for Counts {
+        fn consume(batch: &Batch) -> Result<(), Failure> {
+            let mut numbers = NUMBERS.of(batch)?;
+            for reading in batch.readings() {
+                *numbers.or_default(&reading) += 1;
+            }
+            Ok(numbers.save()?)
+        }
+    }
+    let mut platform = Platform::new().input("x", Type::Real);
+    let entities: Vec<String> = (0..100).map(|n| n.to_string()).collect();
+    let batch = testing::batch(entities.iter().map(|entity| ("x", entity.as_str(), Timestamp::EPOCH, 0.0)));
+    platform.consume::<Counts>(&batch).expect_ok();
+    assert_eq!(platform.host_calls(), 2, "one to get, one to store");
+    assert_eq!(platform.state().len(), 100);
+}
+
+#[test]
+fn rows_by_key_make_one_call_to_get_one_to_store_and_one_to_delete() {
+    let mut platform = Platform::new();
+    let names: Vec<String> = (0..100).map(|n| n.to_string()).collect();
+    platform.run(|| {
+        let mut rows = NUMBERS.rows();
+        rows.prefetch(names.iter().map(String::as_str)).unwrap();
+        for name in &names {
+            rows.insert(name.as_str(), 1).unwrap();
+        }
+        rows.save().unwrap();
+    });
+    assert_eq!(platform.host_calls(), 2);
+    platform.run(|| {
+        let mut rows = NUMBERS.rows();
+        rows.prefetch(names.iter().map(String::as_str)).unwrap();
+        for (n, name) in names.iter().enumerate() {
+            if n % 2 == 0 {
+                rows.remove(name.as_str()).unwrap()
+            } else {
+                rows.insert(name.as_str(), 2).unwrap()
+            };
+        }
+        rows.save().unwrap();
+    });
+    assert_eq!(platform.host_calls(), 3);
+    assert_eq!(platform.state().len(), 50);
+    // Without it there is one for each key.
+    platform.run(|| {
+        let mut rows = NUMBERS.rows();
+        for name in &names {
+            rows.get(name.as_str()).unwrap();
+        }
+    });
+    assert_eq!(platform.host_calls(), 100);
+}

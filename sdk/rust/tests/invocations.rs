@@ -116,10 +116,10 @@ fn a_call_that_fails_leaves_nothing_but_its_logs() {
     for (text, reason) in [
         ("reject", "as told"),
         ("retry", "as told"),
-        ("too-large", "300002 bytes"),
+        ("too-large", "longer than the 262144 bytes"),
         ("unknown-output", "[outputs.nonsense]"),
         ("wrong-type", "\"seen\" got values of type real and text"),
-        ("wrong-declared-type", "\"seen\" is real, not text"),
+        ("wrong-declared-type", "`seen` is real, and text was published"),
         ("unknown-alarm", "[alarms.nonsense]"),
     ] {
         for entity in ["a", "b"] {

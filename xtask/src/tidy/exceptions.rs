@@ -31,9 +31,7 @@ pub const EXCEPTIONS: &[Exception] = &[
     may("runtime/ironloom/src/lanes/policy.rs", Rule::FunctionLength, "the table of failures"),
     may("runtime/ironloom/src/lanes/run/settle.rs", Rule::FunctionLength, "the end of a step"),
     may("runtime/ironloom/src/node/start.rs", Rule::FunctionLength, "the steps of a start"),
-    may("sample-apps/pigs/src/ledger.rs", Rule::FunctionLength, "one weighing"),
     may("tests/tests/api.rs", Rule::FunctionLength, "a table of requests"),
-    may("tests/tests/packages.rs", Rule::FunctionLength, "a table of packages"),
 ];
 
 /// Takes out the findings that an exception allows. Returns the exceptions that allowed none.

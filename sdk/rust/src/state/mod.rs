@@ -16,6 +16,7 @@
 
 mod cell;
 mod codec;
+mod finite;
 mod key;
 mod rows;
 mod table;
@@ -33,11 +34,11 @@ use crate::host;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The key is empty or longer than 512 bytes.
-    #[error("{0:?} can't be a key of the state: it is empty or longer than 512 bytes")]
+    /// A key is empty or longer than 512 bytes. Says which, in words.
+    #[error("a key of the state can't be used: {0}")]
     InvalidKey(String),
-    /// The value is longer than the host allows. It holds that many bytes.
-    #[error("a value of {0} bytes is longer than the host allows: split it over several keys")]
+    /// A value is longer than the host allows: so many bytes.
+    #[error("a value is longer than the {0} bytes that the host allows: split it over several keys")]
     TooLarge(u64),
     /// The write would take the app over the size it was granted, in bytes.
     #[error(
@@ -120,7 +121,7 @@ pub fn delete_many(keys: &[&str]) -> Result<(), Error> {
 }
 
 /// Lists the keys that start with `prefix` and come after `after`. The host may return fewer than `limit`: only
-/// [`Page::next`] says whether there is more.
+/// [`Page::next`] says whether there is more. A `limit` of 0 is an error.
 pub fn scan(prefix: &str, after: Option<&str>, limit: u32) -> Result<Page, Error> {
     host::state_scan(prefix, after, limit)
 }

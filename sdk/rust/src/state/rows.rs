@@ -85,6 +85,29 @@ fn save<'r, V: Serialize + 'r, C: Codec>(
 }
 
 /// Names an entity of a batch: a reading (the one that it is about), or its place in [`Batch::entities`].
+///
+/// ```
+/// use ironloom_sdk::prelude::*;
+///
+/// const SEEN: Table<str, u32> = Table::new("seen/");
+///
+/// fn consume(batch: &Batch) -> Result<(), Failure> {
+///     let mut seen = SEEN.of(batch)?;
+///     for reading in batch.readings() {
+///         *seen.or_default(&reading) += 1;
+///     }
+///     for line in 0..batch.entities().len() {
+///         log::info!("{}: {:?} readings", batch.entities()[line], seen.get(line));
+///     }
+///     Ok(seen.save()?)
+/// }
+/// # struct App;
+/// # impl Readings for App { fn consume(batch: &Batch) -> Result<(), Failure> { consume(batch) } }
+/// # use ironloom_sdk::testing::{self, Platform, Type};
+/// # let mut platform = Platform::new().input("weight", Type::Real);
+/// # platform.consume::<App>(&testing::batch([("weight", "42", Timestamp::EPOCH, 81.5)])).expect_ok();
+/// # assert_eq!(platform.logs()[0].message, "42: Some(1) readings");
+/// ```
 pub trait Line {
     /// The place.
     fn line(self) -> usize;

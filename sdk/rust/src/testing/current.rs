@@ -29,7 +29,10 @@ pub(super) fn within<T>(place: &mut Option<Box<World>>, call: impl FnOnce() -> T
 
 fn with<T>(use_it: impl FnOnce(&mut World) -> T) -> T {
     CURRENT.with_borrow_mut(|world| match world {
-        Some(world) => use_it(world),
+        Some(world) => {
+            world.host_calls += 1;
+            use_it(world)
+        }
         None => fail("there is no platform here: in a test, call this inside of testing::Platform::run, consume or fire"),
     })
 }
@@ -72,7 +75,7 @@ pub(crate) mod host {
         after: Option<&str>,
         limit: u32,
     ) -> Result<state::Page, state::Error> {
-        with(|world| Ok(world.state.scan(prefix, after, limit)))
+        with(|world| world.state.scan(prefix, after, limit))
     }
 
     pub(crate) fn publish(batch: Batch) -> Result<(), outputs::Error> {

@@ -20,6 +20,14 @@ pub(super) struct Manifest {
     pub timers: BTreeMap<String, toml::Table>,
     #[serde(default)]
     pub settings: BTreeMap<String, Setting>,
+    #[serde(default)]
+    pub limits: Limits,
+}
+
+/// The limits that a test can meet. Time and memory aren't limited here.
+#[derive(Default, Deserialize)]
+pub(super) struct Limits {
+    pub state: Option<bytesize::ByteSize>,
 }
 
 #[derive(Deserialize)]

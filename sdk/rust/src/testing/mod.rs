@@ -50,6 +50,7 @@ mod batch;
 mod current;
 mod manifest;
 mod platform;
+mod publish;
 mod state;
 mod world;
 

@@ -87,6 +87,9 @@ impl Platform {
         let mut platform = Self::new();
         let world = platform.world_mut();
         world.schedule = manifest.schedule;
+        if let Some(state) = manifest.limits.state {
+            world.state.granted = state.as_u64();
+        }
         world.inputs = manifest.inputs.into_iter().map(|(name, input)| (name, input.r#type)).collect();
         let outputs = manifest.outputs.into_iter();
         world.outputs = outputs.map(|(name, output)| (name, (output.kind, output.r#type))).collect();
@@ -259,6 +262,7 @@ impl Platform {
     /// Runs any code within the platform, such as a part of the app, or `state::set` to prepare a test. What it did
     /// takes effect.
     pub fn run<T>(&mut self, code: impl FnOnce() -> T) -> T {
+        self.world_mut().host_calls = 0;
         let result = within(&mut self.world, || {
             crate::logging::start();
             code()
@@ -313,6 +317,12 @@ impl Platform {
         &self.world().logs
     }
 
+    /// How many calls of the host the last call of the app made, log lines left out. Each costs an app a microsecond
+    /// at least, which is much for one reading and nothing for a batch.
+    pub fn host_calls(&self) -> u64 {
+        self.world().host_calls
+    }
+
     /// The state, by key.
     pub fn state(&self) -> BTreeMap<String, Vec<u8>> {
         self.world().state.all()
@@ -329,6 +339,7 @@ impl Platform {
 
     /// Runs app code as one invocation, and keeps or takes back what it did.
     fn call<T>(&mut self, code: impl FnOnce() -> Result<T, Failure>) -> (Result<T, Failure>, usize) {
+        self.world_mut().host_calls = 0;
         let result = within(&mut self.world, || invoke(code));
         let world = self.world_mut();
         if result.is_ok() {

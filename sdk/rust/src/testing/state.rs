@@ -10,9 +10,11 @@ use crate::state::{Error, Page};
 const MAX_KEY: usize = 512;
 const MAX_VALUE: usize = 256 << 10;
 const MAX_BYTES: u64 = 64 << 20;
+const MAX_PAGE: u32 = 1_000;
 
-#[derive(Default)]
 pub(super) struct State {
+    /// Bytes that keys and values may have.
+    pub granted: u64,
     /// Where the value of a key stands. A key stays when its value is deleted.
     places: HashMap<Box<str>, usize>,
     values: Vec<Option<Vec<u8>>>,
@@ -22,8 +24,25 @@ pub(super) struct State {
     bytes_before: u64,
 }
 
+impl Default for State {
+    fn default() -> Self {
+        Self {
+            granted: MAX_BYTES,
+            places: HashMap::new(),
+            values: Vec::new(),
+            bytes: 0,
+            undo: Vec::new(),
+            bytes_before: 0,
+        }
+    }
+}
+
 fn check(key: &str) -> Result<(), Error> {
-    if key.is_empty() || key.len() > MAX_KEY { Err(Error::InvalidKey(key.to_owned())) } else { Ok(()) }
+    match key.len() {
+        0 => Err(Error::InvalidKey("a key must not be empty".to_owned())),
+        1..=MAX_KEY => Ok(()),
+        bytes => Err(Error::InvalidKey(format!("a key has {bytes} bytes; at most {MAX_KEY} are allowed"))),
+    }
 }
 
 impl State {
@@ -38,18 +57,22 @@ impl State {
         entries: impl Iterator<Item = (&'a str, &'a [u8])>,
     ) -> Result<(), Error> {
         let (undo_before, bytes_before) = (self.undo.len(), self.bytes);
-        let result = self.try_set_many(entries);
+        let result = self.try_set_many(entries, bytes_before);
         if result.is_err() {
             self.take_back(undo_before, bytes_before);
         }
         result
     }
 
-    fn try_set_many<'a>(&mut self, entries: impl Iterator<Item = (&'a str, &'a [u8])>) -> Result<(), Error> {
+    fn try_set_many<'a>(
+        &mut self,
+        entries: impl Iterator<Item = (&'a str, &'a [u8])>,
+        bytes_before: u64,
+    ) -> Result<(), Error> {
         for (key, value) in entries {
             check(key)?;
             if value.len() > MAX_VALUE {
-                return Err(Error::TooLarge(value.len() as u64));
+                return Err(Error::TooLarge(MAX_VALUE as u64));
             }
             let place = match self.places.get(key) {
                 Some(&place) => place,
@@ -61,7 +84,9 @@ impl State {
             };
             self.put(place, key.len(), Some(value.to_vec()));
         }
-        if self.bytes > MAX_BYTES { Err(Error::QuotaExceeded(MAX_BYTES)) } else { Ok(()) }
+        let granted = self.granted;
+        // What doesn't grow is taken, even where less was granted since.
+        if self.bytes > granted.max(bytes_before) { Err(Error::QuotaExceeded(granted)) } else { Ok(()) }
     }
 
     pub(super) fn delete_many(&mut self, keys: &[&str]) -> Result<(), Error> {
@@ -83,15 +108,18 @@ impl State {
         self.undo.push((place, before));
     }
 
-    pub(super) fn scan(&self, prefix: &str, after: Option<&str>, limit: u32) -> Page {
+    pub(super) fn scan(&self, prefix: &str, after: Option<&str>, limit: u32) -> Result<Page, Error> {
+        if limit == 0 {
+            return Err(Error::Other("the limit of a scan must be at least 1".to_owned()));
+        }
         let all = self.all();
         let mut left = all
             .iter()
             .filter(|(key, _)| key.starts_with(prefix) && after.is_none_or(|after| key.as_str() > after))
             .map(|(key, value)| (key.clone(), value.clone()));
-        let entries: Vec<_> = left.by_ref().take(limit as usize).collect();
+        let entries: Vec<_> = left.by_ref().take(limit.min(MAX_PAGE) as usize).collect();
         let next = if left.next().is_some() { entries.last().map(|(key, _)| key.clone()) } else { None };
-        Page { entries, next }
+        Ok(Page { entries, next })
     }
 
     /// All entries, in the order of the keys' bytes.
@@ -102,7 +130,7 @@ impl State {
 
     /// Puts all of it back to what it was.
     pub(super) fn replace(&mut self, with: BTreeMap<String, Vec<u8>>) {
-        *self = Self::default();
+        *self = Self { granted: self.granted, ..Self::default() };
         for (key, value) in with {
             self.bytes += (key.len() + value.len()) as u64;
             self.places.insert(key.into(), self.values.len());
@@ -199,7 +227,7 @@ mod tests {
         assert_eq!(state.all().len(), 0);
         let long = vec![0; MAX_VALUE + 1];
         let entries = [("a", value.as_slice()), ("b", long.as_slice())];
-        assert_eq!(state.set_many(entries.into_iter()), Err(Error::TooLarge(MAX_VALUE as u64 + 1)));
+        assert_eq!(state.set_many(entries.into_iter()), Err(Error::TooLarge(MAX_VALUE as u64)));
         assert_eq!(state.get("a"), Ok(None));
         assert!(matches!(state.get(&"k".repeat(513)), Err(Error::InvalidKey(_))));
         assert!(matches!(state.delete_many(&["a", ""]), Err(Error::InvalidKey(_))));

@@ -6,6 +6,7 @@ use std::collections::btree_map::Entry;
 use serde::Deserialize;
 
 use super::batch::Datum;
+use super::publish;
 use super::state::State;
 use crate::bindings::platform::ironloom::outputs::outputs as raw;
 use crate::bindings::platform::ironloom::types::types::Batch;
@@ -90,7 +91,6 @@ const MAX_ALARM_MESSAGE: usize = 1_024;
 const MAX_ALARMS: usize = 10_000;
 const MAX_TIMER_NAME: usize = 256;
 const MAX_TIMERS: usize = 1_000;
-const MAX_DERIVED: usize = 100_000;
 const MAX_INTENTS: usize = 1_000;
 
 pub(super) type AlarmKey = (String, String);
@@ -121,6 +121,8 @@ pub(super) struct World {
     pub intents: Vec<RequestedIntent>,
     pub logs: Vec<Log>,
     invocations: u64,
+    /// How often the current or last call asked the host for something, log lines left out.
+    pub host_calls: u64,
 
     undo: Vec<Undo>,
     /// How much of `published` and `intents` is of earlier calls, and how many derived readings are of this one.
@@ -166,7 +168,7 @@ impl World {
         format!("test-{}", self.invocations + 1)
     }
 
-    fn output(&self, name: &str, kind: OutputKind) -> Result<Type, outputs::Error> {
+    pub(super) fn output(&self, name: &str, kind: OutputKind) -> Result<Type, outputs::Error> {
         match self.outputs.get(name) {
             Some(&(declared, of)) if declared == kind => Ok(of),
             _ => Err(outputs::Error::UnknownOutput(name.to_owned())),
@@ -174,28 +176,7 @@ impl World {
     }
 
     pub(super) fn publish(&mut self, batch: Batch) -> Result<(), outputs::Error> {
-        let lines = batch.entities.split('\n').count();
-        let mut count = 0;
-        for (number, frame) in batch.frames.iter().enumerate() {
-            let declared = self.output(&frame.slot, OutputKind::Derived)?;
-            if declared.name() != frame.values.type_name() {
-                let (slot, is, declared) = (&frame.slot, frame.values.type_name(), declared.name());
-                return Err(outputs::Error::WrongType(format!("{slot:?} is {declared}, not {is}")));
-            }
-            let length = frame.at.len();
-            let lengths =
-                [frame.entity.len(), frame.values.len(), frame.quality.as_ref().map_or(length, Vec::len)];
-            let twice = batch.frames[..number].iter().any(|other| other.slot == frame.slot);
-            let past = frame.entity.iter().any(|&line| line as usize >= lines);
-            if lengths != [length; 3] || twice || past || frame.order.is_some() {
-                return Err(outputs::Error::Malformed(format!("the frame of {:?}", frame.slot)));
-            }
-            count += length;
-        }
-        if self.derived + count > MAX_DERIVED {
-            return Err(outputs::Error::TooMany);
-        }
-        self.derived += count;
+        self.derived += publish::check(self, &batch, self.derived)?;
         self.published.push(batch);
         Ok(())
     }
@@ -232,17 +213,22 @@ impl World {
         Ok(tickets)
     }
 
-    fn known_alarm(&self, alarm: &str) -> Result<(), alarms::Error> {
-        if self.declared_alarms.iter().any(|declared| declared == alarm) {
-            Ok(())
-        } else {
-            Err(alarms::Error::UnknownAlarm(alarm.to_owned()))
+    fn known_alarm(&self, alarm: &str, entity: &str) -> Result<(), alarms::Error> {
+        if !self.declared_alarms.iter().any(|declared| declared == alarm) {
+            return Err(alarms::Error::UnknownAlarm(alarm.to_owned()));
         }
+        if entity.len() > MAX_ENTITY {
+            return Err(alarms::Error::TooLong);
+        }
+        if entity.chars().any(char::is_control) {
+            return Err(alarms::Error::Other(format!("the entity {entity:?} has a control character")));
+        }
+        Ok(())
     }
 
     pub(super) fn raise(&mut self, alarm: &str, entity: &str, message: &str) -> Result<(), alarms::Error> {
-        self.known_alarm(alarm)?;
-        if message.len() > MAX_ALARM_MESSAGE || entity.len() > MAX_ENTITY {
+        self.known_alarm(alarm, entity)?;
+        if message.len() > MAX_ALARM_MESSAGE {
             return Err(alarms::Error::TooLong);
         }
         let standing = self.alarms.len();
@@ -260,7 +246,7 @@ impl World {
     }
 
     pub(super) fn clear(&mut self, alarm: &str, entity: &str) -> Result<(), alarms::Error> {
-        self.known_alarm(alarm)?;
+        self.known_alarm(alarm, entity)?;
         let key = (alarm.to_owned(), entity.to_owned());
         if let Some(before) = self.alarms.remove(&key) {
             self.undo.push(Undo::Alarm(key, Some(before)));

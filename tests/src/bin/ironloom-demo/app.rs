@@ -20,8 +20,8 @@ pub fn build() -> Result<String> {
 }
 
 /// `ironloom install`, from the first weighing on.
-pub fn install(node: &Node, package: &str) -> Result<()> {
-    let arguments = [
+pub fn install(node: &Node, package: &str, settings: &[String]) -> Result<()> {
+    let mut arguments = vec![
         "install",
         package,
         "--id=pigs",
@@ -29,6 +29,7 @@ pub fn install(node: &Node, package: &str) -> Result<()> {
         "--bind=feed=farm/{barn}/{pig}/feed",
         "--from=beginning",
     ];
+    arguments.extend(settings.iter().flat_map(|setting| ["--set", setting]));
     say(&format!("$ ironloom {}\n", arguments.join(" ")))?;
     let mut command = Command::new(server::binary()?);
     command.args(arguments).current_dir(guests::workspace()).env("IRONLOOM_URL", node.url());

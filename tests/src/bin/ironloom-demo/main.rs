@@ -21,6 +21,9 @@ struct Options {
     /// End by itself after so long, such as 30s or 2m
     #[arg(long = "for", value_name = "TIME", value_parser = duration)]
     time: Option<Duration>,
+    /// A setting of the app, as `ironloom install --set` takes it; may be given several times
+    #[arg(long = "set", value_name = "NAME=VALUE")]
+    settings: Vec<String>,
 }
 
 /// Between two lines of the table.
@@ -38,7 +41,7 @@ fn main() -> Result<()> {
     let mut node = Node::start()?;
     say(&format!("$ ironloom serve --config ironloom.toml --data …   # {}\n", node.folder().display()))?;
     let begun = Instant::now();
-    app::install(&node, &package)?;
+    app::install(&node, &package, &options.settings)?;
     say(&format!(
         "\nThe API is at {url}. To try, in another terminal:\n  curl -s {url}/v1/alarms?limit=3\n  \
          curl -s '{url}/v1/installations/pigs/outputs?output=market-day&limit=3'\n  \

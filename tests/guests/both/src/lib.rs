@@ -1,0 +1,33 @@
+//! A guest that asks its platform for everything once. Each reading names a [`Scenario`]; what the platform answered
+//! stands in the state under `answer/<scenario>`. The scenarios run on the host and on the SDK's platform for
+//! tests, and each says what both must answer.
+
+mod scenarios;
+
+use ironloom_sdk::prelude::*;
+
+pub use scenarios::{SCENARIOS, Scenario};
+
+/// The app.
+pub struct Both;
+ironloom_sdk::app!(Both: readings, timers);
+
+impl Readings for Both {
+    fn consume(batch: &Batch) -> Result<(), Failure> {
+        for reading in batch.readings() {
+            let name = reading.text()?;
+            let scenario = SCENARIOS.iter().find(|scenario| scenario.name == name);
+            let scenario =
+                scenario.ok_or_else(|| Failure::reject(format!("there is no scenario {name:?}")))?;
+            let answer = (scenario.ask)();
+            state::set(&format!("answer/{name}"), answer.as_bytes())?;
+        }
+        Ok(())
+    }
+}
+
+impl Timers for Both {
+    fn fire(timer: &str, due: Timestamp) -> Result<(), Failure> {
+        Ok(state::set(&format!("fired/{due}"), timer.as_bytes())?)
+    }
+}

@@ -1,0 +1,269 @@
+//! What is asked, and what every platform must answer.
+
+use ironloom_sdk::prelude::*;
+
+/// One thing to ask, in an invocation of its own.
+pub struct Scenario {
+    pub name: &'static str,
+    pub ask: fn() -> String,
+    /// The answer, on the host and natively.
+    pub expected: &'static str,
+}
+
+const fn scenario(name: &'static str, ask: fn() -> String, expected: &'static str) -> Scenario {
+    Scenario { name, ask, expected }
+}
+
+/// Far enough in the future that no timer of a test fires.
+const LATER: Timestamp = Timestamp::from_nanos(9_000_000_000_000_000_000);
+const NOON: Timestamp = Timestamp::from_nanos(1_767_268_800_000_000_000);
+
+fn told<T: std::fmt::Debug, E: std::fmt::Display>(result: Result<T, E>) -> String {
+    result.map_or_else(|error| format!("refused: {error}"), |value| format!("{value:?}"))
+}
+
+fn text(value: Option<Vec<u8>>) -> Option<String> {
+    value.map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+}
+
+fn publish<'v>(output: &str, entity: &str, at: Timestamp, value: impl Into<Value<'v>>) -> String {
+    let mut out = Outputs::new();
+    told(out.push(output, entity, at, value).and_then(|()| out.publish()))
+}
+
+fn publish_with(quality: Quality, value: f64) -> String {
+    let mut out = Outputs::new();
+    told(out.push_with("number", "a", NOON, quality, value).and_then(|()| out.publish()))
+}
+
+/// All of them.
+pub const SCENARIOS: &[Scenario] = &[
+    scenario("get-nothing", || told(state::get("nothing").map(text)), "None"),
+    scenario(
+        "get-own-write",
+        || {
+            let first = told(state::set("own", b"one"));
+            format!("{first} {} {}", told(state::get("own").map(text)), told(state::delete("own")))
+        },
+        "() Some(\"one\") ()",
+    ),
+    scenario(
+        "get-many",
+        || {
+            told(state::set_many(&[("many/b", b"2"), ("many/a", b"1"), ("many/b", b"3")]));
+            let got = state::get_many(&["many/b", "many/x", "many/a"]);
+            told(got.map(|got| got.into_iter().map(text).collect::<Vec<_>>()))
+        },
+        "[Some(\"3\"), None, Some(\"1\")]",
+    ),
+    scenario(
+        "empty-key",
+        || told(state::set("", b"x")),
+        "refused: a key of the state can't be used: a key must not be empty",
+    ),
+    scenario(
+        "long-key",
+        || told(state::get(&"k".repeat(513))),
+        "refused: a key of the state can't be used: a key has 513 bytes; at most 512 are allowed",
+    ),
+    scenario("longest-key", || told(state::set(&"k".repeat(512), b"x")), "()"),
+    scenario(
+        "long-value",
+        || told(state::set("long", &vec![0; (256 << 10) + 1])),
+        "refused: a value is longer than the 262144 bytes that the host allows: split it over several keys",
+    ),
+    scenario("longest-value", || told(state::set("long", &vec![0; 256 << 10])), "()"),
+    scenario(
+        "all-or-none",
+        || {
+            let set = told(state::set_many(&[("whole/a", b"1"), ("", b"2")]));
+            format!("{set}; {}", told(state::get("whole/a").map(text)))
+        },
+        "refused: a key of the state can't be used: a key must not be empty; None",
+    ),
+    scenario(
+        "quota",
+        || {
+            let value = vec![0; 256 << 10];
+            told((0..9).try_for_each(|n| state::set(&format!("quota/{n}"), &value)))
+        },
+        "refused: the state would grow over the 2097152 bytes that were granted: delete some, or ask the admin for more",
+    ),
+    scenario(
+        "scan-of-none",
+        || told(state::scan("", None, 0)),
+        "refused: state: the limit of a scan must be at least 1",
+    ),
+    scenario(
+        "scan",
+        || {
+            let entries: Vec<String> = (0..5).map(|n| format!("scan/{n}")).collect();
+            let entries: Vec<(&str, &[u8])> = entries.iter().map(|key| (key.as_str(), &b"v"[..])).collect();
+            told(state::set_many(&entries));
+            told(state::delete("scan/3"));
+            let mut keys = Vec::new();
+            let mut after: Option<String> = Some("scan/0".to_owned());
+            while let Some(from) = after {
+                match state::scan("scan/", Some(&from), 2) {
+                    Ok(page) => {
+                        keys.extend(page.entries.into_iter().map(|(key, _)| key));
+                        after = page.next;
+                    }
+                    Err(error) => return error.to_string(),
+                }
+            }
+            keys.join(" ")
+        },
+        "scan/1 scan/2 scan/4",
+    ),
+    scenario("publish", || publish("number", "a/b", NOON, 1.5), "()"),
+    scenario("publish-for-the-whole", || publish("number", "", NOON, 1.5), "()"),
+    scenario(
+        "publish-far-ahead",
+        || publish("number", "a", Timestamp::from_nanos(i64::MAX as u64), 1.5),
+        "()",
+    ),
+    scenario(
+        "publish-past-time",
+        || publish("number", "a", Timestamp::from_nanos(i64::MAX as u64 + 1), 1.5),
+        "refused: malformed: `number`: the time 9223372036854775808 is after the year 2262",
+    ),
+    scenario(
+        "publish-nan",
+        || publish("number", "a", NOON, f64::NAN),
+        "refused: malformed: `number`: NaN is no number; such a reading has the quality `bad`",
+    ),
+    scenario(
+        "publish-infinite",
+        || publish_with(Quality::Uncertain, f64::NEG_INFINITY),
+        "refused: malformed: `number`: -inf is no number; such a reading has the quality `bad`",
+    ),
+    scenario("publish-bad-nan", || publish_with(Quality::Bad, f64::NAN), "()"),
+    scenario(
+        "publish-unknown",
+        || publish("nonsense", "a", NOON, 1.5),
+        "refused: the manifest declares no output \"nonsense\" of this kind: add a section [outputs.nonsense]",
+    ),
+    scenario(
+        "publish-other-type",
+        || publish("number", "a", NOON, "one and a half"),
+        "refused: a value is not of the type that the manifest declares: `number` is real, and text was published",
+    ),
+    scenario("publish-longest", || publish("words", "a", NOON, "x".repeat(64 << 10).as_str()), "()"),
+    scenario(
+        "publish-too-long",
+        || publish("words", "a", NOON, "x".repeat((64 << 10) + 1).as_str()),
+        "refused: malformed: `words`: a value has 65537 bytes, and 65536 are allowed",
+    ),
+    scenario(
+        "publish-odd-entity",
+        || publish("number", "../../etc", NOON, 1.5),
+        "refused: the output number has no point for the entity \"../../etc\": it has a segment `.` or `..`",
+    ),
+    scenario(
+        "publish-empty-segment",
+        || publish("number", "a//b", NOON, 1.5),
+        "refused: the output number has no point for the entity \"a//b\": it has an empty segment",
+    ),
+    scenario(
+        "publish-wildcard",
+        || publish("number", "a/#", NOON, 1.5),
+        "refused: the output number has no point for the entity \"a/#\": it has a control character or one of `+ # { }`",
+    ),
+    scenario(
+        "publish-two-lines",
+        || publish("number", "a\nb", NOON, 1.5),
+        "refused: malformed: the entity \"a\\nb\" contains a line feed",
+    ),
+    scenario(
+        "publish-too-many",
+        || {
+            let mut out = Outputs::new();
+            told(
+                (0..100_001)
+                    .try_for_each(|_| out.push("number", "a", NOON, 1.5))
+                    .and_then(|()| out.publish()),
+            )
+        },
+        "refused: the app has sent as much in this invocation as it was granted",
+    ),
+    scenario(
+        "publish-too-many-in-two",
+        || {
+            let publish = |count: usize| {
+                let mut out = Outputs::new();
+                told(
+                    (0..count)
+                        .try_for_each(|_| out.push("number", "a", NOON, 1.5))
+                        .and_then(|()| out.publish()),
+                )
+            };
+            format!("{} {}", publish(100_000), publish(1))
+        },
+        "() refused: the app has sent as much in this invocation as it was granted",
+    ),
+    scenario("raise", || told(alarms::raise("noise", "a", "loud")), "()"),
+    scenario("clear-what-does-not-stand", || told(alarms::clear("noise", "never")), "()"),
+    scenario(
+        "raise-unknown",
+        || told(alarms::raise("nonsense", "", "")),
+        "refused: the manifest declares no alarm \"nonsense\": add a section [alarms.nonsense]",
+    ),
+    scenario(
+        "clear-unknown",
+        || told(alarms::clear("nonsense", "")),
+        "refused: the manifest declares no alarm \"nonsense\": add a section [alarms.nonsense]",
+    ),
+    scenario("raise-longest", || told(alarms::raise("noise", &"e".repeat(512), &"m".repeat(1_024))), "()"),
+    scenario(
+        "raise-long-message",
+        || told(alarms::raise("noise", "", &"m".repeat(1_025))),
+        "refused: the alarm's message is longer than 1,024 bytes, or its entity than 512: shorten it",
+    ),
+    scenario(
+        "raise-long-entity",
+        || told(alarms::raise("noise", &"e".repeat(513), "")),
+        "refused: the alarm's message is longer than 1,024 bytes, or its entity than 512: shorten it",
+    ),
+    scenario(
+        "raise-control-character",
+        || told(alarms::raise("noise", "a\u{7}", "")),
+        "refused: alarms: the entity \"a\\u{7}\" has a control character",
+    ),
+    scenario(
+        "raise-too-many",
+        || told((0..10_001).try_for_each(|n| alarms::raise("noise", &n.to_string(), ""))),
+        "refused: the app has as many alarms standing as it was granted: clear some",
+    ),
+    scenario(
+        "timers",
+        || {
+            let set = told(schedule::set("once", LATER));
+            format!("{set} {} {}", told(schedule::cancel("once")), told(schedule::cancel("once")))
+        },
+        "() true false",
+    ),
+    scenario(
+        "timer-without-name",
+        || told(schedule::set("", LATER)),
+        "refused: this can't be a timer's name: it is empty, longer than 256 bytes, or a timer of the manifest",
+    ),
+    scenario(
+        "timer-with-long-name",
+        || told(schedule::set(&"t".repeat(257), LATER)),
+        "refused: this can't be a timer's name: it is empty, longer than 256 bytes, or a timer of the manifest",
+    ),
+    scenario(
+        "timer-of-the-manifest",
+        || told(schedule::set("never", LATER)),
+        "refused: this can't be a timer's name: it is empty, longer than 256 bytes, or a timer of the manifest",
+    ),
+    scenario(
+        "timers-too-many",
+        || told((0..1_001).try_for_each(|n| schedule::set(&n.to_string(), LATER))),
+        "refused: the app has as many timers as it was granted: cancel some",
+    ),
+    scenario("setting", || told(settings::get::<String>("text")), "\"hello\""),
+    scenario("setting-of-a-number", || told(settings::get::<f64>("ratio")), "0.5"),
+    scenario("no-gaps", || invocation::gaps().len().to_string(), "0"),
+];
