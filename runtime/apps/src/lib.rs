@@ -7,6 +7,8 @@ pub mod allowance;
 pub mod binding;
 pub mod cron;
 pub mod cycles;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 pub mod manifest;
 pub mod package;
 pub mod pattern;

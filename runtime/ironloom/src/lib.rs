@@ -6,6 +6,8 @@ pub mod cli;
 pub mod config;
 pub mod connectors;
 pub mod fold;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 pub mod lanes;
 pub mod node;
 pub mod records;

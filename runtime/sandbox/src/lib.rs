@@ -15,6 +15,8 @@ mod compiled;
 mod engine;
 mod env;
 mod failure;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod host;
 mod invocation;
 mod wasi;

@@ -1,6 +1,8 @@
 //! Everything on the disk: the log, the journal's blocks and the store. It knows bytes and keys, not
 //! what they mean; the folds, lanes and apps that give them a meaning live above.
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 pub mod journal;
 pub mod log;
 pub mod store;

@@ -167,3 +167,16 @@ proptest! {
         prop_assert_eq!(parsed.columns.value(0), ValueRef::Real(value));
     }
 }
+
+proptest! {
+    #[test]
+    fn any_bytes_are_readings_or_bad_lines_with_reasons(
+        bytes in ironloom_mutate::mutated(vec![
+            b"{\"point\":\"known\",\"value\":1.5}\n{\"point\":\"a/b\",\"value\":\"on\",\"quality\":\"uncertain\"}\n".to_vec(),
+            b"{\"point\":\"new\",\"value\":{\"base64\":\"AP8Q\"},\"at\":\"2023-11-14T22:13:20Z\"}\n\n".to_vec(),
+            b"{\"point\":\"new\",\"value\":null,\"quality\":\"bad\",\"at\":1700000000000000000}".to_vec(),
+        ])
+    ) {
+        crate::fuzzing::pushed(&bytes);
+    }
+}

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use ironloom_mutate::mutated;
 use proptest::prelude::*;
 
 use super::admin::{AdminRecord, PackageRecord};
@@ -496,22 +497,12 @@ proptest! {
 
     #[test]
     fn damaged_bodies_are_refused_or_read_as_something_sound(
-        golden in prop::sample::select(vec![READINGS, PLAIN_READINGS, COMMIT, INSTALLED, STANDING, PACKAGE_ADDED]),
-        at: prop::sample::Index,
-        byte: u8,
-        length: prop::sample::Index,
+        bytes in mutated(
+            [READINGS, PLAIN_READINGS, COMMIT, INSTALLED, STANDING, PACKAGE_ADDED]
+                .map(|golden| [vec![1], unhex(golden)].concat())
+                .to_vec()
+        )
     ) {
-        let mut body = unhex(golden);
-        let place = at.index(body.len());
-        body[place] = byte;
-        for body in [&body[..], &body[..length.index(body.len())]] {
-            if let Ok(record) = readings::decode(1, body) {
-                prop_assert!(record.columns.is_sound());
-            }
-            if let Ok(record) = commit::decode(1, body) {
-                prop_assert!(record.derived.is_sound());
-            }
-            let _ = admin::decode(1, body);
-        }
+        crate::fuzzing::record(&bytes);
     }
 }

@@ -350,3 +350,25 @@ fn every_operator_that_makes_numbers_is_known() {
     // and madd, nmadd, min and max of the two relaxed vectors.
     assert_eq!(makers, 11 * 4 + 4 + 4 * 2);
 }
+
+/// Functions with blocks, loops, a table, and numbers of each width whose bits are looked at.
+fn components() -> Vec<Vec<u8>> {
+    let module = r#"(module (memory 1) (table 2 funcref) (global $g (mut f64) (f64.const 0))
+      (elem (i32.const 0) $f $h) (type $t (func (param f64) (result i64)))
+      (func $f (type $t) (local f64)
+        (block $out (result f64) (f64.div (local.get 0) (f64.const 0))
+          (loop $again (param f64) (result f64) (local.tee 1) (br_if $out (local.get 1) (i32.const 1)) (br $again)))
+        (global.set $g) (f64.store (i32.const 8) (f64.sqrt (global.get $g)))
+        (i64.reinterpret_f64 (f64.add (local.get 0) (global.get $g))))
+      (func $h (type $t) (drop (f32x4.add (v128.const f32x4 1 2 3 4) (f32x4.splat (f32.demote_f64 (local.get 0)))))
+        (call_indirect (type $t) (local.get 0) (i32.const 0))))"#;
+    let component = format!("(component (core {})", module.replacen("(module", "(module $m", 1)) + ")";
+    [module.to_owned(), component].iter().map(|text| wat::parse_str(text).unwrap()).collect()
+}
+
+proptest! {
+    #[test]
+    fn what_is_valid_stays_valid(bytes in ironloom_mutate::mutated(components())) {
+        crate::fuzzing::canonical_nan(&bytes);
+    }
+}

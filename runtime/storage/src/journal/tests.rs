@@ -518,16 +518,28 @@ fn golden_chunk() -> Chunk {
     chunk_of(1_000, &records)
 }
 
-#[test]
-fn golden_block_of_version_1() {
+fn golden_block() -> Vec<u8> {
     let text = include_str!("golden/block-v1.hex");
     let digits: String = text.lines().filter(|line| !line.starts_with('#')).collect();
-    let golden: Vec<u8> = (0..digits.len() / 2)
-        .map(|at| u8::from_str_radix(&digits[2 * at..2 * at + 2], 16).unwrap())
-        .collect();
+    (0..digits.len() / 2).map(|at| u8::from_str_radix(&digits[2 * at..2 * at + 2], 16).unwrap()).collect()
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_are_a_header_or_refused(bytes in ironloom_mutate::mutated(vec![golden_block()])) {
+        crate::fuzzing::block_header(&bytes);
+    }
+}
+
+#[test]
+fn golden_block_of_version_1() {
+    let golden = golden_block();
     let (header, back) = block::decode(&golden).unwrap();
     assert_eq!(kept(&back), kept(&golden_chunk()));
     assert_eq!(header.points.len(), 5);
-    let now: String = encode(&golden_chunk()).bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-    assert_eq!(now, digits, "what is written now differs from version 1: make a new version");
+    assert_eq!(
+        encode(&golden_chunk()).bytes,
+        golden,
+        "what is written now differs from version 1: make a new version"
+    );
 }

@@ -1,0 +1,5 @@
+//! Calls `ironloom::fuzzing::record` with whatever bytes libFuzzer finds.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| ironloom::fuzzing::record(bytes));

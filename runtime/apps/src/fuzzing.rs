@@ -1,0 +1,61 @@
+//! What must hold for any bytes that somebody uploads as a package or a manifest. The fuzz targets and the property
+//! tests call this.
+
+use bytes::Bytes;
+
+use crate::manifest::Manifest;
+use crate::package::{self, PackageError};
+
+/// Reads a package. A good one has only what stood in the file; a refusal has words.
+pub fn package(bytes: &[u8]) {
+    let tar = Bytes::copy_from_slice(bytes);
+    match package::read(&tar) {
+        Ok(package) => {
+            let extras: usize = package.extras.iter().map(|extra| extra.bytes.len()).sum();
+            let all = package.manifest_text.len() + package.component.len() + extras;
+            assert!(all <= bytes.len(), "{all} bytes came out of {}", bytes.len());
+            assert!(package::check_component_header(&package.component).is_ok());
+        }
+        Err(PackageError::Manifest(problems)) => {
+            assert!(!problems.0.is_empty(), "a refusal without a reason")
+        }
+        Err(error) => assert!(error.to_string().len() > 10, "a refusal without a reason"),
+    }
+}
+
+/// Reads a manifest. A refusal has reasons, and their places are in the text.
+pub fn manifest(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    let Err(problems) = Manifest::parse(text) else { return };
+    assert!(!problems.0.is_empty(), "a refusal without a reason");
+    let lines = text.matches('\n').count() + 1;
+    for problem in problems.0 {
+        assert!(!problem.message.is_empty());
+        assert!(problem.line.is_none_or(|line| (1..=lines).contains(&(line as usize))), "{problem:?}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ironloom_mutate::mutated;
+    use proptest::prelude::*;
+
+    const PIGS: &str = include_str!("../../../sample-apps/pigs/app.toml");
+
+    fn good_package() -> Vec<u8> {
+        let component = b"\0asm\x0d\0\x01\0 and the rest";
+        crate::package::write(PIGS, component, &[("text/markdown", b"# A\n")]).unwrap().1.to_vec()
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_a_package_or_refused_with_a_reason(bytes in mutated(vec![good_package()])) {
+            super::package(&bytes);
+        }
+
+        #[test]
+        fn any_text_is_a_manifest_or_refused_with_places(bytes in mutated(vec![PIGS.as_bytes().to_vec()])) {
+            super::manifest(&bytes);
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! Good inputs with a few bytes changed, for property tests of whatever reads bytes. The fuzz targets in `fuzz/` call
+//! the same bodies for as long as one likes; these tests do so in every run.
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::{Index, select};
+
+/// One change of an input.
+#[derive(Clone, Debug)]
+enum Change {
+    Set(Index, u8),
+    Flip(Index, u8),
+    Insert(Index, Vec<u8>),
+    /// Removes some bytes from a place on.
+    Remove(Index, usize),
+    /// Repeats some bytes of a place at another.
+    Copy(Index, usize, Index),
+    Cut(Index),
+}
+
+/// Returns one of the seeds with up to eight changes, or, now and then, bytes that have nothing to do with them.
+pub fn mutated(seeds: Vec<Vec<u8>>) -> impl Strategy<Value = Vec<u8>> {
+    let change = prop_oneof![
+        (any::<Index>(), any::<u8>()).prop_map(|(at, byte)| Change::Set(at, byte)),
+        (any::<Index>(), 0..8_u8).prop_map(|(at, bit)| Change::Flip(at, 1 << bit)),
+        (any::<Index>(), vec(any::<u8>(), 1..9)).prop_map(|(at, bytes)| Change::Insert(at, bytes)),
+        (any::<Index>(), 1..64_usize).prop_map(|(at, count)| Change::Remove(at, count)),
+        (any::<Index>(), 1..64_usize, any::<Index>())
+            .prop_map(|(from, count, to)| Change::Copy(from, count, to)),
+        any::<Index>().prop_map(Change::Cut),
+    ];
+    let of_seed = (select(seeds), vec(change, 0..9)).prop_map(|(mut bytes, changes)| {
+        changes.into_iter().for_each(|change| change.apply(&mut bytes));
+        bytes
+    });
+    prop_oneof![9 => of_seed, 1 => vec(any::<u8>(), 0..256)]
+}
+
+impl Change {
+    fn apply(self, bytes: &mut Vec<u8>) {
+        let length = bytes.len();
+        let place = |index: Index| index.index(length + 1);
+        match self {
+            Self::Set(at, byte) if length > 0 => bytes[at.index(length)] = byte,
+            Self::Flip(at, bit) if length > 0 => bytes[at.index(length)] ^= bit,
+            Self::Set(..) | Self::Flip(..) => {}
+            Self::Insert(at, new) => drop(bytes.splice(place(at)..place(at), new)),
+            Self::Remove(at, count) => drop(bytes.drain(place(at)..length.min(place(at) + count))),
+            Self::Copy(from, count, to) => {
+                let copied = bytes[place(from)..length.min(place(from) + count)].to_vec();
+                bytes.splice(place(to)..place(to), copied);
+            }
+            Self::Cut(at) => bytes.truncate(place(at)),
+        }
+    }
+}
