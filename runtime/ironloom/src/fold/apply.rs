@@ -7,12 +7,11 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 use serde::Serialize;
 
+use super::durable::{Begin, Durable};
+use super::queue::{Queue, RowNote};
 use super::sealer::Sealed;
 use super::submission::Accepted;
 use super::{KnownPackage, Removed, Shared, StoredLane};
-use crate::lanes::app_log::AppLog;
-use crate::lanes::queue::{Queue, RowNote};
-use crate::lanes::{Begin, Lane, log_file};
 use crate::records::NumberedPoint;
 use crate::records::admin::{AdminRecord, PackageRecord};
 use crate::records::commit::{AlarmState, CommitHead, StateChange};
@@ -23,7 +22,7 @@ use ironloom_storage::journal::Chunk;
 use ironloom_storage::log::RecordRef;
 use ironloom_storage::store::{Item, Key, Scope, StateCache};
 use ironloom_types::clock::Timestamp;
-use ironloom_types::ids::{Generation, InstallationId, Ordinal};
+use ironloom_types::ids::{Generation, InstallationId, Ordinal, Sequence};
 use ironloom_types::limits::MAX_HOPS;
 
 /// Applies records in the order of the log. There is one, and one thread that calls it.
@@ -33,8 +32,8 @@ pub struct Applier {
     rows: Vec<Vec<RowNote>>,
     touched: Vec<u32>,
     /// Lanes whose installation is gone, until their last changes are in the store.
-    pub(super) gone: Vec<Arc<Lane>>,
-    /// Whether records are those of a restart: lanes then read their backlog from the journal.
+    pub(super) gone: Vec<Arc<Durable>>,
+    /// Whether records are those of a restart.
     replaying: bool,
 }
 
@@ -141,7 +140,7 @@ impl Applier {
             // Before the notes: a lane that catches up has to find it.
             self.shared.journal.append(chunk, at);
         }
-        if self.replaying || chunk.runs.iter().any(|run| run.hops > MAX_HOPS) {
+        if chunk.runs.iter().any(|run| run.hops > MAX_HOPS) {
             if !self.replaying {
                 tracing::warn!(
                     hops = MAX_HOPS,
@@ -150,6 +149,8 @@ impl Applier {
             }
             return;
         }
+        // At a restart as well: commits that come later in the log take away what they dealt with, so that
+        // what is left then is what waits, however many installations there are.
         let routing = self.shared.routing.read();
         for (row, point) in chunk.columns.points.iter().enumerate() {
             for found in routing.matches(*point) {
@@ -160,19 +161,15 @@ impl Applier {
                 if self.rows[lane].is_empty() {
                     self.touched.push(found.lane());
                 }
-                self.rows[lane].push(RowNote {
-                    row: row as u32,
-                    entity: found.entity(),
-                    input: found.input(),
-                });
+                self.rows[lane].push(RowNote::new(row, *found));
             }
         }
         drop(routing);
         for number in self.touched.drain(..) {
             let rows = &mut self.rows[number as usize];
             if let Some(lane) = self.shared.lanes.get(number) {
-                lane.queue.lock().note(chunk, rows);
-                self.shared.scheduler.wake(&lane);
+                lane.note(chunk, rows);
+                self.shared.listener.noted(number);
             }
             rows.clear();
         }
@@ -214,28 +211,7 @@ impl Applier {
         if let Some(lane) = self.shared.lanes.of_generation(generation) {
             lane.state.write().apply(state);
             let due_before = lane.next_due();
-            {
-                let mut book = lane.book.lock();
-                for (name, due) in head.timers {
-                    match due {
-                        Some(due) => {
-                            book.timers.insert(name, due);
-                        }
-                        None => {
-                            book.timers.remove(&name);
-                        }
-                    }
-                }
-                for alarm in head.alarms {
-                    let alarm_key = (alarm.code.clone(), alarm.entity.clone());
-                    if alarm.state == AlarmState::Normal {
-                        book.alarms.remove(&alarm_key);
-                    } else {
-                        book.alarms.insert(alarm_key, alarm);
-                    }
-                }
-                book.meta = head.meta;
-            }
+            lane.apply(head);
             self.shared.note_due(&lane, due_before);
         }
         self.readings(chunk, at);
@@ -270,17 +246,16 @@ impl Applier {
             }
             AdminRecord::Standing { id, generation, standing, meta } => {
                 let Some(lane) = self.shared.lanes.of_generation(generation) else { return };
-                let mut installation = Installation::clone(&lane.installation.load());
+                let mut installation = Installation::clone(&lane.installation());
                 installation.standing = standing;
                 self.shared.overlay.apply([
                     (Scope::MAIN.key(Item::Installation(id.as_str())), Some(stored(&installation))),
                     self.lane_value(&id, generation, &meta, None),
                 ]);
-                lane.installation.store(Arc::new(installation));
                 let due_before = lane.next_due();
-                lane.book.lock().meta = *meta;
+                lane.stand(installation, *meta);
                 self.shared.note_due(&lane, due_before);
-                self.shared.scheduler.wake(&lane);
+                self.shared.listener.wake(lane.number);
             }
             AdminRecord::Uninstalled { id, generation, at, purge } => {
                 self.uninstall(&id, generation, Removed { at, purge })
@@ -289,23 +264,16 @@ impl Applier {
                 let key = Scope::MAIN.key(Item::Alarm(generation, alarm.code.as_str().into(), &alarm.entity));
                 let stays = alarm.state != AlarmState::Normal;
                 self.shared.overlay.apply([(key, stays.then(|| stored(&*alarm)))]);
-                let Some(lane) = self.shared.lanes.of_generation(generation) else { return };
-                let mut book = lane.book.lock();
-                let key = (alarm.code.clone(), alarm.entity.clone());
-                if stays {
-                    book.alarms.insert(key, *alarm);
-                } else {
-                    book.alarms.remove(&key);
+                if let Some(lane) = self.shared.lanes.of_generation(generation) {
+                    lane.put_alarm(*alarm);
                 }
             }
             AdminRecord::DeadLetterDeleted { generation, number, kept } => {
                 let key = Scope::MAIN.key(Item::DeadLetter(generation, number));
                 self.shared.overlay.apply([(key, None)]);
                 let Some(lane) = self.shared.lanes.of_generation(generation) else { return };
-                let mut book = lane.book.lock();
-                book.meta.dead_letters_kept = kept;
-                let value = self.lane_value(&lane.id, generation, &book.meta, None);
-                drop(book);
+                lane.set_dead_letters_kept(kept);
+                let value = self.lane_value(&lane.id, generation, lane.book().meta(), None);
                 self.shared.overlay.apply([value]);
             }
         }
@@ -340,11 +308,7 @@ impl Applier {
             tracing::error!(installation = %id, package = %installation.package, "its package is missing");
             return;
         };
-        let queue = if meta.cursor < self.shared.journal.last() || self.replaying {
-            Queue::behind(meta.cursor)
-        } else {
-            Queue::default()
-        };
+        let queue = self.queue_from(meta.cursor);
         // A fold that was cut off may have left keys of a generation that the log installs again.
         let state =
             if self.replaying { StateCache::of_stored_generation() } else { StateCache::of_new_generation() };
@@ -366,10 +330,20 @@ impl Applier {
             routing.entities(number)
         };
         let Some(entities) = entities else { return };
-        let log = AppLog::open(&self.shared.app_log(&begin.installation.id, begin.installation.generation));
-        let lane = Arc::new(Lane::new(number, begin, entities, log));
+        let lane = Arc::new(Durable::new(number, begin, entities));
         self.shared.lanes.insert(Arc::clone(&lane));
+        self.shared.listener.begun(&lane);
         self.shared.note_due(&lane, None);
+    }
+
+    /// The queue of a lane that goes on behind this sequence.
+    pub fn queue_from(&self, cursor: Sequence) -> Queue {
+        let budget = &self.shared.note_budget;
+        if cursor < self.shared.journal.last() {
+            Queue::behind(cursor, budget)
+        } else {
+            Queue::after(cursor, budget)
+        }
     }
 
     fn uninstall(&mut self, id: &InstallationId, generation: Generation, removed: Removed) {
@@ -383,13 +357,7 @@ impl Applier {
             return;
         };
         let due = lane.next_due();
-        let (meta, alarms) = {
-            let mut book = lane.book.lock();
-            book.closed = true;
-            book.timers.clear();
-            book.meta.cron_due.clear();
-            (book.meta.clone(), std::mem::take(&mut book.alarms))
-        };
+        let (meta, alarms) = lane.close();
         self.shared.note_due(&lane, due);
         self.shared.routing.write().remove_lane(lane.number);
         self.shared.lanes.remove(lane.number);
@@ -398,19 +366,17 @@ impl Applier {
             (Scope::MAIN.key(Item::Revision(id.as_str().into(), lane.revision.number)), None),
             self.lane_value(id, generation, &meta, Some(removed)),
         ];
-        for (code, entity) in alarms.into_keys() {
+        for (code, entity) in alarms {
             changes.push((Scope::MAIN.key(Item::Alarm(generation, code.as_str().into(), &entity)), None));
         }
         self.shared.overlay.apply(changes);
-        lane.drop_app();
-        // Nobody can read it any more.
-        log_file::remove(&self.shared.app_log(id, generation));
+        self.shared.listener.gone(&lane);
         self.gone.push(lane);
     }
 }
 
-fn last_of(chunk: &Chunk) -> ironloom_types::ids::Sequence {
-    ironloom_types::ids::Sequence(chunk.next_sequence().0 - 1)
+fn last_of(chunk: &Chunk) -> Sequence {
+    Sequence(chunk.next_sequence().0 - 1)
 }
 
 fn request_key(key: [u8; 16]) -> Key {

@@ -10,10 +10,10 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use super::apply::stored;
+use super::durable::Durable;
 use super::journal::{JournalError, chunk_of};
 use super::overlay::Changes;
 use super::{FoldPosition, Shared};
-use crate::lanes::Lane;
 use ironloom_storage::journal::{
     BlockBuilder, BlockError, BlockHeader, FileError, Location, NotDense, StoredHeader,
 };
@@ -57,13 +57,13 @@ pub struct Frozen {
     /// Keys that changed.
     pub changes: Arc<Changes>,
     /// Lanes whose state is frozen.
-    pub lanes: Vec<(Arc<Lane>, usize)>,
+    pub lanes: Vec<(Arc<Durable>, usize)>,
     /// Lanes that are gone and whose last state this checkpoint writes.
     pub gone: usize,
 }
 
 /// Freezes what is in memory. On the fold's thread, between two records.
-pub fn freeze(shared: &Shared, position: Position, gone: &[Arc<Lane>]) -> Frozen {
+pub fn freeze(shared: &Shared, position: Position, gone: &[Arc<Durable>]) -> Frozen {
     let changes = shared.overlay.freeze();
     let mut lanes = Vec::new();
     let mut pending = Vec::new();
@@ -161,7 +161,7 @@ fn write_blocks(
     Ok(written)
 }
 
-fn write_state(batch: &mut Batch<'_>, lane: &Lane, keys: usize) -> Result<(), CheckpointError> {
+fn write_state(batch: &mut Batch<'_>, lane: &Durable, keys: usize) -> Result<(), CheckpointError> {
     let generation: Generation = lane.generation;
     let mut changes: Vec<(Box<str>, Option<Bytes>)> = Vec::with_capacity(keys);
     let mut from = 0;

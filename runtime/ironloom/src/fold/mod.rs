@@ -5,11 +5,14 @@
 //! Live and at a restart the same code applies the same records.
 
 pub mod apply;
+pub mod catch_up;
 pub mod checkpoint;
+pub mod durable;
 pub mod journal;
 pub mod open;
 pub mod overlay;
 pub mod points;
+pub mod queue;
 pub mod requests;
 pub mod run;
 pub mod sealer;
@@ -19,7 +22,7 @@ pub mod submission;
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::ops::Bound;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
@@ -27,11 +30,11 @@ use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 use serde::{Deserialize, Serialize};
 
+use self::durable::{Durable, Durables, Listener};
 use self::journal::Journal;
 use self::overlay::Overlay;
 use self::points::Points;
-use crate::lanes::scheduler::Scheduler;
-use crate::lanes::{Lane, Lanes, log_file};
+use self::queue::NoteBudget;
 use crate::records::admin::PackageRecord;
 use crate::records::commit::DeadLetter;
 use crate::records::lane::LaneMeta;
@@ -52,10 +55,12 @@ pub struct Shared {
     pub journal: Journal,
     /// Which lane wants which point.
     pub routing: RwLock<RoutingTable>,
-    /// The lanes.
-    pub lanes: Lanes,
-    /// Which lane runs next.
-    pub scheduler: Scheduler,
+    /// The installations: the durable half of each lane.
+    pub lanes: Durables,
+    /// Who runs their invocations.
+    listener: Arc<dyn Listener>,
+    /// Bytes that notes of what waits may keep in memory.
+    note_budget: Arc<NoteBudget>,
     /// Keys that changed since the last checkpoint.
     pub overlay: Overlay,
     /// What the checkpoints write.
@@ -66,8 +71,6 @@ pub struct Shared {
     pub receipts: RwLock<BTreeMap<Box<str>, Bytes>>,
     /// Generations of installations that are gone, whose state is still kept.
     pub removed: Mutex<BTreeMap<Generation, Removed>>,
-    /// The folder of the apps' logs.
-    pub app_logs: PathBuf,
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// Everything with an earlier journal time is routed.
@@ -148,9 +151,11 @@ impl Shared {
         Timestamp(self.horizon.load(Ordering::SeqCst))
     }
 
-    /// The earliest time at which a timer of any lane is due.
+    /// The earliest time behind the horizon at which a timer of any lane is due. Those before it were told:
+    /// one that waits all the same, of a lane that is stopped, must not hide the next.
     pub fn next_due(&self) -> Option<Timestamp> {
-        self.due.lock().first().map(|(due, _)| *due)
+        let after = (Bound::Excluded((self.horizon(), u32::MAX)), Bound::Unbounded);
+        self.due.lock().range(after).next().map(|(due, _)| *due)
     }
 
     /// Whether the checkpoint keeps up, so that lanes may start invocations.
@@ -166,11 +171,6 @@ impl Shared {
     /// Bytes that wait for a checkpoint.
     pub fn dirty(&self) -> usize {
         self.dirty.load(Ordering::Acquire)
-    }
-
-    /// Where the log of an installation's app is.
-    fn app_log(&self, id: &InstallationId, generation: Generation) -> PathBuf {
-        log_file::path(&self.app_logs, &format!("{id}-{generation}"))
     }
 
     /// The greatest generation that was ever given.
@@ -209,7 +209,7 @@ impl Shared {
     }
 
     /// Notes when a lane's next timer is due.
-    fn note_due(&self, lane: &Lane, before: Option<Timestamp>) {
+    fn note_due(&self, lane: &Durable, before: Option<Timestamp>) {
         let next = lane.next_due();
         if next == before {
             return;
@@ -223,15 +223,16 @@ impl Shared {
         }
     }
 
-    /// Moves the horizon on, and wakes the lanes whose timers are due.
+    /// Moves the horizon on, and wakes the lanes whose timers become due by it. Each hears of it once: one that
+    /// can't run then looks again by itself when it can.
     fn advance(&self, time: Timestamp) {
-        self.horizon.fetch_max(time.0, Ordering::SeqCst);
-        let due = self.due.lock();
-        for (_, number) in due.iter().take_while(|(due, _)| *due <= time) {
-            // One that is stopped would be woken in vain with each record.
-            if let Some(lane) = self.lanes.get(*number).filter(|lane| lane.is_enabled()) {
-                self.scheduler.wake(&lane);
-            }
+        let before = Timestamp(self.horizon.fetch_max(time.0, Ordering::SeqCst));
+        if time <= before {
+            return;
+        }
+        let newly = (Bound::Excluded((before, u32::MAX)), Bound::Included((time, u32::MAX)));
+        for (_, number) in self.due.lock().range(newly) {
+            self.listener.wake(*number);
         }
     }
 }

@@ -11,15 +11,13 @@ use serde::de::DeserializeOwned;
 
 use super::apply::{Applier, stored};
 use super::checkpoint::CheckpointError;
+use super::durable::{AlarmKey, Begin, Durables, Listener};
 use super::journal::Journal;
 use super::overlay::Overlay;
 use super::points::Points;
 use super::requests::{Recent, Remembered};
 use super::sealer::{Numbers, Sealed};
 use super::{FoldPosition, KnownPackage, Shared, StoredLane};
-use crate::lanes::queue::Queue;
-use crate::lanes::scheduler::Scheduler;
-use crate::lanes::{Begin, Lanes};
 use crate::records::admin::PackageRecord;
 use crate::records::commit::AlarmRecord;
 use crate::records::installation::{Installation, Revision};
@@ -32,7 +30,7 @@ use ironloom_storage::journal::{BlockFiles, BlockIndex, Chunk, StoredHeader};
 use ironloom_storage::log::{self, Folder, Kind as RecordKind, Log, LogError, Record};
 use ironloom_storage::store::{Applied, Change, Item, Key, Kind, Scope, StateCache, Storage, StoreError};
 use ironloom_types::clock::{Clock, Source, Timestamp};
-use ironloom_types::ids::{Epoch, Generation, PointPath, Sequence, SlotName};
+use ironloom_types::ids::{Epoch, Generation, PointPath, Sequence};
 use ironloom_types::readings::NewPoint;
 
 /// Keys of one page of a scan at start.
@@ -113,6 +111,7 @@ pub fn open(
     storage: Arc<dyn Storage>,
     config: &OpenConfig,
     metrics: Arc<Metrics>,
+    listener: Arc<dyn Listener>,
 ) -> Result<Opened, OpenError> {
     let loader = Loader { storage: &*storage };
     let fold: FoldPosition = loader.value(&Key::folded())?.unwrap_or_default();
@@ -141,22 +140,20 @@ pub fn open(
     }
     let journal_folder = folder.join("journal");
     let files = BlockFiles::open(&journal_folder, &blocks.used_files()).map_err(CheckpointError::from)?;
-    let app_logs = folder.join("app-logs");
-    std::fs::create_dir_all(&app_logs).map_err(|source| io("make", &app_logs, source))?;
     let clock = Arc::new(Clock::new(config.clock, fold.time));
     let shared = Arc::new(Shared {
         clock,
         points: Arc::new(Points::default()),
         journal: Journal::new(Arc::new(files), blocks, recovered.reader(), fold.folded_through),
         routing: RwLock::new(RoutingTable::new()),
-        lanes: Lanes::default(),
-        scheduler: Scheduler::default(),
+        lanes: Durables::default(),
+        listener,
+        note_budget: Arc::default(),
         overlay: Overlay::new(Arc::clone(&storage)),
         storage: Arc::clone(&storage),
         packages: RwLock::default(),
         receipts: RwLock::default(),
         removed: Mutex::default(),
-        app_logs,
         metrics,
         horizon: AtomicU64::new(fold.time.0),
         due: Mutex::new(BTreeSet::new()),
@@ -196,7 +193,6 @@ pub fn open(
             return Err(bad(&key, &"its lane, its revision or its package is missing"));
         }
     }
-    place_queues(&shared, &fold);
     applier.go_live();
     let live: HashSet<Generation> = shared.lanes.all().iter().map(|lane| lane.generation).collect();
     let numbers = Numbers {
@@ -209,19 +205,23 @@ pub fn open(
     Ok(Opened { shared, applier, log, numbers, epoch, fold, position, replayed })
 }
 
-/// Where each lane goes on: at the first reading that waited, else behind what was routed.
-fn place_queues(shared: &Shared, fold: &FoldPosition) {
-    let pending: BTreeMap<Generation, Sequence> = fold.pending.iter().copied().collect();
-    for lane in shared.lanes.all() {
-        let cursor = lane.book.lock().meta.cursor;
-        let behind = match pending.get(&lane.generation) {
+/// Where each lane goes on as of the fold position: at the first reading that waited, else behind what was
+/// routed. The records after it are routed to it like new ones.
+struct Places {
+    pending: BTreeMap<Generation, Sequence>,
+    routed_through: Sequence,
+}
+
+impl Places {
+    fn of(fold: &FoldPosition) -> Self {
+        Self { pending: fold.pending.iter().copied().collect(), routed_through: fold.routed_through }
+    }
+
+    fn behind(&self, generation: Generation, cursor: Sequence) -> Sequence {
+        match self.pending.get(&generation) {
             Some(first) => Sequence(first.0 - 1).max(cursor),
-            // One that was installed after the checkpoint begins where it was told to.
-            None if lane.queue.lock().is_behind() => cursor,
-            None => fold.routed_through.max(cursor),
-        };
-        *lane.queue.lock() =
-            if behind < shared.journal.last() { Queue::behind(behind) } else { Queue::default() };
+            None => self.routed_through.max(cursor),
+        }
     }
 }
 
@@ -371,13 +371,14 @@ impl Loader<'_> {
                 timers.entry(generation).or_default().insert(name.into(), Timestamp(due));
             }
         }
-        let mut alarms: BTreeMap<Generation, BTreeMap<(SlotName, Box<str>), AlarmRecord>> = BTreeMap::new();
+        let mut alarms: BTreeMap<Generation, BTreeMap<AlarmKey, AlarmRecord>> = BTreeMap::new();
         for (key, alarm) in self.decoded::<AlarmRecord>(Kind::Alarm)? {
             if let Some((_, Item::Alarm(generation, ..))) = key.parse() {
                 let name = (alarm.code.clone(), alarm.entity.clone());
                 alarms.entry(generation).or_default().insert(name, alarm);
             }
         }
+        let places = Places::of(fold);
         for (key, installation) in self.decoded::<Installation>(Kind::Installation)? {
             let generation = installation.generation;
             if generation > fold.generation {
@@ -394,13 +395,14 @@ impl Loader<'_> {
                 left_out.push((key, generation));
                 continue;
             };
+            let queue = applier.queue_from(places.behind(generation, lane.meta.cursor));
             applier.begin(Begin {
                 installation,
                 revision,
                 manifest: Arc::clone(&known.manifest),
                 meta: lane.meta,
                 state: StateCache::of_stored_generation(),
-                queue: Queue::default(),
+                queue,
                 timers: timers.remove(&generation).unwrap_or_default(),
                 alarms: alarms.remove(&generation).unwrap_or_default(),
             });

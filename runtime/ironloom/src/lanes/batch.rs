@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::queue::Slice;
+use crate::fold::queue::{RowNote, Slice};
 use ironloom_apps::binding::InputBinding;
 use ironloom_apps::manifest::ValueType;
 use ironloom_apps::routing::Entities;
@@ -22,6 +22,8 @@ pub struct Offer {
     pub unfit: Vec<(u32, String)>,
     /// How many rows it is made of, those included.
     pub rows: usize,
+    /// How many readings these are: one that several inputs take is a row of each.
+    pub readings: usize,
     /// The first row's sequence.
     pub first: Sequence,
     /// The last row's sequence.
@@ -31,6 +33,8 @@ pub struct Offer {
     /// The most hops of any row.
     pub hops: u8,
     slices: Vec<Slice>,
+    /// For each slice, the row of the offer behind its last one.
+    ends: Vec<usize>,
 }
 
 impl Offer {
@@ -39,16 +43,13 @@ impl Offer {
         self.places.get(frame as usize)?.get(reading as usize).copied()
     }
 
-    /// The chunk and the note of a row.
-    pub fn at(&self, row: u32) -> Option<(&Slice, super::queue::RowNote)> {
-        let mut row = row as usize;
-        for slice in &self.slices {
-            if row < slice.rows().len() {
-                return Some((slice, slice.rows()[row]));
-            }
-            row -= slice.rows().len();
-        }
-        None
+    /// The slice and the note of a row.
+    pub fn at(&self, row: u32) -> Option<(&Slice, RowNote)> {
+        let row = row as usize;
+        let index = self.ends.partition_point(|end| *end <= row);
+        let slice = self.slices.get(index)?;
+        let begin = index.checked_sub(1).map_or(0, |before| self.ends[before]);
+        Some((slice, slice.rows()[row - begin]))
     }
 }
 
@@ -177,8 +178,15 @@ pub fn build(
         });
         places.push(column.places);
     }
-    let (first, last, time) = ends(&slices);
-    Offer { batch: Batch { entities: table, frames }, places, unfit, rows, first, last, time, hops, slices }
+    let (first, last, time) = span(&slices);
+    let readings = slices.iter().map(readings).sum();
+    let ends = slices.iter().scan(0, |end, slice| {
+        *end += slice.rows().len();
+        Some(*end)
+    });
+    let ends = ends.collect();
+    let batch = Batch { entities: table, frames };
+    Offer { batch, places, unfit, rows, readings, first, last, time, hops, slices, ends }
 }
 
 /// A batch of one reading.
@@ -202,11 +210,16 @@ fn unfit_reason(problem: &str, input: &InputBinding) -> String {
     format!("type: {problem} is no {} for input {}", input.value_type.name(), input.name)
 }
 
-fn ends(slices: &[Slice]) -> (Sequence, Sequence, Timestamp) {
+/// How many readings the rows of a slice are; those of one reading stand side by side.
+fn readings(slice: &Slice) -> usize {
+    let rows = slice.rows();
+    rows.len() - rows.windows(2).filter(|pair| pair[0].offset == pair[1].offset).count()
+}
+
+/// The first and the last sequence, and the journal time of the last.
+fn span(slices: &[Slice]) -> (Sequence, Sequence, Timestamp) {
     let (first, last) = (&slices[0], &slices[slices.len() - 1]);
-    let first_row = first.rows()[0].row as usize;
-    let last_row = last.rows()[last.rows().len() - 1].row as usize;
-    (first.note.chunk.sequence(first_row), last.note.chunk.sequence(last_row), last.note.chunk.time(last_row))
+    (first.note.sequence(first.from), last.note.sequence(last.to - 1), last.note.time(last.to - 1))
 }
 
 /// Adds a value, converted where that loses nothing.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::Lane;
+use crate::fold::durable::Durable;
 use crate::fold::points::Points;
 use ironloom_sandbox::{
     BoxFuture, Cached, HostFault, OutputResolver, Scan, Standing, StatePage, StateReader, Target,
@@ -34,7 +35,7 @@ impl LaneContext {
 
 /// Reads a page of a lane's state as of its last commit: what is in memory goes before the store's.
 /// Waits for the disk.
-pub fn scan_state(lane: &Lane, storage: &dyn Storage, scan: Scan<'_>) -> Result<StatePage, HostFault> {
+pub fn scan_state(lane: &Durable, storage: &dyn Storage, scan: Scan<'_>) -> Result<StatePage, HostFault> {
     let limit = scan.limit.max(1);
     let mut from: Option<Box<str>> = None;
     let merged = loop {
@@ -156,19 +157,19 @@ impl OutputResolver for LaneContext {
 
 impl Standing for LaneContext {
     fn alarm(&self, alarm: &SlotName, entity: &str) -> bool {
-        let book = self.lane.book.lock();
-        book.alarms.get(&(alarm.clone(), entity.into())).is_some_and(|alarm| alarm.state.stands())
+        let book = self.lane.book();
+        book.alarms().get(&(alarm.clone(), entity.into())).is_some_and(|alarm| alarm.state.stands())
     }
 
     fn alarms(&self) -> usize {
-        self.lane.book.lock().meta.alarms_standing as usize
+        self.lane.book().meta().alarms_standing as usize
     }
 
     fn timer(&self, name: &str) -> bool {
-        self.firing.as_deref() != Some(name) && self.lane.book.lock().timers.contains_key(name)
+        self.firing.as_deref() != Some(name) && self.lane.book().timers().contains_key(name)
     }
 
     fn timers(&self) -> usize {
-        self.lane.book.lock().timers.len() - usize::from(self.firing.is_some())
+        self.lane.book().timers().len() - usize::from(self.firing.is_some())
     }
 }

@@ -16,11 +16,43 @@ use sha2::{Digest as _, Sha256};
 
 use crate::fold::points::Names;
 use ironloom_types::effects::Effects;
-use ironloom_types::ids::{Digest, PointNumber};
+use ironloom_types::ids::{Digest, PointNumber, PointPath};
 use ironloom_types::readings::{Tag, ValueRef};
 
-/// The digest of these effects; `names` knows the points that aren't new with them.
-pub fn of(effects: &Effects, names: &Names) -> Digest {
+/// The points of derived readings, in the order in which they first appear.
+pub struct Points {
+    in_order: Vec<PointNumber>,
+    /// For each reading, the place of its point among them.
+    rows: Vec<u32>,
+}
+
+impl Points {
+    /// Those of these effects.
+    pub fn of(effects: &Effects) -> Self {
+        let mut indexes: HashMap<PointNumber, u32> = HashMap::new();
+        let mut in_order = Vec::new();
+        let rows = effects.derived.points.iter().map(|&point| {
+            *indexes.entry(point).or_insert_with(|| {
+                in_order.push(point);
+                in_order.len() as u32 - 1
+            })
+        });
+        let rows = rows.collect();
+        Self { in_order, rows }
+    }
+
+    /// Their paths. `names` is held no longer than this takes.
+    pub fn paths(&self, effects: &Effects, names: &Names) -> Vec<Option<PointPath>> {
+        let path = |&point: &PointNumber| match point.pending_index() {
+            Some(index) => effects.new_points.get(index).map(|new| new.path.clone()),
+            None => names.point(point).map(|known| known.path.clone()),
+        };
+        self.in_order.iter().map(path).collect()
+    }
+}
+
+/// The digest of these effects, whose derived readings have these points and paths.
+pub fn of(effects: &Effects, points: &Points, paths: &[Option<PointPath>]) -> Digest {
     let mut out = Out(Sha256::new(), Vec::with_capacity(4096));
     out.0.update(b"ironloom/effects/1");
     out.count(effects.state.len());
@@ -28,7 +60,7 @@ pub fn of(effects: &Effects, names: &Names) -> Digest {
         out.bytes(key.as_bytes());
         out.option(value.as_deref());
     }
-    derived(effects, names, &mut out);
+    derived(effects, points, paths, &mut out);
     out.count(effects.timers.len());
     for (name, due) in &effects.timers {
         out.bytes(name.as_bytes());
@@ -55,30 +87,14 @@ pub fn of(effects: &Effects, names: &Names) -> Digest {
     out.finish()
 }
 
-fn derived(effects: &Effects, names: &Names, out: &mut Out) {
+fn derived(effects: &Effects, points: &Points, paths: &[Option<PointPath>], out: &mut Out) {
     let columns = &effects.derived;
-    let mut indexes: HashMap<PointNumber, u32> = HashMap::new();
-    let mut in_order = Vec::new();
-    let rows: Vec<u32> = columns
-        .points
-        .iter()
-        .map(|&point| {
-            *indexes.entry(point).or_insert_with(|| {
-                in_order.push(point);
-                in_order.len() as u32 - 1
-            })
-        })
-        .collect();
-    out.count(in_order.len());
-    for point in in_order {
-        let path = match point.pending_index() {
-            Some(index) => effects.new_points.get(index).map(|new| &new.path),
-            None => names.point(point).map(|known| &known.path),
-        };
-        out.bytes(path.map_or("", |path| path.as_str()).as_bytes());
+    out.count(paths.len());
+    for path in paths {
+        out.bytes(path.as_ref().map_or("", |path| path.as_str()).as_bytes());
     }
-    out.count(rows.len());
-    for (row, index) in rows.into_iter().enumerate() {
+    out.count(points.rows.len());
+    for (row, index) in points.rows.iter().enumerate() {
         let (value, tag) = (columns.value(row), columns.tag(row));
         out.raw(&index.to_le_bytes());
         out.raw(&columns.at[row].0.to_le_bytes());
@@ -137,28 +153,27 @@ impl Out {
 mod tests {
     use super::*;
 
+    fn digest(effects: &Effects) -> Digest {
+        of(effects, &Points::of(effects), &[])
+    }
+
     #[test]
     fn no_effects_have_the_digest_of_the_header_and_six_zero_counts() {
         let mut bytes = b"ironloom/effects/1".to_vec();
         bytes.extend_from_slice(&[0; 6 * 4]);
-        assert_eq!(of(&Effects::default(), &Names::default()), Digest::of(&bytes));
+        assert_eq!(digest(&Effects::default()), Digest::of(&bytes));
     }
 
     #[test]
     fn every_part_of_the_effects_counts() {
-        let none = of(&Effects::default(), &Names::default());
+        let none = digest(&Effects::default());
         let mut state = Effects::default();
         state.state.insert("a".into(), None);
         let mut set = Effects::default();
         set.state.insert("a".into(), Some(bytes::Bytes::new()));
         let mut timers = Effects::default();
         timers.timers.insert("a".into(), None);
-        let all = [
-            none,
-            of(&state, &Names::default()),
-            of(&set, &Names::default()),
-            of(&timers, &Names::default()),
-        ];
+        let all = [none, digest(&state), digest(&set), digest(&timers)];
         for (n, one) in all.iter().enumerate() {
             assert!(all[n + 1..].iter().all(|other| other != one), "{n}");
         }

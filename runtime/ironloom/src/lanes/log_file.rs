@@ -3,7 +3,7 @@
 //! and a disk that refuses them stops no app.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write as _};
+use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 
 use super::app_log::KeptLine;
@@ -40,25 +40,63 @@ pub fn remove(path: &Path) {
     }
 }
 
+/// All lines that a log has, oldest first. A line that was cut off by a crash is left out.
+pub fn read(path: &Path) -> io::Result<Vec<KeptLine>> {
+    let mut lines = Vec::new();
+    for file in [older(path), path.to_owned()] {
+        match fs::read(&file) {
+            Ok(bytes) => lines.extend(parse(&bytes)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(lines)
+}
+
+/// The number of the last line that a log has; 0 where there is none.
+pub fn last_number(path: &Path) -> io::Result<u64> {
+    for file in [path.to_owned(), older(path)] {
+        let mut file = match File::open(&file) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            opened => opened?,
+        };
+        // A line is far shorter than this, however much of its text JSON escapes.
+        let tail = file.metadata()?.len().min(MOST / 4);
+        file.seek(SeekFrom::End(-tail.cast_signed()))?;
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes)?;
+        if let Some(last) = parse(&bytes).last() {
+            return Ok(last.number);
+        }
+    }
+    Ok(0)
+}
+
+fn parse(bytes: &[u8]) -> impl Iterator<Item = KeptLine> {
+    bytes.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok())
+}
+
 impl LogFile {
-    /// Opens a log, and gives the lines that it has. A line that was cut off by a crash is left out.
-    pub fn open(path: &Path) -> io::Result<(Self, Vec<KeptLine>)> {
-        let mut lines = Vec::new();
-        for file in [older(path), path.to_owned()] {
-            match fs::read(&file) {
-                Ok(bytes) => {
-                    let each = bytes.split(|byte| *byte == b'\n');
-                    lines.extend(each.filter_map(|line| serde_json::from_slice::<KeptLine>(line).ok()));
-                }
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(error),
+    /// Opens a log for appending.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        let mut file = OpenOptions::new().append(true).read(true).create(true).open(path)?;
+        let mut bytes = file.metadata()?.len();
+        if bytes > 0 {
+            file.seek(SeekFrom::End(-1))?;
+            let mut last = [0];
+            file.read_exact(&mut last)?;
+            if last != *b"\n" {
+                // A crash cut the last line off.
+                file.write_all(b"\n")?;
+                bytes += 1;
             }
         }
-        let mut file = OpenOptions::new().append(true).create(true).open(path)?;
-        // Ends a line that was cut off.
-        file.write_all(b"\n")?;
-        let bytes = file.metadata()?.len();
-        Ok((Self { path: path.to_owned(), file, bytes }, lines))
+        Ok(Self { path: path.to_owned(), file, bytes })
+    }
+
+    /// The log that it belongs to.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Appends a line, and begins the other file where this one is full.

@@ -3,6 +3,9 @@
 //! A lane pulls from its queue of notes, offers its app a batch, and submits what came of it as one
 //! record. Its next invocation starts when that record is durable. Nothing that writes the log waits
 //! for a lane.
+//!
+//! A lane has two halves. What the log decides is the fold's ([`Durable`]); what only this process knows,
+//! such as back-offs, the size of the next offer and the app's code, is here.
 
 pub mod app_log;
 pub mod batch;
@@ -11,8 +14,9 @@ pub mod context;
 pub mod digest;
 pub mod log_file;
 pub mod outcome;
+pub mod pace;
 pub mod policy;
-pub mod queue;
+pub mod price;
 pub mod run;
 pub mod scheduler;
 pub mod targets;
@@ -20,69 +24,49 @@ pub mod targets;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::ops::Deref;
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Instant;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
-use arc_swap::ArcSwap;
-use hashbrown::HashMap;
 use parking_lot::{Mutex, RwLock};
 
-use self::app_log::AppLog;
+use self::app_log::{AppLogs, InstallationLog};
 use self::batch::EntityNumbers;
 use self::bucket::Bucket;
-use self::policy::Effort;
-use self::queue::Queue;
+use self::pace::Pace;
+use self::scheduler::Scheduler;
 use self::targets::Targets;
-use crate::records::commit::AlarmRecord;
-use crate::records::installation::{Installation, Revision, Standing};
-use crate::records::lane::LaneMeta;
-use ironloom_apps::manifest::Manifest;
-use ironloom_apps::routing::Entities;
+use crate::fold::durable::{Durable, Listener};
 use ironloom_sandbox::{AppContext, LoadedApp};
-use ironloom_storage::store::StateCache;
 use ironloom_types::clock::Timestamp;
-use ironloom_types::ids::{Generation, InstallationId, SlotName};
+use ironloom_types::ids::{Generation, InstallationId};
 
-/// One installation at work.
+/// One installation at work: what is durable of it, and what this process adds.
 pub struct Lane {
-    /// Its place in the slab, and its number in the routing table.
-    pub number: u32,
-    /// Its installation.
-    pub id: InstallationId,
-    /// The generation whose state it works on.
-    pub generation: Generation,
-    /// What is installed, as the admin's last change left it.
-    pub installation: ArcSwap<Installation>,
-    /// The revision it runs under.
-    pub revision: Arc<Revision>,
-    /// The app's manifest.
-    pub manifest: Arc<Manifest>,
-    /// What waits for it.
-    pub queue: Mutex<Queue>,
-    /// Its app's state, as of its last commit.
-    pub state: RwLock<StateCache>,
-    /// Everything else that its commits change.
-    pub book: Mutex<Book>,
+    durable: Arc<Durable>,
+    /// When it goes on, and with how much.
+    pub pace: Mutex<Pace>,
     /// Its app's log.
-    pub log: AppLog,
+    pub log: InstallationLog,
     /// Whoever holds this runs an invocation, or changes the lane between two of them.
     turn: Arc<tokio::sync::Semaphore>,
     /// The app's code, once it is loaded.
     app: RwLock<Option<App>>,
-    /// The entities of its inputs, shared with the routing table.
-    entities: Arc<Entities>,
     entity_numbers: Mutex<EntityNumbers>,
     /// Where outputs go.
     targets: Mutex<Targets>,
     /// Whether it is in the scheduler's list of ready lanes.
-    queued: std::sync::atomic::AtomicBool,
+    queued: AtomicBool,
     /// Somebody wanted a turn while another had it.
-    missed: std::sync::atomic::AtomicBool,
+    missed: AtomicBool,
     /// The CPU time that it has left.
     bucket: Mutex<Bucket>,
     /// It waits, and is woken when there is room or CPU time for it again.
-    held_back: std::sync::atomic::AtomicBool,
+    held_back: AtomicBool,
+    /// Its readings wait for the end of a back-off, so that more of them change nothing.
+    readings_wait: AtomicBool,
 }
 
 /// The code of a lane's app.
@@ -94,63 +78,37 @@ pub struct App {
     pub context: Arc<AppContext>,
 }
 
-/// What a lane's commits change, besides state and queue.
-#[derive(Debug, Default)]
-pub struct Book {
-    /// Cursor, counters and more, as of the last commit.
-    pub meta: LaneMeta,
-    /// One-shot timers that are set.
-    pub timers: BTreeMap<Box<str>, Timestamp>,
-    /// Alarms that stand, or wait for somebody.
-    pub alarms: BTreeMap<(SlotName, Box<str>), AlarmRecord>,
-    /// The installation is gone.
-    pub closed: bool,
-    /// No readings are offered before this.
-    pub back_off: Option<Instant>,
-    /// No timer runs before this, with the attempts so far.
-    pub timer_back_off: Option<(Instant, u32)>,
-    /// How much is offered.
-    pub effort: Effort,
-    /// Dead letters to be run again.
-    pub requeue: VecDeque<u64>,
+impl Deref for Lane {
+    type Target = Durable;
+
+    fn deref(&self) -> &Durable {
+        &self.durable
+    }
 }
 
 impl Lane {
     /// A lane without its app's code.
-    pub fn new(number: u32, begin: Begin, entities: Arc<Entities>, log: AppLog) -> Self {
-        let Begin { installation, revision, manifest, meta, state, queue, timers, alarms } = begin;
-        let targets = Targets::new(revision.bindings.outputs.len());
+    pub fn new(durable: Arc<Durable>, log: InstallationLog) -> Self {
+        let targets = Targets::new(durable.revision.bindings.outputs.len());
         Self {
-            number,
-            id: installation.id.clone(),
-            generation: installation.generation,
-            installation: ArcSwap::from_pointee(installation),
-            revision: Arc::new(revision),
-            manifest,
-            queue: Mutex::new(queue),
-            state: RwLock::new(state),
-            book: Mutex::new(Book { meta, timers, alarms, ..Book::default() }),
+            durable,
+            pace: Mutex::default(),
             log,
             turn: Arc::new(tokio::sync::Semaphore::new(1)),
             app: RwLock::new(None),
-            entities,
             entity_numbers: Mutex::default(),
             targets: Mutex::new(targets),
-            queued: std::sync::atomic::AtomicBool::new(false),
-            missed: std::sync::atomic::AtomicBool::new(false),
+            queued: AtomicBool::new(false),
+            missed: AtomicBool::new(false),
             bucket: Mutex::new(Bucket::full(Instant::now())),
-            held_back: std::sync::atomic::AtomicBool::new(false),
+            held_back: AtomicBool::new(false),
+            readings_wait: AtomicBool::new(false),
         }
     }
 
     /// Gives it its app's code; from then on it runs.
     pub fn set_app(&self, app: App) {
         *self.app.write() = Some(app);
-    }
-
-    /// Forgets its app's code: its installation is gone.
-    pub fn drop_app(&self) {
-        *self.app.write() = None;
     }
 
     /// Its app's code, once loaded.
@@ -169,109 +127,110 @@ impl Lane {
 
     /// Whether it may run at all.
     pub fn is_enabled(&self) -> bool {
-        let paused = self.installation.load().standing != Standing::Running;
-        let book = self.book.lock();
-        !paused && !book.closed && book.meta.quarantine.is_none() && self.app.read().is_some()
+        !self.is_stopped() && self.app.read().is_some() && !self.pace.lock().ended
     }
 
-    /// When its next timer is due.
-    pub fn next_due(&self) -> Option<Timestamp> {
-        self.book.lock().next_due()
+    /// Whether its app has been asking for retries for so long that people have to hear of it.
+    pub fn is_stuck(&self, now: Timestamp) -> bool {
+        let readings = policy::is_stuck(self.book().meta().trouble.retrying_since, now);
+        readings || self.pace.lock().has_stuck_timer(now)
     }
-}
 
-impl Book {
-    /// When the next timer is due.
-    pub fn next_due(&self) -> Option<Timestamp> {
-        let repeating = self.meta.cron_due.iter().map(|(_, due)| *due);
-        repeating.chain(self.timers.values().copied()).min()
+    /// Takes the CPU time that it spent, or caused, out of its share.
+    fn spend(&self, spent: Duration) {
+        self.bucket.lock().spend(spent, self.revision.limits.share, Instant::now());
     }
 }
 
-/// What a lane begins with.
-pub struct Begin {
-    /// What is installed.
-    pub installation: Installation,
-    /// The revision it runs under.
-    pub revision: Revision,
-    /// The app's manifest.
-    pub manifest: Arc<Manifest>,
-    /// Where it begins.
-    pub meta: LaneMeta,
-    /// Its state.
-    pub state: StateCache,
-    /// What waits for it.
-    pub queue: Queue,
-    /// One-shot timers.
-    pub timers: BTreeMap<Box<str>, Timestamp>,
-    /// Alarms.
-    pub alarms: BTreeMap<(SlotName, Box<str>), AlarmRecord>,
-}
-
-/// All lanes: a slab, so that a number finds its lane without hashing.
-#[derive(Default)]
+/// All lanes, and which of them runs next.
 pub struct Lanes {
-    slab: RwLock<Slab>,
-}
-
-#[derive(Default)]
-struct Slab {
-    lanes: Vec<Option<Arc<Lane>>>,
-    /// Each commit is looked up by its generation.
-    generations: HashMap<Generation, u32>,
-}
-
-impl Slab {
-    fn get(&self, number: u32) -> Option<Arc<Lane>> {
-        self.lanes.get(number as usize)?.clone()
-    }
+    /// At the places of their numbers.
+    slab: RwLock<Vec<Option<Arc<Lane>>>>,
+    scheduler: Scheduler,
+    logs: Arc<AppLogs>,
 }
 
 impl Lanes {
-    /// The number that the next lane gets.
-    pub fn free_number(&self) -> u32 {
-        let lanes = &self.slab.read().lanes;
-        lanes.iter().position(Option::is_none).unwrap_or(lanes.len()) as u32
-    }
-
-    /// Puts a lane into its place.
-    pub fn insert(&self, lane: Arc<Lane>) {
-        let mut slab = self.slab.write();
-        let place = lane.number as usize;
-        if slab.lanes.len() <= place {
-            slab.lanes.resize(place + 1, None);
+    /// No lanes yet; the logs of their apps go to this folder.
+    pub fn new(app_logs: PathBuf) -> Self {
+        Self {
+            slab: RwLock::default(),
+            scheduler: Scheduler::default(),
+            logs: Arc::new(AppLogs::new(app_logs)),
         }
-        let before = slab.generations.insert(lane.generation, lane.number);
-        assert!(before.is_none(), "a generation is one life of one installation");
-        slab.lanes[place] = Some(lane);
-    }
-
-    /// Takes a lane out.
-    pub fn remove(&self, number: u32) -> Option<Arc<Lane>> {
-        let mut slab = self.slab.write();
-        let lane = slab.lanes.get_mut(number as usize)?.take()?;
-        slab.generations.remove(&lane.generation);
-        Some(lane)
     }
 
     /// The lane with this number.
     pub fn get(&self, number: u32) -> Option<Arc<Lane>> {
-        self.slab.read().get(number)
+        self.slab.read().get(number as usize)?.clone()
     }
 
     /// The lane of an installation.
     pub fn of(&self, id: &InstallationId) -> Option<Arc<Lane>> {
-        self.slab.read().lanes.iter().flatten().find(|lane| lane.id == *id).cloned()
+        self.slab.read().iter().flatten().find(|lane| lane.id == *id).cloned()
     }
 
     /// The lane of a generation.
     pub fn of_generation(&self, generation: Generation) -> Option<Arc<Lane>> {
-        let slab = self.slab.read();
-        slab.get(*slab.generations.get(&generation)?)
+        self.slab.read().iter().flatten().find(|lane| lane.generation == generation).cloned()
     }
 
     /// All lanes.
     pub fn all(&self) -> Vec<Arc<Lane>> {
-        self.slab.read().lanes.iter().flatten().cloned().collect()
+        self.slab.read().iter().flatten().cloned().collect()
+    }
+
+    /// Has a lane looked at: there is, or may be, something to do for it.
+    pub fn wake(&self, lane: &Lane) {
+        self.scheduler.wake(lane);
+    }
+
+    /// The next lane that runs, once there is one.
+    async fn next(&self) -> Arc<Lane> {
+        self.scheduler.next(self).await
+    }
+
+    /// Charges a lane for what it spent, or caused: it comes out of its share, and others go first.
+    fn charge(&self, lane: &Lane, spent: Duration) {
+        self.scheduler.charge(lane, spent);
+        lane.spend(spent);
+    }
+}
+
+impl Listener for Lanes {
+    fn begun(&self, installation: &Arc<Durable>) {
+        let log =
+            InstallationLog::new(&self.logs, &format!("{}-{}", installation.id, installation.generation));
+        let lane = Arc::new(Lane::new(Arc::clone(installation), log));
+        let mut slab = self.slab.write();
+        let place = lane.number as usize;
+        if slab.len() <= place {
+            slab.resize(place + 1, None);
+        }
+        assert!(slab[place].is_none(), "a number is free before it is given again");
+        slab[place] = Some(lane);
+    }
+
+    fn noted(&self, number: u32) {
+        let Some(lane) = self.get(number) else { return };
+        // It is woken at the end of its wait, and then finds what was noted meanwhile.
+        if !lane.readings_wait.load(Ordering::SeqCst) && !lane.held_back.load(Ordering::SeqCst) {
+            self.wake(&lane);
+        }
+    }
+
+    fn wake(&self, number: u32) {
+        if let Some(lane) = self.get(number) {
+            self.wake(&lane);
+        }
+    }
+
+    fn gone(&self, installation: &Durable) {
+        let lane = self.slab.write().get_mut(installation.number as usize).and_then(Option::take);
+        if let Some(lane) = lane {
+            // Others may hold the lane for a while; its code and its log go now.
+            *lane.app.write() = None;
+            lane.log.remove();
+        }
     }
 }

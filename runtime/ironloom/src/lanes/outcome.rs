@@ -1,23 +1,34 @@
-//! From what an invocation did to the record that it leaves: a pure function of lane and report.
+//! From what an invocation did to the record that it leaves: pure functions of what was before and of the
+//! report. No lock is held while they run, and nothing is changed by them: the record is what changes things.
+
+mod alarms;
+mod letters;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
 
 use bytes::Bytes;
 
+use self::letters::Letters;
 use super::batch::Offer;
-use super::digest;
-use super::policy::{self, Verdict};
-use super::{Book, Lane};
-use crate::fold::points::Names;
+use super::pace::Pace;
+use super::policy::{self, Effort, Judged, Run, TimerEffort, Verdict};
+use super::price::Bill;
+use crate::fold::durable::{AlarmKey, Book, Durable};
 use crate::records::commit::{
-    self, AlarmRecord, AlarmState, CommitHead, DeadLetter, DeadValue, Invocation, InvocationKind,
-    OutcomeKind, StateChange,
+    self, AlarmRecord, CommitHead, DeadLetter, Invocation, InvocationKind, OutcomeKind, StateChange,
 };
-use crate::records::lane::{LastError, Quarantine};
+use crate::records::lane::{LaneMeta, LastError, Quarantine};
 use ironloom_sandbox::{Outcome, Report};
-use ironloom_types::clock::Timestamp;
+use ironloom_types::clock::{SECOND, Timestamp};
 use ironloom_types::effects::Effects;
 use ironloom_types::ids::{Digest, Ordinal, Sequence, SlotName};
 use ironloom_types::limits::MAX_DEAD_LETTERS;
-use ironloom_types::readings::{Columns, NewPoint, ValueRef};
+use ironloom_types::readings::{Columns, NewPoint};
+
+/// How long after an invocation's time the timers that it sets are due at the earliest: an app that sets itself
+/// again and again makes no more than a record a second of it.
+pub const SOONEST: u64 = SECOND;
 
 /// What was asked of the app.
 #[derive(Debug)]
@@ -58,9 +69,9 @@ impl Work {
     /// How many dead letters may have to go for those that come of this report, where so many are kept.
     pub fn may_drop(&self, report: &Report, kept: u64) -> u64 {
         let makes = match self {
-            // A failure makes one of the last reading that is left.
+            // A failure makes one of the last reading that is left, for each input that takes it.
             Self::Readings(offer) => {
-                let failed = usize::from(report.outcome != Outcome::Ok);
+                let failed = if report.outcome == Outcome::Ok || offer.readings > 1 { 0 } else { offer.rows };
                 offer.unfit.len() + report.effects.refused.len() + failed
             }
             // One that fails again takes its own place.
@@ -80,161 +91,193 @@ impl Work {
     }
 }
 
-/// What is stored, as far as a record depends on it.
-#[derive(Debug, Default)]
-pub struct Stored {
+/// How an invocation ended, as far as it is the app's business.
+#[derive(Debug)]
+pub struct Ended {
+    /// The kind of its outcome.
+    pub outcome: OutcomeKind,
+    /// The app's or the runtime's words, where it isn't ok.
+    pub message: Option<String>,
+    /// What it did; nothing unless it is ok.
+    pub effects: Effects,
+    /// The CPU time that it took.
+    pub cpu: Duration,
+}
+
+impl Ended {
+    /// What a report says of the app, or what failed of the host itself: that is no business of the app's.
+    pub fn of(report: Report) -> Result<Self, String> {
+        let said = |kind, text: &str| Ok((kind, Some(text.to_owned())));
+        let words = report.outcome.to_string();
+        let kind = match report.outcome {
+            Outcome::Ok => Ok((OutcomeKind::Ok, None)),
+            Outcome::Reject(text) => said(OutcomeKind::Reject, &text),
+            Outcome::Retry(text) => said(OutcomeKind::Retry, &text),
+            Outcome::Trap(text) => said(OutcomeKind::Trap, &text),
+            Outcome::CpuLimit => said(OutcomeKind::CpuLimit, &words),
+            Outcome::WallLimit => said(OutcomeKind::WallLimit, &words),
+            Outcome::MemoryLimit => said(OutcomeKind::MemoryLimit, &words),
+            Outcome::HostCallLimit => said(OutcomeKind::HostCallLimit, &words),
+            Outcome::HostFault(problem) => Err(problem),
+        };
+        let (outcome, message) = kind?;
+        let effects = if outcome == OutcomeKind::Ok { report.effects } else { Effects::default() };
+        Ok(Self { outcome, message, effects, cpu: report.cpu })
+    }
+
+    /// The same invocation without effects, since the log can't take them.
+    pub fn not_committed(refusal: &dyn std::fmt::Display, cpu: Duration) -> Self {
+        let (outcome, message) = (OutcomeKind::CommitLimit, Some(refusal.to_string()));
+        Self { outcome, message, effects: Effects::default(), cpu }
+    }
+}
+
+/// What a lane was before an invocation, as far as its record depends on it.
+#[derive(Clone, Debug, Default)]
+pub struct Before {
+    /// Cursor, counters and more.
+    pub meta: LaneMeta,
+    /// Those of its one-shot timers that the invocation is about.
+    pub timers: BTreeMap<Box<str>, Timestamp>,
+    /// Those of its alarms that the invocation is about.
+    pub alarms: BTreeMap<AlarmKey, AlarmRecord>,
+    /// How many alarms it keeps, and the oldest of those that only wait for somebody, as many as may have to go.
+    pub alarms_kept: usize,
+    /// See `alarms_kept`.
+    pub waiting_alarms: Vec<AlarmRecord>,
+    /// How much is offered.
+    pub effort: Effort,
+    /// The attempts at the timer that ran.
+    pub timer: TimerEffort,
     /// How many bytes of keys and values the state changes take the place of.
     pub replaced: u64,
     /// The numbers of the oldest dead letters, as many as [`Work::may_drop`] says.
-    pub oldest: Vec<u64>,
+    pub oldest_letters: Vec<u64>,
 }
 
-/// What becomes of the lane, besides the record.
+impl Before {
+    /// Looks at a lane's book and pace; `effects` are what the invocation did.
+    pub fn look(book: &Book, pace: &Pace, work: &Work, effects: &Effects) -> Self {
+        let firing = match work {
+            Work::Timer { name, .. } => Some(name),
+            _ => None,
+        };
+        let timers = effects.timers.keys().chain(firing);
+        let timers = timers.filter_map(|name| Some((name.clone(), *book.timers().get(name)?)));
+        let alarms = effects.alarms.keys();
+        let alarms = alarms.filter_map(|key| Some((key.clone(), book.alarms().get(key)?.clone())));
+        Self {
+            meta: book.meta().clone(),
+            timers: timers.collect(),
+            alarms: alarms.collect(),
+            alarms_kept: book.alarms().len(),
+            waiting_alarms: alarms::oldest_waiting(book.alarms(), effects),
+            effort: pace.effort.clone(),
+            timer: firing.map(|name| pace.timer(name)).unwrap_or_default(),
+            replaced: 0,
+            oldest_letters: Vec::new(),
+        }
+    }
+}
+
+/// What an invocation comes to.
 #[derive(Debug)]
 pub struct Concluded {
     /// What the record says.
     pub head: CommitHead,
     /// State changes.
     pub state: Vec<StateChange>,
-    /// Head and state changes, encoded.
-    pub encoded: Vec<u8>,
     /// Points that are new.
     pub new_points: Vec<NewPoint>,
     /// Derived readings.
     pub derived: Columns,
-    /// Rows of the queue that are dealt with once the record is durable.
-    pub rows: usize,
+    /// What follows for the lane, once the record is durable.
+    pub next: Next,
+    /// The app has just been asking for retries for so long that people have to hear of it.
+    pub became_stuck: bool,
+}
+
+/// What a lane remembers, and when it goes on.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Next {
     /// What follows.
     pub verdict: Verdict,
+    /// How much it offers next.
+    pub effort: Effort,
+    /// Attempts at the timer that ran.
+    pub timer: TimerEffort,
 }
 
-/// The kind of an outcome, with the app's or the runtime's words.
-pub fn kind_of(outcome: &Outcome) -> Option<(OutcomeKind, Option<String>)> {
-    let said = |kind, text: &str| Some((kind, Some(text.to_owned())));
-    match outcome {
-        Outcome::Ok => Some((OutcomeKind::Ok, None)),
-        Outcome::Reject(text) => said(OutcomeKind::Reject, text),
-        Outcome::Retry(text) => said(OutcomeKind::Retry, text),
-        Outcome::Trap(text) => said(OutcomeKind::Trap, text),
-        Outcome::CpuLimit => said(OutcomeKind::CpuLimit, &outcome.to_string()),
-        Outcome::WallLimit => said(OutcomeKind::WallLimit, &outcome.to_string()),
-        Outcome::MemoryLimit => said(OutcomeKind::MemoryLimit, &outcome.to_string()),
-        Outcome::HostCallLimit => said(OutcomeKind::HostCallLimit, &outcome.to_string()),
-        Outcome::HostFault(_) => None,
+impl Concluded {
+    /// Head and state changes, as the record has them.
+    pub fn encode(&self) -> Vec<u8> {
+        let values =
+            self.state.iter().map(|(key, value)| key.len() + value.as_ref().map_or(0, Bytes::len) + 8);
+        let mut encoded = Vec::with_capacity(512 + values.sum::<usize>());
+        let state = self.state.iter().map(|(key, value)| (&**key, value.as_deref()));
+        commit::encode_effects(&self.head, state, &mut encoded);
+        encoded
+    }
+
+    /// What it is charged with; `encoded` is how long the encoded part is.
+    pub fn bill(&self, encoded: usize) -> Bill {
+        Bill {
+            keys: self.state.len(),
+            derived: self.derived.len(),
+            new_points: self.new_points.len(),
+            dead_letters: self.head.dead_letters.len() + self.head.dead_letters_gone.len(),
+            timers: self.head.timers.len(),
+            alarms: self.head.alarms.len(),
+            bytes: encoded + self.derived.heap.len(),
+        }
     }
 }
 
-/// Judges a report and makes the record of it. `None` where the host itself failed: that is no
-/// business of the app's, and leaves no record. `now` is the machine's time.
+/// Judges how an invocation ended and says what its record is. `digest` is that of the effects, `now` the
+/// machine's time.
 pub fn conclude(
-    lane: &Lane,
-    book: &mut Book,
+    lane: &Durable,
+    before: &Before,
     work: &Work,
-    report: Report,
-    stored: &Stored,
-    names: &Names,
+    ended: Ended,
+    digest: Digest,
     now: Timestamp,
-) -> Option<Concluded> {
-    let (outcome, message) = kind_of(&report.outcome)?;
-    let mut meta = book.meta.clone();
-    let (first, last, readings) = work.range();
+) -> Concluded {
+    let Ended { outcome, message, effects, cpu } = ended;
+    let mut meta = before.meta.clone();
+    let (next, counted) = judge(before, &mut meta, work, outcome, cpu, now);
+    let done = matches!(next.verdict, Verdict::Done | Verdict::DeadLetter);
     let time = work.time(meta.time);
     let ordinal = meta.ordinal.next();
-    let verdict = match work {
-        Work::Readings(offer) => book.effort.judge(&mut meta.trouble, outcome, offer.rows, report.cpu, now),
-        Work::Requeue(_) if outcome == OutcomeKind::Ok => Verdict::Done,
-        Work::Requeue(_) => Verdict::DeadLetter,
-        Work::Timer { .. } => {
-            let mut attempts = book.timer_back_off.map_or(0, |(_, attempts)| attempts);
-            policy::judge_timer(&mut meta.trouble, &mut attempts, outcome, now)
-        }
-    };
-    let done = matches!(verdict, Verdict::Done | Verdict::DeadLetter);
-    let effects = if outcome == OutcomeKind::Ok { report.effects } else { Effects::default() };
-    let digest = if outcome == OutcomeKind::Ok { digest::of(&effects, names) } else { Digest([0; 32]) };
-
     meta.counters.invocations += 1;
-    if !matches!(outcome, OutcomeKind::Ok | OutcomeKind::Retry) {
-        let failures_before = book.meta.trouble.failures.len();
-        let counted = meta.trouble.failures.len() > failures_before
-            || meta.trouble.failures.last() != book.meta.trouble.failures.last();
-        meta.counters.failures += u64::from(counted || matches!(work, Work::Timer { .. } | Work::Requeue(_)));
-    }
-    match &message {
-        None => meta.last_error = None,
-        Some(message) => {
-            let stuck = policy::is_stuck(&meta.trouble, now);
-            let kind = if stuck { "stuck" } else { outcome.name() }.to_owned();
-            if stuck {
-                tracing::warn!(installation = %lane.id, message, "an app has asked for retries for more than an hour");
-            }
-            meta.last_error = Some(LastError { at: now, kind, message: message.clone(), ordinal });
-        }
-    }
-
-    let mut letters = Letters::new(lane, ordinal, &mut meta);
-    let mut gone = Vec::new();
-    let mut rows = 0;
-    if done {
-        match work {
-            Work::Readings(offer) => {
-                rows = offer.rows;
-                letters.of_offer(offer, &effects, outcome, message.as_deref());
-                meta.cursor = offer.last;
-                meta.counters.readings += offer.rows as u64;
-            }
-            Work::Requeue(letter) => {
-                gone.push(letter.number);
-                letters.again(letter, &effects, outcome, message.as_deref());
-            }
-            Work::Timer { .. } => {}
-        }
-    }
-    let mut dead_letters = std::mem::take(&mut letters.made);
-    meta.counters.dead_letters += dead_letters.len() as u64;
-    letters.drop_oldest(&mut meta, &stored.oldest, &mut gone, &mut dead_letters);
-
-    let mut timers = Vec::new();
-    if let (true, Work::Timer { name, due, repeating }) = (done, work) {
-        match repeating {
-            Some(next) => set_repeating(&mut meta.cron_due, name, *next),
-            // Set anew within its own run, it stays.
-            None if book.timers.get(name) == Some(due) => timers.push((name.clone(), None)),
-            None => {}
-        }
-    }
-    for (name, due) in &effects.timers {
-        timers.retain(|(other, _)| other != name);
-        timers.push((name.clone(), *due));
-    }
-    let gone_timers =
-        timers.iter().filter(|(name, due)| due.is_none() && book.timers.contains_key(name)).count();
-    let new_timers =
-        timers.iter().filter(|(name, due)| due.is_some() && !book.timers.contains_key(name)).count();
-    meta.timers_set = (book.timers.len() + new_timers - gone_timers) as u32;
-
-    let alarms = change_alarms(book, &mut meta, &effects, time);
-    let state: Vec<StateChange> = effects.state.into_iter().collect();
-    let written =
-        state.iter().filter_map(|(key, value)| Some(key.len() + value.as_ref()?.len())).sum::<usize>();
-    meta.state_bytes = (meta.state_bytes + written as u64).saturating_sub(stored.replaced);
+    meta.counters.failures += u64::from(counted);
     meta.counters.derived += effects.derived.len() as u64;
+    let became_stuck = note_error(&mut meta, &next, message.as_deref(), outcome, ordinal, now);
+    let mut letters = Letters::new(lane, ordinal, meta.next_dead_letter);
+    if done {
+        letters.of(work, &effects, outcome, message.as_deref());
+    }
+    if let (true, Work::Readings(offer)) = (done, work) {
+        assert!(offer.first > meta.cursor, "no reading is dealt with twice");
+        meta.cursor = offer.last;
+        meta.counters.readings += offer.rows as u64;
+    }
+    let (dead_letters, dead_letters_gone) = letters.finish(&mut meta, &before.oldest_letters);
+    let timers = timers(before, &mut meta, work, done, &effects, time);
+    let alarms = alarms::change(before, &mut meta, &effects, time);
+    let state: Vec<StateChange> = effects.state.into_iter().collect();
+    meta.state_bytes = (meta.state_bytes + written(&state)).saturating_sub(before.replaced);
     meta.time = time;
+    let attempt = meta.attempts + 1;
+    meta.attempts = if done { 0 } else { attempt };
     if done {
         meta.ordinal = ordinal;
     }
-    if meta.quarantine.is_none()
-        && let Some(reason) = policy::quarantine(&meta.trouble)
-    {
-        meta.quarantine = Some(Quarantine { at: now, reason });
+    if meta.quarantine.is_none() {
+        let reason = policy::quarantine(&meta.trouble);
+        meta.quarantine = reason.map(|reason| Quarantine { at: now, reason });
     }
-
-    let hops = match work {
-        Work::Readings(offer) => offer.hops + 1,
-        Work::Requeue(_) | Work::Timer { .. } => 1,
-    };
-    let attempt = meta.attempts + 1;
-    meta.attempts = if done { 0 } else { attempt };
+    let (first, last, readings) = work.range();
     let invocation = Invocation {
         ordinal,
         attempt,
@@ -248,6 +291,10 @@ pub fn conclude(
         message: message.map(Into::into),
         digest,
     };
+    let hops = match work {
+        Work::Readings(offer) => offer.hops + 1,
+        Work::Requeue(_) | Work::Timer { .. } => 1,
+    };
     let head = CommitHead {
         installation: lane.id.clone(),
         generation: lane.generation,
@@ -256,18 +303,94 @@ pub fn conclude(
         timers,
         alarms,
         dead_letters,
-        dead_letters_gone: gone,
+        dead_letters_gone,
         hops,
     };
-    let mut encoded = Vec::with_capacity(
-        512 + state
-            .iter()
-            .map(|(key, value)| key.len() + value.as_ref().map_or(0, Bytes::len) + 8)
-            .sum::<usize>(),
-    );
-    commit::encode_effects(&head, state.iter().map(|(key, value)| (&**key, value.as_deref())), &mut encoded);
     let (new_points, derived) = (effects.new_points, effects.derived);
-    Some(Concluded { head, state, encoded, new_points, derived, rows, verdict })
+    Concluded { head, state, new_points, derived, next, became_stuck }
+}
+
+/// What the failure rules say, and whether a failure is counted.
+fn judge(
+    before: &Before,
+    meta: &mut LaneMeta,
+    work: &Work,
+    outcome: OutcomeKind,
+    cpu: Duration,
+    now: Timestamp,
+) -> (Next, bool) {
+    let (effort, timer) = (before.effort.clone(), before.timer.clone());
+    match work {
+        Work::Readings(offer) => {
+            let run = Run { outcome, readings: offer.readings, cpu, now };
+            let Judged { verdict, effort, trouble, counted } = policy::judge(&effort, &meta.trouble, run);
+            meta.trouble = trouble;
+            (Next { verdict, effort, timer }, counted)
+        }
+        Work::Timer { .. } => {
+            let Judged { verdict, effort: timer, trouble, counted } =
+                policy::judge_timer(&timer, &meta.trouble, outcome, now);
+            meta.trouble = trouble;
+            (Next { verdict, effort, timer }, counted)
+        }
+        Work::Requeue(_) => {
+            let verdict = if outcome == OutcomeKind::Ok { Verdict::Done } else { Verdict::DeadLetter };
+            let counted = !matches!(outcome, OutcomeKind::Ok | OutcomeKind::Retry);
+            (Next { verdict, effort, timer }, counted)
+        }
+    }
+}
+
+/// Notes the last failure for people. Returns whether the app has become stuck by it.
+fn note_error(
+    meta: &mut LaneMeta,
+    next: &Next,
+    message: Option<&str>,
+    outcome: OutcomeKind,
+    ordinal: Ordinal,
+    now: Timestamp,
+) -> bool {
+    const STUCK: &str = "stuck";
+    let Some(message) = message else {
+        meta.last_error = None;
+        return false;
+    };
+    let since = meta.trouble.retrying_since.into_iter().chain(next.timer.retrying_since).min();
+    let is_stuck = outcome == OutcomeKind::Retry && policy::is_stuck(since, now);
+    let was_stuck = meta.last_error.as_ref().is_some_and(|error| error.kind == STUCK);
+    let kind = if is_stuck { STUCK } else { outcome.name() }.to_owned();
+    meta.last_error = Some(LastError { at: now, kind, message: message.to_owned(), ordinal });
+    is_stuck && !was_stuck
+}
+
+/// The one-shot timers that change, and the next time of a repeating one that ran.
+fn timers(
+    before: &Before,
+    meta: &mut LaneMeta,
+    work: &Work,
+    done: bool,
+    effects: &Effects,
+    time: Timestamp,
+) -> Vec<(Box<str>, Option<Timestamp>)> {
+    let mut changes: BTreeMap<&str, Option<Timestamp>> = BTreeMap::new();
+    if let (true, Work::Timer { name, due, repeating }) = (done, work) {
+        match repeating {
+            Some(next) => set_repeating(&mut meta.cron_due, name, *next),
+            // Set anew meanwhile, it stays.
+            None if before.timers.get(name) == Some(due) => {
+                changes.insert(name, None);
+            }
+            None => {}
+        }
+    }
+    for (name, due) in &effects.timers {
+        changes.insert(name, due.map(|due| due.max(time.plus(SOONEST))));
+    }
+    let is_set = |name: &str| before.timers.contains_key(name);
+    let gone = changes.iter().filter(|(name, due)| due.is_none() && is_set(name)).count();
+    let new = changes.iter().filter(|(name, due)| due.is_some() && !is_set(name)).count();
+    meta.timers_set = (meta.timers_set as usize + new).saturating_sub(gone) as u32;
+    changes.into_iter().map(|(name, due)| (name.into(), due)).collect()
 }
 
 fn set_repeating(cron_due: &mut [(SlotName, Timestamp)], name: &str, next: Timestamp) {
@@ -276,151 +399,7 @@ fn set_repeating(cron_due: &mut [(SlotName, Timestamp)], name: &str, next: Times
     }
 }
 
-fn change_alarms(
-    book: &Book,
-    meta: &mut crate::records::lane::LaneMeta,
-    effects: &Effects,
-    time: Timestamp,
-) -> Vec<AlarmRecord> {
-    let mut changed = Vec::new();
-    for ((code, entity), message) in &effects.alarms {
-        let standing = book.alarms.get(&(code.clone(), entity.clone()));
-        match (standing, message) {
-            (Some(alarm), Some(message)) if alarm.state.stands() => {
-                changed.push(AlarmRecord { message: message.clone(), ..alarm.clone() });
-            }
-            (_, Some(message)) => {
-                let number = meta.next_alarm;
-                meta.next_alarm += 1;
-                meta.alarms_standing += 1;
-                changed.push(AlarmRecord {
-                    code: code.clone(),
-                    entity: entity.clone(),
-                    number,
-                    state: AlarmState::Unacknowledged,
-                    message: message.clone(),
-                    raised: time,
-                    acknowledged: None,
-                    cleared: None,
-                });
-            }
-            (Some(alarm), None) if alarm.state.stands() => {
-                meta.alarms_standing -= 1;
-                let state = match alarm.state {
-                    AlarmState::Acknowledged => AlarmState::Normal,
-                    _ => AlarmState::ReturnedToNormal,
-                };
-                changed.push(AlarmRecord { state, cleared: Some(time), ..alarm.clone() });
-            }
-            (_, None) => {}
-        }
-    }
-    changed
-}
-
-/// Makes dead letters, with their numbers.
-struct Letters<'a> {
-    lane: &'a Lane,
-    ordinal: Ordinal,
-    next: u64,
-    made: Vec<DeadLetter>,
-}
-
-impl<'a> Letters<'a> {
-    fn new(lane: &'a Lane, ordinal: Ordinal, meta: &mut crate::records::lane::LaneMeta) -> Self {
-        Self { lane, ordinal, next: meta.next_dead_letter.max(1), made: Vec::new() }
-    }
-
-    fn of_offer(&mut self, offer: &Offer, effects: &Effects, outcome: OutcomeKind, message: Option<&str>) {
-        let mut bad: Vec<(u32, String)> = offer.unfit.clone();
-        if outcome == OutcomeKind::Ok {
-            for refused in &effects.refused {
-                if let Some(row) = offer.row(refused.frame, refused.reading) {
-                    bad.push((row, format!("refused: {}", refused.reason)));
-                }
-            }
-        } else {
-            // The only reading that was left of the offer.
-            let known = bad.len();
-            bad.extend(
-                (0..offer.rows as u32).filter(|row| !offer.unfit.iter().any(|(unfit, _)| unfit == row)).map(
-                    |row| (row, format!("{}: {}", outcome.name(), message.unwrap_or("no reason given"))),
-                ),
-            );
-            assert!(bad.len() <= known + 1, "only a single reading becomes a dead letter for a failure");
-        }
-        bad.sort_by_key(|(row, _)| *row);
-        bad.dedup_by_key(|(row, _)| *row);
-        for (row, reason) in bad {
-            self.add(offer, row, reason, !matches!(outcome, OutcomeKind::Ok | OutcomeKind::Reject));
-        }
-    }
-
-    /// A dead letter that failed again: a new one takes its place, with the new reason.
-    fn again(&mut self, letter: &DeadLetter, effects: &Effects, outcome: OutcomeKind, message: Option<&str>) {
-        let reason = match (outcome, effects.refused.first()) {
-            (OutcomeKind::Ok, None) => return,
-            (OutcomeKind::Ok, Some(refused)) => format!("refused: {}", refused.reason),
-            (outcome, _) => format!("{}: {}", outcome.name(), message.unwrap_or("no reason given")),
-        };
-        self.made.push(DeadLetter {
-            number: self.next,
-            reason: reason.into(),
-            by_trap: !matches!(outcome, OutcomeKind::Ok | OutcomeKind::Reject | OutcomeKind::Retry),
-            ordinal: self.ordinal,
-            revision: self.lane.revision.number,
-            ..letter.clone()
-        });
-        self.next += 1;
-    }
-
-    fn add(&mut self, offer: &Offer, row: u32, reason: String, by_trap: bool) {
-        let Some((slice, note)) = offer.at(row) else { return };
-        let (chunk, row) = (&slice.note.chunk, note.row as usize);
-        let reading = chunk.row(row);
-        let input = &self.lane.revision.bindings.inputs[note.input as usize];
-        let value = match reading.value {
-            ValueRef::Missing => DeadValue::Missing,
-            ValueRef::Boolean(value) => DeadValue::Boolean(value),
-            ValueRef::Integer(value) => DeadValue::Integer(value),
-            ValueRef::Real(value) => DeadValue::Real(value.to_bits()),
-            ValueRef::Text(text) => DeadValue::Text(text.into()),
-            ValueRef::Blob(bytes) => DeadValue::Blob(bytes.to_vec()),
-        };
-        self.made.push(DeadLetter {
-            number: self.next,
-            input: input.name.clone(),
-            entity: self.lane.entities.read().text(note.entity).into(),
-            point: reading.point,
-            sequence: reading.sequence,
-            time: reading.time,
-            at: reading.at,
-            quality: reading.quality,
-            value,
-            reason: reason.into(),
-            by_trap,
-            ordinal: self.ordinal,
-            revision: self.lane.revision.number,
-        });
-        self.next += 1;
-    }
-
-    /// Keeps the newest 10,000. `gone` are those that are gone already.
-    fn drop_oldest(
-        &self,
-        meta: &mut crate::records::lane::LaneMeta,
-        oldest: &[u64],
-        gone: &mut Vec<u64>,
-        made: &mut Vec<DeadLetter>,
-    ) {
-        meta.next_dead_letter = self.next;
-        let kept = (meta.dead_letters_kept + made.len() as u64).saturating_sub(gone.len() as u64);
-        let too_many = kept.saturating_sub(MAX_DEAD_LETTERS);
-        meta.dead_letters_kept = kept - too_many;
-        meta.counters.dead_letters_dropped += too_many;
-        let before = (too_many as usize).min(oldest.len());
-        gone.extend_from_slice(&oldest[..before]);
-        // Of more than are kept at once the first are never written.
-        made.drain(..(too_many as usize - before).min(made.len()));
-    }
+/// The bytes of keys and values that are set.
+fn written(state: &[StateChange]) -> u64 {
+    state.iter().filter_map(|(key, value)| Some((key.len() + value.as_ref()?.len()) as u64)).sum()
 }

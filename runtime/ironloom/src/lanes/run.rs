@@ -10,11 +10,13 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::Lane;
+use super::{Lane, Lanes};
 use crate::fold::Shared;
+use crate::fold::journal::JournalError;
 use crate::fold::submission::Submission;
 use ironloom_sandbox::Sandbox;
 use ironloom_storage::log::{CommitterHandle, Room};
+use ironloom_types::limits::MAX_BLOCK_READINGS;
 
 /// How much one invocation is offered at most.
 #[derive(Clone, Copy, Debug)]
@@ -27,18 +29,25 @@ pub struct BatchLimits {
 
 /// How long a lane waits where the log or the store has no room for its commit.
 const NO_ROOM: Duration = Duration::from_millis(20);
-/// Chunks of the journal that a lane reads in one step: others have a turn after it.
+/// Chunks of the journal that a lane reads in one step: others have a turn after it. A chunk of the log's tail is
+/// one record, and may be a single reading.
 const CHUNKS_AT_ONCE: usize = 1_024;
+/// Rows of the journal that a lane looks at in one step: those of 32 blocks, some 30 ms of CPU time.
+const ROWS_AT_ONCE: usize = 32 * MAX_BLOCK_READINGS;
 /// How long a lane waits where the host itself failed.
 const HOST_FAULT: Duration = Duration::from_secs(5);
 
 /// Runs the lanes.
 pub struct Runner {
     shared: Arc<Shared>,
+    lanes: Arc<Lanes>,
     sandbox: Arc<Sandbox>,
     committer: CommitterHandle<Submission>,
     limits: BatchLimits,
+    /// Invocations at one time.
     places: Arc<Semaphore>,
+    /// Lanes that read the journal at one time, beside those that run.
+    readers: Semaphore,
     stopping: AtomicBool,
 }
 
@@ -46,28 +55,36 @@ impl Runner {
     /// A runner with so many invocations side by side.
     pub fn new(
         shared: Arc<Shared>,
+        lanes: Arc<Lanes>,
         sandbox: Arc<Sandbox>,
         committer: CommitterHandle<Submission>,
         limits: BatchLimits,
         places: usize,
     ) -> Self {
-        let places = Arc::new(Semaphore::new(places));
-        Self { shared, sandbox, committer, limits, places, stopping: AtomicBool::new(false) }
+        Self {
+            shared,
+            lanes,
+            sandbox,
+            committer,
+            limits,
+            places: Arc::new(Semaphore::new(places)),
+            readers: Semaphore::new(places),
+            stopping: AtomicBool::new(false),
+        }
     }
 
     /// Runs until `stop`.
     pub async fn run(self: Arc<Self>) {
         while !self.stopping.load(Ordering::Acquire) {
             let Ok(place) = Arc::clone(&self.places).acquire_owned().await else { return };
-            let lane = self.shared.scheduler.next(&self.shared.lanes).await;
+            let lane = self.lanes.next().await;
             let runner = Arc::clone(&self);
             tokio::spawn(async move {
                 let step = tokio::spawn(Arc::clone(&runner).step(Arc::clone(&lane), place));
                 if step.await.is_err_and(|error| error.is_panic()) {
                     // A fault of the host's own: the other lanes go on, and this one is tried again.
                     tracing::error!(installation = %lane.id, "the host panicked in an invocation; it runs again");
-                    lane.book.lock().back_off = Some(Instant::now() + HOST_FAULT);
-                    runner.wake_later(&lane, HOST_FAULT);
+                    runner.rest(&lane, HOST_FAULT);
                 }
             });
         }
@@ -77,7 +94,7 @@ impl Runner {
     pub async fn stop(&self, patience: Duration) {
         self.stopping.store(true, Ordering::Release);
         let all = tokio::time::timeout(patience, async {
-            for lane in self.shared.lanes.all() {
+            for lane in self.lanes.all() {
                 if let Some(turn) = lane.turn().await {
                     turn.forget();
                 }
@@ -96,7 +113,7 @@ impl Runner {
         let more = self.run_one(&lane, place).await;
         drop(turn);
         if more || lane.missed.swap(false, Ordering::SeqCst) {
-            self.shared.scheduler.wake(&lane);
+            self.lanes.wake(&lane);
         }
     }
 
@@ -112,48 +129,102 @@ impl Runner {
             self.hold_back(lane, wait);
             return false;
         }
-        if let Err(problem) = self.catch_up(lane).await {
-            tracing::error!(installation = %lane.id, %problem, "the journal can't be read");
-            self.wake_later(lane, HOST_FAULT);
-            return false;
+        if self.is_to_catch_up(lane) {
+            // Reading needs no place: others run meanwhile.
+            drop(place);
+            return self.catch_up(lane).await;
         }
-        let work = match self.choose(lane).await {
-            Ok(Some(work)) => work,
-            Ok(None) => return lane.queue.lock().wants().is_some(),
-            Err(problem) => {
-                tracing::error!(installation = %lane.id, %problem, "a dead letter can't be read");
-                self.wake_later(lane, HOST_FAULT);
-                return false;
-            }
+        // Before the lane looks: what is noted from here on wakes it again.
+        lane.readings_wait.store(false, Ordering::SeqCst);
+        let Some(work) = self.choose(lane).await else {
+            // Readings that come while it waits out a back-off change nothing: it is woken at the end of that.
+            let waits = lane.pace.lock().back_off.is_some();
+            lane.readings_wait.store(waits, Ordering::SeqCst);
+            return false;
         };
         let Some(app) = lane.app() else { return false };
         let report = self.invoke(lane, &app, &work).await;
-        self.shared.scheduler.charge(lane, report.cpu);
-        lane.bucket.lock().spend(report.cpu, share, Instant::now());
+        self.lanes.charge(lane, report.cpu);
         // What follows waits for the disk, not for a processor.
         drop(place);
         self.conclude(lane, work, report).await;
         true
     }
 
-    /// Has a lane wait that is woken with everything that comes for it: one waits, however often it is asked.
+    /// Whether the lane is behind its notes and has less than a whole batch of them.
+    fn is_to_catch_up(&self, lane: &Lane) -> bool {
+        let queue = lane.queue.lock();
+        queue.wants().is_some() && queue.noted() < self.limits.readings
+    }
+
+    /// Notes chunks of the journal until a whole batch is noted, or the step has done enough. Charges what it took.
+    async fn catch_up(&self, lane: &Arc<Lane>) -> bool {
+        let Ok(_reader) = self.readers.acquire().await else { return false };
+        let (shared, reading, most) = (Arc::clone(&self.shared), Arc::clone(lane), self.limits.readings);
+        let read = tokio::task::spawn_blocking(move || {
+            let started = thread_cpu();
+            let read = note_from_journal(&shared, &reading, most);
+            (read, thread_cpu().saturating_sub(started))
+        });
+        let problem = match read.await {
+            Ok((read, cpu)) => {
+                self.lanes.charge(lane, cpu);
+                read.err().map(|error| error.to_string())
+            }
+            Err(error) => Some(error.to_string()),
+        };
+        if let Some(problem) = problem {
+            tracing::error!(installation = %lane.id, %problem, "the journal can't be read");
+            self.rest(lane, HOST_FAULT);
+            return false;
+        }
+        true
+    }
+
+    /// Puts a lane to sleep that is woken with everything that comes for it. It has at most one such sleep pending;
+    /// further calls do nothing.
     fn hold_back(&self, lane: &Arc<Lane>, wait: Duration) {
         if lane.held_back.swap(true, Ordering::SeqCst) {
             return;
         }
-        let (shared, lane) = (Arc::clone(&self.shared), Arc::clone(lane));
+        let (lanes, lane) = (Arc::clone(&self.lanes), Arc::clone(lane));
         tokio::spawn(async move {
             tokio::time::sleep(wait).await;
             lane.held_back.store(false, Ordering::SeqCst);
-            shared.scheduler.wake(&lane);
+            lanes.wake(&lane);
         });
     }
 
+    /// Runs nothing of a lane for a while: the host failed.
+    fn rest(&self, lane: &Arc<Lane>, wait: Duration) {
+        lane.pace.lock().not_before = Some(Instant::now() + wait);
+        self.wake_later(lane, wait);
+    }
+
     fn wake_later(&self, lane: &Arc<Lane>, after: Duration) {
-        let (shared, lane) = (Arc::clone(&self.shared), Arc::clone(lane));
+        let (lanes, lane) = (Arc::clone(&self.lanes), Arc::clone(lane));
         tokio::spawn(async move {
             tokio::time::sleep(after).await;
-            shared.scheduler.wake(&lane);
+            lanes.wake(&lane);
         });
     }
+}
+
+/// One step of a lane that reads the journal.
+fn note_from_journal(shared: &Shared, lane: &Lane, most: usize) -> Result<(), JournalError> {
+    let mut looked_at = 0;
+    for _ in 0..CHUNKS_AT_ONCE {
+        let from = {
+            let queue = lane.queue.lock();
+            queue.wants().filter(|_| queue.noted() < most && looked_at < ROWS_AT_ONCE)
+        };
+        let Some(from) = from else { break };
+        looked_at += shared.note_from_journal(lane, from)?;
+    }
+    Ok(())
+}
+
+fn thread_cpu() -> Duration {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::new(now.tv_sec.cast_unsigned(), now.tv_nsec as u32)
 }

@@ -1,17 +1,17 @@
 //! Batches against a plain model, and what becomes of reports.
 
 mod batches;
+mod choices;
 mod outcomes;
-mod queues;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::Lane;
-use super::app_log::AppLog;
+use super::app_log::{AppLogs, InstallationLog};
 use super::batch::{self, EntityNumbers, Offer};
-use super::queue::{Note, Queue, RowNote, Slice};
-use crate::lanes::Begin;
+use crate::fold::durable::{Begin, testing};
+use crate::fold::queue::{Note, Queue, RowNote, Slice};
 use crate::records::installation::{Installation, Revision, Standing};
 use crate::records::lane::LaneMeta;
 use ironloom_apps::binding::Bindings;
@@ -95,12 +95,14 @@ pub fn lane() -> (Lane, RoutingTable) {
         manifest: Arc::new(manifest),
         meta: LaneMeta { next_dead_letter: 1, next_alarm: 1, ..LaneMeta::default() },
         state: StateCache::of_new_generation(),
-        queue: Queue::default(),
+        queue: Queue::after(Sequence(0), &Arc::default()),
         timers: BTreeMap::new(),
         alarms: BTreeMap::new(),
     };
     let entities = table.entities(0).unwrap();
-    (Lane::new(0, begin, entities, AppLog::default()), table)
+    let durable = testing::begin(0, begin, entities);
+    let logs = Arc::new(AppLogs::new(std::env::temp_dir()));
+    (Lane::new(durable, InstallationLog::new(&logs, "any")), table)
 }
 
 /// Point n belongs to input n / POINTS, entity n % POINTS.
@@ -127,7 +129,7 @@ pub fn chunk(first: u64, rows: &[(u32, u64, Quality, ValueRef<'_>)], runs: &[(u3
 pub fn note(table: &RoutingTable, chunk: &Arc<Chunk>) -> Note {
     let rows = chunk.columns.points.iter().enumerate().flat_map(|(row, point)| {
         let found = table.matches(*point).iter();
-        found.map(move |found| RowNote { row: row as u32, entity: found.entity(), input: found.input() })
+        found.map(move |found| RowNote::new(row, *found))
     });
     Note { chunk: Arc::clone(chunk), rows: rows.collect() }
 }

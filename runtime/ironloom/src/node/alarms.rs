@@ -19,13 +19,13 @@ impl Node {
             self.lane(id)?;
         }
         let mut alarms: Vec<((u64, u64, u64), Alarm)> = Vec::new();
-        for lane in self.shared.lanes.all() {
+        for lane in self.lanes.all() {
             if installation.is_some_and(|id| *id != lane.id) {
                 continue;
             }
-            let book = lane.book.lock();
+            let book = lane.book();
             alarms.extend(
-                book.alarms
+                book.alarms()
                     .values()
                     .map(|alarm| ((alarm.raised.0, lane.generation.0, alarm.number), show(&lane, alarm))),
             );
@@ -57,9 +57,9 @@ impl Node {
             })
             .ok_or_else(missing)?;
         let _admin = self.admin.lock().await;
-        let lane = self.shared.lanes.of_generation(generation).ok_or_else(missing)?;
+        let lane = self.lanes.of_generation(generation).ok_or_else(missing)?;
         let turn = self.turn(&lane).await;
-        let standing = lane.book.lock().alarms.values().find(|alarm| alarm.number == number).cloned();
+        let standing = lane.book().alarms().values().find(|alarm| alarm.number == number).cloned();
         let mut alarm = standing.ok_or_else(missing)?;
         alarm.state = match alarm.state {
             commit::AlarmState::Unacknowledged => commit::AlarmState::Acknowledged,

@@ -12,7 +12,6 @@ use crate::api::facade::{
     Push, Pushed, Readiness, ReadingItem, ReadingsQuery, StateItem,
 };
 use crate::lanes::Lane;
-use crate::lanes::policy::is_stuck;
 use crate::telemetry::State;
 use ironloom_storage::log::Room;
 use ironloom_types::clock::{Source, host_time};
@@ -109,7 +108,8 @@ impl Facade for NodeFacade {
     }
 
     fn logs(&self, id: InstallationId, after: Option<u64>, limit: usize) -> Later<'_, Page<LogLine>> {
-        Box::pin(async move { Ok(self.0.read_log(&*self.lane(&id)?, after, limit)) })
+        let node = Arc::clone(&self.0);
+        Box::pin(aside(move || node.read_log(&*node.lane(&id)?, after, limit)))
     }
 
     fn dead_letters(&self, id: InstallationId, after: u64, limit: usize) -> Later<'_, Page<DeadLetter>> {
@@ -168,7 +168,7 @@ impl Node {
         if self.rules().now.is_none() {
             reasons.push("clock: it shows a time before this binary was built".to_owned());
         }
-        for lane in self.shared.lanes.all().iter().filter(|lane| lane.app().is_none()) {
+        for lane in self.lanes.all().iter().filter(|lane| lane.app().is_none()) {
             reasons.push(format!("lanes: the code of {} is not loaded yet", lane.id));
         }
         let mut notes = Vec::new();
@@ -191,7 +191,7 @@ impl Node {
             metrics.log_bytes.inc_by(stats.bytes.saturating_sub(shown.bytes));
             *shown = Shown { groups: stats.groups, records: stats.records, bytes: stats.bytes };
         }
-        let lanes = self.shared.lanes.all();
+        let lanes = self.lanes.all();
         let (mut running, mut stopped, mut stuck, mut pending, mut alarms) = (0, 0, 0, 0, 0);
         for lane in &lanes {
             if lane.is_enabled() {
@@ -200,9 +200,8 @@ impl Node {
                 stopped += 1
             }
             pending += lane.queue.lock().noted();
-            let book = lane.book.lock();
-            alarms += book.meta.alarms_standing;
-            stuck += i64::from(is_stuck(&book.meta.trouble, host_time()));
+            alarms += lane.book().meta().alarms_standing;
+            stuck += i64::from(lane.is_stuck(host_time()));
         }
         metrics.lanes.get_or_create(&State { state: "enabled" }).set(running);
         metrics.lanes.get_or_create(&State { state: "stopped" }).set(stopped);

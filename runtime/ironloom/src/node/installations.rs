@@ -10,7 +10,6 @@ use crate::api::facade::{
     LastError, Match, Page, PageQuery, Patterns, Problem, StartFrom,
 };
 use crate::fold::KnownPackage;
-use crate::lanes::queue::Queue;
 use crate::lanes::{App, Lane};
 use crate::records::admin::AdminRecord;
 use crate::records::installation::{self, Revision, Standing};
@@ -30,7 +29,7 @@ impl Node {
         let missing = || {
             Problem::not_found(format!("there is no installation {id}")).hint("`ironloom list` shows them.")
         };
-        self.shared.lanes.of(id).ok_or_else(missing)
+        self.lanes.of(id).ok_or_else(missing)
     }
 
     /// Installs, or says what an install would do.
@@ -41,7 +40,7 @@ impl Node {
     ) -> Answer<Installed> {
         self.check_space()?;
         let _turn = self.admin.lock().await;
-        if self.shared.lanes.of(&request.id).is_some() {
+        if self.lanes.of(&request.id).is_some() {
             let detail =
                 format!("there is an installation {} already; choose another id or uninstall it", request.id);
             return Err(Problem::conflict("exists", detail));
@@ -92,13 +91,13 @@ impl Node {
         .await?;
         let lane = self.lane(&request.id)?;
         lane.set_app(App { code: loaded.app, context });
-        self.shared.scheduler.wake(&lane);
+        self.lanes.wake(&lane);
         Ok(Installed { installation: self.show_lane(&lane), backlog, matches, warnings })
     }
 
     /// The plan, where the lane begins, and how many readings wait for it there.
     fn plan(&self, request: &InstallRequest, manifest: &Manifest) -> Answer<(Plan, Sequence, u64)> {
-        let lanes = self.shared.lanes.all();
+        let lanes = self.lanes.all();
         let others: Vec<(InstallationId, &Bindings)> =
             lanes.iter().map(|lane| (lane.id.clone(), &lane.revision.bindings)).collect();
         let bindings =
@@ -179,7 +178,7 @@ impl Node {
 
     /// The installations by id.
     pub(super) fn list_installations(&self, page: &PageQuery) -> Page<Installation> {
-        let mut lanes = self.shared.lanes.all();
+        let mut lanes = self.lanes.all();
         lanes.retain(|lane| page.after.as_ref().is_none_or(|after| lane.id.as_str() > after.as_str()));
         lanes.sort_by(|a, b| a.id.cmp(&b.id));
         let next = lanes.get(page.limit).map(|_| lanes[page.limit - 1].id.to_string());
@@ -188,11 +187,12 @@ impl Node {
 
     /// An installation, as the API shows it.
     pub(super) fn show_lane(&self, lane: &Lane) -> Installation {
-        let installation = lane.installation.load();
-        let (meta, waiting) = {
-            let book = lane.book.lock();
-            let waiting = [book.back_off, book.timer_back_off.map(|(until, _)| until)].into_iter().flatten();
-            (book.meta.clone(), waiting.max().is_some_and(|until| until > std::time::Instant::now()))
+        let installation = lane.installation();
+        let mut meta = lane.book().meta().clone();
+        let waiting = {
+            let pace = lane.pace.lock();
+            meta.last_error = pace.trouble.clone().or(meta.last_error);
+            pace.waits_until().is_some_and(|until| until > std::time::Instant::now())
         };
         let state = if meta.quarantine.is_some() {
             InstallationState::Quarantined
@@ -242,8 +242,8 @@ impl Node {
         let _admin = self.admin.lock().await;
         let lane = self.lane(&id)?;
         let turn = self.turn(&lane).await;
-        if lane.installation.load().standing != Standing::Paused {
-            let meta = Box::new(lane.book.lock().meta.clone());
+        if lane.installation().standing != Standing::Paused {
+            let meta = Box::new(lane.book().meta().clone());
             let (generation, standing) = (lane.generation, Standing::Paused);
             self.change(AdminRecord::Standing { id, generation, standing, meta }).await?;
         }
@@ -260,7 +260,7 @@ impl Node {
         let _admin = self.admin.lock().await;
         let lane = self.lane(&id)?;
         let turn = self.turn(&lane).await;
-        let mut meta = lane.book.lock().meta.clone();
+        let mut meta = lane.book().meta().clone();
         meta.quarantine = None;
         meta.trouble = Trouble::default();
         meta.last_error = None;
@@ -270,22 +270,14 @@ impl Node {
         }
         let (generation, standing) = (lane.generation, Standing::Running);
         self.change(AdminRecord::Standing { id, generation, standing, meta: Box::new(meta) }).await?;
-        {
-            let mut book = lane.book.lock();
-            book.back_off = None;
-            book.timer_back_off = None;
-            book.effort = crate::lanes::policy::Effort::default();
-        }
-        if backlog == Backlog::Drop {
-            *lane.queue.lock() = Queue::behind(last);
-        }
+        lane.pace.lock().begin_anew();
         drop(turn);
         Ok(self.show_lane(&lane))
     }
 
     /// Loads the code of all lanes, at a start.
     pub(super) async fn load_lanes(&self) {
-        for lane in self.shared.lanes.all() {
+        for lane in self.lanes.all() {
             if lane.app().is_some() {
                 continue;
             }
@@ -297,13 +289,13 @@ impl Node {
                     }
                     let context = Arc::new(context(&lane.manifest, &lane.revision));
                     lane.set_app(App { code: loaded.app, context });
-                    self.shared.scheduler.wake(&lane);
+                    self.lanes.wake(&lane);
                 }
                 Err(error) => {
                     tracing::error!(installation = %lane.id, %error, "the app can't be loaded");
-                    let mut book = lane.book.lock();
-                    let (kind, message, ordinal) = ("load".to_owned(), error.to_string(), book.meta.ordinal);
-                    book.meta.last_error =
+                    let ordinal = lane.book().meta().ordinal;
+                    let (kind, message) = ("load".to_owned(), error.to_string());
+                    lane.pace.lock().trouble =
                         Some(crate::records::lane::LastError { at: host_time(), kind, message, ordinal });
                 }
             }

@@ -23,8 +23,8 @@ use crate::connectors::Connectors;
 use crate::fold::Shared;
 use crate::fold::run::Threads;
 use crate::fold::submission::{AdminSubmission, Refusal, Submission};
-use crate::lanes::Lane;
 use crate::lanes::run::Runner;
+use crate::lanes::{Lane, Lanes};
 use crate::records::admin::AdminRecord;
 use crate::telemetry::Telemetry;
 use ironloom_apps::pattern::Pattern;
@@ -40,6 +40,7 @@ const BUILT_AFTER: Timestamp = Timestamp(1_793_491_200_000_000_000);
 pub struct Node {
     config: Config,
     shared: Arc<Shared>,
+    lanes: Arc<Lanes>,
     committer: CommitterHandle<Submission>,
     sandbox: Arc<Sandbox>,
     runner: Arc<Runner>,
@@ -87,7 +88,7 @@ impl Node {
 
     /// Waits for a lane's turn: no invocation of it runs while this is held.
     async fn turn(&self, lane: &Arc<Lane>) -> Turn {
-        Turn { permit: lane.turn().await, lane: Arc::clone(lane), shared: Arc::clone(&self.shared) }
+        Turn { permit: lane.turn().await, lane: Arc::clone(lane), lanes: Arc::clone(&self.lanes) }
     }
 
     /// Refuses installs and the like while the disk is nearly full.
@@ -104,13 +105,13 @@ impl Node {
 struct Turn {
     permit: Option<OwnedSemaphorePermit>,
     lane: Arc<Lane>,
-    shared: Arc<Shared>,
+    lanes: Arc<Lanes>,
 }
 
 impl Drop for Turn {
     fn drop(&mut self) {
         drop(self.permit.take());
-        self.shared.scheduler.wake(&self.lane);
+        self.lanes.wake(&self.lane);
     }
 }
 

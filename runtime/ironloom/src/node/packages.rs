@@ -120,7 +120,7 @@ impl Node {
     pub(super) async fn remove_package(&self, digest: Digest) -> Answer<()> {
         let _turn = self.admin.lock().await;
         self.known_or_404(digest)?;
-        if let Some(user) = self.shared.lanes.all().iter().find(|lane| lane.revision.package == digest) {
+        if let Some(user) = self.lanes.all().iter().find(|lane| lane.revision.package == digest) {
             let detail = format!("installation {} has this package; uninstall it first", user.id);
             return Err(Problem::conflict("in-use", detail));
         }

@@ -20,6 +20,7 @@ use crate::fold::open::{self, OpenConfig, OpenError};
 use crate::fold::run::{self, Parts, Thresholds};
 use crate::fold::sealer::Numberer;
 use crate::fold::submission::Submission;
+use crate::lanes::Lanes;
 use crate::lanes::run::{BatchLimits, Runner};
 use ironloom_apps::pattern::Pattern;
 use ironloom_sandbox::{Sandbox, SandboxConfig};
@@ -80,7 +81,9 @@ pub fn start(options: NodeOptions) -> Result<Arc<dyn Host>, StartError> {
     let started = std::time::Instant::now();
     let metrics = Arc::new(telemetry.metrics.clone());
     let open_config = OpenConfig { log: log_config(&config), clock: config.site.clock };
-    let opened = open::open(&data, storage, &open_config, metrics).map_err(|error| start_error(&error))?;
+    let lanes = Arc::new(Lanes::new(data.join("app-logs")));
+    let opened = open::open(&data, storage, &open_config, metrics, Arc::clone(&lanes) as _)
+        .map_err(|error| start_error(&error))?;
     tracing::info!(records = opened.replayed, took = ?started.elapsed(), "the data folder is open");
 
     let (failed, failure) = watch::channel(None);
@@ -123,12 +126,19 @@ pub fn start(options: NodeOptions) -> Result<Arc<dyn Host>, StartError> {
         bytes: usize::try_from(config.batch.max_bytes.0).unwrap_or(usize::MAX),
     };
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let runner =
-        Arc::new(Runner::new(Arc::clone(&shared), Arc::clone(&sandbox), committer.clone(), limits, cores));
+    let runner = Arc::new(Runner::new(
+        Arc::clone(&shared),
+        Arc::clone(&lanes),
+        Arc::clone(&sandbox),
+        committer.clone(),
+        limits,
+        cores,
+    ));
     let connectors = config.connectors.clone();
     let node = Arc::new(Node {
         config,
         shared,
+        lanes,
         committer,
         sandbox,
         runner,
@@ -177,7 +187,7 @@ async fn watch_timers(shared: Arc<Shared>, committer: CommitterHandle<Submission
     loop {
         every.tick().await;
         let now = shared.clock.now();
-        let due = shared.next_due().is_some_and(|due| due <= now && due > shared.horizon());
+        let due = shared.next_due().is_some_and(|due| due <= now);
         if due && committer.submit(Submission::Tick(now), 0).is_err() {
             return;
         }

@@ -189,8 +189,8 @@ impl Node {
     }
 
     /// A page of an app's log.
-    pub(super) fn read_log(&self, lane: &Lane, after: Option<u64>, limit: usize) -> Page<LogLine> {
-        let (lines, more) = lane.log.page(after, limit);
+    pub(super) fn read_log(&self, lane: &Lane, after: Option<u64>, limit: usize) -> Answer<Page<LogLine>> {
+        let (lines, more) = lane.log.page(after, limit).map_err(|error| problems::internal(&error))?;
         let next = lines.last().filter(|_| more).map(|line| line.number.to_string());
         let items = lines.into_iter().map(|line| LogLine {
             number: line.number,
@@ -201,7 +201,7 @@ impl Node {
             ordinal: line.ordinal,
             attempt: line.attempt,
         });
-        Page { items: items.collect(), next }
+        Ok(Page { items: items.collect(), next })
     }
 
     async fn scan<T: DeserializeOwned>(
@@ -268,13 +268,8 @@ impl Node {
     pub(super) async fn requeue_dead_letter(&self, id: &InstallationId, number: u64) -> Answer<()> {
         let lane = self.lane(id)?;
         self.dead_letter_or_404(&lane, number).await?;
-        {
-            let mut book = lane.book.lock();
-            if !book.requeue.contains(&number) {
-                book.requeue.push_back(number);
-            }
-        }
-        self.shared.scheduler.wake(&lane);
+        lane.pace.lock().requeue.add(number);
+        self.lanes.wake(&lane);
         Ok(())
     }
 
@@ -284,9 +279,9 @@ impl Node {
         let lane = self.lane(id)?;
         let turn = self.turn(&lane).await;
         self.dead_letter_or_404(&lane, number).await?;
-        lane.book.lock().requeue.retain(|other| *other != number);
+        lane.pace.lock().requeue.forget(number);
         let generation: Generation = lane.generation;
-        let kept = lane.book.lock().meta.dead_letters_kept.saturating_sub(1);
+        let kept = lane.book().meta().dead_letters_kept.saturating_sub(1);
         self.change(AdminRecord::DeadLetterDeleted { generation, number, kept }).await?;
         drop(turn);
         Ok(())

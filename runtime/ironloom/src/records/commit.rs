@@ -109,6 +109,8 @@ pub enum OutcomeKind {
     MemoryLimit,
     /// It passed more to the host than granted.
     HostCallLimit,
+    /// The log can't take what it did: too large for one record, or too many points.
+    CommitLimit,
 }
 
 impl OutcomeKind {
@@ -123,6 +125,7 @@ impl OutcomeKind {
             Self::WallLimit => "wall-limit",
             Self::MemoryLimit => "memory-limit",
             Self::HostCallLimit => "host-call-limit",
+            Self::CommitLimit => "commit-limit",
         }
     }
 }

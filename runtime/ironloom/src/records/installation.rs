@@ -6,7 +6,6 @@ use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 
 use ironloom_apps::binding::Bindings;
-use ironloom_types::clock::Timestamp;
 use ironloom_types::ids::{self, AppId, Digest, Generation, InstallationId, Sequence};
 use ironloom_types::limits::Limits;
 
@@ -29,23 +28,14 @@ pub struct Installation {
     pub revision: ids::Revision,
 }
 
-/// Whether an installation's lane runs, as decided by an admin or by its failures. New variants go to
-/// the end: their order is part of the log's format.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// Whether an admin lets an installation's lane run. That one is quarantined stands in its
+/// [`LaneMeta`](super::lane::LaneMeta). New variants go to the end: their order is part of the log's format.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Standing {
     /// It runs, or waits for readings or in back-off.
     Running,
     /// An admin has paused it.
     Paused,
-    /// It failed too often; an admin resumes it.
-    Quarantined {
-        /// Since when, by journal time.
-        at: Timestamp,
-        /// What went wrong, for people.
-        reason: String,
-    },
-    /// It is being removed.
-    Removing,
 }
 
 /// Package, bindings, grants, settings and limits of an installation from a sequence on.

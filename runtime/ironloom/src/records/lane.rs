@@ -58,6 +58,8 @@ pub struct Counters {
     pub intents: u64,
     /// Dead letters that were dropped, the oldest first, since there were too many.
     pub dead_letters_dropped: u64,
+    /// Alarms that were over and were dropped before anybody acknowledged them, since there were too many.
+    pub alarms_dropped: u64,
 }
 
 /// The memory of the failure rules.

@@ -319,7 +319,6 @@ impl World {
         let Some(generation) = self.choose(lane) else { return };
         let gone = self.model.lanes.remove(&generation).unwrap();
         self.model.removed.insert(generation);
-        self.node().held.remove(&generation);
         let id = InstallationId::new(&gone.id).unwrap();
         let (generation, at) = (Generation(generation), Timestamp(u64::MAX / 2));
         let record = AdminRecord::Uninstalled { id, generation, at, purge };
@@ -492,8 +491,6 @@ impl World {
         head.hops = step.hops;
         self.model.derive(readings);
         self.commit(head, state, new_points, columns, Ok(()));
-        let rows = offered.len();
-        self.node().held.insert(generation, rows);
         if !step.held {
             self.pump();
             self.catch_up(generation);

@@ -19,8 +19,9 @@ use crate::fold::open::{OpenConfig, Opened, open};
 use crate::fold::points::LatestValue;
 use crate::fold::sealer::{Numberer, Stamped, ToFold};
 use crate::fold::submission::{Accepted, AdminSubmission, Refusal, Submission};
+use crate::lanes::Lane;
+use crate::lanes::app_log::{AppLogs, InstallationLog};
 use crate::lanes::context::{LaneContext, scan_state};
-use crate::lanes::run::choose::note_from_journal;
 use crate::records::admin::AdminRecord;
 use crate::telemetry::Metrics;
 use ironloom_sandbox::{Cached, Scan, StateReader};
@@ -41,8 +42,6 @@ pub struct Node {
     last: Position,
     epoch: Epoch,
     frozen: Option<Frozen>,
-    /// Rows of commits whose lanes haven't heard of them yet.
-    pub held: BTreeMap<u64, usize>,
     waiting: Vec<Waiting>,
 }
 
@@ -69,7 +68,8 @@ pub fn open_folder(folder: &Path, engine: EngineKind) -> (Arc<Cuttable>, Opened)
     let store = folder.join("store");
     std::fs::create_dir_all(&store).unwrap();
     let storage = Arc::new(Cuttable::new(store::open(engine, &store, 4 << 20).unwrap()));
-    let opened = open(folder, Arc::clone(&storage) as _, &config(), Arc::new(Metrics::default())).unwrap();
+    let opened =
+        open(folder, Arc::clone(&storage) as _, &config(), Arc::new(Metrics::default()), Arc::new(())).unwrap();
     (storage, opened)
 }
 
@@ -109,7 +109,6 @@ impl World {
             last: position,
             epoch,
             frozen: None,
-            held: BTreeMap::new(),
             waiting: Vec::new(),
         });
     }
@@ -190,12 +189,9 @@ impl World {
     pub fn catch_up(&mut self, generation: u64) {
         let shared = self.shared();
         let lane = shared.lanes.of_generation(Generation(generation)).unwrap();
-        if let Some(rows) = self.node().held.remove(&generation) {
-            lane.queue.lock().advance(rows);
-        }
         for _ in 0..10_000 {
             let Some(from) = lane.queue.lock().wants() else { return };
-            note_from_journal(&shared, &lane, from).unwrap();
+            shared.note_from_journal(&lane, from).unwrap();
         }
         panic!("a lane doesn't get to the journal's end");
     }
@@ -205,9 +201,7 @@ impl World {
         let shared = self.shared();
         let lane = shared.lanes.of_generation(Generation(generation)).unwrap();
         let slices = lane.queue.lock().first(most, usize::MAX, None);
-        let rows = slices
-            .iter()
-            .flat_map(|slice| slice.rows().iter().map(|row| slice.note.chunk.sequence(row.row as usize)));
+        let rows = slices.iter().flat_map(|slice| slice.rows().iter().map(|row| slice.note.sequence_of(row)));
         rows.map(|sequence| sequence.0).collect()
     }
 
@@ -242,10 +236,12 @@ impl World {
         let mut live: Vec<u64> = shared.lanes.all().iter().map(|lane| lane.generation.0).collect();
         live.sort_unstable();
         assert_eq!(live, model.lanes.keys().copied().collect::<Vec<_>>());
+        // Each lane stands at its earliest.
         let due = |lane: &super::model::Lane| {
             lane.timers.values().copied().chain(lane.meta.cron_due.iter().map(|(_, due)| due.0)).min()
         };
-        let next = model.lanes.values().filter_map(due).min();
+        let horizon = shared.horizon().0;
+        let next = model.lanes.values().flat_map(due).filter(|due| *due > horizon).min();
         assert_eq!(shared.next_due().map(|due| due.0), next);
         for (generation, lane) in &model.lanes {
             check_lane(&shared, Generation(*generation), lane);
@@ -337,15 +333,15 @@ fn check_latest(shared: &Shared, model: &Model) {
 fn check_lane(shared: &Arc<Shared>, generation: Generation, model: &super::model::Lane) {
     let lane = shared.lanes.of_generation(generation).unwrap();
     assert_eq!(lane.id.as_str(), model.id);
-    assert_eq!(lane.installation.load().standing, model.standing);
+    assert_eq!(lane.installation().standing, model.standing);
     {
-        let book = lane.book.lock();
-        assert_eq!(book.meta, model.meta, "generation {generation}");
+        let book = lane.book();
+        assert_eq!(*book.meta(), model.meta, "generation {generation}");
         let timers: BTreeMap<String, u64> =
-            book.timers.iter().map(|(name, due)| (name.to_string(), due.0)).collect();
+            book.timers().iter().map(|(name, due)| (name.to_string(), due.0)).collect();
         assert_eq!(timers, model.timers);
         let alarms: BTreeMap<String, _> =
-            book.alarms.iter().map(|((_, entity), alarm)| (entity.to_string(), alarm.clone())).collect();
+            book.alarms().iter().map(|((_, entity), alarm)| (entity.to_string(), alarm.clone())).collect();
         assert_eq!(alarms, model.alarms);
     }
     // By pages, and key by key.
@@ -361,8 +357,9 @@ fn check_lane(shared: &Arc<Shared>, generation: Generation, model: &super::model
         }
     }
     assert_eq!(state, model.state, "generation {generation}");
+    let log = InstallationLog::new(&Arc::new(AppLogs::new(std::env::temp_dir())), "none");
     let context = LaneContext {
-        lane: Arc::clone(&lane),
+        lane: Arc::new(Lane::new(Arc::clone(&lane), log)),
         storage: Arc::clone(&shared.storage),
         points: Arc::clone(&shared.points),
         firing: None,

@@ -1,144 +1,137 @@
-//! What a lane does next, and the notes that it chooses from.
+//! What a lane does next.
 
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::{CHUNKS_AT_ONCE, Runner};
-use crate::fold::journal::JournalError;
+use super::{BatchLimits, Runner};
+use crate::fold::durable::Book;
+use crate::fold::queue::Slice;
 use crate::fold::{self, Shared};
-use crate::lanes::batch::{self, Offer};
+use crate::lanes::Lane;
+use crate::lanes::batch;
 use crate::lanes::outcome::Work;
-use crate::lanes::queue::{RowNote, Slice};
-use crate::lanes::{Book, Lane};
+use crate::lanes::pace::Pace;
 use ironloom_types::clock::Timestamp;
-use ironloom_types::ids::Sequence;
-use ironloom_types::limits::MAX_HOPS;
 
-impl Runner {
-    /// Notes chunks of the journal, where the lane is behind its notes, until a whole batch is noted: a
-    /// chunk of the log's tail is one record, and may be a single reading.
-    pub(super) async fn catch_up(&self, lane: &Arc<Lane>) -> Result<(), String> {
-        if lane.queue.lock().wants().is_none() {
-            return Ok(());
-        }
-        let (shared, lane, most) = (Arc::clone(&self.shared), Arc::clone(lane), self.limits.readings);
-        let read = tokio::task::spawn_blocking(move || {
-            for _ in 0..CHUNKS_AT_ONCE {
-                let from = {
-                    let queue = lane.queue.lock();
-                    queue.wants().filter(|_| queue.noted() < most)
-                };
-                let Some(from) = from else { break };
-                note_from_journal(&shared, &lane, from)?;
-            }
-            Ok::<(), JournalError>(())
-        });
-        read.await.map_err(|error| error.to_string())?.map_err(|error| error.to_string())
-    }
-
-    /// What the lane does next: a dead letter to run again, a timer that is due, or readings.
-    pub(super) async fn choose(&self, lane: &Arc<Lane>) -> Result<Option<Work>, String> {
-        loop {
-            let requeue = lane.book.lock().requeue.front().copied();
-            let Some(number) = requeue else { break };
-            let generation = lane.generation;
-            let letter =
-                fold::aside(&self.shared, move |shared| shared.dead_letter(generation, number)).await?;
-            if let Some(letter) = letter {
-                return Ok(Some(Work::Requeue(Box::new(letter))));
-            }
-            // Deleted meanwhile, or dropped.
-            lane.book.lock().requeue.retain(|other| *other != number);
-        }
-        let now = Instant::now();
-        let horizon = self.shared.horizon();
-        let mut book = lane.book.lock();
-        if book.closed {
-            // Its number may be another lane's by now, and what it read from the journal that one's.
-            return Ok(None);
-        }
-        let queue = lane.queue.lock();
-        let readings_wait_out = book.back_off.is_some_and(|until| until > now);
-        if !readings_wait_out {
-            book.back_off = None;
-        }
-        let timers_wait_out = book.timer_back_off.is_some_and(|(until, _)| until > now);
-        let timer = if timers_wait_out { None } else { self.due_timer(lane, &book, horizon) };
-        if let Some((name, due, repeating)) = timer {
-            // Readings of before its time come first, unless they wait in back-off.
-            let earlier = queue.head_time().map_or(queue.is_behind(), |head| head < due);
-            if !earlier || readings_wait_out {
-                return Ok(Some(Work::Timer { name, due, repeating }));
-            }
-            if queue.noted() == 0 {
-                return Ok(None);
-            }
-            let rows = book.effort.rows(&lane.revision.limits, self.limits.readings);
-            let slices = queue.first(rows, self.limits.bytes, Some(due));
-            drop((book, queue));
-            return Ok(self.offer(lane, slices));
-        }
-        if readings_wait_out || queue.noted() == 0 {
-            return Ok(None);
-        }
-        let rows = book.effort.rows(&lane.revision.limits, self.limits.readings);
-        let slices = queue.first(rows, self.limits.bytes, None);
-        drop((book, queue));
-        Ok(self.offer(lane, slices))
-    }
-
-    fn offer(&self, lane: &Lane, slices: Vec<Slice>) -> Option<Work> {
-        if slices.is_empty() {
-            return None;
-        }
-        let mut numbers = lane.entity_numbers.lock();
-        let offer: Offer = batch::build(slices, &lane.revision.bindings.inputs, &lane.entities, &mut numbers);
-        Some(Work::Readings(Box::new(offer)))
-    }
-
-    /// The earliest timer that is due by now. All overdue times of a repeating one collapse into the last.
-    fn due_timer(
-        &self,
-        lane: &Lane,
-        book: &Book,
-        horizon: Timestamp,
-    ) -> Option<(Box<str>, Timestamp, Option<Timestamp>)> {
-        let one_shot = book.timers.iter().min_by_key(|(_, due)| **due).filter(|(_, due)| **due <= horizon);
-        let repeating =
-            book.meta.cron_due.iter().min_by_key(|(_, due)| *due).filter(|(_, due)| *due <= horizon);
-        match (one_shot, repeating) {
-            (Some((name, due)), other) if other.is_none_or(|(_, other)| due <= other) => {
-                Some((name.clone(), *due, None))
-            }
-            (_, Some((name, due))) => {
-                let timer = lane.manifest.timer(name.as_str())?;
-                let zone = lane.revision.zone();
-                let before = Timestamp(due.0.saturating_sub(1));
-                let due = timer.cron.last_due(before, horizon, &zone).unwrap_or(*due);
-                let next = timer.cron.next_after(due, &zone).unwrap_or(Timestamp(i64::MAX as u64));
-                Some((name.as_str().into(), due, Some(next)))
-            }
-            _ => None,
-        }
-    }
+/// What a lane could do.
+#[derive(Debug)]
+pub(crate) enum Choice {
+    /// Nothing is due, or all that is due waits.
+    Nothing,
+    /// Run a dead letter again.
+    Requeue(u64),
+    /// Run a timer; `repeating` has its next time.
+    Timer { name: Box<str>, due: Timestamp, repeating: Option<Timestamp> },
+    /// Offer readings.
+    Readings(Vec<Slice>),
 }
 
-/// Reads the journal's next chunk for a lane that is behind its notes, and notes which rows are its own.
-pub(crate) fn note_from_journal(shared: &Shared, lane: &Lane, from: Sequence) -> Result<(), JournalError> {
-    let chunk = shared.journal.chunk_from(from)?;
-    let mut rows = Vec::new();
-    if let Some(chunk) = &chunk {
-        let routing = shared.routing.read();
-        for row in chunk.row_after(Sequence(from.0 - 1))..chunk.len() {
-            for found in routing.matches(chunk.columns.points[row]) {
-                if found.lane() == lane.number && chunk.run(row).hops <= MAX_HOPS {
-                    rows.push(RowNote { row: row as u32, entity: found.entity(), input: found.input() });
+impl Runner {
+    /// What the lane does next: a dead letter to run again, a timer that is due, or readings.
+    pub(super) async fn choose(&self, lane: &Arc<Lane>) -> Option<Work> {
+        loop {
+            match choose(lane, self.shared.horizon(), Instant::now(), self.limits) {
+                Choice::Nothing => return None,
+                Choice::Timer { name, due, repeating } => return Some(Work::Timer { name, due, repeating }),
+                Choice::Readings(slices) => {
+                    let mut numbers = lane.entity_numbers.lock();
+                    let inputs = &lane.revision.bindings.inputs;
+                    let offer = batch::build(slices, inputs, &lane.entities, &mut numbers);
+                    return Some(Work::Readings(Box::new(offer)));
+                }
+                Choice::Requeue(number) => {
+                    let generation = lane.generation;
+                    let read = move |shared: &Shared| shared.dead_letter(generation, number);
+                    match fold::aside(&self.shared, read).await {
+                        Ok(Some(letter)) => return Some(Work::Requeue(Box::new(letter))),
+                        // Deleted meanwhile, or dropped.
+                        Ok(None) => {}
+                        Err(problem) => {
+                            tracing::error!(installation = %lane.id, number, %problem, "a dead letter can't be read; ask for it again");
+                        }
+                    }
+                    lane.pace.lock().requeue.forget(number);
                 }
             }
         }
     }
-    let mut queue = lane.queue.lock();
-    // Asked with the queue locked: what is routed from here on is noted behind this.
-    queue.caught_up(chunk.as_ref(), &rows, shared.journal.last());
-    Ok(())
+}
+
+/// Chooses as of the horizon, before which all is routed.
+pub(crate) fn choose(lane: &Lane, horizon: Timestamp, now: Instant, limits: BatchLimits) -> Choice {
+    let mut pace = lane.pace.lock();
+    if pace.not_before.is_some_and(|until| until > now) {
+        return Choice::Nothing;
+    }
+    pace.not_before = None;
+    if let Some(number) = pace.requeue.first() {
+        return Choice::Requeue(number);
+    }
+    let due = due(lane, &mut pace, horizon, now, limits);
+    match (due, pace.requeue.any()) {
+        (Choice::Nothing, Some(number)) => Choice::Requeue(number),
+        (due, _) => due,
+    }
+}
+
+/// A timer or readings.
+fn due(lane: &Lane, pace: &mut Pace, horizon: Timestamp, now: Instant, limits: BatchLimits) -> Choice {
+    let book = lane.book();
+    if book.is_closed() {
+        // Its number may be another lane's by now, and what it read from the journal that one's.
+        return Choice::Nothing;
+    }
+    let queue = lane.queue.lock();
+    let readings_wait = pace.back_off.is_some_and(|until| until > now);
+    if !readings_wait {
+        pace.back_off = None;
+    }
+    let timer = due_timer(lane, &book, pace, horizon, now);
+    let until = match timer {
+        None => None,
+        Some((name, due, repeating)) => {
+            // Readings of before its time come first, unless they wait in back-off.
+            let earlier = queue.head_time().map_or(queue.is_behind(), |head| head < due);
+            if !earlier || readings_wait {
+                return Choice::Timer { name, due, repeating };
+            }
+            Some(due)
+        }
+    };
+    if readings_wait || queue.noted() == 0 {
+        return Choice::Nothing;
+    }
+    let most = pace.effort.readings(&lane.revision.limits, limits.readings);
+    let slices = queue.first(most, limits.bytes, until);
+    if slices.is_empty() { Choice::Nothing } else { Choice::Readings(slices) }
+}
+
+/// The earliest timer that is due by now and doesn't wait in back-off. All overdue times of a repeating one
+/// collapse into the last.
+fn due_timer(
+    lane: &Lane,
+    book: &Book,
+    pace: &Pace,
+    horizon: Timestamp,
+    now: Instant,
+) -> Option<(Box<str>, Timestamp, Option<Timestamp>)> {
+    let runs = |name: &str, due: Timestamp| {
+        due <= horizon && pace.timers.get(name).is_none_or(|timer| timer.until <= now)
+    };
+    let one_shot = book.timers().iter().filter(|(name, due)| runs(name, **due)).min_by_key(|(_, due)| **due);
+    let repeating = book.meta().cron_due.iter().filter(|(name, due)| runs(name.as_str(), *due));
+    match (one_shot, repeating.min_by_key(|(_, due)| *due)) {
+        (Some((name, due)), other) if other.is_none_or(|(_, other)| due <= other) => {
+            Some((name.clone(), *due, None))
+        }
+        (_, Some((name, due))) => {
+            let timer = lane.manifest.timer(name.as_str())?;
+            let zone = lane.revision.zone();
+            let before = Timestamp(due.0.saturating_sub(1));
+            let due = timer.cron.last_due(before, horizon, &zone).unwrap_or(*due);
+            let next = timer.cron.next_after(due, &zone).unwrap_or(Timestamp(i64::MAX as u64));
+            Some((name.as_str().into(), due, Some(next)))
+        }
+        _ => None,
+    }
 }

@@ -26,8 +26,9 @@ impl Runner {
 
     pub(super) async fn invoke(&self, lane: &Arc<Lane>, app: &App, work: &Work) -> Report {
         let (ordinal, before, state_bytes) = {
-            let book = lane.book.lock();
-            (book.meta.ordinal.next(), book.meta.time, book.meta.state_bytes)
+            let book = lane.book();
+            let meta = book.meta();
+            (meta.ordinal.next(), meta.time, meta.state_bytes)
         };
         let firing = match work {
             Work::Timer { name, repeating: None, .. } => Some(name.clone()),

@@ -9,111 +9,174 @@ use super::{HOST_FAULT, Runner};
 use crate::fold::submission::{CommitSubmission, Refusal, Submission};
 use crate::fold::{self, Shared};
 use crate::lanes::Lane;
-use crate::lanes::outcome::{self, Concluded, Stored, Work};
+use crate::lanes::digest;
+use crate::lanes::outcome::{self, Before, Concluded, Ended, Next, Work};
+use crate::lanes::pace::TimerPace;
 use crate::lanes::policy::{self, Verdict};
-use crate::records::commit::InvocationKind;
-use ironloom_sandbox::{Outcome, Report, StateReader as _};
+use crate::lanes::price;
+use crate::records::commit::OutcomeKind;
+use crate::records::lane::LastError;
+use ironloom_sandbox::{LogLine, Report, StateReader as _};
 use ironloom_storage::store::Lookup;
 use ironloom_types::clock::host_time;
-use ironloom_types::ids::Generation;
+use ironloom_types::effects::Effects;
+use ironloom_types::ids::{Digest, Generation};
+
+/// Keys of `state` that are looked up at once.
+const PART: usize = 1_000;
+
+/// What the record depends on of what is stored.
+struct Stored {
+    replaced: u64,
+    oldest_letters: Vec<u64>,
+}
 
 impl Runner {
+    /// Makes a record of what an invocation did, waits until it is durable, and says when the lane goes on.
     pub(super) async fn conclude(&self, lane: &Arc<Lane>, work: Work, mut report: Report) {
-        let now = host_time();
-        let (log, dropped) = (std::mem::take(&mut report.log), report.log_dropped);
-        let fault = match &report.outcome {
-            Outcome::HostFault(problem) => Some(problem.clone()),
-            _ => None,
-        };
+        let cpu = report.cpu;
+        self.write_log(lane, std::mem::take(&mut report.log), report.log_dropped);
+        let stored = self.stored(lane, &work, &report).await;
+        let ended = Ended::of(report);
+        let name = ended.as_ref().map_or("host-fault", |ended| ended.outcome.name());
         let metrics = &self.shared.metrics;
-        metrics.invocation_cpu.observe(report.cpu);
-        let outcome_name = outcome::kind_of(&report.outcome).map_or("host-fault", |(kind, _)| kind.name());
-        metrics.invocations.get_or_create(&crate::telemetry::Outcome { outcome: outcome_name }).inc();
-        let stored = match self.stored(lane, &work, &report).await {
-            Ok(stored) => stored,
-            Err(problem) => {
-                tracing::error!(installation = %lane.id, %problem, "the store can't be read; the invocation runs again");
-                self.hold(lane, &work, HOST_FAULT);
+        metrics.invocation_cpu.observe(cpu);
+        metrics.invocations.get_or_create(&crate::telemetry::Outcome { outcome: name }).inc();
+        let (stored, ended) = match (stored, ended) {
+            (Ok(stored), Ok(ended)) => (stored, ended),
+            (Err(problem), _) | (_, Err(problem)) => {
+                tracing::error!(installation = %lane.id, %problem, "the host failed an invocation; it runs again");
+                self.retry_after(lane, &work, HOST_FAULT);
                 return;
             }
         };
-        let concluded = {
-            let names = self.shared.points.names();
-            let mut book = lane.book.lock();
-            let attempt = book.meta.attempts + 1;
-            let ordinal = book.meta.ordinal.next();
-            let concluded = outcome::conclude(lane, &mut book, &work, report, &stored, &names, now);
-            drop((book, names));
-            lane.log.write(log, dropped, ordinal, attempt, now);
-            concluded
+        let refusal = match self.commit(lane, &work, ended, &stored).await {
+            Ok(()) => return,
+            Err(refusal) => refusal,
         };
-        let Some(concluded) = concluded else {
-            tracing::error!(installation = %lane.id, problem = fault, "the host failed an invocation; it runs again");
-            self.hold(lane, &work, HOST_FAULT);
-            return;
+        // Nothing of the invocation happened. What the log can never take is the app's failure, like a limit
+        // that it hits: else it would be tried again for ever.
+        let refused = match refusal {
+            Refusal::TooLarge { .. } | Refusal::TooManyPoints { .. } => {
+                let none = Stored { replaced: 0, ..stored };
+                self.commit(lane, &work, Ended::not_committed(&refusal, cpu), &none).await
+            }
+            other => Err(other),
         };
-        let Concluded { head, state, encoded, new_points, derived, rows, verdict } = concluded;
-        let quarantined = head.meta.quarantine.is_some();
-        let (reply, durable) = oneshot::channel();
-        let bound = encoded.len() + derived.bytes() + derived.len() * 4 + new_points.len() * 512 + 64;
-        let kind = head.invocation.kind.clone();
-        let commit = CommitSubmission { head, state, encoded, new_points, derived, reply };
-        let committed =
-            match self.committer.submit(Submission::Commit(Box::new(commit)), bound) {
-                Ok(()) => durable.await.unwrap_or(Err(Refusal::UnknownOutcome)),
-                Err(refused) => Err(Refusal::TooLarge { bytes: bound, max: self.committer.max_body() }
-                    .or_stopped(&refused.error)),
-            };
-        if let Err(refusal) = committed {
-            self.refused(lane, &work, &refusal);
-            return;
-        }
-        if rows > 0 {
-            lane.queue.lock().advance(rows);
-        }
-        let mut book = lane.book.lock();
-        let attempts = book.meta.attempts;
-        if let InvocationKind::Requeue(number) = kind {
-            book.requeue.retain(|other| *other != number);
-        }
-        match (&work, verdict) {
-            (Work::Timer { .. }, Verdict::BackOff(wait)) => {
-                let attempt = book.timer_back_off.map_or(0, |(_, attempts)| attempts) + 1;
-                let wait = spread(wait, lane.generation, attempt);
-                book.timer_back_off = Some((Instant::now() + wait, attempt));
-                drop(book);
-                self.wake_later(lane, wait);
-            }
-            (Work::Timer { .. }, _) => book.timer_back_off = None,
-            (Work::Readings(_), Verdict::BackOff(wait)) => {
-                let wait = spread(wait, lane.generation, attempts);
-                book.back_off = Some(Instant::now() + wait);
-                drop(book);
-                self.wake_later(lane, wait);
-            }
-            _ => {}
-        }
-        if quarantined {
-            tracing::warn!(installation = %lane.id, "quarantined: an admin has to resume it");
+        if let Err(refusal) = refused {
+            self.was_refused(lane, &work, &refusal);
         }
     }
 
-    /// What the record depends on of what is stored.
+    /// Lines are outside of every transaction: they are kept whatever becomes of the invocation, and paid for.
+    fn write_log(&self, lane: &Lane, lines: Vec<LogLine>, dropped: u64) {
+        if lines.is_empty() && dropped == 0 {
+            return;
+        }
+        let bytes = lines.iter().map(|line| line.context.len() + line.message.len()).sum();
+        let (ordinal, attempt) = {
+            let book = lane.book();
+            (book.meta().ordinal.next(), book.meta().attempts + 1)
+        };
+        self.lanes.charge(lane, price::log(lines.len() + dropped as usize, bytes));
+        lane.log.write(lines, dropped, ordinal, attempt, host_time());
+    }
+
+    /// One record, from effects to durable. Where it is refused, nothing has changed but what was paid.
+    async fn commit(
+        &self,
+        lane: &Arc<Lane>,
+        work: &Work,
+        ended: Ended,
+        stored: &Stored,
+    ) -> Result<(), Refusal> {
+        let digest = match ended.outcome {
+            OutcomeKind::Ok => self.digest(&ended.effects),
+            _ => Digest([0; 32]),
+        };
+        let mut before = {
+            let pace = lane.pace.lock();
+            Before::look(&lane.book(), &pace, work, &ended.effects)
+        };
+        before.replaced = stored.replaced;
+        before.oldest_letters.clone_from(&stored.oldest_letters);
+        let concluded = outcome::conclude(lane, &before, work, ended, digest, host_time());
+        let encoded = concluded.encode();
+        self.lanes.charge(lane, concluded.bill(encoded.len()).cost());
+        let Concluded { head, state, new_points, derived, next, became_stuck } = concluded;
+        if became_stuck {
+            let message = head.invocation.message.as_deref().unwrap_or_default();
+            tracing::warn!(installation = %lane.id, message, "an app has asked for retries for more than an hour");
+        }
+        let quarantine = head.meta.quarantine.clone().filter(|_| before.meta.quarantine.is_none());
+        let attempt = head.invocation.attempt;
+        let (reply, durable) = oneshot::channel();
+        let bound = encoded.len() + derived.bytes() + derived.len() * 4 + new_points.len() * 512 + 64;
+        let commit = CommitSubmission { head, state, encoded, new_points, derived, reply };
+        match self.committer.submit(Submission::Commit(Box::new(commit)), bound) {
+            Ok(()) => durable.await.unwrap_or(Err(Refusal::UnknownOutcome))?,
+            Err(refused) => {
+                let too_large = Refusal::TooLarge { bytes: bound, max: self.committer.max_body() };
+                return Err(too_large.or_stopped(&refused.error));
+            }
+        }
+        if let Some(quarantine) = quarantine {
+            tracing::warn!(installation = %lane.id, reason = quarantine.reason, "quarantined: an admin has to resume it");
+        }
+        self.go_on(lane, work, next, attempt);
+        Ok(())
+    }
+
+    /// The names are held no longer than it takes to look the points up: the fold waits to add new ones.
+    fn digest(&self, effects: &Effects) -> Digest {
+        let points = digest::Points::of(effects);
+        let paths = points.paths(effects, &self.shared.points.names());
+        digest::of(effects, &points, &paths)
+    }
+
+    /// The record is durable: what was learned holds, and the lane goes on, now or after a back-off.
+    fn go_on(&self, lane: &Arc<Lane>, work: &Work, next: Next, attempt: u32) {
+        let wait = match next.verdict {
+            Verdict::BackOff(wait) => Some(spread(wait, lane.generation, attempt)),
+            Verdict::Done | Verdict::DeadLetter | Verdict::Again => None,
+        };
+        let until = wait.map(|wait| Instant::now() + wait);
+        {
+            let mut pace = lane.pace.lock();
+            pace.trouble = None;
+            pace.effort = next.effort;
+            match (work, until) {
+                (Work::Timer { name, .. }, Some(until)) => {
+                    pace.timers.insert(name.clone(), TimerPace { until, effort: next.timer });
+                }
+                (Work::Timer { name, .. }, None) => {
+                    pace.timers.remove(name);
+                }
+                (Work::Readings(_), until) => pace.back_off = until,
+                (Work::Requeue(letter), _) => pace.requeue.forget(letter.number),
+            }
+            pace.requeue.took_turn(matches!(work, Work::Requeue(_)));
+        }
+        if let Some(wait) = wait {
+            self.wake_later(lane, wait);
+        }
+    }
+
     async fn stored(&self, lane: &Arc<Lane>, work: &Work, report: &Report) -> Result<Stored, String> {
-        let may_drop = work.may_drop(report, lane.book.lock().meta.dead_letters_kept) as usize;
+        let may_drop = work.may_drop(report, lane.book().meta().dead_letters_kept) as usize;
         let generation = lane.generation;
-        let oldest = match may_drop {
+        let oldest_letters = match may_drop {
             0 => Vec::new(),
             _ => {
                 let oldest = move |shared: &Shared| shared.oldest_dead_letters(generation, may_drop);
                 fold::aside(&self.shared, oldest).await?
             }
         };
-        Ok(Stored { replaced: self.replaced(lane, report).await?, oldest })
+        Ok(Stored { replaced: self.replaced(lane, report).await?, oldest_letters })
     }
 
-    /// The bytes of keys and values that an invocation's state changes take the place of. What the lane
-    /// doesn't know of them the store does: an app writes many a key that it hasn't read.
+    /// The bytes of keys and values that an invocation's state changes take the place of. Keys that aren't cached
+    /// are looked up in the store; apps often write keys that they never read.
     async fn replaced(&self, lane: &Arc<Lane>, report: &Report) -> Result<u64, String> {
         let size = |key: &str, value: &bytes::Bytes| (key.len() + value.len()) as u64;
         let mut replaced = 0;
@@ -128,46 +191,43 @@ impl Runner {
                 }
             }
         }
-        if unknown.is_empty() {
-            return Ok(replaced);
-        }
         let context = self.context(lane, None);
-        let found = context.load(&unknown).await.map_err(|error| error.to_string())?;
-        let found = unknown.iter().zip(found).filter_map(|(key, value)| Some(size(key, &value?)));
-        Ok(replaced + found.sum::<u64>())
+        for part in unknown.chunks(PART) {
+            let found = context.load(part).await.map_err(|error| error.to_string())?;
+            let found = part.iter().zip(found).filter_map(|(key, value)| Some(size(key, &value?)));
+            replaced += found.sum::<u64>();
+        }
+        Ok(replaced)
     }
 
-    /// Nothing like it is tried again before this has passed: otherwise it would be at once.
-    fn hold(&self, lane: &Arc<Lane>, work: &Work, wait: Duration) {
+    /// Delays the next attempt of this kind of work; without it the lane would retry immediately.
+    fn retry_after(&self, lane: &Arc<Lane>, work: &Work, wait: Duration) {
         let until = Instant::now() + wait;
-        let mut book = lane.book.lock();
-        match work {
-            Work::Readings(_) => book.back_off = Some(until),
-            Work::Timer { .. } => {
-                let attempts = book.timer_back_off.map_or(0, |(_, attempts)| attempts);
-                book.timer_back_off = Some((until, attempts));
+        {
+            let mut pace = lane.pace.lock();
+            match work {
+                Work::Readings(_) => pace.back_off = Some(until),
+                Work::Timer { name, .. } => {
+                    let effort = pace.timer(name);
+                    pace.timers.insert(name.clone(), TimerPace { until, effort });
+                }
+                // Whoever asked for it may ask again.
+                Work::Requeue(letter) => pace.requeue.forget(letter.number),
             }
-            // Whoever asked for it may ask again.
-            Work::Requeue(letter) => book.requeue.retain(|other| *other != letter.number),
         }
-        drop(book);
         self.wake_later(lane, wait);
     }
 
-    /// The record was not taken: nothing of the invocation happened.
-    fn refused(&self, lane: &Arc<Lane>, work: &Work, refusal: &Refusal) {
-        let mut book = lane.book.lock();
+    /// The record was not taken, and not for what the app did.
+    fn was_refused(&self, lane: &Arc<Lane>, work: &Work, refusal: &Refusal) {
         match refusal {
-            Refusal::Gone | Refusal::UnknownOutcome => book.closed = true,
+            Refusal::Gone | Refusal::UnknownOutcome => lane.pace.lock().ended = true,
             other => {
                 tracing::warn!(installation = %lane.id, refusal = %other, "an invocation can't be committed");
-                let ordinal = book.meta.ordinal.next();
-                let kind = "refused".to_owned();
-                let message = other.to_string();
-                book.meta.last_error =
-                    Some(crate::records::lane::LastError { at: host_time(), kind, message, ordinal });
-                drop(book);
-                self.hold(lane, work, policy::back_off(8));
+                let ordinal = lane.book().meta().ordinal.next();
+                let (kind, message) = ("refused".to_owned(), other.to_string());
+                lane.pace.lock().trouble = Some(LastError { at: host_time(), kind, message, ordinal });
+                self.retry_after(lane, work, policy::back_off(8));
             }
         }
     }

@@ -5,13 +5,14 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::*;
-use crate::lanes::outcome::{Concluded, Stored, Work, conclude};
-use crate::lanes::policy::Verdict;
+use crate::lanes::outcome::{Before, Concluded, Ended, SOONEST, Work, conclude};
+use crate::lanes::pace::TimerPace;
+use crate::lanes::policy::{STUCK_AFTER, Verdict};
 use crate::records::commit::{self, AlarmState, InvocationKind, OutcomeKind};
 use ironloom_sandbox::{Outcome, Report};
 use ironloom_types::effects::{Effects, Refused};
 use ironloom_types::ids::{Ordinal, SlotName};
-use ironloom_types::limits::MAX_DEAD_LETTERS;
+use ironloom_types::limits::{MAX_ALARMS, MAX_DEAD_LETTERS};
 
 const NOW: Timestamp = Timestamp(5_000);
 
@@ -34,11 +35,24 @@ fn run(lane: &Lane, work: &Work, report: Report, replaced: u64) -> Concluded {
 
 /// Runs it where these are the oldest dead letters.
 fn run_with(lane: &Lane, work: &Work, report: Report, replaced: u64, oldest: &[u64]) -> Concluded {
-    let mut book = lane.book.lock();
-    let stored = Stored { replaced, oldest: oldest.to_vec() };
-    let concluded = conclude(lane, &mut book, work, report, &stored, &Default::default(), NOW).unwrap();
+    run_at(lane, work, report, replaced, oldest, NOW)
+}
+
+fn run_at(
+    lane: &Lane,
+    work: &Work,
+    report: Report,
+    replaced: u64,
+    oldest: &[u64],
+    now: Timestamp,
+) -> Concluded {
+    let ended = Ended::of(report).unwrap();
+    let mut before = Before::look(&lane.book(), &lane.pace.lock(), work, &ended.effects);
+    before.replaced = replaced;
+    before.oldest_letters = oldest.to_vec();
+    let concluded = conclude(lane, &before, work, ended, Digest([0; 32]), now);
     let body = {
-        let mut body = concluded.encoded.clone();
+        let mut body = concluded.encode();
         commit::encode_readings(&[], &concluded.derived, &mut body);
         commit::decode(commit::VERSION, &body).unwrap()
     };
@@ -47,20 +61,16 @@ fn run_with(lane: &Lane, work: &Work, report: Report, replaced: u64, oldest: &[u
         (&concluded.head, &concluded.state),
         "the record says what was concluded"
     );
-    for (name, due) in concluded.head.timers.clone() {
-        match due {
-            Some(due) => book.timers.insert(name, due),
-            None => book.timers.remove(&name),
+    testing::apply(lane, concluded.head.clone());
+    let mut pace = lane.pace.lock();
+    pace.effort = concluded.next.effort.clone();
+    if let Work::Timer { name, .. } = work {
+        let timer = TimerPace { until: Instant::now(), effort: concluded.next.timer.clone() };
+        match concluded.next.verdict {
+            Verdict::BackOff(_) => pace.timers.insert(name.clone(), timer),
+            _ => pace.timers.remove(name),
         };
     }
-    for alarm in concluded.head.alarms.clone() {
-        let key = (alarm.code.clone(), alarm.entity.clone());
-        match alarm.state {
-            AlarmState::Normal => book.alarms.remove(&key),
-            _ => book.alarms.insert(key, alarm),
-        };
-    }
-    book.meta = concluded.head.meta.clone();
     concluded
 }
 
@@ -74,25 +84,24 @@ fn alarms(change: Option<&str>) -> Effects {
 
 /// What the lane has of the alarm: state, number, message; and how many stand.
 fn alarm_of(lane: &Lane) -> (Option<(AlarmState, u64, String)>, u32) {
-    let book = lane.book.lock();
-    let alarm = book.alarms.get(&hot()).map(|alarm| (alarm.state, alarm.number, alarm.message.to_string()));
-    (alarm, book.meta.alarms_standing)
+    let book = lane.book();
+    let alarm = book.alarms().get(&hot()).map(|alarm| (alarm.state, alarm.number, alarm.message.to_string()));
+    (alarm, book.meta().alarms_standing)
 }
 
 fn acknowledge(lane: &Lane) {
-    let mut book = lane.book.lock();
-    let alarm = book.alarms.get_mut(&hot()).unwrap();
-    if alarm.state.stands() {
-        alarm.state = AlarmState::Acknowledged;
-    } else {
-        book.alarms.remove(&hot());
-    }
+    let mut alarm = lane.book().alarms()[&hot()].clone();
+    alarm.state = if alarm.state.stands() { AlarmState::Acknowledged } else { AlarmState::Normal };
+    testing::put_alarm(lane, alarm);
 }
 
 #[test]
 fn an_alarm_lives_as_isa_18_2_has_it() {
     let (lane, table) = lane();
-    let change = |change| run(&lane, &readings(&lane, &table, 1, 1), report(Outcome::Ok, alarms(change)), 0);
+    let change = |change| {
+        let next = lane.book().meta().cursor.0 + 1;
+        run(&lane, &readings(&lane, &table, next, 1), report(Outcome::Ok, alarms(change)), 0)
+    };
     let is = |state, number, message: &str| Some((state, number, message.to_owned()));
 
     // Clearing what doesn't stand changes nothing.
@@ -130,11 +139,10 @@ fn an_ok_moves_the_cursor_and_counts() {
     effects.state.insert("key".into(), Some(Bytes::from_static(b"value")));
     effects.state.insert("old".into(), None);
     effects.derived.push(PointNumber(3), Timestamp(1), Quality::Good, ValueRef::Real(1.0));
-    lane.book.lock().meta.state_bytes = 100;
-    lane.book.lock().meta.time = Timestamp(2_000);
+    testing::change(&lane, |meta| (meta.state_bytes, meta.time) = (100, Timestamp(2_000)));
     let done = run(&lane, &readings(&lane, &table, 11, 5), report(Outcome::Ok, effects), 20);
     let meta = &done.head.meta;
-    assert_eq!((done.verdict, done.rows), (Verdict::Done, 5));
+    assert_eq!(done.next.verdict, Verdict::Done);
     assert_eq!((meta.cursor, meta.ordinal, meta.attempts), (Sequence(15), Ordinal(1), 0));
     assert_eq!(meta.state_bytes, 100 + 3 + 5 - 20);
     assert_eq!((meta.counters.readings, meta.counters.invocations, meta.counters.derived), (5, 1, 1));
@@ -159,10 +167,15 @@ fn three_traps_at_a_reading_make_it_a_dead_letter() {
             run(&lane, &readings(&lane, &table, 11, 1), report(Outcome::Trap("boom".into()), effects), 0);
         assert!(done.state.is_empty() && done.head.alarms.is_empty(), "a trap has no effects");
         let invocation = &done.head.invocation;
-        seen.push((invocation.ordinal.0, invocation.attempt, done.rows, done.head.dead_letters.len()));
+        seen.push((
+            invocation.ordinal.0,
+            invocation.attempt,
+            done.head.meta.cursor.0,
+            done.head.dead_letters.len(),
+        ));
     }
-    assert_eq!(seen, [(1, 1, 0, 0), (1, 2, 0, 0), (1, 3, 1, 1)]);
-    let meta = lane.book.lock().meta.clone();
+    assert_eq!(seen, [(1, 1, 0, 0), (1, 2, 0, 0), (1, 3, 11, 1)]);
+    let meta = lane.book().meta().clone();
     assert_eq!((meta.ordinal, meta.attempts, meta.cursor), (Ordinal(1), 0, Sequence(11)));
     assert_eq!((meta.counters.failures, meta.trouble.traps_in_row, meta.counters.dead_letters), (3, 1, 1));
     assert_eq!(meta.last_error.unwrap().kind, "trap");
@@ -226,7 +239,7 @@ fn the_oldest_dead_letter_goes_where_there_would_be_too_many() {
     assert_eq!((done.head.dead_letters.len(), done.head.dead_letters_gone.len()), (most, 0));
     let two = readings(&lane, &table, 20_001, 2);
     // One was deleted meanwhile: one more has room, and what is dropped is the oldest that is left.
-    lane.book.lock().meta.dead_letters_kept -= 1;
+    testing::change(&lane, |meta| meta.dead_letters_kept -= 1);
     assert_eq!(two.may_drop(&refuse(2), MAX_DEAD_LETTERS - 1), 1);
     assert_eq!(two.may_drop(&refuse(0), MAX_DEAD_LETTERS), 0, "nothing is looked up for good readings");
     let done = run_with(&lane, &two, refuse(2), 0, &[5]);
@@ -251,15 +264,100 @@ fn a_retry_is_no_failure_and_a_host_fault_no_record() {
     let (lane, table) = lane();
     let work = readings(&lane, &table, 1, 3);
     let done = run(&lane, &work, report(Outcome::Retry("later".into()), Effects::default()), 0);
-    assert_eq!(done.verdict, Verdict::BackOff(Duration::from_secs(1)));
-    assert_eq!((done.rows, done.head.invocation.outcome), (0, OutcomeKind::Retry));
-    assert_eq!(done.head.meta.counters.failures, 0);
+    assert_eq!(done.next.verdict, Verdict::BackOff(Duration::from_secs(1)));
+    assert_eq!(done.head.invocation.outcome, OutcomeKind::Retry);
+    assert_eq!((done.head.meta.cursor, done.head.meta.counters.failures), (Sequence(0), 0));
     assert_eq!(done.head.meta.trouble.retrying_since, Some(NOW));
     let fault = report(Outcome::HostFault("the store".into()), Effects::default());
-    let mut book = lane.book.lock();
-    let before = book.meta.clone();
-    assert!(conclude(&lane, &mut book, &work, fault, &Stored::default(), &Default::default(), NOW).is_none());
-    assert_eq!(book.meta, before);
+    assert_eq!(Ended::of(fault).unwrap_err(), "the store");
+}
+
+#[test]
+fn people_hear_once_that_an_app_is_stuck() {
+    let (lane, table) = lane();
+    let work = readings(&lane, &table, 1, 3);
+    let retry = |lane: &Lane, work: &Work, now: u64| {
+        let later = report(Outcome::Retry("later".into()), Effects::default());
+        let done = run_at(lane, work, later, 0, &[], Timestamp(now));
+        (done.became_stuck, done.head.meta.last_error.unwrap().kind)
+    };
+    let hour = STUCK_AFTER;
+    assert_eq!(retry(&lane, &work, 5), (false, "retry".into()));
+    assert_eq!(retry(&lane, &work, hour), (false, "retry".into()));
+    assert_eq!(retry(&lane, &work, hour + 5), (true, "stuck".into()));
+    assert_eq!(retry(&lane, &work, hour + 10), (false, "stuck".into()));
+    // A timer too, by itself.
+    run(&lane, &work, report(Outcome::Ok, Effects::default()), 0);
+    let timer = Work::Timer { name: "once".into(), due: Timestamp(1), repeating: None };
+    assert_eq!(retry(&lane, &timer, 7), (false, "retry".into()));
+    assert_eq!(retry(&lane, &timer, hour + 7), (true, "stuck".into()));
+    assert!(lane.is_stuck(Timestamp(hour + 7)));
+}
+
+#[test]
+fn each_timer_has_attempts_of_its_own() {
+    let (lane, _) = lane();
+    let fire = |lane: &Lane, name: &str, outcome| {
+        let work = Work::Timer { name: name.into(), due: Timestamp(50), repeating: None };
+        run(lane, &work, report(outcome, Effects::default()), 0).next.verdict
+    };
+    let wait = |seconds| Verdict::BackOff(Duration::from_secs(seconds));
+    let trap = || Outcome::Trap("boom".into());
+    assert_eq!(fire(&lane, "a", trap()), wait(1));
+    assert_eq!(fire(&lane, "b", trap()), wait(1));
+    assert_eq!(fire(&lane, "b", Outcome::Ok), Verdict::Done);
+    assert_eq!(fire(&lane, "a", trap()), wait(2));
+    assert_eq!(fire(&lane, "a", trap()), Verdict::DeadLetter);
+}
+
+#[test]
+fn alarms_that_were_cleared_are_bounded_and_the_oldest_goes() {
+    let (lane, _) = lane();
+    let of = |entities: std::ops::Range<usize>, change: Option<&str>| {
+        let one = |n| ((SlotName::new("hot").unwrap(), format!("e{n:05}").into()), change.map(Into::into));
+        Effects { alarms: entities.map(one).collect(), ..Effects::default() }
+    };
+    let mut due = 0;
+    let mut change = |effects| {
+        due += 10;
+        let work = Work::Timer { name: "t".into(), due: Timestamp(due), repeating: None };
+        run(&lane, &work, report(Outcome::Ok, effects), 0)
+    };
+    let half = MAX_ALARMS / 2;
+    for round in 0..3 {
+        change(of(round * half..(round + 1) * half, Some("hot")));
+        change(of(round * half..(round + 1) * half, None));
+    }
+    assert_eq!(lane.book().alarms().len(), MAX_ALARMS, "of 15,000 that were raised and cleared");
+    let oldest = lane.book().alarms().keys().next().unwrap().1.clone();
+    assert_eq!(&*oldest, &*format!("e{half:05}"), "the first ones went");
+    let meta = lane.book().meta().clone();
+    assert_eq!((meta.counters.alarms_dropped, meta.alarms_standing), (half as u64, 0));
+    // One that is raised again takes its own place, and one that stands never goes.
+    let again = change(of(half..half + 1, Some("again")));
+    assert_eq!(again.head.alarms.len(), 1);
+    let new = change(of(50_000..50_002, Some("new")));
+    let gone: Vec<_> = new.head.alarms.iter().filter(|alarm| alarm.state == AlarmState::Normal).collect();
+    assert_eq!(gone.len(), 2);
+    assert!(gone.iter().all(|alarm| *alarm.entity != *format!("e{half:05}")));
+    assert_eq!(lane.book().alarms().len(), MAX_ALARMS);
+}
+
+#[test]
+fn a_reading_that_two_inputs_take_is_one_reading() {
+    let (lane, table) = lane();
+    let row = (0, 7, Quality::Good, ValueRef::Real(1.5));
+    let chunk = chunk(11, &[row], &[(1, 1_000, 0)]);
+    let mut note = note(&table, &chunk);
+    note.rows = [note.rows[0], RowNote { input: 1, ..note.rows[0] }].into();
+    let offer = offer(&lane, vec![whole(note)]);
+    assert_eq!((offer.rows, offer.readings), (2, 1));
+    let work = Work::Readings(Box::new(offer));
+    let done = run(&lane, &work, report(Outcome::Reject("no".into()), Effects::default()), 0);
+    let inputs: Vec<&str> = done.head.dead_letters.iter().map(|letter| letter.input.as_str()).collect();
+    // The count input can't take 1.5 at all.
+    assert_eq!((done.next.verdict, inputs), (Verdict::DeadLetter, vec!["weight", "count"]));
+    assert_eq!(done.head.meta.cursor, Sequence(11));
 }
 
 #[test]
@@ -270,17 +368,22 @@ fn a_one_shot_timer_is_gone_when_it_ran_unless_it_set_itself_again() {
         ..Effects::default()
     };
     let fire = |due| Work::Timer { name: "once".into(), due: Timestamp(due), repeating: None };
-    lane.book.lock().timers.insert("once".into(), Timestamp(50));
-    lane.book.lock().meta.timers_set = 1;
-    let again = timers(&[("once", Some(90)), ("other", Some(70)), ("unknown", None)]);
+    testing::set_timer(&lane, "once", Timestamp(50));
+    let later = 50 + SOONEST + 90;
+    let again = timers(&[("once", Some(later)), ("other", Some(70)), ("unknown", None)]);
     let done = run(&lane, &fire(50), report(Outcome::Ok, again), 0);
     assert_eq!(done.head.meta.timers_set, 2);
     assert_eq!(done.head.invocation.time, Timestamp(50));
     let set = |lane: &Lane| -> Vec<(String, u64)> {
-        lane.book.lock().timers.iter().map(|(name, due)| (name.to_string(), due.0)).collect()
+        lane.book().timers().iter().map(|(name, due)| (name.to_string(), due.0)).collect()
     };
-    assert_eq!(set(&lane), [("once".into(), 90), ("other".into(), 70)]);
-    let done = run(&lane, &fire(90), report(Outcome::Ok, timers(&[("other", None)])), 0);
+    let soonest = 50 + SOONEST;
+    assert_eq!(
+        set(&lane),
+        [("once".into(), later), ("other".into(), soonest)],
+        "none before a second has passed"
+    );
+    let done = run(&lane, &fire(later), report(Outcome::Ok, timers(&[("other", None)])), 0);
     assert_eq!(done.head.meta.timers_set, 0);
     assert!(set(&lane).is_empty());
     assert_eq!(done.head.meta.cursor, Sequence(0), "a timer deals with no reading");
@@ -290,17 +393,15 @@ fn a_one_shot_timer_is_gone_when_it_ran_unless_it_set_itself_again() {
 fn a_timer_that_fails_is_tried_three_times_and_then_waits_for_its_next_time() {
     let (lane, _) = lane();
     let daily = SlotName::new("daily").unwrap();
-    lane.book.lock().meta.cron_due = vec![(daily.clone(), Timestamp(50))];
+    testing::change(&lane, |meta| meta.cron_due = vec![(daily.clone(), Timestamp(50))]);
     let work = Work::Timer { name: "daily".into(), due: Timestamp(50), repeating: Some(Timestamp(150)) };
     let mut seen = Vec::new();
-    for attempt in 1..=3 {
+    for _ in 0..3 {
         let done = run(&lane, &work, report(Outcome::Trap("boom".into()), Effects::default()), 0);
-        seen.push((done.verdict, done.head.meta.cron_due[0].1.0, done.head.invocation.ordinal.0));
-        lane.book.lock().timer_back_off = Some((Instant::now(), attempt));
+        seen.push((done.next.verdict, done.head.meta.cron_due[0].1.0, done.head.invocation.ordinal.0));
     }
     let wait = |seconds| Verdict::BackOff(Duration::from_secs(seconds));
     assert_eq!(seen, [(wait(1), 50, 1), (wait(2), 50, 1), (Verdict::DeadLetter, 150, 1)]);
-    lane.book.lock().timer_back_off = None;
     let work = Work::Timer { name: "daily".into(), due: Timestamp(150), repeating: Some(Timestamp(250)) };
     let done = run(&lane, &work, report(Outcome::Ok, Effects::default()), 0);
     assert_eq!((done.head.meta.cron_due[0].1, done.head.invocation.ordinal), (Timestamp(250), Ordinal(2)));
@@ -335,11 +436,12 @@ fn a_requeued_letter_is_gone_and_one_that_fails_again_is_a_new_one() {
 fn five_traps_in_a_row_quarantine_the_lane() {
     let (lane, table) = lane();
     for n in 0..15 {
-        assert!(lane.book.lock().meta.quarantine.is_none(), "{n}");
+        assert!(!lane.is_stopped(), "{n}");
         let work = readings(&lane, &table, 1 + n / 3, 1);
         run(&lane, &work, report(Outcome::Trap("boom".into()), Effects::default()), 0);
     }
-    let quarantine = lane.book.lock().meta.quarantine.clone().unwrap();
+    assert!(lane.is_stopped() && !lane.is_enabled());
+    let quarantine = lane.book().meta().quarantine.clone().unwrap();
     assert_eq!(quarantine.at, NOW);
     assert!(quarantine.reason.contains("in a row"), "{}", quarantine.reason);
 }

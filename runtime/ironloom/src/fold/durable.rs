@@ -1,0 +1,300 @@
+//! The half of an installation's lane that the log decides, and that a restart brings back. The fold alone
+//! changes it; whoever runs invocations reads it, and keeps what belongs to this process elsewhere.
+
+#[cfg(test)]
+pub(crate) mod testing;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use hashbrown::HashMap;
+use parking_lot::{Mutex, MutexGuard, RwLock};
+
+use super::queue::{Queue, RowNote};
+use crate::records::commit::{AlarmRecord, AlarmState, CommitHead};
+use crate::records::installation::{Installation, Revision, Standing};
+use crate::records::lane::LaneMeta;
+use ironloom_apps::manifest::Manifest;
+use ironloom_apps::routing::Entities;
+use ironloom_storage::journal::Chunk;
+use ironloom_storage::store::StateCache;
+use ironloom_types::clock::Timestamp;
+use ironloom_types::ids::{Generation, InstallationId, SlotName};
+
+/// An alarm's name: its code, and the entity that it is about.
+pub type AlarmKey = (SlotName, Box<str>);
+
+/// What the fold tells whoever runs invocations. It waits for none of it.
+pub trait Listener: Send + Sync {
+    /// An installation is there. It is woken before the first thing is due.
+    fn begun(&self, installation: &Arc<Durable>);
+    /// Readings were noted for the installation of this number.
+    fn noted(&self, number: u32);
+    /// There is, or may be, something else to do for it: a timer is due, or an admin has decided.
+    fn wake(&self, number: u32);
+    /// An installation is gone.
+    fn gone(&self, installation: &Durable);
+}
+
+/// Nobody runs invocations: a fold by itself, in tests.
+impl Listener for () {
+    fn begun(&self, _: &Arc<Durable>) {}
+    fn noted(&self, _: u32) {}
+    fn wake(&self, _: u32) {}
+    fn gone(&self, _: &Durable) {}
+}
+
+/// What is durable of one generation of an installation.
+pub struct Durable {
+    /// Its place in the slab, and its number in the routing table.
+    pub number: u32,
+    /// Its installation.
+    pub id: InstallationId,
+    /// The generation whose state it works on.
+    pub generation: Generation,
+    /// The revision it runs under.
+    pub revision: Arc<Revision>,
+    /// The app's manifest.
+    pub manifest: Arc<Manifest>,
+    /// The entities of its inputs, shared with the routing table.
+    pub entities: Arc<Entities>,
+    /// What waits for it.
+    pub queue: Mutex<Queue>,
+    /// Its app's state, as of its last commit.
+    pub state: RwLock<StateCache>,
+    installation: ArcSwap<Installation>,
+    book: Mutex<Book>,
+}
+
+/// What commits change, besides state and queue. Others than the fold can only read it.
+#[derive(Debug)]
+pub struct Book {
+    meta: LaneMeta,
+    timers: BTreeMap<Box<str>, Timestamp>,
+    alarms: BTreeMap<AlarmKey, AlarmRecord>,
+    closed: bool,
+}
+
+/// What an installation begins with.
+pub struct Begin {
+    /// What is installed.
+    pub installation: Installation,
+    /// The revision it runs under.
+    pub revision: Revision,
+    /// The app's manifest.
+    pub manifest: Arc<Manifest>,
+    /// Where it begins.
+    pub meta: LaneMeta,
+    /// Its state.
+    pub state: StateCache,
+    /// What waits for it.
+    pub queue: Queue,
+    /// One-shot timers.
+    pub timers: BTreeMap<Box<str>, Timestamp>,
+    /// Alarms.
+    pub alarms: BTreeMap<AlarmKey, AlarmRecord>,
+}
+
+impl Durable {
+    /// An installation at the place `number`.
+    pub(super) fn new(number: u32, begin: Begin, entities: Arc<Entities>) -> Self {
+        let Begin { installation, revision, manifest, meta, state, queue, timers, alarms } = begin;
+        Self {
+            number,
+            id: installation.id.clone(),
+            generation: installation.generation,
+            revision: Arc::new(revision),
+            manifest,
+            entities,
+            queue: Mutex::new(queue),
+            state: RwLock::new(state),
+            installation: ArcSwap::from_pointee(installation),
+            book: Mutex::new(Book { meta, timers, alarms, closed: false }),
+        }
+    }
+
+    /// What is installed, as the admin's last change left it.
+    pub fn installation(&self) -> Arc<Installation> {
+        self.installation.load_full()
+    }
+
+    /// Reads the book. The fold waits for the guard.
+    pub fn book(&self) -> MutexGuard<'_, Book> {
+        self.book.lock()
+    }
+
+    /// Whether it is not to run: paused, quarantined or gone.
+    pub fn is_stopped(&self) -> bool {
+        if self.installation.load().standing != Standing::Running {
+            return true;
+        }
+        let book = self.book.lock();
+        book.closed || book.meta.quarantine.is_some()
+    }
+
+    /// Notes rows of a chunk that has just been routed. One that is stopped keeps no notes: it would hold
+    /// records in memory for as long as nobody resumes it.
+    pub(super) fn note(&self, chunk: &Arc<Chunk>, rows: &[RowNote]) {
+        let is_stopped = self.is_stopped();
+        let mut queue = self.queue.lock();
+        queue.note(chunk, rows);
+        if is_stopped {
+            queue.forget_notes();
+        }
+    }
+
+    /// Takes over what an invocation's record says.
+    pub(super) fn apply(&self, head: CommitHead) {
+        let cursor = head.meta.cursor;
+        self.book.lock().apply(head);
+        self.queue.lock().advance(cursor);
+    }
+
+    /// Takes over an admin's decision.
+    pub(super) fn stand(&self, installation: Installation, meta: LaneMeta) {
+        let cursor = meta.cursor;
+        self.installation.store(Arc::new(installation));
+        self.book.lock().meta = meta;
+        self.queue.lock().advance(cursor);
+    }
+
+    /// Takes over an alarm that an admin has changed.
+    pub(super) fn put_alarm(&self, alarm: AlarmRecord) {
+        self.book.lock().put_alarm(alarm);
+    }
+
+    /// Takes over how many dead letters are kept.
+    pub(super) fn set_dead_letters_kept(&self, kept: u64) {
+        self.book.lock().meta.dead_letters_kept = kept;
+    }
+
+    /// Ends it: no timer is due any more. Returns its last words and the names of its alarms.
+    pub(super) fn close(&self) -> (LaneMeta, Vec<AlarmKey>) {
+        let mut book = self.book.lock();
+        book.closed = true;
+        book.timers.clear();
+        book.meta.cron_due.clear();
+        let alarms = std::mem::take(&mut book.alarms);
+        (book.meta.clone(), alarms.into_keys().collect())
+    }
+
+    /// When its next timer is due.
+    pub fn next_due(&self) -> Option<Timestamp> {
+        self.book.lock().next_due()
+    }
+}
+
+impl Book {
+    /// Cursor, counters and more, as of the last commit.
+    pub fn meta(&self) -> &LaneMeta {
+        &self.meta
+    }
+
+    /// One-shot timers that are set.
+    pub fn timers(&self) -> &BTreeMap<Box<str>, Timestamp> {
+        &self.timers
+    }
+
+    /// Alarms that stand, or wait for somebody.
+    pub fn alarms(&self) -> &BTreeMap<AlarmKey, AlarmRecord> {
+        &self.alarms
+    }
+
+    /// Whether the installation is gone.
+    pub fn is_closed(&self) -> bool {
+        self.closed
+    }
+
+    /// When the next timer is due.
+    pub fn next_due(&self) -> Option<Timestamp> {
+        let repeating = self.meta.cron_due.iter().map(|(_, due)| *due);
+        repeating.chain(self.timers.values().copied()).min()
+    }
+
+    /// The one rule by which a commit changes the book.
+    fn apply(&mut self, head: CommitHead) {
+        for (name, due) in head.timers {
+            match due {
+                Some(due) => self.timers.insert(name, due),
+                None => self.timers.remove(&name),
+            };
+        }
+        for alarm in head.alarms {
+            self.put_alarm(alarm);
+        }
+        self.meta = head.meta;
+    }
+
+    fn put_alarm(&mut self, alarm: AlarmRecord) {
+        let key = (alarm.code.clone(), alarm.entity.clone());
+        if alarm.state == AlarmState::Normal {
+            self.alarms.remove(&key);
+        } else {
+            self.alarms.insert(key, alarm);
+        }
+    }
+}
+
+/// All installations: a slab, so that a number finds its place without hashing.
+#[derive(Default)]
+pub struct Durables {
+    slab: RwLock<Slab>,
+}
+
+#[derive(Default)]
+struct Slab {
+    places: Vec<Option<Arc<Durable>>>,
+    /// Each commit is looked up by its generation.
+    generations: HashMap<Generation, u32>,
+}
+
+impl Slab {
+    fn get(&self, number: u32) -> Option<Arc<Durable>> {
+        self.places.get(number as usize)?.clone()
+    }
+}
+
+impl Durables {
+    /// The number that the next installation gets.
+    pub(super) fn free_number(&self) -> u32 {
+        let places = &self.slab.read().places;
+        places.iter().position(Option::is_none).unwrap_or(places.len()) as u32
+    }
+
+    /// Puts an installation into its place.
+    pub(super) fn insert(&self, durable: Arc<Durable>) {
+        let mut slab = self.slab.write();
+        let place = durable.number as usize;
+        if slab.places.len() <= place {
+            slab.places.resize(place + 1, None);
+        }
+        let before = slab.generations.insert(durable.generation, durable.number);
+        assert!(before.is_none(), "a generation is one life of one installation");
+        slab.places[place] = Some(durable);
+    }
+
+    /// Takes an installation out.
+    pub(super) fn remove(&self, number: u32) {
+        let mut slab = self.slab.write();
+        if let Some(durable) = slab.places.get_mut(number as usize).and_then(Option::take) {
+            slab.generations.remove(&durable.generation);
+        }
+    }
+
+    /// The installation with this number.
+    pub fn get(&self, number: u32) -> Option<Arc<Durable>> {
+        self.slab.read().get(number)
+    }
+
+    /// The installation of a generation.
+    pub fn of_generation(&self, generation: Generation) -> Option<Arc<Durable>> {
+        let slab = self.slab.read();
+        slab.get(*slab.generations.get(&generation)?)
+    }
+
+    /// All installations.
+    pub fn all(&self) -> Vec<Arc<Durable>> {
+        self.slab.read().places.iter().flatten().cloned().collect()
+    }
+}

@@ -1,0 +1,125 @@
+//! Dead letters: readings that an app could not take, with why.
+
+use super::Work;
+use crate::fold::durable::Durable;
+use crate::lanes::batch::Offer;
+use crate::records::commit::{DeadLetter, DeadValue, OutcomeKind};
+use crate::records::lane::LaneMeta;
+use ironloom_types::effects::Effects;
+use ironloom_types::ids::Ordinal;
+use ironloom_types::limits::MAX_DEAD_LETTERS;
+use ironloom_types::readings::ValueRef;
+
+/// Makes dead letters, with their numbers.
+pub(super) struct Letters<'a> {
+    lane: &'a Durable,
+    ordinal: Ordinal,
+    next: u64,
+    made: Vec<DeadLetter>,
+    /// Those that take effect no longer.
+    gone: Vec<u64>,
+}
+
+impl<'a> Letters<'a> {
+    pub(super) fn new(lane: &'a Durable, ordinal: Ordinal, next: u64) -> Self {
+        Self { lane, ordinal, next: next.max(1), made: Vec::new(), gone: Vec::new() }
+    }
+
+    /// Those of an invocation that is done with.
+    pub(super) fn of(&mut self, work: &Work, effects: &Effects, outcome: OutcomeKind, message: Option<&str>) {
+        match work {
+            Work::Readings(offer) => self.of_offer(offer, effects, outcome, message),
+            Work::Requeue(letter) => {
+                self.gone.push(letter.number);
+                self.again(letter, effects, outcome, message);
+            }
+            Work::Timer { .. } => {}
+        }
+    }
+
+    fn of_offer(&mut self, offer: &Offer, effects: &Effects, outcome: OutcomeKind, message: Option<&str>) {
+        let mut bad: Vec<(u32, String)> = offer.unfit.clone();
+        if outcome == OutcomeKind::Ok {
+            for refused in &effects.refused {
+                if let Some(row) = offer.row(refused.frame, refused.reading) {
+                    bad.push((row, format!("refused: {}", refused.reason)));
+                }
+            }
+        } else {
+            assert!(offer.readings == 1, "only a single reading becomes a dead letter for a failure");
+            let reason = format!("{}: {}", outcome.name(), message.unwrap_or("no reason given"));
+            let fit = (0..offer.rows as u32).filter(|row| !offer.unfit.iter().any(|(unfit, _)| unfit == row));
+            bad.extend(fit.map(|row| (row, reason.clone())));
+        }
+        bad.sort_by_key(|(row, _)| *row);
+        bad.dedup_by_key(|(row, _)| *row);
+        for (row, reason) in bad {
+            self.add(offer, row, reason, !matches!(outcome, OutcomeKind::Ok | OutcomeKind::Reject));
+        }
+    }
+
+    /// A dead letter that failed again: a new one takes its place, with the new reason.
+    fn again(&mut self, letter: &DeadLetter, effects: &Effects, outcome: OutcomeKind, message: Option<&str>) {
+        let reason = match (outcome, effects.refused.first()) {
+            (OutcomeKind::Ok, None) => return,
+            (OutcomeKind::Ok, Some(refused)) => format!("refused: {}", refused.reason),
+            (outcome, _) => format!("{}: {}", outcome.name(), message.unwrap_or("no reason given")),
+        };
+        self.made.push(DeadLetter {
+            number: self.next,
+            reason: reason.into(),
+            by_trap: !matches!(outcome, OutcomeKind::Ok | OutcomeKind::Reject | OutcomeKind::Retry),
+            ordinal: self.ordinal,
+            revision: self.lane.revision.number,
+            ..letter.clone()
+        });
+        self.next += 1;
+    }
+
+    fn add(&mut self, offer: &Offer, row: u32, reason: String, by_trap: bool) {
+        let Some((slice, note)) = offer.at(row) else { return };
+        let chunk = &slice.note.chunk;
+        let reading = chunk.row(note.row as usize);
+        let input = &self.lane.revision.bindings.inputs[note.input as usize];
+        let value = match reading.value {
+            ValueRef::Missing => DeadValue::Missing,
+            ValueRef::Boolean(value) => DeadValue::Boolean(value),
+            ValueRef::Integer(value) => DeadValue::Integer(value),
+            ValueRef::Real(value) => DeadValue::Real(value.to_bits()),
+            ValueRef::Text(text) => DeadValue::Text(text.into()),
+            ValueRef::Blob(bytes) => DeadValue::Blob(bytes.to_vec()),
+        };
+        self.made.push(DeadLetter {
+            number: self.next,
+            input: input.name.clone(),
+            entity: self.lane.entities.read().text(note.entity).into(),
+            point: reading.point,
+            sequence: slice.note.sequence_of(&note),
+            time: reading.time,
+            at: reading.at,
+            quality: reading.quality,
+            value,
+            reason: reason.into(),
+            by_trap,
+            ordinal: self.ordinal,
+            revision: self.lane.revision.number,
+        });
+        self.next += 1;
+    }
+
+    /// Those that are made, and those that are gone: the newest 10,000 are kept. `oldest` are the numbers of
+    /// those that were kept longest.
+    pub(super) fn finish(mut self, meta: &mut LaneMeta, oldest: &[u64]) -> (Vec<DeadLetter>, Vec<u64>) {
+        meta.next_dead_letter = self.next;
+        meta.counters.dead_letters += self.made.len() as u64;
+        let kept = (meta.dead_letters_kept + self.made.len() as u64).saturating_sub(self.gone.len() as u64);
+        let too_many = kept.saturating_sub(MAX_DEAD_LETTERS);
+        meta.dead_letters_kept = kept - too_many;
+        meta.counters.dead_letters_dropped += too_many;
+        let before = (too_many as usize).min(oldest.len());
+        self.gone.extend_from_slice(&oldest[..before]);
+        // Of more than are kept at once the first are never written.
+        self.made.drain(..(too_many as usize - before).min(self.made.len()));
+        (self.made, self.gone)
+    }
+}

@@ -1,0 +1,99 @@
+//! When a lane goes on, and with how much: the half of its bookkeeping that lives as long as the process.
+
+use std::collections::VecDeque;
+use std::time::Instant;
+
+use hashbrown::HashMap;
+
+use super::policy::{self, Effort, TimerEffort};
+use crate::records::lane::LastError;
+use ironloom_types::clock::Timestamp;
+
+/// What a lane waits for, and what it tries next.
+#[derive(Debug, Default)]
+pub struct Pace {
+    /// Nothing at all runs before this: the host failed.
+    pub not_before: Option<Instant>,
+    /// No readings are offered before this.
+    pub back_off: Option<Instant>,
+    /// How much is offered.
+    pub effort: Effort,
+    /// Timers that failed and run again, by name.
+    pub timers: HashMap<Box<str>, TimerPace>,
+    /// Dead letters to be run again.
+    pub requeue: Requeue,
+    /// What went wrong outside of any record, for people.
+    pub trouble: Option<LastError>,
+    /// The log takes nothing from it any more.
+    pub ended: bool,
+}
+
+/// A timer that failed.
+#[derive(Clone, Debug)]
+pub struct TimerPace {
+    /// It doesn't run before this.
+    pub until: Instant,
+    /// Its attempts so far.
+    pub effort: TimerEffort,
+}
+
+/// Dead letters that people want to have run again.
+#[derive(Debug, Default)]
+pub struct Requeue {
+    waiting: VecDeque<u64>,
+    /// The last invocation ran one: what else is due goes first, so that many of them hold nothing up.
+    others_first: bool,
+}
+
+impl Pace {
+    /// Forgets all waits and what was learned of the app: an admin has looked at it.
+    pub fn begin_anew(&mut self) {
+        let requeue = std::mem::take(&mut self.requeue);
+        *self = Self { requeue, ended: self.ended, ..Self::default() };
+    }
+
+    /// Until when the lane waits after a failure, if it does.
+    pub fn waits_until(&self) -> Option<Instant> {
+        let timers = self.timers.values().map(|timer| timer.until);
+        timers.chain(self.back_off).chain(self.not_before).max()
+    }
+
+    /// How often a timer was tried, and since when it has asked for retries.
+    pub fn timer(&self, name: &str) -> TimerEffort {
+        self.timers.get(name).map(|timer| timer.effort.clone()).unwrap_or_default()
+    }
+
+    /// Whether a timer has been asking for retries for so long that people have to hear of it.
+    pub fn has_stuck_timer(&self, now: Timestamp) -> bool {
+        self.timers.values().any(|timer| policy::is_stuck(timer.effort.retrying_since, now))
+    }
+}
+
+impl Requeue {
+    /// Adds a dead letter, once.
+    pub fn add(&mut self, number: u64) {
+        if !self.waiting.contains(&number) {
+            self.waiting.push_back(number);
+        }
+    }
+
+    /// Drops a dead letter: it ran, or is gone.
+    pub fn forget(&mut self, number: u64) {
+        self.waiting.retain(|other| *other != number);
+    }
+
+    /// The next one, where it is its turn before all else.
+    pub fn first(&self) -> Option<u64> {
+        self.waiting.front().copied().filter(|_| !self.others_first)
+    }
+
+    /// The next one, where nothing else is due.
+    pub fn any(&self) -> Option<u64> {
+        self.waiting.front().copied()
+    }
+
+    /// Says whether the invocation that was just chosen runs one.
+    pub fn took_turn(&mut self, is_letter: bool) {
+        self.others_first = is_letter;
+    }
+}

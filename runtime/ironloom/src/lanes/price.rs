@@ -1,0 +1,99 @@
+//! What an invocation costs besides its own CPU time: one price list, charged to the installation's share.
+//!
+//! What follows a call is done on threads that all share: the committer, the fold, the checkpoint, the disk.
+//! Without a price an app could use all of them up within its share of the processors. The prices are near
+//! what each thing takes there (`decisions/0013`); that of a byte is what bounds how fast one app fills the disk:
+//! with the default share, half a core, [`BYTE`] makes it 5 MB/s.
+
+use std::time::Duration;
+
+/// A record, whatever is in it.
+pub const COMMIT: u64 = 250_000;
+/// A key of `state` that is set or deleted: it is written to the store by a checkpoint.
+pub const KEY: u64 = 2_000;
+/// A derived reading: it is routed, kept in the journal, and makes a latest value. Its fixed columns included.
+pub const DERIVED: u64 = 1_000;
+/// A point that is new: it is matched with every installation's patterns.
+pub const NEW_POINT: u64 = 10_000;
+/// A dead letter, and each older one that has to go for it.
+pub const DEAD_LETTER: u64 = 5_000;
+/// A one-shot timer that is set or cancelled.
+pub const TIMER: u64 = 2_000;
+/// An alarm that changes.
+pub const ALARM: u64 = 5_000;
+/// A line of the app's log, dropped ones included.
+pub const LOG_LINE: u64 = 5_000;
+/// A byte of keys, values, texts, blobs and reasons in the record, or of the app's log.
+pub const BYTE: u64 = 100;
+
+/// What is to be paid for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Bill {
+    /// State keys that are set or deleted.
+    pub keys: usize,
+    /// Derived readings.
+    pub derived: usize,
+    /// Points that are new.
+    pub new_points: usize,
+    /// Dead letters that are made or dropped.
+    pub dead_letters: usize,
+    /// One-shot timers that are set or cancelled.
+    pub timers: usize,
+    /// Alarms that change.
+    pub alarms: usize,
+    /// Bytes of the record, but for the fixed columns of derived readings.
+    pub bytes: usize,
+}
+
+impl Bill {
+    /// What one record with all of it costs.
+    pub fn cost(&self) -> Duration {
+        let parts = [
+            (self.keys, KEY),
+            (self.derived, DERIVED),
+            (self.new_points, NEW_POINT),
+            (self.dead_letters, DEAD_LETTER),
+            (self.timers, TIMER),
+            (self.alarms, ALARM),
+            (self.bytes, BYTE),
+        ];
+        let sum = parts.iter().map(|(count, price)| *count as u64 * price).sum::<u64>();
+        Duration::from_nanos(COMMIT + sum)
+    }
+}
+
+/// What lines of an app's log cost.
+pub fn log(lines: usize, bytes: usize) -> Duration {
+    Duration::from_nanos(lines as u64 * LOG_LINE + bytes as u64 * BYTE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ironloom_types::limits::{Limits, MAX_DERIVED, MAX_EFFECT_BYTES};
+
+    /// How much of something an installation with the default share can have in a second, sustained.
+    fn sustained(bill: Bill) -> f64 {
+        Limits::default().share as f64 / bill.cost().as_nanos() as f64
+    }
+
+    #[test]
+    fn the_default_share_writes_a_few_megabytes_a_second_whatever_it_writes() {
+        let texts = Bill { bytes: MAX_EFFECT_BYTES, derived: 240, ..Bill::default() };
+        let mb = sustained(texts) * MAX_EFFECT_BYTES as f64 / 1e6;
+        assert!((3.0..8.0).contains(&mb), "{mb} MB/s of texts");
+        // A derived reading takes 20 bytes of the log, and at most as many at rest.
+        let numbers = Bill { derived: MAX_DERIVED, ..Bill::default() };
+        let mb = sustained(numbers) * MAX_DERIVED as f64 * 20.0 / 1e6;
+        assert!((3.0..12.0).contains(&mb), "{mb} MB/s of numbers");
+        // A key takes 128 bytes of memory until a checkpoint has written it.
+        let keys = Bill { keys: 100_000, bytes: 400_000, ..Bill::default() };
+        let mb = sustained(keys) * 100_000.0 * 128.0 / 1e6;
+        assert!((3.0..30.0).contains(&mb), "{mb} MB/s of keys");
+    }
+
+    #[test]
+    fn a_record_without_anything_in_it_has_its_price() {
+        assert_eq!(sustained(Bill::default()), 2_000.0);
+    }
+}
