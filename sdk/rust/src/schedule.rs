@@ -47,8 +47,9 @@ impl From<raw::Error> for Error {
     }
 }
 
-/// Has [`Timers::fire`](crate::Timers::fire) called once, with this name, at or soon after `due`. Replaces a timer
-/// of the same name. A time in the past is due at once.
+/// Has [`Timers::fire`](crate::Timers::fire) called once, with this name, at or soon after `due`, but no sooner than a
+/// second after this invocation's time: an earlier `due`, one in the past too, counts as that. Replaces a timer of the
+/// same name.
 pub fn set(timer: &str, due: Timestamp) -> Result<(), Error> {
     host::schedule_set(timer, due)
 }

@@ -69,7 +69,8 @@ pub fn open_folder(folder: &Path, engine: EngineKind) -> (Arc<Cuttable>, Opened)
     std::fs::create_dir_all(&store).unwrap();
     let storage = Arc::new(Cuttable::new(store::open(engine, &store, 4 << 20).unwrap()));
     let opened =
-        open(folder, Arc::clone(&storage) as _, &config(), Arc::new(Metrics::default()), Arc::new(())).unwrap();
+        open(folder, Arc::clone(&storage) as _, &config(), Arc::new(Metrics::default()), Arc::new(()))
+            .unwrap();
     (storage, opened)
 }
 
