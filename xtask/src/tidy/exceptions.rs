@@ -26,10 +26,6 @@ pub const EXCEPTIONS: &[Exception] = &[
         Rule::FunctionLength,
         "an input with the model's answer",
     ),
-    may("runtime/ironloom/src/lanes/batch.rs", Rule::FunctionLength, "one walk over what waits"),
-    may("runtime/ironloom/src/lanes/outcome.rs", Rule::FunctionLength, "one record from one report"),
-    may("runtime/ironloom/src/lanes/policy.rs", Rule::FunctionLength, "the table of failures"),
-    may("runtime/ironloom/src/lanes/run/settle.rs", Rule::FunctionLength, "the end of a step"),
     may("runtime/ironloom/src/node/start.rs", Rule::FunctionLength, "the steps of a start"),
     may("tests/tests/api.rs", Rule::FunctionLength, "a table of requests"),
 ];

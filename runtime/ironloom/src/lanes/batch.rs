@@ -163,11 +163,26 @@ pub fn build(
     }
     drop(names);
 
-    let mut frames = Vec::new();
-    let mut places = Vec::new();
-    let filled = columns.iter().flatten().filter(|column| !column.entity.is_empty()).count();
+    let (frames, places) = frames(columns, inputs);
+    let (first, last, time) = span(&slices);
+    let readings = slices.iter().map(readings).sum();
+    let ends = slices.iter().scan(0, |end, slice| {
+        *end += slice.rows().len();
+        Some(*end)
+    });
+    let ends = ends.collect();
+    let batch = Batch { entities: table, frames };
+    Offer { batch, places, unfit, rows, readings, first, last, time, hops, slices, ends }
+}
+
+/// The frames of the columns that have readings, and for each reading of them which row of the offer it is.
+fn frames(columns: Vec<Option<Column>>, inputs: &[InputBinding]) -> (Vec<Frame>, Vec<Vec<u32>>) {
+    let is_filled = |column: &Column| !column.entity.is_empty();
+    let filled = columns.iter().flatten().filter(|column| is_filled(column)).count();
+    let mut frames = Vec::with_capacity(filled);
+    let mut places = Vec::with_capacity(filled);
     for (column, input) in columns.into_iter().zip(inputs) {
-        let Some(column) = column.filter(|column| !column.entity.is_empty()) else { continue };
+        let Some(column) = column.filter(is_filled) else { continue };
         frames.push(Frame {
             slot: input.name.to_string(),
             entity: column.entity,
@@ -178,15 +193,7 @@ pub fn build(
         });
         places.push(column.places);
     }
-    let (first, last, time) = span(&slices);
-    let readings = slices.iter().map(readings).sum();
-    let ends = slices.iter().scan(0, |end, slice| {
-        *end += slice.rows().len();
-        Some(*end)
-    });
-    let ends = ends.collect();
-    let batch = Batch { entities: table, frames };
-    Offer { batch, places, unfit, rows, readings, first, last, time, hops, slices, ends }
+    (frames, places)
 }
 
 /// A batch of one reading.

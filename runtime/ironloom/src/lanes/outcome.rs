@@ -277,20 +277,8 @@ pub fn conclude(
         let reason = policy::quarantine(&meta.trouble);
         meta.quarantine = reason.map(|reason| Quarantine { at: now, reason });
     }
-    let (first, last, readings) = work.range();
-    let invocation = Invocation {
-        ordinal,
-        attempt,
-        kind: work.kind(),
-        first,
-        last,
-        readings,
-        time,
-        revision: lane.revision.number,
-        outcome,
-        message: message.map(Into::into),
-        digest,
-    };
+    let facts = (ordinal, attempt, time, digest);
+    let invocation = invocation(lane, work, facts, outcome, message.map(Into::into));
     let hops = match work {
         Work::Readings(offer) => offer.hops + 1,
         Work::Requeue(_) | Work::Timer { .. } => 1,
@@ -308,6 +296,19 @@ pub fn conclude(
     };
     let (new_points, derived) = (effects.new_points, effects.derived);
     Concluded { head, state, new_points, derived, next, became_stuck }
+}
+
+/// What is kept of the invocation itself for as long as the journal.
+fn invocation(
+    lane: &Durable,
+    work: &Work,
+    (ordinal, attempt, time, digest): (Ordinal, u32, Timestamp, Digest),
+    outcome: OutcomeKind,
+    message: Option<Box<str>>,
+) -> Invocation {
+    let (first, last, readings) = work.range();
+    let (kind, revision) = (work.kind(), lane.revision.number);
+    Invocation { ordinal, attempt, kind, first, last, readings, time, revision, outcome, message, digest }
 }
 
 /// What the failure rules say, and whether a failure is counted.
