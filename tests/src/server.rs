@@ -21,13 +21,15 @@ pub struct Setup {
     config: Option<String>,
     env: Vec<(String, String)>,
     arguments: Vec<String>,
+    /// 0: any that is free.
+    port: u16,
 }
 
 impl Setup {
     /// A folder of its own, and all defaults.
     pub fn new() -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("ironloom-test-").tempdir()?;
-        Ok(Self { folder: Arc::new(folder), config: None, env: Vec::new(), arguments: Vec::new() })
+        Ok(Self { folder: Arc::new(folder), config: None, env: Vec::new(), arguments: Vec::new(), port: 0 })
     }
 
     /// With this configuration file.
@@ -58,6 +60,13 @@ impl Setup {
         self
     }
 
+    /// On the port of a server that has ended, for clients that know it.
+    #[must_use]
+    pub fn port(mut self, port: u16) -> Self {
+        self.port = port;
+        self
+    }
+
     /// The folder of the store and the log.
     pub fn data(&self) -> PathBuf {
         self.folder.path().join("data")
@@ -78,7 +87,8 @@ impl Setup {
     fn command(&self) -> Result<Command> {
         let with_failpoints = self.env.iter().any(|(name, _)| name == "FAILPOINTS");
         let mut command = Command::new(if with_failpoints { failpoints_binary()? } else { binary()? });
-        command.arg("serve").arg("--data").arg(self.data()).args(["--listen", "127.0.0.1:0"]);
+        command.arg("serve").arg("--data").arg(self.data());
+        command.arg("--listen").arg(format!("127.0.0.1:{}", self.port));
         if let Some(config) = &self.config {
             let path = self.folder.path().join("ironloom.toml");
             fs::write(&path, config)?;

@@ -47,7 +47,7 @@ fn readings_come_back_as_they_went_in() -> Result<()> {
         "\n",
         r#"{"point":"a/bad","value":null,"quality":"bad"}"#,
         "\n",
-        r#"{"point":"a/real","value":0.1,"at":0}"#,
+        r#"{"point":"a/real","value":0.1,"at":"1970-01-01T00:00:00Z"}"#,
     );
     let answer = client.push(body.as_bytes(), None)?.json()?;
     assert_eq!(answer, json!({"accepted": 7, "through": 7}));
@@ -88,8 +88,10 @@ fn readings_come_back_as_they_went_in() -> Result<()> {
 fn the_journal_is_read_by_point_time_and_sequence() -> Result<()> {
     let server = Setup::new()?.start()?;
     let client = server.client();
+    /// 2020-01-01T00:00:00Z.
+    const NEW_YEAR: u64 = 1_577_836_800_000_000_000;
     let lines: Vec<_> = (0..2_500_u64)
-        .map(|n| json!({"point": format!("p/{}", n % 3), "value": n, "at": 1_000_000_000_u64 * (2_500 - n)}))
+        .map(|n| json!({"point": format!("p/{}", n % 3), "value": n, "at": NEW_YEAR + 1_000_000_000 * (2_500 - n)}))
         .collect();
     push(client, &lines)?;
     let sequences = |query: &str| -> Result<Vec<u64>> {
@@ -97,8 +99,8 @@ fn the_journal_is_read_by_point_time_and_sequence() -> Result<()> {
     };
     assert_eq!(sequences("")?, (1..=2_500).collect::<Vec<_>>());
     assert_eq!(sequences("point=p/1")?, (1..=2_500).filter(|s| (s - 1) % 3 == 1).collect::<Vec<_>>());
-    // `at` falls from 2,500 s to 1 s; `from` counts, `to` doesn't.
-    let by_time = sequences("from=1970-01-01T00:10:00Z&to=1970-01-01T00:15:00Z")?;
+    // `at` falls from 2,500 s of the year to 1 s; `from` counts, `to` doesn't.
+    let by_time = sequences("from=2020-01-01T00:10:00Z&to=2020-01-01T00:15:00Z")?;
     let expected: Vec<u64> = (1..=2_500).filter(|s| (600..900).contains(&(2_500 - (s - 1)))).collect();
     assert_eq!(by_time, expected);
     let page = client.get("/v1/readings?after=2490&limit=4")?;

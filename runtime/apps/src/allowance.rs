@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::problem::Problem;
-use super::quantity::{parse_duration, parse_size, show_duration, show_size};
+use super::quantity::{Bytes, Span};
+use super::toml_section::Section;
 use ironloom_types::limits::{KIB, Limits, MIB};
 
 /// One of the limits of an installation.
@@ -47,16 +48,16 @@ impl Kind {
     /// As people write it.
     pub fn show(self, value: u64) -> String {
         match self {
-            Self::Memory | Self::State => show_size(value),
-            Self::Cpu | Self::Share => show_duration(value),
+            Self::Memory | Self::State => Bytes(value).to_string(),
+            Self::Cpu | Self::Share => Span(value).to_string(),
         }
     }
 
     /// Reads a size or a length of time and holds it against the range.
     pub fn parse(self, text: &str) -> Result<u64, String> {
         let value = match self {
-            Self::Memory | Self::State => parse_size(text)?,
-            Self::Cpu | Self::Share => parse_duration(text)?,
+            Self::Memory | Self::State => text.parse::<Bytes>()?.0,
+            Self::Cpu | Self::Share => text.parse::<Span>()?.0,
         };
         self.check(value)
     }
@@ -94,6 +95,31 @@ pub struct PartialLimits {
 }
 
 impl PartialLimits {
+    /// Reads a section, each limit as text with its unit.
+    pub fn read(mut section: Section<'_, '_>) -> Self {
+        let mut limits = Self::default();
+        for kind in Kind::ALL {
+            if let Some(value) =
+                section.take(kind.name()).and_then(|field| field.parsed(|text| kind.parse(text)))
+            {
+                limits.set(kind, value);
+            }
+        }
+        section.finish();
+        limits
+    }
+
+    /// Sets this one of them.
+    pub fn set(&mut self, kind: Kind, value: u64) {
+        let limit = match kind {
+            Kind::Memory => &mut self.memory,
+            Kind::Cpu => &mut self.cpu,
+            Kind::State => &mut self.state,
+            Kind::Share => &mut self.share,
+        };
+        *limit = Some(value);
+    }
+
     /// This one of them.
     pub fn get(&self, kind: Kind) -> Option<u64> {
         match kind {
@@ -131,7 +157,9 @@ pub fn effective(
                 let shown = kind.show(asked);
                 let default = kind.show(kind.of(defaults));
                 let message = format!("the app asks for {shown}, more than the {default} that need no grant");
-                let hint = format!("grant it with limits.{} = {shown:?}, or less", kind.name());
+                let name = kind.name();
+                let hint =
+                    format!("grant it, or less: --limit {name}='{shown}', or limits.{name} = {shown:?}");
                 problems.push(Problem::of(field, message).hint(hint));
                 0
             }

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::manifest::{Input, Manifest, Output, OutputKind, ValueType};
 use super::pattern::{Pattern, Segment};
-use super::problem::Problem;
+use super::problem::{Problem, join_path};
 use ironloom_types::ids::{InstallationId, PointPath, RESERVED_SEGMENT, SlotName, check_segment};
 
 /// The most patterns of one input. Beyond: refused.
@@ -66,6 +66,18 @@ pub enum Target {
 }
 
 impl Target {
+    /// Whether some entity's value goes to this point.
+    pub fn writes(&self, path: &PointPath) -> bool {
+        match self {
+            Self::Unbound => false,
+            Self::Pattern { pattern, .. } => pattern.matches(path),
+            Self::Default { prefix } => {
+                let rest = path.as_str().strip_prefix(prefix.as_str());
+                rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+            }
+        }
+    }
+
     /// Whether it can write a point that the pattern matches.
     pub fn feeds(&self, input: &Pattern) -> bool {
         match self {
@@ -238,7 +250,7 @@ fn unknown_slot(manifest: &Manifest, name: &str) -> Problem {
     let known: Vec<&str> = inputs.chain(manifest.outputs.iter().map(|output| output.name.as_str())).collect();
     let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
     let message = format!("is neither an input nor an output of {}, which has {known}", manifest.id);
-    Problem::of(format!("bindings.{name}"), message)
+    Problem::of(join_path("bindings", name), message)
 }
 
 fn parse(field: &str, patterns: &[String], problems: &mut Vec<Problem>) -> Vec<Pattern> {
@@ -258,7 +270,7 @@ fn bind_input(input: &Input, asked: &[String], problems: &mut Vec<Problem>) -> I
     if asked.is_empty() && !input.optional {
         let what =
             if input.description.is_empty() { String::new() } else { format!(" ({})", input.description) };
-        let hint = format!("add a pattern such as {0}: \"site/{{machine}}/{0}\"", input.name);
+        let hint = format!("add a pattern, such as --bind {0}='site/{{machine}}/{0}'", input.name);
         problems
             .push(Problem::of(&field, format!("the input {}{what} must be bound", input.name)).hint(hint));
     }

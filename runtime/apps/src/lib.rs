@@ -9,6 +9,7 @@ pub mod cron;
 pub mod cycles;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
+pub mod grants;
 pub mod manifest;
 pub mod package;
 pub mod pattern;
@@ -18,4 +19,4 @@ pub mod quantity;
 pub mod roles;
 pub mod routing;
 pub mod settings;
-mod toml_section;
+pub mod toml_section;

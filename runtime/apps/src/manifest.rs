@@ -86,7 +86,9 @@ impl FromStr for ValueType {
         [Self::Boolean, Self::Integer, Self::Real, Self::Text, Self::Blob]
             .into_iter()
             .find(|one| one.name() == text)
-            .ok_or_else(|| format!("{text:?} is no type; the types are boolean, integer, real, text, blob"))
+            .ok_or_else(|| {
+                format!("{text:?} is not a type; the types are boolean, integer, real, text, blob")
+            })
     }
 }
 
@@ -107,7 +109,7 @@ impl FromStr for OutputKind {
         match text {
             "derived" => Ok(Self::Derived),
             "set-point" => Ok(Self::SetPoint),
-            _ => Err(format!("{text:?} is no kind of output; the kinds are derived and set-point")),
+            _ => Err(format!("{text:?} is not a kind of output; the kinds are derived and set-point")),
         }
     }
 }
@@ -135,7 +137,7 @@ impl FromStr for Severity {
             "medium" => Ok(Self::Medium),
             "high" => Ok(Self::High),
             "critical" => Ok(Self::Critical),
-            _ => Err(format!("{text:?} is no severity; they are low, medium, high, critical")),
+            _ => Err(format!("{text:?} is not a severity; the severities are low, medium, high, critical")),
         }
     }
 }

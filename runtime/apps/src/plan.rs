@@ -1,14 +1,19 @@
 //! Planning an install: everything is checked before anything is written, and all problems are told
 //! at once.
 
+#[cfg(test)]
+mod tests;
+mod warnings;
+
 use std::collections::BTreeMap;
 
 use jiff::tz::TimeZone;
 
 use super::allowance::{PartialLimits, effective};
-use super::binding::{Bindings, Target};
+use super::binding::{Bindings, unit_fits};
 use super::cycles::find_cycle;
-use super::manifest::{Manifest, OutputKind};
+use super::grants::Grants;
+use super::manifest::Manifest;
 use super::problem::{Problem, Problems};
 use super::settings;
 use crate::routing::{LeftOut, LeftOutReason, RoutingTable};
@@ -27,8 +32,8 @@ pub struct Request {
     pub id: InstallationId,
     /// The patterns of each input, and the one of each output that has one, by the slot's name.
     pub bindings: BTreeMap<String, Vec<String>>,
-    /// What is granted to set-point outputs, as JSON: `{"outputs":{NAME:{…}}}`, or `{}`.
-    pub grants: String,
+    /// What is granted to set-point outputs.
+    pub grants: Grants,
     /// The settings that are given.
     pub settings: BTreeMap<String, serde_json::Value>,
     /// The limits that are granted.
@@ -62,8 +67,8 @@ pub struct KnownPoint<'a> {
 pub struct Plan {
     /// What its inputs take and its outputs write.
     pub bindings: Bindings,
-    /// What is granted to set-point outputs, as JSON.
-    pub grants: String,
+    /// What is granted to set-point outputs.
+    pub grants: Grants,
     /// All settings, each as the text that the app gets.
     pub settings: BTreeMap<String, String>,
     /// The limits that hold.
@@ -108,10 +113,11 @@ pub fn plan_install<'a>(
     let limits = collect(effective(&manifest.limits, &request.limits, site.limits), &mut problems);
     let timezone = request.timezone.as_deref().unwrap_or(site.timezone);
     if TimeZone::get(timezone).is_err() {
-        let message = format!("{timezone:?} is no time zone; write its IANA name, such as \"Europe/Berlin\"");
+        let message =
+            format!("{timezone:?} is not a time zone; write its IANA name, such as \"Europe/Berlin\"");
         problems.push(Problem::of("timezone", message));
     }
-    check_grants(manifest, &request.grants, &mut problems);
+    problems.extend(request.grants.check(manifest));
     let mut inputs = Vec::new();
     if let Some(bindings) = &bindings {
         problems.extend(find_cycle(&request.id, bindings, others));
@@ -122,7 +128,7 @@ pub fn plan_install<'a>(
     let (Some(bindings), Some(settings), Some(limits)) = (bindings, settings, limits) else {
         return Err(Problem::of("install", "could not be planned").into());
     };
-    let warnings = warnings(&bindings, &inputs);
+    let warnings = warnings::of(&request.id, &bindings, &inputs, others);
     let (grants, timezone) = (request.grants.clone(), timezone.to_owned());
     Ok(Plan { bindings, grants, settings, limits, timezone, inputs, warnings })
 }
@@ -133,28 +139,6 @@ fn collect<T>(result: Result<T, Vec<Problem>>, problems: &mut Vec<Problem>) -> O
         Err(found) => {
             problems.extend(found);
             None
-        }
-    }
-}
-
-fn check_grants(manifest: &Manifest, grants: &str, problems: &mut Vec<Problem>) {
-    let value: serde_json::Value = match serde_json::from_str(grants) {
-        Ok(value) => value,
-        Err(error) => return problems.push(Problem::of("grants", format!("is no JSON: {error}"))),
-    };
-    let Some(grants) = value.as_object() else {
-        return problems.push(Problem::of("grants", "must be an object such as {\"outputs\":{}}"));
-    };
-    for name in grants.keys().filter(|name| *name != "outputs") {
-        problems.push(Problem::of(format!("grants.{name}"), "is not known; only outputs are granted"));
-    }
-    let outputs = grants.get("outputs").and_then(serde_json::Value::as_object);
-    for name in outputs.into_iter().flat_map(|outputs| outputs.keys()) {
-        let field = format!("grants.outputs.{name}");
-        match manifest.output(name) {
-            Some((_, output)) if output.kind == OutputKind::SetPoint => {}
-            Some(_) => problems.push(Problem::of(field, "is a derived output, which needs no grant")),
-            None => problems.push(Problem::of(field, format!("is no output of {}", manifest.id))),
         }
     }
 }
@@ -174,7 +158,14 @@ fn match_points<'a>(
     let several = bindings.inputs.iter().any(|input| input.patterns.len() > 1);
     let mut matched: Vec<KnownPoint<'a>> = Vec::new();
     let mut left_out: Vec<(KnownPoint<'a>, LeftOut)> = Vec::new();
+    let mut conflicts = 0;
     for point in points {
+        for problem in output_conflicts(bindings, point) {
+            conflicts += 1;
+            if conflicts <= MAX_POINT_PROBLEMS {
+                problems.push(problem);
+            }
+        }
         left_out.extend(
             table.add_point(point.number, point.path, point.unit).into_iter().map(|left| (point, left)),
         );
@@ -193,7 +184,7 @@ fn match_points<'a>(
         if several && !matches.is_empty() {
             matched.push(point);
         }
-        if left_out.len() > MAX_POINT_PROBLEMS {
+        if left_out.len().max(conflicts) > MAX_POINT_PROBLEMS {
             // Enough to tell; the rest would only repeat it.
             break;
         }
@@ -201,10 +192,24 @@ fn match_points<'a>(
     for (point, left) in left_out.iter().take(MAX_POINT_PROBLEMS) {
         problems.push(point_problem(bindings, &table, &matched, *point, left));
     }
-    if left_out.len() > MAX_POINT_PROBLEMS {
+    if left_out.len().max(conflicts) > MAX_POINT_PROBLEMS {
         problems.push(Problem::of("bindings", "there are more points like these"));
     }
     plans
+}
+
+/// Outputs that would write a point of another unit: whoever reads it would take one for the other.
+fn output_conflicts<'a>(bindings: &'a Bindings, point: KnownPoint<'a>) -> impl Iterator<Item = Problem> + 'a {
+    let conflicts = bindings.outputs.iter().filter(move |output| {
+        !unit_fits(point.unit, output.unit.as_deref()) && output.target.writes(point.path)
+    });
+    conflicts.map(move |output| {
+        let (has, gives) = (point.unit.unwrap_or_default(), output.unit.as_deref().unwrap_or_default());
+        let name = &output.name;
+        let message =
+            format!("the point {} has the unit {has}, and the output {name} gives {gives}", point.path);
+        Problem::of(format!("bindings.{name}"), message).hint("bind the output to points of its own")
+    })
 }
 
 fn point_problem(
@@ -232,135 +237,5 @@ fn point_problem(
             let message = format!("the points {first} and {path} both give the entity {entity:?}");
             Problem::of(field, message).hint("narrow the patterns, or install the app twice")
         }
-    }
-}
-
-fn warnings(bindings: &Bindings, inputs: &[InputPlan]) -> Vec<String> {
-    let mut warnings = Vec::new();
-    for (plan, input) in inputs.iter().zip(&bindings.inputs) {
-        let InputPlan { name, points, unit_assumed, .. } = plan;
-        if let Some(unit) = input.unit.as_deref().filter(|_| *unit_assumed > 0) {
-            warnings.push(format!(
-                "{unit_assumed} of the {points} points of the input {name} have no unit and are taken to be in {unit}"
-            ));
-        }
-        if *points == 0 && !input.patterns.is_empty() {
-            warnings.push(format!("no point matches the input {name} yet"));
-        }
-    }
-    for output in bindings.outputs.iter().filter(|output| matches!(output.target, Target::Unbound)) {
-        warnings.push(format!("the set-point output {} is not bound and does nothing", output.name));
-    }
-    warnings
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const MANIFEST: &str = r#"
-manifest = 1
-id = "com.example.pigs"
-name = "Pigs"
-version = "0.1.0"
-[inputs.weight]
-type = "real"
-unit = "kg"
-[outputs.gain]
-kind = "derived"
-type = "real"
-[outputs.gate]
-kind = "set-point"
-type = "real"
-[settings.breed]
-type = "text"
-default = "duroc"
-[settings.age]
-type = "integer"
-[limits]
-cpu = "300 ms"
-"#;
-
-    fn request(patterns: &[&str]) -> Request {
-        let weight = patterns.iter().map(|pattern| pattern.to_string()).collect();
-        Request {
-            id: InstallationId::new("pigs").unwrap(),
-            bindings: [("weight".to_owned(), weight)].into(),
-            grants: "{}".to_owned(),
-            settings: [("age".to_owned(), 10.into())].into(),
-            limits: PartialLimits { cpu: Some(300_000_000), ..PartialLimits::default() },
-            timezone: None,
-        }
-    }
-
-    fn plan(request: &Request, points: &[(&str, Option<&str>)]) -> Result<Plan, String> {
-        let manifest = Manifest::parse(MANIFEST).unwrap();
-        let limits = Limits::default();
-        let site = Site { timezone: "Europe/Berlin", limits: &limits };
-        let paths: Vec<PointPath> = points.iter().map(|(path, _)| PointPath::new(path).unwrap()).collect();
-        let known = paths.iter().enumerate().map(|(number, path)| KnownPoint {
-            number: PointNumber(number as u32),
-            path,
-            unit: points[number].1,
-        });
-        plan_install(request, &manifest, site, known, &[]).map_err(|problems| problems.to_string())
-    }
-
-    #[test]
-    fn a_plan_says_what_would_match() {
-        let points = [("a/1/weight", Some("kg")), ("a/1/feed", Some("kg")), ("a/2/weight", None)];
-        let plan = plan(&request(&["a/{tag}/weight"]), &points).unwrap();
-        let samples = vec![PointNumber(0), PointNumber(2)];
-        let name = SlotName::new("weight").unwrap();
-        assert_eq!(plan.inputs, [InputPlan { name, points: 2, samples, unit_assumed: 1 }]);
-        assert_eq!(plan.timezone, "Europe/Berlin");
-        assert_eq!(plan.limits.cpu, 300_000_000);
-        assert_eq!(plan.settings["breed"], "duroc");
-        assert_eq!(plan.warnings.len(), 2, "{:?}", plan.warnings);
-        assert!(plan.warnings[0].contains("1 of the 2 points") && plan.warnings[0].contains("in kg"));
-        assert!(plan.warnings[1].contains("gate is not bound"));
-    }
-
-    #[test]
-    fn points_that_do_not_fit_are_named() {
-        let error = plan(&request(&["a/{tag}/weight"]), &[("a/1/weight", Some("g"))]).unwrap_err();
-        assert!(error.contains("a/1/weight has the unit g, and the input weight has kg"), "{error}");
-        let points = [("x/0", None), ("x/1", None), ("y/1", None)];
-        let error = plan(&request(&["x/{tag}", "y/{tag}"]), &points).unwrap_err();
-        assert!(error.contains("the points x/1 and y/1 both give the entity"), "{error}");
-        let many: Vec<String> = (0..50).map(|n| format!("a/{n}/weight")).collect();
-        let many: Vec<_> = many.iter().map(|path| (path.as_str(), Some("g"))).collect();
-        let error = plan(&request(&["a/{tag}/weight"]), &many).unwrap_err();
-        assert_eq!(error.lines().count(), MAX_POINT_PROBLEMS + 1);
-    }
-
-    #[test]
-    fn all_problems_are_told_at_once() {
-        let mut wrong = request(&["a/{tag}/{tag}"]);
-        wrong.settings = [("bred".to_owned(), "x".into())].into();
-        wrong.limits = PartialLimits::default();
-        wrong.timezone = Some("Mars/Olympus".to_owned());
-        wrong.grants = r#"{"outputs":{"gain":{},"gate":{},"door":{}},"hosts":[]}"#.to_owned();
-        let error = plan(&wrong, &[]).unwrap_err();
-        let parts = [
-            "two captures",
-            "settings.bred",
-            "settings.age",
-            "limits.cpu",
-            "no time zone",
-            "grants.hosts",
-            "gain: is a derived output",
-            "door: is no output",
-        ];
-        for part in parts {
-            assert!(error.contains(part), "{part:?} is not in:\n{error}");
-        }
-        assert_eq!(error.lines().count(), parts.len(), "{error}");
-    }
-
-    #[test]
-    fn a_circle_is_refused() {
-        let error = plan(&request(&["apps/{app}/{output}/{tag}"]), &[]).unwrap_err();
-        assert!(error.contains("circle"), "{error}");
     }
 }

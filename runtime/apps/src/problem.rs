@@ -1,8 +1,30 @@
 //! Problems for people: all of them at once, each with its place and what to do about it.
+//!
+//! A problem quotes what others wrote, such as keys and descriptions of a package, and ends in an
+//! admin's terminal. So each of its texts is made one clean line of bounded length where it is made.
 
 use std::fmt;
 
 use serde::Serialize;
+
+use ironloom_types::text::{clean, shorten};
+
+/// The longest text of a problem, in characters. The rest is cut off.
+const MAX_TEXT: usize = 2_000;
+/// The longest key within the path of a field, in characters. The rest is cut off.
+const MAX_KEY: usize = 100;
+
+fn one_line(text: &str) -> String {
+    clean(&shorten(text, MAX_TEXT)).into_owned()
+}
+
+/// A path of keys with one more: `points."farm/{tag}".unit`. Keys that TOML would quote are quoted.
+pub fn join_path(path: &str, key: &str) -> String {
+    let is_bare =
+        !key.is_empty() && key.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'));
+    let key = if is_bare { key.to_owned() } else { format!("{:?}", shorten(key, MAX_KEY)) };
+    if path.is_empty() { key } else { format!("{path}.{key}") }
+}
 
 /// One thing that is wrong with what somebody wrote.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -26,13 +48,18 @@ pub struct Problem {
 impl Problem {
     /// A problem with a named field.
     pub fn of(field: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { field: Some(field.into()), message: message.into(), ..Self::default() }
+        Self { field: Some(one_line(&field.into())), ..Self::whole(message) }
+    }
+
+    /// A problem with the whole of something.
+    pub fn whole(message: impl Into<String>) -> Self {
+        Self { message: one_line(&message.into()), ..Self::default() }
     }
 
     /// Adds what to do about it.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
-        self.hints.push(hint.into());
+        self.hints.push(one_line(&hint.into()));
         self
     }
 
@@ -78,6 +105,16 @@ impl Problems {
         found.sort_by_key(|problem| (problem.line, problem.column));
         Err(Self(found))
     }
+
+    /// A problem on each line with the file before it, as compilers write it.
+    pub fn of_file(&self, file: &std::path::Path) -> String {
+        let file = clean(&file.to_string_lossy()).into_owned();
+        let line = |problem: &Problem| {
+            let separator = if problem.line.is_some() { ":" } else { ": " };
+            format!("{file}{separator}{problem}")
+        };
+        self.0.iter().map(line).collect::<Vec<_>>().join("\n")
+    }
 }
 
 impl fmt::Display for Problems {
@@ -103,6 +140,24 @@ impl From<Problem> for Problems {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn keys_that_are_no_plain_words_are_quoted_and_cut() {
+        assert_eq!(join_path("", "server"), "server");
+        assert_eq!(join_path("inputs", "live-weight_2"), "inputs.live-weight_2");
+        assert_eq!(join_path("points", "a/{b}"), "points.\"a/{b}\"");
+        assert_eq!(join_path("inputs", "a\u{1b}]0;\n\u{202e}"), "inputs.\"a\\u{1b}]0;\\n\\u{202e}\"");
+        assert_eq!(join_path("x", ""), "x.\"\"");
+        assert_eq!(join_path("", &"a b".repeat(100)).chars().count(), MAX_KEY + 3);
+    }
+
+    #[test]
+    fn whatever_a_problem_quotes_is_one_clean_line() {
+        let problem = Problem::of("x\n", "a\u{1b}[2J\r\nb").hint("\u{202e}run");
+        assert_eq!(problem.to_string(), "x\\n: a\\u{1b}[2J\\r\\nb; \\u{202e}run");
+        let long = Problem::whole("x".repeat(1 << 20));
+        assert_eq!(long.message.chars().count(), MAX_TEXT + 1);
+    }
 
     #[test]
     fn places_count_lines_and_characters_from_one() {

@@ -9,14 +9,14 @@ use std::collections::BTreeMap;
 use toml::de::DeValue;
 
 use super::manifest::{Manifest, ValueType};
-use super::problem::Problem;
+use super::problem::{Problem, join_path};
 
 /// The longest value of a setting, in bytes. Beyond: refused.
 pub const MAX_SETTING_BYTES: usize = 16 << 10;
 
 /// A value as somebody gave it, whatever the format.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Given {
+pub(crate) enum Given {
     Boolean(bool),
     Integer(i64),
     Real(f64),
@@ -24,7 +24,7 @@ pub(super) enum Given {
 }
 
 impl Given {
-    pub(super) fn from_toml(value: &DeValue<'_>) -> Result<Self, String> {
+    pub(crate) fn from_toml(value: &DeValue<'_>) -> Result<Self, String> {
         match value {
             DeValue::String(text) => Ok(Self::Text(text.clone().into_owned())),
             DeValue::Boolean(value) => Ok(Self::Boolean(*value)),
@@ -32,7 +32,7 @@ impl Given {
                 .map(Self::Integer)
                 .map_err(|_| format!("{number} does not fit 64 bits")),
             DeValue::Float(number) => {
-                number.as_str().parse().map(Self::Real).map_err(|_| format!("{number} is no real number"))
+                number.as_str().parse().map(Self::Real).map_err(|_| format!("{number} is not a real number"))
             }
             _ => Err("must be a text, a number, true or false".to_owned()),
         }
@@ -54,7 +54,7 @@ impl Given {
 
 /// The text that an app gets for a value of this type. A text is read as that type, since the
 /// command line has nothing else.
-pub(super) fn to_text(value_type: ValueType, given: &Given) -> Result<String, String> {
+pub(crate) fn to_text(value_type: ValueType, given: &Given) -> Result<String, String> {
     let mismatch = || {
         let shown = match given {
             Given::Boolean(value) => value.to_string(),
@@ -108,8 +108,8 @@ pub fn check(
             let known: Vec<&str> = manifest.settings.iter().map(|setting| setting.name.as_str()).collect();
             let known = if known.is_empty() { "no settings".to_owned() } else { known.join(", ") };
             problems.push(Problem::of(
-                format!("settings.{name}"),
-                format!("is no setting of {}, which has {known}", manifest.id),
+                join_path("settings", name),
+                format!("is not a setting of {}, which has {known}", manifest.id),
             ));
         }
     }
@@ -125,7 +125,7 @@ pub fn check(
                     field,
                     format!("must be set: {}", or_type(&setting.description, setting.value_type)),
                 );
-                problems.push(problem.hint(format!("add {name}=…")));
+                problems.push(problem.hint(format!("add it to the settings, or give --set {name}=…")));
                 continue;
             }
         };

@@ -1,85 +1,146 @@
 //! Reads TOML table by table and collects everything that is wrong.
 //!
-//! serde stops at the first error; people want to see all of them, each with its place.
+//! serde stops at the first error; people want to see all of them, each with its place. The manifest,
+//! the host's configuration and the file of an install are read with it, so that all three say the
+//! same of the same mistake.
 
+use std::cell::RefCell;
 use std::ops::Range;
 
-use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::problem::Problem;
+use crate::problem::{Problem, Problems, join_path};
 
-/// The text and what was found wrong with it so far.
-pub(super) struct Findings<'t> {
+/// A text and what was found wrong with it so far.
+#[derive(Debug)]
+pub struct Findings<'t> {
     text: &'t str,
-    pub(super) problems: Vec<Problem>,
+    problems: RefCell<Vec<Problem>>,
 }
 
 impl<'t> Findings<'t> {
-    pub(super) fn new(text: &'t str) -> Self {
-        Self { text, problems: Vec::new() }
+    /// Nothing is wrong so far.
+    pub fn new(text: &'t str) -> Self {
+        Self { text, problems: RefCell::default() }
     }
 
-    pub(super) fn add(&mut self, place: &Range<usize>, problem: Problem) {
-        self.problems.push(problem.at(self.text, place.start));
-    }
-}
-
-/// A value with its place and the path to it.
-pub(super) struct Field<'a, 't> {
-    pub(super) place: Range<usize>,
-    pub(super) path: String,
-    pub(super) value: &'a DeValue<'t>,
-}
-
-impl<'a, 't> Field<'a, 't> {
-    fn wrong_type(&self, findings: &mut Findings<'_>, expected: &str) {
-        let message = format!("must be {expected}, not {}", type_name(self.value));
-        findings.add(&self.place, Problem::of(&self.path, message));
+    /// Adds a problem at a place of the text.
+    pub fn add(&self, place: &Range<usize>, problem: Problem) {
+        self.problems.borrow_mut().push(problem.at(self.text, place.start));
     }
 
-    pub(super) fn refuse(&self, findings: &mut Findings<'_>, message: impl Into<String>) {
-        findings.add(&self.place, Problem::of(&self.path, message));
+    /// `Ok` where nothing was found so far.
+    ///
+    /// # Errors
+    /// All that was found, in the order of the text.
+    pub fn check(&self) -> Result<(), Problems> {
+        Problems::check(self.problems.take())
     }
 
-    pub(super) fn text(&self, findings: &mut Findings<'_>) -> Option<&'a str> {
-        let text = self.value.as_str();
-        if text.is_none() {
-            self.wrong_type(findings, "a text in quotes");
+    /// The whole text as a section.
+    ///
+    /// # Errors
+    /// What isn't TOML, in the order of the text.
+    pub fn root(&self) -> Result<Section<'_, 't>, Problems> {
+        let (table, errors) = DeTable::parse_recoverable(self.text);
+        for error in errors {
+            let place = error.span().unwrap_or(0..0);
+            let message = error.message().replace('\n', ", ");
+            self.add(&place, Problem::whole(format!("is not valid TOML: {message}")));
         }
-        text
+        self.check()?;
+        Ok(Section::new(self, table.into_inner(), String::new(), 0..0))
+    }
+}
+
+/// A value with its name, its place and the path to it.
+#[derive(Debug)]
+pub struct Field<'f, 't> {
+    findings: &'f Findings<'t>,
+    place: Range<usize>,
+    /// Its name in its section.
+    pub name: String,
+    /// The place of its name.
+    pub name_place: Range<usize>,
+    /// The names from the whole text down to it, with dots between them.
+    pub path: String,
+    /// What stands there.
+    pub value: DeValue<'t>,
+}
+
+impl<'f, 't> Field<'f, 't> {
+    fn wrong_type<T>(&self, expected: &str) -> Option<T> {
+        self.refuse(format!("must be {expected}, not {}", type_name(&self.value)));
+        None
     }
 
-    /// A text that holds a value of type `T`, or the problem is noted.
-    pub(super) fn parsed<T, E: std::fmt::Display>(
-        &self,
-        findings: &mut Findings<'_>,
-        parse: impl FnOnce(&str) -> Result<T, E>,
-    ) -> Option<T> {
-        let text = self.text(findings)?;
-        match parse(text) {
-            Ok(value) => Some(value),
-            Err(error) => {
-                self.refuse(findings, error.to_string());
-                None
+    /// Notes that something is wrong with the value.
+    pub fn refuse(&self, message: impl Into<String>) {
+        self.findings.add(&self.place, Problem::of(&self.path, message));
+    }
+
+    /// Notes a problem at the place of the name.
+    pub fn refuse_name(&self, message: impl Into<String>, hint: Option<&str>) {
+        let problem = Problem::of(&self.path, message);
+        let problem = hint.into_iter().fold(problem, Problem::hint);
+        self.findings.add(&self.name_place, problem);
+    }
+
+    /// The value of a text.
+    pub fn text(&self) -> Option<&str> {
+        self.value.as_str().or_else(|| self.wrong_type("a text in quotes"))
+    }
+
+    /// What a text stands for.
+    pub fn parsed<T, E: std::fmt::Display>(&self, parse: impl FnOnce(&str) -> Result<T, E>) -> Option<T> {
+        self.checked(parse(self.text()?))
+    }
+
+    /// The value, or the problem is noted.
+    pub fn checked<T, E: std::fmt::Display>(&self, result: Result<T, E>) -> Option<T> {
+        result.map_err(|error| self.refuse(error.to_string())).ok()
+    }
+
+    /// The value of a boolean.
+    pub fn boolean(&self) -> Option<bool> {
+        self.value.as_bool().or_else(|| self.wrong_type("true or false"))
+    }
+
+    /// The value of an integer.
+    pub fn integer(&self) -> Option<i64> {
+        let Some(number) = self.value.as_integer() else { return self.wrong_type("a whole number") };
+        let parsed = i64::from_str_radix(number.as_str(), number.radix());
+        self.checked(parsed.map_err(|_| format!("{number} does not fit 64 bits")))
+    }
+
+    /// The value of a number, with or without a fraction.
+    pub fn number(&self) -> Option<f64> {
+        match &self.value {
+            DeValue::Float(number) => {
+                self.checked(number.as_str().parse().map_err(|_| format!("{number} is not a real number")))
             }
+            DeValue::Integer(_) => self.integer().map(|integer| integer as f64),
+            _ => self.wrong_type("a number"),
         }
     }
 
-    pub(super) fn boolean(&self, findings: &mut Findings<'_>) -> Option<bool> {
-        let value = self.value.as_bool();
-        if value.is_none() {
-            self.wrong_type(findings, "true or false");
-        }
-        value
+    /// The values of a list of texts.
+    pub fn texts(&self) -> Option<Vec<String>> {
+        let texts = self.value.as_array().and_then(|all| {
+            all.iter().map(|one| Some(one.get_ref().as_str()?.to_owned())).collect::<Option<Vec<_>>>()
+        });
+        texts.or_else(|| self.wrong_type("a list of texts in quotes"))
     }
 
-    pub(super) fn section(&self, findings: &mut Findings<'_>) -> Option<Section<'a, 't>> {
-        match self.value {
-            DeValue::Table(table) => Some(Section::new(table, self.path.clone(), self.place.clone())),
-            _ => {
-                self.wrong_type(findings, "a section");
-                None
+    /// The section that it is; an empty one where it is none, which is noted.
+    pub fn section(self) -> Section<'f, 't> {
+        let Self { findings, place, path, value, .. } = self;
+        match value {
+            DeValue::Table(table) => Section::new(findings, table, path, place),
+            other => {
+                let message = format!("must be a section, not {}", type_name(&other));
+                findings.add(&place, Problem::of(&path, message));
+                Section { findings, path, place, left: Vec::new(), known: Vec::new() }
             }
         }
     }
@@ -97,83 +158,105 @@ fn type_name(value: &DeValue<'_>) -> &'static str {
     }
 }
 
-/// A table whose fields are taken out one by one, in the order of the file.
-pub(super) struct Section<'a, 't> {
+/// A table whose fields are taken out one by one. What is left at the end is unknown.
+#[derive(Debug)]
+pub struct Section<'f, 't> {
+    findings: &'f Findings<'t>,
     path: String,
     place: Range<usize>,
-    /// Each with its name and the place of the name.
-    left: Vec<(&'a str, Range<usize>, &'a Spanned<DeValue<'t>>)>,
+    /// In the order of the file.
+    left: Vec<Field<'f, 't>>,
     known: Vec<&'static str>,
 }
 
-impl<'a, 't> Section<'a, 't> {
-    pub(super) fn new(table: &'a DeTable<'t>, path: String, place: Range<usize>) -> Self {
-        let mut left: Vec<_> =
-            table.iter().map(|(name, value)| (name.get_ref().as_ref(), name.span(), value)).collect();
-        left.sort_by_key(|(_, place, _)| place.start);
-        Self { path, place, left, known: Vec::new() }
+impl<'f, 't> Section<'f, 't> {
+    fn new(findings: &'f Findings<'t>, table: DeTable<'t>, path: String, place: Range<usize>) -> Self {
+        let field = |(name, value): (toml::Spanned<_>, toml::Spanned<DeValue<'t>>)| {
+            let name_place = name.span();
+            let name: std::borrow::Cow<'_, str> = name.into_inner();
+            // A section's own place would be its whole header or table.
+            let place = if value.get_ref().is_table() { name_place.clone() } else { value.span() };
+            let (path, name) = (join_path(&path, &name), name.into_owned());
+            Field { findings, place, name, name_place, path, value: value.into_inner() }
+        };
+        let mut left: Vec<_> = table.into_iter().map(field).collect();
+        left.sort_by_key(|field| field.name_place.start);
+        Self { findings, path, place, left, known: Vec::new() }
     }
 
-    fn join(&self, name: &str) -> String {
-        if self.path.is_empty() { name.to_owned() } else { format!("{}.{name}", self.path) }
-    }
-
-    /// Takes out the field of this name. Its place is that of the value, or of the name of a section.
-    pub(super) fn take(&mut self, name: &'static str) -> Option<Field<'a, 't>> {
+    /// Takes out the field of this name.
+    pub fn take(&mut self, name: &'static str) -> Option<Field<'f, 't>> {
         self.known.push(name);
-        let index = self.left.iter().position(|(left, ..)| *left == name)?;
-        Some(self.field(index))
+        self.take_unlisted(name)
     }
 
-    fn field(&mut self, index: usize) -> Field<'a, 't> {
-        let (name, name_place, value) = self.left.remove(index);
-        let path = self.join(name);
-        let place = if value.get_ref().is_table() { name_place } else { value.span() };
-        Field { place, path, value: value.get_ref() }
+    /// Takes out a field without listing its name among the known ones.
+    pub fn take_unlisted(&mut self, name: &str) -> Option<Field<'f, 't>> {
+        let index = self.left.iter().position(|field| field.name == name)?;
+        Some(self.left.remove(index))
     }
 
     /// Takes out a field that must be there.
-    pub(super) fn require(
-        &mut self,
-        findings: &mut Findings<'_>,
-        name: &'static str,
-    ) -> Option<Field<'a, 't>> {
+    pub fn require(&mut self, name: &'static str) -> Option<Field<'f, 't>> {
         let field = self.take(name);
         if field.is_none() {
-            findings.add(&self.place, Problem::of(self.join(name), "is missing"));
+            self.findings.add(&self.place, Problem::of(join_path(&self.path, name), "is missing"));
         }
         field
     }
 
-    /// Takes out all fields, each with its name and the place of the name, in the order of the file.
-    pub(super) fn take_all(&mut self) -> Vec<(&'a str, Range<usize>, Field<'a, 't>)> {
-        let mut all = Vec::with_capacity(self.left.len());
-        while !self.left.is_empty() {
-            let (name, place, _) = &self.left[0];
-            let (name, place) = (*name, place.clone());
-            all.push((name, place, self.field(0)));
+    /// Takes out a field, or the default that this TOML text gives it; its place is then the section's.
+    pub fn take_or(&mut self, name: &'static str, default: &'static str) -> Option<Field<'f, 't>> {
+        if let Some(field) = self.take(name) {
+            return Some(field);
         }
-        all
-    }
-
-    /// Takes out those of these names that are there, without counting them as known.
-    pub(super) fn take_named(&mut self, names: &[&str]) -> Vec<(&'a str, Range<usize>, Field<'a, 't>)> {
-        let mut taken = Vec::new();
-        for wanted in names {
-            if let Some(index) = self.left.iter().position(|(left, ..)| left == wanted) {
-                let (name, place, _) = &self.left[index];
-                let (name, place) = (*name, place.clone());
-                taken.push((name, place, self.field(index)));
+        let path = join_path(&self.path, name);
+        match DeValue::parse(default) {
+            Ok(value) => Some(Field {
+                findings: self.findings,
+                place: self.place.clone(),
+                name: name.to_owned(),
+                name_place: self.place.clone(),
+                path,
+                value: value.into_inner(),
+            }),
+            Err(error) => {
+                let message = format!("has a default that is not valid TOML: {}", error.message());
+                self.findings.add(&self.place, Problem::of(path, message));
+                None
             }
         }
-        taken
+    }
+
+    /// Takes out the section of this name; an empty one where there is none.
+    pub fn table(&mut self, name: &'static str) -> Section<'f, 't> {
+        match self.take(name) {
+            Some(field) => field.section(),
+            None => Section {
+                findings: self.findings,
+                path: join_path(&self.path, name),
+                place: self.place.clone(),
+                left: Vec::new(),
+                known: Vec::new(),
+            },
+        }
+    }
+
+    /// Takes out all fields, in the order of the file.
+    pub fn take_all(&mut self) -> Vec<Field<'f, 't>> {
+        std::mem::take(&mut self.left)
+    }
+
+    /// Notes that something is wrong with the section as a whole.
+    pub fn refuse(&self, message: impl Into<String>) {
+        self.findings.add(&self.place, Problem::of(&self.path, message));
     }
 
     /// Refuses what was not taken out.
-    pub(super) fn finish(self, findings: &mut Findings<'_>) {
-        for (name, place, _) in &self.left {
-            let message = format!("is not known here; known are {}", self.known.join(", "));
-            findings.add(place, Problem::of(self.join(name), message));
+    pub fn finish(self) {
+        let known = self.known.join(", ");
+        for field in &self.left {
+            field.refuse_name(format!("is not known here; known are {known}"), None);
         }
     }
 }

@@ -18,11 +18,17 @@ pub const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; cha
 /// Sends the node's own log lines to stderr: `IRONLOOM_LOG` filters them as `RUST_LOG` would
 /// (default `info`), `IRONLOOM_LOG_FORMAT=json` writes one JSON object a line.
 pub fn start_logging() {
-    let filter = EnvFilter::try_from_env("IRONLOOM_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let asked = std::env::var("IRONLOOM_LOG").ok();
+    let filter = asked.as_ref().map(EnvFilter::try_new);
+    let mistake = filter.as_ref().and_then(|filter| Some(filter.as_ref().err()?.to_string()));
+    let filter = filter.and_then(Result::ok).unwrap_or_else(|| EnvFilter::new("info"));
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let json = std::env::var("IRONLOOM_LOG_FORMAT").is_ok_and(|format| format == "json");
     // A second call keeps the first one's choice: only tests come here twice.
     let _ = if json { lines.json().try_init() } else { lines.with_ansi(is_terminal()).try_init() };
+    if let Some(mistake) = mistake {
+        tracing::warn!(IRONLOOM_LOG = asked, "is not a filter, so that `info` is used: {mistake}");
+    }
 }
 
 fn is_terminal() -> bool {
@@ -94,6 +100,8 @@ pub struct Metrics {
     pub alarms: Gauge,
     /// Readings of connectors whose quality was lowered for a time in the future or before 1970.
     pub lowered: Counter,
+    /// Lines and cells of connectors that gave no reading.
+    pub skipped: Counter,
 }
 
 /// A histogram of seconds from 10 µs to about 40 s.
@@ -136,6 +144,7 @@ impl Telemetry {
             ("log_groups", "Groups of records flushed as one", &all.log_groups),
             ("log_records", "Records written to the log", &all.log_records),
             ("lowered_readings", "Readings whose quality was lowered for their time", &all.lowered),
+            ("skipped_lines", "Lines and cells of connectors that gave no reading", &all.skipped),
         ] {
             registry.register(name, help, counter.clone());
         }

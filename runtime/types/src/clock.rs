@@ -13,6 +13,10 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(pub u64);
 
+/// The least integer that is taken for nanoseconds since 1970: 3 March 1973. Smaller ones are seconds,
+/// milliseconds or microseconds of our days, which would silently become a time soon after 1970.
+pub const LEAST_NANOSECONDS: u64 = 100_000_000_000_000_000;
+
 /// Nanoseconds in a second.
 pub const SECOND: u64 = 1_000_000_000;
 
@@ -21,6 +25,24 @@ impl Timestamp {
     #[must_use]
     pub fn plus(self, nanoseconds: u64) -> Self {
         Self(self.0.saturating_add(nanoseconds).min(i64::MAX as u64))
+    }
+
+    /// The time that an integer without a unit stands for: nanoseconds since 1970.
+    ///
+    /// # Errors
+    /// A sentence about an integer that looks like another unit ([`LEAST_NANOSECONDS`]), or lies after 2262.
+    pub fn from_integer(at: u64) -> Result<Self, String> {
+        let unit = match at {
+            0..100_000_000_000 => "seconds",
+            100_000_000_000..100_000_000_000_000 => "milliseconds",
+            100_000_000_000_000..LEAST_NANOSECONDS => "microseconds",
+            _ if at > i64::MAX as u64 => return Err(format!("{at} ns is after the year 2262")),
+            _ => return Ok(Self(at)),
+        };
+        Err(format!(
+            "{at} looks like {unit}; an integer is nanoseconds since 1970, at least {LEAST_NANOSECONDS}, \
+             and any other time is RFC 3339"
+        ))
     }
 
     /// As `jiff` sees it. Times after the year 2262 are shown as its last nanosecond.
@@ -46,8 +68,14 @@ impl std::str::FromStr for Timestamp {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let at: jiff::Timestamp =
-            text.parse().map_err(|error| format!("{text:?} is no RFC 3339 time: {error}"))?;
+        let refuse = |reason: &str| format!("{text:?} is not an RFC 3339 time: {reason}");
+        let at: jiff::Timestamp = text.parse().map_err(|error: jiff::Error| refuse(&error.to_string()))?;
+        // What follows the time is an offset within a day and nothing else; the parser takes more.
+        let offset = text.len().checked_sub(6).and_then(|start| text.get(start..));
+        let far = |offset: &str| offset.starts_with(['+', '-']) && offset.get(1..3) > Some("23");
+        if text.ends_with(']') || offset.is_some_and(far) {
+            return Err(refuse("it ends in Z or an offset such as +02:00"));
+        }
         Self::from_jiff(at).ok_or_else(|| format!("{text:?} is before 1970 or after 2262"))
     }
 }
@@ -140,7 +168,29 @@ mod tests {
         assert_eq!(at.to_string(), "2023-11-14T22:13:20.000000001Z");
         assert_eq!("2023-11-14T22:13:20.000000001Z".parse(), Ok(at));
         assert_eq!("2023-11-14T23:13:20+01:00".parse(), Ok(Timestamp(1_700_000_000_000_000_000)));
-        assert!("1969-12-31T23:59:59Z".parse::<Timestamp>().is_err());
+        for bad in [
+            "1969-12-31T23:59:59Z",
+            "2023-11-14T23:13:20",
+            "2023-11-14T23:13:20+25:00",
+            "2023-11-14T23:13:20+01:00[Europe/Berlin]",
+        ] {
+            assert!(bad.parse::<Timestamp>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn integers_that_are_no_nanoseconds_are_told_by_their_likely_unit() {
+        let told = |at: u64| Timestamp::from_integer(at).unwrap_err();
+        // 2023-11-14T22:13:20Z in each unit.
+        assert!(told(1_700_000_000).contains("looks like seconds"));
+        assert!(told(1_700_000_000_000).contains("looks like milliseconds"));
+        assert!(told(1_700_000_000_000_000).contains("looks like microseconds"));
+        let at = Timestamp(1_700_000_000_000_000_000);
+        assert_eq!(Timestamp::from_integer(at.0), Ok(at));
+        assert!(told(0).contains("seconds"));
+        assert!(Timestamp::from_integer(LEAST_NANOSECONDS - 1).is_err());
+        assert_eq!(Timestamp(LEAST_NANOSECONDS).to_string(), "1973-03-03T09:46:40.000000000Z");
+        assert!(told(1 << 63).contains("after the year 2262"));
     }
 
     #[test]

@@ -249,6 +249,9 @@ fn check_app_id(id: &str) -> Result<(), &'static str> {
         if part.is_empty() {
             return Err("has an empty part between two dots");
         }
+        if part.starts_with('-') {
+            return Err("has a part that begins with `-`");
+        }
         if !part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-') {
             return Err("may hold only a to z, 0 to 9, `-` and dots");
         }
@@ -338,6 +341,16 @@ mod tests {
         }
         assert!(PointPath::new(&"x".repeat(255)).is_ok());
         assert!(PointPath::new(&"x".repeat(256)).is_err());
+    }
+
+    #[test]
+    fn app_ids_are_reversed_domains() {
+        for good in ["com.example.pigs", "a.b", "io.1st-farm.x2"] {
+            assert!(AppId::new(good).is_ok(), "{good}");
+        }
+        for bad in ["", "pigs", "com..pigs", "com.Example", "-com.example", "com.-example", "com.a_b"] {
+            assert!(AppId::new(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

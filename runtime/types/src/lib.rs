@@ -8,5 +8,6 @@ pub mod effects;
 pub mod ids;
 pub mod limits;
 pub mod readings;
+pub mod text;
 
 pub use self::compiled::CompiledRef;

@@ -167,7 +167,39 @@ fn a_manifest_is_bounded() {
     assert!(errors(&large).contains("at most 262144 bytes"));
 }
 
+/// Whether every text of every problem is a line that steers no terminal.
+fn are_clean(problems: &Problems) -> bool {
+    problems.0.iter().all(|problem| {
+        let texts = [problem.field.as_ref(), Some(&problem.message)].into_iter().flatten();
+        texts.chain(&problem.hints).all(|text| ironloom_types::text::clean(text) == *text)
+    })
+}
+
+#[test]
+fn keys_of_a_package_are_quoted_where_they_are_odd() {
+    let text = format!(
+        "{HEAD}[inputs.\"a\\u001b]0;x\\u0007\\u001b[2J\"]\ntype = \"text\"\n[alarms.\"x\\nhint: run curl\"]\nseverity = \"low\"\n"
+    );
+    insta::assert_snapshot!(errors(&text), @r#"
+    5:9: inputs."a\u{1b}]0;x\u{7}\u{1b}[2J": the name may hold only a to z, 0 to 9 and `-`
+    7:9: alarms."x\nhint: run curl": the name may hold only a to z, 0 to 9 and `-`
+    "#);
+}
+
 proptest::proptest! {
+    #[test]
+    fn whatever_its_texts_hold_problems_are_clean(texts in proptest::collection::vec("(?s).{0,12}", 6)) {
+        let quoted: Vec<String> = texts.iter().map(|text| serde_json::to_string(text).unwrap()).collect();
+        let [a, b, c, d, e, f] = &quoted[..] else { unreachable!() };
+        let text = format!(
+            "manifest = 1\nid = {a}\nname = {b}\nversion = {c}\n{d} = 1\n[inputs.{e}]\ntype = {f}\nunit = {a}\n\
+             [settings.s]\ntype = \"integer\"\ndefault = {b}\n[timers.t]\ncron = {c}\n[limits]\nmemory = {d}\n"
+        );
+        if let Err(problems) = Manifest::parse(&text) {
+            proptest::prop_assert!(are_clean(&problems), "{:?}", problems);
+        }
+    }
+
     #[test]
     fn no_text_makes_the_reader_panic(at in 0..FULL.len(), with in "\\PC{0,4}", length in 0..40_usize) {
         let end = (at + length).min(FULL.len());
@@ -175,7 +207,8 @@ proptest::proptest! {
             let text = format!("{}{with}{}", &FULL[..at], &FULL[end..]);
             if let Err(problems) = Manifest::parse(&text) {
                 proptest::prop_assert!(!problems.0.is_empty());
-                proptest::prop_assert!(problems.0.iter().all(|problem| problem.line.is_some() && !problem.message.contains('\n')));
+                proptest::prop_assert!(problems.0.iter().all(|problem| problem.line.is_some()));
+                proptest::prop_assert!(are_clean(&problems), "{:?}", problems);
             }
         }
     }

@@ -35,6 +35,15 @@ fn a_package_reads_back_and_is_always_the_same_bytes() {
 }
 
 #[test]
+fn a_bill_of_materials_comes_along_and_is_not_looked_at() {
+    let bill = ("application/vnd.cyclonedx+json", &b"{\"bomFormat\":\"CycloneDX\""[..]);
+    let (digest, tar) = write(MANIFEST, COMPONENT, &[bill]).unwrap();
+    let package = read(&tar).unwrap();
+    assert_eq!(package.digest, digest);
+    assert_eq!(package.extras, [Extra { media_type: bill.0.to_owned(), bytes: Bytes::from_static(bill.1) }]);
+}
+
+#[test]
 fn another_reader_finds_the_members_in_order_and_plain() {
     let tar = package();
     let mut archive = tar::Archive::new(&tar[..]);

@@ -76,8 +76,7 @@ fn bad_at(at: &Json) -> Option<String> {
         Json::Null => None,
         Json::String(text) => text.parse::<Timestamp>().err().map(|error| format!("{form}: {error}")),
         Json::Number(number) => match number.as_u64() {
-            Some(at) if at > i64::MAX as u64 => Some(format!("{form}, not after the year 2262: {number}")),
-            Some(_) => None,
+            Some(at) => Timestamp::from_integer(at).err().map(|error| format!("{form}: {error}")),
             None if number.as_i64().is_some() => Some(format!("{form}, not before it: {number}")),
             None => Some(format!("{form}, not {number}")),
         },

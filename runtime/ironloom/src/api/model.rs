@@ -7,6 +7,8 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::value::Value;
+pub use ironloom_apps::grants::Grants;
+use ironloom_apps::quantity::{Bytes as Size, Span};
 use ironloom_types::clock::Timestamp;
 use ironloom_types::ids::{AppId, Digest, Generation, InstallationId, Ordinal, Revision, Sequence, SlotName};
 use ironloom_types::readings::Quality;
@@ -153,50 +155,22 @@ impl Patterns {
     }
 }
 
-/// What an admin allows an installation.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Grants {
-    /// For each set-point output, the values it may ask for.
-    pub outputs: BTreeMap<SlotName, OutputGrant>,
-}
-
-/// What a set-point output may ask for.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct OutputGrant {
-    /// Values and ranges, such as `0, 6..32`.
-    pub allow: String,
-    /// `low` or `high`: the direction in which other values are moved.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub toward: Option<String>,
-    /// The longest time to live, such as `60s`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ttl: Option<String>,
-    /// The value that is sent when the installation no longer vouches for one, or `hold`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub safe: Option<serde_json::Value>,
-    /// Refuses other values instead of moving them.
-    #[serde(default)]
-    pub strict: bool,
-}
-
-/// Limits as people write them: `"32 MiB"`, `"200 ms"`, or a number of bytes or nanoseconds.
+/// Limits as people write them: `"32 MiB"`, `"200 ms"`; sizes also as a number of bytes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RequestedLimits {
     /// Bytes of memory.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub memory: Option<crate::config::Bytes>,
+    pub memory: Option<Size>,
     /// CPU time of an invocation.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub cpu: Option<crate::config::Span>,
+    pub cpu: Option<Span>,
     /// Bytes of state.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub state: Option<crate::config::Bytes>,
+    pub state: Option<Size>,
     /// CPU time in each second.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub share: Option<crate::config::Span>,
+    pub share: Option<Span>,
 }
 
 /// Where in the journal an installation begins.
@@ -466,6 +440,8 @@ pub struct ConnectorStatus {
     pub readings: u64,
     /// Readings whose quality was lowered.
     pub lowered: u64,
+    /// Lines and cells that gave no reading: they can't be read, or name no point that may be written.
+    pub skipped: u64,
     /// The latest error.
     pub last_error: Option<String>,
 }

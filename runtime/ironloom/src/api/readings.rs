@@ -287,16 +287,14 @@ impl<'de> Deserialize<'de> for At {
             }
 
             fn visit_u64<E: de::Error>(self, value: u64) -> Result<At, E> {
-                if value > i64::MAX as u64 {
-                    return Err(E::custom("the time is after the year 2262"));
-                }
-                Ok(At(Timestamp(value)))
+                Timestamp::from_integer(value).map(At).map_err(E::custom)
             }
 
             fn visit_i64<E: de::Error>(self, value: i64) -> Result<At, E> {
-                u64::try_from(value)
-                    .map(|at| At(Timestamp(at)))
-                    .map_err(|_| E::custom("the time is before 1970"))
+                match u64::try_from(value) {
+                    Ok(value) => self.visit_u64(value),
+                    Err(_) => Err(E::custom("the time is before 1970")),
+                }
             }
 
             fn visit_str<E: de::Error>(self, text: &str) -> Result<At, E> {

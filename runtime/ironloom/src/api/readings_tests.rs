@@ -66,7 +66,7 @@ fn times_are_rfc_3339_or_nanoseconds() {
         ("\"2023-11-14T23:13:20+01:00\"", NOW),
         ("\"2023-11-14T22:13:20.000000001Z\"", Timestamp(NOW.0 + 1)),
         ("1700000000000000001", Timestamp(NOW.0 + 1)),
-        ("0", Timestamp(0)),
+        ("\"1970-01-01T00:00:00Z\"", Timestamp(0)),
         ("null", NOW),
     ] {
         let parsed = read(&format!("{{\"point\":\"known\",\"value\":1,\"at\":{at}}}"));
@@ -99,6 +99,9 @@ fn each_kind_of_bad_line_is_named() {
         ("{\"point\":\"known\",\"value\":null}", "missing-value", Some("value")),
         ("{\"point\":\"known\",\"value\":1,\"at\":-1}", "bad-time", Some("at")),
         ("{\"point\":\"known\",\"value\":1,\"at\":1.5}", "bad-time", Some("at")),
+        ("{\"point\":\"known\",\"value\":1,\"at\":1700000000}", "bad-time", Some("at")),
+        ("{\"point\":\"known\",\"value\":1,\"at\":1700000000000}", "bad-time", Some("at")),
+        ("{\"point\":\"known\",\"value\":1,\"at\":0}", "bad-time", Some("at")),
         ("{\"point\":\"known\",\"value\":1,\"at\":18446744073709551615}", "bad-time", Some("at")),
         ("{\"point\":\"known\",\"value\":1,\"at\":\"yesterday\"}", "bad-time", Some("at")),
         ("{\"point\":\"known\",\"value\":1,\"at\":\"1969-12-31T23:59:59Z\"}", "bad-time", Some("at")),
@@ -115,6 +118,14 @@ fn each_kind_of_bad_line_is_named() {
     }
     assert_eq!(read("{\"point\":\"application\",\"value\":1}").bad, vec![]);
     assert_eq!(read("{\"point\":\"known\",\"value\":null,\"quality\":\"bad\"}").columns.tag(0), Tag::Missing);
+}
+
+#[test]
+fn an_integer_time_that_is_no_nanoseconds_is_told_what_it_looks_like() {
+    for (at, unit) in [(1_700_000_000_u64, "seconds"), (1_700_000_000_000, "milliseconds")] {
+        let bad = read(&format!("{{\"point\":\"known\",\"value\":1,\"at\":{at}}}")).bad;
+        assert!(bad[0].detail.contains(&format!("{at} looks like {unit}")), "{}", bad[0].detail);
+    }
 }
 
 #[test]
@@ -147,7 +158,7 @@ fn a_line_that_is_no_utf_8_doesnt_spoil_the_others() {
 #[test]
 fn without_a_clock_only_readings_with_a_time_are_taken() {
     let rules = IngestRules { now: None, latest: LATEST };
-    let with = b"{\"point\":\"known\",\"value\":1,\"at\":5}";
+    let with = b"{\"point\":\"known\",\"value\":1,\"at\":\"1970-01-01T00:00:05Z\"}";
     let without = b"{\"point\":\"known\",\"value\":1}";
     assert!(!parse(with, rules, |_| Some(PointNumber(1)), Mode::WHOLE).needs_clock);
     assert!(parse(without, rules, |_| Some(PointNumber(1)), Mode::WHOLE).needs_clock);

@@ -13,7 +13,6 @@ use serde::Serialize;
 
 use ironloom_apps::manifest::Manifest;
 use ironloom_apps::package;
-use ironloom_apps::problem::Problems;
 use ironloom_apps::roles::check_component;
 use ironloom_types::ids::Digest;
 
@@ -67,7 +66,8 @@ pub fn build(dir: &Path, cargo_arguments: &[String]) -> anyhow::Result<Built> {
     let text = fs::read_to_string(&manifest_path).with_context(|| {
         format!("can't read {}; `ironloom new NAME` makes an app to begin with", manifest_path.display())
     })?;
-    let manifest = Manifest::parse(&text).map_err(|problems| problems_of(&manifest_path, &problems))?;
+    let manifest =
+        Manifest::parse(&text).map_err(|problems| anyhow::anyhow!(problems.of_file(&manifest_path)))?;
 
     cargo::ensure_target(dir)?;
     let krate = cargo::Crate::in_folder(dir)?;
@@ -86,7 +86,7 @@ pub fn build(dir: &Path, cargo_arguments: &[String]) -> anyhow::Result<Built> {
     let (imports, exports) =
         component::names(&component).with_context(|| format!("{} is not valid", wasm.display()))?;
     check_component(&manifest, &imports, &exports)
-        .map_err(|problems| problems_of(&manifest_path, &problems))?;
+        .map_err(|problems| anyhow::anyhow!(problems.of_file(&manifest_path)))?;
 
     let readme = fs::read(dir.join("README.md")).ok().filter(|page| page.len() <= MAX_README);
     let extras: Vec<(&str, &[u8])> = readme.iter().map(|page| ("text/markdown", page.as_slice())).collect();
@@ -111,19 +111,6 @@ fn write_whole(folder: &Path, path: &Path, bytes: &[u8]) -> std::io::Result<()> 
     fs::set_permissions(file.path(), std::os::unix::fs::PermissionsExt::from_mode(0o644))?;
     file.persist(path)?;
     Ok(())
-}
-
-/// One problem a line, each with the file before it, as compilers do.
-fn problems_of(path: &Path, problems: &Problems) -> anyhow::Error {
-    let lines: Vec<String> = problems
-        .0
-        .iter()
-        .map(|problem| {
-            let separator = if problem.line.is_some() { ":" } else { ": " };
-            format!("{}{separator}{problem}", path.display())
-        })
-        .collect();
-    anyhow::anyhow!("{}", lines.join("\n"))
 }
 
 /// Checks a name for a new app: it becomes the name of a crate and a part of the app's id.

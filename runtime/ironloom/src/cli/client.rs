@@ -27,6 +27,8 @@ pub struct Answer {
     pub text: String,
     /// The `after` of the next page, from the `Link` header.
     pub next: Option<String>,
+    /// Whether something was made that wasn't there: 201.
+    pub created: bool,
 }
 
 impl Answer {
@@ -132,7 +134,7 @@ impl Client {
             .read_to_string()
             .map_err(not_reached)?;
         if status.is_success() {
-            return Ok(Answer { text, next });
+            return Ok(Answer { text, next, created: status == 201 });
         }
         let known = kind.is_some_and(|kind| kind == PROBLEM_JSON);
         match serde_json::from_str::<Problem>(&text) {

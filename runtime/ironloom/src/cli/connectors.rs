@@ -5,18 +5,22 @@ use clap::Args;
 use super::failure::Outcome;
 use super::{Global, output};
 use crate::api::facade::ConnectorStatus;
+use ironloom_types::text::shorten;
 
-/// Lists connectors and how they go.
+/// Lists connectors and their status.
 #[derive(Args, Debug)]
 pub struct Connectors {}
 
 impl Connectors {
     /// Runs it.
     pub fn run(self, global: &Global) -> Outcome {
-        let header = ["name", "kind", "state", "readings", "last error"];
+        let header = ["name", "kind", "state", "readings", "lowered", "skipped", "last error"];
         output::list(global, "/v1/connectors", &[], &header, |item: ConnectorStatus| {
             let error = item.last_error.unwrap_or_default();
-            [item.name, item.kind, item.state, item.readings.to_string(), output::shorten(&error)]
+            let counts = [item.readings, item.lowered, item.skipped].map(|count| count.to_string());
+            let [readings, lowered, skipped] = counts;
+            let error = shorten(&error, 200).into_owned();
+            [item.name, item.kind, item.state, readings, lowered, skipped, error]
         })
     }
 }

@@ -3,10 +3,12 @@
 use std::fmt;
 use std::process::ExitCode;
 
-use crate::api::facade::{Place, Problem};
+use crate::api::facade::{Detail, Problem};
+use ironloom_types::text::{clean, clean_lines};
 
 /// The exit codes, as scripts know them. clap itself ends misuse with 2.
 mod code {
+    pub const DONE: u8 = 0;
     pub const REFUSED: u8 = 1;
     pub const MISUSE: u8 = 2;
     pub const NOT_REACHED: u8 = 3;
@@ -26,11 +28,20 @@ pub enum Failure {
         /// What the network said.
         reason: String,
     },
+    /// The server answered before, and doesn't any more.
+    Lost {
+        /// All there is to say.
+        text: String,
+    },
     /// The command doesn't make sense as given.
     Misuse(String),
+    /// A file of the user's is wrong: a problem on each line, with the file before it.
+    File(String),
+    /// Whoever reads the output has gone, as with `| head`: there is nothing more to do.
+    ReaderGone,
     /// Anything else.
     Other(anyhow::Error),
-    /// The log or the store failed: a supervisor shall start the server again.
+    /// The log or the store failed: a supervisor should start the server again.
     Storage(String),
 }
 
@@ -46,10 +57,11 @@ impl Failure {
                 409 => code::CONFLICT,
                 _ => code::REFUSED,
             },
-            Self::NotReached { .. } => code::NOT_REACHED,
+            Self::NotReached { .. } | Self::Lost { .. } => code::NOT_REACHED,
             Self::Misuse(_) => code::MISUSE,
-            Self::Other(_) => code::REFUSED,
+            Self::Other(_) | Self::File(_) => code::REFUSED,
             Self::Storage(_) => STORAGE_FAILED,
+            Self::ReaderGone => code::DONE,
         })
     }
 }
@@ -66,48 +78,56 @@ impl From<std::io::Error> for Failure {
     }
 }
 
+/// What others wrote is cleaned part by part: a line feed in it makes no line of its own.
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Refused(problem) => {
-                write!(f, "error: {}", problem.detail)?;
-                for error in &problem.errors {
-                    write!(f, "\n  {}{}", Here(error.place.as_ref()), error.detail)?;
+                write!(f, "error: {}", clean(&problem.detail))?;
+                // One alone stands in the sentence already.
+                let told =
+                    matches!(problem.errors.as_slice(), [only] if problem.detail.ends_with(&only.detail));
+                for error in problem.errors.iter().filter(|_| !told) {
+                    write!(f, "\n  {}", Line(error))?;
                 }
                 for hint in &problem.hints {
-                    write!(f, "\nhint: {hint}")?;
+                    write!(f, "\nhint: {}", clean(hint))?;
                 }
                 Ok(())
             }
             Self::NotReached { url, reason } => {
-                writeln!(f, "error: no server answers at {url}: {reason}")?;
+                writeln!(f, "error: no server answers at {}: {}", clean(url), clean(reason))?;
                 write!(
                     f,
                     "hint: `ironloom serve` starts one; --url or IRONLOOM_URL says where another one is."
                 )
             }
-            Self::Misuse(text) | Self::Storage(text) => write!(f, "error: {text}"),
-            Self::Other(error) => write!(f, "error: {error:#}"),
+            Self::Misuse(text) | Self::Storage(text) | Self::File(text) | Self::Lost { text } => {
+                write!(f, "error: {}", clean_lines(text))
+            }
+            Self::Other(error) => write!(f, "error: {}", clean_lines(&format!("{error:#}"))),
+            Self::ReaderGone => Ok(()),
         }
     }
 }
 
-struct Here<'a>(Option<&'a Place>);
+/// One of several errors, in a line with its place.
+pub struct Line<'a>(pub &'a Detail);
 
-impl fmt::Display for Here<'_> {
+impl fmt::Display for Line<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Some(place) = self.0 else { return Ok(()) };
-        if let Some(line) = place.line {
+        let place = self.0.place.as_ref();
+        if let Some(line) = place.and_then(|place| place.line) {
             write!(f, "line {line}")?;
-            if let Some(column) = place.column {
+            if let Some(column) = place.and_then(|place| place.column) {
                 write!(f, ", column {column}")?;
             }
             f.write_str(": ")?;
         }
-        match &place.field {
-            Some(field) => write!(f, "{field}: "),
-            None => Ok(()),
+        if let Some(field) = place.and_then(|place| place.field.as_ref()) {
+            write!(f, "{}: ", clean(field))?;
         }
+        f.write_str(&clean(&self.0.detail))
     }
 }
 
@@ -117,7 +137,26 @@ pub type Outcome = Result<(), Failure>;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::facade::Detail;
+    use crate::api::facade::Place;
+
+    proptest::proptest! {
+        #[test]
+        fn nothing_that_a_server_says_steers_the_terminal(texts in proptest::collection::vec("(?s).{0,20}", 5)) {
+            let detail = |text: &str| Detail {
+                kind: "x".to_owned(),
+                detail: text.to_owned(),
+                place: Some(Place::field(text)),
+            };
+            let errors = texts[..2].iter().map(|text| detail(text)).collect();
+            let problem = Problem::refused("x", texts[2].as_str()).hint(texts[3].as_str()).with(errors);
+            let shown = Failure::Refused(problem).to_string();
+            proptest::prop_assert_eq!(clean_lines(&shown), shown.as_str());
+            proptest::prop_assert_eq!(shown.lines().count(), 4);
+            let failure = Failure::NotReached { url: texts[0].clone(), reason: texts[4].clone() };
+            let shown = failure.to_string();
+            proptest::prop_assert_eq!(clean_lines(&shown), shown.as_str());
+        }
+    }
 
     #[test]
     fn problems_read_well_and_have_their_codes() {

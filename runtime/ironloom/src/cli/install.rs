@@ -1,17 +1,27 @@
 //! `ironloom install`.
 
+mod request;
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use anyhow::{Context as _, anyhow};
+use anyhow::Context as _;
 use clap::Args;
-use serde_json::{Map, Value as Json, json};
+use serde_json::{Value as Json, json};
 
+use self::request::Asked;
 use super::client::{Client, segment};
 use super::failure::{Failure, Outcome};
 use super::{Global, output, show};
-use crate::api::facade::{Installed, PackageInfo};
+use crate::api::facade::{InstallRequest, Installed, PackageInfo, Patterns};
 use crate::api::{JSON_TYPE, PACKAGE_TYPE};
+use ironloom_apps::allowance::Kind;
+use ironloom_apps::grants::OutputGrant;
+use ironloom_apps::pattern::Pattern;
+use ironloom_types::ids::{InstallationId, SlotName};
+use ironloom_types::text::clean;
 
 /// Installs an app from its package.
 #[derive(Args, Debug)]
@@ -27,12 +37,12 @@ pub struct Install {
     #[arg(long = "bind", value_name = "NAME=PATTERN", value_parser = pair)]
     bind: Vec<(String, String)>,
     /// Set a setting: breed=duroc
-    #[arg(long = "set", value_name = "NAME=VALUE", value_parser = pair)]
+    #[arg(long = "set", value_name = "NAME=VALUE", value_parser = setting_pair)]
     set: Vec<(String, String)>,
     /// Let a set-point output ask for these values: limit='0, 6..32'
     #[arg(long = "grant", value_name = "NAME=VALUES", value_parser = pair)]
     grant: Vec<(String, String)>,
-    /// Change a limit: memory='64 MiB', cpu='500 ms', state='1 GiB'
+    /// Change a limit: memory='64 MiB', cpu='500 ms', state='1 GiB', share='800 ms' (CPU time a second)
     #[arg(long = "limit", value_name = "NAME=VALUE", value_parser = pair)]
     limit: Vec<(String, String)>,
     /// Where in the journal to begin: now, beginning, or a time as RFC 3339
@@ -41,7 +51,8 @@ pub struct Install {
     /// Time zone of the app's timers, such as Europe/Berlin
     #[arg(long, value_name = "ZONE")]
     timezone: Option<String>,
-    /// Read all of this from a TOML file, with the keys of the API's JSON; flags come on top
+    /// Read all of this from a TOML file: package, id, from, timezone, [bindings], [settings], [limits],
+    /// [grants.outputs.NAME]; flags come on top
     #[arg(long, value_name = "FILE")]
     with: Option<PathBuf>,
     /// Only say what would match
@@ -50,92 +61,110 @@ pub struct Install {
 }
 
 fn pair(text: &str) -> Result<(String, String), String> {
+    let (name, value) = setting_pair(text)?;
+    Ok((name, value.trim().to_owned()))
+}
+
+/// The blanks of a setting's value are its own.
+fn setting_pair(text: &str) -> Result<(String, String), String> {
     let (name, value) = text.split_once('=').ok_or("must be NAME=VALUE")?;
-    if name.is_empty() {
+    if name.trim().is_empty() {
         return Err("needs a name before the `=`".to_owned());
     }
-    Ok((name.trim().to_owned(), value.trim().to_owned()))
+    Ok((name.trim().to_owned(), value.to_owned()))
+}
+
+/// A package that the server knows.
+struct Uploaded {
+    info: PackageInfo,
+    /// Whether this command brought it.
+    is_new: bool,
 }
 
 impl Install {
-    /// Runs it.
+    /// Runs it. What can be checked here is, before the package is sent and compiled.
     pub fn run(self, global: &Global) -> Outcome {
         let client = Client::new(&global.url);
-        let mut request = match &self.with {
-            Some(path) => read(path)?,
-            None => Map::new(),
+        let mut asked = match &self.with {
+            Some(path) => request::read(path)?,
+            None => Asked::default(),
         };
-        let package = match (&self.package, request.get("package").and_then(Json::as_str)) {
-            (Some(package), _) => package.clone(),
-            // A file name in a file is meant from that file's folder.
-            (None, Some(package)) => match self.with.as_deref().and_then(Path::parent) {
-                Some(folder) if !package.starts_with("sha256:") => folder.join(package).display().to_string(),
-                _ => package.to_owned(),
-            },
-            (None, None) => {
-                return Err(Failure::Misuse("no package is named, neither here nor by --with".to_owned()));
-            }
-        };
-        let package = upload(&client, &package)?;
-        self.apply(&mut request, &package)?;
+        self.apply(&mut asked)?;
+        let package = asked.package.take();
+        let package = package.ok_or_else(|| misuse("no package is named, neither here nor by --with"))?;
+        let id = asked.id.take().ok_or_else(|| misuse("the installation needs an id, such as --id pigs"))?;
+        let uploaded = upload(&client, &package)?;
+        self.add_settings(&mut asked, &uploaded.info)?;
+        let request = asked.request(id, uploaded.info.digest);
+        let outcome = self.install(global, &client, &request);
+        if uploaded.is_new && (self.dry_run || outcome.is_err()) {
+            // It came along only to be looked at. Should another installation have it by now, it stays.
+            let _ = client.delete(&format!("/v1/packages/{}", segment(&request.package.to_string())), &[]);
+        }
+        outcome
+    }
+
+    fn install(&self, global: &Global, client: &Client, request: &InstallRequest) -> Outcome {
         let query = [("dry-run", self.dry_run.then(|| "true".to_owned()))];
-        let body = Json::Object(request).to_string();
+        let body = serde_json::to_string(request).context("the request can't be written")?;
         let answer = client.post("/v1/installations", &query, JSON_TYPE, body.as_bytes())?;
         output::one(global, &answer, |installed: Installed| text(&installed, self.dry_run))
     }
 
-    /// Puts the flags on top of what the file says.
-    fn apply(&self, request: &mut Map<String, Json>, package: &PackageInfo) -> Result<(), Failure> {
-        request.insert("package".to_owned(), json!(package.digest));
-        for (name, value) in [("id", &self.id), ("from", &self.from), ("timezone", &self.timezone)] {
-            if let Some(value) = value {
-                request.insert(name.to_owned(), json!(value));
-            }
+    /// Puts the flags on top of what the file says, but for the settings: their types stand in the
+    /// package.
+    fn apply(&self, asked: &mut Asked) -> Result<(), Failure> {
+        if let Some(package) = &self.package {
+            asked.package = Some(package.clone());
         }
-        if !request.contains_key("id") {
-            return Err(Failure::Misuse("the installation needs an id, such as --id pigs".to_owned()));
+        if let Some(id) = &self.id {
+            asked.id = Some(InstallationId::new(id).map_err(|error| misuse(format!("--id: {error}")))?);
         }
-        let mut bindings: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+        if let Some(from) = &self.from {
+            asked.from = from.parse().map_err(|error| misuse(format!("--from: {error}")))?;
+        }
+        if let Some(timezone) = &self.timezone {
+            asked.timezone = Some(timezone.clone());
+        }
+        let mut bindings: BTreeMap<SlotName, Vec<String>> = BTreeMap::new();
         for (name, pattern) in &self.bind {
-            bindings.entry(name).or_default().push(pattern);
+            Pattern::new(pattern).map_err(|error| misuse(format!("--bind {name}: {error}")))?;
+            bindings.entry(slot("--bind", name)?).or_default().push(pattern.clone());
         }
-        for (name, patterns) in bindings {
-            section(request, "bindings")?.insert(name.to_owned(), json!(patterns));
-        }
-        for (name, value) in &self.set {
-            let value = setting(package, name, value);
-            section(request, "settings")?.insert(name.clone(), value);
-        }
+        asked.bindings.extend(bindings.into_iter().map(|(name, all)| (name, Patterns::Many(all))));
         for (name, value) in &self.limit {
-            section(request, "limits")?.insert(name.clone(), json!(value));
+            let known = Kind::ALL.into_iter().find(|kind| kind.name() == name);
+            let kind = known.ok_or_else(|| {
+                let names = Kind::ALL.map(Kind::name).join(", ");
+                misuse(format!("--limit {name}: is not a limit; the limits are {names}"))
+            })?;
+            let value = kind.parse(value).map_err(|error| misuse(format!("--limit {name}: {error}")))?;
+            asked.limits.set(kind, value);
         }
         for (name, allow) in &self.grant {
-            let outputs = section(request, "grants")?.entry("outputs").or_insert_with(|| json!({}));
-            let outputs = outputs.as_object_mut().ok_or_else(|| no_section("grants.outputs"))?;
-            let grant = outputs.entry(name.clone()).or_insert_with(|| json!({}));
-            let grant = grant.as_object_mut().ok_or_else(|| no_section(&format!("grants.outputs.{name}")))?;
-            grant.insert("allow".to_owned(), json!(allow));
+            let allow = allow.parse().map_err(|error| misuse(format!("--grant {name}: {error}")))?;
+            asked.grants.outputs.insert(slot("--grant", name)?, OutputGrant::of(allow));
+        }
+        for (name, _) in &self.set {
+            slot("--set", name)?;
+        }
+        Ok(())
+    }
+
+    fn add_settings(&self, asked: &mut Asked, package: &PackageInfo) -> Result<(), Failure> {
+        for (name, value) in &self.set {
+            asked.settings.insert(slot("--set", name)?, setting(package, name, value));
         }
         Ok(())
     }
 }
 
-fn section<'a>(request: &'a mut Map<String, Json>, name: &str) -> Result<&'a mut Map<String, Json>, Failure> {
-    let section = request.entry(name).or_insert_with(|| json!({}));
-    section.as_object_mut().ok_or_else(|| no_section(name))
+fn misuse(text: impl Into<String>) -> Failure {
+    Failure::Misuse(text.into())
 }
 
-fn no_section(name: &str) -> Failure {
-    Failure::Misuse(format!("`{name}` in the file of --with must be a section"))
-}
-
-fn read(path: &Path) -> Result<Map<String, Json>, Failure> {
-    let text = std::fs::read_to_string(path).with_context(|| format!("{} can't be read", path.display()))?;
-    let table: toml::Table = text.parse().with_context(|| format!("{} is no TOML", path.display()))?;
-    match serde_json::to_value(table).context("a value isn't known to JSON")? {
-        Json::Object(object) => Ok(object),
-        _ => Err(anyhow!("{} is no table", path.display()).into()),
-    }
+fn slot(flag: &str, name: &str) -> Result<SlotName, Failure> {
+    SlotName::new(name).map_err(|error| misuse(format!("{flag}: {error}")))
 }
 
 /// A value in the type that the manifest names; what doesn't fit goes as text, and the server says
@@ -144,7 +173,8 @@ fn setting(package: &PackageInfo, name: &str, text: &str) -> Json {
     let kind = package.settings.get(name).map_or("text", |setting| setting.r#type.as_str());
     let value = match kind {
         "integer" => text.parse::<i64>().ok().map(Json::from),
-        "real" => text.parse::<f64>().ok().map(Json::from),
+        // JSON has no number for what isn't finite; the server says so of the text.
+        "real" => text.parse::<f64>().ok().filter(|real| real.is_finite()).map(Json::from),
         "boolean" => text.parse::<bool>().ok().map(Json::from),
         _ => None,
     };
@@ -152,12 +182,17 @@ fn setting(package: &PackageInfo, name: &str, text: &str) -> Json {
 }
 
 /// The package as the server knows it, sent there where it is a file.
-fn upload(client: &Client, package: &str) -> Result<PackageInfo, Failure> {
+fn upload(client: &Client, package: &str) -> Result<Uploaded, Failure> {
     if package.starts_with("sha256:") {
-        return client.get(&format!("/v1/packages/{}", segment(package)), &[])?.read();
+        let info = client.get(&format!("/v1/packages/{}", segment(package)), &[])?.read()?;
+        return Ok(Uploaded { info, is_new: false });
     }
     let bytes = std::fs::read(package).with_context(|| format!("{package} can't be read"))?;
-    client.post("/v1/packages", &[], PACKAGE_TYPE, &bytes)?.read()
+    if output::is_watched() {
+        output::note(&format!("sends {package} to be checked and compiled: this may take a minute"));
+    }
+    let answer = client.post("/v1/packages", &[], PACKAGE_TYPE, &bytes)?;
+    Ok(Uploaded { info: answer.read()?, is_new: answer.created })
 }
 
 fn text(installed: &Installed, dry_run: bool) -> String {
@@ -171,7 +206,7 @@ fn text(installed: &Installed, dry_run: bool) -> String {
     out.push('\n');
     out.push_str(&output::table(&["input", "points", "for example"], rows));
     for warning in &installed.warnings {
-        out.push_str(&format!("warning: {}\n", output::clean(warning)));
+        out.push_str(&format!("warning: {}\n", clean(warning)));
     }
     let begins = format!("begins with {} readings of the journal", installed.backlog);
     let what = if dry_run {
@@ -181,68 +216,4 @@ fn text(installed: &Installed, dry_run: bool) -> String {
     };
     out.push_str(&format!("{what}\n"));
     out
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::api::facade::SettingInfo;
-
-    fn package() -> PackageInfo {
-        let setting = |kind: &str| SettingInfo { r#type: kind.to_owned(), default: None, description: None };
-        PackageInfo {
-            digest: ironloom_types::ids::Digest([0; 32]),
-            id: ironloom_types::ids::AppId::new("com.example.pigs").unwrap(),
-            name: "Pig ledger".to_owned(),
-            version: "0.1.0".to_owned(),
-            publisher: String::new(),
-            description: String::new(),
-            inputs: BTreeMap::new(),
-            outputs: BTreeMap::new(),
-            settings: [("breed", "text"), ("age", "integer"), ("market", "real"), ("loud", "boolean")]
-                .map(|(name, kind)| (name.to_owned(), setting(kind)))
-                .into(),
-            imports: Vec::new(),
-        }
-    }
-
-    #[test]
-    fn flags_come_on_top_of_the_file_and_settings_get_their_type() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("install.toml");
-        let text = "id = \"pigs\"\nfrom = \"now\"\n[bindings]\nweight = [\"a/{x}\"]\nfeed = \"b/{x}\"\n[settings]\nage = 20\n";
-        std::fs::write(&path, text).unwrap();
-        let pairs = |all: &[&str]| all.iter().map(|text| pair(text).unwrap()).collect::<Vec<_>>();
-        let install = Install {
-            package: None,
-            id: None,
-            bind: pairs(&["weight=c/{x}", "weight=d/{x}"]),
-            set: pairs(&["breed=1", "age=28", "market=110", "loud=true", "other=x=y"]),
-            grant: pairs(&["limit=0, 6..32"]),
-            limit: pairs(&["memory=64 MiB"]),
-            from: Some("beginning".to_owned()),
-            timezone: None,
-            with: None,
-            dry_run: false,
-        };
-        let mut request = read(&path).unwrap();
-        install.apply(&mut request, &package()).unwrap();
-        let expected = json!({
-            "id": "pigs",
-            "package": format!("sha256:{}", "0".repeat(64)),
-            "bindings": {"weight": ["c/{x}", "d/{x}"], "feed": "b/{x}"},
-            "settings": {"breed": "1", "age": 28, "market": 110.0, "loud": true, "other": "x=y"},
-            "grants": {"outputs": {"limit": {"allow": "0, 6..32"}}},
-            "limits": {"memory": "64 MiB"},
-            "from": "beginning",
-        });
-        assert_eq!(Json::Object(request), expected);
-    }
-
-    #[test]
-    fn an_id_is_needed_and_pairs_have_two_sides() {
-        assert!(pair("weight").is_err());
-        assert!(pair("=x").is_err());
-        assert_eq!(pair("a = b=c"), Ok(("a".to_owned(), "b=c".to_owned())));
-    }
 }

@@ -8,6 +8,7 @@ use super::client::{Client, segment};
 use super::failure::Outcome;
 use super::{Global, output};
 use crate::api::facade::{LogLine, Page};
+use ironloom_types::text::clean;
 
 /// Shows an installation's log.
 #[derive(Args, Debug)]
@@ -46,7 +47,11 @@ impl Logs {
             for line in &page.items {
                 text.push_str(&if global.json { as_json(line) } else { as_text(line) });
             }
-            output::print(&text)?;
+            if global.json {
+                output::json_text(&text)?;
+            } else {
+                output::print(&text)?;
+            }
             if !self.follow {
                 return Ok(());
             }
@@ -63,9 +68,8 @@ fn as_json(line: &LogLine) -> String {
 }
 
 fn as_text(line: &LogLine) -> String {
-    let context =
-        if line.context.is_empty() { String::new() } else { format!(" {}:", output::clean(&line.context)) };
+    let context = if line.context.is_empty() { String::new() } else { format!(" {}:", clean(&line.context)) };
     let attempt = if line.attempt > 1 { format!(" (attempt {})", line.attempt) } else { String::new() };
-    let message = output::clean(&line.message);
+    let message = clean(&line.message);
     format!("{} {:<5} [{}{attempt}]{context} {message}\n", line.at, line.level, line.ordinal)
 }

@@ -31,7 +31,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
-use self::failure::Outcome;
+use self::failure::{Failure, Outcome};
 use crate::api::host::Start;
 use ironloom_sandbox::{SUBCOMMAND, compile_worker};
 
@@ -68,7 +68,7 @@ pub struct Global {
 enum Command {
     /// Run the server
     Serve(serve::Serve),
-    /// Make a new app in a folder of its name
+    /// Create a new app in a folder named after it
     New(new::NewArgs),
     /// Build an app and pack it as one file
     Build(build::BuildArgs),
@@ -92,7 +92,7 @@ enum Command {
     Readings(readings::Readings),
     /// Push readings, one JSON object on each line
     Push(push::Push),
-    /// Show what an installation's outputs gave
+    /// Show an installation's outputs
     Outputs(outputs::Outputs),
     /// List alarms, or acknowledge them
     Alarms(alarms::Alarms),
@@ -104,14 +104,14 @@ enum Command {
     Invocations(invocations::Invocations),
     /// List packages, or delete one
     Packages(packages::Packages),
-    /// List connectors and how they go
+    /// List connectors and their status
     Connectors(connectors::Connectors),
 }
 
 /// Which part of a list.
 #[derive(Args, Clone, Debug)]
 pub struct PageArgs {
-    /// Begin after this, as the page before said
+    /// Continue after this cursor (`next` of the previous page)
     #[arg(long, value_name = "NEXT")]
     pub after: Option<String>,
     /// How many at most, 1 to 10,000
@@ -132,8 +132,9 @@ pub fn run(start: Start) -> ExitCode {
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
+        Err(failure @ Failure::ReaderGone) => failure.code(),
         Err(failure) => {
-            output::note(&failure.to_string());
+            output::failed(&failure);
             failure.code()
         }
     }

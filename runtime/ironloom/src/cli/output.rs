@@ -1,6 +1,6 @@
 //! What commands print: tables that read well in a terminal and in a log, or the API's own JSON.
 
-use std::io::{self, Write as _};
+use std::io::{self, IsTerminal as _, Write as _};
 
 use comfy_table::{Table, presets};
 use serde::de::DeserializeOwned;
@@ -9,12 +9,13 @@ use super::Global;
 use super::client::{Answer, Client};
 use super::failure::{Failure, Outcome};
 use crate::api::facade::{Page, ReadingItem};
+use ironloom_types::text::{clean, clean_lines};
 
 /// Prints text on stdout. A reader that has gone, as with `| head`, ends the command quietly.
 pub fn print(text: &str) -> Outcome {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(Failure::ReaderGone),
         other => Ok(other?),
     }
 }
@@ -22,12 +23,50 @@ pub fn print(text: &str) -> Outcome {
 /// Prints the API's JSON, with a line feed at its end.
 pub fn json(answer: &Answer) -> Outcome {
     let line_feed = if answer.text.is_empty() || answer.text.ends_with('\n') { "" } else { "\n" };
-    print(&format!("{}{line_feed}", answer.text))
+    json_text(&format!("{}{line_feed}", answer.text))
 }
 
-/// Says something beside the result: on stderr, so that stdout holds the result alone.
+/// Prints JSON; on a terminal what could steer it is escaped.
+pub fn json_text(text: &str) -> Outcome {
+    if is_terminal() { print(&clean_json(text)) } else { print(text) }
+}
+
+/// Prints lines as the server wrote them; on a terminal what could steer it is escaped.
+pub fn lines(text: &str) -> Outcome {
+    if is_terminal() { print(&clean_lines(text)) } else { print(text) }
+}
+
+fn is_terminal() -> bool {
+    io::stdout().is_terminal()
+}
+
+/// JSON that says the same, with what could steer a terminal escaped: it stands only within strings.
+fn clean_json(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c == '\n' || clean(c.encode_utf8(&mut [0; 4])).len() == c.len_utf8() {
+            out.push(c);
+        } else {
+            out.extend(c.encode_utf16(&mut [0; 2]).iter().map(|unit| format!("\\u{unit:04x}")));
+        }
+    }
+    out
+}
+
+/// Says something beside the result, in one line: on stderr, so that stdout holds the result alone.
 pub fn note(text: &str) {
-    let _ = writeln!(io::stderr(), "{text}");
+    let _ = writeln!(io::stderr(), "{}", clean(text));
+}
+
+/// Says why the command failed.
+pub fn failed(failure: &Failure) {
+    // Each part was cleaned where it was put together.
+    let _ = writeln!(io::stderr(), "{failure}");
+}
+
+/// Whether somebody watches what is said on stderr.
+pub fn is_watched() -> bool {
+    io::stderr().is_terminal()
 }
 
 /// Columns without lines between them: as wide as their content, whatever the terminal.
@@ -36,23 +75,13 @@ pub fn table<R: IntoIterator<Item = String>>(header: &[&str], rows: impl IntoIte
     table.load_style(presets::NOTHING);
     table.set_header(header.iter().map(|name| name.to_uppercase()));
     for row in rows {
-        table.add_row(row.into_iter().map(|cell| clean(&cell)));
+        table.add_row(row.into_iter().map(|cell| clean(&cell).into_owned()));
     }
     for column in table.column_iter_mut() {
         column.set_padding((0, 2));
     }
     let lines: Vec<String> = table.lines().map(|line| line.trim_end().to_owned()).collect();
     lines.join("\n") + "\n"
-}
-
-/// What comes from apps can't steer the terminal: control characters are shown escaped.
-pub fn clean(text: &str) -> String {
-    if !text.chars().any(char::is_control) {
-        return text.to_owned();
-    }
-    text.chars()
-        .map(|c| if c.is_control() { c.escape_default().to_string() } else { c.to_string() })
-        .collect()
 }
 
 /// Fetches a page and prints it as a table.
@@ -100,10 +129,7 @@ pub fn quality(quality: ironloom_types::readings::Quality) -> &'static str {
 
 /// At most 60 characters, so that one long text doesn't spoil a table.
 pub fn shorten(text: &str) -> String {
-    match text.char_indices().nth(60) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text.to_owned(),
-    }
+    ironloom_types::text::shorten(text, 60).into_owned()
 }
 
 /// What was done, where the answer has nothing to show.
@@ -132,5 +158,15 @@ mod tests {
         let rows = [["a", "1"], ["longer\u{1b}[31m", "2"]].map(|row| row.map(str::to_owned));
         insta::assert_snapshot!(table(&["name", "n"], rows));
         assert_eq!(shorten(&"x".repeat(61)), format!("{}…", "x".repeat(60)));
+    }
+
+    #[test]
+    fn json_on_a_terminal_says_the_same_and_steers_nothing() {
+        let value = serde_json::json!({"key": "a\u{9b}2J\u{202e}b\u{e0041} ä", "next": "\u{1b}"});
+        let text = format!("{value}\n");
+        let cleaned = clean_json(&text);
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&cleaned).unwrap(), value);
+        assert_eq!(clean_lines(&cleaned), cleaned);
+        assert!(cleaned.contains("\\u009b") && cleaned.contains("ä"), "{cleaned}");
     }
 }

@@ -1,110 +1,255 @@
 //! `ironloom push`.
 
-use std::fs::File;
-use std::io::{self, BufRead, BufReader};
-use std::path::PathBuf;
+mod source;
 
-use anyhow::Context as _;
+use std::io::{self, BufReader};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, anyhow};
 use clap::Args;
 use serde::Deserialize;
 
-use super::client::Client;
-use super::failure::{Failure, Outcome};
+use self::source::{Body, Source};
+use super::client::{Answer, Client};
+use super::failure::{Failure, Line, Outcome};
 use super::{Global, output};
 use crate::api::NDJSON_TYPE;
-use crate::api::problem::Body;
+use crate::api::facade::Detail;
+use ironloom_types::clock::host_time;
+use ironloom_types::ids::Digest;
 
 /// Pushes readings, one JSON object on each line: {"point":"hall/1/temperature","value":21.5}
 #[derive(Args, Debug)]
 pub struct Push {
-    /// The file; `-` or nothing: standard input
+    /// The file; `-` or nothing: standard input, sent as it comes
     file: Option<PathBuf>,
-    /// Take the good lines although there are bad ones
+    /// Take the good lines although there are bad ones; ends with 1 where there were
     #[arg(long)]
     partial: bool,
-    /// Idempotency key: the same lines under the same key are taken once. Several requests get
-    /// KEY.1, KEY.2 and so on
-    #[arg(long)]
+    /// Idempotency key, at most 56 characters: the same file under the same key is taken once. A file
+    /// of more than 10,000 lines goes in several requests, under KEY, KEY.2, KEY.3 and so on
+    #[arg(long, value_parser = key)]
     key: Option<String>,
 }
 
-/// The most lines of one request.
-const MAX_LINES: usize = 10_000;
-/// The most bytes of one request: far below the server's limit, since a line may have 64 KiB.
-const MAX_BYTES: usize = 4 << 20;
+/// A key has 64 characters, with the number of the request.
+const MAX_KEY: usize = 56;
+/// How long a request is tried again that the server doesn't take for now.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn key(text: &str) -> Result<String, String> {
+    if text.is_empty() || text.len() > MAX_KEY || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(format!("must be 1 to {MAX_KEY} visible ASCII characters"));
+    }
+    Ok(text.to_owned())
+}
 
 #[derive(Default, Deserialize)]
 struct Accepted {
     accepted: u64,
     through: u64,
     #[serde(default)]
+    duplicate: bool,
+    #[serde(default)]
     refused: u64,
+    #[serde(default)]
+    errors: Vec<Detail>,
+}
+
+/// What was sent so far.
+#[derive(Default)]
+struct Total {
+    lines: u64,
+    accepted: u64,
+    duplicate: u64,
+    refused: u64,
+    through: u64,
 }
 
 impl Push {
     /// Runs it.
     pub fn run(self, global: &Global) -> Outcome {
         let client = Client::new(&global.url);
-        let mut source: Box<dyn BufRead> = match &self.file {
-            Some(path) if path.as_os_str() != "-" => {
-                let file = File::open(path).with_context(|| format!("{} can't be read", path.display()))?;
-                Box::new(BufReader::new(file))
-            }
-            _ => Box::new(io::stdin().lock()),
+        let file = self.file.as_ref().filter(|path| path.as_os_str() != "-");
+        let mut source = match file {
+            Some(path) => Source::file(path).with_context(|| format!("{} can't be read", path.display()))?,
+            None => Source::live(BufReader::new(io::stdin())),
         };
-        let mut total = Accepted::default();
-        let mut before = 0;
-        for request in 1.. {
-            let (body, lines) = gather(&mut source)?;
-            if lines == 0 && request > 1 {
+        // A request that is tried again must not be taken twice, so a file always has a key. A live feed
+        // without an end would fill the server's memory of keys.
+        let key = self.key.clone().or_else(|| file.map(|_| new_key()));
+        let mut total = Total::default();
+        for request in 1_u64.. {
+            let body = source.gather()?;
+            if body.lines == 0 && request > 1 {
                 break;
             }
-            let key = self
-                .key
-                .as_ref()
-                .map(|key| if request == 1 { key.clone() } else { format!("{key}.{request}") });
-            let headers: Vec<(&str, &str)> =
-                key.iter().map(|key| ("idempotency-key", key.as_str())).collect();
-            let query = [("partial", self.partial.then(|| "true".to_owned()))];
-            let answer = client
-                .post_with("/v1/readings", &query, NDJSON_TYPE, &headers, &body)
-                .map_err(|failure| placed(failure, before, total.accepted))?;
+            let key_of = key.as_ref().map(|key| match request {
+                1 => key.clone(),
+                _ => format!("{key}.{request}"),
+            });
+            let sent = self.send(&client, key_of.as_deref(), &body, request > 1);
+            let again = key.as_deref().filter(|_| file.is_some());
+            let answer = sent.map_err(|failure| placed(failure, &total, again))?;
             if global.json {
                 output::json(&answer)?;
             }
-            let accepted: Accepted = answer.read()?;
-            total.accepted += accepted.accepted;
-            total.refused += accepted.refused;
-            total.through = accepted.through;
-            before += lines;
+            self.count(answer.read()?, &body, &mut total);
         }
-        let refused =
-            if total.refused > 0 { format!(", {} lines refused", total.refused) } else { String::new() };
-        output::done(global, &format!("{} readings taken through {}{refused}", total.accepted, total.through))
+        let mut text = format!("{} readings taken through {}", total.accepted, total.through);
+        if total.duplicate > 0 {
+            text.push_str(&format!(", {} of them before", total.duplicate));
+        }
+        output::done(global, &text)?;
+        match total.refused {
+            0 => Ok(()),
+            refused => Err(anyhow!("{refused} lines were refused").into()),
+        }
+    }
+
+    /// Sends a request until the server takes or refuses it. Without a key it is tried again only where
+    /// the server says that nothing of it was taken.
+    fn send(
+        &self,
+        client: &Client,
+        key: Option<&str>,
+        body: &Body,
+        was_reached: bool,
+    ) -> Result<Answer, Failure> {
+        let query = [("partial", self.partial.then(|| "true".to_owned()))];
+        let until = Instant::now() + PATIENCE;
+        let mut told = false;
+        loop {
+            let headers: Vec<(&str, &str)> = key.iter().map(|key| ("idempotency-key", *key)).collect();
+            let failure = match client.post_with("/v1/readings", &query, NDJSON_TYPE, &headers, &body.bytes) {
+                Ok(answer) => return Ok(answer),
+                Err(failure) => failure,
+            };
+            let wait = match &failure {
+                Failure::Refused(problem)
+                    if matches!(problem.status, 503 | 507)
+                        && (key.is_some() || problem.kind != "unknown-outcome") =>
+                {
+                    Duration::from_secs(problem.retry_after.unwrap_or(1))
+                }
+                Failure::NotReached { .. } if was_reached && key.is_some() => Duration::from_secs(1),
+                _ => return Err(failure),
+            };
+            if Instant::now() + wait > until {
+                return Err(failure);
+            }
+            if !told {
+                let failure = failure.to_string();
+                let reason = failure.lines().next().unwrap_or_default().trim_start_matches("error: ");
+                output::note(&format!("not taken for now, trying again: {reason}"));
+                told = true;
+            }
+            std::thread::sleep(wait);
+        }
+    }
+
+    fn count(&self, answer: Accepted, body: &Body, total: &mut Total) {
+        for mut error in answer.errors {
+            if let Some(line) = error.place.as_mut().and_then(|place| place.line.as_mut()) {
+                *line += total.lines;
+            }
+            output::note(&Line(&error).to_string());
+        }
+        total.lines += body.lines;
+        total.accepted += answer.accepted;
+        total.duplicate += if answer.duplicate { answer.accepted } else { 0 };
+        total.refused += answer.refused;
+        total.through = answer.through;
     }
 }
 
-/// As many lines as go into one request.
-fn gather(source: &mut dyn BufRead) -> io::Result<(Vec<u8>, u64)> {
-    let (mut body, mut lines) = (Vec::new(), 0);
-    while lines < MAX_LINES && body.len() < MAX_BYTES && source.read_until(b'\n', &mut body)? > 0 {
-        lines += 1;
-    }
-    Ok((body, lines as u64))
+/// A key that no other push has.
+fn new_key() -> String {
+    let seed = format!("{} {}", std::process::id(), host_time().0);
+    format!("push-{}", &Digest::of(seed.as_bytes()).hex()[..24])
 }
 
-/// Counts lines from the start of the file, and says what was taken before.
-fn placed(failure: Failure, before: u64, accepted: u64) -> Failure {
-    let Failure::Refused(mut problem) = failure else { return failure };
-    let Body { errors, place, hints, .. } = &mut *problem;
-    for place in errors.iter_mut().filter_map(|error| error.place.as_mut()).chain(place.as_mut()) {
-        place.line = place.line.map(|line| line + before);
+/// Counts lines from the start of the file, and says what was taken before. `key` is the one of a
+/// file, under which it may be sent again.
+fn placed(failure: Failure, before: &Total, key: Option<&str>) -> Failure {
+    let mut hints = Vec::new();
+    if before.lines > 0 {
+        hints.push(format!("The {} lines before were taken ({} readings).", before.lines, before.accepted));
+        if let Some(key) = key {
+            hints.push(format!("Send the file again with --key {key}: what was taken is not taken twice."));
+        }
     }
-    for hint in hints.iter_mut() {
-        *hint = hint.replace("?partial=true", "--partial");
+    match failure {
+        Failure::Refused(mut problem) => {
+            for place in problem.errors.iter_mut().filter_map(|error| error.place.as_mut()) {
+                place.line = place.line.map(|line| line + before.lines);
+            }
+            if let Some(first) = problem.errors.first().filter(|_| before.lines > 0) {
+                let more = match problem.errors.len() {
+                    1 => String::new(),
+                    several => format!("; {} more", several - 1),
+                };
+                problem.detail =
+                    format!("nothing from line {} on was taken; {}{more}", before.lines + 1, Line(first));
+            }
+            for hint in &mut problem.hints {
+                *hint = hint.replace("?partial=true", "--partial");
+            }
+            problem.hints.extend(hints);
+            Failure::Refused(problem)
+        }
+        Failure::NotReached { url, reason } if before.lines > 0 => {
+            let hints: String = hints.iter().map(|hint| format!("\nhint: {hint}")).collect();
+            Failure::Lost { text: format!("no server answers at {url} any more: {reason}{hints}") }
+        }
+        other => other,
     }
-    if before > 0 {
-        hints.push(format!("The {before} lines before were taken ({accepted} readings)."));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::facade::{Place, Problem};
+
+    #[test]
+    fn what_was_taken_before_is_said_and_lines_count_from_the_start() {
+        let before = Total { lines: 10_000, accepted: 9_999, ..Total::default() };
+        let detail = Detail {
+            kind: "not-json".to_owned(),
+            detail: "the line is no JSON".to_owned(),
+            place: Some(Place { line: Some(3), column: Some(1), field: None }),
+        };
+        let problem = Problem::malformed("bad-lines", "nothing was taken; line 3: the line is no JSON")
+            .hint("With ?partial=true the good lines are taken.")
+            .with(vec![detail]);
+        let failure = placed(Failure::Refused(problem.clone()), &before, Some("k"));
+        insta::assert_snapshot!(failure.to_string(), @r"
+        error: nothing from line 10001 on was taken; line 10003, column 1: the line is no JSON
+        hint: With --partial the good lines are taken.
+        hint: The 10000 lines before were taken (9999 readings).
+        hint: Send the file again with --key k: what was taken is not taken twice.
+        ");
+        let failure = placed(Failure::Refused(problem), &Total::default(), Some("k"));
+        insta::assert_snapshot!(failure.to_string(), @r"
+        error: nothing was taken; line 3: the line is no JSON
+        hint: With --partial the good lines are taken.
+        ");
+        let lost = Failure::NotReached { url: "http://x".to_owned(), reason: "refused".to_owned() };
+        let lost = placed(lost, &before, None);
+        insta::assert_snapshot!(lost.to_string(), @r"
+        error: no server answers at http://x any more: refused
+        hint: The 10000 lines before were taken (9999 readings).
+        ");
+        assert_eq!(format!("{:?}", lost.code()), format!("{:?}", std::process::ExitCode::from(3)));
     }
-    Failure::Refused(problem)
+
+    #[test]
+    fn keys_leave_room_for_the_number_of_the_request() {
+        assert!(key(&"k".repeat(56)).is_ok());
+        for wrong in ["", "a b", "ä", &"k".repeat(57)] {
+            assert!(key(wrong).is_err(), "{wrong}");
+        }
+        assert!(key(&new_key()).is_ok());
+    }
 }

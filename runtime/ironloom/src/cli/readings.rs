@@ -61,7 +61,7 @@ impl Readings {
             if let Some(next) = &answer.next {
                 output::note(&format!("there is more: --after {next}"));
             }
-            return output::print(&answer.text);
+            return if csv { output::lines(&answer.text) } else { output::json(&answer) };
         }
         output::list(global, "/v1/readings", &query, &output::READING, output::reading)
     }

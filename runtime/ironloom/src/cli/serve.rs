@@ -67,11 +67,8 @@ impl Serve {
             }
             None => String::new(),
         };
-        let mut config = Config::read(&text).map_err(|errors| {
-            let name = self.config.as_deref().unwrap_or(Path::new("the configuration")).display();
-            let lines: Vec<String> = errors.iter().map(|error| format!("\n  {error}")).collect();
-            Failure::Other(anyhow!("{name} is wrong:{}", lines.concat()))
-        })?;
+        let name = self.config.as_deref().unwrap_or(Path::new("the configuration"));
+        let mut config = Config::read(&text).map_err(|problems| Failure::File(problems.of_file(name)))?;
         if let Some(listen) = self.listen {
             config.server.listen = listen;
         }
@@ -129,7 +126,8 @@ impl Serve {
         let api = Api::new(Arc::clone(&node).facade(), Guard { listen, hosts }, metrics);
         let server = tokio::spawn(server::serve(listener, router(api), stopping));
         output::print(&format!("listening on http://{listen}\n"))?;
-        tracing::info!("listening on http://{listen}");
+        let data = std::path::absolute(&self.data).unwrap_or_else(|_| self.data.clone());
+        tracing::info!(data = %data.display(), "listening on http://{listen}");
         let ended = wait(&*node).await;
         if ended.is_ok() {
             tracing::info!("stops");

@@ -8,7 +8,8 @@ use super::client::{Client, segment};
 use super::failure::Outcome;
 use super::{Global, output};
 use crate::api::facade::{Installation, InstallationState};
-use crate::config::{Bytes, Span};
+use ironloom_apps::quantity::{Bytes, Span};
+use ironloom_types::text::clean;
 
 /// Shows one installation.
 #[derive(Args, Debug)]
@@ -44,7 +45,7 @@ pub fn text(item: &Installation) -> String {
     let mut out = String::new();
     // Writing into a String doesn't fail.
     let mut line = |name: &str, value: String| {
-        let _ = writeln!(out, "{name:<14}{}", output::clean(&value));
+        let _ = writeln!(out, "{name:<14}{}", clean(&value));
     };
     line("id", item.id.to_string());
     line("app", format!("{} {}", item.app, item.version));
@@ -71,6 +72,19 @@ pub fn text(item: &Installation) -> String {
     line("derived", counters.derived.to_string());
     for (name, patterns) in &item.bindings {
         line("binding", format!("{name} = {}", patterns.as_slice().join(", ")));
+    }
+    for (name, grant) in &item.grants.outputs {
+        let mut text = format!("{name} = {}, toward {}", grant.allow, grant.toward);
+        if grant.strict {
+            text.push_str(", strict");
+        }
+        if let Some(ttl) = grant.ttl {
+            text.push_str(&format!(", at most {ttl}"));
+        }
+        if let Some(safe) = grant.safe {
+            text.push_str(&format!(", safe {safe}"));
+        }
+        line("grant", text);
     }
     for (name, value) in &item.settings {
         line("setting", format!("{name} = {value}"));

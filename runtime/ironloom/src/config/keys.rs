@@ -1,5 +1,8 @@
 //! Every key of the configuration with its default and what it does: the one place for all three.
 
+/// The most that `[batch] max_readings` can be: apps are promised no more.
+pub const MAX_BATCH_READINGS: u32 = 16_384;
+
 /// A key of a section that is always there.
 struct Key {
     section: &'static str,
@@ -41,7 +44,7 @@ const KEYS: &[Key] = &[
         "reserve",
         "\"256 MiB\"",
         "Below this much free disk, pushes get 507 and apps and installs stop; \
-        they go on\nabove 1.5 times as much.",
+        they go on\nabove 1.5 times as much. At least 64 MiB.",
     ),
     key("store", "cache", "\"256 MiB\"", "Memory for state that is on the disk."),
     key(
@@ -62,11 +65,12 @@ const KEYS: &[Key] = &[
         "log",
         "max",
         "\"1 GiB\"",
-        "Where the log has grown this far past the last checkpoint, pushes get 503.",
+        "Where the log has grown this far past the last checkpoint, pushes get 503. At least\n\
+        128 MiB above `checkpoint`.",
     ),
-    key("log", "segment", "\"64 MiB\"", "Size of one file of the log."),
+    key("log", "segment", "\"64 MiB\"", "Size of one file of the log, 64 MiB to 1 GiB."),
     key("ingest", "max_future", "\"5 min\"", "How far ahead of the clock a reading's `at` may be."),
-    key("batch", "max_readings", "16384", "Most readings of one invocation."),
+    key("batch", "max_readings", "16384", "Most readings of one invocation, 1 to 16384."),
     key("batch", "max_bytes", "\"4 MiB\"", "Most bytes of readings of one invocation."),
     key(
         "limits",
@@ -125,12 +129,21 @@ const EXAMPLES: &str = r#"# The unit of points that match, where their source na
 # [connectors.herd]
 # kind = "csv"                  # replays a file with a header line
 # path = "herd.csv"             # from the folder of this file
-# at = "at"                     # the column with the time: RFC 3339, a date, or nanoseconds since 1970.
-#                               # Lines with the same time one after the other are taken as one
+# delimiter = ","               # between cells: the default. ";" or "\t" as well
+# decimal = "."                 # the decimal mark: the default. Or ","
+# at = "at"                     # the column with the time: RFC 3339, a date, or a date and time. Lines with the
+#                               # same time one after the other are taken as one
+# timezone = "Europe/Berlin"    # of times without an offset. Default: that of [site]. In the hour that comes
+#                               # twice in autumn, the first is meant
+# at_unit = "s"                 # what a time that is a number counts since 1970: "s", "ms", "us" or "ns". Without it
+#                               # only nanoseconds of 1973 or later are taken
 # speed = 604800.0              # seconds of the file in one second; 0, the default: as fast as it goes
 # loop = true                   # again and again; or a number of laps. Default: false, once
 # shift = "84 d"                # added to the times at each further lap. Default: nothing
 # missing = ["", "NA"]          # cells that hold no value: the default
+#
+# A line whose time or number of cells is wrong is passed over and counted; a cell that isn't of its type becomes
+# a reading of quality "bad". A restart goes on where it was, also in a file that has grown.
 #
 # [connectors.herd.columns.Weight]
 # point = "farm/barn-{lap}/pig/{Pig}/weight"   # {Pig}: that column of the line; {lap}: from 1

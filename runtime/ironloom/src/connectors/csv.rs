@@ -1,79 +1,118 @@
 //! Replays a CSV file: paced by its own times, lap after lap, and after a restart from where it was.
+//!
+//! The file is read on threads that may block; between two records nothing of it is on a tokio worker.
 
+mod cells;
+mod config;
+mod file;
+#[cfg(test)]
+mod tests;
+mod tracked;
+
+use std::sync::Arc;
 use std::time::Duration;
 
+use sha2::{Digest as _, Sha256};
 use tokio::time::Instant;
 
-use super::Run;
-use super::csv_config::CsvConfig;
-use super::csv_file::{self, Lap, Progress};
+pub use self::config::CsvConfig;
+use self::file::{FileError, Lap};
+use self::tracked::Progress;
+use super::{RETRY, Run};
 use ironloom_types::clock::Timestamp;
-use ironloom_types::ids::Digest;
 
 /// How often time goes on between two records: fine enough for daily timers at a week a second.
 const TICK: Duration = Duration::from_millis(20);
 
 /// Runs until there is nothing more to read, or it shall stop.
 pub(super) async fn run(config: CsvConfig, mut run: Run) {
-    match replay(&config, &mut run).await {
-        Ok(true) => run.status.set("done"),
-        Ok(false) => {
-            // `stopped` with an error of its own stays.
-            if run.stopping() {
-                run.status.set("stopped");
+    let config = Arc::new(config);
+    loop {
+        match replay(&config, &mut run).await {
+            Ok(true) => return run.status.end("done"),
+            Ok(false) => {
+                // `stopped` with an error of its own stays.
+                if run.stopping() {
+                    run.status.end("stopped");
+                }
+                return;
             }
+            Err(FileError::Wrong(error)) => return run.status.failed("stopped", error),
+            Err(FileError::Io(error)) => run.status.failed("waiting", error),
         }
-        Err(error) => run.status.failed("stopped", error),
+        if !run.sleep(RETRY).await {
+            return run.status.end("stopped");
+        }
     }
 }
 
+/// Runs what reads the file where it may block.
+async fn aside<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, FileError> + Send + 'static,
+) -> Result<T, FileError> {
+    let ended = tokio::task::spawn_blocking(work).await;
+    ended.unwrap_or_else(|error| Err(FileError::Wrong(format!("reading the file was cut off: {error}"))))
+}
+
 /// Whether it came to its end.
-async fn replay(config: &CsvConfig, run: &mut Run) -> Result<bool, String> {
-    let path = config.path.clone();
-    let digest = tokio::task::spawn_blocking(move || csv_file::digest(&path)).await;
-    let file = digest
-        .map_err(|error| error.to_string())?
-        .map_err(|error| format!("{}: {error}", config.path.display()))?;
-    let mut progress = begin(run, file);
+async fn replay(config: &Arc<CsvConfig>, run: &mut Run) -> Result<bool, FileError> {
+    let (mut progress, mut hash) = begin(config, run).await?;
     let mut pace = Pace::new(config.speed);
     while config.laps.is_none_or(|laps| progress.lap <= laps) {
-        let status = run.status.clone();
-        let mut lap = Lap::open(config, progress.lap, progress.line, &status)?;
-        if progress.line == 0 && lap.next_at().is_none() {
-            return Err(format!("{} has no line with a time", config.path.display()));
+        let (opened, status) = (Arc::clone(config), Arc::clone(&run.status));
+        let mut lap = aside(move || Lap::open(&opened, progress, hash, &status)).await?;
+        run.status.set("running");
+        if progress.offset == 0 && lap.next_at().is_none() {
+            let none = || FileError::Wrong(format!("{} has no line with a time", config.path.display()));
+            return Err(lap.failure().unwrap_or_else(none));
         }
         while let Some(at) = lap.next_at() {
             if !pace.wait(at, run).await {
                 return Ok(false);
             }
-            let sink = run.sink.clone();
-            if let Some(record) = lap.record(file, &*sink, &status)
+            let (sink, status) = (Arc::clone(&run.sink), Arc::clone(&run.status));
+            let read = move || {
+                let record = lap.record(&*sink, &status);
+                Ok((lap, record))
+            };
+            let (read_on, record) = aside(read).await?;
+            lap = read_on;
+            if let Some(record) = record
                 && !run.submit(&record).await
             {
                 return Ok(false);
             }
         }
-        progress = Progress { lap: progress.lap + 1, line: 0, file };
+        if let Some(failure) = lap.failure() {
+            return Err(failure);
+        }
+        (progress, hash) = (Progress::begin(progress.lap + 1), Sha256::new());
     }
     Ok(true)
 }
 
 /// Where the receipt says, or at the beginning for another file.
-fn begin(run: &Run, file: Digest) -> Progress {
-    let start = Progress { file, lap: 1, line: 0 };
-    match run.sink.receipt(&run.status.name).as_deref().and_then(Progress::from_receipt) {
-        Some(progress) if progress.file == file => {
-            tracing::info!(connector = run.status.name, lap = progress.lap, line = progress.line, "goes on");
-            progress
+async fn begin(config: &Arc<CsvConfig>, run: &Run) -> Result<(Progress, Sha256), FileError> {
+    let start = (Progress::begin(1), Sha256::new());
+    let Some(progress) = run.sink.receipt(&run.status.name).as_deref().and_then(Progress::from_receipt)
+    else {
+        return Ok(start);
+    };
+    let (config, shutdown) = (Arc::clone(config), run.shutdown.clone());
+    let verified = aside(move || {
+        let verified = progress.verify(&config.path, || *shutdown.borrow());
+        verified.map_err(|error| FileError::Io(format!("{}: {error}", config.path.display())))
+    });
+    let connector = &run.status.name;
+    match verified.await? {
+        Some((progress, hash)) => {
+            tracing::info!(connector, lap = progress.lap, line = progress.line, "goes on");
+            Ok((progress, hash))
         }
-        Some(_) => {
-            tracing::info!(
-                connector = run.status.name,
-                "the file is another one than before: from its beginning"
-            );
-            start
+        None => {
+            tracing::info!(connector, "the file is another one than before: from its beginning");
+            Ok(start)
         }
-        None => start,
     }
 }
 
@@ -92,8 +131,6 @@ impl Pace {
     /// Waits until `at`, with ticks; `false` where the connector shall stop.
     async fn wait(&mut self, at: Timestamp, run: &mut Run) -> bool {
         if self.speed == 0.0 {
-            // Without a pause others would starve on a machine with one core.
-            tokio::task::yield_now().await;
             return !run.stopping();
         }
         let (start, first) = *self.start.get_or_insert_with(|| (Instant::now(), at));

@@ -6,10 +6,6 @@
 //! record as the readings: so nothing is skipped, and nothing comes twice.
 
 mod csv;
-mod csv_config;
-mod csv_file;
-#[cfg(test)]
-mod csv_tests;
 mod set;
 mod template;
 
@@ -17,14 +13,17 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
+use jiff::tz::TimeZone;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-pub use self::csv_config::CsvConfig;
+pub use self::csv::CsvConfig;
 pub use self::set::Connectors;
 use crate::api::facade::ConnectorStatus;
-use crate::config::reader::Section;
+use crate::telemetry::Metrics;
+use ironloom_apps::toml_section::Section;
 use ironloom_types::clock::Timestamp;
 use ironloom_types::ids::PointNumber;
 use ironloom_types::readings::{Columns, NewPoint};
@@ -83,14 +82,13 @@ pub enum ConnectorConfig {
 }
 
 impl ConnectorConfig {
-    /// Reads a section, with all of its errors.
-    pub fn read(mut section: Section<'_, '_>) -> Option<Self> {
-        let kinds = |kind: String| match kind.as_str() {
-            "csv" => Ok(kind),
-            _ => Err(format!("is {kind:?}, and there is only \"csv\"")),
-        };
-        section.checked_required("kind", kinds)?;
-        CsvConfig::read(section).map(Self::Csv)
+    /// Reads a section, with all of its errors. `site` is the time zone of times that name none.
+    pub(crate) fn read(mut section: Section<'_, '_>, site: &TimeZone) -> Option<Self> {
+        section.require("kind")?.parsed(|kind| match kind {
+            "csv" => Ok(()),
+            _ => Err(format!("{kind:?} is not a kind of connector; there is only \"csv\"")),
+        })?;
+        CsvConfig::read(section, site).map(Self::Csv)
     }
 
     /// Its name in the configuration.
@@ -122,15 +120,19 @@ pub fn start(
     name: &str,
     config: ConnectorConfig,
     sink: Arc<dyn Sink>,
+    metrics: &Metrics,
     shutdown: watch::Receiver<bool>,
 ) -> Running {
-    let status = Arc::new(Status::new(name, config.kind()));
+    let status = Arc::new(Status::new(name, config.kind(), metrics));
     let run = Run { sink, status: Arc::clone(&status), shutdown };
     let task = match config {
         ConnectorConfig::Csv(config) => tokio::spawn(csv::run(config, run)),
     };
     Running { status, task }
 }
+
+/// How often a connector logs what is wrong with what it reads: a file may be wrong in every line.
+const LOG_EVERY: Duration = Duration::from_secs(10);
 
 /// How a connector goes.
 #[derive(Debug)]
@@ -140,16 +142,23 @@ pub struct Status {
     state: Mutex<(&'static str, Option<String>)>,
     readings: AtomicU64,
     lowered: AtomicU64,
+    skipped: AtomicU64,
+    /// When something that was noticed was logged last.
+    logged: Mutex<Option<Instant>>,
+    metrics: Metrics,
 }
 
 impl Status {
-    fn new(name: &str, kind: &'static str) -> Self {
+    fn new(name: &str, kind: &'static str, metrics: &Metrics) -> Self {
         Self {
             name: name.to_owned(),
             kind,
             state: Mutex::new(("running", None)),
             readings: AtomicU64::new(0),
             lowered: AtomicU64::new(0),
+            skipped: AtomicU64::new(0),
+            logged: Mutex::new(None),
+            metrics: metrics.clone(),
         }
     }
 
@@ -162,6 +171,7 @@ impl Status {
             state: state.to_owned(),
             readings: self.readings.load(Ordering::Relaxed),
             lowered: self.lowered.load(Ordering::Relaxed),
+            skipped: self.skipped.load(Ordering::Relaxed),
             last_error,
         }
     }
@@ -175,13 +185,40 @@ impl Status {
         self.state.lock().0 = state;
     }
 
-    fn failed(&self, state: &'static str, error: String) {
-        tracing::warn!(connector = self.name, "{error}");
-        *self.state.lock() = (state, Some(error));
+    /// The last state; what was passed over is logged once more, as a sum.
+    fn end(&self, state: &'static str) {
+        self.set(state);
+        let skipped = self.skipped.load(Ordering::Relaxed);
+        if skipped > 0 {
+            tracing::warn!(connector = self.name, state, skipped, "lines or cells were passed over");
+        }
     }
 
+    /// Logged where it is new: a connector that waits fails again and again.
+    fn failed(&self, state: &'static str, error: String) {
+        let mut now = self.state.lock();
+        if now.0 != state || now.1.as_ref() != Some(&error) {
+            tracing::warn!(connector = self.name, state, "{error}");
+        }
+        *now = (state, Some(error));
+    }
+
+    /// Something is wrong with what was read.
     fn noticed(&self, error: String) {
+        let mut logged = self.logged.lock();
+        if logged.is_none_or(|at| at.elapsed() >= LOG_EVERY) {
+            *logged = Some(Instant::now());
+            let skipped = self.skipped.load(Ordering::Relaxed);
+            tracing::warn!(connector = self.name, skipped, "{error}");
+        }
         self.state.lock().1 = Some(error);
+    }
+
+    /// A line or cell that gave no reading.
+    fn skipped(&self, error: String) {
+        self.skipped.fetch_add(1, Ordering::Relaxed);
+        self.metrics.skipped.inc();
+        self.noticed(error);
     }
 
     fn took(&self, readings: usize) {
@@ -190,6 +227,7 @@ impl Status {
 
     fn lowered(&self) {
         self.lowered.fetch_add(1, Ordering::Relaxed);
+        self.metrics.lowered.inc();
     }
 }
 
@@ -201,11 +239,11 @@ pub(crate) struct Run {
 }
 
 /// How long a connector waits before it hands over again what wasn't taken.
-const RETRY: std::time::Duration = std::time::Duration::from_millis(500);
+const RETRY: Duration = Duration::from_millis(500);
 
 impl Run {
     /// Waits for a while; `false` where the connector shall stop.
-    async fn sleep(&mut self, time: std::time::Duration) -> bool {
+    async fn sleep(&mut self, time: Duration) -> bool {
         tokio::select! {
             () = tokio::time::sleep(time) => true,
             _ = self.shutdown.wait_for(|stop| *stop) => false,

@@ -7,6 +7,7 @@ use tokio::sync::watch;
 
 use super::{ConnectorConfig, Running, Sink, start};
 use crate::api::facade::ConnectorStatus;
+use crate::telemetry::Metrics;
 
 /// The connectors that were started.
 #[derive(Debug)]
@@ -17,10 +18,14 @@ pub struct Connectors {
 
 impl Connectors {
     /// Starts them all, within a tokio runtime.
-    pub fn start(configs: &BTreeMap<String, ConnectorConfig>, sink: &Arc<dyn Sink>) -> Self {
+    pub fn start(
+        configs: &BTreeMap<String, ConnectorConfig>,
+        sink: &Arc<dyn Sink>,
+        metrics: &Metrics,
+    ) -> Self {
         let (stop, shutdown) = watch::channel(false);
         let each = |(name, config): (&String, &ConnectorConfig)| {
-            start(name, config.clone(), Arc::clone(sink), shutdown.clone())
+            start(name, config.clone(), Arc::clone(sink), metrics, shutdown.clone())
         };
         Self { stop, running: configs.iter().map(each).collect() }
     }

@@ -1,5 +1,7 @@
 //! Point paths with places for a line's own values: `farm/barn-{lap}/pig/{Pig}/weight`.
 
+use ironloom_types::ids::PointPath;
+
 /// A template, split at its braces.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Template(Vec<Part>);
@@ -34,8 +36,11 @@ impl Template {
         // Any value would do: it is checked again with what the lines hold.
         let mut sample = String::new();
         template.fill(&mut sample, |_| Some("x"));
-        ironloom_types::ids::check_point_path(&sample)
-            .map_err(|problem| format!("gives no point path: {text:?} {problem}"))?;
+        let path =
+            PointPath::new(&sample).map_err(|error| format!("{text:?} gives no point path: {error}"))?;
+        if path.is_reserved() {
+            return Err(format!("{text:?} lies under `apps/`, which belongs to the runtime"));
+        }
         Ok(template)
     }
 
@@ -69,7 +74,7 @@ mod tests {
         let mut out = String::new();
         template.fill(&mut out, |name| Some(if name == "lap" { "2" } else { "4601" }));
         assert_eq!(out, "farm/barn-2/4601");
-        for wrong in ["", "a//b", "a/{", "a/{}", "a/{x", "a/}", "a/{x{y}}"] {
+        for wrong in ["", "a//b", "a/{", "a/{}", "a/{x", "a/}", "a/{x{y}}", "apps/{x}", "apps"] {
             assert!(Template::parse(wrong).is_err(), "{wrong}");
         }
     }

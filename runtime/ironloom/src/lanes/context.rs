@@ -7,12 +7,13 @@ use bytes::Bytes;
 use super::Lane;
 use crate::fold::durable::Durable;
 use crate::fold::points::Points;
+use ironloom_apps::binding::{OutputBinding, unit_fits};
 use ironloom_sandbox::{
     BoxFuture, Cached, HostFault, OutputResolver, Scan, Standing, StatePage, StateReader, Target,
     UnknownEntity,
 };
 use ironloom_storage::store::{Item, Key, Lookup, Scope, Storage, Ticket, merge};
-use ironloom_types::ids::{PointNumber, SlotName};
+use ironloom_types::ids::{PointNumber, PointPath, SlotName};
 use ironloom_types::readings::NewPoint;
 
 /// A lane, as the sandbox sees it.
@@ -144,15 +145,31 @@ impl OutputResolver for LaneContext {
             .bindings
             .resolve(output as u16, entity)
             .map_err(|error| UnknownEntity(error.to_string()))?;
+        let binding = &self.lane.revision.bindings.outputs[output];
         // Two locks one after the other, never one within the other.
-        let number = self.points.names().number(path.as_str());
-        if let Some(number) = number {
-            self.lane.targets.lock().note(entity, output, number);
-            return Ok(Target::Known(number));
-        }
-        let unit = self.lane.revision.bindings.outputs[output].unit.clone();
-        Ok(Target::New(NewPoint { path, unit }))
+        let known = {
+            let names = self.points.names();
+            let number = names.number(path.as_str());
+            number.map(|number| (number, names.point(number).and_then(|point| point.unit.clone())))
+        };
+        let Some((number, unit)) = known else {
+            return Ok(Target::New(NewPoint { path, unit: binding.unit.clone() }));
+        };
+        check_unit(binding, &path, unit.as_deref())?;
+        self.lane.targets.lock().note(entity, output, number);
+        Ok(Target::Known(number))
     }
+}
+
+/// A point that came up since the install may be in another unit: whoever reads it would take one for
+/// the other.
+fn check_unit(binding: &OutputBinding, path: &PointPath, unit: Option<&str>) -> Result<(), UnknownEntity> {
+    let gives = binding.unit.as_deref();
+    if unit_fits(unit, gives) {
+        return Ok(());
+    }
+    let (name, has, gives) = (&binding.name, unit.unwrap_or_default(), gives.unwrap_or_default());
+    Err(UnknownEntity(format!("the point {path} has the unit {has}, and the output {name} gives {gives}")))
 }
 
 impl Standing for LaneContext {
@@ -171,5 +188,28 @@ impl Standing for LaneContext {
 
     fn timers(&self) -> usize {
         self.lane.book().timers().len() - usize::from(self.firing.is_some())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ironloom_apps::binding::Target;
+    use ironloom_apps::manifest::{OutputKind, ValueType};
+
+    #[test]
+    fn a_point_that_has_another_unit_by_now_is_not_written() {
+        let binding = OutputBinding {
+            name: SlotName::new("gain").unwrap(),
+            kind: OutputKind::Derived,
+            value_type: ValueType::Real,
+            unit: Some("kg/d".into()),
+            target: Target::Default { prefix: "apps/pigs/gain".to_owned() },
+        };
+        let path = PointPath::new("gains/7").unwrap();
+        assert!(check_unit(&binding, &path, Some("kg/d")).is_ok());
+        assert!(check_unit(&binding, &path, None).is_ok());
+        let UnknownEntity(error) = check_unit(&binding, &path, Some("kg")).unwrap_err();
+        assert_eq!(error, "the point gains/7 has the unit kg, and the output gain gives kg/d");
     }
 }

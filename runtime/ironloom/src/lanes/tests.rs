@@ -84,7 +84,7 @@ pub fn lane() -> (Lane, RoutingTable) {
         from: Sequence(1),
         package,
         bindings,
-        grants: String::new(),
+        grants: Default::default(),
         settings: BTreeMap::new(),
         limits: Limits::default(),
         timezone: "UTC".into(),

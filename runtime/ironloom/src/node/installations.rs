@@ -6,8 +6,8 @@ use std::sync::Arc;
 use super::packages::{load_problem, setting_value};
 use super::{Node, problems};
 use crate::api::facade::{
-    Answer, Backlog, Counters, Grants, InstallRequest, Installation, InstallationState, Installed, Lag,
-    LastError, Match, Page, PageQuery, Patterns, Problem, StartFrom,
+    Answer, Backlog, Counters, InstallRequest, Installation, InstallationState, Installed, Lag, LastError,
+    Match, Page, PageQuery, Patterns, Problem, StartFrom,
 };
 use crate::fold::KnownPackage;
 use crate::lanes::{App, Lane};
@@ -73,7 +73,7 @@ impl Node {
         let loaded = self.load(&known, &revision.limits).await.map_err(|error| load_problem(&error))?;
         let meta = first_meta(cursor, &known.manifest, &revision, self.shared.clock.now());
         let mut warnings = plan.warnings;
-        if revision.grants != "{}" {
+        if !revision.grants.is_empty() {
             let text = "set-points are not sent by this version: what is granted is kept, and every request is refused";
             warnings.push(text.to_owned());
         }
@@ -108,15 +108,10 @@ impl Node {
             state: request.limits.state.map(|bytes| bytes.0),
             share: request.limits.share.map(|span| span.0),
         };
-        let grants = if request.grants == Grants::default() {
-            "{}".to_owned()
-        } else {
-            serde_json::to_string(&request.grants).map_err(|error| problems::internal(&error))?
-        };
         let asked = Request {
             id: request.id.clone(),
             bindings: bindings.collect(),
-            grants,
+            grants: request.grants.clone(),
             settings: request
                 .settings
                 .iter()
@@ -134,7 +129,7 @@ impl Node {
             });
             let site = Site { timezone: &self.config.site.timezone, limits: &self.config.limits };
             plan_install(&asked, manifest, site, points, &others)
-                .map_err(|found| problems::all("install", "the app can't be installed so", &found))?
+                .map_err(|found| problems::all("install", "the app can't be installed as asked", &found))?
         };
         let journal = &self.shared.journal;
         let cursor = match request.from {
@@ -417,8 +412,7 @@ fn show(
             dead_letters_dropped: counters.dead_letters_dropped,
         },
         bindings,
-        // It was made by this program from grants of this form.
-        grants: serde_json::from_str(&revision.grants).unwrap_or_default(),
+        grants: revision.grants.clone(),
         settings: settings.collect(),
         limits: revision.limits.clone(),
         timezone: revision.timezone.clone(),

@@ -29,22 +29,26 @@ pub fn full(reserve: u64) -> Problem {
 
 /// All that is wrong with a manifest, a component or an installation, each with its place.
 pub fn all(kind: &str, detail: &str, problems: &Problems) -> Problem {
-    let each = |problem: &ironloom_apps::problem::Problem| {
-        let place = Place {
-            line: problem.line.map(u64::from),
-            column: problem.column.map(u64::from),
-            field: problem.field.clone(),
-        };
-        let hints = problem.hints.iter().map(|hint| format!(" ({hint})"));
-        let detail = problem.message.clone() + &hints.collect::<String>();
-        Detail { kind: kind.to_owned(), detail, place: Some(place) }
+    let place = |problem: &ironloom_apps::problem::Problem| Place {
+        line: problem.line.map(u64::from),
+        column: problem.column.map(u64::from),
+        field: problem.field.clone(),
     };
-    let errors: Vec<Detail> = problems.0.iter().map(each).collect();
-    let detail = match problems.0.as_slice() {
-        [only] => format!("{detail}: {only}"),
-        several => format!("{detail}: {} problems", several.len()),
+    let one = |problem: &ironloom_apps::problem::Problem, detail: String| {
+        vec![Detail { kind: kind.to_owned(), detail, place: Some(place(problem)) }]
     };
-    Problem::refused(kind, detail).with(errors)
+    if let [only] = problems.0.as_slice() {
+        // Told once: the sentence has it whole, its hints are the answer's own.
+        let told = ironloom_apps::problem::Problem { hints: Vec::new(), ..only.clone() };
+        let problem = Problem::refused(kind, format!("{detail}: {told}")).at(place(only));
+        let problem = only.hints.iter().fold(problem, |problem, hint| problem.hint(hint));
+        return problem.with(one(only, only.message.clone()));
+    }
+    let with_hints = |problem: &ironloom_apps::problem::Problem| {
+        problem.message.clone() + &problem.hints.iter().map(|hint| format!(" ({hint})")).collect::<String>()
+    };
+    let errors = problems.0.iter().flat_map(|problem| one(problem, with_hints(problem))).collect();
+    Problem::refused(kind, format!("{detail}: {} problems", problems.0.len())).with(errors)
 }
 
 /// The server's own fault.

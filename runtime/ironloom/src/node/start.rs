@@ -22,7 +22,6 @@ use crate::fold::sealer::Numberer;
 use crate::fold::submission::Submission;
 use crate::lanes::Lanes;
 use crate::lanes::run::{BatchLimits, Runner};
-use ironloom_apps::pattern::Pattern;
 use ironloom_sandbox::{Sandbox, SandboxConfig};
 use ironloom_storage::log::{self, CommitterHandle, LogError};
 use ironloom_storage::store::{self, DataLock, EngineKind, Files};
@@ -65,9 +64,7 @@ pub fn start(options: NodeOptions) -> Result<Arc<dyn Host>, StartError> {
         Sandbox::new(SandboxConfig::new(data.join("code"), worker)).map_err(|error| refused(&error))?,
     );
     let packages = Arc::new(Files::open(&data.join("packages")).map_err(|error| refused(&error))?);
-    let units =
-        config.points.iter().map(|point| Ok((Pattern::new(&point.pattern)?, Arc::clone(&point.unit))));
-    let units = units.collect::<Result<Vec<_>, String>>().map_err(|error| refused(&error))?;
+    let units = config.points.iter().map(|point| (point.pattern.clone(), Arc::clone(&point.unit))).collect();
     let store_folder = data.join("store");
     std::fs::create_dir_all(&store_folder).map_err(|error| refused(&error))?;
     let engine = match config.store.engine {
@@ -165,7 +162,7 @@ pub fn start(options: NodeOptions) -> Result<Arc<dyn Host>, StartError> {
     });
     let sink: Arc<dyn Sink> = Arc::new(super::sink::NodeSink(Arc::clone(&node)));
     let _guard = runtime.enter();
-    *node.connectors.lock() = Some(Connectors::start(&connectors, &sink));
+    *node.connectors.lock() = Some(Connectors::start(&connectors, &sink, &node.telemetry.metrics));
     Ok(Arc::new(NodeFacade(node)))
 }
 

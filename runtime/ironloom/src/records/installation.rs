@@ -6,6 +6,7 @@ use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 
 use ironloom_apps::binding::Bindings;
+use ironloom_apps::grants::Grants;
 use ironloom_types::ids::{self, AppId, Digest, Generation, InstallationId, Sequence};
 use ironloom_types::limits::Limits;
 
@@ -50,8 +51,8 @@ pub struct Revision {
     /// What its inputs take and its outputs write. Factors of unit conversions will have their place
     /// here, beside each input's unit.
     pub bindings: Bindings,
-    /// What an admin grants its set-point outputs: JSON as it was given.
-    pub grants: String,
+    /// What an admin grants its set-point outputs.
+    pub grants: Grants,
     /// All settings, defaults included, each as the text that the app gets.
     pub settings: BTreeMap<String, String>,
     /// The limits that hold.

@@ -16,8 +16,10 @@ use super::{NumberedPoint, admin, commit, readings};
 use crate::records::installation::{Installation, Revision, Standing};
 use crate::records::lane::{Counters, LaneMeta, LastError, Quarantine, Trouble};
 use ironloom_apps::binding::{Bindings, InputBinding, OutputBinding, Target};
+use ironloom_apps::grants::{Grants, OutputGrant, Safe};
 use ironloom_apps::manifest::{OutputKind, ValueType};
 use ironloom_apps::pattern::Pattern;
+use ironloom_apps::quantity::Span;
 use ironloom_types::CompiledRef;
 use ironloom_types::clock::Timestamp;
 use ironloom_types::ids::{
@@ -80,12 +82,15 @@ const COMPILED: &str = concat!(
     "33303330333033303330333033303330333033303330333033303330333033303330333033303330333033",
 );
 const INSTALLED: &str = concat!(
-    "3a0100000304706967730310636f6d2e6578616d706c652e7069677305302e312e30477368613235363a3034303430343034",
+    "530100000304706967730310636f6d2e6578616d706c652e7069677305302e312e30477368613235363a3034303430343034",
     "3034303430343034303430343034303430343034303430343034303430343034303430343034303430343034303430343034",
     "3034303430340101018507477368613235363a3034303430343034303430343034303430343034",
     "3034303430343034303430343034303430343034303430343034303430343034303430343034303430343034010677656967",
     "68740201026b6701116661726d2f7b7069677d2f77656967687401046761696e000201046b672f64010e617070732f706967",
-    "732f6761696e027b7d01056272656564056475726f63808080108084af5f8080802080cab5ee010d4575726f70652f4265726c696e0000",
+    "732f6761696e",
+    // One grant: limit, "0, 6..32", low, 60 s, safe "6", not strict.
+    "01056c696d697408302c20362e2e3332000180b09dc2df0101013600",
+    "01056272656564056475726f63808080108084af5f8080802080cab5ee010d4575726f70652f4265726c696e0000",
     "000000000000000000000000000000000000000000000000",
 );
 const STANDING: &str = concat!(
@@ -325,12 +330,17 @@ fn admin_records() -> Vec<(AdminRecord, &'static str)> {
         unit: Some("kg/d".into()),
         target: Target::Default { prefix: "apps/pigs/gain".into() },
     };
+    let limit = OutputGrant {
+        ttl: Some(Span(60_000_000_000)),
+        safe: Some(Safe::Number(6.0)),
+        ..OutputGrant::of("0, 6..32".parse().unwrap())
+    };
     let revision = Revision {
         number: ids::Revision(1),
         from: Sequence(901),
         package,
         bindings: Bindings { inputs: vec![input], outputs: vec![output] },
-        grants: "{}".into(),
+        grants: Grants { outputs: BTreeMap::from([(slot("limit"), limit)]) },
         settings: BTreeMap::from([("breed".into(), "duroc".into())]),
         limits: Limits { memory: 32 << 20, cpu: 200_000_000, state: 64 << 20, share: 500_000_000 },
         timezone: "Europe/Berlin".into(),

@@ -290,7 +290,7 @@ impl World {
             from: cursor.next(),
             package,
             bindings,
-            grants: String::new(),
+            grants: Default::default(),
             settings: BTreeMap::new(),
             limits: Limits::default(),
             timezone: "UTC".to_owned(),

@@ -1,0 +1,185 @@
+//! The values of a grant, and how they are written: `0, 6..32`, `true, false`, `hold`.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+use crate::manifest::ValueType;
+
+/// The most values and ranges of one grant. Beyond: refused.
+const MAX_VALUES: usize = 64;
+
+/// The values that a set-point may have: numbers and ranges of them, or booleans. Never empty.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Allowed(Vec<One>);
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum One {
+    Boolean(bool),
+    /// Both ends included; equal for a single number.
+    Range(f64, f64),
+}
+
+impl Allowed {
+    /// Whether values of this type can be among them.
+    pub fn fits(&self, value_type: ValueType) -> bool {
+        self.0.iter().all(|one| match one {
+            One::Boolean(_) => value_type == ValueType::Boolean,
+            One::Range(..) => value_type.is_number(),
+        })
+    }
+
+    /// Whether a safe value is among them; holding the last value always is.
+    pub fn holds(&self, safe: &Safe) -> bool {
+        self.0.iter().any(|one| match (one, safe) {
+            (_, Safe::Hold) => true,
+            (One::Boolean(one), Safe::Boolean(safe)) => one == safe,
+            (One::Range(low, high), Safe::Number(safe)) => (low..=high).contains(&safe),
+            _ => false,
+        })
+    }
+}
+
+fn number(text: &str) -> Option<f64> {
+    text.trim().parse().ok().filter(|number: &f64| number.is_finite())
+}
+
+fn one(text: &str) -> Result<One, String> {
+    let text = text.trim();
+    if let Ok(boolean) = text.parse() {
+        return Ok(One::Boolean(boolean));
+    }
+    let (low, high) = text.split_once("..").unwrap_or((text, text));
+    match (number(low), number(high)) {
+        (Some(low), Some(high)) if low <= high => Ok(One::Range(low, high)),
+        (Some(_), Some(_)) => Err(format!("the range {text:?} ends below its beginning")),
+        _ => Err(format!("{text:?} is not a value; write values and ranges such as \"0, 6..32\"")),
+    }
+}
+
+impl FromStr for Allowed {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let parts: Vec<&str> = text.split(',').collect();
+        if parts.len() > MAX_VALUES {
+            return Err(format!("has {} values and ranges; at most {MAX_VALUES} are allowed", parts.len()));
+        }
+        parts.into_iter().map(one).collect::<Result<_, _>>().map(Self)
+    }
+}
+
+impl fmt::Display for Allowed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, one) in self.0.iter().enumerate() {
+            if index > 0 {
+                f.write_str(", ")?;
+            }
+            match one {
+                One::Boolean(value) => write!(f, "{value}")?,
+                One::Range(low, high) if low == high => write!(f, "{low}")?,
+                One::Range(low, high) => write!(f, "{low}..{high}")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Serialize for Allowed {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Allowed {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+    }
+}
+
+/// What goes out when an installation no longer vouches for a value.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Safe {
+    /// The last one stays.
+    Hold,
+    /// This number.
+    Number(f64),
+    /// This one.
+    Boolean(bool),
+}
+
+impl FromStr for Safe {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.trim() {
+            "hold" => Ok(Self::Hold),
+            "true" => Ok(Self::Boolean(true)),
+            "false" => Ok(Self::Boolean(false)),
+            text => number(text)
+                .map(Self::Number)
+                .ok_or_else(|| format!("{text:?} is not a safe value; write a number, true, false or hold")),
+        }
+    }
+}
+
+impl fmt::Display for Safe {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Hold => f.write_str("hold"),
+            Self::Number(number) => write!(f, "{number}"),
+            Self::Boolean(value) => write!(f, "{value}"),
+        }
+    }
+}
+
+// A number or boolean of JSON for people, text in the log.
+
+impl Serialize for Safe {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Number(number) if serializer.is_human_readable() => serializer.serialize_f64(*number),
+            Self::Boolean(value) if serializer.is_human_readable() => serializer.serialize_bool(*value),
+            _ => serializer.collect_str(self),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Safe {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Reader;
+        impl de::Visitor<'_> for Reader {
+            type Value = Safe;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a number, true, false or \"hold\"")
+            }
+
+            fn visit_bool<E: de::Error>(self, value: bool) -> Result<Safe, E> {
+                Ok(Safe::Boolean(value))
+            }
+
+            fn visit_i64<E: de::Error>(self, value: i64) -> Result<Safe, E> {
+                Ok(Safe::Number(value as f64))
+            }
+
+            fn visit_u64<E: de::Error>(self, value: u64) -> Result<Safe, E> {
+                Ok(Safe::Number(value as f64))
+            }
+
+            fn visit_f64<E: de::Error>(self, value: f64) -> Result<Safe, E> {
+                Ok(Safe::Number(value))
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Safe, E> {
+                text.parse().map_err(E::custom)
+            }
+        }
+        if deserializer.is_human_readable() {
+            deserializer.deserialize_any(Reader)
+        } else {
+            String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! What an admin should know of an install that is no reason to refuse it.
+
+use crate::binding::{Bindings, InputBinding, Target};
+use crate::pattern::Pattern;
+use crate::plan::InputPlan;
+use ironloom_types::ids::InstallationId;
+
+/// All of it, in sentences.
+pub(super) fn of(
+    id: &InstallationId,
+    bindings: &Bindings,
+    inputs: &[InputPlan],
+    others: &[(InstallationId, &Bindings)],
+) -> Vec<String> {
+    let mut warnings = Vec::new();
+    for (plan, input) in inputs.iter().zip(&bindings.inputs) {
+        let InputPlan { name, points, unit_assumed, .. } = plan;
+        if let Some(unit) = input.unit.as_deref().filter(|_| *unit_assumed > 0) {
+            warnings.push(format!(
+                "{unit_assumed} of the {points} points of the input {name} have no unit and are taken to be in {unit}"
+            ));
+        }
+        if *points == 0 && !input.patterns.is_empty() {
+            warnings.push(format!("no point matches the input {name} yet"));
+        }
+    }
+    warnings.extend(strangers(&bindings.inputs));
+    for output in &bindings.outputs {
+        match &output.target {
+            Target::Unbound => {
+                warnings.push(format!("the set-point output {} is not bound and does nothing", output.name));
+            }
+            Target::Pattern { pattern, .. } => {
+                let others = others.iter().filter(|(other, _)| other != id);
+                warnings.extend(others.filter_map(|(other, bindings)| {
+                    let (same, theirs) = bindings.outputs.iter().find_map(|one| match &one.target {
+                        Target::Pattern { pattern: theirs, .. } if theirs.intersects(pattern) => {
+                            Some((&one.name, theirs))
+                        }
+                        _ => None,
+                    })?;
+                    let name = &output.name;
+                    Some(format!(
+                        "the output {name} can write the same points ({pattern}) as the output {same} of {other} ({theirs})"
+                    ))
+                }));
+            }
+            // Nobody else can be bound to points under `apps/`.
+            Target::Default { .. } => {}
+        }
+    }
+    warnings
+}
+
+/// Inputs that name other things: an entity is what the braces capture, in their order, so that a
+/// reading of one never has the entity of a reading of the other. Inputs without braces are about
+/// the site as a whole, beside any others.
+fn strangers(inputs: &[InputBinding]) -> Option<String> {
+    let names = |pattern: &Pattern| pattern.captures().map(|name| format!("{{{name}}}")).collect::<Vec<_>>();
+    let mut captured = inputs
+        .iter()
+        .filter_map(|input| Some((&input.name, names(input.patterns.first()?))))
+        .filter(|(_, names)| !names.is_empty());
+    let (first, ours) = captured.next()?;
+    let (other, theirs) = captured.find(|(_, theirs)| *theirs != ours)?;
+    Some(format!(
+        "the inputs {first} and {other} capture {} and {}: their readings never have the same entity, as the names \
+         in braces differ or come in another order",
+        ours.join("/"),
+        theirs.join("/"),
+    ))
+}

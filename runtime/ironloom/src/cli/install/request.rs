@@ -1,0 +1,156 @@
+//! The file of `ironloom install --with`: the request as TOML, checked as far as it can be here.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use anyhow::Context as _;
+use serde_json::Value as Json;
+use toml::de::DeValue;
+
+use crate::api::facade::{Grants, InstallRequest, Patterns, RequestedLimits, StartFrom};
+use crate::cli::failure::Failure;
+use ironloom_apps::allowance::PartialLimits;
+use ironloom_apps::grants::{OutputGrant, Safe, Toward};
+use ironloom_apps::pattern::Pattern;
+use ironloom_apps::problem::Problems;
+use ironloom_apps::quantity::{Bytes, Span};
+use ironloom_apps::toml_section::{Field, Findings, Section};
+use ironloom_types::ids::{Digest, InstallationId, SlotName};
+
+/// What is to be installed, as far as it was said.
+#[derive(Debug, Default, PartialEq)]
+pub(super) struct Asked {
+    pub(super) package: Option<String>,
+    pub(super) id: Option<InstallationId>,
+    pub(super) from: StartFrom,
+    pub(super) timezone: Option<String>,
+    pub(super) bindings: BTreeMap<SlotName, Patterns>,
+    pub(super) settings: BTreeMap<SlotName, Json>,
+    pub(super) limits: PartialLimits,
+    pub(super) grants: Grants,
+}
+
+impl Asked {
+    pub(super) fn request(self, id: InstallationId, package: Digest) -> InstallRequest {
+        let limits = RequestedLimits {
+            memory: self.limits.memory.map(Bytes),
+            cpu: self.limits.cpu.map(Span),
+            state: self.limits.state.map(Bytes),
+            share: self.limits.share.map(Span),
+        };
+        InstallRequest {
+            id,
+            package,
+            bindings: self.bindings,
+            grants: self.grants,
+            settings: self.settings,
+            limits,
+            timezone: self.timezone,
+            from: self.from,
+        }
+    }
+}
+
+/// Reads the file. A package is meant from the file's folder.
+pub(super) fn read(path: &Path) -> Result<Asked, Failure> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("{} can't be read", path.display()))?;
+    let mut asked = parse(&text).map_err(|problems| Failure::File(problems.of_file(path)))?;
+    if let Some(package) = asked.package.as_mut().filter(|package| !package.starts_with("sha256:")) {
+        let folder = path.parent().unwrap_or(Path::new(""));
+        *package = folder.join(&*package).display().to_string();
+    }
+    Ok(asked)
+}
+
+pub(super) fn parse(text: &str) -> Result<Asked, Problems> {
+    let findings = Findings::new(text);
+    let mut root = findings.root()?;
+    let asked = Asked {
+        package: root.take("package").and_then(|field| field.text().map(str::to_owned)),
+        id: root.take("id").and_then(|field| field.parsed(InstallationId::new)),
+        from: root.take("from").and_then(|field| from(&field)).unwrap_or_default(),
+        timezone: root.take("timezone").and_then(|field| field.text().map(str::to_owned)),
+        bindings: named(root.table("bindings"), |field| patterns(&field)),
+        settings: named(root.table("settings"), |field| scalar(&field)),
+        limits: PartialLimits::read(root.table("limits")),
+        grants: grants(root.table("grants")),
+    };
+    root.finish();
+    findings.check()?;
+    Ok(asked)
+}
+
+/// All of a section, by names of the manifest.
+fn named<'f, 't, T>(
+    mut section: Section<'f, 't>,
+    read: impl Fn(Field<'f, 't>) -> Option<T>,
+) -> BTreeMap<SlotName, T> {
+    let mut all = BTreeMap::new();
+    for field in section.take_all() {
+        let name = SlotName::new(&field.name);
+        if let Err(error) = &name {
+            field.refuse_name(format!("the name {}", error.problem), None);
+        }
+        all.extend(name.ok().zip(read(field)));
+    }
+    all
+}
+
+/// `now`, `beginning` or a time, as text or as TOML's own.
+fn from(field: &Field<'_, '_>) -> Option<StartFrom> {
+    match &field.value {
+        DeValue::Datetime(time) => field.checked(time.to_string().parse()),
+        _ => field.parsed(str::parse),
+    }
+}
+
+fn patterns(field: &Field<'_, '_>) -> Option<Patterns> {
+    let patterns = match &field.value {
+        DeValue::String(pattern) => vec![pattern.to_string()],
+        _ => field.texts()?,
+    };
+    for pattern in &patterns {
+        field.checked(Pattern::new(pattern))?;
+    }
+    Some(Patterns::Many(patterns))
+}
+
+fn scalar(field: &Field<'_, '_>) -> Option<Json> {
+    match &field.value {
+        DeValue::Boolean(value) => Some(Json::from(*value)),
+        DeValue::Integer(_) => field.integer().map(Json::from),
+        DeValue::Float(_) => {
+            let real = field.number()?;
+            field.checked(serde_json::Number::from_f64(real).map(Json::Number).ok_or("must be finite"))
+        }
+        DeValue::Datetime(time) => Some(Json::from(time.to_string())),
+        _ => field.text().map(Json::from),
+    }
+}
+
+fn grants(mut section: Section<'_, '_>) -> Grants {
+    let outputs = named(section.table("outputs"), |field| grant(field.section()));
+    section.finish();
+    Grants { outputs }
+}
+
+fn grant(mut section: Section<'_, '_>) -> Option<OutputGrant> {
+    let allow = section.require("allow").and_then(|field| field.parsed(str::parse));
+    let toward = section.take("toward").and_then(|field| field.parsed(str::parse::<Toward>));
+    let ttl = section.take("ttl").and_then(|field| field.parsed(str::parse::<Span>));
+    let safe = section.take("safe").and_then(|field| match &field.value {
+        DeValue::Boolean(value) => Some(Safe::Boolean(*value)),
+        DeValue::String(_) => field.parsed(str::parse),
+        _ => field.number().map(Safe::Number),
+    });
+    let strict = section.take("strict").and_then(|field| field.boolean());
+    section.finish();
+    let grant = OutputGrant::of(allow?);
+    Some(OutputGrant {
+        toward: toward.unwrap_or_default(),
+        ttl,
+        safe,
+        strict: strict.unwrap_or_default(),
+        ..grant
+    })
+}

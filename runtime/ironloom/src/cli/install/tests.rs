@@ -1,0 +1,121 @@
+//! What flags and the file of an install come to.
+
+use super::*;
+
+fn package() -> PackageInfo {
+    let settings = json!({
+        "breed": {"type": "text"}, "age": {"type": "integer"},
+        "market": {"type": "real"}, "loud": {"type": "boolean"},
+    });
+    let info = json!({
+        "digest": format!("sha256:{}", "0".repeat(64)), "id": "com.example.pigs", "name": "Pig ledger",
+        "version": "0.1.0", "publisher": "", "description": "", "inputs": {}, "outputs": {},
+        "settings": settings, "imports": [],
+    });
+    serde_json::from_value(info).unwrap()
+}
+
+fn flags(arguments: &[&str]) -> Install {
+    #[derive(clap::Parser)]
+    struct Alone {
+        #[command(flatten)]
+        install: Install,
+    }
+    let arguments = [&["install"], arguments].concat();
+    <Alone as clap::Parser>::try_parse_from(arguments).unwrap().install
+}
+
+fn request(install: &Install, mut asked: Asked) -> Result<Json, Failure> {
+    install.apply(&mut asked)?;
+    install.add_settings(&mut asked, &package())?;
+    let id = asked.id.take().unwrap();
+    Ok(serde_json::to_value(asked.request(id, package().digest)).unwrap())
+}
+
+#[test]
+fn flags_come_on_top_of_the_file_and_settings_get_their_type() {
+    let text = "id = \"herd\"\nfrom = 2026-01-01T00:00:00Z\n[bindings]\nweight = [\"a/{x}\"]\nfeed = \"b/{x}\"\n\
+                [settings]\nage = 20\nname = \"x\"\n[limits]\ncpu = \"1.5 s\"\n\
+                [grants.outputs.limit]\nallow = \"0..1\"\nsafe = \"hold\"\nttl = \"60 s\"\n";
+    let install = flags(&[
+        "--bind",
+        "weight=c/{x}",
+        "--bind",
+        "weight=d/{x}",
+        "--set",
+        "breed= 1 ",
+        "--set",
+        "age=28",
+        "--set",
+        "market=nan",
+        "--set",
+        "loud=true",
+        "--set",
+        "other=x=y",
+        "--grant",
+        "gate=0, 6..32",
+        "--limit",
+        "memory=64 MiB",
+        "--id",
+        "pigs",
+    ]);
+    let expected = json!({
+        "id": "pigs",
+        "package": format!("sha256:{}", "0".repeat(64)),
+        "bindings": {"weight": ["c/{x}", "d/{x}"], "feed": ["b/{x}"]},
+        "settings": {"breed": " 1 ", "age": 28, "market": "nan", "loud": true, "other": "x=y", "name": "x"},
+        "grants": {"outputs": {
+            "limit": {"allow": "0..1", "toward": "low", "ttl": "1 min", "safe": "hold", "strict": false},
+            "gate": {"allow": "0, 6..32", "toward": "low", "ttl": null, "safe": null, "strict": false},
+        }},
+        "limits": {"memory": "64 MiB", "cpu": "1500 ms"},
+        "from": "2026-01-01T00:00:00.000000000Z",
+    });
+    assert_eq!(request(&install, request::parse(text).unwrap()).unwrap(), expected);
+}
+
+#[test]
+fn all_mistakes_of_the_file_are_told_with_their_places() {
+    let text = r#"
+id = "Pigs"
+from = 2026-01-01T00:00:00
+[binding]
+weight = "a"
+[bindings]
+weight = "a//b"
+feed = 7
+[settings]
+age = [1]
+[limits]
+memry = "1 MiB"
+cpu = "1 h"
+[grants.outputs.limit]
+allow = "all"
+toward = "up"
+[grants.hosts]
+"#;
+    insta::assert_snapshot!(request::parse(text).unwrap_err().to_string());
+}
+
+#[test]
+fn mistakes_in_flags_are_told_before_anything_is_sent() {
+    for (arguments, reason) in [
+        (["--id", "Pigs"], "--id: "),
+        (["--from", "yesterday"], "--from: "),
+        (["--bind", "weight=a//b"], "--bind weight: "),
+        (["--limit", "memry=1 MiB"], "the limits are memory, cpu, state, share"),
+        (["--limit", "cpu=1 h"], "is not within"),
+        (["--grant", "gate=all"], "--grant gate: "),
+        (["--set", "Age=1"], "--set: "),
+    ] {
+        let failure = flags(&arguments).apply(&mut Asked::default()).unwrap_err();
+        assert!(matches!(failure, Failure::Misuse(_)) && failure.to_string().contains(reason), "{failure}");
+    }
+}
+
+#[test]
+fn pairs_have_two_sides() {
+    assert!(pair("weight").is_err());
+    assert!(pair("=x").is_err());
+    assert_eq!(pair("a = b=c"), Ok(("a".to_owned(), "b=c".to_owned())));
+}

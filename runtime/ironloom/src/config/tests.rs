@@ -1,0 +1,142 @@
+//! The configuration: defaults, and all mistakes at once.
+
+use super::*;
+
+#[test]
+fn the_documented_file_is_the_default_and_names_every_key() {
+    let text = Config::documented();
+    let config = Config::read(&text).unwrap();
+    assert_eq!(config, Config::read("").unwrap());
+    assert_eq!(config.limits, Limits::default());
+    assert_eq!(config.server.listen, "127.0.0.1:7420".parse().unwrap());
+    let table: toml::Table = text.parse().unwrap();
+    let mut named: Vec<String> = Vec::new();
+    for (section, keys) in &table {
+        named.extend(keys.as_table().unwrap().keys().map(|key| format!("{section}.{key}")));
+    }
+    let mut all = keys::all();
+    named.sort();
+    all.sort();
+    assert_eq!(named, all);
+}
+
+#[test]
+fn the_examples_are_valid_once_uncommented() {
+    let text = Config::documented();
+    let from = text.find("# The unit of points").unwrap();
+    let plain: Vec<&str> = text[from..]
+        .lines()
+        .filter(|line| line.starts_with("# [") || line.contains(" = "))
+        .map(|line| line.trim_start_matches("# "))
+        .collect();
+    let config = Config::read(&plain.join("\n")).unwrap();
+    assert_eq!(config.points[0].unit.as_ref(), "kg");
+    assert!(config.connectors.contains_key("herd"));
+}
+
+fn errors(text: &str) -> String {
+    Config::read(text).unwrap_err().to_string()
+}
+
+#[test]
+fn all_errors_come_at_once_with_line_and_column() {
+    let text = r#"
+[server]
+listen = "here"
+hots = []
+hosts = ["http://loom.local", "loom.local:7420", "loom.local", "::1"]
+
+[store]
+engine = "mysql"
+reserve = "1.5 MB"
+dirty = "0 B"
+
+[log]
+max = "64 MiB"
+segment = 64
+
+[batch]
+max_readings = 20_000
+
+[limits]
+memory = "1.5 GiB"
+cpu = "1 h"
+state = "0 B"
+share = "200"
+
+[site]
+timezone = "Mars/Olympus"
+clock = "sun"
+
+[points."a//b"]
+unit = 7
+[points."{a}/{a}"]
+unit = "kg"
+[points."{a b}"]
+
+[connectors."two words"]
+kind = "opc"
+
+[colour]
+"#;
+    insta::assert_snapshot!(errors(text));
+}
+
+#[test]
+fn sizes_and_spans_are_written_as_in_a_manifest() {
+    let text = "[store]\nreserve = \"1.5 GiB\"\n[limits]\ncpu = \"1.5 s\"\nmemory = \"40000 kB\"\n\
+                [ingest]\nmax_future = \"1.5 h\"\n";
+    let config = Config::read(text).unwrap();
+    assert_eq!(config.store.reserve, Bytes(3 << 29));
+    assert_eq!((config.limits.cpu, config.limits.memory), (1_500_000_000, 40_000_000));
+    assert_eq!(config.max_future, Span(5_400_000_000_000));
+}
+
+#[test]
+fn the_log_has_room_for_a_checkpoint_to_begin_and_end() {
+    let error = errors("[log]\ncheckpoint = \"256 MiB\"\nmax = \"300 MiB\"\n");
+    assert!(
+        error.starts_with("3:7: log.max: must be at least 384 MiB, which is `checkpoint` and 128 MiB"),
+        "{error}"
+    );
+    // The default of `max` is too low for it.
+    assert!(errors("[log]\ncheckpoint = \"1 GiB\"\n").starts_with("1:2: log.max: must be at least"));
+    assert!(Config::read("[log]\ncheckpoint = \"896 MiB\"\n").is_ok());
+}
+
+#[test]
+fn faults_of_the_syntax_have_a_place() {
+    let errors = Config::read("[server\nlisten = 1").unwrap_err();
+    assert_eq!(errors.0[0].line, Some(1));
+}
+
+#[test]
+fn a_csv_connector_is_told_all_that_is_wrong_with_it() {
+    let text = r#"
+[connectors.herd]
+kind = "csv"
+path = 7
+at = "at"
+at_unit = "min"
+timezone = "Europe/Nowhere"
+delimiter = ";;"
+decimal = "'"
+speed = -1
+loop = 0
+shift = "84"
+missing = "NA"
+[connectors.herd.columns.Weight]
+point = "apps/{Pig}"
+type = "float"
+unit = "kilo gram"
+
+[connectors.again]
+kind = "csv"
+path = "herd.csv"
+at = "at"
+loop = true
+delimiter = ","
+decimal = ","
+"#;
+    insta::assert_snapshot!(errors(text));
+}

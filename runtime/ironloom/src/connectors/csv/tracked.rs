@@ -1,0 +1,189 @@
+//! A file that knows how far it was read, and the digest of all that lies before.
+//!
+//! The reader above reads ahead in blocks; what it has read but not yet handed over is kept here until
+//! it is, so that the digest covers exactly the bytes before the place that a receipt names.
+
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::path::Path;
+
+use sha2::{Digest as _, Sha256};
+
+use ironloom_types::ids::Digest;
+
+/// The longest line, in bytes. Beyond: the connector stops.
+const MAX_LINE: usize = 1 << 20;
+
+/// How far a file has come: what a receipt holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// Counted from 1.
+    pub lap: u64,
+    /// The first byte of the lap that was not handed over.
+    pub offset: u64,
+    /// The line that begins there, counted from 1; only for what people are told.
+    pub line: u64,
+    /// Of the bytes before `offset`: a file that begins otherwise is another one. A file that has
+    /// only grown is the same.
+    pub prefix: Digest,
+}
+
+/// **Format**: stands in the log's records, as the first byte of a receipt.
+const RECEIPT_VERSION: u8 = 2;
+
+impl Progress {
+    /// At the beginning of a lap.
+    pub fn begin(lap: u64) -> Self {
+        Self { lap, offset: 0, line: 1, prefix: Digest::of(b"") }
+    }
+
+    /// As a receipt: version, lap, offset, line, digest; numbers big-endian.
+    pub fn to_receipt(self) -> Vec<u8> {
+        let mut bytes = vec![RECEIPT_VERSION];
+        for number in [self.lap, self.offset, self.line] {
+            bytes.extend_from_slice(&number.to_be_bytes());
+        }
+        bytes.extend_from_slice(&self.prefix.0);
+        bytes
+    }
+
+    /// From a receipt; `None` where it isn't one of this version.
+    pub fn from_receipt(bytes: &[u8]) -> Option<Self> {
+        let (version, rest) = bytes.split_first()?;
+        let (lap, rest) = rest.split_first_chunk::<8>()?;
+        let (offset, rest) = rest.split_first_chunk::<8>()?;
+        let (line, rest) = rest.split_first_chunk::<8>()?;
+        let prefix: [u8; 32] = rest.try_into().ok()?;
+        (*version == RECEIPT_VERSION).then_some(Self {
+            lap: u64::from_be_bytes(*lap).max(1),
+            offset: u64::from_be_bytes(*offset),
+            line: u64::from_be_bytes(*line),
+            prefix: Digest(prefix),
+        })
+    }
+
+    /// Where to go on and the hash over all before it, where the file begins as it did; `None` where it
+    /// is another one. Reads all of that, until `stop` says no more.
+    pub fn verify(mut self, path: &Path, stop: impl Fn() -> bool) -> io::Result<Option<(Self, Sha256)>> {
+        let mut file = File::open(path)?;
+        let (mut hash, mut left) = (Sha256::new(), self.offset);
+        let mut buffer = vec![0; 256 << 10];
+        while left > 0 {
+            if stop() {
+                return Err(io::Error::new(io::ErrorKind::Interrupted, "the server stops"));
+            }
+            let most = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+            match file.read(&mut buffer[..most])? {
+                0 => return Ok(None),
+                read => {
+                    hash.update(&buffer[..read]);
+                    left -= read as u64;
+                }
+            }
+        }
+        if Digest(hash.clone().finalize().into()) != self.prefix {
+            return Ok(None);
+        }
+        // The end of a line that was the last one, without an end, when it was read.
+        if self.offset > 0 && file.read(&mut buffer[..1])? == 1 && buffer[0] == b'\n' {
+            hash.update(b"\n");
+            self.offset += 1;
+            self.line += 1;
+            self.prefix = Digest(hash.clone().finalize().into());
+        }
+        Ok(Some((self, hash)))
+    }
+}
+
+/// The file, with what was read of it and not yet passed.
+#[derive(Debug)]
+pub struct Tracked {
+    file: File,
+    hash: Sha256,
+    /// Bytes that are in the hash.
+    passed: u64,
+    /// The bytes that come after them, as far as they were read.
+    ahead: Vec<u8>,
+}
+
+impl Tracked {
+    /// Opens a file at its beginning.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        Ok(Self { file: File::open(path)?, hash: Sha256::new(), passed: 0, ahead: Vec::new() })
+    }
+
+    /// After a seek to this offset: what lies before it is in this hash.
+    pub fn go_on_from(&mut self, offset: u64, hash: Sha256) {
+        self.ahead.clear();
+        self.passed = offset;
+        self.hash = hash;
+    }
+
+    /// All before this offset was dealt with.
+    pub fn pass(&mut self, offset: u64) {
+        let length = usize::try_from(offset.saturating_sub(self.passed)).unwrap_or(usize::MAX);
+        assert!(length <= self.ahead.len(), "only what was read is passed");
+        self.hash.update(&self.ahead[..length]);
+        self.ahead.drain(..length);
+        self.passed = offset;
+    }
+
+    /// How far it has come in this lap; `line` begins there.
+    pub fn progress(&self, lap: u64, line: u64) -> Progress {
+        let prefix = Digest(self.hash.clone().finalize().into());
+        Progress { lap, offset: self.passed, line, prefix }
+    }
+}
+
+impl Read for Tracked {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.ahead.len() > MAX_LINE {
+            let text = format!("a line is longer than {MAX_LINE} bytes");
+            return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+        }
+        let read = self.file.read(buffer)?;
+        self.ahead.extend_from_slice(&buffer[..read]);
+        Ok(read)
+    }
+}
+
+impl Seek for Tracked {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        let offset = self.file.seek(to)?;
+        self.ahead.clear();
+        self.passed = offset;
+        Ok(offset)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn receipts_read_back_and_others_are_ignored() {
+        let progress = Progress { lap: 3, offset: 1 << 40, line: 7, prefix: Digest([7; 32]) };
+        let receipt = progress.to_receipt();
+        assert_eq!(receipt.len(), 57);
+        assert_eq!(Progress::from_receipt(&receipt), Some(progress));
+        assert_eq!(Progress::from_receipt(&receipt[..56]), None);
+        assert_eq!(Progress::from_receipt(&[]), None);
+    }
+
+    #[test]
+    fn a_file_that_grew_is_the_same_and_one_that_changed_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        let progress = Progress { lap: 1, offset: 3, line: 2, prefix: Digest::of(b"abc") };
+        let goes_on = |bytes: &[u8]| {
+            std::fs::write(&path, bytes).unwrap();
+            progress.verify(&path, || false).unwrap().map(|(progress, _)| (progress.offset, progress.line))
+        };
+        assert_eq!(goes_on(b"abc"), Some((3, 2)));
+        assert_eq!(goes_on(b"abcdef"), Some((3, 2)));
+        assert_eq!(goes_on(b"abc\ndef"), Some((4, 3)));
+        assert_eq!(goes_on(b"abx"), None);
+        assert_eq!(goes_on(b"ab"), None);
+        assert!(progress.verify(&path, || true).is_err());
+    }
+}
