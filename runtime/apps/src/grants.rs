@@ -23,6 +23,7 @@ use ironloom_types::ids::SlotName;
 #[serde(default, deny_unknown_fields)]
 pub struct Grants {
     /// For each set-point output that may ask for anything, what it may ask for.
+    #[serde(deserialize_with = "serde_with::rust::maps_duplicate_key_is_error::deserialize")]
     pub outputs: BTreeMap<SlotName, OutputGrant>,
 }
 

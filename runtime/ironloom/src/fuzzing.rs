@@ -5,7 +5,7 @@ use ironloom_types::clock::Timestamp;
 use ironloom_types::ids::PointNumber;
 
 use crate::api::facade::IngestRules;
-use crate::api::readings::{self as body, Mode};
+use crate::api::readings::{self as body, Form, Mode};
 use crate::records::{admin, commit, readings};
 
 /// Reads a record's body as each kind, of the version that the first byte says. It is read or refused.
@@ -24,15 +24,17 @@ pub fn record(bytes: &[u8]) {
     }
 }
 
-/// Reads pushed readings, whole and in part. Each line is taken or counted as bad, and the bad ones have reasons.
+/// Reads pushed readings as lines and as JSON, whole and in part. Each is taken or counted as bad, and the bad ones have
+/// reasons.
 pub fn pushed(bytes: &[u8]) {
     let now = Timestamp(1_700_000_000_000_000_000);
     let rules = IngestRules { now: Some(now), latest: Timestamp(now.0 + 300_000_000_000) };
-    let lines = bytes.split(|byte| *byte == b'\n').count();
-    for mode in [Mode::WHOLE, Mode::PARTIAL] {
-        let parsed = body::parse(bytes, rules, |path| (path == "known").then_some(PointNumber(7)), mode);
+    let lookup = |path: &str| (path == "known").then_some(PointNumber(7));
+    let modes = [Mode::WHOLE, Mode::PARTIAL].into_iter();
+    for (mode, form) in modes.flat_map(|mode| [(mode, Form::Lines), (mode, Form::Json)]) {
+        let parsed = body::parse(bytes, form, rules, || lookup, mode);
         assert!(parsed.columns.is_sound(), "columns that differ in length");
-        assert!(parsed.columns.len() as u64 + parsed.bad_lines <= lines as u64, "more readings than lines");
+        assert!(parsed.columns.len() as u64 + parsed.bad_lines <= parsed.lines, "more readings than lines");
         assert!(parsed.bad.len() <= mode.named, "more bad lines named than asked for");
         assert!(parsed.bad.iter().all(|bad| !bad.kind.is_empty() && !bad.detail.is_empty()));
     }

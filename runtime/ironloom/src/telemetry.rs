@@ -9,6 +9,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 use tracing_subscriber::EnvFilter;
 
@@ -46,7 +47,7 @@ pub struct Outcome {
 /// One label: the state that something is in.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct State {
-    /// Such as `running` or `waiting`.
+    /// `enabled`, `stopped` or `stuck`.
     pub state: &'static str,
 }
 
@@ -55,6 +56,79 @@ pub struct State {
 pub struct Status {
     /// The HTTP status.
     pub status: u16,
+}
+
+/// One label: an installation.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct OfInstallation {
+    /// Its id.
+    pub installation: String,
+}
+
+/// Two labels: an installation and the state that it is in.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct InState {
+    /// Its id.
+    pub installation: String,
+    /// As the API names it.
+    pub state: &'static str,
+}
+
+/// One label: a connector.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct OfConnector {
+    /// Its name in the configuration.
+    pub connector: String,
+}
+
+/// Figures of each installation and connector, taken anew whenever metrics are shown.
+#[derive(Clone, Debug, Default)]
+pub struct Figures {
+    /// 1 for the state that an installation is in.
+    pub state: Family<InState, Gauge>,
+    /// Readings that wait for it.
+    pub lag: Family<OfInstallation, Gauge>,
+    /// Its failures since it was installed.
+    pub failures: Family<OfInstallation, Gauge>,
+    /// Readings set aside that are kept.
+    pub dead_letters: Family<OfInstallation, Gauge>,
+    /// Alarms of it that stand.
+    pub alarms: Family<OfInstallation, Gauge>,
+    /// 1 where a connector does its work.
+    pub connector_up: Family<OfConnector, Gauge>,
+    /// Readings that a connector brought since the start.
+    pub connector_readings: Family<OfConnector, Gauge>,
+}
+
+impl Figures {
+    /// Forgets what was shown last: it may be gone.
+    pub fn clear(&self) {
+        self.state.clear();
+        for family in [&self.lag, &self.failures, &self.dead_letters, &self.alarms] {
+            family.clear();
+        }
+        self.connector_up.clear();
+        self.connector_readings.clear();
+    }
+
+    fn register(&self, registry: &mut Registry) {
+        let help = "1 for the state that an installation is in";
+        registry.register("installation_state", help, self.state.clone());
+        for (name, help, family) in [
+            ("installation_lag_readings", "Readings that wait for an installation", &self.lag),
+            ("installation_failures", "Failures of an installation since it was installed", &self.failures),
+            ("installation_dead_letters", "Readings set aside that are kept", &self.dead_letters),
+            ("installation_alarms", "Alarms of an installation that stand", &self.alarms),
+        ] {
+            registry.register(name, help, family.clone());
+        }
+        for (name, help, family) in [
+            ("connector_up", "1 where a connector does its work", &self.connector_up),
+            ("connector_readings", "Readings of a connector since the start", &self.connector_readings),
+        ] {
+            registry.register(name, help, family.clone());
+        }
+    }
 }
 
 /// All counters. Each is cheap to clone and to count with; whoever does the work counts it.
@@ -76,8 +150,12 @@ pub struct Metrics {
     pub invocation_cpu: Seconds,
     /// Readings that were set aside.
     pub dead_letters: Counter,
-    /// Lanes by the state of their installation.
+    /// Lanes that are enabled, stopped or stuck.
     pub lanes: Family<State, Gauge>,
+    /// Figures of each installation and connector.
+    pub figures: Figures,
+    /// Free bytes of the disk that the data folder is on.
+    pub disk_free: Gauge,
     /// Readings that wait for a lane.
     pub pending: Gauge,
     /// Groups of records written and flushed as one.
@@ -155,6 +233,7 @@ impl Telemetry {
             ("log_unfolded_bytes", "Bytes of the log that no checkpoint has folded", &all.log_unfolded),
             ("store_dirty_bytes", "Bytes of state that no checkpoint has written", &all.store_dirty),
             ("points", "Points that have a number", &all.points),
+            ("disk_free_bytes", "Free bytes of the disk that the data folder is on", &all.disk_free),
             ("alarms", "Alarms that stand", &all.alarms),
         ] {
             registry.register(name, help, gauge.clone());
@@ -168,7 +247,10 @@ impl Telemetry {
         }
         registry.register("http_requests", "HTTP requests by status", all.requests.clone());
         registry.register("invocations", "Invocations by outcome", all.invocations.clone());
-        registry.register("lanes", "Lanes by the state of their installation", all.lanes.clone());
+        registry.register("lanes", "Lanes that are enabled, stopped or stuck", all.lanes.clone());
+        all.figures.register(&mut registry);
+        let version = Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]);
+        registry.register("build", "The version of this server", version);
         Arc::new(Self { metrics, registry })
     }
 
@@ -193,7 +275,9 @@ mod tests {
         telemetry.metrics.readings.inc_by(3);
         telemetry.metrics.log_bytes.inc_by(100);
         telemetry.metrics.invocations.get_or_create(&Outcome { outcome: "trap" }).inc();
-        telemetry.metrics.lanes.get_or_create(&State { state: "running" }).set(2);
+        telemetry.metrics.lanes.get_or_create(&State { state: "enabled" }).set(2);
+        let state = InState { installation: "pigs".to_owned(), state: "quarantined" };
+        telemetry.metrics.figures.state.get_or_create(&state).set(1);
         telemetry.metrics.log_sync.observe(std::time::Duration::from_millis(1));
         let text = telemetry.text();
         for line in text.lines().filter(|line| !line.starts_with('#')) {
@@ -203,10 +287,14 @@ mod tests {
             "ironloom_readings_total 3",
             "ironloom_log_bytes_total 100",
             "ironloom_invocations_total{outcome=\"trap\"} 1",
-            "ironloom_lanes{state=\"running\"} 2",
+            "ironloom_lanes{state=\"enabled\"} 2",
+            "ironloom_installation_state{installation=\"pigs\",state=\"quarantined\"} 1",
+            concat!("ironloom_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1"),
             "ironloom_log_sync_seconds_count 1",
         ] {
             assert!(text.lines().any(|found| found == line), "{line} is missing in\n{text}");
         }
+        telemetry.metrics.figures.clear();
+        assert!(!telemetry.text().contains("pigs"), "what is gone is shown no longer");
     }
 }

@@ -9,6 +9,7 @@ use super::bindings::{lifecycle, readings, timers};
 use super::capabilities::Capability;
 use super::env::{AppContext, Env, Nothing};
 use super::host::Host;
+use super::interrupt::Interrupt;
 use super::invocation;
 use super::worker::CompileError;
 use super::{Sandbox, wasi};
@@ -230,6 +231,7 @@ fn surroundings(limits: Limits) -> Env {
         state_bytes: 0,
         outputs: Arc::new(Nothing),
         standing: Arc::new(Nothing),
+        interrupt: Interrupt::default(),
     }
 }
 

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use rustix::time::{ClockId, clock_gettime};
 use wasmtime::ResourceLimiter;
 
+use super::interrupt::Interrupt;
 use ironloom_types::limits::{HOST_CALL_NANOS, Limits, MAX_EFFECT_BYTES, MAX_HOST_CALL_BYTES};
 
 /// Sums the CPU time of an invocation.
@@ -25,11 +26,13 @@ pub struct Meter {
     calls: AtomicU64,
     over_cpu: AtomicBool,
     over_wall: AtomicBool,
+    interrupt: Interrupt,
+    interrupted: AtomicBool,
 }
 
 impl Meter {
     /// Starts with nothing spent.
-    pub fn new(limits: &Limits) -> Self {
+    pub fn new(limits: &Limits, interrupt: Interrupt) -> Self {
         Self {
             cpu: limits.cpu,
             wall: Instant::now() + limits.wall(),
@@ -38,6 +41,8 @@ impl Meter {
             calls: AtomicU64::new(0),
             over_cpu: AtomicBool::new(false),
             over_wall: AtomicBool::new(false),
+            interrupt,
+            interrupted: AtomicBool::new(false),
         }
     }
 
@@ -62,6 +67,10 @@ impl Meter {
 
     /// Whether the invocation may go on; asked at each tick, from within a poll.
     pub fn may_go_on(&self) -> bool {
+        if self.interrupt.is_raised() {
+            self.interrupted.store(true, Relaxed);
+            return false;
+        }
         let poll = thread_cpu().saturating_sub(self.started.load(Relaxed));
         if self.spent.load(Relaxed) + poll + self.host_calls() > self.cpu {
             self.over_cpu.store(true, Relaxed);
@@ -86,6 +95,11 @@ impl Meter {
     /// Whether it was stopped for its CPU time.
     pub fn is_over_cpu(&self) -> bool {
         self.over_cpu.load(Relaxed)
+    }
+
+    /// Whether it was stopped from outside.
+    pub fn is_interrupted(&self) -> bool {
+        self.interrupted.load(Relaxed)
     }
 
     /// Whether it was stopped for its time on the wall.
@@ -251,7 +265,7 @@ mod tests {
 
     #[tokio::test]
     async fn only_the_polls_are_charged() {
-        let meter = Meter::new(&Limits::default());
+        let meter = Meter::new(&Limits::default(), Interrupt::default());
         meter.charge(tokio::time::sleep(Duration::from_millis(50))).await;
         assert!(meter.cpu() < Duration::from_millis(10), "{:?}", meter.cpu());
         meter.host_call();

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::bindings::platform::ironloom::invocation::invocation::Gap;
+use super::interrupt::Interrupt;
 use ironloom_types::clock::Timestamp;
 use ironloom_types::ids::{PointNumber, SlotName};
 use ironloom_types::limits::Limits;
@@ -72,6 +73,8 @@ pub struct Env {
     pub outputs: Arc<dyn OutputResolver>,
     /// The alarms and timers there are.
     pub standing: Arc<dyn Standing>,
+    /// Ends it from outside.
+    pub interrupt: Interrupt,
 }
 
 impl fmt::Debug for Env {

@@ -32,6 +32,8 @@ pub enum Outcome {
     MemoryLimit,
     /// Its host calls carried more than they may.
     HostCallLimit,
+    /// It was ended from outside: an admin pauses or removes the app.
+    Interrupted,
     /// The host failed; the app isn't to blame.
     HostFault(String),
 }
@@ -47,6 +49,7 @@ impl fmt::Display for Outcome {
             Self::WallLimit => f.write_str("it took longer than ten times what `limits.cpu` allows"),
             Self::MemoryLimit => f.write_str("it wanted more memory than `limits.memory` allows"),
             Self::HostCallLimit => HostCallBytes.fmt(f),
+            Self::Interrupted => f.write_str("it was interrupted by an admin"),
             Self::HostFault(fault) => write!(f, "the host failed: {fault}"),
         }
     }
@@ -71,6 +74,9 @@ impl Outcome {
         }
         if error.is::<PoolConcurrencyLimitError>() {
             return Self::HostFault("no place is free in the pool".to_owned());
+        }
+        if meter.is_interrupted() {
+            return Self::Interrupted;
         }
         if meter.is_over_cpu() {
             return Self::CpuLimit;
@@ -139,10 +145,11 @@ fn panic_message(log: &[LogLine]) -> Option<String> {
 mod tests {
     use super::*;
     use crate::app_log::Level;
+    use crate::interrupt::Interrupt;
     use ironloom_types::limits::Limits;
 
     fn of(error: wasmtime::Error) -> Outcome {
-        Outcome::of_error(&error, &Meter::new(&Limits::default()), false, &[])
+        Outcome::of_error(&error, &Meter::new(&Limits::default(), Interrupt::default()), false, &[])
     }
 
     #[test]
@@ -154,7 +161,7 @@ mod tests {
     #[test]
     fn refused_memory_explains_a_plain_trap() {
         let error = wasmtime::Error::from(Trap::UnreachableCodeReached);
-        let meter = Meter::new(&Limits::default());
+        let meter = Meter::new(&Limits::default(), Interrupt::default());
         assert_eq!(Outcome::of_error(&error, &meter, true, &[]), Outcome::MemoryLimit);
     }
 

@@ -34,7 +34,7 @@ pub struct Host {
 impl Host {
     /// For one invocation.
     pub fn new(env: Env, meter: Arc<Meter>) -> Self {
-        let Env { id, now, seed, gaps, context, state, state_bytes, outputs, standing } = env;
+        let Env { id, now, seed, gaps, context, state, state_bytes, outputs, standing, interrupt: _ } = env;
         let mut table = ResourceTable::new();
         table.set_max_capacity(MAX_RESOURCES);
         Self {

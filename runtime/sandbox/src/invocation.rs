@@ -143,7 +143,7 @@ pub(super) async fn run<T>(
     let _place = sandbox.places.acquire().await;
     let start = Instant::now();
     let limits = env.context.limits.clone();
-    let meter = Arc::new(Meter::new(&limits));
+    let meter = Arc::new(Meter::new(&limits, env.interrupt.clone()));
     let mut store = Store::new(&sandbox.engine, Host::new(env, Arc::clone(&meter)));
     store.limiter(|host| &mut host.memory);
     store.set_hostcall_fuel(MAX_HOST_CALL_BYTES);

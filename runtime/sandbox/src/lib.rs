@@ -18,6 +18,7 @@ mod failure;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
 mod host;
+mod interrupt;
 mod invocation;
 mod wasi;
 mod worker;
@@ -38,6 +39,7 @@ pub use self::env::{
     Standing, StatePage, StateReader, Target, UnknownEntity,
 };
 pub use self::failure::Outcome;
+pub use self::interrupt::{Interrupt, Interrupting};
 pub use self::invocation::{Call, Report};
 pub use self::worker::{CompileError, CompileLimits, Refusal, SUBCOMMAND, compile_worker};
 

@@ -1,12 +1,18 @@
 //! What happens to answers on their way out.
 
+use std::any::Any;
+use std::sync::Arc;
+
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
 use serde::Serialize;
+use tokio::task::JoinError;
 
+use super::facade::{Answer, Facade, MAX_PAGE_BYTES, Page};
 use super::problem::{PROBLEM_JSON, Problem};
 use super::{Api, JSON_TYPE};
 use crate::telemetry::Status;
@@ -55,22 +61,95 @@ pub(super) async fn as_problems(request: Request, next: Next) -> Response {
     answer
 }
 
-/// An answer as JSON.
-pub(super) fn json(status: StatusCode, value: &impl Serialize) -> Response {
-    match serde_json::to_vec(value) {
-        Ok(body) => typed(status, JSON_TYPE, body),
-        Err(error) => Problem::internal(format!("the answer can't be written: {error}")).into_response(),
-    }
+/// What a handler's panic becomes: the hook has told where it was.
+pub(super) fn of_panic(_: Box<dyn Any + Send>) -> Response {
+    Problem::internal("a part of the server failed while it worked on this request").into_response()
+}
+
+/// An answer as JSON. A long one takes its share of the memory for answers.
+pub(super) async fn json(api: &Api, status: StatusCode, value: &impl Serialize) -> Result<Response, Problem> {
+    let body = write(value)?;
+    text(api, status, JSON_TYPE, body).await
 }
 
 /// An answer as JSON with status 200.
-pub(super) fn ok(value: &impl Serialize) -> Response {
-    json(StatusCode::OK, value)
+pub(super) async fn ok(api: &Api, value: &impl Serialize) -> Result<Response, Problem> {
+    json(api, StatusCode::OK, value).await
+}
+
+/// 201: something new, and where it is.
+pub(super) async fn created(api: &Api, path: &str, value: &impl Serialize) -> Result<Response, Problem> {
+    let mut response = json(api, StatusCode::CREATED, value).await?;
+    // Ids and digests are plain ASCII.
+    if let Ok(path) = HeaderValue::try_from(path) {
+        response.headers_mut().insert(header::LOCATION, path);
+    }
+    Ok(response)
 }
 
 /// An answer of this type.
-pub(super) fn typed(status: StatusCode, kind: &'static str, body: impl Into<Body>) -> Response {
-    let mut response = (status, body.into()).into_response();
+pub(super) async fn text(
+    api: &Api,
+    status: StatusCode,
+    kind: &'static str,
+    body: Vec<u8>,
+) -> Result<Response, Problem> {
+    let mut share = api.memory.answers.share();
+    share.grow(body.len()).await?;
+    Ok(typed(status, kind, share.with(body)))
+}
+
+/// A page of a list as JSON.
+pub(super) async fn page<T, F>(
+    api: &Api,
+    find: impl FnOnce(Arc<dyn Facade>) -> F + Send + 'static,
+) -> Result<Response, Problem>
+where
+    T: Serialize + Send + 'static,
+    F: Future<Output = Answer<Page<T>>> + Send + 'static,
+{
+    let (body, ()) = build(api, find, |page| Ok((write(&page)?, ()))).await?;
+    Ok(typed(StatusCode::OK, JSON_TYPE, body))
+}
+
+/// Finds and writes a long answer aside. Its share is taken before it is begun, and belongs to the work:
+/// a caller that hangs up and asks again can't have more of them built than there is memory.
+pub(super) async fn build<T, F, U>(
+    api: &Api,
+    find: impl FnOnce(Arc<dyn Facade>) -> F + Send + 'static,
+    write: impl FnOnce(T) -> Result<(Vec<u8>, U), Problem> + Send + 'static,
+) -> Result<(Bytes, U), Problem>
+where
+    T: Send + 'static,
+    U: Send + 'static,
+    F: Future<Output = Answer<T>> + Send + 'static,
+{
+    let mut share = api.memory.answers.share();
+    // What is found, and what is written of it.
+    share.grow(2 * MAX_PAGE_BYTES).await?;
+    let node = Arc::clone(&api.node);
+    let building = tokio::spawn(async move {
+        let found = find(node).await?;
+        let written = tokio::task::spawn_blocking(move || write(found)).await;
+        let (bytes, rest) = written.map_err(failed)??;
+        share.shrink(bytes.len());
+        Ok((share.with(bytes), rest))
+    });
+    building.await.map_err(failed)?
+}
+
+fn failed(error: JoinError) -> Problem {
+    Problem::internal(format!("the answer could not be built: {error}"))
+}
+
+pub(super) fn write(value: &impl Serialize) -> Result<Vec<u8>, Problem> {
+    serde_json::to_vec(value)
+        .map_err(|error| Problem::internal(format!("the answer can't be written: {error}")))
+}
+
+/// An answer of this type, whose bytes hold their share of the memory.
+pub(super) fn typed(status: StatusCode, kind: &'static str, body: Bytes) -> Response {
+    let mut response = (status, Body::from(body)).into_response();
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
     response
 }

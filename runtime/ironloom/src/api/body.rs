@@ -1,108 +1,218 @@
-//! Takes request bodies in, within their limits.
+//! Takes request bodies in: within their limits, and at a pace that a slow network has, but no idler.
 
 use std::time::Duration;
 
 use axum::body::Body;
+use axum::extract::{FromRequest, Request};
 use axum::http::{HeaderMap, header};
 use bytes::Bytes;
 use http_body_util::BodyExt as _;
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use tokio::sync::SemaphorePermit;
+use tokio::time::Instant;
 
-use super::facade::{Place, RETRY_SOON};
+use super::facade::Place;
+use super::memory::{FREE, Memory};
 use super::problem::Problem;
 use super::{Api, JSON_TYPE, guard};
 
-/// The longest a body may take to arrive.
-const ARRIVAL: Duration = Duration::from_secs(60);
+/// The longest without a byte.
+const SILENCE: Duration = Duration::from_secs(10);
+/// How long a body may take whatever its length.
+const GRACE: Duration = Duration::from_secs(30);
+/// Bytes in each second that a body has to come with beyond that: a poor mobile network has more.
+const LEAST_RATE: u64 = 32 << 10;
 
 /// The longest JSON body that isn't readings.
 const MAX_JSON: usize = 1 << 20;
 
-/// A body, and its share of the memory for all bodies.
-pub struct Taken<'a> {
-    /// The bytes.
-    pub bytes: Bytes,
-    _share: SemaphorePermit<'a>,
-}
-
-/// Reads the whole body.
-pub async fn take<'a>(
-    api: &'a Api,
+/// Reads the whole body, whose bytes hold their share of the memory.
+pub async fn take(
+    memory: &Memory,
     headers: &HeaderMap,
-    body: Body,
+    mut body: Body,
     most: usize,
-) -> Result<Taken<'a>, Problem> {
+) -> Result<Bytes, Problem> {
     let too_large = || Problem::too_large(format!("the body may have at most {most} bytes"));
-    let announced =
-        headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
-    let arrival = async {
-        let mut body = body;
-        if announced.is_some_and(|length| length > most) {
-            discard(&mut body, most).await;
+    let announced = headers.get(header::CONTENT_LENGTH);
+    let announced = announced.and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
+    if announced.is_some_and(|length| length > most) {
+        return Err(too_large());
+    }
+    let mut share = memory.share();
+    let mut bytes = Vec::with_capacity(announced.unwrap_or(0).min(FREE));
+    let mut pace = Pace::new();
+    while let Some(frame) = pace.wait(bytes.len(), body.frame()).await? {
+        let frame =
+            frame.map_err(|error| Problem::malformed("body", format!("the body broke off: {error}")))?;
+        let Ok(data) = frame.into_data() else { continue };
+        let length = bytes.len() + data.len();
+        if length > most {
             return Err(too_large());
         }
-        let share = api.bodies.acquire_many(Api::kib(announced.unwrap_or(most))).await;
-        let share = share.map_err(|_| Problem::unavailable("stopping", "the server stops", RETRY_SOON))?;
-        let mut bytes = Vec::with_capacity(announced.unwrap_or(0));
-        while let Some(frame) = body.frame().await {
-            let frame =
-                frame.map_err(|error| Problem::malformed("body", format!("the body broke off: {error}")))?;
-            let Ok(data) = frame.into_data() else { continue };
-            if bytes.len() + data.len() > most {
-                discard(&mut body, most).await;
-                return Err(too_large());
-            }
-            bytes.extend_from_slice(&data);
-        }
-        Ok(Taken { bytes: bytes.into(), _share: share })
-    };
-    let late = |_| Problem::too_slow(format!("the body must arrive within {} s", ARRIVAL.as_secs()));
-    tokio::time::timeout(ARRIVAL, arrival).await.map_err(late)?
+        pace.own_wait(share.grow(length)).await?;
+        bytes.extend_from_slice(&data);
+    }
+    Ok(share.with(bytes))
 }
 
-/// Reads on for a while without keeping anything: most callers read the answer only once they have
-/// sent all, and a connection that is closed before takes the answer with it.
-async fn discard(body: &mut Body, most: usize) {
-    let mut seen = 0;
-    while seen <= most {
-        match body.frame().await {
-            Some(Ok(frame)) => seen += frame.data_ref().map_or(0, Bytes::len),
-            Some(Err(_)) | None => return,
-        }
+/// Holds a sender to a pace. What the server makes it wait doesn't count.
+struct Pace {
+    /// Moved on by the server's own waits.
+    started: Instant,
+}
+
+impl Pace {
+    fn new() -> Self {
+        Self { started: Instant::now() }
+    }
+
+    async fn wait<T>(&self, received: usize, next: impl Future<Output = T>) -> Result<T, Problem> {
+        let allowed = GRACE + Duration::from_millis(received as u64 * 1_000 / LEAST_RATE);
+        let deadline = (self.started + allowed).min(Instant::now() + SILENCE);
+        tokio::time::timeout_at(deadline, next).await.map_err(|_| {
+            let (silence, grace) = (SILENCE.as_secs(), GRACE.as_secs());
+            Problem::too_slow(format!(
+                "the body came too slowly: at most {silence} s may pass without a byte, and after {grace} s it must \
+                 have come with {LEAST_RATE} bytes a second"
+            ))
+        })
+    }
+
+    async fn own_wait<T>(&mut self, wait: impl Future<Output = T>) -> T {
+        let before = Instant::now();
+        let done = wait.await;
+        self.started += before.elapsed();
+        done
     }
 }
 
-/// Reads a body of JSON; an empty one is the default.
-pub async fn json<T: DeserializeOwned + Default>(
-    api: &Api,
-    headers: &HeaderMap,
-    body: Body,
-) -> Result<T, Problem> {
-    guard::need_type(headers, &[JSON_TYPE])?;
-    let taken = take(api, headers, body, MAX_JSON).await?;
-    if taken.bytes.is_empty() {
-        return Ok(T::default());
+/// A body of JSON that must be there.
+pub struct Json<T>(pub T);
+
+impl<T: DeserializeOwned> FromRequest<Api> for Json<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, api: &Api) -> Result<Self, Problem> {
+        parse(&json(request, api).await?).map(Self)
     }
-    parse(&taken.bytes)
 }
 
-/// Reads a body of JSON that must be there.
-pub async fn required_json<T: DeserializeOwned>(
-    api: &Api,
-    headers: &HeaderMap,
-    body: Body,
-) -> Result<T, Problem> {
-    guard::need_type(headers, &[JSON_TYPE])?;
-    let taken = take(api, headers, body, MAX_JSON).await?;
-    parse(&taken.bytes)
+/// A body of JSON; an empty one is the default.
+pub struct Optional<T>(pub T);
+
+impl<T: DeserializeOwned + Default> FromRequest<Api> for Optional<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, api: &Api) -> Result<Self, Problem> {
+        let bytes = json(request, api).await?;
+        if bytes.is_empty() { Ok(Self(T::default())) } else { parse(&bytes).map(Self) }
+    }
+}
+
+/// The body of a route that takes nothing: empty, or `{}`.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Nothing {}
+
+async fn json(request: Request, api: &Api) -> Result<Bytes, Problem> {
+    let (head, body) = request.into_parts();
+    guard::need_type(&head.headers, &[JSON_TYPE])?;
+    take(&api.memory.admin, &head.headers, body, MAX_JSON).await
 }
 
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     serde_json::from_slice(bytes).map_err(|error| {
-        let place =
-            Place { line: Some(error.line() as u64), column: Some(error.column() as u64), field: None };
+        let place = Place {
+            line: Some(error.line() as u64),
+            column: Some(error.column() as u64),
+            ..Place::default()
+        };
         let kind = if error.is_data() { "bad-field" } else { "not-json" };
         Problem::malformed(kind, format!("the body can't be read: {error}")).at(place)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::Pin;
+    use std::task::{Context, Poll};
+
+    use hyper::body::Frame;
+
+    use super::*;
+
+    /// A body whose parts come after these pauses.
+    fn slow(parts: Vec<(u64, usize)>) -> Body {
+        let (to, from) = tokio::sync::mpsc::channel::<Bytes>(1);
+        tokio::spawn(async move {
+            for (pause, bytes) in parts {
+                tokio::time::sleep(Duration::from_millis(pause)).await;
+                if to.send(Bytes::from(vec![b'x'; bytes])).await.is_err() {
+                    return;
+                }
+            }
+        });
+        Body::new(Frames(from))
+    }
+
+    struct Frames(tokio::sync::mpsc::Receiver<Bytes>);
+
+    impl axum::body::HttpBody for Frames {
+        type Data = Bytes;
+        type Error = std::convert::Infallible;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            context: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+            self.0.poll_recv(context).map(|data| data.map(|data| Ok(Frame::data(data))))
+        }
+    }
+
+    async fn status(parts: Vec<(u64, usize)>, most: usize) -> Result<usize, u16> {
+        let memory = Memory::new(64 << 20);
+        let taken = take(&memory, &HeaderMap::new(), slow(parts), most).await;
+        taken.map(|bytes| bytes.len()).map_err(|problem| problem.status)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_network_is_waited_for_and_an_idler_is_not() {
+        // 64 MiB at 512 kbit/s: seventeen minutes.
+        assert_eq!(status(vec![(1_000, 64 << 10); 1_024], 64 << 20).await, Ok(64 << 20));
+        assert_eq!(status(vec![(9_000, 1); 3], 100).await, Ok(3));
+        assert_eq!(status(vec![(11_000, 1)], 100).await, Err(408));
+        assert_eq!(status(vec![(9_000, 1); 100], 100).await, Err(408));
+        assert_eq!(status(vec![(0, 101)], 100).await, Err(413));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn silent_senders_hold_no_memory() {
+        let memory = Memory::new(1 << 20);
+        let announced = HeaderMap::from_iter([(header::CONTENT_LENGTH, "1048576".parse().unwrap())]);
+        let silent: Vec<_> = (0..50)
+            .map(|_| {
+                let (memory, announced) = (memory.clone(), announced.clone());
+                tokio::spawn(async move { take(&memory, &announced, slow(vec![(60_000, 1)]), 1 << 20).await })
+            })
+            .collect();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let honest = take(&memory, &announced, slow(vec![(1, 1 << 20)]), 1 << 20).await.unwrap();
+        assert_eq!(honest.len(), 1 << 20);
+        for one in silent {
+            assert_eq!(one.await.unwrap().unwrap_err().status, 408);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_wait_for_others_is_not_held_against_the_sender() {
+        let memory = Memory::new(1 << 20);
+        let mut others = memory.share();
+        others.grow(FREE + (1 << 20)).await.unwrap();
+        let body = slow(vec![(0, 200 << 10)]);
+        let refused = take(&memory, &HeaderMap::new(), body, 1 << 20).await.unwrap_err();
+        assert_eq!((refused.status, refused.retry_after), (503, Some(1)));
+        let small = take(&memory, &HeaderMap::new(), slow(vec![(0, 60 << 10)]), 1 << 20).await.unwrap();
+        assert_eq!(small.len(), 60 << 10);
+    }
 }

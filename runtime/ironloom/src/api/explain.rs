@@ -4,6 +4,7 @@ use serde::Deserialize;
 use serde_json::Value as Json;
 
 use super::facade::{Detail, Place};
+use super::readings::MAX_LINE;
 use ironloom_types::clock::Timestamp;
 use ironloom_types::ids::InvalidName;
 use ironloom_types::limits::MAX_READING_BYTES;
@@ -24,7 +25,7 @@ pub fn line(text: &str, error: &serde_json::Error) -> Detail {
         }
         Err(error) => {
             let place = Place { column: Some(error.column() as u64), ..Place::default() };
-            return detail_of("not-json", format!("the line is no JSON: {}", reason(&error)), place);
+            return detail_of("not-json", format!("the line is not valid JSON: {}", reason(&error)), place);
         }
     };
     if let Some(field) = object.keys().find(|key| !FIELDS.contains(&key.as_str())) {
@@ -62,6 +63,19 @@ pub fn line(text: &str, error: &serde_json::Error) -> Detail {
     // What is left is what a parsed object doesn't show, such as a field that stands there twice.
     let place = Place { column: Some(error.column() as u64), ..Place::default() };
     detail_of("bad-line", reason(error), place)
+}
+
+/// A body that should be JSON and isn't.
+pub fn not_json(error: &serde_json::Error) -> Detail {
+    let place =
+        Place { line: Some(error.line() as u64), column: Some(error.column() as u64), ..Place::default() };
+    detail_of("not-json", format!("the body is not valid JSON: {}", reason(error)), place)
+}
+
+/// A line that is longer than any reading.
+pub fn long_line(bytes: usize) -> Detail {
+    let detail = format!("the line has {bytes} bytes; the longest that is read has {MAX_LINE}");
+    detail_of("line-too-long", detail, Place::default())
 }
 
 const EXAMPLE: &str = r#"{"point":"hall/1/temperature","value":21.5}"#;

@@ -58,10 +58,11 @@ pub trait Facade: Send + Sync + 'static {
     fn installation(&self, id: InstallationId) -> Later<'_, Installation>;
     /// Uninstalls; with `purge` its state goes at once.
     fn uninstall(&self, id: InstallationId, purge: bool) -> Later<'_, ()>;
-    /// Pauses; nothing happens to one that is paused.
+    /// Pauses at once: an invocation under way takes no effect. Nothing happens to one that is paused.
     fn pause(&self, id: InstallationId) -> Later<'_, Installation>;
-    /// Resumes one that is paused or quarantined.
-    fn resume(&self, id: InstallationId, backlog: Backlog) -> Later<'_, Installation>;
+    /// Resumes one that is paused or quarantined; on one that runs, ends a back-off. A backlog is
+    /// dropped only of one that stands still: else 409.
+    fn resume(&self, id: InstallationId, backlog: Backlog) -> Later<'_, Resumed>;
 
     /// What the installation's outputs gave, by sequence.
     fn outputs(&self, id: InstallationId, query: OutputsQuery) -> Later<'_, Page<ReadingItem>>;
@@ -72,7 +73,8 @@ pub trait Facade: Send + Sync + 'static {
     fn logs(&self, id: InstallationId, after: Option<u64>, limit: usize) -> Later<'_, Page<LogLine>>;
     /// Its dead letters, oldest first, those with a number above `after`.
     fn dead_letters(&self, id: InstallationId, after: u64, limit: usize) -> Later<'_, Page<DeadLetter>>;
-    /// Runs a dead letter again, by itself.
+    /// Has a dead letter run again, by itself; 409 on an installation that stands still. Whether that
+    /// went well shows in its invocations.
     fn requeue(&self, id: InstallationId, number: u64) -> Later<'_, ()>;
     /// Deletes a dead letter.
     fn delete_dead_letter(&self, id: InstallationId, number: u64) -> Later<'_, ()>;
@@ -176,6 +178,9 @@ pub struct OutputsQuery {
     /// As in [`ReadingsQuery`]; its `point` is an output's point.
     pub readings: ReadingsQuery,
 }
+
+/// Bytes of a page's items as JSON, where it has more than one. Beyond: they are the next page's.
+pub const MAX_PAGE_BYTES: usize = 4 << 20;
 
 /// How long a caller is asked to wait where nothing better is known.
 pub const RETRY_SOON: Duration = Duration::from_secs(1);

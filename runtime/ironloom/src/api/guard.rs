@@ -36,7 +36,9 @@ impl Guard {
             return true;
         }
         match name.parse::<IpAddr>() {
-            Ok(address) => address == arrived || address == self.listen.ip(),
+            Ok(address) => {
+                [arrived, self.listen.ip()].iter().any(|known| known.to_canonical() == address.to_canonical())
+            }
             Err(_) => self.hosts.iter().any(|host| host.eq_ignore_ascii_case(name)),
         }
     }
@@ -56,8 +58,9 @@ impl Guard {
         let arrived = request.extensions().get::<ArrivedAt>().map_or(self.listen, |arrived| arrived.0);
         let host = single(request.headers(), header::HOST)
             .and_then(|host| host.parse::<Authority>().ok())
+            .filter(|host| !host.as_str().contains('@'))
             .ok_or_else(|| {
-                Problem::forbidden("host", "the request must name its server once, in the Host header")
+                Problem::malformed("host", "the request must name its server once, in the Host header")
             })?;
         // A request in absolute form names it a second time.
         for name in std::iter::once(&host).chain(request.uri().authority()) {
@@ -66,11 +69,8 @@ impl Guard {
                     "host",
                     format!("this server isn't called {:?}", name.host()),
                 )
-                .hint(format!(
-                    "Call it http://localhost:{} or http://{}.",
-                    self.listen.port(),
-                    self.listen
-                )));
+                .hint(format!("Call it http://{}.", canonical(arrived)))
+                .hint("Further names are listed in `[server] hosts`, which need --insecure-bind."));
             }
         }
         if request.headers().contains_key(header::ORIGIN) {
@@ -89,6 +89,11 @@ impl Guard {
         }
         Ok(())
     }
+}
+
+/// An IPv4 address that came over an IPv6 socket, as people write it.
+fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 
 fn single(headers: &HeaderMap, name: header::HeaderName) -> Option<&str> {

@@ -1,104 +1,86 @@
 //! `/v1/installations` and what lies below each.
 
-use axum::body::Body;
-use axum::extract::{Path, State};
-use axum::http::{HeaderMap, StatusCode, Uri};
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::facade::{Backlog, InstallRequest, OutputsQuery, Page, StateItem};
+use super::body::{Json, Nothing, Optional};
+use super::facade::{Backlog, Facade, InstallRequest, OutputsQuery, Page, StateItem};
 use super::journal::readings_query;
-use super::params::{self, Params};
+use super::params::{Id, Number, Params};
 use super::problem::Problem;
-use super::{Api, answers, body};
+use super::{Api, JSON_TYPE, answers};
 use ironloom_types::ids::Ordinal;
 
 /// Installs: 201, or 200 for a dry run.
 pub async fn install(
     State(api): State<Api>,
-    uri: Uri,
-    headers: HeaderMap,
-    body: Body,
+    mut params: Params,
+    Json(request): Json<InstallRequest>,
 ) -> Result<Response, Problem> {
-    let mut params = Params::of(&uri)?;
     let dry_run = params.flag("dry-run")?;
-    params.finish()?;
-    let request: InstallRequest = body::required_json(&api, &headers, body).await?;
+    let path = format!("/v1/installations/{}", request.id);
     let installed = api.node.install(request, dry_run).await?;
-    Ok(answers::json(if dry_run { StatusCode::OK } else { StatusCode::CREATED }, &installed))
+    if dry_run {
+        answers::ok(&api, &installed).await
+    } else {
+        answers::created(&api, &path, &installed).await
+    }
 }
 
 /// Lists them.
-pub async fn list(State(api): State<Api>, uri: Uri) -> Result<Response, Problem> {
-    let mut params = Params::of(&uri)?;
+pub async fn list(State(api): State<Api>, mut params: Params) -> Result<Response, Problem> {
     let page = params.page()?;
-    params.finish()?;
-    Ok(answers::ok(&api.node.installations(page).await?))
+    answers::page(&api, move |node| async move { node.installations(page).await }).await
 }
 
 /// Shows one.
-pub async fn show(State(api): State<Api>, Path(id): Path<String>) -> Result<Response, Problem> {
-    Ok(answers::ok(&api.node.installation(params::installation(&id)?).await?))
+pub async fn show(State(api): State<Api>, Id(id): Id) -> Result<Response, Problem> {
+    answers::ok(&api, &api.node.installation(id).await?).await
 }
 
 /// Uninstalls one.
-pub async fn uninstall(
-    State(api): State<Api>,
-    Path(id): Path<String>,
-    uri: Uri,
-) -> Result<Response, Problem> {
-    let id = params::installation(&id)?;
-    let mut params = Params::of(&uri)?;
+pub async fn uninstall(State(api): State<Api>, Id(id): Id, mut params: Params) -> Result<Response, Problem> {
     let purge = params.flag("purge")?;
-    params.finish()?;
     api.node.uninstall(id, purge).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
-#[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Nothing {}
-
+/// The body of a resume.
 #[derive(Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-struct Resume {
+pub struct Resume {
     backlog: Backlog,
 }
 
 /// Pauses one.
 pub async fn pause(
     State(api): State<Api>,
-    Path(id): Path<String>,
-    headers: HeaderMap,
-    body: Body,
+    Id(id): Id,
+    Optional(Nothing {}): Optional<Nothing>,
 ) -> Result<Response, Problem> {
-    let id = params::installation(&id)?;
-    let Nothing {} = body::json(&api, &headers, body).await?;
-    Ok(answers::ok(&api.node.pause(id).await?))
+    answers::ok(&api, &api.node.pause(id).await?).await
 }
 
 /// Resumes one.
 pub async fn resume(
     State(api): State<Api>,
-    Path(id): Path<String>,
-    headers: HeaderMap,
-    body: Body,
+    Id(id): Id,
+    Optional(Resume { backlog }): Optional<Resume>,
 ) -> Result<Response, Problem> {
-    let id = params::installation(&id)?;
-    let Resume { backlog } = body::json(&api, &headers, body).await?;
-    Ok(answers::ok(&api.node.resume(id, backlog).await?))
+    answers::ok(&api, &api.node.resume(id, backlog).await?).await
 }
 
 /// What its outputs gave.
-pub async fn outputs(State(api): State<Api>, Path(id): Path<String>, uri: Uri) -> Result<Response, Problem> {
-    let id = params::installation(&id)?;
-    let mut params = Params::of(&uri)?;
+pub async fn outputs(State(api): State<Api>, Id(id): Id, mut params: Params) -> Result<Response, Problem> {
     let query = OutputsQuery { output: params.value("output")?, readings: readings_query(&mut params)? };
-    params.finish()?;
-    Ok(answers::ok(&api.node.outputs(id, query).await?))
+    answers::page(&api, move |node| async move { node.outputs(id, query).await }).await
 }
 
 #[derive(Serialize)]
@@ -125,70 +107,61 @@ impl From<StateItem> for StateEntry {
 }
 
 /// A page of its state.
-pub async fn state(State(api): State<Api>, Path(id): Path<String>, uri: Uri) -> Result<Response, Problem> {
-    let id = params::installation(&id)?;
-    let mut params = Params::of(&uri)?;
+pub async fn state(State(api): State<Api>, Id(id): Id, mut params: Params) -> Result<Response, Problem> {
     let prefix = params.text("prefix").unwrap_or_default();
     let page = params.page()?;
-    params.finish()?;
-    let Page { items, next } = api.node.state(id, prefix, page).await?;
-    let items: Vec<StateEntry> = items.into_iter().map(StateEntry::from).collect();
-    Ok(answers::ok(&Page { items, next }))
+    let write = |Page { items, next }: Page<StateItem>| {
+        let items: Vec<StateEntry> = items.into_iter().map(StateEntry::from).collect();
+        Ok((answers::write(&Page { items, next })?, ()))
+    };
+    let find = move |node: Arc<dyn Facade>| async move { node.state(id, prefix, page).await };
+    let (body, ()) = answers::build(&api, find, write).await?;
+    Ok(answers::typed(StatusCode::OK, JSON_TYPE, body))
 }
 
 /// Its log.
-pub async fn logs(State(api): State<Api>, Path(id): Path<String>, uri: Uri) -> Result<Response, Problem> {
-    let id = params::installation(&id)?;
-    let mut params = Params::of(&uri)?;
-    let (after, limit) = (params.value("after")?, params.limit()?);
-    params.finish()?;
-    Ok(answers::ok(&api.node.logs(id, after, limit).await?))
+pub async fn logs(State(api): State<Api>, Id(id): Id, mut params: Params) -> Result<Response, Problem> {
+    let (after, limit) = (params.after()?, params.limit()?);
+    answers::page(&api, move |node| async move { node.logs(id, after, limit).await }).await
 }
 
 /// Its invocations.
 pub async fn invocations(
     State(api): State<Api>,
-    Path(id): Path<String>,
-    uri: Uri,
+    Id(id): Id,
+    mut params: Params,
 ) -> Result<Response, Problem> {
-    let id = params::installation(&id)?;
-    let mut params = Params::of(&uri)?;
-    let (after, limit) = (params.value("after")?.unwrap_or(0), params.limit()?);
-    params.finish()?;
-    Ok(answers::ok(&api.node.invocations(id, Ordinal(after), limit).await?))
+    let (after, limit) = (Ordinal(params.after()?.unwrap_or(0)), params.limit()?);
+    answers::page(&api, move |node| async move { node.invocations(id, after, limit).await }).await
 }
 
 /// Its dead letters.
 pub async fn dead_letters(
     State(api): State<Api>,
-    Path(id): Path<String>,
-    uri: Uri,
+    Id(id): Id,
+    mut params: Params,
 ) -> Result<Response, Problem> {
-    let id = params::installation(&id)?;
-    let mut params = Params::of(&uri)?;
-    let (after, limit) = (params.value("after")?.unwrap_or(0), params.limit()?);
-    params.finish()?;
-    Ok(answers::ok(&api.node.dead_letters(id, after, limit).await?))
+    let (after, limit) = (params.after()?.unwrap_or(0), params.limit()?);
+    answers::page(&api, move |node| async move { node.dead_letters(id, after, limit).await }).await
 }
 
-/// Runs a dead letter again.
+/// Has a dead letter run again.
 pub async fn requeue(
     State(api): State<Api>,
-    Path((id, number)): Path<(String, String)>,
-    headers: HeaderMap,
-    body: Body,
+    Id(id): Id,
+    Number(number): Number,
+    Optional(Nothing {}): Optional<Nothing>,
 ) -> Result<Response, Problem> {
-    let (id, number) = (params::installation(&id)?, params::number(&number)?);
-    let Nothing {} = body::json(&api, &headers, body).await?;
     api.node.requeue(id, number).await?;
-    Ok(StatusCode::NO_CONTENT.into_response())
+    Ok(StatusCode::ACCEPTED.into_response())
 }
 
 /// Deletes a dead letter.
 pub async fn delete_dead_letter(
     State(api): State<Api>,
-    Path((id, number)): Path<(String, String)>,
+    Id(id): Id,
+    Number(number): Number,
 ) -> Result<Response, Problem> {
-    api.node.delete_dead_letter(params::installation(&id)?, params::number(&number)?).await?;
+    api.node.delete_dead_letter(id, number).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }

@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+// What an admin consents to stands there once: of a key that comes twice the last would win in silence.
+use serde_with::rust::maps_duplicate_key_is_error as once;
 
 use super::value::Value;
 pub use ironloom_apps::grants::Grants;
@@ -65,14 +67,46 @@ pub struct PackageInfo {
     pub publisher: String,
     /// What it does, in a sentence.
     pub description: String,
+    /// Its licence, as an SPDX expression.
+    pub license: String,
     /// The inputs by name.
     pub inputs: BTreeMap<String, SlotInfo>,
     /// The outputs by name.
     pub outputs: BTreeMap<String, SlotInfo>,
     /// The settings by name.
     pub settings: BTreeMap<String, SettingInfo>,
+    /// The alarms that it may raise, by name.
+    pub alarms: BTreeMap<String, AlarmInfo>,
+    /// The timers that are due again and again, by name.
+    pub timers: BTreeMap<String, TimerInfo>,
+    /// Whether it sets timers of its own.
+    pub schedule: bool,
+    /// The limits that it asks for, as people write them; beyond the defaults they need a grant.
+    pub limits: BTreeMap<String, String>,
     /// What the component imports.
     pub imports: Vec<String>,
+    /// The version of the SDK that it was built with.
+    pub sdk: Option<String>,
+}
+
+/// An alarm of an app.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AlarmInfo {
+    /// `low`, `medium`, `high` or `critical`.
+    pub severity: String,
+    /// What it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+}
+
+/// A timer of an app.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TimerInfo {
+    /// When it is due, in the time zone of the installation.
+    pub cron: String,
+    /// What it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
 }
 
 /// An input or output of an app.
@@ -116,13 +150,13 @@ pub struct InstallRequest {
     /// The package.
     pub package: Digest,
     /// The patterns of each input, and the one of each output that has one.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "once::deserialize")]
     pub bindings: BTreeMap<SlotName, Patterns>,
     /// What an admin allows.
     #[serde(default)]
     pub grants: Grants,
     /// The settings that differ from the manifest's defaults.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "once::deserialize")]
     pub settings: BTreeMap<SlotName, serde_json::Value>,
     /// The limits that differ from the manifest's.
     #[serde(default)]
@@ -204,10 +238,26 @@ pub struct Installed {
     pub installation: Installation,
     /// How many readings of the journal it begins with.
     pub backlog: u64,
+    /// Counting them took too long: there may be more.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub backlog_at_least: bool,
     /// What its inputs match now.
     pub matches: Vec<Match>,
     /// What an admin should know, such as a unit that is assumed.
     pub warnings: Vec<String>,
+}
+
+/// What came of a resume.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Resumed {
+    /// The installation as it is now.
+    #[serde(flatten)]
+    pub installation: Installation,
+    /// How many readings it will never see.
+    pub dropped: u64,
+    /// Counting them took too long: there were more.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub dropped_at_least: bool,
 }
 
 /// What an input matches.
@@ -239,6 +289,21 @@ pub enum InstallationState {
     Upgrading,
     /// On its way out.
     Removing,
+}
+
+impl InstallationState {
+    /// As the API's JSON has it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Running => "running",
+            Self::Waiting => "waiting",
+            Self::Paused => "paused",
+            Self::Quarantined => "quarantined",
+            Self::Upgrading => "upgrading",
+            Self::Removing => "removing",
+        }
+    }
 }
 
 /// An installation.
@@ -367,10 +432,19 @@ pub struct DeadLetter {
 /// The record of an invocation.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Invocation {
-    /// Counts the invocations of the generation, from 1.
+    /// Counts the invocations of the generation that took effect, from 1. One that took none leaves its
+    /// ordinal to the next attempt.
     pub ordinal: Ordinal,
+    /// Counts the attempts at this ordinal, from 1.
+    pub attempt: u32,
     /// `readings`, `requeue`, `timer`, `request`, `migrate` or `skip`.
     pub kind: String,
+    /// The timer that was due.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timer: Option<String>,
+    /// The dead letter that ran again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dead_letter: Option<u64>,
     /// The first sequence that it covers, where it took readings.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub first: Option<Sequence>,
@@ -383,6 +457,9 @@ pub struct Invocation {
     pub revision: Revision,
     /// `ok`, `reject`, `retry`, `trap` or the limit that was hit.
     pub outcome: String,
+    /// What the app or the runtime said, where it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
     /// The digest of its effects, where it had any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub digest: Option<Digest>,

@@ -2,42 +2,56 @@
 
 use std::str::FromStr;
 
-use axum::extract::Query;
+use axum::extract::{FromRequestParts, Query, RawPathParams};
 use axum::http::Uri;
+use axum::http::request::Parts;
 
 use super::facade::{PageQuery, Place};
 use super::problem::Problem;
-use ironloom_types::ids::{Digest, InstallationId, InvalidName};
+use ironloom_types::ids::{Digest, InstallationId, InvalidName, Sequence};
 
 /// How many items a page has where the caller doesn't say.
 const DEFAULT_LIMIT: usize = 100;
 /// How many items a page may have.
 const MAX_LIMIT: usize = 10_000;
+/// How many parameters a query may have: more than any route knows.
+const MAX_PARAMETERS: usize = 32;
+/// The greatest `after`: whoever counts on from it stays within 64 bits.
+const MAX_AFTER: u64 = 1 << 63;
 
-/// The query's parameters that no one has taken yet.
-#[derive(Debug)]
+/// The query's parameters that no one has taken yet. That a route knows them is checked in one place,
+/// `routes.rs`.
+#[derive(Clone, Debug, Default)]
 pub struct Params {
     given: Vec<(String, String)>,
-    asked: Vec<&'static str>,
 }
 
 impl Params {
-    /// Reads the query.
-    pub fn of(uri: &Uri) -> Result<Self, Problem> {
+    /// Reads the query, whose parameters must be among the known ones.
+    pub fn of(uri: &Uri, known: &[&str]) -> Result<Self, Problem> {
+        let count = uri.query().map_or(0, |query| query.split('&').take(MAX_PARAMETERS + 1).count());
+        if count > MAX_PARAMETERS {
+            let detail = format!("a query may have at most {MAX_PARAMETERS} parameters");
+            return Err(Problem::malformed("bad-query", detail));
+        }
         let Query(given) = Query::<Vec<(String, String)>>::try_from_uri(uri)
             .map_err(|error| Problem::malformed("bad-query", format!("the query can't be read: {error}")))?;
         for (index, (name, _)) in given.iter().enumerate() {
+            if !known.contains(&name.as_str()) {
+                let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+                let detail = format!("there is no parameter {name:?} here; there is {known}");
+                return Err(Problem::malformed("unknown-parameter", detail).at(Place::field(name)));
+            }
             if given[..index].iter().any(|(earlier, _)| earlier == name) {
-                let detail = format!("the parameter {name:?} stands there twice");
+                let detail = format!("the parameter {name:?} is given twice");
                 return Err(Problem::malformed("bad-parameter", detail).at(Place::field(name)));
             }
         }
-        Ok(Self { given, asked: Vec::new() })
+        Ok(Self { given })
     }
 
     /// The text of a parameter.
     pub fn text(&mut self, name: &'static str) -> Option<String> {
-        self.asked.push(name);
         let index = self.given.iter().position(|(given, _)| given == name)?;
         Some(self.given.swap_remove(index).1)
     }
@@ -72,33 +86,88 @@ impl Params {
         Ok(PageQuery { after: self.text("after"), limit: self.limit()? })
     }
 
+    /// `after` where it is a number.
+    pub fn after(&mut self) -> Result<Option<u64>, Problem> {
+        let after = self.value("after")?;
+        if after.is_some_and(|after| after > MAX_AFTER) {
+            let detail = format!("`after` must be at most {MAX_AFTER}");
+            return Err(Problem::malformed("bad-parameter", detail).at(Place::field("after")));
+        }
+        Ok(after)
+    }
+
+    /// `after` where it is a sequence; the beginning where it isn't given.
+    pub fn after_sequence(&mut self) -> Result<Sequence, Problem> {
+        Ok(Sequence(self.after()?.unwrap_or(0)))
+    }
+
     /// A parameter that is `true` or `false`.
     pub fn flag(&mut self, name: &'static str) -> Result<bool, Problem> {
         Ok(self.value(name)?.unwrap_or(false))
     }
+}
 
-    /// Refuses what is left.
-    pub fn finish(self) -> Result<(), Problem> {
-        let Some((name, _)) = self.given.first() else { return Ok(()) };
-        let known = if self.asked.is_empty() { "none".to_owned() } else { self.asked.join(", ") };
-        let detail = format!("there is no parameter {name:?} here; there is {known}");
-        Err(Problem::malformed("unknown-parameter", detail).at(Place::field(name)))
+impl<S: Sync> FromRequestParts<S> for Params {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        parts.extensions.get().cloned().ok_or_else(|| Problem::internal("the query was not read"))
     }
 }
 
 /// The installation that a path names. What is no id names nothing.
-pub fn installation(id: &str) -> Result<InstallationId, Problem> {
-    InstallationId::new(id).map_err(|error| nothing(&error))
-}
+pub struct Id(pub InstallationId);
 
 /// The package that a path names.
-pub fn digest(text: &str) -> Result<Digest, Problem> {
-    text.parse().map_err(|error| nothing(&error))
+pub struct Package(pub Digest);
+
+/// The number of a dead letter that a path names.
+pub struct Number(pub u64);
+
+/// The alarm that a path names.
+pub struct AlarmId(pub String);
+
+impl<S: Send + Sync> FromRequestParts<S> for Id {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        InstallationId::new(&segment(parts, state, "id").await?).map(Self).map_err(|error| nothing(&error))
+    }
 }
 
-/// The number that a path names.
-pub fn number(text: &str) -> Result<u64, Problem> {
-    text.parse().map_err(|_| Problem::not_found(format!("{text:?} is no number of a dead letter")))
+impl<S: Send + Sync> FromRequestParts<S> for Package {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        segment(parts, state, "digest").await?.parse().map(Self).map_err(|error| nothing(&error))
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Number {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let text = segment(parts, state, "number").await?;
+        text.parse()
+            .map(Self)
+            .map_err(|_| Problem::not_found(format!("{text:?} is not a dead letter's number")))
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for AlarmId {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        segment(parts, state, "id").await.map(Self)
+    }
+}
+
+async fn segment<S: Send + Sync>(parts: &mut Parts, state: &S, name: &str) -> Result<String, Problem> {
+    let all = RawPathParams::from_request_parts(parts, state)
+        .await
+        .map_err(|error| Problem::malformed("malformed", error.to_string()))?;
+    let found = all.iter().find(|(known, _)| *known == name).map(|(_, text)| text.to_owned());
+    found.ok_or_else(|| Problem::internal(format!("the route has no {name}")))
 }
 
 fn nothing(error: &InvalidName) -> Problem {

@@ -10,6 +10,61 @@ use serde::{Deserialize, Serialize};
 /// The media type of every error.
 pub const PROBLEM_JSON: &str = "application/problem+json";
 
+/// Every kind of problem, for the description; what a single line or field may have comes besides.
+pub const KINDS: &[&str] = &[
+    "bad-field",
+    "bad-key",
+    "bad-lines",
+    "bad-parameter",
+    "bad-query",
+    "body",
+    "busy",
+    "clock",
+    "component",
+    "exists",
+    "gone",
+    "headers-too-large",
+    "host",
+    "in-use",
+    "install",
+    "internal",
+    "key-reused",
+    "log-full",
+    "malformed",
+    "manifest",
+    "method-not-allowed",
+    "no-readings",
+    "not-acceptable",
+    "not-found",
+    "not-json",
+    "not-paused",
+    "not-running",
+    "origin",
+    "package",
+    "reserved-point",
+    "stopping",
+    "storage-full",
+    "too-large",
+    "too-many-points",
+    "too-slow",
+    "unknown-outcome",
+    "unknown-package",
+    "unknown-parameter",
+    "unsupported-type",
+];
+
+/// The longest text of one error: what somebody sent isn't sent back in full.
+const MAX_DETAIL: usize = 2_000;
+
+fn shortened(mut text: String) -> String {
+    if text.len() > MAX_DETAIL {
+        let end = text.floor_char_boundary(MAX_DETAIL);
+        text.truncate(end);
+        text.push('…');
+    }
+    text
+}
+
 /// An error of the API. Made by the node as well, so that what it says reaches the caller unchanged.
 ///
 /// Boxed, since it is the rare side of every answer.
@@ -40,7 +95,7 @@ pub struct Body {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub errors: Vec<Detail>,
     /// Whole seconds after which it is worth another try.
-    #[serde(default, rename = "retry-after", skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_after: Option<u64>,
 }
 
@@ -53,6 +108,9 @@ pub struct Place {
     /// The column, counted from 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub column: Option<u64>,
+    /// The element of a JSON array, counted from 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub item: Option<u64>,
     /// The field, such as `value` or `bindings.weight`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub field: Option<String>,
@@ -62,6 +120,11 @@ impl Place {
     /// A field of the request.
     pub fn field(field: impl Into<String>) -> Self {
         Self { field: Some(field.into()), ..Self::default() }
+    }
+
+    fn shortened(mut self) -> Self {
+        self.field = self.field.map(shortened);
+        self
     }
 }
 
@@ -79,12 +142,13 @@ pub struct Detail {
 
 impl Problem {
     fn new(status: StatusCode, title: &str, kind: &str, detail: impl Into<String>) -> Self {
+        debug_assert!(KINDS.contains(&kind), "the list of kinds lacks {kind:?}");
         Self(Box::new(Body {
             r#type: format!("urn:ironloom:problem:{kind}"),
             title: title.to_owned(),
             status: status.as_u16(),
             kind: kind.to_owned(),
-            detail: detail.into(),
+            detail: shortened(detail.into()),
             place: None,
             hints: Vec::new(),
             errors: Vec::new(),
@@ -143,12 +207,6 @@ impl Problem {
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, "Understood, but refused", kind, detail)
     }
 
-    /// 429: more than the limit for now.
-    pub fn too_many(detail: impl Into<String>, retry_after: Duration) -> Self {
-        let problem = Self::new(StatusCode::TOO_MANY_REQUESTS, "Too many requests", "too-many", detail);
-        problem.retry(retry_after)
-    }
-
     /// 431: more headers than are taken.
     pub fn headers_too_large(detail: impl Into<String>) -> Self {
         let title = "The headers are too large";
@@ -181,7 +239,7 @@ impl Problem {
     /// With the place where it is.
     #[must_use]
     pub fn at(mut self, place: Place) -> Self {
-        self.place = Some(place);
+        self.place = Some(place.shortened());
         self
     }
 
@@ -194,7 +252,11 @@ impl Problem {
 
     /// With several errors, each by itself.
     #[must_use]
-    pub fn with(mut self, errors: Vec<Detail>) -> Self {
+    pub fn with(mut self, mut errors: Vec<Detail>) -> Self {
+        for error in &mut errors {
+            error.detail = shortened(std::mem::take(&mut error.detail));
+            error.place = error.place.take().map(Place::shortened);
+        }
         self.errors = errors;
         self
     }

@@ -1,6 +1,8 @@
 //! `POST /v1/readings`.
 
-use axum::body::Body;
+use std::sync::Arc;
+
+use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::http::{HeaderMap, Method, Uri};
 use axum::response::Response;
@@ -10,13 +12,16 @@ use sha2::{Digest as _, Sha256};
 use super::facade::{Detail, Place, Push, RETRY_SOON, RequestKey};
 use super::params::Params;
 use super::problem::Problem;
-use super::readings::{Mode, Parsed, parse};
+use super::readings::{Form, Mode, Parsed, parse};
 use super::{Api, JSON_TYPE, NDJSON_TYPE, answers, body, explain, guard};
 use ironloom_types::ids::Sequence;
 use ironloom_types::limits::MAX_BODY;
 
 const KEY_HEADER: &str = "idempotency-key";
 const MAX_KEY: usize = 64;
+
+/// Bodies longer than this are read aside: it takes milliseconds.
+const READ_ASIDE: usize = 256 << 10;
 
 #[derive(Serialize)]
 struct Accepted {
@@ -35,20 +40,21 @@ struct Accepted {
 /// Takes readings, and answers once they are durable.
 pub async fn push(
     State(api): State<Api>,
+    mut params: Params,
     uri: Uri,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
     guard::need_type(&headers, &[NDJSON_TYPE, JSON_TYPE])?;
-    let mut params = Params::of(&uri)?;
+    let form = match guard::media_type(&headers).as_deref() {
+        Some(JSON_TYPE) => Form::Json,
+        _ => Form::Lines,
+    };
     let mode = if params.flag("partial")? { Mode::PARTIAL } else { Mode::WHOLE };
-    params.finish()?;
     let key = idempotency_key(&headers)?;
-    let taken = body::take(&api, &headers, body, MAX_BODY).await?;
-    let parsed = parse(&taken.bytes, api.node.ingest_rules(), api.node.lookup(), mode);
-    let key = key.map(|key| request_key(key, &uri, &taken.bytes));
-    drop(taken);
-    let Parsed { columns, new_points, bad, bad_lines, needs_clock } = parsed;
+    let body = body::take(&api.memory.readings, &headers, body, MAX_BODY).await?;
+    let (parsed, key) = read(&api, body, form, mode, key.map(|key| (key.to_vec(), uri))).await?;
+    let Parsed { columns, new_points, mut bad, bad_lines, lines, needs_clock } = parsed;
     if needs_clock {
         let detail = "the machine's clock is wrong, so that readings need an `at` of their own";
         return Err(Problem::unavailable("clock", detail, RETRY_SOON));
@@ -56,16 +62,46 @@ pub async fn push(
     if bad_lines > 0 && !mode.partial {
         return Err(refusal(bad));
     }
+    if key.is_some() && columns.is_empty() {
+        // Nothing would be written that could remember the key.
+        let detail = "no reading of the request can be taken, so that its Idempotency-Key is not remembered";
+        return Err(Problem::malformed("no-readings", detail).with(bad));
+    }
     let pushed = api.node.push(Push { columns, new_points, key }).await?;
-    let (refused, errors) = if mode.partial { (Some(bad_lines), Some(bad)) } else { (None, None) };
+    if pushed.duplicate {
+        // What is bad by now isn't what was refused then.
+        bad = Vec::new();
+    }
+    let refused = mode.partial.then(|| lines.saturating_sub(pushed.accepted));
     let accepted = Accepted {
         accepted: pushed.accepted,
         through: pushed.through,
         duplicate: pushed.duplicate,
         refused,
-        errors,
+        errors: mode.partial.then_some(bad),
     };
-    Ok(answers::ok(&accepted))
+    answers::ok(&api, &accepted).await
+}
+
+/// Reads the body, and hashes it where it has a key; a long one aside.
+async fn read(
+    api: &Api,
+    body: Bytes,
+    form: Form,
+    mode: Mode,
+    key: Option<(Vec<u8>, Uri)>,
+) -> Result<(Parsed, Option<RequestKey>), Problem> {
+    let node = Arc::clone(&api.node);
+    let length = body.len();
+    let work = move || {
+        let parsed = parse(&body, form, node.ingest_rules(), || node.lookup(), mode);
+        (parsed, key.map(|(key, uri)| request_key(&key, &uri, &body)))
+    };
+    if length <= READ_ASIDE {
+        return Ok(work());
+    }
+    let read = tokio::task::spawn_blocking(work).await;
+    read.map_err(|error| Problem::internal(format!("the body could not be read: {error}")))
 }
 
 /// 403 where nothing else is wrong than that lines name reserved points.

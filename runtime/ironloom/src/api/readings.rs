@@ -11,6 +11,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use hashbrown::HashMap;
 use serde::Deserialize;
 use serde::de::{self, Deserializer, Visitor};
+use serde_json::value::RawValue;
 
 use super::explain;
 use super::facade::{Detail, IngestRules, Place};
@@ -30,6 +31,8 @@ pub struct Parsed {
     pub bad: Vec<Detail>,
     /// How many lines were bad; without `partial`, reading stops once `bad` is full.
     pub bad_lines: u64,
+    /// How many lines there were, but for empty ones.
+    pub lines: u64,
     /// A line has no `at`, and there is no clock to take it from.
     pub needs_clock: bool,
 }
@@ -50,6 +53,21 @@ impl Mode {
     pub const PARTIAL: Self = Self { partial: true, named: 100 };
 }
 
+/// How readings stand in a body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// One object on each line.
+    Lines,
+    /// One object, or an array of objects.
+    Json,
+}
+
+/// The longest line, or object in an array, in bytes: a text of the longest that a reading may have, with
+/// each byte as an escape, and a long path. Beyond: refused without a look.
+pub const MAX_LINE: usize = 512 << 10;
+/// Bytes of a body that are read with one look-up of names: the fold waits for names.
+const BYTES_AT_ONCE: usize = 64 << 10;
+
 /// One line, borrowed from the body wherever it holds no escapes.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -64,67 +82,131 @@ struct Line<'a> {
     quality: Option<Quality>,
 }
 
-/// Reads a body. `lookup` gives the numbers of the points that are known.
-pub fn parse(
+/// Reads a body. `lookups` gives look-ups for the numbers of the points that are known; each is held for
+/// a part of the body only.
+pub fn parse<L: Fn(&str) -> Option<PointNumber>>(
     body: &[u8],
+    form: Form,
     rules: IngestRules,
-    lookup: impl Fn(&str) -> Option<PointNumber>,
+    lookups: impl Fn() -> L,
     mode: Mode,
 ) -> Parsed {
     // A line has 70 to 100 bytes as a rule; too small a guess costs a copy, too large a one memory.
-    let mut reader = Reader::new(rules, lookup, mode, body.len() / 64);
-    match std::str::from_utf8(body) {
-        Ok(text) => {
-            for (index, line) in text.split('\n').enumerate() {
-                if !reader.line(index, line) {
-                    break;
-                }
-            }
-        }
-        Err(_) => {
-            for (index, line) in body.split(|byte| *byte == b'\n').enumerate() {
-                let goes_on = match std::str::from_utf8(line) {
-                    Ok(line) => reader.line(index, line),
-                    Err(error) => reader.bad(index, explain::not_utf8(error.valid_up_to())),
-                };
-                if !goes_on {
-                    break;
-                }
-            }
-        }
+    let mut reader = Reader::new(rules, lookups, mode, body.len() / 64);
+    match form {
+        Form::Lines => reader.lines(body),
+        Form::Json => reader.json(body),
     }
     reader.parsed
 }
 
-struct Reader<L> {
+struct Reader<F, L> {
     rules: IngestRules,
-    lookup: L,
+    lookups: F,
+    /// The look-up at hand, and how many bytes it was used for.
+    lookup: Option<L>,
+    looked: usize,
     mode: Mode,
     parsed: Parsed,
     /// The index of each new point.
     pending: HashMap<PointPath, PointNumber>,
 }
 
-impl<L: Fn(&str) -> Option<PointNumber>> Reader<L> {
-    fn new(rules: IngestRules, lookup: L, mode: Mode, readings: usize) -> Self {
+/// What is wrong with a line: told in full only where it is named.
+enum Bad {
+    Syntax(serde_json::Error),
+    Told(Box<Detail>),
+}
+
+impl From<Detail> for Bad {
+    fn from(detail: Detail) -> Self {
+        Self::Told(Box::new(detail))
+    }
+}
+
+impl<F: Fn() -> L, L: Fn(&str) -> Option<PointNumber>> Reader<F, L> {
+    fn new(rules: IngestRules, lookups: F, mode: Mode, readings: usize) -> Self {
         let parsed = Parsed { columns: Columns::with_capacity(readings), ..Parsed::default() };
-        Self { rules, lookup, mode, parsed, pending: HashMap::new() }
+        Self { rules, lookups, lookup: None, looked: 0, mode, parsed, pending: HashMap::new() }
+    }
+
+    fn lines(&mut self, body: &[u8]) {
+        let place = |index: usize| Place { line: Some(index as u64 + 1), ..Place::default() };
+        match std::str::from_utf8(body) {
+            Ok(text) => {
+                for (index, line) in text.split('\n').enumerate() {
+                    if !self.line(|| place(index), line) {
+                        return;
+                    }
+                }
+            }
+            Err(_) => {
+                for (index, line) in body.split(|byte| *byte == b'\n').enumerate() {
+                    let goes_on = match std::str::from_utf8(line) {
+                        Ok(line) => self.line(|| place(index), line),
+                        Err(error) => {
+                            self.parsed.lines += 1;
+                            let told = || explain::not_utf8(error.valid_up_to());
+                            self.bad(|| place(index), told)
+                        }
+                    };
+                    if !goes_on {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    /// A body that isn't JSON as a whole has one bad line: itself.
+    fn json(&mut self, body: &[u8]) {
+        let refused = match std::str::from_utf8(body) {
+            Err(error) => Some(explain::not_utf8(error.valid_up_to())),
+            Ok(text) if text.trim_start().starts_with('[') => self.array(text).err(),
+            Ok(text) => {
+                self.line(Place::default, text);
+                None
+            }
+        };
+        if let Some(detail) = refused {
+            self.parsed.columns = Columns::default();
+            self.parsed.new_points = Vec::new();
+            self.parsed.lines += 1;
+            self.bad(Place::default, || detail);
+        }
+    }
+
+    fn array(&mut self, text: &str) -> Result<(), Detail> {
+        let mut items = serde_json::Deserializer::from_str(text);
+        items
+            .deserialize_seq(Items(self))
+            .and_then(|()| items.end())
+            .map_err(|error| explain::not_json(&error))
     }
 
     /// Takes a line; `false` where it is no use to go on.
-    fn line(&mut self, index: usize, text: &str) -> bool {
+    fn line(&mut self, place: impl Fn() -> Place, text: &str) -> bool {
         if text.bytes().all(|byte| byte.is_ascii_whitespace()) {
             return true;
         }
+        self.parsed.lines += 1;
+        self.looked += text.len();
+        if self.looked > BYTES_AT_ONCE {
+            self.lookup = None;
+            self.looked = 0;
+        }
         match self.take(text) {
             Ok(()) => true,
-            Err(detail) => self.bad(index, *detail),
+            Err(Bad::Syntax(error)) => self.bad(place, || explain::line(text, &error)),
+            Err(Bad::Told(detail)) => self.bad(place, || *detail),
         }
     }
 
-    fn take(&mut self, text: &str) -> Result<(), Box<Detail>> {
-        let line: Line<'_> =
-            serde_json::from_str(text).map_err(|error| Box::new(explain::line(text, &error)))?;
+    fn take(&mut self, text: &str) -> Result<(), Bad> {
+        if text.len() > MAX_LINE {
+            return Err(explain::long_line(text.len()).into());
+        }
+        let line: Line<'_> = serde_json::from_str(text).map_err(Bad::Syntax)?;
         let Line { point, value, at, quality } = line;
         let quality = quality.unwrap_or_default();
         let value = match &value {
@@ -137,18 +219,18 @@ impl<L: Fn(&str) -> Option<PointNumber>> Reader<L> {
             value => value.as_ref(),
         };
         match value {
-            ValueRef::Missing if quality != Quality::Bad => return Err(Box::new(explain::missing_value())),
+            ValueRef::Missing if quality != Quality::Bad => return Err(explain::missing_value().into()),
             ValueRef::Text(text) if text.len() > MAX_READING_BYTES => {
-                return Err(Box::new(explain::too_long(text.len())));
+                return Err(explain::too_long(text.len()).into());
             }
             ValueRef::Blob(bytes) if bytes.len() > MAX_READING_BYTES => {
-                return Err(Box::new(explain::too_long(bytes.len())));
+                return Err(explain::too_long(bytes.len()).into());
             }
             _ => {}
         }
         let at = match (at, self.rules.now) {
             (Some(At(at)), _) if at > self.rules.latest => {
-                return Err(Box::new(explain::future(at, self.rules.latest)));
+                return Err(explain::future(at, self.rules.latest).into());
             }
             (Some(At(at)), _) => at,
             (None, Some(now)) => now,
@@ -162,30 +244,56 @@ impl<L: Fn(&str) -> Option<PointNumber>> Reader<L> {
         Ok(())
     }
 
-    fn number(&mut self, path: &str) -> Result<PointNumber, Box<Detail>> {
+    fn number(&mut self, path: &str) -> Result<PointNumber, Bad> {
         if is_reserved(path) {
-            return Err(Box::new(explain::reserved(path)));
+            return Err(explain::reserved(path).into());
         }
-        if let Some(number) = (self.lookup)(path) {
+        let lookup = self.lookup.get_or_insert_with(&self.lookups);
+        if let Some(number) = lookup(path) {
             return Ok(number);
         }
         if let Some(number) = self.pending.get(path) {
             return Ok(*number);
         }
-        let path = PointPath::new(path).map_err(|error| Box::new(explain::bad_point(&error)))?;
+        let path = PointPath::new(path).map_err(|error| explain::bad_point(&error))?;
         let number = PointNumber::pending(self.parsed.new_points.len());
         self.parsed.new_points.push(NewPoint { path: path.clone(), unit: None });
         self.pending.insert(path, number);
         Ok(number)
     }
 
-    fn bad(&mut self, index: usize, mut detail: Detail) -> bool {
+    fn bad(&mut self, place: impl Fn() -> Place, told: impl FnOnce() -> Detail) -> bool {
         self.parsed.bad_lines += 1;
         if self.parsed.bad.len() < self.mode.named {
-            detail.place.get_or_insert_with(Place::default).line = Some(index as u64 + 1);
+            let mut detail = told();
+            let Place { line, item, .. } = place();
+            let found = detail.place.get_or_insert_with(Place::default);
+            (found.line, found.item) = (line.or(found.line), item);
             self.parsed.bad.push(detail);
         }
         self.mode.partial || self.parsed.bad.len() < self.mode.named
+    }
+}
+
+/// The readings of an array, one after the other.
+struct Items<'a, F, L>(&'a mut Reader<F, L>);
+
+impl<'de, F: Fn() -> L, L: Fn(&str) -> Option<PointNumber>> Visitor<'de> for Items<'_, F, L> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an array of readings")
+    }
+
+    fn visit_seq<A: de::SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
+        let mut index = 0;
+        let mut goes_on = true;
+        while let Some(item) = items.next_element::<&RawValue>()? {
+            index += 1;
+            // What comes after is skipped, but has to be JSON.
+            goes_on = goes_on && self.0.line(|| Place { item: Some(index), ..Place::default() }, item.get());
+        }
+        Ok(())
     }
 }
 

@@ -10,8 +10,17 @@ const NOW: Timestamp = Timestamp(1_700_000_000_000_000_000);
 const LATEST: Timestamp = Timestamp(NOW.0 + 300_000_000_000);
 const RULES: IngestRules = IngestRules { now: Some(NOW), latest: LATEST };
 
+fn parse_with(
+    body: &[u8],
+    rules: IngestRules,
+    lookup: impl Fn(&str) -> Option<PointNumber> + Copy,
+    mode: Mode,
+) -> Parsed {
+    parse(body, Form::Lines, rules, || lookup, mode)
+}
+
 fn read(body: &str) -> Parsed {
-    parse(body.as_bytes(), RULES, |path| (path == "known").then_some(PointNumber(7)), Mode::WHOLE)
+    parse_with(body.as_bytes(), RULES, |path| (path == "known").then_some(PointNumber(7)), Mode::WHOLE)
 }
 
 fn kind_of(line: &str) -> String {
@@ -139,20 +148,20 @@ fn long_texts_are_refused_at_the_limit() {
 fn bad_lines_are_counted_and_named_up_to_the_limit() {
     let good = "{\"point\":\"known\",\"value\":1}\n";
     let body = format!("{good}x\n").repeat(200);
-    let whole = parse(body.as_bytes(), RULES, |_| Some(PointNumber(1)), Mode::WHOLE);
+    let whole = parse_with(body.as_bytes(), RULES, |_| Some(PointNumber(1)), Mode::WHOLE);
     let lines: Vec<u64> = whole.bad.iter().filter_map(|bad| bad.place.as_ref()?.line).collect();
     assert_eq!(lines, [2, 4, 6, 8, 10, 12, 14, 16, 18, 20]);
-    let partial = parse(body.as_bytes(), RULES, |_| Some(PointNumber(1)), Mode::PARTIAL);
+    let partial = parse_with(body.as_bytes(), RULES, |_| Some(PointNumber(1)), Mode::PARTIAL);
     assert_eq!((partial.bad.len(), partial.bad_lines, partial.columns.len()), (100, 200, 200));
 }
 
 #[test]
 fn a_line_that_is_no_utf_8_doesnt_spoil_the_others() {
     let body = b"{\"point\":\"known\",\"value\":1}\n{\"point\":\"\xff\",\"value\":1}\n{\"point\":\"known\",\"value\":1}";
-    let parsed = parse(body, RULES, |_| Some(PointNumber(1)), Mode::PARTIAL);
+    let parsed = parse_with(body, RULES, |_| Some(PointNumber(1)), Mode::PARTIAL);
     assert_eq!(parsed.columns.len(), 2);
     assert_eq!(parsed.bad[0].kind, "not-utf-8");
-    assert_eq!(parsed.bad[0].place, Some(Place { line: Some(2), column: Some(11), field: None }));
+    assert_eq!(parsed.bad[0].place, Some(Place { line: Some(2), column: Some(11), ..Place::default() }));
 }
 
 #[test]
@@ -160,14 +169,43 @@ fn without_a_clock_only_readings_with_a_time_are_taken() {
     let rules = IngestRules { now: None, latest: LATEST };
     let with = b"{\"point\":\"known\",\"value\":1,\"at\":\"1970-01-01T00:00:05Z\"}";
     let without = b"{\"point\":\"known\",\"value\":1}";
-    assert!(!parse(with, rules, |_| Some(PointNumber(1)), Mode::WHOLE).needs_clock);
-    assert!(parse(without, rules, |_| Some(PointNumber(1)), Mode::WHOLE).needs_clock);
+    assert!(!parse_with(with, rules, |_| Some(PointNumber(1)), Mode::WHOLE).needs_clock);
+    assert!(parse_with(without, rules, |_| Some(PointNumber(1)), Mode::WHOLE).needs_clock);
+}
+
+#[test]
+fn lines_that_are_too_long_are_refused_unread_and_only_named_ones_are_explained() {
+    let long = format!("{{\"point\":\"a\",\"value\":[{}0]}}", "0,".repeat(MAX_LINE / 2));
+    assert_eq!(kind_of(&long), "line-too-long");
+    let fits = format!("{{\"point\":\"known\",\"value\":\"{}\"}}", "\\u0041".repeat(MAX_READING_BYTES));
+    assert!(fits.len() < MAX_LINE);
+    assert_eq!(read(&fits).bad, vec![]);
+
+    let many = "x\n".repeat(1_000_000);
+    let started = std::time::Instant::now();
+    let parsed = parse_with(many.as_bytes(), RULES, |_| None, Mode::PARTIAL);
+    assert_eq!((parsed.bad.len(), parsed.bad_lines, parsed.lines), (100, 1_000_000, 1_000_000));
+    assert!(started.elapsed() < std::time::Duration::from_secs(10), "{:?}", started.elapsed());
+}
+
+#[test]
+fn names_are_let_go_again_and_again() {
+    let line = "{\"point\":\"known\",\"value\":1}\n";
+    let body = line.repeat(1 << 20 >> 5);
+    let taken = std::cell::Cell::new(0);
+    let lookups = || {
+        taken.set(taken.get() + 1);
+        |_: &str| Some(PointNumber(7))
+    };
+    let parsed = parse(body.as_bytes(), Form::Lines, RULES, lookups, Mode::WHOLE);
+    assert_eq!(parsed.columns.len(), 1 << 20 >> 5);
+    assert!(taken.get() >= body.len() / (BYTES_AT_ONCE + 100), "{}", taken.get());
 }
 
 proptest! {
     #[test]
     fn any_bytes_are_read_or_refused(body in proptest::collection::vec(any::<u8>(), 0..200)) {
-        let parsed = parse(&body, RULES, |_| None, Mode::PARTIAL);
+        let parsed = parse_with(&body, RULES, |_| None, Mode::PARTIAL);
         prop_assert!(parsed.columns.is_sound());
     }
 

@@ -2,53 +2,75 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::{Body, HttpBody as _};
+use axum::body::{Body, Bytes, HttpBody};
 use axum::http::{HeaderValue, Request, header};
 use axum::response::Response;
-use hyper::body::Incoming;
+use http_body_util::BodyExt as _;
+use hyper::body::{Frame, Incoming, SizeHint};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{oneshot, watch};
 use tower::ServiceExt as _;
 
+use super::connections::{Bounds, Connection, Connections, InReserve, Place};
 use super::guard::{ArrivedAt, MAX_HEADERS};
+use super::paced::Paced;
 
 /// The longest that headers may take, and a connection idle between two requests.
 const HEADERS_WITHIN: Duration = Duration::from_secs(30);
-/// Open connections. Beyond: new ones wait to be taken.
-const MAX_CONNECTIONS: usize = 1_024;
 /// How long requests under way have once the server stops.
 const LAST_ANSWERS: Duration = Duration::from_secs(10);
+/// How long, and for how many bytes, a refused body is read on.
+const REFUSED_WITHIN: Duration = Duration::from_secs(5);
+const REFUSED_BYTES: usize = 64 << 20;
 
 /// Serves until `shutdown` becomes true, then ends what is under way.
-pub async fn serve(listener: TcpListener, router: Router, mut shutdown: watch::Receiver<bool>) {
-    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+pub async fn serve(listener: TcpListener, router: Router, shutdown: watch::Receiver<bool>) {
+    serve_within(listener, router, shutdown, Bounds::default()).await;
+}
+
+pub(super) async fn serve_within(
+    listener: TcpListener,
+    router: Router,
+    mut shutdown: watch::Receiver<bool>,
+    bounds: Bounds,
+) {
+    let connections = Connections::new(bounds);
     let graceful = GracefulShutdown::new();
     loop {
         let taken = tokio::select! {
-            taken = take(&listener, &places) => taken,
+            taken = take(&listener, &connections) => taken,
             _ = shutdown.wait_for(|stop| *stop) => break,
         };
-        let Some((stream, arrived, place)) = taken else { continue };
-        let router = router.clone();
-        let service = service_fn(move |request| answer(router.clone(), request, arrived));
-        let connection = http1::Builder::new()
+        let Some(Taken { stream, arrived, connection, place }) = taken else { continue };
+        let (router, served) = (router.clone(), Arc::clone(&connection));
+        let service =
+            service_fn(move |request| answer(router.clone(), request, arrived, Arc::clone(&served)));
+        let serving = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(HEADERS_WITHIN)
             .max_buf_size(MAX_HEADERS)
-            .serve_connection(TokioIo::new(stream), service);
-        let connection = graceful.watch(connection);
+            .serve_connection(
+                TokioIo::new(Paced::new(stream, Arc::clone(&connection), bounds.stuck)),
+                service,
+            );
+        let serving = graceful.watch(serving);
         tokio::spawn(async move {
-            // A caller that goes away or breaks the protocol is no fault of the server.
-            if let Err(error) = connection.await {
-                tracing::debug!("connection: {error}");
+            tokio::select! {
+                // A caller that goes away or breaks the protocol is no fault of the server.
+                ended = serving => if let Err(error) = ended {
+                    tracing::debug!("connection: {error}");
+                },
+                () = connection.ended() => tracing::debug!("connection: makes room for another"),
             }
             drop(place);
         });
@@ -59,10 +81,14 @@ pub async fn serve(listener: TcpListener, router: Router, mut shutdown: watch::R
     }
 }
 
-type Taken = (TcpStream, SocketAddr, tokio::sync::OwnedSemaphorePermit);
+struct Taken {
+    stream: TcpStream,
+    arrived: SocketAddr,
+    connection: Arc<Connection>,
+    place: Place,
+}
 
-async fn take(listener: &TcpListener, places: &Arc<Semaphore>) -> Option<Taken> {
-    let place = Arc::clone(places).acquire_owned().await.ok()?;
+async fn take(listener: &TcpListener, connections: &Connections) -> Option<Taken> {
     let stream = match listener.accept().await {
         Ok((stream, _)) => stream,
         Err(error) => {
@@ -74,21 +100,96 @@ async fn take(listener: &TcpListener, places: &Arc<Semaphore>) -> Option<Taken> 
     };
     let _ = stream.set_nodelay(true);
     let arrived = stream.local_addr().ok()?;
-    Some((stream, arrived, place))
+    let (connection, place) = connections.place().await?;
+    Some(Taken { stream, arrived, connection, place })
 }
 
 async fn answer(
     router: Router,
     request: Request<Incoming>,
     arrived: SocketAddr,
+    connection: Arc<Connection>,
 ) -> Result<Response, Infallible> {
-    let mut request = request.map(Body::new);
+    connection.set_busy(true);
+    let (mut request, mut rest) = Lent::new(request);
     request.extensions_mut().insert(ArrivedAt(arrived));
-    let has_body = !request.body().is_end_stream();
+    if connection.is_in_reserve() {
+        request.extensions_mut().insert(InReserve);
+    }
     let mut response = router.oneshot(request).await?;
-    if has_body && response.status().is_client_error() {
-        // Its body may be unread, and then the connection can't be used again: the caller is told.
+    if let Ok(body) = rest.try_recv()
+        && !response.status().is_success()
+        && !discard(body).await
+    {
+        // The rest of the body is unread, so the connection can't be used again: the caller is told.
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
+    if connection.is_in_reserve() {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    connection.set_busy(false);
     Ok(response)
+}
+
+/// Reads a refused body on for a while without keeping anything: most callers read the answer only once
+/// they have sent all, and a connection that is closed before takes the answer with it. Says whether
+/// this was all.
+async fn discard(mut body: Incoming) -> bool {
+    let all = async {
+        let mut seen = 0;
+        while seen <= REFUSED_BYTES {
+            match body.frame().await {
+                Some(Ok(frame)) => seen += frame.data_ref().map_or(0, Bytes::len),
+                Some(Err(_)) => return false,
+                None => return true,
+            }
+        }
+        false
+    };
+    tokio::time::timeout(REFUSED_WITHIN, all).await.unwrap_or(false)
+}
+
+/// A body that comes back, as far as it was read, when whoever read it drops it.
+struct Lent {
+    body: Option<Incoming>,
+    back: Option<oneshot::Sender<Incoming>>,
+}
+
+impl Lent {
+    fn new(request: Request<Incoming>) -> (Request<Body>, oneshot::Receiver<Incoming>) {
+        let (back, rest) = oneshot::channel();
+        (request.map(|body| Body::new(Self { body: Some(body), back: Some(back) })), rest)
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        if let (Some(body), Some(back)) = (self.body.take(), self.back.take()) {
+            // Where the connection is gone nobody wants it.
+            let _ = back.send(body);
+        }
+    }
+}
+
+impl HttpBody for Lent {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        match &mut self.body {
+            Some(body) => Pin::new(body).poll_frame(context),
+            None => Poll::Ready(None),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.as_ref().is_none_or(HttpBody::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.as_ref().map_or_else(SizeHint::default, HttpBody::size_hint)
+    }
 }

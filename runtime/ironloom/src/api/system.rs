@@ -1,59 +1,50 @@
 //! Alarms, connectors, health and metrics.
 
-use axum::body::Body;
-use axum::extract::{Path, State};
-use axum::http::{HeaderMap, StatusCode, Uri};
+use axum::extract::State;
+use axum::http::StatusCode;
 use axum::response::Response;
-use serde::Deserialize;
 use serde_json::json;
 
+use super::body::{Nothing, Optional};
 use super::facade::Page;
-use super::params::Params;
+use super::params::{AlarmId, Params};
 use super::problem::Problem;
-use super::{Api, answers, body};
+use super::{Api, answers};
 use crate::telemetry::METRICS_TYPE;
 
 /// The alarms that stand.
-pub async fn alarms(State(api): State<Api>, uri: Uri) -> Result<Response, Problem> {
-    let mut params = Params::of(&uri)?;
+pub async fn alarms(State(api): State<Api>, mut params: Params) -> Result<Response, Problem> {
     let (installation, page) = (params.value("installation")?, params.page()?);
-    params.finish()?;
-    Ok(answers::ok(&api.node.alarms(installation, page).await?))
+    answers::page(&api, move |node| async move { node.alarms(installation, page).await }).await
 }
-
-#[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Nothing {}
 
 /// Acknowledges an alarm.
 pub async fn acknowledge(
     State(api): State<Api>,
-    Path(id): Path<String>,
-    headers: HeaderMap,
-    body: Body,
+    AlarmId(id): AlarmId,
+    Optional(Nothing {}): Optional<Nothing>,
 ) -> Result<Response, Problem> {
-    let Nothing {} = body::json(&api, &headers, body).await?;
-    Ok(answers::ok(&api.node.acknowledge(id).await?))
+    answers::ok(&api, &api.node.acknowledge(id).await?).await
 }
 
 /// The connectors.
-pub async fn connectors(State(api): State<Api>) -> Response {
-    answers::ok(&Page { items: api.node.connectors(), next: None })
+pub async fn connectors(State(api): State<Api>) -> Result<Response, Problem> {
+    answers::ok(&api, &Page { items: api.node.connectors(), next: None }).await
 }
 
 /// Whether the process lives.
-pub async fn health() -> Response {
-    answers::ok(&json!({"alive": true}))
+pub async fn health(State(api): State<Api>) -> Result<Response, Problem> {
+    answers::ok(&api, &json!({"alive": true, "version": env!("CARGO_PKG_VERSION")})).await
 }
 
 /// Whether it does its work.
-pub async fn ready(State(api): State<Api>) -> Response {
+pub async fn ready(State(api): State<Api>) -> Result<Response, Problem> {
     let readiness = api.node.readiness();
     let status = if readiness.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    answers::json(status, &readiness)
+    answers::json(&api, status, &readiness).await
 }
 
 /// The metrics.
-pub async fn metrics(State(api): State<Api>) -> Response {
-    answers::typed(StatusCode::OK, METRICS_TYPE, api.node.metrics())
+pub async fn metrics(State(api): State<Api>) -> Result<Response, Problem> {
+    answers::text(&api, StatusCode::OK, METRICS_TYPE, api.node.metrics().into_bytes()).await
 }

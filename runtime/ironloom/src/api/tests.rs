@@ -10,9 +10,13 @@ use parking_lot::Mutex;
 use serde_json::{Value as Json, json};
 use tower::ServiceExt as _;
 
+use super::connections::Bounds;
 use super::facade::*;
 use super::guard::Guard;
-use super::{Api, openapi, router};
+use super::problem::PROBLEM_JSON;
+use super::readings::{Form, Mode, parse};
+use super::routes::OPERATIONS;
+use super::{Api, router};
 use crate::telemetry::Metrics;
 use ironloom_types::clock::Timestamp;
 use ironloom_types::ids::{Digest, InstallationId, Ordinal, PointNumber, Sequence};
@@ -44,18 +48,22 @@ impl Facade for Fake {
         Box::new(|path| (path == "known").then_some(PointNumber(7)))
     }
     fn push(&self, push: Push) -> Later<'_, Pushed> {
-        let accepted = push.columns.len() as u64;
-        self.pushes.lock().push(push);
-        later(Ok(Pushed { accepted, through: Sequence(accepted), duplicate: false }))
+        let mut pushes = self.pushes.lock();
+        let before = pushes.iter().find(|before| before.key.is_some() && before.key == push.key);
+        let duplicate = before.is_some();
+        let accepted = before.unwrap_or(&push).columns.len() as u64;
+        pushes.push(push);
+        later(Ok(Pushed { accepted, through: Sequence(accepted), duplicate }))
     }
     fn readings(&self, query: ReadingsQuery) -> Later<'_, Page<ReadingItem>> {
+        let long = "x".repeat(if query.limit == LONG { MAX_PAGE_BYTES } else { 0 });
         let values = [
             Value::Real(84.0),
             Value::Integer(-1),
             Value::Text("a,\"b\"".into()),
             Value::Blob(Bytes::from_static(&[0, 255])),
             Value::Missing,
-            Value::Real(f64::NAN),
+            if long.is_empty() { Value::Real(f64::NAN) } else { Value::Text(long.into()) },
         ];
         let items = values.into_iter().zip(1..).map(|(value, sequence)| ReadingItem {
             point: "farm/1".into(),
@@ -85,12 +93,13 @@ impl Facade for Fake {
         later(Ok(()))
     }
     fn install(&self, request: InstallRequest, _: bool) -> Later<'_, Installed> {
-        later(Err(Problem::refused("seen", serde_json::to_string(&request).unwrap())))
+        later(Err(Problem::refused("install", serde_json::to_string(&request).unwrap())))
     }
     fn installations(&self, _: PageQuery) -> Later<'_, Page<Installation>> {
         later(Ok(none()))
     }
-    fn installation(&self, _: InstallationId) -> Later<'_, Installation> {
+    fn installation(&self, id: InstallationId) -> Later<'_, Installation> {
+        assert!(id.as_str() != "panics", "as it was asked for");
         missing()
     }
     fn uninstall(&self, _: InstallationId, purge: bool) -> Later<'_, ()> {
@@ -99,8 +108,8 @@ impl Facade for Fake {
     fn pause(&self, _: InstallationId) -> Later<'_, Installation> {
         missing()
     }
-    fn resume(&self, _: InstallationId, backlog: Backlog) -> Later<'_, Installation> {
-        later(Err(Problem::refused("seen", format!("{backlog:?}"))))
+    fn resume(&self, _: InstallationId, backlog: Backlog) -> Later<'_, Resumed> {
+        later(Err(Problem::refused("install", format!("{backlog:?}"))))
     }
     fn outputs(&self, _: InstallationId, _: OutputsQuery) -> Later<'_, Page<ReadingItem>> {
         later(Ok(none()))
@@ -181,6 +190,8 @@ fn get(path: &str) -> Request<Body> {
     request("GET", path).body(Body::empty()).unwrap()
 }
 
+/// The limit with which readings are a long page.
+const LONG: usize = 9_999;
 const GOOD: &str = "{\"point\":\"known\",\"value\":1}\n";
 
 #[tokio::test]
@@ -218,7 +229,7 @@ async fn keys_are_hashed_with_all_that_makes_the_request() {
         ("/v1/readings", "a", GOOD),
         ("/v1/readings", "a", GOOD),
         ("/v1/readings", "b", GOOD),
-        ("/v1/readings", "a", ""),
+        ("/v1/readings", "a", "{\"point\":\"known\",\"value\":2}"),
         ("/v1/readings?partial=true", "a", GOOD),
     ] {
         assert_eq!(status(&router, with_key(path, key, body)).await, 200);
@@ -231,6 +242,56 @@ async fn keys_are_hashed_with_all_that_makes_the_request() {
     for wrong in ["", "a b", &"x".repeat(65)] {
         assert_eq!(status(&router, with_key("/v1/readings", wrong, GOOD)).await, 400, "{wrong:?}");
     }
+    // What isn't remembered isn't taken.
+    assert_eq!(status(&router, with_key("/v1/readings", "c", "")).await, 400);
+    assert_eq!(status(&router, with_key("/v1/readings?partial=true", "c", "x")).await, 400);
+}
+
+#[tokio::test]
+async fn a_partial_push_that_comes_again_tells_the_lines_that_were_refused_then() {
+    let (fake, router) = node();
+    let mut first = parse(
+        GOOD.as_bytes(),
+        Form::Lines,
+        fake.ingest_rules(),
+        || |_: &str| Some(PointNumber(7)),
+        Mode::PARTIAL,
+    );
+    // By now all three lines are good, of which one was taken.
+    let body = GOOD.repeat(3);
+    let request = || {
+        let mut request = push("/v1/readings?partial=true", body.clone());
+        request.headers_mut().insert("Idempotency-Key", "a".parse().unwrap());
+        request
+    };
+    send(&router, request()).await;
+    let key = fake.pushes.lock()[0].key;
+    let columns = std::mem::take(&mut first.columns);
+    *fake.pushes.lock() = vec![Push { columns, new_points: Vec::new(), key }];
+    let (_, body) = send(&router, request()).await;
+    let answer: Json = serde_json::from_slice(&body).unwrap();
+    let expected = json!({"accepted": 1, "through": 1, "duplicate": true, "refused": 2, "errors": []});
+    assert_eq!(answer, expected);
+}
+
+#[tokio::test]
+async fn json_is_one_reading_or_an_array() {
+    let (fake, router) = node();
+    let push = |body: &str| post_json("/v1/readings", body.to_owned());
+    let object = "{\n  \"point\": \"known\",\n  \"value\": 1\n}\n";
+    assert_eq!(status(&router, push(object)).await, 200);
+    assert_eq!(status(&router, push(&format!("[{object},{object}\n, {GOOD}]"))).await, 200);
+    assert_eq!(status(&router, push("[]")).await, 200);
+    let taken: Vec<usize> = fake.pushes.lock().iter().map(|push| push.columns.len()).collect();
+    assert_eq!(taken, [1, 3, 0]);
+    let (_, body) = send(&router, push(&format!("[{GOOD},{{\"point\":\"known\"}}]"))).await;
+    let problem: Problem = serde_json::from_slice(&body).unwrap();
+    let place = problem.errors[0].place.clone().unwrap();
+    assert_eq!((place.item, place.line, place.field.as_deref()), (Some(2), None, Some("value")));
+    for wrong in [format!("[{GOOD}"), format!("[{GOOD}] x"), format!("{GOOD}{GOOD}"), "[1,]".to_owned()] {
+        assert_eq!(status(&router, push(&wrong)).await, 400, "{wrong}");
+    }
+    assert_eq!(fake.pushes.lock().len(), 3);
 }
 
 #[tokio::test]
@@ -246,19 +307,22 @@ async fn only_programs_on_this_machine_are_served() {
     for host in ["localhost", "localhost:7420", "LOCALHOST:7420", "127.0.0.1:7420", "loom.example"] {
         assert_eq!(status(&router, with(host, None)).await, 200, "{host}");
     }
-    for host in ["evil.example", "127.0.0.1.evil.example:7420", "127.0.0.2:7420", "", "a b", "localhost."] {
+    for host in ["evil.example", "127.0.0.1.evil.example:7420", "127.0.0.2:7420", "localhost."] {
         assert_eq!(status(&router, with(host, None)).await, 403, "{host}");
+    }
+    for host in ["", "a b", "user@localhost:7420"] {
+        assert_eq!(status(&router, with(host, None)).await, 400, "{host}");
     }
     assert_eq!(status(&router, with("localhost:7420", Some("http://localhost:7420"))).await, 200);
     for origin in ["http://evil.example", "null", "http://localhost:3000", "https://localhost:7420", ""] {
         assert_eq!(status(&router, with("localhost:7420", Some(origin))).await, 403, "{origin}");
     }
     let no_host = Request::builder().uri("/healthz").body(Body::empty()).unwrap();
-    assert_eq!(status(&router, no_host).await, 403);
+    assert_eq!(status(&router, no_host).await, 400);
     let elsewhere = request("GET", "http://evil.example/healthz").body(Body::empty()).unwrap();
     assert_eq!(status(&router, elsewhere).await, 403);
     let twice = request("GET", "/healthz").header(header::HOST, "localhost").body(Body::empty()).unwrap();
-    assert_eq!(status(&router, twice).await, 403);
+    assert_eq!(status(&router, twice).await, 400);
 }
 
 #[tokio::test]
@@ -340,6 +404,11 @@ async fn parameters_are_known_given_once_and_in_bounds() {
         "/v1/readings?point=a//b",
         "/v1/readings?from=yesterday",
         "/v1/readings?after=x",
+        "/v1/readings?after=18446744073709551615",
+        "/v1/installations/pigs/outputs?after=9223372036854775809",
+        "/healthz?verbose=true",
+        "/v1/connectors?limit=3",
+        "/v1/packages/sha256:00?limit=3",
         "/v1/points?limit=0",
         "/v1/installations/pigs/dead-letters?after=-1",
         "/v1/installations/pigs/outputs?output=UPPER",
@@ -350,6 +419,15 @@ async fn parameters_are_known_given_once_and_in_bounds() {
         assert_eq!(status, 400, "{path}");
     }
     assert_eq!(status(&router, push("/v1/readings?partial=maybe", GOOD)).await, 400);
+    assert_eq!(status(&router, get("/v1/readings?after=9223372036854775808")).await, 200);
+    for path in ["/v1/installations/pigs/pause?dry-run=true", "/v1/alarms/1-1/ack?dry-run=true"] {
+        assert_eq!(status(&router, post_json(path, "")).await, 400, "{path}");
+    }
+    let deletion = request("DELETE", "/v1/installations/pigs?dry-run=true").body(Body::empty()).unwrap();
+    assert_eq!(status(&router, deletion).await, 400);
+    let names: Vec<String> = (0..33).map(|name| name.to_string()).collect();
+    let (_, body) = send(&router, get(&format!("/v1/readings?{}", names.join("&")))).await;
+    assert_eq!(serde_json::from_slice::<Problem>(&body).unwrap().kind, "bad-query");
     for path in
         ["/v1/installations/Pigs", "/v1/installations/%ff", "/v1/packages/sha256:00", "/v1/nothing", "/"]
     {
@@ -388,6 +466,14 @@ async fn bodies_of_json_are_read_strictly() {
     ] {
         assert_eq!(status(&router, install(wrong.clone())).await, 400, "{wrong}");
     }
+    for twice in [
+        "\"bindings\":{\"a\":\"x\",\"a\":\"y\"}",
+        "\"settings\":{\"a\":1,\"a\":2}",
+        "\"grants\":{\"outputs\":{\"a\":{\"allow\":\"1\"},\"a\":{\"allow\":\"2\"}}}",
+    ] {
+        let body = format!("{{\"id\":\"pigs\",\"package\":\"{digest}\",{twice}}}");
+        assert_eq!(status(&router, post_json("/v1/installations", body)).await, 400, "{twice}");
+    }
     for (body, expected) in
         [("", 422), ("{\"backlog\":\"drop\"}", 422), ("{\"backlog\":\"eat\"}", 400), ("{", 400)]
     {
@@ -412,6 +498,24 @@ async fn state_is_shown_as_base64_and_as_json_where_it_is_some() {
 }
 
 #[tokio::test]
+async fn a_handler_that_panics_answers() {
+    let (_, router) = node();
+    let (answer, body) = send(&router, get("/v1/installations/panics")).await;
+    assert_eq!(answer.status(), StatusCode::INTERNAL_SERVER_ERROR);
+    assert_eq!(serde_json::from_slice::<Problem>(&body).unwrap().kind, "internal");
+}
+
+#[tokio::test]
+async fn what_was_sent_is_not_sent_back_in_full() {
+    let (_, router) = node();
+    let long = "x".repeat(500_000);
+    let body = format!("{{\"point\":\"known\",\"value\":1,\"{long}\":2}}");
+    let (answer, body) = send(&router, push("/v1/readings", body)).await;
+    assert_eq!(answer.status(), StatusCode::BAD_REQUEST);
+    assert!(body.len() < 20_000, "{}", body.len());
+}
+
+#[tokio::test]
 async fn readiness_says_why_not() {
     let (_, router) = node();
     let (answer, body) = send(&router, get("/readyz")).await;
@@ -425,8 +529,9 @@ async fn every_described_operation_is_there() {
     let (_, body) = send(&router, get("/openapi.json")).await;
     let described: Json = serde_json::from_slice(&body).unwrap();
     let digest = format!("sha256:{}", "0".repeat(64));
-    for (method, template) in openapi::operations() {
-        assert!(described["paths"][template][method].is_object());
+    for (method, template) in OPERATIONS.iter().map(|operation| (operation.method, operation.path)) {
+        let described_here = &described["paths"][template][method];
+        assert!(described_here.is_object());
         let path = template.replace("{id}", "pigs").replace("{digest}", &digest).replace("{number}", "1");
         let request = request(&method.to_uppercase(), &path)
             .header(
@@ -442,6 +547,10 @@ async fn every_described_operation_is_there() {
         let text = String::from_utf8(body).unwrap();
         assert_ne!(answer.status(), StatusCode::METHOD_NOT_ALLOWED, "{method} {path}");
         assert!(!text.contains("there is nothing at"), "{method} {path}");
+        // What isn't described is a problem.
+        let listed = &described_here["responses"][answer.status().as_str()];
+        let is_problem = answer.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind == PROBLEM_JSON);
+        assert!(listed.is_object() || is_problem, "{method} {path}: {}", answer.status());
     }
 }
 
@@ -456,34 +565,128 @@ async fn raw(address: std::net::SocketAddr, request: &str) -> String {
     String::from_utf8_lossy(&answer).into_owned()
 }
 
-#[tokio::test]
-async fn connections_have_limits_and_end_in_order() {
+/// A server on a socket of its own.
+struct Served {
+    listen: std::net::SocketAddr,
+    stop: tokio::sync::watch::Sender<bool>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+async fn serve(bounds: Bounds) -> Served {
     let (fake, _) = node();
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let listen = listener.local_addr().unwrap();
     let guard = Guard { listen, hosts: Vec::new() };
     let router = router(Api::new(fake, guard, Metrics::default()));
     let (stop, shutdown) = tokio::sync::watch::channel(false);
-    let server = tokio::spawn(super::server::serve(listener, router, shutdown));
-    let get = |path: &str, header: &str| {
-        format!("GET {path} HTTP/1.1\r\nHost: {listen}\r\nConnection: close\r\n{header}\r\n")
-    };
-    let first = |answer: String| answer.lines().next().unwrap_or_default().to_owned();
-    assert_eq!(first(raw(listen, &get("/healthz", "")).await), "HTTP/1.1 200 OK");
+    let task = tokio::spawn(super::server::serve_within(listener, router, shutdown, bounds));
+    Served { listen, stop, task }
+}
+
+impl Served {
+    fn get(&self, path: &str, header: &str) -> String {
+        format!("GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n{header}\r\n", self.listen)
+    }
+
+    fn push(&self, length: usize) -> String {
+        format!(
+            "POST /v1/readings HTTP/1.1\r\nHost: {}\r\nContent-Type: application/x-ndjson\r\n\
+             Connection: close\r\nContent-Length: {length}\r\n\r\n",
+            self.listen
+        )
+    }
+
+    /// The first line of the answer to these bytes.
+    async fn first(&self, request: &str) -> String {
+        raw(self.listen, request).await.lines().next().unwrap_or_default().to_owned()
+    }
+
+    /// A connection that has sent this and then does nothing.
+    async fn silent(&self, request: &str) -> tokio::net::TcpStream {
+        use tokio::io::AsyncWriteExt as _;
+        let mut stream = tokio::net::TcpStream::connect(self.listen).await.unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        // What it sent is taken in before anything else happens.
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        stream
+    }
+}
+
+#[tokio::test]
+async fn connections_have_limits_and_end_in_order() {
+    let served = serve(Bounds::default()).await;
+    assert_eq!(served.first(&served.get("/healthz", "")).await, "HTTP/1.1 200 OK");
     let long = format!("X-Long: {}\r\n", "x".repeat(60 << 10));
-    assert_eq!(first(raw(listen, &get("/healthz", &long)).await), "HTTP/1.1 200 OK");
+    assert_eq!(served.first(&served.get("/healthz", &long)).await, "HTTP/1.1 200 OK");
     let too_long = format!("X-Long: {}\r\n", "x".repeat(70 << 10));
-    let refused = first(raw(listen, &get("/healthz", &too_long)).await);
+    let refused = served.first(&served.get("/healthz", &too_long)).await;
     assert!(refused.contains("431"), "{refused}");
-    assert!(first(raw(listen, "nonsense\r\n\r\n").await).contains("400"));
+    assert!(served.first("nonsense\r\n\r\n").await.contains("400"));
     let body = "x".repeat((16 << 20) + 1);
-    let push = format!(
-        "POST /v1/readings HTTP/1.1\r\nHost: {listen}\r\nContent-Type: application/x-ndjson\r\n\
-         Connection: close\r\nContent-Length: {}\r\n\r\n{body}",
-        body.len()
+    assert!(served.first(&(served.push(body.len()) + &body)).await.contains("413"));
+    // A body that nobody reads: the answer comes through all the same.
+    let refused = served.push(body.len()).replace("application/x-ndjson", "text/plain") + &body;
+    assert!(served.first(&refused).await.contains("415"));
+    served.stop.send(true).unwrap();
+    tokio::time::timeout(std::time::Duration::from_secs(5), served.task).await.unwrap().unwrap();
+    assert!(tokio::net::TcpStream::connect(served.listen).await.is_err());
+}
+
+#[tokio::test]
+async fn idle_connections_make_room() {
+    let served = serve(Bounds { all: 4, reserve: 1, ..Bounds::default() }).await;
+    let mut idle = Vec::new();
+    for _ in 0..5 {
+        idle.push(served.silent("GET /healthz HTTP/1.1\r\nHos").await);
+    }
+    for _ in 0..10 {
+        assert_eq!(served.first(&served.get("/healthz", "")).await, "HTTP/1.1 200 OK");
+    }
+}
+
+#[tokio::test]
+async fn an_admin_gets_in_while_bodies_hold_all_places() {
+    let served = serve(Bounds { all: 4, reserve: 1, ..Bounds::default() }).await;
+    let mut slow = Vec::new();
+    for _ in 0..4 {
+        slow.push(served.silent(&served.push(1_000)).await);
+    }
+    assert_eq!(served.first(&served.get("/healthz", "")).await, "HTTP/1.1 200 OK");
+    let pause = format!(
+        "POST /v1/installations/pigs/pause HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\n\
+         Content-Length: 2\r\n\r\n{{}}",
+        served.listen
     );
-    assert!(first(raw(listen, &push).await).contains("413"));
-    stop.send(true).unwrap();
-    tokio::time::timeout(std::time::Duration::from_secs(5), server).await.unwrap().unwrap();
-    assert!(tokio::net::TcpStream::connect(listen).await.is_err());
+    assert!(served.first(&pause).await.contains("404"), "the fake has no installation");
+    assert!(served.first(&served.get("/v1/readings", "")).await.contains("503"));
+    assert!(served.first(&(served.push(GOOD.len()) + GOOD)).await.contains("503"));
+}
+
+#[tokio::test]
+async fn an_answer_that_nobody_reads_ends_its_connection() {
+    use tokio::io::AsyncReadExt as _;
+    let stuck = std::time::Duration::from_millis(200);
+    let served = serve(Bounds { all: 4, reserve: 0, stuck }).await;
+    let mut unread = Vec::new();
+    // More than the system takes in for them.
+    for _ in 0..4 {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(4_096).unwrap();
+        let mut stream = socket.connect(served.listen).await.unwrap();
+        let request = served.get(&format!("/v1/readings?limit={LONG}"), "").repeat(8);
+        tokio::io::AsyncWriteExt::write_all(
+            &mut stream,
+            request.replace("Connection: close\r\n", "").as_bytes(),
+        )
+        .await
+        .unwrap();
+        unread.push(stream);
+    }
+    tokio::time::sleep(std::time::Duration::from_secs(2)).await;
+    for stream in &mut unread {
+        let mut all = Vec::new();
+        let _ = stream.read_to_end(&mut all).await;
+        assert!(all.len() < 8 * MAX_PAGE_BYTES, "{} bytes were kept for a peer that doesn't read", all.len());
+    }
+    assert_eq!(served.first(&served.get("/healthz", "")).await, "HTTP/1.1 200 OK");
 }

@@ -166,7 +166,7 @@ mod tests {
                 Detail {
                     kind: "not-json".to_owned(),
                     detail: "the line is no JSON".to_owned(),
-                    place: Some(Place { line: Some(3), column: Some(1), field: None }),
+                    place: Some(Place { line: Some(3), column: Some(1), ..Place::default() }),
                 },
                 Detail {
                     kind: "unit-mismatch".to_owned(),
@@ -182,9 +182,9 @@ mod tests {
         };
         insta::assert_snapshot!(not_reached.to_string());
         let code = |problem: Problem| format!("{:?}", Failure::Refused(problem).code());
-        assert_eq!(code(Problem::not_found("x")), format!("{:?}", ExitCode::from(4)));
-        assert_eq!(code(Problem::conflict("x", "x")), format!("{:?}", ExitCode::from(5)));
-        assert_eq!(code(Problem::refused("x", "x")), format!("{:?}", ExitCode::from(1)));
+        assert_eq!(code(Problem::not_found("install")), format!("{:?}", ExitCode::from(4)));
+        assert_eq!(code(Problem::conflict("install", "x")), format!("{:?}", ExitCode::from(5)));
+        assert_eq!(code(Problem::refused("install", "x")), format!("{:?}", ExitCode::from(1)));
         assert_eq!(format!("{:?}", not_reached.code()), format!("{:?}", ExitCode::from(3)));
     }
 }

@@ -208,7 +208,8 @@ fn text(installed: &Installed, dry_run: bool) -> String {
     for warning in &installed.warnings {
         out.push_str(&format!("warning: {}\n", clean(warning)));
     }
-    let begins = format!("begins with {} readings of the journal", installed.backlog);
+    let at_least = if installed.backlog_at_least { "at least " } else { "" };
+    let begins = format!("begins with {at_least}{} readings of the journal", installed.backlog);
     let what = if dry_run {
         format!("nothing is installed; it {begins}")
     } else {

@@ -218,7 +218,7 @@ mod tests {
         let detail = Detail {
             kind: "not-json".to_owned(),
             detail: "the line is no JSON".to_owned(),
-            place: Some(Place { line: Some(3), column: Some(1), field: None }),
+            place: Some(Place { line: Some(3), column: Some(1), ..Place::default() }),
         };
         let problem = Problem::malformed("bad-lines", "nothing was taken; line 3: the line is no JSON")
             .hint("With ?partial=true the good lines are taken.")

@@ -6,6 +6,7 @@ use super::client::{Client, segment};
 use super::failure::Outcome;
 use super::{Global, output};
 use crate::api::JSON_TYPE;
+use crate::api::facade::Resumed;
 
 /// Resumes an installation that is paused or quarantined.
 #[derive(Args, Debug)]
@@ -35,9 +36,14 @@ impl Resume {
         };
         let answer = Client::new(&global.url).post(&path, &[], JSON_TYPE, body)?;
         if global.json {
-            output::json(&answer)
-        } else {
-            output::done(global, &format!("{} is resumed", self.id))
+            return output::json(&answer);
         }
+        let resumed: Resumed = answer.read()?;
+        let dropped = match (self.backlog, resumed.dropped_at_least) {
+            (Backlog::Keep, _) => String::new(),
+            (Backlog::Drop, false) => format!("; {} readings are dropped", resumed.dropped),
+            (Backlog::Drop, true) => format!("; at least {} readings are dropped", resumed.dropped),
+        };
+        output::done(global, &format!("{} is resumed{dropped}", self.id))
     }
 }

@@ -39,7 +39,7 @@ use self::pace::Pace;
 use self::scheduler::Scheduler;
 use self::targets::Targets;
 use crate::fold::durable::{Durable, Listener};
-use ironloom_sandbox::{AppContext, LoadedApp};
+use ironloom_sandbox::{AppContext, Interrupt, LoadedApp};
 use ironloom_types::clock::Timestamp;
 use ironloom_types::ids::{Generation, InstallationId};
 
@@ -50,6 +50,8 @@ pub struct Lane {
     pub pace: Mutex<Pace>,
     /// Its app's log.
     pub log: InstallationLog,
+    /// Ends the invocation under way.
+    pub interrupt: Interrupt,
     /// Whoever holds this runs an invocation, or changes the lane between two of them.
     turn: Arc<tokio::sync::Semaphore>,
     /// The app's code, once it is loaded.
@@ -94,6 +96,7 @@ impl Lane {
             durable,
             pace: Mutex::default(),
             log,
+            interrupt: Interrupt::default(),
             turn: Arc::new(tokio::sync::Semaphore::new(1)),
             app: RwLock::new(None),
             entity_numbers: Mutex::default(),

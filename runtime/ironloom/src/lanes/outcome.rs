@@ -118,6 +118,7 @@ impl Ended {
             Outcome::WallLimit => said(OutcomeKind::WallLimit, &words),
             Outcome::MemoryLimit => said(OutcomeKind::MemoryLimit, &words),
             Outcome::HostCallLimit => said(OutcomeKind::HostCallLimit, &words),
+            Outcome::Interrupted => Err("an admin ended it".to_owned()),
             Outcome::HostFault(problem) => Err(problem),
         };
         let (outcome, message) = kind?;

@@ -1,7 +1,10 @@
 //! Alarms: listed from the lanes, acknowledged between two invocations.
 
+use std::sync::Arc;
+
 use super::Node;
-use crate::api::facade::{Alarm, AlarmState, Answer, Page, PageQuery, Problem};
+use super::pages::{Filling, Smallest};
+use crate::api::facade::{Alarm, AlarmState, Answer, Page, PageQuery, Place, Problem};
 use crate::lanes::Lane;
 use crate::records::admin::AdminRecord;
 use crate::records::commit::{self, AlarmRecord};
@@ -18,34 +21,45 @@ impl Node {
         if let Some(id) = installation {
             self.lane(id)?;
         }
-        let mut alarms: Vec<((u64, u64, u64), Alarm)> = Vec::new();
-        for lane in self.lanes.all() {
-            if installation.is_some_and(|id| *id != lane.id) {
-                continue;
+        let after = match &page.after {
+            None => None,
+            Some(after) => Some(place(after).ok_or_else(|| {
+                let detail =
+                    format!("the parameter \"after\" can't be {after:?}: it is the `next` of a page");
+                Problem::malformed("bad-parameter", detail).at(Place::field("after"))
+            })?),
+        };
+        // Their places alone: alarms may be many, and a page shows few.
+        let mut places = Smallest::new(page.limit + 1);
+        let lanes = self.lanes.all();
+        for lane in lanes.iter().filter(|lane| installation.is_none_or(|id| *id == lane.id)) {
+            for alarm in lane.book().alarms().values() {
+                let place = (alarm.raised.0, lane.generation.0, alarm.number);
+                if after.is_none_or(|after| place > after) {
+                    places.push((place, alarm.code.clone(), alarm.entity.clone()));
+                }
             }
-            let book = lane.book();
-            alarms.extend(
-                book.alarms()
-                    .values()
-                    .map(|alarm| ((alarm.raised.0, lane.generation.0, alarm.number), show(&lane, alarm))),
-            );
         }
-        alarms.sort_by_key(|(order, _)| *order);
-        if let Some(after) = &page.after {
-            let after = place(after).ok_or_else(|| {
-                Problem::malformed("after", format!("{after:?} is no `next` of a page of alarms"))
-            })?;
-            alarms.retain(|(order, _)| *order > after);
+        let mut filling = Filling::new(page.limit);
+        let mut last = None;
+        let mut more = false;
+        for (place, code, entity) in places.into_sorted() {
+            let lane = self.lanes.of_generation(Generation(place.1));
+            // It may be gone by now.
+            let shown = lane.and_then(|lane| Some(show(&lane, lane.book().alarms().get(&(code, entity))?)));
+            if shown.is_some_and(|alarm| !filling.push(alarm)) {
+                more = true;
+                break;
+            }
+            last = Some(place);
         }
-        let next = alarms.get(page.limit).map(|_| {
-            let (raised, generation, number) = alarms[page.limit - 1].0;
-            format!("{raised}-{generation}-{number}")
-        });
-        Ok(Page { items: alarms.into_iter().take(page.limit).map(|(_, alarm)| alarm).collect(), next })
+        let next = last.filter(|_| more);
+        let next = next.map(|(raised, generation, number)| format!("{raised}-{generation}-{number}"));
+        Ok(Page { items: filling.items, next })
     }
 
     /// Acknowledges an alarm.
-    pub(super) async fn acknowledge_alarm(&self, id: &str) -> Answer<Alarm> {
+    pub(super) async fn acknowledge_alarm(self: Arc<Self>, id: String) -> Answer<Alarm> {
         let missing = || {
             Problem::not_found(format!("there is no alarm {id}"))
                 .hint("`ironloom alarms` shows those that stand.")
@@ -56,9 +70,8 @@ impl Node {
                 Some((Generation(generation.parse().ok()?), number.parse::<u64>().ok()?))
             })
             .ok_or_else(missing)?;
-        let _admin = self.admin.lock().await;
         let lane = self.lanes.of_generation(generation).ok_or_else(missing)?;
-        let turn = self.turn(&lane).await;
+        let turn = self.turn_of(&lane.id).await?;
         let standing = lane.book().alarms().values().find(|alarm| alarm.number == number).cloned();
         let mut alarm = standing.ok_or_else(missing)?;
         alarm.state = match alarm.state {
@@ -74,7 +87,7 @@ impl Node {
     }
 }
 
-fn severity_name(severity: Severity) -> &'static str {
+pub(super) fn severity_name(severity: Severity) -> &'static str {
     match severity {
         Severity::Low => "low",
         Severity::Medium => "medium",

@@ -9,17 +9,28 @@ use super::{Node, Shown, problems};
 use crate::api::facade::{
     Alarm, Answer, Backlog, ConnectorStatus, DeadLetter, Facade, IngestRules, InstallRequest, Installation,
     Installed, Invocation, Later, LogLine, Lookup, OutputsQuery, PackageInfo, Page, PageQuery, PointItem,
-    Push, Pushed, Readiness, ReadingItem, ReadingsQuery, StateItem,
+    Push, Pushed, Readiness, ReadingItem, ReadingsQuery, Resumed, StateItem,
 };
 use crate::lanes::Lane;
-use crate::telemetry::State;
+use crate::telemetry::{InState, OfConnector, OfInstallation, State};
 use ironloom_storage::log::Room;
 use ironloom_types::clock::{Source, host_time};
 use ironloom_types::ids::{Digest, InstallationId, Ordinal};
 
+/// Installations without code that `/readyz` names.
+const MAX_NOTES: usize = 10;
+
 /// What holds `node` for work that may block.
 async fn aside<T: Send + 'static>(work: impl FnOnce() -> Answer<T> + Send + 'static) -> Answer<T> {
     tokio::task::spawn_blocking(work).await.map_err(|error| problems::internal(&error))?
+}
+
+/// Runs a change of an admin as a task of its own, so that a caller that hangs up doesn't cut it off
+/// half-way.
+async fn to_its_end<T: Send + 'static>(
+    change: impl Future<Output = Answer<T>> + Send + 'static,
+) -> Answer<T> {
+    tokio::spawn(change).await.map_err(|error| problems::internal(&error))?
 }
 
 /// A node that requests share.
@@ -57,11 +68,12 @@ impl Facade for NodeFacade {
     }
 
     fn add_package(&self, tar: Bytes) -> Later<'_, (PackageInfo, bool)> {
-        Box::pin(self.0.take_package(tar))
+        Box::pin(to_its_end(Arc::clone(&self.0).take_package(tar)))
     }
 
     fn packages(&self, page: PageQuery) -> Later<'_, Page<PackageInfo>> {
-        Box::pin(async move { self.0.list_packages(&page) })
+        let node = Arc::clone(&self.0);
+        Box::pin(aside(move || node.list_packages(&page)))
     }
 
     fn package(&self, digest: Digest) -> Later<'_, PackageInfo> {
@@ -69,11 +81,11 @@ impl Facade for NodeFacade {
     }
 
     fn delete_package(&self, digest: Digest) -> Later<'_, ()> {
-        Box::pin(self.0.remove_package(digest))
+        Box::pin(to_its_end(Arc::clone(&self.0).remove_package(digest)))
     }
 
     fn install(&self, request: InstallRequest, dry_run: bool) -> Later<'_, Installed> {
-        Box::pin(self.0.add_installation(request, dry_run))
+        Box::pin(to_its_end(Arc::clone(&self.0).add_installation(request, dry_run)))
     }
 
     fn installations(&self, page: PageQuery) -> Later<'_, Page<Installation>> {
@@ -87,15 +99,15 @@ impl Facade for NodeFacade {
     }
 
     fn uninstall(&self, id: InstallationId, purge: bool) -> Later<'_, ()> {
-        Box::pin(self.0.remove_installation(id, purge))
+        Box::pin(to_its_end(Arc::clone(&self.0).remove_installation(id, purge)))
     }
 
     fn pause(&self, id: InstallationId) -> Later<'_, Installation> {
-        Box::pin(self.0.pause_installation(id))
+        Box::pin(to_its_end(Arc::clone(&self.0).pause_installation(id)))
     }
 
-    fn resume(&self, id: InstallationId, backlog: Backlog) -> Later<'_, Installation> {
-        Box::pin(self.0.resume_installation(id, backlog))
+    fn resume(&self, id: InstallationId, backlog: Backlog) -> Later<'_, Resumed> {
+        Box::pin(to_its_end(Arc::clone(&self.0).resume_installation(id, backlog)))
     }
 
     fn outputs(&self, id: InstallationId, query: OutputsQuery) -> Later<'_, Page<ReadingItem>> {
@@ -117,11 +129,11 @@ impl Facade for NodeFacade {
     }
 
     fn requeue(&self, id: InstallationId, number: u64) -> Later<'_, ()> {
-        Box::pin(async move { self.0.requeue_dead_letter(&id, number).await })
+        Box::pin(to_its_end(Arc::clone(&self.0).requeue_dead_letter(id, number)))
     }
 
     fn delete_dead_letter(&self, id: InstallationId, number: u64) -> Later<'_, ()> {
-        Box::pin(async move { self.0.remove_dead_letter(&id, number).await })
+        Box::pin(to_its_end(Arc::clone(&self.0).remove_dead_letter(id, number)))
     }
 
     fn invocations(&self, id: InstallationId, after: Ordinal, limit: usize) -> Later<'_, Page<Invocation>> {
@@ -129,11 +141,12 @@ impl Facade for NodeFacade {
     }
 
     fn alarms(&self, installation: Option<InstallationId>, page: PageQuery) -> Later<'_, Page<Alarm>> {
-        Box::pin(async move { self.0.list_alarms(installation.as_ref(), &page) })
+        let node = Arc::clone(&self.0);
+        Box::pin(aside(move || node.list_alarms(installation.as_ref(), &page)))
     }
 
     fn acknowledge(&self, alarm: String) -> Later<'_, Alarm> {
-        Box::pin(async move { self.0.acknowledge_alarm(&alarm).await })
+        Box::pin(to_its_end(Arc::clone(&self.0).acknowledge_alarm(alarm)))
     }
 
     fn connectors(&self) -> Vec<ConnectorStatus> {
@@ -168,10 +181,14 @@ impl Node {
         if self.rules().now.is_none() {
             reasons.push("clock: it shows a time before this binary was built".to_owned());
         }
-        for lane in self.lanes.all().iter().filter(|lane| lane.app().is_none()) {
-            reasons.push(format!("lanes: the code of {} is not loaded yet", lane.id));
-        }
         let mut notes = Vec::new();
+        let without_code = self.without_code();
+        if !without_code.is_empty() && !self.admin.loading.is_through_cache() {
+            reasons
+                .push(format!("lanes: the code of {} installations is not loaded yet", without_code.len()));
+        } else {
+            notes.extend(without_code.iter().take(MAX_NOTES).map(|lane| self.why_without_code(lane)));
+        }
         if self.shared.clock.source() == Source::Feed {
             notes.push("[site] clock = \"feed\": time comes from the readings".to_owned());
         }
@@ -181,33 +198,94 @@ impl Node {
         Readiness { ready: reasons.is_empty(), reasons, notes }
     }
 
+    fn why_without_code(&self, lane: &Lane) -> String {
+        match self.admin.loading.failure(lane.generation) {
+            Some(failure) => format!("installation {} doesn't run: {}", lane.id, failure.message),
+            None => format!("installation {} doesn't run yet: its code is being compiled", lane.id),
+        }
+    }
+
     fn show_metrics(&self) -> String {
         let metrics = &self.telemetry.metrics;
         let stats = self.committer.stats();
-        {
-            let mut shown = self.shown.lock();
-            metrics.log_groups.inc_by(stats.groups.saturating_sub(shown.groups));
-            metrics.log_records.inc_by(stats.records.saturating_sub(shown.records));
-            metrics.log_bytes.inc_by(stats.bytes.saturating_sub(shown.bytes));
-            *shown = Shown { groups: stats.groups, records: stats.records, bytes: stats.bytes };
+        // Held to the end: figures are cleared and set anew.
+        let mut shown = self.shown.lock();
+        metrics.log_groups.inc_by(stats.groups.saturating_sub(shown.groups));
+        metrics.log_records.inc_by(stats.records.saturating_sub(shown.records));
+        metrics.log_bytes.inc_by(stats.bytes.saturating_sub(shown.bytes));
+        let lowered = self.show_connector_figures();
+        metrics.lowered.inc_by(lowered.saturating_sub(shown.lowered));
+        *shown = Shown { groups: stats.groups, records: stats.records, bytes: stats.bytes, lowered };
+        self.show_lane_figures();
+        self.telemetry.text()
+    }
+
+    /// Sets the figures of the connectors; returns how many readings they have lowered together.
+    fn show_connector_figures(&self) -> u64 {
+        let figures = &self.telemetry.metrics.figures;
+        figures.clear();
+        let connectors =
+            self.connectors.lock().as_ref().map(|connectors| connectors.show()).unwrap_or_default();
+        for status in &connectors {
+            let label = OfConnector { connector: status.name.clone() };
+            let up = matches!(status.state.as_str(), "running" | "done");
+            figures.connector_up.get_or_create(&label).set(i64::from(up));
+            figures.connector_readings.get_or_create(&label).set(status.readings as i64);
         }
-        let lanes = self.lanes.all();
+        connectors.iter().map(|status| status.lowered).sum()
+    }
+
+    fn show_lane_figures(&self) {
+        let metrics = &self.telemetry.metrics;
+        let figures = &metrics.figures;
         let (mut running, mut stopped, mut stuck, mut pending, mut alarms) = (0, 0, 0, 0, 0);
-        for lane in &lanes {
+        for lane in &self.lanes.all() {
             if lane.is_enabled() {
                 running += 1
             } else {
                 stopped += 1
             }
-            pending += lane.queue.lock().noted();
-            alarms += lane.book().meta().alarms_standing;
+            let lag = self.lag_readings(lane);
+            pending += lag;
+            let state = self.state_of(lane).name();
+            let label = OfInstallation { installation: lane.id.to_string() };
+            let book = lane.book();
+            alarms += book.meta().alarms_standing;
             stuck += i64::from(lane.is_stuck(host_time()));
+            figures.state.get_or_create(&InState { installation: lane.id.to_string(), state }).set(1);
+            figures.lag.get_or_create(&label).set(lag as i64);
+            figures.failures.get_or_create(&label).set(book.meta().counters.failures as i64);
+            figures.dead_letters.get_or_create(&label).set(book.meta().dead_letters_kept as i64);
+            figures.alarms.get_or_create(&label).set(i64::from(book.meta().alarms_standing));
         }
         metrics.lanes.get_or_create(&State { state: "enabled" }).set(running);
         metrics.lanes.get_or_create(&State { state: "stopped" }).set(stopped);
         metrics.lanes.get_or_create(&State { state: "stuck" }).set(stuck);
         metrics.pending.set(pending as i64);
         metrics.alarms.set(i64::from(alarms));
-        self.telemetry.text()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_change_goes_on_when_its_caller_hangs_up() {
+        let (begun, begins) = tokio::sync::oneshot::channel();
+        let (go, goes) = tokio::sync::oneshot::channel::<()>();
+        let (done, ends) = tokio::sync::oneshot::channel();
+        let change = to_its_end(async move {
+            let _ = begun.send(());
+            let _ = goes.await;
+            let _ = done.send(());
+            Ok(())
+        });
+        let caller = tokio::spawn(change);
+        begins.await.unwrap();
+        caller.abort();
+        assert!(caller.await.unwrap_err().is_cancelled());
+        go.send(()).unwrap();
+        ends.await.unwrap();
     }
 }

@@ -3,10 +3,14 @@
 mod alarms;
 mod facade;
 mod ingest;
+mod install;
 mod installations;
+mod loading;
 mod packages;
+mod pages;
 mod problems;
 mod sink;
+mod standing;
 mod start;
 mod views;
 
@@ -14,7 +18,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use parking_lot::Mutex;
-use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 pub use self::start::start;
 use crate::api::facade::{Answer, Problem, RETRY_SOON};
@@ -32,6 +36,7 @@ use ironloom_sandbox::Sandbox;
 use ironloom_storage::log::CommitterHandle;
 use ironloom_storage::store::{DataLock, Files};
 use ironloom_types::clock::Timestamp;
+use ironloom_types::ids::{Generation, InstallationId};
 
 /// No clock that shows an earlier time can be right: this binary was not built yet.
 const BUILT_AFTER: Timestamp = Timestamp(1_793_491_200_000_000_000);
@@ -47,8 +52,7 @@ pub struct Node {
     packages: Arc<Files>,
     /// Units that the configuration gives to points.
     units: Vec<(Pattern, Arc<str>)>,
-    /// Admin's changes come one after the other.
-    admin: tokio::sync::Mutex<()>,
+    admin: Admin,
     connectors: Mutex<Option<Connectors>>,
     threads: Mutex<Option<Threads>>,
     stopping: AtomicBool,
@@ -62,12 +66,37 @@ pub struct Node {
     _lock: DataLock,
 }
 
+/// What changes of an admin need besides the lanes.
+struct Admin {
+    /// Held for the last check and the record of whatever adds or removes packages and installations,
+    /// never while something is compiled, planned or counted. Holds the last generation that was given.
+    installing: tokio::sync::Mutex<Generation>,
+    /// Plans at a time: each looks at all points.
+    planning: Arc<Semaphore>,
+    /// Held for reading from the compilation to the record that names its code.
+    compiled: tokio::sync::RwLock<()>,
+    loading: loading::Loading,
+}
+
+impl Default for Admin {
+    fn default() -> Self {
+        Self {
+            installing: tokio::sync::Mutex::new(Generation(0)),
+            planning: Arc::new(Semaphore::new(2)),
+            compiled: tokio::sync::RwLock::new(()),
+            loading: loading::Loading::default(),
+        }
+    }
+}
+
 /// What the log had done at some time: groups, records and bytes.
 #[derive(Clone, Copy, Debug, Default)]
 struct Shown {
     groups: u64,
     records: u64,
     bytes: u64,
+    /// Readings that connectors have lowered.
+    lowered: u64,
 }
 
 impl Node {
@@ -81,14 +110,29 @@ impl Node {
         }
         match durable.await {
             Ok(Ok(())) => Ok(()),
-            Ok(Err(refusal)) => Err(problems::refused(&refusal)),
-            Err(_) => Err(problems::refused(&Refusal::UnknownOutcome)),
+            Ok(Err(refusal)) => Err(problems::change_refused(&refusal)),
+            Err(_) => Err(problems::change_refused(&Refusal::UnknownOutcome)),
         }
     }
 
-    /// Waits for a lane's turn: no invocation of it runs while this is held.
-    async fn turn(&self, lane: &Arc<Lane>) -> Turn {
-        Turn { permit: lane.turn().await, lane: Arc::clone(lane), lanes: Arc::clone(&self.lanes) }
+    /// Waits for the turn of an installation's lane: no invocation of it runs while this is held.
+    /// 404 where it is uninstalled meanwhile.
+    async fn turn_of(&self, id: &InstallationId) -> Answer<Turn> {
+        let lane = self.lane(id)?;
+        let permit = lane.turn().await;
+        let turn = Turn { permit, lane, lanes: Arc::clone(&self.lanes) };
+        let now = self.lane(id)?;
+        if Arc::ptr_eq(&now, &turn.lane) {
+            Ok(turn)
+        } else {
+            Err(Problem::conflict("gone", "it was installed anew meanwhile"))
+        }
+    }
+
+    /// As [`Self::turn_of`], but an invocation under way ends at once, without effect.
+    async fn interrupt(&self, id: &InstallationId) -> Answer<Turn> {
+        let _interrupting = self.lane(id)?.interrupt.raise();
+        self.turn_of(id).await
     }
 
     /// Refuses installs and the like while the disk is nearly full.

@@ -1,18 +1,22 @@
 //! Packages: read, checked, compiled aside, kept as files.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::alarms::severity_name;
+use super::pages::Filling;
 use super::{Node, problems};
-use crate::api::facade::{Answer, PackageInfo, Page, PageQuery, Problem, SettingInfo, SlotInfo};
+use crate::api::facade::{
+    AlarmInfo, Answer, PackageInfo, Page, PageQuery, Problem, SettingInfo, SlotInfo, TimerInfo,
+};
 use crate::fold::KnownPackage;
 use crate::records::admin::{AdminRecord, PackageRecord};
+use ironloom_apps::allowance::Kind;
 use ironloom_apps::manifest::{Manifest, OutputKind, Setting, ValueType};
 use ironloom_apps::package::{self, PackageError};
 use ironloom_apps::roles::check_component;
-use ironloom_sandbox::{CompileError, Declared, LoadError, Loaded};
+use ironloom_sandbox::{CompileError, Declared, LoadError};
 use ironloom_types::ids::Digest;
 use ironloom_types::limits::Limits;
 
@@ -29,8 +33,8 @@ pub fn declared(manifest: &Manifest, limits: &Limits) -> Declared {
 }
 
 impl Node {
-    /// Checks and keeps a package.
-    pub(super) async fn take_package(&self, tar: Bytes) -> Answer<(PackageInfo, bool)> {
+    /// Checks and keeps a package; `false` where it was known.
+    pub(super) async fn take_package(self: Arc<Self>, tar: Bytes) -> Answer<(PackageInfo, bool)> {
         self.check_space()?;
         let bytes = tar.clone();
         let read = tokio::task::spawn_blocking(move || package::read(&bytes));
@@ -41,10 +45,25 @@ impl Node {
             }
             Err(error) => return Err(Problem::refused("package", error.to_string())),
         };
-        let _turn = self.admin.lock().await;
         if let Some(known) = self.known(package.digest) {
+            let known = self.mend_package(&known, tar).await?;
             return Ok((info(&known), false));
         }
+        let _compiled = self.admin.compiled.read().await;
+        let record = self.compile(&package, Digest::of(&tar)).await?;
+        let _installing = self.admin.installing.lock().await;
+        // Somebody may have sent the same while it was compiled.
+        let new = self.known(package.digest).is_none();
+        if new {
+            self.write_package(record, tar).await?;
+        }
+        let known =
+            self.known(package.digest).ok_or_else(|| problems::internal(&"the package is not there"))?;
+        Ok((info(&known), new))
+    }
+
+    /// Has the component compiled, and holds it against its manifest.
+    async fn compile(&self, package: &package::Package, file: Digest) -> Answer<PackageRecord> {
         let inspection =
             self.sandbox.compile(&package.component).await.map_err(|error| compile_problem(&error))?;
         check_component(&package.manifest, &inspection.imports, &inspection.exports)
@@ -56,24 +75,43 @@ impl Node {
             .load(&inspection.compiled, move || Ok(component.to_vec()), &declared)
             .await
             .map_err(|error| load_problem(&error))?;
-        let record = PackageRecord {
+        Ok(PackageRecord {
             digest: package.digest,
             manifest: String::from_utf8_lossy(&package.manifest_text).into_owned(),
-            file: Digest::of(&tar),
+            file,
             imports: inspection.imports,
             sdk_version: inspection.sdk_version,
             compiled: inspection.compiled,
-        };
-        let (files, name) = (Arc::clone(&self.packages), package.digest.hex());
+        })
+    }
+
+    async fn write_package(&self, record: PackageRecord, tar: Bytes) -> Answer<()> {
+        let (files, name) = (Arc::clone(&self.packages), record.digest.hex());
         let written = tokio::task::spawn_blocking(move || files.write(&name, &tar));
         written
             .await
             .map_err(|error| problems::internal(&error))?
             .map_err(|error| problems::internal(&error))?;
-        self.change(AdminRecord::PackageAdded(Box::new(record))).await?;
-        let known =
-            self.known(package.digest).ok_or_else(|| problems::internal(&"the package is not there"))?;
-        Ok((info(&known), true))
+        self.change(AdminRecord::PackageAdded(Box::new(record))).await
+    }
+
+    /// A package that is known was sent again: a file that is gone or damaged is written anew, and
+    /// installations that have no code try once more.
+    async fn mend_package(&self, known: &Arc<KnownPackage>, tar: Bytes) -> Answer<Arc<KnownPackage>> {
+        let _installing = self.admin.installing.lock().await;
+        let digest = known.record.digest;
+        let gone =
+            || Problem::conflict("gone", format!("package {digest} was removed meanwhile; send it again"));
+        self.known(digest).ok_or_else(gone)?;
+        let (files, name, file) = (Arc::clone(&self.packages), digest.hex(), known.record.file);
+        let found = tokio::task::spawn_blocking(move || files.read(&name, file)).await;
+        if !matches!(found, Ok(Ok(Some(_)))) {
+            tracing::warn!(package = %digest, "the file of a package was gone or damaged; it is written anew");
+            let record = PackageRecord { file: Digest::of(&tar), ..known.record.clone() };
+            self.write_package(record, tar).await?;
+        }
+        self.admin.loading.again();
+        self.known(digest).ok_or_else(gone)
     }
 
     /// A package that is there.
@@ -90,35 +128,21 @@ impl Node {
         self.known(digest).ok_or_else(missing)
     }
 
-    /// Loads a package's code for an installation with these limits.
-    pub(super) async fn load(&self, known: &KnownPackage, limits: &Limits) -> Result<Loaded, LoadError> {
-        let (files, name, file) = (Arc::clone(&self.packages), known.record.digest.hex(), known.record.file);
-        let component = move || {
-            let tar = files.read(&name, file).map_err(std::io::Error::other)?;
-            let tar = tar.ok_or_else(|| std::io::Error::other("the package's file is missing"))?;
-            package::read(&tar.into())
-                .map(|package| package.component.to_vec())
-                .map_err(std::io::Error::other)
-        };
-        self.sandbox.load(&known.record.compiled, component, &declared(&known.manifest, limits)).await
-    }
-
     /// The packages, by digest.
     pub(super) fn list_packages(&self, page: &PageQuery) -> Answer<Page<PackageInfo>> {
-        let packages = self.shared.packages.read();
+        let packages: Vec<_> = self.shared.packages.read().values().cloned().collect();
         let behind = packages
             .iter()
-            .filter(|(digest, _)| page.after.as_ref().is_none_or(|after| digest.to_string() > *after));
-        let mut items: Vec<PackageInfo> = behind.take(page.limit + 1).map(|(_, known)| info(known)).collect();
-        let more = items.len() > page.limit;
-        items.truncate(page.limit);
-        let next = items.last().filter(|_| more).map(|last| last.digest.to_string());
-        Ok(Page { items, next })
+            .filter(|known| page.after.as_ref().is_none_or(|after| known.record.digest.to_string() > *after));
+        let mut filling = Filling::new(page.limit);
+        let more = filling.extend(behind.map(|known| info(known)));
+        let next = filling.items.last().filter(|_| more).map(|last| last.digest.to_string());
+        Ok(Page { items: filling.items, next })
     }
 
     /// Removes a package that no installation has.
-    pub(super) async fn remove_package(&self, digest: Digest) -> Answer<()> {
-        let _turn = self.admin.lock().await;
+    pub(super) async fn remove_package(self: Arc<Self>, digest: Digest) -> Answer<()> {
+        let _installing = self.admin.installing.lock().await;
         self.known_or_404(digest)?;
         if let Some(user) = self.lanes.all().iter().find(|lane| lane.revision.package == digest) {
             let detail = format!("installation {} has this package; uninstall it first", user.id);
@@ -184,6 +208,18 @@ pub fn info(known: &KnownPackage) -> PackageInfo {
         };
         (setting.name.to_string(), shown)
     });
+    let alarms = manifest.alarms.iter().map(|alarm| {
+        let severity = severity_name(alarm.severity).to_owned();
+        (alarm.name.to_string(), AlarmInfo { severity, description: description(&alarm.description) })
+    });
+    let timers = manifest.timers.iter().map(|timer| {
+        let cron = timer.cron.to_string();
+        (timer.name.to_string(), TimerInfo { cron, description: description(&timer.description) })
+    });
+    let limits = Kind::ALL.into_iter().filter_map(|kind| {
+        let asked = manifest.limits.get(kind)?;
+        Some((kind.name().to_owned(), kind.show(asked)))
+    });
     PackageInfo {
         digest: record.digest,
         id: manifest.id.clone(),
@@ -191,10 +227,16 @@ pub fn info(known: &KnownPackage) -> PackageInfo {
         version: manifest.version.clone(),
         publisher: manifest.publisher.clone(),
         description: manifest.description.clone(),
-        inputs: inputs.collect::<BTreeMap<_, _>>(),
+        license: manifest.license.clone(),
+        inputs: inputs.collect(),
         outputs: outputs.collect(),
         settings: settings.collect(),
+        alarms: alarms.collect(),
+        timers: timers.collect(),
+        schedule: manifest.schedule,
+        limits: limits.collect(),
         imports: record.imports.clone(),
+        sdk: record.sdk_version.clone(),
     }
 }
 

@@ -5,7 +5,20 @@ use crate::fold::submission::Refusal;
 use ironloom_apps::problem::Problems;
 use ironloom_types::limits::MIB;
 
-/// What the committer refused.
+/// What the committer refused of an admin's change.
+pub fn change_refused(refusal: &Refusal) -> Problem {
+    match refusal {
+        Refusal::UnknownOutcome => Problem::unavailable(
+            "unknown-outcome",
+            "it is not known whether this was done: the log failed or the server stopped before it could tell",
+            RETRY_SOON,
+        )
+        .hint("Look at what is there before you try again: `ironloom list`, `ironloom show ID`."),
+        other => refused(other),
+    }
+}
+
+/// What the committer refused of readings.
 pub fn refused(refusal: &Refusal) -> Problem {
     let text = refusal.to_string();
     match refusal {
@@ -33,6 +46,7 @@ pub fn all(kind: &str, detail: &str, problems: &Problems) -> Problem {
         line: problem.line.map(u64::from),
         column: problem.column.map(u64::from),
         field: problem.field.clone(),
+        ..Place::default()
     };
     let one = |problem: &ironloom_apps::problem::Problem, detail: String| {
         vec![Detail { kind: kind.to_owned(), detail, place: Some(place(problem)) }]

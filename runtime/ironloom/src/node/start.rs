@@ -141,7 +141,7 @@ pub fn start(options: NodeOptions) -> Result<Arc<dyn Host>, StartError> {
         runner,
         packages,
         units,
-        admin: tokio::sync::Mutex::new(()),
+        admin: super::Admin::default(),
         connectors: parking_lot::Mutex::new(None),
         threads: parking_lot::Mutex::new(Some(threads)),
         stopping: AtomicBool::new(false),
@@ -155,11 +155,7 @@ pub fn start(options: NodeOptions) -> Result<Arc<dyn Host>, StartError> {
     runtime.spawn(Arc::clone(&node.runner).run());
     runtime.spawn(watch_timers(Arc::clone(&node.shared), node.committer.clone()));
     runtime.spawn(watch_space(Arc::downgrade(&node), data.clone()));
-    let loading = Arc::clone(&node);
-    runtime.spawn(async move {
-        loading.load_lanes().await;
-        loading.drop_old_code().await;
-    });
+    runtime.spawn(super::loading::keep_loaded(Arc::downgrade(&node)));
     let sink: Arc<dyn Sink> = Arc::new(super::sink::NodeSink(Arc::clone(&node)));
     let _guard = runtime.enter();
     *node.connectors.lock() = Some(Connectors::start(&connectors, &sink, &node.telemetry.metrics));
@@ -197,6 +193,7 @@ async fn watch_space(node: std::sync::Weak<Node>, data: std::path::PathBuf) {
         let Some(node) = node.upgrade() else { return };
         let reserve = node.config.store.reserve.0;
         if let Some(free) = free_bytes(&data) {
+            node.telemetry.metrics.disk_free.set(i64::try_from(free).unwrap_or(i64::MAX));
             let was_full = node.full.load(Ordering::Acquire);
             let full = if was_full { free < reserve + reserve / 2 } else { free < reserve };
             if full != was_full {

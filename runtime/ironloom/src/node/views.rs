@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde::de::DeserializeOwned;
 
+use super::pages::{Filling, Smallest};
 use super::{Node, problems};
 use crate::api::facade::{
     Answer, DeadLetter, Invocation, LogLine, OutputsQuery, Page, PageQuery, PointItem, Problem, ReadingItem,
@@ -22,11 +23,16 @@ use ironloom_sandbox::Scan;
 use ironloom_storage::journal::{Chunk, Filter};
 use ironloom_storage::store::{Item, Key, KeyRange, Kind, Scope};
 use ironloom_types::ids::{Generation, InstallationId, Ordinal, PointNumber, Sequence};
+use ironloom_types::readings::NewPoint;
 
 /// How long one request looks through the journal; the rest is the next page's.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// Bytes of state on one page at most.
-const STATE_PAGE: usize = 4 << 20;
+/// Bytes of state on one page at most: its JSON is up to 2.4 times as long.
+const STATE_PAGE: usize = 3 << 19;
+/// Dead letters that are read in one step; each may have 64 KiB.
+const DEAD_LETTERS_AT_ONCE: usize = 64;
+/// Points that are looked at while their names are held.
+const POINTS_AT_ONCE: usize = 4_096;
 
 impl Node {
     /// Reads the journal back.
@@ -34,7 +40,7 @@ impl Node {
         let mut filter = Filter::after(query.after).between(query.from, query.to);
         if let Some(path) = &query.point {
             let number = self.shared.points.names().number(path.as_str());
-            let number = number.ok_or_else(|| Problem::not_found(format!("there is no point {path}")))?;
+            let Some(number) = number else { return Ok(Page { items: Vec::new(), next: None }) };
             filter = filter.of_points([number]);
         }
         self.collect(filter, query.limit, |_, _| true, |_| None)
@@ -47,55 +53,86 @@ impl Node {
         wanted: impl Fn(&Chunk, usize) -> bool,
         entity: impl Fn(PointNumber) -> Option<String>,
     ) -> Answer<Page<ReadingItem>> {
-        let mut items: Vec<ReadingItem> = Vec::new();
+        let mut page = Filling::new(limit);
         let started = Instant::now();
         while started.elapsed() < PATIENCE {
             let found = self.shared.journal.find(&filter).map_err(|error| problems::internal(&error))?;
-            let Some(chunk) = found else { return Ok(Page { items, next: None }) };
-            let names = self.shared.points.names();
+            let Some(chunk) = found else { return Ok(Page { items: page.items, next: None }) };
             for row in filter.rows(&chunk, usize::MAX) {
                 if !wanted(&chunk, row) {
                     continue;
                 }
-                if items.len() == limit {
-                    let next = items.last().map(|last| last.sequence.to_string());
-                    return Ok(Page { items, next });
-                }
                 let reading = chunk.row(row);
-                let Some(point) = names.point(reading.point) else { continue };
-                items.push(ReadingItem {
-                    point: point.path.to_arc(),
+                let point = self.shared.points.names().point(reading.point).map(|point| point.path.to_arc());
+                let Some(point) = point else { continue };
+                let item = ReadingItem {
+                    point,
                     entity: entity(reading.point),
                     value: reading.value.into(),
                     at: reading.at,
                     quality: reading.quality,
                     sequence: reading.sequence,
                     time: reading.time,
-                });
+                };
+                if !page.push(item) {
+                    let next = page.items.last().map(|last| last.sequence.to_string());
+                    return Ok(Page { items: page.items, next });
+                }
             }
             filter.after = Sequence(chunk.next_sequence().0 - 1);
         }
-        Ok(Page { items, next: Some(filter.after.to_string()) })
+        Ok(Page { items: page.items, next: Some(filter.after.to_string()) })
+    }
+
+    /// Calls `see` for every point, in the order of their numbers. The fold waits for the names, so
+    /// they are looked at in parts.
+    pub(super) fn each_point(&self, mut see: impl FnMut(PointNumber, &NewPoint)) {
+        let mut next = 0;
+        loop {
+            let names = self.shared.points.names();
+            let end = names.len().min(next + POINTS_AT_ONCE);
+            if next == end {
+                return;
+            }
+            for number in (next..end).map(|number| PointNumber(number as u32)) {
+                if let Some(point) = names.point(number) {
+                    see(number, point);
+                }
+            }
+            next = end;
+        }
+    }
+
+    /// All points, for what takes too long to hold their names.
+    pub(super) fn copy_points(&self) -> Vec<(PointNumber, NewPoint)> {
+        let mut points = Vec::new();
+        self.each_point(|number, point| points.push((number, point.clone())));
+        points
     }
 
     /// The points by path.
     pub(super) fn list_points(&self, prefix: &str, page: &PageQuery) -> Page<PointItem> {
-        let mut found: Vec<(Arc<str>, PointNumber)> = {
-            let names = self.shared.points.names();
-            let matching = names.iter().filter(|(_, point)| {
-                let path = point.path.as_str();
-                path.starts_with(prefix) && page.after.as_ref().is_none_or(|after| path > after.as_str())
-            });
-            matching.map(|(number, point)| (point.path.to_arc(), number)).collect()
-        };
-        let more = found.len() > page.limit;
-        if more {
-            found.select_nth_unstable(page.limit);
-            found.truncate(page.limit);
+        let mut found = Smallest::new(page.limit + 1);
+        self.each_point(|number, point| {
+            let path = point.path.as_str();
+            let behind = page.after.as_ref().is_none_or(|after| path > after.as_str());
+            if behind && path.starts_with(prefix) {
+                found.push((point.path.to_arc(), number));
+            }
+        });
+        let mut filling = Filling::new(page.limit);
+        let mut last = None;
+        let mut more = false;
+        for (path, number) in found.into_sorted() {
+            // One without a reading has no place on a page, but is passed.
+            if self.point_item(number).is_some_and(|item| !filling.push(item)) {
+                more = true;
+                break;
+            }
+            last = Some(path);
         }
-        found.sort_unstable();
-        let next = found.last().filter(|_| more).map(|(path, _)| path.to_string());
-        Page { items: found.into_iter().filter_map(|(_, number)| self.point_item(number)).collect(), next }
+        let next = last.filter(|_| more).map(|path| path.to_string());
+        Page { items: filling.items, next }
     }
 
     /// A point with its latest reading; `None` where it has none.
@@ -138,27 +175,24 @@ impl Node {
             },
         };
         let mut entities: HashMap<PointNumber, String> = HashMap::new();
-        {
-            let names = self.shared.points.names();
-            for (number, point) in names.iter() {
-                let entity = outputs.iter().find_map(|output| match &output.target {
-                    Target::Unbound => None,
-                    Target::Default { prefix } => {
-                        let rest = point.path.as_str().strip_prefix(prefix.as_str())?;
-                        if rest.is_empty() {
-                            Some(String::new())
-                        } else {
-                            rest.strip_prefix('/').map(str::to_owned)
-                        }
+        self.each_point(|number, point| {
+            let entity = outputs.iter().find_map(|output| match &output.target {
+                Target::Unbound => None,
+                Target::Default { prefix } => {
+                    let rest = point.path.as_str().strip_prefix(prefix.as_str())?;
+                    if rest.is_empty() {
+                        Some(String::new())
+                    } else {
+                        rest.strip_prefix('/').map(str::to_owned)
                     }
-                    Target::Pattern { pattern, .. } => pattern.entity(&point.path),
-                });
-                let asked = query.readings.point.as_ref().is_none_or(|path| *path == point.path);
-                if let (Some(entity), true) = (entity, asked) {
-                    entities.insert(number, entity);
                 }
+                Target::Pattern { pattern, .. } => pattern.entity(&point.path),
+            });
+            let asked = query.readings.point.as_ref().is_none_or(|path| *path == point.path);
+            if let (Some(entity), true) = (entity, asked) {
+                entities.insert(number, entity);
             }
-        }
+        });
         let filter = Filter::after(query.readings.after)
             .between(query.readings.from, query.readings.to)
             .of_points(entities.keys().copied());
@@ -174,7 +208,7 @@ impl Node {
         page: &PageQuery,
     ) -> Answer<Page<StateItem>> {
         let (prefix, after, limit) = (prefix.to_owned(), page.after.clone(), page.limit);
-        let turn = self.turn(lane).await;
+        let turn = self.turn_of(&lane.id).await?;
         let lane = Arc::clone(lane);
         let found = fold::aside(&self.shared, move |shared| {
             let scan = Scan { prefix: &prefix, after: after.as_deref(), limit, max_bytes: STATE_PAGE };
@@ -190,8 +224,7 @@ impl Node {
 
     /// A page of an app's log.
     pub(super) fn read_log(&self, lane: &Lane, after: Option<u64>, limit: usize) -> Answer<Page<LogLine>> {
-        let (lines, more) = lane.log.page(after, limit).map_err(|error| problems::internal(&error))?;
-        let next = lines.last().filter(|_| more).map(|line| line.number.to_string());
+        let (lines, mut more) = lane.log.page(after, limit).map_err(|error| problems::internal(&error))?;
         let items = lines.into_iter().map(|line| LogLine {
             number: line.number,
             at: line.at,
@@ -201,7 +234,10 @@ impl Node {
             ordinal: line.ordinal,
             attempt: line.attempt,
         });
-        Ok(Page { items: items.collect(), next })
+        let mut page = Filling::new(limit);
+        more |= page.extend(items);
+        let next = page.items.last().filter(|_| more).map(|line| line.number.to_string());
+        Ok(Page { items: page.items, next })
     }
 
     async fn scan<T: DeserializeOwned>(
@@ -228,31 +264,44 @@ impl Node {
         limit: usize,
     ) -> Answer<Page<DeadLetter>> {
         let range = Scope::MAIN.generation(Kind::DeadLetter, lane.generation);
-        let after = Scope::MAIN.key(Item::DeadLetter(lane.generation, after));
-        let (letters, more): (Vec<commit::DeadLetter>, bool) = self.scan(&range, &after, limit).await?;
-        let next = letters.last().filter(|_| more).map(|letter| letter.number.to_string());
-        let names = self.shared.points.names();
-        let items = letters.into_iter().map(|letter| {
-            let point = names.point(letter.point).map_or_else(|| Arc::from(""), |point| point.path.to_arc());
-            let reading = ReadingItem {
-                point,
-                entity: Some(letter.entity.to_string()),
-                value: dead_value(letter.value),
-                at: letter.at,
-                quality: letter.quality,
-                sequence: letter.sequence,
-                time: letter.time,
-            };
-            let reason = letter.reason.to_string();
-            DeadLetter {
-                number: letter.number,
-                reading,
-                reason,
-                ordinal: letter.ordinal,
-                revision: letter.revision,
+        let mut page = Filling::new(limit);
+        let mut after = after;
+        loop {
+            let key = Scope::MAIN.key(Item::DeadLetter(lane.generation, after));
+            let (letters, more): (Vec<commit::DeadLetter>, bool) =
+                self.scan(&range, &key, DEAD_LETTERS_AT_ONCE).await?;
+            let last = letters.last().map(|letter| letter.number);
+            if page.extend(letters.into_iter().map(|letter| self.show_dead_letter(letter))) {
+                let next = page.items.last().map(|letter| letter.number.to_string());
+                return Ok(Page { items: page.items, next });
             }
-        });
-        Ok(Page { items: items.collect(), next })
+            match last.filter(|_| more) {
+                Some(last) => after = last,
+                None => return Ok(Page { items: page.items, next: None }),
+            }
+        }
+    }
+
+    fn show_dead_letter(&self, letter: commit::DeadLetter) -> DeadLetter {
+        let names = self.shared.points.names();
+        let point = names.point(letter.point).map_or_else(|| Arc::from(""), |point| point.path.to_arc());
+        let reading = ReadingItem {
+            point,
+            entity: Some(letter.entity.to_string()),
+            value: dead_value(letter.value),
+            at: letter.at,
+            quality: letter.quality,
+            sequence: letter.sequence,
+            time: letter.time,
+        };
+        let reason = letter.reason.to_string();
+        DeadLetter {
+            number: letter.number,
+            reading,
+            reason,
+            ordinal: letter.ordinal,
+            revision: letter.revision,
+        }
     }
 
     async fn dead_letter_or_404(&self, lane: &Lane, number: u64) -> Answer<()> {
@@ -264,20 +313,24 @@ impl Node {
         letter.map(|_| ()).ok_or_else(missing)
     }
 
-    /// Has a dead letter run again, by itself.
-    pub(super) async fn requeue_dead_letter(&self, id: &InstallationId, number: u64) -> Answer<()> {
-        let lane = self.lane(id)?;
+    /// Has a dead letter run again, by itself. It is remembered in memory alone: a restart forgets it,
+    /// and the dead letter stays.
+    pub(super) async fn requeue_dead_letter(self: Arc<Self>, id: InstallationId, number: u64) -> Answer<()> {
+        let lane = self.lane(&id)?;
         self.dead_letter_or_404(&lane, number).await?;
+        if super::standing::stands_still(&lane) {
+            let detail = format!("installation {id} is paused or quarantined and runs nothing");
+            return Err(Problem::conflict("not-running", detail).hint("Resume it first."));
+        }
         lane.pace.lock().requeue.add(number);
         self.lanes.wake(&lane);
         Ok(())
     }
 
     /// Deletes a dead letter.
-    pub(super) async fn remove_dead_letter(&self, id: &InstallationId, number: u64) -> Answer<()> {
-        let _admin = self.admin.lock().await;
-        let lane = self.lane(id)?;
-        let turn = self.turn(&lane).await;
+    pub(super) async fn remove_dead_letter(self: Arc<Self>, id: InstallationId, number: u64) -> Answer<()> {
+        let turn = self.turn_of(&id).await?;
+        let lane = Arc::clone(&turn.lane);
         self.dead_letter_or_404(&lane, number).await?;
         lane.pace.lock().requeue.forget(number);
         let generation: Generation = lane.generation;
@@ -305,8 +358,10 @@ impl Node {
             }
             more = true;
         }
-        let next = found.last().filter(|_| more).map(|last| last.ordinal.to_string());
-        Ok(Page { items: found.into_iter().map(show_invocation).collect(), next })
+        let mut page = Filling::new(found.len());
+        more |= page.extend(found.into_iter().map(show_invocation));
+        let next = page.items.last().filter(|_| more).map(|last| last.ordinal.to_string());
+        Ok(Page { items: page.items, next })
     }
 }
 
@@ -323,6 +378,14 @@ fn dead_value(value: DeadValue) -> Value {
 
 fn show_invocation(invocation: commit::Invocation) -> Invocation {
     let took = invocation.readings > 0;
+    let timer = match &invocation.kind {
+        InvocationKind::Timer(name) => Some(name.to_string()),
+        _ => None,
+    };
+    let dead_letter = match &invocation.kind {
+        InvocationKind::Requeue(number) => Some(*number),
+        _ => None,
+    };
     let kind = match invocation.kind {
         InvocationKind::Readings => "readings",
         InvocationKind::Requeue(_) => "requeue",
@@ -333,12 +396,16 @@ fn show_invocation(invocation: commit::Invocation) -> Invocation {
     };
     Invocation {
         ordinal: invocation.ordinal,
+        attempt: invocation.attempt,
         kind: kind.to_owned(),
+        timer,
+        dead_letter,
         first: took.then_some(invocation.first),
         last: took.then_some(invocation.last),
         time: invocation.time,
         revision: invocation.revision,
         outcome: invocation.outcome.name().to_owned(),
+        message: invocation.message.map(String::from),
         digest: (invocation.outcome == commit::OutcomeKind::Ok).then_some(invocation.digest),
     }
 }

@@ -157,6 +157,7 @@ pub fn env_with(state: State, limits: Limits) -> Env {
         state: Arc::new(state),
         outputs: Arc::new(Outputs),
         standing: Arc::new(Nothing),
+        interrupt: Interrupt::default(),
     }
 }
 

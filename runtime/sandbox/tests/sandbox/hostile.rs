@@ -48,6 +48,27 @@ async fn an_endless_loop_ends_with_its_cpu_time() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_endless_loop_ends_at_once_when_it_is_interrupted() {
+    let bench = Bench::new();
+    let app = bench.install(&Guest::readings(LOOP)).await;
+    let limits = Limits { cpu: 10_000_000_000, ..Limits::default() };
+    let given = env_with(State::default(), limits);
+    let interrupt = given.interrupt.clone();
+    let sandbox = bench.sandbox.clone();
+    let looping = tokio::spawn(async move { sandbox.invoke(&app, Call::Readings(&batch(1)), given).await });
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert!(!looping.is_finished());
+    let raised = interrupt.raise();
+    let report = tokio::time::timeout(Duration::from_secs(2), looping).await.unwrap().unwrap();
+    assert_eq!(report.outcome, Outcome::Interrupted);
+    assert_eq!(report.effects, Effects::default());
+    drop(raised);
+    let good = bench.install(&Guest::readings("")).await;
+    let given = Env { interrupt, ..env() };
+    assert_eq!(bench.consume(&good, &batch(1), given).await.outcome, Outcome::Ok);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn loops_do_not_keep_others_from_running() {
     let bench = Bench::new();
     let app = bench.install(&Guest::readings(LOOP)).await;

@@ -82,6 +82,7 @@ impl Guest {
             state_bytes: 0,
             outputs: Arc::clone(&self.memory) as _,
             standing: Arc::clone(&self.memory) as _,
+            interrupt: ironloom_sandbox::Interrupt::default(),
         };
         let report = self.runtime.block_on(self.sandbox.invoke(&self.app, Call::Readings(batch), env));
         ensure!(report.outcome == Outcome::Ok, "the app ended with {}", report.outcome);

@@ -45,6 +45,7 @@ impl Runner {
             state_bytes,
             outputs: context.clone(),
             standing: context,
+            interrupt: lane.interrupt.clone(),
         };
         match work {
             Work::Readings(offer) if offer.batch.frames.is_empty() => without_call(Outcome::Ok),

@@ -16,7 +16,7 @@ use crate::lanes::policy::{self, Verdict};
 use crate::lanes::price;
 use crate::records::commit::OutcomeKind;
 use crate::records::lane::LastError;
-use ironloom_sandbox::{LogLine, Report, StateReader as _};
+use ironloom_sandbox::{LogLine, Outcome, Report, StateReader as _};
 use ironloom_storage::store::Lookup;
 use ironloom_types::clock::host_time;
 use ironloom_types::effects::Effects;
@@ -36,6 +36,12 @@ impl Runner {
     pub(super) async fn conclude(&self, lane: &Arc<Lane>, work: Work, mut report: Report) {
         let cpu = report.cpu;
         self.write_log(lane, std::mem::take(&mut report.log), report.log_dropped);
+        if report.outcome == Outcome::Interrupted {
+            // An admin ended it: nothing of it happened, and nothing was wrong.
+            let interrupted = crate::telemetry::Outcome { outcome: "interrupted" };
+            self.shared.metrics.invocations.get_or_create(&interrupted).inc();
+            return;
+        }
         let stored = self.stored(lane, &work, &report).await;
         let ended = Ended::of(report);
         let name = ended.as_ref().map_or("host-fault", |ended| ended.outcome.name());

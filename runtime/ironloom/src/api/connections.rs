@@ -1,0 +1,137 @@
+//! The places for connections. Where all are taken, the one that has been idle longest makes room; and
+//! some are kept for those who move little, so that an admin gets in whatever the others do.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+
+/// What bounds connections.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// Connections for all requests.
+    pub all: usize,
+    /// Connections beyond these, for requests that move little.
+    pub reserve: usize,
+    /// How long an answer may be stuck whatever its length.
+    pub stuck: Duration,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self { all: 1_024, reserve: 32, stuck: Duration::from_secs(20) }
+    }
+}
+
+/// Marks requests on a connection from the reserve: an extension of theirs.
+#[derive(Clone, Copy, Debug)]
+pub struct InReserve;
+
+/// How often a connection that waits for a place looks for one that has become idle.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// All connections that are open.
+pub struct Connections {
+    bounds: Bounds,
+    free: Arc<Semaphore>,
+    open: Arc<Mutex<BTreeMap<u64, Arc<Connection>>>>,
+    began: Instant,
+    next: AtomicU64,
+}
+
+/// One connection.
+pub struct Connection {
+    began: Instant,
+    /// A request is being worked on.
+    busy: AtomicBool,
+    /// When something last came or went, in milliseconds.
+    last: AtomicU64,
+    end: Notify,
+    in_reserve: bool,
+}
+
+/// A connection's place, given back when it is dropped.
+pub struct Place {
+    id: u64,
+    open: Arc<Mutex<BTreeMap<u64, Arc<Connection>>>>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.open.lock().remove(&self.id);
+    }
+}
+
+impl Connection {
+    /// Something came or went.
+    pub fn is_active(&self) {
+        self.last.store(self.began.elapsed().as_millis() as u64, Ordering::Relaxed);
+    }
+
+    /// A request is being worked on, or no longer.
+    pub fn set_busy(&self, busy: bool) {
+        self.busy.store(busy, Ordering::Relaxed);
+        self.is_active();
+    }
+
+    /// Whether it is one of those that are kept.
+    pub fn is_in_reserve(&self) -> bool {
+        self.in_reserve
+    }
+
+    /// Ready when it has to make room.
+    pub async fn ended(&self) {
+        self.end.notified().await;
+    }
+}
+
+impl Connections {
+    /// None yet.
+    pub fn new(bounds: Bounds) -> Self {
+        Self {
+            bounds,
+            free: Arc::new(Semaphore::new(bounds.all + bounds.reserve)),
+            open: Arc::default(),
+            began: Instant::now(),
+            next: AtomicU64::new(0),
+        }
+    }
+
+    /// A place for a connection that has come.
+    pub async fn place(&self) -> Option<(Arc<Connection>, Place)> {
+        let permit = loop {
+            let waited = tokio::time::timeout(LOOK, Arc::clone(&self.free).acquire_owned());
+            if let Ok(permit) = Arc::clone(&self.free).try_acquire_owned() {
+                break permit;
+            }
+            self.end_the_idlest();
+            if let Ok(permit) = waited.await {
+                break permit.ok()?;
+            }
+        };
+        let mut open = self.open.lock();
+        let connection = Arc::new(Connection {
+            began: self.began,
+            busy: AtomicBool::new(false),
+            last: AtomicU64::new(self.began.elapsed().as_millis() as u64),
+            end: Notify::new(),
+            in_reserve: open.len() >= self.bounds.all,
+        });
+        let id = self.next.fetch_add(1, Ordering::Relaxed);
+        open.insert(id, Arc::clone(&connection));
+        Some((connection, Place { id, open: Arc::clone(&self.open), _permit: permit }))
+    }
+
+    /// Ends the connection that waits for a request, or for an answer to be read, longest.
+    fn end_the_idlest(&self) {
+        let open = self.open.lock();
+        let idle = open.values().filter(|connection| !connection.busy.load(Ordering::Relaxed));
+        if let Some(idlest) = idle.min_by_key(|connection| connection.last.load(Ordering::Relaxed)) {
+            idlest.end.notify_one();
+        }
+    }
+}

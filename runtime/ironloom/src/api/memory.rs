@@ -1,0 +1,129 @@
+//! Memory that requests share: for bodies on their way in and answers on their way out.
+//!
+//! A share is taken as bytes come, never for what is only announced. What a request has anyway, its
+//! first [`FREE`] bytes, costs nothing: the number of connections bounds it. So small requests, those
+//! of an admin first of all, never wait for large ones.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::facade::RETRY_SOON;
+use super::problem::Problem;
+
+/// Bytes of each body and each answer that need no share.
+pub const FREE: usize = 64 << 10;
+/// What is counted, so that a share isn't asked for with each packet.
+const UNIT: usize = 64 << 10;
+/// How long a request waits for its share. Beyond: 503.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Memory for requests of one kind.
+#[derive(Clone, Debug)]
+pub struct Memory(Arc<Semaphore>);
+
+/// A part of a [`Memory`], given back when it is dropped.
+#[derive(Debug)]
+pub struct Share {
+    memory: Memory,
+    permit: Option<OwnedSemaphorePermit>,
+}
+
+impl Memory {
+    /// So many bytes, beside what is free.
+    pub fn new(bytes: usize) -> Self {
+        Self(Arc::new(Semaphore::new(bytes / UNIT)))
+    }
+
+    /// A share that holds nothing yet.
+    pub fn share(&self) -> Share {
+        Share { memory: self.clone(), permit: None }
+    }
+}
+
+impl Share {
+    /// Grows the share to hold this many bytes; 503 where others hold too much for too long.
+    pub async fn grow(&mut self, bytes: usize) -> Result<(), Problem> {
+        let missing = units(bytes).saturating_sub(self.units());
+        if missing == 0 {
+            return Ok(());
+        }
+        let asked = Arc::clone(&self.memory.0).acquire_many_owned(missing as u32);
+        let Ok(Ok(permit)) = tokio::time::timeout(PATIENCE, asked).await else {
+            let detail = "other requests hold all the memory for large bodies and answers";
+            return Err(Problem::unavailable("busy", detail, RETRY_SOON));
+        };
+        match &mut self.permit {
+            Some(held) => held.merge(permit),
+            None => self.permit = Some(permit),
+        }
+        Ok(())
+    }
+
+    /// Gives back all but what so many bytes need.
+    pub fn shrink(&mut self, bytes: usize) {
+        let excess = self.units().saturating_sub(units(bytes));
+        drop(self.permit.as_mut().and_then(|held| held.split(excess)));
+    }
+
+    /// Ties the share to these bytes: it is given back with the last clone of them.
+    pub fn with(self, bytes: Vec<u8>) -> Bytes {
+        Bytes::from_owner(Held { bytes, _share: self })
+    }
+
+    fn units(&self) -> usize {
+        self.permit.as_ref().map_or(0, OwnedSemaphorePermit::num_permits)
+    }
+}
+
+fn units(bytes: usize) -> usize {
+    bytes.saturating_sub(FREE).div_ceil(UNIT)
+}
+
+struct Held {
+    bytes: Vec<u8>,
+    _share: Share,
+}
+
+impl AsRef<[u8]> for Held {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_free_never_waits_and_the_rest_is_refused_in_the_end() {
+        let memory = Memory::new(4 * UNIT);
+        let mut large = memory.share();
+        large.grow(FREE + 4 * UNIT).await.unwrap();
+        memory.share().grow(FREE).await.unwrap();
+        let mut second = memory.share();
+        assert_eq!(second.grow(FREE + 1).await.unwrap_err().status, 503);
+        large.shrink(FREE + 3 * UNIT);
+        second.grow(FREE + 1).await.unwrap();
+        let bytes = second.with(vec![1; 3]);
+        assert_eq!((&bytes[..], memory.0.available_permits()), (&[1, 1, 1][..], 0));
+        drop(bytes);
+        assert_eq!(memory.0.available_permits(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn those_that_stall_each_other_end_one_by_one() {
+        let memory = Memory::new(4 * UNIT);
+        let grow = |memory: Memory, start: u64| async move {
+            tokio::time::sleep(Duration::from_millis(start)).await;
+            let mut share = memory.share();
+            share.grow(FREE + 2 * UNIT).await?;
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            share.grow(FREE + 4 * UNIT).await
+        };
+        let (a, b) = tokio::join!(grow(memory.clone(), 0), grow(memory.clone(), 1));
+        assert!(a.is_err() && b.is_ok());
+    }
+}

@@ -1,0 +1,115 @@
+//! A connection whose peer has to read: an answer that goes out too slowly ends it.
+
+use std::future::Future as _;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, Sleep};
+
+use super::connections::Connection;
+
+/// Bytes of an answer that have to go out in each second, beyond the time for which it may be stuck.
+const LEAST_RATE: u64 = 32 << 10;
+
+/// A stream that tells its connection of all that comes and goes.
+pub struct Paced {
+    stream: TcpStream,
+    connection: Arc<Connection>,
+    grace: Duration,
+    stall: Option<Stall>,
+}
+
+/// The peer has not read all of an answer yet.
+struct Stall {
+    since: Instant,
+    written: u64,
+    timer: Pin<Box<Sleep>>,
+}
+
+impl Paced {
+    /// On this stream; an answer may be stuck for `grace`.
+    pub fn new(stream: TcpStream, connection: Arc<Connection>, grace: Duration) -> Self {
+        Self { stream, connection, grace, stall: None }
+    }
+
+    fn wrote(
+        &mut self,
+        written: Poll<io::Result<usize>>,
+        context: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>> {
+        match written {
+            Poll::Ready(Ok(bytes)) => {
+                self.connection.is_active();
+                if let Some(stall) = &mut self.stall {
+                    stall.written += bytes as u64;
+                }
+                Poll::Ready(Ok(bytes))
+            }
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            Poll::Pending => {
+                let (now, grace) = (Instant::now(), self.grace);
+                let stall = self.stall.get_or_insert_with(|| Stall {
+                    since: now,
+                    written: 0,
+                    timer: Box::pin(tokio::time::sleep_until(now + grace)),
+                });
+                let allowed = grace + Duration::from_millis(stall.written * 1_000 / LEAST_RATE);
+                stall.timer.as_mut().reset(stall.since + allowed);
+                ready!(stall.timer.as_mut().poll(context));
+                let error = io::Error::new(io::ErrorKind::TimedOut, "the peer reads its answer too slowly");
+                Poll::Ready(Err(error))
+            }
+        }
+    }
+}
+
+impl AsyncRead for Paced {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let read = ready!(Pin::new(&mut self.stream).poll_read(context, buffer));
+        self.connection.is_active();
+        Poll::Ready(read)
+    }
+}
+
+impl AsyncWrite for Paced {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write(context, bytes);
+        self.wrote(written, context)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        parts: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write_vectored(context, parts);
+        self.wrote(written, context)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // Whoever flushes has handed over all there was to write.
+        self.stall = None;
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}

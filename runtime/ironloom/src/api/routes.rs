@@ -1,0 +1,293 @@
+//! The one table of routes: the router, the check of queries and the description are made from it.
+
+use axum::extract::Request;
+use axum::middleware::{Next, from_fn};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::{MethodRouter, Router, delete, get, post};
+
+use super::connections::InReserve;
+use super::facade::RETRY_SOON;
+use super::params::Params;
+use super::problem::Problem;
+use super::{
+    Api, CSV_TYPE, JSON_TYPE, NDJSON_TYPE, PACKAGE_TYPE, installations, journal, openapi, packages, push,
+    system,
+};
+use crate::telemetry::METRICS_TYPE;
+
+/// One method of one path.
+pub struct Operation {
+    /// In lower case.
+    pub method: &'static str,
+    /// With names in braces.
+    pub path: &'static str,
+    /// What it does, for people.
+    pub summary: &'static str,
+    /// The query's parameters. Others are refused.
+    pub query: &'static [&'static str],
+    /// The media types of its body; none where it has none.
+    pub body: &'static [&'static str],
+    /// Its answers but for problems.
+    pub answers: &'static [Success],
+    /// Moves much data, so that it isn't served on the connections that are kept for admins.
+    pub bulk: bool,
+    handler: fn() -> MethodRouter<Api>,
+}
+
+/// An answer that is no problem.
+pub struct Success {
+    /// The status.
+    pub status: u16,
+    /// When it is this one.
+    pub when: &'static str,
+    /// The media types that it can have; none where it is empty.
+    pub types: &'static [&'static str],
+}
+
+const OK: &[Success] = &[Success { status: 200, when: "Done", types: &[JSON_TYPE] }];
+const EMPTY: &[Success] = &[Success { status: 204, when: "Done", types: &[] }];
+
+const PLAIN: Operation = Operation {
+    method: "get",
+    path: "",
+    summary: "",
+    query: &[],
+    body: &[],
+    answers: OK,
+    bulk: false,
+    handler: MethodRouter::new,
+};
+const POST: Operation = Operation { method: "post", body: &[JSON_TYPE], ..PLAIN };
+const DELETE: Operation = Operation { method: "delete", answers: EMPTY, ..PLAIN };
+
+/// Every operation of the API.
+pub const OPERATIONS: &[Operation] = &[
+    Operation {
+        path: "/v1/readings",
+        summary: "Reads the journal back, oldest first; a Link header names the next page",
+        query: &["point", "from", "to", "after", "limit"],
+        answers: &[Success { status: 200, when: "A page", types: &[NDJSON_TYPE, CSV_TYPE, JSON_TYPE] }],
+        bulk: true,
+        handler: || get(journal::readings),
+        ..PLAIN
+    },
+    Operation {
+        path: "/v1/readings",
+        summary: "Takes readings and answers once they are durable: one JSON object a line, or as JSON one \
+                  object or an array of them",
+        query: &["partial"],
+        body: &[NDJSON_TYPE, JSON_TYPE],
+        bulk: true,
+        handler: || post(push::push),
+        ..POST
+    },
+    Operation {
+        path: "/v1/points",
+        summary: "Points with their latest readings",
+        query: &["prefix", "after", "limit"],
+        bulk: true,
+        handler: || get(journal::points),
+        ..PLAIN
+    },
+    Operation {
+        path: "/v1/packages",
+        summary: "Packages",
+        query: &["after", "limit"],
+        handler: || get(packages::list),
+        ..PLAIN
+    },
+    Operation {
+        path: "/v1/packages",
+        summary: "Takes a package",
+        body: &[PACKAGE_TYPE],
+        answers: &[
+            Success { status: 201, when: "It is new", types: &[JSON_TYPE] },
+            Success { status: 200, when: "It was known; a damaged file is mended", types: &[JSON_TYPE] },
+        ],
+        bulk: true,
+        handler: || post(packages::add),
+        ..POST
+    },
+    Operation {
+        path: "/v1/packages/{digest}",
+        summary: "One package, and what it asks for",
+        handler: || get(packages::show),
+        ..PLAIN
+    },
+    Operation {
+        path: "/v1/packages/{digest}",
+        summary: "Removes a package that no installation has",
+        handler: || delete(packages::remove),
+        ..DELETE
+    },
+    Operation {
+        path: "/v1/installations",
+        summary: "Installations",
+        query: &["after", "limit"],
+        handler: || get(installations::list),
+        ..PLAIN
+    },
+    Operation {
+        path: "/v1/installations",
+        summary: "Installs",
+        query: &["dry-run"],
+        answers: &[
+            Success { status: 201, when: "It is installed", types: &[JSON_TYPE] },
+            Success { status: 200, when: "dry-run=true: what would match", types: &[JSON_TYPE] },
+        ],
+        handler: || post(installations::install),
+        ..POST
+    },
+    Operation {
+        path: "/v1/installations/{id}",
+        summary: "One installation",
+        handler: || get(installations::show),
+        ..PLAIN
+    },
+    Operation {
+        path: "/v1/installations/{id}",
+        summary: "Uninstalls at once",
+        query: &["purge"],
+        handler: || delete(installations::uninstall),
+        ..DELETE
+    },
+    Operation {
+        path: "/v1/installations/{id}/pause",
+        summary: "Pauses at once: an invocation under way takes no effect",
+        handler: || post(installations::pause),
+        ..POST
+    },
+    Operation {
+        path: "/v1/installations/{id}/resume",
+        summary: "Resumes; {\"backlog\":\"keep\"} or \"drop\", the latter only of one that stands still",
+        handler: || post(installations::resume),
+        ..POST
+    },
+    Operation {
+        path: "/v1/installations/{id}/outputs",
+        summary: "Readings that its outputs gave, oldest first",
+        query: &["output", "point", "from", "to", "after", "limit"],
+        bulk: true,
+        handler: || get(installations::outputs),
+        ..PLAIN
+    },
+    Operation {
+        path: "/v1/installations/{id}/state",
+        summary: "Its state, in the order of the keys",
+        query: &["prefix", "after", "limit"],
+        bulk: true,
+        handler: || get(installations::state),
+        ..PLAIN
+    },
+    Operation {
+        path: "/v1/installations/{id}/logs",
+        summary: "Its log; without `after` the last lines",
+        query: &["after", "limit"],
+        bulk: true,
+        handler: || get(installations::logs),
+        ..PLAIN
+    },
+    Operation {
+        path: "/v1/installations/{id}/invocations",
+        summary: "Its invocations, oldest first",
+        query: &["after", "limit"],
+        bulk: true,
+        handler: || get(installations::invocations),
+        ..PLAIN
+    },
+    Operation {
+        path: "/v1/installations/{id}/dead-letters",
+        summary: "Readings that were set aside, oldest first",
+        query: &["after", "limit"],
+        bulk: true,
+        handler: || get(installations::dead_letters),
+        ..PLAIN
+    },
+    Operation {
+        path: "/v1/installations/{id}/dead-letters/{number}",
+        summary: "Deletes a dead letter",
+        handler: || delete(installations::delete_dead_letter),
+        ..DELETE
+    },
+    Operation {
+        path: "/v1/installations/{id}/dead-letters/{number}/requeue",
+        summary: "Has a dead letter run again",
+        answers: &[Success {
+            status: 202,
+            when: "It runs in its turn; how that went shows in the invocations",
+            types: &[],
+        }],
+        handler: || post(installations::requeue),
+        ..POST
+    },
+    Operation {
+        path: "/v1/alarms",
+        summary: "Alarms that stand or weren't acknowledged",
+        query: &["installation", "after", "limit"],
+        handler: || get(system::alarms),
+        ..PLAIN
+    },
+    Operation {
+        path: "/v1/alarms/{id}/ack",
+        summary: "Acknowledges an alarm",
+        handler: || post(system::acknowledge),
+        ..POST
+    },
+    Operation {
+        path: "/v1/connectors",
+        summary: "Connectors and their status",
+        handler: || get(system::connectors),
+        ..PLAIN
+    },
+    Operation {
+        path: "/healthz",
+        summary: "Whether the process lives, and its version",
+        handler: || get(system::health),
+        ..PLAIN
+    },
+    Operation {
+        path: "/readyz",
+        summary: "Whether the server does its work",
+        answers: &[
+            Success { status: 200, when: "It does", types: &[JSON_TYPE] },
+            Success { status: 503, when: "It doesn't, with the reasons", types: &[JSON_TYPE] },
+        ],
+        handler: || get(system::ready),
+        ..PLAIN
+    },
+    Operation {
+        path: "/metrics",
+        summary: "Metrics for Prometheus",
+        answers: &[Success { status: 200, when: "All of them", types: &[METRICS_TYPE] }],
+        handler: || get(system::metrics),
+        ..PLAIN
+    },
+    Operation {
+        path: "/openapi.json",
+        summary: "This description",
+        handler: || get(openapi::document),
+        ..PLAIN
+    },
+];
+
+/// The routes, each of which knows its query.
+pub fn routes() -> Router<Api> {
+    OPERATIONS.iter().fold(Router::new(), |router, operation| {
+        let admit = from_fn(move |request, next| admit(operation, request, next));
+        router.route(operation.path, (operation.handler)().route_layer(admit))
+    })
+}
+
+async fn admit(operation: &'static Operation, mut request: Request, next: Next) -> Response {
+    if operation.bulk && request.extensions().get::<InReserve>().is_some() {
+        let detail = "all connections for large requests are taken";
+        return Problem::unavailable("busy", detail, RETRY_SOON).into_response();
+    }
+    match Params::of(request.uri(), operation.query) {
+        Ok(params) => {
+            request.extensions_mut().insert(params);
+            next.run(request).await
+        }
+        Err(problem) => problem.into_response(),
+    }
+}

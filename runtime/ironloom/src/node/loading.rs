@@ -1,0 +1,216 @@
+//! Loads the code of installations: cached code first, then what has to be compiled, and what fails
+//! again and again with a pause that grows.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::Weak;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use super::Node;
+use super::packages::declared;
+use crate::api::facade::LastError;
+use crate::fold::KnownPackage;
+use crate::lanes::{App, Lane};
+use crate::records::admin::AdminRecord;
+use crate::records::installation::Revision;
+use ironloom_apps::manifest::{self, Manifest};
+use ironloom_apps::package;
+use ironloom_sandbox::{AppContext, LoadError, LoadedApp, OutputKind, OutputSlot};
+use ironloom_types::clock::host_time;
+use ironloom_types::ids::Generation;
+use ironloom_types::limits::Limits;
+
+/// The pause after the first failure; it doubles up to [`LONGEST_PAUSE`].
+const FIRST_PAUSE: Duration = Duration::from_secs(5);
+const LONGEST_PAUSE: Duration = Duration::from_secs(300);
+
+/// What is known of the loading of code.
+#[derive(Default)]
+pub(super) struct Loading {
+    /// Code in the cache has been loaded; what is missing now has to be compiled, or fails.
+    through_cache: AtomicBool,
+    /// Why the latest attempt for a lane failed.
+    failures: Mutex<BTreeMap<Generation, LastError>>,
+    /// Something was mended, so that another attempt is worth it.
+    again: Arc<Notify>,
+}
+
+/// Why code was not loaded.
+enum NotLoaded {
+    /// It isn't in the cache, and was not to be compiled.
+    NotCached,
+    Failed(LoadError),
+}
+
+impl Loading {
+    /// Has what is missing loaded now.
+    pub(super) fn again(&self) {
+        self.again.notify_one();
+    }
+
+    /// Why this lane has no code, where an attempt has failed.
+    pub(super) fn failure(&self, generation: Generation) -> Option<LastError> {
+        self.failures.lock().get(&generation).cloned()
+    }
+
+    pub(super) fn is_through_cache(&self) -> bool {
+        self.through_cache.load(Ordering::Acquire)
+    }
+}
+
+/// Keeps all lanes loaded for as long as the node lives.
+pub(super) async fn keep_loaded(node: Weak<Node>) {
+    let Some(again) = node.upgrade().map(|node| Arc::clone(&node.admin.loading.again)) else { return };
+    if let Some(node) = node.upgrade() {
+        node.load_cached().await;
+        node.admin.loading.through_cache.store(true, Ordering::Release);
+    }
+    let mut pause = FIRST_PAUSE;
+    let mut tidied = false;
+    loop {
+        {
+            let Some(node) = node.upgrade() else { return };
+            node.load_missing().await;
+            tidied = tidied || node.drop_old_code().await;
+            if tidied && node.without_code().is_empty() {
+                pause = LONGEST_PAUSE;
+            }
+        }
+        tokio::select! {
+            () = tokio::time::sleep(pause) => pause = (pause * 2).min(LONGEST_PAUSE),
+            () = again.notified() => pause = FIRST_PAUSE,
+        }
+    }
+}
+
+impl Node {
+    /// The lanes that have no code.
+    pub(super) fn without_code(&self) -> Vec<Arc<Lane>> {
+        let mut lanes = self.lanes.all();
+        lanes.retain(|lane| lane.app().is_none());
+        lanes
+    }
+
+    async fn load_cached(&self) {
+        for lane in self.without_code() {
+            if let Some(known) = self.known(lane.revision.package)
+                && let Ok(code) = self.load_as(&known, &lane.revision.limits, true).await
+            {
+                self.start_lane(&lane, code);
+            }
+        }
+    }
+
+    async fn load_missing(&self) {
+        for lane in self.without_code() {
+            let Some(known) = self.known(lane.revision.package) else { continue };
+            match self.load(&known, &lane.revision.limits).await {
+                Ok(code) => self.start_lane(&lane, code),
+                Err(error) => {
+                    tracing::error!(installation = %lane.id, %error, "the app can't be loaded; it is tried again");
+                    let ordinal = lane.book().meta().ordinal;
+                    let (kind, message) = ("load".to_owned(), error.to_string());
+                    let failure = LastError { at: host_time(), kind, message, ordinal };
+                    self.admin.loading.failures.lock().insert(lane.generation, failure);
+                }
+            }
+        }
+        let lanes = &self.lanes;
+        self.admin.loading.failures.lock().retain(|generation, _| lanes.of_generation(*generation).is_some());
+    }
+
+    fn start_lane(&self, lane: &Arc<Lane>, code: Arc<LoadedApp>) {
+        let context = Arc::new(context(&lane.manifest, &lane.revision));
+        lane.set_app(App { code, context });
+        self.admin.loading.failures.lock().remove(&lane.generation);
+        self.lanes.wake(lane);
+    }
+
+    /// Loads a package's code for an installation with these limits, compiled anew where the cache
+    /// doesn't have it.
+    pub(super) async fn load(
+        &self,
+        known: &KnownPackage,
+        limits: &Limits,
+    ) -> Result<Arc<LoadedApp>, LoadError> {
+        match self.load_as(known, limits, false).await {
+            Ok(code) => Ok(code),
+            Err(NotLoaded::Failed(error)) => Err(error),
+            Err(NotLoaded::NotCached) => Err(LoadError::Host("its code could not be asked for".to_owned())),
+        }
+    }
+
+    async fn load_as(
+        &self,
+        known: &KnownPackage,
+        limits: &Limits,
+        cached_only: bool,
+    ) -> Result<Arc<LoadedApp>, NotLoaded> {
+        let _compiled = self.admin.compiled.read().await;
+        let (files, name, file) = (Arc::clone(&self.packages), known.record.digest.hex(), known.record.file);
+        let missed = Arc::new(AtomicBool::new(false));
+        let asked = Arc::clone(&missed);
+        let component = move || {
+            asked.store(true, Ordering::Release);
+            if cached_only {
+                return Err(std::io::Error::other("it is not cached"));
+            }
+            let tar = files.read(&name, file).map_err(std::io::Error::other)?;
+            let tar = tar.ok_or_else(|| std::io::Error::other("the package's file is missing"))?;
+            let package = package::read(&tar.into()).map_err(std::io::Error::other)?;
+            Ok(package.component.to_vec())
+        };
+        let declared = declared(&known.manifest, limits);
+        match self.sandbox.load(&known.record.compiled, component, &declared).await {
+            Ok(loaded) => {
+                if loaded.compiled != known.record.compiled {
+                    let (package, compiled) = (known.record.digest, loaded.compiled);
+                    if self.change(AdminRecord::Compiled { package, compiled }).await.is_err() {
+                        tracing::debug!(
+                            "newly compiled code could not be noted; it is compiled again at the next start"
+                        );
+                    }
+                }
+                Ok(loaded.app)
+            }
+            Err(_) if cached_only && missed.load(Ordering::Acquire) => Err(NotLoaded::NotCached),
+            Err(error) => Err(NotLoaded::Failed(error)),
+        }
+    }
+
+    /// Drops compiled code of packages and engines that are gone; `false` where something is being
+    /// compiled, whose code no record names yet.
+    async fn drop_old_code(&self) -> bool {
+        let Ok(_compiled) = self.admin.compiled.try_write() else { return false };
+        let keep: Vec<_> = self.shared.packages.read().values().map(|known| known.record.compiled).collect();
+        let sandbox = Arc::clone(&self.sandbox);
+        let dropped = tokio::task::spawn_blocking(move || sandbox.retain(&keep)).await;
+        if let Ok(Err(error)) = dropped {
+            tracing::warn!(%error, "compiled code that is no longer used could not be removed");
+        }
+        true
+    }
+}
+
+/// What each invocation is given of a revision.
+pub(super) fn context(manifest: &Manifest, revision: &Revision) -> AppContext {
+    let outputs = manifest.outputs.iter().map(|output| OutputSlot {
+        name: output.name.clone(),
+        kind: match output.kind {
+            manifest::OutputKind::Derived => OutputKind::Derived,
+            manifest::OutputKind::SetPoint => OutputKind::SetPoint,
+        },
+        value_type: output.value_type.tag(),
+    });
+    AppContext {
+        outputs: outputs.collect(),
+        alarms: manifest.alarms.iter().map(|alarm| alarm.name.clone()).collect(),
+        timers: manifest.timers.iter().map(|timer| timer.name.clone()).collect(),
+        settings: revision.settings.clone(),
+        limits: revision.limits.clone(),
+    }
+}

@@ -1,0 +1,85 @@
+//! Pausing, resuming and uninstalling: at once, whatever else goes on.
+//!
+//! These need a lane's turn and no other lock. An invocation under way is interrupted, since an admin
+//! who stops an app doesn't wait for it.
+
+use std::sync::Arc;
+
+use super::{Node, Turn, problems};
+use crate::api::facade::{Answer, Backlog, Installation, Problem, Resumed};
+use crate::records::admin::AdminRecord;
+use crate::records::installation::Standing;
+use crate::records::lane::Trouble;
+use ironloom_types::clock::host_time;
+use ironloom_types::ids::InstallationId;
+
+impl Node {
+    /// Uninstalls.
+    pub(super) async fn remove_installation(self: Arc<Self>, id: InstallationId, purge: bool) -> Answer<()> {
+        let turn = self.interrupt(&id).await?;
+        let generation = turn.lane.generation;
+        self.change(AdminRecord::Uninstalled { id, generation, at: host_time(), purge }).await
+    }
+
+    /// Pauses.
+    pub(super) async fn pause_installation(self: Arc<Self>, id: InstallationId) -> Answer<Installation> {
+        let turn = self.interrupt(&id).await?;
+        let lane = Arc::clone(&turn.lane);
+        if lane.installation().standing != Standing::Paused {
+            let meta = Box::new(lane.book().meta().clone());
+            let (generation, standing) = (lane.generation, Standing::Paused);
+            self.change(AdminRecord::Standing { id, generation, standing, meta }).await?;
+        }
+        drop(turn);
+        self.shown(lane).await
+    }
+
+    /// Resumes: an admin has looked at what went wrong, so that it counts no longer.
+    pub(super) async fn resume_installation(
+        self: Arc<Self>,
+        id: InstallationId,
+        backlog: Backlog,
+    ) -> Answer<Resumed> {
+        let turn = self.turn_of(&id).await?;
+        let lane = Arc::clone(&turn.lane);
+        let dropped = match backlog {
+            Backlog::Keep => None,
+            Backlog::Drop => Some(self.to_be_dropped(&turn).await?),
+        };
+        let mut meta = lane.book().meta().clone();
+        meta.quarantine = None;
+        meta.trouble = Trouble::default();
+        meta.last_error = None;
+        let last = self.shared.journal.last();
+        if dropped.is_some() {
+            meta.cursor = last;
+        }
+        let (generation, standing) = (lane.generation, Standing::Running);
+        self.change(AdminRecord::Standing { id, generation, standing, meta: Box::new(meta) }).await?;
+        lane.pace.lock().begin_anew();
+        drop(turn);
+        let installation = self.shown(lane).await?;
+        let dropped = dropped.unwrap_or_default();
+        Ok(Resumed { installation, dropped: dropped.readings, dropped_at_least: dropped.at_least })
+    }
+
+    /// Counts a backlog that is about to be dropped; 409 where the installation runs, since an admin
+    /// who drops readings has stopped it to look.
+    async fn to_be_dropped(self: &Arc<Self>, turn: &Turn) -> Answer<super::install::Counted> {
+        let lane = Arc::clone(&turn.lane);
+        if !stands_still(&lane) {
+            let detail = format!("installation {} runs; its backlog isn't dropped", lane.id);
+            return Err(Problem::conflict("not-paused", detail).hint("Pause it first."));
+        }
+        let node = Arc::clone(self);
+        let cursor = lane.book().meta().cursor;
+        let counting =
+            tokio::task::spawn_blocking(move || node.count_readings(cursor, &lane.revision.bindings.inputs));
+        counting.await.map_err(|error| problems::internal(&error))?
+    }
+}
+
+/// Whether a lane runs nothing until an admin resumes it.
+pub(super) fn stands_still(lane: &crate::lanes::Lane) -> bool {
+    lane.is_stopped()
+}
