@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail};
 
@@ -26,6 +26,12 @@ impl Step {
     pub fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
         self.0.env(name, value);
         self
+    }
+
+    /// Whether it ends well; says nothing.
+    pub fn succeeds(mut self) -> bool {
+        self.0.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        self.0.status().is_ok_and(|status| status.success())
     }
 
     /// Runs it, with its output where ours is. `what` says what it is about.

@@ -1,6 +1,7 @@
 //! The project's own commands: `cargo xtask --help`.
 
 mod cargo;
+mod deny;
 mod setup;
 mod tidy;
 
@@ -97,11 +98,16 @@ fn main() -> Result<()> {
 
 fn lint() -> Result<()> {
     cargo(&["fmt", "--all", "--check"]).run("the format")?;
-    cargo(&["clippy", "--release", "--workspace", "--all-targets", "--", "-D", "warnings"]).run("the lints")
+    cargo(&["clippy", "--release", "--workspace", "--all-targets", "--", "-D", "warnings"])
+        .run("the lints")?;
+    deny::deny()
 }
 
 fn test() -> Result<()> {
     ensure_wasm_target()?;
+    let mut checked = vec!["test", "--no-fail-fast"];
+    checked.extend(CHECKED.iter().flat_map(|name| ["--package", *name]));
+    cargo(&checked).run("the crates without wasmtime, with overflow checks and debug assertions")?;
     let built = built_for_faults()?;
     cargo(&["doc", "--release", "--package", "ironloom-sdk", "--no-deps"])
         .env("RUSTDOCFLAGS", "-Dwarnings")
@@ -110,6 +116,9 @@ fn test() -> Result<()> {
     with_binaries(cargo(&["test", "--release", "--workspace", "--no-fail-fast"]), &built)
         .run("every test of every crate")
 }
+
+/// Crates that build in a minute without optimizations, and whose tests run with what the profile `dev` checks.
+const CHECKED: [&str; 3] = ["ironloom-types", "ironloom-storage", "ironloom-apps"];
 
 fn soak_on(soak: &Soak) -> Result<()> {
     ensure_wasm_target()?;

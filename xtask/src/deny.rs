@@ -1,0 +1,29 @@
+//! `cargo deny` where it is installed: licences, sources and bans fail the check, advisories are shown.
+
+use anyhow::Result;
+
+use crate::cargo::cargo;
+
+/// Checks the dependencies as `deny.toml` says.
+pub fn deny() -> Result<()> {
+    if !cargo(&["deny", "--version"]).succeeds() {
+        eprintln!(
+            "== cargo-deny isn't installed, so deny.toml isn't checked: cargo install cargo-deny --locked"
+        );
+        return Ok(());
+    }
+    // What the build has needed is there, so that no network is.
+    cargo(&["deny", "--log-level", "error", "--offline", "check", "bans", "licenses", "sources"])
+        .run("what dependencies may be")?;
+    if !cargo(&["deny", "--log-level", "off", "fetch", "db"]).succeeds() {
+        eprintln!("== the database of advisories can't be had now: they aren't looked up");
+        return Ok(());
+    }
+    // A new one isn't the fault of the change that is checked, and must not stop it.
+    if cargo(&["deny", "--log-level", "error", "check", "advisories"]).run("known advisories").is_err() {
+        eprintln!(
+            "== there are advisories (above); SECURITY.md says which of them are known and can't be reached"
+        );
+    }
+    Ok(())
+}
