@@ -64,7 +64,7 @@ fn what_traps_has_no_effect_and_says_why() -> Result<()> {
     let cases = [
         ("panic", "trap", "a panic, as told"),
         ("half", "trap", "a trap after half of the writes"),
-        ("recurse", "trap", "nested too deeply"),
+        ("recurse", "trap", "a very deep recursion can look like this"),
         ("grow", "memory-limit", "more memory than `limits.memory` allows"),
         ("loop", "cpu-limit", "more CPU time than `limits.cpu` allows"),
         ("sleep", "trap", "an app can't sleep: set a timer"),

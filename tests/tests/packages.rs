@@ -90,7 +90,7 @@ fn wrong_archives(good: &Package) -> Result<Vec<Wrong>> {
         ("nothing", Vec::new(), "cut off"),
         ("cut in half", changed(&|bytes| bytes.truncate(whole / 2)), "the file ends before"),
         ("bytes behind the end", changed(&|bytes| bytes.extend_from_slice(b"more")), "after the end"),
-        ("one zero block at the end", changed(&|bytes| bytes.truncate(whole - 512)), "only one"),
+        ("one zero block at the end", changed(&|bytes| bytes.truncate(whole - 512)), "cut off"),
         ("a flipped bit", changed(&|bytes| bytes[place] ^= 1), "another digest"),
         (
             "a link",

@@ -54,9 +54,9 @@ fn it_is_built_installed_and_raises_its_alarm() -> Result<()> {
 
 /// The first block of this language in the README that has these words.
 fn block<'r>(readme: &'r str, language: &str, words: &str) -> Result<&'r str> {
-    let blocks =
-        readme.split(&format!("```{language}\n")).skip(1).filter_map(|rest| rest.split("```").next());
-    let found = blocks.into_iter().find(|block| block.contains(words));
+    let fence = format!("```{language}\n");
+    let mut blocks = readme.split(&fence).skip(1).filter_map(|rest| rest.split("```").next());
+    let found = blocks.find(|block| block.contains(words));
     found.with_context(|| format!("the README has no {language} with {words:?}"))
 }
 
