@@ -114,6 +114,8 @@ pub(super) async fn compile(
         .arg(limits.memory.to_string())
         .arg(limits.cpu.as_secs().to_string())
         .env_clear()
+        // The allocator takes memory as it is used: what it reserves would count against the limit of data.
+        .env("MIMALLOC_ARENA_EAGER_COMMIT", "0")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
