@@ -249,9 +249,9 @@ impl Node {
             pending += lag;
             let state = self.state_of(lane).name();
             let label = OfInstallation { installation: lane.id.to_string() };
+            stuck += i64::from(lane.is_stuck(host_time()));
             let book = lane.book();
             alarms += book.meta().alarms_standing;
-            stuck += i64::from(lane.is_stuck(host_time()));
             figures.state.get_or_create(&InState { installation: lane.id.to_string(), state }).set(1);
             figures.lag.get_or_create(&label).set(lag as i64);
             figures.failures.get_or_create(&label).set(book.meta().counters.failures as i64);
