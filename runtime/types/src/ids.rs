@@ -71,10 +71,10 @@ impl StreamId {
 macro_rules! next {
     ($($name:ident),*) => {$(
         impl $name {
-            /// The one after this.
+            /// The one after this; the greatest there is stays itself.
             #[must_use]
             pub fn next(self) -> Self {
-                Self(self.0 + 1)
+                Self(self.0.saturating_add(1))
             }
         }
     )*};

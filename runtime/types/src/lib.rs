@@ -1,4 +1,4 @@
-//! The words that all parts of Ironloom share: ids, time, readings, effects and limits, as plain data.
+//! The words that all parts of Ironloom share: ids, time, readings, effects, limits and pages, as plain data.
 //!
 //! Nothing here does I/O, and no dependency of it matters to anybody who only wants the words.
 
@@ -7,6 +7,7 @@ mod compiled;
 pub mod effects;
 pub mod ids;
 pub mod limits;
+pub mod page;
 pub mod readings;
 pub mod text;
 

@@ -51,9 +51,6 @@ impl Serve {
         }
         start_logging();
         let config = self.read_config()?;
-        // Lets tests stop the process between two steps.
-        #[cfg(feature = "failpoints")]
-        let _scenario = fail::FailScenario::setup();
         let runtime = tokio::runtime::Runtime::new()?;
         let outcome = runtime.block_on(self.serve(config, start));
         runtime.shutdown_timeout(LAST_TASKS);

@@ -5,7 +5,7 @@
 //! checkpoint that was cut off is done again and, being made of absolute values, ends the same.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
@@ -14,9 +14,8 @@ use super::durable::Durable;
 use super::journal::{JournalError, chunk_of};
 use super::overlay::Changes;
 use super::{FoldPosition, Shared};
-use ironloom_storage::journal::{
-    BlockBuilder, BlockError, BlockHeader, FileError, Location, NotDense, StoredHeader,
-};
+use ironloom_storage::failpoint;
+use ironloom_storage::journal::{Block, BlockBuilder, BlockError, Entry, FileError, NotDense, StoredBlock};
 use ironloom_storage::log::{LogError, LogReader};
 use ironloom_storage::store::{Applied, Change, Item, Key, Scope, StoreError};
 use ironloom_types::ids::{Epoch, Generation, Position, Sequence, StreamId, TenantId};
@@ -48,6 +47,41 @@ pub enum CheckpointError {
     /// Another process has the store.
     #[error("another process has taken over the data folder; this one must not write any more")]
     Fenced,
+}
+
+impl CheckpointError {
+    /// Whether there was no room on the disk, so that the same may succeed later.
+    fn is_full(&self) -> bool {
+        match self {
+            Self::File(error) => error.is_full(),
+            Self::Store(error) => error.is_full(),
+            _ => false,
+        }
+    }
+}
+
+/// How long a checkpoint waits where the disk is full, before it looks again.
+const PAUSE: Duration = Duration::from_millis(if cfg!(test) { 10 } else { 1_000 });
+
+/// Does what needs room on the disk, again and again until there is: what was acknowledged is in the log, and
+/// ending the process would only hide what can still be read.
+fn with_room<T>(
+    shared: &Shared,
+    step: impl Fn() -> Result<T, CheckpointError>,
+) -> Result<T, CheckpointError> {
+    let mut waits: u64 = 0;
+    loop {
+        match step() {
+            Err(error) if error.is_full() && !shared.is_stopping() => {
+                if waits.is_multiple_of(60) {
+                    tracing::warn!(%error, "the checkpoint waits for room on the disk");
+                }
+                waits += 1;
+                std::thread::sleep(PAUSE);
+            }
+            result => return result,
+        }
+    }
 }
 
 /// What a checkpoint writes: the fold as of one position.
@@ -92,18 +126,18 @@ pub fn freeze(shared: &Shared, position: Position, gone: &[Arc<Durable>]) -> Fro
 pub fn write(shared: &Shared, log: &LogReader, frozen: Frozen, epoch: Epoch) -> Result<(), CheckpointError> {
     let started = Instant::now();
     let blocks = write_blocks(shared, log, &frozen.fold)?;
-    fail::fail_point!("checkpoint-blocks-synced");
+    failpoint("checkpoint-blocks-synced");
     let mut batch = Batch { shared, epoch, changes: Vec::new() };
     // Before the blocks: after a checkpoint that was cut off they hold the tombstones of its blocks, and
     // the first of those has the key of the first one here.
     for (key, value) in frozen.changes.iter() {
         batch.add(key.clone(), value.clone())?;
     }
-    for (header, location) in &blocks {
-        let first = header.first_sequence;
-        let value =
-            StoredHeader { checkpoint: frozen.fold.position, location: *location, header: header.clone() };
-        batch.add(Scope::MAIN.key(Item::Block(first)), Some(value.encode()?.into()))?;
+    let checkpoint = frozen.fold.position;
+    for entry in &blocks {
+        let (tenant, stream) = (TenantId::MAIN, StreamId::MAIN);
+        let value = StoredBlock { checkpoint, tenant, stream, entry: *entry };
+        batch.add(Scope::MAIN.key(Item::Block(entry.first_sequence)), Some(value.encode().into()))?;
     }
     for (page, bytes) in shared.points.take_dirty_pages() {
         batch.add(Scope::MAIN.key(Item::LatestPage(page)), Some(bytes.into()))?;
@@ -112,10 +146,10 @@ pub fn write(shared: &Shared, log: &LogReader, frozen: Frozen, epoch: Epoch) -> 
         write_state(&mut batch, lane, *keys)?;
     }
     batch.flush()?;
-    fail::fail_point!("checkpoint-keys-durable");
+    failpoint("checkpoint-keys-durable");
     let position = Change::set(Key::folded(), stored(&frozen.fold));
     apply(shared, vec![position], epoch)?;
-    fail::fail_point!("checkpoint-position-durable");
+    failpoint("checkpoint-position-durable");
     shared.journal.fold(blocks)?;
     shared.overlay.folded();
     for (lane, _) in &frozen.lanes {
@@ -123,8 +157,9 @@ pub fn write(shared: &Shared, log: &LogReader, frozen: Frozen, epoch: Epoch) -> 
         let thinned = lane.state.write().folded();
         drop(thinned);
     }
-    fail::fail_point!("checkpoint-memory-thinned");
+    failpoint("checkpoint-memory-thinned");
     log.free_through(frozen.fold.position)?;
+    shared.journal.files().remove_left()?;
     shared.metrics.checkpoints.observe(started.elapsed());
     tracing::debug!(position = %frozen.fold.position, through = %frozen.fold.folded_through, took = ?started.elapsed(), "checkpoint");
     Ok(())
@@ -134,18 +169,24 @@ fn write_blocks(
     shared: &Shared,
     log: &LogReader,
     fold: &FoldPosition,
-) -> Result<Vec<(BlockHeader, Location)>, CheckpointError> {
+) -> Result<Vec<Entry>, CheckpointError> {
     let records = shared.journal.tail_records(fold.folded_through);
     let mut builder: Option<BlockBuilder> = None;
     let mut written = Vec::new();
     let files = shared.journal.files();
+    let append = |block: Block| {
+        Ok::<_, CheckpointError>(Entry::new(
+            &block.header,
+            with_room(shared, || Ok(files.append(&block.bytes)?))?,
+        ))
+    };
     for at in records {
         let chunk = chunk_of(&log.read(at)?)?;
         let first: Sequence = chunk.first_sequence;
         let builder = builder.get_or_insert_with(|| BlockBuilder::new(TenantId::MAIN, StreamId::MAIN, first));
         let Some(run) = chunk.runs.first().copied() else { continue };
         for block in builder.add(first, run.time, run.hops, run.origin, &chunk.columns)? {
-            written.push((block.header, files.append(&block.bytes)?));
+            written.push(append(block)?);
         }
     }
     if let Some(mut builder) = builder {
@@ -154,8 +195,9 @@ fn write_blocks(
             "a checkpoint's blocks end where it says"
         );
         if let Some(block) = builder.finish()? {
-            written.push((block.header, files.append(&block.bytes)?));
+            written.push(append(block)?);
         }
+        failpoint("checkpoint-before-blocks-sync");
         files.sync()?;
     }
     Ok(written)
@@ -199,8 +241,8 @@ impl Batch<'_> {
 
 /// Brings changes to the store's disk.
 pub fn apply(shared: &Shared, changes: Vec<Change>, epoch: Epoch) -> Result<(), CheckpointError> {
-    match shared.storage.apply(changes, epoch)? {
+    with_room(shared, || match shared.storage.apply(changes.clone(), epoch)? {
         Applied::Done => Ok(()),
         Applied::Fenced => Err(CheckpointError::Fenced),
-    }
+    })
 }

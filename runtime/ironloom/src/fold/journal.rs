@@ -94,14 +94,11 @@ impl Journal {
     }
 
     /// Takes over the blocks of a checkpoint: up to their end the log is no longer read.
-    pub fn fold(
-        &self,
-        blocks: Vec<(journal::BlockHeader, journal::Location)>,
-    ) -> Result<(), journal::NotDense> {
+    pub fn fold(&self, blocks: Vec<Entry>) -> Result<(), journal::NotDense> {
         let mut inner = self.inner.write();
-        for (header, location) in blocks {
-            let through = header.last_sequence();
-            inner.blocks.push(&header, location)?;
+        for entry in blocks {
+            let through = entry.last_sequence();
+            inner.blocks.push(TenantId::MAIN, StreamId::MAIN, entry)?;
             while inner.tail.front().is_some_and(|tail| tail.first <= through) {
                 inner.tail.pop_front();
             }
@@ -119,7 +116,7 @@ impl Journal {
     pub fn first_since(&self, time: Timestamp) -> Result<Sequence, JournalError> {
         let (entry, tail) = {
             let inner = self.inner.read();
-            let entry = inner.blocks.since(TenantId::MAIN, StreamId::MAIN, time).cloned();
+            let entry = inner.blocks.since(TenantId::MAIN, StreamId::MAIN, time).copied();
             (entry, inner.tail.iter().find(|tail| tail.time >= time).map(|tail| tail.first))
         };
         if let Some(entry) = entry {
@@ -175,16 +172,16 @@ impl Journal {
         let inner = self.inner.read();
         let blocks = inner.blocks.after(TenantId::MAIN, StreamId::MAIN, filter.after);
         if let Some(entry) = blocks.iter().find(|entry| filter.may_match(entry)) {
-            return Place::Block(Arc::clone(entry));
+            return Place::Block(*entry);
         }
         let next =
-            inner.tail.partition_point(|tail| tail.first.0 + u64::from(tail.count) <= filter.after.0 + 1);
+            inner.tail.partition_point(|tail| tail.first.0 + u64::from(tail.count) <= filter.after.next().0);
         inner.tail.get(next).map_or(Place::End, |tail| Place::Log(tail.at))
     }
 }
 
 enum Place {
-    Block(Arc<Entry>),
+    Block(Entry),
     Log(RecordRef),
     End,
 }

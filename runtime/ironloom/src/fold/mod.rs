@@ -85,6 +85,8 @@ pub struct Shared {
     full: AtomicBool,
     /// Whether the disk is nearly full, so that no lane may start.
     disk_full: AtomicBool,
+    /// Whether the process is about to end, so that nothing waits for room on the disk.
+    stopping: AtomicBool,
 }
 
 /// A package with its manifest.
@@ -166,6 +168,16 @@ impl Shared {
     /// Says whether the disk is nearly full.
     pub fn set_disk_full(&self, full: bool) {
         self.disk_full.store(full, Ordering::Release);
+    }
+
+    /// Ends waiting for room on the disk.
+    pub fn stop(&self) {
+        self.stopping.store(true, Ordering::Release);
+    }
+
+    /// Whether the process is about to end.
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
     }
 
     /// Bytes that wait for a checkpoint.

@@ -26,11 +26,13 @@ use crate::records::{BodyError, admin, commit, readings};
 use crate::telemetry::Metrics;
 use ironloom_apps::manifest::Manifest;
 use ironloom_apps::routing::RoutingTable;
-use ironloom_storage::journal::{BlockFiles, BlockIndex, Chunk, StoredHeader};
-use ironloom_storage::log::{self, Folder, Kind as RecordKind, Log, LogError, Record};
+use ironloom_storage::Folder;
+use ironloom_storage::failpoint;
+use ironloom_storage::journal::{BlockFiles, BlockIndex, Chunk, StoredBlock};
+use ironloom_storage::log::{self, Kind as RecordKind, Log, LogError, Record};
 use ironloom_storage::store::{Applied, Change, Item, Key, Kind, Scope, StateCache, Storage, StoreError};
 use ironloom_types::clock::{Clock, Source, Timestamp};
-use ironloom_types::ids::{Epoch, Generation, PointPath, Sequence};
+use ironloom_types::ids::{Epoch, Generation, PointPath, Sequence, StreamId, TenantId};
 use ironloom_types::readings::NewPoint;
 
 /// Keys of one page of a scan at start.
@@ -65,6 +67,19 @@ pub enum OpenError {
         key: String,
         /// What is wrong with it.
         problem: String,
+    },
+    /// The store lacks something that its fold position says is there.
+    #[error(
+        "the store is not whole: its {what} {found}, its fold position says {expected}; \
+         restore the data folder from a copy"
+    )]
+    NotWhole {
+        /// What is held against the fold position.
+        what: &'static str,
+        /// How many there are.
+        found: u64,
+        /// How many there should be.
+        expected: u64,
     },
     /// A record that this binary can't read.
     #[error("record {position} of the log: {error}")]
@@ -116,30 +131,43 @@ pub fn open(
     let loader = Loader { storage: &*storage };
     let fold: FoldPosition = loader.value(&Key::folded())?.unwrap_or_default();
     let log_folder = folder.join("log");
-    std::fs::create_dir_all(&log_folder).map_err(|source| io("make", &log_folder, source))?;
     let disk = Arc::new(Folder::open(&log_folder).map_err(|source| io("open", &log_folder, source))?);
-    let recovered = log::recover(disk, config.log.clone(), fold.position, storage.epoch())?;
+    let identity = loader
+        .bytes(&Key::log())?
+        .map(|bytes| log::Identity::decode(&bytes).ok_or_else(|| bad(&Key::log(), &"it has another length")));
+    let known = log::Known { fold: fold.position, epoch: storage.epoch(), identity: identity.transpose()? };
+    let recovered = log::recover(disk, config.log.clone(), known)?;
     let epoch = recovered.epoch();
     // Before anything is folded: what was read of the log is durable now, and this process owns the store.
-    let own = vec![Change::set(Key::folded(), stored(&fold))];
-    match storage.apply(own, epoch)? {
-        Applied::Done => {}
-        Applied::Fenced => return Err(CheckpointError::Fenced.into()),
-    }
-    fail::fail_point!("open-store-owned");
+    let own = vec![
+        Change::set(Key::folded(), stored(&fold)),
+        Change::set(Key::log(), recovered.identity().encode()),
+    ];
+    apply(&*storage, own, epoch)?;
+    failpoint("open-store-owned");
 
     let mut blocks = BlockIndex::default();
     let mut stale = Vec::new();
-    for (key, bytes) in loader.all(Kind::Block)? {
-        let header = StoredHeader::decode(&bytes).map_err(|error| bad(&key, &error))?;
-        if header.checkpoint > fold.position {
+    loader.each(Kind::Block, |key, bytes| {
+        let block = StoredBlock::decode(&bytes).map_err(|error| bad(&key, &error))?;
+        if block.checkpoint > fold.position {
             stale.push((key, None));
-            continue;
+            return Ok(());
         }
-        blocks.push(&header.header, header.location).map_err(CheckpointError::from)?;
+        Ok(blocks.push(block.tenant, block.stream, block.entry).map_err(CheckpointError::from)?)
+    })?;
+    // Before any file is touched: what the store has lost must not make the files be cut off to fit.
+    let last = blocks.span(TenantId::MAIN, StreamId::MAIN).map_or(Sequence(0), |(_, last)| last);
+    if last != fold.folded_through {
+        return Err(OpenError::NotWhole {
+            what: "journal's blocks end at reading",
+            found: last.0,
+            expected: fold.folded_through.0,
+        });
     }
     let journal_folder = folder.join("journal");
-    let files = BlockFiles::open(&journal_folder, &blocks.used_files()).map_err(CheckpointError::from)?;
+    let disk = Arc::new(Folder::open(&journal_folder).map_err(|source| io("open", &journal_folder, source))?);
+    let files = BlockFiles::open(disk, &blocks.used_files()).map_err(CheckpointError::from)?;
     let clock = Arc::new(Clock::new(config.clock, fold.time));
     let shared = Arc::new(Shared {
         clock,
@@ -161,6 +189,7 @@ pub fn open(
         dirty: AtomicUsize::new(0),
         full: AtomicBool::new(false),
         disk_full: AtomicBool::new(false),
+        stopping: AtomicBool::new(false),
     });
     // Blocks of a checkpoint that did not end: their keys go with the next one.
     shared.overlay.apply(stale);
@@ -202,6 +231,7 @@ pub fn open(
         live,
     };
     let log = recovered.begin()?;
+    apply(&*storage, vec![Change::set(Key::log(), log.identity().encode())], epoch)?;
     Ok(Opened { shared, applier, log, numbers, epoch, fold, position, replayed })
 }
 
@@ -262,6 +292,13 @@ fn sealed(record: &Record) -> Result<Option<Sealed>, OpenError> {
     }))
 }
 
+fn apply(storage: &dyn Storage, changes: Vec<Change>, epoch: Epoch) -> Result<(), OpenError> {
+    match storage.apply(changes, epoch)? {
+        Applied::Done => Ok(()),
+        Applied::Fenced => Err(CheckpointError::Fenced.into()),
+    }
+}
+
 fn io(what: &'static str, path: &Path, source: std::io::Error) -> OpenError {
     OpenError::Io { what, path: path.display().to_string(), source }
 }
@@ -275,32 +312,46 @@ struct Loader<'a> {
 }
 
 impl Loader<'_> {
-    fn value<T: DeserializeOwned>(&self, key: &Key) -> Result<Option<T>, OpenError> {
+    fn bytes(&self, key: &Key) -> Result<Option<Bytes>, OpenError> {
         let found = self.storage.get_many(std::slice::from_ref(key))?;
-        let Some(bytes) = found.into_iter().next().flatten() else { return Ok(None) };
+        Ok(found.into_iter().next().flatten())
+    }
+
+    fn value<T: DeserializeOwned>(&self, key: &Key) -> Result<Option<T>, OpenError> {
+        let Some(bytes) = self.bytes(key)? else { return Ok(None) };
         postcard::from_bytes(&bytes).map(Some).map_err(|error| bad(key, &error))
     }
 
-    fn all(&self, kind: Kind) -> Result<Vec<(Key, Bytes)>, OpenError> {
+    /// Shows `take` the entries of a kind in their order, with no more than a page of them in memory.
+    fn each(
+        &self,
+        kind: Kind,
+        mut take: impl FnMut(Key, Bytes) -> Result<(), OpenError>,
+    ) -> Result<(), OpenError> {
         let range = Scope::MAIN.all(kind);
-        let mut entries: Vec<(Key, Bytes)> = Vec::new();
+        let mut after: Option<Key> = None;
         loop {
-            let after = entries.last().map(|(key, _)| key.clone());
             let page = self.storage.scan(&range, after.as_ref(), PAGE)?;
-            let more = page.more && !page.entries.is_empty();
-            entries.extend(page.entries);
+            after = page.entries.last().map(|(key, _)| key.clone());
+            let more = page.more && after.is_some();
+            for (key, value) in page.entries {
+                take(key, value)?;
+            }
             if !more {
-                return Ok(entries);
+                return Ok(());
             }
         }
     }
 
-    fn decoded<T: DeserializeOwned>(&self, kind: Kind) -> Result<Vec<(Key, T)>, OpenError> {
-        let decode = |(key, bytes): (Key, Bytes)| match postcard::from_bytes(&bytes) {
-            Ok(value) => Ok((key, value)),
+    fn each_decoded<T: DeserializeOwned>(
+        &self,
+        kind: Kind,
+        mut take: impl FnMut(Key, T) -> Result<(), OpenError>,
+    ) -> Result<(), OpenError> {
+        self.each(kind, |key, bytes| match postcard::from_bytes(&bytes) {
+            Ok(value) => take(key, value),
             Err(error) => Err(bad(&key, &error)),
-        };
-        self.all(kind)?.into_iter().map(decode).collect()
+        })
     }
 
     /// Brings receipts, points and latest values into memory, as of the fold position. Returns the requests.
@@ -310,16 +361,17 @@ impl Loader<'_> {
         shared: &Shared,
         fold: &FoldPosition,
     ) -> Result<BTreeMap<[u8; 16], Remembered>, OpenError> {
-        for (key, note) in self.all(Kind::Receipt)? {
+        self.each(Kind::Receipt, |key, note| {
             if let Some((_, Item::Receipt(connector))) = key.parse() {
                 shared.receipts.write().insert(connector.into(), note);
             }
-        }
-        for (key, (path, unit)) in self.decoded::<(String, Option<String>)>(Kind::Point)? {
-            let Some((_, Item::Point(number))) = key.parse() else { continue };
+            Ok(())
+        })?;
+        self.each_decoded(Kind::Point, |key, (path, unit): (String, Option<String>)| {
+            let Some((_, Item::Point(number))) = key.parse() else { return Ok(()) };
             if number.0 >= fold.points {
                 // Written by a checkpoint that did not end: the log will give it again.
-                continue;
+                return Ok(());
             }
             if number.0 as usize != shared.points.names().len() {
                 return Err(bad(&key, &"a point before it is missing"));
@@ -328,19 +380,25 @@ impl Loader<'_> {
             let unit = unit.map(Into::into);
             shared.routing.write().add_point(number, &path, unit.as_deref());
             shared.points.add(number, NewPoint { path, unit });
+            Ok(())
+        })?;
+        let (found, expected) = (shared.points.names().len() as u64, u64::from(fold.points));
+        if found != expected {
+            return Err(OpenError::NotWhole { what: "points end at number", found, expected });
         }
-        for (key, bytes) in self.all(Kind::LatestPage)? {
-            let Some((_, Item::LatestPage(page))) = key.parse() else { continue };
-            shared.points.load_page(page, &bytes).map_err(|error| bad(&key, &error))?;
-        }
+        self.each(Kind::LatestPage, |key, bytes| {
+            let Some((_, Item::LatestPage(page))) = key.parse() else { return Ok(()) };
+            shared.points.load_page(page, &bytes).map_err(|error| bad(&key, &error))
+        })?;
         let mut requests = BTreeMap::new();
-        for (key, remembered) in self.decoded::<Remembered>(Kind::Idempotency)? {
+        self.each_decoded(Kind::Idempotency, |key, remembered: Remembered| {
             if let Some((_, Item::Idempotency(hash))) = key.parse()
                 && let Some(hash) = hash.first_chunk::<16>()
             {
                 requests.insert(*hash, remembered);
             }
-        }
+            Ok(())
+        })?;
         Ok(requests)
     }
 
@@ -351,39 +409,43 @@ impl Loader<'_> {
         applier: &mut Applier,
         fold: &FoldPosition,
     ) -> Result<Vec<(Key, Generation)>, OpenError> {
-        for (key, record) in self.decoded::<PackageRecord>(Kind::Package)? {
+        self.each_decoded(Kind::Package, |key, record: PackageRecord| {
             let manifest = Manifest::parse(&record.manifest).map_err(|problems| bad(&key, &problems))?;
             let known = KnownPackage { record, manifest: Arc::new(manifest) };
             shared.packages.write().insert(known.record.digest, Arc::new(known));
-        }
+            Ok(())
+        })?;
         let mut left_out = Vec::new();
         let mut metas: BTreeMap<Generation, StoredLane> = BTreeMap::new();
-        for (key, lane) in self.decoded::<StoredLane>(Kind::Lane)? {
-            let Some((_, Item::Lane(generation))) = key.parse() else { continue };
+        self.each_decoded(Kind::Lane, |key, lane: StoredLane| {
+            let Some((_, Item::Lane(generation))) = key.parse() else { return Ok(()) };
             if let Some(removed) = lane.removed {
                 shared.removed.lock().insert(generation, removed);
             }
             metas.insert(generation, lane);
-        }
+            Ok(())
+        })?;
         let mut timers: BTreeMap<Generation, BTreeMap<Box<str>, Timestamp>> = BTreeMap::new();
-        for (key, due) in self.decoded::<u64>(Kind::Timer)? {
+        self.each_decoded(Kind::Timer, |key, due: u64| {
             if let Some((_, Item::Timer(generation, name))) = key.parse() {
                 timers.entry(generation).or_default().insert(name.into(), Timestamp(due));
             }
-        }
+            Ok(())
+        })?;
         let mut alarms: BTreeMap<Generation, BTreeMap<AlarmKey, AlarmRecord>> = BTreeMap::new();
-        for (key, alarm) in self.decoded::<AlarmRecord>(Kind::Alarm)? {
+        self.each_decoded(Kind::Alarm, |key, alarm: AlarmRecord| {
             if let Some((_, Item::Alarm(generation, ..))) = key.parse() {
                 let name = (alarm.code.clone(), alarm.entity.clone());
                 alarms.entry(generation).or_default().insert(name, alarm);
             }
-        }
+            Ok(())
+        })?;
         let places = Places::of(fold);
-        for (key, installation) in self.decoded::<Installation>(Kind::Installation)? {
+        self.each_decoded(Kind::Installation, |key, installation: Installation| {
             let generation = installation.generation;
             if generation > fold.generation {
                 // Written by a checkpoint that did not end: the log will install it again.
-                continue;
+                return Ok(());
             }
             let revision_key =
                 Scope::MAIN.key(Item::Revision(installation.id.as_str().into(), installation.revision));
@@ -393,7 +455,7 @@ impl Loader<'_> {
             else {
                 // A checkpoint that did not end had begun to remove it: the log will remove it again.
                 left_out.push((key, generation));
-                continue;
+                return Ok(());
             };
             let queue = applier.queue_from(places.behind(generation, lane.meta.cursor));
             applier.begin(Begin {
@@ -406,7 +468,8 @@ impl Loader<'_> {
                 timers: timers.remove(&generation).unwrap_or_default(),
                 alarms: alarms.remove(&generation).unwrap_or_default(),
             });
-        }
+            Ok(())
+        })?;
         Ok(left_out)
     }
 }

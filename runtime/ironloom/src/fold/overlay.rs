@@ -9,6 +9,7 @@ use bytes::Bytes;
 use parking_lot::RwLock;
 
 use ironloom_storage::store::{Key, KeyRange, Storage, StoreError};
+use ironloom_types::page::{Page, merge_page};
 
 /// Changes in the order of their keys; `None` deletes.
 pub type Changes = BTreeMap<Key, Option<Bytes>>;
@@ -94,52 +95,37 @@ impl Overlay {
         let mut after = after.cloned();
         loop {
             // Taken before the store is read, so that what is folded meanwhile is in one of the two.
-            let (changed, cut) = self.changed(range, after.as_ref(), limit);
+            let changes = self.changed(range, after.as_ref(), limit);
             let page = self.storage.scan(range, after.as_ref(), limit)?;
-            // Beyond the end of either list the other must not be believed.
-            let end = match (page.more.then(|| page.entries.last()).flatten(), cut) {
-                (Some((stored, _)), Some(cut)) => Some(stored.clone().min(cut)),
-                (Some((stored, _)), None) => Some(stored.clone()),
-                (None, cut) => cut,
-            };
-            let mut merged: Changes =
-                page.entries.into_iter().map(|(key, value)| (key, Some(value))).collect();
-            merged.extend(changed);
-            for (key, value) in merged {
-                if end.as_ref().is_some_and(|end| key > *end) {
-                    break;
-                }
-                if let Some(value) = value {
-                    entries.push((key, value));
-                    if entries.len() == limit {
-                        return Ok((entries, true));
-                    }
-                }
-            }
-            match end {
+            let merged = merge_page(changes, page, limit - entries.len());
+            entries.extend(merged.entries);
+            match merged.next {
                 None => return Ok((entries, false)),
-                Some(end) => after = Some(end),
+                Some(_) if entries.len() >= limit => return Ok((entries, true)),
+                Some(next) => after = Some(next),
             }
         }
     }
 
-    /// Changes of a range behind `after`, at most `limit` of each map, and the last key up to which they are all.
-    fn changed(&self, range: &KeyRange, after: Option<&Key>, limit: usize) -> (Changes, Option<Key>) {
-        let (mut changed, mut cut): (Changes, Option<Key>) = (Changes::new(), None);
+    /// Changes of a range behind `after`: at most `limit` of each map, up to the end of either.
+    fn changed(&self, range: &KeyRange, after: Option<&Key>, limit: usize) -> Page<Key, Option<Bytes>> {
         if range.is_empty_after(after) {
-            return (changed, cut);
+            return Page::default();
         }
+        let mut changed = Changes::new();
+        let mut end: Option<Key> = None;
         let maps = self.maps.read();
-        let (start, end) = range.bounds(after);
+        let (start, before) = range.bounds(after);
         for map in [maps.frozen.as_deref(), Some(&maps.active)].into_iter().flatten() {
-            for (taken, (key, value)) in map.range::<[u8], _>((start, Bound::Excluded(end))).enumerate() {
+            for (taken, (key, value)) in map.range::<[u8], _>((start, Bound::Excluded(before))).enumerate() {
                 changed.insert(key.clone(), value.clone());
                 if taken + 1 == limit {
-                    cut = Some(cut.map_or_else(|| key.clone(), |cut| cut.min(key.clone())));
+                    end = Some(end.map_or_else(|| key.clone(), |end| end.min(key.clone())));
                     break;
                 }
             }
         }
-        (changed, cut)
+        let known = changed.into_iter().take_while(|(key, _)| end.as_ref().is_none_or(|end| key <= end));
+        Page { entries: known.collect(), more: end.is_some() }
     }
 }

@@ -20,6 +20,8 @@ use ironloom_types::ids::{Epoch, Generation, Position};
 const KEPT: u64 = 7 * 24 * 3600 * SECOND;
 /// Keys that are removed in one step.
 const STEP: usize = 1_000;
+/// Slots of a state cache that are looked at under one hold of its lock.
+const SLOTS: usize = 4_096;
 /// Groups after which the bytes that wait are counted again.
 const COUNT_EVERY: u32 = 16;
 
@@ -36,6 +38,7 @@ pub struct Thresholds {
 
 /// Both threads.
 pub struct Threads {
+    shared: Arc<Shared>,
     fold: JoinHandle<()>,
     checkpoints: JoinHandle<()>,
     wanted: SyncSender<()>,
@@ -45,6 +48,7 @@ pub struct Threads {
 impl Threads {
     /// Waits until both have ended. The committer must have ended before: the fold ends with it.
     pub fn join(self) {
+        self.shared.stop();
         // The checkpoints end when nobody can wish for one any more.
         let _ = self.to_fold.send(ToFold::End);
         drop(self.wanted);
@@ -88,7 +92,7 @@ pub fn start(parts: Parts, to_fold: &Sender<ToFold>, inbox: Receiver<ToFold>) ->
         since_count: 0,
     };
     let fold = std::thread::Builder::new().name("fold".into()).spawn(move || fold.run(&inbox))?;
-    let maker = Checkpoints { shared, log, epoch, thresholds, to_fold: to_fold.clone() };
+    let maker = Checkpoints { shared: Arc::clone(&shared), log, epoch, thresholds, to_fold: to_fold.clone() };
     let checkpoints = std::thread::Builder::new().name("checkpoint".into()).spawn(move || {
         while wishes.recv().is_ok() {
             if let Err(error) = maker.make() {
@@ -97,7 +101,7 @@ pub fn start(parts: Parts, to_fold: &Sender<ToFold>, inbox: Receiver<ToFold>) ->
             }
         }
     })?;
-    Ok(Threads { fold, checkpoints, wanted, to_fold: to_fold.clone() })
+    Ok(Threads { shared, fold, checkpoints, wanted, to_fold: to_fold.clone() })
 }
 
 struct Fold {
@@ -217,9 +221,12 @@ impl Checkpoints {
             return;
         }
         for lane in lanes {
-            let mut state = lane.state.write();
-            let share = state.bytes().clean as f64 / clean as f64 * self.thresholds.cache_bytes as f64;
-            state.shrink_to(share as usize);
+            let share = {
+                let state = lane.state.read();
+                state.bytes().clean as f64 / clean as f64 * self.thresholds.cache_bytes as f64
+            };
+            // Step by step: the lane waits for this lock.
+            while !lane.state.write().shrink_to(share as usize, SLOTS) {}
         }
     }
 

@@ -2,9 +2,9 @@
 
 use tokio::sync::oneshot;
 
-use crate::records::admin::AdminRecord;
-use crate::records::commit::{CommitHead, StateChange};
-use crate::records::readings::ReadingsHead;
+use crate::records::admin::{self, AdminRecord};
+use crate::records::commit::{self, CommitHead, StateChange};
+use crate::records::readings::{self, ReadingsHead};
 use ironloom_types::clock::Timestamp;
 use ironloom_types::ids::Sequence;
 use ironloom_types::readings::{Columns, NewPoint};
@@ -21,6 +21,20 @@ pub enum Submission {
     Admin(Box<AdminSubmission>),
     /// Nothing to write: moves the feed's clock on, and tells the lanes that everything of before is routed.
     Tick(Timestamp),
+}
+
+impl Submission {
+    /// At least the bytes that the body of its record will have.
+    pub fn max_len(&self) -> usize {
+        match self {
+            Self::Readings(item) => readings::max_len(&item.head, &item.new_points, &item.columns),
+            Self::Commit(item) => {
+                item.encoded.len() + commit::readings_max_len(&item.new_points, &item.derived)
+            }
+            Self::Admin(item) => admin::encoded_len(&item.record),
+            Self::Tick(_) => 0,
+        }
+    }
 }
 
 /// Readings of a source.

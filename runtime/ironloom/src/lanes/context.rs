@@ -12,8 +12,9 @@ use ironloom_sandbox::{
     BoxFuture, Cached, HostFault, OutputResolver, Scan, Standing, StatePage, StateReader, Target,
     UnknownEntity,
 };
-use ironloom_storage::store::{Item, Key, Lookup, Scope, Storage, Ticket, merge};
+use ironloom_storage::store::{Item, Key, Lookup, Scope, StateCache, Storage, Ticket};
 use ironloom_types::ids::{PointNumber, PointPath, SlotName};
+use ironloom_types::page::{Page, merge_page};
 use ironloom_types::readings::NewPoint;
 
 /// A lane, as the sandbox sees it.
@@ -41,22 +42,23 @@ pub fn scan_state(lane: &Durable, storage: &dyn Storage, scan: Scan<'_>) -> Resu
     let mut from: Option<Box<str>> = None;
     let merged = loop {
         let after = from.as_deref().or(scan.after);
-        let (overlay, stored) = {
-            let mut state = lane.state.write();
-            (state.overlay(scan.prefix, after, limit), state.may_be_stored())
+        let (changes, stored) = {
+            // In this order: what is folded meanwhile is in the store.
+            let changes = StateCache::changes(&lane.state, scan.prefix, after, limit);
+            (changes, lane.state.read().may_be_stored())
         };
-        let (entries, more) = if stored {
+        let page = if stored {
             let range = Scope::MAIN.state(lane.generation, scan.prefix);
             let after = after.map(|after| Scope::MAIN.key(Item::State(lane.generation, after)));
             let page = storage.scan(&range, after.as_ref(), limit);
             let page = page.map_err(|error| HostFault(error.to_string()))?;
             let entries =
                 page.entries.into_iter().filter_map(|(key, value)| Some((key.state_text()?.into(), value)));
-            (entries.collect(), page.more)
+            Page { entries: entries.collect(), more: page.more }
         } else {
-            (Vec::new(), false)
+            Page::default()
         };
-        let merged = merge(entries, more, overlay, limit);
+        let merged = merge_page(changes, page, limit);
         match merged.next {
             // Nothing but deleted keys: whoever asks for the next page names the last key of this one.
             Some(next) if merged.entries.is_empty() => from = Some(next),

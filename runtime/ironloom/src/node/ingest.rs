@@ -8,12 +8,7 @@ use crate::fold::submission::{ReadingsSubmission, Refusal, Submission};
 use crate::records::readings::{Idempotency, ReadingsHead};
 use ironloom_storage::log::Room;
 use ironloom_types::clock::{Source, Timestamp, host_time};
-use ironloom_types::readings::{Columns, NewPoint};
-
-/// At least the bytes of a record of these.
-pub fn bound(columns: &Columns, new_points: &[NewPoint]) -> usize {
-    columns.bytes() + columns.len() * 4 + new_points.len() * 512 + 256
-}
+use ironloom_types::readings::NewPoint;
 
 impl Node {
     /// What readings are checked against now.
@@ -59,12 +54,12 @@ impl Node {
             return Ok(Pushed { accepted: 0, through: self.shared.journal.last(), duplicate: false });
         }
         let new_points = self.with_units(new_points);
-        let bound = bound(&columns, &new_points);
         let idempotency = key.map(|key| Idempotency { key: key.key, request: key.request });
         let head = ReadingsHead { receipt: None, idempotency };
         let (reply, durable) = tokio::sync::oneshot::channel();
-        let item = ReadingsSubmission { head, new_points, columns, reply };
-        if let Err(refused) = self.committer.submit(Submission::Readings(item), bound) {
+        let item = Submission::Readings(ReadingsSubmission { head, new_points, columns, reply });
+        let bound = item.max_len();
+        if let Err(refused) = self.committer.submit(item, bound) {
             let max = self.committer.max_body();
             return Err(problems::refused(
                 &Refusal::TooLarge { bytes: bound, max }.or_stopped(&refused.error),

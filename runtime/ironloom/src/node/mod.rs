@@ -103,8 +103,8 @@ impl Node {
     /// Writes a change by an admin and waits until it is durable and applied.
     async fn change(&self, record: AdminRecord) -> Answer<()> {
         let (reply, durable) = tokio::sync::oneshot::channel();
-        let bound = 64 * 1024 + ironloom_apps::manifest::MAX_MANIFEST_BYTES * 2;
         let submission = Submission::Admin(Box::new(AdminSubmission { record, reply }));
+        let bound = submission.max_len();
         if self.committer.submit(submission, bound).is_err() {
             return Err(stopping());
         }

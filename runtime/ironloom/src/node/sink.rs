@@ -36,9 +36,10 @@ impl Sink for NodeSink {
             let head = ReadingsHead { receipt: Some(receipt), idempotency: None };
             let new_points = node.with_units(record.new_points);
             let (reply, durable) = tokio::sync::oneshot::channel();
-            let bound = super::ingest::bound(&record.columns, &new_points) + crate::connectors::MAX_RECEIPT;
-            let item = ReadingsSubmission { head, new_points, columns: record.columns, reply };
-            if node.committer.submit(Submission::Readings(item), bound).is_err() {
+            let columns = record.columns;
+            let item = Submission::Readings(ReadingsSubmission { head, new_points, columns, reply });
+            let bound = item.max_len();
+            if node.committer.submit(item, bound).is_err() {
                 return Err(SinkError::Stopping);
             }
             match durable.await {

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::commit::AlarmRecord;
-use super::{BodyError, Reader, put_head};
+use super::{BodyError, Reader, head_len, put_head};
 use crate::records::installation::{Installation, Revision, Standing};
 use crate::records::lane::LaneMeta;
 use ironloom_types::CompiledRef;
@@ -96,6 +96,11 @@ pub struct PackageRecord {
 /// Appends the body.
 pub fn encode(record: &AdminRecord, out: &mut Vec<u8>) {
     put_head(record, out);
+}
+
+/// The bytes that [`encode`] appends.
+pub fn encoded_len(record: &AdminRecord) -> usize {
+    head_len(record)
 }
 
 /// Reads a body of any version that this binary knows.

@@ -43,6 +43,17 @@ pub fn encode(columns: &Columns, out: &mut Vec<u8>) {
     out.extend_from_slice(&columns.heap);
 }
 
+/// The bytes that [`encode`] appends.
+pub fn encoded_len(columns: &Columns) -> usize {
+    let rows = columns.len();
+    let quality = columns.quality.as_ref().map_or(0, Vec::len);
+    let tags = match &columns.tags {
+        Tags::Same(_) => 1,
+        Tags::Each(tags) => tags.len(),
+    };
+    4 + 1 + rows * (4 + 8 + 8) + quality + tags + 4 + columns.heap.len()
+}
+
 fn put_u32s(out: &mut Vec<u8>, values: impl Iterator<Item = u32>, count: usize) {
     let start = out.len();
     out.resize(start + count * 4, 0);

@@ -10,13 +10,15 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::{BodyError, NumberedPoint, Reader, columns, put_head, put_points, put_varint, take_points};
+use super::{
+    BodyError, NumberedPoint, Reader, columns, points_max_len, put_head, put_points, put_varint, take_points,
+};
 use crate::records::lane::LaneMeta;
 use ironloom_types::clock::Timestamp;
 use ironloom_types::ids::{
     Digest, Generation, InstallationId, Ordinal, PointNumber, Revision, Sequence, SlotName,
 };
-use ironloom_types::readings::{Columns, Quality};
+use ironloom_types::readings::{Columns, NewPoint, Quality};
 
 /// The version that is written.
 pub const VERSION: u8 = 1;
@@ -266,6 +268,11 @@ pub fn encode_effects<'a>(
 pub fn encode_readings(new_points: &[NumberedPoint], derived: &Columns, out: &mut Vec<u8>) {
     put_points(new_points, out);
     columns::encode(derived, out);
+}
+
+/// At least the bytes that [`encode_readings`] appends, whatever numbers the points get.
+pub fn readings_max_len(new_points: &[NewPoint], derived: &Columns) -> usize {
+    points_max_len(new_points) + columns::encoded_len(derived)
 }
 
 /// Reads a body of any version that this binary knows.

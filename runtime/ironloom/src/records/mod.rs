@@ -94,6 +94,17 @@ fn put_head<T: Serialize>(head: &T, out: &mut Vec<u8>) {
     out[start..start + 4].copy_from_slice(&length.to_le_bytes());
 }
 
+/// The bytes that [`put_head`] appends.
+fn head_len<T: Serialize>(head: &T) -> usize {
+    let head = postcard::serialize_with_flavor(head, postcard::ser_flavors::Size::default());
+    // What can't be encoded is larger than any record may be.
+    head.map_or(usize::MAX, |bytes| bytes + 4)
+}
+
+/// The longest `LEB128` of a u32, and of a u64.
+const VARINT_U32: usize = 5;
+const VARINT: usize = 10;
+
 /// A point with the number that the committer gave it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NumberedPoint {
@@ -116,6 +127,13 @@ fn put_points(points: &[NumberedPoint], out: &mut Vec<u8>) {
             }
         }
     }
+}
+
+/// At least the bytes that [`put_points`] appends for these, whatever their numbers.
+fn points_max_len(points: &[NewPoint]) -> usize {
+    let unit = |point: &NewPoint| 1 + point.unit.as_ref().map_or(0, |unit| VARINT + unit.len());
+    let point = |point: &NewPoint| VARINT_U32 + VARINT + point.path.as_str().len() + unit(point);
+    VARINT + points.iter().map(point).sum::<usize>()
 }
 
 fn take_points(reader: &mut Reader<'_>) -> Result<Vec<NumberedPoint>, BodyError> {

@@ -2,8 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{BodyError, NumberedPoint, Reader, columns, put_head, put_points, take_points};
-use ironloom_types::readings::Columns;
+use super::{
+    BodyError, NumberedPoint, Reader, columns, head_len, points_max_len, put_head, put_points, take_points,
+};
+use ironloom_types::readings::{Columns, NewPoint};
 
 /// The version that is written.
 pub const VERSION: u8 = 1;
@@ -51,6 +53,11 @@ pub fn encode(head: &ReadingsHead, new_points: &[NumberedPoint], columns: &Colum
     put_head(head, out);
     put_points(new_points, out);
     columns::encode(columns, out);
+}
+
+/// At least the bytes that [`encode`] appends, whatever numbers the points get.
+pub fn max_len(head: &ReadingsHead, new_points: &[NewPoint], columns: &Columns) -> usize {
+    head_len(head).saturating_add(points_max_len(new_points) + columns::encoded_len(columns))
 }
 
 /// Reads a body of any version that this binary knows.

@@ -247,23 +247,33 @@ fn commit_record() -> CommitRecord {
     }
 }
 
+fn unnumbered(points: &[NumberedPoint]) -> Vec<NewPoint> {
+    points.iter().map(|numbered| numbered.point.clone()).collect()
+}
+
 fn encode_commit(record: &CommitRecord) -> Vec<u8> {
     let mut body = Vec::new();
     let state = record.state.iter().map(|(key, value)| (&**key, value.as_deref()));
     commit::encode_effects(&record.head, state, &mut body);
+    let effects = body.len();
     commit::encode_readings(&record.new_points, &record.derived, &mut body);
+    assert!(
+        body.len() - effects <= commit::readings_max_len(&unnumbered(&record.new_points), &record.derived)
+    );
     body
 }
 
 fn encode_readings(record: &ReadingsRecord) -> Vec<u8> {
     let mut body = Vec::new();
     readings::encode(&record.head, &record.new_points, &record.columns, &mut body);
+    assert!(body.len() <= readings::max_len(&record.head, &unnumbered(&record.new_points), &record.columns));
     body
 }
 
 fn encode_admin(record: &AdminRecord) -> Vec<u8> {
     let mut body = Vec::new();
     admin::encode(record, &mut body);
+    assert_eq!(body.len(), admin::encoded_len(record));
     body
 }
 

@@ -90,7 +90,7 @@ impl Chunk {
 
     /// The first row whose sequence is above `after`; the number of rows where there is none.
     pub fn row_after(&self, after: Sequence) -> usize {
-        let rows = (after.0 + 1).saturating_sub(self.first_sequence.0);
+        let rows = after.next().0.saturating_sub(self.first_sequence.0);
         usize::try_from(rows).unwrap_or(usize::MAX).min(self.len())
     }
 

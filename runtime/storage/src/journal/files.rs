@@ -1,19 +1,21 @@
-//! The files that hold the blocks: append-only, 64 MiB each, removed as a whole.
+//! The files that hold the blocks: append-only, 64 MiB each.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+
+use crate::disk::{Disk, DiskFile, is_want_of_room};
 
 /// A file that has grown to this many bytes gets no more blocks.
 const ROLL_AT: u64 = 64 << 20;
 /// How many files are kept open for readers.
 const OPEN_FILES: usize = 32;
-const EXTENSION: &str = "blocks";
+/// How the names of block files end.
+const BLOCKS: &str = ".blocks";
+/// What comes behind the name of a file in which the store knows no block.
+const LEFT: &str = ".left";
 
 /// Where a block's bytes are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -37,29 +39,30 @@ impl Location {
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
     /// The system refused an operation.
-    #[error("can't {action} {}: {source}", path.display())]
+    #[error("can't {action} {path}: {source}")]
     Io {
         /// What was tried.
         action: &'static str,
         /// On which file or folder.
-        path: PathBuf,
+        path: String,
         /// The system's answer.
         source: io::Error,
     },
     /// The store names a block in a file that isn't there.
-    #[error("the block file {} is missing: readings of the journal are lost; bring it back from a backup", path.display())]
+    #[error(
+        "the block file {path} is missing: readings of the journal are lost; bring it back from a backup"
+    )]
     Missing {
         /// Where it should be.
-        path: PathBuf,
+        path: String,
     },
     /// The store names blocks beyond the end of a file.
     #[error(
-        "the block file {} has {have} bytes and should have {need}: readings of the journal are lost; bring it back from a backup",
-        path.display()
+        "the block file {path} has {have} bytes and should have {need}: readings of the journal are lost; bring it back from a backup"
     )]
     Short {
         /// The file.
-        path: PathBuf,
+        path: String,
         /// How long it is.
         have: u64,
         /// How long it should be.
@@ -73,70 +76,85 @@ pub enum FileError {
     },
 }
 
-/// The folder of block files of all streams with the same retention. Appending is for one thread at
-/// a time; reading is for all.
-#[derive(Debug)]
-pub struct BlockFiles {
-    folder: PathBuf,
-    writer: Mutex<Writer>,
-    /// Opened for reading, the last used at the end.
-    open: Mutex<VecDeque<(u32, Arc<File>)>>,
+impl FileError {
+    /// Whether there was no room to write, so that the same may succeed later. A sync that failed isn't meant.
+    pub fn is_full(&self) -> bool {
+        let Self::Io { action: MAKE | WRITE, source, .. } = self else { return false };
+        is_want_of_room(source.kind())
+    }
 }
 
-#[derive(Debug)]
+const MAKE: &str = "make";
+const WRITE: &str = "write to";
+
+/// The folder of block files of all streams with the same retention. Appending is for one thread at
+/// a time; reading is for all.
+pub struct BlockFiles {
+    disk: Arc<dyn Disk>,
+    writer: Mutex<Writer>,
+    /// Opened for reading, the last used at the end.
+    open: Mutex<VecDeque<(u32, Arc<dyn DiskFile>)>>,
+}
+
 struct Writer {
     /// The file that is written to, with its length. `None` until the first block.
-    current: Option<(u32, Arc<File>, u64)>,
+    current: Option<(u32, Arc<dyn DiskFile>, u64)>,
     /// Written to since the last sync, `current` perhaps among them.
-    unsynced: Vec<(u32, Arc<File>)>,
-    /// A file was made or removed since the folder was last synced.
+    unsynced: Vec<(u32, Arc<dyn DiskFile>)>,
+    /// A file was made since the folder was last synced.
     folder_changed: bool,
+    /// Whether there may be files that were put aside.
+    any_left: bool,
     /// The number of the next file that is made.
     next: u32,
     roll_at: u64,
 }
 
 impl BlockFiles {
-    /// Opens the folder, makes it where it is missing, and brings it back to what the index says:
-    /// bytes behind the used length of a file are cut off and files without any block removed.
-    /// `used` is [`super::BlockIndex::used_files`].
-    pub fn open(folder: &Path, used: &BTreeMap<u32, u64>) -> Result<Self, FileError> {
-        Self::open_with(folder, used, ROLL_AT)
+    /// Opens the folder and brings it back to what the index says, which was held against the fold position
+    /// before: bytes behind the used length of a file are cut off, and files without any block put aside until
+    /// [`Self::remove_left`]. `used` is [`super::BlockIndex::used_files`].
+    pub fn open(disk: Arc<dyn Disk>, used: &BTreeMap<u32, u64>) -> Result<Self, FileError> {
+        Self::open_with(disk, used, ROLL_AT)
     }
 
-    fn open_with(folder: &Path, used: &BTreeMap<u32, u64>, roll_at: u64) -> Result<Self, FileError> {
-        fs::create_dir_all(folder).map_err(io_error("make the folder", folder))?;
-        let present = files_in(folder)?;
-        for (number, path) in &present {
-            if !used.contains_key(number) {
-                fs::remove_file(path).map_err(io_error("remove", path))?;
-            }
-        }
-        for (number, &need) in used {
-            let path = path_of(folder, *number);
-            if !present.contains_key(number) {
-                return Err(FileError::Missing { path });
-            }
-            let have = fs::metadata(&path).map_err(io_error("look at", &path))?.len();
+    fn open_with(disk: Arc<dyn Disk>, used: &BTreeMap<u32, u64>, roll_at: u64) -> Result<Self, FileError> {
+        let names = list(&*disk)?;
+        let present: Vec<u32> = names.iter().filter_map(|name| number_of(name)).collect();
+        // Nothing is touched before all that is needed is found.
+        let mut too_long = Vec::new();
+        for (&number, &need) in used {
+            let path = disk.path(&name_of(number));
+            let have = open_file(&*disk, number)?.length().map_err(io_error("look at", path.clone()))?;
             if have < need {
                 return Err(FileError::Short { path, have, need });
             }
             if have > need {
-                let file = OpenOptions::new().write(true).open(&path).map_err(io_error("open", &path))?;
-                file.set_len(need).map_err(io_error("cut off", &path))?;
-                file.sync_all().map_err(io_error("sync", &path))?;
+                too_long.push((number, need));
             }
         }
+        for number in present.iter().filter(|number| !used.contains_key(number)) {
+            let name = name_of(*number);
+            disk.rename(&name, &format!("{name}{LEFT}")).map_err(io_error("put aside", disk.path(&name)))?;
+        }
+        for (number, need) in too_long {
+            let path = disk.path(&name_of(number));
+            let file = open_file(&*disk, number)?;
+            file.truncate(need).map_err(io_error("cut off", path.clone()))?;
+            file.sync_data().map_err(io_error("sync", path))?;
+        }
+        sync_folder(&*disk)?;
         let current = match used.last_key_value() {
-            Some((&number, &length)) => Some((number, Arc::new(open_to_write(folder, number)?), length)),
+            Some((&number, &length)) => Some((number, open_file(&*disk, number)?, length)),
             None => None,
         };
-        // A removed file's number isn't used again while a reader may still have it open.
-        let highest = present.keys().next_back().max(used.keys().next_back());
+        // The number of a file that is put aside isn't used again while it is there.
+        let aside = names.iter().filter_map(|name| number_of(name.strip_suffix(LEFT)?));
+        let highest = present.iter().copied().chain(aside).max();
         let next = highest.map_or(1, |number| number + 1);
-        sync_folder(folder)?;
-        let writer = Writer { current, unsynced: Vec::new(), folder_changed: false, next, roll_at };
-        Ok(Self { folder: folder.to_owned(), writer: Mutex::new(writer), open: Mutex::default() })
+        let writer =
+            Writer { current, unsynced: Vec::new(), folder_changed: false, any_left: true, next, roll_at };
+        Ok(Self { disk, writer: Mutex::new(writer), open: Mutex::default() })
     }
 
     /// Writes a block behind the last one. It is durable after [`Self::sync`] only. After an error
@@ -151,11 +169,7 @@ impl BlockFiles {
         let Some((number, file, used)) = &mut writer.current else { return Err(too_large()) };
         let (number, handle, start) = (*number, file.clone(), *used);
         let offset = u32::try_from(start).map_err(|_| too_large())?;
-        handle.write_all_at(block, start).map_err(|source| FileError::Io {
-            action: "write to",
-            path: path_of(&self.folder, number),
-            source,
-        })?;
+        handle.write_at(block, start).map_err(io_error(WRITE, self.path(number)))?;
         *used += u64::from(length);
         if writer.unsynced.last().is_none_or(|(last, _)| *last != number) {
             writer.unsynced.push((number, handle));
@@ -165,12 +179,10 @@ impl BlockFiles {
 
     fn begin_file(&self, writer: &mut Writer) -> Result<(), FileError> {
         let number = writer.next;
-        let path = path_of(&self.folder, number);
-        let file = OpenOptions::new().write(true).create_new(true).open(&path);
-        let file = file.map_err(io_error("make", &path))?;
+        let file = self.disk.create(&name_of(number), 0).map_err(io_error(MAKE, self.path(number)))?;
         writer.next += 1;
         writer.folder_changed = true;
-        writer.current = Some((number, Arc::new(file), 0));
+        writer.current = Some((number, file, 0));
         Ok(())
     }
 
@@ -179,14 +191,22 @@ impl BlockFiles {
     pub fn sync(&self) -> Result<(), FileError> {
         let mut writer = self.writer.lock();
         for (number, file) in std::mem::take(&mut writer.unsynced) {
-            file.sync_data().map_err(|source| FileError::Io {
-                action: "sync",
-                path: path_of(&self.folder, number),
-                source,
-            })?;
+            file.sync_data().map_err(io_error("sync", self.path(number)))?;
         }
         if std::mem::take(&mut writer.folder_changed) {
-            sync_folder(&self.folder)?;
+            sync_folder(&*self.disk)?;
+        }
+        Ok(())
+    }
+
+    /// Removes what [`Self::open`] put aside: to be called when a later checkpoint is on the disk, which has
+    /// shown that store, log and blocks fit together without it.
+    pub fn remove_left(&self) -> Result<(), FileError> {
+        if !std::mem::take(&mut self.writer.lock().any_left) {
+            return Ok(());
+        }
+        for name in list(&*self.disk)?.iter().filter(|name| name.ends_with(LEFT)) {
+            self.disk.remove(name).map_err(io_error("remove", self.disk.path(name)))?;
         }
         Ok(())
     }
@@ -195,20 +215,20 @@ impl BlockFiles {
     pub fn read(&self, location: Location) -> Result<Vec<u8>, FileError> {
         let file = self.reader(location.file)?;
         let mut bytes = vec![0; location.length as usize];
-        match file.read_exact_at(&mut bytes, u64::from(location.offset)) {
+        match file.read_at(&mut bytes, u64::from(location.offset)) {
             Ok(()) => Ok(bytes),
             Err(source) => {
-                let path = path_of(&self.folder, location.file);
+                let path = self.path(location.file);
                 if source.kind() != io::ErrorKind::UnexpectedEof {
                     return Err(FileError::Io { action: "read", path, source });
                 }
-                let have = file.metadata().map_err(io_error("look at", &path))?.len();
+                let have = file.length().map_err(io_error("look at", path.clone()))?;
                 Err(FileError::Short { path, have, need: location.end() })
             }
         }
     }
 
-    fn reader(&self, number: u32) -> Result<Arc<File>, FileError> {
+    fn reader(&self, number: u32) -> Result<Arc<dyn DiskFile>, FileError> {
         let mut open = self.open.lock();
         if let Some(place) = open.iter().position(|(known, _)| *known == number)
             && let Some(found) = open.remove(place)
@@ -217,12 +237,7 @@ impl BlockFiles {
             open.push_back(found);
             return Ok(file);
         }
-        let path = path_of(&self.folder, number);
-        let file = match File::open(&path) {
-            Ok(file) => Arc::new(file),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(FileError::Missing { path }),
-            Err(error) => return Err(io_error("open", &path)(error)),
-        };
+        let file = open_file(&*self.disk, number)?;
         if open.len() == OPEN_FILES {
             open.pop_front();
         }
@@ -230,71 +245,39 @@ impl BlockFiles {
         Ok(file)
     }
 
-    /// Removes a file whose last block is past retention, the one that is written to as well. Call it
-    /// where blocks are appended, when the index knows all of them. A reader that has just opened the
-    /// file may finish; the space comes back then.
-    pub fn remove(&self, number: u32) -> Result<(), FileError> {
-        let mut writer = self.writer.lock();
-        if writer.current.as_ref().is_some_and(|(current, ..)| *current == number) {
-            writer.current = None;
-        }
-        writer.unsynced.retain(|(unsynced, _)| *unsynced != number);
-        self.open.lock().retain(|(open, _)| *open != number);
-        let path = path_of(&self.folder, number);
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(io_error("remove", &path)(error));
-            }
-            _ => writer.folder_changed = true,
-        }
-        Ok(())
-    }
-
-    /// How many bytes all files take.
-    pub fn size(&self) -> Result<u64, FileError> {
-        let mut sum = 0;
-        for path in files_in(&self.folder)?.into_values() {
-            match fs::metadata(&path) {
-                Ok(metadata) => sum += metadata.len(),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(io_error("look at", &path)(error)),
-            }
-        }
-        Ok(sum)
+    fn path(&self, number: u32) -> String {
+        self.disk.path(&name_of(number))
     }
 }
 
-fn path_of(folder: &Path, number: u32) -> PathBuf {
-    folder.join(format!("{number:010}.{EXTENSION}"))
+fn name_of(number: u32) -> String {
+    format!("{number:010}{BLOCKS}")
 }
 
-fn files_in(folder: &Path) -> Result<BTreeMap<u32, PathBuf>, FileError> {
-    let mut files = BTreeMap::new();
-    for entry in fs::read_dir(folder).map_err(io_error("list", folder))? {
-        let path = entry.map_err(io_error("list", folder))?.path();
-        let number = path.file_stem().and_then(|stem| stem.to_str()).and_then(|stem| stem.parse().ok());
-        if let Some(number) = number
-            && path == path_of(folder, number)
-        {
-            files.insert(number, path);
-        }
-    }
-    Ok(files)
+fn number_of(name: &str) -> Option<u32> {
+    let number = name.strip_suffix(BLOCKS)?.parse().ok()?;
+    (name == name_of(number)).then_some(number)
 }
 
-fn open_to_write(folder: &Path, number: u32) -> Result<File, FileError> {
-    let path = path_of(folder, number);
-    OpenOptions::new().write(true).open(&path).map_err(io_error("open", &path))
+fn list(disk: &dyn Disk) -> Result<Vec<String>, FileError> {
+    disk.list().map_err(io_error("list", disk.path("")))
 }
 
-fn sync_folder(folder: &Path) -> Result<(), FileError> {
-    File::open(folder).and_then(|folder| folder.sync_all()).map_err(io_error("sync the folder", folder))
+fn open_file(disk: &dyn Disk, number: u32) -> Result<Arc<dyn DiskFile>, FileError> {
+    let path = disk.path(&name_of(number));
+    disk.open(&name_of(number)).map_err(|source| match source.kind() {
+        io::ErrorKind::NotFound => FileError::Missing { path },
+        _ => FileError::Io { action: "open", path, source },
+    })
 }
 
-fn io_error<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> FileError + 'a {
-    move |source| FileError::Io { action, path: path.to_owned(), source }
+fn sync_folder(disk: &dyn Disk) -> Result<(), FileError> {
+    disk.sync_folder().map_err(io_error("sync the folder", disk.path("")))
+}
+
+fn io_error(action: &'static str, path: String) -> impl FnOnce(io::Error) -> FileError {
+    move |source| FileError::Io { action, path, source }
 }
 
 #[cfg(test)]
-#[path = "files_tests.rs"]
 mod tests;

@@ -1,59 +1,54 @@
-//! Where the blocks are and what is in them, in memory.
-//!
-//! An entry takes about a hundred bytes and up to 512 more for its points: a block of a busy site
-//! has readings of nearly every point, so that the list would be long and of no use. Whoever needs
-//! all points with their counts (retention, to count a gap) reads the header in the store.
+//! Where the blocks are and what is in them, in memory and in the store: about 80 bytes for each, however
+//! many points it has. The list of its points with their counts stays in the block file.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::collections::BTreeMap;
 
-use super::block::{BlockError, BlockHeader};
+use bytes::Buf;
+
+use super::block::BlockHeader;
 use super::files::Location;
 use ironloom_types::clock::Timestamp;
 use ironloom_types::ids::{PointNumber, Position, Sequence, StreamId, TenantId};
+use ironloom_types::limits::MAX_BLOCK_READINGS;
 
-/// Up to so many points are listed one by one.
-const LISTED_POINTS: usize = 64;
-
-/// What the index knows of the points in a block.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum PointsInBlock {
-    /// All of them, in order, with the number of readings of each.
-    Listed(Box<[(PointNumber, u32)]>),
-    /// Too many to list: only the least and the greatest.
-    Between(PointNumber, PointNumber),
+/// What the index knows of the points in a block: enough to tell that most blocks needn't be opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PointsInBlock {
+    least: PointNumber,
+    greatest: PointNumber,
+    /// Bit n is set where there is a point whose number leaves n when divided by 64.
+    residues: u64,
 }
 
 impl PointsInBlock {
-    fn of(header: &BlockHeader) -> Self {
-        match header.points.as_slice() {
-            [(first, _), .., (last, _)] if header.points.len() > LISTED_POINTS => {
-                Self::Between(*first, *last)
-            }
-            points => Self::Listed(points.into()),
-        }
+    /// Of points in order, at least one.
+    fn of(points: &[(PointNumber, u32)]) -> Self {
+        let first = points.first().map_or(PointNumber(0), |(point, _)| *point);
+        let last = points.last().map_or(first, |(point, _)| *point);
+        let residues = points.iter().fold(0, |residues, (point, _)| residues | residue(*point));
+        Self { least: first, greatest: last, residues }
     }
 
     /// Whether the block can have readings of one of these, which are in order.
     pub fn may_have_any(&self, wanted: &[PointNumber]) -> bool {
-        match self {
-            Self::Listed(points) => points.iter().any(|(point, _)| wanted.binary_search(point).is_ok()),
-            Self::Between(least, greatest) => {
-                let next = wanted.partition_point(|point| point < least);
-                wanted.get(next).is_some_and(|point| point <= greatest)
-            }
-        }
+        let from = wanted.partition_point(|point| *point < self.least);
+        let mut within = wanted[from..].iter().take_while(|point| **point <= self.greatest);
+        within.any(|point| self.residues & residue(*point) != 0)
     }
 }
 
+fn residue(point: PointNumber) -> u64 {
+    1 << (point.0 % 64)
+}
+
 /// One block.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Entry {
     /// Where its bytes are.
     pub location: Location,
     /// The first reading's sequence.
     pub first_sequence: Sequence,
-    /// How many readings it has.
+    /// How many readings it has: at least one.
     pub readings: u32,
     /// The journal time of its first reading.
     pub first_time: Timestamp,
@@ -78,7 +73,7 @@ impl Entry {
             last_time: header.last_time,
             least_at: header.least_at,
             greatest_at: header.greatest_at,
-            points: PointsInBlock::of(header),
+            points: PointsInBlock::of(&header.points),
         }
     }
 
@@ -88,44 +83,89 @@ impl Entry {
     }
 }
 
-/// The value of a block in the store: its header, where it is, and the checkpoint that wrote it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StoredHeader {
+/// The value of a block in the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StoredBlock {
     /// The fold position of the checkpoint that wrote it: above the store's, the block doesn't count.
     pub checkpoint: Position,
-    /// Where the block's bytes are.
-    pub location: Location,
-    /// What it holds.
-    pub header: BlockHeader,
+    /// Whose readings these are.
+    pub tenant: TenantId,
+    /// Of which stream.
+    pub stream: StreamId,
+    /// Where it is and what it holds.
+    pub entry: Entry,
 }
 
-impl StoredHeader {
-    const FIXED: usize = 20;
+/// The bytes of a [`StoredBlock`] are none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("its bytes are not those of a block: {0}")]
+pub struct NoBlock(&'static str);
 
-    /// As the store's value: checkpoint u64, file u32, offset u32, length u32, header; little-endian.
-    pub fn encode(&self) -> Result<Vec<u8>, BlockError> {
-        let mut out = Vec::new();
-        out.extend_from_slice(&self.checkpoint.0.to_le_bytes());
-        for field in [self.location.file, self.location.offset, self.location.length] {
-            out.extend_from_slice(&field.to_le_bytes());
+impl StoredBlock {
+    const BYTES: usize = 8 + 4 * 6 + 8 * 5 + 4 * 2 + 8;
+
+    /// As the store's value, all numbers little-endian: checkpoint u64; tenant, stream, file, offset, length,
+    /// readings u32; first sequence, first time, last time, least `at`, greatest `at` u64; least point, greatest
+    /// point u32; residues u64.
+    pub fn encode(&self) -> Vec<u8> {
+        let Self { checkpoint, tenant, stream, entry } = self;
+        let Entry { location, points, .. } = entry;
+        let mut out = Vec::with_capacity(Self::BYTES);
+        out.extend_from_slice(&checkpoint.0.to_le_bytes());
+        for number in [tenant.0, stream.0, location.file, location.offset, location.length, entry.readings] {
+            out.extend_from_slice(&number.to_le_bytes());
         }
-        out.extend_from_slice(&self.header.encode()?);
-        Ok(out)
+        out.extend_from_slice(&entry.first_sequence.0.to_le_bytes());
+        for time in [entry.first_time, entry.last_time, entry.least_at, entry.greatest_at] {
+            out.extend_from_slice(&time.0.to_le_bytes());
+        }
+        out.extend_from_slice(&points.least.0.to_le_bytes());
+        out.extend_from_slice(&points.greatest.0.to_le_bytes());
+        out.extend_from_slice(&points.residues.to_le_bytes());
+        assert!(out.len() == Self::BYTES, "the fields above are all there are");
+        out
     }
 
     /// From the store's value.
-    pub fn decode(bytes: &[u8]) -> Result<Self, BlockError> {
-        let Some((fixed, rest)) = bytes.split_first_chunk::<{ Self::FIXED }>() else {
-            return Err(BlockError::Short { have: bytes.len(), need: Self::FIXED });
-        };
-        let (header, length) = BlockHeader::decode(rest)?;
-        if length != rest.len() {
-            return Err(BlockError::Header("that it is shorter than its bytes"));
+    pub fn decode(mut bytes: &[u8]) -> Result<Self, NoBlock> {
+        if bytes.len() != Self::BYTES {
+            return Err(NoBlock("they have another length"));
         }
-        let field = |at: usize| u32::from_le_bytes([fixed[at], fixed[at + 1], fixed[at + 2], fixed[at + 3]]);
-        let checkpoint = Position(u64::from(field(0)) | u64::from(field(4)) << 32);
-        let location = Location { file: field(8), offset: field(12), length: field(16) };
-        Ok(Self { checkpoint, location, header })
+        let bytes = &mut bytes;
+        let stored = Self {
+            checkpoint: Position(bytes.get_u64_le()),
+            tenant: TenantId(bytes.get_u32_le()),
+            stream: StreamId(bytes.get_u32_le()),
+            entry: Entry {
+                location: Location {
+                    file: bytes.get_u32_le(),
+                    offset: bytes.get_u32_le(),
+                    length: bytes.get_u32_le(),
+                },
+                readings: bytes.get_u32_le(),
+                first_sequence: Sequence(bytes.get_u64_le()),
+                first_time: Timestamp(bytes.get_u64_le()),
+                last_time: Timestamp(bytes.get_u64_le()),
+                least_at: Timestamp(bytes.get_u64_le()),
+                greatest_at: Timestamp(bytes.get_u64_le()),
+                points: PointsInBlock {
+                    least: PointNumber(bytes.get_u32_le()),
+                    greatest: PointNumber(bytes.get_u32_le()),
+                    residues: bytes.get_u64_le(),
+                },
+            },
+        };
+        let Entry { first_sequence, readings, points, .. } = stored.entry;
+        if readings == 0 || readings as usize > MAX_BLOCK_READINGS {
+            return Err(NoBlock("a number of readings that no block has"));
+        }
+        if first_sequence.0 == 0 || first_sequence.0.checked_add(u64::from(readings)).is_none() {
+            return Err(NoBlock("a first sequence that no reading has"));
+        }
+        if points.least > points.greatest {
+            return Err(NoBlock("the least point is above the greatest"));
+        }
+        Ok(stored)
     }
 }
 
@@ -148,13 +188,13 @@ pub struct NotDense {
 /// All blocks of all streams.
 #[derive(Clone, Debug, Default)]
 pub struct BlockIndex {
-    streams: BTreeMap<(TenantId, StreamId), Vec<Arc<Entry>>>,
+    streams: BTreeMap<(TenantId, StreamId), Vec<Entry>>,
 }
 
 impl BlockIndex {
     /// Adds the next block of its stream.
-    pub fn push(&mut self, header: &BlockHeader, location: Location) -> Result<(), NotDense> {
-        let (tenant, stream, found) = (header.tenant, header.stream, header.first_sequence);
+    pub fn push(&mut self, tenant: TenantId, stream: StreamId, entry: Entry) -> Result<(), NotDense> {
+        let found = entry.first_sequence;
         let entries = self.streams.entry((tenant, stream)).or_default();
         if let Some(last) = entries.last() {
             let expected = last.last_sequence().next();
@@ -162,12 +202,12 @@ impl BlockIndex {
                 return Err(NotDense { tenant, stream, found, expected });
             }
         }
-        entries.push(Arc::new(Entry::new(header, location)));
+        entries.push(entry);
         Ok(())
     }
 
     /// The blocks of a stream, in order.
-    pub fn entries(&self, tenant: TenantId, stream: StreamId) -> &[Arc<Entry>] {
+    pub fn entries(&self, tenant: TenantId, stream: StreamId) -> &[Entry] {
         self.streams.get(&(tenant, stream)).map_or(&[], Vec::as_slice)
     }
 
@@ -178,28 +218,16 @@ impl BlockIndex {
     }
 
     /// The blocks that have readings after `after`, in order.
-    pub fn after(&self, tenant: TenantId, stream: StreamId, after: Sequence) -> &[Arc<Entry>] {
+    pub fn after(&self, tenant: TenantId, stream: StreamId, after: Sequence) -> &[Entry] {
         let entries = self.entries(tenant, stream);
         &entries[entries.partition_point(|entry| entry.last_sequence() <= after)..]
     }
 
     /// The first block that has readings of this journal time or later: everything before it is
     /// older, and of itself the first rows may be.
-    pub fn since(&self, tenant: TenantId, stream: StreamId, time: Timestamp) -> Option<&Arc<Entry>> {
+    pub fn since(&self, tenant: TenantId, stream: StreamId, time: Timestamp) -> Option<&Entry> {
         let entries = self.entries(tenant, stream);
         entries.get(entries.partition_point(|entry| entry.last_time < time))
-    }
-
-    /// Forgets the blocks that lie wholly before `retained_from`, and gives them.
-    pub fn retain_from(
-        &mut self,
-        tenant: TenantId,
-        stream: StreamId,
-        retained_from: Sequence,
-    ) -> Vec<Arc<Entry>> {
-        let Some(entries) = self.streams.get_mut(&(tenant, stream)) else { return Vec::new() };
-        let gone = entries.partition_point(|entry| entry.last_sequence() < retained_from);
-        entries.drain(..gone).collect()
     }
 
     /// How far each block file is in use: what lies behind is left over from a checkpoint that was
@@ -213,11 +241,5 @@ impl BlockIndex {
                 .or_insert(end);
         }
         used
-    }
-
-    /// Those of the blocks' files that have no block in the index any more.
-    pub fn unused_files(&self, gone: &[Arc<Entry>]) -> BTreeSet<u32> {
-        let used = self.used_files();
-        gone.iter().map(|entry| entry.location.file).filter(|file| !used.contains_key(file)).collect()
     }
 }

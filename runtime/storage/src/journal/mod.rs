@@ -2,7 +2,7 @@
 //! read back.
 //!
 //! A checkpoint hands the records of the log, in order, to a [`BlockBuilder`], appends the blocks
-//! to [`BlockFiles`], syncs them, and only then puts a [`StoredHeader`] for each into the store.
+//! to [`BlockFiles`], syncs them, and only then puts a [`StoredBlock`] for each into the store.
 //! [`BlockIndex`] holds what is needed to find a block again. What isn't in a block yet lies in the
 //! log's tail; both give [`Chunk`]s, so that a reader needn't know where it is.
 //!
@@ -23,7 +23,7 @@ pub use chunk::{Chunk, ReadingRow, Run};
 pub use columns::ColumnError;
 pub use files::{BlockFiles, FileError, Location};
 pub use filter::Filter;
-pub use index::{BlockIndex, Entry, NotDense, PointsInBlock, StoredHeader};
+pub use index::{BlockIndex, Entry, NoBlock, NotDense, PointsInBlock, StoredBlock};
 
 /// Why a block couldn't be read back.
 #[derive(Debug, thiserror::Error)]

@@ -5,11 +5,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
+use std::sync::Arc;
+
 use super::*;
+use crate::disk::Folder;
 use ironloom_types::clock::Timestamp;
 use ironloom_types::ids::{Generation, PointNumber, Position, Sequence, StreamId, TenantId};
 use ironloom_types::limits::MAX_BLOCK_READINGS;
 use ironloom_types::readings::{Columns, Quality, ValueRef};
+
+fn open_files(folder: &std::path::Path) -> BlockFiles {
+    BlockFiles::open(Arc::new(Folder::open(folder).unwrap()), &BTreeMap::new()).unwrap()
+}
 
 /// A value whose equality is that of its bits.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -223,21 +230,23 @@ proptest! {
     fn any_bytes_at_all_are_an_error(bytes in vec(any::<u8>(), 0..300)) {
         prop_assert!(block::decode(&bytes).is_err());
         prop_assert!(block::decode(&[b"ILJB", &bytes[..]].concat()).is_err());
-        prop_assert!(StoredHeader::decode(&bytes).is_err());
+        prop_assert!(StoredBlock::decode(&bytes[..bytes.len().min(100)]).is_err());
     }
 
     #[test]
-    fn a_header_survives_the_store(records in any_records(40), place in any::<(u64, u32, u32, u32)>()) {
+    fn an_entry_survives_the_store(records in any_records(40), place in any::<(u64, u32, u32, u32)>()) {
         let chunk = chunk_of(1, &records);
         prop_assume!(!chunk.is_empty());
-        let stored = StoredHeader {
+        let location = Location { file: place.1, offset: place.2, length: place.3 };
+        let stored = StoredBlock {
             checkpoint: Position(place.0),
-            location: Location { file: place.1, offset: place.2, length: place.3 },
-            header: encode(&chunk).header,
+            tenant: TenantId::MAIN,
+            stream: StreamId::MAIN,
+            entry: Entry::new(&encode(&chunk).header, location),
         };
-        let bytes = stored.encode().unwrap();
-        prop_assert_eq!(StoredHeader::decode(&bytes), Ok(stored));
-        prop_assert!(StoredHeader::decode(&bytes[..bytes.len() - 1]).is_err());
+        let bytes = stored.encode();
+        prop_assert_eq!(StoredBlock::decode(&bytes), Ok(stored));
+        prop_assert!(StoredBlock::decode(&bytes[..bytes.len() - 1]).is_err());
     }
 }
 
@@ -311,23 +320,25 @@ fn large_texts_close_a_block_early() {
 }
 
 #[test]
-fn a_header_with_as_many_points_as_can_be_fits_the_store() {
-    // Every 61st of a million points, and the rarer points that the generator of a real site would give.
-    for step in [1, 61, 64] {
-        let mut columns = Columns::default();
-        for row in 0..MAX_BLOCK_READINGS as u32 {
-            let spread = if step == 64 { row.wrapping_mul(2_654_435_761) % 1_000_000 } else { row * step };
-            columns.push(PointNumber(spread), Timestamp(1), Quality::Good, ValueRef::Boolean(true));
-        }
-        let chunk = Chunk::of_record(Sequence(1), Timestamp(1), 0, Generation(0), columns);
-        let stored = StoredHeader {
-            checkpoint: Position(1),
-            location: Location { file: 1, offset: 0, length: 1 },
-            header: encode(&chunk).header,
-        };
-        let length = stored.encode().unwrap().len();
-        assert!(length <= 32 << 10, "{length} bytes with step {step}");
-    }
+fn the_stores_bytes_of_a_block_never_change() {
+    let readings = vec![(3, 5, Quality::Good, Value::Missing), (67, 30, Quality::Bad, Value::Missing)];
+    let (before, after) = readings.split_at(1);
+    let record =
+        |time, readings: &[Reading]| Record { time, hops: 0, origin: 0, readings: readings.to_vec() };
+    let header = encode(&chunk_of(77, &[record(10, before), record(20, after)])).header;
+    let stored = StoredBlock {
+        checkpoint: Position(0x0102_0304_0506_0708),
+        tenant: TenantId::MAIN,
+        stream: StreamId::MAIN,
+        entry: Entry::new(&header, Location { file: 3, offset: 0x100, length: 0x2000 }),
+    };
+    // By Python's struct.pack("<Q6I5Q2IQ", …); 3 and 67 leave the same when divided by 64.
+    let expected = concat!(
+        "08070605040302010100000000000000030000000001000000200000020000004d000000000000000a00000000000000",
+        "140000000000000005000000000000001e0000000000000003000000430000000800000000000000",
+    );
+    let bytes: String = stored.encode().iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(bytes, expected);
 }
 
 /// Blocks of few or many readings from two records each, at increasing sequences, and the model of each.
@@ -364,15 +375,14 @@ proptest! {
         from in proptest::option::of(0..110_u64),
         to in proptest::option::of(0..110_u64),
         limit in 1..500_usize,
-        retained in 1..300_u64,
     ) {
         let (tenant, stream) = (TenantId::MAIN, StreamId::MAIN);
         let folder = tempfile::tempdir().unwrap();
-        let files = BlockFiles::open(folder.path(), &BTreeMap::new()).unwrap();
+        let files = open_files(folder.path());
         let mut index = BlockIndex::default();
         for (block, _) in &blocks {
             let location = files.append(&block.bytes).unwrap();
-            index.push(&block.header, location).unwrap();
+            index.push(tenant, stream, Entry::new(&block.header, location)).unwrap();
         }
         let all: Vec<Kept> = blocks.iter().flat_map(|(_, rows)| rows.clone()).collect();
 
@@ -420,14 +430,6 @@ proptest! {
             }
             (since, first) => prop_assert!(false, "{since:?} and {first:?}"),
         }
-
-        // What is past retention.
-        let gone = index.retain_from(tenant, stream, Sequence(retained));
-        prop_assert!(gone.iter().all(|entry| entry.last_sequence().0 < retained));
-        prop_assert!(index.entries(tenant, stream).iter().all(|entry| entry.last_sequence().0 >= retained));
-        prop_assert_eq!(gone.len() + index.entries(tenant, stream).len(), blocks.len());
-        let none_left = index.entries(tenant, stream).is_empty() && !blocks.is_empty();
-        prop_assert_eq!(index.unused_files(&gone), if none_left { BTreeSet::from([1]) } else { BTreeSet::new() });
     }
 }
 
@@ -456,7 +458,6 @@ fn of_many_points_the_least_and_the_greatest_are_known() {
     let record = Record { readings, time: 1, hops: 0, origin: 0 };
     let entry =
         Entry::new(&encode(&chunk_of(1, &[record])).header, Location { file: 1, offset: 0, length: 0 });
-    assert_eq!(entry.points, PointsInBlock::Between(PointNumber(100), PointNumber(199)));
     let may = |points: &[u32]| {
         entry.points.may_have_any(&points.iter().copied().map(PointNumber).collect::<Vec<_>>())
     };
@@ -471,19 +472,23 @@ fn a_block_out_of_order_is_refused() {
     let block = |first| encode(&chunk_of(first, &[many(3, 1, |_| Value::Missing)]));
     let mut index = BlockIndex::default();
     let location = Location { file: 1, offset: 0, length: 0 };
-    index.push(&block(4).header, location).unwrap();
+    let mut push = |first| {
+        let entry = Entry::new(&block(first).header, location);
+        index.push(TenantId::MAIN, StreamId::MAIN, entry)
+    };
+    push(4).unwrap();
     for wrong in [4, 6, 8] {
-        let error = index.push(&block(wrong).header, location).unwrap_err();
+        let error = push(wrong).unwrap_err();
         assert_eq!((error.found, error.expected), (Sequence(wrong), Sequence(7)));
     }
-    index.push(&block(7).header, location).unwrap();
+    push(7).unwrap();
     assert_eq!(index.span(TenantId::MAIN, StreamId::MAIN), Some((Sequence(4), Sequence(9))));
 }
 
 #[test]
 fn a_block_that_lies_where_another_should_is_named() {
     let folder = tempfile::tempdir().unwrap();
-    let files = BlockFiles::open(folder.path(), &BTreeMap::new()).unwrap();
+    let files = open_files(folder.path());
     let block = |first| encode(&chunk_of(first, &[many(3, 1, |_| Value::Missing)]));
     let location = files.append(&block(4).bytes).unwrap();
     let error = read(&files, &Entry::new(&block(7).header, location)).unwrap_err().to_string();

@@ -1,3 +1,11 @@
+//! The committer: one thread that writes the log, in groups.
+//!
+//! Any thread submits items to a queue and waits elsewhere for their answers. The committer takes all that
+//! waits, has the [`Sealer`] turn each item into a record at the next position, and flushes the group with one
+//! write and one sync; what arrives meanwhile is the next group. Only then is the group handed to
+//! [`Sealer::flushed`], which answers. No lock is held across a write or a sync: submitters never wait for the
+//! disk. After a failed write or sync everybody is told ([`Sealer::failed`]) and nothing more is taken.
+
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
@@ -12,7 +20,7 @@ use super::error::LogError;
 use super::frame::{Kind, RECORD_HEADER};
 use super::reader::{LogReader, RecordRef};
 use super::shared::{Room, Shared, Stats};
-use super::writer::{About, Writer};
+use super::writer::{About, OpenRecord, Writer};
 
 /// What gives the records their content. All of it runs on the committer's thread, in the order in
 /// which items were submitted, and so holds up every commit behind it.
@@ -23,7 +31,7 @@ pub trait Sealer: Send + 'static {
     type Sealed: Send + 'static;
 
     /// Turns an item into a record at this position, and appends its body, at most as long as the bound
-    /// given with the item, to `body`. What already stands in `body` are the records before: leave it alone.
+    /// given with the item. `body` already holds earlier records of the group: only append.
     fn seal(&mut self, item: Self::Item, position: Position, body: &mut Vec<u8>) -> Seal<Self::Sealed>;
 
     /// Everything in it is on the disk. Barriers stand in their places.
@@ -108,64 +116,70 @@ impl<S: Sealer> Committer<S> {
     /// size of a group.
     pub fn commit(&mut self, items: Vec<Queued<S::Item>>) -> Result<(), Failure<S::Item>> {
         let mut items = items.into_iter();
-        let result = items.by_ref().try_for_each(|queued| self.seal(queued)).and_then(|()| self.flush_all());
+        let result = items.by_ref().try_for_each(|queued| self.seal(queued)).and_then(|()| self.flush());
         result.map_err(|error| Failure { error, waiting: items.map(|queued| queued.item).collect() })
     }
 
     fn seal(&mut self, Queued { item, bytes }: Queued<S::Item>) -> Result<(), LogError> {
         self.queued += bytes;
-        let start = self.writer.open();
+        let open = self.writer.open();
         let position = self.writer.next();
         match self.sealer.seal(item, position, self.writer.group()) {
             Seal::Record { kind, version, tenant, stream, first_sequence, journal_time, sealed } => {
+                let body = self.writer.body_len(&open);
+                let bound = bytes as usize - RECORD_HEADER;
+                assert!(body <= bound, "a body of {body} bytes was submitted as one of at most {bound}");
                 let about = About { kind, version, tenant, stream, first_sequence, journal_time };
-                let start = match if self.writer.fits() { Ok(start) } else { self.roll(start) } {
-                    Ok(start) => start,
+                match self.place(open) {
+                    Ok(open) => {
+                        let record = Some(self.writer.close(open, about));
+                        self.group.push(Flushed { record, sealed });
+                    }
                     Err(error) => {
+                        // Whoever waits for it is told with the others of the group.
                         self.group.push(Flushed { record: None, sealed });
                         return Err(error);
                     }
-                };
-                let record = Some(self.writer.close(start, about));
-                self.group.push(Flushed { record, sealed });
+                }
             }
             Seal::Barrier(sealed) => {
-                self.nothing_appended(start);
+                self.nothing_appended(open);
                 self.group.push(Flushed { record: None, sealed });
             }
-            Seal::Nothing => self.nothing_appended(start),
+            Seal::Nothing => self.nothing_appended(open),
         }
-        if self.writer.group_len() >= self.writer.shared().config.group_bytes {
-            self.flush_all()
-        } else {
-            Ok(())
-        }
+        if self.writer.group_len() >= self.writer.shared().config.group_bytes { self.flush() } else { Ok(()) }
     }
 
-    fn nothing_appended(&mut self, start: usize) {
-        assert!(self.writer.group_len() == start + RECORD_HEADER, "only a record has a body");
-        self.writer.cancel(start);
+    fn nothing_appended(&mut self, open: OpenRecord) {
+        assert!(self.writer.body_len(&open) == 0, "only a record has a body");
+        self.writer.cancel(open);
     }
 
-    /// Flushes what stands before the open record, which then comes first in a fresh segment, and says
-    /// where it begins in the group now.
-    fn roll(&mut self, start: usize) -> Result<usize, LogError> {
-        self.flush(start)?;
+    /// Sees to it that the open record has room in its segment: where it hasn't, what stands before it is
+    /// flushed, and it comes first in a fresh one.
+    fn place(&mut self, open: OpenRecord) -> Result<OpenRecord, LogError> {
+        if self.writer.fits() {
+            return Ok(open);
+        }
+        let open = self.writer.flush_before(open)?;
+        self.pass_on();
         self.writer.roll()?;
-        Ok(0)
+        Ok(open)
     }
 
-    fn flush_all(&mut self) -> Result<(), LogError> {
-        self.flush(self.writer.group_len())
+    fn flush(&mut self) -> Result<(), LogError> {
+        self.writer.flush()?;
+        self.pass_on();
+        Ok(())
     }
 
-    fn flush(&mut self, bytes: usize) -> Result<(), LogError> {
-        self.writer.flush(bytes)?;
+    /// Hands over what was flushed.
+    fn pass_on(&mut self) {
         self.writer.shared().queued.fetch_sub(std::mem::take(&mut self.queued), Ordering::Relaxed);
         if !self.group.is_empty() {
             self.sealer.flushed(std::mem::take(&mut self.group));
         }
-        Ok(())
     }
 
     pub fn wants_mark(&self) -> bool {
@@ -231,7 +245,7 @@ impl<I: Send + 'static> CommitterHandle<I> {
         self.inner.queue.push(item, bytes, &self.inner.shared)
     }
 
-    /// The longest body that a record may have, in bytes: a segment less the headers, 67,104,714 by default.
+    /// The longest body that a record may have, in bytes: a segment less the headers, 67,100,618 by default.
     pub fn max_body(&self) -> usize {
         self.inner.shared.config.max_body()
     }
@@ -336,7 +350,7 @@ impl<I> Queue<I> {
     }
 }
 
-/// Closes the queue when the committer's thread ends, by a panic too: nobody shall wait for it then.
+/// Closes the queue when the committer's thread exits, also by a panic, so that no submitter waits for ever.
 struct CloseAtEnd<I>(Arc<Queue<I>>);
 
 impl<I> Drop for CloseAtEnd<I> {

@@ -1,3 +1,5 @@
+//! How large the log's files and groups are.
+
 use std::time::Duration;
 
 use super::frame::RECORD_HEADER;

@@ -1,3 +1,5 @@
+//! What can go wrong with the log, in words for the person who has to put it right.
+
 use std::io;
 use std::sync::Arc;
 
@@ -28,6 +30,27 @@ pub enum LogError {
         /// The place in the file.
         offset: u64,
         /// What should be there, as the end of a sentence.
+        problem: String,
+    },
+    /// Files that were there once aren't any more.
+    #[error(
+        "the log is not complete: {path}: {problem}; bring it back, or restore the data folder from a copy"
+    )]
+    Missing {
+        /// The file, or the folder.
+        path: String,
+        /// What should be there, as the end of a sentence.
+        problem: String,
+    },
+    /// The store is not the one that this log was written with.
+    #[error(
+        "the store and the log in {path} do not belong together: {problem}; \
+         bring back the store of this log, or restore the whole data folder from one copy"
+    )]
+    OtherStore {
+        /// The folder of the log.
+        path: String,
+        /// How that was noticed, as the end of a sentence.
         problem: String,
     },
     /// The file is sound but holds what this binary doesn't know.

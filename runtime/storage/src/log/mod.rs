@@ -3,8 +3,9 @@
 //! A folder of segment files, one thread that writes them (the committer), and a recovery that tells
 //! a torn tail from damage. What the bodies of records mean is no business of these modules.
 //!
-//! At start: [`recover`], then the store takes fold position and [`Recovered::epoch`] durably, then
-//! [`Recovered::begin`], then [`Log::start`].
+//! At start: [`recover`], then the store takes fold position, [`Recovered::epoch`] and
+//! [`Recovered::identity`] durably, then [`Recovered::begin`], then the store takes [`Log::identity`], then
+//! [`Log::start`].
 //!
 //! What is promised: damage to anything at or below the highest position that the log itself knows to
 //! be flushed is found and named. Damage to the very last group before a crash looks like a write that
@@ -12,9 +13,9 @@
 
 mod committer;
 mod config;
-mod disk;
 mod error;
 mod frame;
+mod identity;
 mod reader;
 mod recovery;
 mod search;
@@ -26,17 +27,15 @@ mod writer;
 #[cfg(test)]
 mod model;
 #[cfg(test)]
-mod sim;
-#[cfg(test)]
 mod tests;
 #[cfg(test)]
 mod threads;
 
 pub use committer::{CommitterHandle, Flushed, Refused, Seal, Sealer};
 pub use config::Config;
-pub use disk::{Disk, DiskFile, Folder};
 pub use error::LogError;
 pub use frame::{Header, Kind, RECORD_HEADER};
+pub use identity::{Identity, Known};
 pub use reader::{LogReader, Record, RecordRef, Records};
 pub use recovery::{Log, Recovered, recover};
 pub use shared::{Room, Stats};

@@ -12,16 +12,17 @@ use ironloom_types::ids::{Epoch, Position, Sequence, StreamId, TenantId};
 
 use super::committer::{Committer, Failure, Flushed, Queued, Seal, Sealer};
 use super::config::Config;
-use super::disk::Disk;
 use super::error::LogError;
 use super::frame::{self, Header, Kind, RECORD_HEADER};
+use super::identity::Known;
 use super::reader::{Record, RecordRef, Records};
 use super::recovery::{Recovered, recover};
-use super::sim::{Random, SimDisk};
+use crate::disk::Disk;
+use crate::testing::{Random, SimDisk};
 
 pub fn small() -> Config {
     Config {
-        segment_bytes: 8 << 10,
+        segment_bytes: 12 << 10,
         max_bytes: 1 << 20,
         group_bytes: 2 << 10,
         spares: 1,
@@ -98,19 +99,19 @@ impl Sealer for Model {
     }
 }
 
-/// Fold position and epoch, on a store that may lose what it hasn't synced.
+/// What the store knows of the log, on a store that may lose what it hasn't synced.
 #[derive(Default)]
 struct Store {
-    seen: (u64, u32),
-    durable: (u64, u32),
+    seen: Known,
+    durable: Known,
     dirty: bool,
 }
 
 impl Store {
-    fn write(&mut self, disk: &SimDisk, fold: u64, epoch: u32) -> Result<(), LogError> {
+    fn write(&mut self, disk: &SimDisk, known: Known) -> Result<(), LogError> {
         let error = |source| LogError::io("write", "the store".into())(source);
         disk.other_operation().map_err(error)?;
-        self.seen = (fold, epoch);
+        self.seen = known;
         self.dirty = true;
         if let Err(source) = disk.other_sync() {
             self.dirty = !disk.failed();
@@ -123,12 +124,15 @@ impl Store {
 
     fn power_cut(&mut self, random: &mut Random) {
         if std::mem::take(&mut self.dirty) {
-            // The two are keys of their own: either may come through without the other.
+            // These are keys of their own: each may come through without the others.
             if random.chance(2) {
-                self.durable.0 = self.seen.0;
+                self.durable.fold = self.seen.fold;
             }
             if random.chance(2) {
-                self.durable.1 = self.seen.1;
+                self.durable.epoch = self.seen.epoch;
+            }
+            if random.chance(2) {
+                self.durable.identity = self.seen.identity;
             }
         }
         self.seen = self.durable;
@@ -157,13 +161,12 @@ impl World {
     }
 
     pub fn recover(&mut self) -> Result<Recovered, LogError> {
-        let (fold, epoch) = self.store.seen;
-        recover(Arc::new(self.disk.clone()), small(), Position(fold), Epoch(epoch))
+        recover(Arc::new(self.disk.clone()), small(), self.store.seen)
     }
 
     /// Compares everything behind the fold position with the truth, which then takes what was found.
     fn check(&mut self, recovered: &Recovered) {
-        let fold = self.store.seen.0;
+        let fold = self.fold().0;
         let mut truth = self.truth.lock();
         let truth = &mut *truth;
         let end = recovered.end().0;
@@ -195,17 +198,29 @@ impl World {
 
     /// The store's fold position.
     pub fn fold(&self) -> Position {
-        Position(self.store.seen.0)
+        self.store.seen.fold
+    }
+
+    /// The store as it was before anything was written into it.
+    pub fn empty_store(&mut self) {
+        self.store = Store::default();
+    }
+
+    /// The store as a copy of an earlier time has it.
+    pub fn store_of_epoch(&mut self, epoch: Epoch) {
+        self.store.seen.epoch = epoch;
     }
 
     /// One life, until something fails or it has done enough.
     pub fn live(&mut self) -> Result<(), LogError> {
         let recovered = self.recover()?;
         self.check(&recovered);
-        let epoch = recovered.epoch().0;
-        self.store.write(&self.disk, self.store.seen.0, epoch)?;
+        let epoch = recovered.epoch();
+        let own = Known { fold: self.fold(), epoch, identity: Some(recovered.identity()) };
+        self.store.write(&self.disk, own)?;
         let log = recovered.begin()?;
-        self.last_epoch = epoch;
+        self.store.write(&self.disk, Known { identity: Some(log.identity()), ..own })?;
+        self.last_epoch = epoch.0;
         let reader = log.reader();
         let numbered = self.disk.list().unwrap().iter().filter(|name| name.ends_with(".log")).count();
         assert_eq!(numbered, reader.stats().segments, "what the log doesn't need is freed");
@@ -215,21 +230,21 @@ impl World {
             match self.random.below(16) {
                 0..8 => {
                     let items = (0..=self.random.below(6)).map(|_| self.item(&committer));
-                    let items = items.map(|item| Queued { item, bytes: 0 }).collect();
+                    let bytes = |item: &Item| (item.body.len() + RECORD_HEADER) as u64;
+                    let items = items.map(|item| Queued { bytes: bytes(&item), item }).collect();
                     committed(&mut committer, |committer| committer.commit(items))?;
                 }
                 8 | 9 if committer.wants_mark() => committed(&mut committer, Committer::mark)?,
                 10 | 11 => {
                     let flushed = reader.flushed().0;
-                    let ahead = self.random.below(flushed - self.store.seen.0 + 1);
-                    let fold = self.store.seen.0 + ahead;
-                    self.store.write(&self.disk, fold, epoch)?;
-                    reader.free_through(Position(fold))?;
+                    let ahead = self.random.below(flushed - self.fold().0 + 1);
+                    let fold = Position(self.fold().0 + ahead);
+                    self.store.write(&self.disk, Known { fold, ..self.store.seen })?;
+                    reader.free_through(fold)?;
                 }
                 12 => committer.shared().spares.fill()?,
                 13 => {
-                    let from = self.store.seen.0 + 1;
-                    held = Some(reader.records(Position(from), Position(u64::MAX)).unwrap());
+                    held = Some(reader.records(self.fold().next(), Position(u64::MAX)).unwrap());
                 }
                 14 => {
                     let truth = self.truth.lock();
@@ -247,7 +262,7 @@ impl World {
                     match reader.read(place) {
                         Ok(record) => assert_matches(&truth, &record, truth.kept[&place.position.0]),
                         Err(LogError::Freed { position }) => {
-                            assert!(position.0 <= self.store.seen.0, "freed before it was folded")
+                            assert!(position <= self.fold(), "freed before it was folded")
                         }
                         Err(error) => panic!("{error}"),
                     }

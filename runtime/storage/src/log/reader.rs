@@ -1,3 +1,5 @@
+//! Reads records that are flushed, from any thread, while the committer goes on writing.
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -5,11 +7,11 @@ use bytes::Bytes;
 
 use ironloom_types::ids::Position;
 
-use super::disk::Disk;
 use super::error::LogError;
 use super::frame::{self, Header, RECORD_HEADER};
 use super::segment::Segment;
 use super::shared::{Room, Shared, Stats};
+use crate::disk::Disk;
 
 /// Where a flushed record lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -1,3 +1,10 @@
+//! Finds the end of the log at start, tells a torn tail from damage, and makes what it found durable.
+//!
+//! The *chain* is what follows from the fold position on: records of right checksum, next position and their
+//! segment's epoch, and after a segment's end the newest segment that begins with the next position. Its end is
+//! held against the *witness*, the highest position that anything found knows to have been flushed: an end below
+//! it is damage, anything else a torn tail. All that lies above the witness is written again before it counts.
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -5,36 +12,42 @@ use ironloom_types::ids::{Epoch, Position};
 
 use super::committer::{self, CommitterHandle, Sealer};
 use super::config::Config;
-use super::disk::Disk;
 use super::error::LogError;
 use super::frame::{self, Marks};
+use super::identity::{Identity, Known};
 use super::reader::{self, LogReader, Records};
 use super::search;
 use super::segment::{self, BadHeader, HEADER_BYTES, SEGMENT_HEADER, Segment, SegmentHeader, Spare};
 use super::shared::{PLACE_STEP, Place, Shared};
 use super::writer::Writer;
+use crate::disk::Disk;
+use crate::failpoint;
 
 /// Finds the end of the log and makes everything up to there durable.
 ///
-/// `fold` and `store_epoch` are what the store holds. Nothing may be folded before the store has taken
-/// `fold` and [`Recovered::epoch`] durably: what was read of it may have been in memory only.
+/// `known` is what the store holds. Nothing may be folded before the store has taken the fold position,
+/// [`Recovered::epoch`] and [`Recovered::identity`] durably: what was read of it may have been in memory only.
 ///
-/// Errors: [`LogError::Damaged`] where something is missing that is known to have been flushed.
-pub fn recover(
-    disk: Arc<dyn Disk>,
-    config: Config,
-    fold: Position,
-    store_epoch: Epoch,
-) -> Result<Recovered, LogError> {
+/// Errors: [`LogError::Damaged`] or [`LogError::Missing`] where something is missing that is known to have
+/// been flushed, [`LogError::OtherStore`].
+pub fn recover(disk: Arc<dyn Disk>, config: Config, known: Known) -> Result<Recovered, LogError> {
     let files = Files::find(&*disk)?;
-    let shared = Arc::new(Shared::new(disk, config, files.made));
-    let mut scan = Scan::new(&shared, fold, store_epoch);
+    files.check_store(&*disk, &known)?;
+    let fold = known.fold;
+    let id = known.identity.map_or_else(|| new_id(&*disk), |identity| identity.id);
+    let newest = known.identity.map_or(0, |identity| identity.newest);
+    let shared = Arc::new(Shared::new(disk, config, id, files.made));
+    let mut scan = Scan::new(&shared, fold, known.epoch);
     let (chain, stale) = scan.run(files.segments)?;
     scan.make_durable(&chain, &stale)?;
     let numbers = chain.iter().map(|segment| segment.header.number);
     let number = numbers.chain(stale.iter().map(|segment| segment.header.number)).max().unwrap_or(0) + 1;
     let epoch = scan.epoch.next();
-    Ok(Recovered { shared, epoch, fold, number, stale, free: files.free })
+    Ok(Recovered { shared, epoch, fold, newest, number, stale, free: files.free })
+}
+
+fn new_id(disk: &dyn Disk) -> u64 {
+    u64::from(disk.salt()) << 32 | u64::from(disk.salt())
 }
 
 /// A log whose end is found and on the disk, and that has no segment to write into yet.
@@ -42,6 +55,8 @@ pub struct Recovered {
     shared: Arc<Shared>,
     epoch: Epoch,
     fold: Position,
+    /// The newest segment that the store knows of.
+    newest: u64,
     /// Of the next segment.
     number: u64,
     /// Segments that hold nothing of the log.
@@ -53,6 +68,11 @@ impl Recovered {
     /// The epoch of this process: above every one before.
     pub fn epoch(&self) -> Epoch {
         self.epoch
+    }
+
+    /// What the store shall remember of the log.
+    pub fn identity(&self) -> Identity {
+        Identity { id: self.shared.id, newest: self.newest }
     }
 
     /// The position of the last record; the fold position where nothing follows it.
@@ -73,7 +93,7 @@ impl Recovered {
     /// Frees what isn't needed and begins a fresh segment. Only when the store holds fold position and
     /// epoch durably.
     pub fn begin(self) -> Result<Log, LogError> {
-        fail::fail_point!("log-recover-before-free");
+        failpoint("log-recover-before-free");
         for segment in self.stale {
             self.shared.recycle(segment)?;
         }
@@ -85,7 +105,7 @@ impl Recovered {
                 self.shared.remove(&spare.name)?;
             }
         }
-        fail::fail_point!("log-recover-before-begin");
+        failpoint("log-recover-before-begin");
         let end = self.shared.flushed();
         Ok(Log { writer: Writer::begin(self.shared, self.epoch, self.number, end)? })
     }
@@ -100,6 +120,12 @@ impl Log {
     /// Reads what is flushed.
     pub fn reader(&self) -> LogReader {
         LogReader::new(self.writer.shared().clone())
+    }
+
+    /// What the store shall remember of the log from now on.
+    pub fn identity(&self) -> Identity {
+        let shared = self.writer.shared();
+        Identity { id: shared.id, newest: shared.active().map_or(0, |segment| segment.header.number) }
     }
 
     /// Starts the committer.
@@ -145,6 +171,37 @@ impl Files {
         }
         Ok(files)
     }
+
+    /// Holds the segments against what the store knows of them, before anything is made of either.
+    fn check_store(&self, disk: &dyn Disk, known: &Known) -> Result<(), LogError> {
+        let other = |problem: String| Err(LogError::OtherStore { path: disk.path(""), problem });
+        let newest = self.segments.last().map_or(0, |segment| segment.header.number);
+        let Some(identity) = known.identity else {
+            return match self.segments.first() {
+                None => Ok(()),
+                Some(_) => other(format!(
+                    "the store is empty, and the log has segments up to number {newest}; \
+                     the store's files are missing or damaged"
+                )),
+            };
+        };
+        for Segment { name, header, .. } in &self.segments {
+            if header.log != identity.id {
+                return other(format!("the segment {name} was written with another store"));
+            }
+            if header.epoch > known.epoch {
+                let (log, store) = (header.epoch, known.epoch);
+                return other(format!(
+                    "the store is older: its epoch is {store}, that of the segment {name} is {log}"
+                ));
+            }
+        }
+        if newest < identity.newest {
+            let problem = format!("segment {} was begun and is missing", identity.newest);
+            return Err(LogError::Missing { path: disk.path(""), problem });
+        }
+        Ok(())
+    }
 }
 
 fn open_segment(disk: &dyn Disk, found: Spare, number: u64) -> Result<Segment, LogError> {
@@ -157,10 +214,14 @@ fn open_segment(disk: &dyn Disk, found: Spare, number: u64) -> Result<Segment, L
     let mut bytes = [0; HEADER_BYTES];
     found.file.read_at(&mut bytes, 0).map_err(LogError::io("read", path.clone()))?;
     match SegmentHeader::decode(&bytes) {
-        Ok(header) if header.number == number => {
-            Ok(Segment::new(found.name, header, found.file, found.bytes))
+        Ok(header) if header.number != number => {
+            Err(damaged("the segment's header has another number than its name"))
         }
-        Ok(_) => Err(damaged("the segment's header has another number than its name")),
+        Ok(header) if header.bytes != found.bytes => {
+            let problem = format!("the segment has {} bytes and should have {}", found.bytes, header.bytes);
+            Err(LogError::Damaged { path, offset: found.bytes.min(header.bytes), problem })
+        }
+        Ok(header) => Ok(Segment::new(found.name, header, found.file, found.bytes)),
         Err(BadHeader::Damaged) => Err(damaged("the segment's header can't be read back")),
         Err(BadHeader::Newer(format)) => {
             let problem = format!("segments of format {format} aren't known here");
@@ -237,12 +298,16 @@ impl<'a> Scan<'a> {
         }
 
         let Some(last) = chain.last().cloned() else { return Ok((chain, stale)) };
+        let next = segment::noted_next(&last.header, &self.buffer);
         self.search(&last, end);
         for segment in &stale[behind..] {
             self.read(segment)?;
             self.search(segment, SEGMENT_HEADER);
         }
         self.check_end(&last.name, end)?;
+        if let Some(next) = next.filter(|next| stale.iter().all(|segment| segment.header.number != *next)) {
+            return Err(self.missing(format!("segment {next}, begun after {}, is missing", last.name)));
+        }
         Ok((chain, stale))
     }
 
@@ -302,19 +367,25 @@ impl<'a> Scan<'a> {
             return Ok(());
         }
         let (next, witness) = (self.next, self.witness);
-        let problem = if name.is_empty() {
-            format!("the segment that position {next} lies in or comes after is missing")
-        } else {
-            format!("record {next} should be here, for the log was flushed through record {witness}")
-        };
+        if name.is_empty() {
+            return Err(
+                self.missing(format!("the segment that position {next} lies in or follows is missing"))
+            );
+        }
+        let problem =
+            format!("record {next} should be here, for the log was flushed through record {witness}");
         Err(LogError::Damaged { path: self.shared.disk.path(name), offset: end as u64, problem })
+    }
+
+    fn missing(&self, problem: String) -> LogError {
+        LogError::Missing { path: self.shared.disk.path(""), problem }
     }
 
     /// Writes everything again that may be in memory only, and syncs.
     fn make_durable(&self, chain: &[Arc<Segment>], stale: &[Segment]) -> Result<(), LogError> {
         let disk = &*self.shared.disk;
         let path = |segment: &Segment| disk.path(&segment.name);
-        fail::fail_point!("log-recover-before-rewrite");
+        failpoint("log-recover-before-rewrite");
         let mut rewritten = None;
         for above in &self.above {
             let segment = &above.segment;
@@ -325,13 +396,13 @@ impl<'a> Scan<'a> {
             let written = segment.file.write_at(&above.bytes, above.offset);
             written.map_err(LogError::io("write", path(segment)))?;
         }
-        fail::fail_point!("log-recover-before-sync");
+        failpoint("log-recover-before-sync");
         for segment in chain.iter().map(|segment| &**segment).chain(stale) {
             segment.file.sync_data().map_err(LogError::io("sync", path(segment)))?;
         }
-        fail::fail_point!("log-recover-before-folder-sync");
+        failpoint("log-recover-before-folder-sync");
         disk.sync_folder().map_err(LogError::io("sync", disk.path("")))?;
-        fail::fail_point!("log-recover-durable");
+        failpoint("log-recover-durable");
         Ok(())
     }
 }

@@ -143,6 +143,8 @@ mod tests {
             first: Position(1),
             durable: Position(0),
             salt: 0x5eed,
+            bytes: 2 << 20,
+            log: 1,
         };
         let mut bytes = vec![0; SEGMENT_HEADER];
         let length = 2 << 20;

@@ -1,3 +1,5 @@
+//! What committer, readers and checkpoints know of the log together: segments in use, places, counters.
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,15 +10,18 @@ use parking_lot::Mutex;
 use ironloom_types::ids::Position;
 
 use super::config::Config;
-use super::disk::Disk;
 use super::error::LogError;
 use super::segment::{self, SEGMENT_HEADER, Segment, Spare};
 use super::spares::Spares;
+use crate::disk::Disk;
+use crate::failpoint;
 
 /// What committer, readers and checkpoints know of the log together.
 pub(super) struct Shared {
     pub disk: Arc<dyn Disk>,
     pub config: Config,
+    /// The log's random number.
+    pub id: u64,
     pub spares: Spares,
     pub counters: Counters,
     live: Mutex<Live>,
@@ -52,12 +57,13 @@ pub(super) struct Place {
 pub(super) const PLACE_STEP: u64 = 64 << 10;
 
 impl Shared {
-    pub fn new(disk: Arc<dyn Disk>, config: Config, made: u64) -> Self {
+    pub fn new(disk: Arc<dyn Disk>, config: Config, id: u64, made: u64) -> Self {
         let (bytes, least, most) = (config.segment_bytes, config.spares, config.max_spares);
         Self {
             spares: Spares::new(disk.clone(), bytes, least, most, made),
             disk,
             config,
+            id,
             counters: Counters::default(),
             live: Mutex::default(),
             flushed: AtomicU64::new(0),
@@ -74,6 +80,11 @@ impl Shared {
     /// The bytes of all records since start.
     pub fn total(&self) -> u64 {
         self.live.lock().total
+    }
+
+    /// The segment that was begun last.
+    pub fn active(&self) -> Option<Arc<Segment>> {
+        self.live.lock().chain.back().cloned()
     }
 
     /// Adds a segment behind the others.
@@ -126,14 +137,14 @@ impl Shared {
     pub fn free_through(&self, position: Position) -> Result<(), LogError> {
         for segment in self.detach_through(position) {
             self.used.fetch_sub(segment.used(), Ordering::Relaxed);
-            fail::fail_point!("log-free-before-rename");
+            failpoint("log-free-before-rename");
             match Arc::try_unwrap(segment) {
                 Ok(segment) => self.recycle(segment)?,
                 // Somebody reads it. The file lives on without a name until they are done.
                 Err(segment) => self.remove(&segment.name)?,
             }
         }
-        fail::fail_point!("log-free-done");
+        failpoint("log-free-done");
         Ok(())
     }
 

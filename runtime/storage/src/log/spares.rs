@@ -1,12 +1,14 @@
+//! Segment files that wait for their use.
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
-use super::disk::Disk;
 use super::error::LogError;
 use super::segment::{self, Spare};
+use crate::disk::Disk;
 
 /// The files that wait for their use: zero-filled or recycled, so that writing into them changes no
 /// metadata and a sync costs one write.

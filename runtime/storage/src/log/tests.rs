@@ -4,8 +4,9 @@ use super::error::LogError;
 use super::frame::{self, Header, Kind};
 use super::model::World;
 use super::reader::Record;
-use super::segment::{BadHeader, SegmentHeader};
-use super::sim::Random;
+use super::segment::{self, BadHeader, Segment, SegmentHeader};
+use crate::disk::Disk;
+use crate::testing::SimDisk;
 use ironloom_types::clock::Timestamp;
 use ironloom_types::ids::{Epoch, Position, Sequence, StreamId, TenantId};
 
@@ -74,21 +75,30 @@ fn the_bytes_of_a_segment_header_never_change() {
         first: Position(100),
         durable: Position(99),
         salt: 0xdead_beef,
+        bytes: 64 << 20,
+        log: 0x1122_3344_5566_7788,
     };
-    let expected =
-        "49524f4e4c4f4f4d0100000003000000000000000700000064000000000000006300000000000000efbeadde61b6b25b";
+    let expected = "49524f4e4c4f4f4d0100000003000000000000000700000064000000000000006300000000000000efbeadde\
+                    00000004000000008877665544332211908d7bee";
     assert_eq!(hex(&header.encode()), expected);
     assert_eq!(SegmentHeader::decode(&header.encode()), Ok(header));
 }
 
 #[test]
 fn what_a_newer_binary_wrote_is_called_newer_and_not_damaged() {
-    let header =
-        SegmentHeader { number: 1, epoch: Epoch(1), first: Position(1), durable: Position(0), salt: 5 };
+    let header = SegmentHeader {
+        number: 1,
+        epoch: Epoch(1),
+        first: Position(1),
+        durable: Position(0),
+        salt: 5,
+        bytes: 12 << 10,
+        log: 1,
+    };
     let mut bytes = header.encode();
     bytes[8] = 2;
-    let crc = crc32c::crc32c(&bytes[..44]);
-    bytes[44..].copy_from_slice(&crc.to_le_bytes());
+    let crc = crc32c::crc32c(&bytes[..60]);
+    bytes[60..].copy_from_slice(&crc.to_le_bytes());
     assert_eq!(SegmentHeader::decode(&bytes), Err(BadHeader::Newer(2)));
 
     let mut world = World::new(1);
@@ -120,7 +130,6 @@ fn name_of(record: &Record) -> String {
 }
 
 fn segments(world: &World) -> Vec<(String, SegmentHeader)> {
-    use super::disk::Disk;
     let mut names = world.disk.list().unwrap();
     names.retain(|name| name.ends_with(".log"));
     names.sort();
@@ -182,7 +191,7 @@ fn damage_is_named_wherever_the_log_knows_that_it_was_flushed() {
 fn a_bad_header_is_damage_in_any_numbered_file() {
     for mut world in worlds().take(50) {
         for (name, _) in segments(&world) {
-            let at = world.random.below(48);
+            let at = world.random.below(64);
             world.disk.flip(&name, at, 4);
             let error = world.recover().err().unwrap();
             let named = matches!(&error, LogError::Damaged { path, offset: 0, .. } if path.ends_with(&name));
@@ -193,31 +202,93 @@ fn a_bad_header_is_damage_in_any_numbered_file() {
 }
 
 #[test]
-fn a_missing_segment_is_damage() {
+fn the_bytes_of_the_next_segments_number_never_change() {
+    let segment = &segment_of_bytes(12 << 10);
+    let disk = SimDisk::new(1);
+    let file = disk.create("3.free", 12 << 10).unwrap();
+    let segment = Segment::new("3.free".into(), *segment, file, 12 << 10);
+    segment::note_next(&disk, &segment, 4).unwrap();
+    let bytes = disk.bytes("3.free");
+    assert_eq!(hex(&bytes[4096..4108]), "040000000000000069e4d0aa");
+    assert_eq!(segment::noted_next(&segment.header, &bytes), Some(4));
+    let reused = SegmentHeader { number: 5, ..segment.header };
+    assert_eq!(segment::noted_next(&reused, &bytes), None, "from an earlier use of the file");
+}
+
+fn segment_of_bytes(bytes: u64) -> SegmentHeader {
+    SegmentHeader {
+        number: 3,
+        epoch: Epoch(7),
+        first: Position(100),
+        durable: Position(99),
+        salt: 0xdead_beef,
+        bytes,
+        log: 1,
+    }
+}
+
+/// Every segment that holds records behind the fold position, the last one too, and the last one though it
+/// holds none: where nothing else knows of it the store or the segment before it does.
+#[test]
+fn a_missing_segment_is_named() {
     let mut lost = 0;
     for mut world in worlds() {
         let records = some_records(&mut world);
-        let segments = segments(&world);
-        let last = segments.last().unwrap().1;
-        let mut random = Random::new(world.random.next());
-        let needed: Vec<_> = records.iter().filter(|record| record.header.position < last.first).collect();
-        if needed.is_empty() {
-            continue;
+        let last = segments(&world).pop().unwrap().0;
+        let names = records.iter().map(name_of).chain([last]);
+        for name in names.collect::<std::collections::BTreeSet<_>>() {
+            world.disk.lose(&name);
+            let error = world.recover().err().unwrap_or_else(|| panic!("{name} isn't missed"));
+            assert!(matches!(error, LogError::Damaged { .. } | LogError::Missing { .. }), "{error}");
+            world.disk.find_again(&name);
+            lost += 1;
         }
-        let record = needed[random.below(needed.len() as u64) as usize];
-        world.disk.lose(&name_of(record));
-        assert!(matches!(world.recover(), Err(LogError::Damaged { .. })));
-        lost += 1;
     }
-    assert!(lost > 50, "{lost}");
+    assert!(lost > 500, "{lost}");
 }
 
 #[test]
-fn a_log_that_is_gone_is_damage_once_something_was_folded() {
-    let mut world = worlds().find(|world| world.fold() > Position(0)).unwrap();
-    for (name, _) in segments(&world) {
-        world.disk.lose(&name);
+fn a_log_that_is_gone_is_missed_though_nothing_was_folded_yet() {
+    for mut world in worlds() {
+        for (name, _) in segments(&world) {
+            world.disk.lose(&name);
+        }
+        let error = world.recover().err().unwrap();
+        assert!(matches!(error, LogError::Missing { .. }), "{error}");
+        assert!(error.to_string().contains("is missing"), "{error}");
     }
+}
+
+#[test]
+fn a_segment_that_was_cut_off_is_damage_wherever_it_was_cut() {
+    for mut world in worlds().take(100) {
+        for (name, header) in segments(&world) {
+            let length = world.random.below(header.bytes);
+            let whole = world.disk.cut(&name, length);
+            let error = world.recover().err().unwrap();
+            let named = matches!(&error, LogError::Damaged { path, .. } if path.ends_with(&name));
+            assert!(named, "{error}");
+            world.disk.restore(&name, whole);
+        }
+        world.recover().unwrap();
+    }
+}
+
+#[test]
+fn a_store_that_belongs_to_another_log_is_called_that() {
+    let mut world = worlds().find(|world| world.fold() > Position(0)).unwrap();
+    world.store_of_epoch(Epoch(0));
     let error = world.recover().err().unwrap();
-    assert!(error.to_string().contains("is missing"), "{error}");
+    assert!(error.to_string().contains("the store is older"), "{error}");
+
+    let mut other = World::new(7_777);
+    other.live().unwrap();
+    other.disk = world.disk.clone();
+    let error = other.recover().err().unwrap();
+    assert!(error.to_string().contains("was written with another store"), "{error}");
+
+    world.empty_store();
+    let error = world.recover().err().unwrap();
+    assert!(matches!(error, LogError::OtherStore { .. }));
+    assert!(error.to_string().contains("the store is empty, and the log has segments"), "{error}");
 }

@@ -6,16 +6,18 @@ use std::time::Duration;
 
 use super::committer::{CommitterHandle, Flushed, Seal, Sealer};
 use super::config::Config;
-use super::disk::{Disk, Folder};
 use super::error::LogError;
 use super::frame::Kind;
+use super::identity::{Identity, Known};
 use super::model::small;
 use super::reader::{LogReader, RecordRef};
 use super::recovery::{Log, recover};
+use super::segment::{HEADER_BYTES, SegmentHeader};
 use super::shared::Room;
-use super::sim::SimDisk;
+use crate::disk::{Disk, Folder};
+use crate::testing::SimDisk;
 use ironloom_types::clock::Timestamp;
-use ironloom_types::ids::{Epoch, Position, Sequence, StreamId, TenantId};
+use ironloom_types::ids::{Position, Sequence, StreamId, TenantId};
 
 /// Answers each item with its place, or with the error.
 struct Answer;
@@ -52,8 +54,20 @@ impl Sealer for Answer {
     }
 }
 
+/// What a store would know, by the newest segment of the folder.
+fn known(disk: &dyn Disk) -> Known {
+    let newest = disk.list().unwrap().into_iter().filter(|name| name.ends_with(".log")).max();
+    newest.map_or_else(Known::default, |name| {
+        let mut bytes = [0; HEADER_BYTES];
+        disk.open(&name).unwrap().read_at(&mut bytes, 0).unwrap();
+        let SegmentHeader { epoch, log: id, number: newest, .. } = SegmentHeader::decode(&bytes).unwrap();
+        Known { fold: Position(0), epoch, identity: Some(Identity { id, newest }) }
+    })
+}
+
 fn open(disk: Arc<dyn Disk>, config: Config) -> (Log, LogReader) {
-    let log = recover(disk, config, Position(0), Epoch(0)).unwrap().begin().unwrap();
+    let known = known(&*disk);
+    let log = recover(disk, config, known).unwrap().begin().unwrap();
     let reader = log.reader();
     (log, reader)
 }
@@ -131,9 +145,9 @@ fn a_mark_covers_what_was_acknowledged() {
 fn a_record_that_no_segment_holds_is_refused_and_takes_no_number() {
     let folder = tempfile::tempdir().unwrap();
     let (handle, _) = open_folder(folder.path(), small());
-    // 8 KiB less a page for the segment's header and 54 bytes for the record's.
-    assert_eq!(handle.max_body(), 8192 - 4096 - 54);
-    assert_eq!(Config::default().max_body(), 67_104_714);
+    // 12 KiB less two pages for the segment and 54 bytes for the record's.
+    assert_eq!(handle.max_body(), 12_288 - 8_192 - 54);
+    assert_eq!(Config::default().max_body(), 67_100_618);
     let first = commit(&handle, b"one").unwrap();
     let refused = commit(&handle, &vec![0; handle.max_body() + 1]);
     assert!(matches!(refused, Err(LogError::TooLarge { bytes: 4043, max: 4042 })), "{refused:?}");

@@ -1,3 +1,6 @@
+//! Writes records into segments. A record is opened, its body appended, and then closed or cancelled; the group
+//! of closed records is flushed at once. Belongs to the committer's thread alone.
+
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -9,6 +12,7 @@ use super::frame::{self, Header, Kind, RECORD_HEADER};
 use super::reader::RecordRef;
 use super::segment::{self, SEGMENT_HEADER, Segment, SegmentHeader};
 use super::shared::{PLACE_STEP, Place, Shared};
+use crate::failpoint;
 
 /// Gathers records into a group and writes the group. It alone writes segments.
 pub(super) struct Writer {
@@ -41,6 +45,13 @@ pub(super) struct About {
     pub stream: StreamId,
     pub first_sequence: Sequence,
     pub journal_time: Timestamp,
+}
+
+/// A record whose body is being appended: where it begins in the group. Ends by [`Writer::close`] or
+/// [`Writer::cancel`].
+#[must_use]
+pub(super) struct OpenRecord {
+    start: usize,
 }
 
 impl Writer {
@@ -83,16 +94,21 @@ impl Writer {
         &mut self.group
     }
 
-    /// Reserves the place of a header and says where the record begins in the group.
-    pub fn open(&mut self) -> usize {
+    /// Begins a record: its body is then appended to [`Writer::group`].
+    pub fn open(&mut self) -> OpenRecord {
         let start = self.group.len();
         self.group.resize(start + RECORD_HEADER, 0);
-        start
+        OpenRecord { start }
     }
 
     /// Takes an open record back.
-    pub fn cancel(&mut self, start: usize) {
-        self.group.truncate(start);
+    pub fn cancel(&mut self, record: OpenRecord) {
+        self.group.truncate(record.start);
+    }
+
+    /// The bytes of the open record's body.
+    pub fn body_len(&self, record: &OpenRecord) -> usize {
+        self.group.len() - record.start - RECORD_HEADER
     }
 
     /// Whether the group, with the open record, still fits the segment.
@@ -100,7 +116,7 @@ impl Writer {
         self.at + self.group.len() as u64 <= self.segment.bytes
     }
 
-    /// Goes on in a fresh segment, when everything before the open record is flushed.
+    /// Goes on in a fresh segment. Everything before the open record, if there is one, is flushed.
     pub fn roll(&mut self) -> Result<(), LogError> {
         assert!(self.flushed.next() == self.next, "a segment begins only when all before it is flushed");
         self.segment = begin_segment(&self.shared, self.epoch, self.segment.header.number + 1, self.flushed)?;
@@ -110,7 +126,7 @@ impl Writer {
     }
 
     /// Completes the open record, which takes the next position.
-    pub fn close(&mut self, start: usize, about: About) -> RecordRef {
+    pub fn close(&mut self, OpenRecord { start }: OpenRecord, about: About) -> RecordRef {
         assert!(self.fits(), "records that no segment holds are refused before they are opened");
         let position = self.next;
         let header = Header {
@@ -136,20 +152,31 @@ impl Writer {
         RecordRef { position, segment, offset: offset as u32, length: (self.group.len() - start) as u32 }
     }
 
+    /// Writes and syncs all of the group.
+    pub fn flush(&mut self) -> Result<(), LogError> {
+        self.flush_bytes(self.group.len())
+    }
+
+    /// Writes and syncs what stands before the open record, which then comes first in the group.
+    pub fn flush_before(&mut self, record: OpenRecord) -> Result<OpenRecord, LogError> {
+        self.flush_bytes(record.start)?;
+        Ok(OpenRecord { start: 0 })
+    }
+
     /// Writes and syncs the first `bytes` of the group, all of them completed records; then everything
     /// before [`Writer::next`] is flushed.
-    pub fn flush(&mut self, bytes: usize) -> Result<(), LogError> {
+    fn flush_bytes(&mut self, bytes: usize) -> Result<(), LogError> {
         if bytes == 0 {
             return Ok(());
         }
         let path = || self.shared.disk.path(&self.segment.name);
-        fail::fail_point!("log-group-before-write");
+        failpoint("log-group-before-write");
         let written = self.segment.file.write_at(&self.group[..bytes], self.at);
         written.map_err(LogError::io("write", path()))?;
-        fail::fail_point!("log-group-before-sync");
+        failpoint("log-group-before-sync");
         let began = Instant::now();
         self.segment.file.sync_data().map_err(LogError::io("sync", path()))?;
-        fail::fail_point!("log-group-flushed");
+        failpoint("log-group-flushed");
         let records = self.next.0 - 1 - self.flushed.0;
         self.shared.counters.flushed(records, bytes as u64, began.elapsed());
 
@@ -177,10 +204,10 @@ impl Writer {
     /// Writes and syncs a record that says how far the log is flushed.
     pub fn mark(&mut self) -> Result<(), LogError> {
         assert!(self.group.is_empty(), "a mark stands alone");
-        let start = self.open();
+        let record = self.open();
         if !self.fits() {
             // The header of the new segment says it as well.
-            self.cancel(start);
+            self.cancel(record);
             return self.roll();
         }
         let about = About {
@@ -191,9 +218,9 @@ impl Writer {
             first_sequence: Sequence(0),
             journal_time: Timestamp(0),
         };
-        self.close(start, about);
+        self.close(record, about);
         let acknowledged = self.acknowledged;
-        self.flush(self.group.len())?;
+        self.flush()?;
         self.acknowledged = acknowledged;
         Ok(())
     }
@@ -205,10 +232,20 @@ fn begin_segment(
     number: u64,
     flushed: Position,
 ) -> Result<Arc<Segment>, LogError> {
-    let salt = shared.disk.salt();
-    let header = SegmentHeader { number, epoch, first: flushed.next(), durable: flushed, salt };
     let spare = shared.spares.take()?;
+    let header = SegmentHeader {
+        number,
+        epoch,
+        first: flushed.next(),
+        durable: flushed,
+        salt: shared.disk.salt(),
+        bytes: spare.bytes,
+        log: shared.id,
+    };
     let segment = Arc::new(segment::begin(&*shared.disk, spare, header)?);
+    if let Some(previous) = shared.active() {
+        segment::note_next(&*shared.disk, &previous, number)?;
+    }
     shared.add(segment.clone());
     Ok(segment)
 }

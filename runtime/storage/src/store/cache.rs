@@ -9,7 +9,7 @@
 //! evicted. A deleted key stays as an entry without a value, so that the store isn't believed.
 //!
 //! Whoever holds a `StateCache` puts a lock around it. While the store is read the lock is not held:
-//! [`Ticket`] and [`Overlay`] carry what is needed to join the answer with what happened meanwhile.
+//! [`Ticket`] and the page of changes carry what is needed to join the answer with what happened meanwhile.
 
 use std::collections::BTreeMap;
 use std::hash::BuildHasher;
@@ -18,10 +18,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
+use ironloom_types::page::Page;
+use parking_lot::RwLock;
 
 /// What an entry costs besides the bytes of key and value: its slot, its place in the table and in a list,
 /// and what the allocator adds to two small allocations.
 const ENTRY_BYTES: usize = 128;
+
+/// Some of the entries that go before those of the store; `None` where the key is deleted.
+pub type Changes = Page<Box<str>, Option<Bytes>>;
 
 /// The state of one generation.
 #[derive(Debug)]
@@ -41,7 +46,7 @@ pub struct StateCache {
     /// Frozen values that were overwritten since.
     aside: HashMap<u32, Option<Bytes>>,
     aside_bytes: usize,
-    /// The dirty and frozen entries in key order: made when an app scans, dropped with a fold.
+    /// The dirty and frozen entries in key order: made when somebody scans, dropped with a fold.
     ordered: Option<BTreeMap<Box<str>, u32>>,
     /// Whether the store may hold keys of this generation.
     stored: bool,
@@ -50,6 +55,35 @@ pub struct StateCache {
     bytes: CacheBytes,
     /// Where the search for entries to evict goes on.
     hand: usize,
+}
+
+/// Keys that are read or put in order under one hold of the lock.
+const STEP: usize = if cfg!(test) { 2 } else { 4_096 };
+
+/// Dirty and frozen keys that are being put in order.
+#[derive(Debug, Default)]
+pub(super) struct Order {
+    /// The checkpoints as of when they were gathered: a fold makes all of it void. `next` is 0 at first.
+    folded: u64,
+    next: u64,
+    /// How many of the cache's frozen and dirty slots are in it.
+    frozen: usize,
+    dirty: usize,
+    /// Not yet in order.
+    gathered: Vec<(Box<str>, u32)>,
+    pub(super) sorted: BTreeMap<Box<str>, u32>,
+}
+
+impl Order {
+    pub(super) fn sort(&mut self) {
+        let gathered = std::mem::take(&mut self.gathered);
+        if self.sorted.is_empty() {
+            // Sorts once and builds the tree from below, far faster than one by one.
+            self.sorted = gathered.into_iter().collect();
+        } else {
+            self.sorted.extend(gathered);
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -103,24 +137,6 @@ pub struct Ticket {
     folded: u64,
 }
 
-/// Some of the entries that go before those of the store.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Overlay {
-    /// In the order of the keys; `None` where the key is deleted.
-    pub entries: Vec<(Box<str>, Option<Bytes>)>,
-    /// Whether there are more after the last of them.
-    pub more: bool,
-}
-
-/// A page of state.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Merged {
-    /// In the order of the keys. May be empty though there is more.
-    pub entries: Vec<(Box<str>, Bytes)>,
-    /// Where to go on after; `None`: there is no more.
-    pub next: Option<Box<str>>,
-}
-
 impl StateCache {
     /// The cache of a new generation, of which the store holds nothing.
     pub fn of_new_generation() -> Self {
@@ -163,7 +179,7 @@ impl StateCache {
         slot.value.as_ref().map_or(Lookup::Absent, Lookup::Value)
     }
 
-    /// Whether the store may hold keys of this generation. Where it doesn't, a scan is the overlay alone.
+    /// Whether the store may hold keys of this generation. Where it doesn't, a scan is of the changes alone.
     pub fn may_be_stored(&self) -> bool {
         self.stored
     }
@@ -223,12 +239,12 @@ impl StateCache {
         (frozen, aside, self.ordered.take())
     }
 
-    /// Evicts clean entries, those not read for longest first, until at most this many bytes are clean.
-    pub fn shrink_to(&mut self, clean_bytes: usize) {
-        // Twice around: the first time may only find that all were read.
-        for _ in 0..2 * self.slots.len() {
+    /// Evicts clean entries, those not read for longest first, until at most this many bytes are clean; looks
+    /// at no more than `slots` slots, so that the lock is never held for long. Whether it is done.
+    pub fn shrink_to(&mut self, clean_bytes: usize, slots: usize) -> bool {
+        for _ in 0..slots {
             if self.bytes.clean <= clean_bytes {
-                return;
+                return true;
             }
             self.hand = (self.hand + 1) % self.slots.len();
             let slot = &mut self.slots[self.hand];
@@ -237,38 +253,72 @@ impl StateCache {
                 self.evict(self.hand);
             }
         }
+        self.bytes.clean <= clean_bytes
     }
 
     /// At most `limit` of the entries that go before the store's: keys that begin with `prefix`, from the
-    /// first one behind `after` on. Taken before the store is read.
-    pub fn overlay(&mut self, prefix: &str, after: Option<&str>, limit: usize) -> Overlay {
-        let folded = self.folded;
-        let ordered = match self.ordered.take() {
-            Some(ordered) => ordered,
-            None => self
-                .dirty
-                .iter()
-                .chain(&self.frozen)
-                .map(|&n| (self.slots[n as usize].key.clone(), n))
-                .collect(),
-        };
+    /// first one behind `after` on. To be taken before the store is read. The lock is held for moments only,
+    /// however many entries there are: they are put in order outside of it.
+    pub fn changes(state: &RwLock<Self>, prefix: &str, after: Option<&str>, limit: usize) -> Changes {
+        let mut order = Order::default();
+        loop {
+            {
+                let state = state.read();
+                if let Some(changes) = state.ordered_changes(prefix, after, limit) {
+                    return changes;
+                }
+                if !state.gather(&mut order, STEP) {
+                    continue;
+                }
+            }
+            order.sort();
+            let mut state = state.write();
+            // What was written meanwhile is little, or comes in another round.
+            if state.gather(&mut order, STEP) {
+                order.sort();
+                state.ordered = Some(std::mem::take(&mut order.sorted));
+            }
+        }
+    }
+
+    /// Takes up to `most` more dirty and frozen keys into an order. Whether that was all.
+    pub(super) fn gather(&self, order: &mut Order, most: usize) -> bool {
+        if order.next == 0 || order.folded != self.folded {
+            *order = Order { folded: self.folded, next: self.next, ..Order::default() };
+        }
+        if order.next != self.next {
+            assert!(order.frozen == 0, "a checkpoint begins when the one before is folded");
+            order.frozen = std::mem::take(&mut order.dirty);
+            order.next = self.next;
+        }
+        let waiting = self.frozen[order.frozen..].iter().chain(&self.dirty[order.dirty..]);
+        let before = order.gathered.len();
+        order.gathered.extend(waiting.take(most).map(|&n| (self.slots[n as usize].key.clone(), n)));
+        let of_frozen = (order.gathered.len() - before).min(self.frozen.len() - order.frozen);
+        order.frozen += of_frozen;
+        order.dirty += order.gathered.len() - before - of_frozen;
+        order.frozen == self.frozen.len() && order.dirty == self.dirty.len()
+    }
+
+    /// `None` where the entries aren't in order yet.
+    fn ordered_changes(&self, prefix: &str, after: Option<&str>, limit: usize) -> Option<Changes> {
+        let ordered = self.ordered.as_ref()?;
         let start = match after {
             Some(after) if after >= prefix => Bound::Excluded(after),
             _ => Bound::Included(prefix),
         };
-        let mut overlay = Overlay::default();
+        let mut changes = Changes::default();
         let behind = ordered.range::<str, _>((start, Bound::Unbounded));
         for (key, &number) in behind.take_while(|(key, _)| key.starts_with(prefix)) {
-            if overlay.entries.len() == limit {
-                overlay.more = true;
+            if changes.entries.len() == limit {
+                changes.more = true;
                 break;
             }
             let slot = &self.slots[number as usize];
-            assert!(slot.written > folded, "what is in order is dirty or frozen, so it was not evicted");
-            overlay.entries.push((key.clone(), slot.value.clone()));
+            assert!(slot.written > self.folded, "what is in order is dirty or frozen, so it was not evicted");
+            changes.entries.push((key.clone(), slot.value.clone()));
         }
-        self.ordered = Some(ordered);
-        overlay
+        Some(changes)
     }
 
     fn ticket(&self) -> Ticket {
@@ -346,48 +396,4 @@ impl StateCache {
         slot.in_use = false;
         self.free.push(number);
     }
-}
-
-/// Joins a page of the store with what goes before it, both from the same `prefix` and `after`. `more`
-/// says whether the store has more after its last entry.
-pub fn merge(store: Vec<(Box<str>, Bytes)>, more: bool, overlay: Overlay, limit: usize) -> Merged {
-    // Each page must get on.
-    let limit = limit.max(1);
-    // Behind the last entry of a page that has more, nothing is known of that side.
-    let known = [
-        (more, store.last().map(|(key, _)| key)),
-        (overlay.more, overlay.entries.last().map(|(key, _)| key)),
-    ];
-    let end: Option<Box<str>> =
-        known.into_iter().filter_map(|(more, last)| last.filter(|_| more)).min().cloned();
-    let is_known = |key: &str| end.as_deref().is_none_or(|end| key <= end);
-
-    let mut store = store.into_iter().filter(|(key, _)| is_known(key)).peekable();
-    let mut overlay = overlay.entries.into_iter().filter(|(key, _)| is_known(key)).peekable();
-    let mut merged = Merged::default();
-    while merged.entries.len() < limit {
-        let from_overlay = match (store.peek(), overlay.peek()) {
-            (None, None) => break,
-            (Some(_), None) => false,
-            (None, Some(_)) => true,
-            (Some((stored, _)), Some((over, _))) => {
-                let hides = over <= stored;
-                if over == stored {
-                    store.next();
-                }
-                hides
-            }
-        };
-        if !from_overlay {
-            merged.entries.extend(store.next());
-        } else if let Some((key, Some(value))) = overlay.next() {
-            merged.entries.push((key, value));
-        }
-    }
-    let left_over = store.peek().is_some() || overlay.any(|(_, value)| value.is_some());
-    merged.next = match left_over {
-        true => merged.entries.last().map(|(key, _)| key.clone()),
-        false => end,
-    };
-    merged
 }

@@ -95,9 +95,3 @@ impl StoreError {
         matches!(self, Self::Full { .. })
     }
 }
-
-/// Whether the system refused a write for want of room.
-pub(super) fn is_want_of_room(kind: io::ErrorKind) -> bool {
-    use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
-    matches!(kind, StorageFull | QuotaExceeded | FileTooLarge)
-}

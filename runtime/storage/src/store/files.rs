@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use crate::folders;
 use ironloom_types::ids::Digest;
 
 /// Stands at the end of the name of a file that is being written.
@@ -47,16 +48,13 @@ impl FileError {
 impl Files {
     /// Opens a folder, or makes it, and removes what a crash left unfinished.
     pub fn open(folder: &Path) -> Result<Self, FileError> {
-        fs::create_dir_all(folder).map_err(FileError::io("making", folder))?;
+        folders::make(folder).map_err(FileError::io("making", folder))?;
         let files = Self { folder: folder.to_owned() };
         for name in files.all_names()? {
             if name.ends_with(UNFINISHED) {
                 let path = folder.join(name);
                 fs::remove_file(&path).map_err(FileError::io("removing", &path))?;
             }
-        }
-        if let Some(parent) = folder.parent() {
-            sync_folder(parent)?;
         }
         files.sync()?;
         Ok(files)
@@ -84,6 +82,16 @@ impl Files {
         written.map_err(FileError::io("writing", &unfinished))?;
         fs::rename(&unfinished, &path).map_err(FileError::io("writing", &path))?;
         self.sync()
+    }
+
+    /// Writes a file unless it is there with these very bytes, so that one which was damaged or lost is whole
+    /// again. When this returns it is on the disk.
+    pub fn ensure(&self, name: &str, bytes: &[u8]) -> Result<(), FileError> {
+        match self.read(name, Digest::of(bytes)) {
+            Ok(Some(_)) => Ok(()),
+            Ok(None) | Err(FileError::Damaged { .. }) => self.write(name, bytes),
+            Err(error) => Err(error),
+        }
     }
 
     /// Reads a file and holds it against the digest that the store has of it; `None` if there is no file.
@@ -129,13 +137,8 @@ impl Files {
     }
 
     fn sync(&self) -> Result<(), FileError> {
-        sync_folder(&self.folder)
+        folders::sync(&self.folder).map_err(FileError::io("syncing the folder", &self.folder))
     }
-}
-
-fn sync_folder(folder: &Path) -> Result<(), FileError> {
-    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
-    File::open(folder).and_then(|file| file.sync_all()).map_err(FileError::io("syncing the folder", folder))
 }
 
 #[cfg(test)]
@@ -155,6 +158,22 @@ mod tests {
         files.remove("a.tar").unwrap();
         files.remove("a.tar").unwrap();
         assert_eq!(files.names().unwrap(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_file_that_was_damaged_or_lost_is_whole_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = Files::open(folder.path()).unwrap();
+        let digest = Digest::of(b"package");
+        for harm in [None, Some(&b"pack"[..]), Some(b"packagE")] {
+            files.ensure("p", b"package").unwrap();
+            match harm {
+                None => fs::remove_file(files.path("p")).unwrap(),
+                Some(bytes) => fs::write(files.path("p"), bytes).unwrap(),
+            }
+            files.ensure("p", b"package").unwrap();
+            assert_eq!(files.read("p", digest).unwrap(), Some(b"package".to_vec()));
+        }
     }
 
     #[test]

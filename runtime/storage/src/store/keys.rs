@@ -104,6 +104,8 @@ kinds! {
     Epoch = 2, "epoch";
     /// The fold position with what belongs to it; of the node.
     Folded = 3, "fold position";
+    /// The log that the store belongs to; of the node.
+    Log = 4, "identity of the log";
     /// A point, by number: its path and unit.
     Point = 16, "point";
     /// A page of latest values.
@@ -138,7 +140,7 @@ kinds! {
 
 impl Kind {
     fn is_of_the_node(self) -> bool {
-        matches!(self, Self::Format | Self::Epoch | Self::Folded)
+        matches!(self, Self::Format | Self::Epoch | Self::Folded | Self::Log)
     }
 }
 
@@ -152,6 +154,8 @@ pub enum Item<'a> {
     Epoch,
     /// The fold position.
     Folded,
+    /// The log that the store belongs to.
+    Log,
     /// A point, by number.
     Point(PointNumber),
     /// A page of latest values, by number.
@@ -191,6 +195,7 @@ impl<'a> Item<'a> {
             Self::Format => Kind::Format,
             Self::Epoch => Kind::Epoch,
             Self::Folded => Kind::Folded,
+            Self::Log => Kind::Log,
             Self::Point(_) => Kind::Point,
             Self::LatestPage(_) => Kind::LatestPage,
             Self::Installation(_) => Kind::Installation,
@@ -223,7 +228,7 @@ impl<'a> Item<'a> {
 
     fn write_name(&self, bytes: &mut Vec<u8>) {
         match self {
-            Self::Format | Self::Epoch | Self::Folded | Self::Lane(_) => {}
+            Self::Format | Self::Epoch | Self::Folded | Self::Log | Self::Lane(_) => {}
             Self::Point(number) => bytes.extend_from_slice(&number.0.to_be_bytes()),
             Self::LatestPage(page) => bytes.extend_from_slice(&page.to_be_bytes()),
             Self::Installation(name) | Self::Receipt(name) | Self::State(_, name) | Self::Timer(_, name) => {
@@ -254,6 +259,7 @@ impl<'a> Item<'a> {
             Kind::Format => Self::Format,
             Kind::Epoch => Self::Epoch,
             Kind::Folded => Self::Folded,
+            Kind::Log => Self::Log,
             Kind::Point => Self::Point(PointNumber(u32::from_be_bytes(name.try_into().ok()?))),
             Kind::LatestPage => Self::LatestPage(u32::from_be_bytes(name.try_into().ok()?)),
             Kind::Installation => Self::Installation(text(name)?),
@@ -281,7 +287,7 @@ impl<'a> Item<'a> {
             }
         };
         // What has no name of its own, or no generation, has nothing there either.
-        let named = !matches!(kind, Kind::Format | Kind::Epoch | Kind::Folded | Kind::Lane);
+        let named = !matches!(kind, Kind::Format | Kind::Epoch | Kind::Folded | Kind::Log | Kind::Lane);
         let well_formed = (named || name.is_empty()) && item.generation() == generation;
         well_formed.then_some(item)
     }
@@ -340,6 +346,11 @@ impl Key {
         Scope::NODE.key(Item::Folded)
     }
 
+    /// The key of the log that the store belongs to.
+    pub fn log() -> Self {
+        Scope::NODE.key(Item::Log)
+    }
+
     /// The bytes, in whose order keys stand.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
@@ -377,16 +388,29 @@ impl Key {
     /// The key of one part of a value that an engine keeps in parts. These stand behind all others, under
     /// a tenant number that no tenant has. The part's number has a fixed width, so no two are the same.
     pub(super) fn part(&self, number: u16) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(self.0.len() + 6);
+        let mut bytes = Vec::with_capacity(self.0.len() + 7);
         bytes.extend_from_slice(&PARTS);
+        bytes.push(1);
         bytes.extend_from_slice(&self.0);
         bytes.extend_from_slice(&number.to_be_bytes());
         bytes
     }
+
+    /// The key that says of this one that its value is kept in parts.
+    pub(super) fn in_parts(&self) -> Vec<u8> {
+        [&IN_PARTS[..], &self.0].concat()
+    }
+
+    /// The key of which such a key says it.
+    pub(super) fn of_in_parts(bytes: &[u8]) -> Option<Self> {
+        bytes.strip_prefix(&IN_PARTS).map(Self::from_stored)
+    }
 }
 
-/// Where the keys of parts begin.
+/// Where the keys begin that an engine needs for values in parts.
 pub(super) const PARTS: [u8; 4] = u32::MAX.to_be_bytes();
+/// Where those of them begin that name the keys of such values.
+pub(super) const IN_PARTS: [u8; 5] = [0xff, 0xff, 0xff, 0xff, 0];
 
 /// The order of keys is that of their bytes.
 impl std::borrow::Borrow<[u8]> for Key {
@@ -402,7 +426,7 @@ impl fmt::Display for Key {
         };
         f.write_str(item.kind().words())?;
         match &item {
-            Item::Format | Item::Epoch | Item::Folded => return Ok(()),
+            Item::Format | Item::Epoch | Item::Folded | Item::Log => return Ok(()),
             Item::Point(number) => write!(f, " {number}")?,
             Item::LatestPage(page) => write!(f, " {page}")?,
             Item::Installation(id) => write!(f, " {id}")?,

@@ -14,13 +14,14 @@ mod storage;
 mod tests;
 mod value;
 
-use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-pub use cache::{CacheBytes, Lookup, Merged, Overlay, StateCache, Ticket, merge};
+use crate::folders;
+
+pub use cache::{CacheBytes, Changes, Lookup, StateCache, Ticket};
 pub use error::StoreError;
 pub use files::{FileError, Files};
 pub use keys::{Item, Key, KeyRange, Kind, Scope};
@@ -63,11 +64,10 @@ pub fn open(kind: EngineKind, folder: &Path, cache_bytes: u64) -> Result<Arc<dyn
         }
     }
     let own = folder.join(kind.name());
+    folders::make(&own).map_err(StoreError::io(format!("making {}", own.display())))?;
     let store: Arc<dyn Storage> = match kind {
         EngineKind::Sled => Arc::new(storage::Checked::new(sled::Sled::open(&own, cache_bytes)?, &own)?),
         EngineKind::Redb => Arc::new(storage::Checked::new(redb::Redb::open(&own, cache_bytes)?, &own)?),
     };
-    let doing = format!("syncing the folder {}", folder.display());
-    File::open(folder).and_then(|folder| folder.sync_all()).map_err(StoreError::io(doing))?;
     Ok(store)
 }

@@ -1,6 +1,5 @@
 //! The other engine: redb, which promises what it wrote over a loss of power too.
 
-use std::fs::File;
 use std::io;
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
@@ -8,7 +7,11 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use redb::{ReadableDatabase, TableDefinition};
 
-use super::error::{StoreError, is_want_of_room};
+use crate::disk::is_want_of_room;
+use crate::failpoint;
+use crate::folders;
+
+use super::error::StoreError;
 use super::keys::{Key, KeyRange};
 use super::reopen::Reopening;
 use super::storage::{Engine, Page, PageBuilder, SealedChange};
@@ -77,6 +80,7 @@ impl Engine for Redb {
                     };
                 }
             }
+            failpoint("store-before-sync");
             Ok(transaction.commit()?)
         })
     }
@@ -84,7 +88,9 @@ impl Engine for Redb {
 
 fn open(folder: &Path, cache_bytes: u64) -> Result<redb::Database, StoreError> {
     let doing = || format!("opening the redb store in {}", folder.display());
-    std::fs::create_dir_all(folder).map_err(StoreError::io(doing()))?;
+    std::fs::create_dir_all(folder)
+        .and_then(|()| folders::forget_cached(folder))
+        .map_err(StoreError::io(doing()))?;
     let cache_bytes = usize::try_from(cache_bytes).unwrap_or(usize::MAX);
     let created = redb::Builder::new().set_cache_size(cache_bytes).create(folder.join(FILE));
     let db = created.map_err(|error| named(error.into(), folder))?;
@@ -96,7 +102,7 @@ fn open(folder: &Path, cache_bytes: u64) -> Result<redb::Database, StoreError> {
         Ok(transaction.commit()?)
     };
     with_table().map_err(|error| named(error, folder))?;
-    File::open(folder).and_then(|folder| folder.sync_all()).map_err(StoreError::io(doing()))?;
+    folders::sync(folder).map_err(StoreError::io(doing()))?;
     Ok(db)
 }
 

@@ -11,6 +11,8 @@
 //!   order. The fold doesn't need what a batch gives, since its position comes last: so keys are inserted
 //!   one by one, in the order in which they come. Only a value in parts is a batch.
 //! - After a failed write sled refuses everything until it is opened again.
+//! - After a failed sync the system calls pages written that are in memory only. They are dropped before sled
+//!   is opened: it then goes on from what the disk has, and the log gives the rest again.
 
 #[cfg(test)]
 mod lossy;
@@ -19,14 +21,18 @@ use std::fs::File;
 use std::io;
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use parking_lot::RwLock;
+use hashbrown::HashSet;
+use parking_lot::{Mutex, RwLock};
 
-use super::error::{StoreError, is_want_of_room};
-use super::keys::{Key, KeyRange, PARTS};
+use crate::disk::is_want_of_room;
+use crate::failpoint;
+use crate::folders;
+
+use super::error::StoreError;
+use super::keys::{IN_PARTS, Key, KeyRange};
 use super::reopen::Reopening;
 use super::storage::{Engine, Page, PageBuilder, SealedChange};
 
@@ -37,10 +43,13 @@ const PIECE_OF_SEGMENT: usize = 8;
 /// The longest value that sled gets whole.
 const WHOLE: usize = 32 << 10;
 
+/// So many keys of values in parts are kept in memory.
+const KNOWN_PARTS: usize = 100_000;
+
 /// Stands before a value that is there whole.
 const IS_WHOLE: u8 = 0;
 /// Stands before the length, u32 little-endian, of a value that is kept in parts.
-const IN_PARTS: u8 = 1;
+const IS_IN_PARTS: u8 = 1;
 
 /// A sled store in a folder of its own.
 pub(super) struct Sled {
@@ -52,8 +61,9 @@ struct Open {
     db: sled::Db,
     /// The file that sled keeps everything in, for syncing it.
     file: File,
-    /// Whether any value is kept in parts: as long as none is, writing need not look for old parts.
-    any_parts: AtomicBool,
+    /// The keys whose values are kept in parts: for all others writing need not look for old parts. `None`
+    /// where there are more than [`KNOWN_PARTS`].
+    in_parts: Mutex<Option<HashSet<Key>>>,
     /// Keeps who reads a value in parts from seeing parts of two values.
     parts: RwLock<()>,
 }
@@ -85,6 +95,7 @@ impl Engine for Sled {
             let mut changes = changes.peekable();
             while changes.peek().is_some() {
                 open.write_piece(&mut changes, SEGMENT / PIECE_OF_SEGMENT)?;
+                failpoint("store-before-sync");
                 open.sync()?;
             }
             Ok(())
@@ -95,7 +106,9 @@ impl Engine for Sled {
 impl Open {
     fn new(folder: &Path, cache_bytes: u64, segment: usize) -> Result<Self, StoreError> {
         let doing = format!("opening the sled store in {}", folder.display());
-        std::fs::create_dir_all(folder).map_err(StoreError::io(doing.clone()))?;
+        std::fs::create_dir_all(folder)
+            .and_then(|()| folders::forget_cached(folder))
+            .map_err(StoreError::io(doing.clone()))?;
         let config = sled::Config::new()
             .path(folder)
             .segment_size(segment)
@@ -110,12 +123,8 @@ impl Open {
                 .map_err(StoreError::io(doing.clone()))?;
         }
         let file = File::open(folder.join("db")).map_err(StoreError::io(doing))?;
-        let any_parts = match db.range(PARTS..).next() {
-            None => false,
-            Some(Ok(_)) => true,
-            Some(Err(error)) => return Err(Failed::Sled(error).named(folder)),
-        };
-        Ok(Self { db, file, any_parts: AtomicBool::new(any_parts), parts: RwLock::new(()) })
+        let in_parts = keys_in_parts(&db).map_err(|error| Failed::Sled(error).named(folder))?;
+        Ok(Self { db, file, in_parts: Mutex::new(in_parts), parts: RwLock::new(()) })
     }
 
     fn get(&self, key: &Key) -> Result<Option<Bytes>, Failed> {
@@ -129,7 +138,7 @@ impl Open {
     fn whole(&self, key: &Key, stored: &[u8]) -> Result<Option<Bytes>, Failed> {
         match stored {
             [IS_WHOLE, sealed @ ..] => Ok(Some(Bytes::copy_from_slice(sealed))),
-            [IN_PARTS, ..] => self.joined(key),
+            [IS_IN_PARTS, ..] => self.joined(key),
             _ => Err(Failed::damaged(key, "it does not begin as a value does")),
         }
     }
@@ -196,7 +205,7 @@ impl Open {
 
     /// In how many parts the value of this key is kept now.
     fn parts_under(&self, key: &Key) -> Result<u16, Failed> {
-        if !self.any_parts.load(Ordering::Relaxed) {
+        if self.in_parts.lock().as_ref().is_some_and(|known| !known.contains(key)) {
             return Ok(0);
         }
         let stored = self.db.get(key.as_bytes())?;
@@ -213,26 +222,50 @@ impl Open {
             Some(sealed) if sealed.len() <= WHOLE => batch.insert(key.as_bytes(), stored_whole(sealed)),
             Some(sealed) => {
                 new_parts = parts_of(sealed.len());
-                let mut head = vec![IN_PARTS];
+                let mut head = vec![IS_IN_PARTS];
                 head.extend_from_slice(&(sealed.len() as u32).to_le_bytes());
                 batch.insert(key.as_bytes(), head);
+                batch.insert(key.in_parts(), &[]);
                 for (part, number) in sealed.chunks(WHOLE).zip(0..new_parts) {
                     batch.insert(key.part(number), part);
                 }
-                self.any_parts.store(true, Ordering::Relaxed);
             }
         }
         for number in new_parts..old_parts {
             batch.remove(key.part(number));
         }
+        if new_parts == 0 {
+            batch.remove(key.in_parts());
+        }
         let _nobody_reads_parts = self.parts.write();
-        Ok(self.db.apply_batch(batch)?)
+        self.db.apply_batch(batch)?;
+        let mut in_parts = self.in_parts.lock();
+        if let Some(known) = &mut *in_parts {
+            match new_parts {
+                0 => known.remove(key),
+                _ => known.insert(key.clone()),
+            };
+        }
+        in_parts.take_if(|known| known.len() > KNOWN_PARTS);
+        Ok(())
     }
 
     fn sync(&self) -> Result<(), Failed> {
         self.db.flush()?;
         self.file.sync_data().map_err(Failed::Sync)
     }
+}
+
+/// The keys of the values in parts; `None` where there are more than [`KNOWN_PARTS`].
+fn keys_in_parts(db: &sled::Db) -> Result<Option<HashSet<Key>>, sled::Error> {
+    let mut keys = HashSet::new();
+    for marked in db.scan_prefix(IN_PARTS).keys() {
+        keys.extend(Key::of_in_parts(&marked?));
+        if keys.len() > KNOWN_PARTS {
+            return Ok(None);
+        }
+    }
+    Ok(Some(keys))
 }
 
 /// sled gives up the lock of its file some time after it is dropped.
@@ -251,7 +284,7 @@ fn open_when_free(config: &sled::Config) -> Result<sled::Db, sled::Error> {
 
 fn length_in_parts(stored: &[u8]) -> Option<usize> {
     match stored {
-        [IN_PARTS, a, b, c, d] => Some(u32::from_le_bytes([*a, *b, *c, *d]) as usize),
+        [IS_IN_PARTS, a, b, c, d] => Some(u32::from_le_bytes([*a, *b, *c, *d]) as usize),
         _ => None,
     }
 }
@@ -327,8 +360,15 @@ mod tests {
         for (length, parts) in lengths.into_iter().zip([0, 2, 5, 2, 0, 3, 0]) {
             let sealed = length.map(|length| vec![7; length]);
             sled.write(&mut std::iter::once((key.clone(), sealed))).unwrap();
-            let kept = sled.with(|open| Ok(open.db.range(PARTS..).count())).unwrap();
+            let kept =
+                sled.with(|open| Ok(open.db.scan_prefix([0xff, 0xff, 0xff, 0xff, 1]).count())).unwrap();
             assert_eq!(kept, parts, "{length:?}");
+            let known = |open: &Open| open.in_parts.lock().clone().unwrap();
+            let is_known = |known: hashbrown::HashSet<Key>| known.into_iter().collect::<Vec<_>>();
+            let expected = if parts > 0 { vec![key.clone()] } else { Vec::new() };
+            assert_eq!(is_known(sled.with(|open| Ok(known(open))).unwrap()), expected, "{length:?}");
+            let found = sled.with(|open| Ok(keys_in_parts(&open.db)?.unwrap())).unwrap();
+            assert_eq!(is_known(found), expected, "as found when opened, {length:?}");
         }
     }
 }

@@ -60,13 +60,7 @@ impl Change {
 }
 
 /// Some entries of a range.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Page {
-    /// In the order of the keys.
-    pub entries: Vec<(Key, Bytes)>,
-    /// Whether more may come after the last of them.
-    pub more: bool,
-}
+pub type Page = ironloom_types::page::Page<Key, Bytes>;
 
 /// What became of changes.
 #[must_use = "a fenced process must stop"]

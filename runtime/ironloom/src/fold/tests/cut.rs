@@ -21,16 +21,28 @@ pub struct Cuttable {
     inner: Arc<dyn Storage>,
     cut: Mutex<Option<Cut>>,
     positions: AtomicUsize,
+    /// So many times there is no room.
+    full: AtomicUsize,
 }
 
 impl Cuttable {
     pub fn new(inner: Arc<dyn Storage>) -> Self {
-        Self { inner, cut: Mutex::default(), positions: AtomicUsize::new(0) }
+        Self { inner, cut: Mutex::default(), positions: AtomicUsize::new(0), full: AtomicUsize::new(0) }
     }
 
     /// How often a fold position was written.
     pub fn positions(&self) -> usize {
         self.positions.load(Ordering::SeqCst)
+    }
+
+    /// The disk is full for the next so many `apply`s.
+    pub fn fill(&self, times: usize) {
+        self.full.store(times, Ordering::SeqCst);
+    }
+
+    /// Whether the disk is full no more.
+    pub fn has_room(&self) -> bool {
+        self.full.load(Ordering::SeqCst) == 0
     }
 
     pub fn cut(&self, cut: Cut) {
@@ -50,6 +62,11 @@ impl Storage for Cuttable {
     fn apply(&self, mut changes: Vec<Change>, epoch: Epoch) -> Result<Applied, StoreError> {
         if changes.iter().any(|change| change.key == Key::folded()) {
             self.positions.fetch_add(1, Ordering::SeqCst);
+        }
+        let full = self.full.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |times| times.checked_sub(1));
+        if full.is_ok() {
+            let source = std::io::ErrorKind::StorageFull.into();
+            return Err(StoreError::Full { folder: "store".into(), source });
         }
         let mut cut = self.cut.lock();
         match &mut *cut {

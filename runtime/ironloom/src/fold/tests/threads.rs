@@ -64,10 +64,9 @@ impl Running {
         }
         let (reply, durable) = oneshot::channel();
         let submission = ReadingsSubmission { head: ReadingsHead::default(), new_points, columns, reply };
-        self.committer
-            .submit(Submission::Readings(submission), 64 << 10)
-            .map_err(|refused| refused.error)
-            .unwrap();
+        let submission = Submission::Readings(submission);
+        let bound = submission.max_len();
+        self.committer.submit(submission, bound).map_err(|refused| refused.error).unwrap();
         durable.blocking_recv().unwrap().unwrap();
     }
 
@@ -102,6 +101,21 @@ fn a_full_memory_has_room_again_without_anybody_writing() {
     }
     until("the fold has room again", || running.shared.has_room() && running.shared.dirty() < 4_000 / 2);
     assert!(running.position().points > 0, "a checkpoint was made");
+    running.stop();
+}
+
+#[test]
+fn a_checkpoint_waits_for_room_on_the_disk_and_then_ends() {
+    let folder = tempfile::tempdir().unwrap();
+    let running =
+        run(folder.path(), Thresholds { log_bytes: 1 << 30, dirty_bytes: 4_000, cache_bytes: 1 << 20 });
+    running.storage.fill(5);
+    for round in 0..40 {
+        let paths: Vec<String> = (0..60).map(|n| format!("a/{round}/{n}")).collect();
+        running.push(&paths);
+    }
+    until("a checkpoint is made", || running.position().points > 0);
+    assert!(running.storage.has_room(), "it was tried until there was room");
     running.stop();
 }
 
@@ -145,7 +159,8 @@ fn what_a_purged_installation_kept_goes_though_nobody_writes_any_more() {
     let id = InstallationId::new("lane-0").unwrap();
     let record = AdminRecord::Uninstalled { id, generation: Generation(1), at: Timestamp(1), purge: true };
     let submission = Submission::Admin(Box::new(AdminSubmission { record, reply }));
-    running.committer.submit(submission, 64 << 10).map_err(|refused| refused.error).unwrap();
+    let bound = submission.max_len();
+    running.committer.submit(submission, bound).map_err(|refused| refused.error).unwrap();
     done.blocking_recv().unwrap().unwrap();
     until("it is purged", || running.shared.removed.lock().is_empty());
     assert_eq!(kept(&running), [0; 5]);

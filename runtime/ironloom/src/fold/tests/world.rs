@@ -129,7 +129,8 @@ impl World {
     }
 
     pub fn submit(&mut self, submission: Submission) {
-        self.node().committer.submit(submission, 64 << 10).map_err(|refused| refused.error).unwrap();
+        let bound = submission.max_len();
+        self.node().committer.submit(submission, bound).map_err(|refused| refused.error).unwrap();
     }
 
     pub fn expect_push(

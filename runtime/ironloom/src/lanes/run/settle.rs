@@ -117,9 +117,10 @@ impl Runner {
         let quarantine = head.meta.quarantine.clone().filter(|_| before.meta.quarantine.is_none());
         let attempt = head.invocation.attempt;
         let (reply, durable) = oneshot::channel();
-        let bound = encoded.len() + derived.bytes() + derived.len() * 4 + new_points.len() * 512 + 64;
         let commit = CommitSubmission { head, state, encoded, new_points, derived, reply };
-        match self.committer.submit(Submission::Commit(Box::new(commit)), bound) {
+        let commit = Submission::Commit(Box::new(commit));
+        let bound = commit.max_len();
+        match self.committer.submit(commit, bound) {
             Ok(()) => durable.await.unwrap_or(Err(Refusal::UnknownOutcome))?,
             Err(refused) => {
                 let too_large = Refusal::TooLarge { bytes: bound, max: self.committer.max_body() };

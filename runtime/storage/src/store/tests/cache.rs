@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 
 use super::*;
+use ironloom_types::page::{Page, merge_page};
+use parking_lot::RwLock;
 
 type Map = BTreeMap<String, Bytes>;
 
@@ -20,7 +22,7 @@ enum Step {
     FoldPart(usize),
     Fold,
     Shrink(usize),
-    /// All with a prefix, by pages; between overlay and store the checkpoint goes on by so many keys.
+    /// All with a prefix, by pages; between changes and store the checkpoint goes on by so many keys.
     Scan(usize, usize, usize),
     Evict,
 }
@@ -89,11 +91,11 @@ impl Run {
             Step::FoldPart(keys) => self.fold_part(*keys),
             Step::Fold => self.fold(),
             Step::Shrink(bytes) => {
-                self.cache.shrink_to(*bytes);
+                while !self.cache.shrink_to(*bytes, 3) {}
                 assert!(self.cache.bytes().clean <= *bytes);
             }
             Step::Evict => {
-                self.cache.shrink_to(0);
+                assert!(self.cache.shrink_to(0, 100));
                 assert_eq!(self.cache.bytes().clean, 0);
             }
             Step::Scan(prefix, limit, folds) => self.scan(KEYS[*prefix], *limit, *folds),
@@ -160,12 +162,19 @@ impl Run {
         assert_eq!(self.cache.bytes().frozen, 0);
     }
 
+    fn changes(&mut self, prefix: &str, after: Option<&str>, limit: usize) -> Changes {
+        let cache = RwLock::new(std::mem::replace(&mut self.cache, StateCache::of_new_generation()));
+        let changes = StateCache::changes(&cache, prefix, after, limit);
+        self.cache = cache.into_inner();
+        changes
+    }
+
     fn scan(&mut self, prefix: &str, limit: usize, folds: usize) {
         let mut found = Map::new();
         let mut after: Option<String> = None;
         for page in 0.. {
             assert!(page < 50, "the scan goes on for ever");
-            let overlay = self.cache.overlay(prefix, after.as_deref(), limit);
+            let changes = self.changes(prefix, after.as_deref(), limit);
             let may_be_stored = self.cache.may_be_stored();
             self.fold_part(folds);
             if self.frozen.is_some() && folds == 3 {
@@ -179,7 +188,8 @@ impl Run {
                 .take(limit)
                 .map(|(key, value)| (key.as_str().into(), value.clone()))
                 .collect();
-            let merged = merge(taken, stored.next().is_some(), overlay, limit);
+            let page = Page { entries: taken, more: stored.next().is_some() };
+            let merged = merge_page(changes, page, limit);
             assert!(merged.entries.len() <= limit);
             for (key, value) in merged.entries {
                 assert!(after.as_deref().is_none_or(|after| *key > *after), "{key:?} comes after {after:?}");
@@ -232,6 +242,32 @@ proptest! {
     }
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1_000, ..ProptestConfig::default() })]
+
+    /// Commits and checkpoints go on while another thread puts the keys in order: between two of its steps
+    /// anything may happen.
+    #[test]
+    fn keys_are_put_in_order_while_commits_and_checkpoints_go_on(steps in steps()) {
+        let mut run = Run::new(Map::new());
+        let mut order = crate::store::cache::Order::default();
+        for step in &steps {
+            match step {
+                Step::Commit(_) | Step::Freeze | Step::Fold => run.step(step),
+                _ => drop(run.cache.gather(&mut order, 1)),
+            }
+        }
+        while !run.cache.gather(&mut order, 2) {
+            order.sort();
+        }
+        order.sort();
+        let mut expected: BTreeSet<String> = run.dirty.clone();
+        expected.extend(run.frozen_changes().into_keys());
+        let found: BTreeSet<String> = order.sorted.keys().map(|key| key.to_string()).collect();
+        prop_assert_eq!(found, expected);
+    }
+}
+
 fn value(text: &str) -> Option<Bytes> {
     Some(Bytes::copy_from_slice(text.as_bytes()))
 }
@@ -247,7 +283,7 @@ fn an_answer_of_the_store_from_before_a_fold_is_not_believed() {
     cache.apply(one("k", value("new")));
     cache.freeze();
     drop(cache.folded());
-    cache.shrink_to(0);
+    assert!(cache.shrink_to(0, 100));
     cache.fill(before, "k", value("old"));
     assert!(matches!(cache.get("k"), Lookup::AskStore(_)));
 }
@@ -263,10 +299,10 @@ fn what_was_read_lately_stays_longest() {
         drop(cache.folded());
         let all = cache.bytes().clean;
         // After this none of the three left counts as read.
-        cache.shrink_to(all * 3 / 4);
+        assert!(cache.shrink_to(all * 3 / 4, 100));
         if matches!(cache.get(read), Lookup::Value(_)) {
             stayed += 1;
-            cache.shrink_to(all / 4);
+            assert!(cache.shrink_to(all / 4, 100));
             assert!(matches!(cache.get(read), Lookup::Value(_)), "{read} alone was read");
         }
     }
@@ -283,7 +319,7 @@ fn a_new_generation_never_asks_the_store_until_something_was_evicted() {
     drop(cache.folded());
     assert!(cache.may_be_stored());
     assert_eq!(cache.get("other"), Lookup::Absent);
-    cache.shrink_to(0);
+    assert!(cache.shrink_to(0, 100));
     assert!(matches!(cache.get("other"), Lookup::AskStore(_)));
 }
 

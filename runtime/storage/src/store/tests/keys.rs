@@ -25,6 +25,7 @@ impl Owned {
             Kind::Format => Item::Format,
             Kind::Epoch => Item::Epoch,
             Kind::Folded => Item::Folded,
+            Kind::Log => Item::Log,
             Kind::Point => Item::Point(PointNumber(self.number as u32)),
             Kind::LatestPage => Item::LatestPage(self.number as u32),
             Kind::Installation => Item::Installation(&self.first),
@@ -102,7 +103,7 @@ pub(super) fn scopes() -> impl Strategy<Value = Scope> {
 }
 
 fn is_of_the_node(item: &Item<'_>) -> bool {
-    matches!(item, Item::Format | Item::Epoch | Item::Folded)
+    matches!(item, Item::Format | Item::Epoch | Item::Folded | Item::Log)
 }
 
 proptest! {

@@ -1,3 +1,6 @@
+//! The folders that log and journal write, behind a trait, so that tests can put a disk in their place that
+//! loses what it may lose.
+
 use std::fs::{File, OpenOptions};
 use std::hash::{BuildHasher, Hasher};
 use std::io;
@@ -5,13 +8,17 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// A folder of log files. The real one is [`Folder`]; tests put a lossy disk in its place.
+use crate::folders;
+
+/// A folder of files of the log or of the journal. The real one is [`Folder`]; tests put a lossy disk in its
+/// place.
 ///
 /// Nothing is durable before the sync that covers it: bytes before the file's, names before the folder's.
 pub trait Disk: Send + Sync + 'static {
     /// The names of all files.
     fn list(&self) -> io::Result<Vec<String>>;
-    /// Makes a file of this many zero bytes, each of them written and synced, under a name not yet in use.
+    /// Makes a file of this many zero bytes, each of them written and synced, under a name not yet in use. One
+    /// that is made empty may grow.
     fn create(&self, name: &str, bytes: u64) -> io::Result<Arc<dyn DiskFile>>;
     /// Opens an existing file.
     fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>>;
@@ -27,13 +34,15 @@ pub trait Disk: Send + Sync + 'static {
     fn path(&self, name: &str) -> String;
 }
 
-/// An open log file of fixed length.
+/// An open file.
 pub trait DiskFile: Send + Sync + 'static {
     /// Fills the buffer from this offset.
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()>;
     /// Writes all these bytes at this offset.
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
-    /// Makes the file's bytes durable.
+    /// Cuts the file off behind this many bytes.
+    fn truncate(&self, bytes: u64) -> io::Result<()>;
+    /// Makes the file's bytes and its length durable.
     fn sync_data(&self) -> io::Result<()>;
     /// The file's length in bytes.
     fn length(&self) -> io::Result<u64>;
@@ -50,10 +59,7 @@ pub struct Folder {
 impl Folder {
     /// Opens the folder, and makes it first if it isn't there.
     pub fn open(path: &Path) -> io::Result<Self> {
-        std::fs::create_dir_all(path)?;
-        if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-            File::open(parent)?.sync_all()?;
-        }
+        folders::make(path)?;
         Ok(Self { path: path.to_owned(), handle: File::open(path)? })
     }
 }
@@ -133,6 +139,10 @@ impl DiskFile for File {
         self.write_all_at(bytes, offset)
     }
 
+    fn truncate(&self, bytes: u64) -> io::Result<()> {
+        self.set_len(bytes)
+    }
+
     fn sync_data(&self) -> io::Result<()> {
         File::sync_data(self)
     }
@@ -140,4 +150,10 @@ impl DiskFile for File {
     fn length(&self) -> io::Result<u64> {
         Ok(self.metadata()?.len())
     }
+}
+
+/// Whether the system refused a write for want of room.
+pub(crate) fn is_want_of_room(kind: io::ErrorKind) -> bool {
+    use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+    matches!(kind, StorageFull | QuotaExceeded | FileTooLarge)
 }

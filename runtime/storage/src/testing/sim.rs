@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::disk::{Disk, DiskFile};
+use crate::disk::{Disk, DiskFile};
 
 const SECTOR: usize = 512;
 
@@ -50,6 +50,8 @@ struct Inode {
     disk: Vec<u8>,
     /// Sectors written since the last sync that didn't fail to say so.
     dirty: BTreeSet<usize>,
+    /// Made empty: may change its length.
+    grows: bool,
 }
 
 impl Inode {
@@ -71,6 +73,10 @@ struct Change {
 }
 
 impl Change {
+    fn is_in(&self, folder: &str) -> bool {
+        self.from.as_ref().or(self.to.as_ref()).is_some_and(|name| name.starts_with(folder))
+    }
+
     fn apply(&self, names: &mut BTreeMap<String, usize>) {
         if let Some(from) = &self.from {
             if names.get(from) != Some(&self.inode) {
@@ -89,6 +95,8 @@ struct State {
     inodes: Vec<Inode>,
     names: BTreeMap<String, usize>,
     durable_names: BTreeMap<String, usize>,
+    /// Files that somebody lost, by the name that they had.
+    lost: BTreeMap<String, usize>,
     changes: Vec<Change>,
     /// Operations until the process dies.
     lifetime: Option<u64>,
@@ -150,9 +158,12 @@ impl State {
     }
 }
 
-/// The disk. Clones are the same disk.
+/// A folder of the disk. Clones are the same folder.
 #[derive(Clone)]
-pub struct SimDisk(Arc<Mutex<State>>);
+pub struct SimDisk {
+    state: Arc<Mutex<State>>,
+    folder: &'static str,
+}
 
 struct SimFile {
     disk: SimDisk,
@@ -161,47 +172,58 @@ struct SimFile {
 
 impl SimDisk {
     pub fn new(seed: u64) -> Self {
-        Self(Arc::new(Mutex::new(State {
+        let state = State {
             random: Random::new(seed),
             inodes: Vec::new(),
             names: BTreeMap::new(),
             durable_names: BTreeMap::new(),
+            lost: BTreeMap::new(),
             changes: Vec::new(),
             lifetime: None,
             failing_sync: None,
             dead: false,
             sync_failed: false,
-        })))
+        };
+        Self { state: Arc::new(Mutex::new(state)), folder: "log/" }
+    }
+
+    /// Another folder of the same disk; its name ends in `/`.
+    pub fn folder(&self, folder: &'static str) -> Self {
+        Self { state: Arc::clone(&self.state), folder }
+    }
+
+    fn full(&self, name: &str) -> String {
+        format!("{}{name}", self.folder)
     }
 
     /// Lets the process die in the operation after this many, and the sync after that many fail.
     pub fn arrange(&self, lifetime: Option<u64>, failing_sync: Option<u64>) {
-        let mut state = self.0.lock();
+        let mut state = self.state.lock();
         state.lifetime = lifetime;
         state.failing_sync = failing_sync;
     }
 
     /// An operation of something else in the same process, which may die in it.
     pub fn other_operation(&self) -> io::Result<()> {
-        if self.0.lock().operation()? { Err(dead()) } else { Ok(()) }
+        if self.state.lock().operation()? { Err(dead()) } else { Ok(()) }
     }
 
     /// A sync of something else in the same process, which may die in it, and which may fail.
     pub fn other_sync(&self) -> io::Result<()> {
         self.other_operation()?;
-        if self.0.lock().sync_fails() { Err(io::Error::other("the sync failed")) } else { Ok(()) }
+        if self.state.lock().sync_fails() { Err(io::Error::other("the sync failed")) } else { Ok(()) }
     }
 
     /// Whether an error is due to what was arranged.
     pub fn failed(&self) -> bool {
-        let state = self.0.lock();
+        let state = self.state.lock();
         state.dead || state.sync_failed
     }
 
     /// The process ends; what it wrote stays in the machine's memory, but for what the machine takes for
     /// clean and drops.
     pub fn kill(&self) {
-        let mut state = self.0.lock();
+        let mut state = self.state.lock();
         let state = &mut *state;
         for inode in &mut state.inodes {
             evict(inode, &mut state.random, 2);
@@ -211,7 +233,7 @@ impl SimDisk {
 
     /// The machine loses power and starts again.
     pub fn power_cut(&self) {
-        let mut state = self.0.lock();
+        let mut state = self.state.lock();
         let state = &mut *state;
         // A journaling file system keeps changes of names in order, others may not.
         let in_order = state.random.chance(2);
@@ -236,8 +258,8 @@ impl SimDisk {
 
     /// Flips bits of one byte, on the disk and in memory.
     pub fn flip(&self, name: &str, offset: u64, bits: u8) {
-        let mut state = self.0.lock();
-        let inode = state.names[name];
+        let mut state = self.state.lock();
+        let inode = state.names[&self.full(name)];
         let inode = &mut state.inodes[inode];
         inode.disk[offset as usize] ^= bits;
         inode.cache[offset as usize] ^= bits;
@@ -245,15 +267,42 @@ impl SimDisk {
 
     /// Loses a file.
     pub fn lose(&self, name: &str) {
-        let mut state = self.0.lock();
-        state.names.remove(name);
-        state.durable_names.remove(name);
+        let mut state = self.state.lock();
+        let name = self.full(name);
+        let inode = state.names.remove(&name).unwrap();
+        state.durable_names.remove(&name);
+        state.lost.insert(name, inode);
+    }
+
+    /// Finds a lost file again.
+    pub fn find_again(&self, name: &str) {
+        let mut state = self.state.lock();
+        let name = self.full(name);
+        let inode = state.lost.remove(&name).unwrap();
+        state.names.insert(name.clone(), inode);
+        state.durable_names.insert(name, inode);
+    }
+
+    /// Cuts a file off, and gives its bytes.
+    pub fn cut(&self, name: &str, length: u64) -> Vec<u8> {
+        let whole = self.bytes(name);
+        self.restore(name, whole[..length as usize].to_vec());
+        whole
+    }
+
+    /// Puts bytes in place of a file's.
+    pub fn restore(&self, name: &str, bytes: Vec<u8>) {
+        let mut state = self.state.lock();
+        let inode = state.names[&self.full(name)];
+        let inode = &mut state.inodes[inode];
+        inode.disk.clone_from(&bytes);
+        inode.cache = bytes;
     }
 
     /// The bytes of a file as a process sees them.
     pub fn bytes(&self, name: &str) -> Vec<u8> {
-        let state = self.0.lock();
-        state.inodes[state.names[name]].cache.clone()
+        let state = self.state.lock();
+        state.inodes[state.names[&self.full(name)]].cache.clone()
     }
 }
 
@@ -279,18 +328,21 @@ fn evict(inode: &mut Inode, random: &mut Random, one_in: u64) {
 
 impl Disk for SimDisk {
     fn list(&self) -> io::Result<Vec<String>> {
-        Ok(self.0.lock().names.keys().cloned().collect())
+        let names = self.state.lock().names.keys().cloned().collect::<Vec<_>>();
+        Ok(names.iter().filter_map(|name| name.strip_prefix(self.folder)).map(str::to_owned).collect())
     }
 
     fn create(&self, name: &str, bytes: u64) -> io::Result<Arc<dyn DiskFile>> {
-        let mut state = self.0.lock();
-        assert!(!state.names.contains_key(name), "{name} exists");
+        let mut state = self.state.lock();
+        let name = self.full(name);
+        assert!(!state.names.contains_key(&name), "{name} exists");
         let inode = state.inodes.len();
         state.inodes.push(Inode::default());
-        let change = Change { inode, from: None, to: Some(name.to_owned()) };
+        let change = Change { inode, from: None, to: Some(name) };
         state.change(change)?;
         let dies = state.operation()?;
         let length = if dies { state.random.below(bytes + 1) } else { bytes } as usize;
+        state.inodes[inode].grows = bytes == 0;
         state.inodes[inode].cache = vec![0; length];
         state.inodes[inode].dirty = (0..length.div_ceil(SECTOR)).collect();
         drop(state);
@@ -303,48 +355,56 @@ impl Disk for SimDisk {
     }
 
     fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
-        let inode = self.0.lock().inode_of(name)?;
+        let inode = self.state.lock().inode_of(&self.full(name))?;
         Ok(Arc::new(SimFile { disk: self.clone(), inode }))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        let mut state = self.0.lock();
-        assert!(!state.names.contains_key(to), "{to} exists");
-        let inode = state.inode_of(from)?;
-        state.change(Change { inode, from: Some(from.to_owned()), to: Some(to.to_owned()) })
+        let mut state = self.state.lock();
+        let (from, to) = (self.full(from), self.full(to));
+        assert!(!state.names.contains_key(&to), "{to} exists");
+        let inode = state.inode_of(&from)?;
+        state.change(Change { inode, from: Some(from), to: Some(to) })
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
-        let mut state = self.0.lock();
-        let inode = state.inode_of(name)?;
-        state.change(Change { inode, from: Some(name.to_owned()), to: None })
+        let mut state = self.state.lock();
+        let name = self.full(name);
+        let inode = state.inode_of(&name)?;
+        state.change(Change { inode, from: Some(name), to: None })
     }
 
     fn sync_folder(&self) -> io::Result<()> {
-        let mut state = self.0.lock();
+        let mut state = self.state.lock();
         if state.operation()? {
             return Err(dead());
         }
         if state.sync_fails() {
             return Err(io::Error::other("the sync failed"));
         }
-        state.changes.clear();
-        state.durable_names = state.names.clone();
+        let state = &mut *state;
+        state.changes.retain(|change| {
+            let here = change.is_in(self.folder);
+            if here {
+                change.apply(&mut state.durable_names);
+            }
+            !here
+        });
         Ok(())
     }
 
     fn salt(&self) -> u32 {
-        self.0.lock().random.next() as u32
+        self.state.lock().random.next() as u32
     }
 
     fn path(&self, name: &str) -> String {
-        format!("log/{name}")
+        self.full(name)
     }
 }
 
 impl DiskFile for SimFile {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
-        let mut state = self.disk.0.lock();
+        let mut state = self.disk.state.lock();
         if state.dead {
             return Err(dead());
         }
@@ -359,13 +419,14 @@ impl DiskFile for SimFile {
     }
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        let mut state = self.disk.0.lock();
+        let mut state = self.disk.state.lock();
         let dies = state.operation()?;
         let state = &mut *state;
         let length = if dies { state.random.below(bytes.len() as u64 + 1) as usize } else { bytes.len() };
         let range = offset as usize..offset as usize + length;
         let inode = &mut state.inodes[self.inode];
-        assert!(range.end <= inode.cache.len(), "files don't grow");
+        assert!(range.end <= inode.cache.len() || inode.grows, "only files that were made empty grow");
+        inode.cache.resize(inode.cache.len().max(range.end), 0);
         inode.cache[range.clone()].copy_from_slice(&bytes[..length]);
         if length > 0 {
             inode.dirty.extend(range.start / SECTOR..=(range.end - 1) / SECTOR);
@@ -379,7 +440,7 @@ impl DiskFile for SimFile {
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        let mut state = self.disk.0.lock();
+        let mut state = self.disk.state.lock();
         let dies = state.operation()?;
         let fails = !dies && state.sync_fails();
         let state = &mut *state;
@@ -390,7 +451,7 @@ impl DiskFile for SimFile {
                 inode.dirty.remove(&sector);
             }
         }
-        if inode.disk.len() < inode.cache.len() {
+        if !(dies || fails) || inode.disk.len() < inode.cache.len() {
             inode.disk.resize(inode.cache.len(), 0);
         }
         if fails {
@@ -400,7 +461,24 @@ impl DiskFile for SimFile {
         if dies { Err(dead()) } else { Ok(()) }
     }
 
+    fn truncate(&self, bytes: u64) -> io::Result<()> {
+        let mut state = self.disk.state.lock();
+        let dies = state.operation()?;
+        let state = &mut *state;
+        if !dies || state.random.chance(2) {
+            let inode = &mut state.inodes[self.inode];
+            assert!(inode.grows && bytes <= inode.cache.len() as u64, "only files that grow are cut off");
+            inode.cache.truncate(bytes as usize);
+            inode.dirty.retain(|sector| sector * SECTOR < bytes as usize);
+            // The disk may have been told already, or hear of it with the next sync.
+            if state.random.chance(2) {
+                inode.disk.truncate(bytes as usize);
+            }
+        }
+        if dies { Err(dead()) } else { Ok(()) }
+    }
+
     fn length(&self) -> io::Result<u64> {
-        Ok(self.disk.0.lock().inodes[self.inode].cache.len() as u64)
+        Ok(self.disk.state.lock().inodes[self.inode].cache.len() as u64)
     }
 }
