@@ -345,6 +345,28 @@ fn an_app_that_is_always_busy_gets_no_more_than_its_share() -> Result<()> {
 }
 
 #[test]
+fn an_app_writes_no_more_than_its_share_pays_for() -> Result<()> {
+    let bench = Bench::new()?;
+    let share = json!({"limits": {"share": "200 ms"}});
+    install(bench.client(), "flooder", &bench.package, json!({"command": ["flooder"]}), share)?;
+    let begin = Instant::now();
+    for _ in 0..10 {
+        bench.obey("flooder", "flood")?;
+    }
+    // 3.6 MB at 100 ns a byte. Two seconds were saved up, and the last one is still owed.
+    let (each, saved, share) = (0.36, 2.0, 0.2);
+    let least = (9.0 * each - saved) / share;
+    let took = begin.elapsed().as_secs_f64();
+    ensure!(took >= least, "36 MB within {took} s; the share pays for them in {least} s");
+    let flooder = bench.client().installation("flooder")?;
+    ensure!(
+        number(&flooder, "counters.derived") == 600 && number(&flooder, "counters.failures") == 0,
+        "{flooder}"
+    );
+    Ok(())
+}
+
+#[test]
 fn after_a_thousand_failures_memory_is_where_it_was() -> Result<()> {
     let rounds: usize = std::env::var("IRONLOOM_ROUNDS").ok().map_or(Ok(1_000), |text| text.parse())?;
     let server = Setup::new()?.start()?;

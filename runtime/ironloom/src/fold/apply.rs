@@ -210,9 +210,8 @@ impl Applier {
         }
         if let Some(lane) = self.shared.lanes.of_generation(generation) {
             lane.state.write().apply(state);
-            let due_before = lane.next_due();
             lane.apply(head);
-            self.shared.note_due(&lane, due_before);
+            self.shared.note_due(&lane);
         }
         self.readings(chunk, at);
     }
@@ -252,9 +251,8 @@ impl Applier {
                     (Scope::MAIN.key(Item::Installation(id.as_str())), Some(stored(&installation))),
                     self.lane_value(&id, generation, &meta, None),
                 ]);
-                let due_before = lane.next_due();
                 lane.stand(installation, *meta);
-                self.shared.note_due(&lane, due_before);
+                self.shared.note_due(&lane);
                 self.shared.listener.wake(lane.number);
             }
             AdminRecord::Uninstalled { id, generation, at, purge } => {
@@ -333,7 +331,7 @@ impl Applier {
         let lane = Arc::new(Durable::new(number, begin, entities));
         self.shared.lanes.insert(Arc::clone(&lane));
         self.shared.listener.begun(&lane);
-        self.shared.note_due(&lane, None);
+        self.shared.note_due(&lane);
     }
 
     /// The queue of a lane that goes on behind this sequence.
@@ -356,9 +354,8 @@ impl Applier {
             ]);
             return;
         };
-        let due = lane.next_due();
         let (meta, alarms) = lane.close();
-        self.shared.note_due(&lane, due);
+        self.shared.note_due(&lane);
         self.shared.routing.write().remove_lane(lane.number);
         self.shared.lanes.remove(lane.number);
         let mut changes = vec![

@@ -178,11 +178,6 @@ impl Durable {
         let alarms = std::mem::take(&mut book.alarms);
         (book.meta.clone(), alarms.into_keys().collect())
     }
-
-    /// When its next timer is due.
-    pub fn next_due(&self) -> Option<Timestamp> {
-        self.book.lock().next_due()
-    }
 }
 
 impl Book {
@@ -206,10 +201,10 @@ impl Book {
         self.closed
     }
 
-    /// When the next timer is due.
-    pub fn next_due(&self) -> Option<Timestamp> {
+    /// The earliest time after this one at which a timer is due.
+    pub fn next_due_after(&self, time: Timestamp) -> Option<Timestamp> {
         let repeating = self.meta.cron_due.iter().map(|(_, due)| *due);
-        repeating.chain(self.timers.values().copied()).min()
+        repeating.chain(self.timers.values().copied()).filter(|due| *due > time).min()
     }
 
     /// The one rule by which a commit changes the book.

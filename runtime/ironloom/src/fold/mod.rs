@@ -7,6 +7,7 @@
 pub mod apply;
 pub mod catch_up;
 pub mod checkpoint;
+mod due;
 pub mod durable;
 pub mod journal;
 pub mod open;
@@ -21,8 +22,7 @@ pub mod submission;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Bound;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
@@ -30,6 +30,7 @@ use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 use serde::{Deserialize, Serialize};
 
+use self::due::Due;
 use self::durable::{Durable, Durables, Listener};
 use self::journal::Journal;
 use self::overlay::Overlay;
@@ -76,7 +77,7 @@ pub struct Shared {
     /// Everything with an earlier journal time is routed.
     horizon: AtomicU64,
     /// Lanes by when their next timer is due.
-    due: Mutex<BTreeSet<(Timestamp, u32)>>,
+    due: Mutex<Due>,
     /// The greatest generation that was ever given.
     generation: AtomicU64,
     /// Bytes that wait for a checkpoint, as of the last record.
@@ -153,11 +154,9 @@ impl Shared {
         Timestamp(self.horizon.load(Ordering::SeqCst))
     }
 
-    /// The earliest time behind the horizon at which a timer of any lane is due. Those before it were told:
-    /// one that waits all the same, of a lane that is stopped, must not hide the next.
+    /// The earliest time behind the horizon at which a timer of any lane is due.
     pub fn next_due(&self) -> Option<Timestamp> {
-        let after = (Bound::Excluded((self.horizon(), u32::MAX)), Bound::Unbounded);
-        self.due.lock().range(after).next().map(|(due, _)| *due)
+        self.due.lock().next()
     }
 
     /// Whether the checkpoint keeps up, so that lanes may start invocations.
@@ -221,30 +220,19 @@ impl Shared {
     }
 
     /// Notes when a lane's next timer is due.
-    fn note_due(&self, lane: &Durable, before: Option<Timestamp>) {
-        let next = lane.next_due();
-        if next == before {
-            return;
-        }
-        let mut due = self.due.lock();
-        if let Some(before) = before {
-            due.remove(&(before, lane.number));
-        }
-        if let Some(next) = next {
-            due.insert((next, lane.number));
-        }
+    fn note_due(&self, lane: &Durable) {
+        let next = lane.book().next_due_after(self.horizon());
+        self.due.lock().set(lane.number, next);
     }
 
     /// Moves the horizon on, and wakes the lanes whose timers become due by it. Each hears of it once: one that
     /// can't run then looks again by itself when it can.
     fn advance(&self, time: Timestamp) {
-        let before = Timestamp(self.horizon.fetch_max(time.0, Ordering::SeqCst));
-        if time <= before {
-            return;
-        }
-        let newly = (Bound::Excluded((before, u32::MAX)), Bound::Included((time, u32::MAX)));
-        for (_, number) in self.due.lock().range(newly) {
-            self.listener.wake(*number);
+        self.horizon.fetch_max(time.0, Ordering::SeqCst);
+        let come = self.due.lock().take(time);
+        for lane in come.into_iter().filter_map(|number| self.lanes.get(number)) {
+            self.note_due(&lane);
+            self.listener.wake(lane.number);
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Opens the data folder: the store as of its fold position, plus one pass over the log.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
@@ -184,7 +184,7 @@ pub fn open(
         removed: Mutex::default(),
         metrics,
         horizon: AtomicU64::new(fold.time.0),
-        due: Mutex::new(BTreeSet::new()),
+        due: Mutex::default(),
         generation: AtomicU64::new(fold.generation.0),
         dirty: AtomicUsize::new(0),
         full: AtomicBool::new(false),

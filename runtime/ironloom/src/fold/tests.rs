@@ -4,6 +4,7 @@
 mod cut;
 mod history;
 mod journal;
+mod lanes;
 mod model;
 mod overlay;
 mod threads;

@@ -93,6 +93,8 @@ struct Inner {
     dropped: u64,
     /// The disk refused lines, and people have heard of it.
     has_failed: bool,
+    /// The installation is gone: lines of an invocation that was under way make no file again.
+    is_removed: bool,
 }
 
 /// The log of one installation.
@@ -112,6 +114,7 @@ impl InstallationLog {
             refilled: Timestamp(0),
             dropped: 0,
             has_failed: false,
+            is_removed: false,
         };
         Self { path: log_file::path(&logs.folder, name), logs: Arc::clone(logs), inner: Mutex::new(inner) }
     }
@@ -123,7 +126,7 @@ impl InstallationLog {
         }
         let mut inner = self.inner.lock();
         let mut kept = inner.keep(lines, dropped, ordinal, attempt, at);
-        if kept.is_empty() {
+        if kept.is_empty() || inner.is_removed {
             return;
         }
         let written = self.number(&mut inner, &mut kept).and_then(|()| self.logs.append(&self.path, &kept));
@@ -171,7 +174,8 @@ impl InstallationLog {
 
     /// Removes its files: the installation is gone.
     pub fn remove(&self) {
-        let _inner = self.inner.lock();
+        let mut inner = self.inner.lock();
+        inner.is_removed = true;
         drop(self.logs.take(&self.path));
         log_file::remove(&self.path);
     }

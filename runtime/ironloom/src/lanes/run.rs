@@ -2,6 +2,7 @@
 
 pub(crate) mod choose;
 mod invoke;
+mod room;
 mod settle;
 
 use std::sync::Arc;
@@ -10,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use self::room::RoomQueue;
 use super::{Lane, Lanes};
 use crate::fold::Shared;
 use crate::fold::journal::JournalError;
@@ -27,8 +29,6 @@ pub struct BatchLimits {
     pub bytes: usize,
 }
 
-/// How long a lane waits where the log or the store has no room for its commit.
-const NO_ROOM: Duration = Duration::from_millis(20);
 /// Chunks of the journal that a lane reads in one step: others have a turn after it. A chunk of the log's tail is
 /// one record, and may be a single reading.
 const CHUNKS_AT_ONCE: usize = 1_024;
@@ -48,6 +48,7 @@ pub struct Runner {
     places: Arc<Semaphore>,
     /// Lanes that read the journal at one time, beside those that run.
     readers: Semaphore,
+    no_room: Arc<RoomQueue>,
     stopping: AtomicBool,
 }
 
@@ -69,6 +70,7 @@ impl Runner {
             limits,
             places: Arc::new(Semaphore::new(places)),
             readers: Semaphore::new(places),
+            no_room: Arc::default(),
             stopping: AtomicBool::new(false),
         }
     }
@@ -124,9 +126,12 @@ impl Runner {
         }
         let share = lane.revision.limits.share;
         let overdrawn = lane.bucket.lock().wait(share, Instant::now());
-        let no_room = self.committer.room() == Room::None || !self.shared.has_room();
-        if let Some(wait) = overdrawn.or(no_room.then_some(NO_ROOM)) {
+        if let Some(wait) = overdrawn {
             self.hold_back(lane, wait);
+            return false;
+        }
+        if !has_room(&self.committer, &self.shared) {
+            self.wait_for_room(lane);
             return false;
         }
         if self.is_to_catch_up(lane) {
@@ -195,6 +200,20 @@ impl Runner {
         });
     }
 
+    /// Puts a lane to sleep until log and store have room for its commits.
+    fn wait_for_room(&self, lane: &Arc<Lane>) {
+        if lane.held_back.swap(true, Ordering::SeqCst) {
+            return;
+        }
+        let (committer, shared, lanes) =
+            (self.committer.clone(), Arc::clone(&self.shared), Arc::clone(&self.lanes));
+        let has_room = move || has_room(&committer, &shared);
+        self.no_room.wait(lane, has_room, move |lane| {
+            lane.held_back.store(false, Ordering::SeqCst);
+            lanes.wake(lane);
+        });
+    }
+
     /// Runs nothing of a lane for a while: the host failed.
     fn rest(&self, lane: &Arc<Lane>, wait: Duration) {
         lane.pace.lock().not_before = Some(Instant::now() + wait);
@@ -208,6 +227,11 @@ impl Runner {
             lanes.wake(&lane);
         });
     }
+}
+
+/// Whether a commit would find room.
+fn has_room(committer: &CommitterHandle<Submission>, shared: &Shared) -> bool {
+    committer.room() != Room::None && shared.has_room()
 }
 
 /// One step of a lane that reads the journal.

@@ -1,6 +1,7 @@
 //! The node: wires the parts together, and is the only place that knows them all.
 
 mod alarms;
+mod descriptors;
 mod facade;
 mod ingest;
 mod install;

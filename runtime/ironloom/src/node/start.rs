@@ -53,6 +53,7 @@ fn end_with_vital_threads() {
 pub fn start(options: NodeOptions) -> Result<Arc<dyn Host>, StartError> {
     let runtime = Handle::current();
     end_with_vital_threads();
+    super::descriptors::raise_limit();
     let NodeOptions { config, data, insecure_bind, telemetry } = options;
     let refused = |error: &dyn std::fmt::Display| StartError::Refused(error.to_string());
     std::fs::create_dir_all(&data).map_err(|error| {

@@ -91,6 +91,14 @@ fn obey(command: &str) -> Result<String, Failure> {
             out.push("echo", "somebody", invocation::now(), "hello")?;
             out.publish()?;
         }
+        "flood" => {
+            // 3.6 MB, in a few milliseconds.
+            let (text, mut out) = ("x".repeat(60_000), Outputs::new());
+            for _ in 0..60 {
+                out.push("echo", "somebody", invocation::now(), text.as_str())?;
+            }
+            out.publish()?;
+        }
         "timer" => schedule::set("boom", invocation::now())?,
         _ => return Ok(ask(command)),
     }

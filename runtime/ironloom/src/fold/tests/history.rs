@@ -396,6 +396,25 @@ impl World {
         self.expect(durable, expected);
     }
 
+    /// A commit that deals with so many of a lane's readings and sets these timers.
+    pub fn commit_of(&mut self, lane: u8, rows: usize, timers: &[(u8, u64)]) {
+        self.lane(&LaneStep {
+            lane,
+            rows,
+            failed: false,
+            held: false,
+            state: BTreeMap::new(),
+            timers: timers.iter().map(|(name, due)| (*name, Some(*due))).collect(),
+            alarms: BTreeMap::new(),
+            letters: 0,
+            letters_gone: Vec::new(),
+            derived: Vec::new(),
+            hops: 1,
+            cron: None,
+        });
+        self.pump();
+    }
+
     /// A commit that leaves something of each kind behind.
     pub fn commit_something(&mut self) {
         self.lane(&LaneStep {

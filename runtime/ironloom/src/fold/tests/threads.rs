@@ -30,7 +30,7 @@ struct Running {
 }
 
 fn run(folder: &Path, thresholds: Thresholds) -> Running {
-    let (storage, opened) = open_folder(folder, EngineKind::Redb);
+    let (storage, opened) = open_folder(folder, EngineKind::Redb, Arc::new(()));
     let Opened { shared, applier, log, numbers, epoch, fold, .. } = opened;
     let (to_fold, inbox) = channel();
     let (clock, points) = (Arc::clone(&shared.clock), Arc::clone(&shared.points));
@@ -166,7 +166,7 @@ fn what_a_purged_installation_kept_goes_though_nobody_writes_any_more() {
     assert_eq!(kept(&running), [0; 5]);
     running.stop();
     // The next checkpoint forgets the generation itself.
-    let (_, opened) = open_folder(folder.path(), EngineKind::Redb);
+    let (_, opened) = open_folder(folder.path(), EngineKind::Redb, Arc::new(()));
     assert!(opened.shared.lanes.all().is_empty());
     assert_eq!(opened.shared.last_generation(), Generation(1));
 }

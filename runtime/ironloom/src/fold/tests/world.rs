@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::oneshot;
 use tokio::sync::oneshot::error::TryRecvError;
 
@@ -15,6 +16,7 @@ use super::wait;
 use crate::fold::Shared;
 use crate::fold::apply::Applier;
 use crate::fold::checkpoint::{self, Frozen};
+use crate::fold::durable::{Durable, Listener};
 use crate::fold::open::{OpenConfig, Opened, open};
 use crate::fold::points::LatestValue;
 use crate::fold::sealer::{Numberer, Stamped, ToFold};
@@ -33,6 +35,7 @@ use ironloom_types::readings::ValueRef;
 
 /// A process that has the folder.
 pub struct Node {
+    heard: Arc<Heard>,
     storage: Arc<Cuttable>,
     pub shared: Arc<Shared>,
     applier: Applier,
@@ -64,13 +67,35 @@ pub fn config() -> OpenConfig {
     OpenConfig { log, clock: Source::Feed }
 }
 
-pub fn open_folder(folder: &Path, engine: EngineKind) -> (Arc<Cuttable>, Opened) {
+/// Hears what the fold tells the lanes.
+#[derive(Default)]
+pub struct Heard {
+    /// Lanes that were woken for something else than readings.
+    woken: Mutex<Vec<u32>>,
+}
+
+impl Listener for Heard {
+    fn begun(&self, _: &Arc<Durable>) {}
+
+    fn noted(&self, _: u32) {}
+
+    fn wake(&self, number: u32) {
+        self.woken.lock().push(number);
+    }
+
+    fn gone(&self, _: &Durable) {}
+}
+
+pub fn open_folder(
+    folder: &Path,
+    engine: EngineKind,
+    listener: Arc<dyn Listener>,
+) -> (Arc<Cuttable>, Opened) {
     let store = folder.join("store");
     std::fs::create_dir_all(&store).unwrap();
     let storage = Arc::new(Cuttable::new(store::open(engine, &store, 4 << 20).unwrap()));
     let opened =
-        open(folder, Arc::clone(&storage) as _, &config(), Arc::new(Metrics::default()), Arc::new(()))
-            .unwrap();
+        open(folder, Arc::clone(&storage) as _, &config(), Arc::new(Metrics::default()), listener).unwrap();
     (storage, opened)
 }
 
@@ -86,12 +111,18 @@ impl World {
         self.node.as_mut().unwrap()
     }
 
+    /// The lanes that were woken for something else than readings, in order.
+    pub fn heard(&self) -> MutexGuard<'_, Vec<u32>> {
+        self.node.as_ref().unwrap().heard.woken.lock()
+    }
+
     pub fn shared(&self) -> Arc<Shared> {
         Arc::clone(&self.node.as_ref().unwrap().shared)
     }
 
     fn start(&mut self) {
-        let (storage, opened) = open_folder(self.folder.path(), self.engine);
+        let heard = Arc::new(Heard::default());
+        let (storage, opened) = open_folder(self.folder.path(), self.engine, Arc::clone(&heard) as _);
         let Opened { shared, applier, log, numbers, epoch, fold, position, .. } = opened;
         // A tick is no record: time may go back to the last of those.
         self.model.time = self.model.time_of_record.max(fold.time.0);
@@ -101,6 +132,7 @@ impl World {
             Numberer::new(Arc::clone(&shared.clock), Arc::clone(&shared.points), numbers, to_fold, failed);
         let committer = log.start(numberer).unwrap();
         self.node = Some(Node {
+            heard,
             storage,
             shared,
             applier,
@@ -238,9 +270,9 @@ impl World {
         let mut live: Vec<u64> = shared.lanes.all().iter().map(|lane| lane.generation.0).collect();
         live.sort_unstable();
         assert_eq!(live, model.lanes.keys().copied().collect::<Vec<_>>());
-        // Each lane stands at its earliest.
         let due = |lane: &super::model::Lane| {
-            lane.timers.values().copied().chain(lane.meta.cron_due.iter().map(|(_, due)| due.0)).min()
+            let repeating = lane.meta.cron_due.iter().map(|(_, due)| due.0);
+            lane.timers.values().copied().chain(repeating).collect::<Vec<_>>()
         };
         let horizon = shared.horizon().0;
         let next = model.lanes.values().flat_map(due).filter(|due| *due > horizon).min();

@@ -105,8 +105,32 @@ fn value() -> impl Strategy<Value = Value> {
     ]
 }
 
-/// A value that mostly fits the point's input.
-fn row() -> impl Strategy<Value = (u32, u64, u8, Value)> {
+/// A reading of one of the lane's points.
+#[derive(Clone, Debug)]
+struct Row {
+    point: u32,
+    at: u64,
+    quality: Quality,
+    value: Value,
+}
+
+impl Row {
+    fn input(&self) -> usize {
+        (self.point / POINTS) as usize
+    }
+
+    fn entity(&self) -> String {
+        format!("e{}", self.point % POINTS)
+    }
+
+    /// Its value as the app gets it, where it gets it.
+    fn fit(&self) -> Option<Value> {
+        self.value.fit(self.input())
+    }
+}
+
+/// A reading whose value mostly fits its point's input.
+fn row() -> impl Strategy<Value = Row> {
     let point = 0..POINTS * INPUTS.len() as u32;
     (point, 0..100u64, 0..3u8, value(), any::<i64>(), any::<u8>()).prop_map(
         |(point, at, quality, value, fitting, pick)| {
@@ -118,87 +142,114 @@ fn row() -> impl Strategy<Value = (u32, u64, u8, Value)> {
                 (_, 3) => Value::Text(fitting.to_string()),
                 _ => Value::Blob(vec![fitting as u8]),
             };
-            (point, at, quality, value)
+            Row { point, at, quality: Quality::from_u8(quality).unwrap(), value }
         },
     )
+}
+
+/// One record.
+#[derive(Clone, Debug)]
+struct Record {
+    rows: Vec<Row>,
+    hops: u8,
+}
+
+fn record() -> impl Strategy<Value = Record> {
+    (prop::collection::vec(row(), 1..20), 0..17u8).prop_map(|(rows, hops)| Record { rows, hops })
+}
+
+/// Notes of all rows of the records, but for the first `skipped` ones. The record at place n is of journal time n.
+fn slices_of(table: &RoutingTable, records: &[Record], skipped: usize) -> Vec<Slice> {
+    let mut first = 1;
+    let mut slices = Vec::new();
+    for (time, record) in records.iter().enumerate() {
+        let rows: Vec<_> =
+            record.rows.iter().map(|row| (row.point, row.at, row.quality, row.value.as_ref())).collect();
+        let chunk = chunk(first, &rows, &[(rows.len() as u32, time as u64, record.hops)]);
+        first += rows.len() as u64;
+        slices.push(whole(note(table, &chunk)));
+    }
+    slices[0].from = skipped;
+    slices
+}
+
+/// Walks through the rows and finds each at its place in the frames. Returns the entities in the order in which they
+/// appear.
+fn check_frames(offer: &Offer, rows: &[&Row]) -> Vec<String> {
+    let entities: Vec<&str> = offer.batch.entities.split('\n').collect();
+    let mut seen: Vec<String> = Vec::new();
+    let mut next: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut order = 0;
+    for (place, row) in rows.iter().enumerate() {
+        let Some(value) = row.fit() else { continue };
+        let slot = INPUTS[row.input()];
+        let number = offer.batch.frames.iter().position(|frame| frame.slot == slot).unwrap();
+        let frame = &offer.batch.frames[number];
+        let reading = next.entry(slot).or_default();
+        if !seen.contains(&row.entity()) {
+            seen.push(row.entity());
+        }
+        assert_eq!(entities[frame.entity[*reading] as usize], row.entity());
+        assert_eq!(frame.at[*reading], row.at);
+        assert!(same(&values(&frame.values)[*reading], &value));
+        let quality = frame.quality.as_ref().map_or(WitQuality::Good, |column| column[*reading]);
+        assert_eq!(quality, wit_quality(row.quality));
+        match &frame.order {
+            Some(column) => assert_eq!(column[*reading], order),
+            None => assert_eq!(offer.batch.frames.len(), 1),
+        }
+        assert_eq!(offer.row(number as u32, *reading as u32), Some(place as u32));
+        order += 1;
+        *reading += 1;
+    }
+    for frame in &offer.batch.frames {
+        let rows = next[frame.slot.as_str()];
+        assert!(rows > 0 && frame.at.len() == rows && frame.entity.len() == rows);
+        let is_plain = |column: &Vec<WitQuality>| column.iter().all(|quality| *quality == WitQuality::Good);
+        assert!(frame.quality.as_ref().is_none_or(|column| column.len() == rows && !is_plain(column)));
+    }
+    seen
+}
+
+fn wit_quality(quality: Quality) -> WitQuality {
+    match quality {
+        Quality::Good => WitQuality::Good,
+        Quality::Uncertain => WitQuality::Uncertain,
+        Quality::Bad => WitQuality::Bad,
+    }
+}
+
+fn check(records: &[Record], skipped: usize) {
+    let (lane, table) = lane();
+    let offer = offer(&lane, slices_of(&table, records, skipped));
+    let all: Vec<&Row> = records.iter().flat_map(|record| &record.rows).collect();
+    let rows = &all[skipped..];
+    assert_eq!((offer.rows, offer.readings), (rows.len(), rows.len()));
+    assert_eq!((offer.first.0, offer.last.0), (skipped as u64 + 1, all.len() as u64));
+    assert_eq!(offer.time.0, records.len() as u64 - 1);
+    assert_eq!(Some(offer.hops), records.iter().map(|record| record.hops).max());
+    let unfit: Vec<usize> = offer.unfit.iter().map(|(row, _)| *row as usize).collect();
+    let expected: Vec<usize> = (0..rows.len()).filter(|place| rows[*place].fit().is_none()).collect();
+    assert_eq!(unfit, expected);
+    for place in 0..rows.len() {
+        let (slice, found) = offer.at(place as u32).unwrap();
+        assert_eq!(slice.note.sequence_of(&found).0, (skipped + place) as u64 + 1);
+    }
+    assert!(offer.at(rows.len() as u32).is_none());
+
+    assert_eq!(check_frames(&offer, rows).join("\n"), offer.batch.entities);
+    let slots: Vec<_> =
+        offer.batch.frames.iter().map(|frame| INPUTS.iter().position(|i| *i == frame.slot)).collect();
+    assert!(slots.is_sorted(), "frames come in the order of the manifest");
 }
 
 proptest! {
     #[test]
     fn a_batch_is_its_readings_by_input_in_their_order(
-        chunks in prop::collection::vec((prop::collection::vec(row(), 1..20), 0..17u8), 1..4),
+        records in prop::collection::vec(record(), 1..4),
         from: prop::sample::Index,
     ) {
-        let (lane, table) = lane();
-        let mut sequence = 1;
-        let mut slices = Vec::new();
-        let mut rows = Vec::new();
-        for (at, (chunk_rows, hops)) in chunks.iter().enumerate() {
-            let own: Vec<_> = chunk_rows
-                .iter()
-                .map(|(point, at, quality, value)| (*point, *at, Quality::from_u8(*quality).unwrap(), value.as_ref()))
-                .collect();
-            let chunk = chunk(sequence, &own, &[(own.len() as u32, at as u64, *hops)]);
-            let mut slice = whole(note(&table, &chunk));
-            if at == 0 {
-                slice.from = from.index(own.len());
-            }
-            rows.extend(chunk_rows.iter().enumerate().skip(slice.from).map(|(row, parts)| (sequence + row as u64, at as u64, parts.clone())));
-            sequence += own.len() as u64;
-            slices.push(slice);
-        }
-        let offer = offer(&lane, slices);
-
-        prop_assert_eq!(offer.rows, rows.len());
-        prop_assert_eq!((offer.first.0, offer.last.0), (rows[0].0, rows[rows.len() - 1].0));
-        prop_assert_eq!(offer.time.0, rows[rows.len() - 1].1);
-        prop_assert_eq!(offer.hops, chunks.iter().map(|(_, hops)| *hops).max().unwrap());
-        let unfit: Vec<usize> = offer.unfit.iter().map(|(row, _)| *row as usize).collect();
-        let expected: Vec<usize> =
-            rows.iter().enumerate().filter(|(_, (_, _, row))| row.3.fit((row.0 / POINTS) as usize).is_none()).map(|(at, _)| at).collect();
-        prop_assert_eq!(&unfit, &expected);
-
-        let table: Vec<&str> = if offer.batch.entities.is_empty() { Vec::new() } else { offer.batch.entities.split('\n').collect() };
-        let mut seen = Vec::new();
-        let mut order = 0;
-        let mut cursors: BTreeMap<String, usize> = BTreeMap::new();
-        for (place, (_, _, (point, at, quality, value))) in rows.iter().enumerate() {
-            let input = (point / POINTS) as usize;
-            let Some(value) = value.fit(input) else { continue };
-            let number = offer.batch.frames.iter().position(|frame| frame.slot == INPUTS[input]).unwrap();
-            let frame = &offer.batch.frames[number];
-            let reading = cursors.entry(frame.slot.clone()).or_default();
-            let entity = format!("e{}", point % POINTS);
-            if !seen.contains(&entity) {
-                seen.push(entity.clone());
-            }
-            prop_assert_eq!(table[frame.entity[*reading] as usize], &entity);
-            prop_assert_eq!(frame.at[*reading], *at);
-            prop_assert!(same(&values(&frame.values)[*reading], &value));
-            let expected = match quality {
-                0 => WitQuality::Good,
-                1 => WitQuality::Uncertain,
-                _ => WitQuality::Bad,
-            };
-            prop_assert_eq!(frame.quality.as_ref().map_or(WitQuality::Good, |column| column[*reading]), expected);
-            match &frame.order {
-                Some(column) => prop_assert_eq!(column[*reading], order),
-                None => prop_assert_eq!(offer.batch.frames.len(), 1),
-            }
-            prop_assert_eq!(offer.row(number as u32, *reading as u32), Some(place as u32));
-            order += 1;
-            *reading += 1;
-        }
-        prop_assert_eq!(table, seen);
-        let slots: Vec<usize> =
-            offer.batch.frames.iter().map(|frame| INPUTS.iter().position(|input| *input == frame.slot).unwrap()).collect();
-        prop_assert!(slots.is_sorted(), "frames come in the order of the manifest");
-        for frame in &offer.batch.frames {
-            prop_assert_eq!(cursors[&frame.slot], frame.at.len());
-            prop_assert!(frame.at.len() == frame.entity.len() && !frame.at.is_empty());
-            let rows = frame.at.len();
-            prop_assert!(frame.quality.as_ref().is_none_or(|column| column.len() == rows && column.iter().any(|quality| *quality != WitQuality::Good)));
-        }
+        check(&records, from.index(records[0].rows.len()));
     }
 }
 

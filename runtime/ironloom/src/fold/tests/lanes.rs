@@ -1,0 +1,78 @@
+//! What the fold tells the lanes, and what it has for them after a restart.
+
+use super::history::{Row, Step};
+use super::model::Value;
+use super::world::World;
+use ironloom_storage::store::EngineKind;
+use ironloom_types::clock::{SECOND, Timestamp};
+use ironloom_types::ids::Generation;
+
+/// Readings of points whose paths begin with a, b and c in turn. Time stands still.
+fn push(world: &mut World, count: u8) {
+    let row = |path| Row { path: path % 12, value: Value::Real(1.0), at: 50 };
+    let rows: Vec<Row> = (0..count).map(row).collect();
+    world.push(&rows, None, None);
+    world.pump();
+}
+
+fn tick(world: &mut World, by: u64) {
+    world.run(&Step::Tick { by });
+    // A tick is no record: the next one says that it was applied.
+    push(world, 1);
+}
+
+#[test]
+fn a_lane_that_is_stopped_hides_no_other_lane_s_timer() {
+    let mut world = World::new(EngineKind::Redb);
+    world.install(0, &["a"], false);
+    world.install(1, &["b"], false);
+    world.commit_of(0, 1, &[(1, 5 * SECOND)]);
+    world.commit_of(1, 1, &[(1, 100 * SECOND)]);
+    world.run(&Step::Pause { lane: 0, pause: true });
+    tick(&mut world, 10);
+    assert_eq!(world.shared().next_due(), Some(Timestamp(100 * SECOND)));
+    world.check();
+}
+
+#[test]
+fn a_lane_hears_once_that_its_timer_is_due() {
+    let mut world = World::new(EngineKind::Redb);
+    world.install(0, &["a"], false);
+    world.install(1, &["b"], false);
+    world.commit_of(0, 1, &[(1, 5 * SECOND), (2, 30 * SECOND)]);
+    world.commit_of(1, 1, &[(1, 20 * SECOND)]);
+    world.heard().clear();
+    // Every four seconds.
+    for expected in [&[][..], &[0], &[], &[], &[1], &[], &[], &[0]] {
+        tick(&mut world, 4);
+        assert_eq!(*world.heard(), expected, "at {}", world.model.time / SECOND);
+        world.heard().clear();
+    }
+}
+
+#[test]
+fn after_a_restart_lanes_know_what_waits_without_reading_the_journal() {
+    let mut world = World::new(EngineKind::Redb);
+    for (slot, takes) in [&["a"][..], &["b"], &["d"]].into_iter().enumerate() {
+        world.install(slot as u8, takes, false);
+    }
+    push(&mut world, 9);
+    world.commit_of(0, 2, &[]);
+    world.commit_of(1, 9, &[]);
+    world.checkpoint(None);
+    push(&mut world, 12);
+    world.commit_of(1, 3, &[]);
+    push(&mut world, 12);
+    world.restart();
+    let shared = world.shared();
+    for generation in [2, 3] {
+        let lane = shared.lanes.of_generation(Generation(generation)).unwrap();
+        assert!(!lane.queue.lock().is_behind(), "generation {generation} had nothing before the checkpoint");
+        let waiting = world.model.waiting(generation);
+        assert_eq!(world.offered(generation, usize::MAX), waiting, "generation {generation}");
+    }
+    // The first had one reading left as of the checkpoint: it alone has something to read.
+    let first = shared.lanes.of_generation(Generation(1)).unwrap();
+    assert_eq!(first.queue.lock().wants().map(|from| from.0), world.model.waiting(1).first().copied());
+    world.drain();
+}
