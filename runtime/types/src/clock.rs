@@ -39,10 +39,7 @@ impl Timestamp {
             _ if at > i64::MAX as u64 => return Err(format!("{at} ns is after the year 2262")),
             _ => return Ok(Self(at)),
         };
-        Err(format!(
-            "{at} looks like {unit}; an integer is nanoseconds since 1970, at least {LEAST_NANOSECONDS}, \
-             and any other time is RFC 3339"
-        ))
+        Err(format!("{at} looks like {unit}; write the time as RFC 3339, or in nanoseconds since 1970"))
     }
 
     /// As `jiff` sees it. Times after the year 2262 are shown as its last nanosecond.

@@ -36,16 +36,15 @@ impl Alarms {
     pub fn run(self, global: &Global) -> Outcome {
         if let Some(What::Ack { ids }) = self.what {
             let client = Client::new(&global.url);
-            for id in ids {
+            return output::each(ids, |id| {
                 let answer =
-                    client.post(&format!("/v1/alarms/{}/ack", segment(&id)), &[], JSON_TYPE, b"{}")?;
+                    client.post(&format!("/v1/alarms/{}/ack", segment(id)), &[], JSON_TYPE, b"{}")?;
                 if global.json {
-                    output::json(&answer)?;
+                    output::json(&answer)
                 } else {
-                    output::note(&format!("{id} is acknowledged"));
+                    output::done(global, &format!("{id} is acknowledged"))
                 }
-            }
-            return Ok(());
+            });
         }
         let query = [
             ("installation", self.installation),

@@ -59,22 +59,15 @@ impl DeadLetters {
                     ]
                 })
             }
-            What::Requeue(Chosen { id, numbers }) => {
-                for number in numbers {
-                    let path = format!("/v1/installations/{}/dead-letters/{number}/requeue", segment(&id));
-                    client.post(&path, &[], JSON_TYPE, b"{}")?;
-                    output::done(global, &format!("{number} is on its way again"))?;
-                }
-                Ok(())
-            }
-            What::Delete(Chosen { id, numbers }) => {
-                for number in numbers {
-                    client
-                        .delete(&format!("/v1/installations/{}/dead-letters/{number}", segment(&id)), &[])?;
-                    output::done(global, &format!("{number} is deleted"))?;
-                }
-                Ok(())
-            }
+            What::Requeue(Chosen { id, numbers }) => output::each(numbers, |number| {
+                let path = format!("/v1/installations/{}/dead-letters/{number}/requeue", segment(&id));
+                client.post(&path, &[], JSON_TYPE, b"{}")?;
+                output::done(global, &format!("{number} is on its way again"))
+            }),
+            What::Delete(Chosen { id, numbers }) => output::each(numbers, |number| {
+                client.delete(&format!("/v1/installations/{}/dead-letters/{number}", segment(&id)), &[])?;
+                output::done(global, &format!("{number} is deleted"))
+            }),
         }
     }
 }

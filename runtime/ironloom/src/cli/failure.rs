@@ -148,7 +148,7 @@ mod tests {
                 place: Some(Place::field(text)),
             };
             let errors = texts[..2].iter().map(|text| detail(text)).collect();
-            let problem = Problem::refused("x", texts[2].as_str()).hint(texts[3].as_str()).with(errors);
+            let problem = Problem::refused("install", texts[2].as_str()).hint(texts[3].as_str()).with(errors);
             let shown = Failure::Refused(problem).to_string();
             proptest::prop_assert_eq!(clean_lines(&shown), shown.as_str());
             proptest::prop_assert_eq!(shown.lines().count(), 4);

@@ -209,7 +209,8 @@ fn text(installed: &Installed, dry_run: bool) -> String {
         out.push_str(&format!("warning: {}\n", clean(warning)));
     }
     let at_least = if installed.backlog_at_least { "at least " } else { "" };
-    let begins = format!("begins with {at_least}{} readings of the journal", installed.backlog);
+    let backlog = output::counted(installed.backlog, "reading");
+    let begins = format!("begins with {at_least}{backlog} of the journal");
     let what = if dry_run {
         format!("nothing is installed; it {begins}")
     } else {

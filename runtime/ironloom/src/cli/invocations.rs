@@ -6,6 +6,7 @@ use super::client::segment;
 use super::failure::Outcome;
 use super::{Global, PageArgs, output};
 use crate::api::facade::Invocation;
+use ironloom_types::text::shorten;
 
 /// Lists an installation's invocations, oldest first.
 #[derive(Args, Debug)]
@@ -21,20 +22,24 @@ impl Invocations {
     pub fn run(self, global: &Global) -> Outcome {
         let path = format!("/v1/installations/{}/invocations", segment(&self.id));
         let query = [("after", self.page.after), ("limit", Some(self.page.limit.to_string()))];
-        let header = ["ordinal", "kind", "time", "readings", "revision", "outcome", "digest"];
+        let header = ["ordinal", "attempt", "kind", "of", "time", "revision", "outcome", "digest", "message"];
         output::list(global, &path, &query, &header, |item: Invocation| {
-            let range = match (item.first, item.last) {
-                (Some(first), Some(last)) => format!("{first}..{last}"),
+            let of = match (item.first, item.last, item.timer, item.dead_letter) {
+                (Some(first), Some(last), ..) => format!("{first}..{last}"),
+                (_, _, Some(timer), _) => timer,
+                (_, _, _, Some(number)) => number.to_string(),
                 _ => String::new(),
             };
             [
                 item.ordinal.to_string(),
+                item.attempt.to_string(),
                 item.kind,
+                of,
                 item.time.to_string(),
-                range,
                 item.revision.to_string(),
                 item.outcome,
                 item.digest.map_or(String::new(), |digest| digest.hex()[..12].to_owned()),
+                shorten(&item.message.unwrap_or_default(), 200).into_owned(),
             ]
         })
     }

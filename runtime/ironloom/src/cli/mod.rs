@@ -102,7 +102,7 @@ enum Command {
     DeadLetters(dead_letters::DeadLetters),
     /// List an installation's invocations
     Invocations(invocations::Invocations),
-    /// List packages, or delete one
+    /// List packages, show what an app asks for, or delete one
     Packages(packages::Packages),
     /// List connectors and their status
     Connectors(connectors::Connectors),

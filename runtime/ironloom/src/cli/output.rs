@@ -140,6 +140,28 @@ pub fn done(global: &Global, text: &str) -> Outcome {
     Ok(())
 }
 
+/// Does something to each of several. What fails is told, and the rest goes on.
+pub fn each<T>(all: Vec<T>, act: impl Fn(&T) -> Outcome) -> Outcome {
+    let mut last = None;
+    for one in &all {
+        match act(one) {
+            Ok(()) => {}
+            Err(failure @ Failure::Refused(_)) => {
+                if let Some(before) = last.replace(failure) {
+                    failed(&before);
+                }
+            }
+            Err(failure) => return Err(failure),
+        }
+    }
+    last.map_or(Ok(()), Err)
+}
+
+/// A number of things: `1 reading`, `2 readings`.
+pub fn counted(count: u64, thing: &str) -> String {
+    if count == 1 { format!("1 {thing}") } else { format!("{count} {thing}s") }
+}
+
 /// Reads one thing.
 pub fn one<T: DeserializeOwned>(
     global: &Global,

@@ -97,13 +97,15 @@ impl Push {
             }
             self.count(answer.read()?, &body, &mut total);
         }
-        let mut text = format!("{} readings taken through {}", total.accepted, total.through);
+        let taken = output::counted(total.accepted, "reading");
+        let mut text = format!("{taken} taken through {}", total.through);
         if total.duplicate > 0 {
             text.push_str(&format!(", {} of them before", total.duplicate));
         }
         output::done(global, &text)?;
         match total.refused {
             0 => Ok(()),
+            1 => Err(anyhow!("1 line was refused").into()),
             refused => Err(anyhow!("{refused} lines were refused").into()),
         }
     }

@@ -39,10 +39,11 @@ impl Resume {
             return output::json(&answer);
         }
         let resumed: Resumed = answer.read()?;
-        let dropped = match (self.backlog, resumed.dropped_at_least) {
-            (Backlog::Keep, _) => String::new(),
-            (Backlog::Drop, false) => format!("; {} readings are dropped", resumed.dropped),
-            (Backlog::Drop, true) => format!("; at least {} readings are dropped", resumed.dropped),
+        let dropped = output::counted(resumed.dropped, "reading");
+        let at_least = if resumed.dropped_at_least { "at least " } else { "" };
+        let dropped = match self.backlog {
+            Backlog::Keep => String::new(),
+            Backlog::Drop => format!("; {at_least}{dropped} dropped"),
         };
         output::done(global, &format!("{} is resumed{dropped}", self.id))
     }

@@ -11,6 +11,7 @@ fn package() -> PackageInfo {
         "digest": format!("sha256:{}", "0".repeat(64)), "id": "com.example.pigs", "name": "Pig ledger",
         "version": "0.1.0", "publisher": "", "description": "", "inputs": {}, "outputs": {},
         "settings": settings, "imports": [],
+        "license": "", "alarms": {}, "timers": {}, "schedule": false, "limits": {}, "sdk": null,
     });
     serde_json::from_value(info).unwrap()
 }
