@@ -69,7 +69,7 @@ fn what_traps_has_no_effect_and_says_why() -> Result<()> {
         ("loop", "cpu-limit", "more CPU time than `limits.cpu` allows"),
         ("sleep", "trap", "an app can't sleep: set a timer"),
         ("exit", "trap", "it ended itself with `exit`"),
-        ("huge-list", "host-call-limit", "its host calls carried more than 67108864 bytes together"),
+        ("huge-list", "host-call-limit", "its host calls carried more than 16777216 bytes in one call"),
         ("wrong-refuse", "trap", "it refused reading 3 of frame 77"),
     ];
     for (command, kind, words) in cases {
@@ -102,32 +102,35 @@ fn what_traps_has_no_effect_and_says_why() -> Result<()> {
 fn what_the_host_refuses_is_an_error_that_the_app_sees() -> Result<()> {
     let bench = Bench::new()?;
     bench.install("asks")?;
+    // The command, and words that the error which the app sees must have.
     let refused = [
-        "unknown-output",
-        "many-outputs",
-        "long-output",
-        "unknown-alarm",
-        "long-alarm",
-        "many-alarms",
-        "odd-timer",
-        "manifest-timer",
-        "many-timers",
-        "empty-key",
-        "long-key",
-        "long-value",
-        "quota",
-        "unknown-setting",
-        "read-file",
-        "write-file",
-        "connect",
-        "odd-entity",
+        ("unknown-output", "declares no output"),
+        ("many-outputs", "as much in this invocation as it was granted"),
+        ("long-output", "65536 are allowed"),
+        ("unknown-alarm", "declares no alarm"),
+        ("long-alarm", "longer than 1,024 bytes"),
+        ("many-alarms", "as many alarms"),
+        ("odd-timer", "can't be a timer's name"),
+        ("manifest-timer", "can't be a timer's name"),
+        ("many-timers", "as many timers"),
+        ("empty-key", "must not be empty"),
+        ("long-key", "at most 512"),
+        ("long-value", "262144 bytes"),
+        ("quota", "1048576 bytes"),
+        ("many-keys", "at most 100000 are allowed"),
+        ("unknown-setting", "is not set"),
+        ("read-file", "/etc/passwd"),
+        ("write-file", "/tmp/ironloom-was-here"),
+        ("connect", "os error"),
+        ("odd-entity", "../../etc"),
     ];
-    for command in refused {
+    for (command, words) in refused {
         let shown = bench.obey("asks", command)?;
         let result = bench
             .result("asks", command)?
             .with_context(|| format!("{command} failed: {}", shown["last_error"]))?;
         ensure!(result.starts_with("refused: "), "{command}: {result}");
+        ensure!(result.contains(words), "{command}: no {words:?} in {result}");
         // What was written before the refusal would take effect; put it away for the next one.
         bench.client().delete("/v1/installations/asks?purge=true")?.json()?;
         bench.install("asks")?;
@@ -371,7 +374,7 @@ fn after_a_thousand_failures_memory_is_where_it_was() -> Result<()> {
     let rounds: usize = std::env::var("IRONLOOM_ROUNDS").ok().map_or(Ok(1_000), |text| text.parse())?;
     let server = Setup::new()?.start()?;
     let mut bench = Bench { server, package: guests::package("hostile")? };
-    // One in a hundred takes its whole CPU budget: `loop`.
+    // Those that fail, and those that only ask for much. One in a hundred takes its whole CPU budget: `loop`.
     let habits = [
         "panic",
         "half",
@@ -381,7 +384,12 @@ fn after_a_thousand_failures_memory_is_where_it_was() -> Result<()> {
         "huge-list",
         "sleep",
         "print-flood",
+        "long-line",
+        "many-keys",
+        "many-alarms",
+        "many-outputs",
         "unknown-output",
+        "publish",
         "wrong-refuse",
     ];
     let manifest = std::fs::read_to_string(guests::folder_of("hostile").join("app.toml"))?;

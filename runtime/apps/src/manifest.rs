@@ -17,6 +17,7 @@ use super::allowance::PartialLimits;
 use super::cron::Cron;
 use super::problem::Problems;
 use ironloom_types::ids::{AppId, SlotName};
+use ironloom_types::interfaces::Declared;
 use ironloom_types::readings::Tag;
 
 pub use read::check_unit;
@@ -248,6 +249,15 @@ impl Manifest {
     /// Everything that is wrong with it, in the order of the file.
     pub fn parse(text: &str) -> Result<Self, Problems> {
         read::parse(text)
+    }
+
+    /// Returns what it declares, as far as that decides what the component may import.
+    pub fn declared(&self) -> Declared {
+        Declared {
+            outputs: !self.outputs.is_empty(),
+            alarms: !self.alarms.is_empty(),
+            schedule: self.schedule,
+        }
     }
 
     /// The input of this name, with its number.

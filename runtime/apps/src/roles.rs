@@ -3,88 +3,20 @@
 //! The compile worker lists the names; everything that would otherwise fail silently at the first
 //! call is refused here, by name.
 
-use serde::{Deserialize, Serialize};
+use ironloom_types::interfaces::{BASELINE, Capability, INTERFACES, Role, Roles, TYPES, WASI, fits, split};
 
 use super::manifest::Manifest;
 use super::problem::{Problem, Problems};
 
-/// The roles that a component exports.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Roles {
-    /// Takes readings: `ironloom:feeds/readings`.
-    pub readings: bool,
-    /// Is called when a timer is due: `ironloom:timers/timers`.
-    pub timers: bool,
-    /// Moves its state on when its version changes: `ironloom:lifecycle/migration`.
-    pub lifecycle: bool,
-}
-
-const READINGS: &str = "ironloom:feeds/readings";
-const TIMERS: &str = "ironloom:timers/timers";
-const LIFECYCLE: &str = "ironloom:lifecycle/migration";
-
-/// The version of the interfaces that this runtime has. Versions 0.1.x match each other both ways.
-pub const INTERFACES: &str = "0.1.0";
-
-/// What every app may import without declaring it, at any 0.2.x.
-const BASELINE: [&str; 6] =
-    ["wasi:cli/", "wasi:io/", "wasi:clocks/", "wasi:random/", "wasi:filesystem/", "wasi:sockets/"];
-/// What every app may import besides, each at exactly this version: they are drafts.
-const DRAFTS: [(&str, &str); 2] =
-    [("wasi:config/store", "0.2.0-rc.1"), ("wasi:logging/logging", "0.1.0-draft")];
-
-/// `ironloom:state/state@0.1.0` in two parts; a name without a version has the version "".
-fn split(name: &str) -> (&str, &str) {
-    name.split_once('@').unwrap_or((name, ""))
-}
-
-/// Whether a version matches `0.1.0`: the same minor, and no pre-release.
-fn is_minor(version: &str, major: u64, minor: u64) -> bool {
-    semver::Version::parse(version)
-        .is_ok_and(|version| version.major == major && version.minor == minor && version.pre.is_empty())
-}
-
-impl Roles {
-    /// The roles among these exports. Exports that are no interface of ours are passed over.
-    ///
-    /// # Errors
-    /// Roles that this runtime doesn't know, or has in another version only.
-    pub fn of_exports<'a>(exports: impl IntoIterator<Item = &'a str>) -> Result<Self, Vec<Problem>> {
-        let mut roles = Self::default();
-        let mut problems = Vec::new();
-        for export in exports {
-            let (name, version) = split(export);
-            if !name.starts_with("ironloom:") {
-                continue;
-            }
-            let role = match name {
-                READINGS => &mut roles.readings,
-                TIMERS => &mut roles.timers,
-                LIFECYCLE => &mut roles.lifecycle,
-                _ => {
-                    let message =
-                        format!("the component exports {export}, a role that this runtime doesn't know");
-                    problems.push(Problem::of("component", message).hint("a newer runtime is needed"));
-                    continue;
-                }
-            };
-            *role = true;
-            if !is_minor(version, 0, 1) {
-                problems.push(other_version("exports", export));
-            }
-        }
-        if problems.is_empty() { Ok(roles) } else { Err(problems) }
-    }
-
-    fn is_none(self) -> bool {
-        self == Self::default()
-    }
-}
-
-fn other_version(verb: &str, name: &str) -> Problem {
+fn other_version(verb: &str, name: &str, has: &str) -> Problem {
     let (interface, _) = split(name);
-    let message = format!("the component {verb} {name}, and this runtime has {interface}@{INTERFACES}");
-    Problem::of("component", message).hint("build the app with the SDK of this runtime")
+    let message = format!("the component {verb} {name}, and this runtime has {interface}@{has}");
+    let hint = if interface.starts_with("wasi:") {
+        "build the app for wasm32-wasip2, with the SDK of this runtime"
+    } else {
+        "build the app with the SDK of this runtime"
+    };
+    Problem::of("component", message).hint(hint)
 }
 
 /// Checks the component's imports and exports (names such as `ironloom:state/state@0.1.0`) against
@@ -98,22 +30,32 @@ pub fn check_component(
     exports: &[String],
 ) -> Result<Roles, Problems> {
     let mut problems: Vec<Problem> = imports.iter().filter_map(|name| check_import(manifest, name)).collect();
-    let roles = match Roles::of_exports(exports.iter().map(String::as_str)) {
-        Ok(roles) => {
-            check_roles(manifest, roles, &mut problems);
-            roles
-        }
-        Err(found) => {
-            problems.extend(found);
-            Roles::default()
-        }
-    };
+    let unknown: Vec<Problem> = exports.iter().filter_map(|name| check_export(name)).collect();
+    let roles = Roles::of_exports(exports.iter().map(String::as_str));
+    // A role in another version is told as that, and not as missing besides.
+    if unknown.is_empty() {
+        check_roles(manifest, roles, &mut problems);
+    }
+    problems.extend(unknown);
     Problems::check(problems)?;
     Ok(roles)
 }
 
+/// Finds what is wrong with an export: a role that this runtime doesn't know, or has in another version.
+fn check_export(export: &str) -> Option<Problem> {
+    let (interface, version) = split(export);
+    if !interface.starts_with("ironloom:") {
+        return None;
+    }
+    if !Role::ALL.iter().any(|role| role.interface() == interface) {
+        let message = format!("the component exports {export}, a role that this runtime doesn't know");
+        return Some(Problem::of("component", message).hint("a newer runtime is needed"));
+    }
+    (!fits(INTERFACES, version)).then(|| other_version("exports", export, INTERFACES))
+}
+
 fn check_roles(manifest: &Manifest, roles: Roles, problems: &mut Vec<Problem>) {
-    if roles.is_none() {
+    if roles == Roles::default() {
         let message = "the component exports no role, so it would never be called";
         problems.push(Problem::of("component", message).hint("name its roles with the SDK's `app!`"));
         return;
@@ -142,36 +84,24 @@ fn check_roles(manifest: &Manifest, roles: Roles, problems: &mut Vec<Problem>) {
 }
 
 fn check_import(manifest: &Manifest, import: &str) -> Option<Problem> {
-    let (name, version) = split(import);
-    if BASELINE.iter().any(|prefix| name.starts_with(prefix)) {
-        return (!is_minor(version, 0, 2)).then(|| {
-            let message = format!("the component imports {import}, and this runtime has {name} at 0.2.x");
-            Problem::of("component", message).hint("build it for wasm32-wasip2")
-        });
+    let (interface, version) = split(import);
+    if BASELINE.iter().any(|package| interface.starts_with(package)) {
+        return (!fits(WASI, version)).then(|| other_version("imports", import, "0.2.x"));
     }
-    if let Some((_, has)) = DRAFTS.iter().find(|(draft, _)| *draft == name) {
-        return (version != *has).then(|| {
-            Problem::of(
-                "component",
-                format!("the component imports {import}, and this runtime has {name}@{has}"),
-            )
-        });
+    if interface == TYPES {
+        return (!fits(INTERFACES, version)).then(|| other_version("imports", import, INTERFACES));
     }
-    let missing = match name {
-        "ironloom:types/types" | "ironloom:invocation/invocation" | "ironloom:state/state" => None,
-        "ironloom:outputs/outputs" => manifest.outputs.is_empty().then_some("an [outputs.NAME] section"),
-        "ironloom:alarms/alarms" => manifest.alarms.is_empty().then_some("an [alarms.NAME] section"),
-        "ironloom:timers/schedule" => (!manifest.schedule).then_some("the line `schedule = true`"),
-        _ => {
-            let message = format!("the component imports {import}, which no app is given");
-            return Some(Problem::of("component", message).hint("remove what uses it"));
-        }
+    let Some(capability) = Capability::ALL.into_iter().find(|one| one.interface() == interface) else {
+        let message = format!("the component imports {import}, which no app is given");
+        return Some(Problem::of("component", message).hint("remove what uses it"));
     };
-    if let Some(missing) = missing {
+    if let Some(declaration) = capability.declaration()
+        && !capability.is_declared(manifest.declared())
+    {
         let message = format!("the component imports {import}, but the manifest doesn't declare it");
-        return Some(Problem::of("component", message).hint(format!("add {missing}")));
+        return Some(Problem::of("component", message).hint(format!("add {declaration}")));
     }
-    (!is_minor(version, 0, 1)).then(|| other_version("imports", import))
+    (!fits(capability.version(), version)).then(|| other_version("imports", import, capability.version()))
 }
 
 #[cfg(test)]
@@ -243,7 +173,7 @@ mod tests {
             &[readings],
             "wasi:http/outgoing-handler@0.2.0",
         );
-        refused(INPUT, &["wasi:cli/environment@0.3.0"], &[readings], "at 0.2.x");
+        refused(INPUT, &["wasi:cli/environment@0.3.0"], &[readings], "has wasi:cli/environment@0.2.x");
         refused(INPUT, &["wasi:config/store@0.2.0"], &[readings], "wasi:config/store@0.2.0-rc.1");
         refused(INPUT, &["env"], &[readings], "imports env");
     }

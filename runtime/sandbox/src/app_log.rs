@@ -69,14 +69,15 @@ pub struct AppLog {
 
 impl AppLog {
     /// Adds a line, or what fits of it, or counts it as dropped.
-    pub fn add(&mut self, level: Level, source: LogSource, mut context: String, mut message: String) {
+    pub fn add(&mut self, level: Level, source: LogSource, context: &str, message: &str) {
         let room = MAX_LOG_BYTES.saturating_sub(self.bytes);
         if self.lines.len() >= MAX_LOG_LINES || room == 0 {
             self.dropped += 1;
             return;
         }
-        truncate(&mut context, room);
-        truncate(&mut message, room - context.len());
+        // Copied, so that what is cut off isn't kept in memory either.
+        let context = beginning(context, room).to_owned();
+        let message = beginning(message, room - context.len()).to_owned();
         // An empty line takes no room otherwise.
         self.bytes += context.len() + message.len() + 1;
         self.lines.push(LogLine { level, source, context, message });
@@ -106,7 +107,7 @@ impl AppLog {
     fn end(&mut self, source: LogSource) {
         let line = std::mem::take(&mut self.open[usize::from(source == LogSource::Stderr)]);
         let level = if source == LogSource::Stderr { Level::Error } else { Level::Info };
-        self.add(level, source, String::new(), String::from_utf8_lossy(&line).into_owned());
+        self.add(level, source, "", &String::from_utf8_lossy(&line));
     }
 
     /// Ends the log: the lines, and how many were dropped.
@@ -120,11 +121,9 @@ impl AppLog {
     }
 }
 
-/// Shortens a text to so many bytes, at the end of a character.
-pub(super) fn truncate(text: &mut String, bytes: usize) {
-    if text.len() > bytes {
-        text.truncate(text.floor_char_boundary(bytes));
-    }
+/// Returns at most so many bytes of a text, up to the end of a character.
+pub(super) fn beginning(text: &str, bytes: usize) -> &str {
+    &text[..text.floor_char_boundary(bytes)]
 }
 
 /// An app's stdout or stderr. It never closes and never blocks: a full log drops what more comes,
@@ -184,7 +183,7 @@ mod tests {
     fn a_flood_of_lines_is_counted() {
         let mut log = AppLog::default();
         for i in 0..1_000 {
-            log.add(Level::Info, LogSource::Log, String::new(), format!("{i}"));
+            log.add(Level::Info, LogSource::Log, "", &format!("{i}"));
         }
         let (lines, dropped) = log.finish();
         assert_eq!((lines.len(), dropped), (MAX_LOG_LINES, 900));
@@ -193,12 +192,13 @@ mod tests {
     #[test]
     fn a_huge_line_is_cut_at_a_character() {
         let mut log = AppLog::default();
-        log.add(Level::Info, LogSource::Log, "x".to_owned(), "ä".repeat(MAX_LOG_BYTES));
-        log.add(Level::Info, LogSource::Log, String::new(), "more".to_owned());
+        log.add(Level::Info, LogSource::Log, "x", &"ä".repeat(MAX_LOG_BYTES));
+        log.add(Level::Info, LogSource::Log, "", "more");
         let (lines, dropped) = log.finish();
         assert_eq!(lines.len(), 1);
         assert_eq!(dropped, 1);
         assert!(lines[0].message.len() < MAX_LOG_BYTES && lines[0].message.chars().all(|c| c == 'ä'));
+        assert!(lines[0].message.capacity() <= MAX_LOG_BYTES, "what was cut off is not kept");
     }
 
     #[test]
@@ -207,6 +207,6 @@ mod tests {
         for _ in 0..100 {
             log.print(LogSource::Stdout, &[b'x'; 4096]).unwrap();
         }
-        assert!(log.open[0].len() <= MAX_LOG_BYTES);
+        assert!(log.open[0].capacity() <= 2 * MAX_LOG_BYTES);
     }
 }

@@ -9,17 +9,21 @@ use rustix::time::{ClockId, clock_gettime};
 use wasmtime::ResourceLimiter;
 
 use super::interrupt::Interrupt;
-use ironloom_types::limits::{HOST_CALL_NANOS, Limits, MAX_EFFECT_BYTES, MAX_HOST_CALL_BYTES};
+use crate::env::HostFault;
+use ironloom_types::limits::{
+    HOST_CALL_NANOS, Limits, MAX_CALL_BYTES, MAX_EFFECT_BYTES, MAX_HOST_CALL_BYTES,
+};
 
 /// Sums the CPU time of an invocation.
 ///
 /// Ticks of the epoch are no measure: an invocation that waits is charged for them all. So the
-/// thread's own CPU clock is read around each poll of the call's future, and at each tick.
+/// thread's own CPU clock is read around each poll of the call's future, and at each tick. Work that
+/// is done for it on another thread is added by [`Meter::aside`].
 #[derive(Debug)]
 pub struct Meter {
     cpu: u64,
-    wall: Instant,
-    /// Of the polls that have ended.
+    wall: Option<Instant>,
+    /// Of the polls that have ended, and of work aside.
     spent: AtomicU64,
     /// What the thread's clock showed when the poll under way began.
     started: AtomicU64,
@@ -30,18 +34,28 @@ pub struct Meter {
     interrupted: AtomicBool,
 }
 
+/// An invocation has used up its CPU time or its time on the wall.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the invocation has used up its time")]
+pub struct Overrun;
+
 impl Meter {
     /// Starts with nothing spent.
     pub fn new(limits: &Limits, interrupt: Interrupt) -> Self {
+        Self { cpu: limits.cpu, wall: Some(Instant::now() + limits.wall()), interrupt, ..Self::unlimited() }
+    }
+
+    /// For work that no invocation asks for.
+    pub fn unlimited() -> Self {
         Self {
-            cpu: limits.cpu,
-            wall: Instant::now() + limits.wall(),
+            cpu: u64::MAX,
+            wall: None,
             spent: AtomicU64::new(0),
             started: AtomicU64::new(0),
             calls: AtomicU64::new(0),
             over_cpu: AtomicBool::new(false),
             over_wall: AtomicBool::new(false),
-            interrupt,
+            interrupt: Interrupt::default(),
             interrupted: AtomicBool::new(false),
         }
     }
@@ -49,61 +63,101 @@ impl Meter {
     /// Runs a future and charges the CPU time of its polls.
     pub async fn charge<F: Future>(&self, future: F) -> F::Output {
         let mut future = pin!(future);
-        poll_fn(|context| {
+        poll_fn(|context| self.charge_now(|| future.as_mut().poll(context))).await
+    }
+
+    /// Runs something on this thread and charges its CPU time.
+    pub fn charge_now<T>(&self, work: impl FnOnce() -> T) -> T {
+        let before = thread_cpu();
+        self.started.store(before, Relaxed);
+        let result = work();
+        self.add(thread_cpu().saturating_sub(before));
+        result
+    }
+
+    /// Runs something that may wait for a disk on a thread made for that, and charges its CPU time.
+    pub async fn aside<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, HostFault> {
+        let timed = move || {
             let before = thread_cpu();
-            self.started.store(before, Relaxed);
-            let poll = future.as_mut().poll(context);
-            let spent = self.spent.load(Relaxed) + thread_cpu().saturating_sub(before);
-            self.spent.store(spent, Relaxed);
-            poll
-        })
-        .await
+            let result = work();
+            (result, thread_cpu().saturating_sub(before))
+        };
+        let done = tokio::task::spawn_blocking(timed).await;
+        let (result, cpu) = done.map_err(|error| HostFault(error.to_string()))?;
+        self.add(cpu);
+        Ok(result)
+    }
+
+    fn add(&self, nanos: u64) {
+        self.spent.fetch_add(nanos, Relaxed);
     }
 
     /// Counts a host call. Only the thread that runs the invocation does, so plain loads and stores suffice.
-    pub fn host_call(&self) {
+    pub(crate) fn host_call(&self) {
         self.calls.store(self.calls.load(Relaxed) + 1, Relaxed);
     }
 
-    /// Whether the invocation may go on; asked at each tick, from within a poll.
+    /// Whether the invocation may go on; asked at each tick and in long host calls, from within a poll.
     pub fn may_go_on(&self) -> bool {
         if self.interrupt.is_raised() {
             self.interrupted.store(true, Relaxed);
             return false;
         }
         let poll = thread_cpu().saturating_sub(self.started.load(Relaxed));
-        if self.spent.load(Relaxed) + poll + self.host_calls() > self.cpu {
+        if self.nanos().saturating_add(poll) > self.cpu {
             self.over_cpu.store(true, Relaxed);
             return false;
         }
-        if Instant::now() > self.wall {
+        if self.wall.is_some_and(|wall| Instant::now() > wall) {
             self.over_wall.store(true, Relaxed);
             return false;
         }
         true
     }
 
-    fn host_calls(&self) -> u64 {
-        self.calls.load(Relaxed) * HOST_CALL_NANOS
+    /// For long host calls, every few hundred microseconds: ends the call where its time is used up, and else
+    /// lets others have the thread for a moment where they want it.
+    pub async fn breathe(&self) -> Result<(), Overrun> {
+        self.check()?;
+        tokio::task::consume_budget().await;
+        Ok(())
+    }
+
+    /// The same for host calls that can't wait.
+    pub(crate) fn check(&self) -> Result<(), Overrun> {
+        if self.may_go_on() { Ok(()) } else { Err(Overrun) }
+    }
+
+    /// Whether what was spent is within the CPU time that there was; asked when the call has ended, since the
+    /// last tick may be long ago by then.
+    pub(crate) fn ends_in_time(&self) -> bool {
+        self.nanos() <= self.cpu
+    }
+
+    fn nanos(&self) -> u64 {
+        self.spent.load(Relaxed) + self.calls.load(Relaxed) * HOST_CALL_NANOS
     }
 
     /// What was spent, each host call with at least its price.
     pub fn cpu(&self) -> Duration {
-        Duration::from_nanos(self.spent.load(Relaxed) + self.host_calls())
+        Duration::from_nanos(self.nanos())
     }
 
     /// Whether it was stopped for its CPU time.
-    pub fn is_over_cpu(&self) -> bool {
+    pub(crate) fn is_over_cpu(&self) -> bool {
         self.over_cpu.load(Relaxed)
     }
 
     /// Whether it was stopped from outside.
-    pub fn is_interrupted(&self) -> bool {
+    pub(crate) fn is_interrupted(&self) -> bool {
         self.interrupted.load(Relaxed)
     }
 
     /// Whether it was stopped for its time on the wall.
-    pub fn is_over_wall(&self) -> bool {
+    pub(crate) fn is_over_wall(&self) -> bool {
         self.over_wall.load(Relaxed)
     }
 }
@@ -118,8 +172,8 @@ fn thread_cpu() -> u64 {
 pub struct MemoryLimiter {
     limit: usize,
     used: usize,
-    /// Growth that was allowed last, to be taken back where it then fails.
-    last: usize,
+    /// Growth that was allowed and has not been heard of since: it went well, or fails next.
+    pending: usize,
     refused: bool,
 }
 
@@ -127,7 +181,7 @@ impl MemoryLimiter {
     /// Allows this many bytes, at most the ceiling that the pool has.
     pub fn new(limit: u64) -> Self {
         let limit = usize::try_from(limit.min(Limits::MAX_MEMORY)).unwrap_or(usize::MAX);
-        Self { limit, used: 0, last: 0, refused: false }
+        Self { limit, used: 0, pending: 0, refused: false }
     }
 
     /// Bytes in use. Memories never shrink, so this is the peak as well.
@@ -140,18 +194,31 @@ impl MemoryLimiter {
         self.refused
     }
 
-    fn grow(&mut self, bytes: usize) -> bool {
-        if bytes > self.limit - self.used {
-            self.refused = true;
+    /// Counts growth, or refuses it. What a memory or table declares as its own maximum is no limit of ours.
+    fn grow(&mut self, bytes: Option<usize>, beyond_own_maximum: bool) -> bool {
+        self.pending = 0;
+        if beyond_own_maximum {
             return false;
         }
+        let Some(bytes) = bytes.filter(|bytes| *bytes <= self.limit - self.used) else {
+            self.refused = true;
+            return false;
+        };
         self.used += bytes;
-        self.last = bytes;
+        self.pending = bytes;
         true
     }
 
-    fn take_back(&mut self) {
-        self.used -= std::mem::take(&mut self.last);
+    /// Growth that was allowed has failed: that is the machine's doing, and another run may succeed. Growth that
+    /// was never asked about fails for what the guest declares.
+    fn failed(&mut self, error: &wasmtime::Error) -> wasmtime::Result<()> {
+        match std::mem::take(&mut self.pending) {
+            0 => Ok(()),
+            bytes => {
+                self.used -= bytes;
+                Err(HostFault(format!("an app's memory could not grow by {bytes} bytes: {error:#}")).into())
+            }
+        }
     }
 }
 
@@ -162,14 +229,12 @@ impl ResourceLimiter for MemoryLimiter {
         desired: usize,
         maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        // Beyond the maximum that the memory itself declares it fails whatever the limit is.
         let declared = maximum.is_some_and(|maximum| desired > maximum && maximum < self.limit);
-        Ok(!declared && self.grow(desired - current))
+        Ok(self.grow(desired.checked_sub(current), declared))
     }
 
-    fn memory_grow_failed(&mut self, _: wasmtime::Error) -> wasmtime::Result<()> {
-        self.take_back();
-        Ok(())
+    fn memory_grow_failed(&mut self, error: wasmtime::Error) -> wasmtime::Result<()> {
+        self.failed(&error)
     }
 
     fn table_growing(
@@ -178,21 +243,21 @@ impl ResourceLimiter for MemoryLimiter {
         desired: usize,
         maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        if maximum.is_some_and(|maximum| desired > maximum) {
-            return Ok(false);
-        }
-        Ok((desired - current).checked_mul(size_of::<usize>()).is_some_and(|bytes| self.grow(bytes)))
+        let declared = maximum.is_some_and(|maximum| desired > maximum);
+        let elements = desired.checked_sub(current);
+        Ok(self.grow(elements.and_then(|elements| elements.checked_mul(size_of::<usize>())), declared))
     }
 
-    fn table_grow_failed(&mut self, _: wasmtime::Error) -> wasmtime::Result<()> {
-        self.take_back();
-        Ok(())
+    fn table_grow_failed(&mut self, error: wasmtime::Error) -> wasmtime::Result<()> {
+        self.failed(&error)
     }
 }
 
 /// The invocation has brought more over the boundary than it may.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
-#[error("its host calls carried more than {MAX_HOST_CALL_BYTES} bytes together")]
+#[error(
+    "its host calls carried more than {MAX_CALL_BYTES} bytes in one call, or {MAX_HOST_CALL_BYTES} bytes together"
+)]
 pub struct HostCallBytes;
 
 /// Counts the bytes that an invocation hands over, and those that would go into its record.
@@ -211,7 +276,7 @@ impl Quota {
 
     /// Counts effects that come and go; refuses with a sentence what would be too much together.
     pub fn effect(&mut self, added: usize, removed: usize) -> Result<(), String> {
-        let effects = (self.effects + added).saturating_sub(removed);
+        let effects = self.effects.saturating_add(added).saturating_sub(removed);
         if effects > MAX_EFFECT_BYTES && added > removed {
             return Err(format!(
                 "all effects of one invocation together are limited to {MAX_EFFECT_BYTES} bytes; \
@@ -220,6 +285,11 @@ impl Quota {
         }
         self.effects = effects;
         Ok(())
+    }
+
+    /// What effects may still have.
+    pub fn room(&self) -> usize {
+        MAX_EFFECT_BYTES.saturating_sub(self.effects)
     }
 }
 
@@ -243,6 +313,12 @@ mod tests {
         let mut limiter = MemoryLimiter::new(1 << 20);
         assert!(limiter.memory_growing(0, 64 << 10, None).unwrap());
         assert!(limiter.memory_growing(64 << 10, 128 << 10, None).unwrap());
+        let fault = limiter.memory_grow_failed(wasmtime::Error::msg("out of memory")).unwrap_err();
+        assert!(fault.is::<HostFault>(), "the machine is to blame, not the app");
+        assert_eq!(limiter.used(), 64 << 10);
+        // One that was never asked about, as by a memory of one-byte pages, takes nothing back.
+        limiter.memory_grow_failed(wasmtime::Error::msg("no")).unwrap();
+        assert!(!limiter.memory_growing(64 << 10, 128 << 10, Some(64 << 10)).unwrap());
         limiter.memory_grow_failed(wasmtime::Error::msg("no")).unwrap();
         assert_eq!(limiter.used(), 64 << 10);
     }

@@ -20,7 +20,7 @@ mod tests;
 use wasmparser::{Parser, ValidPayload, Validator};
 
 /// Changes with each change of what is written: code that was compiled from another is not loaded.
-pub const VERSION: u8 = 1;
+pub const VERSION: u8 = 2;
 
 /// Why a component can't be rewritten.
 #[derive(Debug, thiserror::Error)]
@@ -28,9 +28,18 @@ pub enum Problem {
     /// It isn't valid.
     #[error(transparent)]
     Invalid(#[from] wasmparser::Error),
-    /// It has an operator of which nobody knows what it takes and gives.
-    #[error("at byte {0:#x} it has an operator that isn't known here")]
+    /// It has an operator of which nobody knows what it does with numbers.
+    #[error("at byte {0:#x} it has an operator of a proposal that isn't known here")]
     Operator(u64),
+    /// What is added takes a function past what the format allows.
+    #[error(
+        "the function at byte {0:#x} is too large: what makes its NaNs the same on every machine takes it past \
+         50,000 variables or 7,654,321 bytes; split it"
+    )]
+    Function(u64),
+    /// The same for a section.
+    #[error("it has more than 4 GiB")]
+    TooLarge,
 }
 
 /// Rewrites a component.
@@ -48,5 +57,7 @@ pub fn rewrite(wasm: &[u8]) -> Result<Vec<u8>, Problem> {
     if bodies.iter().all(Option::is_none) {
         return Ok(wasm.to_vec());
     }
-    Ok(splice::splice(wasm, Parser::new(0), &mut bodies.into_iter())?)
+    let mut out = Vec::with_capacity(wasm.len() + wasm.len() / 8);
+    splice::splice(wasm, Parser::new(0), &mut bodies.into_iter(), &mut out)?;
+    Ok(out)
 }

@@ -3,9 +3,11 @@
 //! A file is named by what it was made from; what it must hold stands in the store, never beside it.
 //! So a file that was changed or half written is no more than a miss.
 
-use std::io::Write as _;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
+use sha2::{Digest as _, Sha256};
+use tempfile::NamedTempFile;
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
@@ -29,12 +31,35 @@ impl Cache {
         self.folder.join(format!("{}-{}.cwasm", compiled.wasm.hex(), &compiled.engine.hex()[..16]))
     }
 
-    /// Keeps compiled code. It need not be synced: code that is lost is compiled again.
-    pub fn put(&self, compiled: &CompiledRef, code: &[u8]) -> std::io::Result<()> {
-        let mut file = tempfile::NamedTempFile::new_in(&self.folder)?;
-        file.write_all(code)?;
-        file.persist(self.path(compiled)).map_err(|error| error.error)?;
-        Ok(())
+    /// Makes a file for code that is about to be compiled.
+    pub fn draft(&self) -> std::io::Result<NamedTempFile> {
+        NamedTempFile::new_in(&self.folder)
+    }
+
+    /// Keeps compiled code: reads what the worker has written into the file, and names it. It need not be synced:
+    /// code that is lost is compiled again.
+    pub fn keep(
+        &self,
+        mut draft: NamedTempFile,
+        wasm: Digest,
+        engine: Digest,
+        bytes: u64,
+    ) -> std::io::Result<CompiledRef> {
+        let (mut hash, mut copied, mut part) = (Sha256::new(), 0, vec![0; 1 << 20]);
+        loop {
+            let read = draft.as_file_mut().read(&mut part)?;
+            if read == 0 {
+                break;
+            }
+            hash.update(&part[..read]);
+            copied += read as u64;
+        }
+        if copied != bytes {
+            return Err(std::io::Error::other(format!("the worker wrote {copied} of {bytes} bytes")));
+        }
+        let compiled = CompiledRef { wasm, engine, code: Digest(hash.finalize().into()) };
+        draft.persist(self.path(&compiled)).map_err(|error| error.error)?;
+        Ok(compiled)
     }
 
     /// Removes all code but this.
@@ -71,10 +96,11 @@ impl Cache {
 
 /// Turns compiled code back into a component.
 fn deserialize(engine: &Engine, code: &[u8]) -> wasmtime::Result<Component> {
-    // SAFETY: `deserialize` is sound for bytes that `Component::serialize` made, unchanged. These
-    // are such bytes: their SHA-256 digest was just found equal to one that the caller has from the
-    // store, where it was put when this host's own worker had handed over the code, and the same
-    // bytes that were digested are used (not the file, which might change in between).
+    // SAFETY: `deserialize` is sound for bytes that `Component::serialize` made, unchanged. That they are
+    // unchanged was just checked: their SHA-256 digest is one that the caller has from the store, where it
+    // was put when this host's own worker had handed over the code, and the same bytes that were digested are
+    // used (not the file, which might change in between). That the worker made them with `serialize` is
+    // trusted, not checked: whoever takes over the worker through a fault of the compiler chooses them.
     #[allow(unsafe_code)]
     unsafe {
         Component::deserialize(engine, code)

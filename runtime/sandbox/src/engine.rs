@@ -20,7 +20,7 @@ const WASM_STACK: usize = 512 << 10;
 /// The whole stack of an invocation: the app's functions and the host's below them.
 const STACK: usize = 1 << 20;
 /// The longest table, in elements. SpiderMonkey, the largest in use, has some 10,000.
-const TABLE_ELEMENTS: usize = 50_000;
+pub const TABLE_ELEMENTS: usize = 50_000;
 /// What the pool keeps of a table between two invocations instead of giving it back to the
 /// operating system.
 const TABLE_KEEP_RESIDENT: usize = 64 << 10;
@@ -28,13 +28,19 @@ const TABLE_KEEP_RESIDENT: usize = 64 << 10;
 /// cleared. Where it doesn't, all of it would have to be, which costs more than it saves.
 const MEMORY_KEEP_RESIDENT: usize = 1 << 20;
 
-/// Makes the engine. `places` is how many invocations may be under way at once; each gets the most
-/// that a component may have, so that none waits for another's memories.
+/// How many memories the pool has for so many places: two for each, and as many as a component may have. Each
+/// takes 4 GiB of addresses, of which some processors and kernels have only 512 GiB. An invocation waits until
+/// there are as many as its component declares.
+pub fn memories(places: u32) -> u32 {
+    2 * places + MAX_MEMORIES - 1
+}
+
+/// Makes the engine. `places` is how many invocations may be under way at once.
 pub fn engine(places: u32) -> wasmtime::Result<Engine> {
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(places)
         .total_core_instances(places * MAX_CORE_INSTANCES)
-        .total_memories(places * MAX_MEMORIES)
+        .total_memories(memories(places))
         .total_tables(places * MAX_TABLES)
         .total_stacks(places)
         .total_gc_heaps(0)
@@ -57,16 +63,23 @@ pub fn engine(places: u32) -> wasmtime::Result<Engine> {
         .epoch_interruption(true)
         .max_wasm_stack(WASM_STACK)
         .async_stack_size(STACK)
+        // Stacks are used again, by others as well.
+        .async_stack_zeroing(true)
         // The same bits on every machine; that of NaNs `canonical_nan` has seen to.
         .cranelift_nan_canonicalization(false)
         .relaxed_simd_deterministic(true)
-        // What no toolchain for components needs is not offered: less to get wrong.
+        // What no toolchain for components needs is not offered: less to get wrong. Without support for garbage
+        // collection there are no external references either, and no heap of it.
+        .gc_support(false)
         .wasm_gc(false)
         .wasm_function_references(false)
         .wasm_exceptions(false)
         .wasm_threads(false)
         .wasm_memory64(false)
         .wasm_stack_switching(false)
+        .wasm_custom_page_sizes(false)
+        .wasm_wide_arithmetic(false)
+        .wasm_compact_imports(false)
         // A trap's backtrace has nothing for people: packages are stripped.
         .wasm_backtrace_max_frames(None);
     Engine::new(&config)

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::bindings::platform::ironloom::invocation::invocation::Gap;
+use super::budget::{Meter, Overrun};
 use super::interrupt::Interrupt;
 use ironloom_types::clock::Timestamp;
 use ironloom_types::ids::{PointNumber, SlotName};
@@ -67,7 +68,7 @@ pub struct Env {
     pub context: Arc<AppContext>,
     /// What the app has stored.
     pub state: Arc<dyn StateReader>,
-    /// Bytes of keys and values that it has stored.
+    /// What it has stored, as [`state_cost`](ironloom_types::effects::state_cost) counts.
     pub state_bytes: u64,
     /// Where derived readings go.
     pub outputs: Arc<dyn OutputResolver>,
@@ -97,24 +98,44 @@ pub enum Cached {
     Unknown,
 }
 
-/// Reads an app's state as it stood before the invocation.
+/// Why state was not read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReadError {
+    /// The store can't be read.
+    #[error(transparent)]
+    Fault(#[from] HostFault),
+    /// The invocation has used up its time.
+    #[error(transparent)]
+    Overrun(#[from] Overrun),
+}
+
+/// Reads an app's state as it stood before the invocation. What is read on other threads is charged to the
+/// meter ([`Meter::aside`]); what takes long asks it whether to go on ([`Meter::breathe`]).
 pub trait StateReader: Send + Sync {
     /// Looks into the cache alone. Called for each key, so it must be quick.
     fn cached(&self, key: &str) -> Cached;
 
-    /// Loads what the cache didn't know, in the order of the keys.
-    fn load<'a>(&'a self, keys: &'a [Box<str>]) -> BoxFuture<'a, Result<Vec<Option<Bytes>>, HostFault>>;
+    /// Loads what the cache didn't know, in the order of the keys; at most [`MAX_LOADED_KEYS`] of them.
+    fn load<'a>(
+        &'a self,
+        keys: &'a [Box<str>],
+        meter: &'a Meter,
+    ) -> BoxFuture<'a, Result<Vec<Option<Bytes>>, ReadError>>;
 
-    /// Lists keys and values.
-    fn scan<'a>(&'a self, scan: Scan<'a>) -> BoxFuture<'a, Result<StatePage, HostFault>>;
+    /// Lists keys and values. A page is full unless it is the last one, and says exactly whether more entries
+    /// follow it: nothing of it may depend on where the entries lie.
+    fn scan<'a>(&'a self, scan: Scan<'a>, meter: &'a Meter) -> BoxFuture<'a, Result<StatePage, ReadError>>;
 }
+
+/// How many keys a [`StateReader`] is asked for at once.
+pub const MAX_LOADED_KEYS: usize = 1_000;
 
 /// Which keys to list.
 #[derive(Clone, Copy, Debug)]
 pub struct Scan<'a> {
-    /// Those that start with this
+    /// Only keys that start with this.
     pub prefix: &'a str,
-    /// and come after this one, where there is one.
+    /// Only keys after this one, where there is one.
     pub after: Option<&'a str>,
     /// At most so many; at least 1.
     pub limit: usize,
@@ -154,6 +175,9 @@ pub trait OutputResolver: Send + Sync {
     /// Tells where the readings of an entity go, where that isn't known at once. `output` is the index in
     /// [`AppContext::outputs`].
     fn resolve(&self, output: usize, entity: &str) -> Result<Target, UnknownEntity>;
+
+    /// How many points the installation may still make.
+    fn room(&self) -> usize;
 }
 
 /// Knows what an installation has standing before the invocation. A one-shot timer that just fires
@@ -179,11 +203,15 @@ impl StateReader for Nothing {
         Cached::Known(None)
     }
 
-    fn load<'a>(&'a self, keys: &'a [Box<str>]) -> BoxFuture<'a, Result<Vec<Option<Bytes>>, HostFault>> {
+    fn load<'a>(
+        &'a self,
+        keys: &'a [Box<str>],
+        _: &'a Meter,
+    ) -> BoxFuture<'a, Result<Vec<Option<Bytes>>, ReadError>> {
         Box::pin(async { Ok(vec![None; keys.len()]) })
     }
 
-    fn scan<'a>(&'a self, _: Scan<'a>) -> BoxFuture<'a, Result<StatePage, HostFault>> {
+    fn scan<'a>(&'a self, _: Scan<'a>, _: &'a Meter) -> BoxFuture<'a, Result<StatePage, ReadError>> {
         Box::pin(async { Ok(StatePage::default()) })
     }
 }
@@ -191,6 +219,10 @@ impl StateReader for Nothing {
 impl OutputResolver for Nothing {
     fn resolve(&self, _: usize, _: &str) -> Result<Target, UnknownEntity> {
         Err(UnknownEntity("nothing is bound".to_owned()))
+    }
+
+    fn room(&self) -> usize {
+        0
     }
 }
 

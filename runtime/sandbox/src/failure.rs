@@ -6,12 +6,17 @@ use wasmtime::component::ResourceTableError;
 use wasmtime::{PoolConcurrencyLimitError, Trap};
 use wasmtime_wasi::I32Exit;
 
-use super::app_log::{LogLine, LogSource, truncate};
+use super::app_log::{LogLine, LogSource, beginning};
 use super::budget::{HostCallBytes, Meter};
 use super::env::HostFault;
 
 /// The longest text of an app's own in an outcome.
 const MAX_REASON: usize = 4 << 10;
+
+/// What an app answered makes no sense.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct BadAnswer(pub String);
 
 /// How an invocation ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,9 +62,8 @@ impl fmt::Display for Outcome {
 
 impl Outcome {
     /// The app's own words, at a length that can be kept.
-    pub(super) fn reason(mut text: String) -> String {
-        truncate(&mut text, MAX_REASON);
-        text
+    pub(super) fn reason(text: &str) -> String {
+        beginning(text, MAX_REASON).to_owned()
     }
 
     /// Finds out why a call, or an instantiation, ended with an error.
@@ -84,6 +88,9 @@ impl Outcome {
         if meter.is_over_wall() {
             return Self::WallLimit;
         }
+        if let Some(BadAnswer(problem)) = error.downcast_ref() {
+            return Self::Trap(problem.clone());
+        }
         // wasmtime's own type for the bytes of one call is private: its text tells.
         let text = error.root_cause().to_string();
         if error.is::<HostCallBytes>() || text.contains("fuel allocated for hostcalls") {
@@ -104,7 +111,7 @@ impl Outcome {
                 "it holds too many of the host's resources at once, or a wrong one ({text})"
             ));
         }
-        Self::Trap(Self::reason(text))
+        Self::Trap(Self::reason(&text))
     }
 }
 
@@ -138,7 +145,7 @@ fn panic_message(log: &[LogLine]) -> Option<String> {
     let at = printed.iter().rposition(|line| line.contains("panicked at"))?;
     let place = printed[at].split_once("panicked at ").map_or("", |(_, place)| place.trim_end_matches(':'));
     let message = printed.get(at + 1).copied().unwrap_or_default();
-    Some(Outcome::reason(format!("{message} ({place})")))
+    Some(Outcome::reason(&format!("{message} ({place})")))
 }
 
 #[cfg(test)]

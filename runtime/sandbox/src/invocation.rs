@@ -7,18 +7,21 @@ use wasmtime::{Store, UpdateDeadline};
 
 use super::Sandbox;
 use super::app::LoadedApp;
-use super::app_log::LogLine;
+use super::app_log::{LogLine, beginning};
+use super::bindings::readings::exports::ironloom::feeds::readings::Refused as Refusal;
 use super::bindings::types::{Batch, Failure};
-use super::budget::Meter;
+use super::budget::{Meter, Quota};
 use super::env::{Env, HostFault};
-use super::failure::Outcome;
+use super::failure::{BadAnswer, Outcome};
 use super::host::Host;
 use ironloom_types::clock::Timestamp;
 use ironloom_types::effects::{Effects, Refused};
-use ironloom_types::limits::MAX_HOST_CALL_BYTES;
+use ironloom_types::limits::MAX_CALL_BYTES;
 
 /// The most handles of resources that a component may hold.
 const MAX_HANDLES: usize = 1_000;
+/// What a refused reading takes among the effects besides its reason.
+const REFUSED_BYTES: usize = 32;
 
 /// What an app is called for.
 #[derive(Clone, Copy, Debug)]
@@ -61,17 +64,12 @@ impl Sandbox {
     /// Needs a tokio runtime with time.
     pub async fn invoke(&self, app: &LoadedApp, call: Call<'_>, env: Env) -> Report {
         let (answer, mut report) =
-            run(self, env, async |store: &mut Store<Host>| app.call(store, call).await).await;
+            run(self, app.memories(), env, async |store: &mut Store<Host>| app.call(store, call).await).await;
         match answer {
             None => {}
-            Some(Ok(refused)) => match check_refused(call, refused) {
-                Ok(refused) => {
-                    report.effects.refused = refused;
-                }
-                Err(problem) => report.outcome = Outcome::Trap(problem),
-            },
-            Some(Err(Failure::Reject(reason))) => report.outcome = Outcome::Reject(Outcome::reason(reason)),
-            Some(Err(Failure::Retry(reason))) => report.outcome = Outcome::Retry(Outcome::reason(reason)),
+            Some(Ok(refused)) => report.effects.refused = refused,
+            Some(Err(Failure::Reject(reason))) => report.outcome = Outcome::Reject(Outcome::reason(&reason)),
+            Some(Err(Failure::Retry(reason))) => report.outcome = Outcome::Retry(Outcome::reason(&reason)),
         }
         if report.outcome != Outcome::Ok {
             report.effects = Effects::default();
@@ -87,17 +85,10 @@ impl LoadedApp {
             Call::Readings(batch) => {
                 let role = self.readings.as_ref().ok_or_else(|| missing("readings"))?;
                 let role = role.load(&mut *store, &instance)?;
-                let answer = role.ironloom_feeds_readings().call_consume(&mut *store, batch).await?;
-                Ok(answer.map(|refused| {
-                    let refused = refused.into_iter();
-                    refused
-                        .map(|r| Refused {
-                            frame: r.frame,
-                            reading: r.reading,
-                            reason: Outcome::reason(r.reason),
-                        })
-                        .collect()
-                }))
+                match role.ironloom_feeds_readings().call_consume(&mut *store, batch).await? {
+                    Ok(refused) => Ok(Ok(take_refused(batch, refused, &mut store.data_mut().quota)?)),
+                    Err(failure) => Ok(Err(failure)),
+                }
             }
             Call::Timer { name, due } => {
                 let role = self.timers.as_ref().ok_or_else(|| missing("timers"))?;
@@ -113,22 +104,39 @@ fn missing(role: &str) -> HostFault {
     HostFault(format!("an app without the role `{role}` was called for it"))
 }
 
-/// Brings refused readings into order, or finds one that there isn't.
-fn check_refused(call: Call<'_>, mut refused: Vec<Refused>) -> Result<Vec<Refused>, String> {
-    let Call::Readings(batch) = call else { return Ok(refused) };
+/// Brings refused readings into order, or finds one that there isn't. They count as effects; where their
+/// reasons are too long for what is left of those, all are cut to the same length.
+fn take_refused(
+    batch: &Batch,
+    mut refused: Vec<Refusal>,
+    quota: &mut Quota,
+) -> Result<Vec<Refused>, BadAnswer> {
     for one in &refused {
         let readings = batch.frames.get(one.frame as usize).map_or(0, |frame| frame.at.len());
         if one.reading as usize >= readings {
-            return Err(format!(
+            return Err(BadAnswer(format!(
                 "it refused reading {} of frame {}, which has {readings} of {} frames' readings",
                 one.reading,
                 one.frame,
                 batch.frames.len()
-            ));
+            )));
         }
     }
     refused.sort_by_key(|one| (one.frame, one.reading));
     refused.dedup_by_key(|one| (one.frame, one.reading));
+    let cost =
+        |refused: &[Refused]| refused.iter().map(|one| REFUSED_BYTES + one.reason.len()).sum::<usize>();
+    let mut refused: Vec<Refused> = refused
+        .into_iter()
+        .map(|one| Refused { frame: one.frame, reading: one.reading, reason: Outcome::reason(&one.reason) })
+        .collect();
+    let room = quota.room();
+    if cost(&refused) > room {
+        let longest = (room / refused.len()).saturating_sub(REFUSED_BYTES);
+        refused.iter_mut().for_each(|one| one.reason = beginning(&one.reason, longest).to_owned());
+    }
+    // That a reading was refused is never dropped: without any reason they are at most a batch's.
+    let _ = quota.effect(cost(&refused), 0);
     Ok(refused)
 }
 
@@ -136,31 +144,26 @@ fn check_refused(call: Call<'_>, mut refused: Vec<Refused>) -> Result<Vec<Refuse
 /// and a report whose outcome is ok where it returned.
 pub(super) async fn run<T>(
     sandbox: &Sandbox,
+    memories: u32,
     env: Env,
     call: impl AsyncFnOnce(&mut Store<Host>) -> wasmtime::Result<T>,
 ) -> (Option<T>, Report) {
-    // Never closed, so that this only waits.
+    // Never closed, so that these only wait.
     let _place = sandbox.places.acquire().await;
+    let _memories = sandbox.memories.acquire_many(memories).await;
     let start = Instant::now();
     let limits = env.context.limits.clone();
     let meter = Arc::new(Meter::new(&limits, env.interrupt.clone()));
-    let mut store = Store::new(&sandbox.engine, Host::new(env, Arc::clone(&meter)));
-    store.limiter(|host| &mut host.memory);
-    store.set_hostcall_fuel(MAX_HOST_CALL_BYTES);
-    store.set_max_component_handles(MAX_HANDLES);
-    store.set_epoch_deadline(1);
-    store.epoch_deadline_callback(|store| {
-        Ok(if store.data().meter.may_go_on() {
-            UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now()))
-        } else {
-            UpdateDeadline::Interrupt
-        })
-    });
+    let mut store = meter.charge_now(|| store(sandbox, Host::new(env, Arc::clone(&meter))));
 
     let called = tokio::time::timeout(limits.wall(), meter.charge(call(&mut store))).await;
-    let host = store.into_data();
+    // The last tick may be long ago: what is looked at only then could be passed by one long host call.
+    let in_time = meter.ends_in_time();
+    // The end of a store clears its memory, which the app has made dirty.
+    let host = meter.charge_now(|| store.into_data());
     let (log, log_dropped) = host.log.lock().finish();
     let (value, outcome) = match called {
+        Ok(Ok(_)) if !in_time => (None, Outcome::CpuLimit),
         Ok(Ok(value)) => (Some(value), Outcome::Ok),
         Ok(Err(error)) => (None, Outcome::of_error(&error, &meter, host.memory.has_refused(), &log)),
         Err(_) => (None, Outcome::WallLimit),
@@ -170,4 +173,62 @@ pub(super) async fn run<T>(
     let report =
         Report { outcome, effects, cpu: meter.cpu(), wall: start.elapsed(), peak_memory, log, log_dropped };
     (value, report)
+}
+
+/// A store with all limits set.
+fn store(sandbox: &Sandbox, host: Host) -> Store<Host> {
+    let mut store = Store::new(&sandbox.engine, host);
+    store.limiter(|host| &mut host.memory);
+    store.set_hostcall_fuel(MAX_CALL_BYTES);
+    store.set_max_component_handles(MAX_HANDLES);
+    store.set_epoch_deadline(1);
+    store.epoch_deadline_callback(|store| {
+        Ok(if store.data().meter.may_go_on() {
+            UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now()))
+        } else {
+            UpdateDeadline::Interrupt
+        })
+    });
+    store
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bindings::types::{Frame, Values};
+    use ironloom_types::limits::MAX_EFFECT_BYTES;
+
+    fn batch(readings: u32) -> Batch {
+        let n = readings as usize;
+        let frame = Frame {
+            slot: "weight".to_owned(),
+            entity: vec![0; n],
+            at: vec![0; n],
+            order: None,
+            quality: None,
+            values: Values::Booleans(vec![true; n]),
+        };
+        Batch { entities: String::new(), frames: vec![frame] }
+    }
+
+    fn refuse(readings: u32, bytes: usize) -> Vec<Refusal> {
+        let reason = "x".repeat(bytes);
+        (0..readings).map(|reading| Refusal { frame: 0, reading, reason: reason.clone() }).collect()
+    }
+
+    #[test]
+    fn reasons_share_the_room_that_effects_leave() {
+        let mut quota = Quota::default();
+        let refused = take_refused(&batch(3), refuse(3, 5_000), &mut quota).unwrap();
+        assert!(refused.iter().all(|one| one.reason.len() == 4_096), "a reason alone is cut to 4 KiB");
+        // 16,384 of 4,096 bytes would be four times what there is room for.
+        let mut quota = Quota::default();
+        let refused = take_refused(&batch(16_384), refuse(16_384, 4_096), &mut quota).unwrap();
+        assert_eq!(refused.len(), 16_384);
+        let bytes: usize = refused.iter().map(|one| one.reason.len()).sum();
+        assert_eq!(bytes, 16_384 * (MAX_EFFECT_BYTES / 16_384 - REFUSED_BYTES));
+        assert_eq!(quota.room(), 0);
+        let refused = take_refused(&batch(2), refuse(2, 10), &mut quota).unwrap();
+        assert!(refused.len() == 2 && refused.iter().all(|one| one.reason.is_empty()));
+    }
 }

@@ -1,8 +1,8 @@
 //! Runs apps: WebAssembly components, each invocation in a fresh instance with limits on all that it
 //! uses, and with nothing that its manifest doesn't declare.
 //!
-//! [`Sandbox::compile`] has a component checked and compiled by a subprocess, [`Sandbox::load`] links
-//! it for one manifest, [`Sandbox::invoke`] calls it. An invocation's effects are plain data
+//! [`Sandbox::compile`] has a component checked and compiled by a subprocess, [`Sandbox::load`] links it with what
+//! its manifest declares, [`Sandbox::invoke`] calls it. An invocation's effects are plain data
 //! ([`ironloom_types::effects`]): nothing of an app ever writes anywhere by itself.
 
 mod app;
@@ -20,31 +20,37 @@ pub mod fuzzing;
 mod host;
 mod interrupt;
 mod invocation;
+mod loads;
 mod wasi;
 mod worker;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use bytes::Bytes;
+use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
-pub use self::app::{Declared, LoadError, Loaded, LoadedApp, Roles};
+pub use self::app::{LoadError, Loaded, LoadedApp};
 pub use self::app_log::{Level, LogLine, LogSource};
 pub use self::bindings::platform::ironloom::invocation::invocation::Gap;
 pub use self::bindings::types::{Batch, Frame, Quality, Values};
+pub use self::budget::{Meter, Overrun};
 pub use self::env::{
-    AppContext, BoxFuture, Cached, Env, HostFault, Nothing, OutputKind, OutputResolver, OutputSlot, Scan,
-    Standing, StatePage, StateReader, Target, UnknownEntity,
+    AppContext, BoxFuture, Cached, Env, HostFault, MAX_LOADED_KEYS, Nothing, OutputKind, OutputResolver,
+    OutputSlot, ReadError, Scan, Standing, StatePage, StateReader, Target, UnknownEntity,
 };
 pub use self::failure::Outcome;
 pub use self::interrupt::{Interrupt, Interrupting};
 pub use self::invocation::{Call, Report};
 pub use self::worker::{CompileError, CompileLimits, Refusal, SUBCOMMAND, compile_worker};
 
+use self::loads::Loads;
 use ironloom_types::CompiledRef;
 use ironloom_types::ids::Digest;
+use ironloom_types::interfaces::Declared;
 
 /// How a sandbox is set up.
 #[derive(Clone, Debug)]
@@ -93,12 +99,12 @@ pub struct Inspection {
     pub imports: Vec<String>,
     /// What it exports, with versions.
     pub exports: Vec<String>,
-    /// What it can be called for.
-    pub roles: Roles,
     /// The version of the SDK that it was built with, if any.
     pub sdk_version: Option<String>,
     /// Its compiled code, to be put into the store.
     pub compiled: CompiledRef,
+    /// The kernel kept the compiler from all files and connections, which Linux does from 6.12 on.
+    pub confined: bool,
 }
 
 /// The engine, its pool and its cache.
@@ -108,8 +114,11 @@ pub struct Sandbox {
     key: Digest,
     cache: Arc<compiled::Cache>,
     places: Semaphore,
+    /// The pool's memories, of which an invocation takes as many as its component declares.
+    memories: Semaphore,
     /// One compilation at a time: they are long, and want much memory.
     compiling: Semaphore,
+    loads: Mutex<Loads>,
     config: SandboxConfig,
 }
 
@@ -126,50 +135,82 @@ impl Sandbox {
             engine,
             cache: Arc::new(cache),
             places: Semaphore::new(config.places as usize),
+            memories: Semaphore::new(engine::memories(config.places) as usize),
             compiling: Semaphore::new(1),
+            loads: Mutex::default(),
             config,
         })
     }
 
     /// Has a component validated, listed and compiled by the worker, and keeps the code.
-    pub async fn compile(&self, wasm: &[u8]) -> Result<Inspection, CompileError> {
+    pub async fn compile(&self, wasm: Bytes) -> Result<Inspection, CompileError> {
         let _turn = self.compiling.acquire().await;
-        let (found, code) = worker::compile(&self.config.worker, self.config.compile, wasm).await?;
-        let digest = Digest::of(wasm);
-        let compiled = CompiledRef { wasm: digest, engine: self.key, code: Digest::of(&code) };
-        if let Err(error) = self.cache.put(&compiled, &code) {
-            let folder = self.config.cache_dir.display();
-            return Err(CompileError::Worker(format!("its code can't be kept in {folder}: {error}")));
-        }
-        let roles = Roles::of_exports(found.exports.iter().map(String::as_str));
-        let (imports, exports, sdk_version) = (found.imports, found.exports, found.sdk_version);
-        Ok(Inspection { digest, imports, exports, roles, sdk_version, compiled })
+        let folder = self.config.cache_dir.display();
+        let unkept = |error: std::io::Error| {
+            CompileError::Worker(format!("its code can't be kept in {folder}: {error}"))
+        };
+        let cache = Arc::clone(&self.cache);
+        let (draft, file) = aside(move || {
+            let draft = cache.draft()?;
+            let file = draft.reopen()?;
+            Ok((draft, file))
+        })
+        .await
+        .map_err(unkept)?;
+        let found = worker::compile(&self.config.worker, self.config.compile, wasm.clone(), file).await?;
+        let (cache, engine, bytes) = (Arc::clone(&self.cache), self.key, found.code_bytes);
+        let compiled =
+            aside(move || cache.keep(draft, Digest::of(&wasm), engine, bytes)).await.map_err(unkept)?;
+        let worker::Found { imports, exports, sdk_version, confined, .. } = found;
+        Ok(Inspection { digest: compiled.wasm, imports, exports, sdk_version, compiled, confined })
     }
 
-    /// Loads an app for a manifest. `wasm` reads the component, and is asked only where the cache has
-    /// no sound code for this engine.
+    /// Loads an app whose component was found to fit what its manifest declares, and tries it with so many bytes
+    /// of memory. `wasm` reads the component, and is asked only where the cache has no sound code for this engine.
     pub async fn load(
         &self,
         compiled: &CompiledRef,
-        wasm: impl FnOnce() -> std::io::Result<Vec<u8>> + Send + 'static,
-        declared: &Declared,
+        wasm: impl FnOnce() -> std::io::Result<Bytes> + Send + 'static,
+        declared: Declared,
+        memory: u64,
     ) -> Result<Loaded, LoadError> {
-        if let Some(component) = self.cached(*compiled).await {
-            let app = LoadedApp::new(self, &component, declared).await?;
-            return Ok(Loaded { app: app.into(), compiled: *compiled });
-        }
-        let read = tokio::task::spawn_blocking(wasm).await;
-        let wasm = read.unwrap_or_else(|error| Err(std::io::Error::other(error))).map_err(LoadError::Read)?;
-        if Digest::of(&wasm) != compiled.wasm {
-            return Err(LoadError::Read(std::io::Error::other("it is not the one that was installed")));
-        }
-        let compiled = self.compile(&wasm).await?.compiled;
-        let component = self
-            .cached(compiled)
-            .await
+        let (component, compiled) = match self.component(*compiled).await {
+            Some(component) => (component, *compiled),
+            None => self.component_of(wasm, compiled.wasm).await?,
+        };
+        let known = self.loads.lock().app(compiled, declared);
+        let app = match known {
+            Some(app) => app,
+            None => {
+                let linked = Arc::new(LoadedApp::link(&self.engine, component, declared)?);
+                self.loads.lock().add_app(compiled, declared, linked)
+            }
+        };
+        app.start(self, memory).await?;
+        Ok(Loaded { app, compiled })
+    }
+
+    /// Compiles a component anew.
+    async fn component_of(
+        &self,
+        wasm: impl FnOnce() -> std::io::Result<Bytes> + Send + 'static,
+        expected: Digest,
+    ) -> Result<(Arc<Component>, CompiledRef), LoadError> {
+        let read = move || {
+            let wasm = wasm()?;
+            let is_expected = Digest::of(&wasm) == expected;
+            if is_expected {
+                Ok(wasm)
+            } else {
+                Err(std::io::Error::other("it is not the one that was installed"))
+            }
+        };
+        let wasm = aside(read).await.map_err(LoadError::Read)?;
+        let compiled = self.compile(wasm).await?.compiled;
+        let component = self.component(compiled).await;
+        let component = component
             .ok_or_else(|| LoadError::Host("the code that was just compiled doesn't load".to_owned()))?;
-        let app = LoadedApp::new(self, &component, declared).await?;
-        Ok(Loaded { app: app.into(), compiled })
+        Ok((component, compiled))
     }
 
     /// Removes the code of all components but these from the cache. Not to be called while something
@@ -178,9 +219,21 @@ impl Sandbox {
         self.cache.retain(keep)
     }
 
-    /// Reads and maps compiled code: some tens of milliseconds for the largest.
-    async fn cached(&self, compiled: CompiledRef) -> Option<Component> {
+    /// Returns code that is loaded already, or reads and maps it: some tens of milliseconds for the largest.
+    async fn component(&self, compiled: CompiledRef) -> Option<Arc<Component>> {
+        if let Some(component) = self.loads.lock().component(compiled) {
+            return Some(component);
+        }
         let (cache, engine, key) = (Arc::clone(&self.cache), self.engine.clone(), self.key);
-        tokio::task::spawn_blocking(move || cache.get(&engine, key, &compiled)).await.ok().flatten()
+        let read = tokio::task::spawn_blocking(move || cache.get(&engine, key, &compiled));
+        let component = read.await.ok().flatten()?;
+        Some(self.loads.lock().add_component(compiled, Arc::new(component)))
     }
+}
+
+/// Does work with files on a thread made for that.
+async fn aside<T: Send + 'static>(
+    work: impl FnOnce() -> std::io::Result<T> + Send + 'static,
+) -> std::io::Result<T> {
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(std::io::Error::other(error)))
 }

@@ -22,9 +22,6 @@ use ironloom_types::clock::{SECOND, Timestamp};
 
 /// The most random bytes of one call.
 const MAX_RANDOM_BYTES: u64 = 64 << 10;
-/// What seeds hash maps: the same for all, so that their order is the same in each run.
-const INSECURE_SEED: (u64, u64) = (0x6972_6f6e_6c6f_6f6d, 0x2d69_6e73_6563_7572);
-
 /// An app tried to wait.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error("an app can't sleep: set a timer")]
@@ -40,6 +37,8 @@ pub struct Context {
     now: Timestamp,
     random: ChaCha20Rng,
     insecure: ChaCha20Rng,
+    /// Seeds hash maps. It comes from the key, so that nobody can choose names that collide in them.
+    insecure_seed: (u64, u64),
     cli: WasiCliCtx,
     filesystem: WasiFilesystemCtx,
     /// Made when first asked for, which few apps do.
@@ -52,11 +51,15 @@ impl Context {
         let random = ChaCha20Rng::from_seed(seed);
         let mut insecure = random.clone();
         insecure.set_stream(1);
+        let mut seeds = random.clone();
+        seeds.set_stream(2);
+        let insecure_seed = (seeds.next_u64(), seeds.next_u64());
         // By default there is nothing: no arguments, no environment, stdin at its end.
         Self {
             now,
             random,
             insecure,
+            insecure_seed,
             cli: WasiCliCtx::default(),
             filesystem: WasiFilesystemCtx::default(),
             sockets: None,
@@ -64,11 +67,7 @@ impl Context {
     }
 }
 
-/// The baseline's packages; 0.2.x of each.
-pub const PACKAGES: [&str; 6] =
-    ["wasi:cli/", "wasi:clocks/", "wasi:filesystem/", "wasi:io/", "wasi:random/", "wasi:sockets/"];
-
-/// Offers all of it.
+/// Offers all of the baseline, [`BASELINE`](ironloom_types::interfaces::BASELINE).
 pub fn add_to_linker(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
     io::error::add_to_linker::<_, Io>(linker, io_view)?;
     io::poll::add_to_linker::<_, Io>(linker, io_view)?;
@@ -188,6 +187,7 @@ impl clocks::monotonic_clock::Host for Time<'_> {
 struct Random<'a> {
     secure: &'a mut ChaCha20Rng,
     insecure: &'a mut ChaCha20Rng,
+    seed: (u64, u64),
 }
 
 impl HasData for Random<'static> {
@@ -196,7 +196,8 @@ impl HasData for Random<'static> {
 
 fn random_view(host: &mut Host) -> Random<'_> {
     host.meter.host_call();
-    Random { secure: &mut host.wasi.random, insecure: &mut host.wasi.insecure }
+    let seed = host.wasi.insecure_seed;
+    Random { secure: &mut host.wasi.random, insecure: &mut host.wasi.insecure, seed }
 }
 
 fn bytes(random: &mut ChaCha20Rng, length: u64) -> wasmtime::Result<Vec<u8>> {
@@ -230,7 +231,7 @@ impl random::insecure::Host for Random<'_> {
 
 impl random::insecure_seed::Host for Random<'_> {
     fn insecure_seed(&mut self) -> wasmtime::Result<(u64, u64)> {
-        Ok(INSECURE_SEED)
+        Ok(self.seed)
     }
 }
 

@@ -1,30 +1,29 @@
 //! The compile worker: a subprocess that limits itself before it reads the first byte of an app, so
 //! that no component, however it was made, can take more than itself down.
 //!
-//! It is `ironloom` itself under a hidden subcommand. A component comes on its stdin; on its stdout
-//! goes the length of a header, the header as JSON, and the compiled code.
+//! It is `ironloom` itself under a hidden subcommand. A component comes on its stdin. Compiled code goes to its
+//! stdout, which is a file; what was found, or why not, goes to its stderr as JSON. This is the server's side of
+//! it, [`child`] the worker's own.
 
-use std::io::{Read, Write};
+mod child;
+
+use std::fs::File;
 use std::path::Path;
-use std::process::{ExitCode, ExitStatus, Stdio};
+use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
-use rustix::process::{Resource, Rlimit, setrlimit};
+use bytes::Bytes;
+use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use wasmtime::Engine;
-use wasmtime::component::Component;
 
-use super::{canonical_nan, engine};
+pub use self::child::compile_worker;
 use ironloom_types::limits::MAX_PACKAGE;
 
 /// The hidden subcommand.
 pub const SUBCOMMAND: &str = "compile-worker";
-/// The section into which the SDK writes its version.
-const SDK_SECTION: &str = "ironloom-sdk";
-/// The longest header that is read, and the most compiled code.
-const MAX_HEADER: u32 = 4 << 20;
-const MAX_CODE: u64 = 1 << 30;
+/// The longest text of what was found.
+const MAX_FOUND: usize = 4 << 20;
 
 /// What a compilation may use. The defaults leave room for the largest components there are (a
 /// Python interpreter: 18 MB, 12 s) on a slow machine.
@@ -32,6 +31,8 @@ const MAX_CODE: u64 = 1 << 30;
 pub struct CompileLimits {
     /// Bytes of memory.
     pub memory: u64,
+    /// Bytes of compiled code.
+    pub code: u64,
     /// Time of the CPU, in whole seconds.
     pub cpu: Duration,
     /// Time on the wall.
@@ -40,7 +41,12 @@ pub struct CompileLimits {
 
 impl Default for CompileLimits {
     fn default() -> Self {
-        Self { memory: 2 << 30, cpu: Duration::from_secs(120), wall: Duration::from_secs(300) }
+        Self {
+            memory: 2 << 30,
+            code: 256 << 20,
+            cpu: Duration::from_secs(120),
+            wall: Duration::from_secs(300),
+        }
     }
 }
 
@@ -60,12 +66,18 @@ pub enum Refusal {
         "this is no WebAssembly component: it doesn't begin with the bytes `\\0asm` and a component's version"
     )]
     NotWasm,
-    /// It begins well, and has faults.
+    /// It begins well, and isn't valid.
     #[error("the component is not valid: {0}")]
     Invalid(String),
     /// It has more parts than an invocation's place in the pool.
     #[error("the component is too large for this host: {0}")]
     TooLarge(String),
+}
+
+impl Refusal {
+    fn too_much_code(limit: u64) -> Self {
+        Self::TooLarge(format!("compiled it has more than {} MiB of code", limit >> 20))
+    }
 }
 
 /// Why there is no compiled code.
@@ -94,15 +106,18 @@ pub(super) struct Found {
     pub imports: Vec<String>,
     pub exports: Vec<String>,
     pub sdk_version: Option<String>,
-    code_bytes: u64,
+    pub code_bytes: u64,
+    /// The kernel keeps the worker from all files and connections.
+    pub confined: bool,
 }
 
-/// Has a component compiled by a worker.
+/// Has a component compiled by a worker, which writes the code into a file.
 pub(super) async fn compile(
     worker: &Path,
     limits: CompileLimits,
-    wasm: &[u8],
-) -> Result<(Found, Vec<u8>), CompileError> {
+    wasm: Bytes,
+    code: File,
+) -> Result<Found, CompileError> {
     if wasm.len() > MAX_PACKAGE {
         return Err(CompileError::TooBig(wasm.len()));
     }
@@ -111,172 +126,80 @@ pub(super) async fn compile(
     };
     let mut child = tokio::process::Command::new(worker)
         .arg(SUBCOMMAND)
+        .arg(std::process::id().to_string())
         .arg(limits.memory.to_string())
+        .arg(limits.code.to_string())
         .arg(limits.cpu.as_secs().to_string())
         .env_clear()
         // The allocator takes memory as it is used: what it reserves would count against the limit of data.
         .env("MIMALLOC_ARENA_EAGER_COMMIT", "0")
         .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
+        .stdout(code)
         .stderr(Stdio::piped())
         .kill_on_drop(true)
         .spawn()
         .map_err(|error| failed("could not start", error))?;
-    let (Some(mut stdin), Some(mut stdout), Some(stderr)) =
-        (child.stdin.take(), child.stdout.take(), child.stderr.take())
-    else {
+    let (Some(mut stdin), Some(stderr)) = (child.stdin.take(), child.stderr.take()) else {
         return Err(CompileError::Worker("it has no pipes".to_owned()));
     };
 
     let talk = async {
         let write = async move {
             // A worker that refuses early closes its end; its answer tells why.
-            let _ = stdin.write_all(wasm).await;
+            let _ = stdin.write_all(&wasm).await;
         };
-        let read = read_reply(&mut stdout);
-        let mut complaint = Vec::new();
-        let mut stderr = stderr.take(64 << 10);
-        let ((), reply, _) = tokio::join!(write, read, stderr.read_to_end(&mut complaint));
-        (reply, child.wait().await, complaint)
+        let mut answer = Vec::new();
+        let mut stderr = stderr.take(MAX_FOUND as u64);
+        let ((), read) = tokio::join!(write, stderr.read_to_end(&mut answer));
+        (read.map(|_| answer), child.wait().await)
     };
-    let Ok((reply, status, complaint)) = tokio::time::timeout(limits.wall, talk).await else {
+    let Ok((answer, status)) = tokio::time::timeout(limits.wall, talk).await else {
         return Err(CompileError::Time(limits.wall));
     };
-    match (reply, status) {
-        (Ok(reply), Ok(status)) if status.success() => Ok(reply?),
-        (_, Ok(status)) => Err(death(status, limits, &String::from_utf8_lossy(&complaint))),
-        (_, Err(error)) => Err(failed("lost", error)),
+    let answer = answer.map_err(|error| failed("lost", error))?;
+    let status = status.map_err(|error| failed("lost", error))?;
+    if !status.success() {
+        return Err(death(status, limits, &String::from_utf8_lossy(&answer)));
     }
-}
-
-type Reply = Result<(Found, Vec<u8>), Refusal>;
-
-async fn read_reply(stdout: &mut (impl tokio::io::AsyncRead + Unpin)) -> std::io::Result<Reply> {
-    let length = stdout.read_u32_le().await?;
-    if length > MAX_HEADER {
-        return Err(std::io::Error::other("its header is too long"));
-    }
-    let mut header = vec![0; length as usize];
-    stdout.read_exact(&mut header).await?;
-    let found: Found = match serde_json::from_slice(&header)? {
-        Ok(found) => found,
-        Err(refusal) => return Ok(Err(refusal)),
-    };
-    let mut code = Vec::new();
-    stdout.take(MAX_CODE).read_to_end(&mut code).await?;
-    if code.len() as u64 != found.code_bytes {
-        return Err(std::io::Error::other("its compiled code is incomplete"));
-    }
-    Ok(Ok((found, code)))
+    let found: Result<Found, Refusal> = serde_json::from_slice(&answer)
+        .map_err(|error| CompileError::Worker(format!("its answer makes no sense: {error}")))?;
+    Ok(found?)
 }
 
 /// Tells from how a worker ended which limit it hit.
 fn death(status: ExitStatus, limits: CompileLimits, complaint: &str) -> CompileError {
     use std::os::unix::process::ExitStatusExt;
-    let signal = status.signal();
-    let is = |signal_wanted: rustix::process::Signal| signal == Some(signal_wanted.as_raw());
-    if is(rustix::process::Signal::XCPU) || is(rustix::process::Signal::KILL) {
-        return CompileError::Time(limits.cpu);
-    }
     if complaint.contains("memory allocation of") || complaint.contains("Cannot allocate memory") {
         return CompileError::Memory(limits.memory);
     }
-    CompileError::Worker(format!("it ended with {status}: {}", complaint.trim()))
-}
-
-/// The worker's own side: `main` calls it before it does anything else.
-pub fn compile_worker() -> ExitCode {
-    match work() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            let _ = writeln!(std::io::stderr(), "{error}");
-            ExitCode::FAILURE
+    match status.signal().and_then(Signal::from_named_raw) {
+        Some(Signal::XCPU) => CompileError::Time(limits.cpu),
+        Some(Signal::XFSZ) => Refusal::too_much_code(limits.code).into(),
+        Some(Signal::SEGV) => {
+            Refusal::TooLarge("compiling it takes more stack than there is".to_owned()).into()
         }
+        Some(Signal::KILL) => CompileError::Worker(
+            "the operating system has ended it, most likely since the machine has no memory left".to_owned(),
+        ),
+        _ => CompileError::Worker(format!("it ended with {status}: {}", complaint.trim())),
     }
 }
 
-fn work() -> Result<(), Box<dyn std::error::Error>> {
-    let mut arguments = std::env::args().skip(2);
-    let mut number = || -> Result<u64, Box<dyn std::error::Error>> {
-        Ok(arguments.next().ok_or("a worker is told its limits")?.parse()?)
-    };
-    limit_itself(number()?, number()?)?;
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::ExitStatusExt;
 
-    let mut wasm = Vec::new();
-    std::io::stdin().lock().take(MAX_PACKAGE as u64 + 1).read_to_end(&mut wasm)?;
-    let engine = engine::engine(1)?;
-    let result = compile_here(&engine, &wasm);
+    use super::*;
 
-    let mut stdout = std::io::stdout().lock();
-    let (header, code) = match result {
-        Ok((found, code)) => (Ok(found), code),
-        Err(refusal) => (Err(refusal), Vec::new()),
-    };
-    let header = serde_json::to_vec(&header)?;
-    stdout.write_all(&u32::try_from(header.len())?.to_le_bytes())?;
-    stdout.write_all(&header)?;
-    stdout.write_all(&code)?;
-    stdout.flush()?;
-    Ok(())
-}
-
-/// Limits this process: what comes next reads bytes that nobody vouches for.
-fn limit_itself(memory: u64, cpu: u64) -> std::io::Result<()> {
-    let hard = |limit: u64| Rlimit { current: Some(limit), maximum: Some(limit) };
-    // Data, not address space: the pool reserves much of that and touches none.
-    setrlimit(Resource::Data, hard(memory))?;
-    // The signal comes at the first, the end at the second.
-    setrlimit(Resource::Cpu, Rlimit { current: Some(cpu), maximum: Some(cpu + 5) })?;
-    setrlimit(Resource::Core, hard(0))?;
-    setrlimit(Resource::Fsize, hard(0))?;
-    // Whoever serves comes first.
-    let _ = rustix::process::nice(10);
-    Ok(())
-}
-
-/// Validates, lists and compiles.
-pub(super) fn compile_here(engine: &Engine, wasm: &[u8]) -> Result<(Found, Vec<u8>), Refusal> {
-    if Engine::detect_precompiled(wasm).is_some() {
-        return Err(Refusal::Precompiled);
+    #[test]
+    fn how_a_worker_ended_tells_which_limit_it_hit() {
+        let of = |signal: Signal, complaint: &str| {
+            death(ExitStatus::from_raw(signal.as_raw()), CompileLimits::default(), complaint)
+        };
+        assert!(matches!(of(Signal::XCPU, ""), CompileError::Time(time) if time.as_secs() == 120));
+        assert!(matches!(of(Signal::XFSZ, ""), CompileError::Refused(Refusal::TooLarge(_))));
+        assert!(matches!(of(Signal::SEGV, ""), CompileError::Refused(Refusal::TooLarge(_))));
+        assert!(matches!(of(Signal::ABORT, "memory allocation of 5 bytes failed"), CompileError::Memory(_)));
+        assert!(matches!(of(Signal::KILL, ""), CompileError::Worker(text) if text.contains("no memory")));
     }
-    if wasmparser::Parser::is_core_wasm(wasm) {
-        return Err(Refusal::CoreModule);
-    }
-    if !wasmparser::Parser::is_component(wasm) {
-        return Err(Refusal::NotWasm);
-    }
-    let rewritten = canonical_nan::rewrite(wasm);
-    // What can't be rewritten is compiled all the same: where it isn't valid, the engine says best why.
-    let component =
-        Component::from_binary(engine, rewritten.as_deref().unwrap_or(wasm)).map_err(|error| {
-            let text = format!("{error:#}");
-            if text.contains("exceeds the configured maximum") || text.contains("pooling allocator") {
-                Refusal::TooLarge(text)
-            } else {
-                Refusal::Invalid(text)
-            }
-        })?;
-    if let Err(problem) = rewritten {
-        return Err(Refusal::Invalid(problem.to_string()));
-    }
-    let kind = component.component_type();
-    let imports = kind.imports(engine).map(|(name, _)| name.to_owned()).collect();
-    let exports = kind.exports(engine).map(|(name, _)| name.to_owned()).collect();
-    let code = component.serialize().map_err(|error| Refusal::Invalid(format!("{error:#}")))?;
-    let found = Found { imports, exports, sdk_version: sdk_version(wasm), code_bytes: code.len() as u64 };
-    Ok((found, code))
-}
-
-/// What the SDK wrote into the module within the component.
-fn sdk_version(wasm: &[u8]) -> Option<String> {
-    for payload in wasmparser::Parser::new(0).parse_all(wasm) {
-        if let Ok(wasmparser::Payload::CustomSection(section)) = payload
-            && section.name() == SDK_SECTION
-        {
-            return std::str::from_utf8(section.data())
-                .ok()
-                .map(|text| text.trim_end_matches('\0').to_owned());
-        }
-    }
-    None
 }

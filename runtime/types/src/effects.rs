@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use crate::clock::Timestamp;
 use crate::ids::SlotName;
+use crate::limits::STATE_KEY_BYTES;
 use crate::readings::{Columns, NewPoint};
 
 /// The effects of an invocation that returned ok. On any other outcome they are dropped, unread.
@@ -23,6 +24,11 @@ pub struct Effects {
     pub alarms: BTreeMap<(SlotName, Box<str>), Option<Box<str>>>,
     /// Readings that the app refused, one by one.
     pub refused: Vec<Refused>,
+}
+
+/// Returns what an entry of `state` counts, against the installation's quota and among an invocation's effects.
+pub fn state_cost(key: &str, value: &[u8]) -> usize {
+    STATE_KEY_BYTES + key.len() + value.len()
 }
 
 /// A reading that the app could not use.

@@ -6,6 +6,7 @@ pub mod clock;
 mod compiled;
 pub mod effects;
 pub mod ids;
+pub mod interfaces;
 pub mod limits;
 pub mod page;
 pub mod readings;

@@ -19,7 +19,7 @@ pub struct Limits {
     /// CPU time of guest and host calls in one invocation, in nanoseconds. Beyond: the invocation fails.
     /// The wall limit is ten times as much.
     pub cpu: u64,
-    /// Bytes of keys and values in `state`. Beyond: the write is refused.
+    /// Bytes of keys and values in `state`, each key with [`STATE_KEY_BYTES`] more. Beyond: the write is refused.
     pub state: u64,
     /// CPU time of all invocations in each second, sustained, in nanoseconds. Beyond: the lane waits. What is
     /// not used gathers, up to [`SHARE_BURST`].
@@ -57,6 +57,12 @@ pub const MAX_STATE_KEY: usize = 512;
 pub const MAX_STATE_VALUE: usize = 256 * 1024;
 /// What all host calls of an invocation may carry from the guest, in bytes. Beyond: the invocation fails.
 pub const MAX_HOST_CALL_BYTES: usize = 64 << 20;
+/// What one host call may carry from the guest, in bytes: as much as all effects. Beyond: the invocation fails.
+pub const MAX_CALL_BYTES: usize = MAX_EFFECT_BYTES;
+/// Keys of `state` in one call, and keys that one invocation may set or delete. Beyond: the call is refused.
+pub const MAX_STATE_KEYS: usize = 100_000;
+/// What a key of `state` counts besides its own bytes and those of its value: about what it takes in memory.
+pub const STATE_KEY_BYTES: usize = 128;
 /// Derived readings of one invocation. Beyond: `publish` is refused.
 pub const MAX_DERIVED: usize = 100_000;
 /// Bytes of all effects of one invocation. Beyond: the call that would pass it is refused.

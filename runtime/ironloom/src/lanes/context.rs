@@ -9,11 +9,12 @@ use crate::fold::durable::Durable;
 use crate::fold::points::Points;
 use ironloom_apps::binding::{OutputBinding, unit_fits};
 use ironloom_sandbox::{
-    BoxFuture, Cached, HostFault, OutputResolver, Scan, Standing, StatePage, StateReader, Target,
-    UnknownEntity,
+    BoxFuture, Cached, HostFault, MAX_LOADED_KEYS, Meter, OutputResolver, ReadError, Scan, Standing,
+    StatePage, StateReader, Target, UnknownEntity,
 };
 use ironloom_storage::store::{Item, Key, Lookup, Scope, StateCache, Storage, Ticket};
 use ironloom_types::ids::{PointNumber, PointPath, SlotName};
+use ironloom_types::limits::MAX_POINTS;
 use ironloom_types::page::{Page, merge_page};
 use ironloom_types::readings::NewPoint;
 
@@ -35,55 +36,70 @@ impl LaneContext {
     }
 }
 
-/// Reads a page of a lane's state as of its last commit: what is in memory goes before the store's.
-/// Waits for the disk.
+/// Reads a page of a lane's state as of its last commit. Waits for the disk.
 pub fn scan_state(lane: &Durable, storage: &dyn Storage, scan: Scan<'_>) -> Result<StatePage, HostFault> {
-    let limit = scan.limit.max(1);
-    let mut from: Option<Box<str>> = None;
-    let merged = loop {
-        let after = from.as_deref().or(scan.after);
+    let mut filling = Filling::new(scan);
+    while !filling.step(lane, storage)? {}
+    Ok(filling.page)
+}
+
+/// A page of a lane's state that is being filled. It is full unless it is the last one, and so the same wherever
+/// the entries lie: what is in memory goes before the store's.
+struct Filling {
+    prefix: Box<str>,
+    after: Option<Box<str>>,
+    limit: usize,
+    max_bytes: usize,
+    at_once: usize,
+    page: StatePage,
+    bytes: usize,
+}
+
+impl Filling {
+    fn new(scan: Scan<'_>) -> Self {
+        Self {
+            prefix: scan.prefix.into(),
+            after: scan.after.map(Box::from),
+            limit: scan.limit.max(1),
+            max_bytes: scan.max_bytes,
+            at_once: (scan.limit + 1).min(MAX_LOADED_KEYS),
+            page: StatePage::default(),
+            bytes: 0,
+        }
+    }
+
+    /// Reads on; returns whether the page is done. One step is short, however many deleted keys there are.
+    fn step(&mut self, lane: &Durable, storage: &dyn Storage) -> Result<bool, HostFault> {
+        let after = self.after.as_deref();
         let (changes, stored) = {
             // In this order: what is folded meanwhile is in the store.
-            let changes = StateCache::changes(&lane.state, scan.prefix, after, limit);
+            let changes = StateCache::changes(&lane.state, &self.prefix, after, self.at_once);
             (changes, lane.state.read().may_be_stored())
         };
         let page = if stored {
-            let range = Scope::MAIN.state(lane.generation, scan.prefix);
+            let range = Scope::MAIN.state(lane.generation, &self.prefix);
             let after = after.map(|after| Scope::MAIN.key(Item::State(lane.generation, after)));
-            let page = storage.scan(&range, after.as_ref(), limit);
-            let page = page.map_err(|error| HostFault(error.to_string()))?;
+            let found = storage.scan(&range, after.as_ref(), self.at_once);
+            let found = found.map_err(|error| HostFault(error.to_string()))?;
             let entries =
-                page.entries.into_iter().filter_map(|(key, value)| Some((key.state_text()?.into(), value)));
-            Page { entries: entries.collect(), more: page.more }
+                found.entries.into_iter().filter_map(|(key, value)| Some((key.state_text()?.into(), value)));
+            Page { entries: entries.collect(), more: found.more }
         } else {
             Page::default()
         };
-        let merged = merge_page(changes, page, limit);
-        match merged.next {
-            // Nothing but deleted keys: whoever asks for the next page names the last key of this one.
-            Some(next) if merged.entries.is_empty() => from = Some(next),
-            _ => break merged,
+        let merged = merge_page(changes, page, self.at_once);
+        for (key, value) in merged.entries {
+            if self.page.entries.len() >= self.limit || self.bytes >= self.max_bytes {
+                self.page.more = true;
+                return Ok(true);
+            }
+            self.bytes += key.len() + value.len();
+            self.page.entries.push((key, value));
         }
-    };
-    let mut page = StatePage { entries: Vec::new(), more: merged.next.is_some() };
-    let mut bytes = 0;
-    for (key, value) in merged.entries {
-        if bytes >= scan.max_bytes {
-            page.more = true;
-            break;
-        }
-        bytes += key.len() + value.len();
-        page.entries.push((key, value));
+        // Deleted keys took the place of entries: the next steps are longer.
+        (self.after, self.at_once) = (merged.next, MAX_LOADED_KEYS);
+        Ok(self.after.is_none())
     }
-    Ok(page)
-}
-
-/// Reads the store on a thread that may wait for the disk.
-async fn aside<T: Send + 'static, E: std::fmt::Display + Send + 'static>(
-    read: impl FnOnce() -> Result<T, E> + Send + 'static,
-) -> Result<T, HostFault> {
-    let read = tokio::task::spawn_blocking(read).await.map_err(|error| HostFault(error.to_string()))?;
-    read.map_err(|error| HostFault(error.to_string()))
 }
 
 impl StateReader for LaneContext {
@@ -95,7 +111,11 @@ impl StateReader for LaneContext {
         }
     }
 
-    fn load<'a>(&'a self, keys: &'a [Box<str>]) -> BoxFuture<'a, Result<Vec<Option<Bytes>>, HostFault>> {
+    fn load<'a>(
+        &'a self,
+        keys: &'a [Box<str>],
+        meter: &'a Meter,
+    ) -> BoxFuture<'a, Result<Vec<Option<Bytes>>, ReadError>> {
         Box::pin(async move {
             let mut values: Vec<Option<Bytes>> = vec![None; keys.len()];
             let mut asked: Vec<(usize, Ticket)> = Vec::new();
@@ -114,7 +134,8 @@ impl StateReader for LaneContext {
             }
             let stored: Vec<Key> = asked.iter().map(|(index, _)| self.key(&keys[*index])).collect();
             let storage = Arc::clone(&self.storage);
-            let found = aside(move || storage.get_many(&stored)).await?;
+            let found = meter.aside(move || storage.get_many(&stored)).await?;
+            let found = found.map_err(|error| HostFault(error.to_string()))?;
             let mut state = self.lane.state.write();
             for ((index, ticket), value) in asked.into_iter().zip(found) {
                 state.fill(ticket, &keys[index], value.clone());
@@ -124,14 +145,21 @@ impl StateReader for LaneContext {
         })
     }
 
-    fn scan<'a>(&'a self, scan: Scan<'a>) -> BoxFuture<'a, Result<StatePage, HostFault>> {
-        let Scan { limit, max_bytes, .. } = scan;
-        let (prefix, after) = (Box::<str>::from(scan.prefix), scan.after.map(Box::<str>::from));
-        let (lane, storage) = (Arc::clone(&self.lane), Arc::clone(&self.storage));
-        Box::pin(aside(move || {
-            let scan = Scan { prefix: &prefix, after: after.as_deref(), limit, max_bytes };
-            scan_state(&lane, &*storage, scan)
-        }))
+    fn scan<'a>(&'a self, scan: Scan<'a>, meter: &'a Meter) -> BoxFuture<'a, Result<StatePage, ReadError>> {
+        Box::pin(async move {
+            let mut filling = Filling::new(scan);
+            loop {
+                let (lane, storage) = (Arc::clone(&self.lane), Arc::clone(&self.storage));
+                let step = move || Ok((filling.step(&lane, &*storage)?, filling));
+                let done: Result<_, HostFault> = meter.aside(step).await?;
+                let (is_done, so_far) = done?;
+                if is_done {
+                    return Ok(so_far.page);
+                }
+                filling = so_far;
+                meter.breathe().await?;
+            }
+        })
     }
 }
 
@@ -160,6 +188,10 @@ impl OutputResolver for LaneContext {
         check_unit(binding, &path, unit.as_deref())?;
         self.lane.targets.lock().note(entity, output, number);
         Ok(Target::Known(number))
+    }
+
+    fn room(&self) -> usize {
+        MAX_POINTS - self.points.names().len().min(MAX_POINTS)
     }
 }
 

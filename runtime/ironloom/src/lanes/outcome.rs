@@ -21,7 +21,7 @@ use crate::records::commit::{
 use crate::records::lane::{LaneMeta, LastError, Quarantine};
 use ironloom_sandbox::{Outcome, Report};
 use ironloom_types::clock::{SECOND, Timestamp};
-use ironloom_types::effects::Effects;
+use ironloom_types::effects::{Effects, state_cost};
 use ironloom_types::ids::{Digest, Ordinal, Sequence, SlotName};
 use ironloom_types::limits::MAX_DEAD_LETTERS;
 use ironloom_types::readings::{Columns, NewPoint};
@@ -403,5 +403,5 @@ fn set_repeating(cron_due: &mut [(SlotName, Timestamp)], name: &str, next: Times
 
 /// The bytes of keys and values that are set.
 fn written(state: &[StateChange]) -> u64 {
-    state.iter().filter_map(|(key, value)| Some((key.len() + value.as_ref()?.len()) as u64)).sum()
+    state.iter().filter_map(|(key, value)| Some(state_cost(key, value.as_ref()?) as u64)).sum()
 }

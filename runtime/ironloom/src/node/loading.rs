@@ -11,7 +11,6 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::Node;
-use super::packages::declared;
 use crate::api::facade::LastError;
 use crate::fold::KnownPackage;
 use crate::lanes::{App, Lane};
@@ -162,10 +161,10 @@ impl Node {
             let tar = files.read(&name, file).map_err(std::io::Error::other)?;
             let tar = tar.ok_or_else(|| std::io::Error::other("the package's file is missing"))?;
             let package = package::read(&tar.into()).map_err(std::io::Error::other)?;
-            Ok(package.component.to_vec())
+            Ok(package.component)
         };
-        let declared = declared(&known.manifest, limits);
-        match self.sandbox.load(&known.record.compiled, component, &declared).await {
+        let declared = known.manifest.declared();
+        match self.sandbox.load(&known.record.compiled, component, declared, limits.memory).await {
             Ok(loaded) => {
                 if loaded.compiled != known.record.compiled {
                     let (package, compiled) = (known.record.digest, loaded.compiled);

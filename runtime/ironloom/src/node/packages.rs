@@ -13,24 +13,12 @@ use crate::api::facade::{
 use crate::fold::KnownPackage;
 use crate::records::admin::{AdminRecord, PackageRecord};
 use ironloom_apps::allowance::Kind;
-use ironloom_apps::manifest::{Manifest, OutputKind, Setting, ValueType};
+use ironloom_apps::manifest::{OutputKind, Setting, ValueType};
 use ironloom_apps::package::{self, PackageError};
 use ironloom_apps::roles::check_component;
-use ironloom_sandbox::{CompileError, Declared, LoadError};
+use ironloom_sandbox::{CompileError, LoadError};
 use ironloom_types::ids::Digest;
 use ironloom_types::limits::Limits;
-
-/// What a manifest declares, for the sandbox.
-pub fn declared(manifest: &Manifest, limits: &Limits) -> Declared {
-    Declared {
-        inputs: !manifest.inputs.is_empty(),
-        timers: !manifest.timers.is_empty(),
-        schedule: manifest.schedule,
-        outputs: !manifest.outputs.is_empty(),
-        alarms: !manifest.alarms.is_empty(),
-        memory: limits.memory,
-    }
-}
 
 impl Node {
     /// Checks and keeps a package; `false` where it was known.
@@ -65,14 +53,12 @@ impl Node {
     /// Has the component compiled, and holds it against its manifest.
     async fn compile(&self, package: &package::Package, file: Digest) -> Answer<PackageRecord> {
         let inspection =
-            self.sandbox.compile(&package.component).await.map_err(|error| compile_problem(&error))?;
+            self.sandbox.compile(package.component.clone()).await.map_err(|error| compile_problem(&error))?;
         check_component(&package.manifest, &inspection.imports, &inspection.exports)
             .map_err(|found| problems::all("component", "the component doesn't fit its manifest", &found))?;
-        let declared =
-            declared(&package.manifest, &Limits { memory: Limits::MAX_MEMORY, ..Limits::default() });
-        let component = package.component.clone();
+        let (component, declared) = (package.component.clone(), package.manifest.declared());
         self.sandbox
-            .load(&inspection.compiled, move || Ok(component.to_vec()), &declared)
+            .load(&inspection.compiled, move || Ok(component), declared, Limits::MAX_MEMORY)
             .await
             .map_err(|error| load_problem(&error))?;
         Ok(PackageRecord {

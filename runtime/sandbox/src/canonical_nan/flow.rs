@@ -9,7 +9,11 @@ use wasm_encoder::{Encode as _, Instruction};
 use wasmparser::{FuncValidator, FunctionBody, Operator, OperatorsReader, ValType, ValidatorResources};
 
 use super::Problem;
-use super::operators::{Effect, Width, effect};
+use super::operators::{Effect, Width, effect, is_known};
+
+/// What validators take of a function: variables, and bytes.
+const MAX_LOCALS: u64 = 50_000;
+const MAX_BODY: usize = 7_654_321;
 
 /// What is known of a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -222,6 +226,9 @@ fn read(
         let arity = operator.operator_arity(validator);
         let top = validator.get_operand_type(0).flatten();
         validator.op(offset, &operator)?;
+        if !is_known(&operator) {
+            return Err(Problem::Operator(offset));
+        }
         if let (true, Some((takes, gives))) = (reached, arity) {
             let operands = stack.split_off(stack.len().saturating_sub(takes as usize));
             let result =
@@ -378,6 +385,9 @@ fn write(body: &FunctionBody<'_>, offsets: &[u64], places: &Places, locals: u32)
         make_canonical(form, variable(form), &mut out);
     }
     out.extend_from_slice(bytes(at, body.range().end));
+    if u64::from(locals) + forms.len() as u64 > MAX_LOCALS || out.len() > MAX_BODY {
+        return Err(Problem::Function(begin));
+    }
     Ok(out)
 }
 

@@ -108,6 +108,55 @@ pub fn effect(operator: &Operator<'_>) -> Effect {
     }
 }
 
+/// The proposals whose operators [`effect`] was written for.
+const KNOWN: [&str; 8] = [
+    "mvp",
+    "sign_extension",
+    "saturating_float_to_int",
+    "bulk_memory",
+    "reference_types",
+    "tail_call",
+    "simd",
+    "relaxed_simd",
+];
+
+const fn is_listed(proposal: &str) -> bool {
+    let mut place = 0;
+    while place < KNOWN.len() {
+        if equal(KNOWN[place].as_bytes(), proposal.as_bytes()) {
+            return true;
+        }
+        place += 1;
+    }
+    false
+}
+
+const fn equal(a: &[u8], b: &[u8]) -> bool {
+    let mut place = 0;
+    while place < a.len() && place < b.len() {
+        if a[place] != b[place] {
+            return false;
+        }
+        place += 1;
+    }
+    a.len() == b.len()
+}
+
+/// Whether an operator's proposal has been looked through here. One of another proposal may make numbers without
+/// being on the list above, so it is refused whatever the engine allows.
+pub fn is_known(operator: &Operator<'_>) -> bool {
+    macro_rules! proposal {
+        ($(@$proposal:ident $op:ident $({ $($field:ident: $type:ty),* })? => $visit:ident ($($arity:tt)*))*) => {
+            match operator {
+                $(Operator::$op { .. } => const { is_listed(stringify!($proposal)) },)*
+                // A later wasmparser's.
+                _ => false,
+            }
+        };
+    }
+    wasmparser::for_each_operator!(proposal)
+}
+
 /// Whether no number is a NaN, of whichever width they are: half of a double in a vector may be one as a
 /// single. (Two singles that are none make no double that is.)
 fn holds_no_nan(bytes: &[u8]) -> bool {

@@ -117,8 +117,7 @@ async fn timers_alarms_and_settings_reach_their_places() {
         .with(&data(1032, "fever"))
         .with(&data(1040, "0042/"))
         .with(&data(1048, "check"));
-    let declared = Declared { inputs: false, timers: true, schedule: true, ..ALL };
-    let app = bench.try_install(&guest.build(), &declared).await.unwrap();
+    let app = bench.try_install(guest.build(), ALL).await.unwrap();
     let due = Timestamp(NOON.0 + 5);
     let report = bench.sandbox.invoke(&app, Call::Timer { name: "morning", due }, env()).await;
     assert_eq!(report.outcome, Outcome::Ok);

@@ -12,7 +12,18 @@ const WASI: &[(&str, &str)] = &[
         interface streams {
             use error.{error};
             variant stream-error { last-operation-failed(error), closed }
-            resource output-stream { blocking-write-and-flush: func(contents: list<u8>) -> result<_, stream-error>; }
+            resource input-stream { read: func(len: u64) -> result<list<u8>, stream-error>; }
+            resource output-stream {
+                check-write: func() -> result<u64, stream-error>;
+                write: func(contents: list<u8>) -> result<_, stream-error>;
+                blocking-write-and-flush: func(contents: list<u8>) -> result<_, stream-error>;
+                flush: func() -> result<_, stream-error>;
+                blocking-flush: func() -> result<_, stream-error>;
+                write-zeroes: func(len: u64) -> result<_, stream-error>;
+                blocking-write-zeroes-and-flush: func(len: u64) -> result<_, stream-error>;
+                splice: func(src: borrow<input-stream>, len: u64) -> result<u64, stream-error>;
+                blocking-splice: func(src: borrow<input-stream>, len: u64) -> result<u64, stream-error>;
+            }
         }"),
     ("clocks.wit", "package wasi:clocks@0.2.0;
         interface monotonic-clock {
@@ -25,6 +36,7 @@ const WASI: &[(&str, &str)] = &[
     ("cli.wit", "package wasi:cli@0.2.0;
         interface exit { exit: func(status: result); }
         interface environment { get-environment: func() -> list<tuple<string, string>>; }
+        interface stdin { use wasi:io/streams@0.2.0.{input-stream}; get-stdin: func() -> input-stream; }
         interface stderr { use wasi:io/streams@0.2.0.{output-stream}; get-stderr: func() -> output-stream; }"),
     ("filesystem.wit", "package wasi:filesystem@0.2.0;
         interface types { resource descriptor; }

@@ -1,22 +1,24 @@
 //! A sandbox with a folder of its own, and the surroundings of a call.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use ironloom_sandbox::*;
 use ironloom_types::clock::Timestamp;
+use ironloom_types::effects::state_cost;
 use ironloom_types::ids::{PointNumber, PointPath, SlotName};
+use ironloom_types::interfaces::Declared;
 use ironloom_types::limits::Limits;
 use ironloom_types::readings::{NewPoint, Tag};
 
 use crate::guest::Guest;
 
-/// Declares all there is to declare, for a guest that takes readings.
-pub const ALL: Declared =
-    Declared { inputs: true, timers: false, schedule: false, outputs: true, alarms: true, memory: 32 << 20 };
+/// Declares all there is to declare.
+pub const ALL: Declared = Declared { schedule: true, outputs: true, alarms: true };
+/// Memory of a trial.
+pub const MEMORY: u64 = 32 << 20;
 
 pub const NOON: Timestamp = Timestamp(1_780_000_000_000_000_000);
 
@@ -27,10 +29,14 @@ pub struct Bench {
 
 impl Bench {
     pub fn new() -> Self {
+        Self::with_places(4)
+    }
+
+    pub fn with_places(places: u32) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut config =
             SandboxConfig::new(folder.path().to_owned(), env!("CARGO_BIN_EXE_compile-worker").into());
-        config.places = 4;
+        config.places = places;
         Self { sandbox: Arc::new(Sandbox::new(config).unwrap()), folder }
     }
 
@@ -38,15 +44,15 @@ impl Bench {
         std::fs::read_dir(self.folder.path()).unwrap().map(|entry| entry.unwrap().path()).collect()
     }
 
-    pub async fn try_install(&self, wasm: &[u8], declared: &Declared) -> Result<Arc<LoadedApp>, String> {
-        let inspection = self.sandbox.compile(wasm).await.map_err(|error| error.to_string())?;
-        let wasm = wasm.to_vec();
-        let loaded = self.sandbox.load(&inspection.compiled, || Ok(wasm), declared).await;
+    pub async fn try_install(&self, wasm: Vec<u8>, declared: Declared) -> Result<Arc<LoadedApp>, String> {
+        let wasm = Bytes::from(wasm);
+        let inspection = self.sandbox.compile(wasm.clone()).await.map_err(|error| error.to_string())?;
+        let loaded = self.sandbox.load(&inspection.compiled, || Ok(wasm), declared, MEMORY).await;
         loaded.map(|loaded| loaded.app).map_err(|error| error.to_string())
     }
 
     pub async fn install(&self, guest: &Guest) -> Arc<LoadedApp> {
-        self.try_install(&guest.build(), &ALL).await.unwrap()
+        self.try_install(guest.build(), ALL).await.unwrap()
     }
 
     pub async fn consume(&self, app: &LoadedApp, batch: &Batch, env: Env) -> Report {
@@ -87,18 +93,22 @@ impl StateReader for State {
         if key.len().is_multiple_of(2) { Cached::Known(self.map.get(key).cloned()) } else { Cached::Unknown }
     }
 
-    fn load<'a>(&'a self, keys: &'a [Box<str>]) -> BoxFuture<'a, Result<Vec<Option<Bytes>>, HostFault>> {
+    fn load<'a>(
+        &'a self,
+        keys: &'a [Box<str>],
+        _: &'a Meter,
+    ) -> BoxFuture<'a, Result<Vec<Option<Bytes>>, ReadError>> {
         self.loads.fetch_add(1, Ordering::SeqCst);
         Box::pin(async move {
             tokio::task::yield_now().await;
             if self.fails {
-                return Err(HostFault("the disk is gone".to_owned()));
+                return Err(HostFault("the disk is gone".to_owned()).into());
             }
             Ok(keys.iter().map(|key| self.map.get(&**key).cloned()).collect())
         })
     }
 
-    fn scan<'a>(&'a self, scan: Scan<'a>) -> BoxFuture<'a, Result<StatePage, HostFault>> {
+    fn scan<'a>(&'a self, scan: Scan<'a>, _: &'a Meter) -> BoxFuture<'a, Result<StatePage, ReadError>> {
         Box::pin(async move {
             let mut all = self.map.iter().filter(|(key, _)| {
                 key.starts_with(scan.prefix) && scan.after.is_none_or(|after| key.as_str() > after)
@@ -122,6 +132,10 @@ impl OutputResolver for Outputs {
         let path = format!("apps/test/daily-gain/{entity}");
         let path = PointPath::new(&path).map_err(|error| UnknownEntity(error.to_string()))?;
         Ok(Target::New(NewPoint { path, unit: None }))
+    }
+
+    fn room(&self) -> usize {
+        10_000
     }
 }
 
@@ -153,17 +167,10 @@ pub fn env_with(state: State, limits: Limits) -> Env {
         seed: [7; 32],
         gaps: Vec::new(),
         context: Arc::new(AppContext { limits, ..context() }),
-        state_bytes: state.map.iter().map(|(key, value)| (key.len() + value.len()) as u64).sum(),
+        state_bytes: state.map.iter().map(|(key, value)| state_cost(key, value) as u64).sum(),
         state: Arc::new(state),
         outputs: Arc::new(Outputs),
         standing: Arc::new(Nothing),
         interrupt: Interrupt::default(),
     }
-}
-
-/// Resident memory of a process, in bytes.
-pub fn resident() -> u64 {
-    let statm = std::fs::read_to_string(Path::new("/proc/self/statm")).unwrap();
-    let pages: u64 = statm.split(' ').nth(1).unwrap().parse().unwrap();
-    pages * 4096
 }

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use ironloom_sandbox::*;
 use ironloom_types::effects::Effects;
 use ironloom_types::limits::Limits;
+use rustix::time::{ClockId, clock_gettime};
 
 use crate::guest::{Guest, data};
 use crate::harness::*;
@@ -68,7 +69,8 @@ async fn an_endless_loop_ends_at_once_when_it_is_interrupted() {
     assert_eq!(bench.consume(&good, &batch(1), given).await.outcome, Outcome::Ok);
 }
 
-#[tokio::test(flavor = "multi_thread")]
+// More loops than threads, on any machine.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn loops_do_not_keep_others_from_running() {
     let bench = Bench::new();
     let app = bench.install(&Guest::readings(LOOP)).await;
@@ -105,10 +107,11 @@ async fn waiting_is_not_charged_and_ends_with_the_wall_limit() {
         fn load<'a>(
             &'a self,
             _: &'a [Box<str>],
-        ) -> BoxFuture<'a, Result<Vec<Option<bytes::Bytes>>, HostFault>> {
+            _: &'a Meter,
+        ) -> BoxFuture<'a, Result<Vec<Option<bytes::Bytes>>, ReadError>> {
             Box::pin(std::future::pending())
         }
-        fn scan<'a>(&'a self, _: Scan<'a>) -> BoxFuture<'a, Result<StatePage, HostFault>> {
+        fn scan<'a>(&'a self, _: Scan<'a>, _: &'a Meter) -> BoxFuture<'a, Result<StatePage, ReadError>> {
             Box::pin(std::future::pending())
         }
     }
@@ -188,8 +191,7 @@ async fn panics_are_told_in_each_role() {
         message.len()
     );
     let guest = stderr(Guest::readings(&body)).and_timers(&body).with(&data(1024, message));
-    let declared = Declared { timers: true, ..ALL };
-    let app = bench.try_install(&guest.build(), &declared).await.unwrap();
+    let app = bench.try_install(guest.build(), ALL).await.unwrap();
     let readings = batch(1);
     for call in [Call::Readings(&readings), Call::Timer { name: "morning", due: NOON }] {
         let report = bench.sandbox.invoke(&app, call, env()).await;
@@ -245,41 +247,131 @@ async fn a_flood_of_lines_is_bounded_and_counted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn huge_lists_end_the_call_and_not_the_host() {
+async fn a_long_line_is_cut_and_what_is_cut_off_is_not_kept() {
     let bench = Bench::new();
-    let before = resident();
-    // A list of keys as long as memory, each of them as long as memory.
-    let get_many =
-        |guest: Guest| guest.import("ironloom:state/state@0.1.0", "get-many", "$many (param i32 i32 i32)");
-    let guest = get_many(Guest::readings(
-        "(drop (memory.grow (i32.const 400)))
-         (loop $l (i32.store (i32.add (i32.const 65536) (i32.shl (local.get $i) (i32.const 3))) (i32.const 65536))
-                  (i32.store (i32.add (i32.const 65540) (i32.shl (local.get $i) (i32.const 3))) (i32.const 20000000))
-                  (local.set $i (i32.add (local.get $i) (i32.const 1)))
-                  (br_if $l (i32.lt_u (local.get $i) (i32.const 100000))))
-         (call $many (i32.const 65536) (i32.const 100000) (i32.const 64))",
-    ));
-    assert_eq!(bench.once(&guest, env()).await.outcome, Outcome::HostCallLimit);
-    // Many calls of a size that is allowed come to the same.
+    // Twelve mebibytes of one letter, as context and as message.
+    let body = "(drop (memory.grow (i32.const 200))) (memory.fill (i32.const 65536) (i32.const 109) (i32.const 12582912))
+                (call $log (i32.const 2) (i32.const 65536) (i32.const 5) (i32.const 65536) (i32.const 12582912))
+                (call $log (i32.const 2) (i32.const 65536) (i32.const 12582912) (i32.const 65536) (i32.const 5))";
+    let guest = Guest::readings(body).import(
+        "wasi:logging/logging@0.1.0-draft",
+        "log",
+        "$log (param i32 i32 i32 i32 i32)",
+    );
+    let report = bench.once(&guest, env()).await;
+    assert_eq!(report.outcome, Outcome::Ok);
+    assert_eq!((report.log.len(), report.log_dropped), (1, 1));
+    let kept: usize = report.log.iter().map(|line| line.context.capacity() + line.message.capacity()).sum();
+    assert_eq!(kept, 16 << 10, "memory, not only length");
+}
+
+/// A reader that works for so long for each key that isn't in the cache.
+struct Slow(Duration);
+
+impl StateReader for Slow {
+    fn cached(&self, _: &str) -> Cached {
+        Cached::Unknown
+    }
+    fn load<'a>(
+        &'a self,
+        keys: &'a [Box<str>],
+        _: &'a Meter,
+    ) -> BoxFuture<'a, Result<Vec<Option<bytes::Bytes>>, ReadError>> {
+        // Of the CPU, which a busy machine gives to others meanwhile.
+        let spent = || Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).unwrap();
+        let begin = spent();
+        while spent() < begin + self.0 {
+            std::hint::spin_loop();
+        }
+        Box::pin(async { Ok(vec![None; keys.len()]) })
+    }
+    fn scan<'a>(&'a self, _: Scan<'a>, _: &'a Meter) -> BoxFuture<'a, Result<StatePage, ReadError>> {
+        Box::pin(async { Ok(StatePage::default()) })
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_cpu_time_of_the_last_host_call_counts_too() {
+    let bench = Bench::new();
+    // No function is entered and no loop begun after the call: no tick sees it.
+    let guest = Guest::readings("(call $get (i32.const 1024) (i32.const 3) (i32.const 64))")
+        .import("ironloom:state/state@0.1.0", "get", "$get (param i32 i32 i32)")
+        .with(&data(1024, "key"));
+    let app = bench.install(&guest).await;
+    for (busy, outcome) in [(0, Outcome::Ok), (200, Outcome::CpuLimit)] {
+        let state = std::sync::Arc::new(Slow(Duration::from_millis(busy)));
+        let env = Env { state, ..env_with(State::default(), quick()) };
+        assert_eq!(bench.consume(&app, &batch(1), env).await.outcome, outcome);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn work_on_other_threads_is_charged() {
+    let meter = Meter::new(&Limits::default(), Interrupt::default());
+    let begin = Instant::now();
+    meter
+        .aside(move || {
+            while begin.elapsed() < Duration::from_millis(50) {
+                std::hint::spin_loop();
+            }
+        })
+        .await
+        .unwrap();
+    // On a busy machine a thread gets less of the CPU than it spins.
+    assert!(meter.cpu() >= Duration::from_millis(5), "{:?}", meter.cpu());
+    let fault = meter.aside(|| panic!("a fault of the host")).await.map(|()| ()).unwrap_err();
+    assert!(fault.to_string().contains("panic"), "{fault}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_calls_that_are_allowed_end_as_well() {
+    let bench = Bench::new();
     let guest = set(Guest::readings(
-        "(drop (memory.grow (i32.const 400)))
-         (loop $l (call $set (i32.const 1024) (i32.const 3) (i32.const 65536) (i32.const 20000000) (i32.const 64)) (br $l))",
+        "(drop (memory.grow (i32.const 200)))
+         (loop $l (call $set (i32.const 1024) (i32.const 3) (i32.const 65536) (i32.const 10000000) (i32.const 64)) (br $l))",
     ));
-    assert_eq!(bench.once(&guest, env()).await.outcome, Outcome::HostCallLimit);
-    // One large value, asked for a hundred thousand times in one call.
-    let guest = get_many(Guest::readings(
-        "(drop (memory.grow (i32.const 100)))
-         (loop $l (i32.store (i32.add (i32.const 65536) (i32.shl (local.get $i) (i32.const 3))) (i32.const 1024))
-                  (i32.store (i32.add (i32.const 65540) (i32.shl (local.get $i) (i32.const 3))) (i32.const 4))
-                  (local.set $i (i32.add (local.get $i) (i32.const 1)))
-                  (br_if $l (i32.lt_u (local.get $i) (i32.const 100000))))
-         (call $many (i32.const 65536) (i32.const 100000) (i32.const 64))
-         (if (i32.ne (i32.load8_u (i32.const 64)) (i32.const 1)) (then unreachable))",
-    ))
-    .with(&data(1024, "keys"));
-    let state = State { map: [("keys".to_owned(), vec![1; 256 << 10].into())].into(), ..State::default() };
-    assert_eq!(bench.once(&guest, env_with(state, Limits::default())).await.outcome, Outcome::Ok);
-    assert!(resident() < before + (200 << 20));
+    let limits = Limits { cpu: 10_000_000_000, ..Limits::default() };
+    let report = bench.once(&guest, env_with(State::default(), limits)).await;
+    assert_eq!(report.outcome, Outcome::HostCallLimit);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn empty_writes_to_streams_do_nothing() {
+    // What GHSA-5m8g-xhq4-4h93 is about, on all ways to write that a stream has.
+    let bench = Bench::new();
+    let import = |guest: Guest, function: &str, declaration: &str| {
+        guest.import("wasi:io/streams@0.2.0", &format!("[method]output-stream.{function}"), declaration)
+    };
+    let body = "(local.set $i (call $stderr))
+        (loop $l
+          (call $check (local.get $i) (i32.const 64))
+          (call $write (local.get $i) (i32.const 0) (i32.const 0) (i32.const 64))
+          (call $write-flush (local.get $i) (i32.const 0) (i32.const 0) (i32.const 64))
+          (call $flush (local.get $i) (i32.const 64))
+          (call $zeroes (local.get $i) (i64.const 0) (i32.const 64))
+          (call $zeroes-flush (local.get $i) (i64.const 0) (i32.const 64))
+          (call $blocking-flush (local.get $i) (i32.const 64))
+          (call $splice (local.get $i) (call $stdin) (i64.const 0) (i32.const 64))
+          (local.set $j (i32.add (local.get $j) (i32.const 1)))
+          (br_if $l (i32.lt_u (local.get $j) (i32.const 100))))";
+    let mut guest = Guest::readings(body)
+        .import("wasi:cli/stderr@0.2.0", "get-stderr", "$stderr (result i32)")
+        .import("wasi:cli/stdin@0.2.0", "get-stdin", "$stdin (result i32)");
+    for (function, declaration) in [
+        ("check-write", "$check (param i32 i32)"),
+        ("write", "$write (param i32 i32 i32 i32)"),
+        ("blocking-write-and-flush", "$write-flush (param i32 i32 i32 i32)"),
+        ("flush", "$flush (param i32 i32)"),
+        ("write-zeroes", "$zeroes (param i32 i64 i32)"),
+        ("blocking-write-zeroes-and-flush", "$zeroes-flush (param i32 i64 i32)"),
+        ("blocking-flush", "$blocking-flush (param i32 i32)"),
+        ("splice", "$splice (param i32 i32 i64 i32)"),
+    ] {
+        guest = import(guest, function, declaration);
+    }
+    let report = bench.once(&guest, env()).await;
+    assert_eq!(report.outcome, Outcome::Ok);
+    assert!(report.log.is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]

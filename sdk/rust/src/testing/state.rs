@@ -11,6 +11,8 @@ const MAX_KEY: usize = 512;
 const MAX_VALUE: usize = 256 << 10;
 const MAX_BYTES: u64 = 64 << 20;
 const MAX_PAGE: u32 = 1_000;
+/// What a key counts besides its own bytes and those of its value.
+const KEY_BYTES: usize = 128;
 
 pub(super) struct State {
     /// Bytes that keys and values may have.
@@ -100,8 +102,9 @@ impl State {
     }
 
     fn put(&mut self, place: usize, key_length: usize, value: Option<Vec<u8>>) {
-        let size =
-            |value: &Option<Vec<u8>>| value.as_ref().map_or(0, |value| (key_length + value.len()) as u64);
+        let size = |value: &Option<Vec<u8>>| {
+            value.as_ref().map_or(0, |value| (KEY_BYTES + key_length + value.len()) as u64)
+        };
         self.bytes += size(&value);
         let before = std::mem::replace(&mut self.values[place], value);
         self.bytes -= size(&before);
@@ -132,7 +135,7 @@ impl State {
     pub(super) fn replace(&mut self, with: BTreeMap<String, Vec<u8>>) {
         *self = Self { granted: self.granted, ..Self::default() };
         for (key, value) in with {
-            self.bytes += (key.len() + value.len()) as u64;
+            self.bytes += (KEY_BYTES + key.len() + value.len()) as u64;
             self.places.insert(key.into(), self.values.len());
             self.values.push(Some(value));
         }

@@ -11,9 +11,9 @@ use hashbrown::HashMap;
 use ironloom::lanes::targets::Targets;
 use ironloom_apps::manifest::{self, Manifest};
 use ironloom_sandbox::{
-    AppContext, Batch, BoxFuture, Cached, Call, Declared, Env, HostFault, LoadedApp, Outcome, OutputKind,
-    OutputResolver, OutputSlot, Sandbox, SandboxConfig, Scan, Standing, StatePage, StateReader, Target,
-    UnknownEntity,
+    AppContext, Batch, BoxFuture, Cached, Call, Env, HostFault, LoadedApp, Meter, Outcome, OutputKind,
+    OutputResolver, OutputSlot, ReadError, Sandbox, SandboxConfig, Scan, Standing, StatePage, StateReader,
+    Target, UnknownEntity,
 };
 use ironloom_tests::{guests, server};
 use ironloom_types::clock::Timestamp;
@@ -48,17 +48,11 @@ impl Guest {
         // More than the manifest asks for: an invocation that meets a limit would end the measurement.
         let limits =
             Limits { memory: Limits::MAX_MEMORY, cpu: 10_000_000_000, state: 1 << 40, ..Limits::default() };
-        let declared = Declared {
-            inputs: !manifest.inputs.is_empty(),
-            timers: !manifest.timers.is_empty(),
-            schedule: manifest.schedule,
-            outputs: !manifest.outputs.is_empty(),
-            alarms: !manifest.alarms.is_empty(),
-            memory: limits.memory,
-        };
         let app = runtime.block_on(async {
-            let inspection = sandbox.compile(&wasm).await?;
-            let loaded = sandbox.load(&inspection.compiled, move || Ok(wasm), &declared).await?;
+            let wasm = Bytes::from(wasm);
+            let inspection = sandbox.compile(wasm.clone()).await?;
+            let (declared, memory) = (manifest.declared(), limits.memory);
+            let loaded = sandbox.load(&inspection.compiled, move || Ok(wasm), declared, memory).await?;
             anyhow::Ok(loaded.app)
         })?;
         let memory = Arc::new(Memory::of(&manifest));
@@ -177,12 +171,16 @@ impl StateReader for Memory {
         Cached::Known(read(&self.state).get(key).cloned())
     }
 
-    fn load<'a>(&'a self, _: &'a [Box<str>]) -> BoxFuture<'a, Result<Vec<Option<Bytes>>, HostFault>> {
-        Box::pin(async { Err(HostFault("all state is in memory".to_owned())) })
+    fn load<'a>(
+        &'a self,
+        _: &'a [Box<str>],
+        _: &'a Meter,
+    ) -> BoxFuture<'a, Result<Vec<Option<Bytes>>, ReadError>> {
+        Box::pin(async { Err(HostFault("all state is in memory".to_owned()).into()) })
     }
 
-    fn scan<'a>(&'a self, _: Scan<'a>) -> BoxFuture<'a, Result<StatePage, HostFault>> {
-        Box::pin(async { Err(HostFault("nothing that is measured lists its state".to_owned())) })
+    fn scan<'a>(&'a self, _: Scan<'a>, _: &'a Meter) -> BoxFuture<'a, Result<StatePage, ReadError>> {
+        Box::pin(async { Err(HostFault("nothing that is measured lists its state".to_owned()).into()) })
     }
 }
 
@@ -195,6 +193,10 @@ impl OutputResolver for Memory {
         let number = PointNumber(self.points.fetch_add(1, Ordering::Relaxed));
         write(&self.targets).note(entity, output, number);
         Ok(Target::Known(number))
+    }
+
+    fn room(&self) -> usize {
+        usize::MAX
     }
 }
 

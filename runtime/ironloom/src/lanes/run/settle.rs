@@ -16,14 +16,11 @@ use crate::lanes::policy::{self, Verdict};
 use crate::lanes::price;
 use crate::records::commit::OutcomeKind;
 use crate::records::lane::LastError;
-use ironloom_sandbox::{LogLine, Outcome, Report, StateReader as _};
+use ironloom_sandbox::{LogLine, MAX_LOADED_KEYS, Meter, Outcome, Report, StateReader as _};
 use ironloom_storage::store::Lookup;
 use ironloom_types::clock::host_time;
-use ironloom_types::effects::Effects;
+use ironloom_types::effects::{Effects, state_cost};
 use ironloom_types::ids::{Digest, Generation};
-
-/// Keys of `state` that are looked up at once.
-const PART: usize = 1_000;
 
 /// What the record depends on of what is stored.
 struct Stored {
@@ -185,7 +182,7 @@ impl Runner {
     /// The bytes of keys and values that an invocation's state changes take the place of. Keys that aren't cached
     /// are looked up in the store; apps often write keys that they never read.
     async fn replaced(&self, lane: &Arc<Lane>, report: &Report) -> Result<u64, String> {
-        let size = |key: &str, value: &bytes::Bytes| (key.len() + value.len()) as u64;
+        let size = |key: &str, value: &bytes::Bytes| state_cost(key, value) as u64;
         let mut replaced = 0;
         let mut unknown: Vec<Box<str>> = Vec::new();
         {
@@ -198,9 +195,9 @@ impl Runner {
                 }
             }
         }
-        let context = self.context(lane, None);
-        for part in unknown.chunks(PART) {
-            let found = context.load(part).await.map_err(|error| error.to_string())?;
+        let (context, meter) = (self.context(lane, None), Meter::unlimited());
+        for part in unknown.chunks(MAX_LOADED_KEYS) {
+            let found = context.load(part, &meter).await.map_err(|error| error.to_string())?;
             let found = part.iter().zip(found).filter_map(|(key, value)| Some(size(key, &value?)));
             replaced += found.sum::<u64>();
         }

@@ -144,7 +144,7 @@ fn an_ok_moves_the_cursor_and_counts() {
     let meta = &done.head.meta;
     assert_eq!(done.next.verdict, Verdict::Done);
     assert_eq!((meta.cursor, meta.ordinal, meta.attempts), (Sequence(15), Ordinal(1), 0));
-    assert_eq!(meta.state_bytes, 100 + 3 + 5 - 20);
+    assert_eq!(meta.state_bytes, 100 + (128 + 3 + 5) - 20);
     assert_eq!((meta.counters.readings, meta.counters.invocations, meta.counters.derived), (5, 1, 1));
     assert_eq!(done.head.hops, 5, "one more than its readings have");
     let invocation = &done.head.invocation;

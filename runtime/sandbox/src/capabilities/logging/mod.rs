@@ -36,7 +36,7 @@ impl wit::Host for View<'_> {
             wit::Level::Error => Level::Error,
             wit::Level::Critical => Level::Critical,
         };
-        self.log.lock().add(level, LogSource::Log, context, message);
+        self.log.lock().add(level, LogSource::Log, &context, &message);
         Ok(())
     }
 }

@@ -10,7 +10,7 @@ use hashbrown::HashMap;
 use wasmtime::component::{HasData, Linker};
 
 use crate::bindings::platform::ironloom::outputs::outputs::{self as wit, Batch, Error, Intent, Ticket};
-use crate::budget::Quota;
+use crate::budget::{Meter, Overrun, Quota};
 use crate::env::{AppContext, OutputKind, OutputResolver};
 use crate::host::Host;
 use ironloom_types::ids::PointNumber;
@@ -24,12 +24,15 @@ pub struct Context {
     new_points: Vec<NewPoint>,
     /// The points among `new_points`, by output and entity.
     pending: HashMap<(usize, Box<str>), PointNumber>,
+    /// How many points the invocation may make.
+    room: usize,
 }
 
 impl Context {
     /// Nothing published yet.
     pub fn new(resolver: Arc<dyn OutputResolver>) -> Self {
-        Self { resolver, derived: Columns::default(), new_points: Vec::new(), pending: HashMap::new() }
+        let room = resolver.room();
+        Self { resolver, derived: Columns::default(), new_points: Vec::new(), pending: HashMap::new(), room }
     }
 
     /// The derived readings, and the points that they make.
@@ -42,6 +45,7 @@ struct View<'a> {
     context: &'a mut Context,
     app: &'a AppContext,
     quota: &'a mut Quota,
+    meter: &'a Meter,
 }
 
 impl HasData for View<'static> {
@@ -52,8 +56,30 @@ impl HasData for View<'static> {
 pub fn add_to_linker(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
     wit::add_to_linker::<_, View<'static>>(linker, |host| {
         host.meter.host_call();
-        View { context: &mut host.outputs, app: &host.app, quota: &mut host.quota }
+        let (context, meter) = (&mut host.outputs, &*host.meter);
+        View { context, app: &host.app, quota: &mut host.quota, meter }
     })
+}
+
+/// Why nothing was published.
+#[derive(Debug)]
+enum Failure {
+    /// The app's mistake, which it may handle.
+    App(Error),
+    /// The end of the invocation.
+    End(Overrun),
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::App(error)
+    }
+}
+
+impl From<Overrun> for Failure {
+    fn from(overrun: Overrun) -> Self {
+        Self::End(overrun)
+    }
 }
 
 impl View<'_> {
@@ -83,7 +109,11 @@ impl View<'_> {
 impl wit::Host for View<'_> {
     fn publish(&mut self, batch: Batch) -> wasmtime::Result<Result<(), Error>> {
         self.quota.carry(publish::carried(&batch))?;
-        Ok(self.publish(&batch))
+        match self.publish(&batch) {
+            Ok(()) => Ok(Ok(())),
+            Err(Failure::App(error)) => Ok(Err(error)),
+            Err(Failure::End(overrun)) => Err(overrun.into()),
+        }
     }
 
     fn request(&mut self, intents: Vec<Intent>) -> wasmtime::Result<Result<Vec<Ticket>, Error>> {

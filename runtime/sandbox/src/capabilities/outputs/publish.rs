@@ -3,9 +3,10 @@
 
 use hashbrown::HashMap;
 
-use super::{Context, View};
+use super::{Context, Failure, View};
 use crate::bindings::platform::ironloom::outputs::outputs::{Batch, Error};
 use crate::bindings::types::{Frame, Quality as WitQuality, Values};
+use crate::budget::Meter;
 use crate::env::{OutputKind, Target};
 use ironloom_types::clock::Timestamp;
 use ironloom_types::ids::PointNumber;
@@ -14,6 +15,18 @@ use ironloom_types::readings::{Columns, NewPoint, Quality, Tag, ValueRef};
 
 /// What a reading takes in the record besides a text or blob.
 const READING_BYTES: usize = 20;
+/// What a point takes besides its entity: counted alike for one that there is and one that this call makes, so
+/// that it is the same whichever of the two it is when the invocation is replayed.
+const POINT_BYTES: usize = 64;
+/// What the host needs for each line of a table of entities.
+const LINE_BYTES: usize = size_of::<&str>() + size_of::<Option<u32>>();
+/// After so many readings it is asked whether the invocation may go on.
+const READINGS_AT_ONCE: usize = 4_096;
+
+/// How many lines a table of entities has; an empty one has one, the empty entity.
+fn lines(table: &str) -> usize {
+    table.bytes().filter(|&byte| byte == b'\n').count() + 1
+}
 
 /// What a batch carries over the boundary.
 pub(super) fn carried(batch: &Batch) -> usize {
@@ -29,7 +42,7 @@ pub(super) fn carried(batch: &Batch) -> usize {
         };
         frame.slot.len() + columns + values
     });
-    batch.entities.len() + frames.sum::<usize>()
+    batch.entities.len() + lines(&batch.entities) * LINE_BYTES + frames.sum::<usize>()
 }
 
 /// A frame that was checked, and the output that it is for.
@@ -51,6 +64,8 @@ struct Points<'a> {
     known: Vec<Option<PointNumber>>,
     new_points: Vec<NewPoint>,
     pending: HashMap<(usize, Box<str>), PointNumber>,
+    /// What the points take among the effects.
+    bytes: usize,
 }
 
 impl<'a> Points<'a> {
@@ -62,6 +77,7 @@ impl<'a> Points<'a> {
             known: Vec::new(),
             new_points: Vec::new(),
             pending: HashMap::new(),
+            bytes: 0,
         }
     }
 
@@ -74,6 +90,7 @@ impl<'a> Points<'a> {
                 context.resolver.known(self.entities[line], &mut self.known);
                 self.known.resize(begin + self.outputs, None);
                 self.lines[line] = Some(begin as u32);
+                self.bytes += self.entities[line].len() + POINT_BYTES;
                 begin
             }
         };
@@ -98,7 +115,11 @@ impl<'a> Points<'a> {
         if let Some(point) = context.pending.get(&key).or_else(|| self.pending.get(&key)) {
             return Ok(*point);
         }
-        let point = PointNumber::pending(context.new_points.len() + self.new_points.len());
+        let made = context.new_points.len() + self.new_points.len();
+        if made >= context.room {
+            return Err(Error::TooMany);
+        }
+        let point = PointNumber::pending(made);
         self.new_points.push(new);
         self.pending.insert(key, point);
         Ok(point)
@@ -107,29 +128,34 @@ impl<'a> Points<'a> {
 
 impl View<'_> {
     /// Takes all readings of a batch, or none.
-    pub(super) fn publish(&mut self, batch: &Batch) -> Result<(), Error> {
+    pub(super) fn publish(&mut self, batch: &Batch) -> Result<(), Failure> {
+        let lines = lines(&batch.entities);
+        if lines > MAX_DERIVED {
+            let text = format!("the table has {lines} entities; at most {MAX_DERIVED} are allowed");
+            return Err(Error::Malformed(text).into());
+        }
         let entities: Vec<&str> = batch.entities.split('\n').collect();
         let mut frames: Vec<Checked<'_>> = Vec::with_capacity(batch.frames.len());
         for frame in &batch.frames {
             let checked = self.check(frame, entities.len())?;
             if frames.iter().any(|other| other.output == checked.output) {
-                return Err(Error::Malformed(format!("there are two frames of `{}`", frame.slot)));
+                return Err(Error::Malformed(format!("there are two frames of `{}`", frame.slot)).into());
             }
             frames.push(checked);
         }
         let readings: usize = frames.iter().map(|checked| checked.frame.at.len()).sum();
         if self.context.derived.len() + readings > MAX_DERIVED {
-            return Err(Error::TooMany);
+            return Err(Error::TooMany.into());
         }
+        self.meter.check()?;
 
         let mut points = Points::new(&entities, self.app.outputs.len());
         let mut columns = Columns::with_capacity(readings);
         for checked in &frames {
-            take(self.context, checked, &mut points, &mut columns)?;
+            take(self.context, self.meter, checked, &mut points, &mut columns)?;
         }
-        let paths: usize = points.new_points.iter().map(|point| point.path.as_str().len()).sum();
         let heap: usize = frames.iter().map(|checked| checked.heap).sum();
-        self.quota.effect(readings * READING_BYTES + heap + paths, 0).map_err(Error::Other)?;
+        self.quota.effect(readings * READING_BYTES + heap + points.bytes, 0).map_err(Error::Other)?;
 
         let context = &mut *self.context;
         context.new_points.append(&mut points.new_points);
@@ -204,12 +230,16 @@ fn name(tag: Tag) -> &'static str {
 /// Adds the readings of a frame to the columns.
 fn take(
     context: &Context,
+    meter: &Meter,
     checked: &Checked<'_>,
     points: &mut Points<'_>,
     columns: &mut Columns,
-) -> Result<(), Error> {
+) -> Result<(), Failure> {
     let frame = checked.frame;
     for row in 0..frame.at.len() {
+        if row % READINGS_AT_ONCE == READINGS_AT_ONCE - 1 {
+            meter.check()?;
+        }
         let point = points.point(context, checked.output, frame.entity[row] as usize)?;
         let quality = match frame.quality.as_ref().map(|column| column[row]) {
             None | Some(WitQuality::Good) => Quality::Good,
@@ -227,7 +257,7 @@ fn take(
                     "`{}`: {} is no number; such a reading has the quality `bad`",
                     frame.slot, values[row]
                 );
-                return Err(Error::Malformed(text));
+                return Err(Error::Malformed(text).into());
             }
             Values::Texts(values) => ValueRef::Text(&values[row]),
             Values::Blobs(values) => ValueRef::Blob(&values[row]),

@@ -21,6 +21,18 @@ impl OutputResolver for Bound {
             })),
         }
     }
+
+    fn room(&self) -> usize {
+        10
+    }
+}
+
+/// Why a batch isn't published.
+fn refusal(view: &mut View<'_>, batch: &Batch) -> Error {
+    match view.publish(batch).unwrap_err() {
+        Failure::App(error) => error,
+        Failure::End(overrun) => panic!("{overrun}"),
+    }
 }
 
 struct Published {
@@ -40,7 +52,8 @@ fn with(call: impl FnOnce(&mut View<'_>)) -> Published {
         ],
         ..AppContext::default()
     };
-    call(&mut View { context: &mut context, app: &app, quota: &mut Quota::default() });
+    let (mut quota, meter) = (Quota::default(), Meter::unlimited());
+    call(&mut View { context: &mut context, app: &app, quota: &mut quota, meter: &meter });
     let (columns, new_points) = context.into_derived();
     assert!(columns.is_sound());
     Published { columns, new_points }
@@ -86,7 +99,7 @@ fn an_empty_table_is_one_entity() {
 #[test]
 fn all_or_nothing_is_taken() {
     let published = with(|view| {
-        let error = view.publish(&batch("a\nbad", &[reals("gain", &[0, 1])])).unwrap_err();
+        let error = refusal(view, &batch("a\nbad", &[reals("gain", &[0, 1])]));
         assert!(matches!(error, Error::UnknownEntity(text) if text.contains("bad")));
         view.publish(&batch("b", &[reals("gain", &[0])])).unwrap();
     });
@@ -97,7 +110,7 @@ fn all_or_nothing_is_taken() {
 #[test]
 fn malformed_batches_are_refused_with_the_output_s_name() {
     with(|view| {
-        let mut refused = |frames: &[Frame]| view.publish(&batch("a", frames)).unwrap_err();
+        let mut refused = |frames: &[Frame]| refusal(view, &batch("a", frames));
         assert!(matches!(refused(&[reals("weight", &[0])]), Error::UnknownOutput(name) if name == "weight"));
         assert!(matches!(refused(&[reals("heat", &[0])]), Error::UnknownOutput(name) if name == "heat"));
         let integers = frame("gain", &[0], Values::Integers(vec![1]));
@@ -136,13 +149,11 @@ fn a_placeholder_of_bad_quality_is_no_value() {
 fn readings_and_bytes_of_one_invocation_are_bounded() {
     with(|view| {
         view.publish(&batch("a", &[reals("gain", &vec![0; MAX_DERIVED])])).unwrap();
-        assert!(matches!(view.publish(&batch("a", &[reals("gain", &[0])])), Err(Error::TooMany)));
+        assert!(matches!(refusal(view, &batch("a", &[reals("gain", &[0])])), Error::TooMany));
     });
     let published = with(|view| {
         let texts = vec!["x".repeat(64 << 10); MAX_EFFECT_BYTES >> 16];
-        let error = view
-            .publish(&batch("a", &[frame("note", &vec![0; texts.len()], Values::Texts(texts))]))
-            .unwrap_err();
+        let error = refusal(view, &batch("a", &[frame("note", &vec![0; texts.len()], Values::Texts(texts))]));
         assert!(matches!(error, Error::Other(_)));
     });
     assert!(published.columns.is_empty() && published.new_points.is_empty());
@@ -163,4 +174,59 @@ fn set_points_are_not_granted() {
         );
         assert!(View::request(view, &[]).unwrap().is_empty());
     });
+}
+
+#[test]
+fn points_beyond_the_room_are_too_many() {
+    let published = with(|view| {
+        let entities = (0..10).map(|n| n.to_string()).collect::<Vec<_>>().join("\n");
+        let eleven = format!("{entities}\nmore\nknown");
+        let all: Vec<u32> = (0..11).collect();
+        assert!(matches!(refusal(view, &batch(&eleven, &[reals("gain", &all)])), Error::TooMany));
+        view.publish(&batch(&eleven, &[reals("gain", &[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 11])])).unwrap();
+        assert!(matches!(
+            refusal(view, &batch("0", &[frame("note", &[0], Values::Texts(vec![String::new()]))])),
+            Error::TooMany
+        ));
+        view.publish(&batch("0", &[reals("gain", &[0])])).unwrap();
+    });
+    assert_eq!(published.new_points.len(), 10);
+}
+
+#[test]
+fn a_point_counts_the_same_whether_it_is_there_or_new() {
+    let used = |entity: &str| {
+        let mut room = 0;
+        with(|view| {
+            view.publish(&batch(entity, &[reals("gain", &[0, 0])])).unwrap();
+            room = view.quota.room();
+        });
+        MAX_EFFECT_BYTES - room
+    };
+    assert_eq!(used("known"), used("other"));
+    // Two readings of 20 bytes, one entity of 5 and 64.
+    assert_eq!(used("known"), 2 * 20 + 5 + 64);
+}
+
+#[test]
+fn a_table_of_line_feeds_is_refused_and_counted() {
+    let table = "\n".repeat(MAX_DERIVED);
+    assert!(publish::carried(&batch(&table, &[])) > 20 * MAX_DERIVED);
+    with(|view| {
+        let error = refusal(view, &batch(&table, &[]));
+        assert!(matches!(error, Error::Malformed(text) if text.contains("100001 entities")));
+        view.publish(&batch(&table[1..], &[])).unwrap();
+    });
+}
+
+#[test]
+fn publishing_ends_with_the_time() {
+    let mut context = Context::new(Arc::new(Bound));
+    let app = AppContext { outputs: Vec::new(), ..AppContext::default() };
+    let meter = Meter::new(
+        &ironloom_types::limits::Limits { cpu: 0, ..Default::default() },
+        crate::Interrupt::default(),
+    );
+    let mut view = View { context: &mut context, app: &app, quota: &mut Quota::default(), meter: &meter };
+    assert!(matches!(view.publish(&batch("", &[])), Err(Failure::End(_))));
 }

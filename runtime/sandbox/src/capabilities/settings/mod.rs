@@ -6,9 +6,13 @@ use std::collections::BTreeMap;
 use wasmtime::component::{HasData, Linker};
 
 use crate::bindings::platform::wasi::config::store::{self as wit, Error};
+use crate::budget::Quota;
 use crate::host::Host;
 
-struct View<'a>(&'a BTreeMap<String, String>);
+struct View<'a> {
+    settings: &'a BTreeMap<String, String>,
+    quota: &'a mut Quota,
+}
 
 impl HasData for View<'static> {
     type Data<'a> = View<'a>;
@@ -18,16 +22,17 @@ impl HasData for View<'static> {
 pub fn add_to_linker(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
     wit::add_to_linker::<_, View<'static>>(linker, |host| {
         host.meter.host_call();
-        View(&host.app.settings)
+        View { settings: &host.app.settings, quota: &mut host.quota }
     })
 }
 
 impl wit::Host for View<'_> {
     fn get(&mut self, key: String) -> wasmtime::Result<Result<Option<String>, Error>> {
-        Ok(Ok(self.0.get(&key).cloned()))
+        self.quota.carry(key.len())?;
+        Ok(Ok(self.settings.get(&key).cloned()))
     }
 
     fn get_all(&mut self) -> wasmtime::Result<Result<Vec<(String, String)>, Error>> {
-        Ok(Ok(self.0.iter().map(|(key, value)| (key.clone(), value.clone())).collect()))
+        Ok(Ok(self.settings.iter().map(|(key, value)| (key.clone(), value.clone())).collect()))
     }
 }

@@ -16,17 +16,16 @@ use wasmtime::component::{HasData, Linker};
 
 use self::quota::StateQuota;
 use crate::bindings::platform::ironloom::state::state::{self as wit, Entry, Error, Page};
-use crate::budget::Quota;
-use crate::env::{Cached, HostFault, Scan, StateReader};
+use crate::budget::{Meter, Overrun, Quota};
+use crate::env::{Cached, MAX_LOADED_KEYS, ReadError, Scan, StateReader};
 use crate::host::Host;
-use ironloom_types::limits::{MAX_STATE_KEY, MAX_STATE_VALUE};
+use ironloom_types::effects::state_cost;
+use ironloom_types::limits::{MAX_STATE_KEY, MAX_STATE_KEYS, MAX_STATE_VALUE};
 
 /// Entries of one page at most.
 const MAX_PAGE_ENTRIES: u32 = 1_000;
 /// Bytes of one page, about.
 const MAX_PAGE_BYTES: usize = 1 << 20;
-/// What an entry takes in the record besides key and value.
-const ENTRY_BYTES: usize = 8;
 
 /// Writes in the order of the keys' bytes; `None` deletes.
 pub type Writes = BTreeMap<Box<str>, Option<Bytes>>;
@@ -56,6 +55,7 @@ impl Context {
 struct View<'a> {
     context: &'a mut Context,
     quota: &'a mut Quota,
+    meter: &'a Meter,
 }
 
 impl HasData for View<'static> {
@@ -66,14 +66,17 @@ impl HasData for View<'static> {
 pub fn add_to_linker(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
     wit::add_to_linker::<_, View<'static>>(linker, |host| {
         host.meter.host_call();
-        View { context: &mut host.state, quota: &mut host.quota }
+        View { context: &mut host.state, quota: &mut host.quota, meter: &host.meter }
     })
 }
 
-/// Either the app's mistake, which it may handle, or the host's fault.
+/// Why a call did nothing.
+#[derive(Debug)]
 enum Failure {
+    /// The app's mistake, which it may handle.
     App(Error),
-    Host(HostFault),
+    /// The end of the invocation.
+    End(ReadError),
 }
 
 impl From<Error> for Failure {
@@ -82,9 +85,15 @@ impl From<Error> for Failure {
     }
 }
 
-impl From<HostFault> for Failure {
-    fn from(fault: HostFault) -> Self {
-        Self::Host(fault)
+impl From<ReadError> for Failure {
+    fn from(error: ReadError) -> Self {
+        Self::End(error)
+    }
+}
+
+impl From<Overrun> for Failure {
+    fn from(overrun: Overrun) -> Self {
+        Self::End(overrun.into())
     }
 }
 
@@ -93,7 +102,8 @@ fn answer<T>(result: Result<T, Failure>) -> wasmtime::Result<Result<T, Error>> {
     match result {
         Ok(value) => Ok(Ok(value)),
         Err(Failure::App(error)) => Ok(Err(error)),
-        Err(Failure::Host(fault)) => Err(fault.into()),
+        Err(Failure::End(ReadError::Fault(fault))) => Err(fault.into()),
+        Err(Failure::End(ReadError::Overrun(overrun))) => Err(overrun.into()),
     }
 }
 
@@ -108,8 +118,17 @@ fn check_key(key: &str) -> Result<(), Error> {
     Ok(())
 }
 
+fn check_number(keys: usize) -> Result<(), Error> {
+    if keys > MAX_STATE_KEYS {
+        let text = format!("a call names {keys} keys; at most {MAX_STATE_KEYS} are allowed");
+        return Err(Error::Other(text));
+    }
+    Ok(())
+}
+
+/// What a change takes among the effects.
 fn cost(key: &str, value: Option<&[u8]>) -> usize {
-    key.len() + value.map_or(0, <[u8]>::len) + ENTRY_BYTES
+    state_cost(key, value.unwrap_or_default())
 }
 
 impl View<'_> {
@@ -121,13 +140,14 @@ impl View<'_> {
         match self.context.reader.cached(key) {
             Cached::Known(value) => Ok(value),
             Cached::Unknown => {
-                let loaded = load(&*self.context.reader, &[key.into()]).await?;
+                let loaded = load(&*self.context.reader, &[key.into()], self.meter).await?;
                 Ok(loaded.into_iter().next().flatten())
             }
         }
     }
 
     async fn get_many(&self, keys: &[String]) -> Result<Vec<Option<Vec<u8>>>, Failure> {
+        check_number(keys.len())?;
         let mut values = Vec::with_capacity(keys.len());
         let mut room = self.context.max_answer;
         let mut missing: Vec<(usize, Box<str>)> = Vec::new();
@@ -146,11 +166,14 @@ impl View<'_> {
                 },
             };
             values.push(self.fit(value.as_ref(), &mut room)?);
+            if i % MAX_LOADED_KEYS == MAX_LOADED_KEYS - 1 {
+                self.meter.breathe().await?;
+            }
         }
         // In parts, so that what is asked for again and again doesn't fill the host's memory.
-        for part in missing.chunks(MAX_PAGE_ENTRIES as usize) {
+        for part in missing.chunks(MAX_LOADED_KEYS) {
             let keys: Vec<Box<str>> = part.iter().map(|(_, key)| key.clone()).collect();
-            for ((i, _), value) in part.iter().zip(load(&*self.context.reader, &keys).await?) {
+            for ((i, _), value) in part.iter().zip(load(&*self.context.reader, &keys, self.meter).await?) {
                 values[*i] = self.fit(value.as_ref(), &mut room)?;
             }
         }
@@ -177,7 +200,15 @@ impl View<'_> {
                 return Err(Error::TooLarge(MAX_STATE_VALUE as u64).into());
             }
         }
-        let plan = quota.plan(&**reader, writes, &batch).await?;
+        let changed = batch.keys().filter(|key| !writes.contains_key(*key)).count() + writes.len();
+        if changed > MAX_STATE_KEYS {
+            let text = format!(
+                "one invocation may change {MAX_STATE_KEYS} keys; with this call it would be {changed}"
+            );
+            return Err(Error::Other(text).into());
+        }
+        self.meter.breathe().await?;
+        let plan = quota.plan(&**reader, writes, &batch, self.meter).await?;
         let added = batch.iter().map(|(key, value)| cost(key, value.as_deref())).sum();
         let replaced = if writes.is_empty() {
             0
@@ -202,48 +233,72 @@ impl View<'_> {
             return Err(Error::Other("the limit of a scan must be at least 1".to_owned()).into());
         }
         let limit = limit.min(MAX_PAGE_ENTRIES) as usize;
-        let max_bytes = MAX_PAGE_BYTES.min(self.context.max_answer);
-        let stored = self.context.reader.scan(Scan { prefix, after, limit, max_bytes }).await?;
-        // What is stored after the end of the page is unknown as yet: own writes there wait for it.
-        let known_to = if stored.more { stored.entries.last().map(|(key, _)| key.clone()) } else { None };
-
-        let own = own_writes(&self.context.writes, prefix, after, known_to.as_deref());
-        let mut own = own.peekable();
-        let mut old = stored.entries.into_iter().peekable();
-        let mut entries = Vec::new();
-        let mut bytes = 0;
-        let mut full = false;
+        let mut page =
+            Filling { limit, bytes: MAX_PAGE_BYTES.min(self.context.max_answer), entries: Vec::new() };
+        let mut after: Option<Box<str>> = after.map(Box::from);
+        // Own writes may delete what is found: then more than the page takes is asked for.
+        let at_once = if self.context.writes.is_empty() { limit } else { MAX_PAGE_ENTRIES as usize };
         loop {
-            let take_own = match (own.peek(), old.peek()) {
-                (None, None) => break,
+            let scan = Scan { prefix, after: after.as_deref(), limit: at_once, max_bytes: MAX_PAGE_BYTES };
+            let stored = self.context.reader.scan(scan, self.meter).await?;
+            // What is stored after the last entry is unknown as yet: own writes there wait for it.
+            let end = if stored.more { stored.entries.last().map(|(key, _)| key.clone()) } else { None };
+            let own = own_writes(&self.context.writes, prefix, after.as_deref(), end.as_deref());
+            if page.merge(own, stored.entries) {
+                return Ok(Page {
+                    next: page.entries.last().map(|entry| entry.key.clone()),
+                    entries: page.entries,
+                });
+            }
+            // Own writes took the place of all that was found, or deleted it: the page still has room.
+            match end {
+                Some(end) => after = Some(end),
+                None => return Ok(Page { entries: page.entries, next: None }),
+            }
+            self.meter.breathe().await?;
+        }
+    }
+}
+
+/// A page that is being filled.
+struct Filling {
+    limit: usize,
+    /// What it may still have.
+    bytes: usize,
+    entries: Vec<Entry>,
+}
+
+impl Filling {
+    /// Adds entries in the order of their keys, the own ones before those that they replace. Returns whether
+    /// there was one more than the page takes.
+    fn merge<'a>(
+        &mut self,
+        own: impl Iterator<Item = (&'a Box<str>, &'a Option<Bytes>)>,
+        stored: Vec<(Box<str>, Bytes)>,
+    ) -> bool {
+        let mut own = own.peekable();
+        let mut old = stored.into_iter().peekable();
+        loop {
+            let own_is_next = match (own.peek(), old.peek()) {
+                (None, None) => return false,
                 (Some(_), None) => true,
                 (None, Some(_)) => false,
                 (Some((new, _)), Some((old, _))) => new.as_ref() <= old.as_ref(),
             };
-            if entries.len() == limit || bytes > max_bytes {
-                full = true;
-                break;
+            let next = if own_is_next {
+                let Some((key, value)) = own.next() else { return false };
+                old.next_if(|(old, _)| old == key);
+                value.as_ref().map(|value| (key.clone(), value.clone()))
+            } else {
+                old.next()
+            };
+            let Some((key, value)) = next else { continue };
+            if self.entries.len() == self.limit || self.bytes == 0 {
+                return true;
             }
-            if take_own {
-                let Some((key, value)) = own.next() else { break };
-                if old.peek().is_some_and(|(old, _)| old == key) {
-                    old.next();
-                }
-                if let Some(value) = value {
-                    bytes += key.len() + value.len();
-                    entries.push(Entry { key: key.to_string(), value: value.to_vec() });
-                }
-            } else if let Some((key, value)) = old.next() {
-                bytes += key.len() + value.len();
-                entries.push(Entry { key: key.into_string(), value: value.to_vec() });
-            }
+            self.bytes = self.bytes.saturating_sub(key.len() + value.len());
+            self.entries.push(Entry { key: key.into_string(), value: value.to_vec() });
         }
-        let next = if full {
-            entries.last().map(|entry| entry.key.clone())
-        } else {
-            known_to.as_deref().map(String::from)
-        };
-        Ok(Page { entries, next })
     }
 }
 
@@ -263,8 +318,12 @@ fn own_writes<'a>(
         .take_while(move |(key, _)| key.starts_with(prefix) && to.is_none_or(|to| key.as_ref() <= to))
 }
 
-async fn load(reader: &dyn StateReader, keys: &[Box<str>]) -> Result<Vec<Option<Bytes>>, HostFault> {
-    let values = reader.load(keys).await?;
+async fn load(
+    reader: &dyn StateReader,
+    keys: &[Box<str>],
+    meter: &Meter,
+) -> Result<Vec<Option<Bytes>>, ReadError> {
+    let values = reader.load(keys, meter).await?;
     assert_eq!(values.len(), keys.len(), "a reader of state answers for each key");
     Ok(values)
 }
@@ -293,6 +352,9 @@ impl wit::Host for View<'_> {
     async fn set_many(&mut self, entries: Vec<Entry>) -> wasmtime::Result<Result<(), Error>> {
         let sizes = entries.iter().map(|entry| entry.key.len() + entry.value.len() + size_of::<Entry>());
         self.quota.carry(sizes.sum())?;
+        if let Err(error) = check_number(entries.len()) {
+            return Ok(Err(error));
+        }
         let batch = entries.into_iter().map(|entry| (entry.key.into(), Some(entry.value.into())));
         answer(self.write(batch.collect()).await)
     }
@@ -304,6 +366,9 @@ impl wit::Host for View<'_> {
 
     async fn delete_many(&mut self, keys: Vec<String>) -> wasmtime::Result<Result<(), Error>> {
         self.quota.carry(carried(&keys))?;
+        if let Err(error) = check_number(keys.len()) {
+            return Ok(Err(error));
+        }
         answer(self.write(keys.into_iter().map(|key| (key.into(), None)).collect()).await)
     }
 

@@ -10,9 +10,11 @@ use bytes::Bytes;
 
 use super::{Failure, Writes, load};
 use crate::bindings::platform::ironloom::state::state::Error;
-use crate::env::{Cached, HostFault, StateReader};
+use crate::budget::Meter;
+use crate::env::{Cached, MAX_LOADED_KEYS, ReadError, StateReader};
+use ironloom_types::effects::state_cost;
 
-/// Counts the bytes of keys and values.
+/// Counts what keys and values cost.
 pub struct StateQuota {
     granted: u64,
     /// What would be stored; an upper bound as long as it isn't exact.
@@ -27,7 +29,7 @@ pub struct Plan {
 }
 
 fn size(key: &str, value: Option<&Bytes>) -> u64 {
-    value.map_or(0, |value| (key.len() + value.len()) as u64)
+    value.map_or(0, |value| state_cost(key, value) as u64)
 }
 
 impl StateQuota {
@@ -42,6 +44,7 @@ impl StateQuota {
         reader: &dyn StateReader,
         writes: &Writes,
         batch: &Writes,
+        meter: &Meter,
     ) -> Result<Plan, Failure> {
         let added: u64 = batch.iter().map(|(key, value)| size(key, value.as_ref())).sum();
         if !self.exact {
@@ -55,11 +58,12 @@ impl StateQuota {
         // Of the own writes only their keys count here: what they replace isn't subtracted yet.
         let mut before = self.total;
         if !self.exact {
-            before = before.saturating_sub(stored_sizes(reader, writes.keys()).await?);
+            before = before.saturating_sub(stored_sizes(reader, writes.keys(), meter).await?);
         }
         let own = batch.keys().filter_map(|key| writes.get_key_value(key));
         let own: u64 = own.map(|(key, value)| size(key, value.as_ref())).sum();
-        let stored = stored_sizes(reader, batch.keys().filter(|key| !writes.contains_key(*key))).await?;
+        let others = batch.keys().filter(|key| !writes.contains_key(*key));
+        let stored = stored_sizes(reader, others, meter).await?;
         let total = (before + added).saturating_sub(own + stored);
         // An app that is over its quota already, since an admin lowered it, can still make room.
         if total > self.granted && total.cmp(&before) == Ordering::Greater {
@@ -79,19 +83,21 @@ impl StateQuota {
 async fn stored_sizes<'a>(
     reader: &dyn StateReader,
     keys: impl Iterator<Item = &'a Box<str>>,
-) -> Result<u64, HostFault> {
-    /// How many are loaded at once.
-    const PART: usize = 100;
+    meter: &Meter,
+) -> Result<u64, ReadError> {
     let mut sum = 0;
     let mut missing: Vec<Box<str>> = Vec::new();
-    for key in keys {
+    for (index, key) in keys.enumerate() {
         match reader.cached(key) {
             Cached::Known(value) => sum += size(key, value.as_ref()),
             Cached::Unknown => missing.push(key.clone()),
         }
+        if index % MAX_LOADED_KEYS == MAX_LOADED_KEYS - 1 {
+            meter.breathe().await?;
+        }
     }
-    for part in missing.chunks(PART) {
-        for (key, value) in part.iter().zip(load(reader, part).await?) {
+    for part in missing.chunks(MAX_LOADED_KEYS) {
+        for (key, value) in part.iter().zip(load(reader, part, meter).await?) {
             sum += size(key, value.as_ref());
         }
     }

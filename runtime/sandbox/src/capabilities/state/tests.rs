@@ -24,14 +24,18 @@ impl StateReader for Stored {
         }
     }
 
-    fn load<'a>(&'a self, keys: &'a [Box<str>]) -> BoxFuture<'a, Result<Vec<Option<Bytes>>, HostFault>> {
+    fn load<'a>(
+        &'a self,
+        keys: &'a [Box<str>],
+        _: &'a Meter,
+    ) -> BoxFuture<'a, Result<Vec<Option<Bytes>>, ReadError>> {
         self.loads.fetch_add(1, Ordering::SeqCst);
         Box::pin(async {
             Ok(keys.iter().map(|key| self.map.get(&**key).cloned().map(Bytes::from)).collect())
         })
     }
 
-    fn scan<'a>(&'a self, scan: Scan<'a>) -> BoxFuture<'a, Result<StatePage, HostFault>> {
+    fn scan<'a>(&'a self, scan: Scan<'a>, _: &'a Meter) -> BoxFuture<'a, Result<StatePage, ReadError>> {
         Box::pin(async move {
             let mut all = self.map.iter().filter(|(key, _)| {
                 key.starts_with(scan.prefix) && scan.after.is_none_or(|after| key.as_str() > after)
@@ -44,7 +48,7 @@ impl StateReader for Stored {
 }
 
 fn size(map: &Map) -> u64 {
-    map.iter().map(|(key, value)| (key.len() + value.len()) as u64).sum()
+    map.iter().map(|(key, value)| (128 + key.len() + value.len()) as u64).sum()
 }
 
 #[derive(Clone, Debug)]
@@ -94,7 +98,10 @@ async fn scan_all(view: &View<'_>, prefix: &str, limit: u32) -> Map {
     let mut after: Option<String> = None;
     loop {
         let Ok(page) = view.scan(prefix, after.as_deref(), limit).await else { panic!("a scan fails") };
-        assert!(page.entries.len() <= limit as usize);
+        // Wherever the entries lie, stored or written, only the last page isn't full, and it names no next one.
+        let full = page.entries.len() == limit as usize;
+        assert!(full || page.next.is_none());
+        assert!(page.next.is_none() || page.next.as_ref() == page.entries.last().map(|entry| &entry.key));
         for entry in page.entries {
             assert!(after.as_ref().is_none_or(|after| entry.key > *after), "in order");
             after = Some(entry.key.clone());
@@ -109,16 +116,16 @@ async fn scan_all(view: &View<'_>, prefix: &str, limit: u32) -> Map {
 
 proptest! {
     #[test]
-    fn reads_see_own_writes_over_what_is_stored(stored in stored(), ops in prop::collection::vec(op(), 1..12), room in 0_u64..60) {
+    fn reads_see_own_writes_over_what_is_stored(stored in stored(), ops in prop::collection::vec(op(), 1..12), room in 0_u64..400) {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         runtime.block_on(async {
             let (before, mut model) = (stored.clone(), stored.clone());
             let granted = size(&stored) + room;
             let reader = Arc::new(Stored { map: stored, loads: AtomicUsize::new(0) });
             let mut context = Context::new(reader, size(&model), granted, 1 << 20);
-            let mut quota = Quota::default();
+            let (mut quota, meter) = (Quota::default(), Meter::unlimited());
             for op in ops {
-                let mut view = View { context: &mut context, quota: &mut quota };
+                let mut view = View { context: &mut context, quota: &mut quota, meter: &meter };
                 match op {
                     Op::Set(entries) => {
                         let changes = entries.iter().cloned().map(|(key, value)| (key, Some(value))).collect();
@@ -165,7 +172,8 @@ fn empty(loads: Map) -> (Arc<Stored>, Quota) {
 async fn keys_and_values_have_bounds() {
     let (reader, mut quota) = empty(Map::new());
     let mut context = Context::new(reader, 0, 1 << 30, 1 << 20);
-    let mut view = View { context: &mut context, quota: &mut quota };
+    let meter = Meter::unlimited();
+    let mut view = View { context: &mut context, quota: &mut quota, meter: &meter };
     let long = "x".repeat(513);
     assert!(matches!(wit::Host::get(&mut view, String::new()).await.unwrap(), Err(Error::InvalidKey(_))));
     assert!(matches!(wit::Host::get(&mut view, long.clone()).await.unwrap(), Err(Error::InvalidKey(_))));
@@ -181,24 +189,108 @@ async fn keys_and_values_have_bounds() {
 #[tokio::test]
 async fn writes_far_from_the_quota_look_nothing_up() {
     let (reader, mut quota) = empty(Map::from([("a".to_owned(), vec![0; 10])]));
-    let mut context = Context::new(reader.clone(), 11, 1_000, 1 << 20);
-    let mut view = View { context: &mut context, quota: &mut quota };
-    assert!(wit::Host::set(&mut view, "a".to_owned(), vec![0; 900]).await.unwrap().is_ok());
+    // An entry counts 128 bytes, its key and its value.
+    let mut context = Context::new(reader.clone(), 139, 1_128, 1 << 20);
+    let meter = Meter::unlimited();
+    let mut view = View { context: &mut context, quota: &mut quota, meter: &meter };
+    assert!(wit::Host::set(&mut view, "a".to_owned(), vec![0; 860]).await.unwrap().is_ok());
     assert_eq!(reader.loads.load(Ordering::SeqCst), 0);
-    // With what it replaces counted as kept, 1,011 bytes; without, just the 1,000: only a look tells.
+    // With what it replaces counted as kept, 1,267 bytes; without, just the 1,128: only a look tells.
     assert!(wit::Host::set(&mut view, "a".to_owned(), vec![0; 999]).await.unwrap().is_ok());
     assert_eq!(reader.loads.load(Ordering::SeqCst), 1);
     let error = wit::Host::set(&mut view, "a".to_owned(), vec![0; 1_000]).await.unwrap().unwrap_err();
-    assert!(matches!(error, Error::QuotaExceeded(1_000)));
+    assert!(matches!(error, Error::QuotaExceeded(1_128)));
 }
 
 #[tokio::test]
 async fn an_app_over_its_quota_can_make_room() {
     let (reader, mut quota) = empty(Map::from([("a".to_owned(), vec![0; 99])]));
-    let mut context = Context::new(reader, 100, 50, 1 << 20);
-    let mut view = View { context: &mut context, quota: &mut quota };
+    let mut context = Context::new(reader, 228, 178, 1 << 20);
+    let meter = Meter::unlimited();
+    let mut view = View { context: &mut context, quota: &mut quota, meter: &meter };
     assert!(wit::Host::set(&mut view, "b".to_owned(), vec![]).await.unwrap().is_err());
     assert!(wit::Host::set(&mut view, "a".to_owned(), vec![0; 79]).await.unwrap().is_ok());
     assert!(wit::Host::delete(&mut view, "a".to_owned()).await.unwrap().is_ok());
     assert!(wit::Host::set(&mut view, "b".to_owned(), vec![0; 49]).await.unwrap().is_ok());
+}
+
+#[tokio::test]
+async fn keys_of_one_invocation_are_bounded() {
+    let (reader, mut quota) = empty(Map::new());
+    let mut context = Context::new(reader, 0, 1 << 30, 1 << 20);
+    let meter = Meter::unlimited();
+    let mut view = View { context: &mut context, quota: &mut quota, meter: &meter };
+    let keys = |from: usize, to: usize| (from..to).map(|n| n.to_string()).collect::<Vec<_>>();
+    let delete =
+        async |view: &mut View<'_>, from, to| wit::Host::delete_many(view, keys(from, to)).await.unwrap();
+    // One call with more than all of them together may change is refused before anything is made of it.
+    assert!(
+        matches!(delete(&mut view, 0, 100_001).await, Err(Error::Other(text)) if text.contains("100000 are"))
+    );
+    assert!(wit::Host::get_many(&mut view, keys(0, 100_001)).await.unwrap().is_err());
+    assert!(delete(&mut view, 0, 60_000).await.is_ok());
+    assert!(delete(&mut view, 30_000, 100_000).await.is_ok(), "the same keys again are no further ones");
+    assert!(
+        matches!(delete(&mut view, 99_999, 100_001).await, Err(Error::Other(text)) if text.contains("100001"))
+    );
+    assert_eq!(context.into_writes().len(), 100_000);
+}
+
+#[tokio::test]
+async fn keys_without_values_are_effects_as_well() {
+    let (reader, mut quota) = empty(Map::new());
+    let mut context = Context::new(reader, 0, 1 << 30, 1 << 20);
+    let meter = Meter::unlimited();
+    let mut view = View { context: &mut context, quota: &mut quota, meter: &meter };
+    // 128 + 72 bytes each: 83,886 of them are 16 MiB.
+    let keys = |count: usize| (0..count).map(|n| format!("{n:072}")).collect::<Vec<_>>();
+    assert!(matches!(wit::Host::delete_many(&mut view, keys(83_887)).await.unwrap(), Err(Error::Other(_))));
+    assert!(wit::Host::delete_many(&mut view, keys(83_886)).await.unwrap().is_ok());
+}
+
+/// Pages of state, of which each names how many entries were asked for.
+struct Counting {
+    stored: Stored,
+    scans: AtomicUsize,
+}
+
+impl StateReader for Counting {
+    fn cached(&self, key: &str) -> Cached {
+        self.stored.cached(key)
+    }
+    fn load<'a>(
+        &'a self,
+        keys: &'a [Box<str>],
+        meter: &'a Meter,
+    ) -> BoxFuture<'a, Result<Vec<Option<Bytes>>, ReadError>> {
+        self.stored.load(keys, meter)
+    }
+    fn scan<'a>(&'a self, scan: Scan<'a>, meter: &'a Meter) -> BoxFuture<'a, Result<StatePage, ReadError>> {
+        self.scans.fetch_add(1, Ordering::SeqCst);
+        self.stored.scan(scan, meter)
+    }
+}
+
+#[tokio::test]
+async fn a_scan_over_deleted_keys_goes_in_large_steps_and_ends_with_the_time() {
+    let map: Map = (0..50_000).map(|n| (format!("{n:05}"), Vec::new())).collect();
+    let stored = Stored { map, loads: AtomicUsize::new(0) };
+    let reader = Arc::new(Counting { stored, scans: AtomicUsize::new(0) });
+    let mut quota = Quota::default();
+    let mut context = Context::new(reader.clone(), 0, 1 << 30, 1 << 20);
+    let meter = Meter::unlimited();
+    let mut view = View { context: &mut context, quota: &mut quota, meter: &meter };
+    let keys = (0..49_999).map(|n| format!("{n:05}")).collect();
+    assert!(wit::Host::delete_many(&mut view, keys).await.unwrap().is_ok());
+    let Ok(page) = view.scan("", None, 1).await else { panic!("the scan fails") };
+    assert_eq!((page.entries.len(), page.next), (1, None));
+    assert_eq!(page.entries[0].key, "49999");
+    assert_eq!(reader.scans.load(Ordering::SeqCst), 50, "1,000 keys at a time");
+
+    let spent = Meter::new(
+        &ironloom_types::limits::Limits { cpu: 0, ..Default::default() },
+        crate::Interrupt::default(),
+    );
+    let view = View { context: &mut context, quota: &mut quota, meter: &spent };
+    assert!(matches!(view.scan("", None, 1).await, Err(Failure::End(ReadError::Overrun(_)))));
 }

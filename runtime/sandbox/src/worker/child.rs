@@ -1,0 +1,190 @@
+//! The worker's own side: limits, then compiles.
+
+use std::io::{Read as _, Write as _};
+use std::process::ExitCode;
+
+use landlock::{ABI, Access as _, AccessFs, AccessNet, Ruleset, RulesetAttr as _, RulesetStatus, Scope};
+use rustix::process::{Pid, Resource, Rlimit, Signal, setrlimit};
+use wasmtime::Engine;
+use wasmtime::component::Component;
+
+use super::{Found, MAX_FOUND, Refusal};
+use crate::canonical_nan::Problem;
+use crate::engine::TABLE_ELEMENTS;
+use crate::{canonical_nan, engine};
+use ironloom_types::limits::{MAX_CORE_INSTANCES, MAX_MEMORIES, MAX_PACKAGE, MAX_TABLES};
+
+/// The section into which the SDK writes its version.
+const SDK_SECTION: &str = "ironloom-sdk";
+/// How deep components may be within each other. Toolchains make two levels; compilers recurse over them.
+const MAX_DEPTH: usize = 32;
+/// Descriptors that a worker may have: its three pipes, and what the engine opens for itself.
+const MAX_DESCRIPTORS: u64 = 32;
+
+/// Runs the worker: `main` calls this before it does anything else.
+pub fn compile_worker() -> ExitCode {
+    match work() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+type Failed = Box<dyn std::error::Error>;
+
+fn work() -> Result<(), Failed> {
+    let mut arguments = std::env::args().skip(2);
+    let mut number =
+        || -> Result<u64, Failed> { Ok(arguments.next().ok_or("a worker is told its limits")?.parse()?) };
+    let (server, memory, code_limit, cpu) = (number()?, number()?, number()?, number()?);
+    limit_itself(server, memory, code_limit, cpu)?;
+    // The engine looks at files of the kernel; from then on there are none.
+    let engine = engine::engine(1)?;
+    let confined = lock_itself_in()?;
+
+    let mut wasm = Vec::new();
+    std::io::stdin().lock().take(MAX_PACKAGE as u64 + 1).read_to_end(&mut wasm)?;
+    let (found, code) = match compile_here(&engine, &wasm) {
+        Ok((_, code)) if code.len() as u64 > code_limit => {
+            (Err(Refusal::too_much_code(code_limit)), Vec::new())
+        }
+        Ok((found, code)) => (Ok(Found { confined, ..found }), code),
+        Err(refusal) => (Err(refusal), Vec::new()),
+    };
+    let mut found = serde_json::to_vec(&found)?;
+    if found.len() > MAX_FOUND {
+        let refusal = Refusal::TooLarge(format!("what it imports and exports takes {} bytes", found.len()));
+        found = serde_json::to_vec(&Err::<Found, _>(refusal))?;
+    }
+    let mut stdout = std::io::stdout().lock();
+    stdout.write_all(&code)?;
+    stdout.flush()?;
+    std::io::stderr().write_all(&found)?;
+    Ok(())
+}
+
+/// Limits this process: what comes next reads bytes that nobody vouches for.
+fn limit_itself(server: u64, memory: u64, code: u64, cpu: u64) -> Result<(), Failed> {
+    // It ends with the server. One that has ended already sends no signal any more.
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+    if rustix::process::getppid().map(Pid::as_raw_nonzero).map(|pid| i64::from(pid.get()))
+        != i64::try_from(server).ok()
+    {
+        return Err("the server has ended".into());
+    }
+    // Where memory runs out, the kernel ends this process rather than the server.
+    let _ = std::fs::write("/proc/self/oom_score_adj", "1000");
+    let hard = |limit: u64| Rlimit { current: Some(limit), maximum: Some(limit) };
+    // Data, not address space: the pool reserves much of that and touches none.
+    setrlimit(Resource::Data, hard(memory))?;
+    // The signal comes at the first, the end at the second.
+    setrlimit(Resource::Cpu, Rlimit { current: Some(cpu), maximum: Some(cpu + 5) })?;
+    setrlimit(Resource::Core, hard(0))?;
+    setrlimit(Resource::Fsize, hard(code))?;
+    setrlimit(Resource::Nofile, hard(MAX_DESCRIPTORS))?;
+    // No thread and no process is started any more.
+    setrlimit(Resource::Nproc, hard(0))?;
+    // Whoever serves comes first.
+    let _ = rustix::process::nice(10);
+    Ok(())
+}
+
+/// Has the kernel refuse all files and connections from here on, and more privileges for good. An older kernel
+/// does as much of it as it can; returns whether this one does it all.
+fn lock_itself_in() -> Result<bool, Failed> {
+    let abi = ABI::V6;
+    let status = Ruleset::default()
+        .handle_access(AccessFs::from_all(abi))?
+        .handle_access(AccessNet::from_all(abi))?
+        .scope(Scope::from_all(abi))?
+        .create()?
+        .restrict_self()?;
+    Ok(status.ruleset == RulesetStatus::FullyEnforced && status.no_new_privs)
+}
+
+/// Validates, lists and compiles.
+pub(super) fn compile_here(engine: &Engine, wasm: &[u8]) -> Result<(Found, Vec<u8>), Refusal> {
+    if Engine::detect_precompiled(wasm).is_some() {
+        return Err(Refusal::Precompiled);
+    }
+    if wasmparser::Parser::is_core_wasm(wasm) {
+        return Err(Refusal::CoreModule);
+    }
+    if !wasmparser::Parser::is_component(wasm) {
+        return Err(Refusal::NotWasm);
+    }
+    check_depth(wasm)?;
+    let rewritten = canonical_nan::rewrite(wasm);
+    // What can't be rewritten is compiled all the same: where it isn't valid, the engine says best why.
+    let component =
+        Component::from_binary(engine, rewritten.as_deref().unwrap_or(wasm)).map_err(|error| {
+            let text = format!("{error:#}");
+            if text.contains("exceeds the configured maximum") || text.contains("pooling allocator") {
+                Refusal::TooLarge(format!("{} ({text})", most_parts()))
+            } else {
+                Refusal::Invalid(text)
+            }
+        })?;
+    match rewritten {
+        Ok(_) => {}
+        Err(problem @ (Problem::Function(_) | Problem::TooLarge)) => {
+            return Err(Refusal::TooLarge(problem.to_string()));
+        }
+        Err(problem) => return Err(Refusal::Invalid(problem.to_string())),
+    }
+    let kind = component.component_type();
+    let imports = kind.imports(engine).map(|(name, _)| name.to_owned()).collect();
+    let exports = kind.exports(engine).map(|(name, _)| name.to_owned()).collect();
+    let code = component.serialize().map_err(|error| Refusal::Invalid(format!("{error:#}")))?;
+    let found = Found {
+        imports,
+        exports,
+        sdk_version: sdk_version(wasm),
+        code_bytes: code.len() as u64,
+        confined: false,
+    };
+    Ok((found, code))
+}
+
+/// Refuses components that are nested more deeply than any toolchain makes them.
+fn check_depth(wasm: &[u8]) -> Result<(), Refusal> {
+    let mut depth = 0_usize;
+    for payload in wasmparser::Parser::new(0).parse_all(wasm) {
+        match payload {
+            Ok(wasmparser::Payload::ComponentSection { .. } | wasmparser::Payload::ModuleSection { .. }) => {
+                depth += 1;
+                if depth > MAX_DEPTH {
+                    let text = format!("components are nested in it more than {MAX_DEPTH} levels deep");
+                    return Err(Refusal::TooLarge(text));
+                }
+            }
+            Ok(wasmparser::Payload::End(_)) => depth = depth.saturating_sub(1),
+            Ok(_) => {}
+            Err(error) => return Err(Refusal::Invalid(error.to_string())),
+        }
+    }
+    Ok(())
+}
+
+fn most_parts() -> String {
+    format!(
+        "it may have {MAX_CORE_INSTANCES} core instances, {MAX_MEMORIES} memories, {MAX_TABLES} tables, one memory \
+         and one table in each module, and {TABLE_ELEMENTS} elements in a table"
+    )
+}
+
+/// What the SDK wrote into the module within the component.
+fn sdk_version(wasm: &[u8]) -> Option<String> {
+    for payload in wasmparser::Parser::new(0).parse_all(wasm) {
+        if let Ok(wasmparser::Payload::CustomSection(section)) = payload
+            && section.name() == SDK_SECTION
+        {
+            return std::str::from_utf8(section.data())
+                .ok()
+                .map(|text| text.trim_end_matches('\0').to_owned());
+        }
+    }
+    None
+}
