@@ -27,7 +27,7 @@ enum Task {
     /// Checks the format, the lints and what the project asks of its own files
     Lint,
     /// Checks what the project asks of its own files: lengths, first sentences, walls, the map
-    Tidy,
+    Tidy(Tidy),
     /// Builds everything and runs every test
     Test,
     /// Runs the sample app on a real feed and shows what happens, until Ctrl-C
@@ -36,6 +36,13 @@ enum Task {
     Bench(Bench),
     /// Kills the server again and again under load, and checks that nothing is lost or doubled
     Soak(Soak),
+}
+
+#[derive(Args, Debug)]
+struct Tidy {
+    /// Take out the comments that say nothing, and report what is left
+    #[arg(long)]
+    fix: bool,
 }
 
 #[derive(Args, Debug)]
@@ -76,7 +83,12 @@ fn main() -> Result<()> {
     ensure_toolchain()?;
     match command {
         Task::Lint => lint(),
-        Task::Tidy => tidy::tidy(workspace()),
+        Task::Tidy(options) => {
+            if options.fix {
+                tidy::fix(workspace())?;
+            }
+            tidy::tidy(workspace())
+        }
         Task::Test => test(),
         Task::Demo(demo) => {
             ensure_wasm_target()?;

@@ -33,7 +33,7 @@ pub fn is_test(path: &str) -> bool {
         (path.starts_with(folder) || path.contains(&format!("/{folder}")))
             && !path.starts_with("sdk/rust/src/")
     });
-    in_folder || stem == "tests" || stem.ends_with("_tests")
+    in_folder || matches!(stem, "tests" | "testing") || stem.ends_with("_tests")
 }
 
 /// Checks one file.
@@ -64,6 +64,16 @@ pub fn check(path: &str, text: &str) -> Vec<Finding> {
     visitor.visit_file(&parsed);
     findings.extend(visitor.findings.into_iter().map(|(line, rule, text)| finding(line, rule, text)));
     findings
+}
+
+/// Returns the text without the doc comments of one line that say nothing.
+pub fn without_filler(path: &str, text: &str) -> String {
+    let findings = check(path, text).into_iter().filter(|finding| finding.rule == Rule::FillerDoc);
+    let filler: Vec<usize> = findings.map(|finding| finding.line).collect();
+    let is_filler =
+        |number: usize, line: &str| filler.contains(&number) && line.trim_start().starts_with("///");
+    let lines = text.split_inclusive('\n').enumerate();
+    lines.filter(|(index, line)| !is_filler(index + 1, line)).map(|(_, line)| line).collect()
 }
 
 struct Visitor {
@@ -203,12 +213,20 @@ mod tests {
     }
 
     #[test]
+    fn comments_that_say_nothing_can_be_taken_out() {
+        let text =
+            "//! A type.\n\n/// A type that counts.\nstruct S {\n    /// The digest.\n    digest: u8,\n}\n";
+        assert_eq!(without_filler("a.rs", text), text.replace("    /// The digest.\n", ""));
+    }
+
+    #[test]
     fn tests_are_told_from_sources() {
         for path in [
             "tests/tests/api.rs",
             "runtime/a/src/log/tests.rs",
             "runtime/a/src/store/tests/full.rs",
             "runtime/a/src/testing/sim.rs",
+            "runtime/a/src/fold/testing.rs",
             "runtime/a/src/api/readings_tests.rs",
         ] {
             assert!(is_test(path), "{path}");
