@@ -75,8 +75,15 @@ impl Load {
     }
 
     /// Pushes from `threads` threads until `stop` is set or the server answers no more, in requests
-    /// of `readings` readings.
-    pub fn run(&self, client: &Client, threads: usize, readings: u64, stop: &AtomicBool) -> Result<()> {
+    /// of `readings` readings with a pause between them.
+    pub fn run(
+        &self,
+        client: &Client,
+        threads: usize,
+        readings: u64,
+        pause: Duration,
+        stop: &AtomicBool,
+    ) -> Result<()> {
         std::thread::scope(|scope| {
             let work = || -> Result<()> {
                 while !stop.load(Ordering::SeqCst) {
@@ -84,8 +91,7 @@ impl Load {
                     let answered = self.send(client, &mut request);
                     self.remember(request);
                     if answered? {
-                        // Enough for a checkpoint every few moments, and a journal that can be read again and again.
-                        std::thread::sleep(Duration::from_millis(5));
+                        std::thread::sleep(pause);
                     } else {
                         // Gone, or busy: an unanswered request is sent again later, and this thread
                         // doesn't fill the list with more of them.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use ironloom_tests::apps::install;
 use ironloom_tests::load::Load;
-use ironloom_tests::{Server, Setup, guests, model};
+use ironloom_tests::{Client, Server, Setup, guests, model, wait_until};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde_json::json;
@@ -15,6 +15,11 @@ use serde_json::json;
 /// Rounds of each engine: `IRONLOOM_ROUNDS`, which the soak sets, or 10.
 fn rounds() -> Result<u64> {
     Ok(std::env::var("IRONLOOM_ROUNDS").ok().map_or(Ok(10), |text| text.parse())?)
+}
+
+/// How often each failpoint ends the server: as often as the soak kills it, at most ten times, else once.
+fn rounds_of_a_failpoint() -> Result<u64> {
+    Ok(std::env::var("IRONLOOM_ROUNDS").ok().map_or(Ok(1), |text| text.parse::<u64>())?.min(10))
 }
 
 /// The seed of the moments: `IRONLOOM_SEED`, or one of this day's making, printed with a failure.
@@ -89,6 +94,60 @@ fn was_killed(ended: std::process::ExitStatus) -> bool {
     std::os::unix::process::ExitStatusExt::signal(&ended) == Some(9)
 }
 
+/// Between two requests of a thread, where rounds go on on one folder: enough for a checkpoint every few moments, and a
+/// journal that can be read again and again.
+const PAUSE: Duration = Duration::from_millis(5);
+
+/// Loads as fast as the server takes it, on a fresh folder, and kills it once it has written a checkpoint.
+fn killed_at_full_load(engine: &str, rounds: u64) -> Result<()> {
+    let seed = seed()?;
+    let mut random = ChaCha8Rng::seed_from_u64(seed);
+    let package = guests::package("one-state")?;
+    for round in 0..rounds {
+        let whole = || format!("engine {engine}, round {round} at full load, seed {seed}");
+        let setup = Setup::new()?.config(config(engine));
+        let load = Load::new("load", 500);
+        let server = setup.start()?;
+        install(server.client(), "plain", &package, json!({"value": ["load/{point}/value"]}), json!({}))?;
+        let client = server.client().clone();
+        let stop = AtomicBool::new(false);
+        std::thread::scope(|scope| -> Result<()> {
+            let loading = scope.spawn(|| load.run(&client, 4, 2_000, Duration::ZERO, &stop));
+            let killed = wait_until("a checkpoint", || Ok(checkpoints(&client)? > 0)).and_then(|()| {
+                std::thread::sleep(Duration::from_millis(random.next_u64() % 200));
+                server.kill()
+            });
+            stop.store(true, Ordering::SeqCst);
+            let loaded = loading.join().map_err(|_| anyhow::anyhow!("the load panicked"))?;
+            killed.and(loaded)
+        })
+        .with_context(whole)?;
+        let server = setup.start().with_context(whole)?;
+        load.check(&server.client().journal(0, "")?).with_context(whole)?;
+        load.repeat_unanswered(server.client()).with_context(whole)?;
+        load.check(&server.client().journal(0, "")?).with_context(whole)?;
+        model::compare(server.client(), "plain", "load", "value").with_context(whole)?;
+    }
+    Ok(())
+}
+
+/// How many checkpoints a server has written.
+fn checkpoints(client: &Client) -> Result<u64> {
+    let metrics = client.get("/metrics")?.text();
+    let line = metrics.lines().find_map(|line| line.strip_prefix("ironloom_checkpoint_seconds_count "));
+    Ok(line.context("no count of checkpoints in /metrics")?.parse()?)
+}
+
+#[test]
+fn killed_at_full_load_on_sled() -> Result<()> {
+    killed_at_full_load("sled", rounds()?.min(3))
+}
+
+#[test]
+fn killed_at_full_load_on_redb() -> Result<()> {
+    killed_at_full_load("redb", rounds()?.min(3))
+}
+
 fn moment(random: &mut ChaCha8Rng) -> Duration {
     Duration::from_millis(random.next_u64() % 500 + 100)
 }
@@ -98,7 +157,7 @@ fn load_and_kill(mut server: Server, load: &Load, failpoint: Option<&str>, momen
     let stop = AtomicBool::new(false);
     let client = server.client().clone();
     std::thread::scope(|scope| {
-        let loading = scope.spawn(|| load.run(&client, 4, 100, &stop));
+        let loading = scope.spawn(|| load.run(&client, 4, 100, PAUSE, &stop));
         let killed = || -> Result<()> {
             if failpoint.is_some() {
                 let ended = server.wait().context("the binary needs --features failpoints")?;
@@ -201,7 +260,10 @@ fn killed_between_steps(engine: &str) -> Result<()> {
         .chain(STEPS_OF_START.iter().map(|step| (*step).to_owned()))
         .collect();
     // Each comes after a round without a failpoint, which leaves an end to recover.
-    let plan: Vec<Option<String>> = points.into_iter().flat_map(|point| [Some(point), None]).collect();
+    let mut plan: Vec<Option<String>> = Vec::new();
+    for _ in 0..rounds_of_a_failpoint()? {
+        plan.extend(points.iter().flat_map(|point| [Some(point.clone()), None]));
+    }
     // On a fresh folder now and then: each check reads the whole journal.
     plan.chunks(ROUNDS_OF_A_FOLDER)
         .try_for_each(|plan| rounds_of(engine, plan.len() as u64, |round| plan[round as usize].clone()))

@@ -140,7 +140,7 @@ fn soak_on(soak: &Soak) -> Result<()> {
     if let Some(seed) = soak.seed {
         tests = tests.env("IRONLOOM_SEED", seed.to_string());
     }
-    tests.run(&format!("{} rounds of kill -9 for each engine, and one at each failpoint", soak.rounds))
+    tests.run(&format!("{} rounds of kill -9 for each engine, and up to ten at each failpoint", soak.rounds))
 }
 
 /// The server twice: as it is, and with failpoints. Both stand on the same builds of all dependencies,

@@ -1,3 +1,5 @@
+//! Queues: what waits, and what is left to the journal.
+
 use proptest::prelude::*;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Logs of apps: what is kept, dropped and counted.
+
 use super::*;
 
 struct Folder {

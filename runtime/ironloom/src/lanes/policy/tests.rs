@@ -1,3 +1,5 @@
+//! The failure rules.
+
 use super::*;
 
 const NOW: Timestamp = Timestamp(1_000 * SECOND);
