@@ -22,15 +22,12 @@ pub struct Client {
 /// What the server answered, whatever the status.
 #[derive(Clone, Debug)]
 pub struct Answer {
-    /// The status.
     pub status: u16,
     /// The type of the body.
     pub content_type: String,
     /// Of `Link` with `rel="next"`, the path and query.
     pub next: Option<String>,
-    /// Of `Retry-After`.
     pub retry_after: Option<u64>,
-    /// The body.
     pub body: Vec<u8>,
     request: String,
 }
@@ -106,12 +103,10 @@ impl Client {
         Ok(Answer { status, content_type, next, retry_after, body, request })
     }
 
-    /// GET.
     pub fn get(&self, path: &str) -> Result<Answer> {
         self.send("GET", path, &[], &[])
     }
 
-    /// DELETE.
     pub fn delete(&self, path: &str) -> Result<Answer> {
         self.send("DELETE", path, &[], &[])
     }
@@ -141,7 +136,6 @@ impl Client {
         Ok(added["digest"].as_str().with_context(|| format!("no digest in {added}"))?.to_owned())
     }
 
-    /// One installation.
     pub fn installation(&self, id: &str) -> Result<Value> {
         self.get(&format!("/v1/installations/{id}"))?.json()
     }

@@ -16,7 +16,6 @@ use crate::http::Client;
 /// One push, and what came of it.
 #[derive(Clone, Debug)]
 pub struct Request {
-    /// Its `Idempotency-Key`.
     pub key: String,
     /// The value of its first reading; the others follow.
     pub first: u64,

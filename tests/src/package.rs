@@ -17,7 +17,6 @@ pub type Members = Vec<(String, Vec<u8>)>;
 /// A package's parts, to be changed before they are written.
 #[derive(Clone, Debug)]
 pub struct Package {
-    /// `app.toml`.
     pub manifest: String,
     /// The layers: type and bytes.
     pub layers: Vec<(String, Vec<u8>)>,

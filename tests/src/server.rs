@@ -162,7 +162,6 @@ pub struct Server {
 }
 
 impl Server {
-    /// For requests.
     pub fn client(&self) -> &Client {
         &self.client
     }
@@ -198,7 +197,6 @@ impl Server {
         wait_for("the server to end", || Ok(if self.is_alive()? { None } else { self.ended }))
     }
 
-    /// `kill -9`.
     pub fn kill(mut self) -> Result<()> {
         if self.is_alive()? {
             self.child.kill()?;

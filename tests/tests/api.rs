@@ -88,7 +88,6 @@ fn readings_come_back_as_they_went_in() -> Result<()> {
 fn the_journal_is_read_by_point_time_and_sequence() -> Result<()> {
     let server = Setup::new()?.start()?;
     let client = server.client();
-    /// 2020-01-01T00:00:00Z.
     const NEW_YEAR: u64 = 1_577_836_800_000_000_000;
     let lines: Vec<_> = (0..2_500_u64)
         .map(|n| json!({"point": format!("p/{}", n % 3), "value": n, "at": NEW_YEAR + 1_000_000_000 * (2_500 - n)}))

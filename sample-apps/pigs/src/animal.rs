@@ -21,7 +21,6 @@ const OLDEST: f64 = 7_300.0;
 /// All that is kept of an animal.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Animal {
-    /// Its weighings.
     pub ledger: Ledger,
     birth: Option<Nanos>,
     first_seen: Nanos,
@@ -38,7 +37,6 @@ pub struct Animal {
 /// What the daily round finds about an animal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Round {
-    /// Nothing new.
     Same,
     /// An alarm came or went.
     Changed,

@@ -27,15 +27,14 @@ pub struct Settings {
 pub struct Farm {
     /// Growth is compared with this breed's, and a forecast begins with it.
     pub breed: &'static Breed,
-    /// The forecast's.
     pub model: Model,
-    /// kg.
+    /// Weight in kilograms.
     pub market_weight: f64,
     /// Days; for animals without a date of birth.
     pub age_at_first_weighing: f64,
     /// Half width of the breed's band, as a fraction.
     pub growth_tolerance: f64,
-    /// °C.
+    /// In degrees Celsius.
     pub fever: f64,
     /// Which vaccine at which age.
     pub plan: Plan,
@@ -59,7 +58,6 @@ pub enum SettingError {
     /// A number that makes no sense.
     #[error("setting {name}: {given} isn't between {least} and {most}")]
     Range {
-        /// The setting.
         name: &'static str,
         /// What was set.
         given: f64,

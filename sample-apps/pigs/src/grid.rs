@@ -47,7 +47,6 @@ impl Grid {
         Self([larger(a, e), larger(b, f), larger(c, g), larger(d, h)])
     }
 
-    /// Whole powers.
     #[inline(always)]
     pub fn power(mut self, mut exponent: u32) -> Self {
         let mut power = Self::all(1.0);

@@ -44,13 +44,11 @@ const FORECAST_FROM: usize = 3;
 /// A feed total that was read.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Feed {
-    /// When.
     pub at: Nanos,
-    /// Cumulative, kg.
+    /// Kilograms, cumulative since birth.
     pub kg: f64,
 }
 
-/// A weighing.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Entry {
     /// When the animal stood on the scale.
@@ -394,11 +392,8 @@ impl Ledger {
 /// [`Figures`] where only what is new is set.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Changed {
-    /// See [`Figures::daily_gain`].
     pub daily_gain: Option<f64>,
-    /// See [`Figures::gain`].
     pub gain: Option<f64>,
-    /// See [`Figures::conversion`].
     pub conversion: Option<f64>,
 }
 

@@ -18,7 +18,6 @@ use ironloom_sdk::prelude::*;
 use animal::{Animal, Round};
 use farm::Farm;
 
-/// The app.
 pub struct Pigs;
 
 ironloom_sdk::app!(Pigs: readings, timers);

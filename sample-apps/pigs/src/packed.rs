@@ -12,7 +12,6 @@ use crate::ledger::{Entry, Feed};
 /// Time, weight and its logarithm, feed and its time; a weighing without feed has NaN there.
 const BYTES: usize = 40;
 
-/// Writes weighings.
 pub fn serialize<S: Serializer>(entries: &[Entry], serializer: S) -> Result<S::Ok, S::Error> {
     let mut bytes = Vec::with_capacity(entries.len() * BYTES);
     for entry in entries {
@@ -25,7 +24,6 @@ pub fn serialize<S: Serializer>(entries: &[Entry], serializer: S) -> Result<S::O
     serializer.serialize_bytes(&bytes)
 }
 
-/// Reads weighings.
 pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Entry>, D::Error> {
     deserializer.deserialize_bytes(Weighings)
 }

@@ -56,7 +56,6 @@ pub enum PlanError {
 pub struct Needs<'a> {
     /// Within their window.
     pub due: Vec<&'a Vaccination>,
-    /// Past it.
     pub overdue: Vec<&'a Vaccination>,
 }
 

@@ -33,7 +33,7 @@ pub enum Error {
     /// This invocation may only read.
     #[error("alarms can't be raised or cleared here: this invocation may only read")]
     ReadOnly,
-    /// Anything else.
+    /// Anything else, in words.
     #[error("alarms: {0}")]
     Other(String),
 }

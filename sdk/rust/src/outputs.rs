@@ -38,7 +38,7 @@ pub enum Error {
     /// This invocation may only read.
     #[error("nothing can be sent here: this invocation may only read")]
     ReadOnly,
-    /// Anything else.
+    /// Anything else, in words.
     #[error("outputs: {0}")]
     Other(String),
 }

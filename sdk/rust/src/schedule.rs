@@ -31,7 +31,7 @@ pub enum Error {
     /// This invocation may only read.
     #[error("timers can't be set or cancelled here: this invocation may only read")]
     ReadOnly,
-    /// Anything else.
+    /// Anything else, in words.
     #[error("timers: {0}")]
     Other(String),
 }

@@ -43,7 +43,7 @@ pub enum Error {
     /// Its text is not of the type that the app asks for.
     #[error("the setting {name:?} is {text:?}: {reason}")]
     Invalid {
-        /// The setting.
+        /// The name of the setting.
         name: String,
         /// What it is.
         text: String,

@@ -16,7 +16,7 @@ pub const WEIGHINGS: &str = include_str!("../../data/weighings.csv");
 pub struct Row {
     pub pig: String,
     pub litter: u32,
-    /// From 1.
+    /// Counted from 1.
     pub week: u32,
     /// Weight at the first weighing, by the file's own column.
     pub start: f64,
@@ -27,7 +27,7 @@ pub struct Row {
 /// One row of the file that is fed.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Fed {
-    /// RFC 3339.
+    /// A time as RFC 3339.
     pub at: String,
     pub week: u32,
     pub pig: String,
@@ -42,7 +42,7 @@ pub struct Expected {
     pub week: u32,
     /// kg/d; nothing at the first weighing.
     pub daily_gain: Option<f64>,
-    /// kg.
+    /// Weight in kilograms.
     pub gain: f64,
     /// Nothing without feed, and nothing where nothing was gained.
     pub conversion: Option<f64>,

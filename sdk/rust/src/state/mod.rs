@@ -51,7 +51,7 @@ pub enum Error {
     /// A value can't be turned into bytes.
     #[error("the value for {key:?} can't be stored: {reason}")]
     Encode {
-        /// The key.
+        /// The key of the value.
         key: String,
         /// What is wrong, as the codec says it.
         reason: String,
@@ -59,12 +59,12 @@ pub enum Error {
     /// What is stored is not of the form that the app now expects.
     #[error("what is stored under {key:?} can't be read: {reason}; where its form changed, migrate it")]
     Decode {
-        /// The key.
+        /// The key of the value.
         key: String,
         /// What is wrong, as the codec says it.
         reason: String,
     },
-    /// Anything else.
+    /// Anything else, in words.
     #[error("state: {0}")]
     Other(String),
 }

@@ -109,7 +109,7 @@ fn save<'r, V: Serialize + 'r, C: Codec>(
 /// # assert_eq!(platform.logs()[0].message, "42: Some(1) readings");
 /// ```
 pub trait Line {
-    /// The place.
+    /// Returns the place in [`Batch::entities`].
     fn line(self) -> usize;
 }
 

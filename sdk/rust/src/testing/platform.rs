@@ -33,7 +33,7 @@ impl Default for Platform {
 pub struct Refused {
     /// The input, by its name in the manifest.
     pub slot: String,
-    /// The entity.
+    /// The entity that it is about.
     pub entity: String,
     /// When the source took the reading.
     pub at: Timestamp,

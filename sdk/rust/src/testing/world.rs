@@ -51,13 +51,13 @@ pub(super) enum OutputKind {
 pub struct Output {
     /// The output, by its name in the manifest.
     pub output: String,
-    /// The entity.
+    /// The entity that it is about.
     pub entity: String,
     /// The time that the app gave it.
     pub at: Timestamp,
-    /// Its quality.
+    /// How far it can be trusted.
     pub quality: Quality,
-    /// Its value.
+    /// The value that was published.
     pub value: Datum,
 }
 
@@ -66,9 +66,9 @@ pub struct Output {
 pub struct RequestedIntent {
     /// The output, by its name in the manifest.
     pub output: String,
-    /// The entity.
+    /// The entity that it is about.
     pub entity: String,
-    /// The value.
+    /// The value that was asked for.
     pub value: Datum,
     /// For how long it is worth carrying out.
     pub time_to_live: std::time::Duration,
@@ -81,7 +81,7 @@ pub struct Log {
     pub level: log::Level,
     /// The module that it came from.
     pub target: String,
-    /// The text.
+    /// The text of the line.
     pub message: String,
 }
 

@@ -8,7 +8,6 @@ use ironloom_sdk::prelude::*;
 
 pub use scenarios::{SCENARIOS, Scenario};
 
-/// The app.
 pub struct Both;
 ironloom_sdk::app!(Both: readings, timers);
 

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use ironloom_sdk::prelude::*;
 
-/// The app.
 pub struct Hostile;
 ironloom_sdk::app!(Hostile: readings, timers, lifecycle);
 

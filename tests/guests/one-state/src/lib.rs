@@ -3,7 +3,6 @@
 
 use ironloom_sdk::prelude::*;
 
-/// The app.
 pub struct OneState;
 ironloom_sdk::app!(OneState: readings);
 

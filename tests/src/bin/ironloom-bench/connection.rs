@@ -16,9 +16,7 @@ pub struct Connection {
 /// An answer, whose body lies in the connection until the next request.
 #[derive(Clone, Copy, Debug)]
 pub struct Answer<'c> {
-    /// The status.
     pub status: u16,
-    /// The body.
     pub body: &'c [u8],
 }
 

@@ -13,7 +13,6 @@ use crate::connection::{Connection, get, push};
 use crate::machine::Usage;
 use crate::report::{Bound, Row, quantile};
 
-/// The row.
 pub fn measure(effort: Effort) -> Result<Row> {
     let package = guests::package("one-state")?;
     let server = Setup::new()?.start()?;

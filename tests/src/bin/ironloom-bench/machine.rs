@@ -9,7 +9,6 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 
-/// The machine.
 #[derive(Clone, Debug)]
 pub struct Machine {
     /// How many processors the system shows.
@@ -126,9 +125,7 @@ impl Usage {
 pub struct Shares {
     /// Other processes, and the system where it works for nobody in particular.
     pub foreign: f64,
-    /// This program.
     pub generator: f64,
-    /// The server.
     pub server: f64,
     /// The server's threads by name, the busiest first.
     pub threads: Vec<(String, f64)>,

@@ -22,7 +22,6 @@ pub enum Bound {
 pub struct Row {
     /// What it is.
     pub what: &'static str,
-    /// Its unit.
     pub unit: &'static str,
     /// What is promised.
     pub bound: Bound,
@@ -54,7 +53,6 @@ impl Row {
     }
 }
 
-/// All figures.
 #[derive(Clone, Debug)]
 pub struct Report {
     machine: Machine,
@@ -78,7 +76,6 @@ impl Report {
         self.rows.iter().filter(|(_, row)| !row.is_reached()).map(|(name, _)| *name).collect()
     }
 
-    /// For people.
     pub fn table(&self) -> String {
         let Machine { cores, processor, file_system, fdatasync } = &self.machine;
         let mut out = format!(
@@ -124,7 +121,6 @@ impl Report {
         out
     }
 
-    /// For programs.
     pub fn json(&self) -> Value {
         let row = |(name, row): &(&str, Row)| {
             let (least, most) = row.spread();

@@ -74,7 +74,6 @@ impl Node {
         Ok(node)
     }
 
-    /// For requests.
     pub fn client(&self) -> &Client {
         &self.client
     }
