@@ -1,6 +1,6 @@
 //! How the scatter of the forecast was chosen: `cargo test -p pigs --release --test calibration -- --nocapture` shows it.
 
-#![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "a test fails by panicking")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod dietox;
 

@@ -1,6 +1,6 @@
 //! The app as a farmer meets it: alarms, odd readings, settings, and animals that come and go.
 
-#![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "a test fails by panicking")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::time::Duration;
 

@@ -1,6 +1,6 @@
 //! The forecast against curves that are known, since the test drew them.
 
-#![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "a test fails by panicking")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 use pigs::bands::Breed;
 use pigs::growth::{Forecast, HORIZON, Model, Weighing};

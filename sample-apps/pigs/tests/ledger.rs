@@ -1,6 +1,6 @@
 //! One animal's ledger: what a farmer expects of odd weighings.
 
-#![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "a test fails by panicking")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 use pigs::ledger::{DAY, Entered, KEPT, Ledger, Nanos};
 

@@ -1,6 +1,6 @@
 //! The trial's real weighings through the whole app, against figures computed from the file by other code.
 
-#![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "a test fails by panicking")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod dietox;
 

@@ -46,7 +46,6 @@ struct Cli {
 }
 
 // No doc comment: clap would show it as what the program is about.
-#[expect(missing_docs, reason = "said by the line above")]
 #[derive(Args, Clone, Debug)]
 pub struct Global {
     /// Where the server is
