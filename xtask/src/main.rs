@@ -109,6 +109,7 @@ fn main() -> Result<()> {
 }
 
 fn lint() -> Result<()> {
+    tidy::tidy(workspace())?;
     cargo(&["fmt", "--all", "--check"]).run("the format")?;
     cargo(&["clippy", "--release", "--workspace", "--all-targets", "--", "-D", "warnings"])
         .run("the lints")?;

@@ -17,9 +17,15 @@ const fn may(path: &'static str, rule: Rule, reason: &'static str) -> Exception 
     Exception { path, rule, reason }
 }
 
+/// Folders whose comments that say nothing still stand. Empty this list once `cargo xtask tidy --fix` has taken them out.
+pub const WITH_FILLER: &[&str] = &["runtime/"];
+
 /// All that are allowed.
 pub const EXCEPTIONS: &[Exception] = &[
     may("runtime/ironloom/src/api/model.rs", Rule::FileLength, "one list of the types of answers"),
+    may("runtime/ironloom/src/api/tests.rs", Rule::FileLength, "each route, against a node of its own"),
+    may("runtime/ironloom/src/records/tests.rs", Rule::FunctionLength, "one record of each kind"),
+    may("runtime/storage/src/store/keys.rs", Rule::FileLength, "every key of the store in one place"),
     may("runtime/ironloom/src/fold/open.rs", Rule::FunctionLength, "the steps of an opening"),
     may(
         "runtime/ironloom/src/fold/tests/history.rs",
