@@ -12,7 +12,7 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde_json::json;
 
-/// Rounds of each engine: `IRONLOOM_ROUNDS`, which the soak sets, or 10.
+/// Rounds of each engine: `IRONLOOM_ROUNDS`, which the soak sets, or 10. Each failpoint has a tenth of them.
 fn rounds() -> Result<u64> {
     Ok(std::env::var("IRONLOOM_ROUNDS").ok().map_or(Ok(10), |text| text.parse())?)
 }
@@ -265,7 +265,9 @@ fn killed_between_steps(engine: &str) -> Result<()> {
         plan.extend(points.iter().flat_map(|point| [Some(point.clone()), None]));
     }
     // On a fresh folder now and then: each check reads the whole journal.
-    plan.chunks(ROUNDS_OF_A_FOLDER)
+    let times = rounds()?.div_ceil(10);
+    (0..times)
+        .flat_map(|_| plan.chunks(ROUNDS_OF_A_FOLDER))
         .try_for_each(|plan| rounds_of(engine, plan.len() as u64, |round| plan[round as usize].clone()))
 }
 

@@ -51,3 +51,56 @@ fn parent(folder: &Path) -> &Path {
         None => folder,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::IoSliceMut;
+    use std::path::PathBuf;
+
+    use rustix::io::{Errno, ReadWriteFlags, preadv2};
+
+    use super::*;
+
+    /// On the disk where the project is built: what is in memory only has nothing to forget.
+    fn folder_on_a_disk() -> tempfile::TempDir {
+        let target = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../target");
+        tempfile::tempdir_in(target).unwrap()
+    }
+
+    /// Whether the system has the first page of a file in memory; `None` where it doesn't say.
+    fn is_cached(file: &File) -> Option<bool> {
+        let mut page = [0; 4096];
+        match preadv2(file, &mut [IoSliceMut::new(&mut page)], 0, ReadWriteFlags::NOWAIT) {
+            Ok(_) => Some(true),
+            Err(Errno::AGAIN) => Some(false),
+            Err(_) => None,
+        }
+    }
+
+    #[test]
+    fn what_counts_as_written_is_forgotten_so_that_it_is_read_from_the_disk() {
+        let folder = folder_on_a_disk();
+        let path = folder.path().join("db");
+        std::fs::write(&path, [7; 1 << 20]).unwrap();
+        let file = File::open(&path).unwrap();
+        file.sync_all().unwrap();
+        if is_cached(&file) != Some(true) {
+            eprintln!("this file system does not say what is in memory: NOT tested");
+            return;
+        }
+        forget_cached(folder.path()).unwrap();
+        assert_eq!(is_cached(&file), Some(false));
+        assert_eq!(std::fs::read(&path).unwrap(), [7; 1 << 20]);
+    }
+
+    #[test]
+    fn folders_are_made_with_those_above_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let deep = folder.path().join("a/b/c");
+        make(&deep).unwrap();
+        make(&deep).unwrap();
+        assert!(deep.is_dir());
+        assert_eq!(parent(Path::new("a")), Path::new("."));
+        assert_eq!(parent(Path::new("/")), Path::new("/"));
+    }
+}

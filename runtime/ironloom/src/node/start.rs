@@ -56,7 +56,7 @@ pub fn start(options: NodeOptions) -> Result<Arc<dyn Host>, StartError> {
     super::descriptors::raise_limit();
     let NodeOptions { config, data, insecure_bind, telemetry } = options;
     let refused = |error: &dyn std::fmt::Display| StartError::Refused(error.to_string());
-    std::fs::create_dir_all(&data).map_err(|error| {
+    ironloom_storage::folders::make(&data).map_err(|error| {
         StartError::Refused(format!("the data folder {} can't be made: {error}", data.display()))
     })?;
     let lock = DataLock::acquire(&data).map_err(|error| refused(&error))?;
@@ -67,7 +67,6 @@ pub fn start(options: NodeOptions) -> Result<Arc<dyn Host>, StartError> {
     let packages = Arc::new(Files::open(&data.join("packages")).map_err(|error| refused(&error))?);
     let units = config.points.iter().map(|point| (point.pattern.clone(), Arc::clone(&point.unit))).collect();
     let store_folder = data.join("store");
-    std::fs::create_dir_all(&store_folder).map_err(|error| refused(&error))?;
     let engine = match config.store.engine {
         Engine::Sled => EngineKind::Sled,
         Engine::Redb => EngineKind::Redb,

@@ -28,6 +28,8 @@ const PRELUDE: usize = 12;
 /// From the codec to the number of points.
 const FIXED: usize = 66;
 
+const _: () = assert!(FIXED == 2 + 4 + 4 + 8 + 4 + 4 * 8 + 3 * 4, "the fields that `encode` writes");
+
 /// What a block holds, without opening it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BlockHeader {

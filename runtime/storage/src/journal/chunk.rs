@@ -218,8 +218,9 @@ mod tests {
     #[test]
     fn rows_are_found_by_sequence() {
         let chunk = Chunk::of_record(Sequence(5), Timestamp(1), 0, Generation(0), columns(&[0.0; 3]));
-        let rows: Vec<usize> = [0, 4, 5, 7, 99].map(|after| chunk.row_after(Sequence(after))).into();
-        assert_eq!(rows, [0, 0, 1, 3, 3]);
+        let rows: Vec<usize> =
+            [0, 4, 5, 7, 99, u64::MAX].map(|after| chunk.row_after(Sequence(after))).into();
+        assert_eq!(rows, [0, 0, 1, 3, 3, 3]);
     }
 
     #[test]

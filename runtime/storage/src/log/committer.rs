@@ -19,7 +19,7 @@ use ironloom_types::ids::{Position, Sequence, StreamId, TenantId};
 use super::error::LogError;
 use super::frame::{Kind, RECORD_HEADER};
 use super::reader::{LogReader, RecordRef};
-use super::shared::{Room, Shared, Stats};
+use super::shared::{LogShared, Room, Stats};
 use super::writer::{About, OpenRecord, Writer};
 
 /// What gives the records their content. All of it runs on the committer's thread, in the order in
@@ -191,7 +191,7 @@ impl<S: Sealer> Committer<S> {
     }
 
     #[cfg(test)]
-    pub fn shared(&self) -> &Shared {
+    pub fn shared(&self) -> &LogShared {
         self.writer.shared()
     }
 
@@ -222,7 +222,7 @@ impl<I: Send + 'static> Clone for CommitterHandle<I> {
 struct Inner<I: Send + 'static> {
     queue: Arc<Queue<I>>,
     reader: LogReader,
-    shared: Arc<Shared>,
+    shared: Arc<LogShared>,
     threads: Mutex<Option<Threads>>,
 }
 
@@ -308,7 +308,7 @@ enum Work<I> {
 }
 
 impl<I> Queue<I> {
-    fn push(&self, item: I, bytes: u64, shared: &Shared) -> Result<(), Refused<I>> {
+    fn push(&self, item: I, bytes: u64, shared: &LogShared) -> Result<(), Refused<I>> {
         let mut waiting = self.waiting.lock();
         if !waiting.open {
             return Err(Refused { item, error: LogError::Stopped });
@@ -410,7 +410,7 @@ fn run<S: Sealer>(
     }
 }
 
-fn fill_spares(shared: &Shared, woken: &mpsc::Receiver<()>) {
+fn fill_spares(shared: &LogShared, woken: &mpsc::Receiver<()>) {
     while woken.recv().is_ok() {
         if let Err(error) = shared.spares.fill() {
             // The committer will try itself when it needs one, and fail where that fails.

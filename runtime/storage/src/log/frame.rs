@@ -21,6 +21,8 @@ use ironloom_types::ids::{Epoch, Position, Sequence, StreamId, TenantId};
 /// The bytes of a record before its body.
 pub const RECORD_HEADER: usize = 54;
 
+const _: () = assert!(RECORD_HEADER == 3 * 4 + 2 * 8 + 2 + 2 * 4 + 2 * 8, "the fields of the table above");
+
 /// What a record is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]

@@ -8,8 +8,9 @@
 //! [`Log::start`].
 //!
 //! What is promised: damage to anything at or below the highest position that the log itself knows to
-//! be flushed is found and named. Damage to the very last group before a crash looks like a write that
-//! the crash cut off, and is treated so.
+//! be flushed is found and named, and so is a segment that is missing or cut off, the last one too, and a
+//! store that is not this log's. Damage to the very last group before a crash looks like a write that the
+//! crash cut off, and is treated so.
 
 mod committer;
 mod config;

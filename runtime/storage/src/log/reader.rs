@@ -10,7 +10,7 @@ use ironloom_types::ids::Position;
 use super::error::LogError;
 use super::frame::{self, Header, RECORD_HEADER};
 use super::segment::Segment;
-use super::shared::{Room, Shared, Stats};
+use super::shared::{LogShared, Room, Stats};
 use crate::disk::Disk;
 
 /// Where a flushed record lies.
@@ -44,11 +44,11 @@ pub struct Record {
 /// Reads flushed records, from any thread.
 #[derive(Clone)]
 pub struct LogReader {
-    shared: Arc<Shared>,
+    shared: Arc<LogShared>,
 }
 
 impl LogReader {
-    pub(super) fn new(shared: Arc<Shared>) -> Self {
+    pub(super) fn new(shared: Arc<LogShared>) -> Self {
         Self { shared }
     }
 

@@ -18,7 +18,7 @@ use super::identity::{Identity, Known};
 use super::reader::{self, LogReader, Records};
 use super::search;
 use super::segment::{self, BadHeader, HEADER_BYTES, SEGMENT_HEADER, Segment, SegmentHeader, Spare};
-use super::shared::{PLACE_STEP, Place, Shared};
+use super::shared::{LogShared, PLACE_STEP, Place};
 use super::writer::Writer;
 use crate::disk::Disk;
 use crate::failpoint;
@@ -36,7 +36,7 @@ pub fn recover(disk: Arc<dyn Disk>, config: Config, known: Known) -> Result<Reco
     let fold = known.fold;
     let id = known.identity.map_or_else(|| new_id(&*disk), |identity| identity.id);
     let newest = known.identity.map_or(0, |identity| identity.newest);
-    let shared = Arc::new(Shared::new(disk, config, id, files.made));
+    let shared = Arc::new(LogShared::new(disk, config, id, files.made));
     let mut scan = Scan::new(&shared, fold, known.epoch);
     let (chain, stale) = scan.run(files.segments)?;
     scan.make_durable(&chain, &stale)?;
@@ -52,7 +52,7 @@ fn new_id(disk: &dyn Disk) -> u64 {
 
 /// A log whose end is found and on the disk, and that has no segment to write into yet.
 pub struct Recovered {
-    shared: Arc<Shared>,
+    shared: Arc<LogShared>,
     epoch: Epoch,
     fold: Position,
     /// The newest segment that the store knows of.
@@ -232,7 +232,7 @@ fn open_segment(disk: &dyn Disk, found: Spare, number: u64) -> Result<Segment, L
 
 /// What recovery learns on its way through the segments.
 struct Scan<'a> {
-    shared: &'a Shared,
+    shared: &'a LogShared,
     fold: Position,
     /// The highest position known to have been flushed, by any trustworthy word of it.
     witness: Position,
@@ -255,7 +255,7 @@ struct Above {
 }
 
 impl<'a> Scan<'a> {
-    fn new(shared: &'a Shared, fold: Position, epoch: Epoch) -> Self {
+    fn new(shared: &'a LogShared, fold: Position, epoch: Epoch) -> Self {
         let above = VecDeque::new();
         Self { shared, fold, witness: fold, epoch, next: fold.next(), above, buffer: Vec::new() }
     }

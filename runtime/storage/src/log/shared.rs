@@ -17,7 +17,7 @@ use crate::disk::Disk;
 use crate::failpoint;
 
 /// What committer, readers and checkpoints know of the log together.
-pub(super) struct Shared {
+pub(super) struct LogShared {
     pub disk: Arc<dyn Disk>,
     pub config: Config,
     /// The log's random number.
@@ -56,8 +56,10 @@ pub(super) struct Place {
 /// How far apart the places are, in bytes, that are remembered.
 pub(super) const PLACE_STEP: u64 = 64 << 10;
 
-impl Shared {
+impl LogShared {
     pub fn new(disk: Arc<dyn Disk>, config: Config, id: u64, made: u64) -> Self {
+        assert!(config.max_body() > 0, "a segment holds its headers and a record");
+        assert!(config.segment_bytes <= u64::from(u32::MAX), "offsets in a segment are u32");
         let (bytes, least, most) = (config.segment_bytes, config.spares, config.max_spares);
         Self {
             spares: Spares::new(disk.clone(), bytes, least, most, made),

@@ -11,12 +11,12 @@ use super::error::LogError;
 use super::frame::{self, Header, Kind, RECORD_HEADER};
 use super::reader::RecordRef;
 use super::segment::{self, SEGMENT_HEADER, Segment, SegmentHeader};
-use super::shared::{PLACE_STEP, Place, Shared};
+use super::shared::{LogShared, PLACE_STEP, Place};
 use crate::failpoint;
 
 /// Gathers records into a group and writes the group. It alone writes segments.
 pub(super) struct Writer {
-    shared: Arc<Shared>,
+    shared: Arc<LogShared>,
     epoch: Epoch,
     segment: Arc<Segment>,
     /// Where in the segment the group begins.
@@ -57,7 +57,7 @@ pub(super) struct OpenRecord {
 impl Writer {
     /// Begins a fresh segment behind everything flushed. `number` is above that of every segment.
     pub fn begin(
-        shared: Arc<Shared>,
+        shared: Arc<LogShared>,
         epoch: Epoch,
         number: u64,
         flushed: Position,
@@ -80,7 +80,7 @@ impl Writer {
         })
     }
 
-    pub fn shared(&self) -> &Arc<Shared> {
+    pub fn shared(&self) -> &Arc<LogShared> {
         &self.shared
     }
 
@@ -227,7 +227,7 @@ impl Writer {
 }
 
 fn begin_segment(
-    shared: &Shared,
+    shared: &LogShared,
     epoch: Epoch,
     number: u64,
     flushed: Position,

@@ -84,16 +84,6 @@ impl Files {
         self.sync()
     }
 
-    /// Writes a file unless it is there with these very bytes, so that one which was damaged or lost is whole
-    /// again. When this returns it is on the disk.
-    pub fn ensure(&self, name: &str, bytes: &[u8]) -> Result<(), FileError> {
-        match self.read(name, Digest::of(bytes)) {
-            Ok(Some(_)) => Ok(()),
-            Ok(None) | Err(FileError::Damaged { .. }) => self.write(name, bytes),
-            Err(error) => Err(error),
-        }
-    }
-
     /// Reads a file and holds it against the digest that the store has of it; `None` if there is no file.
     pub fn read(&self, name: &str, expected: Digest) -> Result<Option<Vec<u8>>, FileError> {
         let path = self.path(name);
@@ -158,22 +148,6 @@ mod tests {
         files.remove("a.tar").unwrap();
         files.remove("a.tar").unwrap();
         assert_eq!(files.names().unwrap(), Vec::<String>::new());
-    }
-
-    #[test]
-    fn a_file_that_was_damaged_or_lost_is_whole_again() {
-        let folder = tempfile::tempdir().unwrap();
-        let files = Files::open(folder.path()).unwrap();
-        let digest = Digest::of(b"package");
-        for harm in [None, Some(&b"pack"[..]), Some(b"packagE")] {
-            files.ensure("p", b"package").unwrap();
-            match harm {
-                None => fs::remove_file(files.path("p")).unwrap(),
-                Some(bytes) => fs::write(files.path("p"), bytes).unwrap(),
-            }
-            files.ensure("p", b"package").unwrap();
-            assert_eq!(files.read("p", digest).unwrap(), Some(b"package".to_vec()));
-        }
     }
 
     #[test]

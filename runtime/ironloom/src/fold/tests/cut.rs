@@ -9,11 +9,22 @@ use parking_lot::Mutex;
 use ironloom_storage::store::{Applied, Change, Key, KeyRange, Page, Storage, StoreError};
 use ironloom_types::ids::Epoch;
 
-/// Where the next cut is: after so many whole `apply`s, and so many changes of the one after them.
+/// Where the next cut is: after so many whole `apply`s, in the middle of the one after them. Of its changes
+/// the first so many come through, or, where the number is odd, some here and there.
 #[derive(Clone, Copy, Debug)]
 pub struct Cut {
     pub applies: usize,
     pub changes: usize,
+}
+
+impl Cut {
+    fn comes_through(self, change: usize) -> bool {
+        if self.changes.is_multiple_of(2) {
+            return change < self.changes;
+        }
+        let mixed = ((self.changes as u64) << 32 ^ change as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        mixed >> 63 == 0
+    }
 }
 
 /// Passes everything on, until it is cut.
@@ -76,7 +87,9 @@ impl Storage for Cuttable {
                 self.inner.apply(changes, epoch)
             }
             Some(cut) => {
-                changes.truncate(cut.changes);
+                let cut = *cut;
+                let mut number = 0..;
+                changes.retain(|_| number.next().is_some_and(|change| cut.comes_through(change)));
                 let _ = self.inner.apply(changes, epoch)?;
                 Err(StoreError::Io { what: "writing".into(), source: std::io::Error::other("cut off") })
             }

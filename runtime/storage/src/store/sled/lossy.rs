@@ -14,9 +14,32 @@ use super::super::value;
 use super::{Open, PIECE_OF_SEGMENT, SealedChange};
 use ironloom_types::ids::{Generation, StreamId, TenantId};
 
-/// Small, so that segments are freed and used again often.
-const SEGMENT: usize = 256 << 10;
-const KEYS: u64 = 4_000;
+/// How large what is folded is.
+#[derive(Clone, Copy)]
+struct Sizes {
+    segment: usize,
+    /// Keys of state that there are, and changes of them in a round.
+    keys: u64,
+    changes: u64,
+    /// Pages of latest values of 6 to 25 KB, and how many are written in a round.
+    pages: u64,
+    written_pages: u64,
+    /// Values in parts.
+    in_parts: u64,
+}
+
+/// Small segments, so that they are freed and used again often.
+const SMALL: Sizes =
+    Sizes { segment: 256 << 10, keys: 4_000, changes: 3_000, pages: 0, written_pages: 0, in_parts: 0 };
+/// Segments, pages and parts as large as those of a real store.
+const REAL: Sizes = Sizes {
+    segment: super::SEGMENT,
+    keys: 20_000,
+    changes: 20_000,
+    pages: 400,
+    written_pages: 1_200,
+    in_parts: 10,
+};
 
 struct Random(u64);
 
@@ -36,12 +59,22 @@ impl Random {
 
 type Map = BTreeMap<Key, Option<Vec<u8>>>;
 
-fn round(number: u64) -> Vec<SealedChange> {
+fn round(sizes: Sizes, number: u64) -> Vec<SealedChange> {
     let mut random = Random(number);
     let mut changes = Map::new();
-    for _ in 0..3_000 {
+    for _ in 0..sizes.written_pages {
+        let key = Scope::MAIN.key(Item::LatestPage(random.below(sizes.pages) as u32));
+        let page = vec![number as u8; 6_000 + random.below(19_000) as usize];
+        changes.insert(key.clone(), Some(value::seal(&key, &page)));
+    }
+    for n in 0..sizes.in_parts {
+        let key = Scope::MAIN.key(Item::State(Generation(2), &n.to_string()));
+        let length = [100, 40_000, 100_000][random.below(3) as usize];
+        changes.insert(key.clone(), Some(value::seal(&key, &vec![number as u8; length])));
+    }
+    for _ in 0..sizes.changes {
         let key = Scope { tenant: TenantId(1), stream: StreamId(0) }
-            .key(Item::State(Generation(1), &format!("{:05}", random.below(KEYS))));
+            .key(Item::State(Generation(1), &format!("{:05}", random.below(sizes.keys))));
         let length = 20 + random.below(120) as usize;
         let deleted = random.below(10) == 0;
         let sealed = (!deleted).then(|| value::seal(&key, &vec![number as u8; length]));
@@ -50,8 +83,8 @@ fn round(number: u64) -> Vec<SealedChange> {
     changes.into_iter().collect()
 }
 
-fn as_of(position: u64) -> Map {
-    (1..=position).flat_map(round).collect()
+fn as_of(sizes: Sizes, position: u64) -> Map {
+    (1..=position).flat_map(|number| round(sizes, number)).collect()
 }
 
 fn position(number: u64) -> SealedChange {
@@ -61,6 +94,7 @@ fn position(number: u64) -> SealedChange {
 }
 
 struct Cut {
+    sizes: Sizes,
     folder: tempfile::TempDir,
     /// The file as of the last sync, and as it was written.
     synced: Vec<u8>,
@@ -99,18 +133,18 @@ impl Folding {
 }
 
 /// Folds some rounds, and stops somewhere in the next.
-fn run(random: &mut Random, piece: usize) -> Cut {
+fn run(random: &mut Random, sizes: Sizes, piece: usize) -> Cut {
     let folder = tempfile::tempdir().unwrap();
-    let open = Open::new(folder.path(), 8 << 20, SEGMENT).unwrap_or_else(|error| panic!("{error}"));
+    let open = Open::new(folder.path(), 8 << 20, sizes.segment).unwrap_or_else(|error| panic!("{error}"));
     let mut folding = Folding { folder, open, piece, synced: Vec::new() };
-    let last = 1 + random.below(6);
+    let last = 1 + random.below(if sizes.pages > 0 { 3 } else { 6 });
     for number in 1..=last {
-        for changes in [round(number), vec![position(number)]] {
+        for changes in [round(sizes, number), vec![position(number)]] {
             folding.write(changes);
             folding.sync();
         }
     }
-    let next = round(last + 1);
+    let next = round(sizes, last + 1);
     let keys_are_synced = random.below(4) == 0;
     if keys_are_synced {
         folding.write(next);
@@ -118,10 +152,11 @@ fn run(random: &mut Random, piece: usize) -> Cut {
         folding.write(vec![position(last + 1)]);
     } else {
         // To and fro between old and new, so that segments are freed and used again.
-        let old = as_of(last);
+        let old = as_of(sizes, last);
         let back: Vec<_> =
             next.iter().map(|(key, _)| (key.clone(), old.get(key).cloned().flatten())).collect();
-        let some = random.below(10 * next.len() as u64 + 1) as usize;
+        let times = if sizes.pages > 0 { 2 } else { 10 };
+        let some = random.below(times * next.len() as u64 + 1) as usize;
         folding.write(next.into_iter().chain(back).cycle().take(some).collect());
     }
     if random.below(4) > 0 {
@@ -129,7 +164,7 @@ fn run(random: &mut Random, piece: usize) -> Cut {
     }
     let written = folding.file();
     let Folding { folder, synced, .. } = folding;
-    Cut { folder, synced, written, position: last, keys_are_synced }
+    Cut { sizes, folder, synced, written, position: last, keys_are_synced }
 }
 
 /// One of the files that the disk may hold after the cut.
@@ -151,7 +186,7 @@ fn image(random: &mut Random, cut: &Cut) -> Vec<u8> {
 }
 
 fn check(cut: &Cut, folder: &Path) -> Result<(), String> {
-    let open = Open::new(folder, 8 << 20, SEGMENT).map_err(|error| error.to_string())?;
+    let open = Open::new(folder, 8 << 20, cut.sizes.segment).map_err(|error| error.to_string())?;
     let get = |key: &Key| match open.get(key) {
         Ok(Some(sealed)) => value::open(key, sealed).map(Some).map_err(|error| error.to_string()),
         Ok(None) => Ok(None),
@@ -163,29 +198,31 @@ fn check(cut: &Cut, folder: &Path) -> Result<(), String> {
     if !as_it_should {
         return Err(format!("position {found}, synced was {}", cut.position));
     }
-    let (old, new) = (as_of(cut.position), as_of(cut.position + 1));
-    for n in 0..KEYS {
-        let key = Scope::MAIN.key(Item::State(Generation(1), &format!("{n:05}")));
-        let found = get(&key)?;
+    let (old, new) = (as_of(cut.sizes, cut.position), as_of(cut.sizes, cut.position + 1));
+    for key in new.keys() {
+        let found = get(key)?;
         let is = |map: &Map| {
-            let expected = map.get(&key).cloned().flatten();
-            expected.map(|sealed| value::open(&key, sealed.into()).unwrap()) == found
+            let expected = map.get(key).cloned().flatten();
+            expected.map(|sealed| value::open(key, sealed.into()).unwrap()) == found
         };
         if !(is(&new) || is(&old) && !cut.keys_are_synced) {
             return Err(format!("{key} is {:?}", found.map(|value: Bytes| value.len())));
         }
     }
-    let page = open.scan(&Scope::MAIN.all(Kind::State), None, usize::MAX);
-    page.map(|_| ()).map_err(|failed| failed.named(folder).to_string())
+    for kind in [Kind::State, Kind::LatestPage] {
+        let page = open.scan(&Scope::MAIN.all(kind), None, usize::MAX);
+        page.map_err(|failed| failed.named(folder).to_string())?;
+    }
+    Ok(())
 }
 
-/// What is wrong with six disks after each of so many cuts.
-fn lost(cuts: u64, piece: usize) -> Vec<String> {
+/// What is wrong with so many disks after each of so many cuts.
+fn lost(sizes: Sizes, cuts: u64, disks: u64, piece: usize) -> Vec<String> {
     let mut lost = Vec::new();
     for seed in 1..=cuts {
         let mut random = Random(seed << 32);
-        let cut = run(&mut random, piece);
-        for _ in 0..6 {
+        let cut = run(&mut random, sizes, piece);
+        for _ in 0..disks {
             let folder = tempfile::tempdir().unwrap();
             for entry in fs::read_dir(cut.folder.path()).unwrap() {
                 let entry = entry.unwrap();
@@ -209,12 +246,19 @@ fn lost(cuts: u64, piece: usize) -> Vec<String> {
 #[test]
 fn what_was_synced_outlives_a_loss_of_power() {
     let cuts = std::env::var("LOSSY_CUTS").map_or(8, |text| text.parse().unwrap());
-    let lost = lost(cuts, SEGMENT / PIECE_OF_SEGMENT);
+    let lost = lost(SMALL, cuts, 6, SMALL.segment / PIECE_OF_SEGMENT);
     assert!(lost.is_empty(), "of {} disks these lost something:\n{}", cuts * 6, lost.join("\n"));
+}
+
+#[test]
+fn pages_and_parts_as_large_as_real_ones_outlive_it_too() {
+    let cuts = std::env::var("LOSSY_CUTS").map_or(2, |text| text.parse().unwrap());
+    let lost = lost(REAL, cuts, 2, REAL.segment / PIECE_OF_SEGMENT);
+    assert!(lost.is_empty(), "of {} disks these lost something:\n{}", cuts * 2, lost.join("\n"));
 }
 
 #[test]
 #[ignore = "shows what the syncs between are there for"]
 fn without_syncs_between_it_would_not() {
-    assert!(!lost(8, usize::MAX).is_empty());
+    assert!(!lost(SMALL, 8, 6, usize::MAX).is_empty());
 }
