@@ -341,6 +341,31 @@ fn a_damaged_package_is_told_and_healed_by_adding_it_again() -> Result<()> {
 }
 
 #[test]
+fn a_stop_answers_or_ends_what_is_under_way() -> Result<()> {
+    let setup = Setup::new()?;
+    let server = setup.start()?;
+    let client = server.client().clone();
+    install_patient(&client, "looping")?;
+    begin_loop(&server, "looping")?;
+    let manifest = std::fs::read_to_string(guests::folder_of("hostile").join("app.toml"))?;
+    let slow = package::pack(&manifest, &slow_component(4_000)).tar();
+    let upload =
+        std::thread::spawn(move || client.send("POST", "/v1/packages", &[("content-type", PACKAGE)], &slow));
+    std::thread::sleep(Duration::from_millis(1_500));
+    ensure!(!upload.is_finished());
+    let begun = Instant::now();
+    let status = server.stop()?;
+    ensure!(status.success(), "{status}: {}", setup.said());
+    println!("stopped in {:?}", begun.elapsed());
+    if let Ok(Ok(answer)) = upload.join() {
+        answer.problem(503)?;
+    }
+    let server = setup.start()?;
+    ensure!(server.client().installation("looping")?["id"] == "looping");
+    Ok(())
+}
+
+#[test]
 fn a_package_shows_all_that_it_asks_for() -> Result<()> {
     let server = Setup::new()?.start()?;
     let client = server.client();

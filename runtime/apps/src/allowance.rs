@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::problem::Problem;
+use super::problem::{Cause, Problem};
 use super::quantity::{Bytes, Span};
 use super::toml_section::Section;
 use ironloom_types::limits::{KIB, Limits, MIB};
@@ -160,7 +160,7 @@ pub fn effective(
                 let name = kind.name();
                 let hint =
                     format!("grant it, or less: --limit {name}='{shown}', or limits.{name} = {shown:?}");
-                problems.push(Problem::of(field, message).hint(hint));
+                problems.push(Problem::of(field, message).because(Cause::NeedsGrant).hint(hint));
                 0
             }
             (Some(asked), None) => asked,

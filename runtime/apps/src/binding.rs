@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::manifest::{Input, Manifest, Output, OutputKind, ValueType};
 use super::pattern::{Pattern, Segment};
-use super::problem::{Problem, join_path};
+use super::problem::{Cause, Problem, join_path};
 use ironloom_types::ids::{InstallationId, PointPath, RESERVED_SEGMENT, SlotName, check_segment};
 
 /// The most patterns of one input. Beyond: refused.
@@ -271,8 +271,8 @@ fn bind_input(input: &Input, asked: &[String], problems: &mut Vec<Problem>) -> I
         let what =
             if input.description.is_empty() { String::new() } else { format!(" ({})", input.description) };
         let hint = format!("add a pattern, such as --bind {0}='site/{{machine}}/{0}'", input.name);
-        problems
-            .push(Problem::of(&field, format!("the input {}{what} must be bound", input.name)).hint(hint));
+        let message = format!("the input {}{what} must be bound", input.name);
+        problems.push(Problem::of(&field, message).because(Cause::Unbound).hint(hint));
     }
     if asked.len() > MAX_PATTERNS {
         problems.push(Problem::of(

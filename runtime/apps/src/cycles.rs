@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::binding::{Bindings, OutputBinding, Target};
 use super::manifest::OutputKind;
-use super::problem::Problem;
+use super::problem::{Cause, Problem};
 use ironloom_types::ids::InstallationId;
 
 /// One installation that can feed another.
@@ -86,6 +86,7 @@ fn describe(
     }
     steps.reverse();
     Problem::of("bindings", format!("readings would go round in a circle: {}", steps.join(", ")))
+        .because(Cause::Circle)
         .hint("begin the input's pattern with a segment of its own, or bind the output elsewhere")
 }
 

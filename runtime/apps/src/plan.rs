@@ -14,7 +14,7 @@ use super::binding::{Bindings, unit_fits};
 use super::cycles::find_cycle;
 use super::grants::Grants;
 use super::manifest::Manifest;
-use super::problem::{Problem, Problems};
+use super::problem::{Cause, Problem, Problems};
 use super::settings;
 use crate::routing::{LeftOut, LeftOutReason, RoutingTable};
 use ironloom_types::ids::{InstallationId, PointNumber, PointPath, SlotName};
@@ -208,7 +208,9 @@ fn output_conflicts<'a>(bindings: &'a Bindings, point: KnownPoint<'a>) -> impl I
         let name = &output.name;
         let message =
             format!("the point {} has the unit {has}, and the output {name} gives {gives}", point.path);
-        Problem::of(format!("bindings.{name}"), message).hint("bind the output to points of its own")
+        Problem::of(format!("bindings.{name}"), message)
+            .because(Cause::UnitMismatch)
+            .hint("bind the output to points of its own")
     })
 }
 
@@ -225,7 +227,9 @@ fn point_problem(
     match &left.reason {
         LeftOutReason::Unit { point, input } => {
             let message = format!("the point {path} has the unit {point}, and the input {name} has {input}");
-            Problem::of(field, message).hint("units are not converted yet: bind points with the input's unit")
+            Problem::of(field, message)
+                .because(Cause::UnitMismatch)
+                .hint("units are not converted yet: bind points with the input's unit")
         }
         LeftOutReason::SameEntity { entity } => {
             let number = table.entities(left.lane).and_then(|entities| entities.read().number(entity));
@@ -235,7 +239,9 @@ fn point_problem(
             };
             let first = matched.iter().find(is_first).map_or("another", |known| known.path.as_str());
             let message = format!("the points {first} and {path} both give the entity {entity:?}");
-            Problem::of(field, message).hint("narrow the patterns, or install the app twice")
+            Problem::of(field, message)
+                .because(Cause::SameEntity)
+                .hint("narrow the patterns, or install the app twice")
         }
     }
 }

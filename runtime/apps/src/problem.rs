@@ -26,6 +26,56 @@ pub fn join_path(path: &str, key: &str) -> String {
     if path.is_empty() { key } else { format!("{path}.{key}") }
 }
 
+/// What programs tell a problem by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Cause {
+    /// Something that only its sentence says.
+    #[default]
+    Invalid,
+    /// An input that must be bound isn't.
+    Unbound,
+    /// A point and a slot have different units.
+    UnitMismatch,
+    /// Two points give one entity.
+    SameEntity,
+    /// Readings would go round in a circle.
+    Circle,
+    /// The app asks for more than it gets without a grant.
+    NeedsGrant,
+    /// A setting without a default isn't given.
+    SettingMissing,
+}
+
+impl Cause {
+    /// All of them that have a name of their own.
+    pub const NAMED: [Self; 6] = [
+        Self::Unbound,
+        Self::UnitMismatch,
+        Self::SameEntity,
+        Self::Circle,
+        Self::NeedsGrant,
+        Self::SettingMissing,
+    ];
+
+    /// Its name; `None` where there is only the sentence.
+    pub fn name(self) -> Option<&'static str> {
+        match self {
+            Self::Invalid => None,
+            Self::Unbound => Some("unbound"),
+            Self::UnitMismatch => Some("unit-mismatch"),
+            Self::SameEntity => Some("same-entity"),
+            Self::Circle => Some("circle"),
+            Self::NeedsGrant => Some("needs-grant"),
+            Self::SettingMissing => Some("setting-missing"),
+        }
+    }
+
+    fn is_invalid(&self) -> bool {
+        *self == Self::Invalid
+    }
+}
+
 /// One thing that is wrong with what somebody wrote.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Problem {
@@ -38,6 +88,9 @@ pub struct Problem {
     /// The field, as a path of names with dots between them, such as `inputs.weight.unit`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub field: Option<String>,
+    /// What programs tell it by.
+    #[serde(skip_serializing_if = "Cause::is_invalid")]
+    pub cause: Cause,
     /// What is wrong, as a sentence without its full stop.
     pub message: String,
     /// What to do about it.
@@ -54,6 +107,13 @@ impl Problem {
     /// A problem with the whole of something.
     pub fn whole(message: impl Into<String>) -> Self {
         Self { message: one_line(&message.into()), ..Self::default() }
+    }
+
+    /// With a cause that programs can tell.
+    #[must_use]
+    pub fn because(mut self, cause: Cause) -> Self {
+        self.cause = cause;
+        self
     }
 
     /// Adds what to do about it.

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use toml::de::DeValue;
 
 use super::manifest::{Manifest, ValueType};
-use super::problem::{Problem, join_path};
+use super::problem::{Cause, Problem, join_path};
 
 /// The longest value of a setting, in bytes. Beyond: refused.
 pub const MAX_SETTING_BYTES: usize = 16 << 10;
@@ -125,6 +125,7 @@ pub fn check(
                     field,
                     format!("must be set: {}", or_type(&setting.description, setting.value_type)),
                 );
+                let problem = problem.because(Cause::SettingMissing);
                 problems.push(problem.hint(format!("add it to the settings, or give --set {name}=…")));
                 continue;
             }

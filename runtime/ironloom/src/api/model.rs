@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_with::rust::maps_duplicate_key_is_error as once;
 
 use super::value::Value;
+pub use crate::connectors::ConnectorStatus;
 pub use ironloom_apps::grants::Grants;
 use ironloom_apps::quantity::{Bytes as Size, Span};
 use ironloom_types::clock::Timestamp;
@@ -502,25 +503,6 @@ pub enum AlarmState {
     ReturnedUnacknowledged,
     /// Cleared and acknowledged: the answer to the acknowledgement that ends it.
     Normal,
-}
-
-/// A connector.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ConnectorStatus {
-    /// Its name in the configuration.
-    pub name: String,
-    /// Its protocol.
-    pub kind: String,
-    /// `running`, `waiting` (to try again), `done` (nothing more to read) or `stopped`.
-    pub state: String,
-    /// Readings that it brought since the start of the server.
-    pub readings: u64,
-    /// Readings whose quality was lowered.
-    pub lowered: u64,
-    /// Lines and cells that gave no reading: they can't be read, or name no point that may be written.
-    pub skipped: u64,
-    /// The latest error.
-    pub last_error: Option<String>,
 }
 
 /// Whether the node does its work.

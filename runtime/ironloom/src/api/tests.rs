@@ -12,7 +12,7 @@ use tower::ServiceExt as _;
 
 use super::connections::Bounds;
 use super::facade::*;
-use super::guard::Guard;
+use super::guard::{ArrivedAt, Guard};
 use super::problem::PROBLEM_JSON;
 use super::readings::{Form, Mode, parse};
 use super::routes::OPERATIONS;
@@ -323,6 +323,31 @@ async fn only_programs_on_this_machine_are_served() {
     assert_eq!(status(&router, elsewhere).await, 403);
     let twice = request("GET", "/healthz").header(header::HOST, "localhost").body(Body::empty()).unwrap();
     assert_eq!(status(&router, twice).await, 400);
+}
+
+#[tokio::test]
+async fn an_address_is_the_same_over_either_kind_of_socket() {
+    let guard = Guard { listen: "[::]:7420".parse().unwrap(), hosts: Vec::new() };
+    let router = router(Api::new(Arc::new(Fake::default()), guard, Metrics::default()));
+    let with = |host: &str, arrived: &str| {
+        let request = Request::builder().uri("/healthz").header(header::HOST, host);
+        let mut request = request.body(Body::empty()).unwrap();
+        request.extensions_mut().insert(ArrivedAt(arrived.parse().unwrap()));
+        request
+    };
+    for (host, arrived, expected) in [
+        ("192.168.1.5:7420", "[::ffff:192.168.1.5]:7420", 200),
+        ("[fd00::5]:7420", "[fd00::5]:7420", 200),
+        ("[::1]:7420", "[::1]:7420", 200),
+        ("192.168.1.6:7420", "[::ffff:192.168.1.5]:7420", 403),
+    ] {
+        let (answer, body) = send(&router, with(host, arrived)).await;
+        assert_eq!(answer.status().as_u16(), expected, "{host} {arrived}");
+        if expected == 403 {
+            let problem: Problem = serde_json::from_slice(&body).unwrap();
+            assert_eq!(problem.hints[0], "Call it http://192.168.1.5:7420.");
+        }
+    }
 }
 
 #[tokio::test]

@@ -21,7 +21,6 @@ use tokio::sync::watch;
 
 pub use self::csv::CsvConfig;
 pub use self::set::Connectors;
-use crate::api::facade::ConnectorStatus;
 use crate::telemetry::Metrics;
 use ironloom_apps::toml_section::Section;
 use ironloom_types::clock::Timestamp;
@@ -133,6 +132,25 @@ pub fn start(
 
 /// How often a connector logs what is wrong with what it reads: a file may be wrong in every line.
 const LOG_EVERY: Duration = Duration::from_secs(10);
+
+/// How a connector goes, as people see it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConnectorStatus {
+    /// Its name in the configuration.
+    pub name: String,
+    /// Its protocol.
+    pub kind: String,
+    /// `running`, `waiting` (to try again), `done` (nothing more to read) or `stopped`.
+    pub state: String,
+    /// Readings that it brought since the start of the server.
+    pub readings: u64,
+    /// Readings whose quality was lowered.
+    pub lowered: u64,
+    /// Lines and cells that gave no reading: they can't be read, or name no point that may be written.
+    pub skipped: u64,
+    /// The latest error.
+    pub last_error: Option<String>,
+}
 
 /// How a connector goes.
 #[derive(Debug)]

@@ -5,8 +5,7 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use super::{ConnectorConfig, Running, Sink, start};
-use crate::api::facade::ConnectorStatus;
+use super::{ConnectorConfig, ConnectorStatus, Running, Sink, start};
 use crate::telemetry::Metrics;
 
 /// The connectors that were started.

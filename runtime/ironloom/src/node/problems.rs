@@ -49,11 +49,13 @@ pub fn all(kind: &str, detail: &str, problems: &Problems) -> Problem {
         ..Place::default()
     };
     let one = |problem: &ironloom_apps::problem::Problem, detail: String| {
-        vec![Detail { kind: kind.to_owned(), detail, place: Some(place(problem)) }]
+        let kind = problem.cause.name().unwrap_or(kind).to_owned();
+        vec![Detail { kind, detail, place: Some(place(problem)) }]
     };
     if let [only] = problems.0.as_slice() {
         // Told once: the sentence has it whole, its hints are the answer's own.
         let told = ironloom_apps::problem::Problem { hints: Vec::new(), ..only.clone() };
+        let kind = only.cause.name().unwrap_or(kind);
         let problem = Problem::refused(kind, format!("{detail}: {told}")).at(place(only));
         let problem = only.hints.iter().fold(problem, |problem, hint| problem.hint(hint));
         return problem.with(one(only, only.message.clone()));
