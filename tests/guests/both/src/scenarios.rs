@@ -90,6 +90,16 @@ pub const SCENARIOS: &[Scenario] = &[
         "refused: the state would grow over the 2097152 bytes that were granted: delete some, or ask the admin for more",
     ),
     scenario(
+        "quota-of-small-keys",
+        || {
+            // 128 bytes for each, six of the key, one of the value: 2 MiB are 15,534 of them.
+            let keys: Vec<String> = (0..15_535).map(|n| format!("{n:06}")).collect();
+            let entries: Vec<(&str, &[u8])> = keys.iter().map(|key| (key.as_str(), &b"v"[..])).collect();
+            format!("{}; {}", told(state::set_many(&entries[..15_000])), told(state::set_many(&entries)))
+        },
+        "(); refused: the state would grow over the 2097152 bytes that were granted: delete some, or ask the admin for more",
+    ),
+    scenario(
         "scan-of-none",
         || told(state::scan("", None, 0)),
         "refused: state: the limit of a scan must be at least 1",
