@@ -103,9 +103,9 @@ impl<'de> Deserialize<'de> for Allowed {
 pub enum Safe {
     /// The last one stays.
     Hold,
-    /// This number.
+    /// A number to go to.
     Number(f64),
-    /// This one.
+    /// A boolean to go to.
     Boolean(bool),
 }
 

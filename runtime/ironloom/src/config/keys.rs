@@ -143,7 +143,8 @@ const EXAMPLES: &str = r#"# The unit of points that match, where their source na
 # missing = ["", "NA"]          # cells that hold no value: the default
 #
 # A line whose time or number of cells is wrong is passed over and counted; a cell that isn't of its type becomes
-# a reading of quality "bad". A restart goes on where it was, also in a file that has grown.
+# a reading of quality "bad"; a time before 1970 is kept as 1970, of quality "uncertain". A restart goes on where it
+# was, also in a file that has grown.
 #
 # [connectors.herd.columns.Weight]
 # point = "farm/barn-{lap}/pig/{Pig}/weight"   # {Pig}: that column of the line; {lap}: from 1
