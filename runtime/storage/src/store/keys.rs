@@ -122,8 +122,6 @@ kinds! {
     Block = 22, "journal block";
     /// A package, by digest.
     Package = 23, "package";
-    /// Compiled code, by the key of its cache.
-    Compiled = 24, "compiled code";
     /// Cursor, counters and more of a generation.
     Lane = 32, "lane of a generation";
     /// An app's state.
@@ -172,8 +170,6 @@ pub enum Item<'a> {
     Block(Sequence),
     /// A package, by digest.
     Package(Digest),
-    /// Compiled code, by the hash of package, engine settings and CPU features.
-    Compiled([u8; 32]),
     /// The lane of a generation.
     Lane(Generation),
     /// A value of an app's state.
@@ -204,7 +200,6 @@ impl<'a> Item<'a> {
             Self::Idempotency(_) => Kind::Idempotency,
             Self::Block(_) => Kind::Block,
             Self::Package(_) => Kind::Package,
-            Self::Compiled(_) => Kind::Compiled,
             Self::Lane(_) => Kind::Lane,
             Self::State(..) => Kind::State,
             Self::Timer(..) => Kind::Timer,
@@ -238,7 +233,7 @@ impl<'a> Item<'a> {
                 write_escaped(bytes, installation.as_bytes());
                 bytes.extend_from_slice(&revision.0.to_be_bytes());
             }
-            Self::Idempotency(hash) | Self::Package(Digest(hash)) | Self::Compiled(hash) => {
+            Self::Idempotency(hash) | Self::Package(Digest(hash)) => {
                 bytes.extend_from_slice(hash);
             }
             Self::Block(first) => bytes.extend_from_slice(&first.0.to_be_bytes()),
@@ -271,7 +266,6 @@ impl<'a> Item<'a> {
             Kind::Idempotency => Self::Idempotency(name.try_into().ok()?),
             Kind::Block => Self::Block(Sequence(u64::from_be_bytes(name.try_into().ok()?))),
             Kind::Package => Self::Package(Digest(name.try_into().ok()?)),
-            Kind::Compiled => Self::Compiled(name.try_into().ok()?),
             Kind::Lane => Self::Lane(generation),
             Kind::State => Self::State(generation, text(name)?),
             Kind::Timer => Self::Timer(generation, text(name)?),
@@ -434,7 +428,7 @@ impl fmt::Display for Key {
                 write!(f, " {revision} of installation {installation}")?
             }
             Item::Receipt(connector) => write!(f, " {connector}")?,
-            Item::Idempotency(hash) | Item::Compiled(hash) => write!(f, " {}", Digest(*hash).hex())?,
+            Item::Idempotency(hash) => write!(f, " {}", Digest(*hash).hex())?,
             Item::Block(first) => write!(f, " from sequence {first}")?,
             Item::Package(digest) => write!(f, " {digest}")?,
             Item::Lane(generation) => write!(f, " {generation}")?,

@@ -34,7 +34,6 @@ impl Owned {
             Kind::Idempotency => Item::Idempotency(self.hash),
             Kind::Block => Item::Block(Sequence(self.number)),
             Kind::Package => Item::Package(Digest(self.hash)),
-            Kind::Compiled => Item::Compiled(self.hash),
             Kind::Lane => Item::Lane(generation),
             Kind::State => Item::State(generation, &self.first),
             Kind::Timer => Item::Timer(generation, &self.first),
@@ -61,7 +60,7 @@ impl Owned {
         };
         let second = if self.kind == Kind::Alarm { self.second.clone() } else { String::new() };
         let hash = match self.kind {
-            Kind::Idempotency | Kind::Package | Kind::Compiled => self.hash,
+            Kind::Idempotency | Kind::Package => self.hash,
             _ => [0; 32],
         };
         let of_generation = self.kind as u8 >= Kind::Lane as u8;
@@ -187,7 +186,6 @@ fn the_bytes_of_keys_are_these() {
         (Item::Idempotency([7; 32]), with(21, 0, &[7; 32])),
         (Item::Block(Sequence(1)), with(22, 0, &[0, 0, 0, 0, 0, 0, 0, 1])),
         (Item::Package(Digest([8; 32])), with(23, 0, &[8; 32])),
-        (Item::Compiled([9; 32]), with(24, 0, &[9; 32])),
         (Item::Lane(Generation(6)), with(32, 6, b"")),
         (Item::State(Generation(6), "pig/1"), with(33, 6, b"pig/1")),
         (Item::Timer(Generation(6), "soon"), with(34, 6, b"soon")),
