@@ -201,6 +201,7 @@ impl Runner {
             let found = part.iter().zip(found).filter_map(|(key, value)| Some(size(key, &value?)));
             replaced += found.sum::<u64>();
         }
+        self.lanes.charge(lane, meter.cpu());
         Ok(replaced)
     }
 
