@@ -3,9 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 use super::problem::{Cause, Problem};
-use super::quantity::{Bytes, Span};
+use super::quantity::{Bytes, Count, Span};
 use super::toml_section::Section;
-use ironloom_types::limits::{KIB, Limits, MIB};
+use ironloom_types::limits::{KIB, Limits, MAX_POINTS, MIB, SOURCE_POINTS};
 
 /// One of the limits of an installation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,11 +18,13 @@ pub enum Kind {
     State,
     /// CPU time of an installation in each second.
     Share,
+    /// Points that the outputs of an installation make.
+    Points,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Memory, Self::Cpu, Self::State, Self::Share];
+    pub const ALL: [Self; 5] = [Self::Memory, Self::Cpu, Self::State, Self::Share, Self::Points];
 
     /// Its name in manifests and grants.
     pub fn name(self) -> &'static str {
@@ -31,6 +33,7 @@ impl Kind {
             Self::Cpu => "cpu",
             Self::State => "state",
             Self::Share => "share",
+            Self::Points => "points",
         }
     }
 
@@ -42,6 +45,7 @@ impl Kind {
             Self::State => (64 * KIB, 16 * 1024 * MIB),
             // Its invocations run one after the other: more than a whole core is of no use.
             Self::Share => (1_000_000, 1_000_000_000),
+            Self::Points => (1, (MAX_POINTS - SOURCE_POINTS) as u64),
         }
     }
 
@@ -50,14 +54,16 @@ impl Kind {
         match self {
             Self::Memory | Self::State => Bytes(value).to_string(),
             Self::Cpu | Self::Share => Span(value).to_string(),
+            Self::Points => Count(value).to_string(),
         }
     }
 
-    /// Reads a size or a length of time and holds it against the range.
+    /// Reads a size, a length of time or a number and holds it against the range.
     pub fn parse(self, text: &str) -> Result<u64, String> {
         let value = match self {
             Self::Memory | Self::State => text.parse::<Bytes>()?.0,
             Self::Cpu | Self::Share => text.parse::<Span>()?.0,
+            Self::Points => text.parse::<Count>()?.0,
         };
         self.check(value)
     }
@@ -77,6 +83,7 @@ impl Kind {
             Self::Cpu => limits.cpu,
             Self::State => limits.state,
             Self::Share => limits.share,
+            Self::Points => limits.points,
         }
     }
 }
@@ -92,6 +99,8 @@ pub struct PartialLimits {
     pub state: Option<u64>,
     /// CPU time of an installation in each second, in nanoseconds.
     pub share: Option<u64>,
+    /// Points that the outputs of an installation make.
+    pub points: Option<u64>,
 }
 
 impl PartialLimits {
@@ -116,6 +125,7 @@ impl PartialLimits {
             Kind::Cpu => &mut self.cpu,
             Kind::State => &mut self.state,
             Kind::Share => &mut self.share,
+            Kind::Points => &mut self.points,
         };
         *limit = Some(value);
     }
@@ -127,6 +137,7 @@ impl PartialLimits {
             Kind::Cpu => self.cpu,
             Kind::State => self.state,
             Kind::Share => self.share,
+            Kind::Points => self.points,
         }
     }
 }
@@ -172,6 +183,7 @@ pub fn effective(
         cpu: limit(Kind::Cpu),
         state: limit(Kind::State),
         share: limit(Kind::Share),
+        points: limit(Kind::Points),
     };
     if problems.is_empty() { Ok(limits) } else { Err(problems) }
 }

@@ -252,6 +252,47 @@ impl RoutingTable {
         }
     }
 
+    /// Matches points anew whose unit has changed, or forgets those that were removed (`None`): the entities
+    /// that they had are free for others. Points come in the order of their numbers. Returns where they are
+    /// left out.
+    pub fn replace_points<'a>(
+        &mut self,
+        points: impl IntoIterator<Item = (PointNumber, Option<(&'a PointPath, Option<&'a str>)>)>,
+    ) -> Vec<LeftOut> {
+        let old = std::mem::take(&mut self.list);
+        let old_offsets = std::mem::take(&mut self.offsets);
+        let mut offsets = Vec::with_capacity(old_offsets.len());
+        let mut left_out = Vec::new();
+        let mut candidates = Vec::new();
+        let mut points = points.into_iter().peekable();
+        for (number, ends) in old_offsets.windows(2).enumerate() {
+            offsets.push(self.end());
+            let number = PointNumber(number as u32);
+            let before = &old[ends[0] as usize..ends[1] as usize];
+            let Some((_, point)) = points.next_if(|(next, _)| *next == number) else {
+                self.list.extend_from_slice(before);
+                continue;
+            };
+            for Match { slot, entity } in before {
+                let lane = self.lanes.get_mut(&slot.lane());
+                let taken = lane.and_then(|lane| lane.inputs[usize::from(slot.input())].taken.as_mut());
+                taken.map(|taken| taken.remove(entity));
+            }
+            let Some((path, unit)) = point else { continue };
+            self.index.candidates(path, &mut candidates);
+            for candidate in &candidates {
+                match accept(&mut self.lanes, &mut self.entity, candidate, number, path, unit) {
+                    Ok(found) => self.list.push(found),
+                    Err(reason) => left_out.push(reason),
+                }
+            }
+        }
+        assert!(points.next().is_none(), "points are there, and come in the order of their numbers");
+        offsets.push(self.end());
+        self.offsets = offsets;
+        left_out
+    }
+
     fn end(&self) -> u32 {
         assert!(self.list.len() < u32::MAX as usize, "a table has fewer than 2^32 matches");
         self.list.len() as u32

@@ -19,6 +19,7 @@ use ironloom_apps::manifest::check_unit;
 use ironloom_apps::pattern::Pattern;
 use ironloom_apps::problem::{Problem, Problems};
 use ironloom_apps::toml_section::{Field, Findings, Section};
+use ironloom_storage::log::COMMIT_RESERVE;
 use ironloom_types::clock::Source;
 use ironloom_types::limits::{Limits, MIB};
 
@@ -126,9 +127,6 @@ pub struct PointUnit {
     pub unit: Arc<str>,
 }
 
-/// What the log needs between the start of a checkpoint and its end: room for commits, which are never
-/// refused for a full log, and for the pushes that come meanwhile.
-const LOG_MARGIN: u64 = 128 * MIB;
 /// A record of the largest request must fit a segment, with what surrounds it.
 const MIN_SEGMENT: u64 = 64 * MIB;
 const MAX_SEGMENT: u64 = 1 << 30;
@@ -268,12 +266,14 @@ fn log(mut section: Section<'_, '_>) -> Option<Log> {
     let max_field = max_field?;
     let max: Option<Bytes> = max_field.parsed(str::parse);
     let (checkpoint, max) = (checkpoint?, max?);
-    let least = Bytes(checkpoint.0.saturating_add(LOG_MARGIN));
+    // The active segment is freed only once the next one is begun, and pushes come while a checkpoint runs.
+    let room = COMMIT_RESERVE + 2 * segment.map_or(MIN_SEGMENT, |segment| segment.0);
+    let least = Bytes(checkpoint.0.saturating_add(room));
     if max < least {
         max_field.refuse(format!(
-            "must be at least {least}, which is `checkpoint` and {}: else pushes would be refused before a \
-             checkpoint begins",
-            Bytes(LOG_MARGIN)
+            "must be at least {least}, which is `checkpoint`, two of `segment` and {}: else pushes would be \
+             refused before a checkpoint begins",
+            Bytes(COMMIT_RESERVE)
         ));
     }
     Some(Log { checkpoint, max, segment: segment? })
@@ -306,8 +306,9 @@ fn limits(mut section: Section<'_, '_>) -> Option<Limits> {
     let cpu = limit(Kind::Cpu);
     let state = limit(Kind::State);
     let share = limit(Kind::Share);
+    let points = limit(Kind::Points);
     section.finish();
-    Some(Limits { memory: memory?, cpu: cpu?, state: state?, share: share? })
+    Some(Limits { memory: memory?, cpu: cpu?, state: state?, share: share?, points: points? })
 }
 
 fn site(mut section: Section<'_, '_>) -> Option<Site> {

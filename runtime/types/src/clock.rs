@@ -2,10 +2,13 @@
 //!
 //! The committer alone asks [`Clock::now`] for journal time, so that it never goes back. With
 //! `[site] clock = "feed"` time comes from the readings themselves and stands still between them.
+//!
+//! The machine's clock may be wrong. One that stands before the last journal time is waited for; one
+//! that is years ahead of everything known is not followed at all, for journal time could not come back.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
@@ -19,6 +22,12 @@ pub const LEAST_NANOSECONDS: u64 = 100_000_000_000_000_000;
 
 /// Nanoseconds in a second.
 pub const SECOND: u64 = 1_000_000_000;
+/// No clock that shows an earlier time can be right: this program was not built yet.
+pub const BUILT_AFTER: Timestamp = Timestamp(1_793_491_200 * SECOND);
+/// How far a clock may step, or stand before journal time, before people are told.
+pub const NOTABLE: Duration = Duration::from_secs(300);
+/// How far ahead of both build and journal a clock is still believed: ten years.
+pub const FURTHEST: u64 = 10 * 365 * 24 * 3600 * SECOND;
 
 impl Timestamp {
     /// This much later, at most the last time there is.
@@ -116,6 +125,17 @@ pub enum Source {
     Feed,
 }
 
+/// Why a machine's clock can't be right.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ClockFault {
+    /// It shows a time before this program was built.
+    #[error("it shows {0}, a time before this program was built")]
+    BeforeBuild(Timestamp),
+    /// It is more than [`FURTHEST`] ahead of build and journal.
+    #[error("it shows {0}, more than ten years after this program was built and after the last reading")]
+    FarAhead(Timestamp),
+}
+
 impl Clock {
     /// A clock that never shows less than `last`, the last journal time there is.
     pub fn new(source: Source, last: Timestamp) -> Self {
@@ -130,10 +150,18 @@ impl Clock {
     /// The time now, never less than before.
     pub fn now(&self) -> Timestamp {
         let now = match self.source {
-            Source::Host => host_time().0,
+            Source::Host => self.follow(host_time()).0,
             Source::Feed => 0,
         };
         Timestamp(self.last.fetch_max(now, Ordering::SeqCst).max(now))
+    }
+
+    /// What [`Clock::now`] gives once [`Clock::advance`] was told `at`. Moves nothing.
+    pub fn now_with(&self, at: Timestamp) -> Timestamp {
+        match self.source {
+            Source::Host => self.now(),
+            Source::Feed => self.last().max(at),
+        }
     }
 
     /// At start, whatever the source: nothing earlier than the last journal time is given out.
@@ -146,6 +174,78 @@ impl Clock {
         if self.source == Source::Feed {
             self.last.fetch_max(at.0, Ordering::SeqCst);
         }
+    }
+
+    /// What the machine's clock shows, where it can be right.
+    pub fn host(&self) -> Result<Timestamp, ClockFault> {
+        judge(host_time(), self.last())
+    }
+
+    /// How far the machine's clock stands before journal time, where that is more than [`NOTABLE`]: journal
+    /// time stands still until the clock has caught up. `None` under the feed's clock.
+    pub fn behind(&self) -> Option<Duration> {
+        match self.source {
+            Source::Host => behind(host_time(), self.last()),
+            Source::Feed => None,
+        }
+    }
+
+    fn last(&self) -> Timestamp {
+        Timestamp(self.last.load(Ordering::SeqCst))
+    }
+
+    /// The machine's time as far as journal time follows it. One that is far ahead is not followed.
+    fn follow(&self, host: Timestamp) -> Timestamp {
+        match judge(host, self.last()) {
+            Err(ClockFault::FarAhead(_)) => BUILT_AFTER,
+            Ok(_) | Err(ClockFault::BeforeBuild(_)) => host,
+        }
+    }
+}
+
+fn judge(host: Timestamp, last: Timestamp) -> Result<Timestamp, ClockFault> {
+    if host < BUILT_AFTER {
+        Err(ClockFault::BeforeBuild(host))
+    } else if host > last.max(BUILT_AFTER).plus(FURTHEST) {
+        Err(ClockFault::FarAhead(host))
+    } else {
+        Ok(host)
+    }
+}
+
+fn behind(host: Timestamp, last: Timestamp) -> Option<Duration> {
+    let behind = Duration::from_nanos(last.0.saturating_sub(host.0));
+    (behind > NOTABLE).then_some(behind)
+}
+
+/// Notices when the machine's clock is set, by a second clock that only counts.
+#[derive(Debug)]
+pub struct StepWatch {
+    host: Timestamp,
+    counted: Instant,
+}
+
+/// A step of the machine's clock by more than [`NOTABLE`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// What it should have shown.
+    pub from: Timestamp,
+    /// What it shows.
+    pub to: Timestamp,
+}
+
+impl StepWatch {
+    /// Begins with what both clocks show.
+    pub fn new(host: Timestamp, counted: Instant) -> Self {
+        Self { host, counted }
+    }
+
+    /// Compares both clocks with what they showed at the last look.
+    pub fn look(&mut self, host: Timestamp, counted: Instant) -> Option<Step> {
+        let passed = counted.saturating_duration_since(self.counted);
+        let from = self.host.plus(u64::try_from(passed.as_nanos()).unwrap_or(u64::MAX));
+        *self = Self { host, counted };
+        (Duration::from_nanos(host.0.abs_diff(from.0)) > NOTABLE).then_some(Step { from, to: host })
     }
 }
 
@@ -200,9 +300,51 @@ mod tests {
     }
 
     #[test]
-    fn the_host_clock_waits_for_time_to_catch_up() {
-        let ahead = Timestamp(host_time().0 + 3600 * SECOND);
+    fn the_host_clock_waits_for_time_to_catch_up_and_says_so() {
+        let ahead = host_time().plus(3600 * SECOND);
         let clock = Clock::new(Source::Host, ahead);
         assert_eq!(clock.now(), ahead);
+        assert!(clock.behind().is_some_and(|behind| behind > Duration::from_secs(3_000)));
+        assert_eq!(Clock::new(Source::Feed, ahead).behind(), None);
+        let minute = 60 * SECOND;
+        assert_eq!(behind(BUILT_AFTER, BUILT_AFTER.plus(5 * minute)), None);
+        assert_eq!(behind(BUILT_AFTER, BUILT_AFTER.plus(6 * minute)), Some(Duration::from_secs(360)));
+        assert_eq!(behind(BUILT_AFTER.plus(minute), BUILT_AFTER), None);
+    }
+
+    #[test]
+    fn a_clock_that_cant_be_right_is_named_and_one_far_ahead_is_not_followed() {
+        let year = 365 * 24 * 3600 * SECOND;
+        let early = Timestamp(BUILT_AFTER.0 - 1);
+        assert_eq!(judge(early, Timestamp(0)), Err(ClockFault::BeforeBuild(early)));
+        assert_eq!(judge(BUILT_AFTER, Timestamp(0)), Ok(BUILT_AFTER));
+        let far = BUILT_AFTER.plus(11 * year);
+        assert_eq!(judge(far, Timestamp(0)), Err(ClockFault::FarAhead(far)));
+        assert_eq!(judge(far, BUILT_AFTER.plus(2 * year)), Ok(far));
+        let clock = Clock::new(Source::Host, Timestamp(0));
+        assert_eq!(clock.follow(far), BUILT_AFTER);
+        assert_eq!(clock.follow(early), early);
+        assert_eq!(clock.follow(BUILT_AFTER.plus(year)), BUILT_AFTER.plus(year));
+    }
+
+    #[test]
+    fn a_time_to_come_is_looked_at_without_moving_the_feeds_clock() {
+        let clock = Clock::new(Source::Feed, Timestamp(5));
+        assert_eq!(clock.now_with(Timestamp(9)), Timestamp(9));
+        assert_eq!(clock.now_with(Timestamp(3)), Timestamp(5));
+        assert_eq!(clock.now(), Timestamp(5));
+    }
+
+    #[test]
+    fn a_step_of_more_than_five_minutes_is_noticed_in_both_directions() {
+        let (host, counted) = (BUILT_AFTER, Instant::now());
+        let mut watch = StepWatch::new(host, counted);
+        let later = |seconds| counted + Duration::from_secs(seconds);
+        assert_eq!(watch.look(host.plus(10 * SECOND), later(10)), None);
+        assert_eq!(watch.look(host.plus(300 * SECOND), later(20)), None, "slewed by less");
+        let to = host.plus(1_000 * SECOND);
+        assert_eq!(watch.look(to, later(30)), Some(Step { from: host.plus(310 * SECOND), to }));
+        assert_eq!(watch.look(to.plus(SECOND), later(31)), None, "told once");
+        assert_eq!(watch.look(host, later(32)).map(|step| step.to), Some(host));
     }
 }

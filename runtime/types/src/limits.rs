@@ -24,11 +24,13 @@ pub struct Limits {
     /// CPU time of all invocations in each second, sustained, in nanoseconds. Beyond: the lane waits. What is
     /// not used gathers, up to [`SHARE_BURST`].
     pub share: u64,
+    /// Points that the outputs of the installation may make. Beyond: `publish` is refused.
+    pub points: u64,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { memory: 32 * MIB, cpu: 200_000_000, state: 64 * MIB, share: 500_000_000 }
+        Self { memory: 32 * MIB, cpu: 200_000_000, state: 64 * MIB, share: 500_000_000, points: 10_000 }
     }
 }
 
@@ -93,6 +95,9 @@ pub const MAX_PACKAGE: usize = 64 << 20;
 pub const MAX_BODY: usize = 16 << 20;
 /// Points of a tenant. Beyond: a reading of a new point is refused by name.
 pub const MAX_POINTS: usize = 1_000_000;
+/// Points that are kept for connectors and pushes: the outputs of all apps together make no new ones once
+/// fewer than this are left.
+pub const SOURCE_POINTS: usize = 250_000;
 /// Dead letters of an installation. Beyond: the oldest is dropped and counted.
 pub const MAX_DEAD_LETTERS: u64 = 10_000;
 /// Hops from output to input that a derived reading may have behind it. Beyond: left out, with an event.

@@ -81,7 +81,13 @@ fn a_whole_manifest_is_read_in_the_order_of_the_file() {
     assert_eq!(defaults, [Some("duroc"), Some("110.0"), None]);
     assert_eq!(
         manifest.limits,
-        PartialLimits { memory: Some(16 * MIB), cpu: Some(200_000_000), state: None, share: None }
+        PartialLimits {
+            memory: Some(16 * MIB),
+            cpu: Some(200_000_000),
+            state: None,
+            share: None,
+            points: None
+        }
     );
 }
 

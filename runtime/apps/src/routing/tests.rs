@@ -174,3 +174,28 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn points_are_matched_anew_and_free_their_entities() {
+    let mut table = RoutingTable::new();
+    let inputs = [input(Some("kg"), &["a/{x}", "b/{x}"]), input(None, &["{y}/1"])];
+    table.set_lane(2, &inputs, []);
+    let paths = ["a/1", "b/1", "c/1"].map(path);
+    table.add_point(PointNumber(0), &paths[0], None);
+    assert_eq!(table.add_point(PointNumber(1), &paths[1], None).len(), 1, "the entity 1 is taken");
+    table.add_point(PointNumber(2), &paths[2], None);
+    let both = |entity: &str| [(2, 0, "1".to_owned()), (2, 1, entity.to_owned())];
+    assert_eq!(shown(&table, 0), both("a"));
+    // Its unit no longer fits the first input, so that the other point can be the entity.
+    let left_out = table.replace_points([(PointNumber(0), Some((&paths[0], Some("s"))))]);
+    assert_eq!(left_out.len(), 1);
+    assert_eq!(shown(&table, 0), [(2, 1, "a".to_owned())]);
+    assert!(table.replace_points([(PointNumber(1), Some((&paths[1], Some("kg"))))]).is_empty());
+    assert_eq!(shown(&table, 1), both("b"));
+    assert!(table.replace_points([(PointNumber(0), None), (PointNumber(1), None)]).is_empty());
+    assert_eq!((shown(&table, 0), shown(&table, 1)), (vec![], vec![]));
+    assert_eq!(shown(&table, 2), [(2, 1, "c".to_owned())]);
+    // A point of the same path is another one, and has its entity.
+    assert!(table.add_point(PointNumber(3), &paths[0], None).is_empty());
+    assert_eq!(shown(&table, 3), both("a"));
+}

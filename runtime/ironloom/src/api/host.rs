@@ -42,8 +42,8 @@ pub type Soon<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 /// A node that runs.
 pub trait Host: Facade {
     /// Takes nothing more, ends what is under way within 10 s, and makes durable what can be. Requests
-    /// that wait are answered. Comes once.
-    fn stop(&self) -> Soon<'_, ()>;
+    /// that wait are answered. Comes once. Returns what went wrong with log or store.
+    fn stop(&self) -> Soon<'_, Result<(), String>>;
     /// Ready, with the reason, when log or store have failed: the process must end.
     fn failed(&self) -> Soon<'_, String>;
     /// This node, as the API sees it.

@@ -11,7 +11,7 @@ use serde_with::rust::maps_duplicate_key_is_error as once;
 use super::value::Value;
 pub use crate::connectors::ConnectorStatus;
 pub use ironloom_apps::grants::Grants;
-use ironloom_apps::quantity::{Bytes as Size, Span};
+use ironloom_apps::quantity::{Bytes as Size, Count, Span};
 use ironloom_types::clock::Timestamp;
 use ironloom_types::ids::{AppId, Digest, Generation, InstallationId, Ordinal, Revision, Sequence, SlotName};
 use ironloom_types::readings::Quality;
@@ -206,6 +206,9 @@ pub struct RequestedLimits {
     /// CPU time in each second.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub share: Option<Span>,
+    /// Points that its outputs make.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub points: Option<Count>,
 }
 
 /// Where in the journal an installation begins.

@@ -129,9 +129,10 @@ impl Serve {
         if ended.is_ok() {
             tracing::info!("stops");
             stop.send_replace(true);
-            node.stop().await;
+            let stopped = node.stop().await;
             // The answers to what the node has just ended are still on their way.
             let _ = server.await;
+            stopped.map_err(Failure::Storage)?;
         }
         ended
     }

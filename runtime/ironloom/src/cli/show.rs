@@ -91,9 +91,10 @@ pub fn text(item: &Installation) -> String {
     }
     let limits = &item.limits;
     let (memory, cpu, state) = (Bytes(limits.memory), Span(limits.cpu), Bytes(limits.state));
+    let (share, points) = (Span(limits.share), limits.points);
     line(
         "limits",
-        format!("memory {memory}, cpu {cpu}, state {state}, share {} a second", Span(limits.share)),
+        format!("memory {memory}, cpu {cpu}, state {state}, share {share} a second, points {points}"),
     );
     line("time zone", item.timezone.clone());
     out

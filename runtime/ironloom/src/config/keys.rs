@@ -66,7 +66,7 @@ const KEYS: &[Key] = &[
         "max",
         "\"1 GiB\"",
         "Where the log has grown this far past the last checkpoint, pushes get 503. At least\n\
-        128 MiB above `checkpoint`.",
+        `checkpoint`, two of `segment` and 64 MiB.",
     ),
     key("log", "segment", "\"64 MiB\"", "Size of one file of the log, 64 MiB to 1 GiB."),
     key("ingest", "max_future", "\"5 min\"", "How far ahead of the clock a reading's `at` may be."),
@@ -93,6 +93,7 @@ const KEYS: &[Key] = &[
         "CPU time of an installation in each second, likewise, at most 1 s: its invocations run one after the \
         other. What it doesn't use it saves up, to 2 s. Beyond, it waits.",
     ),
+    key("limits", "points", "\"10000\"", "Points that the outputs of an installation make, likewise."),
     key(
         "site",
         "timezone",

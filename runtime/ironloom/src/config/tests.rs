@@ -96,12 +96,15 @@ fn sizes_and_spans_are_written_as_in_a_manifest() {
 fn the_log_has_room_for_a_checkpoint_to_begin_and_end() {
     let error = errors("[log]\ncheckpoint = \"256 MiB\"\nmax = \"300 MiB\"\n");
     assert!(
-        error.starts_with("3:7: log.max: must be at least 384 MiB, which is `checkpoint` and 128 MiB"),
+        error.starts_with("3:7: log.max: must be at least 448 MiB, which is `checkpoint`, two of `segment`"),
         "{error}"
     );
     // The default of `max` is too low for it.
     assert!(errors("[log]\ncheckpoint = \"1 GiB\"\n").starts_with("1:2: log.max: must be at least"));
-    assert!(Config::read("[log]\ncheckpoint = \"896 MiB\"\n").is_ok());
+    assert!(Config::read("[log]\ncheckpoint = \"832 MiB\"\n").is_ok());
+    assert!(Config::read("[log]\ncheckpoint = \"833 MiB\"\n").is_err());
+    // A segment of the log's size is never freed while it is the active one.
+    assert!(errors("[log]\nsegment = \"1 GiB\"\n").starts_with("1:2: log.max: must be at least 2368 MiB"));
 }
 
 #[test]

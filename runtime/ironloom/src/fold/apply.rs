@@ -8,6 +8,7 @@ use bytes::Bytes;
 use serde::Serialize;
 
 use super::durable::{Begin, Durable};
+use super::points::StoredPoint;
 use super::queue::{Queue, RowNote};
 use super::sealer::Sealed;
 use super::submission::Accepted;
@@ -22,8 +23,9 @@ use ironloom_storage::journal::Chunk;
 use ironloom_storage::log::RecordRef;
 use ironloom_storage::store::{Item, Key, Scope, StateCache};
 use ironloom_types::clock::Timestamp;
-use ironloom_types::ids::{Generation, InstallationId, Ordinal, Sequence};
+use ironloom_types::ids::{Generation, InstallationId, PointNumber, Sequence};
 use ironloom_types::limits::MAX_HOPS;
+use ironloom_types::readings::NewPoint;
 
 /// Applies records in the order of the log. There is one, and one thread that calls it.
 pub struct Applier {
@@ -115,19 +117,57 @@ impl Applier {
         if new.is_empty() {
             return;
         }
-        let mut routing = self.shared.routing.write();
-        for NumberedPoint { number, point } in new {
-            if (number.0 as usize) < self.shared.points.names().len() {
-                continue;
+        let given = self.shared.points.names().given();
+        let fresh = || new.iter().filter(|new| new.number.0 as usize >= given);
+        self.shared.points.add(fresh().map(|new| (new.number, Some(new.point.clone()))));
+        let mut left_out = Vec::new();
+        {
+            let mut routing = self.shared.routing.write();
+            for NumberedPoint { number, point } in fresh() {
+                left_out.append(&mut routing.add_point(*number, &point.path, point.unit.as_deref()));
             }
-            self.shared.points.add(*number, point.clone());
-            for left_out in routing.add_point(*number, &point.path, point.unit.as_deref()) {
-                tracing::warn!(point = %point.path, ?left_out, "a point is left out");
-            }
-            let value = stored(&(point.path.as_str(), point.unit.as_deref()));
+        }
+        self.shared.note_left_out(&left_out);
+        for NumberedPoint { number, point } in fresh() {
+            let value = stored(&Some((point.path.as_str(), point.unit.as_deref())));
             changes.push((Scope::MAIN.key(Item::Point(*number)), Some(value)));
         }
-        self.shared.metrics.points.set(self.shared.points.names().len() as i64);
+        self.shared.metrics.points.set(self.shared.points.names().count() as i64);
+    }
+
+    /// Gives units to points that have none, and matches them anew.
+    fn set_units(&self, units: &[(PointNumber, Arc<str>)]) {
+        self.shared.points.set_units(units);
+        let mut routing = self.shared.routing.write();
+        let names = self.shared.points.names();
+        // In the order of their numbers.
+        let changed: BTreeMap<PointNumber, &NewPoint> =
+            units.iter().filter_map(|(number, _)| Some((*number, names.point(*number)?))).collect();
+        let anew =
+            changed.iter().map(|(number, point)| (*number, Some((&point.path, point.unit.as_deref()))));
+        let left_out = routing.replace_points(anew);
+        drop(routing);
+        let value = |point: &NewPoint| stored(&Some((point.path.as_str(), point.unit.as_deref())));
+        let key = |(number, point): (&PointNumber, &&NewPoint)| {
+            (Scope::MAIN.key(Item::Point(*number)), Some(value(point)))
+        };
+        self.shared.overlay.apply(changed.iter().map(key));
+        drop(names);
+        self.shared.note_left_out(&left_out);
+    }
+
+    /// Removes the points of a purged installation's outputs.
+    fn remove_points(&self, installation: &InstallationId) {
+        let numbers = self.shared.points.names().of_outputs(installation);
+        if numbers.is_empty() {
+            return;
+        }
+        self.shared.points.remove(&numbers);
+        self.shared.routing.write().replace_points(numbers.iter().map(|number| (*number, None)));
+        let removed = stored(&StoredPoint::None);
+        let key = |number: &PointNumber| (Scope::MAIN.key(Item::Point(*number)), Some(removed.clone()));
+        self.shared.overlay.apply(numbers.iter().map(key));
+        self.shared.metrics.points.set(self.shared.points.names().count() as i64);
     }
 
     /// Takes readings into latest values and journal, and notes for each lane which are its own.
@@ -187,8 +227,7 @@ impl Applier {
         let key = |item: Item<'_>| Scope::MAIN.key(item);
         let mut changes = Vec::with_capacity(4);
         self.add_points(new_points, &mut changes);
-        let invocation = key(Item::Invocation(generation, head.invocation.ordinal, head.invocation.attempt));
-        changes.push((invocation, Some(stored(&head.invocation))));
+        self.shared.invocations.note(generation, head.invocation.clone());
         for letter in &head.dead_letters {
             changes.push((key(Item::DeadLetter(generation, letter.number)), Some(stored(letter))));
         }
@@ -266,6 +305,7 @@ impl Applier {
                     lane.put_alarm(*alarm);
                 }
             }
+            AdminRecord::UnitsGiven(units) => self.set_units(&units),
             AdminRecord::DeadLetterDeleted { generation, number, kept } => {
                 let key = Scope::MAIN.key(Item::DeadLetter(generation, number));
                 self.shared.overlay.apply([(key, None)]);
@@ -295,6 +335,14 @@ impl Applier {
 
     fn install(&mut self, installation: Installation, revision: Revision, meta: LaneMeta) {
         let id = installation.id.clone();
+        // The sealer lets none through. Should the log hold one all the same, it must not end each start.
+        if self.shared.lanes.all().iter().any(|lane| lane.id == id)
+            || installation.generation <= self.shared.last_generation()
+        {
+            let generation = installation.generation;
+            tracing::error!(installation = %id, %generation, "the log installs what is there already; this record is passed over");
+            return;
+        }
         self.shared.generation.fetch_max(installation.generation.0, Ordering::SeqCst);
         self.shared.overlay.apply([
             (Scope::MAIN.key(Item::Installation(id.as_str())), Some(stored(&installation))),
@@ -318,15 +366,16 @@ impl Applier {
     /// Makes a lane and routes to it.
     pub fn begin(&mut self, begin: Begin) {
         let number = self.shared.lanes.free_number();
+        let left_out;
         let entities = {
             let mut routing = self.shared.routing.write();
             let names = self.shared.points.names();
             let points = names.iter().map(|(number, point)| (number, &point.path, point.unit.as_deref()));
-            for left_out in routing.set_lane(number, &begin.revision.bindings.inputs, points) {
-                tracing::warn!(installation = %begin.installation.id, ?left_out, "a point is left out");
-            }
+            left_out = routing.set_lane(number, &begin.revision.bindings.inputs, points);
             routing.entities(number)
         };
+        self.shared.left_out.begin(number, &begin.installation.id);
+        self.shared.note_left_out(&left_out);
         let Some(entities) = entities else { return };
         let lane = Arc::new(Durable::new(number, begin, entities));
         self.shared.lanes.insert(Arc::clone(&lane));
@@ -346,6 +395,9 @@ impl Applier {
 
     fn uninstall(&mut self, id: &InstallationId, generation: Generation, removed: Removed) {
         self.shared.removed.lock().insert(generation, removed);
+        if removed.purge {
+            self.remove_points(id);
+        }
         let Some(lane) = self.shared.lanes.of_generation(generation) else {
             // Only at a restart after a checkpoint that did not end: part of it is gone from the store.
             self.shared.overlay.apply([
@@ -358,6 +410,7 @@ impl Applier {
         self.shared.note_due(&lane);
         self.shared.routing.write().remove_lane(lane.number);
         self.shared.lanes.remove(lane.number);
+        self.shared.left_out.end(lane.number);
         let mut changes = vec![
             (Scope::MAIN.key(Item::Installation(id.as_str())), None),
             (Scope::MAIN.key(Item::Revision(id.as_str().into(), lane.revision.number)), None),
@@ -376,13 +429,9 @@ fn last_of(chunk: &Chunk) -> Sequence {
     Sequence(chunk.next_sequence().0 - 1)
 }
 
-fn request_key(key: [u8; 16]) -> Key {
+/// Where the store remembers a request.
+pub fn request_key(key: [u8; 16]) -> Key {
     let mut hash = [0; 32];
     hash[..16].copy_from_slice(&key);
     Scope::MAIN.key(Item::Idempotency(hash))
-}
-
-/// The ordinal and attempt of an invocation's key, for lists.
-pub fn invocation_after(generation: Generation, after: Ordinal) -> Key {
-    Scope::MAIN.key(Item::Invocation(generation, after, u32::MAX))
 }

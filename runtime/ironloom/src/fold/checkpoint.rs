@@ -11,6 +11,7 @@ use bytes::Bytes;
 
 use super::apply::stored;
 use super::durable::Durable;
+use super::invocations::{InvocationsError, Summaries};
 use super::journal::{JournalError, chunk_of};
 use super::overlay::Changes;
 use super::{FoldPosition, Shared};
@@ -44,6 +45,9 @@ pub enum CheckpointError {
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// Summaries of invocations.
+    #[error(transparent)]
+    Invocations(#[from] InvocationsError),
     /// Another process has the store.
     #[error("another process has taken over the data folder; this one must not write any more")]
     Fenced,
@@ -90,6 +94,8 @@ pub struct Frozen {
     pub fold: FoldPosition,
     /// Keys that changed.
     pub changes: Arc<Changes>,
+    /// Summaries of invocations.
+    pub invocations: Arc<Summaries>,
     /// Lanes whose state is frozen.
     pub lanes: Vec<(Arc<Durable>, usize)>,
     /// Lanes that are gone and whose last state this checkpoint writes.
@@ -99,13 +105,23 @@ pub struct Frozen {
 /// Freezes what is in memory. On the fold's thread, between two records.
 pub fn freeze(shared: &Shared, position: Position, gone: &[Arc<Durable>]) -> Frozen {
     let changes = shared.overlay.freeze();
+    let invocations = shared.invocations.freeze();
     let mut lanes = Vec::new();
     let mut pending = Vec::new();
-    for lane in shared.lanes.all().iter().chain(gone) {
-        let keys = lane.state.write().freeze();
-        lanes.push((Arc::clone(lane), keys));
+    for lane in shared.lanes.all() {
         if let Some(first) = lane.queue.lock().pending() {
             pending.push((lane.generation, first));
+        }
+        let keys = lane.state.write().freeze();
+        lanes.push((lane, keys));
+    }
+    {
+        let removed = shared.removed.lock();
+        let is_purged = |lane: &Durable| removed.get(&lane.generation).is_some_and(|removed| removed.purge);
+        // What is about to be deleted needn't be written before.
+        for lane in gone.iter().filter(|lane| !is_purged(lane)) {
+            let keys = lane.state.write().freeze();
+            lanes.push((Arc::clone(lane), keys));
         }
     }
     let last = shared.journal.last();
@@ -115,11 +131,11 @@ pub fn freeze(shared: &Shared, position: Position, gone: &[Arc<Durable>]) -> Fro
         routed_through: last,
         // Not the clock's: the committer may have moved that on for records that never reach the disk.
         time: shared.horizon(),
-        points: shared.points.names().len() as u32,
+        points: shared.points.names().given() as u32,
         generation: shared.last_generation(),
         pending,
     };
-    Frozen { fold, changes, lanes, gone: gone.len() }
+    Frozen { fold, changes, invocations, lanes, gone: gone.len() }
 }
 
 /// Writes what was frozen. On the checkpoint's thread; the fold goes on meanwhile.
@@ -139,8 +155,9 @@ pub fn write(shared: &Shared, log: &LogReader, frozen: Frozen, epoch: Epoch) -> 
         let value = StoredBlock { checkpoint, tenant, stream, entry: *entry };
         batch.add(Scope::MAIN.key(Item::Block(entry.first_sequence)), Some(value.encode().into()))?;
     }
-    for (page, bytes) in shared.points.take_dirty_pages() {
-        batch.add(Scope::MAIN.key(Item::LatestPage(page)), Some(bytes.into()))?;
+    shared.invocations.pages(&frozen.invocations, |key, value| batch.add(key, value))?;
+    for page in shared.points.take_dirty_pages() {
+        batch.add(Scope::MAIN.key(Item::LatestPage(page)), Some(shared.points.page(page)))?;
     }
     for (lane, keys) in &frozen.lanes {
         write_state(&mut batch, lane, *keys)?;
@@ -152,6 +169,7 @@ pub fn write(shared: &Shared, log: &LogReader, frozen: Frozen, epoch: Epoch) -> 
     failpoint("checkpoint-position-durable");
     shared.journal.fold(blocks)?;
     shared.overlay.folded();
+    shared.invocations.folded();
     for (lane, _) in &frozen.lanes {
         // Dropped without the lock: it may be large.
         let thinned = lane.state.write().folded();
@@ -170,7 +188,6 @@ fn write_blocks(
     log: &LogReader,
     fold: &FoldPosition,
 ) -> Result<Vec<Entry>, CheckpointError> {
-    let records = shared.journal.tail_records(fold.folded_through);
     let mut builder: Option<BlockBuilder> = None;
     let mut written = Vec::new();
     let files = shared.journal.files();
@@ -180,9 +197,14 @@ fn write_blocks(
             with_room(shared, || Ok(files.append(&block.bytes)?))?,
         ))
     };
-    for at in records {
-        let chunk = chunk_of(&log.read(at)?)?;
+    let Some((from, to)) = shared.journal.tail_records(fold.folded_through) else { return Ok(written) };
+    for record in log.records(from, to)? {
+        let chunk = chunk_of(&record?)?;
         let first: Sequence = chunk.first_sequence;
+        if builder.is_none() {
+            // Before the fold position is written: afterwards the log would be gone.
+            shared.journal.follows_blocks(first)?;
+        }
         let builder = builder.get_or_insert_with(|| BlockBuilder::new(TenantId::MAIN, StreamId::MAIN, first));
         let Some(run) = chunk.runs.first().copied() else { continue };
         for block in builder.add(first, run.time, run.hops, run.origin, &chunk.columns)? {

@@ -8,10 +8,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::{Mutex, RwLock};
 
 use crate::records::{BodyError, commit, readings};
-use ironloom_storage::journal::{self, BlockFiles, BlockIndex, Chunk, Entry, Filter, ReadError};
+use ironloom_storage::journal::{self, BlockFiles, BlockIndex, Chunk, Entry, Filter, NotDense, ReadError};
 use ironloom_storage::log::{Kind, LogError, LogReader, Record, RecordRef};
 use ironloom_types::clock::Timestamp;
-use ironloom_types::ids::{Generation, Sequence, StreamId, TenantId};
+use ironloom_types::ids::{Generation, Position, Sequence, StreamId, TenantId};
 
 /// Chunks that are kept for the lanes that come after, since several often catch up together.
 const CACHED: usize = 16;
@@ -106,10 +106,20 @@ impl Journal {
         Ok(())
     }
 
-    /// The records of the log that hold readings after this sequence and up to that one, in order.
-    pub fn tail_records(&self, through: Sequence) -> Vec<RecordRef> {
+    /// The first and the last record of the log that hold readings behind the blocks and up to this sequence.
+    pub fn tail_records(&self, through: Sequence) -> Option<(Position, Position)> {
         let inner = self.inner.read();
-        inner.tail.iter().take_while(|tail| tail.first <= through).map(|tail| tail.at).collect()
+        let end = inner.tail.partition_point(|tail| tail.first <= through);
+        let last = inner.tail.get(end.checked_sub(1)?)?;
+        Some((inner.tail.front()?.at.position, last.at.position))
+    }
+
+    /// Checks that a block that begins with this sequence would follow the last one.
+    pub fn follows_blocks(&self, first: Sequence) -> Result<(), NotDense> {
+        let (tenant, stream) = (TenantId::MAIN, StreamId::MAIN);
+        let span = self.inner.read().blocks.span(tenant, stream);
+        let expected = span.map_or(Sequence(1), |(_, last)| last.next());
+        if first == expected { Ok(()) } else { Err(NotDense { tenant, stream, expected, found: first }) }
     }
 
     /// The first sequence with this journal time or a later one; the one after the last where there is none.

@@ -9,7 +9,9 @@ pub mod catch_up;
 pub mod checkpoint;
 mod due;
 pub mod durable;
+pub mod invocations;
 pub mod journal;
+pub mod left_out;
 pub mod open;
 pub mod overlay;
 pub mod points;
@@ -32,7 +34,9 @@ use serde::{Deserialize, Serialize};
 
 use self::due::Due;
 use self::durable::{Durable, Durables, Listener};
+use self::invocations::Invocations;
 use self::journal::Journal;
+use self::left_out::LeftOutPoints;
 use self::overlay::Overlay;
 use self::points::Points;
 use self::queue::NoteBudget;
@@ -41,7 +45,7 @@ use crate::records::commit::DeadLetter;
 use crate::records::lane::LaneMeta;
 use crate::telemetry::Metrics;
 use ironloom_apps::manifest::Manifest;
-use ironloom_apps::routing::RoutingTable;
+use ironloom_apps::routing::{LeftOut, RoutingTable};
 use ironloom_storage::store::{Item, Kind, Scope, Storage};
 use ironloom_types::clock::{Clock, Timestamp};
 use ironloom_types::ids::{Digest, Generation, InstallationId, Position, Sequence};
@@ -56,6 +60,8 @@ pub struct Shared {
     pub journal: Journal,
     /// Which lane wants which point.
     pub routing: RwLock<RoutingTable>,
+    /// Points that match an input and are left out.
+    pub left_out: LeftOutPoints,
     /// The installations: the durable half of each lane.
     pub lanes: Durables,
     /// Who runs their invocations.
@@ -64,6 +70,8 @@ pub struct Shared {
     note_budget: Arc<NoteBudget>,
     /// Keys that changed since the last checkpoint.
     pub overlay: Overlay,
+    /// Summaries of invocations.
+    pub invocations: Invocations,
     /// What the checkpoints write.
     pub storage: Arc<dyn Storage>,
     /// The packages there are.
@@ -78,7 +86,7 @@ pub struct Shared {
     horizon: AtomicU64,
     /// Lanes by when their next timer is due.
     due: Mutex<Due>,
-    /// The greatest generation that was ever given.
+    /// The greatest generation that is installed, or was.
     generation: AtomicU64,
     /// Bytes that wait for a checkpoint, as of the last record.
     dirty: AtomicUsize,
@@ -184,7 +192,7 @@ impl Shared {
         self.dirty.load(Ordering::Acquire)
     }
 
-    /// The greatest generation that was ever given.
+    /// The greatest generation that is installed, or was.
     pub fn last_generation(&self) -> Generation {
         Generation(self.generation.load(Ordering::SeqCst))
     }
@@ -216,6 +224,13 @@ impl Shared {
             if !more || after.is_none() || numbers.len() >= limit {
                 return Ok(numbers);
             }
+        }
+    }
+
+    /// Counts points that match an input and are left out.
+    fn note_left_out(&self, left_out: &[LeftOut]) {
+        if !left_out.is_empty() {
+            self.left_out.note(left_out, &self.points.names());
         }
     }
 

@@ -9,14 +9,16 @@ use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 use serde::de::DeserializeOwned;
 
-use super::apply::{Applier, stored};
+use super::apply::{Applier, request_key, stored};
 use super::checkpoint::CheckpointError;
 use super::durable::{AlarmKey, Begin, Durables, Listener};
+use super::invocations::Invocations;
 use super::journal::Journal;
+use super::left_out::LeftOutPoints;
 use super::overlay::Overlay;
-use super::points::Points;
+use super::points::{Points, StoredPoint};
 use super::requests::{Recent, Remembered};
-use super::sealer::{Numbers, Sealed};
+use super::sealer::{Live, Numbers, Sealed};
 use super::{FoldPosition, KnownPackage, Shared, StoredLane};
 use crate::records::admin::PackageRecord;
 use crate::records::commit::AlarmRecord;
@@ -68,6 +70,18 @@ pub enum OpenError {
         /// What is wrong with it.
         problem: String,
     },
+    /// The store knows of a reading behind the end of the log.
+    #[error(
+        "the log is damaged: it ends with reading {last}, and the store knows of reading {sequence} of point {point}. What was acknowledged is missing; restore the data folder from a copy"
+    )]
+    Ahead {
+        /// The last reading of the log.
+        last: Sequence,
+        /// The reading that isn't there.
+        sequence: Sequence,
+        /// Its point.
+        point: PointPath,
+    },
     /// The store lacks something that its fold position says is there.
     #[error(
         "the store is not whole: its {what} {found}, its fold position says {expected}; \
@@ -98,6 +112,8 @@ pub struct OpenConfig {
     pub log: log::Config,
     /// Where journal time comes from.
     pub clock: Source,
+    /// How many Idempotency-Keys are remembered at most.
+    pub request_keys: usize,
 }
 
 /// An open data folder.
@@ -174,10 +190,12 @@ pub fn open(
         points: Arc::new(Points::default()),
         journal: Journal::new(Arc::new(files), blocks, recovered.reader(), fold.folded_through),
         routing: RwLock::new(RoutingTable::new()),
+        left_out: LeftOutPoints::default(),
         lanes: Durables::default(),
         listener,
         note_budget: Arc::default(),
         overlay: Overlay::new(Arc::clone(&storage)),
+        invocations: Invocations::new(Arc::clone(&storage)),
         storage: Arc::clone(&storage),
         packages: RwLock::default(),
         receipts: RwLock::default(),
@@ -215,6 +233,7 @@ pub fn open(
         applier.apply(Some(record.at), record.header.journal_time, sealed);
         replayed += 1;
     }
+    check_latest(&shared)?;
     // Time goes on from the last record, under the host's clock as well.
     shared.clock.resume(time);
     for (key, generation) in left_out {
@@ -223,16 +242,35 @@ pub fn open(
         }
     }
     applier.go_live();
-    let live: HashSet<Generation> = shared.lanes.all().iter().map(|lane| lane.generation).collect();
+    let live = shared.lanes.all().into_iter();
+    let live = live.map(|lane| (lane.generation, Live::new(lane.id.clone(), lane.book().meta())));
+    let (requests, forgotten) = Recent::restore(requests.into_iter().collect(), config.request_keys);
+    shared.overlay.apply(forgotten.into_iter().map(|key| (request_key(key), None)));
     let numbers = Numbers {
         last_sequence: shared.journal.last(),
-        points: shared.points.names().len(),
-        requests: Recent::restore(requests.into_iter().collect()),
-        live,
+        points_given: shared.points.names().given(),
+        points: shared.points.names().count(),
+        requests,
+        generation: shared.last_generation(),
+        live: live.collect(),
     };
     let log = recovered.begin()?;
     apply(&*storage, vec![Change::set(Key::log(), log.identity().encode())], epoch)?;
+    // What was folded before needn't count as used: it may be all that there is room for.
+    log.reader().free_through(fold.position)?;
     Ok(Opened { shared, applier, log, numbers, epoch, fold, position, replayed })
+}
+
+/// Pages of latest values may be ahead of the fold position, but never of the log: a disk that said it had
+/// written and had not would otherwise hide later readings behind ones that are gone.
+fn check_latest(shared: &Shared) -> Result<(), OpenError> {
+    let last = shared.journal.last();
+    let Some((number, sequence)) = shared.points.ahead_of(last) else { return Ok(()) };
+    match shared.points.names().point(number) {
+        Some(point) => Err(OpenError::Ahead { last, sequence, point: point.path.clone() }),
+        // It was removed since, and nobody reads it.
+        None => Ok(()),
+    }
 }
 
 /// Where each lane goes on as of the fold position: at the first reading that waited, else behind what was
@@ -307,6 +345,16 @@ fn bad(key: &Key, problem: &dyn std::fmt::Display) -> OpenError {
     OpenError::Value { key: key.to_string(), problem: problem.to_string() }
 }
 
+/// Points share the texts of their units.
+fn shared_unit(units: &mut HashSet<Arc<str>>, unit: String) -> Arc<str> {
+    if let Some(known) = units.get(unit.as_str()) {
+        return Arc::clone(known);
+    }
+    let unit: Arc<str> = unit.into();
+    units.insert(Arc::clone(&unit));
+    unit
+}
+
 struct Loader<'a> {
     storage: &'a dyn Storage,
 }
@@ -361,28 +409,35 @@ impl Loader<'_> {
         shared: &Shared,
         fold: &FoldPosition,
     ) -> Result<BTreeMap<[u8; 16], Remembered>, OpenError> {
+        let mut units = HashSet::new();
         self.each(Kind::Receipt, |key, note| {
             if let Some((_, Item::Receipt(connector))) = key.parse() {
                 shared.receipts.write().insert(connector.into(), note);
             }
             Ok(())
         })?;
-        self.each_decoded(Kind::Point, |key, (path, unit): (String, Option<String>)| {
+        self.each_decoded(Kind::Point, |key, stored: StoredPoint| {
             let Some((_, Item::Point(number))) = key.parse() else { return Ok(()) };
             if number.0 >= fold.points {
                 // Written by a checkpoint that did not end: the log will give it again.
                 return Ok(());
             }
-            if number.0 as usize != shared.points.names().len() {
+            if number.0 as usize != shared.points.names().given() {
                 return Err(bad(&key, &"a point before it is missing"));
             }
-            let path = PointPath::new(&path).map_err(|error| bad(&key, &error))?;
-            let unit = unit.map(Into::into);
-            shared.routing.write().add_point(number, &path, unit.as_deref());
-            shared.points.add(number, NewPoint { path, unit });
+            let point = match stored {
+                None => None,
+                Some((path, unit)) => {
+                    let path = PointPath::new(&path).map_err(|error| bad(&key, &error))?;
+                    let unit = unit.map(|unit| shared_unit(&mut units, unit));
+                    shared.routing.write().add_point(number, &path, unit.as_deref());
+                    Some(NewPoint { path, unit })
+                }
+            };
+            shared.points.add([(number, point)]);
             Ok(())
         })?;
-        let (found, expected) = (shared.points.names().len() as u64, u64::from(fold.points));
+        let (found, expected) = (shared.points.names().given() as u64, u64::from(fold.points));
         if found != expected {
             return Err(OpenError::NotWhole { what: "points end at number", found, expected });
         }

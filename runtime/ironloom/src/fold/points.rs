@@ -3,19 +3,24 @@
 //! Names are written once and read with every reading, latest values are written with every
 //! reading and read seldom: two locks, so that neither waits for the other.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use hashbrown::HashMap;
 use parking_lot::{RwLock, RwLockReadGuard};
 use serde::{Deserialize, Serialize};
 
 use ironloom_types::clock::Timestamp;
-use ironloom_types::ids::{PointNumber, PointPath, Sequence};
+use ironloom_types::ids::{InstallationId, PointNumber, PointPath, RESERVED_SEGMENT, Sequence};
 use ironloom_types::readings::{Columns, NewPoint, Quality, Tag, Tags, ValueRef};
 
 /// Points of one page of latest values.
 pub const PAGE: usize = 256;
 /// Texts and blobs up to this length stay in memory; longer ones are read from the journal.
 const INLINE: usize = 64;
+
+/// A point as the store keeps it: path and unit, or `None` once it was removed.
+pub type StoredPoint = Option<(String, Option<String>)>;
 
 /// The points of a tenant.
 #[derive(Debug, Default)]
@@ -28,7 +33,8 @@ pub struct Points {
 #[derive(Debug, Default)]
 pub struct Names {
     by_path: HashMap<PointPath, PointNumber>,
-    by_number: Vec<NewPoint>,
+    /// `None`: the point was removed. Its number is never given again, for blocks may hold it.
+    by_number: Vec<Option<NewPoint>>,
 }
 
 impl Names {
@@ -37,25 +43,38 @@ impl Names {
         self.by_path.get(path).copied()
     }
 
-    /// The point with this number.
+    /// The point with this number; `None` where it was removed.
     pub fn point(&self, number: PointNumber) -> Option<&NewPoint> {
-        self.by_number.get(number.0 as usize)
+        self.by_number.get(number.0 as usize)?.as_ref()
     }
 
-    /// How many points there are; the next one gets this number.
-    pub fn len(&self) -> usize {
+    /// How many numbers were given; the next point gets this one.
+    pub fn given(&self) -> usize {
         self.by_number.len()
     }
 
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.by_number.is_empty()
+    /// How many points there are.
+    pub fn count(&self) -> usize {
+        self.by_path.len()
     }
 
     /// All points in the order of their numbers.
     pub fn iter(&self) -> impl Iterator<Item = (PointNumber, &NewPoint)> {
-        self.by_number.iter().enumerate().map(|(number, point)| (PointNumber(number as u32), point))
+        let numbered = self.by_number.iter().enumerate();
+        numbered.filter_map(|(number, point)| Some((PointNumber(number as u32), point.as_ref()?)))
     }
+
+    /// The points of an installation's outputs that are bound to nothing else.
+    pub fn of_outputs(&self, installation: &InstallationId) -> Vec<PointNumber> {
+        let own = self.iter().filter(|(_, point)| is_of_output(&point.path, installation));
+        own.map(|(number, _)| number).collect()
+    }
+}
+
+/// Whether a point lies below `apps/<installation>/`: nobody else can write it.
+pub fn is_of_output(path: &PointPath, installation: &InstallationId) -> bool {
+    let mut segments = path.segments();
+    segments.next() == Some(RESERVED_SEGMENT) && segments.next() == Some(installation.as_str())
 }
 
 /// The latest reading of a point: the last in the journal, whatever its `at`.
@@ -116,19 +135,51 @@ impl Points {
         self.names.read()
     }
 
-    /// Adds the next point.
-    pub fn add(&self, number: PointNumber, point: NewPoint) {
+    /// Adds the next points, in the order of their numbers. `None` stands for one that was removed.
+    pub fn add(&self, points: impl IntoIterator<Item = (PointNumber, Option<NewPoint>)>) {
         let mut names = self.names.write();
-        assert!(
-            number.0 as usize == names.by_number.len(),
-            "points are numbered without holes, in the log's order"
-        );
-        names.by_path.insert(point.path.clone(), number);
-        names.by_number.push(point);
+        for (number, point) in points {
+            assert!(
+                number.0 as usize == names.by_number.len(),
+                "points are numbered without holes, in the log's order"
+            );
+            if let Some(point) = &point {
+                names.by_path.insert(point.path.clone(), number);
+            }
+            names.by_number.push(point);
+        }
+        let given = names.by_number.len();
+        // Before anybody can find the new names: whoever has a number may ask for its latest value.
         let mut latest = self.latest.write();
-        latest.by_number.push(NONE);
-        let pages = latest.by_number.len().div_ceil(PAGE);
-        latest.dirty.resize(pages, false);
+        latest.by_number.resize(given, NONE);
+        latest.dirty.resize(given.div_ceil(PAGE), false);
+    }
+
+    /// Gives units to points that have none; nothing happens to those that have one.
+    pub fn set_units(&self, units: &[(PointNumber, Arc<str>)]) {
+        let mut names = self.names.write();
+        for (number, unit) in units {
+            let point = names.by_number.get_mut(number.0 as usize).and_then(Option::as_mut);
+            if let Some(point) = point {
+                point.unit.get_or_insert_with(|| Arc::clone(unit));
+            }
+        }
+    }
+
+    /// Removes points: their paths are free again, their numbers are not.
+    pub fn remove(&self, numbers: &[PointNumber]) {
+        let mut names = self.names.write();
+        let mut latest = self.latest.write();
+        for number in numbers {
+            let index = number.0 as usize;
+            if let Some(point) = names.by_number[index].take() {
+                names.by_path.remove(&point.path);
+            }
+            // Even of one that was removed before: a replay may have shown it older readings.
+            latest.by_number[index] = NONE;
+            latest.inline.remove(number);
+            latest.dirty[index / PAGE] = true;
+        }
     }
 
     /// Takes the readings of one record; they have real numbers.
@@ -196,28 +247,37 @@ impl Points {
         Some((latest, value))
     }
 
-    /// The pages that changed since the last call, encoded.
-    pub fn take_dirty_pages(&self) -> Vec<(u32, Vec<u8>)> {
+    /// The pages that changed since the last call.
+    pub fn take_dirty_pages(&self) -> Vec<u32> {
         let mut values = self.latest.write();
-        let mut pages = Vec::new();
-        for page in 0..values.dirty.len() {
-            if !std::mem::take(&mut values.dirty[page]) {
-                continue;
+        let dirty = values.dirty.iter_mut().enumerate();
+        dirty.filter_map(|(page, dirty)| std::mem::take(dirty).then_some(page as u32)).collect()
+    }
+
+    /// A page as it is now, encoded. What the fold waits for is one page's copy.
+    pub fn page(&self, page: u32) -> Bytes {
+        let page = {
+            let values = self.latest.read();
+            let first = page as usize * PAGE;
+            let range = first..(first + PAGE).min(values.by_number.len());
+            let inline = |number: usize| {
+                let number = number as u32;
+                Some((number, values.inline.get(&PointNumber(number))?.to_vec()))
+            };
+            Page {
+                latest: values.by_number[range.clone()].to_vec(),
+                inline: range.filter_map(inline).collect(),
             }
-            let range = page * PAGE..((page + 1) * PAGE).min(values.by_number.len());
-            let latest = values.by_number[range.clone()].to_vec();
-            let inline = range
-                .filter_map(|number| {
-                    let number = number as u32;
-                    values.inline.get(&PointNumber(number)).map(|bytes| (number, bytes.to_vec()))
-                })
-                .collect();
-            // A page holds nothing that postcard can't express.
-            let bytes = postcard::to_stdvec(&Page { latest, inline }).unwrap_or_default();
-            assert!(!bytes.is_empty(), "a page of latest values is encoded");
-            pages.push((page as u32, bytes));
-        }
-        pages
+        };
+        super::apply::stored(&page)
+    }
+
+    /// The point whose latest reading lies behind `last`, the end of the log: a reading that was
+    /// acknowledged and isn't there.
+    pub fn ahead_of(&self, last: Sequence) -> Option<(PointNumber, Sequence)> {
+        let values = self.latest.read();
+        let latest = values.by_number.iter().enumerate().max_by_key(|(_, latest)| latest.sequence)?;
+        (latest.1.sequence > last).then_some((PointNumber(latest.0 as u32), latest.1.sequence))
     }
 
     /// Takes a page from the store, at start and after all points are known. Each entry carries its
@@ -244,10 +304,8 @@ mod tests {
 
     fn points(paths: &[&str]) -> Points {
         let points = Points::default();
-        for (number, path) in paths.iter().enumerate() {
-            let path = PointPath::new(path).unwrap();
-            points.add(PointNumber(number as u32), NewPoint { path, unit: None });
-        }
+        let new = |path| Some(NewPoint { path: PointPath::new(path).unwrap(), unit: None });
+        points.add((0..).map(PointNumber).zip(paths.iter().map(|path| new(path))));
         points
     }
 
@@ -271,12 +329,44 @@ mod tests {
         assert_eq!(pages.len(), 1);
         assert!(points.take_dirty_pages().is_empty());
         let again = self::points(&["a", "b"]);
-        again.load_page(pages[0].0, &pages[0].1).unwrap();
+        again.load_page(pages[0], &points.page(pages[0])).unwrap();
         assert_eq!(again.latest(PointNumber(0)).unwrap().1, expected);
         // An older record, replayed over a page that is ahead of it, changes nothing.
         let mut older = Columns::default();
         older.push(PointNumber(0), Timestamp(1), Quality::Good, ValueRef::Real(9.0));
         again.observe(Sequence(3), &older);
         assert_eq!(again.latest(PointNumber(0)).unwrap().1, expected);
+    }
+
+    #[test]
+    fn a_point_that_was_removed_frees_its_path_and_keeps_its_number() {
+        let points = points(&["apps/pigs/gain/1", "farm/a", "apps/pigs/gain/2", "apps/pigs2/gain/1"]);
+        let mut columns = Columns::default();
+        columns.push(PointNumber(0), Timestamp(1), Quality::Good, ValueRef::Text("x"));
+        points.observe(Sequence(1), &columns);
+        let own = points.names().of_outputs(&InstallationId::new("pigs").unwrap());
+        assert_eq!(own, [PointNumber(0), PointNumber(2)]);
+        points.remove(&own);
+        assert_eq!((points.names().given(), points.names().count()), (4, 2));
+        assert_eq!(points.names().number("apps/pigs/gain/1"), None);
+        assert_eq!(points.names().point(PointNumber(0)), None);
+        assert_eq!(points.latest(PointNumber(0)), None);
+        let path = PointPath::new("apps/pigs/gain/1").unwrap();
+        points.add([(PointNumber(4), Some(NewPoint { path, unit: None }))]);
+        assert_eq!(points.names().number("apps/pigs/gain/1"), Some(PointNumber(4)));
+        assert_eq!(points.names().iter().map(|(number, _)| number.0).collect::<Vec<_>>(), [1, 3, 4]);
+        points.remove(&own);
+        assert_eq!(points.names().count(), 3, "twice is once");
+    }
+
+    #[test]
+    fn a_latest_reading_behind_the_end_of_the_log_is_found() {
+        let points = points(&["a", "b"]);
+        assert_eq!(points.ahead_of(Sequence(0)), None);
+        let mut columns = Columns::default();
+        columns.push(PointNumber(1), Timestamp(1), Quality::Good, ValueRef::Boolean(true));
+        points.observe(Sequence(9), &columns);
+        assert_eq!(points.ahead_of(Sequence(9)), None);
+        assert_eq!(points.ahead_of(Sequence(8)), Some((PointNumber(1), Sequence(9))));
     }
 }

@@ -1,19 +1,22 @@
 //! The threads behind the committer: the fold, and the checkpoints.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::{Receiver, Sender, SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
+use parking_lot::{Condvar, Mutex};
 use tokio::sync::oneshot;
 
 use super::apply::Applier;
 use super::checkpoint::{self, CheckpointError};
 use super::sealer::{Stamped, ToFold};
 use super::{Removed, Shared};
-use ironloom_storage::log::{Flushed, LogReader};
+use ironloom_storage::log::{Flushed, LogReader, Room};
 use ironloom_storage::store::{Change, Item, Kind, Scope};
-use ironloom_types::clock::{SECOND, host_time};
+use ironloom_types::clock::SECOND;
 use ironloom_types::ids::{Epoch, Generation, Position};
 
 /// How long the state of an installation that is gone is kept, unless it is purged.
@@ -24,6 +27,12 @@ const STEP: usize = 1_000;
 const SLOTS: usize = 4_096;
 /// Groups after which the bytes that wait are counted again.
 const COUNT_EVERY: u32 = 16;
+/// How often the fold counts while nothing comes: it may be the full log that keeps everything away.
+const LOOK: Duration = Duration::from_secs(1);
+/// How often people are told of points that are left out.
+const TELL: Duration = Duration::from_secs(60);
+/// How often the checkpoint's thread looks for state whose time is over.
+const LOOK_FOR_REMOVED: Duration = Duration::from_secs(60);
 
 /// When checkpoints are made, and when lanes have to wait for one.
 #[derive(Clone, Copy, Debug)]
@@ -34,27 +43,30 @@ pub struct Thresholds {
     pub dirty_bytes: usize,
     /// `store.cache`: bytes of state that are kept though they are in the store.
     pub cache_bytes: usize,
+    /// After this long one is made of however little there is, so that a restart has little to do.
+    pub at_least_every: Duration,
 }
 
-/// Both threads.
+/// Handles of the fold's and the checkpoints' threads.
 pub struct Threads {
     shared: Arc<Shared>,
     fold: JoinHandle<()>,
-    checkpoints: JoinHandle<()>,
-    wanted: SyncSender<()>,
+    checkpoints: JoinHandle<Result<(), CheckpointError>>,
+    wishes: Arc<Wishes>,
     to_fold: Sender<ToFold>,
 }
 
 impl Threads {
-    /// Waits until both have ended. The committer must have ended before: the fold ends with it.
-    pub fn join(self) {
+    /// Makes a last checkpoint, and waits until both threads have ended. The committer must have ended
+    /// before.
+    pub fn join(self) -> Result<(), CheckpointError> {
         self.shared.stop();
-        // The checkpoints end when nobody can wish for one any more.
+        self.wishes.stop();
+        // The fold must be there for the last checkpoint. A panic of either was reported when it happened.
+        let made = self.checkpoints.join().unwrap_or(Ok(()));
         let _ = self.to_fold.send(ToFold::End);
-        drop(self.wanted);
-        // A panic of theirs was reported when it happened.
         let _ = self.fold.join();
-        let _ = self.checkpoints.join();
+        made
     }
 }
 
@@ -67,7 +79,9 @@ pub struct Parts {
     /// Reads the log, and frees it.
     pub log: LogReader,
     /// The store's fold position.
-    pub position: Position,
+    pub folded: Position,
+    /// The last record that was applied.
+    pub applied: Position,
     /// This process.
     pub epoch: Epoch,
     /// When checkpoints are made.
@@ -78,69 +92,127 @@ pub struct Parts {
 
 /// Starts both threads. `to_fold` and `inbox` are the two ends of the fold's channel.
 pub fn start(parts: Parts, to_fold: &Sender<ToFold>, inbox: Receiver<ToFold>) -> std::io::Result<Threads> {
-    let Parts { shared, applier, log, position, epoch, thresholds, on_failure } = parts;
-    let (wanted, wishes) = sync_channel::<()>(1);
+    let Parts { shared, applier, log, folded, applied, epoch, thresholds, on_failure } = parts;
+    let wishes = Arc::new(Wishes::default());
+    let now = Instant::now();
     let fold = Fold {
         shared: Arc::clone(&shared),
         applier,
         log: log.clone(),
-        last: log.flushed().max(position),
+        last: applied,
         thresholds,
-        wanted: wanted.clone(),
-        frozen_at: position,
+        wishes: Arc::clone(&wishes),
+        asked: false,
+        frozen_at: folded,
+        frozen_when: now,
         frozen_gone: 0,
         since_count: 0,
+        told: now,
     };
     let fold = std::thread::Builder::new().name("fold".into()).spawn(move || fold.run(&inbox))?;
-    let maker = Checkpoints { shared: Arc::clone(&shared), log, epoch, thresholds, to_fold: to_fold.clone() };
-    let checkpoints = std::thread::Builder::new().name("checkpoint".into()).spawn(move || {
-        while wishes.recv().is_ok() {
-            if let Err(error) = maker.make() {
-                on_failure(&error);
-                return;
-            }
+    let to = to_fold.clone();
+    let checkpoints = Checkpoints {
+        shared: Arc::clone(&shared),
+        log,
+        epoch,
+        thresholds,
+        to_fold: to,
+        purging: VecDeque::new(),
+    };
+    let wished = Arc::clone(&wishes);
+    let checkpoints = std::thread::Builder::new()
+        .name("checkpoint".into())
+        .spawn(move || checkpoints.run(&wished).inspect_err(|error| on_failure(error)))?;
+    Ok(Threads { shared, fold, checkpoints, wishes, to_fold: to_fold.clone() })
+}
+
+/// What the checkpoints' thread is asked for.
+#[derive(Default)]
+struct Wishes {
+    wish: Mutex<Wish>,
+    changed: Condvar,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Wish {
+    checkpoint: bool,
+    stop: bool,
+}
+
+impl Wishes {
+    fn ask(&self) {
+        self.wish.lock().checkpoint = true;
+        self.changed.notify_one();
+    }
+
+    fn stop(&self) {
+        self.wish.lock().stop = true;
+        self.changed.notify_one();
+    }
+
+    /// Takes the wish, and waits for one at most this long.
+    fn take(&self, wait: Duration) -> Wish {
+        let mut wish = self.wish.lock();
+        if !wish.checkpoint && !wish.stop && !wait.is_zero() {
+            self.changed.wait_for(&mut wish, wait);
         }
-    })?;
-    Ok(Threads { shared, fold, checkpoints, wanted, to_fold: to_fold.clone() })
+        let taken = *wish;
+        wish.checkpoint = false;
+        taken
+    }
 }
 
 struct Fold {
     shared: Arc<Shared>,
     applier: Applier,
     log: LogReader,
+    /// The last record that was applied.
     last: Position,
     thresholds: Thresholds,
-    wanted: SyncSender<()>,
-    /// The position of the last checkpoint that was begun.
+    wishes: Arc<Wishes>,
+    /// A checkpoint was wished for and hasn't begun.
+    asked: bool,
+    /// The position of the last checkpoint that was begun, and when that was.
     frozen_at: Position,
+    frozen_when: Instant,
     /// How many of the lanes that are gone it takes.
     frozen_gone: usize,
     since_count: u32,
+    told: Instant,
 }
 
 impl Fold {
     fn run(mut self, inbox: &Receiver<ToFold>) {
-        while let Ok(message) = inbox.recv() {
-            match message {
-                ToFold::Group(group) => self.group(group),
-                ToFold::Freeze(reply) => {
-                    let frozen = checkpoint::freeze(&self.shared, self.last, &self.applier.gone);
-                    self.frozen_at = self.last;
-                    self.frozen_gone = frozen.gone;
-                    // What is frozen waits no longer: lanes go on until as much again does.
-                    self.shared.full.store(false, Ordering::Release);
+        // What a restart found may already be too much for anything new to come.
+        self.count();
+        loop {
+            match inbox.recv_timeout(LOOK) {
+                Ok(ToFold::Group(group)) => self.group(group),
+                Ok(ToFold::Freeze(reply)) => {
                     // Nobody asks twice: where the asker is gone, the process ends.
-                    let _ = reply.send(frozen);
+                    let _ = reply.send(self.freeze());
                 }
-                ToFold::Folded { gone } => {
+                Ok(ToFold::Folded { gone }) => {
                     drop(self.applier.gone.drain(..gone));
                     self.frozen_gone = 0;
                     // Lanes that wait for room write nothing that would make us count.
                     self.count();
                 }
-                ToFold::End => return,
+                Err(RecvTimeoutError::Timeout) => self.count(),
+                Ok(ToFold::End) | Err(RecvTimeoutError::Disconnected) => return,
             }
         }
+    }
+
+    fn freeze(&mut self) -> checkpoint::Frozen {
+        let frozen = checkpoint::freeze(&self.shared, self.last, &self.applier.gone);
+        self.asked = false;
+        self.frozen_at = self.last;
+        self.frozen_when = Instant::now();
+        self.frozen_gone = frozen.gone;
+        // What is frozen waits no longer: lanes go on until as much again does.
+        self.shared.full.store(false, Ordering::Release);
+        frozen
     }
 
     fn group(&mut self, group: Vec<Flushed<Stamped>>) {
@@ -157,29 +229,42 @@ impl Fold {
         }
     }
 
-    /// Counts the bytes that wait for a checkpoint, and wishes for one where there are many. What is
-    /// frozen waits no longer: the checkpoint under way takes it.
+    /// Counts the bytes that wait for a checkpoint, and wishes for one where it is time.
     fn count(&mut self) {
         self.since_count = 0;
         let lanes = self.shared.lanes.all();
         let of_lanes: usize = lanes.iter().map(|lane| lane.state.read().bytes().dirty).sum();
-        let dirty = self.shared.overlay.bytes() + of_lanes;
+        let dirty = self.shared.overlay.bytes() + self.shared.invocations.bytes() + of_lanes;
         self.shared.dirty.store(dirty, Ordering::Release);
         self.shared.full.store(dirty >= self.thresholds.dirty_bytes, Ordering::Release);
         self.shared.metrics.store_dirty.set(dirty as i64);
         let unfolded = self.log.bytes_since(self.frozen_at);
         self.shared.metrics.log_unfolded.set(unfolded as i64);
-        let purge = {
-            let removed = self.shared.removed.lock();
-            let gone = &self.applier.gone[self.frozen_gone..];
-            gone.iter().any(|lane| removed.get(&lane.generation).is_some_and(|removed| removed.purge))
-        };
-        if unfolded >= self.thresholds.log_bytes || dirty >= self.thresholds.dirty_bytes / 2 || purge {
-            match self.wanted.try_send(()) {
-                Ok(()) | Err(TrySendError::Full(())) => {}
-                Err(TrySendError::Disconnected(())) => tracing::debug!("the checkpoints have ended"),
-            }
+        if !self.asked && self.wants_checkpoint(unfolded, dirty) {
+            self.asked = true;
+            self.wishes.ask();
         }
+        if self.told.elapsed() >= TELL {
+            self.told = Instant::now();
+            self.shared.left_out.tell();
+        }
+    }
+
+    /// Whether it is time for a checkpoint. What is frozen waits no longer: the one under way takes it.
+    fn wants_checkpoint(&self, unfolded: u64, dirty: usize) -> bool {
+        let is_much = unfolded >= self.thresholds.log_bytes || dirty >= self.thresholds.dirty_bytes / 2;
+        // While pushes are refused nothing comes that would make it more. After a checkpoint at most the
+        // active segment is used: the configuration's limits see to it that pushes have room then.
+        let is_overdue = self.last > self.frozen_at
+            && (self.log.room() != Room::All || self.frozen_when.elapsed() >= self.thresholds.at_least_every);
+        is_much || is_overdue || self.has_purge()
+    }
+
+    /// Whether an installation was purged that no checkpoint has taken.
+    fn has_purge(&self) -> bool {
+        let removed = self.shared.removed.lock();
+        let gone = &self.applier.gone[self.frozen_gone..];
+        gone.iter().any(|lane| removed.get(&lane.generation).is_some_and(|removed| removed.purge))
     }
 }
 
@@ -189,13 +274,31 @@ struct Checkpoints {
     epoch: Epoch,
     thresholds: Thresholds,
     to_fold: Sender<ToFold>,
+    /// Generations whose last state is in the store and has to go, the first one next.
+    purging: VecDeque<Generation>,
 }
 
 impl Checkpoints {
+    /// Makes checkpoints as they are wished for, and between them removes what generations that are gone
+    /// have kept, a bounded step at a time: neither a checkpoint nor a stop waits for more than one.
+    fn run(mut self, wishes: &Wishes) -> Result<(), CheckpointError> {
+        loop {
+            let is_idle = self.purging.is_empty() && !self.removed_is_due();
+            let wish = wishes.take(if is_idle { LOOK_FOR_REMOVED } else { Duration::ZERO });
+            if wish.stop {
+                return self.make();
+            }
+            if wish.checkpoint || self.removed_is_due() {
+                self.make()?;
+            }
+            self.purge_step()?;
+        }
+    }
+
     /// Makes one checkpoint.
-    fn make(&self) -> Result<(), CheckpointError> {
+    fn make(&mut self) -> Result<(), CheckpointError> {
         // Before the freeze: what went before it has its last state in the store after this checkpoint.
-        let removed = self.shared.removed.lock().clone();
+        let due = self.due();
         let (reply, frozen) = oneshot::channel();
         if self.to_fold.send(ToFold::Freeze(reply)).is_err() {
             return Ok(());
@@ -205,12 +308,24 @@ impl Checkpoints {
         checkpoint::write(&self.shared, &self.log, frozen, self.epoch)?;
         let _ = self.to_fold.send(ToFold::Folded { gone });
         self.thin_out();
-        for (generation, removed) in removed {
-            if removed.purge || removed.at.plus(KEPT) <= host_time() {
-                self.purge(generation)?;
-            }
-        }
+        let new = due.into_iter().filter(|generation| !self.purging.contains(generation));
+        self.purging.extend(new.collect::<Vec<_>>());
         Ok(())
+    }
+
+    /// The generations whose state has to go by now.
+    fn due(&self) -> Vec<Generation> {
+        // A clock that can't be right ends no week.
+        let now = self.shared.clock.host().ok();
+        let is_over = |removed: &Removed| now.is_some_and(|now| removed.at.plus(KEPT) <= now);
+        let removed = self.shared.removed.lock();
+        let due = removed.iter().filter(|(_, removed)| removed.purge || is_over(removed));
+        due.map(|(generation, _)| *generation).collect()
+    }
+
+    /// Whether there is a generation to purge whose last state no checkpoint has written for certain.
+    fn removed_is_due(&self) -> bool {
+        self.due().iter().any(|generation| !self.purging.contains(generation))
     }
 
     /// Keeps the clean state of all lanes together within `store.cache`, each in proportion.
@@ -230,19 +345,19 @@ impl Checkpoints {
         }
     }
 
-    /// Removes what a generation kept, in steps; its own key last, so that it is begun again after a crash.
-    fn purge(&self, generation: Generation) -> Result<(), CheckpointError> {
+    /// Removes a part of what the first generation in line has kept; its own key goes last, so that it is
+    /// begun again after a crash.
+    fn purge_step(&mut self) -> Result<(), CheckpointError> {
+        let Some(&generation) = self.purging.front() else { return Ok(()) };
         for kind in [Kind::State, Kind::Timer, Kind::Alarm, Kind::DeadLetter, Kind::Invocation] {
             let range = Scope::MAIN.generation(kind, generation);
-            loop {
-                let page = self.shared.storage.scan(&range, None, STEP)?;
-                if page.entries.is_empty() {
-                    break;
-                }
+            let page = self.shared.storage.scan(&range, None, STEP)?;
+            if !page.entries.is_empty() {
                 let changes = page.entries.into_iter().map(|(key, _)| Change::delete(key)).collect();
-                checkpoint::apply(&self.shared, changes, self.epoch)?;
+                return checkpoint::apply(&self.shared, changes, self.epoch);
             }
         }
+        self.purging.pop_front();
         self.shared.overlay.apply([(Scope::MAIN.key(Item::Lane(generation)), None)]);
         let gone: Option<Removed> = self.shared.removed.lock().remove(&generation);
         tracing::info!(%generation, purged = gone.is_some_and(|gone| gone.purge), "the state of an installation that is gone was removed");

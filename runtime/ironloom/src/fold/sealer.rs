@@ -3,25 +3,28 @@
 //! What it decides rests on what was *sealed* before, flushed or not. So it keeps its own view of
 //! what the fold will know only after the flush: new points, request keys, live generations.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
+use std::time::Instant;
 
 use hashbrown::HashMap;
 use tokio::sync::oneshot;
 
-use super::points::Points;
-use super::requests::{Recent, Seen};
+use super::points::{Points, is_of_output};
+use super::requests::{Recent, Remembered, Seen};
 use super::submission::{Accepted, CommitSubmission, ReadingsSubmission, Refusal, Submission};
 use crate::records::admin::AdminRecord;
 use crate::records::commit::{CommitHead, StateChange};
+use crate::records::lane::LaneMeta;
 use crate::records::readings::{Idempotency, Receipt};
 use crate::records::{NumberedPoint, admin, commit, readings};
 use ironloom_storage::journal::Chunk;
 use ironloom_storage::log::{Flushed, Kind, LogError, Seal, Sealer};
 use ironloom_types::clock::{Clock, Timestamp};
-use ironloom_types::ids::{Generation, PointNumber, PointPath, Sequence, StreamId, TenantId};
-use ironloom_types::limits::MAX_POINTS;
+use ironloom_types::ids::{
+    Generation, InstallationId, Ordinal, PointNumber, PointPath, Sequence, StreamId, TenantId,
+};
+use ironloom_types::limits::{MAX_POINTS, SOURCE_POINTS};
 use ironloom_types::readings::{Columns, NewPoint};
 
 /// What the fold takes over, once it is flushed.
@@ -102,12 +105,36 @@ pub enum ToFold {
 pub struct Numbers {
     /// The last sequence that was given.
     pub last_sequence: Sequence,
-    /// How many points have a number.
+    /// How many numbers of points were given.
+    pub points_given: usize,
+    /// How many points there are.
     pub points: usize,
     /// The recent requests.
     pub requests: Recent,
+    /// The greatest generation that was given.
+    pub generation: Generation,
     /// Generations that commits may come from.
-    pub live: HashSet<Generation>,
+    pub live: HashMap<Generation, Live>,
+}
+
+/// A generation that lives.
+#[derive(Clone, Debug)]
+pub struct Live {
+    /// Whose it is.
+    pub installation: InstallationId,
+    next: (Ordinal, u32),
+}
+
+impl Live {
+    /// As its lane's bookkeeping says.
+    pub fn new(installation: InstallationId, meta: &LaneMeta) -> Self {
+        Self { installation, next: next_invocation(meta) }
+    }
+}
+
+/// Ordinal and attempt of the invocation that follows.
+fn next_invocation(meta: &LaneMeta) -> (Ordinal, u32) {
+    (meta.ordinal.next(), meta.attempts + 1)
 }
 
 /// The committer's side.
@@ -115,8 +142,12 @@ pub struct Numberer {
     clock: Arc<Clock>,
     points: Arc<Points>,
     numbers: Numbers,
+    /// Counts how long this process has known a request.
+    started: Instant,
     /// Points that have a number but aren't among `points` yet.
     unflushed: HashMap<PointPath, PointNumber>,
+    /// How many of them there were when those that the fold has were last taken out.
+    unflushed_before: usize,
     fold: Sender<ToFold>,
     /// Called when the log fails, after everybody was told.
     on_failure: Box<dyn FnMut(&LogError) + Send>,
@@ -131,7 +162,16 @@ impl Numberer {
         fold: Sender<ToFold>,
         on_failure: Box<dyn FnMut(&LogError) + Send>,
     ) -> Self {
-        Self { clock, points, numbers, unflushed: HashMap::new(), fold, on_failure }
+        Self {
+            clock,
+            points,
+            numbers,
+            started: Instant::now(),
+            unflushed: HashMap::new(),
+            unflushed_before: 0,
+            fold,
+            on_failure,
+        }
     }
 
     /// Numbers the new points and puts the numbers into the columns. A point that another record was
@@ -140,13 +180,18 @@ impl Numberer {
         &mut self,
         new: Vec<NewPoint>,
         columns: &mut Columns,
+        limit: usize,
     ) -> Result<Vec<NumberedPoint>, Refusal> {
         if new.is_empty() {
             return Ok(Vec::new());
         }
         let names = self.points.names();
-        self.unflushed.retain(|path, _| names.number(path.as_str()).is_none());
-        let mut count = self.numbers.points;
+        // Not with each record: a look-up for each of them would be due every time.
+        if self.unflushed.len() >= 2 * self.unflushed_before.max(1_000) {
+            self.unflushed.retain(|path, _| names.number(path.as_str()).is_none());
+            self.unflushed_before = self.unflushed.len();
+        }
+        let given = self.numbers.points_given;
         let mut numbers = Vec::with_capacity(new.len());
         let mut numbered: Vec<NumberedPoint> = Vec::new();
         for point in new {
@@ -154,17 +199,16 @@ impl Numberer {
                 names.number(point.path.as_str()).or_else(|| self.unflushed.get(&point.path).copied());
             let number = match known {
                 Some(number) => number,
-                None if count >= MAX_POINTS => {
+                None if self.numbers.points + numbered.len() >= limit => {
                     let path = point.path.to_string();
                     // Nothing of this record holds.
                     for NumberedPoint { point, .. } in numbered {
                         self.unflushed.remove(&point.path);
                     }
-                    return Err(Refusal::TooManyPoints { path, count: count + 1, limit: MAX_POINTS });
+                    return Err(Refusal::TooManyPoints { path, limit });
                 }
                 None => {
-                    let number = PointNumber(count as u32);
-                    count += 1;
+                    let number = PointNumber((given + numbered.len()) as u32);
                     self.unflushed.insert(point.path.clone(), number);
                     numbered.push(NumberedPoint { number, point });
                     number
@@ -172,7 +216,8 @@ impl Numberer {
             };
             numbers.push(number);
         }
-        self.numbers.points = count;
+        self.numbers.points_given += numbered.len();
+        self.numbers.points += numbered.len();
         for point in &mut columns.points {
             if let Some(index) = point.pending_index() {
                 *point = numbers[index];
@@ -203,32 +248,37 @@ impl Numberer {
         let ReadingsSubmission { head, new_points, mut columns, reply } = item;
         assert!(!columns.is_empty(), "a record of readings has some");
         let latest = columns.at.iter().copied().max().unwrap_or_default();
-        self.clock.advance(latest);
-        let time = self.clock.now();
-        let mut forgotten = Vec::new();
-        if let Some(request) = head.idempotency {
-            match self.numbers.requests.look(&request, time) {
+        // The feed's clock moves on only with what is taken.
+        let time = self.clock.now_with(latest);
+        let up = self.started.elapsed();
+        if let Some(request) = &head.idempotency {
+            match self.numbers.requests.look(request, time, up) {
                 Seen::Before(answer) => {
+                    let time = self.clock.now();
                     return Seal::Barrier(Stamped { time, sealed: Sealed::Answer { reply, answer } });
                 }
                 Seen::OtherRequest => {
                     let _ = reply.send(Err(Refusal::KeyReused));
                     return Seal::Nothing;
                 }
-                Seen::Never => forgotten = self.numbers.requests.forget(time),
+                Seen::Never => {}
             }
         }
-        let new_points = match self.number_points(new_points, &mut columns) {
+        let new_points = match self.number_points(new_points, &mut columns, MAX_POINTS) {
             Ok(points) => points,
             Err(refusal) => {
                 let _ = reply.send(Err(refusal));
                 return Seal::Nothing;
             }
         };
+        self.clock.advance(latest);
         let count = columns.len();
         let first = self.take_sequences(count);
-        if let Some(request) = head.idempotency {
-            self.numbers.requests.remember(request, time, count as u64, self.numbers.last_sequence);
+        let mut forgotten = Vec::new();
+        if let Some(Idempotency { key, request }) = head.idempotency {
+            let (accepted, through) = (count as u64, self.numbers.last_sequence);
+            let remembered = Remembered { request, time, accepted, through };
+            forgotten = self.numbers.requests.remember(key, remembered, up);
         }
         readings::encode(&head, &new_points, &columns, body);
         let sealed = Sealed::Readings {
@@ -244,18 +294,28 @@ impl Numberer {
 
     fn commit(&mut self, item: CommitSubmission, body: &mut Vec<u8>) -> Seal<Stamped> {
         let CommitSubmission { head, state, encoded, new_points, mut derived, reply } = item;
-        if !self.numbers.live.contains(&head.generation) {
-            let _ = reply.send(Err(Refusal::Gone));
+        let (ordinal, attempt) = (head.invocation.ordinal, head.invocation.attempt);
+        let refusal = match self.numbers.live.get(&head.generation) {
+            None => Some(Refusal::Gone),
+            // Its effects are there already, or something before it is missing.
+            Some(live) if live.next != (ordinal, attempt) => Some(Refusal::OutOfTurn { ordinal, attempt }),
+            Some(_) => None,
+        };
+        if let Some(refusal) = refusal {
+            let _ = reply.send(Err(refusal));
             return Seal::Nothing;
         }
         let time = self.clock.now();
-        let new_points = match self.number_points(new_points, &mut derived) {
+        let new_points = match self.number_points(new_points, &mut derived, MAX_POINTS - SOURCE_POINTS) {
             Ok(points) => points,
             Err(refusal) => {
                 let _ = reply.send(Err(refusal));
                 return Seal::Nothing;
             }
         };
+        if let Some(live) = self.numbers.live.get_mut(&head.generation) {
+            live.next = next_invocation(&head.meta);
+        }
         let first = self.take_sequences(derived.len());
         body.extend_from_slice(&encoded);
         commit::encode_readings(&new_points, &derived, body);
@@ -270,26 +330,64 @@ impl Numberer {
         reply: oneshot::Sender<Result<(), Refusal>>,
         body: &mut Vec<u8>,
     ) -> Seal<Stamped> {
-        match &record {
-            AdminRecord::Installed { installation, .. } => {
-                self.numbers.live.insert(installation.generation);
-            }
-            AdminRecord::Uninstalled { generation, .. } if self.numbers.live.remove(generation) => {}
-            AdminRecord::Uninstalled { generation, .. }
-            | AdminRecord::Standing { generation, .. }
-            | AdminRecord::Alarm { generation, .. }
-            | AdminRecord::DeadLetterDeleted { generation, .. }
-                if !self.numbers.live.contains(generation) =>
-            {
-                let _ = reply.send(Err(Refusal::Gone));
-                return Seal::Nothing;
-            }
-            _ => {}
+        if let Err(refusal) = self.admit(&record) {
+            let _ = reply.send(Err(refusal));
+            return Seal::Nothing;
         }
         admin::encode(&record, body);
         let next = self.numbers.last_sequence.next();
         let time = self.clock.now();
         Self::record(Kind::Admin, admin::VERSION, next, time, Sealed::Admin { record, reply: Some(reply) })
+    }
+}
+
+impl Numberer {
+    /// Holds a change against the generations that live, and keeps these as they are after it.
+    fn admit(&mut self, record: &AdminRecord) -> Result<(), Refusal> {
+        let numbers = &mut self.numbers;
+        match record {
+            AdminRecord::Installed { installation, meta, .. } => {
+                let (id, generation) = (&installation.id, installation.generation);
+                if numbers.live.values().any(|live| live.installation == *id) {
+                    return Err(Refusal::Exists(id.clone()));
+                }
+                if generation <= numbers.generation {
+                    return Err(Refusal::GenerationTaken(generation));
+                }
+                numbers.generation = generation;
+                numbers.live.insert(generation, Live::new(id.clone(), meta));
+            }
+            AdminRecord::Uninstalled { id, generation, purge, .. } => {
+                numbers.live.remove(generation).ok_or(Refusal::Gone)?;
+                if *purge {
+                    self.forget_points(id);
+                }
+            }
+            AdminRecord::Standing { generation, meta, .. } => {
+                numbers.live.get_mut(generation).ok_or(Refusal::Gone)?.next = next_invocation(meta);
+            }
+            AdminRecord::Alarm { generation, .. } | AdminRecord::DeadLetterDeleted { generation, .. } => {
+                numbers.live.get(generation).ok_or(Refusal::Gone)?;
+            }
+            AdminRecord::PackageAdded(_)
+            | AdminRecord::PackageRemoved(_)
+            | AdminRecord::Compiled { .. }
+            | AdminRecord::UnitsGiven(_) => {}
+        }
+        Ok(())
+    }
+}
+
+impl Numberer {
+    /// The points of a purged installation's outputs no longer count, as the fold has it once it applies
+    /// the record.
+    fn forget_points(&mut self, installation: &InstallationId) {
+        let names = self.points.names();
+        let own = names.of_outputs(installation);
+        self.unflushed.retain(|path, _| names.number(path.as_str()).is_none());
+        let before = self.unflushed.len();
+        self.unflushed.retain(|path, _| !is_of_output(path, installation));
+        self.numbers.points -= own.len() + before - self.unflushed.len();
     }
 }
 

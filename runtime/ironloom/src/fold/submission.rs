@@ -6,7 +6,7 @@ use crate::records::admin::{self, AdminRecord};
 use crate::records::commit::{self, CommitHead, StateChange};
 use crate::records::readings::{self, ReadingsHead};
 use ironloom_types::clock::Timestamp;
-use ironloom_types::ids::Sequence;
+use ironloom_types::ids::{Generation, InstallationId, Ordinal, Sequence};
 use ironloom_types::readings::{Columns, NewPoint};
 
 /// One thing for the log.
@@ -92,14 +92,12 @@ pub struct AdminSubmission {
 pub enum Refusal {
     /// Beyond the most points that a tenant may have.
     #[error(
-        "point {path:?} would be the tenant's point {count}: {limit} are allowed. Remove what makes up new names, or split the tenant."
+        "point {path:?} would be one too many: {limit} are allowed. Find what makes up new names; `ironloom uninstall --purge` frees the points of an app's outputs."
     )]
     TooManyPoints {
         /// The first that has no place.
         path: String,
-        /// How many there would be.
-        count: usize,
-        /// How many are allowed.
+        /// How many are allowed: all of the tenant's for a source, fewer for apps.
         limit: usize,
     },
     /// The key of a request came again with another request.
@@ -108,6 +106,22 @@ pub enum Refusal {
     /// The installation is gone, or has begun a new generation.
     #[error("the installation is gone")]
     Gone,
+    /// An installation of this id is there, or becomes durable right now.
+    #[error("there is an installation {0} already; choose another id or uninstall it")]
+    Exists(InstallationId),
+    /// A later install has a generation that isn't below this one.
+    #[error("generation {0} was given to another installation meanwhile; send the request again")]
+    GenerationTaken(Generation),
+    /// The invocation isn't the one that follows the last of its generation.
+    #[error(
+        "attempt {attempt} at invocation {ordinal} isn't what follows the last one; it is not written twice"
+    )]
+    OutOfTurn {
+        /// Its ordinal.
+        ordinal: Ordinal,
+        /// Its attempt.
+        attempt: u32,
+    },
     /// The record is larger than a segment of the log.
     #[error("{bytes} bytes are more than one record can hold: {max}. Send it in smaller parts.")]
     TooLarge {

@@ -2,11 +2,13 @@
 //! checkpoints that are cut off, against a plain model.
 
 mod cut;
+mod damage;
 mod history;
 mod journal;
 mod lanes;
 mod model;
 mod overlay;
+mod sealer;
 mod threads;
 mod world;
 

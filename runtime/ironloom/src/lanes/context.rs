@@ -14,7 +14,7 @@ use ironloom_sandbox::{
 };
 use ironloom_storage::store::{Item, Key, Lookup, Scope, StateCache, Storage, Ticket};
 use ironloom_types::ids::{PointNumber, PointPath, SlotName};
-use ironloom_types::limits::MAX_POINTS;
+use ironloom_types::limits::{MAX_POINTS, SOURCE_POINTS};
 use ironloom_types::page::{Page, merge_page};
 use ironloom_types::readings::NewPoint;
 
@@ -191,7 +191,10 @@ impl OutputResolver for LaneContext {
     }
 
     fn room(&self) -> usize {
-        MAX_POINTS - self.points.names().len().min(MAX_POINTS)
+        let made = self.lane.book().meta().points;
+        let own = self.lane.revision.limits.points.saturating_sub(made);
+        let of_site = (MAX_POINTS - SOURCE_POINTS).saturating_sub(self.points.names().count());
+        usize::try_from(own).unwrap_or(usize::MAX).min(of_site)
     }
 }
 

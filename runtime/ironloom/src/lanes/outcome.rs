@@ -253,6 +253,7 @@ pub fn conclude(
     meta.counters.invocations += 1;
     meta.counters.failures += u64::from(counted);
     meta.counters.derived += effects.derived.len() as u64;
+    meta.points += effects.new_points.len() as u64;
     let became_stuck = note_error(&mut meta, &next, message.as_deref(), outcome, ordinal, now);
     let mut letters = Letters::new(lane, ordinal, meta.next_dead_letter);
     if done {

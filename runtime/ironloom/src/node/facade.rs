@@ -178,8 +178,8 @@ impl Node {
         if self.committer.room() != Room::All {
             reasons.push("log: full until a checkpoint has ended".to_owned());
         }
-        if self.rules().now.is_none() {
-            reasons.push("clock: it shows a time before this binary was built".to_owned());
+        if let (Source::Host, Err(fault)) = (self.shared.clock.source(), self.shared.clock.host()) {
+            reasons.push(format!("clock: {fault}"));
         }
         let mut notes = Vec::new();
         let without_code = self.without_code();
@@ -192,6 +192,7 @@ impl Node {
         if self.shared.clock.source() == Source::Feed {
             notes.push("[site] clock = \"feed\": time comes from the readings".to_owned());
         }
+        notes.extend(super::start::clock_note(&self.shared.clock));
         if self.insecure_bind {
             notes.push("--insecure-bind: listens on more than loopback, without credentials".to_owned());
         }

@@ -7,24 +7,28 @@ use crate::api::facade::{Answer, IngestRules, Problem, Push, Pushed, RETRY_SOON}
 use crate::fold::submission::{ReadingsSubmission, Refusal, Submission};
 use crate::records::readings::{Idempotency, ReadingsHead};
 use ironloom_storage::log::Room;
-use ironloom_types::clock::{Source, Timestamp, host_time};
+use ironloom_types::clock::{Source, Timestamp};
 use ironloom_types::readings::NewPoint;
 
 impl Node {
     /// What readings are checked against now.
     pub(super) fn rules(&self) -> IngestRules {
-        let now = match self.shared.clock.source() {
-            Source::Host => (host_time() >= super::BUILT_AFTER).then(|| self.shared.clock.now()),
-            Source::Feed => Some(self.shared.clock.now()),
+        let clock = &self.shared.clock;
+        let now = match clock.source() {
+            // Its own time, not the journal's: that may stand in a future that never was.
+            Source::Host => clock.host().ok(),
+            Source::Feed => Some(clock.now()),
         };
         IngestRules { now, latest: self.latest() }
     }
 
-    /// The latest `at` that is trusted. Under the feed's clock `at` itself is what moves time.
+    /// The latest `at` that is trusted. Under the feed's clock `at` itself is what moves time, and a clock
+    /// that is wrong can't tell what the future is.
     pub(super) fn latest(&self) -> Timestamp {
-        match self.shared.clock.source() {
-            Source::Host => self.shared.clock.now().plus(self.config.max_future.0),
-            Source::Feed => Timestamp(i64::MAX as u64),
+        let clock = &self.shared.clock;
+        match (clock.source(), clock.host()) {
+            (Source::Host, Ok(now)) => now.plus(self.config.max_future.0),
+            (Source::Host, Err(_)) | (Source::Feed, _) => Timestamp(i64::MAX as u64),
         }
     }
 
@@ -32,8 +36,7 @@ impl Node {
     pub(super) fn with_units(&self, mut points: Vec<NewPoint>) -> Vec<NewPoint> {
         for point in &mut points {
             if point.unit.is_none() {
-                let known = self.units.iter().find(|(pattern, _)| pattern.matches(&point.path));
-                point.unit = known.map(|(_, unit)| std::sync::Arc::clone(unit));
+                point.unit = super::units::unit_of(&self.units, &point.path).map(std::sync::Arc::clone);
             }
         }
         points

@@ -251,6 +251,7 @@ fn asked(request: &InstallRequest) -> Request {
             cpu: request.limits.cpu.map(|span| span.0),
             state: request.limits.state.map(|bytes| bytes.0),
             share: request.limits.share.map(|span| span.0),
+            points: request.limits.points.map(|count| count.0),
         },
         timezone: request.timezone.clone(),
     }

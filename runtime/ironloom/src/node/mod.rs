@@ -13,6 +13,7 @@ mod problems;
 mod sink;
 mod standing;
 mod start;
+mod units;
 mod views;
 
 use std::sync::Arc;
@@ -36,11 +37,7 @@ use ironloom_apps::pattern::Pattern;
 use ironloom_sandbox::Sandbox;
 use ironloom_storage::log::CommitterHandle;
 use ironloom_storage::store::{DataLock, Files};
-use ironloom_types::clock::Timestamp;
 use ironloom_types::ids::{Generation, InstallationId};
-
-/// No clock that shows an earlier time can be right: this binary was not built yet.
-const BUILT_AFTER: Timestamp = Timestamp(1_793_491_200_000_000_000);
 
 /// A node that runs.
 pub struct Node {

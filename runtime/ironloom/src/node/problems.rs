@@ -24,7 +24,9 @@ pub fn refused(refusal: &Refusal) -> Problem {
     match refusal {
         Refusal::TooManyPoints { .. } => Problem::refused("too-many-points", text),
         Refusal::KeyReused => Problem::refused("key-reused", text),
-        Refusal::Gone => Problem::conflict("gone", text),
+        Refusal::Gone | Refusal::OutOfTurn { .. } => Problem::conflict("gone", text),
+        Refusal::Exists(_) => Problem::conflict("exists", text),
+        Refusal::GenerationTaken(_) => Problem::conflict("generation", text),
         Refusal::TooLarge { .. } => Problem::too_large(text),
         Refusal::UnknownOutcome => Problem::unknown_outcome(text),
     }

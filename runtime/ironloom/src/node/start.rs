@@ -4,30 +4,33 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::channel;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
-use super::Node;
 use super::facade::NodeFacade;
+use super::{Node, units};
 use crate::api::facade::Facade;
 use crate::api::host::{Host, NodeOptions, Soon, StartError};
 use crate::config::{Config, Engine};
 use crate::connectors::{Connectors, Sink};
-use crate::fold::Shared;
 use crate::fold::open::{self, OpenConfig, OpenError};
-use crate::fold::run::{self, Parts, Thresholds};
+use crate::fold::run::{self, Parts, Threads, Thresholds};
 use crate::fold::sealer::Numberer;
 use crate::fold::submission::Submission;
+use crate::fold::{Shared, requests};
 use crate::lanes::Lanes;
 use crate::lanes::run::{BatchLimits, Runner};
 use ironloom_sandbox::{Sandbox, SandboxConfig};
 use ironloom_storage::log::{self, CommitterHandle, LogError};
 use ironloom_storage::store::{self, DataLock, EngineKind, Files};
+use ironloom_types::clock::{Clock, Source, Step, StepWatch, host_time};
 
 /// How often due timers and free space are looked at.
 const TICK: Duration = Duration::from_millis(50);
+/// How often a checkpoint is made, however little there is to write.
+const CHECKPOINT_EVERY: Duration = Duration::from_secs(3600);
 /// How long invocations under way have when the server stops.
 const LAST_INVOCATIONS: Duration = Duration::from_secs(10);
 
@@ -65,7 +68,8 @@ pub fn start(options: NodeOptions) -> Result<Arc<dyn Host>, StartError> {
         Sandbox::new(SandboxConfig::new(data.join("code"), worker)).map_err(|error| refused(&error))?,
     );
     let packages = Arc::new(Files::open(&data.join("packages")).map_err(|error| refused(&error))?);
-    let units = config.points.iter().map(|point| (point.pattern.clone(), Arc::clone(&point.unit))).collect();
+    let units: Vec<_> =
+        config.points.iter().map(|point| (point.pattern.clone(), Arc::clone(&point.unit))).collect();
     let store_folder = data.join("store");
     let engine = match config.store.engine {
         Engine::Sled => EngineKind::Sled,
@@ -75,13 +79,16 @@ pub fn start(options: NodeOptions) -> Result<Arc<dyn Host>, StartError> {
     let storage =
         store::open(engine, &store_folder, config.store.cache.0 / 3).map_err(|error| refused(&error))?;
 
-    let started = std::time::Instant::now();
+    let started = Instant::now();
     let metrics = Arc::new(telemetry.metrics.clone());
-    let open_config = OpenConfig { log: log_config(&config), clock: config.site.clock };
+    let open_config =
+        OpenConfig { log: log_config(&config), clock: config.site.clock, request_keys: requests::MOST };
     let lanes = Arc::new(Lanes::new(data.join("app-logs")));
     let opened = open::open(&data, storage, &open_config, metrics, Arc::clone(&lanes) as _)
         .map_err(|error| start_error(&error))?;
     tracing::info!(records = opened.replayed, took = ?started.elapsed(), "the data folder is open");
+
+    warn_of_clock(&opened.shared.clock);
 
     let (failed, failure) = watch::channel(None);
     let failed = Arc::new(failed);
@@ -102,12 +109,14 @@ pub fn start(options: NodeOptions) -> Result<Arc<dyn Host>, StartError> {
         log_bytes: config.log.checkpoint.0,
         dirty_bytes: usize::try_from(config.store.dirty.0).unwrap_or(usize::MAX),
         cache_bytes: usize::try_from(config.store.cache.0 - config.store.cache.0 / 3).unwrap_or(usize::MAX),
+        at_least_every: CHECKPOINT_EVERY,
     };
     let parts = Parts {
         shared: Arc::clone(&shared),
         applier: opened.applier,
         log: committer.reader(),
-        position: opened.fold.position,
+        folded: opened.fold.position,
+        applied: opened.position,
         epoch: opened.epoch,
         thresholds,
         on_failure: Box::new(move |error| {
@@ -117,6 +126,7 @@ pub fn start(options: NodeOptions) -> Result<Arc<dyn Host>, StartError> {
     let threads =
         run::start(parts, &to_fold, inbox).map_err(|error| StartError::Storage(error.to_string()))?;
     drop(to_fold);
+    units::give(&shared.points, &units, &committer);
 
     let limits = BatchLimits {
         readings: config.batch.max_readings as usize,
@@ -177,12 +187,40 @@ fn start_error(error: &OpenError) -> StartError {
 /// moves with the feed alone, and whoever moves it tells.
 async fn watch_timers(shared: Arc<Shared>, committer: CommitterHandle<Submission>) {
     let mut every = tokio::time::interval(TICK);
+    let mut steps = StepWatch::new(host_time(), Instant::now());
     loop {
         every.tick().await;
+        if let Some(Step { from, to }) = steps.look(host_time(), Instant::now()) {
+            tracing::warn!(%from, %to, "the machine's clock was set");
+            warn_of_clock(&shared.clock);
+        }
         let now = shared.clock.now();
         let due = shared.next_due().is_some_and(|due| due <= now);
         if due && committer.submit(Submission::Tick(now), 0).is_err() {
             return;
+        }
+    }
+}
+
+/// What to know about a clock that stands before journal time.
+pub(super) fn clock_note(clock: &Clock) -> Option<String> {
+    let behind = jiff::SignedDuration::try_from(clock.behind()?).ok()?;
+    Some(format!(
+        "clock: it stands {behind:#} before the last journal time; journal time stands still, and cron timers \
+         don't run, until it has caught up"
+    ))
+}
+
+/// Says once what is wrong with the machine's clock; `/readyz` goes on saying it.
+fn warn_of_clock(clock: &Clock) {
+    match (clock.source(), clock.host()) {
+        (Source::Host, Err(fault)) => {
+            tracing::warn!(%fault, "the machine's clock can't be right; readings without `at` are refused")
+        }
+        _ => {
+            if let Some(note) = clock_note(clock) {
+                tracing::warn!("{note}");
+            }
         }
     }
 }
@@ -218,7 +256,7 @@ fn free_bytes(folder: &Path) -> Option<u64> {
 }
 
 impl Host for NodeFacade {
-    fn stop(&self) -> Soon<'_, ()> {
+    fn stop(&self) -> Soon<'_, Result<(), String>> {
         Box::pin(async {
             let node = &self.0;
             node.stopping.store(true, Ordering::Release);
@@ -229,19 +267,13 @@ impl Host for NodeFacade {
             node.runner.stop(LAST_INVOCATIONS).await;
             let (committer, threads) = (node.committer.clone(), node.threads.lock().take());
             let ended = tokio::task::spawn_blocking(move || {
-                let stopped = committer.stop();
-                if let Some(threads) = threads {
-                    threads.join();
-                }
-                stopped
+                let log = committer.stop().map_err(|error| format!("the log did not end in order: {error}"));
+                let folded = threads.map_or(Ok(()), Threads::join);
+                let folded = folded.map_err(|error| format!("the last checkpoint failed: {error}"));
+                log.and(folded)
             });
-            match ended.await {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => {
-                    tracing::error!(%error, "the log did not end in order; it is recovered at the next start")
-                }
-                Err(error) => tracing::error!(%error, "the end was cut off"),
-            }
+            let ended = ended.await.unwrap_or_else(|error| Err(format!("the end was cut off: {error}")));
+            ended.inspect_err(|problem| tracing::error!(problem, "the next start recovers what is durable"))
         })
     }
 

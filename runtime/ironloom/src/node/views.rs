@@ -12,8 +12,8 @@ use crate::api::facade::{
     Answer, DeadLetter, Invocation, LogLine, OutputsQuery, Page, PageQuery, PointItem, Problem, ReadingItem,
     ReadingsQuery, StateItem, Value,
 };
+use crate::fold;
 use crate::fold::points::LatestValue;
-use crate::fold::{self, apply::invocation_after};
 use crate::lanes::Lane;
 use crate::lanes::context::scan_state;
 use crate::records::admin::AdminRecord;
@@ -90,7 +90,7 @@ impl Node {
         let mut next = 0;
         loop {
             let names = self.shared.points.names();
-            let end = names.len().min(next + POINTS_AT_ONCE);
+            let end = names.given().min(next + POINTS_AT_ONCE);
             if next == end {
                 return;
             }
@@ -347,17 +347,11 @@ impl Node {
         after: Ordinal,
         limit: usize,
     ) -> Answer<Page<Invocation>> {
-        let range = Scope::MAIN.generation(Kind::Invocation, lane.generation);
-        // All attempts of an ordinal on one page, or `after` could not name where the next begins.
-        let (mut found, mut more): (Vec<commit::Invocation>, bool) =
-            self.scan(&range, &invocation_after(lane.generation, after), limit + 1).await?;
-        if found.len() > limit {
-            let cut = found[limit].ordinal;
-            if found[0].ordinal != cut {
-                found.retain(|invocation| invocation.ordinal != cut);
-            }
-            more = true;
-        }
+        // Attempts that failed stand under the ordinal of the next invocation.
+        let (generation, last) = (lane.generation, lane.book().meta().ordinal.next());
+        let found =
+            fold::aside(&self.shared, move |shared| shared.invocations.list(generation, after, last, limit));
+        let (found, mut more) = found.await.map_err(|error| problems::internal(&error))?;
         let mut page = Filling::new(found.len());
         more |= page.extend(found.into_iter().map(show_invocation));
         let next = page.items.last().filter(|_| more).map(|last| last.ordinal.to_string());

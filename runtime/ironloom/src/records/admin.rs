@@ -1,5 +1,7 @@
 //! Kind 3, *admin*: what people changed.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use super::commit::AlarmRecord;
@@ -8,7 +10,7 @@ use crate::records::installation::{Installation, Revision, Standing};
 use crate::records::lane::LaneMeta;
 use ironloom_types::CompiledRef;
 use ironloom_types::clock::Timestamp;
-use ironloom_types::ids::{Digest, Generation, InstallationId};
+use ironloom_types::ids::{Digest, Generation, InstallationId, PointNumber};
 
 /// The version that is written.
 pub const VERSION: u8 = 1;
@@ -74,6 +76,8 @@ pub enum AdminRecord {
         /// How many are kept after it.
         kept: u64,
     },
+    /// The configuration gives units to points that had none.
+    UnitsGiven(Vec<(PointNumber, Arc<str>)>),
 }
 
 /// A package as the store keeps it; its bytes are in a file of its own.

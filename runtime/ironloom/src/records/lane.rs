@@ -31,6 +31,8 @@ pub struct LaneMeta {
     pub next_alarm: u64,
     /// One-shot timers that are set.
     pub timers_set: u32,
+    /// Points that its outputs made; see [`ironloom_types::limits::Limits::points`].
+    pub points: u64,
     /// When each repeating timer of the manifest is due next.
     pub cron_due: Vec<(SlotName, Timestamp)>,
     /// What the failure rules have to remember.

@@ -5,6 +5,9 @@ use std::time::Duration;
 use super::frame::RECORD_HEADER;
 use super::segment::SEGMENT_HEADER;
 
+/// How much of `log.max` is kept for commits by default.
+pub const COMMIT_RESERVE: u64 = 64 << 20;
+
 /// How the log is laid out and when it pauses.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -30,7 +33,7 @@ impl Default for Config {
         Self {
             segment_bytes: 64 << 20,
             max_bytes: 1 << 30,
-            commit_reserve: 64 << 20,
+            commit_reserve: COMMIT_RESERVE,
             group_bytes: 16 << 20,
             idle_mark: Duration::from_millis(20),
             spares: 1,

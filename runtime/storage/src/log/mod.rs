@@ -33,7 +33,7 @@ mod tests;
 mod threads;
 
 pub use committer::{CommitterHandle, Flushed, Refused, Seal, Sealer};
-pub use config::Config;
+pub use config::{COMMIT_RESERVE, Config};
 pub use error::LogError;
 pub use frame::{Header, Kind, RECORD_HEADER};
 pub use identity::{Identity, Known};

@@ -134,6 +134,7 @@ impl Records {
                 self.segments.pop_front();
                 self.offset = super::segment::SEGMENT_HEADER as u64;
                 self.chunk = Bytes::new();
+                self.chunk_at = self.offset;
             }
             let Some(segment) = self.segments.front().cloned() else { return Ok(None) };
             let head = self.bytes(&segment, RECORD_HEADER)?;

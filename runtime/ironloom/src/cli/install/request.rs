@@ -13,7 +13,7 @@ use ironloom_apps::allowance::PartialLimits;
 use ironloom_apps::grants::{OutputGrant, Safe, Toward};
 use ironloom_apps::pattern::Pattern;
 use ironloom_apps::problem::Problems;
-use ironloom_apps::quantity::{Bytes, Span};
+use ironloom_apps::quantity::{Bytes, Count, Span};
 use ironloom_apps::toml_section::{Field, Findings, Section};
 use ironloom_types::ids::{Digest, InstallationId, SlotName};
 
@@ -37,6 +37,7 @@ impl Asked {
             cpu: self.limits.cpu.map(Span),
             state: self.limits.state.map(Bytes),
             share: self.limits.share.map(Span),
+            points: self.limits.points.map(Count),
         };
         InstallRequest {
             id,

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
 
-use ironloom_storage::store::{Applied, Change, Key, KeyRange, Page, Storage, StoreError};
+use ironloom_storage::store::{Applied, Change, Item, Key, KeyRange, Page, Storage, StoreError};
 use ironloom_types::ids::Epoch;
 
 /// Where the next cut is: after so many whole `apply`s, in the middle of the one after them. Of its changes
@@ -34,11 +35,14 @@ pub struct Cuttable {
     positions: AtomicUsize,
     /// So many times there is no room.
     full: AtomicUsize,
+    /// How long a removal of an app's state takes.
+    pub slow_removal: Mutex<Duration>,
 }
 
 impl Cuttable {
     pub fn new(inner: Arc<dyn Storage>) -> Self {
-        Self { inner, cut: Mutex::default(), positions: AtomicUsize::new(0), full: AtomicUsize::new(0) }
+        let (cut, slow_removal) = (Mutex::default(), Mutex::default());
+        Self { inner, cut, positions: AtomicUsize::new(0), full: AtomicUsize::new(0), slow_removal }
     }
 
     /// How often a fold position was written.
@@ -78,6 +82,13 @@ impl Storage for Cuttable {
         if full.is_ok() {
             let source = std::io::ErrorKind::StorageFull.into();
             return Err(StoreError::Full { folder: "store".into(), source });
+        }
+        let removes = |change: &Change| {
+            let kind = change.key.parse().map(|(_, item)| item);
+            change.value.is_none() && matches!(kind, Some(Item::State(..)))
+        };
+        if changes.first().is_some_and(removes) {
+            std::thread::sleep(*self.slow_removal.lock());
         }
         let mut cut = self.cut.lock();
         match &mut *cut {

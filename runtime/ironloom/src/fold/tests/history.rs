@@ -55,7 +55,7 @@ pub enum Step {
     Lane(LaneStep),
     CommitOfOneThatIsGone,
     Install { slot: u8, takes: u8, from_start: bool },
-    Uninstall { lane: u8 },
+    Uninstall { lane: u8, purge: bool },
     Pause { lane: u8, pause: bool },
     Acknowledge { lane: u8, entity: u8 },
     DeleteLetter { lane: u8, number: u64 },
@@ -139,7 +139,7 @@ pub fn step() -> impl Strategy<Value = Step> {
         12 => lane_step(),
         1 => Just(Step::CommitOfOneThatIsGone),
         3 => (0..3u8, 0..4u8, any::<bool>()).prop_map(|(slot, takes, from_start)| Step::Install { slot, takes, from_start }),
-        1 => any::<u8>().prop_map(|lane| Step::Uninstall { lane }),
+        1 => (any::<u8>(), any::<bool>()).prop_map(|(lane, purge)| Step::Uninstall { lane, purge }),
         1 => (any::<u8>(), any::<bool>()).prop_map(|(lane, pause)| Step::Pause { lane, pause }),
         1 => (any::<u8>(), 0..4u8).prop_map(|(lane, entity)| Step::Acknowledge { lane, entity }),
         1 => (any::<u8>(), 0..6u64).prop_map(|(lane, number)| Step::DeleteLetter { lane, number }),
@@ -203,7 +203,7 @@ impl World {
             Step::Install { slot, takes, from_start } => {
                 self.install(*slot, TAKES[usize::from(*takes)], *from_start)
             }
-            Step::Uninstall { lane } => self.uninstall(*lane, false),
+            Step::Uninstall { lane, purge } => self.uninstall(*lane, *purge),
             Step::Pause { lane, pause } => self.pause(*lane, *pause),
             Step::Acknowledge { lane, entity } => self.acknowledge(*lane, *entity),
             Step::DeleteLetter { lane, number } => self.delete_letter(*lane, *number),
@@ -253,7 +253,6 @@ impl World {
         if self.model.lanes.values().any(|lane| lane.id == id) {
             return;
         }
-        let manifest = Manifest::parse(MANIFEST).unwrap();
         let package = Digest::of(MANIFEST.as_bytes());
         if self.shared().packages.read().is_empty() {
             let compiled = CompiledRef { wasm: package, engine: package, code: package };
@@ -270,36 +269,9 @@ impl World {
         }
         self.model.generation += 1;
         let generation = self.model.generation;
-        let patterns = takes.iter().map(|first| format!("{first}/{{n}}")).collect();
-        let installation_id = InstallationId::new(&id).unwrap();
-        let asked = BTreeMap::from([("value".to_owned(), patterns)]);
-        let bindings = Bindings::new(&manifest, &installation_id, &asked).unwrap();
         let cursor = if from_start { Sequence(0) } else { self.shared().journal.last() };
         let meta = LaneMeta { cursor, next_dead_letter: 1, ..LaneMeta::default() };
-        let installation = Installation {
-            id: installation_id,
-            generation: Generation(generation),
-            app: manifest.id,
-            version: manifest.version,
-            package,
-            standing: Standing::Running,
-            revision: ids::Revision(1),
-        };
-        let revision = Revision {
-            number: ids::Revision(1),
-            from: cursor.next(),
-            package,
-            bindings,
-            grants: Default::default(),
-            settings: BTreeMap::new(),
-            limits: Limits::default(),
-            timezone: "UTC".to_owned(),
-        };
-        let record = AdminRecord::Installed {
-            installation: Box::new(installation),
-            revision: Box::new(revision),
-            meta: Box::new(meta.clone()),
-        };
+        let record = install_record(&id, generation, takes, meta.clone());
         self.admin(record, Ok(()));
         let lane = Lane {
             id,
@@ -317,8 +289,7 @@ impl World {
 
     pub fn uninstall(&mut self, lane: u8, purge: bool) {
         let Some(generation) = self.choose(lane) else { return };
-        let gone = self.model.lanes.remove(&generation).unwrap();
-        self.model.removed.insert(generation);
+        let gone = self.model.uninstall(generation, purge);
         let id = InstallationId::new(&gone.id).unwrap();
         let (generation, at) = (Generation(generation), Timestamp(u64::MAX / 2));
         let record = AdminRecord::Uninstalled { id, generation, at, purge };
@@ -434,6 +405,33 @@ impl World {
         self.pump();
     }
 
+    /// A commit of the first lane that sets so many keys.
+    pub fn commit_keys(&mut self, count: usize) {
+        let lane = self.model.lanes.get_mut(&1).unwrap();
+        lane.meta.time = Timestamp(self.model.time);
+        lane.meta.attempts = 1;
+        let mut head = head(1, &lane.id, &lane.meta);
+        lane.invocations.insert((head.invocation.ordinal.0, 1));
+        lane.meta.ordinal = head.invocation.ordinal;
+        lane.meta.attempts = 0;
+        head.meta = lane.meta.clone();
+        let value = Bytes::from_static(b"x");
+        let keys = (0..count).map(|key| (format!("key-{key:06}").into(), Some(value.clone())));
+        let state: Vec<commit::StateChange> = keys.collect();
+        lane.state.extend(state.iter().map(|(key, _)| (key.to_string(), value.clone())));
+        self.commit(head, state, Vec::new(), Columns::default(), Ok(()));
+        self.pump();
+    }
+
+    /// The first lane's last invocation comes once more.
+    pub fn commit_again(&mut self, refusal: Refusal) {
+        let lane = &self.model.lanes[&1];
+        let before = LaneMeta { ordinal: Ordinal(lane.meta.ordinal.0 - 1), attempts: 1, ..lane.meta.clone() };
+        let head = head(1, &lane.id, &before);
+        self.commit(head, Vec::new(), Vec::new(), Columns::default(), Err(refusal));
+        self.pump();
+    }
+
     fn lane(&mut self, step: &LaneStep) {
         let Some(generation) = self.choose(step.lane) else { return };
         self.catch_up(generation);
@@ -441,10 +439,12 @@ impl World {
         let offered = self.offered(generation, step.rows.max(1));
         assert_eq!(offered, &waiting[..waiting.len().min(step.rows.max(1))], "generation {generation}");
 
-        let origin = generation;
+        let (origin, id) = (generation, self.model.lanes[&generation].id.clone());
         let derived = if step.failed { &[][..] } else { &step.derived };
-        let (new_points, columns, mut readings) =
-            prepare(self, derived, |number| format!("d/d{}", number % 4));
+        let (new_points, columns, mut readings) = prepare(self, derived, |number| match number % 8 {
+            shared @ 0..4 => format!("d/d{shared}"),
+            own => format!("apps/{id}/out/{own}"),
+        });
         for reading in &mut readings {
             (reading.hops, reading.origin) = (step.hops, origin);
         }
@@ -517,7 +517,45 @@ impl World {
     }
 }
 
-fn head(generation: u64, id: &str, meta: &LaneMeta) -> CommitHead {
+/// An install that begins at the journal's start.
+pub fn installed(id: &str, generation: u64, takes: &[&'static str]) -> AdminRecord {
+    install_record(id, generation, takes, LaneMeta { next_dead_letter: 1, ..LaneMeta::default() })
+}
+
+fn install_record(id: &str, generation: u64, takes: &[&'static str], meta: LaneMeta) -> AdminRecord {
+    let manifest = Manifest::parse(MANIFEST).unwrap();
+    let package = Digest::of(MANIFEST.as_bytes());
+    let patterns = takes.iter().map(|first| format!("{first}/{{n}}")).collect();
+    let installation_id = InstallationId::new(id).unwrap();
+    let asked = BTreeMap::from([("value".to_owned(), patterns)]);
+    let bindings = Bindings::new(&manifest, &installation_id, &asked).unwrap();
+    let installation = Installation {
+        id: installation_id,
+        generation: Generation(generation),
+        app: manifest.id,
+        version: manifest.version,
+        package,
+        standing: Standing::Running,
+        revision: ids::Revision(1),
+    };
+    let revision = Revision {
+        number: ids::Revision(1),
+        from: meta.cursor.next(),
+        package,
+        bindings,
+        grants: Default::default(),
+        settings: BTreeMap::new(),
+        limits: Limits::default(),
+        timezone: "UTC".to_owned(),
+    };
+    AdminRecord::Installed {
+        installation: Box::new(installation),
+        revision: Box::new(revision),
+        meta: Box::new(meta),
+    }
+}
+
+pub fn head(generation: u64, id: &str, meta: &LaneMeta) -> CommitHead {
     CommitHead {
         installation: InstallationId::new(id).unwrap(),
         generation: Generation(generation),

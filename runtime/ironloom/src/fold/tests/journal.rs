@@ -76,7 +76,7 @@ fn a_place_in_the_journal_is_found_by_time_and_by_point_in_blocks_and_log() {
         assert_eq!(shared.journal.first_since(Timestamp(since)).unwrap(), Sequence(expected));
     }
     assert_eq!(shared.journal.first(), Sequence(1));
-    for point in 0..shared.points.names().len() {
+    for point in 0..shared.points.names().given() {
         let path = shared.points.names().point(PointNumber(point as u32)).unwrap().path.to_string();
         let expected: Vec<u64> =
             (1..).zip(model).filter(|(_, reading)| reading.path == path).map(|(n, _)| n).collect();

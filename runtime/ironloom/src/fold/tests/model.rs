@@ -4,13 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 
-use crate::fold::requests::KEPT;
 use crate::fold::submission::{Accepted, Refusal};
 use crate::records::commit::{AlarmRecord, DeadLetter};
 use crate::records::installation::Standing;
 use crate::records::lane::LaneMeta;
 use ironloom_types::ids::Sequence;
 use ironloom_types::readings::Quality;
+
+/// How many Idempotency-Keys the fold remembers here.
+pub const REQUEST_KEYS: usize = 3;
 
 /// A value on its own.
 #[derive(Clone, Debug, PartialEq)]
@@ -61,15 +63,16 @@ impl Lane {
 #[derive(Clone, Debug)]
 struct Remembered {
     request: u8,
-    time: u64,
     answer: Accepted,
 }
 
 #[derive(Clone, Debug, Default)]
 pub struct Model {
-    /// Paths by number.
-    pub points: Vec<String>,
+    /// Paths by number; `None` where a point was removed.
+    pub points: Vec<Option<String>>,
     pub journal: Vec<Reading>,
+    /// The number of each reading's point.
+    pub numbers: Vec<usize>,
     pub receipts: BTreeMap<String, Vec<u8>>,
     pub lanes: BTreeMap<u64, Lane>,
     pub removed: BTreeSet<u64>,
@@ -83,9 +86,11 @@ pub struct Model {
 impl Model {
     fn add(&mut self, rows: Vec<Reading>) {
         for row in rows {
-            if !self.points.contains(&row.path) {
-                self.points.push(row.path.clone());
-            }
+            let known = self.points.iter().position(|path| path.as_ref() == Some(&row.path));
+            self.numbers.push(known.unwrap_or_else(|| {
+                self.points.push(Some(row.path.clone()));
+                self.points.len() - 1
+            }));
             self.journal.push(row);
         }
         self.time_of_record = self.time;
@@ -98,16 +103,16 @@ impl Model {
         key: Option<(u8, u8)>,
         receipt: Option<(String, Vec<u8>)>,
     ) -> Result<Accepted, Refusal> {
-        self.time = rows.iter().map(|row| row.at).fold(self.time, u64::max);
+        // No test runs for the hour after which a key is forgotten for its age.
         if let Some((key, request)) = key
             && let Some(known) = self.requests.get(&key)
-            && known.time + KEPT > self.time
         {
             return match known.request == request {
                 true => Ok(Accepted { duplicate: true, ..known.answer }),
                 false => Err(Refusal::KeyReused),
             };
         }
+        self.time = rows.iter().map(|row| row.at).fold(self.time, u64::max);
         let accepted = rows.len() as u64;
         for row in &mut rows {
             row.time = self.time;
@@ -115,7 +120,12 @@ impl Model {
         self.add(rows);
         let answer = Accepted { accepted, through: Sequence(self.journal.len() as u64), duplicate: false };
         if let Some((key, request)) = key {
-            self.requests.insert(key, Remembered { request, time: self.time, answer });
+            if self.requests.len() == REQUEST_KEYS {
+                let oldest = self.requests.iter().min_by_key(|(_, known)| known.answer.through);
+                let oldest = oldest.map(|(key, _)| *key).unwrap();
+                self.requests.remove(&oldest);
+            }
+            self.requests.insert(key, Remembered { request, answer });
         }
         self.receipts.extend(receipt);
         Ok(answer)
@@ -127,6 +137,28 @@ impl Model {
             row.time = self.time;
         }
         self.add(rows);
+    }
+
+    /// Removes an installation; a purge takes the points of its outputs along.
+    pub fn uninstall(&mut self, generation: u64, purge: bool) -> Lane {
+        let gone = self.lanes.remove(&generation).unwrap();
+        self.removed.insert(generation);
+        let own = format!("apps/{}/", gone.id);
+        if purge {
+            for path in &mut self.points {
+                path.take_if(|path| path.starts_with(&own));
+            }
+        }
+        gone
+    }
+
+    /// The readings as the journal's readers see them: those of points that were removed have no name.
+    pub fn readings(&self) -> Vec<Reading> {
+        let seen = |(reading, number): (&Reading, &usize)| {
+            let path = self.points[*number].clone().unwrap_or_default();
+            Reading { path, ..reading.clone() }
+        };
+        self.journal.iter().zip(&self.numbers).map(seen).collect()
     }
 
     /// Sequences of the readings that are for a lane and not dealt with, in order.

@@ -8,19 +8,29 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 use super::cut::Cuttable;
-use super::world::{World, open_folder};
+use super::history::Row;
+use super::model::Value;
+use super::world::{World, config, open_folder, open_folder_with};
 use crate::fold::open::Opened;
 use crate::fold::run::{Parts, Threads, Thresholds, start};
 use crate::fold::sealer::Numberer;
-use crate::fold::submission::{AdminSubmission, ReadingsSubmission, Submission};
+use crate::fold::submission::{Accepted, AdminSubmission, ReadingsSubmission, Refusal, Submission};
 use crate::fold::{FoldPosition, Shared};
 use crate::records::admin::AdminRecord;
 use crate::records::readings::ReadingsHead;
-use ironloom_storage::log::CommitterHandle;
+use ironloom_storage::log::{CommitterHandle, Room};
 use ironloom_storage::store::{EngineKind, Key, Kind, Scope, Storage};
 use ironloom_types::clock::Timestamp;
 use ironloom_types::ids::{Generation, InstallationId, PointNumber, PointPath};
 use ironloom_types::readings::{Columns, NewPoint, Quality, ValueRef};
+
+/// No checkpoint for its size or age.
+const NEVER: Thresholds = Thresholds {
+    log_bytes: 1 << 30,
+    dirty_bytes: 1 << 30,
+    cache_bytes: 1 << 20,
+    at_least_every: Duration::from_secs(3600),
+};
 
 struct Running {
     shared: Arc<Shared>,
@@ -31,7 +41,7 @@ struct Running {
 
 fn run(folder: &Path, thresholds: Thresholds) -> Running {
     let (storage, opened) = open_folder(folder, EngineKind::Redb, Arc::new(()));
-    let Opened { shared, applier, log, numbers, epoch, fold, .. } = opened;
+    let Opened { shared, applier, log, numbers, epoch, fold, position, .. } = opened;
     let (to_fold, inbox) = channel();
     let (clock, points) = (Arc::clone(&shared.clock), Arc::clone(&shared.points));
     let numberer =
@@ -41,7 +51,8 @@ fn run(folder: &Path, thresholds: Thresholds) -> Running {
         shared: Arc::clone(&shared),
         applier,
         log: committer.reader(),
-        position: fold.position,
+        folded: fold.position,
+        applied: position,
         epoch,
         thresholds,
         on_failure: Box::new(|error| panic!("{error}")),
@@ -52,6 +63,10 @@ fn run(folder: &Path, thresholds: Thresholds) -> Running {
 
 impl Running {
     fn push(&self, paths: &[String]) {
+        self.submit(paths).blocking_recv().unwrap().unwrap();
+    }
+
+    fn submit(&self, paths: &[String]) -> oneshot::Receiver<Result<Accepted, Refusal>> {
         let (mut new_points, mut columns) = (Vec::new(), Columns::default());
         for path in paths {
             columns.push(
@@ -67,7 +82,23 @@ impl Running {
         let submission = Submission::Readings(submission);
         let bound = submission.max_len();
         self.committer.submit(submission, bound).map_err(|refused| refused.error).unwrap();
-        durable.blocking_recv().unwrap().unwrap();
+        durable
+    }
+
+    fn uninstall(&self, id: &str, generation: u64) {
+        let (reply, done) = oneshot::channel();
+        let id = InstallationId::new(id).unwrap();
+        let generation = Generation(generation);
+        let record = AdminRecord::Uninstalled { id, generation, at: Timestamp(1), purge: true };
+        let submission = Submission::Admin(Box::new(AdminSubmission { record, reply }));
+        let bound = submission.max_len();
+        self.committer.submit(submission, bound).map_err(|refused| refused.error).unwrap();
+        done.blocking_recv().unwrap().unwrap();
+    }
+
+    fn stored(&self, kind: Kind, generation: u64) -> usize {
+        let range = Scope::MAIN.generation(kind, Generation(generation));
+        self.storage.scan(&range, None, 50_000).unwrap().entries.len()
     }
 
     fn position(&self) -> FoldPosition {
@@ -77,7 +108,7 @@ impl Running {
 
     fn stop(self) {
         self.committer.stop().unwrap();
-        self.threads.join();
+        self.threads.join().unwrap();
     }
 }
 
@@ -92,8 +123,7 @@ fn until(what: &str, mut done: impl FnMut() -> bool) {
 #[test]
 fn a_full_memory_has_room_again_without_anybody_writing() {
     let folder = tempfile::tempdir().unwrap();
-    let running =
-        run(folder.path(), Thresholds { log_bytes: 1 << 30, dirty_bytes: 4_000, cache_bytes: 1 << 20 });
+    let running = run(folder.path(), Thresholds { dirty_bytes: 4_000, ..NEVER });
     // Each count may come before the last of these; from then on nobody writes.
     for round in 0..40 {
         let paths: Vec<String> = (0..60).map(|n| format!("a/{round}/{n}")).collect();
@@ -107,8 +137,7 @@ fn a_full_memory_has_room_again_without_anybody_writing() {
 #[test]
 fn a_checkpoint_waits_for_room_on_the_disk_and_then_ends() {
     let folder = tempfile::tempdir().unwrap();
-    let running =
-        run(folder.path(), Thresholds { log_bytes: 1 << 30, dirty_bytes: 4_000, cache_bytes: 1 << 20 });
+    let running = run(folder.path(), Thresholds { dirty_bytes: 4_000, ..NEVER });
     running.storage.fill(5);
     for round in 0..40 {
         let paths: Vec<String> = (0..60).map(|n| format!("a/{round}/{n}")).collect();
@@ -122,7 +151,7 @@ fn a_checkpoint_waits_for_room_on_the_disk_and_then_ends() {
 #[test]
 fn one_checkpoint_follows_when_the_log_has_grown_and_not_another_at_once() {
     let folder = tempfile::tempdir().unwrap();
-    let thresholds = Thresholds { log_bytes: 512 << 10, dirty_bytes: 1 << 30, cache_bytes: 1 << 20 };
+    let thresholds = Thresholds { log_bytes: 512 << 10, ..NEVER };
     let running = run(folder.path(), thresholds);
     // 300 records of 3 KB: beyond 512 KB once, and never twice as much.
     let paths: Vec<String> = (0..100).map(|n| format!("farm/{n}")).collect();
@@ -144,24 +173,13 @@ fn what_a_purged_installation_kept_goes_though_nobody_writes_any_more() {
     // Some of it is in the store, some only in the log.
     world.commit_something();
     let folder = world.into_folder();
-    let thresholds = Thresholds { log_bytes: 1 << 30, dirty_bytes: 1 << 30, cache_bytes: 1 << 20 };
-    let running = run(folder.path(), thresholds);
+    let running = run(folder.path(), NEVER);
     let kept = |running: &Running| {
         let kinds = [Kind::State, Kind::Timer, Kind::Alarm, Kind::DeadLetter, Kind::Invocation];
-        let count = |kind| {
-            let range = Scope::MAIN.generation(kind, Generation(1));
-            running.storage.scan(&range, None, 50).unwrap().entries.len()
-        };
-        kinds.map(count)
+        kinds.map(|kind| running.stored(kind, 1))
     };
     assert!(kept(&running).iter().all(|count| *count > 0));
-    let (reply, done) = oneshot::channel();
-    let id = InstallationId::new("lane-0").unwrap();
-    let record = AdminRecord::Uninstalled { id, generation: Generation(1), at: Timestamp(1), purge: true };
-    let submission = Submission::Admin(Box::new(AdminSubmission { record, reply }));
-    let bound = submission.max_len();
-    running.committer.submit(submission, bound).map_err(|refused| refused.error).unwrap();
-    done.blocking_recv().unwrap().unwrap();
+    running.uninstall("lane-0", 1);
     until("it is purged", || running.shared.removed.lock().is_empty());
     assert_eq!(kept(&running), [0; 5]);
     running.stop();
@@ -169,4 +187,91 @@ fn what_a_purged_installation_kept_goes_though_nobody_writes_any_more() {
     let (_, opened) = open_folder(folder.path(), EngineKind::Redb, Arc::new(()));
     assert!(opened.shared.lanes.all().is_empty());
     assert_eq!(opened.shared.last_generation(), Generation(1));
+}
+
+/// A folder whose log has grown beyond what pushes may use, without a checkpoint.
+fn full_folder() -> tempfile::TempDir {
+    let mut world = World::new(EngineKind::Redb);
+    let rows: Vec<Row> =
+        (0..1_000).map(|n| Row { path: (n % 7) as u8, value: Value::Real(1.0), at: 51 }).collect();
+    for _ in 0..360 {
+        world.push(&rows, None, None);
+    }
+    world.pump();
+    world.into_folder()
+}
+
+#[test]
+fn a_restart_with_a_full_log_makes_room_though_nothing_can_come() {
+    let folder = full_folder();
+    let running = run(folder.path(), NEVER);
+    until("pushes have room again", || running.committer.room() == Room::All);
+    running.push(&["a/a0".to_owned()]);
+    running.stop();
+}
+
+#[test]
+fn what_was_folded_before_a_restart_takes_no_room() {
+    let folder = full_folder();
+    run(folder.path(), NEVER).stop();
+    // All of it is folded, and most of it lies in files that a smaller log has no room for.
+    let mut config = config();
+    config.log.max_bytes = config.log.commit_reserve + config.log.segment_bytes;
+    let (_, opened) = open_folder_with(folder.path(), EngineKind::Redb, &config, Arc::new(()));
+    assert_eq!(opened.log.reader().room(), Room::All);
+}
+
+#[test]
+fn a_stop_makes_a_checkpoint_so_that_a_restart_has_nothing_to_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let running = run(folder.path(), NEVER);
+    running.push(&["farm/1".to_owned(), "farm/2".to_owned()]);
+    running.stop();
+    let (_, opened) = open_folder(folder.path(), EngineKind::Redb, Arc::new(()));
+    assert_eq!((opened.replayed, opened.fold.points), (0, 2));
+}
+
+#[test]
+fn a_little_is_written_too_once_it_is_old() {
+    let folder = tempfile::tempdir().unwrap();
+    let running = run(folder.path(), Thresholds { at_least_every: Duration::from_millis(50), ..NEVER });
+    running.push(&["farm/1".to_owned()]);
+    until("the one reading is in the store", || running.position().points == 1);
+    let positions = running.storage.positions();
+    std::thread::sleep(Duration::from_millis(2_500));
+    assert_eq!(running.storage.positions(), positions, "nothing new, no checkpoint");
+    running.stop();
+}
+
+#[test]
+fn neither_a_checkpoint_nor_a_stop_waits_for_a_purge() {
+    let mut world = World::new(EngineKind::Redb);
+    world.install(0, &["a"], true);
+    world.commit_keys(30_000);
+    world.checkpoint(None);
+    let folder = world.into_folder();
+    let running = run(folder.path(), Thresholds { log_bytes: 64 << 10, ..NEVER });
+    // 30 steps: a minute in all.
+    *running.storage.slow_removal.lock() = Duration::from_secs(2);
+    running.uninstall("lane-0", 1);
+    let before = running.position().position;
+    let paths: Vec<String> = (0..500).map(|n| format!("farm/{n}")).collect();
+    for _ in 0..40 {
+        running.push(&paths);
+    }
+    until("a checkpoint is made in between", || running.position().points == 500);
+    assert!(running.position().position > before);
+    *running.storage.slow_removal.lock() = Duration::from_millis(500);
+    let storage = Arc::clone(&running.storage);
+    running.stop();
+    let range = Scope::MAIN.generation(Kind::State, Generation(1));
+    assert!(
+        !storage.scan(&range, None, 1).unwrap().entries.is_empty(),
+        "the stop was before the purge's end"
+    );
+    drop(storage);
+    let running = run(folder.path(), NEVER);
+    until("the next start purges the rest", || running.shared.removed.lock().is_empty());
+    assert_eq!(running.stored(Kind::State, 1), 0);
+    running.stop();
 }

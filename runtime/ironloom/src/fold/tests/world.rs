@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 use tokio::sync::oneshot::error::TryRecvError;
 
 use super::cut::{Cut, Cuttable};
-use super::model::{Model, Reading, Value};
+use super::model::{Model, REQUEST_KEYS, Reading, Value};
 use super::wait;
 use crate::fold::Shared;
 use crate::fold::apply::Applier;
@@ -28,9 +28,9 @@ use crate::records::admin::AdminRecord;
 use crate::telemetry::Metrics;
 use ironloom_sandbox::{Cached, Meter, Scan, StateReader};
 use ironloom_storage::log::{CommitterHandle, Config, Flushed, LogReader};
-use ironloom_storage::store::{self, EngineKind, Item, Kind, Scope};
+use ironloom_storage::store::{self, EngineKind};
 use ironloom_types::clock::Source;
-use ironloom_types::ids::{Epoch, Generation, Position, Sequence};
+use ironloom_types::ids::{Epoch, Generation, Ordinal, PointNumber, Position, Sequence};
 use ironloom_types::readings::ValueRef;
 
 /// A process that has the folder.
@@ -64,7 +64,7 @@ pub struct World {
 pub fn config() -> OpenConfig {
     let log =
         Config { segment_bytes: 256 << 10, max_bytes: 8 << 20, commit_reserve: 1 << 20, ..Config::default() };
-    OpenConfig { log, clock: Source::Feed }
+    OpenConfig { log, clock: Source::Feed, request_keys: REQUEST_KEYS }
 }
 
 /// Hears what the fold tells the lanes.
@@ -91,11 +91,20 @@ pub fn open_folder(
     engine: EngineKind,
     listener: Arc<dyn Listener>,
 ) -> (Arc<Cuttable>, Opened) {
+    open_folder_with(folder, engine, &config(), listener)
+}
+
+pub fn open_folder_with(
+    folder: &Path,
+    engine: EngineKind,
+    config: &OpenConfig,
+    listener: Arc<dyn Listener>,
+) -> (Arc<Cuttable>, Opened) {
     let store = folder.join("store");
     std::fs::create_dir_all(&store).unwrap();
     let storage = Arc::new(Cuttable::new(store::open(engine, &store, 4 << 20).unwrap()));
     let opened =
-        open(folder, Arc::clone(&storage) as _, &config(), Arc::new(Metrics::default()), listener).unwrap();
+        open(folder, Arc::clone(&storage) as _, config, Arc::new(Metrics::default()), listener).unwrap();
     (storage, opened)
 }
 
@@ -255,10 +264,12 @@ impl World {
         let (shared, model) = (self.shared(), &self.model);
         {
             let names = shared.points.names();
-            let paths: Vec<&str> = names.iter().map(|(_, point)| point.path.as_str()).collect();
-            assert_eq!(paths, model.points);
+            let numbers = (0..names.given()).map(|number| PointNumber(number as u32));
+            let path = |number| names.point(number).map(|point| point.path.to_string());
+            assert_eq!(numbers.map(path).collect::<Vec<_>>(), model.points);
+            assert_eq!(names.count(), model.points.iter().flatten().count());
         }
-        assert_eq!(journal(&shared), model.journal);
+        assert_eq!(journal(&shared), model.readings());
         assert_eq!(shared.journal.last(), Sequence(model.journal.len() as u64));
         check_latest(&shared, model);
         let receipts: BTreeMap<String, Vec<u8>> =
@@ -329,7 +340,7 @@ pub fn journal(shared: &Shared) -> Vec<Reading> {
         for row in rows {
             assert_eq!(row.sequence, Sequence(readings.len() as u64 + 1));
             readings.push(Reading {
-                path: names.point(row.point).unwrap().path.to_string(),
+                path: names.point(row.point).map(|point| point.path.to_string()).unwrap_or_default(),
                 at: row.at.0,
                 quality: row.quality,
                 value: value_of(row.value),
@@ -343,10 +354,10 @@ pub fn journal(shared: &Shared) -> Vec<Reading> {
 }
 
 fn check_latest(shared: &Shared, model: &Model) {
-    for path in &model.points {
+    for path in model.points.iter().flatten() {
         let number = shared.points.names().number(path).unwrap();
         let (sequence, reading) =
-            model.journal.iter().enumerate().rfind(|(_, reading)| reading.path == *path).unwrap();
+            model.readings().into_iter().enumerate().rfind(|(_, reading)| reading.path == *path).unwrap();
         let (latest, value) = shared.points.latest(number).unwrap();
         assert_eq!(
             (latest.sequence.0, latest.at.0, latest.quality),
@@ -413,15 +424,12 @@ fn check_lane(shared: &Arc<Shared>, generation: Generation, model: &super::model
         let letter = shared.dead_letter(generation, number).unwrap();
         assert_eq!(letter.as_ref(), model.dead_letters.get(&number), "dead letter {number}");
     }
-    let range = Scope::MAIN.generation(Kind::Invocation, generation);
-    let (mut invocations, mut after) = (Vec::new(), None);
+    let (mut invocations, mut after) = (Vec::new(), Ordinal(0));
     loop {
-        let (page, more) = shared.overlay.scan(&range, after.as_ref(), 4).unwrap();
-        invocations.extend(page.iter().map(|(key, _)| match key.parse() {
-            Some((_, Item::Invocation(_, ordinal, attempt))) => (ordinal.0, attempt),
-            other => panic!("{other:?} among invocations"),
-        }));
-        after = page.last().map(|(key, _)| key.clone()).or(after);
+        let last = model.meta.ordinal.next();
+        let (page, more) = shared.invocations.list(generation, after, last, 4).unwrap();
+        after = page.last().map_or(after, |last| last.ordinal);
+        invocations.extend(page.into_iter().map(|one| (one.ordinal.0, one.attempt)));
         if !more {
             break;
         }

@@ -1,0 +1,187 @@
+//! Summaries of invocations, as they are kept for people and replays: packed, [`PAGE`] ordinals to a key,
+//! for a key of its own would cost the store more than what it says.
+//!
+//! Between checkpoints they are here, and a checkpoint merges them into their pages. Merging is done by
+//! ordinal and attempt, so that a checkpoint that was cut off is done again and ends the same.
+
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use parking_lot::RwLock;
+
+use super::apply::stored;
+use crate::records::commit::Invocation;
+use ironloom_storage::store::{Item, Key, Scope, Storage, StoreError};
+use ironloom_types::ids::{Generation, Ordinal};
+
+/// Ordinals of one key.
+pub const PAGE: u64 = 256;
+/// Ordinals of a generation that are kept, rounded up to whole pages.
+pub const KEPT: u64 = 100_000;
+/// Summaries of one key: an invocation may be attempted often, and the newest attempts are kept.
+const ENTRIES: usize = 2 * PAGE as usize;
+/// Bytes of a message that are kept.
+const MESSAGE: usize = 256;
+
+const _: () = assert!(ENTRIES > PAGE as usize, "every ordinal of a page has room for one attempt");
+
+/// Summaries by generation, ordinal and attempt.
+pub type Summaries = BTreeMap<(Generation, Ordinal, u32), Invocation>;
+
+/// Why summaries can't be read.
+#[derive(Debug, thiserror::Error)]
+pub enum InvocationsError {
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A value that is damaged in spite of its checksum.
+    #[error("the store's {key} can't be read: {error}")]
+    Value {
+        /// The key.
+        key: Key,
+        /// What is wrong with it.
+        error: postcard::Error,
+    },
+}
+
+#[derive(Default)]
+struct Maps {
+    active: Summaries,
+    frozen: Option<Arc<Summaries>>,
+    bytes: usize,
+}
+
+/// The summaries that no checkpoint has written, and the store behind them.
+pub struct Invocations {
+    maps: RwLock<Maps>,
+    storage: Arc<dyn Storage>,
+}
+
+impl Invocations {
+    /// None yet but those of the store.
+    pub fn new(storage: Arc<dyn Storage>) -> Self {
+        Self { maps: RwLock::default(), storage }
+    }
+
+    /// Notes an invocation.
+    pub fn note(&self, generation: Generation, mut invocation: Invocation) {
+        if let Some(message) = &invocation.message
+            && message.len() > MESSAGE
+        {
+            invocation.message = Some(message[..message.floor_char_boundary(MESSAGE)].into());
+        }
+        let bytes = size_of::<Invocation>() + 64 + invocation.message.as_ref().map_or(0, |text| text.len());
+        let mut maps = self.maps.write();
+        maps.bytes += bytes;
+        maps.active.insert((generation, invocation.ordinal, invocation.attempt), invocation);
+    }
+
+    /// About how many bytes came since the last freeze.
+    pub fn bytes(&self) -> usize {
+        self.maps.read().bytes
+    }
+
+    /// Begins a checkpoint: what came until now is frozen.
+    pub fn freeze(&self) -> Arc<Summaries> {
+        let mut maps = self.maps.write();
+        assert!(maps.frozen.is_none(), "a checkpoint begins when the one before is folded");
+        let frozen = Arc::new(std::mem::take(&mut maps.active));
+        maps.bytes = 0;
+        maps.frozen = Some(Arc::clone(&frozen));
+        frozen
+    }
+
+    /// Ends a checkpoint: the store has what was frozen.
+    pub fn folded(&self) {
+        let frozen = self.maps.write().frozen.take();
+        // Dropping a large map takes a while; not under the lock.
+        drop(frozen);
+    }
+
+    /// The value of a page's key with these summaries merged into it, oldest first.
+    fn merged(
+        &self,
+        key: &Key,
+        new: impl Iterator<Item = Invocation>,
+    ) -> Result<Vec<Invocation>, InvocationsError> {
+        let found = self.storage.get_many(std::slice::from_ref(key))?;
+        let known: Vec<Invocation> = match found.into_iter().next().flatten() {
+            None => Vec::new(),
+            Some(bytes) => postcard::from_bytes(&bytes)
+                .map_err(|error| InvocationsError::Value { key: key.clone(), error })?,
+        };
+        let all: BTreeMap<_, _> =
+            known.into_iter().chain(new).map(|one| ((one.ordinal, one.attempt), one)).collect();
+        Ok(all.into_values().collect())
+    }
+
+    /// What a checkpoint writes for these: the pages that they lie in, each with the page that goes for it.
+    pub fn pages(
+        &self,
+        frozen: &Summaries,
+        mut write: impl FnMut(Key, Option<Bytes>) -> Result<(), super::checkpoint::CheckpointError>,
+    ) -> Result<(), super::checkpoint::CheckpointError> {
+        let mut rest = frozen.iter().peekable();
+        while let Some(((generation, ordinal, _), _)) = rest.peek() {
+            let (generation, page) = (*generation, ordinal.0 / PAGE);
+            let here =
+                |(of, ordinal, _): &(Generation, Ordinal, u32)| *of == generation && ordinal.0 / PAGE == page;
+            let new = std::iter::from_fn(|| rest.next_if(|(place, _)| here(place)));
+            let mut merged = self.merged(&key_of(generation, page), new.map(|(_, one)| one.clone()))?;
+            merged.drain(..merged.len().saturating_sub(ENTRIES));
+            write(key_of(generation, page), Some(stored(&merged)))?;
+            if let Some(gone) = page.checked_sub(KEPT.div_ceil(PAGE)) {
+                write(key_of(generation, gone), None)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Summaries with an ordinal above `after` and up to `last`, oldest first: all attempts of an ordinal or
+    /// none of them, and at most `limit`, but for a first ordinal with more attempts. Also whether there are
+    /// more.
+    pub fn list(
+        &self,
+        generation: Generation,
+        after: Ordinal,
+        last: Ordinal,
+        limit: usize,
+    ) -> Result<(Vec<Invocation>, bool), InvocationsError> {
+        let mut found: Vec<Invocation> = Vec::new();
+        let oldest = (last.0 / PAGE).saturating_sub(KEPT.div_ceil(PAGE));
+        for page in oldest.max((after.0 + 1) / PAGE)..=last.0 / PAGE {
+            // Before the store is read: what is folded meanwhile is in one of the two.
+            let new = self.unwritten(generation, page);
+            let merged = self.merged(&key_of(generation, page), new.into_iter())?;
+            found.extend(merged.into_iter().filter(|one| one.ordinal > after));
+            if let Some(cut) = found.get(limit).map(|one| one.ordinal) {
+                let whole = if found[0].ordinal == cut { cut } else { Ordinal(cut.0 - 1) };
+                let end = found.partition_point(|one| one.ordinal <= whole);
+                let more = end < found.len() || whole < last;
+                found.truncate(end);
+                return Ok((found, more));
+            }
+        }
+        Ok((found, false))
+    }
+
+    fn unwritten(&self, generation: Generation, page: u64) -> Vec<Invocation> {
+        let range = places(generation, page);
+        let maps = self.maps.read();
+        let frozen = maps.frozen.iter().flat_map(|frozen| frozen.range(range.clone()));
+        frozen.chain(maps.active.range(range.clone())).map(|(_, one)| one.clone()).collect()
+    }
+}
+
+fn places(generation: Generation, page: u64) -> RangeInclusive<(Generation, Ordinal, u32)> {
+    (generation, Ordinal(page * PAGE), 0)..=(generation, Ordinal((page + 1) * PAGE - 1), u32::MAX)
+}
+
+fn key_of(generation: Generation, page: u64) -> Key {
+    Scope::MAIN.key(Item::Invocation(generation, Ordinal(page * PAGE), 0))
+}
+
+#[cfg(test)]
+mod tests;

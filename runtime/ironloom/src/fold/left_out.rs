@@ -1,0 +1,129 @@
+//! Points that match an input of an installation and are left out all the same: counted, with samples,
+//! and told at most once a minute, however many come.
+
+use std::collections::BTreeMap;
+
+use parking_lot::Mutex;
+
+use super::points::Names;
+use ironloom_apps::routing::LeftOut;
+use ironloom_types::ids::{InstallationId, PointPath};
+
+/// Samples that are kept for each installation.
+const SAMPLES: usize = 10;
+
+/// The points that are left out, by lane.
+#[derive(Debug, Default)]
+pub struct LeftOutPoints {
+    lanes: Mutex<BTreeMap<u32, OfLane>>,
+}
+
+/// The points that an installation leaves out.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OfInstallation {
+    /// How many there are.
+    pub count: u64,
+    /// The first of them.
+    pub samples: Vec<Sample>,
+}
+
+/// A point that is left out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sample {
+    /// The point.
+    pub point: PointPath,
+    /// The number of the input, in the order of the manifest.
+    pub input: u16,
+    /// Why, for people.
+    pub reason: String,
+}
+
+#[derive(Debug)]
+struct OfLane {
+    installation: InstallationId,
+    points: OfInstallation,
+    told: u64,
+}
+
+impl LeftOutPoints {
+    /// Begins to count for a lane.
+    pub fn begin(&self, lane: u32, installation: &InstallationId) {
+        let of_lane =
+            OfLane { installation: installation.clone(), points: OfInstallation::default(), told: 0 };
+        self.lanes.lock().insert(lane, of_lane);
+    }
+
+    /// The lane is gone.
+    pub fn end(&self, lane: u32) {
+        self.lanes.lock().remove(&lane);
+    }
+
+    /// Counts these.
+    pub fn note(&self, left_out: &[LeftOut], names: &Names) {
+        let mut lanes = self.lanes.lock();
+        for LeftOut { lane, input, point, reason } in left_out {
+            let Some(OfLane { points, .. }) = lanes.get_mut(lane) else { continue };
+            points.count += 1;
+            if points.samples.len() < SAMPLES
+                && let Some(point) = names.point(*point)
+            {
+                let (point, reason) = (point.path.clone(), reason.to_string());
+                points.samples.push(Sample { point, input: *input, reason });
+            }
+        }
+    }
+
+    /// What a lane leaves out.
+    pub fn of(&self, lane: u32) -> OfInstallation {
+        self.lanes.lock().get(&lane).map(|of_lane| of_lane.points.clone()).unwrap_or_default()
+    }
+
+    /// Says in the log for which installations there are more than at the last time.
+    pub fn tell(&self) {
+        let news: Vec<_> = {
+            let mut lanes = self.lanes.lock();
+            let more = lanes.values_mut().filter(|of_lane| of_lane.points.count > of_lane.told);
+            more.map(|of_lane| {
+                let since = of_lane.points.count - std::mem::replace(&mut of_lane.told, of_lane.points.count);
+                (of_lane.installation.clone(), since, of_lane.points.samples.first().cloned())
+            })
+            .collect()
+        };
+        for (installation, points, sample) in news {
+            let (point, reason) = sample.map(|sample| (sample.point, sample.reason)).unzip();
+            let point = point.as_ref().map_or("", PointPath::as_str);
+            tracing::warn!(%installation, points, point, reason, "points match an input and are left out");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::points::Points;
+    use super::*;
+    use ironloom_apps::routing::LeftOutReason;
+    use ironloom_types::ids::PointNumber;
+    use ironloom_types::readings::NewPoint;
+
+    #[test]
+    fn all_are_counted_few_are_kept_and_none_of_a_lane_that_is_gone() {
+        let points = Points::default();
+        let path = |number: u32| PointPath::new(&format!("a/{number}")).unwrap();
+        let new = |number| (PointNumber(number), Some(NewPoint { path: path(number), unit: None }));
+        points.add((0..100).map(new));
+        let reason = LeftOutReason::Unit { point: "g".to_owned(), input: "kg".to_owned() };
+        let left_out =
+            |number| LeftOut { lane: 3, input: 1, point: PointNumber(number), reason: reason.clone() };
+        let all: Vec<LeftOut> = (0..100).map(left_out).collect();
+        let counted = LeftOutPoints::default();
+        counted.begin(3, &InstallationId::new("pigs").unwrap());
+        counted.note(&all, &points.names());
+        let of_lane = counted.of(3);
+        assert_eq!((of_lane.count, of_lane.samples.len()), (100, SAMPLES));
+        assert_eq!(of_lane.samples[1].point, path(1));
+        assert_eq!(of_lane.samples[1].reason, "its unit is g, and the input's kg");
+        counted.end(3);
+        counted.note(&all, &points.names());
+        assert_eq!(counted.of(3), OfInstallation::default());
+    }
+}

@@ -1,0 +1,93 @@
+//! A store, or a log, that lacks what the fold position says is there: named, and nothing is changed.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::history::Row;
+use super::model::Value;
+use super::world::{World, config};
+use crate::fold::open::{OpenError, open};
+use crate::telemetry::Metrics;
+use ironloom_storage::store::{self, Applied, Change, EngineKind, Key, Kind, Scope};
+use ironloom_types::ids::Sequence;
+
+/// A folder with blocks and points in the store, and something in the log behind them.
+fn folder() -> tempfile::TempDir {
+    let mut world = World::new(EngineKind::Redb);
+    let row = |path| Row { path, value: Value::Real(1.0), at: 51 };
+    for _ in 0..3 {
+        world.push(&(0..6).map(row).collect::<Vec<_>>(), None, None);
+        world.pump();
+        world.checkpoint(None);
+    }
+    world.push(&[row(7)], None, None);
+    world.pump();
+    world.into_folder()
+}
+
+/// Removes the last key of a kind.
+fn lose_last(folder: &Path, kind: Kind) {
+    let storage = store::open(EngineKind::Redb, &folder.join("store"), 1 << 20).unwrap();
+    let found = storage.scan(&Scope::MAIN.all(kind), None, 1_000).unwrap();
+    let (last, _) = found.entries.into_iter().next_back().unwrap();
+    assert_eq!(storage.apply(vec![Change::delete(last)], storage.epoch()).unwrap(), Applied::Done);
+}
+
+fn refused(folder: &Path) -> OpenError {
+    let storage = store::open(EngineKind::Redb, &folder.join("store"), 1 << 20).unwrap();
+    let before = storage.get_many(&[Key::folded()]).unwrap();
+    let opened = open(folder, Arc::clone(&storage), &config(), Arc::new(Metrics::default()), Arc::new(()));
+    let error = opened.err().expect("the folder is refused");
+    assert_eq!(storage.get_many(&[Key::folded()]).unwrap(), before);
+    error
+}
+
+/// Names and contents of the block files.
+fn block_files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
+    let files = std::fs::read_dir(folder.join("journal")).unwrap().map(|file| file.unwrap());
+    files.map(|file| (file.file_name().into_string().unwrap(), std::fs::read(file.path()).unwrap())).collect()
+}
+
+#[test]
+fn a_block_that_the_store_has_lost_is_named_and_its_file_stays_whole() {
+    let folder = folder();
+    let files = block_files(folder.path());
+    lose_last(folder.path(), Kind::Block);
+    let error = refused(folder.path());
+    assert!(matches!(error, OpenError::NotWhole { found: 12, expected: 18, .. }), "{error}");
+    assert_eq!(block_files(folder.path()), files);
+}
+
+#[test]
+fn a_point_that_the_store_has_lost_is_named_and_its_number_not_given_again() {
+    let folder = folder();
+    lose_last(folder.path(), Kind::Point);
+    let error = refused(folder.path());
+    assert!(matches!(error, OpenError::NotWhole { found: 5, expected: 6, .. }), "{error}");
+}
+
+#[test]
+fn a_latest_reading_that_the_log_has_lost_is_named() {
+    let folder = folder();
+    // A checkpoint that was cut off had written its pages of latest values, and the disk then lost the
+    // records behind, though it had said that it had them.
+    let storage = store::open(EngineKind::Redb, &folder.path().join("store"), 1 << 20).unwrap();
+    let range = Scope::MAIN.all(Kind::LatestPage);
+    let (key, _) = storage.scan(&range, None, 1).unwrap().entries.into_iter().next().unwrap();
+    let opened =
+        open(folder.path(), Arc::clone(&storage), &config(), Arc::new(Metrics::default()), Arc::new(()))
+            .unwrap();
+    let mut ahead = ironloom_types::readings::Columns::default();
+    let (good, value) = (Default::default(), ironloom_types::readings::ValueRef::Real(2.0));
+    ahead.push(ironloom_types::ids::PointNumber(3), Default::default(), good, value);
+    opened.shared.points.observe(Sequence(20), &ahead);
+    let page = opened.shared.points.page(0);
+    let epoch = opened.epoch;
+    drop(opened);
+    assert_eq!(storage.apply(vec![Change::set(key, page)], epoch).unwrap(), Applied::Done);
+    drop(storage);
+    let error = refused(folder.path());
+    let OpenError::Ahead { last, sequence, .. } = &error else { panic!("{error}") };
+    assert_eq!((*last, *sequence), (Sequence(19), Sequence(20)));
+}

@@ -1,0 +1,173 @@
+//! What the sealer lets into the log, and what the fold makes of a log that holds more.
+
+use std::sync::Arc;
+use std::sync::mpsc::channel;
+
+use hashbrown::HashMap;
+use tokio::sync::oneshot;
+
+use ironloom_storage::log::{RecordRef, Seal, Sealer as _};
+use ironloom_storage::store::EngineKind;
+use ironloom_types::clock::{Clock, Source, Timestamp};
+use ironloom_types::ids::{Generation, InstallationId, Ordinal, PointNumber, PointPath, Position, Sequence};
+use ironloom_types::limits::{MAX_POINTS, SOURCE_POINTS};
+use ironloom_types::readings::{Columns, NewPoint, Quality, ValueRef};
+
+use super::history::{head, installed};
+use super::world::World;
+use crate::fold::apply::Applier;
+use crate::fold::points::Points;
+use crate::fold::requests::Recent;
+use crate::fold::sealer::{Live, Numberer, Numbers, Sealed};
+use crate::fold::submission::{AdminSubmission, CommitSubmission, ReadingsSubmission, Refusal, Submission};
+use crate::records::admin::AdminRecord;
+use crate::records::lane::LaneMeta;
+use crate::records::readings::ReadingsHead;
+
+fn id(text: &str) -> InstallationId {
+    InstallationId::new(text).unwrap()
+}
+
+#[test]
+fn an_install_whose_id_or_generation_lives_is_refused_and_the_folder_opens_again() {
+    let mut world = World::new(EngineKind::Redb);
+    world.install(0, &["a"], true);
+    // The client hung up and asks again before the first record was applied.
+    world.admin(installed("lane-0", 2, &["a"]), Err(Refusal::Exists(id("lane-0"))));
+    world.admin(installed("lane-1", 1, &["a"]), Err(Refusal::GenerationTaken(Generation(1))));
+    world.check();
+    world.install(1, &["b"], true);
+    world.uninstall(0, false);
+    // The id is free again, a generation never is.
+    world.admin(installed("lane-0", 1, &["a"]), Err(Refusal::GenerationTaken(Generation(1))));
+    world.install(0, &["a"], true);
+    world.restart();
+    world.drain();
+}
+
+#[test]
+fn a_log_that_installs_twice_is_applied_once() {
+    let mut world = World::new(EngineKind::Redb);
+    world.install(0, &["a"], true);
+    world.pump();
+    let shared = world.shared();
+    let mut applier = Applier::new(Arc::clone(&shared));
+    let time = shared.clock.now();
+    for record in [installed("lane-0", 2, &["b"]), installed("lane-1", 1, &["b"])] {
+        applier.apply(None::<RecordRef>, time, Sealed::Admin { record, reply: None });
+    }
+    assert_eq!(shared.lanes.all().len(), 1);
+    world.check();
+}
+
+#[test]
+fn an_invocation_is_committed_once() {
+    let mut world = World::new(EngineKind::Redb);
+    world.install(0, &["a"], true);
+    world.commit_something();
+    world.commit_again(Refusal::OutOfTurn { ordinal: Ordinal(1), attempt: 1 });
+    world.restart();
+    world.commit_again(Refusal::OutOfTurn { ordinal: Ordinal(1), attempt: 1 });
+    world.commit_something();
+    world.check();
+}
+
+/// A reading of one new point.
+fn new_point(path: &str) -> (Vec<NewPoint>, Columns) {
+    let mut columns = Columns::default();
+    columns.push(PointNumber::pending(0), Timestamp(1), Quality::Good, ValueRef::Real(1.0));
+    (vec![NewPoint { path: PointPath::new(path).unwrap(), unit: None }], columns)
+}
+
+/// A sealer of a site with so many points, and one installation that lives.
+struct Crowded(Numberer);
+
+impl Crowded {
+    fn new(points: usize) -> Self {
+        let numbers = Numbers {
+            last_sequence: Sequence(0),
+            points_given: points,
+            points,
+            requests: Recent::restore(Vec::new(), 3).0,
+            generation: Generation(1),
+            live: HashMap::from([(Generation(1), Live::new(id("lane-0"), &LaneMeta::default()))]),
+        };
+        let clock = Arc::new(Clock::new(Source::Feed, Timestamp(1)));
+        let (to_fold, _) = channel();
+        Self(Numberer::new(clock, Arc::new(Points::default()), numbers, to_fold, Box::new(|_| {})))
+    }
+
+    /// Seals it; `None` where it was taken.
+    fn seal<T>(
+        &mut self,
+        submission: Submission,
+        mut reply: oneshot::Receiver<Result<T, Refusal>>,
+    ) -> Option<Refusal> {
+        match self.0.seal(submission, Position(1), &mut Vec::new()) {
+            Seal::Record { .. } => None,
+            _ => Some(reply.try_recv().unwrap().err().unwrap()),
+        }
+    }
+
+    fn push(&mut self, path: &str) -> Option<Refusal> {
+        let (new_points, columns) = new_point(path);
+        let (reply, answer) = oneshot::channel();
+        let head = ReadingsHead::default();
+        self.seal(Submission::Readings(ReadingsSubmission { head, new_points, columns, reply }), answer)
+    }
+
+    fn commit(&mut self, generation: u64, installation: &str, ordinal: u64, path: &str) -> Option<Refusal> {
+        let (new_points, derived) = new_point(path);
+        let (reply, answer) = oneshot::channel();
+        let before = LaneMeta { ordinal: Ordinal(ordinal - 1), attempts: 1, ..LaneMeta::default() };
+        let mut head = head(generation, installation, &before);
+        head.meta = LaneMeta { ordinal: Ordinal(ordinal), ..LaneMeta::default() };
+        let (state, encoded) = (Vec::new(), Vec::new());
+        let commit = CommitSubmission { head, state, encoded, new_points, derived, reply };
+        self.seal(Submission::Commit(Box::new(commit)), answer)
+    }
+
+    fn admin(&mut self, record: AdminRecord) -> Option<Refusal> {
+        let (reply, answer) = oneshot::channel();
+        self.seal(Submission::Admin(Box::new(AdminSubmission { record, reply })), answer)
+    }
+}
+
+#[test]
+fn apps_leave_points_to_sources_and_a_purge_gives_theirs_back() {
+    let most = MAX_POINTS - SOURCE_POINTS;
+    let mut site = Crowded::new(most - 1);
+    assert_eq!(site.commit(1, "lane-0", 1, "apps/lane-0/out/1"), None);
+    let refusal = |path: &str, limit| Some(Refusal::TooManyPoints { path: path.to_owned(), limit });
+    let one_more = "apps/lane-0/out/2";
+    assert_eq!(site.commit(1, "lane-0", 2, one_more), refusal(one_more, most));
+    assert_eq!(site.push("farm/1"), None, "sources go on");
+    let (id, generation) = (id("lane-0"), Generation(1));
+    let uninstalled = AdminRecord::Uninstalled { id, generation, at: Timestamp(1), purge: true };
+    assert_eq!(site.admin(uninstalled), None);
+    assert_eq!(site.admin(installed("lane-1", 2, &["a"])), None);
+    // The two are one too many: the source's point took the place of the one that went.
+    assert_eq!(site.commit(2, "lane-1", 1, one_more), refusal(one_more, most));
+
+    let mut site = Crowded::new(MAX_POINTS - 1);
+    assert_eq!(site.push("farm/1"), None);
+    assert_eq!(site.push("farm/2"), refusal("farm/2", MAX_POINTS));
+    assert_eq!(site.push("farm/1"), None, "a point that is there");
+}
+
+#[test]
+fn numbers_of_points_are_not_given_twice() {
+    let mut site = Crowded::new(10);
+    assert_eq!(site.commit(1, "lane-0", 1, "apps/lane-0/out/1"), None);
+    let (id, generation) = (id("lane-0"), Generation(1));
+    let uninstalled = AdminRecord::Uninstalled { id, generation, at: Timestamp(1), purge: true };
+    assert_eq!(site.admin(uninstalled), None);
+    let (new_points, columns) = new_point("farm/1");
+    let (reply, _answer) = oneshot::channel();
+    let head = ReadingsHead::default();
+    let submission = ReadingsSubmission { head, new_points, columns, reply };
+    let sealed = site.0.seal(Submission::Readings(submission), Position(3), &mut Vec::new());
+    let Seal::Record { sealed, .. } = sealed else { panic!("it is taken") };
+    let Sealed::Readings { new_points, .. } = sealed.sealed else { panic!("they are readings") };
+    assert_eq!(new_points[0].number, PointNumber(11));
+}
