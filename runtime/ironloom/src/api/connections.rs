@@ -50,6 +50,8 @@ pub struct Connection {
     /// When something last came or went, in milliseconds.
     last: AtomicU64,
     end: Notify,
+    /// It was told to make room.
+    ending: AtomicBool,
     in_reserve: bool,
 }
 
@@ -108,30 +110,40 @@ impl Connections {
             if let Ok(permit) = Arc::clone(&self.free).try_acquire_owned() {
                 break permit;
             }
-            self.end_the_idlest();
+            end_the_idlest(&self.open.lock());
             if let Ok(permit) = waited.await {
                 break permit.ok()?;
             }
         };
         let mut open = self.open.lock();
+        let staying = open.values().filter(|connection| !connection.ending.load(Ordering::Relaxed)).count();
+        // Only where all the others are at work is it one of those that are kept.
+        let in_reserve = staying >= self.bounds.all && !end_the_idlest(&open);
         let connection = Arc::new(Connection {
             began: self.began,
             busy: AtomicBool::new(false),
             last: AtomicU64::new(self.began.elapsed().as_millis() as u64),
             end: Notify::new(),
-            in_reserve: open.len() >= self.bounds.all,
+            ending: AtomicBool::new(false),
+            in_reserve,
         });
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         open.insert(id, Arc::clone(&connection));
         Some((connection, Place { id, open: Arc::clone(&self.open), _permit: permit }))
     }
+}
 
-    /// Ends the connection that waits for a request, or for an answer to be read, longest.
-    fn end_the_idlest(&self) {
-        let open = self.open.lock();
-        let idle = open.values().filter(|connection| !connection.busy.load(Ordering::Relaxed));
-        if let Some(idlest) = idle.min_by_key(|connection| connection.last.load(Ordering::Relaxed)) {
-            idlest.end.notify_one();
-        }
+/// Ends the connection that waits longest for a request, or for its answer to be read; `false` where all
+/// are at work.
+fn end_the_idlest(open: &BTreeMap<u64, Arc<Connection>>) -> bool {
+    let is_idle = |connection: &&Arc<Connection>| {
+        !connection.busy.load(Ordering::Relaxed) && !connection.ending.load(Ordering::Relaxed)
+    };
+    let idlest =
+        open.values().filter(is_idle).min_by_key(|connection| connection.last.load(Ordering::Relaxed));
+    if let Some(idlest) = idlest {
+        idlest.ending.store(true, Ordering::Relaxed);
+        idlest.end.notify_one();
     }
+    idlest.is_some()
 }
