@@ -20,11 +20,11 @@ pub enum Level {
     Trace,
     /// For the app's developer.
     Debug,
-    /// Worth knowing.
+    /// What somebody who watches the app wants to know.
     Info,
     /// Something is odd.
     Warn,
-    /// Something failed.
+    /// A part of the app's work failed.
     Error,
     /// The app can't do its work.
     Critical,
@@ -34,15 +34,15 @@ pub enum Level {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogSource {
-    /// Through `wasi:logging`.
+    /// Logged through `wasi:logging`.
     Log,
-    /// Printed.
+    /// Printed to the standard output.
     Stdout,
     /// Printed as an error; a panic is told here.
     Stderr,
 }
 
-/// One line.
+/// A line of an app's log.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogLine {
     /// How much it matters: `Info` and `Error` for what was printed.

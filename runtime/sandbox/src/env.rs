@@ -37,7 +37,7 @@ pub struct AppContext {
 /// An output, as the manifest declares it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OutputSlot {
-    /// Its name.
+    /// What the manifest and the app call it.
     pub name: SlotName,
     /// What becomes of what the app gives it.
     pub kind: OutputKind,
@@ -64,7 +64,7 @@ pub struct Env {
     pub seed: [u8; 32],
     /// What was lost since the last invocation.
     pub gaps: Vec<Gap>,
-    /// Its revision.
+    /// What its revision declares and allows.
     pub context: Arc<AppContext>,
     /// What the app has stored.
     pub state: Arc<dyn StateReader>,
@@ -94,7 +94,7 @@ pub struct HostFault(pub String);
 pub enum Cached {
     /// The cache knows the key: its value, or that there is none.
     Known(Option<Bytes>),
-    /// It doesn't.
+    /// The cache doesn't know the key.
     Unknown,
 }
 

@@ -30,7 +30,7 @@ pub enum Call<'a> {
     Readings(&'a Batch),
     /// A timer is due.
     Timer {
-        /// Its name.
+        /// The timer's name in the manifest, or the one that the app gave it.
         name: &'a str,
         /// When it should have fired.
         due: Timestamp,

@@ -80,9 +80,9 @@ pub enum SandboxError {
     /// The folder of compiled code can't be used.
     #[error("the folder for compiled code, {}, can't be used: {source}", .folder.display())]
     Cache {
-        /// The folder.
+        /// The folder that can't be used.
         folder: PathBuf,
-        /// Why not.
+        /// What the operating system says.
         source: std::io::Error,
     },
     /// This machine can't run WebAssembly as it is wanted here.
@@ -123,7 +123,7 @@ pub struct Sandbox {
 }
 
 impl Sandbox {
-    /// Sets it up.
+    /// Makes engine and pool, and opens the cache.
     pub fn new(config: SandboxConfig) -> Result<Self, SandboxError> {
         let failed = |error: &dyn std::fmt::Display| SandboxError::Engine(error.to_string());
         let engine = engine::engine(config.places).map_err(|error| failed(&format_args!("{error:#}")))?;

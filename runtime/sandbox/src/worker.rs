@@ -61,7 +61,7 @@ pub enum Refusal {
     /// The output of a compiler for one machine.
     #[error("this is compiled code; a package holds the WebAssembly component that it was made from")]
     Precompiled,
-    /// Anything else.
+    /// Bytes of no kind that is known here.
     #[error(
         "this is no WebAssembly component: it doesn't begin with the bytes `\\0asm` and a component's version"
     )]

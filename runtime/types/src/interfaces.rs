@@ -22,7 +22,7 @@ pub const BASELINE: [&str; 6] =
 pub enum Capability {
     /// Facts about the invocation.
     Invocation,
-    /// What lasts.
+    /// What an app remembers between invocations.
     State,
     /// Derived readings and set-points.
     Outputs,
@@ -105,7 +105,7 @@ impl Capability {
 /// Something that an app can be called for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Role {
-    /// Takes readings.
+    /// Is called with the readings of its inputs.
     Readings,
     /// Is called when a timer is due.
     Timers,
@@ -130,7 +130,7 @@ impl Role {
 /// The roles that a component has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Roles {
-    /// Takes readings.
+    /// Is called with the readings of its inputs.
     pub readings: bool,
     /// Is called when a timer is due.
     pub timers: bool,

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// One mebibyte.
+/// Bytes of a mebibyte.
 pub const MIB: u64 = 1 << 20;
-/// One kibibyte.
+/// Bytes of a kibibyte.
 pub const KIB: u64 = 1 << 10;
 
 /// The limits of one installation: the defaults, lowered or raised by manifest and grant, within

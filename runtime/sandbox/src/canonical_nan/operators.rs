@@ -2,25 +2,19 @@
 
 use wasmparser::Operator;
 
-/// The size of a number: of a scalar, or of each in a vector.
+/// The size of a number: of a scalar (`f32`, `f64`), or of each in a vector (`f32x4`, `f64x2`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Width {
-    /// `f32`, `f32x4`.
     Single = 1,
-    /// `f64`, `f64x2`.
     Double = 2,
 }
 
 /// What an operator does with its numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Effect {
-    /// Computes: which NaN comes out is open, and which went in doesn't matter otherwise.
-    Makes {
-        /// The numbers that it takes
-        from: Width,
-        /// and makes.
-        to: Width,
-    },
+    /// Computes numbers of one width from those of another or the same: which NaN comes out is open, and which went
+    /// in doesn't matter otherwise.
+    Makes { from: Width, to: Width },
     /// Makes a number that is no NaN, also where it is taken for one of the other width.
     MakesNone,
     /// Answers with something else, which depends on whether a number is a NaN, but not on which.

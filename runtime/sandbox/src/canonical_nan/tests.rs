@@ -129,15 +129,19 @@ fn grow(e: Expressions) -> Expressions {
         1 => unary(&["call $vector"], e.v128.clone()),
         1 => Just("(global.get $gv)".to_owned()),
     ];
-    let i32 = prop_oneof![
+    Expressions { f64: f64.boxed(), f32: f32.boxed(), v128: v128.boxed(), i32: grow_i32(&e) }
+}
+
+fn grow_i32(e: &Expressions) -> Text {
+    prop_oneof![
         2 => e.i32.clone(),
         2 => binary(&["f64.lt", "f64.ne", "f64.ge"], e.f64.clone()),
         1 => binary(&["f32.eq", "f32.gt"], e.f32.clone()),
         1 => unary(&["i32.trunc_sat_f64_s"], e.f64.clone()),
         1 => unary(&["i32.reinterpret_f32"], e.f32.clone()),
         1 => unary(&["v128.any_true", "i32x4.extract_lane 1"], e.v128.clone()),
-    ];
-    Expressions { f64: f64.boxed(), f32: f32.boxed(), v128: v128.boxed(), i32: i32.boxed() }
+    ]
+    .boxed()
 }
 
 fn statement() -> Text {

@@ -30,7 +30,6 @@ impl Context {
         Self { standing, changes: BTreeMap::new(), count }
     }
 
-    /// What changed.
     pub fn into_changes(self) -> Changes {
         self.changes
     }
@@ -46,7 +45,6 @@ impl HasData for View<'static> {
     type Data<'a> = View<'a>;
 }
 
-/// Offers the functions.
 pub fn add_to_linker(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
     wit::add_to_linker::<_, View<'static>>(linker, |host| {
         host.meter.host_call();

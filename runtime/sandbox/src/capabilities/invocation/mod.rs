@@ -6,11 +6,10 @@ use crate::bindings::platform::ironloom::invocation::invocation::{self as wit, G
 use crate::host::Host;
 use ironloom_types::clock::Timestamp;
 
-/// The facts.
 pub struct Context {
     /// Names the invocation.
     pub id: String,
-    /// Its time.
+    /// Its time, which stands still.
     pub now: Timestamp,
     /// What was lost before it.
     pub gaps: Vec<Gap>,
@@ -22,7 +21,6 @@ impl HasData for View<'static> {
     type Data<'a> = View<'a>;
 }
 
-/// Offers the functions.
 pub fn add_to_linker(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
     wit::add_to_linker::<_, View<'static>>(linker, |host| {
         host.meter.host_call();

@@ -18,7 +18,6 @@ impl HasData for View<'static> {
     type Data<'a> = View<'a>;
 }
 
-/// Offers the functions.
 pub fn add_to_linker(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
     wit::add_to_linker::<_, View<'static>>(linker, |host| {
         host.meter.host_call();
