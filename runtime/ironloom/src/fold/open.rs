@@ -1,44 +1,37 @@
 //! Opens the data folder: the store as of its fold position, plus one pass over the log.
 
-use std::collections::{BTreeMap, HashSet};
+mod load;
+
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 
-use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
-use serde::de::DeserializeOwned;
 
+use self::load::Loader;
 use super::apply::{Applier, request_key, stored};
 use super::checkpoint::CheckpointError;
-use super::durable::{AlarmKey, Begin, Durables, Listener};
+use super::durable::{Durables, Listener};
 use super::invocations::Invocations;
 use super::journal::Journal;
 use super::left_out::LeftOutPoints;
 use super::overlay::Overlay;
-use super::points::{Points, StoredPoint};
+use super::points::Points;
 use super::requests::{Recent, Remembered};
 use super::sealer::{Live, Numbers, Sealed};
-use super::{FoldPosition, KnownPackage, Shared, StoredLane};
-use crate::records::admin::PackageRecord;
-use crate::records::commit::AlarmRecord;
-use crate::records::installation::{Installation, Revision};
+use super::{FoldPosition, Shared};
 use crate::records::readings::Idempotency;
 use crate::records::{BodyError, admin, commit, readings};
 use crate::telemetry::Metrics;
-use ironloom_apps::manifest::Manifest;
 use ironloom_apps::routing::RoutingTable;
 use ironloom_storage::Folder;
 use ironloom_storage::failpoint;
 use ironloom_storage::journal::{BlockFiles, BlockIndex, Chunk, StoredBlock};
 use ironloom_storage::log::{self, Kind as RecordKind, Log, LogError, Record};
-use ironloom_storage::store::{Applied, Change, Item, Key, Kind, Scope, StateCache, Storage, StoreError};
-use ironloom_types::clock::{Clock, Source, Timestamp};
+use ironloom_storage::store::{Applied, Change, Key, Kind, Storage, StoreError};
+use ironloom_types::clock::{Clock, Source};
 use ironloom_types::ids::{Epoch, Generation, PointPath, Sequence, StreamId, TenantId};
-use ironloom_types::readings::NewPoint;
-
-/// Keys of one page of a scan at start.
-const PAGE: usize = 4_096;
 
 /// Why a data folder can't be opened.
 #[derive(Debug, thiserror::Error)]
@@ -343,188 +336,4 @@ fn io(what: &'static str, path: &Path, source: std::io::Error) -> OpenError {
 
 fn bad(key: &Key, problem: &dyn std::fmt::Display) -> OpenError {
     OpenError::Value { key: key.to_string(), problem: problem.to_string() }
-}
-
-/// Points share the texts of their units.
-fn shared_unit(units: &mut HashSet<Arc<str>>, unit: String) -> Arc<str> {
-    if let Some(known) = units.get(unit.as_str()) {
-        return Arc::clone(known);
-    }
-    let unit: Arc<str> = unit.into();
-    units.insert(Arc::clone(&unit));
-    unit
-}
-
-struct Loader<'a> {
-    storage: &'a dyn Storage,
-}
-
-impl Loader<'_> {
-    fn bytes(&self, key: &Key) -> Result<Option<Bytes>, OpenError> {
-        let found = self.storage.get_many(std::slice::from_ref(key))?;
-        Ok(found.into_iter().next().flatten())
-    }
-
-    fn value<T: DeserializeOwned>(&self, key: &Key) -> Result<Option<T>, OpenError> {
-        let Some(bytes) = self.bytes(key)? else { return Ok(None) };
-        postcard::from_bytes(&bytes).map(Some).map_err(|error| bad(key, &error))
-    }
-
-    /// Shows `take` the entries of a kind in their order, with no more than a page of them in memory.
-    fn each(
-        &self,
-        kind: Kind,
-        mut take: impl FnMut(Key, Bytes) -> Result<(), OpenError>,
-    ) -> Result<(), OpenError> {
-        let range = Scope::MAIN.all(kind);
-        let mut after: Option<Key> = None;
-        loop {
-            let page = self.storage.scan(&range, after.as_ref(), PAGE)?;
-            after = page.entries.last().map(|(key, _)| key.clone());
-            let more = page.more && after.is_some();
-            for (key, value) in page.entries {
-                take(key, value)?;
-            }
-            if !more {
-                return Ok(());
-            }
-        }
-    }
-
-    fn each_decoded<T: DeserializeOwned>(
-        &self,
-        kind: Kind,
-        mut take: impl FnMut(Key, T) -> Result<(), OpenError>,
-    ) -> Result<(), OpenError> {
-        self.each(kind, |key, bytes| match postcard::from_bytes(&bytes) {
-            Ok(value) => take(key, value),
-            Err(error) => Err(bad(&key, &error)),
-        })
-    }
-
-    /// Brings receipts, points and latest values into memory, as of the fold position. Returns the requests.
-    /// Lanes come before: each point is then matched once.
-    fn fill(
-        &self,
-        shared: &Shared,
-        fold: &FoldPosition,
-    ) -> Result<BTreeMap<[u8; 16], Remembered>, OpenError> {
-        let mut units = HashSet::new();
-        self.each(Kind::Receipt, |key, note| {
-            if let Some((_, Item::Receipt(connector))) = key.parse() {
-                shared.receipts.write().insert(connector.into(), note);
-            }
-            Ok(())
-        })?;
-        self.each_decoded(Kind::Point, |key, stored: StoredPoint| {
-            let Some((_, Item::Point(number))) = key.parse() else { return Ok(()) };
-            if number.0 >= fold.points {
-                // Written by a checkpoint that did not end: the log will give it again.
-                return Ok(());
-            }
-            if number.0 as usize != shared.points.names().given() {
-                return Err(bad(&key, &"a point before it is missing"));
-            }
-            let point = match stored {
-                None => None,
-                Some((path, unit)) => {
-                    let path = PointPath::new(&path).map_err(|error| bad(&key, &error))?;
-                    let unit = unit.map(|unit| shared_unit(&mut units, unit));
-                    shared.routing.write().add_point(number, &path, unit.as_deref());
-                    Some(NewPoint { path, unit })
-                }
-            };
-            shared.points.add([(number, point)]);
-            Ok(())
-        })?;
-        let (found, expected) = (shared.points.names().given() as u64, u64::from(fold.points));
-        if found != expected {
-            return Err(OpenError::NotWhole { what: "points end at number", found, expected });
-        }
-        self.each(Kind::LatestPage, |key, bytes| {
-            let Some((_, Item::LatestPage(page))) = key.parse() else { return Ok(()) };
-            shared.points.load_page(page, &bytes).map_err(|error| bad(&key, &error))
-        })?;
-        let mut requests = BTreeMap::new();
-        self.each_decoded(Kind::Idempotency, |key, remembered: Remembered| {
-            if let Some((_, Item::Idempotency(hash))) = key.parse()
-                && let Some(hash) = hash.first_chunk::<16>()
-            {
-                requests.insert(*hash, remembered);
-            }
-            Ok(())
-        })?;
-        Ok(requests)
-    }
-
-    /// Begins the lanes. Returns the installations of which a part is missing: the log must remove them.
-    fn lanes(
-        &self,
-        shared: &Shared,
-        applier: &mut Applier,
-        fold: &FoldPosition,
-    ) -> Result<Vec<(Key, Generation)>, OpenError> {
-        self.each_decoded(Kind::Package, |key, record: PackageRecord| {
-            let manifest = Manifest::parse(&record.manifest).map_err(|problems| bad(&key, &problems))?;
-            let known = KnownPackage { record, manifest: Arc::new(manifest) };
-            shared.packages.write().insert(known.record.digest, Arc::new(known));
-            Ok(())
-        })?;
-        let mut left_out = Vec::new();
-        let mut metas: BTreeMap<Generation, StoredLane> = BTreeMap::new();
-        self.each_decoded(Kind::Lane, |key, lane: StoredLane| {
-            let Some((_, Item::Lane(generation))) = key.parse() else { return Ok(()) };
-            if let Some(removed) = lane.removed {
-                shared.removed.lock().insert(generation, removed);
-            }
-            metas.insert(generation, lane);
-            Ok(())
-        })?;
-        let mut timers: BTreeMap<Generation, BTreeMap<Box<str>, Timestamp>> = BTreeMap::new();
-        self.each_decoded(Kind::Timer, |key, due: u64| {
-            if let Some((_, Item::Timer(generation, name))) = key.parse() {
-                timers.entry(generation).or_default().insert(name.into(), Timestamp(due));
-            }
-            Ok(())
-        })?;
-        let mut alarms: BTreeMap<Generation, BTreeMap<AlarmKey, AlarmRecord>> = BTreeMap::new();
-        self.each_decoded(Kind::Alarm, |key, alarm: AlarmRecord| {
-            if let Some((_, Item::Alarm(generation, ..))) = key.parse() {
-                let name = (alarm.code.clone(), alarm.entity.clone());
-                alarms.entry(generation).or_default().insert(name, alarm);
-            }
-            Ok(())
-        })?;
-        let places = Places::of(fold);
-        self.each_decoded(Kind::Installation, |key, installation: Installation| {
-            let generation = installation.generation;
-            if generation > fold.generation {
-                // Written by a checkpoint that did not end: the log will install it again.
-                return Ok(());
-            }
-            let revision_key =
-                Scope::MAIN.key(Item::Revision(installation.id.as_str().into(), installation.revision));
-            let revision: Option<Revision> = self.value(&revision_key)?;
-            let known = shared.packages.read().get(&installation.package).cloned();
-            let (Some(revision), Some(lane), Some(known)) = (revision, metas.remove(&generation), known)
-            else {
-                // A checkpoint that did not end had begun to remove it: the log will remove it again.
-                left_out.push((key, generation));
-                return Ok(());
-            };
-            let queue = applier.queue_from(places.behind(generation, lane.meta.cursor));
-            applier.begin(Begin {
-                installation,
-                revision,
-                manifest: Arc::clone(&known.manifest),
-                meta: lane.meta,
-                state: StateCache::of_stored_generation(),
-                queue,
-                timers: timers.remove(&generation).unwrap_or_default(),
-                alarms: alarms.remove(&generation).unwrap_or_default(),
-            });
-            Ok(())
-        })?;
-        Ok(left_out)
-    }
 }

@@ -1,0 +1,209 @@
+//! Brings into memory what the store has as of the fold position.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde::de::DeserializeOwned;
+
+use super::{OpenError, Places, bad};
+use crate::fold::apply::Applier;
+use crate::fold::durable::{AlarmKey, Begin};
+use crate::fold::points::StoredPoint;
+use crate::fold::requests::Remembered;
+use crate::fold::{FoldPosition, KnownPackage, Shared, StoredLane};
+use crate::records::admin::PackageRecord;
+use crate::records::commit::AlarmRecord;
+use crate::records::installation::{Installation, Revision};
+use ironloom_apps::manifest::Manifest;
+use ironloom_storage::store::{Item, Key, Kind, Scope, StateCache, Storage};
+use ironloom_types::clock::Timestamp;
+use ironloom_types::ids::{Generation, PointPath};
+use ironloom_types::readings::NewPoint;
+
+/// Keys of one page of a scan at start.
+const PAGE: usize = 4_096;
+
+/// Points share the texts of their units.
+fn shared_unit(units: &mut HashSet<Arc<str>>, unit: String) -> Arc<str> {
+    if let Some(known) = units.get(unit.as_str()) {
+        return Arc::clone(known);
+    }
+    let unit: Arc<str> = unit.into();
+    units.insert(Arc::clone(&unit));
+    unit
+}
+
+pub(super) struct Loader<'a> {
+    pub(super) storage: &'a dyn Storage,
+}
+
+impl Loader<'_> {
+    pub(super) fn bytes(&self, key: &Key) -> Result<Option<Bytes>, OpenError> {
+        let found = self.storage.get_many(std::slice::from_ref(key))?;
+        Ok(found.into_iter().next().flatten())
+    }
+
+    pub(super) fn value<T: DeserializeOwned>(&self, key: &Key) -> Result<Option<T>, OpenError> {
+        let Some(bytes) = self.bytes(key)? else { return Ok(None) };
+        postcard::from_bytes(&bytes).map(Some).map_err(|error| bad(key, &error))
+    }
+
+    /// Shows `take` the entries of a kind in their order, with no more than a page of them in memory.
+    pub(super) fn each(
+        &self,
+        kind: Kind,
+        mut take: impl FnMut(Key, Bytes) -> Result<(), OpenError>,
+    ) -> Result<(), OpenError> {
+        let range = Scope::MAIN.all(kind);
+        let mut after: Option<Key> = None;
+        loop {
+            let page = self.storage.scan(&range, after.as_ref(), PAGE)?;
+            after = page.entries.last().map(|(key, _)| key.clone());
+            let more = page.more && after.is_some();
+            for (key, value) in page.entries {
+                take(key, value)?;
+            }
+            if !more {
+                return Ok(());
+            }
+        }
+    }
+
+    pub(super) fn each_decoded<T: DeserializeOwned>(
+        &self,
+        kind: Kind,
+        mut take: impl FnMut(Key, T) -> Result<(), OpenError>,
+    ) -> Result<(), OpenError> {
+        self.each(kind, |key, bytes| match postcard::from_bytes(&bytes) {
+            Ok(value) => take(key, value),
+            Err(error) => Err(bad(&key, &error)),
+        })
+    }
+
+    /// Brings receipts, points and latest values into memory, as of the fold position. Returns the requests.
+    /// Lanes come before: each point is then matched once.
+    pub(super) fn fill(
+        &self,
+        shared: &Shared,
+        fold: &FoldPosition,
+    ) -> Result<BTreeMap<[u8; 16], Remembered>, OpenError> {
+        let mut units = HashSet::new();
+        self.each(Kind::Receipt, |key, note| {
+            if let Some((_, Item::Receipt(connector))) = key.parse() {
+                shared.receipts.write().insert(connector.into(), note);
+            }
+            Ok(())
+        })?;
+        self.each_decoded(Kind::Point, |key, stored: StoredPoint| {
+            let Some((_, Item::Point(number))) = key.parse() else { return Ok(()) };
+            if number.0 >= fold.points {
+                // Written by a checkpoint that did not end: the log will give it again.
+                return Ok(());
+            }
+            if number.0 as usize != shared.points.names().given() {
+                return Err(bad(&key, &"a point before it is missing"));
+            }
+            let point = match stored {
+                None => None,
+                Some((path, unit)) => {
+                    let path = PointPath::new(&path).map_err(|error| bad(&key, &error))?;
+                    let unit = unit.map(|unit| shared_unit(&mut units, unit));
+                    shared.routing.write().add_point(number, &path, unit.as_deref());
+                    Some(NewPoint { path, unit })
+                }
+            };
+            shared.points.add([(number, point)]);
+            Ok(())
+        })?;
+        let (found, expected) = (shared.points.names().given() as u64, u64::from(fold.points));
+        if found != expected {
+            return Err(OpenError::NotWhole { what: "points end at number", found, expected });
+        }
+        self.each(Kind::LatestPage, |key, bytes| {
+            let Some((_, Item::LatestPage(page))) = key.parse() else { return Ok(()) };
+            shared.points.load_page(page, &bytes).map_err(|error| bad(&key, &error))
+        })?;
+        let mut requests = BTreeMap::new();
+        self.each_decoded(Kind::Idempotency, |key, remembered: Remembered| {
+            if let Some((_, Item::Idempotency(hash))) = key.parse()
+                && let Some(hash) = hash.first_chunk::<16>()
+            {
+                requests.insert(*hash, remembered);
+            }
+            Ok(())
+        })?;
+        Ok(requests)
+    }
+
+    /// Begins the lanes. Returns the installations of which a part is missing: the log must remove them.
+    pub(super) fn lanes(
+        &self,
+        shared: &Shared,
+        applier: &mut Applier,
+        fold: &FoldPosition,
+    ) -> Result<Vec<(Key, Generation)>, OpenError> {
+        self.each_decoded(Kind::Package, |key, record: PackageRecord| {
+            let manifest = Manifest::parse(&record.manifest).map_err(|problems| bad(&key, &problems))?;
+            let known = KnownPackage { record, manifest: Arc::new(manifest) };
+            shared.packages.write().insert(known.record.digest, Arc::new(known));
+            Ok(())
+        })?;
+        let mut left_out = Vec::new();
+        let mut metas: BTreeMap<Generation, StoredLane> = BTreeMap::new();
+        self.each_decoded(Kind::Lane, |key, lane: StoredLane| {
+            let Some((_, Item::Lane(generation))) = key.parse() else { return Ok(()) };
+            if let Some(removed) = lane.removed {
+                shared.removed.lock().insert(generation, removed);
+            }
+            metas.insert(generation, lane);
+            Ok(())
+        })?;
+        let mut timers: BTreeMap<Generation, BTreeMap<Box<str>, Timestamp>> = BTreeMap::new();
+        self.each_decoded(Kind::Timer, |key, due: u64| {
+            if let Some((_, Item::Timer(generation, name))) = key.parse() {
+                timers.entry(generation).or_default().insert(name.into(), Timestamp(due));
+            }
+            Ok(())
+        })?;
+        let mut alarms: BTreeMap<Generation, BTreeMap<AlarmKey, AlarmRecord>> = BTreeMap::new();
+        self.each_decoded(Kind::Alarm, |key, alarm: AlarmRecord| {
+            if let Some((_, Item::Alarm(generation, ..))) = key.parse() {
+                let name = (alarm.code.clone(), alarm.entity.clone());
+                alarms.entry(generation).or_default().insert(name, alarm);
+            }
+            Ok(())
+        })?;
+        let places = Places::of(fold);
+        self.each_decoded(Kind::Installation, |key, installation: Installation| {
+            let generation = installation.generation;
+            if generation > fold.generation {
+                // Written by a checkpoint that did not end: the log will install it again.
+                return Ok(());
+            }
+            let revision_key =
+                Scope::MAIN.key(Item::Revision(installation.id.as_str().into(), installation.revision));
+            let revision: Option<Revision> = self.value(&revision_key)?;
+            let known = shared.packages.read().get(&installation.package).cloned();
+            let (Some(revision), Some(lane), Some(known)) = (revision, metas.remove(&generation), known)
+            else {
+                // A checkpoint that did not end had begun to remove it: the log will remove it again.
+                left_out.push((key, generation));
+                return Ok(());
+            };
+            let queue = applier.queue_from(places.behind(generation, lane.meta.cursor));
+            applier.begin(Begin {
+                installation,
+                revision,
+                manifest: Arc::clone(&known.manifest),
+                meta: lane.meta,
+                state: StateCache::of_stored_generation(),
+                queue,
+                timers: timers.remove(&generation).unwrap_or_default(),
+                alarms: alarms.remove(&generation).unwrap_or_default(),
+            });
+            Ok(())
+        })?;
+        Ok(left_out)
+    }
+}
