@@ -84,10 +84,10 @@ fn slow_component(functions: usize) -> Vec<u8> {
     leb(functions, &mut code);
     let mut types = Vec::new();
     leb(functions, &mut types);
+    types.resize(types.len() + functions, 0);
     for _ in 0..functions {
         leb(body.len(), &mut code);
         code.extend_from_slice(&body);
-        types.push(0);
     }
     let mut module = b"\0asm\x01\0\0\0".to_vec();
     section(1, &[1, 0x60, 2, 0x7f, 0x7f, 1, 0x7f], &mut module);
@@ -357,8 +357,9 @@ fn a_stop_answers_or_ends_what_is_under_way() -> Result<()> {
     let status = server.stop()?;
     ensure!(status.success(), "{status}: {}", setup.said());
     println!("stopped in {:?}", begun.elapsed());
+    // Whether the component is compiled before the stop is through depends on the machine. It lacks a role.
     if let Ok(Ok(answer)) = upload.join() {
-        answer.problem(503)?;
+        ensure!(matches!(answer.status, 422 | 503), "{}: {}", answer.status, answer.text());
     }
     let server = setup.start()?;
     ensure!(server.client().installation("looping")?["id"] == "looping");

@@ -146,8 +146,9 @@ fn the_replay_goes_on_after_a_kill_without_a_gap_or_a_repetition() -> Result<()>
     for row in dietox::fed() {
         let at = row.at.replace('Z', ".000000000Z");
         let point = |what: &str| format!("farm/barn-1/{}/{what}", row.pig);
-        expected.extend(row.feed.map(|feed| (point("feed"), at.clone(), feed)));
+        // In the order of the connector's columns.
         expected.push((point("weight"), at.clone(), row.weight));
+        expected.extend(row.feed.map(|feed| (point("feed"), at.clone(), feed)));
     }
     assert_eq!(found.len(), expected.len());
     assert_eq!(found, expected);

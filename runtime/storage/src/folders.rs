@@ -55,7 +55,6 @@ fn parent(folder: &Path) -> &Path {
 #[cfg(test)]
 mod tests {
     use std::io::IoSliceMut;
-    use std::path::PathBuf;
 
     use rustix::io::{Errno, ReadWriteFlags, preadv2};
 
@@ -63,8 +62,8 @@ mod tests {
 
     /// On the disk where the project is built: what is in memory only has nothing to forget.
     fn folder_on_a_disk() -> tempfile::TempDir {
-        let target = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../target");
-        tempfile::tempdir_in(target).unwrap()
+        let built = std::env::current_exe().unwrap();
+        tempfile::tempdir_in(built.parent().unwrap()).unwrap()
     }
 
     /// Whether the system has the first page of a file in memory; `None` where it doesn't say.

@@ -25,15 +25,12 @@ pub const EXCEPTIONS: &[Exception] = &[
     may("runtime/ironloom/src/api/model.rs", Rule::FileLength, "one list of the types of answers"),
     may("runtime/ironloom/src/api/tests.rs", Rule::FileLength, "each route, against a node of its own"),
     may("runtime/ironloom/src/records/tests.rs", Rule::FunctionLength, "one record of each kind"),
-    may("runtime/storage/src/store/keys.rs", Rule::FileLength, "every key of the store in one place"),
     may("runtime/ironloom/src/fold/open.rs", Rule::FunctionLength, "the steps of an opening"),
     may(
         "runtime/ironloom/src/fold/tests/history.rs",
         Rule::FileLength,
         "one kind of history, with its model",
     ),
-    may("runtime/sandbox/src/canonical_nan/tests.rs", Rule::FunctionLength, "a grammar of expressions"),
-    may("runtime/sandbox/tests/sandbox_alone/lists.rs", Rule::FunctionLength, "a list of guests"),
     may(
         "runtime/ironloom/src/fold/tests/history.rs",
         Rule::FunctionLength,

@@ -111,7 +111,7 @@ async fn answer(
     connection: Arc<Connection>,
 ) -> Result<Response, Infallible> {
     connection.set_busy(true);
-    let (mut request, mut rest) = Lent::new(request);
+    let (mut request, mut rest) = Lent::of(request);
     request.extensions_mut().insert(ArrivedAt(arrived));
     if connection.is_in_reserve() {
         request.extensions_mut().insert(InReserve);
@@ -156,7 +156,7 @@ struct Lent {
 }
 
 impl Lent {
-    fn new(request: Request<Incoming>) -> (Request<Body>, oneshot::Receiver<Incoming>) {
+    fn of(request: Request<Incoming>) -> (Request<Body>, oneshot::Receiver<Incoming>) {
         let (back, rest) = oneshot::channel();
         (request.map(|body| Body::new(Self { body: Some(body), back: Some(back) })), rest)
     }

@@ -110,11 +110,13 @@ async fn run_all(env: impl Fn() -> Env) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn memory_globals_and_tables_begin_anew() {
+    let _alone = ALONE.lock().await;
     run_all(|| env_with(State::default(), limits())).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_swapped_out_is_gone_too() {
+    let _alone = ALONE.lock().await;
     let _swap = match Swap::on() {
         Ok(swap) => swap,
         Err(why) => {

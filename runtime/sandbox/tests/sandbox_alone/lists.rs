@@ -150,6 +150,7 @@ fn of_others() -> Vec<(&'static str, Guest)> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_list_takes_more_of_the_host_than_a_call_may_carry() {
+    let _alone = ALONE.lock().await;
     let bench = Bench::new();
     let limits = Limits { cpu: 10_000_000_000, ..Limits::default() };
     for (what, guest) in of_state().into_iter().chain(of_others()) {

@@ -46,6 +46,9 @@ const PUBLISH: &str = "(i32.store (local.get $frames) (i32.const 1024)) (i32.sto
     (call $publish (local.get $entities) (local.get $entities_len) (local.get $frames) (local.get $frames_len) (i32.const 64))
     (if (i32.load8_u (i32.const 64)) (then unreachable))";
 
+/// Held by each test of this process: figures of the process mean something only while nothing else runs.
+static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
 fn half() -> Guest {
     Guest::readings(HALF)
         .import("ironloom:state/state@0.1.0", "set", "$set (param i32 i32 i32 i32 i32)")
@@ -55,6 +58,7 @@ fn half() -> Guest {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_thousand_failures_leave_memory_where_it_was() {
+    let _alone = ALONE.lock().await;
     let bench = Bench::new();
     let trap = bench.install(&half()).await;
     let recurse = bench.install(&Guest::readings("(drop (call $r (i64.const 0)))").with(RECURSE)).await;
@@ -108,6 +112,7 @@ fn resident() -> u64 {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "prints figures, which mean nothing on a busy machine"]
 async fn figures() {
+    let _alone = ALONE.lock().await;
     let bench = Bench::new();
     let empty = bench.install(&Guest::readings("")).await;
     let none = Batch { entities: String::new(), frames: Vec::new() };

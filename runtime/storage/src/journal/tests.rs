@@ -321,7 +321,7 @@ fn large_texts_close_a_block_early() {
 
 #[test]
 fn the_stores_bytes_of_a_block_never_change() {
-    let readings = vec![(3, 5, Quality::Good, Value::Missing), (67, 30, Quality::Bad, Value::Missing)];
+    let readings = [(3, 5, Quality::Good, Value::Missing), (67, 30, Quality::Bad, Value::Missing)];
     let (before, after) = readings.split_at(1);
     let record =
         |time, readings: &[Reading]| Record { time, hops: 0, origin: 0, readings: readings.to_vec() };

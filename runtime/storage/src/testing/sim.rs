@@ -26,7 +26,7 @@ impl Random {
     }
 
     /// SplitMix64.
-    pub fn next(&mut self) -> u64 {
+    pub fn draw(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -34,7 +34,7 @@ impl Random {
     }
 
     pub fn below(&mut self, end: u64) -> u64 {
-        self.next() % end
+        self.draw() % end
     }
 
     pub fn chance(&mut self, one_in: u64) -> bool {
@@ -394,7 +394,7 @@ impl Disk for SimDisk {
     }
 
     fn salt(&self) -> u32 {
-        self.state.lock().random.next() as u32
+        self.state.lock().random.draw() as u32
     }
 
     fn path(&self, name: &str) -> String {

@@ -211,7 +211,9 @@ mod tests {
                     }
                 }
                 prop_assert_eq!(state.all(), model.clone());
-                prop_assert_eq!(state.bytes, model.iter().map(|(key, value)| (key.len() + value.len()) as u64).sum::<u64>());
+                // As the README prices an entry: 128 bytes, and what key and value hold.
+                let bytes: usize = model.iter().map(|(key, value)| 128 + key.len() + value.len()).sum();
+                prop_assert_eq!(state.bytes, bytes as u64);
                 for key in 0..6 {
                     let key = format!("k{key}");
                     prop_assert_eq!(state.get(&key).unwrap(), model.get(&key).cloned());

@@ -1,3 +1,5 @@
+//! What is kept of invocations, how many keys that takes, and what is read back page by page.
+
 use ironloom_storage::store::{self, Applied, Change, EngineKind};
 use ironloom_types::clock::Timestamp;
 use ironloom_types::ids::{Digest, Epoch, Revision, Sequence};

@@ -305,7 +305,7 @@ impl World {
         let record = AdminRecord::Standing {
             id: InstallationId::new(&lane.id).unwrap(),
             generation: Generation(generation),
-            standing: lane.standing.clone(),
+            standing: lane.standing,
             meta: Box::new(lane.meta.clone()),
         };
         self.admin(record, Ok(()));
