@@ -70,7 +70,8 @@ fn run(points: u32, effort: Effort, number: usize, row: &mut Row) -> Result<()> 
     let server = Setup::new()?.start()?;
     let bindings = json!({"value": ["bench/{point}/value"]});
     // What the machine can do is asked for, not what an app may take without a grant.
-    let granted = json!({"limits": {"share": "1 s"}});
+    // A key costs 128 bytes of the state besides what it holds.
+    let granted = json!({"limits": {"share": "1 s", "state": "1 GiB"}});
     apps::install(server.client(), "sums", &package, bindings, granted)?;
     let requests = requests(server.client().url(), points, number as u64)?;
     let progress = Progress::default();
