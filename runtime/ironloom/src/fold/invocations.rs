@@ -9,9 +9,9 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use parking_lot::RwLock;
 
 use super::apply::stored;
+use super::unfolded::Unfolded;
 use crate::records::commit::Invocation;
 use ironloom_storage::store::{Item, Key, Scope, Storage, StoreError};
 use ironloom_types::ids::{Generation, Ordinal};
@@ -46,23 +46,16 @@ pub enum InvocationsError {
     },
 }
 
-#[derive(Default)]
-struct Maps {
-    active: Summaries,
-    frozen: Option<Arc<Summaries>>,
-    bytes: usize,
-}
-
 /// The summaries that no checkpoint has written, and the store behind them.
 pub struct Invocations {
-    maps: RwLock<Maps>,
+    maps: Unfolded<(Generation, Ordinal, u32), Invocation>,
     storage: Arc<dyn Storage>,
 }
 
 impl Invocations {
     /// None yet but those of the store.
     pub fn new(storage: Arc<dyn Storage>) -> Self {
-        Self { maps: RwLock::default(), storage }
+        Self { maps: Unfolded::default(), storage }
     }
 
     /// Notes an invocation.
@@ -80,24 +73,17 @@ impl Invocations {
 
     /// About how many bytes came since the last freeze.
     pub fn bytes(&self) -> usize {
-        self.maps.read().bytes
+        self.maps.bytes()
     }
 
     /// Begins a checkpoint: what came until now is frozen.
     pub fn freeze(&self) -> Arc<Summaries> {
-        let mut maps = self.maps.write();
-        assert!(maps.frozen.is_none(), "a checkpoint begins when the one before is folded");
-        let frozen = Arc::new(std::mem::take(&mut maps.active));
-        maps.bytes = 0;
-        maps.frozen = Some(Arc::clone(&frozen));
-        frozen
+        self.maps.freeze()
     }
 
     /// Ends a checkpoint: the store has what was frozen.
     pub fn folded(&self) {
-        let frozen = self.maps.write().frozen.take();
-        // Dropping a large map takes a while; not under the lock.
-        drop(frozen);
+        self.maps.folded();
     }
 
     /// The value of a page's key with these summaries merged into it, oldest first.

@@ -20,6 +20,7 @@ pub mod requests;
 pub mod run;
 pub mod sealer;
 pub mod submission;
+mod unfolded;
 
 #[cfg(test)]
 mod tests;

@@ -6,31 +6,24 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use parking_lot::RwLock;
 
+use super::unfolded::Unfolded;
 use ironloom_storage::store::{Key, KeyRange, Storage, StoreError};
 use ironloom_types::page::{Page, merge_page};
 
 /// Changes in the order of their keys; `None` deletes.
 pub type Changes = BTreeMap<Key, Option<Bytes>>;
 
-#[derive(Default)]
-struct Maps {
-    active: Changes,
-    frozen: Option<Arc<Changes>>,
-    bytes: usize,
-}
-
 /// The changes, and the store behind them.
 pub struct Overlay {
-    maps: RwLock<Maps>,
+    maps: Unfolded<Key, Option<Bytes>>,
     storage: Arc<dyn Storage>,
 }
 
 impl Overlay {
     /// Nothing changed yet.
     pub fn new(storage: Arc<dyn Storage>) -> Self {
-        Self { maps: RwLock::default(), storage }
+        Self { maps: Unfolded::default(), storage }
     }
 
     /// Takes over changes of one record.
@@ -49,24 +42,17 @@ impl Overlay {
 
     /// About how many bytes changed since the last freeze.
     pub fn bytes(&self) -> usize {
-        self.maps.read().bytes
+        self.maps.bytes()
     }
 
     /// Begins a checkpoint: what changed until now is frozen.
     pub fn freeze(&self) -> Arc<Changes> {
-        let mut maps = self.maps.write();
-        assert!(maps.frozen.is_none(), "a checkpoint begins when the one before is folded");
-        let frozen = Arc::new(std::mem::take(&mut maps.active));
-        maps.bytes = 0;
-        maps.frozen = Some(Arc::clone(&frozen));
-        frozen
+        self.maps.freeze()
     }
 
     /// Ends a checkpoint: the store has what was frozen.
     pub fn folded(&self) {
-        let frozen = self.maps.write().frozen.take();
-        // Dropping a large map takes a while; not under the lock.
-        drop(frozen);
+        self.maps.folded();
     }
 
     /// The value of a key.
