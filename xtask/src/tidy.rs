@@ -50,8 +50,6 @@ enum Rule {
 pub fn tidy(root: &Path) -> Result<()> {
     let files = files::all(root)?;
     let mut findings = findings(&files);
-    let is_left = |path: &str| exceptions::WITH_FILLER.iter().any(|folder| path.starts_with(folder));
-    findings.retain(|finding| finding.rule != Rule::FillerDoc || !is_left(&finding.path));
     let unused = exceptions::take_out(&mut findings, exceptions::EXCEPTIONS);
     findings.sort();
     for Finding { path, line, rule, text } in &findings {

@@ -116,7 +116,6 @@ pub enum ResolveError {
     /// The entity doesn't fit the binding.
     #[error("the output {output} has no point for the entity {entity:?}: {problem}")]
     UnknownEntity {
-        /// The output.
         output: SlotName,
         /// The entity, as the app gave it.
         entity: String,

@@ -39,9 +39,7 @@ pub enum ValueType {
     Integer,
     /// A 64-bit IEEE 754 number.
     Real,
-    /// UTF-8 text.
     Text,
-    /// Bytes.
     Blob,
 }
 
@@ -146,7 +144,6 @@ impl FromStr for Severity {
 /// A slot for readings.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Input {
-    /// Its name.
     pub name: SlotName,
     /// The type of its values.
     #[serde(rename = "type")]
@@ -162,7 +159,6 @@ pub struct Input {
 /// A slot for what the app gives back.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Output {
-    /// Its name.
     pub name: SlotName,
     /// What its values are for.
     pub kind: OutputKind,
@@ -178,7 +174,6 @@ pub struct Output {
 /// An alarm that the app may raise.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Alarm {
-    /// Its code.
     pub name: SlotName,
     /// How much it matters.
     pub severity: Severity,
@@ -189,7 +184,6 @@ pub struct Alarm {
 /// A timer that is due again and again.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Timer {
-    /// Its name.
     pub name: SlotName,
     /// When it is due, in the installation's time zone.
     pub cron: Cron,
@@ -200,7 +194,6 @@ pub struct Timer {
 /// Something that whoever installs the app may set.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Setting {
-    /// Its name.
     pub name: SlotName,
     /// The type of its value; never blob.
     #[serde(rename = "type")]
@@ -234,7 +227,6 @@ pub struct Manifest {
     pub outputs: Vec<Output>,
     /// The alarms it may raise.
     pub alarms: Vec<Alarm>,
-    /// Its timers.
     pub timers: Vec<Timer>,
     /// What can be set.
     pub settings: Vec<Setting>,

@@ -51,7 +51,6 @@ pub struct Package {
 pub struct Extra {
     /// One of [`EXTRA_MEDIA_TYPES`].
     pub media_type: String,
-    /// The bytes.
     pub bytes: Bytes,
 }
 
@@ -60,12 +59,7 @@ pub struct Extra {
 pub enum PackageError {
     /// It is too large.
     #[error("the package has {size} bytes; at most {limit} are allowed")]
-    TooLarge {
-        /// Its size.
-        size: usize,
-        /// The limit.
-        limit: usize,
-    },
+    TooLarge { size: usize, limit: usize },
     /// The tar is not as it must be.
     #[error("the package is no strict ustar archive: {place}: {problem}")]
     Archive {

@@ -16,7 +16,6 @@ const MAX_CAPTURE_BYTES: usize = 63;
 /// One segment of a pattern.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Segment {
-    /// Matches itself.
     Literal(Box<str>),
     /// Matches any one segment and gives it this name.
     Capture(Box<str>),
@@ -73,7 +72,6 @@ impl Pattern {
         Ok(Self { text: text.into(), segments: segments.into() })
     }
 
-    /// The text.
     pub fn as_str(&self) -> &str {
         &self.text
     }

@@ -54,9 +54,7 @@ pub struct Site<'a> {
 /// A point of the site.
 #[derive(Clone, Copy, Debug)]
 pub struct KnownPoint<'a> {
-    /// Its number.
     pub number: PointNumber,
-    /// Its path.
     pub path: &'a PointPath,
     /// Its unit, where it is known.
     pub unit: Option<&'a str>,
@@ -84,7 +82,6 @@ pub struct Plan {
 /// What an input matches today.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InputPlan {
-    /// The input.
     pub name: SlotName,
     /// How many points it takes.
     pub points: u64,

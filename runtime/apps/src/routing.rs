@@ -29,7 +29,6 @@ pub struct Match {
 }
 
 impl Match {
-    /// The lane.
     pub fn lane(self) -> u32 {
         self.slot.lane()
     }
@@ -71,13 +70,10 @@ pub const MAX_LANES: u32 = 1 << 24;
 /// A point that matches an input and is left out all the same: for an event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LeftOut {
-    /// The lane.
     pub lane: u32,
     /// The number of its input.
     pub input: u16,
-    /// The point.
     pub point: PointNumber,
-    /// Why.
     pub reason: LeftOutReason,
 }
 
@@ -85,17 +81,9 @@ pub struct LeftOut {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LeftOutReason {
     /// An earlier point gives the same entity by another pattern of the input.
-    SameEntity {
-        /// The entity.
-        entity: String,
-    },
+    SameEntity { entity: String },
     /// The units differ.
-    Unit {
-        /// The point's.
-        point: String,
-        /// The input's.
-        input: String,
-    },
+    Unit { point: String, input: String },
 }
 
 impl fmt::Display for LeftOutReason {

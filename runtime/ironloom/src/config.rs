@@ -26,27 +26,20 @@ use ironloom_types::limits::{Limits, MIB};
 /// All of it, checked.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
-    /// `[server]`
     pub server: Server,
-    /// `[store]`
     pub store: Store,
-    /// `[log]`
     pub log: Log,
     /// `[ingest] max_future`, in nanoseconds.
     pub max_future: Span,
-    /// `[batch]`
     pub batch: Batch,
     /// `[limits]`: the defaults of installations.
     pub limits: Limits,
-    /// `[site]`
     pub site: Site,
     /// `[points."pattern"]`, in the order of the patterns.
     pub points: Vec<PointUnit>,
-    /// `[connectors.NAME]`
     pub connectors: BTreeMap<String, ConnectorConfig>,
 }
 
-/// `[server]`
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Server {
     /// The address of the API.
@@ -55,10 +48,8 @@ pub struct Server {
     pub hosts: Vec<String>,
 }
 
-/// `[store]`
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Store {
-    /// Which engine.
     pub engine: Engine,
     /// Free bytes of the disk below which nothing is taken.
     pub reserve: Bytes,
@@ -71,9 +62,7 @@ pub struct Store {
 /// What keeps everything at rest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Engine {
-    /// sled 0.34.
     Sled,
-    /// redb 4.
     Redb,
 }
 
@@ -89,7 +78,6 @@ impl FromStr for Engine {
     }
 }
 
-/// `[log]`
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Log {
     /// Bytes after which a checkpoint begins.
@@ -100,16 +88,12 @@ pub struct Log {
     pub segment: Bytes,
 }
 
-/// `[batch]`
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Batch {
-    /// Most readings.
     pub max_readings: u32,
-    /// Most bytes.
     pub max_bytes: Bytes,
 }
 
-/// `[site]`
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Site {
     /// A time zone's IANA name, known to be one.
@@ -118,7 +102,6 @@ pub struct Site {
     pub clock: Source,
 }
 
-/// `[points."pattern"]`
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PointUnit {
     /// Matches points as a binding's pattern does.

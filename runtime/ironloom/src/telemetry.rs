@@ -61,14 +61,12 @@ pub struct Status {
 /// One label: an installation.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct OfInstallation {
-    /// Its id.
     pub installation: String,
 }
 
 /// Two labels: an installation and the state that it is in.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct InState {
-    /// Its id.
     pub installation: String,
     /// As the API names it.
     pub state: &'static str,
@@ -160,7 +158,6 @@ pub struct Metrics {
     pub pending: Gauge,
     /// Groups of records written and flushed as one.
     pub log_groups: Counter,
-    /// Records written.
     pub log_records: Counter,
     /// Bytes of records written.
     pub log_bytes: Counter,
@@ -202,7 +199,6 @@ impl Seconds {
 /// The counters, and the registry that writes them.
 #[derive(Debug)]
 pub struct Telemetry {
-    /// The counters.
     pub metrics: Metrics,
     registry: Registry,
 }

@@ -31,7 +31,6 @@ impl PointNumber {
 /// A point that appears for the first time with the columns that it goes with.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct NewPoint {
-    /// Its path.
     pub path: PointPath,
     /// Its unit, where its source names one: a UCUM code.
     pub unit: Option<Arc<str>>,
@@ -76,9 +75,7 @@ pub enum Tag {
     Integer = 2,
     /// A 64-bit IEEE 754 number.
     Real = 3,
-    /// UTF-8 text.
     Text = 4,
-    /// Bytes.
     Blob = 5,
 }
 
@@ -113,14 +110,11 @@ pub enum ValueRef<'a> {
     Integer(i64),
     /// A 64-bit IEEE 754 number.
     Real(f64),
-    /// UTF-8 text.
     Text(&'a str),
-    /// Bytes.
     Blob(&'a [u8]),
 }
 
 impl ValueRef<'_> {
-    /// Its type.
     pub fn tag(&self) -> Tag {
         match self {
             Self::Missing => Tag::Missing,

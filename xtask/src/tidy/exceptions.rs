@@ -17,9 +17,6 @@ const fn may(path: &'static str, rule: Rule, reason: &'static str) -> Exception 
     Exception { path, rule, reason }
 }
 
-/// Folders whose comments that say nothing still stand. Empty this list once `cargo xtask tidy --fix` has taken them out.
-pub const WITH_FILLER: &[&str] = &["runtime/"];
-
 /// All that are allowed.
 pub const EXCEPTIONS: &[Exception] = &[
     may("runtime/ironloom/src/api/model.rs", Rule::FileLength, "one list of the types of answers"),

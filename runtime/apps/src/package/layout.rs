@@ -23,7 +23,6 @@ const MAX_REFERRERS: usize = 64;
 /// The most layers of an image.
 const MAX_LAYERS: usize = 64;
 
-/// `oci-layout`.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct LayoutFile {

@@ -42,7 +42,6 @@ pub struct Connections {
     next: AtomicU64,
 }
 
-/// One connection.
 pub struct Connection {
     began: Instant,
     /// A request is being worked on.
@@ -92,7 +91,6 @@ impl Connection {
 }
 
 impl Connections {
-    /// None yet.
     pub fn new(bounds: Bounds) -> Self {
         Self {
             bounds,

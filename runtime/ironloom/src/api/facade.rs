@@ -45,7 +45,6 @@ pub trait Facade: Send + Sync + 'static {
     fn add_package(&self, tar: Bytes) -> Later<'_, (PackageInfo, bool)>;
     /// The packages, in the order of their digests.
     fn packages(&self, page: PageQuery) -> Later<'_, Page<PackageInfo>>;
-    /// One package.
     fn package(&self, digest: Digest) -> Later<'_, PackageInfo>;
     /// Removes a package; 409 while an installation has it.
     fn delete_package(&self, digest: Digest) -> Later<'_, ()>;
@@ -54,7 +53,6 @@ pub trait Facade: Send + Sync + 'static {
     fn install(&self, request: InstallRequest, dry_run: bool) -> Later<'_, Installed>;
     /// The installations, in the order of their ids.
     fn installations(&self, page: PageQuery) -> Later<'_, Page<Installation>>;
-    /// One installation.
     fn installation(&self, id: InstallationId) -> Later<'_, Installation>;
     /// Uninstalls; with `purge` its state goes at once.
     fn uninstall(&self, id: InstallationId, purge: bool) -> Later<'_, ()>;

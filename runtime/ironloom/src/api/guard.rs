@@ -121,7 +121,6 @@ fn wrong_type(types: &[&str], headers: &HeaderMap) -> Problem {
     Problem::unsupported_type(format!("the Content-Type must be {}, and is {given}", types.join(" or ")))
 }
 
-/// The middleware.
 pub(super) async fn check(State(api): State<Api>, request: Request, next: Next) -> Response {
     match api.guard.check(&request) {
         Ok(()) => next.run(request).await,

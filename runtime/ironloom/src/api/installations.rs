@@ -34,18 +34,15 @@ pub async fn install(
     }
 }
 
-/// Lists them.
 pub async fn list(State(api): State<Api>, mut params: Params) -> Result<Response, Problem> {
     let page = params.page()?;
     answers::page(&api, move |node| async move { node.installations(page).await }).await
 }
 
-/// Shows one.
 pub async fn show(State(api): State<Api>, Id(id): Id) -> Result<Response, Problem> {
     answers::ok(&api, &api.node.installation(id).await?).await
 }
 
-/// Uninstalls one.
 pub async fn uninstall(State(api): State<Api>, Id(id): Id, mut params: Params) -> Result<Response, Problem> {
     let purge = params.flag("purge")?;
     api.node.uninstall(id, purge).await?;
@@ -59,7 +56,6 @@ pub struct Resume {
     backlog: Backlog,
 }
 
-/// Pauses one.
 pub async fn pause(
     State(api): State<Api>,
     Id(id): Id,
@@ -68,7 +64,6 @@ pub async fn pause(
     answers::ok(&api, &api.node.pause(id).await?).await
 }
 
-/// Resumes one.
 pub async fn resume(
     State(api): State<Api>,
     Id(id): Id,
@@ -119,13 +114,11 @@ pub async fn state(State(api): State<Api>, Id(id): Id, mut params: Params) -> Re
     Ok(answers::typed(StatusCode::OK, JSON_TYPE, body))
 }
 
-/// Its log.
 pub async fn logs(State(api): State<Api>, Id(id): Id, mut params: Params) -> Result<Response, Problem> {
     let (after, limit) = (params.after()?, params.limit()?);
     answers::page(&api, move |node| async move { node.logs(id, after, limit).await }).await
 }
 
-/// Its invocations.
 pub async fn invocations(
     State(api): State<Api>,
     Id(id): Id,

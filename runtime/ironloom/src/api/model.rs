@@ -19,12 +19,10 @@ use ironloom_types::readings::Quality;
 /// A reading of the journal.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ReadingItem {
-    /// Its point.
     pub point: Arc<str>,
     /// What it is about, where it is shown as an input's or output's reading.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub entity: Option<String>,
-    /// Its value.
     pub value: Value,
     /// When its source took it.
     pub at: Timestamp,
@@ -39,7 +37,6 @@ pub struct ReadingItem {
 /// A point and its latest reading.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PointItem {
-    /// Its path.
     pub point: Arc<str>,
     /// The latest value.
     pub value: Value,
@@ -58,7 +55,6 @@ pub struct PointItem {
 pub struct PackageInfo {
     /// Its identity: the digest of the image manifest.
     pub digest: Digest,
-    /// The app.
     pub id: AppId,
     /// The app's name for people.
     pub name: String,
@@ -148,7 +144,6 @@ pub struct SettingInfo {
 pub struct InstallRequest {
     /// The installation's id.
     pub id: InstallationId,
-    /// The package.
     pub package: Digest,
     /// The patterns of each input, and the one of each output that has one.
     #[serde(default, deserialize_with = "once::deserialize")]
@@ -174,7 +169,6 @@ pub struct InstallRequest {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Patterns {
-    /// One.
     One(String),
     /// Several, in the order in which they are tried.
     Many(Vec<String>),
@@ -267,7 +261,6 @@ pub struct Resumed {
 /// What an input matches.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Match {
-    /// The input.
     pub input: String,
     /// How many points there are.
     pub points: u64,
@@ -310,22 +303,15 @@ impl InstallationState {
     }
 }
 
-/// An installation.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Installation {
-    /// Its id.
     pub id: InstallationId,
-    /// Its app.
     pub app: AppId,
     /// The app's version.
     pub version: String,
-    /// The package.
     pub package: Digest,
-    /// What it is about.
     pub state: InstallationState,
-    /// Its revision.
     pub revision: Revision,
-    /// Its generation.
     pub generation: Generation,
     /// The sequence through which it has taken readings.
     pub cursor: Sequence,
@@ -341,7 +327,6 @@ pub struct Installation {
     pub grants: Grants,
     /// Its settings, defaults included.
     pub settings: BTreeMap<SlotName, serde_json::Value>,
-    /// Its limits.
     pub limits: ironloom_types::limits::Limits,
     /// The time zone of its timers.
     pub timezone: String,
@@ -361,7 +346,6 @@ pub struct Lag {
 /// The latest failure of an installation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LastError {
-    /// When.
     pub at: Timestamp,
     /// Such as `trap`, `cpu`, `memory`, `retry`.
     pub kind: String,
@@ -376,7 +360,6 @@ pub struct LastError {
 pub struct Counters {
     /// Readings that were dealt with: taken, refused or set aside.
     pub readings: u64,
-    /// Invocations.
     pub invocations: u64,
     /// Those that took no effect.
     pub failures: u64,
@@ -393,7 +376,6 @@ pub struct Counters {
 /// An entry of an installation's state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StateItem {
-    /// Its key.
     pub key: Box<str>,
     /// Its value. The API shows it as base64, and as JSON besides where it is some.
     pub value: Bytes,
@@ -410,7 +392,6 @@ pub struct LogLine {
     pub level: String,
     /// What the app gave as context, `stdout` or `stderr`.
     pub context: String,
-    /// The line.
     pub message: String,
     /// The invocation that wrote it.
     pub ordinal: Ordinal,
@@ -423,7 +404,6 @@ pub struct LogLine {
 pub struct DeadLetter {
     /// Counts the dead letters of the installation, from 1.
     pub number: u64,
-    /// The reading.
     pub reading: ReadingItem,
     /// Why, as the app or the runtime said.
     pub reason: String,
@@ -455,9 +435,7 @@ pub struct Invocation {
     /// The last sequence that it covers, where it took readings.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last: Option<Sequence>,
-    /// Its time.
     pub time: Timestamp,
-    /// Its revision.
     pub revision: Revision,
     /// `ok`, `reject`, `retry`, `trap` or the limit that was hit.
     pub outcome: String,
@@ -469,7 +447,6 @@ pub struct Invocation {
     pub digest: Option<Digest>,
 }
 
-/// An alarm.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Alarm {
     /// Its id, never used twice.
@@ -478,7 +455,6 @@ pub struct Alarm {
     pub installation: InstallationId,
     /// Its name in the manifest.
     pub code: SlotName,
-    /// What it is about.
     pub entity: String,
     /// As the manifest says: `low`, `medium`, `high` or `critical`.
     pub severity: String,
@@ -513,7 +489,6 @@ pub enum AlarmState {
 pub struct Readiness {
     /// Whether it does.
     pub ready: bool,
-    /// Why not.
     pub reasons: Vec<String>,
     /// What is unusual, such as the feed's clock or an insecure address.
     pub notes: Vec<String>,

@@ -9,7 +9,6 @@ use super::problem::{KINDS, PROBLEM_JSON, Problem};
 use super::routes::{OPERATIONS, Operation};
 use super::{Api, answers};
 
-/// The description.
 pub async fn document(State(api): State<Api>) -> Result<Response, Problem> {
     answers::ok(&api, &describe()).await
 }

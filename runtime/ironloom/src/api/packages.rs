@@ -23,18 +23,15 @@ pub async fn add(State(api): State<Api>, headers: HeaderMap, body: Body) -> Resu
     }
 }
 
-/// Lists them.
 pub async fn list(State(api): State<Api>, mut params: Params) -> Result<Response, Problem> {
     let page = params.page()?;
     answers::page(&api, move |node| async move { node.packages(page).await }).await
 }
 
-/// Shows one.
 pub async fn show(State(api): State<Api>, Package(digest): Package) -> Result<Response, Problem> {
     answers::ok(&api, &api.node.package(digest).await?).await
 }
 
-/// Removes one.
 pub async fn remove(State(api): State<Api>, Package(digest): Package) -> Result<Response, Problem> {
     api.node.delete_package(digest).await?;
     Ok(StatusCode::NO_CONTENT.into_response())

@@ -137,11 +137,8 @@ impl Place {
 /// One of several errors.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Detail {
-    /// As [`Problem::kind`].
     pub kind: String,
-    /// As [`Problem::detail`].
     pub detail: String,
-    /// As [`Problem::place`].
     #[serde(default, rename = "where", skip_serializing_if = "Option::is_none")]
     pub place: Option<Place>,
 }

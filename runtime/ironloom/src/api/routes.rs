@@ -36,7 +36,6 @@ pub struct Operation {
 
 /// An answer that is no problem.
 pub struct Success {
-    /// The status.
     pub status: u16,
     /// When it is this one.
     pub when: &'static str,

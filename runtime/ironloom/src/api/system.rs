@@ -27,7 +27,6 @@ pub async fn acknowledge(
     answers::ok(&api, &api.node.acknowledge(id).await?).await
 }
 
-/// The connectors.
 pub async fn connectors(State(api): State<Api>) -> Result<Response, Problem> {
     answers::ok(&api, &Page { items: api.node.connectors(), next: None }).await
 }
@@ -44,7 +43,6 @@ pub async fn ready(State(api): State<Api>) -> Result<Response, Problem> {
     answers::json(&api, status, &readiness).await
 }
 
-/// The metrics.
 pub async fn metrics(State(api): State<Api>) -> Result<Response, Problem> {
     answers::text(&api, StatusCode::OK, METRICS_TYPE, api.node.metrics().into_bytes()).await
 }

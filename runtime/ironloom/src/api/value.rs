@@ -25,9 +25,7 @@ pub enum Value {
     Integer(i64),
     /// A 64-bit IEEE 754 number.
     Real(f64),
-    /// UTF-8 text.
     Text(Box<str>),
-    /// Bytes.
     Blob(Bytes),
 }
 
@@ -45,7 +43,6 @@ impl From<ValueRef<'_>> for Value {
 }
 
 impl Value {
-    /// Borrowed.
     pub fn as_ref(&self) -> ValueRef<'_> {
         match self {
             Self::Missing => ValueRef::Missing,

@@ -23,16 +23,13 @@ pub struct Alarms {
 
 #[derive(Debug, Subcommand)]
 enum What {
-    /// Acknowledge alarms
     Ack {
-        /// Their ids
         #[arg(required = true)]
         ids: Vec<String>,
     },
 }
 
 impl Alarms {
-    /// Runs it.
     pub fn run(self, global: &Global) -> Outcome {
         if let Some(What::Ack { ids }) = self.what {
             let client = Client::new(&global.url);

@@ -33,9 +33,7 @@ pub struct BuildArgs {
 /// What was built.
 #[derive(Clone, Debug, Serialize)]
 pub struct Built {
-    /// The package.
     pub path: PathBuf,
-    /// Its identity.
     pub digest: Digest,
     /// The app's id.
     pub id: String,

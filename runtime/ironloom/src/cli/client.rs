@@ -23,7 +23,6 @@ pub struct Client {
 /// An answer that isn't an error.
 #[derive(Debug)]
 pub struct Answer {
-    /// The body.
     pub text: String,
     /// The `after` of the next page, from the `Link` header.
     pub next: Option<String>,
@@ -57,7 +56,6 @@ impl Client {
         Self { agent: config.new_agent(), url: url.trim_end_matches('/').to_owned() }
     }
 
-    /// GET.
     pub fn get(&self, path: &str, query: Query<'_>) -> Result<Answer, Failure> {
         self.get_as(path, query, "application/json")
     }
@@ -73,7 +71,6 @@ impl Client {
         self.answer(request.call())
     }
 
-    /// POST.
     pub fn post(&self, path: &str, query: Query<'_>, kind: &str, body: &[u8]) -> Result<Answer, Failure> {
         self.post_with(path, query, kind, &[], body)
     }
@@ -99,7 +96,6 @@ impl Client {
         self.answer(request.send(body))
     }
 
-    /// DELETE.
     pub fn delete(&self, path: &str, query: Query<'_>) -> Result<Answer, Failure> {
         let mut request = self.agent.delete(self.of(path));
         for (name, value) in query {

@@ -12,7 +12,6 @@ use ironloom_types::text::shorten;
 pub struct Connectors {}
 
 impl Connectors {
-    /// Runs it.
     pub fn run(self, global: &Global) -> Outcome {
         let header = ["name", "kind", "state", "readings", "lowered", "skipped", "last error"];
         output::list(global, "/v1/connectors", &[], &header, |item: ConnectorStatus| {

@@ -17,9 +17,7 @@ pub struct DeadLetters {
 
 #[derive(Debug, Subcommand)]
 enum What {
-    /// List them
     List {
-        /// The installation
         id: String,
         #[command(flatten)]
         page: PageArgs,
@@ -32,15 +30,12 @@ enum What {
 
 #[derive(Args, Debug)]
 struct Chosen {
-    /// The installation
     id: String,
-    /// Their numbers
     #[arg(required = true)]
     numbers: Vec<u64>,
 }
 
 impl DeadLetters {
-    /// Runs it.
     pub fn run(self, global: &Global) -> Outcome {
         let client = Client::new(&global.url);
         match self.what {

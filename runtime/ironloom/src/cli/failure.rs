@@ -39,7 +39,6 @@ pub enum Failure {
     File(String),
     /// Whoever reads the output has gone, as with `| head`: there is nothing more to do.
     ReaderGone,
-    /// Anything else.
     Other(anyhow::Error),
     /// The log or the store failed: a supervisor should start the server again.
     Storage(String),

@@ -11,14 +11,12 @@ use ironloom_types::text::shorten;
 /// Lists an installation's invocations, oldest first.
 #[derive(Args, Debug)]
 pub struct Invocations {
-    /// The installation
     id: String,
     #[command(flatten)]
     page: PageArgs,
 }
 
 impl Invocations {
-    /// Runs it.
     pub fn run(self, global: &Global) -> Outcome {
         let path = format!("/v1/installations/{}/invocations", segment(&self.id));
         let query = [("after", self.page.after), ("limit", Some(self.page.limit.to_string()))];

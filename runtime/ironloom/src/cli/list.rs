@@ -6,7 +6,6 @@ use super::failure::Outcome;
 use super::{Global, PageArgs, output, show};
 use crate::api::facade::Installation;
 
-/// Lists installations.
 #[derive(Args, Debug)]
 pub struct List {
     #[command(flatten)]
@@ -14,7 +13,6 @@ pub struct List {
 }
 
 impl List {
-    /// Runs it.
     pub fn run(self, global: &Global) -> Outcome {
         let query = [("after", self.page.after), ("limit", Some(self.page.limit.to_string()))];
         let header =

@@ -13,7 +13,6 @@ use ironloom_types::text::clean;
 /// Shows an installation's log.
 #[derive(Args, Debug)]
 pub struct Logs {
-    /// The installation
     id: String,
     /// Go on with new lines until interrupted
     #[arg(short, long)]
@@ -30,7 +29,6 @@ pub struct Logs {
 const EVERY: Duration = Duration::from_millis(500);
 
 impl Logs {
-    /// Runs it.
     pub fn run(self, global: &Global) -> Outcome {
         let client = Client::new(&global.url);
         let path = format!("/v1/installations/{}/logs", segment(&self.id));

@@ -11,7 +11,6 @@ use crate::api::facade::ReadingItem;
 /// Shows what an installation's outputs gave, oldest first.
 #[derive(Args, Debug)]
 pub struct Outputs {
-    /// The installation
     id: String,
     /// Only of this output
     #[arg(long, value_name = "NAME")]
@@ -21,7 +20,6 @@ pub struct Outputs {
 }
 
 impl Outputs {
-    /// Runs it.
     pub fn run(self, global: &Global) -> Outcome {
         let mut query = self.which.query();
         query.push(("output", self.output));

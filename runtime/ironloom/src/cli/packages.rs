@@ -28,14 +28,10 @@ enum What {
         digest: String,
     },
     /// Delete a package that no installation has
-    Delete {
-        /// Its digest
-        digest: String,
-    },
+    Delete { digest: String },
 }
 
 impl Packages {
-    /// Runs it.
     pub fn run(self, global: &Global) -> Outcome {
         match self.what {
             Some(What::Show { digest }) => {

@@ -10,12 +10,10 @@ use crate::api::JSON_TYPE;
 /// Pauses an installation: its readings wait.
 #[derive(Args, Debug)]
 pub struct Pause {
-    /// The installation
     id: String,
 }
 
 impl Pause {
-    /// Runs it.
     pub fn run(self, global: &Global) -> Outcome {
         let path = format!("/v1/installations/{}/pause", segment(&self.id));
         let answer = Client::new(&global.url).post(&path, &[], JSON_TYPE, b"{}")?;

@@ -17,7 +17,6 @@ pub struct Points {
 }
 
 impl Points {
-    /// Runs it.
     pub fn run(self, global: &Global) -> Outcome {
         let query = [
             ("prefix", self.prefix),

@@ -68,7 +68,6 @@ struct Total {
 }
 
 impl Push {
-    /// Runs it.
     pub fn run(self, global: &Global) -> Outcome {
         let client = Client::new(&global.url);
         let file = self.file.as_ref().filter(|path| path.as_os_str() != "-");

@@ -12,12 +12,10 @@ use crate::api::NDJSON_TYPE;
 pub struct Readings {
     #[command(flatten)]
     which: Which,
-    /// Print CSV
     #[arg(long, conflicts_with = "json")]
     csv: bool,
 }
 
-/// Which readings.
 #[derive(Args, Debug)]
 pub struct Which {
     /// Only of this point
@@ -51,7 +49,6 @@ impl Which {
 }
 
 impl Readings {
-    /// Runs it.
     pub fn run(self, global: &Global) -> Outcome {
         let client = Client::new(&global.url);
         let query = self.which.query();

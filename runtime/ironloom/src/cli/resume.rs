@@ -11,7 +11,6 @@ use crate::api::facade::Resumed;
 /// Resumes an installation that is paused or quarantined.
 #[derive(Args, Debug)]
 pub struct Resume {
-    /// The installation
     id: String,
     /// What becomes of the readings that came meanwhile
     #[arg(long, value_enum, default_value = "keep")]
@@ -27,7 +26,6 @@ enum Backlog {
 }
 
 impl Resume {
-    /// Runs it.
     pub fn run(self, global: &Global) -> Outcome {
         let path = format!("/v1/installations/{}/resume", segment(&self.id));
         let body: &[u8] = match self.backlog {

@@ -44,7 +44,6 @@ pub struct Serve {
 const LAST_TASKS: Duration = Duration::from_secs(2);
 
 impl Serve {
-    /// Runs it.
     pub fn run(self, start: Start) -> Outcome {
         if self.print_default_config {
             return output::print(&Config::documented());

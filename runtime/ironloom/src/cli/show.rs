@@ -14,12 +14,10 @@ use ironloom_types::text::clean;
 /// Shows one installation.
 #[derive(Args, Debug)]
 pub struct Show {
-    /// The installation
     id: String,
 }
 
 impl Show {
-    /// Runs it.
     pub fn run(self, global: &Global) -> Outcome {
         let answer =
             Client::new(&global.url).get(&format!("/v1/installations/{}", segment(&self.id)), &[])?;

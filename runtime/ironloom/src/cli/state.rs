@@ -11,7 +11,6 @@ use super::{Global, PageArgs, output};
 /// Shows an installation's state, in the order of its keys.
 #[derive(Args, Debug)]
 pub struct State {
-    /// The installation
     id: String,
     /// Only keys that begin so
     #[arg(long, value_name = "PREFIX")]
@@ -33,7 +32,6 @@ struct Base64 {
 }
 
 impl State {
-    /// Runs it.
     pub fn run(self, global: &Global) -> Outcome {
         let path = format!("/v1/installations/{}/state", segment(&self.id));
         let query = [

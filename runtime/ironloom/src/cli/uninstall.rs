@@ -9,7 +9,6 @@ use super::{Global, output};
 /// Removes an installation. Its state is kept for a week, unless purged.
 #[derive(Args, Debug)]
 pub struct Uninstall {
-    /// The installation
     id: String,
     /// Remove its state at once
     #[arg(long)]
@@ -17,7 +16,6 @@ pub struct Uninstall {
 }
 
 impl Uninstall {
-    /// Runs it.
     pub fn run(self, global: &Global) -> Outcome {
         let path = format!("/v1/installations/{}", segment(&self.id));
         Client::new(&global.url).delete(&path, &[("purge", self.purge.then(|| "true".to_owned()))])?;

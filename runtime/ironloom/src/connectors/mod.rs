@@ -139,7 +139,6 @@ const LOG_EVERY: Duration = Duration::from_secs(10);
 pub struct ConnectorStatus {
     /// Its name in the configuration.
     pub name: String,
-    /// Its protocol.
     pub kind: String,
     /// `running`, `waiting` (to try again), `done` (nothing more to read) or `stopped`.
     pub state: String,

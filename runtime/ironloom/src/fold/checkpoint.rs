@@ -27,13 +27,10 @@ const KEYS: usize = 8_000;
 /// Why a checkpoint could not be made. All of it ends the process: what was acknowledged is in the log.
 #[derive(Debug, thiserror::Error)]
 pub enum CheckpointError {
-    /// The log.
     #[error(transparent)]
     Log(#[from] LogError),
-    /// The journal.
     #[error(transparent)]
     Journal(#[from] JournalError),
-    /// A block.
     #[error(transparent)]
     Block(#[from] BlockError),
     /// A block file.
@@ -42,7 +39,6 @@ pub enum CheckpointError {
     /// The blocks have a hole.
     #[error(transparent)]
     NotDense(#[from] NotDense),
-    /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
     /// Summaries of invocations.

@@ -49,7 +49,6 @@ impl Listener for () {
 pub struct Durable {
     /// Its place in the slab, and its number in the routing table.
     pub number: u32,
-    /// Its installation.
     pub id: InstallationId,
     /// The generation whose state it works on.
     pub generation: Generation,
@@ -86,13 +85,10 @@ pub struct Begin {
     pub manifest: Arc<Manifest>,
     /// Where it begins.
     pub meta: LaneMeta,
-    /// Its state.
     pub state: StateCache,
     /// What waits for it.
     pub queue: Queue,
-    /// One-shot timers.
     pub timers: BTreeMap<Box<str>, Timestamp>,
-    /// Alarms.
     pub alarms: BTreeMap<AlarmKey, AlarmRecord>,
 }
 
@@ -288,7 +284,6 @@ impl Durables {
         slab.get(*slab.generations.get(&generation)?)
     }
 
-    /// All installations.
     pub fn all(&self) -> Vec<Arc<Durable>> {
         self.slab.read().places.iter().flatten().cloned().collect()
     }

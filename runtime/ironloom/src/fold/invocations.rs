@@ -33,13 +33,11 @@ pub type Summaries = BTreeMap<(Generation, Ordinal, u32), Invocation>;
 /// Why summaries can't be read.
 #[derive(Debug, thiserror::Error)]
 pub enum InvocationsError {
-    /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
     /// A value that is damaged in spite of its checksum.
     #[error("the store's {key} can't be read: {error}")]
     Value {
-        /// The key.
         key: Key,
         /// What is wrong with it.
         error: postcard::Error,

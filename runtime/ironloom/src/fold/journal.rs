@@ -19,18 +19,15 @@ const CACHED: usize = 16;
 /// Why a part of the journal can't be read.
 #[derive(Debug, thiserror::Error)]
 pub enum JournalError {
-    /// The log.
     #[error(transparent)]
     Log(#[from] LogError),
     /// A record of the log.
     #[error("record {position} of the log: {error}")]
     Body {
-        /// Its position.
         position: ironloom_types::ids::Position,
         /// What is wrong with it.
         error: BodyError,
     },
-    /// A block.
     #[error(transparent)]
     Block(#[from] ReadError),
 }
@@ -50,7 +47,6 @@ struct Inner {
     tail: VecDeque<Tail>,
 }
 
-/// The journal.
 pub struct Journal {
     files: Arc<BlockFiles>,
     inner: RwLock<Inner>,

@@ -30,7 +30,6 @@ pub struct OfInstallation {
 /// A point that is left out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sample {
-    /// The point.
     pub point: PointPath,
     /// The number of the input, in the order of the manifest.
     pub input: u16,
@@ -58,7 +57,6 @@ impl LeftOutPoints {
         self.lanes.lock().remove(&lane);
     }
 
-    /// Counts these.
     pub fn note(&self, left_out: &[LeftOut], names: &Names) {
         let mut lanes = self.lanes.lock();
         for LeftOut { lane, input, point, reason } in left_out {

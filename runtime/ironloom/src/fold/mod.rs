@@ -57,7 +57,6 @@ pub struct Shared {
     pub clock: Arc<Clock>,
     /// Paths, units and latest values.
     pub points: Arc<Points>,
-    /// The journal.
     pub journal: Journal,
     /// Which lane wants which point.
     pub routing: RwLock<RoutingTable>,

@@ -36,10 +36,8 @@ use ironloom_types::ids::{Epoch, Generation, PointPath, Sequence, StreamId, Tena
 /// Why a data folder can't be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// The log.
     #[error(transparent)]
     Log(#[from] LogError),
-    /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
     /// Blocks, or their files.
@@ -50,7 +48,6 @@ pub enum OpenError {
     Io {
         /// What was tried.
         what: &'static str,
-        /// The path.
         path: String,
         /// What the system said.
         source: std::io::Error,
@@ -58,7 +55,6 @@ pub enum OpenError {
     /// A value that another version wrote, or that is damaged in spite of its checksum.
     #[error("the store's {key} can't be read: {problem}; restore the data folder from a copy")]
     Value {
-        /// The key.
         key: String,
         /// What is wrong with it.
         problem: String,
@@ -72,7 +68,6 @@ pub enum OpenError {
         last: Sequence,
         /// The reading that isn't there.
         sequence: Sequence,
-        /// Its point.
         point: PointPath,
     },
     /// The store lacks something that its fold position says is there.
@@ -91,7 +86,6 @@ pub enum OpenError {
     /// A record that this binary can't read.
     #[error("record {position} of the log: {error}")]
     Body {
-        /// Its position.
         position: ironloom_types::ids::Position,
         /// What is wrong with it.
         error: BodyError,
@@ -101,7 +95,6 @@ pub enum OpenError {
 /// Where things are and how large they may grow.
 #[derive(Clone, Debug)]
 pub struct OpenConfig {
-    /// The log.
     pub log: log::Config,
     /// Where journal time comes from.
     pub clock: Source,
@@ -119,7 +112,6 @@ pub struct Opened {
     pub log: Log,
     /// What the committer goes on from.
     pub numbers: Numbers,
-    /// This process.
     pub epoch: Epoch,
     /// The store's fold position.
     pub fold: FoldPosition,

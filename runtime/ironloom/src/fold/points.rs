@@ -84,7 +84,6 @@ pub struct Latest {
     pub sequence: Sequence,
     /// When the source took it.
     pub at: Timestamp,
-    /// Its quality.
     pub quality: Quality,
     /// The type of its value.
     pub tag: Tag,
@@ -98,17 +97,11 @@ const NONE: Latest =
 /// A latest value on its own.
 #[derive(Clone, Debug, PartialEq)]
 pub enum LatestValue {
-    /// No value.
     Missing,
-    /// A boolean.
     Boolean(bool),
-    /// An integer.
     Integer(i64),
-    /// A real.
     Real(f64),
-    /// A text.
     Text(String),
-    /// Bytes.
     Blob(Bytes),
     /// Too long to be kept in memory: it stands in the journal.
     InJournal,

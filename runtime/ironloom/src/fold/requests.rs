@@ -49,7 +49,6 @@ pub enum Seen {
 #[derive(Debug)]
 pub struct Recent {
     by_key: HashMap<[u8; 16], Known>,
-    /// Oldest first.
     order: VecDeque<[u8; 16]>,
     most: usize,
 }

@@ -82,7 +82,6 @@ pub struct Parts {
     pub folded: Position,
     /// The last record that was applied.
     pub applied: Position,
-    /// This process.
     pub epoch: Epoch,
     /// When checkpoints are made.
     pub thresholds: Thresholds,

@@ -35,7 +35,6 @@ pub enum Sealed {
     Readings {
         /// The points that are new with them.
         new_points: Vec<NumberedPoint>,
-        /// The readings.
         chunk: Arc<Chunk>,
         /// How far their connector has come.
         receipt: Option<Receipt>,
@@ -43,36 +42,21 @@ pub enum Sealed {
         request: Option<Idempotency>,
         /// Requests whose keys are forgotten now.
         forgotten: Vec<[u8; 16]>,
-        /// Told now.
         reply: Option<oneshot::Sender<Result<Accepted, Refusal>>>,
     },
-    /// One invocation.
     Commit {
         /// What it says.
         head: CommitHead,
-        /// State changes.
         state: Vec<StateChange>,
         /// The points that are new with it.
         new_points: Vec<NumberedPoint>,
-        /// Derived readings.
         chunk: Arc<Chunk>,
-        /// Told now.
         reply: Option<oneshot::Sender<Result<(), Refusal>>>,
     },
     /// A change by an admin.
-    Admin {
-        /// The change.
-        record: AdminRecord,
-        /// Told now.
-        reply: Option<oneshot::Sender<Result<(), Refusal>>>,
-    },
+    Admin { record: AdminRecord, reply: Option<oneshot::Sender<Result<(), Refusal>>> },
     /// An answer that has to wait for what stands before it.
-    Answer {
-        /// Told now.
-        reply: oneshot::Sender<Result<Accepted, Refusal>>,
-        /// The answer.
-        answer: Accepted,
-    },
+    Answer { reply: oneshot::Sender<Result<Accepted, Refusal>>, answer: Accepted },
     /// All of before is routed.
     Tick(Timestamp),
 }
@@ -120,7 +104,6 @@ pub struct Numbers {
 /// A generation that lives.
 #[derive(Clone, Debug)]
 pub struct Live {
-    /// Whose it is.
     pub installation: InstallationId,
     next: (Ordinal, u32),
 }

@@ -15,7 +15,6 @@ use ironloom_types::readings::{Columns, NewPoint};
 pub enum Submission {
     /// Readings of a source.
     Readings(ReadingsSubmission),
-    /// One invocation.
     Commit(Box<CommitSubmission>),
     /// A change by an admin.
     Admin(Box<AdminSubmission>),
@@ -81,7 +80,6 @@ pub struct CommitSubmission {
 /// A change by an admin.
 #[derive(Debug)]
 pub struct AdminSubmission {
-    /// The change.
     pub record: AdminRecord,
     /// Told once it is durable and done.
     pub reply: oneshot::Sender<Result<(), Refusal>>,
@@ -116,12 +114,7 @@ pub enum Refusal {
     #[error(
         "attempt {attempt} at invocation {ordinal} isn't what follows the last one; it is not written twice"
     )]
-    OutOfTurn {
-        /// Its ordinal.
-        ordinal: Ordinal,
-        /// Its attempt.
-        attempt: u32,
-    },
+    OutOfTurn { ordinal: Ordinal, attempt: u32 },
     /// The record is larger than a segment of the log.
     #[error("{bytes} bytes are more than one record can hold: {max}. Send it in smaller parts.")]
     TooLarge {

@@ -32,7 +32,6 @@ pub struct KeptLine {
     pub level: String,
     /// What the app gave as context, `stdout`, `stderr` or `ironloom`.
     pub context: String,
-    /// The line.
     pub message: String,
     /// The invocation that wrote it.
     pub ordinal: Ordinal,

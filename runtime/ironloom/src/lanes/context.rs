@@ -20,7 +20,6 @@ use ironloom_types::readings::NewPoint;
 
 /// A lane, as the sandbox sees it.
 pub struct LaneContext {
-    /// The lane.
     pub lane: Arc<Lane>,
     /// The store behind its cache.
     pub storage: Arc<dyn Storage>,

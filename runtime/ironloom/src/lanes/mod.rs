@@ -178,7 +178,6 @@ impl Lanes {
         self.slab.read().iter().flatten().find(|lane| lane.generation == generation).cloned()
     }
 
-    /// All lanes.
     pub fn all(&self) -> Vec<Arc<Lane>> {
         self.slab.read().iter().flatten().cloned().collect()
     }

@@ -33,13 +33,11 @@ pub const SOONEST: u64 = SECOND;
 /// What was asked of the app.
 #[derive(Debug)]
 pub enum Work {
-    /// Readings.
     Readings(Box<Offer>),
     /// A dead letter, once more.
     Requeue(Box<DeadLetter>),
     /// A timer; `repeating` has its next time.
     Timer {
-        /// Its name.
         name: Box<str>,
         /// When it was due.
         due: Timestamp,
@@ -144,7 +142,6 @@ pub struct Before {
     pub alarms: BTreeMap<AlarmKey, AlarmRecord>,
     /// How many alarms it keeps, and the oldest of those that only wait for somebody, as many as may have to go.
     pub alarms_kept: usize,
-    /// See `alarms_kept`.
     pub waiting_alarms: Vec<AlarmRecord>,
     /// How much is offered.
     pub effort: Effort,
@@ -186,11 +183,9 @@ impl Before {
 pub struct Concluded {
     /// What the record says.
     pub head: CommitHead,
-    /// State changes.
     pub state: Vec<StateChange>,
     /// Points that are new.
     pub new_points: Vec<NewPoint>,
-    /// Derived readings.
     pub derived: Columns,
     /// What follows for the lane, once the record is durable.
     pub next: Next,
@@ -201,7 +196,6 @@ pub struct Concluded {
 /// What a lane remembers, and when it goes on.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Next {
-    /// What follows.
     pub verdict: Verdict,
     /// How much it offers next.
     pub effort: Effort,

@@ -84,7 +84,6 @@ pub struct Run {
 /// What follows from an invocation, and what is to be remembered once its record is durable.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Judged<E = Effort> {
-    /// What follows.
     pub verdict: Verdict,
     /// What the lane remembers for its next offer.
     pub effort: E,

@@ -31,7 +31,6 @@ pub const BYTE: u64 = 100;
 pub struct Bill {
     /// State keys that are set or deleted.
     pub keys: usize,
-    /// Derived readings.
     pub derived: usize,
     /// Points that are new.
     pub new_points: usize,

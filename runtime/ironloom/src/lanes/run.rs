@@ -23,7 +23,6 @@ use ironloom_types::limits::MAX_BLOCK_READINGS;
 /// How much one invocation is offered at most.
 #[derive(Clone, Copy, Debug)]
 pub struct BatchLimits {
-    /// Readings.
     pub readings: usize,
     /// Bytes of texts and blobs.
     pub bytes: usize,

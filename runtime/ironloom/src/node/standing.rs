@@ -14,14 +14,12 @@ use ironloom_types::clock::host_time;
 use ironloom_types::ids::InstallationId;
 
 impl Node {
-    /// Uninstalls.
     pub(super) async fn remove_installation(self: Arc<Self>, id: InstallationId, purge: bool) -> Answer<()> {
         let turn = self.interrupt(&id).await?;
         let generation = turn.lane.generation;
         self.change(AdminRecord::Uninstalled { id, generation, at: host_time(), purge }).await
     }
 
-    /// Pauses.
     pub(super) async fn pause_installation(self: Arc<Self>, id: InstallationId) -> Answer<Installation> {
         let turn = self.interrupt(&id).await?;
         let lane = Arc::clone(&turn.lane);

@@ -23,12 +23,7 @@ pub enum AdminRecord {
     /// A package is gone.
     PackageRemoved(Digest),
     /// Its code was compiled anew, for another engine.
-    Compiled {
-        /// The package.
-        package: Digest,
-        /// The code.
-        compiled: CompiledRef,
-    },
+    Compiled { package: Digest, compiled: CompiledRef },
     /// An app was installed.
     Installed {
         /// What it is.
@@ -40,9 +35,7 @@ pub enum AdminRecord {
     },
     /// An installation was paused or resumed.
     Standing {
-        /// Which one.
         id: InstallationId,
-        /// Its generation.
         generation: Generation,
         /// What it is now.
         standing: Standing,
@@ -51,9 +44,7 @@ pub enum AdminRecord {
     },
     /// An installation is gone.
     Uninstalled {
-        /// Which one.
         id: InstallationId,
-        /// Its generation.
         generation: Generation,
         /// When, by the machine's clock: what it kept goes seven days later.
         at: Timestamp,
@@ -62,16 +53,13 @@ pub enum AdminRecord {
     },
     /// Somebody acknowledged an alarm.
     Alarm {
-        /// Whose it is.
         generation: Generation,
         /// The alarm as it is now.
         alarm: Box<AlarmRecord>,
     },
     /// Somebody deleted a dead letter.
     DeadLetterDeleted {
-        /// Whose it is.
         generation: Generation,
-        /// Which one.
         number: u64,
         /// How many are kept after it.
         kept: u64,

@@ -26,7 +26,6 @@ pub const VERSION: u8 = 1;
 /// What a commit says besides state, points and readings.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CommitHead {
-    /// Whose it is.
     pub installation: InstallationId,
     /// The generation that it changes.
     pub generation: Generation,
@@ -61,7 +60,6 @@ pub struct Invocation {
     pub last: Sequence,
     /// How many readings were offered.
     pub readings: u32,
-    /// Its time.
     pub time: Timestamp,
     /// The revision that it ran under.
     pub revision: Revision,
@@ -181,9 +179,7 @@ pub struct DeadLetter {
     pub number: u64,
     /// The input it was for.
     pub input: SlotName,
-    /// Its entity.
     pub entity: Box<str>,
-    /// The point.
     pub point: PointNumber,
     /// Its place in the stream.
     pub sequence: Sequence,
@@ -191,9 +187,7 @@ pub struct DeadLetter {
     pub time: Timestamp,
     /// When the source took it.
     pub at: Timestamp,
-    /// Its quality.
     pub quality: Quality,
-    /// Its value.
     pub value: DeadValue,
     /// Why: `type: …`, `refused: …`, `reject: …`, `trap: …` and so on.
     pub reason: Box<str>,
@@ -208,17 +202,12 @@ pub struct DeadLetter {
 /// A value on its own.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum DeadValue {
-    /// No value.
     Missing,
-    /// A boolean.
     Boolean(bool),
-    /// An integer.
     Integer(i64),
     /// A real, by its bits, so that every NaN comes back as it was.
     Real(u64),
-    /// A text.
     Text(Box<str>),
-    /// Bytes.
     Blob(Vec<u8>),
 }
 
@@ -234,7 +223,6 @@ pub struct CommitRecord {
     pub state: Vec<StateChange>,
     /// Points that appear in it for the first time.
     pub new_points: Vec<NumberedPoint>,
-    /// Derived readings.
     pub derived: Columns,
 }
 

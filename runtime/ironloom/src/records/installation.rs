@@ -17,7 +17,6 @@ pub struct Installation {
     pub id: InstallationId,
     /// Under which its state is kept.
     pub generation: Generation,
-    /// The app.
     pub app: AppId,
     /// The app's version.
     pub version: String,
@@ -42,11 +41,9 @@ pub enum Standing {
 /// Package, bindings, grants, settings and limits of an installation from a sequence on.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Revision {
-    /// Its number.
     pub number: ids::Revision,
     /// The first sequence that runs under it.
     pub from: Sequence,
-    /// The package.
     pub package: Digest,
     /// What its inputs take and its outputs write. Factors of unit conversions will have their place
     /// here, beside each input's unit.

@@ -54,9 +54,7 @@ pub struct Counters {
     pub failures: u64,
     /// Dead letters ever made.
     pub dead_letters: u64,
-    /// Derived readings.
     pub derived: u64,
-    /// Intents.
     pub intents: u64,
     /// Dead letters that were dropped, the oldest first, since there were too many.
     pub dead_letters_dropped: u64,
@@ -97,6 +95,5 @@ pub struct LastError {
     pub kind: String,
     /// What went wrong.
     pub message: String,
-    /// The invocation.
     pub ordinal: Ordinal,
 }

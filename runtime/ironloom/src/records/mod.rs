@@ -108,7 +108,6 @@ const VARINT: usize = 10;
 /// A point with the number that the committer gave it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NumberedPoint {
-    /// Its number.
     pub number: PointNumber,
     /// Its path and unit.
     pub point: NewPoint,

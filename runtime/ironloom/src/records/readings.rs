@@ -44,7 +44,6 @@ pub struct ReadingsRecord {
     pub head: ReadingsHead,
     /// Points that appear in it for the first time.
     pub new_points: Vec<NumberedPoint>,
-    /// The readings.
     pub columns: Columns,
 }
 

@@ -95,7 +95,6 @@ pub enum BlockError {
         "the block has codec {codec} and version {version}, this program reads codec 1, version 1: use the newer program that wrote it"
     )]
     Unsupported {
-        /// Its codec.
         codec: u8,
         /// The codec's version.
         version: u8,

@@ -22,7 +22,6 @@ pub struct Run {
 pub struct Chunk {
     /// The sequence of the first row.
     pub first_sequence: Sequence,
-    /// The readings.
     pub columns: Columns,
     /// Covers all rows, in order, with rising `end`.
     pub runs: Vec<Run>,
@@ -35,17 +34,13 @@ pub struct ReadingRow<'a> {
     pub sequence: Sequence,
     /// Its journal time.
     pub time: Timestamp,
-    /// See [`Run::hops`].
     pub hops: u8,
-    /// See [`Run::origin`].
     pub origin: Generation,
-    /// Its point.
     pub point: PointNumber,
     /// When the source took it.
     pub at: Timestamp,
     /// How far it can be trusted.
     pub quality: Quality,
-    /// Its value.
     pub value: ValueRef<'a>,
 }
 
@@ -105,7 +100,6 @@ impl Chunk {
         self.run(row).time
     }
 
-    /// One row.
     pub fn row(&self, row: usize) -> ReadingRow<'_> {
         self.row_of_run(row, self.run(row))
     }

@@ -16,7 +16,6 @@ use ironloom_types::readings::{Columns, Quality, Tag, Tags, ValueRef};
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("its column `{column}` {problem}")]
 pub struct ColumnError {
-    /// Which column.
     pub column: &'static str,
     /// What is wrong with it, as the end of a sentence.
     pub problem: String,

@@ -61,7 +61,6 @@ pub enum FileError {
         "the block file {path} has {have} bytes and should have {need}: readings of the journal are lost; bring it back from a backup"
     )]
     Short {
-        /// The file.
         path: String,
         /// How long it is.
         have: u64,
@@ -70,10 +69,7 @@ pub enum FileError {
     },
     /// A block is larger than a file can name.
     #[error("a block of {length} bytes is too large for a block file")]
-    TooLarge {
-        /// Its length.
-        length: usize,
-    },
+    TooLarge { length: usize },
 }
 
 impl FileError {

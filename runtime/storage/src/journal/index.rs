@@ -41,7 +41,6 @@ fn residue(point: PointNumber) -> u64 {
     1 << (point.0 % 64)
 }
 
-/// One block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Entry {
     /// Where its bytes are.
@@ -58,7 +57,6 @@ pub struct Entry {
     pub least_at: Timestamp,
     /// The greatest `at`.
     pub greatest_at: Timestamp,
-    /// Its points.
     pub points: PointsInBlock,
 }
 
@@ -175,9 +173,7 @@ impl StoredBlock {
     "the journal of tenant {tenant}, stream {stream} has a hole or an overlap: a block begins with sequence {found} where {expected} is due"
 )]
 pub struct NotDense {
-    /// Whose journal.
     pub tenant: TenantId,
-    /// Which stream.
     pub stream: StreamId,
     /// With which sequence the block begins.
     pub found: Sequence,

@@ -46,11 +46,9 @@ pub trait Sealer: Send + 'static {
 pub enum Seal<T> {
     /// A record, whose body was appended.
     Record {
-        /// What it is about.
         kind: Kind,
         /// How its body is encoded.
         version: u8,
-        /// Whose it is.
         tenant: TenantId,
         /// The stream of its readings.
         stream: StreamId,
@@ -200,7 +198,6 @@ impl<S: Sealer> Committer<S> {
         self.writer.next()
     }
 
-    /// Tells everybody.
     pub fn fail(&mut self, failure: Failure<S::Item>) -> LogError {
         let unsynced = std::mem::take(&mut self.group).into_iter().map(|flushed| flushed.sealed).collect();
         self.sealer.failed(unsynced, failure.waiting, &failure.error);

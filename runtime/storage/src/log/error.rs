@@ -56,7 +56,6 @@ pub enum LogError {
     /// The file is sound but holds what this binary doesn't know.
     #[error("{path}, byte {offset}: {problem}; it was written by a newer ironloom: start that one")]
     Newer {
-        /// The file.
         path: String,
         /// The place in the file.
         offset: u64,

@@ -52,7 +52,6 @@ pub struct Header {
     pub position: Position,
     /// The highest position known to be flushed when it was written.
     pub durable: Position,
-    /// What it is about.
     pub kind: Kind,
     /// How its body is encoded.
     pub version: u8,

@@ -16,7 +16,6 @@ use crate::disk::Disk;
 /// Where a flushed record lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct RecordRef {
-    /// Its number.
     pub position: Position,
     pub(super) segment: u64,
     pub(super) offset: u32,

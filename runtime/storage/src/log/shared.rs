@@ -212,7 +212,6 @@ impl LogShared {
 /// Who may still submit records: what `log.max` leaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Room {
-    /// Everybody.
     All,
     /// Commits, so that what was begun ends; pushes are refused and connectors stop reading.
     CommitsOnly,

@@ -114,7 +114,6 @@ fn weigh(key: &str, value: Option<&Bytes>) -> usize {
 pub struct CacheBytes {
     /// Not yet folded nor frozen: counts towards `store.dirty`.
     pub dirty: usize,
-    /// Being folded.
     pub frozen: usize,
     /// Can be evicted: counts towards `store.cache`.
     pub clean: usize,
@@ -123,7 +122,6 @@ pub struct CacheBytes {
 /// What the cache knows of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lookup<'a> {
-    /// Its value.
     Value(&'a Bytes),
     /// It has no value.
     Absent,

@@ -30,7 +30,6 @@ pub enum FileError {
     /// The file does not have the bytes that were written.
     #[error("{path} is damaged: its digest is {found}, it should be {expected}")]
     Damaged {
-        /// The file.
         path: PathBuf,
         /// The digest of what is there.
         found: Digest,

@@ -185,7 +185,6 @@ pub enum Item<'a> {
 }
 
 impl<'a> Item<'a> {
-    /// Its kind.
     pub fn kind(&self) -> Kind {
         match self {
             Self::Format => Kind::Format,

@@ -32,10 +32,8 @@ pub use storage::{Applied, Change, FORMAT, PAGE_BYTES, Page, Storage};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum EngineKind {
-    /// sled 0.34.
     #[default]
     Sled,
-    /// redb 4.
     Redb,
 }
 

@@ -41,7 +41,6 @@ pub trait Storage: Send + Sync {
 /// Sets a key, or deletes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
-    /// The key.
     pub key: Key,
     /// The value; `None` deletes.
     pub value: Option<Bytes>,

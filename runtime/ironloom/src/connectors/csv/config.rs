@@ -29,7 +29,6 @@ pub struct Mapping {
 /// `[connectors.NAME]` with `kind = "csv"`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CsvConfig {
-    /// The file.
     pub path: PathBuf,
     /// What stands between two cells: one ASCII character.
     pub delimiter: u8,

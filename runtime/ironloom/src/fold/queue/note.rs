@@ -97,7 +97,6 @@ impl Note {
 /// Some of a note's rows.
 #[derive(Clone, Debug)]
 pub struct Slice {
-    /// The note.
     pub note: Note,
     /// The first row of it.
     pub from: usize,
@@ -106,7 +105,6 @@ pub struct Slice {
 }
 
 impl Slice {
-    /// The rows.
     pub fn rows(&self) -> &[RowNote] {
         &self.note.rows[self.from..self.to]
     }

@@ -36,7 +36,6 @@ pub struct Reading {
     pub origin: u64,
 }
 
-/// One generation.
 #[derive(Clone, Debug)]
 pub struct Lane {
     pub id: String,

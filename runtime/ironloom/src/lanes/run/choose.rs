@@ -21,8 +21,11 @@ pub(crate) enum Choice {
     /// Run a dead letter again.
     Requeue(u64),
     /// Run a timer; `repeating` has its next time.
-    Timer { name: Box<str>, due: Timestamp, repeating: Option<Timestamp> },
-    /// Offer readings.
+    Timer {
+        name: Box<str>,
+        due: Timestamp,
+        repeating: Option<Timestamp>,
+    },
     Readings(Vec<Slice>),
 }
 

@@ -147,7 +147,6 @@ fn row() -> impl Strategy<Value = Row> {
     )
 }
 
-/// One record.
 #[derive(Clone, Debug)]
 struct Record {
     rows: Vec<Row>,

@@ -44,7 +44,6 @@ const REAL: Sizes = Sizes {
 struct Random(u64);
 
 impl Random {
-    /// SplitMix64.
     fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
