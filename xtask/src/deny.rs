@@ -5,7 +5,7 @@ use anyhow::Result;
 use crate::cargo::cargo;
 
 /// Checks the dependencies as `deny.toml` says.
-pub fn deny() -> Result<()> {
+pub(crate) fn deny() -> Result<()> {
     if !cargo(&["deny", "--version"]).succeeds() {
         eprintln!(
             "== cargo-deny isn't installed, so deny.toml isn't checked: cargo install cargo-deny --locked"

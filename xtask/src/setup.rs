@@ -15,7 +15,7 @@ const TOOLCHAIN: &str = "1.97.0";
 const WASM: &str = "wasm32-wasip2";
 
 /// Goes on under a toolchain that is new enough. It is fetched through rustup; the default stays as it is.
-pub fn ensure_toolchain() -> Result<()> {
+pub(crate) fn ensure_toolchain() -> Result<()> {
     let Some(release) = release_of_rustc()? else { return Ok(()) };
     if is_at_least(&release, TOOLCHAIN) {
         return Ok(());
@@ -56,7 +56,7 @@ fn is_at_least(release: &str, least: &str) -> bool {
 }
 
 /// Adds the target of apps where the toolchain lacks it.
-pub fn ensure_wasm_target() -> Result<()> {
+pub(crate) fn ensure_wasm_target() -> Result<()> {
     let mut rustc = Command::new(std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()));
     rustc.args(["--print", "target-libdir", "--target", WASM]).current_dir(workspace());
     let output = rustc.output().context("can't run rustc; install Rust as https://rustup.rs says")?;
@@ -75,7 +75,7 @@ pub fn ensure_wasm_target() -> Result<()> {
 }
 
 /// What was built.
-pub struct Built {
+pub(crate) struct Built {
     /// The folder of the binaries.
     pub release: PathBuf,
 }
@@ -83,7 +83,7 @@ pub struct Built {
 /// Builds binaries of the workspace. Always as a part of the whole workspace: which features
 /// dependencies get depends on the packages that are built together, and a dependency with other
 /// features is built again.
-pub fn build(binaries: &[&str], features: &[&str]) -> Result<Built> {
+pub(crate) fn build(binaries: &[&str], features: &[&str]) -> Result<Built> {
     let mut arguments = vec!["build", "--release", "--workspace"];
     arguments.extend(binaries.iter().flat_map(|binary| ["--bin", *binary]));
     arguments.extend(features.iter().flat_map(|feature| ["--features", *feature]));

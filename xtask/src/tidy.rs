@@ -47,7 +47,7 @@ enum Rule {
 }
 
 /// Checks all files of the project.
-pub fn tidy(root: &Path) -> Result<()> {
+pub(crate) fn tidy(root: &Path) -> Result<()> {
     let files = files::all(root)?;
     let mut findings = findings(&files);
     let unused = exceptions::take_out(&mut findings, exceptions::EXCEPTIONS);
@@ -68,7 +68,7 @@ pub fn tidy(root: &Path) -> Result<()> {
 
 /// Takes out the doc comments that say nothing. Those of the SDK stay: each of its public items has one, which has to be
 /// written.
-pub fn fix(root: &Path) -> Result<()> {
+pub(crate) fn fix(root: &Path) -> Result<()> {
     for file in files::all(root)? {
         let Some(text) = file.text.filter(|_| file.path.ends_with(".rs") && !file.path.starts_with("sdk/"))
         else {

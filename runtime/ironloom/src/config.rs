@@ -1,6 +1,6 @@
 //! The host's configuration, `ironloom.toml`.
 
-pub mod keys;
+pub(crate) mod keys;
 #[cfg(test)]
 mod tests;
 
@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use jiff::tz::TimeZone;
 
-pub use ironloom_apps::quantity::{Bytes, Span};
+pub(crate) use ironloom_apps::quantity::{Bytes, Span};
 
 use crate::connectors::ConnectorConfig;
 use ironloom_apps::allowance::Kind;
@@ -25,7 +25,7 @@ use ironloom_types::limits::{Limits, MIB};
 
 /// All of it, checked.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Config {
+pub(crate) struct Config {
     pub server: Server,
     pub store: Store,
     pub log: Log,
@@ -41,7 +41,7 @@ pub struct Config {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Server {
+pub(crate) struct Server {
     /// The address of the API.
     pub listen: SocketAddr,
     /// Further names of the server.
@@ -49,7 +49,7 @@ pub struct Server {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Store {
+pub(crate) struct Store {
     pub engine: Engine,
     /// Free bytes of the disk below which nothing is taken.
     pub reserve: Bytes,
@@ -61,7 +61,7 @@ pub struct Store {
 
 /// What keeps everything at rest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Engine {
+pub(crate) enum Engine {
     Sled,
     Redb,
 }
@@ -79,7 +79,7 @@ impl FromStr for Engine {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Log {
+pub(crate) struct Log {
     /// Bytes after which a checkpoint begins.
     pub checkpoint: Bytes,
     /// Bytes at which pushes are refused.
@@ -89,13 +89,13 @@ pub struct Log {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Batch {
+pub(crate) struct Batch {
     pub max_readings: u32,
     pub max_bytes: Bytes,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Site {
+pub(crate) struct Site {
     /// A time zone's IANA name, known to be one.
     pub timezone: String,
     /// Where journal time comes from.
@@ -103,7 +103,7 @@ pub struct Site {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PointUnit {
+pub(crate) struct PointUnit {
     /// Matches points as a binding's pattern does.
     pub pattern: Pattern,
     /// A UCUM code.
@@ -123,7 +123,7 @@ impl Config {
     ///
     /// # Errors
     /// All that is wrong with it, in the order of the file.
-    pub fn read(text: &str) -> Result<Self, Problems> {
+    pub(crate) fn read(text: &str) -> Result<Self, Problems> {
         let findings = Findings::new(text);
         let mut root = findings.root()?;
         let config = Self::assemble(&mut root);
@@ -134,7 +134,7 @@ impl Config {
     }
 
     /// The documented file with all defaults.
-    pub fn documented() -> String {
+    pub(crate) fn documented() -> String {
         keys::documented()
     }
 
@@ -167,7 +167,7 @@ impl Config {
 
 impl Site {
     /// The time zone.
-    pub fn zone(&self) -> TimeZone {
+    pub(crate) fn zone(&self) -> TimeZone {
         TimeZone::get(&self.timezone).unwrap_or(TimeZone::UTC)
     }
 }

@@ -1,14 +1,26 @@
 //! The library of the `ironloom` binary: a runtime that runs third-party industrial apps, compiled
 //! to WebAssembly components, next to the machines. `ARCHITECTURE.md` has the map.
+//!
+//! What is public here is what the binary, the benchmark and the fuzz targets call; nothing else is an interface.
 
-pub mod api;
-pub mod cli;
-pub mod config;
-pub mod connectors;
-pub mod fold;
+mod api;
+mod cli;
+mod config;
+mod connectors;
+mod fold;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
-pub mod lanes;
-pub mod node;
-pub mod records;
-pub mod telemetry;
+mod lanes;
+mod node;
+mod records;
+mod telemetry;
+
+use std::process::ExitCode;
+
+/// Where an app's outputs go by its bindings. The benchmark calls apps without a server, and resolves them with it.
+pub use self::lanes::targets::Targets;
+
+/// Runs the command that the arguments name. `serve` gets its node from here, the one place that knows all parts.
+pub fn run() -> ExitCode {
+    cli::run(node::start)
+}

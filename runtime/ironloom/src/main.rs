@@ -1,5 +1,4 @@
-//! The binary: arguments go to the command line, and `serve` gets its node from the one place that
-//! knows all parts.
+//! The binary: the library's command line with the allocator that it is run with.
 
 use std::process::ExitCode;
 
@@ -8,5 +7,5 @@ use std::process::ExitCode;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    ironloom::cli::run(ironloom::node::start)
+    ironloom::run()
 }

@@ -14,11 +14,11 @@ use prometheus_client::registry::{Registry, Unit};
 use tracing_subscriber::EnvFilter;
 
 /// The media type of what [`Metrics::text`] returns.
-pub const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+pub(crate) const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// Sends the node's own log lines to stderr: `IRONLOOM_LOG` filters them as `RUST_LOG` would
 /// (default `info`), `IRONLOOM_LOG_FORMAT=json` writes one JSON object a line.
-pub fn start_logging() {
+pub(crate) fn start_logging() {
     let asked = std::env::var("IRONLOOM_LOG").ok();
     let filter = asked.as_ref().map(EnvFilter::try_new);
     let mistake = filter.as_ref().and_then(|filter| Some(filter.as_ref().err()?.to_string()));
@@ -39,34 +39,34 @@ fn is_terminal() -> bool {
 
 /// One label: how something ended.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct Outcome {
+pub(crate) struct Outcome {
     /// Such as `ok`, `trap` or `retry`.
     pub outcome: &'static str,
 }
 
 /// One label: the state that something is in.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct State {
+pub(crate) struct State {
     /// `enabled`, `stopped` or `stuck`.
     pub state: &'static str,
 }
 
 /// One label: why something was refused.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct Status {
+pub(crate) struct Status {
     /// The HTTP status.
     pub status: u16,
 }
 
 /// One label: an installation.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct OfInstallation {
+pub(crate) struct OfInstallation {
     pub installation: String,
 }
 
 /// Two labels: an installation and the state that it is in.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct InState {
+pub(crate) struct InState {
     pub installation: String,
     /// As the API names it.
     pub state: &'static str,
@@ -74,14 +74,14 @@ pub struct InState {
 
 /// One label: a connector.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct OfConnector {
+pub(crate) struct OfConnector {
     /// Its name in the configuration.
     pub connector: String,
 }
 
 /// Figures of each installation and connector, taken anew whenever metrics are shown.
 #[derive(Clone, Debug, Default)]
-pub struct Figures {
+pub(crate) struct Figures {
     /// 1 for the state that an installation is in.
     pub state: Family<InState, Gauge>,
     /// Readings that wait for it.
@@ -100,7 +100,7 @@ pub struct Figures {
 
 impl Figures {
     /// Forgets what was shown last: it may be gone.
-    pub fn clear(&self) {
+    pub(crate) fn clear(&self) {
         self.state.clear();
         for family in [&self.lag, &self.failures, &self.dead_letters, &self.alarms] {
             family.clear();
@@ -131,7 +131,7 @@ impl Figures {
 
 /// All counters. Each is cheap to clone and to count with; whoever does the work counts it.
 #[derive(Clone, Debug, Default)]
-pub struct Metrics {
+pub(crate) struct Metrics {
     /// Readings that became durable, from any source, derived ones apart.
     pub readings: Counter,
     /// Readings that apps derived.
@@ -181,7 +181,7 @@ pub struct Metrics {
 
 /// A histogram of seconds from 10 µs to about 40 s.
 #[derive(Clone, Debug)]
-pub struct Seconds(Histogram);
+pub(crate) struct Seconds(Histogram);
 
 impl Default for Seconds {
     fn default() -> Self {
@@ -191,21 +191,21 @@ impl Default for Seconds {
 
 impl Seconds {
     /// Counts one that took this long.
-    pub fn observe(&self, took: std::time::Duration) {
+    pub(crate) fn observe(&self, took: std::time::Duration) {
         self.0.observe(took.as_secs_f64());
     }
 }
 
 /// The counters, and the registry that writes them.
 #[derive(Debug)]
-pub struct Telemetry {
+pub(crate) struct Telemetry {
     pub metrics: Metrics,
     registry: Registry,
 }
 
 impl Telemetry {
     /// New counters, all zero.
-    pub fn new() -> Arc<Self> {
+    pub(crate) fn new() -> Arc<Self> {
         let metrics = Metrics::default();
         let mut registry = Registry::with_prefix("ironloom");
         let all = &metrics;
@@ -251,7 +251,7 @@ impl Telemetry {
     }
 
     /// All counters in the text form of OpenMetrics, which Prometheus reads.
-    pub fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         let mut text = String::new();
         if encode(&mut text, &self.registry).is_err() {
             // Only a label that can't be written comes here, and there is none.

@@ -57,7 +57,7 @@ pub struct LogLine {
 
 /// The log of one invocation.
 #[derive(Debug, Default)]
-pub struct AppLog {
+pub(crate) struct AppLog {
     lines: Vec<LogLine>,
     bytes: usize,
     dropped: u64,
@@ -69,7 +69,7 @@ pub struct AppLog {
 
 impl AppLog {
     /// Adds a line, or what fits of it, or counts it as dropped.
-    pub fn add(&mut self, level: Level, source: LogSource, context: &str, message: &str) {
+    pub(crate) fn add(&mut self, level: Level, source: LogSource, context: &str, message: &str) {
         let room = MAX_LOG_BYTES.saturating_sub(self.bytes);
         if self.lines.len() >= MAX_LOG_LINES || room == 0 {
             self.dropped += 1;
@@ -111,7 +111,7 @@ impl AppLog {
     }
 
     /// Ends the log: the lines, and how many were dropped.
-    pub fn finish(&mut self) -> (Vec<LogLine>, u64) {
+    pub(crate) fn finish(&mut self) -> (Vec<LogLine>, u64) {
         for source in [LogSource::Stdout, LogSource::Stderr] {
             if !self.open[usize::from(source == LogSource::Stderr)].is_empty() {
                 self.end(source);

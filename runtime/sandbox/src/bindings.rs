@@ -6,7 +6,7 @@
 #![allow(missing_docs)]
 
 /// What apps may call.
-pub mod platform {
+pub(crate) mod platform {
     wasmtime::component::bindgen!({
         path: "../../wit",
         world: "ironloom:platform/platform",
@@ -19,7 +19,7 @@ pub mod platform {
 }
 
 /// The role that takes readings.
-pub mod readings {
+pub(crate) mod readings {
     wasmtime::component::bindgen!({
         path: "../../wit",
         world: "ironloom:platform/readings",
@@ -29,7 +29,7 @@ pub mod readings {
 }
 
 /// The role that has timers.
-pub mod timers {
+pub(crate) mod timers {
     wasmtime::component::bindgen!({
         path: "../../wit",
         world: "ironloom:platform/timers",
@@ -39,7 +39,7 @@ pub mod timers {
 }
 
 /// The role that brings state from one version's form into the next one's.
-pub mod lifecycle {
+pub(crate) mod lifecycle {
     wasmtime::component::bindgen!({
         path: "../../wit",
         world: "ironloom:platform/lifecycle",
@@ -47,4 +47,4 @@ pub mod lifecycle {
     });
 }
 
-pub use platform::ironloom::types::types;
+pub(crate) use platform::ironloom::types::types;

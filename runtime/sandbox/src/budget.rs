@@ -169,7 +169,7 @@ fn thread_cpu() -> u64 {
 
 /// Bounds all memories and tables of an invocation together.
 #[derive(Debug)]
-pub struct MemoryLimiter {
+pub(crate) struct MemoryLimiter {
     limit: usize,
     used: usize,
     /// Growth that was allowed and has not been heard of since: it went well, or fails next.
@@ -179,18 +179,18 @@ pub struct MemoryLimiter {
 
 impl MemoryLimiter {
     /// Allows this many bytes, at most the ceiling that the pool has.
-    pub fn new(limit: u64) -> Self {
+    pub(crate) fn new(limit: u64) -> Self {
         let limit = usize::try_from(limit.min(Limits::MAX_MEMORY)).unwrap_or(usize::MAX);
         Self { limit, used: 0, pending: 0, refused: false }
     }
 
     /// Bytes in use. Memories never shrink, so this is the peak as well.
-    pub fn used(&self) -> u64 {
+    pub(crate) fn used(&self) -> u64 {
         self.used as u64
     }
 
     /// Whether growth was refused. The app then shows no more than a plain trap.
-    pub fn has_refused(&self) -> bool {
+    pub(crate) fn has_refused(&self) -> bool {
         self.refused
     }
 
@@ -258,24 +258,24 @@ impl ResourceLimiter for MemoryLimiter {
 #[error(
     "its host calls carried more than {MAX_CALL_BYTES} bytes in one call, or {MAX_HOST_CALL_BYTES} bytes together"
 )]
-pub struct HostCallBytes;
+pub(crate) struct HostCallBytes;
 
 /// Counts the bytes that an invocation hands over, and those that would go into its record.
 #[derive(Debug, Default)]
-pub struct Quota {
+pub(crate) struct Quota {
     carried: usize,
     effects: usize,
 }
 
 impl Quota {
     /// Counts what a host call carried from the guest.
-    pub fn carry(&mut self, bytes: usize) -> Result<(), HostCallBytes> {
+    pub(crate) fn carry(&mut self, bytes: usize) -> Result<(), HostCallBytes> {
         self.carried = self.carried.saturating_add(bytes);
         if self.carried > MAX_HOST_CALL_BYTES { Err(HostCallBytes) } else { Ok(()) }
     }
 
     /// Counts effects that come and go; refuses with a sentence what would be too much together.
-    pub fn effect(&mut self, added: usize, removed: usize) -> Result<(), String> {
+    pub(crate) fn effect(&mut self, added: usize, removed: usize) -> Result<(), String> {
         let effects = self.effects.saturating_add(added).saturating_sub(removed);
         if effects > MAX_EFFECT_BYTES && added > removed {
             return Err(format!(
@@ -288,7 +288,7 @@ impl Quota {
     }
 
     /// What effects may still have.
-    pub fn room(&self) -> usize {
+    pub(crate) fn room(&self) -> usize {
         MAX_EFFECT_BYTES.saturating_sub(self.effects)
     }
 }

@@ -20,11 +20,11 @@ mod tests;
 use wasmparser::{Parser, ValidPayload, Validator};
 
 /// Changes with each change of what is written: code that was compiled from another is not loaded.
-pub const VERSION: u8 = 2;
+pub(crate) const VERSION: u8 = 2;
 
 /// Why a component can't be rewritten.
 #[derive(Debug, thiserror::Error)]
-pub enum Problem {
+pub(crate) enum Problem {
     /// It isn't valid.
     #[error(transparent)]
     Invalid(#[from] wasmparser::Error),
@@ -43,7 +43,7 @@ pub enum Problem {
 }
 
 /// Rewrites a component.
-pub fn rewrite(wasm: &[u8]) -> Result<Vec<u8>, Problem> {
+pub(crate) fn rewrite(wasm: &[u8]) -> Result<Vec<u8>, Problem> {
     let mut validator = Validator::new();
     let mut allocations = wasmparser::FuncValidatorAllocations::default();
     let mut bodies = Vec::new();

@@ -16,13 +16,13 @@ use ironloom_types::ids::Digest;
 
 /// The folder of compiled code.
 #[derive(Debug)]
-pub struct Cache {
+pub(crate) struct Cache {
     folder: PathBuf,
 }
 
 impl Cache {
     /// Opens the folder, and makes it where it isn't there.
-    pub fn open(folder: &Path) -> std::io::Result<Self> {
+    pub(crate) fn open(folder: &Path) -> std::io::Result<Self> {
         std::fs::create_dir_all(folder)?;
         Ok(Self { folder: folder.to_owned() })
     }
@@ -32,13 +32,13 @@ impl Cache {
     }
 
     /// Makes a file for code that is about to be compiled.
-    pub fn draft(&self) -> std::io::Result<NamedTempFile> {
+    pub(crate) fn draft(&self) -> std::io::Result<NamedTempFile> {
         NamedTempFile::new_in(&self.folder)
     }
 
     /// Keeps compiled code: reads what the worker has written into the file, and names it. It need not be synced:
     /// code that is lost is compiled again.
-    pub fn keep(
+    pub(crate) fn keep(
         &self,
         mut draft: NamedTempFile,
         wasm: Digest,
@@ -63,7 +63,7 @@ impl Cache {
     }
 
     /// Removes all code but this.
-    pub fn retain(&self, keep: &[CompiledRef]) -> std::io::Result<()> {
+    pub(crate) fn retain(&self, keep: &[CompiledRef]) -> std::io::Result<()> {
         let keep: Vec<PathBuf> = keep.iter().map(|compiled| self.path(compiled)).collect();
         for entry in std::fs::read_dir(&self.folder)? {
             let path = entry?.path();
@@ -75,7 +75,7 @@ impl Cache {
     }
 
     /// Loads compiled code, or finds that it isn't there, was changed, or is for another engine.
-    pub fn get(&self, engine: &Engine, key: Digest, compiled: &CompiledRef) -> Option<Component> {
+    pub(crate) fn get(&self, engine: &Engine, key: Digest, compiled: &CompiledRef) -> Option<Component> {
         if compiled.engine != key {
             return None;
         }

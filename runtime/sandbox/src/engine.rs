@@ -12,7 +12,7 @@ use ironloom_types::ids::Digest;
 use ironloom_types::limits::{Limits, MAX_CORE_INSTANCES, MAX_MEMORIES, MAX_TABLES};
 
 /// How often a running invocation is looked at: its budget is checked, and others get their turn.
-pub const TICK: Duration = Duration::from_millis(10);
+pub(crate) const TICK: Duration = Duration::from_millis(10);
 
 /// The stack of an app's own functions. Part of what makes a deep recursion end at the same place
 /// everywhere.
@@ -20,7 +20,7 @@ const WASM_STACK: usize = 512 << 10;
 /// The whole stack of an invocation: the app's functions and the host's below them.
 const STACK: usize = 1 << 20;
 /// The longest table, in elements. SpiderMonkey, the largest in use, has some 10,000.
-pub const TABLE_ELEMENTS: usize = 50_000;
+pub(crate) const TABLE_ELEMENTS: usize = 50_000;
 /// What the pool keeps of a table between two invocations instead of giving it back to the
 /// operating system.
 const TABLE_KEEP_RESIDENT: usize = 64 << 10;
@@ -31,12 +31,12 @@ const MEMORY_KEEP_RESIDENT: usize = 1 << 20;
 /// How many memories the pool has for so many places: two for each, and as many as a component may have. Each
 /// takes 4 GiB of addresses, of which some processors and kernels have only 512 GiB. An invocation waits until
 /// there are as many as its component declares.
-pub fn memories(places: u32) -> u32 {
+pub(crate) fn memories(places: u32) -> u32 {
     2 * places + MAX_MEMORIES - 1
 }
 
 /// Makes the engine. `places` is how many invocations may be under way at once.
-pub fn engine(places: u32) -> wasmtime::Result<Engine> {
+pub(crate) fn engine(places: u32) -> wasmtime::Result<Engine> {
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(places)
         .total_core_instances(places * MAX_CORE_INSTANCES)
@@ -87,7 +87,7 @@ pub fn engine(places: u32) -> wasmtime::Result<Engine> {
 
 /// Names what compiled code depends on besides the app: the version of wasmtime, the engine's
 /// settings and the CPU's features. Code under another key is never loaded.
-pub fn key(engine: &Engine) -> Digest {
+pub(crate) fn key(engine: &Engine) -> Digest {
     struct Sha(Sha256);
     impl Hasher for Sha {
         fn finish(&self) -> u64 {
@@ -105,7 +105,7 @@ pub fn key(engine: &Engine) -> Digest {
 }
 
 /// Starts the thread that ticks; it ends with the engine.
-pub fn start_ticker(engine: &Engine) -> std::io::Result<()> {
+pub(crate) fn start_ticker(engine: &Engine) -> std::io::Result<()> {
     let engine = engine.weak();
     std::thread::Builder::new().name("tick".to_owned()).spawn(move || {
         loop {

@@ -16,7 +16,7 @@ const MAX_REASON: usize = 4 << 10;
 /// What an app answered makes no sense.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{0}")]
-pub struct BadAnswer(pub String);
+pub(crate) struct BadAnswer(pub String);
 
 /// How an invocation ended.
 #[derive(Clone, Debug, PartialEq, Eq)]

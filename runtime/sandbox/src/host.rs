@@ -16,7 +16,7 @@ use ironloom_types::effects::Effects;
 const MAX_RESOURCES: usize = 1_000;
 
 /// The data of one store. A capability sees its own part of it, through a view that counts the call.
-pub struct Host {
+pub(crate) struct Host {
     pub(super) meter: Arc<Meter>,
     pub(super) memory: MemoryLimiter,
     pub(super) quota: Quota,
@@ -33,7 +33,7 @@ pub struct Host {
 
 impl Host {
     /// For one invocation.
-    pub fn new(env: Env, meter: Arc<Meter>) -> Self {
+    pub(crate) fn new(env: Env, meter: Arc<Meter>) -> Self {
         let Env { id, now, seed, gaps, context, state, state_bytes, outputs, standing, interrupt: _ } = env;
         let mut table = ResourceTable::new();
         table.set_max_capacity(MAX_RESOURCES);
@@ -54,7 +54,7 @@ impl Host {
     }
 
     /// What the invocation did.
-    pub fn into_effects(self) -> Effects {
+    pub(crate) fn into_effects(self) -> Effects {
         let (derived, new_points) = self.outputs.into_derived();
         Effects {
             state: self.state.into_writes(),

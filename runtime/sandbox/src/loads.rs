@@ -13,7 +13,7 @@ use ironloom_types::interfaces::Declared;
 
 /// Components by their code, and apps by what was linked to it.
 #[derive(Default)]
-pub struct Loads {
+pub(crate) struct Loads {
     components: HashMap<CompiledRef, Weak<Component>>,
     apps: HashMap<(CompiledRef, Declared), Weak<LoadedApp>>,
 }
@@ -25,21 +25,25 @@ impl std::fmt::Debug for Loads {
 }
 
 impl Loads {
-    pub fn component(&self, compiled: CompiledRef) -> Option<Arc<Component>> {
+    pub(crate) fn component(&self, compiled: CompiledRef) -> Option<Arc<Component>> {
         self.components.get(&compiled)?.upgrade()
     }
 
     /// Adds a component, and returns the one to use: another load may have been quicker.
-    pub fn add_component(&mut self, compiled: CompiledRef, component: Arc<Component>) -> Arc<Component> {
+    pub(crate) fn add_component(
+        &mut self,
+        compiled: CompiledRef,
+        component: Arc<Component>,
+    ) -> Arc<Component> {
         share(&mut self.components, compiled, component)
     }
 
-    pub fn app(&self, compiled: CompiledRef, declared: Declared) -> Option<Arc<LoadedApp>> {
+    pub(crate) fn app(&self, compiled: CompiledRef, declared: Declared) -> Option<Arc<LoadedApp>> {
         self.apps.get(&(compiled, declared))?.upgrade()
     }
 
     /// Adds an app, and returns the one to use.
-    pub fn add_app(
+    pub(crate) fn add_app(
         &mut self,
         compiled: CompiledRef,
         declared: Declared,

@@ -25,15 +25,15 @@ const MAX_RANDOM_BYTES: u64 = 64 << 10;
 /// An app tried to wait.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error("an app can't sleep: set a timer")]
-pub struct Sleep;
+pub(crate) struct Sleep;
 
 /// An app asked for too many random bytes at once.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error("{0} random bytes were asked for at once; at most {MAX_RANDOM_BYTES} are given")]
-pub struct TooManyRandomBytes(u64);
+pub(crate) struct TooManyRandomBytes(u64);
 
 /// What the baseline works on.
-pub struct Context {
+pub(crate) struct Context {
     now: Timestamp,
     random: ChaCha20Rng,
     insecure: ChaCha20Rng,
@@ -47,7 +47,7 @@ pub struct Context {
 
 impl Context {
     /// At this time, with the random numbers of this key.
-    pub fn new(now: Timestamp, seed: [u8; 32]) -> Self {
+    pub(crate) fn new(now: Timestamp, seed: [u8; 32]) -> Self {
         let random = ChaCha20Rng::from_seed(seed);
         let mut insecure = random.clone();
         insecure.set_stream(1);
@@ -68,7 +68,7 @@ impl Context {
 }
 
 /// Offers all of the baseline, [`BASELINE`](ironloom_types::interfaces::BASELINE).
-pub fn add_to_linker(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
+pub(crate) fn add_to_linker(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
     io::error::add_to_linker::<_, Io>(linker, io_view)?;
     io::poll::add_to_linker::<_, Io>(linker, io_view)?;
     io::streams::add_to_linker::<_, Io>(linker, io_view)?;

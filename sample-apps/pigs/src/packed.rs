@@ -12,7 +12,7 @@ use crate::ledger::{Entry, Feed};
 /// Time, weight and its logarithm, feed and its time; a weighing without feed has NaN there.
 const BYTES: usize = 40;
 
-pub fn serialize<S: Serializer>(entries: &[Entry], serializer: S) -> Result<S::Ok, S::Error> {
+pub(crate) fn serialize<S: Serializer>(entries: &[Entry], serializer: S) -> Result<S::Ok, S::Error> {
     let mut bytes = Vec::with_capacity(entries.len() * BYTES);
     for entry in entries {
         let feed = entry.feed.unwrap_or(Feed { at: 0, kg: f64::NAN });
@@ -24,7 +24,7 @@ pub fn serialize<S: Serializer>(entries: &[Entry], serializer: S) -> Result<S::O
     serializer.serialize_bytes(&bytes)
 }
 
-pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Entry>, D::Error> {
+pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Entry>, D::Error> {
     deserializer.deserialize_bytes(Weighings)
 }
 

@@ -5,7 +5,7 @@ use super::{Finding, Rule};
 
 /// A file that may break one rule.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Exception {
+pub(super) struct Exception {
     pub path: &'static str,
     pub rule: Rule,
     /// For readers of the list.
@@ -18,7 +18,7 @@ const fn may(path: &'static str, rule: Rule, reason: &'static str) -> Exception 
 }
 
 /// All that are allowed.
-pub const EXCEPTIONS: &[Exception] = &[
+pub(super) const EXCEPTIONS: &[Exception] = &[
     may("runtime/ironloom/src/api/model.rs", Rule::FileLength, "one list of the types of answers"),
     may("runtime/ironloom/src/api/tests.rs", Rule::FileLength, "each route, against a node of its own"),
     may("runtime/ironloom/src/records/tests.rs", Rule::FunctionLength, "one record of each kind"),
@@ -38,7 +38,7 @@ pub const EXCEPTIONS: &[Exception] = &[
 ];
 
 /// Takes out the findings that an exception allows. Returns the exceptions that allowed none.
-pub fn take_out<'a>(findings: &mut Vec<Finding>, exceptions: &'a [Exception]) -> Vec<&'a Exception> {
+pub(super) fn take_out<'a>(findings: &mut Vec<Finding>, exceptions: &'a [Exception]) -> Vec<&'a Exception> {
     let allows = |exception: &Exception, finding: &Finding| {
         exception.rule == finding.rule && exception.path == finding.path
     };

@@ -12,14 +12,14 @@ const MAX_BYTES: u64 = 1024 * 1024;
 
 /// A file with its path from the root of the project, and its text where it has any.
 #[derive(Debug)]
-pub struct File {
+pub(super) struct File {
     pub path: String,
     pub bytes: u64,
     pub text: Option<String>,
 }
 
 /// Reads every file that is under version control or would be with the next `git add`.
-pub fn all(root: &Path) -> Result<Vec<File>> {
+pub(super) fn all(root: &Path) -> Result<Vec<File>> {
     let mut git = Command::new("git");
     git.current_dir(root).args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"]);
     let output = git.output().context("can't run git, which lists the files of the project")?;
@@ -40,7 +40,7 @@ pub fn all(root: &Path) -> Result<Vec<File>> {
 }
 
 /// Finds a file that is too big for git.
-pub fn too_big(file: &File) -> Option<Finding> {
+pub(super) fn too_big(file: &File) -> Option<Finding> {
     (file.bytes > MAX_BYTES).then(|| Finding {
         path: file.path.clone(),
         line: 0,

@@ -14,7 +14,7 @@ use super::{ARCHITECTURE, Finding, Rule};
 const CRATES: &[&str] = &["types", "apps", "storage", "sandbox"];
 
 /// Checks all sources of the runtime.
-pub fn check(files: &[File], architecture: &str) -> Vec<Finding> {
+pub(super) fn check(files: &[File], architecture: &str) -> Vec<Finding> {
     let sources: BTreeSet<&str> =
         files.iter().map(|file| file.path.as_str()).filter(|path| is_source(path)).collect();
     let finding = |path: &str, line, text| Finding { path: path.to_owned(), line, rule: Rule::Map, text };

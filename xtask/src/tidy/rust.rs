@@ -25,7 +25,7 @@ const HOLLOW: &[&str] = &[
 ];
 
 /// Whether a file holds tests rather than what is shipped.
-pub fn is_test(path: &str) -> bool {
+pub(super) fn is_test(path: &str) -> bool {
     let name = path.rsplit('/').next().unwrap_or(path);
     let stem = name.strip_suffix(".rs").unwrap_or(name);
     let in_folder = ["tests/", "testing/"].iter().any(|folder| {
@@ -37,7 +37,7 @@ pub fn is_test(path: &str) -> bool {
 }
 
 /// Checks one file.
-pub fn check(path: &str, text: &str) -> Vec<Finding> {
+pub(super) fn check(path: &str, text: &str) -> Vec<Finding> {
     let finding = |line, rule, text: String| Finding { path: path.to_owned(), line, rule, text };
     let mut findings = Vec::new();
     let lines = text.lines().count();
@@ -67,7 +67,7 @@ pub fn check(path: &str, text: &str) -> Vec<Finding> {
 }
 
 /// Returns the text without the doc comments of one line that say nothing.
-pub fn without_filler(path: &str, text: &str) -> String {
+pub(super) fn without_filler(path: &str, text: &str) -> String {
     let findings = check(path, text).into_iter().filter(|finding| finding.rule == Rule::FillerDoc);
     let filler: Vec<usize> = findings.map(|finding| finding.line).collect();
     let is_filler =

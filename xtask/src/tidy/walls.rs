@@ -14,13 +14,13 @@ const ALONE: &[(&str, &str)] = &[("wasmtime", "runtime/sandbox/"), ("wasmtime_wa
 
 /// A room with the rooms that it must not import.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Wall {
+pub(super) struct Wall {
     room: String,
     forbidden: Vec<String>,
 }
 
 /// Reads the table below the header `| room | never imports |`.
-pub fn of_page(architecture: &str) -> Vec<Wall> {
+pub(super) fn of_page(architecture: &str) -> Vec<Wall> {
     let rows = architecture.lines().skip_while(|line| *line != "| room | never imports |").skip(2);
     let rows = rows.take_while(|line| line.starts_with('|'));
     rows.filter_map(|row| {
@@ -31,7 +31,7 @@ pub fn of_page(architecture: &str) -> Vec<Wall> {
 }
 
 /// Checks the paths that a file names.
-pub fn check(path: &str, text: &str, walls: &[Wall]) -> Vec<Finding> {
+pub(super) fn check(path: &str, text: &str, walls: &[Wall]) -> Vec<Finding> {
     // What isn't Rust is found by the rules of a single file.
     let Ok(parsed) = syn::parse_file(text) else { return Vec::new() };
     let mut paths = Paths::default();

@@ -27,7 +27,7 @@ const LEAST_RATE: u64 = 32 << 10;
 const MAX_JSON: usize = 1 << 20;
 
 /// Reads the whole body, whose bytes hold their share of the memory.
-pub async fn take(
+pub(super) async fn take(
     memory: &Memory,
     headers: &HeaderMap,
     mut body: Body,
@@ -88,7 +88,7 @@ impl Pace {
 }
 
 /// A body of JSON that must be there.
-pub struct Json<T>(pub T);
+pub(super) struct Json<T>(pub T);
 
 impl<T: DeserializeOwned> FromRequest<Api> for Json<T> {
     type Rejection = Problem;
@@ -99,7 +99,7 @@ impl<T: DeserializeOwned> FromRequest<Api> for Json<T> {
 }
 
 /// A body of JSON; an empty one is the default.
-pub struct Optional<T>(pub T);
+pub(super) struct Optional<T>(pub T);
 
 impl<T: DeserializeOwned + Default> FromRequest<Api> for Optional<T> {
     type Rejection = Problem;
@@ -113,7 +113,7 @@ impl<T: DeserializeOwned + Default> FromRequest<Api> for Optional<T> {
 /// The body of a route that takes nothing: empty, or `{}`.
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Nothing {}
+pub(super) struct Nothing {}
 
 async fn json(request: Request, api: &Api) -> Result<Bytes, Problem> {
     let (head, body) = request.into_parts();

@@ -11,7 +11,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 /// What bounds connections.
 #[derive(Clone, Copy, Debug)]
-pub struct Bounds {
+pub(super) struct Bounds {
     /// Connections for all requests.
     pub all: usize,
     /// Connections beyond these, for requests that move little.
@@ -28,13 +28,13 @@ impl Default for Bounds {
 
 /// Marks requests on a connection from the reserve: an extension of theirs.
 #[derive(Clone, Copy, Debug)]
-pub struct InReserve;
+pub(super) struct InReserve;
 
 /// How often a connection that waits for a place looks for one that has become idle.
 const LOOK: Duration = Duration::from_millis(50);
 
 /// All connections that are open.
-pub struct Connections {
+pub(super) struct Connections {
     bounds: Bounds,
     free: Arc<Semaphore>,
     open: Arc<Mutex<BTreeMap<u64, Arc<Connection>>>>,
@@ -42,7 +42,7 @@ pub struct Connections {
     next: AtomicU64,
 }
 
-pub struct Connection {
+pub(super) struct Connection {
     began: Instant,
     /// A request is being worked on.
     busy: AtomicBool,
@@ -55,7 +55,7 @@ pub struct Connection {
 }
 
 /// A connection's place, given back when it is dropped.
-pub struct Place {
+pub(super) struct Place {
     id: u64,
     open: Arc<Mutex<BTreeMap<u64, Arc<Connection>>>>,
     _permit: OwnedSemaphorePermit,
@@ -69,29 +69,29 @@ impl Drop for Place {
 
 impl Connection {
     /// Something came or went.
-    pub fn is_active(&self) {
+    pub(super) fn is_active(&self) {
         self.last.store(self.began.elapsed().as_millis() as u64, Ordering::Relaxed);
     }
 
     /// A request is being worked on, or no longer.
-    pub fn set_busy(&self, busy: bool) {
+    pub(super) fn set_busy(&self, busy: bool) {
         self.busy.store(busy, Ordering::Relaxed);
         self.is_active();
     }
 
     /// Whether it is one of those that are kept.
-    pub fn is_in_reserve(&self) -> bool {
+    pub(super) fn is_in_reserve(&self) -> bool {
         self.in_reserve
     }
 
     /// Ready when it has to make room.
-    pub async fn ended(&self) {
+    pub(super) async fn ended(&self) {
         self.end.notified().await;
     }
 }
 
 impl Connections {
-    pub fn new(bounds: Bounds) -> Self {
+    pub(super) fn new(bounds: Bounds) -> Self {
         Self {
             bounds,
             free: Arc::new(Semaphore::new(bounds.all + bounds.reserve)),
@@ -102,7 +102,7 @@ impl Connections {
     }
 
     /// A place for a connection that has come.
-    pub async fn place(&self) -> Option<(Arc<Connection>, Place)> {
+    pub(super) async fn place(&self) -> Option<(Arc<Connection>, Place)> {
         let permit = loop {
             let waited = tokio::time::timeout(LOOK, Arc::clone(&self.free).acquire_owned());
             if let Ok(permit) = Arc::clone(&self.free).try_acquire_owned() {

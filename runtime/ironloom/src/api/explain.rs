@@ -11,12 +11,12 @@ use ironloom_types::limits::MAX_READING_BYTES;
 use ironloom_types::readings::Quality;
 
 /// The kind of error of a reserved point: the one that makes a request 403.
-pub const RESERVED: &str = "reserved-point";
+pub(super) const RESERVED: &str = "reserved-point";
 
 const FIELDS: [&str; 4] = ["point", "value", "at", "quality"];
 
 /// Says why a line that `serde_json` refused with `error` is bad.
-pub fn line(text: &str, error: &serde_json::Error) -> Detail {
+pub(super) fn line(text: &str, error: &serde_json::Error) -> Detail {
     let object = match serde_json::from_str(text) {
         Ok(Json::Object(object)) => object,
         Ok(other) => {
@@ -66,14 +66,14 @@ pub fn line(text: &str, error: &serde_json::Error) -> Detail {
 }
 
 /// A body that should be JSON and isn't.
-pub fn not_json(error: &serde_json::Error) -> Detail {
+pub(super) fn not_json(error: &serde_json::Error) -> Detail {
     let place =
         Place { line: Some(error.line() as u64), column: Some(error.column() as u64), ..Place::default() };
     detail_of("not-json", format!("the body is not valid JSON: {}", reason(error)), place)
 }
 
 /// A line that is longer than any reading.
-pub fn long_line(bytes: usize) -> Detail {
+pub(super) fn long_line(bytes: usize) -> Detail {
     let detail = format!("the line has {bytes} bytes; the longest that is read has {MAX_LINE}");
     detail_of("line-too-long", detail, Place::default())
 }
@@ -123,44 +123,44 @@ fn detail_of(kind: &str, detail: impl Into<String>, place: Place) -> Detail {
 }
 
 /// A line that isn't UTF-8.
-pub fn not_utf8(valid: usize) -> Detail {
+pub(super) fn not_utf8(valid: usize) -> Detail {
     let place = Place { column: Some(valid as u64 + 1), ..Place::default() };
     detail_of("not-utf-8", format!("the line is no UTF-8: byte {} doesn't fit", valid + 1), place)
 }
 
 /// A missing value of a quality that needs one.
-pub fn missing_value() -> Detail {
+pub(super) fn missing_value() -> Detail {
     let detail = "`value` may be null only where `quality` is `bad`";
     detail_of("missing-value", detail, Place::field("value"))
 }
 
 /// A text or blob beyond the limit.
-pub fn too_long(length: usize) -> Detail {
+pub(super) fn too_long(length: usize) -> Detail {
     let detail = format!("a text or blob has at most {MAX_READING_BYTES} bytes, and this one has {length}");
     detail_of("value-too-long", detail, Place::field("value"))
 }
 
 /// A time too far ahead.
-pub fn future(at: Timestamp, latest: Timestamp) -> Detail {
+pub(super) fn future(at: Timestamp, latest: Timestamp) -> Detail {
     let detail =
         format!("{at} is in the future; the latest time taken now is {latest} (`ingest.max_future`)");
     detail_of("future", detail, Place::field("at"))
 }
 
 /// A point that belongs to the runtime.
-pub fn reserved(path: &str) -> Detail {
+pub(super) fn reserved(path: &str) -> Detail {
     let detail = format!("points under `apps/` belong to the runtime, so {path:?} can't be pushed");
     detail_of(RESERVED, detail, Place::field("point"))
 }
 
 /// A path that breaks the rules.
-pub fn bad_point(error: &InvalidName) -> Detail {
+pub(super) fn bad_point(error: &InvalidName) -> Detail {
     detail_of("bad-point", error.to_string(), Place::field("point"))
 }
 
 /// Whether the value of this line, a good one, is written `-0`: without fraction and exponent, so
 /// an integer.
-pub fn is_integer_zero(text: &str) -> bool {
+pub(super) fn is_integer_zero(text: &str) -> bool {
     #[derive(Deserialize)]
     struct Line<'a> {
         #[serde(borrow)]

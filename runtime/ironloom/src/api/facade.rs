@@ -10,24 +10,24 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-pub use super::model::*;
-pub use super::problem::{Detail, Place, Problem};
-pub use super::value::Value;
+pub(crate) use super::model::*;
+pub(crate) use super::problem::{Detail, Place, Problem};
+pub(crate) use super::value::Value;
 use ironloom_types::clock::Timestamp;
 use ironloom_types::ids::{Digest, InstallationId, Ordinal, PointNumber, PointPath, Sequence, SlotName};
 use ironloom_types::readings::{Columns, NewPoint};
 
 /// What came of a request.
-pub type Answer<T> = Result<T, Problem>;
+pub(crate) type Answer<T> = Result<T, Problem>;
 /// An answer that may take a while.
-pub type Later<'a, T> = Pin<Box<dyn Future<Output = Answer<T>> + Send + 'a>>;
+pub(crate) type Later<'a, T> = Pin<Box<dyn Future<Output = Answer<T>> + Send + 'a>>;
 /// Finds the number of a point by its path.
-pub type Lookup<'a> = Box<dyn Fn(&str) -> Option<PointNumber> + 'a>;
+pub(crate) type Lookup<'a> = Box<dyn Fn(&str) -> Option<PointNumber> + 'a>;
 
 /// The node, as the API sees it. Everything is of the one tenant there is.
 ///
 /// Methods that return `Answer` answer from memory without waiting.
-pub trait Facade: Send + Sync + 'static {
+pub(crate) trait Facade: Send + Sync + 'static {
     /// What a push is checked against, as of now.
     fn ingest_rules(&self) -> IngestRules;
     /// A look-up of points for one request; it may hold a read lock, and is dropped before anything
@@ -94,7 +94,7 @@ pub trait Facade: Send + Sync + 'static {
 
 /// What a push is checked against.
 #[derive(Clone, Copy, Debug)]
-pub struct IngestRules {
+pub(crate) struct IngestRules {
     /// The time that a reading without `at` gets. `None`: the clock can't be trusted, so that such a
     /// reading gets 503.
     pub now: Option<Timestamp>,
@@ -104,7 +104,7 @@ pub struct IngestRules {
 
 /// Readings from one request.
 #[derive(Clone, Debug, Default)]
-pub struct Push {
+pub(crate) struct Push {
     /// The readings; points that the look-up didn't know by a pending number.
     pub columns: Columns,
     /// The points behind the pending numbers. The committer numbers them, or finds that another
@@ -116,7 +116,7 @@ pub struct Push {
 
 /// An `Idempotency-Key` and what it came with, as hashes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct RequestKey {
+pub(crate) struct RequestKey {
     /// The first 16 bytes of SHA-256 of the key.
     pub key: [u8; 16],
     /// The first 16 bytes of SHA-256 of method, path with query and body, each after its length.
@@ -126,7 +126,7 @@ pub struct RequestKey {
 /// What came of a push. The same key with another request is a [`Problem`] made by
 /// [`Problem::refused`] of kind `key-reused`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Pushed {
+pub(crate) struct Pushed {
     /// How many readings it was.
     pub accepted: u64,
     /// The sequence of the last of them; of the last before, where there were none.
@@ -137,7 +137,7 @@ pub struct Pushed {
 
 /// Which part of a list.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PageQuery {
+pub(crate) struct PageQuery {
     /// The `next` of the page before.
     pub after: Option<String>,
     /// How many items at most, 1 to 10,000.
@@ -146,7 +146,7 @@ pub struct PageQuery {
 
 /// Some items of a list.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Page<T> {
+pub(crate) struct Page<T> {
     /// The items. Fewer than asked for, even none, doesn't mean the end.
     pub items: Vec<T>,
     /// Where the next page begins; `None` at the end.
@@ -155,7 +155,7 @@ pub struct Page<T> {
 
 /// Which readings of the journal.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ReadingsQuery {
+pub(crate) struct ReadingsQuery {
     /// Only of this point.
     pub point: Option<PointPath>,
     /// Only with this `at` or a later one.
@@ -170,7 +170,7 @@ pub struct ReadingsQuery {
 
 /// Which readings of an installation's outputs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct OutputsQuery {
+pub(crate) struct OutputsQuery {
     /// Only of this output.
     pub output: Option<SlotName>,
     /// As in [`ReadingsQuery`]; its `point` is an output's point.
@@ -178,7 +178,7 @@ pub struct OutputsQuery {
 }
 
 /// Bytes of a page's items as JSON, where it has more than one. Beyond: they are the next page's.
-pub const MAX_PAGE_BYTES: usize = 4 << 20;
+pub(crate) const MAX_PAGE_BYTES: usize = 4 << 20;
 
 /// How long a caller is asked to wait where nothing better is known.
-pub const RETRY_SOON: Duration = Duration::from_secs(1);
+pub(crate) const RETRY_SOON: Duration = Duration::from_secs(1);

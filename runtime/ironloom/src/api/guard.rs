@@ -14,11 +14,11 @@ use super::problem::Problem;
 use super::{Api, JSON_TYPE, NDJSON_TYPE, PACKAGE_TYPE};
 
 /// The longest request line and headers, in bytes. Beyond: 431.
-pub const MAX_HEADERS: usize = 64 << 10;
+pub(crate) const MAX_HEADERS: usize = 64 << 10;
 
 /// Under which names the server may be called.
 #[derive(Clone, Debug)]
-pub struct Guard {
+pub(crate) struct Guard {
     /// Where it listens.
     pub listen: SocketAddr,
     /// Further names: `[server] hosts`, empty without `--insecure-bind`.
@@ -27,7 +27,7 @@ pub struct Guard {
 
 /// The address at which a connection arrived: an extension of its requests.
 #[derive(Clone, Copy, Debug)]
-pub struct ArrivedAt(pub SocketAddr);
+pub(crate) struct ArrivedAt(pub SocketAddr);
 
 impl Guard {
     fn knows(&self, name: &str, arrived: IpAddr) -> bool {
@@ -103,13 +103,13 @@ fn single(headers: &HeaderMap, name: header::HeaderName) -> Option<&str> {
 }
 
 /// The media type of the body, without parameters.
-pub fn media_type(headers: &HeaderMap) -> Option<String> {
+pub(crate) fn media_type(headers: &HeaderMap) -> Option<String> {
     let value = single(headers, header::CONTENT_TYPE)?;
     Some(value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase())
 }
 
 /// Refuses a body of another type than the route's.
-pub fn need_type(headers: &HeaderMap, types: &[&str]) -> Result<(), Problem> {
+pub(crate) fn need_type(headers: &HeaderMap, types: &[&str]) -> Result<(), Problem> {
     match media_type(headers) {
         Some(given) if types.contains(&given.as_str()) => Ok(()),
         _ => Err(wrong_type(types, headers)),

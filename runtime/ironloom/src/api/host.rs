@@ -11,7 +11,7 @@ use crate::telemetry::Telemetry;
 
 /// How a node is started.
 #[derive(Debug)]
-pub struct NodeOptions {
+pub(crate) struct NodeOptions {
     /// The configuration, checked, its file names resolved.
     pub config: Config,
     /// The data folder; made where it isn't there.
@@ -24,7 +24,7 @@ pub struct NodeOptions {
 
 /// Why a node didn't start.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum StartError {
+pub(crate) enum StartError {
     /// It can't start on this folder: another process has it, it is damaged, or from a newer version.
     #[error("{0}")]
     Refused(String),
@@ -34,13 +34,13 @@ pub enum StartError {
 }
 
 /// Starts a node. Comes from the one place that knows all parts.
-pub type Start = fn(NodeOptions) -> Result<Arc<dyn Host>, StartError>;
+pub(crate) type Start = fn(NodeOptions) -> Result<Arc<dyn Host>, StartError>;
 
 /// A future without a result that can fail.
-pub type Soon<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+pub(crate) type Soon<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// A node that runs.
-pub trait Host: Facade {
+pub(crate) trait Host: Facade {
     /// Takes nothing more, ends what is under way within 10 s, and makes durable what can be. Requests
     /// that wait are answered. Comes once. Returns what went wrong with log or store.
     fn stop(&self) -> Soon<'_, Result<(), String>>;

@@ -19,7 +19,7 @@ use super::{Api, JSON_TYPE, answers};
 use ironloom_types::ids::Ordinal;
 
 /// Installs: 201, or 200 for a dry run.
-pub async fn install(
+pub(super) async fn install(
     State(api): State<Api>,
     mut params: Params,
     Json(request): Json<InstallRequest>,
@@ -34,16 +34,20 @@ pub async fn install(
     }
 }
 
-pub async fn list(State(api): State<Api>, mut params: Params) -> Result<Response, Problem> {
+pub(super) async fn list(State(api): State<Api>, mut params: Params) -> Result<Response, Problem> {
     let page = params.page()?;
     answers::page(&api, move |node| async move { node.installations(page).await }).await
 }
 
-pub async fn show(State(api): State<Api>, Id(id): Id) -> Result<Response, Problem> {
+pub(super) async fn show(State(api): State<Api>, Id(id): Id) -> Result<Response, Problem> {
     answers::ok(&api, &api.node.installation(id).await?).await
 }
 
-pub async fn uninstall(State(api): State<Api>, Id(id): Id, mut params: Params) -> Result<Response, Problem> {
+pub(super) async fn uninstall(
+    State(api): State<Api>,
+    Id(id): Id,
+    mut params: Params,
+) -> Result<Response, Problem> {
     let purge = params.flag("purge")?;
     api.node.uninstall(id, purge).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
@@ -52,11 +56,11 @@ pub async fn uninstall(State(api): State<Api>, Id(id): Id, mut params: Params) -
 /// The body of a resume.
 #[derive(Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Resume {
+pub(super) struct Resume {
     backlog: Backlog,
 }
 
-pub async fn pause(
+pub(super) async fn pause(
     State(api): State<Api>,
     Id(id): Id,
     Optional(Nothing {}): Optional<Nothing>,
@@ -64,7 +68,7 @@ pub async fn pause(
     answers::ok(&api, &api.node.pause(id).await?).await
 }
 
-pub async fn resume(
+pub(super) async fn resume(
     State(api): State<Api>,
     Id(id): Id,
     Optional(Resume { backlog }): Optional<Resume>,
@@ -73,7 +77,11 @@ pub async fn resume(
 }
 
 /// What its outputs gave.
-pub async fn outputs(State(api): State<Api>, Id(id): Id, mut params: Params) -> Result<Response, Problem> {
+pub(super) async fn outputs(
+    State(api): State<Api>,
+    Id(id): Id,
+    mut params: Params,
+) -> Result<Response, Problem> {
     let query = OutputsQuery { output: params.value("output")?, readings: readings_query(&mut params)? };
     answers::page(&api, move |node| async move { node.outputs(id, query).await }).await
 }
@@ -102,7 +110,11 @@ impl From<StateItem> for StateEntry {
 }
 
 /// A page of its state.
-pub async fn state(State(api): State<Api>, Id(id): Id, mut params: Params) -> Result<Response, Problem> {
+pub(super) async fn state(
+    State(api): State<Api>,
+    Id(id): Id,
+    mut params: Params,
+) -> Result<Response, Problem> {
     let prefix = params.text("prefix").unwrap_or_default();
     let page = params.page()?;
     let write = |Page { items, next }: Page<StateItem>| {
@@ -114,12 +126,16 @@ pub async fn state(State(api): State<Api>, Id(id): Id, mut params: Params) -> Re
     Ok(answers::typed(StatusCode::OK, JSON_TYPE, body))
 }
 
-pub async fn logs(State(api): State<Api>, Id(id): Id, mut params: Params) -> Result<Response, Problem> {
+pub(super) async fn logs(
+    State(api): State<Api>,
+    Id(id): Id,
+    mut params: Params,
+) -> Result<Response, Problem> {
     let (after, limit) = (params.after()?, params.limit()?);
     answers::page(&api, move |node| async move { node.logs(id, after, limit).await }).await
 }
 
-pub async fn invocations(
+pub(super) async fn invocations(
     State(api): State<Api>,
     Id(id): Id,
     mut params: Params,
@@ -129,7 +145,7 @@ pub async fn invocations(
 }
 
 /// Its dead letters.
-pub async fn dead_letters(
+pub(super) async fn dead_letters(
     State(api): State<Api>,
     Id(id): Id,
     mut params: Params,
@@ -139,7 +155,7 @@ pub async fn dead_letters(
 }
 
 /// Has a dead letter run again.
-pub async fn requeue(
+pub(super) async fn requeue(
     State(api): State<Api>,
     Id(id): Id,
     Number(number): Number,
@@ -150,7 +166,7 @@ pub async fn requeue(
 }
 
 /// Deletes a dead letter.
-pub async fn delete_dead_letter(
+pub(super) async fn delete_dead_letter(
     State(api): State<Api>,
     Id(id): Id,
     Number(number): Number,

@@ -12,7 +12,7 @@ use super::problem::Problem;
 use super::{Api, CSV_TYPE, JSON_TYPE, NDJSON_TYPE, answers};
 
 /// Reads the journal back, as NDJSON, CSV or a JSON page.
-pub async fn readings(
+pub(super) async fn readings(
     State(api): State<Api>,
     mut params: Params,
     uri: Uri,
@@ -32,7 +32,7 @@ pub async fn readings(
 }
 
 /// `point`, `from`, `to`, `after`, `limit`.
-pub fn readings_query(params: &mut Params) -> Result<ReadingsQuery, Problem> {
+pub(super) fn readings_query(params: &mut Params) -> Result<ReadingsQuery, Problem> {
     Ok(ReadingsQuery {
         point: params.value("point")?,
         from: params.value("from")?,
@@ -43,7 +43,7 @@ pub fn readings_query(params: &mut Params) -> Result<ReadingsQuery, Problem> {
 }
 
 /// The points with their latest readings.
-pub async fn points(State(api): State<Api>, mut params: Params) -> Result<Response, Problem> {
+pub(super) async fn points(State(api): State<Api>, mut params: Params) -> Result<Response, Problem> {
     let prefix = params.text("prefix").unwrap_or_default();
     let page = params.page()?;
     answers::page(&api, move |node| async move { node.points(prefix, page).await }).await

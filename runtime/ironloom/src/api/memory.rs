@@ -14,7 +14,7 @@ use super::facade::RETRY_SOON;
 use super::problem::Problem;
 
 /// Bytes of each body and each answer that need no share.
-pub const FREE: usize = 64 << 10;
+pub(super) const FREE: usize = 64 << 10;
 /// What is counted, so that a share isn't asked for with each packet.
 const UNIT: usize = 64 << 10;
 /// How long a request waits for its share. Beyond: 503.
@@ -22,30 +22,30 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Memory for requests of one kind.
 #[derive(Clone, Debug)]
-pub struct Memory(Arc<Semaphore>);
+pub(super) struct Memory(Arc<Semaphore>);
 
 /// A part of a [`Memory`], given back when it is dropped.
 #[derive(Debug)]
-pub struct Share {
+pub(super) struct Share {
     memory: Memory,
     permit: Option<OwnedSemaphorePermit>,
 }
 
 impl Memory {
     /// So many bytes, beside what is free.
-    pub fn new(bytes: usize) -> Self {
+    pub(super) fn new(bytes: usize) -> Self {
         Self(Arc::new(Semaphore::new(bytes / UNIT)))
     }
 
     /// A share that holds nothing yet.
-    pub fn share(&self) -> Share {
+    pub(super) fn share(&self) -> Share {
         Share { memory: self.clone(), permit: None }
     }
 }
 
 impl Share {
     /// Grows the share to hold this many bytes; 503 where others hold too much for too long.
-    pub async fn grow(&mut self, bytes: usize) -> Result<(), Problem> {
+    pub(super) async fn grow(&mut self, bytes: usize) -> Result<(), Problem> {
         let missing = units(bytes).saturating_sub(self.units());
         if missing == 0 {
             return Ok(());
@@ -63,13 +63,13 @@ impl Share {
     }
 
     /// Gives back all but what so many bytes need.
-    pub fn shrink(&mut self, bytes: usize) {
+    pub(super) fn shrink(&mut self, bytes: usize) {
         let excess = self.units().saturating_sub(units(bytes));
         drop(self.permit.as_mut().and_then(|held| held.split(excess)));
     }
 
     /// Ties the share to these bytes: it is given back with the last clone of them.
-    pub fn with(self, bytes: Vec<u8>) -> Bytes {
+    pub(super) fn with(self, bytes: Vec<u8>) -> Bytes {
         Bytes::from_owner(Held { bytes, _share: self })
     }
 

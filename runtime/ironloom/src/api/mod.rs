@@ -7,26 +7,26 @@ mod answers;
 mod body;
 mod connections;
 mod explain;
-pub mod facade;
-pub mod guard;
-pub mod host;
+pub(crate) mod facade;
+pub(crate) mod guard;
+pub(crate) mod host;
 mod installations;
 mod journal;
 mod memory;
-pub mod model;
+pub(crate) mod model;
 mod openapi;
 mod paced;
 mod packages;
 mod params;
-pub mod problem;
+pub(crate) mod problem;
 mod push;
-pub mod readings;
+pub(crate) mod readings;
 mod routes;
-pub mod server;
+pub(crate) mod server;
 mod system;
 #[cfg(test)]
 mod tests;
-pub mod value;
+pub(crate) mod value;
 
 use std::sync::Arc;
 
@@ -43,16 +43,16 @@ use crate::telemetry::Metrics;
 use ironloom_types::limits::{MAX_PACKAGE, MIB};
 
 /// The media type of packages.
-pub const PACKAGE_TYPE: &str = "application/vnd.ironloom.package+tar";
+pub(crate) const PACKAGE_TYPE: &str = "application/vnd.ironloom.package+tar";
 /// The media type of pushed readings.
-pub const NDJSON_TYPE: &str = "application/x-ndjson";
+pub(crate) const NDJSON_TYPE: &str = "application/x-ndjson";
 /// The media type of everything else.
-pub const JSON_TYPE: &str = "application/json";
+pub(crate) const JSON_TYPE: &str = "application/json";
 const CSV_TYPE: &str = "text/csv";
 
 /// What every handler has.
 #[derive(Clone)]
-pub struct Api {
+pub(crate) struct Api {
     node: Arc<dyn Facade>,
     guard: Arc<Guard>,
     metrics: Metrics,
@@ -82,13 +82,13 @@ impl Default for Shares {
 
 impl Api {
     /// An API on this node.
-    pub fn new(node: Arc<dyn Facade>, guard: Guard, metrics: Metrics) -> Self {
+    pub(crate) fn new(node: Arc<dyn Facade>, guard: Guard, metrics: Metrics) -> Self {
         Self { node, guard: Arc::new(guard), metrics, memory: Arc::default() }
     }
 }
 
 /// All routes, behind the guards.
-pub fn router(api: Api) -> Router {
+pub(crate) fn router(api: Api) -> Router {
     routes::routes()
         .fallback(no_such_path)
         .method_not_allowed_fallback(no_such_method)

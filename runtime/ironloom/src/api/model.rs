@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 use serde_with::rust::maps_duplicate_key_is_error as once;
 
 use super::value::Value;
-pub use crate::connectors::ConnectorStatus;
-pub use ironloom_apps::grants::Grants;
+pub(crate) use crate::connectors::ConnectorStatus;
+pub(crate) use ironloom_apps::grants::Grants;
 use ironloom_apps::quantity::{Bytes as Size, Count, Span};
 use ironloom_types::clock::Timestamp;
 use ironloom_types::ids::{AppId, Digest, Generation, InstallationId, Ordinal, Revision, Sequence, SlotName};
@@ -18,7 +18,7 @@ use ironloom_types::readings::Quality;
 
 /// A reading of the journal.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct ReadingItem {
+pub(crate) struct ReadingItem {
     pub point: Arc<str>,
     /// What it is about, where it is shown as an input's or output's reading.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -36,7 +36,7 @@ pub struct ReadingItem {
 
 /// A point and its latest reading.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct PointItem {
+pub(crate) struct PointItem {
     pub point: Arc<str>,
     /// The latest value.
     pub value: Value,
@@ -52,7 +52,7 @@ pub struct PointItem {
 
 /// A package, as its manifest describes it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct PackageInfo {
+pub(crate) struct PackageInfo {
     /// Its identity: the digest of the image manifest.
     pub digest: Digest,
     pub id: AppId,
@@ -88,7 +88,7 @@ pub struct PackageInfo {
 
 /// An alarm of an app.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct AlarmInfo {
+pub(crate) struct AlarmInfo {
     /// `low`, `medium`, `high` or `critical`.
     pub severity: String,
     /// What it is.
@@ -98,7 +98,7 @@ pub struct AlarmInfo {
 
 /// A timer of an app.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TimerInfo {
+pub(crate) struct TimerInfo {
     /// When it is due, in the time zone of the installation.
     pub cron: String,
     /// What it is.
@@ -108,7 +108,7 @@ pub struct TimerInfo {
 
 /// An input or output of an app.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SlotInfo {
+pub(crate) struct SlotInfo {
     /// `derived` or `set-point` of an output.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kind: Option<String>,
@@ -127,7 +127,7 @@ pub struct SlotInfo {
 
 /// A setting of an app.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct SettingInfo {
+pub(crate) struct SettingInfo {
     /// The type of its value.
     pub r#type: String,
     /// Its value where none is set; without one it is required.
@@ -141,7 +141,7 @@ pub struct SettingInfo {
 /// What to install, as in the body of `POST /v1/installations` and in a file for `--with`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct InstallRequest {
+pub(crate) struct InstallRequest {
     /// The installation's id.
     pub id: InstallationId,
     pub package: Digest,
@@ -168,7 +168,7 @@ pub struct InstallRequest {
 /// One pattern, or several.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
-pub enum Patterns {
+pub(crate) enum Patterns {
     One(String),
     /// Several, in the order in which they are tried.
     Many(Vec<String>),
@@ -176,7 +176,7 @@ pub enum Patterns {
 
 impl Patterns {
     /// The patterns in order.
-    pub fn as_slice(&self) -> &[String] {
+    pub(crate) fn as_slice(&self) -> &[String] {
         match self {
             Self::One(pattern) => std::slice::from_ref(pattern),
             Self::Many(patterns) => patterns,
@@ -187,7 +187,7 @@ impl Patterns {
 /// Limits as people write them: `"32 MiB"`, `"200 ms"`; sizes also as a number of bytes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct RequestedLimits {
+pub(crate) struct RequestedLimits {
     /// Bytes of memory.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory: Option<Size>,
@@ -207,7 +207,7 @@ pub struct RequestedLimits {
 
 /// Where in the journal an installation begins.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum StartFrom {
+pub(crate) enum StartFrom {
     /// After what is there: `now`.
     #[default]
     Now,
@@ -220,7 +220,7 @@ pub enum StartFrom {
 /// What becomes of the readings that came meanwhile.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Backlog {
+pub(crate) enum Backlog {
     /// They are worked off.
     #[default]
     Keep,
@@ -230,7 +230,7 @@ pub enum Backlog {
 
 /// What came of an install, or would.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Installed {
+pub(crate) struct Installed {
     /// The installation as it is, or would be.
     #[serde(flatten)]
     pub installation: Installation,
@@ -247,7 +247,7 @@ pub struct Installed {
 
 /// What came of a resume.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Resumed {
+pub(crate) struct Resumed {
     /// The installation as it is now.
     #[serde(flatten)]
     pub installation: Installation,
@@ -260,7 +260,7 @@ pub struct Resumed {
 
 /// What an input matches.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Match {
+pub(crate) struct Match {
     pub input: String,
     /// How many points there are.
     pub points: u64,
@@ -271,7 +271,7 @@ pub struct Match {
 /// What an installation is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum InstallationState {
+pub(crate) enum InstallationState {
     /// Its code is being compiled or its lane made.
     Starting,
     /// Enabled, idle or busy.
@@ -290,7 +290,7 @@ pub enum InstallationState {
 
 impl InstallationState {
     /// As the API's JSON has it.
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Starting => "starting",
             Self::Running => "running",
@@ -304,7 +304,7 @@ impl InstallationState {
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Installation {
+pub(crate) struct Installation {
     pub id: InstallationId,
     pub app: AppId,
     /// The app's version.
@@ -334,7 +334,7 @@ pub struct Installation {
 
 /// How far an installation is behind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Lag {
+pub(crate) struct Lag {
     /// Readings that wait for it.
     pub readings: u64,
     /// How long the oldest of them has waited, by journal time.
@@ -345,7 +345,7 @@ pub struct Lag {
 
 /// The latest failure of an installation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LastError {
+pub(crate) struct LastError {
     pub at: Timestamp,
     /// Such as `trap`, `cpu`, `memory`, `retry`.
     pub kind: String,
@@ -357,7 +357,7 @@ pub struct LastError {
 
 /// What an installation has done so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Counters {
+pub(crate) struct Counters {
     /// Readings that were dealt with: taken, refused or set aside.
     pub readings: u64,
     pub invocations: u64,
@@ -375,7 +375,7 @@ pub struct Counters {
 
 /// An entry of an installation's state.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StateItem {
+pub(crate) struct StateItem {
     pub key: Box<str>,
     /// Its value. The API shows it as base64, and as JSON besides where it is some.
     pub value: Bytes,
@@ -383,7 +383,7 @@ pub struct StateItem {
 
 /// A line of an installation's log.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LogLine {
+pub(crate) struct LogLine {
     /// Counts the lines of the installation, from 1.
     pub number: u64,
     /// The host's time when it was written.
@@ -401,7 +401,7 @@ pub struct LogLine {
 
 /// A reading that was set aside.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct DeadLetter {
+pub(crate) struct DeadLetter {
     /// Counts the dead letters of the installation, from 1.
     pub number: u64,
     pub reading: ReadingItem,
@@ -415,7 +415,7 @@ pub struct DeadLetter {
 
 /// The record of an invocation.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Invocation {
+pub(crate) struct Invocation {
     /// Counts the invocations of the generation that took effect, from 1. One that took none leaves its
     /// ordinal to the next attempt.
     pub ordinal: Ordinal,
@@ -448,7 +448,7 @@ pub struct Invocation {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Alarm {
+pub(crate) struct Alarm {
     /// Its id, never used twice.
     pub id: String,
     /// Who raised it.
@@ -472,7 +472,7 @@ pub struct Alarm {
 /// and no longer listed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum AlarmState {
+pub(crate) enum AlarmState {
     /// Standing, and nobody has acknowledged it.
     Unacknowledged,
     /// Standing, and acknowledged.
@@ -486,7 +486,7 @@ pub enum AlarmState {
 
 /// Whether the node does its work.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Readiness {
+pub(crate) struct Readiness {
     /// Whether it does.
     pub ready: bool,
     pub reasons: Vec<String>,

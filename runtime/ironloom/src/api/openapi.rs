@@ -9,7 +9,7 @@ use super::problem::{KINDS, PROBLEM_JSON, Problem};
 use super::routes::{OPERATIONS, Operation};
 use super::{Api, answers};
 
-pub async fn document(State(api): State<Api>) -> Result<Response, Problem> {
+pub(super) async fn document(State(api): State<Api>) -> Result<Response, Problem> {
     answers::ok(&api, &describe()).await
 }
 

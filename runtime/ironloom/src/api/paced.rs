@@ -17,7 +17,7 @@ use super::connections::Connection;
 const LEAST_RATE: u64 = 32 << 10;
 
 /// A stream that tells its connection of all that comes and goes.
-pub struct Paced {
+pub(super) struct Paced {
     stream: TcpStream,
     connection: Arc<Connection>,
     grace: Duration,
@@ -33,7 +33,7 @@ struct Stall {
 
 impl Paced {
     /// On this stream; an answer may be stuck for `grace`.
-    pub fn new(stream: TcpStream, connection: Arc<Connection>, grace: Duration) -> Self {
+    pub(super) fn new(stream: TcpStream, connection: Arc<Connection>, grace: Duration) -> Self {
         Self { stream, connection, grace, stall: None }
     }
 

@@ -11,7 +11,7 @@ use super::{Api, PACKAGE_TYPE, answers, body, guard};
 use ironloom_types::limits::MAX_PACKAGE;
 
 /// Takes a package: 201, or 200 where it was known.
-pub async fn add(State(api): State<Api>, headers: HeaderMap, body: Body) -> Result<Response, Problem> {
+pub(super) async fn add(State(api): State<Api>, headers: HeaderMap, body: Body) -> Result<Response, Problem> {
     guard::need_type(&headers, &[PACKAGE_TYPE])?;
     let tar = body::take(&api.memory.admin, &headers, body, MAX_PACKAGE).await?;
     let (package, new) = api.node.add_package(tar).await?;
@@ -23,16 +23,16 @@ pub async fn add(State(api): State<Api>, headers: HeaderMap, body: Body) -> Resu
     }
 }
 
-pub async fn list(State(api): State<Api>, mut params: Params) -> Result<Response, Problem> {
+pub(super) async fn list(State(api): State<Api>, mut params: Params) -> Result<Response, Problem> {
     let page = params.page()?;
     answers::page(&api, move |node| async move { node.packages(page).await }).await
 }
 
-pub async fn show(State(api): State<Api>, Package(digest): Package) -> Result<Response, Problem> {
+pub(super) async fn show(State(api): State<Api>, Package(digest): Package) -> Result<Response, Problem> {
     answers::ok(&api, &api.node.package(digest).await?).await
 }
 
-pub async fn remove(State(api): State<Api>, Package(digest): Package) -> Result<Response, Problem> {
+pub(super) async fn remove(State(api): State<Api>, Package(digest): Package) -> Result<Response, Problem> {
     api.node.delete_package(digest).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }

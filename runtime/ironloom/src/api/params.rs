@@ -22,13 +22,13 @@ const MAX_AFTER: u64 = 1 << 63;
 /// The query's parameters that no one has taken yet. That a route knows them is checked in one place,
 /// `routes.rs`.
 #[derive(Clone, Debug, Default)]
-pub struct Params {
+pub(super) struct Params {
     given: Vec<(String, String)>,
 }
 
 impl Params {
     /// Reads the query, whose parameters must be among the known ones.
-    pub fn of(uri: &Uri, known: &[&str]) -> Result<Self, Problem> {
+    pub(super) fn of(uri: &Uri, known: &[&str]) -> Result<Self, Problem> {
         let count = uri.query().map_or(0, |query| query.split('&').take(MAX_PARAMETERS + 1).count());
         if count > MAX_PARAMETERS {
             let detail = format!("a query may have at most {MAX_PARAMETERS} parameters");
@@ -51,13 +51,13 @@ impl Params {
     }
 
     /// The text of a parameter.
-    pub fn text(&mut self, name: &'static str) -> Option<String> {
+    pub(super) fn text(&mut self, name: &'static str) -> Option<String> {
         let index = self.given.iter().position(|(given, _)| given == name)?;
         Some(self.given.swap_remove(index).1)
     }
 
     /// A parameter that can be read from text.
-    pub fn value<T: FromStr<Err: std::fmt::Display>>(
+    pub(super) fn value<T: FromStr<Err: std::fmt::Display>>(
         &mut self,
         name: &'static str,
     ) -> Result<Option<T>, Problem> {
@@ -70,7 +70,7 @@ impl Params {
     }
 
     /// `limit`, within its bounds.
-    pub fn limit(&mut self) -> Result<usize, Problem> {
+    pub(super) fn limit(&mut self) -> Result<usize, Problem> {
         match self.value("limit")? {
             None => Ok(DEFAULT_LIMIT),
             Some(limit) if (1..=MAX_LIMIT).contains(&limit) => Ok(limit),
@@ -82,12 +82,12 @@ impl Params {
     }
 
     /// `after` and `limit`.
-    pub fn page(&mut self) -> Result<PageQuery, Problem> {
+    pub(super) fn page(&mut self) -> Result<PageQuery, Problem> {
         Ok(PageQuery { after: self.text("after"), limit: self.limit()? })
     }
 
     /// `after` where it is a number.
-    pub fn after(&mut self) -> Result<Option<u64>, Problem> {
+    pub(super) fn after(&mut self) -> Result<Option<u64>, Problem> {
         let after = self.value("after")?;
         if after.is_some_and(|after| after > MAX_AFTER) {
             let detail = format!("`after` must be at most {MAX_AFTER}");
@@ -97,12 +97,12 @@ impl Params {
     }
 
     /// `after` where it is a sequence; the beginning where it isn't given.
-    pub fn after_sequence(&mut self) -> Result<Sequence, Problem> {
+    pub(super) fn after_sequence(&mut self) -> Result<Sequence, Problem> {
         Ok(Sequence(self.after()?.unwrap_or(0)))
     }
 
     /// A parameter that is `true` or `false`.
-    pub fn flag(&mut self, name: &'static str) -> Result<bool, Problem> {
+    pub(super) fn flag(&mut self, name: &'static str) -> Result<bool, Problem> {
         Ok(self.value(name)?.unwrap_or(false))
     }
 }
@@ -116,16 +116,16 @@ impl<S: Sync> FromRequestParts<S> for Params {
 }
 
 /// The installation that a path names. What is no id names nothing.
-pub struct Id(pub InstallationId);
+pub(super) struct Id(pub InstallationId);
 
 /// The package that a path names.
-pub struct Package(pub Digest);
+pub(super) struct Package(pub Digest);
 
 /// The number of a dead letter that a path names.
-pub struct Number(pub u64);
+pub(super) struct Number(pub u64);
 
 /// The alarm that a path names.
-pub struct AlarmId(pub String);
+pub(super) struct AlarmId(pub String);
 
 impl<S: Send + Sync> FromRequestParts<S> for Id {
     type Rejection = Problem;

@@ -8,10 +8,10 @@ use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 
 /// The media type of every error.
-pub const PROBLEM_JSON: &str = "application/problem+json";
+pub(crate) const PROBLEM_JSON: &str = "application/problem+json";
 
 /// Every kind of problem, for the description; what a single line or field may have comes besides.
-pub const KINDS: &[&str] = &[
+pub(crate) const KINDS: &[&str] = &[
     "bad-field",
     "bad-key",
     "bad-lines",
@@ -76,11 +76,11 @@ fn shortened(mut text: String) -> String {
 /// Boxed, since it is the rare side of every answer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct Problem(Box<Body>);
+pub(crate) struct Problem(Box<Body>);
 
 /// What a [`Problem`] says.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Body {
+pub(crate) struct Body {
     /// `urn:ironloom:problem:` and the kind.
     pub r#type: String,
     /// The kind of error in a few words, always the same for one status.
@@ -107,7 +107,7 @@ pub struct Body {
 
 /// A place in a request or a file.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Place {
+pub(crate) struct Place {
     /// The line, counted from 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub line: Option<u64>,
@@ -124,7 +124,7 @@ pub struct Place {
 
 impl Place {
     /// A field of the request.
-    pub fn field(field: impl Into<String>) -> Self {
+    pub(crate) fn field(field: impl Into<String>) -> Self {
         Self { field: Some(field.into()), ..Self::default() }
     }
 
@@ -136,7 +136,7 @@ impl Place {
 
 /// One of several errors.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Detail {
+pub(crate) struct Detail {
     pub kind: String,
     pub detail: String,
     #[serde(default, rename = "where", skip_serializing_if = "Option::is_none")]
@@ -160,102 +160,102 @@ impl Problem {
     }
 
     /// 400: the request can't be read.
-    pub fn malformed(kind: &str, detail: impl Into<String>) -> Self {
+    pub(crate) fn malformed(kind: &str, detail: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "The request is malformed", kind, detail)
     }
 
     /// 403: understood, and never allowed to this caller.
-    pub fn forbidden(kind: &str, detail: impl Into<String>) -> Self {
+    pub(crate) fn forbidden(kind: &str, detail: impl Into<String>) -> Self {
         Self::new(StatusCode::FORBIDDEN, "Not allowed", kind, detail)
     }
 
     /// 404: what the path names isn't there.
-    pub fn not_found(detail: impl Into<String>) -> Self {
+    pub(crate) fn not_found(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::NOT_FOUND, "Not found", "not-found", detail)
     }
 
     /// 405: the path is there, but not for this method.
-    pub fn method_not_allowed(detail: impl Into<String>) -> Self {
+    pub(crate) fn method_not_allowed(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::METHOD_NOT_ALLOWED, "Method not allowed", "method-not-allowed", detail)
     }
 
     /// 406: no form of the answer that the caller accepts.
-    pub fn not_acceptable(detail: impl Into<String>) -> Self {
+    pub(crate) fn not_acceptable(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::NOT_ACCEPTABLE, "No acceptable form", "not-acceptable", detail)
     }
 
     /// 408: the caller took too long to send the request.
-    pub fn too_slow(detail: impl Into<String>) -> Self {
+    pub(crate) fn too_slow(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::REQUEST_TIMEOUT, "The request took too long to arrive", "too-slow", detail)
     }
 
     /// 409: at odds with the state of things.
-    pub fn conflict(kind: &str, detail: impl Into<String>) -> Self {
+    pub(crate) fn conflict(kind: &str, detail: impl Into<String>) -> Self {
         Self::new(StatusCode::CONFLICT, "In conflict with what is there", kind, detail)
     }
 
     /// 413: the body is longer than its limit.
-    pub fn too_large(detail: impl Into<String>) -> Self {
+    pub(crate) fn too_large(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "The body is too large", "too-large", detail)
     }
 
     /// 415: a body of a type that the route doesn't take.
-    pub fn unsupported_type(detail: impl Into<String>) -> Self {
+    pub(crate) fn unsupported_type(detail: impl Into<String>) -> Self {
         let title = "The body's type is not supported";
         Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, title, "unsupported-type", detail)
     }
 
     /// 422: understood, but refused as it stands.
-    pub fn refused(kind: &str, detail: impl Into<String>) -> Self {
+    pub(crate) fn refused(kind: &str, detail: impl Into<String>) -> Self {
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, "Understood, but refused", kind, detail)
     }
 
     /// 431: more headers than are taken.
-    pub fn headers_too_large(detail: impl Into<String>) -> Self {
+    pub(crate) fn headers_too_large(detail: impl Into<String>) -> Self {
         let title = "The headers are too large";
         Self::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, title, "headers-too-large", detail)
     }
 
     /// 503: not now; the same request may be sent again after `retry_after`.
-    pub fn unavailable(kind: &str, detail: impl Into<String>, retry_after: Duration) -> Self {
+    pub(crate) fn unavailable(kind: &str, detail: impl Into<String>, retry_after: Duration) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "Not available now", kind, detail).retry(retry_after)
     }
 
     /// 503 `unknown-outcome`: whether the request was taken can't be said. Repeat it with the same
     /// `Idempotency-Key`.
-    pub fn unknown_outcome(detail: impl Into<String>) -> Self {
+    pub(crate) fn unknown_outcome(detail: impl Into<String>) -> Self {
         Self::unavailable("unknown-outcome", detail, Duration::from_secs(1))
             .hint("Send the request again with the same Idempotency-Key: it is then taken once.")
     }
 
     /// 507: the disk is nearly full.
-    pub fn storage_full(detail: impl Into<String>, retry_after: Duration) -> Self {
+    pub(crate) fn storage_full(detail: impl Into<String>, retry_after: Duration) -> Self {
         let title = "The storage is full";
         Self::new(StatusCode::INSUFFICIENT_STORAGE, title, "storage-full", detail).retry(retry_after)
     }
 
     /// 500: the fault is the server's own, such as a damaged value in the store. Never for an input.
-    pub fn internal(detail: impl Into<String>) -> Self {
+    pub(crate) fn internal(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "The server failed", "internal", detail)
     }
 
     /// With the place where it is.
     #[must_use]
-    pub fn at(mut self, place: Place) -> Self {
+    pub(crate) fn at(mut self, place: Place) -> Self {
         self.place = Some(place.shortened());
         self
     }
 
     /// With one more hint.
     #[must_use]
-    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hints.push(hint.into());
         self
     }
 
     /// With several errors, each by itself.
     #[must_use]
-    pub fn with(mut self, mut errors: Vec<Detail>) -> Self {
+    pub(crate) fn with(mut self, mut errors: Vec<Detail>) -> Self {
         for error in &mut errors {
             error.detail = shortened(std::mem::take(&mut error.detail));
             error.place = error.place.take().map(Place::shortened);

@@ -38,7 +38,7 @@ struct Accepted {
 }
 
 /// Takes readings, and answers once they are durable.
-pub async fn push(
+pub(super) async fn push(
     State(api): State<Api>,
     mut params: Params,
     uri: Uri,

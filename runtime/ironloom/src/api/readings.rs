@@ -22,7 +22,7 @@ use ironloom_types::readings::{Columns, NewPoint, Quality, ValueRef};
 
 /// What a body came to.
 #[derive(Debug, Default)]
-pub struct Parsed {
+pub(crate) struct Parsed {
     /// The good lines.
     pub columns: Columns,
     /// The points that the look-up didn't know, by their pending numbers.
@@ -39,7 +39,7 @@ pub struct Parsed {
 
 /// How a body is read.
 #[derive(Clone, Copy, Debug)]
-pub struct Mode {
+pub(crate) struct Mode {
     /// Takes the good lines although there are bad ones.
     pub partial: bool,
     /// How many bad lines are named.
@@ -48,14 +48,14 @@ pub struct Mode {
 
 impl Mode {
     /// The whole body or nothing.
-    pub const WHOLE: Self = Self { partial: false, named: 10 };
+    pub(crate) const WHOLE: Self = Self { partial: false, named: 10 };
     /// What is good of it.
-    pub const PARTIAL: Self = Self { partial: true, named: 100 };
+    pub(crate) const PARTIAL: Self = Self { partial: true, named: 100 };
 }
 
 /// How readings stand in a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Form {
+pub(crate) enum Form {
     /// One object on each line.
     Lines,
     /// One object, or an array of objects.
@@ -64,7 +64,7 @@ pub enum Form {
 
 /// The longest line, or object in an array, in bytes: a text of the longest that a reading may have, with
 /// each byte as an escape, and a long path. Beyond: refused without a look.
-pub const MAX_LINE: usize = 512 << 10;
+pub(crate) const MAX_LINE: usize = 512 << 10;
 /// Bytes of a body that are read with one look-up of names: the fold waits for names.
 const BYTES_AT_ONCE: usize = 64 << 10;
 
@@ -84,7 +84,7 @@ struct Line<'a> {
 
 /// Reads a body. `lookups` gives look-ups for the numbers of the points that are known; each is held for
 /// a part of the body only.
-pub fn parse<L: Fn(&str) -> Option<PointNumber>>(
+pub(crate) fn parse<L: Fn(&str) -> Option<PointNumber>>(
     body: &[u8],
     form: Form,
     rules: IngestRules,

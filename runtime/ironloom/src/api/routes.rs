@@ -16,7 +16,7 @@ use super::{
 use crate::telemetry::METRICS_TYPE;
 
 /// One method of one path.
-pub struct Operation {
+pub(super) struct Operation {
     /// In lower case.
     pub method: &'static str,
     /// With names in braces.
@@ -35,7 +35,7 @@ pub struct Operation {
 }
 
 /// An answer that is no problem.
-pub struct Success {
+pub(super) struct Success {
     pub status: u16,
     /// When it is this one.
     pub when: &'static str,
@@ -60,7 +60,7 @@ const POST: Operation = Operation { method: "post", body: &[JSON_TYPE], ..PLAIN 
 const DELETE: Operation = Operation { method: "delete", answers: EMPTY, ..PLAIN };
 
 /// Every operation of the API.
-pub const OPERATIONS: &[Operation] = &[
+pub(super) const OPERATIONS: &[Operation] = &[
     Operation {
         path: "/v1/readings",
         summary: "Reads the journal back, oldest first; a Link header names the next page",
@@ -270,7 +270,7 @@ pub const OPERATIONS: &[Operation] = &[
 ];
 
 /// The routes, each of which knows its query.
-pub fn routes() -> Router<Api> {
+pub(super) fn routes() -> Router<Api> {
     OPERATIONS.iter().fold(Router::new(), |router, operation| {
         let admit = from_fn(move |request, next| admit(operation, request, next));
         router.route(operation.path, (operation.handler)().route_layer(admit))

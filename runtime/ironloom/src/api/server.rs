@@ -34,7 +34,7 @@ const REFUSED_WITHIN: Duration = Duration::from_secs(5);
 const REFUSED_BYTES: usize = 64 << 20;
 
 /// Serves until `shutdown` becomes true, then ends what is under way.
-pub async fn serve(listener: TcpListener, router: Router, shutdown: watch::Receiver<bool>) {
+pub(crate) async fn serve(listener: TcpListener, router: Router, shutdown: watch::Receiver<bool>) {
     serve_within(listener, router, shutdown, Bounds::default()).await;
 }
 

@@ -13,13 +13,13 @@ use super::{Api, answers};
 use crate::telemetry::METRICS_TYPE;
 
 /// The alarms that stand.
-pub async fn alarms(State(api): State<Api>, mut params: Params) -> Result<Response, Problem> {
+pub(super) async fn alarms(State(api): State<Api>, mut params: Params) -> Result<Response, Problem> {
     let (installation, page) = (params.value("installation")?, params.page()?);
     answers::page(&api, move |node| async move { node.alarms(installation, page).await }).await
 }
 
 /// Acknowledges an alarm.
-pub async fn acknowledge(
+pub(super) async fn acknowledge(
     State(api): State<Api>,
     AlarmId(id): AlarmId,
     Optional(Nothing {}): Optional<Nothing>,
@@ -27,22 +27,22 @@ pub async fn acknowledge(
     answers::ok(&api, &api.node.acknowledge(id).await?).await
 }
 
-pub async fn connectors(State(api): State<Api>) -> Result<Response, Problem> {
+pub(super) async fn connectors(State(api): State<Api>) -> Result<Response, Problem> {
     answers::ok(&api, &Page { items: api.node.connectors(), next: None }).await
 }
 
 /// Whether the process lives.
-pub async fn health(State(api): State<Api>) -> Result<Response, Problem> {
+pub(super) async fn health(State(api): State<Api>) -> Result<Response, Problem> {
     answers::ok(&api, &json!({"alive": true, "version": env!("CARGO_PKG_VERSION")})).await
 }
 
 /// Whether it does its work.
-pub async fn ready(State(api): State<Api>) -> Result<Response, Problem> {
+pub(super) async fn ready(State(api): State<Api>) -> Result<Response, Problem> {
     let readiness = api.node.readiness();
     let status = if readiness.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     answers::json(&api, status, &readiness).await
 }
 
-pub async fn metrics(State(api): State<Api>) -> Result<Response, Problem> {
+pub(super) async fn metrics(State(api): State<Api>) -> Result<Response, Problem> {
     answers::text(&api, StatusCode::OK, METRICS_TYPE, api.node.metrics().into_bytes()).await
 }

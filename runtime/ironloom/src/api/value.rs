@@ -16,7 +16,7 @@ use ironloom_types::readings::ValueRef;
 /// In JSON a missing value is `null`, a real always has a point or an exponent, the reals that JSON
 /// lacks are `"NaN"`, `"Infinity"` and `"-Infinity"`, and a blob is `{"base64":"…"}`.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Value {
+pub(crate) enum Value {
     /// No value; only with quality `bad`.
     Missing,
     /// `true` or `false`.
@@ -43,7 +43,7 @@ impl From<ValueRef<'_>> for Value {
 }
 
 impl Value {
-    pub fn as_ref(&self) -> ValueRef<'_> {
+    pub(crate) fn as_ref(&self) -> ValueRef<'_> {
         match self {
             Self::Missing => ValueRef::Missing,
             Self::Boolean(value) => ValueRef::Boolean(*value),

@@ -11,7 +11,7 @@ use crate::api::facade::{Alarm, AlarmState};
 /// Lists alarms, or acknowledges them.
 #[derive(Args, Debug)]
 #[command(args_conflicts_with_subcommands = true)]
-pub struct Alarms {
+pub(super) struct Alarms {
     #[command(subcommand)]
     what: Option<What>,
     /// Only of this installation
@@ -30,7 +30,7 @@ enum What {
 }
 
 impl Alarms {
-    pub fn run(self, global: &Global) -> Outcome {
+    pub(super) fn run(self, global: &Global) -> Outcome {
         if let Some(What::Ack { ids }) = self.what {
             let client = Client::new(&global.url);
             return output::each(ids, |id| {

@@ -21,7 +21,7 @@ const MAX_README: usize = 1 << 20;
 
 /// Builds an app and packs it as one file.
 #[derive(Args, Debug)]
-pub struct BuildArgs {
+pub(crate) struct BuildArgs {
     /// The app's folder, with its Cargo.toml and app.toml
     #[arg(default_value = ".")]
     pub dir: PathBuf,
@@ -32,7 +32,7 @@ pub struct BuildArgs {
 
 /// What was built.
 #[derive(Clone, Debug, Serialize)]
-pub struct Built {
+pub(crate) struct Built {
     pub path: PathBuf,
     pub digest: Digest,
     /// The app's id.
@@ -44,7 +44,7 @@ pub struct Built {
 }
 
 /// Runs the command: prints path and digest, or with `json` all of [`Built`].
-pub fn run(args: &BuildArgs, json: bool) -> anyhow::Result<()> {
+pub(crate) fn run(args: &BuildArgs, json: bool) -> anyhow::Result<()> {
     let built = build(&args.dir, &args.cargo)?;
     let mut out = std::io::stdout().lock();
     if json {
@@ -59,7 +59,7 @@ pub fn run(args: &BuildArgs, json: bool) -> anyhow::Result<()> {
 ///
 /// # Errors
 /// All that is wrong with the manifest, with the build, or with what the component exports and imports.
-pub fn build(dir: &Path, cargo_arguments: &[String]) -> anyhow::Result<Built> {
+pub(crate) fn build(dir: &Path, cargo_arguments: &[String]) -> anyhow::Result<Built> {
     let manifest_path = within(dir, "app.toml");
     let text = fs::read_to_string(&manifest_path).with_context(|| {
         format!("can't read {}; `ironloom new NAME` makes an app to begin with", manifest_path.display())

@@ -15,14 +15,14 @@ const MAX_ANSWER: u64 = 1 << 30;
 
 /// A server, by its URL.
 #[derive(Debug)]
-pub struct Client {
+pub(super) struct Client {
     agent: Agent,
     url: String,
 }
 
 /// An answer that isn't an error.
 #[derive(Debug)]
-pub struct Answer {
+pub(super) struct Answer {
     pub text: String,
     /// The `after` of the next page, from the `Link` header.
     pub next: Option<String>,
@@ -32,7 +32,7 @@ pub struct Answer {
 
 impl Answer {
     /// The body, read as JSON.
-    pub fn read<T: DeserializeOwned>(&self) -> Result<T, Failure> {
+    pub(super) fn read<T: DeserializeOwned>(&self) -> Result<T, Failure> {
         serde_json::from_str(&self.text).map_err(|error| {
             Failure::Other(anyhow::anyhow!(
                 "the server's answer can't be read ({error}): is it another version?"
@@ -42,11 +42,11 @@ impl Answer {
 }
 
 /// Parameters of a query; those without a value are left out.
-pub type Query<'a> = &'a [(&'a str, Option<String>)];
+pub(super) type Query<'a> = &'a [(&'a str, Option<String>)];
 
 impl Client {
     /// Doesn't connect yet.
-    pub fn new(url: &str) -> Self {
+    pub(super) fn new(url: &str) -> Self {
         let config = Agent::config_builder()
             .http_status_as_error(false)
             .proxy(None)
@@ -56,12 +56,12 @@ impl Client {
         Self { agent: config.new_agent(), url: url.trim_end_matches('/').to_owned() }
     }
 
-    pub fn get(&self, path: &str, query: Query<'_>) -> Result<Answer, Failure> {
+    pub(super) fn get(&self, path: &str, query: Query<'_>) -> Result<Answer, Failure> {
         self.get_as(path, query, "application/json")
     }
 
     /// GET in another form than JSON.
-    pub fn get_as(&self, path: &str, query: Query<'_>, accept: &str) -> Result<Answer, Failure> {
+    pub(super) fn get_as(&self, path: &str, query: Query<'_>, accept: &str) -> Result<Answer, Failure> {
         let mut request = self.agent.get(self.of(path)).header("accept", accept);
         for (name, value) in query {
             if let Some(value) = value {
@@ -71,12 +71,18 @@ impl Client {
         self.answer(request.call())
     }
 
-    pub fn post(&self, path: &str, query: Query<'_>, kind: &str, body: &[u8]) -> Result<Answer, Failure> {
+    pub(super) fn post(
+        &self,
+        path: &str,
+        query: Query<'_>,
+        kind: &str,
+        body: &[u8],
+    ) -> Result<Answer, Failure> {
         self.post_with(path, query, kind, &[], body)
     }
 
     /// POST with further headers.
-    pub fn post_with(
+    pub(super) fn post_with(
         &self,
         path: &str,
         query: Query<'_>,
@@ -96,7 +102,7 @@ impl Client {
         self.answer(request.send(body))
     }
 
-    pub fn delete(&self, path: &str, query: Query<'_>) -> Result<Answer, Failure> {
+    pub(super) fn delete(&self, path: &str, query: Query<'_>) -> Result<Answer, Failure> {
         let mut request = self.agent.delete(self.of(path));
         for (name, value) in query {
             if let Some(value) = value {
@@ -149,7 +155,7 @@ fn after(link: &str) -> Option<String> {
 }
 
 /// A segment of a path, whatever it holds.
-pub fn segment(text: &str) -> String {
+pub(super) fn segment(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for byte in text.bytes() {
         if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~' | b':') {

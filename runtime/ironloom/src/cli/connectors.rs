@@ -9,10 +9,10 @@ use ironloom_types::text::shorten;
 
 /// Lists connectors and their status.
 #[derive(Args, Debug)]
-pub struct Connectors {}
+pub(super) struct Connectors {}
 
 impl Connectors {
-    pub fn run(self, global: &Global) -> Outcome {
+    pub(super) fn run(self, global: &Global) -> Outcome {
         let header = ["name", "kind", "state", "readings", "lowered", "skipped", "last error"];
         output::list(global, "/v1/connectors", &[], &header, |item: ConnectorStatus| {
             let error = item.last_error.unwrap_or_default();

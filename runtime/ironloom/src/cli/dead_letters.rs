@@ -10,7 +10,7 @@ use crate::api::facade::DeadLetter;
 
 /// Lists readings that were set aside, runs them again, or deletes them.
 #[derive(Args, Debug)]
-pub struct DeadLetters {
+pub(super) struct DeadLetters {
     #[command(subcommand)]
     what: What,
 }
@@ -36,7 +36,7 @@ struct Chosen {
 }
 
 impl DeadLetters {
-    pub fn run(self, global: &Global) -> Outcome {
+    pub(super) fn run(self, global: &Global) -> Outcome {
         let client = Client::new(&global.url);
         match self.what {
             What::List { id, page } => {

@@ -8,17 +8,17 @@ use ironloom_types::text::{clean, clean_lines};
 
 /// The exit codes, as scripts know them. clap itself ends misuse with 2.
 mod code {
-    pub const DONE: u8 = 0;
-    pub const REFUSED: u8 = 1;
-    pub const MISUSE: u8 = 2;
-    pub const NOT_REACHED: u8 = 3;
-    pub const NOT_FOUND: u8 = 4;
-    pub const CONFLICT: u8 = 5;
+    pub(super) const DONE: u8 = 0;
+    pub(super) const REFUSED: u8 = 1;
+    pub(super) const MISUSE: u8 = 2;
+    pub(super) const NOT_REACHED: u8 = 3;
+    pub(super) const NOT_FOUND: u8 = 4;
+    pub(super) const CONFLICT: u8 = 5;
 }
 
 /// Why a command failed.
 #[derive(Debug)]
-pub enum Failure {
+pub(super) enum Failure {
     /// The server refused.
     Refused(Problem),
     /// The server doesn't answer.
@@ -45,11 +45,11 @@ pub enum Failure {
 }
 
 /// Exit code for a supervisor: start again.
-pub const STORAGE_FAILED: u8 = 75;
+pub(super) const STORAGE_FAILED: u8 = 75;
 
 impl Failure {
     /// The code to exit with.
-    pub fn code(&self) -> ExitCode {
+    pub(super) fn code(&self) -> ExitCode {
         ExitCode::from(match self {
             Self::Refused(problem) => match problem.status {
                 404 => code::NOT_FOUND,
@@ -111,7 +111,7 @@ impl fmt::Display for Failure {
 }
 
 /// One of several errors, in a line with its place.
-pub struct Line<'a>(pub &'a Detail);
+pub(super) struct Line<'a>(pub &'a Detail);
 
 impl fmt::Display for Line<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -131,7 +131,7 @@ impl fmt::Display for Line<'_> {
 }
 
 /// What a command comes to.
-pub type Outcome = Result<(), Failure>;
+pub(super) type Outcome = Result<(), Failure>;
 
 #[cfg(test)]
 mod tests {

@@ -25,7 +25,7 @@ use ironloom_types::text::clean;
 
 /// Installs an app from its package.
 #[derive(Args, Debug)]
-pub struct Install {
+pub(super) struct Install {
     /// The package: a file, or the digest (sha256:…) of one that the server has. May stand in the
     /// file of --with instead
     package: Option<String>,
@@ -83,7 +83,7 @@ struct Uploaded {
 
 impl Install {
     /// Runs it. What can be checked here is, before the package is sent and compiled.
-    pub fn run(self, global: &Global) -> Outcome {
+    pub(super) fn run(self, global: &Global) -> Outcome {
         let client = Client::new(&global.url);
         let mut asked = match &self.with {
             Some(path) => request::read(path)?,

@@ -10,14 +10,14 @@ use ironloom_types::text::shorten;
 
 /// Lists an installation's invocations, oldest first.
 #[derive(Args, Debug)]
-pub struct Invocations {
+pub(super) struct Invocations {
     id: String,
     #[command(flatten)]
     page: PageArgs,
 }
 
 impl Invocations {
-    pub fn run(self, global: &Global) -> Outcome {
+    pub(super) fn run(self, global: &Global) -> Outcome {
         let path = format!("/v1/installations/{}/invocations", segment(&self.id));
         let query = [("after", self.page.after), ("limit", Some(self.page.limit.to_string()))];
         let header = ["ordinal", "attempt", "kind", "of", "time", "revision", "outcome", "digest", "message"];

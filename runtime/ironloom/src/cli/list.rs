@@ -7,13 +7,13 @@ use super::{Global, PageArgs, output, show};
 use crate::api::facade::Installation;
 
 #[derive(Args, Debug)]
-pub struct List {
+pub(super) struct List {
     #[command(flatten)]
     page: PageArgs,
 }
 
 impl List {
-    pub fn run(self, global: &Global) -> Outcome {
+    pub(super) fn run(self, global: &Global) -> Outcome {
         let query = [("after", self.page.after), ("limit", Some(self.page.limit.to_string()))];
         let header =
             ["id", "app", "version", "state", "readings", "behind", "failures", "dead letters", "derived"];

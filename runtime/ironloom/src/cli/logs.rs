@@ -12,7 +12,7 @@ use ironloom_types::text::clean;
 
 /// Shows an installation's log.
 #[derive(Args, Debug)]
-pub struct Logs {
+pub(super) struct Logs {
     id: String,
     /// Go on with new lines until interrupted
     #[arg(short, long)]
@@ -29,7 +29,7 @@ pub struct Logs {
 const EVERY: Duration = Duration::from_millis(500);
 
 impl Logs {
-    pub fn run(self, global: &Global) -> Outcome {
+    pub(super) fn run(self, global: &Global) -> Outcome {
         let client = Client::new(&global.url);
         let path = format!("/v1/installations/{}/logs", segment(&self.id));
         let mut after = self.after;

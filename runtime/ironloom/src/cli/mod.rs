@@ -2,7 +2,7 @@
 //! `new` and the hidden `compile-worker`.
 
 mod alarms;
-pub mod build;
+pub(crate) mod build;
 mod client;
 mod connectors;
 mod dead_letters;
@@ -11,7 +11,7 @@ mod install;
 mod invocations;
 mod list;
 mod logs;
-pub mod new;
+pub(crate) mod new;
 mod output;
 mod outputs;
 mod packages;
@@ -47,7 +47,7 @@ struct Cli {
 
 // No doc comment: clap would show it as what the program is about.
 #[derive(Args, Clone, Debug)]
-pub struct Global {
+pub(crate) struct Global {
     /// Where the server is
     #[arg(
         long,
@@ -108,7 +108,7 @@ enum Command {
 
 /// Which part of a list.
 #[derive(Args, Clone, Debug)]
-pub struct PageArgs {
+pub(crate) struct PageArgs {
     /// Continue after this cursor (`next` of the previous page)
     #[arg(long, value_name = "NEXT")]
     pub after: Option<String>,
@@ -118,7 +118,7 @@ pub struct PageArgs {
 }
 
 /// Runs the command that the arguments name; `start` makes the node of `serve`.
-pub fn run(start: Start) -> ExitCode {
+pub(crate) fn run(start: Start) -> ExitCode {
     // The server starts itself as its compile worker; what follows are the sandbox's own arguments.
     if std::env::args_os().nth(1).is_some_and(|argument| argument == SUBCOMMAND) {
         return compile_worker();

@@ -23,7 +23,7 @@ const NAME: &str = "{{name}}";
 
 /// Makes a new app in a folder of its name.
 #[derive(Args, Debug)]
-pub struct NewArgs {
+pub(crate) struct NewArgs {
     /// The app's name: a to z, 0 to 9 and `-`
     pub name: String,
     /// The folder in which the app's folder is made
@@ -32,7 +32,7 @@ pub struct NewArgs {
 }
 
 /// Runs the command.
-pub fn run(args: &NewArgs) -> anyhow::Result<()> {
+pub(crate) fn run(args: &NewArgs) -> anyhow::Result<()> {
     let folder = new(&args.name, &args.into)?;
     let mut out = std::io::stdout().lock();
     writeln!(out, "{}", folder.display())?;
@@ -48,7 +48,7 @@ pub fn run(args: &NewArgs) -> anyhow::Result<()> {
 ///
 /// # Errors
 /// A name that is no good, a folder that is there already, and files that can't be written.
-pub fn new(name: &str, into: &Path) -> anyhow::Result<PathBuf> {
+pub(crate) fn new(name: &str, into: &Path) -> anyhow::Result<PathBuf> {
     check_app_name(name)?;
     let folder = within(into, name);
     if folder.exists() {

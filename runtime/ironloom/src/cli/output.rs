@@ -12,7 +12,7 @@ use crate::api::facade::{Page, ReadingItem};
 use ironloom_types::text::{clean, clean_lines};
 
 /// Prints text on stdout. A reader that has gone, as with `| head`, ends the command quietly.
-pub fn print(text: &str) -> Outcome {
+pub(super) fn print(text: &str) -> Outcome {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(Failure::ReaderGone),
@@ -21,18 +21,18 @@ pub fn print(text: &str) -> Outcome {
 }
 
 /// Prints the API's JSON, with a line feed at its end.
-pub fn json(answer: &Answer) -> Outcome {
+pub(super) fn json(answer: &Answer) -> Outcome {
     let line_feed = if answer.text.is_empty() || answer.text.ends_with('\n') { "" } else { "\n" };
     json_text(&format!("{}{line_feed}", answer.text))
 }
 
 /// Prints JSON; on a terminal what could steer it is escaped.
-pub fn json_text(text: &str) -> Outcome {
+pub(super) fn json_text(text: &str) -> Outcome {
     if is_terminal() { print(&clean_json(text)) } else { print(text) }
 }
 
 /// Prints lines as the server wrote them; on a terminal what could steer it is escaped.
-pub fn lines(text: &str) -> Outcome {
+pub(super) fn lines(text: &str) -> Outcome {
     if is_terminal() { print(&clean_lines(text)) } else { print(text) }
 }
 
@@ -54,23 +54,26 @@ fn clean_json(text: &str) -> String {
 }
 
 /// Says something beside the result, in one line: on stderr, so that stdout holds the result alone.
-pub fn note(text: &str) {
+pub(super) fn note(text: &str) {
     let _ = writeln!(io::stderr(), "{}", clean(text));
 }
 
 /// Says why the command failed.
-pub fn failed(failure: &Failure) {
+pub(super) fn failed(failure: &Failure) {
     // Each part was cleaned where it was put together.
     let _ = writeln!(io::stderr(), "{failure}");
 }
 
 /// Whether somebody watches what is said on stderr.
-pub fn is_watched() -> bool {
+pub(super) fn is_watched() -> bool {
     io::stderr().is_terminal()
 }
 
 /// Columns without lines between them: as wide as their content, whatever the terminal.
-pub fn table<R: IntoIterator<Item = String>>(header: &[&str], rows: impl IntoIterator<Item = R>) -> String {
+pub(super) fn table<R: IntoIterator<Item = String>>(
+    header: &[&str],
+    rows: impl IntoIterator<Item = R>,
+) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
     table.set_header(header.iter().map(|name| name.to_uppercase()));
@@ -85,7 +88,7 @@ pub fn table<R: IntoIterator<Item = String>>(header: &[&str], rows: impl IntoIte
 }
 
 /// Fetches a page and prints it as a table.
-pub fn list<T: DeserializeOwned, R: IntoIterator<Item = String>>(
+pub(super) fn list<T: DeserializeOwned, R: IntoIterator<Item = String>>(
     global: &Global,
     path: &str,
     query: super::client::Query<'_>,
@@ -109,17 +112,17 @@ pub fn list<T: DeserializeOwned, R: IntoIterator<Item = String>>(
 }
 
 /// The columns of readings.
-pub const READING: [&str; 6] = ["sequence", "time", "point", "value", "quality", "at"];
+pub(super) const READING: [&str; 6] = ["sequence", "time", "point", "value", "quality", "at"];
 
 /// A reading as a row of them.
-pub fn reading(item: ReadingItem) -> [String; 6] {
+pub(super) fn reading(item: ReadingItem) -> [String; 6] {
     let quality = quality(item.quality).to_owned();
     let numbers = (item.sequence.to_string(), item.time.to_string(), item.at.to_string());
     [numbers.0, numbers.1, item.point.to_string(), shorten(&item.value.to_string()), quality, numbers.2]
 }
 
 /// The word for a quality.
-pub fn quality(quality: ironloom_types::readings::Quality) -> &'static str {
+pub(super) fn quality(quality: ironloom_types::readings::Quality) -> &'static str {
     match quality {
         ironloom_types::readings::Quality::Good => "good",
         ironloom_types::readings::Quality::Uncertain => "uncertain",
@@ -128,12 +131,12 @@ pub fn quality(quality: ironloom_types::readings::Quality) -> &'static str {
 }
 
 /// At most 60 characters, so that one long text doesn't spoil a table.
-pub fn shorten(text: &str) -> String {
+pub(super) fn shorten(text: &str) -> String {
     ironloom_types::text::shorten(text, 60).into_owned()
 }
 
 /// What was done, where the answer has nothing to show.
-pub fn done(global: &Global, text: &str) -> Outcome {
+pub(super) fn done(global: &Global, text: &str) -> Outcome {
     if !global.json {
         note(text);
     }
@@ -141,7 +144,7 @@ pub fn done(global: &Global, text: &str) -> Outcome {
 }
 
 /// Does something to each of several. What fails is told, and the rest goes on.
-pub fn each<T>(all: Vec<T>, act: impl Fn(&T) -> Outcome) -> Outcome {
+pub(super) fn each<T>(all: Vec<T>, act: impl Fn(&T) -> Outcome) -> Outcome {
     let mut last = None;
     for one in &all {
         match act(one) {
@@ -158,12 +161,12 @@ pub fn each<T>(all: Vec<T>, act: impl Fn(&T) -> Outcome) -> Outcome {
 }
 
 /// A number of things: `1 reading`, `2 readings`.
-pub fn counted(count: u64, thing: &str) -> String {
+pub(super) fn counted(count: u64, thing: &str) -> String {
     if count == 1 { format!("1 {thing}") } else { format!("{count} {thing}s") }
 }
 
 /// Reads one thing.
-pub fn one<T: DeserializeOwned>(
+pub(super) fn one<T: DeserializeOwned>(
     global: &Global,
     answer: &Answer,
     show: impl Fn(T) -> String,

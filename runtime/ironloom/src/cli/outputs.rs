@@ -10,7 +10,7 @@ use crate::api::facade::ReadingItem;
 
 /// Shows what an installation's outputs gave, oldest first.
 #[derive(Args, Debug)]
-pub struct Outputs {
+pub(super) struct Outputs {
     id: String,
     /// Only of this output
     #[arg(long, value_name = "NAME")]
@@ -20,7 +20,7 @@ pub struct Outputs {
 }
 
 impl Outputs {
-    pub fn run(self, global: &Global) -> Outcome {
+    pub(super) fn run(self, global: &Global) -> Outcome {
         let mut query = self.which.query();
         query.push(("output", self.output));
         let header = ["sequence", "time", "entity", "value", "quality", "at", "point"];

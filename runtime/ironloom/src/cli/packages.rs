@@ -13,7 +13,7 @@ use ironloom_types::text::clean;
 /// Lists packages, shows what an app asks for, or deletes one.
 #[derive(Args, Debug)]
 #[command(args_conflicts_with_subcommands = true)]
-pub struct Packages {
+pub(super) struct Packages {
     #[command(subcommand)]
     what: Option<What>,
     #[command(flatten)]
@@ -32,7 +32,7 @@ enum What {
 }
 
 impl Packages {
-    pub fn run(self, global: &Global) -> Outcome {
+    pub(super) fn run(self, global: &Global) -> Outcome {
         match self.what {
             Some(What::Show { digest }) => {
                 let answer =

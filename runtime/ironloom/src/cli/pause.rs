@@ -9,12 +9,12 @@ use crate::api::JSON_TYPE;
 
 /// Pauses an installation: its readings wait.
 #[derive(Args, Debug)]
-pub struct Pause {
+pub(super) struct Pause {
     id: String,
 }
 
 impl Pause {
-    pub fn run(self, global: &Global) -> Outcome {
+    pub(super) fn run(self, global: &Global) -> Outcome {
         let path = format!("/v1/installations/{}/pause", segment(&self.id));
         let answer = Client::new(&global.url).post(&path, &[], JSON_TYPE, b"{}")?;
         if global.json {

@@ -8,7 +8,7 @@ use crate::api::facade::PointItem;
 
 /// Lists points with their latest readings.
 #[derive(Args, Debug)]
-pub struct Points {
+pub(super) struct Points {
     /// Only those that begin so
     #[arg(long, value_name = "PREFIX")]
     prefix: Option<String>,
@@ -17,7 +17,7 @@ pub struct Points {
 }
 
 impl Points {
-    pub fn run(self, global: &Global) -> Outcome {
+    pub(super) fn run(self, global: &Global) -> Outcome {
         let query = [
             ("prefix", self.prefix),
             ("after", self.page.after),

@@ -21,7 +21,7 @@ use ironloom_types::ids::Digest;
 
 /// Pushes readings, one JSON object on each line: {"point":"hall/1/temperature","value":21.5}
 #[derive(Args, Debug)]
-pub struct Push {
+pub(super) struct Push {
     /// The file; `-` or nothing: standard input, sent as it comes
     file: Option<PathBuf>,
     /// Take the good lines although there are bad ones; ends with 1 where there were
@@ -68,7 +68,7 @@ struct Total {
 }
 
 impl Push {
-    pub fn run(self, global: &Global) -> Outcome {
+    pub(super) fn run(self, global: &Global) -> Outcome {
         let client = Client::new(&global.url);
         let file = self.file.as_ref().filter(|path| path.as_os_str() != "-");
         let mut source = match file {

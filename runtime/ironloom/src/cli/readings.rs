@@ -9,7 +9,7 @@ use crate::api::NDJSON_TYPE;
 
 /// Reads the journal back, oldest first.
 #[derive(Args, Debug)]
-pub struct Readings {
+pub(super) struct Readings {
     #[command(flatten)]
     which: Which,
     #[arg(long, conflicts_with = "json")]
@@ -17,7 +17,7 @@ pub struct Readings {
 }
 
 #[derive(Args, Debug)]
-pub struct Which {
+pub(super) struct Which {
     /// Only of this point
     #[arg(long, value_name = "PATH")]
     point: Option<String>,
@@ -37,7 +37,7 @@ pub struct Which {
 
 impl Which {
     /// As parameters of a query.
-    pub fn query(self) -> Vec<(&'static str, Option<String>)> {
+    pub(super) fn query(self) -> Vec<(&'static str, Option<String>)> {
         vec![
             ("point", self.point),
             ("from", self.from),
@@ -49,7 +49,7 @@ impl Which {
 }
 
 impl Readings {
-    pub fn run(self, global: &Global) -> Outcome {
+    pub(super) fn run(self, global: &Global) -> Outcome {
         let client = Client::new(&global.url);
         let query = self.which.query();
         let (form, csv) = (if self.csv { "text/csv" } else { NDJSON_TYPE }, self.csv);

@@ -10,7 +10,7 @@ use crate::api::facade::Resumed;
 
 /// Resumes an installation that is paused or quarantined.
 #[derive(Args, Debug)]
-pub struct Resume {
+pub(super) struct Resume {
     id: String,
     /// What becomes of the readings that came meanwhile
     #[arg(long, value_enum, default_value = "keep")]
@@ -26,7 +26,7 @@ enum Backlog {
 }
 
 impl Resume {
-    pub fn run(self, global: &Global) -> Outcome {
+    pub(super) fn run(self, global: &Global) -> Outcome {
         let path = format!("/v1/installations/{}/resume", segment(&self.id));
         let body: &[u8] = match self.backlog {
             Backlog::Keep => b"{\"backlog\":\"keep\"}",

@@ -22,7 +22,7 @@ use ironloom_types::clock::Source;
 
 /// Runs the server until it is stopped.
 #[derive(Args, Debug)]
-pub struct Serve {
+pub(super) struct Serve {
     /// The configuration; without one the defaults
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -44,7 +44,7 @@ pub struct Serve {
 const LAST_TASKS: Duration = Duration::from_secs(2);
 
 impl Serve {
-    pub fn run(self, start: Start) -> Outcome {
+    pub(super) fn run(self, start: Start) -> Outcome {
         if self.print_default_config {
             return output::print(&Config::documented());
         }

@@ -13,12 +13,12 @@ use ironloom_types::text::clean;
 
 /// Shows one installation.
 #[derive(Args, Debug)]
-pub struct Show {
+pub(super) struct Show {
     id: String,
 }
 
 impl Show {
-    pub fn run(self, global: &Global) -> Outcome {
+    pub(super) fn run(self, global: &Global) -> Outcome {
         let answer =
             Client::new(&global.url).get(&format!("/v1/installations/{}", segment(&self.id)), &[])?;
         output::one(global, &answer, |item: Installation| text(&item))
@@ -26,7 +26,7 @@ impl Show {
 }
 
 /// The word for a state.
-pub fn state(state: InstallationState) -> &'static str {
+pub(super) fn state(state: InstallationState) -> &'static str {
     match state {
         InstallationState::Starting => "starting",
         InstallationState::Running => "running",
@@ -39,7 +39,7 @@ pub fn state(state: InstallationState) -> &'static str {
 }
 
 /// An installation, a fact on each line.
-pub fn text(item: &Installation) -> String {
+pub(super) fn text(item: &Installation) -> String {
     let mut out = String::new();
     // Writing into a String doesn't fail.
     let mut line = |name: &str, value: String| {

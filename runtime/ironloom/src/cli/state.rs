@@ -10,7 +10,7 @@ use super::{Global, PageArgs, output};
 
 /// Shows an installation's state, in the order of its keys.
 #[derive(Args, Debug)]
-pub struct State {
+pub(super) struct State {
     id: String,
     /// Only keys that begin so
     #[arg(long, value_name = "PREFIX")]
@@ -32,7 +32,7 @@ struct Base64 {
 }
 
 impl State {
-    pub fn run(self, global: &Global) -> Outcome {
+    pub(super) fn run(self, global: &Global) -> Outcome {
         let path = format!("/v1/installations/{}/state", segment(&self.id));
         let query = [
             ("prefix", self.prefix),

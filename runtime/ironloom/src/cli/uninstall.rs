@@ -8,7 +8,7 @@ use super::{Global, output};
 
 /// Removes an installation. Its state is kept for a week, unless purged.
 #[derive(Args, Debug)]
-pub struct Uninstall {
+pub(super) struct Uninstall {
     id: String,
     /// Remove its state at once
     #[arg(long)]
@@ -16,7 +16,7 @@ pub struct Uninstall {
 }
 
 impl Uninstall {
-    pub fn run(self, global: &Global) -> Outcome {
+    pub(super) fn run(self, global: &Global) -> Outcome {
         let path = format!("/v1/installations/{}", segment(&self.id));
         Client::new(&global.url).delete(&path, &[("purge", self.purge.then(|| "true".to_owned()))])?;
         output::done(global, &format!("{} is removed", self.id))

@@ -1,7 +1,7 @@
 //! Every key of the configuration with its default and what it does: the one place for all three.
 
 /// The most that `[batch] max_readings` can be: apps are promised no more.
-pub const MAX_BATCH_READINGS: u32 = 16_384;
+pub(crate) const MAX_BATCH_READINGS: u32 = 16_384;
 
 /// A key of a section that is always there.
 struct Key {
@@ -154,7 +154,7 @@ const EXAMPLES: &str = r#"# The unit of points that match, where their source na
 "#;
 
 /// The default of a key.
-pub fn default(section: &str, name: &str) -> &'static str {
+pub(crate) fn default(section: &str, name: &str) -> &'static str {
     let key = KEYS.iter().find(|key| key.section == section && key.name == name);
     assert!(key.is_some(), "[{section}] {name} stands in the table of keys");
     key.map_or("", |key| key.default)
@@ -162,12 +162,12 @@ pub fn default(section: &str, name: &str) -> &'static str {
 
 /// The names of all keys, as `section.name`.
 #[cfg(test)]
-pub fn all() -> Vec<String> {
+pub(crate) fn all() -> Vec<String> {
     KEYS.iter().map(|key| format!("{}.{}", key.section, key.name)).collect()
 }
 
 /// A configuration file that says all there is to say, with the defaults.
-pub fn documented() -> String {
+pub(crate) fn documented() -> String {
     let mut text = String::from("# The configuration of ironloom. Every key is shown with its default.\n");
     for (section, doc) in SECTIONS {
         text.push_str(&format!("\n# {doc}\n[{section}]\n"));

@@ -15,7 +15,7 @@ use std::time::Duration;
 use sha2::{Digest as _, Sha256};
 use tokio::time::Instant;
 
-pub use self::config::CsvConfig;
+pub(crate) use self::config::CsvConfig;
 use self::file::{FileError, Lap};
 use self::tracked::Progress;
 use super::{RETRY, Run};

@@ -20,8 +20,8 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
-pub use self::csv::CsvConfig;
-pub use self::set::Connectors;
+pub(crate) use self::csv::CsvConfig;
+pub(crate) use self::set::Connectors;
 use crate::telemetry::Metrics;
 use ironloom_apps::toml_section::Section;
 use ironloom_types::clock::Timestamp;
@@ -29,11 +29,11 @@ use ironloom_types::ids::PointNumber;
 use ironloom_types::readings::{Columns, NewPoint};
 
 /// The most bytes of a receipt.
-pub const MAX_RECEIPT: usize = 64 << 10;
+pub(crate) const MAX_RECEIPT: usize = 64 << 10;
 
 /// What a connector hands over: becomes one record of the log.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Record {
+pub(crate) struct Record {
     /// The readings; points that the sink didn't know by a pending number.
     pub columns: Columns,
     /// The points behind the pending numbers.
@@ -44,7 +44,7 @@ pub struct Record {
 
 /// Why a record was not taken.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum SinkError {
+pub(crate) enum SinkError {
     /// Not now: the same record may be handed over again.
     #[error("not taken for now: {0}")]
     Later(String),
@@ -57,10 +57,10 @@ pub enum SinkError {
 }
 
 /// Whether a record became durable.
-pub type Submitted<'a> = Pin<Box<dyn Future<Output = Result<(), SinkError>> + Send + 'a>>;
+pub(crate) type Submitted<'a> = Pin<Box<dyn Future<Output = Result<(), SinkError>> + Send + 'a>>;
 
 /// Where connectors bring readings: the node.
-pub trait Sink: Send + Sync {
+pub(crate) trait Sink: Send + Sync {
     /// Hands over a record; ready once it is durable.
     fn submit<'a>(&'a self, connector: &'a str, record: Record) -> Submitted<'a>;
     /// Says that the source has come to this time, so that timers fire between readings under the
@@ -76,7 +76,7 @@ pub trait Sink: Send + Sync {
 
 /// How a connector is configured: `[connectors.NAME]`, told apart by `kind`.
 #[derive(Clone, Debug, PartialEq)]
-pub enum ConnectorConfig {
+pub(crate) enum ConnectorConfig {
     /// `kind = "csv"`: replays a file.
     Csv(CsvConfig),
 }
@@ -92,14 +92,14 @@ impl ConnectorConfig {
     }
 
     /// Its name in the configuration.
-    pub fn kind(&self) -> &'static str {
+    pub(crate) fn kind(&self) -> &'static str {
         match self {
             Self::Csv(_) => "csv",
         }
     }
 
     /// Resolves file names that are relative to the configuration's folder.
-    pub fn resolve(&mut self, folder: &std::path::Path) {
+    pub(crate) fn resolve(&mut self, folder: &std::path::Path) {
         match self {
             Self::Csv(config) => config.path = folder.join(&config.path),
         }
@@ -108,7 +108,7 @@ impl ConnectorConfig {
 
 /// A connector that runs.
 #[derive(Debug)]
-pub struct Running {
+pub(crate) struct Running {
     /// How it goes.
     pub status: Arc<Status>,
     /// Ends once `shutdown` says so, or there is nothing more to read.
@@ -116,7 +116,7 @@ pub struct Running {
 }
 
 /// Starts a connector. It stops, its last record durable or dropped, when `shutdown` becomes true.
-pub fn start(
+pub(crate) fn start(
     name: &str,
     config: ConnectorConfig,
     sink: Arc<dyn Sink>,
@@ -136,7 +136,7 @@ const LOG_EVERY: Duration = Duration::from_secs(10);
 
 /// How a connector goes, as people see it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ConnectorStatus {
+pub(crate) struct ConnectorStatus {
     /// Its name in the configuration.
     pub name: String,
     pub kind: String,
@@ -154,7 +154,7 @@ pub struct ConnectorStatus {
 
 /// How a connector goes.
 #[derive(Debug)]
-pub struct Status {
+pub(crate) struct Status {
     name: String,
     kind: &'static str,
     state: Mutex<(&'static str, Option<String>)>,
@@ -181,7 +181,7 @@ impl Status {
     }
 
     /// As the API shows it.
-    pub fn show(&self) -> ConnectorStatus {
+    pub(crate) fn show(&self) -> ConnectorStatus {
         let (state, last_error) = self.state.lock().clone();
         ConnectorStatus {
             name: self.name.clone(),
@@ -195,7 +195,7 @@ impl Status {
     }
 
     /// Whether it does its work, or has done it.
-    pub fn is_well(&self) -> bool {
+    pub(crate) fn is_well(&self) -> bool {
         matches!(self.state.lock().0, "running" | "done")
     }
 

@@ -10,14 +10,14 @@ use crate::telemetry::Metrics;
 
 /// The connectors that were started.
 #[derive(Debug)]
-pub struct Connectors {
+pub(crate) struct Connectors {
     stop: watch::Sender<bool>,
     running: Vec<Running>,
 }
 
 impl Connectors {
     /// Starts them all, within a tokio runtime.
-    pub fn start(
+    pub(crate) fn start(
         configs: &BTreeMap<String, ConnectorConfig>,
         sink: &Arc<dyn Sink>,
         metrics: &Metrics,
@@ -30,12 +30,12 @@ impl Connectors {
     }
 
     /// How they go, in the order of their names.
-    pub fn show(&self) -> Vec<ConnectorStatus> {
+    pub(crate) fn show(&self) -> Vec<ConnectorStatus> {
         self.running.iter().map(|connector| connector.status.show()).collect()
     }
 
     /// The reasons for which `/readyz` would say no.
-    pub fn reasons(&self) -> Vec<String> {
+    pub(crate) fn reasons(&self) -> Vec<String> {
         let ill = self.running.iter().filter(|connector| !connector.status.is_well());
         ill.map(|connector| {
             let status = connector.status.show();
@@ -46,7 +46,7 @@ impl Connectors {
     }
 
     /// Stops them and waits until each has ended.
-    pub async fn stop(self) {
+    pub(crate) async fn stop(self) {
         self.stop.send_replace(true);
         for connector in self.running {
             // One that panicked has ended as well.

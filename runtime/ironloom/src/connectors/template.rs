@@ -4,7 +4,7 @@ use ironloom_types::ids::PointPath;
 
 /// A template, split at its braces.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Template(Vec<Part>);
+pub(crate) struct Template(Vec<Part>);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Part {
@@ -14,7 +14,7 @@ enum Part {
 
 impl Template {
     /// Reads a template; the error ends a sentence that begins with its key.
-    pub fn parse(text: &str) -> Result<Self, String> {
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
         let mut parts = Vec::new();
         let mut rest = text;
         while let Some(open) = rest.find('{') {
@@ -45,7 +45,7 @@ impl Template {
     }
 
     /// The names between braces.
-    pub fn names(&self) -> impl Iterator<Item = &str> {
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
         self.0.iter().filter_map(|part| match part {
             Part::Name(name) => Some(name.as_str()),
             Part::Text(_) => None,
@@ -53,7 +53,7 @@ impl Template {
     }
 
     /// Appends the text with the names' values; a name without one leaves nothing.
-    pub fn fill<'v>(&self, out: &mut String, value: impl Fn(&str) -> Option<&'v str>) {
+    pub(crate) fn fill<'v>(&self, out: &mut String, value: impl Fn(&str) -> Option<&'v str>) {
         for part in &self.0 {
             match part {
                 Part::Text(text) => out.push_str(text),

@@ -28,7 +28,7 @@ use ironloom_types::limits::MAX_HOPS;
 use ironloom_types::readings::NewPoint;
 
 /// Applies records in the order of the log. There is one, and one thread that calls it.
-pub struct Applier {
+pub(crate) struct Applier {
     shared: Arc<Shared>,
     /// For each lane, the rows of the record at hand; kept to save allocations.
     rows: Vec<Vec<RowNote>>,
@@ -40,7 +40,7 @@ pub struct Applier {
 }
 
 /// A value of the store. These types hold nothing that postcard can't express.
-pub fn stored<T: Serialize>(value: &T) -> Bytes {
+pub(crate) fn stored<T: Serialize>(value: &T) -> Bytes {
     match postcard::to_stdvec(value) {
         Ok(bytes) => bytes.into(),
         Err(error) => unreachable!("a value of the store can't be encoded: {error}"),
@@ -49,17 +49,17 @@ pub fn stored<T: Serialize>(value: &T) -> Bytes {
 
 impl Applier {
     /// Applies to this.
-    pub fn new(shared: Arc<Shared>) -> Self {
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
         Self { shared, rows: Vec::new(), touched: Vec::new(), gone: Vec::new(), replaying: true }
     }
 
     /// From now on records are new ones.
-    pub fn go_live(&mut self) {
+    pub(crate) fn go_live(&mut self) {
         self.replaying = false;
     }
 
     /// Applies one record, or a barrier; answers whoever waits for it.
-    pub fn apply(&mut self, at: Option<RecordRef>, time: Timestamp, sealed: Sealed) {
+    pub(crate) fn apply(&mut self, at: Option<RecordRef>, time: Timestamp, sealed: Sealed) {
         match sealed {
             Sealed::Readings { new_points, chunk, receipt, request, forgotten, reply } => {
                 let answer =
@@ -364,7 +364,7 @@ impl Applier {
     }
 
     /// Makes a lane and routes to it.
-    pub fn begin(&mut self, begin: Begin) {
+    pub(crate) fn begin(&mut self, begin: Begin) {
         let number = self.shared.lanes.free_number();
         let left_out;
         let entities = {
@@ -384,7 +384,7 @@ impl Applier {
     }
 
     /// The queue of a lane that goes on behind this sequence.
-    pub fn queue_from(&self, cursor: Sequence) -> Queue {
+    pub(crate) fn queue_from(&self, cursor: Sequence) -> Queue {
         let budget = &self.shared.note_budget;
         if cursor < self.shared.journal.last() {
             Queue::behind(cursor, budget)
@@ -430,7 +430,7 @@ fn last_of(chunk: &Chunk) -> Sequence {
 }
 
 /// Where the store remembers a request.
-pub fn request_key(key: [u8; 16]) -> Key {
+pub(crate) fn request_key(key: [u8; 16]) -> Key {
     let mut hash = [0; 32];
     hash[..16].copy_from_slice(&key);
     Scope::MAIN.key(Item::Idempotency(hash))

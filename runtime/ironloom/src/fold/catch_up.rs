@@ -10,7 +10,7 @@ use ironloom_types::limits::MAX_HOPS;
 impl Shared {
     /// Reads the journal's next chunk for a lane that is behind its notes, and notes which rows are its own.
     /// Returns how many rows were looked at.
-    pub fn note_from_journal(&self, lane: &Durable, from: Sequence) -> Result<usize, JournalError> {
+    pub(crate) fn note_from_journal(&self, lane: &Durable, from: Sequence) -> Result<usize, JournalError> {
         let chunk = self.journal.chunk_from(from)?;
         let mut rows = Vec::new();
         let mut looked_at = 0;

@@ -26,7 +26,7 @@ const KEYS: usize = 8_000;
 
 /// Why a checkpoint could not be made. All of it ends the process: what was acknowledged is in the log.
 #[derive(Debug, thiserror::Error)]
-pub enum CheckpointError {
+pub(crate) enum CheckpointError {
     #[error(transparent)]
     Log(#[from] LogError),
     #[error(transparent)]
@@ -85,7 +85,7 @@ fn with_room<T>(
 }
 
 /// What a checkpoint writes: the fold as of one position.
-pub struct Frozen {
+pub(crate) struct Frozen {
     /// The value of the fold position.
     pub fold: FoldPosition,
     /// Keys that changed.
@@ -99,7 +99,7 @@ pub struct Frozen {
 }
 
 /// Freezes what is in memory. On the fold's thread, between two records.
-pub fn freeze(shared: &Shared, position: Position, gone: &[Arc<Durable>]) -> Frozen {
+pub(crate) fn freeze(shared: &Shared, position: Position, gone: &[Arc<Durable>]) -> Frozen {
     let changes = shared.overlay.freeze();
     let invocations = shared.invocations.freeze();
     let mut lanes = Vec::new();
@@ -135,7 +135,12 @@ pub fn freeze(shared: &Shared, position: Position, gone: &[Arc<Durable>]) -> Fro
 }
 
 /// Writes what was frozen. On the checkpoint's thread; the fold goes on meanwhile.
-pub fn write(shared: &Shared, log: &LogReader, frozen: Frozen, epoch: Epoch) -> Result<(), CheckpointError> {
+pub(crate) fn write(
+    shared: &Shared,
+    log: &LogReader,
+    frozen: Frozen,
+    epoch: Epoch,
+) -> Result<(), CheckpointError> {
     let started = Instant::now();
     let blocks = write_blocks(shared, log, &frozen.fold)?;
     failpoint("checkpoint-blocks-synced");
@@ -258,7 +263,7 @@ impl Batch<'_> {
 }
 
 /// Brings changes to the store's disk.
-pub fn apply(shared: &Shared, changes: Vec<Change>, epoch: Epoch) -> Result<(), CheckpointError> {
+pub(crate) fn apply(shared: &Shared, changes: Vec<Change>, epoch: Epoch) -> Result<(), CheckpointError> {
     with_room(shared, || match shared.storage.apply(changes.clone(), epoch)? {
         Applied::Done => Ok(()),
         Applied::Fenced => Err(CheckpointError::Fenced),

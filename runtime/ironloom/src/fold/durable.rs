@@ -23,10 +23,10 @@ use ironloom_types::clock::Timestamp;
 use ironloom_types::ids::{Generation, InstallationId, SlotName};
 
 /// An alarm's name: its code, and the entity that it is about.
-pub type AlarmKey = (SlotName, Box<str>);
+pub(crate) type AlarmKey = (SlotName, Box<str>);
 
 /// What the fold tells whoever runs invocations. It waits for none of it.
-pub trait Listener: Send + Sync {
+pub(crate) trait Listener: Send + Sync {
     /// An installation is there. It is woken before the first thing is due.
     fn begun(&self, installation: &Arc<Durable>);
     /// Readings were noted for the installation of this number.
@@ -46,7 +46,7 @@ impl Listener for () {
 }
 
 /// What is durable of one generation of an installation.
-pub struct Durable {
+pub(crate) struct Durable {
     /// Its place in the slab, and its number in the routing table.
     pub number: u32,
     pub id: InstallationId,
@@ -68,7 +68,7 @@ pub struct Durable {
 
 /// What commits change, besides state and queue. Others than the fold can only read it.
 #[derive(Debug)]
-pub struct Book {
+pub(crate) struct Book {
     meta: LaneMeta,
     timers: BTreeMap<Box<str>, Timestamp>,
     alarms: BTreeMap<AlarmKey, AlarmRecord>,
@@ -76,7 +76,7 @@ pub struct Book {
 }
 
 /// What an installation begins with.
-pub struct Begin {
+pub(crate) struct Begin {
     /// What is installed.
     pub installation: Installation,
     /// The revision it runs under.
@@ -111,17 +111,17 @@ impl Durable {
     }
 
     /// What is installed, as the admin's last change left it.
-    pub fn installation(&self) -> Arc<Installation> {
+    pub(crate) fn installation(&self) -> Arc<Installation> {
         self.installation.load_full()
     }
 
     /// Reads the book. The fold waits for the guard.
-    pub fn book(&self) -> MutexGuard<'_, Book> {
+    pub(crate) fn book(&self) -> MutexGuard<'_, Book> {
         self.book.lock()
     }
 
     /// Whether it is not to run: paused, quarantined or gone.
-    pub fn is_stopped(&self) -> bool {
+    pub(crate) fn is_stopped(&self) -> bool {
         if self.installation.load().standing != Standing::Running {
             return true;
         }
@@ -178,27 +178,27 @@ impl Durable {
 
 impl Book {
     /// Cursor, counters and more, as of the last commit.
-    pub fn meta(&self) -> &LaneMeta {
+    pub(crate) fn meta(&self) -> &LaneMeta {
         &self.meta
     }
 
     /// One-shot timers that are set.
-    pub fn timers(&self) -> &BTreeMap<Box<str>, Timestamp> {
+    pub(crate) fn timers(&self) -> &BTreeMap<Box<str>, Timestamp> {
         &self.timers
     }
 
     /// Alarms that stand, or wait for somebody.
-    pub fn alarms(&self) -> &BTreeMap<AlarmKey, AlarmRecord> {
+    pub(crate) fn alarms(&self) -> &BTreeMap<AlarmKey, AlarmRecord> {
         &self.alarms
     }
 
     /// Whether the installation is gone.
-    pub fn is_closed(&self) -> bool {
+    pub(crate) fn is_closed(&self) -> bool {
         self.closed
     }
 
     /// The earliest time after this one at which a timer is due.
-    pub fn next_due_after(&self, time: Timestamp) -> Option<Timestamp> {
+    pub(crate) fn next_due_after(&self, time: Timestamp) -> Option<Timestamp> {
         let repeating = self.meta.cron_due.iter().map(|(_, due)| *due);
         repeating.chain(self.timers.values().copied()).filter(|due| *due > time).min()
     }
@@ -229,7 +229,7 @@ impl Book {
 
 /// All installations: a slab, so that a number finds its place without hashing.
 #[derive(Default)]
-pub struct Durables {
+pub(crate) struct Durables {
     slab: RwLock<Slab>,
 }
 
@@ -274,17 +274,17 @@ impl Durables {
     }
 
     /// The installation with this number.
-    pub fn get(&self, number: u32) -> Option<Arc<Durable>> {
+    pub(crate) fn get(&self, number: u32) -> Option<Arc<Durable>> {
         self.slab.read().get(number)
     }
 
     /// The installation of a generation.
-    pub fn of_generation(&self, generation: Generation) -> Option<Arc<Durable>> {
+    pub(crate) fn of_generation(&self, generation: Generation) -> Option<Arc<Durable>> {
         let slab = self.slab.read();
         slab.get(*slab.generations.get(&generation)?)
     }
 
-    pub fn all(&self) -> Vec<Arc<Durable>> {
+    pub(crate) fn all(&self) -> Vec<Arc<Durable>> {
         self.slab.read().places.iter().flatten().cloned().collect()
     }
 }

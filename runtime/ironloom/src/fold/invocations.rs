@@ -17,9 +17,9 @@ use ironloom_storage::store::{Item, Key, Scope, Storage, StoreError};
 use ironloom_types::ids::{Generation, Ordinal};
 
 /// Ordinals of one key.
-pub const PAGE: u64 = 256;
+pub(crate) const PAGE: u64 = 256;
 /// Ordinals of a generation that are kept, rounded up to whole pages.
-pub const KEPT: u64 = 100_000;
+pub(crate) const KEPT: u64 = 100_000;
 /// Summaries of one key: an invocation may be attempted often, and the newest attempts are kept.
 const ENTRIES: usize = 2 * PAGE as usize;
 /// Bytes of a message that are kept.
@@ -28,11 +28,11 @@ const MESSAGE: usize = 256;
 const _: () = assert!(ENTRIES > PAGE as usize, "every ordinal of a page has room for one attempt");
 
 /// Summaries by generation, ordinal and attempt.
-pub type Summaries = BTreeMap<(Generation, Ordinal, u32), Invocation>;
+pub(crate) type Summaries = BTreeMap<(Generation, Ordinal, u32), Invocation>;
 
 /// Why summaries can't be read.
 #[derive(Debug, thiserror::Error)]
-pub enum InvocationsError {
+pub(crate) enum InvocationsError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// A value that is damaged in spite of its checksum.
@@ -45,19 +45,19 @@ pub enum InvocationsError {
 }
 
 /// The summaries that no checkpoint has written, and the store behind them.
-pub struct Invocations {
+pub(crate) struct Invocations {
     maps: Unfolded<(Generation, Ordinal, u32), Invocation>,
     storage: Arc<dyn Storage>,
 }
 
 impl Invocations {
     /// None yet but those of the store.
-    pub fn new(storage: Arc<dyn Storage>) -> Self {
+    pub(crate) fn new(storage: Arc<dyn Storage>) -> Self {
         Self { maps: Unfolded::default(), storage }
     }
 
     /// Notes an invocation.
-    pub fn note(&self, generation: Generation, mut invocation: Invocation) {
+    pub(crate) fn note(&self, generation: Generation, mut invocation: Invocation) {
         if let Some(message) = &invocation.message
             && message.len() > MESSAGE
         {
@@ -70,17 +70,17 @@ impl Invocations {
     }
 
     /// About how many bytes came since the last freeze.
-    pub fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         self.maps.bytes()
     }
 
     /// Begins a checkpoint: what came until now is frozen.
-    pub fn freeze(&self) -> Arc<Summaries> {
+    pub(crate) fn freeze(&self) -> Arc<Summaries> {
         self.maps.freeze()
     }
 
     /// Ends a checkpoint: the store has what was frozen.
-    pub fn folded(&self) {
+    pub(crate) fn folded(&self) {
         self.maps.folded();
     }
 
@@ -102,7 +102,7 @@ impl Invocations {
     }
 
     /// What a checkpoint writes for these: the pages that they lie in, each with the page that goes for it.
-    pub fn pages(
+    pub(crate) fn pages(
         &self,
         frozen: &Summaries,
         mut write: impl FnMut(Key, Option<Bytes>) -> Result<(), super::checkpoint::CheckpointError>,
@@ -126,7 +126,7 @@ impl Invocations {
     /// Summaries with an ordinal above `after` and up to `last`, oldest first: all attempts of an ordinal or
     /// none of them, and at most `limit`, but for a first ordinal with more attempts. Also whether there are
     /// more.
-    pub fn list(
+    pub(crate) fn list(
         &self,
         generation: Generation,
         after: Ordinal,

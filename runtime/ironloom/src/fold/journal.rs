@@ -18,7 +18,7 @@ const CACHED: usize = 16;
 
 /// Why a part of the journal can't be read.
 #[derive(Debug, thiserror::Error)]
-pub enum JournalError {
+pub(crate) enum JournalError {
     #[error(transparent)]
     Log(#[from] LogError),
     /// A record of the log.
@@ -47,7 +47,7 @@ struct Inner {
     tail: VecDeque<Tail>,
 }
 
-pub struct Journal {
+pub(crate) struct Journal {
     files: Arc<BlockFiles>,
     inner: RwLock<Inner>,
     log: LogReader,
@@ -58,7 +58,7 @@ pub struct Journal {
 
 impl Journal {
     /// The journal that these blocks are, without anything of the log yet.
-    pub fn new(files: Arc<BlockFiles>, blocks: BlockIndex, log: LogReader, last: Sequence) -> Self {
+    pub(crate) fn new(files: Arc<BlockFiles>, blocks: BlockIndex, log: LogReader, last: Sequence) -> Self {
         Self {
             files,
             inner: RwLock::new(Inner { blocks, tail: VecDeque::new() }),
@@ -69,17 +69,17 @@ impl Journal {
     }
 
     /// The last sequence there is.
-    pub fn last(&self) -> Sequence {
+    pub(crate) fn last(&self) -> Sequence {
         Sequence(self.last.load(Ordering::SeqCst))
     }
 
     /// The files of its blocks.
-    pub fn files(&self) -> &BlockFiles {
+    pub(crate) fn files(&self) -> &BlockFiles {
         &self.files
     }
 
     /// Takes over the readings of a record that is on the disk.
-    pub fn append(&self, chunk: &Arc<Chunk>, at: RecordRef) {
+    pub(crate) fn append(&self, chunk: &Arc<Chunk>, at: RecordRef) {
         if chunk.is_empty() {
             return;
         }
@@ -90,7 +90,7 @@ impl Journal {
     }
 
     /// Takes over the blocks of a checkpoint: up to their end the log is no longer read.
-    pub fn fold(&self, blocks: Vec<Entry>) -> Result<(), journal::NotDense> {
+    pub(crate) fn fold(&self, blocks: Vec<Entry>) -> Result<(), journal::NotDense> {
         let mut inner = self.inner.write();
         for entry in blocks {
             let through = entry.last_sequence();
@@ -103,7 +103,7 @@ impl Journal {
     }
 
     /// The first and the last record of the log that hold readings behind the blocks and up to this sequence.
-    pub fn tail_records(&self, through: Sequence) -> Option<(Position, Position)> {
+    pub(crate) fn tail_records(&self, through: Sequence) -> Option<(Position, Position)> {
         let inner = self.inner.read();
         let end = inner.tail.partition_point(|tail| tail.first <= through);
         let last = inner.tail.get(end.checked_sub(1)?)?;
@@ -111,7 +111,7 @@ impl Journal {
     }
 
     /// Checks that a block that begins with this sequence would follow the last one.
-    pub fn follows_blocks(&self, first: Sequence) -> Result<(), NotDense> {
+    pub(crate) fn follows_blocks(&self, first: Sequence) -> Result<(), NotDense> {
         let (tenant, stream) = (TenantId::MAIN, StreamId::MAIN);
         let span = self.inner.read().blocks.span(tenant, stream);
         let expected = span.map_or(Sequence(1), |(_, last)| last.next());
@@ -119,7 +119,7 @@ impl Journal {
     }
 
     /// The first sequence with this journal time or a later one; the one after the last where there is none.
-    pub fn first_since(&self, time: Timestamp) -> Result<Sequence, JournalError> {
+    pub(crate) fn first_since(&self, time: Timestamp) -> Result<Sequence, JournalError> {
         let (entry, tail) = {
             let inner = self.inner.read();
             let entry = inner.blocks.since(TenantId::MAIN, StreamId::MAIN, time).copied();
@@ -135,19 +135,19 @@ impl Journal {
     }
 
     /// The first sequence that is kept.
-    pub fn first(&self) -> Sequence {
+    pub(crate) fn first(&self) -> Sequence {
         let inner = self.inner.read();
         let span = inner.blocks.span(TenantId::MAIN, StreamId::MAIN).map(|(first, _)| first);
         span.or_else(|| inner.tail.front().map(|tail| tail.first)).unwrap_or(self.last().next())
     }
 
     /// The chunk that holds this sequence, or the next one that there is; `None` at the end.
-    pub fn chunk_from(&self, from: Sequence) -> Result<Option<Arc<Chunk>>, JournalError> {
+    pub(crate) fn chunk_from(&self, from: Sequence) -> Result<Option<Arc<Chunk>>, JournalError> {
         self.find(&Filter::after(Sequence(from.0.saturating_sub(1))))
     }
 
     /// The next chunk that may hold readings that pass the filter; `None` at the end.
-    pub fn find(&self, filter: &Filter) -> Result<Option<Arc<Chunk>>, JournalError> {
+    pub(crate) fn find(&self, filter: &Filter) -> Result<Option<Arc<Chunk>>, JournalError> {
         loop {
             let known = self.cache.lock().iter().find(|chunk| holds(chunk, filter.after.next())).cloned();
             if known.is_some() {
@@ -197,7 +197,7 @@ fn holds(chunk: &Chunk, sequence: Sequence) -> bool {
 }
 
 /// The readings of a record, as a chunk; an empty one for a record without any.
-pub fn chunk_of(record: &Record) -> Result<Chunk, JournalError> {
+pub(crate) fn chunk_of(record: &Record) -> Result<Chunk, JournalError> {
     let (header, position) = (&record.header, record.header.position);
     let body = |error| JournalError::Body { position, error };
     let (columns, hops, origin) = match header.kind {

@@ -14,13 +14,13 @@ const SAMPLES: usize = 10;
 
 /// The points that are left out, by lane.
 #[derive(Debug, Default)]
-pub struct LeftOutPoints {
+pub(crate) struct LeftOutPoints {
     lanes: Mutex<BTreeMap<u32, OfLane>>,
 }
 
 /// The points that an installation leaves out.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct OfInstallation {
+pub(crate) struct OfInstallation {
     /// How many there are.
     pub count: u64,
     /// The first of them.
@@ -29,7 +29,7 @@ pub struct OfInstallation {
 
 /// A point that is left out.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Sample {
+pub(crate) struct Sample {
     pub point: PointPath,
     /// The number of the input, in the order of the manifest.
     pub input: u16,
@@ -46,18 +46,18 @@ struct OfLane {
 
 impl LeftOutPoints {
     /// Begins to count for a lane.
-    pub fn begin(&self, lane: u32, installation: &InstallationId) {
+    pub(crate) fn begin(&self, lane: u32, installation: &InstallationId) {
         let of_lane =
             OfLane { installation: installation.clone(), points: OfInstallation::default(), told: 0 };
         self.lanes.lock().insert(lane, of_lane);
     }
 
     /// The lane is gone.
-    pub fn end(&self, lane: u32) {
+    pub(crate) fn end(&self, lane: u32) {
         self.lanes.lock().remove(&lane);
     }
 
-    pub fn note(&self, left_out: &[LeftOut], names: &Names) {
+    pub(crate) fn note(&self, left_out: &[LeftOut], names: &Names) {
         let mut lanes = self.lanes.lock();
         for LeftOut { lane, input, point, reason } in left_out {
             let Some(OfLane { points, .. }) = lanes.get_mut(lane) else { continue };
@@ -72,12 +72,12 @@ impl LeftOutPoints {
     }
 
     /// What a lane leaves out.
-    pub fn of(&self, lane: u32) -> OfInstallation {
+    pub(crate) fn of(&self, lane: u32) -> OfInstallation {
         self.lanes.lock().get(&lane).map(|of_lane| of_lane.points.clone()).unwrap_or_default()
     }
 
     /// Says in the log for which installations there are more than at the last time.
-    pub fn tell(&self) {
+    pub(crate) fn tell(&self) {
         let news: Vec<_> = {
             let mut lanes = self.lanes.lock();
             let more = lanes.values_mut().filter(|of_lane| of_lane.points.count > of_lane.told);

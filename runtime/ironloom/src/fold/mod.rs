@@ -4,22 +4,22 @@
 //!
 //! Live and at a restart the same code applies the same records.
 
-pub mod apply;
-pub mod catch_up;
-pub mod checkpoint;
+pub(crate) mod apply;
+pub(crate) mod catch_up;
+pub(crate) mod checkpoint;
 mod due;
-pub mod durable;
-pub mod invocations;
-pub mod journal;
-pub mod left_out;
-pub mod open;
-pub mod overlay;
-pub mod points;
-pub mod queue;
-pub mod requests;
-pub mod run;
-pub mod sealer;
-pub mod submission;
+pub(crate) mod durable;
+pub(crate) mod invocations;
+pub(crate) mod journal;
+pub(crate) mod left_out;
+pub(crate) mod open;
+pub(crate) mod overlay;
+pub(crate) mod points;
+pub(crate) mod queue;
+pub(crate) mod requests;
+pub(crate) mod run;
+pub(crate) mod sealer;
+pub(crate) mod submission;
 mod unfolded;
 
 #[cfg(test)]
@@ -52,7 +52,7 @@ use ironloom_types::clock::{Clock, Timestamp};
 use ironloom_types::ids::{Digest, Generation, InstallationId, Position, Sequence};
 
 /// What everybody sees of the fold.
-pub struct Shared {
+pub(crate) struct Shared {
     /// The clock that gives journal time.
     pub clock: Arc<Clock>,
     /// Paths, units and latest values.
@@ -100,7 +100,7 @@ pub struct Shared {
 
 /// A package with its manifest.
 #[derive(Debug)]
-pub struct KnownPackage {
+pub(crate) struct KnownPackage {
     /// As the log and the store keep it.
     pub record: PackageRecord,
     /// The manifest that it carries.
@@ -109,7 +109,7 @@ pub struct KnownPackage {
 
 /// A generation as the store keeps it, besides its state.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct StoredLane {
+pub(crate) struct StoredLane {
     /// Whose it is, or was.
     pub installation: InstallationId,
     /// Cursor, counters and more.
@@ -120,7 +120,7 @@ pub struct StoredLane {
 
 /// When an installation went, and what becomes of its state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Removed {
+pub(crate) struct Removed {
     /// When, by the machine's clock.
     pub at: Timestamp,
     /// Its state goes at once instead of seven days later.
@@ -129,7 +129,7 @@ pub struct Removed {
 
 /// The value of the fold position: the one root of recovery.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct FoldPosition {
+pub(crate) struct FoldPosition {
     /// All records up to here are in the store.
     pub position: Position,
     /// The last sequence whose reading is in a block.
@@ -147,7 +147,7 @@ pub struct FoldPosition {
 }
 
 /// Reads the store on a thread that may wait for the disk.
-pub async fn aside<T: Send + 'static, E: std::fmt::Display + Send + 'static>(
+pub(crate) async fn aside<T: Send + 'static, E: std::fmt::Display + Send + 'static>(
     shared: &Arc<Shared>,
     read: impl FnOnce(&Shared) -> Result<T, E> + Send + 'static,
 ) -> Result<T, String> {
@@ -158,54 +158,63 @@ pub async fn aside<T: Send + 'static, E: std::fmt::Display + Send + 'static>(
 
 impl Shared {
     /// Everything with an earlier journal time is routed.
-    pub fn horizon(&self) -> Timestamp {
+    pub(crate) fn horizon(&self) -> Timestamp {
         Timestamp(self.horizon.load(Ordering::SeqCst))
     }
 
     /// The earliest time behind the horizon at which a timer of any lane is due.
-    pub fn next_due(&self) -> Option<Timestamp> {
+    pub(crate) fn next_due(&self) -> Option<Timestamp> {
         self.due.lock().next()
     }
 
     /// Whether the checkpoint keeps up, so that lanes may start invocations.
-    pub fn has_room(&self) -> bool {
+    pub(crate) fn has_room(&self) -> bool {
         !self.full.load(Ordering::Acquire) && !self.disk_full.load(Ordering::Acquire)
     }
 
     /// Says whether the disk is nearly full.
-    pub fn set_disk_full(&self, full: bool) {
+    pub(crate) fn set_disk_full(&self, full: bool) {
         self.disk_full.store(full, Ordering::Release);
     }
 
     /// Ends waiting for room on the disk.
-    pub fn stop(&self) {
+    pub(crate) fn stop(&self) {
         self.stopping.store(true, Ordering::Release);
     }
 
     /// Whether the process is about to end.
-    pub fn is_stopping(&self) -> bool {
+    pub(crate) fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::Acquire)
     }
 
     /// Bytes that wait for a checkpoint.
-    pub fn dirty(&self) -> usize {
+    #[cfg(test)]
+    pub(crate) fn dirty(&self) -> usize {
         self.dirty.load(Ordering::Acquire)
     }
 
     /// The greatest generation that is installed, or was.
-    pub fn last_generation(&self) -> Generation {
+    pub(crate) fn last_generation(&self) -> Generation {
         Generation(self.generation.load(Ordering::SeqCst))
     }
 
     /// A dead letter that is kept.
-    pub fn dead_letter(&self, generation: Generation, number: u64) -> Result<Option<DeadLetter>, String> {
+    pub(crate) fn dead_letter(
+        &self,
+        generation: Generation,
+        number: u64,
+    ) -> Result<Option<DeadLetter>, String> {
         let key = Scope::MAIN.key(Item::DeadLetter(generation, number));
         let value = self.overlay.get(&key).map_err(|error| error.to_string())?;
         value.map(|bytes| postcard::from_bytes(&bytes).map_err(|error| format!("{key}: {error}"))).transpose()
     }
 
     /// The numbers of the oldest dead letters of a generation, at most so many.
-    pub fn oldest_dead_letters(&self, generation: Generation, limit: usize) -> Result<Vec<u64>, String> {
+    pub(crate) fn oldest_dead_letters(
+        &self,
+        generation: Generation,
+        limit: usize,
+    ) -> Result<Vec<u64>, String> {
         if limit == 0 {
             return Ok(Vec::new());
         }

@@ -35,7 +35,7 @@ use ironloom_types::ids::{Epoch, Generation, PointPath, Sequence, StreamId, Tena
 
 /// Why a data folder can't be opened.
 #[derive(Debug, thiserror::Error)]
-pub enum OpenError {
+pub(crate) enum OpenError {
     #[error(transparent)]
     Log(#[from] LogError),
     #[error(transparent)]
@@ -94,7 +94,7 @@ pub enum OpenError {
 
 /// Where things are and how large they may grow.
 #[derive(Clone, Debug)]
-pub struct OpenConfig {
+pub(crate) struct OpenConfig {
     pub log: log::Config,
     /// Where journal time comes from.
     pub clock: Source,
@@ -103,7 +103,7 @@ pub struct OpenConfig {
 }
 
 /// An open data folder.
-pub struct Opened {
+pub(crate) struct Opened {
     /// What everybody sees.
     pub shared: Arc<Shared>,
     /// Applies what comes.
@@ -122,7 +122,7 @@ pub struct Opened {
 }
 
 /// Opens the folder. Waits for the disk throughout.
-pub fn open(
+pub(crate) fn open(
     folder: &Path,
     storage: Arc<dyn Storage>,
     config: &OpenConfig,

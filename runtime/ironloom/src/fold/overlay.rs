@@ -12,22 +12,22 @@ use ironloom_storage::store::{Key, KeyRange, Storage, StoreError};
 use ironloom_types::page::{Page, merge_page};
 
 /// Changes in the order of their keys; `None` deletes.
-pub type Changes = BTreeMap<Key, Option<Bytes>>;
+pub(crate) type Changes = BTreeMap<Key, Option<Bytes>>;
 
 /// The changes, and the store behind them.
-pub struct Overlay {
+pub(crate) struct Overlay {
     maps: Unfolded<Key, Option<Bytes>>,
     storage: Arc<dyn Storage>,
 }
 
 impl Overlay {
     /// Nothing changed yet.
-    pub fn new(storage: Arc<dyn Storage>) -> Self {
+    pub(crate) fn new(storage: Arc<dyn Storage>) -> Self {
         Self { maps: Unfolded::default(), storage }
     }
 
     /// Takes over changes of one record.
-    pub fn apply(&self, changes: impl IntoIterator<Item = (Key, Option<Bytes>)>) {
+    pub(crate) fn apply(&self, changes: impl IntoIterator<Item = (Key, Option<Bytes>)>) {
         let mut maps = self.maps.write();
         for (key, value) in changes {
             let (key_bytes, value_bytes) = (key.as_bytes().len(), value.as_ref().map_or(0, Bytes::len));
@@ -41,22 +41,22 @@ impl Overlay {
     }
 
     /// About how many bytes changed since the last freeze.
-    pub fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         self.maps.bytes()
     }
 
     /// Begins a checkpoint: what changed until now is frozen.
-    pub fn freeze(&self) -> Arc<Changes> {
+    pub(crate) fn freeze(&self) -> Arc<Changes> {
         self.maps.freeze()
     }
 
     /// Ends a checkpoint: the store has what was frozen.
-    pub fn folded(&self) {
+    pub(crate) fn folded(&self) {
         self.maps.folded();
     }
 
     /// The value of a key.
-    pub fn get(&self, key: &Key) -> Result<Option<Bytes>, StoreError> {
+    pub(crate) fn get(&self, key: &Key) -> Result<Option<Bytes>, StoreError> {
         {
             let maps = self.maps.read();
             let changed =
@@ -71,7 +71,7 @@ impl Overlay {
 
     /// At most `limit` entries of a range in key order, from the first behind `after` on, and whether
     /// there may be more.
-    pub fn scan(
+    pub(crate) fn scan(
         &self,
         range: &KeyRange,
         after: Option<&Key>,

@@ -15,23 +15,23 @@ use ironloom_types::ids::{InstallationId, PointNumber, PointPath, RESERVED_SEGME
 use ironloom_types::readings::{Columns, NewPoint, Quality, Tag, Tags, ValueRef};
 
 /// Points of one page of latest values.
-pub const PAGE: usize = 256;
+pub(crate) const PAGE: usize = 256;
 /// Texts and blobs up to this length stay in memory; longer ones are read from the journal.
 const INLINE: usize = 64;
 
 /// A point as the store keeps it: path and unit, or `None` once it was removed.
-pub type StoredPoint = Option<(String, Option<String>)>;
+pub(crate) type StoredPoint = Option<(String, Option<String>)>;
 
 /// The points of a tenant.
 #[derive(Debug, Default)]
-pub struct Points {
+pub(crate) struct Points {
     names: RwLock<Names>,
     latest: RwLock<LatestValues>,
 }
 
 /// Paths and units, by number and by path.
 #[derive(Debug, Default)]
-pub struct Names {
+pub(crate) struct Names {
     by_path: HashMap<PointPath, PointNumber>,
     /// `None`: the point was removed. Its number is never given again, for blocks may hold it.
     by_number: Vec<Option<NewPoint>>,
@@ -39,47 +39,47 @@ pub struct Names {
 
 impl Names {
     /// The number of the point with this path.
-    pub fn number(&self, path: &str) -> Option<PointNumber> {
+    pub(crate) fn number(&self, path: &str) -> Option<PointNumber> {
         self.by_path.get(path).copied()
     }
 
     /// The point with this number; `None` where it was removed.
-    pub fn point(&self, number: PointNumber) -> Option<&NewPoint> {
+    pub(crate) fn point(&self, number: PointNumber) -> Option<&NewPoint> {
         self.by_number.get(number.0 as usize)?.as_ref()
     }
 
     /// How many numbers were given; the next point gets this one.
-    pub fn given(&self) -> usize {
+    pub(crate) fn given(&self) -> usize {
         self.by_number.len()
     }
 
     /// How many points there are.
-    pub fn count(&self) -> usize {
+    pub(crate) fn count(&self) -> usize {
         self.by_path.len()
     }
 
     /// All points in the order of their numbers.
-    pub fn iter(&self) -> impl Iterator<Item = (PointNumber, &NewPoint)> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (PointNumber, &NewPoint)> {
         let numbered = self.by_number.iter().enumerate();
         numbered.filter_map(|(number, point)| Some((PointNumber(number as u32), point.as_ref()?)))
     }
 
     /// The points of an installation's outputs that are bound to nothing else.
-    pub fn of_outputs(&self, installation: &InstallationId) -> Vec<PointNumber> {
+    pub(crate) fn of_outputs(&self, installation: &InstallationId) -> Vec<PointNumber> {
         let own = self.iter().filter(|(_, point)| is_of_output(&point.path, installation));
         own.map(|(number, _)| number).collect()
     }
 }
 
 /// Whether a point lies below `apps/<installation>/`: nobody else can write it.
-pub fn is_of_output(path: &PointPath, installation: &InstallationId) -> bool {
+pub(crate) fn is_of_output(path: &PointPath, installation: &InstallationId) -> bool {
     let mut segments = path.segments();
     segments.next() == Some(RESERVED_SEGMENT) && segments.next() == Some(installation.as_str())
 }
 
 /// The latest reading of a point: the last in the journal, whatever its `at`.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Latest {
+pub(crate) struct Latest {
     /// Its place in the stream; 0 where the point has none.
     pub sequence: Sequence,
     /// When the source took it.
@@ -96,7 +96,7 @@ const NONE: Latest =
 
 /// A latest value on its own.
 #[derive(Clone, Debug, PartialEq)]
-pub enum LatestValue {
+pub(crate) enum LatestValue {
     Missing,
     Boolean(bool),
     Integer(i64),
@@ -124,12 +124,12 @@ struct Page {
 
 impl Points {
     /// Reads names. The guard is short-lived: the fold waits for it to add points.
-    pub fn names(&self) -> RwLockReadGuard<'_, Names> {
+    pub(crate) fn names(&self) -> RwLockReadGuard<'_, Names> {
         self.names.read()
     }
 
     /// Adds the next points, in the order of their numbers. `None` stands for one that was removed.
-    pub fn add(&self, points: impl IntoIterator<Item = (PointNumber, Option<NewPoint>)>) {
+    pub(crate) fn add(&self, points: impl IntoIterator<Item = (PointNumber, Option<NewPoint>)>) {
         let mut names = self.names.write();
         for (number, point) in points {
             assert!(
@@ -149,7 +149,7 @@ impl Points {
     }
 
     /// Gives units to points that have none; nothing happens to those that have one.
-    pub fn set_units(&self, units: &[(PointNumber, Arc<str>)]) {
+    pub(crate) fn set_units(&self, units: &[(PointNumber, Arc<str>)]) {
         let mut names = self.names.write();
         for (number, unit) in units {
             let point = names.by_number.get_mut(number.0 as usize).and_then(Option::as_mut);
@@ -160,7 +160,7 @@ impl Points {
     }
 
     /// Removes points: their paths are free again, their numbers are not.
-    pub fn remove(&self, numbers: &[PointNumber]) {
+    pub(crate) fn remove(&self, numbers: &[PointNumber]) {
         let mut names = self.names.write();
         let mut latest = self.latest.write();
         for number in numbers {
@@ -176,7 +176,7 @@ impl Points {
     }
 
     /// Takes the readings of one record; they have real numbers.
-    pub fn observe(&self, first: Sequence, columns: &Columns) {
+    pub(crate) fn observe(&self, first: Sequence, columns: &Columns) {
         let mut latest = self.latest.write();
         let LatestValues { by_number, inline, dirty } = &mut *latest;
         let heap = match &columns.tags {
@@ -221,7 +221,7 @@ impl Points {
     }
 
     /// The latest reading of a point; `None` where it has none yet.
-    pub fn latest(&self, number: PointNumber) -> Option<(Latest, LatestValue)> {
+    pub(crate) fn latest(&self, number: PointNumber) -> Option<(Latest, LatestValue)> {
         let values = self.latest.read();
         let latest = *values.by_number.get(number.0 as usize)?;
         if latest.sequence == Sequence(0) {
@@ -241,14 +241,14 @@ impl Points {
     }
 
     /// The pages that changed since the last call.
-    pub fn take_dirty_pages(&self) -> Vec<u32> {
+    pub(crate) fn take_dirty_pages(&self) -> Vec<u32> {
         let mut values = self.latest.write();
         let dirty = values.dirty.iter_mut().enumerate();
         dirty.filter_map(|(page, dirty)| std::mem::take(dirty).then_some(page as u32)).collect()
     }
 
     /// A page as it is now, encoded. What the fold waits for is one page's copy.
-    pub fn page(&self, page: u32) -> Bytes {
+    pub(crate) fn page(&self, page: u32) -> Bytes {
         let page = {
             let values = self.latest.read();
             let first = page as usize * PAGE;
@@ -267,7 +267,7 @@ impl Points {
 
     /// The point whose latest reading lies behind `last`, the end of the log: a reading that was
     /// acknowledged and isn't there.
-    pub fn ahead_of(&self, last: Sequence) -> Option<(PointNumber, Sequence)> {
+    pub(crate) fn ahead_of(&self, last: Sequence) -> Option<(PointNumber, Sequence)> {
         let values = self.latest.read();
         let latest = values.by_number.iter().enumerate().max_by_key(|(_, latest)| latest.sequence)?;
         (latest.1.sequence > last).then_some((PointNumber(latest.0 as u32), latest.1.sequence))
@@ -275,7 +275,7 @@ impl Points {
 
     /// Takes a page from the store, at start and after all points are known. Each entry carries its
     /// sequence, so that a page that is ahead of the fold position does no harm.
-    pub fn load_page(&self, page: u32, bytes: &[u8]) -> Result<(), postcard::Error> {
+    pub(crate) fn load_page(&self, page: u32, bytes: &[u8]) -> Result<(), postcard::Error> {
         let stored: Page = postcard::from_bytes(bytes)?;
         let mut values = self.latest.write();
         let first = page as usize * PAGE;

@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-pub use self::note::{Note, RowNote, Slice};
+pub(crate) use self::note::{Note, RowNote, Slice};
 use ironloom_storage::journal::Chunk;
 use ironloom_types::clock::Timestamp;
 use ironloom_types::ids::Sequence;
@@ -25,7 +25,7 @@ const MOST_BYTES_OF_ALL: usize = 128 << 20;
 /// The bytes that the notes of all lanes share. A queue that finds it used up falls behind; one that is
 /// empty may still take what a single read of the journal brings, so that every lane gets on.
 #[derive(Debug)]
-pub struct NoteBudget {
+pub(crate) struct NoteBudget {
     used: AtomicUsize,
     most: usize,
 }
@@ -38,7 +38,7 @@ impl Default for NoteBudget {
 
 impl NoteBudget {
     /// A budget of so many bytes.
-    pub fn new(most: usize) -> Self {
+    pub(crate) fn new(most: usize) -> Self {
         Self { used: AtomicUsize::new(0), most }
     }
 
@@ -63,7 +63,7 @@ impl Drop for Kept {
 
 /// The queue of one lane.
 #[derive(Debug)]
-pub struct Queue {
+pub(crate) struct Queue {
     notes: VecDeque<Kept>,
     /// Rows of the first note that are dealt with.
     done: usize,
@@ -78,7 +78,7 @@ pub struct Queue {
 
 impl Queue {
     /// A lane for which nothing up to this sequence waits, and which is told of what comes after it.
-    pub fn after(cursor: Sequence, budget: &Arc<NoteBudget>) -> Self {
+    pub(crate) fn after(cursor: Sequence, budget: &Arc<NoteBudget>) -> Self {
         Self {
             notes: VecDeque::new(),
             done: 0,
@@ -91,7 +91,7 @@ impl Queue {
     }
 
     /// A lane that has to read the journal from behind this sequence on.
-    pub fn behind(cursor: Sequence, budget: &Arc<NoteBudget>) -> Self {
+    pub(crate) fn behind(cursor: Sequence, budget: &Arc<NoteBudget>) -> Self {
         Self { behind: Some(cursor.next()), ..Self::after(cursor, budget) }
     }
 
@@ -130,14 +130,14 @@ impl Queue {
     }
 
     /// Where the journal has to be read from: the lane is behind its notes and has room for more.
-    pub fn wants(&self) -> Option<Sequence> {
+    pub(crate) fn wants(&self) -> Option<Sequence> {
         let has_room = self.rows < MOST_ROWS / 2 && self.bytes < MOST_BYTES / 2;
         self.behind.filter(|_| has_room && (self.rows == 0 || !self.budget.is_used_up()))
     }
 
     /// Notes rows of the chunk that the journal has at `from`, which `wants` said; `None` at its end. `routed`
     /// is the last sequence that the fold had routed when this queue was locked.
-    pub fn caught_up(
+    pub(crate) fn caught_up(
         &mut self,
         from: Sequence,
         chunk: Option<&Arc<Chunk>>,
@@ -161,22 +161,22 @@ impl Queue {
     }
 
     /// How many rows wait, as far as they are noted.
-    pub fn noted(&self) -> usize {
+    pub(crate) fn noted(&self) -> usize {
         self.rows
     }
 
     /// Whether the lane is behind its notes.
-    pub fn is_behind(&self) -> bool {
+    pub(crate) fn is_behind(&self) -> bool {
         self.behind.is_some()
     }
 
     /// From which sequence on it is behind its notes, if it is.
-    pub fn behind_from(&self) -> Option<Sequence> {
+    pub(crate) fn behind_from(&self) -> Option<Sequence> {
         self.behind
     }
 
     /// The first sequence that waits, or may.
-    pub fn pending(&self) -> Option<Sequence> {
+    pub(crate) fn pending(&self) -> Option<Sequence> {
         match self.notes.front() {
             Some(kept) => Some(kept.note.sequence(self.done)),
             None => self.behind,
@@ -184,14 +184,14 @@ impl Queue {
     }
 
     /// The journal time of the first row that waits.
-    pub fn head_time(&self) -> Option<Timestamp> {
+    pub(crate) fn head_time(&self) -> Option<Timestamp> {
         self.notes.front().map(|kept| kept.note.time(self.done))
     }
 
     /// The first rows, without taking them: at most so many, of at most so many bytes of texts and blobs,
     /// and only those with a journal time before `until`. At least one reading where the first is before
     /// `until`. A reading that several inputs take is never split: the cursor could not say where.
-    pub fn first(&self, most: usize, most_bytes: usize, until: Option<Timestamp>) -> Vec<Slice> {
+    pub(crate) fn first(&self, most: usize, most_bytes: usize, until: Option<Timestamp>) -> Vec<Slice> {
         let (mut slices, mut rows, mut heap) = (Vec::new(), 0, 0);
         let mut from = self.done;
         for Kept { note, .. } in &self.notes {

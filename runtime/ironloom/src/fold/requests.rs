@@ -15,15 +15,15 @@ use ironloom_types::clock::{SECOND, Timestamp};
 use ironloom_types::ids::Sequence;
 
 /// How long a key is remembered, in journal time.
-pub const KEPT: u64 = 24 * 3600 * SECOND;
+pub(crate) const KEPT: u64 = 24 * 3600 * SECOND;
 /// How long this process must have known a key before it is forgotten for its age.
 const KNOWN: u32 = 3600;
 /// How many keys are remembered at most.
-pub const MOST: usize = 1_000_000;
+pub(crate) const MOST: usize = 1_000_000;
 
 /// What is remembered of a request, in memory and in the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Remembered {
+pub(crate) struct Remembered {
     /// The hash of the request.
     pub request: [u8; 16],
     /// Its journal time.
@@ -36,7 +36,7 @@ pub struct Remembered {
 
 /// What is known of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Seen {
+pub(crate) enum Seen {
     /// Its key was never used, or is forgotten.
     Never,
     /// It was taken, and got this answer.
@@ -47,7 +47,7 @@ pub enum Seen {
 
 /// The recent requests.
 #[derive(Debug)]
-pub struct Recent {
+pub(crate) struct Recent {
     by_key: HashMap<[u8; 16], Known>,
     order: VecDeque<[u8; 16]>,
     most: usize,
@@ -69,7 +69,7 @@ impl Known {
 impl Recent {
     /// From the store and the log, in any order; at most `most` are kept from now on. Returns besides the
     /// keys that are too many: those that were forgotten since the store was written.
-    pub fn restore(mut requests: Vec<([u8; 16], Remembered)>, most: usize) -> (Self, Vec<[u8; 16]>) {
+    pub(crate) fn restore(mut requests: Vec<([u8; 16], Remembered)>, most: usize) -> (Self, Vec<[u8; 16]>) {
         requests.sort_by_key(|(_, remembered)| remembered.through);
         let kept = requests.split_off(requests.len().saturating_sub(most));
         let order = kept.iter().map(|(key, _)| *key).collect();
@@ -79,7 +79,7 @@ impl Recent {
     }
 
     /// What is known of this request. `up` is how long this process has run.
-    pub fn look(&self, request: &Idempotency, now: Timestamp, up: Duration) -> Seen {
+    pub(crate) fn look(&self, request: &Idempotency, now: Timestamp, up: Duration) -> Seen {
         match self.by_key.get(&request.key) {
             Some(known) if known.is_expired(now, up) => Seen::Never,
             Some(Known { remembered, .. }) if remembered.request == request.request => {
@@ -93,7 +93,7 @@ impl Recent {
 
     /// Remembers a request that [`Recent::look`] has not seen, and returns the keys that are forgotten to
     /// make room for it.
-    pub fn remember(&mut self, key: [u8; 16], remembered: Remembered, up: Duration) -> Vec<[u8; 16]> {
+    pub(crate) fn remember(&mut self, key: [u8; 16], remembered: Remembered, up: Duration) -> Vec<[u8; 16]> {
         let forgotten = self.forget(remembered.time, up);
         let before = self.by_key.insert(key, Known { remembered, since: seconds(up) });
         assert!(before.is_none(), "a key that is used again was forgotten before");

@@ -36,7 +36,7 @@ const LOOK_FOR_REMOVED: Duration = Duration::from_secs(60);
 
 /// When checkpoints are made, and when lanes have to wait for one.
 #[derive(Clone, Copy, Debug)]
-pub struct Thresholds {
+pub(crate) struct Thresholds {
     /// `log.checkpoint`: bytes of the log since the last one.
     pub log_bytes: u64,
     /// `store.dirty`: bytes in memory that no checkpoint has written. Half of it begins one.
@@ -48,7 +48,7 @@ pub struct Thresholds {
 }
 
 /// Handles of the fold's and the checkpoints' threads.
-pub struct Threads {
+pub(crate) struct Threads {
     shared: Arc<Shared>,
     fold: JoinHandle<()>,
     checkpoints: JoinHandle<Result<(), CheckpointError>>,
@@ -59,7 +59,7 @@ pub struct Threads {
 impl Threads {
     /// Makes a last checkpoint, and waits until both threads have ended. The committer must have ended
     /// before.
-    pub fn join(self) -> Result<(), CheckpointError> {
+    pub(crate) fn join(self) -> Result<(), CheckpointError> {
         self.shared.stop();
         self.wishes.stop();
         // The fold must be there for the last checkpoint. A panic of either was reported when it happened.
@@ -71,7 +71,7 @@ impl Threads {
 }
 
 /// What the threads need.
-pub struct Parts {
+pub(crate) struct Parts {
     /// What everybody sees.
     pub shared: Arc<Shared>,
     /// Applies what comes.
@@ -90,7 +90,11 @@ pub struct Parts {
 }
 
 /// Starts both threads. `to_fold` and `inbox` are the two ends of the fold's channel.
-pub fn start(parts: Parts, to_fold: &Sender<ToFold>, inbox: Receiver<ToFold>) -> std::io::Result<Threads> {
+pub(crate) fn start(
+    parts: Parts,
+    to_fold: &Sender<ToFold>,
+    inbox: Receiver<ToFold>,
+) -> std::io::Result<Threads> {
     let Parts { shared, applier, log, folded, applied, epoch, thresholds, on_failure } = parts;
     let wishes = Arc::new(Wishes::default());
     let now = Instant::now();

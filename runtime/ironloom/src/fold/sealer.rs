@@ -30,7 +30,7 @@ use ironloom_types::readings::{Columns, NewPoint};
 /// What the fold takes over, once it is flushed.
 #[derive(Debug)]
 #[allow(clippy::large_enum_variant, reason = "each is moved a few times; a box for each would cost more")]
-pub enum Sealed {
+pub(crate) enum Sealed {
     /// Readings of a source.
     Readings {
         /// The points that are new with them.
@@ -63,7 +63,7 @@ pub enum Sealed {
 
 /// With its journal time.
 #[derive(Debug)]
-pub struct Stamped {
+pub(crate) struct Stamped {
     /// When it was sealed.
     pub time: Timestamp,
     /// What it is.
@@ -71,7 +71,7 @@ pub struct Stamped {
 }
 
 /// What the fold's thread is told.
-pub enum ToFold {
+pub(crate) enum ToFold {
     /// A group of records is on the disk.
     Group(Vec<Flushed<Stamped>>),
     /// A checkpoint begins: freeze what is in memory.
@@ -86,7 +86,7 @@ pub enum ToFold {
 }
 
 /// What the committer goes on from.
-pub struct Numbers {
+pub(crate) struct Numbers {
     /// The last sequence that was given.
     pub last_sequence: Sequence,
     /// How many numbers of points were given.
@@ -103,14 +103,14 @@ pub struct Numbers {
 
 /// A generation that lives.
 #[derive(Clone, Debug)]
-pub struct Live {
+pub(crate) struct Live {
     pub installation: InstallationId,
     next: (Ordinal, u32),
 }
 
 impl Live {
     /// As its lane's bookkeeping says.
-    pub fn new(installation: InstallationId, meta: &LaneMeta) -> Self {
+    pub(crate) fn new(installation: InstallationId, meta: &LaneMeta) -> Self {
         Self { installation, next: next_invocation(meta) }
     }
 }
@@ -121,7 +121,7 @@ fn next_invocation(meta: &LaneMeta) -> (Ordinal, u32) {
 }
 
 /// The committer's side.
-pub struct Numberer {
+pub(crate) struct Numberer {
     clock: Arc<Clock>,
     points: Arc<Points>,
     numbers: Numbers,
@@ -138,7 +138,7 @@ pub struct Numberer {
 
 impl Numberer {
     /// Goes on from these numbers; flushed groups go to `fold`.
-    pub fn new(
+    pub(crate) fn new(
         clock: Arc<Clock>,
         points: Arc<Points>,
         numbers: Numbers,

@@ -12,7 +12,7 @@ use ironloom_types::readings::{Columns, NewPoint};
 /// One thing for the log.
 #[derive(Debug)]
 #[allow(clippy::large_enum_variant, reason = "the largest is by far the most frequent")]
-pub enum Submission {
+pub(crate) enum Submission {
     /// Readings of a source.
     Readings(ReadingsSubmission),
     Commit(Box<CommitSubmission>),
@@ -24,7 +24,7 @@ pub enum Submission {
 
 impl Submission {
     /// At least the bytes that the body of its record will have.
-    pub fn max_len(&self) -> usize {
+    pub(crate) fn max_len(&self) -> usize {
         match self {
             Self::Readings(item) => readings::max_len(&item.head, &item.new_points, &item.columns),
             Self::Commit(item) => {
@@ -38,7 +38,7 @@ impl Submission {
 
 /// Readings of a source.
 #[derive(Debug)]
-pub struct ReadingsSubmission {
+pub(crate) struct ReadingsSubmission {
     /// Receipt and request key.
     pub head: ReadingsHead,
     /// Points that had no number when the request was parsed.
@@ -51,7 +51,7 @@ pub struct ReadingsSubmission {
 
 /// What the source of readings is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Accepted {
+pub(crate) struct Accepted {
     /// How many readings.
     pub accepted: u64,
     /// The last one's sequence.
@@ -62,7 +62,7 @@ pub struct Accepted {
 
 /// One invocation, encoded by its lane as far as it can be.
 #[derive(Debug)]
-pub struct CommitSubmission {
+pub(crate) struct CommitSubmission {
     /// What it says.
     pub head: CommitHead,
     /// The state changes, in the order of their keys' bytes.
@@ -79,7 +79,7 @@ pub struct CommitSubmission {
 
 /// A change by an admin.
 #[derive(Debug)]
-pub struct AdminSubmission {
+pub(crate) struct AdminSubmission {
     pub record: AdminRecord,
     /// Told once it is durable and done.
     pub reply: oneshot::Sender<Result<(), Refusal>>,
@@ -87,7 +87,7 @@ pub struct AdminSubmission {
 
 /// Why the committer did not take something.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
+pub(crate) enum Refusal {
     /// Beyond the most points that a tenant may have.
     #[error(
         "point {path:?} would be one too many: {limit} are allowed. Find what makes up new names; `ironloom uninstall --purge` frees the points of an app's outputs."
@@ -133,7 +133,7 @@ pub enum Refusal {
 impl Refusal {
     /// The same, or an unknown outcome where the log has stopped.
     #[must_use]
-    pub fn or_stopped(self, error: &ironloom_storage::log::LogError) -> Self {
+    pub(crate) fn or_stopped(self, error: &ironloom_storage::log::LogError) -> Self {
         match error {
             ironloom_storage::log::LogError::TooLarge { .. } => self,
             _ => Self::UnknownOutcome,

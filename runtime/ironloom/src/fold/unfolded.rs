@@ -6,7 +6,7 @@ use std::sync::Arc;
 use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 /// The two maps. What is in the active one is newer.
-pub struct Maps<K, V> {
+pub(super) struct Maps<K, V> {
     /// Takes what comes.
     pub active: BTreeMap<K, V>,
     /// What the checkpoint under way writes.
@@ -16,7 +16,7 @@ pub struct Maps<K, V> {
 }
 
 /// The two maps behind their lock.
-pub struct Unfolded<K, V>(RwLock<Maps<K, V>>);
+pub(super) struct Unfolded<K, V>(RwLock<Maps<K, V>>);
 
 impl<K, V> Default for Unfolded<K, V> {
     fn default() -> Self {
@@ -25,21 +25,21 @@ impl<K, V> Default for Unfolded<K, V> {
 }
 
 impl<K: Ord, V> Unfolded<K, V> {
-    pub fn read(&self) -> RwLockReadGuard<'_, Maps<K, V>> {
+    pub(super) fn read(&self) -> RwLockReadGuard<'_, Maps<K, V>> {
         self.0.read()
     }
 
-    pub fn write(&self) -> RwLockWriteGuard<'_, Maps<K, V>> {
+    pub(super) fn write(&self) -> RwLockWriteGuard<'_, Maps<K, V>> {
         self.0.write()
     }
 
     /// About how many bytes came since the last freeze.
-    pub fn bytes(&self) -> usize {
+    pub(super) fn bytes(&self) -> usize {
         self.read().bytes
     }
 
     /// Begins a checkpoint: what came until now is frozen.
-    pub fn freeze(&self) -> Arc<BTreeMap<K, V>> {
+    pub(super) fn freeze(&self) -> Arc<BTreeMap<K, V>> {
         let mut maps = self.write();
         assert!(maps.frozen.is_none(), "a checkpoint begins when the one before is folded");
         let frozen = Arc::new(std::mem::take(&mut maps.active));
@@ -49,7 +49,7 @@ impl<K: Ord, V> Unfolded<K, V> {
     }
 
     /// Ends a checkpoint: the store has what was frozen.
-    pub fn folded(&self) {
+    pub(super) fn folded(&self) {
         let frozen = self.write().frozen.take();
         // Dropping a large map takes a while; not under the lock.
         drop(frozen);

@@ -23,7 +23,7 @@ const OPEN: usize = 64;
 
 /// A line as it is kept.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct KeptLine {
+pub(crate) struct KeptLine {
     /// Counts the lines of the installation, from 1.
     pub number: u64,
     /// The machine's time.
@@ -41,7 +41,7 @@ pub struct KeptLine {
 
 /// The folder of all logs, and those of its files that are open.
 #[derive(Debug)]
-pub struct AppLogs {
+pub(crate) struct AppLogs {
     folder: PathBuf,
     /// The one that was written last is at the end.
     open: Mutex<VecDeque<LogFile>>,
@@ -49,7 +49,7 @@ pub struct AppLogs {
 
 impl AppLogs {
     /// The logs in this folder, which is made when the first line comes.
-    pub fn new(folder: PathBuf) -> Self {
+    pub(crate) fn new(folder: PathBuf) -> Self {
         Self { folder, open: Mutex::default() }
     }
 
@@ -98,7 +98,7 @@ struct Inner {
 
 /// The log of one installation.
 #[derive(Debug)]
-pub struct InstallationLog {
+pub(crate) struct InstallationLog {
     logs: Arc<AppLogs>,
     path: PathBuf,
     inner: Mutex<Inner>,
@@ -106,7 +106,7 @@ pub struct InstallationLog {
 
 impl InstallationLog {
     /// The log of this name. No file is opened or made before its first line.
-    pub fn new(logs: &Arc<AppLogs>, name: &str) -> Self {
+    pub(crate) fn new(logs: &Arc<AppLogs>, name: &str) -> Self {
         let inner = Inner {
             next: None,
             tokens: MAX_LOG_LINES as f64,
@@ -119,7 +119,14 @@ impl InstallationLog {
     }
 
     /// Takes the lines of one call; `dropped` is what the call wrote beyond its limit.
-    pub fn write(&self, lines: Vec<LogLine>, dropped: u64, ordinal: Ordinal, attempt: u32, at: Timestamp) {
+    pub(crate) fn write(
+        &self,
+        lines: Vec<LogLine>,
+        dropped: u64,
+        ordinal: Ordinal,
+        attempt: u32,
+        at: Timestamp,
+    ) {
         if lines.is_empty() && dropped == 0 {
             return;
         }
@@ -155,7 +162,7 @@ impl InstallationLog {
 
     /// Lines with a number above `after`, oldest first; without it the last ones. Also says whether there are
     /// more. Reads the files.
-    pub fn page(&self, after: Option<u64>, limit: usize) -> io::Result<(Vec<KeptLine>, bool)> {
+    pub(crate) fn page(&self, after: Option<u64>, limit: usize) -> io::Result<(Vec<KeptLine>, bool)> {
         let mut lines = {
             // Nobody renames the files meanwhile.
             let _inner = self.inner.lock();
@@ -172,7 +179,7 @@ impl InstallationLog {
     }
 
     /// Removes its files: the installation is gone.
-    pub fn remove(&self) {
+    pub(crate) fn remove(&self) {
         let mut inner = self.inner.lock();
         inner.is_removed = true;
         drop(self.logs.take(&self.path));
@@ -228,7 +235,7 @@ impl Inner {
 }
 
 /// The name of a level, as `wasi:logging` names it.
-pub fn level_name(level: Level) -> &'static str {
+pub(crate) fn level_name(level: Level) -> &'static str {
     match level {
         Level::Trace => "trace",
         Level::Debug => "debug",

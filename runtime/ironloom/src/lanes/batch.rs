@@ -13,7 +13,7 @@ use ironloom_types::readings::{Quality, ValueRef};
 
 /// A batch with what the lane needs to know of it.
 #[derive(Debug)]
-pub struct Offer {
+pub(crate) struct Offer {
     /// What the app gets.
     pub batch: Batch,
     /// For each frame, for each reading: which row of the offer it is.
@@ -39,12 +39,12 @@ pub struct Offer {
 
 impl Offer {
     /// The row of a frame's reading.
-    pub fn row(&self, frame: u32, reading: u32) -> Option<u32> {
+    pub(crate) fn row(&self, frame: u32, reading: u32) -> Option<u32> {
         self.places.get(frame as usize)?.get(reading as usize).copied()
     }
 
     /// The slice and the note of a row.
-    pub fn at(&self, row: u32) -> Option<(&Slice, RowNote)> {
+    pub(crate) fn at(&self, row: u32) -> Option<(&Slice, RowNote)> {
         let row = row as usize;
         let index = self.ends.partition_point(|end| *end <= row);
         let slice = self.slices.get(index)?;
@@ -55,7 +55,7 @@ impl Offer {
 
 /// Numbers the entities of a batch; kept by the lane from batch to batch, so that none is hashed.
 #[derive(Debug, Default)]
-pub struct EntityNumbers {
+pub(crate) struct EntityNumbers {
     /// For each entity of the lane: the batch that it was numbered for, and its number there.
     numbers: Vec<(u64, u32)>,
     batch: u64,
@@ -105,7 +105,7 @@ impl Column {
 }
 
 /// Makes a batch of the rows. `slices` is not empty.
-pub fn build(
+pub(crate) fn build(
     slices: Vec<Slice>,
     inputs: &[InputBinding],
     entities: &Entities,
@@ -197,7 +197,7 @@ fn frames(columns: Vec<Option<Column>>, inputs: &[InputBinding]) -> (Vec<Frame>,
 }
 
 /// A batch of one reading.
-pub fn single(
+pub(crate) fn single(
     input: &InputBinding,
     entity: &str,
     at: Timestamp,

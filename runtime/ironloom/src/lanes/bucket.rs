@@ -7,7 +7,7 @@ use ironloom_types::limits::SHARE_BURST;
 /// The CPU time that an installation has left. An invocation starts as long as there is any, however long it
 /// then takes: what it takes too much is owed, and waited for before the next one.
 #[derive(Debug)]
-pub struct Bucket {
+pub(crate) struct Bucket {
     /// In seconds, as of `since`; below zero where it is owed. Not a whole number of anything: an app that is
     /// woken all the time must not lose the fractions that come in between.
     left: f64,
@@ -16,18 +16,18 @@ pub struct Bucket {
 
 impl Bucket {
     /// With all that may be saved up.
-    pub fn full(now: Instant) -> Self {
+    pub(crate) fn full(now: Instant) -> Self {
         Self { left: SHARE_BURST.as_secs_f64(), since: now }
     }
 
     /// Takes out what an invocation took. `share` is what comes in each second, in nanoseconds.
-    pub fn spend(&mut self, cpu: Duration, share: u64, now: Instant) {
+    pub(crate) fn spend(&mut self, cpu: Duration, share: u64, now: Instant) {
         self.fill(share, now);
         self.left -= cpu.as_secs_f64();
     }
 
     /// How long to wait until there is something left again; `None` where there is.
-    pub fn wait(&mut self, share: u64, now: Instant) -> Option<Duration> {
+    pub(crate) fn wait(&mut self, share: u64, now: Instant) -> Option<Duration> {
         self.fill(share, now);
         // A microsecond more, so that there is something left by then.
         (self.left <= 0.0).then(|| Duration::from_secs_f64(-self.left / per_second(share) + 1e-6))

@@ -19,7 +19,7 @@ use ironloom_types::page::{Page, merge_page};
 use ironloom_types::readings::NewPoint;
 
 /// A lane, as the sandbox sees it.
-pub struct LaneContext {
+pub(crate) struct LaneContext {
     pub lane: Arc<Lane>,
     /// The store behind its cache.
     pub storage: Arc<dyn Storage>,
@@ -36,7 +36,11 @@ impl LaneContext {
 }
 
 /// Reads a page of a lane's state as of its last commit. Waits for the disk.
-pub fn scan_state(lane: &Durable, storage: &dyn Storage, scan: Scan<'_>) -> Result<StatePage, HostFault> {
+pub(crate) fn scan_state(
+    lane: &Durable,
+    storage: &dyn Storage,
+    scan: Scan<'_>,
+) -> Result<StatePage, HostFault> {
     let mut filling = Filling::new(scan);
     while !filling.step(lane, storage)? {}
     Ok(filling.page)

@@ -20,7 +20,7 @@ use ironloom_types::ids::{Digest, PointNumber, PointPath};
 use ironloom_types::readings::{Tag, ValueRef};
 
 /// The points of derived readings, in the order in which they first appear.
-pub struct Points {
+pub(crate) struct Points {
     in_order: Vec<PointNumber>,
     /// For each reading, the place of its point among them.
     rows: Vec<u32>,
@@ -28,7 +28,7 @@ pub struct Points {
 
 impl Points {
     /// Those of these effects.
-    pub fn of(effects: &Effects) -> Self {
+    pub(crate) fn of(effects: &Effects) -> Self {
         let mut indexes: HashMap<PointNumber, u32> = HashMap::new();
         let mut in_order = Vec::new();
         let rows = effects.derived.points.iter().map(|&point| {
@@ -42,7 +42,7 @@ impl Points {
     }
 
     /// Their paths. `names` is held no longer than this takes.
-    pub fn paths(&self, effects: &Effects, names: &Names) -> Vec<Option<PointPath>> {
+    pub(crate) fn paths(&self, effects: &Effects, names: &Names) -> Vec<Option<PointPath>> {
         let path = |&point: &PointNumber| match point.pending_index() {
             Some(index) => effects.new_points.get(index).map(|new| new.path.clone()),
             None => names.point(point).map(|known| known.path.clone()),
@@ -52,7 +52,7 @@ impl Points {
 }
 
 /// The digest of these effects, whose derived readings have these points and paths.
-pub fn of(effects: &Effects, points: &Points, paths: &[Option<PointPath>]) -> Digest {
+pub(crate) fn of(effects: &Effects, points: &Points, paths: &[Option<PointPath>]) -> Digest {
     let mut out = Out(Sha256::new(), Vec::with_capacity(4096));
     out.0.update(b"ironloom/effects/1");
     out.count(effects.state.len());

@@ -13,7 +13,7 @@ const MOST: u64 = 1 << 20;
 
 /// The newer of the two files, open for appending.
 #[derive(Debug)]
-pub struct LogFile {
+pub(crate) struct LogFile {
     path: PathBuf,
     file: File,
     bytes: u64,
@@ -24,12 +24,12 @@ fn older(path: &Path) -> PathBuf {
 }
 
 /// Where the log of this name is.
-pub fn path(folder: &Path, name: &str) -> PathBuf {
+pub(crate) fn path(folder: &Path, name: &str) -> PathBuf {
     folder.join(name).with_extension("ndjson")
 }
 
 /// Removes a log: its installation is gone.
-pub fn remove(path: &Path) {
+pub(crate) fn remove(path: &Path) {
     for file in [path.to_owned(), older(path)] {
         match fs::remove_file(&file) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -41,7 +41,7 @@ pub fn remove(path: &Path) {
 }
 
 /// All lines that a log has, oldest first. A line that was cut off by a crash is left out.
-pub fn read(path: &Path) -> io::Result<Vec<KeptLine>> {
+pub(crate) fn read(path: &Path) -> io::Result<Vec<KeptLine>> {
     let mut lines = Vec::new();
     for file in [older(path), path.to_owned()] {
         match fs::read(&file) {
@@ -54,7 +54,7 @@ pub fn read(path: &Path) -> io::Result<Vec<KeptLine>> {
 }
 
 /// The number of the last line that a log has; 0 where there is none.
-pub fn last_number(path: &Path) -> io::Result<u64> {
+pub(crate) fn last_number(path: &Path) -> io::Result<u64> {
     for file in [path.to_owned(), older(path)] {
         let mut file = match File::open(&file) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
@@ -78,7 +78,7 @@ fn parse(bytes: &[u8]) -> impl Iterator<Item = KeptLine> {
 
 impl LogFile {
     /// Opens a log for appending.
-    pub fn open(path: &Path) -> io::Result<Self> {
+    pub(crate) fn open(path: &Path) -> io::Result<Self> {
         let mut file = OpenOptions::new().append(true).read(true).create(true).open(path)?;
         let mut bytes = file.metadata()?.len();
         if bytes > 0 {
@@ -95,12 +95,12 @@ impl LogFile {
     }
 
     /// The log that it belongs to.
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
     /// Appends a line, and begins the other file where this one is full.
-    pub fn write(&mut self, line: &KeptLine) -> io::Result<()> {
+    pub(crate) fn write(&mut self, line: &KeptLine) -> io::Result<()> {
         let mut text = serde_json::to_vec(line)?;
         text.push(b'\n');
         if self.bytes + text.len() as u64 > MOST {

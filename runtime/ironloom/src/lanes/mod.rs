@@ -7,19 +7,19 @@
 //! A lane has two halves. What the log decides is the fold's ([`Durable`]); what only this process knows,
 //! such as back-offs, the size of the next offer and the app's code, is here.
 
-pub mod app_log;
-pub mod batch;
-pub mod bucket;
-pub mod context;
-pub mod digest;
-pub mod log_file;
-pub mod outcome;
-pub mod pace;
-pub mod policy;
-pub mod price;
-pub mod run;
-pub mod scheduler;
-pub mod targets;
+pub(crate) mod app_log;
+pub(crate) mod batch;
+pub(crate) mod bucket;
+pub(crate) mod context;
+pub(crate) mod digest;
+pub(crate) mod log_file;
+pub(crate) mod outcome;
+pub(crate) mod pace;
+pub(crate) mod policy;
+pub(crate) mod price;
+pub(crate) mod run;
+pub(crate) mod scheduler;
+pub(crate) mod targets;
 
 #[cfg(test)]
 mod tests;
@@ -44,7 +44,7 @@ use ironloom_types::clock::Timestamp;
 use ironloom_types::ids::{Generation, InstallationId};
 
 /// One installation at work: what is durable of it, and what this process adds.
-pub struct Lane {
+pub(crate) struct Lane {
     durable: Arc<Durable>,
     /// When it goes on, and with how much.
     pub pace: Mutex<Pace>,
@@ -73,7 +73,7 @@ pub struct Lane {
 
 /// The code of a lane's app.
 #[derive(Clone)]
-pub struct App {
+pub(crate) struct App {
     /// Linked and ready to be instantiated.
     pub code: Arc<LoadedApp>,
     /// What each invocation is given of the revision.
@@ -90,7 +90,7 @@ impl Deref for Lane {
 
 impl Lane {
     /// A lane without its app's code.
-    pub fn new(durable: Arc<Durable>, log: InstallationLog) -> Self {
+    pub(crate) fn new(durable: Arc<Durable>, log: InstallationLog) -> Self {
         let targets = Targets::new(durable.revision.bindings.outputs.len());
         Self {
             durable,
@@ -110,17 +110,17 @@ impl Lane {
     }
 
     /// Gives it its app's code; from then on it runs.
-    pub fn set_app(&self, app: App) {
+    pub(crate) fn set_app(&self, app: App) {
         *self.app.write() = Some(app);
     }
 
     /// Its app's code, once loaded.
-    pub fn app(&self) -> Option<App> {
+    pub(crate) fn app(&self) -> Option<App> {
         self.app.read().clone()
     }
 
     /// Waits for its turn: no invocation runs while the permit is held.
-    pub async fn turn(&self) -> Option<tokio::sync::OwnedSemaphorePermit> {
+    pub(crate) async fn turn(&self) -> Option<tokio::sync::OwnedSemaphorePermit> {
         Arc::clone(&self.turn).acquire_owned().await.ok()
     }
 
@@ -129,12 +129,12 @@ impl Lane {
     }
 
     /// Whether it may run at all.
-    pub fn is_enabled(&self) -> bool {
+    pub(crate) fn is_enabled(&self) -> bool {
         !self.is_stopped() && self.app.read().is_some() && !self.pace.lock().ended
     }
 
     /// Whether its app has been asking for retries for so long that people have to hear of it.
-    pub fn is_stuck(&self, now: Timestamp) -> bool {
+    pub(crate) fn is_stuck(&self, now: Timestamp) -> bool {
         let readings = policy::is_stuck(self.book().meta().trouble.retrying_since, now);
         readings || self.pace.lock().has_stuck_timer(now)
     }
@@ -146,7 +146,7 @@ impl Lane {
 }
 
 /// All lanes, and which of them runs next.
-pub struct Lanes {
+pub(crate) struct Lanes {
     /// At the places of their numbers.
     slab: RwLock<Vec<Option<Arc<Lane>>>>,
     scheduler: Scheduler,
@@ -155,7 +155,7 @@ pub struct Lanes {
 
 impl Lanes {
     /// No lanes yet; the logs of their apps go to this folder.
-    pub fn new(app_logs: PathBuf) -> Self {
+    pub(crate) fn new(app_logs: PathBuf) -> Self {
         Self {
             slab: RwLock::default(),
             scheduler: Scheduler::default(),
@@ -164,26 +164,26 @@ impl Lanes {
     }
 
     /// The lane with this number.
-    pub fn get(&self, number: u32) -> Option<Arc<Lane>> {
+    pub(crate) fn get(&self, number: u32) -> Option<Arc<Lane>> {
         self.slab.read().get(number as usize)?.clone()
     }
 
     /// The lane of an installation.
-    pub fn of(&self, id: &InstallationId) -> Option<Arc<Lane>> {
+    pub(crate) fn of(&self, id: &InstallationId) -> Option<Arc<Lane>> {
         self.slab.read().iter().flatten().find(|lane| lane.id == *id).cloned()
     }
 
     /// The lane of a generation.
-    pub fn of_generation(&self, generation: Generation) -> Option<Arc<Lane>> {
+    pub(crate) fn of_generation(&self, generation: Generation) -> Option<Arc<Lane>> {
         self.slab.read().iter().flatten().find(|lane| lane.generation == generation).cloned()
     }
 
-    pub fn all(&self) -> Vec<Arc<Lane>> {
+    pub(crate) fn all(&self) -> Vec<Arc<Lane>> {
         self.slab.read().iter().flatten().cloned().collect()
     }
 
     /// Has a lane looked at: there is, or may be, something to do for it.
-    pub fn wake(&self, lane: &Lane) {
+    pub(crate) fn wake(&self, lane: &Lane) {
         self.scheduler.wake(lane);
     }
 

@@ -28,11 +28,11 @@ use ironloom_types::readings::{Columns, NewPoint};
 
 /// How long after an invocation's time the timers that it sets are due at the earliest: an app that sets itself
 /// again and again makes no more than a record a second of it.
-pub const SOONEST: u64 = SECOND;
+pub(crate) const SOONEST: u64 = SECOND;
 
 /// What was asked of the app.
 #[derive(Debug)]
-pub enum Work {
+pub(crate) enum Work {
     Readings(Box<Offer>),
     /// A dead letter, once more.
     Requeue(Box<DeadLetter>),
@@ -65,7 +65,7 @@ impl Work {
     }
 
     /// How many dead letters may have to go for those that come of this report, where so many are kept.
-    pub fn may_drop(&self, report: &Report, kept: u64) -> u64 {
+    pub(crate) fn may_drop(&self, report: &Report, kept: u64) -> u64 {
         let makes = match self {
             // A failure makes one of the last reading that is left, for each input that takes it.
             Self::Readings(offer) => {
@@ -79,7 +79,7 @@ impl Work {
     }
 
     /// The invocation's time, never less than that of the one before.
-    pub fn time(&self, before: Timestamp) -> Timestamp {
+    pub(crate) fn time(&self, before: Timestamp) -> Timestamp {
         let own = match self {
             Self::Readings(offer) => offer.time,
             Self::Requeue(letter) => letter.time,
@@ -91,7 +91,7 @@ impl Work {
 
 /// How an invocation ended, as far as it is the app's business.
 #[derive(Debug)]
-pub struct Ended {
+pub(crate) struct Ended {
     /// The kind of its outcome.
     pub outcome: OutcomeKind,
     /// The app's or the runtime's words, where it isn't ok.
@@ -104,7 +104,7 @@ pub struct Ended {
 
 impl Ended {
     /// What a report says of the app, or what failed of the host itself: that is no business of the app's.
-    pub fn of(report: Report) -> Result<Self, String> {
+    pub(crate) fn of(report: Report) -> Result<Self, String> {
         let said = |kind, text: &str| Ok((kind, Some(text.to_owned())));
         let words = report.outcome.to_string();
         let kind = match report.outcome {
@@ -125,7 +125,7 @@ impl Ended {
     }
 
     /// The same invocation without effects, since the log can't take them.
-    pub fn not_committed(refusal: &dyn std::fmt::Display, cpu: Duration) -> Self {
+    pub(crate) fn not_committed(refusal: &dyn std::fmt::Display, cpu: Duration) -> Self {
         let (outcome, message) = (OutcomeKind::CommitLimit, Some(refusal.to_string()));
         Self { outcome, message, effects: Effects::default(), cpu }
     }
@@ -133,7 +133,7 @@ impl Ended {
 
 /// What a lane was before an invocation, as far as its record depends on it.
 #[derive(Clone, Debug, Default)]
-pub struct Before {
+pub(crate) struct Before {
     /// Cursor, counters and more.
     pub meta: LaneMeta,
     /// Those of its one-shot timers that the invocation is about.
@@ -155,7 +155,7 @@ pub struct Before {
 
 impl Before {
     /// Looks at a lane's book and pace; `effects` are what the invocation did.
-    pub fn look(book: &Book, pace: &Pace, work: &Work, effects: &Effects) -> Self {
+    pub(crate) fn look(book: &Book, pace: &Pace, work: &Work, effects: &Effects) -> Self {
         let firing = match work {
             Work::Timer { name, .. } => Some(name),
             _ => None,
@@ -180,7 +180,7 @@ impl Before {
 
 /// What an invocation comes to.
 #[derive(Debug)]
-pub struct Concluded {
+pub(crate) struct Concluded {
     /// What the record says.
     pub head: CommitHead,
     pub state: Vec<StateChange>,
@@ -195,7 +195,7 @@ pub struct Concluded {
 
 /// What a lane remembers, and when it goes on.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Next {
+pub(crate) struct Next {
     pub verdict: Verdict,
     /// How much it offers next.
     pub effort: Effort,
@@ -205,7 +205,7 @@ pub struct Next {
 
 impl Concluded {
     /// Head and state changes, as the record has them.
-    pub fn encode(&self) -> Vec<u8> {
+    pub(crate) fn encode(&self) -> Vec<u8> {
         let values =
             self.state.iter().map(|(key, value)| key.len() + value.as_ref().map_or(0, Bytes::len) + 8);
         let mut encoded = Vec::with_capacity(512 + values.sum::<usize>());
@@ -215,7 +215,7 @@ impl Concluded {
     }
 
     /// What it is charged with; `encoded` is how long the encoded part is.
-    pub fn bill(&self, encoded: usize) -> Bill {
+    pub(crate) fn bill(&self, encoded: usize) -> Bill {
         Bill {
             keys: self.state.len(),
             derived: self.derived.len(),
@@ -230,7 +230,7 @@ impl Concluded {
 
 /// Judges how an invocation ended and says what its record is. `digest` is that of the effects, `now` the
 /// machine's time.
-pub fn conclude(
+pub(crate) fn conclude(
     lane: &Durable,
     before: &Before,
     work: &Work,

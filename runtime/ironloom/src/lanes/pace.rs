@@ -11,7 +11,7 @@ use ironloom_types::clock::Timestamp;
 
 /// What a lane waits for, and what it tries next.
 #[derive(Debug, Default)]
-pub struct Pace {
+pub(crate) struct Pace {
     /// Nothing at all runs before this: the host failed.
     pub not_before: Option<Instant>,
     /// No readings are offered before this.
@@ -30,7 +30,7 @@ pub struct Pace {
 
 /// A timer that failed.
 #[derive(Clone, Debug)]
-pub struct TimerPace {
+pub(crate) struct TimerPace {
     /// It doesn't run before this.
     pub until: Instant,
     /// Its attempts so far.
@@ -39,7 +39,7 @@ pub struct TimerPace {
 
 /// Dead letters that people want to have run again.
 #[derive(Debug, Default)]
-pub struct Requeue {
+pub(crate) struct Requeue {
     waiting: VecDeque<u64>,
     /// The last invocation ran one: what else is due goes first, so that many of them hold nothing up.
     others_first: bool,
@@ -47,53 +47,53 @@ pub struct Requeue {
 
 impl Pace {
     /// Forgets all waits and what was learned of the app: an admin has looked at it.
-    pub fn begin_anew(&mut self) {
+    pub(crate) fn begin_anew(&mut self) {
         let requeue = std::mem::take(&mut self.requeue);
         *self = Self { requeue, ended: self.ended, ..Self::default() };
     }
 
     /// Until when the lane waits after a failure, if it does.
-    pub fn waits_until(&self) -> Option<Instant> {
+    pub(crate) fn waits_until(&self) -> Option<Instant> {
         let timers = self.timers.values().map(|timer| timer.until);
         timers.chain(self.back_off).chain(self.not_before).max()
     }
 
     /// How often a timer was tried, and since when it has asked for retries.
-    pub fn timer(&self, name: &str) -> TimerEffort {
+    pub(crate) fn timer(&self, name: &str) -> TimerEffort {
         self.timers.get(name).map(|timer| timer.effort.clone()).unwrap_or_default()
     }
 
     /// Whether a timer has been asking for retries for so long that people have to hear of it.
-    pub fn has_stuck_timer(&self, now: Timestamp) -> bool {
+    pub(crate) fn has_stuck_timer(&self, now: Timestamp) -> bool {
         self.timers.values().any(|timer| policy::is_stuck(timer.effort.retrying_since, now))
     }
 }
 
 impl Requeue {
     /// Adds a dead letter, once.
-    pub fn add(&mut self, number: u64) {
+    pub(crate) fn add(&mut self, number: u64) {
         if !self.waiting.contains(&number) {
             self.waiting.push_back(number);
         }
     }
 
     /// Drops a dead letter: it ran, or is gone.
-    pub fn forget(&mut self, number: u64) {
+    pub(crate) fn forget(&mut self, number: u64) {
         self.waiting.retain(|other| *other != number);
     }
 
     /// The next one, where it is its turn before all else.
-    pub fn first(&self) -> Option<u64> {
+    pub(crate) fn first(&self) -> Option<u64> {
         self.waiting.front().copied().filter(|_| !self.others_first)
     }
 
     /// The next one, where nothing else is due.
-    pub fn any(&self) -> Option<u64> {
+    pub(crate) fn any(&self) -> Option<u64> {
         self.waiting.front().copied()
     }
 
     /// Says whether the invocation that was just chosen runs one.
-    pub fn took_turn(&mut self, is_letter: bool) {
+    pub(crate) fn took_turn(&mut self, is_letter: bool) {
         self.others_first = is_letter;
     }
 }

@@ -11,19 +11,19 @@ use ironloom_types::limits::Limits;
 mod tests;
 
 /// Attempts with the same first reading before it is searched for the bad one.
-pub const ATTEMPTS: u32 = 3;
+pub(crate) const ATTEMPTS: u32 = 3;
 /// Dead letters by trap in a row that stop the lane.
-pub const TRAPS_IN_ROW: u32 = 5;
+pub(crate) const TRAPS_IN_ROW: u32 = 5;
 /// Failures within [`FAILURE_WINDOW`] that stop the lane.
-pub const FAILURES: usize = 20;
+pub(crate) const FAILURES: usize = 20;
 /// How far back failures are counted.
-pub const FAILURE_WINDOW: u64 = 600 * SECOND;
+pub(crate) const FAILURE_WINDOW: u64 = 600 * SECOND;
 /// How long an app may ask for retries before people hear of it.
-pub const STUCK_AFTER: u64 = 3600 * SECOND;
+pub(crate) const STUCK_AFTER: u64 = 3600 * SECOND;
 
 /// How much a lane offers next, and whether it is searching for a bad reading.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Effort {
+pub(crate) struct Effort {
     /// What is known of a bad reading ahead.
     suspect: Option<Suspect>,
     /// Readings that an offer may have after a limit was hit; grows back.
@@ -57,7 +57,7 @@ impl Default for Effort {
 
 /// What follows an invocation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub(crate) enum Verdict {
     /// Its effects take place and its readings are dealt with.
     Done,
     /// Its only reading becomes a dead letter.
@@ -70,7 +70,7 @@ pub enum Verdict {
 
 /// An invocation with readings, as far as the rules look at it.
 #[derive(Clone, Copy, Debug)]
-pub struct Run {
+pub(crate) struct Run {
     /// How it ended.
     pub outcome: OutcomeKind,
     /// How many readings it was offered.
@@ -83,7 +83,7 @@ pub struct Run {
 
 /// What follows from an invocation, and what is to be remembered once its record is durable.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Judged<E = Effort> {
+pub(crate) struct Judged<E = Effort> {
     pub verdict: Verdict,
     /// What the lane remembers for its next offer.
     pub effort: E,
@@ -95,7 +95,7 @@ pub struct Judged<E = Effort> {
 
 impl Effort {
     /// How many readings to offer: what fits half of the CPU budget, at most `most`.
-    pub fn readings(&self, limits: &Limits, most: usize) -> usize {
+    pub(crate) fn readings(&self, limits: &Limits, most: usize) -> usize {
         if let Some(suspect) = self.suspect {
             return (suspect.readings / 2).max(1);
         }
@@ -120,7 +120,7 @@ impl Effort {
 }
 
 /// Judges an invocation with readings.
-pub fn judge(effort: &Effort, trouble: &Trouble, run: Run) -> Judged {
+pub(crate) fn judge(effort: &Effort, trouble: &Trouble, run: Run) -> Judged {
     assert!(run.readings > 0, "an invocation with readings has some");
     let mut judged =
         Judged { verdict: Verdict::Again, effort: effort.clone(), trouble: trouble.clone(), counted: false };
@@ -213,7 +213,7 @@ fn is_limit(outcome: OutcomeKind) -> bool {
 
 /// Attempts at one run of a timer.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct TimerEffort {
+pub(crate) struct TimerEffort {
     /// Those that failed, one after the other.
     pub attempts: u32,
     /// Those that asked for a retry, one after the other.
@@ -223,7 +223,7 @@ pub struct TimerEffort {
 }
 
 /// Judges a timer's run: a failure is repeated like one with readings, then given up.
-pub fn judge_timer(
+pub(crate) fn judge_timer(
     effort: &TimerEffort,
     trouble: &Trouble,
     outcome: OutcomeKind,
@@ -264,12 +264,12 @@ fn remember_failure(trouble: &mut Trouble, now: Timestamp) {
 
 /// Whether an app that has been asking for retries since then has done so for so long that people have to hear
 /// of it.
-pub fn is_stuck(retrying_since: Option<Timestamp>, now: Timestamp) -> bool {
+pub(crate) fn is_stuck(retrying_since: Option<Timestamp>, now: Timestamp) -> bool {
     retrying_since.is_some_and(|since| since.plus(STUCK_AFTER) <= now)
 }
 
 /// Which rule stops the lane now, if any.
-pub fn quarantine(trouble: &Trouble) -> Option<String> {
+pub(crate) fn quarantine(trouble: &Trouble) -> Option<String> {
     if trouble.traps_in_row >= TRAPS_IN_ROW {
         return Some(format!("{TRAPS_IN_ROW} readings in a row became dead letters by a trap or a limit"));
     }
@@ -277,6 +277,6 @@ pub fn quarantine(trouble: &Trouble) -> Option<String> {
 }
 
 /// 1 s, doubling to 5 min; the lane spreads it by ± 20 %.
-pub fn back_off(attempt: u32) -> Duration {
+pub(crate) fn back_off(attempt: u32) -> Duration {
     Duration::from_secs((1u64 << attempt.saturating_sub(1).min(9)).min(300))
 }

@@ -8,27 +8,27 @@
 use std::time::Duration;
 
 /// A record, whatever is in it.
-pub const COMMIT: u64 = 250_000;
+pub(crate) const COMMIT: u64 = 250_000;
 /// A key of `state` that is set or deleted: it is written to the store by a checkpoint.
-pub const KEY: u64 = 2_000;
+pub(crate) const KEY: u64 = 2_000;
 /// A derived reading: it is routed, kept in the journal, and makes a latest value. Its fixed columns included.
-pub const DERIVED: u64 = 1_000;
+pub(crate) const DERIVED: u64 = 1_000;
 /// A point that is new: it is matched with every installation's patterns.
-pub const NEW_POINT: u64 = 10_000;
+pub(crate) const NEW_POINT: u64 = 10_000;
 /// A dead letter, and each older one that has to go for it.
-pub const DEAD_LETTER: u64 = 5_000;
+pub(crate) const DEAD_LETTER: u64 = 5_000;
 /// A one-shot timer that is set or cancelled.
-pub const TIMER: u64 = 2_000;
+pub(crate) const TIMER: u64 = 2_000;
 /// An alarm that changes.
-pub const ALARM: u64 = 5_000;
+pub(crate) const ALARM: u64 = 5_000;
 /// A line of the app's log, dropped ones included.
-pub const LOG_LINE: u64 = 5_000;
+pub(crate) const LOG_LINE: u64 = 5_000;
 /// A byte of keys, values, texts, blobs and reasons in the record, or of the app's log.
-pub const BYTE: u64 = 100;
+pub(crate) const BYTE: u64 = 100;
 
 /// What is to be paid for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Bill {
+pub(crate) struct Bill {
     /// State keys that are set or deleted.
     pub keys: usize,
     pub derived: usize,
@@ -46,7 +46,7 @@ pub struct Bill {
 
 impl Bill {
     /// What one record with all of it costs.
-    pub fn cost(&self) -> Duration {
+    pub(crate) fn cost(&self) -> Duration {
         let parts = [
             (self.keys, KEY),
             (self.derived, DERIVED),
@@ -62,7 +62,7 @@ impl Bill {
 }
 
 /// What lines of an app's log cost.
-pub fn log(lines: usize, bytes: usize) -> Duration {
+pub(crate) fn log(lines: usize, bytes: usize) -> Duration {
     Duration::from_nanos(lines as u64 * LOG_LINE + bytes as u64 * BYTE)
 }
 

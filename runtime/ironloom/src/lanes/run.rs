@@ -22,7 +22,7 @@ use ironloom_types::limits::MAX_BLOCK_READINGS;
 
 /// How much one invocation is offered at most.
 #[derive(Clone, Copy, Debug)]
-pub struct BatchLimits {
+pub(crate) struct BatchLimits {
     pub readings: usize,
     /// Bytes of texts and blobs.
     pub bytes: usize,
@@ -37,7 +37,7 @@ const ROWS_AT_ONCE: usize = 32 * MAX_BLOCK_READINGS;
 const HOST_FAULT: Duration = Duration::from_secs(5);
 
 /// Runs the lanes.
-pub struct Runner {
+pub(crate) struct Runner {
     shared: Arc<Shared>,
     lanes: Arc<Lanes>,
     sandbox: Arc<Sandbox>,
@@ -53,7 +53,7 @@ pub struct Runner {
 
 impl Runner {
     /// A runner with so many invocations side by side.
-    pub fn new(
+    pub(crate) fn new(
         shared: Arc<Shared>,
         lanes: Arc<Lanes>,
         sandbox: Arc<Sandbox>,
@@ -75,7 +75,7 @@ impl Runner {
     }
 
     /// Runs until `stop`.
-    pub async fn run(self: Arc<Self>) {
+    pub(crate) async fn run(self: Arc<Self>) {
         while !self.stopping.load(Ordering::Acquire) {
             let Ok(place) = Arc::clone(&self.places).acquire_owned().await else { return };
             let lane = self.lanes.next().await;
@@ -92,7 +92,7 @@ impl Runner {
     }
 
     /// Starts no further invocation, and waits for those under way, at most so long.
-    pub async fn stop(&self, patience: Duration) {
+    pub(crate) async fn stop(&self, patience: Duration) {
         self.stopping.store(true, Ordering::Release);
         let all = tokio::time::timeout(patience, async {
             for lane in self.lanes.all() {

@@ -17,7 +17,7 @@ const QUANTUM: i64 = 10_000_000;
 
 /// The list of lanes that have, or may have, something to do.
 #[derive(Debug, Default)]
-pub struct Scheduler {
+pub(crate) struct Scheduler {
     ready: Mutex<Ready>,
     work: Notify,
 }
@@ -31,7 +31,7 @@ struct Ready {
 
 impl Scheduler {
     /// Puts a lane into the list, if it isn't there.
-    pub fn wake(&self, lane: &Lane) {
+    pub(crate) fn wake(&self, lane: &Lane) {
         if !lane.queued.swap(true, Ordering::AcqRel) {
             self.ready.lock().round.push_back(lane.number);
             self.work.notify_one();
@@ -39,7 +39,7 @@ impl Scheduler {
     }
 
     /// The next lane, once there is one.
-    pub async fn next(&self, lanes: &Lanes) -> Arc<Lane> {
+    pub(crate) async fn next(&self, lanes: &Lanes) -> Arc<Lane> {
         loop {
             if let Some(lane) = self.pop(lanes) {
                 // Whoever finds it set from here on has noted its work before the lane looks for it.
@@ -74,7 +74,7 @@ impl Scheduler {
     }
 
     /// Charges a lane for what it spent.
-    pub fn charge(&self, lane: &Lane, cpu: Duration) {
+    pub(crate) fn charge(&self, lane: &Lane, cpu: Duration) {
         let spent = i64::try_from(cpu.as_nanos()).unwrap_or(i64::MAX);
         let mut ready = self.ready.lock();
         let deficit = ready.deficit.entry(lane.number).or_insert(QUANTUM);

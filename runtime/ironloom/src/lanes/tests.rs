@@ -59,7 +59,7 @@ const INPUTS: [&str; 5] = ["weight", "count", "open", "name", "scan"];
 const POINTS: u32 = 4;
 
 /// A lane that is bound to `<input>/<entity>`, and the table that routes to it.
-pub fn lane() -> (Lane, RoutingTable) {
+pub(super) fn lane() -> (Lane, RoutingTable) {
     let manifest = Manifest::parse(MANIFEST).unwrap();
     let id = InstallationId::new("any").unwrap();
     let asked = INPUTS.iter().map(|input| ((*input).to_owned(), vec![format!("{input}/{{n}}")])).collect();
@@ -106,13 +106,17 @@ pub fn lane() -> (Lane, RoutingTable) {
 }
 
 /// Point n belongs to input n / POINTS, entity n % POINTS.
-pub fn path(number: u32) -> PointPath {
+pub(super) fn path(number: u32) -> PointPath {
     let (input, entity) = (INPUTS[(number / POINTS) as usize], number % POINTS);
     PointPath::new(&format!("{input}/e{entity}")).unwrap()
 }
 
 /// A chunk of these rows, of which each `run` (rows, time, hops) came with a record of its own.
-pub fn chunk(first: u64, rows: &[(u32, u64, Quality, ValueRef<'_>)], runs: &[(u32, u64, u8)]) -> Arc<Chunk> {
+pub(super) fn chunk(
+    first: u64,
+    rows: &[(u32, u64, Quality, ValueRef<'_>)],
+    runs: &[(u32, u64, u8)],
+) -> Arc<Chunk> {
     let mut columns = Columns::default();
     for &(point, at, quality, value) in rows {
         columns.push(PointNumber(point), Timestamp(at), quality, value);
@@ -126,7 +130,7 @@ pub fn chunk(first: u64, rows: &[(u32, u64, Quality, ValueRef<'_>)], runs: &[(u3
 }
 
 /// All rows of the chunk that are for the lane.
-pub fn note(table: &RoutingTable, chunk: &Arc<Chunk>) -> Note {
+pub(super) fn note(table: &RoutingTable, chunk: &Arc<Chunk>) -> Note {
     let rows = chunk.columns.points.iter().enumerate().flat_map(|(row, point)| {
         let found = table.matches(*point).iter();
         found.map(move |found| RowNote::new(row, *found))
@@ -134,12 +138,12 @@ pub fn note(table: &RoutingTable, chunk: &Arc<Chunk>) -> Note {
     Note { chunk: Arc::clone(chunk), rows: rows.collect() }
 }
 
-pub fn whole(note: Note) -> Slice {
+pub(super) fn whole(note: Note) -> Slice {
     let to = note.rows.len();
     Slice { note, from: 0, to }
 }
 
-pub fn offer(lane: &Lane, slices: Vec<Slice>) -> Offer {
+pub(super) fn offer(lane: &Lane, slices: Vec<Slice>) -> Offer {
     let mut numbers = EntityNumbers::default();
     batch::build(slices, &lane.revision.bindings.inputs, &lane.entities, &mut numbers)
 }

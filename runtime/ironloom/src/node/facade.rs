@@ -35,7 +35,7 @@ async fn to_its_end<T: Send + 'static>(
 
 /// A node that requests share.
 #[derive(Clone)]
-pub struct NodeFacade(pub Arc<Node>);
+pub(super) struct NodeFacade(pub Arc<Node>);
 
 impl NodeFacade {
     fn lane(&self, id: &InstallationId) -> Answer<Arc<Lane>> {

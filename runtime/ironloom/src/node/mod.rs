@@ -22,7 +22,7 @@ use std::sync::atomic::AtomicBool;
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
-pub use self::start::start;
+pub(crate) use self::start::start;
 use crate::api::facade::{Answer, Problem, RETRY_SOON};
 use crate::config::Config;
 use crate::connectors::Connectors;
@@ -40,7 +40,7 @@ use ironloom_storage::store::{DataLock, Files};
 use ironloom_types::ids::{Generation, InstallationId};
 
 /// A node that runs.
-pub struct Node {
+pub(crate) struct Node {
     config: Config,
     shared: Arc<Shared>,
     lanes: Arc<Lanes>,

@@ -153,7 +153,7 @@ fn compile_problem(error: &CompileError) -> Problem {
 }
 
 /// Why an app can't be loaded, as the API tells it.
-pub fn load_problem(error: &LoadError) -> Problem {
+pub(super) fn load_problem(error: &LoadError) -> Problem {
     match error {
         LoadError::Host(_) | LoadError::Read(_) => problems::internal(error),
         LoadError::Compile(error) => compile_problem(error),
@@ -162,7 +162,7 @@ pub fn load_problem(error: &LoadError) -> Problem {
 }
 
 /// A package, as the API shows it.
-pub fn info(known: &KnownPackage) -> PackageInfo {
+pub(super) fn info(known: &KnownPackage) -> PackageInfo {
     let (record, manifest) = (&known.record, &*known.manifest);
     let unit = |unit: &Option<Arc<str>>| unit.as_ref().map(|unit| unit.to_string());
     let description = |text: &String| (!text.is_empty()).then(|| text.clone());
@@ -234,7 +234,7 @@ fn kind_name(kind: OutputKind) -> &'static str {
 }
 
 /// A setting's text as the JSON of its type.
-pub fn setting_value(setting: &Setting, text: &str) -> serde_json::Value {
+pub(super) fn setting_value(setting: &Setting, text: &str) -> serde_json::Value {
     let typed = match setting.value_type {
         ValueType::Boolean | ValueType::Integer | ValueType::Real => serde_json::from_str(text).ok(),
         ValueType::Text | ValueType::Blob => None,

@@ -6,7 +6,7 @@ use ironloom_apps::problem::Problems;
 use ironloom_types::limits::MIB;
 
 /// What the committer refused of an admin's change.
-pub fn change_refused(refusal: &Refusal) -> Problem {
+pub(super) fn change_refused(refusal: &Refusal) -> Problem {
     match refusal {
         Refusal::UnknownOutcome => Problem::unavailable(
             "unknown-outcome",
@@ -19,7 +19,7 @@ pub fn change_refused(refusal: &Refusal) -> Problem {
 }
 
 /// What the committer refused of readings.
-pub fn refused(refusal: &Refusal) -> Problem {
+pub(super) fn refused(refusal: &Refusal) -> Problem {
     let text = refusal.to_string();
     match refusal {
         Refusal::TooManyPoints { .. } => Problem::refused("too-many-points", text),
@@ -33,7 +33,7 @@ pub fn refused(refusal: &Refusal) -> Problem {
 }
 
 /// 507: less free space than the reserve.
-pub fn full(reserve: u64) -> Problem {
+pub(super) fn full(reserve: u64) -> Problem {
     let reserve = reserve / MIB;
     Problem::storage_full(
         format!("the disk of the data folder has less than {reserve} MiB free (store.reserve)"),
@@ -43,7 +43,7 @@ pub fn full(reserve: u64) -> Problem {
 }
 
 /// All that is wrong with a manifest, a component or an installation, each with its place.
-pub fn all(kind: &str, detail: &str, problems: &Problems) -> Problem {
+pub(super) fn all(kind: &str, detail: &str, problems: &Problems) -> Problem {
     let place = |problem: &ironloom_apps::problem::Problem| Place {
         line: problem.line.map(u64::from),
         column: problem.column.map(u64::from),
@@ -70,7 +70,7 @@ pub fn all(kind: &str, detail: &str, problems: &Problems) -> Problem {
 }
 
 /// The server's own fault.
-pub fn internal(error: &dyn std::fmt::Display) -> Problem {
+pub(super) fn internal(error: &dyn std::fmt::Display) -> Problem {
     tracing::error!(%error, "a request failed by the server's own fault");
     Problem::internal(error.to_string())
 }

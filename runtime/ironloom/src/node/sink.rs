@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::Node;
-use crate::connectors::{Record, Sink, SinkError, Submitted};
+use crate::connectors::{MAX_RECEIPT, Record, Sink, SinkError, Submitted};
 use crate::fold::submission::{ReadingsSubmission, Refusal, Submission};
 use crate::records::readings::{ReadingsHead, Receipt};
 use ironloom_storage::log::Room;
@@ -12,7 +12,7 @@ use ironloom_types::clock::Timestamp;
 use ironloom_types::ids::PointNumber;
 
 /// Hands what connectors bring to the committer.
-pub struct NodeSink(pub Arc<Node>);
+pub(super) struct NodeSink(pub Arc<Node>);
 
 impl Sink for NodeSink {
     fn submit<'a>(&'a self, connector: &'a str, record: Record) -> Submitted<'a> {
@@ -32,6 +32,7 @@ impl Sink for NodeSink {
             if record.columns.is_empty() {
                 return Ok(());
             }
+            assert!(record.receipt.len() <= MAX_RECEIPT, "each record of a connector carries its receipt");
             let receipt = Receipt { connector: connector.into(), note: record.receipt };
             let head = ReadingsHead { receipt: Some(receipt), idempotency: None };
             let new_points = node.with_units(record.new_points);

@@ -53,7 +53,7 @@ fn end_with_vital_threads() {
 
 /// Opens the data folder and starts everything. Blocks; called within a tokio runtime, on a thread
 /// that may block.
-pub fn start(options: NodeOptions) -> Result<Arc<dyn Host>, StartError> {
+pub(crate) fn start(options: NodeOptions) -> Result<Arc<dyn Host>, StartError> {
     let runtime = Handle::current();
     end_with_vital_threads();
     super::descriptors::raise_limit();

@@ -13,11 +13,11 @@ use ironloom_types::clock::Timestamp;
 use ironloom_types::ids::{Digest, Generation, InstallationId, PointNumber};
 
 /// The version that is written.
-pub const VERSION: u8 = 1;
+pub(crate) const VERSION: u8 = 1;
 
 /// One change. New variants go to the end: their order is the format.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub enum AdminRecord {
+pub(crate) enum AdminRecord {
     /// A package is there; its files were synced before.
     PackageAdded(Box<PackageRecord>),
     /// A package is gone.
@@ -70,7 +70,7 @@ pub enum AdminRecord {
 
 /// A package as the store keeps it; its bytes are in a file of its own.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PackageRecord {
+pub(crate) struct PackageRecord {
     /// The digest of its image manifest.
     pub digest: Digest,
     /// The `app.toml` that it carries.
@@ -86,17 +86,17 @@ pub struct PackageRecord {
 }
 
 /// Appends the body.
-pub fn encode(record: &AdminRecord, out: &mut Vec<u8>) {
+pub(crate) fn encode(record: &AdminRecord, out: &mut Vec<u8>) {
     put_head(record, out);
 }
 
 /// The bytes that [`encode`] appends.
-pub fn encoded_len(record: &AdminRecord) -> usize {
+pub(crate) fn encoded_len(record: &AdminRecord) -> usize {
     head_len(record)
 }
 
 /// Reads a body of any version that this binary knows.
-pub fn decode(version: u8, body: &[u8]) -> Result<AdminRecord, BodyError> {
+pub(crate) fn decode(version: u8, body: &[u8]) -> Result<AdminRecord, BodyError> {
     if version != VERSION {
         return Err(BodyError("its version is not known"));
     }

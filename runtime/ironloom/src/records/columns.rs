@@ -16,7 +16,7 @@ const QUALITY: u8 = 1;
 const TAGS: u8 = 2;
 
 /// Appends the columns.
-pub fn encode(columns: &Columns, out: &mut Vec<u8>) {
+pub(crate) fn encode(columns: &Columns, out: &mut Vec<u8>) {
     let rows = columns.len();
     assert!(u32::try_from(rows).is_ok(), "a record holds fewer than 2^32 readings");
     let mut flags = 0;
@@ -44,7 +44,7 @@ pub fn encode(columns: &Columns, out: &mut Vec<u8>) {
 }
 
 /// The bytes that [`encode`] appends.
-pub fn encoded_len(columns: &Columns) -> usize {
+pub(crate) fn encoded_len(columns: &Columns) -> usize {
     let rows = columns.len();
     let quality = columns.quality.as_ref().map_or(0, Vec::len);
     let tags = match &columns.tags {
@@ -71,7 +71,7 @@ fn put_u64s(out: &mut Vec<u8>, values: impl Iterator<Item = u64>, count: usize) 
 }
 
 /// Reads the columns and checks that they are sound.
-pub fn decode(reader: &mut Reader<'_>) -> Result<Columns, BodyError> {
+pub(crate) fn decode(reader: &mut Reader<'_>) -> Result<Columns, BodyError> {
     let rows = reader.u32()? as usize;
     let flags = reader.u8()?;
     if flags & !(QUALITY | TAGS) != 0 {

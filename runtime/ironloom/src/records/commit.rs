@@ -21,11 +21,11 @@ use ironloom_types::ids::{
 use ironloom_types::readings::{Columns, NewPoint, Quality};
 
 /// The version that is written.
-pub const VERSION: u8 = 1;
+pub(crate) const VERSION: u8 = 1;
 
 /// What a commit says besides state, points and readings.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct CommitHead {
+pub(crate) struct CommitHead {
     pub installation: InstallationId,
     /// The generation that it changes.
     pub generation: Generation,
@@ -47,7 +47,7 @@ pub struct CommitHead {
 
 /// The record that an invocation leaves: a replay takes edges, order, times and outcomes from it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Invocation {
+pub(crate) struct Invocation {
     /// Counts the generation's invocations that took effect; one that didn't leaves its ordinal to the next.
     pub ordinal: Ordinal,
     /// Counts the attempts at this ordinal, from 1.
@@ -74,7 +74,7 @@ pub struct Invocation {
 /// What an app is called for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum InvocationKind {
+pub(crate) enum InvocationKind {
     /// The next readings.
     Readings,
     /// A dead letter, once more.
@@ -92,7 +92,7 @@ pub enum InvocationKind {
 /// How an invocation ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum OutcomeKind {
+pub(crate) enum OutcomeKind {
     /// Its effects took place.
     Ok,
     /// The app said that it can't be done.
@@ -115,7 +115,7 @@ pub enum OutcomeKind {
 
 impl OutcomeKind {
     /// Its name in API and metrics.
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Ok => "ok",
             Self::Reject => "reject",
@@ -132,7 +132,7 @@ impl OutcomeKind {
 
 /// An alarm as it stands in the store; its key is (generation, code, entity).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct AlarmRecord {
+pub(crate) struct AlarmRecord {
     /// Which of the manifest's alarms.
     pub code: SlotName,
     /// What it is about; empty for the whole installation.
@@ -154,7 +154,7 @@ pub struct AlarmRecord {
 /// The states of ISA-18.2 (5.2) as far as they exist here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum AlarmState {
+pub(crate) enum AlarmState {
     /// Stands, and nobody has acknowledged it.
     Unacknowledged,
     /// Stands, and somebody has acknowledged it.
@@ -167,14 +167,14 @@ pub enum AlarmState {
 
 impl AlarmState {
     /// Whether the condition is there.
-    pub fn stands(self) -> bool {
+    pub(crate) fn stands(self) -> bool {
         matches!(self, Self::Unacknowledged | Self::Acknowledged)
     }
 }
 
 /// A reading that an app could not take, with why.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct DeadLetter {
+pub(crate) struct DeadLetter {
     /// Counts the generation's dead letters.
     pub number: u64,
     /// The input it was for.
@@ -201,7 +201,7 @@ pub struct DeadLetter {
 
 /// A value on its own.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub enum DeadValue {
+pub(crate) enum DeadValue {
     Missing,
     Boolean(bool),
     Integer(i64),
@@ -212,11 +212,11 @@ pub enum DeadValue {
 }
 
 /// One state change: set, or deleted (`None`).
-pub type StateChange = (Box<str>, Option<Bytes>);
+pub(crate) type StateChange = (Box<str>, Option<Bytes>);
 
 /// A decoded commit.
 #[derive(Clone, Debug, PartialEq)]
-pub struct CommitRecord {
+pub(crate) struct CommitRecord {
     /// What it says besides state, points and readings.
     pub head: CommitHead,
     /// State changes in the order of their keys' bytes.
@@ -227,7 +227,7 @@ pub struct CommitRecord {
 }
 
 /// Appends the part of the body that the lane knows before the committer gives its numbers.
-pub fn encode_effects<'a>(
+pub(crate) fn encode_effects<'a>(
     head: &CommitHead,
     state: impl ExactSizeIterator<Item = (&'a str, Option<&'a [u8]>)>,
     out: &mut Vec<u8>,
@@ -253,18 +253,18 @@ pub fn encode_effects<'a>(
 }
 
 /// Appends the rest of the body: points and derived readings with their numbers.
-pub fn encode_readings(new_points: &[NumberedPoint], derived: &Columns, out: &mut Vec<u8>) {
+pub(crate) fn encode_readings(new_points: &[NumberedPoint], derived: &Columns, out: &mut Vec<u8>) {
     put_points(new_points, out);
     columns::encode(derived, out);
 }
 
 /// At least the bytes that [`encode_readings`] appends, whatever numbers the points get.
-pub fn readings_max_len(new_points: &[NewPoint], derived: &Columns) -> usize {
+pub(crate) fn readings_max_len(new_points: &[NewPoint], derived: &Columns) -> usize {
     points_max_len(new_points) + columns::encoded_len(derived)
 }
 
 /// Reads a body of any version that this binary knows.
-pub fn decode(version: u8, body: &[u8]) -> Result<CommitRecord, BodyError> {
+pub(crate) fn decode(version: u8, body: &[u8]) -> Result<CommitRecord, BodyError> {
     if version != VERSION {
         return Err(BodyError("its version is not known"));
     }

@@ -12,7 +12,7 @@ use ironloom_types::limits::Limits;
 
 /// An app installed for a tenant.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Installation {
+pub(crate) struct Installation {
     /// Its id, unique in the tenant.
     pub id: InstallationId,
     /// Under which its state is kept.
@@ -31,7 +31,7 @@ pub struct Installation {
 /// Whether an admin lets an installation's lane run. That one is quarantined stands in its
 /// [`LaneMeta`](super::lane::LaneMeta). New variants go to the end: their order is part of the log's format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Standing {
+pub(crate) enum Standing {
     /// It runs, or waits for readings or in back-off.
     Running,
     /// An admin has paused it.
@@ -40,7 +40,7 @@ pub enum Standing {
 
 /// Package, bindings, grants, settings and limits of an installation from a sequence on.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Revision {
+pub(crate) struct Revision {
     pub number: ids::Revision,
     /// The first sequence that runs under it.
     pub from: Sequence,
@@ -61,7 +61,7 @@ pub struct Revision {
 impl Revision {
     /// The time zone of its timers. The name was checked when the revision was made; should this
     /// binary's database lack it all the same, UTC.
-    pub fn zone(&self) -> TimeZone {
+    pub(crate) fn zone(&self) -> TimeZone {
         TimeZone::get(&self.timezone).unwrap_or(TimeZone::UTC)
     }
 }

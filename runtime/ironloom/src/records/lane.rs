@@ -8,7 +8,7 @@ use ironloom_types::ids::{Ordinal, Sequence, SlotName};
 
 /// Cursor, counters and bookkeeping of one generation, as of its last commit.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct LaneMeta {
+pub(crate) struct LaneMeta {
     /// The last reading that was dealt with.
     pub cursor: Sequence,
     /// The last invocation that left a record.
@@ -45,7 +45,7 @@ pub struct LaneMeta {
 
 /// What an installation shows of its work, since its generation began.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Counters {
+pub(crate) struct Counters {
     /// Readings that were dealt with: taken, refused or set aside.
     pub readings: u64,
     /// Invocations that left a record.
@@ -64,7 +64,7 @@ pub struct Counters {
 
 /// The memory of the failure rules.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Trouble {
+pub(crate) struct Trouble {
     /// Attempts that failed with the same first reading (or timer) at the head, one after the other.
     pub attempts: u32,
     /// Attempts that asked for a retry, one after the other; they aren't failures.
@@ -79,7 +79,7 @@ pub struct Trouble {
 
 /// Why a lane stopped until an admin resumes it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Quarantine {
+pub(crate) struct Quarantine {
     /// When, by the machine's clock.
     pub at: Timestamp,
     /// Which rule it was, for people.
@@ -88,7 +88,7 @@ pub struct Quarantine {
 
 /// The last failure of an installation, for people.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LastError {
+pub(crate) struct LastError {
     /// When, by the machine's clock.
     pub at: Timestamp,
     /// The outcome, such as `trap` or `cpu-limit`.

@@ -4,12 +4,12 @@
 //! A body is a head in `postcard` with its length before it, and behind it the parts that are read
 //! and written in bulk: state changes, new points, columns.
 
-pub mod admin;
-pub mod columns;
-pub mod commit;
-pub mod installation;
-pub mod lane;
-pub mod readings;
+pub(crate) mod admin;
+pub(crate) mod columns;
+pub(crate) mod commit;
+pub(crate) mod installation;
+pub(crate) mod lane;
+pub(crate) mod readings;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -20,15 +20,15 @@ use ironloom_types::readings::NewPoint;
 /// A body that can't be read, although its checksum is right.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the body of a record can't be read: {0}")]
-pub struct BodyError(pub &'static str);
+pub(crate) struct BodyError(pub &'static str);
 
 /// Reads a body from its front.
 #[derive(Clone, Debug)]
-pub struct Reader<'a>(&'a [u8]);
+pub(crate) struct Reader<'a>(&'a [u8]);
 
 impl<'a> Reader<'a> {
     /// Begins at the front of these bytes.
-    pub fn new(bytes: &'a [u8]) -> Self {
+    pub(crate) fn new(bytes: &'a [u8]) -> Self {
         Self(bytes)
     }
 
@@ -107,7 +107,7 @@ const VARINT: usize = 10;
 
 /// A point with the number that the committer gave it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NumberedPoint {
+pub(crate) struct NumberedPoint {
     pub number: PointNumber,
     /// Its path and unit.
     pub point: NewPoint,

@@ -8,11 +8,11 @@ use super::{
 use ironloom_types::readings::{Columns, NewPoint};
 
 /// The version that is written.
-pub const VERSION: u8 = 1;
+pub(crate) const VERSION: u8 = 1;
 
 /// What a record of readings says besides the readings.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ReadingsHead {
+pub(crate) struct ReadingsHead {
     /// How far its connector has come with these readings.
     pub receipt: Option<Receipt>,
     /// The request that brought them, where it named itself.
@@ -21,7 +21,7 @@ pub struct ReadingsHead {
 
 /// A connector's own note of how far it has come, at most 64 KiB.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Receipt {
+pub(crate) struct Receipt {
     /// The connector's name in the configuration.
     pub connector: Box<str>,
     /// What only the connector understands.
@@ -30,7 +30,7 @@ pub struct Receipt {
 
 /// A request that can be repeated without harm.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Idempotency {
+pub(crate) struct Idempotency {
     /// The first 16 bytes of the SHA-256 of its key.
     pub key: [u8; 16],
     /// The first 16 bytes of the SHA-256 of its method, query and body.
@@ -39,7 +39,7 @@ pub struct Idempotency {
 
 /// A decoded record of readings.
 #[derive(Clone, Debug, PartialEq)]
-pub struct ReadingsRecord {
+pub(crate) struct ReadingsRecord {
     /// What it says besides the readings.
     pub head: ReadingsHead,
     /// Points that appear in it for the first time.
@@ -48,19 +48,24 @@ pub struct ReadingsRecord {
 }
 
 /// Appends the body.
-pub fn encode(head: &ReadingsHead, new_points: &[NumberedPoint], columns: &Columns, out: &mut Vec<u8>) {
+pub(crate) fn encode(
+    head: &ReadingsHead,
+    new_points: &[NumberedPoint],
+    columns: &Columns,
+    out: &mut Vec<u8>,
+) {
     put_head(head, out);
     put_points(new_points, out);
     columns::encode(columns, out);
 }
 
 /// At least the bytes that [`encode`] appends, whatever numbers the points get.
-pub fn max_len(head: &ReadingsHead, new_points: &[NewPoint], columns: &Columns) -> usize {
+pub(crate) fn max_len(head: &ReadingsHead, new_points: &[NewPoint], columns: &Columns) -> usize {
     head_len(head).saturating_add(points_max_len(new_points) + columns::encoded_len(columns))
 }
 
 /// Reads a body of any version that this binary knows.
-pub fn decode(version: u8, body: &[u8]) -> Result<ReadingsRecord, BodyError> {
+pub(crate) fn decode(version: u8, body: &[u8]) -> Result<ReadingsRecord, BodyError> {
     if version != VERSION {
         return Err(BodyError("its version is not known"));
     }

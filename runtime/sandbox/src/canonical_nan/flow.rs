@@ -190,7 +190,7 @@ struct Flow {
 type Places = Vec<(usize, Form)>;
 
 /// Validates a function, and writes its body anew where numbers have to be made canonical in it.
-pub fn rewrite(
+pub(super) fn rewrite(
     validator: &mut FuncValidator<ValidatorResources>,
     body: &FunctionBody<'_>,
 ) -> Result<Option<Vec<u8>>, Problem> {

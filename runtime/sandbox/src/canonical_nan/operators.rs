@@ -4,14 +4,14 @@ use wasmparser::Operator;
 
 /// The size of a number: of a scalar (`f32`, `f64`), or of each in a vector (`f32x4`, `f64x2`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Width {
+pub(super) enum Width {
     Single = 1,
     Double = 2,
 }
 
 /// What an operator does with its numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Effect {
+pub(super) enum Effect {
     /// Computes numbers of one width from those of another or the same: which NaN comes out is open, and which went
     /// in doesn't matter otherwise.
     Makes { from: Width, to: Width },
@@ -39,7 +39,7 @@ pub enum Effect {
 use Width::{Double, Single};
 
 /// Tells what an operator does. What isn't named here takes the bits, which is always safe.
-pub fn effect(operator: &Operator<'_>) -> Effect {
+pub(super) fn effect(operator: &Operator<'_>) -> Effect {
     use Operator::*;
     match operator {
         F32Ceil | F32Floor | F32Trunc | F32Nearest | F32Sqrt | F32Add | F32Sub | F32Mul | F32Div | F32Min
@@ -138,7 +138,7 @@ const fn equal(a: &[u8], b: &[u8]) -> bool {
 
 /// Whether an operator's proposal has been looked through here. One of another proposal may make numbers without
 /// being on the list above, so it is refused whatever the engine allows.
-pub fn is_known(operator: &Operator<'_>) -> bool {
+pub(super) fn is_known(operator: &Operator<'_>) -> bool {
     macro_rules! proposal {
         ($(@$proposal:ident $op:ident $({ $($field:ident: $type:ty),* })? => $visit:ident ($($arity:tt)*))*) => {
             match operator {

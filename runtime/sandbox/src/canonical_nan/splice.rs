@@ -16,7 +16,7 @@ const LENGTH: usize = 5;
 ///
 /// All goes into one buffer: copying each level's inside into the level around it would multiply the work by the
 /// depth. The caller has bounded that depth, for this calls itself for each level.
-pub fn splice(
+pub(super) fn splice(
     wasm: &[u8],
     parser: Parser,
     bodies: &mut impl Iterator<Item = Option<Vec<u8>>>,

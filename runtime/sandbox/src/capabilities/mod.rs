@@ -4,13 +4,13 @@
 //! A mistake of the app is an error value that it can handle. An `Err` of a host function ends the
 //! invocation: it is either a limit that the app has passed or the host's own fault.
 
-pub mod alarms;
-pub mod invocation;
-pub mod logging;
-pub mod outputs;
-pub mod schedule;
-pub mod settings;
-pub mod state;
+pub(crate) mod alarms;
+pub(crate) mod invocation;
+pub(crate) mod logging;
+pub(crate) mod outputs;
+pub(crate) mod schedule;
+pub(crate) mod settings;
+pub(crate) mod state;
 
 use wasmtime::component::Linker;
 
@@ -18,7 +18,7 @@ use super::host::Host;
 use ironloom_types::interfaces::Capability;
 
 /// Offers a capability's functions.
-pub fn add_to_linker(capability: Capability, linker: &mut Linker<Host>) -> wasmtime::Result<()> {
+pub(crate) fn add_to_linker(capability: Capability, linker: &mut Linker<Host>) -> wasmtime::Result<()> {
     match capability {
         Capability::Invocation => invocation::add_to_linker(linker),
         Capability::State => state::add_to_linker(linker),

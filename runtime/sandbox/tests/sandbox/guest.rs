@@ -46,7 +46,7 @@ const WASI: &[(&str, &str)] = &[
 
 /// A guest in the making.
 #[derive(Clone)]
-pub struct Guest {
+pub(crate) struct Guest {
     world: Vec<String>,
     imports: String,
     extra: String,
@@ -56,28 +56,28 @@ pub struct Guest {
 
 impl Guest {
     /// One that does nothing with its readings.
-    pub fn readings(body: &str) -> Self {
+    pub(crate) fn readings(body: &str) -> Self {
         Self { consume: Some(body.to_owned()), ..Self::none() }
     }
 
     /// One that does nothing with its timers.
-    pub fn timers(body: &str) -> Self {
+    pub(crate) fn timers(body: &str) -> Self {
         Self { fire: Some(body.to_owned()), ..Self::none() }
     }
 
     /// Without any role.
-    pub fn none() -> Self {
+    pub(crate) fn none() -> Self {
         Self { world: Vec::new(), imports: String::new(), extra: String::new(), consume: None, fire: None }
     }
 
     /// Takes timers as well.
-    pub fn and_timers(mut self, body: &str) -> Self {
+    pub(crate) fn and_timers(mut self, body: &str) -> Self {
         self.fire = Some(body.to_owned());
         self
     }
 
     /// Imports a function: its interface, its name, and in WAT its name and type.
-    pub fn import(mut self, interface: &str, function: &str, declaration: &str) -> Self {
+    pub(crate) fn import(mut self, interface: &str, function: &str, declaration: &str) -> Self {
         let line = format!("import {interface};");
         if !self.world.contains(&line) {
             self.world.push(line);
@@ -87,7 +87,7 @@ impl Guest {
     }
 
     /// Adds WAT to the module: data, functions, globals.
-    pub fn with(mut self, wat: &str) -> Self {
+    pub(crate) fn with(mut self, wat: &str) -> Self {
         self.extra += wat;
         self
     }
@@ -96,7 +96,7 @@ impl Guest {
     /// `$timer $timer_len $due` are the parameters; the answer lies at 16 and is ok with nothing
     /// refused; from 64 on there are 64 bytes for the answers of host functions; data may lie
     /// from 1,024 to 8,192.
-    pub fn build(&self) -> Vec<u8> {
+    pub(crate) fn build(&self) -> Vec<u8> {
         let mut world = self.world.clone();
         let mut functions = String::new();
         if let Some(body) = &self.consume {
@@ -152,7 +152,7 @@ impl Guest {
 }
 
 /// `(data …)` for a text.
-pub fn data(at: u32, text: &str) -> String {
+pub(crate) fn data(at: u32, text: &str) -> String {
     let bytes: String = text.bytes().map(|byte| format!("\\{byte:02x}")).collect();
     format!("(data (i32.const {at}) \"{bytes}\")\n")
 }

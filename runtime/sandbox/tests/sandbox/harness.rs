@@ -16,23 +16,23 @@ use ironloom_types::readings::{NewPoint, Tag};
 use crate::guest::Guest;
 
 /// Declares all there is to declare.
-pub const ALL: Declared = Declared { schedule: true, outputs: true, alarms: true };
+pub(crate) const ALL: Declared = Declared { schedule: true, outputs: true, alarms: true };
 /// Memory of a trial.
-pub const MEMORY: u64 = 32 << 20;
+pub(crate) const MEMORY: u64 = 32 << 20;
 
-pub const NOON: Timestamp = Timestamp(1_780_000_000_000_000_000);
+pub(crate) const NOON: Timestamp = Timestamp(1_780_000_000_000_000_000);
 
-pub struct Bench {
+pub(crate) struct Bench {
     pub sandbox: Arc<Sandbox>,
     pub folder: tempfile::TempDir,
 }
 
 impl Bench {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::with_places(4)
     }
 
-    pub fn with_places(places: u32) -> Self {
+    pub(crate) fn with_places(places: u32) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut config =
             SandboxConfig::new(folder.path().to_owned(), env!("CARGO_BIN_EXE_compile-worker").into());
@@ -40,34 +40,38 @@ impl Bench {
         Self { sandbox: Arc::new(Sandbox::new(config).unwrap()), folder }
     }
 
-    pub fn cached_files(&self) -> Vec<std::path::PathBuf> {
+    pub(crate) fn cached_files(&self) -> Vec<std::path::PathBuf> {
         std::fs::read_dir(self.folder.path()).unwrap().map(|entry| entry.unwrap().path()).collect()
     }
 
-    pub async fn try_install(&self, wasm: Vec<u8>, declared: Declared) -> Result<Arc<LoadedApp>, String> {
+    pub(crate) async fn try_install(
+        &self,
+        wasm: Vec<u8>,
+        declared: Declared,
+    ) -> Result<Arc<LoadedApp>, String> {
         let wasm = Bytes::from(wasm);
         let inspection = self.sandbox.compile(wasm.clone()).await.map_err(|error| error.to_string())?;
         let loaded = self.sandbox.load(&inspection.compiled, || Ok(wasm), declared, MEMORY).await;
         loaded.map(|loaded| loaded.app).map_err(|error| error.to_string())
     }
 
-    pub async fn install(&self, guest: &Guest) -> Arc<LoadedApp> {
+    pub(crate) async fn install(&self, guest: &Guest) -> Arc<LoadedApp> {
         self.try_install(guest.build(), ALL).await.unwrap()
     }
 
-    pub async fn consume(&self, app: &LoadedApp, batch: &Batch, env: Env) -> Report {
+    pub(crate) async fn consume(&self, app: &LoadedApp, batch: &Batch, env: Env) -> Report {
         self.sandbox.invoke(app, Call::Readings(batch), env).await
     }
 
     /// Installs a guest and lets it consume one small batch.
-    pub async fn once(&self, guest: &Guest, env: Env) -> Report {
+    pub(crate) async fn once(&self, guest: &Guest, env: Env) -> Report {
         let app = self.install(guest).await;
         self.consume(&app, &batch(3), env).await
     }
 }
 
 /// A batch of real readings of one input.
-pub fn batch(readings: u32) -> Batch {
+pub(crate) fn batch(readings: u32) -> Batch {
     let entities: Vec<String> = (0..readings.max(1)).map(|i| format!("barn-1/{i}")).collect();
     let frame = Frame {
         slot: "weight".to_owned(),
@@ -82,7 +86,7 @@ pub fn batch(readings: u32) -> Batch {
 
 /// State in a map; every second key is a miss in the cache.
 #[derive(Default)]
-pub struct State {
+pub(crate) struct State {
     pub map: BTreeMap<String, Bytes>,
     pub loads: AtomicUsize,
     pub fails: bool,
@@ -121,7 +125,7 @@ impl StateReader for State {
 }
 
 /// Binds `daily-gain` to `apps/test/daily-gain/ENTITY`, where `barn-1/0` is there already.
-pub struct Outputs;
+pub(crate) struct Outputs;
 
 impl OutputResolver for Outputs {
     fn resolve(&self, output: usize, entity: &str) -> Result<Target, UnknownEntity> {
@@ -139,11 +143,11 @@ impl OutputResolver for Outputs {
     }
 }
 
-pub fn slot(name: &str) -> SlotName {
+pub(crate) fn slot(name: &str) -> SlotName {
     SlotName::new(name).unwrap()
 }
 
-pub fn context() -> AppContext {
+pub(crate) fn context() -> AppContext {
     AppContext {
         outputs: vec![
             OutputSlot { name: slot("daily-gain"), kind: OutputKind::Derived, value_type: Tag::Real },
@@ -156,11 +160,11 @@ pub fn context() -> AppContext {
     }
 }
 
-pub fn env() -> Env {
+pub(crate) fn env() -> Env {
     env_with(State::default(), Limits::default())
 }
 
-pub fn env_with(state: State, limits: Limits) -> Env {
+pub(crate) fn env_with(state: State, limits: Limits) -> Env {
     Env {
         id: "1-1".to_owned(),
         now: NOON,

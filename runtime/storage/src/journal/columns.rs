@@ -32,7 +32,7 @@ fn config() -> ChunkConfig {
 }
 
 /// Writes all columns of a chunk after what is in `out`.
-pub fn write(chunk: &Chunk, out: &mut Vec<u8>) -> Result<(), ColumnError> {
+pub(super) fn write(chunk: &Chunk, out: &mut Vec<u8>) -> Result<(), ColumnError> {
     let columns = &chunk.columns;
     let rows = columns.len();
     let numbers: Vec<u32> = columns.points.iter().map(|point| point.0).collect();
@@ -82,7 +82,7 @@ pub fn write(chunk: &Chunk, out: &mut Vec<u8>) -> Result<(), ColumnError> {
 }
 
 /// Reads what [`write`] wrote, exactly `rows` readings and all of `bytes`.
-pub fn read(bytes: &[u8], first_sequence: Sequence, rows: usize) -> Result<Chunk, ColumnError> {
+pub(super) fn read(bytes: &[u8], first_sequence: Sequence, rows: usize) -> Result<Chunk, ColumnError> {
     let mut rest = Sections { bytes };
     let points: Vec<u32> = rest.numbers("point", rows)?;
     let at: Vec<u64> = rest.numbers("at", rows)?;

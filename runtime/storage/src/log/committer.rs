@@ -106,13 +106,13 @@ pub(super) struct Failure<I> {
 }
 
 impl<S: Sealer> Committer<S> {
-    pub fn new(writer: Writer, sealer: S) -> Self {
+    pub(super) fn new(writer: Writer, sealer: S) -> Self {
         Self { writer, sealer, group: Vec::new(), queued: 0 }
     }
 
     /// Seals all items and flushes them, in more than one step where they pass a segment's end or the
     /// size of a group.
-    pub fn commit(&mut self, items: Vec<Queued<S::Item>>) -> Result<(), Failure<S::Item>> {
+    pub(super) fn commit(&mut self, items: Vec<Queued<S::Item>>) -> Result<(), Failure<S::Item>> {
         let mut items = items.into_iter();
         let result = items.by_ref().try_for_each(|queued| self.seal(queued)).and_then(|()| self.flush());
         result.map_err(|error| Failure { error, waiting: items.map(|queued| queued.item).collect() })
@@ -180,25 +180,25 @@ impl<S: Sealer> Committer<S> {
         }
     }
 
-    pub fn wants_mark(&self) -> bool {
+    pub(super) fn wants_mark(&self) -> bool {
         self.writer.wants_mark()
     }
 
-    pub fn mark(&mut self) -> Result<(), Failure<S::Item>> {
+    pub(super) fn mark(&mut self) -> Result<(), Failure<S::Item>> {
         self.writer.mark().map_err(|error| Failure { error, waiting: Vec::new() })
     }
 
     #[cfg(test)]
-    pub fn shared(&self) -> &LogShared {
+    pub(super) fn shared(&self) -> &LogShared {
         self.writer.shared()
     }
 
     #[cfg(test)]
-    pub fn next_position(&self) -> Position {
+    pub(super) fn next_position(&self) -> Position {
         self.writer.next()
     }
 
-    pub fn fail(&mut self, failure: Failure<S::Item>) -> LogError {
+    pub(super) fn fail(&mut self, failure: Failure<S::Item>) -> LogError {
         let unsynced = std::mem::take(&mut self.group).into_iter().map(|flushed| flushed.sealed).collect();
         self.sealer.failed(unsynced, failure.waiting, &failure.error);
         failure.error

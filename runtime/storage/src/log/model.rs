@@ -20,7 +20,7 @@ use super::recovery::{Recovered, recover};
 use crate::disk::Disk;
 use crate::testing::{Random, SimDisk};
 
-pub fn small() -> Config {
+pub(super) fn small() -> Config {
     Config {
         segment_bytes: 12 << 10,
         max_bytes: 1 << 20,
@@ -32,7 +32,7 @@ pub fn small() -> Config {
 }
 
 /// A body that names itself.
-pub struct Item {
+pub(super) struct Item {
     pub id: u64,
     pub body: Vec<u8>,
     pub barrier: bool,
@@ -40,7 +40,7 @@ pub struct Item {
 
 /// What must be in the log, by position.
 #[derive(Default)]
-pub struct Truth {
+pub(super) struct Truth {
     /// Acknowledged, or found by a recovery that ended well: must stay.
     kept: BTreeMap<u64, u64>,
     /// Written but not acknowledged: may be there after the next recovery, or never again.
@@ -54,7 +54,7 @@ pub struct Truth {
     order: Vec<u64>,
 }
 
-pub struct Model(pub Arc<Mutex<Truth>>);
+pub(super) struct Model(pub Arc<Mutex<Truth>>);
 
 impl Sealer for Model {
     type Item = Item;
@@ -139,7 +139,7 @@ impl Store {
     }
 }
 
-pub struct World {
+pub(super) struct World {
     pub random: Random,
     pub disk: SimDisk,
     store: Store,
@@ -149,7 +149,7 @@ pub struct World {
 }
 
 impl World {
-    pub fn new(seed: u64) -> Self {
+    pub(super) fn new(seed: u64) -> Self {
         Self {
             random: Random::new(seed),
             disk: SimDisk::new(!seed),
@@ -160,7 +160,7 @@ impl World {
         }
     }
 
-    pub fn recover(&mut self) -> Result<Recovered, LogError> {
+    pub(super) fn recover(&mut self) -> Result<Recovered, LogError> {
         recover(Arc::new(self.disk.clone()), small(), self.store.seen)
     }
 
@@ -197,22 +197,22 @@ impl World {
     }
 
     /// The store's fold position.
-    pub fn fold(&self) -> Position {
+    pub(super) fn fold(&self) -> Position {
         self.store.seen.fold
     }
 
     /// The store as it was before anything was written into it.
-    pub fn empty_store(&mut self) {
+    pub(super) fn empty_store(&mut self) {
         self.store = Store::default();
     }
 
     /// The store as a copy of an earlier time has it.
-    pub fn store_of_epoch(&mut self, epoch: Epoch) {
+    pub(super) fn store_of_epoch(&mut self, epoch: Epoch) {
         self.store.seen.epoch = epoch;
     }
 
     /// One life, until something fails or it has done enough.
-    pub fn live(&mut self) -> Result<(), LogError> {
+    pub(super) fn live(&mut self) -> Result<(), LogError> {
         let recovered = self.recover()?;
         self.check(&recovered);
         let epoch = recovered.epoch();

@@ -68,7 +68,7 @@ pub(super) enum BadHeader {
 }
 
 impl SegmentHeader {
-    pub fn encode(&self) -> [u8; HEADER_BYTES] {
+    pub(super) fn encode(&self) -> [u8; HEADER_BYTES] {
         let mut bytes = [0; HEADER_BYTES];
         bytes[0..8].copy_from_slice(MAGIC);
         bytes[8..12].copy_from_slice(&FORMAT.to_le_bytes());
@@ -84,7 +84,7 @@ impl SegmentHeader {
         bytes
     }
 
-    pub fn decode(bytes: &[u8; HEADER_BYTES]) -> Result<Self, BadHeader> {
+    pub(super) fn decode(bytes: &[u8; HEADER_BYTES]) -> Result<Self, BadHeader> {
         let read = || {
             let sound = &bytes[0..8] == MAGIC && u32_at(bytes, 60)? == crc32c::crc32c(&bytes[..60]);
             let header = Self {
@@ -118,20 +118,20 @@ pub(super) struct Segment {
 }
 
 impl Segment {
-    pub fn new(name: String, header: SegmentHeader, file: Arc<dyn DiskFile>, bytes: u64) -> Self {
+    pub(super) fn new(name: String, header: SegmentHeader, file: Arc<dyn DiskFile>, bytes: u64) -> Self {
         Self { name, header, file, bytes, end: AtomicU64::new(SEGMENT_HEADER as u64) }
     }
 
-    pub fn end(&self) -> u64 {
+    pub(super) fn end(&self) -> u64 {
         self.end.load(Ordering::Acquire)
     }
 
-    pub fn set_end(&self, end: u64) {
+    pub(super) fn set_end(&self, end: u64) {
         self.end.store(end, Ordering::Release);
     }
 
     /// The bytes of its records.
-    pub fn used(&self) -> u64 {
+    pub(super) fn used(&self) -> u64 {
         self.end() - SEGMENT_HEADER as u64
     }
 }

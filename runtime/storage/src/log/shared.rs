@@ -57,7 +57,7 @@ pub(super) struct Place {
 pub(super) const PLACE_STEP: u64 = 64 << 10;
 
 impl LogShared {
-    pub fn new(disk: Arc<dyn Disk>, config: Config, id: u64, made: u64) -> Self {
+    pub(super) fn new(disk: Arc<dyn Disk>, config: Config, id: u64, made: u64) -> Self {
         assert!(config.max_body() > 0, "a segment holds its headers and a record");
         assert!(config.segment_bytes <= u64::from(u32::MAX), "offsets in a segment are u32");
         let (bytes, least, most) = (config.segment_bytes, config.spares, config.max_spares);
@@ -75,22 +75,22 @@ impl LogShared {
     }
 
     /// The highest flushed position.
-    pub fn flushed(&self) -> Position {
+    pub(super) fn flushed(&self) -> Position {
         Position(self.flushed.load(Ordering::Acquire))
     }
 
     /// The bytes of all records since start.
-    pub fn total(&self) -> u64 {
+    pub(super) fn total(&self) -> u64 {
         self.live.lock().total
     }
 
     /// The segment that was begun last.
-    pub fn active(&self) -> Option<Arc<Segment>> {
+    pub(super) fn active(&self) -> Option<Arc<Segment>> {
         self.live.lock().chain.back().cloned()
     }
 
     /// Adds a segment behind the others.
-    pub fn add(&self, segment: Arc<Segment>) {
+    pub(super) fn add(&self, segment: Arc<Segment>) {
         let mut live = self.live.lock();
         let (position, number) = (segment.header.first, segment.header.number);
         let before = live.total;
@@ -100,7 +100,7 @@ impl LogShared {
 
     /// The active segment's records are flushed up to this offset, and with them everything up to
     /// this position.
-    pub fn extend(&self, segment: &Segment, end: u64, through: Position, places: &mut Vec<Place>) {
+    pub(super) fn extend(&self, segment: &Segment, end: u64, through: Position, places: &mut Vec<Place>) {
         let mut live = self.live.lock();
         let bytes = end - segment.end();
         live.total += bytes;
@@ -112,7 +112,7 @@ impl LogShared {
 
     /// At least the bytes of the records behind this position; too much by little more than a record
     /// and [`PLACE_STEP`].
-    pub fn bytes_since(&self, position: Position) -> u64 {
+    pub(super) fn bytes_since(&self, position: Position) -> u64 {
         let live = self.live.lock();
         let behind = live.places.partition_point(|place| place.position <= position.next());
         let place = live.places.get(behind.saturating_sub(1));
@@ -120,7 +120,7 @@ impl LogShared {
     }
 
     /// The segments from the one that holds this position on, and the nearest known place at or before it.
-    pub fn find(&self, position: Position) -> Option<(VecDeque<Arc<Segment>>, Place)> {
+    pub(super) fn find(&self, position: Position) -> Option<(VecDeque<Arc<Segment>>, Place)> {
         let live = self.live.lock();
         let behind = live.places.partition_point(|place| place.position <= position);
         let place = *live.places.get(behind.checked_sub(1)?)?;
@@ -129,14 +129,14 @@ impl LogShared {
     }
 
     /// The segment of this number, if it is still there.
-    pub fn segment(&self, number: u64) -> Option<Arc<Segment>> {
+    pub(super) fn segment(&self, number: u64) -> Option<Arc<Segment>> {
         let live = self.live.lock();
         let at = live.chain.binary_search_by_key(&number, |segment| segment.header.number).ok()?;
         live.chain.get(at).cloned()
     }
 
     /// Frees the segments that recovery doesn't need once the store has this fold position durably.
-    pub fn free_through(&self, position: Position) -> Result<(), LogError> {
+    pub(super) fn free_through(&self, position: Position) -> Result<(), LogError> {
         for segment in self.detach_through(position) {
             self.used.fetch_sub(segment.used(), Ordering::Relaxed);
             failpoint("log-free-before-rename");
@@ -163,7 +163,7 @@ impl LogShared {
     }
 
     /// Keeps the file for use, or removes it where there are enough.
-    pub fn recycle(&self, segment: Segment) -> Result<(), LogError> {
+    pub(super) fn recycle(&self, segment: Segment) -> Result<(), LogError> {
         if segment.bytes != self.config.segment_bytes || !self.spares.has_room() {
             return self.remove(&segment.name);
         }
@@ -174,12 +174,12 @@ impl LogShared {
         Ok(())
     }
 
-    pub fn remove(&self, name: &str) -> Result<(), LogError> {
+    pub(super) fn remove(&self, name: &str) -> Result<(), LogError> {
         self.disk.remove(name).map_err(LogError::io("remove", self.disk.path(name)))
     }
 
     /// Who may still write.
-    pub fn room(&self) -> Room {
+    pub(super) fn room(&self) -> Room {
         let taken = self.used.load(Ordering::Relaxed) + self.queued.load(Ordering::Relaxed);
         if taken + self.config.commit_reserve <= self.config.max_bytes {
             Room::All
@@ -190,7 +190,7 @@ impl LogShared {
         }
     }
 
-    pub fn stats(&self) -> Stats {
+    pub(super) fn stats(&self) -> Stats {
         let counters = &self.counters;
         let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         Stats {
@@ -234,7 +234,7 @@ pub(super) struct Counters {
 pub(super) const SYNC_BUCKETS: usize = 24;
 
 impl Counters {
-    pub fn flushed(&self, records: u64, bytes: u64, sync: Duration) {
+    pub(super) fn flushed(&self, records: u64, bytes: u64, sync: Duration) {
         let nanos = u64::try_from(sync.as_nanos()).unwrap_or(u64::MAX);
         let bucket = (u64::BITS - (nanos / 1000).leading_zeros()) as usize;
         self.groups.fetch_add(1, Ordering::Relaxed);

@@ -26,7 +26,7 @@ pub(super) struct Spares {
 
 impl Spares {
     /// `count` is above that of every file made before.
-    pub fn new(disk: Arc<dyn Disk>, bytes: u64, least: usize, most: usize, count: u64) -> Self {
+    pub(super) fn new(disk: Arc<dyn Disk>, bytes: u64, least: usize, most: usize, count: u64) -> Self {
         let ready = Mutex::default();
         Self {
             disk,
@@ -40,17 +40,17 @@ impl Spares {
     }
 
     /// Whether one more may be kept.
-    pub fn has_room(&self) -> bool {
+    pub(super) fn has_room(&self) -> bool {
         self.ready.lock().len() < self.most
     }
 
     /// Keeps a file of the right length for use.
-    pub fn put(&self, spare: Spare) {
+    pub(super) fn put(&self, spare: Spare) {
         self.ready.lock().push_back(spare);
     }
 
     /// A file to begin a segment in; makes one if none is ready.
-    pub fn take(&self) -> Result<Spare, LogError> {
+    pub(super) fn take(&self) -> Result<Spare, LogError> {
         if let Some(spare) = self.ready.lock().pop_front() {
             return Ok(spare);
         }
@@ -60,7 +60,7 @@ impl Spares {
     }
 
     /// Makes what is missing. For a thread of its own.
-    pub fn fill(&self) -> Result<(), LogError> {
+    pub(super) fn fill(&self) -> Result<(), LogError> {
         loop {
             let _making = self.making.lock();
             if self.ready.lock().len() >= self.least {

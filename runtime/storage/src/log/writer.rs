@@ -56,7 +56,7 @@ pub(super) struct OpenRecord {
 
 impl Writer {
     /// Begins a fresh segment behind everything flushed. `number` is above that of every segment.
-    pub fn begin(
+    pub(super) fn begin(
         shared: Arc<LogShared>,
         epoch: Epoch,
         number: u64,
@@ -80,44 +80,44 @@ impl Writer {
         })
     }
 
-    pub fn shared(&self) -> &Arc<LogShared> {
+    pub(super) fn shared(&self) -> &Arc<LogShared> {
         &self.shared
     }
 
     /// The position of the record that is opened next.
-    pub fn next(&self) -> Position {
+    pub(super) fn next(&self) -> Position {
         self.next
     }
 
     /// The bytes of the group, for the body of an open record to be appended.
-    pub fn group(&mut self) -> &mut Vec<u8> {
+    pub(super) fn group(&mut self) -> &mut Vec<u8> {
         &mut self.group
     }
 
     /// Begins a record: its body is then appended to [`Writer::group`].
-    pub fn open(&mut self) -> OpenRecord {
+    pub(super) fn open(&mut self) -> OpenRecord {
         let start = self.group.len();
         self.group.resize(start + RECORD_HEADER, 0);
         OpenRecord { start }
     }
 
     /// Takes an open record back.
-    pub fn cancel(&mut self, record: OpenRecord) {
+    pub(super) fn cancel(&mut self, record: OpenRecord) {
         self.group.truncate(record.start);
     }
 
     /// The bytes of the open record's body.
-    pub fn body_len(&self, record: &OpenRecord) -> usize {
+    pub(super) fn body_len(&self, record: &OpenRecord) -> usize {
         self.group.len() - record.start - RECORD_HEADER
     }
 
     /// Whether the group, with the open record, still fits the segment.
-    pub fn fits(&self) -> bool {
+    pub(super) fn fits(&self) -> bool {
         self.at + self.group.len() as u64 <= self.segment.bytes
     }
 
     /// Goes on in a fresh segment. Everything before the open record, if there is one, is flushed.
-    pub fn roll(&mut self) -> Result<(), LogError> {
+    pub(super) fn roll(&mut self) -> Result<(), LogError> {
         assert!(self.flushed.next() == self.next, "a segment begins only when all before it is flushed");
         self.segment = begin_segment(&self.shared, self.epoch, self.segment.header.number + 1, self.flushed)?;
         self.at = SEGMENT_HEADER as u64;
@@ -126,7 +126,7 @@ impl Writer {
     }
 
     /// Completes the open record, which takes the next position.
-    pub fn close(&mut self, OpenRecord { start }: OpenRecord, about: About) -> RecordRef {
+    pub(super) fn close(&mut self, OpenRecord { start }: OpenRecord, about: About) -> RecordRef {
         assert!(self.fits(), "records that no segment holds are refused before they are opened");
         let position = self.next;
         let header = Header {
@@ -153,12 +153,12 @@ impl Writer {
     }
 
     /// Writes and syncs all of the group.
-    pub fn flush(&mut self) -> Result<(), LogError> {
+    pub(super) fn flush(&mut self) -> Result<(), LogError> {
         self.flush_bytes(self.group.len())
     }
 
     /// Writes and syncs what stands before the open record, which then comes first in the group.
-    pub fn flush_before(&mut self, record: OpenRecord) -> Result<OpenRecord, LogError> {
+    pub(super) fn flush_before(&mut self, record: OpenRecord) -> Result<OpenRecord, LogError> {
         self.flush_bytes(record.start)?;
         Ok(OpenRecord { start: 0 })
     }
@@ -192,17 +192,17 @@ impl Writer {
     }
 
     /// The length of the group in bytes.
-    pub fn group_len(&self) -> usize {
+    pub(super) fn group_len(&self) -> usize {
         self.group.len()
     }
 
     /// Whether something acknowledged is known to be flushed to this process only.
-    pub fn wants_mark(&self) -> bool {
+    pub(super) fn wants_mark(&self) -> bool {
         self.acknowledged > self.covered
     }
 
     /// Writes and syncs a record that says how far the log is flushed.
-    pub fn mark(&mut self) -> Result<(), LogError> {
+    pub(super) fn mark(&mut self) -> Result<(), LogError> {
         assert!(self.group.is_empty(), "a mark stands alone");
         let record = self.open();
         if !self.fits() {

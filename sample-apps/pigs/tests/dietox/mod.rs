@@ -7,13 +7,13 @@
 use std::collections::BTreeMap;
 
 /// The file as published.
-pub const DIETOX: &str = include_str!("../../data/dietox.csv");
+pub(crate) const DIETOX: &str = include_str!("../../data/dietox.csv");
 /// The file as it is fed.
-pub const WEIGHINGS: &str = include_str!("../../data/weighings.csv");
+pub(crate) const WEIGHINGS: &str = include_str!("../../data/weighings.csv");
 
 /// One row of the published file.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Row {
+pub(crate) struct Row {
     pub pig: String,
     pub litter: u32,
     /// Counted from 1.
@@ -26,7 +26,7 @@ pub struct Row {
 
 /// One row of the file that is fed.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Fed {
+pub(crate) struct Fed {
     /// A time as RFC 3339.
     pub at: String,
     pub week: u32,
@@ -37,7 +37,7 @@ pub struct Fed {
 
 /// What must come out about one weighing.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Expected {
+pub(crate) struct Expected {
     pub pig: String,
     pub week: u32,
     /// kg/d; nothing at the first weighing.
@@ -49,7 +49,7 @@ pub struct Expected {
 }
 
 /// The published rows, in the order of the file.
-pub fn rows() -> Vec<Row> {
+pub(crate) fn rows() -> Vec<Row> {
     DIETOX.lines().skip(1).map(row).collect()
 }
 
@@ -69,7 +69,7 @@ fn row(line: &str) -> Row {
 }
 
 /// The rows that are fed, in the order of their times.
-pub fn fed() -> Vec<Fed> {
+pub(crate) fn fed() -> Vec<Fed> {
     let cells = |line: &'static str| line.split(',').collect::<Vec<_>>();
     let row = |line| match cells(line)[..] {
         [at, week, pig, _, weight, feed] => Fed {
@@ -85,7 +85,7 @@ pub fn fed() -> Vec<Fed> {
 }
 
 /// What must come out, by pig and week: weeks are 7 days.
-pub fn expected() -> BTreeMap<(String, u32), Expected> {
+pub(crate) fn expected() -> BTreeMap<(String, u32), Expected> {
     let rows = rows();
     let weights: BTreeMap<(&str, u32), f64> =
         rows.iter().map(|row| ((row.pig.as_str(), row.week), row.weight)).collect();
@@ -105,7 +105,7 @@ pub fn expected() -> BTreeMap<(String, u32), Expected> {
 }
 
 /// The week, with fractions, in which each pig passed a weight, linear between its weighings; pigs that didn't are left out.
-pub fn passing(kg: f64) -> BTreeMap<String, f64> {
+pub(crate) fn passing(kg: f64) -> BTreeMap<String, f64> {
     let mut passed = BTreeMap::new();
     let rows = rows();
     for pair in rows.windows(2) {
@@ -126,6 +126,6 @@ pub fn passing(kg: f64) -> BTreeMap<String, f64> {
 }
 
 /// Whether two figures are equal to 1e-9 of the larger.
-pub fn close(a: f64, b: f64) -> bool {
+pub(crate) fn close(a: f64, b: f64) -> bool {
     (a - b).abs() <= 1e-9 * a.abs().max(b.abs()).max(1e-300)
 }

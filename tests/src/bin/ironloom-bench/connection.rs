@@ -8,21 +8,21 @@ use anyhow::{Context, Result, bail, ensure};
 
 /// A connection that is kept.
 #[derive(Debug)]
-pub struct Connection {
+pub(crate) struct Connection {
     stream: TcpStream,
     buffer: Vec<u8>,
 }
 
 /// An answer, whose body lies in the connection until the next request.
 #[derive(Clone, Copy, Debug)]
-pub struct Answer<'c> {
+pub(crate) struct Answer<'c> {
     pub status: u16,
     pub body: &'c [u8],
 }
 
 impl Connection {
     /// Connects to a server by its URL.
-    pub fn open(url: &str) -> Result<Self> {
+    pub(crate) fn open(url: &str) -> Result<Self> {
         let stream = TcpStream::connect(address(url)?).with_context(|| format!("can't connect to {url}"))?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(Duration::from_secs(60)))?;
@@ -30,7 +30,7 @@ impl Connection {
     }
 
     /// Sends a whole request and waits for the whole answer.
-    pub fn send(&mut self, request: &[u8]) -> Result<Answer<'_>> {
+    pub(crate) fn send(&mut self, request: &[u8]) -> Result<Answer<'_>> {
         self.stream.write_all(request)?;
         self.buffer.clear();
         let head = loop {
@@ -57,7 +57,7 @@ impl Connection {
 }
 
 /// A push of readings, as it goes over the wire.
-pub fn push(url: &str, body: &str) -> Result<Vec<u8>> {
+pub(crate) fn push(url: &str, body: &str) -> Result<Vec<u8>> {
     let (host, length) = (address(url)?, body.len());
     let head = format!(
         "POST /v1/readings HTTP/1.1\r\nhost: {host}\r\ncontent-type: application/x-ndjson\r\n\
@@ -67,7 +67,7 @@ pub fn push(url: &str, body: &str) -> Result<Vec<u8>> {
 }
 
 /// A GET, as it goes over the wire.
-pub fn get(url: &str, path: &str) -> Result<Vec<u8>> {
+pub(crate) fn get(url: &str, path: &str) -> Result<Vec<u8>> {
     Ok(format!("GET {path} HTTP/1.1\r\nhost: {}\r\n\r\n", address(url)?).into_bytes())
 }
 

@@ -8,7 +8,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use anyhow::{Context, Result, bail, ensure};
 use bytes::Bytes;
 use hashbrown::HashMap;
-use ironloom::lanes::targets::Targets;
+use ironloom::Targets;
 use ironloom_apps::manifest::{self, Manifest};
 use ironloom_sandbox::{
     AppContext, Batch, BoxFuture, Cached, Call, Env, HostFault, LoadedApp, Meter, Outcome, OutputKind,
@@ -23,7 +23,7 @@ use ironloom_types::limits::Limits;
 use tokio::runtime::Runtime;
 
 /// An app that is called.
-pub struct Guest {
+pub(crate) struct Guest {
     sandbox: Sandbox,
     app: Arc<LoadedApp>,
     context: Arc<AppContext>,
@@ -35,7 +35,7 @@ pub struct Guest {
 
 impl Guest {
     /// Builds and loads an app of the workspace.
-    pub fn new(name: &str, folder: &Path) -> Result<Self> {
+    pub(crate) fn new(name: &str, folder: &Path) -> Result<Self> {
         let wasm = std::fs::read(guests::build(name)?)?;
         let text = std::fs::read_to_string(folder.join("app.toml"))?;
         let manifest = match Manifest::parse(&text) {
@@ -61,7 +61,7 @@ impl Guest {
     }
 
     /// Calls it for a batch, and keeps what it did.
-    pub fn consume(&mut self, batch: &Batch) -> Result<()> {
+    pub(crate) fn consume(&mut self, batch: &Batch) -> Result<()> {
         self.calls += 1;
         let mut seed = [0; 32];
         seed[..8].copy_from_slice(&self.calls.to_le_bytes());
@@ -84,14 +84,14 @@ impl Guest {
     }
 
     /// Forgets all state, alarms and points.
-    pub fn reset(&self) {
+    pub(crate) fn reset(&self) {
         *write(&self.memory.state) = HashMap::new();
         *write(&self.memory.targets) = Targets::new(self.context.outputs.len());
         write(&self.memory.alarms).clear();
     }
 
     /// The state, by key.
-    pub fn state(&self) -> BTreeMap<String, Vec<u8>> {
+    pub(crate) fn state(&self) -> BTreeMap<String, Vec<u8>> {
         read(&self.memory.state).iter().map(|(key, value)| (key.to_string(), value.to_vec())).collect()
     }
 }
@@ -221,7 +221,7 @@ impl Standing for Memory {
 }
 
 /// Reads a file of the sample app.
-pub fn sample(path: &str) -> Result<String> {
+pub(crate) fn sample(path: &str) -> Result<String> {
     let path = guests::workspace().join("sample-apps/pigs").join(path);
     std::fs::read_to_string(&path).with_context(|| format!("can't read {}", path.display()))
 }

@@ -146,7 +146,7 @@ fn row(what: &'static str, bound: Bound) -> Row {
 }
 
 /// The sample app on its own feed.
-pub fn pigs(batch: usize, effort: Effort) -> Result<Row> {
+pub(crate) fn pigs(batch: usize, effort: Effort) -> Result<Row> {
     let weighings = weighings(&sample("data/weighings.csv")?)?;
     let mut lap = 0;
     let mut pair = Pair {
@@ -186,7 +186,7 @@ fn weighings(text: &str) -> Result<Vec<Reading>> {
 }
 
 /// One state for each of 10,000 points.
-pub fn one_state(batch: usize, effort: Effort) -> Result<Row> {
+pub(crate) fn one_state(batch: usize, effort: Effort) -> Result<Row> {
     let mut random = ChaCha8Rng::seed_from_u64(batch as u64);
     let mut at = 1_780_000_000_000_000_000;
     let folder = guests::folder_of("one-state");
@@ -218,7 +218,7 @@ pub fn one_state(batch: usize, effort: Effort) -> Result<Row> {
 }
 
 /// A fresh instance whose call has nothing to do: the app looks for its input and finds no frame.
-pub fn empty(effort: Effort) -> Result<Row> {
+pub(crate) fn empty(effort: Effort) -> Result<Row> {
     let mut guest = Guest::new("one-state", &guests::folder_of("one-state"))?;
     let batch = Batch { entities: String::new(), frames: Vec::new() };
     let effort = effort.quarter();

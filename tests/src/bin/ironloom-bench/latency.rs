@@ -13,7 +13,7 @@ use crate::connection::{Connection, get, push};
 use crate::machine::Usage;
 use crate::report::{Bound, Row, quantile};
 
-pub fn measure(effort: Effort) -> Result<Row> {
+pub(crate) fn measure(effort: Effort) -> Result<Row> {
     let package = guests::package("one-state")?;
     let server = Setup::new()?.start()?;
     let bindings = json!({"value": ["idle/{point}/value"]});

@@ -10,7 +10,7 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 
 #[derive(Clone, Debug)]
-pub struct Machine {
+pub(crate) struct Machine {
     /// How many processors the system shows.
     pub cores: usize,
     /// What they call themselves.
@@ -23,7 +23,7 @@ pub struct Machine {
 
 impl Machine {
     /// Looks at this machine and measures its disk in a folder.
-    pub fn look(folder: &Path) -> Result<Self> {
+    pub(crate) fn look(folder: &Path) -> Result<Self> {
         let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
         let processor = info.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
         Ok(Self {
@@ -69,7 +69,7 @@ fn sync(file: &File) -> Result<()> {
 
 /// Processor time used so far, in the system's ticks.
 #[derive(Clone, Debug, Default)]
-pub struct Usage {
+pub(crate) struct Usage {
     /// All there was, idle or not, of all cores.
     all: u64,
     /// Used by anybody.
@@ -82,7 +82,7 @@ pub struct Usage {
 
 impl Usage {
     /// Until now. `server` is the id of the server's process, where there is one.
-    pub fn now(server: Option<u32>) -> Result<Self> {
+    pub(crate) fn now(server: Option<u32>) -> Result<Self> {
         let text = fs::read_to_string("/proc/stat").context("can't read /proc/stat")?;
         let line = text.lines().next().unwrap_or_default();
         // user nice system idle iowait irq softirq steal: what follows is part of these.
@@ -104,7 +104,7 @@ impl Usage {
     }
 
     /// What was used between two moments.
-    pub fn since(&self, before: &Self) -> Shares {
+    pub(crate) fn since(&self, before: &Self) -> Shares {
         let share = |ticks: u64| 100.0 * ticks as f64 / (self.all - before.all).max(1) as f64;
         let by_thread = |(name, ticks): (&String, &u64)| {
             let ticks = ticks.saturating_sub(before.server.get(name).copied().unwrap_or_default());
@@ -122,7 +122,7 @@ impl Usage {
 
 /// Shares of all cores, in %.
 #[derive(Clone, Debug, Default)]
-pub struct Shares {
+pub(crate) struct Shares {
     /// Other processes, and the system where it works for nobody in particular.
     pub foreign: f64,
     pub generator: f64,

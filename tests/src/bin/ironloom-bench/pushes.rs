@@ -42,7 +42,7 @@ struct Progress {
 }
 
 /// The rows: 10,000 points, and a site as large as may be.
-pub fn measure(points: u32, effort: Effort) -> Result<Row> {
+pub(crate) fn measure(points: u32, effort: Effort) -> Result<Row> {
     let (what, bound) = match points {
         10_000 => (
             "readings, push of 1,000 -> durable -> one state a point -> durable, 10,000 points",

@@ -8,7 +8,7 @@ use crate::machine::{Machine, Shares};
 
 /// What is promised of a figure.
 #[derive(Clone, Copy, Debug)]
-pub enum Bound {
+pub(crate) enum Bound {
     /// This or more.
     AtLeast(f64),
     /// This or less.
@@ -19,7 +19,7 @@ pub enum Bound {
 
 /// One figure, measured several times.
 #[derive(Clone, Debug)]
-pub struct Row {
+pub(crate) struct Row {
     /// What it is.
     pub what: &'static str,
     pub unit: &'static str,
@@ -35,7 +35,7 @@ pub struct Row {
 
 impl Row {
     /// The median of the runs.
-    pub fn value(&self) -> f64 {
+    pub(crate) fn value(&self) -> f64 {
         median(&self.runs)
     }
 
@@ -54,7 +54,7 @@ impl Row {
 }
 
 #[derive(Clone, Debug)]
-pub struct Report {
+pub(crate) struct Report {
     machine: Machine,
     smoke: bool,
     rows: Vec<(&'static str, Row)>,
@@ -62,21 +62,21 @@ pub struct Report {
 
 impl Report {
     /// Without any figure yet.
-    pub fn begin(machine: Machine, smoke: bool) -> Self {
+    pub(crate) fn begin(machine: Machine, smoke: bool) -> Self {
         Self { machine, smoke, rows: Vec::new() }
     }
 
     /// Adds a row.
-    pub fn add(&mut self, name: &'static str, row: Row) {
+    pub(crate) fn add(&mut self, name: &'static str, row: Row) {
         self.rows.push((name, row));
     }
 
     /// The names of the rows that aren't what is promised.
-    pub fn missed(&self) -> Vec<&'static str> {
+    pub(crate) fn missed(&self) -> Vec<&'static str> {
         self.rows.iter().filter(|(_, row)| !row.is_reached()).map(|(name, _)| *name).collect()
     }
 
-    pub fn table(&self) -> String {
+    pub(crate) fn table(&self) -> String {
         let Machine { cores, processor, file_system, fdatasync } = &self.machine;
         let mut out = format!(
             "\n{cores} cores of {processor}; {file_system}, one fdatasync of 4 KiB takes {fdatasync:.0} us\n"
@@ -121,7 +121,7 @@ impl Report {
         out
     }
 
-    pub fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         let row = |(name, row): &(&str, Row)| {
             let (least, most) = row.spread();
             let (at_least, at_most) = match row.bound {
@@ -152,12 +152,12 @@ impl Report {
 }
 
 /// The median; of an even number, of the two in the middle the greater.
-pub fn median(values: &[f64]) -> f64 {
+pub(crate) fn median(values: &[f64]) -> f64 {
     quantile(values, 0.5)
 }
 
 /// The value that this part of all values lies below.
-pub fn quantile(values: &[f64], part: f64) -> f64 {
+pub(crate) fn quantile(values: &[f64], part: f64) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
     let place = (sorted.len() as f64 * part) as usize;

@@ -9,7 +9,7 @@ use crate::machine::Node;
 use crate::say;
 
 /// `ironloom build`; gives the path of the package.
-pub fn build() -> Result<String> {
+pub(crate) fn build() -> Result<String> {
     let mut command = Command::new(server::binary()?);
     command.args(["build", "sample-apps/pigs"]).current_dir(guests::workspace()).stdin(Stdio::null());
     let output = command.stderr(Stdio::inherit()).output().context("ironloom build")?;
@@ -20,7 +20,7 @@ pub fn build() -> Result<String> {
 }
 
 /// `ironloom install`, from the first weighing on.
-pub fn install(node: &Node, package: &str, settings: &[String]) -> Result<()> {
+pub(crate) fn install(node: &Node, package: &str, settings: &[String]) -> Result<()> {
     let mut arguments = vec![
         "install",
         package,

@@ -39,7 +39,7 @@ unit = "kg"
 "#;
 
 /// A running server with a folder that goes with it.
-pub struct Node {
+pub(crate) struct Node {
     child: Child,
     client: Client,
     folder: TempDir,
@@ -47,7 +47,7 @@ pub struct Node {
 
 impl Node {
     /// Starts it on a free port.
-    pub fn start() -> Result<Self> {
+    pub(crate) fn start() -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("ironloom-demo-").tempdir()?;
         let path = |name: &str| folder.path().join(name);
         fs::write(path("ironloom.toml"), CONFIG)?;
@@ -74,32 +74,32 @@ impl Node {
         Ok(node)
     }
 
-    pub fn client(&self) -> &Client {
+    pub(crate) fn client(&self) -> &Client {
         &self.client
     }
 
     /// Of the API.
-    pub fn url(&self) -> &str {
+    pub(crate) fn url(&self) -> &str {
         self.client.url()
     }
 
     /// All that it writes lies here.
-    pub fn folder(&self) -> &Path {
+    pub(crate) fn folder(&self) -> &Path {
         self.folder.path()
     }
 
     /// What it said on stderr.
-    pub fn said(&self) -> String {
+    pub(crate) fn said(&self) -> String {
         fs::read_to_string(self.folder.path().join("stderr")).unwrap_or_default()
     }
 
     /// How it ended, if it has.
-    pub fn ended(&mut self) -> Result<Option<ExitStatus>> {
+    pub(crate) fn ended(&mut self) -> Result<Option<ExitStatus>> {
         Ok(self.child.try_wait()?)
     }
 
     /// Asks it to stop, and waits until it has.
-    pub fn stop(&mut self) -> Result<ExitStatus> {
+    pub(crate) fn stop(&mut self) -> Result<ExitStatus> {
         let pid = i32::try_from(self.child.id()).ok().and_then(rustix::process::Pid::from_raw);
         rustix::process::kill_process(pid.context("no pid")?, rustix::process::Signal::TERM)?;
         let start = Instant::now();
@@ -122,11 +122,11 @@ impl Drop for Node {
 }
 
 /// Ctrl-C, and what a supervisor sends.
-pub struct Signals(Receiver<()>);
+pub(crate) struct Signals(Receiver<()>);
 
 impl Signals {
     /// From now on they no longer end this program by themselves.
-    pub fn listen() -> Result<Self> {
+    pub(crate) fn listen() -> Result<Self> {
         let (send, receive) = channel();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (mut interrupt, mut terminate) = {
@@ -150,7 +150,7 @@ impl Signals {
     }
 
     /// Waits; whether a signal came.
-    pub fn wait(&self, time: Duration) -> bool {
+    pub(crate) fn wait(&self, time: Duration) -> bool {
         self.0.recv_timeout(time).is_ok()
     }
 }

@@ -12,7 +12,7 @@ use serde_json::Value;
 const SHOWN: usize = 2;
 
 /// What was seen so far.
-pub struct Watch {
+pub(crate) struct Watch {
     client: Client,
     looked: Instant,
     counters: BTreeMap<&'static str, u64>,
@@ -34,7 +34,7 @@ const COUNTERS: [&str; 5] = ["readings", "invocations", "failures", "dead_letter
 
 impl Watch {
     /// Has seen nothing yet.
-    pub fn new(client: &Client) -> Self {
+    pub(crate) fn new(client: &Client) -> Self {
         Self {
             client: client.clone(),
             looked: Instant::now(),
@@ -52,7 +52,7 @@ impl Watch {
     }
 
     /// The names of the columns.
-    pub fn header(&self) -> String {
+    pub(crate) fn header(&self) -> String {
         line([
             "time of the feed",
             "readings",
@@ -67,7 +67,7 @@ impl Watch {
     }
 
     /// A line of the table, and what else is worth a line.
-    pub fn look(&mut self) -> Result<String> {
+    pub(crate) fn look(&mut self) -> Result<String> {
         let seconds = self.looked.elapsed().as_secs_f64().max(0.001);
         self.looked = Instant::now();
         let before = self.counters.get("readings").copied().unwrap_or_default();
@@ -173,7 +173,7 @@ impl Watch {
     }
 
     /// What an app must not do on this feed.
-    pub fn problems(&self) -> Vec<String> {
+    pub(crate) fn problems(&self) -> Vec<String> {
         let mut problems = Vec::new();
         for name in ["failures", "dead_letters"] {
             let count = self.counters.get(name).copied().unwrap_or_default();
@@ -200,7 +200,7 @@ impl Watch {
     }
 
     /// The last words.
-    pub fn summary(&self, took: Duration) -> String {
+    pub(crate) fn summary(&self, took: Duration) -> String {
         let count = |name: &str| self.counters.get(name).copied().unwrap_or_default();
         let mut out = format!(
             "\nIn {:.0} s: {} readings in, {} invocations, {} of them timers, {} derived readings, {} failures, {} dead \

@@ -18,7 +18,7 @@ const GATHER: Duration = Duration::from_millis(200);
 const AHEAD: usize = 1_024;
 
 /// Where lines come from.
-pub enum Source {
+pub(super) enum Source {
     /// A file: always cut into the same bodies.
     File(BufReader<File>),
     /// Something that may go on for ever: what has come is sent soon.
@@ -27,7 +27,7 @@ pub enum Source {
 
 /// The body of a request.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Body {
+pub(super) struct Body {
     /// Its lines, each with its line feed.
     pub bytes: Vec<u8>,
     /// How many there are.
@@ -47,12 +47,12 @@ impl Body {
 
 impl Source {
     /// Opens a file.
-    pub fn file(path: &Path) -> io::Result<Self> {
+    pub(super) fn file(path: &Path) -> io::Result<Self> {
         Ok(Self::File(BufReader::new(File::open(path)?)))
     }
 
     /// Reads on a thread of its own, which ends with its source or with the process.
-    pub fn live(mut from: impl BufRead + Send + 'static) -> Self {
+    pub(super) fn live(mut from: impl BufRead + Send + 'static) -> Self {
         let (to, lines) = sync_channel(AHEAD);
         std::thread::spawn(move || {
             loop {
@@ -67,7 +67,7 @@ impl Source {
     }
 
     /// The lines of the next request; none at the end.
-    pub fn gather(&mut self) -> io::Result<Body> {
+    pub(super) fn gather(&mut self) -> io::Result<Body> {
         let mut body = Body::default();
         match self {
             Self::File(file) => {

@@ -12,7 +12,7 @@ use ironloom_types::readings::ValueRef;
 
 /// A column's cells become readings of this type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CellType {
+pub(crate) enum CellType {
     /// `true` or `false`, `1` or `0`.
     Boolean,
     /// A 64-bit integer.
@@ -25,7 +25,7 @@ pub enum CellType {
 
 impl CellType {
     /// Its name in the configuration.
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Boolean => "boolean",
             Self::Integer => "integer",
@@ -36,7 +36,7 @@ impl CellType {
 
     /// Reads a cell; `None` where it doesn't hold a value of this type. Blanks around it don't count,
     /// but for texts.
-    pub fn parse(self, text: &str, decimal_comma: bool) -> Option<ValueRef<'_>> {
+    pub(crate) fn parse(self, text: &str, decimal_comma: bool) -> Option<ValueRef<'_>> {
         let trimmed = text.trim();
         match self {
             Self::Boolean => match trimmed {
@@ -80,7 +80,7 @@ fn real(text: &str, decimal_comma: bool) -> Option<f64> {
 
 /// How the times of a file are read.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Times {
+pub(crate) struct Times {
     /// The zone of times without an offset.
     pub zone: TimeZone,
     /// What a number counts since 1970, in nanoseconds; none: whole nanoseconds, and nothing that
@@ -90,7 +90,7 @@ pub struct Times {
 
 /// The time of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LineTime {
+pub(crate) enum LineTime {
     /// As it stands there.
     At(Timestamp),
     /// Before 1970, which no reading can hold.
@@ -99,7 +99,7 @@ pub enum LineTime {
 
 impl Times {
     /// Reads the unit of numbers: `s`, `ms`, `us` or `ns`.
-    pub fn unit(text: &str) -> Result<u64, String> {
+    pub(crate) fn unit(text: &str) -> Result<u64, String> {
         match text {
             "s" => Ok(1_000_000_000),
             "ms" => Ok(1_000_000),
@@ -113,7 +113,7 @@ impl Times {
     ///
     /// # Errors
     /// A sentence that says what is wrong with the text. Nothing is guessed.
-    pub fn parse(&self, text: &str) -> Result<LineTime, String> {
+    pub(crate) fn parse(&self, text: &str) -> Result<LineTime, String> {
         let text = text.trim();
         let not_one = || {
             format!(

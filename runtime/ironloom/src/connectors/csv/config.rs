@@ -15,7 +15,7 @@ use ironloom_apps::toml_section::{Field, Section};
 
 /// Where the cells of a column go.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Mapping {
+pub(crate) struct Mapping {
     /// The column, by its name in the header line.
     pub column: String,
     /// The point, with places for other columns of the line and `{lap}`.
@@ -28,7 +28,7 @@ pub struct Mapping {
 
 /// `[connectors.NAME]` with `kind = "csv"`.
 #[derive(Clone, Debug, PartialEq)]
-pub struct CsvConfig {
+pub(crate) struct CsvConfig {
     pub path: PathBuf,
     /// What stands between two cells: one ASCII character.
     pub delimiter: u8,

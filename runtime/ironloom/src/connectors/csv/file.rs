@@ -26,7 +26,7 @@ const POINT_BYTES: usize = 512;
 
 /// Why a file can't be read on.
 #[derive(Debug)]
-pub enum FileError {
+pub(super) enum FileError {
     /// The disk or the file system failed, or there is no file: it may be otherwise later.
     Io(String),
     /// The file isn't as the configuration says.
@@ -45,7 +45,7 @@ struct Line {
 }
 
 /// One lap through the file.
-pub struct Lap {
+pub(super) struct Lap {
     config: Arc<CsvConfig>,
     reader: csv::Reader<Tracked>,
     columns: HashMap<String, usize>,
@@ -66,7 +66,7 @@ pub struct Lap {
 
 impl Lap {
     /// Opens the file where `progress` has come to; `hash` is the one over all before.
-    pub fn open(
+    pub(super) fn open(
         config: &Arc<CsvConfig>,
         progress: Progress,
         hash: Sha256,
@@ -116,12 +116,12 @@ impl Lap {
     }
 
     /// Why it ended before the file did.
-    pub fn failure(&mut self) -> Option<FileError> {
+    pub(super) fn failure(&mut self) -> Option<FileError> {
         self.failure.take()
     }
 
     /// The time of the next record.
-    pub fn next_at(&self) -> Option<Timestamp> {
+    pub(super) fn next_at(&self) -> Option<Timestamp> {
         self.ahead.as_ref().map(|line| line.at)
     }
 
@@ -173,7 +173,7 @@ impl Lap {
 
     /// The next record, with the receipt that goes with it. Reads the file: not on a thread that
     /// others wait for.
-    pub fn record(&mut self, sink: &dyn Sink, status: &Status) -> Option<Record> {
+    pub(super) fn record(&mut self, sink: &dyn Sink, status: &Status) -> Option<Record> {
         let at = self.next_at()?;
         let mut making = Making { record: Record::default(), pending: HashMap::new() };
         let latest = sink.latest();

@@ -16,7 +16,7 @@ const MAX_LINE: usize = 1 << 20;
 
 /// How far a file has come: what a receipt holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Progress {
+pub(super) struct Progress {
     /// Counted from 1.
     pub lap: u64,
     /// The first byte of the lap that was not handed over.
@@ -33,12 +33,12 @@ const RECEIPT_VERSION: u8 = 2;
 
 impl Progress {
     /// At the beginning of a lap.
-    pub fn begin(lap: u64) -> Self {
+    pub(super) fn begin(lap: u64) -> Self {
         Self { lap, offset: 0, line: 1, prefix: Digest::of(b"") }
     }
 
     /// As a receipt: version, lap, offset, line, digest; numbers big-endian.
-    pub fn to_receipt(self) -> Vec<u8> {
+    pub(super) fn to_receipt(self) -> Vec<u8> {
         let mut bytes = vec![RECEIPT_VERSION];
         for number in [self.lap, self.offset, self.line] {
             bytes.extend_from_slice(&number.to_be_bytes());
@@ -48,7 +48,7 @@ impl Progress {
     }
 
     /// From a receipt; `None` where it isn't one of this version.
-    pub fn from_receipt(bytes: &[u8]) -> Option<Self> {
+    pub(super) fn from_receipt(bytes: &[u8]) -> Option<Self> {
         let (version, rest) = bytes.split_first()?;
         let (lap, rest) = rest.split_first_chunk::<8>()?;
         let (offset, rest) = rest.split_first_chunk::<8>()?;
@@ -64,7 +64,11 @@ impl Progress {
 
     /// Where to go on and the hash over all before it, where the file begins as it did; `None` where it
     /// is another one. Reads all of that, until `stop` says no more.
-    pub fn verify(mut self, path: &Path, stop: impl Fn() -> bool) -> io::Result<Option<(Self, Sha256)>> {
+    pub(super) fn verify(
+        mut self,
+        path: &Path,
+        stop: impl Fn() -> bool,
+    ) -> io::Result<Option<(Self, Sha256)>> {
         let mut file = File::open(path)?;
         let (mut hash, mut left) = (Sha256::new(), self.offset);
         let mut buffer = vec![0; 256 << 10];
@@ -97,7 +101,7 @@ impl Progress {
 
 /// The file, with what was read of it and not yet passed.
 #[derive(Debug)]
-pub struct Tracked {
+pub(super) struct Tracked {
     file: File,
     hash: Sha256,
     /// Bytes that are in the hash.
@@ -108,19 +112,19 @@ pub struct Tracked {
 
 impl Tracked {
     /// Opens a file at its beginning.
-    pub fn open(path: &Path) -> io::Result<Self> {
+    pub(super) fn open(path: &Path) -> io::Result<Self> {
         Ok(Self { file: File::open(path)?, hash: Sha256::new(), passed: 0, ahead: Vec::new() })
     }
 
     /// After a seek to this offset: what lies before it is in this hash.
-    pub fn go_on_from(&mut self, offset: u64, hash: Sha256) {
+    pub(super) fn go_on_from(&mut self, offset: u64, hash: Sha256) {
         self.ahead.clear();
         self.passed = offset;
         self.hash = hash;
     }
 
     /// All before this offset was dealt with.
-    pub fn pass(&mut self, offset: u64) {
+    pub(super) fn pass(&mut self, offset: u64) {
         let length = usize::try_from(offset.saturating_sub(self.passed)).unwrap_or(usize::MAX);
         assert!(length <= self.ahead.len(), "only what was read is passed");
         self.hash.update(&self.ahead[..length]);
@@ -129,7 +133,7 @@ impl Tracked {
     }
 
     /// How far it has come in this lap; `line` begins there.
-    pub fn progress(&self, lap: u64, line: u64) -> Progress {
+    pub(super) fn progress(&self, lap: u64, line: u64) -> Progress {
         let prefix = Digest(self.hash.clone().finalize().into());
         Progress { lap, offset: self.passed, line, prefix }
     }

@@ -14,7 +14,7 @@ const SPARSE: usize = 8;
 
 /// One row that is for this lane.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RowNote {
+pub(crate) struct RowNote {
     /// The row among the columns of the note's chunk.
     pub row: u32,
     /// How far its sequence lies behind the chunk's first.
@@ -27,14 +27,14 @@ pub struct RowNote {
 
 impl RowNote {
     /// The note of a chunk's row that goes to an input.
-    pub fn new(row: usize, found: Match) -> Self {
+    pub(crate) fn new(row: usize, found: Match) -> Self {
         Self { row: row as u32, offset: row as u32, entity: found.entity(), input: found.input() }
     }
 }
 
 /// The rows of one chunk that are for this lane, in order.
 #[derive(Clone, Debug)]
-pub struct Note {
+pub(crate) struct Note {
     /// The readings: all of the record or block, or a copy of the rows that were noted.
     pub chunk: Arc<Chunk>,
     /// Which of them.
@@ -71,17 +71,17 @@ impl Note {
     }
 
     /// The sequence of one of its rows.
-    pub fn sequence_of(&self, row: &RowNote) -> Sequence {
+    pub(crate) fn sequence_of(&self, row: &RowNote) -> Sequence {
         self.chunk.sequence(row.offset as usize)
     }
 
     /// The sequence of its row of this index.
-    pub fn sequence(&self, index: usize) -> Sequence {
+    pub(crate) fn sequence(&self, index: usize) -> Sequence {
         self.sequence_of(&self.rows[index])
     }
 
     /// The journal time of its row of this index.
-    pub fn time(&self, index: usize) -> Timestamp {
+    pub(crate) fn time(&self, index: usize) -> Timestamp {
         self.chunk.time(self.rows[index].row as usize)
     }
 
@@ -96,7 +96,7 @@ impl Note {
 
 /// Some of a note's rows.
 #[derive(Clone, Debug)]
-pub struct Slice {
+pub(crate) struct Slice {
     pub note: Note,
     /// The first row of it.
     pub from: usize,
@@ -105,7 +105,7 @@ pub struct Slice {
 }
 
 impl Slice {
-    pub fn rows(&self) -> &[RowNote] {
+    pub(crate) fn rows(&self) -> &[RowNote] {
         &self.note.rows[self.from..self.to]
     }
 }

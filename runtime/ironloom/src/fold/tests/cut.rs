@@ -13,7 +13,7 @@ use ironloom_types::ids::Epoch;
 /// Where the next cut is: after so many whole `apply`s, in the middle of the one after them. Of its changes
 /// the first so many come through, or, where the number is odd, some here and there.
 #[derive(Clone, Copy, Debug)]
-pub struct Cut {
+pub(super) struct Cut {
     pub applies: usize,
     pub changes: usize,
 }
@@ -29,7 +29,7 @@ impl Cut {
 }
 
 /// Passes everything on, until it is cut.
-pub struct Cuttable {
+pub(super) struct Cuttable {
     inner: Arc<dyn Storage>,
     cut: Mutex<Option<Cut>>,
     positions: AtomicUsize,
@@ -40,27 +40,27 @@ pub struct Cuttable {
 }
 
 impl Cuttable {
-    pub fn new(inner: Arc<dyn Storage>) -> Self {
+    pub(super) fn new(inner: Arc<dyn Storage>) -> Self {
         let (cut, slow_removal) = (Mutex::default(), Mutex::default());
         Self { inner, cut, positions: AtomicUsize::new(0), full: AtomicUsize::new(0), slow_removal }
     }
 
     /// How often a fold position was written.
-    pub fn positions(&self) -> usize {
+    pub(super) fn positions(&self) -> usize {
         self.positions.load(Ordering::SeqCst)
     }
 
     /// The disk is full for the next so many `apply`s.
-    pub fn fill(&self, times: usize) {
+    pub(super) fn fill(&self, times: usize) {
         self.full.store(times, Ordering::SeqCst);
     }
 
     /// Whether the disk is full no more.
-    pub fn has_room(&self) -> bool {
+    pub(super) fn has_room(&self) -> bool {
         self.full.load(Ordering::SeqCst) == 0
     }
 
-    pub fn cut(&self, cut: Cut) {
+    pub(super) fn cut(&self, cut: Cut) {
         *self.cut.lock() = Some(cut);
     }
 }

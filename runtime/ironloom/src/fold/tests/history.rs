@@ -28,7 +28,7 @@ use ironloom_types::ids::{
 use ironloom_types::limits::Limits;
 use ironloom_types::readings::{Columns, NewPoint, Quality, ValueRef};
 
-pub const MANIFEST: &str = r#"
+pub(super) const MANIFEST: &str = r#"
 manifest = 1
 id = "com.example.any"
 name = "Any"
@@ -43,14 +43,14 @@ severity = "low"
 const TAKES: [&[&str]; 4] = [&["a"], &["a", "b"], &["d"], &["b", "d"]];
 
 #[derive(Clone, Debug)]
-pub struct Row {
+pub(super) struct Row {
     pub path: u8,
     pub value: Value,
     pub at: u64,
 }
 
 #[derive(Clone, Debug)]
-pub enum Step {
+pub(super) enum Step {
     Push { rows: Vec<Row>, key: Option<(u8, u8)>, receipt: Option<u8> },
     Lane(LaneStep),
     CommitOfOneThatIsGone,
@@ -67,7 +67,7 @@ pub enum Step {
 }
 
 #[derive(Clone, Debug)]
-pub struct LaneStep {
+pub(super) struct LaneStep {
     lane: u8,
     rows: usize,
     failed: bool,
@@ -132,7 +132,7 @@ fn lane_step() -> impl Strategy<Value = Step> {
     )
 }
 
-pub fn step() -> impl Strategy<Value = Step> {
+pub(super) fn step() -> impl Strategy<Value = Step> {
     let key = prop::option::weighted(0.4, (0..5u8, 0..2u8));
     prop_oneof![
         12 => (rows(8), key, prop::option::weighted(0.3, any::<u8>())).prop_map(|(rows, key, receipt)| Step::Push { rows, key, receipt }),
@@ -152,7 +152,7 @@ pub fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-pub fn key(number: u8) -> String {
+pub(super) fn key(number: u8) -> String {
     // A common beginning, for the front-coding.
     format!("animal/{}/ä{number}", number / 3)
 }
@@ -195,7 +195,7 @@ fn prepare(
 }
 
 impl World {
-    pub fn run(&mut self, step: &Step) {
+    pub(super) fn run(&mut self, step: &Step) {
         match step {
             Step::Push { rows, key, receipt } => self.push(rows, *key, *receipt),
             Step::Lane(step) => self.lane(step),
@@ -221,7 +221,7 @@ impl World {
         }
     }
 
-    pub fn push(&mut self, rows: &[Row], key: Option<(u8, u8)>, receipt: Option<u8>) {
+    pub(super) fn push(&mut self, rows: &[Row], key: Option<(u8, u8)>, receipt: Option<u8>) {
         if rows.is_empty() {
             return;
         }
@@ -248,7 +248,7 @@ impl World {
         (!live.is_empty()).then(|| live[usize::from(lane) % live.len()])
     }
 
-    pub fn install(&mut self, slot: u8, takes: &[&'static str], from_start: bool) {
+    pub(super) fn install(&mut self, slot: u8, takes: &[&'static str], from_start: bool) {
         let id = format!("lane-{slot}");
         if self.model.lanes.values().any(|lane| lane.id == id) {
             return;
@@ -287,7 +287,7 @@ impl World {
         self.model.lanes.insert(generation, lane);
     }
 
-    pub fn uninstall(&mut self, lane: u8, purge: bool) {
+    pub(super) fn uninstall(&mut self, lane: u8, purge: bool) {
         let Some(generation) = self.choose(lane) else { return };
         let gone = self.model.uninstall(generation, purge);
         let id = InstallationId::new(&gone.id).unwrap();
@@ -368,7 +368,7 @@ impl World {
     }
 
     /// A commit that deals with so many of a lane's readings and sets these timers.
-    pub fn commit_of(&mut self, lane: u8, rows: usize, timers: &[(u8, u64)]) {
+    pub(super) fn commit_of(&mut self, lane: u8, rows: usize, timers: &[(u8, u64)]) {
         self.lane(&LaneStep {
             lane,
             rows,
@@ -387,7 +387,7 @@ impl World {
     }
 
     /// A commit that leaves something of each kind behind.
-    pub fn commit_something(&mut self) {
+    pub(super) fn commit_something(&mut self) {
         self.lane(&LaneStep {
             lane: 0,
             rows: 1,
@@ -406,7 +406,7 @@ impl World {
     }
 
     /// A commit of the first lane that sets so many keys.
-    pub fn commit_keys(&mut self, count: usize) {
+    pub(super) fn commit_keys(&mut self, count: usize) {
         let lane = self.model.lanes.get_mut(&1).unwrap();
         lane.meta.time = Timestamp(self.model.time);
         lane.meta.attempts = 1;
@@ -424,7 +424,7 @@ impl World {
     }
 
     /// The first lane's last invocation comes once more.
-    pub fn commit_again(&mut self, refusal: Refusal) {
+    pub(super) fn commit_again(&mut self, refusal: Refusal) {
         let lane = &self.model.lanes[&1];
         let before = LaneMeta { ordinal: Ordinal(lane.meta.ordinal.0 - 1), attempts: 1, ..lane.meta.clone() };
         let head = head(1, &lane.id, &before);
@@ -518,7 +518,7 @@ impl World {
 }
 
 /// An install that begins at the journal's start.
-pub fn installed(id: &str, generation: u64, takes: &[&'static str]) -> AdminRecord {
+pub(super) fn installed(id: &str, generation: u64, takes: &[&'static str]) -> AdminRecord {
     install_record(id, generation, takes, LaneMeta { next_dead_letter: 1, ..LaneMeta::default() })
 }
 
@@ -555,7 +555,7 @@ fn install_record(id: &str, generation: u64, takes: &[&'static str], meta: LaneM
     }
 }
 
-pub fn head(generation: u64, id: &str, meta: &LaneMeta) -> CommitHead {
+pub(super) fn head(generation: u64, id: &str, meta: &LaneMeta) -> CommitHead {
     CommitHead {
         installation: InstallationId::new(id).unwrap(),
         generation: Generation(generation),

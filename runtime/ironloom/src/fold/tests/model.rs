@@ -12,11 +12,11 @@ use ironloom_types::ids::Sequence;
 use ironloom_types::readings::Quality;
 
 /// How many Idempotency-Keys the fold remembers here.
-pub const REQUEST_KEYS: usize = 3;
+pub(super) const REQUEST_KEYS: usize = 3;
 
 /// A value on its own.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Value {
+pub(super) enum Value {
     Missing,
     Boolean(bool),
     Integer(i64),
@@ -26,7 +26,7 @@ pub enum Value {
 
 /// One reading of the journal; its sequence is its place, counted from 1.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Reading {
+pub(super) struct Reading {
     pub path: String,
     pub at: u64,
     pub quality: Quality,
@@ -37,7 +37,7 @@ pub struct Reading {
 }
 
 #[derive(Clone, Debug)]
-pub struct Lane {
+pub(super) struct Lane {
     pub id: String,
     /// First segments of the paths that it takes.
     pub takes: Vec<&'static str>,
@@ -51,7 +51,7 @@ pub struct Lane {
 }
 
 impl Lane {
-    pub fn takes(&self, reading: &Reading) -> bool {
+    pub(super) fn takes(&self, reading: &Reading) -> bool {
         let mut segments = reading.path.split('/');
         reading.hops <= 16
             && segments.next().is_some_and(|first| self.takes.contains(&first))
@@ -66,7 +66,7 @@ struct Remembered {
 }
 
 #[derive(Clone, Debug, Default)]
-pub struct Model {
+pub(super) struct Model {
     /// Paths by number; `None` where a point was removed.
     pub points: Vec<Option<String>>,
     pub journal: Vec<Reading>,
@@ -96,7 +96,7 @@ impl Model {
     }
 
     /// What a push is answered, and what it does.
-    pub fn push(
+    pub(super) fn push(
         &mut self,
         mut rows: Vec<Reading>,
         key: Option<(u8, u8)>,
@@ -131,7 +131,7 @@ impl Model {
     }
 
     /// Derived readings of a commit.
-    pub fn derive(&mut self, mut rows: Vec<Reading>) {
+    pub(super) fn derive(&mut self, mut rows: Vec<Reading>) {
         for row in &mut rows {
             row.time = self.time;
         }
@@ -139,7 +139,7 @@ impl Model {
     }
 
     /// Removes an installation; a purge takes the points of its outputs along.
-    pub fn uninstall(&mut self, generation: u64, purge: bool) -> Lane {
+    pub(super) fn uninstall(&mut self, generation: u64, purge: bool) -> Lane {
         let gone = self.lanes.remove(&generation).unwrap();
         self.removed.insert(generation);
         let own = format!("apps/{}/", gone.id);
@@ -152,7 +152,7 @@ impl Model {
     }
 
     /// The readings as the journal's readers see them: those of points that were removed have no name.
-    pub fn readings(&self) -> Vec<Reading> {
+    pub(super) fn readings(&self) -> Vec<Reading> {
         let seen = |(reading, number): (&Reading, &usize)| {
             let path = self.points[*number].clone().unwrap_or_default();
             Reading { path, ..reading.clone() }
@@ -161,7 +161,7 @@ impl Model {
     }
 
     /// Sequences of the readings that are for a lane and not dealt with, in order.
-    pub fn waiting(&self, generation: u64) -> Vec<u64> {
+    pub(super) fn waiting(&self, generation: u64) -> Vec<u64> {
         let lane = &self.lanes[&generation];
         let from = lane.meta.cursor.0 as usize;
         let behind = self.journal.iter().enumerate().skip(from);

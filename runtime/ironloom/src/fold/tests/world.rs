@@ -34,7 +34,7 @@ use ironloom_types::ids::{Epoch, Generation, Ordinal, PointNumber, Position, Seq
 use ironloom_types::readings::ValueRef;
 
 /// A process that has the folder.
-pub struct Node {
+pub(super) struct Node {
     heard: Arc<Heard>,
     storage: Arc<Cuttable>,
     pub shared: Arc<Shared>,
@@ -53,7 +53,7 @@ enum Waiting {
     Other(oneshot::Receiver<Result<(), Refusal>>, Result<(), Refusal>),
 }
 
-pub struct World {
+pub(super) struct World {
     folder: tempfile::TempDir,
     engine: EngineKind,
     pub model: Model,
@@ -61,7 +61,7 @@ pub struct World {
 }
 
 /// Small segments, so that checkpoints free some.
-pub fn config() -> OpenConfig {
+pub(super) fn config() -> OpenConfig {
     let log =
         Config { segment_bytes: 256 << 10, max_bytes: 8 << 20, commit_reserve: 1 << 20, ..Config::default() };
     OpenConfig { log, clock: Source::Feed, request_keys: REQUEST_KEYS }
@@ -69,7 +69,7 @@ pub fn config() -> OpenConfig {
 
 /// Hears what the fold tells the lanes.
 #[derive(Default)]
-pub struct Heard {
+pub(super) struct Heard {
     /// Lanes that were woken for something else than readings.
     woken: Mutex<Vec<u32>>,
 }
@@ -86,7 +86,7 @@ impl Listener for Heard {
     fn gone(&self, _: &Durable) {}
 }
 
-pub fn open_folder(
+pub(super) fn open_folder(
     folder: &Path,
     engine: EngineKind,
     listener: Arc<dyn Listener>,
@@ -94,7 +94,7 @@ pub fn open_folder(
     open_folder_with(folder, engine, &config(), listener)
 }
 
-pub fn open_folder_with(
+pub(super) fn open_folder_with(
     folder: &Path,
     engine: EngineKind,
     config: &OpenConfig,
@@ -109,23 +109,23 @@ pub fn open_folder_with(
 }
 
 impl World {
-    pub fn new(engine: EngineKind) -> Self {
+    pub(super) fn new(engine: EngineKind) -> Self {
         let mut world =
             Self { folder: tempfile::tempdir().unwrap(), engine, model: Model::default(), node: None };
         world.start();
         world
     }
 
-    pub fn node(&mut self) -> &mut Node {
+    pub(super) fn node(&mut self) -> &mut Node {
         self.node.as_mut().unwrap()
     }
 
     /// The lanes that were woken for something else than readings, in order.
-    pub fn heard(&self) -> MutexGuard<'_, Vec<u32>> {
+    pub(super) fn heard(&self) -> MutexGuard<'_, Vec<u32>> {
         self.node.as_ref().unwrap().heard.woken.lock()
     }
 
-    pub fn shared(&self) -> Arc<Shared> {
+    pub(super) fn shared(&self) -> Arc<Shared> {
         Arc::clone(&self.node.as_ref().unwrap().shared)
     }
 
@@ -156,7 +156,7 @@ impl World {
     }
 
     /// Ends the process without a word to the fold, and starts another.
-    pub fn restart(&mut self) {
+    pub(super) fn restart(&mut self) {
         // What was submitted is written, though nobody may have heard of it.
         self.node.take().unwrap().committer.stop().unwrap();
         self.start();
@@ -164,17 +164,17 @@ impl World {
     }
 
     /// Ends the process and hands the folder over.
-    pub fn into_folder(mut self) -> tempfile::TempDir {
+    pub(super) fn into_folder(mut self) -> tempfile::TempDir {
         self.node.take().unwrap().committer.stop().unwrap();
         self.folder
     }
 
-    pub fn submit(&mut self, submission: Submission) {
+    pub(super) fn submit(&mut self, submission: Submission) {
         let bound = submission.max_len();
         self.node().committer.submit(submission, bound).map_err(|refused| refused.error).unwrap();
     }
 
-    pub fn expect_push(
+    pub(super) fn expect_push(
         &mut self,
         reply: oneshot::Receiver<Result<Accepted, Refusal>>,
         answer: Result<Accepted, Refusal>,
@@ -182,11 +182,15 @@ impl World {
         self.node().waiting.push(Waiting::Push(reply, answer));
     }
 
-    pub fn expect(&mut self, reply: oneshot::Receiver<Result<(), Refusal>>, answer: Result<(), Refusal>) {
+    pub(super) fn expect(
+        &mut self,
+        reply: oneshot::Receiver<Result<(), Refusal>>,
+        answer: Result<(), Refusal>,
+    ) {
         self.node().waiting.push(Waiting::Other(reply, answer));
     }
 
-    pub fn admin(&mut self, record: AdminRecord, answer: Result<(), Refusal>) {
+    pub(super) fn admin(&mut self, record: AdminRecord, answer: Result<(), Refusal>) {
         let (reply, durable) = oneshot::channel();
         self.submit(Submission::Admin(Box::new(AdminSubmission { record, reply })));
         self.expect(durable, answer);
@@ -194,7 +198,7 @@ impl World {
     }
 
     /// Applies everything that was submitted, and compares the answers.
-    pub fn pump(&mut self) {
+    pub(super) fn pump(&mut self) {
         let node = self.node.as_mut().unwrap();
         for waiting in std::mem::take(&mut node.waiting) {
             match waiting {
@@ -204,7 +208,7 @@ impl World {
         }
     }
 
-    pub fn freeze(&mut self) {
+    pub(super) fn freeze(&mut self) {
         let node = self.node();
         if node.frozen.is_none() {
             node.frozen = Some(checkpoint::freeze(&node.shared, node.last, &node.applier.gone));
@@ -212,7 +216,7 @@ impl World {
     }
 
     /// Writes what was frozen. Where that is cut off, the process ends and another is started.
-    pub fn checkpoint(&mut self, cut: Option<Cut>) {
+    pub(super) fn checkpoint(&mut self, cut: Option<Cut>) {
         self.freeze();
         let node = self.node();
         let frozen = node.frozen.take().unwrap();
@@ -229,7 +233,7 @@ impl World {
     }
 
     /// Notes for a lane what it doesn't know of yet.
-    pub fn catch_up(&mut self, generation: u64) {
+    pub(super) fn catch_up(&mut self, generation: u64) {
         let shared = self.shared();
         let lane = shared.lanes.of_generation(Generation(generation)).unwrap();
         for _ in 0..10_000 {
@@ -240,7 +244,7 @@ impl World {
     }
 
     /// What a lane is offered, as sequences, with the notes behind them.
-    pub fn offered(&mut self, generation: u64, most: usize) -> Vec<u64> {
+    pub(super) fn offered(&mut self, generation: u64, most: usize) -> Vec<u64> {
         let shared = self.shared();
         let lane = shared.lanes.of_generation(Generation(generation)).unwrap();
         let slices = lane.queue.lock().first(most, usize::MAX, None);
@@ -249,7 +253,7 @@ impl World {
     }
 
     /// All lanes go on to the end, and meet each of their readings once.
-    pub fn drain(&mut self) {
+    pub(super) fn drain(&mut self) {
         self.pump();
         for generation in self.model.lanes.keys().copied().collect::<Vec<_>>() {
             self.catch_up(generation);
@@ -259,7 +263,7 @@ impl World {
     }
 
     /// Compares everything with the model.
-    pub fn check(&mut self) {
+    pub(super) fn check(&mut self) {
         self.pump();
         let (shared, model) = (self.shared(), &self.model);
         {
@@ -319,7 +323,7 @@ impl Node {
     }
 }
 
-pub fn value_of(value: ValueRef<'_>) -> Value {
+pub(super) fn value_of(value: ValueRef<'_>) -> Value {
     match value {
         ValueRef::Missing => Value::Missing,
         ValueRef::Boolean(value) => Value::Boolean(value),
@@ -331,7 +335,7 @@ pub fn value_of(value: ValueRef<'_>) -> Value {
 }
 
 /// The whole journal, as its readers see it.
-pub fn journal(shared: &Shared) -> Vec<Reading> {
+pub(super) fn journal(shared: &Shared) -> Vec<Reading> {
     let mut readings = Vec::new();
     while let Some(chunk) = shared.journal.chunk_from(Sequence(readings.len() as u64 + 1)).unwrap() {
         let names = shared.points.names();

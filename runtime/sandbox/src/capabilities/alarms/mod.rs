@@ -13,10 +13,10 @@ use ironloom_types::ids::SlotName;
 use ironloom_types::limits::{MAX_ALARM_MESSAGE, MAX_ALARMS, MAX_ENTITY};
 
 /// The last change of each alarm: raised with a message, or cleared.
-pub type Changes = BTreeMap<(SlotName, Box<str>), Option<Box<str>>>;
+pub(crate) type Changes = BTreeMap<(SlotName, Box<str>), Option<Box<str>>>;
 
 /// The alarms that this invocation raises and clears.
-pub struct Context {
+pub(crate) struct Context {
     standing: Arc<dyn Standing>,
     changes: Changes,
     /// How many would stand now.
@@ -25,12 +25,12 @@ pub struct Context {
 
 impl Context {
     /// Nothing changed yet.
-    pub fn new(standing: Arc<dyn Standing>) -> Self {
+    pub(crate) fn new(standing: Arc<dyn Standing>) -> Self {
         let count = standing.alarms();
         Self { standing, changes: BTreeMap::new(), count }
     }
 
-    pub fn into_changes(self) -> Changes {
+    pub(crate) fn into_changes(self) -> Changes {
         self.changes
     }
 }
@@ -45,7 +45,7 @@ impl HasData for View<'static> {
     type Data<'a> = View<'a>;
 }
 
-pub fn add_to_linker(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
+pub(crate) fn add_to_linker(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
     wit::add_to_linker::<_, View<'static>>(linker, |host| {
         host.meter.host_call();
         View { context: &mut host.alarms, app: &host.app, quota: &mut host.quota }

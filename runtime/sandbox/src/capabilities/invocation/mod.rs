@@ -6,7 +6,7 @@ use crate::bindings::platform::ironloom::invocation::invocation::{self as wit, G
 use crate::host::Host;
 use ironloom_types::clock::Timestamp;
 
-pub struct Context {
+pub(crate) struct Context {
     /// Names the invocation.
     pub id: String,
     /// Its time, which stands still.
@@ -21,7 +21,7 @@ impl HasData for View<'static> {
     type Data<'a> = View<'a>;
 }
 
-pub fn add_to_linker(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
+pub(crate) fn add_to_linker(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
     wit::add_to_linker::<_, View<'static>>(linker, |host| {
         host.meter.host_call();
         View(&host.invocation)

@@ -18,7 +18,7 @@ use ironloom_types::limits::MAX_INTENTS;
 use ironloom_types::readings::{Columns, NewPoint};
 
 /// What the invocation has published.
-pub struct Context {
+pub(crate) struct Context {
     resolver: Arc<dyn OutputResolver>,
     derived: Columns,
     new_points: Vec<NewPoint>,
@@ -30,13 +30,13 @@ pub struct Context {
 
 impl Context {
     /// Nothing published yet.
-    pub fn new(resolver: Arc<dyn OutputResolver>) -> Self {
+    pub(crate) fn new(resolver: Arc<dyn OutputResolver>) -> Self {
         let room = resolver.room();
         Self { resolver, derived: Columns::default(), new_points: Vec::new(), pending: HashMap::new(), room }
     }
 
     /// The derived readings, and the points that they make.
-    pub fn into_derived(self) -> (Columns, Vec<NewPoint>) {
+    pub(crate) fn into_derived(self) -> (Columns, Vec<NewPoint>) {
         (self.derived, self.new_points)
     }
 }
@@ -52,7 +52,7 @@ impl HasData for View<'static> {
     type Data<'a> = View<'a>;
 }
 
-pub fn add_to_linker(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
+pub(crate) fn add_to_linker(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
     wit::add_to_linker::<_, View<'static>>(linker, |host| {
         host.meter.host_call();
         let (context, meter) = (&mut host.outputs, &*host.meter);

@@ -13,7 +13,7 @@ use ironloom_types::clock::Timestamp;
 use ironloom_types::limits::{MAX_TIMER_NAME, MAX_TIMERS};
 
 /// The timers that this invocation sets and cancels.
-pub struct Context {
+pub(crate) struct Context {
     standing: Arc<dyn Standing>,
     /// `None`: cancelled, and it stood before.
     changes: BTreeMap<Box<str>, Option<Timestamp>>,
@@ -23,12 +23,12 @@ pub struct Context {
 
 impl Context {
     /// Nothing changed yet.
-    pub fn new(standing: Arc<dyn Standing>) -> Self {
+    pub(crate) fn new(standing: Arc<dyn Standing>) -> Self {
         let count = standing.timers();
         Self { standing, changes: BTreeMap::new(), count }
     }
 
-    pub fn into_timers(self) -> BTreeMap<Box<str>, Option<Timestamp>> {
+    pub(crate) fn into_timers(self) -> BTreeMap<Box<str>, Option<Timestamp>> {
         self.changes
     }
 
@@ -50,7 +50,7 @@ impl HasData for View<'static> {
     type Data<'a> = View<'a>;
 }
 
-pub fn add_to_linker(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
+pub(crate) fn add_to_linker(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
     wit::add_to_linker::<_, View<'static>>(linker, |host| {
         host.meter.host_call();
         View { context: &mut host.schedule, app: &host.app, quota: &mut host.quota }

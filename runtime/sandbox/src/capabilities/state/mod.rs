@@ -28,10 +28,10 @@ const MAX_PAGE_ENTRIES: u32 = 1_000;
 const MAX_PAGE_BYTES: usize = 1 << 20;
 
 /// Writes in the order of the keys' bytes; `None` deletes.
-pub type Writes = BTreeMap<Box<str>, Option<Bytes>>;
+pub(crate) type Writes = BTreeMap<Box<str>, Option<Bytes>>;
 
 /// What the invocation has written, and the way to what was stored before.
-pub struct Context {
+pub(crate) struct Context {
     reader: Arc<dyn StateReader>,
     writes: Writes,
     quota: StateQuota,
@@ -41,13 +41,13 @@ pub struct Context {
 
 impl Context {
     /// Nothing written yet; `stored` bytes of the `granted` ones are in use.
-    pub fn new(reader: Arc<dyn StateReader>, stored: u64, granted: u64, memory: u64) -> Self {
+    pub(crate) fn new(reader: Arc<dyn StateReader>, stored: u64, granted: u64, memory: u64) -> Self {
         let max_answer = usize::try_from(memory).unwrap_or(usize::MAX);
         Self { reader, writes: Writes::new(), quota: StateQuota::new(stored, granted), max_answer }
     }
 
     /// What was written.
-    pub fn into_writes(self) -> Writes {
+    pub(crate) fn into_writes(self) -> Writes {
         self.writes
     }
 }
@@ -62,7 +62,7 @@ impl HasData for View<'static> {
     type Data<'a> = View<'a>;
 }
 
-pub fn add_to_linker(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
+pub(crate) fn add_to_linker(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
     wit::add_to_linker::<_, View<'static>>(linker, |host| {
         host.meter.host_call();
         View { context: &mut host.state, quota: &mut host.quota, meter: &host.meter }

@@ -15,7 +15,7 @@ use crate::env::{Cached, MAX_LOADED_KEYS, ReadError, StateReader};
 use ironloom_types::effects::state_cost;
 
 /// Counts what keys and values cost.
-pub struct StateQuota {
+pub(super) struct StateQuota {
     granted: u64,
     /// What would be stored; an upper bound as long as it isn't exact.
     total: u64,
@@ -23,7 +23,7 @@ pub struct StateQuota {
 }
 
 /// The count after a batch.
-pub struct Plan {
+pub(super) struct Plan {
     total: u64,
     exact: bool,
 }
@@ -34,12 +34,12 @@ fn size(key: &str, value: Option<&Bytes>) -> u64 {
 
 impl StateQuota {
     /// Starts with what is stored.
-    pub fn new(stored: u64, granted: u64) -> Self {
+    pub(super) fn new(stored: u64, granted: u64) -> Self {
         Self { granted, total: stored, exact: false }
     }
 
     /// Counts what would be stored after the batch, or refuses it.
-    pub async fn plan(
+    pub(super) async fn plan(
         &self,
         reader: &dyn StateReader,
         writes: &Writes,
@@ -73,7 +73,7 @@ impl StateQuota {
     }
 
     /// Takes the count of a batch that was written.
-    pub fn apply(&mut self, plan: Plan) {
+    pub(super) fn apply(&mut self, plan: Plan) {
         self.total = plan.total;
         self.exact = plan.exact;
     }
