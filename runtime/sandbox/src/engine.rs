@@ -5,7 +5,7 @@ use std::hash::{Hash, Hasher};
 use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
-use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
+use wasmtime::{Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
 
 use super::canonical_nan;
 use ironloom_types::ids::Digest;
@@ -21,12 +21,10 @@ const WASM_STACK: usize = 512 << 10;
 const STACK: usize = 1 << 20;
 /// The longest table, in elements. SpiderMonkey, the largest in use, has some 10,000.
 pub(crate) const TABLE_ELEMENTS: usize = 50_000;
-/// What the pool keeps of a table between two invocations instead of giving it back to the
-/// operating system.
+/// How much of a table the pool clears itself between two invocations; the rest goes back to the operating system.
 const TABLE_KEEP_RESIDENT: usize = 64 << 10;
-/// The same of a memory, where the kernel (6.7 and later) tells which pages were written: only those are
-/// cleared. Where it doesn't, all of it would have to be, which costs more than it saves.
-const MEMORY_KEEP_RESIDENT: usize = 1 << 20;
+/// The same of a stack, from its top. Memories go back as a whole.
+const STACK_KEEP_RESIDENT: usize = 64 << 10;
 
 /// How many memories the pool has for so many places: two for each, and as many as a component may have. Each
 /// takes 4 GiB of addresses, of which some processors and kernels have only 512 GiB. An invocation waits until
@@ -49,12 +47,10 @@ pub(crate) fn engine(places: u32) -> wasmtime::Result<Engine> {
         .max_tables_per_component(MAX_TABLES)
         .table_elements(TABLE_ELEMENTS)
         .table_keep_resident(TABLE_KEEP_RESIDENT)
+        .async_stack_keep_resident(STACK_KEEP_RESIDENT)
         .max_memory_size(usize::try_from(Limits::MAX_MEMORY)?)
         // What is kept of memories is kept for as many as can be in use, not for each that ever was.
         .max_unused_warm_slots(places);
-    if PoolingAllocationConfig::is_pagemap_scan_available() {
-        pool.pagemap_scan(Enabled::Yes).linear_memory_keep_resident(MEMORY_KEEP_RESIDENT);
-    }
 
     let mut config = Config::new();
     config
