@@ -62,6 +62,12 @@ pub(crate) fn start(options: NodeOptions) -> Result<Arc<dyn Host>, StartError> {
     ironloom_storage::folders::make(&data).map_err(|error| {
         StartError::Refused(format!("the data folder {} can't be made: {error}", data.display()))
     })?;
+    if ironloom_storage::folders::is_open_to_all(&data).unwrap_or(false) {
+        tracing::warn!(
+            folder = %data.display(),
+            "every user of this machine can read the data folder; `chmod o-rwx` closes it"
+        );
+    }
     let lock = DataLock::acquire(&data).map_err(|error| refused(&error))?;
     // What runs, also once another version stands in its place: its engine is the one that loads the code.
     let worker = PathBuf::from("/proc/self/exe");
