@@ -169,6 +169,8 @@ pub(crate) struct Metrics {
     pub checkpoints: Seconds,
     /// Bytes of state that no checkpoint has written yet.
     pub store_dirty: Gauge,
+    /// Keys of apps' state that were looked up in the store, since they were not in memory.
+    pub state_misses: Counter,
     /// Points that have a number.
     pub points: Gauge,
     /// Alarms that stand.
@@ -217,6 +219,7 @@ impl Telemetry {
             ("dead_letters", "Readings that were set aside", &all.dead_letters),
             ("log_groups", "Groups of records flushed as one", &all.log_groups),
             ("log_records", "Records written to the log", &all.log_records),
+            ("state_misses", "Keys of apps' state looked up in the store", &all.state_misses),
             ("lowered_readings", "Readings whose quality was lowered for their time", &all.lowered),
             ("skipped_lines", "Lines and cells of connectors that gave no reading", &all.skipped),
         ] {

@@ -1,18 +1,20 @@
 //! Folders whose names outlive a loss of power, and files that are read from the disk itself.
 
-use std::fs::{DirBuilder, File};
+use std::fs::File;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::Path;
 
-/// Makes a folder where it is missing, with those above it, and syncs whatever holds the names of these. What is
-/// made is open to its owner alone: it holds what apps and machines keep to themselves.
+/// Makes a folder where it is missing, with those above it, and syncs whatever holds the names of these.
 ///
 /// The folder right above is synced even where nothing was made: an earlier process may have died between
 /// making the folder and syncing its name.
 pub fn make(folder: &Path) -> io::Result<()> {
+    make_with(folder, sync)
+}
+
+fn make_with(folder: &Path, mut sync: impl FnMut(&Path) -> io::Result<()>) -> io::Result<()> {
     let missing = folder.ancestors().take_while(|ancestor| !is_there(ancestor)).count();
-    DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    std::fs::create_dir_all(folder)?;
     for made in folder.ancestors().take(missing) {
         sync(parent(made))?;
     }
@@ -21,11 +23,6 @@ pub fn make(folder: &Path) -> io::Result<()> {
         Err(error) if missing == 0 && error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
         synced => synced,
     }
-}
-
-/// Whether users besides the owner and his group can look into a folder.
-pub fn is_open_to_all(folder: &Path) -> io::Result<bool> {
-    Ok(std::fs::metadata(folder)?.permissions().mode() & 0o007 != 0)
 }
 
 /// Makes the names in a folder durable.
@@ -60,7 +57,9 @@ fn parent(folder: &Path) -> &Path {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod testing {
+    //! What the system has in memory.
+
     use std::io::IoSliceMut;
 
     use rustix::io::{Errno, ReadWriteFlags, preadv2};
@@ -68,13 +67,13 @@ mod tests {
     use super::*;
 
     /// On the disk where the project is built: what is in memory only has nothing to forget.
-    fn folder_on_a_disk() -> tempfile::TempDir {
+    pub(crate) fn folder_on_a_disk() -> tempfile::TempDir {
         let built = std::env::current_exe().unwrap();
         tempfile::tempdir_in(built.parent().unwrap()).unwrap()
     }
 
     /// Whether the system has the first page of a file in memory; `None` where it doesn't say.
-    fn is_cached(file: &File) -> Option<bool> {
+    pub(crate) fn is_cached(file: &File) -> Option<bool> {
         let mut page = [0; 4096];
         match preadv2(file, &mut [IoSliceMut::new(&mut page)], 0, ReadWriteFlags::NOWAIT) {
             Ok(_) => Some(true),
@@ -82,6 +81,12 @@ mod tests {
             Err(_) => None,
         }
     }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::testing::{folder_on_a_disk, is_cached};
+    use super::*;
 
     #[test]
     fn what_counts_as_written_is_forgotten_so_that_it_is_read_from_the_disk() {
@@ -100,15 +105,35 @@ mod tests {
     }
 
     #[test]
+    fn whatever_holds_the_name_of_a_folder_that_was_made_is_synced_after_it() {
+        let parent = tempfile::tempdir().unwrap();
+        let at = |name: &str| parent.path().join(name);
+        let synced = |folder: &Path| {
+            let mut synced = Vec::new();
+            make_with(folder, |path| {
+                assert!(folder.is_dir(), "it is made before");
+                synced.push(path.to_owned());
+                Ok(())
+            })
+            .unwrap();
+            synced.sort();
+            synced.dedup();
+            synced
+        };
+        assert_eq!(synced(&at("a/b/c")), [parent.path().to_owned(), at("a"), at("a/b")]);
+        assert_eq!(synced(&at("a/b/c")), [at("a/b")], "whoever made it may have died before the sync");
+        assert_eq!(synced(&at("a/d")), [at("a")]);
+        let failed = make_with(&at("e"), |_| Err(io::ErrorKind::Other.into()));
+        assert!(failed.is_err(), "nobody relies on a name that may go");
+    }
+
+    #[test]
     fn folders_are_made_with_those_above_them() {
         let folder = tempfile::tempdir().unwrap();
         let deep = folder.path().join("a/b/c");
         make(&deep).unwrap();
         make(&deep).unwrap();
         assert!(deep.is_dir());
-        assert!(!is_open_to_all(&deep).unwrap());
-        std::fs::set_permissions(&deep, std::fs::Permissions::from_mode(0o755)).unwrap();
-        assert!(is_open_to_all(&deep).unwrap());
         assert_eq!(parent(Path::new("a")), Path::new("."));
         assert_eq!(parent(Path::new("/")), Path::new("/"));
     }

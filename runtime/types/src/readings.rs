@@ -283,18 +283,26 @@ impl Columns {
                 Tags::Same(_) => true,
                 Tags::Each(each) => each.len() == rows,
             }
-            && (0..rows).all(|row| {
-                let tag = self.tag(row);
-                if !tag.in_heap() {
-                    return true;
-                }
-                let (start, length) =
-                    ((self.words[row] >> 32) as usize, (self.words[row] & 0xffff_ffff) as usize);
-                match self.heap.get(start..start + length) {
-                    Some(bytes) => tag == Tag::Blob || std::str::from_utf8(bytes).is_ok(),
-                    None => false,
-                }
-            })
+            && (!self.may_use_heap() || (0..rows).all(|row| self.is_sound_value(row)))
+    }
+
+    fn may_use_heap(&self) -> bool {
+        match &self.tags {
+            Tags::Same(tag) => tag.in_heap(),
+            Tags::Each(_) => true,
+        }
+    }
+
+    fn is_sound_value(&self, row: usize) -> bool {
+        let tag = self.tag(row);
+        if !tag.in_heap() {
+            return true;
+        }
+        let (start, length) = ((self.words[row] >> 32) as usize, (self.words[row] & 0xffff_ffff) as usize);
+        match self.heap.get(start..start + length) {
+            Some(bytes) => tag == Tag::Blob || std::str::from_utf8(bytes).is_ok(),
+            None => false,
+        }
     }
 }
 

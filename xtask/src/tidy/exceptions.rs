@@ -22,7 +22,6 @@ pub(super) const EXCEPTIONS: &[Exception] = &[
     may("runtime/ironloom/src/api/model.rs", Rule::FileLength, "one list of the types of answers"),
     may("runtime/ironloom/src/api/tests.rs", Rule::FileLength, "each route, against a node of its own"),
     may("runtime/ironloom/src/records/tests.rs", Rule::FunctionLength, "one record of each kind"),
-    may("runtime/ironloom/src/fold/open.rs", Rule::FunctionLength, "the steps of an opening"),
     may(
         "runtime/ironloom/src/fold/tests/history.rs",
         Rule::FileLength,

@@ -11,7 +11,6 @@ use ironloom_types::text::shorten;
 /// Lists an installation's invocations, oldest first.
 #[derive(Args, Debug)]
 pub(super) struct Invocations {
-    /// The installation
     id: String,
     #[command(flatten)]
     page: PageArgs,

@@ -28,10 +28,7 @@ enum What {
         digest: String,
     },
     /// Delete a package that no installation has
-    Delete {
-        /// Its digest
-        digest: String,
-    },
+    Delete { digest: String },
 }
 
 impl Packages {

@@ -10,7 +10,6 @@ use crate::api::JSON_TYPE;
 /// Pauses an installation: its readings wait.
 #[derive(Args, Debug)]
 pub(super) struct Pause {
-    /// The installation
     id: String,
 }
 

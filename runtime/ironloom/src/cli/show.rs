@@ -14,7 +14,6 @@ use ironloom_types::text::clean;
 /// Shows one installation.
 #[derive(Args, Debug)]
 pub(super) struct Show {
-    /// The installation
     id: String,
 }
 

@@ -248,7 +248,15 @@ impl Applier {
             self.shared.metrics.derived.inc_by(chunk.len() as u64);
         }
         if let Some(lane) = self.shared.lanes.of_generation(generation) {
-            lane.state.write().apply(state);
+            {
+                let mut cache = lane.state.write();
+                let before = cache.bytes().dirty;
+                cache.apply(state);
+                // What is written again counts once, and may be smaller than before.
+                self.shared
+                    .dirty_state
+                    .fetch_add(cache.bytes().dirty.wrapping_sub(before), Ordering::Relaxed);
+            }
             lane.apply(head);
             self.shared.note_due(&lane);
         }

@@ -5,6 +5,7 @@
 //! checkpoint that was cut off is done again and, being made of absolute values, ends the same.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -104,22 +105,31 @@ pub(crate) fn freeze(shared: &Shared, position: Position, gone: &[Arc<Durable>])
     let invocations = shared.invocations.freeze();
     let mut lanes = Vec::new();
     let mut pending = Vec::new();
+    let mut dirty = 0;
+    let mut freeze = |lane: Arc<Durable>| {
+        let mut state = lane.state.write();
+        dirty += state.bytes().dirty;
+        let keys = state.freeze();
+        drop(state);
+        lanes.push((lane, keys));
+    };
     for lane in shared.lanes.all() {
         if let Some(first) = lane.queue.lock().pending() {
             pending.push((lane.generation, first));
         }
-        let keys = lane.state.write().freeze();
-        lanes.push((lane, keys));
+        freeze(lane);
     }
-    {
+    let (purged, gone_lanes) = {
         let removed = shared.removed.lock();
-        let is_purged = |lane: &Durable| removed.get(&lane.generation).is_some_and(|removed| removed.purge);
-        // What is about to be deleted needn't be written before.
-        for lane in gone.iter().filter(|lane| !is_purged(lane)) {
-            let keys = lane.state.write().freeze();
-            lanes.push((Arc::clone(lane), keys));
-        }
-    }
+        let is_purged =
+            |lane: &&Arc<Durable>| removed.get(&lane.generation).is_some_and(|removed| removed.purge);
+        gone.iter().partition::<Vec<_>, _>(is_purged)
+    };
+    gone_lanes.into_iter().cloned().for_each(freeze);
+    // What is about to be deleted needn't be written before.
+    dirty += purged.iter().map(|lane| lane.state.read().bytes().dirty).sum::<usize>();
+    let counted = shared.dirty_state.swap(0, Ordering::Relaxed);
+    assert!(counted == dirty, "{counted} dirty bytes were counted, and the lanes have {dirty}");
     let last = shared.journal.last();
     let fold = FoldPosition {
         position,

@@ -88,7 +88,9 @@ pub(crate) struct Shared {
     due: Mutex<Due>,
     /// The greatest generation that is installed, or was.
     generation: AtomicU64,
-    /// Bytes that wait for a checkpoint, as of the last record.
+    /// Bytes of lanes' state that no checkpoint has frozen, of lanes that are gone as well.
+    dirty_state: AtomicUsize,
+    /// Bytes that wait for a checkpoint, as of the last count.
     dirty: AtomicUsize,
     /// Whether there are so many that no lane may start.
     full: AtomicBool,
@@ -157,6 +159,42 @@ pub(crate) async fn aside<T: Send + 'static, E: std::fmt::Display + Send + 'stat
 }
 
 impl Shared {
+    /// The fold as of a fold position, before points and lanes are brought in.
+    fn new(
+        clock: Arc<Clock>,
+        journal: Journal,
+        storage: Arc<dyn Storage>,
+        fold: &FoldPosition,
+        metrics: Arc<Metrics>,
+        listener: Arc<dyn Listener>,
+    ) -> Self {
+        Self {
+            clock,
+            points: Arc::new(Points::default()),
+            journal,
+            routing: RwLock::new(RoutingTable::new()),
+            left_out: LeftOutPoints::default(),
+            lanes: Durables::default(),
+            listener,
+            note_budget: Arc::default(),
+            overlay: Overlay::new(Arc::clone(&storage)),
+            invocations: Invocations::new(Arc::clone(&storage)),
+            storage,
+            packages: RwLock::default(),
+            receipts: RwLock::default(),
+            removed: Mutex::default(),
+            metrics,
+            horizon: AtomicU64::new(fold.time.0),
+            due: Mutex::default(),
+            generation: AtomicU64::new(fold.generation.0),
+            dirty_state: AtomicUsize::new(0),
+            dirty: AtomicUsize::new(0),
+            full: AtomicBool::new(false),
+            disk_full: AtomicBool::new(false),
+            stopping: AtomicBool::new(false),
+        }
+    }
+
     /// Everything with an earlier journal time is routed.
     pub(crate) fn horizon(&self) -> Timestamp {
         Timestamp(self.horizon.load(Ordering::SeqCst))

@@ -1,35 +1,27 @@
 //! Opens the data folder: the store as of its fold position, plus one pass over the log.
 
 mod load;
+mod replay;
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
-
-use parking_lot::{Mutex, RwLock};
 
 use self::load::Loader;
 use super::apply::{Applier, request_key, stored};
 use super::checkpoint::CheckpointError;
-use super::durable::{Durables, Listener};
-use super::invocations::Invocations;
+use super::durable::Listener;
 use super::journal::Journal;
-use super::left_out::LeftOutPoints;
-use super::overlay::Overlay;
-use super::points::Points;
 use super::requests::{Recent, Remembered};
-use super::sealer::{Live, Numbers, Sealed};
+use super::sealer::{Live, Numbers};
 use super::{FoldPosition, Shared};
-use crate::records::readings::Idempotency;
-use crate::records::{BodyError, admin, commit, readings};
+use crate::records::BodyError;
 use crate::telemetry::Metrics;
-use ironloom_apps::routing::RoutingTable;
-use ironloom_storage::Folder;
 use ironloom_storage::failpoint;
-use ironloom_storage::journal::{BlockFiles, BlockIndex, Chunk, StoredBlock};
-use ironloom_storage::log::{self, Kind as RecordKind, Log, LogError, Record};
+use ironloom_storage::journal::{BlockFiles, BlockIndex, StoredBlock};
+use ironloom_storage::log::{self, Log, LogError, Recovered};
 use ironloom_storage::store::{Applied, Change, Key, Kind, Storage, StoreError};
+use ironloom_storage::{Disk, Folder};
 use ironloom_types::clock::{Clock, Source};
 use ironloom_types::ids::{Epoch, Generation, PointPath, Sequence, StreamId, TenantId};
 
@@ -100,6 +92,8 @@ pub(crate) struct OpenConfig {
     pub clock: Source,
     /// How many Idempotency-Keys are remembered at most.
     pub request_keys: usize,
+    /// The size at which a block file gets no more blocks.
+    pub block_file_bytes: u64,
 }
 
 /// An open data folder.
@@ -121,38 +115,94 @@ pub(crate) struct Opened {
     pub replayed: u64,
 }
 
-/// Opens the folder. Waits for the disk throughout.
+/// What is opened: three parts of one data folder, on whatever disks they are.
+pub(crate) struct Disks {
+    /// The segments of the log.
+    pub log: Arc<dyn Disk>,
+    /// The block files.
+    pub journal: Arc<dyn Disk>,
+    pub store: Arc<dyn Storage>,
+}
+
+impl Disks {
+    /// Those of a data folder; the folders of log and journal are made where they are missing.
+    pub(crate) fn of_folder(folder: &Path, store: Arc<dyn Storage>) -> Result<Self, OpenError> {
+        let open = |name| -> Result<Arc<dyn Disk>, OpenError> {
+            let path = folder.join(name);
+            let opened = Folder::open(&path).map_err(|source| OpenError::Io {
+                what: "open",
+                path: path.display().to_string(),
+                source,
+            });
+            Ok(Arc::new(opened?))
+        };
+        Ok(Self { log: open("log")?, journal: open("journal")?, store })
+    }
+}
+
+/// Opens log, journal and store as one. Waits for the disk throughout.
 pub(crate) fn open(
-    folder: &Path,
-    storage: Arc<dyn Storage>,
+    disks: Disks,
     config: &OpenConfig,
     metrics: Arc<Metrics>,
     listener: Arc<dyn Listener>,
 ) -> Result<Opened, OpenError> {
-    let loader = Loader { storage: &*storage };
+    let loader = Loader { storage: &*disks.store };
     let fold: FoldPosition = loader.value(&Key::folded())?.unwrap_or_default();
-    let log_folder = folder.join("log");
-    let disk = Arc::new(Folder::open(&log_folder).map_err(|source| io("open", &log_folder, source))?);
-    let identity = loader
+    let recovered = own(&disks, config, &fold)?;
+    let epoch = recovered.epoch();
+    let (blocks, stale) = blocks(&loader, &fold)?;
+    let files = BlockFiles::open(disks.journal, &blocks.used_files(), config.block_file_bytes)
+        .map_err(CheckpointError::from)?;
+    let journal = Journal::new(Arc::new(files), blocks, recovered.reader(), fold.folded_through);
+    let clock = Arc::new(Clock::new(config.clock, fold.time));
+    let shared = Shared::new(clock, journal, Arc::clone(&disks.store), &fold, metrics, listener);
+    let shared = Arc::new(shared);
+    // Blocks of a checkpoint that did not end: their keys go with the next one.
+    shared.overlay.apply(stale.into_iter().map(|key| (key, None)));
+
+    let mut applier = Applier::new(Arc::clone(&shared));
+    let left_out = loader.lanes(&shared, &mut applier, &fold)?;
+    let mut requests = loader.fill(&shared, &fold)?;
+    let replayed = replay::replay(&recovered, &mut applier, &mut requests)?;
+    check_latest(&shared)?;
+    check_left_out(&shared, left_out)?;
+    // Time goes on from the last record, under the host's clock as well.
+    shared.clock.resume(fold.time.max(replayed.time));
+    applier.go_live();
+    let numbers = numbers(&shared, requests, config.request_keys);
+    let log = begin(recovered, &*disks.store, &fold)?;
+    let position = fold.position.max(replayed.position);
+    Ok(Opened { shared, applier, log, numbers, epoch, fold, position, replayed: replayed.records })
+}
+
+/// Brings the log back to its end and takes the store for this process. Before anything is folded: what was read
+/// of the log is durable then.
+fn own(disks: &Disks, config: &OpenConfig, fold: &FoldPosition) -> Result<Recovered, OpenError> {
+    let identity = Loader { storage: &*disks.store }
         .bytes(&Key::log())?
         .map(|bytes| log::Identity::decode(&bytes).ok_or_else(|| bad(&Key::log(), &"it has another length")));
-    let known = log::Known { fold: fold.position, epoch: storage.epoch(), identity: identity.transpose()? };
-    let recovered = log::recover(disk, config.log.clone(), known)?;
-    let epoch = recovered.epoch();
-    // Before anything is folded: what was read of the log is durable now, and this process owns the store.
+    let known =
+        log::Known { fold: fold.position, epoch: disks.store.epoch(), identity: identity.transpose()? };
+    let recovered = log::recover(Arc::clone(&disks.log), config.log.clone(), known)?;
     let own = vec![
-        Change::set(Key::folded(), stored(&fold)),
+        Change::set(Key::folded(), stored(fold)),
         Change::set(Key::log(), recovered.identity().encode()),
     ];
-    apply(&*storage, own, epoch)?;
+    apply(&*disks.store, own, recovered.epoch())?;
     failpoint("open-store-owned");
+    Ok(recovered)
+}
 
+/// The blocks that the store knows as of the fold position, and the keys of those that a checkpoint has left which
+/// did not end.
+fn blocks(loader: &Loader<'_>, fold: &FoldPosition) -> Result<(BlockIndex, Vec<Key>), OpenError> {
     let mut blocks = BlockIndex::default();
     let mut stale = Vec::new();
     loader.each(Kind::Block, |key, bytes| {
         let block = StoredBlock::decode(&bytes).map_err(|error| bad(&key, &error))?;
         if block.checkpoint > fold.position {
-            stale.push((key, None));
+            stale.push(key);
             return Ok(());
         }
         Ok(blocks.push(block.tenant, block.stream, block.entry).map_err(CheckpointError::from)?)
@@ -166,84 +216,33 @@ pub(crate) fn open(
             expected: fold.folded_through.0,
         });
     }
-    let journal_folder = folder.join("journal");
-    let disk = Arc::new(Folder::open(&journal_folder).map_err(|source| io("open", &journal_folder, source))?);
-    let files = BlockFiles::open(disk, &blocks.used_files()).map_err(CheckpointError::from)?;
-    let clock = Arc::new(Clock::new(config.clock, fold.time));
-    let shared = Arc::new(Shared {
-        clock,
-        points: Arc::new(Points::default()),
-        journal: Journal::new(Arc::new(files), blocks, recovered.reader(), fold.folded_through),
-        routing: RwLock::new(RoutingTable::new()),
-        left_out: LeftOutPoints::default(),
-        lanes: Durables::default(),
-        listener,
-        note_budget: Arc::default(),
-        overlay: Overlay::new(Arc::clone(&storage)),
-        invocations: Invocations::new(Arc::clone(&storage)),
-        storage: Arc::clone(&storage),
-        packages: RwLock::default(),
-        receipts: RwLock::default(),
-        removed: Mutex::default(),
-        metrics,
-        horizon: AtomicU64::new(fold.time.0),
-        due: Mutex::default(),
-        generation: AtomicU64::new(fold.generation.0),
-        dirty: AtomicUsize::new(0),
-        full: AtomicBool::new(false),
-        disk_full: AtomicBool::new(false),
-        stopping: AtomicBool::new(false),
-    });
-    // Blocks of a checkpoint that did not end: their keys go with the next one.
-    shared.overlay.apply(stale);
-    let mut applier = Applier::new(Arc::clone(&shared));
-    let left_out = loader.lanes(&shared, &mut applier, &fold)?;
-    let mut requests = loader.fill(&shared, &fold)?;
+    Ok((blocks, stale))
+}
 
-    let mut replayed = 0;
-    let mut time = fold.time;
-    let mut position = fold.position;
-    for record in recovered.records()? {
-        let record = record?;
-        position = record.header.position;
-        time = time.max(record.header.journal_time);
-        let Some(sealed) = sealed(&record)? else { continue };
-        if let Sealed::Readings { request: Some(Idempotency { key, request }), chunk, .. } = &sealed {
-            let accepted = chunk.len() as u64;
-            let through = Sequence(chunk.next_sequence().0 - 1);
-            let remembered =
-                Remembered { request: *request, time: record.header.journal_time, accepted, through };
-            requests.insert(*key, remembered);
-        }
-        applier.apply(Some(record.at), record.header.journal_time, sealed);
-        replayed += 1;
-    }
-    check_latest(&shared)?;
-    // Time goes on from the last record, under the host's clock as well.
-    shared.clock.resume(time);
-    for (key, generation) in left_out {
-        if !shared.removed.lock().contains_key(&generation) {
-            return Err(bad(&key, &"its lane, its revision or its package is missing"));
-        }
-    }
-    applier.go_live();
+/// What the committer goes on from.
+fn numbers(shared: &Shared, requests: BTreeMap<[u8; 16], Remembered>, most: usize) -> Numbers {
     let live = shared.lanes.all().into_iter();
     let live = live.map(|lane| (lane.generation, Live::new(lane.id.clone(), lane.book().meta())));
-    let (requests, forgotten) = Recent::restore(requests.into_iter().collect(), config.request_keys);
+    let (requests, forgotten) = Recent::restore(requests.into_iter().collect(), most);
     shared.overlay.apply(forgotten.into_iter().map(|key| (request_key(key), None)));
-    let numbers = Numbers {
+    Numbers {
         last_sequence: shared.journal.last(),
         points_given: shared.points.names().given(),
         points: shared.points.names().count(),
         requests,
         generation: shared.last_generation(),
         live: live.collect(),
-    };
+    }
+}
+
+/// Begins a segment, of which the store hears before there is any record in it.
+fn begin(recovered: Recovered, store: &dyn Storage, fold: &FoldPosition) -> Result<Log, OpenError> {
+    let epoch = recovered.epoch();
     let log = recovered.begin()?;
-    apply(&*storage, vec![Change::set(Key::log(), log.identity().encode())], epoch)?;
+    apply(store, vec![Change::set(Key::log(), log.identity().encode())], epoch)?;
     // What was folded before needn't count as used: it may be all that there is room for.
     log.reader().free_through(fold.position)?;
-    Ok(Opened { shared, applier, log, numbers, epoch, fold, position, replayed })
+    Ok(log)
 }
 
 /// Pages of latest values may be ahead of the fold position, but never of the log: a disk that said it had
@@ -254,6 +253,16 @@ fn check_latest(shared: &Shared) -> Result<(), OpenError> {
     match shared.points.names().point(number) {
         Some(point) => Err(OpenError::Ahead { last, sequence, point: point.path.clone() }),
         // It was removed since, and nobody reads it.
+        None => Ok(()),
+    }
+}
+
+/// Of an installation a part may be missing in the store where a checkpoint that did not end had begun to remove it.
+/// The log must have removed it then.
+fn check_left_out(shared: &Shared, left_out: Vec<(Key, Generation)>) -> Result<(), OpenError> {
+    let removed = shared.removed.lock();
+    match left_out.into_iter().find(|(_, generation)| !removed.contains_key(generation)) {
+        Some((key, _)) => Err(bad(&key, &"its lane, its revision or its package is missing")),
         None => Ok(()),
     }
 }
@@ -278,52 +287,11 @@ impl Places {
     }
 }
 
-/// A record as the fold takes it; `None` for a mark.
-fn sealed(record: &Record) -> Result<Option<Sealed>, OpenError> {
-    let header = &record.header;
-    let body = |error| OpenError::Body { position: header.position, error };
-    let chunk = |columns, hops, origin| {
-        Arc::new(Chunk::of_record(header.first_sequence, header.journal_time, hops, origin, columns))
-    };
-    Ok(Some(match header.kind {
-        RecordKind::Mark => return Ok(None),
-        RecordKind::Readings => {
-            let read = readings::decode(header.version, &record.body).map_err(body)?;
-            Sealed::Readings {
-                new_points: read.new_points,
-                chunk: chunk(read.columns, 0, Generation(0)),
-                receipt: read.head.receipt,
-                request: read.head.idempotency,
-                forgotten: Vec::new(),
-                reply: None,
-            }
-        }
-        RecordKind::Commit => {
-            let read = commit::decode(header.version, &record.body).map_err(body)?;
-            let chunk = chunk(read.derived, read.head.hops, read.head.generation);
-            Sealed::Commit {
-                head: read.head,
-                state: read.state,
-                new_points: read.new_points,
-                chunk,
-                reply: None,
-            }
-        }
-        RecordKind::Admin => {
-            Sealed::Admin { record: admin::decode(header.version, &record.body).map_err(body)?, reply: None }
-        }
-    }))
-}
-
 fn apply(storage: &dyn Storage, changes: Vec<Change>, epoch: Epoch) -> Result<(), OpenError> {
     match storage.apply(changes, epoch)? {
         Applied::Done => Ok(()),
         Applied::Fenced => Err(CheckpointError::Fenced.into()),
     }
-}
-
-fn io(what: &'static str, path: &Path, source: std::io::Error) -> OpenError {
-    OpenError::Io { what, path: path.display().to_string(), source }
 }
 
 fn bad(key: &Key, problem: &dyn std::fmt::Display) -> OpenError {

@@ -127,6 +127,7 @@ impl Queue {
         self.behind = self.pending();
         self.notes.clear();
         (self.done, self.rows, self.bytes) = (0, 0, 0);
+        debug_assert!(self.is_sound());
     }
 
     /// Where the journal has to be read from: the lane is behind its notes and has room for more.
@@ -158,6 +159,7 @@ impl Queue {
         };
         self.next = next;
         self.behind = (next <= routed).then_some(next);
+        debug_assert!(self.is_sound());
     }
 
     /// How many rows wait, as far as they are noted.
@@ -248,6 +250,15 @@ impl Queue {
         let is_empty = self.notes.is_empty();
         assert!(is_empty == (self.rows == 0), "rows are those of the notes");
         assert!(!is_empty || self.bytes == 0, "bytes are those of the notes");
+        debug_assert!(self.is_sound());
+    }
+
+    /// Whether rows and bytes are those of the notes, of which the first may be dealt with in part.
+    fn is_sound(&self) -> bool {
+        let rows: usize = self.notes.iter().map(|kept| kept.note.rows.len()).sum();
+        let bytes: usize = self.notes.iter().map(|kept| kept.bytes).sum();
+        let first = self.notes.front().map_or(1, |kept| kept.note.rows.len());
+        self.rows + self.done == rows && self.bytes == bytes && self.done < first
     }
 
     /// Takes away what a commit has dealt with, for tests without a fold.

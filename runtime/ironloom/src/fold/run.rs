@@ -97,21 +97,8 @@ pub(crate) fn start(
 ) -> std::io::Result<Threads> {
     let Parts { shared, applier, log, folded, applied, epoch, thresholds, on_failure } = parts;
     let wishes = Arc::new(Wishes::default());
-    let now = Instant::now();
-    let fold = Fold {
-        shared: Arc::clone(&shared),
-        applier,
-        log: log.clone(),
-        last: applied,
-        thresholds,
-        wishes: Arc::clone(&wishes),
-        asked: false,
-        frozen_at: folded,
-        frozen_when: now,
-        frozen_gone: 0,
-        since_count: 0,
-        told: now,
-    };
+    let asks = Arc::clone(&wishes);
+    let fold = Fold::new(Arc::clone(&shared), applier, log.clone(), folded, applied, thresholds, asks);
     let fold = std::thread::Builder::new().name("fold".into()).spawn(move || fold.run(&inbox))?;
     let to = to_fold.clone();
     let checkpoints = Checkpoints {
@@ -185,6 +172,32 @@ struct Fold {
 }
 
 impl Fold {
+    fn new(
+        shared: Arc<Shared>,
+        applier: Applier,
+        log: LogReader,
+        folded: Position,
+        applied: Position,
+        thresholds: Thresholds,
+        wishes: Arc<Wishes>,
+    ) -> Self {
+        let now = Instant::now();
+        Self {
+            shared,
+            applier,
+            log,
+            last: applied,
+            thresholds,
+            wishes,
+            asked: false,
+            frozen_at: folded,
+            frozen_when: now,
+            frozen_gone: 0,
+            since_count: 0,
+            told: now,
+        }
+    }
+
     fn run(mut self, inbox: &Receiver<ToFold>) {
         // What a restart found may already be too much for anything new to come.
         self.count();
@@ -235,8 +248,8 @@ impl Fold {
     /// Counts the bytes that wait for a checkpoint, and wishes for one where it is time.
     fn count(&mut self) {
         self.since_count = 0;
-        let lanes = self.shared.lanes.all();
-        let of_lanes: usize = lanes.iter().map(|lane| lane.state.read().bytes().dirty).sum();
+        // A sum that is kept: there may be thousands of lanes.
+        let of_lanes = self.shared.dirty_state.load(Ordering::Relaxed);
         let dirty = self.shared.overlay.bytes() + self.shared.invocations.bytes() + of_lanes;
         self.shared.dirty.store(dirty, Ordering::Release);
         self.shared.full.store(dirty >= self.thresholds.dirty_bytes, Ordering::Release);
@@ -348,22 +361,37 @@ impl Checkpoints {
         }
     }
 
-    /// Removes a part of what the first generation in line has kept; its own key goes last, so that it is
-    /// begun again after a crash.
+    /// Removes a part of what the first generation in line has kept.
     fn purge_step(&mut self) -> Result<(), CheckpointError> {
         let Some(&generation) = self.purging.front() else { return Ok(()) };
-        for kind in [Kind::State, Kind::Timer, Kind::Alarm, Kind::DeadLetter, Kind::Invocation] {
-            let range = Scope::MAIN.generation(kind, generation);
-            let page = self.shared.storage.scan(&range, None, STEP)?;
-            if !page.entries.is_empty() {
-                let changes = page.entries.into_iter().map(|(key, _)| Change::delete(key)).collect();
-                return checkpoint::apply(&self.shared, changes, self.epoch);
-            }
+        if purge_step(&self.shared, generation, self.epoch)? {
+            self.purging.pop_front();
         }
-        self.purging.pop_front();
-        self.shared.overlay.apply([(Scope::MAIN.key(Item::Lane(generation)), None)]);
-        let gone: Option<Removed> = self.shared.removed.lock().remove(&generation);
-        tracing::info!(%generation, purged = gone.is_some_and(|gone| gone.purge), "the state of an installation that is gone was removed");
         Ok(())
     }
 }
+
+/// Removes a part of what a generation has kept whose last state a checkpoint has written. Its own key goes last, so
+/// that it is begun again after a crash. Whether it was that.
+pub(super) fn purge_step(
+    shared: &Shared,
+    generation: Generation,
+    epoch: Epoch,
+) -> Result<bool, CheckpointError> {
+    for kind in [Kind::State, Kind::Timer, Kind::Alarm, Kind::DeadLetter, Kind::Invocation] {
+        let range = Scope::MAIN.generation(kind, generation);
+        let page = shared.storage.scan(&range, None, STEP)?;
+        if !page.entries.is_empty() {
+            let changes = page.entries.into_iter().map(|(key, _)| Change::delete(key)).collect();
+            checkpoint::apply(shared, changes, epoch)?;
+            return Ok(false);
+        }
+    }
+    shared.overlay.apply([(Scope::MAIN.key(Item::Lane(generation)), None)]);
+    let gone: Option<Removed> = shared.removed.lock().remove(&generation);
+    tracing::info!(%generation, purged = gone.is_some_and(|gone| gone.purge), "the state of an installation that is gone was removed");
+    Ok(true)
+}
+
+#[cfg(test)]
+mod tests;

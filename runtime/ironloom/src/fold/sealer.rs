@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use hashbrown::HashMap;
 use tokio::sync::oneshot;
@@ -18,6 +18,7 @@ use crate::records::commit::{CommitHead, StateChange};
 use crate::records::lane::LaneMeta;
 use crate::records::readings::{Idempotency, Receipt};
 use crate::records::{NumberedPoint, admin, commit, readings};
+use crate::telemetry::Seconds;
 use ironloom_storage::journal::Chunk;
 use ironloom_storage::log::{Flushed, Kind, LogError, Seal, Sealer};
 use ironloom_types::clock::{Clock, Timestamp};
@@ -132,6 +133,8 @@ pub(crate) struct Numberer {
     /// How many of them there were when those that the fold has were last taken out.
     unflushed_before: usize,
     fold: Sender<ToFold>,
+    /// How long the log's syncs take.
+    log_sync: Seconds,
     /// Called when the log fails, after everybody was told.
     on_failure: Box<dyn FnMut(&LogError) + Send>,
 }
@@ -143,6 +146,7 @@ impl Numberer {
         points: Arc<Points>,
         numbers: Numbers,
         fold: Sender<ToFold>,
+        log_sync: Seconds,
         on_failure: Box<dyn FnMut(&LogError) + Send>,
     ) -> Self {
         Self {
@@ -153,6 +157,7 @@ impl Numberer {
             unflushed: HashMap::new(),
             unflushed_before: 0,
             fold,
+            log_sync,
             on_failure,
         }
     }
@@ -396,7 +401,10 @@ impl Sealer for Numberer {
         }
     }
 
-    fn flushed(&mut self, group: Vec<Flushed<Stamped>>) {
+    fn flushed(&mut self, group: Vec<Flushed<Stamped>>, took: Option<Duration>) {
+        if let Some(took) = took {
+            self.log_sync.observe(took);
+        }
         // The fold ends only after the committer; where it ended by a panic, the process ends too.
         let _ = self.fold.send(ToFold::Group(group));
     }

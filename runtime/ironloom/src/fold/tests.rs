@@ -6,6 +6,7 @@ mod damage;
 mod history;
 mod journal;
 mod lanes;
+pub(super) mod machine;
 mod model;
 mod overlay;
 mod sealer;

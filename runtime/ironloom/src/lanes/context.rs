@@ -7,6 +7,7 @@ use bytes::Bytes;
 use super::Lane;
 use crate::fold::durable::Durable;
 use crate::fold::points::Points;
+use crate::telemetry::Metrics;
 use ironloom_apps::binding::{OutputBinding, unit_fits};
 use ironloom_sandbox::{
     BoxFuture, Cached, HostFault, MAX_LOADED_KEYS, Meter, OutputResolver, ReadError, Scan, Standing,
@@ -25,6 +26,7 @@ pub(crate) struct LaneContext {
     pub storage: Arc<dyn Storage>,
     /// The points there are.
     pub points: Arc<Points>,
+    pub metrics: Arc<Metrics>,
     /// The one-shot timer that just fires: it is no longer set.
     pub firing: Option<Box<str>>,
 }
@@ -135,6 +137,7 @@ impl StateReader for LaneContext {
             if asked.is_empty() {
                 return Ok(values);
             }
+            self.metrics.state_misses.inc_by(asked.len() as u64);
             let stored: Vec<Key> = asked.iter().map(|(index, _)| self.key(&keys[*index])).collect();
             let storage = Arc::clone(&self.storage);
             let found = meter.aside(move || storage.get_many(&stored)).await?;

@@ -1,6 +1,6 @@
 //! Starts and stops a node.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::channel;
@@ -15,7 +15,7 @@ use crate::api::facade::Facade;
 use crate::api::host::{Host, NodeOptions, Soon, StartError};
 use crate::config::{Config, Engine};
 use crate::connectors::{Connectors, Sink};
-use crate::fold::open::{self, OpenConfig, OpenError};
+use crate::fold::open::{self, Disks, OpenConfig, OpenError};
 use crate::fold::run::{self, Parts, Threads, Thresholds};
 use crate::fold::sealer::Numberer;
 use crate::fold::submission::Submission;
@@ -23,6 +23,7 @@ use crate::fold::{Shared, requests};
 use crate::lanes::Lanes;
 use crate::lanes::run::{BatchLimits, Runner};
 use ironloom_sandbox::{Sandbox, SandboxConfig};
+use ironloom_storage::journal;
 use ironloom_storage::log::{self, CommitterHandle, LogError};
 use ironloom_storage::store::{self, DataLock, EngineKind, Files};
 use ironloom_types::clock::{Clock, Source, Step, StepWatch, host_time};
@@ -62,15 +63,8 @@ pub(crate) fn start(options: NodeOptions) -> Result<Arc<dyn Host>, StartError> {
     ironloom_storage::folders::make(&data).map_err(|error| {
         StartError::Refused(format!("the data folder {} can't be made: {error}", data.display()))
     })?;
-    if ironloom_storage::folders::is_open_to_all(&data).unwrap_or(false) {
-        tracing::warn!(
-            folder = %data.display(),
-            "every user of this machine can read the data folder; `chmod o-rwx` closes it"
-        );
-    }
     let lock = DataLock::acquire(&data).map_err(|error| refused(&error))?;
-    // What runs, also once another version stands in its place: its engine is the one that loads the code.
-    let worker = PathBuf::from("/proc/self/exe");
+    let worker = std::env::current_exe().map_err(|error| refused(&error))?;
     let sandbox = Arc::new(
         Sandbox::new(SandboxConfig::new(data.join("code"), worker)).map_err(|error| refused(&error))?,
     );
@@ -88,10 +82,15 @@ pub(crate) fn start(options: NodeOptions) -> Result<Arc<dyn Host>, StartError> {
 
     let started = Instant::now();
     let metrics = Arc::new(telemetry.metrics.clone());
-    let open_config =
-        OpenConfig { log: log_config(&config), clock: config.site.clock, request_keys: requests::MOST };
+    let open_config = OpenConfig {
+        log: log_config(&config),
+        clock: config.site.clock,
+        request_keys: requests::MOST,
+        block_file_bytes: journal::FILE_BYTES,
+    };
     let lanes = Arc::new(Lanes::new(data.join("app-logs")));
-    let opened = open::open(&data, storage, &open_config, metrics, Arc::clone(&lanes) as _)
+    let opened = Disks::of_folder(&data, storage)
+        .and_then(|disks| open::open(disks, &open_config, metrics, Arc::clone(&lanes) as _))
         .map_err(|error| start_error(&error))?;
     tracing::info!(records = opened.replayed, took = ?started.elapsed(), "the data folder is open");
 
@@ -106,6 +105,7 @@ pub(crate) fn start(options: NodeOptions) -> Result<Arc<dyn Host>, StartError> {
         Arc::clone(&opened.shared.points),
         opened.numbers,
         to_fold.clone(),
+        opened.shared.metrics.log_sync.clone(),
         Box::new(move |error: &LogError| {
             log_failed.send_replace(Some(error.to_string()));
         }),

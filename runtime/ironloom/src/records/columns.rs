@@ -19,6 +19,7 @@ const TAGS: u8 = 2;
 pub(crate) fn encode(columns: &Columns, out: &mut Vec<u8>) {
     let rows = columns.len();
     assert!(u32::try_from(rows).is_ok(), "a record holds fewer than 2^32 readings");
+    assert!(columns.is_sound(), "no record is written that a restart would refuse to read");
     let mut flags = 0;
     if columns.quality.is_some() {
         flags |= QUALITY;

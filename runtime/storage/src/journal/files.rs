@@ -1,4 +1,4 @@
-//! The files that hold the blocks: append-only, 64 MiB each.
+//! The files that hold the blocks: append-only, of a size after which the next one begins.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -8,8 +8,8 @@ use parking_lot::Mutex;
 
 use crate::disk::{Disk, DiskFile, is_want_of_room};
 
-/// A file that has grown to this many bytes gets no more blocks.
-const ROLL_AT: u64 = 64 << 20;
+/// A file that has grown to this many bytes gets no more blocks, by default.
+pub const FILE_BYTES: u64 = 64 << 20;
 /// How many files are kept open for readers.
 const OPEN_FILES: usize = 32;
 /// How the names of block files end.
@@ -109,12 +109,9 @@ struct Writer {
 impl BlockFiles {
     /// Opens the folder and brings it back to what the index says, which was held against the fold position
     /// before: bytes behind the used length of a file are cut off, and files without any block put aside until
-    /// [`Self::remove_left`]. `used` is [`super::BlockIndex::used_files`].
-    pub fn open(disk: Arc<dyn Disk>, used: &BTreeMap<u32, u64>) -> Result<Self, FileError> {
-        Self::open_with(disk, used, ROLL_AT)
-    }
-
-    fn open_with(disk: Arc<dyn Disk>, used: &BTreeMap<u32, u64>, roll_at: u64) -> Result<Self, FileError> {
+    /// [`Self::remove_left`]. `used` is [`super::BlockIndex::used_files`]; a file of `roll_at` bytes gets no
+    /// more blocks.
+    pub fn open(disk: Arc<dyn Disk>, used: &BTreeMap<u32, u64>, roll_at: u64) -> Result<Self, FileError> {
         let names = list(&*disk)?;
         let present: Vec<u32> = names.iter().filter_map(|name| number_of(name)).collect();
         // Nothing is touched before all that is needed is found.

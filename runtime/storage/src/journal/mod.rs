@@ -21,7 +21,7 @@ pub use block::{Block, BlockError, BlockHeader};
 pub use builder::BlockBuilder;
 pub use chunk::{Chunk, ReadingRow, Run};
 pub use columns::ColumnError;
-pub use files::{BlockFiles, FileError, Location};
+pub use files::{BlockFiles, FILE_BYTES, FileError, Location};
 pub use filter::Filter;
 pub use index::{BlockIndex, Entry, NoBlock, NotDense, PointsInBlock, StoredBlock};
 

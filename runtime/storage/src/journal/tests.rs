@@ -15,7 +15,7 @@ use ironloom_types::limits::MAX_BLOCK_READINGS;
 use ironloom_types::readings::{Columns, Quality, ValueRef};
 
 fn open_files(folder: &std::path::Path) -> BlockFiles {
-    BlockFiles::open(Arc::new(Folder::open(folder).unwrap()), &BTreeMap::new()).unwrap()
+    BlockFiles::open(Arc::new(Folder::open(folder).unwrap()), &BTreeMap::new(), FILE_BYTES).unwrap()
 }
 
 /// A value whose equality is that of its bits.

@@ -34,8 +34,9 @@ pub trait Sealer: Send + 'static {
     /// given with the item. `body` already holds earlier records of the group: only append.
     fn seal(&mut self, item: Self::Item, position: Position, body: &mut Vec<u8>) -> Seal<Self::Sealed>;
 
-    /// Everything in it is on the disk. Barriers stand in their places.
-    fn flushed(&mut self, group: Vec<Flushed<Self::Sealed>>);
+    /// Everything in it is on the disk, after a sync that took so long; `None` where there was nothing to write.
+    /// Barriers stand in their places.
+    fn flushed(&mut self, group: Vec<Flushed<Self::Sealed>>, took: Option<Duration>);
 
     /// A write or sync failed, and nothing more will be written. Whether the `unsynced` outlive the process
     /// is unknown; the `waiting` were never written. To be answered before the process ends.
@@ -160,23 +161,23 @@ impl<S: Sealer> Committer<S> {
         if self.writer.fits() {
             return Ok(open);
         }
-        let open = self.writer.flush_before(open)?;
-        self.pass_on();
+        let (open, took) = self.writer.flush_before(open)?;
+        self.pass_on(took);
         self.writer.roll()?;
         Ok(open)
     }
 
     fn flush(&mut self) -> Result<(), LogError> {
-        self.writer.flush()?;
-        self.pass_on();
+        let took = self.writer.flush()?;
+        self.pass_on(took);
         Ok(())
     }
 
     /// Hands over what was flushed.
-    fn pass_on(&mut self) {
+    fn pass_on(&mut self, took: Option<Duration>) {
         self.writer.shared().queued.fetch_sub(std::mem::take(&mut self.queued), Ordering::Relaxed);
         if !self.group.is_empty() {
-            self.sealer.flushed(std::mem::take(&mut self.group));
+            self.sealer.flushed(std::mem::take(&mut self.group), took);
         }
     }
 

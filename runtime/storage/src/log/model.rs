@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 
@@ -80,7 +81,7 @@ impl Sealer for Model {
         }
     }
 
-    fn flushed(&mut self, group: Vec<Flushed<u64>>) {
+    fn flushed(&mut self, group: Vec<Flushed<u64>>, _: Option<Duration>) {
         let mut truth = self.0.lock();
         let order: Vec<_> = group.iter().map(|flushed| flushed.sealed).collect();
         let expected: Vec<_> = truth.order.drain(..order.len()).collect();

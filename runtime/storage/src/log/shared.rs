@@ -3,7 +3,6 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use parking_lot::Mutex;
 
@@ -197,10 +196,6 @@ impl LogShared {
             groups: load(&counters.groups),
             records: load(&counters.records),
             bytes: load(&counters.bytes),
-            syncs: load(&counters.syncs),
-            sync_nanos: load(&counters.sync_nanos),
-            last_sync_nanos: load(&counters.last_sync_nanos),
-            sync_histogram: std::array::from_fn(|i| load(&counters.sync_histogram[i])),
             used_bytes: load(&self.used),
             queued_bytes: load(&self.queued),
             segments: self.live.lock().chain.len(),
@@ -224,26 +219,13 @@ pub(super) struct Counters {
     groups: AtomicU64,
     records: AtomicU64,
     bytes: AtomicU64,
-    syncs: AtomicU64,
-    sync_nanos: AtomicU64,
-    last_sync_nanos: AtomicU64,
-    sync_histogram: [AtomicU64; SYNC_BUCKETS],
 }
 
-/// How many buckets [`Stats::sync_histogram`] has.
-pub(super) const SYNC_BUCKETS: usize = 24;
-
 impl Counters {
-    pub(super) fn flushed(&self, records: u64, bytes: u64, sync: Duration) {
-        let nanos = u64::try_from(sync.as_nanos()).unwrap_or(u64::MAX);
-        let bucket = (u64::BITS - (nanos / 1000).leading_zeros()) as usize;
+    pub(super) fn flushed(&self, records: u64, bytes: u64) {
         self.groups.fetch_add(1, Ordering::Relaxed);
         self.records.fetch_add(records, Ordering::Relaxed);
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
-        self.syncs.fetch_add(1, Ordering::Relaxed);
-        self.sync_nanos.fetch_add(nanos, Ordering::Relaxed);
-        self.last_sync_nanos.store(nanos, Ordering::Relaxed);
-        self.sync_histogram[bucket.min(SYNC_BUCKETS - 1)].fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -256,14 +238,6 @@ pub struct Stats {
     pub records: u64,
     /// Bytes of records written.
     pub bytes: u64,
-    /// Syncs of groups.
-    pub syncs: u64,
-    /// The time that these took, together.
-    pub sync_nanos: u64,
-    /// The time of the last one.
-    pub last_sync_nanos: u64,
-    /// How many syncs took less than 2ⁱ µs and not less than half of that; the last bucket takes all longer ones.
-    pub sync_histogram: [u64; SYNC_BUCKETS],
     /// Bytes of records that aren't freed yet.
     pub used_bytes: u64,
     /// Bytes that wait for the committer, by the bounds that were given for them.

@@ -1,6 +1,7 @@
 //! The committer on its threads, on the machine's own disk where nothing has to fail.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
@@ -19,8 +20,9 @@ use crate::testing::SimDisk;
 use ironloom_types::clock::Timestamp;
 use ironloom_types::ids::{Position, Sequence, StreamId, TenantId};
 
-/// Answers each item with its place, or with the error.
-struct Answer;
+/// Answers each item with its place, or with the error; counts the syncs whose time it hears.
+#[derive(Default)]
+struct Answer(Arc<AtomicUsize>);
 type Reply = Result<RecordRef, LogError>;
 type Item = (Vec<u8>, mpsc::Sender<Reply>);
 
@@ -41,7 +43,8 @@ impl Sealer for Answer {
         }
     }
 
-    fn flushed(&mut self, group: Vec<Flushed<Self::Sealed>>) {
+    fn flushed(&mut self, group: Vec<Flushed<Self::Sealed>>, took: Option<Duration>) {
+        self.0.fetch_add(usize::from(took.is_some_and(|took| !took.is_zero())), Ordering::SeqCst);
         for Flushed { record, sealed } in group {
             sealed.send(Ok(record.unwrap())).unwrap();
         }
@@ -74,7 +77,7 @@ fn open(disk: Arc<dyn Disk>, config: Config) -> (Log, LogReader) {
 
 fn open_folder(path: &Path, config: Config) -> (CommitterHandle<Item>, LogReader) {
     let (log, reader) = open(Arc::new(Folder::open(path).unwrap()), config);
-    (log.start(Answer).unwrap(), reader)
+    (log.start(Answer::default()).unwrap(), reader)
 }
 
 /// Submits and waits.
@@ -118,6 +121,46 @@ fn many_threads_commit_and_everything_is_there_after_a_restart() {
 }
 
 #[test]
+fn each_sync_of_a_group_is_told_with_its_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let (log, _) = open(Arc::new(Folder::open(folder.path()).unwrap()), small());
+    let syncs = Arc::default();
+    let handle = log.start(Answer(Arc::clone(&syncs))).unwrap();
+    // Three, and the second doesn't fit behind the first.
+    for bytes in [2_000, 3_000, 1] {
+        commit(&handle, &vec![7; bytes]).unwrap();
+    }
+    handle.stop().unwrap();
+    assert_eq!(syncs.load(Ordering::SeqCst), 3);
+}
+
+#[test]
+fn a_disk_without_room_for_a_segment_ends_the_log_and_loses_nothing_acknowledged() {
+    let disk = SimDisk::new(1);
+    let config = Config { spares: 0, max_spares: 0, ..small() };
+    let (log, _) = open(Arc::new(disk.clone()), config.clone());
+    let handle = log.start(Answer::default()).unwrap();
+    // A segment has room for one of these.
+    let first = commit(&handle, &[1; 3_000]).unwrap();
+    disk.set_full(true);
+    let error = commit(&handle, &[2; 3_000]).unwrap_err();
+    let LogError::Io { what: "create", source, .. } = &error else { panic!("{error}") };
+    assert_eq!(source.kind(), std::io::ErrorKind::StorageFull);
+    assert!(matches!(commit(&handle, &[3; 10]), Err(LogError::Stopped)), "nothing more is taken");
+    assert!(handle.stop().is_err(), "the end is told as a failure");
+
+    disk.power_cut();
+    disk.set_full(false);
+    let (log, reader) = open(Arc::new(disk), config);
+    let records = reader.records(Position(1), Position(u64::MAX)).unwrap().map(Result::unwrap);
+    let found: Vec<_> = records.map(|record| (record.at.position, record.body.to_vec())).collect();
+    assert_eq!(found, [(first.position, vec![1; 3_000])]);
+    let handle = log.start(Answer::default()).unwrap();
+    commit(&handle, &[4; 3_000]).unwrap();
+    handle.stop().unwrap();
+}
+
+#[test]
 fn a_mark_covers_what_was_acknowledged() {
     let folder = tempfile::tempdir().unwrap();
     let idle_mark = Duration::from_millis(1);
@@ -128,7 +171,7 @@ fn a_mark_covers_what_was_acknowledged() {
     }
     std::thread::sleep(Duration::from_millis(20));
     let stats = handle.stats();
-    assert_eq!((stats.records, stats.groups, stats.syncs), (2, 2, 2), "one mark, and none for the mark");
+    assert_eq!((stats.records, stats.groups), (2, 2), "one mark, and none for the mark");
     let mark = reader.records(place.position.next(), Position(u64::MAX)).unwrap().next().unwrap().unwrap();
     assert_eq!((mark.header.kind, mark.header.durable), (Kind::Mark, place.position));
 
@@ -177,7 +220,7 @@ fn room_shrinks_first_for_pushes_then_for_all_and_comes_back() {
 fn after_a_failed_sync_everybody_is_told_and_nothing_more_is_taken() {
     let disk = SimDisk::new(7);
     let (log, _) = open(Arc::new(disk.clone()), small());
-    let handle = log.start(Answer).unwrap();
+    let handle = log.start(Answer::default()).unwrap();
     commit(&handle, b"one").unwrap();
     // Past the mark that may come and the spare that may be made.
     disk.arrange(None, Some(5));

@@ -2,7 +2,7 @@
 //! of closed records is flushed at once. Belongs to the committer's thread alone.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use ironloom_types::clock::Timestamp;
 use ironloom_types::ids::{Epoch, Position, Sequence, StreamId, TenantId};
@@ -152,22 +152,26 @@ impl Writer {
         RecordRef { position, segment, offset: offset as u32, length: (self.group.len() - start) as u32 }
     }
 
-    /// Writes and syncs all of the group.
-    pub(super) fn flush(&mut self) -> Result<(), LogError> {
+    /// Writes and syncs all of the group. Returns how long the sync took; `None` where there was nothing to write.
+    pub(super) fn flush(&mut self) -> Result<Option<Duration>, LogError> {
         self.flush_bytes(self.group.len())
     }
 
-    /// Writes and syncs what stands before the open record, which then comes first in the group.
-    pub(super) fn flush_before(&mut self, record: OpenRecord) -> Result<OpenRecord, LogError> {
-        self.flush_bytes(record.start)?;
-        Ok(OpenRecord { start: 0 })
+    /// Writes and syncs what stands before the open record, which then comes first in the group. Returns how
+    /// long the sync took as well.
+    pub(super) fn flush_before(
+        &mut self,
+        record: OpenRecord,
+    ) -> Result<(OpenRecord, Option<Duration>), LogError> {
+        let took = self.flush_bytes(record.start)?;
+        Ok((OpenRecord { start: 0 }, took))
     }
 
     /// Writes and syncs the first `bytes` of the group, all of them completed records; then everything
     /// before [`Writer::next`] is flushed.
-    fn flush_bytes(&mut self, bytes: usize) -> Result<(), LogError> {
+    fn flush_bytes(&mut self, bytes: usize) -> Result<Option<Duration>, LogError> {
         if bytes == 0 {
-            return Ok(());
+            return Ok(None);
         }
         let path = || self.shared.disk.path(&self.segment.name);
         failpoint("log-group-before-write");
@@ -177,8 +181,9 @@ impl Writer {
         let began = Instant::now();
         self.segment.file.sync_data().map_err(LogError::io("sync", path()))?;
         failpoint("log-group-flushed");
+        let took = began.elapsed();
         let records = self.next.0 - 1 - self.flushed.0;
-        self.shared.counters.flushed(records, bytes as u64, began.elapsed());
+        self.shared.counters.flushed(records, bytes as u64);
 
         self.group.drain(..bytes);
         self.group.shrink_to(2 * self.shared.config.group_bytes);
@@ -188,7 +193,7 @@ impl Writer {
         self.flushed = Position(self.next.0 - 1);
         self.acknowledged = self.flushed;
         self.shared.extend(&self.segment, self.at, self.flushed, &mut self.places);
-        Ok(())
+        Ok(Some(took))
     }
 
     /// The length of the group in bytes.

@@ -4,7 +4,7 @@
 //! may reach the platter early. A sync that fails keeps some sectors, and calls all of them clean: they can be
 //! read until they are evicted or the power goes, and later syncs don't write them. Names: each change since the
 //! last sync of the folder is kept or lost on its own. Operations are counted; at a chosen one the process
-//! dies in the middle of it.
+//! dies in the middle of it. A disk that is full makes no file and lets none grow.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -103,6 +103,9 @@ struct State {
     failing_sync: Option<u64>,
     dead: bool,
     sync_failed: bool,
+    /// Whether the disk is full, and how often it has refused to take more since.
+    full: bool,
+    refusals: u64,
 }
 
 fn dead() -> io::Error {
@@ -126,6 +129,15 @@ impl State {
             }
             None => Ok(false),
         }
+    }
+
+    /// Takes more bytes than there were, or not.
+    fn take(&mut self) -> io::Result<()> {
+        if !self.full {
+            return Ok(());
+        }
+        self.refusals += 1;
+        Err(io::ErrorKind::StorageFull.into())
     }
 
     fn sync_fails(&mut self) -> bool {
@@ -182,6 +194,8 @@ impl SimDisk {
             failing_sync: None,
             dead: false,
             sync_failed: false,
+            full: false,
+            refusals: 0,
         };
         Self { state: Arc::new(Mutex::new(state)), folder: "log/" }
     }
@@ -200,6 +214,17 @@ impl SimDisk {
         let mut state = self.state.lock();
         state.lifetime = lifetime;
         state.failing_sync = failing_sync;
+    }
+
+    /// Lets the disk be full, so that no file is made and none grows, or gives it room again.
+    pub fn set_full(&self, full: bool) {
+        let mut state = self.state.lock();
+        (state.full, state.refusals) = (full, 0);
+    }
+
+    /// How often the full disk has refused something.
+    pub fn refusals(&self) -> u64 {
+        self.state.lock().refusals
     }
 
     /// An operation of something else in the same process, which may die in it.
@@ -335,6 +360,7 @@ impl Disk for SimDisk {
         let mut state = self.state.lock();
         let name = self.full(name);
         assert!(!state.names.contains_key(&name), "{name} exists");
+        state.take()?;
         let inode = state.inodes.len();
         state.inodes.push(Inode::default());
         let change = Change { inode, from: None, to: Some(name) };
@@ -419,6 +445,9 @@ impl DiskFile for SimFile {
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         let mut state = self.disk.state.lock();
+        if offset as usize + bytes.len() > state.inodes[self.inode].cache.len() {
+            state.take()?;
+        }
         let dies = state.operation()?;
         let state = &mut *state;
         let length = if dies { state.random.below(bytes.len() as u64 + 1) as usize } else { bytes.len() };

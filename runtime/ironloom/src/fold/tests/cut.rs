@@ -29,7 +29,7 @@ impl Cut {
 }
 
 /// Passes everything on, until it is cut.
-pub(super) struct Cuttable {
+pub(in crate::fold) struct Cuttable {
     inner: Arc<dyn Storage>,
     cut: Mutex<Option<Cut>>,
     positions: AtomicUsize,

@@ -5,11 +5,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::history::Row;
+use super::machine::config;
 use super::model::Value;
-use super::world::{World, config};
-use crate::fold::open::{OpenError, open};
+use super::world::World;
+use crate::fold::open::{Disks, OpenError, Opened, open};
 use crate::telemetry::Metrics;
-use ironloom_storage::store::{self, Applied, Change, EngineKind, Key, Kind, Scope};
+use ironloom_storage::store::{self, Applied, Change, EngineKind, Key, Kind, Scope, Storage};
 use ironloom_types::ids::Sequence;
 
 /// A folder with blocks and points in the store, and something in the log behind them.
@@ -34,11 +35,15 @@ fn lose_last(folder: &Path, kind: Kind) {
     assert_eq!(storage.apply(vec![Change::delete(last)], storage.epoch()).unwrap(), Applied::Done);
 }
 
+fn try_open(folder: &Path, storage: &Arc<dyn Storage>) -> Result<Opened, OpenError> {
+    let disks = Disks::of_folder(folder, Arc::clone(storage))?;
+    open(disks, &config(), Arc::new(Metrics::default()), Arc::new(()))
+}
+
 fn refused(folder: &Path) -> OpenError {
     let storage = store::open(EngineKind::Redb, &folder.join("store"), 1 << 20).unwrap();
     let before = storage.get_many(&[Key::folded()]).unwrap();
-    let opened = open(folder, Arc::clone(&storage), &config(), Arc::new(Metrics::default()), Arc::new(()));
-    let error = opened.err().expect("the folder is refused");
+    let error = try_open(folder, &storage).err().expect("the folder is refused");
     assert_eq!(storage.get_many(&[Key::folded()]).unwrap(), before);
     error
 }
@@ -75,9 +80,7 @@ fn a_latest_reading_that_the_log_has_lost_is_named() {
     let storage = store::open(EngineKind::Redb, &folder.path().join("store"), 1 << 20).unwrap();
     let range = Scope::MAIN.all(Kind::LatestPage);
     let (key, _) = storage.scan(&range, None, 1).unwrap().entries.into_iter().next().unwrap();
-    let opened =
-        open(folder.path(), Arc::clone(&storage), &config(), Arc::new(Metrics::default()), Arc::new(()))
-            .unwrap();
+    let opened = try_open(folder.path(), &storage).unwrap();
     let mut ahead = ironloom_types::readings::Columns::default();
     let (good, value) = (Default::default(), ironloom_types::readings::ValueRef::Real(2.0));
     ahead.push(ironloom_types::ids::PointNumber(3), Default::default(), good, value);

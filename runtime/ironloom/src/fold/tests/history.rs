@@ -63,6 +63,7 @@ pub(super) enum Step {
     Pump,
     Freeze,
     Checkpoint { cut: Option<(usize, usize)> },
+    Purge { which: u8, cut: Option<(usize, usize)> },
     Restart,
 }
 
@@ -148,6 +149,7 @@ pub(super) fn step() -> impl Strategy<Value = Step> {
         2 => Just(Step::Freeze),
         2 => Just(Step::Checkpoint { cut: None }),
         3 => (0..3usize, 0..40usize).prop_map(|cut| Step::Checkpoint { cut: Some(cut) }),
+        1 => (any::<u8>(), prop::option::of((0..3usize, 0..40usize))).prop_map(|(which, cut)| Step::Purge { which, cut }),
         1 => Just(Step::Restart),
     ]
 }
@@ -217,7 +219,14 @@ impl World {
             Step::Checkpoint { cut } => {
                 self.checkpoint(cut.map(|(applies, changes)| Cut { applies, changes }));
             }
+            Step::Purge { which, cut } => {
+                self.purge(*which, cut.map(|(applies, changes)| Cut { applies, changes }));
+            }
             Step::Restart => self.restart(),
+        }
+        if self.is_simulated() {
+            // Each operation of the disk then belongs to one step.
+            self.pump();
         }
     }
 
@@ -618,9 +627,9 @@ fn letter(number: u64) -> DeadLetter {
     }
 }
 
-fn run(engine: EngineKind, steps: &[Step]) {
-    let mut world = World::new(engine);
+fn run(mut world: World, steps: &[Step]) {
     world.install(0, &["a"], false);
+    world.pump();
     for step in steps {
         world.run(step);
     }
@@ -639,7 +648,7 @@ proptest! {
 
     #[test]
     fn a_history_with_restarts_and_checkpoints_is_kept_as_it_was(steps in prop::collection::vec(step(), 1..60)) {
-        run(EngineKind::Redb, &steps);
+        run(World::new(EngineKind::Redb), &steps);
     }
 }
 
@@ -648,6 +657,18 @@ proptest! {
 
     #[test]
     fn and_so_it_is_on_sled(steps in prop::collection::vec(step(), 1..60)) {
-        run(EngineKind::Sled, &steps);
+        run(World::new(EngineKind::Sled), &steps);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 256, max_shrink_iters: 1_000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn and_so_it_is_on_disks_that_lose_whatever_was_not_synced(
+        seed in any::<u64>(),
+        steps in prop::collection::vec(step(), 1..60),
+    ) {
+        run(World::simulated(seed), &steps);
     }
 }

@@ -75,6 +75,10 @@ pub(super) struct Model {
     pub receipts: BTreeMap<String, Vec<u8>>,
     pub lanes: BTreeMap<u64, Lane>,
     pub removed: BTreeSet<u64>,
+    /// Generations of which nothing is left but, until a checkpoint has ended, perhaps their own key.
+    pub purged: BTreeSet<u64>,
+    /// Those of which nothing is left.
+    pub forgotten: BTreeSet<u64>,
     pub generation: u64,
     pub time: u64,
     /// The time of the last record: a restart goes back to it, or to that of the checkpoint.

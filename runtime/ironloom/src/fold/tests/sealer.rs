@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::mpsc::channel;
+use std::time::Duration;
 
 use hashbrown::HashMap;
 use tokio::sync::oneshot;
@@ -23,6 +24,7 @@ use crate::fold::submission::{AdminSubmission, CommitSubmission, ReadingsSubmiss
 use crate::records::admin::AdminRecord;
 use crate::records::lane::LaneMeta;
 use crate::records::readings::ReadingsHead;
+use crate::telemetry::{Seconds, Telemetry};
 
 fn id(text: &str) -> InstallationId {
     InstallationId::new(text).unwrap()
@@ -84,6 +86,10 @@ struct Crowded(Numberer);
 
 impl Crowded {
     fn new(points: usize) -> Self {
+        Self::counting(points, Seconds::default())
+    }
+
+    fn counting(points: usize, log_sync: Seconds) -> Self {
         let numbers = Numbers {
             last_sequence: Sequence(0),
             points_given: points,
@@ -94,7 +100,8 @@ impl Crowded {
         };
         let clock = Arc::new(Clock::new(Source::Feed, Timestamp(1)));
         let (to_fold, _) = channel();
-        Self(Numberer::new(clock, Arc::new(Points::default()), numbers, to_fold, Box::new(|_| {})))
+        let points = Arc::new(Points::default());
+        Self(Numberer::new(clock, points, numbers, to_fold, log_sync, Box::new(|_| {})))
     }
 
     /// Seals it; `None` where it was taken.
@@ -170,4 +177,17 @@ fn numbers_of_points_are_not_given_twice() {
     let Seal::Record { sealed, .. } = sealed else { panic!("it is taken") };
     let Sealed::Readings { new_points, .. } = sealed.sealed else { panic!("they are readings") };
     assert_eq!(new_points[0].number, PointNumber(11));
+}
+
+#[test]
+fn each_sync_of_the_log_is_counted_with_its_time() {
+    let telemetry = Telemetry::new();
+    let mut site = Crowded::counting(1, telemetry.metrics.log_sync.clone());
+    for took in [Some(Duration::from_millis(250)), None, Some(Duration::from_millis(500))] {
+        site.0.flushed(Vec::new(), took);
+    }
+    let text = telemetry.text();
+    for line in ["ironloom_log_sync_seconds_count 2", "ironloom_log_sync_seconds_sum 0.75"] {
+        assert!(text.lines().any(|found| found == line), "{line} is missing in\n{text}");
+    }
 }

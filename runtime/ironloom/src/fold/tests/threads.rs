@@ -9,8 +9,9 @@ use tokio::sync::oneshot;
 
 use super::cut::Cuttable;
 use super::history::Row;
+use super::machine::{config, open_folder, open_folder_with};
 use super::model::Value;
-use super::world::{World, config, open_folder, open_folder_with};
+use super::world::World;
 use crate::fold::open::Opened;
 use crate::fold::run::{Parts, Threads, Thresholds, start};
 use crate::fold::sealer::Numberer;
@@ -18,10 +19,10 @@ use crate::fold::submission::{Accepted, AdminSubmission, ReadingsSubmission, Ref
 use crate::fold::{FoldPosition, Shared};
 use crate::records::admin::AdminRecord;
 use crate::records::readings::ReadingsHead;
-use ironloom_storage::log::{CommitterHandle, Room};
+use ironloom_storage::log::{CommitterHandle, LogError, Room};
 use ironloom_storage::store::{EngineKind, Key, Kind, Scope, Storage};
 use ironloom_types::clock::Timestamp;
-use ironloom_types::ids::{Generation, InstallationId, PointNumber, PointPath};
+use ironloom_types::ids::{Generation, InstallationId, PointNumber, PointPath, Sequence};
 use ironloom_types::readings::{Columns, NewPoint, Quality, ValueRef};
 
 /// No checkpoint for its size or age.
@@ -44,8 +45,9 @@ fn run(folder: &Path, thresholds: Thresholds) -> Running {
     let Opened { shared, applier, log, numbers, epoch, fold, position, .. } = opened;
     let (to_fold, inbox) = channel();
     let (clock, points) = (Arc::clone(&shared.clock), Arc::clone(&shared.points));
-    let numberer =
-        Numberer::new(clock, points, numbers, to_fold.clone(), Box::new(|error| panic!("{error}")));
+    let (log_sync, failed) =
+        (shared.metrics.log_sync.clone(), Box::new(|error: &LogError| panic!("{error}")));
+    let numberer = Numberer::new(clock, points, numbers, to_fold.clone(), log_sync, failed);
     let committer = log.start(numberer).unwrap();
     let parts = Parts {
         shared: Arc::clone(&shared),
@@ -146,6 +148,23 @@ fn a_checkpoint_waits_for_room_on_the_disk_and_then_ends() {
     until("a checkpoint is made", || running.position().points > 0);
     assert!(running.storage.has_room(), "it was tried until there was room");
     running.stop();
+}
+
+#[test]
+fn a_checkpoint_waits_for_room_for_its_blocks_and_then_ends() {
+    let mut world = World::simulated(1);
+    world.push(&[Row { path: 0, value: Value::Real(1.0), at: 51 }], None, None);
+    world.pump();
+    let disk = world.disk();
+    disk.set_full(true);
+    let makes_room = std::thread::spawn(move || {
+        until("the checkpoint looks again", || disk.refusals() > 2);
+        disk.set_full(false);
+    });
+    world.checkpoint(None);
+    makes_room.join().unwrap();
+    world.restart();
+    assert_eq!(world.shared().journal.last(), Sequence(1));
 }
 
 #[test]

@@ -1,7 +1,6 @@
-//! A data folder with a committer, a store that can be cut off, and the fold moved by hand.
+//! A machine with a committer, a store that can be cut off, and the fold moved by hand.
 
-use std::collections::BTreeMap;
-use std::path::Path;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
@@ -11,25 +10,26 @@ use tokio::sync::oneshot;
 use tokio::sync::oneshot::error::TryRecvError;
 
 use super::cut::{Cut, Cuttable};
-use super::model::{Model, REQUEST_KEYS, Reading, Value};
+use super::machine::{Machine, Simulated};
+use super::model::{Model, Reading, Value};
 use super::wait;
 use crate::fold::Shared;
 use crate::fold::apply::Applier;
 use crate::fold::checkpoint::{self, Frozen};
 use crate::fold::durable::{Durable, Listener};
-use crate::fold::open::{OpenConfig, Opened, open};
+use crate::fold::open::Opened;
 use crate::fold::points::LatestValue;
+use crate::fold::run::purge_step;
 use crate::fold::sealer::{Numberer, Stamped, ToFold};
 use crate::fold::submission::{Accepted, AdminSubmission, Refusal, Submission};
 use crate::lanes::Lane;
 use crate::lanes::app_log::{AppLogs, InstallationLog};
 use crate::lanes::context::{LaneContext, scan_state};
 use crate::records::admin::AdminRecord;
-use crate::telemetry::Metrics;
 use ironloom_sandbox::{Cached, Meter, Scan, StateReader};
-use ironloom_storage::log::{CommitterHandle, Config, Flushed, LogReader};
-use ironloom_storage::store::{self, EngineKind};
-use ironloom_types::clock::Source;
+use ironloom_storage::log::{CommitterHandle, Flushed, LogError, LogReader};
+use ironloom_storage::store::{EngineKind, Kind, Scope};
+use ironloom_storage::testing::SimDisk;
 use ironloom_types::ids::{Epoch, Generation, Ordinal, PointNumber, Position, Sequence};
 use ironloom_types::readings::ValueRef;
 
@@ -44,7 +44,12 @@ pub(super) struct Node {
     log: LogReader,
     last: Position,
     epoch: Epoch,
-    frozen: Option<Frozen>,
+    /// With the generations that were gone then.
+    frozen: Option<(Frozen, Vec<Generation>)>,
+    /// Generations that were gone when a checkpoint that has ended began.
+    purgeable: Vec<Generation>,
+    /// Those that were purged since a checkpoint ended.
+    purged: BTreeSet<u64>,
     waiting: Vec<Waiting>,
 }
 
@@ -54,17 +59,9 @@ enum Waiting {
 }
 
 pub(super) struct World {
-    folder: tempfile::TempDir,
-    engine: EngineKind,
+    machine: Machine,
     pub model: Model,
     node: Option<Node>,
-}
-
-/// Small segments, so that checkpoints free some.
-pub(super) fn config() -> OpenConfig {
-    let log =
-        Config { segment_bytes: 256 << 10, max_bytes: 8 << 20, commit_reserve: 1 << 20, ..Config::default() };
-    OpenConfig { log, clock: Source::Feed, request_keys: REQUEST_KEYS }
 }
 
 /// Hears what the fold tells the lanes.
@@ -86,32 +83,19 @@ impl Listener for Heard {
     fn gone(&self, _: &Durable) {}
 }
 
-pub(super) fn open_folder(
-    folder: &Path,
-    engine: EngineKind,
-    listener: Arc<dyn Listener>,
-) -> (Arc<Cuttable>, Opened) {
-    open_folder_with(folder, engine, &config(), listener)
-}
-
-pub(super) fn open_folder_with(
-    folder: &Path,
-    engine: EngineKind,
-    config: &OpenConfig,
-    listener: Arc<dyn Listener>,
-) -> (Arc<Cuttable>, Opened) {
-    let store = folder.join("store");
-    std::fs::create_dir_all(&store).unwrap();
-    let storage = Arc::new(Cuttable::new(store::open(engine, &store, 4 << 20).unwrap()));
-    let opened =
-        open(folder, Arc::clone(&storage) as _, config, Arc::new(Metrics::default()), listener).unwrap();
-    (storage, opened)
-}
-
 impl World {
+    /// On a real disk.
     pub(super) fn new(engine: EngineKind) -> Self {
-        let mut world =
-            Self { folder: tempfile::tempdir().unwrap(), engine, model: Model::default(), node: None };
+        Self::on(Machine::Real { folder: tempfile::tempdir().unwrap(), engine })
+    }
+
+    /// On disks that lose what real ones may lose.
+    pub(super) fn simulated(seed: u64) -> Self {
+        Self::on(Machine::Simulated(Simulated::new(seed)))
+    }
+
+    fn on(machine: Machine) -> Self {
+        let mut world = Self { machine, model: Model::default(), node: None };
         world.start();
         world
     }
@@ -131,14 +115,16 @@ impl World {
 
     fn start(&mut self) {
         let heard = Arc::new(Heard::default());
-        let (storage, opened) = open_folder(self.folder.path(), self.engine, Arc::clone(&heard) as _);
+        let (storage, opened) = self.machine.open(Arc::clone(&heard) as _);
         let Opened { shared, applier, log, numbers, epoch, fold, position, .. } = opened;
         // A tick is no record: time may go back to the last of those.
         self.model.time = self.model.time_of_record.max(fold.time.0);
         let (to_fold, inbox) = channel();
-        let failed = Box::new(|error: &ironloom_storage::log::LogError| panic!("the log failed: {error}"));
-        let numberer =
-            Numberer::new(Arc::clone(&shared.clock), Arc::clone(&shared.points), numbers, to_fold, failed);
+        let dies = self.machine.dies();
+        let failed = Box::new(move |error: &LogError| assert!(dies(), "the log failed: {error}"));
+        let (clock, points) = (Arc::clone(&shared.clock), Arc::clone(&shared.points));
+        let log_sync = shared.metrics.log_sync.clone();
+        let numberer = Numberer::new(clock, points, numbers, to_fold, log_sync, failed);
         let committer = log.start(numberer).unwrap();
         self.node = Some(Node {
             heard,
@@ -151,14 +137,21 @@ impl World {
             last: position,
             epoch,
             frozen: None,
+            purgeable: Vec::new(),
+            purged: BTreeSet::new(),
             waiting: Vec::new(),
         });
     }
 
     /// Ends the process without a word to the fold, and starts another.
     pub(super) fn restart(&mut self) {
-        // What was submitted is written, though nobody may have heard of it.
-        self.node.take().unwrap().committer.stop().unwrap();
+        let node = self.node.take().unwrap();
+        self.machine.end(|| {
+            // What was submitted is written, though nobody may have heard of it.
+            let ended = node.committer.stop();
+            drop(node);
+            ended
+        });
         self.start();
         self.check();
     }
@@ -166,7 +159,19 @@ impl World {
     /// Ends the process and hands the folder over.
     pub(super) fn into_folder(mut self) -> tempfile::TempDir {
         self.node.take().unwrap().committer.stop().unwrap();
-        self.folder
+        let Machine::Real { folder, .. } = self.machine else { panic!("simulated disks are in no folder") };
+        folder
+    }
+
+    /// The simulated disk.
+    pub(super) fn disk(&self) -> SimDisk {
+        let Machine::Simulated(simulated) = &self.machine else { panic!("a real disk can't be simulated") };
+        simulated.disk().clone()
+    }
+
+    /// Whether nothing may be under way in the log when a step ends.
+    pub(super) fn is_simulated(&self) -> bool {
+        matches!(self.machine, Machine::Simulated(_))
     }
 
     pub(super) fn submit(&mut self, submission: Submission) {
@@ -211,24 +216,65 @@ impl World {
     pub(super) fn freeze(&mut self) {
         let node = self.node();
         if node.frozen.is_none() {
-            node.frozen = Some(checkpoint::freeze(&node.shared, node.last, &node.applier.gone));
+            let removed = node.shared.removed.lock().keys().copied().collect();
+            node.frozen = Some((checkpoint::freeze(&node.shared, node.last, &node.applier.gone), removed));
         }
     }
 
     /// Writes what was frozen. Where that is cut off, the process ends and another is started.
     pub(super) fn checkpoint(&mut self, cut: Option<Cut>) {
         self.freeze();
-        let node = self.node();
-        let frozen = node.frozen.take().unwrap();
+        let node = self.node.as_mut().unwrap();
+        let (frozen, removed) = node.frozen.take().unwrap();
         let gone = frozen.gone;
         if let Some(cut) = cut {
-            node.storage.cut(cut);
+            self.machine.cut(cut, &node.storage);
         }
         let written = checkpoint::write(&node.shared, &node.log, frozen, node.epoch);
         match (written, cut) {
-            (Ok(()), None) => drop(node.applier.gone.drain(..gone)),
+            (Ok(()), None) => {
+                drop(node.applier.gone.drain(..gone));
+                node.purgeable = removed;
+                self.model.forgotten.append(&mut node.purged);
+            }
             (Err(error), None) => panic!("{error}"),
-            (_, Some(_)) => self.restart(),
+            (written, Some(_)) => {
+                if let Err(error) = written {
+                    assert!(self.machine.was_cut(), "{error}");
+                }
+                self.restart();
+            }
+        }
+    }
+
+    /// Removes what one that is gone has kept. Where that is cut off, the process ends and another is started.
+    pub(super) fn purge(&mut self, which: u8, cut: Option<Cut>) {
+        let node = self.node.as_mut().unwrap();
+        if node.purgeable.is_empty() || node.frozen.is_some() {
+            return;
+        }
+        let which = usize::from(which) % node.purgeable.len();
+        let generation = node.purgeable.remove(which);
+        if let Some(cut) = cut {
+            self.machine.cut(cut, &node.storage);
+        }
+        let purged = loop {
+            match purge_step(&node.shared, generation, node.epoch) {
+                Ok(false) => {}
+                Ok(true) => break true,
+                Err(error) => {
+                    assert!(cut.is_some() && self.machine.was_cut(), "{error}");
+                    break false;
+                }
+            }
+        };
+        if purged {
+            self.model.removed.remove(&generation.0);
+            self.model.purged.insert(generation.0);
+            node.purged.insert(generation.0);
+        }
+        if cut.is_some() {
+            self.restart();
         }
     }
 
@@ -280,8 +326,17 @@ impl World {
             shared.receipts.read().iter().map(|(name, note)| (name.to_string(), note.to_vec())).collect();
         assert_eq!(receipts, model.receipts);
         assert_eq!(shared.last_generation(), Generation(model.generation));
-        let removed: Vec<u64> = shared.removed.lock().keys().map(|generation| generation.0).collect();
-        assert_eq!(removed, model.removed.iter().copied().collect::<Vec<_>>());
+        // Their own key goes with the next checkpoint.
+        let removed: BTreeSet<u64> = shared.removed.lock().keys().map(|generation| generation.0).collect();
+        let certain: BTreeSet<u64> = removed.difference(&model.purged).copied().collect();
+        assert_eq!(certain, model.removed);
+        assert!(removed.is_disjoint(&model.forgotten));
+        for generation in &model.purged {
+            for kind in [Kind::State, Kind::Timer, Kind::Alarm, Kind::DeadLetter, Kind::Invocation] {
+                let range = Scope::MAIN.generation(kind, Generation(*generation));
+                assert!(shared.storage.scan(&range, None, 1).unwrap().entries.is_empty(), "{kind:?}");
+            }
+        }
         let mut live: Vec<u64> = shared.lanes.all().iter().map(|lane| lane.generation.0).collect();
         live.sort_unstable();
         assert_eq!(live, model.lanes.keys().copied().collect::<Vec<_>>());
@@ -414,10 +469,14 @@ fn check_lane(shared: &Arc<Shared>, generation: Generation, model: &super::model
         lane: Arc::new(Lane::new(Arc::clone(&lane), log)),
         storage: Arc::clone(&shared.storage),
         points: Arc::clone(&shared.points),
+        metrics: Arc::clone(&shared.metrics),
         firing: None,
     };
     let keys: Vec<Box<str>> = (0..10).map(|key| super::history::key(key).into()).collect();
+    let unknown = keys.iter().filter(|key| matches!(context.cached(key), Cached::Unknown)).count() as u64;
+    let misses = shared.metrics.state_misses.get();
     let loaded = wait(context.load(&keys, &Meter::unlimited())).unwrap();
+    assert_eq!(shared.metrics.state_misses.get(), misses + unknown);
     for (key, value) in keys.iter().zip(loaded) {
         assert_eq!(value.as_ref(), model.state.get(&**key), "{key} of generation {generation}");
         if let Cached::Known(cached) = context.cached(key) {

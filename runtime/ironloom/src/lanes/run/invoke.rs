@@ -20,6 +20,7 @@ impl Runner {
             lane: Arc::clone(lane),
             storage: Arc::clone(&self.shared.storage),
             points: Arc::clone(&self.shared.points),
+            metrics: Arc::clone(&self.shared.metrics),
             firing,
         }
     }

@@ -11,7 +11,7 @@ fn folder() -> tempfile::TempDir {
 }
 
 fn open(folder: &Path, used: &BTreeMap<u32, u64>, roll_at: u64) -> Result<BlockFiles, FileError> {
-    BlockFiles::open_with(Arc::new(Folder::open(folder).unwrap()), used, roll_at)
+    BlockFiles::open(Arc::new(Folder::open(folder).unwrap()), used, roll_at)
 }
 
 /// The names and lengths of all files, in order.
@@ -97,24 +97,24 @@ fn nothing_is_touched_where_anything_is_missing() {
 #[test]
 fn missing_and_short_files_are_named() {
     let folder = folder();
-    let files = open(folder.path(), &BTreeMap::new(), ROLL_AT).unwrap();
+    let files = open(folder.path(), &BTreeMap::new(), FILE_BYTES).unwrap();
     let location = files.append(b"readings").unwrap();
     drop(files);
 
     let path = folder.path().join("0000000001.blocks");
     OpenOptions::new().write(true).open(&path).unwrap().set_len(3).unwrap();
-    let error = open(folder.path(), &used(&[location]), ROLL_AT).err().unwrap().to_string();
+    let error = open(folder.path(), &used(&[location]), FILE_BYTES).err().unwrap().to_string();
     assert!(error.contains("0000000001.blocks has 3 bytes and should have 8"), "{error}");
 
     fs::remove_file(&path).unwrap();
-    let error = open(folder.path(), &used(&[location]), ROLL_AT).err().unwrap().to_string();
+    let error = open(folder.path(), &used(&[location]), FILE_BYTES).err().unwrap().to_string();
     assert!(error.contains("0000000001.blocks is missing"), "{error}");
 }
 
 #[test]
 fn a_block_that_is_cut_off_while_the_server_runs_is_named() {
     let folder = folder();
-    let files = open(folder.path(), &BTreeMap::new(), ROLL_AT).unwrap();
+    let files = open(folder.path(), &BTreeMap::new(), FILE_BYTES).unwrap();
     let location = files.append(b"readings").unwrap();
     let path = folder.path().join("0000000001.blocks");
     OpenOptions::new().write(true).open(&path).unwrap().set_len(5).unwrap();

@@ -1,11 +1,13 @@
 //! One suite for both engines: whatever is done to a store, it holds what a plain map would.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 
 use proptest::prelude::*;
 
 use super::keys::{items, scopes};
 use super::*;
+use crate::folders::testing::{folder_on_a_disk, is_cached};
 use ironloom_types::ids::{Epoch, Generation};
 
 #[derive(Clone, Debug)]
@@ -328,4 +330,25 @@ fn resident() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find(|line| line.starts_with("VmRSS")).unwrap();
     line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() / 1024
+}
+
+/// After a failed sync Linux takes for written what is in memory only. What a start would build on that, the
+/// next loss of power would take away again.
+#[test]
+fn an_opening_reads_from_the_disk_and_not_from_what_the_system_remembers() {
+    for kind in EngineKind::ALL {
+        let folder = folder_on_a_disk();
+        drop(open_in(kind, folder.path()));
+        // A file that no engine reads, so that nothing brings it back into memory.
+        let path = folder.path().join(kind.name()).join("beside");
+        std::fs::write(&path, [7; 4096]).unwrap();
+        let file = File::open(&path).unwrap();
+        file.sync_all().unwrap();
+        if is_cached(&file) != Some(true) {
+            eprintln!("this file system does not say what is in memory: NOT tested");
+            return;
+        }
+        drop(open_in(kind, folder.path()));
+        assert_eq!(is_cached(&file), Some(false), "{kind:?}");
+    }
 }

@@ -1,0 +1,86 @@
+//! One pass over the log behind the fold position.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::OpenError;
+use crate::fold::apply::Applier;
+use crate::fold::requests::Remembered;
+use crate::fold::sealer::Sealed;
+use crate::records::readings::Idempotency;
+use crate::records::{admin, commit, readings};
+use ironloom_storage::journal::Chunk;
+use ironloom_storage::log::{Kind, Record, Recovered};
+use ironloom_types::clock::Timestamp;
+use ironloom_types::ids::{Generation, Position, Sequence};
+
+/// What the log held.
+#[derive(Default)]
+pub(super) struct Replayed {
+    /// The last record and its journal time; zero where there is none.
+    pub position: Position,
+    pub time: Timestamp,
+    /// How many records there were, marks apart.
+    pub records: u64,
+}
+
+/// Applies what the log holds behind the fold position, and notes the requests in it.
+pub(super) fn replay(
+    recovered: &Recovered,
+    applier: &mut Applier,
+    requests: &mut BTreeMap<[u8; 16], Remembered>,
+) -> Result<Replayed, OpenError> {
+    let mut replayed = Replayed::default();
+    for record in recovered.records()? {
+        let record = record?;
+        let time = record.header.journal_time;
+        replayed.position = record.header.position;
+        replayed.time = replayed.time.max(time);
+        let Some(sealed) = sealed(&record)? else { continue };
+        if let Sealed::Readings { request: Some(Idempotency { key, request }), chunk, .. } = &sealed {
+            let accepted = chunk.len() as u64;
+            let through = Sequence(chunk.next_sequence().0 - 1);
+            requests.insert(*key, Remembered { request: *request, time, accepted, through });
+        }
+        applier.apply(Some(record.at), time, sealed);
+        replayed.records += 1;
+    }
+    Ok(replayed)
+}
+
+/// A record as the fold takes it; `None` for a mark.
+fn sealed(record: &Record) -> Result<Option<Sealed>, OpenError> {
+    let header = &record.header;
+    let body = |error| OpenError::Body { position: header.position, error };
+    let chunk = |columns, hops, origin| {
+        Arc::new(Chunk::of_record(header.first_sequence, header.journal_time, hops, origin, columns))
+    };
+    Ok(Some(match header.kind {
+        Kind::Mark => return Ok(None),
+        Kind::Readings => {
+            let read = readings::decode(header.version, &record.body).map_err(body)?;
+            Sealed::Readings {
+                new_points: read.new_points,
+                chunk: chunk(read.columns, 0, Generation(0)),
+                receipt: read.head.receipt,
+                request: read.head.idempotency,
+                forgotten: Vec::new(),
+                reply: None,
+            }
+        }
+        Kind::Commit => {
+            let read = commit::decode(header.version, &record.body).map_err(body)?;
+            let chunk = chunk(read.derived, read.head.hops, read.head.generation);
+            Sealed::Commit {
+                head: read.head,
+                state: read.state,
+                new_points: read.new_points,
+                chunk,
+                reply: None,
+            }
+        }
+        Kind::Admin => {
+            Sealed::Admin { record: admin::decode(header.version, &record.body).map_err(body)?, reply: None }
+        }
+    }))
+}

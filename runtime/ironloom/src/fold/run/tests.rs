@@ -1,0 +1,32 @@
+//! When a checkpoint is wished for.
+
+use super::*;
+use crate::fold::tests::machine::open_folder;
+use ironloom_storage::store::EngineKind;
+
+/// Every count finds that it is time.
+const AT_ONCE: Thresholds = Thresholds {
+    log_bytes: 0,
+    dirty_bytes: 1 << 30,
+    cache_bytes: 1 << 20,
+    at_least_every: Duration::from_secs(3600),
+};
+
+#[test]
+fn a_checkpoint_that_was_wished_for_is_not_wished_for_again_before_it_has_begun() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_, opened) = open_folder(folder.path(), EngineKind::Redb, Arc::new(()));
+    let wishes = Arc::new(Wishes::default());
+    let (folded, applied, log) = (opened.fold.position, opened.position, opened.log.reader());
+    let asks = Arc::clone(&wishes);
+    let mut fold = Fold::new(opened.shared, opened.applier, log, folded, applied, AT_ONCE, asks);
+    let wished = || wishes.take(Duration::ZERO).checkpoint;
+    fold.count();
+    assert!(wished());
+    // The one who makes it has taken the wish, and groups come before its word to freeze.
+    fold.count();
+    assert!(!wished(), "another would follow at once, though nothing waits");
+    drop(fold.freeze());
+    fold.count();
+    assert!(wished(), "it has begun, and again there is enough");
+}
