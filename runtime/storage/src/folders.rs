@@ -1,10 +1,12 @@
 //! Folders whose names outlive a loss of power, and files that are read from the disk itself.
 
-use std::fs::File;
+use std::fs::{DirBuilder, File};
 use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::Path;
 
-/// Makes a folder where it is missing, with those above it, and syncs whatever holds the names of these.
+/// Makes a folder where it is missing, with those above it, and syncs whatever holds the names of these. What is
+/// made is open to its owner alone: it holds what apps and machines keep to themselves.
 ///
 /// The folder right above is synced even where nothing was made: an earlier process may have died between
 /// making the folder and syncing its name.
@@ -14,7 +16,7 @@ pub fn make(folder: &Path) -> io::Result<()> {
 
 fn make_with(folder: &Path, mut sync: impl FnMut(&Path) -> io::Result<()>) -> io::Result<()> {
     let missing = folder.ancestors().take_while(|ancestor| !is_there(ancestor)).count();
-    std::fs::create_dir_all(folder)?;
+    DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
     for made in folder.ancestors().take(missing) {
         sync(parent(made))?;
     }
@@ -23,6 +25,11 @@ fn make_with(folder: &Path, mut sync: impl FnMut(&Path) -> io::Result<()>) -> io
         Err(error) if missing == 0 && error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
         synced => synced,
     }
+}
+
+/// Whether users besides the owner and his group can look into a folder.
+pub fn is_open_to_all(folder: &Path) -> io::Result<bool> {
+    Ok(std::fs::metadata(folder)?.permissions().mode() & 0o007 != 0)
 }
 
 /// Makes the names in a folder durable.
@@ -134,6 +141,9 @@ mod tests {
         make(&deep).unwrap();
         make(&deep).unwrap();
         assert!(deep.is_dir());
+        assert!(!is_open_to_all(&deep).unwrap());
+        std::fs::set_permissions(&deep, std::fs::Permissions::from_mode(0o755)).unwrap();
+        assert!(is_open_to_all(&deep).unwrap());
         assert_eq!(parent(Path::new("a")), Path::new("."));
         assert_eq!(parent(Path::new("/")), Path::new("/"));
     }

@@ -60,7 +60,7 @@ pub(super) fn check(path: &str, text: &str) -> Vec<Finding> {
         let text = "the file doesn't begin with //! and a sentence on what it is".to_owned();
         findings.push(finding(1, Rule::Head, text));
     }
-    let mut visitor = Visitor { findings: Vec::new() };
+    let mut visitor = Visitor::default();
     visitor.visit_file(&parsed);
     findings.extend(visitor.findings.into_iter().map(|(line, rule, text)| finding(line, rule, text)));
     findings
@@ -76,8 +76,27 @@ pub(super) fn without_filler(path: &str, text: &str) -> String {
     lines.filter(|(index, line)| !is_filler(index + 1, line)).map(|(_, line)| line).collect()
 }
 
+#[derive(Default)]
 struct Visitor {
     findings: Vec<(usize, Rule, String)>,
+    /// Within a type whose doc comments clap prints as help.
+    is_help: bool,
+}
+
+/// Whether clap makes an item's doc comments the help of a command or an option.
+fn is_help(attributes: &[syn::Attribute]) -> bool {
+    let derives = attributes.iter().filter(|attribute| attribute.path().is_ident("derive"));
+    derives.into_iter().any(|attribute| {
+        let mut found = false;
+        // A derive that can't be parsed is the compiler's to refuse.
+        let _ = attribute.parse_nested_meta(|meta| {
+            found |= ["Args", "Parser", "Subcommand", "ValueEnum"]
+                .iter()
+                .any(|name| meta.path.segments.last().is_some_and(|last| last.ident == name));
+            Ok(())
+        });
+        found
+    })
 }
 
 impl Visitor {
@@ -101,7 +120,7 @@ impl Visitor {
             doc.push_str(&line.value());
             doc.push('\n');
         }
-        let Some(line) = first else { return };
+        let Some(line) = first.filter(|_| !self.is_help) else { return };
         let doc = doc.trim();
         let words = doc.split_whitespace().count();
         if words < MIN_DOC_WORDS || HOLLOW.contains(&doc.to_lowercase().as_str()) {
@@ -134,6 +153,11 @@ impl Visit<'_> for Visitor {
     }
 
     fn visit_item(&mut self, item: &syn::Item) {
+        self.is_help = match item {
+            syn::Item::Enum(item) => is_help(&item.attrs),
+            syn::Item::Struct(item) => is_help(&item.attrs),
+            _ => false,
+        };
         match item {
             syn::Item::Const(item) => self.docs(&item.attrs),
             syn::Item::Enum(item) => self.docs(&item.attrs),
@@ -144,6 +168,7 @@ impl Visit<'_> for Visitor {
             _ => {}
         }
         syn::visit::visit_item(self, item);
+        self.is_help = false;
     }
 
     fn visit_field(&mut self, field: &syn::Field) {
@@ -184,6 +209,12 @@ mod tests {
         assert_eq!(rules("runtime/storage/src/log/tests.rs", &text), []);
         let text = format!("//! Much of it.\n{}", "// a line\n".repeat(MAX_TEST_FILE));
         assert_eq!(rules("runtime/storage/src/log/tests.rs", &text), [(0, Rule::FileLength)]);
+    }
+
+    #[test]
+    fn what_clap_prints_as_help_may_be_short() {
+        let text = "//! Options.\n\n/// Acknowledges.\n#[derive(Debug, clap::Args)]\nstruct Ack {\n    /// Ids\n    ids: u8,\n}\n\n/// Acks.\nstruct Other;\n";
+        assert_eq!(rules("a.rs", text), [(10, Rule::FillerDoc)]);
     }
 
     #[test]

@@ -23,7 +23,9 @@ pub(super) struct Alarms {
 
 #[derive(Debug, Subcommand)]
 enum What {
+    /// Acknowledge alarms
     Ack {
+        /// Their ids
         #[arg(required = true)]
         ids: Vec<String>,
     },

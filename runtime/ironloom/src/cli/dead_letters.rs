@@ -17,7 +17,9 @@ pub(super) struct DeadLetters {
 
 #[derive(Debug, Subcommand)]
 enum What {
+    /// List them
     List {
+        /// The installation
         id: String,
         #[command(flatten)]
         page: PageArgs,
@@ -30,7 +32,9 @@ enum What {
 
 #[derive(Args, Debug)]
 struct Chosen {
+    /// The installation
     id: String,
+    /// Their numbers
     #[arg(required = true)]
     numbers: Vec<u64>,
 }

@@ -11,6 +11,7 @@ use ironloom_types::text::shorten;
 /// Lists an installation's invocations, oldest first.
 #[derive(Args, Debug)]
 pub(super) struct Invocations {
+    /// The installation
     id: String,
     #[command(flatten)]
     page: PageArgs,

@@ -6,6 +6,7 @@ use super::failure::Outcome;
 use super::{Global, PageArgs, output, show};
 use crate::api::facade::Installation;
 
+/// Lists installations.
 #[derive(Args, Debug)]
 pub(super) struct List {
     #[command(flatten)]

@@ -13,6 +13,7 @@ use ironloom_types::text::clean;
 /// Shows an installation's log.
 #[derive(Args, Debug)]
 pub(super) struct Logs {
+    /// The installation
     id: String,
     /// Go on with new lines until interrupted
     #[arg(short, long)]

@@ -75,6 +75,7 @@ enum Command {
     Install(install::Install),
     /// Remove an installation
     Uninstall(uninstall::Uninstall),
+    /// List installations
     List(list::List),
     /// Show one installation
     Show(show::Show),

@@ -11,6 +11,7 @@ use crate::api::facade::ReadingItem;
 /// Shows what an installation's outputs gave, oldest first.
 #[derive(Args, Debug)]
 pub(super) struct Outputs {
+    /// The installation
     id: String,
     /// Only of this output
     #[arg(long, value_name = "NAME")]

@@ -28,7 +28,10 @@ enum What {
         digest: String,
     },
     /// Delete a package that no installation has
-    Delete { digest: String },
+    Delete {
+        /// Its digest
+        digest: String,
+    },
 }
 
 impl Packages {

@@ -10,6 +10,7 @@ use crate::api::JSON_TYPE;
 /// Pauses an installation: its readings wait.
 #[derive(Args, Debug)]
 pub(super) struct Pause {
+    /// The installation
     id: String,
 }
 

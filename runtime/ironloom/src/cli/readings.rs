@@ -12,10 +12,12 @@ use crate::api::NDJSON_TYPE;
 pub(super) struct Readings {
     #[command(flatten)]
     which: Which,
+    /// Print CSV
     #[arg(long, conflicts_with = "json")]
     csv: bool,
 }
 
+/// Which readings.
 #[derive(Args, Debug)]
 pub(super) struct Which {
     /// Only of this point

@@ -11,6 +11,7 @@ use crate::api::facade::Resumed;
 /// Resumes an installation that is paused or quarantined.
 #[derive(Args, Debug)]
 pub(super) struct Resume {
+    /// The installation
     id: String,
     /// What becomes of the readings that came meanwhile
     #[arg(long, value_enum, default_value = "keep")]

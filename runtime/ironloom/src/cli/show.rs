@@ -14,6 +14,7 @@ use ironloom_types::text::clean;
 /// Shows one installation.
 #[derive(Args, Debug)]
 pub(super) struct Show {
+    /// The installation
     id: String,
 }
 

@@ -11,6 +11,7 @@ use super::{Global, PageArgs, output};
 /// Shows an installation's state, in the order of its keys.
 #[derive(Args, Debug)]
 pub(super) struct State {
+    /// The installation
     id: String,
     /// Only keys that begin so
     #[arg(long, value_name = "PREFIX")]

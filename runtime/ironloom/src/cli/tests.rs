@@ -25,6 +25,25 @@ fn help_says_what_there_is() {
     insta::assert_snapshot!("help_install", help(&["install"]));
 }
 
+/// Each command and each argument below it that has no help, by its path.
+fn without_help(command: &clap::Command, path: &str) -> Vec<String> {
+    let path = format!("{path} {}", command.get_name());
+    let mut found = Vec::new();
+    if command.get_about().is_none() {
+        found.push(path.clone());
+    }
+    let arguments = command.get_arguments().filter(|argument| argument.get_help().is_none());
+    found.extend(arguments.map(|argument| format!("{path} {}", argument.get_id())));
+    found.extend(command.get_subcommands().flat_map(|inner| without_help(inner, &path)));
+    found
+}
+
+#[test]
+fn each_command_and_each_argument_has_a_help_text() {
+    let found = without_help(&Cli::command(), "");
+    assert!(found.is_empty(), "no help for {found:?}");
+}
+
 #[test]
 fn misuse_is_told() {
     for (arguments, part) in [

@@ -9,6 +9,7 @@ use super::{Global, output};
 /// Removes an installation. Its state is kept for a week, unless purged.
 #[derive(Args, Debug)]
 pub(super) struct Uninstall {
+    /// The installation
     id: String,
     /// Remove its state at once
     #[arg(long)]

@@ -1,6 +1,6 @@
 //! Starts and stops a node.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::channel;
@@ -63,8 +63,15 @@ pub(crate) fn start(options: NodeOptions) -> Result<Arc<dyn Host>, StartError> {
     ironloom_storage::folders::make(&data).map_err(|error| {
         StartError::Refused(format!("the data folder {} can't be made: {error}", data.display()))
     })?;
+    if ironloom_storage::folders::is_open_to_all(&data).unwrap_or(false) {
+        tracing::warn!(
+            folder = %data.display(),
+            "every user of this machine can read the data folder; `chmod o-rwx` closes it"
+        );
+    }
     let lock = DataLock::acquire(&data).map_err(|error| refused(&error))?;
-    let worker = std::env::current_exe().map_err(|error| refused(&error))?;
+    // What runs, also once another version stands in its place: its engine is the one that loads the code.
+    let worker = PathBuf::from("/proc/self/exe");
     let sandbox = Arc::new(
         Sandbox::new(SandboxConfig::new(data.join("code"), worker)).map_err(|error| refused(&error))?,
     );

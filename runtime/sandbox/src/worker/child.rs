@@ -1,6 +1,8 @@
 //! The worker's own side: limits, then compiles.
 
-use std::io::{Read as _, Write as _};
+use std::fs::File;
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::net::{Ipv4Addr, TcpStream};
 use std::process::ExitCode;
 
 use landlock::{ABI, Access as _, AccessFs, AccessNet, Ruleset, RulesetAttr as _, RulesetStatus, Scope};
@@ -16,6 +18,8 @@ use ironloom_types::limits::{MAX_CORE_INSTANCES, MAX_MEMORIES, MAX_PACKAGE, MAX_
 
 /// The section into which the SDK writes its version.
 const SDK_SECTION: &str = "ironloom-sdk";
+/// The longest version. What is longer wasn't written by the SDK.
+const MAX_SDK_VERSION: usize = 64;
 /// How deep components may be within each other. Toolchains make two levels; compilers recurse over them.
 const MAX_DEPTH: usize = 32;
 /// Descriptors that a worker may have: its three pipes, and what the engine opens for itself.
@@ -101,7 +105,15 @@ fn lock_itself_in() -> Result<bool, Failed> {
         .scope(Scope::from_all(abi))?
         .create()?
         .restrict_self()?;
-    Ok(status.ruleset == RulesetStatus::FullyEnforced && status.no_new_privs)
+    Ok(status.ruleset == RulesetStatus::FullyEnforced && status.no_new_privs && is_locked_in())
+}
+
+/// Tries what the kernel has promised to refuse.
+fn is_locked_in() -> bool {
+    let is_refused =
+        |tried: std::io::Result<()>| tried.is_err_and(|error| error.kind() == ErrorKind::PermissionDenied);
+    is_refused(File::open("/proc/self/exe").map(drop))
+        && is_refused(TcpStream::connect((Ipv4Addr::LOCALHOST, 1)).map(drop))
 }
 
 /// Validates, lists and compiles.
@@ -183,7 +195,8 @@ fn sdk_version(wasm: &[u8]) -> Option<String> {
         {
             return std::str::from_utf8(section.data())
                 .ok()
-                .map(|text| text.trim_end_matches('\0').to_owned());
+                .map(|text| text.trim_end_matches('\0').to_owned())
+                .filter(|version| version.len() <= MAX_SDK_VERSION);
         }
     }
     None
