@@ -28,6 +28,8 @@ pub struct Answer {
     /// Of `Link` with `rel="next"`, the path and query.
     pub next: Option<String>,
     pub retry_after: Option<u64>,
+    /// Where what was made is found; empty where nothing was.
+    pub location: String,
     pub body: Vec<u8>,
     request: String,
 }
@@ -97,10 +99,11 @@ impl Client {
         };
         let next = header("link").strip_prefix('<').and_then(|link| Some(link.split_once('>')?.0.to_owned()));
         let (content_type, retry_after) = (header("content-type"), header("retry-after").parse().ok());
+        let location = header("location");
         let status = answer.status().as_u16();
         let body = answer.body_mut().with_config().limit(1 << 30).read_to_vec();
         let body = body.with_context(|| format!("{request}: the answer broke off"))?;
-        Ok(Answer { status, content_type, next, retry_after, body, request })
+        Ok(Answer { status, content_type, next, retry_after, location, body, request })
     }
 
     pub fn get(&self, path: &str) -> Result<Answer> {

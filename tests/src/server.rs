@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::Arc;
@@ -21,6 +22,7 @@ pub struct Setup {
     config: Option<String>,
     env: Vec<(String, String)>,
     arguments: Vec<String>,
+    ip: IpAddr,
     /// 0: any that is free.
     port: u16,
 }
@@ -29,7 +31,9 @@ impl Setup {
     /// A folder of its own, and all defaults.
     pub fn new() -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("ironloom-test-").tempdir()?;
-        Ok(Self { folder: Arc::new(folder), config: None, env: Vec::new(), arguments: Vec::new(), port: 0 })
+        let ip = Ipv4Addr::LOCALHOST.into();
+        let (env, arguments) = (Vec::new(), Vec::new());
+        Ok(Self { folder: Arc::new(folder), config: None, env, arguments, ip, port: 0 })
     }
 
     /// With this configuration file.
@@ -57,6 +61,13 @@ impl Setup {
     #[must_use]
     pub fn argument(mut self, argument: &str) -> Self {
         self.arguments.push(argument.to_owned());
+        self
+    }
+
+    /// On another loopback address than 127.0.0.1.
+    #[must_use]
+    pub fn ip(mut self, ip: IpAddr) -> Self {
+        self.ip = ip;
         self
     }
 
@@ -88,7 +99,7 @@ impl Setup {
         let with_failpoints = self.env.iter().any(|(name, _)| name == "FAILPOINTS");
         let mut command = Command::new(if with_failpoints { failpoints_binary()? } else { binary()? });
         command.arg("serve").arg("--data").arg(self.data());
-        command.arg("--listen").arg(format!("127.0.0.1:{}", self.port));
+        command.arg("--listen").arg(SocketAddr::new(self.ip, self.port).to_string());
         if let Some(config) = &self.config {
             let path = self.folder.path().join("ironloom.toml");
             fs::write(&path, config)?;
@@ -129,7 +140,9 @@ impl Setup {
             }
         };
         let url = url.with_context(|| format!("the first line on stdout is {first:?}"))?;
-        ensure!(url.starts_with("http://127.0.0.1:"), "the server listens on {url}");
+        let address: SocketAddr =
+            url.strip_prefix("http://").context("no URL").and_then(|address| Ok(address.parse()?))?;
+        ensure!(address.ip() == self.ip, "the server listens on {url}");
         server.client = Client::new(&url);
         Ok(server)
     }

@@ -389,3 +389,57 @@ fn a_package_shows_all_that_it_asks_for() -> Result<()> {
         .problem(422)?;
     Ok(())
 }
+
+#[test]
+fn points_that_an_installation_does_not_get_are_shown() -> Result<()> {
+    let setup = Setup::new()?;
+    let server = setup.start()?;
+    let client = server.client();
+    let bindings = json!({"value": ["a/{what}", "b/{what}"]});
+    install(client, "sums", &guests::package("one-state")?, bindings, json!({}))?;
+    assert_eq!(client.installation("sums")?["left_out"], json!({"points": 0, "samples": []}));
+    client.push_one("a/7", 1)?;
+    client.push_one("b/7", 2)?;
+    client.push_one("b/8", 3)?;
+    let reason = "another point is already the entity \"7\" of this input";
+    let expected = json!({"points": 1, "samples": [{"point": "b/7", "input": "value", "reason": reason}]});
+    assert_eq!(client.installation("sums")?["left_out"], expected);
+    let shown = String::from_utf8(server.cli(&["show", "sums"])?.stdout)?;
+    ensure!(shown.contains("1 point") && shown.contains("b/7 of input value: another point"), "{shown}");
+    let listed = String::from_utf8(server.cli(&["list"])?.stdout)?;
+    ensure!(listed.contains("left out"), "{listed}");
+    for checkpoint in [false, true] {
+        // A clean end makes a checkpoint.
+        if checkpoint {
+            ensure!(setup.start()?.stop()?.success());
+        }
+        let server = setup.start()?;
+        assert_eq!(server.client().installation("sums")?["left_out"], expected, "checkpoint: {checkpoint}");
+        server.kill()?;
+    }
+    Ok(())
+}
+
+#[test]
+fn an_installation_makes_no_more_points_than_it_was_granted() -> Result<()> {
+    let server = Setup::new()?.start()?;
+    let client = server.client();
+    let more = json!({"settings": {"publish": true}, "limits": {"points": 2}});
+    let installed =
+        install(client, "few", &guests::package("one-state")?, json!({"value": ["a/{what}"]}), more)?;
+    assert_eq!(installed["limits"]["points"], 2, "{installed}");
+    for what in ["a/1", "a/2", "a/1", "a/3"] {
+        client.push_one(what, 1)?;
+    }
+    let shown = wait_for_installation(client, "few", "what is refused", |now| now["last_error"].is_object())?;
+    ensure!(
+        shown["last_error"]["message"].to_string().contains("as many points, as it was granted"),
+        "{shown}"
+    );
+    let made: Vec<_> =
+        client.all("/v1/points?prefix=apps/few/")?.iter().map(|item| item["point"].clone()).collect();
+    assert_eq!(made, ["apps/few/count/1", "apps/few/count/2"]);
+    // What others make is no business of it.
+    client.push_one("b/1", 1)?;
+    Ok(())
+}

@@ -5,8 +5,9 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 
 use anyhow::{Context, Result, ensure};
+use ironloom_tests::apps::{install, request};
 use ironloom_tests::http::{JSON, NDJSON, PACKAGE};
-use ironloom_tests::{Client, Setup};
+use ironloom_tests::{Client, Setup, guests};
 use serde_json::{Value, json};
 
 fn push(client: &Client, lines: &[Value]) -> Result<Value> {
@@ -226,16 +227,98 @@ fn bad_readings_name_line_and_field() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn what_is_made_is_told_by_its_place_and_what_is_not_there_is_an_empty_page() -> Result<()> {
+    let server = Setup::new()?.start()?;
+    let client = server.client();
+    let tar = guests::package("one-state")?.tar();
+    let added = client.send("POST", "/v1/packages", &[("content-type", PACKAGE)], &tar)?;
+    let (status, location) = (added.status, added.location.clone());
+    let digest = added.json()?["digest"].as_str().context("no digest")?.to_owned();
+    assert_eq!((status, location), (201, format!("/v1/packages/{digest}")));
+    let again = client.send("POST", "/v1/packages", &[("content-type", PACKAGE)], &tar)?;
+    assert_eq!((again.status, again.location.as_str()), (200, ""), "nothing was made");
+    let body = request("one", &digest, json!({"value": ["room/{what}"]}), json!({}));
+    let dry = client.post("/v1/installations?dry-run=true", &body)?;
+    assert_eq!((dry.status, dry.location.as_str()), (200, ""));
+    let installed = client.post("/v1/installations", &body)?;
+    assert_eq!((installed.status, installed.location.as_str()), (201, "/v1/installations/one"));
+    assert_eq!(client.get(&installed.location)?.json()?["id"], "one");
+
+    for path in ["/v1/readings?point=new/one", "/v1/installations/one/outputs?point=new/one"] {
+        let page = client.send("GET", path, &[("accept", JSON)], &[])?.json()?;
+        assert_eq!(page["items"], json!([]), "{path}");
+    }
+    for path in ["/v1/alarms?after=x", "/v1/alarms?after=1-2", "/v1/readings?after=x"] {
+        let problem = client.get(path)?.problem(400)?;
+        assert_eq!(
+            (&problem["kind"], &problem["where"]["field"]),
+            (&json!("bad-parameter"), &json!("after")),
+            "{path}"
+        );
+    }
+    Ok(())
+}
+
+#[test]
+fn it_listens_on_loopback_of_ipv6_too() -> Result<()> {
+    let server = Setup::new()?.ip(std::net::Ipv6Addr::LOCALHOST.into()).start()?;
+    let client = server.client();
+    ensure!(client.url().starts_with("http://[::1]:"), "{}", client.url());
+    assert_eq!(client.push_one("room/temperature", 21.5)?, 1);
+    let listed = server.cli_json(&["points"])?;
+    assert_eq!(listed["items"][0]["point"], "room/temperature");
+    // Whom a name server may send here is somebody else.
+    let headers = [("host", "loom.example")];
+    assert_eq!(client.send("GET", "/v1/points", &headers, &[])?.problem(403)?["kind"], "host");
+    Ok(())
+}
+
+#[test]
+fn names_of_the_host_are_taken_only_where_it_is_said_twice() -> Result<()> {
+    let config = "[server]\nhosts = [\"loom.example\"]\n";
+    let headers = [("host", "loom.example")];
+    let setup = Setup::new()?.config(config);
+    let server = setup.start()?;
+    assert_eq!(server.client().send("GET", "/v1/points", &headers, &[])?.problem(403)?["kind"], "host");
+    ensure!(setup.said().contains("hosts is used with --insecure-bind only"), "{}", setup.said());
+    ensure!(server.stop()?.success());
+    let server = setup.argument("--insecure-bind").start()?;
+    let client = server.client();
+    client.send("GET", "/v1/points", &headers, &[])?.json()?;
+    assert_eq!(
+        client.send("GET", "/v1/points", &[("host", "other.example")], &[])?.problem(403)?["kind"],
+        "host"
+    );
+    assert_eq!(client.get("/readyz")?.json()?["notes"], json!([]), "it listens on loopback all the same");
+    Ok(())
+}
+
 /// Every route that has a body or parameters, with requests that are wrong in every way.
 #[test]
 fn no_input_gives_500() -> Result<()> {
     let mut server = Setup::new()?.start()?;
     let client = server.client().clone();
+    // So that routes below it come to their own code.
+    let real = "real";
+    let bindings = json!({"value": ["room/{what}"]});
+    install(&client, real, &guests::package("one-state")?, bindings, json!({"settings": {"publish": true}}))?;
     let document = client.get("/openapi.json")?.json()?;
     let paths = document["paths"].as_object().context("the description has no paths")?;
     ensure!(paths.len() >= 15, "the description has only {} paths", paths.len());
-    let odd =
-        ["nobody", "%00", "..%2f..", "A", "1e9", "-1", "99999999999999999999", "sha256:00", "%ff", "a%20b"];
+    let odd = [
+        real,
+        "nobody",
+        "%00",
+        "..%2f..",
+        "A",
+        "1e9",
+        "-1",
+        "99999999999999999999",
+        "sha256:00",
+        "%ff",
+        "a%20b",
+    ];
     let queries = [
         "",
         "?limit=0",
@@ -274,7 +357,10 @@ fn no_input_gives_500() -> Result<()> {
             let all = ["post", "delete", "put", "patch", "options", "trace"];
             for method in all.map(str::to_uppercase) {
                 for (kind, body) in bodies {
-                    // An uninstall of something real is no bad input; nothing is installed here.
+                    // To uninstall it is no bad input.
+                    if method == "DELETE" && filled.ends_with(real) {
+                        continue;
+                    }
                     let answer = client.send(&method, &filled, &[("content-type", kind)], body)?;
                     ensure!(
                         answer.status < 500,
@@ -296,6 +382,7 @@ fn no_input_gives_500() -> Result<()> {
         ensure!(methods.is_object(), "{path} has no methods");
     }
     ensure!(sent > 1_000 && server.is_alive()?);
+    assert_eq!(client.installation(real)?["id"], real);
     client.get("/nothing/here")?.problem(404)?;
     Ok(())
 }

@@ -92,3 +92,40 @@ fn a_log_that_cant_be_written_ends_the_server_with_75_and_loses_nothing() -> Res
     ensure!(acknowledged >= 5, "only {acknowledged} were taken before the segment was full");
     Ok(())
 }
+
+#[test]
+fn a_full_log_refuses_pushes_with_its_words_and_keeps_what_it_took() -> Result<()> {
+    // The least that a log may have.
+    let config = "[log]\nsegment = \"64 MiB\"\ncheckpoint = \"1 MiB\"\nmax = \"193 MiB\"\n";
+    let setup = Setup::new()?.config(config);
+    let server = setup.clone().env("FAILPOINTS", "checkpoint-blocks-synced=hold").start()?;
+    let client = server.client().clone();
+    // 12 MB each.
+    let text = "x".repeat(60_000);
+    let big = format!("{}\n", json!({"point": "big", "value": text})).repeat(200);
+    let (mut acknowledged, mut answer) = (0, None);
+    for n in 1..=30 {
+        let body = format!("{}\n{big}", json!({"point": "mark", "value": n}));
+        let got = client.push(body.as_bytes(), None)?;
+        if got.status == 503 {
+            answer = Some(got);
+            break;
+        }
+        got.json()?;
+        acknowledged = n;
+    }
+    let refused = answer.with_context(|| format!("{acknowledged} pushes of 12 MB fit into 193 MiB"))?;
+    ensure!(refused.retry_after.is_some(), "it says when to come again");
+    let problem = refused.problem(503)?;
+    assert_eq!(problem["kind"], "log-full");
+    assert_eq!(problem["detail"], "the log is full until a checkpoint has written it to the store");
+    let ready = client.get("/readyz")?;
+    ensure!(ready.status == 503 && ready.text().contains("log: full until"), "{}", ready.text());
+    assert_eq!(client.journal(0, "point=mark")?.len(), acknowledged, "what is there can be read");
+    server.kill()?;
+
+    let server = setup.start()?;
+    server.client().push_one("mark", 0)?;
+    assert_eq!(server.client().journal(0, "point=mark")?.len(), acknowledged + 1);
+    Ok(())
+}

@@ -28,7 +28,7 @@ pub fn record(bytes: &[u8]) {
 /// reasons.
 pub fn pushed(bytes: &[u8]) {
     let now = Timestamp(1_700_000_000_000_000_000);
-    let rules = IngestRules { now: Some(now), latest: Timestamp(now.0 + 300_000_000_000) };
+    let rules = IngestRules { now: Some(now), latest: Timestamp(now.0 + 300_000_000_000), new_points: 3 };
     let lookup = |path: &str| (path == "known").then_some(PointNumber(7));
     let modes = [Mode::WHOLE, Mode::PARTIAL].into_iter();
     for (mode, form) in modes.flat_map(|mode| [(mode, Form::Lines), (mode, Form::Json)]) {

@@ -1,24 +1,36 @@
 //! Steps at which a test may end the process: the way `kill -9` does, so that nothing is unwound, dropped or
 //! flushed. `FAILPOINTS=step` ends it when it comes to that step, `FAILPOINTS=step@3` when it has passed it
-//! three times. Without the feature `failpoints` nothing of it is compiled.
+//! three times; `FAILPOINTS=step=hold` has it wait there for ever. Without the feature `failpoints` nothing of it is compiled.
 
 /// Marks a step at which a test may end the process.
 #[cfg(not(feature = "failpoints"))]
 #[inline(always)]
 pub fn failpoint(_step: &str) {}
 
-/// Ends the process where the environment names this step.
+/// Ends the process, or waits for ever, where the environment names this step.
 #[cfg(feature = "failpoints")]
 pub fn failpoint(step: &str) {
     use std::sync::LazyLock;
     use std::sync::atomic::{AtomicU64, Ordering};
 
-    static ASKED: LazyLock<Option<(String, AtomicU64)>> = LazyLock::new(|| {
+    struct Asked {
+        step: String,
+        passes: AtomicU64,
+        holds: bool,
+    }
+
+    static ASKED: LazyLock<Option<Asked>> = LazyLock::new(|| {
         let asked = std::env::var("FAILPOINTS").ok()?;
-        let (step, passes) = asked.split_once('@').unwrap_or((&asked, "0"));
-        Some((step.to_owned(), AtomicU64::new(passes.parse().ok()?)))
+        let (asked, holds) = asked.strip_suffix("=hold").map_or((&*asked, false), |asked| (asked, true));
+        let (step, passes) = asked.split_once('@').unwrap_or((asked, "0"));
+        Some(Asked { step: step.to_owned(), passes: AtomicU64::new(passes.parse().ok()?), holds })
     });
-    let Some((asked, left)) = &*ASKED else { return };
+    let Some(Asked { step: asked, passes: left, holds }) = &*ASKED else { return };
+    if asked == step && *holds {
+        loop {
+            std::thread::park();
+        }
+    }
     let passes = |left: u64| left.checked_sub(1);
     if asked == step && left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, passes).is_err() {
         // Where this fails the process goes on, and the test that waits for its end says so.

@@ -1,10 +1,10 @@
 //! Time: nanoseconds since 1970, and the one clock that gives journal time.
 //!
-//! The committer alone asks [`Clock::now`] for journal time, so that it never goes back. With
+//! The committer alone asks [`Clock::now`] for journal time, so that it never goes back by itself. With
 //! `[site] clock = "feed"` time comes from the readings themselves and stands still between them.
 //!
-//! The machine's clock may be wrong. One that stands before the last journal time is waited for; one
-//! that is years ahead of everything known is not followed at all, for journal time could not come back.
+//! The machine's clock may be wrong. One that stands before the last journal time is waited for, unless an
+//! admin sets journal time back ([`Clock::set_back`]); one that is years ahead of everything known is not followed.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -164,9 +164,15 @@ impl Clock {
         }
     }
 
-    /// At start, whatever the source: nothing earlier than the last journal time is given out.
+    /// At start, whatever the source: time goes on from the last journal time.
     pub fn resume(&self, last: Timestamp) {
-        self.last.fetch_max(last.0, Ordering::SeqCst);
+        self.last.store(last.0, Ordering::SeqCst);
+    }
+
+    /// Goes back to `to`, where time is further: a wrong future is left behind. For the committer alone, which
+    /// writes that it was.
+    pub fn set_back(&self, to: Timestamp) {
+        self.last.fetch_min(to.0, Ordering::SeqCst);
     }
 
     /// Under the feed's clock, moves time on to `at`; under the host's it does nothing.
@@ -190,7 +196,8 @@ impl Clock {
         }
     }
 
-    fn last(&self) -> Timestamp {
+    /// The last time given out.
+    pub fn last(&self) -> Timestamp {
         Timestamp(self.last.load(Ordering::SeqCst))
     }
 
@@ -297,6 +304,22 @@ mod tests {
         clock.advance(Timestamp(9));
         clock.advance(Timestamp(7));
         assert_eq!(clock.now(), Timestamp(9));
+    }
+
+    #[test]
+    fn a_wrong_future_is_left_behind_and_never_entered_by_it() {
+        let clock = Clock::new(Source::Feed, Timestamp(9));
+        clock.set_back(Timestamp(5));
+        assert_eq!(clock.now(), Timestamp(5));
+        clock.set_back(Timestamp(7));
+        assert_eq!(clock.now(), Timestamp(5));
+        let year = 365 * 24 * 3600 * SECOND;
+        let clock = Clock::new(Source::Host, host_time().plus(year));
+        let right = host_time();
+        clock.set_back(right);
+        let now = clock.now();
+        assert!(right <= now && now < right.plus(year), "{now}");
+        assert_eq!(clock.behind(), None);
     }
 
     #[test]

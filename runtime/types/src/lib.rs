@@ -11,5 +11,6 @@ pub mod limits;
 pub mod page;
 pub mod readings;
 pub mod text;
+pub mod work;
 
 pub use self::compiled::CompiledRef;

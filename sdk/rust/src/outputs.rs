@@ -32,8 +32,8 @@ pub enum Error {
     /// The value is not among those that were granted. Says what is allowed, such as `0, 6..32`.
     #[error("the value is not allowed, only these are: {0}")]
     NotAllowed(String),
-    /// The app has sent as much in this invocation as it was granted.
-    #[error("the app has sent as much in this invocation as it was granted")]
+    /// The app has sent as much in this invocation as it was granted, or its outputs have as many points as it may make.
+    #[error("the app has sent as much in this invocation, or makes as many points, as it was granted")]
     TooMany,
     /// This invocation may only read.
     #[error("nothing can be sent here: this invocation may only read")]

@@ -18,11 +18,14 @@ pub(super) struct Bounds {
     pub reserve: usize,
     /// How long an answer may be stuck whatever its length.
     pub stuck: Duration,
+    /// The longest that headers may take, and a connection idle between two requests.
+    pub headers: Duration,
 }
 
 impl Default for Bounds {
     fn default() -> Self {
-        Self { all: 1_024, reserve: 32, stuck: Duration::from_secs(20) }
+        let (stuck, headers) = (Duration::from_secs(20), Duration::from_secs(30));
+        Self { all: 1_024, reserve: 32, stuck, headers }
     }
 }
 

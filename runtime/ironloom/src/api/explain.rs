@@ -6,12 +6,14 @@ use serde_json::Value as Json;
 use super::facade::{Detail, Place};
 use super::readings::MAX_LINE;
 use ironloom_types::clock::Timestamp;
-use ironloom_types::ids::InvalidName;
-use ironloom_types::limits::MAX_READING_BYTES;
+use ironloom_types::ids::{InvalidName, PointPath};
+use ironloom_types::limits::{MAX_POINTS, MAX_READING_BYTES};
 use ironloom_types::readings::Quality;
 
 /// The kind of error of a reserved point: the one that makes a request 403.
 pub(super) const RESERVED: &str = "reserved-point";
+/// The kind of error of a point beyond the limit: the one that makes a request 422.
+pub(super) const TOO_MANY_POINTS: &str = "too-many-points";
 
 const FIELDS: [&str; 4] = ["point", "value", "at", "quality"];
 
@@ -151,6 +153,16 @@ pub(super) fn future(at: Timestamp, latest: Timestamp) -> Detail {
 pub(super) fn reserved(path: &str) -> Detail {
     let detail = format!("points under `apps/` belong to the runtime, so {path:?} can't be pushed");
     detail_of(RESERVED, detail, Place::field("point"))
+}
+
+/// A point that is new where the tenant has as many as it may.
+pub(super) fn too_many_points(path: &PointPath) -> Detail {
+    let detail = format!(
+        "point {:?} would be one too many: {MAX_POINTS} are allowed. Find what makes up new names; \
+         `ironloom uninstall --purge` frees the points of an app's outputs.",
+        path.as_str()
+    );
+    detail_of(TOO_MANY_POINTS, detail, Place::field("point"))
 }
 
 /// A path that breaks the rules.

@@ -68,7 +68,7 @@ pub(crate) trait Facade: Send + Sync + 'static {
     fn state(&self, id: InstallationId, prefix: String, page: PageQuery) -> Later<'_, Page<StateItem>>;
     /// Its log, oldest first. `after` is the number of a line; `None` begins `limit` lines before the
     /// end, so that a reader sees the latest and goes on from there.
-    fn logs(&self, id: InstallationId, after: Option<u64>, limit: usize) -> Later<'_, Page<LogLine>>;
+    fn logs(&self, id: InstallationId, after: Option<u64>, limit: usize) -> Later<'_, Page<KeptLine>>;
     /// Its dead letters, oldest first, those with a number above `after`.
     fn dead_letters(&self, id: InstallationId, after: u64, limit: usize) -> Later<'_, Page<DeadLetter>>;
     /// Has a dead letter run again, by itself; 409 on an installation that stands still. Whether that
@@ -83,6 +83,12 @@ pub(crate) trait Facade: Send + Sync + 'static {
     fn alarms(&self, installation: Option<InstallationId>, page: PageQuery) -> Later<'_, Page<Alarm>>;
     /// Acknowledges an alarm; nothing happens to one that is acknowledged.
     fn acknowledge(&self, alarm: String) -> Later<'_, Alarm>;
+
+    /// The site's clock.
+    fn clock(&self) -> ClockStatus;
+    /// Sets journal time back to the present, where it followed a clock that was wrong; with `dry_run` only says
+    /// what that would do. 409 where it isn't ahead of the machine's clock, or that shows another time.
+    fn set_time(&self, request: SetTime, dry_run: bool) -> Later<'_, TimeSet>;
 
     /// The connectors, in the order of their names.
     fn connectors(&self) -> Vec<ConnectorStatus>;
@@ -100,6 +106,8 @@ pub(crate) struct IngestRules {
     pub now: Option<Timestamp>,
     /// The latest `at` that is taken.
     pub latest: Timestamp,
+    /// How many points may come up.
+    pub new_points: usize,
 }
 
 /// Readings from one request.

@@ -12,9 +12,10 @@ use super::value::Value;
 pub(crate) use crate::connectors::ConnectorStatus;
 pub(crate) use ironloom_apps::grants::Grants;
 use ironloom_apps::quantity::{Bytes as Size, Count, Span};
-use ironloom_types::clock::Timestamp;
+use ironloom_types::clock::{Source, Timestamp};
 use ironloom_types::ids::{AppId, Digest, Generation, InstallationId, Ordinal, Revision, Sequence, SlotName};
 use ironloom_types::readings::Quality;
+pub(crate) use ironloom_types::work::{Counters, KeptLine, LastError};
 
 /// A reading of the journal.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -321,6 +322,9 @@ pub(crate) struct Installation {
     pub last_error: Option<LastError>,
     /// What it has done so far.
     pub counters: Counters,
+    /// Points that its inputs match and that it doesn't get.
+    #[serde(default)]
+    pub left_out: LeftOut,
     /// The patterns of its inputs and outputs.
     pub bindings: BTreeMap<SlotName, Patterns>,
     /// What an admin allows.
@@ -330,6 +334,24 @@ pub(crate) struct Installation {
     pub limits: ironloom_types::limits::Limits,
     /// The time zone of its timers.
     pub timezone: String,
+}
+
+/// Points that match an input of an installation and are left out all the same.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct LeftOut {
+    /// How many there are.
+    pub points: u64,
+    /// The first of them, at most 10.
+    pub samples: Vec<LeftOutPoint>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct LeftOutPoint {
+    pub point: String,
+    /// The input that it matches.
+    pub input: String,
+    /// Why it is left out, for people.
+    pub reason: String,
 }
 
 /// How far an installation is behind.
@@ -343,60 +365,12 @@ pub(crate) struct Lag {
     pub oldest: Option<Timestamp>,
 }
 
-/// The latest failure of an installation.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct LastError {
-    pub at: Timestamp,
-    /// Such as `trap`, `cpu`, `memory`, `retry`.
-    pub kind: String,
-    /// What the app or the runtime said.
-    pub message: String,
-    /// Of which invocation.
-    pub ordinal: Ordinal,
-}
-
-/// What an installation has done so far.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Counters {
-    /// Readings that were dealt with: taken, refused or set aside.
-    pub readings: u64,
-    pub invocations: u64,
-    /// Those that took no effect.
-    pub failures: u64,
-    /// Readings that were set aside.
-    pub dead_letters: u64,
-    /// Readings that it derived.
-    pub derived: u64,
-    /// Set-points that it asked for.
-    pub intents: u64,
-    /// Readings set aside that were dropped since, because there were too many.
-    pub dead_letters_dropped: u64,
-}
-
 /// An entry of an installation's state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct StateItem {
     pub key: Box<str>,
     /// Its value. The API shows it as base64, and as JSON besides where it is some.
     pub value: Bytes,
-}
-
-/// A line of an installation's log.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct LogLine {
-    /// Counts the lines of the installation, from 1.
-    pub number: u64,
-    /// The host's time when it was written.
-    pub at: Timestamp,
-    /// `trace`, `debug`, `info`, `warn`, `error` or `critical`.
-    pub level: String,
-    /// What the app gave as context, `stdout` or `stderr`.
-    pub context: String,
-    pub message: String,
-    /// The invocation that wrote it.
-    pub ordinal: Ordinal,
-    /// Which attempt at its readings, counted from 1.
-    pub attempt: u32,
 }
 
 /// A reading that was set aside.
@@ -482,6 +456,41 @@ pub(crate) enum AlarmState {
     ReturnedUnacknowledged,
     /// Cleared and acknowledged: the answer to the acknowledgement that ends it.
     Normal,
+}
+
+/// The site's clock.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ClockStatus {
+    /// Where journal time comes from: `host` or `feed`.
+    pub source: Source,
+    /// What the machine's clock shows.
+    pub machine: Timestamp,
+    /// The last journal time.
+    pub journal: Timestamp,
+    /// By how many seconds the machine's clock stands before journal time, where these are more than 5 minutes:
+    /// journal time stands still meanwhile.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub behind: Option<u64>,
+}
+
+/// Asks for journal time to go back to the present.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SetTime {
+    /// The present, as whoever asks knows it: within 5 minutes of the machine's clock.
+    pub now: Timestamp,
+}
+
+/// What setting journal time back did, or would do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct TimeSet {
+    /// The last journal time of before.
+    pub from: Timestamp,
+    pub to: Timestamp,
+    /// Installations with timers that were due later.
+    pub installations: usize,
+    /// How many timers these are.
+    pub timers: usize,
 }
 
 /// Whether the node does its work.

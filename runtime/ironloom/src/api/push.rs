@@ -104,7 +104,9 @@ async fn read(
     read.map_err(|error| Problem::internal(format!("the body could not be read: {error}")))
 }
 
-/// 403 where nothing else is wrong than that lines name reserved points.
+const TAKE_THE_GOOD: &str = "With ?partial=true the good lines are taken.";
+
+/// 403 where nothing else is wrong than that lines name reserved points, 422 where their points are too many.
 fn refusal(bad: Vec<Detail>) -> Problem {
     let first =
         bad.first().map_or(String::new(), |bad| match bad.place.as_ref().and_then(|place| place.line) {
@@ -118,10 +120,13 @@ fn refusal(bad: Vec<Detail>) -> Problem {
     };
     let detail = format!("nothing was taken; {first}{more}");
     let place = bad.first().and_then(|bad| bad.place.clone()).unwrap_or_default();
-    let problem = if bad.iter().all(|bad| bad.kind == explain::RESERVED) {
+    let are_all = |kind: &str| bad.iter().all(|bad| bad.kind == kind);
+    let problem = if are_all(explain::RESERVED) {
         Problem::forbidden(explain::RESERVED, detail)
+    } else if are_all(explain::TOO_MANY_POINTS) {
+        Problem::refused(explain::TOO_MANY_POINTS, detail).hint(TAKE_THE_GOOD)
     } else {
-        Problem::malformed("bad-lines", detail).hint("With ?partial=true the good lines are taken.")
+        Problem::malformed("bad-lines", detail).hint(TAKE_THE_GOOD)
     };
     problem.at(place).with(bad)
 }

@@ -256,6 +256,9 @@ impl<F: Fn() -> L, L: Fn(&str) -> Option<PointNumber>> Reader<F, L> {
             return Ok(*number);
         }
         let path = PointPath::new(path).map_err(|error| explain::bad_point(&error))?;
+        if self.parsed.new_points.len() >= self.rules.new_points {
+            return Err(explain::too_many_points(&path).into());
+        }
         let number = PointNumber::pending(self.parsed.new_points.len());
         self.parsed.new_points.push(NewPoint { path: path.clone(), unit: None });
         self.pending.insert(path, number);

@@ -8,7 +8,7 @@ use ironloom_types::readings::Tag;
 
 const NOW: Timestamp = Timestamp(1_700_000_000_000_000_000);
 const LATEST: Timestamp = Timestamp(NOW.0 + 300_000_000_000);
-const RULES: IngestRules = IngestRules { now: Some(NOW), latest: LATEST };
+const RULES: IngestRules = IngestRules { now: Some(NOW), latest: LATEST, new_points: 100 };
 
 fn parse_with(
     body: &[u8],
@@ -54,6 +54,20 @@ fn values_have_the_type_that_their_json_says() {
     }
     let parsed = read("{\"point\":\"known\",\"value\":-0.0}");
     assert_eq!(parsed.columns.tag(0), Tag::Real);
+}
+
+#[test]
+fn points_beyond_the_most_are_refused_line_by_line() {
+    let line = |point: &str| format!("{{\"point\":\"{point}\",\"value\":1}}\n");
+    let body = ["known", "a", "b", "c", "a", "known", "d"].map(line).concat();
+    let rules = IngestRules { new_points: 2, ..RULES };
+    let lookup = |path: &str| (path == "known").then_some(PointNumber(7));
+    let parsed = parse_with(body.as_bytes(), rules, lookup, Mode::PARTIAL);
+    assert_eq!(parsed.new_points.iter().map(|point| point.path.as_str()).collect::<Vec<_>>(), ["a", "b"]);
+    assert_eq!((parsed.columns.len(), parsed.bad_lines, parsed.lines), (5, 2, 7));
+    let places = parsed.bad.iter().map(|bad| (bad.kind.as_str(), bad.place.as_ref().unwrap().line));
+    assert_eq!(places.collect::<Vec<_>>(), [("too-many-points", Some(4)), ("too-many-points", Some(7))]);
+    assert!(parsed.bad[0].detail.starts_with("point \"c\" would be one too many: 1000000 are allowed."));
 }
 
 #[test]
@@ -166,7 +180,7 @@ fn a_line_that_is_no_utf_8_doesnt_spoil_the_others() {
 
 #[test]
 fn without_a_clock_only_readings_with_a_time_are_taken() {
-    let rules = IngestRules { now: None, latest: LATEST };
+    let rules = IngestRules { now: None, ..RULES };
     let with = b"{\"point\":\"known\",\"value\":1,\"at\":\"1970-01-01T00:00:05Z\"}";
     let without = b"{\"point\":\"known\",\"value\":1}";
     assert!(!parse_with(with, rules, |_| Some(PointNumber(1)), Mode::WHOLE).needs_clock);

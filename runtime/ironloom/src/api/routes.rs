@@ -238,6 +238,14 @@ pub(super) const OPERATIONS: &[Operation] = &[
         handler: || get(system::connectors),
         ..PLAIN
     },
+    Operation { path: "/v1/clock", summary: "The site's clock", handler: || get(system::clock), ..PLAIN },
+    Operation {
+        path: "/v1/clock",
+        summary: "Sets journal time back to the present, after the machine's clock was ahead and has been set right",
+        query: &["dry-run"],
+        handler: || post(system::set_time),
+        ..POST
+    },
     Operation {
         path: "/healthz",
         summary: "Whether the process lives, and its version",

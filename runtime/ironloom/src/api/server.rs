@@ -25,8 +25,6 @@ use super::connections::{Bounds, Connection, Connections, InReserve, Place};
 use super::guard::{ArrivedAt, MAX_HEADERS};
 use super::paced::Paced;
 
-/// The longest that headers may take, and a connection idle between two requests.
-const HEADERS_WITHIN: Duration = Duration::from_secs(30);
 /// How long requests under way have once the server stops.
 const LAST_ANSWERS: Duration = Duration::from_secs(10);
 /// How long, and for how many bytes, a refused body is read on.
@@ -57,7 +55,7 @@ pub(super) async fn serve_within(
             service_fn(move |request| answer(router.clone(), request, arrived, Arc::clone(&served)));
         let serving = http1::Builder::new()
             .timer(TokioTimer::new())
-            .header_read_timeout(HEADERS_WITHIN)
+            .header_read_timeout(bounds.headers)
             .max_buf_size(MAX_HEADERS)
             .serve_connection(
                 TokioIo::new(Paced::new(stream, Arc::clone(&connection), bounds.stuck)),

@@ -5,8 +5,8 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use serde_json::json;
 
-use super::body::{Nothing, Optional};
-use super::facade::Page;
+use super::body::{Json, Nothing, Optional};
+use super::facade::{Page, SetTime};
 use super::params::{AlarmId, Params};
 use super::problem::Problem;
 use super::{Api, answers};
@@ -25,6 +25,21 @@ pub(super) async fn acknowledge(
     Optional(Nothing {}): Optional<Nothing>,
 ) -> Result<Response, Problem> {
     answers::ok(&api, &api.node.acknowledge(id).await?).await
+}
+
+/// The site's clock.
+pub(super) async fn clock(State(api): State<Api>) -> Result<Response, Problem> {
+    answers::ok(&api, &api.node.clock()).await
+}
+
+/// Sets journal time back to the present.
+pub(super) async fn set_time(
+    State(api): State<Api>,
+    mut params: Params,
+    Json(request): Json<SetTime>,
+) -> Result<Response, Problem> {
+    let dry_run = params.flag("dry-run")?;
+    answers::ok(&api, &api.node.set_time(request, dry_run).await?).await
 }
 
 pub(super) async fn connectors(State(api): State<Api>) -> Result<Response, Problem> {

@@ -18,7 +18,7 @@ use super::readings::{Form, Mode, parse};
 use super::routes::OPERATIONS;
 use super::{Api, router};
 use crate::telemetry::Metrics;
-use ironloom_types::clock::Timestamp;
+use ironloom_types::clock::{Source, Timestamp};
 use ironloom_types::ids::{Digest, InstallationId, Ordinal, PointNumber, Sequence};
 use ironloom_types::readings::Quality;
 
@@ -42,7 +42,7 @@ fn missing<'a, T: Send + 'a>() -> Later<'a, T> {
 
 impl Facade for Fake {
     fn ingest_rules(&self) -> IngestRules {
-        IngestRules { now: Some(Timestamp(1_000)), latest: Timestamp(2_000) }
+        IngestRules { now: Some(Timestamp(1_000)), latest: Timestamp(2_000), new_points: 2 }
     }
     fn lookup(&self) -> Lookup<'_> {
         Box::new(|path| (path == "known").then_some(PointNumber(7)))
@@ -119,7 +119,7 @@ impl Facade for Fake {
         let items = items.map(|(key, value)| StateItem { key: key.into(), value: Bytes::from_static(value) });
         later(Ok(Page { items: items.into(), next: Some("b".to_owned()) }))
     }
-    fn logs(&self, _: InstallationId, _: Option<u64>, _: usize) -> Later<'_, Page<LogLine>> {
+    fn logs(&self, _: InstallationId, _: Option<u64>, _: usize) -> Later<'_, Page<KeptLine>> {
         later(Ok(none()))
     }
     fn dead_letters(&self, _: InstallationId, _: u64, _: usize) -> Later<'_, Page<DeadLetter>> {
@@ -139,6 +139,13 @@ impl Facade for Fake {
     }
     fn acknowledge(&self, _: String) -> Later<'_, Alarm> {
         missing()
+    }
+    fn clock(&self) -> ClockStatus {
+        let (machine, journal) = (Timestamp(1_000), Timestamp(1_000));
+        ClockStatus { source: Source::Host, machine, journal, behind: None }
+    }
+    fn set_time(&self, request: SetTime, _: bool) -> Later<'_, TimeSet> {
+        later(Err(Problem::conflict("other-time", request.now.to_string())))
     }
     fn connectors(&self) -> Vec<ConnectorStatus> {
         Vec::new()
@@ -658,6 +665,25 @@ async fn connections_have_limits_and_end_in_order() {
 }
 
 #[tokio::test]
+async fn a_connection_that_says_nothing_in_time_ends() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let headers = std::time::Duration::from_millis(200);
+    let served = serve(Bounds { headers, ..Bounds::default() }).await;
+    let request = served.get("/healthz", "").replace("Connection: close\r\n", "");
+    // Nothing at all, half a header, and nothing more after an answer.
+    for said in ["", "GET /healthz HTTP/1.1\r\nHos", &request] {
+        let mut stream = tokio::net::TcpStream::connect(served.listen).await.unwrap();
+        stream.write_all(said.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        let ended =
+            tokio::time::timeout(60 * std::time::Duration::from_secs(1), stream.read_to_end(&mut answer));
+        let _ = ended.await.expect("it ends by itself");
+        let answered = answer.starts_with(b"HTTP/1.1 200 OK");
+        assert_eq!(answered, said == request, "{}", String::from_utf8_lossy(&answer));
+    }
+}
+
+#[tokio::test]
 async fn idle_connections_make_room() {
     let served = serve(Bounds { all: 4, reserve: 1, ..Bounds::default() }).await;
     let mut idle = Vec::new();
@@ -693,7 +719,7 @@ async fn an_admin_gets_in_while_bodies_hold_all_places() {
 async fn an_answer_that_nobody_reads_ends_its_connection() {
     use tokio::io::AsyncReadExt as _;
     let stuck = std::time::Duration::from_millis(200);
-    let served = serve(Bounds { all: 4, reserve: 0, stuck }).await;
+    let served = serve(Bounds { all: 4, reserve: 0, stuck, ..Bounds::default() }).await;
     let mut unread = Vec::new();
     // More than the system takes in for them.
     for _ in 0..4 {

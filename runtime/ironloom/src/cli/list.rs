@@ -16,8 +16,18 @@ pub(super) struct List {
 impl List {
     pub(super) fn run(self, global: &Global) -> Outcome {
         let query = [("after", self.page.after), ("limit", Some(self.page.limit.to_string()))];
-        let header =
-            ["id", "app", "version", "state", "readings", "behind", "failures", "dead letters", "derived"];
+        let header = [
+            "id",
+            "app",
+            "version",
+            "state",
+            "readings",
+            "behind",
+            "failures",
+            "dead letters",
+            "left out",
+            "derived",
+        ];
         output::list(global, "/v1/installations", &query, &header, |item: Installation| {
             [
                 item.id.to_string(),
@@ -28,6 +38,7 @@ impl List {
                 item.lag.readings.to_string(),
                 item.counters.failures.to_string(),
                 item.counters.dead_letters.to_string(),
+                item.left_out.points.to_string(),
                 item.counters.derived.to_string(),
             ]
         })

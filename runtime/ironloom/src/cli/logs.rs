@@ -7,7 +7,7 @@ use clap::Args;
 use super::client::{Client, segment};
 use super::failure::Outcome;
 use super::{Global, output};
-use crate::api::facade::{LogLine, Page};
+use crate::api::facade::{KeptLine, Page};
 use ironloom_types::text::clean;
 
 /// Shows an installation's log.
@@ -38,7 +38,7 @@ impl Logs {
             let query =
                 [("after", after.map(|after| after.to_string())), ("limit", Some(self.limit.to_string()))];
             let answer = client.get(&path, &query)?;
-            let page: Page<LogLine> = answer.read()?;
+            let page: Page<KeptLine> = answer.read()?;
             if global.json && !self.follow {
                 return output::json(&answer);
             }
@@ -62,11 +62,11 @@ impl Logs {
     }
 }
 
-fn as_json(line: &LogLine) -> String {
+fn as_json(line: &KeptLine) -> String {
     serde_json::to_string(line).unwrap_or_default() + "\n"
 }
 
-fn as_text(line: &LogLine) -> String {
+fn as_text(line: &KeptLine) -> String {
     let context = if line.context.is_empty() { String::new() } else { format!(" {}:", clean(&line.context)) };
     let attempt = if line.attempt > 1 { format!(" (attempt {})", line.attempt) } else { String::new() };
     let message = clean(&line.message);

@@ -4,6 +4,7 @@
 mod alarms;
 pub(crate) mod build;
 mod client;
+mod clock;
 mod connectors;
 mod dead_letters;
 mod failure;
@@ -105,6 +106,8 @@ enum Command {
     Packages(packages::Packages),
     /// List connectors and their status
     Connectors(connectors::Connectors),
+    /// Show the site's clock, or leave a wrong future behind
+    Clock(clock::Clock),
 }
 
 /// Which part of a list.
@@ -163,6 +166,7 @@ impl Command {
             Self::Invocations(command) => command.run(global),
             Self::Packages(command) => command.run(global),
             Self::Connectors(command) => command.run(global),
+            Self::Clock(command) => command.run(global),
         }
     }
 }

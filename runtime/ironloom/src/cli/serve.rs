@@ -108,8 +108,8 @@ impl Serve {
         let hosts = if self.insecure_bind { config.server.hosts.clone() } else { Vec::new() };
         let telemetry = Telemetry::new();
         let metrics = telemetry.metrics.clone();
-        let options =
-            NodeOptions { config, data: self.data.clone(), insecure_bind: self.insecure_bind, telemetry };
+        let insecure_bind = !listen.ip().is_loopback();
+        let options = NodeOptions { config, data: self.data.clone(), insecure_bind, telemetry };
         // The node reads the log and may wait for the disk; it is within the runtime, not on it.
         let node = tokio::task::spawn_blocking(move || start(options))
             .await

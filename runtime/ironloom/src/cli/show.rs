@@ -62,6 +62,13 @@ pub(super) fn text(item: &Installation) -> String {
         );
     }
     let counters = &item.counters;
+    let left_out = &item.left_out;
+    if left_out.points > 0 {
+        line("left out", format!("{}, which match an input", output::counted(left_out.points, "point")));
+        for sample in &left_out.samples {
+            line("", format!("{} of input {}: {}", sample.point, sample.input, sample.reason));
+        }
+    }
     line("invocations", format!("{}, {} failed", counters.invocations, counters.failures));
     let dropped = match counters.dead_letters_dropped {
         0 => String::new(),
@@ -69,6 +76,10 @@ pub(super) fn text(item: &Installation) -> String {
     };
     line("readings", format!("{} taken, {} set aside{dropped}", counters.readings, counters.dead_letters));
     line("derived", counters.derived.to_string());
+    if counters.alarms_dropped > 0 {
+        let dropped = output::counted(counters.alarms_dropped, "alarm");
+        line("alarms", format!("{dropped} dropped before anybody acknowledged: there were too many"));
+    }
     for (name, patterns) in &item.bindings {
         line("binding", format!("{name} = {}", patterns.as_slice().join(", ")));
     }

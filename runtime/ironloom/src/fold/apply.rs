@@ -14,7 +14,7 @@ use super::sealer::Sealed;
 use super::submission::Accepted;
 use super::{KnownPackage, Removed, Shared, StoredLane};
 use crate::records::NumberedPoint;
-use crate::records::admin::{AdminRecord, PackageRecord};
+use crate::records::admin::{AdminRecord, LaneDue, PackageRecord};
 use crate::records::commit::{AlarmState, CommitHead, StateChange};
 use crate::records::installation::{Installation, Revision};
 use crate::records::lane::LaneMeta;
@@ -321,6 +321,51 @@ impl Applier {
                 lane.set_dead_letters_kept(kept);
                 let value = self.lane_value(&lane.id, generation, lane.book().meta(), None);
                 self.shared.overlay.apply([value]);
+            }
+            AdminRecord::TimeSet { to, due } => self.set_time(to, &due),
+        }
+    }
+
+    /// Goes back to the present with everything that is measured from a later time.
+    fn set_time(&self, to: Timestamp, due: &[LaneDue]) {
+        self.shared.horizon.fetch_min(to.0, Ordering::SeqCst);
+        let due: BTreeMap<Generation, &LaneDue> = due.iter().map(|due| (due.generation, due)).collect();
+        let mut changes = Vec::new();
+        for lane in self.shared.lanes.all() {
+            let moved = due.get(&lane.generation).copied();
+            let meta = lane.leave_future(to, moved);
+            changes.push(self.lane_value(&lane.id, lane.generation, &meta, None));
+            let timers = moved.map_or(&[][..], |moved| &moved.timers);
+            changes.extend(timers.iter().map(|(name, due)| {
+                (Scope::MAIN.key(Item::Timer(lane.generation, name)), Some(stored(&due.0)))
+            }));
+            self.shared.note_due(&lane);
+            self.shared.listener.wake(lane.number);
+        }
+        self.shared.overlay.apply(changes);
+        for (generation, removed) in self.shared.removed.lock().iter_mut() {
+            if removed.at > to {
+                removed.at = to;
+                self.set_removed(*generation, *removed);
+            }
+        }
+    }
+
+    /// Writes anew when a generation went whose state is still kept.
+    fn set_removed(&self, generation: Generation, removed: Removed) {
+        let key = Scope::MAIN.key(Item::Lane(generation));
+        let kept = self.shared.overlay.get(&key).map_err(|error| error.to_string());
+        let kept = kept.and_then(|kept| {
+            let kept = kept.ok_or("it is missing")?;
+            postcard::from_bytes::<StoredLane>(&kept).map_err(|error| error.to_string())
+        });
+        match kept {
+            Ok(kept) => {
+                let value = StoredLane { removed: Some(removed), ..kept };
+                self.shared.overlay.apply([(key, Some(stored(&value)))]);
+            }
+            Err(problem) => {
+                tracing::error!(%key, %problem, "after the next start its state is kept for longer")
             }
         }
     }

@@ -12,6 +12,7 @@ use hashbrown::HashMap;
 use parking_lot::{Mutex, MutexGuard, RwLock};
 
 use super::queue::{Queue, RowNote};
+use crate::records::admin::LaneDue;
 use crate::records::commit::{AlarmRecord, AlarmState, CommitHead};
 use crate::records::installation::{Installation, Revision, Standing};
 use crate::records::lane::LaneMeta;
@@ -163,6 +164,18 @@ impl Durable {
     /// Takes over how many dead letters are kept.
     pub(super) fn set_dead_letters_kept(&self, kept: u64) {
         self.book.lock().meta.dead_letters_kept = kept;
+    }
+
+    /// Leaves a wrong future behind: time goes back to `to`, and what was due later is due as `due` says. Returns
+    /// the bookkeeping after it.
+    pub(super) fn leave_future(&self, to: Timestamp, due: Option<&LaneDue>) -> LaneMeta {
+        let mut book = self.book.lock();
+        book.meta.leave_future(to);
+        if let Some(due) = due {
+            book.meta.cron_due.clone_from(&due.cron);
+            book.timers.extend(due.timers.iter().cloned());
+        }
+        book.meta.clone()
     }
 
     /// Ends it: no timer is due any more. Returns its last words and the names of its alarms.

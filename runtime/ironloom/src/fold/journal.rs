@@ -118,20 +118,20 @@ impl Journal {
         if first == expected { Ok(()) } else { Err(NotDense { tenant, stream, expected, found: first }) }
     }
 
-    /// The first sequence with this journal time or a later one; the one after the last where there is none.
+    /// The sequence from which on all readings have this journal time or a later one; the one after the last where
+    /// none has. Where time was set back, readings of the time that was left behind may come before it.
     pub(crate) fn first_since(&self, time: Timestamp) -> Result<Sequence, JournalError> {
-        let (entry, tail) = {
+        let entry = {
             let inner = self.inner.read();
-            let entry = inner.blocks.since(TenantId::MAIN, StreamId::MAIN, time).copied();
-            (entry, inner.tail.iter().find(|tail| tail.time >= time).map(|tail| tail.first))
-        };
-        if let Some(entry) = entry {
-            let chunk = journal::read(&self.files, &entry)?;
-            if let Some(row) = (0..chunk.len()).find(|&row| chunk.time(row) >= time) {
-                return Ok(chunk.sequence(row));
+            if let Some(tail) = inner.tail.iter().rfind(|tail| tail.time < time) {
+                return Ok(Sequence(tail.first.0 + u64::from(tail.count)));
             }
-        }
-        Ok(tail.unwrap_or_else(|| self.last().next()))
+            inner.blocks.last_before(TenantId::MAIN, StreamId::MAIN, time).copied()
+        };
+        let Some(entry) = entry else { return Ok(self.first()) };
+        let chunk = journal::read(&self.files, &entry)?;
+        let rows = chunk.runs.iter().rfind(|run| run.time < time).map_or(0, |run| run.end);
+        Ok(Sequence(chunk.first_sequence.0 + u64::from(rows)))
     }
 
     /// The first sequence that is kept.

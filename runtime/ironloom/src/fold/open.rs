@@ -168,7 +168,7 @@ pub(crate) fn open(
     check_latest(&shared)?;
     check_left_out(&shared, left_out)?;
     // Time goes on from the last record, under the host's clock as well.
-    shared.clock.resume(fold.time.max(replayed.time));
+    shared.clock.resume(replayed.time.unwrap_or(fold.time));
     applier.go_live();
     let numbers = numbers(&shared, requests, config.request_keys);
     let log = begin(recovered, &*disks.store, &fold)?;
@@ -223,7 +223,8 @@ fn blocks(loader: &Loader<'_>, fold: &FoldPosition) -> Result<(BlockIndex, Vec<K
 fn numbers(shared: &Shared, requests: BTreeMap<[u8; 16], Remembered>, most: usize) -> Numbers {
     let live = shared.lanes.all().into_iter();
     let live = live.map(|lane| (lane.generation, Live::new(lane.id.clone(), lane.book().meta())));
-    let (requests, forgotten) = Recent::restore(requests.into_iter().collect(), most);
+    let (mut requests, forgotten) = Recent::restore(requests.into_iter().collect(), most);
+    requests.leave_future(shared.clock.last());
     shared.overlay.apply(forgotten.into_iter().map(|key| (request_key(key), None)));
     Numbers {
         last_sequence: shared.journal.last(),

@@ -78,6 +78,13 @@ impl Recent {
         (recent, requests.into_iter().map(|(key, _)| key).collect())
     }
 
+    /// Time goes back to `to`: what came in a future that was left behind counts as come now.
+    pub(crate) fn leave_future(&mut self, to: Timestamp) {
+        for known in self.by_key.values_mut() {
+            known.remembered.time = known.remembered.time.min(to);
+        }
+    }
+
     /// What is known of this request. `up` is how long this process has run.
     pub(crate) fn look(&self, request: &Idempotency, now: Timestamp, up: Duration) -> Seen {
         match self.by_key.get(&request.key) {
@@ -168,6 +175,15 @@ mod tests {
         let (restored, _) = Recent::restore(vec![([1; 16], remembered(1, START, 9))], MOST);
         assert!(matches!(restored.look(&request(1, 1), week, HOUR / 2), Seen::Before(_)));
         assert_eq!(restored.look(&request(1, 1), week, HOUR), Seen::Never);
+    }
+
+    #[test]
+    fn a_key_from_a_future_that_was_left_behind_is_forgotten_a_day_later() {
+        let mut recent = empty(MOST);
+        recent.remember([1; 16], remembered(1, START.plus(400 * KEPT), 9), HOUR);
+        recent.leave_future(START);
+        assert!(matches!(recent.look(&request(1, 1), START.plus(KEPT - 1), 25 * HOUR), Seen::Before(_)));
+        assert_eq!(recent.look(&request(1, 1), START.plus(KEPT), 25 * HOUR), Seen::Never);
     }
 
     #[test]

@@ -357,6 +357,10 @@ impl Numberer {
             AdminRecord::Alarm { generation, .. } | AdminRecord::DeadLetterDeleted { generation, .. } => {
                 numbers.live.get(generation).ok_or(Refusal::Gone)?;
             }
+            AdminRecord::TimeSet { to, .. } => {
+                self.clock.set_back(*to);
+                numbers.requests.leave_future(*to);
+            }
             AdminRecord::PackageAdded(_)
             | AdminRecord::PackageRemoved(_)
             | AdminRecord::Compiled { .. }

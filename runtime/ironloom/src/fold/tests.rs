@@ -10,6 +10,7 @@ pub(super) mod machine;
 mod model;
 mod overlay;
 mod sealer;
+mod set_time;
 mod threads;
 mod world;
 

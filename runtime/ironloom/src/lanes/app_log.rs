@@ -10,34 +10,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use serde::{Deserialize, Serialize};
 
 use super::log_file::{self, LogFile};
 use ironloom_sandbox::{Level, LogLine, LogSource};
 use ironloom_types::clock::{SECOND, Timestamp};
 use ironloom_types::ids::Ordinal;
 use ironloom_types::limits::{LOG_LINES_PER_SECOND, MAX_LOG_LINES};
+use ironloom_types::work::KeptLine;
 
 /// Files that are open at once, whatever the number of installations.
 const OPEN: usize = 64;
-
-/// A line as it is kept.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(crate) struct KeptLine {
-    /// Counts the lines of the installation, from 1.
-    pub number: u64,
-    /// The machine's time.
-    pub at: Timestamp,
-    /// How much it matters.
-    pub level: String,
-    /// What the app gave as context, `stdout`, `stderr` or `ironloom`.
-    pub context: String,
-    pub message: String,
-    /// The invocation that wrote it.
-    pub ordinal: Ordinal,
-    /// The attempt at it.
-    pub attempt: u32,
-}
 
 /// The folder of all logs, and those of its files that are open.
 #[derive(Debug)]

@@ -6,7 +6,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 
-use super::app_log::KeptLine;
+use ironloom_types::work::KeptLine;
 
 /// The most bytes of one of the two files.
 const MOST: u64 = 1 << 20;

@@ -18,13 +18,14 @@ use crate::fold::durable::{AlarmKey, Book, Durable};
 use crate::records::commit::{
     self, AlarmRecord, CommitHead, DeadLetter, Invocation, InvocationKind, OutcomeKind, StateChange,
 };
-use crate::records::lane::{LaneMeta, LastError, Quarantine};
+use crate::records::lane::{LaneMeta, Quarantine};
 use ironloom_sandbox::{Outcome, Report};
 use ironloom_types::clock::{SECOND, Timestamp};
 use ironloom_types::effects::{Effects, state_cost};
 use ironloom_types::ids::{Digest, Ordinal, Sequence, SlotName};
 use ironloom_types::limits::MAX_DEAD_LETTERS;
 use ironloom_types::readings::{Columns, NewPoint};
+use ironloom_types::work::LastError;
 
 /// How long after an invocation's time the timers that it sets are due at the earliest: an app that sets itself
 /// again and again makes no more than a record a second of it.

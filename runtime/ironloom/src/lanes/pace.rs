@@ -6,8 +6,8 @@ use std::time::Instant;
 use hashbrown::HashMap;
 
 use super::policy::{self, Effort, TimerEffort};
-use crate::records::lane::LastError;
 use ironloom_types::clock::Timestamp;
+use ironloom_types::work::LastError;
 
 /// What a lane waits for, and what it tries next.
 #[derive(Debug, Default)]

@@ -41,9 +41,11 @@ impl Node {
             }
         }
         let mut filling = Filling::new(page.limit);
+        let places = places.into_sorted();
         let mut last = None;
-        let mut more = false;
-        for (place, code, entity) in places.into_sorted() {
+        // Even where some of them are gone when they are shown.
+        let mut more = places.len() > page.limit;
+        for (place, code, entity) in places {
             let lane = self.lanes.of_generation(Generation(place.1));
             // It may be gone by now.
             let shown = lane.and_then(|lane| Some(show(&lane, lane.book().alarms().get(&(code, entity))?)));

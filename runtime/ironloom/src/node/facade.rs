@@ -7,9 +7,9 @@ use bytes::Bytes;
 
 use super::{Node, Shown, problems};
 use crate::api::facade::{
-    Alarm, Answer, Backlog, ConnectorStatus, DeadLetter, Facade, IngestRules, InstallRequest, Installation,
-    Installed, Invocation, Later, LogLine, Lookup, OutputsQuery, PackageInfo, Page, PageQuery, PointItem,
-    Push, Pushed, Readiness, ReadingItem, ReadingsQuery, Resumed, StateItem,
+    Alarm, Answer, Backlog, ClockStatus, ConnectorStatus, DeadLetter, Facade, IngestRules, InstallRequest,
+    Installation, Installed, Invocation, KeptLine, Later, Lookup, OutputsQuery, PackageInfo, Page, PageQuery,
+    PointItem, Push, Pushed, Readiness, ReadingItem, ReadingsQuery, Resumed, SetTime, StateItem, TimeSet,
 };
 use crate::lanes::Lane;
 use crate::telemetry::{InState, OfConnector, OfInstallation, State};
@@ -119,7 +119,7 @@ impl Facade for NodeFacade {
         Box::pin(async move { self.0.read_state(&self.lane(&id)?, &prefix, &page).await })
     }
 
-    fn logs(&self, id: InstallationId, after: Option<u64>, limit: usize) -> Later<'_, Page<LogLine>> {
+    fn logs(&self, id: InstallationId, after: Option<u64>, limit: usize) -> Later<'_, Page<KeptLine>> {
         let node = Arc::clone(&self.0);
         Box::pin(aside(move || node.read_log(&*node.lane(&id)?, after, limit)))
     }
@@ -147,6 +147,14 @@ impl Facade for NodeFacade {
 
     fn acknowledge(&self, alarm: String) -> Later<'_, Alarm> {
         Box::pin(to_its_end(Arc::clone(&self.0).acknowledge_alarm(alarm)))
+    }
+
+    fn clock(&self) -> ClockStatus {
+        self.0.show_clock()
+    }
+
+    fn set_time(&self, request: SetTime, dry_run: bool) -> Later<'_, TimeSet> {
+        Box::pin(to_its_end(Arc::clone(&self.0).set_time(request, dry_run)))
     }
 
     fn connectors(&self) -> Vec<ConnectorStatus> {

@@ -8,6 +8,7 @@ use crate::fold::submission::{ReadingsSubmission, Refusal, Submission};
 use crate::records::readings::{Idempotency, ReadingsHead};
 use ironloom_storage::log::Room;
 use ironloom_types::clock::{Source, Timestamp};
+use ironloom_types::limits::MAX_POINTS;
 use ironloom_types::readings::NewPoint;
 
 impl Node {
@@ -19,7 +20,8 @@ impl Node {
             Source::Host => clock.host().ok(),
             Source::Feed => Some(clock.now()),
         };
-        IngestRules { now, latest: self.latest() }
+        let new_points = MAX_POINTS.saturating_sub(self.shared.points.names().count());
+        IngestRules { now, latest: self.latest(), new_points }
     }
 
     /// The latest `at` that is trusted. Under the feed's clock `at` itself is what moves time, and a clock

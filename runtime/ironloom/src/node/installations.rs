@@ -8,7 +8,8 @@ use super::packages::setting_value;
 use super::pages::Filling;
 use super::{Node, problems};
 use crate::api::facade::{
-    Answer, Counters, Installation, InstallationState, Lag, LastError, Page, PageQuery, Patterns, Problem,
+    Answer, Installation, InstallationState, Lag, LastError, LeftOut, LeftOutPoint, Page, PageQuery,
+    Patterns, Problem,
 };
 use crate::lanes::Lane;
 use crate::records::installation::{self, Revision, Standing};
@@ -50,10 +51,24 @@ impl Node {
         meta.last_error = lane.pace.lock().trouble.clone().or(meta.last_error);
         let state = self.state_of(lane);
         let mut shown = show(&installation, &lane.revision, &lane.manifest, &meta, state, self.lag(lane));
+        shown.left_out = self.left_out(lane);
         if lane.app().is_none() {
             shown.last_error = self.admin.loading.failure(lane.generation).or(shown.last_error);
         }
         shown
+    }
+
+    fn left_out(&self, lane: &Lane) -> LeftOut {
+        let left_out = self.shared.left_out.of(lane.number);
+        let inputs = &lane.revision.bindings.inputs;
+        let samples = left_out.samples.into_iter().map(|sample| LeftOutPoint {
+            point: sample.point.to_string(),
+            input: inputs
+                .get(usize::from(sample.input))
+                .map_or_else(String::new, |input| input.name.to_string()),
+            reason: sample.reason,
+        });
+        LeftOut { points: left_out.count, samples: samples.collect() }
     }
 
     pub(super) fn state_of(&self, lane: &Lane) -> InstallationState {
@@ -129,15 +144,6 @@ pub(super) fn show(
         },
         ordinal: meta.ordinal,
     });
-    let last_error = last_error.or_else(|| {
-        meta.last_error.as_ref().map(|error| LastError {
-            at: error.at,
-            kind: error.kind.clone(),
-            message: error.message.clone(),
-            ordinal: error.ordinal,
-        })
-    });
-    let counters = meta.counters;
     Installation {
         id: installation.id.clone(),
         app: installation.app.clone(),
@@ -148,16 +154,9 @@ pub(super) fn show(
         generation: installation.generation,
         cursor: meta.cursor,
         lag,
-        last_error,
-        counters: Counters {
-            readings: counters.readings,
-            invocations: counters.invocations,
-            failures: counters.failures,
-            dead_letters: counters.dead_letters,
-            derived: counters.derived,
-            intents: counters.intents,
-            dead_letters_dropped: counters.dead_letters_dropped,
-        },
+        last_error: last_error.or_else(|| meta.last_error.clone()),
+        counters: meta.counters,
+        left_out: LeftOut::default(),
         bindings,
         grants: revision.grants.clone(),
         settings: settings.collect(),

@@ -1,6 +1,7 @@
 //! The node: wires the parts together, and is the only place that knows them all.
 
 mod alarms;
+mod clock;
 mod descriptors;
 mod facade;
 mod ingest;
@@ -9,6 +10,7 @@ mod installations;
 mod loading;
 mod packages;
 mod pages;
+mod paths;
 mod problems;
 mod sink;
 mod standing;
@@ -22,6 +24,7 @@ use std::sync::atomic::AtomicBool;
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
+use self::paths::PathOrder;
 pub(crate) use self::start::start;
 use crate::api::facade::{Answer, Problem, RETRY_SOON};
 use crate::config::Config;
@@ -35,7 +38,7 @@ use crate::records::admin::AdminRecord;
 use crate::telemetry::Telemetry;
 use ironloom_apps::pattern::Pattern;
 use ironloom_sandbox::Sandbox;
-use ironloom_storage::log::CommitterHandle;
+use ironloom_storage::log::{CommitterHandle, LogError};
 use ironloom_storage::store::{DataLock, Files};
 use ironloom_types::ids::{Generation, InstallationId};
 
@@ -48,6 +51,8 @@ pub(crate) struct Node {
     sandbox: Arc<Sandbox>,
     runner: Arc<Runner>,
     packages: Arc<Files>,
+    /// The points by path, for lists.
+    paths: PathOrder,
     /// Units that the configuration gives to points.
     units: Vec<(Pattern, Arc<str>)>,
     admin: Admin,
@@ -103,8 +108,14 @@ impl Node {
         let (reply, durable) = tokio::sync::oneshot::channel();
         let submission = Submission::Admin(Box::new(AdminSubmission { record, reply }));
         let bound = submission.max_len();
-        if self.committer.submit(submission, bound).is_err() {
-            return Err(stopping());
+        if let Err(refused) = self.committer.submit(submission, bound) {
+            return Err(match refused.error {
+                LogError::TooLarge { .. } => {
+                    let max = self.committer.max_body();
+                    problems::change_refused(&Refusal::TooLarge { bytes: bound, max })
+                }
+                _ => stopping(),
+            });
         }
         match durable.await {
             Ok(Ok(())) => Ok(()),

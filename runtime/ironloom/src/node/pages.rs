@@ -68,7 +68,7 @@ impl<T: Ord> Smallest<T> {
     }
 
     /// Whether it would be kept.
-    pub(super) fn wants(&self, item: &T) -> bool {
+    fn wants(&self, item: &T) -> bool {
         self.heap.len() < self.most || self.heap.peek().is_some_and(|greatest| item < greatest)
     }
 

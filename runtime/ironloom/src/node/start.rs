@@ -164,6 +164,7 @@ pub(crate) fn start(options: NodeOptions) -> Result<Arc<dyn Host>, StartError> {
         sandbox,
         runner,
         packages,
+        paths: super::paths::PathOrder::default(),
         units,
         admin: super::Admin::default(),
         connectors: parking_lot::Mutex::new(None),
@@ -221,7 +222,7 @@ pub(super) fn clock_note(clock: &Clock) -> Option<String> {
     let behind = jiff::SignedDuration::try_from(clock.behind()?).ok()?;
     Some(format!(
         "clock: it stands {behind:#} before the last journal time; journal time stands still, and cron timers \
-         don't run, until it has caught up"
+         don't run, until it has caught up. Where it was ahead before and is right now: `ironloom clock set`"
     ))
 }
 

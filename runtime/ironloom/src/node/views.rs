@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 
 use serde::de::DeserializeOwned;
 
-use super::pages::{Filling, Smallest};
+use super::pages::Filling;
 use super::{Node, problems};
 use crate::api::facade::{
-    Answer, DeadLetter, Invocation, LogLine, OutputsQuery, Page, PageQuery, PointItem, Problem, ReadingItem,
+    Answer, DeadLetter, Invocation, KeptLine, OutputsQuery, Page, PageQuery, PointItem, Problem, ReadingItem,
     ReadingsQuery, StateItem, Value,
 };
 use crate::fold;
@@ -32,7 +32,7 @@ const STATE_PAGE: usize = 3 << 19;
 /// Dead letters that are read in one step; each may have 64 KiB.
 const DEAD_LETTERS_AT_ONCE: usize = 64;
 /// Points that are looked at while their names are held.
-const POINTS_AT_ONCE: usize = 4_096;
+pub(super) const POINTS_AT_ONCE: usize = 4_096;
 
 impl Node {
     /// Reads the journal back.
@@ -112,27 +112,21 @@ impl Node {
 
     /// The points by path.
     pub(super) fn list_points(&self, prefix: &str, page: &PageQuery) -> Page<PointItem> {
-        let mut found = Smallest::new(page.limit + 1);
-        self.each_point(|number, point| {
-            let path = point.path.as_str();
-            let behind = page.after.as_ref().is_none_or(|after| path > after.as_str());
-            if behind && path.starts_with(prefix) {
-                found.push((point.path.to_arc(), number));
-            }
-        });
         let mut filling = Filling::new(page.limit);
-        let mut last = None;
-        let mut more = false;
-        for (path, number) in found.into_sorted() {
-            // One without a reading has no place on a page, but is passed.
-            if self.point_item(number).is_some_and(|item| !filling.push(item)) {
-                more = true;
-                break;
+        let mut after: Option<Arc<str>> = page.after.as_deref().map(Arc::from);
+        loop {
+            let found = self.paths.page(&self.shared.points, prefix, after.as_deref(), page.limit);
+            if found.is_empty() {
+                return Page { items: filling.items, next: None };
             }
-            last = Some(path);
+            for (path, number) in found {
+                // One without a reading has no place on a page, but is passed.
+                if self.point_item(number).is_some_and(|item| !filling.push(item)) {
+                    return Page { items: filling.items, next: after.map(|after| after.to_string()) };
+                }
+                after = Some(path);
+            }
         }
-        let next = last.filter(|_| more).map(|path| path.to_string());
-        Page { items: filling.items, next }
     }
 
     /// A point with its latest reading; `None` where it has none.
@@ -223,19 +217,10 @@ impl Node {
     }
 
     /// A page of an app's log.
-    pub(super) fn read_log(&self, lane: &Lane, after: Option<u64>, limit: usize) -> Answer<Page<LogLine>> {
+    pub(super) fn read_log(&self, lane: &Lane, after: Option<u64>, limit: usize) -> Answer<Page<KeptLine>> {
         let (lines, mut more) = lane.log.page(after, limit).map_err(|error| problems::internal(&error))?;
-        let items = lines.into_iter().map(|line| LogLine {
-            number: line.number,
-            at: line.at,
-            level: line.level,
-            context: line.context,
-            message: line.message,
-            ordinal: line.ordinal,
-            attempt: line.attempt,
-        });
         let mut page = Filling::new(limit);
-        more |= page.extend(items);
+        more |= page.extend(lines);
         let next = page.items.last().filter(|_| more).map(|line| line.number.to_string());
         Ok(Page { items: page.items, next })
     }

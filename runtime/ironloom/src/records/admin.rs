@@ -10,7 +10,7 @@ use crate::records::installation::{Installation, Revision, Standing};
 use crate::records::lane::LaneMeta;
 use ironloom_types::CompiledRef;
 use ironloom_types::clock::Timestamp;
-use ironloom_types::ids::{Digest, Generation, InstallationId, PointNumber};
+use ironloom_types::ids::{Digest, Generation, InstallationId, PointNumber, SlotName};
 
 /// The version that is written.
 pub(crate) const VERSION: u8 = 1;
@@ -66,6 +66,23 @@ pub(crate) enum AdminRecord {
     },
     /// The configuration gives units to points that had none.
     UnitsGiven(Vec<(PointNumber, Arc<str>)>),
+    /// Journal time, which had followed a clock into a wrong future, goes back to the present.
+    TimeSet {
+        /// The present.
+        to: Timestamp,
+        /// Of each generation with timers that were due later: when these are due now.
+        due: Vec<LaneDue>,
+    },
+}
+
+/// When timers of a generation are due that time was set back under.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct LaneDue {
+    pub generation: Generation,
+    /// All repeating ones.
+    pub cron: Vec<(SlotName, Timestamp)>,
+    /// The one-shots that move.
+    pub timers: Vec<(Box<str>, Timestamp)>,
 }
 
 /// A package as the store keeps it; its bytes are in a file of its own.

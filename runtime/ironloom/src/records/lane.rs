@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use ironloom_types::clock::Timestamp;
 use ironloom_types::ids::{Ordinal, Sequence, SlotName};
+use ironloom_types::work::{Counters, LastError};
 
 /// Cursor, counters and bookkeeping of one generation, as of its last commit.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -15,7 +16,7 @@ pub(crate) struct LaneMeta {
     pub ordinal: Ordinal,
     /// Attempts at the next one that left a record, so that each attempt has a number of its own.
     pub attempts: u32,
-    /// The time of that invocation; no later one has an earlier time.
+    /// The time of that invocation; no later one has an earlier time, unless time is set back.
     pub time: Timestamp,
     /// Bytes of all keys and values in `state`.
     pub state_bytes: u64,
@@ -43,23 +44,16 @@ pub(crate) struct LaneMeta {
     pub last_error: Option<LastError>,
 }
 
-/// What an installation shows of its work, since its generation began.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Counters {
-    /// Readings that were dealt with: taken, refused or set aside.
-    pub readings: u64,
-    /// Invocations that left a record.
-    pub invocations: u64,
-    /// Failures by the rules: a bisection counts as one.
-    pub failures: u64,
-    /// Dead letters ever made.
-    pub dead_letters: u64,
-    pub derived: u64,
-    pub intents: u64,
-    /// Dead letters that were dropped, the oldest first, since there were too many.
-    pub dead_letters_dropped: u64,
-    /// Alarms that were over and were dropped before anybody acknowledged them, since there were too many.
-    pub alarms_dropped: u64,
+impl LaneMeta {
+    /// Forgets times behind `to`, which is the present: they come from a clock that was wrong, and what is
+    /// measured from them would wait for years.
+    pub(crate) fn leave_future(&mut self, to: Timestamp) {
+        self.time = self.time.min(to);
+        let Trouble { retrying_since, failures, .. } = &mut self.trouble;
+        for at in retrying_since.iter_mut().chain(failures) {
+            *at = to.min(*at);
+        }
+    }
 }
 
 /// The memory of the failure rules.
@@ -84,16 +78,4 @@ pub(crate) struct Quarantine {
     pub at: Timestamp,
     /// Which rule it was, for people.
     pub reason: String,
-}
-
-/// The last failure of an installation, for people.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct LastError {
-    /// When, by the machine's clock.
-    pub at: Timestamp,
-    /// The outcome, such as `trap` or `cpu-limit`.
-    pub kind: String,
-    /// What went wrong.
-    pub message: String,
-    pub ordinal: Ordinal,
 }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use ironloom_mutate::mutated;
 use proptest::prelude::*;
 
-use super::admin::{AdminRecord, PackageRecord};
+use super::admin::{AdminRecord, LaneDue, PackageRecord};
 use super::commit::{
     AlarmRecord, AlarmState, CommitHead, CommitRecord, DeadLetter, DeadValue, Invocation, InvocationKind,
     OutcomeKind, StateChange,
@@ -14,7 +14,7 @@ use super::commit::{
 use super::readings::{Idempotency, ReadingsHead, ReadingsRecord, Receipt};
 use super::{NumberedPoint, admin, commit, readings};
 use crate::records::installation::{Installation, Revision, Standing};
-use crate::records::lane::{Counters, LaneMeta, LastError, Quarantine, Trouble};
+use crate::records::lane::{LaneMeta, Quarantine, Trouble};
 use ironloom_apps::binding::{Bindings, InputBinding, OutputBinding, Target};
 use ironloom_apps::grants::{Grants, OutputGrant, Safe};
 use ironloom_apps::manifest::{OutputKind, ValueType};
@@ -27,6 +27,7 @@ use ironloom_types::ids::{
 };
 use ironloom_types::limits::Limits;
 use ironloom_types::readings::{Columns, NewPoint, Quality, ValueRef};
+use ironloom_types::work::{Counters, LastError};
 
 // Written by hand from the descriptions of the formats, not by this code.
 const READINGS: &str = concat!(
@@ -100,6 +101,7 @@ const STANDING: &str = concat!(
 const UNINSTALLED: &str = "0a00000005047069677303d20901";
 const ALARM: &str = "1f000000060307746f6f2d686f74057069672d3106010634322043656ce80701e90700";
 const DEAD_LETTER_DELETED: &str = "0400000007030c03";
+const TIME_SET: &str = "1600000009d209010301056461696c7980a3050103656767e807";
 const UNITS_GIVEN: &str = "0c000000080203026b67ac020343656c";
 
 fn hex(bytes: &[u8]) -> String {
@@ -389,6 +391,17 @@ fn admin_records() -> Vec<(AdminRecord, &'static str)> {
         (
             AdminRecord::UnitsGiven(vec![(PointNumber(3), "kg".into()), (PointNumber(300), "Cel".into())]),
             UNITS_GIVEN,
+        ),
+        (
+            AdminRecord::TimeSet {
+                to: Timestamp(1234),
+                due: vec![LaneDue {
+                    generation,
+                    cron: vec![(slot("daily"), Timestamp(86400))],
+                    timers: vec![("egg".into(), Timestamp(1000))],
+                }],
+            },
+            TIME_SET,
         ),
     ]
 }

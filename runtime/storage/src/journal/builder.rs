@@ -45,6 +45,10 @@ impl BlockBuilder {
             self.next_sequence()
         );
         let mut full = Vec::new();
+        // Within a block time never goes back; between two it does where an admin has set it back.
+        if self.open.runs.last().is_some_and(|last| time < last.time) {
+            full.extend(self.finish()?);
+        }
         let run = Run { end: 0, time, hops, origin };
         let mut row = 0;
         while row < columns.len() {

@@ -219,11 +219,10 @@ impl BlockIndex {
         &entries[entries.partition_point(|entry| entry.last_sequence() <= after)..]
     }
 
-    /// The first block that has readings of this journal time or later: everything before it is
-    /// older, and of itself the first rows may be.
-    pub fn since(&self, tenant: TenantId, stream: StreamId, time: Timestamp) -> Option<&Entry> {
-        let entries = self.entries(tenant, stream);
-        entries.get(entries.partition_point(|entry| entry.last_time < time))
+    /// The last block that has readings of before this journal time: its first rows are, and nothing behind it
+    /// is. Looks at the blocks from the end on: journal time can have been set back, so that they aren't sorted by it.
+    pub fn last_before(&self, tenant: TenantId, stream: StreamId, time: Timestamp) -> Option<&Entry> {
+        self.entries(tenant, stream).iter().rfind(|entry| entry.first_time < time)
     }
 
     /// How far each block file is in use: what lies behind is left over from a checkpoint that was

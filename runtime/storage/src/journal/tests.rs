@@ -309,6 +309,18 @@ fn a_hole_in_the_sequences_is_a_bug() {
 }
 
 #[test]
+fn a_block_ends_where_time_goes_back() {
+    let records: Vec<Record> =
+        [5, 5, 3, 4].map(|time| Record { time, ..many(2, 1, |_| Value::Boolean(true)) }).into();
+    let blocks = fold(1, &records);
+    let times = |block: &Block| (block.header.readings, block.header.first_time.0, block.header.last_time.0);
+    assert_eq!(blocks.iter().map(times).collect::<Vec<_>>(), [(4, 5, 5), (4, 3, 4)]);
+    let back: Vec<_> =
+        blocks.iter().flat_map(|block| kept(&block::decode(&block.bytes).unwrap().1)).collect();
+    assert_eq!(back, model(1, &records));
+}
+
+#[test]
 fn large_texts_close_a_block_early() {
     let long = "x".repeat(60_000);
     let records = vec![many(200, 1, |_| Value::Text(long.clone())), many(3, 2, |_| Value::Boolean(true))];
@@ -341,15 +353,17 @@ fn the_stores_bytes_of_a_block_never_change() {
     assert_eq!(bytes, expected);
 }
 
-/// Blocks of few or many readings from two records each, at increasing sequences, and the model of each.
+/// Blocks of few or many readings from two records each, at increasing sequences, and the model of each. Between
+/// two of them time may go back.
 fn small_blocks() -> impl Strategy<Value = Vec<(Block, Vec<Kept>)>> {
     let reading = (0..200_u32, 0..100_u64, Just(Quality::Good), Just(Value::Boolean(true)));
     let readings = prop_oneof![9 => vec(reading.clone(), 1..5), 1 => vec(reading, 100..200)];
-    vec((0..4_u64, readings, 0..5_u64), 0..12).prop_map(|blocks| {
-        let (mut first, mut time) = (1, 10);
+    let step = prop_oneof![9 => 0..4_i64, 1 => -30..0_i64];
+    vec((step, readings, 0..5_u64), 0..12).prop_map(|blocks| {
+        let (mut first, mut time) = (1, 10_u64);
         let mut made = Vec::new();
         for (step, readings, later) in blocks {
-            time += step;
+            time = time.saturating_add_signed(step);
             let (before, after) = readings.split_at(readings.len() / 2);
             let record =
                 |time, readings: &[Reading]| Record { time, hops: 0, origin: 0, readings: readings.to_vec() };
@@ -421,14 +435,14 @@ proptest! {
         prop_assert_eq!(&found, &all.iter().filter(wanted).take(limit).cloned().collect::<Vec<_>>());
 
         // By journal time.
-        let since = index.since(tenant, stream, Timestamp(time));
-        let first = all.iter().find(|row| row.1 >= time).map(|row| row.0);
-        match (since, first) {
+        let found = index.last_before(tenant, stream, Timestamp(time));
+        let last = all.iter().rfind(|row| row.1 < time).map(|row| row.0);
+        match (found, last) {
             (None, None) => {}
-            (Some(entry), Some(first)) => {
-                prop_assert!((entry.first_sequence.0..=entry.last_sequence().0).contains(&first));
+            (Some(entry), Some(last)) => {
+                prop_assert!((entry.first_sequence.0..=entry.last_sequence().0).contains(&last));
             }
-            (since, first) => prop_assert!(false, "{since:?} and {first:?}"),
+            (found, last) => prop_assert!(false, "{found:?} and {last:?}"),
         }
     }
 }

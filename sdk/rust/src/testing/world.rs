@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::time::Duration;
 
 use serde::Deserialize;
 
@@ -71,7 +72,7 @@ pub struct RequestedIntent {
     /// The value that was asked for.
     pub value: Datum,
     /// For how long it is worth carrying out.
-    pub time_to_live: std::time::Duration,
+    pub time_to_live: Duration,
 }
 
 /// A line that an app logged.
@@ -91,6 +92,8 @@ const MAX_ALARM_MESSAGE: usize = 1_024;
 const MAX_ALARMS: usize = 10_000;
 const MAX_TIMER_NAME: usize = 256;
 const MAX_TIMERS: usize = 1_000;
+/// How long after the time of the call the timers that it sets are due at the earliest.
+const SOONEST: Duration = Duration::from_secs(1);
 const MAX_INTENTS: usize = 1_000;
 
 pub(super) type AlarmKey = (String, String);
@@ -266,7 +269,7 @@ impl World {
         if self.timers.len() >= MAX_TIMERS && !self.timers.contains_key(timer) {
             return Err(schedule::Error::TooMany);
         }
-        let before = self.timers.insert(timer.to_owned(), due);
+        let before = self.timers.insert(timer.to_owned(), due.max(self.now + SOONEST));
         self.undo.push(Undo::Timer(timer.to_owned(), before));
         Ok(())
     }

@@ -27,6 +27,11 @@ impl Readings for Both {
 
 impl Timers for Both {
     fn fire(timer: &str, due: Timestamp) -> Result<(), Failure> {
-        Ok(state::set(&format!("fired/{due}"), timer.as_bytes())?)
+        state::set(&format!("fired/{due}"), timer.as_bytes())?;
+        // Of a scenario that answers with its timer.
+        let Some(asked) = state::get(&format!("asked/{timer}"))? else { return Ok(()) };
+        let asked: u64 = String::from_utf8_lossy(&asked).parse().map_err(Failure::reject)?;
+        let waited = format!("{:?} later", due.since(Timestamp::from_nanos(asked)));
+        Ok(state::set(&format!("answer/{timer}"), waited.as_bytes())?)
     }
 }

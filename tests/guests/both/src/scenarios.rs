@@ -1,5 +1,7 @@
 //! What is asked, and what every platform must answer.
 
+use std::time::Duration;
+
 use ironloom_sdk::prelude::*;
 
 /// One thing to ask, in an invocation of its own.
@@ -195,7 +197,7 @@ pub const SCENARIOS: &[Scenario] = &[
                     .and_then(|()| out.publish()),
             )
         },
-        "refused: the app has sent as much in this invocation as it was granted",
+        "refused: the app has sent as much in this invocation, or makes as many points, as it was granted",
     ),
     scenario(
         "publish-too-many-in-two",
@@ -210,7 +212,7 @@ pub const SCENARIOS: &[Scenario] = &[
             };
             format!("{} {}", publish(100_000), publish(1))
         },
-        "() refused: the app has sent as much in this invocation as it was granted",
+        "() refused: the app has sent as much in this invocation, or makes as many points, as it was granted",
     ),
     scenario("raise", || told(alarms::raise("noise", "a", "loud")), "()"),
     scenario("clear-what-does-not-stand", || told(alarms::clear("noise", "never")), "()"),
@@ -252,6 +254,16 @@ pub const SCENARIOS: &[Scenario] = &[
             format!("{set} {} {}", told(schedule::cancel("once")), told(schedule::cancel("once")))
         },
         "() true false",
+    ),
+    scenario(
+        "timer-too-soon",
+        || {
+            // The answer follows when it fires.
+            let (now, soon) = (invocation::now().nanos(), invocation::now() + Duration::from_millis(1));
+            told(state::set("asked/timer-too-soon", now.to_string().as_bytes()));
+            told(schedule::set("timer-too-soon", soon))
+        },
+        "1s later",
     ),
     scenario(
         "timer-without-name",

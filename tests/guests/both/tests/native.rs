@@ -10,6 +10,9 @@ fn the_platform_for_tests_answers_as_expected() {
         let mut platform = Platform::from_manifest(include_str!("../app.toml"));
         let batch = testing::batch([("scenario", "", Timestamp::from_seconds(1), scenario.name)]);
         platform.consume::<Both>(&batch).expect_ok();
+        for fired in platform.fire_due::<Both>(Timestamp::from_seconds(60)) {
+            fired.expect_ok();
+        }
         let answer =
             String::from_utf8_lossy(&platform.state()[&format!("answer/{}", scenario.name)]).into_owned();
         assert_eq!(answer, scenario.expected, "{}", scenario.name);

@@ -104,16 +104,18 @@ impl Loader<'_> {
             if number.0 as usize != shared.points.names().given() {
                 return Err(bad(&key, &"a point before it is missing"));
             }
+            let mut left_out = Vec::new();
             let point = match stored {
                 None => None,
                 Some((path, unit)) => {
                     let path = PointPath::new(&path).map_err(|error| bad(&key, &error))?;
                     let unit = unit.map(|unit| shared_unit(&mut units, unit));
-                    shared.routing.write().add_point(number, &path, unit.as_deref());
+                    left_out = shared.routing.write().add_point(number, &path, unit.as_deref());
                     Some(NewPoint { path, unit })
                 }
             };
             shared.points.add([(number, point)]);
+            shared.note_left_out(&left_out);
             Ok(())
         })?;
         let (found, expected) = (shared.points.names().given() as u64, u64::from(fold.points));

@@ -17,9 +17,10 @@ use ironloom_types::ids::{Generation, Position, Sequence};
 /// What the log held.
 #[derive(Default)]
 pub(super) struct Replayed {
-    /// The last record and its journal time; zero where there is none.
+    /// The last record; zero where there is none.
     pub position: Position,
-    pub time: Timestamp,
+    /// The last journal time, which isn't the latest where an admin has set time back. A mark has none.
+    pub time: Option<Timestamp>,
     /// How many records there were, marks apart.
     pub records: u64,
 }
@@ -35,8 +36,8 @@ pub(super) fn replay(
         let record = record?;
         let time = record.header.journal_time;
         replayed.position = record.header.position;
-        replayed.time = replayed.time.max(time);
         let Some(sealed) = sealed(&record)? else { continue };
+        replayed.time = Some(time);
         if let Sealed::Readings { request: Some(Idempotency { key, request }), chunk, .. } = &sealed {
             let accepted = chunk.len() as u64;
             let through = Sequence(chunk.next_sequence().0 - 1);

@@ -10,7 +10,7 @@ use super::cut::Cut;
 use super::model::{Lane, Reading, Value};
 use super::world::World;
 use crate::fold::submission::{CommitSubmission, ReadingsSubmission, Refusal, Submission};
-use crate::records::admin::{AdminRecord, PackageRecord};
+use crate::records::admin::{AdminRecord, LaneDue, PackageRecord};
 use crate::records::commit::{
     self, AlarmRecord, AlarmState, CommitHead, DeadLetter, DeadValue, Invocation, InvocationKind, OutcomeKind,
 };
@@ -60,6 +60,7 @@ pub(super) enum Step {
     Acknowledge { lane: u8, entity: u8 },
     DeleteLetter { lane: u8, number: u64 },
     Tick { by: u64 },
+    SetTime { back: u64, due: u64 },
     Pump,
     Freeze,
     Checkpoint { cut: Option<(usize, usize)> },
@@ -145,6 +146,7 @@ pub(super) fn step() -> impl Strategy<Value = Step> {
         1 => (any::<u8>(), 0..4u8).prop_map(|(lane, entity)| Step::Acknowledge { lane, entity }),
         1 => (any::<u8>(), 0..6u64).prop_map(|(lane, number)| Step::DeleteLetter { lane, number }),
         1 => (0..1000u64).prop_map(|by| Step::Tick { by }),
+        1 => (0..5000u64, 0..1000u64).prop_map(|(back, due)| Step::SetTime { back, due }),
         3 => Just(Step::Pump),
         2 => Just(Step::Freeze),
         2 => Just(Step::Checkpoint { cut: None }),
@@ -214,6 +216,7 @@ impl World {
                 let at = Timestamp(self.model.time);
                 self.submit(Submission::Tick(at));
             }
+            Step::SetTime { back, due } => self.set_time(*back, *due),
             Step::Pump => self.pump(),
             Step::Freeze => self.freeze(),
             Step::Checkpoint { cut } => {
@@ -248,6 +251,28 @@ impl World {
         let (reply, answer) = oneshot::channel();
         self.submit(Submission::Readings(ReadingsSubmission { head, new_points, columns, reply }));
         self.expect_push(answer, expected);
+    }
+
+    /// Time goes back, and all timers are due anew.
+    pub(super) fn set_time(&mut self, back: u64, due: u64) {
+        // No invocation runs meanwhile.
+        self.pump();
+        let to = self.model.time.saturating_sub(back * SECOND);
+        self.model.time = to;
+        let due = Timestamp(to + due * SECOND);
+        let mut moved = Vec::new();
+        for (generation, lane) in &mut self.model.lanes {
+            lane.meta.time = lane.meta.time.min(Timestamp(to));
+            lane.timers.values_mut().for_each(|at| *at = due.0);
+            lane.meta.cron_due.iter_mut().for_each(|timer| timer.1 = due);
+            let timers = lane.timers.keys().map(|name| (name.as_str().into(), due));
+            moved.push(LaneDue {
+                generation: Generation(*generation),
+                cron: lane.meta.cron_due.clone(),
+                timers: timers.collect(),
+            });
+        }
+        self.admin(AdminRecord::TimeSet { to: Timestamp(to), due: moved }, Ok(()));
     }
 
     fn choose(&mut self, lane: u8) -> Option<u64> {

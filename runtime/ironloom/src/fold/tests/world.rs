@@ -116,9 +116,9 @@ impl World {
     fn start(&mut self) {
         let heard = Arc::new(Heard::default());
         let (storage, opened) = self.machine.open(Arc::clone(&heard) as _);
-        let Opened { shared, applier, log, numbers, epoch, fold, position, .. } = opened;
+        let Opened { shared, applier, log, numbers, epoch, fold, position, replayed, .. } = opened;
         // A tick is no record: time may go back to the last of those.
-        self.model.time = self.model.time_of_record.max(fold.time.0);
+        self.model.time = if replayed > 0 { self.model.time_of_record } else { fold.time.0 };
         let (to_fold, inbox) = channel();
         let dies = self.machine.dies();
         let failed = Box::new(move |error: &LogError| assert!(dies(), "the log failed: {error}"));
@@ -161,23 +161,6 @@ impl World {
         self.node.take().unwrap().committer.stop().unwrap();
         let Machine::Real { folder, .. } = self.machine else { panic!("simulated disks are in no folder") };
         folder
-    }
-
-    /// Ends the process and hands the simulated machine over.
-    pub(super) fn into_machine(mut self) -> Simulated {
-        self.node.take().unwrap().committer.stop().unwrap();
-        let Machine::Simulated(simulated) = self.machine else { panic!("this machine is a real one") };
-        simulated
-    }
-
-    /// The names of the block files, in order.
-    pub(super) fn block_files(&self) -> Vec<String> {
-        let Machine::Real { folder, .. } = &self.machine else { panic!("simulated disks are in no folder") };
-        let files = std::fs::read_dir(folder.path().join("journal")).unwrap();
-        let mut names: Vec<String> =
-            files.map(|file| file.unwrap().file_name().into_string().unwrap()).collect();
-        names.sort();
-        names
     }
 
     /// The simulated disk.

@@ -11,6 +11,7 @@ use crate::lanes::Lane;
 use crate::lanes::batch;
 use crate::lanes::outcome::Work;
 use crate::lanes::pace::Pace;
+use crate::records::commit::DeadLetter;
 use ironloom_types::clock::Timestamp;
 
 /// What a lane could do.
@@ -39,14 +40,18 @@ impl Runner {
                 Choice::Readings(slices) => {
                     let mut numbers = lane.entity_numbers.lock();
                     let inputs = &lane.revision.bindings.inputs;
-                    let offer = batch::build(slices, inputs, &lane.entities, &mut numbers);
+                    let mut offer = batch::build(slices, inputs, &lane.entities, &mut numbers);
+                    offer.time = self.present(offer.time);
                     return Some(Work::Readings(Box::new(offer)));
                 }
                 Choice::Requeue(number) => {
                     let generation = lane.generation;
                     let read = move |shared: &Shared| shared.dead_letter(generation, number);
                     match fold::aside(&self.shared, read).await {
-                        Ok(Some(letter)) => return Some(Work::Requeue(Box::new(letter))),
+                        Ok(Some(letter)) => {
+                            let letter = DeadLetter { time: self.present(letter.time), ..letter };
+                            return Some(Work::Requeue(Box::new(letter)));
+                        }
                         // Deleted meanwhile, or dropped.
                         Ok(None) => {}
                         Err(problem) => {
@@ -57,6 +62,11 @@ impl Runner {
                 }
             }
         }
+    }
+
+    /// A journal time that takes no lane back into a future that was left behind.
+    fn present(&self, time: Timestamp) -> Timestamp {
+        time.min(self.shared.clock.now())
     }
 }
 

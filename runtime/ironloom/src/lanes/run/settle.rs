@@ -15,12 +15,12 @@ use crate::lanes::pace::TimerPace;
 use crate::lanes::policy::{self, Verdict};
 use crate::lanes::price;
 use crate::records::commit::OutcomeKind;
-use crate::records::lane::LastError;
 use ironloom_sandbox::{LogLine, MAX_LOADED_KEYS, Meter, Outcome, Report, StateReader as _};
 use ironloom_storage::store::Lookup;
 use ironloom_types::clock::host_time;
 use ironloom_types::effects::{Effects, state_cost};
 use ironloom_types::ids::{Digest, Generation};
+use ironloom_types::work::LastError;
 
 /// What the record depends on of what is stored.
 struct Stored {

@@ -1,0 +1,99 @@
+//! The site's clock as people see it, and the way out of a wrong future: journal time that followed a clock which
+//! was ahead goes back to the present.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Node;
+use crate::api::facade::{Answer, ClockStatus, Place, Problem, SetTime, TimeSet};
+use crate::fold::durable::Durable;
+use crate::records::admin::{AdminRecord, LaneDue};
+use ironloom_types::clock::{NOTABLE, Source, Timestamp, host_time};
+
+impl Node {
+    pub(super) fn show_clock(&self) -> ClockStatus {
+        let clock = &self.shared.clock;
+        ClockStatus {
+            source: clock.source(),
+            machine: host_time(),
+            journal: clock.last(),
+            behind: clock.behind().map(|behind| behind.as_secs()),
+        }
+    }
+
+    /// Sets journal time back to the present, or only says what that would do. No invocation runs meanwhile: each
+    /// would write a time of before.
+    pub(super) async fn set_time(self: Arc<Self>, request: SetTime, dry_run: bool) -> Answer<TimeSet> {
+        // Nothing is installed between the look at all lanes and the record.
+        let _installing = self.admin.installing.lock().await;
+        self.check_time(request.now)?;
+        let mut turns = Vec::new();
+        if !dry_run {
+            for lane in self.lanes.all() {
+                // One that is uninstalled meanwhile has no timers.
+                turns.extend(self.interrupt(&lane.id).await);
+            }
+        }
+        let (from, to) = (self.shared.clock.last(), self.check_time(request.now)?);
+        let due: Vec<LaneDue> =
+            self.shared.lanes.all().iter().filter_map(|lane| due_after(lane, from, to)).collect();
+        let timers = due.iter().map(|due| due.cron.len() + due.timers.len()).sum();
+        let set = TimeSet { from, to, installations: due.len(), timers };
+        if !dry_run {
+            self.change(AdminRecord::TimeSet { to, due }).await?;
+            tracing::warn!(%from, %to, timers, "an admin has set journal time back");
+        }
+        Ok(set)
+    }
+
+    /// The present, where the machine's clock and the admin agree on it and journal time is far ahead of it.
+    fn check_time(&self, named: Timestamp) -> Answer<Timestamp> {
+        let clock = &self.shared.clock;
+        if clock.source() == Source::Feed {
+            let detail = "[site] clock = \"feed\": time comes from the readings, and isn't set";
+            return Err(Problem::conflict("feed-clock", detail));
+        }
+        let now = clock.host().map_err(|fault| {
+            let detail = format!("the machine's clock can't be right: {fault}");
+            Problem::conflict("other-time", detail).hint("Set the machine's clock first.")
+        })?;
+        if Duration::from_nanos(now.0.abs_diff(named.0)) > NOTABLE {
+            let detail =
+                format!("the machine's clock shows {now}, which is not the time {named} of the request");
+            return Err(Problem::conflict("other-time", detail)
+                .at(Place::field("now"))
+                .hint("Set the machine's clock first, and name the present time."));
+        }
+        if clock.behind().is_none() {
+            let detail = format!(
+                "the machine's clock shows {now}, and journal time is {}: it isn't ahead by more than 5 minutes, and \
+                 goes on by itself",
+                clock.last()
+            );
+            return Err(Problem::conflict("not-ahead", detail));
+        }
+        Ok(now)
+    }
+}
+
+/// When a lane's timers are due once time has gone back; `None` where none was due behind `to`. A repeating timer
+/// follows the calendar. A one-shot was set so and so long ahead, by an app that saw the wrong time, and stays as
+/// far ahead.
+fn due_after(lane: &Durable, from: Timestamp, to: Timestamp) -> Option<LaneDue> {
+    let book = lane.book();
+    let later = |due: Timestamp| due > to;
+    let moved = book.timers().iter().filter(|(_, due)| later(**due));
+    let timers: Vec<_> =
+        moved.map(|(name, due)| (name.clone(), to.plus(due.0.saturating_sub(from.0)))).collect();
+    let cron_due = &book.meta().cron_due;
+    if timers.is_empty() && !cron_due.iter().any(|(_, due)| later(*due)) {
+        return None;
+    }
+    let zone = lane.revision.zone();
+    let next = |name: &str| lane.manifest.timer(name)?.cron.next_after(to, &zone);
+    let cron = cron_due.iter().map(|(name, due)| {
+        let next = next(name.as_str()).filter(|_| later(*due));
+        (name.clone(), next.map_or(*due, |next| next.min(*due)))
+    });
+    Some(LaneDue { generation: lane.generation, cron: cron.collect(), timers })
+}

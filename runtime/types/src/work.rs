@@ -1,0 +1,58 @@
+//! What shows of an installation's work: as its lane's record has it, and as people read it.
+
+use serde::{Deserialize, Serialize};
+
+use crate::clock::Timestamp;
+use crate::ids::Ordinal;
+
+/// What an installation has done since its generation began. Stored in the order of the fields.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counters {
+    /// Readings that were dealt with: taken, refused or set aside.
+    pub readings: u64,
+    /// Invocations that left a record.
+    pub invocations: u64,
+    /// Failures by the rules: a bisection counts as one.
+    pub failures: u64,
+    /// Readings that were ever set aside.
+    pub dead_letters: u64,
+    /// Readings that it derived.
+    pub derived: u64,
+    /// Set-points that it asked for.
+    pub intents: u64,
+    /// Dead letters that were dropped, the oldest first, since there were too many.
+    pub dead_letters_dropped: u64,
+    /// Alarms that were over and were dropped before anybody acknowledged them, since there were too many.
+    pub alarms_dropped: u64,
+}
+
+/// The last failure of an installation, for people.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastError {
+    /// When, by the machine's clock.
+    pub at: Timestamp,
+    /// The outcome, such as `trap` or `cpu-limit`.
+    pub kind: String,
+    /// What went wrong, as the app or the runtime said it.
+    pub message: String,
+    /// Of which invocation.
+    pub ordinal: Ordinal,
+}
+
+/// A line of an app's log, as it is kept.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeptLine {
+    /// Counts the lines of the installation, from 1.
+    pub number: u64,
+    /// When it was written, by the machine's clock.
+    pub at: Timestamp,
+    /// `trace`, `debug`, `info`, `warn`, `error` or `critical`.
+    pub level: String,
+    /// What the app gave as context, `stdout`, `stderr` or `ironloom`.
+    pub context: String,
+    pub message: String,
+    /// The invocation that wrote it.
+    pub ordinal: Ordinal,
+    /// Which attempt at it, counted from 1.
+    pub attempt: u32,
+}
