@@ -86,12 +86,11 @@ fn findings(files: &[File]) -> Vec<Finding> {
     let mut findings: Vec<Finding> = files.iter().filter_map(files::too_big).collect();
     let architecture = files.iter().find(|file| file.path == ARCHITECTURE);
     let architecture = architecture.and_then(|file| file.text.as_deref()).unwrap_or_default();
-    let walls = walls::of_page(architecture);
     for file in files.iter().filter(|file| file.path.ends_with(".rs")) {
         let Some(text) = file.text.as_deref() else { continue };
         findings.extend(rust::check(&file.path, text));
-        findings.extend(walls::check(&file.path, text, &walls));
     }
+    findings.extend(walls::check(files, architecture));
     findings.extend(map::check(files, architecture));
     findings
 }

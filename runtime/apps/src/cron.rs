@@ -21,6 +21,12 @@ pub struct Cron {
     table: Crontab,
 }
 
+/// Returns the time zone with this IANA name.
+pub fn time_zone(name: &str) -> Result<TimeZone, String> {
+    TimeZone::get(name)
+        .map_err(|_| format!("{name:?} is not a time zone; write its IANA name, such as \"Europe/Berlin\""))
+}
+
 /// The most repeated minutes that are passed over: a clock set back by a whole day and more.
 const MAX_REPEATED: usize = 2 * 24 * 60;
 

@@ -15,6 +15,7 @@ pub(crate) use ironloom_apps::quantity::{Bytes, Span};
 
 use crate::connectors::ConnectorConfig;
 use ironloom_apps::allowance::Kind;
+use ironloom_apps::cron::time_zone;
 use ironloom_apps::manifest::check_unit;
 use ironloom_apps::pattern::Pattern;
 use ironloom_apps::problem::{Problem, Problems};
@@ -298,8 +299,8 @@ fn site(mut section: Section<'_, '_>) -> Option<Site> {
     let timezone = key(&mut section, "site", "timezone");
     let clock = key(&mut section, "site", "clock");
     section.finish();
-    let timezone =
-        timezone.and_then(|field| zone(&field).map(|_| field.text().unwrap_or_default().to_owned()));
+    let timezone = timezone
+        .and_then(|field| field.parsed(time_zone).map(|_| field.text().unwrap_or_default().to_owned()));
     let clock = clock.and_then(|field| {
         field.parsed(|text| match text {
             "host" => Ok(Source::Host),
@@ -308,15 +309,6 @@ fn site(mut section: Section<'_, '_>) -> Option<Site> {
         })
     });
     Some(Site { timezone: timezone?, clock: clock? })
-}
-
-/// The time zone that a field names.
-pub(crate) fn zone(field: &Field<'_, '_>) -> Option<TimeZone> {
-    field.parsed(|text| {
-        TimeZone::get(text).map_err(|_| {
-            format!("{text:?} is not a time zone; write its IANA name, such as \"Europe/Berlin\"")
-        })
-    })
 }
 
 fn points(mut section: Section<'_, '_>) -> Vec<PointUnit> {

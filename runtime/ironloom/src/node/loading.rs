@@ -1,7 +1,7 @@
 //! Loads the code of installations: cached code first, then what has to be compiled, and what fails
 //! again and again with a pause that grows.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::sync::Weak;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -118,8 +118,8 @@ impl Node {
                 }
             }
         }
-        let lanes = &self.lanes;
-        self.admin.loading.failures.lock().retain(|generation, _| lanes.of_generation(*generation).is_some());
+        let there: HashSet<Generation> = self.lanes.all().iter().map(|lane| lane.generation).collect();
+        self.admin.loading.failures.lock().retain(|generation, _| there.contains(generation));
     }
 
     fn start_lane(&self, lane: &Arc<Lane>, code: Arc<LoadedApp>) {

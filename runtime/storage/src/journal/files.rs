@@ -133,10 +133,9 @@ impl BlockFiles {
         for (number, need) in too_long {
             let path = disk.path(&name_of(number));
             let file = open_file(&*disk, number)?;
-            file.truncate(need).map_err(io_error("cut off", path.clone()))?;
-            file.sync_data().map_err(io_error("sync", path))?;
+            file.truncate(need).map_err(io_error("cut off", path))?;
         }
-        sync_folder(&*disk)?;
+        // Neither is synced: where a loss of power undoes it, the next opening does it again.
         let current = match used.last_key_value() {
             Some((&number, &length)) => Some((number, open_file(&*disk, number)?, length)),
             None => None,

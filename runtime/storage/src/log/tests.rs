@@ -215,6 +215,19 @@ fn the_bytes_of_the_next_segments_number_never_change() {
     assert_eq!(segment::noted_next(&reused, &bytes), None, "from an earlier use of the file");
 }
 
+#[test]
+fn the_next_segments_number_outlives_a_loss_of_power() {
+    for seed in 0..20 {
+        let disk = SimDisk::new(seed);
+        let file = disk.create("3.log", 12 << 10).unwrap();
+        disk.sync_folder().unwrap();
+        let segment = Segment::new("3.log".into(), segment_of_bytes(12 << 10), file, 12 << 10);
+        segment::note_next(&disk, &segment, 4).unwrap();
+        disk.power_cut();
+        assert_eq!(segment::noted_next(&segment.header, &disk.bytes("3.log")), Some(4));
+    }
+}
+
 fn segment_of_bytes(bytes: u64) -> SegmentHeader {
     SegmentHeader {
         number: 3,

@@ -8,9 +8,10 @@ use jiff::tz::TimeZone;
 use toml::de::DeValue;
 
 use super::cells::{CellType, Times};
-use crate::config::{Span, zone};
 use crate::connectors::template::Template;
+use ironloom_apps::cron::time_zone;
 use ironloom_apps::manifest::check_unit;
+use ironloom_apps::quantity::Span;
 use ironloom_apps::toml_section::{Field, Section};
 
 /// Where the cells of a column go.
@@ -58,7 +59,8 @@ impl CsvConfig {
         let decimal = section.take("decimal").map_or(Some(b'.'), |field| decimal(&field));
         let at = section.require("at").and_then(|field| field.text().map(str::to_owned));
         let unit = section.take("at_unit").and_then(|field| field.parsed(Times::unit));
-        let zone = section.take("timezone").map_or_else(|| Some(site.clone()), |field| zone(&field));
+        let zone =
+            section.take("timezone").map_or_else(|| Some(site.clone()), |field| field.parsed(time_zone));
         let speed = section.take("speed").map_or(Some(0.0), |field| speed(&field));
         let laps = section.take("loop").map_or(Some(Some(1)), |field| laps(&field));
         let shift = section.take("shift").map_or(Some(Span(0)), |field| field.parsed(str::parse));

@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
+use super::cut::Cut;
 use super::history::Row;
 use super::machine::config;
 use super::model::Value;
 use super::world::World;
 use crate::fold::open::{Disks, OpenError, Opened, open};
 use crate::telemetry::Metrics;
+use ironloom_storage::log::LogError;
 use ironloom_storage::store::{self, Applied, Change, EngineKind, Key, Kind, Scope, Storage};
 use ironloom_types::ids::Sequence;
 
@@ -93,4 +95,33 @@ fn a_latest_reading_that_the_log_has_lost_is_named() {
     let error = refused(folder.path());
     let OpenError::Ahead { last, sequence, .. } = &error else { panic!("{error}") };
     assert_eq!((*last, *sequence), (Sequence(19), Sequence(20)));
+}
+
+#[test]
+fn the_store_knows_of_a_segment_before_there_is_any_record_in_it() {
+    for seed in 0..8 {
+        let mut world = World::simulated(seed);
+        world.push(&[Row { path: 0, value: Value::Real(1.0), at: 51 }], None, None);
+        world.pump();
+        let machine = world.into_machine();
+        // With it goes all that was acknowledged; where it was the first, nothing else of the log knows of it.
+        machine.lose_newest_segment();
+        let error = machine.refusal();
+        assert!(matches!(error, OpenError::Log(LogError::Missing { .. })), "{error}");
+    }
+}
+
+#[test]
+fn block_files_of_which_the_store_knows_nothing_stay_until_a_checkpoint_is_on_the_disk() {
+    let mut world = World::new(EngineKind::Redb);
+    world.push(&[Row { path: 0, value: Value::Real(1.0), at: 51 }], None, None);
+    world.pump();
+    // Cut off with its blocks on the disk and no key.
+    world.checkpoint(Some(Cut { applies: 0, changes: 0 }));
+    assert_eq!(world.block_files(), ["0000000001.blocks.left"]);
+    // And once more with all of it but the position.
+    world.checkpoint(Some(Cut { applies: 1, changes: 0 }));
+    assert_eq!(world.block_files(), ["0000000001.blocks.left", "0000000002.blocks.left"]);
+    world.checkpoint(None);
+    assert_eq!(world.block_files(), ["0000000003.blocks"]);
 }

@@ -11,6 +11,7 @@ use super::model::REQUEST_KEYS;
 use crate::fold::durable::Listener;
 use crate::fold::open::{Disks, OpenConfig, OpenError, Opened, open};
 use crate::telemetry::Metrics;
+use ironloom_storage::Disk;
 use ironloom_storage::journal::FILE_BYTES;
 use ironloom_storage::log::{Config, LogError};
 use ironloom_storage::store::{self, EngineKind};
@@ -156,6 +157,19 @@ impl Simulated {
             store: Arc::clone(storage) as _,
         };
         open(disks, &simulated_config(), Arc::new(Metrics::default()), listener)
+    }
+
+    /// Loses the newest segment of the log.
+    pub(super) fn lose_newest_segment(&self) {
+        let names = self.disk.list().unwrap();
+        let newest = names.into_iter().filter(|name| name.ends_with(".log")).max().unwrap();
+        self.disk.lose(&newest);
+    }
+
+    /// Why it can't be opened.
+    pub(super) fn refusal(&self) -> OpenError {
+        let storage = Arc::new(Cuttable::new(Arc::clone(&self.store) as _));
+        self.try_open(&storage, Arc::new(())).err().unwrap()
     }
 
     /// Opens it, perhaps after starts that were cut off.

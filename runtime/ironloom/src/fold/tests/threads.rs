@@ -7,11 +7,12 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-use super::cut::Cuttable;
+use super::cut::{Cut, Cuttable};
 use super::history::Row;
 use super::machine::{config, open_folder, open_folder_with};
 use super::model::Value;
 use super::world::World;
+use crate::fold::checkpoint::CheckpointError;
 use crate::fold::open::Opened;
 use crate::fold::run::{Parts, Threads, Thresholds, start};
 use crate::fold::sealer::Numberer;
@@ -41,6 +42,14 @@ struct Running {
 }
 
 fn run(folder: &Path, thresholds: Thresholds) -> Running {
+    run_with(folder, thresholds, Box::new(|error| panic!("{error}")))
+}
+
+fn run_with(
+    folder: &Path,
+    thresholds: Thresholds,
+    on_failure: Box<dyn Fn(&CheckpointError) + Send>,
+) -> Running {
     let (storage, opened) = open_folder(folder, EngineKind::Redb, Arc::new(()));
     let Opened { shared, applier, log, numbers, epoch, fold, position, .. } = opened;
     let (to_fold, inbox) = channel();
@@ -57,7 +66,7 @@ fn run(folder: &Path, thresholds: Thresholds) -> Running {
         applied: position,
         epoch,
         thresholds,
-        on_failure: Box::new(|error| panic!("{error}")),
+        on_failure,
     };
     let threads = start(parts, &to_fold, inbox).unwrap();
     Running { shared, storage, committer, threads }
@@ -248,6 +257,23 @@ fn a_stop_makes_a_checkpoint_so_that_a_restart_has_nothing_to_do() {
     running.stop();
     let (_, opened) = open_folder(folder.path(), EngineKind::Redb, Arc::new(()));
     assert_eq!((opened.replayed, opened.fold.points), (0, 2));
+}
+
+#[test]
+fn a_stop_whose_checkpoint_fails_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let (failed, failure) = channel();
+    let on_failure = Box::new(move |error: &CheckpointError| failed.send(error.to_string()).unwrap());
+    let running = run_with(folder.path(), NEVER, on_failure);
+    running.push(&["farm/1".to_owned()]);
+    running.storage.cut(Cut { applies: 0, changes: 0 });
+    running.committer.stop().unwrap();
+    let error = running.threads.join().unwrap_err().to_string();
+    assert_eq!(failure.recv().unwrap(), error);
+    drop(running.shared);
+    drop(running.storage);
+    let (_, opened) = open_folder(folder.path(), EngineKind::Redb, Arc::new(()));
+    assert_eq!(opened.replayed, 1, "the log has it all the same");
 }
 
 #[test]

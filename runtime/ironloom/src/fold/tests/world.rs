@@ -163,6 +163,23 @@ impl World {
         folder
     }
 
+    /// Ends the process and hands the simulated machine over.
+    pub(super) fn into_machine(mut self) -> Simulated {
+        self.node.take().unwrap().committer.stop().unwrap();
+        let Machine::Simulated(simulated) = self.machine else { panic!("this machine is a real one") };
+        simulated
+    }
+
+    /// The names of the block files, in order.
+    pub(super) fn block_files(&self) -> Vec<String> {
+        let Machine::Real { folder, .. } = &self.machine else { panic!("simulated disks are in no folder") };
+        let files = std::fs::read_dir(folder.path().join("journal")).unwrap();
+        let mut names: Vec<String> =
+            files.map(|file| file.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
     /// The simulated disk.
     pub(super) fn disk(&self) -> SimDisk {
         let Machine::Simulated(simulated) = &self.machine else { panic!("a real disk can't be simulated") };
