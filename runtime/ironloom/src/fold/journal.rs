@@ -9,7 +9,7 @@ use parking_lot::{Mutex, RwLock};
 
 use crate::records::{BodyError, commit, readings};
 use ironloom_storage::journal::{self, BlockFiles, BlockIndex, Chunk, Entry, Filter, NotDense, ReadError};
-use ironloom_storage::log::{Kind, LogError, LogReader, Record, RecordRef};
+use ironloom_storage::log::{LogError, LogReader, Record, RecordKind, RecordRef};
 use ironloom_types::clock::Timestamp;
 use ironloom_types::ids::{Generation, Position, Sequence, StreamId, TenantId};
 
@@ -201,14 +201,14 @@ pub(crate) fn chunk_of(record: &Record) -> Result<Chunk, JournalError> {
     let (header, position) = (&record.header, record.header.position);
     let body = |error| JournalError::Body { position, error };
     let (columns, hops, origin) = match header.kind {
-        Kind::Readings => {
+        RecordKind::Readings => {
             (readings::decode(header.version, &record.body).map_err(body)?.columns, 0, Generation(0))
         }
-        Kind::Commit => {
+        RecordKind::Commit => {
             let commit = commit::decode(header.version, &record.body).map_err(body)?;
             (commit.derived, commit.head.hops, commit.head.generation)
         }
-        Kind::Admin | Kind::Mark => return Ok(Chunk::empty(header.first_sequence)),
+        RecordKind::Admin | RecordKind::Mark => return Ok(Chunk::empty(header.first_sequence)),
     };
     Ok(Chunk::of_record(header.first_sequence, header.journal_time, hops, origin, columns))
 }

@@ -47,7 +47,7 @@ use crate::records::lane::LaneMeta;
 use crate::telemetry::Metrics;
 use ironloom_apps::manifest::Manifest;
 use ironloom_apps::routing::{LeftOut, RoutingTable};
-use ironloom_storage::store::{Item, Kind, Scope, Storage};
+use ironloom_storage::store::{Item, KeyKind, Scope, Storage};
 use ironloom_types::clock::{Clock, Timestamp};
 use ironloom_types::ids::{Digest, Generation, InstallationId, Position, Sequence};
 
@@ -256,7 +256,7 @@ impl Shared {
         if limit == 0 {
             return Ok(Vec::new());
         }
-        let range = Scope::MAIN.generation(Kind::DeadLetter, generation);
+        let range = Scope::MAIN.generation(KeyKind::DeadLetter, generation);
         let (mut numbers, mut after) = (Vec::with_capacity(limit), None);
         loop {
             // A page of few: each may be as large as a reading.

@@ -20,7 +20,7 @@ use crate::telemetry::Metrics;
 use ironloom_storage::failpoint;
 use ironloom_storage::journal::{BlockFiles, BlockIndex, StoredBlock};
 use ironloom_storage::log::{self, Log, LogError, Recovered};
-use ironloom_storage::store::{Applied, Change, Key, Kind, Storage, StoreError};
+use ironloom_storage::store::{Applied, Change, Key, KeyKind, Storage, StoreError};
 use ironloom_storage::{Disk, Folder};
 use ironloom_types::clock::{Clock, Source};
 use ironloom_types::ids::{Epoch, Generation, PointPath, Sequence, StreamId, TenantId};
@@ -199,7 +199,7 @@ fn own(disks: &Disks, config: &OpenConfig, fold: &FoldPosition) -> Result<Recove
 fn blocks(loader: &Loader<'_>, fold: &FoldPosition) -> Result<(BlockIndex, Vec<Key>), OpenError> {
     let mut blocks = BlockIndex::default();
     let mut stale = Vec::new();
-    loader.each(Kind::Block, |key, bytes| {
+    loader.each(KeyKind::Block, |key, bytes| {
         let block = StoredBlock::decode(&bytes).map_err(|error| bad(&key, &error))?;
         if block.checkpoint > fold.position {
             stale.push(key);

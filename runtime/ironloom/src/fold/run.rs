@@ -15,7 +15,7 @@ use super::checkpoint::{self, CheckpointError};
 use super::sealer::{Stamped, ToFold};
 use super::{Removed, Shared};
 use ironloom_storage::log::{Flushed, LogReader, Room};
-use ironloom_storage::store::{Change, Item, Kind, Scope};
+use ironloom_storage::store::{Change, Item, KeyKind, Scope};
 use ironloom_types::clock::SECOND;
 use ironloom_types::ids::{Epoch, Generation, Position};
 
@@ -378,7 +378,7 @@ pub(super) fn purge_step(
     generation: Generation,
     epoch: Epoch,
 ) -> Result<bool, CheckpointError> {
-    for kind in [Kind::State, Kind::Timer, Kind::Alarm, Kind::DeadLetter, Kind::Invocation] {
+    for kind in [KeyKind::State, KeyKind::Timer, KeyKind::Alarm, KeyKind::DeadLetter, KeyKind::Invocation] {
         let range = Scope::MAIN.generation(kind, generation);
         let page = shared.storage.scan(&range, None, STEP)?;
         if !page.entries.is_empty() {

@@ -20,7 +20,7 @@ use crate::records::readings::{Idempotency, Receipt};
 use crate::records::{NumberedPoint, admin, commit, readings};
 use crate::telemetry::Seconds;
 use ironloom_storage::journal::Chunk;
-use ironloom_storage::log::{Flushed, Kind, LogError, Seal, Sealer};
+use ironloom_storage::log::{Flushed, LogError, RecordKind, Seal, Sealer};
 use ironloom_types::clock::{Clock, Timestamp};
 use ironloom_types::ids::{
     Generation, InstallationId, Ordinal, PointNumber, PointPath, Sequence, StreamId, TenantId,
@@ -221,7 +221,7 @@ impl Numberer {
     }
 
     fn record(
-        kind: Kind,
+        kind: RecordKind,
         version: u8,
         first_sequence: Sequence,
         journal_time: Timestamp,
@@ -277,7 +277,7 @@ impl Numberer {
             forgotten,
             reply: Some(reply),
         };
-        Self::record(Kind::Readings, readings::VERSION, first, time, sealed)
+        Self::record(RecordKind::Readings, readings::VERSION, first, time, sealed)
     }
 
     fn commit(&mut self, item: CommitSubmission, body: &mut Vec<u8>) -> Seal<Stamped> {
@@ -309,7 +309,7 @@ impl Numberer {
         commit::encode_readings(&new_points, &derived, body);
         let chunk = Arc::new(Chunk::of_record(first, time, head.hops, head.generation, derived));
         let sealed = Sealed::Commit { head, state, new_points, chunk, reply: Some(reply) };
-        Self::record(Kind::Commit, commit::VERSION, first, time, sealed)
+        Self::record(RecordKind::Commit, commit::VERSION, first, time, sealed)
     }
 
     fn admin(
@@ -325,7 +325,13 @@ impl Numberer {
         admin::encode(&record, body);
         let next = self.numbers.last_sequence.next();
         let time = self.clock.now();
-        Self::record(Kind::Admin, admin::VERSION, next, time, Sealed::Admin { record, reply: Some(reply) })
+        Self::record(
+            RecordKind::Admin,
+            admin::VERSION,
+            next,
+            time,
+            Sealed::Admin { record, reply: Some(reply) },
+        )
     }
 }
 

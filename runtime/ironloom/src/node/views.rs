@@ -21,7 +21,7 @@ use crate::records::commit::{self, DeadValue, InvocationKind};
 use ironloom_apps::binding::Target;
 use ironloom_sandbox::Scan;
 use ironloom_storage::journal::{Chunk, Filter};
-use ironloom_storage::store::{Item, Key, KeyRange, Kind, Scope};
+use ironloom_storage::store::{Item, Key, KeyKind, KeyRange, Scope};
 use ironloom_types::ids::{Generation, InstallationId, Ordinal, PointNumber, Sequence};
 use ironloom_types::readings::NewPoint;
 
@@ -248,7 +248,7 @@ impl Node {
         after: u64,
         limit: usize,
     ) -> Answer<Page<DeadLetter>> {
-        let range = Scope::MAIN.generation(Kind::DeadLetter, lane.generation);
+        let range = Scope::MAIN.generation(KeyKind::DeadLetter, lane.generation);
         let mut page = Filling::new(limit);
         let mut after = after;
         loop {

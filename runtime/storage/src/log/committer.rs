@@ -17,7 +17,7 @@ use ironloom_types::clock::Timestamp;
 use ironloom_types::ids::{Position, Sequence, StreamId, TenantId};
 
 use super::error::LogError;
-use super::frame::{Kind, RECORD_HEADER};
+use super::frame::{RECORD_HEADER, RecordKind};
 use super::reader::{LogReader, RecordRef};
 use super::shared::{LogShared, Room, Stats};
 use super::writer::{About, OpenRecord, Writer};
@@ -47,7 +47,7 @@ pub trait Sealer: Send + 'static {
 pub enum Seal<T> {
     /// A record, whose body was appended.
     Record {
-        kind: Kind,
+        kind: RecordKind,
         /// How its body is encoded.
         version: u8,
         tenant: TenantId,

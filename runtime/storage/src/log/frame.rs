@@ -26,7 +26,7 @@ const _: () = assert!(RECORD_HEADER == 3 * 4 + 2 * 8 + 2 + 2 * 4 + 2 * 8, "the f
 /// What a record is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-pub enum Kind {
+pub enum RecordKind {
     /// Columns of readings of one stream, with what the source needs to go on after a crash.
     Readings = 1,
     /// What one invocation did.
@@ -37,7 +37,7 @@ pub enum Kind {
     Mark = 4,
 }
 
-impl Kind {
+impl RecordKind {
     fn from_byte(byte: u8) -> Option<Self> {
         [Self::Readings, Self::Commit, Self::Admin, Self::Mark].into_iter().find(|&kind| kind as u8 == byte)
     }
@@ -52,7 +52,7 @@ pub struct Header {
     pub position: Position,
     /// The highest position known to be flushed when it was written.
     pub durable: Position,
-    pub kind: Kind,
+    pub kind: RecordKind,
     /// How its body is encoded.
     pub version: u8,
     /// Whose it is; 0 for a mark.
@@ -135,7 +135,7 @@ pub(super) fn header(record: &[u8]) -> Result<Header, u8> {
             epoch,
             position,
             durable,
-            kind: Kind::from_byte(byte)?,
+            kind: RecordKind::from_byte(byte)?,
             version: *record.get(29)?,
             tenant: TenantId(u32_at(record, 30)?),
             stream: StreamId(u32_at(record, 34)?),

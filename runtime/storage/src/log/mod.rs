@@ -35,7 +35,7 @@ mod threads;
 pub use committer::{CommitterHandle, Flushed, Refused, Seal, Sealer};
 pub use config::{COMMIT_RESERVE, Config};
 pub use error::LogError;
-pub use frame::{Header, Kind, RECORD_HEADER};
+pub use frame::{Header, RECORD_HEADER, RecordKind};
 pub use identity::{Identity, Known};
 pub use reader::{LogReader, Record, RecordRef, Records};
 pub use recovery::{Log, Recovered, recover};

@@ -14,7 +14,7 @@ use ironloom_types::ids::{Epoch, Position, Sequence, StreamId, TenantId};
 use super::committer::{Committer, Failure, Flushed, Queued, Seal, Sealer};
 use super::config::Config;
 use super::error::LogError;
-use super::frame::{self, Header, Kind, RECORD_HEADER};
+use super::frame::{self, Header, RECORD_HEADER, RecordKind};
 use super::identity::Known;
 use super::reader::{Record, RecordRef, Records};
 use super::recovery::{Recovered, recover};
@@ -71,7 +71,7 @@ impl Sealer for Model {
         assert!(truth.open.insert(position.0, item.id).is_none(), "{position} was given twice");
         truth.bodies.insert(item.id, item.body);
         Seal::Record {
-            kind: Kind::Readings,
+            kind: RecordKind::Readings,
             version: 1,
             tenant: TenantId::MAIN,
             stream: StreamId::MAIN,
@@ -187,7 +187,11 @@ impl World {
                     truth.places.push(record.at);
                 }
                 None => {
-                    assert_eq!(record.header.kind, Kind::Mark, "{next} was brought back from an older life")
+                    assert_eq!(
+                        record.header.kind,
+                        RecordKind::Mark,
+                        "{next} was brought back from an older life"
+                    )
                 }
             }
             next += 1;
@@ -290,7 +294,7 @@ impl World {
                 epoch: Epoch(self.last_epoch),
                 position,
                 durable: Position(position.0 - 1),
-                kind: Kind::Readings,
+                kind: RecordKind::Readings,
                 version: 1,
                 tenant: TenantId::MAIN,
                 stream: StreamId::MAIN,
@@ -311,7 +315,7 @@ fn committed(
 }
 
 fn assert_matches(truth: &Truth, record: &Record, id: u64) {
-    assert_eq!(record.header.kind, Kind::Readings);
+    assert_eq!(record.header.kind, RecordKind::Readings);
     assert_eq!(record.header.first_sequence, Sequence(id), "another record at {}", record.at.position);
     assert_eq!(record.body[..], truth.bodies[&id][..], "the body of {id} came back changed");
 }

@@ -112,7 +112,7 @@ impl Linear {
 
 #[cfg(test)]
 mod tests {
-    use super::super::frame::{Header, Kind, seal};
+    use super::super::frame::{Header, RecordKind, seal};
     use super::*;
     use ironloom_types::clock::Timestamp;
     use ironloom_types::ids::{Epoch, Sequence, StreamId, TenantId};
@@ -123,7 +123,7 @@ mod tests {
             epoch: Epoch(1),
             position: Position(position),
             durable: Position(position - 1),
-            kind: Kind::Commit,
+            kind: RecordKind::Commit,
             version: 1,
             tenant: TenantId::MAIN,
             stream: StreamId::MAIN,

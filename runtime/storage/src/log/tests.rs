@@ -1,7 +1,7 @@
 //! The format to the byte, and what recovery says of damage.
 
 use super::error::LogError;
-use super::frame::{self, Header, Kind};
+use super::frame::{self, Header, RecordKind};
 use super::model::World;
 use super::reader::Record;
 use super::segment::{self, BadHeader, Segment, SegmentHeader};
@@ -20,32 +20,32 @@ fn hex(bytes: &[u8]) -> String {
 fn the_bytes_of_each_kind_never_change() {
     let golden = [
         (
-            Kind::Readings,
+            RecordKind::Readings,
             "readings",
             "3e00000024c5e0aa0700000008070605040302010007060504030201010201000000000000001817161514131211\
              282726252423222172656164696e6773",
         ),
         (
-            Kind::Commit,
+            RecordKind::Commit,
             "commit",
             "3c000000c39e1ad80700000008070605040302010007060504030201020301000000000000001817161514131211\
              2827262524232221636f6d6d6974",
         ),
         (
-            Kind::Admin,
+            RecordKind::Admin,
             "admin",
             "3b00000088ac14df0700000008070605040302010007060504030201030401000000000000001817161514131211\
              282726252423222161646d696e",
         ),
         (
-            Kind::Mark,
+            RecordKind::Mark,
             "",
             "36000000ff1284500700000008070605040302010007060504030201040100000000000000000000000000000000\
              0000000000000000",
         ),
     ];
     for (kind, body, expected) in golden {
-        let mark = kind == Kind::Mark;
+        let mark = kind == RecordKind::Mark;
         let header = Header {
             epoch: Epoch(7),
             position: Position(0x0102_0304_0506_0708),

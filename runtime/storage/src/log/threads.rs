@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::committer::{CommitterHandle, Flushed, Seal, Sealer};
 use super::config::Config;
 use super::error::LogError;
-use super::frame::Kind;
+use super::frame::RecordKind;
 use super::identity::{Identity, Known};
 use super::model::small;
 use super::reader::{LogReader, RecordRef};
@@ -33,7 +33,7 @@ impl Sealer for Answer {
     fn seal(&mut self, (bytes, reply): Item, _position: Position, body: &mut Vec<u8>) -> Seal<Self::Sealed> {
         body.extend_from_slice(&bytes);
         Seal::Record {
-            kind: Kind::Commit,
+            kind: RecordKind::Commit,
             version: 1,
             tenant: TenantId::MAIN,
             stream: StreamId::MAIN,
@@ -111,7 +111,7 @@ fn many_threads_commit_and_everything_is_there_after_a_restart() {
     let records = again.records(Position(1), Position(u64::MAX)).unwrap();
     let bodies: Vec<_> = records
         .map(Result::unwrap)
-        .filter(|record| record.header.kind == Kind::Commit)
+        .filter(|record| record.header.kind == RecordKind::Commit)
         .map(|record| (record.at.position, record.body.to_vec()))
         .collect();
     let mut expected: Vec<_> =
@@ -173,7 +173,7 @@ fn a_mark_covers_what_was_acknowledged() {
     let stats = handle.stats();
     assert_eq!((stats.records, stats.groups), (2, 2), "one mark, and none for the mark");
     let mark = reader.records(place.position.next(), Position(u64::MAX)).unwrap().next().unwrap().unwrap();
-    assert_eq!((mark.header.kind, mark.header.durable), (Kind::Mark, place.position));
+    assert_eq!((mark.header.kind, mark.header.durable), (RecordKind::Mark, place.position));
 
     // A clean stop needn't wait for the pause.
     let folder = tempfile::tempdir().unwrap();
@@ -250,7 +250,7 @@ fn a_segment_that_is_being_read_is_not_reused() {
     }
     let first_bytes: Vec<_> = held
         .map(Result::unwrap)
-        .filter(|record| record.header.kind == Kind::Commit)
+        .filter(|record| record.header.kind == RecordKind::Commit)
         .map(|record| record.body[0])
         .collect();
     assert_eq!(first_bytes, (0..20).collect::<Vec<u8>>());

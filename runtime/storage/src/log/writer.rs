@@ -8,7 +8,7 @@ use ironloom_types::clock::Timestamp;
 use ironloom_types::ids::{Epoch, Position, Sequence, StreamId, TenantId};
 
 use super::error::LogError;
-use super::frame::{self, Header, Kind, RECORD_HEADER};
+use super::frame::{self, Header, RECORD_HEADER, RecordKind};
 use super::reader::RecordRef;
 use super::segment::{self, SEGMENT_HEADER, Segment, SegmentHeader};
 use super::shared::{LogShared, PLACE_STEP, Place};
@@ -39,7 +39,7 @@ pub(super) struct Writer {
 
 /// What a record's header says beside what the writer knows itself.
 pub(super) struct About {
-    pub kind: Kind,
+    pub kind: RecordKind,
     pub version: u8,
     pub tenant: TenantId,
     pub stream: StreamId,
@@ -216,7 +216,7 @@ impl Writer {
             return self.roll();
         }
         let about = About {
-            kind: Kind::Mark,
+            kind: RecordKind::Mark,
             version: 1,
             tenant: TenantId(0),
             stream: StreamId(0),

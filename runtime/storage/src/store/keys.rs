@@ -39,31 +39,31 @@ impl Scope {
     }
 
     /// All keys of a kind.
-    pub fn all(self, kind: Kind) -> KeyRange {
+    pub fn all(self, kind: KeyKind) -> KeyRange {
         let head = self.head(kind, Generation(0));
         KeyRange::of_prefix(&head[..HEAD - 8])
     }
 
     /// All keys of a kind in one generation.
-    pub fn generation(self, kind: Kind, generation: Generation) -> KeyRange {
+    pub fn generation(self, kind: KeyKind, generation: Generation) -> KeyRange {
         KeyRange::of_prefix(&self.head(kind, generation))
     }
 
     /// The state of a generation whose keys begin with `prefix`.
     pub fn state(self, generation: Generation, prefix: &str) -> KeyRange {
-        let mut bytes = self.head(Kind::State, generation);
+        let mut bytes = self.head(KeyKind::State, generation);
         bytes.extend_from_slice(prefix.as_bytes());
         KeyRange::of_prefix(&bytes)
     }
 
     /// The revisions of an installation, from the first on.
     pub fn revisions(self, installation: &str) -> KeyRange {
-        let mut bytes = self.head(Kind::Revision, Generation(0));
+        let mut bytes = self.head(KeyKind::Revision, Generation(0));
         write_escaped(&mut bytes, installation.as_bytes());
         KeyRange::of_prefix(&bytes)
     }
 
-    fn head(self, kind: Kind, generation: Generation) -> Vec<u8> {
+    fn head(self, kind: KeyKind, generation: Generation) -> Vec<u8> {
         assert!(self.tenant.0 < u32::MAX, "the greatest tenant number is kept for the store itself");
         let mut bytes = Vec::with_capacity(HEAD + 32);
         bytes.extend_from_slice(&self.tenant.0.to_be_bytes());
@@ -79,9 +79,9 @@ macro_rules! kinds {
         /// What a key is the key of. The numbers stand in every key and never change.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         #[repr(u8)]
-        pub enum Kind { $($(#[$doc])* $name = $number,)* }
+        pub enum KeyKind { $($(#[$doc])* $name = $number,)* }
 
-        impl Kind {
+        impl KeyKind {
             /// All kinds.
             pub const ALL: &'static [Self] = &[$(Self::$name,)*];
 
@@ -136,7 +136,7 @@ kinds! {
     Invocation = 37, "invocation";
 }
 
-impl Kind {
+impl KeyKind {
     fn is_of_the_node(self) -> bool {
         matches!(self, Self::Format | Self::Epoch | Self::Folded | Self::Log)
     }
@@ -185,26 +185,26 @@ pub enum Item<'a> {
 }
 
 impl<'a> Item<'a> {
-    pub fn kind(&self) -> Kind {
+    pub fn kind(&self) -> KeyKind {
         match self {
-            Self::Format => Kind::Format,
-            Self::Epoch => Kind::Epoch,
-            Self::Folded => Kind::Folded,
-            Self::Log => Kind::Log,
-            Self::Point(_) => Kind::Point,
-            Self::LatestPage(_) => Kind::LatestPage,
-            Self::Installation(_) => Kind::Installation,
-            Self::Revision(..) => Kind::Revision,
-            Self::Receipt(_) => Kind::Receipt,
-            Self::Idempotency(_) => Kind::Idempotency,
-            Self::Block(_) => Kind::Block,
-            Self::Package(_) => Kind::Package,
-            Self::Lane(_) => Kind::Lane,
-            Self::State(..) => Kind::State,
-            Self::Timer(..) => Kind::Timer,
-            Self::Alarm(..) => Kind::Alarm,
-            Self::DeadLetter(..) => Kind::DeadLetter,
-            Self::Invocation(..) => Kind::Invocation,
+            Self::Format => KeyKind::Format,
+            Self::Epoch => KeyKind::Epoch,
+            Self::Folded => KeyKind::Folded,
+            Self::Log => KeyKind::Log,
+            Self::Point(_) => KeyKind::Point,
+            Self::LatestPage(_) => KeyKind::LatestPage,
+            Self::Installation(_) => KeyKind::Installation,
+            Self::Revision(..) => KeyKind::Revision,
+            Self::Receipt(_) => KeyKind::Receipt,
+            Self::Idempotency(_) => KeyKind::Idempotency,
+            Self::Block(_) => KeyKind::Block,
+            Self::Package(_) => KeyKind::Package,
+            Self::Lane(_) => KeyKind::Lane,
+            Self::State(..) => KeyKind::State,
+            Self::Timer(..) => KeyKind::Timer,
+            Self::Alarm(..) => KeyKind::Alarm,
+            Self::DeadLetter(..) => KeyKind::DeadLetter,
+            Self::Invocation(..) => KeyKind::Invocation,
         }
     }
 
@@ -248,39 +248,42 @@ impl<'a> Item<'a> {
         }
     }
 
-    fn read(kind: Kind, generation: Generation, name: &'a [u8]) -> Option<Self> {
+    fn read(kind: KeyKind, generation: Generation, name: &'a [u8]) -> Option<Self> {
         let item = match kind {
-            Kind::Format => Self::Format,
-            Kind::Epoch => Self::Epoch,
-            Kind::Folded => Self::Folded,
-            Kind::Log => Self::Log,
-            Kind::Point => Self::Point(PointNumber(u32::from_be_bytes(name.try_into().ok()?))),
-            Kind::LatestPage => Self::LatestPage(u32::from_be_bytes(name.try_into().ok()?)),
-            Kind::Installation => Self::Installation(text(name)?),
-            Kind::Revision => {
+            KeyKind::Format => Self::Format,
+            KeyKind::Epoch => Self::Epoch,
+            KeyKind::Folded => Self::Folded,
+            KeyKind::Log => Self::Log,
+            KeyKind::Point => Self::Point(PointNumber(u32::from_be_bytes(name.try_into().ok()?))),
+            KeyKind::LatestPage => Self::LatestPage(u32::from_be_bytes(name.try_into().ok()?)),
+            KeyKind::Installation => Self::Installation(text(name)?),
+            KeyKind::Revision => {
                 let (installation, number) = read_escaped(name)?;
                 Self::Revision(installation, Revision(u32::from_be_bytes(number.try_into().ok()?)))
             }
-            Kind::Receipt => Self::Receipt(text(name)?),
-            Kind::Idempotency => Self::Idempotency(name.try_into().ok()?),
-            Kind::Block => Self::Block(Sequence(u64::from_be_bytes(name.try_into().ok()?))),
-            Kind::Package => Self::Package(Digest(name.try_into().ok()?)),
-            Kind::Lane => Self::Lane(generation),
-            Kind::State => Self::State(generation, text(name)?),
-            Kind::Timer => Self::Timer(generation, text(name)?),
-            Kind::Alarm => {
+            KeyKind::Receipt => Self::Receipt(text(name)?),
+            KeyKind::Idempotency => Self::Idempotency(name.try_into().ok()?),
+            KeyKind::Block => Self::Block(Sequence(u64::from_be_bytes(name.try_into().ok()?))),
+            KeyKind::Package => Self::Package(Digest(name.try_into().ok()?)),
+            KeyKind::Lane => Self::Lane(generation),
+            KeyKind::State => Self::State(generation, text(name)?),
+            KeyKind::Timer => Self::Timer(generation, text(name)?),
+            KeyKind::Alarm => {
                 let (code, entity) = read_escaped(name)?;
                 Self::Alarm(generation, code, text(entity)?)
             }
-            Kind::DeadLetter => Self::DeadLetter(generation, u64::from_be_bytes(name.try_into().ok()?)),
-            Kind::Invocation => {
+            KeyKind::DeadLetter => Self::DeadLetter(generation, u64::from_be_bytes(name.try_into().ok()?)),
+            KeyKind::Invocation => {
                 let (ordinal, attempt) = name.split_first_chunk::<8>()?;
                 let attempt = u32::from_be_bytes(attempt.try_into().ok()?);
                 Self::Invocation(generation, Ordinal(u64::from_be_bytes(*ordinal)), attempt)
             }
         };
         // What has no name of its own, or no generation, has nothing there either.
-        let named = !matches!(kind, Kind::Format | Kind::Epoch | Kind::Folded | Kind::Log | Kind::Lane);
+        let named = !matches!(
+            kind,
+            KeyKind::Format | KeyKind::Epoch | KeyKind::Folded | KeyKind::Log | KeyKind::Lane
+        );
         let well_formed = (named || name.is_empty()) && item.generation() == generation;
         well_formed.then_some(item)
     }
@@ -359,7 +362,7 @@ impl Key {
             tenant: TenantId(u32::from_be_bytes(*tenant)),
             stream: StreamId(u32::from_be_bytes(*stream)),
         };
-        let kind = Kind::from_number(kind)?;
+        let kind = KeyKind::from_number(kind)?;
         let item = Item::read(kind, Generation(u64::from_be_bytes(*generation)), name)?;
         let of_the_node = scope == Scope::NODE;
         (of_the_node == kind.is_of_the_node()).then_some((scope, item))

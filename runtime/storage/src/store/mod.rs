@@ -24,7 +24,7 @@ use crate::folders;
 pub use cache::{CacheBytes, Changes, Lookup, StateCache, Ticket};
 pub use error::StoreError;
 pub use files::{FileError, Files};
-pub use keys::{Item, Key, KeyRange, Kind, Scope};
+pub use keys::{Item, Key, KeyKind, KeyRange, Scope};
 pub use lock::{DataLock, LockError};
 pub use storage::{Applied, Change, FORMAT, PAGE_BYTES, Page, Storage};
 

@@ -11,14 +11,14 @@ pub(super) struct Reopening<T> {
 }
 
 /// Says of a failed use or a failed opening what went wrong.
-pub(super) enum Trouble<F> {
+pub(super) enum Failure<F> {
     /// It could not be opened again.
     Opening(StoreError),
     /// It was open, and failed.
     Using(F),
 }
 
-impl<F> Trouble<F> {
+impl<F> Failure<F> {
     /// Names the failed use.
     pub(super) fn named(self, name: impl FnOnce(F) -> StoreError) -> StoreError {
         match self {
@@ -41,7 +41,7 @@ impl<T> Reopening<T> {
         &self,
         work: impl FnOnce(&T) -> Result<R, F>,
         broke: impl FnOnce(&F) -> bool,
-    ) -> Result<R, Trouble<F>> {
+    ) -> Result<R, Failure<F>> {
         loop {
             let now = self.now.read();
             if let Some(open) = now.as_ref() {
@@ -52,10 +52,10 @@ impl<T> Reopening<T> {
                 {
                     *self.now.write() = None;
                 }
-                return result.map_err(Trouble::Using);
+                return result.map_err(Failure::Using);
             }
             drop(now);
-            self.reopen().map_err(Trouble::Opening)?;
+            self.reopen().map_err(Failure::Opening)?;
         }
     }
 

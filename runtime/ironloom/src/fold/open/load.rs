@@ -16,7 +16,7 @@ use crate::records::admin::PackageRecord;
 use crate::records::commit::AlarmRecord;
 use crate::records::installation::{Installation, Revision};
 use ironloom_apps::manifest::Manifest;
-use ironloom_storage::store::{Item, Key, Kind, Scope, StateCache, Storage};
+use ironloom_storage::store::{Item, Key, KeyKind, Scope, StateCache, Storage};
 use ironloom_types::clock::Timestamp;
 use ironloom_types::ids::{Generation, PointPath};
 use ironloom_types::readings::NewPoint;
@@ -52,7 +52,7 @@ impl Loader<'_> {
     /// Shows `take` the entries of a kind in their order, with no more than a page of them in memory.
     pub(super) fn each(
         &self,
-        kind: Kind,
+        kind: KeyKind,
         mut take: impl FnMut(Key, Bytes) -> Result<(), OpenError>,
     ) -> Result<(), OpenError> {
         let range = Scope::MAIN.all(kind);
@@ -72,7 +72,7 @@ impl Loader<'_> {
 
     pub(super) fn each_decoded<T: DeserializeOwned>(
         &self,
-        kind: Kind,
+        kind: KeyKind,
         mut take: impl FnMut(Key, T) -> Result<(), OpenError>,
     ) -> Result<(), OpenError> {
         self.each(kind, |key, bytes| match postcard::from_bytes(&bytes) {
@@ -89,13 +89,13 @@ impl Loader<'_> {
         fold: &FoldPosition,
     ) -> Result<BTreeMap<[u8; 16], Remembered>, OpenError> {
         let mut units = HashSet::new();
-        self.each(Kind::Receipt, |key, note| {
+        self.each(KeyKind::Receipt, |key, note| {
             if let Some((_, Item::Receipt(connector))) = key.parse() {
                 shared.receipts.write().insert(connector.into(), note);
             }
             Ok(())
         })?;
-        self.each_decoded(Kind::Point, |key, stored: StoredPoint| {
+        self.each_decoded(KeyKind::Point, |key, stored: StoredPoint| {
             let Some((_, Item::Point(number))) = key.parse() else { return Ok(()) };
             if number.0 >= fold.points {
                 // Written by a checkpoint that did not end: the log will give it again.
@@ -122,12 +122,12 @@ impl Loader<'_> {
         if found != expected {
             return Err(OpenError::NotWhole { what: "points end at number", found, expected });
         }
-        self.each(Kind::LatestPage, |key, bytes| {
+        self.each(KeyKind::LatestPage, |key, bytes| {
             let Some((_, Item::LatestPage(page))) = key.parse() else { return Ok(()) };
             shared.points.load_page(page, &bytes).map_err(|error| bad(&key, &error))
         })?;
         let mut requests = BTreeMap::new();
-        self.each_decoded(Kind::Idempotency, |key, remembered: Remembered| {
+        self.each_decoded(KeyKind::Idempotency, |key, remembered: Remembered| {
             if let Some((_, Item::Idempotency(hash))) = key.parse()
                 && let Some(hash) = hash.first_chunk::<16>()
             {
@@ -145,7 +145,7 @@ impl Loader<'_> {
         applier: &mut Applier,
         fold: &FoldPosition,
     ) -> Result<Vec<(Key, Generation)>, OpenError> {
-        self.each_decoded(Kind::Package, |key, record: PackageRecord| {
+        self.each_decoded(KeyKind::Package, |key, record: PackageRecord| {
             let manifest = Manifest::parse(&record.manifest).map_err(|problems| bad(&key, &problems))?;
             let known = KnownPackage { record, manifest: Arc::new(manifest) };
             shared.packages.write().insert(known.record.digest, Arc::new(known));
@@ -153,7 +153,7 @@ impl Loader<'_> {
         })?;
         let mut left_out = Vec::new();
         let mut metas: BTreeMap<Generation, StoredLane> = BTreeMap::new();
-        self.each_decoded(Kind::Lane, |key, lane: StoredLane| {
+        self.each_decoded(KeyKind::Lane, |key, lane: StoredLane| {
             let Some((_, Item::Lane(generation))) = key.parse() else { return Ok(()) };
             if let Some(removed) = lane.removed {
                 shared.removed.lock().insert(generation, removed);
@@ -162,14 +162,14 @@ impl Loader<'_> {
             Ok(())
         })?;
         let mut timers: BTreeMap<Generation, BTreeMap<Box<str>, Timestamp>> = BTreeMap::new();
-        self.each_decoded(Kind::Timer, |key, due: u64| {
+        self.each_decoded(KeyKind::Timer, |key, due: u64| {
             if let Some((_, Item::Timer(generation, name))) = key.parse() {
                 timers.entry(generation).or_default().insert(name.into(), Timestamp(due));
             }
             Ok(())
         })?;
         let mut alarms: BTreeMap<Generation, BTreeMap<AlarmKey, AlarmRecord>> = BTreeMap::new();
-        self.each_decoded(Kind::Alarm, |key, alarm: AlarmRecord| {
+        self.each_decoded(KeyKind::Alarm, |key, alarm: AlarmRecord| {
             if let Some((_, Item::Alarm(generation, ..))) = key.parse() {
                 let name = (alarm.code.clone(), alarm.entity.clone());
                 alarms.entry(generation).or_default().insert(name, alarm);
@@ -177,7 +177,7 @@ impl Loader<'_> {
             Ok(())
         })?;
         let places = Places::of(fold);
-        self.each_decoded(Kind::Installation, |key, installation: Installation| {
+        self.each_decoded(KeyKind::Installation, |key, installation: Installation| {
             let generation = installation.generation;
             if generation > fold.generation {
                 // Written by a checkpoint that did not end: the log will install it again.

@@ -10,7 +10,7 @@ use crate::fold::sealer::Sealed;
 use crate::records::readings::Idempotency;
 use crate::records::{admin, commit, readings};
 use ironloom_storage::journal::Chunk;
-use ironloom_storage::log::{Kind, Record, Recovered};
+use ironloom_storage::log::{Record, RecordKind, Recovered};
 use ironloom_types::clock::Timestamp;
 use ironloom_types::ids::{Generation, Position, Sequence};
 
@@ -57,8 +57,8 @@ fn sealed(record: &Record) -> Result<Option<Sealed>, OpenError> {
         Arc::new(Chunk::of_record(header.first_sequence, header.journal_time, hops, origin, columns))
     };
     Ok(Some(match header.kind {
-        Kind::Mark => return Ok(None),
-        Kind::Readings => {
+        RecordKind::Mark => return Ok(None),
+        RecordKind::Readings => {
             let read = readings::decode(header.version, &record.body).map_err(body)?;
             Sealed::Readings {
                 new_points: read.new_points,
@@ -69,7 +69,7 @@ fn sealed(record: &Record) -> Result<Option<Sealed>, OpenError> {
                 reply: None,
             }
         }
-        Kind::Commit => {
+        RecordKind::Commit => {
             let read = commit::decode(header.version, &record.body).map_err(body)?;
             let chunk = chunk(read.derived, read.head.hops, read.head.generation);
             Sealed::Commit {
@@ -80,7 +80,7 @@ fn sealed(record: &Record) -> Result<Option<Sealed>, OpenError> {
                 reply: None,
             }
         }
-        Kind::Admin => {
+        RecordKind::Admin => {
             Sealed::Admin { record: admin::decode(header.version, &record.body).map_err(body)?, reply: None }
         }
     }))

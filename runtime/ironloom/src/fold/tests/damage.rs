@@ -12,7 +12,7 @@ use super::world::World;
 use crate::fold::open::{Disks, OpenError, Opened, open};
 use crate::telemetry::Metrics;
 use ironloom_storage::log::LogError;
-use ironloom_storage::store::{self, Applied, Change, EngineKind, Key, Kind, Scope, Storage};
+use ironloom_storage::store::{self, Applied, Change, EngineKind, Key, KeyKind, Scope, Storage};
 use ironloom_types::ids::Sequence;
 
 /// A folder with blocks and points in the store, and something in the log behind them.
@@ -30,7 +30,7 @@ fn folder() -> tempfile::TempDir {
 }
 
 /// Removes the last key of a kind.
-fn lose_last(folder: &Path, kind: Kind) {
+fn lose_last(folder: &Path, kind: KeyKind) {
     let storage = store::open(EngineKind::Redb, &folder.join("store"), 1 << 20).unwrap();
     let found = storage.scan(&Scope::MAIN.all(kind), None, 1_000).unwrap();
     let (last, _) = found.entries.into_iter().next_back().unwrap();
@@ -60,7 +60,7 @@ fn block_files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
 fn a_block_that_the_store_has_lost_is_named_and_its_file_stays_whole() {
     let folder = folder();
     let files = block_files(folder.path());
-    lose_last(folder.path(), Kind::Block);
+    lose_last(folder.path(), KeyKind::Block);
     let error = refused(folder.path());
     assert!(matches!(error, OpenError::NotWhole { found: 12, expected: 18, .. }), "{error}");
     assert_eq!(block_files(folder.path()), files);
@@ -69,7 +69,7 @@ fn a_block_that_the_store_has_lost_is_named_and_its_file_stays_whole() {
 #[test]
 fn a_point_that_the_store_has_lost_is_named_and_its_number_not_given_again() {
     let folder = folder();
-    lose_last(folder.path(), Kind::Point);
+    lose_last(folder.path(), KeyKind::Point);
     let error = refused(folder.path());
     assert!(matches!(error, OpenError::NotWhole { found: 5, expected: 6, .. }), "{error}");
 }
@@ -80,7 +80,7 @@ fn a_latest_reading_that_the_log_has_lost_is_named() {
     // A checkpoint that was cut off had written its pages of latest values, and the disk then lost the
     // records behind, though it had said that it had them.
     let storage = store::open(EngineKind::Redb, &folder.path().join("store"), 1 << 20).unwrap();
-    let range = Scope::MAIN.all(Kind::LatestPage);
+    let range = Scope::MAIN.all(KeyKind::LatestPage);
     let (key, _) = storage.scan(&range, None, 1).unwrap().entries.into_iter().next().unwrap();
     let opened = try_open(folder.path(), &storage).unwrap();
     let mut ahead = ironloom_types::readings::Columns::default();

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use proptest::prelude::*;
 
 use crate::fold::overlay::{Changes, Overlay};
-use ironloom_storage::store::{self, Change, EngineKind, Item, Key, Kind, Scope};
+use ironloom_storage::store::{self, Change, EngineKind, Item, Key, KeyKind, Scope};
 use ironloom_types::ids::{Epoch, Generation};
 
 #[derive(Clone, Debug)]
@@ -80,7 +80,7 @@ proptest! {
                     prop_assert_eq!(found.as_ref(), model.get(&key(number)));
                 }
                 Step::Scan { generation, after, limit } => {
-                    let range = Scope::MAIN.generation(Kind::DeadLetter, Generation(u64::from(generation)));
+                    let range = Scope::MAIN.generation(KeyKind::DeadLetter, Generation(u64::from(generation)));
                     let mut after = after.map(key);
                     loop {
                         let behind = model.iter().filter(|(key, _)| range.contains(key) && after.as_ref().is_none_or(|after| *key > after));

@@ -21,7 +21,7 @@ use crate::fold::{FoldPosition, Shared};
 use crate::records::admin::AdminRecord;
 use crate::records::readings::ReadingsHead;
 use ironloom_storage::log::{CommitterHandle, LogError, Room};
-use ironloom_storage::store::{EngineKind, Key, Kind, Scope, Storage};
+use ironloom_storage::store::{EngineKind, Key, KeyKind, Scope, Storage};
 use ironloom_types::clock::Timestamp;
 use ironloom_types::ids::{Generation, InstallationId, PointNumber, PointPath, Sequence};
 use ironloom_types::readings::{Columns, NewPoint, Quality, ValueRef};
@@ -107,7 +107,7 @@ impl Running {
         done.blocking_recv().unwrap().unwrap();
     }
 
-    fn stored(&self, kind: Kind, generation: u64) -> usize {
+    fn stored(&self, kind: KeyKind, generation: u64) -> usize {
         let range = Scope::MAIN.generation(kind, Generation(generation));
         self.storage.scan(&range, None, 50_000).unwrap().entries.len()
     }
@@ -203,7 +203,8 @@ fn what_a_purged_installation_kept_goes_though_nobody_writes_any_more() {
     let folder = world.into_folder();
     let running = run(folder.path(), NEVER);
     let kept = |running: &Running| {
-        let kinds = [Kind::State, Kind::Timer, Kind::Alarm, Kind::DeadLetter, Kind::Invocation];
+        let kinds =
+            [KeyKind::State, KeyKind::Timer, KeyKind::Alarm, KeyKind::DeadLetter, KeyKind::Invocation];
         kinds.map(|kind| running.stored(kind, 1))
     };
     assert!(kept(&running).iter().all(|count| *count > 0));
@@ -309,7 +310,7 @@ fn neither_a_checkpoint_nor_a_stop_waits_for_a_purge() {
     *running.storage.slow_removal.lock() = Duration::from_millis(500);
     let storage = Arc::clone(&running.storage);
     running.stop();
-    let range = Scope::MAIN.generation(Kind::State, Generation(1));
+    let range = Scope::MAIN.generation(KeyKind::State, Generation(1));
     assert!(
         !storage.scan(&range, None, 1).unwrap().entries.is_empty(),
         "the stop was before the purge's end"
@@ -317,6 +318,6 @@ fn neither_a_checkpoint_nor_a_stop_waits_for_a_purge() {
     drop(storage);
     let running = run(folder.path(), NEVER);
     until("the next start purges the rest", || running.shared.removed.lock().is_empty());
-    assert_eq!(running.stored(Kind::State, 1), 0);
+    assert_eq!(running.stored(KeyKind::State, 1), 0);
     running.stop();
 }

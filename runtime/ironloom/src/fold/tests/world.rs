@@ -28,7 +28,7 @@ use crate::lanes::context::{LaneContext, scan_state};
 use crate::records::admin::AdminRecord;
 use ironloom_sandbox::{Cached, Meter, Scan, StateReader};
 use ironloom_storage::log::{CommitterHandle, Flushed, LogError, LogReader};
-use ironloom_storage::store::{EngineKind, Kind, Scope};
+use ironloom_storage::store::{EngineKind, KeyKind, Scope};
 use ironloom_storage::testing::SimDisk;
 use ironloom_types::ids::{Epoch, Generation, Ordinal, PointNumber, Position, Sequence};
 use ironloom_types::readings::ValueRef;
@@ -349,7 +349,9 @@ impl World {
         assert_eq!(certain, model.removed);
         assert!(removed.is_disjoint(&model.forgotten));
         for generation in &model.purged {
-            for kind in [Kind::State, Kind::Timer, Kind::Alarm, Kind::DeadLetter, Kind::Invocation] {
+            for kind in
+                [KeyKind::State, KeyKind::Timer, KeyKind::Alarm, KeyKind::DeadLetter, KeyKind::Invocation]
+            {
                 let range = Scope::MAIN.generation(kind, Generation(*generation));
                 assert!(shared.storage.scan(&range, None, 1).unwrap().entries.is_empty(), "{kind:?}");
             }

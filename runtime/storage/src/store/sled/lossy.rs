@@ -9,7 +9,7 @@ use std::path::Path;
 
 use bytes::Bytes;
 
-use super::super::keys::{Item, Key, Kind, Scope};
+use super::super::keys::{Item, Key, KeyKind, Scope};
 use super::super::value;
 use super::{Open, PIECE_OF_SEGMENT, SealedChange};
 use ironloom_types::ids::{Generation, StreamId, TenantId};
@@ -208,7 +208,7 @@ fn check(cut: &Cut, folder: &Path) -> Result<(), String> {
             return Err(format!("{key} is {:?}", found.map(|value: Bytes| value.len())));
         }
     }
-    for kind in [Kind::State, Kind::LatestPage] {
+    for kind in [KeyKind::State, KeyKind::LatestPage] {
         let page = open.scan(&Scope::MAIN.all(kind), None, usize::MAX);
         page.map_err(|failed| failed.named(folder).to_string())?;
     }

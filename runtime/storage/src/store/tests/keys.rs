@@ -10,7 +10,7 @@ use ironloom_types::ids::{Digest, Generation, Ordinal, PointNumber, Revision, Se
 /// An item that owns its texts.
 #[derive(Clone, Debug)]
 pub(super) struct Owned {
-    kind: Kind,
+    kind: KeyKind,
     number: u64,
     generation: u64,
     first: String,
@@ -22,24 +22,24 @@ impl Owned {
     pub(super) fn item(&self) -> Item<'_> {
         let generation = Generation(self.generation);
         match self.kind {
-            Kind::Format => Item::Format,
-            Kind::Epoch => Item::Epoch,
-            Kind::Folded => Item::Folded,
-            Kind::Log => Item::Log,
-            Kind::Point => Item::Point(PointNumber(self.number as u32)),
-            Kind::LatestPage => Item::LatestPage(self.number as u32),
-            Kind::Installation => Item::Installation(&self.first),
-            Kind::Revision => Item::Revision(Cow::Borrowed(&self.first), Revision(self.number as u32)),
-            Kind::Receipt => Item::Receipt(&self.first),
-            Kind::Idempotency => Item::Idempotency(self.hash),
-            Kind::Block => Item::Block(Sequence(self.number)),
-            Kind::Package => Item::Package(Digest(self.hash)),
-            Kind::Lane => Item::Lane(generation),
-            Kind::State => Item::State(generation, &self.first),
-            Kind::Timer => Item::Timer(generation, &self.first),
-            Kind::Alarm => Item::Alarm(generation, Cow::Borrowed(&self.first), &self.second),
-            Kind::DeadLetter => Item::DeadLetter(generation, self.number),
-            Kind::Invocation => Item::Invocation(generation, Ordinal(self.number), 1),
+            KeyKind::Format => Item::Format,
+            KeyKind::Epoch => Item::Epoch,
+            KeyKind::Folded => Item::Folded,
+            KeyKind::Log => Item::Log,
+            KeyKind::Point => Item::Point(PointNumber(self.number as u32)),
+            KeyKind::LatestPage => Item::LatestPage(self.number as u32),
+            KeyKind::Installation => Item::Installation(&self.first),
+            KeyKind::Revision => Item::Revision(Cow::Borrowed(&self.first), Revision(self.number as u32)),
+            KeyKind::Receipt => Item::Receipt(&self.first),
+            KeyKind::Idempotency => Item::Idempotency(self.hash),
+            KeyKind::Block => Item::Block(Sequence(self.number)),
+            KeyKind::Package => Item::Package(Digest(self.hash)),
+            KeyKind::Lane => Item::Lane(generation),
+            KeyKind::State => Item::State(generation, &self.first),
+            KeyKind::Timer => Item::Timer(generation, &self.first),
+            KeyKind::Alarm => Item::Alarm(generation, Cow::Borrowed(&self.first), &self.second),
+            KeyKind::DeadLetter => Item::DeadLetter(generation, self.number),
+            KeyKind::Invocation => Item::Invocation(generation, Ordinal(self.number), 1),
         }
     }
 
@@ -58,12 +58,12 @@ impl Owned {
             Item::Revision(text, _) | Item::Alarm(_, text, _) => text.into_owned(),
             _ => String::new(),
         };
-        let second = if self.kind == Kind::Alarm { self.second.clone() } else { String::new() };
+        let second = if self.kind == KeyKind::Alarm { self.second.clone() } else { String::new() };
         let hash = match self.kind {
-            Kind::Idempotency | Kind::Package => self.hash,
+            KeyKind::Idempotency | KeyKind::Package => self.hash,
             _ => [0; 32],
         };
-        let of_generation = self.kind as u8 >= Kind::Lane as u8;
+        let of_generation = self.kind as u8 >= KeyKind::Lane as u8;
         let generation = if of_generation { self.generation } else { 0 };
         (self.kind, generation, first, second, number, hash)
     }
@@ -80,7 +80,7 @@ fn number() -> impl Strategy<Value = u64> {
 }
 
 pub(super) fn items() -> impl Strategy<Value = Owned> {
-    let kinds = prop::sample::select(Kind::ALL.to_vec());
+    let kinds = prop::sample::select(KeyKind::ALL.to_vec());
     let hash = prop_oneof![Just([0; 32]), Just([0xff; 32]), any::<[u8; 32]>()];
     (kinds, number(), number(), text(), text(), hash).prop_map(
         |(kind, number, generation, first, second, hash)| Owned {
@@ -126,13 +126,13 @@ proptest! {
     fn tenants_and_streams_never_mix(a in scopes(), b in scopes(), x in items(), y in items()) {
         prop_assume!(a != b && !is_of_the_node(&x.item()) && !is_of_the_node(&y.item()));
         prop_assert_eq!(a.key(x.item()).cmp(&b.key(y.item())), a.cmp(&b));
-        for kind in Kind::ALL {
+        for kind in KeyKind::ALL {
             prop_assert!(!a.all(*kind).contains(&b.key(y.item())));
         }
     }
 
     #[test]
-    fn ranges_hold_exactly_their_own(scope in scopes(), owned in items(), kind in prop::sample::select(Kind::ALL.to_vec()),
+    fn ranges_hold_exactly_their_own(scope in scopes(), owned in items(), kind in prop::sample::select(KeyKind::ALL.to_vec()),
                                      generation in number(), prefix in text(), installation in text()) {
         let item = owned.item();
         let key = scope.key(owned.item());
@@ -147,7 +147,7 @@ proptest! {
             Item::Revision(of, _) => (false, false, **of == installation),
             _ => (false, false, false),
         };
-        if kind as u8 >= Kind::Lane as u8 {
+        if kind as u8 >= KeyKind::Lane as u8 {
             let expected = is_of_generation && item.kind() == kind;
             prop_assert_eq!(scope.generation(kind, generation).contains(&key), expected);
         }

@@ -112,7 +112,7 @@ fn check(kind: EngineKind, folder: &Path, reported: &Reported, before: u64) -> u
     let mut next = folded.clone();
     make(round(position + 1), &mut next);
 
-    let range = Scope::MAIN.all(Kind::State);
+    let range = Scope::MAIN.all(KeyKind::State);
     let mut found = Map::new();
     loop {
         let after = found.last_key_value().map(|(key, _)| key);

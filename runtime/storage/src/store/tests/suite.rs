@@ -27,7 +27,7 @@ enum Step {
 enum Range {
     Everything,
     /// That of the kind of this key.
-    Kind(prop::sample::Index),
+    KeyKind(prop::sample::Index),
     Generation(prop::sample::Index),
     State(prop::sample::Index, usize),
 }
@@ -47,7 +47,7 @@ fn changes() -> impl Strategy<Value = Vec<(prop::sample::Index, Option<usize>)>>
 fn ranges() -> impl Strategy<Value = Range> {
     prop_oneof![
         Just(Range::Everything),
-        any::<prop::sample::Index>().prop_map(Range::Kind),
+        any::<prop::sample::Index>().prop_map(Range::KeyKind),
         any::<prop::sample::Index>().prop_map(Range::Generation),
         (any::<prop::sample::Index>(), 0..4_usize).prop_map(|(key, length)| Range::State(key, length)),
     ]
@@ -79,12 +79,12 @@ impl Range {
     fn of(&self, pool: &[Key]) -> KeyRange {
         match self {
             Self::Everything => KeyRange::everything(),
-            Self::Kind(key) => {
+            Self::KeyKind(key) => {
                 let (scope, item) = key.get(pool).parse().unwrap();
                 scope.all(item.kind())
             }
             Self::Generation(key) => match key.get(pool).parse().unwrap() {
-                (scope, Item::State(generation, _)) => scope.generation(Kind::State, generation),
+                (scope, Item::State(generation, _)) => scope.generation(KeyKind::State, generation),
                 (scope, item) => scope.all(item.kind()),
             },
             Self::State(key, length) => match key.get(pool).parse().unwrap() {
@@ -227,7 +227,7 @@ fn large_checkpoints_and_large_answers_are_whole() {
         assert_eq!(store.apply(changes, Epoch(1)).unwrap(), Applied::Done);
         let values = store.get_many(&keys).unwrap();
         assert!((0..5_000).all(|n| values[n as usize] == Some(bytes(n, 50))));
-        let page = store.scan(&Scope::MAIN.all(Kind::State), Some(&keys[9]), 4_000).unwrap();
+        let page = store.scan(&Scope::MAIN.all(KeyKind::State), Some(&keys[9]), 4_000).unwrap();
         assert_eq!((page.entries.len(), page.more), (4_000, true));
         assert_eq!(page.entries[0].0, keys[10]);
     }
@@ -240,7 +240,7 @@ fn a_page_ends_when_it_is_large() {
         let store = open_in(kind, folder.path());
         let changes = (0..10_u64).map(|n| Change::set(state(&n.to_string()), bytes(n, 256 << 10))).collect();
         assert_eq!(store.apply(changes, Epoch(1)).unwrap(), Applied::Done);
-        let page = store.scan(&Scope::MAIN.all(Kind::State), None, 10).unwrap();
+        let page = store.scan(&Scope::MAIN.all(KeyKind::State), None, 10).unwrap();
         assert_eq!((page.entries.len(), page.more), (PAGE_BYTES / (256 << 10), true));
     }
 }
