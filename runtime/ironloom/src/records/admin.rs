@@ -68,7 +68,7 @@ pub(crate) enum AdminRecord {
     UnitsGiven(Vec<(PointNumber, Arc<str>)>),
     /// Journal time, which had followed a clock into a wrong future, goes back to the present.
     TimeSet {
-        /// The present.
+        /// What the machine's clock and the admin agreed on.
         to: Timestamp,
         /// Of each generation with timers that were due later: when these are due now.
         due: Vec<LaneDue>,
