@@ -1,6 +1,7 @@
 //! Calls of cargo, said before they are made.
 
 use std::ffi::OsStr;
+use std::io::{BufRead as _, BufReader, IsTerminal as _};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -34,14 +35,62 @@ impl Step {
         self.0.status().is_ok_and(|status| status.success())
     }
 
+    /// Runs it and returns what it says on stderr, whether or not it ends well.
+    pub(crate) fn stderr(mut self, what: &str) -> Result<String> {
+        let output = self.0.stdin(Stdio::null()).output().with_context(|| format!("{what}: {NO_CARGO}"))?;
+        Ok(String::from_utf8_lossy(&output.stderr).into_owned())
+    }
+
     /// Runs it, with its output where ours is. `what` says what it is about.
     pub(crate) fn run(mut self, what: &str) -> Result<()> {
         let arguments: Vec<_> = self.0.get_args().map(|argument| argument.to_string_lossy()).collect();
         eprintln!("== {what}: cargo {}", arguments.join(" "));
-        let status = self.0.status().context("can't run cargo; install Rust as https://rustup.rs says")?;
+        let status = self.0.status().context(NO_CARGO)?;
         if !status.success() {
             bail!("{what}: cargo ended with {status}");
         }
         Ok(())
+    }
+
+    /// As [`Self::run`], for tests: adds to `skipped` what they say isn't tested here. They write that to stderr past the
+    /// capture of the harness, since a test that ends early passes.
+    pub(crate) fn run_tests(mut self, what: &str, skipped: &mut Vec<String>) -> Result<()> {
+        if std::io::stderr().is_terminal() {
+            self.0.env("CARGO_TERM_COLOR", "always");
+        }
+        let arguments: Vec<_> = self.0.get_args().map(|argument| argument.to_string_lossy()).collect();
+        eprintln!("== {what}: cargo {}", arguments.join(" "));
+        let mut child = self.0.stderr(Stdio::piped()).spawn().context(NO_CARGO)?;
+        let stderr = child.stderr.take().context("cargo has no stderr")?;
+        for line in BufReader::new(stderr).split(b'\n') {
+            let line = line.context("can't read what cargo says")?;
+            let line = String::from_utf8_lossy(&line);
+            eprintln!("{line}");
+            skipped.extend(not_tested(&line));
+        }
+        let status = child.wait().context(NO_CARGO)?;
+        if !status.success() {
+            bail!("{what}: cargo ended with {status}");
+        }
+        Ok(())
+    }
+}
+
+const NO_CARGO: &str = "can't run cargo; install Rust as https://rustup.rs says";
+
+/// What a line says that isn't tested. The harness may have begun the line with the name of a test.
+fn not_tested(line: &str) -> Option<String> {
+    line.split_once("NOT TESTED: ").map(|(_, what)| what.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_tested_is_heard_and_all_else_passed_on() {
+        assert_eq!(not_tested("NOT TESTED: swap (none here)"), Some("swap (none here)".to_owned()));
+        assert_eq!(not_tested("test swap ... NOT TESTED: swap"), Some("swap".to_owned()));
+        assert_eq!(not_tested("   Compiling swap v1.0.0"), None);
     }
 }

@@ -23,6 +23,12 @@ pub fn package(bytes: &[u8]) {
     }
 }
 
+/// Packs these parts, with the digests that they have, and reads the package. What a change does to any part is then
+/// looked at, and not only that its digest differs.
+pub fn packed(manifest: &[u8], component: &[u8], extra: &[u8]) {
+    package(&package::pack(manifest, component, &[("text/markdown", extra)]));
+}
+
 /// Reads a manifest. A refusal has reasons, and their places are in the text.
 pub fn manifest(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
@@ -42,15 +48,26 @@ mod tests {
 
     const PIGS: &str = include_str!("../../../sample-apps/pigs/app.toml");
 
+    const COMPONENT: &[u8] = b"\0asm\x0d\0\x01\0 and the rest";
+
     fn good_package() -> Vec<u8> {
-        let component = b"\0asm\x0d\0\x01\0 and the rest";
-        crate::package::write(PIGS, component, &[("text/markdown", b"# A\n")]).unwrap().1.to_vec()
+        crate::package::write(PIGS, COMPONENT, &[("text/markdown", b"# A\n")]).unwrap().1.to_vec()
     }
 
     proptest! {
         #[test]
         fn any_bytes_are_a_package_or_refused_with_a_reason(bytes in mutated(vec![good_package()])) {
             super::package(&bytes);
+        }
+
+        #[test]
+        fn any_parts_make_a_package_or_are_refused_with_a_reason(
+            manifest in mutated(vec![PIGS.as_bytes().to_vec()]),
+            component in mutated(vec![COMPONENT.to_vec()]),
+            extra in mutated(vec![b"# A\n".to_vec()]),
+        ) {
+            super::packed(&manifest, COMPONENT, &extra);
+            super::packed(PIGS.as_bytes(), &component, &extra);
         }
 
         #[test]

@@ -117,9 +117,14 @@ pub fn write(
     component: &[u8],
     extras: &[(&str, &[u8])],
 ) -> Result<(Digest, Bytes), PackageError> {
-    let tar = Bytes::from(archive::write(&layout::write(manifest_text.as_bytes(), component, extras)));
+    let tar = Bytes::from(pack(manifest_text.as_bytes(), component, extras));
     let package = read(&tar)?;
     Ok((package.digest, tar))
+}
+
+/// Packs whatever these parts are.
+pub(crate) fn pack(manifest: &[u8], component: &[u8], extras: &[(&str, &[u8])]) -> Vec<u8> {
+    archive::write(&layout::write(manifest, component, extras))
 }
 
 /// Looks at the first bytes of what should be a component, for an error that names the usual mistakes.

@@ -5,6 +5,14 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 
+/// The configuration of a property that is looked at so often; `PROPTEST_CASES`, which is 256 unless it is set, makes it
+/// more or less by the same factor as every other.
+pub fn cases(usual: u32) -> ProptestConfig {
+    let default = ProptestConfig::default();
+    let cases = u64::from(usual) * u64::from(default.cases) / 256;
+    ProptestConfig { cases: u32::try_from(cases).unwrap_or(u32::MAX).max(1), ..default }
+}
+
 /// One change of an input.
 #[derive(Clone, Debug)]
 enum Change {

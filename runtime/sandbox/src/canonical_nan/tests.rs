@@ -252,7 +252,7 @@ fn memory() -> impl Strategy<Value = Vec<u8>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 2000, max_shrink_iters: 500, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { max_shrink_iters: 500, ..ironloom_mutate::cases(2000) })]
 
     #[test]
     fn the_same_bits_as_with_every_operation_made_canonical(

@@ -158,7 +158,7 @@ fn any_records(most: usize) -> impl Strategy<Value = Vec<Record>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(200))]
+    #![proptest_config(ironloom_mutate::cases(200))]
 
     #[test]
     fn a_block_gives_back_every_bit(first in 1..1_000_000_u64, records in any_records(60)) {
@@ -275,7 +275,7 @@ fn many(readings: usize, time: u64, value: impl Fn(usize) -> Value) -> Record {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(8))]
+    #![proptest_config(ironloom_mutate::cases(8))]
 
     #[test]
     fn blocks_are_full_and_follow_each_other_however_records_are_cut(
@@ -378,7 +378,7 @@ fn small_blocks() -> impl Strategy<Value = Vec<(Block, Vec<Kept>)>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(150))]
+    #![proptest_config(ironloom_mutate::cases(150))]
 
     #[test]
     fn the_index_finds_what_a_search_through_everything_finds(

@@ -669,7 +669,7 @@ fn run(mut world: World, steps: &[Step]) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, max_shrink_iters: 300, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { max_shrink_iters: 300, ..ironloom_mutate::cases(48) })]
 
     #[test]
     fn a_history_with_restarts_and_checkpoints_is_kept_as_it_was(steps in prop::collection::vec(step(), 1..60)) {
@@ -678,7 +678,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 12, max_shrink_iters: 100, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { max_shrink_iters: 100, ..ironloom_mutate::cases(12) })]
 
     #[test]
     fn and_so_it_is_on_sled(steps in prop::collection::vec(step(), 1..60)) {
@@ -687,7 +687,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 256, max_shrink_iters: 1_000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { max_shrink_iters: 1_000, ..ironloom_mutate::cases(256) })]
 
     #[test]
     fn and_so_it_is_on_disks_that_lose_whatever_was_not_synced(

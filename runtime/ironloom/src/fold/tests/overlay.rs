@@ -43,7 +43,7 @@ fn key(number: u8) -> Key {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+    #![proptest_config(ironloom_mutate::cases(64))]
 
     #[test]
     fn what_is_read_is_what_was_written_last(steps in prop::collection::vec(step(), 1..60)) {

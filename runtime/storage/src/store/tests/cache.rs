@@ -220,7 +220,7 @@ fn stored() -> impl Strategy<Value = Map> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 2_000, ..ProptestConfig::default() })]
+    #![proptest_config(ironloom_mutate::cases(2_000))]
 
     #[test]
     fn the_cache_is_what_was_committed(stored in stored(), steps in steps()) {
@@ -243,7 +243,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1_000, ..ProptestConfig::default() })]
+    #![proptest_config(ironloom_mutate::cases(1_000))]
 
     /// Commits and checkpoints go on while another thread puts the keys in order: between two of its steps
     /// anything may happen.

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::keys::{items, scopes};
 use super::*;
-use crate::folders::testing::{folder_on_a_disk, is_cached};
+use crate::folders::testing::{folder_on_a_disk, is_cached, not_tested};
 use ironloom_types::ids::{Epoch, Generation};
 
 #[derive(Clone, Debug)]
@@ -199,7 +199,7 @@ fn run(kind: EngineKind, pool: &[Key], steps: &[Step]) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 32, max_shrink_iters: 300, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { max_shrink_iters: 300, ..ironloom_mutate::cases(32) })]
 
     #[test]
     fn sled_holds_what_a_map_would(pool in pool(), steps in steps()) {
@@ -345,7 +345,7 @@ fn an_opening_reads_from_the_disk_and_not_from_what_the_system_remembers() {
         let file = File::open(&path).unwrap();
         file.sync_all().unwrap();
         if is_cached(&file) != Some(true) {
-            eprintln!("this file system does not say what is in memory: NOT tested");
+            not_tested("that an opening reads from the disk");
             return;
         }
         drop(open_in(kind, folder.path()));
