@@ -92,6 +92,20 @@ mod tests {
     }
 
     #[test]
+    fn each_line_of_a_bill_has_its_price() {
+        let none = Bill::default().cost().as_nanos();
+        let cost = |bill: Bill| bill.cost().as_nanos() - none;
+        assert_eq!(cost(Bill { keys: 3, ..Bill::default() }), 3 * 2_000);
+        assert_eq!(cost(Bill { derived: 3, ..Bill::default() }), 3 * 1_000);
+        assert_eq!(cost(Bill { new_points: 3, ..Bill::default() }), 3 * 10_000);
+        assert_eq!(cost(Bill { dead_letters: 3, ..Bill::default() }), 3 * 5_000);
+        assert_eq!(cost(Bill { timers: 3, ..Bill::default() }), 3 * 2_000);
+        assert_eq!(cost(Bill { alarms: 3, ..Bill::default() }), 3 * 5_000);
+        assert_eq!(cost(Bill { bytes: 3, ..Bill::default() }), 3 * 100);
+        assert_eq!(log(3, 7).as_nanos(), 3 * 5_000 + 7 * 100);
+    }
+
+    #[test]
     fn a_record_without_anything_in_it_has_its_price() {
         assert_eq!(sustained(Bill::default()), 2_000.0);
     }

@@ -21,6 +21,11 @@ mod tests {
 
     #[test]
     fn afterwards_the_soft_limit_is_the_hard_one() {
+        let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+        // Enough for the other tests of this process.
+        let lower = Some(maximum.map_or(10_000, |maximum| maximum / 2));
+        assert_ne!(lower, maximum);
+        setrlimit(Resource::Nofile, Rlimit { current: lower, maximum }).unwrap();
         raise_limit();
         let limit = getrlimit(Resource::Nofile);
         assert_eq!(limit.current, limit.maximum);
