@@ -75,8 +75,18 @@ pub fn wait_until_done(client: &Client, installation: &str) -> Result<()> {
 /// Holds an installation of `one-state` against the model run over the whole journal.
 pub fn compare(client: &Client, installation: &str, prefix: &str, suffix: &str) -> Result<usize> {
     wait_until_done(client, installation)?;
-    let journal = client.journal(0, "")?;
-    let expected = fold(&journal, prefix, suffix)?;
+    compare_with(&client.journal(0, "")?, client, installation, prefix, suffix)
+}
+
+/// As [`compare`], where the installation has taken the whole of this journal.
+pub fn compare_with(
+    journal: &[Value],
+    client: &Client,
+    installation: &str,
+    prefix: &str,
+    suffix: &str,
+) -> Result<usize> {
+    let expected = fold(journal, prefix, suffix)?;
     let found = state_of(client, installation)?;
     difference(&expected, &found)
         .with_context(|| format!("the state of {installation} isn't what the journal gives"))?;

@@ -197,6 +197,15 @@ impl Server {
         Ok(kib * 1024)
     }
 
+    /// CPU time that it has used, its compile workers left out.
+    pub fn cpu_time(&self) -> Result<Duration> {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid()))?;
+        let (_, fields) = stat.rsplit_once(')').context("no name in stat")?;
+        let ticks = fields.split_whitespace().skip(11).take(2).map(str::parse::<u64>);
+        // A hundred in a second, on all that Linux runs on.
+        Ok(Duration::from_millis(10 * ticks.sum::<std::result::Result<u64, _>>()?))
+    }
+
     /// Whether it still runs.
     pub fn is_alive(&mut self) -> Result<bool> {
         if self.ended.is_none() {
@@ -210,19 +219,32 @@ impl Server {
         wait_for("the server to end", || Ok(if self.is_alive()? { None } else { self.ended }))
     }
 
+    /// `kill -9`; an error where the server had ended by itself.
     pub fn kill(mut self) -> Result<()> {
         if self.is_alive()? {
             self.child.kill()?;
             self.ended = Some(self.child.wait()?);
         }
+        let ended = self.ended.context("it has an end")?;
+        let signal = std::os::unix::process::ExitStatusExt::signal(&ended);
+        ensure!(
+            signal == Some(9),
+            "the server ended by itself before it was killed: {ended}\n{}",
+            self.setup.said()
+        );
         Ok(())
+    }
+
+    /// Asks it to end, by SIGTERM.
+    pub fn terminate(&self) -> Result<()> {
+        let pid =
+            i32::try_from(self.pid()).ok().and_then(rustix::process::Pid::from_raw).context("no pid")?;
+        Ok(rustix::process::kill_process(pid, rustix::process::Signal::TERM)?)
     }
 
     /// SIGTERM, and waits for its end.
     pub fn stop(mut self) -> Result<ExitStatus> {
-        let pid =
-            i32::try_from(self.pid()).ok().and_then(rustix::process::Pid::from_raw).context("no pid")?;
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
+        self.terminate()?;
         self.wait()
     }
 

@@ -28,7 +28,8 @@ fn install_patient(client: &Client, id: &str) -> Result<()> {
 fn begin_loop(server: &Server, id: &str) -> Result<u64> {
     let before = server.client().installation(id)?;
     let sequence = server.client().push_one(id, "loop")?;
-    std::thread::sleep(Duration::from_millis(500));
+    let idle = server.cpu_time()?;
+    wait_until("the loop to take CPU time", || Ok(server.cpu_time()? > idle + Duration::from_millis(300)))?;
     let now = server.client().installation(id)?;
     ensure!(now["cursor"] == before["cursor"] && now["last_error"].is_null(), "it doesn't loop: {now}");
     Ok(sequence)
@@ -140,7 +141,8 @@ fn an_upload_whose_caller_hangs_up_is_done_all_the_same() -> Result<()> {
     let server = Setup::new()?.start()?;
     let client = server.client();
     let tar = guests::package("hostile")?.tar();
-    send_and_hang_up(client, "POST", "/v1/packages", PACKAGE, &tar, Duration::from_millis(200))?;
+    send_and_hang_up(client, "POST", "/v1/packages", PACKAGE, &tar, Duration::from_millis(100))?;
+    ensure!(client.all("/v1/packages")?.is_empty(), "it was done before the caller hung up");
     wait_until("the package to be there", || Ok(client.all("/v1/packages")?.len() == 1))
 }
 
@@ -157,6 +159,10 @@ fn a_pause_acts_at_once_while_the_app_is_under_way() -> Result<()> {
     ensure!(paused["state"] == "paused", "{paused}");
     ensure!(number(&paused, "cursor") < sequence && number(&paused, "counters.failures") == 0, "{paused}");
     ensure!(number(&paused, "counters.invocations") == 0, "what was cut off left a record: {paused}");
+    let interrupted = "ironloom_invocations_total{outcome=\"interrupted\"} 1";
+    wait_until("one invocation to be counted as interrupted", || {
+        Ok(client.get("/metrics")?.text().lines().any(|line| line == interrupted))
+    })?;
     // It is paused for good: nothing runs.
     std::thread::sleep(Duration::from_millis(300));
     ensure!(number(&client.installation("looping")?, "counters.invocations") == 0);
@@ -358,9 +364,8 @@ fn a_stop_answers_or_ends_what_is_under_way() -> Result<()> {
     ensure!(status.success(), "{status}: {}", setup.said());
     println!("stopped in {:?}", begun.elapsed());
     // Whether the component is compiled before the stop is through depends on the machine. It lacks a role.
-    if let Ok(Ok(answer)) = upload.join() {
-        ensure!(matches!(answer.status, 422 | 503), "{}: {}", answer.status, answer.text());
-    }
+    let answer = upload.join().map_err(|_| anyhow::anyhow!("the upload panicked"))??;
+    ensure!(matches!(answer.status, 422 | 503), "{}: {}", answer.status, answer.text());
     let server = setup.start()?;
     ensure!(server.client().installation("looping")?["id"] == "looping");
     Ok(())

@@ -194,27 +194,34 @@ fn odd_times_are_kept_or_refused() -> Result<()> {
 fn bad_readings_name_line_and_field() -> Result<()> {
     let server = Setup::new()?.start()?;
     let client = server.client();
+    // The line, its status, the kind of error and the field that it names, if it is about one.
     let cases = [
-        (r#"{"value":1}"#, 400),
-        (r#"{"point":"a"}"#, 400),
-        (r#"{"point":"a","value":null}"#, 400),
-        (r#"{"point":"a","value":[1]}"#, 400),
-        (r#"{"point":"a","value":1,"quality":"excellent"}"#, 400),
-        (r#"{"point":"a","value":1,"colour":"red"}"#, 400),
-        (r#"{"point":"a","point":"b","value":1}"#, 400),
-        (r#"{"point":"/a","value":1}"#, 400),
-        (r#"{"point":"a//b","value":1}"#, 400),
-        (r#"{"point":"a/+","value":1}"#, 400),
-        (r#"{"point":"","value":1}"#, 400),
-        (r#"{"point":"a","value":1e999}"#, 400),
-        (r#"{"point":"a","value":1"#, 400),
-        (r#"[1,2]"#, 400),
-        ("\u{0}", 400),
-        (r#"{"point":"apps/pigs/daily-gain/1","value":1}"#, 403),
+        (r#"{"value":1}"#, 400, "missing-field", Some("point")),
+        (r#"{"point":"a"}"#, 400, "missing-field", Some("value")),
+        (r#"{"point":"a","value":null}"#, 400, "missing-value", Some("value")),
+        (r#"{"point":"a","value":[1]}"#, 400, "bad-value", Some("value")),
+        (r#"{"point":"a","value":1,"quality":"excellent"}"#, 400, "bad-quality", Some("quality")),
+        (r#"{"point":"a","value":1,"colour":"red"}"#, 400, "unknown-field", Some("colour")),
+        (r#"{"point":"a","point":"b","value":1}"#, 400, "bad-line", None),
+        (r#"{"point":"/a","value":1}"#, 400, "bad-point", Some("point")),
+        (r#"{"point":"a//b","value":1}"#, 400, "bad-point", Some("point")),
+        (r#"{"point":"a/+","value":1}"#, 400, "bad-point", Some("point")),
+        (r#"{"point":"","value":1}"#, 400, "bad-point", Some("point")),
+        (r#"{"point":"a","value":1e999}"#, 400, "not-json", None),
+        (r#"{"point":"a","value":1"#, 400, "not-json", None),
+        (r#"[1,2]"#, 400, "not-an-object", None),
+        ("\u{0}", 400, "not-json", None),
+        (r#"{"point":"apps/pigs/daily-gain/1","value":1}"#, 403, "reserved-point", Some("point")),
     ];
-    for (line, status) in cases {
-        let answer = client.push(line.as_bytes(), None)?;
-        answer.problem(status).with_context(|| line.to_owned())?;
+    for (line, status, kind, field) in cases {
+        // The second line is the bad one.
+        let body = format!("{}\n{line}\n", json!({"point": "good", "value": 1}));
+        let problem = client.push(body.as_bytes(), None)?.problem(status).with_context(|| line.to_owned())?;
+        let errors = problem["errors"].as_array().with_context(|| format!("{line}: {problem}"))?;
+        ensure!(errors.len() == 1, "{line}: {problem}");
+        let (error, place) = (&errors[0], &errors[0]["where"]);
+        ensure!(error["kind"] == kind && place["line"] == 2, "{line}: not {kind} of line 2: {problem}");
+        ensure!(place["field"].as_str() == field, "{line}: not the field {field:?}: {problem}");
     }
     let deep = "[".repeat(100_000);
     client.push(deep.as_bytes(), None)?.problem(400)?;

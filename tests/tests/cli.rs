@@ -298,6 +298,65 @@ fn what_apps_write_cant_steer_the_terminal() -> Result<()> {
     Ok(())
 }
 
+/// Whether a text could steer a terminal. One turns each line feed into two characters.
+fn steers(text: &str) -> bool {
+    let odd = |c: char| {
+        c.is_control() && c != '\n' || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    text.replace("\r\n", "\n").contains(odd)
+}
+
+#[test]
+fn what_an_app_writes_at_work_cant_steer_the_terminal_either() -> Result<()> {
+    let server = Setup::new()?.start()?;
+    let mut session = Session::new(&server);
+    install(&mut session)?;
+    tell(&server, "odd-words")?;
+    tell(&server, "odd-refuse")?;
+    server.client().push_one("to/me/command", "odd-panic")?;
+    wait_for_installation(server.client(), "guest", "failed", |guest| guest["last_error"].is_object())?;
+    let url = server.client().url();
+    let listings = [
+        &["logs", "guest"][..],
+        &["alarms"],
+        &["state", "guest"],
+        &["outputs", "guest"],
+        &["readings"],
+        &["dead-letters", "list", "guest"],
+        &["invocations", "guest"],
+        &["show", "guest"],
+    ];
+    for arguments in listings {
+        let output = cli_at(url, arguments)?;
+        let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+        ensure!(said.contains("txet"), "{arguments:?} shows nothing of what the app wrote: {said}");
+        ensure!(!steers(&said), "{arguments:?}: {said:?}");
+        for arguments in [arguments.to_vec(), [arguments, &["--json"]].concat()] {
+            let Some(said) = on_a_terminal(url, &arguments)? else { continue };
+            ensure!(said.contains("txet"), "{arguments:?} shows nothing of what the app wrote: {said}");
+            ensure!(!steers(&said), "{arguments:?} on a terminal: {said:?}");
+        }
+    }
+    Ok(())
+}
+
+/// What a command prints on a terminal, by the program `script`; `None` where the system has none.
+fn on_a_terminal(url: &str, arguments: &[&str]) -> Result<Option<String>> {
+    let line = format!("'{}' {}", binary()?.display(), arguments.join(" "));
+    let mut command = Command::new("script");
+    command.args(["-q", "-e", "-c", &line, "/dev/null"]).env("IRONLOOM_URL", url).stdin(Stdio::null());
+    match command.output() {
+        Ok(output) => Ok(Some(String::from_utf8_lossy(&output.stdout).into_owned())),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            // Past the harness, which keeps what a test prints that passes.
+            let _ =
+                writeln!(std::io::stderr(), "NOT TESTED: what commands print on a terminal (no `script`)");
+            Ok(None)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
 #[test]
 fn exit_codes_are_as_the_readme_says() -> Result<()> {
     let server = Setup::new()?.start()?;

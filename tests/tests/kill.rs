@@ -7,19 +7,15 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use ironloom_tests::apps::install;
 use ironloom_tests::load::Load;
+use ironloom_tests::package::Package;
 use ironloom_tests::{Client, Server, Setup, guests, model, wait_until};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use serde_json::json;
+use serde_json::{Value, json};
 
-/// Rounds of each engine: `IRONLOOM_ROUNDS`, which the soak sets, or 10. Each failpoint has a tenth of them.
+/// Rounds of each engine: `IRONLOOM_ROUNDS`, which the soak sets, or 10.
 fn rounds() -> Result<u64> {
     Ok(std::env::var("IRONLOOM_ROUNDS").ok().map_or(Ok(10), |text| text.parse())?)
-}
-
-/// How often each failpoint ends the server: as often as the soak kills it, at most ten times, else once.
-fn rounds_of_a_failpoint() -> Result<u64> {
-    Ok(std::env::var("IRONLOOM_ROUNDS").ok().map_or(Ok(1), |text| text.parse::<u64>())?.min(10))
 }
 
 /// The seed of the moments: `IRONLOOM_SEED`, or one of this day's making, printed with a failure.
@@ -32,9 +28,40 @@ fn config(engine: &str) -> String {
     format!("[store]\nengine = \"{engine}\"\n\n[log]\ncheckpoint = \"1 MiB\"\n")
 }
 
-/// Starts, loads, kills, checks; again and again on one folder. `failpoint` names the step at which
-/// the server kills itself; without one it is killed from outside at a random moment.
-fn rounds_of(engine: &str, rounds: u64, mut failpoint: impl FnMut(u64) -> Option<String>) -> Result<()> {
+/// What `install_both` makes: of one app, and `loud` derives a reading from each that it takes.
+const INSTALLATIONS: [&str; 2] = ["plain", "loud"];
+
+fn install_both(client: &Client, package: &Package) -> Result<()> {
+    let bindings = json!({"value": ["load/{point}/value"]});
+    install(client, "plain", package, bindings.clone(), json!({}))?;
+    install(client, "loud", package, bindings, json!({"settings": {"publish": true}}))?;
+    Ok(())
+}
+
+/// How a load is spread over time, and what has to have happened before the server is killed from outside.
+#[derive(Clone, Copy)]
+struct Pace {
+    readings: u64,
+    pause: Duration,
+    /// Requests that were acknowledged since the load began.
+    acknowledged: usize,
+    checkpoints: u64,
+    /// The kill comes at a random moment within this time after that.
+    within_ms: u64,
+}
+
+/// Enough for a checkpoint every few moments, and a journal that can be read again and again.
+const STEADY: Pace =
+    Pace { readings: 100, pause: Duration::from_millis(5), acknowledged: 20, checkpoints: 0, within_ms: 500 };
+
+/// As fast as the server takes it.
+const FULL: Pace =
+    Pace { readings: 2_000, pause: Duration::ZERO, acknowledged: 20, checkpoints: 3, within_ms: 500 };
+
+/// Starts, loads, kills, checks; again and again on one folder. A round with a failpoint begins with a kill from outside,
+/// so that there is an end to recover from; then the server kills itself at the failpoint. Without one it is killed from
+/// outside only.
+fn rounds_of(engine: &str, plan: &[Option<&str>]) -> Result<()> {
     let seed = seed()?;
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     let package = guests::package("one-state")?;
@@ -42,46 +69,17 @@ fn rounds_of(engine: &str, rounds: u64, mut failpoint: impl FnMut(u64) -> Option
     let load = Load::new("load", 500);
     {
         let server = base.start()?;
-        let bindings = json!({"value": ["load/{point}/value"]});
-        install(server.client(), "plain", &package, bindings.clone(), json!({}))?;
-        install(server.client(), "loud", &package, bindings, json!({"settings": {"publish": true}}))?;
+        install_both(server.client(), &package)?;
         ensure!(server.stop()?.success());
     }
-    let mut seen = 0;
-    for round in 0..rounds {
-        let point = failpoint(round);
-        let whole = || format!("engine {engine}, round {round}, seed {seed}, failpoint {point:?}");
-        let setup = match &point {
-            Some(point) => base.clone().env("FAILPOINTS", point),
-            None => base.clone(),
-        };
-        match setup.start() {
-            Ok(server) => {
-                load_and_kill(server, &load, point.as_deref(), moment(&mut random)).with_context(whole)?
-            }
-            // A failpoint may well lie in the start itself; without one a server that doesn't start is a fault.
-            Err(error) => {
-                let at_failpoint = point.is_some() && format!("{error:#}").contains("signal: 9");
-                ensure!(at_failpoint, "{error:#}: {}", whole());
-            }
+    for (round, failpoint) in plan.iter().enumerate() {
+        let whole = || format!("engine {engine}, round {round}, seed {seed}, failpoint {failpoint:?}");
+        load_and_kill(base.start().with_context(whole)?, &load, STEADY, &mut random).with_context(whole)?;
+        if let Some(failpoint) = failpoint {
+            load_until_failpoint(&base.clone().env("FAILPOINTS", failpoint), &load).with_context(whole)?;
         }
-
         let server = base.start().with_context(whole)?;
-        // First as it is, then with the unanswered ones sent again.
-        load.check(&server.client().journal(0, "")?).with_context(whole)?;
-        load.repeat_unanswered(server.client()).with_context(whole)?;
-        ensure!(load.unanswered() == 0);
-        load.check(&server.client().journal(0, "")?).with_context(whole)?;
-        for installation in ["plain", "loud"] {
-            model::compare(server.client(), installation, "load", "value").with_context(whole)?;
-        }
-        check_derived(server.client()).with_context(whole)?;
-        ensure!(
-            point.is_some() || load.acknowledged() > seen,
-            "nothing was acknowledged in a round: {}",
-            whole()
-        );
-        seen = load.acknowledged();
+        check(server.client(), &load).with_context(whole)?;
         // Now and then without a clean stop between the check and the next round.
         if random.next_u64() % 2 == 0 {
             ensure!(server.stop()?.success());
@@ -90,45 +88,84 @@ fn rounds_of(engine: &str, rounds: u64, mut failpoint: impl FnMut(u64) -> Option
     Ok(())
 }
 
-fn was_killed(ended: std::process::ExitStatus) -> bool {
-    std::os::unix::process::ExitStatusExt::signal(&ended) == Some(9)
-}
-
-/// Between two requests of a thread, where rounds go on on one folder: enough for a checkpoint every few moments, and a
-/// journal that can be read again and again.
-const PAUSE: Duration = Duration::from_millis(5);
-
-/// Loads as fast as the server takes it, on a fresh folder, and kills it once it has written a checkpoint.
-fn killed_at_full_load(engine: &str, rounds: u64) -> Result<()> {
+/// Loads as fast as the server takes it, on a fresh folder each time, and kills it after several checkpoints, and once
+/// more while it makes up for what the first life has left.
+fn killed_at_full_load(engine: &str) -> Result<()> {
     let seed = seed()?;
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     let package = guests::package("one-state")?;
-    for round in 0..rounds {
+    for round in 0..rounds()?.div_ceil(3) {
         let whole = || format!("engine {engine}, round {round} at full load, seed {seed}");
         let setup = Setup::new()?.config(config(engine));
         let load = Load::new("load", 500);
         let server = setup.start()?;
-        install(server.client(), "plain", &package, json!({"value": ["load/{point}/value"]}), json!({}))?;
-        let client = server.client().clone();
-        let stop = AtomicBool::new(false);
-        std::thread::scope(|scope| -> Result<()> {
-            let loading = scope.spawn(|| load.run(&client, 4, 2_000, Duration::ZERO, &stop));
-            let killed = wait_until("a checkpoint", || Ok(checkpoints(&client)? > 0)).and_then(|()| {
-                std::thread::sleep(Duration::from_millis(random.next_u64() % 200));
-                server.kill()
-            });
-            stop.store(true, Ordering::SeqCst);
-            let loaded = loading.join().map_err(|_| anyhow::anyhow!("the load panicked"))?;
-            killed.and(loaded)
-        })
-        .with_context(whole)?;
+        install_both(server.client(), &package)?;
+        load_and_kill(server, &load, FULL, &mut random).with_context(whole)?;
         let server = setup.start().with_context(whole)?;
-        load.check(&server.client().journal(0, "")?).with_context(whole)?;
-        load.repeat_unanswered(server.client()).with_context(whole)?;
-        load.check(&server.client().journal(0, "")?).with_context(whole)?;
-        model::compare(server.client(), "plain", "load", "value").with_context(whole)?;
+        load_and_kill(server, &load, FULL, &mut random).with_context(whole)?;
+        let server = setup.start().with_context(whole)?;
+        check(server.client(), &load).with_context(whole)?;
     }
     Ok(())
+}
+
+/// Loads the server and kills it from outside.
+fn load_and_kill(server: Server, load: &Load, pace: Pace, random: &mut ChaCha8Rng) -> Result<()> {
+    let before = load.acknowledged();
+    loaded(server, load, pace, |server| {
+        wait_until("the load to be under way", || {
+            let acknowledged = load.acknowledged() - before;
+            Ok(acknowledged >= pace.acknowledged && checkpoints(server.client())? >= pace.checkpoints)
+        })?;
+        std::thread::sleep(Duration::from_millis(random.next_u64() % pace.within_ms));
+        server.kill()
+    })
+}
+
+/// Loads the server until it kills itself at its failpoint, which may well lie in the start.
+fn load_until_failpoint(setup: &Setup, load: &Load) -> Result<()> {
+    let server = match setup.start() {
+        Ok(server) => server,
+        Err(error) => {
+            ensure!(format!("{error:#}").contains("signal: 9"), "{error:#}");
+            return Ok(());
+        }
+    };
+    loaded(server, load, STEADY, |mut server| {
+        let ended = server.wait().context("the binary needs --features failpoints")?;
+        let signal = std::os::unix::process::ExitStatusExt::signal(&ended);
+        ensure!(signal == Some(9), "the failpoint should have killed it: {ended}");
+        Ok(())
+    })
+}
+
+/// Loads the server for as long as `end` takes.
+fn loaded(server: Server, load: &Load, pace: Pace, end: impl FnOnce(Server) -> Result<()>) -> Result<()> {
+    let stop = AtomicBool::new(false);
+    let client = server.client().clone();
+    std::thread::scope(|scope| {
+        let loading = scope.spawn(|| load.run(&client, 4, pace.readings, pace.pause, &stop));
+        let ended = end(server);
+        stop.store(true, Ordering::SeqCst);
+        let loaded = loading.join().map_err(|_| anyhow::anyhow!("the load panicked"))?;
+        ended.and(loaded)
+    })
+}
+
+/// Holds all that the server has against what was sent, and against what the journal gives.
+fn check(client: &Client, load: &Load) -> Result<()> {
+    // First as it is, then with the unanswered ones sent again.
+    load.check(&client.journal(0, "")?)?;
+    load.repeat_unanswered(client)?;
+    for installation in INSTALLATIONS {
+        model::wait_until_done(client, installation)?;
+    }
+    let journal = client.journal(0, "")?;
+    load.check(&journal)?;
+    for installation in INSTALLATIONS {
+        model::compare_with(&journal, client, installation, "load", "value")?;
+    }
+    check_derived(&journal)
 }
 
 /// How many checkpoints a server has written.
@@ -138,49 +175,12 @@ fn checkpoints(client: &Client) -> Result<u64> {
     Ok(line.context("no count of checkpoints in /metrics")?.parse()?)
 }
 
-#[test]
-fn killed_at_full_load_on_sled() -> Result<()> {
-    killed_at_full_load("sled", rounds()?.min(3))
-}
-
-#[test]
-fn killed_at_full_load_on_redb() -> Result<()> {
-    killed_at_full_load("redb", rounds()?.min(3))
-}
-
-fn moment(random: &mut ChaCha8Rng) -> Duration {
-    Duration::from_millis(random.next_u64() % 500 + 100)
-}
-
-/// Loads the server until it is killed: from outside, or by itself at the failpoint.
-fn load_and_kill(mut server: Server, load: &Load, failpoint: Option<&str>, moment: Duration) -> Result<()> {
-    let stop = AtomicBool::new(false);
-    let client = server.client().clone();
-    std::thread::scope(|scope| {
-        let loading = scope.spawn(|| load.run(&client, 4, 100, PAUSE, &stop));
-        let killed = || -> Result<()> {
-            if failpoint.is_some() {
-                let ended = server.wait().context("the binary needs --features failpoints")?;
-                ensure!(was_killed(ended), "the failpoint should have killed it: {ended}");
-            } else {
-                std::thread::sleep(moment);
-                server.kill()?;
-            }
-            Ok(())
-        };
-        let killed = killed();
-        stop.store(true, Ordering::SeqCst);
-        let loaded = loading.join().map_err(|_| anyhow::anyhow!("the load panicked"))?;
-        killed.and(loaded)
-    })
-}
-
 /// `loud` derives one reading from each that it takes, with the count: 1, 2, 3 … for each entity.
-fn check_derived(client: &ironloom_tests::Client) -> Result<()> {
+fn check_derived(journal: &[Value]) -> Result<()> {
     let mut counts = std::collections::BTreeMap::<String, u64>::new();
     let mut derived = 0_u64;
     let mut taken = 0_u64;
-    for reading in client.journal(0, "")? {
+    for reading in journal {
         let point = reading["point"].as_str().context("no point")?;
         if let Some(entity) = point.strip_prefix("apps/loud/count/") {
             let count = counts.entry(entity.to_owned()).or_default();
@@ -200,13 +200,37 @@ fn check_derived(client: &ironloom_tests::Client) -> Result<()> {
 }
 
 #[test]
+fn a_server_that_ended_by_itself_was_not_killed() -> Result<()> {
+    let mut server = Setup::new()?.start()?;
+    server.terminate()?;
+    server.wait()?;
+    let error = server.kill().err().context("it says that it killed a server that had ended")?;
+    ensure!(format!("{error:#}").contains("ended by itself"), "{error:#}");
+    Ok(())
+}
+
+#[test]
+fn killed_at_full_load_on_sled() -> Result<()> {
+    killed_at_full_load("sled")
+}
+
+#[test]
+fn killed_at_full_load_on_redb() -> Result<()> {
+    killed_at_full_load("redb")
+}
+
+fn killed_at_random_moments(engine: &str) -> Result<()> {
+    rounds_of(engine, &vec![None; rounds()? as usize])
+}
+
+#[test]
 fn killed_at_random_moments_on_sled() -> Result<()> {
-    rounds_of("sled", rounds()?, |_| None)
+    killed_at_random_moments("sled")
 }
 
 #[test]
 fn killed_at_random_moments_on_redb() -> Result<()> {
-    rounds_of("redb", rounds()?, |_| None)
+    killed_at_random_moments("redb")
 }
 
 /// The steps of a checkpoint, and of a group's way to the disk.
@@ -259,16 +283,12 @@ fn killed_between_steps(engine: &str) -> Result<()> {
         .flat_map(|step| passes(step).into_iter().map(move |passes| format!("{step}@{passes}")))
         .chain(STEPS_OF_START.iter().map(|step| (*step).to_owned()))
         .collect();
-    // Each comes after a round without a failpoint, which leaves an end to recover.
-    let mut plan: Vec<Option<String>> = Vec::new();
-    for _ in 0..rounds_of_a_failpoint()? {
-        plan.extend(points.iter().flat_map(|point| [Some(point.clone()), None]));
-    }
+    // Each ten times, in a soak too: its rounds are for random moments.
+    let times = rounds()?.min(10) as usize;
+    let plan: Vec<Option<&str>> =
+        points.iter().cycle().take(times * points.len()).map(|point| Some(point.as_str())).collect();
     // On a fresh folder now and then: each check reads the whole journal.
-    let times = rounds()?.div_ceil(10);
-    (0..times)
-        .flat_map(|_| plan.chunks(ROUNDS_OF_A_FOLDER))
-        .try_for_each(|plan| rounds_of(engine, plan.len() as u64, |round| plan[round as usize].clone()))
+    plan.chunks(ROUNDS_OF_A_FOLDER).try_for_each(|plan| rounds_of(engine, plan))
 }
 
 #[test]

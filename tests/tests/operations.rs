@@ -214,3 +214,24 @@ fn a_timer_of_the_manifest_fires_each_morning_of_the_site() -> Result<()> {
     assert_eq!(number(&client.installation("timed")?, "counters.failures"), 0);
     Ok(())
 }
+
+#[test]
+fn a_timer_of_the_manifest_fires_by_the_hosts_clock() -> Result<()> {
+    let server = Setup::new()?.start()?;
+    let client = server.client();
+    let manifest = fs::read_to_string(guests::folder_of("both").join("app.toml"))?;
+    let manifest =
+        manifest.replace("[timers.never]\ncron = \"0 0 29 2 *\"", "[timers.minute]\ncron = \"* * * * *\"");
+    let both = package::pack(&manifest, &fs::read(guests::build("both")?)?);
+    let limits = json!({"limits": {"memory": "64 MiB", "cpu": "1 s"}});
+    install(client, "timed", &both, json!({"scenario": ["ask"]}), limits)?;
+    // A minute at the most, and as long again where the machine is busy.
+    let fired = (0..2).find_map(|_| {
+        wait_for("the full minute", || Ok(Some(state(client, "timed")?).filter(|fired| !fired.is_empty())))
+            .ok()
+    });
+    let fired = fired.context("no minute has been full for two minutes")?;
+    let (due, timer) = fired.first_key_value().context("nothing")?;
+    ensure!(due.starts_with("fired/") && due.ends_with(":00Z") && timer == "minute", "{fired:?}");
+    Ok(())
+}

@@ -267,51 +267,69 @@ fn wrong_installs_are_refused_all_errors_at_once() -> Result<()> {
     let digest = client.add_package(&package.tar())?;
     let value = json!({"value": ["load/{point}/value"]});
     let cases = [
-        ("an id with capitals", request("One", &digest, value.clone(), json!({})), &[400][..]),
+        ("an id with capitals", request("One", &digest, value.clone(), json!({})), &[400][..], "One"),
         (
             "an unknown package",
             request("one", &package::digest(b"other"), value.clone(), json!({})),
-            &[404, 422],
+            &[422],
+            "package",
         ),
-        ("no binding", request("one", &digest, json!({}), json!({})), &[422]),
+        ("no binding", request("one", &digest, json!({}), json!({})), &[422], "value"),
         (
             "an unknown input",
             request("one", &digest, json!({"value": ["a"], "other": ["b"]}), json!({})),
             &[422],
+            "other",
         ),
-        ("a pattern that is none", request("one", &digest, json!({"value": ["a/{b"]}), json!({})), &[422]),
+        (
+            "a pattern that is none",
+            request("one", &digest, json!({"value": ["a/{b"]}), json!({})),
+            &[422],
+            "a/{b",
+        ),
         (
             "patterns with other names",
             request("one", &digest, json!({"value": ["a/{b}", "c/{d}"]}), json!({})),
             &[422],
+            "c/{d}",
         ),
         (
             "an unknown setting",
             request("one", &digest, value.clone(), json!({"settings": {"colour": "red"}})),
             &[422],
+            "colour",
         ),
         (
             "a setting of another type",
             request("one", &digest, value.clone(), json!({"settings": {"publish": 7}})),
             &[422],
+            "publish",
         ),
         (
             "too much memory",
             request("one", &digest, value.clone(), json!({"limits": {"memory": "1 TiB"}})),
-            &[400, 422],
+            &[422],
+            "memory",
         ),
         (
             "an unknown time zone",
             request("one", &digest, value.clone(), json!({"timezone": "Moon/Crater"})),
-            &[400, 422],
+            &[422],
+            "is not a time zone",
         ),
-        ("a cycle", request("one", &digest, json!({"value": ["apps/one/count/{point}"]}), json!({})), &[422]),
+        (
+            "a cycle",
+            request("one", &digest, json!({"value": ["apps/one/count/{point}"]}), json!({})),
+            &[422],
+            "cycle",
+        ),
     ];
-    for (what, body, statuses) in cases {
+    for (what, body, statuses, words) in cases {
         let answer = client.post("/v1/installations", &body)?;
         ensure!(statuses.contains(&answer.status), "{what}: {} {}", answer.status, answer.text());
         let found = answer.status;
-        answer.problem(found)?;
+        let problem = answer.problem(found)?.to_string();
+        ensure!(problem.contains(words), "{what}: no {words:?} in {problem}");
     }
     let both = request("one", &digest, json!({"other": ["b"]}), json!({"settings": {"colour": "red"}}));
     let problem = client.post("/v1/installations", &both)?.problem(422)?;

@@ -30,8 +30,12 @@ pub(super) fn check(world: &World, batch: &Batch, derived: usize) -> Result<usiz
         return Err(Error::TooMany);
     }
     for frame in &batch.frames {
+        // Each entity once, as the host does: most have many rows.
+        let mut checked = vec![false; entities.len()];
         for (row, line) in frame.entity.iter().enumerate() {
-            check_entity(&frame.slot, entities[*line as usize])?;
+            if !std::mem::replace(&mut checked[*line as usize], true) {
+                check_entity(&frame.slot, entities[*line as usize])?;
+            }
             check_value(frame, row)?;
         }
     }
@@ -81,22 +85,23 @@ fn check_entity(output: &str, entity: &str) -> Result<(), Error> {
         let text = format!("the output {output} has no point for the entity {entity:?}: {problem}");
         Err(Error::UnknownEntity(text))
     };
-    let segments: Vec<&str> = if entity.is_empty() { Vec::new() } else { entity.split('/').collect() };
-    for segment in &segments {
+    let segments = entity.split('/').filter(|_| !entity.is_empty());
+    for segment in segments.clone() {
         let odd = |letter: char| letter.is_control() || matches!(letter, '+' | '#' | '{' | '}');
         if segment.is_empty() {
             return refuse("it has an empty segment".to_owned());
-        } else if matches!(*segment, "." | "..") {
+        } else if matches!(segment, "." | "..") {
             return refuse("it has a segment `.` or `..`".to_owned());
         } else if segment.chars().any(odd) {
             return refuse("it has a control character or one of `+ # { }`".to_owned());
         }
     }
-    let path = format!("{PREFIX}/{output}/{entity}");
-    if path.len() > MAX_PATH {
-        return refuse(format!("point path {path:?} is longer than 255 bytes"));
+    let path = || format!("{PREFIX}/{output}/{entity}");
+    if PREFIX.len() + output.len() + entity.len() + 2 > MAX_PATH {
+        return refuse(format!("point path {:?} is longer than 255 bytes", path()));
     }
-    if 3 + segments.len() > MAX_SEGMENTS {
+    if 3 + segments.count() > MAX_SEGMENTS {
+        let path = path();
         return refuse(format!("point path {path:?} has more than 16 segments"));
     }
     Ok(())

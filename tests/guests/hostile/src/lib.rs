@@ -18,6 +18,10 @@ impl Readings for Hostile {
                     reading.refuse("this one is refused");
                     continue;
                 }
+                "odd-refuse" => {
+                    reading.refuse(ODD);
+                    continue;
+                }
                 "wrong-refuse" => {
                     batch.refuse(77, 3, "there is no such reading");
                     continue;
@@ -42,6 +46,9 @@ impl Lifecycle for Hostile {
     }
 }
 
+/// What would steer a terminal: its title, its screen in both ways of writing, and the direction of letters.
+const ODD: &str = "\u{1b}]0;x\u{7}\u{1b}[2J\u{9b}2J\u{202e}txet\u{2066}";
+
 fn obey(command: &str) -> Result<String, Failure> {
     match command {
         "ok" => {}
@@ -63,6 +70,15 @@ fn obey(command: &str) -> Result<String, Failure> {
         }
         "grow-politely" => return Ok(grow_politely().to_string()),
         "panic" => panic!("a panic, as told"),
+        "odd-panic" => panic!("{ODD}"),
+        "odd-words" => {
+            log::warn!("{ODD}");
+            alarms::raise("noise", "somebody", ODD)?;
+            state::set(ODD, ODD.as_bytes())?;
+            let mut out = Outputs::new();
+            out.push("echo", "somebody", invocation::now(), ODD)?;
+            out.publish()?;
+        }
         "half" => {
             state::set("half/first", b"written")?;
             alarms::raise("noise", "half", "raised before the trap")?;
@@ -97,6 +113,12 @@ fn obey(command: &str) -> Result<String, Failure> {
                 out.push("echo", "somebody", invocation::now(), text.as_str())?;
             }
             out.publish()?;
+        }
+        "key-flood" => {
+            // Always the same keys: the quota holds them.
+            let keys: Vec<String> = (0..4_000).map(|n| format!("flood/{n:04}")).collect();
+            let entries: Vec<(&str, &[u8])> = keys.iter().map(|key| (&key[..], &b""[..])).collect();
+            state::set_many(&entries)?;
         }
         "timer" => schedule::set("boom", invocation::now())?,
         _ => return Ok(ask(command)),

@@ -125,7 +125,8 @@ impl Pair<'_> {
         }
         row.shares = Usage::now(None)?.since(&before);
         row.notes.push(format!(
-            "{:.0} ns a reading native (without link-time optimization, which the guest has), {:.0} ns sandboxed; the states \
+            "{:.0} ns a reading native (with the checks of the SDK's platform for tests, which are the host's; without link-time \
+             optimization, which the guest has), {:.0} ns sandboxed; the states \
              are the same, byte for byte",
             median(&outside),
             median(&inside),

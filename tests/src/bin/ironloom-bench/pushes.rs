@@ -45,7 +45,7 @@ struct Progress {
 pub(crate) fn measure(points: u32, effort: Effort) -> Result<Row> {
     let (what, bound) = match points {
         10_000 => (
-            "readings, push of 1,000 -> durable -> one state a point -> durable, 10,000 points",
+            "readings, push of 1,000 -> durable -> one state a point -> durable, 10,000 points, granted a core and 1 GiB of state",
             Bound::AtLeast(500_000.0),
         ),
         _ => ("the same with 1,000,000 points", Bound::Told),
