@@ -413,7 +413,7 @@ const DEMANDS: [&str; 8] = [
 
 /// One failure, in an installation that begins and ends with it. Returns its kind.
 fn fail_once(bench: &Bench, n: usize) -> Result<&'static str> {
-    let (habit, kind) = if n % 100 == 99 { LOOP } else { FAILURES[n % FAILURES.len()] };
+    let (habit, kind) = if n.is_multiple_of(100) { LOOP } else { FAILURES[n % FAILURES.len()] };
     bench.install("again")?;
     if n.is_multiple_of(4) {
         bench.obey("again", DEMANDS[n / 4 % DEMANDS.len()])?;

@@ -321,7 +321,7 @@ fn wrong_installs_are_refused_all_errors_at_once() -> Result<()> {
             "a cycle",
             request("one", &digest, json!({"value": ["apps/one/count/{point}"]}), json!({})),
             &[422],
-            "cycle",
+            "round in a circle",
         ),
     ];
     for (what, body, statuses, words) in cases {

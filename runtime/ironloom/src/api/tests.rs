@@ -16,7 +16,7 @@ use super::guard::{ArrivedAt, Guard};
 use super::problem::PROBLEM_JSON;
 use super::readings::{Form, Mode, parse};
 use super::routes::OPERATIONS;
-use super::{Api, router};
+use super::{Api, JSON_TYPE, answers, router};
 use crate::telemetry::Metrics;
 use ironloom_types::clock::{Source, Timestamp};
 use ironloom_types::ids::{Digest, InstallationId, Ordinal, PointNumber, Sequence};
@@ -158,11 +158,16 @@ impl Facade for Fake {
     }
 }
 
-fn node() -> (Arc<Fake>, axum::Router) {
+fn api() -> (Arc<Fake>, Api) {
     let fake = Arc::new(Fake::default());
     let guard = Guard { listen: "127.0.0.1:7420".parse().unwrap(), hosts: vec!["loom.example".to_owned()] };
     let node = Arc::clone(&fake) as Arc<dyn Facade>;
-    (fake, router(Api::new(node, guard, Metrics::default())))
+    (fake, Api::new(node, guard, Metrics::default()))
+}
+
+fn node() -> (Arc<Fake>, axum::Router) {
+    let (fake, api) = api();
+    (fake, router(api))
 }
 
 fn request(method: &str, path: &str) -> axum::http::request::Builder {
@@ -527,6 +532,31 @@ async fn state_is_shown_as_base64_and_as_json_where_it_is_some() {
     let expected = "{\"items\":[{\"key\":\"a\",\"value\":{\"base64\":\"eyJuIjoxLjUwfQ==\"},\"json\":{\"n\":1.50}},\
                     {\"key\":\"b\",\"value\":{\"base64\":\"/w==\"}}],\"next\":\"b\"}";
     assert_eq!(String::from_utf8(body).unwrap(), expected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn answers_that_nobody_reads_hold_memory_and_then_the_next_is_refused() {
+    let (_, api) = api();
+    let router = router(api.clone());
+    let page = || router.clone().oneshot(get(&format!("/v1/readings?limit={LONG}")));
+    let mut unread = Vec::new();
+    let refused = loop {
+        let answer = page().await.unwrap();
+        if answer.status() != StatusCode::OK {
+            break answer;
+        }
+        unread.push(answer);
+        assert!(unread.len() <= 16, "there are 64 MiB for all, and each has at least 4 MiB");
+    };
+    assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
+    // A text as it is has the same memory.
+    let text = || answers::text(&api, StatusCode::OK, JSON_TYPE, vec![b' '; 30 << 20]);
+    assert_eq!(text().await.unwrap_err().status, 503);
+    drop(unread);
+    let two = [text().await.unwrap(), text().await.unwrap()];
+    assert_eq!(text().await.unwrap_err().status, 503);
+    drop(two);
+    assert_eq!(page().await.unwrap().status(), StatusCode::OK);
 }
 
 #[tokio::test]
