@@ -114,8 +114,9 @@ pub(crate) struct PointUnit {
 /// A record of the largest request must fit a segment, with what surrounds it.
 const MIN_SEGMENT: u64 = 64 * MIB;
 const MAX_SEGMENT: u64 = 1 << 30;
-/// A smaller reserve would be overrun between two looks at the free space.
-const MIN_RESERVE: u64 = MIN_SEGMENT;
+/// With less than this and two segments, of which one is made while the other is begun, the reserve would be
+/// overrun between two looks at the free space.
+const MIN_RESERVE: u64 = 64 * MIB;
 /// Unfolded state must hold the effects of some invocations, or no app would ever run.
 const MIN_DIRTY: u64 = 64 * MIB;
 
@@ -142,8 +143,9 @@ impl Config {
     // All sections are read before the first missing one ends it, so that every error is found.
     fn assemble(root: &mut Section<'_, '_>) -> Option<Self> {
         let server = server(root.table("server"));
-        let store = store(root.table("store"));
+        let store_section = root.table("store");
         let log = log(root.table("log"));
+        let store = store(store_section, log.map_or(Bytes(MIN_SEGMENT), |log| log.segment));
         let max_future = ingest(root.table("ingest"));
         let batch = batch(root.table("batch"));
         let limits = limits(root.table("limits"));
@@ -224,9 +226,20 @@ fn check_host(host: &str) -> Result<(), String> {
     Err(format!("{host:?} is not a host name; write it without scheme and port, such as \"loom.local\""))
 }
 
-fn store(mut section: Section<'_, '_>) -> Option<Store> {
+fn store(mut section: Section<'_, '_>, segment: Bytes) -> Option<Store> {
     let engine = key(&mut section, "store", "engine");
-    let reserve = size(key(&mut section, "store", "reserve"), MIN_RESERVE);
+    let reserve = key(&mut section, "store", "reserve").and_then(|field| {
+        let reserve: Bytes = field.parsed(str::parse)?;
+        let least = Bytes(2 * segment.0 + MIN_RESERVE);
+        if reserve < least {
+            field.refuse(format!(
+                "must be at least {least}, which is two of `log.segment` and {}: else the log could not go on on \
+                 a disk that is nearly full",
+                Bytes(MIN_RESERVE)
+            ));
+        }
+        Some(reserve)
+    });
     let cache = size(key(&mut section, "store", "cache"), MIB);
     let dirty = size(key(&mut section, "store", "dirty"), MIN_DIRTY);
     section.finish();

@@ -30,6 +30,10 @@ pub trait Disk: Send + Sync + 'static {
     fn sync_folder(&self) -> io::Result<()>;
     /// A random number that those who send readings can't know.
     fn salt(&self) -> u32;
+    /// How many bytes may still be written, where the system says.
+    fn free(&self) -> Option<u64> {
+        None
+    }
     /// How an error shall name this file; the folder itself with an empty name.
     fn path(&self, name: &str) -> String;
 }
@@ -125,6 +129,10 @@ impl Disk for Folder {
         hasher.finish() as u32
     }
 
+    fn free(&self) -> Option<u64> {
+        free_bytes(&self.path)
+    }
+
     fn path(&self, name: &str) -> String {
         self.path.join(name).display().to_string()
     }
@@ -150,6 +158,12 @@ impl DiskFile for File {
     fn length(&self) -> io::Result<u64> {
         Ok(self.metadata()?.len())
     }
+}
+
+/// How many bytes may still be written to the disk that holds a folder, where the system says.
+pub fn free_bytes(folder: &Path) -> Option<u64> {
+    let disk = rustix::fs::statvfs(folder).ok()?;
+    Some(disk.f_bavail.saturating_mul(disk.f_frsize))
 }
 
 /// Whether the system refused a write for want of room.

@@ -37,14 +37,16 @@ pub fn sync(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
-/// Drops from memory what the system takes for written of the files in a folder, so that they are read from
-/// the disk. After a failed sync Linux calls pages written that are in memory only; what was written and
-/// not yet synced stays.
+/// Syncs the files in a folder, and drops from memory what the system then takes for written of them, so that
+/// they are read from the disk: after a failed sync Linux calls pages written that are in memory only.
+///
+/// What an earlier process wrote and didn't sync is on the disk from then on, before anything is made of it.
 pub(crate) fn forget_cached(folder: &Path) -> io::Result<()> {
     for entry in std::fs::read_dir(folder)? {
         let entry = entry?;
         if entry.file_type()?.is_file() {
             let file = File::open(entry.path())?;
+            file.sync_data()?;
             rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed)?;
         }
     }

@@ -59,6 +59,7 @@ pub(crate) const KINDS: &[&str] = &[
     "unknown-outcome",
     "unknown-package",
     "unknown-parameter",
+    "unread",
     "unsupported-type",
 ];
 

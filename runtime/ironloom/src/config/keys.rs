@@ -44,7 +44,7 @@ const KEYS: &[Key] = &[
         "reserve",
         "\"256 MiB\"",
         "Below this much free disk, pushes get 507 and apps and installs stop; \
-        they go on\nabove 1.5 times as much. At least 64 MiB.",
+        they go on\nabove 1.5 times as much. At least two of `log.segment` and 64 MiB.",
     ),
     key("store", "cache", "\"256 MiB\"", "Memory for state that is on the disk."),
     key(

@@ -104,7 +104,7 @@ fn the_log_has_room_for_a_checkpoint_to_begin_and_end() {
     assert!(Config::read("[log]\ncheckpoint = \"832 MiB\"\n").is_ok());
     assert!(Config::read("[log]\ncheckpoint = \"833 MiB\"\n").is_err());
     // A segment of the log's size is never freed while it is the active one.
-    assert!(errors("[log]\nsegment = \"1 GiB\"\n").starts_with("1:2: log.max: must be at least 2368 MiB"));
+    assert!(errors("[log]\nsegment = \"1 GiB\"\n").contains("1:2: log.max: must be at least 2368 MiB"));
 }
 
 #[test]
@@ -142,4 +142,15 @@ delimiter = ","
 decimal = ","
 "#;
     insta::assert_snapshot!(errors(text));
+}
+
+#[test]
+fn the_reserve_lets_the_log_go_on() {
+    let least = |reserve: &str| errors(&format!("[store]\nreserve = \"{reserve}\"\n"));
+    assert!(least("191 MiB").contains("store.reserve: must be at least 192 MiB"), "{}", least("191 MiB"));
+    assert!(Config::read("[store]\nreserve = \"192 MiB\"\n").is_ok());
+    // The default is for the default segment.
+    let large = "[log]\nsegment = \"512 MiB\"\nmax = \"2 GiB\"\n";
+    assert!(errors(large).contains("store.reserve: must be at least 1088 MiB"), "{}", errors(large));
+    assert!(Config::read(&format!("[store]\nreserve = \"1088 MiB\"\n{large}")).is_ok());
 }

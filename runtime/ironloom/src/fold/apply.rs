@@ -33,7 +33,7 @@ pub(crate) struct Applier {
     /// For each lane, the rows of the record at hand; kept to save allocations.
     rows: Vec<Vec<RowNote>>,
     touched: Vec<u32>,
-    /// Lanes whose installation is gone, until their last changes are in the store.
+    /// Lanes whose installation is gone and that no checkpoint has taken.
     pub(super) gone: Vec<Arc<Durable>>,
     /// Whether records are those of a restart.
     replaying: bool,
@@ -208,6 +208,7 @@ impl Applier {
         for number in self.touched.drain(..) {
             let rows = &mut self.rows[number as usize];
             if let Some(lane) = self.shared.lanes.get(number) {
+                self.shared.relieve_notes(None);
                 lane.note(chunk, rows);
                 self.shared.listener.noted(number);
             }

@@ -24,6 +24,8 @@ use ironloom_types::ids::{Epoch, Generation, Position, Sequence, StreamId, Tenan
 
 /// Keys of one `apply`.
 const KEYS: usize = 8_000;
+/// Bytes of one `apply`, more by its last value at most: so much room the store asks for at once.
+const BYTES: usize = 16 << 20;
 
 /// Why a checkpoint could not be made. All of it ends the process: what was acknowledged is in the log.
 #[derive(Debug, thiserror::Error)]
@@ -95,12 +97,12 @@ pub(crate) struct Frozen {
     pub invocations: Arc<Summaries>,
     /// Lanes whose state is frozen.
     pub lanes: Vec<(Arc<Durable>, usize)>,
-    /// Lanes that are gone and whose last state this checkpoint writes.
-    pub gone: usize,
+    /// Lanes that are gone: what they have in memory goes with this.
+    pub _gone: Vec<Arc<Durable>>,
 }
 
 /// Freezes what is in memory. On the fold's thread, between two records.
-pub(crate) fn freeze(shared: &Shared, position: Position, gone: &[Arc<Durable>]) -> Frozen {
+pub(crate) fn freeze(shared: &Shared, position: Position, gone: Vec<Arc<Durable>>) -> Frozen {
     let changes = shared.overlay.freeze();
     let invocations = shared.invocations.freeze();
     let mut lanes = Vec::new();
@@ -141,7 +143,7 @@ pub(crate) fn freeze(shared: &Shared, position: Position, gone: &[Arc<Durable>])
         generation: shared.last_generation(),
         pending,
     };
-    Frozen { fold, changes, invocations, lanes, gone: gone.len() }
+    Frozen { fold, changes, invocations, lanes, _gone: gone }
 }
 
 /// Writes what was frozen. On the checkpoint's thread; the fold goes on meanwhile.
@@ -154,7 +156,7 @@ pub(crate) fn write(
     let started = Instant::now();
     let blocks = write_blocks(shared, log, &frozen.fold)?;
     failpoint("checkpoint-blocks-synced");
-    let mut batch = Batch { shared, epoch, changes: Vec::new() };
+    let mut batch = Batch { shared, epoch, changes: Vec::new(), bytes: 0 };
     // Before the blocks: after a checkpoint that was cut off they hold the tombstones of its blocks, and
     // the first of those has the key of the first one here.
     for (key, value) in frozen.changes.iter() {
@@ -258,16 +260,19 @@ struct Batch<'a> {
     shared: &'a Shared,
     epoch: Epoch,
     changes: Vec<Change>,
+    bytes: usize,
 }
 
 impl Batch<'_> {
     fn add(&mut self, key: Key, value: Option<Bytes>) -> Result<(), CheckpointError> {
+        self.bytes += key.as_bytes().len() + value.as_ref().map_or(0, Bytes::len);
         self.changes.push(Change { key, value });
-        if self.changes.len() >= KEYS { self.flush() } else { Ok(()) }
+        if self.changes.len() >= KEYS || self.bytes >= BYTES { self.flush() } else { Ok(()) }
     }
 
     fn flush(&mut self) -> Result<(), CheckpointError> {
         let changes = std::mem::take(&mut self.changes);
+        self.bytes = 0;
         if changes.is_empty() { Ok(()) } else { apply(self.shared, changes, self.epoch) }
     }
 }

@@ -21,7 +21,7 @@ use ironloom_apps::routing::Entities;
 use ironloom_storage::journal::Chunk;
 use ironloom_storage::store::StateCache;
 use ironloom_types::clock::Timestamp;
-use ironloom_types::ids::{Generation, InstallationId, SlotName};
+use ironloom_types::ids::{Generation, InstallationId, Sequence, SlotName};
 
 /// An alarm's name: its code, and the entity that it is about.
 pub(crate) type AlarmKey = (SlotName, Box<str>);
@@ -145,7 +145,17 @@ impl Durable {
     pub(super) fn apply(&self, head: CommitHead) {
         let cursor = head.meta.cursor;
         self.book.lock().apply(head);
-        self.queue.lock().advance(cursor);
+        self.move_on(cursor);
+    }
+
+    /// Takes away what is dealt with. One that is stopped by the same record keeps no notes either.
+    fn move_on(&self, cursor: Sequence) {
+        let is_stopped = self.is_stopped();
+        let mut queue = self.queue.lock();
+        queue.advance(cursor);
+        if is_stopped {
+            queue.forget_notes();
+        }
     }
 
     /// Takes over an admin's decision.
@@ -153,7 +163,7 @@ impl Durable {
         let cursor = meta.cursor;
         self.installation.store(Arc::new(installation));
         self.book.lock().meta = meta;
-        self.queue.lock().advance(cursor);
+        self.move_on(cursor);
     }
 
     /// Takes over an alarm that an admin has changed.
@@ -178,8 +188,9 @@ impl Durable {
         book.meta.clone()
     }
 
-    /// Ends it: no timer is due any more. Returns its last words and the names of its alarms.
+    /// Ends it: no timer is due any more, and nothing waits. Returns its last words and the names of its alarms.
     pub(super) fn close(&self) -> (LaneMeta, Vec<AlarmKey>) {
+        self.queue.lock().forget_notes();
         let mut book = self.book.lock();
         book.closed = true;
         book.timers.clear();

@@ -28,6 +28,7 @@ mod tests;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
@@ -48,8 +49,13 @@ use crate::telemetry::Metrics;
 use ironloom_apps::manifest::Manifest;
 use ironloom_apps::routing::{LeftOut, RoutingTable};
 use ironloom_storage::store::{Item, KeyKind, Scope, Storage};
-use ironloom_types::clock::{Clock, Timestamp};
+use ironloom_types::clock::{BUILT_AFTER, Clock, SECOND, Timestamp};
 use ironloom_types::ids::{Digest, Generation, InstallationId, Position, Sequence};
+
+/// How long the state of an installation that is gone is kept, unless it is purged.
+const KEPT: u64 = 7 * 24 * 3600 * SECOND;
+/// How long the process must have run before a week by the machine's clock is believed: it may have been set since.
+const BELIEVED_AFTER: Duration = Duration::from_secs(3600);
 
 /// What everybody sees of the fold.
 pub(crate) struct Shared {
@@ -127,6 +133,16 @@ pub(crate) struct Removed {
     pub at: Timestamp,
     /// Its state goes at once instead of seven days later.
     pub purge: bool,
+}
+
+impl Removed {
+    /// Whether the time for which state is kept is over at this time of the machine's clock, after the process
+    /// has run for so long. What was removed at a time that can't have been is kept for as long by the process.
+    fn is_over(self, now: Option<Timestamp>, up: Duration) -> bool {
+        let is_known = self.at >= BUILT_AFTER;
+        let enough = if is_known { BELIEVED_AFTER } else { Duration::from_nanos(KEPT) };
+        up >= enough && now.is_some_and(|now| self.at.plus(KEPT) <= now)
+    }
 }
 
 /// The value of the fold position: the one root of recovery.
@@ -208,6 +224,11 @@ impl Shared {
     /// Whether the checkpoint keeps up, so that lanes may start invocations.
     pub(crate) fn has_room(&self) -> bool {
         !self.full.load(Ordering::Acquire) && !self.disk_full.load(Ordering::Acquire)
+    }
+
+    /// Whether the disk is nearly full.
+    pub(crate) fn is_disk_full(&self) -> bool {
+        self.disk_full.load(Ordering::Acquire)
     }
 
     /// Says whether the disk is nearly full.

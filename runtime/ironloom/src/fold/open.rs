@@ -250,10 +250,8 @@ fn begin(recovered: Recovered, store: &dyn Storage, fold: &FoldPosition) -> Resu
 /// written and had not would otherwise hide later readings behind ones that are gone.
 fn check_latest(shared: &Shared) -> Result<(), OpenError> {
     let last = shared.journal.last();
-    let Some((number, sequence)) = shared.points.ahead_of(last) else { return Ok(()) };
-    match shared.points.names().point(number) {
-        Some(point) => Err(OpenError::Ahead { last, sequence, point: point.path.clone() }),
-        // It was removed since, and nobody reads it.
+    match shared.points.ahead_of(last) {
+        Some((point, sequence)) => Err(OpenError::Ahead { last, sequence, point }),
         None => Ok(()),
     }
 }

@@ -35,6 +35,8 @@ pub(crate) struct Names {
     by_path: HashMap<PointPath, PointNumber>,
     /// `None`: the point was removed. Its number is never given again, for blocks may hold it.
     by_number: Vec<Option<NewPoint>>,
+    /// The points below `apps/`, by the segment behind it, in the order of their numbers.
+    outputs: HashMap<Box<str>, Vec<PointNumber>>,
 }
 
 impl Names {
@@ -66,15 +68,48 @@ impl Names {
 
     /// The points of an installation's outputs that are bound to nothing else.
     pub(crate) fn of_outputs(&self, installation: &InstallationId) -> Vec<PointNumber> {
-        let own = self.iter().filter(|(_, point)| is_of_output(&point.path, installation));
-        own.map(|(number, _)| number).collect()
+        self.outputs.get(installation.as_str()).cloned().unwrap_or_default()
     }
+
+    fn put(&mut self, number: PointNumber, point: Option<NewPoint>) {
+        if let Some(point) = &point {
+            self.by_path.insert(point.path.clone(), number);
+            if let Some(installation) = of_output(&point.path) {
+                match self.outputs.get_mut(installation) {
+                    Some(own) => own.push(number),
+                    None => drop(self.outputs.insert(installation.into(), vec![number])),
+                }
+            }
+        }
+        self.by_number.push(point);
+    }
+
+    /// Takes points out whose numbers come in order.
+    fn take_out(&mut self, numbers: &[PointNumber]) {
+        for number in numbers {
+            let Some(point) = self.by_number[number.0 as usize].take() else { continue };
+            self.by_path.remove(&point.path);
+            let Some(installation) = of_output(&point.path) else { continue };
+            // All of them at once, at the first.
+            if let Some(own) = self.outputs.get_mut(installation)
+                && own.binary_search(number).is_ok()
+            {
+                own.retain(|own| numbers.binary_search(own).is_err());
+            }
+        }
+        self.outputs.retain(|_, own| !own.is_empty());
+    }
+}
+
+/// Whose output a point is: the segment behind `apps/`.
+fn of_output(path: &PointPath) -> Option<&str> {
+    let mut segments = path.segments();
+    if segments.next() == Some(RESERVED_SEGMENT) { segments.next() } else { None }
 }
 
 /// Whether a point lies below `apps/<installation>/`: nobody else can write it.
 pub(crate) fn is_of_output(path: &PointPath, installation: &InstallationId) -> bool {
-    let mut segments = path.segments();
-    segments.next() == Some(RESERVED_SEGMENT) && segments.next() == Some(installation.as_str())
+    of_output(path) == Some(installation.as_str())
 }
 
 /// The latest reading of a point: the last in the journal, whatever its `at`.
@@ -136,10 +171,7 @@ impl Points {
                 number.0 as usize == names.by_number.len(),
                 "points are numbered without holes, in the log's order"
             );
-            if let Some(point) = &point {
-                names.by_path.insert(point.path.clone(), number);
-            }
-            names.by_number.push(point);
+            names.put(number, point);
         }
         let given = names.by_number.len();
         // Before anybody can find the new names: whoever has a number may ask for its latest value.
@@ -159,15 +191,13 @@ impl Points {
         }
     }
 
-    /// Removes points: their paths are free again, their numbers are not.
+    /// Removes points, in the order of their numbers: their paths are free again, their numbers are not.
     pub(crate) fn remove(&self, numbers: &[PointNumber]) {
         let mut names = self.names.write();
         let mut latest = self.latest.write();
+        names.take_out(numbers);
         for number in numbers {
             let index = number.0 as usize;
-            if let Some(point) = names.by_number[index].take() {
-                names.by_path.remove(&point.path);
-            }
             // Even of one that was removed before: a replay may have shown it older readings.
             latest.by_number[index] = NONE;
             latest.inline.remove(number);
@@ -267,10 +297,14 @@ impl Points {
 
     /// The point whose latest reading lies behind `last`, the end of the log: a reading that was
     /// acknowledged and isn't there.
-    pub(crate) fn ahead_of(&self, last: Sequence) -> Option<(PointNumber, Sequence)> {
+    pub(crate) fn ahead_of(&self, last: Sequence) -> Option<(PointPath, Sequence)> {
+        let names = self.names.read();
         let values = self.latest.read();
-        let latest = values.by_number.iter().enumerate().max_by_key(|(_, latest)| latest.sequence)?;
-        (latest.1.sequence > last).then_some((PointNumber(latest.0 as u32), latest.1.sequence))
+        // One that was removed since nobody reads.
+        let ahead = names.iter().map(|(number, point)| (point, values.by_number[number.0 as usize].sequence));
+        let (point, sequence) =
+            ahead.filter(|(_, sequence)| *sequence > last).max_by_key(|(_, sequence)| *sequence)?;
+        Some((point.path.clone(), sequence))
     }
 
     /// Takes a page from the store, at start and after all points are known. Each entry carries its
@@ -352,14 +386,23 @@ mod tests {
         assert_eq!(points.names().count(), 3, "twice is once");
     }
 
+    fn columns_of(number: PointNumber) -> Columns {
+        let mut columns = Columns::default();
+        columns.push(number, Timestamp(1), Quality::Good, ValueRef::Boolean(true));
+        columns
+    }
+
     #[test]
     fn a_latest_reading_behind_the_end_of_the_log_is_found() {
         let points = points(&["a", "b"]);
         assert_eq!(points.ahead_of(Sequence(0)), None);
-        let mut columns = Columns::default();
-        columns.push(PointNumber(1), Timestamp(1), Quality::Good, ValueRef::Boolean(true));
-        points.observe(Sequence(9), &columns);
+        points.observe(Sequence(9), &columns_of(PointNumber(1)));
+        let ahead = Some((PointPath::new("b").unwrap(), Sequence(9)));
         assert_eq!(points.ahead_of(Sequence(9)), None);
-        assert_eq!(points.ahead_of(Sequence(8)), Some((PointNumber(1), Sequence(9))));
+        assert_eq!(points.ahead_of(Sequence(8)), ahead);
+        // Another one further ahead, of a point that is gone, hides it no longer.
+        points.observe(Sequence(20), &columns_of(PointNumber(0)));
+        points.names.write().by_number[0] = None;
+        assert_eq!(points.ahead_of(Sequence(8)), ahead);
     }
 }

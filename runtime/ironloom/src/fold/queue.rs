@@ -20,10 +20,13 @@ const MOST_ROWS: usize = 128 * 1024;
 /// Bytes of records that the notes of a lane keep in memory at most.
 const MOST_BYTES: usize = 32 << 20;
 /// Bytes of records that the notes of all lanes together keep in memory at most.
-const MOST_BYTES_OF_ALL: usize = 128 << 20;
+const MOST_BYTES_OF_ALL: usize = if cfg!(test) { 1 << 20 } else { 128 << 20 };
+/// Rows, and bytes, that a lane may note whatever the others do: a batch, so that it never runs once a record.
+const BATCH_ROWS: usize = 16 * 1024;
+const BATCH_BYTES: usize = 4 << 20;
 
-/// The bytes that the notes of all lanes share. A queue that finds it used up falls behind; one that is
-/// empty may still take what a single read of the journal brings, so that every lane gets on.
+/// The bytes that the notes of all lanes share. Where they are used up, the lanes that hold most fall behind
+/// ([`Shared::relieve_notes`](super::Shared::relieve_notes)).
 #[derive(Debug)]
 pub(crate) struct NoteBudget {
     used: AtomicUsize,
@@ -42,8 +45,14 @@ impl NoteBudget {
         Self { used: AtomicUsize::new(0), most }
     }
 
-    fn is_used_up(&self) -> bool {
+    /// Whether nothing is left.
+    pub(super) fn is_used_up(&self) -> bool {
         self.used.load(Ordering::Relaxed) >= self.most
+    }
+
+    /// Whether so much is left that it isn't used up again at once.
+    pub(super) fn is_relieved(&self) -> bool {
+        self.used.load(Ordering::Relaxed) <= self.most / 4 * 3
     }
 }
 
@@ -122,7 +131,12 @@ impl Queue {
         self.notes.push_back(Kept { note, bytes, budget: Arc::clone(&self.budget) });
     }
 
-    /// Drops the notes of a lane that is stopped: it reads the journal again once it runs.
+    /// Bytes that its notes keep in memory.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Drops the notes of a lane that is stopped, or holds most of them: it reads the journal again once it runs.
     pub(super) fn forget_notes(&mut self) {
         self.behind = self.pending();
         self.notes.clear();
@@ -133,7 +147,8 @@ impl Queue {
     /// Where the journal has to be read from: the lane is behind its notes and has room for more.
     pub(crate) fn wants(&self) -> Option<Sequence> {
         let has_room = self.rows < MOST_ROWS / 2 && self.bytes < MOST_BYTES / 2;
-        self.behind.filter(|_| has_room && (self.rows == 0 || !self.budget.is_used_up()))
+        let is_little = self.rows < BATCH_ROWS && self.bytes < BATCH_BYTES;
+        self.behind.filter(|_| has_room && (is_little || !self.budget.is_used_up()))
     }
 
     /// Notes rows of the chunk that the journal has at `from`, which `wants` said; `None` at its end. `routed`

@@ -16,11 +16,8 @@ use super::sealer::{Stamped, ToFold};
 use super::{Removed, Shared};
 use ironloom_storage::log::{Flushed, LogReader, Room};
 use ironloom_storage::store::{Change, Item, KeyKind, Scope};
-use ironloom_types::clock::SECOND;
 use ironloom_types::ids::{Epoch, Generation, Position};
 
-/// How long the state of an installation that is gone is kept, unless it is purged.
-const KEPT: u64 = 7 * 24 * 3600 * SECOND;
 /// Keys that are removed in one step.
 const STEP: usize = 1_000;
 /// Slots of a state cache that are looked at under one hold of its lock.
@@ -37,7 +34,7 @@ const LOOK_FOR_REMOVED: Duration = Duration::from_secs(60);
 /// When checkpoints are made, and when lanes have to wait for one.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Thresholds {
-    /// `log.checkpoint`: bytes of the log since the last one.
+    /// `log.checkpoint`: bytes of the log since the last one, counted in records or in files.
     pub log_bytes: u64,
     /// `store.dirty`: bytes in memory that no checkpoint has written. Half of it begins one.
     pub dirty_bytes: usize,
@@ -107,6 +104,7 @@ pub(crate) fn start(
         epoch,
         thresholds,
         to_fold: to,
+        began: Instant::now(),
         purging: VecDeque::new(),
     };
     let wished = Arc::clone(&wishes);
@@ -133,6 +131,11 @@ impl Wishes {
     fn ask(&self) {
         self.wish.lock().checkpoint = true;
         self.changed.notify_one();
+    }
+
+    /// What was wished for before a freeze, that checkpoint does.
+    fn fulfil(&self) {
+        self.wish.lock().checkpoint = false;
     }
 
     fn stop(&self) {
@@ -165,8 +168,6 @@ struct Fold {
     /// The position of the last checkpoint that was begun, and when that was.
     frozen_at: Position,
     frozen_when: Instant,
-    /// How many of the lanes that are gone it takes.
-    frozen_gone: usize,
     since_count: u32,
     told: Instant,
 }
@@ -192,7 +193,6 @@ impl Fold {
             asked: false,
             frozen_at: folded,
             frozen_when: now,
-            frozen_gone: 0,
             since_count: 0,
             told: now,
         }
@@ -208,12 +208,8 @@ impl Fold {
                     // Nobody asks twice: where the asker is gone, the process ends.
                     let _ = reply.send(self.freeze());
                 }
-                Ok(ToFold::Folded { gone }) => {
-                    drop(self.applier.gone.drain(..gone));
-                    self.frozen_gone = 0;
-                    // Lanes that wait for room write nothing that would make us count.
-                    self.count();
-                }
+                // Lanes that wait for room write nothing that would make us count.
+                Ok(ToFold::Folded) => self.count(),
                 Err(RecvTimeoutError::Timeout) => self.count(),
                 Ok(ToFold::End) | Err(RecvTimeoutError::Disconnected) => return,
             }
@@ -221,11 +217,12 @@ impl Fold {
     }
 
     fn freeze(&mut self) -> checkpoint::Frozen {
-        let frozen = checkpoint::freeze(&self.shared, self.last, &self.applier.gone);
+        let gone = std::mem::take(&mut self.applier.gone);
+        let frozen = checkpoint::freeze(&self.shared, self.last, gone);
         self.asked = false;
+        self.wishes.fulfil();
         self.frozen_at = self.last;
         self.frozen_when = Instant::now();
-        self.frozen_gone = frozen.gone;
         // What is frozen waits no longer: lanes go on until as much again does.
         self.shared.full.store(false, Ordering::Release);
         frozen
@@ -266,21 +263,22 @@ impl Fold {
         }
     }
 
-    /// Whether it is time for a checkpoint. What is frozen waits no longer: the one under way takes it.
+    /// Whether it is time for a checkpoint. What is frozen waits no longer: the one under way takes it. What is
+    /// gone is waited for by nobody, and keeps its memory until then.
     fn wants_checkpoint(&self, unfolded: u64, dirty: usize) -> bool {
         let is_much = unfolded >= self.thresholds.log_bytes || dirty >= self.thresholds.dirty_bytes / 2;
         // While pushes are refused nothing comes that would make it more. After a checkpoint at most the
         // active segment is used: the configuration's limits see to it that pushes have room then.
         let is_overdue = self.last > self.frozen_at
             && (self.log.room() != Room::All || self.frozen_when.elapsed() >= self.thresholds.at_least_every);
-        is_much || is_overdue || self.has_purge()
+        is_much || is_overdue || self.wants_files_back() || !self.applier.gone.is_empty()
     }
 
-    /// Whether an installation was purged that no checkpoint has taken.
-    fn has_purge(&self) -> bool {
-        let removed = self.shared.removed.lock();
-        let gone = &self.applier.gone[self.frozen_gone..];
-        gone.iter().any(|lane| removed.get(&lane.generation).is_some_and(|removed| removed.purge))
+    /// Whether the log's files take too much of the disk, however little is in them: each start begins one. The
+    /// one that is written doesn't count, since no checkpoint frees it.
+    fn wants_files_back(&self) -> bool {
+        let files = self.log.files_since(self.frozen_at);
+        files > 0 && (files >= self.thresholds.log_bytes || self.shared.is_disk_full())
     }
 }
 
@@ -290,6 +288,7 @@ struct Checkpoints {
     epoch: Epoch,
     thresholds: Thresholds,
     to_fold: Sender<ToFold>,
+    began: Instant,
     /// Generations whose last state is in the store and has to go, the first one next.
     purging: VecDeque<Generation>,
 }
@@ -320,9 +319,8 @@ impl Checkpoints {
             return Ok(());
         }
         let Ok(frozen) = frozen.blocking_recv() else { return Ok(()) };
-        let gone = frozen.gone;
         checkpoint::write(&self.shared, &self.log, frozen, self.epoch)?;
-        let _ = self.to_fold.send(ToFold::Folded { gone });
+        let _ = self.to_fold.send(ToFold::Folded);
         self.thin_out();
         let new = due.into_iter().filter(|generation| !self.purging.contains(generation));
         self.purging.extend(new.collect::<Vec<_>>());
@@ -332,10 +330,9 @@ impl Checkpoints {
     /// The generations whose state has to go by now.
     fn due(&self) -> Vec<Generation> {
         // A clock that can't be right ends no week.
-        let now = self.shared.clock.host().ok();
-        let is_over = |removed: &Removed| now.is_some_and(|now| removed.at.plus(KEPT) <= now);
+        let (now, up) = (self.shared.clock.host().ok(), self.began.elapsed());
         let removed = self.shared.removed.lock();
-        let due = removed.iter().filter(|(_, removed)| removed.purge || is_over(removed));
+        let due = removed.iter().filter(|(_, removed)| removed.purge || removed.is_over(now, up));
         due.map(|(generation, _)| *generation).collect()
     }
 

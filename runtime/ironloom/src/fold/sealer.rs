@@ -77,11 +77,8 @@ pub(crate) enum ToFold {
     Group(Vec<Flushed<Stamped>>),
     /// A checkpoint begins: freeze what is in memory.
     Freeze(oneshot::Sender<super::checkpoint::Frozen>),
-    /// A checkpoint has written the last state of so many lanes that are gone.
-    Folded {
-        /// How many, from the oldest on.
-        gone: usize,
-    },
+    /// A checkpoint has ended.
+    Folded,
     /// The committer has ended; nothing comes any more.
     End,
 }

@@ -25,3 +25,22 @@ fn wait<T>(future: impl Future<Output = T>) -> T {
         LazyLock::new(|| Builder::new_multi_thread().worker_threads(1).build().unwrap());
     RUNTIME.block_on(future)
 }
+
+#[test]
+fn a_week_ends_only_by_a_clock_that_is_right_and_a_process_that_has_run_for_a_while() {
+    use super::{KEPT, Removed};
+    use ironloom_types::clock::{BUILT_AFTER, Timestamp};
+    use std::time::Duration;
+
+    const HOUR: Duration = Duration::from_secs(3600);
+    let removed = |at| Removed { at, purge: false };
+    let at = BUILT_AFTER.plus(1);
+    let over = Some(at.plus(KEPT));
+    assert!(removed(at).is_over(over, HOUR));
+    assert!(!removed(at).is_over(Some(at.plus(KEPT - 1)), 1_000 * HOUR));
+    assert!(!removed(at).is_over(over, HOUR / 2), "the clock may be about to be set right");
+    assert!(!removed(at).is_over(None, 1_000 * HOUR), "the clock can't be right");
+    // The clock stood in 1970 when it was removed.
+    assert!(!removed(Timestamp(0)).is_over(over, 167 * HOUR));
+    assert!(removed(Timestamp(0)).is_over(over, 168 * HOUR));
+}

@@ -256,7 +256,8 @@ pub(crate) fn judge_timer(
 }
 
 fn remember_failure(trouble: &mut Trouble, now: Timestamp) {
-    trouble.failures.retain(|at| at.0 + FAILURE_WINDOW > now.0);
+    // Those of a time to come are from before the clock was set back: they would stay for ever.
+    trouble.failures.retain(|at| *at <= now && at.0 + FAILURE_WINDOW > now.0);
     trouble.failures.push(now);
     let most = trouble.failures.len().saturating_sub(FAILURES);
     trouble.failures.drain(..most);

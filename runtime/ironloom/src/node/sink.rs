@@ -7,7 +7,7 @@ use super::Node;
 use crate::connectors::{MAX_RECEIPT, Record, Sink, SinkError, Submitted};
 use crate::fold::submission::{ReadingsSubmission, Refusal, Submission};
 use crate::records::readings::{ReadingsHead, Receipt};
-use ironloom_storage::log::Room;
+use ironloom_storage::log::{LogError, Room};
 use ironloom_types::clock::Timestamp;
 use ironloom_types::ids::PointNumber;
 
@@ -40,8 +40,13 @@ impl Sink for NodeSink {
             let columns = record.columns;
             let item = Submission::Readings(ReadingsSubmission { head, new_points, columns, reply });
             let bound = item.max_len();
-            if node.committer.submit(item, bound).is_err() {
-                return Err(SinkError::Stopping);
+            if let Err(refused) = node.committer.submit(item, bound) {
+                return Err(match refused.error {
+                    LogError::TooLarge { bytes, max } => {
+                        SinkError::Refused(Refusal::TooLarge { bytes, max }.to_string())
+                    }
+                    _ => SinkError::Stopping,
+                });
             }
             match durable.await {
                 Ok(Ok(_)) => Ok(()),

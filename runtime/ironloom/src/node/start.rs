@@ -26,6 +26,7 @@ use ironloom_sandbox::{Sandbox, SandboxConfig};
 use ironloom_storage::journal;
 use ironloom_storage::log::{self, CommitterHandle, LogError};
 use ironloom_storage::store::{self, DataLock, EngineKind, Files};
+use ironloom_storage::{Folder, free_bytes};
 use ironloom_types::clock::{Clock, Source, Step, StepWatch, host_time};
 
 /// How often due timers and free space are looked at.
@@ -37,6 +38,8 @@ const LAST_INVOCATIONS: Duration = Duration::from_secs(10);
 
 /// Threads without which nothing can be acknowledged any more.
 const VITAL: [&str; 3] = ["log-committer", "fold", "checkpoint"];
+/// With less free space than this a start first makes room.
+const ROOM_TO_OPEN: u64 = 64 << 20;
 /// The exit code that asks the supervisor for another start.
 const STORAGE_FAILED: i32 = 75;
 
@@ -59,23 +62,25 @@ pub(crate) fn start(options: NodeOptions) -> Result<Arc<dyn Host>, StartError> {
     end_with_vital_threads();
     super::descriptors::raise_limit();
     let NodeOptions { config, data, insecure_bind, telemetry } = options;
-    let refused = |error: &dyn std::fmt::Display| StartError::Refused(error.to_string());
-    ironloom_storage::folders::make(&data).map_err(|error| {
-        StartError::Refused(format!("the data folder {} can't be made: {error}", data.display()))
-    })?;
+    ironloom_storage::folders::make(&data)
+        .map_err(|source| OpenError::Io {
+            what: "make the data folder",
+            path: data.display().to_string(),
+            source,
+        })
+        .map_err(start_error)?;
     if ironloom_storage::folders::is_open_to_all(&data).unwrap_or(false) {
         tracing::warn!(
             folder = %data.display(),
             "every user of this machine can read the data folder; `chmod o-rwx` closes it"
         );
     }
-    let lock = DataLock::acquire(&data).map_err(|error| refused(&error))?;
+    let lock = DataLock::acquire(&data).map_err(start_error)?;
     // What runs, also once another version stands in its place: its engine is the one that loads the code.
     let worker = PathBuf::from("/proc/self/exe");
-    let sandbox = Arc::new(
-        Sandbox::new(SandboxConfig::new(data.join("code"), worker)).map_err(|error| refused(&error))?,
-    );
-    let packages = Arc::new(Files::open(&data.join("packages")).map_err(|error| refused(&error))?);
+    let sandbox = Sandbox::new(SandboxConfig::new(data.join("code"), worker)).map_err(start_error)?;
+    let sandbox = Arc::new(sandbox);
+    let packages = Arc::new(Files::open(&data.join("packages")).map_err(start_error)?);
     let units: Vec<_> =
         config.points.iter().map(|point| (point.pattern.clone(), Arc::clone(&point.unit))).collect();
     let store_folder = data.join("store");
@@ -84,8 +89,8 @@ pub(crate) fn start(options: NodeOptions) -> Result<Arc<dyn Host>, StartError> {
         Engine::Redb => EngineKind::Redb,
     };
     // A third of the cache is the engine's own, the rest holds the apps' state.
-    let storage =
-        store::open(engine, &store_folder, config.store.cache.0 / 3).map_err(|error| refused(&error))?;
+    make_room(&data, &config).map_err(start_error)?;
+    let storage = store::open(engine, &store_folder, config.store.cache.0 / 3).map_err(start_error)?;
 
     let started = Instant::now();
     let metrics = Arc::new(telemetry.metrics.clone());
@@ -98,8 +103,9 @@ pub(crate) fn start(options: NodeOptions) -> Result<Arc<dyn Host>, StartError> {
     let lanes = Arc::new(Lanes::new(data.join("app-logs")));
     let opened = Disks::of_folder(&data, storage)
         .and_then(|disks| open::open(disks, &open_config, metrics, Arc::clone(&lanes) as _))
-        .map_err(|error| start_error(&error))?;
+        .map_err(start_error)?;
     tracing::info!(records = opened.replayed, took = ?started.elapsed(), "the data folder is open");
+    sweep_packages(&packages, &opened.shared);
 
     warn_of_clock(&opened.shared.clock);
 
@@ -118,7 +124,7 @@ pub(crate) fn start(options: NodeOptions) -> Result<Arc<dyn Host>, StartError> {
         }),
     );
     let shared = Arc::clone(&opened.shared);
-    let committer = opened.log.start(numberer).map_err(|error| StartError::Storage(error.to_string()))?;
+    let committer = opened.log.start(numberer).map_err(start_error)?;
     let thresholds = Thresholds {
         log_bytes: config.log.checkpoint.0,
         dirty_bytes: usize::try_from(config.store.dirty.0).unwrap_or(usize::MAX),
@@ -137,8 +143,7 @@ pub(crate) fn start(options: NodeOptions) -> Result<Arc<dyn Host>, StartError> {
             checkpoint_failed.send_replace(Some(error.to_string()));
         }),
     };
-    let threads =
-        run::start(parts, &to_fold, inbox).map_err(|error| StartError::Storage(error.to_string()))?;
+    let threads = run::start(parts, &to_fold, inbox).map_err(start_error)?;
     drop(to_fold);
     units::give(&shared.points, &units, &committer);
 
@@ -191,10 +196,59 @@ fn log_config(config: &Config) -> log::Config {
     log::Config { segment_bytes: config.log.segment.0, max_bytes: config.log.max.0, ..log::Config::default() }
 }
 
-fn start_error(error: &OpenError) -> StartError {
-    match error {
-        OpenError::Io { .. } | OpenError::Log(LogError::Io { .. }) => StartError::Storage(error.to_string()),
-        _ => StartError::Refused(error.to_string()),
+/// What the system refused may come right by itself or with room on the disk: it is worth another start. What is
+/// wrong in the data folder or in the configuration isn't.
+fn start_error<E: std::error::Error + 'static>(error: E) -> StartError {
+    use std::io::ErrorKind;
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&error);
+    while let Some(found) = cause {
+        let io = found.downcast_ref::<std::io::Error>();
+        let io = io.or_else(|| found.downcast_ref::<Arc<std::io::Error>>().map(|io| &**io));
+        match io.map(std::io::Error::kind) {
+            None => cause = found.source(),
+            Some(ErrorKind::StorageFull | ErrorKind::QuotaExceeded) => {
+                return StartError::Storage(format!(
+                    "{error}. Free space on the disk of the data folder; the files in its `code` may be removed now."
+                ));
+            }
+            Some(
+                ErrorKind::NotFound
+                | ErrorKind::PermissionDenied
+                | ErrorKind::AlreadyExists
+                | ErrorKind::NotADirectory
+                | ErrorKind::IsADirectory
+                | ErrorKind::InvalidInput
+                | ErrorKind::InvalidData
+                | ErrorKind::UnexpectedEof,
+            ) => return StartError::Refused(error.to_string()),
+            Some(_) => return StartError::Storage(error.to_string()),
+        }
+    }
+    StartError::Refused(error.to_string())
+}
+
+/// On a disk that is nearly full the store finds the room that it takes to be opened in the free segments of the
+/// log; one is left for the segment that a start begins.
+fn make_room(data: &Path, config: &Config) -> Result<(), LogError> {
+    let folder = data.join("log");
+    if !folder.exists() || free_bytes(data).is_none_or(|free| free >= ROOM_TO_OPEN) {
+        return Ok(());
+    }
+    tracing::warn!(folder = %folder.display(), "the disk is nearly full: free segments of the log are given back");
+    let path = folder.display().to_string();
+    let opened = Folder::open(&folder);
+    let disk = opened.map_err(|source| LogError::Io { what: "open", path, source: Arc::new(source) })?;
+    log::make_room(&disk, &log_config(config))
+}
+
+/// Removes package files of which no record tells: an upload was cut off before its record, or a removal after it.
+fn sweep_packages(files: &Files, shared: &Shared) {
+    let known: std::collections::BTreeSet<String> =
+        shared.packages.read().keys().map(|digest| digest.hex()).collect();
+    match files.keep_only(|name| known.contains(name)) {
+        Ok(0) => {}
+        Ok(removed) => tracing::info!(removed, "package files that nothing refers to are gone"),
+        Err(error) => tracing::warn!(%error, "package files that nothing refers to could not be removed"),
     }
 }
 
@@ -258,16 +312,16 @@ async fn watch_space(node: std::sync::Weak<Node>, data: std::path::PathBuf) {
                 );
                 node.full.store(full, Ordering::Release);
                 node.shared.set_disk_full(full);
+                let log = node.committer.reader();
+                let given = tokio::task::spawn_blocking(move || log.set_scarce(full)).await;
+                if let Ok(Err(error)) = given {
+                    tracing::warn!(%error, "free segments of the log could not be given back");
+                }
             }
         }
         drop(node);
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
-}
-
-fn free_bytes(folder: &Path) -> Option<u64> {
-    let stat = rustix::fs::statvfs(folder).ok()?;
-    Some(stat.f_bavail.saturating_mul(stat.f_frsize))
 }
 
 impl Host for NodeFacade {
@@ -306,5 +360,48 @@ impl Host for NodeFacade {
 
     fn facade(self: Arc<Self>) -> Arc<dyn Facade> {
         self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{self, ErrorKind};
+
+    use super::*;
+    use crate::fold::checkpoint::CheckpointError;
+    use ironloom_storage::store::StoreError;
+
+    fn log(kind: ErrorKind) -> LogError {
+        LogError::Io { what: "sync", path: "log".into(), source: Arc::new(kind.into()) }
+    }
+
+    fn store(source: io::Error) -> StoreError {
+        StoreError::Io { what: "syncing".into(), source }
+    }
+
+    #[test]
+    fn what_the_system_refused_is_tried_again_and_what_is_wrong_is_not() {
+        let io = || io::Error::from_raw_os_error(5);
+        let full = StoreError::Full { folder: "store".into(), source: ErrorKind::StorageFull.into() };
+        let again: [StartError; 6] = [
+            start_error(log(ErrorKind::Other)),
+            start_error(OpenError::Log(log(ErrorKind::StorageFull))),
+            start_error(store(io())),
+            start_error(OpenError::Store(store(io()))),
+            start_error(OpenError::Checkpoint(CheckpointError::Store(full))),
+            start_error(io()),
+        ];
+        for error in again {
+            assert!(matches!(error, StartError::Storage(_)), "{error:?}");
+        }
+        let wrong: [StartError; 4] = [
+            start_error(store(ErrorKind::PermissionDenied.into())),
+            start_error(OpenError::Log(log(ErrorKind::UnexpectedEof))),
+            start_error(StoreError::Newer { found: 2, known: 1 }),
+            start_error(OpenError::Checkpoint(CheckpointError::Fenced)),
+        ];
+        for error in wrong {
+            assert!(matches!(error, StartError::Refused(_)), "{error:?}");
+        }
     }
 }

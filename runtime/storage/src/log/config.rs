@@ -13,7 +13,7 @@ pub const COMMIT_RESERVE: u64 = 64 << 20;
 pub struct Config {
     /// The size of a new segment file in bytes, at most 4 GiB. Segments of another size are read as they are.
     pub segment_bytes: u64,
-    /// `log.max`: the bytes of records not yet folded and freed, at most. Beyond: see [`super::Room`].
+    /// `log.max`: the bytes of segment files not yet folded and freed, at most. Beyond: see [`super::Room`].
     pub max_bytes: u64,
     /// How much of `max_bytes` only commits may use, so that lanes can finish what they have begun.
     pub commit_reserve: u64,
@@ -22,7 +22,8 @@ pub struct Config {
     /// After this long without a record a mark is written, if the log doesn't yet say by itself that
     /// everything acknowledged was flushed.
     pub idle_mark: Duration,
-    /// Free segments that are kept ready, so that the committer needn't wait for one to be made.
+    /// Free segments that are kept ready besides the one of the next start, so that the committer needn't wait for
+    /// one to be made.
     pub spares: usize,
     /// Freed segments beyond this many free ones are removed.
     pub max_spares: usize,

@@ -38,5 +38,5 @@ pub use error::LogError;
 pub use frame::{Header, RECORD_HEADER, RecordKind};
 pub use identity::{Identity, Known};
 pub use reader::{LogReader, Record, RecordRef, Records};
-pub use recovery::{Log, Recovered, recover};
+pub use recovery::{Log, Recovered, make_room, recover};
 pub use shared::{Room, Stats};

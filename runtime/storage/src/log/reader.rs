@@ -90,11 +90,23 @@ impl LogReader {
         self.shared.bytes_since(position)
     }
 
+    /// The bytes of the segment files that a checkpoint would free now, beyond those that one up to this position
+    /// frees. After many short lives these are much more than their records.
+    pub fn files_since(&self, position: Position) -> u64 {
+        self.shared.files_since(position)
+    }
+
     /// Frees the segments that lie wholly at or below this position. To be called only when the store
     /// holds this fold position durably: recovery will look for everything behind it.
     pub fn free_through(&self, position: Position) -> Result<(), LogError> {
         assert!(position <= self.flushed(), "only what was flushed can have been folded");
         self.shared.free_through(position)
+    }
+
+    /// Says whether the disk is nearly full: then free files are given back, but for the one of the next start.
+    /// Waits for the disk.
+    pub fn set_scarce(&self, scarce: bool) -> Result<(), LogError> {
+        self.shared.set_scarce(scarce)
     }
 
     /// Who may still write.

@@ -13,7 +13,7 @@ use ironloom_types::ids::{Epoch, Position};
 use super::committer::{self, CommitterHandle, Sealer};
 use super::config::Config;
 use super::error::LogError;
-use super::frame::{self, Marks};
+use super::frame::{self, Marks, RECORD_HEADER};
 use super::identity::{Identity, Known};
 use super::reader::{self, LogReader, Records};
 use super::search;
@@ -44,6 +44,25 @@ pub fn recover(disk: Arc<dyn Disk>, config: Config, known: Known) -> Result<Reco
     let number = numbers.chain(stale.iter().map(|segment| segment.header.number)).max().unwrap_or(0) + 1;
     let epoch = scan.epoch.next();
     Ok(Recovered { shared, epoch, fold, newest, number, stale, free: files.free })
+}
+
+/// Gives free segments back, but for the one that the start begins: where the disk is nearly full, the store
+/// needs the room to be opened. Before [`recover`].
+pub fn make_room(disk: &dyn Disk, config: &Config) -> Result<(), LogError> {
+    let mut kept = false;
+    for name in disk.list().map_err(LogError::io("list", disk.path("")))? {
+        if !name.ends_with(segment::FREE) {
+            continue;
+        }
+        let length = disk.open(&name).and_then(|file| file.length());
+        let length = length.map_err(LogError::io("read", disk.path(&name)))?;
+        if !kept && length == config.segment_bytes {
+            kept = true;
+        } else {
+            disk.remove(&name).map_err(LogError::io("remove", disk.path(&name)))?;
+        }
+    }
+    Ok(())
 }
 
 fn new_id(disk: &dyn Disk) -> u64 {
@@ -243,9 +262,12 @@ struct Scan<'a> {
     /// The accepted records above the witness. They may have been read from memory that Linux takes for
     /// written though its sync failed, so these very bytes are written again.
     above: VecDeque<Above>,
-    /// Of one segment, kept for the next.
+    /// The first bytes of one segment, as many as were needed; kept for the next.
     buffer: Vec<u8>,
 }
+
+/// How many bytes of a segment are read at once: after many short lives most of each is empty.
+const STEP: usize = 1 << 20;
 
 struct Above {
     position: Position,
@@ -289,7 +311,7 @@ impl<'a> Scan<'a> {
         while let Some(at) = following {
             let segment = Arc::new(stale.remove(at));
             behind = at;
-            self.read(&segment)?;
+            self.buffer.clear();
             end = self.accept(&segment)?;
             chain.push(segment);
             // A later segment of the same first position was begun after a crash; the earlier is void.
@@ -299,10 +321,10 @@ impl<'a> Scan<'a> {
 
         let Some(last) = chain.last().cloned() else { return Ok((chain, stale)) };
         let next = segment::noted_next(&last.header, &self.buffer);
-        self.search(&last, end);
+        self.search(&last, end)?;
         for segment in &stale[behind..] {
-            self.read(segment)?;
-            self.search(segment, SEGMENT_HEADER);
+            self.buffer.clear();
+            self.search(segment, SEGMENT_HEADER)?;
         }
         self.check_end(&last.name, end)?;
         if let Some(next) = next.filter(|next| stale.iter().all(|segment| segment.header.number != *next)) {
@@ -311,54 +333,63 @@ impl<'a> Scan<'a> {
         Ok((chain, stale))
     }
 
-    /// Reads a whole segment into the buffer.
-    fn read(&mut self, segment: &Segment) -> Result<(), LogError> {
-        self.buffer.resize(segment.bytes as usize, 0);
-        let read = segment.file.read_at(&mut self.buffer, 0);
-        read.map_err(LogError::io("read", self.shared.disk.path(&segment.name)))
+    /// Reads on until the buffer has at least so many of the segment's bytes, or all of them.
+    fn read_through(&mut self, segment: &Segment, bytes: usize) -> Result<(), LogError> {
+        let from = self.buffer.len();
+        let to = bytes.min(segment.bytes as usize);
+        if to > from {
+            self.buffer.resize(to.next_multiple_of(STEP).min(segment.bytes as usize), 0);
+            let read = segment.file.read_at(&mut self.buffer[from..], from as u64);
+            read.map_err(LogError::io("read", self.shared.disk.path(&segment.name)))?;
+        }
+        Ok(())
     }
 
-    /// Takes the records of the segment in the buffer that follow, and says where they end.
+    /// The record that begins here in the segment that is being read, if it is whole.
+    fn record_at(&mut self, segment: &Segment, at: usize) -> Result<Option<Vec<u8>>, LogError> {
+        self.read_through(segment, at + RECORD_HEADER)?;
+        let Some(length) = self.buffer.get(at..).and_then(frame::claimed_length) else { return Ok(None) };
+        self.read_through(segment, at.saturating_add(length))?;
+        let record = self.buffer.get(at..).and_then(|rest| frame::valid(rest, segment.header.salt));
+        Ok(record.map(<[u8]>::to_vec))
+    }
+
+    /// Takes the records of the segment that follow, and says where they end.
     fn accept(&mut self, segment: &Arc<Segment>) -> Result<usize, LogError> {
-        let buffer = std::mem::take(&mut self.buffer);
         let total = self.shared.total();
         self.shared.add(segment.clone());
         let mut places = Vec::new();
         let mut last_place = total;
         let mut at = SEGMENT_HEADER;
-        while let Some(record) = buffer.get(at..).and_then(|rest| frame::valid(rest, segment.header.salt)) {
-            let Some(Marks { epoch, position, durable }) = frame::marks(record) else { break };
+        while let Some(record) = self.record_at(segment, at)? {
+            let Some(Marks { epoch, position, durable }) = frame::marks(&record) else { break };
             if position != self.next || epoch != segment.header.epoch {
                 break;
             }
             let offset = at as u64;
-            let known = frame::header(record);
+            let known = frame::header(&record);
             known.map_err(|kind| reader::newer(&*self.shared.disk, segment, offset, kind))?;
             let before = total + offset - SEGMENT_HEADER as u64;
             if before >= last_place + PLACE_STEP {
                 places.push(Place { position, segment: segment.header.number, offset, before });
                 last_place = before;
             }
-            self.above.push_back(Above {
-                position,
-                segment: segment.clone(),
-                offset,
-                bytes: record.to_vec(),
-            });
-            self.see(epoch, durable);
             at += record.len();
+            self.above.push_back(Above { position, segment: segment.clone(), offset, bytes: record });
+            self.see(epoch, durable);
             self.next = position.next();
         }
         self.shared.extend(segment, at as u64, Position(self.next.0 - 1), &mut places);
-        self.buffer = buffer;
         Ok(at)
     }
 
     /// Looks for words of what was flushed in what doesn't follow.
-    fn search(&mut self, segment: &Segment, from: usize) {
+    fn search(&mut self, segment: &Segment, from: usize) -> Result<(), LogError> {
+        self.read_through(segment, segment.bytes as usize)?;
         let buffer = std::mem::take(&mut self.buffer);
         search::records(&buffer, from, &segment.header, |marks| self.see(marks.epoch, marks.durable));
         self.buffer = buffer;
+        Ok(())
     }
 
     /// An end below the witness is no torn tail.

@@ -129,11 +129,6 @@ impl Segment {
     pub(super) fn set_end(&self, end: u64) {
         self.end.store(end, Ordering::Release);
     }
-
-    /// The bytes of its records.
-    pub(super) fn used(&self) -> u64 {
-        self.end() - SEGMENT_HEADER as u64
-    }
 }
 
 /// The name of the segment with this number.

@@ -25,7 +25,7 @@ pub(super) struct LogShared {
     pub counters: Counters,
     live: Mutex<Live>,
     flushed: AtomicU64,
-    /// Bytes of records in the chain.
+    /// Bytes of the files in the chain, whatever they hold of records: that is what the disk has to have.
     used: AtomicU64,
     /// Bytes that wait for the committer, at most.
     pub queued: AtomicU64,
@@ -94,6 +94,7 @@ impl LogShared {
         let (position, number) = (segment.header.first, segment.header.number);
         let before = live.total;
         live.places.push_back(Place { position, segment: number, offset: SEGMENT_HEADER as u64, before });
+        self.used.fetch_add(segment.bytes, Ordering::Relaxed);
         live.chain.push_back(segment);
     }
 
@@ -105,7 +106,6 @@ impl LogShared {
         live.total += bytes;
         live.places.extend(places.drain(..));
         segment.set_end(end);
-        self.used.fetch_add(bytes, Ordering::Relaxed);
         self.flushed.store(through.0, Ordering::Release);
     }
 
@@ -116,6 +116,15 @@ impl LogShared {
         let behind = live.places.partition_point(|place| place.position <= position.next());
         let place = live.places.get(behind.saturating_sub(1));
         place.map_or(0, |place| live.total - place.before)
+    }
+
+    /// The bytes of the files that a checkpoint would free which folds all that is flushed, beyond those that
+    /// one up to this position frees.
+    pub(super) fn files_since(&self, position: Position) -> u64 {
+        let live = self.live.lock();
+        let begun = live.chain.iter().rposition(|segment| segment.header.first <= position.next());
+        let behind = live.chain.iter().skip(begun.unwrap_or(0));
+        behind.rev().skip(1).map(|segment| segment.bytes).sum()
     }
 
     /// The segments from the one that holds this position on, and the nearest known place at or before it.
@@ -137,7 +146,7 @@ impl LogShared {
     /// Frees the segments that recovery doesn't need once the store has this fold position durably.
     pub(super) fn free_through(&self, position: Position) -> Result<(), LogError> {
         for segment in self.detach_through(position) {
-            self.used.fetch_sub(segment.used(), Ordering::Relaxed);
+            self.used.fetch_sub(segment.bytes, Ordering::Relaxed);
             failpoint("log-free-before-rename");
             match Arc::try_unwrap(segment) {
                 Ok(segment) => self.recycle(segment)?,
@@ -171,6 +180,11 @@ impl LogShared {
         renamed.map_err(LogError::io("rename", self.disk.path(&segment.name)))?;
         self.spares.put(Spare { name, file: segment.file, bytes: segment.bytes });
         Ok(())
+    }
+
+    /// Says whether the disk is nearly full: then free files are given back, but for the one of the next start.
+    pub(super) fn set_scarce(&self, scarce: bool) -> Result<(), LogError> {
+        self.spares.set_scarce(scarce).iter().try_for_each(|spare| self.remove(&spare.name))
     }
 
     pub(super) fn remove(&self, name: &str) -> Result<(), LogError> {
@@ -238,7 +252,7 @@ pub struct Stats {
     pub records: u64,
     /// Bytes of records written.
     pub bytes: u64,
-    /// Bytes of records that aren't freed yet.
+    /// Bytes of the segment files in use.
     pub used_bytes: u64,
     /// Bytes that wait for the committer, by the bounds that were given for them.
     pub queued_bytes: u64,

@@ -202,7 +202,9 @@ fn a_record_that_no_segment_holds_is_refused_and_takes_no_number() {
 #[test]
 fn room_shrinks_first_for_pushes_then_for_all_and_comes_back() {
     let folder = tempfile::tempdir().unwrap();
-    let config = Config { max_bytes: 10_000, commit_reserve: 5_000, ..small() };
+    // Each of these records takes a segment of 12 KiB for itself, and that is what the disk has to have.
+    let idle_mark = Duration::from_secs(3600);
+    let config = Config { max_bytes: 36_000, commit_reserve: 16_000, idle_mark, ..small() };
     let (handle, reader) = open_folder(folder.path(), config);
     assert_eq!(handle.room(), Room::All);
     commit(&handle, &[1; 4_000]).unwrap();

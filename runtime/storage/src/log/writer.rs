@@ -10,7 +10,7 @@ use ironloom_types::ids::{Epoch, Position, Sequence, StreamId, TenantId};
 use super::error::LogError;
 use super::frame::{self, Header, RECORD_HEADER, RecordKind};
 use super::reader::RecordRef;
-use super::segment::{self, SEGMENT_HEADER, Segment, SegmentHeader};
+use super::segment::{self, SEGMENT_HEADER, Segment, SegmentHeader, Spare};
 use super::shared::{LogShared, PLACE_STEP, Place};
 use crate::failpoint;
 
@@ -62,7 +62,8 @@ impl Writer {
         number: u64,
         flushed: Position,
     ) -> Result<Self, LogError> {
-        let segment = begin_segment(&shared, epoch, number, flushed)?;
+        let spare = shared.spares.take_at_start()?;
+        let segment = begin_segment(&shared, spare, epoch, number, flushed)?;
         let total = shared.total();
         Ok(Self {
             shared,
@@ -119,7 +120,9 @@ impl Writer {
     /// Goes on in a fresh segment. Everything before the open record, if there is one, is flushed.
     pub(super) fn roll(&mut self) -> Result<(), LogError> {
         assert!(self.flushed.next() == self.next, "a segment begins only when all before it is flushed");
-        self.segment = begin_segment(&self.shared, self.epoch, self.segment.header.number + 1, self.flushed)?;
+        let spare = self.shared.spares.take()?;
+        let number = self.segment.header.number + 1;
+        self.segment = begin_segment(&self.shared, spare, self.epoch, number, self.flushed)?;
         self.at = SEGMENT_HEADER as u64;
         self.covered = self.flushed;
         Ok(())
@@ -233,11 +236,11 @@ impl Writer {
 
 fn begin_segment(
     shared: &LogShared,
+    spare: Spare,
     epoch: Epoch,
     number: u64,
     flushed: Position,
 ) -> Result<Arc<Segment>, LogError> {
-    let spare = shared.spares.take()?;
     let header = SegmentHeader {
         number,
         epoch,

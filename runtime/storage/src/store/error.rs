@@ -4,7 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 /// An error of the store. After one it is unknown how much of an `apply` took place, so whoever folds
-/// does it again: with [`StoreError::Full`] when there is room, with all others after a restart.
+/// does it again: with [`StoreError::Full`] and [`StoreError::Closed`] when there is room, with all others after a restart.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// A value does not have the bytes that were written.
@@ -63,6 +63,12 @@ pub enum StoreError {
         /// What the system answered.
         source: io::Error,
     },
+    /// It was closed after a failed write, and opened not long ago.
+    #[error("the store in {folder} was closed after a failed write; it is opened again in some seconds")]
+    Closed {
+        /// The folder of the store.
+        folder: PathBuf,
+    },
     /// Reading, writing or syncing failed.
     #[error("{what} failed: {source}")]
     Io {
@@ -92,6 +98,6 @@ impl StoreError {
 
     /// Whether the disk was full, so that the same may succeed later without a restart.
     pub fn is_full(&self) -> bool {
-        matches!(self, Self::Full { .. })
+        matches!(self, Self::Full { .. } | Self::Closed { .. })
     }
 }

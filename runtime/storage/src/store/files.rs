@@ -108,6 +108,16 @@ impl Files {
         }
     }
 
+    /// Removes the files that nothing refers to, and returns how many these were.
+    pub fn keep_only(&self, is_known: impl Fn(&str) -> bool) -> Result<usize, FileError> {
+        let mut unknown = self.names()?;
+        unknown.retain(|name| !is_known(name));
+        for name in &unknown {
+            self.remove(name)?;
+        }
+        Ok(unknown.len())
+    }
+
     /// The names of all files, in order.
     pub fn names(&self) -> Result<Vec<String>, FileError> {
         let mut names = self.all_names()?;
@@ -147,6 +157,17 @@ mod tests {
         files.remove("a.tar").unwrap();
         files.remove("a.tar").unwrap();
         assert_eq!(files.names().unwrap(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn what_nothing_refers_to_is_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = Files::open(folder.path()).unwrap();
+        for name in ["a", "b", "c"] {
+            files.write(name, b"x").unwrap();
+        }
+        assert_eq!(files.keep_only(|name| name == "b").unwrap(), 2);
+        assert_eq!(files.names().unwrap(), ["b"]);
     }
 
     #[test]

@@ -53,9 +53,11 @@ impl DataLock {
             }
             Err(errno) => return Err(io(errno.into())),
         }
-        // The number is for people only; what locks is the open file.
-        file.set_len(0).and_then(|()| file.rewind()).map_err(io)?;
-        writeln!(file, "{}", std::process::id()).map_err(io)?;
+        // The number is for people only; what locks is the open file. A full disk must not keep the server down.
+        let noted = file.set_len(0).and_then(|()| file.rewind());
+        if let Err(error) = noted.and_then(|()| writeln!(file, "{}", std::process::id())) {
+            tracing::warn!(%error, folder = %folder.display(), "the lock of the data folder doesn't say who has it");
+        }
         Ok(Self { _file: file })
     }
 }

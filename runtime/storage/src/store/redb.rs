@@ -28,7 +28,7 @@ pub(super) struct Redb {
 impl Redb {
     pub(super) fn open(folder: &Path, cache_bytes: u64) -> Result<Self, StoreError> {
         let at = folder.to_owned();
-        let open = Reopening::new(move || open(&at, cache_bytes))?;
+        let open = Reopening::new(folder, move || open(&at, cache_bytes))?;
         Ok(Self { folder: folder.to_owned(), open })
     }
 

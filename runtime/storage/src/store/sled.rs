@@ -71,7 +71,7 @@ struct Open {
 impl Sled {
     pub(super) fn open(folder: &Path, cache_bytes: u64) -> Result<Self, StoreError> {
         let at = folder.to_owned();
-        let open = Reopening::new(move || Open::new(&at, cache_bytes, SEGMENT))?;
+        let open = Reopening::new(folder, move || Open::new(&at, cache_bytes, SEGMENT))?;
         Ok(Self { folder: folder.to_owned(), open })
     }
 

@@ -1,7 +1,7 @@
 //! The trait that stands between the fold and whatever keeps its keys, and what is the same for every
 //! engine: checksums, the fencing epoch, the format number.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -9,10 +9,13 @@ use parking_lot::Mutex;
 use super::error::StoreError;
 use super::keys::{Key, KeyRange};
 use super::value;
+use crate::disk::free_bytes;
 use ironloom_types::ids::Epoch;
 
 /// The format of the store that this binary writes.
 pub const FORMAT: u32 = 1;
+/// So many bytes must be free besides twice those of the changes: what an engine takes at once.
+const ROOM_BESIDES: u64 = 16 << 20;
 /// A page ends when its values pass this many bytes, whatever its limit.
 pub const PAGE_BYTES: usize = 1 << 20;
 
@@ -89,6 +92,7 @@ pub(super) trait Engine: Send + Sync + 'static {
 /// An engine with what is the same for all of them.
 pub(super) struct Checked<E> {
     engine: E,
+    folder: PathBuf,
     /// The store's epoch. Held while writing, so that of two writers one sees the other's.
     epoch: Mutex<Epoch>,
 }
@@ -96,7 +100,7 @@ pub(super) struct Checked<E> {
 impl<E: Engine> Checked<E> {
     /// Checks the format number of what the engine holds, or writes it into an empty store.
     pub(super) fn new(engine: E, folder: &Path) -> Result<Self, StoreError> {
-        let store = Self { engine, epoch: Mutex::new(Epoch(0)) };
+        let store = Self { engine, folder: folder.to_owned(), epoch: Mutex::new(Epoch(0)) };
         store.check_format(folder)?;
         let epoch = store.get_u32(&Key::epoch())?.unwrap_or(0);
         *store.epoch.lock() = Epoch(epoch);
@@ -117,6 +121,23 @@ impl<E: Engine> Checked<E> {
                 key: Key::format().to_string(),
                 problem: "it is missing, though the store is not empty".to_owned(),
             }),
+        }
+    }
+
+    /// Looks for room before anything is written: an engine whose write fails has to be opened anew, which
+    /// reads all of its log again.
+    fn check_room(&self, changes: &[Change]) -> Result<(), StoreError> {
+        let bytes =
+            |change: &Change| change.key.as_bytes().len() + change.value.as_ref().map_or(0, Bytes::len);
+        let bytes: u64 = changes.iter().map(|change| bytes(change) as u64).sum();
+        let needed = 2 * bytes + ROOM_BESIDES;
+        match free_bytes(&self.folder) {
+            Some(free) if free < needed => {
+                let problem = format!("{} MiB are free and {} are needed", free >> 20, needed >> 20);
+                let source = std::io::Error::new(std::io::ErrorKind::StorageFull, problem);
+                Err(StoreError::Full { folder: self.folder.clone(), source })
+            }
+            _ => Ok(()),
         }
     }
 
@@ -159,6 +180,7 @@ impl<E: Engine> Storage for Checked<E> {
         }
         let new_epoch = (epoch > *held).then(|| Change::set(Key::epoch(), epoch.0.to_le_bytes().to_vec()));
         if new_epoch.is_some() || !changes.is_empty() {
+            self.check_room(&changes)?;
             self.engine.write(&mut new_epoch.into_iter().chain(changes).map(seal))?;
         }
         *held = epoch;

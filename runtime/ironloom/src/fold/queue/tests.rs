@@ -62,7 +62,7 @@ fn a_lane_that_fell_behind_catches_up_without_loss_or_repetition() {
 
 #[test]
 fn past_the_bound_only_the_place_is_kept() {
-    let mut queue = queue();
+    let mut queue = Queue::after(Sequence(0), &Arc::new(NoteBudget::new(usize::MAX)));
     let rows: Vec<u32> = (0..1024).collect();
     for n in 0..(MOST_ROWS as u64 / 1024 + 3) {
         queue.note(&chunk(1 + n * 1024, 1024, n), &notes(&rows));

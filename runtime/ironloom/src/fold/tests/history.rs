@@ -420,6 +420,25 @@ impl World {
         self.pump();
     }
 
+    /// A commit that publishes a reading of an output that is bound to nothing else.
+    pub(super) fn commit_publishing(&mut self, lane: u8) {
+        self.lane(&LaneStep {
+            lane,
+            rows: 1,
+            failed: false,
+            held: false,
+            state: BTreeMap::new(),
+            timers: BTreeMap::new(),
+            alarms: BTreeMap::new(),
+            letters: 0,
+            letters_gone: Vec::new(),
+            derived: vec![Row { path: 5, value: Value::Real(1.0), at: 50 }],
+            hops: 1,
+            cron: None,
+        });
+        self.pump();
+    }
+
     /// A commit that leaves something of each kind behind.
     pub(super) fn commit_something(&mut self) {
         self.lane(&LaneStep {

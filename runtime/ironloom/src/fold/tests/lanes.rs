@@ -5,7 +5,7 @@ use super::model::Value;
 use super::world::World;
 use ironloom_storage::store::EngineKind;
 use ironloom_types::clock::{SECOND, Timestamp};
-use ironloom_types::ids::Generation;
+use ironloom_types::ids::{Generation, InstallationId};
 
 /// Readings of points whose paths begin with a, b and c in turn. Time stands still.
 fn push(world: &mut World, count: u8) {
@@ -48,6 +48,73 @@ fn a_lane_hears_once_that_its_timer_is_due() {
         assert_eq!(*world.heard(), expected, "at {}", world.model.time / SECOND);
         world.heard().clear();
     }
+}
+
+/// 600 readings, of which a lane takes a third.
+fn push_many(world: &mut World) {
+    let row = |path| Row { path: (path % 12) as u8, value: Value::Real(1.0), at: 50 };
+    let rows: Vec<Row> = (0..600).map(row).collect();
+    world.push(&rows, None, None);
+    world.pump();
+}
+
+#[test]
+fn who_holds_most_notes_falls_behind_and_not_who_runs() {
+    let mut world = World::new(EngineKind::Redb);
+    // The first has no code, or asks for retries: it never commits.
+    world.install(0, &["a"], false);
+    world.install(1, &["b"], false);
+    let shared = world.shared();
+    let is_behind =
+        |generation| shared.lanes.of_generation(Generation(generation)).unwrap().queue.lock().is_behind();
+    for round in 0..400 {
+        push_many(&mut world);
+        assert!(!is_behind(2), "round {round}: the lane that runs keeps its notes");
+        world.commit_of(1, 600, &[]);
+    }
+    assert!(is_behind(1), "the other's would be more than all may keep together");
+    assert!(!shared.note_budget.is_used_up());
+}
+
+#[test]
+fn a_lane_that_is_stopped_by_a_record_or_goes_keeps_no_notes() {
+    let mut world = World::new(EngineKind::Redb);
+    world.install(0, &["a"], false);
+    world.install(1, &["b"], false);
+    push_many(&mut world);
+    let shared = world.shared();
+    let lanes = [1, 2].map(|generation| shared.lanes.of_generation(Generation(generation)).unwrap());
+    assert!(lanes.iter().all(|lane| lane.queue.lock().noted() > 0));
+    world.run(&Step::Pause { lane: 0, pause: true });
+    world.uninstall(1, false);
+    world.pump();
+    // Nothing else comes for them.
+    assert_eq!(lanes.map(|lane| lane.queue.lock().noted()), [0, 0]);
+    world.drain();
+}
+
+#[test]
+fn who_still_waits_for_what_another_has_published_is_known() {
+    let mut world = World::new(EngineKind::Redb);
+    world.install(0, &["a"], false);
+    world.install(1, &["apps/lane-0/out"], false);
+    push(&mut world, 9);
+    let waits = |world: &World| {
+        let publisher = InstallationId::new("lane-0").unwrap();
+        world.shared().waits_for_outputs_of(&publisher).map(|lane| lane.generation.0)
+    };
+    assert_eq!(waits(&world), None, "nothing was published");
+    world.commit_publishing(0);
+    assert_eq!(waits(&world), Some(2));
+    world.commit_of(1, 9, &[]);
+    assert_eq!(waits(&world), None);
+    // One that is stopped keeps no notes, and waits all the same.
+    world.commit_publishing(0);
+    world.run(&Step::Pause { lane: 1, pause: true });
+    push(&mut world, 9);
+    assert_eq!(waits(&world), Some(2));
+    world.restart();
+    assert_eq!(waits(&world), Some(2));
 }
 
 #[test]

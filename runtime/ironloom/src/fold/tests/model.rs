@@ -52,10 +52,9 @@ pub(super) struct Lane {
 
 impl Lane {
     pub(super) fn takes(&self, reading: &Reading) -> bool {
-        let mut segments = reading.path.split('/');
-        reading.hops <= 16
-            && segments.next().is_some_and(|first| self.takes.contains(&first))
-            && segments.count() == 1
+        let matches = |first: &&str| reading.path.strip_prefix(first)?.strip_prefix('/');
+        let rest = self.takes.iter().find_map(matches);
+        reading.hops <= 16 && rest.is_some_and(|rest| !rest.contains('/'))
     }
 }
 

@@ -45,6 +45,11 @@ fn run(folder: &Path, thresholds: Thresholds) -> Running {
     run_with(folder, thresholds, Box::new(|error| panic!("{error}")))
 }
 
+/// A checkpoint may fail.
+fn run_to_be_killed(folder: &Path, thresholds: Thresholds) -> Running {
+    run_with(folder, thresholds, Box::new(|_| ()))
+}
+
 fn run_with(
     folder: &Path,
     thresholds: Thresholds,
@@ -97,10 +102,14 @@ impl Running {
     }
 
     fn uninstall(&self, id: &str, generation: u64) {
+        self.remove(id, generation, true);
+    }
+
+    fn remove(&self, id: &str, generation: u64, purge: bool) {
         let (reply, done) = oneshot::channel();
         let id = InstallationId::new(id).unwrap();
         let generation = Generation(generation);
-        let record = AdminRecord::Uninstalled { id, generation, at: Timestamp(1), purge: true };
+        let record = AdminRecord::Uninstalled { id, generation, at: Timestamp(1), purge };
         let submission = Submission::Admin(Box::new(AdminSubmission { record, reply }));
         let bound = submission.max_len();
         self.committer.submit(submission, bound).map_err(|refused| refused.error).unwrap();
@@ -120,6 +129,13 @@ impl Running {
     fn stop(self) {
         self.committer.stop().unwrap();
         self.threads.join().unwrap();
+    }
+
+    /// Ends without a last checkpoint.
+    fn kill(self) {
+        self.storage.cut(Cut { applies: 0, changes: 0 });
+        self.committer.stop().unwrap();
+        self.threads.join().unwrap_err();
     }
 }
 
@@ -248,6 +264,71 @@ fn what_was_folded_before_a_restart_takes_no_room() {
     config.log.max_bytes = config.log.commit_reserve + config.log.segment_bytes;
     let (_, opened) = open_folder_with(folder.path(), EngineKind::Redb, &config, Arc::new(()));
     assert_eq!(opened.log.reader().room(), Room::All);
+}
+
+#[test]
+fn what_is_gone_keeps_its_memory_until_a_checkpoint_that_comes_at_once() {
+    let mut world = World::new(EngineKind::Redb);
+    world.install(0, &["a"], true);
+    world.commit_something();
+    let folder = world.into_folder();
+    let running = run(folder.path(), NEVER);
+    let lane = Arc::downgrade(&running.shared.lanes.of_generation(Generation(1)).unwrap());
+    running.remove("lane-0", 1, false);
+    until("its memory is given back", || lane.strong_count() == 0);
+    assert!(running.stored(KeyKind::State, 1) > 0, "its state is kept for a week");
+    running.stop();
+}
+
+#[test]
+fn one_purge_makes_one_checkpoint() {
+    let mut world = World::new(EngineKind::Redb);
+    for slot in 0..3 {
+        world.install(slot, &["a"], true);
+    }
+    world.commit_keys(5_000);
+    world.checkpoint(None);
+    let folder = world.into_folder();
+    let running = run(folder.path(), NEVER);
+    *running.storage.slow_removal.lock() = Duration::from_millis(100);
+    let before = running.storage.positions();
+    running.uninstall("lane-0", 1);
+    until("it is purged", || running.shared.removed.lock().is_empty());
+    std::thread::sleep(Duration::from_millis(100));
+    assert_eq!(running.storage.positions() - before, 1);
+    running.stop();
+}
+
+#[test]
+fn lives_that_end_uncleanly_pile_up_no_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let segment = config().log.segment_bytes;
+    for life in 0..20 {
+        let running = run_to_be_killed(folder.path(), Thresholds { log_bytes: 4 * segment, ..NEVER });
+        // Four from before, and the one that this life has begun.
+        until("files are given back", || running.committer.stats().segments <= 5);
+        assert!(running.committer.stats().used_bytes <= 5 * segment);
+        running.push(&[format!("farm/{life}")]);
+        running.kill();
+    }
+}
+
+#[test]
+fn a_nearly_full_disk_gets_back_what_is_folded() {
+    let folder = tempfile::tempdir().unwrap();
+    for life in 0..3 {
+        let running = run_to_be_killed(folder.path(), NEVER);
+        running.push(&[format!("farm/{life}")]);
+        running.kill();
+    }
+    let running = run(folder.path(), NEVER);
+    assert_eq!(running.committer.stats().segments, 4);
+    running.shared.set_disk_full(true);
+    until("files are given back", || running.committer.stats().segments == 1);
+    let positions = running.storage.positions();
+    std::thread::sleep(Duration::from_millis(1_500));
+    assert_eq!(running.storage.positions(), positions, "nothing to give back, no checkpoint");
+    running.stop();
 }
 
 #[test]

@@ -234,7 +234,10 @@ impl World {
         let node = self.node();
         if node.frozen.is_none() {
             let removed = node.shared.removed.lock().keys().copied().collect();
-            node.frozen = Some((checkpoint::freeze(&node.shared, node.last, &node.applier.gone), removed));
+            node.frozen = Some((
+                checkpoint::freeze(&node.shared, node.last, std::mem::take(&mut node.applier.gone)),
+                removed,
+            ));
         }
     }
 
@@ -243,14 +246,12 @@ impl World {
         self.freeze();
         let node = self.node.as_mut().unwrap();
         let (frozen, removed) = node.frozen.take().unwrap();
-        let gone = frozen.gone;
         if let Some(cut) = cut {
             self.machine.cut(cut, &node.storage);
         }
         let written = checkpoint::write(&node.shared, &node.log, frozen, node.epoch);
         match (written, cut) {
             (Ok(()), None) => {
-                drop(node.applier.gone.drain(..gone));
                 node.purgeable = removed;
                 self.model.forgotten.append(&mut node.purged);
             }

@@ -192,6 +192,16 @@ fn five_traps_in_a_row_or_twenty_failures_stop_the_lane() {
 }
 
 #[test]
+fn failures_of_a_time_to_come_count_no_longer_once_the_clock_is_set_back() {
+    let mut trouble = Trouble::default();
+    for _ in 0..20 {
+        remember_failure(&mut trouble, NOW.plus(1_000 * FAILURE_WINDOW));
+    }
+    remember_failure(&mut trouble, NOW);
+    assert_eq!((quarantine(&trouble), trouble.failures.len()), (None, 1));
+}
+
+#[test]
 fn retries_count_no_failure_and_are_stuck_after_an_hour() {
     let (mut effort, mut trouble) = (Effort::default(), Trouble::default());
     for attempt in 1..5 {

@@ -17,14 +17,69 @@ fn limit_files(bytes: Option<u64>) {
 }
 
 fn changes(seed: u64, keys: u64) -> Vec<Change> {
+    changes_of(seed, 0..keys)
+}
+
+fn changes_of(seed: u64, keys: std::ops::Range<u64>) -> Vec<Change> {
     let key = |n| Scope::MAIN.key(Item::State(Generation(1), &format!("{n:06}")));
-    (0..keys).map(|n| Change::set(key(n), bytes(seed + n, 2_000))).collect()
+    keys.map(|n| Change::set(key(n), bytes(seed + n, 2_000))).collect()
 }
 
 fn check(store: &dyn Storage, changes: &[Change]) {
     for change in changes {
         let found = store.get_many(std::slice::from_ref(&change.key)).unwrap();
         assert!(found[0] == change.value, "{} has another value", change.key);
+    }
+}
+
+/// A file system of its own, of so many MiB.
+struct SmallDisk(tempfile::TempDir);
+
+impl SmallDisk {
+    /// `None` where this process may not mount one.
+    fn new(mib: u32) -> Option<Self> {
+        let folder = tempfile::tempdir().unwrap();
+        let size = format!("size={mib}m");
+        let mount =
+            Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(folder.path()).output();
+        mount.is_ok_and(|output| output.status.success()).then_some(Self(folder))
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("--lazy").arg(self.0.path()).status();
+    }
+}
+
+#[test]
+fn a_nearly_full_disk_is_noticed_before_a_write_fails() {
+    for kind in EngineKind::ALL {
+        let Some(disk) = SmallDisk::new(64) else {
+            eprintln!("only root may mount a small disk: NOT tested");
+            return;
+        };
+        let (folder, ballast) = (disk.0.path().join("store"), disk.0.path().join("ballast"));
+        std::fs::create_dir(&folder).unwrap();
+        std::fs::write(&ballast, vec![1; 24 << 20]).unwrap();
+        let store = open_in(kind, &folder);
+        let mut taken = Vec::new();
+        let (error, refused) = (0..64)
+            .find_map(|step| {
+                let step = changes_of(1, 400 * step..400 * (step + 1));
+                let error = store.apply(step.clone(), Epoch(1)).err();
+                if error.is_none() {
+                    taken = step.clone();
+                }
+                Some((error?, step))
+            })
+            .unwrap();
+        assert!(error.is_full(), "{kind:?}: {error}");
+        assert!(error.to_string().contains("are needed"), "{kind:?}, the system's own words: {error}");
+        check(&*store, &taken);
+        std::fs::remove_file(ballast).unwrap();
+        assert_eq!(store.apply(refused.clone(), Epoch(1)).unwrap(), Applied::Done);
+        check(&*store, &refused);
     }
 }
 
