@@ -259,6 +259,68 @@ fn an_app_gets_only_what_it_declares() -> Result<()> {
     Ok(())
 }
 
+/// What is wrong, the install, its status, and words that the refusal must have.
+fn wrong_installs(digest: &str, value: &Value) -> Vec<(&'static str, Value, u16, &'static str)> {
+    vec![
+        ("an id with capitals", request("One", digest, value.clone(), json!({})), 400, "One"),
+        (
+            "an unknown package",
+            request("one", &package::digest(b"other"), value.clone(), json!({})),
+            422,
+            "package",
+        ),
+        ("no binding", request("one", digest, json!({}), json!({})), 422, "value"),
+        (
+            "an unknown input",
+            request("one", digest, json!({"value": ["a"], "other": ["b"]}), json!({})),
+            422,
+            "other",
+        ),
+        (
+            "a pattern that is none",
+            request("one", digest, json!({"value": ["a/{b"]}), json!({})),
+            422,
+            "a/{b",
+        ),
+        (
+            "patterns with other names",
+            request("one", digest, json!({"value": ["a/{b}", "c/{d}"]}), json!({})),
+            422,
+            "c/{d}",
+        ),
+        (
+            "an unknown setting",
+            request("one", digest, value.clone(), json!({"settings": {"colour": "red"}})),
+            422,
+            "colour",
+        ),
+        (
+            "a setting of another type",
+            request("one", digest, value.clone(), json!({"settings": {"publish": 7}})),
+            422,
+            "publish",
+        ),
+        (
+            "too much memory",
+            request("one", digest, value.clone(), json!({"limits": {"memory": "1 TiB"}})),
+            422,
+            "memory",
+        ),
+        (
+            "an unknown time zone",
+            request("one", digest, value.clone(), json!({"timezone": "Moon/Crater"})),
+            422,
+            "is not a time zone",
+        ),
+        (
+            "a cycle",
+            request("one", digest, json!({"value": ["apps/one/count/{point}"]}), json!({})),
+            422,
+            "round in a circle",
+        ),
+    ]
+}
+
 #[test]
 fn wrong_installs_are_refused_all_errors_at_once() -> Result<()> {
     let server = Setup::new()?.start()?;
@@ -266,69 +328,9 @@ fn wrong_installs_are_refused_all_errors_at_once() -> Result<()> {
     let package = guests::package("one-state")?;
     let digest = client.add_package(&package.tar())?;
     let value = json!({"value": ["load/{point}/value"]});
-    let cases = [
-        ("an id with capitals", request("One", &digest, value.clone(), json!({})), &[400][..], "One"),
-        (
-            "an unknown package",
-            request("one", &package::digest(b"other"), value.clone(), json!({})),
-            &[422],
-            "package",
-        ),
-        ("no binding", request("one", &digest, json!({}), json!({})), &[422], "value"),
-        (
-            "an unknown input",
-            request("one", &digest, json!({"value": ["a"], "other": ["b"]}), json!({})),
-            &[422],
-            "other",
-        ),
-        (
-            "a pattern that is none",
-            request("one", &digest, json!({"value": ["a/{b"]}), json!({})),
-            &[422],
-            "a/{b",
-        ),
-        (
-            "patterns with other names",
-            request("one", &digest, json!({"value": ["a/{b}", "c/{d}"]}), json!({})),
-            &[422],
-            "c/{d}",
-        ),
-        (
-            "an unknown setting",
-            request("one", &digest, value.clone(), json!({"settings": {"colour": "red"}})),
-            &[422],
-            "colour",
-        ),
-        (
-            "a setting of another type",
-            request("one", &digest, value.clone(), json!({"settings": {"publish": 7}})),
-            &[422],
-            "publish",
-        ),
-        (
-            "too much memory",
-            request("one", &digest, value.clone(), json!({"limits": {"memory": "1 TiB"}})),
-            &[422],
-            "memory",
-        ),
-        (
-            "an unknown time zone",
-            request("one", &digest, value.clone(), json!({"timezone": "Moon/Crater"})),
-            &[422],
-            "is not a time zone",
-        ),
-        (
-            "a cycle",
-            request("one", &digest, json!({"value": ["apps/one/count/{point}"]}), json!({})),
-            &[422],
-            "round in a circle",
-        ),
-    ];
-    for (what, body, statuses, words) in cases {
+    for (what, body, status, words) in wrong_installs(&digest, &value) {
         let answer = client.post("/v1/installations", &body)?;
-        ensure!(statuses.contains(&answer.status), "{what}: {} {}", answer.status, answer.text());
-        let found = answer.status;
-        let problem = answer.problem(found)?.to_string();
+        let problem = answer.problem(status).with_context(|| what)?.to_string();
         ensure!(problem.contains(words), "{what}: no {words:?} in {problem}");
     }
     let both = request("one", &digest, json!({"other": ["b"]}), json!({"settings": {"colour": "red"}}));

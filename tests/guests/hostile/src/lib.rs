@@ -71,14 +71,7 @@ fn obey(command: &str) -> Result<String, Failure> {
         "grow-politely" => return Ok(grow_politely().to_string()),
         "panic" => panic!("a panic, as told"),
         "odd-panic" => panic!("{ODD}"),
-        "odd-words" => {
-            log::warn!("{ODD}");
-            alarms::raise("noise", "somebody", ODD)?;
-            state::set(ODD, ODD.as_bytes())?;
-            let mut out = Outputs::new();
-            out.push("echo", "somebody", invocation::now(), ODD)?;
-            out.publish()?;
-        }
+        "odd-words" => write_odd_words()?,
         "half" => {
             state::set("half/first", b"written")?;
             alarms::raise("noise", "half", "raised before the trap")?;
@@ -106,24 +99,41 @@ fn obey(command: &str) -> Result<String, Failure> {
             out.push("echo", "somebody", invocation::now(), "hello")?;
             out.publish()?;
         }
-        "flood" => {
-            // 3.6 MB, in a few milliseconds.
-            let (text, mut out) = ("x".repeat(60_000), Outputs::new());
-            for _ in 0..60 {
-                out.push("echo", "somebody", invocation::now(), text.as_str())?;
-            }
-            out.publish()?;
-        }
-        "key-flood" => {
-            // Always the same keys: the quota holds them.
-            let keys: Vec<String> = (0..4_000).map(|n| format!("flood/{n:04}")).collect();
-            let entries: Vec<(&str, &[u8])> = keys.iter().map(|key| (&key[..], &b""[..])).collect();
-            state::set_many(&entries)?;
-        }
+        "flood" => flood()?,
+        "key-flood" => flood_keys()?,
         "timer" => schedule::set("boom", invocation::now())?,
         _ => return Ok(ask(command)),
     }
     Ok("done".to_owned())
+}
+
+/// Derives 3.6 MB, in a few milliseconds.
+fn flood() -> Result<(), Failure> {
+    let (text, mut out) = ("x".repeat(60_000), Outputs::new());
+    for _ in 0..60 {
+        out.push("echo", "somebody", invocation::now(), text.as_str())?;
+    }
+    out.publish()?;
+    Ok(())
+}
+
+/// Sets always the same keys: the quota holds them.
+fn flood_keys() -> Result<(), Failure> {
+    let keys: Vec<String> = (0..4_000).map(|n| format!("flood/{n:04}")).collect();
+    let entries: Vec<(&str, &[u8])> = keys.iter().map(|key| (&key[..], &b""[..])).collect();
+    state::set_many(&entries)?;
+    Ok(())
+}
+
+/// Says [`ODD`] wherever an app says something.
+fn write_odd_words() -> Result<(), Failure> {
+    log::warn!("{ODD}");
+    alarms::raise("noise", "somebody", ODD)?;
+    state::set(ODD, ODD.as_bytes())?;
+    let mut out = Outputs::new();
+    out.push("echo", "somebody", invocation::now(), ODD)?;
+    out.publish()?;
+    Ok(())
 }
 
 /// Asks the host for something that it must refuse with an error, and gives the error's text.
