@@ -29,8 +29,8 @@ const KEYS: &[Key] = &[
         "server",
         "hosts",
         "[]",
-        "Further names by which the server may be called (the Host header), used with\n\
-        `--insecure-bind` only.",
+        "Further names by which the server may be called (the Host header), such as that of\na proxy with a \
+        login in front of it. Web pages of these names, over TLS too, may call it.",
     ),
     key(
         "store",
@@ -93,12 +93,18 @@ const KEYS: &[Key] = &[
         "CPU time of an installation in each second, likewise, at most 1 s: its invocations run one after the \
         other. What it doesn't use it saves up, to 2 s. Beyond, it waits.",
     ),
-    key("limits", "points", "\"10000\"", "Points that the outputs of an installation make, likewise."),
+    key(
+        "limits",
+        "points",
+        "10000",
+        "Points that the outputs of an installation make, likewise. Beyond, `publish` is refused.",
+    ),
     key(
         "site",
         "timezone",
         "\"UTC\"",
-        "Time zone of apps' timers, by its IANA name, such as \"Europe/Berlin\".",
+        "Time zone of apps' timers, by its IANA name, such as \"Europe/Berlin\". An installation\nkeeps the one that it was \
+        installed with.",
     ),
     key(
         "site",
@@ -115,7 +121,10 @@ const SECTIONS: &[(&str, &str)] = &[
     ("log", "What is written first, and durable before anything is acknowledged."),
     ("ingest", "What comes in."),
     ("batch", "How much an app gets at once. What is beyond waits for the next invocation."),
-    ("limits", "What an app may use."),
+    (
+        "limits",
+        "What an app may use. An installation keeps the limits that it was installed with: a change here holds for\n# later installs.",
+    ),
     ("site", "Where this is."),
 ];
 
@@ -144,13 +153,13 @@ const EXAMPLES: &str = r#"# The unit of points that match, where their source na
 # missing = ["", "NA"]          # cells that hold no value: the default
 #
 # A line whose time or number of cells is wrong is passed over and counted; a cell that isn't of its type becomes
-# a reading of quality "bad"; a time before 1970 is kept as 1970, of quality "uncertain". A restart goes on where it
-# was, also in a file that has grown.
+# a reading of quality "bad"; a time before 1970 is kept as 1970, of quality "uncertain". A last line without a line
+# feed is taken once the file hasn't changed for 10 s. A restart goes on where it was, also in a file that has grown.
 #
 # [connectors.herd.columns.Weight]
 # point = "farm/barn-{lap}/pig/{Pig}/weight"   # {Pig}: that column of the line; {lap}: from 1
 # type = "real"                 # or "integer", "boolean", "text"
-# unit = "kg"                   # may be left out
+# unit = "kg"                   # may be left out. A point that has another unit is passed over
 "#;
 
 /// The default of a key.

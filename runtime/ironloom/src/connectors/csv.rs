@@ -5,6 +5,7 @@
 mod cells;
 mod config;
 mod file;
+mod tail;
 #[cfg(test)]
 mod tests;
 mod tracked;
@@ -17,6 +18,7 @@ use tokio::time::Instant;
 
 pub(crate) use self::config::CsvConfig;
 use self::file::{FileError, Lap};
+use self::tail::Tail;
 use self::tracked::Progress;
 use super::{RETRY, Run};
 use ironloom_types::clock::Timestamp;
@@ -58,13 +60,13 @@ async fn aside<T: Send + 'static>(
 async fn replay(config: &Arc<CsvConfig>, run: &mut Run) -> Result<bool, FileError> {
     let (mut progress, mut hash) = begin(config, run).await?;
     let mut pace = Pace::new(config.speed);
+    let mut settled = None;
     while config.laps.is_none_or(|laps| progress.lap <= laps) {
         let (opened, status) = (Arc::clone(config), Arc::clone(&run.status));
-        let mut lap = aside(move || Lap::open(&opened, progress, hash, &status)).await?;
+        let mut lap = aside(move || Lap::open(&opened, progress, hash, settled, &status)).await?;
         run.status.set("running");
-        if progress.offset == 0 && lap.next_at().is_none() {
-            let none = || FileError::Wrong(format!("{} has no line with a time", config.path.display()));
-            return Err(lap.failure().unwrap_or_else(none));
+        if progress.offset == 0 && lap.next_at().is_none() && lap.unfinished().is_none() {
+            return Err(lap.failure().unwrap_or_else(|| lap.empty()));
         }
         while let Some(at) = lap.next_at() {
             if !pace.wait(at, run).await {
@@ -86,6 +88,16 @@ async fn replay(config: &Arc<CsvConfig>, run: &mut Run) -> Result<bool, FileErro
         if let Some(failure) = lap.failure() {
             return Err(failure);
         }
+        if let Some(read) = lap.unfinished() {
+            settled = match tail::wait(config, read, run).await? {
+                Tail::Stopping => return Ok(false),
+                Tail::Settled => Some(read.length),
+                Tail::Grew => None,
+            };
+            (progress, hash) = lap.place();
+            continue;
+        }
+        settled = None;
         (progress, hash) = (Progress::begin(progress.lap + 1), Sha256::new());
     }
     Ok(true)
@@ -105,9 +117,15 @@ async fn begin(config: &Arc<CsvConfig>, run: &Run) -> Result<(Progress, Sha256),
     });
     let connector = &run.status.name;
     match verified.await? {
-        Some((progress, hash)) => {
-            tracing::info!(connector, lap = progress.lap, line = progress.line, "goes on");
-            Ok((progress, hash))
+        Some((verified, hash)) => {
+            let line = verified.line;
+            if verified.offset < progress.offset {
+                run.status.noticed(format!(
+                    "line {line} was taken before it was whole: it went on since, and is read again"
+                ));
+            }
+            tracing::info!(connector, lap = verified.lap, line, "goes on");
+            Ok((verified, hash))
         }
         None => {
             tracing::info!(connector, "the file is another one than before: from its beginning");

@@ -38,8 +38,17 @@ pub(crate) struct Record {
     pub columns: Columns,
     /// The points behind the pending numbers.
     pub new_points: Vec<NewPoint>,
+    /// Units of points that were known without one.
+    pub units: Vec<(PointNumber, Arc<str>)>,
     /// What the connector goes on from after a restart, at most [`MAX_RECEIPT`] bytes.
     pub receipt: Vec<u8>,
+}
+
+/// A point that the site has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct KnownPoint {
+    pub number: PointNumber,
+    pub unit: Option<Arc<str>>,
 }
 
 /// Why a record was not taken.
@@ -68,8 +77,8 @@ pub(crate) trait Sink: Send + Sync {
     fn tick(&self, at: Timestamp);
     /// The receipt of this connector's latest durable record.
     fn receipt(&self, connector: &str) -> Option<Vec<u8>>;
-    /// The number of a point that is known.
-    fn point(&self, path: &str) -> Option<PointNumber>;
+    /// A point that is known.
+    fn point(&self, path: &str) -> Option<KnownPoint>;
     /// The latest `at` that is trusted; the quality of later ones is lowered.
     fn latest(&self) -> Timestamp;
 }

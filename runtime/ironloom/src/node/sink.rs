@@ -4,12 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::Node;
-use crate::connectors::{MAX_RECEIPT, Record, Sink, SinkError, Submitted};
+use crate::connectors::{KnownPoint, MAX_RECEIPT, Record, Sink, SinkError, Submitted};
 use crate::fold::submission::{ReadingsSubmission, Refusal, Submission};
 use crate::records::readings::{ReadingsHead, Receipt};
 use ironloom_storage::log::{LogError, Room};
 use ironloom_types::clock::Timestamp;
-use ironloom_types::ids::PointNumber;
 
 /// Hands what connectors bring to the committer.
 pub(super) struct NodeSink(pub Arc<Node>);
@@ -35,6 +34,9 @@ impl Sink for NodeSink {
             assert!(record.receipt.len() <= MAX_RECEIPT, "each record of a connector carries its receipt");
             let receipt = Receipt { connector: connector.into(), note: record.receipt };
             let head = ReadingsHead { receipt: Some(receipt), idempotency: None };
+            if !record.units.is_empty() {
+                super::units::submit(&node.committer, record.units).map_err(|_| SinkError::Stopping)?;
+            }
             let new_points = node.with_units(record.new_points);
             let (reply, durable) = tokio::sync::oneshot::channel();
             let columns = record.columns;
@@ -65,8 +67,10 @@ impl Sink for NodeSink {
         self.0.shared.receipts.read().get(connector).map(|note| note.to_vec())
     }
 
-    fn point(&self, path: &str) -> Option<PointNumber> {
-        self.0.shared.points.names().number(path)
+    fn point(&self, path: &str) -> Option<KnownPoint> {
+        let names = self.0.shared.points.names();
+        let number = names.number(path)?;
+        Some(KnownPoint { number, unit: names.point(number)?.unit.clone() })
     }
 
     fn latest(&self) -> Timestamp {

@@ -6,7 +6,7 @@ use crate::fold::points::{Names, Points};
 use crate::fold::submission::{AdminSubmission, Submission};
 use crate::records::admin::AdminRecord;
 use ironloom_apps::pattern::Pattern;
-use ironloom_storage::log::CommitterHandle;
+use ironloom_storage::log::{CommitterHandle, Refused};
 use ironloom_types::ids::{PointNumber, PointPath};
 
 /// Points of one record.
@@ -32,15 +32,23 @@ pub(super) fn give(points: &Points, units: &[(Pattern, Arc<str>)], committer: &C
         );
     }
     for chunk in missing.chunks(CHUNK) {
-        let (reply, _) = tokio::sync::oneshot::channel();
-        let record = AdminRecord::UnitsGiven(chunk.to_vec());
-        let submission = Submission::Admin(Box::new(AdminSubmission { record, reply }));
-        let bound = submission.max_len();
-        if committer.submit(submission, bound).is_err() {
+        if submit(committer, chunk.to_vec()).is_err() {
             tracing::warn!("points couldn't be given their units; the next start tries again");
             return;
         }
     }
+}
+
+/// Gives points their units, without waiting until it is durable.
+pub(super) fn submit(
+    committer: &CommitterHandle<Submission>,
+    units: Vec<(PointNumber, Arc<str>)>,
+) -> Result<(), Refused<Submission>> {
+    let (reply, _) = tokio::sync::oneshot::channel();
+    let record = AdminRecord::UnitsGiven(units);
+    let submission = Submission::Admin(Box::new(AdminSubmission { record, reply }));
+    let bound = submission.max_len();
+    committer.submit(submission, bound)
 }
 
 #[derive(Debug, Default, PartialEq)]

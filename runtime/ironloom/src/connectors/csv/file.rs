@@ -9,8 +9,9 @@ use sha2::Sha256;
 
 use super::cells::LineTime;
 use super::config::{CsvConfig, Mapping};
+use super::tail::Seen;
 use super::tracked::{Progress, Tracked};
-use crate::connectors::{Record, Sink, Status};
+use crate::connectors::{KnownPoint, Record, Sink, Status};
 use ironloom_types::clock::Timestamp;
 use ironloom_types::ids::{PointNumber, PointPath};
 use ironloom_types::readings::{NewPoint, Quality, ValueRef};
@@ -40,6 +41,8 @@ struct Line {
     trusted: bool,
     row: StringRecord,
     number: u64,
+    /// Where it begins, if it has no line feed.
+    unended: Option<u64>,
     /// Where the next line begins.
     end: csv::Position,
 }
@@ -60,16 +63,26 @@ pub(super) struct Lap {
     ahead: Option<Line>,
     /// The number of the first line that was not handed over.
     next_line: u64,
+    /// The length up to which the file is known to be whole, even where its last line has no line feed.
+    settled: Option<u64>,
+    /// The file ends in a line without a line feed that may still be written.
+    unfinished: Option<Seen>,
+    /// Whether there was a line below the header.
+    has_lines: bool,
+    /// Points whose unit was looked at, and whether it is the column's.
+    units: HashMap<PointNumber, bool>,
     /// Why there is no line ahead, where it isn't the end.
     failure: Option<FileError>,
 }
 
 impl Lap {
-    /// Opens the file where `progress` has come to; `hash` is the one over all before.
+    /// Opens the file where `progress` has come to; `hash` is the one over all before. A last line without
+    /// a line feed is taken only where it ends at the `settled` length.
     pub(super) fn open(
         config: &Arc<CsvConfig>,
         progress: Progress,
         hash: Sha256,
+        settled: Option<u64>,
         status: &Status,
     ) -> Result<Self, FileError> {
         let path = config.path.display();
@@ -81,6 +94,10 @@ impl Lap {
         let tracked = Tracked::open(&config.path).map_err(failed)?;
         let mut reader = csv::ReaderBuilder::new().delimiter(config.delimiter).from_reader(tracked);
         let header = reader.headers().map_err(wrong)?.clone();
+        let end = reader.position().byte();
+        if !reader.get_ref().ends_line(end) && settled != Some(end) {
+            return Err(FileError::Io(format!("{path} has no whole header line yet")));
+        }
         let find = |name: &str| {
             column(&header, name).map_err(|problem| FileError::Wrong(format!("{path} {problem}")))
         };
@@ -109,6 +126,10 @@ impl Lap {
             shift: config.shift.0.saturating_mul(progress.lap - 1),
             ahead: None,
             next_line: progress.line,
+            settled,
+            unfinished: None,
+            has_lines: progress.offset > 0,
+            units: HashMap::new(),
             failure: None,
         };
         lap.look_ahead(status);
@@ -118,6 +139,26 @@ impl Lap {
     /// Why it ended before the file did.
     pub(super) fn failure(&mut self) -> Option<FileError> {
         self.failure.take()
+    }
+
+    /// The file as far as it was read, where its last line may still be written.
+    pub(super) fn unfinished(&self) -> Option<Seen> {
+        self.unfinished
+    }
+
+    /// The first place that was not handed over or passed over, and the hash over all before.
+    pub(super) fn place(&self) -> (Progress, Sha256) {
+        self.reader.get_ref().place(self.lap, self.next_line)
+    }
+
+    /// What is wrong with a file that brings nothing.
+    pub(super) fn empty(&self) -> FileError {
+        let path = self.config.path.display();
+        if self.has_lines {
+            FileError::Wrong(format!("{path} has no line with a time"))
+        } else {
+            FileError::Io(format!("{path} has no line below its header yet"))
+        }
     }
 
     /// The time of the next record.
@@ -132,6 +173,14 @@ impl Lap {
             let read = self.reader.read_record(&mut row);
             let end = self.reader.position().clone();
             let number = row.position().map_or(0, csv::Position::line);
+            let begin = row.position().map_or(0, csv::Position::byte);
+            let unended = (!self.reader.get_ref().ends_line(end.byte())).then_some(begin);
+            if !matches!(read, Ok(false)) {
+                self.has_lines = true;
+                if unended.is_some() && self.is_unfinished(end.byte()) {
+                    return;
+                }
+            }
             let problem = match read {
                 Ok(false) => return,
                 Ok(true) => match self.config.times.parse(row.get(self.at).unwrap_or_default()) {
@@ -140,7 +189,7 @@ impl Lap {
                             LineTime::At(at) => (at.plus(self.shift), true),
                             LineTime::TooEarly => (Timestamp(0), false),
                         };
-                        self.ahead = Some(Line { at, trusted, row, number, end });
+                        self.ahead = Some(Line { at, trusted, row, number, unended, end });
                         return;
                     }
                     Err(problem) => format!("line {number}: {problem}"),
@@ -165,6 +214,18 @@ impl Lap {
         }
     }
 
+    /// Whether the last line, which ends here without a line feed, has to wait.
+    fn is_unfinished(&mut self, end: u64) -> bool {
+        if self.settled == Some(end) {
+            return false;
+        }
+        match self.reader.get_ref().seen() {
+            Ok(seen) => self.unfinished = Some(Seen { length: end, ..seen }),
+            Err(error) => self.failure = Some(broken(&error)),
+        }
+        true
+    }
+
     /// All before this place was handed over or passed over.
     fn pass(&mut self, end: &csv::Position) {
         self.next_line = end.line();
@@ -175,6 +236,7 @@ impl Lap {
     /// others wait for.
     pub(super) fn record(&mut self, sink: &dyn Sink, status: &Status) -> Option<Record> {
         let at = self.next_at()?;
+        let mut unended = None;
         let mut making = Making { record: Record::default(), pending: HashMap::new() };
         let latest = sink.latest();
         for _ in 0..MAX_LINES {
@@ -185,14 +247,20 @@ impl Lap {
             let Some(line) = self.ahead.take_if(same) else { break };
             self.add(&line, line.trusted && at <= latest, &mut making, sink, status);
             self.pass(&line.end);
+            if line.unended.is_some() {
+                let path = self.config.path.display();
+                tracing::info!(%path, line = line.number, "the last line has no line feed; taken as it stands");
+            }
+            unended = line.unended;
             self.look_ahead(status);
         }
         let mut record = making.record;
-        record.receipt = self.reader.get_ref().progress(self.lap, self.next_line).to_receipt();
+        let (progress, _) = self.place();
+        record.receipt = Progress { unended, ..progress }.to_receipt();
         Some(record)
     }
 
-    fn add(&self, line: &Line, trusted: bool, making: &mut Making, sink: &dyn Sink, status: &Status) {
+    fn add(&mut self, line: &Line, trusted: bool, making: &mut Making, sink: &dyn Sink, status: &Status) {
         let (row, number) = (&line.row, line.number);
         let mut path = String::new();
         for (mapping, cell) in self.config.mappings.iter().zip(&self.cells) {
@@ -204,7 +272,7 @@ impl Lap {
             mapping.point.fill(&mut path, |name| {
                 if name == LAP { Some(&self.lap_text) } else { row.get(*self.columns.get(name)?) }
             });
-            let point = match making.point(&path, mapping, sink) {
+            let point = match making.point(&path, mapping, &mut self.units, sink) {
                 Ok(point) => point,
                 Err(problem) => {
                     let column = &mapping.column;
@@ -261,10 +329,18 @@ struct Making {
 
 impl Making {
     fn bytes(&self) -> usize {
-        self.record.columns.bytes() + self.record.new_points.len() * POINT_BYTES
+        let points = self.record.new_points.len() + self.record.units.len();
+        self.record.columns.bytes() + points * POINT_BYTES
     }
 
-    fn point(&mut self, path: &str, mapping: &Mapping, sink: &dyn Sink) -> Result<PointNumber, String> {
+    /// The number of a point. The first time that a known one is met, its unit is held against the column's.
+    fn point(
+        &mut self,
+        path: &str,
+        mapping: &Mapping,
+        units: &mut HashMap<PointNumber, bool>,
+        sink: &dyn Sink,
+    ) -> Result<PointNumber, String> {
         if let Some(number) = self.pending.get(path) {
             return Ok(*number);
         }
@@ -273,8 +349,21 @@ impl Making {
         if checked.is_reserved() {
             return Err(format!("points under `apps/` belong to the runtime: {path}"));
         }
-        if let Some(number) = sink.point(path) {
-            return Ok(number);
+        if let Some(KnownPoint { number, unit }) = sink.point(path) {
+            let Some(own) = &mapping.unit else { return Ok(number) };
+            let fits = *units.entry(number).or_insert_with(|| match &unit {
+                Some(unit) => unit == own,
+                None => {
+                    self.record.units.push((number, Arc::clone(own)));
+                    true
+                }
+            });
+            let has = unit.as_deref().unwrap_or_default();
+            return if fits {
+                Ok(number)
+            } else {
+                Err(format!("the point {path} has the unit {has}, the column {own}"))
+            };
         }
         let number = PointNumber::pending(self.record.new_points.len());
         self.record.new_points.push(NewPoint { path: checked, unit: mapping.unit.clone() });

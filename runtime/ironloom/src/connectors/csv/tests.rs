@@ -9,7 +9,7 @@ use tokio::sync::watch;
 
 use crate::api::facade::ConnectorStatus;
 use crate::config::Config;
-use crate::connectors::{ConnectorConfig, Record, Sink, SinkError, Submitted, start};
+use crate::connectors::{ConnectorConfig, KnownPoint, Record, Sink, SinkError, Submitted, start};
 use crate::telemetry::Metrics;
 use ironloom_types::clock::Timestamp;
 use ironloom_types::ids::PointNumber;
@@ -20,6 +20,8 @@ use ironloom_types::readings::{Quality, ValueRef};
 struct Fake {
     records: Mutex<Vec<Vec<String>>>,
     points: Mutex<BTreeMap<String, PointNumber>>,
+    /// Units of points that have one.
+    units: Mutex<BTreeMap<PointNumber, Arc<str>>>,
     receipt: Mutex<Option<Vec<u8>>>,
     ticks: Mutex<Vec<Timestamp>>,
     /// Answers with `Later` before the record of this index, as often as it says.
@@ -43,6 +45,7 @@ impl Sink for Fake {
                 *times -= 1;
                 return Err(SinkError::Later("full".to_owned()));
             }
+            self.units.lock().extend(record.units);
             let mut points = self.points.lock();
             let columns = &record.columns;
             assert!(columns.is_sound());
@@ -85,8 +88,9 @@ impl Sink for Fake {
         self.receipt.lock().clone()
     }
 
-    fn point(&self, path: &str) -> Option<PointNumber> {
-        self.points.lock().get(path).copied()
+    fn point(&self, path: &str) -> Option<KnownPoint> {
+        let number = self.points.lock().get(path).copied()?;
+        Some(KnownPoint { number, unit: self.units.lock().get(&number).cloned() })
     }
 
     fn latest(&self) -> Timestamp {
@@ -335,31 +339,107 @@ async fn points_of_apps_are_never_written_even_where_they_are_known() {
     assert_eq!(status.skipped, 1);
 }
 
-#[tokio::test]
+fn append(path: &Path, text: &str) {
+    use std::io::Write as _;
+    std::fs::OpenOptions::new().append(true).open(path).unwrap().write_all(text.as_bytes()).unwrap();
+}
+
+const WEIGHT: &str = "[connectors.herd.columns.Weight]\npoint = \"{Pig}\"\n";
+
+#[tokio::test(start_paused = true)]
 async fn a_file_that_grew_goes_on_where_it_was() {
     let folder = folder("Pig,at,Weight\n1,100,1\n1,200,2\n1,300,3");
     let path = folder.path().join("herd.csv");
-    let weight = "[connectors.herd.columns.Weight]\npoint = \"{Pig}\"\n";
     let sink = Arc::new(Fake::default());
-    run_to_end(config(folder.path(), "", weight), &sink).await;
+    run_to_end(config(folder.path(), "", WEIGHT), &sink).await;
     assert_eq!(sink.records.lock().concat(), ["1 1 100", "1 2 200", "1 3 300"]);
-    let append = |text: &str| {
-        use std::io::Write as _;
-        std::fs::OpenOptions::new().append(true).open(&path).unwrap().write_all(text.as_bytes()).unwrap();
-    };
-    append("\nsoon,what,4\n1,500,5\n");
-    let status = run_to_end(config(folder.path(), "", weight), &sink).await;
+    append(&path, "\nsoon,what,4\n1,500,5\n");
+    let status = run_to_end(config(folder.path(), "", WEIGHT), &sink).await;
     assert_eq!(sink.records.lock().concat()[3..], ["1 5 500"]);
     assert!(status.last_error.unwrap().starts_with("line 5: \"what\" is not a time"));
-    // What was a whole line goes on: what is added to it is no line of its own.
-    append("1,600,6");
-    run_to_end(config(folder.path(), "", weight), &sink).await;
-    append("7\n1,700,7\n");
-    let status = run_to_end(config(folder.path(), "", weight), &sink).await;
-    assert_eq!(sink.records.lock().concat()[4..], ["1 6 600", "1 7 700"]);
-    assert_eq!(status.skipped, 1);
-    let status = run_to_end(config(folder.path(), "", weight), &sink).await;
+    let status = run_to_end(config(folder.path(), "", WEIGHT), &sink).await;
     assert_eq!((status.state.as_str(), status.readings), ("done", 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_line_that_went_on_after_it_was_taken_is_read_again_from_its_begin() {
+    let folder = folder("Pig,at,Weight\n1,500,5\n1,600,6");
+    let path = folder.path().join("herd.csv");
+    let sink = Arc::new(Fake::default());
+    run_to_end(config(folder.path(), "", WEIGHT), &sink).await;
+    append(&path, "7\n1,700,7\n");
+    let status = run_to_end(config(folder.path(), "", WEIGHT), &sink).await;
+    assert_eq!(sink.records.lock().concat(), ["1 5 500", "1 6 600", "1 67 600", "1 7 700"]);
+    assert_eq!(status.skipped, 0);
+    let error = status.last_error.unwrap();
+    assert_eq!(error, "line 3 was taken before it was whole: it went on since, and is read again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_last_line_without_a_line_feed_waits_while_the_file_is_written() {
+    let folder = folder("Pig,at,Weight\n1,100,1\n1,200,2");
+    let path = folder.path().join("herd.csv");
+    let sink = Arc::new(Fake::default());
+    let (_keep, shutdown) = watch::channel(false);
+    let config = config(folder.path(), "", WEIGHT);
+    let running = start("herd", config, Arc::clone(&sink) as Arc<dyn Sink>, &Metrics::default(), shutdown);
+    let second = std::time::Duration::from_secs(1);
+    while sink.records.lock().is_empty() {
+        tokio::time::sleep(second / 100).await;
+    }
+    tokio::time::sleep(3 * second).await;
+    append(&path, "6");
+    tokio::time::sleep(9 * second).await;
+    assert_eq!(sink.records.lock().concat(), ["1 1 100"]);
+    append(&path, ".5\n1,300,3\n");
+    running.task.await.unwrap();
+    assert_eq!(sink.records.lock().concat(), ["1 1 100", "1 26.5 200", "1 3 300"]);
+    assert_eq!(running.status.show().last_error, None);
+}
+
+#[tokio::test]
+async fn lines_with_carriage_returns_are_whole() {
+    let folder = folder("Pig,at,Weight\r\n1,100,1\r\n1,200,2\r\n");
+    let sink = Arc::new(Fake::default());
+    let begun = std::time::Instant::now();
+    run_to_end(config(folder.path(), "", WEIGHT), &sink).await;
+    assert_eq!(sink.records.lock().concat(), ["1 1 100", "1 2 200"]);
+    assert!(begun.elapsed().as_secs() < 9, "nothing was waited for");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_file_with_only_its_header_is_waited_for() {
+    for begin in ["", "Pig,at,Wei", "Pig,at,Weight\n"] {
+        let folder = folder(begin);
+        let path = folder.path().join("herd.csv");
+        let sink = Arc::new(Fake::default());
+        let (_keep, shutdown) = watch::channel(false);
+        let config = config(folder.path(), "", WEIGHT);
+        let running =
+            start("herd", config, Arc::clone(&sink) as Arc<dyn Sink>, &Metrics::default(), shutdown);
+        while running.status.show().state != "waiting" {
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        }
+        append(&path, &"Pig,at,Weight\n1,100,1\n"[begin.len()..]);
+        running.task.await.unwrap();
+        assert_eq!(sink.records.lock().concat(), ["1 1 100"], "{begin:?}");
+    }
+}
+
+#[tokio::test]
+async fn units_of_points_that_are_known_are_held_against_the_columns() {
+    let folder = folder("Pig,at,Weight\n1,100,1\n2,100,2\n3,100,3\n1,200,4\n2,200,5\n");
+    let weight = format!("{WEIGHT}unit = \"kg\"\n");
+    let points = ["1", "2", "3"].map(str::to_owned).into_iter().zip((0..).map(PointNumber)).collect();
+    let units = BTreeMap::from([(PointNumber(0), "g".into()), (PointNumber(1), "kg".into())]);
+    let sink = Arc::new(Fake { points: Mutex::new(points), units: Mutex::new(units), ..Fake::default() });
+    let status = run_to_end(config(folder.path(), "", &weight), &sink).await;
+    assert_eq!(sink.records.lock().concat(), ["2 2 100", "3 3 100", "2 5 200"]);
+    assert_eq!(status.skipped, 2);
+    let error = status.last_error.unwrap();
+    assert_eq!(error, "line 5, column Weight: the point 1 has the unit g, the column kg; passed over");
+    // A point without a unit gets the column's.
+    assert_eq!(sink.units.lock().get(&PointNumber(2)).map(|unit| &**unit), Some("kg"));
 }
 
 #[tokio::test]
