@@ -1,10 +1,11 @@
 //! The limits that a manifest asks for, those that an admin grants, and what holds.
 
 use serde::{Deserialize, Serialize};
+use toml::de::DeValue;
 
 use super::problem::{Cause, Problem};
 use super::quantity::{Bytes, Count, Span};
-use super::toml_section::Section;
+use super::toml_section::{Field, Section};
 use ironloom_types::limits::{KIB, Limits, MAX_POINTS, MIB, SOURCE_POINTS};
 
 /// One of the limits of an installation.
@@ -68,6 +69,17 @@ impl Kind {
         self.check(value)
     }
 
+    /// Reads a field: text with a unit; what is counted may be a bare number.
+    pub fn read(self, field: &Field<'_, '_>) -> Option<u64> {
+        match (self, &field.value) {
+            (Self::Points, DeValue::Integer(_)) => {
+                let count = u64::try_from(field.integer()?).map_err(|_| "can't be negative".to_owned());
+                field.checked(count.and_then(|count| self.check(count)))
+            }
+            _ => field.parsed(|text| self.parse(text)),
+        }
+    }
+
     /// Holds a value against the range.
     pub fn check(self, value: u64) -> Result<u64, String> {
         let (least, most) = self.range();
@@ -104,13 +116,11 @@ pub struct PartialLimits {
 }
 
 impl PartialLimits {
-    /// Reads a section, each limit as text with its unit.
+    /// Reads a section, each limit as text with its unit; what is counted may be a bare number.
     pub fn read(mut section: Section<'_, '_>) -> Self {
         let mut limits = Self::default();
         for kind in Kind::ALL {
-            if let Some(value) =
-                section.take(kind.name()).and_then(|field| field.parsed(|text| kind.parse(text)))
-            {
+            if let Some(value) = section.take(kind.name()).and_then(|field| kind.read(&field)) {
                 limits.set(kind, value);
             }
         }
@@ -169,8 +179,9 @@ pub fn effective(
                 let default = kind.show(kind.of(defaults));
                 let message = format!("the app asks for {shown}, more than the {default} that need no grant");
                 let name = kind.name();
+                let in_toml = if kind == Kind::Points { shown.clone() } else { format!("{shown:?}") };
                 let hint =
-                    format!("grant it, or less: --limit {name}='{shown}', or limits.{name} = {shown:?}");
+                    format!("grant it, or less: --limit {name}='{shown}', or limits.{name} = {in_toml}");
                 problems.push(Problem::of(field, message).because(Cause::NeedsGrant).hint(hint));
                 0
             }
@@ -213,5 +224,21 @@ mod tests {
         assert_eq!(memory(Some(64), None), Err(1));
         assert_eq!(memory(None, Some(257)), Err(1));
         assert_eq!(memory(None, Some(0)), Err(1));
+    }
+
+    #[test]
+    fn counts_are_numbers_or_texts_and_everything_else_has_a_unit() {
+        use crate::toml_section::Findings;
+        let read = |text: &str| {
+            let findings = Findings::new(text);
+            let limits = PartialLimits::read(findings.root().unwrap());
+            findings.check().map(|()| limits).map_err(|problems| problems.to_string())
+        };
+        assert_eq!(read("points = 5").unwrap().points, Some(5));
+        assert_eq!(read("points = \"5\"").unwrap().points, Some(5));
+        assert_eq!(read("memory = \"5 MiB\"").unwrap().memory, Some(5 * MIB));
+        for wrong in ["points = 0", "points = -1", "points = 1000000", "memory = 5", "cpu = 5"] {
+            assert!(read(wrong).is_err(), "{wrong}");
+        }
     }
 }

@@ -125,7 +125,7 @@ pub fn plan_install<'a>(
     let (Some(bindings), Some(settings), Some(limits)) = (bindings, settings, limits) else {
         return Err(Problem::of("install", "could not be planned").into());
     };
-    let warnings = warnings::of(&request.id, &bindings, &inputs, others);
+    let warnings = warnings::of(&request.id, &bindings, &inputs, &limits, others);
     let (grants, timezone) = (request.grants.clone(), timezone.to_owned());
     Ok(Plan { bindings, grants, settings, limits, timezone, inputs, warnings })
 }

@@ -297,7 +297,7 @@ fn batch(mut section: Section<'_, '_>) -> Option<Batch> {
 fn limits(mut section: Section<'_, '_>) -> Option<Limits> {
     let mut limit = |kind: Kind| {
         let field = key(&mut section, "limits", kind.name());
-        field.and_then(|field| field.parsed(|text| kind.parse(text)))
+        field.and_then(|field| kind.read(&field))
     };
     let memory = limit(Kind::Memory);
     let cpu = limit(Kind::Cpu);

@@ -177,7 +177,18 @@ pub trait OutputResolver: Send + Sync {
     fn resolve(&self, output: usize, entity: &str) -> Result<Target, UnknownEntity>;
 
     /// How many points the installation may still make.
-    fn room(&self) -> usize;
+    fn room(&self) -> PointRoom;
+}
+
+/// How many points the outputs of an installation may still make.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PointRoom {
+    /// Of its own limit.
+    pub own: u64,
+    /// That limit.
+    pub limit: u64,
+    /// Of what the site leaves to outputs.
+    pub site: u64,
 }
 
 /// Knows what an installation has standing before the invocation. A one-shot timer that just fires
@@ -221,8 +232,8 @@ impl OutputResolver for Nothing {
         Err(UnknownEntity("nothing is bound".to_owned()))
     }
 
-    fn room(&self) -> usize {
-        0
+    fn room(&self) -> PointRoom {
+        PointRoom::default()
     }
 }
 

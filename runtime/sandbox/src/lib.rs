@@ -40,7 +40,7 @@ pub use self::bindings::types::{Batch, Frame, Quality, Values};
 pub use self::budget::{Meter, Overrun};
 pub use self::env::{
     AppContext, BoxFuture, Cached, Env, HostFault, MAX_LOADED_KEYS, Nothing, OutputKind, OutputResolver,
-    OutputSlot, ReadError, Scan, Standing, StatePage, StateReader, Target, UnknownEntity,
+    OutputSlot, PointRoom, ReadError, Scan, Standing, StatePage, StateReader, Target, UnknownEntity,
 };
 pub use self::failure::Outcome;
 pub use self::interrupt::{Interrupt, Interrupting};

@@ -32,9 +32,15 @@ pub enum Error {
     /// The value is not among those that were granted. Says what is allowed, such as `0, 6..32`.
     #[error("the value is not allowed, only these are: {0}")]
     NotAllowed(String),
-    /// The app has sent as much in this invocation as it was granted, or its outputs have as many points as it may make.
-    #[error("the app has sent as much in this invocation, or makes as many points, as it was granted")]
+    /// The app has sent as much as one invocation may: 100,000 derived readings, 1,000 intents.
+    #[error("the app has sent as much as one invocation may: 100,000 derived readings, 1,000 intents")]
     TooMany,
+    /// The app's outputs have as many points as it may make, this many.
+    #[error(
+        "the app's outputs have as many points as it may make, {0} (`limits.points`): an admin can grant more \
+         at the install, with `--limit points=…`"
+    )]
+    TooManyPoints(u64),
     /// This invocation may only read.
     #[error("nothing can be sent here: this invocation may only read")]
     ReadOnly,
@@ -53,6 +59,7 @@ impl From<raw::Error> for Error {
             raw::Error::Malformed(text) => Self::Malformed(text),
             raw::Error::NotAllowed(allowed) => Self::NotAllowed(allowed),
             raw::Error::TooMany => Self::TooMany,
+            raw::Error::TooManyPoints(limit) => Self::TooManyPoints(limit),
             raw::Error::ReadOnly => Self::ReadOnly,
             raw::Error::Other(text) => Self::Other(text),
         }

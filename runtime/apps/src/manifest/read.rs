@@ -206,9 +206,9 @@ fn unit(section: &mut Section<'_, '_>, value_type: Option<ValueType>) -> Option<
 /// Checks that a text can be a unit: UCUM codes have no spaces. One that UCUM doesn't know fits only
 /// itself.
 pub fn check_unit(text: &str) -> Result<Arc<str>, String> {
-    if text.is_empty() || text.len() > MAX_UNIT || text.chars().any(|c| c.is_control() || c.is_whitespace()) {
+    if text.is_empty() || text.len() > MAX_UNIT || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err(format!(
-            "{text:?} is not a valid unit; write a UCUM code of 1 to {MAX_UNIT} bytes without spaces, such as \"kg/d\""
+            "{text:?} is not a valid unit; write a UCUM code of 1 to {MAX_UNIT} ASCII characters without spaces, such as \"kg/d\" or \"Cel\""
         ));
     }
     Ok(text.into())

@@ -166,6 +166,12 @@ impl Reader<'_> {
     }
 
     fn header_problem(&self, header: &[u8; BLOCK], problem: String) -> PackageError {
+        if header.starts_with(b"\0asm") {
+            return refuse(
+                "byte 0",
+                "this is a WebAssembly component and no package yet; `ironloom build` makes one",
+            );
+        }
         let name = header[..100].split(|byte| *byte == 0).next().unwrap_or_default();
         let name = String::from_utf8_lossy(name);
         refuse(format!("the header of {name:?} at byte {}", self.at - BLOCK), problem)

@@ -344,3 +344,11 @@ proptest! {
         prop_assert!(read(&Bytes::from(bytes)).is_err());
     }
 }
+
+#[test]
+fn a_component_that_was_never_packed_is_told_as_one() {
+    let wasm = Bytes::from([b"\0asm\x0d\0\x01\0".as_slice(), &[0; 2_048]].concat());
+    let error = read(&wasm).unwrap_err().to_string();
+    assert!(error.contains("this is a WebAssembly component"), "{error}");
+    assert!(error.contains("ironloom build"), "{error}");
+}

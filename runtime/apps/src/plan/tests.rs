@@ -111,3 +111,20 @@ fn a_circle_is_refused() {
     let error = plan(&request(&["apps/{app}/{output}/{tag}"]), &[]).unwrap_err();
     assert!(error.contains("circle"), "{error}");
 }
+
+#[test]
+fn more_points_than_the_outputs_may_make_are_warned_of() {
+    let points = [("a/1/weight", Some("kg")), ("a/2/weight", Some("kg")), ("a/3/weight", Some("kg"))];
+    let mut request = request(&["a/{tag}/weight"]);
+    request.limits.points = Some(2);
+    let warnings = plan(&request, &points).unwrap().warnings;
+    let warning = warnings.iter().find(|warning| warning.contains("limits.points")).unwrap();
+    assert!(
+        warning.starts_with("the input weight matches 3 points, and the outputs may make 2 ("),
+        "{warning}"
+    );
+    assert!(warning.ends_with("--limit points=3 grants more"), "{warning}");
+    request.limits.points = Some(3);
+    let warnings = plan(&request, &points).unwrap().warnings;
+    assert!(!warnings.iter().any(|warning| warning.contains("limits.points")), "{warnings:?}");
+}

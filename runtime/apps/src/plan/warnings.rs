@@ -1,15 +1,18 @@
 //! What an admin should know of an install that is no reason to refuse it.
 
 use crate::binding::{Bindings, InputBinding, Target};
+use crate::manifest::OutputKind;
 use crate::pattern::Pattern;
 use crate::plan::InputPlan;
 use ironloom_types::ids::InstallationId;
+use ironloom_types::limits::Limits;
 
 /// All of it, in sentences.
 pub(super) fn of(
     id: &InstallationId,
     bindings: &Bindings,
     inputs: &[InputPlan],
+    limits: &Limits,
     others: &[(InstallationId, &Bindings)],
 ) -> Vec<String> {
     let mut warnings = Vec::new();
@@ -25,6 +28,7 @@ pub(super) fn of(
         }
     }
     warnings.extend(strangers(&bindings.inputs));
+    warnings.extend(too_few_points(bindings, inputs, limits));
     for output in &bindings.outputs {
         match &output.target {
             Target::Unbound => {
@@ -50,6 +54,19 @@ pub(super) fn of(
         }
     }
     warnings
+}
+
+/// Most apps give something for each entity, and an entity is mostly a point of each input.
+fn too_few_points(bindings: &Bindings, inputs: &[InputPlan], limits: &Limits) -> Option<String> {
+    let most = inputs.iter().max_by_key(|input| input.points)?;
+    let derives = bindings.outputs.iter().any(|output| output.kind == OutputKind::Derived);
+    (derives && most.points > limits.points).then(|| {
+        format!(
+            "the input {} matches {} points, and the outputs may make {} (limits.points): if they make one for \
+             each, readings beyond become dead letters; --limit points={} grants more",
+            most.name, most.points, limits.points, most.points
+        )
+    })
 }
 
 /// Inputs that name other things: an entity is what the braces capture, in their order, so that a

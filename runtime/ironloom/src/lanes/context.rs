@@ -10,8 +10,8 @@ use crate::fold::points::Points;
 use crate::telemetry::Metrics;
 use ironloom_apps::binding::{OutputBinding, unit_fits};
 use ironloom_sandbox::{
-    BoxFuture, Cached, HostFault, MAX_LOADED_KEYS, Meter, OutputResolver, ReadError, Scan, Standing,
-    StatePage, StateReader, Target, UnknownEntity,
+    BoxFuture, Cached, HostFault, MAX_LOADED_KEYS, Meter, OutputResolver, PointRoom, ReadError, Scan,
+    Standing, StatePage, StateReader, Target, UnknownEntity,
 };
 use ironloom_storage::store::{Item, Key, Lookup, Scope, StateCache, Storage, Ticket};
 use ironloom_types::ids::{PointNumber, PointPath, SlotName};
@@ -196,11 +196,11 @@ impl OutputResolver for LaneContext {
         Ok(Target::Known(number))
     }
 
-    fn room(&self) -> usize {
+    fn room(&self) -> PointRoom {
         let made = self.lane.book().meta().points;
-        let own = self.lane.revision.limits.points.saturating_sub(made);
-        let of_site = (MAX_POINTS - SOURCE_POINTS).saturating_sub(self.points.names().count());
-        usize::try_from(own).unwrap_or(usize::MAX).min(of_site)
+        let limit = self.lane.revision.limits.points;
+        let site = (MAX_POINTS - SOURCE_POINTS).saturating_sub(self.points.names().count());
+        PointRoom { own: limit.saturating_sub(made), limit, site: site as u64 }
     }
 }
 

@@ -138,8 +138,8 @@ impl OutputResolver for Outputs {
         Ok(Target::New(NewPoint { path, unit: None }))
     }
 
-    fn room(&self) -> usize {
-        10_000
+    fn room(&self) -> PointRoom {
+        PointRoom { own: 10_000, limit: 10_000, site: 750_000 }
     }
 }
 

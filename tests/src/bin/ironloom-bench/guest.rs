@@ -12,8 +12,8 @@ use ironloom::Targets;
 use ironloom_apps::manifest::{self, Manifest};
 use ironloom_sandbox::{
     AppContext, Batch, BoxFuture, Cached, Call, Env, HostFault, LoadedApp, Meter, Outcome, OutputKind,
-    OutputResolver, OutputSlot, ReadError, Sandbox, SandboxConfig, Scan, Standing, StatePage, StateReader,
-    Target, UnknownEntity,
+    OutputResolver, OutputSlot, PointRoom, ReadError, Sandbox, SandboxConfig, Scan, Standing, StatePage,
+    StateReader, Target, UnknownEntity,
 };
 use ironloom_tests::{guests, server};
 use ironloom_types::clock::Timestamp;
@@ -195,8 +195,8 @@ impl OutputResolver for Memory {
         Ok(Target::Known(number))
     }
 
-    fn room(&self) -> usize {
-        usize::MAX
+    fn room(&self) -> PointRoom {
+        PointRoom { own: u64::MAX, limit: u64::MAX, site: u64::MAX }
     }
 }
 

@@ -111,6 +111,7 @@ impl Runner {
             let message = head.invocation.message.as_deref().unwrap_or_default();
             tracing::warn!(installation = %lane.id, message, "an app has asked for retries for more than an hour");
         }
+        let points = (before.meta.points, head.meta.points);
         let quarantine = head.meta.quarantine.clone().filter(|_| before.meta.quarantine.is_none());
         let attempt = head.invocation.attempt;
         let (reply, durable) = oneshot::channel();
@@ -127,6 +128,7 @@ impl Runner {
         if let Some(quarantine) = quarantine {
             tracing::warn!(installation = %lane.id, reason = quarantine.reason, "quarantined: an admin has to resume it");
         }
+        warn_of_points(lane, points);
         self.go_on(lane, work, next, attempt);
         Ok(())
     }
@@ -257,5 +259,17 @@ mod tests {
         let waits: std::collections::BTreeSet<_> =
             (1..200).map(|attempt| spread(Duration::from_secs(10), Generation(7), attempt)).collect();
         assert!(waits.len() > 100);
+    }
+}
+
+/// Says once that an app has made nine tenths of the points that its outputs may make.
+fn warn_of_points(lane: &Lane, (before, now): (u64, u64)) {
+    let limit = lane.revision.limits.points;
+    let nearly = limit - limit / 10;
+    if before < nearly && now >= nearly {
+        tracing::warn!(
+            installation = %lane.id, points = now, limit,
+            "its outputs have nearly as many points as they may make (limits.points); readings beyond become dead letters"
+        );
     }
 }

@@ -11,7 +11,7 @@ use wasmtime::component::{HasData, Linker};
 
 use crate::bindings::platform::ironloom::outputs::outputs::{self as wit, Batch, Error, Intent, Ticket};
 use crate::budget::{Meter, Overrun, Quota};
-use crate::env::{AppContext, OutputKind, OutputResolver};
+use crate::env::{AppContext, OutputKind, OutputResolver, PointRoom};
 use crate::host::Host;
 use ironloom_types::ids::PointNumber;
 use ironloom_types::limits::MAX_INTENTS;
@@ -25,7 +25,7 @@ pub(crate) struct Context {
     /// The points among `new_points`, by output and entity.
     pending: HashMap<(usize, Box<str>), PointNumber>,
     /// How many points the invocation may make.
-    room: usize,
+    room: PointRoom,
 }
 
 impl Context {

@@ -116,8 +116,13 @@ impl<'a> Points<'a> {
             return Ok(*point);
         }
         let made = context.new_points.len() + self.new_points.len();
-        if made >= context.room {
-            return Err(Error::TooMany);
+        if made as u64 >= context.room.own {
+            return Err(Error::TooManyPoints(context.room.limit));
+        }
+        if made as u64 >= context.room.site {
+            let text =
+                "the site has as many points as outputs of apps may make; uninstall with --purge frees some";
+            return Err(Error::Other(text.to_owned()));
         }
         let point = PointNumber::pending(made);
         self.new_points.push(new);

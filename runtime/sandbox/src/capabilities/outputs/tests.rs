@@ -22,8 +22,8 @@ impl OutputResolver for Bound {
         }
     }
 
-    fn room(&self) -> usize {
-        10
+    fn room(&self) -> PointRoom {
+        PointRoom { own: 10, limit: 12, site: 11 }
     }
 }
 
@@ -177,18 +177,22 @@ fn set_points_are_not_granted() {
 }
 
 #[test]
-fn points_beyond_the_room_are_too_many() {
+fn points_beyond_the_room_are_refused_with_the_limit() {
     let published = with(|view| {
         let entities = (0..10).map(|n| n.to_string()).collect::<Vec<_>>().join("\n");
         let eleven = format!("{entities}\nmore\nknown");
         let all: Vec<u32> = (0..11).collect();
-        assert!(matches!(refusal(view, &batch(&eleven, &[reals("gain", &all)])), Error::TooMany));
+        assert!(matches!(refusal(view, &batch(&eleven, &[reals("gain", &all)])), Error::TooManyPoints(12)));
         view.publish(&batch(&eleven, &[reals("gain", &[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 11])])).unwrap();
         assert!(matches!(
             refusal(view, &batch("0", &[frame("note", &[0], Values::Texts(vec![String::new()]))])),
-            Error::TooMany
+            Error::TooManyPoints(12)
         ));
         view.publish(&batch("0", &[reals("gain", &[0])])).unwrap();
+        view.context.room.site = 5;
+        view.context.room.own = 11;
+        let error = refusal(view, &batch("more", &[reals("gain", &[0])]));
+        assert!(matches!(error, Error::Other(text) if text.contains("the site has as many points")));
     });
     assert_eq!(published.new_points.len(), 10);
 }
