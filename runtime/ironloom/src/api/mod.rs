@@ -44,6 +44,8 @@ use ironloom_types::limits::{MAX_PACKAGE, MIB};
 
 /// The media type of packages.
 pub(crate) const PACKAGE_TYPE: &str = "application/vnd.ironloom.package+tar";
+/// The header under whose value a push is taken once.
+pub(crate) const KEY_HEADER: &str = "idempotency-key";
 /// The media type of pushed readings.
 pub(crate) const NDJSON_TYPE: &str = "application/x-ndjson";
 /// The media type of everything else.

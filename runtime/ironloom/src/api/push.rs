@@ -13,11 +13,10 @@ use super::facade::{Detail, Place, Push, RETRY_SOON, RequestKey};
 use super::params::Params;
 use super::problem::Problem;
 use super::readings::{Form, Mode, Parsed, parse};
-use super::{Api, JSON_TYPE, NDJSON_TYPE, answers, body, explain, guard};
+use super::{Api, JSON_TYPE, KEY_HEADER, NDJSON_TYPE, answers, body, explain, guard};
 use ironloom_types::ids::Sequence;
 use ironloom_types::limits::MAX_BODY;
 
-const KEY_HEADER: &str = "idempotency-key";
 const MAX_KEY: usize = 64;
 
 /// Bodies longer than this are read aside: it takes milliseconds.
@@ -56,17 +55,15 @@ pub(super) async fn push(
     let (parsed, key) = read(&api, body, form, mode, key.map(|key| (key.to_vec(), uri))).await?;
     let Parsed { columns, new_points, mut bad, bad_lines, lines, needs_clock } = parsed;
     if needs_clock {
-        let detail = "the machine's clock is wrong, so that readings need an `at` of their own";
+        let detail = "readings need an `at` of their own: the machine's clock is wrong or, under `clock = \"feed\"`, \
+                      no reading has brought a time yet";
         return Err(Problem::unavailable("clock", detail, RETRY_SOON));
     }
     if bad_lines > 0 && !mode.partial {
         return Err(refusal(bad));
     }
-    if key.is_some() && columns.is_empty() {
-        // Nothing would be written that could remember the key.
-        let detail = "no reading of the request can be taken, so that its Idempotency-Key is not remembered";
-        return Err(Problem::malformed("no-readings", detail).with(bad));
-    }
+    // Where nothing can be taken, nothing is written that could remember the key, and the same request
+    // again takes nothing again.
     let pushed = api.node.push(Push { columns, new_points, key }).await?;
     if pushed.duplicate {
         // What is bad by now isn't what was refused then.

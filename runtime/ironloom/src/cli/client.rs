@@ -1,10 +1,11 @@
 //! Speaks to a server's API.
 
+use std::io::ErrorKind;
 use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 use ureq::http::Response;
-use ureq::{Agent, Body};
+use ureq::{Agent, Body, Timeout};
 
 use super::failure::Failure;
 use crate::api::facade::Problem;
@@ -117,11 +118,19 @@ impl Client {
     }
 
     fn answer(&self, result: Result<Response<Body>, ureq::Error>) -> Result<Answer, Failure> {
-        let not_reached =
-            |error: ureq::Error| Failure::NotReached { url: self.url.clone(), reason: error.to_string() };
+        let not_reached = |error: ureq::Error| Failure::NotReached {
+            url: self.url.clone(),
+            reason: error.to_string(),
+            sent: !is_before_connection(&error),
+        };
         let mut response = result.map_err(|error| match error {
             ureq::Error::BadUri(_) | ureq::Error::Http(_) => Failure::Misuse(format!(
                 "{:?} is no URL of a server, such as http://127.0.0.1:7420",
+                self.url
+            )),
+            _ if self.url.starts_with("https:") => Failure::Misuse(format!(
+                "{}: this command speaks http:// only; run it on the server's machine, as with --url \
+                 http://127.0.0.1:7420",
                 self.url
             )),
             error => not_reached(error),
@@ -146,6 +155,22 @@ impl Client {
                 self.url
             ))),
         }
+    }
+}
+
+/// Whether there was no connection, so that nobody can have carried the request out.
+fn is_before_connection(error: &ureq::Error) -> bool {
+    match error {
+        ureq::Error::HostNotFound | ureq::Error::ConnectionFailed => true,
+        ureq::Error::Timeout(Timeout::Resolve | Timeout::Connect) => true,
+        ureq::Error::Io(error) => matches!(
+            error.kind(),
+            ErrorKind::ConnectionRefused
+                | ErrorKind::HostUnreachable
+                | ErrorKind::NetworkUnreachable
+                | ErrorKind::AddrNotAvailable
+        ),
+        _ => false,
     }
 }
 
@@ -183,7 +208,9 @@ mod tests {
         let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let failure = Client::new(&format!("http://{free}")).get("/healthz", &[]).unwrap_err();
         assert!(matches!(failure, Failure::NotReached { .. }), "{failure:?}");
-        let failure = Client::new("not a url").get("/healthz", &[]).unwrap_err();
-        assert!(matches!(failure, Failure::Misuse(_)), "{failure:?}");
+        for url in ["not a url", "https://127.0.0.1:1"] {
+            let failure = Client::new(url).get("/healthz", &[]).unwrap_err();
+            assert!(matches!(failure, Failure::Misuse(_)), "{failure:?}");
+        }
     }
 }

@@ -27,8 +27,10 @@ pub(super) enum Failure {
         url: String,
         /// What the network said.
         reason: String,
+        /// Whether there was a connection, so that the request may have been carried out.
+        sent: bool,
     },
-    /// The server answered before, and doesn't any more.
+    /// The server answered before, or took the request, and doesn't answer any more.
     Lost {
         /// All there is to say.
         text: String,
@@ -94,11 +96,18 @@ impl fmt::Display for Failure {
                 }
                 Ok(())
             }
-            Self::NotReached { url, reason } => {
+            Self::NotReached { url, reason, sent: false } => {
                 writeln!(f, "error: no server answers at {}: {}", clean(url), clean(reason))?;
                 write!(
                     f,
                     "hint: `ironloom serve` starts one; --url or IRONLOOM_URL says where another one is."
+                )
+            }
+            Self::NotReached { url, reason, sent: true } => {
+                writeln!(f, "error: {} doesn't answer: {}", clean(url), clean(reason))?;
+                write!(
+                    f,
+                    "hint: A command that changes something may have done so: look before you run it again."
                 )
             }
             Self::Misuse(text) | Self::Storage(text) | Self::File(text) | Self::Lost { text } => {
@@ -151,7 +160,7 @@ mod tests {
             let shown = Failure::Refused(problem).to_string();
             proptest::prop_assert_eq!(clean_lines(&shown), shown.as_str());
             proptest::prop_assert_eq!(shown.lines().count(), 4);
-            let failure = Failure::NotReached { url: texts[0].clone(), reason: texts[4].clone() };
+            let failure = Failure::NotReached { url: texts[0].clone(), reason: texts[4].clone(), sent: false };
             let shown = failure.to_string();
             proptest::prop_assert_eq!(clean_lines(&shown), shown.as_str());
         }
@@ -178,6 +187,7 @@ mod tests {
         let not_reached = Failure::NotReached {
             url: "http://127.0.0.1:7420".to_owned(),
             reason: "connection refused".to_owned(),
+            sent: false,
         };
         insta::assert_snapshot!(not_reached.to_string());
         let code = |problem: Problem| format!("{:?}", Failure::Refused(problem).code());

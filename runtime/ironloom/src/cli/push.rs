@@ -14,8 +14,8 @@ use self::source::{Body, Source};
 use super::client::{Answer, Client};
 use super::failure::{Failure, Line, Outcome};
 use super::{Global, output};
-use crate::api::NDJSON_TYPE;
 use crate::api::facade::Detail;
+use crate::api::{KEY_HEADER, NDJSON_TYPE};
 use ironloom_types::clock::host_time;
 use ironloom_types::ids::Digest;
 
@@ -90,11 +90,12 @@ impl Push {
             });
             let sent = self.send(&client, key_of.as_deref(), &body, request > 1);
             let again = key.as_deref().filter(|_| file.is_some());
-            let answer = sent.map_err(|failure| placed(failure, &total, again))?;
+            let taken = sent.and_then(|answer| Ok((answer.read()?, answer)));
+            let (accepted, answer) = taken.map_err(|failure| placed(failure, &total, &body, again))?;
             if global.json {
                 output::json(&answer)?;
             }
-            self.count(answer.read()?, &body, &mut total);
+            self.count(accepted, &body, &mut total);
         }
         let taken = output::counted(total.accepted, "reading");
         let mut text = format!("{taken} taken through {}", total.through);
@@ -110,19 +111,19 @@ impl Push {
     }
 
     /// Sends a request until the server takes or refuses it. Without a key it is tried again only where
-    /// the server says that nothing of it was taken.
+    /// nothing of it can have been taken. A server that was never there is not waited for.
     fn send(
         &self,
         client: &Client,
         key: Option<&str>,
         body: &Body,
-        was_reached: bool,
+        mut was_reached: bool,
     ) -> Result<Answer, Failure> {
         let query = [("partial", self.partial.then(|| "true".to_owned()))];
         let until = Instant::now() + PATIENCE;
         let mut told = false;
         loop {
-            let headers: Vec<(&str, &str)> = key.iter().map(|key| ("idempotency-key", *key)).collect();
+            let headers: Vec<(&str, &str)> = key.iter().map(|key| (KEY_HEADER, *key)).collect();
             let failure = match client.post_with("/v1/readings", &query, NDJSON_TYPE, &headers, &body.bytes) {
                 Ok(answer) => return Ok(answer),
                 Err(failure) => failure,
@@ -134,9 +135,11 @@ impl Push {
                 {
                     Duration::from_secs(problem.retry_after.unwrap_or(1))
                 }
-                Failure::NotReached { .. } if was_reached && key.is_some() => Duration::from_secs(1),
+                Failure::NotReached { sent: true, .. } if key.is_some() => Duration::from_secs(1),
+                Failure::NotReached { sent: false, .. } if was_reached => Duration::from_secs(1),
                 _ => return Err(failure),
             };
+            was_reached |= !matches!(failure, Failure::NotReached { sent: false, .. });
             if Instant::now() + wait > until {
                 return Err(failure);
             }
@@ -171,15 +174,37 @@ fn new_key() -> String {
     format!("push-{}", &Digest::of(seed.as_bytes()).hex()[..24])
 }
 
-/// Counts lines from the start of the file, and says what was taken before. `key` is the one of a
-/// file, under which it may be sent again.
-fn placed(failure: Failure, before: &Total, key: Option<&str>) -> Failure {
+/// Whether the request may have been taken although it failed.
+fn is_unknown(failure: &Failure) -> bool {
+    match failure {
+        Failure::Refused(problem) => problem.kind == "unknown-outcome" || problem.status == 500,
+        Failure::NotReached { sent, .. } => *sent,
+        _ => true,
+    }
+}
+
+/// Counts lines from the start of the source, and says what was taken before, what is unknown and how to
+/// go on. `key` is the one of a file, under which it may be sent again.
+fn placed(failure: Failure, before: &Total, body: &Body, key: Option<&str>) -> Failure {
     let mut hints = Vec::new();
     if before.lines > 0 {
         hints.push(format!("The {} lines before were taken ({} readings).", before.lines, before.accepted));
-        if let Some(key) = key {
+    }
+    let unknown = is_unknown(&failure);
+    if unknown {
+        let (first, last) = (before.lines + 1, before.lines + body.lines);
+        hints.push(format!("It is not known whether the lines {first} to {last} were taken."));
+    }
+    match key {
+        Some(key) if unknown || before.lines > 0 => {
             hints.push(format!("Send the file again with --key {key}: what was taken is not taken twice."));
         }
+        None if unknown => {
+            hints.push(
+                "Look at `ironloom readings` before you send them again: they would be taken twice.".into(),
+            );
+        }
+        _ => {}
     }
     match failure {
         Failure::Refused(mut problem) => {
@@ -194,15 +219,22 @@ fn placed(failure: Failure, before: &Total, key: Option<&str>) -> Failure {
                 problem.detail =
                     format!("nothing from line {} on was taken; {}{more}", before.lines + 1, Line(first));
             }
+            // Its advice speaks of a header; ours names the option.
+            problem.hints.retain(|hint| !hint.contains("Idempotency-Key"));
             for hint in &mut problem.hints {
                 *hint = hint.replace("?partial=true", "--partial");
             }
             problem.hints.extend(hints);
             Failure::Refused(problem)
         }
-        Failure::NotReached { url, reason } if before.lines > 0 => {
+        Failure::NotReached { url, reason, sent } if sent || before.lines > 0 => {
             let hints: String = hints.iter().map(|hint| format!("\nhint: {hint}")).collect();
-            Failure::Lost { text: format!("no server answers at {url} any more: {reason}{hints}") }
+            let state = if before.lines > 0 { "any more" } else { "the request" };
+            Failure::Lost { text: format!("{url} doesn't answer {state}: {reason}{hints}") }
+        }
+        Failure::Other(error) => {
+            let hints: String = hints.iter().map(|hint| format!("\nhint: {hint}")).collect();
+            Failure::Other(anyhow!("{error:#}{hints}"))
         }
         other => other,
     }
@@ -210,12 +242,59 @@ fn placed(failure: Failure, before: &Total, key: Option<&str>) -> Failure {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{BufRead as _, Read as _, Write as _};
+    use std::net::{TcpListener, TcpStream};
+
     use super::*;
     use crate::api::facade::{Place, Problem};
+
+    /// Reads a request and returns its key, if it has one.
+    fn key_of_request(connection: &TcpStream) -> Option<String> {
+        let mut from = BufReader::new(connection);
+        let (mut key, mut length) = (None, 0);
+        loop {
+            let mut line = String::new();
+            from.read_line(&mut line).unwrap();
+            match line.trim().split_once(": ") {
+                Some((name, value)) if name.eq_ignore_ascii_case(KEY_HEADER) => key = Some(value.to_owned()),
+                Some((name, value)) if name.eq_ignore_ascii_case("content-length") => {
+                    length = value.parse().unwrap();
+                }
+                Some(_) => {}
+                None if line.trim().is_empty() => break,
+                None => {}
+            }
+        }
+        from.read_exact(&mut vec![0; length]).unwrap();
+        key
+    }
+
+    #[test]
+    fn a_file_whose_answer_is_lost_is_sent_again_under_its_key() {
+        let server = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", server.local_addr().unwrap());
+        let keys = std::thread::spawn(move || {
+            let first = key_of_request(&server.accept().unwrap().0);
+            let (mut connection, _) = server.accept().unwrap();
+            let second = key_of_request(&connection);
+            let answer = "{\"accepted\":1,\"through\":1}";
+            let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", answer.len());
+            connection.write_all((head + answer).as_bytes()).unwrap();
+            [first, second]
+        });
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(b"{\"point\":\"a\",\"value\":1}\n").unwrap();
+        let push = Push { file: Some(file.path().to_owned()), partial: false, key: None };
+        push.run(&Global { url, json: false }).unwrap();
+        let [first, second] = keys.join().unwrap();
+        assert!(first.is_some());
+        assert_eq!(first, second);
+    }
 
     #[test]
     fn what_was_taken_before_is_said_and_lines_count_from_the_start() {
         let before = Total { lines: 10_000, accepted: 9_999, ..Total::default() };
+        let body = Body { bytes: Vec::new(), lines: 5 };
         let detail = Detail {
             kind: "not-json".to_owned(),
             detail: "the line is no JSON".to_owned(),
@@ -224,25 +303,52 @@ mod tests {
         let problem = Problem::malformed("bad-lines", "nothing was taken; line 3: the line is no JSON")
             .hint("With ?partial=true the good lines are taken.")
             .with(vec![detail]);
-        let failure = placed(Failure::Refused(problem.clone()), &before, Some("k"));
+        let failure = placed(Failure::Refused(problem.clone()), &before, &body, Some("k"));
         insta::assert_snapshot!(failure.to_string(), @r"
         error: nothing from line 10001 on was taken; line 10003, column 1: the line is no JSON
         hint: With --partial the good lines are taken.
         hint: The 10000 lines before were taken (9999 readings).
         hint: Send the file again with --key k: what was taken is not taken twice.
         ");
-        let failure = placed(Failure::Refused(problem), &Total::default(), Some("k"));
+        let failure = placed(Failure::Refused(problem), &Total::default(), &body, Some("k"));
         insta::assert_snapshot!(failure.to_string(), @r"
         error: nothing was taken; line 3: the line is no JSON
         hint: With --partial the good lines are taken.
         ");
-        let lost = Failure::NotReached { url: "http://x".to_owned(), reason: "refused".to_owned() };
-        let lost = placed(lost, &before, None);
+        let lost =
+            Failure::NotReached { url: "http://x".to_owned(), reason: "refused".to_owned(), sent: false };
+        let lost = placed(lost, &before, &body, None);
         insta::assert_snapshot!(lost.to_string(), @r"
-        error: no server answers at http://x any more: refused
+        error: http://x doesn't answer any more: refused
         hint: The 10000 lines before were taken (9999 readings).
         ");
         assert_eq!(format!("{:?}", lost.code()), format!("{:?}", std::process::ExitCode::from(3)));
+    }
+
+    #[test]
+    fn what_may_have_been_taken_is_said_with_the_way_on() {
+        let body = Body { bytes: Vec::new(), lines: 5 };
+        let lost =
+            || Failure::NotReached { url: "http://x".to_owned(), reason: "reset".to_owned(), sent: true };
+        let failure = placed(lost(), &Total::default(), &body, Some("k"));
+        insta::assert_snapshot!(failure.to_string(), @r"
+        error: http://x doesn't answer the request: reset
+        hint: It is not known whether the lines 1 to 5 were taken.
+        hint: Send the file again with --key k: what was taken is not taken twice.
+        ");
+        let failure = placed(lost(), &Total::default(), &body, None);
+        insta::assert_snapshot!(failure.to_string(), @r"
+        error: http://x doesn't answer the request: reset
+        hint: It is not known whether the lines 1 to 5 were taken.
+        hint: Look at `ironloom readings` before you send them again: they would be taken twice.
+        ");
+        let failure = Failure::Refused(Problem::unknown_outcome("the log failed"));
+        let failure = placed(failure, &Total::default(), &body, Some("k"));
+        insta::assert_snapshot!(failure.to_string(), @r"
+        error: the log failed
+        hint: It is not known whether the lines 1 to 5 were taken.
+        hint: Send the file again with --key k: what was taken is not taken twice.
+        ");
     }
 
     #[test]
