@@ -24,11 +24,15 @@ pub(crate) fn start_logging() {
     let mistake = filter.as_ref().and_then(|filter| Some(filter.as_ref().err()?.to_string()));
     let filter = filter.and_then(Result::ok).unwrap_or_else(|| EnvFilter::new("info"));
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    let json = std::env::var("IRONLOOM_LOG_FORMAT").is_ok_and(|format| format == "json");
+    let format = std::env::var("IRONLOOM_LOG_FORMAT").unwrap_or_default();
+    let json = format.eq_ignore_ascii_case("json");
     // A second call keeps the first one's choice: only tests come here twice.
     let _ = if json { lines.json().try_init() } else { lines.with_ansi(is_terminal()).try_init() };
     if let Some(mistake) = mistake {
         tracing::warn!(IRONLOOM_LOG = asked, "is not a filter, so that `info` is used: {mistake}");
+    }
+    if !json && !format.is_empty() && !format.eq_ignore_ascii_case("text") {
+        tracing::warn!(IRONLOOM_LOG_FORMAT = format, "is neither `text` nor `json`, so that `text` is used");
     }
 }
 
@@ -113,7 +117,11 @@ impl Figures {
         let help = "1 for the state that an installation is in";
         registry.register("installation_state", help, self.state.clone());
         for (name, help, family) in [
-            ("installation_lag_readings", "Readings that wait for an installation", &self.lag),
+            (
+                "installation_lag_readings",
+                "Readings that wait for an installation; at most, where it is far behind",
+                &self.lag,
+            ),
             ("installation_failures", "Failures of an installation since it was installed", &self.failures),
             ("installation_dead_letters", "Readings set aside that are kept", &self.dead_letters),
             ("installation_alarms", "Alarms of an installation that stand", &self.alarms),

@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{Request, State};
@@ -13,6 +14,7 @@ use serde::Serialize;
 use tokio::task::JoinError;
 
 use super::facade::{Answer, Facade, MAX_PAGE_BYTES, Page};
+use super::memory::PATIENCE;
 use super::problem::{PROBLEM_JSON, Problem};
 use super::{Api, JSON_TYPE};
 use crate::telemetry::Status;
@@ -108,14 +110,16 @@ where
     T: Serialize + Send + 'static,
     F: Future<Output = Answer<Page<T>>> + Send + 'static,
 {
-    let (body, ()) = build(api, find, |page| Ok((write(&page)?, ()))).await?;
+    let (body, ()) = build(api, PATIENCE, find, |page| Ok((write(&page)?, ()))).await?;
     Ok(typed(StatusCode::OK, JSON_TYPE, body))
 }
 
 /// Finds and writes a long answer aside. Its share is taken before it is begun, and belongs to the work:
-/// a caller that hangs up and asks again can't have more of them built than there is memory.
+/// a caller that hangs up and asks again can't have more of them built than there is memory. It waits for
+/// its share as long as the caller's `patience` goes.
 pub(super) async fn build<T, F, U>(
     api: &Api,
+    patience: Duration,
     find: impl FnOnce(Arc<dyn Facade>) -> F + Send + 'static,
     write: impl FnOnce(T) -> Result<(Vec<u8>, U), Problem> + Send + 'static,
 ) -> Result<(Bytes, U), Problem>
@@ -126,7 +130,7 @@ where
 {
     let mut share = api.memory.answers.share();
     // What is found, and what is written of it.
-    share.grow(2 * MAX_PAGE_BYTES).await?;
+    share.grow_within(2 * MAX_PAGE_BYTES, patience).await?;
     let node = Arc::clone(&api.node);
     let building = tokio::spawn(async move {
         let found = find(node).await?;

@@ -34,6 +34,10 @@ pub(super) async fn take(
     most: usize,
 ) -> Result<Bytes, Problem> {
     let too_large = || Problem::too_large(format!("the body may have at most {most} bytes"));
+    if let Some(coding) = headers.get(header::CONTENT_ENCODING).filter(|coding| *coding != "identity") {
+        let detail = format!("the body's Content-Encoding is {coding:?}; it must be sent as it is");
+        return Err(Problem::unsupported_type(detail));
+    }
     let announced = headers.get(header::CONTENT_LENGTH);
     let announced = announced.and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
     if announced.is_some_and(|length| length > most) {

@@ -26,8 +26,12 @@ pub(super) fn line(text: &str, error: &serde_json::Error) -> Detail {
             return detail_of("not-an-object", detail, Place::default());
         }
         Err(error) => {
-            let place = Place { column: Some(error.column() as u64), ..Place::default() };
-            return detail_of("not-json", format!("the line is not valid JSON: {}", reason(&error)), place);
+            // Only a body of JSON has more than one line here.
+            let lines = text.trim().split_once('\n').is_some_and(|(first, _)| is_object(first));
+            let hint =
+                if lines { "; readings on lines of their own are sent as application/x-ndjson" } else { "" };
+            let detail = format!("the line is not valid JSON: {}{hint}", reason(&error));
+            return detail_of("not-json", detail, at(text, &error));
         }
     };
     if let Some(field) = object.keys().find(|key| !FIELDS.contains(&key.as_str())) {
@@ -63,8 +67,17 @@ pub(super) fn line(text: &str, error: &serde_json::Error) -> Detail {
         return detail_of("bad-quality", detail, Place::field("quality"));
     }
     // What is left is what a parsed object doesn't show, such as a field that stands there twice.
-    let place = Place { column: Some(error.column() as u64), ..Place::default() };
-    detail_of("bad-line", reason(error), place)
+    detail_of("bad-line", reason(error), at(text, error))
+}
+
+fn is_object(text: &str) -> bool {
+    serde_json::from_str::<serde_json::Map<String, Json>>(text).is_ok()
+}
+
+/// Where in a reading an error is. What stands on one line has a line number from its body, if at all.
+fn at(text: &str, error: &serde_json::Error) -> Place {
+    let line = text.trim_end().contains('\n').then_some(error.line() as u64);
+    Place { line, column: Some(error.column() as u64), ..Place::default() }
 }
 
 /// A body that should be JSON and isn't.

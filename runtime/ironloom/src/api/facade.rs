@@ -14,13 +14,17 @@ pub(crate) use super::model::*;
 pub(crate) use super::problem::{Detail, Place, Problem};
 pub(crate) use super::value::Value;
 use ironloom_types::clock::Timestamp;
-use ironloom_types::ids::{Digest, InstallationId, Ordinal, PointNumber, PointPath, Sequence, SlotName};
+use ironloom_types::ids::{
+    Digest, Generation, InstallationId, Ordinal, PointNumber, PointPath, Sequence, SlotName,
+};
 use ironloom_types::readings::{Columns, NewPoint};
 
 /// What came of a request.
 pub(crate) type Answer<T> = Result<T, Problem>;
 /// An answer that may take a while.
 pub(crate) type Later<'a, T> = Pin<Box<dyn Future<Output = Answer<T>> + Send + 'a>>;
+/// What is ready to be read.
+pub(crate) type Reading<T> = Box<dyn FnOnce() -> Later<'static, T> + Send>;
 /// Finds the number of a point by its path.
 pub(crate) type Lookup<'a> = Box<dyn Fn(&str) -> Option<PointNumber> + 'a>;
 
@@ -64,11 +68,18 @@ pub(crate) trait Facade: Send + Sync + 'static {
 
     /// What the installation's outputs gave, by sequence.
     fn outputs(&self, id: InstallationId, query: OutputsQuery) -> Later<'_, Page<ReadingItem>>;
-    /// A page of its state, in the order of the keys' bytes. `page.after` is a key.
-    fn state(&self, id: InstallationId, prefix: String, page: PageQuery) -> Later<'_, Page<StateItem>>;
+    /// Waits a moment for the end of an invocation under way, and gives what then reads a page of its state, in
+    /// the order of the keys' bytes; until that has run, or is dropped, no invocation begins. `page.after` is a
+    /// key.
+    fn state(
+        &self,
+        id: InstallationId,
+        prefix: String,
+        page: PageQuery,
+    ) -> Later<'_, Reading<Page<StateItem>>>;
     /// Its log, oldest first. `after` is the number of a line; `None` begins `limit` lines before the
     /// end, so that a reader sees the latest and goes on from there.
-    fn logs(&self, id: InstallationId, after: Option<u64>, limit: usize) -> Later<'_, Page<KeptLine>>;
+    fn logs(&self, id: InstallationId, after: Option<u64>, limit: usize) -> Later<'_, LogPage>;
     /// Its dead letters, oldest first, those with a number above `after`.
     fn dead_letters(&self, id: InstallationId, after: u64, limit: usize) -> Later<'_, Page<DeadLetter>>;
     /// Has a dead letter run again, by itself; 409 on an installation that stands still. Whether that
@@ -159,6 +170,15 @@ pub(crate) struct Page<T> {
     pub items: Vec<T>,
     /// Where the next page begins; `None` at the end.
     pub next: Option<String>,
+}
+
+/// A page of an installation's log.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct LogPage {
+    #[serde(flatten)]
+    pub page: Page<KeptLine>,
+    /// Whose lines they are: an installation that was installed anew counts its lines from 1 again.
+    pub generation: Generation,
 }
 
 /// Which readings of the journal.

@@ -21,7 +21,7 @@ pub(crate) const MAX_HEADERS: usize = 64 << 10;
 pub(crate) struct Guard {
     /// Where it listens.
     pub listen: SocketAddr,
-    /// Further names: `[server] hosts`, empty without `--insecure-bind`.
+    /// Further names: `[server] hosts`, such as those of a proxy in front of it.
     pub hosts: Vec<String>,
 }
 
@@ -70,12 +70,16 @@ impl Guard {
                     format!("this server isn't called {:?}", name.host()),
                 )
                 .hint(format!("Call it http://{}.", canonical(arrived)))
-                .hint("Further names are listed in `[server] hosts`, which need --insecure-bind."));
+                .hint("Further names are listed in `[server] hosts`."));
             }
         }
         if request.headers().contains_key(header::ORIGIN) {
             let origin = single(request.headers(), header::ORIGIN).unwrap_or_default();
-            if origin.strip_prefix("http://") != Some(host.as_str()) {
+            // A proxy speaks TLS under the names that it was given, and this server doesn't.
+            let of_proxy = self.hosts.iter().any(|name| name.eq_ignore_ascii_case(host.host()));
+            let own = origin.strip_prefix("http://");
+            let own = own.or_else(|| origin.strip_prefix("https://").filter(|_| of_proxy));
+            if own != Some(host.as_str()) {
                 let detail = format!("requests from web pages of {origin:?} aren't taken");
                 return Err(Problem::forbidden("origin", detail));
             }

@@ -17,7 +17,7 @@ pub(crate) struct NodeOptions {
     /// The data folder; made where it isn't there.
     pub data: PathBuf,
     /// Listens on more than loopback: `/readyz` keeps saying so.
-    pub insecure_bind: bool,
+    pub exposed: bool,
     /// What it counts with.
     pub telemetry: Arc<Telemetry>,
 }

@@ -1,6 +1,7 @@
 //! `/v1/installations` and what lies below each.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -11,8 +12,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::body::{Json, Nothing, Optional};
-use super::facade::{Backlog, Facade, InstallRequest, OutputsQuery, Page, StateItem};
+use super::facade::{Backlog, Facade, InstallRequest, LogPage, OutputsQuery, Page, StateItem};
 use super::journal::readings_query;
+use super::memory::PATIENCE;
 use super::params::{Id, Number, Params};
 use super::problem::Problem;
 use super::{Api, JSON_TYPE, answers};
@@ -121,8 +123,10 @@ pub(super) async fn state(
         let items: Vec<StateEntry> = items.into_iter().map(StateEntry::from).collect();
         Ok((answers::write(&Page { items, next })?, ()))
     };
-    let find = move |node: Arc<dyn Facade>| async move { node.state(id, prefix, page).await };
-    let (body, ()) = answers::build(&api, find, write).await?;
+    // The app is waited for before there is a share: whoever reads the state of a busy one holds nothing
+    // that others need. And it is held only while it is read, so the share isn't waited for.
+    let read = api.node.state(id, prefix, page).await?;
+    let (body, ()) = answers::build(&api, Duration::ZERO, move |_| read(), write).await?;
     Ok(answers::typed(StatusCode::OK, JSON_TYPE, body))
 }
 
@@ -132,7 +136,10 @@ pub(super) async fn logs(
     mut params: Params,
 ) -> Result<Response, Problem> {
     let (after, limit) = (params.after()?, params.limit()?);
-    answers::page(&api, move |node| async move { node.logs(id, after, limit).await }).await
+    let find = move |node: Arc<dyn Facade>| async move { node.logs(id, after, limit).await };
+    let (body, ()) =
+        answers::build(&api, PATIENCE, find, |page: LogPage| Ok((answers::write(&page)?, ()))).await?;
+    Ok(answers::typed(StatusCode::OK, JSON_TYPE, body))
 }
 
 pub(super) async fn invocations(

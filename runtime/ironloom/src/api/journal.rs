@@ -7,6 +7,7 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::response::Response;
 
 use super::facade::{Facade, Page, ReadingItem, ReadingsQuery};
+use super::memory::PATIENCE;
 use super::params::Params;
 use super::problem::Problem;
 use super::{Api, CSV_TYPE, JSON_TYPE, NDJSON_TYPE, answers};
@@ -22,7 +23,7 @@ pub(super) async fn readings(
     let query = readings_query(&mut params)?;
     let find = move |node: Arc<dyn Facade>| async move { node.readings(query).await };
     let write = move |page: Page<ReadingItem>| Ok((form.write(&page)?, page.next));
-    let (body, next) = answers::build(&api, find, write).await?;
+    let (body, next) = answers::build(&api, PATIENCE, find, write).await?;
     let mut response = answers::typed(StatusCode::OK, form.media_type(), body);
     response.headers_mut().insert(header::VARY, HeaderValue::from_static("accept"));
     if let Some(link) = next.and_then(|next| next_link(&uri, &next)) {

@@ -18,7 +18,7 @@ pub(super) const FREE: usize = 64 << 10;
 /// What is counted, so that a share isn't asked for with each packet.
 const UNIT: usize = 64 << 10;
 /// How long a request waits for its share. Beyond: 503.
-const PATIENCE: Duration = Duration::from_secs(5);
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Memory for requests of one kind.
 #[derive(Clone, Debug)]
@@ -46,12 +46,17 @@ impl Memory {
 impl Share {
     /// Grows the share to hold this many bytes; 503 where others hold too much for too long.
     pub(super) async fn grow(&mut self, bytes: usize) -> Result<(), Problem> {
+        self.grow_within(bytes, PATIENCE).await
+    }
+
+    /// As [`Self::grow`], but waits no longer than `patience`.
+    pub(super) async fn grow_within(&mut self, bytes: usize, patience: Duration) -> Result<(), Problem> {
         let missing = units(bytes).saturating_sub(self.units());
         if missing == 0 {
             return Ok(());
         }
         let asked = Arc::clone(&self.memory.0).acquire_many_owned(missing as u32);
-        let Ok(Ok(permit)) = tokio::time::timeout(PATIENCE, asked).await else {
+        let Ok(Ok(permit)) = tokio::time::timeout(patience, asked).await else {
             let detail = "other requests hold all the memory for large bodies and answers";
             return Err(Problem::unavailable("busy", detail, RETRY_SOON));
         };

@@ -14,6 +14,7 @@ pub(crate) use ironloom_apps::grants::Grants;
 use ironloom_apps::quantity::{Bytes as Size, Count, Span};
 use ironloom_types::clock::{Source, Timestamp};
 use ironloom_types::ids::{AppId, Digest, Generation, InstallationId, Ordinal, Revision, Sequence, SlotName};
+use ironloom_types::limits::Limits;
 use ironloom_types::readings::Quality;
 pub(crate) use ironloom_types::work::{Counters, KeptLine, LastError};
 
@@ -157,7 +158,7 @@ pub(crate) struct InstallRequest {
     pub settings: BTreeMap<SlotName, serde_json::Value>,
     /// The limits that differ from the manifest's.
     #[serde(default)]
-    pub limits: RequestedLimits,
+    pub limits: WrittenLimits,
     /// The time zone of its timers, by its IANA name; without one the site's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timezone: Option<String>,
@@ -188,7 +189,7 @@ impl Patterns {
 /// Limits as people write them: `"32 MiB"`, `"200 ms"`; sizes also as a number of bytes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub(crate) struct RequestedLimits {
+pub(crate) struct WrittenLimits {
     /// Bytes of memory.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory: Option<Size>,
@@ -204,6 +205,18 @@ pub(crate) struct RequestedLimits {
     /// Points that its outputs make.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub points: Option<Count>,
+}
+
+impl From<&Limits> for WrittenLimits {
+    fn from(limits: &Limits) -> Self {
+        Self {
+            memory: Some(Size(limits.memory)),
+            cpu: Some(Span(limits.cpu)),
+            state: Some(Size(limits.state)),
+            share: Some(Span(limits.share)),
+            points: Some(Count(limits.points)),
+        }
+    }
 }
 
 /// Where in the journal an installation begins.
@@ -312,6 +325,9 @@ pub(crate) struct Installation {
     pub version: String,
     pub package: Digest,
     pub state: InstallationState,
+    /// An admin has paused it: one that is quarantined as well stays paused when that has ended.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub paused: bool,
     pub revision: Revision,
     pub generation: Generation,
     /// The sequence through which it has taken readings.
@@ -331,7 +347,7 @@ pub(crate) struct Installation {
     pub grants: Grants,
     /// Its settings, defaults included.
     pub settings: BTreeMap<SlotName, serde_json::Value>,
-    pub limits: ironloom_types::limits::Limits,
+    pub limits: WrittenLimits,
     /// The time zone of its timers.
     pub timezone: String,
 }
@@ -359,6 +375,9 @@ pub(crate) struct LeftOutPoint {
 pub(crate) struct Lag {
     /// Readings that wait for it.
     pub readings: u64,
+    /// They may be fewer: readings of points that it isn't bound to are among them.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub at_most: bool,
     /// How long the oldest of them has waited, by journal time.
     pub seconds: f64,
     /// The journal time of the oldest of them.

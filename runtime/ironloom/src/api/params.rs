@@ -64,7 +64,13 @@ impl Params {
         let Some(text) = self.text(name) else { return Ok(None) };
         let value = text.parse().map_err(|error| {
             let detail = format!("the parameter {name:?} can't be {text:?}: {error}");
-            Problem::malformed("bad-parameter", detail).at(Place::field(name))
+            let problem = Problem::malformed("bad-parameter", detail).at(Place::field(name));
+            // As in the offset of a time.
+            if text.contains(' ') {
+                problem.hint("A + in a query stands for a blank: write %2B.")
+            } else {
+                problem
+            }
         })?;
         Ok(Some(value))
     }

@@ -243,3 +243,14 @@ proptest! {
         crate::fuzzing::pushed(&bytes);
     }
 }
+
+#[test]
+fn a_body_of_json_on_several_lines_is_told_with_line_and_column() {
+    let read = |body: &str| parse(body.as_bytes(), Form::Json, RULES, || |_: &str| None, Mode::WHOLE);
+    let bad = &read("{\n  \"point\": \"a\",\n  \"value\": 1x\n}\n").bad[0];
+    let place = bad.place.as_ref().unwrap();
+    assert_eq!((place.line, place.column), (Some(3), Some(13)));
+    assert!(!bad.detail.contains("x-ndjson"), "{}", bad.detail);
+    let bad = &read("{\"point\":\"a\",\"value\":1}\n{\"point\":\"b\",\"value\":1}\n").bad[0];
+    assert!(bad.detail.ends_with("are sent as application/x-ndjson"), "{}", bad.detail);
+}

@@ -19,7 +19,7 @@ use super::routes::OPERATIONS;
 use super::{Api, JSON_TYPE, answers, router};
 use crate::telemetry::Metrics;
 use ironloom_types::clock::{Source, Timestamp};
-use ironloom_types::ids::{Digest, InstallationId, Ordinal, PointNumber, Sequence};
+use ironloom_types::ids::{Digest, Generation, InstallationId, Ordinal, PointNumber, Sequence};
 use ironloom_types::readings::Quality;
 
 /// Remembers pushes, and has one reading of each kind of value in its journal.
@@ -114,13 +114,17 @@ impl Facade for Fake {
     fn outputs(&self, _: InstallationId, _: OutputsQuery) -> Later<'_, Page<ReadingItem>> {
         later(Ok(none()))
     }
-    fn state(&self, _: InstallationId, _: String, _: PageQuery) -> Later<'_, Page<StateItem>> {
+    fn state(&self, id: InstallationId, _: String, _: PageQuery) -> Later<'_, Reading<Page<StateItem>>> {
+        if id.as_str() == "busy" {
+            return Box::pin(std::future::pending());
+        }
         let items = [("a", &b"{\"n\":1.50}"[..]), ("b", &[0xff][..])];
         let items = items.map(|(key, value)| StateItem { key: key.into(), value: Bytes::from_static(value) });
-        later(Ok(Page { items: items.into(), next: Some("b".to_owned()) }))
+        let page = Page { items: items.into(), next: Some("b".to_owned()) };
+        later(Ok(Box::new(move || later(Ok(page)))))
     }
-    fn logs(&self, _: InstallationId, _: Option<u64>, _: usize) -> Later<'_, Page<KeptLine>> {
-        later(Ok(none()))
+    fn logs(&self, _: InstallationId, _: Option<u64>, _: usize) -> Later<'_, LogPage> {
+        later(Ok(LogPage { page: none(), generation: Generation(3) }))
     }
     fn dead_letters(&self, _: InstallationId, _: u64, _: usize) -> Later<'_, Page<DeadLetter>> {
         later(Ok(none()))
@@ -229,6 +233,29 @@ async fn a_push_is_taken_whole_or_not_at_all() {
     assert_eq!(answer["errors"][1]["kind"], "reserved-point");
 }
 
+#[tokio::test(start_paused = true)]
+async fn readers_of_a_busy_apps_state_dont_stop_lists() {
+    let (_, router) = node();
+    // More than the memory for answers holds pages.
+    let waiting: Vec<_> =
+        (0..20).map(|_| tokio::spawn(router.clone().oneshot(get("/v1/installations/busy/state")))).collect();
+    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    assert_eq!(status(&router, get("/v1/installations")).await, 200);
+    assert_eq!(status(&router, get("/v1/installations/other/state")).await, 200);
+    assert!(waiting.iter().all(|reader| !reader.is_finished()));
+}
+
+#[tokio::test]
+async fn a_body_in_another_coding_is_refused_by_name() {
+    let (_, router) = node();
+    let mut request = push("/v1/readings", GOOD);
+    request.headers_mut().insert(header::CONTENT_ENCODING, "gzip".parse().unwrap());
+    let (answer, body) = send(&router, request).await;
+    assert_eq!(answer.status(), StatusCode::UNSUPPORTED_MEDIA_TYPE);
+    let problem: Problem = serde_json::from_slice(&body).unwrap();
+    assert!(problem.detail.contains("Content-Encoding is \"gzip\""), "{}", problem.detail);
+}
+
 #[tokio::test]
 async fn keys_are_hashed_with_all_that_makes_the_request() {
     let (fake, router) = node();
@@ -254,9 +281,11 @@ async fn keys_are_hashed_with_all_that_makes_the_request() {
     for wrong in ["", "a b", &"x".repeat(65)] {
         assert_eq!(status(&router, with_key("/v1/readings", wrong, GOOD)).await, 400, "{wrong:?}");
     }
-    // What isn't remembered isn't taken.
-    assert_eq!(status(&router, with_key("/v1/readings", "c", "")).await, 400);
-    assert_eq!(status(&router, with_key("/v1/readings?partial=true", "c", "x")).await, 400);
+    // Where nothing is taken, nothing has to be remembered: a file goes on behind such lines.
+    for (path, body) in [("/v1/readings", "\n\n"), ("/v1/readings?partial=true", "x")] {
+        assert_eq!(status(&router, with_key(path, "c", body)).await, 200);
+        assert!(fake.pushes.lock().last().unwrap().columns.is_empty());
+    }
 }
 
 #[tokio::test]
@@ -329,6 +358,11 @@ async fn only_programs_on_this_machine_are_served() {
     for origin in ["http://evil.example", "null", "http://localhost:3000", "https://localhost:7420", ""] {
         assert_eq!(status(&router, with("localhost:7420", Some(origin))).await, 403, "{origin}");
     }
+    // A proxy speaks TLS under the name that it was given.
+    for origin in ["https://loom.example", "http://loom.example"] {
+        assert_eq!(status(&router, with("loom.example", Some(origin))).await, 200, "{origin}");
+    }
+    assert_eq!(status(&router, with("loom.example", Some("https://evil.example"))).await, 403);
     let no_host = Request::builder().uri("/healthz").body(Body::empty()).unwrap();
     assert_eq!(status(&router, no_host).await, 400);
     let elsewhere = request("GET", "http://evil.example/healthz").body(Body::empty()).unwrap();

@@ -98,8 +98,11 @@ impl Install {
         let request = asked.request(id, uploaded.info.digest);
         let outcome = self.install(global, &client, &request);
         if uploaded.is_new && (self.dry_run || outcome.is_err()) {
-            // It came along only to be looked at. Should another installation have it by now, it stays.
-            let _ = client.delete(&format!("/v1/packages/{}", segment(&request.package.to_string())), &[]);
+            // Another install may have begun to use it by now, so it isn't taken away.
+            let digest = &request.package;
+            output::note(&format!(
+                "the package stays on the server; `ironloom packages delete {digest}` removes it"
+            ));
         }
         outcome
     }

@@ -32,10 +32,10 @@ impl List {
             [
                 item.id.to_string(),
                 item.app.to_string(),
-                item.version,
-                show::state(item.state).to_owned(),
+                item.version.clone(),
+                show::state(&item),
                 item.counters.readings.to_string(),
-                item.lag.readings.to_string(),
+                show::behind(&item.lag),
                 item.counters.failures.to_string(),
                 item.counters.dead_letters.to_string(),
                 item.left_out.points.to_string(),

@@ -7,7 +7,8 @@ use clap::Args;
 use super::client::{Client, segment};
 use super::failure::Outcome;
 use super::{Global, output};
-use crate::api::facade::{KeptLine, Page};
+use crate::api::facade::{KeptLine, LogPage};
+use ironloom_types::ids::Generation;
 use ironloom_types::text::clean;
 
 /// Shows an installation's log.
@@ -33,15 +34,21 @@ impl Logs {
     pub(super) fn run(self, global: &Global) -> Outcome {
         let client = Client::new(&global.url);
         let path = format!("/v1/installations/{}/logs", segment(&self.id));
-        let mut after = self.after;
+        let mut place = Place { generation: None, after: self.after };
         loop {
-            let query =
-                [("after", after.map(|after| after.to_string())), ("limit", Some(self.limit.to_string()))];
+            let after = place.after.map(|after| after.to_string());
+            let query = [("after", after), ("limit", Some(self.limit.to_string()))];
             let answer = client.get(&path, &query)?;
-            let page: Page<KeptLine> = answer.read()?;
+            let log: LogPage = answer.read()?;
             if global.json && !self.follow {
                 return output::json(&answer);
             }
+            if !place.is_of(&log) {
+                output::note(&format!("{} was installed anew: its log begins again", self.id));
+                place = Place { generation: Some(log.generation), after: Some(0) };
+                continue;
+            }
+            let page = log.page;
             let mut text = String::new();
             for line in &page.items {
                 text.push_str(&if global.json { as_json(line) } else { as_text(line) });
@@ -54,11 +61,25 @@ impl Logs {
             if !self.follow {
                 return Ok(());
             }
-            after = page.items.last().map(|line| line.number).or(after).or(Some(0));
+            place.generation = Some(log.generation);
+            place.after = page.items.last().map(|line| line.number).or(place.after).or(Some(0));
             if page.next.is_none() {
                 std::thread::sleep(EVERY);
             }
         }
+    }
+}
+
+/// How far a log was read.
+struct Place {
+    generation: Option<Generation>,
+    after: Option<u64>,
+}
+
+impl Place {
+    /// Whether the numbers of these lines go on from it.
+    fn is_of(&self, log: &LogPage) -> bool {
+        self.generation.is_none_or(|generation| generation == log.generation)
     }
 }
 
@@ -71,4 +92,21 @@ fn as_text(line: &KeptLine) -> String {
     let attempt = if line.attempt > 1 { format!(" (attempt {})", line.attempt) } else { String::new() };
     let message = clean(&line.message);
     format!("{} {:<5} [{}{attempt}]{context} {message}\n", line.at, line.level, line.ordinal)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::facade::Page;
+
+    #[test]
+    fn a_log_begins_again_with_another_generation() {
+        let log = |generation| LogPage {
+            page: Page { items: Vec::new(), next: None },
+            generation: Generation(generation),
+        };
+        assert!(Place { generation: None, after: Some(7) }.is_of(&log(3)));
+        assert!(Place { generation: Some(Generation(3)), after: Some(7) }.is_of(&log(3)));
+        assert!(!Place { generation: Some(Generation(3)), after: Some(7) }.is_of(&log(4)));
+    }
 }

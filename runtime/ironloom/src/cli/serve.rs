@@ -8,13 +8,13 @@ use std::time::Duration;
 use anyhow::{Context as _, anyhow};
 use clap::Args;
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
 use super::failure::{Failure, Outcome};
 use super::output;
 use crate::api::guard::Guard;
-use crate::api::host::{Host, NodeOptions, Start, StartError};
+use crate::api::host::{NodeOptions, Start, StartError};
 use crate::api::{Api, router, server};
 use crate::config::Config;
 use crate::telemetry::{Telemetry, start_logging};
@@ -79,9 +79,6 @@ impl Serve {
     fn check_address(&self, config: &Config) -> Outcome {
         let listen = config.server.listen;
         if listen.ip().is_loopback() {
-            if !config.server.hosts.is_empty() && !self.insecure_bind {
-                tracing::warn!("[server] hosts is used with --insecure-bind only");
-            }
             return Ok(());
         }
         if !self.insecure_bind {
@@ -100,16 +97,18 @@ impl Serve {
     }
 
     async fn serve(&self, config: Config, start: Start) -> Outcome {
+        // From now on: a terminal that is closed doesn't end the server.
+        let hangup = signal(SignalKind::hangup())?;
         // Before the node is started, which may take a while: a port that is taken is told at once.
         let listen = config.server.listen;
         let listener =
             TcpListener::bind(listen).await.with_context(|| format!("can't listen on {listen}"))?;
         let listen = listener.local_addr()?;
-        let hosts = if self.insecure_bind { config.server.hosts.clone() } else { Vec::new() };
+        let hosts = config.server.hosts.clone();
         let telemetry = Telemetry::new();
         let metrics = telemetry.metrics.clone();
-        let insecure_bind = !listen.ip().is_loopback();
-        let options = NodeOptions { config, data: self.data.clone(), insecure_bind, telemetry };
+        let exposed = !listen.ip().is_loopback();
+        let options = NodeOptions { config, data: self.data.clone(), exposed, telemetry };
         // The node reads the log and may wait for the disk; it is within the runtime, not on it.
         let node = tokio::task::spawn_blocking(move || start(options))
             .await
@@ -121,28 +120,58 @@ impl Serve {
         let (stop, stopping) = watch::channel(false);
         let api = Api::new(Arc::clone(&node).facade(), Guard { listen, hosts }, metrics);
         let server = tokio::spawn(server::serve(listener, router(api), stopping));
-        output::print(&format!("listening on http://{listen}\n"))?;
+        match output::print(&format!("listening on http://{listen}\n")) {
+            // Nobody reads it; the server runs all the same.
+            Err(Failure::ReaderGone) => {}
+            printed => printed?,
+        }
         let data = std::path::absolute(&self.data).unwrap_or_else(|_| self.data.clone());
         tracing::info!(data = %data.display(), "listening on http://{listen}");
-        let ended = wait(&*node).await;
-        if ended.is_ok() {
-            tracing::info!("stops");
-            stop.send_replace(true);
+        let mut signals = Signals::new(hangup)?;
+        tokio::select! {
+            () = signals.stop() => {}
+            reason = node.failed() => return Err(Failure::Storage(reason)),
+        }
+        tracing::info!("stops");
+        stop.send_replace(true);
+        let stopped = async {
             let stopped = node.stop().await;
             // The answers to what the node has just ended are still on their way.
             let _ = server.await;
-            stopped.map_err(Failure::Storage)?;
+            stopped
+        };
+        tokio::select! {
+            stopped = stopped => stopped.map_err(Failure::Storage),
+            () = signals.stop() => {
+                Err(anyhow!("stopped without waiting; the next start recovers what is durable").into())
+            }
         }
-        ended
     }
 }
 
-/// Until a signal says so, or the storage fails.
-async fn wait(node: &dyn Host) -> Outcome {
-    let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    tokio::select! {
-        _ = term.recv() => Ok(()),
-        _ = int.recv() => Ok(()),
-        reason = node.failed() => Err(Failure::Storage(reason)),
+/// The signals that a server hears.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn new(hangup: Signal) -> std::io::Result<Self> {
+        let (terminate, interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        Ok(Self { terminate, interrupt, hangup })
+    }
+
+    /// Waits for one that says to stop.
+    async fn stop(&mut self) {
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return,
+                _ = self.interrupt.recv() => return,
+                _ = self.hangup.recv() => {
+                    tracing::warn!("SIGHUP is ignored; a changed configuration takes a restart");
+                }
+            }
+        }
     }
 }

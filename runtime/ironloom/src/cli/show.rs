@@ -7,8 +7,7 @@ use clap::Args;
 use super::client::{Client, segment};
 use super::failure::Outcome;
 use super::{Global, output};
-use crate::api::facade::{Installation, InstallationState};
-use ironloom_apps::quantity::{Bytes, Span};
+use crate::api::facade::{Installation, InstallationState, Lag, WrittenLimits};
 use ironloom_types::text::clean;
 
 /// Shows one installation.
@@ -26,17 +25,15 @@ impl Show {
     }
 }
 
-/// The word for a state.
-pub(super) fn state(state: InstallationState) -> &'static str {
-    match state {
-        InstallationState::Starting => "starting",
-        InstallationState::Running => "running",
-        InstallationState::Waiting => "waiting",
-        InstallationState::Paused => "paused",
-        InstallationState::Quarantined => "quarantined",
-        InstallationState::Upgrading => "upgrading",
-        InstallationState::Removing => "removing",
-    }
+/// The word for a state, or both of one that is quarantined and paused.
+pub(super) fn state(item: &Installation) -> String {
+    let both = item.paused && item.state != InstallationState::Paused;
+    format!("{}{}", item.state.name(), if both { ", paused" } else { "" })
+}
+
+/// How many readings wait.
+pub(super) fn behind(lag: &Lag) -> String {
+    format!("{}{}", if lag.at_most { "at most " } else { "" }, lag.readings)
 }
 
 /// An installation, a fact on each line.
@@ -49,12 +46,10 @@ pub(super) fn text(item: &Installation) -> String {
     line("id", item.id.to_string());
     line("app", format!("{} {}", item.app, item.version));
     line("package", item.package.to_string());
-    line(
-        "state",
-        format!("{}, revision {}, generation {}", state(item.state), item.revision, item.generation),
-    );
+    line("state", format!("{}, revision {}, generation {}", state(item), item.revision, item.generation));
     let lag = &item.lag;
-    line("cursor", format!("{}, {} readings and {:.1} s behind", item.cursor, lag.readings, lag.seconds));
+    let readings = if lag.readings == 1 { "reading" } else { "readings" };
+    line("cursor", format!("{}, {} {readings} and {:.1} s behind", item.cursor, behind(lag), lag.seconds));
     if let Some(error) = &item.last_error {
         line(
             "last error",
@@ -99,9 +94,10 @@ pub(super) fn text(item: &Installation) -> String {
     for (name, value) in &item.settings {
         line("setting", format!("{name} = {value}"));
     }
-    let limits = &item.limits;
-    let (memory, cpu, state) = (Bytes(limits.memory), Span(limits.cpu), Bytes(limits.state));
-    let (share, points) = (Span(limits.share), limits.points);
+    let WrittenLimits { memory, cpu, state, share, points } = item.limits.clone();
+    let (memory, cpu, state) =
+        (memory.unwrap_or_default(), cpu.unwrap_or_default(), state.unwrap_or_default());
+    let (share, points) = (share.unwrap_or_default(), points.unwrap_or_default());
     line(
         "limits",
         format!("memory {memory}, cpu {cpu}, state {state}, share {share} a second, points {points}"),

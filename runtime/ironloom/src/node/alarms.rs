@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use super::Node;
-use super::pages::{Filling, Smallest};
+use super::pages::{Smallest, fill};
 use crate::api::facade::{Alarm, AlarmState, Answer, Page, PageQuery, Place, Problem};
 use crate::lanes::Lane;
 use crate::records::admin::AdminRecord;
 use crate::records::commit::{self, AlarmRecord};
 use ironloom_apps::manifest::Severity;
-use ironloom_types::ids::{Generation, InstallationId};
+use ironloom_types::ids::{Generation, InstallationId, SlotName};
 
 impl Node {
     /// Alarms that stand or wait for somebody, oldest first.
@@ -40,24 +40,15 @@ impl Node {
                 }
             }
         }
-        let mut filling = Filling::new(page.limit);
-        let places = places.into_sorted();
-        let mut last = None;
-        // Even where some of them are gone when they are shown.
-        let mut more = places.len() > page.limit;
-        for (place, code, entity) in places {
-            let lane = self.lanes.of_generation(Generation(place.1));
+        let shown = |(place, code, entity): &((u64, u64, u64), SlotName, Box<str>)| {
             // It may be gone by now.
-            let shown = lane.and_then(|lane| Some(show(&lane, lane.book().alarms().get(&(code, entity))?)));
-            if shown.is_some_and(|alarm| !filling.push(alarm)) {
-                more = true;
-                break;
-            }
-            last = Some(place);
-        }
-        let next = last.filter(|_| more);
-        let next = next.map(|(raised, generation, number)| format!("{raised}-{generation}-{number}"));
-        Ok(Page { items: filling.items, next })
+            let lane = self.lanes.of_generation(Generation(place.1))?;
+            let alarm = lane.book().alarms().get(&(code.clone(), entity.clone()))?.clone();
+            Some(show(&lane, &alarm))
+        };
+        let (items, last) = fill(places.into_sorted(), page.limit, shown);
+        let next = last.map(|((raised, generation, number), ..)| format!("{raised}-{generation}-{number}"));
+        Ok(Page { items, next })
     }
 
     /// Acknowledges an alarm.

@@ -8,8 +8,9 @@ use bytes::Bytes;
 use super::{Node, Shown, problems};
 use crate::api::facade::{
     Alarm, Answer, Backlog, ClockStatus, ConnectorStatus, DeadLetter, Facade, IngestRules, InstallRequest,
-    Installation, Installed, Invocation, KeptLine, Later, Lookup, OutputsQuery, PackageInfo, Page, PageQuery,
-    PointItem, Push, Pushed, Readiness, ReadingItem, ReadingsQuery, Resumed, SetTime, StateItem, TimeSet,
+    Installation, Installed, Invocation, Later, LogPage, Lookup, OutputsQuery, PackageInfo, Page, PageQuery,
+    PointItem, Push, Pushed, Readiness, Reading, ReadingItem, ReadingsQuery, Resumed, SetTime, StateItem,
+    TimeSet,
 };
 use crate::lanes::Lane;
 use crate::telemetry::{InState, OfConnector, OfInstallation, State};
@@ -115,11 +116,16 @@ impl Facade for NodeFacade {
         Box::pin(aside(move || node.list_outputs(&*node.lane(&id)?, &query)))
     }
 
-    fn state(&self, id: InstallationId, prefix: String, page: PageQuery) -> Later<'_, Page<StateItem>> {
-        Box::pin(async move { self.0.read_state(&self.lane(&id)?, &prefix, &page).await })
+    fn state(
+        &self,
+        id: InstallationId,
+        prefix: String,
+        page: PageQuery,
+    ) -> Later<'_, Reading<Page<StateItem>>> {
+        Box::pin(Arc::clone(&self.0).read_state(id, prefix, page))
     }
 
-    fn logs(&self, id: InstallationId, after: Option<u64>, limit: usize) -> Later<'_, Page<KeptLine>> {
+    fn logs(&self, id: InstallationId, after: Option<u64>, limit: usize) -> Later<'_, LogPage> {
         let node = Arc::clone(&self.0);
         Box::pin(aside(move || node.read_log(&*node.lane(&id)?, after, limit)))
     }
@@ -201,8 +207,8 @@ impl Node {
             notes.push("[site] clock = \"feed\": time comes from the readings".to_owned());
         }
         notes.extend(super::start::clock_note(&self.shared.clock));
-        if self.insecure_bind {
-            notes.push("--insecure-bind: listens on more than loopback, without credentials".to_owned());
+        if self.exposed {
+            notes.push("it listens on more than loopback, without credentials".to_owned());
         }
         Readiness { ready: reasons.is_empty(), reasons, notes }
     }
@@ -254,7 +260,7 @@ impl Node {
             } else {
                 stopped += 1
             }
-            let lag = self.lag_readings(lane);
+            let (lag, _) = self.lag_readings(lane);
             pending += lag;
             let state = self.state_of(lane).name();
             let label = OfInstallation { installation: lane.id.to_string() };

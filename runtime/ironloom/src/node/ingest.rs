@@ -7,21 +7,15 @@ use crate::api::facade::{Answer, IngestRules, Problem, Push, Pushed, RETRY_SOON}
 use crate::fold::submission::{ReadingsSubmission, Refusal, Submission};
 use crate::records::readings::{Idempotency, ReadingsHead};
 use ironloom_storage::log::Room;
-use ironloom_types::clock::{Source, Timestamp};
+use ironloom_types::clock::{Clock, Source, Timestamp};
 use ironloom_types::limits::MAX_POINTS;
 use ironloom_types::readings::NewPoint;
 
 impl Node {
     /// What readings are checked against now.
     pub(super) fn rules(&self) -> IngestRules {
-        let clock = &self.shared.clock;
-        let now = match clock.source() {
-            // Its own time, not the journal's: that may stand in a future that never was.
-            Source::Host => clock.host().ok(),
-            Source::Feed => Some(clock.now()),
-        };
         let new_points = MAX_POINTS.saturating_sub(self.shared.points.names().count());
-        IngestRules { now, latest: self.latest(), new_points }
+        IngestRules { now: time_for_readings(&self.shared.clock), latest: self.latest(), new_points }
     }
 
     /// The latest `at` that is trusted. Under the feed's clock `at` itself is what moves time, and a clock
@@ -80,5 +74,28 @@ impl Node {
             Ok(Err(refusal)) => Err(problems::refused(&refusal)),
             Err(_) => Err(problems::refused(&Refusal::UnknownOutcome)),
         }
+    }
+}
+
+/// What readings without an `at` get; `None` where no time is to be trusted.
+fn time_for_readings(clock: &Clock) -> Option<Timestamp> {
+    match clock.source() {
+        // Its own time, not the journal's: that may stand in a future that never was.
+        Source::Host => clock.host().ok(),
+        // Before the feed has brought a time there is none.
+        Source::Feed => Some(clock.now()).filter(|now| *now > Timestamp(0)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_feeds_clock_has_no_time_before_the_first_reading() {
+        let clock = Clock::new(Source::Feed, Timestamp(0));
+        assert_eq!(time_for_readings(&clock), None);
+        clock.advance(Timestamp(7));
+        assert_eq!(time_for_readings(&clock), Some(Timestamp(7)));
     }
 }

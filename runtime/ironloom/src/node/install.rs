@@ -194,6 +194,13 @@ impl Node {
         let first = match from {
             StartFrom::Now => journal.last().next(),
             StartFrom::Beginning => journal.first(),
+            StartFrom::Time(time) if time > self.shared.clock.now() => {
+                let detail =
+                    format!("`from` can't be {time}: that is later than now, {}", self.shared.clock.now());
+                return Err(Problem::refused("install", detail)
+                    .at(Place::field("from"))
+                    .hint("It is the time at which readings were recorded, not their `at`."));
+            }
             StartFrom::Time(time) => journal.first_since(time).map_err(|error| problems::internal(&error))?,
         };
         Ok(Sequence(first.0 - 1))

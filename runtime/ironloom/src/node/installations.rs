@@ -9,7 +9,7 @@ use super::pages::Filling;
 use super::{Node, problems};
 use crate::api::facade::{
     Answer, Installation, InstallationState, Lag, LastError, LeftOut, LeftOutPoint, Page, PageQuery,
-    Patterns, Problem,
+    Patterns, Problem, WrittenLimits,
 };
 use crate::lanes::Lane;
 use crate::records::installation::{self, Revision, Standing};
@@ -90,19 +90,21 @@ impl Node {
         }
     }
 
-    /// How many readings wait for a lane. Where it is behind its notes, every reading of the journal
-    /// from there on counts: which of them are its own shows when it comes to them.
-    pub(super) fn lag_readings(&self, lane: &Lane) -> u64 {
+    /// How many readings wait for a lane, and whether they may be fewer: where it is behind its notes, every
+    /// reading of the journal from there on counts, and which of them are its own shows when it comes to them.
+    pub(super) fn lag_readings(&self, lane: &Lane) -> (u64, bool) {
         let (noted, behind) = {
             let queue = lane.queue.lock();
             (queue.noted() as u64, queue.behind_from())
         };
-        noted + behind.map_or(0, |behind| (self.shared.journal.last().0 + 1).saturating_sub(behind.0))
+        let in_journal =
+            behind.map_or(0, |behind| (self.shared.journal.last().0 + 1).saturating_sub(behind.0));
+        (noted + in_journal, in_journal > 0)
     }
 
     /// How far a lane is behind.
     fn lag(&self, lane: &Lane) -> Lag {
-        let readings = self.lag_readings(lane);
+        let (readings, at_most) = self.lag_readings(lane);
         let (head, behind) = {
             let queue = lane.queue.lock();
             (queue.head_time(), queue.behind_from())
@@ -113,7 +115,7 @@ impl Node {
         });
         let seconds = oldest
             .map_or(0.0, |oldest| self.shared.clock.now().0.saturating_sub(oldest.0) as f64 / SECOND as f64);
-        Lag { readings, seconds, oldest }
+        Lag { readings, at_most, seconds, oldest }
     }
 }
 
@@ -150,6 +152,7 @@ pub(super) fn show(
         version: installation.version.clone(),
         package: installation.package,
         state,
+        paused: installation.standing == Standing::Paused,
         revision: installation.revision,
         generation: installation.generation,
         cursor: meta.cursor,
@@ -160,7 +163,7 @@ pub(super) fn show(
         bindings,
         grants: revision.grants.clone(),
         settings: settings.collect(),
-        limits: revision.limits.clone(),
+        limits: WrittenLimits::from(&revision.limits),
         timezone: revision.timezone.clone(),
     }
 }

@@ -35,6 +35,7 @@ use crate::fold::submission::{AdminSubmission, Refusal, Submission};
 use crate::lanes::run::Runner;
 use crate::lanes::{Lane, Lanes};
 use crate::records::admin::AdminRecord;
+use crate::records::installation::{Installation, Standing};
 use crate::telemetry::Telemetry;
 use ironloom_apps::pattern::Pattern;
 use ironloom_sandbox::Sandbox;
@@ -65,7 +66,8 @@ pub(crate) struct Node {
     telemetry: Arc<Telemetry>,
     /// What the log had done when the metrics were last shown.
     shown: Mutex<Shown>,
-    insecure_bind: bool,
+    /// It listens on more than loopback.
+    exposed: bool,
     _lock: DataLock,
 }
 
@@ -105,6 +107,7 @@ struct Shown {
 impl Node {
     /// Writes a change by an admin and waits until it is durable and applied.
     async fn change(&self, record: AdminRecord) -> Answer<()> {
+        let told = told(&record);
         let (reply, durable) = tokio::sync::oneshot::channel();
         let submission = Submission::Admin(Box::new(AdminSubmission { record, reply }));
         let bound = submission.max_len();
@@ -118,7 +121,10 @@ impl Node {
             });
         }
         match durable.await {
-            Ok(Ok(())) => Ok(()),
+            Ok(Ok(())) => {
+                tracing::info!("{told}");
+                Ok(())
+            }
             Ok(Err(refusal)) => Err(problems::change_refused(&refusal)),
             Err(_) => Err(problems::change_refused(&Refusal::UnknownOutcome)),
         }
@@ -171,4 +177,33 @@ impl Drop for Turn {
 /// 503: the server stops.
 fn stopping() -> Problem {
     Problem::unavailable("stopping", "the server is stopping", RETRY_SOON)
+}
+
+/// What the server's log says of a change.
+fn told(record: &AdminRecord) -> String {
+    match record {
+        AdminRecord::PackageAdded(package) => format!("package {} was added", package.digest),
+        AdminRecord::PackageRemoved(digest) => format!("package {digest} was deleted"),
+        AdminRecord::Compiled { package, .. } => format!("package {package} was compiled anew"),
+        AdminRecord::Installed { installation, .. } => {
+            let Installation { id, app, version, generation, .. } = &**installation;
+            format!("{app} {version} was installed as {id}, generation {generation}")
+        }
+        AdminRecord::Standing { id, standing, .. } => match standing {
+            Standing::Paused => format!("installation {id} was paused"),
+            Standing::Running => format!("installation {id} was resumed"),
+        },
+        AdminRecord::Uninstalled { id, generation, purge, .. } => {
+            let purged = if *purge { " and purged" } else { "" };
+            format!("installation {id}, generation {generation}, was uninstalled{purged}")
+        }
+        AdminRecord::Alarm { generation, alarm } => {
+            format!("alarm {generation}-{} ({}) was acknowledged", alarm.number, alarm.code)
+        }
+        AdminRecord::DeadLetterDeleted { generation, number, .. } => {
+            format!("dead letter {number} of generation {generation} was deleted")
+        }
+        AdminRecord::TimeSet { to, .. } => format!("journal time was set back to {to}"),
+        AdminRecord::UnitsGiven(units) => format!("{} points were given their units", units.len()),
+    }
 }

@@ -37,6 +37,26 @@ impl<T: Serialize> Filling<T> {
     }
 }
 
+/// Shows the places of a page that were found, one more than it has room for where there are more. A place
+/// that has nothing to show is passed. Returns the last that was passed, where there are more.
+pub(super) fn fill<P, T: Serialize>(
+    found: Vec<P>,
+    limit: usize,
+    mut show: impl FnMut(&P) -> Option<T>,
+) -> (Vec<T>, Option<P>) {
+    let mut more = found.len() > limit;
+    let mut page = Filling::new(limit);
+    let mut last = None;
+    for place in found {
+        if show(&place).is_some_and(|item| !page.push(item)) {
+            more = true;
+            break;
+        }
+        last = Some(place);
+    }
+    (page.items, last.filter(|_| more))
+}
+
 /// The bytes of an item as JSON, and of the comma behind it.
 fn json_bytes(item: &impl Serialize) -> usize {
     struct Counter(usize);
@@ -104,6 +124,15 @@ mod tests {
         let mut page = Filling::new(10);
         assert!(!page.extend([half.as_str(), half.as_str()]));
         assert!(page.extend(["z"]));
+    }
+
+    #[test]
+    fn places_with_nothing_to_show_are_passed_and_dont_end_a_list() {
+        let even = |place: &u32| (place % 2 == 0).then_some(*place);
+        assert_eq!(fill(vec![1, 2, 3, 4], 3, even), (vec![2, 4], Some(4)));
+        assert_eq!(fill(vec![1, 3], 1, even), (vec![], Some(3)));
+        assert_eq!(fill(vec![2, 4], 1, even), (vec![2], Some(2)));
+        assert_eq!(fill(vec![1, 2], 2, even), (vec![2], None));
     }
 
     #[test]

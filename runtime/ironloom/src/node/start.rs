@@ -61,7 +61,7 @@ pub(crate) fn start(options: NodeOptions) -> Result<Arc<dyn Host>, StartError> {
     let runtime = Handle::current();
     end_with_vital_threads();
     super::descriptors::raise_limit();
-    let NodeOptions { config, data, insecure_bind, telemetry } = options;
+    let NodeOptions { config, data, exposed, telemetry } = options;
     ironloom_storage::folders::make(&data)
         .map_err(|source| OpenError::Io {
             what: "make the data folder",
@@ -146,6 +146,7 @@ pub(crate) fn start(options: NodeOptions) -> Result<Arc<dyn Host>, StartError> {
     let threads = run::start(parts, &to_fold, inbox).map_err(start_error)?;
     drop(to_fold);
     units::give(&shared.points, &units, &committer);
+    tell_of_zones(&lanes, &config.site.timezone);
 
     let limits = BatchLimits {
         readings: config.batch.max_readings as usize,
@@ -179,7 +180,7 @@ pub(crate) fn start(options: NodeOptions) -> Result<Arc<dyn Host>, StartError> {
         failure,
         telemetry,
         shown: parking_lot::Mutex::default(),
-        insecure_bind,
+        exposed,
         _lock: lock,
     });
     runtime.spawn(Arc::clone(&node.runner).run());
@@ -190,6 +191,21 @@ pub(crate) fn start(options: NodeOptions) -> Result<Arc<dyn Host>, StartError> {
     let _guard = runtime.enter();
     *node.connectors.lock() = Some(Connectors::start(&connectors, &sink, &node.telemetry.metrics));
     Ok(Arc::new(NodeFacade(node)))
+}
+
+/// The configured time zone holds for installs to come; whoever has changed it should know what it doesn't.
+fn tell_of_zones(lanes: &Lanes, configured: &str) {
+    let others = lanes.all().into_iter().filter(|lane| lane.revision.timezone != configured);
+    let others: Vec<String> =
+        others.map(|lane| format!("{} ({})", lane.id, lane.revision.timezone)).collect();
+    if let Some(first) = others.first() {
+        tracing::info!(
+            installations = others.len(),
+            first,
+            configured,
+            "installations keep the time zone that they were installed with, which isn't that of [site] timezone"
+        );
+    }
 }
 
 fn log_config(config: &Config) -> log::Config {

@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 use serde::de::DeserializeOwned;
 
 use super::pages::Filling;
-use super::{Node, problems};
+use super::{Node, Turn, problems};
 use crate::api::facade::{
-    Answer, DeadLetter, Invocation, KeptLine, OutputsQuery, Page, PageQuery, PointItem, Problem, ReadingItem,
-    ReadingsQuery, StateItem, Value,
+    Answer, DeadLetter, Invocation, LogPage, OutputsQuery, Page, PageQuery, PointItem, Problem, RETRY_SOON,
+    Reading, ReadingItem, ReadingsQuery, StateItem, Value,
 };
 use crate::fold;
 use crate::fold::points::LatestValue;
@@ -27,6 +27,8 @@ use ironloom_types::readings::NewPoint;
 
 /// How long one request looks through the journal; the rest is the next page's.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// How long a reader of an app's state waits for an invocation under way.
+const BUSY_APP: Duration = Duration::from_secs(2);
 /// Bytes of state on one page at most: its JSON is up to 2.4 times as long.
 const STATE_PAGE: usize = 3 << 19;
 /// Dead letters that are read in one step; each may have 64 KiB.
@@ -194,16 +196,25 @@ impl Node {
         self.collect(filter, query.readings.limit, own, |point| entities.get(&point).cloned())
     }
 
-    /// A page of an app's state, between two invocations.
+    /// What reads a page of an app's state, between two invocations.
     pub(super) async fn read_state(
-        &self,
-        lane: &Arc<Lane>,
-        prefix: &str,
-        page: &PageQuery,
-    ) -> Answer<Page<StateItem>> {
-        let (prefix, after, limit) = (prefix.to_owned(), page.after.clone(), page.limit);
-        let turn = self.turn_of(&lane.id).await?;
-        let lane = Arc::clone(lane);
+        self: Arc<Self>,
+        id: InstallationId,
+        prefix: String,
+        page: PageQuery,
+    ) -> Answer<Reading<Page<StateItem>>> {
+        let turn = tokio::time::timeout(BUSY_APP, self.turn_of(&id)).await.map_err(|_| {
+            let detail = format!(
+                "installation {id} is in the middle of an invocation; its state can be read between two of them"
+            );
+            Problem::unavailable("busy", detail, RETRY_SOON)
+        })??;
+        Ok(Box::new(move || Box::pin(async move { self.read_state_of(turn, prefix, page).await })))
+    }
+
+    async fn read_state_of(&self, turn: Turn, prefix: String, page: PageQuery) -> Answer<Page<StateItem>> {
+        let PageQuery { after, limit } = page;
+        let lane = Arc::clone(&turn.lane);
         let found = fold::aside(&self.shared, move |shared| {
             let scan = Scan { prefix: &prefix, after: after.as_deref(), limit, max_bytes: STATE_PAGE };
             scan_state(&lane, &*shared.storage, scan)
@@ -217,12 +228,12 @@ impl Node {
     }
 
     /// A page of an app's log.
-    pub(super) fn read_log(&self, lane: &Lane, after: Option<u64>, limit: usize) -> Answer<Page<KeptLine>> {
+    pub(super) fn read_log(&self, lane: &Lane, after: Option<u64>, limit: usize) -> Answer<LogPage> {
         let (lines, mut more) = lane.log.page(after, limit).map_err(|error| problems::internal(&error))?;
         let mut page = Filling::new(limit);
         more |= page.extend(lines);
         let next = page.items.last().filter(|_| more).map(|line| line.number.to_string());
-        Ok(Page { items: page.items, next })
+        Ok(LogPage { page: Page { items: page.items, next }, generation: lane.generation })
     }
 
     async fn scan<T: DeserializeOwned>(
@@ -308,6 +319,7 @@ impl Node {
             return Err(Problem::conflict("not-running", detail).hint("Resume it first."));
         }
         lane.pace.lock().requeue.add(number);
+        tracing::info!(installation = %id, dead_letter = number, "an admin runs a dead letter again");
         self.lanes.wake(&lane);
         Ok(())
     }
@@ -338,9 +350,15 @@ impl Node {
             fold::aside(&self.shared, move |shared| shared.invocations.list(generation, after, last, limit));
         let (found, mut more) = found.await.map_err(|error| problems::internal(&error))?;
         let mut page = Filling::new(found.len());
-        more |= page.extend(found.into_iter().map(show_invocation));
-        let next = page.items.last().filter(|_| more).map(|last| last.ordinal.to_string());
-        Ok(Page { items: page.items, next })
+        more |= page.extend(found.iter().cloned().map(show_invocation));
+        let mut items = page.items;
+        // The next page begins behind an ordinal, so that all of its attempts are on this one.
+        if let Some(cut) = found.get(items.len()).map(|first| first.ordinal) {
+            let whole = items.partition_point(|one| one.ordinal < cut);
+            items.truncate(if whole > 0 { whole } else { items.len() });
+        }
+        let next = items.last().filter(|_| more).map(|last| last.ordinal.to_string());
+        Ok(Page { items, next })
     }
 }
 

@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use serde_json::Value as Json;
 use toml::de::DeValue;
 
-use crate::api::facade::{Grants, InstallRequest, Patterns, RequestedLimits, StartFrom};
+use crate::api::facade::{Grants, InstallRequest, Patterns, StartFrom, WrittenLimits};
 use crate::cli::failure::Failure;
 use ironloom_apps::allowance::PartialLimits;
 use ironloom_apps::grants::{OutputGrant, Safe, Toward};
@@ -32,7 +32,7 @@ pub(super) struct Asked {
 
 impl Asked {
     pub(super) fn request(self, id: InstallationId, package: Digest) -> InstallRequest {
-        let limits = RequestedLimits {
+        let limits = WrittenLimits {
             memory: self.limits.memory.map(Bytes),
             cpu: self.limits.cpu.map(Span),
             state: self.limits.state.map(Bytes),
