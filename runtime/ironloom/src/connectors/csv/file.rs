@@ -95,7 +95,8 @@ impl Lap {
         let mut reader = csv::ReaderBuilder::new().delimiter(config.delimiter).from_reader(tracked);
         let header = reader.headers().map_err(wrong)?.clone();
         let end = reader.position().byte();
-        if !reader.get_ref().ends_line(end) && settled != Some(end) {
+        let is_whole = reader.get_ref().ends_line(end) || settled == Some(end);
+        if header.is_empty() || !is_whole {
             return Err(FileError::Io(format!("{path} has no whole header line yet")));
         }
         let find = |name: &str| {
@@ -175,11 +176,13 @@ impl Lap {
             let number = row.position().map_or(0, csv::Position::line);
             let begin = row.position().map_or(0, csv::Position::byte);
             let unended = (!self.reader.get_ref().ends_line(end.byte())).then_some(begin);
-            if !matches!(read, Ok(false)) {
-                self.has_lines = true;
-                if unended.is_some() && self.is_unfinished(end.byte()) {
-                    return;
-                }
+            let is_line = match &read {
+                Ok(some) => *some,
+                Err(error) => !error.is_io_error(),
+            };
+            self.has_lines |= is_line;
+            if is_line && unended.is_some() && self.is_unfinished(end.byte()) {
+                return;
             }
             let problem = match read {
                 Ok(false) => return,
