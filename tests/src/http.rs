@@ -19,7 +19,7 @@ pub struct Client {
     agent: ureq::Agent,
 }
 
-/// What the server answered, whatever the status.
+/// The server's answer, whatever the status.
 #[derive(Clone, Debug)]
 pub struct Answer {
     pub status: u16,

@@ -1,4 +1,4 @@
-//! What end-to-end tests need: the real server as a process, requests, guests, packages, load, and a
+//! Helpers of end-to-end tests: the real server as a process, requests, guests, packages, load, and a
 //! model of the app `one-state` that shares no code with the runtime.
 
 pub mod apps;

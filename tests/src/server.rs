@@ -15,7 +15,7 @@ use tempfile::TempDir;
 use crate::http::Client;
 use crate::wait::{PATIENCE, wait_for};
 
-/// How a server is started, and its folder, which outlives it: start it again on the same one.
+/// The settings of a server, and its folder, which outlives it: start it again on the same one.
 #[derive(Clone, Debug)]
 pub struct Setup {
     folder: Arc<TempDir>,
@@ -88,7 +88,7 @@ impl Setup {
         self.folder.path()
     }
 
-    /// What all servers of this folder said on stderr.
+    /// Returns the stderr of all servers of this folder.
     pub fn said(&self) -> String {
         fs::read(self.folder.path().join("stderr"))
             .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
-/// How long anything may take that takes no time on a quiet machine.
+/// The time limit for anything that takes no time on a quiet machine.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Asks again and again until there is an answer; `what` names it where there is none in time. An

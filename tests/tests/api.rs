@@ -288,7 +288,7 @@ fn names_of_the_host_are_taken_only_where_it_is_said_twice() -> Result<()> {
     let setup = Setup::new()?.config(config);
     let server = setup.start()?;
     assert_eq!(server.client().send("GET", "/v1/points", &headers, &[])?.problem(403)?["kind"], "host");
-    ensure!(setup.said().contains("hosts is used with --insecure-bind only"), "{}", setup.said());
+    ensure!(setup.said().contains("hosts has no effect without --insecure-bind"), "{}", setup.said());
     ensure!(server.stop()?.success());
     let server = setup.argument("--insecure-bind").start()?;
     let client = server.client();

@@ -68,7 +68,7 @@ fn what_traps_has_no_effect_and_says_why() -> Result<()> {
         ("grow", "memory-limit", "more memory than `limits.memory` allows"),
         ("loop", "cpu-limit", "more CPU time than `limits.cpu` allows"),
         ("sleep", "trap", "an app can't sleep: set a timer"),
-        ("exit", "trap", "it ended itself with `exit`"),
+        ("exit", "trap", "it ended with `exit`"),
         ("huge-list", "host-call-limit", "its host calls carried more than 16777216 bytes in one call"),
         (
             "wrong-refuse",
@@ -113,7 +113,7 @@ fn what_the_host_refuses_is_an_error_that_the_app_sees() -> Result<()> {
         ("long-output", "65536 are allowed"),
         ("unknown-alarm", "declares no alarm"),
         ("long-alarm", "longer than 1,024 bytes"),
-        ("many-alarms", "as many alarms"),
+        ("many-alarms", "as many active alarms"),
         ("odd-timer", "can't be a timer's name"),
         ("manifest-timer", "can't be a timer's name"),
         ("many-timers", "as many timers"),

@@ -88,10 +88,10 @@ fn wrong_archives(good: &Package) -> Result<Vec<Wrong>> {
             "magic",
         ),
         ("nothing", Vec::new(), "cut off"),
-        ("cut in half", changed(&|bytes| bytes.truncate(whole / 2)), "the file ends before"),
+        ("cut in half", changed(&|bytes| bytes.truncate(whole / 2)), "the file ends earlier"),
         ("bytes behind the end", changed(&|bytes| bytes.extend_from_slice(b"more")), "after the end"),
         ("one zero block at the end", changed(&|bytes| bytes.truncate(whole - 512)), "cut off"),
-        ("a flipped bit", changed(&|bytes| bytes[place] ^= 1), "another digest"),
+        ("a flipped bit", changed(&|bytes| bytes[place] ^= 1), "different digest"),
         (
             "a link",
             changed(&|bytes| {
@@ -131,7 +131,7 @@ fn wrong_members(good: &Package) -> Vec<Wrong> {
                 let last = members.len() - 1;
                 members.swap(last, last - 1);
             }),
-            "not in its place",
+            "is out of place",
         ),
         ("no oci-layout", members(&|members| drop(members.remove(0))), "oci-layout"),
         ("no index.json", members(&|members| drop(members.remove(1))), "index.json"),
@@ -148,7 +148,7 @@ fn wrong_members(good: &Package) -> Vec<Wrong> {
                 let last = members.len() - 1;
                 members[last].1.push(b' ');
             }),
-            "another digest",
+            "different digest",
         ),
     ]
 }

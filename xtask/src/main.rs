@@ -14,7 +14,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::cargo::{Step, cargo, workspace};
 use crate::setup::{Built, build, ensure_toolchain, ensure_wasm_target};
 
-/// What this project's own commands do. Each gets what it lacks and builds what it needs.
+/// The project's own commands. Each installs and builds whatever it needs.
 #[derive(Parser, Debug)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask")]
 struct Cli {

@@ -1,4 +1,4 @@
-//! What has to be there before anything runs.
+//! Installs the tools that must be there before anything runs.
 
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
@@ -11,7 +11,7 @@ use crate::cargo::{cargo, workspace};
 /// The oldest toolchain that builds the runtime, and the one that is fetched where there is only an older one.
 const TOOLCHAIN: &str = "1.97.0";
 
-/// What apps are compiled for.
+/// The target that apps are compiled for.
 const WASM: &str = "wasm32-wasip2";
 
 /// Goes on under a toolchain that is new enough. It is fetched through rustup; the default stays as it is.
@@ -74,7 +74,7 @@ pub(crate) fn ensure_wasm_target() -> Result<()> {
     Ok(())
 }
 
-/// What was built.
+/// The result of a build.
 pub(crate) struct Built {
     /// The folder of the binaries.
     pub release: PathBuf,
@@ -95,7 +95,7 @@ pub(crate) fn build(binaries: &[&str], features: &[&str]) -> Result<Built> {
     Ok(Built { release })
 }
 
-/// Where cargo builds.
+/// The folder in which cargo builds.
 fn target_folder() -> Result<PathBuf> {
     // All of cargo is called in the root of the workspace, and takes a relative folder from there.
     let folder = match std::env::var_os("CARGO_TARGET_DIR") {

@@ -1,4 +1,4 @@
-//! What the project asks of its own files, beyond what rustfmt, clippy and the compiler check.
+//! The project's rules for its own files, beyond the checks of rustfmt, clippy and the compiler.
 //!
 //! Each rule is a pure function from texts to findings, so that each has a test that shows it red. The walls
 //! between rooms and the map of files are read from `runtime/ARCHITECTURE.md`: page and check can't differ.
@@ -15,7 +15,7 @@ use anyhow::{Result, bail};
 
 use self::files::File;
 
-/// Where the map and the walls are written down.
+/// The page with the map and the walls.
 const ARCHITECTURE: &str = "runtime/ARCHITECTURE.md";
 
 /// A line that breaks a rule.

@@ -1,4 +1,4 @@
-//! The limits that a manifest asks for, those that an admin grants, and what holds.
+//! The limits that a manifest requests, those that an admin grants, and the resulting ones.
 
 use serde::{Deserialize, Serialize};
 use toml::de::DeValue;
@@ -10,7 +10,7 @@ use ironloom_types::limits::{KIB, Limits, MAX_POINTS, MIB, SOURCE_POINTS};
 
 /// One of the limits of an installation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum LimitKind {
     /// Memory of an invocation.
     Memory,
     /// CPU time of an invocation.
@@ -23,8 +23,8 @@ pub enum Kind {
     Points,
 }
 
-impl Kind {
-    /// All of them.
+impl LimitKind {
+    /// Every one, for iteration.
     pub const ALL: [Self; 5] = [Self::Memory, Self::Cpu, Self::State, Self::Share, Self::Points];
 
     /// Its name in manifests and grants.
@@ -50,7 +50,7 @@ impl Kind {
         }
     }
 
-    /// As people write it.
+    /// Formats a value for people.
     pub fn show(self, value: u64) -> String {
         match self {
             Self::Memory | Self::State => Bytes(value).to_string(),
@@ -119,7 +119,7 @@ impl PartialLimits {
     /// Reads a section, each limit as text with its unit; what is counted may be a bare number.
     pub fn read(mut section: Section<'_, '_>) -> Self {
         let mut limits = Self::default();
-        for kind in Kind::ALL {
+        for kind in LimitKind::ALL {
             if let Some(value) = section.take(kind.name()).and_then(|field| kind.read(&field)) {
                 limits.set(kind, value);
             }
@@ -129,25 +129,25 @@ impl PartialLimits {
     }
 
     /// Sets this one of them.
-    pub fn set(&mut self, kind: Kind, value: u64) {
+    pub fn set(&mut self, kind: LimitKind, value: u64) {
         let limit = match kind {
-            Kind::Memory => &mut self.memory,
-            Kind::Cpu => &mut self.cpu,
-            Kind::State => &mut self.state,
-            Kind::Share => &mut self.share,
-            Kind::Points => &mut self.points,
+            LimitKind::Memory => &mut self.memory,
+            LimitKind::Cpu => &mut self.cpu,
+            LimitKind::State => &mut self.state,
+            LimitKind::Share => &mut self.share,
+            LimitKind::Points => &mut self.points,
         };
         *limit = Some(value);
     }
 
     /// This one of them.
-    pub fn get(&self, kind: Kind) -> Option<u64> {
+    pub fn get(&self, kind: LimitKind) -> Option<u64> {
         match kind {
-            Kind::Memory => self.memory,
-            Kind::Cpu => self.cpu,
-            Kind::State => self.state,
-            Kind::Share => self.share,
-            Kind::Points => self.points,
+            LimitKind::Memory => self.memory,
+            LimitKind::Cpu => self.cpu,
+            LimitKind::State => self.state,
+            LimitKind::Share => self.share,
+            LimitKind::Points => self.points,
         }
     }
 }
@@ -164,7 +164,7 @@ pub fn effective(
     defaults: &Limits,
 ) -> Result<Limits, Vec<Problem>> {
     let mut problems = Vec::new();
-    let mut limit = |kind: Kind| {
+    let mut limit = |kind: LimitKind| {
         let field = format!("limits.{}", kind.name());
         match (asked.get(kind), granted.get(kind)) {
             (asked, Some(granted)) => match kind.check(granted) {
@@ -177,11 +177,13 @@ pub fn effective(
             (Some(asked), None) if asked > kind.of(defaults) => {
                 let shown = kind.show(asked);
                 let default = kind.show(kind.of(defaults));
-                let message = format!("the app asks for {shown}, more than the {default} that need no grant");
+                let message =
+                    format!("the app requests {shown}, more than the {default} that it gets without a grant");
                 let name = kind.name();
-                let in_toml = if kind == Kind::Points { shown.clone() } else { format!("{shown:?}") };
-                let hint =
-                    format!("grant it, or less: --limit {name}='{shown}', or limits.{name} = {in_toml}");
+                let in_toml = if kind == LimitKind::Points { shown.clone() } else { format!("{shown:?}") };
+                let hint = format!(
+                    "grant that much, or less: --limit {name}='{shown}', or limits.{name} = {in_toml}"
+                );
                 problems.push(Problem::of(field, message).because(Cause::NeedsGrant).hint(hint));
                 0
             }
@@ -190,11 +192,11 @@ pub fn effective(
         }
     };
     let limits = Limits {
-        memory: limit(Kind::Memory),
-        cpu: limit(Kind::Cpu),
-        state: limit(Kind::State),
-        share: limit(Kind::Share),
-        points: limit(Kind::Points),
+        memory: limit(LimitKind::Memory),
+        cpu: limit(LimitKind::Cpu),
+        state: limit(LimitKind::State),
+        share: limit(LimitKind::Share),
+        points: limit(LimitKind::Points),
     };
     if problems.is_empty() { Ok(limits) } else { Err(problems) }
 }

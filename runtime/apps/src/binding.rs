@@ -1,4 +1,4 @@
-//! Bindings: which points of the site an installation's inputs take and its outputs write.
+//! Bindings: the points of the site that an installation's inputs read and its outputs write.
 
 #[cfg(test)]
 mod tests;
@@ -16,7 +16,7 @@ use ironloom_types::ids::{InstallationId, PointPath, RESERVED_SEGMENT, SlotName,
 /// The most patterns of one input. Beyond: refused.
 pub const MAX_PATTERNS: usize = 256;
 
-/// What one input takes. Its number is its place in the manifest.
+/// The binding of one input. Its number is its place in the manifest.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InputBinding {
     /// Its name in the manifest.
@@ -30,22 +30,22 @@ pub struct InputBinding {
     pub patterns: Vec<Pattern>,
 }
 
-/// What one output writes. Its number is its place in the manifest.
+/// The binding of one output. Its number is its place in the manifest.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OutputBinding {
     /// Its name in the manifest.
     pub name: SlotName,
-    /// What its values are for.
+    /// The use of its values.
     pub kind: OutputKind,
     /// The type of its values.
     pub value_type: ValueType,
     /// Its unit, a UCUM code, and so that of the points it makes.
     pub unit: Option<Arc<str>>,
-    /// Where they go.
+    /// Their target.
     pub target: Target,
 }
 
-/// Where the values of an output go.
+/// The target of an output's values.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Target {
     /// Nowhere: a set-point output without a binding.
@@ -98,13 +98,13 @@ impl Target {
 /// The bindings of an installation, both lists in the order of its manifest.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Bindings {
-    /// What its inputs take.
+    /// The bindings of its inputs.
     pub inputs: Vec<InputBinding>,
-    /// What its outputs write.
+    /// The bindings of its outputs.
     pub outputs: Vec<OutputBinding>,
 }
 
-/// Why an output has no point for an entity.
+/// The reason why an output has no point for an entity.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ResolveError {
     /// No output has this number.
@@ -119,7 +119,7 @@ pub enum ResolveError {
         output: SlotName,
         /// The entity, as the app gave it.
         entity: String,
-        /// What doesn't fit.
+        /// The problem.
         problem: String,
     },
 }

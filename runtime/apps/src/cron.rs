@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use ironloom_types::clock::Timestamp;
 
-/// When a timer is due: minute, hour, day of month, month, day of week.
+/// The due times of a timer: minute, hour, day of month, month, day of week.
 #[derive(Clone)]
 pub struct Cron {
     text: String,
@@ -100,7 +100,7 @@ impl FromStr for Cron {
             let detail = error.to_string();
             let detail = detail.lines().next_back().unwrap_or_default().trim();
             let detail = detail.trim_start_matches(['^', ' ']);
-            format!("{text:?} is no cron expression: {detail}")
+            format!("{text:?} is not a cron expression: {detail}")
         })?;
         let cron = Self { text: text.to_owned(), table };
         // A day that no month has, such as 31 February. 2023 is followed by a leap year within four.

@@ -1,4 +1,4 @@
-//! What must hold for any bytes that somebody uploads as a package or a manifest. The fuzz targets and the property
+//! Invariants for any bytes that somebody uploads as a package or a manifest. The fuzz targets and the property
 //! tests call this.
 
 use bytes::Bytes;

@@ -1,4 +1,4 @@
-//! Grants: which set-points an admin lets an installation ask for.
+//! Grants: the set-points that an admin lets an installation request.
 
 #[cfg(test)]
 mod tests;
@@ -16,7 +16,7 @@ use crate::problem::Problem;
 use crate::quantity::Span;
 use ironloom_types::ids::SlotName;
 
-/// What an admin allows an installation. It is checked where it is parsed: what is kept can be obeyed.
+/// The grants of an admin to an installation. They are checked when they are parsed.
 ///
 /// **Format**: stands in revisions of the log; fields keep their order.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -27,7 +27,7 @@ pub struct Grants {
     pub outputs: BTreeMap<SlotName, OutputGrant>,
 }
 
-/// What a set-point output may ask for.
+/// The values that a set-point output may request.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct OutputGrant {
@@ -39,7 +39,7 @@ pub struct OutputGrant {
     /// The longest that a set-point may live; none: what the app asks for.
     #[serde(default)]
     pub ttl: Option<Span>,
-    /// What is sent when the installation no longer vouches for a value; none: nothing.
+    /// The value that is sent when the installation no longer vouches for its own; none: nothing is sent.
     #[serde(default)]
     pub safe: Option<Safe>,
     /// Refuses other values instead of moving them.

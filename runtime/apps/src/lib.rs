@@ -1,6 +1,6 @@
-//! Apps: what a developer declares and packs, and what an admin binds, grants and sets.
+//! Apps: manifests and packages of developers; bindings, grants and settings of admins.
 //!
-//! All here is pure: text and bytes in, checked data or a full list of problems out. No code of an
+//! Everything here is pure: text and bytes in, checked data or a full list of problems out. No code of an
 //! app is parsed here; the compile worker does that, and [`roles`] judges what it found.
 
 pub mod allowance;
@@ -19,4 +19,6 @@ pub mod quantity;
 pub mod roles;
 pub mod routing;
 pub mod settings;
+#[cfg(test)]
+mod testing;
 pub mod toml_section;

@@ -1,4 +1,4 @@
-//! `app.toml`: what an app is, what it takes and gives, and what it asks for.
+//! `app.toml`: an app's identity, inputs, outputs and requests.
 //!
 //! The manifest's own version is probed first, then everything is read and checked, and all that is
 //! wrong is reported at once with line and column.
@@ -91,7 +91,7 @@ impl FromStr for ValueType {
     }
 }
 
-/// What an output's values are for.
+/// The use of an output's values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum OutputKind {
@@ -113,7 +113,7 @@ impl FromStr for OutputKind {
     }
 }
 
-/// How much an alarm matters.
+/// The severity of an alarm.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
@@ -160,7 +160,7 @@ pub struct Input {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Output {
     pub name: SlotName,
-    /// What its values are for.
+    /// The use of its values.
     pub kind: OutputKind,
     /// The type of its values.
     #[serde(rename = "type")]
@@ -175,7 +175,7 @@ pub struct Output {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Alarm {
     pub name: SlotName,
-    /// How much it matters.
+    /// Its severity.
     pub severity: Severity,
     /// For whoever sees it.
     pub description: String,
@@ -213,22 +213,22 @@ pub struct Manifest {
     pub name: String,
     /// Its version, as semver.org has it.
     pub version: String,
-    /// Who publishes it.
+    /// Its publisher.
     pub publisher: String,
-    /// What it does, for people.
+    /// A description for people.
     pub description: String,
     /// Its licence, as an SPDX expression.
     pub license: String,
     /// Whether it sets one-shot timers.
     pub schedule: bool,
-    /// What it takes. Frames come in this order.
+    /// Its inputs. Frames come in this order.
     pub inputs: Vec<Input>,
-    /// What it gives.
+    /// Its outputs.
     pub outputs: Vec<Output>,
     /// The alarms it may raise.
     pub alarms: Vec<Alarm>,
     pub timers: Vec<Timer>,
-    /// What can be set.
+    /// Its settings.
     pub settings: Vec<Setting>,
     /// The limits that it asks for.
     pub limits: PartialLimits,

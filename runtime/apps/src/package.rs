@@ -34,7 +34,7 @@ pub const EXTRA_MEDIA_TYPES: [&str; 2] = ["application/vnd.cyclonedx+json", "tex
 pub struct Package {
     /// Its identity: the digest of the image manifest.
     pub digest: Digest,
-    /// What the app declares.
+    /// The app's manifest.
     pub manifest: Manifest,
     /// `app.toml` as it is.
     pub manifest_text: Bytes,
@@ -54,29 +54,29 @@ pub struct Extra {
     pub bytes: Bytes,
 }
 
-/// Why a file is no package.
+/// The reason why a file is not a package.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PackageError {
     /// It is too large.
     #[error("the package has {size} bytes; at most {limit} are allowed")]
     TooLarge { size: usize, limit: usize },
     /// The tar is not as it must be.
-    #[error("the package is no strict ustar archive: {place}: {problem}")]
+    #[error("the package is not a strict ustar archive: {place}: {problem}")]
     Archive {
-        /// Which member, or where.
+        /// The member or the place.
         place: String,
-        /// What is wrong.
+        /// The problem.
         problem: String,
     },
-    /// What is in the tar is not as it must be.
-    #[error("the package is no image layout of an app: {place}: {problem}")]
+    /// The contents of the tar are malformed.
+    #[error("the package is not an image layout with an app: {place}: {problem}")]
     Layout {
-        /// Which file or blob.
+        /// The file or blob.
         place: String,
-        /// What is wrong.
+        /// The problem.
         problem: String,
     },
-    /// What should be the component isn't one.
+    /// The component isn't a WebAssembly component.
     #[error("the package holds no component: {0}")]
     Component(&'static str),
     /// The manifest is not valid.
@@ -140,7 +140,7 @@ pub fn check_component_header(bytes: &[u8]) -> Result<(), &'static str> {
         Some([0, b'a', b's', b'm', ..]) => {
             Err("it is WebAssembly of a version that this runtime doesn't know")
         }
-        Some([0x7f, b'E', b'L', b'F', ..]) => Err("it is precompiled code; only WebAssembly is taken"),
+        Some([0x7f, b'E', b'L', b'F', ..]) => Err("it is precompiled code; only WebAssembly is accepted"),
         _ => Err("it is not WebAssembly"),
     }
 }

@@ -56,7 +56,7 @@ impl Pattern {
                 }
                 None if part.contains(['{', '}']) => {
                     return Err(refuse(
-                        "has a capture that is not a whole segment; {name} stands between two `/`",
+                        "has a capture that is not a whole segment; write {name} between two `/`",
                     ));
                 }
                 None => {

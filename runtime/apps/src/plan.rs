@@ -25,14 +25,14 @@ pub const MAX_SAMPLES: usize = 10;
 /// The most problems with points that are told one by one.
 const MAX_POINT_PROBLEMS: usize = 10;
 
-/// What somebody wants to install.
+/// A request to install an app.
 #[derive(Clone, Debug)]
 pub struct Request {
     /// The installation's id.
     pub id: InstallationId,
     /// The patterns of each input, and the one of each output that has one, by the slot's name.
     pub bindings: BTreeMap<String, Vec<String>>,
-    /// What is granted to set-point outputs.
+    /// The grants of set-point outputs.
     pub grants: Grants,
     /// The settings that are given.
     pub settings: BTreeMap<String, serde_json::Value>,
@@ -42,7 +42,7 @@ pub struct Request {
     pub timezone: Option<String>,
 }
 
-/// What the host's configuration says for all installations.
+/// The host's configuration for all installations.
 #[derive(Clone, Copy, Debug)]
 pub struct Site<'a> {
     /// The time zone of timers where none is asked for.
@@ -60,12 +60,12 @@ pub struct KnownPoint<'a> {
     pub unit: Option<&'a str>,
 }
 
-/// What an install would make: the parts of a revision, and what its inputs match today.
+/// The result of an install: the parts of a revision, and the points that its inputs match now.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
-    /// What its inputs take and its outputs write.
+    /// The bindings of its inputs and outputs.
     pub bindings: Bindings,
-    /// What is granted to set-point outputs.
+    /// The grants of set-point outputs.
     pub grants: Grants,
     /// All settings, each as the text that the app gets.
     pub settings: BTreeMap<String, String>,
@@ -73,21 +73,21 @@ pub struct Plan {
     pub limits: Limits,
     /// The time zone of its timers.
     pub timezone: String,
-    /// What each input matches, in the order of the manifest.
+    /// The matches of each input, in the order of the manifest.
     pub inputs: Vec<InputPlan>,
-    /// What an admin should know, such as a unit that is assumed.
+    /// Warnings for the admin, such as an assumed unit.
     pub warnings: Vec<String>,
 }
 
-/// What an input matches today.
+/// The points that an input matches now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InputPlan {
     pub name: SlotName,
-    /// How many points it takes.
+    /// The number of points.
     pub points: u64,
     /// The first of them.
     pub samples: Vec<PointNumber>,
-    /// How many of them have no unit and are taken to have the input's.
+    /// The number of points without a unit, which are assumed to have the input's.
     pub unit_assumed: u64,
 }
 
@@ -123,7 +123,7 @@ pub fn plan_install<'a>(
     Problems::check(problems)?;
     // Each of them is there, or a problem was found.
     let (Some(bindings), Some(settings), Some(limits)) = (bindings, settings, limits) else {
-        return Err(Problem::of("install", "could not be planned").into());
+        return Err(Problem::of("install", "can't be planned").into());
     };
     let warnings = warnings::of(&request.id, &bindings, &inputs, &limits, others);
     let (grants, timezone) = (request.grants.clone(), timezone.to_owned());

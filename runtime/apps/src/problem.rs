@@ -26,7 +26,7 @@ pub fn join_path(path: &str, key: &str) -> String {
     if path.is_empty() { key } else { format!("{path}.{key}") }
 }
 
-/// What programs tell a problem by.
+/// The code by which programs identify a problem.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Cause {
@@ -48,7 +48,7 @@ pub enum Cause {
 }
 
 impl Cause {
-    /// All of them that have a name of their own.
+    /// Every kind with a name of its own.
     pub const NAMED: [Self; 6] = [
         Self::Unbound,
         Self::UnitMismatch,
@@ -88,12 +88,12 @@ pub struct Problem {
     /// The field, as a path of names with dots between them, such as `inputs.weight.unit`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub field: Option<String>,
-    /// What programs tell it by.
+    /// The code by which programs identify it.
     #[serde(skip_serializing_if = "Cause::is_invalid")]
     pub cause: Cause,
-    /// What is wrong, as a sentence without its full stop.
+    /// The problem, as a sentence without a full stop.
     pub message: String,
-    /// What to do about it.
+    /// A hint what to do about it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub hints: Vec<String>,
 }
@@ -109,7 +109,7 @@ impl Problem {
         Self { message: one_line(&message.into()), ..Self::default() }
     }
 
-    /// With a cause that programs can tell.
+    /// Adds a cause that programs can test for.
     #[must_use]
     pub fn because(mut self, cause: Cause) -> Self {
         self.cause = cause;
@@ -151,7 +151,7 @@ impl fmt::Display for Problem {
     }
 }
 
-/// All that is wrong, in the order of its places. Never empty where it is returned as an error.
+/// All problems, in the order of their places. Never empty if returned as an error.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
 pub struct Problems(pub Vec<Problem>);

@@ -70,7 +70,7 @@ impl<'de> Deserialize<'de> for Count {
 }
 
 impl Span {
-    /// As the standard library has it.
+    /// Converts to the standard library's type.
     pub fn duration(self) -> Duration {
         Duration::from_nanos(self.0)
     }

@@ -1,4 +1,4 @@
-//! What a component exports and imports, held against what its manifest declares.
+//! Checks the exports and imports of a component against its manifest.
 //!
 //! The compile worker lists the names; everything that would otherwise fail silently at the first
 //! call is refused here, by name.
@@ -68,7 +68,7 @@ fn check_roles(manifest: &Manifest, roles: Roles, problems: &mut Vec<Problem>) {
     if roles.readings && !has_inputs {
         let message = "the component has the role `readings`, but the manifest declares no input";
         problems
-            .push(Problem::of("inputs", message).hint("add an [inputs.NAME] section, or take the role away"));
+            .push(Problem::of("inputs", message).hint("add an [inputs.NAME] section, or remove the role"));
     }
     let has_timers = !manifest.timers.is_empty() || manifest.schedule;
     if has_timers && !roles.timers {
@@ -78,8 +78,7 @@ fn check_roles(manifest: &Manifest, roles: Roles, problems: &mut Vec<Problem>) {
     }
     if roles.timers && !has_timers {
         let message = "the component has the role `timers`, but the manifest declares neither a timer nor `schedule = true`";
-        problems
-            .push(Problem::of("timers", message).hint("add a [timers.NAME] section, or take the role away"));
+        problems.push(Problem::of("timers", message).hint("add a [timers.NAME] section, or remove the role"));
     }
 }
 
@@ -92,8 +91,8 @@ fn check_import(manifest: &Manifest, import: &str) -> Option<Problem> {
         return (!fits(INTERFACES, version)).then(|| other_version("imports", import, INTERFACES));
     }
     let Some(capability) = Capability::ALL.into_iter().find(|one| one.interface() == interface) else {
-        let message = format!("the component imports {import}, which no app is given");
-        return Some(Problem::of("component", message).hint("remove what uses it"));
+        let message = format!("the component imports {import}, which no app may use");
+        return Some(Problem::of("component", message).hint("remove the code that uses it"));
     };
     if let Some(declaration) = capability.declaration()
         && !capability.is_declared(manifest.declared())

@@ -77,7 +77,7 @@ pub struct LeftOut {
     pub reason: LeftOutReason,
 }
 
-/// Why a point that matches is left out.
+/// The reason why a matching point is left out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LeftOutReason {
     /// An earlier point gives the same entity by another pattern of the input.
@@ -156,7 +156,7 @@ impl RoutingTable {
         self.lanes.get(&lane).map(|lane| Arc::clone(&lane.entities))
     }
 
-    /// How many points there are, holes included.
+    /// The number of points, including gaps.
     pub fn points(&self) -> usize {
         self.offsets.len() - 1
     }

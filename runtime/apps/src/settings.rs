@@ -1,4 +1,4 @@
-//! Settings: what is given against what the manifest declares.
+//! Settings: checks the given values against the manifest.
 //!
 //! An app sees every setting as text (`wasi:config/store`), so this is where a value of the declared
 //! type becomes that text, in one way only: integers in decimal, reals in the shortest form that
@@ -30,7 +30,7 @@ impl Given {
             DeValue::Boolean(value) => Ok(Self::Boolean(*value)),
             DeValue::Integer(number) => i64::from_str_radix(number.as_str(), number.radix())
                 .map(Self::Integer)
-                .map_err(|_| format!("{number} does not fit 64 bits")),
+                .map_err(|_| format!("{number} does not fit into 64 bits")),
             DeValue::Float(number) => {
                 number.as_str().parse().map(Self::Real).map_err(|_| format!("{number} is not a real number"))
             }
@@ -45,7 +45,7 @@ impl Given {
             serde_json::Value::Number(number) => match (number.as_i64(), number.as_f64()) {
                 (Some(integer), _) => Ok(Self::Integer(integer)),
                 (None, Some(real)) => Ok(Self::Real(real)),
-                (None, None) => Err(format!("{number} does not fit 64 bits")),
+                (None, None) => Err(format!("{number} does not fit into 64 bits")),
             },
             _ => Err("must be a text, a number, true or false".to_owned()),
         }
@@ -75,7 +75,7 @@ pub(crate) fn to_text(value_type: ValueType, given: &Given) -> Result<String, St
             // Beyond 2^53 an integer may have no equal among the reals.
             let real = *value as f64;
             if real as i64 != *value || *value == i64::MAX {
-                return Err(format!("{value} has no exact real number"));
+                return Err(format!("{value} can't be represented exactly as a real"));
             }
             real_text(real).ok_or_else(mismatch)?
         }

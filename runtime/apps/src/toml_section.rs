@@ -32,7 +32,7 @@ impl<'t> Findings<'t> {
     /// `Ok` where nothing was found so far.
     ///
     /// # Errors
-    /// All that was found, in the order of the text.
+    /// All findings, in the order of the text.
     pub fn check(&self) -> Result<(), Problems> {
         Problems::check(self.problems.take())
     }
@@ -40,7 +40,7 @@ impl<'t> Findings<'t> {
     /// The whole text as a section.
     ///
     /// # Errors
-    /// What isn't TOML, in the order of the text.
+    /// Syntax errors, in the order of the text.
     pub fn root(&self) -> Result<Section<'_, 't>, Problems> {
         let (table, errors) = DeTable::parse_recoverable(self.text);
         for error in errors {
@@ -64,7 +64,7 @@ pub struct Field<'f, 't> {
     pub name_place: Range<usize>,
     /// The names from the whole text down to it, with dots between them.
     pub path: String,
-    /// What stands there.
+    /// The value of the field.
     pub value: DeValue<'t>,
 }
 
@@ -91,7 +91,7 @@ impl<'f, 't> Field<'f, 't> {
         self.value.as_str().or_else(|| self.wrong_type("a text in quotes"))
     }
 
-    /// What a text stands for.
+    /// Returns the value that a text stands for.
     pub fn parsed<T, E: std::fmt::Display>(&self, parse: impl FnOnce(&str) -> Result<T, E>) -> Option<T> {
         self.checked(parse(self.text()?))
     }
@@ -110,7 +110,7 @@ impl<'f, 't> Field<'f, 't> {
     pub fn integer(&self) -> Option<i64> {
         let Some(number) = self.value.as_integer() else { return self.wrong_type("a whole number") };
         let parsed = i64::from_str_radix(number.as_str(), number.radix());
-        self.checked(parsed.map_err(|_| format!("{number} does not fit 64 bits")))
+        self.checked(parsed.map_err(|_| format!("{number} does not fit into 64 bits")))
     }
 
     /// The value of a number, with or without a fraction.
@@ -256,7 +256,7 @@ impl<'f, 't> Section<'f, 't> {
     pub fn finish(self) {
         let known = self.known.join(", ");
         for field in &self.left {
-            field.refuse_name(format!("is not known here; known are {known}"), None);
+            field.refuse_name(format!("is not known; the known ones are {known}"), None);
         }
     }
 }

@@ -14,17 +14,18 @@ use jiff::tz::TimeZone;
 pub(crate) use ironloom_apps::quantity::{Bytes, Span};
 
 use crate::connectors::ConnectorConfig;
-use ironloom_apps::allowance::Kind;
+use ironloom_apps::allowance::LimitKind;
 use ironloom_apps::cron::time_zone;
 use ironloom_apps::manifest::check_unit;
 use ironloom_apps::pattern::Pattern;
 use ironloom_apps::problem::{Problem, Problems};
 use ironloom_apps::toml_section::{Field, Findings, Section};
 use ironloom_storage::log::COMMIT_RESERVE;
+use ironloom_storage::store::EngineKind;
 use ironloom_types::clock::Source;
-use ironloom_types::limits::{Limits, MIB};
+use ironloom_types::limits::{Limits, MAX_BODY, MAX_EFFECT_BYTES, MIB};
 
-/// All of it, checked.
+/// The whole configuration, checked.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Config {
     pub server: Server,
@@ -51,32 +52,14 @@ pub(crate) struct Server {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Store {
-    pub engine: Engine,
+    /// The storage engine.
+    pub engine: EngineKind,
     /// Free bytes of the disk below which nothing is taken.
     pub reserve: Bytes,
     /// Bytes of clean state in memory.
     pub cache: Bytes,
     /// Bytes of unfolded state in memory.
     pub dirty: Bytes,
-}
-
-/// What keeps everything at rest.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Engine {
-    Sled,
-    Redb,
-}
-
-impl FromStr for Engine {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "sled" => Ok(Self::Sled),
-            "redb" => Ok(Self::Redb),
-            _ => Err(format!("{text:?} is not an engine; the engines are sled and redb")),
-        }
-    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,7 +82,7 @@ pub(crate) struct Batch {
 pub(crate) struct Site {
     /// A time zone's IANA name, known to be one.
     pub timezone: String,
-    /// Where journal time comes from.
+    /// The source of journal time.
     pub clock: Source,
 }
 
@@ -114,6 +97,8 @@ pub(crate) struct PointUnit {
 /// A record of the largest request must fit a segment, with what surrounds it.
 const MIN_SEGMENT: u64 = 64 * MIB;
 const MAX_SEGMENT: u64 = 1 << 30;
+// As columns a body takes no more than twice its bytes; effects are bounded in their encoded form.
+const _: () = assert!(MIN_SEGMENT >= 3 * MAX_BODY as u64 && MIN_SEGMENT >= 2 * MAX_EFFECT_BYTES as u64);
 /// With less than this and two segments, of which one is made while the other is begun, the reserve would be
 /// overrun between two looks at the free space.
 const MIN_RESERVE: u64 = 64 * MIB;
@@ -124,7 +109,7 @@ impl Config {
     /// Reads a file's text. An empty text gives the defaults.
     ///
     /// # Errors
-    /// All that is wrong with it, in the order of the file.
+    /// All problems, in the order of the file.
     pub(crate) fn read(text: &str) -> Result<Self, Problems> {
         let findings = Findings::new(text);
         let mut root = findings.root()?;
@@ -140,7 +125,7 @@ impl Config {
         keys::documented()
     }
 
-    // All sections are read before the first missing one ends it, so that every error is found.
+    // All sections are read before a missing one ends the reading, so that every error is found.
     fn assemble(root: &mut Section<'_, '_>) -> Option<Self> {
         let server = server(root.table("server"));
         let store_section = root.table("store");
@@ -243,7 +228,7 @@ fn store(mut section: Section<'_, '_>, segment: Bytes) -> Option<Store> {
     let cache = size(key(&mut section, "store", "cache"), MIB);
     let dirty = size(key(&mut section, "store", "dirty"), MIN_DIRTY);
     section.finish();
-    let engine = engine.and_then(|field| field.parsed(Engine::from_str));
+    let engine = engine.and_then(|field| field.parsed(EngineKind::from_str));
     Some(Store { engine: engine?, reserve: reserve?, cache: cache?, dirty: dirty? })
 }
 
@@ -268,7 +253,7 @@ fn log(mut section: Section<'_, '_>) -> Option<Log> {
     let least = Bytes(checkpoint.0.saturating_add(room));
     if max < least {
         max_field.refuse(format!(
-            "must be at least {least}, which is `checkpoint`, two of `segment` and {}: else pushes would be \
+            "must be at least {least}, which is `checkpoint`, two of `segment` and {}: otherwise pushes would be \
              refused before a checkpoint begins",
             Bytes(COMMIT_RESERVE)
         ));
@@ -295,15 +280,15 @@ fn batch(mut section: Section<'_, '_>) -> Option<Batch> {
 }
 
 fn limits(mut section: Section<'_, '_>) -> Option<Limits> {
-    let mut limit = |kind: Kind| {
+    let mut limit = |kind: LimitKind| {
         let field = key(&mut section, "limits", kind.name());
         field.and_then(|field| kind.read(&field))
     };
-    let memory = limit(Kind::Memory);
-    let cpu = limit(Kind::Cpu);
-    let state = limit(Kind::State);
-    let share = limit(Kind::Share);
-    let points = limit(Kind::Points);
+    let memory = limit(LimitKind::Memory);
+    let cpu = limit(LimitKind::Cpu);
+    let state = limit(LimitKind::State);
+    let share = limit(LimitKind::Share);
+    let points = limit(LimitKind::Points);
     section.finish();
     Some(Limits { memory: memory?, cpu: cpu?, state: state?, share: share?, points: points? })
 }

@@ -1,4 +1,4 @@
-//! What must hold for any bytes where a record of the log or a body of readings should be. The fuzz targets and the
+//! Invariants for any bytes in place of a log record or a body of readings. The fuzz targets and the
 //! property tests call this.
 
 use ironloom_types::clock::Timestamp;

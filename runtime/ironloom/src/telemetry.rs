@@ -29,7 +29,7 @@ pub(crate) fn start_logging() {
     // A second call keeps the first one's choice: only tests come here twice.
     let _ = if json { lines.json().try_init() } else { lines.with_ansi(is_terminal()).try_init() };
     if let Some(mistake) = mistake {
-        tracing::warn!(IRONLOOM_LOG = asked, "is not a filter, so that `info` is used: {mistake}");
+        tracing::warn!(IRONLOOM_LOG = asked, "is not a valid filter, so `info` is used: {mistake}");
     }
     if !json && !format.is_empty() && !format.eq_ignore_ascii_case("text") {
         tracing::warn!(IRONLOOM_LOG_FORMAT = format, "is neither `text` nor `json`, so that `text` is used");
@@ -43,7 +43,7 @@ fn is_terminal() -> bool {
 
 /// One label: how something ended.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub(crate) struct Outcome {
+pub(crate) struct OutcomeLabel {
     /// Such as `ok`, `trap` or `retry`.
     pub outcome: &'static str,
 }
@@ -72,7 +72,7 @@ pub(crate) struct OfInstallation {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(crate) struct InState {
     pub installation: String,
-    /// As the API names it.
+    /// The name in the API.
     pub state: &'static str,
 }
 
@@ -92,11 +92,11 @@ pub(crate) struct Figures {
     pub lag: Family<OfInstallation, Gauge>,
     /// Its failures since it was installed.
     pub failures: Family<OfInstallation, Gauge>,
-    /// Readings set aside that are kept.
+    /// Dead letters that are kept.
     pub dead_letters: Family<OfInstallation, Gauge>,
     /// Alarms of it that stand.
     pub alarms: Family<OfInstallation, Gauge>,
-    /// 1 where a connector does its work.
+    /// 1 if a connector is running.
     pub connector_up: Family<OfConnector, Gauge>,
     /// Readings that a connector brought since the start.
     pub connector_readings: Family<OfConnector, Gauge>,
@@ -123,13 +123,13 @@ impl Figures {
                 &self.lag,
             ),
             ("installation_failures", "Failures of an installation since it was installed", &self.failures),
-            ("installation_dead_letters", "Readings set aside that are kept", &self.dead_letters),
-            ("installation_alarms", "Alarms of an installation that stand", &self.alarms),
+            ("installation_dead_letters", "Dead letters that are kept", &self.dead_letters),
+            ("installation_alarms", "Active alarms of an installation", &self.alarms),
         ] {
             registry.register(name, help, family.clone());
         }
         for (name, help, family) in [
-            ("connector_up", "1 where a connector does its work", &self.connector_up),
+            ("connector_up", "1 if a connector is running", &self.connector_up),
             ("connector_readings", "Readings of a connector since the start", &self.connector_readings),
         ] {
             registry.register(name, help, family.clone());
@@ -137,7 +137,7 @@ impl Figures {
     }
 }
 
-/// All counters. Each is cheap to clone and to count with; whoever does the work counts it.
+/// All counters. Each is cheap to clone and to increment; the code that does the work counts it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Metrics {
     /// Readings that became durable, from any source, derived ones apart.
@@ -151,7 +151,7 @@ pub(crate) struct Metrics {
     /// HTTP requests by the status of their answer.
     pub requests: Family<Status, Counter>,
     /// Invocations by outcome.
-    pub invocations: Family<Outcome, Counter>,
+    pub invocations: Family<OutcomeLabel, Counter>,
     /// CPU time of invocations.
     pub invocation_cpu: Seconds,
     /// Readings that were set aside.
@@ -160,7 +160,7 @@ pub(crate) struct Metrics {
     pub lanes: Family<State, Gauge>,
     /// Figures of each installation and connector.
     pub figures: Figures,
-    /// Free bytes of the disk that the data folder is on.
+    /// Free bytes on the disk of the data folder.
     pub disk_free: Gauge,
     /// Readings that wait for a lane.
     pub pending: Gauge,
@@ -179,13 +179,13 @@ pub(crate) struct Metrics {
     pub store_dirty: Gauge,
     /// Keys of apps' state that were looked up in the store, since they were not in memory.
     pub state_misses: Counter,
-    /// Points that have a number.
+    /// Points that exist.
     pub points: Gauge,
     /// Alarms that stand.
     pub alarms: Gauge,
     /// Readings of connectors whose quality was lowered for a time in the future or before 1970.
     pub lowered: Counter,
-    /// Lines and cells of connectors that gave no reading.
+    /// Lines and cells of connectors that were skipped.
     pub skipped: Counter,
 }
 
@@ -220,7 +220,7 @@ impl Telemetry {
         let mut registry = Registry::with_prefix("ironloom");
         let all = &metrics;
         for (name, help, counter) in [
-            ("readings", "Readings that became durable, derived ones apart", &all.readings),
+            ("readings", "Readings that became durable, without derived ones", &all.readings),
             ("derived_readings", "Readings that apps derived", &all.derived),
             ("pushes", "Pushes that became durable", &all.pushes),
             ("duplicate_pushes", "Pushes answered from an earlier one with the same key", &all.duplicates),
@@ -228,8 +228,8 @@ impl Telemetry {
             ("log_groups", "Groups of records flushed as one", &all.log_groups),
             ("log_records", "Records written to the log", &all.log_records),
             ("state_misses", "Keys of apps' state looked up in the store", &all.state_misses),
-            ("lowered_readings", "Readings whose quality was lowered for their time", &all.lowered),
-            ("skipped_lines", "Lines and cells of connectors that gave no reading", &all.skipped),
+            ("lowered_readings", "Readings whose quality was lowered because of their time", &all.lowered),
+            ("skipped_lines", "Lines and cells of connectors that were skipped", &all.skipped),
         ] {
             registry.register(name, help, counter.clone());
         }
@@ -237,10 +237,10 @@ impl Telemetry {
         registry.register_with_unit("log", bytes, Unit::Bytes, all.log_bytes.clone());
         for (name, help, gauge) in [
             ("pending_readings", "Readings that wait for a lane", &all.pending),
-            ("log_unfolded_bytes", "Bytes of the log that no checkpoint has folded", &all.log_unfolded),
-            ("store_dirty_bytes", "Bytes of state that no checkpoint has written", &all.store_dirty),
-            ("points", "Points that have a number", &all.points),
-            ("disk_free_bytes", "Free bytes of the disk that the data folder is on", &all.disk_free),
+            ("log_unfolded_bytes", "Bytes of the log that no checkpoint has folded yet", &all.log_unfolded),
+            ("store_dirty_bytes", "Bytes of state that no checkpoint has written yet", &all.store_dirty),
+            ("points", "Points that exist", &all.points),
+            ("disk_free_bytes", "Free bytes on the disk of the data folder", &all.disk_free),
             ("alarms", "Alarms that stand", &all.alarms),
         ] {
             registry.register(name, help, gauge.clone());
@@ -261,7 +261,7 @@ impl Telemetry {
         Arc::new(Self { metrics, registry })
     }
 
-    /// All counters in the text form of OpenMetrics, which Prometheus reads.
+    /// Returns all counters in the text form of OpenMetrics, which Prometheus reads.
     pub(crate) fn text(&self) -> String {
         let mut text = String::new();
         if encode(&mut text, &self.registry).is_err() {
@@ -281,7 +281,7 @@ mod tests {
         let telemetry = Telemetry::new();
         telemetry.metrics.readings.inc_by(3);
         telemetry.metrics.log_bytes.inc_by(100);
-        telemetry.metrics.invocations.get_or_create(&Outcome { outcome: "trap" }).inc();
+        telemetry.metrics.invocations.get_or_create(&OutcomeLabel { outcome: "trap" }).inc();
         telemetry.metrics.lanes.get_or_create(&State { state: "enabled" }).set(2);
         let state = InState { installation: "pigs".to_owned(), state: "quarantined" };
         telemetry.metrics.figures.state.get_or_create(&state).set(1);

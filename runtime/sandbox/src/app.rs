@@ -18,7 +18,7 @@ use ironloom_types::clock::Timestamp;
 use ironloom_types::interfaces::{Capability, Declared, Roles};
 use ironloom_types::limits::{Limits, MAX_MEMORIES};
 
-/// Why a component can't be loaded.
+/// The reason why a component can't be loaded.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
     /// It had to be compiled again, which failed.
@@ -27,7 +27,7 @@ pub enum LoadError {
     /// The component itself could not be read.
     #[error("the component could not be read: {0}")]
     Read(#[source] std::io::Error),
-    /// It imports or exports what this host doesn't have, or not in this form.
+    /// It imports or exports something that this host doesn't have, or has in another form.
     #[error("the app doesn't fit this host: {0}; it may have been built with a newer SDK: update ironloom")]
     Unlinkable(String),
     /// The component breaks off before it is called.
@@ -134,12 +134,12 @@ fn surroundings(limits: Limits) -> Env {
         state: Arc::new(Nothing),
         state_bytes: 0,
         outputs: Arc::new(Nothing),
-        standing: Arc::new(Nothing),
+        holdings: Arc::new(Nothing),
         interrupt: Interrupt::default(),
     }
 }
 
-/// Has exactly what the app may import. What else there is doesn't exist for it.
+/// Links exactly the app's allowed imports. Others don't exist for it.
 fn linker(engine: &Engine, declared: Declared) -> wasmtime::Result<Linker<Host>> {
     let mut linker = Linker::new(engine);
     wasi::add_to_linker(&mut linker)?;

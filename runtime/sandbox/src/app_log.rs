@@ -12,7 +12,7 @@ use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
 use super::budget::HostCallBytes;
 use ironloom_types::limits::{MAX_HOST_CALL_BYTES, MAX_LOG_BYTES, MAX_LOG_LINES};
 
-/// How much a line matters.
+/// The severity of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Level {
@@ -30,7 +30,7 @@ pub enum Level {
     Critical,
 }
 
-/// How a line came.
+/// The origin of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogSource {
@@ -45,11 +45,11 @@ pub enum LogSource {
 /// A line of an app's log.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogLine {
-    /// How much it matters: `Info` and `Error` for what was printed.
+    /// Its severity: `Info` and `Error` for printed text.
     pub level: Level,
-    /// How it came.
+    /// Its origin.
     pub source: LogSource,
-    /// What the app calls the part of it that speaks; empty for what was printed.
+    /// The app's name for the part that writes the line; empty for printed text.
     pub context: String,
     /// The text, without line feed.
     pub message: String,

@@ -5,7 +5,7 @@
 
 #![allow(missing_docs)]
 
-/// What apps may call.
+/// The interfaces that apps may call.
 pub(crate) mod platform {
     wasmtime::component::bindgen!({
         path: "../../wit",

@@ -23,9 +23,9 @@ use ironloom_types::limits::{
 pub struct Meter {
     cpu: u64,
     wall: Option<Instant>,
-    /// Of the polls that have ended, and of work aside.
+    /// CPU time of the polls that have ended, and of work on other threads.
     spent: AtomicU64,
-    /// What the thread's clock showed when the poll under way began.
+    /// The thread's CPU clock at the start of the current poll.
     started: AtomicU64,
     calls: AtomicU64,
     over_cpu: AtomicBool,
@@ -141,7 +141,7 @@ impl Meter {
         self.spent.load(Relaxed) + self.calls.load(Relaxed) * HOST_CALL_NANOS
     }
 
-    /// What was spent, each host call with at least its price.
+    /// The CPU time spent, each host call with at least its price.
     pub fn cpu(&self) -> Duration {
         Duration::from_nanos(self.nanos())
     }
@@ -287,7 +287,7 @@ impl Quota {
         Ok(())
     }
 
-    /// What effects may still have.
+    /// Bytes that effects may still have.
     pub(crate) fn room(&self) -> usize {
         MAX_EFFECT_BYTES.saturating_sub(self.effects)
     }

@@ -22,16 +22,16 @@ use wasmparser::{Parser, ValidPayload, Validator};
 /// Changes with each change of what is written: code that was compiled from another is not loaded.
 pub(crate) const VERSION: u8 = 2;
 
-/// Why a component can't be rewritten.
+/// The reason why a component can't be rewritten.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Problem {
     /// It isn't valid.
     #[error(transparent)]
     Invalid(#[from] wasmparser::Error),
-    /// It has an operator of which nobody knows what it does with numbers.
-    #[error("at byte {0:#x} it has an operator of a proposal that isn't known here")]
+    /// It has an operator with unknown effects on floating-point numbers.
+    #[error("at byte {0:#x} it has an operator of an unknown proposal")]
     Operator(u64),
-    /// What is added takes a function past what the format allows.
+    /// The inserted code takes a function past the limits of the format.
     #[error(
         "the function at byte {0:#x} is too large: what makes its NaNs the same on every machine takes it past \
          50,000 variables or 7,654,321 bytes; split it"

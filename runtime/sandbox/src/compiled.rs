@@ -1,7 +1,7 @@
 //! The host's own cache of compiled code.
 //!
-//! A file is named by what it was made from; what it must hold stands in the store, never beside it.
-//! So a file that was changed or half written is no more than a miss.
+//! A file is named by its source; the digest of its contents is in the store, never beside it.
+//! So a file that was changed or half written is only a miss.
 
 use std::io::Read as _;
 use std::path::{Path, PathBuf};

@@ -11,7 +11,7 @@ use super::canonical_nan;
 use ironloom_types::ids::Digest;
 use ironloom_types::limits::{Limits, MAX_CORE_INSTANCES, MAX_MEMORIES, MAX_TABLES};
 
-/// How often a running invocation is looked at: its budget is checked, and others get their turn.
+/// The interval at which a running invocation's budget is checked, and others get their turn.
 pub(crate) const TICK: Duration = Duration::from_millis(10);
 
 /// The stack of an app's own functions. Part of what makes a deep recursion end at the same place
@@ -21,7 +21,7 @@ const WASM_STACK: usize = 512 << 10;
 const STACK: usize = 1 << 20;
 /// The longest table, in elements. SpiderMonkey, the largest in use, has some 10,000.
 pub(crate) const TABLE_ELEMENTS: usize = 50_000;
-/// How much of a table the pool clears itself between two invocations; the rest goes back to the operating system.
+/// Bytes of a table that the pool clears itself between two invocations; the rest goes back to the operating system.
 const TABLE_KEEP_RESIDENT: usize = 64 << 10;
 /// The same of a stack, from its top. Memories go back as a whole.
 const STACK_KEEP_RESIDENT: usize = 64 << 10;

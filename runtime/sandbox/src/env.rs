@@ -1,5 +1,5 @@
-//! What an invocation is given: facts that are recorded, what its revision declares, and the ways
-//! to what is stored.
+//! The surroundings of an invocation: recorded facts, the declarations of its revision, and access
+//! to stored state.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -14,12 +14,13 @@ use super::interrupt::Interrupt;
 use ironloom_types::clock::Timestamp;
 use ironloom_types::ids::{PointNumber, SlotName};
 use ironloom_types::limits::Limits;
+use ironloom_types::page::Page;
 use ironloom_types::readings::{NewPoint, Tag};
 
 /// A future in a box, for traits that are used as objects.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-/// What the host knows of an app's revision; made once for each.
+/// The host's facts about an app's revision; made once for each.
 #[derive(Clone, Debug, Default)]
 pub struct AppContext {
     /// The outputs, in the order of the manifest.
@@ -30,31 +31,31 @@ pub struct AppContext {
     pub timers: Vec<SlotName>,
     /// The settings, as text.
     pub settings: BTreeMap<String, String>,
-    /// What each invocation may use.
+    /// The limits of each invocation.
     pub limits: Limits,
 }
 
 /// An output, as the manifest declares it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OutputSlot {
-    /// What the manifest and the app call it.
+    /// Its name in the manifest and in the app.
     pub name: SlotName,
-    /// What becomes of what the app gives it.
+    /// What happens to its values.
     pub kind: OutputKind,
     /// The type of its values.
     pub value_type: Tag,
 }
 
-/// What becomes of what an app gives to an output.
+/// What happens to the values of an output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OutputKind {
-    /// It is a reading like any other.
+    /// Its values are readings like any other.
     Derived,
-    /// It goes to a machine.
+    /// Its values go to a machine.
     SetPoint,
 }
 
-/// What one invocation is given.
+/// The surroundings of one invocation.
 pub struct Env {
     /// Names the invocation.
     pub id: String,
@@ -62,18 +63,18 @@ pub struct Env {
     pub now: Timestamp,
     /// The key of its random numbers.
     pub seed: [u8; 32],
-    /// What was lost since the last invocation.
+    /// The readings that were lost since the last invocation.
     pub gaps: Vec<Gap>,
-    /// What its revision declares and allows.
+    /// The declarations and limits of its revision.
     pub context: Arc<AppContext>,
-    /// What the app has stored.
+    /// The app's stored state.
     pub state: Arc<dyn StateReader>,
-    /// What it has stored, as [`state_cost`](ironloom_types::effects::state_cost) counts.
+    /// Bytes of its stored state, as [`state_cost`](ironloom_types::effects::state_cost) counts them.
     pub state_bytes: u64,
-    /// Where derived readings go.
+    /// The targets of derived readings.
     pub outputs: Arc<dyn OutputResolver>,
     /// The alarms and timers there are.
-    pub standing: Arc<dyn Standing>,
+    pub holdings: Arc<dyn Holdings>,
     /// Ends it from outside.
     pub interrupt: Interrupt,
 }
@@ -89,7 +90,7 @@ impl fmt::Debug for Env {
 #[error("{0}")]
 pub struct HostFault(pub String);
 
-/// What a look into the cache found.
+/// The result of a look into the cache.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Cached {
     /// The cache knows the key: its value, or that there is none.
@@ -98,7 +99,7 @@ pub enum Cached {
     Unknown,
 }
 
-/// Why state was not read.
+/// The reason why state was not read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ReadError {
     /// The store can't be read.
@@ -127,10 +128,10 @@ pub trait StateReader: Send + Sync {
     fn scan<'a>(&'a self, scan: Scan<'a>, meter: &'a Meter) -> BoxFuture<'a, Result<StatePage, ReadError>>;
 }
 
-/// How many keys a [`StateReader`] is asked for at once.
+/// The most keys that a [`StateReader`] is asked for at once.
 pub const MAX_LOADED_KEYS: usize = 1_000;
 
-/// Which keys to list.
+/// The keys to list.
 #[derive(Clone, Copy, Debug)]
 pub struct Scan<'a> {
     /// Only keys that start with this.
@@ -143,16 +144,10 @@ pub struct Scan<'a> {
     pub max_bytes: usize,
 }
 
-/// Part of a list of keys and values.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct StatePage {
-    /// In the order of the keys' bytes.
-    pub entries: Vec<(Box<str>, Bytes)>,
-    /// Whether more come after the last of them.
-    pub more: bool,
-}
+/// Keys and values, in the order of the keys' bytes.
+pub type StatePage = Page<Box<str>, Bytes>;
 
-/// Where a derived reading goes.
+/// The target of a derived reading.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Target {
     /// To a point that there is.
@@ -176,7 +171,7 @@ pub trait OutputResolver: Send + Sync {
     /// [`AppContext::outputs`].
     fn resolve(&self, output: usize, entity: &str) -> Result<Target, UnknownEntity>;
 
-    /// How many points the installation may still make.
+    /// The number of points that the installation may still create.
     fn room(&self) -> PointRoom;
 }
 
@@ -191,20 +186,20 @@ pub struct PointRoom {
     pub site: u64,
 }
 
-/// Knows what an installation has standing before the invocation. A one-shot timer that just fires
-/// isn't among its timers any more.
-pub trait Standing: Send + Sync {
-    /// Whether this alarm stands.
-    fn alarm(&self, alarm: &SlotName, entity: &str) -> bool;
-    /// How many alarms stand.
+/// The alarms and one-shot timers that an installation has before the invocation. A timer that is firing
+/// no longer counts.
+pub trait Holdings: Send + Sync {
+    /// Whether this alarm is active.
+    fn has_alarm(&self, alarm: &SlotName, entity: &str) -> bool;
+    /// The number of active alarms.
     fn alarms(&self) -> usize;
     /// Whether there is a one-shot timer of this name.
-    fn timer(&self, name: &str) -> bool;
-    /// How many one-shot timers there are.
+    fn has_timer(&self, name: &str) -> bool;
+    /// The number of one-shot timers.
     fn timers(&self) -> usize;
 }
 
-/// Nothing stored, nothing bound, nothing standing: the surroundings in which a component is
+/// Nothing stored, nothing bound, no alarms or timers: the surroundings in which a component is
 /// instantiated once at install.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Nothing;
@@ -237,14 +232,14 @@ impl OutputResolver for Nothing {
     }
 }
 
-impl Standing for Nothing {
-    fn alarm(&self, _: &SlotName, _: &str) -> bool {
+impl Holdings for Nothing {
+    fn has_alarm(&self, _: &SlotName, _: &str) -> bool {
         false
     }
     fn alarms(&self) -> usize {
         0
     }
-    fn timer(&self, _: &str) -> bool {
+    fn has_timer(&self, _: &str) -> bool {
         false
     }
     fn timers(&self) -> usize {

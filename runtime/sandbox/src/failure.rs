@@ -1,4 +1,4 @@
-//! What an invocation came to, and words for it.
+//! The outcome of an invocation, with words for it.
 
 use std::fmt;
 
@@ -13,12 +13,12 @@ use super::env::HostFault;
 /// The longest text of an app's own in an outcome.
 const MAX_REASON: usize = 4 << 10;
 
-/// What an app answered makes no sense.
+/// The app's answer makes no sense.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{0}")]
 pub(crate) struct BadAnswer(pub String);
 
-/// How an invocation ended.
+/// The outcome of an invocation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// It took effect.
@@ -29,15 +29,15 @@ pub enum Outcome {
     Retry(String),
     /// The app broke off; says how, for people.
     Trap(String),
-    /// It took more CPU time than it may.
+    /// It exceeded its CPU time.
     CpuLimit,
-    /// It took longer than it may.
+    /// It exceeded its wall time.
     WallLimit,
-    /// It wanted more memory than it may have, and broke off.
+    /// It needed more memory than it may have, and aborted.
     MemoryLimit,
     /// Its host calls carried more than they may.
     HostCallLimit,
-    /// It was ended from outside: an admin pauses or removes the app.
+    /// It was interrupted: an admin pauses or removes the app.
     Interrupted,
     /// The host failed; the app isn't to blame.
     HostFault(String),
@@ -51,7 +51,7 @@ impl fmt::Display for Outcome {
             Self::Retry(reason) => write!(f, "to be retried: {reason}"),
             Self::Trap(how) => f.write_str(how),
             Self::CpuLimit => f.write_str("it took more CPU time than `limits.cpu` allows"),
-            Self::WallLimit => f.write_str("it took longer than ten times what `limits.cpu` allows"),
+            Self::WallLimit => f.write_str("it took longer than ten times `limits.cpu`"),
             Self::MemoryLimit => f.write_str("it wanted more memory than `limits.memory` allows"),
             Self::HostCallLimit => HostCallBytes.fmt(f),
             Self::Interrupted => f.write_str("it was interrupted by an admin"),
@@ -98,7 +98,7 @@ impl Outcome {
         }
         if error.is::<I32Exit>() {
             // Its code says no more: WASI 0.2 has only 0 and 1.
-            return Self::Trap("it ended itself with `exit`; an app returns instead".to_owned());
+            return Self::Trap("it ended with `exit`; an app must return instead".to_owned());
         }
         if memory_refused {
             return Self::MemoryLimit;
@@ -118,14 +118,14 @@ impl Outcome {
 fn of_trap(trap: Trap, log: &[LogLine]) -> String {
     match trap {
         Trap::StackOverflow => {
-            "its calls are nested too deeply: a function calls itself without end".to_owned()
+            "its calls are nested too deeply: a function calls itself endlessly".to_owned()
         }
         Trap::MemoryOutOfBounds => {
             "it touched memory that it doesn't have; a very deep recursion can look like this".to_owned()
         }
         Trap::UnreachableCodeReached => match panic_message(log) {
             Some(message) => format!("it panicked: {message}"),
-            None => "it panicked or broke off (wasm `unreachable`)".to_owned(),
+            None => "it panicked or aborted (wasm `unreachable`)".to_owned(),
         },
         Trap::IntegerDivisionByZero => "it divided by zero".to_owned(),
         other => {
@@ -135,7 +135,7 @@ fn of_trap(trap: Trap, log: &[LogLine]) -> String {
     }
 }
 
-/// What Rust's panic hook printed last: a line with the place, then the message.
+/// The last output of Rust's panic hook: a line with the place, then the message.
 fn panic_message(log: &[LogLine]) -> Option<String> {
     let printed: Vec<&str> = log
         .iter()

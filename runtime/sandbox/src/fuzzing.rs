@@ -1,4 +1,4 @@
-//! What must hold for any component whose numbers are made canonical. The fuzz target and the property test call this.
+//! Invariants for any component whose numbers are made canonical. The fuzz target and the property test call this.
 
 use wasmparser::{Validator, WasmFeatures};
 
@@ -11,7 +11,7 @@ pub fn canonical_nan(bytes: &[u8]) {
     match canonical_nan::rewrite(bytes) {
         Ok(rewritten) => assert!(!is_valid(bytes) || is_valid(&rewritten), "valid code is valid no longer"),
         Err(canonical_nan::Problem::Invalid(_)) => assert!(!is_valid(bytes), "valid code is refused"),
-        // Of a proposal that this host doesn't run.
+        // It is of a proposal that this host doesn't run.
         Err(_) => {}
     }
 }

@@ -1,4 +1,4 @@
-//! The data of a store: all that the host functions of one invocation work on.
+//! The data of a wasmtime store: everything that the host functions of one invocation work on.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use super::env::{AppContext, Env};
 use super::wasi;
 use ironloom_types::effects::Effects;
 
-/// What an app may hold at once of the host's resources, such as streams.
+/// The number of host resources, such as streams, that an app may hold at once.
 const MAX_RESOURCES: usize = 1_000;
 
 /// The data of one store. A capability sees its own part of it, through a view that counts the call.
@@ -34,7 +34,7 @@ pub(crate) struct Host {
 impl Host {
     /// For one invocation.
     pub(crate) fn new(env: Env, meter: Arc<Meter>) -> Self {
-        let Env { id, now, seed, gaps, context, state, state_bytes, outputs, standing, interrupt: _ } = env;
+        let Env { id, now, seed, gaps, context, state, state_bytes, outputs, holdings, interrupt: _ } = env;
         let mut table = ResourceTable::new();
         table.set_max_capacity(MAX_RESOURCES);
         Self {
@@ -47,13 +47,13 @@ impl Host {
             invocation: invocation::Context { id, now, gaps },
             state: state::Context::new(state, state_bytes, context.limits.state, context.limits.memory),
             outputs: outputs::Context::new(outputs),
-            alarms: alarms::Context::new(Arc::clone(&standing)),
-            schedule: schedule::Context::new(standing),
+            alarms: alarms::Context::new(Arc::clone(&holdings)),
+            schedule: schedule::Context::new(holdings),
             app: context,
         }
     }
 
-    /// What the invocation did.
+    /// The effects of the invocation.
     pub(crate) fn into_effects(self) -> Effects {
         let (derived, new_points) = self.outputs.into_derived();
         Effects {

@@ -1,4 +1,4 @@
-//! One invocation: a fresh store, a call under limits, and what it did.
+//! One invocation: a fresh store, a call under limits, and its effects.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -20,10 +20,10 @@ use ironloom_types::limits::MAX_CALL_BYTES;
 
 /// The most handles of resources that a component may hold.
 const MAX_HANDLES: usize = 1_000;
-/// What a refused reading takes among the effects besides its reason.
+/// Bytes that a refused reading counts among the effects, besides its reason.
 const REFUSED_BYTES: usize = 32;
 
-/// What an app is called for.
+/// The reason for a call.
 #[derive(Clone, Copy, Debug)]
 pub enum Call<'a> {
     /// Readings have come.
@@ -32,31 +32,31 @@ pub enum Call<'a> {
     Timer {
         /// The timer's name in the manifest, or the one that the app gave it.
         name: &'a str,
-        /// When it should have fired.
+        /// The time at which it should have fired.
         due: Timestamp,
     },
 }
 
-/// What an invocation did and used.
+/// The effects and the costs of an invocation.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Report {
-    /// How it ended.
+    /// The outcome.
     pub outcome: Outcome,
-    /// What it did; nothing unless the outcome is ok.
+    /// Its effects; none unless the outcome is ok.
     pub effects: Effects,
-    /// What counts against the budget: CPU time, and for each host call at least its price.
+    /// The part of the budget that was used: CPU time, and for each host call at least its price.
     pub cpu: Duration,
     /// Time on the wall, without the wait for a place in the pool.
     pub wall: Duration,
     /// Bytes of all memories and tables.
     pub peak_memory: u64,
-    /// What the app said; kept whatever the outcome is.
+    /// The app's log lines; kept whatever the outcome is.
     pub log: Vec<LogLine>,
     /// Lines beyond the limit.
     pub log_dropped: u64,
 }
 
-/// What the app answered to a call.
+/// The app's answer to a call.
 type Answer = Result<Vec<Refused>, Failure>;
 
 impl Sandbox {
@@ -135,7 +135,7 @@ fn take_refused(
         let longest = (room / refused.len()).saturating_sub(REFUSED_BYTES);
         refused.iter_mut().for_each(|one| one.reason = beginning(&one.reason, longest).to_owned());
     }
-    // That a reading was refused is never dropped: without any reason they are at most a batch's.
+    // Refusals are never dropped: without reasons they are at most as many as a batch has readings.
     let _ = quota.effect(cost(&refused), 0);
     Ok(refused)
 }

@@ -39,8 +39,8 @@ pub use self::bindings::platform::ironloom::invocation::invocation::Gap;
 pub use self::bindings::types::{Batch, Frame, Quality, Values};
 pub use self::budget::{Meter, Overrun};
 pub use self::env::{
-    AppContext, BoxFuture, Cached, Env, HostFault, MAX_LOADED_KEYS, Nothing, OutputKind, OutputResolver,
-    OutputSlot, PointRoom, ReadError, Scan, Standing, StatePage, StateReader, Target, UnknownEntity,
+    AppContext, BoxFuture, Cached, Env, Holdings, HostFault, MAX_LOADED_KEYS, Nothing, OutputKind,
+    OutputResolver, OutputSlot, PointRoom, ReadError, Scan, StatePage, StateReader, Target, UnknownEntity,
 };
 pub use self::failure::Outcome;
 pub use self::interrupt::{Interrupt, Interrupting};
@@ -52,21 +52,21 @@ use ironloom_types::CompiledRef;
 use ironloom_types::ids::Digest;
 use ironloom_types::interfaces::Declared;
 
-/// How a sandbox is set up.
+/// The setup of a sandbox.
 #[derive(Clone, Debug)]
 pub struct SandboxConfig {
     /// The folder of compiled code.
     pub cache_dir: PathBuf,
     /// The program that compiles when called with [`SUBCOMMAND`]: `ironloom` itself.
     pub worker: PathBuf,
-    /// How many invocations may be under way at once, suspended ones included.
+    /// The most invocations at a time, suspended ones included.
     pub places: u32,
-    /// What a compilation may use.
+    /// Limits of a compilation.
     pub compile: CompileLimits,
 }
 
 impl SandboxConfig {
-    /// With the usual limits: one running invocation and four suspended ones for each core.
+    /// Uses the usual limits: one running invocation and four suspended ones for each core.
     pub fn new(cache_dir: PathBuf, worker: PathBuf) -> Self {
         let cores =
             std::thread::available_parallelism().map_or(1, |cores| u32::try_from(cores.get()).unwrap_or(64));
@@ -74,7 +74,7 @@ impl SandboxConfig {
     }
 }
 
-/// Why there is no sandbox.
+/// The reason why there is no sandbox.
 #[derive(Debug, thiserror::Error)]
 pub enum SandboxError {
     /// The folder of compiled code can't be used.
@@ -82,7 +82,7 @@ pub enum SandboxError {
     Cache {
         /// The folder that can't be used.
         folder: PathBuf,
-        /// What the operating system says.
+        /// The error of the operating system.
         source: std::io::Error,
     },
     /// This machine can't run WebAssembly as it is wanted here.
@@ -90,14 +90,14 @@ pub enum SandboxError {
     Engine(String),
 }
 
-/// What a component is, and its compiled code.
+/// A component's imports, exports and compiled code.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Inspection {
     /// The digest of the component.
     pub digest: Digest,
-    /// What it imports, with versions.
+    /// Its imports, with versions.
     pub imports: Vec<String>,
-    /// What it exports, with versions.
+    /// Its exports, with versions.
     pub exports: Vec<String>,
     /// The version of the SDK that it was built with, if any.
     pub sdk_version: Option<String>,
@@ -202,7 +202,7 @@ impl Sandbox {
             if is_expected {
                 Ok(wasm)
             } else {
-                Err(std::io::Error::other("it is not the one that was installed"))
+                Err(std::io::Error::other("it is not the component that was installed"))
             }
         };
         let wasm = aside(read).await.map_err(LoadError::Read)?;

@@ -1,4 +1,4 @@
-//! What is loaded, as long as anybody has it: installations of one package share its code. So a slot of the pool
+//! Loaded code, as long as anybody uses it: installations of one package share it. So a slot of the pool
 //! often gets the same code again, and a Python interpreter is in memory once.
 
 use std::hash::Hash;

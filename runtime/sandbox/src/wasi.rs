@@ -29,10 +29,10 @@ pub(crate) struct Sleep;
 
 /// An app asked for too many random bytes at once.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
-#[error("{0} random bytes were asked for at once; at most {MAX_RANDOM_BYTES} are given")]
+#[error("{0} random bytes were requested at once; at most {MAX_RANDOM_BYTES} are allowed")]
 pub(crate) struct TooManyRandomBytes(u64);
 
-/// What the baseline works on.
+/// The baseline's part of the store's data.
 pub(crate) struct Context {
     now: Timestamp,
     random: ChaCha20Rng,
@@ -54,7 +54,7 @@ impl Context {
         let mut seeds = random.clone();
         seeds.set_stream(2);
         let insecure_seed = (seeds.next_u64(), seeds.next_u64());
-        // By default there is nothing: no arguments, no environment, stdin at its end.
+        // The default is empty: no arguments, no environment, stdin at its end.
         Self {
             now,
             random,

@@ -50,7 +50,7 @@ impl Default for CompileLimits {
     }
 }
 
-/// Why a file is no component that this host runs.
+/// The reason why this host doesn't run a component.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 pub enum Refusal {
     /// A module where a component should be.
@@ -59,14 +59,16 @@ pub enum Refusal {
     )]
     CoreModule,
     /// The output of a compiler for one machine.
-    #[error("this is compiled code; a package holds the WebAssembly component that it was made from")]
+    #[error(
+        "this is compiled code; a package holds the WebAssembly component that the code was compiled from"
+    )]
     Precompiled,
     /// Bytes of no kind that is known here.
     #[error(
-        "this is no WebAssembly component: it doesn't begin with the bytes `\\0asm` and a component's version"
+        "this is not a WebAssembly component: it doesn't begin with the bytes `\\0asm` and a component's version"
     )]
     NotWasm,
-    /// It begins well, and isn't valid.
+    /// It starts correctly, but isn't valid.
     #[error("the component is not valid: {0}")]
     Invalid(String),
     /// It has more parts than an invocation's place in the pool.
@@ -76,11 +78,11 @@ pub enum Refusal {
 
 impl Refusal {
     fn too_much_code(limit: u64) -> Self {
-        Self::TooLarge(format!("compiled it has more than {} MiB of code", limit >> 20))
+        Self::TooLarge(format!("its compiled code has more than {} MiB", limit >> 20))
     }
 }
 
-/// Why there is no compiled code.
+/// The reason why there is no compiled code.
 #[derive(Debug, thiserror::Error)]
 pub enum CompileError {
     /// The component is to blame.
@@ -100,7 +102,7 @@ pub enum CompileError {
     Worker(String),
 }
 
-/// What the worker found.
+/// The worker's findings.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Found {
     pub imports: Vec<String>,
@@ -175,11 +177,9 @@ fn death(status: ExitStatus, limits: CompileLimits, complaint: &str) -> CompileE
     match status.signal().and_then(Signal::from_named_raw) {
         Some(Signal::XCPU) => CompileError::Time(limits.cpu),
         Some(Signal::XFSZ) => Refusal::too_much_code(limits.code).into(),
-        Some(Signal::SEGV) => {
-            Refusal::TooLarge("compiling it takes more stack than there is".to_owned()).into()
-        }
+        Some(Signal::SEGV) => Refusal::TooLarge("compiling it takes too much stack".to_owned()).into(),
         Some(Signal::KILL) => CompileError::Worker(
-            "the operating system has ended it, most likely since the machine has no memory left".to_owned(),
+            "the operating system has killed it, most likely because the machine is out of memory".to_owned(),
         ),
         _ => CompileError::Worker(format!("it ended with {status}: {}", complaint.trim())),
     }
@@ -200,6 +200,6 @@ mod tests {
         assert!(matches!(of(Signal::XFSZ, ""), CompileError::Refused(Refusal::TooLarge(_))));
         assert!(matches!(of(Signal::SEGV, ""), CompileError::Refused(Refusal::TooLarge(_))));
         assert!(matches!(of(Signal::ABORT, "memory allocation of 5 bytes failed"), CompileError::Memory(_)));
-        assert!(matches!(of(Signal::KILL, ""), CompileError::Worker(text) if text.contains("no memory")));
+        assert!(matches!(of(Signal::KILL, ""), CompileError::Worker(text) if text.contains("out of memory")));
     }
 }

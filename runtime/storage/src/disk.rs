@@ -1,5 +1,5 @@
-//! The folders that log and journal write, behind a trait, so that tests can put a disk in their place that
-//! loses what it may lose.
+//! The folders that log and journal write, behind a trait, so that tests can replace them by a disk that
+//! loses whatever it may lose.
 
 use std::fs::{File, OpenOptions};
 use std::hash::{BuildHasher, Hasher};
@@ -34,7 +34,7 @@ pub trait Disk: Send + Sync + 'static {
     fn free(&self) -> Option<u64> {
         None
     }
-    /// How an error shall name this file; the folder itself with an empty name.
+    /// The name of this file in errors; the folder itself for an empty name.
     fn path(&self, name: &str) -> String;
 }
 

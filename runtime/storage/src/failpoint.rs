@@ -33,7 +33,7 @@ pub fn failpoint(step: &str) {
     }
     let passes = |left: u64| left.checked_sub(1);
     if asked == step && left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, passes).is_err() {
-        // Where this fails the process goes on, and the test that waits for its end says so.
+        // If this fails, the process goes on, and the test that waits for its end reports it.
         let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
     }
 }

@@ -1,4 +1,4 @@
-//! Folders whose names outlive a loss of power, and files that are read from the disk itself.
+//! Folders whose names survive a power failure, and files that are read from the disk itself.
 
 use std::fs::{DirBuilder, File};
 use std::io;
@@ -21,7 +21,7 @@ fn make_with(folder: &Path, mut sync: impl FnMut(&Path) -> io::Result<()>) -> io
         sync(parent(made))?;
     }
     match sync(parent(folder)) {
-        // Whoever made the folder for us may keep what is above it to himself.
+        // The folder above may be unreadable for us.
         Err(error) if missing == 0 && error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
         synced => synced,
     }

@@ -1,4 +1,4 @@
-//! What must hold for any bytes where the header of a block should be. The fuzz target and the property test call this.
+//! Invariants for any bytes in place of a block's header. The fuzz target and the property test call this.
 
 use crate::journal::BlockHeader;
 

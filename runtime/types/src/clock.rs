@@ -24,9 +24,9 @@ pub const LEAST_NANOSECONDS: u64 = 100_000_000_000_000_000;
 pub const SECOND: u64 = 1_000_000_000;
 /// No clock that shows an earlier time can be right: this program was not built yet.
 pub const BUILT_AFTER: Timestamp = Timestamp(1_793_491_200 * SECOND);
-/// How far a clock may step, or stand before journal time, before people are told.
+/// The step of a clock, or its lag behind journal time, from which on people are told.
 pub const NOTABLE: Duration = Duration::from_secs(300);
-/// How far ahead of both build and journal a clock is still believed: ten years.
+/// The lead over both build and journal up to which a clock is believed: ten years.
 pub const FURTHEST: u64 = 10 * 365 * 24 * 3600 * SECOND;
 
 impl Timestamp {
@@ -51,7 +51,7 @@ impl Timestamp {
         Err(format!("{at} looks like {unit}; write the time as RFC 3339, or in nanoseconds since 1970"))
     }
 
-    /// As `jiff` sees it. Times after the year 2262 are shown as its last nanosecond.
+    /// Converts to `jiff`. Times after the year 2262 become its last nanosecond.
     pub fn to_jiff(self) -> jiff::Timestamp {
         let nanoseconds = i128::from(self.0.min(i64::MAX as u64));
         jiff::Timestamp::from_nanosecond(nanoseconds).unwrap_or(jiff::Timestamp::MAX)
@@ -114,7 +114,7 @@ pub struct Clock {
     last: AtomicU64,
 }
 
-/// Where time comes from: `[site] clock`.
+/// The source of time: `[site] clock`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Source {
@@ -125,7 +125,7 @@ pub enum Source {
     Feed,
 }
 
-/// Why a machine's clock can't be right.
+/// The reason why a machine's clock can't be right.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ClockFault {
     /// It shows a time before this program was built.
@@ -142,7 +142,7 @@ impl Clock {
         Self { source, last: AtomicU64::new(last.0) }
     }
 
-    /// Where its time comes from.
+    /// The source of its time.
     pub fn source(&self) -> Source {
         self.source
     }
@@ -156,7 +156,7 @@ impl Clock {
         Timestamp(self.last.fetch_max(now, Ordering::SeqCst).max(now))
     }
 
-    /// What [`Clock::now`] gives once [`Clock::advance`] was told `at`. Moves nothing.
+    /// Returns what [`Clock::now`] will return after `advance(at)`. Moves nothing.
     pub fn now_with(&self, at: Timestamp) -> Timestamp {
         match self.source {
             Source::Host => self.now(),
@@ -182,7 +182,7 @@ impl Clock {
         }
     }
 
-    /// What the machine's clock shows, where it can be right.
+    /// Returns the time of the machine's clock, unless it can't be right.
     pub fn host(&self) -> Result<Timestamp, ClockFault> {
         judge(host_time(), self.last())
     }
@@ -235,9 +235,9 @@ pub struct StepWatch {
 /// A step of the machine's clock by more than [`NOTABLE`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Step {
-    /// What it should have shown.
+    /// The expected time.
     pub from: Timestamp,
-    /// What it shows.
+    /// The time that it shows.
     pub to: Timestamp,
 }
 
@@ -256,7 +256,7 @@ impl StepWatch {
     }
 }
 
-/// What the machine's clock shows, whatever the site's clock is.
+/// Returns the time of the machine's clock, whatever the site's clock is.
 pub fn host_time() -> Timestamp {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Timestamp(u64::try_from(since.as_nanos()).unwrap_or(i64::MAX as u64))

@@ -1,4 +1,4 @@
-//! What names compiled code.
+//! The name of compiled code.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,4 +1,4 @@
-//! What one invocation did, as plain data: made by the sandbox, written into one record of the log.
+//! The effects of one invocation as plain data: made by the sandbox, written into one record of the log.
 
 use std::collections::BTreeMap;
 

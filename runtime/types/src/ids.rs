@@ -81,15 +81,15 @@ macro_rules! next {
 }
 next!(Position, Sequence, Generation, Ordinal, Revision, Epoch);
 
-/// Why a text is no valid name of its kind.
+/// The reason why a text is not a valid name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{kind} {text:?} {problem}")]
 pub struct InvalidName {
-    /// What it should have been, such as `point path`.
+    /// The expected kind of name, such as `point path`.
     pub kind: &'static str,
     /// The text, as given.
     pub text: String,
-    /// What is wrong with it, as the end of a sentence.
+    /// The problem, as the end of a sentence.
     pub problem: &'static str,
 }
 

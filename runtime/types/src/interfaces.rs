@@ -1,5 +1,5 @@
-//! The one list of what a component may import and export: interfaces, their versions, and what a manifest has to
-//! say for them.
+//! The one list of allowed imports and exports: interfaces, their versions, and the declarations that a manifest
+//! has to make for them.
 //!
 //! `ironloom-apps` judges components by it, the sandbox links by it.
 
@@ -36,7 +36,7 @@ pub enum Capability {
     Logging,
 }
 
-/// What a manifest declares, as far as it decides what a component may import.
+/// The declarations of a manifest that decide what a component may import.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Declared {
     /// It has `[outputs.*]`.
@@ -48,7 +48,7 @@ pub struct Declared {
 }
 
 impl Capability {
-    /// All of them.
+    /// Every one, for iteration.
     pub const ALL: [Self; 7] = [
         Self::Invocation,
         Self::State,
@@ -114,7 +114,7 @@ pub enum Role {
 }
 
 impl Role {
-    /// All of them.
+    /// Every one, for iteration.
     pub const ALL: [Self; 3] = [Self::Readings, Self::Timers, Self::Lifecycle];
 
     /// Returns the interface's name, without its version.

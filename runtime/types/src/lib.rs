@@ -1,6 +1,6 @@
-//! The words that all parts of Ironloom share: ids, time, readings, effects, limits and pages, as plain data.
+//! The vocabulary that all parts of Ironloom share: ids, time, readings, effects, limits and pages, as plain data.
 //!
-//! Nothing here does I/O, and no dependency of it matters to anybody who only wants the words.
+//! Nothing here does I/O, and its dependencies are small.
 
 pub mod clock;
 mod compiled;

@@ -1,4 +1,4 @@
-//! The limits: one table of names, defaults, and whether what is beyond them waits or is refused.
+//! The limits: one table of names and defaults; each says whether work beyond it waits or is refused.
 
 use std::time::Duration;
 
@@ -57,13 +57,13 @@ pub const SHARE_BURST: Duration = Duration::from_secs(2);
 pub const MAX_STATE_KEY: usize = 512;
 /// The longest value of `state`, in bytes. Beyond: refused.
 pub const MAX_STATE_VALUE: usize = 256 * 1024;
-/// What all host calls of an invocation may carry from the guest, in bytes. Beyond: the invocation fails.
+/// Bytes that all host calls of an invocation together may carry from the guest. Beyond: the invocation fails.
 pub const MAX_HOST_CALL_BYTES: usize = 64 << 20;
-/// What one host call may carry from the guest, in bytes: as much as all effects. Beyond: the invocation fails.
+/// Bytes that one host call may carry from the guest: as many as all effects. Beyond: the invocation fails.
 pub const MAX_CALL_BYTES: usize = MAX_EFFECT_BYTES;
 /// Keys of `state` in one call, and keys that one invocation may set or delete. Beyond: the call is refused.
 pub const MAX_STATE_KEYS: usize = 100_000;
-/// What a key of `state` counts besides its own bytes and those of its value: about what it takes in memory.
+/// Bytes that a key of `state` counts besides its own and those of its value: about its cost in memory.
 pub const STATE_KEY_BYTES: usize = 128;
 /// Derived readings of one invocation. Beyond: `publish` is refused.
 pub const MAX_DERIVED: usize = 100_000;
@@ -112,3 +112,10 @@ pub const MAX_MEMORIES: u32 = 10;
 pub const MAX_TABLES: u32 = 20;
 /// Readings of one journal block.
 pub const MAX_BLOCK_READINGS: usize = 16_384;
+
+const _: () =
+    assert!(MAX_STATE_KEY + MAX_STATE_VALUE + STATE_KEY_BYTES < MAX_EFFECT_BYTES, "any key can be set");
+const _: () =
+    assert!(MAX_READING_BYTES < MAX_BODY && MAX_READING_BYTES < MAX_EFFECT_BYTES, "any text can be sent");
+const _: () = assert!(MAX_EFFECT_BYTES <= MAX_HOST_CALL_BYTES, "all effects can be carried");
+const _: () = assert!(SOURCE_POINTS < MAX_POINTS, "apps may make points, too");

@@ -27,7 +27,7 @@ pub struct Merged<K, V> {
 /// Lays changes over a page, both from the same place on, and gives at most `limit` entries, at least one
 /// where `limit` is 0. A change to `None` hides the page's entry.
 ///
-/// Where one of the two has more behind its last entry, nothing is known of it from there on: so neither is
+/// If one of the two has more behind its last entry, it is unknown from there on: so neither is
 /// believed beyond the end of the other.
 pub fn merge_page<K: Ord + Clone, V>(
     changes: Page<K, Option<V>>,

@@ -36,7 +36,7 @@ pub struct NewPoint {
     pub unit: Option<Arc<str>>,
 }
 
-/// How far a reading can be trusted; the severities of OPC UA's status codes.
+/// The trust in a reading; the severities of OPC UA's status codes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[repr(u8)]
@@ -127,6 +127,61 @@ impl ValueRef<'_> {
     }
 }
 
+/// One value on its own. Reals are compared by their bits, so that each NaN equals itself.
+///
+/// **Format**: stands in the log, in dead letters.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum Value {
+    /// No value; only with quality `bad`.
+    Missing,
+    /// `true` or `false`.
+    Boolean(bool),
+    /// A 64-bit signed integer.
+    Integer(i64),
+    /// A 64-bit IEEE 754 number.
+    Real(f64),
+    Text(Box<str>),
+    Blob(Box<[u8]>),
+}
+
+impl Value {
+    /// Borrows it, as a column would.
+    pub fn as_ref(&self) -> ValueRef<'_> {
+        match self {
+            Self::Missing => ValueRef::Missing,
+            Self::Boolean(value) => ValueRef::Boolean(*value),
+            Self::Integer(value) => ValueRef::Integer(*value),
+            Self::Real(value) => ValueRef::Real(*value),
+            Self::Text(text) => ValueRef::Text(text),
+            Self::Blob(bytes) => ValueRef::Blob(bytes),
+        }
+    }
+}
+
+impl From<ValueRef<'_>> for Value {
+    fn from(value: ValueRef<'_>) -> Self {
+        match value {
+            ValueRef::Missing => Self::Missing,
+            ValueRef::Boolean(value) => Self::Boolean(value),
+            ValueRef::Integer(value) => Self::Integer(value),
+            ValueRef::Real(value) => Self::Real(value),
+            ValueRef::Text(text) => Self::Text(text.into()),
+            ValueRef::Blob(bytes) => Self::Blob(bytes.into()),
+        }
+    }
+}
+
+impl PartialEq for Value {
+    fn eq(&self, other: &Self) -> bool {
+        match (self.as_ref(), other.as_ref()) {
+            (ValueRef::Real(a), ValueRef::Real(b)) => a.to_bits() == b.to_bits(),
+            (a, b) => a == b,
+        }
+    }
+}
+
+impl Eq for Value {}
+
 /// The types of a column's values.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Tags {
@@ -139,9 +194,9 @@ pub enum Tags {
 /// Readings, column by column, in the order in which they were recorded. All columns have the same length.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Columns {
-    /// Which point each reading is of.
+    /// The point of each reading.
     pub points: Vec<PointNumber>,
-    /// When the source took each.
+    /// The time of each at its source.
     pub at: Vec<Timestamp>,
     /// `None`: all are good.
     pub quality: Option<Vec<Quality>>,
@@ -172,7 +227,7 @@ impl Columns {
         }
     }
 
-    /// How many readings there are.
+    /// The number of readings.
     pub fn len(&self) -> usize {
         self.words.len()
     }
@@ -257,7 +312,7 @@ impl Columns {
         &self.heap[start..start + (word & 0xffff_ffff) as usize]
     }
 
-    /// How many bytes of the heap the value in this row has.
+    /// Bytes of the heap that the value in this row has.
     pub fn value_bytes(&self, row: usize) -> usize {
         if self.tag(row).in_heap() { (self.words[row] & 0xffff_ffff) as usize } else { 0 }
     }

@@ -1,4 +1,4 @@
-//! Text that comes from others, made fit to be shown to people.
+//! Makes foreign text safe to show to people.
 
 use std::borrow::Cow;
 

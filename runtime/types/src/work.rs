@@ -1,4 +1,4 @@
-//! What shows of an installation's work: as its lane's record has it, and as people read it.
+//! An installation's work, as its lane's record has it and as people read it.
 
 use serde::{Deserialize, Serialize};
 
@@ -29,13 +29,13 @@ pub struct Counters {
 /// The last failure of an installation, for people.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LastError {
-    /// When, by the machine's clock.
+    /// The time, by the machine's clock.
     pub at: Timestamp,
     /// The outcome, such as `trap` or `cpu-limit`.
     pub kind: String,
     /// What went wrong, as the app or the runtime said it.
     pub message: String,
-    /// Of which invocation.
+    /// The invocation that failed.
     pub ordinal: Ordinal,
 }
 
@@ -44,15 +44,15 @@ pub struct LastError {
 pub struct KeptLine {
     /// Counts the lines of the installation, from 1.
     pub number: u64,
-    /// When it was written, by the machine's clock.
+    /// The time of writing, by the machine's clock.
     pub at: Timestamp,
     /// `trace`, `debug`, `info`, `warn`, `error` or `critical`.
     pub level: String,
-    /// What the app gave as context, `stdout`, `stderr` or `ironloom`.
+    /// The context that the app gave, `stdout`, `stderr` or `ironloom`.
     pub context: String,
     pub message: String,
     /// The invocation that wrote it.
     pub ordinal: Ordinal,
-    /// Which attempt at it, counted from 1.
+    /// The attempt at it, counted from 1.
     pub attempt: u32,
 }

@@ -12,7 +12,7 @@ use crate::plan::Vaccination;
 const STRETCH: f64 = 21.0;
 /// A fever is over when the temperature is this far below the threshold, °C: it shall not flicker.
 const FEVER_OVER: f64 = 0.3;
-/// What no living pig's temperature is, °C.
+/// Temperatures that no living pig has, °C.
 const COLDEST: f64 = 30.0;
 const HOTTEST: f64 = 45.0;
 /// Nobody keeps a pig for longer, days.
@@ -34,7 +34,7 @@ pub struct Animal {
     overdue: Vec<String>,
 }
 
-/// What the daily round finds about an animal.
+/// The findings of the daily round about an animal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Round {
     Same,
@@ -239,7 +239,7 @@ impl Animal {
         }
     }
 
-    /// What the daily round asks of each animal: is it still there, and does it need a vaccination?
+    /// Checks an animal on the daily round: is it still there, and does it need a vaccination?
     pub fn visit(&mut self, now: Nanos, entity: &str, farm: &Farm) -> Result<Round, Failure> {
         let unseen = days(now) - days(self.last_seen);
         if unseen > farm.forget_days {
@@ -302,7 +302,7 @@ fn ask(needed: &[&Vaccination]) -> String {
 
 /// Raises an alarm with a message, or clears it where it stands.
 ///
-/// Where the farm has as many alarms standing as it may, the readings go on without this one.
+/// If the farm has as many active alarms as allowed, the readings go on without this one.
 fn set(alarm: &str, entity: &str, standing: &mut bool, message: Option<String>) -> Result<(), Failure> {
     match message {
         Some(message) => match alarms::raise(alarm, entity, &message) {

@@ -1,4 +1,4 @@
-//! What is published about the growth of breeds: the curve to begin a forecast with, and the band to stay in.
+//! Published facts about the growth of breeds: the curve to start a forecast with, and the band to stay in.
 //!
 //! The band is on the speed of growth, not on weight for age: it needs no date of birth, and an
 //! animal that came small but grows well raises no alarm. The Gompertz curve says how long the breed takes from one
@@ -16,7 +16,7 @@ pub struct Breed {
     pub mature: f64,
     /// Rate of maturing `k`, for each day.
     pub rate: f64,
-    /// Where the figures come from.
+    /// The source of the figures.
     pub source: &'static str,
 }
 
@@ -74,7 +74,7 @@ pub const BREEDS: [Breed; 6] = [
     },
 ];
 
-/// Where an animal's growth stands against its breed's band.
+/// An animal's growth compared with its breed's band.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Standing {
     /// Grows as the breed does.
@@ -92,7 +92,7 @@ impl Breed {
         BREEDS.iter().find(|breed| breed.name == name)
     }
 
-    /// What is known of an animal's curve before it was weighed.
+    /// The knowledge about an animal's curve before it was weighed.
     pub fn prior(&self) -> Prior {
         Prior { mature: self.mature, mature_spread: SPREAD, rate: self.rate, rate_spread: SPREAD }
     }

@@ -36,7 +36,7 @@ pub struct Farm {
     pub growth_tolerance: f64,
     /// In degrees Celsius.
     pub fever: f64,
-    /// Which vaccine at which age.
+    /// The vaccines with the ages for them.
     pub plan: Plan,
     /// After so many days without a reading an animal is missing.
     pub not_seen_days: f64,
@@ -50,20 +50,20 @@ pub enum SettingError {
     /// No figures are known of that breed.
     #[error("setting breed: `{given}` isn't known, use one of {known}")]
     Breed {
-        /// What was set.
+        /// The given value.
         given: String,
-        /// What can be.
+        /// The allowed values.
         known: String,
     },
     /// A number that makes no sense.
     #[error("setting {name}: {given} isn't between {least} and {most}")]
     Range {
         name: &'static str,
-        /// What was set.
+        /// The given value.
         given: f64,
-        /// What it must be at least.
+        /// The least allowed value.
         least: f64,
-        /// What it may be at most.
+        /// The greatest allowed value.
         most: f64,
     },
     /// The plan can't be read.

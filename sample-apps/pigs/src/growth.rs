@@ -16,7 +16,7 @@
 
 use crate::grid::{Grid, RATES, larger};
 
-/// What is known of an animal's curve before its own weighings count.
+/// The knowledge about an animal's curve before its own weighings count.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Prior {
     /// Mature weight `A` in kg: the median over animals.
@@ -29,7 +29,7 @@ pub struct Prior {
     pub rate_spread: f64,
 }
 
-/// How an animal and its weighings scatter about its curve.
+/// The scatter of an animal and its weighings about its curve.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Scatter {
     /// Standard deviation of the scale itself, kg.
@@ -101,7 +101,7 @@ const NEARLY: f64 = 3e-3;
 /// Two are enough; this bounds what no weighings should bring about.
 const STEPS: usize = 20;
 
-/// What the forecasts of all animals of a breed share.
+/// Data that the forecasts of all animals of a breed share.
 #[derive(Clone, Debug)]
 pub struct Model {
     rates: Grid,
@@ -226,7 +226,7 @@ struct Target {
     variance: f64,
 }
 
-/// What is expected on a day.
+/// Returns the expectation for a day.
 #[derive(Clone, Copy)]
 struct Outlook {
     day: f64,

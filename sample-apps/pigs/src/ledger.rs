@@ -31,7 +31,7 @@ const LARGEST_GAIN: f64 = 2.5;
 /// Rounding of a feed counter that isn't a fall, kg.
 const FEED_ROUNDING: f64 = 0.05;
 
-/// How weighings scatter about an animal's curve.
+/// The scatter of weighings about an animal's curve.
 ///
 /// `scale` is half a division of a common animal scale. `fill` has the highest log score, and `drift` is the
 /// least with which the interval held 90 % of the days, both among the even litters of the sample data; the test
@@ -92,7 +92,7 @@ pub struct Ledger {
     passed: Option<(f64, f64)>,
 }
 
-/// What stands in a ledger about one weighing.
+/// A ledger's entry about one weighing.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Figures {
     /// kg a day since the weighing before.
@@ -103,7 +103,7 @@ pub struct Figures {
     pub conversion: Option<f64>,
 }
 
-/// What a reading did to a ledger.
+/// The effect of a reading on a ledger.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Entered {
     /// Nothing new: a repetition.
@@ -118,7 +118,7 @@ pub enum Entered {
     Dropped(usize),
 }
 
-/// Where a weighing belongs among the others.
+/// The place of a weighing among the others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Place {
     /// It is of the same visit to the scale as the one at this index, and corrects it.
@@ -324,7 +324,7 @@ impl Ledger {
         self.entries.get(index).map_or(u64::MAX, |entry| entry.at.abs_diff(feed.at))
     }
 
-    /// What stands about a weighing, counted from the first.
+    /// Returns the entry about a weighing, counted from the first.
     pub fn figures(&self, index: usize) -> Option<(Nanos, Figures)> {
         Some((self.entries.get(index)?.at, figures(&self.entries, index)?))
     }

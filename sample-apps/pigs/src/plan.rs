@@ -27,7 +27,7 @@ pub struct Vaccination {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Plan(Vec<Vaccination>);
 
-/// Why a plan can't be read.
+/// The reason why a plan can't be read.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum PlanError {
     /// A part isn't `name@age` or `name@age+window`.
@@ -51,7 +51,7 @@ pub enum PlanError {
     TooMany(usize),
 }
 
-/// What an animal needs by the plan at an age.
+/// The vaccinations that an animal needs by the plan at an age.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Needs<'a> {
     /// Within their window.
@@ -101,9 +101,9 @@ impl Plan {
         self.0.iter().map(|vaccination| vaccination.name.as_str()).collect::<Vec<_>>().join(", ")
     }
 
-    /// What an animal of `age` days needs that came to the farm at the age of `from` and was `given` these.
+    /// Returns the needs of an animal of `age` days that came to the farm at the age of `from` and was `given` these.
     ///
-    /// What had to be given before it came is the business of the farm that it came from.
+    /// Vaccinations that were due before it came were up to the farm that it came from.
     pub fn needs(&self, age: i64, from: i64, given: &[String]) -> Needs<'_> {
         let mut needs = Needs::default();
         for vaccination in &self.0 {

@@ -5,7 +5,7 @@ use ironloom_sdk::prelude::*;
 struct Thermometer;
 ironloom_sdk::app!(Thermometer: readings);
 
-/// The warmest it has been in each room.
+/// The highest temperature so far in each room.
 const WARMEST: Table<str, f64> = Table::new("warmest/");
 
 impl Readings for Thermometer {

@@ -28,7 +28,7 @@ pub enum Error {
     #[error("the alarm's message is longer than 1,024 bytes, or its entity than 512: shorten it")]
     TooLong,
     /// The app has as many alarms standing as it was granted.
-    #[error("the app has as many alarms standing as it was granted: clear some")]
+    #[error("the app has as many active alarms as it was granted: clear some")]
     TooMany,
     /// This invocation may only read.
     #[error("alarms can't be raised or cleared here: this invocation may only read")]

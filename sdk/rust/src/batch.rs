@@ -23,7 +23,7 @@ use crate::value::{Column, Quality, Value, WrongType};
 ///         for reading in batch.readings() {
 ///             let (animal, weight) = (reading.entity(), reading.real()?);
 ///             if weight <= 0.0 {
-///                 reading.refuse(format!("{weight} kg is no weight"));
+///                 reading.refuse(format!("{weight} kg is not a weight"));
 ///                 continue;
 ///             }
 ///             log::info!("{animal} weighs {weight} kg");
@@ -57,12 +57,12 @@ impl<'a> Batch<'a> {
         &self.entities
     }
 
-    /// How many readings there are, in all frames together.
+    /// Returns the number of readings in all frames together.
     pub fn len(&self) -> usize {
         self.frames.iter().map(|frame| frame.at.len()).sum()
     }
 
-    /// Whether there are no readings.
+    /// Returns whether there are no readings.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -148,12 +148,12 @@ impl<'b> Frame<'b> {
         &self.raw.slot
     }
 
-    /// How many readings there are.
+    /// The number of readings.
     pub fn len(&self) -> usize {
         self.raw.at.len()
     }
 
-    /// Whether there are no readings.
+    /// Returns whether there are no readings.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -222,7 +222,8 @@ impl<'b> Reading<'b> {
         self.frame.slot()
     }
 
-    /// Which entity it is about: what the braces of the binding matched, such as `barn-2/0042`, or the empty text.
+    /// Returns its entity: the segments that the braces of the binding matched, such as `barn-2/0042`, or the empty
+    /// text.
     pub fn entity(&self) -> &'b str {
         self.frame.batch.entities[self.line()]
     }
@@ -232,17 +233,17 @@ impl<'b> Reading<'b> {
         self.frame.raw.entity[self.place] as usize
     }
 
-    /// When the source took it.
+    /// The time at its source.
     pub fn at(&self) -> Timestamp {
         Timestamp::from_nanos(self.frame.raw.at[self.place])
     }
 
-    /// How far it can be trusted.
+    /// Its quality.
     pub fn quality(&self) -> Quality {
         self.frame.raw.quality.as_ref().map_or(Quality::Good, |quality| quality[self.place])
     }
 
-    /// Whether its value is not to be used: then it is a placeholder (false, 0, NaN or empty).
+    /// Returns whether its value must not be used: then it is a placeholder (false, 0, NaN or empty).
     pub fn is_bad(&self) -> bool {
         self.quality() == Quality::Bad
     }

@@ -1,4 +1,4 @@
-//! Why an app could not do what it was called for.
+//! The failure of a call.
 
 use std::error::Error;
 use std::fmt;
@@ -48,7 +48,7 @@ impl Failure {
         Self { retry: true, reason: reason.to_string() }
     }
 
-    /// Whether the same comes again later.
+    /// Returns whether the call is repeated later.
     pub fn is_retry(&self) -> bool {
         self.retry
     }

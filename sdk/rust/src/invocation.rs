@@ -24,7 +24,7 @@ pub struct Gap {
     pub first: Timestamp,
     /// When the last of them was.
     pub last: Timestamp,
-    /// How many are missing.
+    /// The number of missing readings.
     pub count: u64,
 }
 

@@ -10,7 +10,7 @@
 //! struct Thermometer;
 //! ironloom_sdk::app!(Thermometer: readings);
 //!
-//! /// The warmest it has been in each room.
+//! /// The highest temperature so far in each room.
 //! const WARMEST: Table<str, f64> = Table::new("warmest/");
 //!
 //! impl Readings for Thermometer {
@@ -97,7 +97,7 @@ pub use roles::exports as __exports;
 #[doc(hidden)]
 pub use wit_bindgen as __wit_bindgen;
 
-/// What most apps need: `use ironloom_sdk::prelude::*;`.
+/// The items that most apps need: `use ironloom_sdk::prelude::*;`.
 pub mod prelude {
     pub use crate::{
         Batch, Cell, Compact, Failure, Frame, Json, Lifecycle, Migration, OrRetry, Outputs, Quality, Reading,

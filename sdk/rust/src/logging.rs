@@ -18,7 +18,7 @@ impl Log for ToHost {
     fn flush(&self) {}
 }
 
-/// Has the records go to the host from now on. A logger that the app set itself stays.
+/// Sends log records to the host from now on. A logger that the app has set stays.
 pub(crate) fn start() {
     static STARTED: Once = Once::new();
     STARTED.call_once(|| {

@@ -1,4 +1,4 @@
-//! What an app gives back to the site. It leaves when the app returns ok.
+//! What an app gives back to the site. It is sent when the app returns ok.
 
 use std::time::Duration;
 
@@ -95,7 +95,7 @@ impl From<raw::Error> for Error {
 #[derive(Default)]
 pub struct Outputs {
     columns: Vec<Column>,
-    /// Where the column stands that the next reading probably goes to: apps push in turns.
+    /// The column that the next reading probably goes to: apps push in turns.
     next: usize,
     entities: Entities,
 }
@@ -150,12 +150,12 @@ impl Outputs {
         self.add(output, entity, at, quality, value.into())
     }
 
-    /// How many readings have been gathered.
+    /// Returns the number of gathered readings.
     pub fn len(&self) -> usize {
         self.columns.iter().map(|column| column.at.len()).sum()
     }
 
-    /// Whether nothing has been gathered.
+    /// Returns whether nothing has been gathered.
     pub fn is_empty(&self) -> bool {
         self.columns.is_empty()
     }
@@ -208,7 +208,7 @@ impl Outputs {
         Ok(())
     }
 
-    /// Where the column of an output stands; one for values of this type where there was none.
+    /// Returns the column of an output; adds one for values of this type if there was none.
     fn place_of(&mut self, output: &str, value: &Value<'_>) -> usize {
         let place = match self.columns.get(self.next) {
             Some(column) if same(&column.output, output) => self.next,
@@ -249,7 +249,7 @@ impl Drop for Outputs {
     }
 }
 
-/// Whether two texts are the same, word by word: in a component `==` goes through them byte by byte.
+/// Compares two texts word by word: in a component `==` compares byte by byte.
 fn same(a: &str, b: &str) -> bool {
     let ((a_words, a_rest), (b_words, b_rest)) = (a.as_bytes().as_chunks(), b.as_bytes().as_chunks());
     let word = |bytes: &[u8; 8]| u64::from_ne_bytes(*bytes);
@@ -263,7 +263,7 @@ fn same(a: &str, b: &str) -> bool {
 struct Entities {
     /// One on each line.
     text: String,
-    /// Where each begins.
+    /// The beginning of each.
     starts: Vec<u32>,
     /// For each entity of the batch that readings were derived from, its place here and one more; 0 where it has none.
     lines: Vec<u32>,
@@ -345,7 +345,7 @@ impl Intent {
     }
 }
 
-/// What became of an intent so far.
+/// The state of an intent so far.
 #[derive(Clone, Debug)]
 pub struct Ticket(pub(crate) raw::Ticket);
 

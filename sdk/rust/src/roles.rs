@@ -96,7 +96,7 @@ pub trait Timers {
 /// ```
 pub trait Lifecycle {
     /// Called after an upgrade and before anything else, with the version that wrote the state. Works on a copy.
-    /// Where one call is not enough, it returns where to go on, and is called again with that as `resume`. On error
+    /// If one call is not enough, it returns where to continue, and is called again with that as `resume`. On error
     /// the old version goes on with the old state, and the admin sees the text.
     ///
     /// By default the state keeps its form.
@@ -106,7 +106,7 @@ pub trait Lifecycle {
     }
 }
 
-/// Whether a migration is done.
+/// The progress of a migration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Migration {
     /// All of the state has its new form.
@@ -136,7 +136,7 @@ pub(crate) fn consume<A: Readings>(batch: &raw::Batch) -> Result<Vec<Refused>, F
     })
 }
 
-/// What the exports that [`app!`](crate::app) makes call. No part of the API.
+/// Called by the exports that [`app!`](crate::app) makes. Not part of the API.
 #[doc(hidden)]
 pub mod exports {
     use super::*;

@@ -1,4 +1,4 @@
-//! What whoever installs the app has set, or else the manifest's defaults.
+//! The settings of the installation, or else the manifest's defaults.
 //!
 //! Each call asks the host, so read a setting once for an invocation.
 //!
@@ -47,7 +47,7 @@ pub enum Error {
         name: String,
         /// What it is.
         text: String,
-        /// What is wrong with it.
+        /// The problem.
         reason: String,
     },
     /// The settings together don't fit the app's type.

@@ -95,7 +95,7 @@ impl fmt::Display for Timestamp {
 
 /// Says why a text is no point in time.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{text:?} is no time from 1970 on as RFC 3339 writes it, such as 2026-03-01T06:00:00Z")]
+#[error("{text:?} is not an RFC 3339 time from 1970 on, such as 2026-03-01T06:00:00Z")]
 pub struct InvalidTimestamp {
     text: String,
 }

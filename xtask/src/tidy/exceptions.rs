@@ -32,7 +32,6 @@ pub(super) const EXCEPTIONS: &[Exception] = &[
         Rule::FunctionLength,
         "an input with the model's answer",
     ),
-    may("runtime/ironloom/src/node/start.rs", Rule::FunctionLength, "the steps of a start"),
     may("tests/tests/api.rs", Rule::FunctionLength, "a table of requests"),
 ];
 

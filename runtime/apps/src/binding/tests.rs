@@ -3,29 +3,10 @@
 use proptest::prelude::*;
 
 use super::*;
-
-const MANIFEST: &str = r#"
-manifest = 1
-id = "com.example.pigs"
-name = "Pigs"
-version = "0.1.0"
-[inputs.weight]
-type = "real"
-unit = "kg"
-[inputs.feed]
-type = "real"
-optional = true
-[outputs.gain]
-kind = "derived"
-type = "real"
-unit = "kg/d"
-[outputs.limit]
-kind = "set-point"
-type = "real"
-"#;
+use crate::testing::PIGS;
 
 fn bind(asked: &[(&str, &[&str])]) -> Result<Bindings, String> {
-    let manifest = Manifest::parse(MANIFEST).unwrap();
+    let manifest = Manifest::parse(PIGS).unwrap();
     let asked = asked
         .iter()
         .map(|(name, patterns)| (name.to_string(), patterns.iter().map(|p| p.to_string()).collect()))
@@ -69,9 +50,9 @@ fn an_output_pattern_takes_the_segments_by_name() {
 #[test]
 fn what_is_shown_binds_the_same_again() {
     let asked: &[(&str, &[&str])] =
-        &[("weight", &["a/{x}/w", "b/{x}/w"]), ("gain", &["a/{x}/gain"]), ("limit", &["a/{x}/limit"])];
+        &[("weight", &["a/{x}/w", "b/{x}/w"]), ("gain", &["a/{x}/gain"]), ("gate", &["a/{x}/gate"])];
     let bindings = bind(asked).unwrap();
-    let manifest = Manifest::parse(MANIFEST).unwrap();
+    let manifest = Manifest::parse(PIGS).unwrap();
     let again = Bindings::new(&manifest, &InstallationId::new("pigs").unwrap(), &bindings.asked()).unwrap();
     assert_eq!(again, bindings);
     let stored = postcard::to_allocvec(&bindings).unwrap();
@@ -91,14 +72,14 @@ fn all_that_is_wrong_is_reported() {
     refused(&[], &["weight must be bound"]);
     refused(
         &[weight, ("wieght", &["a"]), ("gain", &["a", "b"])],
-        &["which has weight, feed, gain, limit", "one pattern"],
+        &["which has weight, feed, gain, gate", "one pattern"],
     );
     refused(&[("weight", &["a/{x}", "b/{y}"])], &["don't capture the same names"]);
     refused(&[("weight", &["a/{x}/{y}", "b/{y}/{x}"])], &["in the same order"]);
     refused(&[("weight", &["a//b"])], &["empty segment"]);
     refused(&[weight, ("gain", &["g/{pig}"])], &["uses {pig}, and the inputs capture {barn}, {tag}"]);
     refused(&[weight, ("gain", &["apps/pigs/{tag}"])], &["belongs to the runtime"]);
-    refused(&[weight, ("gain", &["a/{tag}"]), ("limit", &["{tag}/b"])], &["can write the same points"]);
+    refused(&[weight, ("gain", &["a/{tag}"]), ("gate", &["{tag}/b"])], &["can write the same points"]);
     refused(
         &[weight, ("feed", &["feed/{tag}/{barn}"]), ("gain", &["g/{tag}/{barn}"])],
         &["in different orders"],

@@ -98,7 +98,7 @@ impl<'de> Deserialize<'de> for Allowed {
     }
 }
 
-/// What goes out when an installation no longer vouches for a value.
+/// The value that is sent when an installation no longer vouches for its own.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Safe {
     /// The last one stays.

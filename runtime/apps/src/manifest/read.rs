@@ -100,7 +100,7 @@ fn refuse_http(section: &mut Section<'_, '_>) {
     }
 }
 
-/// All of one kind, such as `[inputs.*]`.
+/// Reads all sections of one kind, such as `[inputs.*]`.
 fn parts<T>(
     section: &mut Section<'_, '_>,
     name: &'static str,

@@ -16,10 +16,10 @@ const MAX_MEMBERS: usize = 1024;
 pub(super) const LAYOUT: &str = "oci-layout";
 /// The file that names the manifests.
 pub(super) const INDEX: &str = "index.json";
-/// What stands before the 64 digits in the name of a blob.
+/// The prefix before the 64 digits in the name of a blob.
 const BLOBS: &str = "blobs/sha256/";
 
-/// What is in the tar: the two files, and the blobs in the order of their digests.
+/// The contents of the tar: the two files, and the blobs in the order of their digests.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Contents {
     pub(super) layout: Bytes,
@@ -71,13 +71,13 @@ pub(super) fn read(tar: &Bytes) -> Result<Contents, PackageError> {
             Some((last, _)) if *last > digest => {
                 return Err(refuse(
                     name,
-                    "is not in its place; blobs come once each, in the order of their digests",
+                    "is out of place; each blob comes once, in the order of the digests",
                 ));
             }
             _ => {}
         }
         if Digest::of(&bytes) != digest {
-            return Err(refuse(name, format!("its bytes have another digest, {}", Digest::of(&bytes))));
+            return Err(refuse(name, format!("its bytes have a different digest, {}", Digest::of(&bytes))));
         }
         if blobs.len() == MAX_MEMBERS {
             return Err(refuse(name, format!("there are more than {MAX_MEMBERS} blobs")));
@@ -128,7 +128,7 @@ impl Reader<'_> {
         let Some(end) = end.filter(|end| *end <= self.tar.len()) else {
             return Err(refuse(
                 format!("{name:?}"),
-                format!("has {size} bytes by its header, but the file ends before"),
+                format!("has {size} bytes according to its header, but the file ends earlier"),
             ));
         };
         let padded = end.next_multiple_of(BLOCK);
@@ -149,10 +149,11 @@ impl Reader<'_> {
     fn end(&mut self) -> Result<(), PackageError> {
         match self.block() {
             None => Err(self.cut_off()),
-            Some(second) if second.iter().any(|byte| *byte != 0) => {
-                Err(refuse(self.here(), "two blocks of zeros end an archive, and here is only one"))
-            }
-            Some(_) if self.at < self.tar.len() => Err(refuse(self.here(), "something stands after the end")),
+            Some(second) if second.iter().any(|byte| *byte != 0) => Err(refuse(
+                self.here(),
+                "an archive ends with two blocks of zeros, and this one has only one",
+            )),
+            Some(_) if self.at < self.tar.len() => Err(refuse(self.here(), "there are bytes after the end")),
             Some(_) => Ok(()),
         }
     }
@@ -182,8 +183,8 @@ impl Reader<'_> {
 fn check_header(header: &[u8; BLOCK]) -> Result<(String, u64), String> {
     match &header[257..265] {
         b"ustar\x0000" => {}
-        b"ustar  \0" => return Err("is one of GNU tar; write it with --format=ustar".to_owned()),
-        _ => return Err("has not the magic `ustar` and version 00".to_owned()),
+        b"ustar  \0" => return Err("is in GNU tar's format; write it with --format=ustar".to_owned()),
+        _ => return Err("doesn't have the magic `ustar` and version 00".to_owned()),
     }
     let sum: u64 = (header.iter().enumerate())
         .map(|(at, byte)| if (148..156).contains(&at) { u64::from(b' ') } else { u64::from(*byte) })
@@ -193,10 +194,10 @@ fn check_header(header: &[u8; BLOCK]) -> Result<(String, u64), String> {
     }
     match header[156] {
         b'0' => {}
-        b'1' | b'2' => return Err("is a link; only regular files are taken".to_owned()),
-        b'5' => return Err("is a folder; only regular files are taken".to_owned()),
+        b'1' | b'2' => return Err("is a link; only regular files are accepted".to_owned()),
+        b'5' => return Err("is a folder; only regular files are accepted".to_owned()),
         b'x' | b'g' => return Err("is a pax header; write it with --format=ustar".to_owned()),
-        other => return Err(format!("is of type {:?}; only regular files are taken", char::from(other))),
+        other => return Err(format!("is of type {:?}; only regular files are accepted", char::from(other))),
     }
     for (field, place, expected) in [
         ("mode", 100..108, 0o644),
@@ -226,7 +227,7 @@ fn check_header(header: &[u8; BLOCK]) -> Result<(String, u64), String> {
     let (name, rest) =
         header[..100].split_at(header[..100].iter().position(|byte| *byte == 0).unwrap_or(100));
     if rest.iter().any(|byte| *byte != 0) {
-        return Err("has something after its name".to_owned());
+        return Err("has bytes after its name".to_owned());
     }
     let name = std::str::from_utf8(name).map_err(|_| "has a name that is not UTF-8".to_owned())?;
     Ok((name.to_owned(), number(&header[124..136], "size")?))
@@ -240,6 +241,6 @@ fn number(field: &[u8], what: &str) -> Result<u64, String> {
     let text = std::str::from_utf8(&field[..digits]).unwrap_or_default();
     match u64::from_str_radix(text, 8) {
         Ok(number) if well_ended => Ok(number),
-        _ => Err(format!("has a {what} that is no octal number")),
+        _ => Err(format!("has a {what} that is not an octal number")),
     }
 }

@@ -112,7 +112,7 @@ pub(super) fn read(contents: &Contents) -> Result<Image, PackageError> {
     let layout: LayoutFile = from_json(LAYOUT, &contents.layout)?;
     if layout.image_layout_version != LAYOUT_VERSION {
         let problem =
-            format!("is of version {:?}, and {LAYOUT_VERSION} is known", layout.image_layout_version);
+            format!("has version {:?}; this runtime reads {LAYOUT_VERSION}", layout.image_layout_version);
         return Err(refuse(LAYOUT, problem));
     }
     let index: Index = from_json(INDEX, &contents.index)?;
@@ -207,7 +207,7 @@ fn check_kind(
     expected: &str,
 ) -> Result<(), PackageError> {
     if version != 2 {
-        return Err(refuse(place, format!("is of schema version {version}, and 2 is known")));
+        return Err(refuse(place, format!("has schema version {version}; this runtime reads 2")));
     }
     match media_type {
         Some(media_type) if media_type != expected => {

@@ -113,10 +113,10 @@ fn a_header_that_is_not_strict_ustar_is_refused_with_the_reason() {
     refused("group name", |header| header[297] = b'x');
     refused("prefix", |header| header[345] = b'x');
     refused("prefix", |header| header[511] = b'x');
-    refused("something after its name", |header| header[50] = b'x');
-    refused("size that is no octal number", |header| header[124] = 0x80);
-    refused("size that is no octal number", |header| header[124..136].fill(0));
-    refused("the file ends before", |header| header[124..136].copy_from_slice(b"77777777777\0"));
+    refused("bytes after its name", |header| header[50] = b'x');
+    refused("size that is not an octal number", |header| header[124] = 0x80);
+    refused("size that is not an octal number", |header| header[124..136].fill(0));
+    refused("the file ends earlier", |header| header[124..136].copy_from_slice(b"77777777777\0"));
     refused("expected in its place", |header| header[..10].copy_from_slice(b"../etc/pwd"));
     refused("expected in its place", |header| header[..10].copy_from_slice(b"oci-Layout"));
 }
@@ -126,7 +126,7 @@ fn what_is_cut_off_or_goes_on_is_refused() {
     let tar = package();
     for length in [0, 1, 100, BLOCK, BLOCK + 3, tar.len() - 2 * BLOCK, tar.len() - BLOCK, tar.len() - 1] {
         let error = error(tar[..length].to_vec());
-        assert!(error.contains("cut off") || error.contains("ends before"), "{length}: {error}");
+        assert!(error.contains("cut off") || error.contains("ends earlier"), "{length}: {error}");
     }
     let longer = |more: &[u8]| error([&tar[..], more].concat());
     assert!(longer(&[0]).contains("after the end"));
@@ -269,11 +269,13 @@ fn blobs_stand_once_each_in_the_order_of_their_digests_under_their_own() {
         change(&mut contents);
         read(&Bytes::from(archive::write(&contents))).unwrap_err().to_string()
     };
-    assert!(read_again(|contents| contents.blobs.swap(0, 1)).contains("not in its place"));
+    assert!(read_again(|contents| contents.blobs.swap(0, 1)).contains("is out of place"));
     assert!(
         read_again(|contents| contents.blobs.insert(0, contents.blobs[0].clone())).contains("comes twice")
     );
-    assert!(read_again(|contents| contents.blobs[0].1 = Bytes::from_static(b"x")).contains("another digest"));
+    assert!(
+        read_again(|contents| contents.blobs[0].1 = Bytes::from_static(b"x")).contains("different digest")
+    );
 }
 
 /// Adds a manifest with this subject, as a signature will be.

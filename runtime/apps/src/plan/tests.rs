@@ -1,33 +1,7 @@
 //! Plans of installs: matches, problems and warnings.
 
 use super::*;
-
-const MANIFEST: &str = r#"
-manifest = 1
-id = "com.example.pigs"
-name = "Pigs"
-version = "0.1.0"
-[inputs.weight]
-type = "real"
-unit = "kg"
-[inputs.feed]
-type = "real"
-optional = true
-[outputs.gain]
-kind = "derived"
-type = "real"
-unit = "kg/d"
-[outputs.gate]
-kind = "set-point"
-type = "real"
-[settings.breed]
-type = "text"
-default = "duroc"
-[settings.age]
-type = "integer"
-[limits]
-cpu = "300 ms"
-"#;
+use crate::testing::PIGS;
 
 fn request(patterns: &[&str]) -> Request {
     let weight = patterns.iter().map(|pattern| pattern.to_string()).collect();
@@ -42,7 +16,7 @@ fn request(patterns: &[&str]) -> Request {
 }
 
 fn plan(request: &Request, points: &[(&str, Option<&str>)]) -> Result<Plan, String> {
-    let manifest = Manifest::parse(MANIFEST).unwrap();
+    let manifest = Manifest::parse(PIGS).unwrap();
     let limits = Limits::default();
     let site = Site { timezone: "Europe/Berlin", limits: &limits };
     let paths: Vec<PointPath> = points.iter().map(|(path, _)| PointPath::new(path).unwrap()).collect();

@@ -1,4 +1,4 @@
-//! What an admin should know of an install that is no reason to refuse it.
+//! Warnings for the admin about an install that don't refuse it.
 
 use crate::binding::{Bindings, InputBinding, Target};
 use crate::manifest::OutputKind;
@@ -7,7 +7,7 @@ use crate::plan::InputPlan;
 use ironloom_types::ids::InstallationId;
 use ironloom_types::limits::Limits;
 
-/// All of it, in sentences.
+/// Returns all warnings, in sentences.
 pub(super) fn of(
     id: &InstallationId,
     bindings: &Bindings,
@@ -81,8 +81,8 @@ fn strangers(inputs: &[InputBinding]) -> Option<String> {
     let (first, ours) = captured.next()?;
     let (other, theirs) = captured.find(|(_, theirs)| *theirs != ours)?;
     Some(format!(
-        "the inputs {first} and {other} capture {} and {}: their readings never have the same entity, as the names \
-         in braces differ or come in another order",
+        "the inputs {first} and {other} capture {} and {}: their readings never have the same entity, because the \
+         names in braces differ or come in a different order",
         ours.join("/"),
         theirs.join("/"),
     ))

@@ -14,7 +14,7 @@ pub struct Entities(RwLock<Inner>);
 struct Inner {
     /// All texts one after the other, so that a million of them is two allocations.
     heap: String,
-    /// Where each text ends in the heap.
+    /// The end of each text in the heap.
     ends: Vec<usize>,
     numbers: HashTable<u32>,
     hasher: DefaultHashBuilder,
@@ -73,7 +73,7 @@ impl EntitiesRead<'_> {
         self.0.find(text)
     }
 
-    /// How many there are.
+    /// Their number.
     pub fn len(&self) -> usize {
         self.0.ends.len()
     }

@@ -1,4 +1,4 @@
-//! What happens to answers on their way out.
+//! Layers that answers pass on their way out.
 
 use std::any::Any;
 use std::sync::Arc;
@@ -63,7 +63,7 @@ pub(super) async fn as_problems(request: Request, next: Next) -> Response {
     answer
 }
 
-/// What a handler's panic becomes: the hook has told where it was.
+/// Turns a handler's panic into an answer; the panic hook has logged its place.
 pub(super) fn of_panic(_: Box<dyn Any + Send>) -> Response {
     Problem::internal("a part of the server failed while it worked on this request").into_response()
 }

@@ -1,4 +1,4 @@
-//! Takes request bodies in: within their limits, and at a pace that a slow network has, but no idler.
+//! Receives request bodies within their limits, at a pace that a slow network reaches and an idle client doesn't.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use super::{Api, JSON_TYPE, guard};
 
 /// The longest without a byte.
 const SILENCE: Duration = Duration::from_secs(10);
-/// How long a body may take whatever its length.
+/// The time that a body may take whatever its length.
 const GRACE: Duration = Duration::from_secs(30);
 /// Bytes in each second that a body has to come with beyond that: a poor mobile network has more.
 const LEAST_RATE: u64 = 32 << 10;
@@ -48,7 +48,7 @@ pub(super) async fn take(
     let mut pace = Pace::new();
     while let Some(frame) = pace.wait(bytes.len(), body.frame()).await? {
         let frame =
-            frame.map_err(|error| Problem::malformed("body", format!("the body broke off: {error}")))?;
+            frame.map_err(|error| Problem::malformed("body", format!("the body was cut off: {error}")))?;
         let Ok(data) = frame.into_data() else { continue };
         let length = bytes.len() + data.len();
         if length > most {
@@ -77,8 +77,8 @@ impl Pace {
         tokio::time::timeout_at(deadline, next).await.map_err(|_| {
             let (silence, grace) = (SILENCE.as_secs(), GRACE.as_secs());
             Problem::too_slow(format!(
-                "the body came too slowly: at most {silence} s may pass without a byte, and after {grace} s it must \
-                 have come with {LEAST_RATE} bytes a second"
+                "the body came too slowly: at most {silence} s may pass without a byte, and after {grace} s the \
+                 average must be {LEAST_RATE} bytes a second"
             ))
         })
     }

@@ -1,5 +1,5 @@
-//! The places for connections. Where all are taken, the one that has been idle longest makes room; and
-//! some are kept for those who move little, so that an admin gets in whatever the others do.
+//! The places for connections. If all are taken, the one that has been idle the longest makes room; and
+//! some are reserved for small requests, so that an admin gets in whatever the others do.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,14 +9,14 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
-/// What bounds connections.
+/// The bounds of connections.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Bounds {
     /// Connections for all requests.
     pub all: usize,
     /// Connections beyond these, for requests that move little.
     pub reserve: usize,
-    /// How long an answer may be stuck whatever its length.
+    /// The time that an answer may stall whatever its length.
     pub stuck: Duration,
     /// The longest that headers may take, and a connection idle between two requests.
     pub headers: Duration,
@@ -33,7 +33,7 @@ impl Default for Bounds {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct InReserve;
 
-/// How often a connection that waits for a place looks for one that has become idle.
+/// The interval at which a waiting connection looks for an idle one.
 const LOOK: Duration = Duration::from_millis(50);
 
 /// All connections that are open.
@@ -49,7 +49,7 @@ pub(super) struct Connection {
     began: Instant,
     /// A request is being worked on.
     busy: AtomicBool,
-    /// When something last came or went, in milliseconds.
+    /// The time of the last byte in either direction, in milliseconds.
     last: AtomicU64,
     end: Notify,
     /// It was told to make room.
@@ -82,7 +82,7 @@ impl Connection {
         self.is_active();
     }
 
-    /// Whether it is one of those that are kept.
+    /// Whether it is a connection of the reserve.
     pub(super) fn is_in_reserve(&self) -> bool {
         self.in_reserve
     }

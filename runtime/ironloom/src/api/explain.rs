@@ -22,7 +22,7 @@ pub(super) fn line(text: &str, error: &serde_json::Error) -> Detail {
     let object = match serde_json::from_str(text) {
         Ok(Json::Object(object)) => object,
         Ok(other) => {
-            let detail = format!("the line must be a JSON object such as {EXAMPLE}, and is {}", name(&other));
+            let detail = format!("the line must be a JSON object such as {EXAMPLE}, not {}", name(&other));
             return detail_of("not-an-object", detail, Place::default());
         }
         Err(error) => {
@@ -45,7 +45,7 @@ pub(super) fn line(text: &str, error: &serde_json::Error) -> Detail {
         }
     }
     if !object["point"].is_string() {
-        let detail = format!("`point` must be a text, and is {}", name(&object["point"]));
+        let detail = format!("`point` must be a text, not {}", name(&object["point"]));
         return detail_of("bad-point", detail, Place::field("point"));
     }
     if let Json::Object(_) | Json::Array(_) = object["value"] {
@@ -63,7 +63,7 @@ pub(super) fn line(text: &str, error: &serde_json::Error) -> Detail {
         && !quality.is_null()
         && Quality::deserialize(quality).is_err()
     {
-        let detail = format!("`quality` must be `good`, `uncertain` or `bad`, and is {quality}");
+        let detail = format!("`quality` must be `good`, `uncertain` or `bad`, not {quality}");
         return detail_of("bad-quality", detail, Place::field("quality"));
     }
     // What is left is what a parsed object doesn't show, such as a field that stands there twice.
@@ -89,14 +89,14 @@ pub(super) fn not_json(error: &serde_json::Error) -> Detail {
 
 /// A line that is longer than any reading.
 pub(super) fn long_line(bytes: usize) -> Detail {
-    let detail = format!("the line has {bytes} bytes; the longest that is read has {MAX_LINE}");
+    let detail = format!("the line has {bytes} bytes; at most {MAX_LINE} are allowed");
     detail_of("line-too-long", detail, Place::default())
 }
 
 const EXAMPLE: &str = r#"{"point":"hall/1/temperature","value":21.5}"#;
 
 fn is_blob(value: &Json) -> bool {
-    serde_json::from_value::<super::value::Value>(value.clone()).is_ok()
+    serde_json::from_value::<super::value::JsonValue>(value.clone()).is_ok()
 }
 
 fn bad_at(at: &Json) -> Option<String> {
@@ -140,25 +140,25 @@ fn detail_of(kind: &str, detail: impl Into<String>, place: Place) -> Detail {
 /// A line that isn't UTF-8.
 pub(super) fn not_utf8(valid: usize) -> Detail {
     let place = Place { column: Some(valid as u64 + 1), ..Place::default() };
-    detail_of("not-utf-8", format!("the line is no UTF-8: byte {} doesn't fit", valid + 1), place)
+    detail_of("not-utf-8", format!("the line is not valid UTF-8 at byte {}", valid + 1), place)
 }
 
 /// A missing value of a quality that needs one.
 pub(super) fn missing_value() -> Detail {
-    let detail = "`value` may be null only where `quality` is `bad`";
+    let detail = "`value` may be null only if `quality` is `bad`";
     detail_of("missing-value", detail, Place::field("value"))
 }
 
 /// A text or blob beyond the limit.
 pub(super) fn too_long(length: usize) -> Detail {
-    let detail = format!("a text or blob has at most {MAX_READING_BYTES} bytes, and this one has {length}");
+    let detail = format!("a text or blob may have {MAX_READING_BYTES} bytes, and this one has {length}");
     detail_of("value-too-long", detail, Place::field("value"))
 }
 
 /// A time too far ahead.
 pub(super) fn future(at: Timestamp, latest: Timestamp) -> Detail {
     let detail =
-        format!("{at} is in the future; the latest time taken now is {latest} (`ingest.max_future`)");
+        format!("{at} is in the future; the latest time accepted now is {latest} (`ingest.max_future`)");
     detail_of("future", detail, Place::field("at"))
 }
 
@@ -171,7 +171,7 @@ pub(super) fn reserved(path: &str) -> Detail {
 /// A point that is new where the tenant has as many as it may.
 pub(super) fn too_many_points(path: &PointPath) -> Detail {
     let detail = format!(
-        "point {:?} would be one too many: {MAX_POINTS} are allowed. Find what makes up new names; \
+        "point {:?} would be one too many: {MAX_POINTS} are allowed. Find the source of the new names; \
          `ironloom uninstall --purge` frees the points of an app's outputs.",
         path.as_str()
     );

@@ -1,4 +1,4 @@
-//! What the API needs from the node: one trait, and the plain types that cross it. The handlers know
+//! The API's view of the node: one trait, and the plain types that cross it. The handlers know
 //! nothing else of the core, and a fake stands in for it in their tests.
 //!
 //! The types of answers are in `model.rs`.
@@ -12,14 +12,13 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use super::model::*;
 pub(crate) use super::problem::{Detail, Place, Problem};
-pub(crate) use super::value::Value;
 use ironloom_types::clock::Timestamp;
 use ironloom_types::ids::{
     Digest, Generation, InstallationId, Ordinal, PointNumber, PointPath, Sequence, SlotName,
 };
 use ironloom_types::readings::{Columns, NewPoint};
 
-/// What came of a request.
+/// The result of a request.
 pub(crate) type Answer<T> = Result<T, Problem>;
 /// An answer that may take a while.
 pub(crate) type Later<'a, T> = Pin<Box<dyn Future<Output = Answer<T>> + Send + 'a>>;
@@ -32,7 +31,7 @@ pub(crate) type Lookup<'a> = Box<dyn Fn(&str) -> Option<PointNumber> + 'a>;
 ///
 /// Methods that return `Answer` answer from memory without waiting.
 pub(crate) trait Facade: Send + Sync + 'static {
-    /// What a push is checked against, as of now.
+    /// Returns the rules that a push is checked against now.
     fn ingest_rules(&self) -> IngestRules;
     /// A look-up of points for one request; it may hold a read lock, and is dropped before anything
     /// is awaited.
@@ -60,13 +59,13 @@ pub(crate) trait Facade: Send + Sync + 'static {
     fn installation(&self, id: InstallationId) -> Later<'_, Installation>;
     /// Uninstalls; with `purge` its state goes at once.
     fn uninstall(&self, id: InstallationId, purge: bool) -> Later<'_, ()>;
-    /// Pauses at once: an invocation under way takes no effect. Nothing happens to one that is paused.
+    /// Pauses at once: a running invocation has no effect. Nothing happens to one that is paused.
     fn pause(&self, id: InstallationId) -> Later<'_, Installation>;
     /// Resumes one that is paused or quarantined; on one that runs, ends a back-off. A backlog is
     /// dropped only of one that stands still: else 409.
     fn resume(&self, id: InstallationId, backlog: Backlog) -> Later<'_, Resumed>;
 
-    /// What the installation's outputs gave, by sequence.
+    /// Lists the readings of the installation's outputs, by sequence.
     fn outputs(&self, id: InstallationId, query: OutputsQuery) -> Later<'_, Page<ReadingItem>>;
     /// Waits a moment for the end of an invocation under way, and gives what then reads a page of its state, in
     /// the order of the keys' bytes; until that has run, or is dropped, no invocation begins. `page.after` is a
@@ -82,7 +81,7 @@ pub(crate) trait Facade: Send + Sync + 'static {
     fn logs(&self, id: InstallationId, after: Option<u64>, limit: usize) -> Later<'_, LogPage>;
     /// Its dead letters, oldest first, those with a number above `after`.
     fn dead_letters(&self, id: InstallationId, after: u64, limit: usize) -> Later<'_, Page<DeadLetter>>;
-    /// Has a dead letter run again, by itself; 409 on an installation that stands still. Whether that
+    /// Runs a dead letter again, by itself; 409 on an installation that stands still. Whether that
     /// went well shows in its invocations.
     fn requeue(&self, id: InstallationId, number: u64) -> Later<'_, ()>;
     /// Deletes a dead letter.
@@ -109,7 +108,7 @@ pub(crate) trait Facade: Send + Sync + 'static {
     fn metrics(&self) -> String;
 }
 
-/// What a push is checked against.
+/// The rules that a push is checked against.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct IngestRules {
     /// The time that a reading without `at` gets. `None`: the clock can't be trusted, so that such a
@@ -129,7 +128,7 @@ pub(crate) struct Push {
     /// The points behind the pending numbers. The committer numbers them, or finds that another
     /// request was faster.
     pub new_points: Vec<NewPoint>,
-    /// Where the caller gave an `Idempotency-Key`.
+    /// The caller's `Idempotency-Key`, if there is one.
     pub key: Option<RequestKey>,
 }
 
@@ -146,7 +145,7 @@ pub(crate) struct RequestKey {
 /// [`Problem::refused`] of kind `key-reused`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Pushed {
-    /// How many readings it was.
+    /// The number of readings.
     pub accepted: u64,
     /// The sequence of the last of them; of the last before, where there were none.
     pub through: Sequence,
@@ -154,12 +153,12 @@ pub(crate) struct Pushed {
     pub duplicate: bool,
 }
 
-/// Which part of a list.
+/// The part of a list to return.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct PageQuery {
     /// The `next` of the page before.
     pub after: Option<String>,
-    /// How many items at most, 1 to 10,000.
+    /// The most items, 1 to 10,000.
     pub limit: usize,
 }
 
@@ -168,7 +167,7 @@ pub(crate) struct PageQuery {
 pub(crate) struct Page<T> {
     /// The items. Fewer than asked for, even none, doesn't mean the end.
     pub items: Vec<T>,
-    /// Where the next page begins; `None` at the end.
+    /// The cursor of the next page; `None` at the end.
     pub next: Option<String>,
 }
 
@@ -181,7 +180,7 @@ pub(crate) struct LogPage {
     pub generation: Generation,
 }
 
-/// Which readings of the journal.
+/// A query for readings of the journal.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ReadingsQuery {
     /// Only of this point.
@@ -192,11 +191,11 @@ pub(crate) struct ReadingsQuery {
     pub to: Option<Timestamp>,
     /// Only after this sequence. `next` of such a page is a sequence.
     pub after: Sequence,
-    /// How many at most.
+    /// The most readings.
     pub limit: usize,
 }
 
-/// Which readings of an installation's outputs.
+/// A query for readings of an installation's outputs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct OutputsQuery {
     /// Only of this output.
@@ -208,5 +207,5 @@ pub(crate) struct OutputsQuery {
 /// Bytes of a page's items as JSON, where it has more than one. Beyond: they are the next page's.
 pub(crate) const MAX_PAGE_BYTES: usize = 4 << 20;
 
-/// How long a caller is asked to wait where nothing better is known.
+/// The default of `Retry-After`.
 pub(crate) const RETRY_SOON: Duration = Duration::from_secs(1);

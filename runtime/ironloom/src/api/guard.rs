@@ -1,4 +1,4 @@
-//! What every request must pass before a handler sees it. Until there are credentials, only programs
+//! The checks that every request passes before a handler sees it. Until there are credentials, only programs
 //! on this machine may speak to the server: a web page that is open in a browser here may not, be it
 //! by a request across origins, or by a name of its own that resolves to this machine.
 
@@ -19,7 +19,7 @@ pub(crate) const MAX_HEADERS: usize = 64 << 10;
 /// Under which names the server may be called.
 #[derive(Clone, Debug)]
 pub(crate) struct Guard {
-    /// Where it listens.
+    /// The address that it listens on.
     pub listen: SocketAddr,
     /// Further names: `[server] hosts`, such as those of a proxy in front of it.
     pub hosts: Vec<String>,
@@ -80,7 +80,7 @@ impl Guard {
             let own = origin.strip_prefix("http://");
             let own = own.or_else(|| origin.strip_prefix("https://").filter(|_| of_proxy));
             if own != Some(host.as_str()) {
-                let detail = format!("requests from web pages of {origin:?} aren't taken");
+                let detail = format!("requests from web pages of {origin:?} aren't accepted");
                 return Err(Problem::forbidden("origin", detail));
             }
         }

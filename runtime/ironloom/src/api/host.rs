@@ -1,4 +1,4 @@
-//! What `serve` needs of a node besides what the API does: a beginning and an end.
+//! Start and stop of a node, for `serve`.
 
 use std::future::Future;
 use std::path::PathBuf;
@@ -9,16 +9,19 @@ use super::facade::Facade;
 use crate::config::Config;
 use crate::telemetry::Telemetry;
 
-/// How a node is started.
+/// The exit code after a failure of log or store: a supervisor should start the server again.
+pub(crate) const STORAGE_FAILED: u8 = 75;
+
+/// The options for starting a node.
 #[derive(Debug)]
 pub(crate) struct NodeOptions {
     /// The configuration, checked, its file names resolved.
     pub config: Config,
-    /// The data folder; made where it isn't there.
+    /// The data folder, created if it doesn't exist.
     pub data: PathBuf,
     /// Listens on more than loopback: `/readyz` keeps saying so.
     pub exposed: bool,
-    /// What it counts with.
+    /// Its counters.
     pub telemetry: Arc<Telemetry>,
 }
 

@@ -1,4 +1,4 @@
-//! `/v1/installations` and what lies below each.
+//! `/v1/installations` and the routes below each.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -78,7 +78,7 @@ pub(super) async fn resume(
     answers::ok(&api, &api.node.resume(id, backlog).await?).await
 }
 
-/// What its outputs gave.
+/// Lists the readings of its outputs.
 pub(super) async fn outputs(
     State(api): State<Api>,
     Id(id): Id,
@@ -161,7 +161,7 @@ pub(super) async fn dead_letters(
     answers::page(&api, move |node| async move { node.dead_letters(id, after, limit).await }).await
 }
 
-/// Has a dead letter run again.
+/// Runs a dead letter again.
 pub(super) async fn requeue(
     State(api): State<Api>,
     Id(id): Id,

@@ -79,7 +79,9 @@ impl Form {
             }
         }
         best.1.ok_or_else(|| {
-            Problem::not_acceptable(format!("readings come as {NDJSON_TYPE}, {CSV_TYPE} or {JSON_TYPE}"))
+            Problem::not_acceptable(format!(
+                "readings are available as {NDJSON_TYPE}, {CSV_TYPE} or {JSON_TYPE}"
+            ))
         })
     }
 

@@ -15,9 +15,9 @@ use super::problem::Problem;
 
 /// Bytes of each body and each answer that need no share.
 pub(super) const FREE: usize = 64 << 10;
-/// What is counted, so that a share isn't asked for with each packet.
+/// The unit of counting, so that a share isn't requested for each packet.
 const UNIT: usize = 64 << 10;
-/// How long a request waits for its share. Beyond: 503.
+/// The time that a request waits for its share. Beyond: 503.
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Memory for requests of one kind.
@@ -32,7 +32,7 @@ pub(super) struct Share {
 }
 
 impl Memory {
-    /// So many bytes, beside what is free.
+    /// Creates a budget of so many bytes, besides what each body may have without asking.
     pub(super) fn new(bytes: usize) -> Self {
         Self(Arc::new(Semaphore::new(bytes / UNIT)))
     }

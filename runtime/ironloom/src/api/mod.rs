@@ -52,7 +52,7 @@ pub(crate) const NDJSON_TYPE: &str = "application/x-ndjson";
 pub(crate) const JSON_TYPE: &str = "application/json";
 const CSV_TYPE: &str = "text/csv";
 
-/// What every handler has.
+/// The context of every handler.
 #[derive(Clone)]
 pub(crate) struct Api {
     node: Arc<dyn Facade>,
@@ -107,6 +107,6 @@ async fn no_such_path(uri: Uri) -> Problem {
 }
 
 async fn no_such_method(method: Method, uri: Uri) -> Problem {
-    Problem::method_not_allowed(format!("{} doesn't take {method}", uri.path()))
+    Problem::method_not_allowed(format!("{} doesn't support {method}", uri.path()))
         .hint("GET /openapi.json lists the methods of each path.")
 }

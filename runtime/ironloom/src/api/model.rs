@@ -1,4 +1,4 @@
-//! What the API tells and takes, as plain types that serialize to its JSON.
+//! The API's requests and answers, as plain types that serialize to its JSON.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 // What an admin consents to stands there once: of a key that comes twice the last would win in silence.
 use serde_with::rust::maps_duplicate_key_is_error as once;
 
-use super::value::Value;
+use super::value::JsonValue;
 pub(crate) use crate::connectors::ConnectorStatus;
 pub(crate) use ironloom_apps::grants::Grants;
 use ironloom_apps::quantity::{Bytes as Size, Count, Span};
@@ -22,13 +22,13 @@ pub(crate) use ironloom_types::work::{Counters, KeptLine, LastError};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct ReadingItem {
     pub point: Arc<str>,
-    /// What it is about, where it is shown as an input's or output's reading.
+    /// Its entity, if it is shown as an input's or output's reading.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub entity: Option<String>,
-    pub value: Value,
-    /// When its source took it.
+    pub value: JsonValue,
+    /// The time at its source.
     pub at: Timestamp,
-    /// How far it can be trusted.
+    /// Its quality.
     pub quality: Quality,
     /// Its place in the journal.
     pub sequence: Sequence,
@@ -41,10 +41,10 @@ pub(crate) struct ReadingItem {
 pub(crate) struct PointItem {
     pub point: Arc<str>,
     /// The latest value.
-    pub value: Value,
-    /// When its source took it.
+    pub value: JsonValue,
+    /// The time at its source.
     pub at: Timestamp,
-    /// How far it can be trusted.
+    /// Its quality.
     pub quality: Quality,
     /// The point's unit, where one is known.
     pub unit: Option<Arc<str>>,
@@ -62,9 +62,9 @@ pub(crate) struct PackageInfo {
     pub name: String,
     /// The app's version.
     pub version: String,
-    /// Who made it.
+    /// Its publisher.
     pub publisher: String,
-    /// What it does, in a sentence.
+    /// A description in a sentence.
     pub description: String,
     /// Its licence, as an SPDX expression.
     pub license: String,
@@ -78,11 +78,11 @@ pub(crate) struct PackageInfo {
     pub alarms: BTreeMap<String, AlarmInfo>,
     /// The timers that are due again and again, by name.
     pub timers: BTreeMap<String, TimerInfo>,
-    /// Whether it sets timers of its own.
+    /// Whether it sets one-shot timers.
     pub schedule: bool,
     /// The limits that it asks for, as people write them; beyond the defaults they need a grant.
     pub limits: BTreeMap<String, String>,
-    /// What the component imports.
+    /// The imports of the component.
     pub imports: Vec<String>,
     /// The version of the SDK that it was built with.
     pub sdk: Option<String>,
@@ -140,7 +140,7 @@ pub(crate) struct SettingInfo {
     pub description: Option<String>,
 }
 
-/// What to install, as in the body of `POST /v1/installations` and in a file for `--with`.
+/// A request to install, as in the body of `POST /v1/installations` and in a file for `--with`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct InstallRequest {
@@ -150,7 +150,7 @@ pub(crate) struct InstallRequest {
     /// The patterns of each input, and the one of each output that has one.
     #[serde(default, deserialize_with = "once::deserialize")]
     pub bindings: BTreeMap<SlotName, Patterns>,
-    /// What an admin allows.
+    /// The admin's grants.
     #[serde(default)]
     pub grants: Grants,
     /// The settings that differ from the manifest's defaults.
@@ -162,7 +162,7 @@ pub(crate) struct InstallRequest {
     /// The time zone of its timers, by its IANA name; without one the site's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timezone: Option<String>,
-    /// Where in the journal it begins.
+    /// The place in the journal where it begins.
     #[serde(default)]
     pub from: StartFrom,
 }
@@ -219,19 +219,19 @@ impl From<&Limits> for WrittenLimits {
     }
 }
 
-/// Where in the journal an installation begins.
+/// The place in the journal where an installation begins.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum StartFrom {
     /// After what is there: `now`.
     #[default]
     Now,
-    /// With the first reading that is kept: `beginning`.
+    /// The first reading that is kept: `beginning`.
     Beginning,
-    /// With the first reading of this journal time or later.
+    /// The first reading of this journal time or later.
     Time(Timestamp),
 }
 
-/// What becomes of the readings that came meanwhile.
+/// What to do with the readings that came in the meantime.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Backlog {
@@ -242,47 +242,47 @@ pub(crate) enum Backlog {
     Drop,
 }
 
-/// What came of an install, or would.
+/// The result of an install, or of a dry run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Installed {
     /// The installation as it is, or would be.
     #[serde(flatten)]
     pub installation: Installation,
-    /// How many readings of the journal it begins with.
+    /// The number of readings in the journal that it begins with.
     pub backlog: u64,
     /// Counting them took too long: there may be more.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub backlog_at_least: bool,
-    /// What its inputs match now.
+    /// The points that its inputs match now.
     pub matches: Vec<Match>,
-    /// What an admin should know, such as a unit that is assumed.
+    /// Warnings for the admin, such as an assumed unit.
     pub warnings: Vec<String>,
 }
 
-/// What came of a resume.
+/// The result of a resume.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Resumed {
     /// The installation as it is now.
     #[serde(flatten)]
     pub installation: Installation,
-    /// How many readings it will never see.
+    /// The number of readings that it will never see.
     pub dropped: u64,
     /// Counting them took too long: there were more.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub dropped_at_least: bool,
 }
 
-/// What an input matches.
+/// The points that an input matches.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Match {
     pub input: String,
-    /// How many points there are.
+    /// The number of points.
     pub points: u64,
     /// Some of them with their latest readings, at most 10.
     pub samples: Vec<PointItem>,
 }
 
-/// What an installation is about.
+/// The state of an installation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum InstallationState {
@@ -292,14 +292,10 @@ pub(crate) enum InstallationState {
     Running,
     /// In back-off; `last_error` says why.
     Waiting,
-    /// By an admin.
+    /// Paused by an admin.
     Paused,
-    /// By itself, after too many failures.
+    /// Stopped after too many failures.
     Quarantined,
-    /// From one package to another.
-    Upgrading,
-    /// On its way out.
-    Removing,
 }
 
 impl InstallationState {
@@ -311,8 +307,6 @@ impl InstallationState {
             Self::Waiting => "waiting",
             Self::Paused => "paused",
             Self::Quarantined => "quarantined",
-            Self::Upgrading => "upgrading",
-            Self::Removing => "removing",
         }
     }
 }
@@ -332,18 +326,18 @@ pub(crate) struct Installation {
     pub generation: Generation,
     /// The sequence through which it has taken readings.
     pub cursor: Sequence,
-    /// How far it is behind.
+    /// Its lag.
     pub lag: Lag,
     /// The latest failure; `None` once an invocation has succeeded after it.
     pub last_error: Option<LastError>,
-    /// What it has done so far.
+    /// Its counters so far.
     pub counters: Counters,
     /// Points that its inputs match and that it doesn't get.
     #[serde(default)]
     pub left_out: LeftOut,
     /// The patterns of its inputs and outputs.
     pub bindings: BTreeMap<SlotName, Patterns>,
-    /// What an admin allows.
+    /// The admin's grants.
     pub grants: Grants,
     /// Its settings, defaults included.
     pub settings: BTreeMap<SlotName, serde_json::Value>,
@@ -355,7 +349,7 @@ pub(crate) struct Installation {
 /// Points that match an input of an installation and are left out all the same.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct LeftOut {
-    /// How many there are.
+    /// Their number.
     pub points: u64,
     /// The first of them, at most 10.
     pub samples: Vec<LeftOutPoint>,
@@ -370,7 +364,7 @@ pub(crate) struct LeftOutPoint {
     pub reason: String,
 }
 
-/// How far an installation is behind.
+/// The lag of an installation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Lag {
     /// Readings that wait for it.
@@ -378,7 +372,7 @@ pub(crate) struct Lag {
     /// They may be fewer: readings of points that it isn't bound to are among them.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub at_most: bool,
-    /// How long the oldest of them has waited, by journal time.
+    /// The waiting time of the oldest of them, by journal time.
     pub seconds: f64,
     /// The journal time of the oldest of them.
     pub oldest: Option<Timestamp>,
@@ -398,7 +392,7 @@ pub(crate) struct DeadLetter {
     /// Counts the dead letters of the installation, from 1.
     pub number: u64,
     pub reading: ReadingItem,
-    /// Why, as the app or the runtime said.
+    /// The reason that the app or the runtime gave.
     pub reason: String,
     /// The invocation that failed on it.
     pub ordinal: Ordinal,
@@ -432,7 +426,7 @@ pub(crate) struct Invocation {
     pub revision: Revision,
     /// `ok`, `reject`, `retry`, `trap` or the limit that was hit.
     pub outcome: String,
-    /// What the app or the runtime said, where it failed.
+    /// The message of the app or the runtime, if it failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
     /// The digest of its effects, where it had any.
@@ -444,16 +438,16 @@ pub(crate) struct Invocation {
 pub(crate) struct Alarm {
     /// Its id, never used twice.
     pub id: String,
-    /// Who raised it.
+    /// The installation that raised it.
     pub installation: InstallationId,
     /// Its name in the manifest.
     pub code: SlotName,
     pub entity: String,
-    /// As the manifest says: `low`, `medium`, `high` or `critical`.
+    /// The severity in the manifest: `low`, `medium`, `high` or `critical`.
     pub severity: String,
-    /// As ISA-18.2 names it.
+    /// The state, as ISA-18.2 names it.
     pub state: AlarmState,
-    /// What the app said.
+    /// The app's message.
     pub message: String,
     /// When it was raised.
     pub raised: Timestamp,
@@ -512,13 +506,13 @@ pub(crate) struct TimeSet {
     pub timers: usize,
 }
 
-/// Whether the node does its work.
+/// Whether the node is ready.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Readiness {
-    /// Whether it does.
+    /// Whether it is ready.
     pub ready: bool,
     pub reasons: Vec<String>,
-    /// What is unusual, such as the feed's clock or an insecure address.
+    /// Notes about unusual settings, such as the feed's clock or an insecure address.
     pub notes: Vec<String>,
 }
 
@@ -542,7 +536,7 @@ impl std::str::FromStr for StartFrom {
             _ => text
                 .parse()
                 .map(Self::Time)
-                .map_err(|error| format!("not `now`, not `beginning`, and {error}")),
+                .map_err(|error| format!("neither `now` nor `beginning`, and {error}")),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! `GET /openapi.json`: the table of routes as OpenAPI describes it, with the shapes of parameters and
+//! `GET /openapi.json`: the table of routes in OpenAPI's form, with the shapes of parameters and
 //! problems. The shapes of other answers are described in words.
 
 use axum::extract::State;

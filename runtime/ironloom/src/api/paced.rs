@@ -32,7 +32,7 @@ struct Stall {
 }
 
 impl Paced {
-    /// On this stream; an answer may be stuck for `grace`.
+    /// Wraps a stream; an answer may stall for `grace`.
     pub(super) fn new(stream: TcpStream, connection: Arc<Connection>, grace: Duration) -> Self {
         Self { stream, connection, grace, stall: None }
     }
@@ -104,7 +104,7 @@ impl AsyncWrite for Paced {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // Whoever flushes has handed over all there was to write.
+        // A flush means that everything was handed over.
         self.stall = None;
         Pin::new(&mut self.stream).poll_flush(context)
     }

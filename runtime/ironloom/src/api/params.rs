@@ -10,11 +10,11 @@ use super::facade::{PageQuery, Place};
 use super::problem::Problem;
 use ironloom_types::ids::{Digest, InstallationId, InvalidName, Sequence};
 
-/// How many items a page has where the caller doesn't say.
+/// The default number of items on a page.
 const DEFAULT_LIMIT: usize = 100;
-/// How many items a page may have.
+/// The most items on a page.
 const MAX_LIMIT: usize = 10_000;
-/// How many parameters a query may have: more than any route knows.
+/// The most parameters of a query: more than any route knows.
 const MAX_PARAMETERS: usize = 32;
 /// The greatest `after`: whoever counts on from it stays within 64 bits.
 const MAX_AFTER: u64 = 1 << 63;
@@ -39,7 +39,7 @@ impl Params {
         for (index, (name, _)) in given.iter().enumerate() {
             if !known.contains(&name.as_str()) {
                 let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
-                let detail = format!("there is no parameter {name:?} here; there is {known}");
+                let detail = format!("there is no parameter {name:?} here; the parameters are {known}");
                 return Err(Problem::malformed("unknown-parameter", detail).at(Place::field(name)));
             }
             if given[..index].iter().any(|(earlier, _)| earlier == name) {

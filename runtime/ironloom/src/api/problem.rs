@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 /// The media type of every error.
 pub(crate) const PROBLEM_JSON: &str = "application/problem+json";
 
-/// Every kind of problem, for the description; what a single line or field may have comes besides.
+/// Every kind of problem, for the description; those of single lines and fields are extra.
 pub(crate) const KINDS: &[&str] = &[
     "bad-field",
     "bad-key",
@@ -82,7 +82,7 @@ fn shortened(mut text: String) -> String {
 #[serde(transparent)]
 pub(crate) struct Problem(Box<Body>);
 
-/// What a [`Problem`] says.
+/// The contents of a [`Problem`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Body {
     /// `urn:ironloom:problem:` and the kind.
@@ -91,17 +91,17 @@ pub(crate) struct Body {
     pub title: String,
     /// The HTTP status.
     pub status: u16,
-    /// What programs test for, in kebab case, such as `unit-mismatch`.
+    /// The code that programs test for, in kebab case, such as `unit-mismatch`.
     pub kind: String,
-    /// What happened and what to do, in full sentences.
+    /// An explanation in full sentences.
     pub detail: String,
-    /// Where in the request it is.
+    /// The place in the request.
     #[serde(default, rename = "where", skip_serializing_if = "Option::is_none")]
     pub place: Option<Place>,
-    /// What could help.
+    /// Hints.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub hints: Vec<String>,
-    /// Each error, where there are several.
+    /// The single errors, if there are several.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub errors: Vec<Detail>,
     /// Whole seconds after which it is worth another try.
@@ -195,7 +195,7 @@ impl Problem {
 
     /// 409: at odds with the state of things.
     pub(crate) fn conflict(kind: &str, detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::CONFLICT, "In conflict with what is there", kind, detail)
+        Self::new(StatusCode::CONFLICT, "In conflict with the current state", kind, detail)
     }
 
     /// 413: the body is longer than its limit.
@@ -229,7 +229,7 @@ impl Problem {
     /// `Idempotency-Key`.
     pub(crate) fn unknown_outcome(detail: impl Into<String>) -> Self {
         Self::unavailable("unknown-outcome", detail, Duration::from_secs(1))
-            .hint("Send the request again with the same Idempotency-Key: it is then taken once.")
+            .hint("Send the request again with the same Idempotency-Key; it takes effect only once.")
     }
 
     /// 507: the disk is nearly full.
@@ -243,21 +243,21 @@ impl Problem {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "The server failed", "internal", detail)
     }
 
-    /// With the place where it is.
+    /// Adds the place.
     #[must_use]
     pub(crate) fn at(mut self, place: Place) -> Self {
         self.place = Some(place.shortened());
         self
     }
 
-    /// With one more hint.
+    /// Adds a hint.
     #[must_use]
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hints.push(hint.into());
         self
     }
 
-    /// With several errors, each by itself.
+    /// Adds the single errors.
     #[must_use]
     pub(crate) fn with(mut self, mut errors: Vec<Detail>) -> Self {
         for error in &mut errors {

@@ -28,10 +28,10 @@ struct Accepted {
     through: Sequence,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     duplicate: bool,
-    /// With `?partial=true`: how many lines were bad.
+    /// With `?partial=true`: the number of bad lines.
     #[serde(skip_serializing_if = "Option::is_none")]
     refused: Option<u64>,
-    /// With `?partial=true`: the first of them.
+    /// With `?partial=true`: the first bad lines.
     #[serde(skip_serializing_if = "Option::is_none")]
     errors: Option<Vec<Detail>>,
 }
@@ -66,7 +66,7 @@ pub(super) async fn push(
     // again takes nothing again.
     let pushed = api.node.push(Push { columns, new_points, key }).await?;
     if pushed.duplicate {
-        // What is bad by now isn't what was refused then.
+        // A line that is bad now isn't one that was refused then.
         bad = Vec::new();
     }
     let refused = mode.partial.then(|| lines.saturating_sub(pushed.accepted));
@@ -101,7 +101,7 @@ async fn read(
     read.map_err(|error| Problem::internal(format!("the body could not be read: {error}")))
 }
 
-const TAKE_THE_GOOD: &str = "With ?partial=true the good lines are taken.";
+const TAKE_THE_GOOD: &str = "With ?partial=true the valid lines are accepted.";
 
 /// 403 where nothing else is wrong than that lines name reserved points, 422 where their points are too many.
 fn refusal(bad: Vec<Detail>) -> Problem {
@@ -115,7 +115,7 @@ fn refusal(bad: Vec<Detail>) -> Problem {
     } else {
         String::new()
     };
-    let detail = format!("nothing was taken; {first}{more}");
+    let detail = format!("nothing was accepted; {first}{more}");
     let place = bad.first().and_then(|bad| bad.place.clone()).unwrap_or_default();
     let are_all = |kind: &str| bad.iter().all(|bad| bad.kind == kind);
     let problem = if are_all(explain::RESERVED) {

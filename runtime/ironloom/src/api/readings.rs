@@ -20,7 +20,7 @@ use ironloom_types::ids::{PointNumber, PointPath, RESERVED_SEGMENT};
 use ironloom_types::limits::MAX_READING_BYTES;
 use ironloom_types::readings::{Columns, NewPoint, Quality, ValueRef};
 
-/// What a body came to.
+/// The result of parsing a body.
 #[derive(Debug, Default)]
 pub(crate) struct Parsed {
     /// The good lines.
@@ -29,31 +29,31 @@ pub(crate) struct Parsed {
     pub new_points: Vec<NewPoint>,
     /// The bad lines, at most as many as asked for.
     pub bad: Vec<Detail>,
-    /// How many lines were bad; without `partial`, reading stops once `bad` is full.
+    /// The number of bad lines; without `partial`, reading stops once `bad` is full.
     pub bad_lines: u64,
-    /// How many lines there were, but for empty ones.
+    /// The number of lines, without empty ones.
     pub lines: u64,
     /// A line has no `at`, and there is no clock to take it from.
     pub needs_clock: bool,
 }
 
-/// How a body is read.
+/// The mode of reading a body.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Mode {
     /// Takes the good lines although there are bad ones.
     pub partial: bool,
-    /// How many bad lines are named.
+    /// The most bad lines that are named.
     pub named: usize,
 }
 
 impl Mode {
     /// The whole body or nothing.
     pub(crate) const WHOLE: Self = Self { partial: false, named: 10 };
-    /// What is good of it.
+    /// The valid readings.
     pub(crate) const PARTIAL: Self = Self { partial: true, named: 100 };
 }
 
-/// How readings stand in a body.
+/// The form of readings in a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Form {
     /// One object on each line.
@@ -112,7 +112,7 @@ struct Reader<F, L> {
     pending: HashMap<PointPath, PointNumber>,
 }
 
-/// What is wrong with a line: told in full only where it is named.
+/// The problem of a line, explained in full only if it is named.
 enum Bad {
     Syntax(serde_json::Error),
     Told(Box<Detail>),
@@ -293,7 +293,7 @@ impl<'de, F: Fn() -> L, L: Fn(&str) -> Option<PointNumber>> Visitor<'de> for Ite
         let mut goes_on = true;
         while let Some(item) = items.next_element::<&RawValue>()? {
             index += 1;
-            // What comes after is skipped, but has to be JSON.
+            // The rest is skipped, but has to be JSON.
             goes_on = goes_on && self.0.line(|| Place { item: Some(index), ..Place::default() }, item.get());
         }
         Ok(())

@@ -21,7 +21,7 @@ pub(super) struct Operation {
     pub method: &'static str,
     /// With names in braces.
     pub path: &'static str,
-    /// What it does, for people.
+    /// A description for people.
     pub summary: &'static str,
     /// The query's parameters. Others are refused.
     pub query: &'static [&'static str],
@@ -37,7 +37,7 @@ pub(super) struct Operation {
 /// An answer that is no problem.
 pub(super) struct Success {
     pub status: u16,
-    /// When it is this one.
+    /// The case in which this is the answer.
     pub when: &'static str,
     /// The media types that it can have; none where it is empty.
     pub types: &'static [&'static str],
@@ -72,8 +72,8 @@ pub(super) const OPERATIONS: &[Operation] = &[
     },
     Operation {
         path: "/v1/readings",
-        summary: "Takes readings and answers once they are durable: one JSON object a line, or as JSON one \
-                  object or an array of them",
+        summary: "Accepts readings and answers once they are durable: one JSON object on each line, or a \
+                  JSON object or array",
         query: &["partial"],
         body: &[NDJSON_TYPE, JSON_TYPE],
         bulk: true,
@@ -101,7 +101,11 @@ pub(super) const OPERATIONS: &[Operation] = &[
         body: &[PACKAGE_TYPE],
         answers: &[
             Success { status: 201, when: "It is new", types: &[JSON_TYPE] },
-            Success { status: 200, when: "It was known; a damaged file is mended", types: &[JSON_TYPE] },
+            Success {
+                status: 200,
+                when: "It was known already; a damaged file is repaired",
+                types: &[JSON_TYPE],
+            },
         ],
         bulk: true,
         handler: || post(packages::add),
@@ -109,13 +113,13 @@ pub(super) const OPERATIONS: &[Operation] = &[
     },
     Operation {
         path: "/v1/packages/{digest}",
-        summary: "One package, and what it asks for",
+        summary: "One package, with what it requests",
         handler: || get(packages::show),
         ..PLAIN
     },
     Operation {
         path: "/v1/packages/{digest}",
-        summary: "Removes a package that no installation has",
+        summary: "Removes a package that no installation uses",
         handler: || delete(packages::remove),
         ..DELETE
     },
@@ -132,7 +136,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
         query: &["dry-run"],
         answers: &[
             Success { status: 201, when: "It is installed", types: &[JSON_TYPE] },
-            Success { status: 200, when: "dry-run=true: what would match", types: &[JSON_TYPE] },
+            Success { status: 200, when: "dry-run=true: the points that would match", types: &[JSON_TYPE] },
         ],
         handler: || post(installations::install),
         ..POST
@@ -152,19 +156,19 @@ pub(super) const OPERATIONS: &[Operation] = &[
     },
     Operation {
         path: "/v1/installations/{id}/pause",
-        summary: "Pauses at once: an invocation under way takes no effect",
+        summary: "Pauses at once: a running invocation has no effect",
         handler: || post(installations::pause),
         ..POST
     },
     Operation {
         path: "/v1/installations/{id}/resume",
-        summary: "Resumes; {\"backlog\":\"keep\"} or \"drop\", the latter only of one that stands still",
+        summary: "Resumes; {\"backlog\":\"keep\"} or \"drop\", the latter only if it is paused or quarantined",
         handler: || post(installations::resume),
         ..POST
     },
     Operation {
         path: "/v1/installations/{id}/outputs",
-        summary: "Readings that its outputs gave, oldest first",
+        summary: "Readings of its outputs, oldest first",
         query: &["output", "point", "from", "to", "after", "limit"],
         bulk: true,
         handler: || get(installations::outputs),
@@ -210,10 +214,10 @@ pub(super) const OPERATIONS: &[Operation] = &[
     },
     Operation {
         path: "/v1/installations/{id}/dead-letters/{number}/requeue",
-        summary: "Has a dead letter run again",
+        summary: "Runs a dead letter again",
         answers: &[Success {
             status: 202,
-            when: "It runs in its turn; how that went shows in the invocations",
+            when: "It runs in its turn; the list of invocations shows the outcome",
             types: &[],
         }],
         handler: || post(installations::requeue),
@@ -221,7 +225,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
     },
     Operation {
         path: "/v1/alarms",
-        summary: "Alarms that stand or weren't acknowledged",
+        summary: "Alarms that are active or not acknowledged",
         query: &["installation", "after", "limit"],
         handler: || get(system::alarms),
         ..PLAIN
@@ -248,16 +252,16 @@ pub(super) const OPERATIONS: &[Operation] = &[
     },
     Operation {
         path: "/healthz",
-        summary: "Whether the process lives, and its version",
+        summary: "Whether the process is alive, and its version",
         handler: || get(system::health),
         ..PLAIN
     },
     Operation {
         path: "/readyz",
-        summary: "Whether the server does its work",
+        summary: "Whether the server is ready",
         answers: &[
             Success { status: 200, when: "It does", types: &[JSON_TYPE] },
-            Success { status: 503, when: "It doesn't, with the reasons", types: &[JSON_TYPE] },
+            Success { status: 503, when: "It isn't, with the reasons", types: &[JSON_TYPE] },
         ],
         handler: || get(system::ready),
         ..PLAIN

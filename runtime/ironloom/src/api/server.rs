@@ -1,4 +1,4 @@
-//! Takes connections, within limits of their own, and ends them in order.
+//! Accepts connections within limits, and closes them cleanly.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -25,9 +25,9 @@ use super::connections::{Bounds, Connection, Connections, InReserve, Place};
 use super::guard::{ArrivedAt, MAX_HEADERS};
 use super::paced::Paced;
 
-/// How long requests under way have once the server stops.
+/// The time that running requests have once the server stops.
 const LAST_ANSWERS: Duration = Duration::from_secs(10);
-/// How long, and for how many bytes, a refused body is read on.
+/// The time and bytes for which a refused body is still read.
 const REFUSED_WITHIN: Duration = Duration::from_secs(5);
 const REFUSED_BYTES: usize = 64 << 20;
 
@@ -75,7 +75,7 @@ pub(super) async fn serve_within(
     }
     drop(listener);
     if tokio::time::timeout(LAST_ANSWERS, graceful.shutdown()).await.is_err() {
-        tracing::warn!("requests were still under way when the server stopped");
+        tracing::warn!("requests were still running when the server stopped");
     }
 }
 
@@ -91,7 +91,7 @@ async fn take(listener: &TcpListener, connections: &Connections) -> Option<Taken
         Ok((stream, _)) => stream,
         Err(error) => {
             // Out of file descriptors, as a rule: a pause lets others end.
-            tracing::warn!("no connection can be taken: {error}");
+            tracing::warn!("no connection can be accepted: {error}");
             tokio::time::sleep(Duration::from_millis(100)).await;
             return None;
         }
@@ -163,7 +163,7 @@ impl Lent {
 impl Drop for Lent {
     fn drop(&mut self) {
         if let (Some(body), Some(back)) = (self.body.take(), self.back.take()) {
-            // Where the connection is gone nobody wants it.
+            // If the connection is gone, nobody wants it.
             let _ = back.send(body);
         }
     }

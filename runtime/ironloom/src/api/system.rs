@@ -46,12 +46,12 @@ pub(super) async fn connectors(State(api): State<Api>) -> Result<Response, Probl
     answers::ok(&api, &Page { items: api.node.connectors(), next: None }).await
 }
 
-/// Whether the process lives.
+/// Answers whether the process is alive.
 pub(super) async fn health(State(api): State<Api>) -> Result<Response, Problem> {
     answers::ok(&api, &json!({"alive": true, "version": env!("CARGO_PKG_VERSION")})).await
 }
 
-/// Whether it does its work.
+/// Answers whether the server is ready.
 pub(super) async fn ready(State(api): State<Api>) -> Result<Response, Problem> {
     let readiness = api.node.readiness();
     let status = if readiness.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };

@@ -20,7 +20,7 @@ use super::{Api, JSON_TYPE, answers, router};
 use crate::telemetry::Metrics;
 use ironloom_types::clock::{Source, Timestamp};
 use ironloom_types::ids::{Digest, Generation, InstallationId, Ordinal, PointNumber, Sequence};
-use ironloom_types::readings::Quality;
+use ironloom_types::readings::{Quality, Value};
 
 /// Remembers pushes, and has one reading of each kind of value in its journal.
 #[derive(Default)]
@@ -61,14 +61,14 @@ impl Facade for Fake {
             Value::Real(84.0),
             Value::Integer(-1),
             Value::Text("a,\"b\"".into()),
-            Value::Blob(Bytes::from_static(&[0, 255])),
+            Value::Blob([0, 255].into()),
             Value::Missing,
             if long.is_empty() { Value::Real(f64::NAN) } else { Value::Text(long.into()) },
         ];
         let items = values.into_iter().zip(1..).map(|(value, sequence)| ReadingItem {
             point: "farm/1".into(),
             entity: None,
-            value,
+            value: value.into(),
             at: Timestamp(1),
             quality: Quality::Good,
             sequence: Sequence(sequence),

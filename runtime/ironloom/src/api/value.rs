@@ -1,71 +1,39 @@
-//! A reading's value as the API's JSON writes it, and reads it back in the command line.
+//! A reading's value in the API's JSON: written by the server, read back by the command line.
 
 use std::fmt;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use bytes::Bytes;
 use serde::de::{self, Visitor};
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use ironloom_types::readings::ValueRef;
+use ironloom_types::readings::Value;
 
-/// One value that owns its bytes.
+/// A value as the API's JSON has it.
 ///
-/// In JSON a missing value is `null`, a real always has a point or an exponent, the reals that JSON
+/// A missing value is `null`, a real always has a point or an exponent, the reals that JSON
 /// lacks are `"NaN"`, `"Infinity"` and `"-Infinity"`, and a blob is `{"base64":"…"}`.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Value {
-    /// No value; only with quality `bad`.
-    Missing,
-    /// `true` or `false`.
-    Boolean(bool),
-    /// A 64-bit signed integer.
-    Integer(i64),
-    /// A 64-bit IEEE 754 number.
-    Real(f64),
-    Text(Box<str>),
-    Blob(Bytes),
-}
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct JsonValue(pub Value);
 
-impl From<ValueRef<'_>> for Value {
-    fn from(value: ValueRef<'_>) -> Self {
-        match value {
-            ValueRef::Missing => Self::Missing,
-            ValueRef::Boolean(value) => Self::Boolean(value),
-            ValueRef::Integer(value) => Self::Integer(value),
-            ValueRef::Real(value) => Self::Real(value),
-            ValueRef::Text(text) => Self::Text(text.into()),
-            ValueRef::Blob(bytes) => Self::Blob(Bytes::copy_from_slice(bytes)),
-        }
-    }
-}
-
-impl Value {
-    pub(crate) fn as_ref(&self) -> ValueRef<'_> {
-        match self {
-            Self::Missing => ValueRef::Missing,
-            Self::Boolean(value) => ValueRef::Boolean(*value),
-            Self::Integer(value) => ValueRef::Integer(*value),
-            Self::Real(value) => ValueRef::Real(*value),
-            Self::Text(text) => ValueRef::Text(text),
-            Self::Blob(bytes) => ValueRef::Blob(bytes),
-        }
+impl From<Value> for JsonValue {
+    fn from(value: Value) -> Self {
+        Self(value)
     }
 }
 
 /// For tables and CSV: as in JSON, but texts without quotes, blobs as base64 and nothing for a
 /// missing value.
-impl fmt::Display for Value {
+impl fmt::Display for JsonValue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Missing => Ok(()),
-            Self::Boolean(value) => write!(f, "{value}"),
-            Self::Integer(value) => write!(f, "{value}"),
-            Self::Real(value) => f.write_str(&real(*value)),
-            Self::Text(text) => f.write_str(text),
-            Self::Blob(bytes) => f.write_str(&BASE64.encode(bytes)),
+        match &self.0 {
+            Value::Missing => Ok(()),
+            Value::Boolean(value) => write!(f, "{value}"),
+            Value::Integer(value) => write!(f, "{value}"),
+            Value::Real(value) => f.write_str(&real(*value)),
+            Value::Text(text) => f.write_str(text),
+            Value::Blob(bytes) => f.write_str(&BASE64.encode(bytes)),
         }
     }
 }
@@ -90,18 +58,18 @@ fn not_finite(value: f64) -> Option<&'static str> {
     }
 }
 
-impl Serialize for Value {
+impl Serialize for JsonValue {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self {
-            Self::Missing => serializer.serialize_none(),
-            Self::Boolean(value) => serializer.serialize_bool(*value),
-            Self::Integer(value) => serializer.serialize_i64(*value),
-            Self::Real(value) => match not_finite(*value) {
+        match &self.0 {
+            Value::Missing => serializer.serialize_none(),
+            Value::Boolean(value) => serializer.serialize_bool(*value),
+            Value::Integer(value) => serializer.serialize_i64(*value),
+            Value::Real(value) => match not_finite(*value) {
                 Some(name) => serializer.serialize_str(name),
                 None => serializer.serialize_f64(*value),
             },
-            Self::Text(text) => serializer.serialize_str(text),
-            Self::Blob(bytes) => {
+            Value::Text(text) => serializer.serialize_str(text),
+            Value::Blob(bytes) => {
                 let mut map = serializer.serialize_map(Some(1))?;
                 map.serialize_entry("base64", &BASE64.encode(bytes))?;
                 map.end()
@@ -110,10 +78,10 @@ impl Serialize for Value {
     }
 }
 
-/// What the API wrote. A text "NaN" is read as the text that it may have been.
-impl<'de> Deserialize<'de> for Value {
+/// Reads the API's JSON. "NaN" is read as a text, which it may have been.
+impl<'de> Deserialize<'de> for JsonValue {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(Reader)
+        deserializer.deserialize_any(Reader).map(Self)
     }
 }
 
@@ -167,7 +135,7 @@ mod tests {
 
     #[test]
     fn values_are_written_as_the_api_says_and_read_back() {
-        let blob = Value::Blob(Bytes::from_static(&[0, 255, 16]));
+        let blob = Value::Blob([0, 255, 16].into());
         let cases = [
             (Value::Missing, "null"),
             (Value::Boolean(true), "true"),
@@ -180,14 +148,15 @@ mod tests {
             (blob, "{\"base64\":\"AP8Q\"}"),
         ];
         for (value, json) in cases {
+            let value = JsonValue(value);
             assert_eq!(serde_json::to_string(&value).unwrap(), json);
-            assert_eq!(serde_json::from_str::<Value>(json).unwrap(), value);
+            assert_eq!(serde_json::from_str::<JsonValue>(json).unwrap(), value);
         }
         for (value, json) in
             [(f64::NAN, "\"NaN\""), (f64::INFINITY, "\"Infinity\""), (f64::NEG_INFINITY, "\"-Infinity\"")]
         {
-            assert_eq!(serde_json::to_string(&Value::Real(value)).unwrap(), json);
+            assert_eq!(serde_json::to_string(&JsonValue(Value::Real(value))).unwrap(), json);
         }
-        assert!(serde_json::from_str::<Value>("{\"base64\":\"AP8Q\",\"x\":\"\"}").is_err());
+        assert!(serde_json::from_str::<JsonValue>("{\"base64\":\"AP8Q\",\"x\":\"\"}").is_err());
     }
 }

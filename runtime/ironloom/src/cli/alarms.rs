@@ -25,7 +25,7 @@ pub(super) struct Alarms {
 enum What {
     /// Acknowledge alarms
     Ack {
-        /// Their ids
+        /// Ids of the alarms
         #[arg(required = true)]
         ids: Vec<String>,
     },

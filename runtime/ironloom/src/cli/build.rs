@@ -30,7 +30,7 @@ pub(crate) struct BuildArgs {
     pub cargo: Vec<String>,
 }
 
-/// What was built.
+/// The result of a build.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Built {
     pub path: PathBuf,
@@ -58,11 +58,11 @@ pub(crate) fn run(args: &BuildArgs, json: bool) -> anyhow::Result<()> {
 /// Builds the app in a folder and writes its package into the folder's `target`.
 ///
 /// # Errors
-/// All that is wrong with the manifest, with the build, or with what the component exports and imports.
+/// All problems of the manifest, the build, or the component's exports and imports.
 pub(crate) fn build(dir: &Path, cargo_arguments: &[String]) -> anyhow::Result<Built> {
     let manifest_path = within(dir, "app.toml");
     let text = fs::read_to_string(&manifest_path).with_context(|| {
-        format!("can't read {}; `ironloom new NAME` makes an app to begin with", manifest_path.display())
+        format!("can't read {}; `ironloom new NAME` creates an app to start from", manifest_path.display())
     })?;
     let manifest =
         Manifest::parse(&text).map_err(|problems| anyhow::anyhow!(problems.of_file(&manifest_path)))?;
@@ -73,7 +73,7 @@ pub(crate) fn build(dir: &Path, cargo_arguments: &[String]) -> anyhow::Result<Bu
         let mut err = std::io::stderr().lock();
         writeln!(
             err,
-            "warning: the version is {} in app.toml and {} in Cargo.toml; app.toml's counts",
+            "warning: the version is {} in app.toml and {} in Cargo.toml; the one in app.toml counts",
             manifest.version, krate.version
         )?;
     }

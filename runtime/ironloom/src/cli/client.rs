@@ -27,7 +27,7 @@ pub(super) struct Answer {
     pub text: String,
     /// The `after` of the next page, from the `Link` header.
     pub next: Option<String>,
-    /// Whether something was made that wasn't there: 201.
+    /// Whether something was created: 201.
     pub created: bool,
 }
 
@@ -36,7 +36,7 @@ impl Answer {
     pub(super) fn read<T: DeserializeOwned>(&self) -> Result<T, Failure> {
         serde_json::from_str(&self.text).map_err(|error| {
             Failure::Other(anyhow::anyhow!(
-                "the server's answer can't be read ({error}): is it another version?"
+                "the server's answer can't be read ({error}): is it a different version?"
             ))
         })
     }
@@ -125,7 +125,7 @@ impl Client {
         };
         let mut response = result.map_err(|error| match error {
             ureq::Error::BadUri(_) | ureq::Error::Http(_) => Failure::Misuse(format!(
-                "{:?} is no URL of a server, such as http://127.0.0.1:7420",
+                "{:?} is not the URL of a server, such as http://127.0.0.1:7420",
                 self.url
             )),
             _ if self.url.starts_with("https:") => Failure::Misuse(format!(

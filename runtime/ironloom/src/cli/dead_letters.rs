@@ -34,7 +34,7 @@ enum What {
 struct Chosen {
     /// The installation
     id: String,
-    /// Their numbers
+    /// Numbers of the dead letters
     #[arg(required = true)]
     numbers: Vec<u64>,
 }
@@ -61,7 +61,7 @@ impl DeadLetters {
             What::Requeue(Chosen { id, numbers }) => output::each(numbers, |number| {
                 let path = format!("/v1/installations/{}/dead-letters/{number}/requeue", segment(&id));
                 client.post(&path, &[], JSON_TYPE, b"{}")?;
-                output::done(global, &format!("{number} is on its way again"))
+                output::done(global, &format!("{number} will run again"))
             }),
             What::Delete(Chosen { id, numbers }) => output::each(numbers, |number| {
                 client.delete(&format!("/v1/installations/{}/dead-letters/{number}", segment(&id)), &[])?;

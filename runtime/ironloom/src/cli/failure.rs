@@ -1,9 +1,10 @@
-//! How a command fails: an exit code for scripts, and a text for people on stderr.
+//! The failure of a command: an exit code for scripts, and a text for people on stderr.
 
 use std::fmt;
 use std::process::ExitCode;
 
 use crate::api::facade::{Detail, Problem};
+use crate::api::host::STORAGE_FAILED;
 use ironloom_types::text::{clean, clean_lines};
 
 /// The exit codes, as scripts know them. clap itself ends misuse with 2.
@@ -23,31 +24,28 @@ pub(super) enum Failure {
     Refused(Problem),
     /// The server doesn't answer.
     NotReached {
-        /// Where it was looked for.
+        /// The server's URL.
         url: String,
-        /// What the network said.
+        /// The error of the network.
         reason: String,
         /// Whether there was a connection, so that the request may have been carried out.
         sent: bool,
     },
     /// The server answered before, or took the request, and doesn't answer any more.
     Lost {
-        /// All there is to say.
+        /// The whole message.
         text: String,
     },
     /// The command doesn't make sense as given.
     Misuse(String),
     /// A file of the user's is wrong: a problem on each line, with the file before it.
     File(String),
-    /// Whoever reads the output has gone, as with `| head`: there is nothing more to do.
+    /// The reader of the output has gone, as with `| head`: there is nothing more to do.
     ReaderGone,
     Other(anyhow::Error),
     /// The log or the store failed: a supervisor should start the server again.
     Storage(String),
 }
-
-/// Exit code for a supervisor: start again.
-pub(super) const STORAGE_FAILED: u8 = 75;
 
 impl Failure {
     /// The code to exit with.
@@ -79,7 +77,7 @@ impl From<std::io::Error> for Failure {
     }
 }
 
-/// What others wrote is cleaned part by part: a line feed in it makes no line of its own.
+/// Foreign text is cleaned part by part: a line feed in it makes no new line.
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -98,10 +96,7 @@ impl fmt::Display for Failure {
             }
             Self::NotReached { url, reason, sent: false } => {
                 writeln!(f, "error: no server answers at {}: {}", clean(url), clean(reason))?;
-                write!(
-                    f,
-                    "hint: `ironloom serve` starts one; --url or IRONLOOM_URL says where another one is."
-                )
+                write!(f, "hint: `ironloom serve` starts one; --url or IRONLOOM_URL names another one.")
             }
             Self::NotReached { url, reason, sent: true } => {
                 writeln!(f, "error: {} doesn't answer: {}", clean(url), clean(reason))?;
@@ -139,7 +134,7 @@ impl fmt::Display for Line<'_> {
     }
 }
 
-/// What a command comes to.
+/// The result of a command.
 pub(super) type Outcome = Result<(), Failure>;
 
 #[cfg(test)]
@@ -168,20 +163,21 @@ mod tests {
 
     #[test]
     fn problems_read_well_and_have_their_codes() {
-        let problem = Problem::malformed("bad-lines", "nothing was taken; line 3: the line is no JSON")
-            .hint("With ?partial=true the good lines are taken.")
-            .with(vec![
-                Detail {
-                    kind: "not-json".to_owned(),
-                    detail: "the line is no JSON".to_owned(),
-                    place: Some(Place { line: Some(3), column: Some(1), ..Place::default() }),
-                },
-                Detail {
-                    kind: "unit-mismatch".to_owned(),
-                    detail: "the point has `g`, the input `kg`".to_owned(),
-                    place: Some(Place::field("bindings.weight")),
-                },
-            ]);
+        let problem =
+            Problem::malformed("bad-lines", "nothing was accepted; line 3: the line is not valid JSON")
+                .hint("With ?partial=true the valid lines are accepted.")
+                .with(vec![
+                    Detail {
+                        kind: "not-json".to_owned(),
+                        detail: "the line is not valid JSON".to_owned(),
+                        place: Some(Place { line: Some(3), column: Some(1), ..Place::default() }),
+                    },
+                    Detail {
+                        kind: "unit-mismatch".to_owned(),
+                        detail: "the point has `g`, the input `kg`".to_owned(),
+                        place: Some(Place::field("bindings.weight")),
+                    },
+                ]);
         let refused = Failure::Refused(problem);
         insta::assert_snapshot!(refused.to_string());
         let not_reached = Failure::NotReached {

@@ -17,7 +17,7 @@ use super::failure::{Failure, Outcome};
 use super::{Global, output, show};
 use crate::api::facade::{InstallRequest, Installed, PackageInfo, Patterns};
 use crate::api::{JSON_TYPE, PACKAGE_TYPE};
-use ironloom_apps::allowance::Kind;
+use ironloom_apps::allowance::LimitKind;
 use ironloom_apps::grants::OutputGrant;
 use ironloom_apps::pattern::Pattern;
 use ironloom_types::ids::{InstallationId, SlotName};
@@ -26,36 +26,36 @@ use ironloom_types::text::clean;
 /// Installs an app from its package.
 #[derive(Args, Debug)]
 pub(super) struct Install {
-    /// The package: a file, or the digest (sha256:…) of one that the server has. May stand in the
+    /// The package: a file, or the digest (sha256:…) of one that the server has. May be named in the
     /// file of --with instead
     package: Option<String>,
     /// The installation's id, such as `pigs`
     #[arg(long)]
     id: Option<String>,
-    /// Tie an input or output to points: weight='farm/{barn}/pig/{tag}/weight'; several patterns for
-    /// one input are given one by one
+    /// Bind an input or output to points: weight='farm/{barn}/pig/{tag}/weight'; repeat it for
+    /// several patterns
     #[arg(long = "bind", value_name = "NAME=PATTERN", value_parser = pair)]
     bind: Vec<(String, String)>,
     /// Set a setting: breed=duroc
     #[arg(long = "set", value_name = "NAME=VALUE", value_parser = setting_pair)]
     set: Vec<(String, String)>,
-    /// Let a set-point output ask for these values: limit='0, 6..32'
+    /// Let a set-point output request these values: limit='0, 6..32'
     #[arg(long = "grant", value_name = "NAME=VALUES", value_parser = pair)]
     grant: Vec<(String, String)>,
-    /// Change a limit: memory='64 MiB', cpu='500 ms', state='1 GiB', share='800 ms' (CPU time a second)
+    /// Change a limit: memory='64 MiB', cpu='500 ms', state='1 GiB', share='800 ms' (CPU time per second)
     #[arg(long = "limit", value_name = "NAME=VALUE", value_parser = pair)]
     limit: Vec<(String, String)>,
-    /// Where in the journal to begin: now, beginning, or a time as RFC 3339
+    /// Where to start in the journal: now, beginning, or an RFC 3339 time
     #[arg(long, value_name = "WHERE")]
     from: Option<String>,
     /// Time zone of the app's timers, such as Europe/Berlin
     #[arg(long, value_name = "ZONE")]
     timezone: Option<String>,
     /// Read all of this from a TOML file: package, id, from, timezone, [bindings], [settings], [limits],
-    /// [grants.outputs.NAME]; flags come on top
+    /// [grants.outputs.NAME]; flags take precedence
     #[arg(long, value_name = "FILE")]
     with: Option<PathBuf>,
-    /// Only say what would match
+    /// Only show what would match
     #[arg(long)]
     dry_run: bool,
 }
@@ -77,7 +77,7 @@ fn setting_pair(text: &str) -> Result<(String, String), String> {
 /// A package that the server knows.
 struct Uploaded {
     info: PackageInfo,
-    /// Whether this command brought it.
+    /// Whether this command uploaded it.
     is_new: bool,
 }
 
@@ -91,7 +91,8 @@ impl Install {
         };
         self.apply(&mut asked)?;
         let package = asked.package.take();
-        let package = package.ok_or_else(|| misuse("no package is named, neither here nor by --with"))?;
+        let package =
+            package.ok_or_else(|| misuse("no package is named, neither as an argument nor by --with"))?;
         let id = asked.id.take().ok_or_else(|| misuse("the installation needs an id, such as --id pigs"))?;
         let uploaded = upload(&client, &package)?;
         self.add_settings(&mut asked, &uploaded.info)?;
@@ -136,9 +137,9 @@ impl Install {
         }
         asked.bindings.extend(bindings.into_iter().map(|(name, all)| (name, Patterns::Many(all))));
         for (name, value) in &self.limit {
-            let known = Kind::ALL.into_iter().find(|kind| kind.name() == name);
+            let known = LimitKind::ALL.into_iter().find(|kind| kind.name() == name);
             let kind = known.ok_or_else(|| {
-                let names = Kind::ALL.map(Kind::name).join(", ");
+                let names = LimitKind::ALL.map(LimitKind::name).join(", ");
                 misuse(format!("--limit {name}: is not a limit; the limits are {names}"))
             })?;
             let value = kind.parse(value).map_err(|error| misuse(format!("--limit {name}: {error}")))?;
@@ -192,7 +193,7 @@ fn upload(client: &Client, package: &str) -> Result<Uploaded, Failure> {
     }
     let bytes = std::fs::read(package).with_context(|| format!("{package} can't be read"))?;
     if output::is_watched() {
-        output::note(&format!("sends {package} to be checked and compiled: this may take a minute"));
+        output::note(&format!("sending {package} to be checked and compiled: this may take a minute"));
     }
     let answer = client.post("/v1/packages", &[], PACKAGE_TYPE, &bytes)?;
     Ok(Uploaded { info: answer.read()?, is_new: answer.created })

@@ -16,10 +16,10 @@ use ironloom_types::text::clean;
 pub(super) struct Logs {
     /// The installation
     id: String,
-    /// Go on with new lines until interrupted
+    /// Follow the log until interrupted
     #[arg(short, long)]
     follow: bool,
-    /// Begin after the line of this number; without it, with the last lines
+    /// Start after the line with this number; default: with the last lines
     #[arg(long, value_name = "NUMBER")]
     after: Option<u64>,
     /// How many lines at most, 1 to 10,000
@@ -27,7 +27,7 @@ pub(super) struct Logs {
     limit: usize,
 }
 
-/// How often new lines are asked for.
+/// The interval at which new lines are requested.
 const EVERY: Duration = Duration::from_millis(500);
 
 impl Logs {

@@ -110,7 +110,7 @@ enum Command {
     Clock(clock::Clock),
 }
 
-/// Which part of a list.
+/// The part of a list to return.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct PageArgs {
     /// Continue after this cursor (`next` of the previous page)
@@ -145,7 +145,7 @@ pub(crate) fn run(start: Start) -> ExitCode {
 impl Command {
     fn run(self, global: &Global) -> Outcome {
         match self {
-            // Has gone another way.
+            // Handled elsewhere.
             Self::Serve(_) => Ok(()),
             Self::New(command) => Ok(new::run(&command)?),
             Self::Build(command) => Ok(build::run(&command, global.json)?),

@@ -1,4 +1,4 @@
-//! `ironloom new`: an app to begin with, which builds anywhere, since it brings SDK and interfaces along.
+//! `ironloom new`: an app to start from, which builds anywhere, since it includes SDK and interfaces.
 
 use std::fs;
 use std::io::Write as _;
@@ -18,7 +18,7 @@ static GUIDE: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../sd
 const TEMPLATE: &str = "template";
 /// Parts of the SDK's folder that an app doesn't need.
 const NOT_NEEDED: [&str; 3] = [TEMPLATE, "tests", "target"];
-/// What stands for the app's name in the template.
+/// The placeholder for the app's name in the template.
 const NAME: &str = "{{name}}";
 
 /// Makes a new app in a folder of its name.
@@ -26,7 +26,7 @@ const NAME: &str = "{{name}}";
 pub(crate) struct NewArgs {
     /// The app's name: a to z, 0 to 9 and `-`
     pub name: String,
-    /// The folder in which the app's folder is made
+    /// The parent folder of the app's new folder
     #[arg(long, value_name = "DIR", default_value = ".")]
     pub into: PathBuf,
 }
@@ -52,9 +52,9 @@ pub(crate) fn new(name: &str, into: &Path) -> anyhow::Result<PathBuf> {
     check_app_name(name)?;
     let folder = within(into, name);
     if folder.exists() {
-        bail!("{} is there already; choose another name, or remove it", folder.display());
+        bail!("{} exists already; choose another name, or remove it", folder.display());
     }
-    fs::create_dir_all(into).with_context(|| format!("can't make the folder {}", into.display()))?;
+    fs::create_dir_all(into).with_context(|| format!("can't create the folder {}", into.display()))?;
     // Made under another name and moved, so that there is all of it or nothing.
     let making = tempfile::Builder::new().prefix(".ironloom-new-").tempdir_in(into)?;
     let write = || -> std::io::Result<()> {
@@ -69,7 +69,7 @@ pub(crate) fn new(name: &str, into: &Path) -> anyhow::Result<PathBuf> {
     write().with_context(|| format!("can't write the app in {}", into.display()))?;
     fs::set_permissions(making.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
     let made = making.keep();
-    fs::rename(&made, &folder).with_context(|| format!("can't make the folder {}", folder.display()))?;
+    fs::rename(&made, &folder).with_context(|| format!("can't create the folder {}", folder.display()))?;
     Ok(folder)
 }
 
@@ -141,7 +141,7 @@ mod tests {
         }
         fs::create_dir(into.path().join("barn")).unwrap();
         let error = new("barn", into.path()).unwrap_err().to_string();
-        assert!(error.contains("is there already"), "{error}");
+        assert!(error.contains("exists already"), "{error}");
         assert_eq!(fs::read_dir(into.path()).unwrap().count(), 1);
     }
 }

@@ -1,4 +1,4 @@
-//! What commands print: tables that read well in a terminal and in a log, or the API's own JSON.
+//! The output of commands: tables that read well in a terminal and in a log, or the API's own JSON.
 
 use std::io::{self, IsTerminal as _, Write as _};
 
@@ -60,11 +60,11 @@ pub(super) fn note(text: &str) {
 
 /// Says why the command failed.
 pub(super) fn failed(failure: &Failure) {
-    // Each part was cleaned where it was put together.
+    // Each part was cleaned when the text was put together.
     let _ = writeln!(io::stderr(), "{failure}");
 }
 
-/// Whether somebody watches what is said on stderr.
+/// Whether somebody watches stderr.
 pub(super) fn is_watched() -> bool {
     io::stderr().is_terminal()
 }
@@ -135,7 +135,7 @@ pub(super) fn shorten(text: &str) -> String {
     ironloom_types::text::shorten(text, 60).into_owned()
 }
 
-/// What was done, where the answer has nothing to show.
+/// Says what was done, if the answer has nothing to show.
 pub(super) fn done(global: &Global, text: &str) -> Outcome {
     if !global.json {
         note(text);

@@ -62,7 +62,7 @@ impl Packages {
 /// A package, a fact on each line, and what is to be bound and set as tables.
 fn text(package: &PackageInfo) -> String {
     let mut out = String::new();
-    // What WASI has for every app asks for nothing.
+    // The WASI interfaces that every app may import aren't requests.
     let (wasi, mut imports): (Vec<&str>, Vec<&str>) =
         package.imports.iter().map(String::as_str).partition(|import| import.starts_with("wasi:"));
     if !wasi.is_empty() {

@@ -9,7 +9,7 @@ use crate::api::facade::PointItem;
 /// Lists points with their latest readings.
 #[derive(Args, Debug)]
 pub(super) struct Points {
-    /// Only those that begin so
+    /// Only points whose path starts with this
     #[arg(long, value_name = "PREFIX")]
     prefix: Option<String>,
     #[command(flatten)]

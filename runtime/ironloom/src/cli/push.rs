@@ -24,18 +24,18 @@ use ironloom_types::ids::Digest;
 pub(super) struct Push {
     /// The file; `-` or nothing: standard input, sent as it comes
     file: Option<PathBuf>,
-    /// Take the good lines although there are bad ones; ends with 1 where there were
+    /// Accept the valid lines even if others are bad; the exit code is 1 if some were
     #[arg(long)]
     partial: bool,
-    /// Idempotency key, at most 56 characters: the same file under the same key is taken once. A file
-    /// of more than 10,000 lines goes in several requests, under KEY, KEY.2, KEY.3 and so on
+    /// Idempotency key, at most 56 characters: the same file under the same key takes effect once. A file
+    /// of more than 10,000 lines is sent in several requests, under KEY, KEY.2, KEY.3 and so on
     #[arg(long, value_parser = key)]
     key: Option<String>,
 }
 
 /// A key has 64 characters, with the number of the request.
 const MAX_KEY: usize = 56;
-/// How long a request is tried again that the server doesn't take for now.
+/// The time for which a request is repeated while the server is busy.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 fn key(text: &str) -> Result<String, String> {
@@ -57,7 +57,7 @@ struct Accepted {
     errors: Vec<Detail>,
 }
 
-/// What was sent so far.
+/// Counters of the lines sent so far.
 #[derive(Default)]
 struct Total {
     lines: u64,
@@ -146,7 +146,7 @@ impl Push {
             if !told {
                 let failure = failure.to_string();
                 let reason = failure.lines().next().unwrap_or_default().trim_start_matches("error: ");
-                output::note(&format!("not taken for now, trying again: {reason}"));
+                output::note(&format!("the server is busy, trying again: {reason}"));
                 told = true;
             }
             std::thread::sleep(wait);
@@ -197,7 +197,7 @@ fn placed(failure: Failure, before: &Total, body: &Body, key: Option<&str>) -> F
     }
     match key {
         Some(key) if unknown || before.lines > 0 => {
-            hints.push(format!("Send the file again with --key {key}: what was taken is not taken twice."));
+            hints.push(format!("Send the file again with --key {key}: nothing is taken twice."));
         }
         None if unknown => {
             hints.push(
@@ -217,7 +217,7 @@ fn placed(failure: Failure, before: &Total, body: &Body, key: Option<&str>) -> F
                     several => format!("; {} more", several - 1),
                 };
                 problem.detail =
-                    format!("nothing from line {} on was taken; {}{more}", before.lines + 1, Line(first));
+                    format!("nothing from line {} on was accepted; {}{more}", before.lines + 1, Line(first));
             }
             // Its advice speaks of a header; ours names the option.
             problem.hints.retain(|hint| !hint.contains("Idempotency-Key"));
@@ -297,23 +297,24 @@ mod tests {
         let body = Body { bytes: Vec::new(), lines: 5 };
         let detail = Detail {
             kind: "not-json".to_owned(),
-            detail: "the line is no JSON".to_owned(),
+            detail: "the line is not valid JSON".to_owned(),
             place: Some(Place { line: Some(3), column: Some(1), ..Place::default() }),
         };
-        let problem = Problem::malformed("bad-lines", "nothing was taken; line 3: the line is no JSON")
-            .hint("With ?partial=true the good lines are taken.")
-            .with(vec![detail]);
+        let problem =
+            Problem::malformed("bad-lines", "nothing was accepted; line 3: the line is not valid JSON")
+                .hint("With ?partial=true the valid lines are accepted.")
+                .with(vec![detail]);
         let failure = placed(Failure::Refused(problem.clone()), &before, &body, Some("k"));
         insta::assert_snapshot!(failure.to_string(), @r"
-        error: nothing from line 10001 on was taken; line 10003, column 1: the line is no JSON
-        hint: With --partial the good lines are taken.
+        error: nothing from line 10001 on was accepted; line 10003, column 1: the line is not valid JSON
+        hint: With --partial the valid lines are accepted.
         hint: The 10000 lines before were taken (9999 readings).
-        hint: Send the file again with --key k: what was taken is not taken twice.
+        hint: Send the file again with --key k: nothing is taken twice.
         ");
         let failure = placed(Failure::Refused(problem), &Total::default(), &body, Some("k"));
         insta::assert_snapshot!(failure.to_string(), @r"
-        error: nothing was taken; line 3: the line is no JSON
-        hint: With --partial the good lines are taken.
+        error: nothing was accepted; line 3: the line is not valid JSON
+        hint: With --partial the valid lines are accepted.
         ");
         let lost =
             Failure::NotReached { url: "http://x".to_owned(), reason: "refused".to_owned(), sent: false };
@@ -334,7 +335,7 @@ mod tests {
         insta::assert_snapshot!(failure.to_string(), @r"
         error: http://x doesn't answer the request: reset
         hint: It is not known whether the lines 1 to 5 were taken.
-        hint: Send the file again with --key k: what was taken is not taken twice.
+        hint: Send the file again with --key k: nothing is taken twice.
         ");
         let failure = placed(lost(), &Total::default(), &body, None);
         insta::assert_snapshot!(failure.to_string(), @r"
@@ -347,7 +348,7 @@ mod tests {
         insta::assert_snapshot!(failure.to_string(), @r"
         error: the log failed
         hint: It is not known whether the lines 1 to 5 were taken.
-        hint: Send the file again with --key k: what was taken is not taken twice.
+        hint: Send the file again with --key k: nothing is taken twice.
         ");
     }
 

@@ -17,13 +17,13 @@ pub(super) struct Readings {
     csv: bool,
 }
 
-/// Which readings.
+/// The readings to show.
 #[derive(Args, Debug)]
 pub(super) struct Which {
     /// Only of this point
     #[arg(long, value_name = "PATH")]
     point: Option<String>,
-    /// Only with this `at` or a later one, as RFC 3339
+    /// Only with this `at` or a later one (RFC 3339)
     #[arg(long, value_name = "TIME")]
     from: Option<String>,
     /// Only with an earlier `at`
@@ -38,7 +38,7 @@ pub(super) struct Which {
 }
 
 impl Which {
-    /// As parameters of a query.
+    /// Returns the parameters of a query.
     pub(super) fn query(self) -> Vec<(&'static str, Option<String>)> {
         vec![
             ("point", self.point),

@@ -13,7 +13,7 @@ use crate::api::facade::Resumed;
 pub(super) struct Resume {
     /// The installation
     id: String,
-    /// What becomes of the readings that came meanwhile
+    /// What to do with the readings that came in the meantime
     #[arg(long, value_enum, default_value = "keep")]
     backlog: Backlog,
 }

@@ -23,24 +23,24 @@ use ironloom_types::clock::Source;
 /// Runs the server until it is stopped.
 #[derive(Args, Debug)]
 pub(super) struct Serve {
-    /// The configuration; without one the defaults
+    /// The configuration file; default: all defaults
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// The data folder, made where it isn't there
+    /// The data folder, created if it doesn't exist
     #[arg(long, value_name = "DIR", default_value = "./ironloom-data")]
     data: PathBuf,
-    /// The address of the API, instead of the configuration's; port 0 picks one
+    /// The address of the API, overriding the configuration; port 0 picks a free port
     #[arg(long, value_name = "ADDR:PORT")]
     listen: Option<SocketAddr>,
     /// Listen on an address that isn't loopback, although there are no credentials yet
     #[arg(long)]
     insecure_bind: bool,
-    /// Print a configuration that names every key, with its default, and end
+    /// Print a configuration with every key and its default, and exit
     #[arg(long)]
     print_default_config: bool,
 }
 
-/// How long tasks that can't be stopped have at the end.
+/// The time for tasks that can't be stopped at the end.
 const LAST_TASKS: Duration = Duration::from_secs(2);
 
 impl Serve {
@@ -83,8 +83,8 @@ impl Serve {
         }
         if !self.insecure_bind {
             return Err(Failure::Misuse(format!(
-                "{listen} isn't loopback, and the server has no credentials yet: whoever reaches it may do \
-                 everything. Listen on 127.0.0.1, or say --insecure-bind"
+                "{listen} isn't loopback, and the server has no credentials yet: anyone who reaches it can do \
+                 anything. Listen on 127.0.0.1, or pass --insecure-bind"
             )));
         }
         if config.site.clock == Source::Feed {
@@ -92,7 +92,7 @@ impl Serve {
                 "[site] clock = \"feed\" needs a loopback address, not {listen}"
             )));
         }
-        tracing::warn!("listens on {listen} without credentials: whoever reaches it may do everything");
+        tracing::warn!("listens on {listen} without credentials: anyone who reaches it can do anything");
         Ok(())
     }
 
@@ -112,7 +112,7 @@ impl Serve {
         // The node reads the log and may wait for the disk; it is within the runtime, not on it.
         let node = tokio::task::spawn_blocking(move || start(options))
             .await
-            .context("the server's start was cut off")?
+            .context("the server's start was interrupted")?
             .map_err(|error| match error {
                 StartError::Refused(reason) => Failure::Other(anyhow!(reason)),
                 StartError::Storage(reason) => Failure::Storage(reason),

@@ -13,7 +13,7 @@ use super::{Global, PageArgs, output};
 pub(super) struct State {
     /// The installation
     id: String,
-    /// Only keys that begin so
+    /// Only keys that start with this
     #[arg(long, value_name = "PREFIX")]
     prefix: Option<String>,
     #[command(flatten)]

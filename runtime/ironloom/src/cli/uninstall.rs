@@ -11,7 +11,7 @@ use super::{Global, output};
 pub(super) struct Uninstall {
     /// The installation
     id: String,
-    /// Remove its state at once
+    /// Delete its state at once
     #[arg(long)]
     purge: bool,
 }

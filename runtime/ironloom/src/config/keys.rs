@@ -1,4 +1,4 @@
-//! Every key of the configuration with its default and what it does: the one place for all three.
+//! Every key of the configuration with its default and its description: the one place for all three.
 
 /// The most that `[batch] max_readings` can be: apps are promised no more.
 pub(crate) const MAX_BATCH_READINGS: u32 = 16_384;
@@ -7,7 +7,7 @@ pub(crate) const MAX_BATCH_READINGS: u32 = 16_384;
 struct Key {
     section: &'static str,
     name: &'static str,
-    /// As it would stand in the file.
+    /// The default, as written in the file.
     default: &'static str,
     /// One line or several.
     doc: &'static str,
@@ -36,22 +36,22 @@ const KEYS: &[Key] = &[
         "store",
         "engine",
         "\"sled\"",
-        "What keeps everything at rest: \"sled\" or \"redb\". It can't be changed for a \
-        data\nfolder that has one.",
+        "The storage engine: \"sled\" or \"redb\". It can't be changed for a data folder\n\
+        that has a store.",
     ),
     key(
         "store",
         "reserve",
         "\"256 MiB\"",
-        "Below this much free disk, pushes get 507 and apps and installs stop; \
-        they go on\nabove 1.5 times as much. At least two of `log.segment` and 64 MiB.",
+        "With less free disk space, pushes get 507, and apps and installs stop; they go \
+        on\nabove 1.5 times as much. At least two of `log.segment` and 64 MiB.",
     ),
     key("store", "cache", "\"256 MiB\"", "Memory for state that is on the disk."),
     key(
         "store",
         "dirty",
         "\"256 MiB\"",
-        "Memory for state that is in the log only. Apps wait when it is full; up \
+        "Memory for state that is only in the log. Apps wait when it is full; up \
         to twice as\nmuch is used while a checkpoint runs.",
     ),
     key(
@@ -65,7 +65,7 @@ const KEYS: &[Key] = &[
         "log",
         "max",
         "\"1 GiB\"",
-        "Where the log has grown this far past the last checkpoint, pushes get 503. At least\n\
+        "When the log has grown this far past the last checkpoint, pushes get 503. At least\n\
         `checkpoint`, two of `segment` and 64 MiB.",
     ),
     key("log", "segment", "\"64 MiB\"", "Size of one file of the log, 64 MiB to 1 GiB."),
@@ -76,14 +76,13 @@ const KEYS: &[Key] = &[
         "limits",
         "memory",
         "\"32 MiB\"",
-        "Memory of an invocation, where neither manifest nor grant says another.",
+        "Memory of an invocation, unless manifest or grant says otherwise.",
     ),
     key(
         "limits",
         "cpu",
         "\"200 ms\"",
-        "CPU time of an invocation, likewise. By the clock it may take ten times as \
-        much.",
+        "CPU time of an invocation, likewise. Its wall time may be ten times as long.",
     ),
     key("limits", "state", "\"64 MiB\"", "State of an installation, likewise."),
     key(
@@ -91,13 +90,13 @@ const KEYS: &[Key] = &[
         "share",
         "\"500 ms\"",
         "CPU time of an installation in each second, likewise, at most 1 s: its invocations run one after the \
-        other. What it doesn't use it saves up, to 2 s. Beyond, it waits.",
+        other. Unused time is saved up, to 2 s. Beyond that, it waits.",
     ),
     key(
         "limits",
         "points",
         "10000",
-        "Points that the outputs of an installation make, likewise. Beyond, `publish` is refused.",
+        "Points that the outputs of an installation may create, likewise. Beyond, `publish` is refused.",
     ),
     key(
         "site",
@@ -117,47 +116,47 @@ const KEYS: &[Key] = &[
 
 const SECTIONS: &[(&str, &str)] = &[
     ("server", "The HTTP API."),
-    ("store", "What is kept at rest."),
-    ("log", "What is written first, and durable before anything is acknowledged."),
+    ("store", "Storage."),
+    ("log", "The log, which is written first, and is durable before anything is acknowledged."),
     ("ingest", "What comes in."),
-    ("batch", "How much an app gets at once. What is beyond waits for the next invocation."),
+    ("batch", "The readings that an app gets at once. The rest waits for the next invocation."),
     (
         "limits",
-        "What an app may use. An installation keeps the limits that it was installed with: a change here holds for\n# later installs.",
+        "Limits of apps. An installation keeps the limits that it was installed with: a change here holds for\n# later installs.",
     ),
     ("site", "Where this is."),
 ];
 
-/// What has a name of the user's choice, and no default.
-const EXAMPLES: &str = r#"# The unit of points that match, where their source names none. `{name}` matches one segment.
+/// Sections with names of the user's choice, which have no default.
+const EXAMPLES: &str = r#"# The unit of matching points whose source names none. `{name}` matches one segment.
 #
 # [points."farm/{barn}/pig/{tag}/weight"]
 # unit = "kg"
 
-# Where readings come from, besides the API. The section's name is the connector's.
+# A source of readings besides the API. The section's name is the connector's name.
 #
 # [connectors.herd]
 # kind = "csv"                  # replays a file with a header line
-# path = "herd.csv"             # from the folder of this file
+# path = "herd.csv"             # relative to the folder of this file
 # delimiter = ","               # between cells: the default. ";" or "\t" as well
 # decimal = "."                 # the decimal mark: the default. Or ","
 # at = "at"                     # the column with the time: RFC 3339, a date, or a date and time. Lines with the
-#                               # same time one after the other are taken as one
+#                               # same time, one after the other, become one record
 # timezone = "Europe/Berlin"    # of times without an offset. Default: that of [site]. In the hour that comes
 #                               # twice in autumn, the first is meant
-# at_unit = "s"                 # what a time that is a number counts since 1970: "s", "ms", "us" or "ns". Without it
+# at_unit = "s"                 # the unit of a time that is a number, counted from 1970: "s", "ms", "us" or "ns". Without it
 #                               # only nanoseconds of 1973 or later are taken
-# speed = 604800.0              # seconds of the file in one second; 0, the default: as fast as it goes
-# loop = true                   # again and again; or a number of laps. Default: false, once
-# shift = "84 d"                # added to the times at each further lap. Default: nothing
-# missing = ["", "NA"]          # cells that hold no value: the default
+# speed = 604800.0              # seconds of the file in one second; 0, the default: as fast as possible
+# loop = true                   # repeats endlessly; or a number of laps. Default: false, once
+# shift = "84 d"                # added to the times with each further lap. Default: nothing
+# missing = ["", "NA"]          # cells without a value: the default
 #
 # A line whose time or number of cells is wrong is passed over and counted; a cell that isn't of its type becomes
 # a reading of quality "bad"; a time before 1970 is kept as 1970, of quality "uncertain". A last line without a line
 # feed is taken once the file hasn't changed for 10 s. A restart goes on where it was, also in a file that has grown.
 #
 # [connectors.herd.columns.Weight]
-# point = "farm/barn-{lap}/pig/{Pig}/weight"   # {Pig}: that column of the line; {lap}: from 1
+# point = "farm/barn-{lap}/pig/{Pig}/weight"   # {Pig}: the line's cell in that column; {lap}: from 1
 # type = "real"                 # or "integer", "boolean", "text"
 # unit = "kg"                   # may be left out. A point that has another unit is passed over
 "#;
@@ -175,7 +174,7 @@ pub(crate) fn all() -> Vec<String> {
     KEYS.iter().map(|key| format!("{}.{}", key.section, key.name)).collect()
 }
 
-/// A configuration file that says all there is to say, with the defaults.
+/// A configuration file with every key and its default.
 pub(crate) fn documented() -> String {
     let mut text = String::from("# The configuration of ironloom. Every key is shown with its default.\n");
     for (section, doc) in SECTIONS {

@@ -23,7 +23,7 @@ fn the_documented_file_is_the_default_and_names_every_key() {
 #[test]
 fn the_examples_are_valid_once_uncommented() {
     let text = Config::documented();
-    let from = text.find("# The unit of points").unwrap();
+    let from = text.find("# The unit of matching points").unwrap();
     let plain: Vec<&str> = text[from..]
         .lines()
         .filter(|line| line.starts_with("# [") || line.contains(" = "))

@@ -1,4 +1,4 @@
-//! Replays a CSV file: paced by its own times, lap after lap, and after a restart from where it was.
+//! Replays a CSV file: paced by its own times, lap after lap, and after a restart from the place where it was.
 //!
 //! The file is read on threads that may block; between two records nothing of it is on a tokio worker.
 
@@ -23,10 +23,10 @@ use self::tracked::Progress;
 use super::{RETRY, Run};
 use ironloom_types::clock::Timestamp;
 
-/// How often time goes on between two records: fine enough for daily timers at a week a second.
+/// The interval of ticks between two records: fine enough for daily timers at a week a second.
 const TICK: Duration = Duration::from_millis(20);
 
-/// Runs until there is nothing more to read, or it shall stop.
+/// Runs until there is nothing more to read, or shutdown is requested.
 pub(super) async fn run(config: CsvConfig, mut run: Run) {
     let config = Arc::new(config);
     loop {
@@ -53,10 +53,10 @@ async fn aside<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, FileError> + Send + 'static,
 ) -> Result<T, FileError> {
     let ended = tokio::task::spawn_blocking(work).await;
-    ended.unwrap_or_else(|error| Err(FileError::Wrong(format!("reading the file was cut off: {error}"))))
+    ended.unwrap_or_else(|error| Err(FileError::Wrong(format!("reading the file was interrupted: {error}"))))
 }
 
-/// Whether it came to its end.
+/// Whether it reached its end.
 async fn replay(config: &Arc<CsvConfig>, run: &mut Run) -> Result<bool, FileError> {
     let (mut progress, mut hash) = begin(config, run).await?;
     let mut pace = Pace::new(config.speed);
@@ -103,7 +103,7 @@ async fn replay(config: &Arc<CsvConfig>, run: &mut Run) -> Result<bool, FileErro
     Ok(true)
 }
 
-/// Where the receipt says, or at the beginning for another file.
+/// Opens the file at the receipt's place, or at the beginning if it is a different file.
 async fn begin(config: &Arc<CsvConfig>, run: &Run) -> Result<(Progress, Sha256), FileError> {
     let start = (Progress::begin(1), Sha256::new());
     let Some(progress) = run.sink.receipt(&run.status.name).as_deref().and_then(Progress::from_receipt)
@@ -128,7 +128,7 @@ async fn begin(config: &Arc<CsvConfig>, run: &Run) -> Result<(Progress, Sha256),
             Ok((verified, hash))
         }
         None => {
-            tracing::info!(connector, "the file is another one than before: from its beginning");
+            tracing::info!(connector, "the file is not the same as before: starting from its beginning");
             Ok(start)
         }
     }
@@ -137,7 +137,7 @@ async fn begin(config: &Arc<CsvConfig>, run: &Run) -> Result<(Progress, Sha256),
 /// Holds records back until their time has come.
 struct Pace {
     speed: f64,
-    /// When the first record was due, by the wall's clock and by its own.
+    /// The due time of the first record, by the wall clock and by its own times.
     start: Option<(Instant, Timestamp)>,
 }
 

@@ -31,7 +31,7 @@ use ironloom_types::readings::{Columns, NewPoint};
 /// The most bytes of a receipt.
 pub(crate) const MAX_RECEIPT: usize = 64 << 10;
 
-/// What a connector hands over: becomes one record of the log.
+/// Readings from a connector, which become one record of the log.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Record {
     /// The readings; points that the sink didn't know by a pending number.
@@ -40,7 +40,7 @@ pub(crate) struct Record {
     pub new_points: Vec<NewPoint>,
     /// Units of points that were known without one.
     pub units: Vec<(PointNumber, Arc<str>)>,
-    /// What the connector goes on from after a restart, at most [`MAX_RECEIPT`] bytes.
+    /// The place from which the connector continues after a restart, at most [`MAX_RECEIPT`] bytes.
     pub receipt: Vec<u8>,
 }
 
@@ -51,11 +51,11 @@ pub(crate) struct KnownPoint {
     pub unit: Option<Arc<str>>,
 }
 
-/// Why a record was not taken.
+/// The reason why a record was not accepted.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum SinkError {
-    /// Not now: the same record may be handed over again.
-    #[error("not taken for now: {0}")]
+    /// Not now: the same record may be submitted again.
+    #[error("not accepted for now: {0}")]
     Later(String),
     /// Never, as it stands: too many points, for example.
     #[error("refused: {0}")]
@@ -68,7 +68,7 @@ pub(crate) enum SinkError {
 /// Whether a record became durable.
 pub(crate) type Submitted<'a> = Pin<Box<dyn Future<Output = Result<(), SinkError>> + Send + 'a>>;
 
-/// Where connectors bring readings: the node.
+/// The receiver of connectors' readings: the node.
 pub(crate) trait Sink: Send + Sync {
     /// Hands over a record; ready once it is durable.
     fn submit<'a>(&'a self, connector: &'a str, record: Record) -> Submitted<'a>;
@@ -83,7 +83,7 @@ pub(crate) trait Sink: Send + Sync {
     fn latest(&self) -> Timestamp;
 }
 
-/// How a connector is configured: `[connectors.NAME]`, told apart by `kind`.
+/// The configuration of a connector: `[connectors.NAME]`, tagged by `kind`.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum ConnectorConfig {
     /// `kind = "csv"`: replays a file.
@@ -118,7 +118,7 @@ impl ConnectorConfig {
 /// A connector that runs.
 #[derive(Debug)]
 pub(crate) struct Running {
-    /// How it goes.
+    /// Its status.
     pub status: Arc<Status>,
     /// Ends once `shutdown` says so, or there is nothing more to read.
     pub task: tokio::task::JoinHandle<()>,
@@ -140,10 +140,10 @@ pub(crate) fn start(
     Running { status, task }
 }
 
-/// How often a connector logs what is wrong with what it reads: a file may be wrong in every line.
+/// The interval at which a connector logs bad lines: every line of a file may be bad.
 const LOG_EVERY: Duration = Duration::from_secs(10);
 
-/// How a connector goes, as people see it.
+/// The status of a connector, as people see it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct ConnectorStatus {
     /// Its name in the configuration.
@@ -161,7 +161,7 @@ pub(crate) struct ConnectorStatus {
     pub last_error: Option<String>,
 }
 
-/// How a connector goes.
+/// The status of a connector.
 #[derive(Debug)]
 pub(crate) struct Status {
     name: String,
@@ -170,7 +170,7 @@ pub(crate) struct Status {
     readings: AtomicU64,
     lowered: AtomicU64,
     skipped: AtomicU64,
-    /// When something that was noticed was logged last.
+    /// The time of the last log line about bad lines.
     logged: Mutex<Option<Instant>>,
     metrics: Metrics,
 }
@@ -189,7 +189,7 @@ impl Status {
         }
     }
 
-    /// As the API shows it.
+    /// Returns the status in the API's form.
     pub(crate) fn show(&self) -> ConnectorStatus {
         let (state, last_error) = self.state.lock().clone();
         ConnectorStatus {
@@ -203,7 +203,7 @@ impl Status {
         }
     }
 
-    /// Whether it does its work, or has done it.
+    /// Whether it is running, or has finished.
     pub(crate) fn is_well(&self) -> bool {
         matches!(self.state.lock().0, "running" | "done")
     }
@@ -217,7 +217,7 @@ impl Status {
         self.set(state);
         let skipped = self.skipped.load(Ordering::Relaxed);
         if skipped > 0 {
-            tracing::warn!(connector = self.name, state, skipped, "lines or cells were passed over");
+            tracing::warn!(connector = self.name, state, skipped, "lines or cells were skipped");
         }
     }
 
@@ -258,14 +258,14 @@ impl Status {
     }
 }
 
-/// What every connector runs with.
+/// The surroundings of every connector.
 pub(crate) struct Run {
     sink: Arc<dyn Sink>,
     status: Arc<Status>,
     shutdown: watch::Receiver<bool>,
 }
 
-/// How long a connector waits before it hands over again what wasn't taken.
+/// The time that a connector waits before it submits a refused record again.
 const RETRY: Duration = Duration::from_millis(500);
 
 impl Run {

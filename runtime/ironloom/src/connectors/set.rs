@@ -29,7 +29,7 @@ impl Connectors {
         Self { stop, running: configs.iter().map(each).collect() }
     }
 
-    /// How they go, in the order of their names.
+    /// Returns their status, in the order of their names.
     pub(crate) fn show(&self) -> Vec<ConnectorStatus> {
         self.running.iter().map(|connector| connector.status.show()).collect()
     }

@@ -36,8 +36,8 @@ impl Template {
         // Any value would do: it is checked again with what the lines hold.
         let mut sample = String::new();
         template.fill(&mut sample, |_| Some("x"));
-        let path =
-            PointPath::new(&sample).map_err(|error| format!("{text:?} gives no point path: {error}"))?;
+        let path = PointPath::new(&sample)
+            .map_err(|error| format!("{text:?} doesn't give a point path: {error}"))?;
         if path.is_reserved() {
             return Err(format!("{text:?} lies under `apps/`, which belongs to the runtime"));
         }

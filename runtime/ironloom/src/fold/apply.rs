@@ -1,4 +1,4 @@
-//! Applies one record to what is in memory.
+//! Applies one record to the state in memory.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -88,7 +88,7 @@ impl Applier {
                 }
                 self.shared.advance(time);
                 if let Some(reply) = reply {
-                    // Whoever asked may have gone.
+                    // The requester may have gone.
                     let _ = reply.send(Ok(answer));
                 }
             }
@@ -184,7 +184,7 @@ impl Applier {
             if !self.replaying {
                 tracing::warn!(
                     hops = MAX_HOPS,
-                    "derived readings went around too often and are routed no further"
+                    "derived readings passed through too many apps and are routed no further"
                 );
             }
             return;
@@ -253,7 +253,7 @@ impl Applier {
                 let mut cache = lane.state.write();
                 let before = cache.bytes().dirty;
                 cache.apply(state);
-                // What is written again counts once, and may be smaller than before.
+                // A key that is written again counts once, and may be smaller than before.
                 self.shared
                     .dirty_state
                     .fetch_add(cache.bytes().dirty.wrapping_sub(before), Ordering::Relaxed);
@@ -394,7 +394,7 @@ impl Applier {
             || installation.generation <= self.shared.last_generation()
         {
             let generation = installation.generation;
-            tracing::error!(installation = %id, %generation, "the log installs what is there already; this record is passed over");
+            tracing::error!(installation = %id, %generation, "the log installs an installation that exists already; this record is skipped");
             return;
         }
         self.shared.generation.fetch_max(installation.generation.0, Ordering::SeqCst);

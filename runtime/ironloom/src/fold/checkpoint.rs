@@ -1,4 +1,4 @@
-//! Checkpoints: what the fold has in memory goes to blocks and store, and the log is freed.
+//! Checkpoints: the fold's memory is written to blocks and store, and the log is freed.
 //!
 //! The order is what makes a crash between any two steps harmless: block files synced, then keys
 //! durable, then the fold position durable, then memory is thinned out and segments are freed. A
@@ -27,7 +27,7 @@ const KEYS: usize = 8_000;
 /// Bytes of one `apply`, more by its last value at most: so much room the store asks for at once.
 const BYTES: usize = 16 << 20;
 
-/// Why a checkpoint could not be made. All of it ends the process: what was acknowledged is in the log.
+/// The reason why a checkpoint failed. Each ends the process: all acknowledged data is in the log.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CheckpointError {
     #[error(transparent)]
@@ -63,7 +63,7 @@ impl CheckpointError {
     }
 }
 
-/// How long a checkpoint waits where the disk is full, before it looks again.
+/// The time after which a checkpoint checks a full disk again.
 const PAUSE: Duration = Duration::from_millis(if cfg!(test) { 10 } else { 1_000 });
 
 /// Does what needs room on the disk, again and again until there is: what was acknowledged is in the log, and
@@ -87,7 +87,7 @@ fn with_room<T>(
     }
 }
 
-/// What a checkpoint writes: the fold as of one position.
+/// The changes that a checkpoint writes: the fold as of one position.
 pub(crate) struct Frozen {
     /// The value of the fold position.
     pub fold: FoldPosition,
@@ -128,7 +128,7 @@ pub(crate) fn freeze(shared: &Shared, position: Position, gone: Vec<Arc<Durable>
         gone.iter().partition::<Vec<_>, _>(is_purged)
     };
     gone_lanes.into_iter().cloned().for_each(freeze);
-    // What is about to be deleted needn't be written before.
+    // Keys that are about to be deleted needn't be written before.
     dirty += purged.iter().map(|lane| lane.state.read().bytes().dirty).sum::<usize>();
     let counted = shared.dirty_state.swap(0, Ordering::Relaxed);
     assert!(counted == dirty, "{counted} dirty bytes were counted, and the lanes have {dirty}");
@@ -243,7 +243,7 @@ fn write_state(batch: &mut Batch<'_>, lane: &Durable, keys: usize) -> Result<(),
     let mut changes: Vec<(Box<str>, Option<Bytes>)> = Vec::with_capacity(keys);
     let mut from = 0;
     while from < keys {
-        // By parts: the lane waits for this lock.
+        // In parts: the lane waits for this lock.
         let to = (from + 4_096).min(keys);
         lane.state.read().frozen(from, to, |key, value| changes.push((key.into(), value.cloned())));
         from = to;

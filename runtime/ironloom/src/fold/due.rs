@@ -1,4 +1,4 @@
-//! Which lane's next timer is due when, behind the horizon. What is due by then was told.
+//! The lanes' next due timers behind the horizon. Those due before it were notified.
 
 use std::collections::BTreeSet;
 

@@ -26,7 +26,7 @@ use ironloom_types::ids::{Generation, InstallationId, Sequence, SlotName};
 /// An alarm's name: its code, and the entity that it is about.
 pub(crate) type AlarmKey = (SlotName, Box<str>);
 
-/// What the fold tells whoever runs invocations. It waits for none of it.
+/// Notifications from the fold to whoever runs invocations. The fold waits for none of them.
 pub(crate) trait Listener: Send + Sync {
     /// An installation is there. It is woken before the first thing is due.
     fn begun(&self, installation: &Arc<Durable>);
@@ -46,7 +46,7 @@ impl Listener for () {
     fn gone(&self, _: &Durable) {}
 }
 
-/// What is durable of one generation of an installation.
+/// The durable state of one generation of an installation.
 pub(crate) struct Durable {
     /// Its place in the slab, and its number in the routing table.
     pub number: u32,
@@ -59,7 +59,7 @@ pub(crate) struct Durable {
     pub manifest: Arc<Manifest>,
     /// The entities of its inputs, shared with the routing table.
     pub entities: Arc<Entities>,
-    /// What waits for it.
+    /// The notes that wait for it.
     pub queue: Mutex<Queue>,
     /// Its app's state, as of its last commit.
     pub state: RwLock<StateCache>,
@@ -67,7 +67,7 @@ pub(crate) struct Durable {
     book: Mutex<Book>,
 }
 
-/// What commits change, besides state and queue. Others than the fold can only read it.
+/// The state that commits change, besides keys and queue. Only the fold can write it.
 #[derive(Debug)]
 pub(crate) struct Book {
     meta: LaneMeta,
@@ -76,9 +76,9 @@ pub(crate) struct Book {
     closed: bool,
 }
 
-/// What an installation begins with.
+/// The initial state of an installation.
 pub(crate) struct Begin {
-    /// What is installed.
+    /// The installation.
     pub installation: Installation,
     /// The revision it runs under.
     pub revision: Revision,
@@ -87,7 +87,7 @@ pub(crate) struct Begin {
     /// Where it begins.
     pub meta: LaneMeta,
     pub state: StateCache,
-    /// What waits for it.
+    /// The notes that wait for it.
     pub queue: Queue,
     pub timers: BTreeMap<Box<str>, Timestamp>,
     pub alarms: BTreeMap<AlarmKey, AlarmRecord>,
@@ -111,7 +111,7 @@ impl Durable {
         }
     }
 
-    /// What is installed, as the admin's last change left it.
+    /// The installation, as the admin's last change left it.
     pub(crate) fn installation(&self) -> Arc<Installation> {
         self.installation.load_full()
     }

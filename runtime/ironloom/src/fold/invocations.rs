@@ -30,7 +30,7 @@ const _: () = assert!(ENTRIES > PAGE as usize, "every ordinal of a page has room
 /// Summaries by generation, ordinal and attempt.
 pub(crate) type Summaries = BTreeMap<(Generation, Ordinal, u32), Invocation>;
 
-/// Why summaries can't be read.
+/// The reason why summaries can't be read.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum InvocationsError {
     #[error(transparent)]
@@ -39,7 +39,7 @@ pub(crate) enum InvocationsError {
     #[error("the store's {key} can't be read: {error}")]
     Value {
         key: Key,
-        /// What is wrong with it.
+        /// The problem.
         error: postcard::Error,
     },
 }
@@ -101,7 +101,7 @@ impl Invocations {
         Ok(all.into_values().collect())
     }
 
-    /// What a checkpoint writes for these: the pages that they lie in, each with the page that goes for it.
+    /// Returns the pages that a checkpoint writes for these, each with the page that goes for it.
     pub(crate) fn pages(
         &self,
         frozen: &Summaries,

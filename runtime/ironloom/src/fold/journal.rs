@@ -16,7 +16,7 @@ use ironloom_types::ids::{Generation, Position, Sequence, StreamId, TenantId};
 /// Chunks that are kept for the lanes that come after, since several often catch up together.
 const CACHED: usize = 16;
 
-/// Why a part of the journal can't be read.
+/// The reason why a part of the journal can't be read.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum JournalError {
     #[error(transparent)]
@@ -25,7 +25,7 @@ pub(crate) enum JournalError {
     #[error("record {position} of the log: {error}")]
     Body {
         position: ironloom_types::ids::Position,
-        /// What is wrong with it.
+        /// The problem.
         error: BodyError,
     },
     #[error(transparent)]

@@ -1,5 +1,5 @@
-//! Points that match an input of an installation and are left out all the same: counted, with samples,
-//! and told at most once a minute, however many come.
+//! Points that match an input of an installation but are left out: counted, with samples,
+//! and reported at most once a minute, however many come.
 
 use std::collections::BTreeMap;
 
@@ -21,7 +21,7 @@ pub(crate) struct LeftOutPoints {
 /// The points that an installation leaves out.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct OfInstallation {
-    /// How many there are.
+    /// Their number.
     pub count: u64,
     /// The first of them.
     pub samples: Vec<Sample>,
@@ -33,7 +33,7 @@ pub(crate) struct Sample {
     pub point: PointPath,
     /// The number of the input, in the order of the manifest.
     pub input: u16,
-    /// Why, for people.
+    /// The reason, for people.
     pub reason: String,
 }
 
@@ -71,7 +71,7 @@ impl LeftOutPoints {
         }
     }
 
-    /// What a lane leaves out.
+    /// Returns the points that a lane leaves out.
     pub(crate) fn of(&self, lane: u32) -> OfInstallation {
         self.lanes.lock().get(&lane).map(|of_lane| of_lane.points.clone()).unwrap_or_default()
     }

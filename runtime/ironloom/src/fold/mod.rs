@@ -1,4 +1,4 @@
-//! What the log folds to, in memory: points, latest values, the journal's tail, lanes, and the keys
+//! The log's fold in memory: points, latest values, the journal's tail, lanes, and the keys
 //! that changed. One thread applies what the committer has flushed, in order; a checkpoint writes it
 //! to the store behind.
 //!
@@ -52,25 +52,25 @@ use ironloom_storage::store::{Item, KeyKind, Scope, Storage};
 use ironloom_types::clock::{BUILT_AFTER, Clock, SECOND, Timestamp};
 use ironloom_types::ids::{Digest, Generation, InstallationId, Position, Sequence};
 
-/// How long the state of an installation that is gone is kept, unless it is purged.
+/// The time for which the state of a removed installation is kept, unless it is purged.
 const KEPT: u64 = 7 * 24 * 3600 * SECOND;
-/// How long the process must have run before a week by the machine's clock is believed: it may have been set since.
+/// The time that the process must have run before a week by the machine's clock is believed: it may have been set since.
 const BELIEVED_AFTER: Duration = Duration::from_secs(3600);
 
-/// What everybody sees of the fold.
+/// The state of the fold that everybody sees.
 pub(crate) struct Shared {
     /// The clock that gives journal time.
     pub clock: Arc<Clock>,
     /// Paths, units and latest values.
     pub points: Arc<Points>,
     pub journal: Journal,
-    /// Which lane wants which point.
+    /// The lanes that want each point.
     pub routing: RwLock<RoutingTable>,
     /// Points that match an input and are left out.
     pub left_out: LeftOutPoints,
     /// The installations: the durable half of each lane.
     pub lanes: Durables,
-    /// Who runs their invocations.
+    /// Whoever runs their invocations.
     listener: Arc<dyn Listener>,
     /// Bytes that notes of what waits may keep in memory.
     note_budget: Arc<NoteBudget>,
@@ -78,7 +78,7 @@ pub(crate) struct Shared {
     pub overlay: Overlay,
     /// Summaries of invocations.
     pub invocations: Invocations,
-    /// What the checkpoints write.
+    /// The store that the checkpoints write.
     pub storage: Arc<dyn Storage>,
     /// The packages there are.
     pub packages: RwLock<BTreeMap<Digest, Arc<KnownPackage>>>,
@@ -86,7 +86,7 @@ pub(crate) struct Shared {
     pub receipts: RwLock<BTreeMap<Box<str>, Bytes>>,
     /// Generations of installations that are gone, whose state is still kept.
     pub removed: Mutex<BTreeMap<Generation, Removed>>,
-    /// What is counted.
+    /// The metrics.
     pub metrics: Arc<Metrics>,
     /// Everything with an earlier journal time is routed.
     horizon: AtomicU64,
@@ -118,7 +118,7 @@ pub(crate) struct KnownPackage {
 /// A generation as the store keeps it, besides its state.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct StoredLane {
-    /// Whose it is, or was.
+    /// The installation that it belongs to, or belonged to.
     pub installation: InstallationId,
     /// Cursor, counters and more.
     pub meta: LaneMeta,
@@ -126,10 +126,10 @@ pub(crate) struct StoredLane {
     pub removed: Option<Removed>,
 }
 
-/// When an installation went, and what becomes of its state.
+/// The removal of an installation: its time, and the fate of its state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Removed {
-    /// When, by the machine's clock.
+    /// The time, by the machine's clock.
     pub at: Timestamp,
     /// Its state goes at once instead of seven days later.
     pub purge: bool,
@@ -148,7 +148,7 @@ impl Removed {
 /// The value of the fold position: the one root of recovery.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct FoldPosition {
-    /// All records up to here are in the store.
+    /// The position up to which all records are in the store.
     pub position: Position,
     /// The last sequence whose reading is in a block.
     pub folded_through: Sequence,
@@ -156,7 +156,7 @@ pub(crate) struct FoldPosition {
     pub routed_through: Sequence,
     /// The last journal time.
     pub time: Timestamp,
-    /// How many points there are: a checkpoint that was cut off may have left more in the store.
+    /// The number of points: an interrupted checkpoint may have left more in the store.
     pub points: u32,
     /// The last generation: as with points.
     pub generation: Generation,

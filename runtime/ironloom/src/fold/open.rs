@@ -25,7 +25,7 @@ use ironloom_storage::{Disk, Folder};
 use ironloom_types::clock::{Clock, Source};
 use ironloom_types::ids::{Epoch, Generation, PointPath, Sequence, StreamId, TenantId};
 
-/// Why a data folder can't be opened.
+/// The reason why a data folder can't be opened.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum OpenError {
     #[error(transparent)]
@@ -38,17 +38,17 @@ pub(crate) enum OpenError {
     /// A file or folder.
     #[error("could not {what} {path}: {source}")]
     Io {
-        /// What was tried.
+        /// The failed action.
         what: &'static str,
         path: String,
-        /// What the system said.
+        /// The error of the operating system.
         source: std::io::Error,
     },
     /// A value that another version wrote, or that is damaged in spite of its checksum.
     #[error("the store's {key} can't be read: {problem}; restore the data folder from a copy")]
     Value {
         key: String,
-        /// What is wrong with it.
+        /// The problem.
         problem: String,
     },
     /// The store knows of a reading behind the end of the log.
@@ -70,27 +70,27 @@ pub(crate) enum OpenError {
     NotWhole {
         /// What is held against the fold position.
         what: &'static str,
-        /// How many there are.
+        /// Their number.
         found: u64,
-        /// How many there should be.
+        /// The expected number.
         expected: u64,
     },
     /// A record that this binary can't read.
     #[error("record {position} of the log: {error}")]
     Body {
         position: ironloom_types::ids::Position,
-        /// What is wrong with it.
+        /// The problem.
         error: BodyError,
     },
 }
 
-/// Where things are and how large they may grow.
+/// The settings for opening a data folder.
 #[derive(Clone, Debug)]
 pub(crate) struct OpenConfig {
     pub log: log::Config,
-    /// Where journal time comes from.
+    /// The source of journal time.
     pub clock: Source,
-    /// How many Idempotency-Keys are remembered at most.
+    /// The most Idempotency-Keys that are remembered.
     pub request_keys: usize,
     /// The size at which a block file gets no more blocks.
     pub block_file_bytes: u64,
@@ -98,24 +98,24 @@ pub(crate) struct OpenConfig {
 
 /// An open data folder.
 pub(crate) struct Opened {
-    /// What everybody sees.
+    /// The state that everybody sees.
     pub shared: Arc<Shared>,
     /// Applies what comes.
     pub applier: Applier,
     /// The log, ready to be written.
     pub log: Log,
-    /// What the committer goes on from.
+    /// The numbers that the committer continues from.
     pub numbers: Numbers,
     pub epoch: Epoch,
     /// The store's fold position.
     pub fold: FoldPosition,
     /// The last record.
     pub position: ironloom_types::ids::Position,
-    /// How many records came after the fold position.
+    /// The number of records after the fold position.
     pub replayed: u64,
 }
 
-/// What is opened: three parts of one data folder, on whatever disks they are.
+/// The parts of a data folder to open, on whatever disks they are.
 pub(crate) struct Disks {
     /// The segments of the log.
     pub log: Arc<dyn Disk>,
@@ -125,7 +125,7 @@ pub(crate) struct Disks {
 }
 
 impl Disks {
-    /// Those of a data folder; the folders of log and journal are made where they are missing.
+    /// Opens the disks of a data folder; missing folders of log and journal are created.
     pub(crate) fn of_folder(folder: &Path, store: Arc<dyn Storage>) -> Result<Self, OpenError> {
         let open = |name| -> Result<Arc<dyn Disk>, OpenError> {
             let path = folder.join(name);
@@ -219,7 +219,7 @@ fn blocks(loader: &Loader<'_>, fold: &FoldPosition) -> Result<(BlockIndex, Vec<K
     Ok((blocks, stale))
 }
 
-/// What the committer goes on from.
+/// The numbers that the committer continues from.
 fn numbers(shared: &Shared, requests: BTreeMap<[u8; 16], Remembered>, most: usize) -> Numbers {
     let live = shared.lanes.all().into_iter();
     let live = live.map(|lane| (lane.generation, Live::new(lane.id.clone(), lane.book().meta())));

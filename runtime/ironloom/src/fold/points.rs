@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use ironloom_types::clock::Timestamp;
 use ironloom_types::ids::{InstallationId, PointNumber, PointPath, RESERVED_SEGMENT, Sequence};
-use ironloom_types::readings::{Columns, NewPoint, Quality, Tag, Tags, ValueRef};
+use ironloom_types::readings::{Columns, NewPoint, Quality, Tag, Tags, Value, ValueRef};
 
 /// Points of one page of latest values.
 pub(crate) const PAGE: usize = 256;
@@ -50,12 +50,12 @@ impl Names {
         self.by_number.get(number.0 as usize)?.as_ref()
     }
 
-    /// How many numbers were given; the next point gets this one.
+    /// The number of points that were numbered; the next point gets this number.
     pub(crate) fn given(&self) -> usize {
         self.by_number.len()
     }
 
-    /// How many points there are.
+    /// The number of points.
     pub(crate) fn count(&self) -> usize {
         self.by_path.len()
     }
@@ -117,7 +117,7 @@ pub(crate) fn is_of_output(path: &PointPath, installation: &InstallationId) -> b
 pub(crate) struct Latest {
     /// Its place in the stream; 0 where the point has none.
     pub sequence: Sequence,
-    /// When the source took it.
+    /// The time at its source.
     pub at: Timestamp,
     pub quality: Quality,
     /// The type of its value.
@@ -132,12 +132,7 @@ const NONE: Latest =
 /// A latest value on its own.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum LatestValue {
-    Missing,
-    Boolean(bool),
-    Integer(i64),
-    Real(f64),
-    Text(String),
-    Blob(Bytes),
+    Known(Value),
     /// Too long to be kept in memory: it stands in the journal.
     InJournal,
 }
@@ -259,15 +254,15 @@ impl Points {
         }
         let stored = values.inline.get(&number);
         let value = match (latest.tag, stored) {
-            (Tag::Missing, _) => LatestValue::Missing,
-            (Tag::Boolean, _) => LatestValue::Boolean(latest.word != 0),
-            (Tag::Integer, _) => LatestValue::Integer(latest.word.cast_signed()),
-            (Tag::Real, _) => LatestValue::Real(f64::from_bits(latest.word)),
-            (Tag::Text, Some(bytes)) => LatestValue::Text(String::from_utf8_lossy(bytes).into_owned()),
-            (Tag::Blob, Some(bytes)) => LatestValue::Blob(bytes.clone()),
-            (Tag::Text | Tag::Blob, None) => LatestValue::InJournal,
+            (Tag::Missing, _) => Value::Missing,
+            (Tag::Boolean, _) => Value::Boolean(latest.word != 0),
+            (Tag::Integer, _) => Value::Integer(latest.word.cast_signed()),
+            (Tag::Real, _) => Value::Real(f64::from_bits(latest.word)),
+            (Tag::Text, Some(bytes)) => Value::Text(String::from_utf8_lossy(bytes).into()),
+            (Tag::Blob, Some(bytes)) => Value::Blob(bytes[..].into()),
+            (Tag::Text | Tag::Blob, None) => return Some((latest, LatestValue::InJournal)),
         };
-        Some((latest, value))
+        Some((latest, LatestValue::Known(value)))
     }
 
     /// The pages that changed since the last call.
@@ -343,7 +338,7 @@ mod tests {
         columns.push(PointNumber(0), Timestamp(20), Quality::Good, ValueRef::Real(1.0));
         columns.push(PointNumber(0), Timestamp(10), Quality::Uncertain, ValueRef::Text("late"));
         points.observe(Sequence(7), &columns);
-        let expected = LatestValue::Text("late".into());
+        let expected = LatestValue::Known(Value::Text("late".into()));
         let (latest, value) = points.latest(PointNumber(0)).unwrap();
         assert_eq!(
             (latest.sequence, latest.at, latest.quality),

@@ -144,7 +144,7 @@ impl Queue {
         debug_assert!(self.is_sound());
     }
 
-    /// Where the journal has to be read from: the lane is behind its notes and has room for more.
+    /// Returns the place to read the journal from, if the lane is behind its notes and has room for more.
     pub(crate) fn wants(&self) -> Option<Sequence> {
         let has_room = self.rows < MOST_ROWS / 2 && self.bytes < MOST_BYTES / 2;
         let is_little = self.rows < BATCH_ROWS && self.bytes < BATCH_BYTES;
@@ -160,7 +160,7 @@ impl Queue {
         rows: &[RowNote],
         routed: Sequence,
     ) {
-        // It may have forgotten its notes meanwhile: what lies before `from` was not read.
+        // It may have forgotten its notes in the meantime: readings before `from` were not read.
         let Some(behind) = self.behind.filter(|behind| *behind >= from) else { return };
         let next = match chunk {
             Some(chunk) => {
@@ -177,7 +177,7 @@ impl Queue {
         debug_assert!(self.is_sound());
     }
 
-    /// How many rows wait, as far as they are noted.
+    /// The number of waiting rows, as far as they are noted.
     pub(crate) fn noted(&self) -> usize {
         self.rows
     }

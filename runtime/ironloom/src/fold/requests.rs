@@ -14,32 +14,32 @@ use crate::records::readings::Idempotency;
 use ironloom_types::clock::{SECOND, Timestamp};
 use ironloom_types::ids::Sequence;
 
-/// How long a key is remembered, in journal time.
+/// The time for which a key is remembered, in journal time.
 pub(crate) const KEPT: u64 = 24 * 3600 * SECOND;
-/// How long this process must have known a key before it is forgotten for its age.
+/// The time that this process must have known a key before it is forgotten because of its age.
 const KNOWN: u32 = 3600;
-/// How many keys are remembered at most.
+/// The most keys that are remembered.
 pub(crate) const MOST: usize = 1_000_000;
 
-/// What is remembered of a request, in memory and in the store.
+/// The memory of a request, in the process and in the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Remembered {
     /// The hash of the request.
     pub request: [u8; 16],
     /// Its journal time.
     pub time: Timestamp,
-    /// How many readings it had.
+    /// The number of its readings.
     pub accepted: u64,
     /// The last one's sequence.
     pub through: Sequence,
 }
 
-/// What is known of a request.
+/// The known facts about a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Seen {
     /// Its key was never used, or is forgotten.
     Never,
-    /// It was taken, and got this answer.
+    /// It was accepted, with this answer.
     Before(Accepted),
     /// Its key came with another request.
     OtherRequest,
@@ -85,7 +85,7 @@ impl Recent {
         }
     }
 
-    /// What is known of this request. `up` is how long this process has run.
+    /// Returns the known facts about this request. `up` is how long this process has run.
     pub(crate) fn look(&self, request: &Idempotency, now: Timestamp, up: Duration) -> Seen {
         match self.by_key.get(&request.key) {
             Some(known) if known.is_expired(now, up) => Seen::Never,
@@ -171,7 +171,7 @@ mod tests {
         assert!(matches!(recent.look(&request(1, 1), week, soon), Seen::Before(_)));
         assert!(recent.remember([2; 16], remembered(1, week, 12), soon).is_empty());
         assert_eq!(recent.look(&request(1, 1), week, 11 * HOUR), Seen::Never);
-        // What came from the disk is known from the start on.
+        // Requests from the disk are known from the start on.
         let (restored, _) = Recent::restore(vec![([1; 16], remembered(1, START, 9))], MOST);
         assert!(matches!(restored.look(&request(1, 1), week, HOUR / 2), Seen::Before(_)));
         assert_eq!(restored.look(&request(1, 1), week, HOUR), Seen::Never);

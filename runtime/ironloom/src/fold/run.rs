@@ -24,14 +24,14 @@ const STEP: usize = 1_000;
 const SLOTS: usize = 4_096;
 /// Groups after which the bytes that wait are counted again.
 const COUNT_EVERY: u32 = 16;
-/// How often the fold counts while nothing comes: it may be the full log that keeps everything away.
+/// The interval at which an idle fold counts: it may be idle because the log is full.
 const LOOK: Duration = Duration::from_secs(1);
-/// How often people are told of points that are left out.
+/// The interval at which people are told of points that are left out.
 const TELL: Duration = Duration::from_secs(60);
-/// How often the checkpoint's thread looks for state whose time is over.
+/// The interval at which the checkpoint thread looks for expired state.
 const LOOK_FOR_REMOVED: Duration = Duration::from_secs(60);
 
-/// When checkpoints are made, and when lanes have to wait for one.
+/// The thresholds for making a checkpoint, and for making lanes wait for one.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Thresholds {
     /// `log.checkpoint`: bytes of the log since the last one, counted in records or in files.
@@ -67,9 +67,9 @@ impl Threads {
     }
 }
 
-/// What the threads need.
+/// The parts that the threads need.
 pub(crate) struct Parts {
-    /// What everybody sees.
+    /// The state that everybody sees.
     pub shared: Arc<Shared>,
     /// Applies what comes.
     pub applier: Applier,
@@ -80,7 +80,7 @@ pub(crate) struct Parts {
     /// The last record that was applied.
     pub applied: Position,
     pub epoch: Epoch,
-    /// When checkpoints are made.
+    /// The thresholds for checkpoints.
     pub thresholds: Thresholds,
     /// Called where a checkpoint failed.
     pub on_failure: Box<dyn Fn(&CheckpointError) + Send>,
@@ -114,7 +114,7 @@ pub(crate) fn start(
     Ok(Threads { shared, fold, checkpoints, wishes, to_fold: to_fold.clone() })
 }
 
-/// What the checkpoints' thread is asked for.
+/// The requests to the checkpoint thread.
 #[derive(Default)]
 struct Wishes {
     wish: Mutex<Wish>,
@@ -199,7 +199,7 @@ impl Fold {
     }
 
     fn run(mut self, inbox: &Receiver<ToFold>) {
-        // What a restart found may already be too much for anything new to come.
+        // The log that a restart found may already leave no room for new records.
         self.count();
         loop {
             match inbox.recv_timeout(LOOK) {

@@ -28,7 +28,7 @@ use ironloom_types::ids::{
 use ironloom_types::limits::{MAX_POINTS, SOURCE_POINTS};
 use ironloom_types::readings::{Columns, NewPoint};
 
-/// What the fold takes over, once it is flushed.
+/// A sealed item, as the fold takes it over once it is flushed.
 #[derive(Debug)]
 #[allow(clippy::large_enum_variant, reason = "each is moved a few times; a box for each would cost more")]
 pub(crate) enum Sealed {
@@ -37,7 +37,7 @@ pub(crate) enum Sealed {
         /// The points that are new with them.
         new_points: Vec<NumberedPoint>,
         chunk: Arc<Chunk>,
-        /// How far their connector has come.
+        /// The receipt of their connector.
         receipt: Option<Receipt>,
         /// The request that they came with.
         request: Option<Idempotency>,
@@ -58,20 +58,20 @@ pub(crate) enum Sealed {
     Admin { record: AdminRecord, reply: Option<oneshot::Sender<Result<(), Refusal>>> },
     /// An answer that has to wait for what stands before it.
     Answer { reply: oneshot::Sender<Result<Accepted, Refusal>>, answer: Accepted },
-    /// All of before is routed.
+    /// A barrier: every earlier record has been routed.
     Tick(Timestamp),
 }
 
 /// With its journal time.
 #[derive(Debug)]
 pub(crate) struct Stamped {
-    /// When it was sealed.
+    /// The time at which it was sealed.
     pub time: Timestamp,
     /// What it is.
     pub sealed: Sealed,
 }
 
-/// What the fold's thread is told.
+/// A message to the fold's thread.
 pub(crate) enum ToFold {
     /// A group of records is on the disk.
     Group(Vec<Flushed<Stamped>>),
@@ -83,13 +83,13 @@ pub(crate) enum ToFold {
     End,
 }
 
-/// What the committer goes on from.
+/// The numbers that the committer continues from.
 pub(crate) struct Numbers {
     /// The last sequence that was given.
     pub last_sequence: Sequence,
-    /// How many numbers of points were given.
+    /// The number of point numbers that were given.
     pub points_given: usize,
-    /// How many points there are.
+    /// The number of points.
     pub points: usize,
     /// The recent requests.
     pub requests: Recent,
@@ -130,7 +130,7 @@ pub(crate) struct Numberer {
     /// How many of them there were when those that the fold has were last taken out.
     unflushed_before: usize,
     fold: Sender<ToFold>,
-    /// How long the log's syncs take.
+    /// The duration of the log's syncs.
     log_sync: Seconds,
     /// Called when the log fails, after everybody was told.
     on_failure: Box<dyn FnMut(&LogError) + Send>,

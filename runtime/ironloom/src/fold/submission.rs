@@ -18,7 +18,7 @@ pub(crate) enum Submission {
     Commit(Box<CommitSubmission>),
     /// A change by an admin.
     Admin(Box<AdminSubmission>),
-    /// Nothing to write: moves the feed's clock on, and tells the lanes that everything of before is routed.
+    /// Writes nothing. Advances the feed's clock and marks every earlier record as routed.
     Tick(Timestamp),
 }
 
@@ -45,14 +45,14 @@ pub(crate) struct ReadingsSubmission {
     pub new_points: Vec<NewPoint>,
     /// The readings; not empty.
     pub columns: Columns,
-    /// Told once they are durable.
+    /// Receives the answer once they are durable.
     pub reply: oneshot::Sender<Result<Accepted, Refusal>>,
 }
 
-/// What the source of readings is told.
+/// The answer to a source of readings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Accepted {
-    /// How many readings.
+    /// The number of readings.
     pub accepted: u64,
     /// The last one's sequence.
     pub through: Sequence,
@@ -73,7 +73,7 @@ pub(crate) struct CommitSubmission {
     pub new_points: Vec<NewPoint>,
     /// The derived readings.
     pub derived: Columns,
-    /// Told once it is durable and applied.
+    /// Receives the answer once it is durable and applied.
     pub reply: oneshot::Sender<Result<(), Refusal>>,
 }
 
@@ -81,21 +81,21 @@ pub(crate) struct CommitSubmission {
 #[derive(Debug)]
 pub(crate) struct AdminSubmission {
     pub record: AdminRecord,
-    /// Told once it is durable and done.
+    /// Receives the answer once it is durable and applied.
     pub reply: oneshot::Sender<Result<(), Refusal>>,
 }
 
-/// Why the committer did not take something.
+/// The reason why the committer refused an item.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Refusal {
     /// Beyond the most points that a tenant may have.
     #[error(
-        "point {path:?} would be one too many: {limit} are allowed. Find what makes up new names; `ironloom uninstall --purge` frees the points of an app's outputs."
+        "point {path:?} would be one too many: {limit} are allowed. Find the source of the new names; `ironloom uninstall --purge` frees the points of an app's outputs."
     )]
     TooManyPoints {
         /// The first that has no place.
         path: String,
-        /// How many are allowed: all of the tenant's for a source, fewer for apps.
+        /// The allowed number: all of the tenant's for a source, fewer for apps.
         limit: usize,
     },
     /// The key of a request came again with another request.
@@ -105,10 +105,10 @@ pub(crate) enum Refusal {
     #[error("the installation is gone")]
     Gone,
     /// An installation of this id is there, or becomes durable right now.
-    #[error("there is an installation {0} already; choose another id or uninstall it")]
+    #[error("the installation {0} exists already; choose another id or uninstall it")]
     Exists(InstallationId),
     /// A later install has a generation that isn't below this one.
-    #[error("generation {0} was given to another installation meanwhile; send the request again")]
+    #[error("generation {0} was given to another installation in the meantime; send the request again")]
     GenerationTaken(Generation),
     /// The invocation isn't the one that follows the last of its generation.
     #[error(
@@ -116,16 +116,16 @@ pub(crate) enum Refusal {
     )]
     OutOfTurn { ordinal: Ordinal, attempt: u32 },
     /// The record is larger than a segment of the log.
-    #[error("{bytes} bytes are more than one record can hold: {max}. Send it in smaller parts.")]
+    #[error("the record would have {bytes} bytes; at most {max} are possible. Send it in smaller parts.")]
     TooLarge {
-        /// How large it is.
+        /// Its size.
         bytes: usize,
-        /// How large it may be.
+        /// The allowed size.
         max: usize,
     },
     /// The log can't be written, or the server is stopping: nobody knows what became of it.
     #[error(
-        "it is not known whether this was taken: the log failed or the server stopped before it could tell. Send it again with the same Idempotency-Key."
+        "it is not known whether this was accepted: the log failed or the server stopped before it could tell. Send it again with the same Idempotency-Key."
     )]
     UnknownOutcome,
 }

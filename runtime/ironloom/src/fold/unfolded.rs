@@ -9,7 +9,7 @@ use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 pub(super) struct Maps<K, V> {
     /// Takes what comes.
     pub active: BTreeMap<K, V>,
-    /// What the checkpoint under way writes.
+    /// The changes that the running checkpoint writes.
     pub frozen: Option<Arc<BTreeMap<K, V>>>,
     /// About how many bytes came since the last freeze.
     pub bytes: usize,

@@ -189,7 +189,7 @@ impl Inner {
         };
         let told = |dropped: &mut u64| {
             let message =
-                format!("{} lines were dropped: more than an app may write", std::mem::take(dropped));
+                format!("{} lines were dropped: an app may not write more", std::mem::take(dropped));
             line("warn", "ironloom".to_owned(), message)
         };
         let mut kept = Vec::with_capacity(lines.len() + 1);

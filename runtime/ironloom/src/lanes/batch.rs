@@ -14,15 +14,15 @@ use ironloom_types::readings::{Quality, ValueRef};
 /// A batch with what the lane needs to know of it.
 #[derive(Debug)]
 pub(crate) struct Offer {
-    /// What the app gets.
+    /// The batch for the app.
     pub batch: Batch,
-    /// For each frame, for each reading: which row of the offer it is.
+    /// The row of the offer for each reading of each frame.
     places: Vec<Vec<u32>>,
     /// Rows that the app doesn't get, with why.
     pub unfit: Vec<(u32, String)>,
-    /// How many rows it is made of, those included.
+    /// The number of its rows, including those.
     pub rows: usize,
-    /// How many readings these are: one that several inputs take is a row of each.
+    /// The number of its readings: one that several inputs take is a row of each.
     pub readings: usize,
     /// The first row's sequence.
     pub first: Sequence,
@@ -33,7 +33,7 @@ pub(crate) struct Offer {
     /// The most hops of any row.
     pub hops: u8,
     slices: Vec<Slice>,
-    /// For each slice, the row of the offer behind its last one.
+    /// The row of the offer behind the last row of each slice.
     ends: Vec<usize>,
 }
 
@@ -56,7 +56,7 @@ impl Offer {
 /// Numbers the entities of a batch; kept by the lane from batch to batch, so that none is hashed.
 #[derive(Debug, Default)]
 pub(crate) struct EntityNumbers {
-    /// For each entity of the lane: the batch that it was numbered for, and its number there.
+    /// For each entity of the lane, the batch that it was numbered for, and its number in it.
     numbers: Vec<(u64, u32)>,
     batch: u64,
 }
@@ -214,10 +214,10 @@ pub(crate) fn single(
 }
 
 fn unfit_reason(problem: &str, input: &InputBinding) -> String {
-    format!("type: {problem} is no {} for input {}", input.value_type.name(), input.name)
+    format!("type: {problem} is not a valid {} for input {}", input.value_type.name(), input.name)
 }
 
-/// How many readings the rows of a slice are; those of one reading stand side by side.
+/// Counts the readings of a slice's rows; the rows of one reading are adjacent.
 fn readings(slice: &Slice) -> usize {
     let rows = slice.rows();
     rows.len() - rows.windows(2).filter(|pair| pair[0].offset == pair[1].offset).count()

@@ -8,14 +8,14 @@ use ironloom_types::limits::SHARE_BURST;
 /// then takes: what it takes too much is owed, and waited for before the next one.
 #[derive(Debug)]
 pub(crate) struct Bucket {
-    /// In seconds, as of `since`; below zero where it is owed. Not a whole number of anything: an app that is
+    /// In seconds, as of `since`; below zero if the installation owes time. Not a whole number: an app that is
     /// woken all the time must not lose the fractions that come in between.
     left: f64,
     since: Instant,
 }
 
 impl Bucket {
-    /// With all that may be saved up.
+    /// Returns a full bucket.
     pub(crate) fn full(now: Instant) -> Self {
         Self { left: SHARE_BURST.as_secs_f64(), since: now }
     }
@@ -26,7 +26,7 @@ impl Bucket {
         self.left -= cpu.as_secs_f64();
     }
 
-    /// How long to wait until there is something left again; `None` where there is.
+    /// Returns the wait until time is left again; `None` if some is left.
     pub(crate) fn wait(&mut self, share: u64, now: Instant) -> Option<Duration> {
         self.fill(share, now);
         // A microsecond more, so that there is something left by then.

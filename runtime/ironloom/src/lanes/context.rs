@@ -10,8 +10,8 @@ use crate::fold::points::Points;
 use crate::telemetry::Metrics;
 use ironloom_apps::binding::{OutputBinding, unit_fits};
 use ironloom_sandbox::{
-    BoxFuture, Cached, HostFault, MAX_LOADED_KEYS, Meter, OutputResolver, PointRoom, ReadError, Scan,
-    Standing, StatePage, StateReader, Target, UnknownEntity,
+    BoxFuture, Cached, Holdings, HostFault, MAX_LOADED_KEYS, Meter, OutputResolver, PointRoom, ReadError,
+    Scan, StatePage, StateReader, Target, UnknownEntity,
 };
 use ironloom_storage::store::{Item, Key, Lookup, Scope, StateCache, Storage, Ticket};
 use ironloom_types::ids::{PointNumber, PointPath, SlotName};
@@ -77,7 +77,7 @@ impl Filling {
     fn step(&mut self, lane: &Durable, storage: &dyn Storage) -> Result<bool, HostFault> {
         let after = self.after.as_deref();
         let (changes, stored) = {
-            // In this order: what is folded meanwhile is in the store.
+            // In this order: changes that are folded in between are found in the store.
             let changes = StateCache::changes(&lane.state, &self.prefix, after, self.at_once);
             (changes, lane.state.read().may_be_stored())
         };
@@ -215,8 +215,8 @@ fn check_unit(binding: &OutputBinding, path: &PointPath, unit: Option<&str>) -> 
     Err(UnknownEntity(format!("the point {path} has the unit {has}, and the output {name} gives {gives}")))
 }
 
-impl Standing for LaneContext {
-    fn alarm(&self, alarm: &SlotName, entity: &str) -> bool {
+impl Holdings for LaneContext {
+    fn has_alarm(&self, alarm: &SlotName, entity: &str) -> bool {
         let book = self.lane.book();
         book.alarms().get(&(alarm.clone(), entity.into())).is_some_and(|alarm| alarm.state.stands())
     }
@@ -225,7 +225,7 @@ impl Standing for LaneContext {
         self.lane.book().meta().alarms_standing as usize
     }
 
-    fn timer(&self, name: &str) -> bool {
+    fn has_timer(&self, name: &str) -> bool {
         self.firing.as_deref() != Some(name) && self.lane.book().timers().contains_key(name)
     }
 

@@ -22,7 +22,7 @@ use ironloom_types::readings::{Tag, ValueRef};
 /// The points of derived readings, in the order in which they first appear.
 pub(crate) struct Points {
     in_order: Vec<PointNumber>,
-    /// For each reading, the place of its point among them.
+    /// The place of each reading's point among them.
     rows: Vec<u32>,
 }
 

@@ -23,7 +23,7 @@ fn older(path: &Path) -> PathBuf {
     path.with_extension("1.ndjson")
 }
 
-/// Where the log of this name is.
+/// Returns the path of the log with this name.
 pub(crate) fn path(folder: &Path, name: &str) -> PathBuf {
     folder.join(name).with_extension("ndjson")
 }
@@ -40,7 +40,7 @@ pub(crate) fn remove(path: &Path) {
     }
 }
 
-/// All lines that a log has, oldest first. A line that was cut off by a crash is left out.
+/// Reads all lines of a log, oldest first. A line that was cut off by a crash is left out.
 pub(crate) fn read(path: &Path) -> io::Result<Vec<KeptLine>> {
     let mut lines = Vec::new();
     for file in [older(path), path.to_owned()] {

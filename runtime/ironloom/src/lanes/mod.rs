@@ -46,7 +46,7 @@ use ironloom_types::ids::{Generation, InstallationId};
 /// One installation at work: what is durable of it, and what this process adds.
 pub(crate) struct Lane {
     durable: Arc<Durable>,
-    /// When it goes on, and with how much.
+    /// Back-off and batch size.
     pub pace: Mutex<Pace>,
     /// Its app's log.
     pub log: InstallationLog,
@@ -57,7 +57,7 @@ pub(crate) struct Lane {
     /// The app's code, once it is loaded.
     app: RwLock<Option<App>>,
     entity_numbers: Mutex<EntityNumbers>,
-    /// Where outputs go.
+    /// The points of outputs.
     targets: Mutex<Targets>,
     /// Whether it is in the scheduler's list of ready lanes.
     queued: AtomicBool,
@@ -65,7 +65,7 @@ pub(crate) struct Lane {
     missed: AtomicBool,
     /// The CPU time that it has left.
     bucket: Mutex<Bucket>,
-    /// It waits, and is woken when there is room or CPU time for it again.
+    /// It waits until there is room or CPU time for it again.
     held_back: AtomicBool,
     /// Its readings wait for the end of a back-off, so that more of them change nothing.
     readings_wait: AtomicBool,
@@ -76,7 +76,7 @@ pub(crate) struct Lane {
 pub(crate) struct App {
     /// Linked and ready to be instantiated.
     pub code: Arc<LoadedApp>,
-    /// What each invocation is given of the revision.
+    /// The part of the revision that each invocation is given.
     pub context: Arc<AppContext>,
 }
 
@@ -133,7 +133,7 @@ impl Lane {
         !self.is_stopped() && self.app.read().is_some() && !self.pace.lock().ended
     }
 
-    /// Whether its app has been asking for retries for so long that people have to hear of it.
+    /// Whether its app has asked for retries for so long that people must be told.
     pub(crate) fn is_stuck(&self, now: Timestamp) -> bool {
         let readings = policy::is_stuck(self.book().meta().trouble.retrying_since, now);
         readings || self.pace.lock().has_stuck_timer(now)
@@ -182,7 +182,7 @@ impl Lanes {
         self.slab.read().iter().flatten().cloned().collect()
     }
 
-    /// Has a lane looked at: there is, or may be, something to do for it.
+    /// Wakes a lane: there is, or may be, work for it.
     pub(crate) fn wake(&self, lane: &Lane) {
         self.scheduler.wake(lane);
     }
@@ -215,7 +215,7 @@ impl Listener for Lanes {
 
     fn noted(&self, number: u32) {
         let Some(lane) = self.get(number) else { return };
-        // It is woken at the end of its wait, and then finds what was noted meanwhile.
+        // It is woken at the end of its wait, and then finds everything noted in the meantime.
         if !lane.readings_wait.load(Ordering::SeqCst) && !lane.held_back.load(Ordering::SeqCst) {
             self.wake(&lane);
         }

@@ -31,7 +31,7 @@ use ironloom_types::work::LastError;
 /// again and again makes no more than a record a second of it.
 pub(crate) const SOONEST: u64 = SECOND;
 
-/// What was asked of the app.
+/// The call into the app.
 #[derive(Debug)]
 pub(crate) enum Work {
     Readings(Box<Offer>),
@@ -42,7 +42,7 @@ pub(crate) enum Work {
         name: Box<str>,
         /// When it was due.
         due: Timestamp,
-        /// For one of the manifest's: when it is due next.
+        /// For a timer of the manifest: when it is due next.
         repeating: Option<Timestamp>,
     },
 }
@@ -65,10 +65,10 @@ impl Work {
         }
     }
 
-    /// How many dead letters may have to go for those that come of this report, where so many are kept.
+    /// Upper bound on the dead letters to drop for the new ones of this report, if so many are kept now.
     pub(crate) fn may_drop(&self, report: &Report, kept: u64) -> u64 {
         let makes = match self {
-            // A failure makes one of the last reading that is left, for each input that takes it.
+            // A batch of one that fails becomes a dead letter for each input that takes it.
             Self::Readings(offer) => {
                 let failed = if report.outcome == Outcome::Ok || offer.readings > 1 { 0 } else { offer.rows };
                 offer.unfit.len() + report.effects.refused.len() + failed
@@ -90,21 +90,21 @@ impl Work {
     }
 }
 
-/// How an invocation ended, as far as it is the app's business.
+/// The end of an invocation, as far as it concerns the app.
 #[derive(Debug)]
 pub(crate) struct Ended {
     /// The kind of its outcome.
     pub outcome: OutcomeKind,
     /// The app's or the runtime's words, where it isn't ok.
     pub message: Option<String>,
-    /// What it did; nothing unless it is ok.
+    /// Its effects; none unless it is ok.
     pub effects: Effects,
     /// The CPU time that it took.
     pub cpu: Duration,
 }
 
 impl Ended {
-    /// What a report says of the app, or what failed of the host itself: that is no business of the app's.
+    /// Splits a report into the app's outcome and a fault of the host, which isn't the app's fault.
     pub(crate) fn of(report: Report) -> Result<Self, String> {
         let said = |kind, text: &str| Ok((kind, Some(text.to_owned())));
         let words = report.outcome.to_string();
@@ -117,7 +117,7 @@ impl Ended {
             Outcome::WallLimit => said(OutcomeKind::WallLimit, &words),
             Outcome::MemoryLimit => said(OutcomeKind::MemoryLimit, &words),
             Outcome::HostCallLimit => said(OutcomeKind::HostCallLimit, &words),
-            Outcome::Interrupted => Err("an admin ended it".to_owned()),
+            Outcome::Interrupted => Err("an admin interrupted it".to_owned()),
             Outcome::HostFault(problem) => Err(problem),
         };
         let (outcome, message) = kind?;
@@ -132,23 +132,23 @@ impl Ended {
     }
 }
 
-/// What a lane was before an invocation, as far as its record depends on it.
+/// The state of a lane before an invocation, as far as its record depends on it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Before {
     /// Cursor, counters and more.
     pub meta: LaneMeta,
-    /// Those of its one-shot timers that the invocation is about.
+    /// Its one-shot timers that the invocation may change.
     pub timers: BTreeMap<Box<str>, Timestamp>,
-    /// Those of its alarms that the invocation is about.
+    /// Its alarms that the invocation may change.
     pub alarms: BTreeMap<AlarmKey, AlarmRecord>,
-    /// How many alarms it keeps, and the oldest of those that only wait for somebody, as many as may have to go.
+    /// The number of its alarms, and the oldest ones that only wait to be acknowledged, as many as may have to go.
     pub alarms_kept: usize,
     pub waiting_alarms: Vec<AlarmRecord>,
-    /// How much is offered.
+    /// The size of the next offer.
     pub effort: Effort,
     /// The attempts at the timer that ran.
     pub timer: TimerEffort,
-    /// How many bytes of keys and values the state changes take the place of.
+    /// Bytes of keys and values that the state changes replace.
     pub replaced: u64,
     /// The numbers of the oldest dead letters, as many as [`Work::may_drop`] says.
     pub oldest_letters: Vec<u64>,
@@ -179,26 +179,26 @@ impl Before {
     }
 }
 
-/// What an invocation comes to.
+/// The result of an invocation.
 #[derive(Debug)]
 pub(crate) struct Concluded {
-    /// What the record says.
+    /// The head of the record.
     pub head: CommitHead,
     pub state: Vec<StateChange>,
     /// Points that are new.
     pub new_points: Vec<NewPoint>,
     pub derived: Columns,
-    /// What follows for the lane, once the record is durable.
+    /// The consequences for the lane, once the record is durable.
     pub next: Next,
     /// The app has just been asking for retries for so long that people have to hear of it.
     pub became_stuck: bool,
 }
 
-/// What a lane remembers, and when it goes on.
+/// What a lane remembers, and when it continues.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Next {
     pub verdict: Verdict,
-    /// How much it offers next.
+    /// The size of its next offer.
     pub effort: Effort,
     /// Attempts at the timer that ran.
     pub timer: TimerEffort,
@@ -215,7 +215,7 @@ impl Concluded {
         encoded
     }
 
-    /// What it is charged with; `encoded` is how long the encoded part is.
+    /// Returns its price; `encoded` is the length of the encoded part.
     pub(crate) fn bill(&self, encoded: usize) -> Bill {
         Bill {
             keys: self.state.len(),
@@ -295,7 +295,7 @@ pub(crate) fn conclude(
     Concluded { head, state, new_points, derived, next, became_stuck }
 }
 
-/// What is kept of the invocation itself for as long as the journal.
+/// Returns the summary of the invocation, which is kept as long as the journal.
 fn invocation(
     lane: &Durable,
     work: &Work,
@@ -308,7 +308,7 @@ fn invocation(
     Invocation { ordinal, attempt, kind, first, last, readings, time, revision, outcome, message, digest }
 }
 
-/// What the failure rules say, and whether a failure is counted.
+/// The verdict of the failure rules, and whether a failure is counted.
 fn judge(
     before: &Before,
     meta: &mut LaneMeta,

@@ -12,17 +12,17 @@ use ironloom_types::work::LastError;
 /// What a lane waits for, and what it tries next.
 #[derive(Debug, Default)]
 pub(crate) struct Pace {
-    /// Nothing at all runs before this: the host failed.
+    /// No work runs before this time: the host failed.
     pub not_before: Option<Instant>,
     /// No readings are offered before this.
     pub back_off: Option<Instant>,
-    /// How much is offered.
+    /// The size of the next offer.
     pub effort: Effort,
     /// Timers that failed and run again, by name.
     pub timers: HashMap<Box<str>, TimerPace>,
     /// Dead letters to be run again.
     pub requeue: Requeue,
-    /// What went wrong outside of any record, for people.
+    /// A failure outside any record, for people.
     pub trouble: Option<LastError>,
     /// The log takes nothing from it any more.
     pub ended: bool,
@@ -31,7 +31,7 @@ pub(crate) struct Pace {
 /// A timer that failed.
 #[derive(Clone, Debug)]
 pub(crate) struct TimerPace {
-    /// It doesn't run before this.
+    /// The time before which it doesn't run.
     pub until: Instant,
     /// Its attempts so far.
     pub effort: TimerEffort,
@@ -58,12 +58,12 @@ impl Pace {
         timers.chain(self.back_off).chain(self.not_before).max()
     }
 
-    /// How often a timer was tried, and since when it has asked for retries.
+    /// The attempts at a timer, and the time since when it has asked for retries.
     pub(crate) fn timer(&self, name: &str) -> TimerEffort {
         self.timers.get(name).map(|timer| timer.effort.clone()).unwrap_or_default()
     }
 
-    /// Whether a timer has been asking for retries for so long that people have to hear of it.
+    /// Whether a timer has asked for retries for so long that people must be told.
     pub(crate) fn has_stuck_timer(&self, now: Timestamp) -> bool {
         self.timers.values().any(|timer| policy::is_stuck(timer.effort.retrying_since, now))
     }

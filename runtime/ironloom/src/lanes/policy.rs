@@ -16,15 +16,15 @@ pub(crate) const ATTEMPTS: u32 = 3;
 pub(crate) const TRAPS_IN_ROW: u32 = 5;
 /// Failures within [`FAILURE_WINDOW`] that stop the lane.
 pub(crate) const FAILURES: usize = 20;
-/// How far back failures are counted.
+/// The period over which failures are counted.
 pub(crate) const FAILURE_WINDOW: u64 = 600 * SECOND;
-/// How long an app may ask for retries before people hear of it.
+/// How long an app may ask for retries before people are told.
 pub(crate) const STUCK_AFTER: u64 = 3600 * SECOND;
 
-/// How much a lane offers next, and whether it is searching for a bad reading.
+/// The size of a lane's next offer, and its search for a bad reading.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Effort {
-    /// What is known of a bad reading ahead.
+    /// The known facts about a bad reading ahead.
     suspect: Option<Suspect>,
     /// Readings that an offer may have after a limit was hit; grows back.
     cap: usize,
@@ -39,12 +39,12 @@ struct Suspect {
     by: Cause,
 }
 
-/// Why a bad reading is searched for.
+/// The reason for searching a bad reading.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Cause {
     /// The app said so. A trap on the way is a failure like any other.
     Reject,
-    /// It failed three times: what fails on the way is part of that failure.
+    /// It failed three times: failures during the search are part of that failure.
     Failure,
 }
 
@@ -55,7 +55,7 @@ impl Default for Effort {
     }
 }
 
-/// What follows an invocation.
+/// The verdict on an invocation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
     /// Its effects take place and its readings are dealt with.
@@ -71,9 +71,9 @@ pub(crate) enum Verdict {
 /// An invocation with readings, as far as the rules look at it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Run {
-    /// How it ended.
+    /// The outcome.
     pub outcome: OutcomeKind,
-    /// How many readings it was offered.
+    /// The number of offered readings.
     pub readings: usize,
     /// Its CPU time.
     pub cpu: Duration,
@@ -81,20 +81,20 @@ pub(crate) struct Run {
     pub now: Timestamp,
 }
 
-/// What follows from an invocation, and what is to be remembered once its record is durable.
+/// The verdict on an invocation, and the facts to remember once its record is durable.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Judged<E = Effort> {
     pub verdict: Verdict,
-    /// What the lane remembers for its next offer.
+    /// The lane's memory for its next offer.
     pub effort: E,
-    /// What the record carries on.
+    /// The memory that the record carries on.
     pub trouble: Trouble,
     /// Whether it counts as a failure.
     pub counted: bool,
 }
 
 impl Effort {
-    /// How many readings to offer: what fits half of the CPU budget, at most `most`.
+    /// The number of readings to offer: as many as fit half of the CPU budget, at most `most`.
     pub(crate) fn readings(&self, limits: &Limits, most: usize) -> usize {
         if let Some(suspect) = self.suspect {
             return (suspect.readings / 2).max(1);
@@ -176,7 +176,7 @@ fn fail(judged: &mut Judged, run: Run) -> Verdict {
     }
 }
 
-/// What a verdict does to what is remembered.
+/// Updates the memory by a verdict.
 fn settle(judged: &mut Judged, run: Run) {
     let Judged { verdict, effort, trouble, .. } = judged;
     match verdict {
@@ -190,7 +190,7 @@ fn settle(judged: &mut Judged, run: Run) {
         Verdict::DeadLetter => {
             let by_trap = run.outcome != OutcomeKind::Reject;
             trouble.traps_in_row = if by_trap { trouble.traps_in_row + 1 } else { 0 };
-            // It was the bad one; the readings behind it are as good as any.
+            // That was the bad reading; those behind it are not suspected.
             effort.suspect = None;
         }
     }
@@ -214,9 +214,9 @@ fn is_limit(outcome: OutcomeKind) -> bool {
 /// Attempts at one run of a timer.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct TimerEffort {
-    /// Those that failed, one after the other.
+    /// Invocations that failed, one after the other.
     pub attempts: u32,
-    /// Those that asked for a retry, one after the other.
+    /// Invocations that asked for a retry, one after the other.
     pub retries: u32,
     /// Since when, by the machine's clock.
     pub retrying_since: Option<Timestamp>,
@@ -269,10 +269,12 @@ pub(crate) fn is_stuck(retrying_since: Option<Timestamp>, now: Timestamp) -> boo
     retrying_since.is_some_and(|since| since.plus(STUCK_AFTER) <= now)
 }
 
-/// Which rule stops the lane now, if any.
+/// Returns the rule that stops the lane now, if any.
 pub(crate) fn quarantine(trouble: &Trouble) -> Option<String> {
     if trouble.traps_in_row >= TRAPS_IN_ROW {
-        return Some(format!("{TRAPS_IN_ROW} readings in a row became dead letters by a trap or a limit"));
+        return Some(format!(
+            "{TRAPS_IN_ROW} readings in a row became dead letters because of a trap or a limit"
+        ));
     }
     (trouble.failures.len() >= FAILURES).then(|| format!("{FAILURES} failures within 10 minutes"))
 }

@@ -26,7 +26,7 @@ pub(crate) const LOG_LINE: u64 = 5_000;
 /// A byte of keys, values, texts, blobs and reasons in the record, or of the app's log.
 pub(crate) const BYTE: u64 = 100;
 
-/// What is to be paid for.
+/// The items to be paid for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Bill {
     /// State keys that are set or deleted.
@@ -45,7 +45,7 @@ pub(crate) struct Bill {
 }
 
 impl Bill {
-    /// What one record with all of it costs.
+    /// Returns the price of one record with all of it.
     pub(crate) fn cost(&self) -> Duration {
         let parts = [
             (self.keys, KEY),
@@ -61,7 +61,7 @@ impl Bill {
     }
 }
 
-/// What lines of an app's log cost.
+/// Returns the price of an app's log lines.
 pub(crate) fn log(lines: usize, bytes: usize) -> Duration {
     Duration::from_nanos(lines as u64 * LOG_LINE + bytes as u64 * BYTE)
 }
@@ -71,7 +71,7 @@ mod tests {
     use super::*;
     use ironloom_types::limits::{Limits, MAX_DERIVED, MAX_EFFECT_BYTES};
 
-    /// How much of something an installation with the default share can have in a second, sustained.
+    /// Computes how much of something an installation with the default share can have per second, sustained.
     fn sustained(bill: Bill) -> f64 {
         Limits::default().share as f64 / bill.cost().as_nanos() as f64
     }

@@ -20,7 +20,7 @@ use ironloom_sandbox::Sandbox;
 use ironloom_storage::log::{CommitterHandle, Room};
 use ironloom_types::limits::MAX_BLOCK_READINGS;
 
-/// How much one invocation is offered at most.
+/// The largest offer to one invocation.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct BatchLimits {
     pub readings: usize,
@@ -33,7 +33,7 @@ pub(crate) struct BatchLimits {
 const CHUNKS_AT_ONCE: usize = 1_024;
 /// Rows of the journal that a lane looks at in one step: those of 32 blocks, some 30 ms of CPU time.
 const ROWS_AT_ONCE: usize = 32 * MAX_BLOCK_READINGS;
-/// How long a lane waits where the host itself failed.
+/// The wait of a lane after a fault of the host.
 const HOST_FAULT: Duration = Duration::from_secs(5);
 
 /// Runs the lanes.
@@ -149,7 +149,7 @@ impl Runner {
         let Some(app) = lane.app() else { return false };
         let report = self.invoke(lane, &app, &work).await;
         self.lanes.charge(lane, report.cpu);
-        // What follows waits for the disk, not for a processor.
+        // The rest waits for the disk, not for a processor.
         drop(place);
         self.conclude(lane, work, report).await;
         true
@@ -228,7 +228,7 @@ impl Runner {
     }
 }
 
-/// Whether a commit would find room.
+/// Whether there is room for a commit.
 fn has_room(committer: &CommitterHandle<Submission>, shared: &Shared) -> bool {
     committer.room() != Room::None && shared.has_room()
 }

@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 
 use super::{Lane, Lanes};
 
-/// What a lane may spend before the next has its turn, in nanoseconds of CPU time.
+/// CPU time that a lane may spend before the next has its turn, in nanoseconds.
 const QUANTUM: i64 = 10_000_000;
 
 /// The list of lanes that have, or may have, something to do.
@@ -42,7 +42,7 @@ impl Scheduler {
     pub(crate) async fn next(&self, lanes: &Lanes) -> Arc<Lane> {
         loop {
             if let Some(lane) = self.pop(lanes) {
-                // Whoever finds it set from here on has noted its work before the lane looks for it.
+                // Anyone who finds it set from here on has noted the work before the lane looks for it.
                 lane.queued.swap(false, Ordering::AcqRel);
                 return lane;
             }

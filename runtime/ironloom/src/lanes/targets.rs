@@ -8,7 +8,7 @@ use ironloom_types::ids::PointNumber;
 #[derive(Debug)]
 pub struct Targets {
     outputs: usize,
-    /// Where in `points` those of an entity begin.
+    /// The index in `points` at which those of an entity begin.
     entities: HashMap<Box<str>, usize>,
     points: Vec<Option<PointNumber>>,
 }

@@ -41,7 +41,7 @@ impl Node {
             }
         }
         let shown = |(place, code, entity): &((u64, u64, u64), SlotName, Box<str>)| {
-            // It may be gone by now.
+            // It may have been removed in the meantime.
             let lane = self.lanes.of_generation(Generation(place.1))?;
             let alarm = lane.book().alarms().get(&(code.clone(), entity.clone()))?.clone();
             Some(show(&lane, &alarm))
@@ -53,10 +53,8 @@ impl Node {
 
     /// Acknowledges an alarm.
     pub(super) async fn acknowledge_alarm(self: Arc<Self>, id: String) -> Answer<Alarm> {
-        let missing = || {
-            Problem::not_found(format!("there is no alarm {id}"))
-                .hint("`ironloom alarms` shows those that stand.")
-        };
+        let missing =
+            || Problem::not_found(format!("there is no alarm {id}")).hint("`ironloom alarms` lists them.");
         let (generation, number) = id
             .split_once('-')
             .and_then(|(generation, number)| {

@@ -10,7 +10,7 @@ pub(super) fn raise_limit() {
         return;
     }
     match setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
-        Ok(()) => tracing::debug!(?current, ?maximum, "more files may be open"),
+        Ok(()) => tracing::debug!(?current, ?maximum, "the limit of open files was raised"),
         Err(error) => tracing::warn!(?current, ?maximum, %error, "the limit of open files can't be raised"),
     }
 }

@@ -187,7 +187,7 @@ impl Node {
             reasons.push("stopping".to_owned());
         }
         if self.full.load(Ordering::Acquire) {
-            reasons.push("disk: less free than store.reserve".to_owned());
+            reasons.push("disk: less free space than store.reserve".to_owned());
         }
         if self.committer.room() != Room::All {
             reasons.push("log: full until a checkpoint has ended".to_owned());

@@ -12,7 +12,7 @@ use ironloom_types::limits::MAX_POINTS;
 use ironloom_types::readings::NewPoint;
 
 impl Node {
-    /// What readings are checked against now.
+    /// Returns the rules that readings are checked against now.
     pub(super) fn rules(&self) -> IngestRules {
         let new_points = MAX_POINTS.saturating_sub(self.shared.points.names().count());
         IngestRules { now: time_for_readings(&self.shared.clock), latest: self.latest(), new_points }
@@ -32,7 +32,8 @@ impl Node {
     pub(super) fn with_units(&self, mut points: Vec<NewPoint>) -> Vec<NewPoint> {
         for point in &mut points {
             if point.unit.is_none() {
-                point.unit = super::units::unit_of(&self.units, &point.path).map(std::sync::Arc::clone);
+                point.unit =
+                    super::units::unit_of(&self.config.points, &point.path).map(std::sync::Arc::clone);
             }
         }
         points

@@ -25,7 +25,7 @@ use ironloom_storage::journal::Filter;
 use ironloom_types::clock::Timestamp;
 use ironloom_types::ids::{self, Generation, InstallationId, PointNumber, Sequence};
 
-/// How long readings are counted; what is found by then is "at least".
+/// The time for counting readings; beyond it the count is "at least".
 const COUNTING: Duration = Duration::from_secs(1);
 
 /// Everything about an install that is known before anything is written.
@@ -58,7 +58,8 @@ impl Node {
         let loaded = self.load(&known, &plan.limits).await.map_err(|error| load_problem(&error))?;
         let mut warnings = plan.warnings;
         if !plan.grants.is_empty() {
-            let text = "set-points are not sent by this version: what is granted is kept, and every request is refused";
+            let text =
+                "this version doesn't send set-points: the grant is stored, but every request is refused";
             warnings.push(text.to_owned());
         }
         let installation = Installation {
@@ -133,7 +134,7 @@ impl Node {
         if self.lanes.of(id).is_none() {
             return Ok(());
         }
-        let detail = format!("there is an installation {id} already; choose another id or uninstall it");
+        let detail = format!("the installation {id} exists already; choose another id or uninstall it");
         Err(Problem::conflict("exists", detail).at(Place::field("id")))
     }
 
@@ -264,7 +265,7 @@ fn asked(request: &InstallRequest) -> Request {
     }
 }
 
-/// Where a generation begins.
+/// The place in the journal where a generation begins.
 fn first_meta(cursor: Sequence, manifest: &Manifest, revision: &Revision, now: Timestamp) -> LaneMeta {
     let zone = revision.zone();
     let due = |timer: &Timer| Some((timer.name.clone(), timer.cron.next_after(now, &zone)?));

@@ -22,7 +22,7 @@ impl Node {
     /// The lane of an installation, or 404.
     pub(super) fn lane(&self, id: &InstallationId) -> Answer<Arc<Lane>> {
         let missing = || {
-            Problem::not_found(format!("there is no installation {id}")).hint("`ironloom list` shows them.")
+            Problem::not_found(format!("there is no installation {id}")).hint("`ironloom list` lists them.")
         };
         self.lanes.of(id).ok_or_else(missing)
     }
@@ -102,7 +102,7 @@ impl Node {
         (noted + in_journal, in_journal > 0)
     }
 
-    /// How far a lane is behind.
+    /// Returns how far a lane is behind.
     fn lag(&self, lane: &Lane) -> Lag {
         let (readings, at_most) = self.lag_readings(lane);
         let (head, behind) = {
@@ -141,7 +141,9 @@ pub(super) fn show(
         at: quarantine.at,
         kind: "quarantine".to_owned(),
         message: match &meta.last_error {
-            Some(error) => format!("{}; the last was {}: {}", quarantine.reason, error.kind, error.message),
+            Some(error) => {
+                format!("{}; the last failure was {}: {}", quarantine.reason, error.kind, error.message)
+            }
             None => quarantine.reason.clone(),
         },
         ordinal: meta.ordinal,

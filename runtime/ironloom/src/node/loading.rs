@@ -27,12 +27,12 @@ use ironloom_types::limits::Limits;
 const FIRST_PAUSE: Duration = Duration::from_secs(5);
 const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 
-/// What is known of the loading of code.
+/// The state of loading code.
 #[derive(Default)]
 pub(super) struct Loading {
     /// Code in the cache has been loaded; what is missing now has to be compiled, or fails.
     through_cache: AtomicBool,
-    /// Why the latest attempt for a lane failed.
+    /// The error of the latest attempt for a lane.
     failures: Mutex<BTreeMap<Generation, LastError>>,
     /// Something was mended, so that another attempt is worth it.
     again: Arc<Notify>,
@@ -40,18 +40,18 @@ pub(super) struct Loading {
 
 /// Why code was not loaded.
 enum NotLoaded {
-    /// It isn't in the cache, and was not to be compiled.
+    /// It isn't in the cache, and compiling was not allowed.
     NotCached,
     Failed(LoadError),
 }
 
 impl Loading {
-    /// Has what is missing loaded now.
+    /// Wakes the loading of missing code.
     pub(super) fn again(&self) {
         self.again.notify_one();
     }
 
-    /// Why this lane has no code, where an attempt has failed.
+    /// Returns why this lane has no code, if an attempt has failed.
     pub(super) fn failure(&self, generation: Generation) -> Option<LastError> {
         self.failures.lock().get(&generation).cloned()
     }
@@ -110,7 +110,7 @@ impl Node {
             match self.load(&known, &lane.revision.limits).await {
                 Ok(code) => self.start_lane(&lane, code),
                 Err(error) => {
-                    tracing::error!(installation = %lane.id, %error, "the app can't be loaded; it is tried again");
+                    tracing::error!(installation = %lane.id, %error, "the app can't be loaded; trying again");
                     let ordinal = lane.book().meta().ordinal;
                     let (kind, message) = ("load".to_owned(), error.to_string());
                     let failure = LastError { at: host_time(), kind, message, ordinal };
@@ -170,7 +170,7 @@ impl Node {
                     let (package, compiled) = (known.record.digest, loaded.compiled);
                     if self.change(AdminRecord::Compiled { package, compiled }).await.is_err() {
                         tracing::debug!(
-                            "newly compiled code could not be noted; it is compiled again at the next start"
+                            "newly compiled code could not be recorded; it will be compiled again at the next start"
                         );
                     }
                 }
@@ -195,7 +195,7 @@ impl Node {
     }
 }
 
-/// What each invocation is given of a revision.
+/// Returns the part of a revision that each invocation is given.
 pub(super) fn context(manifest: &Manifest, revision: &Revision) -> AppContext {
     let outputs = manifest.outputs.iter().map(|output| OutputSlot {
         name: output.name.clone(),

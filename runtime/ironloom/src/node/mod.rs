@@ -37,7 +37,6 @@ use crate::lanes::{Lane, Lanes};
 use crate::records::admin::AdminRecord;
 use crate::records::installation::{Installation, Standing};
 use crate::telemetry::Telemetry;
-use ironloom_apps::pattern::Pattern;
 use ironloom_sandbox::Sandbox;
 use ironloom_storage::log::{CommitterHandle, LogError};
 use ironloom_storage::store::{DataLock, Files};
@@ -54,8 +53,6 @@ pub(crate) struct Node {
     packages: Arc<Files>,
     /// The points by path, for lists.
     paths: PathOrder,
-    /// Units that the configuration gives to points.
-    units: Vec<(Pattern, Arc<str>)>,
     admin: Admin,
     connectors: Mutex<Option<Connectors>>,
     threads: Mutex<Option<Threads>>,
@@ -64,14 +61,14 @@ pub(crate) struct Node {
     full: Arc<AtomicBool>,
     failure: watch::Receiver<Option<String>>,
     telemetry: Arc<Telemetry>,
-    /// What the log had done when the metrics were last shown.
+    /// The log's figures when the metrics were last shown.
     shown: Mutex<Shown>,
     /// It listens on more than loopback.
     exposed: bool,
     _lock: DataLock,
 }
 
-/// What changes of an admin need besides the lanes.
+/// The state that changes by admins need besides the lanes.
 struct Admin {
     /// Held for the last check and the record of whatever adds or removes packages and installations,
     /// never while something is compiled, planned or counted. Holds the last generation that was given.
@@ -94,7 +91,7 @@ impl Default for Admin {
     }
 }
 
-/// What the log had done at some time: groups, records and bytes.
+/// The log's figures at some time: groups, records and bytes.
 #[derive(Clone, Copy, Debug, Default)]
 struct Shown {
     groups: u64,
@@ -140,11 +137,11 @@ impl Node {
         if Arc::ptr_eq(&now, &turn.lane) {
             Ok(turn)
         } else {
-            Err(Problem::conflict("gone", "it was installed anew meanwhile"))
+            Err(Problem::conflict("gone", "it was installed again in the meantime"))
         }
     }
 
-    /// As [`Self::turn_of`], but an invocation under way ends at once, without effect.
+    /// As [`Self::turn_of`], but ends a running invocation at once, without effect.
     async fn interrupt(&self, id: &InstallationId) -> Answer<Turn> {
         let _interrupting = self.lane(id)?.interrupt.raise();
         self.turn_of(id).await

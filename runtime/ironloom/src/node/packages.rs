@@ -12,7 +12,7 @@ use crate::api::facade::{
 };
 use crate::fold::KnownPackage;
 use crate::records::admin::{AdminRecord, PackageRecord};
-use ironloom_apps::allowance::Kind;
+use ironloom_apps::allowance::LimitKind;
 use ironloom_apps::manifest::{OutputKind, Setting, ValueType};
 use ironloom_apps::package::{self, PackageError};
 use ironloom_apps::roles::check_component;
@@ -50,7 +50,7 @@ impl Node {
         Ok((info(&known), new))
     }
 
-    /// Has the component compiled, and holds it against its manifest.
+    /// Has the component compiled, and checks it against its manifest.
     async fn compile(&self, package: &package::Package, file: Digest) -> Answer<PackageRecord> {
         let inspection =
             self.sandbox.compile(package.component.clone()).await.map_err(|error| compile_problem(&error))?;
@@ -86,13 +86,14 @@ impl Node {
     async fn mend_package(&self, known: &Arc<KnownPackage>, tar: Bytes) -> Answer<Arc<KnownPackage>> {
         let _installing = self.admin.installing.lock().await;
         let digest = known.record.digest;
-        let gone =
-            || Problem::conflict("gone", format!("package {digest} was removed meanwhile; send it again"));
+        let gone = || {
+            Problem::conflict("gone", format!("package {digest} was removed in the meantime; send it again"))
+        };
         self.known(digest).ok_or_else(gone)?;
         let (files, name, file) = (Arc::clone(&self.packages), digest.hex(), known.record.file);
         let found = tokio::task::spawn_blocking(move || files.read(&name, file)).await;
         if !matches!(found, Ok(Ok(Some(_)))) {
-            tracing::warn!(package = %digest, "the file of a package was gone or damaged; it is written anew");
+            tracing::warn!(package = %digest, "the file of a package was missing or damaged; it was written again");
             let record = PackageRecord { file: Digest::of(&tar), ..known.record.clone() };
             self.write_package(record, tar).await?;
         }
@@ -126,12 +127,12 @@ impl Node {
         Ok(Page { items: filling.items, next })
     }
 
-    /// Removes a package that no installation has.
+    /// Removes a package that no installation uses.
     pub(super) async fn remove_package(self: Arc<Self>, digest: Digest) -> Answer<()> {
         let _installing = self.admin.installing.lock().await;
         self.known_or_404(digest)?;
         if let Some(user) = self.lanes.all().iter().find(|lane| lane.revision.package == digest) {
-            let detail = format!("installation {} has this package; uninstall it first", user.id);
+            let detail = format!("installation {} uses this package; uninstall it first", user.id);
             return Err(Problem::conflict("in-use", detail));
         }
         self.change(AdminRecord::PackageRemoved(digest)).await?;
@@ -139,7 +140,7 @@ impl Node {
         let removed = tokio::task::spawn_blocking(move || files.remove(&name)).await;
         // The record is what counts; a file that is left over does no harm.
         if let Ok(Err(error)) = removed {
-            tracing::warn!(%error, "the file of a package that is gone could not be removed");
+            tracing::warn!(%error, "the file of a removed package could not be deleted");
         }
         Ok(())
     }
@@ -152,7 +153,7 @@ fn compile_problem(error: &CompileError) -> Problem {
     }
 }
 
-/// Why an app can't be loaded, as the API tells it.
+/// Converts the reason why an app can't be loaded into the API's form.
 pub(super) fn load_problem(error: &LoadError) -> Problem {
     match error {
         LoadError::Host(_) | LoadError::Read(_) => problems::internal(error),
@@ -202,7 +203,7 @@ pub(super) fn info(known: &KnownPackage) -> PackageInfo {
         let cron = timer.cron.to_string();
         (timer.name.to_string(), TimerInfo { cron, description: description(&timer.description) })
     });
-    let limits = Kind::ALL.into_iter().filter_map(|kind| {
+    let limits = LimitKind::ALL.into_iter().filter_map(|kind| {
         let asked = manifest.limits.get(kind)?;
         Some((kind.name().to_owned(), kind.show(asked)))
     });

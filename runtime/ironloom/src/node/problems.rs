@@ -5,7 +5,7 @@ use crate::fold::submission::Refusal;
 use ironloom_apps::problem::Problems;
 use ironloom_types::limits::MIB;
 
-/// What the committer refused of an admin's change.
+/// Converts the committer's refusal of an admin's change.
 pub(super) fn change_refused(refusal: &Refusal) -> Problem {
     match refusal {
         Refusal::UnknownOutcome => Problem::unavailable(
@@ -13,12 +13,12 @@ pub(super) fn change_refused(refusal: &Refusal) -> Problem {
             "it is not known whether this was done: the log failed or the server stopped before it could tell",
             RETRY_SOON,
         )
-        .hint("Look at what is there before you try again: `ironloom list`, `ironloom show ID`."),
+        .hint("Check the current state before you try again: `ironloom list`, `ironloom show ID`."),
         other => refused(other),
     }
 }
 
-/// What the committer refused of readings.
+/// Converts the committer's refusal of readings.
 pub(super) fn refused(refusal: &Refusal) -> Problem {
     let text = refusal.to_string();
     match refusal {
@@ -39,10 +39,10 @@ pub(super) fn full(reserve: u64) -> Problem {
         format!("the disk of the data folder has less than {reserve} MiB free (store.reserve)"),
         RETRY_SOON,
     )
-    .hint(format!("Free space on it; at {} MiB the server goes on by itself.", reserve + reserve / 2))
+    .hint(format!("Free some space; at {} MiB the server goes on by itself.", reserve + reserve / 2))
 }
 
-/// All that is wrong with a manifest, a component or an installation, each with its place.
+/// Combines all problems of a manifest, a component or an installation, each with its place.
 pub(super) fn all(kind: &str, detail: &str, problems: &Problems) -> Problem {
     let place = |problem: &ironloom_apps::problem::Problem| Place {
         line: problem.line.map(u64::from),
@@ -71,6 +71,6 @@ pub(super) fn all(kind: &str, detail: &str, problems: &Problems) -> Problem {
 
 /// The server's own fault.
 pub(super) fn internal(error: &dyn std::fmt::Display) -> Problem {
-    tracing::error!(%error, "a request failed by the server's own fault");
+    tracing::error!(%error, "a request failed because of a fault of the server");
     Problem::internal(error.to_string())
 }

@@ -59,7 +59,7 @@ impl Sink for NodeSink {
     }
 
     fn tick(&self, at: Timestamp) {
-        // Where the committer has stopped there is no time to move.
+        // If the committer has stopped, there is no clock to advance.
         let _ = self.0.committer.submit(Submission::Tick(at), 0);
     }
 

@@ -101,7 +101,7 @@ impl Node {
     async fn to_be_dropped(self: &Arc<Self>, turn: &Turn) -> Answer<super::install::Counted> {
         let lane = Arc::clone(&turn.lane);
         if !stands_still(&lane) {
-            let detail = format!("installation {} runs; its backlog isn't dropped", lane.id);
+            let detail = format!("installation {} is running, so its backlog can't be dropped", lane.id);
             return Err(Problem::conflict("not-paused", detail).hint("Pause it first."));
         }
         let node = Arc::clone(self);

@@ -6,42 +6,42 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use super::facade::NodeFacade;
 use super::{Node, units};
 use crate::api::facade::Facade;
-use crate::api::host::{Host, NodeOptions, Soon, StartError};
-use crate::config::{Config, Engine};
+use crate::api::host::{Host, NodeOptions, STORAGE_FAILED, Soon, StartError};
+use crate::config::Config;
 use crate::connectors::{Connectors, Sink};
-use crate::fold::open::{self, Disks, OpenConfig, OpenError};
-use crate::fold::run::{self, Parts, Threads, Thresholds};
+use crate::fold::open::{self, Disks, OpenConfig, OpenError, Opened};
+use crate::fold::run::{self, Threads, Thresholds};
 use crate::fold::sealer::Numberer;
 use crate::fold::submission::Submission;
 use crate::fold::{Shared, requests};
 use crate::lanes::Lanes;
 use crate::lanes::run::{BatchLimits, Runner};
+use crate::telemetry::Telemetry;
 use ironloom_sandbox::{Sandbox, SandboxConfig};
 use ironloom_storage::journal;
 use ironloom_storage::log::{self, CommitterHandle, LogError};
-use ironloom_storage::store::{self, DataLock, EngineKind, Files};
+use ironloom_storage::store::{self, DataLock, Files};
 use ironloom_storage::{Folder, free_bytes};
 use ironloom_types::clock::{Clock, Source, Step, StepWatch, host_time};
 
-/// How often due timers and free space are looked at.
+/// The interval at which due timers and free space are checked.
 const TICK: Duration = Duration::from_millis(50);
-/// How often a checkpoint is made, however little there is to write.
+/// The longest time between two checkpoints, however little there is to write.
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(3600);
-/// How long invocations under way have when the server stops.
+/// The time that running invocations have when the server stops.
 const LAST_INVOCATIONS: Duration = Duration::from_secs(10);
 
 /// Threads without which nothing can be acknowledged any more.
 const VITAL: [&str; 3] = ["log-committer", "fold", "checkpoint"];
 /// With less free space than this a start first makes room.
 const ROOM_TO_OPEN: u64 = 64 << 20;
-/// The exit code that asks the supervisor for another start.
-const STORAGE_FAILED: i32 = 75;
 
 /// Ends the process where a vital thread panics: what was acknowledged is in the log, and a start
 /// recovers it. Going on without that thread would leave everybody waiting.
@@ -50,7 +50,7 @@ fn end_with_vital_threads() {
     std::panic::set_hook(Box::new(move |panic| {
         before(panic);
         if std::thread::current().name().is_some_and(|name| VITAL.contains(&name)) {
-            std::process::exit(STORAGE_FAILED);
+            std::process::exit(i32::from(STORAGE_FAILED));
         }
     }));
 }
@@ -58,142 +58,42 @@ fn end_with_vital_threads() {
 /// Opens the data folder and starts everything. Blocks; called within a tokio runtime, on a thread
 /// that may block.
 pub(crate) fn start(options: NodeOptions) -> Result<Arc<dyn Host>, StartError> {
-    let runtime = Handle::current();
     end_with_vital_threads();
     super::descriptors::raise_limit();
     let NodeOptions { config, data, exposed, telemetry } = options;
-    ironloom_storage::folders::make(&data)
-        .map_err(|source| OpenError::Io {
-            what: "make the data folder",
-            path: data.display().to_string(),
-            source,
-        })
-        .map_err(start_error)?;
-    if ironloom_storage::folders::is_open_to_all(&data).unwrap_or(false) {
-        tracing::warn!(
-            folder = %data.display(),
-            "every user of this machine can read the data folder; `chmod o-rwx` closes it"
-        );
-    }
-    let lock = DataLock::acquire(&data).map_err(start_error)?;
-    // What runs, also once another version stands in its place: its engine is the one that loads the code.
-    let worker = PathBuf::from("/proc/self/exe");
-    let sandbox = Sandbox::new(SandboxConfig::new(data.join("code"), worker)).map_err(start_error)?;
-    let sandbox = Arc::new(sandbox);
-    let packages = Arc::new(Files::open(&data.join("packages")).map_err(start_error)?);
-    let units: Vec<_> =
-        config.points.iter().map(|point| (point.pattern.clone(), Arc::clone(&point.unit))).collect();
-    let store_folder = data.join("store");
-    let engine = match config.store.engine {
-        Engine::Sled => EngineKind::Sled,
-        Engine::Redb => EngineKind::Redb,
-    };
-    // A third of the cache is the engine's own, the rest holds the apps' state.
-    make_room(&data, &config).map_err(start_error)?;
-    let storage = store::open(engine, &store_folder, config.store.cache.0 / 3).map_err(start_error)?;
-
-    let started = Instant::now();
-    let metrics = Arc::new(telemetry.metrics.clone());
-    let open_config = OpenConfig {
-        log: log_config(&config),
-        clock: config.site.clock,
-        request_keys: requests::MOST,
-        block_file_bytes: journal::FILE_BYTES,
-    };
+    let folders = Folders::prepare(&data)?;
     let lanes = Arc::new(Lanes::new(data.join("app-logs")));
-    let opened = Disks::of_folder(&data, storage)
-        .and_then(|disks| open::open(disks, &open_config, metrics, Arc::clone(&lanes) as _))
-        .map_err(start_error)?;
-    tracing::info!(records = opened.replayed, took = ?started.elapsed(), "the data folder is open");
-    sweep_packages(&packages, &opened.shared);
-
+    let opened = open_data(&data, &config, &telemetry, &lanes)?;
+    sweep_packages(&folders.packages, &opened.shared);
     warn_of_clock(&opened.shared.clock);
-
-    let (failed, failure) = watch::channel(None);
-    let failed = Arc::new(failed);
-    let (to_fold, inbox) = channel();
-    let (log_failed, checkpoint_failed) = (Arc::clone(&failed), Arc::clone(&failed));
-    let numberer = Numberer::new(
-        Arc::clone(&opened.shared.clock),
-        Arc::clone(&opened.shared.points),
-        opened.numbers,
-        to_fold.clone(),
-        opened.shared.metrics.log_sync.clone(),
-        Box::new(move |error: &LogError| {
-            log_failed.send_replace(Some(error.to_string()));
-        }),
-    );
-    let shared = Arc::clone(&opened.shared);
-    let committer = opened.log.start(numberer).map_err(start_error)?;
-    let thresholds = Thresholds {
-        log_bytes: config.log.checkpoint.0,
-        dirty_bytes: usize::try_from(config.store.dirty.0).unwrap_or(usize::MAX),
-        cache_bytes: usize::try_from(config.store.cache.0 - config.store.cache.0 / 3).unwrap_or(usize::MAX),
-        at_least_every: CHECKPOINT_EVERY,
-    };
-    let parts = Parts {
-        shared: Arc::clone(&shared),
-        applier: opened.applier,
-        log: committer.reader(),
-        folded: opened.fold.position,
-        applied: opened.position,
-        epoch: opened.epoch,
-        thresholds,
-        on_failure: Box::new(move |error| {
-            checkpoint_failed.send_replace(Some(error.to_string()));
-        }),
-    };
-    let threads = run::start(parts, &to_fold, inbox).map_err(start_error)?;
-    drop(to_fold);
-    units::give(&shared.points, &units, &committer);
+    let core = Core::start(opened, &config)?;
+    units::give(&core.shared.points, &config.points, &core.committer);
     tell_of_zones(&lanes, &config.site.timezone);
-
-    let limits = BatchLimits {
-        readings: config.batch.max_readings as usize,
-        bytes: usize::try_from(config.batch.max_bytes.0).unwrap_or(usize::MAX),
-    };
-    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let runner = Arc::new(Runner::new(
-        Arc::clone(&shared),
-        Arc::clone(&lanes),
-        Arc::clone(&sandbox),
-        committer.clone(),
-        limits,
-        cores,
-    ));
-    let connectors = config.connectors.clone();
     let node = Arc::new(Node {
+        runner: Arc::new(runner(&core, &lanes, &folders.sandbox, &config)),
         config,
-        shared,
+        shared: core.shared,
         lanes,
-        committer,
-        sandbox,
-        runner,
-        packages,
+        committer: core.committer,
+        sandbox: folders.sandbox,
+        packages: folders.packages,
         paths: super::paths::PathOrder::default(),
-        units,
         admin: super::Admin::default(),
-        connectors: parking_lot::Mutex::new(None),
-        threads: parking_lot::Mutex::new(Some(threads)),
+        connectors: Mutex::new(None),
+        threads: Mutex::new(Some(core.threads)),
         stopping: AtomicBool::new(false),
         full: Arc::new(AtomicBool::new(false)),
-        failure,
+        failure: core.failure,
         telemetry,
-        shown: parking_lot::Mutex::default(),
+        shown: Mutex::default(),
         exposed,
-        _lock: lock,
+        _lock: folders.lock,
     });
-    runtime.spawn(Arc::clone(&node.runner).run());
-    runtime.spawn(watch_timers(Arc::clone(&node.shared), node.committer.clone()));
-    runtime.spawn(watch_space(Arc::downgrade(&node), data.clone()));
-    runtime.spawn(super::loading::keep_loaded(Arc::downgrade(&node)));
-    let sink: Arc<dyn Sink> = Arc::new(super::sink::NodeSink(Arc::clone(&node)));
-    let _guard = runtime.enter();
-    *node.connectors.lock() = Some(Connectors::start(&connectors, &sink, &node.telemetry.metrics));
+    start_tasks(&node, data);
     Ok(Arc::new(NodeFacade(node)))
 }
 
-/// The configured time zone holds for installs to come; whoever has changed it should know what it doesn't.
+/// The configured time zone holds for later installs; an admin who has changed it should know what it doesn't change.
 fn tell_of_zones(lanes: &Lanes, configured: &str) {
     let others = lanes.all().into_iter().filter(|lane| lane.revision.timezone != configured);
     let others: Vec<String> =
@@ -208,8 +108,145 @@ fn tell_of_zones(lanes: &Lanes, configured: &str) {
     }
 }
 
+/// The parts of the data folder that know nothing of the log.
+struct Folders {
+    lock: DataLock,
+    sandbox: Arc<Sandbox>,
+    packages: Arc<Files>,
+}
+
+impl Folders {
+    /// Makes the folder where it isn't there, and keeps other processes out of it.
+    fn prepare(data: &Path) -> Result<Self, StartError> {
+        ironloom_storage::folders::make(data)
+            .map_err(|source| OpenError::Io {
+                what: "make the data folder",
+                path: data.display().to_string(),
+                source,
+            })
+            .map_err(start_error)?;
+        if ironloom_storage::folders::is_open_to_all(data).unwrap_or(false) {
+            tracing::warn!(
+                folder = %data.display(),
+                "every user of this machine can read the data folder; `chmod o-rwx` closes it"
+            );
+        }
+        let lock = DataLock::acquire(data).map_err(start_error)?;
+        // The running binary, even if another version has replaced its file: the engine that compiles is then the
+        // engine that loads the code.
+        let worker = PathBuf::from("/proc/self/exe");
+        let sandbox = Sandbox::new(SandboxConfig::new(data.join("code"), worker)).map_err(start_error)?;
+        let packages = Files::open(&data.join("packages")).map_err(start_error)?;
+        Ok(Self { lock, sandbox: Arc::new(sandbox), packages: Arc::new(packages) })
+    }
+}
+
+/// Opens store and log, and folds what the store lacks.
+fn open_data(
+    data: &Path,
+    config: &Config,
+    telemetry: &Telemetry,
+    lanes: &Arc<Lanes>,
+) -> Result<Opened, StartError> {
+    make_room(data, config).map_err(start_error)?;
+    let storage =
+        store::open(config.store.engine, &data.join("store"), engine_cache(config)).map_err(start_error)?;
+    let begun = Instant::now();
+    let open_config = OpenConfig {
+        log: log_config(config),
+        clock: config.site.clock,
+        request_keys: requests::MOST,
+        block_file_bytes: journal::FILE_BYTES,
+    };
+    let metrics = Arc::new(telemetry.metrics.clone());
+    let opened = Disks::of_folder(data, storage)
+        .and_then(|disks| open::open(disks, &open_config, metrics, Arc::clone(lanes) as _))
+        .map_err(start_error)?;
+    tracing::info!(records = opened.replayed, took = ?begun.elapsed(), "the data folder is open");
+    Ok(opened)
+}
+
 fn log_config(config: &Config) -> log::Config {
     log::Config { segment_bytes: config.log.segment.0, max_bytes: config.log.max.0, ..log::Config::default() }
+}
+
+/// The part of `store.cache` that is the engine's own: a third. The rest holds the apps' state.
+fn engine_cache(config: &Config) -> u64 {
+    config.store.cache.0 / 3
+}
+
+/// The threads that write the log, fold it and make checkpoints, and what others need of them.
+struct Core {
+    shared: Arc<Shared>,
+    committer: CommitterHandle<Submission>,
+    threads: Threads,
+    /// The error of the log or a checkpoint, if one failed.
+    failure: watch::Receiver<Option<String>>,
+}
+
+impl Core {
+    fn start(opened: Opened, config: &Config) -> Result<Self, StartError> {
+        let (failed, failure) = watch::channel(None);
+        let checkpoint_failed = failed.clone();
+        let (to_fold, inbox) = channel();
+        let shared = opened.shared;
+        let numberer = Numberer::new(
+            Arc::clone(&shared.clock),
+            Arc::clone(&shared.points),
+            opened.numbers,
+            to_fold.clone(),
+            shared.metrics.log_sync.clone(),
+            Box::new(move |error: &LogError| {
+                failed.send_replace(Some(error.to_string()));
+            }),
+        );
+        let committer = opened.log.start(numberer).map_err(start_error)?;
+        let parts = run::Parts {
+            shared: Arc::clone(&shared),
+            applier: opened.applier,
+            log: committer.reader(),
+            folded: opened.fold.position,
+            applied: opened.position,
+            epoch: opened.epoch,
+            thresholds: Thresholds {
+                log_bytes: config.log.checkpoint.0,
+                dirty_bytes: bytes(config.store.dirty.0),
+                cache_bytes: bytes(config.store.cache.0 - engine_cache(config)),
+                at_least_every: CHECKPOINT_EVERY,
+            },
+            on_failure: Box::new(move |error| {
+                checkpoint_failed.send_replace(Some(error.to_string()));
+            }),
+        };
+        let threads = run::start(parts, &to_fold, inbox).map_err(start_error)?;
+        Ok(Self { shared, committer, threads, failure })
+    }
+}
+
+fn runner(core: &Core, lanes: &Arc<Lanes>, sandbox: &Arc<Sandbox>, config: &Config) -> Runner {
+    let limits =
+        BatchLimits { readings: config.batch.max_readings as usize, bytes: bytes(config.batch.max_bytes.0) };
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let shared = Arc::clone(&core.shared);
+    Runner::new(shared, Arc::clone(lanes), Arc::clone(sandbox), core.committer.clone(), limits, cores)
+}
+
+/// Starts what runs beside the threads: lanes, timers, the watch over free space, connectors.
+fn start_tasks(node: &Arc<Node>, data: PathBuf) {
+    let runtime = Handle::current();
+    runtime.spawn(Arc::clone(&node.runner).run());
+    runtime.spawn(watch_timers(Arc::clone(&node.shared), node.committer.clone()));
+    runtime.spawn(watch_space(Arc::downgrade(node), data));
+    runtime.spawn(super::loading::keep_loaded(Arc::downgrade(node)));
+    let sink: Arc<dyn Sink> = Arc::new(super::sink::NodeSink(Arc::clone(node)));
+    let _guard = runtime.enter();
+    let connectors = Connectors::start(&node.config.connectors, &sink, &node.telemetry.metrics);
+    *node.connectors.lock() = Some(connectors);
+}
+
+/// A size of the configuration as memory counts it.
+fn bytes(size: u64) -> usize {
+    usize::try_from(size).unwrap_or(usize::MAX)
 }
 
 /// What the system refused may come right by itself or with room on the disk: it is worth another start. What is
@@ -287,7 +324,7 @@ async fn watch_timers(shared: Arc<Shared>, committer: CommitterHandle<Submission
     }
 }
 
-/// What to know about a clock that stands before journal time.
+/// Returns a note about a clock that is behind journal time.
 pub(super) fn clock_note(clock: &Clock) -> Option<String> {
     let behind = jiff::SignedDuration::try_from(clock.behind()?).ok()?;
     Some(format!(
@@ -311,7 +348,7 @@ fn warn_of_clock(clock: &Clock) {
 }
 
 /// Below `store.reserve` nothing new is taken; above 1.5 times as much it goes on.
-async fn watch_space(node: std::sync::Weak<Node>, data: std::path::PathBuf) {
+async fn watch_space(node: std::sync::Weak<Node>, data: PathBuf) {
     loop {
         let Some(node) = node.upgrade() else { return };
         let reserve = node.config.store.reserve.0;
@@ -324,7 +361,7 @@ async fn watch_space(node: std::sync::Weak<Node>, data: std::path::PathBuf) {
                     free,
                     reserve,
                     full,
-                    "the free space of the data folder's disk has passed its reserve"
+                    "the free space of the data folder's disk has crossed the reserve"
                 );
                 node.full.store(full, Ordering::Release);
                 node.shared.set_disk_full(full);
@@ -352,12 +389,13 @@ impl Host for NodeFacade {
             node.runner.stop(LAST_INVOCATIONS).await;
             let (committer, threads) = (node.committer.clone(), node.threads.lock().take());
             let ended = tokio::task::spawn_blocking(move || {
-                let log = committer.stop().map_err(|error| format!("the log did not end in order: {error}"));
+                let log = committer.stop().map_err(|error| format!("the log did not end cleanly: {error}"));
                 let folded = threads.map_or(Ok(()), Threads::join);
                 let folded = folded.map_err(|error| format!("the last checkpoint failed: {error}"));
                 log.and(folded)
             });
-            let ended = ended.await.unwrap_or_else(|error| Err(format!("the end was cut off: {error}")));
+            let ended =
+                ended.await.unwrap_or_else(|error| Err(format!("the shutdown was interrupted: {error}")));
             ended.inspect_err(|problem| tracing::error!(problem, "the next start recovers what is durable"))
         })
     }

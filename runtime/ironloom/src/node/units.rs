@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
+use crate::config::PointUnit;
 use crate::fold::points::{Names, Points};
 use crate::fold::submission::{AdminSubmission, Submission};
 use crate::records::admin::AdminRecord;
-use ironloom_apps::pattern::Pattern;
 use ironloom_storage::log::{CommitterHandle, Refused};
 use ironloom_types::ids::{PointNumber, PointPath};
 
@@ -13,13 +13,13 @@ use ironloom_types::ids::{PointNumber, PointPath};
 const CHUNK: usize = 50_000;
 
 /// The unit that the configuration gives to a point: that of the first pattern that matches.
-pub(super) fn unit_of<'a>(units: &'a [(Pattern, Arc<str>)], path: &PointPath) -> Option<&'a Arc<str>> {
-    units.iter().find(|(pattern, _)| pattern.matches(path)).map(|(_, unit)| unit)
+pub(super) fn unit_of<'a>(units: &'a [PointUnit], path: &PointPath) -> Option<&'a Arc<str>> {
+    units.iter().find(|of| of.pattern.matches(path)).map(|of| &of.unit)
 }
 
 /// At a start, gives units to points that came before the configuration named theirs. A point that has
 /// another unit keeps it: readings in it are in the journal.
-pub(super) fn give(points: &Points, units: &[(Pattern, Arc<str>)], committer: &CommitterHandle<Submission>) {
+pub(super) fn give(points: &Points, units: &[PointUnit], committer: &CommitterHandle<Submission>) {
     if units.is_empty() {
         return;
     }
@@ -28,7 +28,7 @@ pub(super) fn give(points: &Points, units: &[(Pattern, Arc<str>)], committer: &C
         tracing::warn!(
             points = differ.count,
             %point, %unit, %configured,
-            "points keep the unit that they have; the configuration gives them another"
+            "points keep their unit; the configuration names a different one"
         );
     }
     for chunk in missing.chunks(CHUNK) {
@@ -63,7 +63,7 @@ struct Differ {
     sample: Option<(PointPath, Arc<str>, Arc<str>)>,
 }
 
-fn compare(names: &Names, units: &[(Pattern, Arc<str>)]) -> Compared {
+fn compare(names: &Names, units: &[PointUnit]) -> Compared {
     let mut compared = Compared::default();
     for (number, point) in names.iter() {
         let Some(configured) = unit_of(units, &point.path) else { continue };
@@ -83,6 +83,7 @@ fn compare(names: &Names, units: &[(Pattern, Arc<str>)]) -> Compared {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use ironloom_apps::pattern::Pattern;
     use ironloom_types::readings::NewPoint;
 
     #[test]
@@ -99,7 +100,10 @@ mod tests {
             new(3, "farm/c/feed", None),
         ];
         points.add(all);
-        let unit = |pattern: &str, unit: &str| (Pattern::new(pattern).unwrap(), Arc::from(unit));
+        let unit = |pattern: &str, unit: &str| PointUnit {
+            pattern: Pattern::new(pattern).unwrap(),
+            unit: unit.into(),
+        };
         let units = [unit("farm/{x}/weight", "kg"), unit("farm/a/{y}", "t")];
         let compared = compare(&points.names(), &units);
         assert_eq!(compared.missing, [(PointNumber(0), Arc::from("kg"))]);

@@ -10,22 +10,22 @@ use super::pages::Filling;
 use super::{Node, Turn, problems};
 use crate::api::facade::{
     Answer, DeadLetter, Invocation, LogPage, OutputsQuery, Page, PageQuery, PointItem, Problem, RETRY_SOON,
-    Reading, ReadingItem, ReadingsQuery, StateItem, Value,
+    Reading, ReadingItem, ReadingsQuery, StateItem,
 };
 use crate::fold;
 use crate::fold::points::LatestValue;
 use crate::lanes::Lane;
 use crate::lanes::context::scan_state;
 use crate::records::admin::AdminRecord;
-use crate::records::commit::{self, DeadValue, InvocationKind};
+use crate::records::commit::{self, InvocationKind};
 use ironloom_apps::binding::Target;
 use ironloom_sandbox::Scan;
 use ironloom_storage::journal::{Chunk, Filter};
 use ironloom_storage::store::{Item, Key, KeyKind, KeyRange, Scope};
 use ironloom_types::ids::{Generation, InstallationId, Ordinal, PointNumber, Sequence};
-use ironloom_types::readings::NewPoint;
+use ironloom_types::readings::{NewPoint, Value};
 
-/// How long one request looks through the journal; the rest is the next page's.
+/// The time that one request searches the journal; the next page continues.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// How long a reader of an app's state waits for an invocation under way.
 const BUSY_APP: Duration = Duration::from_secs(2);
@@ -70,7 +70,7 @@ impl Node {
                 let item = ReadingItem {
                     point,
                     entity: entity(reading.point),
-                    value: reading.value.into(),
+                    value: Value::from(reading.value).into(),
                     at: reading.at,
                     quality: reading.quality,
                     sequence: reading.sequence,
@@ -135,23 +135,18 @@ impl Node {
     pub(super) fn point_item(&self, number: PointNumber) -> Option<PointItem> {
         let (latest, value) = self.shared.points.latest(number)?;
         let value = match value {
-            LatestValue::Missing => Value::Missing,
-            LatestValue::Boolean(value) => Value::Boolean(value),
-            LatestValue::Integer(value) => Value::Integer(value),
-            LatestValue::Real(value) => Value::Real(value),
-            LatestValue::Text(text) => Value::Text(text.into()),
-            LatestValue::Blob(bytes) => Value::Blob(bytes),
+            LatestValue::Known(value) => value,
             LatestValue::InJournal => {
                 let chunk = self.shared.journal.chunk_from(latest.sequence).ok()??;
                 let row = chunk.row_after(Sequence(latest.sequence.0 - 1));
-                (row < chunk.len()).then(|| chunk.row(row).value.into())?
+                (row < chunk.len()).then(|| Value::from(chunk.row(row).value))?
             }
         };
         let names = self.shared.points.names();
         let point = names.point(number)?;
         Some(PointItem {
             point: point.path.to_arc(),
-            value,
+            value: value.into(),
             at: latest.at,
             quality: latest.quality,
             unit: point.unit.clone(),
@@ -159,7 +154,7 @@ impl Node {
         })
     }
 
-    /// What an installation's outputs gave.
+    /// Lists the readings of an installation's outputs.
     pub(super) fn list_outputs(&self, lane: &Lane, query: &OutputsQuery) -> Answer<Page<ReadingItem>> {
         let outputs: Vec<_> = match &query.output {
             None => lane.revision.bindings.outputs.iter().collect(),
@@ -284,7 +279,7 @@ impl Node {
         let reading = ReadingItem {
             point,
             entity: Some(letter.entity.to_string()),
-            value: dead_value(letter.value),
+            value: letter.value.into(),
             at: letter.at,
             quality: letter.quality,
             sequence: letter.sequence,
@@ -309,13 +304,13 @@ impl Node {
         letter.map(|_| ()).ok_or_else(missing)
     }
 
-    /// Has a dead letter run again, by itself. It is remembered in memory alone: a restart forgets it,
+    /// Runs a dead letter again, by itself. It is remembered in memory alone: a restart forgets it,
     /// and the dead letter stays.
     pub(super) async fn requeue_dead_letter(self: Arc<Self>, id: InstallationId, number: u64) -> Answer<()> {
         let lane = self.lane(&id)?;
         self.dead_letter_or_404(&lane, number).await?;
         if super::standing::stands_still(&lane) {
-            let detail = format!("installation {id} is paused or quarantined and runs nothing");
+            let detail = format!("installation {id} is paused or quarantined, so it runs nothing");
             return Err(Problem::conflict("not-running", detail).hint("Resume it first."));
         }
         lane.pace.lock().requeue.add(number);
@@ -359,17 +354,6 @@ impl Node {
         }
         let next = items.last().filter(|_| more).map(|last| last.ordinal.to_string());
         Ok(Page { items, next })
-    }
-}
-
-fn dead_value(value: DeadValue) -> Value {
-    match value {
-        DeadValue::Missing => Value::Missing,
-        DeadValue::Boolean(value) => Value::Boolean(value),
-        DeadValue::Integer(value) => Value::Integer(value),
-        DeadValue::Real(bits) => Value::Real(f64::from_bits(bits)),
-        DeadValue::Text(text) => Value::Text(text),
-        DeadValue::Blob(bytes) => Value::Blob(bytes.into()),
     }
 }
 

@@ -46,9 +46,9 @@ pub(crate) enum AdminRecord {
     Uninstalled {
         id: InstallationId,
         generation: Generation,
-        /// When, by the machine's clock: what it kept goes seven days later.
+        /// The time, by the machine's clock: its state is deleted seven days later.
         at: Timestamp,
-        /// What it kept goes at once.
+        /// Its state is deleted at once.
         purge: bool,
     },
     /// Somebody acknowledged an alarm.
@@ -61,7 +61,7 @@ pub(crate) enum AdminRecord {
     DeadLetterDeleted {
         generation: Generation,
         number: u64,
-        /// How many are kept after it.
+        /// The number that is kept after it.
         kept: u64,
     },
     /// The configuration gives units to points that had none.
@@ -94,7 +94,7 @@ pub(crate) struct PackageRecord {
     pub manifest: String,
     /// The digest of the whole file.
     pub file: Digest,
-    /// What its component imports.
+    /// The imports of its component.
     pub imports: Vec<String>,
     /// The SDK that it was built with.
     pub sdk_version: Option<String>,

@@ -18,12 +18,12 @@ use ironloom_types::clock::Timestamp;
 use ironloom_types::ids::{
     Digest, Generation, InstallationId, Ordinal, PointNumber, Revision, Sequence, SlotName,
 };
-use ironloom_types::readings::{Columns, NewPoint, Quality};
+use ironloom_types::readings::{Columns, NewPoint, Quality, Value};
 
 /// The version that is written.
 pub(crate) const VERSION: u8 = 1;
 
-/// What a commit says besides state, points and readings.
+/// The head of a commit: everything besides state, points and readings.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct CommitHead {
     pub installation: InstallationId,
@@ -52,26 +52,26 @@ pub(crate) struct Invocation {
     pub ordinal: Ordinal,
     /// Counts the attempts at this ordinal, from 1.
     pub attempt: u32,
-    /// What the app was called for.
+    /// The reason for the call.
     pub kind: InvocationKind,
     /// The first reading that was offered; 0 for a timer.
     pub first: Sequence,
     /// The last reading that was offered; 0 for a timer.
     pub last: Sequence,
-    /// How many readings were offered.
+    /// The number of offered readings.
     pub readings: u32,
     pub time: Timestamp,
     /// The revision that it ran under.
     pub revision: Revision,
-    /// How it ended.
+    /// The outcome.
     pub outcome: OutcomeKind,
-    /// What the app said, where it failed.
+    /// The app's message, if it failed.
     pub message: Option<Box<str>>,
     /// The digest of its effects.
     pub digest: Digest,
 }
 
-/// What an app is called for.
+/// The reason for a call.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum InvocationKind {
@@ -89,7 +89,7 @@ pub(crate) enum InvocationKind {
     Skip,
 }
 
-/// How an invocation ended.
+/// The outcome of an invocation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum OutcomeKind {
@@ -101,11 +101,11 @@ pub(crate) enum OutcomeKind {
     Retry,
     /// The app trapped.
     Trap,
-    /// It took more CPU time than granted.
+    /// It exceeded its CPU time.
     CpuLimit,
-    /// It took longer than ten times its CPU time.
+    /// It exceeded ten times its CPU time by the wall clock.
     WallLimit,
-    /// It wanted more memory than granted, and trapped.
+    /// It needed more memory than granted, and trapped.
     MemoryLimit,
     /// It passed more to the host than granted.
     HostCallLimit,
@@ -135,7 +135,7 @@ impl OutcomeKind {
 pub(crate) struct AlarmRecord {
     /// Which of the manifest's alarms.
     pub code: SlotName,
-    /// What it is about; empty for the whole installation.
+    /// Its entity; empty for the whole installation.
     pub entity: Box<str>,
     /// Rises with each raise of an alarm that did not stand.
     pub number: u64,
@@ -185,10 +185,10 @@ pub(crate) struct DeadLetter {
     pub sequence: Sequence,
     /// Its journal time.
     pub time: Timestamp,
-    /// When the source took it.
+    /// The time at its source.
     pub at: Timestamp,
     pub quality: Quality,
-    pub value: DeadValue,
+    pub value: Value,
     /// Why: `type: …`, `refused: …`, `reject: …`, `trap: …` and so on.
     pub reason: Box<str>,
     /// Whether a trap or a limit killed it.
@@ -199,25 +199,13 @@ pub(crate) struct DeadLetter {
     pub revision: Revision,
 }
 
-/// A value on its own.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(crate) enum DeadValue {
-    Missing,
-    Boolean(bool),
-    Integer(i64),
-    /// A real, by its bits, so that every NaN comes back as it was.
-    Real(u64),
-    Text(Box<str>),
-    Blob(Vec<u8>),
-}
-
 /// One state change: set, or deleted (`None`).
 pub(crate) type StateChange = (Box<str>, Option<Bytes>);
 
 /// A decoded commit.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct CommitRecord {
-    /// What it says besides state, points and readings.
+    /// Everything besides state, points and readings.
     pub head: CommitHead,
     /// State changes in the order of their keys' bytes.
     pub state: Vec<StateChange>,

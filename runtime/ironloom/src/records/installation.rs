@@ -48,7 +48,7 @@ pub(crate) struct Revision {
     /// What its inputs take and its outputs write. Factors of unit conversions will have their place
     /// here, beside each input's unit.
     pub bindings: Bindings,
-    /// What an admin grants its set-point outputs.
+    /// The admin's grants to its set-point outputs.
     pub grants: Grants,
     /// All settings, defaults included, each as the text that the app gets.
     pub settings: BTreeMap<String, String>,

@@ -20,7 +20,7 @@ pub(crate) struct LaneMeta {
     pub time: Timestamp,
     /// Bytes of all keys and values in `state`.
     pub state_bytes: u64,
-    /// What was counted since the generation began.
+    /// Counters since the generation began.
     pub counters: Counters,
     /// The number of the next dead letter.
     pub next_dead_letter: u64,
@@ -34,9 +34,9 @@ pub(crate) struct LaneMeta {
     pub timers_set: u32,
     /// Points that its outputs made; see [`ironloom_types::limits::Limits::points`].
     pub points: u64,
-    /// When each repeating timer of the manifest is due next.
+    /// The next due time of each repeating timer of the manifest.
     pub cron_due: Vec<(SlotName, Timestamp)>,
-    /// What the failure rules have to remember.
+    /// The memory of the failure rules.
     pub trouble: Trouble,
     /// Set where the lane was stopped for failing too often.
     pub quarantine: Option<Quarantine>,
@@ -67,15 +67,15 @@ pub(crate) struct Trouble {
     pub retrying_since: Option<Timestamp>,
     /// Dead letters by trap, one after the other.
     pub traps_in_row: u32,
-    /// When the last failures happened, by the machine's clock: at most 20.
+    /// The times of the last failures, by the machine's clock: at most 20.
     pub failures: Vec<Timestamp>,
 }
 
-/// Why a lane stopped until an admin resumes it.
+/// The reason why a lane stopped until an admin resumes it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Quarantine {
-    /// When, by the machine's clock.
+    /// The time, by the machine's clock.
     pub at: Timestamp,
-    /// Which rule it was, for people.
+    /// The rule that stopped it, for people.
     pub reason: String,
 }

@@ -10,10 +10,10 @@ use ironloom_types::readings::{Columns, NewPoint};
 /// The version that is written.
 pub(crate) const VERSION: u8 = 1;
 
-/// What a record of readings says besides the readings.
+/// The head of a record of readings.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct ReadingsHead {
-    /// How far its connector has come with these readings.
+    /// The receipt of its connector, as of these readings.
     pub receipt: Option<Receipt>,
     /// The request that brought them, where it named itself.
     pub idempotency: Option<Idempotency>,
@@ -24,7 +24,7 @@ pub(crate) struct ReadingsHead {
 pub(crate) struct Receipt {
     /// The connector's name in the configuration.
     pub connector: Box<str>,
-    /// What only the connector understands.
+    /// Bytes that only the connector understands.
     pub note: Vec<u8>,
 }
 
@@ -40,7 +40,7 @@ pub(crate) struct Idempotency {
 /// A decoded record of readings.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct ReadingsRecord {
-    /// What it says besides the readings.
+    /// Its head.
     pub head: ReadingsHead,
     /// Points that appear in it for the first time.
     pub new_points: Vec<NumberedPoint>,

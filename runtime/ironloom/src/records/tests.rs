@@ -8,8 +8,8 @@ use proptest::prelude::*;
 
 use super::admin::{AdminRecord, LaneDue, PackageRecord};
 use super::commit::{
-    AlarmRecord, AlarmState, CommitHead, CommitRecord, DeadLetter, DeadValue, Invocation, InvocationKind,
-    OutcomeKind, StateChange,
+    AlarmRecord, AlarmState, CommitHead, CommitRecord, DeadLetter, Invocation, InvocationKind, OutcomeKind,
+    StateChange,
 };
 use super::readings::{Idempotency, ReadingsHead, ReadingsRecord, Receipt};
 use super::{NumberedPoint, admin, commit, readings};
@@ -26,7 +26,7 @@ use ironloom_types::ids::{
     self, AppId, Digest, Generation, InstallationId, Ordinal, PointNumber, PointPath, Sequence, SlotName,
 };
 use ironloom_types::limits::Limits;
-use ironloom_types::readings::{Columns, NewPoint, Quality, ValueRef};
+use ironloom_types::readings::{Columns, NewPoint, Quality, Value, ValueRef};
 use ironloom_types::work::{Counters, LastError};
 
 // Written by hand from the descriptions of the formats, not by this code.
@@ -42,14 +42,14 @@ const PLAIN_READINGS: &str = concat!(
     "00004000000000",
 );
 const COMMIT: &str = concat!(
-    "db010000047069677303060202056461696c79f00684070bd209010000477368613235363a61626162616261626162616261",
+    "da010000047069677303060202056461696c79f00684070bd209010000477368613235363a61626162616261626162616261",
     "6261626162616261626162616261626162616261626162616261626162616261626162616261626162616261626162616261",
     "62840705028080a8b1e39fe7cb17802064650304ac020005060902010601ac0201056461696c7980a3050102014d03024647",
     "015009746f6f206f6674656e0151047472617004626f6f6d0602046f6e636501f403056f74686572000107746f6f2d686f74",
     "057069672d3106020634322043656ce80701e90701ea07060806776569676874057069672d31ac02fa06e807e70701000b72",
     "6566757365643a206e6f0006010906776569676874057069672d31ac02fa06e807e7070101010b726566757365643a206e6f",
     "0006010a06776569676874057069672d31ac02fa06e807e7070102050b726566757365643a206e6f0006010b067765696768",
-    "74057069672d31ac02fa06e807e707010380808080808080fc3f0b726566757365643a206e6f0106010c0677656967687405",
+    "74057069672d31ac02fa06e807e7070103000000000000f83f0b726566757365643a206e6f0106010c0677656967687405",
     "7069672d31ac02fa06e807e7070104026f6e0b726566757365643a206e6f0006010d06776569676874057069672d31ac02fa",
     "06e807e707010502ff000b726566757365643a206e6f0006010201020304000b616e696d616c2f312fc3a40301020a01b601",
     "07013200000162c9017878787878787878787878787878787878787878787878787878787878787878787878787878787878",
@@ -183,7 +183,7 @@ fn alarm(state: AlarmState, cleared: Option<u64>) -> AlarmRecord {
     }
 }
 
-fn letter(number: u64, value: DeadValue, by_trap: bool) -> DeadLetter {
+fn letter(number: u64, value: Value, by_trap: bool) -> DeadLetter {
     DeadLetter {
         number,
         input: slot("weight"),
@@ -227,12 +227,12 @@ fn commit_record() -> CommitRecord {
         timers: vec![("once".into(), Some(Timestamp(500))), ("other".into(), None)],
         alarms: vec![alarm(AlarmState::ReturnedToNormal, Some(1002))],
         dead_letters: vec![
-            letter(8, DeadValue::Missing, false),
-            letter(9, DeadValue::Boolean(true), false),
-            letter(10, DeadValue::Integer(-3), false),
-            letter(11, DeadValue::Real(1.5f64.to_bits()), true),
-            letter(12, DeadValue::Text("on".into()), false),
-            letter(13, DeadValue::Blob(vec![0xff, 0]), false),
+            letter(8, Value::Missing, false),
+            letter(9, Value::Boolean(true), false),
+            letter(10, Value::Integer(-3), false),
+            letter(11, Value::Real(1.5), true),
+            letter(12, Value::Text("on".into()), false),
+            letter(13, Value::Blob([0xff, 0].into()), false),
         ],
         dead_letters_gone: vec![1, 2],
         hops: 3,
@@ -465,14 +465,14 @@ fn lengths_beyond_all_memory_are_refused_before_anything_is_reserved() {
     assert!(readings::decode(1, &body).is_err());
 }
 
-fn value() -> impl Strategy<Value = DeadValue> {
+fn value() -> impl Strategy<Value = Value> {
     prop_oneof![
-        Just(DeadValue::Missing),
-        any::<bool>().prop_map(DeadValue::Boolean),
-        any::<i64>().prop_map(DeadValue::Integer),
-        any::<u64>().prop_map(DeadValue::Real),
-        ".{0,8}".prop_map(|text| DeadValue::Text(text.into())),
-        prop::collection::vec(any::<u8>(), 0..8).prop_map(DeadValue::Blob),
+        Just(Value::Missing),
+        any::<bool>().prop_map(Value::Boolean),
+        any::<i64>().prop_map(Value::Integer),
+        any::<u64>().prop_map(|bits| Value::Real(f64::from_bits(bits))),
+        ".{0,8}".prop_map(|text| Value::Text(text.into())),
+        prop::collection::vec(any::<u8>(), 0..8).prop_map(|bytes| Value::Blob(bytes.into())),
     ]
 }
 
@@ -480,21 +480,23 @@ fn any_columns() -> impl Strategy<Value = Columns> {
     let row = (0..1u32 << 31, any::<u64>(), 0..3u8, value());
     let rows = prop::collection::vec(row, 0..20);
     let same = prop::collection::vec(
-        (0..1u32 << 31, any::<u64>(), Just(0), any::<u64>().prop_map(DeadValue::Real)),
+        (
+            0..1u32 << 31,
+            any::<u64>(),
+            Just(0),
+            any::<u64>().prop_map(|bits| Value::Real(f64::from_bits(bits))),
+        ),
         0..20,
     );
     prop_oneof![rows, same].prop_map(|rows| {
         let mut columns = Columns::default();
         for (point, at, quality, value) in &rows {
-            let value = match value {
-                DeadValue::Missing => ValueRef::Missing,
-                DeadValue::Boolean(value) => ValueRef::Boolean(*value),
-                DeadValue::Integer(value) => ValueRef::Integer(*value),
-                DeadValue::Real(bits) => ValueRef::Real(f64::from_bits(*bits)),
-                DeadValue::Text(text) => ValueRef::Text(text),
-                DeadValue::Blob(bytes) => ValueRef::Blob(bytes),
-            };
-            columns.push(PointNumber(*point), Timestamp(*at), Quality::from_u8(*quality).unwrap(), value);
+            columns.push(
+                PointNumber(*point),
+                Timestamp(*at),
+                Quality::from_u8(*quality).unwrap(),
+                value.as_ref(),
+            );
         }
         columns
     })

@@ -11,11 +11,11 @@ use wasmparser::{FuncValidator, FunctionBody, Operator, OperatorsReader, ValType
 use super::Problem;
 use super::operators::{Effect, Width, effect, is_known};
 
-/// What validators take of a function: variables, and bytes.
+/// The limits of validators for a function: variables, and bytes.
 const MAX_LOCALS: u64 = 50_000;
 const MAX_BODY: usize = 7_654_321;
 
-/// What is known of a value.
+/// The known facts about a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Value {
     /// No NaN, or the canonical one: to make it canonical changes nothing.
@@ -39,7 +39,7 @@ struct Node {
     from: Vec<u32>,
     /// The values that this one may be.
     into: Vec<u32>,
-    /// Where and as what it was made, if it was.
+    /// The place and the width with which it was made, if it was.
     made: Option<Made>,
     /// [`Width`]s of the numbers that it may hold, as bits.
     widths: u8,
@@ -57,7 +57,7 @@ struct Made {
     form: Form,
 }
 
-/// What of numbers a value on the stack is.
+/// The floating-point numbers that a value on the stack consists of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Form {
     F32,
@@ -176,17 +176,17 @@ struct Look {
     top: Option<(usize, ValType)>,
 }
 
-/// What is known of a function once it was read.
+/// The known facts about a function that was read.
 struct Flow {
     graph: Graph,
     looks: Vec<Look>,
     /// Values that were taken for numbers of one width.
     taken: Vec<(u32, Width)>,
-    /// Where each operator begins.
+    /// The beginning of each operator.
     offsets: Vec<u64>,
 }
 
-/// Where numbers are made canonical: before the operator of this number.
+/// The places where numbers are made canonical: before the operator of this number.
 type Places = Vec<(usize, Form)>;
 
 /// Validates a function, and writes its body anew where numbers have to be made canonical in it.
@@ -319,7 +319,7 @@ impl Flow {
 fn places(mut graph: Graph, looks: Vec<Look>, taken: Vec<(u32, Width)>) -> Places {
     graph.find_contents();
     let mut seen = vec![false; graph.nodes.len()];
-    // Where the value is used nobody can tell numbers of two widths apart, nor an open NaN from the app's own.
+    // At its use, numbers of two widths can't be told apart, nor an open NaN from the app's own.
     let both = Width::Single as u8 | Width::Double as u8;
     let mixed = |node: &Node| node.widths == both || node.bits;
     for (value, width) in taken {

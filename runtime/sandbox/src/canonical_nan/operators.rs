@@ -19,7 +19,7 @@ pub(super) enum Effect {
     MakesNone,
     /// Answers with something else, which depends on whether a number is a NaN, but not on which.
     Asks(Width),
-    /// What comes out is one of the numbers that went in, whole.
+    /// The result is one of the operands, unchanged.
     Moves(Width),
     /// One of two values of any type.
     Selects,

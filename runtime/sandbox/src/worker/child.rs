@@ -20,7 +20,7 @@ use ironloom_types::limits::{MAX_CORE_INSTANCES, MAX_MEMORIES, MAX_PACKAGE, MAX_
 const SDK_SECTION: &str = "ironloom-sdk";
 /// The longest version. What is longer wasn't written by the SDK.
 const MAX_SDK_VERSION: usize = 64;
-/// How deep components may be within each other. Toolchains make two levels; compilers recurse over them.
+/// The deepest nesting of components. Toolchains make two levels; compilers recurse over them.
 const MAX_DEPTH: usize = 32;
 /// Descriptors that a worker may have: its three pipes, and what the engine opens for itself.
 const MAX_DESCRIPTORS: u64 = 32;
@@ -59,7 +59,7 @@ fn work() -> Result<(), Failed> {
     };
     let mut found = serde_json::to_vec(&found)?;
     if found.len() > MAX_FOUND {
-        let refusal = Refusal::TooLarge(format!("what it imports and exports takes {} bytes", found.len()));
+        let refusal = Refusal::TooLarge(format!("its imports and exports take {} bytes", found.len()));
         found = serde_json::to_vec(&Err::<Found, _>(refusal))?;
     }
     let mut stdout = std::io::stdout().lock();
@@ -71,14 +71,14 @@ fn work() -> Result<(), Failed> {
 
 /// Limits this process: what comes next reads bytes that nobody vouches for.
 fn limit_itself(server: u64, memory: u64, code: u64, cpu: u64) -> Result<(), Failed> {
-    // It ends with the server. One that has ended already sends no signal any more.
+    // It ends with the server. A server that has ended already sends no signal.
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
     if rustix::process::getppid().map(Pid::as_raw_nonzero).map(|pid| i64::from(pid.get()))
         != i64::try_from(server).ok()
     {
         return Err("the server has ended".into());
     }
-    // Where memory runs out, the kernel ends this process rather than the server.
+    // When memory runs out, the kernel kills this process rather than the server.
     let _ = std::fs::write("/proc/self/oom_score_adj", "1000");
     let hard = |limit: u64| Rlimit { current: Some(limit), maximum: Some(limit) };
     // Data, not address space: the pool reserves much of that and touches none.
@@ -90,7 +90,7 @@ fn limit_itself(server: u64, memory: u64, code: u64, cpu: u64) -> Result<(), Fai
     setrlimit(Resource::Nofile, hard(MAX_DESCRIPTORS))?;
     // No thread and no process is started any more.
     setrlimit(Resource::Nproc, hard(0))?;
-    // Whoever serves comes first.
+    // The server comes first.
     let _ = rustix::process::nice(10);
     Ok(())
 }
@@ -168,7 +168,7 @@ fn check_depth(wasm: &[u8]) -> Result<(), Refusal> {
             Ok(wasmparser::Payload::ComponentSection { .. } | wasmparser::Payload::ModuleSection { .. }) => {
                 depth += 1;
                 if depth > MAX_DEPTH {
-                    let text = format!("components are nested in it more than {MAX_DEPTH} levels deep");
+                    let text = format!("its components are nested more than {MAX_DEPTH} levels deep");
                     return Err(Refusal::TooLarge(text));
                 }
             }
@@ -187,7 +187,7 @@ fn most_parts() -> String {
     )
 }
 
-/// What the SDK wrote into the module within the component.
+/// The version that the SDK wrote into the module within the component.
 fn sdk_version(wasm: &[u8]) -> Option<String> {
     for payload in wasmparser::Parser::new(0).parse_all(wasm) {
         if let Ok(wasmparser::Payload::CustomSection(section)) = payload

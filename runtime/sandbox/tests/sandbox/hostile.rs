@@ -99,28 +99,13 @@ async fn loops_do_not_keep_others_from_running() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn waiting_is_not_charged_and_ends_with_the_wall_limit() {
-    struct Stuck;
-    impl StateReader for Stuck {
-        fn cached(&self, _: &str) -> Cached {
-            Cached::Unknown
-        }
-        fn load<'a>(
-            &'a self,
-            _: &'a [Box<str>],
-            _: &'a Meter,
-        ) -> BoxFuture<'a, Result<Vec<Option<bytes::Bytes>>, ReadError>> {
-            Box::pin(std::future::pending())
-        }
-        fn scan<'a>(&'a self, _: Scan<'a>, _: &'a Meter) -> BoxFuture<'a, Result<StatePage, ReadError>> {
-            Box::pin(std::future::pending())
-        }
-    }
     let bench = Bench::new();
     let guest = Guest::readings("(call $get (i32.const 1024) (i32.const 3) (i32.const 64))")
         .import("ironloom:state/state@0.1.0", "get", "$get (param i32 i32 i32)")
         .with(&data(1024, "key"));
     let limits = Limits { cpu: 10_000_000, ..Limits::default() };
-    let env = Env { state: std::sync::Arc::new(Stuck), ..env_with(State::default(), limits) };
+    let stuck = Uncached(|_| -> Loading { Box::pin(std::future::pending()) });
+    let env = Env { state: std::sync::Arc::new(stuck), ..env_with(State::default(), limits) };
     let report = bench.once(&guest, env).await;
     assert_eq!(report.outcome, Outcome::WallLimit);
     assert!(report.cpu < Duration::from_millis(10), "{:?}", report.cpu);
@@ -265,29 +250,17 @@ async fn a_long_line_is_cut_and_what_is_cut_off_is_not_kept() {
     assert_eq!(kept, 16 << 10, "memory, not only length");
 }
 
-/// A reader that works for so long for each key that isn't in the cache.
-struct Slow(Duration);
-
-impl StateReader for Slow {
-    fn cached(&self, _: &str) -> Cached {
-        Cached::Unknown
-    }
-    fn load<'a>(
-        &'a self,
-        keys: &'a [Box<str>],
-        _: &'a Meter,
-    ) -> BoxFuture<'a, Result<Vec<Option<bytes::Bytes>>, ReadError>> {
+/// State that works for so long for each load.
+fn slow(time: Duration) -> impl StateReader {
+    Uncached(move |keys| {
         // Of the CPU, which a busy machine gives to others meanwhile.
         let spent = || Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).unwrap();
         let begin = spent();
-        while spent() < begin + self.0 {
+        while spent() < begin + time {
             std::hint::spin_loop();
         }
-        Box::pin(async { Ok(vec![None; keys.len()]) })
-    }
-    fn scan<'a>(&'a self, _: Scan<'a>, _: &'a Meter) -> BoxFuture<'a, Result<StatePage, ReadError>> {
-        Box::pin(async { Ok(StatePage::default()) })
-    }
+        no_values(keys)
+    })
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -299,7 +272,7 @@ async fn the_cpu_time_of_the_last_host_call_counts_too() {
         .with(&data(1024, "key"));
     let app = bench.install(&guest).await;
     for (busy, outcome) in [(0, Outcome::Ok), (200, Outcome::CpuLimit)] {
-        let state = std::sync::Arc::new(Slow(Duration::from_millis(busy)));
+        let state = std::sync::Arc::new(slow(Duration::from_millis(busy)));
         let env = Env { state, ..env_with(State::default(), quick()) };
         assert_eq!(bench.consume(&app, &batch(1), env).await.outcome, outcome);
     }

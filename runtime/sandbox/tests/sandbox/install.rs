@@ -194,7 +194,7 @@ async fn more_code_than_is_allowed_is_refused() {
     sandbox(1 << 20).compile(wasm.clone()).await.unwrap();
     let error = sandbox(1 << 10).compile(wasm).await.unwrap_err();
     assert!(
-        matches!(&error, CompileError::Refused(Refusal::TooLarge(text)) if text.contains("of code")),
+        matches!(&error, CompileError::Refused(Refusal::TooLarge(text)) if text.contains("compiled code has")),
         "{error}"
     );
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "what was refused leaves no file");
@@ -388,7 +388,7 @@ async fn compiled_code_that_is_not_its_own_is_never_loaded() {
         .await
         .unwrap_err()
         .to_string();
-    assert!(error.contains("not the one that was installed"), "{error}");
+    assert!(error.contains("not the component that was installed"), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,6 +3,7 @@
 
 use std::io::Write as _;
 use std::process::Command;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::*;
 
@@ -68,29 +69,6 @@ fn guest(write: &str, other: bool) -> Guest {
     if other { guest.with("(func $another (param f32))").with(&data(2048, "another")) } else { guest }
 }
 
-/// State that pages out the memory of this process while an app waits for it.
-struct PagedOut(std::sync::atomic::AtomicU64);
-
-impl StateReader for PagedOut {
-    fn cached(&self, _: &str) -> Cached {
-        Cached::Unknown
-    }
-
-    fn load<'a>(
-        &'a self,
-        keys: &'a [Box<str>],
-        _: &'a Meter,
-    ) -> BoxFuture<'a, Result<Vec<Option<bytes::Bytes>>, ReadError>> {
-        page_out();
-        self.0.fetch_max(swapped(), std::sync::atomic::Ordering::SeqCst);
-        Box::pin(async { Ok(vec![None; keys.len()]) })
-    }
-
-    fn scan<'a>(&'a self, _: Scan<'a>, _: &'a Meter) -> BoxFuture<'a, Result<StatePage, ReadError>> {
-        Box::pin(async { Ok(StatePage::default()) })
-    }
-}
-
 fn limits() -> Limits {
     Limits { cpu: 10_000_000_000, ..Limits::default() }
 }
@@ -129,10 +107,16 @@ async fn what_was_swapped_out_is_gone_too() {
             return;
         }
     };
-    let reader = Arc::new(PagedOut(std::sync::atomic::AtomicU64::new(0)));
-    let with_reader = Arc::clone(&reader);
-    run_all(move || Env { state: with_reader.clone(), ..env_with(State::default(), limits()) }).await;
-    let most = reader.0.load(std::sync::atomic::Ordering::SeqCst);
+    // Pages out the memory of this process while an app waits for its state.
+    let most = Arc::new(AtomicU64::new(0));
+    let seen = Arc::clone(&most);
+    let state = Arc::new(Uncached(move |keys| {
+        page_out();
+        seen.fetch_max(swapped(), Ordering::SeqCst);
+        no_values(keys)
+    }));
+    run_all(move || Env { state: state.clone(), ..env_with(State::default(), limits()) }).await;
+    let most = most.load(Ordering::SeqCst);
     assert!(most > 1 << 20, "only {most} bytes were swapped out");
 }
 

@@ -1,6 +1,6 @@
-//! A block: up to 16,384 readings of one stream, compressed, with a header that says what is in it.
+//! A block: up to 16,384 readings of one stream, compressed, with a header that describes them.
 //!
-//! The header also stands in the store, so that readings are found without opening a file. All
+//! The header is also in the store, so that readings are found without opening a file. All
 //! numbers are little-endian:
 //!
 //! ```text
@@ -25,21 +25,22 @@ const CODEC: u8 = 1;
 const VERSION: u8 = 1;
 /// Magic, header length and CRC.
 const PRELUDE: usize = 12;
+const _: () = assert!(PRELUDE == MAGIC.len() + 2 * 4, "the fields before the header");
 /// From the codec to the number of points.
 const FIXED: usize = 66;
 
 const _: () = assert!(FIXED == 2 + 4 + 4 + 8 + 4 + 4 * 8 + 3 * 4, "the fields that `encode` writes");
 
-/// What a block holds, without opening it.
+/// The contents of a block in short, without opening it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BlockHeader {
-    /// Whose readings these are.
+    /// The tenant of the readings.
     pub tenant: TenantId,
-    /// Of which stream.
+    /// The stream of the readings.
     pub stream: StreamId,
     /// The first reading's sequence; they are consecutive.
     pub first_sequence: Sequence,
-    /// How many readings there are: at least one.
+    /// The number of readings: at least one.
     pub readings: u32,
     /// The journal time of the first.
     pub first_time: Timestamp,
@@ -49,9 +50,9 @@ pub struct BlockHeader {
     pub least_at: Timestamp,
     /// The greatest `at` of all.
     pub greatest_at: Timestamp,
-    /// Which points there are readings of and how many of each, by point number.
+    /// The points with readings and the number of readings of each, by point number.
     pub points: Vec<(PointNumber, u32)>,
-    /// How many bytes the columns take.
+    /// The length of the columns in bytes.
     pub columns_length: u32,
     /// The CRC32C of the columns.
     pub columns_crc: u32,
@@ -60,21 +61,21 @@ pub struct BlockHeader {
 /// A block, ready to be written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Block {
-    /// What it holds.
+    /// Its contents in short.
     pub header: BlockHeader,
     /// All its bytes, header included.
     pub bytes: Vec<u8>,
 }
 
-/// What is wrong with the bytes of a block.
+/// An error in the bytes of a block.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BlockError {
     /// There are fewer bytes than any block has, or than its header says.
     #[error("the block is cut off: it has {have} bytes and needs {need}")]
     Short {
-        /// How many there are.
+        /// Their number.
         have: usize,
-        /// How many there should be.
+        /// The expected number.
         need: usize,
     },
     /// The bytes are no block at all.
@@ -85,9 +86,9 @@ pub enum BlockError {
     Checksum {
         /// `header` or `columns`.
         part: &'static str,
-        /// What the bytes give.
+        /// The checksum of the bytes.
         found: u32,
-        /// What is written beside them.
+        /// The checksum that is written beside them.
         expected: u32,
     },
     /// The block was made by a program newer than this one.

@@ -62,7 +62,7 @@ impl BlockBuilder {
         Ok(full)
     }
 
-    /// How far rows from `row` on fit into the open block: at least one does.
+    /// Returns the end of the rows from `row` on that fit into the open block: at least one does.
     fn fitting(&self, columns: &Columns, row: usize) -> usize {
         let end = columns.len().min(row + MAX_BLOCK_READINGS - self.open.len());
         if columns.heap.is_empty() {

@@ -9,9 +9,9 @@ use ironloom_types::readings::{Columns, Quality, Tags, ValueRef};
 pub struct Run {
     /// The row after its last one, counted from the start of the chunk.
     pub end: u32,
-    /// When they were recorded.
+    /// The journal time of the readings.
     pub time: Timestamp,
-    /// How often they went from output to input: 0 for what a source sent.
+    /// The hops from output to input behind them: 0 for readings from a source.
     pub hops: u8,
     /// The generation of the installation that derived them; 0 for what a source sent.
     pub origin: Generation,
@@ -37,9 +37,9 @@ pub struct ReadingRow<'a> {
     pub hops: u8,
     pub origin: Generation,
     pub point: PointNumber,
-    /// When the source took it.
+    /// The time at its source.
     pub at: Timestamp,
-    /// How far it can be trusted.
+    /// Its quality.
     pub quality: Quality,
     pub value: ValueRef<'a>,
 }
@@ -63,7 +63,7 @@ impl Chunk {
         Self { first_sequence, columns, runs }
     }
 
-    /// How many readings there are.
+    /// The number of readings.
     pub fn len(&self) -> usize {
         self.columns.len()
     }
@@ -89,7 +89,7 @@ impl Chunk {
         usize::try_from(rows).unwrap_or(usize::MAX).min(self.len())
     }
 
-    /// What the record of this row says of it.
+    /// The record-wide facts about a row.
     pub fn run(&self, row: usize) -> &Run {
         let index = self.runs.partition_point(|run| run.end as usize <= row);
         &self.runs[index]

@@ -12,12 +12,12 @@ use ironloom_types::clock::Timestamp;
 use ironloom_types::ids::{Generation, PointNumber, Sequence};
 use ironloom_types::readings::{Columns, Quality, Tag, Tags, ValueRef};
 
-/// What is wrong with the columns of a block.
+/// An error in the columns of a block.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("its column `{column}` {problem}")]
 pub struct ColumnError {
     pub column: &'static str,
-    /// What is wrong with it, as the end of a sentence.
+    /// The problem, as the end of a sentence.
     pub problem: String,
 }
 

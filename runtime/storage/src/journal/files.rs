@@ -10,21 +10,21 @@ use crate::disk::{Disk, DiskFile, is_want_of_room};
 
 /// A file that has grown to this many bytes gets no more blocks, by default.
 pub const FILE_BYTES: u64 = 64 << 20;
-/// How many files are kept open for readers.
+/// The number of files that are kept open for readers.
 const OPEN_FILES: usize = 32;
-/// How the names of block files end.
+/// The suffix of block files.
 const BLOCKS: &str = ".blocks";
-/// What comes behind the name of a file in which the store knows no block.
+/// The suffix for a file in which the store knows no block.
 const LEFT: &str = ".left";
 
-/// Where a block's bytes are.
+/// The place of a block's bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Location {
     /// The number of the file.
     pub file: u32,
-    /// Where the block begins in it, in bytes.
+    /// The beginning of the block in it, in bytes.
     pub offset: u32,
-    /// How many bytes it has.
+    /// Its length in bytes.
     pub length: u32,
 }
 
@@ -35,13 +35,13 @@ impl Location {
     }
 }
 
-/// What went wrong with the block files.
+/// An error of the block files.
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
     /// The system refused an operation.
     #[error("can't {action} {path}: {source}")]
     Io {
-        /// What was tried.
+        /// The failed action.
         action: &'static str,
         /// On which file or folder.
         path: String,
@@ -53,7 +53,7 @@ pub enum FileError {
         "the block file {path} is missing: readings of the journal are lost; bring it back from a backup"
     )]
     Missing {
-        /// Where it should be.
+        /// The expected path.
         path: String,
     },
     /// The store names blocks beyond the end of a file.
@@ -62,9 +62,9 @@ pub enum FileError {
     )]
     Short {
         path: String,
-        /// How long it is.
+        /// Its length.
         have: u64,
-        /// How long it should be.
+        /// The expected length.
         need: u64,
     },
     /// A block is larger than a file can name.

@@ -1,4 +1,4 @@
-//! Which readings somebody wants to see.
+//! A filter for readings.
 
 use super::chunk::Chunk;
 use super::index::Entry;

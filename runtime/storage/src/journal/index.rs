@@ -1,4 +1,4 @@
-//! Where the blocks are and what is in them, in memory and in the store: about 80 bytes for each, however
+//! The index of the blocks, in memory and in the store: about 80 bytes for each, however
 //! many points it has. The list of its points with their counts stays in the block file.
 
 use std::collections::BTreeMap;
@@ -11,7 +11,7 @@ use ironloom_types::clock::Timestamp;
 use ironloom_types::ids::{PointNumber, Position, Sequence, StreamId, TenantId};
 use ironloom_types::limits::MAX_BLOCK_READINGS;
 
-/// What the index knows of the points in a block: enough to tell that most blocks needn't be opened.
+/// A summary of the points in a block: enough to rule out most blocks without opening them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PointsInBlock {
     least: PointNumber,
@@ -43,11 +43,11 @@ fn residue(point: PointNumber) -> u64 {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Entry {
-    /// Where its bytes are.
+    /// The place of its bytes.
     pub location: Location,
     /// The first reading's sequence.
     pub first_sequence: Sequence,
-    /// How many readings it has: at least one.
+    /// The number of its readings: at least one.
     pub readings: u32,
     /// The journal time of its first reading.
     pub first_time: Timestamp,
@@ -61,7 +61,7 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// What the index keeps of a header.
+    /// The part of a header that the index keeps.
     pub fn new(header: &BlockHeader, location: Location) -> Self {
         Self {
             location,
@@ -86,11 +86,11 @@ impl Entry {
 pub struct StoredBlock {
     /// The fold position of the checkpoint that wrote it: above the store's, the block doesn't count.
     pub checkpoint: Position,
-    /// Whose readings these are.
+    /// The tenant of the readings.
     pub tenant: TenantId,
-    /// Of which stream.
+    /// The stream of the readings.
     pub stream: StreamId,
-    /// Where it is and what it holds.
+    /// Its place and its contents in short.
     pub entry: Entry,
 }
 
@@ -175,9 +175,9 @@ impl StoredBlock {
 pub struct NotDense {
     pub tenant: TenantId,
     pub stream: StreamId,
-    /// With which sequence the block begins.
+    /// The sequence with which the block begins.
     pub found: Sequence,
-    /// With which it should.
+    /// The expected sequence.
     pub expected: Sequence,
 }
 

@@ -25,7 +25,7 @@ pub use files::{BlockFiles, FILE_BYTES, FileError, Location};
 pub use filter::Filter;
 pub use index::{BlockIndex, Entry, NoBlock, NotDense, PointsInBlock, StoredBlock};
 
-/// Why a block couldn't be read back.
+/// The reason why a block couldn't be read back.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
     /// Its file couldn't be read.
@@ -34,9 +34,9 @@ pub enum ReadError {
     /// Its bytes are wrong.
     #[error("block file {:010}, offset {}: {error}", location.file, location.offset)]
     Block {
-        /// Where it lies.
+        /// Its place.
         location: Location,
-        /// What is wrong with it.
+        /// The problem.
         error: BlockError,
     },
 }

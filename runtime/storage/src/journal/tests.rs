@@ -12,45 +12,10 @@ use crate::disk::Folder;
 use ironloom_types::clock::Timestamp;
 use ironloom_types::ids::{Generation, PointNumber, Position, Sequence, StreamId, TenantId};
 use ironloom_types::limits::MAX_BLOCK_READINGS;
-use ironloom_types::readings::{Columns, Quality, ValueRef};
+use ironloom_types::readings::{Columns, Quality, Value};
 
 fn open_files(folder: &std::path::Path) -> BlockFiles {
     BlockFiles::open(Arc::new(Folder::open(folder).unwrap()), &BTreeMap::new(), FILE_BYTES).unwrap()
-}
-
-/// A value whose equality is that of its bits.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Value {
-    Missing,
-    Boolean(bool),
-    Integer(i64),
-    Real(u64),
-    Text(String),
-    Blob(Vec<u8>),
-}
-
-impl Value {
-    fn borrow(&self) -> ValueRef<'_> {
-        match self {
-            Self::Missing => ValueRef::Missing,
-            Self::Boolean(value) => ValueRef::Boolean(*value),
-            Self::Integer(value) => ValueRef::Integer(*value),
-            Self::Real(bits) => ValueRef::Real(f64::from_bits(*bits)),
-            Self::Text(text) => ValueRef::Text(text),
-            Self::Blob(bytes) => ValueRef::Blob(bytes),
-        }
-    }
-
-    fn from(value: ValueRef<'_>) -> Self {
-        match value {
-            ValueRef::Missing => Self::Missing,
-            ValueRef::Boolean(value) => Self::Boolean(value),
-            ValueRef::Integer(value) => Self::Integer(value),
-            ValueRef::Real(value) => Self::Real(value.to_bits()),
-            ValueRef::Text(text) => Self::Text(text.to_owned()),
-            ValueRef::Blob(bytes) => Self::Blob(bytes.to_owned()),
-        }
-    }
 }
 
 type Reading = (u32, u64, Quality, Value);
@@ -70,7 +35,7 @@ type Kept = (u64, u64, u8, u64, Reading);
 fn columns(readings: &[Reading]) -> Columns {
     let mut columns = Columns::default();
     for (point, at, quality, value) in readings {
-        columns.push(PointNumber(*point), Timestamp(*at), *quality, value.borrow());
+        columns.push(PointNumber(*point), Timestamp(*at), *quality, value.as_ref());
     }
     columns
 }
@@ -127,10 +92,10 @@ fn any_value() -> impl Strategy<Value = Value> {
         1 => Just(Value::Missing),
         1 => any::<bool>().prop_map(Value::Boolean),
         2 => prop_oneof![any::<i64>(), Just(i64::MIN), Just(i64::MAX), -5..5_i64].prop_map(Value::Integer),
-        4 => prop_oneof![any::<u64>(), proptest::sample::select(special.to_vec())].prop_map(Value::Real),
-        2 => (-40_000..40_000_i32).prop_map(|tenths| Value::Real((f64::from(tenths) / 10.0).to_bits())),
-        1 => any::<String>().prop_map(Value::Text),
-        1 => vec(any::<u8>(), 0..20).prop_map(Value::Blob),
+        4 => prop_oneof![any::<u64>(), proptest::sample::select(special.to_vec())].prop_map(|bits| Value::Real(f64::from_bits(bits))),
+        2 => (-40_000..40_000_i32).prop_map(|tenths| Value::Real(f64::from(tenths) / 10.0)),
+        1 => any::<String>().prop_map(|text| Value::Text(text.into())),
+        1 => vec(any::<u8>(), 0..20).prop_map(|bytes| Value::Blob(bytes.into())),
     ]
 }
 
@@ -145,7 +110,15 @@ fn any_reading() -> impl Strategy<Value = Reading> {
 fn any_records(most: usize) -> impl Strategy<Value = Vec<Record>> {
     let readings = prop_oneof![
         vec(any_reading(), 0..most),
-        vec((0..30_u32, 1_000..2_000_u64, Just(Quality::Good), any::<u64>().prop_map(Value::Real)), 0..most),
+        vec(
+            (
+                0..30_u32,
+                1_000..2_000_u64,
+                Just(Quality::Good),
+                any::<u64>().prop_map(|bits| Value::Real(f64::from_bits(bits)))
+            ),
+            0..most
+        ),
     ];
     vec((0..50_u64, 0..3_u8, 0..3_u64, readings), 1..8).prop_map(|records| {
         let mut time = 100;
@@ -323,7 +296,8 @@ fn a_block_ends_where_time_goes_back() {
 #[test]
 fn large_texts_close_a_block_early() {
     let long = "x".repeat(60_000);
-    let records = vec![many(200, 1, |_| Value::Text(long.clone())), many(3, 2, |_| Value::Boolean(true))];
+    let records =
+        vec![many(200, 1, |_| Value::Text(long.as_str().into())), many(3, 2, |_| Value::Boolean(true))];
     let blocks = fold(1, &records);
     assert!(blocks.iter().all(|block| block.bytes.len() < 5 << 20));
     let back: Vec<_> =
@@ -517,10 +491,10 @@ fn golden_chunk() -> Chunk {
             hops: 0,
             origin: 0,
             readings: vec![
-                (1, 1_699_999_999_000_000_000, Quality::Good, Value::Real(20.5_f64.to_bits())),
+                (1, 1_699_999_999_000_000_000, Quality::Good, Value::Real(20.5)),
                 (2, 1_699_999_999_500_000_000, Quality::Good, Value::Integer(-7)),
                 (1, 1_700_000_000_000_000_000, Quality::Bad, Value::Missing),
-                (300, 1_700_000_000_000_000_000, Quality::Uncertain, Value::Text("läuft".to_owned())),
+                (300, 1_700_000_000_000_000_000, Quality::Uncertain, Value::Text("läuft".into())),
             ],
         },
         Record {
@@ -529,8 +503,13 @@ fn golden_chunk() -> Chunk {
             origin: 42,
             readings: vec![
                 (301, 1_700_000_000_000_000_001, Quality::Good, Value::Boolean(true)),
-                (302, 1_700_000_000_000_000_001, Quality::Good, Value::Blob(vec![0, 255])),
-                (1, 1_700_000_000_000_000_001, Quality::Good, Value::Real(0x7ff8_0000_0000_0001)),
+                (302, 1_700_000_000_000_000_001, Quality::Good, Value::Blob([0, 255].into())),
+                (
+                    1,
+                    1_700_000_000_000_000_001,
+                    Quality::Good,
+                    Value::Real(f64::from_bits(0x7ff8_0000_0000_0001)),
+                ),
             ],
         },
     ];

@@ -25,9 +25,9 @@ use super::writer::{About, OpenRecord, Writer};
 /// What gives the records their content. All of it runs on the committer's thread, in the order in
 /// which items were submitted, and so holds up every commit behind it.
 pub trait Sealer: Send + 'static {
-    /// What is submitted, with the way to answer who waits for it.
+    /// A submitted item, with the way to answer its submitter.
     type Item: Send + 'static;
-    /// What travels on once it is flushed.
+    /// The part of an item that travels on once it is flushed.
     type Sealed: Send + 'static;
 
     /// Turns an item into a record at this position, and appends its body, at most as long as the bound
@@ -43,19 +43,19 @@ pub trait Sealer: Send + 'static {
     fn failed(&mut self, unsynced: Vec<Self::Sealed>, waiting: Vec<Self::Item>, error: &LogError);
 }
 
-/// What became of an item.
+/// The result of sealing an item.
 pub enum Seal<T> {
     /// A record, whose body was appended.
     Record {
         kind: RecordKind,
-        /// How its body is encoded.
+        /// The version of its body's encoding.
         version: u8,
         tenant: TenantId,
         /// The stream of its readings.
         stream: StreamId,
         /// The number of its first reading.
         first_sequence: Sequence,
-        /// When it was made.
+        /// Its journal time.
         journal_time: Timestamp,
         /// Travels on once it is flushed.
         sealed: T,
@@ -66,11 +66,11 @@ pub enum Seal<T> {
     Nothing,
 }
 
-/// What is on the disk now.
+/// A part of the group that is on the disk now.
 pub struct Flushed<T> {
-    /// Where it lies; `None` for a barrier.
+    /// Its place; `None` for a barrier.
     pub record: Option<RecordRef>,
-    /// What [`Sealer::seal`] gave with it.
+    /// The result of [`Sealer::seal`].
     pub sealed: T,
 }
 
@@ -96,11 +96,11 @@ pub(super) struct Committer<S: Sealer> {
     sealer: S,
     /// The group that isn't flushed yet.
     group: Vec<Flushed<S::Sealed>>,
-    /// What the items of the group were counted for while they waited.
+    /// Bytes that the items of the group were counted with while they waited.
     queued: u64,
 }
 
-/// Why the committer can't go on, and the items that it hadn't come to.
+/// The reason why the committer can't go on, and the unprocessed items.
 pub(super) struct Failure<I> {
     pub error: LogError,
     pub waiting: Vec<I>,
@@ -135,7 +135,7 @@ impl<S: Sealer> Committer<S> {
                         self.group.push(Flushed { record, sealed });
                     }
                     Err(error) => {
-                        // Whoever waits for it is told with the others of the group.
+                        // Its submitter is answered with the others of the group.
                         self.group.push(Flushed { record: None, sealed });
                         return Err(error);
                     }
@@ -248,7 +248,7 @@ impl<I: Send + 'static> CommitterHandle<I> {
         self.inner.shared.config.max_body()
     }
 
-    /// Who may still submit. It is the caller who refuses: the queue takes everything.
+    /// Returns who may still submit. The caller refuses the others: the queue itself accepts everything.
     pub fn room(&self) -> Room {
         self.inner.shared.room()
     }
@@ -258,7 +258,7 @@ impl<I: Send + 'static> CommitterHandle<I> {
         self.inner.shared.bytes_since(position)
     }
 
-    /// What the log has done since start.
+    /// Returns the log's figures since start.
     pub fn stats(&self) -> Stats {
         self.inner.shared.stats()
     }
@@ -288,7 +288,7 @@ impl<I: Send + 'static> Drop for Inner<I> {
     }
 }
 
-/// What waits for the committer.
+/// The items that wait for the committer.
 struct Queue<I> {
     waiting: Mutex<Waiting<I>>,
     arrived: Condvar,

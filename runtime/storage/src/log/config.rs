@@ -1,21 +1,21 @@
-//! How large the log's files and groups are.
+//! The sizes of the log's files and groups.
 
 use std::time::Duration;
 
 use super::frame::RECORD_HEADER;
 use super::segment::SEGMENT_HEADER;
 
-/// How much of `log.max` is kept for commits by default.
+/// The part of `log.max` that is reserved for commits by default.
 pub const COMMIT_RESERVE: u64 = 64 << 20;
 
-/// How the log is laid out and when it pauses.
+/// The layout of the log, and the limit at which it pauses.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// The size of a new segment file in bytes, at most 4 GiB. Segments of another size are read as they are.
     pub segment_bytes: u64,
     /// `log.max`: the bytes of segment files not yet folded and freed, at most. Beyond: see [`super::Room`].
     pub max_bytes: u64,
-    /// How much of `max_bytes` only commits may use, so that lanes can finish what they have begun.
+    /// The part of `max_bytes` that only commits may use, so that lanes can finish their invocations.
     pub commit_reserve: u64,
     /// A group is written when it has grown to this many bytes, though more is waiting.
     pub group_bytes: usize,

@@ -1,22 +1,22 @@
-//! What can go wrong with the log, in words for the person who has to put it right.
+//! Errors of the log, in words for the person who has to fix them.
 
 use std::io;
 use std::sync::Arc;
 
 use ironloom_types::ids::Position;
 
-/// What can go wrong with the log.
+/// An error of the log.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum LogError {
     /// The disk refused an operation. After a failed write or sync nothing more may be written: the
     /// process has to end and recover.
     #[error("could not {what} {path}: {source}; check the disk and its free space, then start again")]
     Io {
-        /// What was tried, such as `sync`.
+        /// The failed action, such as `sync`.
         what: &'static str,
         /// The file or folder.
         path: String,
-        /// What the system said.
+        /// The error of the operating system.
         source: Arc<io::Error>,
     },
     /// Bytes that were once flushed aren't there any more.
@@ -29,7 +29,7 @@ pub enum LogError {
         path: String,
         /// The place in the file.
         offset: u64,
-        /// What should be there, as the end of a sentence.
+        /// What is missing, as the end of a sentence.
         problem: String,
     },
     /// Files that were there once aren't any more.
@@ -39,7 +39,7 @@ pub enum LogError {
     Missing {
         /// The file, or the folder.
         path: String,
-        /// What should be there, as the end of a sentence.
+        /// What is missing, as the end of a sentence.
         problem: String,
     },
     /// The store is not the one that this log was written with.
@@ -50,7 +50,7 @@ pub enum LogError {
     OtherStore {
         /// The folder of the log.
         path: String,
-        /// How that was noticed, as the end of a sentence.
+        /// The evidence, as the end of a sentence.
         problem: String,
     },
     /// The file is sound but holds what this binary doesn't know.
@@ -59,7 +59,7 @@ pub enum LogError {
         path: String,
         /// The place in the file.
         offset: u64,
-        /// What isn't known.
+        /// The unknown part.
         problem: String,
     },
     /// A record that no segment could hold.

@@ -1,4 +1,4 @@
-//! How a record lies in its segment. All numbers are little-endian:
+//! The layout of a record in its segment. All numbers are little-endian:
 //!
 //! | bytes | what |
 //! | --- | --- |
@@ -23,13 +23,13 @@ pub const RECORD_HEADER: usize = 54;
 
 const _: () = assert!(RECORD_HEADER == 3 * 4 + 2 * 8 + 2 + 2 * 4 + 2 * 8, "the fields of the table above");
 
-/// What a record is about.
+/// The kind of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum RecordKind {
     /// Columns of readings of one stream, with what the source needs to go on after a crash.
     Readings = 1,
-    /// What one invocation did.
+    /// The effects of one invocation.
     Commit = 2,
     /// A change by an admin.
     Admin = 3,
@@ -43,25 +43,25 @@ impl RecordKind {
     }
 }
 
-/// What stands before the body of a record.
+/// The header before the body of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {
-    /// Of the process that wrote it.
+    /// The epoch of the process that wrote it.
     pub epoch: Epoch,
     /// Its own number.
     pub position: Position,
     /// The highest position known to be flushed when it was written.
     pub durable: Position,
     pub kind: RecordKind,
-    /// How its body is encoded.
+    /// The version of its body's encoding.
     pub version: u8,
-    /// Whose it is; 0 for a mark.
+    /// The tenant that it belongs to; 0 for a mark.
     pub tenant: TenantId,
     /// The stream of its readings.
     pub stream: StreamId,
     /// The number of its first reading.
     pub first_sequence: Sequence,
-    /// When it was made.
+    /// Its journal time.
     pub journal_time: Timestamp,
 }
 
@@ -89,8 +89,9 @@ fn checksum(record: &[u8], salt: u32) -> u32 {
     crc32c::crc32c_append(checksum_start(salt, &record[0..4]), &record[CHECKED_FROM..])
 }
 
-/// Where the checksum's main part begins.
+/// The beginning of the checksum's main part.
 pub(super) const CHECKED_FROM: usize = 8;
+const _: () = assert!(CHECKED_FROM == 2 * 4, "length and checksum come before");
 
 /// The checksum after salt and length.
 pub(super) fn checksum_start(salt: u32, length: &[u8]) -> u32 {

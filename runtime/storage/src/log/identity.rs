@@ -1,10 +1,10 @@
-//! What ties a log to its store, so that neither is taken for another one's, nor a lost one for a new one.
+//! Ties a log to its store, so that neither is combined with another one, nor a lost one taken for a new one.
 
 use ironloom_types::ids::{Epoch, Position};
 
 use super::frame::u64_at;
 
-/// What the store knows of the log: all of it is written before the log goes on from it.
+/// The store's knowledge of the log: written before the log goes on from it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Known {
     /// The fold position.

@@ -1,4 +1,4 @@
-//! The log: the one durable, ordered record of all that happened.
+//! The log: the one durable, ordered record of everything that happened.
 //!
 //! A folder of segment files, one thread that writes them (the committer), and a recovery that tells
 //! a torn tail from damage. What the bodies of records mean is no business of these modules.

@@ -39,7 +39,7 @@ pub(super) struct Item {
     pub barrier: bool,
 }
 
-/// What must be in the log, by position.
+/// The records that must be in the log, by position.
 #[derive(Default)]
 pub(super) struct Truth {
     /// Acknowledged, or found by a recovery that ended well: must stay.
@@ -100,7 +100,7 @@ impl Sealer for Model {
     }
 }
 
-/// What the store knows of the log, on a store that may lose what it hasn't synced.
+/// The store's knowledge of the log, on a store that may lose unsynced changes.
 #[derive(Default)]
 struct Store {
     seen: Known,

@@ -13,7 +13,7 @@ use super::segment::Segment;
 use super::shared::{LogShared, Room, Stats};
 use crate::disk::Disk;
 
-/// Where a flushed record lies.
+/// The place of a flushed record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct RecordRef {
     pub position: Position,
@@ -32,9 +32,9 @@ impl RecordRef {
 /// A record as read back.
 #[derive(Clone, Debug)]
 pub struct Record {
-    /// Where it lies.
+    /// Its place.
     pub at: RecordRef,
-    /// What stands before its body.
+    /// The header before its body.
     pub header: Header,
     /// Its body: a slice of what was read with it, which stays in memory as long as any slice of it.
     pub body: Bytes,
@@ -109,12 +109,12 @@ impl LogReader {
         self.shared.set_scarce(scarce)
     }
 
-    /// Who may still write.
+    /// Returns who may still write.
     pub fn room(&self) -> Room {
         self.shared.room()
     }
 
-    /// What the log has done since start.
+    /// Returns the log's figures since start.
     pub fn stats(&self) -> Stats {
         self.shared.stats()
     }
@@ -125,17 +125,17 @@ pub struct Records {
     disk: Arc<dyn Disk>,
     /// The first is the one being read.
     segments: VecDeque<Arc<Segment>>,
-    /// Of the record at `offset`.
+    /// The position of the record at `offset`.
     next: Position,
     offset: u64,
     from: Position,
     to: Position,
-    /// What was read last, and where in the segment it begins.
+    /// The bytes that were read last, and where they begin in the segment.
     chunk: Bytes,
     chunk_at: u64,
 }
 
-/// How much is read at once.
+/// Bytes that are read at once.
 const CHUNK: u64 = 1 << 20;
 
 impl Records {

@@ -76,7 +76,7 @@ pub struct Recovered {
     fold: Position,
     /// The newest segment that the store knows of.
     newest: u64,
-    /// Of the next segment.
+    /// The number of the next segment.
     number: u64,
     /// Segments that hold nothing of the log.
     stale: Vec<Segment>,
@@ -89,7 +89,7 @@ impl Recovered {
         self.epoch
     }
 
-    /// What the store shall remember of the log.
+    /// The identity that the store must remember of the log.
     pub fn identity(&self) -> Identity {
         Identity { id: self.shared.id, newest: self.newest }
     }
@@ -117,7 +117,7 @@ impl Recovered {
             self.shared.recycle(segment)?;
         }
         for spare in self.free {
-            // What a crash left half made is of no use.
+            // Files that a crash left half made are of no use.
             if spare.bytes == self.shared.config.segment_bytes && self.shared.spares.has_room() {
                 self.shared.spares.put(spare);
             } else {
@@ -141,7 +141,7 @@ impl Log {
         LogReader::new(self.writer.shared().clone())
     }
 
-    /// What the store shall remember of the log from now on.
+    /// Returns the identity that the store must remember from now on.
     pub fn identity(&self) -> Identity {
         let shared = self.writer.shared();
         Identity { id: shared.id, newest: shared.active().map_or(0, |segment| segment.header.number) }
@@ -249,7 +249,7 @@ fn open_segment(disk: &dyn Disk, found: Spare, number: u64) -> Result<Segment, L
     }
 }
 
-/// What recovery learns on its way through the segments.
+/// The facts that recovery learns on its way through the segments.
 struct Scan<'a> {
     shared: &'a LogShared,
     fold: Position,

@@ -6,7 +6,7 @@ use super::frame::{self, CHECKED_FROM, Marks, RECORD_HEADER};
 use super::segment::{SEGMENT_HEADER, SegmentHeader};
 
 const ZEROS: [u8; 64] = [0; 64];
-/// How far apart the checksums are that [`Prefixes`] keeps.
+/// The distance of the checksums that [`Prefixes`] keeps.
 const STEP: usize = 4096;
 
 /// Calls `found` with each valid record in the bytes of a segment from `from` on.
@@ -51,9 +51,9 @@ fn could_lie_at(at: usize, position: Position, first: Position) -> bool {
 /// Checksums of prefixes of some bytes, from which those of any range follow.
 struct Prefixes<'a> {
     bytes: &'a [u8],
-    /// Of the first 0, 1, 2 … steps.
+    /// The checksums of the first 0, 1, 2 … steps.
     steps: Vec<u32>,
-    /// What 1, 2, 4, 8 … zero bytes do to a checksum.
+    /// The effects of 1, 2, 4, 8 … zero bytes on a checksum.
     zeros: Vec<Linear>,
 }
 

@@ -46,7 +46,7 @@ const FORMAT: u32 = 1;
 const _: () = assert!(HEADER_BYTES <= NEXT_AT, "the header has its page for itself");
 const _: () = assert!(NEXT_AT + NEXT_BYTES <= SEGMENT_HEADER, "records begin behind both");
 
-/// What a segment says of itself.
+/// The header of a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct SegmentHeader {
     pub number: u64,
@@ -60,7 +60,7 @@ pub(super) struct SegmentHeader {
     pub log: u64,
 }
 
-/// Why a segment's header can't be used.
+/// The reason why a segment's header can't be used.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum BadHeader {
     Damaged,
@@ -113,7 +113,7 @@ pub(super) struct Segment {
     pub file: Arc<dyn DiskFile>,
     /// The length of the file.
     pub bytes: u64,
-    /// Where its flushed records end.
+    /// The end of its flushed records.
     end: AtomicU64,
 }
 
@@ -158,7 +158,7 @@ pub(super) fn made_number(name: &str) -> Option<u64> {
     name.strip_prefix("new-")?.strip_suffix(FREE)?.parse().ok()
 }
 
-/// How the names of files end that wait for their use.
+/// The suffix of files that wait for their use.
 pub(super) const FREE: &str = ".free";
 
 /// A file that waits for its use.

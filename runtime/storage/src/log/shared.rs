@@ -1,4 +1,4 @@
-//! What committer, readers and checkpoints know of the log together: segments in use, places, counters.
+//! The state of the log that committer, readers and checkpoints share: segments in use, places, counters.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use super::spares::Spares;
 use crate::disk::Disk;
 use crate::failpoint;
 
-/// What committer, readers and checkpoints know of the log together.
+/// The state of the log that committer, readers and checkpoints share.
 pub(super) struct LogShared {
     pub disk: Arc<dyn Disk>,
     pub config: Config,
@@ -52,7 +52,7 @@ pub(super) struct Place {
     pub before: u64,
 }
 
-/// How far apart the places are, in bytes, that are remembered.
+/// The distance of the remembered places, in bytes.
 pub(super) const PLACE_STEP: u64 = 64 << 10;
 
 impl LogShared {
@@ -191,7 +191,7 @@ impl LogShared {
         self.disk.remove(name).map_err(LogError::io("remove", self.disk.path(name)))
     }
 
-    /// Who may still write.
+    /// Returns who may still write.
     pub(super) fn room(&self) -> Room {
         let taken = self.used.load(Ordering::Relaxed) + self.queued.load(Ordering::Relaxed);
         if taken + self.config.commit_reserve <= self.config.max_bytes {
@@ -218,7 +218,7 @@ impl LogShared {
     }
 }
 
-/// Who may still submit records: what `log.max` leaves.
+/// Who may still submit records within `log.max`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Room {
     All,
@@ -243,7 +243,7 @@ impl Counters {
     }
 }
 
-/// What the log has done since start, for metrics.
+/// The log's figures since start, for metrics.
 #[derive(Clone, Debug)]
 pub struct Stats {
     /// Groups written, marks included.

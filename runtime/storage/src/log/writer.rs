@@ -19,7 +19,7 @@ pub(super) struct Writer {
     shared: Arc<LogShared>,
     epoch: Epoch,
     segment: Arc<Segment>,
-    /// Where in the segment the group begins.
+    /// The offset in the segment at which the group begins.
     at: u64,
     group: Vec<u8>,
     /// Places in the group that are remembered once it is flushed.
@@ -28,7 +28,7 @@ pub(super) struct Writer {
     last_place: u64,
     /// The bytes of records before the group.
     before: u64,
-    /// Of the next record.
+    /// The position of the next record.
     next: Position,
     flushed: Position,
     /// The highest *durable* that is itself flushed.
@@ -37,7 +37,7 @@ pub(super) struct Writer {
     acknowledged: Position,
 }
 
-/// What a record's header says beside what the writer knows itself.
+/// The fields of a record's header that the writer doesn't know by itself.
 pub(super) struct About {
     pub kind: RecordKind,
     pub version: u8,

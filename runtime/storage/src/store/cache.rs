@@ -31,7 +31,7 @@ pub type Changes = Page<Box<str>, Option<Bytes>>;
 /// The state of one generation.
 #[derive(Debug)]
 pub struct StateCache {
-    /// Where in `slots` a key's entry is.
+    /// The index in `slots` of a key's entry.
     index: HashTable<u32>,
     hasher: DefaultHashBuilder,
     slots: Vec<Slot>,
@@ -53,7 +53,7 @@ pub struct StateCache {
     /// Whether the store holds keys that have no entry here.
     incomplete: bool,
     bytes: CacheBytes,
-    /// Where the search for entries to evict goes on.
+    /// The place at which the search for entries to evict continues.
     hand: usize,
 }
 
@@ -66,7 +66,7 @@ pub(super) struct Order {
     /// The checkpoints as of when they were gathered: a fold makes all of it void. `next` is 0 at first.
     folded: u64,
     next: u64,
-    /// How many of the cache's frozen and dirty slots are in it.
+    /// The number of the cache's frozen and dirty slots in it.
     frozen: usize,
     dirty: usize,
     /// Not yet in order.
@@ -119,7 +119,7 @@ pub struct CacheBytes {
     pub clean: usize,
 }
 
-/// What the cache knows of a key.
+/// The cache's knowledge of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lookup<'a> {
     Value(&'a Bytes),
@@ -271,7 +271,7 @@ impl StateCache {
             }
             order.sort();
             let mut state = state.write();
-            // What was written meanwhile is little, or comes in another round.
+            // Keys written in the meantime are few, or come in another round.
             if state.gather(&mut order, STEP) {
                 order.sort();
                 state.ordered = Some(std::mem::take(&mut order.sorted));

@@ -1,4 +1,4 @@
-//! What can go wrong in the store, in words for the person who has to put it right.
+//! Errors of the store, in words for the person who has to fix them.
 
 use std::io;
 use std::path::PathBuf;
@@ -12,7 +12,7 @@ pub enum StoreError {
     Damaged {
         /// The key, in words.
         key: String,
-        /// What is wrong with the value.
+        /// The problem with the value.
         problem: String,
     },
     /// The engine finds its own files damaged.
@@ -20,7 +20,7 @@ pub enum StoreError {
     EngineDamaged {
         /// `sled` or `redb`.
         engine: &'static str,
-        /// Where its files are.
+        /// The folder of its files.
         folder: PathBuf,
         /// In the engine's words.
         problem: String,
@@ -34,9 +34,7 @@ pub enum StoreError {
         known: u32,
     },
     /// The store was written by a version that this one no longer reads.
-    #[error(
-        "the store has format {found}, this binary reads {known} only: bring it forward with an older one"
-    )]
+    #[error("the store has format {found}, this binary reads only {known}: convert it with an older one")]
     Older {
         /// The format number found in the store.
         found: u32,
@@ -60,7 +58,7 @@ pub enum StoreError {
     Full {
         /// The folder of the store.
         folder: PathBuf,
-        /// What the system answered.
+        /// The error of the operating system.
         source: io::Error,
     },
     /// It was closed after a failed write, and opened not long ago.
@@ -72,9 +70,9 @@ pub enum StoreError {
     /// Reading, writing or syncing failed.
     #[error("{what} failed: {source}")]
     Io {
-        /// What was being done, and where.
+        /// The failed action, with the place.
         what: String,
-        /// What the system answered.
+        /// The error of the operating system.
         source: io::Error,
     },
     /// The engine refused for a reason of its own.
@@ -82,7 +80,7 @@ pub enum StoreError {
     Engine {
         /// `sled` or `redb`.
         engine: &'static str,
-        /// Where its files are.
+        /// The folder of its files.
         folder: PathBuf,
         /// In the engine's words.
         problem: String,

@@ -1,4 +1,4 @@
-//! Packages and compiled code: files beside the store, each there wholly or not at all.
+//! Packages and compiled code: files beside the store, each either complete or absent.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -16,15 +16,15 @@ pub struct Files {
     folder: PathBuf,
 }
 
-/// What can go wrong with a file beside the store.
+/// An error of a file beside the store.
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
     /// Reading, writing or syncing failed.
     #[error("{what} failed: {source}")]
     Io {
-        /// What was being done, and with which file.
+        /// The failed action, with the file.
         what: String,
-        /// What the system answered.
+        /// The error of the operating system.
         source: io::Error,
     },
     /// The file does not have the bytes that were written.

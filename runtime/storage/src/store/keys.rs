@@ -15,7 +15,7 @@ use ironloom_types::ids::{Digest, Generation, Ordinal, PointNumber, Revision, Se
 /// Bytes before what names the item within its kind.
 const HEAD: usize = 4 + 4 + 1 + 8;
 
-/// Whose data it is: every key carries it.
+/// The owner of data: every key carries it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Scope {
     /// The tenant. 0 is the node itself; the greatest number is the store's own.
@@ -27,7 +27,7 @@ pub struct Scope {
 impl Scope {
     /// The one stream of the one tenant that there is for now.
     pub const MAIN: Self = Self { tenant: TenantId::MAIN, stream: StreamId::MAIN };
-    /// What belongs to the node and to no tenant.
+    /// The scope of data that belongs to the node and to no tenant.
     const NODE: Self = Self { tenant: TenantId(0), stream: StreamId(0) };
 
     /// The key of an item in this scope, or in that of the node for the few kinds that are the node's.
@@ -76,7 +76,7 @@ impl Scope {
 
 macro_rules! kinds {
     ($($(#[$doc:meta])* $name:ident = $number:literal, $words:literal;)*) => {
-        /// What a key is the key of. The numbers stand in every key and never change.
+        /// The kind of data under a key. The numbers are part of every key and never change.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         #[repr(u8)]
         pub enum KeyKind { $($(#[$doc])* $name = $number,)* }
@@ -142,7 +142,7 @@ impl KeyKind {
     }
 }
 
-/// What a key names, without its scope.
+/// The item that a key names, without its scope.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the fields are what the variant's line lists")]
 pub enum Item<'a> {
@@ -352,7 +352,7 @@ impl Key {
         &self.0
     }
 
-    /// What this key names; `None` for bytes that no version of this code makes.
+    /// Returns the item that this key names; `None` for bytes that no version of this code makes.
     pub fn parse(&self) -> Option<(Scope, Item<'_>)> {
         let (tenant, rest) = self.0.split_first_chunk::<4>()?;
         let (stream, rest) = rest.split_first_chunk::<4>()?;

@@ -12,11 +12,11 @@ pub struct DataLock {
     _file: File,
 }
 
-/// Why a data folder could not be locked.
+/// The reason why a data folder could not be locked.
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
     /// Another process has it.
-    #[error("{folder} is in use by {holder}: stop that one first, or choose another data folder")]
+    #[error("{folder} is in use by {holder}: stop that process first, or choose another data folder")]
     InUse {
         /// The data folder.
         folder: PathBuf,
@@ -28,7 +28,7 @@ pub enum LockError {
     Io {
         /// The data folder.
         folder: PathBuf,
-        /// What the system answered.
+        /// The error of the operating system.
         source: io::Error,
     },
 }

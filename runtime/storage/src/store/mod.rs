@@ -1,4 +1,4 @@
-//! What the log folds to, at rest: keys, the two engines that keep them, files beside them, and the
+//! The log's fold at rest: keys, the two engines that keep them, files beside them, and the
 //! state of apps in memory in front of them.
 
 mod cache;
@@ -15,9 +15,8 @@ mod tests;
 mod value;
 
 use std::path::Path;
+use std::str::FromStr;
 use std::sync::Arc;
-
-use serde::{Deserialize, Serialize};
 
 use crate::folders;
 
@@ -29,16 +28,14 @@ pub use lock::{DataLock, LockError};
 pub use storage::{Applied, Change, FORMAT, PAGE_BYTES, Page, Storage};
 
 /// Which engine keeps the store: `store.engine`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EngineKind {
-    #[default]
     Sled,
     Redb,
 }
 
 impl EngineKind {
-    /// Both.
+    /// Every engine.
     pub const ALL: [Self; 2] = [Self::Sled, Self::Redb];
 
     /// Its name, which is also that of its folder.
@@ -49,6 +46,19 @@ impl EngineKind {
         }
     }
 }
+
+impl FromStr for EngineKind {
+    type Err = UnknownEngine;
+
+    fn from_str(text: &str) -> Result<Self, UnknownEngine> {
+        Self::ALL.into_iter().find(|kind| kind.name() == text).ok_or_else(|| UnknownEngine(text.to_owned()))
+    }
+}
+
+/// The name of an engine that there isn't.
+#[derive(Debug, thiserror::Error)]
+#[error("{0:?} is not an engine; the engines are sled and redb")]
+pub struct UnknownEngine(String);
 
 /// Opens the store in a folder, or begins one. The engine may keep `cache_bytes` in memory.
 ///

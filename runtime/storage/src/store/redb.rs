@@ -1,4 +1,4 @@
-//! The other engine: redb, which promises what it wrote over a loss of power too.
+//! The other engine: redb, whose writes survive a power failure by themselves.
 
 use std::io;
 use std::ops::Bound;

@@ -1,4 +1,4 @@
-//! An engine that refuses everything after a failed write, and works again once it is opened anew.
+//! An engine that refuses everything after a failed write, and works again once it is reopened.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -28,7 +28,7 @@ struct Now<T> {
 pub(super) enum Failure<F> {
     /// It could not be opened again, or not yet.
     Opening(StoreError),
-    /// It was open, and failed.
+    /// It was open, but failed.
     Using(F),
 }
 

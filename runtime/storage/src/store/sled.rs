@@ -302,7 +302,7 @@ fn stored_whole(sealed: &[u8]) -> Vec<u8> {
     stored
 }
 
-/// How an operation failed, before it is known where.
+/// The error of an operation, before its place is known.
 enum Failed {
     Sled(sled::Error),
     Sync(io::Error),

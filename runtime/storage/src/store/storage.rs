@@ -64,7 +64,7 @@ impl Change {
 /// Some entries of a range.
 pub type Page = ironloom_types::page::Page<Key, Bytes>;
 
-/// What became of changes.
+/// The result of applying changes.
 #[must_use = "a fenced process must stop"]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Applied {

@@ -43,9 +43,9 @@ impl Random {
 
 #[derive(Default)]
 struct Inode {
-    /// What a running process sees.
+    /// The files as a running process sees them.
     cache: Vec<u8>,
-    /// What outlives a power cut.
+    /// The files that survive a power cut.
     disk: Vec<u8>,
     /// Sectors written since the last sync that didn't fail to say so.
     dirty: BTreeSet<usize>,

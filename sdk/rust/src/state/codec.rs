@@ -1,4 +1,4 @@
-//! How typed values become bytes.
+//! Converts typed values to bytes.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::ser::{self, Serialize, Serializer};
 
-/// Whether a value has a NaN or an infinity in it, which JSON would store as `null`.
+/// Returns whether a value contains a NaN or an infinity, which JSON would store as `null`.
 pub(super) fn is_finite<V: Serialize>(value: &V) -> bool {
     value.serialize(Probe).is_ok()
 }

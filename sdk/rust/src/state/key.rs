@@ -1,4 +1,4 @@
-//! How typed keys become texts.
+//! Converts typed keys to texts.
 
 use std::fmt::Write;
 

@@ -53,15 +53,15 @@ pub enum Error {
     Encode {
         /// The key of the value.
         key: String,
-        /// What is wrong, as the codec says it.
+        /// The codec's message.
         reason: String,
     },
-    /// What is stored is not of the form that the app now expects.
-    #[error("what is stored under {key:?} can't be read: {reason}; where its form changed, migrate it")]
+    /// The stored value doesn't have the form that the app now expects.
+    #[error("the value stored under {key:?} can't be read: {reason}; if its form has changed, migrate it")]
     Decode {
         /// The key of the value.
         key: String,
-        /// What is wrong, as the codec says it.
+        /// The codec's message.
         reason: String,
     },
     /// Anything else, in words.

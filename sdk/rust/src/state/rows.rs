@@ -133,7 +133,7 @@ impl Line for &Reading<'_> {
 
 /// A table's values for all entities of a batch. Made by [`Table::of`](crate::Table::of).
 ///
-/// What changed is stored by [`save`](Self::save), or when the view goes out of scope; an error then fails the
+/// Changes are stored by [`save`](Self::save), or when the view goes out of scope; an error then fails the
 /// invocation. It doesn't see what is stored under the same keys by other ways meanwhile, so use one view at a time.
 ///
 /// ```
@@ -236,7 +236,7 @@ impl<V: Serialize, C: Codec> Drop for EntityRows<'_, V, C> {
 /// A table's values by key: what it has read it keeps, and what changes it stores in one call. Made by
 /// [`Table::rows`](crate::Table::rows).
 ///
-/// What changed is stored by [`save`](Self::save), or when the view goes out of scope; an error then fails the
+/// Changes are stored by [`save`](Self::save), or when the view goes out of scope; an error then fails the
 /// invocation. It doesn't see what is stored under the same keys by other ways meanwhile, so use one view at a time.
 ///
 /// ```

@@ -135,7 +135,7 @@ pub struct Scan<K: ?Sized, V, C> {
     form: PhantomData<fn(&K) -> (V, C)>,
 }
 
-/// How many entries a scan asks for at once.
+/// The number of entries that a scan requests at once.
 const PAGE: u32 = 1_000;
 
 impl<K: Key + ?Sized, V: DeserializeOwned, C: Codec> Scan<K, V, C> {

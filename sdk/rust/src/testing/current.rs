@@ -33,7 +33,9 @@ fn with<T>(use_it: impl FnOnce(&mut World) -> T) -> T {
             world.host_calls += 1;
             use_it(world)
         }
-        None => fail("there is no platform here: in a test, call this inside of testing::Platform::run, consume or fire"),
+        None => fail(
+            "there is no platform here: in a test, call this inside testing::Platform::run, consume or fire",
+        ),
     })
 }
 

@@ -1,4 +1,4 @@
-//! What the platform takes from a manifest. Whether it is a valid one, `ironloom build` says.
+//! The parts of a manifest that the platform needs. `ironloom build` checks whether it is valid.
 
 use std::collections::BTreeMap;
 

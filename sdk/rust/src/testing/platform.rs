@@ -37,11 +37,11 @@ pub struct Refused {
     pub entity: String,
     /// When the source took the reading.
     pub at: Timestamp,
-    /// Why the app refused it.
+    /// The app's reason for refusing it.
     pub reason: String,
 }
 
-/// What became of one call.
+/// The result of one call.
 #[derive(Clone, Debug)]
 pub struct Outcome {
     /// Whether the call took effect.
@@ -83,7 +83,7 @@ impl Platform {
     #[track_caller]
     pub fn from_manifest(app_toml: &str) -> Self {
         let manifest: Manifest = toml::from_str(app_toml)
-            .unwrap_or_else(|error| fail(&format!("app.toml is no manifest: {error}")));
+            .unwrap_or_else(|error| fail(&format!("app.toml is not a valid manifest: {error}")));
         let mut platform = Self::new();
         let world = platform.world_mut();
         world.schedule = manifest.schedule;
@@ -178,7 +178,7 @@ impl Platform {
         self.world().now
     }
 
-    /// Has the next call that takes effect see a gap.
+    /// Shows a gap to the next call that takes effect.
     pub fn add_gap(&mut self, gap: Gap) {
         self.world_mut().gaps.push(gap);
     }
@@ -317,7 +317,7 @@ impl Platform {
         &self.world().logs
     }
 
-    /// How many calls of the host the last call of the app made, log lines left out. Each costs an app a microsecond
+    /// Returns the number of host calls in the app's last call, without log lines. Each costs an app a microsecond
     /// at least, which is much for one reading and nothing for a batch.
     pub fn host_calls(&self) -> u64 {
         self.world().host_calls

@@ -1,4 +1,4 @@
-//! What the host checks in a batch of derived readings, in its order and with its words.
+//! The host's checks of a batch of derived readings, in its order and with its words.
 
 use super::world::{OutputKind, Type, World};
 use crate::bindings::platform::ironloom::types::types::{Batch, Frame, Values};
@@ -11,7 +11,7 @@ const MAX_VALUE: usize = 64 << 10;
 const MAX_PATH: usize = 255;
 const MAX_SEGMENTS: usize = 16;
 
-/// Where the tests' installation has its outputs, which nobody bound.
+/// The default points of the test installation's outputs.
 const PREFIX: &str = "apps/test";
 
 /// Checks all readings of a batch, of which `derived` came before in this invocation. Returns how many they are.
@@ -61,7 +61,7 @@ fn check_frame(frame: &Frame, declared: Type, entities: usize) -> Result<(), Err
         )));
     }
     if let Some(index) = frame.entity.iter().find(|&&index| index as usize >= entities) {
-        return Err(malformed(format!("entity {index} is asked for, and the table has {entities}")));
+        return Err(malformed(format!("a reading names entity {index}, and the table has {entities}")));
     }
     if let Some(at) = frame.at.iter().find(|&&at| at > i64::MAX as u64) {
         return Err(malformed(format!("the time {at} is after the year 2262")));
@@ -73,7 +73,7 @@ fn check_frame(frame: &Frame, declared: Type, entities: usize) -> Result<(), Err
     };
     match longest {
         Some(longest) if longest > MAX_VALUE => {
-            Err(malformed(format!("a value has {longest} bytes, and {MAX_VALUE} are allowed")))
+            Err(malformed(format!("a value has {longest} bytes; at most {MAX_VALUE} are allowed")))
         }
         _ => Ok(()),
     }
@@ -113,7 +113,8 @@ fn check_value(frame: &Frame, row: usize) -> Result<(), Error> {
     match &frame.values {
         Values::Reals(reals) if !reals[row].is_finite() && quality != Quality::Bad => {
             let (slot, value) = (&frame.slot, reals[row]);
-            let text = format!("`{slot}`: {value} is no number; such a reading has the quality `bad`");
+            let text =
+                format!("`{slot}`: {value} is not a finite number; give such a reading the quality `bad`");
             Err(Error::Malformed(text))
         }
         _ => Ok(()),

@@ -11,17 +11,17 @@ const MAX_KEY: usize = 512;
 const MAX_VALUE: usize = 256 << 10;
 const MAX_BYTES: u64 = 64 << 20;
 const MAX_PAGE: u32 = 1_000;
-/// What a key counts besides its own bytes and those of its value.
+/// Bytes that a key counts besides its own and those of its value.
 const KEY_BYTES: usize = 128;
 
 pub(super) struct State {
     /// Bytes that keys and values may have.
     pub granted: u64,
-    /// Where the value of a key stands. A key stays when its value is deleted.
+    /// The index of a key's value. A key stays when its value is deleted.
     places: HashMap<Box<str>, usize>,
     values: Vec<Option<Vec<u8>>>,
     bytes: u64,
-    /// What stood where before the call, newest last.
+    /// The values before the call with their places, newest last.
     undo: Vec<(usize, Option<Vec<u8>>)>,
     bytes_before: u64,
 }

@@ -1,4 +1,4 @@
-//! What there is around an app in a test, and how the app's calls change it.
+//! The surroundings of an app in a test, and how the app's calls change them.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -56,7 +56,7 @@ pub struct Output {
     pub entity: String,
     /// The time that the app gave it.
     pub at: Timestamp,
-    /// How far it can be trusted.
+    /// Its quality.
     pub quality: Quality,
     /// The value that was published.
     pub value: Datum,
@@ -78,7 +78,7 @@ pub struct RequestedIntent {
 /// A line that an app logged.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Log {
-    /// How severe it is.
+    /// Its severity.
     pub level: log::Level,
     /// The module that it came from.
     pub target: String,
@@ -92,13 +92,13 @@ const MAX_ALARM_MESSAGE: usize = 1_024;
 const MAX_ALARMS: usize = 10_000;
 const MAX_TIMER_NAME: usize = 256;
 const MAX_TIMERS: usize = 1_000;
-/// How long after the time of the call the timers that it sets are due at the earliest.
+/// The earliest due time of a timer, counted from the time of the call that sets it.
 const SOONEST: Duration = Duration::from_secs(1);
 const MAX_INTENTS: usize = 1_000;
 
 pub(super) type AlarmKey = (String, String);
 
-/// How to take back one change.
+/// The undo of one change.
 enum Undo {
     Alarm(AlarmKey, Option<String>),
     Timer(String, Option<Timestamp>),
@@ -124,11 +124,11 @@ pub(super) struct World {
     pub intents: Vec<RequestedIntent>,
     pub logs: Vec<Log>,
     invocations: u64,
-    /// How often the current or last call asked the host for something, log lines left out.
+    /// The number of host calls in the current or last call, without log lines.
     pub host_calls: u64,
 
     undo: Vec<Undo>,
-    /// How much of `published` and `intents` is of earlier calls, and how many derived readings are of this one.
+    /// The parts of `published` and `intents` from earlier calls, and the number of derived readings of this one.
     published_before: usize,
     intents_before: usize,
     derived: usize,

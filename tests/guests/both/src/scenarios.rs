@@ -1,4 +1,4 @@
-//! What is asked, and what every platform must answer.
+//! Questions, and the answers that every platform must give.
 
 use std::time::Duration;
 
@@ -38,7 +38,7 @@ fn publish_with(quality: Quality, value: f64) -> String {
     told(out.push_with("number", "a", NOON, quality, value).and_then(|()| out.publish()))
 }
 
-/// All of them.
+/// Every one, for iteration.
 pub const SCENARIOS: &[Scenario] = &[
     scenario("get-nothing", || told(state::get("nothing").map(text)), "None"),
     scenario(
@@ -143,12 +143,12 @@ pub const SCENARIOS: &[Scenario] = &[
     scenario(
         "publish-nan",
         || publish("number", "a", NOON, f64::NAN),
-        "refused: malformed: `number`: NaN is no number; such a reading has the quality `bad`",
+        "refused: malformed: `number`: NaN is not a finite number; give such a reading the quality `bad`",
     ),
     scenario(
         "publish-infinite",
         || publish_with(Quality::Uncertain, f64::NEG_INFINITY),
-        "refused: malformed: `number`: -inf is no number; such a reading has the quality `bad`",
+        "refused: malformed: `number`: -inf is not a finite number; give such a reading the quality `bad`",
     ),
     scenario("publish-bad-nan", || publish_with(Quality::Bad, f64::NAN), "()"),
     scenario(
@@ -165,7 +165,7 @@ pub const SCENARIOS: &[Scenario] = &[
     scenario(
         "publish-too-long",
         || publish("words", "a", NOON, "x".repeat((64 << 10) + 1).as_str()),
-        "refused: malformed: `words`: a value has 65537 bytes, and 65536 are allowed",
+        "refused: malformed: `words`: a value has 65537 bytes; at most 65536 are allowed",
     ),
     scenario(
         "publish-odd-entity",
@@ -245,7 +245,7 @@ pub const SCENARIOS: &[Scenario] = &[
     scenario(
         "raise-too-many",
         || told((0..10_001).try_for_each(|n| alarms::raise("noise", &n.to_string(), ""))),
-        "refused: the app has as many alarms standing as it was granted: clear some",
+        "refused: the app has as many active alarms as it was granted: clear some",
     ),
     scenario(
         "timers",

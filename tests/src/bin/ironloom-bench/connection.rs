@@ -72,7 +72,7 @@ pub(crate) fn get(url: &str, path: &str) -> Result<Vec<u8>> {
 }
 
 fn address(url: &str) -> Result<&str> {
-    url.strip_prefix("http://").with_context(|| format!("{url} is no URL of a server"))
+    url.strip_prefix("http://").with_context(|| format!("{url} is not the URL of a server"))
 }
 
 fn parse(head: &[u8]) -> Result<(u16, usize)> {

@@ -11,8 +11,8 @@ use hashbrown::HashMap;
 use ironloom::Targets;
 use ironloom_apps::manifest::{self, Manifest};
 use ironloom_sandbox::{
-    AppContext, Batch, BoxFuture, Cached, Call, Env, HostFault, LoadedApp, Meter, Outcome, OutputKind,
-    OutputResolver, OutputSlot, PointRoom, ReadError, Sandbox, SandboxConfig, Scan, Standing, StatePage,
+    AppContext, Batch, BoxFuture, Cached, Call, Env, Holdings, HostFault, LoadedApp, Meter, Outcome,
+    OutputKind, OutputResolver, OutputSlot, PointRoom, ReadError, Sandbox, SandboxConfig, Scan, StatePage,
     StateReader, Target, UnknownEntity,
 };
 use ironloom_tests::{guests, server};
@@ -75,7 +75,7 @@ impl Guest {
             state: Arc::clone(&self.memory) as _,
             state_bytes: 0,
             outputs: Arc::clone(&self.memory) as _,
-            standing: Arc::clone(&self.memory) as _,
+            holdings: Arc::clone(&self.memory) as _,
             interrupt: ironloom_sandbox::Interrupt::default(),
         };
         let report = self.runtime.block_on(self.sandbox.invoke(&self.app, Call::Readings(batch), env));
@@ -200,8 +200,8 @@ impl OutputResolver for Memory {
     }
 }
 
-impl Standing for Memory {
-    fn alarm(&self, alarm: &SlotName, entity: &str) -> bool {
+impl Holdings for Memory {
+    fn has_alarm(&self, alarm: &SlotName, entity: &str) -> bool {
         // Only where some stand is it worth a key of its own.
         let alarms = read(&self.alarms);
         !alarms.is_empty() && alarms.contains(&(alarm.clone(), entity.into()))
@@ -211,7 +211,7 @@ impl Standing for Memory {
         read(&self.alarms).len()
     }
 
-    fn timer(&self, _: &str) -> bool {
+    fn has_timer(&self, _: &str) -> bool {
         false
     }
 

@@ -87,7 +87,7 @@ fn say(text: &str) -> Result<()> {
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
-    let wrong = || format!("{text:?} is no time such as 30s, 2m or 1h");
+    let wrong = || format!("{text:?} is not a time such as 30s, 2m or 1h");
     let unit = text.find(|letter: char| !letter.is_ascii_digit()).ok_or_else(wrong)?;
     let number: u64 = text[..unit].parse().map_err(|_| wrong())?;
     let seconds = match text[unit..].trim() {

@@ -1,4 +1,4 @@
-//! Calls cargo and its kin.
+//! Calls cargo, rustc and rustup.
 
 use std::ffi::OsString;
 use std::io::{BufRead, BufReader};
@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context as _, bail};
 use serde::Deserialize;
 
-/// What apps are compiled for.
+/// The target that apps are compiled for.
 const TARGET: &str = "wasm32-wasip2";
 /// The profile of a workspace that builds apps beside other things, and says itself how they are linked.
 const GUEST_PROFILE: &str = "guest";
@@ -51,7 +51,7 @@ pub(super) struct Crate {
     has_guest_profile: bool,
 }
 
-/// What is used of the answer of `cargo metadata`.
+/// The parts of `cargo metadata`'s answer that are used.
 #[derive(Deserialize)]
 struct Metadata {
     packages: Vec<Package>,
@@ -78,7 +78,7 @@ impl Target {
     }
 }
 
-/// What is used of what `cargo build` tells.
+/// The parts of `cargo build`'s messages that are used.
 #[derive(Deserialize)]
 struct Message {
     reason: String,
@@ -110,7 +110,7 @@ impl Crate {
             .packages
             .into_iter()
             .find(|package| package.manifest_path == manifest)
-            .with_context(|| format!("{} is no package", manifest.display()))?;
+            .with_context(|| format!("{} is not a package", manifest.display()))?;
         if !package.targets.iter().any(Target::is_component) {
             bail!("{}: an app needs `[lib] crate-type = [\"cdylib\", \"rlib\"]`", manifest.display());
         }
@@ -152,7 +152,7 @@ impl Crate {
         if !status.success() {
             bail!("the app does not compile");
         }
-        wasm.with_context(|| format!("cargo made no component of {}", self.manifest.display()))
+        wasm.with_context(|| format!("cargo built no component from {}", self.manifest.display()))
     }
 
     fn component_of(&self, message: Message) -> Option<PathBuf> {

@@ -1,4 +1,4 @@
-//! What a component imports and exports, read from its own sections without compiling it.
+//! The imports and exports of a component, read from its sections without compiling it.
 
 use wasmparser::{Parser, Payload};
 

@@ -17,7 +17,7 @@ use ironloom_apps::quantity::{Bytes, Count, Span};
 use ironloom_apps::toml_section::{Field, Findings, Section};
 use ironloom_types::ids::{Digest, InstallationId, SlotName};
 
-/// What is to be installed, as far as it was said.
+/// The request to install, as far as it was given.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Asked {
     pub(super) package: Option<String>,

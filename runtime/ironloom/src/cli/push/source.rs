@@ -12,12 +12,12 @@ const MAX_LINES: usize = 10_000;
 const MAX_BYTES: usize = 4 << 20;
 /// The longest line. A longer one is cut, and refused by the server as it stands then.
 const MAX_LINE: u64 = 1 << 20;
-/// How long lines of a pipe wait for others: who watches a live feed wants to see it arrive.
+/// The time that lines of a pipe wait for more: somebody who watches a live feed wants to see it arrive.
 const GATHER: Duration = Duration::from_millis(200);
 /// Lines that are read ahead of a pipe.
 const AHEAD: usize = 1_024;
 
-/// Where lines come from.
+/// The source of lines.
 pub(super) enum Source {
     /// A file: always cut into the same bodies.
     File(BufReader<File>),
@@ -30,7 +30,7 @@ pub(super) enum Source {
 pub(super) struct Body {
     /// Its lines, each with its line feed.
     pub bytes: Vec<u8>,
-    /// How many there are.
+    /// Their number.
     pub lines: u64,
 }
 

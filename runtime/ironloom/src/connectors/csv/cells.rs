@@ -1,4 +1,4 @@
-//! What stands in a cell: a time, or a value.
+//! The contents of a cell: a time or a value.
 
 use std::str::FromStr;
 
@@ -78,7 +78,7 @@ fn real(text: &str, decimal_comma: bool) -> Option<f64> {
     number.is_finite().then_some(number)
 }
 
-/// How the times of a file are read.
+/// The rules for reading the times of a file.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Times {
     /// The zone of times without an offset.
@@ -91,7 +91,7 @@ pub(crate) struct Times {
 /// The time of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LineTime {
-    /// As it stands there.
+    /// The cell's text.
     At(Timestamp),
     /// Before 1970, which no reading can hold.
     TooEarly,
@@ -136,7 +136,9 @@ impl Times {
         };
         let at = self.zone.to_ambiguous_timestamp(date_time);
         if let AmbiguousOffset::Gap { .. } = at.offset() {
-            return Err(format!("{text:?} does not exist in the time zone: clocks were put forward over it"));
+            return Err(format!(
+                "{text:?} does not exist in the time zone: the clocks skipped it when they were put forward"
+            ));
         }
         // Of two times in the hour that comes twice, the first.
         line_time(at.earlier().map_err(|_| not_one())?.as_nanosecond())

@@ -1,4 +1,4 @@
-//! How the replay of a CSV file is configured.
+//! The configuration of replaying a CSV file.
 
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -14,7 +14,7 @@ use ironloom_apps::manifest::check_unit;
 use ironloom_apps::quantity::Span;
 use ironloom_apps::toml_section::{Field, Section};
 
-/// Where the cells of a column go.
+/// The destination of a column's cells.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Mapping {
     /// The column, by its name in the header line.
@@ -31,23 +31,23 @@ pub(crate) struct Mapping {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct CsvConfig {
     pub path: PathBuf,
-    /// What stands between two cells: one ASCII character.
+    /// The separator of cells: one ASCII character.
     pub delimiter: u8,
     /// Whether the decimal mark of numbers is a comma.
     pub decimal_comma: bool,
     /// The column with the time.
     pub at: String,
-    /// How its cells are read.
+    /// The type of its cells.
     pub times: Times,
     /// Seconds of the file in a second; 0: as fast as it goes.
     pub speed: f64,
-    /// How often the file is read; `None`: without end.
+    /// The number of laps; `None`: endless.
     pub laps: Option<u64>,
-    /// What is added to the times at each further lap.
+    /// The time that is added with each further lap.
     pub shift: Span,
     /// Cells that hold no value.
     pub missing: Vec<String>,
-    /// Where the columns go, in the order of the file.
+    /// The points of the columns, in the order of the file.
     pub mappings: Vec<Mapping>,
 }
 
@@ -69,13 +69,13 @@ impl CsvConfig {
             missing.map_or_else(|| Some(vec![String::new(), "NA".to_owned()]), |field| field.texts());
         let mappings = mappings(section.table("columns"));
         if delimiter.is_some() && delimiter == decimal {
-            section.refuse("has one mark for `delimiter` and `decimal`; with a decimal comma cells are mostly separated by \";\"");
+            section.refuse("uses one mark as `delimiter` and `decimal`; with a decimal comma, cells are usually separated by \";\"");
         }
         if mappings.is_empty() {
-            section.refuse("has no [….columns.NAME] with a `point`, so it would bring nothing");
+            section.refuse("has no [….columns.NAME] with a `point`, so it would bring no readings");
         }
         if laps.is_some_and(|laps| laps != Some(1)) && shift == Some(Span(0)) {
-            section.refuse("needs a `shift` above 0 with `loop`, or times would go back at each lap");
+            section.refuse("needs a `shift` above 0 with `loop`, or times would go back with each lap");
         }
         section.finish();
         Some(Self {

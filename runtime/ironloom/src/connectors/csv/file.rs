@@ -22,10 +22,10 @@ const MAX_LINES: usize = 4_096;
 /// Bytes of a record after which no further line is added to it: far below the largest that the log
 /// takes, whatever one more line adds.
 const ENOUGH_BYTES: usize = 1 << 20;
-/// What a new point adds to a record, at most.
+/// Bytes that a new point adds to a record, at most.
 const POINT_BYTES: usize = 512;
 
-/// Why a file can't be read on.
+/// The reason why reading a file stopped.
 #[derive(Debug)]
 pub(super) enum FileError {
     /// The disk or the file system failed, or there is no file: it may be otherwise later.
@@ -43,7 +43,7 @@ struct Line {
     number: u64,
     /// Where it begins, if it has no line feed.
     unended: Option<u64>,
-    /// Where the next line begins.
+    /// The place at which the next line begins.
     end: csv::Position,
 }
 
@@ -71,7 +71,7 @@ pub(super) struct Lap {
     has_lines: bool,
     /// Points whose unit was looked at, and whether it is the column's.
     units: HashMap<PointNumber, bool>,
-    /// Why there is no line ahead, where it isn't the end.
+    /// The reason why there is no line ahead, if it isn't the end.
     failure: Option<FileError>,
 }
 
@@ -137,7 +137,7 @@ impl Lap {
         Ok(lap)
     }
 
-    /// Why it ended before the file did.
+    /// Returns why it ended before the file did, if it did.
     pub(super) fn failure(&mut self) -> Option<FileError> {
         self.failure.take()
     }
@@ -212,7 +212,7 @@ impl Lap {
                     _ => "a line can't be read".to_owned(),
                 },
             };
-            status.skipped(format!("{problem}; passed over"));
+            status.skipped(format!("{problem}; skipped"));
             self.pass(&end);
         }
     }
@@ -229,7 +229,7 @@ impl Lap {
         true
     }
 
-    /// All before this place was handed over or passed over.
+    /// Everything before this place was submitted or skipped.
     fn pass(&mut self, end: &csv::Position) {
         self.next_line = end.line();
         self.reader.get_mut().pass(end.byte());
@@ -279,7 +279,7 @@ impl Lap {
                 Ok(point) => point,
                 Err(problem) => {
                     let column = &mapping.column;
-                    status.skipped(format!("line {number}, column {column}: {problem}; passed over"));
+                    status.skipped(format!("line {number}, column {column}: {problem}; skipped"));
                     continue;
                 }
             };
@@ -288,7 +288,7 @@ impl Lap {
                 None => {
                     let (column, kind, text) = (&mapping.column, mapping.r#type.name(), shorten(text, 60));
                     status.noticed(format!(
-                        "line {number}, column {column}: {text:?} is not a valid {kind}; taken as bad"
+                        "line {number}, column {column}: {text:?} is not a valid {kind}; recorded as bad"
                     ));
                     (ValueRef::Missing, Quality::Bad)
                 }

@@ -138,7 +138,7 @@ async fn lines_of_one_time_are_one_record_and_cells_become_readings() {
     assert_eq!(*sink.records.lock(), expected);
     assert_eq!((status.state.as_str(), status.readings), ("done", 6));
     let error = status.last_error.unwrap();
-    assert_eq!(error, "line 5, column Feed: \"x\" is not a valid real; taken as bad");
+    assert_eq!(error, "line 5, column Feed: \"x\" is not a valid real; recorded as bad");
 }
 
 #[tokio::test]
@@ -303,7 +303,7 @@ async fn lines_that_cant_be_read_are_counted_and_named() {
     assert_eq!(rows, [format!("1 7 {}", nanoseconds("2024-06-18T22:00:00Z"))]);
     assert_eq!((status.state.as_str(), status.skipped, status.readings), ("done", 5, 1));
     let error = status.last_error.unwrap();
-    assert_eq!(error, "line 6, column Weight: points under `apps/` belong to the runtime: apps; passed over");
+    assert_eq!(error, "line 6, column Weight: points under `apps/` belong to the runtime: apps; skipped");
     let (rows, _) = weights("Pig,at,Weight\n1,1718810565,1\n", "at_unit = \"s\"").await;
     assert_eq!(rows, ["1 1 1718810565000000000"]);
 }
@@ -437,7 +437,7 @@ async fn units_of_points_that_are_known_are_held_against_the_columns() {
     assert_eq!(sink.records.lock().concat(), ["2 2 100", "3 3 100", "2 5 200"]);
     assert_eq!(status.skipped, 2);
     let error = status.last_error.unwrap();
-    assert_eq!(error, "line 5, column Weight: the point 1 has the unit g, the column kg; passed over");
+    assert_eq!(error, "line 5, column Weight: the point 1 has the unit g, the column kg; skipped");
     // A point without a unit gets the column's.
     assert_eq!(sink.units.lock().get(&PointNumber(2)).map(|unit| &**unit), Some("kg"));
 }

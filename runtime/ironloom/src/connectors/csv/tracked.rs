@@ -1,7 +1,7 @@
-//! A file that knows how far it was read, and the digest of all that lies before.
+//! A file that knows how far it was read, and the digest of everything before.
 //!
-//! The reader above reads ahead in blocks; what it has read but not yet handed over is kept here until
-//! it is, so that the digest covers exactly the bytes before the place that a receipt names.
+//! The reader above reads ahead in blocks; bytes that it has read but not yet submitted are kept here until
+//! they are, so that the digest covers exactly the bytes before the place that a receipt names.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
@@ -10,12 +10,13 @@ use std::path::Path;
 use sha2::{Digest as _, Sha256};
 
 use super::tail::Seen;
+use crate::connectors::MAX_RECEIPT;
 use ironloom_types::ids::Digest;
 
 /// The longest line, in bytes. Beyond: the connector stops.
 const MAX_LINE: usize = 1 << 20;
 
-/// How far a file has come: what a receipt holds.
+/// The progress in a file: the contents of a receipt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Progress {
     /// Counted from 1.
@@ -33,14 +34,17 @@ pub(super) struct Progress {
 
 /// **Format**: stands in the log's records, as the first byte of a receipt.
 const RECEIPT_VERSION: u8 = 3;
+/// Version, lap, offset, line, begin of a line that may go on, digest.
+const RECEIPT_BYTES: usize = 1 + 4 * 8 + 32;
+const _: () = assert!(RECEIPT_BYTES <= MAX_RECEIPT);
 
 impl Progress {
-    /// At the beginning of a lap.
+    /// Returns the beginning of a lap.
     pub(super) fn begin(lap: u64) -> Self {
         Self { lap, offset: 0, line: 1, unended: None, prefix: Digest::of(b"") }
     }
 
-    /// As a receipt: version, lap, offset, line, begin of a line that may go on (otherwise the offset),
+    /// Encodes a receipt: version, lap, offset, line, begin of a line that may go on (otherwise the offset),
     /// digest; numbers big-endian.
     pub(super) fn to_receipt(self) -> Vec<u8> {
         let mut bytes = vec![RECEIPT_VERSION];
@@ -48,10 +52,11 @@ impl Progress {
             bytes.extend_from_slice(&number.to_be_bytes());
         }
         bytes.extend_from_slice(&self.prefix.0);
+        assert!(bytes.len() == RECEIPT_BYTES, "the fields above are all there are");
         bytes
     }
 
-    /// From a receipt; `None` where it isn't one of this version.
+    /// Decodes a receipt; `None` if it isn't one of this version.
     pub(super) fn from_receipt(bytes: &[u8]) -> Option<Self> {
         let (version, rest) = bytes.split_first()?;
         let (lap, rest) = rest.split_first_chunk::<8>()?;
@@ -149,7 +154,7 @@ impl Tracked {
         self.hash = hash;
     }
 
-    /// All before this offset was dealt with.
+    /// Tells that everything before this offset is done.
     pub(super) fn pass(&mut self, offset: u64) {
         let length = usize::try_from(offset.saturating_sub(self.passed)).unwrap_or(usize::MAX);
         assert!(length <= self.ahead.len(), "only what was read is passed");

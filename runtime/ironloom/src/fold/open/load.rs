@@ -1,4 +1,4 @@
-//! Brings into memory what the store has as of the fold position.
+//! Loads the store's state as of the fold position into memory.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;

@@ -14,14 +14,14 @@ use ironloom_storage::log::{Record, RecordKind, Recovered};
 use ironloom_types::clock::Timestamp;
 use ironloom_types::ids::{Generation, Position, Sequence};
 
-/// What the log held.
+/// The records that the log held.
 #[derive(Default)]
 pub(super) struct Replayed {
     /// The last record; zero where there is none.
     pub position: Position,
     /// The last journal time, which isn't the latest where an admin has set time back. A mark has none.
     pub time: Option<Timestamp>,
-    /// How many records there were, marks apart.
+    /// The number of records, without marks.
     pub records: u64,
 }
 

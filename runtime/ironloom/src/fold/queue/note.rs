@@ -17,7 +17,7 @@ const SPARSE: usize = 8;
 pub(crate) struct RowNote {
     /// The row among the columns of the note's chunk.
     pub row: u32,
-    /// How far its sequence lies behind the chunk's first.
+    /// The distance of its sequence from the chunk's first.
     pub offset: u32,
     /// The entity among those of the lane.
     pub entity: u32,
@@ -85,7 +85,7 @@ impl Note {
         self.chunk.time(self.rows[index].row as usize)
     }
 
-    /// Where `from..to` ends once the reading at its end is whole.
+    /// Returns the end of `from..to` such that its last reading is complete.
     pub(super) fn whole_readings(&self, from: usize, mut to: usize) -> usize {
         while to > from && to < self.rows.len() && self.rows[to].offset == self.rows[to - 1].offset {
             to += 1;

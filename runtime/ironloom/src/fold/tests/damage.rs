@@ -7,13 +7,13 @@ use std::sync::Arc;
 use super::cut::Cut;
 use super::history::Row;
 use super::machine::config;
-use super::model::Value;
 use super::world::World;
 use crate::fold::open::{Disks, OpenError, Opened, open};
 use crate::telemetry::Metrics;
 use ironloom_storage::log::LogError;
 use ironloom_storage::store::{self, Applied, Change, EngineKind, Key, KeyKind, Scope, Storage};
 use ironloom_types::ids::Sequence;
+use ironloom_types::readings::Value;
 
 /// A folder with blocks and points in the store, and something in the log behind them.
 fn folder() -> tempfile::TempDir {

@@ -7,12 +7,12 @@ use proptest::prelude::*;
 use tokio::sync::oneshot;
 
 use super::cut::Cut;
-use super::model::{Lane, Reading, Value};
+use super::model::{Lane, Reading};
 use super::world::World;
 use crate::fold::submission::{CommitSubmission, ReadingsSubmission, Refusal, Submission};
 use crate::records::admin::{AdminRecord, LaneDue, PackageRecord};
 use crate::records::commit::{
-    self, AlarmRecord, AlarmState, CommitHead, DeadLetter, DeadValue, Invocation, InvocationKind, OutcomeKind,
+    self, AlarmRecord, AlarmState, CommitHead, DeadLetter, Invocation, InvocationKind, OutcomeKind,
 };
 use crate::records::installation::{Installation, Revision, Standing};
 use crate::records::lane::LaneMeta;
@@ -26,7 +26,7 @@ use ironloom_types::ids::{
     self, Digest, Generation, InstallationId, Ordinal, PointNumber, PointPath, Sequence, SlotName,
 };
 use ironloom_types::limits::Limits;
-use ironloom_types::readings::{Columns, NewPoint, Quality, ValueRef};
+use ironloom_types::readings::{Columns, NewPoint, Quality, Value};
 
 pub(super) const MANIFEST: &str = r#"
 manifest = 1
@@ -90,8 +90,8 @@ fn value() -> impl Strategy<Value = Value> {
         2 => any::<i64>().prop_map(Value::Integer),
         1 => any::<bool>().prop_map(Value::Boolean),
         1 => Just(Value::Missing),
-        1 => "[a-z]{0,5}".prop_map(Value::Text),
-        1 => "[a-z]{80,90}".prop_map(Value::Text),
+        1 => "[a-z]{0,5}".prop_map(|text| Value::Text(text.into())),
+        1 => "[a-z]{80,90}".prop_map(|text| Value::Text(text.into())),
     ]
 }
 
@@ -184,15 +184,8 @@ fn prepare(
             }))
         });
         let quality = if row.value == Value::Missing { Quality::Bad } else { Quality::Good };
-        let value = match &row.value {
-            Value::Missing => ValueRef::Missing,
-            Value::Boolean(value) => ValueRef::Boolean(*value),
-            Value::Integer(value) => ValueRef::Integer(*value),
-            Value::Real(value) => ValueRef::Real(*value),
-            Value::Text(text) => ValueRef::Text(text),
-        };
         let at = time_of(row, now);
-        columns.push(number, Timestamp(at), quality, value);
+        columns.push(number, Timestamp(at), quality, row.value.as_ref());
         readings.push(Reading { path, at, quality, value: row.value.clone(), time: 0, hops: 0, origin: 0 });
     }
     (new, columns, readings)
@@ -663,7 +656,7 @@ fn letter(number: u64) -> DeadLetter {
         time: Timestamp(1),
         at: Timestamp(1),
         quality: Quality::Good,
-        value: DeadValue::Integer(number as i64),
+        value: Value::Integer(number as i64),
         reason: "refused: no".into(),
         by_trap: false,
         ordinal: Ordinal(1),

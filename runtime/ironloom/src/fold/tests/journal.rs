@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::history::Row;
-use super::model::Value;
 use super::world::{World, journal};
 use ironloom_storage::journal::Filter;
 use ironloom_storage::store::EngineKind;
 use ironloom_types::clock::Timestamp;
 use ironloom_types::ids::{PointNumber, Sequence};
+use ironloom_types::readings::Value;
 
 /// The value of each reading is its sequence.
 fn push(world: &mut World, count: u64) {

@@ -1,11 +1,11 @@
 //! What the fold tells the lanes, and what it has for them after a restart.
 
 use super::history::{Row, Step};
-use super::model::Value;
 use super::world::World;
 use ironloom_storage::store::EngineKind;
 use ironloom_types::clock::{SECOND, Timestamp};
 use ironloom_types::ids::{Generation, InstallationId};
+use ironloom_types::readings::Value;
 
 /// Readings of points whose paths begin with a, b and c in turn. Time stands still.
 fn push(world: &mut World, count: u8) {

@@ -9,20 +9,10 @@ use crate::records::commit::{AlarmRecord, DeadLetter};
 use crate::records::installation::Standing;
 use crate::records::lane::LaneMeta;
 use ironloom_types::ids::Sequence;
-use ironloom_types::readings::Quality;
+use ironloom_types::readings::{Quality, Value};
 
 /// How many Idempotency-Keys the fold remembers here.
 pub(super) const REQUEST_KEYS: usize = 3;
-
-/// A value on its own.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) enum Value {
-    Missing,
-    Boolean(bool),
-    Integer(i64),
-    Real(f64),
-    Text(String),
-}
 
 /// One reading of the journal; its sequence is its place, counted from 1.
 #[derive(Clone, Debug, PartialEq)]

@@ -1,13 +1,13 @@
 //! A wrong future is left behind: journal time goes back, with all that is measured from it.
 
 use super::history::{Row, Step};
-use super::model::Value;
 use super::world::World;
 use crate::fold::Removed;
 use crate::records::admin::{AdminRecord, LaneDue};
 use ironloom_storage::store::EngineKind;
 use ironloom_types::clock::{SECOND, Timestamp};
 use ironloom_types::ids::{Generation, InstallationId, Sequence};
+use ironloom_types::readings::Value;
 
 const YEAR: u64 = 365 * 24 * 3600 * SECOND;
 

@@ -10,7 +10,6 @@ use tokio::sync::oneshot;
 use super::cut::{Cut, Cuttable};
 use super::history::Row;
 use super::machine::{config, open_folder, open_folder_with};
-use super::model::Value;
 use super::world::World;
 use crate::fold::checkpoint::CheckpointError;
 use crate::fold::open::Opened;
@@ -24,7 +23,7 @@ use ironloom_storage::log::{CommitterHandle, LogError, Room};
 use ironloom_storage::store::{EngineKind, Key, KeyKind, Scope, Storage};
 use ironloom_types::clock::Timestamp;
 use ironloom_types::ids::{Generation, InstallationId, PointNumber, PointPath, Sequence};
-use ironloom_types::readings::{Columns, NewPoint, Quality, ValueRef};
+use ironloom_types::readings::{Columns, NewPoint, Quality, Value, ValueRef};
 
 /// No checkpoint for its size or age.
 const NEVER: Thresholds = Thresholds {

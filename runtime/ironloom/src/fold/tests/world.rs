@@ -11,7 +11,7 @@ use tokio::sync::oneshot::error::TryRecvError;
 
 use super::cut::{Cut, Cuttable};
 use super::machine::{Machine, Simulated};
-use super::model::{Model, Reading, Value};
+use super::model::{Model, Reading};
 use super::wait;
 use crate::fold::Shared;
 use crate::fold::apply::Applier;
@@ -31,7 +31,7 @@ use ironloom_storage::log::{CommitterHandle, Flushed, LogError, LogReader};
 use ironloom_storage::store::{EngineKind, KeyKind, Scope};
 use ironloom_storage::testing::SimDisk;
 use ironloom_types::ids::{Epoch, Generation, Ordinal, PointNumber, Position, Sequence};
-use ironloom_types::readings::ValueRef;
+use ironloom_types::readings::Value;
 
 /// A process that has the folder.
 pub(super) struct Node {
@@ -398,17 +398,6 @@ impl Node {
     }
 }
 
-pub(super) fn value_of(value: ValueRef<'_>) -> Value {
-    match value {
-        ValueRef::Missing => Value::Missing,
-        ValueRef::Boolean(value) => Value::Boolean(value),
-        ValueRef::Integer(value) => Value::Integer(value),
-        ValueRef::Real(value) => Value::Real(value),
-        ValueRef::Text(text) => Value::Text(text.into()),
-        ValueRef::Blob(_) => panic!("no blobs are pushed here"),
-    }
-}
-
 /// The whole journal, as its readers see it.
 pub(super) fn journal(shared: &Shared) -> Vec<Reading> {
     let mut readings = Vec::new();
@@ -422,7 +411,7 @@ pub(super) fn journal(shared: &Shared) -> Vec<Reading> {
                 path: names.point(row.point).map(|point| point.path.to_string()).unwrap_or_default(),
                 at: row.at.0,
                 quality: row.quality,
-                value: value_of(row.value),
+                value: row.value.into(),
                 time: row.time.0,
                 hops: row.hops,
                 origin: row.origin.0,
@@ -443,12 +432,8 @@ fn check_latest(shared: &Shared, model: &Model) {
             (sequence as u64 + 1, reading.at, reading.quality)
         );
         let expected = match &reading.value {
-            Value::Missing => LatestValue::Missing,
-            Value::Boolean(value) => LatestValue::Boolean(*value),
-            Value::Integer(value) => LatestValue::Integer(*value),
-            Value::Real(value) => LatestValue::Real(*value),
             Value::Text(text) if text.len() > 64 => LatestValue::InJournal,
-            Value::Text(text) => LatestValue::Text(text.clone()),
+            value => LatestValue::Known(value.clone()),
         };
         assert_eq!(value, expected, "{path}");
     }

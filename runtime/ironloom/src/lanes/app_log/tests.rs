@@ -44,10 +44,10 @@ fn a_flood_is_dropped_counted_and_told() {
     let (kept, more) = log.page(Some(0), 1000).unwrap();
     assert!(!more);
     assert_eq!(kept.len(), 101, "100 of the app's, and one that tells of the 7");
-    assert_eq!(kept[0].message, "7 lines were dropped: more than an app may write");
+    assert_eq!(kept[0].message, "7 lines were dropped: an app may not write more");
     log.write(lines(1), 0, Ordinal(3), 1, start.plus(SECOND));
     let (kept, _) = log.page(Some(101), 1000).unwrap();
-    assert_eq!(kept[0].message, "100 lines were dropped: more than an app may write");
+    assert_eq!(kept[0].message, "100 lines were dropped: an app may not write more");
     assert_eq!(kept[1].message, "0");
 }
 

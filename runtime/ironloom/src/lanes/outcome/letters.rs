@@ -3,12 +3,11 @@
 use super::Work;
 use crate::fold::durable::Durable;
 use crate::lanes::batch::Offer;
-use crate::records::commit::{DeadLetter, DeadValue, OutcomeKind};
+use crate::records::commit::{DeadLetter, OutcomeKind};
 use crate::records::lane::LaneMeta;
 use ironloom_types::effects::Effects;
 use ironloom_types::ids::Ordinal;
 use ironloom_types::limits::MAX_DEAD_LETTERS;
-use ironloom_types::readings::ValueRef;
 
 /// Makes dead letters, with their numbers.
 pub(super) struct Letters<'a> {
@@ -16,7 +15,7 @@ pub(super) struct Letters<'a> {
     ordinal: Ordinal,
     next: u64,
     made: Vec<DeadLetter>,
-    /// Those that take effect no longer.
+    /// Numbers of the dead letters that are gone.
     gone: Vec<u64>,
 }
 
@@ -25,7 +24,7 @@ impl<'a> Letters<'a> {
         Self { lane, ordinal, next: next.max(1), made: Vec::new(), gone: Vec::new() }
     }
 
-    /// Those of an invocation that is done with.
+    /// Adds the dead letters of a finished invocation.
     pub(super) fn of(&mut self, work: &Work, effects: &Effects, outcome: OutcomeKind, message: Option<&str>) {
         match work {
             Work::Readings(offer) => self.of_offer(offer, effects, outcome, message),
@@ -81,14 +80,6 @@ impl<'a> Letters<'a> {
         let chunk = &slice.note.chunk;
         let reading = chunk.row(note.row as usize);
         let input = &self.lane.revision.bindings.inputs[note.input as usize];
-        let value = match reading.value {
-            ValueRef::Missing => DeadValue::Missing,
-            ValueRef::Boolean(value) => DeadValue::Boolean(value),
-            ValueRef::Integer(value) => DeadValue::Integer(value),
-            ValueRef::Real(value) => DeadValue::Real(value.to_bits()),
-            ValueRef::Text(text) => DeadValue::Text(text.into()),
-            ValueRef::Blob(bytes) => DeadValue::Blob(bytes.to_vec()),
-        };
         self.made.push(DeadLetter {
             number: self.next,
             input: input.name.clone(),
@@ -98,7 +89,7 @@ impl<'a> Letters<'a> {
             time: reading.time,
             at: reading.at,
             quality: reading.quality,
-            value,
+            value: reading.value.into(),
             reason: reason.into(),
             by_trap,
             ordinal: self.ordinal,
@@ -107,8 +98,8 @@ impl<'a> Letters<'a> {
         self.next += 1;
     }
 
-    /// Those that are made, and those that are gone: the newest 10,000 are kept. `oldest` are the numbers of
-    /// those that were kept longest.
+    /// Returns the new dead letters, and the numbers of those that are gone: the newest 10,000 are kept. `oldest`
+    /// are the numbers of the oldest ones kept.
     pub(super) fn finish(mut self, meta: &mut LaneMeta, oldest: &[u64]) -> (Vec<DeadLetter>, Vec<u64>) {
         meta.next_dead_letter = self.next;
         meta.counters.dead_letters += self.made.len() as u64;
@@ -118,7 +109,7 @@ impl<'a> Letters<'a> {
         meta.counters.dead_letters_dropped += too_many;
         let before = (too_many as usize).min(oldest.len());
         self.gone.extend_from_slice(&oldest[..before]);
-        // Of more than are kept at once the first are never written.
+        // If more are made than are kept, the first are never written.
         self.made.drain(..(too_many as usize - before).min(self.made.len()));
         (self.made, self.gone)
     }

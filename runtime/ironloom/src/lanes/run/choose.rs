@@ -14,10 +14,10 @@ use crate::lanes::pace::Pace;
 use crate::records::commit::DeadLetter;
 use ironloom_types::clock::Timestamp;
 
-/// What a lane could do.
+/// The work that a lane could do.
 #[derive(Debug)]
 pub(crate) enum Choice {
-    /// Nothing is due, or all that is due waits.
+    /// No work is due, or all due work waits.
     Nothing,
     /// Run a dead letter again.
     Requeue(u64),
@@ -31,7 +31,7 @@ pub(crate) enum Choice {
 }
 
 impl Runner {
-    /// What the lane does next: a dead letter to run again, a timer that is due, or readings.
+    /// Returns the lane's next work: a dead letter to run again, a due timer, or readings.
     pub(super) async fn choose(&self, lane: &Arc<Lane>) -> Option<Work> {
         loop {
             match choose(lane, self.shared.horizon(), Instant::now(), self.limits) {
@@ -55,7 +55,7 @@ impl Runner {
                         // Deleted meanwhile, or dropped.
                         Ok(None) => {}
                         Err(problem) => {
-                            tracing::error!(installation = %lane.id, number, %problem, "a dead letter can't be read; ask for it again");
+                            tracing::error!(installation = %lane.id, number, %problem, "a dead letter can't be read; requeue it again");
                         }
                     }
                     lane.pace.lock().requeue.forget(number);
@@ -91,7 +91,7 @@ pub(crate) fn choose(lane: &Lane, horizon: Timestamp, now: Instant, limits: Batc
 fn due(lane: &Lane, pace: &mut Pace, horizon: Timestamp, now: Instant, limits: BatchLimits) -> Choice {
     let book = lane.book();
     if book.is_closed() {
-        // Its number may be another lane's by now, and what it read from the journal that one's.
+        // The number may have been reused, so anything read from the journal may belong to the new lane.
         return Choice::Nothing;
     }
     let queue = lane.queue.lock();
@@ -103,7 +103,7 @@ fn due(lane: &Lane, pace: &mut Pace, horizon: Timestamp, now: Instant, limits: B
     let until = match timer {
         None => None,
         Some((name, due, repeating)) => {
-            // Readings of before its time come first, unless they wait in back-off.
+            // Readings recorded before the timer was due go first, unless the lane is backing off.
             let earlier = queue.head_time().map_or(queue.is_behind(), |head| head < due);
             if !earlier || readings_wait {
                 return Choice::Timer { name, due, repeating };

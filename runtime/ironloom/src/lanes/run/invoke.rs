@@ -9,10 +9,9 @@ use super::Runner;
 use crate::lanes::context::LaneContext;
 use crate::lanes::outcome::Work;
 use crate::lanes::{App, Lane, batch};
-use crate::records::commit::{DeadLetter, DeadValue};
+use crate::records::commit::DeadLetter;
 use ironloom_sandbox::{Batch, Call, Env, Outcome, Report};
 use ironloom_types::ids::{Generation, Ordinal, TenantId};
-use ironloom_types::readings::ValueRef;
 
 impl Runner {
     pub(super) fn context(&self, lane: &Arc<Lane>, firing: Option<Box<str>>) -> LaneContext {
@@ -45,7 +44,7 @@ impl Runner {
             state: context.clone(),
             state_bytes,
             outputs: context.clone(),
-            standing: context,
+            holdings: context,
             interrupt: lane.interrupt.clone(),
         };
         match work {
@@ -88,17 +87,9 @@ fn without_call(outcome: Outcome) -> Report {
 /// A dead letter as a batch, converted as it would be now.
 fn batch_of(lane: &Lane, letter: &DeadLetter) -> Result<Batch, String> {
     let Some((_, input)) = lane.revision.bindings.input(letter.input.as_str()) else {
-        return Err(format!("there is no input {} any more", letter.input));
+        return Err(format!("the input {} no longer exists", letter.input));
     };
-    let value = match &letter.value {
-        DeadValue::Missing => ValueRef::Missing,
-        DeadValue::Boolean(value) => ValueRef::Boolean(*value),
-        DeadValue::Integer(value) => ValueRef::Integer(*value),
-        DeadValue::Real(bits) => ValueRef::Real(f64::from_bits(*bits)),
-        DeadValue::Text(text) => ValueRef::Text(text),
-        DeadValue::Blob(bytes) => ValueRef::Blob(bytes),
-    };
-    batch::single(input, &letter.entity, letter.at, letter.quality, value)
+    batch::single(input, &letter.entity, letter.at, letter.quality, letter.value.as_ref())
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 
 use crate::lanes::Lane;
 
-/// How often it is looked whether there is room.
+/// The interval between two checks for room.
 const EVERY: Duration = Duration::from_millis(20);
 
 /// The lanes that wait for room.
@@ -21,7 +21,7 @@ struct Waiting {
 }
 
 impl RoomQueue {
-    /// Has a lane wait. `has_room` is asked until it says yes; then `wake` is told each lane that waits.
+    /// Adds a waiting lane. Polls `has_room` until it returns true, then calls `wake` for each waiting lane.
     pub(super) fn wait(
         self: &Arc<Self>,
         lane: &Arc<Lane>,

@@ -22,7 +22,7 @@ use ironloom_types::effects::{Effects, state_cost};
 use ironloom_types::ids::{Digest, Generation};
 use ironloom_types::work::LastError;
 
-/// What the record depends on of what is stored.
+/// The stored facts that the record depends on.
 struct Stored {
     replaced: u64,
     oldest_letters: Vec<u64>,
@@ -35,7 +35,7 @@ impl Runner {
         self.write_log(lane, std::mem::take(&mut report.log), report.log_dropped);
         if report.outcome == Outcome::Interrupted {
             // An admin ended it: nothing of it happened, and nothing was wrong.
-            let interrupted = crate::telemetry::Outcome { outcome: "interrupted" };
+            let interrupted = crate::telemetry::OutcomeLabel { outcome: "interrupted" };
             self.shared.metrics.invocations.get_or_create(&interrupted).inc();
             return;
         }
@@ -44,7 +44,7 @@ impl Runner {
         let name = ended.as_ref().map_or("host-fault", |ended| ended.outcome.name());
         let metrics = &self.shared.metrics;
         metrics.invocation_cpu.observe(cpu);
-        metrics.invocations.get_or_create(&crate::telemetry::Outcome { outcome: name }).inc();
+        metrics.invocations.get_or_create(&crate::telemetry::OutcomeLabel { outcome: name }).inc();
         let (stored, ended) = match (stored, ended) {
             (Ok(stored), Ok(ended)) => (stored, ended),
             (Err(problem), _) | (_, Err(problem)) => {
@@ -218,7 +218,7 @@ impl Runner {
                     let effort = pace.timer(name);
                     pace.timers.insert(name.clone(), TimerPace { until, effort });
                 }
-                // Whoever asked for it may ask again.
+                // The requester may ask again.
                 Work::Requeue(letter) => pace.requeue.forget(letter.number),
             }
         }

@@ -217,7 +217,7 @@ fn a_dead_letter_says_what_it_was_and_why() {
     assert_eq!(
         letters,
         [
-            (1, 12, "count", "e0", "type: 0.5 is no integer for input count", false),
+            (1, 12, "count", "e0", "type: 0.5 is not a valid integer for input count", false),
             (2, 13, "weight", "e1", "refused: no", false),
         ]
     );

@@ -7,7 +7,7 @@ use wasmtime::component::{HasData, Linker};
 
 use crate::bindings::platform::ironloom::alarms::alarms::{self as wit, Error};
 use crate::budget::Quota;
-use crate::env::{AppContext, Standing};
+use crate::env::{AppContext, Holdings};
 use crate::host::Host;
 use ironloom_types::ids::SlotName;
 use ironloom_types::limits::{MAX_ALARM_MESSAGE, MAX_ALARMS, MAX_ENTITY};
@@ -17,17 +17,17 @@ pub(crate) type Changes = BTreeMap<(SlotName, Box<str>), Option<Box<str>>>;
 
 /// The alarms that this invocation raises and clears.
 pub(crate) struct Context {
-    standing: Arc<dyn Standing>,
+    holdings: Arc<dyn Holdings>,
     changes: Changes,
-    /// How many would stand now.
+    /// The number of active alarms with the changes so far.
     count: usize,
 }
 
 impl Context {
     /// Nothing changed yet.
-    pub(crate) fn new(standing: Arc<dyn Standing>) -> Self {
-        let count = standing.alarms();
-        Self { standing, changes: BTreeMap::new(), count }
+    pub(crate) fn new(holdings: Arc<dyn Holdings>) -> Self {
+        let count = holdings.alarms();
+        Self { holdings, changes: BTreeMap::new(), count }
     }
 
     pub(crate) fn into_changes(self) -> Changes {
@@ -52,7 +52,7 @@ pub(crate) fn add_to_linker(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
     })
 }
 
-/// What a change takes in the record.
+/// Bytes of a change in the record.
 fn cost(alarm: &SlotName, entity: &str, message: Option<&str>) -> usize {
     alarm.as_str().len() + entity.len() + message.map_or(0, str::len)
 }
@@ -80,7 +80,7 @@ impl View<'_> {
         let change = self.context.changes.get(&key);
         let stands = match change {
             Some(change) => change.is_some(),
-            None => self.context.standing.alarm(&key.0, &key.1),
+            None => self.context.holdings.has_alarm(&key.0, &key.1),
         };
         if !stands && self.context.count >= MAX_ALARMS {
             return Err(Error::TooMany);
@@ -96,7 +96,7 @@ impl View<'_> {
         let alarm = self.declared(alarm, &entity)?;
         let key = (alarm, entity.into_boxed_str());
         let change = self.context.changes.get(&key);
-        let stood_before = self.context.standing.alarm(&key.0, &key.1);
+        let stood_before = self.context.holdings.has_alarm(&key.0, &key.1);
         let stands = change.map_or(stood_before, Option::is_some);
         if !stands {
             return Ok(());

@@ -5,14 +5,14 @@ use super::*;
 /// `fever` of `sick` stands already.
 struct Stands(usize);
 
-impl Standing for Stands {
-    fn alarm(&self, alarm: &SlotName, entity: &str) -> bool {
+impl Holdings for Stands {
+    fn has_alarm(&self, alarm: &SlotName, entity: &str) -> bool {
         alarm.as_str() == "fever" && entity == "sick"
     }
     fn alarms(&self) -> usize {
         self.0
     }
-    fn timer(&self, _: &str) -> bool {
+    fn has_timer(&self, _: &str) -> bool {
         false
     }
     fn timers(&self) -> usize {

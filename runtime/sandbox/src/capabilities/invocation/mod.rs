@@ -11,7 +11,7 @@ pub(crate) struct Context {
     pub id: String,
     /// Its time, which stands still.
     pub now: Timestamp,
-    /// What was lost before it.
+    /// The readings that were lost before it.
     pub gaps: Vec<Gap>,
 }
 

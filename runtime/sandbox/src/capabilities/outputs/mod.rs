@@ -17,14 +17,14 @@ use ironloom_types::ids::PointNumber;
 use ironloom_types::limits::MAX_INTENTS;
 use ironloom_types::readings::{Columns, NewPoint};
 
-/// What the invocation has published.
+/// The published readings of the invocation.
 pub(crate) struct Context {
     resolver: Arc<dyn OutputResolver>,
     derived: Columns,
     new_points: Vec<NewPoint>,
     /// The points among `new_points`, by output and entity.
     pending: HashMap<(usize, Box<str>), PointNumber>,
-    /// How many points the invocation may make.
+    /// The number of points that the invocation may still create.
     room: PointRoom,
 }
 
@@ -60,7 +60,7 @@ pub(crate) fn add_to_linker(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
     })
 }
 
-/// Why nothing was published.
+/// The reason why nothing was published.
 #[derive(Debug)]
 enum Failure {
     /// The app's mistake, which it may handle.

@@ -13,22 +13,22 @@ use ironloom_types::ids::PointNumber;
 use ironloom_types::limits::{MAX_DERIVED, MAX_READING_BYTES};
 use ironloom_types::readings::{Columns, NewPoint, Quality, Tag, ValueRef};
 
-/// What a reading takes in the record besides a text or blob.
+/// Bytes of a reading in the record, besides a text or blob.
 const READING_BYTES: usize = 20;
 /// What a point takes besides its entity: counted alike for one that there is and one that this call makes, so
 /// that it is the same whichever of the two it is when the invocation is replayed.
 const POINT_BYTES: usize = 64;
-/// What the host needs for each line of a table of entities.
+/// Bytes that the host needs for each line of a table of entities.
 const LINE_BYTES: usize = size_of::<&str>() + size_of::<Option<u32>>();
 /// After so many readings it is asked whether the invocation may go on.
 const READINGS_AT_ONCE: usize = 4_096;
 
-/// How many lines a table of entities has; an empty one has one, the empty entity.
+/// Counts the lines of a table of entities; an empty one has one, the empty entity.
 fn lines(table: &str) -> usize {
     table.bytes().filter(|&byte| byte == b'\n').count() + 1
 }
 
-/// What a batch carries over the boundary.
+/// Bytes that a batch carries over the boundary.
 pub(super) fn carried(batch: &Batch) -> usize {
     let frames = batch.frames.iter().map(|frame| {
         let columns =
@@ -56,7 +56,7 @@ struct Checked<'a> {
 /// Points of one call, found before anything is taken.
 struct Points<'a> {
     entities: &'a [&'a str],
-    /// How many outputs there are.
+    /// The number of outputs.
     outputs: usize,
     /// For each line of the table of entities, where in `known` its points begin, once it was looked for.
     lines: Vec<Option<u32>>,
@@ -64,7 +64,7 @@ struct Points<'a> {
     known: Vec<Option<PointNumber>>,
     new_points: Vec<NewPoint>,
     pending: HashMap<(usize, Box<str>), PointNumber>,
-    /// What the points take among the effects.
+    /// Bytes that the points count among the effects.
     bytes: usize,
 }
 
@@ -188,7 +188,10 @@ impl View<'_> {
         let declared = self.app.outputs[output].value_type;
         if tag != declared {
             let (declared, tag) = (name(declared), name(tag));
-            return Err(Error::WrongType(format!("`{}` is {declared}, and {tag} was published", frame.slot)));
+            return Err(Error::WrongType(format!(
+                "`{}` has type {declared}, and {tag} was published",
+                frame.slot
+            )));
         }
         if frame.order.is_some() {
             return Err(malformed("`order` must be none".to_owned()));
@@ -202,13 +205,13 @@ impl View<'_> {
             )));
         }
         if let Some(index) = frame.entity.iter().find(|&&index| index as usize >= entities) {
-            return Err(malformed(format!("entity {index} is asked for, and the table has {entities}")));
+            return Err(malformed(format!("a reading names entity {index}, and the table has {entities}")));
         }
         if let Some(at) = frame.at.iter().find(|&&at| at > i64::MAX as u64) {
             return Err(malformed(format!("the time {at} is after the year 2262")));
         }
         if longest > MAX_READING_BYTES {
-            let text = format!("a value has {longest} bytes, and {MAX_READING_BYTES} are allowed");
+            let text = format!("a value has {longest} bytes; at most {MAX_READING_BYTES} are allowed");
             return Err(malformed(text));
         }
         Ok(Checked { output, frame, heap })
@@ -259,7 +262,7 @@ fn take(
             Values::Reals(_) if quality == Quality::Bad => ValueRef::Missing,
             Values::Reals(values) => {
                 let text = format!(
-                    "`{}`: {} is no number; such a reading has the quality `bad`",
+                    "`{}`: {} is not a finite number; give such a reading the quality `bad`",
                     frame.slot, values[row]
                 );
                 return Err(Error::Malformed(text).into());

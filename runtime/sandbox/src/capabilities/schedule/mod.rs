@@ -7,25 +7,25 @@ use wasmtime::component::{HasData, Linker};
 
 use crate::bindings::platform::ironloom::timers::schedule::{self as wit, Error};
 use crate::budget::Quota;
-use crate::env::{AppContext, Standing};
+use crate::env::{AppContext, Holdings};
 use crate::host::Host;
 use ironloom_types::clock::Timestamp;
 use ironloom_types::limits::{MAX_TIMER_NAME, MAX_TIMERS};
 
 /// The timers that this invocation sets and cancels.
 pub(crate) struct Context {
-    standing: Arc<dyn Standing>,
+    holdings: Arc<dyn Holdings>,
     /// `None`: cancelled, and it stood before.
     changes: BTreeMap<Box<str>, Option<Timestamp>>,
-    /// How many there would be now.
+    /// The number of timers with the changes so far.
     count: usize,
 }
 
 impl Context {
     /// Nothing changed yet.
-    pub(crate) fn new(standing: Arc<dyn Standing>) -> Self {
-        let count = standing.timers();
-        Self { standing, changes: BTreeMap::new(), count }
+    pub(crate) fn new(holdings: Arc<dyn Holdings>) -> Self {
+        let count = holdings.timers();
+        Self { holdings, changes: BTreeMap::new(), count }
     }
 
     pub(crate) fn into_timers(self) -> BTreeMap<Box<str>, Option<Timestamp>> {
@@ -35,7 +35,7 @@ impl Context {
     fn is_set(&self, timer: &str) -> bool {
         match self.changes.get(timer) {
             Some(change) => change.is_some(),
-            None => self.standing.timer(timer),
+            None => self.holdings.has_timer(timer),
         }
     }
 }
@@ -83,7 +83,7 @@ impl View<'_> {
         }
         let cost = timer.len() + size_of::<Timestamp>();
         let before = if self.context.changes.contains_key(timer.as_str()) { cost } else { 0 };
-        if self.context.standing.timer(&timer) {
+        if self.context.holdings.has_timer(&timer) {
             self.quota.effect(cost, before).map_err(Error::Other)?;
             self.context.changes.insert(timer.into(), None);
         } else {

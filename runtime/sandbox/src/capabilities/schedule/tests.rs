@@ -6,14 +6,14 @@ use ironloom_types::ids::SlotName;
 /// One-shot timers that are set already.
 struct Set(&'static [&'static str], usize);
 
-impl Standing for Set {
-    fn alarm(&self, _: &SlotName, _: &str) -> bool {
+impl Holdings for Set {
+    fn has_alarm(&self, _: &SlotName, _: &str) -> bool {
         false
     }
     fn alarms(&self) -> usize {
         0
     }
-    fn timer(&self, name: &str) -> bool {
+    fn has_timer(&self, name: &str) -> bool {
         self.0.contains(&name)
     }
     fn timers(&self) -> usize {
@@ -22,10 +22,10 @@ impl Standing for Set {
 }
 
 fn with<T>(
-    standing: Set,
+    holdings: Set,
     call: impl FnOnce(&mut View<'_>) -> T,
 ) -> (T, BTreeMap<Box<str>, Option<Timestamp>>) {
-    let mut context = Context::new(Arc::new(standing));
+    let mut context = Context::new(Arc::new(holdings));
     let app = AppContext { timers: vec![SlotName::new("morning").unwrap()], ..AppContext::default() };
     let answer = call(&mut View { context: &mut context, app: &app, quota: &mut Quota::default() });
     (answer, context.into_timers())

@@ -1,6 +1,6 @@
 //! `ironloom:state`: what an app remembers between invocations.
 //!
-//! Reads see the writes of the same invocation and else what was stored before it, which seldom
+//! Reads see the writes of the same invocation, or else the state stored before it, which seldom
 //! waits. Writes gather in memory until the invocation returns ok.
 
 mod quota;
@@ -21,6 +21,7 @@ use crate::env::{Cached, MAX_LOADED_KEYS, ReadError, Scan, StateReader};
 use crate::host::Host;
 use ironloom_types::effects::state_cost;
 use ironloom_types::limits::{MAX_STATE_KEY, MAX_STATE_KEYS, MAX_STATE_VALUE};
+use ironloom_types::page::{self, merge_page};
 
 /// Entries of one page at most.
 const MAX_PAGE_ENTRIES: u32 = 1_000;
@@ -30,12 +31,12 @@ const MAX_PAGE_BYTES: usize = 1 << 20;
 /// Writes in the order of the keys' bytes; `None` deletes.
 pub(crate) type Writes = BTreeMap<Box<str>, Option<Bytes>>;
 
-/// What the invocation has written, and the way to what was stored before.
+/// The writes of the invocation, and a reader of the state before it.
 pub(crate) struct Context {
     reader: Arc<dyn StateReader>,
     writes: Writes,
     quota: StateQuota,
-    /// What one call may bring into the guest: it has no room for more.
+    /// Bytes that one call may return to the guest: it has no room for more.
     max_answer: usize,
 }
 
@@ -46,7 +47,7 @@ impl Context {
         Self { reader, writes: Writes::new(), quota: StateQuota::new(stored, granted), max_answer }
     }
 
-    /// What was written.
+    /// Returns the writes.
     pub(crate) fn into_writes(self) -> Writes {
         self.writes
     }
@@ -69,7 +70,7 @@ pub(crate) fn add_to_linker(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
     })
 }
 
-/// Why a call did nothing.
+/// The reason why a call had no effect.
 #[derive(Debug)]
 enum Failure {
     /// The app's mistake, which it may handle.
@@ -125,7 +126,7 @@ fn check_number(keys: usize) -> Result<(), Error> {
     Ok(())
 }
 
-/// What a change takes among the effects.
+/// Bytes that a change counts among the effects.
 fn cost(key: &str, value: Option<&[u8]>) -> usize {
     state_cost(key, value.unwrap_or_default())
 }
@@ -183,7 +184,7 @@ impl View<'_> {
         let Some(value) = value else { return Ok(None) };
         *room = room.checked_sub(value.len()).ok_or_else(|| {
             Error::Other(format!(
-                "the values together have more than the {} bytes of memory that the app has; get fewer at once",
+                "the values together exceed the {} bytes of memory that the app has; get fewer at once",
                 self.context.max_answer
             ))
         })?;
@@ -232,89 +233,44 @@ impl View<'_> {
             return Err(Error::Other("the limit of a scan must be at least 1".to_owned()).into());
         }
         let limit = limit.min(MAX_PAGE_ENTRIES) as usize;
-        let mut page =
-            Filling { limit, bytes: MAX_PAGE_BYTES.min(self.context.max_answer), entries: Vec::new() };
+        let mut room = MAX_PAGE_BYTES.min(self.context.max_answer);
+        let mut entries: Vec<Entry> = Vec::new();
         let mut after: Option<Box<str>> = after.map(Box::from);
         // Own writes may delete what is found: then more than the page takes is asked for.
         let at_once = if self.context.writes.is_empty() { limit } else { MAX_PAGE_ENTRIES as usize };
         loop {
             let scan = Scan { prefix, after: after.as_deref(), limit: at_once, max_bytes: MAX_PAGE_BYTES };
             let stored = self.context.reader.scan(scan, self.meter).await?;
-            // What is stored after the last entry is unknown as yet: own writes there wait for it.
-            let end = if stored.more { stored.entries.last().map(|(key, _)| key.clone()) } else { None };
-            let own = own_writes(&self.context.writes, prefix, after.as_deref(), end.as_deref());
-            if page.merge(own, stored.entries) {
-                return Ok(Page {
-                    next: page.entries.last().map(|entry| entry.key.clone()),
-                    entries: page.entries,
-                });
+            let own = own_writes(&self.context.writes, prefix, after.as_deref());
+            let merged = merge_page(own, stored, usize::MAX);
+            for (key, value) in merged.entries {
+                if entries.len() == limit || room == 0 {
+                    return Ok(Page { next: entries.last().map(|entry| entry.key.clone()), entries });
+                }
+                room = room.saturating_sub(key.len() + value.len());
+                entries.push(Entry { key: key.into_string(), value: value.to_vec() });
             }
             // Own writes took the place of all that was found, or deleted it: the page still has room.
-            match end {
-                Some(end) => after = Some(end),
-                None => return Ok(Page { entries: page.entries, next: None }),
+            match merged.next {
+                Some(next) => after = Some(next),
+                None => return Ok(Page { entries, next: None }),
             }
             self.meter.breathe().await?;
         }
     }
 }
 
-/// A page that is being filled.
-struct Filling {
-    limit: usize,
-    /// What it may still have.
-    bytes: usize,
-    entries: Vec<Entry>,
-}
-
-impl Filling {
-    /// Adds entries in the order of their keys, the own ones before those that they replace. Returns whether
-    /// there was one more than the page takes.
-    fn merge<'a>(
-        &mut self,
-        own: impl Iterator<Item = (&'a Box<str>, &'a Option<Bytes>)>,
-        stored: Vec<(Box<str>, Bytes)>,
-    ) -> bool {
-        let mut own = own.peekable();
-        let mut old = stored.into_iter().peekable();
-        loop {
-            let own_is_next = match (own.peek(), old.peek()) {
-                (None, None) => return false,
-                (Some(_), None) => true,
-                (None, Some(_)) => false,
-                (Some((new, _)), Some((old, _))) => new.as_ref() <= old.as_ref(),
-            };
-            let next = if own_is_next {
-                let Some((key, value)) = own.next() else { return false };
-                old.next_if(|(old, _)| old == key);
-                value.as_ref().map(|value| (key.clone(), value.clone()))
-            } else {
-                old.next()
-            };
-            let Some((key, value)) = next else { continue };
-            if self.entries.len() == self.limit || self.bytes == 0 {
-                return true;
-            }
-            self.bytes = self.bytes.saturating_sub(key.len() + value.len());
-            self.entries.push(Entry { key: key.into_string(), value: value.to_vec() });
-        }
-    }
-}
-
-/// The own writes under a prefix, after one key and up to another.
-fn own_writes<'a>(
-    writes: &'a Writes,
-    prefix: &'a str,
-    after: Option<&'a str>,
-    to: Option<&'a str>,
-) -> impl Iterator<Item = (&'a Box<str>, &'a Option<Bytes>)> {
+/// The own writes under a prefix and after a key: as many as a page may have.
+fn own_writes(writes: &Writes, prefix: &str, after: Option<&str>) -> page::Page<Box<str>, Option<Bytes>> {
     let start = match after {
         Some(after) if after >= prefix => Bound::Excluded(after),
         _ => Bound::Included(prefix),
     };
-    writes
-        .range::<str, _>((start, Bound::Unbounded))
-        .take_while(move |(key, _)| key.starts_with(prefix) && to.is_none_or(|to| key.as_ref() <= to))
+    let mut own =
+        writes.range::<str, _>((start, Bound::Unbounded)).take_while(|(key, _)| key.starts_with(prefix));
+    let entries = own.by_ref().take(MAX_PAGE_ENTRIES as usize);
+    let entries = entries.map(|(key, value)| (key.clone(), value.clone())).collect();
+    page::Page { entries, more: own.next().is_some() }
 }
 
 async fn load(

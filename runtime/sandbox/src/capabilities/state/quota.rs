@@ -1,4 +1,4 @@
-//! How much an app stores, against what it was granted.
+//! Compares an app's stored state with its quota.
 //!
 //! What a write replaces is usually unknown, since nobody read it. So the count first takes all
 //! writes as new: as long as even that fits, nothing need be looked up. Only beyond it are the sizes
@@ -17,7 +17,7 @@ use ironloom_types::effects::state_cost;
 /// Counts what keys and values cost.
 pub(super) struct StateQuota {
     granted: u64,
-    /// What would be stored; an upper bound as long as it isn't exact.
+    /// Bytes that would be stored; an upper bound as long as it isn't exact.
     total: u64,
     exact: bool,
 }

@@ -51,7 +51,7 @@ fn position(store: &dyn Storage) -> u64 {
 #[test]
 fn child() {
     let (Ok(folder), Ok(engine)) = (std::env::var(FOLDER), std::env::var(ENGINE)) else { return };
-    let kind: EngineKind = serde_json::from_str(&format!("{engine:?}")).unwrap();
+    let kind: EngineKind = engine.parse().unwrap();
     let store = open_in(kind, Path::new(&folder));
     let apply = |changes| assert_eq!(store.apply(changes, Epoch(1)).unwrap(), Applied::Done);
     for number in position(&*store) + 1.. {

@@ -285,8 +285,10 @@ fn a_folder_with_a_store_of_the_other_engine_is_refused() {
 #[test]
 fn the_engines_names_are_those_of_the_configuration() {
     for kind in EngineKind::ALL {
-        assert_eq!(serde_json::to_string(&kind).unwrap(), format!("{:?}", kind.name()));
+        assert_eq!(kind.name().parse::<EngineKind>().unwrap(), kind);
     }
+    let unknown = "rocks".parse::<EngineKind>().unwrap_err();
+    assert_eq!(unknown.to_string(), "\"rocks\" is not an engine; the engines are sled and redb");
 }
 
 /// Prints what a checkpoint costs: `cargo test --release cost_of -- --ignored --nocapture`.
