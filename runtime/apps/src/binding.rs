@@ -41,7 +41,6 @@ pub struct OutputBinding {
     pub value_type: ValueType,
     /// Its unit, a UCUM code, and so that of the points it makes.
     pub unit: Option<Arc<str>>,
-    /// Their target.
     pub target: Target,
 }
 
@@ -119,7 +118,6 @@ pub enum ResolveError {
         output: SlotName,
         /// The entity, as the app gave it.
         entity: String,
-        /// The problem.
         problem: String,
     },
 }

@@ -175,7 +175,6 @@ pub struct Output {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Alarm {
     pub name: SlotName,
-    /// Its severity.
     pub severity: Severity,
     /// For whoever sees it.
     pub description: String,
@@ -213,7 +212,6 @@ pub struct Manifest {
     pub name: String,
     /// Its version, as semver.org has it.
     pub version: String,
-    /// Its publisher.
     pub publisher: String,
     /// A description for people.
     pub description: String,
@@ -223,12 +221,10 @@ pub struct Manifest {
     pub schedule: bool,
     /// Its inputs. Frames come in this order.
     pub inputs: Vec<Input>,
-    /// Its outputs.
     pub outputs: Vec<Output>,
     /// The alarms it may raise.
     pub alarms: Vec<Alarm>,
     pub timers: Vec<Timer>,
-    /// Its settings.
     pub settings: Vec<Setting>,
     /// The limits that it asks for.
     pub limits: PartialLimits,

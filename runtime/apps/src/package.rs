@@ -65,7 +65,6 @@ pub enum PackageError {
     Archive {
         /// The member or the place.
         place: String,
-        /// The problem.
         problem: String,
     },
     /// The contents of the tar are malformed.
@@ -73,7 +72,6 @@ pub enum PackageError {
     Layout {
         /// The file or blob.
         place: String,
-        /// The problem.
         problem: String,
     },
     /// The component isn't a WebAssembly component.

@@ -47,7 +47,6 @@ pub enum LogSource {
 pub struct LogLine {
     /// Its severity: `Info` and `Error` for printed text.
     pub level: Level,
-    /// Its origin.
     pub source: LogSource,
     /// The app's name for the part that writes the line; empty for printed text.
     pub context: String,

@@ -180,7 +180,6 @@ pub trait OutputResolver: Send + Sync {
 pub struct PointRoom {
     /// Of its own limit.
     pub own: u64,
-    /// That limit.
     pub limit: u64,
     /// Of what the site leaves to outputs.
     pub site: u64,

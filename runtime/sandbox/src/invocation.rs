@@ -40,7 +40,6 @@ pub enum Call<'a> {
 /// The effects and the costs of an invocation.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Report {
-    /// The outcome.
     pub outcome: Outcome,
     /// Its effects; none unless the outcome is ok.
     pub effects: Effects,

@@ -238,7 +238,7 @@ impl<'b> Reading<'b> {
         Timestamp::from_nanos(self.frame.raw.at[self.place])
     }
 
-    /// Its quality.
+    /// Returns how far its value can be trusted.
     pub fn quality(&self) -> Quality {
         self.frame.raw.quality.as_ref().map_or(Quality::Good, |quality| quality[self.place])
     }

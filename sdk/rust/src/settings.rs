@@ -45,9 +45,9 @@ pub enum Error {
     Invalid {
         /// The name of the setting.
         name: String,
-        /// What it is.
+        /// The text that was set.
         text: String,
-        /// The problem.
+        /// The reason why the text doesn't fit the type.
         reason: String,
     },
     /// The settings together don't fit the app's type.

@@ -73,7 +73,6 @@ impl EntitiesRead<'_> {
         self.0.find(text)
     }
 
-    /// Their number.
     pub fn len(&self) -> usize {
         self.0.ends.len()
     }

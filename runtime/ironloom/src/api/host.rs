@@ -21,7 +21,6 @@ pub(crate) struct NodeOptions {
     pub data: PathBuf,
     /// Listens on more than loopback: `/readyz` keeps saying so.
     pub exposed: bool,
-    /// Its counters.
     pub telemetry: Arc<Telemetry>,
 }
 

@@ -28,7 +28,6 @@ pub(crate) struct ReadingItem {
     pub value: JsonValue,
     /// The time at its source.
     pub at: Timestamp,
-    /// Its quality.
     pub quality: Quality,
     /// Its place in the journal.
     pub sequence: Sequence,
@@ -44,7 +43,6 @@ pub(crate) struct PointItem {
     pub value: JsonValue,
     /// The time at its source.
     pub at: Timestamp,
-    /// Its quality.
     pub quality: Quality,
     /// The point's unit, where one is known.
     pub unit: Option<Arc<str>>,
@@ -62,7 +60,6 @@ pub(crate) struct PackageInfo {
     pub name: String,
     /// The app's version.
     pub version: String,
-    /// Its publisher.
     pub publisher: String,
     /// A description in a sentence.
     pub description: String,
@@ -326,7 +323,6 @@ pub(crate) struct Installation {
     pub generation: Generation,
     /// The sequence through which it has taken readings.
     pub cursor: Sequence,
-    /// Its lag.
     pub lag: Lag,
     /// The latest failure; `None` once an invocation has succeeded after it.
     pub last_error: Option<LastError>,
@@ -349,7 +345,6 @@ pub(crate) struct Installation {
 /// Points that match an input of an installation and are left out all the same.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct LeftOut {
-    /// Their number.
     pub points: u64,
     /// The first of them, at most 10.
     pub samples: Vec<LeftOutPoint>,

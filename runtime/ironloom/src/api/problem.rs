@@ -98,7 +98,6 @@ pub(crate) struct Body {
     /// The place in the request.
     #[serde(default, rename = "where", skip_serializing_if = "Option::is_none")]
     pub place: Option<Place>,
-    /// Hints.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub hints: Vec<String>,
     /// The single errors, if there are several.

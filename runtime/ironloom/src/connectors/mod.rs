@@ -118,7 +118,6 @@ impl ConnectorConfig {
 /// A connector that runs.
 #[derive(Debug)]
 pub(crate) struct Running {
-    /// Its status.
     pub status: Arc<Status>,
     /// Ends once `shutdown` says so, or there is nothing more to read.
     pub task: tokio::task::JoinHandle<()>,

@@ -78,7 +78,6 @@ pub(crate) struct Book {
 
 /// The initial state of an installation.
 pub(crate) struct Begin {
-    /// The installation.
     pub installation: Installation,
     /// The revision it runs under.
     pub revision: Revision,

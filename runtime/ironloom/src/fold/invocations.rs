@@ -37,11 +37,7 @@ pub(crate) enum InvocationsError {
     Store(#[from] StoreError),
     /// A value that is damaged in spite of its checksum.
     #[error("the store's {key} can't be read: {error}")]
-    Value {
-        key: Key,
-        /// The problem.
-        error: postcard::Error,
-    },
+    Value { key: Key, error: postcard::Error },
 }
 
 /// The summaries that no checkpoint has written, and the store behind them.

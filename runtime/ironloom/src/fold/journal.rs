@@ -23,11 +23,7 @@ pub(crate) enum JournalError {
     Log(#[from] LogError),
     /// A record of the log.
     #[error("record {position} of the log: {error}")]
-    Body {
-        position: ironloom_types::ids::Position,
-        /// The problem.
-        error: BodyError,
-    },
+    Body { position: ironloom_types::ids::Position, error: BodyError },
     #[error(transparent)]
     Block(#[from] ReadError),
 }

@@ -21,7 +21,6 @@ pub(crate) struct LeftOutPoints {
 /// The points that an installation leaves out.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct OfInstallation {
-    /// Their number.
     pub count: u64,
     /// The first of them.
     pub samples: Vec<Sample>,

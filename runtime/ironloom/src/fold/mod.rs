@@ -86,7 +86,6 @@ pub(crate) struct Shared {
     pub receipts: RwLock<BTreeMap<Box<str>, Bytes>>,
     /// Generations of installations that are gone, whose state is still kept.
     pub removed: Mutex<BTreeMap<Generation, Removed>>,
-    /// The metrics.
     pub metrics: Arc<Metrics>,
     /// Everything with an earlier journal time is routed.
     horizon: AtomicU64,

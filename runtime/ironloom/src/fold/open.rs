@@ -46,11 +46,7 @@ pub(crate) enum OpenError {
     },
     /// A value that another version wrote, or that is damaged in spite of its checksum.
     #[error("the store's {key} can't be read: {problem}; restore the data folder from a copy")]
-    Value {
-        key: String,
-        /// The problem.
-        problem: String,
-    },
+    Value { key: String, problem: String },
     /// The store knows of a reading behind the end of the log.
     #[error(
         "the log is damaged: it ends with reading {last}, and the store knows of reading {sequence} of point {point}. What was acknowledged is missing; restore the data folder from a copy"
@@ -70,18 +66,13 @@ pub(crate) enum OpenError {
     NotWhole {
         /// What is held against the fold position.
         what: &'static str,
-        /// Their number.
         found: u64,
         /// The expected number.
         expected: u64,
     },
     /// A record that this binary can't read.
     #[error("record {position} of the log: {error}")]
-    Body {
-        position: ironloom_types::ids::Position,
-        /// The problem.
-        error: BodyError,
-    },
+    Body { position: ironloom_types::ids::Position, error: BodyError },
 }
 
 /// The settings for opening a data folder.

@@ -118,7 +118,6 @@ pub(crate) enum Refusal {
     /// The record is larger than a segment of the log.
     #[error("the record would have {bytes} bytes; at most {max} are possible. Send it in smaller parts.")]
     TooLarge {
-        /// Its size.
         bytes: usize,
         /// The allowed size.
         max: usize,

@@ -71,7 +71,6 @@ pub(crate) enum Verdict {
 /// An invocation with readings, as far as the rules look at it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Run {
-    /// The outcome.
     pub outcome: OutcomeKind,
     /// The number of offered readings.
     pub readings: usize,

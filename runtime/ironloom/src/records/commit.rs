@@ -63,7 +63,6 @@ pub(crate) struct Invocation {
     pub time: Timestamp,
     /// The revision that it ran under.
     pub revision: Revision,
-    /// The outcome.
     pub outcome: OutcomeKind,
     /// The app's message, if it failed.
     pub message: Option<Box<str>>,

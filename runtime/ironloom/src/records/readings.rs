@@ -40,7 +40,6 @@ pub(crate) struct Idempotency {
 /// A decoded record of readings.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct ReadingsRecord {
-    /// Its head.
     pub head: ReadingsHead,
     /// Points that appear in it for the first time.
     pub new_points: Vec<NumberedPoint>,

@@ -73,7 +73,6 @@ pub enum BlockError {
     /// There are fewer bytes than any block has, or than its header says.
     #[error("the block is cut off: it has {have} bytes and needs {need}")]
     Short {
-        /// Their number.
         have: usize,
         /// The expected number.
         need: usize,

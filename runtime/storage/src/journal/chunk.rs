@@ -39,7 +39,6 @@ pub struct ReadingRow<'a> {
     pub point: PointNumber,
     /// The time at its source.
     pub at: Timestamp,
-    /// Its quality.
     pub quality: Quality,
     pub value: ValueRef<'a>,
 }

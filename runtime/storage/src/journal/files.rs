@@ -62,7 +62,6 @@ pub enum FileError {
     )]
     Short {
         path: String,
-        /// Its length.
         have: u64,
         /// The expected length.
         need: u64,

@@ -33,12 +33,7 @@ pub enum ReadError {
     File(#[from] FileError),
     /// Its bytes are wrong.
     #[error("block file {:010}, offset {}: {error}", location.file, location.offset)]
-    Block {
-        /// Its place.
-        location: Location,
-        /// The problem.
-        error: BlockError,
-    },
+    Block { location: Location, error: BlockError },
 }
 
 /// Reads the block of an entry and checks that it is the one that the index means.

@@ -32,7 +32,6 @@ impl RecordRef {
 /// A record as read back.
 #[derive(Clone, Debug)]
 pub struct Record {
-    /// Its place.
     pub at: RecordRef,
     /// The header before its body.
     pub header: Header,

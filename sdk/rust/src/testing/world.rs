@@ -56,7 +56,7 @@ pub struct Output {
     pub entity: String,
     /// The time that the app gave it.
     pub at: Timestamp,
-    /// Its quality.
+    /// How far its value can be trusted.
     pub quality: Quality,
     /// The value that was published.
     pub value: Datum,
@@ -78,7 +78,7 @@ pub struct RequestedIntent {
 /// A line that an app logged.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Log {
-    /// Its severity.
+    /// The level that the app logged it with.
     pub level: log::Level,
     /// The module that it came from.
     pub target: String,

@@ -30,7 +30,6 @@ pub(super) enum Source {
 pub(super) struct Body {
     /// Its lines, each with its line feed.
     pub bytes: Vec<u8>,
-    /// Their number.
     pub lines: u64,
 }
 
