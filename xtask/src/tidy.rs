@@ -40,6 +40,8 @@ enum Rule {
     Head,
     /// A doc comment that says nothing.
     FillerDoc,
+    /// A field of a log line that takes the place of its text.
+    Message,
     /// An import across a wall.
     Wall,
     /// A file that the map lacks, or a file of the map that does not exist.

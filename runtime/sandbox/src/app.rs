@@ -135,6 +135,7 @@ fn surroundings(limits: Limits) -> Env {
         state_bytes: 0,
         outputs: Arc::new(Nothing),
         holdings: Arc::new(Nothing),
+        used: 0,
         interrupt: Interrupt::default(),
     }
 }

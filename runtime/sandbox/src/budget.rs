@@ -1,13 +1,12 @@
 //! What one invocation may use: CPU time, time on the wall, memory, bytes over the boundary.
 
-use std::future::{Future, poll_fn};
-use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
 use wasmtime::ResourceLimiter;
 
+use super::engine::TICK;
 use super::interrupt::Interrupt;
 use crate::env::HostFault;
 use ironloom_types::limits::{
@@ -28,6 +27,12 @@ pub struct Meter {
     /// The thread's CPU clock at the start of the current poll.
     started: AtomicU64,
     calls: AtomicU64,
+    /// It lets others have the thread, and waits for nothing.
+    yields: AtomicBool,
+    /// How long it waited for turns, and since when it waits for one: nanoseconds since `begun`, 0 where it doesn't.
+    waited: AtomicU64,
+    waits_since: AtomicU64,
+    begun: Instant,
     over_cpu: AtomicBool,
     over_wall: AtomicBool,
     interrupt: Interrupt,
@@ -53,17 +58,15 @@ impl Meter {
             spent: AtomicU64::new(0),
             started: AtomicU64::new(0),
             calls: AtomicU64::new(0),
+            yields: AtomicBool::new(false),
+            waited: AtomicU64::new(0),
+            waits_since: AtomicU64::new(0),
+            begun: Instant::now(),
             over_cpu: AtomicBool::new(false),
             over_wall: AtomicBool::new(false),
             interrupt: Interrupt::default(),
             interrupted: AtomicBool::new(false),
         }
-    }
-
-    /// Runs a future and charges the CPU time of its polls.
-    pub async fn charge<F: Future>(&self, future: F) -> F::Output {
-        let mut future = pin!(future);
-        poll_fn(|context| self.charge_now(|| future.as_mut().poll(context))).await
     }
 
     /// Runs something on this thread and charges its CPU time.
@@ -106,12 +109,11 @@ impl Meter {
             self.interrupted.store(true, Relaxed);
             return false;
         }
-        let poll = thread_cpu().saturating_sub(self.started.load(Relaxed));
-        if self.nanos().saturating_add(poll) > self.cpu {
+        if self.nanos().saturating_add(self.of_poll()) > self.cpu {
             self.over_cpu.store(true, Relaxed);
             return false;
         }
-        if self.wall.is_some_and(|wall| Instant::now() > wall) {
+        if self.wall.is_some_and(|wall| Instant::now() > wall + self.waited()) {
             self.over_wall.store(true, Relaxed);
             return false;
         }
@@ -122,8 +124,59 @@ impl Meter {
     /// lets others have the thread for a moment where they want it.
     pub async fn breathe(&self) -> Result<(), Overrun> {
         self.check()?;
-        tokio::task::consume_budget().await;
+        if self.of_poll() < TICK.as_nanos() as u64 {
+            tokio::task::consume_budget().await;
+        } else {
+            self.yields.store(true, Relaxed);
+            tokio::task::yield_now().await;
+        }
         Ok(())
+    }
+
+    /// Whether the invocation may go on, which then lets others have the thread.
+    pub(crate) fn may_yield(&self) -> bool {
+        let may_go_on = self.may_go_on();
+        self.yields.store(may_go_on, Relaxed);
+        may_go_on
+    }
+
+    /// Whether the poll that has ended waits for nothing.
+    pub(crate) fn has_yielded(&self) -> bool {
+        self.yields.swap(false, Relaxed)
+    }
+
+    /// Notes whether the invocation waits for a turn.
+    pub(crate) fn wait_for_turn(&self, waits: bool) {
+        let since = self.waits_since.load(Relaxed);
+        if waits == (since > 0) {
+            return;
+        }
+        let now = self.begun.elapsed().as_nanos() as u64;
+        if !waits {
+            self.waited.fetch_add(now.saturating_sub(since), Relaxed);
+        }
+        self.waits_since.store(if waits { now.max(1) } else { 0 }, Relaxed);
+    }
+
+    /// Whether it is to end while it waits for a turn, where no tick comes.
+    pub(crate) fn is_cut_off(&self) -> bool {
+        let is_cut_off = self.waits_since.load(Relaxed) > 0 && self.interrupt.is_raised();
+        self.interrupted.fetch_or(is_cut_off, Relaxed);
+        is_cut_off
+    }
+
+    /// How long the invocation has waited for turns.
+    pub(crate) fn waited(&self) -> Duration {
+        let since = match self.waits_since.load(Relaxed) {
+            0 => Duration::ZERO,
+            since => self.begun.elapsed().saturating_sub(Duration::from_nanos(since)),
+        };
+        since + Duration::from_nanos(self.waited.load(Relaxed))
+    }
+
+    /// CPU time of the poll under way.
+    fn of_poll(&self) -> u64 {
+        thread_cpu().saturating_sub(self.started.load(Relaxed))
     }
 
     /// The same for host calls that can't wait.
@@ -137,7 +190,8 @@ impl Meter {
         self.nanos() <= self.cpu
     }
 
-    fn nanos(&self) -> u64 {
+    /// What was spent in the polls that have ended, in nanoseconds.
+    pub(crate) fn nanos(&self) -> u64 {
         self.spent.load(Relaxed) + self.calls.load(Relaxed) * HOST_CALL_NANOS
     }
 
@@ -337,14 +391,5 @@ mod tests {
         let error = quota.effect(1, 0).unwrap_err();
         assert!(error.contains("16777216") && error.contains("16777217"), "{error}");
         assert!(quota.effect(10, 20).is_ok(), "what makes it less is never refused");
-    }
-
-    #[tokio::test]
-    async fn only_the_polls_are_charged() {
-        let meter = Meter::new(&Limits::default(), Interrupt::default());
-        meter.charge(tokio::time::sleep(Duration::from_millis(50))).await;
-        assert!(meter.cpu() < Duration::from_millis(10), "{:?}", meter.cpu());
-        meter.host_call();
-        assert!(meter.cpu() >= Duration::from_micros(1));
     }
 }

@@ -77,6 +77,9 @@ pub struct Env {
     pub holdings: Arc<dyn Holdings>,
     /// Ends it from outside.
     pub interrupt: Interrupt,
+    /// CPU time that its installation has used so far, in nanoseconds: of those that wait for a core, who has used
+    /// least is next.
+    pub used: u64,
 }
 
 impl fmt::Debug for Env {
@@ -116,7 +119,8 @@ pub trait StateReader: Send + Sync {
     /// Looks into the cache alone. Called for each key, so it must be quick.
     fn cached(&self, key: &str) -> Cached;
 
-    /// Loads what the cache didn't know, in the order of the keys; at most [`MAX_LOADED_KEYS`] of them.
+    /// Loads what the cache didn't know, in the order of the keys; at most [`MAX_LOADED_KEYS`] of them. Where their
+    /// values are large it answers for the first of them only, at least one: it is asked for the others again.
     fn load<'a>(
         &'a self,
         keys: &'a [Box<str>],
@@ -130,6 +134,8 @@ pub trait StateReader: Send + Sync {
 
 /// The most keys that a [`StateReader`] is asked for at once.
 pub const MAX_LOADED_KEYS: usize = 1_000;
+/// After how many bytes of values a [`StateReader`] answers.
+pub const MAX_LOADED_BYTES: usize = 1 << 20;
 
 /// The keys to list.
 #[derive(Clone, Copy, Debug)]

@@ -34,7 +34,19 @@ pub(crate) struct Host {
 impl Host {
     /// For one invocation.
     pub(crate) fn new(env: Env, meter: Arc<Meter>) -> Self {
-        let Env { id, now, seed, gaps, context, state, state_bytes, outputs, holdings, interrupt: _ } = env;
+        let Env {
+            id,
+            now,
+            seed,
+            gaps,
+            context,
+            state,
+            state_bytes,
+            outputs,
+            holdings,
+            interrupt: _,
+            used: _,
+        } = env;
         let mut table = ResourceTable::new();
         table.set_max_capacity(MAX_RESOURCES);
         Self {

@@ -1,6 +1,9 @@
 //! One invocation: a fresh store, a call under limits, and its effects.
 
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use wasmtime::{Store, UpdateDeadline};
@@ -10,16 +13,19 @@ use super::app::LoadedApp;
 use super::app_log::{LogLine, beginning};
 use super::bindings::readings::exports::ironloom::feeds::readings::Refused as Refusal;
 use super::bindings::types::{Batch, Failure};
-use super::budget::{Meter, Quota};
+use super::budget::{Meter, Overrun, Quota};
 use super::env::{Env, HostFault};
 use super::failure::{BadAnswer, Outcome};
 use super::host::Host;
+use super::turns::Turn;
 use ironloom_types::clock::Timestamp;
 use ironloom_types::effects::{Effects, Refused};
 use ironloom_types::limits::MAX_CALL_BYTES;
 
 /// The most handles of resources that a component may hold.
 const MAX_HANDLES: usize = 1_000;
+/// How often it is looked whether an invocation that waits for a turn is to end.
+const LOOK: Duration = Duration::from_millis(20);
 /// Bytes that a refused reading counts among the effects, besides its reason.
 const REFUSED_BYTES: usize = 32;
 
@@ -45,7 +51,7 @@ pub struct Report {
     pub effects: Effects,
     /// The part of the budget that was used: CPU time, and for each host call at least its price.
     pub cpu: Duration,
-    /// Time on the wall, without the wait for a place in the pool.
+    /// Time on the wall, without the wait for a place in the pool and for turns.
     pub wall: Duration,
     /// Bytes of all memories and tables.
     pub peak_memory: u64,
@@ -153,9 +159,11 @@ pub(super) async fn run<T>(
     let start = Instant::now();
     let limits = env.context.limits.clone();
     let meter = Arc::new(Meter::new(&limits, env.interrupt.clone()));
+    let used = env.used;
     let mut store = meter.charge_now(|| store(sandbox, Host::new(env, Arc::clone(&meter))));
 
-    let called = tokio::time::timeout(limits.wall(), meter.charge(call(&mut store))).await;
+    let called = in_turns(sandbox.turns.turn(), used, &meter, call(&mut store));
+    let called = within(limits.wall(), &meter, called).await;
     // The last tick may be long ago: what is looked at only then could be passed by one long host call.
     let in_time = meter.ends_in_time();
     // The end of a store clears its memory, which the app has made dirty.
@@ -165,13 +173,51 @@ pub(super) async fn run<T>(
         Ok(Ok(_)) if !in_time => (None, Outcome::CpuLimit),
         Ok(Ok(value)) => (Some(value), Outcome::Ok),
         Ok(Err(error)) => (None, Outcome::of_error(&error, &meter, host.memory.has_refused(), &log)),
-        Err(_) => (None, Outcome::WallLimit),
+        Err(Overrun) if meter.is_interrupted() => (None, Outcome::Interrupted),
+        Err(Overrun) => (None, Outcome::WallLimit),
     };
     let peak_memory = host.memory.used();
     let effects = if value.is_some() { host.into_effects() } else { Effects::default() };
-    let report =
-        Report { outcome, effects, cpu: meter.cpu(), wall: start.elapsed(), peak_memory, log, log_dropped };
+    let wall = start.elapsed().saturating_sub(meter.waited());
+    let report = Report { outcome, effects, cpu: meter.cpu(), wall, peak_memory, log, log_dropped };
     (value, report)
+}
+
+/// Polls a call only while it has a turn, and charges what that takes. `used` is what its installation had used
+/// before.
+async fn in_turns<F: Future>(mut turn: Turn, used: u64, meter: &Meter, call: F) -> F::Output {
+    let mut call = pin!(call);
+    let used = || used.saturating_add(meter.nanos());
+    poll_fn(|context| {
+        let has_turn = turn.poll_take(used(), context).is_ready();
+        meter.wait_for_turn(!has_turn);
+        if !has_turn {
+            return Poll::Pending;
+        }
+        let polled = meter.charge_now(|| call.as_mut().poll(context));
+        if polled.is_pending() && meter.has_yielded() {
+            turn.offer(used());
+        } else {
+            turn.give_back();
+        }
+        polled
+    })
+    .await
+}
+
+/// Ends a call after so long. While it waits for a turn its time stands still: that others run is not its fault.
+async fn within<F: Future>(wall: Duration, meter: &Meter, call: F) -> Result<F::Output, Overrun> {
+    let start = Instant::now();
+    let mut call = pin!(call);
+    loop {
+        let left = (wall + meter.waited()).saturating_sub(start.elapsed());
+        if left.is_zero() || meter.is_cut_off() {
+            return Err(Overrun);
+        }
+        if let Ok(output) = tokio::time::timeout(left.min(LOOK), call.as_mut()).await {
+            return Ok(output);
+        }
+    }
 }
 
 /// A store with all limits set.
@@ -182,7 +228,7 @@ fn store(sandbox: &Sandbox, host: Host) -> Store<Host> {
     store.set_max_component_handles(MAX_HANDLES);
     store.set_epoch_deadline(1);
     store.epoch_deadline_callback(|store| {
-        Ok(if store.data().meter.may_go_on() {
+        Ok(if store.data().meter.may_yield() {
             UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now()))
         } else {
             UpdateDeadline::Interrupt
@@ -195,7 +241,10 @@ fn store(sandbox: &Sandbox, host: Host) -> Store<Host> {
 mod tests {
     use super::*;
     use crate::bindings::types::{Frame, Values};
-    use ironloom_types::limits::MAX_EFFECT_BYTES;
+    use crate::interrupt::Interrupt;
+    use crate::turns::Turns;
+    use ironloom_types::limits::{Limits, MAX_EFFECT_BYTES};
+    use std::task::{Context, Waker};
 
     fn batch(readings: u32) -> Batch {
         let n = readings as usize;
@@ -213,6 +262,53 @@ mod tests {
     fn refuse(readings: u32, bytes: usize) -> Vec<Refusal> {
         let reason = "x".repeat(bytes);
         (0..readings).map(|reading| Refusal { frame: 0, reading, reason: reason.clone() }).collect()
+    }
+
+    fn meter() -> Meter {
+        Meter::new(&Limits::default(), Interrupt::default())
+    }
+
+    #[tokio::test]
+    async fn only_the_polls_are_charged() {
+        let (meter, turns) = (meter(), Turns::new(1));
+        let sleep = tokio::time::sleep(Duration::from_millis(50));
+        in_turns(turns.turn(), 0, &meter, sleep).await;
+        assert!(meter.cpu() < Duration::from_millis(10), "{:?}", meter.cpu());
+        meter.host_call();
+        assert!(meter.cpu() >= Duration::from_micros(1));
+    }
+
+    #[tokio::test]
+    async fn the_wait_for_a_turn_is_no_time_on_the_wall() {
+        const WALL: Duration = Duration::from_millis(100);
+        let turns = Turns::new(1);
+        let mut other = turns.turn();
+        assert!(other.poll_take(0, &Context::from_waker(Waker::noop())).is_ready());
+        let waits = meter();
+        let call = within(WALL, &waits, in_turns(turns.turn(), 0, &waits, async {}));
+        let free = async {
+            tokio::time::sleep(WALL * 3).await;
+            other.give_back();
+        };
+        assert_eq!(tokio::join!(call, free).0, Ok(()));
+        assert!(waits.waited() >= WALL * 2, "{:?}", waits.waited());
+        // With a turn it counts.
+        let sleeps = meter();
+        let call = in_turns(turns.turn(), 0, &sleeps, std::future::pending::<()>());
+        assert_eq!(within(WALL, &sleeps, call).await, Err(Overrun));
+    }
+
+    #[tokio::test]
+    async fn one_that_waits_for_a_turn_is_ended_from_outside() {
+        let turns = Turns::new(1);
+        let mut other = turns.turn();
+        assert!(other.poll_take(0, &Context::from_waker(Waker::noop())).is_ready());
+        let interrupt = Interrupt::default();
+        let meter = Meter::new(&Limits::default(), interrupt.clone());
+        let _raised = interrupt.raise();
+        let call = in_turns(turns.turn(), 0, &meter, std::future::pending::<()>());
+        assert_eq!(within(Duration::from_secs(600), &meter, call).await, Err(Overrun));
+        assert!(meter.is_interrupted());
     }
 
     #[test]

@@ -21,6 +21,7 @@ mod host;
 mod interrupt;
 mod invocation;
 mod loads;
+mod turns;
 mod wasi;
 mod worker;
 
@@ -39,8 +40,9 @@ pub use self::bindings::platform::ironloom::invocation::invocation::Gap;
 pub use self::bindings::types::{Batch, Frame, Quality, Values};
 pub use self::budget::{Meter, Overrun};
 pub use self::env::{
-    AppContext, BoxFuture, Cached, Env, Holdings, HostFault, MAX_LOADED_KEYS, Nothing, OutputKind,
-    OutputResolver, OutputSlot, PointRoom, ReadError, Scan, StatePage, StateReader, Target, UnknownEntity,
+    AppContext, BoxFuture, Cached, Env, Holdings, HostFault, MAX_LOADED_BYTES, MAX_LOADED_KEYS, Nothing,
+    OutputKind, OutputResolver, OutputSlot, PointRoom, ReadError, Scan, StatePage, StateReader, Target,
+    UnknownEntity,
 };
 pub use self::failure::Outcome;
 pub use self::interrupt::{Interrupt, Interrupting};
@@ -48,6 +50,7 @@ pub use self::invocation::{Call, Report};
 pub use self::worker::{CompileError, CompileLimits, Refusal, SUBCOMMAND, compile_worker};
 
 use self::loads::Loads;
+use self::turns::Turns;
 use ironloom_types::CompiledRef;
 use ironloom_types::ids::Digest;
 use ironloom_types::interfaces::Declared;
@@ -61,16 +64,20 @@ pub struct SandboxConfig {
     pub worker: PathBuf,
     /// The most invocations at a time, suspended ones included.
     pub places: u32,
+    /// How many of them may run at once: one for each core.
+    pub turns: usize,
     /// Limits of a compilation.
     pub compile: CompileLimits,
 }
 
 impl SandboxConfig {
-    /// Uses the usual limits: one running invocation and four suspended ones for each core.
+    /// With the usual limits: for each core four invocations of lanes and one place for what an install tries, and
+    /// one that runs.
     pub fn new(cache_dir: PathBuf, worker: PathBuf) -> Self {
         let cores =
             std::thread::available_parallelism().map_or(1, |cores| u32::try_from(cores.get()).unwrap_or(64));
-        Self { cache_dir, worker, places: 5 * cores.min(64), compile: CompileLimits::default() }
+        let (places, turns) = (5 * cores.min(64), cores as usize);
+        Self { cache_dir, worker, places, turns, compile: CompileLimits::default() }
     }
 }
 
@@ -114,6 +121,7 @@ pub struct Sandbox {
     key: Digest,
     cache: Arc<compiled::Cache>,
     places: Semaphore,
+    turns: Arc<Turns>,
     /// The pool's memories, of which an invocation takes as many as its component declares.
     memories: Semaphore,
     /// One compilation at a time: they are long, and want much memory.
@@ -135,6 +143,7 @@ impl Sandbox {
             engine,
             cache: Arc::new(cache),
             places: Semaphore::new(config.places as usize),
+            turns: Turns::new(config.turns),
             memories: Semaphore::new(engine::memories(config.places) as usize),
             compiling: Semaphore::new(1),
             loads: Mutex::default(),

@@ -61,8 +61,9 @@ pub const MAX_STATE_VALUE: usize = 256 * 1024;
 pub const MAX_HOST_CALL_BYTES: usize = 64 << 20;
 /// Bytes that one host call may carry from the guest: as many as all effects. Beyond: the invocation fails.
 pub const MAX_CALL_BYTES: usize = MAX_EFFECT_BYTES;
-/// Keys of `state` in one call, and keys that one invocation may set or delete. Beyond: the call is refused.
-pub const MAX_STATE_KEYS: usize = 100_000;
+/// Keys of `state` in one call, and keys that one invocation may set or delete: more than a batch has readings, and
+/// few enough that the fold's thread applies them within some milliseconds. Beyond: the call is refused.
+pub const MAX_STATE_KEYS: usize = 20_000;
 /// Bytes that a key of `state` counts besides its own and those of its value: about its cost in memory.
 pub const STATE_KEY_BYTES: usize = 128;
 /// Derived readings of one invocation. Beyond: `publish` is refused.

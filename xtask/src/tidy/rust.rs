@@ -131,7 +131,33 @@ impl Visitor {
     }
 }
 
+/// The macros of `tracing` that write a line.
+const LINES: [&str; 6] = ["error", "warn", "info", "debug", "trace", "event"];
+
+/// Where a line of `tracing` has a field called `message`: whoever gave it its value writes the line's own text.
+fn field_message(call: &syn::Macro) -> Option<usize> {
+    let names: Vec<String> = call.path.segments.iter().map(|segment| segment.ident.to_string()).collect();
+    let is_line = matches!(&names[..], [krate, name] if krate == "tracing" && LINES.contains(&name.as_str()));
+    let tokens: Vec<_> = call.tokens.clone().into_iter().filter(|_| is_line).collect();
+    let is_field = |index: usize| {
+        let text = |index: usize| tokens.get(index).map(ToString::to_string).unwrap_or_default();
+        let before = |steps: usize| index.checked_sub(steps).map_or(",".to_owned(), text);
+        let begins = before(1) == "," || (["%", "?"].contains(&before(1).as_str()) && before(2) == ",");
+        text(index) == "message" && begins && [",", "="].contains(&text(index + 1).as_str())
+    };
+    (0..tokens.len()).find(|&index| is_field(index)).map(|index| tokens[index].span().start().line)
+}
+
 impl Visit<'_> for Visitor {
+    fn visit_macro(&mut self, call: &syn::Macro) {
+        if let Some(line) = field_message(call) {
+            let text =
+                "a field called `message` takes the place of the line's text; call it `reason`".to_owned();
+            self.findings.push((line, Rule::Message, text));
+        }
+        syn::visit::visit_macro(self, call);
+    }
+
     fn visit_item_fn(&mut self, item: &syn::ItemFn) {
         self.function(&item.sig, &item.block);
         self.docs(&item.attrs);
@@ -230,6 +256,22 @@ mod tests {
         assert_eq!(rules("a.rs", &method), [(3, Rule::FunctionLength)]);
         let default = format!("//! A trait.\ntrait T {{\nfn f() {{\n{body}}}\n}}\n");
         assert_eq!(rules("a.rs", &default), [(3, Rule::FunctionLength)]);
+    }
+
+    #[test]
+    fn a_log_line_whose_text_is_somebody_elses_is_found() {
+        let rules_of = |call: &str| rules("a.rs", &format!("//! A line.\nfn f() {{\n    {call};\n}}\n"));
+        for call in [
+            "tracing::warn!(message, \"text\")",
+            "tracing::warn!(id = %id, message, \"text\")",
+            "tracing::error!(%message, \"text\")",
+            "tracing::info!(message = words, \"text\")",
+        ] {
+            assert_eq!(rules_of(call), [(3, Rule::Message)], "{call}");
+        }
+        for call in ["tracing::warn!(reason = ?message, \"text\")", "format!(\"{}\", message, )"] {
+            assert_eq!(rules_of(call), [], "{call}");
+        }
     }
 
     #[test]

@@ -410,8 +410,11 @@ impl Applier {
         };
         let queue = self.queue_from(meta.cursor);
         // A fold that was cut off may have left keys of a generation that the log installs again.
-        let state =
-            if self.replaying { StateCache::of_stored_generation() } else { StateCache::of_new_generation() };
+        let budget = &self.shared.cache;
+        let state = match self.replaying {
+            true => StateCache::of_stored_generation(budget),
+            false => StateCache::of_new_generation(budget),
+        };
         let (timers, alarms) = (BTreeMap::new(), BTreeMap::new());
         let manifest = Arc::clone(&known.manifest);
         self.begin(Begin { installation, revision, manifest, meta, state, queue, timers, alarms });

@@ -73,6 +73,8 @@ pub(crate) struct Book {
     meta: LaneMeta,
     timers: BTreeMap<Box<str>, Timestamp>,
     alarms: BTreeMap<AlarmKey, AlarmRecord>,
+    /// Those of the alarms that only wait for somebody, by when they were cleared, then by number.
+    waiting: BTreeMap<(Option<Timestamp>, u64), AlarmKey>,
     closed: bool,
 }
 
@@ -106,7 +108,7 @@ impl Durable {
             queue: Mutex::new(queue),
             state: RwLock::new(state),
             installation: ArcSwap::from_pointee(installation),
-            book: Mutex::new(Book { meta, timers, alarms, closed: false }),
+            book: Mutex::new(Book::new(meta, timers, alarms)),
         }
     }
 
@@ -194,12 +196,24 @@ impl Durable {
         book.closed = true;
         book.timers.clear();
         book.meta.cron_due.clear();
+        book.waiting.clear();
         let alarms = std::mem::take(&mut book.alarms);
         (book.meta.clone(), alarms.into_keys().collect())
     }
 }
 
 impl Book {
+    fn new(
+        meta: LaneMeta,
+        timers: BTreeMap<Box<str>, Timestamp>,
+        alarms: BTreeMap<AlarmKey, AlarmRecord>,
+    ) -> Self {
+        let mut book =
+            Self { meta, timers, alarms: BTreeMap::new(), waiting: BTreeMap::new(), closed: false };
+        alarms.into_values().for_each(|alarm| book.put_alarm(alarm));
+        book
+    }
+
     /// Cursor, counters and more, as of the last commit.
     pub(crate) fn meta(&self) -> &LaneMeta {
         &self.meta
@@ -213,6 +227,11 @@ impl Book {
     /// Alarms that stand, or wait for somebody.
     pub(crate) fn alarms(&self) -> &BTreeMap<AlarmKey, AlarmRecord> {
         &self.alarms
+    }
+
+    /// Alarms that only wait for somebody, those that were cleared longest ago first.
+    pub(crate) fn waiting_alarms(&self) -> impl Iterator<Item = (&AlarmKey, &AlarmRecord)> {
+        self.waiting.values().filter_map(|key| self.alarms.get_key_value(key))
     }
 
     /// Whether the installation is gone.
@@ -242,10 +261,16 @@ impl Book {
 
     fn put_alarm(&mut self, alarm: AlarmRecord) {
         let key = (alarm.code.clone(), alarm.entity.clone());
-        if alarm.state == AlarmState::Normal {
-            self.alarms.remove(&key);
-        } else {
-            self.alarms.insert(key, alarm);
+        let place = |alarm: &AlarmRecord| (alarm.cleared, alarm.number);
+        if !alarm.state.stands() && alarm.state != AlarmState::Normal {
+            self.waiting.insert(place(&alarm), key.clone());
+        }
+        let (now, before) = match alarm.state {
+            AlarmState::Normal => (None, self.alarms.remove(&key)),
+            _ => (Some(place(&alarm)), self.alarms.insert(key, alarm)),
+        };
+        if let Some(before) = before.map(|before| place(&before)).filter(|before| Some(*before) != now) {
+            self.waiting.remove(&before);
         }
     }
 }

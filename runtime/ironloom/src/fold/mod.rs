@@ -48,7 +48,7 @@ use crate::records::lane::LaneMeta;
 use crate::telemetry::Metrics;
 use ironloom_apps::manifest::Manifest;
 use ironloom_apps::routing::{LeftOut, RoutingTable};
-use ironloom_storage::store::{Item, KeyKind, Scope, Storage};
+use ironloom_storage::store::{CacheBudget, Item, KeyKind, Scope, Storage};
 use ironloom_types::clock::{BUILT_AFTER, Clock, SECOND, Timestamp};
 use ironloom_types::ids::{Digest, Generation, InstallationId, Position, Sequence};
 
@@ -72,6 +72,8 @@ pub(crate) struct Shared {
     pub lanes: Durables,
     /// Whoever runs their invocations.
     listener: Arc<dyn Listener>,
+    /// What the state of all installations may keep in memory of what is in the store.
+    pub cache: Arc<CacheBudget>,
     /// Bytes that notes of what waits may keep in memory.
     note_budget: Arc<NoteBudget>,
     /// Keys that changed since the last checkpoint.
@@ -189,6 +191,8 @@ impl Shared {
             journal,
             routing: RwLock::new(RoutingTable::new()),
             left_out: LeftOutPoints::default(),
+            // As much as there is, until the threads are started.
+            cache: CacheBudget::new(usize::MAX),
             lanes: Durables::default(),
             listener,
             note_budget: Arc::default(),

@@ -12,6 +12,7 @@ use tokio::sync::oneshot;
 
 use super::apply::Applier;
 use super::checkpoint::{self, CheckpointError};
+use super::durable::Durable;
 use super::sealer::{Stamped, ToFold};
 use super::{Removed, Shared};
 use ironloom_storage::log::{Flushed, LogReader, Room};
@@ -93,6 +94,7 @@ pub(crate) fn start(
     inbox: Receiver<ToFold>,
 ) -> std::io::Result<Threads> {
     let Parts { shared, applier, log, folded, applied, epoch, thresholds, on_failure } = parts;
+    shared.cache.set(thresholds.cache_bytes);
     let wishes = Arc::new(Wishes::default());
     let asks = Arc::clone(&wishes);
     let fold = Fold::new(Arc::clone(&shared), applier, log.clone(), folded, applied, thresholds, asks);
@@ -102,7 +104,6 @@ pub(crate) fn start(
         shared: Arc::clone(&shared),
         log,
         epoch,
-        thresholds,
         to_fold: to,
         began: Instant::now(),
         purging: VecDeque::new(),
@@ -286,7 +287,6 @@ struct Checkpoints {
     shared: Arc<Shared>,
     log: LogReader,
     epoch: Epoch,
-    thresholds: Thresholds,
     to_fold: Sender<ToFold>,
     began: Instant,
     /// Generations whose last state is in the store and has to go, the first one next.
@@ -306,6 +306,7 @@ impl Checkpoints {
             if wish.checkpoint || self.removed_is_due() {
                 self.make()?;
             }
+            self.thin_out();
             self.purge_step()?;
         }
     }
@@ -321,7 +322,6 @@ impl Checkpoints {
         let Ok(frozen) = frozen.blocking_recv() else { return Ok(()) };
         checkpoint::write(&self.shared, &self.log, frozen, self.epoch)?;
         let _ = self.to_fold.send(ToFold::Folded);
-        self.thin_out();
         let new = due.into_iter().filter(|generation| !self.purging.contains(generation));
         self.purging.extend(new.collect::<Vec<_>>());
         Ok(())
@@ -341,20 +341,24 @@ impl Checkpoints {
         self.due().iter().any(|generation| !self.purging.contains(generation))
     }
 
-    /// Keeps the clean state of all lanes together within `store.cache`, each in proportion.
+    /// Keeps the clean state of all lanes together within `store.cache`: those that have more than their share
+    /// give up the same part of what they have more. Then gives back slots that are mostly free.
     fn thin_out(&self) {
         let lanes = self.shared.lanes.all();
-        let clean: usize = lanes.iter().map(|lane| lane.state.read().bytes().clean).sum();
-        if clean <= self.thresholds.cache_bytes {
-            return;
+        let share = self.shared.cache.share();
+        let beyond = |lane: &Durable| lane.state.read().bytes().clean.saturating_sub(share);
+        let excess = self.shared.cache.excess();
+        if excess > 0 {
+            let all = lanes.iter().map(|lane| beyond(lane)).sum::<usize>();
+            let part = (excess as f64 / all.max(1) as f64).min(1.0);
+            for lane in &lanes {
+                let left = share + (beyond(lane) as f64 * (1.0 - part)) as usize;
+                // Step by step: the lane waits for this lock.
+                while !lane.state.write().shrink_to(left, SLOTS) {}
+            }
         }
-        for lane in lanes {
-            let share = {
-                let state = lane.state.read();
-                state.bytes().clean as f64 / clean as f64 * self.thresholds.cache_bytes as f64
-            };
-            // Step by step: the lane waits for this lock.
-            while !lane.state.write().shrink_to(share as usize, SLOTS) {}
+        for lane in lanes.iter().filter(|lane| lane.state.read().is_sparse()) {
+            while !lane.state.write().compact(SLOTS) {}
         }
     }
 

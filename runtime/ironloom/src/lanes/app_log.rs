@@ -2,15 +2,19 @@
 //!
 //! They are kept in files alone (`log_file.rs`), so that however many apps write, they take no memory; the files that
 //! were written last stay open. A call may write 100 lines or 16 KiB (the sandbox sees to that); sustained, ten
-//! lines a second are kept, and then one line counts what was dropped.
+//! lines a second are kept, and then one line counts what was dropped. A thread of its own writes them (`queue`).
+
+mod queue;
 
 use std::collections::VecDeque;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
+use self::queue::Queue;
 use super::log_file::{self, LogFile};
 use ironloom_sandbox::{Level, LogLine, LogSource};
 use ironloom_types::clock::{SECOND, Timestamp};
@@ -21,10 +25,13 @@ use ironloom_types::work::KeptLine;
 /// Files that are open at once, whatever the number of installations.
 const OPEN: usize = 64;
 
+/// What a line takes in memory besides its text.
+const LINE_BYTES: usize = 64;
+
 /// The folder of all logs, and those of its files that are open.
-#[derive(Debug)]
 pub(crate) struct AppLogs {
     folder: PathBuf,
+    queue: Arc<Queue>,
     /// The one that was written last is at the end.
     open: Mutex<VecDeque<LogFile>>,
 }
@@ -32,7 +39,7 @@ pub(crate) struct AppLogs {
 impl AppLogs {
     /// The logs in this folder, which is made when the first line comes.
     pub(crate) fn new(folder: PathBuf) -> Self {
-        Self { folder, open: Mutex::default() }
+        Self { folder, queue: Arc::default(), open: Mutex::default() }
     }
 
     /// Appends lines to a log. Its owner holds a lock of its own, so that no other thread has the same file.
@@ -64,7 +71,12 @@ impl AppLogs {
     }
 }
 
-#[derive(Debug)]
+impl Drop for AppLogs {
+    fn drop(&mut self) {
+        self.queue.end();
+    }
+}
+
 struct Inner {
     /// The number of the next line, once the first was written.
     next: Option<u64>,
@@ -79,10 +91,13 @@ struct Inner {
 }
 
 /// The log of one installation.
-#[derive(Debug)]
-pub(crate) struct InstallationLog {
+pub(crate) struct InstallationLog(Arc<Log>);
+
+struct Log {
     logs: Arc<AppLogs>,
     path: PathBuf,
+    /// Lines for which the queue had no room, as far as the file doesn't tell of them yet.
+    lost: AtomicU64,
     inner: Mutex<Inner>,
 }
 
@@ -97,10 +112,12 @@ impl InstallationLog {
             has_failed: false,
             is_removed: false,
         };
-        Self { path: log_file::path(&logs.folder, name), logs: Arc::clone(logs), inner: Mutex::new(inner) }
+        let path = log_file::path(&logs.folder, name);
+        let (lost, inner) = (AtomicU64::new(0), Mutex::new(inner));
+        Self(Arc::new(Log { logs: Arc::clone(logs), path, lost, inner }))
     }
 
-    /// Takes the lines of one call; `dropped` is what the call wrote beyond its limit.
+    /// Takes the lines of one call; `dropped` is what the call wrote beyond its limit. They are written soon.
     pub(crate) fn write(
         &self,
         lines: Vec<LogLine>,
@@ -112,6 +129,30 @@ impl InstallationLog {
         if lines.is_empty() && dropped == 0 {
             return;
         }
+        let bytes = lines.iter().map(|line| line.context.len() + line.message.len() + LINE_BYTES).sum();
+        let (log, all) = (Arc::clone(&self.0), lines.len() as u64 + dropped);
+        let write = move || log.write(lines, dropped, ordinal, attempt, at);
+        if !self.0.logs.queue.offer(bytes, write) {
+            self.0.lost.fetch_add(all, Ordering::Relaxed);
+        }
+    }
+
+    /// Lines with a number above `after`, oldest first; without it the last ones. Also says whether there are
+    /// more. Reads the files.
+    pub(crate) fn page(&self, after: Option<u64>, limit: usize) -> io::Result<(Vec<KeptLine>, bool)> {
+        self.0.page(after, limit)
+    }
+
+    /// Removes its files: the installation is gone. What waits for being written makes no file again.
+    pub(crate) fn remove(&self) {
+        let log = Arc::clone(&self.0);
+        self.0.logs.queue.add(move || log.remove());
+    }
+}
+
+impl Log {
+    fn write(&self, lines: Vec<LogLine>, dropped: u64, ordinal: Ordinal, attempt: u32, at: Timestamp) {
+        let dropped = dropped + self.lost.swap(0, Ordering::Relaxed);
         let mut inner = self.inner.lock();
         let mut kept = inner.keep(lines, dropped, ordinal, attempt, at);
         if kept.is_empty() || inner.is_removed {
@@ -142,9 +183,7 @@ impl InstallationLog {
         Ok(())
     }
 
-    /// Lines with a number above `after`, oldest first; without it the last ones. Also says whether there are
-    /// more. Reads the files.
-    pub(crate) fn page(&self, after: Option<u64>, limit: usize) -> io::Result<(Vec<KeptLine>, bool)> {
+    fn page(&self, after: Option<u64>, limit: usize) -> io::Result<(Vec<KeptLine>, bool)> {
         let mut lines = {
             // Nobody renames the files meanwhile.
             let _inner = self.inner.lock();
@@ -160,8 +199,7 @@ impl InstallationLog {
         Ok((page, more))
     }
 
-    /// Removes its files: the installation is gone.
-    pub(crate) fn remove(&self) {
+    fn remove(&self) {
         let mut inner = self.inner.lock();
         inner.is_removed = true;
         drop(self.logs.take(&self.path));

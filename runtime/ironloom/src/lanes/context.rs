@@ -10,14 +10,17 @@ use crate::fold::points::Points;
 use crate::telemetry::Metrics;
 use ironloom_apps::binding::{OutputBinding, unit_fits};
 use ironloom_sandbox::{
-    BoxFuture, Cached, Holdings, HostFault, MAX_LOADED_KEYS, Meter, OutputResolver, PointRoom, ReadError,
-    Scan, StatePage, StateReader, Target, UnknownEntity,
+    BoxFuture, Cached, Holdings, HostFault, MAX_LOADED_BYTES, MAX_LOADED_KEYS, Meter, OutputResolver,
+    PointRoom, ReadError, Scan, StatePage, StateReader, Target, UnknownEntity,
 };
-use ironloom_storage::store::{Item, Key, Lookup, Scope, StateCache, Storage, Ticket};
+use ironloom_storage::store::{Item, Key, Lookup, Scope, StateCache, Storage, StoreError, Ticket};
 use ironloom_types::ids::{PointNumber, PointPath, SlotName};
 use ironloom_types::limits::{MAX_POINTS, SOURCE_POINTS};
 use ironloom_types::page::{Page, merge_page};
 use ironloom_types::readings::NewPoint;
+
+/// Keys that the store is asked for at once: each value may have 256 KiB.
+const AT_ONCE: usize = 16;
 
 /// A lane, as the sandbox sees it.
 pub(crate) struct LaneContext {
@@ -35,6 +38,20 @@ impl LaneContext {
     fn key(&self, key: &str) -> Key {
         Scope::MAIN.key(Item::State(self.lane.generation, key))
     }
+}
+
+/// Reads the values of the first of these keys, until they have about [`MAX_LOADED_BYTES`].
+fn load_some(storage: &dyn Storage, keys: &[Key]) -> Result<Vec<Option<Bytes>>, StoreError> {
+    let (mut found, mut bytes) = (Vec::with_capacity(keys.len()), 0);
+    for part in keys.chunks(AT_ONCE) {
+        let values = storage.get_many(part)?;
+        bytes += values.iter().flatten().map(Bytes::len).sum::<usize>();
+        found.extend(values);
+        if bytes >= MAX_LOADED_BYTES {
+            break;
+        }
+    }
+    Ok(found)
 }
 
 /// Reads a page of a lane's state as of its last commit. Waits for the disk.
@@ -140,8 +157,11 @@ impl StateReader for LaneContext {
             self.metrics.state_misses.inc_by(asked.len() as u64);
             let stored: Vec<Key> = asked.iter().map(|(index, _)| self.key(&keys[*index])).collect();
             let storage = Arc::clone(&self.storage);
-            let found = meter.aside(move || storage.get_many(&stored)).await?;
+            let found = meter.aside(move || load_some(&*storage, &stored)).await?;
             let found = found.map_err(|error| HostFault(error.to_string()))?;
+            if let Some((first_left, _)) = asked.get(found.len()) {
+                values.truncate(*first_left);
+            }
             let mut state = self.lane.state.write();
             for ((index, ticket), value) in asked.into_iter().zip(found) {
                 state.fill(ticket, &keys[index], value.clone());
@@ -171,7 +191,7 @@ impl StateReader for LaneContext {
 
 impl OutputResolver for LaneContext {
     fn known(&self, entity: &str, points: &mut Vec<Option<PointNumber>>) {
-        points.extend_from_slice(self.lane.targets.lock().of(entity));
+        self.lane.targets.lock().of(entity, points);
     }
 
     fn resolve(&self, output: usize, entity: &str) -> Result<Target, UnknownEntity> {

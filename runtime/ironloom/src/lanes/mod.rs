@@ -27,7 +27,7 @@ mod tests;
 use std::ops::Deref;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, RwLock};
@@ -59,6 +59,8 @@ pub(crate) struct Lane {
     entity_numbers: Mutex<EntityNumbers>,
     /// The points of outputs.
     targets: Mutex<Targets>,
+    /// What it has used so far by the scheduler's measure, in nanoseconds.
+    used: AtomicU64,
     /// Whether it is in the scheduler's list of ready lanes.
     queued: AtomicBool,
     /// Somebody wanted a turn while another had it.
@@ -101,6 +103,7 @@ impl Lane {
             app: RwLock::new(None),
             entity_numbers: Mutex::default(),
             targets: Mutex::new(targets),
+            used: AtomicU64::new(0),
             queued: AtomicBool::new(false),
             missed: AtomicBool::new(false),
             bucket: Mutex::new(Bucket::full(Instant::now())),

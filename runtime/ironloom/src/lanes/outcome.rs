@@ -23,13 +23,15 @@ use ironloom_sandbox::{Outcome, Report};
 use ironloom_types::clock::{SECOND, Timestamp};
 use ironloom_types::effects::{Effects, state_cost};
 use ironloom_types::ids::{Digest, Ordinal, Sequence, SlotName};
-use ironloom_types::limits::MAX_DEAD_LETTERS;
 use ironloom_types::readings::{Columns, NewPoint};
 use ironloom_types::work::LastError;
 
 /// How long after an invocation's time the timers that it sets are due at the earliest: an app that sets itself
 /// again and again makes no more than a record a second of it.
 pub(crate) const SOONEST: u64 = SECOND;
+
+/// About what a dead letter takes in a record besides its reason.
+const LETTER_BYTES: usize = 256;
 
 /// The call into the app.
 #[derive(Debug)]
@@ -65,18 +67,17 @@ impl Work {
         }
     }
 
-    /// Upper bound on the dead letters to drop for the new ones of this report, if so many are kept now.
-    pub(crate) fn may_drop(&self, report: &Report, kept: u64) -> u64 {
-        let makes = match self {
-            // A batch of one that fails becomes a dead letter for each input that takes it.
+    /// How many dead letters may come of an invocation that ended well or not, and refused so many readings.
+    pub(crate) fn may_make(&self, is_ok: bool, refused: usize) -> usize {
+        match self {
+            // A failure makes one of the last reading that is left, for each input that takes it.
             Self::Readings(offer) => {
-                let failed = if report.outcome == Outcome::Ok || offer.readings > 1 { 0 } else { offer.rows };
-                offer.unfit.len() + report.effects.refused.len() + failed
+                let failed = if is_ok || offer.readings > 1 { 0 } else { offer.rows };
+                offer.unfit.len() + refused + failed
             }
             // One that fails again takes its own place.
             Self::Requeue(_) | Self::Timer { .. } => 0,
-        };
-        (kept + makes as u64).saturating_sub(MAX_DEAD_LETTERS).min(kept)
+        }
     }
 
     /// The invocation's time, never less than that of the one before.
@@ -150,7 +151,7 @@ pub(crate) struct Before {
     pub timer: TimerEffort,
     /// Bytes of keys and values that the state changes replace.
     pub replaced: u64,
-    /// The numbers of the oldest dead letters, as many as [`Work::may_drop`] says.
+    /// The numbers of the oldest dead letters, as many as have to go for those that [`Work::may_make`] says.
     pub oldest_letters: Vec<u64>,
 }
 
@@ -170,7 +171,7 @@ impl Before {
             timers: timers.collect(),
             alarms: alarms.collect(),
             alarms_kept: book.alarms().len(),
-            waiting_alarms: alarms::oldest_waiting(book.alarms(), effects),
+            waiting_alarms: alarms::oldest_waiting(book, effects),
             effort: pace.effort.clone(),
             timer: firing.map(|name| pace.timer(name)).unwrap_or_default(),
             replaced: 0,
@@ -204,7 +205,23 @@ pub(crate) struct Next {
     pub timer: TimerEffort,
 }
 
+/// About how many bytes the digest and the record of effects are made of.
+pub(crate) fn size(effects: &Effects) -> usize {
+    let state =
+        effects.state.iter().map(|(key, value)| state_cost(key, value.as_deref().unwrap_or_default()));
+    state.sum::<usize>() + effects.derived.bytes()
+}
+
 impl Concluded {
+    /// About how many bytes are encoded.
+    pub(crate) fn size(&self) -> usize {
+        let state = self.state.iter();
+        let state =
+            state.map(|(key, value)| state_cost(key, value.as_deref().unwrap_or_default())).sum::<usize>();
+        let letters = self.head.dead_letters.iter().map(|letter| LETTER_BYTES + letter.reason.len());
+        state + letters.sum::<usize>()
+    }
+
     /// Head and state changes, as the record has them.
     pub(crate) fn encode(&self) -> Vec<u8> {
         let values =

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use hashbrown::HashMap;
 
+use super::outcome::{Next, Work};
 use super::policy::{self, Effort, TimerEffort};
 use ironloom_types::clock::Timestamp;
 use ironloom_types::work::LastError;
@@ -52,6 +53,28 @@ impl Pace {
         *self = Self { requeue, ended: self.ended, ..Self::default() };
     }
 
+    /// Takes over what follows from an invocation whose record is durable. `until` is the end of the wait, where
+    /// there is one; `changed` are the one-shot timers that the record sets, cancels or ends: whatever has such a
+    /// name from now on has failed in nothing.
+    pub(crate) fn follow(&mut self, work: &Work, next: Next, until: Option<Instant>, changed: &[Box<str>]) {
+        self.trouble = None;
+        self.effort = next.effort;
+        match (work, until) {
+            (Work::Timer { name, .. }, Some(until)) => {
+                self.timers.insert(name.clone(), TimerPace { until, effort: next.timer });
+            }
+            (Work::Timer { name, .. }, None) => {
+                self.timers.remove(name);
+            }
+            (Work::Readings(_), until) => self.back_off = until,
+            (Work::Requeue(letter), _) => self.requeue.forget(letter.number),
+        }
+        for name in changed {
+            self.timers.remove(name);
+        }
+        self.requeue.took_turn(matches!(work, Work::Requeue(_)));
+    }
+
     /// Until when the lane waits after a failure, if it does.
     pub(crate) fn waits_until(&self) -> Option<Instant> {
         let timers = self.timers.values().map(|timer| timer.until);
@@ -95,5 +118,37 @@ impl Requeue {
     /// Says whether the invocation that was just chosen runs one.
     pub(crate) fn took_turn(&mut self, is_letter: bool) {
         self.others_first = is_letter;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::lanes::policy::Verdict;
+
+    fn timer(name: &str) -> Work {
+        Work::Timer { name: name.into(), due: Timestamp(0), repeating: None }
+    }
+
+    fn next(verdict: Verdict, attempts: u32) -> Next {
+        let timer = TimerEffort { attempts, ..TimerEffort::default() };
+        Next { verdict, effort: Effort::default(), timer }
+    }
+
+    #[test]
+    fn a_timer_that_is_set_anew_or_cancelled_waits_out_no_old_back_off() {
+        let (mut pace, soon) = (Pace::default(), Instant::now() + Duration::from_secs(9));
+        let wait = Duration::from_secs(9);
+        for name in ["again", "cancelled", "kept"] {
+            pace.follow(&timer(name), next(Verdict::BackOff(wait), 2), Some(soon), &[]);
+            assert_eq!(pace.timer(name).attempts, 2);
+        }
+        // Another timer's run changes two of them.
+        let changed = ["again".into(), "cancelled".into()];
+        pace.follow(&timer("other"), next(Verdict::Done, 0), None, &changed);
+        assert_eq!(pace.timer("again"), TimerEffort::default());
+        assert_eq!(pace.timers.keys().map(|name| &**name).collect::<Vec<_>>(), ["kept"]);
     }
 }

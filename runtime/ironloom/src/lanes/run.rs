@@ -33,6 +33,9 @@ pub(crate) struct BatchLimits {
 const CHUNKS_AT_ONCE: usize = 1_024;
 /// Rows of the journal that a lane looks at in one step: those of 32 blocks, some 30 ms of CPU time.
 const ROWS_AT_ONCE: usize = 32 * MAX_BLOCK_READINGS;
+/// Invocations under way for each core. Those that wait for the store, or for their turn to run, hold a place: with
+/// few of them a handful of long ones would keep all others out.
+const PLACES_PER_CORE: usize = 4;
 /// The wait of a lane after a fault of the host.
 const HOST_FAULT: Duration = Duration::from_secs(5);
 
@@ -43,7 +46,7 @@ pub(crate) struct Runner {
     sandbox: Arc<Sandbox>,
     committer: CommitterHandle<Submission>,
     limits: BatchLimits,
-    /// Invocations at one time.
+    /// Invocations under way at one time. How many of them run, and which, is the sandbox's business.
     places: Arc<Semaphore>,
     /// Lanes that read the journal at one time, beside those that run.
     readers: Semaphore,
@@ -52,14 +55,14 @@ pub(crate) struct Runner {
 }
 
 impl Runner {
-    /// A runner with so many invocations side by side.
+    /// A runner for so many cores.
     pub(crate) fn new(
         shared: Arc<Shared>,
         lanes: Arc<Lanes>,
         sandbox: Arc<Sandbox>,
         committer: CommitterHandle<Submission>,
         limits: BatchLimits,
-        places: usize,
+        cores: usize,
     ) -> Self {
         Self {
             shared,
@@ -67,8 +70,8 @@ impl Runner {
             sandbox,
             committer,
             limits,
-            places: Arc::new(Semaphore::new(places)),
-            readers: Semaphore::new(places),
+            places: Arc::new(Semaphore::new(PLACES_PER_CORE * cores)),
+            readers: Semaphore::new(cores),
             no_room: Arc::default(),
             stopping: AtomicBool::new(false),
         }

@@ -7,9 +7,9 @@ mod outcomes;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::Lane;
 use super::app_log::{AppLogs, InstallationLog};
 use super::batch::{self, EntityNumbers, Offer};
+use super::{Lane, Lanes};
 use crate::fold::durable::{Begin, testing};
 use crate::fold::queue::{Note, Queue, RowNote, Slice};
 use crate::records::installation::{Installation, Revision, Standing};
@@ -18,7 +18,7 @@ use ironloom_apps::binding::Bindings;
 use ironloom_apps::manifest::Manifest;
 use ironloom_apps::routing::RoutingTable;
 use ironloom_storage::journal::{Chunk, Run};
-use ironloom_storage::store::StateCache;
+use ironloom_storage::store::{CacheBudget, StateCache};
 use ironloom_types::clock::Timestamp;
 use ironloom_types::ids::{self, Digest, Generation, InstallationId, PointNumber, PointPath, Sequence};
 use ironloom_types::limits::Limits;
@@ -60,6 +60,17 @@ const POINTS: u32 = 4;
 
 /// A lane that is bound to `<input>/<entity>`, and the table that routes to it.
 pub(super) fn lane() -> (Lane, RoutingTable) {
+    numbered(0)
+}
+
+/// So many lanes, with the numbers from 0 on.
+pub(super) fn lanes_of(count: u32) -> Lanes {
+    let lanes = Lanes::new(std::env::temp_dir());
+    *lanes.slab.write() = (0..count).map(|number| Some(Arc::new(numbered(number).0))).collect();
+    lanes
+}
+
+fn numbered(number: u32) -> (Lane, RoutingTable) {
     let manifest = Manifest::parse(MANIFEST).unwrap();
     let id = InstallationId::new("any").unwrap();
     let asked = INPUTS.iter().map(|input| ((*input).to_owned(), vec![format!("{input}/{{n}}")])).collect();
@@ -94,13 +105,13 @@ pub(super) fn lane() -> (Lane, RoutingTable) {
         revision,
         manifest: Arc::new(manifest),
         meta: LaneMeta { next_dead_letter: 1, next_alarm: 1, ..LaneMeta::default() },
-        state: StateCache::of_new_generation(),
+        state: StateCache::of_new_generation(&CacheBudget::new(usize::MAX)),
         queue: Queue::after(Sequence(0), &Arc::default()),
         timers: BTreeMap::new(),
         alarms: BTreeMap::new(),
     };
     let entities = table.entities(0).unwrap();
-    let durable = testing::begin(0, begin, entities);
+    let durable = testing::begin(number, begin, entities);
     let logs = Arc::new(AppLogs::new(std::env::temp_dir()));
     (Lane::new(durable, InstallationLog::new(&logs, "any")), table)
 }

@@ -200,6 +200,7 @@ pub(crate) fn env_with(state: State, limits: Limits) -> Env {
         state: Arc::new(state),
         outputs: Arc::new(Outputs),
         holdings: Arc::new(Nothing),
+        used: 0,
         interrupt: Interrupt::default(),
     }
 }

@@ -11,15 +11,23 @@
 //! Whoever holds a `StateCache` puts a lock around it. While the store is read the lock is not held:
 //! [`Ticket`] and the page of changes carry what is needed to join the answer with what happened meanwhile.
 
-use std::collections::BTreeMap;
+mod order;
+mod room;
+
+use std::collections::BTreeSet;
 use std::hash::BuildHasher;
-use std::ops::Bound;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
 use ironloom_types::page::Page;
-use parking_lot::RwLock;
+
+use self::room::Clean;
+
+#[cfg(test)]
+pub(super) use self::order::Order;
+pub use self::room::CacheBudget;
 
 /// What an entry costs besides the bytes of key and value: its slot, its place in the table and in a list,
 /// and what the allocator adds to two small allocations.
@@ -35,7 +43,8 @@ pub struct StateCache {
     index: HashTable<u32>,
     hasher: DefaultHashBuilder,
     slots: Vec<Slot>,
-    free: Vec<u32>,
+    /// The lowest is used first, so that the last ones can be given back.
+    free: BTreeSet<u32>,
     /// The number of the checkpoint that will fold what is written now, from 1.
     next: u64,
     /// The number of the last checkpoint that is folded. `next - 1`, or `next - 2` while one is under way.
@@ -46,44 +55,19 @@ pub struct StateCache {
     /// Frozen values that were overwritten since.
     aside: HashMap<u32, Option<Bytes>>,
     aside_bytes: usize,
-    /// The dirty and frozen entries in key order: made when somebody scans, dropped with a fold.
-    ordered: Option<BTreeMap<Box<str>, u32>>,
+    /// Dirty and frozen entries in key order: made when somebody scans, dropped with a fold.
+    ordered: Option<order::Order>,
+    /// Counts the dirty entries that were given another slot.
+    moves: u64,
     /// Whether the store may hold keys of this generation.
     stored: bool,
     /// Whether the store holds keys that have no entry here.
     incomplete: bool,
-    bytes: CacheBytes,
+    dirty_bytes: usize,
+    frozen_bytes: usize,
+    clean: Clean,
     /// The place at which the search for entries to evict continues.
     hand: usize,
-}
-
-/// Keys that are read or put in order under one hold of the lock.
-const STEP: usize = if cfg!(test) { 2 } else { 4_096 };
-
-/// Dirty and frozen keys that are being put in order.
-#[derive(Debug, Default)]
-pub(super) struct Order {
-    /// The checkpoints as of when they were gathered: a fold makes all of it void. `next` is 0 at first.
-    folded: u64,
-    next: u64,
-    /// The number of the cache's frozen and dirty slots in it.
-    frozen: usize,
-    dirty: usize,
-    /// Not yet in order.
-    gathered: Vec<(Box<str>, u32)>,
-    pub(super) sorted: BTreeMap<Box<str>, u32>,
-}
-
-impl Order {
-    pub(super) fn sort(&mut self) {
-        let gathered = std::mem::take(&mut self.gathered);
-        if self.sorted.is_empty() {
-            // Sorts once and builds the tree from below, far faster than one by one.
-            self.sorted = gathered.into_iter().collect();
-        } else {
-            self.sorted.extend(gathered);
-        }
-    }
 }
 
 #[derive(Debug)]
@@ -94,7 +78,10 @@ struct Slot {
     value: Option<Bytes>,
     /// The checkpoint before which it was last written; 0 where it came from the store.
     written: u64,
-    /// Read since the search for entries to evict last came by.
+    /// Where it is in the list of dirty slots, if it is dirty.
+    place: u32,
+    /// Read, or written, since the search for entries to evict last came by. What was read from the store once
+    /// makes room before what was read again.
     read: AtomicBool,
     in_use: bool,
 }
@@ -115,7 +102,7 @@ pub struct CacheBytes {
     /// Not yet folded nor frozen: counts towards `store.dirty`.
     pub dirty: usize,
     pub frozen: usize,
-    /// Can be evicted: counts towards `store.cache`.
+    /// Can be evicted: counts towards `store.cache`, a [`CacheBudget`].
     pub clean: usize,
 }
 
@@ -137,12 +124,12 @@ pub struct Ticket {
 
 impl StateCache {
     /// The cache of a new generation, of which the store holds nothing.
-    pub fn of_new_generation() -> Self {
+    pub fn of_new_generation(budget: &Arc<CacheBudget>) -> Self {
         Self {
             index: HashTable::new(),
             hasher: DefaultHashBuilder::default(),
             slots: Vec::new(),
-            free: Vec::new(),
+            free: BTreeSet::new(),
             next: 1,
             folded: 0,
             dirty: Vec::new(),
@@ -150,16 +137,19 @@ impl StateCache {
             aside: HashMap::new(),
             aside_bytes: 0,
             ordered: None,
+            moves: 0,
             stored: false,
             incomplete: false,
-            bytes: CacheBytes::default(),
+            dirty_bytes: 0,
+            frozen_bytes: 0,
+            clean: Clean::none(budget),
             hand: 0,
         }
     }
 
     /// The cache of a generation of which the store may hold something.
-    pub fn of_stored_generation() -> Self {
-        Self { stored: true, incomplete: true, ..Self::of_new_generation() }
+    pub fn of_stored_generation(budget: &Arc<CacheBudget>) -> Self {
+        Self { stored: true, incomplete: true, ..Self::of_new_generation(budget) }
     }
 
     /// The value of a key.
@@ -184,7 +174,7 @@ impl StateCache {
 
     /// The bytes of the entries.
     pub fn bytes(&self) -> CacheBytes {
-        self.bytes
+        CacheBytes { dirty: self.dirty_bytes, frozen: self.frozen_bytes, clean: self.clean.bytes() }
     }
 
     /// Takes over a commit that is durable in the log.
@@ -194,14 +184,17 @@ impl StateCache {
         }
     }
 
-    /// Takes over what the store answered, if nothing was folded since it was asked. An entry that is
-    /// here already stays.
+    /// Takes over what the store answered, if nothing was folded since it was asked and the budget has room for
+    /// it. An entry that is here already stays.
     pub fn fill(&mut self, ticket: Ticket, key: &str, value: Option<Bytes>) {
         if ticket != self.ticket() || self.find(key).is_some() {
             return;
         }
-        self.bytes.clean += weigh(key, value.as_ref());
-        self.insert(key.into(), value, 0);
+        let bytes = weigh(key, value.as_ref());
+        if self.make_room(bytes, value.is_some()) {
+            self.clean.add(bytes);
+            self.insert(key.into(), value, 0);
+        }
     }
 
     /// Begins a checkpoint: what is dirty now is frozen, later writes belong to the next one. Returns how
@@ -210,7 +203,7 @@ impl StateCache {
         assert!(self.folded + 1 == self.next, "a checkpoint begins when the one before is folded");
         self.next += 1;
         self.frozen = std::mem::take(&mut self.dirty);
-        self.bytes.frozen = std::mem::take(&mut self.bytes.dirty);
+        self.frozen_bytes = std::mem::take(&mut self.dirty_bytes);
         self.frozen.len()
     }
 
@@ -232,91 +225,9 @@ impl StateCache {
         self.folded += 1;
         let frozen = std::mem::take(&mut self.frozen);
         let aside = std::mem::take(&mut self.aside);
-        self.bytes.clean += std::mem::take(&mut self.bytes.frozen) - std::mem::take(&mut self.aside_bytes);
+        self.clean.add(std::mem::take(&mut self.frozen_bytes) - std::mem::take(&mut self.aside_bytes));
         self.stored |= !frozen.is_empty();
         (frozen, aside, self.ordered.take())
-    }
-
-    /// Evicts clean entries, those not read for longest first, until at most this many bytes are clean; looks
-    /// at no more than `slots` slots, so that the lock is never held for long. Whether it is done.
-    pub fn shrink_to(&mut self, clean_bytes: usize, slots: usize) -> bool {
-        for _ in 0..slots {
-            if self.bytes.clean <= clean_bytes {
-                return true;
-            }
-            self.hand = (self.hand + 1) % self.slots.len();
-            let slot = &mut self.slots[self.hand];
-            let is_clean = slot.in_use && slot.written <= self.folded;
-            if is_clean && !std::mem::take(slot.read.get_mut()) {
-                self.evict(self.hand);
-            }
-        }
-        self.bytes.clean <= clean_bytes
-    }
-
-    /// At most `limit` of the entries that go before the store's: keys that begin with `prefix`, from the
-    /// first one behind `after` on. To be taken before the store is read. The lock is held for moments only,
-    /// however many entries there are: they are put in order outside of it.
-    pub fn changes(state: &RwLock<Self>, prefix: &str, after: Option<&str>, limit: usize) -> Changes {
-        let mut order = Order::default();
-        loop {
-            {
-                let state = state.read();
-                if let Some(changes) = state.ordered_changes(prefix, after, limit) {
-                    return changes;
-                }
-                if !state.gather(&mut order, STEP) {
-                    continue;
-                }
-            }
-            order.sort();
-            let mut state = state.write();
-            // Keys written in the meantime are few, or come in another round.
-            if state.gather(&mut order, STEP) {
-                order.sort();
-                state.ordered = Some(std::mem::take(&mut order.sorted));
-            }
-        }
-    }
-
-    /// Takes up to `most` more dirty and frozen keys into an order. Whether that was all.
-    pub(super) fn gather(&self, order: &mut Order, most: usize) -> bool {
-        if order.next == 0 || order.folded != self.folded {
-            *order = Order { folded: self.folded, next: self.next, ..Order::default() };
-        }
-        if order.next != self.next {
-            assert!(order.frozen == 0, "a checkpoint begins when the one before is folded");
-            order.frozen = std::mem::take(&mut order.dirty);
-            order.next = self.next;
-        }
-        let waiting = self.frozen[order.frozen..].iter().chain(&self.dirty[order.dirty..]);
-        let before = order.gathered.len();
-        order.gathered.extend(waiting.take(most).map(|&n| (self.slots[n as usize].key.clone(), n)));
-        let of_frozen = (order.gathered.len() - before).min(self.frozen.len() - order.frozen);
-        order.frozen += of_frozen;
-        order.dirty += order.gathered.len() - before - of_frozen;
-        order.frozen == self.frozen.len() && order.dirty == self.dirty.len()
-    }
-
-    /// `None` where the entries aren't in order yet.
-    fn ordered_changes(&self, prefix: &str, after: Option<&str>, limit: usize) -> Option<Changes> {
-        let ordered = self.ordered.as_ref()?;
-        let start = match after {
-            Some(after) if after >= prefix => Bound::Excluded(after),
-            _ => Bound::Included(prefix),
-        };
-        let mut changes = Changes::default();
-        let behind = ordered.range::<str, _>((start, Bound::Unbounded));
-        for (key, &number) in behind.take_while(|(key, _)| key.starts_with(prefix)) {
-            if changes.entries.len() == limit {
-                changes.more = true;
-                break;
-            }
-            let slot = &self.slots[number as usize];
-            assert!(slot.written > self.folded, "what is in order is dirty or frozen, so it was not evicted");
-            changes.entries.push((key.clone(), slot.value.clone()));
-        }
-        Some(changes)
     }
 
     fn ticket(&self) -> Ticket {
@@ -329,7 +240,7 @@ impl StateCache {
     }
 
     fn write(&mut self, key: Box<str>, value: Option<Bytes>) {
-        self.bytes.dirty += weigh(&key, value.as_ref());
+        self.dirty_bytes += weigh(&key, value.as_ref());
         let Some(number) = self.find(&key) else {
             let number = self.insert(key, value, self.next);
             self.make_dirty(number);
@@ -340,11 +251,11 @@ impl StateCache {
         let old = std::mem::replace(&mut slot.value, value);
         let written = std::mem::replace(&mut slot.written, self.next);
         if written == self.next {
-            self.bytes.dirty -= old_bytes;
+            self.dirty_bytes -= old_bytes;
             return;
         }
         if written <= self.folded {
-            self.bytes.clean -= old_bytes;
+            self.clean.remove(old_bytes);
         } else {
             self.aside.insert(number, old);
             self.aside_bytes += old_bytes;
@@ -353,16 +264,15 @@ impl StateCache {
     }
 
     fn make_dirty(&mut self, number: u32) {
+        self.slots[number as usize].place = self.dirty.len() as u32;
         self.dirty.push(number);
-        if let Some(ordered) = &mut self.ordered {
-            ordered.insert(self.slots[number as usize].key.clone(), number);
-        }
     }
 
     fn insert(&mut self, key: Box<str>, value: Option<Bytes>, written: u64) -> u32 {
         let hash = self.hasher.hash_one(&*key);
-        let slot = Slot { key, hash, value, written, read: AtomicBool::new(true), in_use: true };
-        let number = match self.free.pop() {
+        let slot =
+            Slot { key, hash, value, written, place: 0, read: AtomicBool::new(written > 0), in_use: true };
+        let number = match self.free.pop_first() {
             Some(number) => {
                 self.slots[number as usize] = slot;
                 number
@@ -378,20 +288,5 @@ impl StateCache {
         };
         self.index.insert_unique(hash, number, |&number| self.slots[number as usize].hash);
         number
-    }
-
-    fn evict(&mut self, at: usize) {
-        let number = at as u32;
-        let slot = &mut self.slots[at];
-        self.bytes.clean -= slot.bytes();
-        // A key without a value isn't in the store either: nothing is forgotten with it.
-        self.incomplete |= slot.value.is_some();
-        if let Ok(entry) = self.index.find_entry(slot.hash, |&other| other == number) {
-            entry.remove();
-        }
-        slot.key = Box::default();
-        slot.value = None;
-        slot.in_use = false;
-        self.free.push(number);
     }
 }

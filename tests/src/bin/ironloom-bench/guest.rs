@@ -77,6 +77,7 @@ impl Guest {
             outputs: Arc::clone(&self.memory) as _,
             holdings: Arc::clone(&self.memory) as _,
             interrupt: ironloom_sandbox::Interrupt::default(),
+            used: 0,
         };
         let report = self.runtime.block_on(self.sandbox.invoke(&self.app, Call::Readings(batch), env));
         ensure!(report.outcome == Outcome::Ok, "the app ended with {}", report.outcome);
@@ -186,7 +187,7 @@ impl StateReader for Memory {
 
 impl OutputResolver for Memory {
     fn known(&self, entity: &str, points: &mut Vec<Option<PointNumber>>) {
-        points.extend_from_slice(read(&self.targets).of(entity));
+        read(&self.targets).of(entity, points);
     }
 
     fn resolve(&self, output: usize, entity: &str) -> Result<Target, UnknownEntity> {

@@ -199,7 +199,7 @@ impl Loader<'_> {
                 revision,
                 manifest: Arc::clone(&known.manifest),
                 meta: lane.meta,
-                state: StateCache::of_stored_generation(),
+                state: StateCache::of_stored_generation(&shared.cache),
                 queue,
                 timers: timers.remove(&generation).unwrap_or_default(),
                 alarms: alarms.remove(&generation).unwrap_or_default(),

@@ -1,9 +1,7 @@
 //! Alarms by ISA-18.2: what an invocation raises and clears, and which old ones have to go.
 
-use std::collections::BTreeMap;
-
 use super::Before;
-use crate::fold::durable::AlarmKey;
+use crate::fold::durable::Book;
 use crate::records::commit::{AlarmRecord, AlarmState};
 use crate::records::lane::LaneMeta;
 use ironloom_types::clock::Timestamp;
@@ -12,20 +10,15 @@ use ironloom_types::limits::MAX_ALARMS;
 
 /// The alarms that only wait for somebody, those that were cleared longest ago first, as many as may have to go for
 /// those that these effects raise. The effects' own are left out.
-pub(super) fn oldest_waiting(
-    alarms: &BTreeMap<AlarmKey, AlarmRecord>,
-    effects: &Effects,
-) -> Vec<AlarmRecord> {
+pub(super) fn oldest_waiting(book: &Book, effects: &Effects) -> Vec<AlarmRecord> {
+    let alarms = book.alarms();
     let raised = effects.alarms.iter().filter(|(key, change)| change.is_some() && !alarms.contains_key(*key));
     let too_many = (alarms.len() + raised.count()).saturating_sub(MAX_ALARMS);
     if too_many == 0 {
         return Vec::new();
     }
-    let waiting =
-        alarms.iter().filter(|(key, alarm)| !alarm.state.stands() && !effects.alarms.contains_key(*key));
-    let mut waiting: Vec<&AlarmRecord> = waiting.map(|(_, alarm)| alarm).collect();
-    waiting.sort_unstable_by_key(|alarm| (alarm.cleared, alarm.number));
-    waiting.into_iter().take(too_many).cloned().collect()
+    let waiting = book.waiting_alarms().filter(|(key, _)| !effects.alarms.contains_key(*key));
+    waiting.take(too_many).map(|(_, alarm)| alarm.clone()).collect()
 }
 
 /// The alarms that change, as they are then. Where more would be kept than may be, the oldest that only wait

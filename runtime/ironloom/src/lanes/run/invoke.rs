@@ -1,6 +1,7 @@
 //! One call into the app, with all that it is given.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
@@ -46,6 +47,7 @@ impl Runner {
             outputs: context.clone(),
             holdings: context,
             interrupt: lane.interrupt.clone(),
+            used: lane.used.load(Ordering::Relaxed),
         };
         match work {
             Work::Readings(offer) if offer.batch.frames.is_empty() => without_call(Outcome::Ok),

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 use super::{HOST_FAULT, Runner};
+use crate::fold;
 use crate::fold::submission::{CommitSubmission, Refusal, Submission};
-use crate::fold::{self, Shared};
 use crate::lanes::Lane;
 use crate::lanes::digest;
 use crate::lanes::outcome::{self, Before, Concluded, Ended, Next, Work};
@@ -18,9 +18,29 @@ use crate::records::commit::OutcomeKind;
 use ironloom_sandbox::{LogLine, MAX_LOADED_KEYS, Meter, Outcome, Report, StateReader as _};
 use ironloom_storage::store::Lookup;
 use ironloom_types::clock::host_time;
-use ironloom_types::effects::{Effects, state_cost};
+use ironloom_types::effects::state_cost;
 use ironloom_types::ids::{Digest, Generation};
+use ironloom_types::limits::MAX_DEAD_LETTERS;
+use ironloom_types::text::clean;
 use ironloom_types::work::LastError;
+
+/// Effects beyond this many bytes are hashed and encoded on a thread for that: it takes milliseconds.
+const LARGE: usize = 256 << 10;
+
+/// Does work on a thread for that where it takes long, and else at once.
+async fn aside_if<T: Send + 'static>(takes_long: bool, work: impl FnOnce() -> T + Send + 'static) -> T {
+    if !takes_long {
+        return work();
+    }
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done,
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            // The process is about to end.
+            Err(_) => std::future::pending().await,
+        },
+    }
+}
 
 /// The stored facts that the record depends on.
 struct Stored {
@@ -61,8 +81,16 @@ impl Runner {
         // that it hits: else it would be tried again for ever.
         let refused = match refusal {
             Refusal::TooLarge { .. } | Refusal::TooManyPoints { .. } => {
-                let none = Stored { replaced: 0, ..stored };
-                self.commit(lane, &work, Ended::not_committed(&refusal, cpu), &none).await
+                match self.without_effects(lane, &work).await {
+                    Ok(stored) => {
+                        self.commit(lane, &work, Ended::not_committed(&refusal, cpu), &stored).await
+                    }
+                    Err(problem) => {
+                        tracing::error!(installation = %lane.id, %problem, "the host failed an invocation; it runs again");
+                        self.retry_after(lane, &work, HOST_FAULT);
+                        return;
+                    }
+                }
             }
             other => Err(other),
         };
@@ -93,10 +121,7 @@ impl Runner {
         ended: Ended,
         stored: &Stored,
     ) -> Result<(), Refusal> {
-        let digest = match ended.outcome {
-            OutcomeKind::Ok => self.digest(&ended.effects),
-            _ => Digest([0; 32]),
-        };
+        let (ended, digest) = self.digest(ended).await;
         let mut before = {
             let pace = lane.pace.lock();
             Before::look(&lane.book(), &pace, work, &ended.effects)
@@ -104,16 +129,21 @@ impl Runner {
         before.replaced = stored.replaced;
         before.oldest_letters.clone_from(&stored.oldest_letters);
         let concluded = outcome::conclude(lane, &before, work, ended, digest, host_time());
-        let encoded = concluded.encode();
+        let (concluded, encoded) = aside_if(concluded.size() > LARGE, move || {
+            let encoded = concluded.encode();
+            (concluded, encoded)
+        })
+        .await;
         self.lanes.charge(lane, concluded.bill(encoded.len()).cost());
         let Concluded { head, state, new_points, derived, next, became_stuck } = concluded;
         if became_stuck {
-            let message = head.invocation.message.as_deref().unwrap_or_default();
-            tracing::warn!(installation = %lane.id, message, "an app has asked for retries for more than an hour");
+            let reason = clean(head.invocation.message.as_deref().unwrap_or_default());
+            tracing::warn!(installation = %lane.id, %reason, "an app has asked for retries for more than an hour");
         }
         let points = (before.meta.points, head.meta.points);
         let quarantine = head.meta.quarantine.clone().filter(|_| before.meta.quarantine.is_none());
         let attempt = head.invocation.attempt;
+        let changed: Vec<Box<str>> = head.timers.iter().map(|(name, _)| name.clone()).collect();
         let (reply, durable) = oneshot::channel();
         let commit = CommitSubmission { head, state, encoded, new_points, derived, reply };
         let commit = Submission::Commit(Box::new(commit));
@@ -129,56 +159,60 @@ impl Runner {
             tracing::warn!(installation = %lane.id, reason = quarantine.reason, "quarantined: an admin has to resume it");
         }
         warn_of_points(lane, points);
-        self.go_on(lane, work, next, attempt);
+        self.go_on(lane, work, next, attempt, &changed);
         Ok(())
     }
 
-    /// The names are held no longer than it takes to look the points up: the fold waits to add new ones.
-    fn digest(&self, effects: &Effects) -> Digest {
-        let points = digest::Points::of(effects);
-        let paths = points.paths(effects, &self.shared.points.names());
-        digest::of(effects, &points, &paths)
+    /// The digest of what an invocation did; zeros where nothing of it happened.
+    async fn digest(&self, ended: Ended) -> (Ended, Digest) {
+        if ended.outcome != OutcomeKind::Ok {
+            return (ended, Digest([0; 32]));
+        }
+        let all = Arc::clone(&self.shared.points);
+        aside_if(outcome::size(&ended.effects) > LARGE, move || {
+            let points = digest::Points::of(&ended.effects);
+            // The names are held no longer than this takes: the fold waits to add new ones.
+            let paths = points.paths(&ended.effects, &all.names());
+            let digest = digest::of(&ended.effects, &points, &paths);
+            (ended, digest)
+        })
+        .await
     }
 
     /// The record is durable: what was learned holds, and the lane goes on, now or after a back-off.
-    fn go_on(&self, lane: &Arc<Lane>, work: &Work, next: Next, attempt: u32) {
+    fn go_on(&self, lane: &Arc<Lane>, work: &Work, next: Next, attempt: u32, changed: &[Box<str>]) {
         let wait = match next.verdict {
             Verdict::BackOff(wait) => Some(spread(wait, lane.generation, attempt)),
             Verdict::Done | Verdict::DeadLetter | Verdict::Again => None,
         };
         let until = wait.map(|wait| Instant::now() + wait);
-        {
-            let mut pace = lane.pace.lock();
-            pace.trouble = None;
-            pace.effort = next.effort;
-            match (work, until) {
-                (Work::Timer { name, .. }, Some(until)) => {
-                    pace.timers.insert(name.clone(), TimerPace { until, effort: next.timer });
-                }
-                (Work::Timer { name, .. }, None) => {
-                    pace.timers.remove(name);
-                }
-                (Work::Readings(_), until) => pace.back_off = until,
-                (Work::Requeue(letter), _) => pace.requeue.forget(letter.number),
-            }
-            pace.requeue.took_turn(matches!(work, Work::Requeue(_)));
-        }
+        lane.pace.lock().follow(work, next, until, changed);
         if let Some(wait) = wait {
             self.wake_later(lane, wait);
         }
     }
 
     async fn stored(&self, lane: &Arc<Lane>, work: &Work, report: &Report) -> Result<Stored, String> {
-        let may_drop = work.may_drop(report, lane.book().meta().dead_letters_kept) as usize;
-        let generation = lane.generation;
-        let oldest_letters = match may_drop {
-            0 => Vec::new(),
-            _ => {
-                let oldest = move |shared: &Shared| shared.oldest_dead_letters(generation, may_drop);
-                fold::aside(&self.shared, oldest).await?
-            }
-        };
+        let (is_ok, refused) = (report.outcome == Outcome::Ok, report.effects.refused.len());
+        let oldest_letters = self.oldest_letters(lane, work.may_make(is_ok, refused)).await?;
         Ok(Stored { replaced: self.replaced(lane, report).await?, oldest_letters })
+    }
+
+    /// What the record of an invocation depends on that can't be committed as it is: its readings may now become
+    /// dead letters.
+    async fn without_effects(&self, lane: &Arc<Lane>, work: &Work) -> Result<Stored, String> {
+        let oldest_letters = self.oldest_letters(lane, work.may_make(false, 0)).await?;
+        Ok(Stored { replaced: 0, oldest_letters })
+    }
+
+    /// The oldest dead letters, as many as have to go where so many are made.
+    async fn oldest_letters(&self, lane: &Arc<Lane>, made: usize) -> Result<Vec<u64>, String> {
+        let kept = lane.book().meta().dead_letters_kept;
+        let generation = lane.generation;
+        match (kept + made as u64).saturating_sub(MAX_DEAD_LETTERS).min(kept) as usize {
+            0 => Ok(Vec::new()),
+            go => fold::aside(&self.shared, move |shared| shared.oldest_dead_letters(generation, go)).await,
+        }
     }
 
     /// The bytes of keys and values that an invocation's state changes take the place of. Keys that aren't cached
@@ -198,8 +232,11 @@ impl Runner {
             }
         }
         let (context, meter) = (self.context(lane, None), Meter::unlimited());
-        for part in unknown.chunks(MAX_LOADED_KEYS) {
+        let mut left = &unknown[..];
+        while !left.is_empty() {
+            let part = &left[..left.len().min(MAX_LOADED_KEYS)];
             let found = context.load(part, &meter).await.map_err(|error| error.to_string())?;
+            left = &left[found.len()..];
             let found = part.iter().zip(found).filter_map(|(key, value)| Some(size(key, &value?)));
             replaced += found.sum::<u64>();
         }

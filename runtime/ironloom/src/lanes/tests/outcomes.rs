@@ -242,15 +242,19 @@ fn the_oldest_dead_letter_goes_where_there_would_be_too_many() {
     let two = readings(&lane, &table, 20_001, 2);
     // One was deleted meanwhile: one more has room, and what is dropped is the oldest that is left.
     testing::change(&lane, |meta| meta.dead_letters_kept -= 1);
-    assert_eq!(two.may_drop(&refuse(2), MAX_DEAD_LETTERS - 1), 1);
-    assert_eq!(two.may_drop(&refuse(0), MAX_DEAD_LETTERS), 0, "nothing is looked up for good readings");
+    assert_eq!(
+        (two.may_make(true, 2), two.may_make(true, 0)),
+        (2, 0),
+        "nothing is looked up for good readings"
+    );
+    assert_eq!(two.may_make(false, 0), 0, "of two readings no failure makes a dead letter");
+    assert_eq!(readings(&lane, &table, 20_001, 1).may_make(false, 0), 1);
     let done = run_with(&lane, &two, refuse(2), 0, &[5]);
     assert_eq!(done.head.dead_letters_gone, [5]);
     assert_eq!(done.head.meta.counters.dead_letters_dropped, 1);
     assert_eq!(done.head.meta.dead_letters_kept, MAX_DEAD_LETTERS);
     // More than are kept at once: the first of them are never written.
     let many = readings(&lane, &table, 30_001, most + 3);
-    assert_eq!(many.may_drop(&refuse(most + 3), MAX_DEAD_LETTERS), MAX_DEAD_LETTERS);
     let oldest: Vec<u64> = (6..=MAX_DEAD_LETTERS + 5).collect();
     let done = run_with(&lane, &many, refuse(most + 3), 0, &oldest);
     assert_eq!(done.head.dead_letters.len(), most);

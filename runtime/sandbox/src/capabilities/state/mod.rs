@@ -150,7 +150,7 @@ impl View<'_> {
         check_number(keys.len())?;
         let mut values = Vec::with_capacity(keys.len());
         let mut room = self.context.max_answer;
-        let mut missing: Vec<(usize, Box<str>)> = Vec::new();
+        let mut missing = Missing::default();
         for (i, key) in keys.iter().enumerate() {
             check_key(key)?;
             let own =
@@ -160,7 +160,7 @@ impl View<'_> {
                 None => match self.context.reader.cached(key) {
                     Cached::Known(value) => value,
                     Cached::Unknown => {
-                        missing.push((i, key.as_str().into()));
+                        missing.note(key, i);
                         None
                     }
                 },
@@ -171,11 +171,15 @@ impl View<'_> {
             }
         }
         // In parts, so that what is asked for again and again doesn't fill the host's memory.
-        for part in missing.chunks(MAX_LOADED_KEYS) {
-            let keys: Vec<Box<str>> = part.iter().map(|(_, key)| key.clone()).collect();
-            for ((i, _), value) in part.iter().zip(load(&*self.context.reader, &keys, self.meter).await?) {
-                values[*i] = self.fit(value.as_ref(), &mut room)?;
+        let mut loaded = 0;
+        while loaded < missing.keys.len() {
+            let found = load(&*self.context.reader, &missing.keys[loaded..], self.meter).await?;
+            for (places, value) in missing.places[loaded..].iter().zip(&found) {
+                for &place in places {
+                    values[place] = self.fit(value.as_ref(), &mut room)?;
+                }
             }
+            loaded += found.len();
         }
         Ok(values)
     }
@@ -209,6 +213,7 @@ impl View<'_> {
         }
         self.meter.breathe().await?;
         let plan = quota.plan(&**reader, writes, &batch, self.meter).await?;
+        self.meter.breathe().await?;
         let added = batch.iter().map(|(key, value)| cost(key, value.as_deref())).sum();
         let replaced = if writes.is_empty() {
             0
@@ -273,13 +278,34 @@ fn own_writes(writes: &Writes, prefix: &str, after: Option<&str>) -> page::Page<
     page::Page { entries, more: own.next().is_some() }
 }
 
+/// Keys that are loaded, each once, and where their values go.
+#[derive(Default)]
+struct Missing<'a> {
+    keys: Vec<Box<str>>,
+    places: Vec<Vec<usize>>,
+    known: BTreeMap<&'a str, usize>,
+}
+
+impl<'a> Missing<'a> {
+    fn note(&mut self, key: &'a str, place: usize) {
+        let index = *self.known.entry(key).or_insert(self.keys.len());
+        if index == self.keys.len() {
+            self.keys.push(key.into());
+            self.places.push(Vec::new());
+        }
+        self.places[index].push(place);
+    }
+}
+
+/// Loads the values of the first of some keys.
 async fn load(
     reader: &dyn StateReader,
     keys: &[Box<str>],
     meter: &Meter,
 ) -> Result<Vec<Option<Bytes>>, ReadError> {
-    let values = reader.load(keys, meter).await?;
-    assert_eq!(values.len(), keys.len(), "a reader of state answers for each key");
+    let part = &keys[..keys.len().min(MAX_LOADED_KEYS)];
+    let values = reader.load(part, meter).await?;
+    assert!((1..=part.len()).contains(&values.len()), "a reader of state answers for the first of the keys");
     Ok(values)
 }
 
@@ -311,7 +337,9 @@ impl wit::Host for View<'_> {
             return Ok(Err(error));
         }
         let batch = entries.into_iter().map(|entry| (entry.key.into(), Some(entry.value.into())));
-        answer(self.write(batch.collect()).await)
+        let batch = batch.collect();
+        self.meter.breathe().await?;
+        answer(self.write(batch).await)
     }
 
     async fn delete(&mut self, key: String) -> wasmtime::Result<Result<(), Error>> {
@@ -324,7 +352,9 @@ impl wit::Host for View<'_> {
         if let Err(error) = check_number(keys.len()) {
             return Ok(Err(error));
         }
-        answer(self.write(keys.into_iter().map(|key| (key.into(), None)).collect()).await)
+        let batch = keys.into_iter().map(|key| (key.into(), None)).collect();
+        self.meter.breathe().await?;
+        answer(self.write(batch).await)
     }
 
     async fn scan(

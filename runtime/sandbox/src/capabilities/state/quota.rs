@@ -96,10 +96,11 @@ async fn stored_sizes<'a>(
             meter.breathe().await?;
         }
     }
-    for part in missing.chunks(MAX_LOADED_KEYS) {
-        for (key, value) in part.iter().zip(load(reader, part, meter).await?) {
-            sum += size(key, value.as_ref());
-        }
+    let mut left = &missing[..];
+    while !left.is_empty() {
+        let values = load(reader, left, meter).await?;
+        sum += left.iter().zip(&values).map(|(key, value)| size(key, value.as_ref())).sum::<u64>();
+        left = &left[values.len()..];
     }
     Ok(sum)
 }

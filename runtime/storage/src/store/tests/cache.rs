@@ -1,6 +1,7 @@
 //! The cache against a model: two plain maps, one of what is committed, one of what the store holds.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use proptest::prelude::*;
 
@@ -25,6 +26,7 @@ enum Step {
     /// All with a prefix, by pages; between changes and store the checkpoint goes on by so many keys.
     Scan(usize, usize, usize),
     Evict,
+    Compact,
 }
 
 const KEYS: [&str; 10] = ["", "a", "a/1", "a/2", "a/23", "b", "b\0", "b\0c", "ÿ", "ÿÿ"];
@@ -43,6 +45,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         2 => (0..2_000_usize).prop_map(Step::Shrink),
         3 => (keys, 1..5_usize, 0..4_usize).prop_map(|(prefix, limit, folds)| Step::Scan(prefix, limit, folds)),
         1 => Just(Step::Evict),
+        1 => Just(Step::Compact),
     ];
     prop::collection::vec(step, 1..80)
 }
@@ -56,16 +59,18 @@ struct Run {
     dirty: BTreeSet<String>,
     asked: Vec<(Ticket, String, Option<Bytes>)>,
     seed: u64,
+    budget: Arc<CacheBudget>,
 }
 
 impl Run {
-    fn new(store: Map) -> Self {
+    fn new(store: Map, budget: usize) -> Self {
+        let budget = CacheBudget::new(budget);
         let cache = match store.is_empty() {
-            true => StateCache::of_new_generation(),
-            false => StateCache::of_stored_generation(),
+            true => StateCache::of_new_generation(&budget),
+            false => StateCache::of_stored_generation(&budget),
         };
-        let committed = store.clone();
-        Self { cache, committed, store, frozen: None, dirty: BTreeSet::new(), asked: Vec::new(), seed: 0 }
+        let (committed, dirty, asked) = (store.clone(), BTreeSet::new(), Vec::new());
+        Self { cache, committed, store, frozen: None, dirty, asked, seed: 0, budget }
     }
 
     fn step(&mut self, step: &Step) {
@@ -99,7 +104,10 @@ impl Run {
                 assert_eq!(self.cache.bytes().clean, 0);
             }
             Step::Scan(prefix, limit, folds) => self.scan(KEYS[*prefix], *limit, *folds),
+            Step::Compact if self.frozen.is_none() => while !self.cache.compact(1) {},
+            Step::Compact => {}
         }
+        assert_eq!(self.budget.clean(), self.cache.bytes().clean, "each clean byte counts once");
     }
 
     fn commit(&mut self, changes: &[(usize, Option<usize>)]) {
@@ -163,7 +171,8 @@ impl Run {
     }
 
     fn changes(&mut self, prefix: &str, after: Option<&str>, limit: usize) -> Changes {
-        let cache = RwLock::new(std::mem::replace(&mut self.cache, StateCache::of_new_generation()));
+        let cache =
+            RwLock::new(std::mem::replace(&mut self.cache, StateCache::of_new_generation(&unbounded())));
         let changes = StateCache::changes(&cache, prefix, after, limit);
         self.cache = cache.into_inner();
         changes
@@ -223,8 +232,12 @@ proptest! {
     #![proptest_config(ironloom_mutate::cases(2_000))]
 
     #[test]
-    fn the_cache_is_what_was_committed(stored in stored(), steps in steps()) {
-        let mut run = Run::new(stored);
+    fn the_cache_is_what_was_committed(
+        stored in stored(),
+        steps in steps(),
+        budget in prop_oneof![Just(usize::MAX), 0..1_500_usize],
+    ) {
+        let mut run = Run::new(stored, budget);
         for step in &steps {
             run.step(step);
         }
@@ -249,11 +262,11 @@ proptest! {
     /// anything may happen.
     #[test]
     fn keys_are_put_in_order_while_commits_and_checkpoints_go_on(steps in steps()) {
-        let mut run = Run::new(Map::new());
+        let mut run = Run::new(Map::new(), usize::MAX);
         let mut order = crate::store::cache::Order::default();
         for step in &steps {
             match step {
-                Step::Commit(_) | Step::Freeze | Step::Fold => run.step(step),
+                Step::Commit(_) | Step::Freeze | Step::Fold | Step::Evict | Step::Compact => run.step(step),
                 _ => drop(run.cache.gather(&mut order, 1)),
             }
         }
@@ -268,6 +281,10 @@ proptest! {
     }
 }
 
+fn unbounded() -> Arc<CacheBudget> {
+    CacheBudget::new(usize::MAX)
+}
+
 fn value(text: &str) -> Option<Bytes> {
     Some(Bytes::copy_from_slice(text.as_bytes()))
 }
@@ -278,7 +295,7 @@ fn one(key: &str, value: Option<Bytes>) -> [(Box<str>, Option<Bytes>); 1] {
 
 #[test]
 fn an_answer_of_the_store_from_before_a_fold_is_not_believed() {
-    let mut cache = StateCache::of_stored_generation();
+    let mut cache = StateCache::of_stored_generation(&unbounded());
     let Lookup::AskStore(before) = cache.get("k") else { panic!("nothing is known yet") };
     cache.apply(one("k", value("new")));
     cache.freeze();
@@ -293,7 +310,7 @@ fn what_was_read_lately_stays_longest() {
     let keys = ["a", "b", "c", "d"];
     let mut stayed = 0;
     for read in keys {
-        let mut cache = StateCache::of_new_generation();
+        let mut cache = StateCache::of_new_generation(&unbounded());
         cache.apply(keys.map(|key| (key.into(), value("x"))));
         cache.freeze();
         drop(cache.folded());
@@ -311,7 +328,7 @@ fn what_was_read_lately_stays_longest() {
 
 #[test]
 fn a_new_generation_never_asks_the_store_until_something_was_evicted() {
-    let mut cache = StateCache::of_new_generation();
+    let mut cache = StateCache::of_new_generation(&unbounded());
     assert_eq!(cache.get("k"), Lookup::Absent);
     assert!(!cache.may_be_stored());
     cache.apply(one("k", value("v")));
@@ -325,7 +342,7 @@ fn a_new_generation_never_asks_the_store_until_something_was_evicted() {
 
 #[test]
 fn bytes_count_values_by_what_may_become_of_them() {
-    let mut cache = StateCache::of_new_generation();
+    let mut cache = StateCache::of_new_generation(&unbounded());
     cache.apply(one("key", value("12345")));
     let one_entry = cache.bytes().dirty;
     assert!(one_entry >= "key".len() + "12345".len());
@@ -340,12 +357,86 @@ fn bytes_count_values_by_what_may_become_of_them() {
     assert_eq!(cache.bytes(), CacheBytes { dirty: 0, frozen: 0, clean: one_entry + 2 });
 }
 
+/// Has a cache ask for a key, and hands it the store's answer.
+fn read(cache: &mut StateCache, key: &str, answer: Option<Bytes>) {
+    if let Lookup::AskStore(ticket) = cache.get(key) {
+        cache.fill(ticket, key, answer);
+    }
+}
+
+#[test]
+fn what_is_only_read_stays_within_the_budget_without_any_checkpoint() {
+    const BUDGET: usize = 1 << 20;
+    for is_there in [false, true] {
+        let budget = CacheBudget::new(BUDGET);
+        let mut cache = StateCache::of_stored_generation(&budget);
+        for n in 0..100_000_u64 {
+            read(&mut cache, &format!("{n:0400}"), is_there.then(|| bytes(n, 40)));
+            assert!(budget.clean() <= BUDGET, "{} bytes after {n} reads", budget.clean());
+        }
+        assert!(budget.clean() > BUDGET / 2, "the budget is used");
+        let last = cache.get(&format!("{:0400}", 99_999));
+        assert_eq!(
+            matches!(last, Lookup::Value(_)),
+            is_there,
+            "values replace each other, absent keys don't"
+        );
+    }
+}
+
+#[test]
+fn a_cache_has_its_share_whatever_another_one_keeps() {
+    const BUDGET: usize = 1 << 20;
+    let budget = CacheBudget::new(BUDGET);
+    let mut greedy = StateCache::of_stored_generation(&budget);
+    let mut modest = StateCache::of_stored_generation(&budget);
+    for n in 0..20_000_u64 {
+        read(&mut greedy, &format!("{n:0400}"), None);
+    }
+    let names: Vec<String> = (0..1_000).map(|n| format!("{n:0400}")).collect();
+    for (n, name) in names.iter().enumerate() {
+        read(&mut modest, name, Some(bytes(n as u64, 40)));
+    }
+    // 1,000 entries of a little more than half a kilobyte are a little more than its half.
+    let kept = names.iter().filter(|name| matches!(modest.get(name), Lookup::Value(_))).count();
+    assert!((850..1_000).contains(&kept), "{kept} of 1,000");
+    assert!(modest.bytes().clean <= BUDGET / 2 && budget.clean() <= BUDGET / 2 * 3);
+    drop(greedy);
+    assert_eq!(budget.clean(), modest.bytes().clean, "what is gone counts no more");
+}
+
+#[test]
+fn free_slots_are_given_back_and_each_entry_is_found_afterwards() {
+    let mut cache = StateCache::of_new_generation(&unbounded());
+    let keys: Vec<String> = (0..1_000).map(|n| format!("k{n}")).collect();
+    keys.iter().for_each(|key| cache.apply(one(key, value(key))));
+    cache.freeze();
+    drop(cache.folded());
+    // Every tenth is dirty, from the first to the last slot.
+    keys.iter().step_by(10).for_each(|key| cache.apply(one(key, value("new"))));
+    assert!(!cache.is_sparse());
+    assert!(cache.shrink_to(0, 10_000));
+    assert!(cache.is_sparse());
+    while !cache.compact(7) {}
+    assert!(!cache.is_sparse());
+    for (n, key) in keys.iter().enumerate() {
+        match cache.get(key) {
+            Lookup::Value(value) => assert_eq!((n % 10, &value[..]), (0, &b"new"[..])),
+            other => assert!(n % 10 > 0 && matches!(other, Lookup::AskStore(_)), "{key}: {other:?}"),
+        }
+    }
+    let mut frozen = BTreeSet::new();
+    let count = cache.freeze();
+    cache.frozen(0, count, |key, _| assert!(frozen.insert(key.to_owned())));
+    assert_eq!(frozen, keys.iter().step_by(10).cloned().collect());
+}
+
 /// Prints what a look-up costs: `cargo test --release cost_of -- --ignored --nocapture`.
 #[test]
 #[ignore = "a measurement"]
 fn cost_of_a_lookup_and_of_a_commit() {
     for keys in [10_000_u64, 1_000_000] {
-        let mut cache = StateCache::of_new_generation();
+        let mut cache = StateCache::of_new_generation(&unbounded());
         let names: Vec<String> = (0..keys).map(|n| format!("farm/barn-2/pig-{n:07}/weight")).collect();
         let commit = |cache: &mut StateCache| {
             let begin = std::time::Instant::now();
