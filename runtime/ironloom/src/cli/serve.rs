@@ -40,6 +40,12 @@ pub(super) struct Serve {
     print_default_config: bool,
 }
 
+/// Worker threads for each core. As many apps as there are cores run at once, each for up to 10 ms; all other tasks
+/// find a thread meanwhile.
+const WORKERS_PER_CORE: usize = 2;
+/// Polls of tasks after which a worker looks for connections and for tasks of others. Tokio's 61 would be 610 ms where
+/// each poll is an app's.
+const POLLS_PER_LOOK: u32 = 1;
 /// The time for tasks that can't be stopped at the end.
 const LAST_TASKS: Duration = Duration::from_secs(2);
 
@@ -50,7 +56,13 @@ impl Serve {
         }
         start_logging();
         let config = self.read_config()?;
-        let runtime = tokio::runtime::Runtime::new()?;
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(WORKERS_PER_CORE * cores)
+            .event_interval(POLLS_PER_LOOK)
+            .global_queue_interval(POLLS_PER_LOOK)
+            .enable_all()
+            .build()?;
         let outcome = runtime.block_on(self.serve(config, start));
         runtime.shutdown_timeout(LAST_TASKS);
         outcome
