@@ -416,7 +416,7 @@ fn points_that_an_installation_does_not_get_are_shown() -> Result<()> {
     let shown = String::from_utf8(server.cli(&["show", "sums"])?.stdout)?;
     ensure!(shown.contains("1 point") && shown.contains("b/7 of input value: another point"), "{shown}");
     let listed = String::from_utf8(server.cli(&["list"])?.stdout)?;
-    ensure!(listed.contains("left out"), "{listed}");
+    ensure!(listed.contains("LEFT OUT"), "{listed}");
     for checkpoint in [false, true] {
         // A clean end makes a checkpoint.
         if checkpoint {
@@ -442,7 +442,7 @@ fn an_installation_makes_no_more_points_than_it_was_granted() -> Result<()> {
     }
     let shown = wait_for_installation(client, "few", "what is refused", |now| now["last_error"].is_object())?;
     ensure!(
-        shown["last_error"]["message"].to_string().contains("as many points, as it was granted"),
+        shown["last_error"]["message"].to_string().contains("as many points as it may make, 2"),
         "{shown}"
     );
     let made: Vec<_> =

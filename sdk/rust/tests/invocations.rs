@@ -119,7 +119,7 @@ fn a_call_that_fails_leaves_nothing_but_its_logs() {
         ("too-large", "longer than the 262144 bytes"),
         ("unknown-output", "[outputs.nonsense]"),
         ("wrong-type", "\"seen\" got values of type real and text"),
-        ("wrong-declared-type", "`seen` is real, and text was published"),
+        ("wrong-declared-type", "`seen` has type real, and text was published"),
         ("unknown-alarm", "[alarms.nonsense]"),
     ] {
         for entity in ["a", "b"] {

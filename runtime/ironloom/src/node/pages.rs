@@ -128,7 +128,7 @@ mod tests {
 
     #[test]
     fn places_with_nothing_to_show_are_passed_and_dont_end_a_list() {
-        let even = |place: &u32| (place % 2 == 0).then_some(*place);
+        let even = |place: &u32| place.is_multiple_of(2).then_some(*place);
         assert_eq!(fill(vec![1, 2, 3, 4], 3, even), (vec![2, 4], Some(4)));
         assert_eq!(fill(vec![1, 3], 1, even), (vec![], Some(3)));
         assert_eq!(fill(vec![2, 4], 1, even), (vec![2], Some(2)));

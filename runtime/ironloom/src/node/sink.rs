@@ -34,8 +34,8 @@ impl Sink for NodeSink {
             assert!(record.receipt.len() <= MAX_RECEIPT, "each record of a connector carries its receipt");
             let receipt = Receipt { connector: connector.into(), note: record.receipt };
             let head = ReadingsHead { receipt: Some(receipt), idempotency: None };
-            if !record.units.is_empty() {
-                super::units::submit(&node.committer, record.units).map_err(|_| SinkError::Stopping)?;
+            if !record.units.is_empty() && !super::units::submit(&node.committer, record.units) {
+                return Err(SinkError::Stopping);
             }
             let new_points = node.with_units(record.new_points);
             let (reply, durable) = tokio::sync::oneshot::channel();

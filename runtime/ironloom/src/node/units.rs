@@ -6,7 +6,7 @@ use crate::config::PointUnit;
 use crate::fold::points::{Names, Points};
 use crate::fold::submission::{AdminSubmission, Submission};
 use crate::records::admin::AdminRecord;
-use ironloom_storage::log::{CommitterHandle, Refused};
+use ironloom_storage::log::CommitterHandle;
 use ironloom_types::ids::{PointNumber, PointPath};
 
 /// Points of one record.
@@ -32,23 +32,20 @@ pub(super) fn give(points: &Points, units: &[PointUnit], committer: &CommitterHa
         );
     }
     for chunk in missing.chunks(CHUNK) {
-        if submit(committer, chunk.to_vec()).is_err() {
+        if !submit(committer, chunk.to_vec()) {
             tracing::warn!("points couldn't be given their units; the next start tries again");
             return;
         }
     }
 }
 
-/// Gives points their units, without waiting until it is durable.
-pub(super) fn submit(
-    committer: &CommitterHandle<Submission>,
-    units: Vec<(PointNumber, Arc<str>)>,
-) -> Result<(), Refused<Submission>> {
+/// Gives points their units, without waiting until it is durable. `false` where the server is stopping.
+pub(super) fn submit(committer: &CommitterHandle<Submission>, units: Vec<(PointNumber, Arc<str>)>) -> bool {
     let (reply, _) = tokio::sync::oneshot::channel();
     let record = AdminRecord::UnitsGiven(units);
     let submission = Submission::Admin(Box::new(AdminSubmission { record, reply }));
     let bound = submission.max_len();
-    committer.submit(submission, bound)
+    committer.submit(submission, bound).is_ok()
 }
 
 #[derive(Debug, Default, PartialEq)]

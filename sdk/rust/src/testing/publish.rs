@@ -46,7 +46,7 @@ fn check_frame(frame: &Frame, declared: Type, entities: usize) -> Result<(), Err
     let malformed = |problem: String| Error::Malformed(format!("`{}`: {problem}", frame.slot));
     if declared.name() != frame.values.type_name() {
         let (slot, is, declared) = (&frame.slot, frame.values.type_name(), declared.name());
-        return Err(Error::WrongType(format!("`{slot}` is {declared}, and {is} was published")));
+        return Err(Error::WrongType(format!("`{slot}` has type {declared}, and {is} was published")));
     }
     if frame.order.is_some() {
         return Err(malformed("`order` must be none".to_owned()));

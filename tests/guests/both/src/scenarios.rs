@@ -159,7 +159,7 @@ pub const SCENARIOS: &[Scenario] = &[
     scenario(
         "publish-other-type",
         || publish("number", "a", NOON, "one and a half"),
-        "refused: a value is not of the type that the manifest declares: `number` is real, and text was published",
+        "refused: a value is not of the type that the manifest declares: `number` has type real, and text was published",
     ),
     scenario("publish-longest", || publish("words", "a", NOON, "x".repeat(64 << 10).as_str()), "()"),
     scenario(
@@ -197,7 +197,7 @@ pub const SCENARIOS: &[Scenario] = &[
                     .and_then(|()| out.publish()),
             )
         },
-        "refused: the app has sent as much in this invocation, or makes as many points, as it was granted",
+        "refused: the app has sent as much as one invocation may: 100,000 derived readings, 1,000 intents",
     ),
     scenario(
         "publish-too-many-in-two",
@@ -212,7 +212,7 @@ pub const SCENARIOS: &[Scenario] = &[
             };
             format!("{} {}", publish(100_000), publish(1))
         },
-        "() refused: the app has sent as much in this invocation, or makes as many points, as it was granted",
+        "() refused: the app has sent as much as one invocation may: 100,000 derived readings, 1,000 intents",
     ),
     scenario("raise", || told(alarms::raise("noise", "a", "loud")), "()"),
     scenario("clear-what-does-not-stand", || told(alarms::clear("noise", "never")), "()"),

@@ -76,7 +76,7 @@ mod tests {
         assert_eq!(texts("storage", storage), [""; 0]);
         let more = format!("{storage}ironloom-apps.workspace = true\n");
         let found = format!("`storage` must not depend on `apps`, says {ARCHITECTURE}");
-        assert_eq!(texts("storage", &more), [found.clone()]);
+        assert_eq!(texts("storage", &more), std::slice::from_ref(&found));
         let target = "[target.'cfg(unix)'.dependencies]\nironloom-apps = { path = \"../apps\" }\n";
         assert_eq!(texts("storage", target), [found]);
         assert_eq!(texts("storage", "[dev-dependencies]\nironloom-apps.workspace = true\n"), [""; 0]);

@@ -283,6 +283,18 @@ fn spread(wait: Duration, generation: Generation, attempt: u32) -> Duration {
     wait.mul_f64(0.8 + 0.4 * (mixed as f64 / (1u64 << 24) as f64))
 }
 
+/// Says once that an app has made nine tenths of the points that its outputs may make.
+fn warn_of_points(lane: &Lane, (before, now): (u64, u64)) {
+    let limit = lane.revision.limits.points;
+    let nearly = limit - limit / 10;
+    if before < nearly && now >= nearly {
+        tracing::warn!(
+            installation = %lane.id, points = now, limit,
+            "its outputs have nearly as many points as they may make (limits.points); readings beyond become dead letters"
+        );
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -296,17 +308,5 @@ mod tests {
         let waits: std::collections::BTreeSet<_> =
             (1..200).map(|attempt| spread(Duration::from_secs(10), Generation(7), attempt)).collect();
         assert!(waits.len() > 100);
-    }
-}
-
-/// Says once that an app has made nine tenths of the points that its outputs may make.
-fn warn_of_points(lane: &Lane, (before, now): (u64, u64)) {
-    let limit = lane.revision.limits.points;
-    let nearly = limit - limit / 10;
-    if before < nearly && now >= nearly {
-        tracing::warn!(
-            installation = %lane.id, points = now, limit,
-            "its outputs have nearly as many points as they may make (limits.points); readings beyond become dead letters"
-        );
     }
 }
