@@ -417,6 +417,7 @@ fn points_that_an_installation_does_not_get_are_shown() -> Result<()> {
     ensure!(shown.contains("1 point") && shown.contains("b/7 of input value: another point"), "{shown}");
     let listed = String::from_utf8(server.cli(&["list"])?.stdout)?;
     ensure!(listed.contains("LEFT OUT"), "{listed}");
+    server.kill()?;
     for checkpoint in [false, true] {
         // A clean end makes a checkpoint.
         if checkpoint {

@@ -440,6 +440,9 @@ const DEMANDS: [&str; 8] = [
     "reject",
 ];
 
+/// What the allocator may hold more or less of than before: 16 KB for each of a thousand failures would be a leak.
+const FORGOTTEN: u64 = 16 << 20;
+
 /// One failure, in an installation that begins and ends with it. Returns its kind.
 fn fail_once(bench: &Bench, n: usize) -> Result<&'static str> {
     let (habit, kind) = if n.is_multiple_of(100) { LOOP } else { FAILURES[n % FAILURES.len()] };
@@ -489,21 +492,22 @@ fn after_a_thousand_failures_memory_is_where_it_was() -> Result<()> {
     );
     let after = settled(&bench.server)?;
     ensure!(
-        after <= before + (8 << 20),
+        after <= before + FORGOTTEN,
         "{before} bytes before, {after} after {failures} failures: {kinds:?}"
     );
     demand(&bench, failures)?;
     let after = settled(&bench.server)?;
-    ensure!(after <= before + (8 << 20), "{before} bytes before, {after} after as much in one installation");
+    ensure!(after <= before + FORGOTTEN, "{before} bytes before, {after} after as much in one installation");
     ensure!(bench.server.is_alive()?);
     Ok(())
 }
 
-/// The memory of the server once it gives back no more: what is freed in the background gets thirty seconds at the most.
+/// The memory of the server once it gives back no more. Threads for blocking work end after ten idle seconds, and give theirs
+/// back only then; so it has to stay the same for longer.
 fn settled(server: &Server) -> Result<u64> {
-    const STILL: u32 = 30;
+    const STILL: u32 = 150;
     let (mut least, mut still) = (server.resident_bytes()?, 0);
-    for _ in 0..300 {
+    for _ in 0..600 {
         std::thread::sleep(Duration::from_millis(100));
         let now = server.resident_bytes()?;
         still = if now + (64 << 10) < least { 0 } else { still + 1 };
