@@ -345,10 +345,11 @@ impl Node {
             fold::aside(&self.shared, move |shared| shared.invocations.list(generation, after, last, limit));
         let (found, mut more) = found.await.map_err(|error| problems::internal(&error))?;
         let mut page = Filling::new(found.len());
-        more |= page.extend(found.iter().cloned().map(show_invocation));
+        let ordinals: Vec<Ordinal> = found.iter().map(|one| one.ordinal).collect();
+        more |= page.extend(found.into_iter().map(show_invocation));
         let mut items = page.items;
         // The next page begins behind an ordinal, so that all of its attempts are on this one.
-        if let Some(cut) = found.get(items.len()).map(|first| first.ordinal) {
+        if let Some(&cut) = ordinals.get(items.len()) {
             let whole = items.partition_point(|one| one.ordinal < cut);
             items.truncate(if whole > 0 { whole } else { items.len() });
         }
