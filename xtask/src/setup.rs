@@ -55,6 +55,16 @@ fn is_at_least(release: &str, least: &str) -> bool {
     numbers(release) >= numbers(least)
 }
 
+/// Says that there is no `make`, which builds the allocator, before that build ends with words of its own.
+fn ensure_make() -> Result<()> {
+    let found = Command::new("make").arg("--version").output().is_ok_and(|output| output.status.success());
+    ensure!(
+        found,
+        "`make` builds the allocator, and isn't there: install it (Debian: apt install build-essential)"
+    );
+    Ok(())
+}
+
 /// Adds the target of apps where the toolchain lacks it.
 pub(crate) fn ensure_wasm_target() -> Result<()> {
     let mut rustc = Command::new(std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()));
@@ -84,6 +94,7 @@ pub(crate) struct Built {
 /// dependencies get depends on the packages that are built together, and a dependency with other
 /// features is built again.
 pub(crate) fn build(binaries: &[&str], features: &[&str]) -> Result<Built> {
+    ensure_make()?;
     let mut arguments = vec!["build", "--release", "--workspace"];
     arguments.extend(binaries.iter().flat_map(|binary| ["--bin", *binary]));
     arguments.extend(features.iter().flat_map(|feature| ["--features", *feature]));

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 /// Gives memory back that calls have used once; glibc's keeps it for each thread. See decision 14.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
     ironloom::run()

@@ -133,8 +133,8 @@ pub(super) async fn compile(
         .arg(limits.code.to_string())
         .arg(limits.cpu.as_secs().to_string())
         .env_clear()
-        // The allocator takes memory as it is used: what it reserves would count against the limit of data.
-        .env("MIMALLOC_ARENA_EAGER_COMMIT", "0")
+        // No thread of the allocator's: it would have begun before the kernel was asked to confine this one.
+        .env("_RJEM_MALLOC_CONF", "background_thread:false")
         .stdin(Stdio::piped())
         .stdout(code)
         .stderr(Stdio::piped())
