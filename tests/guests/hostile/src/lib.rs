@@ -36,7 +36,13 @@ impl Readings for Hostile {
 
 impl Timers for Hostile {
     fn fire(timer: &str, _due: Timestamp) -> Result<(), Failure> {
-        panic!("a panic in fire, for {timer}")
+        match timer {
+            "again" => {
+                flood()?;
+                Ok(schedule::set("again", invocation::now())?)
+            }
+            _ => panic!("a panic in fire, for {timer}"),
+        }
     }
 }
 
@@ -101,7 +107,10 @@ fn obey(command: &str) -> Result<String, Failure> {
         }
         "flood" => flood()?,
         "key-flood" => flood_keys()?,
+        "new-keys" => set_new_keys()?,
+        "new-points" => publish_new_points()?,
         "timer" => schedule::set("boom", invocation::now())?,
+        "timer-again" => schedule::set("again", invocation::now())?,
         _ => return Ok(ask(command)),
     }
     Ok("done".to_owned())
@@ -122,6 +131,32 @@ fn flood_keys() -> Result<(), Failure> {
     let keys: Vec<String> = (0..4_000).map(|n| format!("flood/{n:04}")).collect();
     let entries: Vec<(&str, &[u8])> = keys.iter().map(|key| (&key[..], &b""[..])).collect();
     state::set_many(&entries)?;
+    Ok(())
+}
+
+/// Numbers what nothing has been called before.
+fn next(count: u32) -> Result<std::ops::Range<u32>, Failure> {
+    let begin =
+        state::get("next")?.and_then(|bytes| Some(u32::from_le_bytes(bytes.try_into().ok()?))).unwrap_or(0);
+    state::set("next", &(begin + count).to_le_bytes())?;
+    Ok(begin..begin + count)
+}
+
+/// Sets keys that are as small as can be, until the quota is full.
+fn set_new_keys() -> Result<(), Failure> {
+    let keys: Vec<String> = next(10_000)?.map(|n| format!("{n:x}")).collect();
+    let entries: Vec<(&str, &[u8])> = keys.iter().map(|key| (&key[..], &b""[..])).collect();
+    state::set_many(&entries)?;
+    Ok(())
+}
+
+/// Derives readings of points that don't exist yet, until it may make no more.
+fn publish_new_points() -> Result<(), Failure> {
+    let mut out = Outputs::new();
+    for n in next(5_000)? {
+        out.push("echo", &format!("p{n}"), invocation::now(), "x")?;
+    }
+    out.publish()?;
     Ok(())
 }
 

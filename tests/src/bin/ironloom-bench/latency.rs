@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use ironloom_tests::{Setup, apps, guests};
+use ironloom_tests::{Server, Setup, apps, guests};
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 use serde_json::{Value, json};
@@ -13,44 +13,86 @@ use crate::connection::{Connection, get, push};
 use crate::machine::Usage;
 use crate::report::{Bound, Row, quantile};
 
-pub(crate) fn measure(effort: Effort) -> Result<Row> {
-    let package = guests::package("one-state")?;
-    let server = Setup::new()?.start()?;
-    let bindings = json!({"value": ["idle/{point}/value"]});
-    apps::install(server.client(), "count", &package, bindings, json!({"settings": {"publish": true}}))?;
-    let url = server.client().url();
-    let mut connection = Connection::open(url)?;
-    let reading = push(url, "{\"point\":\"idle/a/value\",\"value\":1.5}\n")?;
-    // What the API shows is durable. Asked in a tight loop, since waiting would add its own delay.
-    let look = get(url, "/v1/points?prefix=apps/count/count/a")?;
-    let mut random = ChaCha8Rng::seed_from_u64(1);
-    let mut count = 0_i64;
-    let mut once = || -> Result<(Duration, Duration)> {
+/// An app that counts readings, and whoever sends it one at a time.
+pub(crate) struct Honest {
+    connection: Connection,
+    reading: Vec<u8>,
+    look: Vec<u8>,
+    random: ChaCha8Rng,
+    count: i64,
+}
+
+/// What became of one reading.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Lag {
+    /// Until the push was acknowledged.
+    pub acknowledged: Duration,
+    /// Until the derived reading was seen.
+    pub derived: Duration,
+}
+
+impl Honest {
+    pub(crate) fn install(server: &Server) -> Result<Self> {
+        let package = guests::package("one-state")?;
+        let bindings = json!({"value": ["idle/{point}/value"]});
+        apps::install(server.client(), "count", &package, bindings, json!({"settings": {"publish": true}}))?;
+        let url = server.client().url();
+        Ok(Self {
+            connection: Connection::open(url)?,
+            reading: push(url, "{\"point\":\"idle/a/value\",\"value\":1.5}\n")?,
+            // What the API shows is durable. Asked in a tight loop, since waiting would add its own delay.
+            look: get(url, "/v1/points?prefix=apps/count/count/a")?,
+            random: ChaCha8Rng::seed_from_u64(1),
+            count: 0,
+        })
+    }
+
+    fn once(&mut self) -> Result<Lag> {
         // Idle in between, and in no step with anything in the server.
-        std::thread::sleep(Duration::from_micros(random.random_range(2_000..12_000)));
-        count += 1;
+        std::thread::sleep(Duration::from_micros(self.random.random_range(2_000..12_000)));
+        self.count += 1;
         let start = Instant::now();
-        let answer = connection.send(&reading)?;
+        let answer = self.connection.send(&self.reading)?;
         ensure!(answer.status == 200, "{}: {}", answer.status, String::from_utf8_lossy(answer.body));
         let acknowledged = start.elapsed();
         loop {
-            let answer = connection.send(&look)?;
-            let took = start.elapsed();
+            let answer = self.connection.send(&self.look)?;
+            let derived = start.elapsed();
             ensure!(answer.status == 200, "{}: {}", answer.status, String::from_utf8_lossy(answer.body));
             let points: Value = serde_json::from_slice(answer.body)?;
             let value = points["items"][0]["value"].as_i64().unwrap_or_default();
-            ensure!(value <= count, "the app counts {value} of {count} readings");
-            if value == count {
-                return Ok((acknowledged, took));
+            ensure!(value <= self.count, "the app counts {value} of {} readings", self.count);
+            if value == self.count {
+                return Ok(Lag { acknowledged, derived });
             }
-            ensure!(took < Duration::from_secs(30), "no derived reading after 30 s: {points}");
+            ensure!(derived < Duration::from_secs(30), "no derived reading after 30 s: {points}");
         }
-    };
-
-    let start = Instant::now();
-    while start.elapsed() < effort.warm_up {
-        once()?;
     }
+
+    /// One reading after the other, for so long.
+    pub(crate) fn run(&mut self, time: Duration) -> Result<Vec<Lag>> {
+        let (start, mut lags) = (Instant::now(), Vec::new());
+        while start.elapsed() < time {
+            lags.push(self.once().context("a reading on its way")?);
+        }
+        Ok(lags)
+    }
+}
+
+pub(crate) fn milliseconds(lags: &[Lag], of: impl Fn(&Lag) -> Duration) -> Vec<f64> {
+    lags.iter().map(|lag| of(lag).as_secs_f64() * 1e3).collect()
+}
+
+/// The median and what lies above it.
+pub(crate) fn told(times: &[f64]) -> String {
+    let parts = [0.5, 0.9, 0.99, 1.0].map(|part| format!("{:.2}", quantile(times, part)));
+    format!("{} ms", parts.join(" / "))
+}
+
+pub(crate) fn measure(effort: Effort) -> Result<Row> {
+    let server = Setup::new()?.start()?;
+    let mut honest = Honest::install(&server)?;
+    honest.run(effort.warm_up)?;
     let before = Usage::now(Some(server.pid()))?;
     let mut row = Row {
         what: "one reading in -> its derived reading durable and seen, idle, p99",
@@ -60,25 +102,18 @@ pub(crate) fn measure(effort: Effort) -> Result<Row> {
         notes: Vec::new(),
         shares: crate::machine::Shares::default(),
     };
-    let (mut acknowledged, mut derived) = (Vec::new(), Vec::new());
+    let mut all = Vec::new();
     for _ in 0..effort.runs {
-        let start = Instant::now();
-        let begin = derived.len();
-        while start.elapsed() < effort.run {
-            let (durable, done) = once().context("a reading on its way")?;
-            acknowledged.push(durable.as_secs_f64() * 1e3);
-            derived.push(done.as_secs_f64() * 1e3);
-        }
-        row.runs.push(quantile(&derived[begin..], 0.99));
+        let lags = honest.run(effort.run)?;
+        row.runs.push(quantile(&milliseconds(&lags, |lag| lag.derived), 0.99));
+        all.extend(lags);
     }
     row.shares = Usage::now(Some(server.pid()))?.since(&before);
-    let all =
-        |times: &[f64]| [0.5, 0.9, 0.99, 1.0].map(|part| format!("{:.2}", quantile(times, part))).join(" / ");
     row.notes.push(format!(
-        "{} readings; derived: p50 / p90 / p99 / most {} ms; of that until the push was acknowledged: {} ms",
-        derived.len(),
-        all(&derived),
-        all(&acknowledged),
+        "{} readings; p50 / p90 / p99 / most: derived {}; of that until the push was acknowledged {}",
+        all.len(),
+        told(&milliseconds(&all, |lag| lag.derived)),
+        told(&milliseconds(&all, |lag| lag.acknowledged)),
     ));
     ensure!(server.stop()?.success(), "the server didn't stop cleanly");
     Ok(row)

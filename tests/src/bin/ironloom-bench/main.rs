@@ -4,6 +4,7 @@
 //! is checked as well: the server's state against a model of what was acknowledged, the sandbox's
 //! against the same code outside of it.
 
+mod beside;
 mod connection;
 mod guest;
 mod invocations;
@@ -60,7 +61,7 @@ impl Effort {
 
 type Measure = fn(Effort) -> Result<Row>;
 
-const ROWS: [(&str, Measure); 7] = [
+const ROWS: [(&str, Measure); 14] = [
     ("push", |effort| pushes::measure(10_000, effort)),
     ("push-1m", |effort| pushes::measure(1_000_000, effort)),
     ("pigs-256", |effort| invocations::pigs(256, effort)),
@@ -68,6 +69,13 @@ const ROWS: [(&str, Measure); 7] = [
     ("one-state-4096", |effort| invocations::one_state(4_096, effort)),
     ("empty-invocation", invocations::empty),
     ("latency", latency::measure),
+    ("beside-loops", beside::loops),
+    ("beside-floods", beside::floods),
+    ("beside-timers", beside::timers),
+    ("beside-points", beside::points),
+    ("beside-keys", beside::keys),
+    ("beside-silent", beside::silent),
+    ("beside-unread", beside::unread),
 ];
 
 fn main() -> Result<()> {
