@@ -4,7 +4,6 @@ use serde::Deserialize;
 use serde_json::Value as Json;
 
 use super::facade::{Detail, Place};
-use super::readings::MAX_LINE;
 use ironloom_types::clock::Timestamp;
 use ironloom_types::ids::{InvalidName, PointPath};
 use ironloom_types::limits::{MAX_POINTS, MAX_READING_BYTES};
@@ -88,8 +87,8 @@ pub(super) fn not_json(error: &serde_json::Error) -> Detail {
 }
 
 /// A line that is longer than any reading.
-pub(super) fn long_line(bytes: usize) -> Detail {
-    let detail = format!("the line has {bytes} bytes; at most {MAX_LINE} are allowed");
+pub(super) fn long_line(bytes: usize, most: usize) -> Detail {
+    let detail = format!("the line has {bytes} bytes; at most {most} are allowed");
     detail_of("line-too-long", detail, Place::default())
 }
 

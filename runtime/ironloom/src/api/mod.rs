@@ -15,6 +15,7 @@ mod journal;
 mod memory;
 pub(crate) mod model;
 mod openapi;
+mod operation;
 mod paced;
 mod packages;
 mod params;

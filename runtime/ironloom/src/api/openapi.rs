@@ -1,21 +1,14 @@
 //! `GET /openapi.json`: the table of routes in OpenAPI's form, with the shapes of parameters and
 //! problems. The shapes of other answers are described in words.
 
-use axum::extract::State;
-use axum::response::Response;
 use serde_json::{Map, Value, json};
 
-use super::problem::{KINDS, PROBLEM_JSON, Problem};
-use super::routes::{OPERATIONS, Operation};
-use super::{Api, answers};
+use super::operation::Operation;
+use super::problem::{KINDS, PROBLEM_JSON};
 
-pub(super) async fn document(State(api): State<Api>) -> Result<Response, Problem> {
-    answers::ok(&api, &describe()).await
-}
-
-fn describe() -> Value {
+pub(super) fn document(operations: &[Operation]) -> Value {
     let mut paths: Map<String, Value> = Map::new();
-    for operation in OPERATIONS {
+    for operation in operations {
         let path = paths.entry(operation.path).or_insert_with(|| json!({}));
         path[operation.method] = operation.describe();
     }

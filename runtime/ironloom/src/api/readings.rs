@@ -204,7 +204,7 @@ impl<F: Fn() -> L, L: Fn(&str) -> Option<PointNumber>> Reader<F, L> {
 
     fn take(&mut self, text: &str) -> Result<(), Bad> {
         if text.len() > MAX_LINE {
-            return Err(explain::long_line(text.len()).into());
+            return Err(explain::long_line(text.len(), MAX_LINE).into());
         }
         let line: Line<'_> = serde_json::from_str(text).map_err(Bad::Syntax)?;
         let Line { point, value, at, quality } = line;

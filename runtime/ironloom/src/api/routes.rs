@@ -1,47 +1,20 @@
 //! The one table of routes: the router, the check of queries and the description are made from it.
 
-use axum::extract::Request;
+use axum::extract::{Request, State};
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{MethodRouter, Router, delete, get, post};
 
 use super::connections::InReserve;
 use super::facade::RETRY_SOON;
+use super::operation::{Operation, Success};
 use super::params::Params;
 use super::problem::Problem;
 use super::{
-    Api, CSV_TYPE, JSON_TYPE, NDJSON_TYPE, PACKAGE_TYPE, installations, journal, openapi, packages, push,
-    system,
+    Api, CSV_TYPE, JSON_TYPE, NDJSON_TYPE, PACKAGE_TYPE, answers, installations, journal, openapi, packages,
+    push, system,
 };
 use crate::telemetry::METRICS_TYPE;
-
-/// One method of one path.
-pub(super) struct Operation {
-    /// In lower case.
-    pub method: &'static str,
-    /// With names in braces.
-    pub path: &'static str,
-    /// A description for people.
-    pub summary: &'static str,
-    /// The query's parameters. Others are refused.
-    pub query: &'static [&'static str],
-    /// The media types of its body; none where it has none.
-    pub body: &'static [&'static str],
-    /// Its answers but for problems.
-    pub answers: &'static [Success],
-    /// Moves much data, so that it isn't served on the connections that are kept for admins.
-    pub bulk: bool,
-    handler: fn() -> MethodRouter<Api>,
-}
-
-/// An answer that is no problem.
-pub(super) struct Success {
-    pub status: u16,
-    /// The case in which this is the answer.
-    pub when: &'static str,
-    /// The media types that it can have; none where it is empty.
-    pub types: &'static [&'static str],
-}
 
 const OK: &[Success] = &[Success { status: 200, when: "Done", types: &[JSON_TYPE] }];
 const EMPTY: &[Success] = &[Success { status: 204, when: "Done", types: &[] }];
@@ -273,12 +246,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
         handler: || get(system::metrics),
         ..PLAIN
     },
-    Operation {
-        path: "/openapi.json",
-        summary: "This description",
-        handler: || get(openapi::document),
-        ..PLAIN
-    },
+    Operation { path: "/openapi.json", summary: "This description", handler: || get(describe), ..PLAIN },
 ];
 
 /// The routes, each of which knows its query.
@@ -287,6 +255,15 @@ pub(super) fn routes() -> Router<Api> {
         let admit = from_fn(move |request, next| admit(operation, request, next));
         router.route(operation.path, (operation.handler)().route_layer(admit))
     })
+}
+
+async fn describe(State(api): State<Api>) -> Result<Response, Problem> {
+    answers::ok(&api, &description()).await
+}
+
+// A function of its own: the table has the handler, whose type can't depend on the table again.
+fn description() -> serde_json::Value {
+    openapi::document(OPERATIONS)
 }
 
 async fn admit(operation: &'static Operation, mut request: Request, next: Next) -> Response {

@@ -4,6 +4,7 @@
 
 mod cells;
 mod config;
+mod error;
 mod file;
 mod tail;
 #[cfg(test)]
@@ -17,7 +18,8 @@ use sha2::{Digest as _, Sha256};
 use tokio::time::Instant;
 
 pub(crate) use self::config::CsvConfig;
-use self::file::{FileError, Lap};
+use self::error::FileError;
+use self::file::Lap;
 use self::tail::Tail;
 use self::tracked::Progress;
 use super::{RETRY, Run};

@@ -9,6 +9,7 @@ use sha2::Sha256;
 
 use super::cells::LineTime;
 use super::config::{CsvConfig, Mapping};
+use super::error::FileError;
 use super::tail::Seen;
 use super::tracked::{Progress, Tracked};
 use crate::connectors::{KnownPoint, Record, Sink, Status};
@@ -24,15 +25,6 @@ const MAX_LINES: usize = 4_096;
 const ENOUGH_BYTES: usize = 1 << 20;
 /// Bytes that a new point adds to a record, at most.
 const POINT_BYTES: usize = 512;
-
-/// The reason why reading a file stopped.
-#[derive(Debug)]
-pub(super) enum FileError {
-    /// The disk or the file system failed, or there is no file: it may be otherwise later.
-    Io(String),
-    /// The file isn't as the configuration says.
-    Wrong(String),
-}
 
 /// A line with a time.
 struct Line {

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::aside;
 use super::config::CsvConfig;
-use super::file::FileError;
+use super::error::FileError;
 use crate::connectors::{RETRY, Run};
 
 /// How long a file must not have changed before its last line counts as whole.
