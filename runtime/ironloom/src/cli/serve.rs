@@ -10,6 +10,7 @@ use clap::Args;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
 use super::failure::{Failure, Outcome};
 use super::output;
@@ -46,6 +47,8 @@ const WORKERS_PER_CORE: usize = 2;
 /// Polls of tasks after which a worker looks for connections and for tasks of others. Tokio's 61 would be 610 ms where
 /// each poll is an app's.
 const POLLS_PER_LOOK: u32 = 1;
+/// The time for the answers to those who wait, after log or store have failed.
+const LAST_ANSWERS: Duration = Duration::from_secs(1);
 /// The time for tasks that can't be stopped at the end.
 const LAST_TASKS: Duration = Duration::from_secs(2);
 
@@ -142,7 +145,10 @@ impl Serve {
         let mut signals = Signals::new(hangup)?;
         tokio::select! {
             () = signals.stop() => {}
-            reason = node.failed() => return Err(Failure::Storage(reason)),
+            reason = node.failed() => {
+                give_last_answers(&stop, server).await;
+                return Err(Failure::Storage(reason));
+            }
         }
         tracing::info!("stops");
         stop.send_replace(true);
@@ -158,6 +164,14 @@ impl Serve {
                 Err(anyhow!("stopped without waiting; the next start recovers what is durable").into())
             }
         }
+    }
+}
+
+/// After log or store have failed, whoever waited for them has been told: the server stops once these answers are out.
+async fn give_last_answers(stop: &watch::Sender<bool>, server: JoinHandle<()>) {
+    stop.send_replace(true);
+    if tokio::time::timeout(LAST_ANSWERS, server).await.is_err() {
+        tracing::warn!("requests were still running when the server ended");
     }
 }
 
@@ -185,5 +199,27 @@ impl Signals {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_fails_waits_for_its_last_answers_but_not_for_ever() {
+        let (stop, mut stopping) = watch::channel(false);
+        let (answered, answers) = tokio::sync::oneshot::channel();
+        let server = tokio::spawn(async move {
+            let _ = stopping.wait_for(|stop| *stop).await;
+            tokio::time::sleep(LAST_ANSWERS / 2).await;
+            let _ = answered.send(());
+        });
+        give_last_answers(&stop, server).await;
+        answers.await.unwrap();
+
+        let began = tokio::time::Instant::now();
+        give_last_answers(&stop, tokio::spawn(std::future::pending())).await;
+        assert_eq!(began.elapsed(), LAST_ANSWERS);
     }
 }
