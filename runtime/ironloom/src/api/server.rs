@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, Bytes, HttpBody};
-use axum::http::{HeaderValue, Request, header};
+use axum::http::{HeaderValue, Request, Version, header};
 use axum::response::Response;
 use http_body_util::BodyExt as _;
 use hyper::body::{Frame, Incoming, SizeHint};
@@ -109,15 +109,17 @@ async fn answer(
     connection: Arc<Connection>,
 ) -> Result<Response, Infallible> {
     connection.set_busy(true);
+    let asks_first = asks_before_sending(&request);
     let (mut request, mut rest) = Lent::of(request);
     request.extensions_mut().insert(ArrivedAt(arrived));
     if connection.is_in_reserve() {
         request.extensions_mut().insert(InReserve);
     }
     let mut response = router.oneshot(request).await?;
-    if let Ok(body) = rest.try_recv()
+    if let Ok(Rest { body, begun }) = rest.try_recv()
         && !response.status().is_success()
-        && !discard(body).await
+        // A caller who asked first sends nothing after a refusal; reading would tell it to send.
+        && ((asks_first && !begun) || !discard(body).await)
     {
         // The rest of the body is unread, so the connection can't be used again: the caller is told.
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
@@ -127,6 +129,13 @@ async fn answer(
     }
     connection.set_busy(false);
     Ok(response)
+}
+
+/// Whether the caller waits for `100 Continue`, which hyper sends once the body is read, or for a refusal.
+fn asks_before_sending(request: &Request<Incoming>) -> bool {
+    let expects = request.headers().get(header::EXPECT);
+    request.version() > Version::HTTP_10
+        && expects.is_some_and(|expects| expects.as_bytes().eq_ignore_ascii_case(b"100-continue"))
 }
 
 /// Reads a refused body on for a while without keeping anything: most callers read the answer only once
@@ -150,13 +159,22 @@ async fn discard(mut body: Incoming) -> bool {
 /// A body that comes back, as far as it was read, when whoever read it drops it.
 struct Lent {
     body: Option<Incoming>,
-    back: Option<oneshot::Sender<Incoming>>,
+    /// Whether anybody has asked for some of it.
+    begun: bool,
+    back: Option<oneshot::Sender<Rest>>,
+}
+
+/// What comes back of a body.
+struct Rest {
+    body: Incoming,
+    begun: bool,
 }
 
 impl Lent {
-    fn of(request: Request<Incoming>) -> (Request<Body>, oneshot::Receiver<Incoming>) {
+    fn of(request: Request<Incoming>) -> (Request<Body>, oneshot::Receiver<Rest>) {
         let (back, rest) = oneshot::channel();
-        (request.map(|body| Body::new(Self { body: Some(body), back: Some(back) })), rest)
+        let lend = |body| Body::new(Self { body: Some(body), begun: false, back: Some(back) });
+        (request.map(lend), rest)
     }
 }
 
@@ -164,7 +182,7 @@ impl Drop for Lent {
     fn drop(&mut self) {
         if let (Some(body), Some(back)) = (self.body.take(), self.back.take()) {
             // If the connection is gone, nobody wants it.
-            let _ = back.send(body);
+            let _ = back.send(Rest { body, begun: self.begun });
         }
     }
 }
@@ -177,6 +195,7 @@ impl HttpBody for Lent {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        self.begun = true;
         match &mut self.body {
             Some(body) => Pin::new(body).poll_frame(context),
             None => Poll::Ready(None),

@@ -729,6 +729,39 @@ async fn connections_have_limits_and_end_in_order() {
 }
 
 #[tokio::test]
+async fn who_asks_before_sending_a_body_is_told_to_send_it_only_if_it_is_taken() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let served = serve(Bounds::default()).await;
+    let asking = |head: String| head.replace("\r\n\r\n", "\r\nExpect: 100-continue\r\n\r\n");
+    let push = |length| asking(served.push(length)).replace("Connection: close\r\n", "");
+    for (head, status) in [
+        (push(GOOD.len()).replace("/v1/readings", "/v1/nothing"), "404"),
+        (push(GOOD.len()).replace("POST", "DELETE"), "405"),
+        (push((16 << 20) + 1), "413"),
+        (push(GOOD.len()).replace("application/x-ndjson", "text/plain"), "415"),
+        (push(GOOD.len()).replace("/v1/readings", "/v1/readings?unknown=1"), "400"),
+        (push(GOOD.len()).replace("Host: ", "Host: example.org\r\nX-Host: "), "403"),
+        (push(GOOD.len()).replace("Expect: ", "Idempotency-Key: a b\r\nExpect: "), "400"),
+        (push(GOOD.len()).replace("Expect: ", "Content-Encoding: gzip\r\nExpect: "), "415"),
+    ] {
+        // Nothing of the body is sent, and the server ends the connection.
+        let answer = raw(served.listen, &head).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{head}{answer}");
+        assert!(answer.contains("connection: close\r\n"), "{answer}");
+    }
+    let mut stream = served.silent(&push(GOOD.len())).await;
+    let expected = "HTTP/1.1 100 Continue\r\n\r\n";
+    let mut told = vec![0; expected.len()];
+    stream.read_exact(&mut told).await.unwrap();
+    assert_eq!(String::from_utf8(told).unwrap(), expected);
+    // The connection goes on: the last request ends it.
+    stream.write_all((GOOD.to_owned() + &served.get("/healthz", "")).as_bytes()).await.unwrap();
+    let mut answers = String::new();
+    stream.read_to_string(&mut answers).await.unwrap();
+    assert_eq!(answers.matches("HTTP/1.1 200 OK").count(), 2, "{answers}");
+}
+
+#[tokio::test]
 async fn a_connection_that_says_nothing_in_time_ends() {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     let headers = std::time::Duration::from_millis(200);
