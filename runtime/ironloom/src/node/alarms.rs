@@ -4,12 +4,15 @@ use std::sync::Arc;
 
 use super::Node;
 use super::pages::{Smallest, fill};
-use crate::api::facade::{Alarm, AlarmState, Answer, Page, PageQuery, Place, Problem};
+use crate::api::facade::{self, Alarm, AlarmState, Answer, Page, PageQuery, Problem};
 use crate::lanes::Lane;
 use crate::records::admin::AdminRecord;
 use crate::records::commit::{self, AlarmRecord};
 use ironloom_apps::manifest::Severity;
 use ironloom_types::ids::{Generation, InstallationId, SlotName};
+
+/// An alarm's place in the list: when it was raised, generation and number; and where its lane keeps it.
+type Place = ((u64, u64, u64), SlotName, Box<str>);
 
 impl Node {
     /// Alarms that stand or wait for somebody, oldest first.
@@ -26,27 +29,31 @@ impl Node {
             Some(after) => Some(place(after).ok_or_else(|| {
                 let detail =
                     format!("the parameter \"after\" can't be {after:?}: it is the `next` of a page");
-                Problem::malformed("bad-parameter", detail).at(Place::field("after"))
+                Problem::malformed("bad-parameter", detail).at(facade::Place::field("after"))
             })?),
         };
-        // Their places alone: alarms may be many, and a page shows few.
-        let mut places = Smallest::new(page.limit + 1);
         let lanes = self.lanes.all();
-        for lane in lanes.iter().filter(|lane| installation.is_none_or(|id| *id == lane.id)) {
-            for alarm in lane.book().alarms().values() {
-                let place = (alarm.raised.0, lane.generation.0, alarm.number);
-                if after.is_none_or(|after| place > after) {
-                    places.push((place, alarm.code.clone(), alarm.entity.clone()));
+        // Their places alone: alarms may be many, and a page shows few.
+        let find = |last: Option<&Place>, most| {
+            let after = last.map(|last| last.0).or(after);
+            let mut places = Smallest::new(most);
+            for lane in lanes.iter().filter(|lane| installation.is_none_or(|id| *id == lane.id)) {
+                for alarm in lane.book().alarms().values() {
+                    let place = (alarm.raised.0, lane.generation.0, alarm.number);
+                    if after.is_none_or(|after| place > after) {
+                        places.push((place, alarm.code.clone(), alarm.entity.clone()));
+                    }
                 }
             }
-        }
-        let shown = |(place, code, entity): &((u64, u64, u64), SlotName, Box<str>)| {
+            places.into_sorted()
+        };
+        let shown = |(place, code, entity): &Place| {
             // It may have been removed in the meantime.
             let lane = self.lanes.of_generation(Generation(place.1))?;
             let alarm = lane.book().alarms().get(&(code.clone(), entity.clone()))?.clone();
             Some(show(&lane, &alarm))
         };
-        let (items, last) = fill(places.into_sorted(), page.limit, shown);
+        let (items, last) = fill(page.limit, find, shown);
         let next = last.map(|((raised, generation, number), ..)| format!("{raised}-{generation}-{number}"));
         Ok(Page { items, next })
     }

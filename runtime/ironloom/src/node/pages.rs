@@ -37,24 +37,31 @@ impl<T: Serialize> Filling<T> {
     }
 }
 
-/// Shows the places of a page that were found, one more than it has room for where there are more. A place
-/// that has nothing to show is passed. Returns the last that was passed, where there are more.
+/// Shows the places of a list until a page is full. `find` finds the places behind one, at most so many, and fewer
+/// only at the list's end. A place that has nothing to show is passed. Returns the last that was passed, where there
+/// are more.
 pub(super) fn fill<P, T: Serialize>(
-    found: Vec<P>,
     limit: usize,
+    mut find: impl FnMut(Option<&P>, usize) -> Vec<P>,
     mut show: impl FnMut(&P) -> Option<T>,
 ) -> (Vec<T>, Option<P>) {
-    let mut more = found.len() > limit;
+    // With one more it is known whether the page is the last.
+    let most = limit + 1;
     let mut page = Filling::new(limit);
     let mut last = None;
-    for place in found {
-        if show(&place).is_some_and(|item| !page.push(item)) {
-            more = true;
-            break;
+    loop {
+        let found = find(last.as_ref(), most);
+        let is_end = found.len() < most;
+        for place in found {
+            if show(&place).is_some_and(|item| !page.push(item)) {
+                return (page.items, last);
+            }
+            last = Some(place);
         }
-        last = Some(place);
+        if is_end {
+            return (page.items, None);
+        }
     }
-    (page.items, last.filter(|_| more))
 }
 
 /// The bytes of an item as JSON, and of the comma behind it.
@@ -128,11 +135,20 @@ mod tests {
 
     #[test]
     fn places_with_nothing_to_show_are_passed_and_dont_end_a_list() {
-        let even = |place: &u32| place.is_multiple_of(2).then_some(*place);
-        assert_eq!(fill(vec![1, 2, 3, 4], 3, even), (vec![2, 4], Some(4)));
-        assert_eq!(fill(vec![1, 3], 1, even), (vec![], Some(3)));
-        assert_eq!(fill(vec![2, 4], 1, even), (vec![2], Some(2)));
-        assert_eq!(fill(vec![1, 2], 2, even), (vec![2], None));
+        let page = |list: &[u32], limit| {
+            let find = |after: Option<&u32>, most| {
+                let behind = list.iter().filter(|place| after.is_none_or(|after| *place > after));
+                behind.take(most).copied().collect()
+            };
+            fill(limit, find, |place: &u32| place.is_multiple_of(2).then_some(*place))
+        };
+        assert_eq!(page(&[], 1), (vec![], None));
+        assert_eq!(page(&[2], 1), (vec![2], None));
+        assert_eq!(page(&[2, 4], 1), (vec![2], Some(2)));
+        assert_eq!(page(&[2, 3, 5, 7, 9], 1), (vec![2], None));
+        assert_eq!(page(&[2, 3, 5, 7, 8], 1), (vec![2], Some(7)));
+        assert_eq!(page(&[1, 3, 5, 7, 9], 2), (vec![], None));
+        assert_eq!(page(&[1, 2, 3, 4, 5, 6], 2), (vec![2, 4], Some(5)));
     }
 
     #[test]

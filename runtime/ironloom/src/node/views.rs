@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde::de::DeserializeOwned;
 
-use super::pages::Filling;
+use super::pages::{Filling, fill};
 use super::{Node, Turn, problems};
 use crate::api::facade::{
     Answer, DeadLetter, Invocation, LogPage, OutputsQuery, Page, PageQuery, PointItem, Problem, RETRY_SOON,
@@ -114,21 +114,13 @@ impl Node {
 
     /// The points by path.
     pub(super) fn list_points(&self, prefix: &str, page: &PageQuery) -> Page<PointItem> {
-        let mut filling = Filling::new(page.limit);
-        let mut after: Option<Arc<str>> = page.after.as_deref().map(Arc::from);
-        loop {
-            let found = self.paths.page(&self.shared.points, prefix, after.as_deref(), page.limit);
-            if found.is_empty() {
-                return Page { items: filling.items, next: None };
-            }
-            for (path, number) in found {
-                // One without a reading has no place on a page, but is passed.
-                if self.point_item(number).is_some_and(|item| !filling.push(item)) {
-                    return Page { items: filling.items, next: after.map(|after| after.to_string()) };
-                }
-                after = Some(path);
-            }
-        }
+        let find = |last: Option<&(Arc<str>, PointNumber)>, most| {
+            let after = last.map(|(path, _)| &**path).or(page.after.as_deref());
+            self.paths.page(&self.shared.points, prefix, after, most)
+        };
+        // A point without a reading has no place on a page.
+        let (items, last) = fill(page.limit, find, |(_, number)| self.point_item(*number));
+        Page { items, next: last.map(|(path, _)| path.to_string()) }
     }
 
     /// A point with its latest reading; `None` where it has none.
