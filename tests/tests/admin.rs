@@ -400,6 +400,35 @@ fn a_package_shows_all_that_it_asks_for() -> Result<()> {
 }
 
 #[test]
+fn a_start_says_which_installations_keep_what_the_configuration_no_longer_says() -> Result<()> {
+    let setup = Setup::new()?;
+    let server = setup.start()?;
+    let folder = guests::workspace().join("sample-apps/thermometer");
+    let thermometer = guests::package_of("thermometer", &folder)?;
+    install(server.client(), "rooms", &thermometer, json!({"temperature": ["house/{room}"]}), json!({}))?;
+    ensure!(server.stop()?.success());
+    ensure!(!setup.said().contains("installations keep"), "{}", setup.said());
+
+    let config = "[limits]\nmemory = \"16 MiB\"\ncpu = \"300 ms\"\n[site]\ntimezone = \"Europe/Berlin\"\n";
+    let setup = setup.config(config);
+    let server = setup.start()?;
+    let said = setup.said();
+    ensure!(said.contains("rooms (UTC)") && said.contains("isn't that of [site] timezone"), "{said}");
+    ensure!(said.contains("rooms (memory 32 MiB, now 16 MiB, cpu 200 ms, now 300 ms)"), "{said}");
+    let kept = server.client().installation("rooms")?;
+    assert_eq!((&kept["timezone"], &kept["limits"]["memory"]), (&json!("UTC"), &json!("32 MiB")));
+
+    // Installed again it has what the file says, and there is nothing to tell any more.
+    server.client().delete("/v1/installations/rooms?purge=true")?.json()?;
+    install(server.client(), "rooms", &thermometer, json!({"temperature": ["house/{room}"]}), json!({}))?;
+    ensure!(server.stop()?.success());
+    let told = setup.said().matches("installations keep").count();
+    setup.start()?.stop()?;
+    assert_eq!(setup.said().matches("installations keep").count(), told);
+    Ok(())
+}
+
+#[test]
 fn points_that_an_installation_does_not_get_are_shown() -> Result<()> {
     let setup = Setup::new()?;
     let server = setup.start()?;

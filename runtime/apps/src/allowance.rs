@@ -89,7 +89,8 @@ impl LimitKind {
         Err(format!("{} is not within {} to {}", self.show(value), self.show(least), self.show(most)))
     }
 
-    fn of(self, limits: &Limits) -> u64 {
+    /// Returns this one of them.
+    pub fn of(self, limits: &Limits) -> u64 {
         match self {
             Self::Memory => limits.memory,
             Self::Cpu => limits.cpu,

@@ -103,7 +103,7 @@ const KEYS: &[Key] = &[
         "timezone",
         "\"UTC\"",
         "Time zone of apps' timers, by its IANA name, such as \"Europe/Berlin\". An installation\nkeeps the one that it was \
-        installed with.",
+        installed with; the start logs which have another.",
     ),
     key(
         "site",
@@ -122,7 +122,8 @@ const SECTIONS: &[(&str, &str)] = &[
     ("batch", "The readings that an app gets at once. The rest waits for the next invocation."),
     (
         "limits",
-        "Limits of apps. An installation keeps the limits that it was installed with: a change here holds for\n# later installs.",
+        "Limits of apps. An installation keeps the limits that it was installed with: a change here holds for\n# later installs. \
+         The start logs which installations have other limits.",
     ),
     ("site", "Where this is."),
 ];

@@ -54,6 +54,7 @@ impl Node {
         self.check_space()?;
         self.check_free(&request.id)?;
         let known = self.known_or_422(&request)?;
+        let _held = self.admin.last_use.hold(request.package);
         let Planned { plan, matches, cursor, backlog } = self.planned(&request, &known).await?;
         let loaded = self.load(&known, &plan.limits).await.map_err(|error| load_problem(&error))?;
         let mut warnings = plan.warnings;

@@ -34,6 +34,8 @@ pub(super) struct Loading {
     through_cache: AtomicBool,
     /// The error of the latest attempt for a lane.
     failures: Mutex<BTreeMap<Generation, LastError>>,
+    /// Compiled code that nothing refers to has been dropped.
+    tidied: AtomicBool,
     /// Something was mended, so that another attempt is worth it.
     again: Arc<Notify>,
 }
@@ -49,6 +51,11 @@ impl Loading {
     /// Wakes the loading of missing code.
     pub(super) fn again(&self) {
         self.again.notify_one();
+    }
+
+    /// A package is gone, and its code goes at the next look.
+    pub(super) fn has_old_code(&self) {
+        self.tidied.store(false, Ordering::Release);
     }
 
     /// Returns why this lane has no code, if an attempt has failed.
@@ -69,13 +76,15 @@ pub(super) async fn keep_loaded(node: Weak<Node>) {
         node.admin.loading.through_cache.store(true, Ordering::Release);
     }
     let mut pause = FIRST_PAUSE;
-    let mut tidied = false;
     loop {
         {
             let Some(node) = node.upgrade() else { return };
             node.load_missing().await;
-            tidied = tidied || node.drop_old_code().await;
-            if tidied && node.without_code().is_empty() {
+            let tidied = &node.admin.loading.tidied;
+            if !tidied.swap(true, Ordering::AcqRel) && !node.drop_old_code().await {
+                tidied.store(false, Ordering::Release);
+            }
+            if tidied.load(Ordering::Acquire) && node.without_code().is_empty() {
                 pause = LONGEST_PAUSE;
             }
         }

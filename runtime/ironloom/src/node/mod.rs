@@ -7,6 +7,7 @@ mod facade;
 mod ingest;
 mod install;
 mod installations;
+mod kept;
 mod loading;
 mod packages;
 mod pages;
@@ -15,7 +16,10 @@ mod problems;
 mod sink;
 mod standing;
 mod start;
+#[cfg(test)]
+mod tests;
 mod units;
+mod unused;
 mod views;
 
 use std::sync::Arc;
@@ -78,6 +82,7 @@ struct Admin {
     /// Held for reading from the compilation to the record that names its code.
     compiled: tokio::sync::RwLock<()>,
     loading: loading::Loading,
+    last_use: Arc<unused::LastUse>,
 }
 
 impl Default for Admin {
@@ -87,6 +92,7 @@ impl Default for Admin {
             planning: Arc::new(Semaphore::new(2)),
             compiled: tokio::sync::RwLock::new(()),
             loading: loading::Loading::default(),
+            last_use: Arc::default(),
         }
     }
 }

@@ -33,6 +33,7 @@ impl Node {
             }
             Err(error) => return Err(Problem::refused("package", error.to_string())),
         };
+        let _held = self.admin.last_use.hold(package.digest);
         if let Some(known) = self.known(package.digest) {
             let known = self.mend_package(&known, tar).await?;
             return Ok((info(&known), false));
@@ -135,6 +136,11 @@ impl Node {
             let detail = format!("installation {} uses this package; uninstall it first", user.id);
             return Err(Problem::conflict("in-use", detail));
         }
+        self.delete_package(digest).await
+    }
+
+    /// Deletes a package that is there and that nothing uses; `installing` is held.
+    pub(super) async fn delete_package(&self, digest: Digest) -> Answer<()> {
         self.change(AdminRecord::PackageRemoved(digest)).await?;
         let (files, name) = (Arc::clone(&self.packages), digest.hex());
         let removed = tokio::task::spawn_blocking(move || files.remove(&name)).await;
@@ -142,6 +148,7 @@ impl Node {
         if let Ok(Err(error)) = removed {
             tracing::warn!(%error, "the file of a removed package could not be deleted");
         }
+        self.admin.loading.has_old_code();
         Ok(())
     }
 }

@@ -60,6 +60,11 @@ fn end_with_vital_threads() {
 pub(crate) fn start(options: NodeOptions) -> Result<Arc<dyn Host>, StartError> {
     end_with_vital_threads();
     super::descriptors::raise_limit();
+    start_node(options).map(|node| Arc::new(NodeFacade(node)) as _)
+}
+
+/// Opens the data folder and starts everything, as [`start`] does, and leaves the process as it is.
+pub(super) fn start_node(options: NodeOptions) -> Result<Arc<Node>, StartError> {
     let NodeOptions { config, data, exposed, telemetry } = options;
     let folders = Folders::prepare(&data)?;
     let lanes = Arc::new(Lanes::new(data.join("app-logs")));
@@ -68,7 +73,7 @@ pub(crate) fn start(options: NodeOptions) -> Result<Arc<dyn Host>, StartError> {
     warn_of_clock(&opened.shared.clock);
     let core = Core::start(opened, &config)?;
     units::give(&core.shared.points, &config.points, &core.committer);
-    tell_of_zones(&lanes, &config.site.timezone);
+    super::kept::tell(&lanes, &config);
     let node = Arc::new(Node {
         runner: Arc::new(runner(&core, &lanes, &folders.sandbox, &config)),
         config,
@@ -90,22 +95,7 @@ pub(crate) fn start(options: NodeOptions) -> Result<Arc<dyn Host>, StartError> {
         _lock: folders.lock,
     });
     start_tasks(&node, data);
-    Ok(Arc::new(NodeFacade(node)))
-}
-
-/// The configured time zone holds for later installs; an admin who has changed it should know what it doesn't change.
-fn tell_of_zones(lanes: &Lanes, configured: &str) {
-    let others = lanes.all().into_iter().filter(|lane| lane.revision.timezone != configured);
-    let others: Vec<String> =
-        others.map(|lane| format!("{} ({})", lane.id, lane.revision.timezone)).collect();
-    if let Some(first) = others.first() {
-        tracing::info!(
-            installations = others.len(),
-            first,
-            configured,
-            "installations keep the time zone that they were installed with, which isn't that of [site] timezone"
-        );
-    }
+    Ok(node)
 }
 
 /// The parts of the data folder that know nothing of the log.
@@ -238,6 +228,7 @@ fn start_tasks(node: &Arc<Node>, data: PathBuf) {
     runtime.spawn(watch_timers(Arc::clone(&node.shared), node.committer.clone()));
     runtime.spawn(watch_space(Arc::downgrade(node), data));
     runtime.spawn(super::loading::keep_loaded(Arc::downgrade(node)));
+    runtime.spawn(super::unused::drop_unused(Arc::downgrade(node)));
     let sink: Arc<dyn Sink> = Arc::new(super::sink::NodeSink(Arc::clone(node)));
     let _guard = runtime.enter();
     let connectors = Connectors::start(&node.config.connectors, &sink, &node.telemetry.metrics);

@@ -1,0 +1,216 @@
+//! A whole node in a folder of its own, whose one installation has no code.
+
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Waker};
+use std::time::{Duration, Instant};
+
+use super::facade::NodeFacade;
+use super::start::start_node;
+use super::*;
+use crate::api::facade::{Answer, Backlog, Facade as _};
+use crate::api::host::{Host as _, NodeOptions};
+use crate::records::admin::PackageRecord;
+use crate::records::commit::{AlarmRecord, AlarmState, DeadLetter};
+use crate::records::installation::Revision;
+use crate::records::lane::LaneMeta;
+use ironloom_apps::binding::Bindings;
+use ironloom_apps::manifest::Manifest;
+use ironloom_storage::store::{Item, Scope};
+use ironloom_types::CompiledRef;
+use ironloom_types::clock::Timestamp;
+use ironloom_types::ids::{self, Digest, Ordinal, PointNumber, Sequence, SlotName};
+use ironloom_types::limits::Limits;
+use ironloom_types::readings::{Quality, Value};
+
+const MANIFEST: &str = r#"
+manifest = 1
+id = "com.example.one"
+name = "One"
+version = "0.1.0"
+[inputs.value]
+type = "integer"
+[alarms.hot]
+severity = "low"
+"#;
+
+/// Installed as generation 1.
+const INSTALLED: Digest = Digest([1; 32]);
+const UNUSED: Digest = Digest([2; 32]);
+
+struct World {
+    node: Arc<Node>,
+    facade: NodeFacade,
+    id: InstallationId,
+    _folder: tempfile::TempDir,
+}
+
+impl World {
+    async fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let options = NodeOptions {
+            config: Config::read("").unwrap(),
+            data: folder.path().join("data"),
+            exposed: false,
+            telemetry: Telemetry::new(),
+        };
+        let node = tokio::task::spawn_blocking(move || start_node(options)).await.unwrap().unwrap();
+        for digest in [INSTALLED, UNUSED] {
+            node.packages.write(&digest.hex(), b"a package").unwrap();
+            node.change(AdminRecord::PackageAdded(Box::new(package(digest)))).await.unwrap();
+        }
+        let id = InstallationId::new("one").unwrap();
+        node.change(installed(&id)).await.unwrap();
+        let facade = NodeFacade(Arc::clone(&node));
+        Self { node, facade, id, _folder: folder }
+    }
+
+    fn lane(&self) -> Arc<Lane> {
+        self.node.lane(&self.id).unwrap()
+    }
+
+    async fn end(self) {
+        self.facade.stop().await.unwrap();
+    }
+}
+
+fn package(digest: Digest) -> PackageRecord {
+    PackageRecord {
+        digest,
+        manifest: MANIFEST.to_owned(),
+        file: Digest::of(b"a package"),
+        imports: Vec::new(),
+        sdk_version: None,
+        compiled: CompiledRef { wasm: digest, engine: digest, code: digest },
+    }
+}
+
+fn installed(id: &InstallationId) -> AdminRecord {
+    let manifest = Manifest::parse(MANIFEST).unwrap();
+    let asked = [("value".to_owned(), vec!["room/{name}".to_owned()])].into();
+    let revision = Revision {
+        number: ids::Revision(1),
+        from: Sequence(1),
+        package: INSTALLED,
+        bindings: Bindings::new(&manifest, id, &asked).unwrap(),
+        grants: Default::default(),
+        settings: Default::default(),
+        limits: Limits::default(),
+        timezone: "UTC".to_owned(),
+    };
+    let installation = Installation {
+        id: id.clone(),
+        generation: Generation(1),
+        app: manifest.id,
+        version: manifest.version,
+        package: INSTALLED,
+        standing: Standing::Running,
+        revision: ids::Revision(1),
+    };
+    let meta = LaneMeta { next_dead_letter: 2, next_alarm: 2, dead_letters_kept: 1, ..LaneMeta::default() };
+    AdminRecord::Installed {
+        installation: Box::new(installation),
+        revision: Box::new(revision),
+        meta: Box::new(meta),
+    }
+}
+
+/// A caller that asks for a change and hangs up before the answer: its future is polled once.
+fn hang_up<T>(change: impl Future<Output = Answer<T>>) {
+    let waits = pin!(change).poll(&mut Context::from_waker(Waker::noop())).is_pending();
+    assert!(waits, "the change is under way");
+}
+
+async fn until(what: &str, holds: impl Fn() -> bool) {
+    let began = Instant::now();
+    while !holds() {
+        assert!(began.elapsed() < Duration::from_secs(60), "waited in vain until {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_admin_asked_for_happens_although_the_caller_hangs_up() {
+    let world = World::new().await;
+    let (facade, id, lane) = (&world.facade, || world.id.clone(), world.lane());
+    // Each waits for the lane's turn, as it does beside an invocation, while its caller goes.
+    let turn = lane.turn().await;
+    hang_up(facade.pause(id()));
+    drop(turn);
+    until("it is paused", || lane.installation().standing == Standing::Paused).await;
+
+    let turn = lane.turn().await;
+    hang_up(facade.resume(id(), Backlog::Keep));
+    drop(turn);
+    until("it is resumed", || lane.installation().standing == Standing::Running).await;
+
+    let alarm = AlarmRecord {
+        code: SlotName::new("hot").unwrap(),
+        entity: "attic".into(),
+        number: 1,
+        state: AlarmState::Unacknowledged,
+        message: "31.5".into(),
+        raised: Timestamp(1),
+        acknowledged: None,
+        cleared: None,
+    };
+    let generation = lane.generation;
+    world.node.change(AdminRecord::Alarm { generation, alarm: Box::new(alarm) }).await.unwrap();
+    let turn = lane.turn().await;
+    hang_up(facade.acknowledge("1-1".to_owned()));
+    drop(turn);
+    let is_acknowledged =
+        || lane.book().alarms().values().all(|alarm| alarm.state == AlarmState::Acknowledged);
+    until("its alarm is acknowledged", is_acknowledged).await;
+
+    let letter = DeadLetter {
+        number: 1,
+        input: SlotName::new("value").unwrap(),
+        entity: "attic".into(),
+        point: PointNumber(0),
+        sequence: Sequence(1),
+        time: Timestamp(1),
+        at: Timestamp(1),
+        quality: Quality::Good,
+        value: Value::Integer(1),
+        reason: "reject: no".into(),
+        by_trap: false,
+        ordinal: Ordinal(1),
+        revision: ids::Revision(1),
+    };
+    let key = Scope::MAIN.key(Item::DeadLetter(generation, 1));
+    let letter = postcard::to_allocvec(&letter).unwrap();
+    world.node.shared.overlay.apply([(key.clone(), Some(letter.into()))]);
+    hang_up(facade.requeue(id(), 1));
+    // It has no code, so the dead letter stays in line.
+    until("its dead letter is to run again", || lane.pace.lock().requeue.any() == Some(1)).await;
+
+    let turn = lane.turn().await;
+    hang_up(facade.delete_dead_letter(id(), 1));
+    drop(turn);
+    until("its dead letter is deleted", || lane.book().meta().dead_letters_kept == 0).await;
+    assert_eq!(world.node.shared.overlay.get(&key).unwrap(), None);
+
+    let turn = lane.turn().await;
+    hang_up(facade.uninstall(id(), true));
+    drop(turn);
+    until("it is uninstalled", || world.node.lanes.of(&world.id).is_none()).await;
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_package_that_nothing_uses_is_dropped_with_its_file_and_one_that_is_installed_stays() {
+    let world = World::new().await;
+    let node = &world.node;
+    node.drop_unused_packages(Duration::ZERO).await;
+    let known: Vec<Digest> = node.shared.packages.read().keys().copied().collect();
+    assert_eq!(known, [INSTALLED]);
+    let is_there = |digest: Digest| node.packages.path(&digest.hex()).exists();
+    assert!(is_there(INSTALLED) && !is_there(UNUSED));
+    // Only while it is installed.
+    world.facade.uninstall(world.id.clone(), false).await.unwrap();
+    node.drop_unused_packages(Duration::ZERO).await;
+    assert!(node.shared.packages.read().is_empty() && !is_there(INSTALLED));
+    world.end().await;
+}
