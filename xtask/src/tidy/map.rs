@@ -77,12 +77,12 @@ fn mapped(architecture: &str) -> Vec<(usize, String)> {
             folder = None;
             continue;
         }
-        let mut cells = line.trim_matches('|').split('|');
-        let (first, second) = (cells.next().unwrap_or_default(), cells.next().unwrap_or_default());
         if is_header {
-            folder = codes(first).next().filter(|name| name.ends_with('/')).map(in_project);
+            folder = folder_of(line);
             continue;
         }
+        let mut cells = line.trim_matches('|').split('|');
+        let (first, second) = (cells.next().unwrap_or_default(), cells.next().unwrap_or_default());
         let Some(folder) = &folder else { continue };
         for name in codes(first) {
             if !name.ends_with('/') {
@@ -98,13 +98,26 @@ fn mapped(architecture: &str) -> Vec<(usize, String)> {
     files
 }
 
+/// The folder that a table with this header maps.
+fn folder_of(header: &str) -> Option<String> {
+    let first = header.trim_matches('|').split('|').next().unwrap_or_default();
+    codes(first).next().filter(|name| name.ends_with('/')).map(in_project)
+}
+
 fn is_stem(name: &str) -> bool {
     name.chars().all(|letter| letter.is_ascii_lowercase() || letter == '_' || letter == '-')
 }
 
-/// Whole paths of files in the text outside of tables.
+/// Whole paths of files in the text, and in tables that aren't maps.
 fn mentioned(architecture: &str) -> Vec<(usize, String)> {
-    let lines = architecture.lines().enumerate().filter(|(_, line)| !line.starts_with('|'));
+    let (mut in_table, mut in_map) = (false, false);
+    let lines = architecture.lines().enumerate().filter(|(_, line)| {
+        let was_in_table = std::mem::replace(&mut in_table, line.starts_with('|'));
+        if !was_in_table {
+            in_map = in_table && folder_of(line).is_some();
+        }
+        !(in_table && in_map)
+    });
     lines
         .flat_map(|(number, line)| codes(line).map(move |code| (number + 1, code)))
         .filter(|(_, code)| code.ends_with(".rs") && code.contains('/') && !code.starts_with("runtime/"))
@@ -127,6 +140,10 @@ mod tests {
 | `./` | the rest |
 | --- | --- |
 | `main.rs` | the program |
+
+| deed | files |
+| --- | --- |
+| it runs | `main.rs`, `fold/run.rs`, `storage/log/disks/slow.rs` |
 ";
 
     fn files(paths: &[&str]) -> Vec<File> {
@@ -159,11 +176,11 @@ mod tests {
         let found = check(&files(&ALL[1..5]), PAGE);
         let mut lines: Vec<_> = found.iter().map(|finding| (finding.path.as_str(), finding.line)).collect();
         lines.sort_unstable();
-        assert_eq!(lines, [(ARCHITECTURE, 1), (ARCHITECTURE, 5)]);
+        assert_eq!(lines, [(ARCHITECTURE, 1), (ARCHITECTURE, 5), (ARCHITECTURE, 14)]);
         let found = check(&files(&[&ALL[..3], &ALL[4..5]].concat()), PAGE);
-        assert!(
-            found.iter().any(|finding| finding.line == 6 && finding.text.contains("disks/slow.rs")),
-            "{found:?}"
-        );
+        let slow = found.iter().filter(|finding| finding.text.contains("disks/slow.rs"));
+        let mut lines: Vec<_> = slow.map(|finding| finding.line).collect();
+        lines.sort_unstable();
+        assert_eq!(lines, [6, 14], "on the map and in the row of a deed");
     }
 }
