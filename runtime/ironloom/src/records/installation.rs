@@ -45,8 +45,7 @@ pub(crate) struct Revision {
     /// The first sequence that runs under it.
     pub from: Sequence,
     pub package: Digest,
-    /// What its inputs take and its outputs write. Factors of unit conversions will have their place
-    /// here, beside each input's unit.
+    /// What its inputs take and its outputs write.
     pub bindings: Bindings,
     /// The admin's grants to its set-point outputs.
     pub grants: Grants,
