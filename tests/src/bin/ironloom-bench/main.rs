@@ -20,6 +20,7 @@ use clap::Parser;
 use ironloom_tests::guests;
 
 use crate::machine::Machine;
+use crate::pushes::Push;
 use crate::report::{Report, Row};
 
 /// Measures the server and the sandbox on this machine.
@@ -61,9 +62,10 @@ impl Effort {
 
 type Measure = fn(Effort) -> Result<Row>;
 
-const ROWS: [(&str, Measure); 14] = [
-    ("push", |effort| pushes::measure(10_000, effort)),
-    ("push-1m", |effort| pushes::measure(1_000_000, effort)),
+const ROWS: [(&str, Measure); 15] = [
+    ("push", |effort| pushes::measure(Push::Granted, effort)),
+    ("push-defaults", |effort| pushes::measure(Push::Defaults, effort)),
+    ("push-1m", |effort| pushes::measure(Push::Largest, effort)),
     ("pigs-256", |effort| invocations::pigs(256, effort)),
     ("one-state-256", |effort| invocations::one_state(256, effort)),
     ("one-state-4096", |effort| invocations::one_state(4_096, effort)),

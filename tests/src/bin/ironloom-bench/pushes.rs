@@ -11,7 +11,7 @@ use ironloom_tests::{Client, Server, Setup, apps, guests};
 use rand::seq::SliceRandom as _;
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::Effort;
 use crate::connection::{Connection, push};
@@ -41,14 +41,43 @@ struct Progress {
     refused: AtomicU64,
 }
 
-/// The rows: 10,000 points, and a site as large as may be.
-pub(crate) fn measure(points: u32, effort: Effort) -> Result<Row> {
-    let (what, bound) = match points {
-        10_000 => (
+/// A row: the points there are, and what the app was granted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Push {
+    /// As much as the machine can do is asked for.
+    Granted,
+    /// What an app gets without a grant.
+    Defaults,
+    /// A site as large as may be.
+    Largest,
+}
+
+impl Push {
+    fn points(self) -> u32 {
+        match self {
+            Self::Granted | Self::Defaults => 10_000,
+            Self::Largest => 1_000_000,
+        }
+    }
+
+    /// The limits of the install. A key costs 128 bytes of the state besides what it holds.
+    fn limits(self) -> Value {
+        match self {
+            Self::Granted | Self::Largest => json!({"share": "1 s", "state": "1 GiB"}),
+            Self::Defaults => json!({}),
+        }
+    }
+}
+
+/// Measures one of the rows.
+pub(crate) fn measure(push: Push, effort: Effort) -> Result<Row> {
+    let (what, bound) = match push {
+        Push::Granted => (
             "readings, push of 1,000 -> durable -> one state a point -> durable, 10,000 points, granted a core and 1 GiB of state",
             Bound::AtLeast(500_000.0),
         ),
-        _ => ("the same with 1,000,000 points", Bound::Told),
+        Push::Defaults => ("the same without a grant: half a core, 64 MiB of state", Bound::Told),
+        Push::Largest => ("the same with 1,000,000 points, granted a core and 1 GiB of state", Bound::Told),
     };
     let mut row = Row {
         what,
@@ -59,20 +88,18 @@ pub(crate) fn measure(points: u32, effort: Effort) -> Result<Row> {
         shares: crate::machine::Shares::default(),
     };
     for number in 1..=effort.runs {
-        run(points, effort, number, &mut row).with_context(|| format!("run {number}"))?;
+        run(push, effort, number, &mut row).with_context(|| format!("run {number}"))?;
     }
     Ok(row)
 }
 
-fn run(points: u32, effort: Effort, number: usize, row: &mut Row) -> Result<()> {
+fn run(push: Push, effort: Effort, number: usize, row: &mut Row) -> Result<()> {
+    let points = push.points();
     let package = guests::package("one-state")?;
     // A folder of its own for each run: the first minute after an install is what is compared.
     let server = Setup::new()?.start()?;
     let bindings = json!({"value": ["bench/{point}/value"]});
-    // What the machine can do is asked for, not what an app may take without a grant.
-    // A key costs 128 bytes of the state besides what it holds.
-    let granted = json!({"limits": {"share": "1 s", "state": "1 GiB"}});
-    apps::install(server.client(), "sums", &package, bindings, granted)?;
+    apps::install(server.client(), "sums", &package, bindings, json!({"limits": push.limits()}))?;
     let requests = requests(server.client().url(), points, number as u64)?;
     let progress = Progress::default();
     let mut note = std::thread::scope(|scope| {
