@@ -1,12 +1,14 @@
 //! The pig ledger on the real server, fed with the real file: what it derives is what the published
 //! columns say.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context as _, Result, ensure};
+use ironloom_tests::Client;
 use ironloom_tests::apps::{install, number, wait_for_installation};
 use ironloom_tests::guests;
 use ironloom_tests::server::Setup;
+use ironloom_tests::wait::wait_until;
 use serde_json::{Value, json};
 
 #[path = "../../sample-apps/pigs/tests/dietox/mod.rs"]
@@ -73,16 +75,17 @@ fn compare(
     Ok(())
 }
 
-#[test]
-fn gains_and_conversions_are_those_of_the_published_file() -> Result<()> {
-    let server = Setup::new()?.config(config()).start()?;
-    let client = server.client();
+/// Installs the ledger and waits until it has taken the whole file.
+fn take_the_file(client: &Client, settings: Value) -> Result<()> {
     let package = guests::package_of("pigs", &guests::workspace().join("sample-apps/pigs"))?;
     let bindings = json!({
         "weight": ["farm/{barn}/{pig}/weight"],
         "feed": ["farm/{barn}/{pig}/feed"],
     });
-    install(client, "pigs", &package, bindings, json!({"from": "beginning"}))?;
+    wait_until("the replay to end", || {
+        Ok(client.get("/v1/connectors")?.json()?["items"][0]["state"] == "done")
+    })?;
+    install(client, "pigs", &package, bindings, json!({"from": "beginning", "settings": settings}))?;
     // 861 weighings, and feed at all but the first of each of the 72 pigs.
     let fed = dietox::fed();
     let readings = fed.len() + fed.iter().filter(|row| row.feed.is_some()).count();
@@ -91,7 +94,28 @@ fn gains_and_conversions_are_those_of_the_published_file() -> Result<()> {
     })?;
     assert_eq!(number(&shown, "counters.readings"), readings as u64);
     assert_eq!((number(&shown, "counters.failures"), number(&shown, "counters.dead_letters")), (0, 0));
+    Ok(())
+}
 
+/// The days since 1970 of a time, with fractions.
+fn day(time: &str) -> Result<f64> {
+    Ok(time.parse::<jiff::Timestamp>()?.as_nanosecond() as f64 / 86_400e9)
+}
+
+/// The days on which each pig was weighed.
+fn weighed() -> Result<BTreeMap<String, Vec<f64>>> {
+    let mut weighed: BTreeMap<String, Vec<f64>> = BTreeMap::new();
+    for row in dietox::fed() {
+        weighed.entry(row.pig).or_default().push(day(&row.at)?);
+    }
+    Ok(weighed)
+}
+
+#[test]
+fn gains_and_conversions_are_those_of_the_published_file() -> Result<()> {
+    let server = Setup::new()?.config(config()).start()?;
+    let client = server.client();
+    take_the_file(client, json!({}))?;
     let mut gains: BTreeMap<String, Vec<f64>> = BTreeMap::new();
     let mut totals: BTreeMap<String, Vec<f64>> = BTreeMap::new();
     let mut conversions: BTreeMap<String, f64> = BTreeMap::new();
@@ -111,6 +135,131 @@ fn gains_and_conversions_are_those_of_the_published_file() -> Result<()> {
         let (found, expected) = (last(values)?, conversions[&pig]);
         ensure!((found - expected).abs() <= 1e-9 * expected, "conversion of {pig}: {found}, not {expected}");
     }
+    Ok(())
+}
+
+#[test]
+fn the_market_day_of_each_pig_that_passed_is_that_between_its_weighings() -> Result<()> {
+    let server = Setup::new()?.config(config()).start()?;
+    let client = server.client();
+    take_the_file(client, json!({"market-weight": 90.0}))?;
+    let outputs = |name: &str| by_pig(&client.all(&format!("/v1/installations/pigs/outputs?output={name}"))?);
+    let (lows, days, highs) =
+        (outputs("market-day-low")?, outputs("market-day")?, outputs("market-day-high")?);
+    let (weighed, passing) = (weighed()?, dietox::passing(90.0));
+    assert_eq!(passing.len(), 64);
+    for (pig, weighed) in &weighed {
+        let told = days.get(pig).map_or(&[][..], Vec::as_slice);
+        // From the third weighing on.
+        assert_eq!(told.len(), weighed.len() - 2, "pig {pig}");
+        ensure!(lows[pig].len() == told.len() && highs[pig].len() == told.len(), "pig {pig}");
+        for ((low, day), high) in lows[pig].iter().zip(told).zip(&highs[pig]) {
+            ensure!(low <= day && day <= high, "pig {pig}: {low} to {high}, and {day} between");
+        }
+        let last = |values: &[f64]| values.last().copied().unwrap_or_default();
+        let (low, found, high) = (last(&lows[pig]), last(told), last(&highs[pig]));
+        match passing.get(pig) {
+            // Weeks count from 1.
+            Some(week) => {
+                let expected = weighed[0] + 7.0 * (week - 1.0);
+                ensure!((found - expected).abs() < 1e-6, "pig {pig} passed on day {expected}, not {found}");
+                assert_eq!((low, high), (found, found), "pig {pig}");
+            }
+            None => ensure!(low < high && high > last(weighed), "pig {pig} has yet to pass"),
+        }
+    }
+    Ok(())
+}
+
+/// The entities of an alarm in one of its states, with the messages.
+fn alarms(client: &Client, code: &str, state: &str) -> Result<BTreeMap<String, String>> {
+    let text = |alarm: &Value, field: &str| alarm[field].as_str().unwrap_or_default().to_owned();
+    let alarms = client.all("/v1/alarms?installation=pigs")?;
+    let wanted = alarms.iter().filter(|alarm| alarm["code"] == code && alarm["state"] == state);
+    Ok(wanted.map(|alarm| (text(alarm, "entity"), text(alarm, "message"))).collect())
+}
+
+/// How often the morning's timer has fired.
+fn mornings(client: &Client) -> Result<usize> {
+    let invocations = client.all("/v1/installations/pigs/invocations")?;
+    let of_timer = invocations.iter().filter(|one| one["kind"] == "timer");
+    ensure!(of_timer.clone().all(|one| one["timer"] == "morning" && one["outcome"] == "ok"));
+    Ok(of_timer.count())
+}
+
+#[test]
+fn the_mornings_round_asks_for_vaccinations_and_calls_for_pigs_that_are_missing() -> Result<()> {
+    const FIRST: &str = "4601";
+    let server = Setup::new()?.config(config()).start()?;
+    let client = server.client();
+    let plan = "pcv2@40, mycoplasma@145+7, erysipelas@150+7";
+    let settings = json!({
+        "market-weight": 90.0, "age-at-first-weighing": 70.0, "not-seen-days": 10.0, "vaccinations": plan,
+    });
+    take_the_file(client, settings)?;
+    let (weighed, passing) = (weighed()?, dietox::passing(90.0));
+    let end = day("2025-03-24T12:55:00Z")?;
+    ensure!(weighed.values().flatten().all(|day| *day <= end), "the file ends then");
+    let entity = |pig: &str| format!("barn-1/{pig}");
+    let last_weight = dietox::fed().into_iter().rfind(|row| row.pig == FIRST).context("a row")?.weight;
+    // Time goes on with a reading alone; the rounds of the days that it passes over are one, on the last of them.
+    let weigh = |at: &str| -> Result<()> {
+        let before = mornings(client)?;
+        let line = json!({"point": format!("farm/barn-1/{FIRST}/weight"), "value": last_weight, "at": at});
+        client.push(line.to_string().as_bytes(), None)?.json()?;
+        wait_until("the morning's round", || Ok(mornings(client)? > before))?;
+        assert_eq!(mornings(client)?, before + 1);
+        Ok(())
+    };
+
+    weigh("2025-03-31T07:00:00Z")?;
+    let round = day("2025-03-31T06:00:00Z")?;
+    let mut there = BTreeSet::new();
+    let mut missing = BTreeMap::new();
+    for (pig, weighed) in &weighed {
+        let unseen = round - weighed.last().context("a day")?;
+        if unseen <= 10.0 {
+            // 153 days old: past mycoplasma's seven days, within erysipelas', and pcv2 is no longer asked for.
+            assert_eq!((round - weighed[0] + 70.0).floor(), 153.0, "pig {pig}");
+            there.insert(entity(pig));
+        } else if !passing.contains_key(pig) {
+            missing.insert(entity(pig), format!("last seen {unseen:.0} days ago"));
+        }
+    }
+    assert_eq!(
+        (there.len(), missing.len()),
+        (69, 1),
+        "three left a week early, two of them at market weight"
+    );
+    let all = |message: &str| there.iter().map(|pig| (pig.clone(), message.to_owned())).collect();
+    let (due, overdue): (BTreeMap<_, _>, BTreeMap<_, _>) =
+        (all("erysipelas (day 150 of life to day 157)"), all("mycoplasma (day 145 of life to day 152)"));
+    assert_eq!(alarms(client, "vaccination-due", "unacknowledged")?, due);
+    assert_eq!(alarms(client, "vaccination-overdue", "unacknowledged")?, overdue);
+    assert_eq!(alarms(client, "animal-not-seen", "unacknowledged")?, missing);
+
+    weigh("2025-04-05T07:00:00Z")?;
+    let round = day("2025-04-05T06:00:00Z")?;
+    for (pig, weighed) in weighed.iter().filter(|(pig, _)| *pig != FIRST && !passing.contains_key(*pig)) {
+        let unseen = round - weighed.last().context("a day")?;
+        ensure!(unseen > 10.0, "pig {pig}");
+        missing.entry(entity(pig)).or_insert(format!("last seen {unseen:.0} days ago"));
+    }
+    assert_eq!(missing.len(), 72 - 64);
+    assert_eq!(alarms(client, "animal-not-seen", "unacknowledged")?, missing);
+    // Nobody vaccinates a pig that isn't there; the one that was weighed is 158 days old.
+    let first: Vec<String> = vec![entity(FIRST)];
+    assert_eq!(alarms(client, "vaccination-due", "unacknowledged")?, BTreeMap::new());
+    let overdue = alarms(client, "vaccination-overdue", "unacknowledged")?;
+    assert_eq!(overdue.keys().cloned().collect::<Vec<_>>(), first);
+    assert_eq!(
+        overdue[&first[0]],
+        "mycoplasma (day 145 of life to day 152), erysipelas (day 150 of life to day 157)"
+    );
+    let over = "return-to-normal-unacknowledged";
+    assert_eq!(alarms(client, "vaccination-due", over)?.into_keys().collect::<BTreeSet<_>>(), there);
+    there.remove(&first[0]);
+    assert_eq!(alarms(client, "vaccination-overdue", over)?.into_keys().collect::<BTreeSet<_>>(), there);
     Ok(())
 }
 

@@ -348,7 +348,9 @@ async fn an_export_of_the_wrong_type_is_found_at_install() {
              (export "ironloom:feeds/readings@0.1.0" (instance $e)))"#,
     )
     .unwrap();
-    assert!(!refusal(bench.try_install(wasm, ALL).await).is_empty());
+    let error = refusal(bench.try_install(wasm, ALL).await);
+    assert!(error.contains("the app doesn't fit this host: "), "{error}");
+    assert!(error.contains("`consume`") && error.contains("type"), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

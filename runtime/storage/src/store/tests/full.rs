@@ -56,7 +56,7 @@ impl Drop for SmallDisk {
 fn a_nearly_full_disk_is_noticed_before_a_write_fails() {
     for kind in EngineKind::ALL {
         let Some(disk) = SmallDisk::new(64) else {
-            eprintln!("only root may mount a small disk: NOT tested");
+            ironloom_mutate::not_tested("a disk that is nearly full", "only root may mount a small one");
             return;
         };
         let (folder, ballast) = (disk.0.path().join("store"), disk.0.path().join("ballast"));
