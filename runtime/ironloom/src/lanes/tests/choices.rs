@@ -6,7 +6,7 @@ use super::*;
 use crate::lanes::pace::TimerPace;
 use crate::lanes::policy::TimerEffort;
 use crate::lanes::run::BatchLimits;
-use crate::lanes::run::choose::{Choice, choose};
+use crate::lanes::run::choose::{Choice, Moment, choose};
 use ironloom_types::ids::SlotName;
 
 const LIMITS: BatchLimits = BatchLimits { readings: 100, bytes: 1 << 20 };
@@ -21,9 +21,13 @@ fn note_readings(lane: &Lane, table: &RoutingTable, first: u64, times: &[u64]) {
     }
 }
 
-/// What is chosen, in words.
-fn chosen(lane: &Lane, horizon: u64, now: Instant) -> String {
-    match choose(lane, Timestamp(horizon), now, LIMITS) {
+/// What is chosen, in words, where the fold has come as far as the clock.
+fn chosen(lane: &Lane, time: u64, now: Instant) -> String {
+    chosen_at(lane, Moment { horizon: Timestamp(time), clock: Timestamp(time), now })
+}
+
+fn chosen_at(lane: &Lane, moment: Moment) -> String {
+    match choose(lane, moment, LIMITS) {
         Choice::Nothing => "nothing".to_owned(),
         Choice::Requeue(number) => format!("letter {number}"),
         Choice::Timer { name, due, repeating: None } => format!("{name} at {}", due.0),
@@ -47,9 +51,12 @@ fn a_timer_runs_between_the_readings_of_before_and_after_its_time() {
     let now = Instant::now();
     note_readings(&lane, &table, 1, &[10, 19, 20, 30]);
     testing::set_timer(&lane, "once", Timestamp(20));
-    assert_eq!(chosen(&lane, 19, now), "readings [1, 2, 3, 4]", "it isn't due yet");
+    // A lane hears of readings before the horizon has followed their time.
+    let noted = Moment { horizon: Timestamp(9), clock: Timestamp(30), now };
+    assert_eq!(chosen_at(&lane, noted), "readings [1, 2]");
     assert_eq!(chosen(&lane, 30, now), "readings [1, 2]");
     commit(&lane, 2);
+    assert_eq!(chosen_at(&lane, noted), "nothing", "the rest comes after the timer, which isn't due yet");
     assert_eq!(chosen(&lane, 30, now), "once at 20");
     testing::set_timer(&lane, "once", Timestamp(40));
     assert_eq!(chosen(&lane, 30, now), "readings [3, 4]");
