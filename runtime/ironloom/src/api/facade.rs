@@ -38,6 +38,8 @@ pub(crate) trait Facade: Send + Sync + 'static {
     fn lookup(&self) -> Lookup<'_>;
     /// Takes readings, whole or not at all, and answers once they are durable.
     fn push(&self, push: Push) -> Later<'_, Pushed>;
+    /// Says what became of a push with this key, once that is known; `None` where it was not taken.
+    fn find_push(&self, key: RequestKey) -> Later<'_, Option<Pushed>>;
 
     /// Reads the journal back.
     fn readings(&self, query: ReadingsQuery) -> Later<'_, Page<ReadingItem>>;
@@ -57,7 +59,8 @@ pub(crate) trait Facade: Send + Sync + 'static {
     /// The installations, in the order of their ids.
     fn installations(&self, page: PageQuery) -> Later<'_, Page<Installation>>;
     fn installation(&self, id: InstallationId) -> Later<'_, Installation>;
-    /// Uninstalls; with `purge` its state goes at once.
+    /// Uninstalls; with `purge` its state and points go at once, and those that an earlier one of this id has kept.
+    /// With `purge` on an id that was uninstalled before, only what it has kept goes.
     fn uninstall(&self, id: InstallationId, purge: bool) -> Later<'_, ()>;
     /// Pauses at once: a running invocation has no effect. Nothing happens to one that is paused.
     fn pause(&self, id: InstallationId) -> Later<'_, Installation>;

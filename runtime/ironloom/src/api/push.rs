@@ -9,7 +9,7 @@ use axum::response::Response;
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
-use super::facade::{Detail, Place, Push, RETRY_SOON, RequestKey};
+use super::facade::{Detail, Place, Push, Pushed, RETRY_SOON, RequestKey};
 use super::params::Params;
 use super::problem::Problem;
 use super::readings::{Form, Mode, Parsed, parse};
@@ -52,24 +52,21 @@ pub(super) async fn push(
     let mode = if params.flag("partial")? { Mode::PARTIAL } else { Mode::WHOLE };
     let key = idempotency_key(&headers)?;
     let body = body::take(&api.memory.readings, &headers, body, MAX_BODY).await?;
-    let (parsed, key) = read(&api, body, form, mode, key.map(|key| (key.to_vec(), uri))).await?;
-    let Parsed { columns, new_points, mut bad, bad_lines, lines, needs_clock } = parsed;
-    if needs_clock {
-        let detail = "readings need an `at` of their own: the machine's clock is wrong or, under `clock = \"feed\"`, \
-                      no reading has brought a time yet";
-        return Err(Problem::unavailable("clock", detail, RETRY_SOON));
-    }
-    if bad_lines > 0 && !mode.partial {
-        return Err(refusal(bad));
-    }
-    // Where nothing can be taken, nothing is written that could remember the key, and the same request
-    // again takes nothing again.
-    let pushed = api.node.push(Push { columns, new_points, key }).await?;
-    if pushed.duplicate {
-        // A line that is bad now isn't one that was refused then.
-        bad = Vec::new();
-    }
-    let refused = mode.partial.then(|| lines.saturating_sub(pushed.accepted));
+    let (mut parsed, key) = read(&api, body, form, mode, key.map(|key| (key.to_vec(), uri))).await?;
+    let pushed = match (take(&api, &mut parsed, mode, key).await, key) {
+        // What is refused now, or has nothing good in it now, may be what was taken before: the clock has been
+        // set since, or the disk is full by now.
+        (refused, Some(key)) if refused.as_ref().map_or(true, |pushed| pushed.accepted == 0) => {
+            match api.node.find_push(key).await? {
+                Some(before) => before,
+                None => refused?,
+            }
+        }
+        (taken, _) => taken?,
+    };
+    // A line that is bad now isn't one that was refused then.
+    let bad = if pushed.duplicate { Vec::new() } else { parsed.bad };
+    let refused = mode.partial.then(|| parsed.lines.saturating_sub(pushed.accepted));
     let accepted = Accepted {
         accepted: pushed.accepted,
         through: pushed.through,
@@ -78,6 +75,28 @@ pub(super) async fn push(
         errors: mode.partial.then_some(bad),
     };
     answers::ok(&api, &accepted).await
+}
+
+/// Hands readings over, if there are only good ones or `partial` allows others.
+async fn take(
+    api: &Api,
+    parsed: &mut Parsed,
+    mode: Mode,
+    key: Option<RequestKey>,
+) -> Result<Pushed, Problem> {
+    if parsed.needs_clock {
+        let detail = "readings need an `at` of their own: the machine's clock is wrong or, under `clock = \"feed\"`, \
+                      no reading has brought a time yet";
+        return Err(Problem::unavailable("clock", detail, RETRY_SOON));
+    }
+    if parsed.bad_lines > 0 && !mode.partial {
+        return Err(refusal(std::mem::take(&mut parsed.bad)));
+    }
+    // Where nothing can be taken, nothing is written that could remember the key, and the same request
+    // again takes nothing again.
+    let columns = std::mem::take(&mut parsed.columns);
+    let new_points = std::mem::take(&mut parsed.new_points);
+    api.node.push(Push { columns, new_points, key }).await
 }
 
 /// Reads the body, and hashes it where it has a key; a long one aside.
@@ -140,7 +159,7 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<&[u8]>, Problem> {
     Err(Problem::malformed("bad-key", detail).at(Place::field("Idempotency-Key")))
 }
 
-fn request_key(key: &[u8], uri: &Uri, body: &[u8]) -> RequestKey {
+pub(super) fn request_key(key: &[u8], uri: &Uri, body: &[u8]) -> RequestKey {
     let mut hash = Sha256::new();
     let path = uri.path_and_query().map_or("", |path| path.as_str());
     for part in [Method::POST.as_str().as_bytes(), path.as_bytes(), body] {

@@ -14,13 +14,14 @@ use super::connections::Bounds;
 use super::facade::*;
 use super::guard::{ArrivedAt, Guard};
 use super::problem::PROBLEM_JSON;
+use super::push::request_key;
 use super::readings::{Form, Mode, parse};
 use super::routes::OPERATIONS;
 use super::{Api, JSON_TYPE, answers, router};
 use crate::telemetry::Metrics;
 use ironloom_types::clock::{Source, Timestamp};
 use ironloom_types::ids::{Digest, Generation, InstallationId, Ordinal, PointNumber, Sequence};
-use ironloom_types::readings::{Quality, Value};
+use ironloom_types::readings::{Columns, Quality, Value, ValueRef};
 
 /// Remembers pushes, and has one reading of each kind of value in its journal.
 #[derive(Default)]
@@ -54,6 +55,12 @@ impl Facade for Fake {
         let accepted = before.unwrap_or(&push).columns.len() as u64;
         pushes.push(push);
         later(Ok(Pushed { accepted, through: Sequence(accepted), duplicate }))
+    }
+    fn find_push(&self, key: RequestKey) -> Later<'_, Option<Pushed>> {
+        let pushes = self.pushes.lock();
+        let before = pushes.iter().find(|before| before.key == Some(key) && !before.columns.is_empty());
+        let accepted = before.map(|before| before.columns.len() as u64);
+        later(Ok(accepted.map(|accepted| Pushed { accepted, through: Sequence(accepted), duplicate: true })))
     }
     fn readings(&self, query: ReadingsQuery) -> Later<'_, Page<ReadingItem>> {
         let long = "x".repeat(if query.limit == LONG { MAX_PAGE_BYTES } else { 0 });
@@ -313,6 +320,33 @@ async fn a_partial_push_that_comes_again_tells_the_lines_that_were_refused_then(
     let answer: Json = serde_json::from_slice(&body).unwrap();
     let expected = json!({"accepted": 1, "through": 1, "duplicate": true, "refused": 2, "errors": []});
     assert_eq!(answer, expected);
+}
+
+#[tokio::test]
+async fn what_was_taken_is_said_again_even_if_it_would_be_refused_by_now() {
+    let (fake, router) = node();
+    // Further ahead than is allowed: the clock was set back since.
+    let ahead = "{\"point\":\"known\",\"value\":1,\"at\":3000}\n";
+    for path in ["/v1/readings", "/v1/readings?partial=true"] {
+        let request = || {
+            let mut request = push(path, ahead.to_owned());
+            request.headers_mut().insert("Idempotency-Key", "a".parse().unwrap());
+            request
+        };
+        fake.pushes.lock().clear();
+        let refused = send(&router, request()).await;
+        assert_eq!(refused.0.status(), if path.contains("partial") { 200 } else { 400 });
+        let key = request_key(b"a", &path.parse().unwrap(), ahead.as_bytes());
+        let mut columns = Columns::default();
+        columns.push(PointNumber(7), Timestamp(3000), Quality::Good, ValueRef::Integer(1));
+        *fake.pushes.lock() = vec![Push { columns, new_points: Vec::new(), key: Some(key) }];
+        let (head, body) = send(&router, request()).await;
+        let answer: Json = serde_json::from_slice(&body).unwrap();
+        assert_eq!(
+            (head.status().as_u16(), &answer["accepted"], &answer["duplicate"]),
+            (200, &json!(1), &json!(true))
+        );
+    }
 }
 
 #[tokio::test]

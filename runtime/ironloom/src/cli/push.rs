@@ -90,8 +90,12 @@ impl Push {
             });
             let sent = self.send(&client, key_of.as_deref(), &body, request > 1);
             let again = key.as_deref().filter(|_| file.is_some());
-            let taken = sent.and_then(|answer| Ok((answer.read()?, answer)));
-            let (accepted, answer) = taken.map_err(|failure| placed(failure, &total, &body, again))?;
+            let read = |answer: Answer| match answer.read() {
+                Ok(accepted) => Ok((accepted, answer)),
+                Err(failure) => Err(Failed { failure, unknown: true }),
+            };
+            let taken = sent.and_then(read);
+            let (accepted, answer) = taken.map_err(|failed| placed(failed, &total, &body, again))?;
             if global.json {
                 output::json(&answer)?;
             }
@@ -118,16 +122,17 @@ impl Push {
         key: Option<&str>,
         body: &Body,
         mut was_reached: bool,
-    ) -> Result<Answer, Failure> {
+    ) -> Result<Answer, Failed> {
         let query = [("partial", self.partial.then(|| "true".to_owned()))];
         let until = Instant::now() + PATIENCE;
-        let mut told = false;
+        let (mut told, mut unknown) = (false, false);
         loop {
             let headers: Vec<(&str, &str)> = key.iter().map(|key| (KEY_HEADER, *key)).collect();
             let failure = match client.post_with("/v1/readings", &query, NDJSON_TYPE, &headers, &body.bytes) {
                 Ok(answer) => return Ok(answer),
                 Err(failure) => failure,
             };
+            unknown = is_unknown(&failure, unknown);
             let wait = match &failure {
                 Failure::Refused(problem)
                     if matches!(problem.status, 503 | 507)
@@ -137,11 +142,11 @@ impl Push {
                 }
                 Failure::NotReached { sent: true, .. } if key.is_some() => Duration::from_secs(1),
                 Failure::NotReached { sent: false, .. } if was_reached => Duration::from_secs(1),
-                _ => return Err(failure),
+                _ => return Err(Failed { failure, unknown }),
             };
             was_reached |= !matches!(failure, Failure::NotReached { sent: false, .. });
             if Instant::now() + wait > until {
-                return Err(failure);
+                return Err(Failed { failure, unknown });
             }
             if !told {
                 let failure = failure.to_string();
@@ -174,23 +179,31 @@ fn new_key() -> String {
     format!("push-{}", &Digest::of(seed.as_bytes()).hex()[..24])
 }
 
-/// Whether the request may have been taken although it failed.
-fn is_unknown(failure: &Failure) -> bool {
+/// A request that failed, and whether it may have been taken all the same.
+struct Failed {
+    failure: Failure,
+    unknown: bool,
+}
+
+/// Whether a request may have been taken although it failed; `before` says whether an earlier attempt may have been.
+fn is_unknown(failure: &Failure, before: bool) -> bool {
     match failure {
-        Failure::Refused(problem) => problem.kind == "unknown-outcome" || problem.status == 500,
-        Failure::NotReached { sent, .. } => *sent,
+        Failure::Refused(problem) if problem.kind == "unknown-outcome" || problem.status == 500 => true,
+        // The server may be too busy to look what became of the attempt before.
+        Failure::Refused(problem) => before && matches!(problem.status, 503 | 507),
+        Failure::NotReached { sent, .. } => before || *sent,
         _ => true,
     }
 }
 
 /// Counts lines from the start of the source, and says what was taken before, what is unknown and how to
 /// go on. `key` is the one of a file, under which it may be sent again.
-fn placed(failure: Failure, before: &Total, body: &Body, key: Option<&str>) -> Failure {
+fn placed(failed: Failed, before: &Total, body: &Body, key: Option<&str>) -> Failure {
+    let Failed { failure, unknown } = failed;
     let mut hints = Vec::new();
     if before.lines > 0 {
         hints.push(format!("The {} lines before were taken ({} readings).", before.lines, before.accepted));
     }
-    let unknown = is_unknown(&failure);
     if unknown {
         let (first, last) = (before.lines + 1, before.lines + body.lines);
         hints.push(format!("It is not known whether the lines {first} to {last} were taken."));
@@ -227,7 +240,7 @@ fn placed(failure: Failure, before: &Total, body: &Body, key: Option<&str>) -> F
             problem.hints.extend(hints);
             Failure::Refused(problem)
         }
-        Failure::NotReached { url, reason, sent } if sent || before.lines > 0 => {
+        Failure::NotReached { url, reason, .. } if unknown || before.lines > 0 => {
             let hints: String = hints.iter().map(|hint| format!("\nhint: {hint}")).collect();
             let state = if before.lines > 0 { "any more" } else { "the request" };
             Failure::Lost { text: format!("{url} doesn't answer {state}: {reason}{hints}") }
@@ -291,6 +304,33 @@ mod tests {
         assert_eq!(first, second);
     }
 
+    fn known(failure: Failure) -> Failed {
+        Failed { failure, unknown: false }
+    }
+
+    fn unknown(failure: Failure) -> Failed {
+        Failed { failure, unknown: true }
+    }
+
+    #[test]
+    fn an_attempt_that_may_have_been_taken_is_remembered_until_the_server_has_looked() {
+        let lost = |sent| Failure::NotReached { url: String::new(), reason: String::new(), sent };
+        let busy = || Failure::Refused(Problem::unavailable("busy", "busy", Duration::from_secs(1)));
+        let unknown = || Failure::Refused(Problem::unknown_outcome("the log failed"));
+        let bad = || Failure::Refused(Problem::malformed("bad-lines", "nothing was accepted"));
+        for (attempts, expected) in [
+            (vec![lost(false)], false),
+            (vec![busy()], false),
+            (vec![lost(true)], true),
+            (vec![lost(true), busy()], true),
+            (vec![unknown(), busy(), lost(false)], true),
+            (vec![lost(true), bad()], false),
+        ] {
+            let found = attempts.iter().fold(false, |before, failure| is_unknown(failure, before));
+            assert_eq!(found, expected, "{attempts:?}");
+        }
+    }
+
     #[test]
     fn what_was_taken_before_is_said_and_lines_count_from_the_start() {
         let before = Total { lines: 10_000, accepted: 9_999, ..Total::default() };
@@ -304,21 +344,21 @@ mod tests {
             Problem::malformed("bad-lines", "nothing was accepted; line 3: the line is not valid JSON")
                 .hint("With ?partial=true the valid lines are accepted.")
                 .with(vec![detail]);
-        let failure = placed(Failure::Refused(problem.clone()), &before, &body, Some("k"));
+        let failure = placed(known(Failure::Refused(problem.clone())), &before, &body, Some("k"));
         insta::assert_snapshot!(failure.to_string(), @r"
         error: nothing from line 10001 on was accepted; line 10003, column 1: the line is not valid JSON
         hint: With --partial the valid lines are accepted.
         hint: The 10000 lines before were taken (9999 readings).
         hint: Send the file again with --key k: nothing is taken twice.
         ");
-        let failure = placed(Failure::Refused(problem), &Total::default(), &body, Some("k"));
+        let failure = placed(known(Failure::Refused(problem)), &Total::default(), &body, Some("k"));
         insta::assert_snapshot!(failure.to_string(), @r"
         error: nothing was accepted; line 3: the line is not valid JSON
         hint: With --partial the valid lines are accepted.
         ");
         let lost =
             Failure::NotReached { url: "http://x".to_owned(), reason: "refused".to_owned(), sent: false };
-        let lost = placed(lost, &before, &body, None);
+        let lost = placed(known(lost), &before, &body, None);
         insta::assert_snapshot!(lost.to_string(), @r"
         error: http://x doesn't answer any more: refused
         hint: The 10000 lines before were taken (9999 readings).
@@ -331,20 +371,20 @@ mod tests {
         let body = Body { bytes: Vec::new(), lines: 5 };
         let lost =
             || Failure::NotReached { url: "http://x".to_owned(), reason: "reset".to_owned(), sent: true };
-        let failure = placed(lost(), &Total::default(), &body, Some("k"));
+        let failure = placed(unknown(lost()), &Total::default(), &body, Some("k"));
         insta::assert_snapshot!(failure.to_string(), @r"
         error: http://x doesn't answer the request: reset
         hint: It is not known whether the lines 1 to 5 were taken.
         hint: Send the file again with --key k: nothing is taken twice.
         ");
-        let failure = placed(lost(), &Total::default(), &body, None);
+        let failure = placed(unknown(lost()), &Total::default(), &body, None);
         insta::assert_snapshot!(failure.to_string(), @r"
         error: http://x doesn't answer the request: reset
         hint: It is not known whether the lines 1 to 5 were taken.
         hint: Look at `ironloom readings` before you send them again: they would be taken twice.
         ");
         let failure = Failure::Refused(Problem::unknown_outcome("the log failed"));
-        let failure = placed(failure, &Total::default(), &body, Some("k"));
+        let failure = placed(unknown(failure), &Total::default(), &body, Some("k"));
         insta::assert_snapshot!(failure.to_string(), @r"
         error: the log failed
         hint: It is not known whether the lines 1 to 5 were taken.

@@ -112,6 +112,9 @@ impl Applier {
             Sealed::Tick(time) => self.shared.advance(time),
         }
     }
+            Sealed::Found { reply, answer } => {
+                let _ = reply.send(Ok(Some(answer)));
+            }
 
     fn add_points(&self, new: &[NumberedPoint], changes: &mut Vec<(Key, Option<Bytes>)>) {
         if new.is_empty() {

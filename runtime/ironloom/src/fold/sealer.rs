@@ -12,7 +12,9 @@ use tokio::sync::oneshot;
 
 use super::points::{Points, is_of_output};
 use super::requests::{Recent, Remembered, Seen};
-use super::submission::{Accepted, CommitSubmission, ReadingsSubmission, Refusal, Submission};
+use super::submission::{
+    Accepted, CommitSubmission, LookSubmission, ReadingsSubmission, Refusal, Submission,
+};
 use crate::records::admin::AdminRecord;
 use crate::records::commit::{CommitHead, StateChange};
 use crate::records::lane::LaneMeta;
@@ -58,6 +60,8 @@ pub(crate) enum Sealed {
     Admin { record: AdminRecord, reply: Option<oneshot::Sender<Result<(), Refusal>>> },
     /// An answer that has to wait for what stands before it.
     Answer { reply: oneshot::Sender<Result<Accepted, Refusal>>, answer: Accepted },
+    /// What became of a request, which has to wait as well.
+    Found { reply: oneshot::Sender<Result<Option<Accepted>, Refusal>>, answer: Accepted },
     /// A barrier: every earlier record has been routed.
     Tick(Timestamp),
 }
@@ -277,6 +281,20 @@ impl Numberer {
         Self::record(RecordKind::Readings, readings::VERSION, first, time, sealed)
     }
 
+    /// Says what became of a request: an answer comes behind the request's record.
+    fn look(&self, LookSubmission { request, reply }: LookSubmission) -> Seal<Stamped> {
+        let time = self.clock.now();
+        let answer = match self.numbers.requests.look(&request, time, self.started.elapsed()) {
+            Seen::Before(answer) => {
+                return Seal::Barrier(Stamped { time, sealed: Sealed::Found { reply, answer } });
+            }
+            Seen::OtherRequest => Err(Refusal::KeyReused),
+            Seen::Never => Ok(None),
+        };
+        let _ = reply.send(answer);
+        Seal::Nothing
+    }
+
     fn commit(&mut self, item: CommitSubmission, body: &mut Vec<u8>) -> Seal<Stamped> {
         let CommitSubmission { head, state, encoded, new_points, mut derived, reply } = item;
         let (ordinal, attempt) = (head.invocation.ordinal, head.invocation.attempt);
@@ -411,6 +429,7 @@ impl Sealer for Numberer {
     fn flushed(&mut self, group: Vec<Flushed<Stamped>>, took: Option<Duration>) {
         if let Some(took) = took {
             self.log_sync.observe(took);
+            Submission::Look(item) => self.look(item),
         }
         // The fold ends only after the committer; where it ended by a panic, the process ends too.
         let _ = self.fold.send(ToFold::Group(group));

@@ -4,7 +4,7 @@ use tokio::sync::oneshot;
 
 use crate::records::admin::{self, AdminRecord};
 use crate::records::commit::{self, CommitHead, StateChange};
-use crate::records::readings::{self, ReadingsHead};
+use crate::records::readings::{self, Idempotency, ReadingsHead};
 use ironloom_types::clock::Timestamp;
 use ironloom_types::ids::{Generation, InstallationId, Ordinal, Sequence};
 use ironloom_types::readings::{Columns, NewPoint};
@@ -18,6 +18,8 @@ pub(crate) enum Submission {
     Commit(Box<CommitSubmission>),
     /// A change by an admin.
     Admin(Box<AdminSubmission>),
+    /// Writes nothing. Asks what became of a request.
+    Look(LookSubmission),
     /// Writes nothing. Advances the feed's clock and marks every earlier record as routed.
     Tick(Timestamp),
 }
@@ -31,7 +33,7 @@ impl Submission {
                 item.encoded.len() + commit::readings_max_len(&item.new_points, &item.derived)
             }
             Self::Admin(item) => admin::encoded_len(&item.record),
-            Self::Tick(_) => 0,
+            Self::Look(_) | Self::Tick(_) => 0,
         }
     }
 }
@@ -47,6 +49,14 @@ pub(crate) struct ReadingsSubmission {
     pub columns: Columns,
     /// Receives the answer once they are durable.
     pub reply: oneshot::Sender<Result<Accepted, Refusal>>,
+}
+
+/// A question about a request that may have been taken before.
+#[derive(Debug)]
+pub(crate) struct LookSubmission {
+    pub request: Idempotency,
+    /// Receives the answer that the request got, or gets once it is durable; `None` where it was not taken.
+    pub reply: oneshot::Sender<Result<Option<Accepted>, Refusal>>,
 }
 
 /// The answer to a source of readings.

@@ -9,8 +9,8 @@ use super::{Node, Shown, problems};
 use crate::api::facade::{
     Alarm, Answer, Backlog, ClockStatus, ConnectorStatus, DeadLetter, Facade, IngestRules, InstallRequest,
     Installation, Installed, Invocation, Later, LogPage, Lookup, OutputsQuery, PackageInfo, Page, PageQuery,
-    PointItem, Push, Pushed, Readiness, Reading, ReadingItem, ReadingsQuery, Resumed, SetTime, StateItem,
-    TimeSet,
+    PointItem, Push, Pushed, Readiness, Reading, ReadingItem, ReadingsQuery, RequestKey, Resumed, SetTime,
+    StateItem, TimeSet,
 };
 use crate::lanes::Lane;
 use crate::telemetry::{InState, OfConnector, OfInstallation, State};
@@ -56,6 +56,10 @@ impl Facade for NodeFacade {
 
     fn push(&self, push: Push) -> Later<'_, Pushed> {
         Box::pin(self.0.take(push))
+    }
+
+    fn find_push(&self, key: RequestKey) -> Later<'_, Option<Pushed>> {
+        Box::pin(self.0.find_push(key))
     }
 
     fn readings(&self, query: ReadingsQuery) -> Later<'_, Page<ReadingItem>> {

@@ -3,8 +3,8 @@
 use std::sync::atomic::Ordering;
 
 use super::{Node, problems, stopping};
-use crate::api::facade::{Answer, IngestRules, Problem, Push, Pushed, RETRY_SOON};
-use crate::fold::submission::{ReadingsSubmission, Refusal, Submission};
+use crate::api::facade::{Answer, IngestRules, Problem, Push, Pushed, RETRY_SOON, RequestKey};
+use crate::fold::submission::{Accepted, LookSubmission, ReadingsSubmission, Refusal, Submission};
 use crate::records::readings::{Idempotency, ReadingsHead};
 use ironloom_storage::log::Room;
 use ironloom_types::clock::{Clock, Source, Timestamp};
@@ -54,7 +54,7 @@ impl Node {
             return Ok(Pushed { accepted: 0, through: self.shared.journal.last(), duplicate: false });
         }
         let new_points = self.with_units(new_points);
-        let idempotency = key.map(|key| Idempotency { key: key.key, request: key.request });
+        let idempotency = key.map(idempotency);
         let head = ReadingsHead { receipt: None, idempotency };
         let (reply, durable) = tokio::sync::oneshot::channel();
         let item = Submission::Readings(ReadingsSubmission { head, new_points, columns, reply });
@@ -66,16 +66,36 @@ impl Node {
             ));
         }
         match durable.await {
-            Ok(Ok(taken)) => {
-                let metrics = &self.telemetry.metrics;
-                let counter = if taken.duplicate { &metrics.duplicates } else { &metrics.pushes };
-                counter.inc();
-                Ok(Pushed { accepted: taken.accepted, through: taken.through, duplicate: taken.duplicate })
-            }
+            Ok(Ok(taken)) => Ok(self.pushed(taken)),
             Ok(Err(refusal)) => Err(problems::refused(&refusal)),
             Err(_) => Err(problems::refused(&Refusal::UnknownOutcome)),
         }
     }
+
+    /// Says what became of a push with this key, whatever would be said of it now. Nothing is written, so the log
+    /// may be full.
+    pub(super) async fn find_push(&self, key: RequestKey) -> Answer<Option<Pushed>> {
+        let (reply, found) = tokio::sync::oneshot::channel();
+        let item = Submission::Look(LookSubmission { request: idempotency(key), reply });
+        let unknown = || problems::refused(&Refusal::UnknownOutcome);
+        self.committer.submit(item, 0).map_err(|_| unknown())?;
+        match found.await {
+            Ok(Ok(found)) => Ok(found.map(|taken| self.pushed(taken))),
+            Ok(Err(refusal)) => Err(problems::refused(&refusal)),
+            Err(_) => Err(unknown()),
+        }
+    }
+
+    fn pushed(&self, taken: Accepted) -> Pushed {
+        let metrics = &self.telemetry.metrics;
+        let counter = if taken.duplicate { &metrics.duplicates } else { &metrics.pushes };
+        counter.inc();
+        Pushed { accepted: taken.accepted, through: taken.through, duplicate: taken.duplicate }
+    }
+}
+
+fn idempotency(key: RequestKey) -> Idempotency {
+    Idempotency { key: key.key, request: key.request }
 }
 
 /// What readings without an `at` get; `None` where no time is to be trusted.

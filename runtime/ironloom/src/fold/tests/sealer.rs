@@ -19,11 +19,13 @@ use super::world::World;
 use crate::fold::apply::Applier;
 use crate::fold::points::Points;
 use crate::fold::requests::Recent;
-use crate::fold::sealer::{Live, Numberer, Numbers, Sealed};
-use crate::fold::submission::{AdminSubmission, CommitSubmission, ReadingsSubmission, Refusal, Submission};
+use crate::fold::sealer::{Live, Numberer, Numbers, Sealed, Stamped};
+use crate::fold::submission::{
+    Accepted, AdminSubmission, CommitSubmission, LookSubmission, ReadingsSubmission, Refusal, Submission,
+};
 use crate::records::admin::AdminRecord;
 use crate::records::lane::LaneMeta;
-use crate::records::readings::ReadingsHead;
+use crate::records::readings::{Idempotency, ReadingsHead};
 use crate::telemetry::{Seconds, Telemetry};
 
 fn id(text: &str) -> InstallationId {
@@ -191,3 +193,33 @@ fn each_sync_of_the_log_is_counted_with_its_time() {
         assert!(text.lines().any(|found| found == line), "{line} is missing in\n{text}");
     }
 }
+#[test]
+fn what_became_of_a_request_is_said_behind_its_record() {
+    let mut site = Crowded::new(10);
+    let look = |site: &mut Crowded, key: u8, request: u8| {
+        let (reply, mut answer) = oneshot::channel();
+        let request = Idempotency { key: [key; 16], request: [request; 16] };
+        let item = Submission::Look(LookSubmission { request, reply });
+        match site.0.seal(item, Position(1), &mut Vec::new()) {
+            // Told once what stands before it is durable.
+            Seal::Barrier(Stamped { sealed: Sealed::Found { answer: found, .. }, .. }) => {
+                assert!(answer.try_recv().is_err());
+                Ok(Some(found))
+            }
+            Seal::Nothing => answer.try_recv().unwrap(),
+            _ => panic!("a look writes nothing"),
+        }
+    };
+    assert_eq!(look(&mut site, 1, 1), Ok(None));
+    let (new_points, columns) = new_point("farm/1");
+    let (reply, _answer) = oneshot::channel();
+    let idempotency = Some(Idempotency { key: [1; 16], request: [1; 16] });
+    let head = ReadingsHead { receipt: None, idempotency };
+    let push = Submission::Readings(ReadingsSubmission { head, new_points, columns, reply });
+    assert!(matches!(site.0.seal(push, Position(1), &mut Vec::new()), Seal::Record { .. }));
+    let taken = Accepted { accepted: 1, through: Sequence(1), duplicate: true };
+    assert_eq!(look(&mut site, 1, 1), Ok(Some(taken)));
+    assert_eq!(look(&mut site, 1, 2), Err(Refusal::KeyReused));
+    assert_eq!(look(&mut site, 2, 1), Ok(None));
+}
+
