@@ -17,7 +17,7 @@ use super::manifest::Manifest;
 use super::problem::{Cause, Problem, Problems};
 use super::settings;
 use crate::routing::{LeftOut, LeftOutReason, RoutingTable};
-use ironloom_types::ids::{InstallationId, PointNumber, PointPath, SlotName};
+use ironloom_types::ids::{InstallationId, PointNumber, PointPath, RESERVED_SEGMENT, SlotName};
 use ironloom_types::limits::Limits;
 
 /// The most points of an input that a plan shows as samples.
@@ -205,9 +205,16 @@ fn output_conflicts<'a>(bindings: &'a Bindings, point: KnownPoint<'a>) -> impl I
         let name = &output.name;
         let message =
             format!("the point {} has the unit {has}, and the output {name} gives {gives}", point.path);
-        Problem::of(format!("bindings.{name}"), message)
+        let problem = Problem::of(format!("bindings.{name}"), message)
             .because(Cause::UnitMismatch)
-            .hint("bind the output to points of its own")
+            .hint("bind the output to points of its own");
+        let mut segments = point.path.segments();
+        match (segments.next(), segments.next()) {
+            (Some(RESERVED_SEGMENT), Some(id)) => problem.hint(format!(
+                "if an uninstalled app has left the point, `ironloom uninstall {id} --purge` removes it"
+            )),
+            _ => problem,
+        }
     })
 }
 

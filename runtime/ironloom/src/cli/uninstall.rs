@@ -6,12 +6,12 @@ use super::client::{Client, segment};
 use super::failure::Outcome;
 use super::{Global, output};
 
-/// Removes an installation. Its state is kept for a week, unless purged.
+/// Removes an installation. Its state and the points of its outputs are kept for a week, unless purged.
 #[derive(Args, Debug)]
 pub(super) struct Uninstall {
     /// The installation
     id: String,
-    /// Delete its state at once
+    /// Delete its state and the points of its outputs at once, also after it was uninstalled
     #[arg(long)]
     purge: bool,
 }

@@ -12,7 +12,7 @@ use super::points::StoredPoint;
 use super::queue::{Queue, RowNote};
 use super::sealer::Sealed;
 use super::submission::Accepted;
-use super::{KnownPackage, Removed, Shared, StoredLane};
+use super::{Gone, KnownPackage, Removed, Shared, StoredLane};
 use crate::records::NumberedPoint;
 use crate::records::admin::{AdminRecord, LaneDue, PackageRecord};
 use crate::records::commit::{AlarmState, CommitHead, StateChange};
@@ -35,6 +35,8 @@ pub(crate) struct Applier {
     touched: Vec<u32>,
     /// Lanes whose installation is gone and that no checkpoint has taken.
     pub(super) gone: Vec<Arc<Durable>>,
+    /// Whether a generation that was gone before is to be purged, of which no checkpoint has heard.
+    pub(super) purges: bool,
     /// Whether records are those of a restart.
     replaying: bool,
 }
@@ -50,7 +52,8 @@ pub(crate) fn stored<T: Serialize>(value: &T) -> Bytes {
 impl Applier {
     /// Applies to this.
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, rows: Vec::new(), touched: Vec::new(), gone: Vec::new(), replaying: true }
+        let (rows, touched, gone) = (Vec::new(), Vec::new(), Vec::new());
+        Self { shared, rows, touched, gone, purges: false, replaying: true }
     }
 
     /// From now on records are new ones.
@@ -109,12 +112,12 @@ impl Applier {
             Sealed::Answer { reply, answer } => {
                 let _ = reply.send(Ok(answer));
             }
-            Sealed::Tick(time) => self.shared.advance(time),
-        }
-    }
             Sealed::Found { reply, answer } => {
                 let _ = reply.send(Ok(Some(answer)));
             }
+            Sealed::Tick(time) => self.shared.advance(time),
+        }
+    }
 
     fn add_points(&self, new: &[NumberedPoint], changes: &mut Vec<(Key, Option<Bytes>)>) {
         if new.is_empty() {
@@ -327,6 +330,12 @@ impl Applier {
                 self.shared.overlay.apply([value]);
             }
             AdminRecord::TimeSet { to, due } => self.set_time(to, &due),
+            AdminRecord::Purged { id, generations, points } => {
+                if points {
+                    self.remove_points(&id);
+                }
+                self.purge(|generation, _| generations.contains(&generation));
+            }
         }
     }
 
@@ -347,31 +356,29 @@ impl Applier {
             self.shared.listener.wake(lane.number);
         }
         self.shared.overlay.apply(changes);
-        for (generation, removed) in self.shared.removed.lock().iter_mut() {
-            if removed.at > to {
-                removed.at = to;
-                self.set_removed(*generation, *removed);
+        for (generation, gone) in self.shared.removed.lock().iter_mut() {
+            if gone.removed.at > to {
+                gone.removed.at = to;
+                self.set_removed(*generation, gone);
             }
         }
     }
 
-    /// Writes anew when a generation went whose state is still kept.
-    fn set_removed(&self, generation: Generation, removed: Removed) {
-        let key = Scope::MAIN.key(Item::Lane(generation));
-        let kept = self.shared.overlay.get(&key).map_err(|error| error.to_string());
-        let kept = kept.and_then(|kept| {
-            let kept = kept.ok_or("it is missing")?;
-            postcard::from_bytes::<StoredLane>(&kept).map_err(|error| error.to_string())
-        });
-        match kept {
-            Ok(kept) => {
-                let value = StoredLane { removed: Some(removed), ..kept };
-                self.shared.overlay.apply([(key, Some(stored(&value)))]);
-            }
-            Err(problem) => {
-                tracing::error!(%key, %problem, "after the next start its state is kept for longer")
+    /// Marks what these generations have kept for the checkpoint's thread to remove.
+    fn purge(&mut self, which: impl Fn(Generation, &Gone) -> bool) {
+        for (generation, gone) in self.shared.removed.lock().iter_mut() {
+            if !gone.removed.purge && which(*generation, gone) {
+                gone.removed.purge = true;
+                self.set_removed(*generation, gone);
+                self.purges = true;
             }
         }
+    }
+
+    /// Writes anew what becomes of a generation that is gone. Nobody reads its bookkeeping any more.
+    fn set_removed(&self, generation: Generation, gone: &Gone) {
+        let (id, removed) = (&gone.installation, Some(gone.removed));
+        self.shared.overlay.apply([self.lane_value(id, generation, &LaneMeta::default(), removed)]);
     }
 
     fn add_package(&mut self, record: PackageRecord) {
@@ -454,10 +461,12 @@ impl Applier {
     }
 
     fn uninstall(&mut self, id: &InstallationId, generation: Generation, removed: Removed) {
-        self.shared.removed.lock().insert(generation, removed);
         if removed.purge {
             self.remove_points(id);
+            self.purge(|_, gone| gone.installation == *id);
         }
+        let gone = Gone { installation: id.clone(), removed };
+        self.shared.removed.lock().insert(generation, gone);
         let Some(lane) = self.shared.lanes.of_generation(generation) else {
             // Only at a restart after a checkpoint that did not end: part of it is gone from the store.
             self.shared.overlay.apply([
@@ -466,7 +475,7 @@ impl Applier {
             ]);
             return;
         };
-        let (meta, alarms) = lane.close();
+        let alarms = lane.close();
         self.shared.note_due(&lane);
         self.shared.routing.write().remove_lane(lane.number);
         self.shared.lanes.remove(lane.number);
@@ -474,7 +483,7 @@ impl Applier {
         let mut changes = vec![
             (Scope::MAIN.key(Item::Installation(id.as_str())), None),
             (Scope::MAIN.key(Item::Revision(id.as_str().into(), lane.revision.number)), None),
-            self.lane_value(id, generation, &meta, Some(removed)),
+            self.lane_value(id, generation, &LaneMeta::default(), Some(removed)),
         ];
         for (code, entity) in alarms {
             changes.push((Scope::MAIN.key(Item::Alarm(generation, code.as_str().into(), &entity)), None));

@@ -124,7 +124,7 @@ pub(crate) fn freeze(shared: &Shared, position: Position, gone: Vec<Arc<Durable>
     let (purged, gone_lanes) = {
         let removed = shared.removed.lock();
         let is_purged =
-            |lane: &&Arc<Durable>| removed.get(&lane.generation).is_some_and(|removed| removed.purge);
+            |lane: &&Arc<Durable>| removed.get(&lane.generation).is_some_and(|gone| gone.removed.purge);
         gone.iter().partition::<Vec<_>, _>(is_purged)
     };
     gone_lanes.into_iter().cloned().for_each(freeze);

@@ -189,16 +189,15 @@ impl Durable {
         book.meta.clone()
     }
 
-    /// Ends it: no timer is due any more, and nothing waits. Returns its last words and the names of its alarms.
-    pub(super) fn close(&self) -> (LaneMeta, Vec<AlarmKey>) {
+    /// Ends it: no timer is due any more, and nothing waits. Returns the names of its alarms.
+    pub(super) fn close(&self) -> Vec<AlarmKey> {
         self.queue.lock().forget_notes();
         let mut book = self.book.lock();
         book.closed = true;
         book.timers.clear();
         book.meta.cron_due.clear();
         book.waiting.clear();
-        let alarms = std::mem::take(&mut book.alarms);
-        (book.meta.clone(), alarms.into_keys().collect())
+        std::mem::take(&mut book.alarms).into_keys().collect()
     }
 }
 

@@ -52,7 +52,7 @@ use ironloom_storage::store::{CacheBudget, Item, KeyKind, Scope, Storage};
 use ironloom_types::clock::{BUILT_AFTER, Clock, SECOND, Timestamp};
 use ironloom_types::ids::{Digest, Generation, InstallationId, Position, Sequence};
 
-/// The time for which the state of a removed installation is kept, unless it is purged.
+/// The time for which the state of a removed installation and its points are kept, unless they are purged.
 const KEPT: u64 = 7 * 24 * 3600 * SECOND;
 /// The time that the process must have run before a week by the machine's clock is believed: it may have been set since.
 const BELIEVED_AFTER: Duration = Duration::from_secs(3600);
@@ -86,8 +86,8 @@ pub(crate) struct Shared {
     pub packages: RwLock<BTreeMap<Digest, Arc<KnownPackage>>>,
     /// The connectors' notes of how far they have come.
     pub receipts: RwLock<BTreeMap<Box<str>, Bytes>>,
-    /// Generations of installations that are gone, whose state is still kept.
-    pub removed: Mutex<BTreeMap<Generation, Removed>>,
+    /// Generations of installations that are gone, of which something is still kept.
+    pub removed: Mutex<BTreeMap<Generation, Gone>>,
     pub metrics: Arc<Metrics>,
     /// Everything with an earlier journal time is routed.
     horizon: AtomicU64,
@@ -127,19 +127,27 @@ pub(crate) struct StoredLane {
     pub removed: Option<Removed>,
 }
 
+/// An installation that is gone, of which something is still kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Gone {
+    /// Its id, which another may have by now.
+    pub installation: InstallationId,
+    pub removed: Removed,
+}
+
 /// The removal of an installation: its time, and the fate of its state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Removed {
     /// The time, by the machine's clock.
     pub at: Timestamp,
-    /// Its state goes at once instead of seven days later.
+    /// Its state goes now. Set by the removal itself, or later by the record of a purge.
     pub purge: bool,
 }
 
 impl Removed {
     /// Whether the time for which state is kept is over at this time of the machine's clock, after the process
     /// has run for so long. What was removed at a time that can't have been is kept for as long by the process.
-    fn is_over(self, now: Option<Timestamp>, up: Duration) -> bool {
+    pub(crate) fn is_over(self, now: Option<Timestamp>, up: Duration) -> bool {
         let is_known = self.at >= BUILT_AFTER;
         let enough = if is_known { BELIEVED_AFTER } else { Duration::from_nanos(KEPT) };
         up >= enough && now.is_some_and(|now| self.at.plus(KEPT) <= now)

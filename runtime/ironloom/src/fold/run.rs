@@ -10,11 +10,11 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::oneshot;
 
+use super::Shared;
 use super::apply::Applier;
 use super::checkpoint::{self, CheckpointError};
 use super::durable::Durable;
 use super::sealer::{Stamped, ToFold};
-use super::{Removed, Shared};
 use ironloom_storage::log::{Flushed, LogReader, Room};
 use ironloom_storage::store::{Change, Item, KeyKind, Scope};
 use ironloom_types::ids::{Epoch, Generation, Position};
@@ -29,8 +29,8 @@ const COUNT_EVERY: u32 = 16;
 const LOOK: Duration = Duration::from_secs(1);
 /// The interval at which people are told of points that are left out.
 const TELL: Duration = Duration::from_secs(60);
-/// The interval at which the checkpoint thread looks for expired state.
-const LOOK_FOR_REMOVED: Duration = Duration::from_secs(60);
+/// The interval at which caches are thinned out though no checkpoint is made.
+const THIN_OUT: Duration = Duration::from_secs(60);
 
 /// The thresholds for making a checkpoint, and for making lanes wait for one.
 #[derive(Clone, Copy, Debug)]
@@ -105,7 +105,7 @@ pub(crate) fn start(
         log,
         epoch,
         to_fold: to,
-        began: Instant::now(),
+        thinned_out: Instant::now(),
         purging: VecDeque::new(),
     };
     let wished = Arc::clone(&wishes);
@@ -219,6 +219,7 @@ impl Fold {
 
     fn freeze(&mut self) -> checkpoint::Frozen {
         let gone = std::mem::take(&mut self.applier.gone);
+        self.applier.purges = false;
         let frozen = checkpoint::freeze(&self.shared, self.last, gone);
         self.asked = false;
         self.wishes.fulfil();
@@ -230,7 +231,7 @@ impl Fold {
     }
 
     fn group(&mut self, group: Vec<Flushed<Stamped>>) {
-        let gone = self.applier.gone.len();
+        let gone = (self.applier.gone.len(), self.applier.purges);
         for Flushed { record, sealed: Stamped { time, sealed } } in group {
             if let Some(at) = record {
                 self.last = at.position;
@@ -238,7 +239,8 @@ impl Fold {
             self.applier.apply(record, time, sealed);
         }
         self.since_count += 1;
-        if self.since_count >= COUNT_EVERY || !self.shared.has_room() || self.applier.gone.len() > gone {
+        let is_more = (self.applier.gone.len(), self.applier.purges) != gone;
+        if self.since_count >= COUNT_EVERY || !self.shared.has_room() || is_more {
             self.count();
         }
     }
@@ -272,7 +274,8 @@ impl Fold {
         // active segment is used: the configuration's limits see to it that pushes have room then.
         let is_overdue = self.last > self.frozen_at
             && (self.log.room() != Room::All || self.frozen_when.elapsed() >= self.thresholds.at_least_every);
-        is_much || is_overdue || self.wants_files_back() || !self.applier.gone.is_empty()
+        let is_gone = self.applier.purges || !self.applier.gone.is_empty();
+        is_much || is_overdue || self.wants_files_back() || is_gone
     }
 
     /// Whether the log's files take too much of the disk, however little is in them: each start begins one. The
@@ -288,7 +291,8 @@ struct Checkpoints {
     log: LogReader,
     epoch: Epoch,
     to_fold: Sender<ToFold>,
-    began: Instant,
+    /// When caches were last thinned out.
+    thinned_out: Instant,
     /// Generations whose last state is in the store and has to go, the first one next.
     purging: VecDeque<Generation>,
 }
@@ -299,14 +303,19 @@ impl Checkpoints {
     fn run(mut self, wishes: &Wishes) -> Result<(), CheckpointError> {
         loop {
             let is_idle = self.purging.is_empty() && !self.removed_is_due();
-            let wish = wishes.take(if is_idle { LOOK_FOR_REMOVED } else { Duration::ZERO });
+            let wish = wishes.take(if is_idle { THIN_OUT } else { Duration::ZERO });
             if wish.stop {
                 return self.make();
             }
-            if wish.checkpoint || self.removed_is_due() {
+            let is_due = wish.checkpoint || self.removed_is_due();
+            if is_due {
                 self.make()?;
             }
-            self.thin_out();
+            // Not after each step of a purge: it looks at all lanes.
+            if is_due || self.thinned_out.elapsed() >= THIN_OUT {
+                self.thin_out();
+                self.thinned_out = Instant::now();
+            }
             self.purge_step()?;
         }
     }
@@ -329,10 +338,8 @@ impl Checkpoints {
 
     /// The generations whose state has to go by now.
     fn due(&self) -> Vec<Generation> {
-        // A clock that can't be right ends no week.
-        let (now, up) = (self.shared.clock.host().ok(), self.began.elapsed());
         let removed = self.shared.removed.lock();
-        let due = removed.iter().filter(|(_, removed)| removed.purge || removed.is_over(now, up));
+        let due = removed.iter().filter(|(_, gone)| gone.removed.purge);
         due.map(|(generation, _)| *generation).collect()
     }
 
@@ -389,8 +396,9 @@ pub(super) fn purge_step(
         }
     }
     shared.overlay.apply([(Scope::MAIN.key(Item::Lane(generation)), None)]);
-    let gone: Option<Removed> = shared.removed.lock().remove(&generation);
-    tracing::info!(%generation, purged = gone.is_some_and(|gone| gone.purge), "the state of an installation that is gone was removed");
+    if let Some(gone) = shared.removed.lock().remove(&generation) {
+        tracing::info!(installation = %gone.installation, %generation, "what an installation that is gone had kept was removed");
+    }
     Ok(true)
 }
 

@@ -382,6 +382,17 @@ impl Numberer {
                 self.clock.set_back(*to);
                 numbers.requests.leave_future(*to);
             }
+            AdminRecord::Purged { id, generations, points } => {
+                if generations.iter().any(|generation| numbers.live.contains_key(generation)) {
+                    return Err(Refusal::Exists(id.clone()));
+                }
+                if *points {
+                    if numbers.live.values().any(|live| live.installation == *id) {
+                        return Err(Refusal::Exists(id.clone()));
+                    }
+                    self.forget_points(id);
+                }
+            }
             AdminRecord::PackageAdded(_)
             | AdminRecord::PackageRemoved(_)
             | AdminRecord::Compiled { .. }
@@ -418,6 +429,7 @@ impl Sealer for Numberer {
             Submission::Readings(item) => self.readings(item, body),
             Submission::Commit(item) => self.commit(*item, body),
             Submission::Admin(item) => self.admin(item.record, item.reply, body),
+            Submission::Look(item) => self.look(item),
             Submission::Tick(at) => {
                 self.clock.advance(at);
                 let time = self.clock.now();
@@ -429,7 +441,6 @@ impl Sealer for Numberer {
     fn flushed(&mut self, group: Vec<Flushed<Stamped>>, took: Option<Duration>) {
         if let Some(took) = took {
             self.log_sync.observe(took);
-            Submission::Look(item) => self.look(item),
         }
         // The fold ends only after the committer; where it ended by a panic, the process ends too.
         let _ = self.fold.send(ToFold::Group(group));

@@ -13,6 +13,7 @@ mod packages;
 mod pages;
 mod paths;
 mod problems;
+mod purge;
 mod sink;
 mod standing;
 mod start;
@@ -207,6 +208,14 @@ fn told(record: &AdminRecord) -> String {
             format!("dead letter {number} of generation {generation} was deleted")
         }
         AdminRecord::TimeSet { to, .. } => format!("journal time was set back to {to}"),
+        AdminRecord::Purged { id, generations, points } => {
+            let points = if *points { ", and its points" } else { "" };
+            let generations: Vec<_> = generations.iter().map(ToString::to_string).collect();
+            format!(
+                "what installation {id} had kept was purged: generation {}{points}",
+                generations.join(", ")
+            )
+        }
         AdminRecord::UnitsGiven(units) => format!("{} points were given their units", units.len()),
     }
 }

@@ -3,56 +3,28 @@
 //! These need a lane's turn and no other lock. An invocation under way is interrupted, since an admin
 //! who stops an app doesn't wait for it.
 
-use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use super::{Node, Turn, problems};
 use crate::api::facade::{Answer, Backlog, Installation, Problem, Resumed};
-use crate::fold::aside;
 use crate::records::admin::AdminRecord;
 use crate::records::installation::Standing;
 use crate::records::lane::Trouble;
 use ironloom_types::clock::host_time;
 use ironloom_types::ids::InstallationId;
 
-/// How long a purge waits for those that read what it takes away.
-const TO_READ: Duration = Duration::from_secs(5);
-
 impl Node {
     pub(super) async fn remove_installation(self: Arc<Self>, id: InstallationId, purge: bool) -> Answer<()> {
+        if purge && self.lanes.of(&id).is_none() && self.keeps_of(&id) {
+            return self.purge_kept(&id).await;
+        }
         let turn = self.interrupt(&id).await?;
         if purge {
+            // Its turn is held: nothing is added meanwhile.
             self.outputs_are_read(&id).await?;
         }
         let generation = turn.lane.generation;
         self.change(AdminRecord::Uninstalled { id, generation, at: host_time(), purge }).await
-    }
-
-    /// Waits a moment until the others have dealt with what an installation has published; 409 where one of them
-    /// stands still or takes longer. Its turn is held: nothing is added meanwhile.
-    async fn outputs_are_read(&self, id: &InstallationId) -> Answer<()> {
-        let began = Instant::now();
-        loop {
-            let publisher = id.clone();
-            let waits = aside(&self.shared, move |shared| {
-                Ok::<_, Infallible>(shared.waits_for_outputs_of(&publisher))
-            });
-            let Some(reader) = waits.await.map_err(|error| problems::internal(&error))? else {
-                return Ok(());
-            };
-            if reader.is_stopped() || began.elapsed() >= TO_READ {
-                let detail = format!(
-                    "installation {} has not dealt yet with all that {id} has published; purging would take it away",
-                    reader.id
-                );
-                return Err(Problem::conflict("unread", detail).hint(format!(
-                    "Let {} go on, resume it with its backlog dropped, or uninstall it first.",
-                    reader.id
-                )));
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
     }
 
     pub(super) async fn pause_installation(self: Arc<Self>, id: InstallationId) -> Answer<Installation> {

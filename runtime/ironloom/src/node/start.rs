@@ -227,6 +227,7 @@ fn start_tasks(node: &Arc<Node>, data: PathBuf) {
     runtime.spawn(Arc::clone(&node.runner).run());
     runtime.spawn(watch_timers(Arc::clone(&node.shared), node.committer.clone()));
     runtime.spawn(watch_space(Arc::downgrade(node), data));
+    runtime.spawn(super::purge::watch_weeks(Arc::downgrade(node)));
     runtime.spawn(super::loading::keep_loaded(Arc::downgrade(node)));
     runtime.spawn(super::unused::drop_unused(Arc::downgrade(node)));
     let sink: Arc<dyn Sink> = Arc::new(super::sink::NodeSink(Arc::clone(node)));

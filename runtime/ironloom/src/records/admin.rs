@@ -46,9 +46,9 @@ pub(crate) enum AdminRecord {
     Uninstalled {
         id: InstallationId,
         generation: Generation,
-        /// The time, by the machine's clock: its state is deleted seven days later.
+        /// The time, by the machine's clock: what it has kept is purged seven days later.
         at: Timestamp,
-        /// Its state is deleted at once.
+        /// Its state and the points of its outputs go at once, with all that earlier ones of its id have kept.
         purge: bool,
     },
     /// Somebody acknowledged an alarm.
@@ -72,6 +72,13 @@ pub(crate) enum AdminRecord {
         to: Timestamp,
         /// Of each generation with timers that were due later: when these are due now.
         due: Vec<LaneDue>,
+    },
+    /// What is kept of installations that were uninstalled goes: an admin purges it, or its week is over.
+    Purged {
+        id: InstallationId,
+        generations: Vec<Generation>,
+        /// The points of its outputs go too: no installation of this id lives, and no other generation keeps them.
+        points: bool,
     },
 }
 

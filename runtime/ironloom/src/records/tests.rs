@@ -101,6 +101,7 @@ const STANDING: &str = concat!(
 const UNINSTALLED: &str = "0a00000005047069677303d20901";
 const ALARM: &str = "1f000000060307746f6f2d686f74057069672d3106010634322043656ce80701e90700";
 const DEAD_LETTER_DELETED: &str = "0400000007030c03";
+const PURGED: &str = "0b0000000a04706967730203800201";
 const TIME_SET: &str = "1600000009d209010301056461696c7980a3050103656767e807";
 const UNITS_GIVEN: &str = "0c000000080203026b67ac020343656c";
 
@@ -402,6 +403,10 @@ fn admin_records() -> Vec<(AdminRecord, &'static str)> {
                 }],
             },
             TIME_SET,
+        ),
+        (
+            AdminRecord::Purged { id: pigs(), generations: vec![generation, Generation(256)], points: true },
+            PURGED,
         ),
     ]
 }

@@ -11,7 +11,7 @@ use crate::fold::apply::Applier;
 use crate::fold::durable::{AlarmKey, Begin};
 use crate::fold::points::StoredPoint;
 use crate::fold::requests::Remembered;
-use crate::fold::{FoldPosition, KnownPackage, Shared, StoredLane};
+use crate::fold::{FoldPosition, Gone, KnownPackage, Shared, StoredLane};
 use crate::records::admin::PackageRecord;
 use crate::records::commit::AlarmRecord;
 use crate::records::installation::{Installation, Revision};
@@ -156,7 +156,8 @@ impl Loader<'_> {
         self.each_decoded(KeyKind::Lane, |key, lane: StoredLane| {
             let Some((_, Item::Lane(generation))) = key.parse() else { return Ok(()) };
             if let Some(removed) = lane.removed {
-                shared.removed.lock().insert(generation, removed);
+                let installation = lane.installation.clone();
+                shared.removed.lock().insert(generation, Gone { installation, removed });
             }
             metas.insert(generation, lane);
             Ok(())

@@ -56,6 +56,7 @@ pub(super) enum Step {
     CommitOfOneThatIsGone,
     Install { slot: u8, takes: u8, from_start: bool },
     Uninstall { lane: u8, purge: bool },
+    PurgeKept { which: u8 },
     Pause { lane: u8, pause: bool },
     Acknowledge { lane: u8, entity: u8 },
     DeleteLetter { lane: u8, number: u64 },
@@ -142,6 +143,7 @@ pub(super) fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::CommitOfOneThatIsGone),
         3 => (0..3u8, 0..4u8, any::<bool>()).prop_map(|(slot, takes, from_start)| Step::Install { slot, takes, from_start }),
         1 => (any::<u8>(), any::<bool>()).prop_map(|(lane, purge)| Step::Uninstall { lane, purge }),
+        1 => any::<u8>().prop_map(|which| Step::PurgeKept { which }),
         1 => (any::<u8>(), any::<bool>()).prop_map(|(lane, pause)| Step::Pause { lane, pause }),
         1 => (any::<u8>(), 0..4u8).prop_map(|(lane, entity)| Step::Acknowledge { lane, entity }),
         1 => (any::<u8>(), 0..6u64).prop_map(|(lane, number)| Step::DeleteLetter { lane, number }),
@@ -201,6 +203,7 @@ impl World {
                 self.install(*slot, TAKES[usize::from(*takes)], *from_start)
             }
             Step::Uninstall { lane, purge } => self.uninstall(*lane, *purge),
+            Step::PurgeKept { which } => self.purge_kept(*which),
             Step::Pause { lane, pause } => self.pause(*lane, *pause),
             Step::Acknowledge { lane, entity } => self.acknowledge(*lane, *entity),
             Step::DeleteLetter { lane, number } => self.delete_letter(*lane, *number),
@@ -322,6 +325,19 @@ impl World {
         let record = AdminRecord::Uninstalled { id, generation, at, purge };
         self.admin(record.clone(), Ok(()));
         self.admin(record, Err(Refusal::Gone));
+    }
+
+    /// What a generation that is gone has kept is to go, with its points where no other has or keeps them.
+    fn purge_kept(&mut self, which: u8) {
+        self.pump();
+        let kept: Vec<u64> = self.model.kept.keys().copied().collect();
+        if kept.is_empty() {
+            return;
+        }
+        let generation = kept[usize::from(which) % kept.len()];
+        let (id, points) = self.model.purge_kept(generation);
+        let id = InstallationId::new(&id).unwrap();
+        self.admin(AdminRecord::Purged { id, generations: vec![Generation(generation)], points }, Ok(()));
     }
 
     fn pause(&mut self, lane: u8, pause: bool) {

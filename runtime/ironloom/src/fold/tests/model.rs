@@ -64,6 +64,8 @@ pub(super) struct Model {
     pub receipts: BTreeMap<String, Vec<u8>>,
     pub lanes: BTreeMap<u64, Lane>,
     pub removed: BTreeSet<u64>,
+    /// The ids of those that are kept, not purged.
+    pub kept: BTreeMap<u64, String>,
     /// Generations of which nothing is left but, until a checkpoint has ended, perhaps their own key.
     pub purged: BTreeSet<u64>,
     /// Those of which nothing is left.
@@ -135,13 +137,31 @@ impl Model {
     pub(super) fn uninstall(&mut self, generation: u64, purge: bool) -> Lane {
         let gone = self.lanes.remove(&generation).unwrap();
         self.removed.insert(generation);
-        let own = format!("apps/{}/", gone.id);
         if purge {
-            for path in &mut self.points {
-                path.take_if(|path| path.starts_with(&own));
-            }
+            self.kept.retain(|_, id| *id != gone.id);
+            self.remove_points(&gone.id);
+        } else {
+            self.kept.insert(generation, gone.id.clone());
         }
         gone
+    }
+
+    /// What a removed generation has kept is to go. Returns its id and whether the points of its outputs go too.
+    pub(super) fn purge_kept(&mut self, generation: u64) -> (String, bool) {
+        let id = self.kept.remove(&generation).unwrap();
+        let points =
+            self.lanes.values().all(|lane| lane.id != id) && self.kept.values().all(|kept| *kept != id);
+        if points {
+            self.remove_points(&id);
+        }
+        (id, points)
+    }
+
+    fn remove_points(&mut self, id: &str) {
+        let own = format!("apps/{id}/");
+        for path in &mut self.points {
+            path.take_if(|path| path.starts_with(&own));
+        }
     }
 
     /// The readings as the journal's readers see them: those of points that were removed have no name.

@@ -165,6 +165,39 @@ fn apps_leave_points_to_sources_and_a_purge_gives_theirs_back() {
 }
 
 #[test]
+fn points_that_were_kept_are_freed_by_a_later_purge_unless_their_installation_lives() {
+    let most = MAX_POINTS - SOURCE_POINTS;
+    let mut site = Crowded::new(most - 1);
+    assert_eq!(site.commit(1, "lane-0", 1, "apps/lane-0/out/1"), None);
+    let uninstalled = |generation: u64| AdminRecord::Uninstalled {
+        id: id("lane-0"),
+        generation: Generation(generation),
+        at: Timestamp(1),
+        purge: false,
+    };
+    let purged = |generation: u64, points| AdminRecord::Purged {
+        id: id("lane-0"),
+        generations: vec![Generation(generation)],
+        points,
+    };
+    assert_eq!(site.admin(purged(1, false)), Some(Refusal::Exists(id("lane-0"))));
+    assert_eq!(site.admin(uninstalled(1)), None);
+    assert_eq!(site.admin(installed("lane-0", 2, &["a"])), None);
+    assert_eq!(site.admin(purged(1, true)), Some(Refusal::Exists(id("lane-0"))));
+    let one_more = "apps/lane-0/out/2";
+    let refusal = Refusal::TooManyPoints { path: one_more.to_owned(), limit: most };
+    assert_eq!(site.commit(2, "lane-0", 1, one_more), Some(refusal.clone()));
+    assert_eq!(site.admin(uninstalled(2)), None);
+    assert_eq!(site.admin(purged(1, false)), None);
+    assert_eq!(site.admin(installed("lane-0", 3, &["a"])), None);
+    assert_eq!(site.commit(3, "lane-0", 1, one_more), Some(refusal), "its state went, and no point");
+    assert_eq!(site.admin(uninstalled(3)), None);
+    assert_eq!(site.admin(purged(2, true)), None);
+    assert_eq!(site.admin(installed("lane-0", 4, &["a"])), None);
+    assert_eq!(site.commit(4, "lane-0", 1, one_more), None);
+}
+
+#[test]
 fn numbers_of_points_are_not_given_twice() {
     let mut site = Crowded::new(10);
     assert_eq!(site.commit(1, "lane-0", 1, "apps/lane-0/out/1"), None);
@@ -181,18 +214,6 @@ fn numbers_of_points_are_not_given_twice() {
     assert_eq!(new_points[0].number, PointNumber(11));
 }
 
-#[test]
-fn each_sync_of_the_log_is_counted_with_its_time() {
-    let telemetry = Telemetry::new();
-    let mut site = Crowded::counting(1, telemetry.metrics.log_sync.clone());
-    for took in [Some(Duration::from_millis(250)), None, Some(Duration::from_millis(500))] {
-        site.0.flushed(Vec::new(), took);
-    }
-    let text = telemetry.text();
-    for line in ["ironloom_log_sync_seconds_count 2", "ironloom_log_sync_seconds_sum 0.75"] {
-        assert!(text.lines().any(|found| found == line), "{line} is missing in\n{text}");
-    }
-}
 #[test]
 fn what_became_of_a_request_is_said_behind_its_record() {
     let mut site = Crowded::new(10);
@@ -223,3 +244,15 @@ fn what_became_of_a_request_is_said_behind_its_record() {
     assert_eq!(look(&mut site, 2, 1), Ok(None));
 }
 
+#[test]
+fn each_sync_of_the_log_is_counted_with_its_time() {
+    let telemetry = Telemetry::new();
+    let mut site = Crowded::counting(1, telemetry.metrics.log_sync.clone());
+    for took in [Some(Duration::from_millis(250)), None, Some(Duration::from_millis(500))] {
+        site.0.flushed(Vec::new(), took);
+    }
+    let text = telemetry.text();
+    for line in ["ironloom_log_sync_seconds_count 2", "ironloom_log_sync_seconds_sum 0.75"] {
+        assert!(text.lines().any(|found| found == line), "{line} is missing in\n{text}");
+    }
+}

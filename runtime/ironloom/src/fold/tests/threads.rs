@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 use super::cut::{Cut, Cuttable};
-use super::history::Row;
+use super::history::{Row, installed};
 use super::machine::{config, open_folder, open_folder_with};
 use super::world::World;
 use crate::fold::checkpoint::CheckpointError;
@@ -105,10 +105,13 @@ impl Running {
     }
 
     fn remove(&self, id: &str, generation: u64, purge: bool) {
-        let (reply, done) = oneshot::channel();
         let id = InstallationId::new(id).unwrap();
         let generation = Generation(generation);
-        let record = AdminRecord::Uninstalled { id, generation, at: Timestamp(1), purge };
+        self.admin(AdminRecord::Uninstalled { id, generation, at: Timestamp(1), purge });
+    }
+
+    fn admin(&self, record: AdminRecord) {
+        let (reply, done) = oneshot::channel();
         let submission = Submission::Admin(Box::new(AdminSubmission { record, reply }));
         let bound = submission.max_len();
         self.committer.submit(submission, bound).map_err(|refused| refused.error).unwrap();
@@ -366,6 +369,73 @@ fn a_little_is_written_too_once_it_is_old() {
     let positions = running.storage.positions();
     std::thread::sleep(Duration::from_millis(2_500));
     assert_eq!(running.storage.positions(), positions, "nothing new, no checkpoint");
+    running.stop();
+}
+
+/// A folder with an installation that has left something of each kind and a point, and another one.
+fn folder_to_purge() -> tempfile::TempDir {
+    let mut world = World::new(EngineKind::Redb);
+    world.install(0, &["a"], true);
+    world.install(1, &["a"], true);
+    world.commit_something();
+    world.checkpoint(None);
+    world.into_folder()
+}
+
+#[test]
+fn what_was_kept_goes_with_a_later_purge() {
+    let folder = folder_to_purge();
+    let id = InstallationId::new("lane-0").unwrap();
+    let running = run(folder.path(), NEVER);
+    let own = |running: &Running| running.shared.points.names().of_outputs(&id).len();
+    running.push(&["apps/lane-0/out/1".to_owned(), "apps/lane-1/out/1".to_owned()]);
+    running.remove("lane-0", 1, false);
+    running.stop();
+
+    let running = run_to_be_killed(folder.path(), NEVER);
+    assert!(running.stored(KeyKind::State, 1) > 0);
+    assert_eq!(own(&running), 1);
+    running.admin(AdminRecord::Purged { id: id.clone(), generations: vec![Generation(1)], points: true });
+    assert_eq!(own(&running), 0);
+    until("it is purged", || running.shared.removed.lock().is_empty());
+    assert_eq!(running.stored(KeyKind::State, 1), 0);
+    running.kill();
+
+    let running = run(folder.path(), NEVER);
+    assert_eq!((own(&running), running.shared.points.names().count()), (0, 1));
+    running.stop();
+}
+
+#[test]
+fn a_purge_takes_along_what_earlier_installations_of_its_id_have_kept() {
+    let folder = folder_to_purge();
+    let running = run(folder.path(), NEVER);
+    running.remove("lane-0", 1, false);
+    running.remove("lane-1", 2, false);
+    running.admin(installed("lane-0", 3, &["a"]));
+    running.uninstall("lane-0", 3);
+    let left = || running.shared.removed.lock().keys().copied().collect::<Vec<_>>();
+    until("both are purged", || left() == [Generation(2)]);
+    assert_eq!(running.stored(KeyKind::State, 1), 0);
+    running.stop();
+}
+
+#[test]
+fn a_purge_looks_at_other_lanes_only_with_a_checkpoint() {
+    let mut world = World::new(EngineKind::Redb);
+    world.install(0, &["a"], true);
+    world.install(1, &["a"], true);
+    world.commit_keys(5_000);
+    world.checkpoint(None);
+    let folder = world.into_folder();
+    let running = run(folder.path(), NEVER);
+    *running.storage.slow_removal.lock() = Duration::from_millis(200);
+    running.uninstall("lane-0", 1);
+    until("the purge has begun", || running.stored(KeyKind::State, 1) < 5_000);
+    let other = running.shared.lanes.of_generation(Generation(2)).unwrap();
+    let state = other.state.write();
+    until("it goes on", || running.shared.removed.lock().is_empty());
+    drop(state);
     running.stop();
 }
 

@@ -44,9 +44,9 @@ pub(super) struct Node {
     log: LogReader,
     last: Position,
     epoch: Epoch,
-    /// With the generations that were gone then.
+    /// With the generations that were to be purged then.
     frozen: Option<(Frozen, Vec<Generation>)>,
-    /// Generations that were gone when a checkpoint that has ended began.
+    /// Generations that were to be purged when a checkpoint that has ended began.
     purgeable: Vec<Generation>,
     /// Those that were purged since a checkpoint ended.
     purged: BTreeSet<u64>,
@@ -233,10 +233,13 @@ impl World {
     pub(super) fn freeze(&mut self) {
         let node = self.node();
         if node.frozen.is_none() {
-            let removed = node.shared.removed.lock().keys().copied().collect();
+            let removed = node.shared.removed.lock();
+            let to_purge = removed.iter().filter(|(_, gone)| gone.removed.purge);
+            let to_purge = to_purge.map(|(generation, _)| *generation).collect();
+            drop(removed);
             node.frozen = Some((
                 checkpoint::freeze(&node.shared, node.last, std::mem::take(&mut node.applier.gone)),
-                removed,
+                to_purge,
             ));
         }
     }
@@ -349,6 +352,12 @@ impl World {
         let certain: BTreeSet<u64> = removed.difference(&model.purged).copied().collect();
         assert_eq!(certain, model.removed);
         assert!(removed.is_disjoint(&model.forgotten));
+        let kept: BTreeMap<u64, String> = {
+            let gone = shared.removed.lock();
+            let kept = gone.iter().filter(|(_, gone)| !gone.removed.purge);
+            kept.map(|(generation, gone)| (generation.0, gone.installation.to_string())).collect()
+        };
+        assert_eq!(kept, model.kept);
         for generation in &model.purged {
             for kind in
                 [KeyKind::State, KeyKind::Timer, KeyKind::Alarm, KeyKind::DeadLetter, KeyKind::Invocation]

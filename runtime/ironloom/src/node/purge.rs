@@ -1,0 +1,167 @@
+//! Purging: what an uninstalled app has kept goes, because an admin says so or because its week is over.
+//!
+//! The points of its outputs go with its state, as a record, so that a restart does the same. Other apps may
+//! read these points: a purge waits for them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::convert::Infallible;
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use super::{Node, problems};
+use crate::api::facade::{Answer, Problem};
+use crate::fold::durable::Durable;
+use crate::fold::{Gone, aside};
+use crate::records::admin::AdminRecord;
+use ironloom_types::ids::{Generation, InstallationId};
+
+/// How long a purge waits for those that read what it takes away.
+const TO_READ: Duration = Duration::from_secs(5);
+/// The interval at which weeks that are over are looked for.
+const LOOK: Duration = Duration::from_secs(60);
+
+impl Node {
+    /// Whether something is kept of an uninstalled installation that isn't about to go anyway.
+    pub(super) fn keeps_of(&self, id: &InstallationId) -> bool {
+        self.shared.removed.lock().values().any(|gone| gone.installation == *id && !gone.removed.purge)
+    }
+
+    /// Purges what is kept under the id of an installation that was uninstalled before.
+    pub(super) async fn purge_kept(&self, id: &InstallationId) -> Answer<()> {
+        self.outputs_are_read(id).await?;
+        // No installation of this id begins meanwhile.
+        let _installing = self.admin.installing.lock().await;
+        let records = self.to_purge(|_, gone| gone.installation == *id);
+        for record in records {
+            if matches!(record, AdminRecord::Purged { points: false, .. }) {
+                return Err(Problem::conflict("gone", "it was installed again in the meantime"));
+            }
+            self.change(record).await?;
+        }
+        Ok(())
+    }
+
+    /// Waits a moment until the others have dealt with what an installation has published; 409 where one of them
+    /// stands still or takes longer. Whoever calls this sees to it that nothing is added meanwhile.
+    pub(super) async fn outputs_are_read(&self, id: &InstallationId) -> Answer<()> {
+        let began = Instant::now();
+        while let Some(reader) = self.reader_of(id).await? {
+            if reader.is_stopped() || began.elapsed() >= TO_READ {
+                let detail = format!(
+                    "installation {} has not dealt yet with all that {id} has published; purging would take it away",
+                    reader.id
+                );
+                return Err(Problem::conflict("unread", detail).hint(format!(
+                    "Let {} go on, resume it with its backlog dropped, or uninstall it first.",
+                    reader.id
+                )));
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        Ok(())
+    }
+
+    /// An installation that has not dealt yet with all that this one has published.
+    async fn reader_of(&self, id: &InstallationId) -> Answer<Option<Arc<Durable>>> {
+        let publisher = id.clone();
+        let waits =
+            aside(&self.shared, move |shared| Ok::<_, Infallible>(shared.waits_for_outputs_of(&publisher)));
+        waits.await.map_err(|error| problems::internal(&error))
+    }
+
+    fn to_purge(&self, which: impl Fn(Generation, &Gone) -> bool) -> Vec<AdminRecord> {
+        to_purge(&self.shared.removed.lock(), which, |id| self.lanes.of(id).is_some())
+    }
+
+    /// Purges what was kept for a week, after the process has run for so long. What others have yet to read is left
+    /// for the next time; `told` says of whom the server's log has heard that.
+    async fn purge_what_is_over(&self, up: Duration, told: &mut BTreeSet<InstallationId>) -> Answer<()> {
+        // A clock that can't be right ends no week.
+        let Ok(now) = self.shared.clock.host() else { return Ok(()) };
+        let _installing = self.admin.installing.lock().await;
+        for record in self.to_purge(|_, gone| gone.removed.is_over(Some(now), up)) {
+            if let AdminRecord::Purged { id, points: true, .. } = &record
+                && let Some(reader) = self.reader_of(id).await?
+            {
+                if told.insert(id.clone()) {
+                    tracing::warn!(
+                        installation = %id,
+                        reader = %reader.id,
+                        "it was uninstalled a week ago; its state and points stay until the reader has dealt with all that it has published"
+                    );
+                }
+                continue;
+            }
+            self.change(record).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Looks now and then whether the week is over for which an uninstalled app's state and points are kept.
+pub(super) async fn watch_weeks(node: Weak<Node>) {
+    let (began, mut told) = (Instant::now(), BTreeSet::new());
+    loop {
+        tokio::time::sleep(LOOK).await;
+        let Some(node) = node.upgrade() else { return };
+        if let Err(problem) = node.purge_what_is_over(began.elapsed(), &mut told).await {
+            tracing::warn!(%problem, "what was kept for a week could not be purged; it is tried again");
+        }
+    }
+}
+
+/// The records that purge these installations, one for each id. Points go with the last that has or keeps them.
+fn to_purge(
+    removed: &BTreeMap<Generation, Gone>,
+    which: impl Fn(Generation, &Gone) -> bool,
+    lives: impl Fn(&InstallationId) -> bool,
+) -> Vec<AdminRecord> {
+    let mut purged: BTreeMap<&InstallationId, Vec<Generation>> = BTreeMap::new();
+    let mut kept = BTreeSet::new();
+    for (generation, gone) in removed.iter().filter(|(_, gone)| !gone.removed.purge) {
+        if which(*generation, gone) {
+            purged.entry(&gone.installation).or_default().push(*generation);
+        } else {
+            kept.insert(&gone.installation);
+        }
+    }
+    let record = |(id, generations): (&InstallationId, Vec<Generation>)| {
+        let points = !kept.contains(id) && !lives(id);
+        AdminRecord::Purged { id: id.clone(), generations, points }
+    };
+    purged.into_iter().map(record).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fold::Removed;
+    use ironloom_types::clock::Timestamp;
+
+    #[test]
+    fn points_go_with_the_last_that_has_or_keeps_them() {
+        let gone = |id: &str, at: u64, purge| Gone {
+            installation: InstallationId::new(id).unwrap(),
+            removed: Removed { at: Timestamp(at), purge },
+        };
+        let removed = BTreeMap::from([
+            (Generation(1), gone("again", 1, false)),
+            (Generation(2), gone("again", 9, false)),
+            (Generation(3), gone("gone", 1, false)),
+            (Generation(4), gone("lives", 1, false)),
+            (Generation(5), gone("purged", 1, true)),
+            (Generation(6), gone("gone", 2, false)),
+            (Generation(7), gone("gone", 9, true)),
+        ]);
+        let records =
+            to_purge(&removed, |_, gone| gone.removed.at <= Timestamp(5), |id| id.as_str() == "lives");
+        let purged = |id: &str, generations: &[u64], points| AdminRecord::Purged {
+            id: InstallationId::new(id).unwrap(),
+            generations: generations.iter().copied().map(Generation).collect(),
+            points,
+        };
+        let expected =
+            [purged("again", &[1], false), purged("gone", &[3, 6], true), purged("lives", &[4], false)];
+        assert_eq!(records, expected);
+    }
+}
