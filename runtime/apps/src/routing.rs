@@ -3,13 +3,16 @@
 //! A point's matches are worked out once, when it appears or bindings change, so that routing a
 //! reading costs one look-up by number, whatever the number of installations. The list of all
 //! matches lies in one piece: points are numbered in the order in which they appear, so a new one
-//! goes at its end; only a change of bindings writes it anew.
+//! goes at its end; only a change of bindings writes it anew. To match a million points takes long, so a new
+//! lane's matches can be worked out before, on another thread ([`Prepared`]).
 
 mod entities;
 mod index;
+mod prepared;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -20,6 +23,7 @@ use ironloom_types::ids::{PointNumber, PointPath};
 
 pub use entities::{Entities, EntitiesRead};
 use index::{Candidate, PatternIndex};
+pub use prepared::Prepared;
 
 /// One input that takes the readings of a point.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,6 +81,35 @@ pub struct LeftOut {
     pub reason: LeftOutReason,
 }
 
+/// A point that was left out and isn't any more, or isn't for the same reason.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WasLeftOut {
+    pub lane: u32,
+    /// The number of the input.
+    pub input: u16,
+    pub point: PointNumber,
+}
+
+/// A point that is to be matched anew, or forgotten.
+#[derive(Clone, Copy, Debug)]
+pub struct Replaced<'a> {
+    pub number: PointNumber,
+    pub path: &'a PointPath,
+    /// Its unit now.
+    pub unit: Option<&'a str>,
+    /// The point is gone.
+    pub is_removed: bool,
+}
+
+/// What became of points that were matched anew, and of those that wait for their entities.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Rematched {
+    /// Those that were left out before.
+    pub were_left_out: Vec<WasLeftOut>,
+    /// Those that are now.
+    pub left_out: Vec<LeftOut>,
+}
+
 /// The reason why a matching point is left out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LeftOutReason {
@@ -104,9 +137,43 @@ struct Lane {
 
 struct LaneInput {
     unit: Option<Arc<str>>,
-    /// The entities that points give so far. Kept only where the input has several patterns: two
-    /// paths that match one pattern always differ in what it captures.
-    taken: Option<HashSet<u32>>,
+    /// Kept only where the input has several patterns: two paths that match one pattern always differ in what
+    /// it captures.
+    taken: Option<Taken>,
+}
+
+/// The entities of an input that points give so far.
+#[derive(Default)]
+struct Taken {
+    entities: HashSet<u32>,
+    /// The points that wait for an entity that another point gives. It is always the first that has it.
+    waiting: HashMap<u32, BTreeSet<PointNumber>>,
+}
+
+impl Taken {
+    /// Whether the entity was free, so that it is this point's now.
+    fn take(&mut self, entity: u32, point: PointNumber) -> bool {
+        let is_free = self.entities.insert(entity);
+        if !is_free {
+            self.waiting.entry(entity).or_default().insert(point);
+        }
+        is_free
+    }
+
+    fn leave(&mut self, entity: u32, point: PointNumber) {
+        if let Some(waiting) = self.waiting.get_mut(&entity) {
+            waiting.remove(&point);
+            if waiting.is_empty() {
+                self.waiting.remove(&entity);
+            }
+        }
+    }
+
+    /// The first point that waits for an entity that is free.
+    fn next(&self, entity: u32) -> Option<PointNumber> {
+        let waiting = self.waiting.get(&entity).filter(|_| !self.entities.contains(&entity))?;
+        waiting.first().copied()
+    }
 }
 
 /// The table of one stream.
@@ -116,6 +183,8 @@ pub struct RoutingTable {
     list: Vec<Match>,
     index: PatternIndex,
     lanes: HashMap<u32, Lane>,
+    /// How often points were matched anew or forgotten.
+    changes: u64,
     /// Used again and again while one point is matched.
     candidates: Vec<Candidate>,
     entity: String,
@@ -135,6 +204,7 @@ impl RoutingTable {
             list: Vec::new(),
             index: PatternIndex::default(),
             lanes: HashMap::new(),
+            changes: 0,
             candidates: Vec::new(),
             entity: String::new(),
         }
@@ -171,16 +241,16 @@ impl RoutingTable {
         let mut left_out = Vec::new();
         let mut candidates = std::mem::take(&mut self.candidates);
         self.index.candidates(path, &mut candidates);
-        for candidate in &candidates {
-            match accept(&mut self.lanes, &mut self.entity, candidate, number, path, unit) {
-                Ok(found) => self.list.push(found),
-                Err(reason) => left_out.push(reason),
-            }
-        }
+        self.accept(&candidates, number, path, unit, &mut left_out);
         self.candidates = candidates;
         let end = self.end();
         self.offsets.push(end);
         left_out
+    }
+
+    /// How often points were matched anew or forgotten. What was prepared before the last time is of no use.
+    pub fn changes(&self) -> u64 {
+        self.changes
     }
 
     /// Sets the inputs of a lane, new or not, and goes over all points once, in the order of their
@@ -193,42 +263,29 @@ impl RoutingTable {
         points: impl IntoIterator<Item = (PointNumber, &'a PointPath, Option<&'a str>)>,
     ) -> Vec<LeftOut> {
         let entities = self.lanes.remove(&lane).map(|lane| lane.entities).unwrap_or_default();
+        self.put_lane(lane, inputs, Prepared::with(inputs, entities), points)
+    }
+
+    /// As [`Self::set_lane`] for inputs of which a part of the points is matched already: `points` are the others.
+    pub fn put_lane<'a>(
+        &mut self,
+        lane: u32,
+        inputs: &[InputBinding],
+        mut prepared: Prepared,
+        points: impl IntoIterator<Item = (PointNumber, &'a PointPath, Option<&'a str>)>,
+    ) -> Vec<LeftOut> {
         self.index.remove(lane);
-        let own = inputs
-            .iter()
-            .map(|input| LaneInput {
-                unit: input.unit.clone(),
-                taken: (input.patterns.len() > 1).then(HashSet::new),
-            })
-            .collect();
-        self.lanes.insert(lane, Lane { inputs: own, entities });
-        let mut alone = PatternIndex::default();
         for (input, binding) in inputs.iter().enumerate() {
             for (rank, pattern) in binding.patterns.iter().enumerate() {
                 self.index.insert(Slot::new(lane, input), rank, pattern);
-                alone.insert(Slot::new(lane, input), rank, pattern);
             }
         }
-
-        let mut found = Vec::new();
-        let mut left_out = Vec::new();
-        let mut candidates = Vec::new();
-        let mut last = None;
-        for (number, path, unit) in points {
-            assert!(last < Some(number), "points come in the order of their numbers");
-            last = Some(number);
-            if number.0 as usize >= self.points() {
-                break;
-            }
-            alone.candidates(path, &mut candidates);
-            for candidate in &candidates {
-                match accept(&mut self.lanes, &mut self.entity, candidate, number, path, unit) {
-                    Ok(matched) => found.push((number, matched)),
-                    Err(reason) => left_out.push(reason),
-                }
-            }
-        }
-        self.rewrite(lane, &found);
+        let added = self.points();
+        prepared.add(points.into_iter().take_while(|(number, ..)| (number.0 as usize) < added));
+        let Prepared { lane: own, matches, mut left_out, .. } = prepared;
+        self.lanes.insert(lane, own);
+        left_out.iter_mut().for_each(|one| one.lane = lane);
+        self.rewrite(lane, &matches);
         left_out
     }
 
@@ -240,45 +297,97 @@ impl RoutingTable {
         }
     }
 
-    /// Matches points anew whose unit has changed, or forgets those that were removed (`None`): the entities
-    /// that they had are free for others. Points come in the order of their numbers. Returns where they are
-    /// left out.
+    /// Matches points anew whose unit has changed, or forgets those that were removed. An entity that they had goes
+    /// to the first point that waits for it, so that the table is as if it were made anew; `known` shows such a
+    /// point. Points come in the order of their numbers.
     pub fn replace_points<'a>(
         &mut self,
-        points: impl IntoIterator<Item = (PointNumber, Option<(&'a PointPath, Option<&'a str>)>)>,
-    ) -> Vec<LeftOut> {
+        points: impl IntoIterator<Item = Replaced<'a>>,
+        known: impl Fn(PointNumber) -> Option<(&'a PointPath, Option<&'a str>)>,
+    ) -> Rematched {
+        self.changes += 1;
         let old = std::mem::take(&mut self.list);
+        self.list.reserve(old.len());
         let old_offsets = std::mem::take(&mut self.offsets);
         let mut offsets = Vec::with_capacity(old_offsets.len());
-        let mut left_out = Vec::new();
-        let mut candidates = Vec::new();
+        let mut rematched = Rematched::default();
+        // Points that wait for an entity that has become free: each is behind the one that had it.
+        let mut next = BTreeSet::new();
         let mut points = points.into_iter().peekable();
         for (number, ends) in old_offsets.windows(2).enumerate() {
             offsets.push(self.end());
             let number = PointNumber(number as u32);
             let before = &old[ends[0] as usize..ends[1] as usize];
-            let Some((_, point)) = points.next_if(|(next, _)| *next == number) else {
-                self.list.extend_from_slice(before);
-                continue;
-            };
-            for Match { slot, entity } in before {
-                let lane = self.lanes.get_mut(&slot.lane());
-                let taken = lane.and_then(|lane| lane.inputs[usize::from(slot.input())].taken.as_mut());
-                taken.map(|taken| taken.remove(entity));
-            }
-            let Some((path, unit)) = point else { continue };
-            self.index.candidates(path, &mut candidates);
-            for candidate in &candidates {
-                match accept(&mut self.lanes, &mut self.entity, candidate, number, path, unit) {
-                    Ok(found) => self.list.push(found),
-                    Err(reason) => left_out.push(reason),
-                }
+            let waited = next.remove(&number);
+            let changed = points.next_if(|point| point.number == number).or_else(|| {
+                let (path, unit) = known(number).filter(|_| waited)?;
+                Some(Replaced { number, path, unit, is_removed: false })
+            });
+            match changed {
+                Some(point) => self.rematch(point, before, &mut next, &mut rematched),
+                None => self.list.extend_from_slice(before),
             }
         }
         assert!(points.next().is_none(), "points are there, and come in the order of their numbers");
         offsets.push(self.end());
         self.offsets = offsets;
-        left_out
+        rematched
+    }
+
+    /// Matches one point anew, or forgets it. The points that have waited for its entities are `next`.
+    fn rematch(
+        &mut self,
+        point: Replaced<'_>,
+        before: &[Match],
+        next: &mut BTreeSet<PointNumber>,
+        rematched: &mut Rematched,
+    ) {
+        let mut candidates = std::mem::take(&mut self.candidates);
+        self.index.candidates(point.path, &mut candidates);
+        for candidate in &candidates {
+            let slot = candidate.slot;
+            let (lane, input) = (slot.lane(), slot.input());
+            let Some(of_lane) = self.lanes.get_mut(&lane) else { continue };
+            let taken = of_lane.inputs[usize::from(input)].taken.as_mut();
+            if let Some(matched) = before.iter().find(|matched| matched.slot == slot) {
+                taken.map(|taken| taken.entities.remove(&matched.entity));
+                continue;
+            }
+            rematched.were_left_out.push(WasLeftOut { lane, input, point: point.number });
+            if let Some(taken) = taken {
+                self.entity.clear();
+                candidate.pattern.write_entity(point.path, &mut self.entity);
+                let entity = of_lane.entities.read().number(&self.entity);
+                entity.into_iter().for_each(|entity| taken.leave(entity, point.number));
+            }
+        }
+        if !point.is_removed {
+            self.accept(&candidates, point.number, point.path, point.unit, &mut rematched.left_out);
+        }
+        self.candidates = candidates;
+        for Match { slot, entity } in before {
+            let input = self.lanes.get(&slot.lane()).map(|lane| &lane.inputs[usize::from(slot.input())]);
+            next.extend(input.and_then(|input| input.taken.as_ref()?.next(*entity)));
+        }
+    }
+
+    /// Puts a point's matches at the end of the list.
+    fn accept(
+        &mut self,
+        candidates: &[Candidate],
+        number: PointNumber,
+        path: &PointPath,
+        unit: Option<&str>,
+        left_out: &mut Vec<LeftOut>,
+    ) {
+        for candidate in candidates {
+            // The index holds patterns of known lanes only.
+            let Some(lane) = self.lanes.get_mut(&candidate.slot.lane()) else { continue };
+            match lane.accept(&mut self.entity, candidate, number, path, unit) {
+                Ok(found) => self.list.push(found),
+                Err(reason) => left_out.push(reason),
+            }
+        }
     }
 
     fn end(&self) -> u32 {
@@ -287,7 +396,7 @@ impl RoutingTable {
     }
 
     /// Writes the list anew with these matches of the lane, in the order of points, in place of the
-    /// ones it had.
+    /// ones it had. A lane that was prepared has had no number yet.
     fn rewrite(&mut self, lane: u32, matches: &[(PointNumber, Match)]) {
         let old = std::mem::take(&mut self.list);
         let mut offsets = Vec::with_capacity(self.offsets.len());
@@ -301,7 +410,8 @@ impl RoutingTable {
             let before = others.iter().filter(|one| one.lane() < lane);
             self.list.extend(before);
             while let Some((_, matched)) = own.next_if(|(point, _)| point.0 as usize == number) {
-                self.list.push(*matched);
+                let slot = Slot::new(lane, usize::from(matched.input()));
+                self.list.push(Match { slot, ..*matched });
             }
             self.list.extend(others.iter().filter(|one| one.lane() > lane));
         }
@@ -310,30 +420,41 @@ impl RoutingTable {
     }
 }
 
-/// Checks unit and entity of a match.
-fn accept(
-    lanes: &mut HashMap<u32, Lane>,
-    entity: &mut String,
-    candidate: &Candidate,
-    point: PointNumber,
-    path: &PointPath,
-    unit: Option<&str>,
-) -> Result<Match, LeftOut> {
-    let slot = candidate.slot;
-    let (lane, input) = (slot.lane(), slot.input());
-    let refuse = |reason| LeftOut { lane, input, point, reason };
-    // The index holds patterns of known lanes only, so the entry is there.
-    let lane = lanes.entry(lane).or_insert_with(|| Lane { inputs: Vec::new(), entities: Arc::default() });
-    let wanted = &mut lane.inputs[usize::from(input)];
-    if !unit_fits(unit, wanted.unit.as_deref()) {
-        let text = |unit: Option<&str>| unit.unwrap_or_default().to_owned();
-        return Err(refuse(LeftOutReason::Unit { point: text(unit), input: text(wanted.unit.as_deref()) }));
+impl Lane {
+    fn new(inputs: &[InputBinding], entities: Arc<Entities>) -> Self {
+        let input = |input: &InputBinding| LaneInput {
+            unit: input.unit.clone(),
+            taken: (input.patterns.len() > 1).then(Taken::default),
+        };
+        Self { inputs: inputs.iter().map(input).collect(), entities }
     }
-    entity.clear();
-    candidate.pattern.write_entity(path, entity);
-    let number = lane.entities.intern(entity);
-    if wanted.taken.as_mut().is_some_and(|taken| !taken.insert(number)) {
-        return Err(refuse(LeftOutReason::SameEntity { entity: entity.clone() }));
+
+    /// Checks unit and entity of a match.
+    fn accept(
+        &mut self,
+        entity: &mut String,
+        candidate: &Candidate,
+        point: PointNumber,
+        path: &PointPath,
+        unit: Option<&str>,
+    ) -> Result<Match, LeftOut> {
+        let slot = candidate.slot;
+        let (lane, input) = (slot.lane(), slot.input());
+        let refuse = |reason| LeftOut { lane, input, point, reason };
+        let wanted = &mut self.inputs[usize::from(input)];
+        if !unit_fits(unit, wanted.unit.as_deref()) {
+            let text = |unit: Option<&str>| unit.unwrap_or_default().to_owned();
+            return Err(refuse(LeftOutReason::Unit {
+                point: text(unit),
+                input: text(wanted.unit.as_deref()),
+            }));
+        }
+        entity.clear();
+        candidate.pattern.write_entity(path, entity);
+        let number = self.entities.intern(entity);
+        if wanted.taken.as_mut().is_some_and(|taken| !taken.take(number, point)) {
+            return Err(refuse(LeftOutReason::SameEntity { entity: entity.clone() }));
+        }
+        Ok(Match { slot, entity: number })
     }
-    Ok(Match { slot, entity: number })
 }

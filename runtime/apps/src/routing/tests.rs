@@ -81,40 +81,64 @@ fn a_second_point_of_an_entity_and_another_unit_are_left_out_and_reported() {
     assert_eq!(sizes, [1, 0, 0, 1]);
 }
 
+/// A point, and its unit.
+type Point = (PointPath, Option<&'static str>);
+
 /// Worked out for each point alone, with nothing remembered but the entities that are taken.
 #[derive(Default)]
 struct Naive {
     lanes: BTreeMap<u32, Vec<InputBinding>>,
-    points: Vec<PointPath>,
+    /// `None` where a point was removed.
+    points: Vec<Option<Point>>,
 }
 
 impl Naive {
-    fn matches(&self) -> Vec<Vec<(u32, u16, String)>> {
-        let mut taken = BTreeSet::new();
+    /// What each point is matched to, and what is left out.
+    fn matches(&self) -> (Vec<Vec<(u32, u16, String)>>, BTreeSet<(u32, u16, u32)>) {
+        let (mut taken, mut left_out) = (BTreeSet::new(), BTreeSet::new());
         let mut all = Vec::new();
-        for point in &self.points {
+        for (point, known) in self.points.iter().enumerate() {
             let mut found = Vec::new();
+            let Some((path, unit)) = known else {
+                all.push(found);
+                continue;
+            };
             for (&lane, inputs) in &self.lanes {
                 for (number, input) in inputs.iter().enumerate() {
-                    let entity = input.patterns.iter().find_map(|pattern| pattern.entity(point));
-                    if let Some(entity) = entity
-                        && taken.insert((lane, number, entity.clone()))
+                    let Some(entity) = input.patterns.iter().find_map(|pattern| pattern.entity(path)) else {
+                        continue;
+                    };
+                    if unit_fits(*unit, input.unit.as_deref()) && taken.insert((lane, number, entity.clone()))
                     {
                         found.push((lane, number as u16, entity));
+                    } else {
+                        left_out.insert((lane, number as u16, point as u32));
                     }
                 }
             }
             all.push(found);
         }
-        all
+        (all, left_out)
+    }
+
+    fn known(&self, number: PointNumber) -> Option<(&PointPath, Option<&str>)> {
+        self.points[number.0 as usize].as_ref().map(|(path, unit)| (path, *unit))
+    }
+
+    fn numbered(&self) -> impl Iterator<Item = (PointNumber, &PointPath, Option<&str>)> {
+        let points = (0..self.points.len() as u32).map(PointNumber);
+        points.filter_map(|number| self.known(number).map(|(path, unit)| (number, path, unit)))
     }
 }
 
 #[derive(Clone, Debug)]
 enum Step {
     Add(Vec<u8>),
-    Set(u32, Vec<Vec<Vec<u8>>>),
+    /// With its unit, and how many of the points are matched beside the table.
+    Set(u32, Option<&'static str>, Vec<Vec<Vec<u8>>>, usize),
     Remove(u32),
+    /// Points get a unit, where they have none, or are removed.
+    Replace(Vec<(usize, Option<&'static str>)>),
 }
 
 /// Segments are a, b, c; in a pattern 3 and above are captures.
@@ -126,51 +150,91 @@ fn text(segments: &[u8]) -> String {
     segments.iter().enumerate().map(show).collect::<Vec<_>>().join("/")
 }
 
+fn unit() -> impl Strategy<Value = &'static str> {
+    prop_oneof![Just("kg"), Just("g")]
+}
+
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let pattern = prop::collection::vec(0..6_u8, 1..4);
     let inputs = prop::collection::vec(prop::collection::vec(pattern, 0..4), 0..3);
+    let unit_of_input = prop::option::weighted(0.3, unit());
     let step = prop_oneof![
-        4 => prop::collection::vec(0..3_u8, 1..4).prop_map(Step::Add),
-        2 => (0..4_u32, inputs).prop_map(|(lane, inputs)| Step::Set(lane, inputs)),
+        6 => prop::collection::vec(0..3_u8, 1..4).prop_map(Step::Add),
+        2 => (0..4_u32, unit_of_input, inputs, 0..20_usize).prop_map(|(lane, unit, inputs, before)| Step::Set(lane, unit, inputs, before)),
         1 => (0..4_u32).prop_map(Step::Remove),
+        2 => prop::collection::vec((0..20_usize, prop::option::of(unit())), 1..4).prop_map(Step::Replace),
     ];
     prop::collection::vec(step, 1..40)
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(512))]
+
     #[test]
     fn the_table_agrees_with_a_naive_matcher(steps in steps()) {
         let mut table = RoutingTable::new();
         let mut naive = Naive::default();
+        let mut left_out = BTreeSet::new();
+        let name = |one: &LeftOut| (one.lane, one.input, one.point.0);
         for step in steps {
             match step {
                 Step::Add(segments) => {
                     let path = path(&text(&segments));
-                    if naive.points.contains(&path) {
+                    if naive.points.iter().flatten().any(|(known, _)| *known == path) {
                         continue;
                     }
-                    table.add_point(PointNumber(naive.points.len() as u32), &path, None);
-                    naive.points.push(path);
+                    let number = PointNumber(naive.points.len() as u32);
+                    left_out.extend(table.add_point(number, &path, None).iter().map(name));
+                    naive.points.push(Some((path, None)));
                 }
-                Step::Set(lane, inputs) => {
+                Step::Set(lane, unit, inputs, before) => {
                     let inputs: Vec<InputBinding> = inputs
                         .iter()
                         .map(|patterns| {
                             let texts: Vec<String> = patterns.iter().map(|pattern| text(pattern)).collect();
-                            input(None, &texts.iter().map(String::as_str).collect::<Vec<_>>())
+                            input(unit, &texts.iter().map(String::as_str).collect::<Vec<_>>())
                         })
                         .collect();
-                    let points = naive.points.iter().enumerate();
-                    table.set_lane(lane, &inputs, points.map(|(number, path)| (PointNumber(number as u32), path, None)));
+                    let mut prepared = Prepared::new(&inputs);
+                    prepared.add(naive.numbered().take(before));
+                    let next = prepared.next();
+                    let others = naive.numbered().filter(|(number, ..)| *number >= next);
+                    let now = table.put_lane(lane, &inputs, prepared, others);
+                    left_out.retain(|(of, ..)| *of != lane);
+                    left_out.extend(now.iter().map(name));
                     naive.lanes.insert(lane, inputs);
                 }
                 Step::Remove(lane) => {
                     table.remove_lane(lane);
+                    left_out.retain(|(of, ..)| *of != lane);
                     naive.lanes.remove(&lane);
+                }
+                Step::Replace(points) => {
+                    let wanted: BTreeMap<usize, Option<&'static str>> = points.into_iter().collect();
+                    let mut replaced = Vec::new();
+                    for (number, unit) in wanted {
+                        let Some(Some((path, before))) = naive.points.get(number).cloned() else { continue };
+                        let unit = unit.map(|unit| before.unwrap_or(unit));
+                        naive.points[number] = unit.map(|unit| (path.clone(), Some(unit)));
+                        replaced.push((PointNumber(number as u32), path, unit));
+                    }
+                    let replaced = replaced.iter().map(|(number, path, unit)| Replaced {
+                        number: *number,
+                        path,
+                        unit: *unit,
+                        is_removed: unit.is_none(),
+                    });
+                    let rematched = table.replace_points(replaced, |number| naive.known(number));
+                    for WasLeftOut { lane, input, point } in rematched.were_left_out {
+                        prop_assert!(left_out.remove(&(lane, input, point.0)) || rematched.left_out.iter().any(|one| name(one) == (lane, input, point.0)));
+                    }
+                    left_out.extend(rematched.left_out.iter().map(name));
                 }
             }
             let all: Vec<_> = (0..naive.points.len() as u32).map(|point| shown(&table, point)).collect();
-            prop_assert_eq!(all, naive.matches());
+            let (expected, expected_left_out) = naive.matches();
+            prop_assert_eq!(all, expected);
+            prop_assert_eq!(&left_out, &expected_left_out);
         }
     }
 }
@@ -185,14 +249,25 @@ fn points_are_matched_anew_and_free_their_entities() {
     assert_eq!(table.add_point(PointNumber(1), &paths[1], None).len(), 1, "the entity 1 is taken");
     table.add_point(PointNumber(2), &paths[2], None);
     let both = |entity: &str| [(2, 0, "1".to_owned()), (2, 1, entity.to_owned())];
+    let known = |number: PointNumber| Some((&paths[number.0 as usize], None));
+    let replaced = |number: usize, unit, is_removed| Replaced {
+        number: PointNumber(number as u32),
+        path: &paths[number],
+        unit,
+        is_removed,
+    };
     assert_eq!(shown(&table, 0), both("a"));
-    // Its unit no longer fits the first input, so that the other point can be the entity.
-    let left_out = table.replace_points([(PointNumber(0), Some((&paths[0], Some("s"))))]);
-    assert_eq!(left_out.len(), 1);
+    // Its unit no longer fits the first input, so that the other point is the entity now.
+    let rematched = table.replace_points([replaced(0, Some("s"), false)], known);
+    let reason = LeftOutReason::Unit { point: "s".to_owned(), input: "kg".to_owned() };
+    let left_out = vec![LeftOut { lane: 2, input: 0, point: PointNumber(0), reason }];
+    let were_left_out = vec![WasLeftOut { lane: 2, input: 0, point: PointNumber(1) }];
+    assert_eq!(rematched, Rematched { were_left_out, left_out });
     assert_eq!(shown(&table, 0), [(2, 1, "a".to_owned())]);
-    assert!(table.replace_points([(PointNumber(1), Some((&paths[1], Some("kg"))))]).is_empty());
     assert_eq!(shown(&table, 1), both("b"));
-    assert!(table.replace_points([(PointNumber(0), None), (PointNumber(1), None)]).is_empty());
+    let rematched = table.replace_points([replaced(0, None, true), replaced(1, None, true)], known);
+    let were_left_out = vec![WasLeftOut { lane: 2, input: 0, point: PointNumber(0) }];
+    assert_eq!(rematched, Rematched { were_left_out, left_out: Vec::new() });
     assert_eq!((shown(&table, 0), shown(&table, 1)), (vec![], vec![]));
     assert_eq!(shown(&table, 2), [(2, 1, "c".to_owned())]);
     // A point of the same path is another one, and has its entity.

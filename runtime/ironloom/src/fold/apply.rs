@@ -10,6 +10,7 @@ use serde::Serialize;
 use super::durable::{Begin, Durable};
 use super::points::StoredPoint;
 use super::queue::{Queue, RowNote};
+use super::routes::PreparedRoutes;
 use super::sealer::Sealed;
 use super::submission::Accepted;
 use super::{Gone, KnownPackage, Removed, Shared, StoredLane};
@@ -19,6 +20,7 @@ use crate::records::commit::{AlarmState, CommitHead, StateChange};
 use crate::records::installation::{Installation, Revision};
 use crate::records::lane::LaneMeta;
 use ironloom_apps::manifest::Manifest;
+use ironloom_apps::routing::{Prepared, Replaced};
 use ironloom_storage::journal::Chunk;
 use ironloom_storage::log::RecordRef;
 use ironloom_storage::store::{Item, Key, Scope, StateCache};
@@ -149,9 +151,13 @@ impl Applier {
         // In the order of their numbers.
         let changed: BTreeMap<PointNumber, &NewPoint> =
             units.iter().filter_map(|(number, _)| Some((*number, names.point(*number)?))).collect();
-        let anew =
-            changed.iter().map(|(number, point)| (*number, Some((&point.path, point.unit.as_deref()))));
-        let left_out = routing.replace_points(anew);
+        let anew = changed.iter().map(|(number, point)| Replaced {
+            number: *number,
+            path: &point.path,
+            unit: point.unit.as_deref(),
+            is_removed: false,
+        });
+        let rematched = routing.replace_points(anew, |number| names.routed(number));
         drop(routing);
         let value = |point: &NewPoint| stored(&Some((point.path.as_str(), point.unit.as_deref())));
         let key = |(number, point): (&PointNumber, &&NewPoint)| {
@@ -159,17 +165,33 @@ impl Applier {
         };
         self.shared.overlay.apply(changed.iter().map(key));
         drop(names);
-        self.shared.note_left_out(&left_out);
+        self.shared.note_rematched(&rematched);
     }
 
     /// Removes the points of a purged installation's outputs.
     fn remove_points(&self, installation: &InstallationId) {
-        let numbers = self.shared.points.names().of_outputs(installation);
+        let (numbers, gone) = {
+            let names = self.shared.points.names();
+            let numbers = names.of_outputs(installation);
+            let point = |number: &PointNumber| Some((*number, names.point(*number)?.path.clone()));
+            let gone: Vec<_> = numbers.iter().filter_map(point).collect();
+            (numbers, gone)
+        };
         if numbers.is_empty() {
             return;
         }
         self.shared.points.remove(&numbers);
-        self.shared.routing.write().replace_points(numbers.iter().map(|number| (*number, None)));
+        let removed = gone.iter().map(|(number, path)| Replaced {
+            number: *number,
+            path,
+            unit: None,
+            is_removed: true,
+        });
+        let mut routing = self.shared.routing.write();
+        let names = self.shared.points.names();
+        let rematched = routing.replace_points(removed, |number| names.routed(number));
+        drop((routing, names));
+        self.shared.note_rematched(&rematched);
         let removed = stored(&StoredPoint::None);
         let key = |number: &PointNumber| (Scope::MAIN.key(Item::Point(*number)), Some(removed.clone()));
         self.shared.overlay.apply(numbers.iter().map(key));
@@ -427,18 +449,24 @@ impl Applier {
         };
         let (timers, alarms) = (BTreeMap::new(), BTreeMap::new());
         let manifest = Arc::clone(&known.manifest);
-        self.begin(Begin { installation, revision, manifest, meta, state, queue, timers, alarms });
+        let prepared = self.shared.prepared.lock().take_if(|(of, _)| *of == installation.generation);
+        let routes = prepared.map(|(_, routes)| routes);
+        self.begin(Begin { installation, revision, manifest, meta, state, queue, timers, alarms }, routes);
     }
 
-    /// Makes a lane and routes to it.
-    pub(crate) fn begin(&mut self, begin: Begin) {
+    /// Makes a lane and routes to it, by what was prepared if it still holds.
+    pub(crate) fn begin(&mut self, begin: Begin, routes: Option<PreparedRoutes>) {
         let number = self.shared.lanes.free_number();
         let left_out;
         let entities = {
             let mut routing = self.shared.routing.write();
             let names = self.shared.points.names();
-            let points = names.iter().map(|(number, point)| (number, &point.path, point.unit.as_deref()));
-            left_out = routing.set_lane(number, &begin.revision.bindings.inputs, points);
+            let inputs = &begin.revision.bindings.inputs;
+            let routes = routes.filter(|prepared| prepared.changes == routing.changes());
+            let routes = routes.map_or_else(|| Prepared::new(inputs), |prepared| prepared.routes);
+            let points = names.iter_from(routes.next());
+            let points = points.map(|(number, point)| (number, &point.path, point.unit.as_deref()));
+            left_out = routing.put_lane(number, inputs, routes, points);
             routing.entities(number)
         };
         self.shared.left_out.begin(number, &begin.installation.id);

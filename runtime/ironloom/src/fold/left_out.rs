@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use parking_lot::Mutex;
 
 use super::points::Names;
-use ironloom_apps::routing::LeftOut;
-use ironloom_types::ids::{InstallationId, PointPath};
+use ironloom_apps::routing::{LeftOut, WasLeftOut};
+use ironloom_types::ids::{InstallationId, PointNumber, PointPath};
 
 /// Samples that are kept for each installation.
 const SAMPLES: usize = 10;
@@ -30,6 +30,7 @@ pub(crate) struct OfInstallation {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Sample {
     pub point: PointPath,
+    number: PointNumber,
     /// The number of the input, in the order of the manifest.
     pub input: u16,
     /// The reason, for people.
@@ -58,15 +59,26 @@ impl LeftOutPoints {
 
     pub(crate) fn note(&self, left_out: &[LeftOut], names: &Names) {
         let mut lanes = self.lanes.lock();
-        for LeftOut { lane, input, point, reason } in left_out {
+        for LeftOut { lane, input, point: number, reason } in left_out {
             let Some(OfLane { points, .. }) = lanes.get_mut(lane) else { continue };
             points.count += 1;
             if points.samples.len() < SAMPLES
-                && let Some(point) = names.point(*point)
+                && let Some(point) = names.point(*number)
             {
-                let (point, reason) = (point.path.clone(), reason.to_string());
-                points.samples.push(Sample { point, input: *input, reason });
+                let (path, reason) = (point.path.clone(), reason.to_string());
+                points.samples.push(Sample { point: path, number: *number, input: *input, reason });
             }
+        }
+    }
+
+    /// These count no longer: they are matched now, or gone.
+    pub(crate) fn forget(&self, were_left_out: &[WasLeftOut]) {
+        let mut lanes = self.lanes.lock();
+        for WasLeftOut { lane, input, point } in were_left_out {
+            let Some(OfLane { points, told, .. }) = lanes.get_mut(lane) else { continue };
+            points.count = points.count.saturating_sub(1);
+            points.samples.retain(|sample| (sample.number, sample.input) != (*point, *input));
+            *told = points.count.min(*told);
         }
     }
 
@@ -99,7 +111,6 @@ mod tests {
     use super::super::points::Points;
     use super::*;
     use ironloom_apps::routing::LeftOutReason;
-    use ironloom_types::ids::PointNumber;
     use ironloom_types::readings::NewPoint;
 
     #[test]
@@ -119,6 +130,11 @@ mod tests {
         assert_eq!((of_lane.count, of_lane.samples.len()), (100, SAMPLES));
         assert_eq!(of_lane.samples[1].point, path(1));
         assert_eq!(of_lane.samples[1].reason, "its unit is g, and the input's kg");
+        let was = |input, number| WasLeftOut { lane: 3, input, point: PointNumber(number) };
+        counted.forget(&[was(1, 1), was(1, 50)]);
+        let of_lane = counted.of(3);
+        assert_eq!((of_lane.count, of_lane.samples.len()), (98, SAMPLES - 1));
+        assert_eq!(of_lane.samples[1].point, path(2));
         counted.end(3);
         counted.note(&all, &points.names());
         assert_eq!(counted.of(3), OfInstallation::default());

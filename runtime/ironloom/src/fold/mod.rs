@@ -17,6 +17,7 @@ pub(crate) mod overlay;
 pub(crate) mod points;
 pub(crate) mod queue;
 pub(crate) mod requests;
+pub(crate) mod routes;
 pub(crate) mod run;
 pub(crate) mod sealer;
 pub(crate) mod submission;
@@ -42,12 +43,13 @@ use self::left_out::LeftOutPoints;
 use self::overlay::Overlay;
 use self::points::Points;
 use self::queue::NoteBudget;
+use self::routes::PreparedRoutes;
 use crate::records::admin::PackageRecord;
 use crate::records::commit::DeadLetter;
 use crate::records::lane::LaneMeta;
 use crate::telemetry::Metrics;
 use ironloom_apps::manifest::Manifest;
-use ironloom_apps::routing::{LeftOut, RoutingTable};
+use ironloom_apps::routing::{LeftOut, Rematched, RoutingTable};
 use ironloom_storage::store::{CacheBudget, Item, KeyKind, Scope, Storage};
 use ironloom_types::clock::{BUILT_AFTER, Clock, SECOND, Timestamp};
 use ironloom_types::ids::{Digest, Generation, InstallationId, Position, Sequence};
@@ -66,6 +68,8 @@ pub(crate) struct Shared {
     pub journal: Journal,
     /// The lanes that want each point.
     pub routing: RwLock<RoutingTable>,
+    /// Routes of the installation that is about to begin.
+    prepared: Mutex<Option<(Generation, PreparedRoutes)>>,
     /// Points that match an input and are left out.
     pub left_out: LeftOutPoints,
     /// The installations: the durable half of each lane.
@@ -198,6 +202,7 @@ impl Shared {
             points: Arc::new(Points::default()),
             journal,
             routing: RwLock::new(RoutingTable::new()),
+            prepared: Mutex::default(),
             left_out: LeftOutPoints::default(),
             // As much as there is, until the threads are started.
             cache: CacheBudget::new(usize::MAX),
@@ -311,6 +316,12 @@ impl Shared {
         if !left_out.is_empty() {
             self.left_out.note(left_out, &self.points.names());
         }
+    }
+
+    /// Counts anew the points that were left out and those that are now.
+    fn note_rematched(&self, rematched: &Rematched) {
+        self.left_out.forget(&rematched.were_left_out);
+        self.note_left_out(&rematched.left_out);
     }
 
     /// Notes when a lane's next timer is due.

@@ -50,6 +50,11 @@ impl Names {
         self.by_number.get(number.0 as usize)?.as_ref()
     }
 
+    /// A point as the routing table asks for it.
+    pub(super) fn routed(&self, number: PointNumber) -> Option<(&PointPath, Option<&str>)> {
+        self.point(number).map(|point| (&point.path, point.unit.as_deref()))
+    }
+
     /// The number of points that were numbered; the next point gets this number.
     pub(crate) fn given(&self) -> usize {
         self.by_number.len()
@@ -62,7 +67,12 @@ impl Names {
 
     /// All points in the order of their numbers.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (PointNumber, &NewPoint)> {
-        let numbered = self.by_number.iter().enumerate();
+        self.iter_from(PointNumber(0))
+    }
+
+    /// The points from a number on, in the order of their numbers.
+    pub(crate) fn iter_from(&self, first: PointNumber) -> impl Iterator<Item = (PointNumber, &NewPoint)> {
+        let numbered = self.by_number.iter().enumerate().skip(first.0 as usize);
         numbered.filter_map(|(number, point)| Some((PointNumber(number as u32), point.as_ref()?)))
     }
 

@@ -1,8 +1,11 @@
 //! Installing: planned, counted and loaded without a lock, then checked once more and written as one
 //! record.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::loading::context;
 use super::packages::load_problem;
@@ -10,7 +13,8 @@ use super::{Node, problems};
 use crate::api::facade::{
     Answer, InstallRequest, InstallationState, Installed, Lag, Match, Place, Problem, StartFrom,
 };
-use crate::fold::KnownPackage;
+use crate::fold::routes::PreparedRoutes;
+use crate::fold::{KnownPackage, aside};
 use crate::lanes::App;
 use crate::records::admin::AdminRecord;
 use crate::records::installation::{Installation, Revision, Standing};
@@ -82,8 +86,11 @@ impl Node {
             limits: plan.limits,
             timezone: plan.timezone,
         };
+        let routes = if dry_run { None } else { Some(self.routes(&revision.bindings).await?) };
         let app = App { code: loaded, context: Arc::new(context(&known.manifest, &revision)) };
-        let installation = if dry_run {
+        let installation = if let Some(routes) = routes {
+            self.write(&request, installation, revision, &known.manifest, app, routes).await?
+        } else {
             let meta = first_meta(cursor, &known.manifest, &revision, self.shared.clock.now());
             let state = InstallationState::Starting;
             super::installations::show(
@@ -94,8 +101,6 @@ impl Node {
                 state,
                 Lag::default(),
             )
-        } else {
-            self.write(&request, installation, revision, &known.manifest, app).await?
         };
         let Counted { readings, at_least } = backlog;
         Ok(Installed { installation, backlog: readings, backlog_at_least: at_least, matches, warnings })
@@ -109,6 +114,7 @@ impl Node {
         mut revision: Revision,
         manifest: &Manifest,
         app: App,
+        (place, routes): (OwnedSemaphorePermit, PreparedRoutes),
     ) -> Answer<crate::api::facade::Installation> {
         let mut given = self.admin.installing.lock().await;
         self.check_free(&request.id)?;
@@ -123,12 +129,26 @@ impl Node {
         let cursor = Sequence(revision.from.0 - 1);
         let meta = first_meta(cursor, manifest, &revision, self.shared.clock.now());
         let (installation, revision, meta) = (Box::new(installation), Box::new(revision), Box::new(meta));
-        self.change(AdminRecord::Installed { installation, revision, meta }).await?;
+        self.shared.keep_routes(*given, Some(routes));
+        let installed = self.change(AdminRecord::Installed { installation, revision, meta }).await;
+        self.shared.keep_routes(*given, None);
+        drop(place);
+        installed?;
         let lane = self.lane(&request.id)?;
         lane.set_app(app);
         self.lanes.wake(&lane);
         drop(given);
         self.shown(lane).await
+    }
+
+    /// Matches the points to an installation's inputs, so that the fold needn't. With the place that it takes until
+    /// the record is written: it may need much memory.
+    async fn routes(&self, bindings: &Bindings) -> Answer<(OwnedSemaphorePermit, PreparedRoutes)> {
+        let place = Arc::clone(&self.admin.planning).acquire_owned().await;
+        let place = place.map_err(|error| problems::internal(&error))?;
+        let inputs = bindings.inputs.clone();
+        let routes = aside(&self.shared, move |shared| Ok::<_, Infallible>(shared.prepare_routes(&inputs)));
+        Ok((place, routes.await.map_err(|error| problems::internal(&error))?))
     }
 
     fn check_free(&self, id: &InstallationId) -> Answer<()> {

@@ -195,7 +195,7 @@ impl Loader<'_> {
                 return Ok(());
             };
             let queue = applier.queue_from(places.behind(generation, lane.meta.cursor));
-            applier.begin(Begin {
+            let begin = Begin {
                 installation,
                 revision,
                 manifest: Arc::clone(&known.manifest),
@@ -204,7 +204,8 @@ impl Loader<'_> {
                 queue,
                 timers: timers.remove(&generation).unwrap_or_default(),
                 alarms: alarms.remove(&generation).unwrap_or_default(),
-            });
+            };
+            applier.begin(begin, None);
             Ok(())
         })?;
         Ok(left_out)

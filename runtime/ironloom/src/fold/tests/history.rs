@@ -302,6 +302,14 @@ impl World {
         let cursor = if from_start { Sequence(0) } else { self.shared().journal.last() };
         let meta = LaneMeta { cursor, next_dead_letter: 1, ..LaneMeta::default() };
         let record = install_record(&id, generation, takes, meta.clone());
+        if let AdminRecord::Installed { revision, .. } = &record
+            && from_start
+        {
+            // What was submitted before is applied later.
+            let shared = self.shared();
+            let routes = shared.prepare_routes(&revision.bindings.inputs);
+            shared.keep_routes(Generation(generation), Some(routes));
+        }
         self.admin(record, Ok(()));
         let lane = Lane {
             id,

@@ -421,6 +421,32 @@ fn a_purge_takes_along_what_earlier_installations_of_its_id_have_kept() {
 }
 
 #[test]
+fn a_point_takes_the_place_of_one_that_is_purged_now_as_after_a_restart() {
+    let folder = folder_to_purge();
+    let running = run(folder.path(), NEVER);
+    running.push(&["apps/lane-0/out/5".to_owned(), "a/5".to_owned(), "a/6".to_owned()]);
+    running.admin(installed("reader", 3, &["apps/lane-0/out", "a"]));
+    let routes = |running: &Running| {
+        let lane = running.shared.lanes.of_generation(Generation(3)).unwrap().number;
+        let names = running.shared.points.names();
+        let routing = running.shared.routing.read();
+        let is_read = |path: &str| {
+            let number = names.number(path)?;
+            Some(routing.matches(number).iter().any(|found| found.lane() == lane))
+        };
+        let read = ["apps/lane-0/out/5", "a/5", "a/6"].map(is_read);
+        (read, running.shared.left_out.of(lane).count)
+    };
+    assert_eq!(routes(&running), ([Some(true), Some(false), Some(true)], 1));
+    running.uninstall("lane-0", 1);
+    assert_eq!(routes(&running), ([None, Some(true), Some(true)], 0));
+    running.stop();
+    let running = run(folder.path(), NEVER);
+    assert_eq!(routes(&running), ([None, Some(true), Some(true)], 0));
+    running.stop();
+}
+
+#[test]
 fn a_purge_looks_at_other_lanes_only_with_a_checkpoint() {
     let mut world = World::new(EngineKind::Redb);
     world.install(0, &["a"], true);
