@@ -66,8 +66,18 @@ pub const MAX_CALL_BYTES: usize = MAX_EFFECT_BYTES;
 pub const MAX_STATE_KEYS: usize = 20_000;
 /// Bytes that a key of `state` counts besides its own and those of its value: about its cost in memory.
 pub const STATE_KEY_BYTES: usize = 128;
+/// Entries of `state` on one page of a scan. Beyond: on the next one.
+pub const MAX_STATE_PAGE: u32 = 1_000;
+/// Bytes of `state` on one page of a scan, but for its last entry. Beyond: on the next one.
+pub const MAX_STATE_PAGE_BYTES: usize = 1 << 20;
 /// Derived readings of one invocation. Beyond: `publish` is refused.
 pub const MAX_DERIVED: usize = 100_000;
+/// Bytes that a derived reading counts among the effects, besides a text or blob.
+pub const DERIVED_BYTES: usize = 20;
+/// Bytes that each entity of a call to `publish` counts among the effects, besides its own: counted alike for a
+/// point that there is and one that the call makes, so that it is the same whichever of the two it is when the
+/// invocation is replayed.
+pub const ENTITY_BYTES: usize = 64;
 /// Bytes of all effects of one invocation. Beyond: the call that would pass it is refused.
 pub const MAX_EFFECT_BYTES: usize = 16 << 20;
 /// The longest text or blob of a reading, in bytes. Beyond: refused.
@@ -78,6 +88,9 @@ pub const MAX_INTENTS: usize = 1_000;
 pub const MAX_ALARMS: usize = 10_000;
 /// One-shot timers of an installation. Beyond: `set` is refused.
 pub const MAX_TIMERS: usize = 1_000;
+/// How long after an invocation's time the one-shot timers that it sets are due at the earliest, in nanoseconds: an
+/// app that sets itself again and again makes no more than a record a second of it.
+pub const TIMER_SOONEST: u64 = 1_000_000_000;
 /// The longest alarm message, in bytes. Beyond: refused.
 pub const MAX_ALARM_MESSAGE: usize = 1_024;
 /// The longest entity, in bytes. Beyond: refused.
@@ -101,6 +114,9 @@ pub const MAX_POINTS: usize = 1_000_000;
 pub const SOURCE_POINTS: usize = 250_000;
 /// Dead letters of an installation. Beyond: the oldest is dropped and counted.
 pub const MAX_DEAD_LETTERS: u64 = 10_000;
+/// Bytes of an installation's dead letters, with 256 for each besides its texts. Beyond: the oldest are dropped and
+/// counted.
+pub const MAX_DEAD_LETTER_BYTES: u64 = 64 << 20;
 /// Hops from output to input that a derived reading may have behind it. Beyond: left out, with an event.
 pub const MAX_HOPS: u8 = 16;
 /// CPU time that each host call costs at least, in nanoseconds.
@@ -118,5 +134,31 @@ const _: () =
     assert!(MAX_STATE_KEY + MAX_STATE_VALUE + STATE_KEY_BYTES < MAX_EFFECT_BYTES, "any key can be set");
 const _: () =
     assert!(MAX_READING_BYTES < MAX_BODY && MAX_READING_BYTES < MAX_EFFECT_BYTES, "any text can be sent");
+const _: () = assert!(MAX_READING_BYTES as u64 * 100 < MAX_DEAD_LETTER_BYTES, "any dead letter is kept");
 const _: () = assert!(MAX_EFFECT_BYTES <= MAX_HOST_CALL_BYTES, "all effects can be carried");
 const _: () = assert!(SOURCE_POINTS < MAX_POINTS, "apps may make points, too");
+
+/// The limits of the SDK's platform for tests, which is built without this crate.
+#[cfg(test)]
+#[path = "../../../sdk/rust/src/testing/limits.rs"]
+mod sdk;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_sdks_platform_for_tests_has_the_hosts_limits() {
+        let default = Limits::default();
+        assert_eq!((sdk::MEMORY, sdk::STATE, sdk::POINTS), (default.memory, default.state, default.points));
+        macro_rules! same {
+            ($($limit:ident)*) => { $(assert_eq!(sdk::$limit, $limit, stringify!($limit));)* };
+        }
+        same! {
+            MAX_STATE_KEY MAX_STATE_VALUE MAX_STATE_KEYS STATE_KEY_BYTES MAX_STATE_PAGE MAX_STATE_PAGE_BYTES
+            MAX_DERIVED DERIVED_BYTES ENTITY_BYTES MAX_READING_BYTES MAX_INTENTS
+            MAX_ALARMS MAX_ALARM_MESSAGE MAX_ENTITY MAX_TIMERS MAX_TIMER_NAME TIMER_SOONEST
+            MAX_EFFECT_BYTES MAX_CALL_BYTES MAX_HOST_CALL_BYTES MAX_LOG_LINES MAX_LOG_BYTES
+        }
+    }
+}

@@ -46,30 +46,56 @@ pub(crate) mod host {
     use crate::time::Timestamp;
     use crate::{alarms, invocation, outputs, schedule, state};
 
+    /// Bytes that some keys carry over the boundary.
+    fn texts(keys: &[&str]) -> usize {
+        keys.iter().map(|key| key.len() + size_of::<String>()).sum()
+    }
+
     pub(crate) fn state_get(key: &str) -> Result<Option<Vec<u8>>, state::Error> {
-        with(|world| world.state.get(key))
+        with(|world| {
+            world.quota.carry(key.len());
+            world.state.get(key)
+        })
     }
 
     pub(crate) fn state_get_many(keys: &[&str]) -> Result<Vec<Option<Vec<u8>>>, state::Error> {
-        with(|world| keys.iter().map(|key| world.state.get(key)).collect())
+        with(|world| {
+            world.quota.carry(texts(keys));
+            world.state.get_many(keys)
+        })
     }
 
     pub(crate) fn state_set(key: &str, value: &[u8]) -> Result<(), state::Error> {
-        with(|world| world.state.set_many([(key, value)].into_iter()))
+        with(|world| {
+            world.quota.carry(key.len() + value.len());
+            world.state.set_many([(key, value)].into_iter(), &mut world.quota)
+        })
     }
 
     pub(crate) fn state_set_many<'a>(
         entries: impl ExactSizeIterator<Item = (&'a str, &'a [u8])>,
     ) -> Result<(), state::Error> {
-        with(|world| world.state.set_many(entries))
+        let entries: Vec<_> = entries.collect();
+        let entry = size_of::<String>() + size_of::<Vec<u8>>();
+        let sizes = entries.iter().map(|(key, value)| key.len() + value.len() + entry);
+        with(|world| {
+            world.quota.carry(sizes.sum());
+            world.state.set_many(entries.iter().copied(), &mut world.quota)
+        })
     }
 
     pub(crate) fn state_delete(key: &str) -> Result<(), state::Error> {
-        with(|world| world.state.delete_many(&[key]))
+        with(|world| {
+            world.quota.carry(key.len());
+            world.state.delete_many(&[key], &mut world.quota)
+        })
     }
 
     pub(crate) fn state_delete_many(keys: &[&str]) -> Result<(), state::Error> {
-        with(|world| world.state.delete_many(keys))
+        with(|world| {
+            world.quota.carry(texts(keys));
+            world.state.delete_many(keys, &mut world.quota)
+        })
     }
 
     pub(crate) fn state_scan(
@@ -77,7 +103,10 @@ pub(crate) mod host {
         after: Option<&str>,
         limit: u32,
     ) -> Result<state::Page, state::Error> {
-        with(|world| world.state.scan(prefix, after, limit))
+        with(|world| {
+            world.quota.carry(prefix.len() + after.map_or(0, str::len));
+            world.state.scan(prefix, after, limit)
+        })
     }
 
     pub(crate) fn publish(batch: Batch) -> Result<(), outputs::Error> {
@@ -101,7 +130,7 @@ pub(crate) mod host {
     }
 
     pub(crate) fn schedule_cancel(timer: &str) -> Result<bool, schedule::Error> {
-        with(|world| Ok(world.cancel_timer(timer)))
+        with(|world| world.cancel_timer(timer))
     }
 
     pub(crate) fn invocation_id() -> String {

@@ -24,10 +24,35 @@ pub(super) struct Manifest {
     pub limits: Limits,
 }
 
-/// The limits that a test can meet. Time and memory aren't limited here.
+/// The limits that a test can meet. CPU time isn't limited here, and memory bounds only what one call returns.
 #[derive(Default, Deserialize)]
 pub(super) struct Limits {
+    pub memory: Option<bytesize::ByteSize>,
     pub state: Option<bytesize::ByteSize>,
+    pub points: Option<Count>,
+}
+
+/// A number, or one that stands in quotes.
+#[derive(Deserialize)]
+#[serde(untagged)]
+pub(super) enum Count {
+    Number(u64),
+    Text(#[serde(with = "text")] u64),
+}
+
+mod text {
+    use serde::{Deserialize as _, Deserializer, de::Error as _};
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<u64, D::Error> {
+        String::deserialize(from)?.parse().map_err(D::Error::custom)
+    }
+}
+
+impl Count {
+    pub(super) fn get(&self) -> u64 {
+        let (Self::Number(count) | Self::Text(count)) = self;
+        *count
+    }
 }
 
 #[derive(Deserialize)]

@@ -4,6 +4,10 @@
 //! manifest declares, keeps what it did when it returns ok, and takes all of it back otherwise. On native targets
 //! the functions of this crate work only inside of a platform's calls.
 //!
+//! It refuses what the host refuses: more keys, bytes, readings, points, alarms or timers than an invocation or an
+//! installation may have, and it keeps as many log lines. Where the host would end an invocation for the bytes that it
+//! hands over, the test fails. CPU time isn't limited, nor is memory.
+//!
 //! ```
 //! use ironloom_sdk::prelude::*;
 //! use ironloom_sdk::testing::{self, Platform};
@@ -48,9 +52,11 @@
 
 mod batch;
 mod current;
+mod limits;
 mod manifest;
 mod platform;
 mod publish;
+mod quota;
 mod state;
 mod world;
 

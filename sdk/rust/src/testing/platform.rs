@@ -90,6 +90,12 @@ impl Platform {
         if let Some(state) = manifest.limits.state {
             world.state.granted = state.as_u64();
         }
+        if let Some(memory) = manifest.limits.memory {
+            world.state.memory = memory.as_u64();
+        }
+        if let Some(points) = manifest.limits.points {
+            world.max_points = points.get();
+        }
         world.inputs = manifest.inputs.into_iter().map(|(name, input)| (name, input.r#type)).collect();
         let outputs = manifest.outputs.into_iter();
         world.outputs = outputs.map(|(name, output)| (name, (output.kind, output.r#type))).collect();
@@ -262,7 +268,7 @@ impl Platform {
     /// Runs any code within the platform, such as a part of the app, or `state::set` to prepare a test. What it did
     /// takes effect.
     pub fn run<T>(&mut self, code: impl FnOnce() -> T) -> T {
-        self.world_mut().host_calls = 0;
+        self.world_mut().begin();
         let result = within(&mut self.world, || {
             crate::logging::start();
             code()
@@ -339,7 +345,7 @@ impl Platform {
 
     /// Runs app code as one invocation, and keeps or takes back what it did.
     fn call<T>(&mut self, code: impl FnOnce() -> Result<T, Failure>) -> (Result<T, Failure>, usize) {
-        self.world_mut().host_calls = 0;
+        self.world_mut().begin();
         let result = within(&mut self.world, || invoke(code));
         let world = self.world_mut();
         if result.is_ok() {

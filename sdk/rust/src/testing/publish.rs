@@ -1,48 +1,95 @@
 //! The host's checks of a batch of derived readings, in its order and with its words.
 
+use hashbrown::HashSet;
+
+use super::limits::{DERIVED_BYTES, ENTITY_BYTES, MAX_DERIVED, MAX_READING_BYTES};
 use super::world::{OutputKind, Type, World};
 use crate::bindings::platform::ironloom::types::types::{Batch, Frame, Values};
 use crate::outputs::Error;
 use crate::value::{Column as _, Quality};
 
-/// The host's limits.
-const MAX_DERIVED: usize = 100_000;
-const MAX_VALUE: usize = 64 << 10;
+/// The host's limits of a point's path.
 const MAX_PATH: usize = 255;
 const MAX_SEGMENTS: usize = 16;
 
 /// The default points of the test installation's outputs.
 const PREFIX: &str = "apps/test";
 
-/// Checks all readings of a batch, of which `derived` came before in this invocation. Returns how many they are.
-pub(super) fn check(world: &World, batch: &Batch, derived: usize) -> Result<usize, Error> {
+/// A batch that was checked.
+pub(super) struct Checked {
+    pub readings: usize,
+    /// Bytes that it counts among the effects.
+    pub bytes: usize,
+    /// Points that it makes: of an output, for an entity.
+    pub new_points: Vec<(String, Box<str>)>,
+}
+
+/// Checks all readings of a batch.
+pub(super) fn check(world: &World, batch: &Batch) -> Result<Checked, Error> {
     let entities: Vec<&str> = batch.entities.split('\n').collect();
-    let mut count = 0;
+    if entities.len() > MAX_DERIVED {
+        let text = format!("the table has {} entities; at most {MAX_DERIVED} are allowed", entities.len());
+        return Err(Error::Malformed(text));
+    }
+    let (mut readings, mut heap) = (0, 0);
     for (number, frame) in batch.frames.iter().enumerate() {
         let declared = world.output(&frame.slot, OutputKind::Derived)?;
-        check_frame(frame, declared, entities.len())?;
+        heap += check_frame(frame, declared, entities.len())?;
         if batch.frames[..number].iter().any(|other| other.slot == frame.slot) {
             return Err(Error::Malformed(format!("there are two frames of `{}`", frame.slot)));
         }
-        count += frame.at.len();
+        readings += frame.at.len();
     }
-    if derived + count > MAX_DERIVED {
+    if world.derived() + readings > MAX_DERIVED {
         return Err(Error::TooMany);
     }
+    let mut new_points: Vec<(String, Box<str>)> = Vec::new();
+    let mut counted = vec![false; entities.len()];
+    let mut bytes = readings * DERIVED_BYTES + heap;
     for frame in &batch.frames {
-        // Each entity once, as the host does: most have many rows.
+        let known = world.points_of(&frame.slot);
+        // Each entity once, as the host does: most have many rows. Some stand in the table twice.
         let mut checked = vec![false; entities.len()];
+        let first = new_points.len();
+        let mut new = HashSet::new();
         for (row, line) in frame.entity.iter().enumerate() {
-            if !std::mem::replace(&mut checked[*line as usize], true) {
-                check_entity(&frame.slot, entities[*line as usize])?;
+            let line = *line as usize;
+            if !std::mem::replace(&mut checked[line], true) {
+                let entity = entities[line];
+                check_entity(&frame.slot, entity)?;
+                if !std::mem::replace(&mut counted[line], true) {
+                    bytes += entity.len() + ENTITY_BYTES;
+                }
+                if !known.is_some_and(|known| known.contains(entity)) && new.insert(entity) {
+                    world.check_room(first + new.len())?;
+                    new_points.push((frame.slot.clone(), entity.into()));
+                }
             }
             check_value(frame, row)?;
         }
     }
-    Ok(count)
+    Ok(Checked { readings, bytes, new_points })
 }
 
-fn check_frame(frame: &Frame, declared: Type, entities: usize) -> Result<(), Error> {
+/// Bytes that a batch carries over the boundary.
+pub(super) fn carried(batch: &Batch) -> usize {
+    let frames = batch.frames.iter().map(|frame| {
+        let columns =
+            frame.entity.len() * 4 + frame.at.len() * 8 + frame.quality.as_ref().map_or(0, Vec::len);
+        let values = match &frame.values {
+            Values::Booleans(values) => values.len(),
+            Values::Integers(values) => values.len() * 8,
+            Values::Reals(values) => values.len() * 8,
+            Values::Texts(values) => values.iter().map(|text| text.len() + size_of::<String>()).sum(),
+            Values::Blobs(values) => values.iter().map(|blob| blob.len() + size_of::<Vec<u8>>()).sum(),
+        };
+        frame.slot.len() + columns + values
+    });
+    batch.entities.len() + frames.sum::<usize>()
+}
+
+/// Returns the bytes of its texts or blobs.
+fn check_frame(frame: &Frame, declared: Type, entities: usize) -> Result<usize, Error> {
     let malformed = |problem: String| Error::Malformed(format!("`{}`: {problem}", frame.slot));
     if declared.name() != frame.values.type_name() {
         let (slot, is, declared) = (&frame.slot, frame.values.type_name(), declared.name());
@@ -66,17 +113,18 @@ fn check_frame(frame: &Frame, declared: Type, entities: usize) -> Result<(), Err
     if let Some(at) = frame.at.iter().find(|&&at| at > i64::MAX as u64) {
         return Err(malformed(format!("the time {at} is after the year 2262")));
     }
-    let longest = match &frame.values {
-        Values::Texts(texts) => texts.iter().map(String::len).max(),
-        Values::Blobs(blobs) => blobs.iter().map(Vec::len).max(),
-        _ => None,
+    let lengths: &mut dyn Iterator<Item = usize> = match &frame.values {
+        Values::Texts(texts) => &mut texts.iter().map(String::len),
+        Values::Blobs(blobs) => &mut blobs.iter().map(Vec::len),
+        _ => return Ok(0),
     };
-    match longest {
-        Some(longest) if longest > MAX_VALUE => {
-            Err(malformed(format!("a value has {longest} bytes; at most {MAX_VALUE} are allowed")))
-        }
-        _ => Ok(()),
+    let (longest, all) = lengths.fold((0, 0), |(longest, all), length| (longest.max(length), all + length));
+    if longest > MAX_READING_BYTES {
+        return Err(malformed(format!(
+            "a value has {longest} bytes; at most {MAX_READING_BYTES} are allowed"
+        )));
     }
+    Ok(all)
 }
 
 /// Refuses an entity that can't be part of a point's path, as it is where no admin bound the output.

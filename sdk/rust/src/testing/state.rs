@@ -4,110 +4,180 @@ use std::collections::BTreeMap;
 
 use hashbrown::HashMap;
 
+use super::limits::{
+    self, MAX_STATE_KEY, MAX_STATE_KEYS, MAX_STATE_PAGE, MAX_STATE_PAGE_BYTES, MAX_STATE_VALUE,
+    STATE_KEY_BYTES,
+};
+use super::quota::Quota;
 use crate::state::{Error, Page};
-
-/// The host's limits.
-const MAX_KEY: usize = 512;
-const MAX_VALUE: usize = 256 << 10;
-const MAX_BYTES: u64 = 64 << 20;
-const MAX_PAGE: u32 = 1_000;
-/// Bytes that a key counts besides its own and those of its value.
-const KEY_BYTES: usize = 128;
 
 pub(super) struct State {
     /// Bytes that keys and values may have.
     pub granted: u64,
+    /// Bytes of memory that the app has: no call returns more.
+    pub memory: u64,
     /// The index of a key's value. A key stays when its value is deleted.
     places: HashMap<Box<str>, usize>,
-    values: Vec<Option<Vec<u8>>>,
+    values: Vec<Place>,
     bytes: u64,
+    /// Counts the calls, from 1.
+    call: u64,
+    /// Keys that this call has set or deleted.
+    changed: usize,
     /// The values before the call with their places, newest last.
-    undo: Vec<(usize, Option<Vec<u8>>)>,
+    undo: Vec<(usize, Place)>,
     bytes_before: u64,
+}
+
+#[derive(Clone, Default)]
+struct Place {
+    value: Option<Vec<u8>>,
+    /// The call that last set or deleted it.
+    changed_by: u64,
 }
 
 impl Default for State {
     fn default() -> Self {
         Self {
-            granted: MAX_BYTES,
+            granted: limits::STATE,
+            memory: limits::MEMORY,
             places: HashMap::new(),
             values: Vec::new(),
             bytes: 0,
+            call: 1,
+            changed: 0,
             undo: Vec::new(),
             bytes_before: 0,
         }
     }
 }
 
+/// What one operation adds to the effects, and takes away from them.
+#[derive(Default)]
+struct Change {
+    added: usize,
+    removed: usize,
+}
+
 fn check(key: &str) -> Result<(), Error> {
     match key.len() {
         0 => Err(Error::InvalidKey("a key must not be empty".to_owned())),
-        1..=MAX_KEY => Ok(()),
-        bytes => Err(Error::InvalidKey(format!("a key has {bytes} bytes; at most {MAX_KEY} are allowed"))),
+        1..=MAX_STATE_KEY => Ok(()),
+        bytes => {
+            Err(Error::InvalidKey(format!("a key has {bytes} bytes; at most {MAX_STATE_KEY} are allowed")))
+        }
     }
+}
+
+fn check_number(keys: usize) -> Result<(), Error> {
+    if keys > MAX_STATE_KEYS {
+        let text = format!("a call names {keys} keys; at most {MAX_STATE_KEYS} are allowed");
+        return Err(Error::Other(text));
+    }
+    Ok(())
+}
+
+fn cost(key: &str, value: Option<&[u8]>) -> usize {
+    STATE_KEY_BYTES + key.len() + value.map_or(0, <[u8]>::len)
 }
 
 impl State {
     pub(super) fn get(&self, key: &str) -> Result<Option<Vec<u8>>, Error> {
         check(key)?;
-        Ok(self.places.get(key).and_then(|&place| self.values[place].clone()))
+        Ok(self.places.get(key).and_then(|&place| self.values[place].value.clone()))
+    }
+
+    pub(super) fn get_many(&self, keys: &[&str]) -> Result<Vec<Option<Vec<u8>>>, Error> {
+        check_number(keys.len())?;
+        let mut room = self.memory;
+        let mut fit = |value: Option<Vec<u8>>| {
+            room = room.checked_sub(value.as_ref().map_or(0, Vec::len) as u64).ok_or_else(|| {
+                Error::Other(format!(
+                    "the values together exceed the {} bytes of memory that the app has; get fewer at once",
+                    self.memory
+                ))
+            })?;
+            Ok(value)
+        };
+        keys.iter().map(|key| fit(self.get(key)?)).collect()
     }
 
     /// Stores all, or on error none.
     pub(super) fn set_many<'a>(
         &mut self,
-        entries: impl Iterator<Item = (&'a str, &'a [u8])>,
+        entries: impl ExactSizeIterator<Item = (&'a str, &'a [u8])>,
+        quota: &mut Quota,
     ) -> Result<(), Error> {
-        let (undo_before, bytes_before) = (self.undo.len(), self.bytes);
-        let result = self.try_set_many(entries, bytes_before);
+        check_number(entries.len())?;
+        self.all_or_none(quota, |state| {
+            let mut change = Change::default();
+            for (key, value) in entries {
+                check(key)?;
+                if value.len() > MAX_STATE_VALUE {
+                    return Err(Error::TooLarge(MAX_STATE_VALUE as u64));
+                }
+                state.put(key, Some(value), &mut change);
+            }
+            Ok(change)
+        })
+    }
+
+    pub(super) fn delete_many(&mut self, keys: &[&str], quota: &mut Quota) -> Result<(), Error> {
+        check_number(keys.len())?;
+        self.all_or_none(quota, |state| {
+            let mut change = Change::default();
+            for key in keys {
+                check(key)?;
+                state.put(key, None, &mut change);
+            }
+            Ok(change)
+        })
+    }
+
+    fn all_or_none(
+        &mut self,
+        quota: &mut Quota,
+        write: impl FnOnce(&mut Self) -> Result<Change, Error>,
+    ) -> Result<(), Error> {
+        let (undo_before, bytes_before, changed_before) = (self.undo.len(), self.bytes, self.changed);
+        let result = write(self).and_then(|change| {
+            if self.changed > MAX_STATE_KEYS {
+                return Err(Error::Other(format!(
+                    "one invocation may change {MAX_STATE_KEYS} keys; with this call it would be {}",
+                    self.changed
+                )));
+            }
+            // What doesn't grow is taken, even where less was granted since.
+            if self.bytes > self.granted.max(bytes_before) {
+                return Err(Error::QuotaExceeded(self.granted));
+            }
+            quota.effect(change.added, change.removed).map_err(Error::Other)
+        });
         if result.is_err() {
-            self.take_back(undo_before, bytes_before);
+            self.take_back(undo_before, bytes_before, changed_before);
         }
         result
     }
 
-    fn try_set_many<'a>(
-        &mut self,
-        entries: impl Iterator<Item = (&'a str, &'a [u8])>,
-        bytes_before: u64,
-    ) -> Result<(), Error> {
-        for (key, value) in entries {
-            check(key)?;
-            if value.len() > MAX_VALUE {
-                return Err(Error::TooLarge(MAX_VALUE as u64));
+    fn put(&mut self, key: &str, value: Option<&[u8]>, change: &mut Change) {
+        let place = match self.places.get(key) {
+            Some(&place) => place,
+            None => {
+                self.values.push(Place::default());
+                self.places.insert(key.into(), self.values.len() - 1);
+                self.values.len() - 1
             }
-            let place = match self.places.get(key) {
-                Some(&place) => place,
-                None => {
-                    self.values.push(None);
-                    self.places.insert(key.into(), self.values.len() - 1);
-                    self.values.len() - 1
-                }
-            };
-            self.put(place, key.len(), Some(value.to_vec()));
-        }
-        let granted = self.granted;
-        // What doesn't grow is taken, even where less was granted since.
-        if self.bytes > granted.max(bytes_before) { Err(Error::QuotaExceeded(granted)) } else { Ok(()) }
-    }
-
-    pub(super) fn delete_many(&mut self, keys: &[&str]) -> Result<(), Error> {
-        keys.iter().try_for_each(|key| check(key))?;
-        for key in keys {
-            if let Some(&place) = self.places.get(*key) {
-                self.put(place, key.len(), None);
-            }
-        }
-        Ok(())
-    }
-
-    fn put(&mut self, place: usize, key_length: usize, value: Option<Vec<u8>>) {
-        let size = |value: &Option<Vec<u8>>| {
-            value.as_ref().map_or(0, |value| (KEY_BYTES + key_length + value.len()) as u64)
         };
-        self.bytes += size(&value);
-        let before = std::mem::replace(&mut self.values[place], value);
-        self.bytes -= size(&before);
+        change.added += cost(key, value);
+        self.bytes += value.map_or(0, |value| cost(key, Some(value)) as u64);
+        let now = Place { value: value.map(<[u8]>::to_vec), changed_by: self.call };
+        let before = std::mem::replace(&mut self.values[place], now);
+        self.bytes -= before.value.as_ref().map_or(0, |value| cost(key, Some(value)) as u64);
+        if before.changed_by == self.call {
+            change.removed += cost(key, before.value.as_deref());
+        } else {
+            self.changed += 1;
+        }
         self.undo.push((place, before));
     }
 
@@ -115,29 +185,36 @@ impl State {
         if limit == 0 {
             return Err(Error::Other("the limit of a scan must be at least 1".to_owned()));
         }
-        let all = self.all();
-        let mut left = all
-            .iter()
-            .filter(|(key, _)| key.starts_with(prefix) && after.is_none_or(|after| key.as_str() > after))
-            .map(|(key, value)| (key.clone(), value.clone()));
-        let entries: Vec<_> = left.by_ref().take(limit.min(MAX_PAGE) as usize).collect();
-        let next = if left.next().is_some() { entries.last().map(|(key, _)| key.clone()) } else { None };
-        Ok(Page { entries, next })
+        let limit = limit.min(MAX_STATE_PAGE) as usize;
+        let mut room = MAX_STATE_PAGE_BYTES.min(usize::try_from(self.memory).unwrap_or(usize::MAX));
+        let mut entries: Vec<(String, Vec<u8>)> = Vec::new();
+        for (key, value) in self.all() {
+            if !key.starts_with(prefix) || after.is_some_and(|after| key.as_str() <= after) {
+                continue;
+            }
+            if entries.len() == limit || room == 0 {
+                return Ok(Page { next: entries.last().map(|(key, _)| key.clone()), entries });
+            }
+            room = room.saturating_sub(key.len() + value.len());
+            entries.push((key, value));
+        }
+        Ok(Page { entries, next: None })
     }
 
     /// All entries, in the order of the keys' bytes.
     pub(super) fn all(&self) -> BTreeMap<String, Vec<u8>> {
-        let stored = self.places.iter().filter_map(|(key, &place)| Some((key, self.values[place].as_ref()?)));
+        let stored =
+            self.places.iter().filter_map(|(key, &place)| Some((key, self.values[place].value.as_ref()?)));
         stored.map(|(key, value)| (key.to_string(), value.clone())).collect()
     }
 
     /// Puts all of it back to what it was.
     pub(super) fn replace(&mut self, with: BTreeMap<String, Vec<u8>>) {
-        *self = Self { granted: self.granted, ..Self::default() };
+        *self = Self { granted: self.granted, memory: self.memory, ..Self::default() };
         for (key, value) in with {
-            self.bytes += (KEY_BYTES + key.len() + value.len()) as u64;
+            self.bytes += cost(&key, Some(&value)) as u64;
             self.places.insert(key.into(), self.values.len());
-            self.values.push(Some(value));
+            self.values.push(Place { value: Some(value), changed_by: 0 });
         }
         self.commit();
     }
@@ -145,19 +222,26 @@ impl State {
     pub(super) fn commit(&mut self) {
         self.undo.clear();
         self.bytes_before = self.bytes;
+        self.start_next();
     }
 
     pub(super) fn roll_back(&mut self) {
-        self.take_back(0, self.bytes_before);
+        self.take_back(0, self.bytes_before, 0);
+        self.start_next();
     }
 
-    fn take_back(&mut self, undo: usize, bytes: u64) {
+    fn start_next(&mut self) {
+        self.call += 1;
+        self.changed = 0;
+    }
+
+    fn take_back(&mut self, undo: usize, bytes: u64, changed: usize) {
         while self.undo.len() > undo
             && let Some((place, before)) = self.undo.pop()
         {
             self.values[place] = before;
         }
-        self.bytes = bytes;
+        (self.bytes, self.changed) = (bytes, changed);
     }
 }
 
@@ -193,12 +277,14 @@ mod tests {
                 match step {
                     Step::Set(entries) => {
                         let entries: Vec<_> = entries.into_iter().map(|(key, value)| (format!("k{key}"), value)).collect();
-                        state.set_many(entries.iter().map(|(key, value)| (key.as_str(), value.as_slice()))).unwrap();
+                        let entries_of = entries.iter().map(|(key, value)| (key.as_str(), value.as_slice()));
+                        state.set_many(entries_of, &mut Quota::default()).unwrap();
                         model.extend(entries);
                     }
                     Step::Delete(keys) => {
                         let keys: Vec<_> = keys.into_iter().map(|key| format!("k{key}")).collect();
-                        state.delete_many(&keys.iter().map(String::as_str).collect::<Vec<_>>()).unwrap();
+                        let names: Vec<_> = keys.iter().map(String::as_str).collect();
+                        state.delete_many(&names, &mut Quota::default()).unwrap();
                         keys.iter().for_each(|key| drop(model.remove(key)));
                     }
                     Step::Commit => {
@@ -224,17 +310,19 @@ mod tests {
 
     #[test]
     fn too_much_is_refused_whole() {
-        let mut state = State::default();
-        let value = vec![0; MAX_VALUE];
-        let keys: Vec<_> = (0..257).map(|key| key.to_string()).collect();
+        let (mut state, mut quota) = (State { granted: 4 << 20, ..State::default() }, Quota::default());
+        let value = vec![0; MAX_STATE_VALUE];
+        let keys: Vec<_> = (0..17).map(|key| key.to_string()).collect();
         let entries = keys.iter().map(|key| (key.as_str(), value.as_slice()));
-        assert_eq!(state.set_many(entries), Err(Error::QuotaExceeded(MAX_BYTES)));
+        assert_eq!(state.set_many(entries, &mut quota), Err(Error::QuotaExceeded(4 << 20)));
         assert_eq!(state.all().len(), 0);
-        let long = vec![0; MAX_VALUE + 1];
+        let long = vec![0; MAX_STATE_VALUE + 1];
         let entries = [("a", value.as_slice()), ("b", long.as_slice())];
-        assert_eq!(state.set_many(entries.into_iter()), Err(Error::TooLarge(MAX_VALUE as u64)));
+        let result = state.set_many(entries.into_iter(), &mut quota);
+        assert_eq!(result, Err(Error::TooLarge(MAX_STATE_VALUE as u64)));
         assert_eq!(state.get("a"), Ok(None));
         assert!(matches!(state.get(&"k".repeat(513)), Err(Error::InvalidKey(_))));
-        assert!(matches!(state.delete_many(&["a", ""]), Err(Error::InvalidKey(_))));
+        assert!(matches!(state.delete_many(&["a", ""], &mut quota), Err(Error::InvalidKey(_))));
+        assert_eq!(state.changed, 0);
     }
 }

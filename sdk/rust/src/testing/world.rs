@@ -1,13 +1,18 @@
 //! The surroundings of an app in a test, and how the app's calls change them.
 
 use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
 use std::time::Duration;
 
+use hashbrown::{HashMap, HashSet};
 use serde::Deserialize;
 
 use super::batch::Datum;
+use super::limits::{
+    self, MAX_ALARM_MESSAGE, MAX_ALARMS, MAX_ENTITY, MAX_INTENTS, MAX_LOG_BYTES, MAX_LOG_LINES,
+    MAX_TIMER_NAME, MAX_TIMERS, TIMER_SOONEST,
+};
 use super::publish;
+use super::quota::Quota;
 use super::state::State;
 use crate::bindings::platform::ironloom::outputs::outputs as raw;
 use crate::bindings::platform::ironloom::types::types::Batch;
@@ -86,25 +91,8 @@ pub struct Log {
     pub message: String,
 }
 
-/// The host's limits, as far as an app's test can meet them.
-const MAX_ENTITY: usize = 512;
-const MAX_ALARM_MESSAGE: usize = 1_024;
-const MAX_ALARMS: usize = 10_000;
-const MAX_TIMER_NAME: usize = 256;
-const MAX_TIMERS: usize = 1_000;
-/// The earliest due time of a timer, counted from the time of the call that sets it.
-const SOONEST: Duration = Duration::from_secs(1);
-const MAX_INTENTS: usize = 1_000;
-
 pub(super) type AlarmKey = (String, String);
 
-/// The undo of one change.
-enum Undo {
-    Alarm(AlarmKey, Option<String>),
-    Timer(String, Option<Timestamp>),
-}
-
-#[derive(Default)]
 pub(super) struct World {
     pub settings: BTreeMap<String, String>,
     /// The settings that the manifest declares, where there is one.
@@ -127,19 +115,85 @@ pub(super) struct World {
     /// The number of host calls in the current or last call, without log lines.
     pub host_calls: u64,
 
-    undo: Vec<Undo>,
+    /// What this call changed: raised with a message or cleared, set or cancelled. A change that nobody would see
+    /// isn't there.
+    alarm_changes: BTreeMap<AlarmKey, Option<String>>,
+    timer_changes: BTreeMap<String, Option<Timestamp>>,
+    /// Alarms that stand and timers that are set, with these changes.
+    alarms_standing: usize,
+    timers_set: usize,
+    /// The points that outputs have made, by output; those of this call, and how many they may be.
+    points: HashMap<String, HashSet<Box<str>>>,
+    points_made: u64,
+    new_points: Vec<(String, Box<str>)>,
+    pub max_points: u64,
+    /// Bytes that this call carried over the boundary, and those of its effects.
+    pub quota: Quota,
+    /// Lines that this call logged and their bytes, and those that were too many.
+    log_lines: usize,
+    log_bytes: usize,
     /// The parts of `published` and `intents` from earlier calls, and the number of derived readings of this one.
     published_before: usize,
     intents_before: usize,
     derived: usize,
 }
 
+impl Default for World {
+    fn default() -> Self {
+        Self {
+            settings: BTreeMap::new(),
+            declared_settings: None,
+            inputs: BTreeMap::new(),
+            outputs: BTreeMap::new(),
+            declared_alarms: Vec::new(),
+            declared_timers: Vec::new(),
+            schedule: false,
+            now: Timestamp::default(),
+            gaps: Vec::new(),
+            state: State::default(),
+            alarms: BTreeMap::new(),
+            timers: BTreeMap::new(),
+            published: Vec::new(),
+            intents: Vec::new(),
+            logs: Vec::new(),
+            invocations: 0,
+            host_calls: 0,
+            alarm_changes: BTreeMap::new(),
+            timer_changes: BTreeMap::new(),
+            alarms_standing: 0,
+            timers_set: 0,
+            points: HashMap::new(),
+            points_made: 0,
+            new_points: Vec::new(),
+            max_points: limits::POINTS,
+            quota: Quota::default(),
+            log_lines: 0,
+            log_bytes: 0,
+            published_before: 0,
+            intents_before: 0,
+            derived: 0,
+        }
+    }
+}
+
 impl World {
+    /// Begins a call.
+    pub(super) fn begin(&mut self) {
+        self.host_calls = 0;
+        (self.alarms_standing, self.timers_set) = (self.alarms.len(), self.timers.len());
+    }
+
     /// Keeps what the call did, and gives where its part of `published` begins.
     pub(super) fn commit(&mut self) -> usize {
         let first = self.published_before;
         self.state.commit();
-        self.undo.clear();
+        for (key, change) in std::mem::take(&mut self.alarm_changes) {
+            put(&mut self.alarms, key, change);
+        }
+        for (name, change) in std::mem::take(&mut self.timer_changes) {
+            put(&mut self.timers, name, change);
+        }
+        self.new_points.clear();
         self.invocations += 1;
         self.gaps.clear();
         self.start_next();
@@ -149,11 +203,13 @@ impl World {
     /// Takes back what the call did. Logs stay.
     pub(super) fn roll_back(&mut self) {
         self.state.roll_back();
-        while let Some(undo) = self.undo.pop() {
-            match undo {
-                Undo::Alarm(key, before) => put(&mut self.alarms, key, before),
-                Undo::Timer(name, before) => put(&mut self.timers, name, before),
-            };
+        self.alarm_changes.clear();
+        self.timer_changes.clear();
+        self.points_made -= self.new_points.len() as u64;
+        for (output, entity) in self.new_points.drain(..) {
+            if let Some(points) = self.points.get_mut(&output) {
+                points.remove(&entity);
+            }
         }
         self.published.truncate(self.published_before);
         self.intents.truncate(self.intents_before);
@@ -164,6 +220,8 @@ impl World {
         self.published_before = self.published.len();
         self.intents_before = self.intents.len();
         self.derived = 0;
+        self.quota = Quota::default();
+        (self.log_lines, self.log_bytes) = (0, 0);
     }
 
     pub(super) fn id(&self) -> String {
@@ -179,8 +237,34 @@ impl World {
     }
 
     pub(super) fn publish(&mut self, batch: Batch) -> Result<(), outputs::Error> {
-        self.derived += publish::check(self, &batch, self.derived)?;
+        self.quota.carry(publish::carried(&batch));
+        let checked = publish::check(self, &batch)?;
+        self.quota.effect(checked.bytes, 0).map_err(outputs::Error::Other)?;
+        self.derived += checked.readings;
+        self.points_made += checked.new_points.len() as u64;
+        for (output, entity) in checked.new_points {
+            self.points.entry(output.clone()).or_default().insert(entity.clone());
+            self.new_points.push((output, entity));
+        }
         self.published.push(batch);
+        Ok(())
+    }
+
+    /// Derived readings of this call so far.
+    pub(super) fn derived(&self) -> usize {
+        self.derived
+    }
+
+    /// Entities for which an output has a point.
+    pub(super) fn points_of(&self, output: &str) -> Option<&HashSet<Box<str>>> {
+        self.points.get(output)
+    }
+
+    /// Refuses more new points than the outputs may make.
+    pub(super) fn check_room(&self, new: usize) -> Result<(), outputs::Error> {
+        if self.points_made + new as u64 > self.max_points {
+            return Err(outputs::Error::TooManyPoints(self.max_points));
+        }
         Ok(())
     }
 
@@ -188,6 +272,7 @@ impl World {
         &mut self,
         intents: &[outputs::Intent],
     ) -> Result<Vec<outputs::Ticket>, outputs::Error> {
+        self.quota.carry(intents.iter().map(|intent| intent.0.output.len() + intent.0.entity.len()).sum());
         if self.intents.len() - self.intents_before + intents.len() > MAX_INTENTS {
             return Err(outputs::Error::TooMany);
         }
@@ -229,35 +314,53 @@ impl World {
         Ok(())
     }
 
+    fn stands(&self, key: &AlarmKey) -> bool {
+        self.alarm_changes.get(key).map_or_else(|| self.alarms.contains_key(key), Option::is_some)
+    }
+
     pub(super) fn raise(&mut self, alarm: &str, entity: &str, message: &str) -> Result<(), alarms::Error> {
+        self.quota.carry(alarm.len() + entity.len() + message.len());
         self.known_alarm(alarm, entity)?;
         if message.len() > MAX_ALARM_MESSAGE {
             return Err(alarms::Error::TooLong);
         }
-        let standing = self.alarms.len();
         let key = (alarm.to_owned(), entity.to_owned());
-        let before = match self.alarms.entry(key.clone()) {
-            Entry::Occupied(mut before) => Some(before.insert(message.to_owned())),
-            Entry::Vacant(_) if standing >= MAX_ALARMS => return Err(alarms::Error::TooMany),
-            Entry::Vacant(place) => {
-                place.insert(message.to_owned());
-                None
-            }
-        };
-        self.undo.push(Undo::Alarm(key, before));
+        let stands = self.stands(&key);
+        if !stands && self.alarms_standing >= MAX_ALARMS {
+            return Err(alarms::Error::TooMany);
+        }
+        let before = self.alarm_changes.get(&key).map_or(0, |change| alarm_cost(&key, change.as_deref()));
+        self.quota.effect(alarm_cost(&key, Some(message)), before).map_err(alarms::Error::Other)?;
+        self.alarms_standing += usize::from(!stands);
+        self.alarm_changes.insert(key, Some(message.to_owned()));
         Ok(())
     }
 
     pub(super) fn clear(&mut self, alarm: &str, entity: &str) -> Result<(), alarms::Error> {
+        self.quota.carry(alarm.len() + entity.len());
         self.known_alarm(alarm, entity)?;
         let key = (alarm.to_owned(), entity.to_owned());
-        if let Some(before) = self.alarms.remove(&key) {
-            self.undo.push(Undo::Alarm(key, Some(before)));
+        if !self.stands(&key) {
+            return Ok(());
         }
+        let before = self.alarm_changes.get(&key).map_or(0, |change| alarm_cost(&key, change.as_deref()));
+        if self.alarms.contains_key(&key) {
+            self.quota.effect(alarm_cost(&key, None), before).map_err(alarms::Error::Other)?;
+            self.alarm_changes.insert(key, None);
+        } else {
+            self.quota.effect(0, before).map_err(alarms::Error::Other)?;
+            self.alarm_changes.remove(&key);
+        }
+        self.alarms_standing -= 1;
         Ok(())
     }
 
+    fn is_set(&self, timer: &str) -> bool {
+        self.timer_changes.get(timer).map_or_else(|| self.timers.contains_key(timer), Option::is_some)
+    }
+
     pub(super) fn set_timer(&mut self, timer: &str, due: Timestamp) -> Result<(), schedule::Error> {
+        self.quota.carry(timer.len());
         if !self.schedule {
             // The host refuses such an app when it is installed.
             return Err(schedule::Error::Other("the manifest has no line `schedule = true`".to_owned()));
@@ -266,25 +369,63 @@ impl World {
         if timer.is_empty() || timer.len() > MAX_TIMER_NAME || declared {
             return Err(schedule::Error::InvalidName);
         }
-        if self.timers.len() >= MAX_TIMERS && !self.timers.contains_key(timer) {
+        let is_set = self.is_set(timer);
+        if !is_set && self.timers_set >= MAX_TIMERS {
             return Err(schedule::Error::TooMany);
         }
-        let before = self.timers.insert(timer.to_owned(), due.max(self.now + SOONEST));
-        self.undo.push(Undo::Timer(timer.to_owned(), before));
+        let before = if self.timer_changes.contains_key(timer) { timer_cost(timer) } else { 0 };
+        self.quota.effect(timer_cost(timer), before).map_err(schedule::Error::Other)?;
+        self.timers_set += usize::from(!is_set);
+        let soonest = self.now.nanos().saturating_add(TIMER_SOONEST);
+        let due = Timestamp::from_nanos(due.nanos().min(i64::MAX as u64).max(soonest));
+        self.timer_changes.insert(timer.to_owned(), Some(due));
         Ok(())
     }
 
-    pub(super) fn cancel_timer(&mut self, timer: &str) -> bool {
-        let before = self.timers.remove(timer);
-        if before.is_some() {
-            self.undo.push(Undo::Timer(timer.to_owned(), before));
+    pub(super) fn cancel_timer(&mut self, timer: &str) -> Result<bool, schedule::Error> {
+        self.quota.carry(timer.len());
+        if !self.is_set(timer) {
+            return Ok(false);
         }
-        before.is_some()
+        let before = if self.timer_changes.contains_key(timer) { timer_cost(timer) } else { 0 };
+        if self.timers.contains_key(timer) {
+            self.quota.effect(timer_cost(timer), before).map_err(schedule::Error::Other)?;
+            self.timer_changes.insert(timer.to_owned(), None);
+        } else {
+            self.quota.effect(0, before).map_err(schedule::Error::Other)?;
+            self.timer_changes.remove(timer);
+        }
+        self.timers_set -= 1;
+        Ok(true)
     }
 
+    /// The host keeps so many lines of a call, and counts the others.
     pub(super) fn log(&mut self, level: log::Level, target: &str, message: &str) {
+        let room = MAX_LOG_BYTES.saturating_sub(self.log_bytes);
+        if self.log_lines >= MAX_LOG_LINES || room == 0 {
+            return;
+        }
+        let target = beginning(target, room);
+        let message = beginning(message, room - target.len());
+        self.log_lines += 1;
+        self.log_bytes += target.len() + message.len() + 1;
         self.logs.push(Log { level, target: target.to_owned(), message: message.to_owned() });
     }
+}
+
+/// Bytes of a change in the record.
+fn alarm_cost((alarm, entity): &AlarmKey, message: Option<&str>) -> usize {
+    alarm.len() + entity.len() + message.map_or(0, str::len)
+}
+
+/// Bytes of a change in the record.
+fn timer_cost(timer: &str) -> usize {
+    timer.len() + size_of::<u64>()
+}
+
+/// The beginning of a text, at most so many bytes.
+fn beginning(text: &str, bytes: usize) -> &str {
+    &text[..text.floor_char_boundary(bytes)]
 }
 
 fn put<K: Ord, V>(map: &mut BTreeMap<K, V>, key: K, value: Option<V>) {

@@ -27,11 +27,25 @@ impl Readings for Both {
 
 impl Timers for Both {
     fn fire(timer: &str, due: Timestamp) -> Result<(), Failure> {
-        state::set(&format!("fired/{due}"), timer.as_bytes())?;
+        state::set(&format!("fired/{timer}"), b"")?;
         // Of a scenario that answers with its timer.
         let Some(asked) = state::get(&format!("asked/{timer}"))? else { return Ok(()) };
         let asked: u64 = String::from_utf8_lossy(&asked).parse().map_err(Failure::reject)?;
         let waited = format!("{:?} later", due.since(Timestamp::from_nanos(asked)));
         Ok(state::set(&format!("answer/{timer}"), waited.as_bytes())?)
     }
+}
+
+/// Runs a scenario on the SDK's platform for tests, with the timers that are due within a minute of it.
+#[cfg(not(target_family = "wasm"))]
+pub fn run_natively(scenario: &Scenario) -> ironloom_sdk::testing::Platform {
+    use ironloom_sdk::testing::{self, Platform};
+
+    let mut platform = Platform::from_manifest(include_str!("../app.toml"));
+    let batch = testing::batch([("scenario", "", Timestamp::from_seconds(1), scenario.name)]);
+    platform.consume::<Both>(&batch).expect_ok();
+    for fired in platform.fire_due::<Both>(Timestamp::from_seconds(60)) {
+        fired.expect_ok();
+    }
+    platform
 }

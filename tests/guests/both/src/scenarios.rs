@@ -102,6 +102,82 @@ pub const SCENARIOS: &[Scenario] = &[
         "(); refused: the state would grow over the 2097152 bytes that were granted: delete some, or ask the admin for more",
     ),
     scenario(
+        "set-too-many-at-once",
+        || told(state::set_many(&[("same", &b"v"[..]); 20_001])),
+        "refused: state: a call names 20001 keys; at most 20000 are allowed",
+    ),
+    scenario(
+        "get-too-many-at-once",
+        || told(state::get_many(&["nothing"; 20_001]).map(|values| values.len())),
+        "refused: state: a call names 20001 keys; at most 20000 are allowed",
+    ),
+    scenario(
+        "delete-too-many-at-once",
+        || told(state::delete_many(&["nothing"; 20_001])),
+        "refused: state: a call names 20001 keys; at most 20000 are allowed",
+    ),
+    scenario(
+        "change-too-many-keys",
+        || {
+            // Deleting what isn't there is a change, too. The answer is one more key, for which a place is left.
+            let keys: Vec<String> = (0..20_000).map(|n| n.to_string()).collect();
+            let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+            let first = told(state::delete_many(&keys[..19_000]));
+            let more = told(state::delete_many(&keys[1_000..19_999]));
+            let beyond = told(state::set_many(&[("one", &b"v"[..]), ("two", b"v")]));
+            format!("{first} {more}; {beyond}; {}", told(state::delete_many(&keys[..19_999])))
+        },
+        "() (); refused: state: one invocation may change 20000 keys; with this call it would be 20001; ()",
+    ),
+    scenario(
+        "set-one-key-twice",
+        || {
+            // What a write replaces in the same invocation counts once.
+            let value = vec![7; 200 << 10];
+            told((0..200).try_for_each(|_| state::set("same", &value)))
+        },
+        "()",
+    ),
+    scenario(
+        "effects-too-many",
+        || {
+            // 64 KiB of text, the entity `a` and its 64 bytes, and 20 for the reading: 255 of them are 16,733,355 bytes.
+            let text = "x".repeat(64 << 10);
+            let publish = || publish("words", "a", NOON, text.as_str());
+            let full: Vec<String> = (0..255).map(|_| publish()).filter(|answer| answer != "()").collect();
+            let beyond = publish();
+            // 43,861 bytes are left: the alarm of a byte, its name and message; then the answer.
+            let alarm = told(alarms::raise("noise", "a", "loud"));
+            let key = told(state::set("key", &vec![0; 45_000]));
+            format!("{full:?} {beyond}; {alarm}; {key}; {}", told(schedule::set("never-mind", LATER)))
+        },
+        "[] refused: outputs: all effects of one invocation together are limited to 16777216 bytes; with this call they \
+         would be 16798976; (); refused: state: all effects of one invocation together are limited to 16777216 bytes; \
+         with this call they would be 16778496; ()",
+    ),
+    scenario(
+        "scan-of-large-values",
+        || {
+            // Five of 256 KiB: a page ends with the entry that makes it more than 1 MiB.
+            let value = vec![0; 256 << 10];
+            for n in 0..5 {
+                told(state::set(&format!("large/{n}"), &value));
+            }
+            told(state::scan("large/", None, 100).map(|page| (page.entries.len(), page.next)))
+        },
+        "(4, Some(\"large/3\"))",
+    ),
+    scenario(
+        "scan-of-many",
+        || {
+            let keys: Vec<String> = (0..1_001).map(|n| format!("many/{n:04}")).collect();
+            let entries: Vec<(&str, &[u8])> = keys.iter().map(|key| (key.as_str(), &b"v"[..])).collect();
+            told(state::set_many(&entries));
+            told(state::scan("many/", None, 2_000).map(|page| (page.entries.len(), page.next)))
+        },
+        "(1000, Some(\"many/0999\"))",
+    ),
+    scenario(
         "scan-of-none",
         || told(state::scan("", None, 0)),
         "refused: state: the limit of a scan must be at least 1",
@@ -182,10 +258,39 @@ pub const SCENARIOS: &[Scenario] = &[
         || publish("number", "a/#", NOON, 1.5),
         "refused: the output number has no point for the entity \"a/#\": it has a control character or one of `+ # { }`",
     ),
+    // The SDK refuses this one itself: its table has an entity on each line, so no platform ever sees two in one.
     scenario(
         "publish-two-lines",
         || publish("number", "a\nb", NOON, 1.5),
         "refused: malformed: the entity \"a\\nb\" contains a line feed",
+    ),
+    scenario(
+        "publish-too-many-points",
+        || {
+            // The limit is 10,000, and each output has a point of its own for an entity.
+            let publish = |output: &str, numbers: std::ops::Range<usize>| {
+                let mut out = Outputs::new();
+                let all = numbers.map(|n| n.to_string()).try_for_each(|entity| match output {
+                    "words" => out.push(output, &entity, NOON, "x"),
+                    _ => out.push(output, &entity, NOON, 1.5),
+                });
+                told(all.and_then(|()| out.publish()))
+            };
+            let most = publish("number", 0..9_999);
+            let beyond = publish("words", 0..2);
+            format!("{most}; {beyond}; {} {}", publish("words", 0..1), publish("number", 0..10_000))
+        },
+        "(); refused: the app's outputs have as many points as it may make, 10000 (`limits.points`): an admin can grant more at the install, with `--limit points=…`; () refused: the app's outputs have as many points as it may make, 10000 (`limits.points`): an admin can grant more at the install, with `--limit points=…`",
+    ),
+    scenario(
+        "publish-too-many-entities",
+        || {
+            let mut out = Outputs::new();
+            let all = (0..100_001)
+                .try_for_each(|n| out.push("number", if n % 2 == 0 { "a" } else { "b" }, NOON, 1.5));
+            told(all.and_then(|()| out.publish()))
+        },
+        "refused: malformed: the table has 100001 entities; at most 100000 are allowed",
     ),
     scenario(
         "publish-too-many",
@@ -264,6 +369,28 @@ pub const SCENARIOS: &[Scenario] = &[
             told(schedule::set("timer-too-soon", soon))
         },
         "1s later",
+    ),
+    scenario(
+        "timers-that-fire",
+        || {
+            let now = invocation::now();
+            told(schedule::set("moved", LATER));
+            told(schedule::set("cancelled", now));
+            told(schedule::set("never", now));
+            told(schedule::cancel("cancelled"));
+            format!("{} {}", told(schedule::set("moved", now)), told(schedule::set("early", now)))
+        },
+        "() ()",
+    ),
+    scenario(
+        "alarms",
+        || {
+            for (entity, message) in [("a", "loud"), ("b", "loud"), ("c", "loud"), ("a", "louder")] {
+                told(alarms::raise("noise", entity, message));
+            }
+            format!("{} {}", told(alarms::clear("noise", "b")), told(alarms::raise("noise", "d", "")))
+        },
+        "() ()",
     ),
     scenario(
         "timer-without-name",

@@ -1,18 +1,11 @@
 //! The scenarios on the SDK's platform for tests. The host's side is in `tests/tests/both.rs`.
 
-use both::{Both, SCENARIOS};
-use ironloom_sdk::Timestamp;
-use ironloom_sdk::testing::{self, Platform};
+use both::SCENARIOS;
 
 #[test]
 fn the_platform_for_tests_answers_as_expected() {
     for scenario in SCENARIOS {
-        let mut platform = Platform::from_manifest(include_str!("../app.toml"));
-        let batch = testing::batch([("scenario", "", Timestamp::from_seconds(1), scenario.name)]);
-        platform.consume::<Both>(&batch).expect_ok();
-        for fired in platform.fire_due::<Both>(Timestamp::from_seconds(60)) {
-            fired.expect_ok();
-        }
+        let platform = both::run_natively(scenario);
         let answer =
             String::from_utf8_lossy(&platform.state()[&format!("answer/{}", scenario.name)]).into_owned();
         assert_eq!(answer, scenario.expected, "{}", scenario.name);
