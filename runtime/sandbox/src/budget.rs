@@ -88,7 +88,7 @@ impl Meter {
             let result = work();
             (result, thread_cpu().saturating_sub(before))
         };
-        let done = tokio::task::spawn_blocking(timed).await;
+        let done = crate::aside(timed).await;
         let (result, cpu) = done.map_err(|error| HostFault(error.to_string()))?;
         self.add(cpu);
         Ok(result)

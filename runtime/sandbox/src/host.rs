@@ -5,7 +5,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use wasmtime::component::ResourceTable;
 
-use super::app_log::AppLog;
+use super::app_log::{AppLog, LogLine};
 use super::budget::{MemoryLimiter, Meter, Quota};
 use super::capabilities::{alarms, invocation, outputs, schedule, state};
 use super::env::{AppContext, Env};
@@ -15,10 +15,16 @@ use ironloom_types::effects::Effects;
 /// The number of host resources, such as streams, that an app may hold at once.
 const MAX_RESOURCES: usize = 1_000;
 
-/// The data of one store. A capability sees its own part of it, through a view that counts the call.
+/// The data of one store.
 pub(crate) struct Host {
-    pub(super) meter: Arc<Meter>,
     pub(super) memory: MemoryLimiter,
+    parts: Parts,
+}
+
+/// What host functions work on; a capability sees its own part of it, through a view. The one way to it for them is
+/// [`Host::called`], so that no call goes uncounted.
+pub(crate) struct Parts {
+    pub(super) meter: Arc<Meter>,
     pub(super) quota: Quota,
     pub(super) app: Arc<AppContext>,
     pub(super) log: Arc<Mutex<AppLog>>,
@@ -49,9 +55,9 @@ impl Host {
         } = env;
         let mut table = ResourceTable::new();
         table.set_max_capacity(MAX_RESOURCES);
-        Self {
+        let memory = MemoryLimiter::new(context.limits.memory);
+        let parts = Parts {
             meter,
-            memory: MemoryLimiter::new(context.limits.memory),
             quota: Quota::default(),
             log: Arc::default(),
             table,
@@ -62,18 +68,40 @@ impl Host {
             alarms: alarms::Context::new(Arc::clone(&holdings)),
             schedule: schedule::Context::new(holdings),
             app: context,
-        }
+        };
+        Self { memory, parts }
+    }
+
+    /// What a host function works on. The app pays for the call.
+    pub(crate) fn called(&mut self) -> &mut Parts {
+        self.parts.meter.host_call();
+        &mut self.parts
+    }
+
+    pub(super) fn meter(&self) -> &Meter {
+        &self.parts.meter
+    }
+
+    /// What the answer of the app counts against.
+    pub(super) fn quota_of_answer(&mut self) -> &mut Quota {
+        &mut self.parts.quota
+    }
+
+    /// The app's log, which ends with the invocation, and how many lines were dropped.
+    pub(super) fn end_log(&self) -> (Vec<LogLine>, u64) {
+        self.parts.log.lock().finish()
     }
 
     /// The effects of the invocation.
     pub(crate) fn into_effects(self) -> Effects {
-        let (derived, new_points) = self.outputs.into_derived();
+        let Parts { state, outputs, alarms, schedule, .. } = self.parts;
+        let (derived, new_points) = outputs.into_derived();
         Effects {
-            state: self.state.into_writes(),
+            state: state.into_writes(),
             derived,
             new_points,
-            timers: self.schedule.into_timers(),
-            alarms: self.alarms.into_changes(),
+            timers: schedule.into_timers(),
+            alarms: alarms.into_changes(),
             refused: Vec::new(),
         }
     }

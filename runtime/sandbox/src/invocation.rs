@@ -91,7 +91,7 @@ impl LoadedApp {
                 let role = self.readings.as_ref().ok_or_else(|| missing("readings"))?;
                 let role = role.load(&mut *store, &instance)?;
                 match role.ironloom_feeds_readings().call_consume(&mut *store, batch).await? {
-                    Ok(refused) => Ok(Ok(take_refused(batch, refused, &mut store.data_mut().quota)?)),
+                    Ok(refused) => Ok(Ok(take_refused(batch, refused, store.data_mut().quota_of_answer())?)),
                     Err(failure) => Ok(Err(failure)),
                 }
             }
@@ -162,13 +162,13 @@ pub(super) async fn run<T>(
     let used = env.used;
     let mut store = meter.charge_now(|| store(sandbox, Host::new(env, Arc::clone(&meter))));
 
-    let called = in_turns(sandbox.turns.turn(), used, &meter, call(&mut store));
+    let called = in_turns(sandbox.turns.turn(used), used, &meter, call(&mut store));
     let called = within(limits.wall(), &meter, called).await;
     // The last tick may be long ago: what is looked at only then could be passed by one long host call.
     let in_time = meter.ends_in_time();
     // The end of a store clears its memory, which the app has made dirty.
     let host = meter.charge_now(|| store.into_data());
-    let (log, log_dropped) = host.log.lock().finish();
+    let (log, log_dropped) = host.end_log();
     let (value, outcome) = match called {
         Ok(Ok(_)) if !in_time => (None, Outcome::CpuLimit),
         Ok(Ok(value)) => (Some(value), Outcome::Ok),
@@ -228,7 +228,7 @@ fn store(sandbox: &Sandbox, host: Host) -> Store<Host> {
     store.set_max_component_handles(MAX_HANDLES);
     store.set_epoch_deadline(1);
     store.epoch_deadline_callback(|store| {
-        Ok(if store.data().meter.may_yield() {
+        Ok(if store.data().meter().may_yield() {
             UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now()))
         } else {
             UpdateDeadline::Interrupt
@@ -244,6 +244,7 @@ mod tests {
     use crate::interrupt::Interrupt;
     use crate::turns::Turns;
     use ironloom_types::limits::{Limits, MAX_EFFECT_BYTES};
+    use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
     use std::task::{Context, Waker};
 
     fn batch(readings: u32) -> Batch {
@@ -272,7 +273,7 @@ mod tests {
     async fn only_the_polls_are_charged() {
         let (meter, turns) = (meter(), Turns::new(1));
         let sleep = tokio::time::sleep(Duration::from_millis(50));
-        in_turns(turns.turn(), 0, &meter, sleep).await;
+        in_turns(turns.turn(0), 0, &meter, sleep).await;
         assert!(meter.cpu() < Duration::from_millis(10), "{:?}", meter.cpu());
         meter.host_call();
         assert!(meter.cpu() >= Duration::from_micros(1));
@@ -282,10 +283,10 @@ mod tests {
     async fn the_wait_for_a_turn_is_no_time_on_the_wall() {
         const WALL: Duration = Duration::from_millis(100);
         let turns = Turns::new(1);
-        let mut other = turns.turn();
+        let mut other = turns.turn(0);
         assert!(other.poll_take(0, &Context::from_waker(Waker::noop())).is_ready());
         let waits = meter();
-        let call = within(WALL, &waits, in_turns(turns.turn(), 0, &waits, async {}));
+        let call = within(WALL, &waits, in_turns(turns.turn(0), 0, &waits, async {}));
         let free = async {
             tokio::time::sleep(WALL * 3).await;
             other.give_back();
@@ -294,21 +295,73 @@ mod tests {
         assert!(waits.waited() >= WALL * 2, "{:?}", waits.waited());
         // With a turn it counts.
         let sleeps = meter();
-        let call = in_turns(turns.turn(), 0, &sleeps, std::future::pending::<()>());
+        let call = in_turns(turns.turn(0), 0, &sleeps, std::future::pending::<()>());
         assert_eq!(within(WALL, &sleeps, call).await, Err(Overrun));
     }
 
     #[tokio::test]
     async fn one_that_waits_for_a_turn_is_ended_from_outside() {
         let turns = Turns::new(1);
-        let mut other = turns.turn();
+        let mut other = turns.turn(0);
         assert!(other.poll_take(0, &Context::from_waker(Waker::noop())).is_ready());
         let interrupt = Interrupt::default();
         let meter = Meter::new(&Limits::default(), interrupt.clone());
         let _raised = interrupt.raise();
-        let call = in_turns(turns.turn(), 0, &meter, std::future::pending::<()>());
+        let call = in_turns(turns.turn(0), 0, &meter, std::future::pending::<()>());
         assert_eq!(within(Duration::from_secs(600), &meter, call).await, Err(Overrun));
         assert!(meter.is_interrupted());
+    }
+
+    /// A call that is polled so often; at each poll it looks how many are polled at the same time.
+    async fn busy(polls: u32, meter: &Meter, at_once: &AtomicUsize, most: usize) {
+        let mut left = polls;
+        poll_fn(|context| {
+            let running = at_once.fetch_add(1, SeqCst) + 1;
+            assert!(running <= most, "{running} run, and there are {most} turns");
+            std::hint::black_box((0..500_u64).sum::<u64>());
+            at_once.fetch_sub(1, SeqCst);
+            if left == 0 {
+                return Poll::Ready(());
+            }
+            left -= 1;
+            // At a tick, or while it waits for the store.
+            if left % 3 == 0 {
+                assert!(meter.may_yield(), "it has time");
+            }
+            context.waker().wake_by_ref();
+            Poll::Pending
+        })
+        .await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn many_share_few_turns_and_all_of_them_end() {
+        const TURNS: usize = 2;
+        let (turns, at_once) = (Turns::new(TURNS), Arc::new(AtomicUsize::new(0)));
+        let calls: Vec<_> = (0..100_u64)
+            .map(|n| {
+                let (turns, at_once) = (Arc::clone(&turns), Arc::clone(&at_once));
+                tokio::spawn(async move {
+                    let meter = Meter::unlimited();
+                    // Some never end by themselves.
+                    let polls = if n % 10 == 0 { u32::MAX } else { 300 };
+                    in_turns(turns.turn(n), n, &meter, busy(polls, &meter, &at_once, TURNS)).await;
+                })
+            })
+            .collect();
+        let (endless, others): (Vec<_>, Vec<_>) = (0..).zip(calls).partition(|(n, _)| n % 10 == 0);
+        // Some are dropped while they run or wait, the others end beside those that are left, whatever they do.
+        for (_, call) in endless.iter().take(5) {
+            call.abort();
+        }
+        for (_, call) in others {
+            call.await.unwrap();
+        }
+        for (_, call) in endless {
+            call.abort();
+            assert!(call.await.is_err_and(|error| error.is_cancelled()));
+        }
+        assert_eq!(turns.free(), Some(TURNS));
     }
 
     #[test]

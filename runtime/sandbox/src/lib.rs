@@ -7,6 +7,7 @@
 
 mod app;
 mod app_log;
+mod aside;
 mod bindings;
 mod budget;
 mod canonical_nan;
@@ -26,7 +27,7 @@ mod wasi;
 mod worker;
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -36,6 +37,7 @@ use wasmtime::component::Component;
 
 pub use self::app::{LoadError, Loaded, LoadedApp};
 pub use self::app_log::{Level, LogLine, LogSource};
+pub use self::aside::{BrokenOff, aside};
 pub use self::bindings::platform::ironloom::invocation::invocation::Gap;
 pub use self::bindings::types::{Batch, Frame, Quality, Values};
 pub use self::budget::{Meter, Overrun};
@@ -110,8 +112,6 @@ pub struct Inspection {
     pub sdk_version: Option<String>,
     /// Its compiled code, to be put into the store.
     pub compiled: CompiledRef,
-    /// The kernel kept the compiler from all files and connections, which Linux does from 6.12 on.
-    pub confined: bool,
 }
 
 /// The engine, its pool and its cache.
@@ -127,6 +127,8 @@ pub struct Sandbox {
     /// One compilation at a time: they are long, and want much memory.
     compiling: Semaphore,
     loads: Mutex<Loads>,
+    /// What the first compile worker found.
+    confined: OnceLock<bool>,
     config: SandboxConfig,
 }
 
@@ -147,6 +149,7 @@ impl Sandbox {
             memories: Semaphore::new(engine::memories(config.places) as usize),
             compiling: Semaphore::new(1),
             loads: Mutex::default(),
+            confined: OnceLock::new(),
             config,
         })
     }
@@ -165,13 +168,22 @@ impl Sandbox {
             Ok((draft, file))
         })
         .await
+        .map_err(std::io::Error::from)
+        .flatten()
         .map_err(unkept)?;
         let found = worker::compile(&self.config.worker, self.config.compile, wasm.clone(), file).await?;
         let (cache, engine, bytes) = (Arc::clone(&self.cache), self.key, found.code_bytes);
-        let compiled =
-            aside(move || cache.keep(draft, Digest::of(&wasm), engine, bytes)).await.map_err(unkept)?;
+        let compiled = aside(move || cache.keep(draft, Digest::of(&wasm), engine, bytes)).await;
+        let compiled = compiled.map_err(std::io::Error::from).flatten().map_err(unkept)?;
         let worker::Found { imports, exports, sdk_version, confined, .. } = found;
-        Ok(Inspection { digest: compiled.wasm, imports, exports, sdk_version, compiled, confined })
+        self.confined.get_or_init(|| confined);
+        Ok(Inspection { digest: compiled.wasm, imports, exports, sdk_version, compiled })
+    }
+
+    /// Whether the kernel keeps compile workers from all files and connections, which Linux does from 6.12 on. `None`
+    /// before the first of them has run.
+    pub fn confines_compiler(&self) -> Option<bool> {
+        self.confined.get().copied()
     }
 
     /// Loads an app whose component was found to fit what its manifest declares, and tries it with so many bytes
@@ -214,7 +226,8 @@ impl Sandbox {
                 Err(std::io::Error::other("it is not the component that was installed"))
             }
         };
-        let wasm = aside(read).await.map_err(LoadError::Read)?;
+        let read = aside(read).await.map_err(std::io::Error::from).flatten();
+        let wasm = read.map_err(LoadError::Read)?;
         let compiled = self.compile(wasm).await?.compiled;
         let component = self.component(compiled).await;
         let component = component
@@ -234,15 +247,7 @@ impl Sandbox {
             return Some(component);
         }
         let (cache, engine, key) = (Arc::clone(&self.cache), self.engine.clone(), self.key);
-        let read = tokio::task::spawn_blocking(move || cache.get(&engine, key, &compiled));
-        let component = read.await.ok().flatten()?;
+        let component = aside(move || cache.get(&engine, key, &compiled)).await.ok().flatten()?;
         Some(self.loads.lock().add_component(compiled, Arc::new(component)))
     }
-}
-
-/// Does work with files on a thread made for that.
-async fn aside<T: Send + 'static>(
-    work: impl FnOnce() -> std::io::Result<T> + Send + 'static,
-) -> std::io::Result<T> {
-    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(std::io::Error::other(error)))
 }

@@ -109,22 +109,21 @@ impl HasData for Io {
 }
 
 fn io_view(host: &mut Host) -> &mut ResourceTable {
-    host.meter.host_call();
-    &mut host.table
+    &mut host.called().table
 }
 
 fn cli_view(host: &mut Host) -> WasiCliCtxView<'_> {
-    host.meter.host_call();
+    let host = host.called();
     WasiCliCtxView { ctx: &mut host.wasi.cli, table: &mut host.table }
 }
 
 fn filesystem_view(host: &mut Host) -> WasiFilesystemCtxView<'_> {
-    host.meter.host_call();
+    let host = host.called();
     WasiFilesystemCtxView { ctx: &mut host.wasi.filesystem, table: &mut host.table }
 }
 
 fn sockets_view(host: &mut Host) -> WasiSocketsCtxView<'_> {
-    host.meter.host_call();
+    let host = host.called();
     WasiSocketsCtxView { ctx: host.wasi.sockets.get_or_insert_default(), table: &mut host.table }
 }
 
@@ -138,7 +137,7 @@ impl HasData for Time<'static> {
 }
 
 fn time_view(host: &mut Host) -> Time<'_> {
-    host.meter.host_call();
+    let host = host.called();
     Time { now: host.wasi.now, table: &mut host.table }
 }
 
@@ -195,7 +194,7 @@ impl HasData for Random<'static> {
 }
 
 fn random_view(host: &mut Host) -> Random<'_> {
-    host.meter.host_call();
+    let host = host.called();
     let seed = host.wasi.insecure_seed;
     Random { secure: &mut host.wasi.random, insecure: &mut host.wasi.insecure, seed }
 }
@@ -245,7 +244,7 @@ impl HasData for Print<'static> {
 }
 
 fn print_view(host: &mut Host) -> Print<'_> {
-    host.meter.host_call();
+    let host = host.called();
     Print { log: &host.log, table: &mut host.table }
 }
 

@@ -51,6 +51,15 @@ pub enum Quality {
 }
 
 impl Quality {
+    /// Its name in files and in the API.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Good => "good",
+            Self::Uncertain => "uncertain",
+            Self::Bad => "bad",
+        }
+    }
+
     /// From its number in records and blocks.
     pub fn from_u8(number: u8) -> Option<Self> {
         match number {
@@ -91,6 +100,18 @@ impl Tag {
             5 => Self::Blob,
             _ => return None,
         })
+    }
+
+    /// Its name in manifests and in messages.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Missing => "nothing",
+            Self::Boolean => "boolean",
+            Self::Integer => "integer",
+            Self::Real => "real",
+            Self::Text => "text",
+            Self::Blob => "blob",
+        }
     }
 
     /// Whether the value lies in the heap.
@@ -145,6 +166,15 @@ pub enum Value {
 }
 
 impl Value {
+    /// Bytes that a text or blob has; others have none besides the value itself.
+    pub fn heap_bytes(&self) -> usize {
+        match self {
+            Self::Text(text) => text.len(),
+            Self::Blob(blob) => blob.len(),
+            Self::Missing | Self::Boolean(_) | Self::Integer(_) | Self::Real(_) => 0,
+        }
+    }
+
     /// Borrows it, as a column would.
     pub fn as_ref(&self) -> ValueRef<'_> {
         match self {

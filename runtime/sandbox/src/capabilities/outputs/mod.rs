@@ -54,7 +54,7 @@ impl HasData for View<'static> {
 
 pub(crate) fn add_to_linker(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
     wit::add_to_linker::<_, View<'static>>(linker, |host| {
-        host.meter.host_call();
+        let host = host.called();
         let (context, meter) = (&mut host.outputs, &*host.meter);
         View { context, app: &host.app, quota: &mut host.quota, meter }
     })

@@ -10,14 +10,9 @@ use crate::budget::Meter;
 use crate::env::{OutputKind, Target};
 use ironloom_types::clock::Timestamp;
 use ironloom_types::ids::PointNumber;
-use ironloom_types::limits::{MAX_DERIVED, MAX_READING_BYTES};
+use ironloom_types::limits::{DERIVED_BYTES, ENTITY_BYTES, MAX_DERIVED, MAX_READING_BYTES};
 use ironloom_types::readings::{Columns, NewPoint, Quality, Tag, ValueRef};
 
-/// Bytes of a reading in the record, besides a text or blob.
-const READING_BYTES: usize = 20;
-/// What a point takes besides its entity: counted alike for one that there is and one that this call makes, so
-/// that it is the same whichever of the two it is when the invocation is replayed.
-const POINT_BYTES: usize = 64;
 /// Bytes that the host needs for each line of a table of entities.
 const LINE_BYTES: usize = size_of::<&str>() + size_of::<Option<u32>>();
 /// After so many readings it is asked whether the invocation may go on.
@@ -90,7 +85,7 @@ impl<'a> Points<'a> {
                 context.resolver.known(self.entities[line], &mut self.known);
                 self.known.resize(begin + self.outputs, None);
                 self.lines[line] = Some(begin as u32);
-                self.bytes += self.entities[line].len() + POINT_BYTES;
+                self.bytes += self.entities[line].len() + ENTITY_BYTES;
                 begin
             }
         };
@@ -160,7 +155,7 @@ impl View<'_> {
             take(self.context, self.meter, checked, &mut points, &mut columns)?;
         }
         let heap: usize = frames.iter().map(|checked| checked.heap).sum();
-        self.quota.effect(readings * READING_BYTES + heap + points.bytes, 0).map_err(Error::Other)?;
+        self.quota.effect(readings * DERIVED_BYTES + heap + points.bytes, 0).map_err(Error::Other)?;
 
         let context = &mut *self.context;
         context.new_points.append(&mut points.new_points);
@@ -187,7 +182,7 @@ impl View<'_> {
         };
         let declared = self.app.outputs[output].value_type;
         if tag != declared {
-            let (declared, tag) = (name(declared), name(tag));
+            let (declared, tag) = (declared.name(), tag.name());
             return Err(Error::WrongType(format!(
                 "`{}` has type {declared}, and {tag} was published",
                 frame.slot
@@ -222,17 +217,6 @@ fn lengths(tag: Tag, lengths: impl ExactSizeIterator<Item = usize>) -> (Tag, usi
     let count = lengths.len();
     let (longest, sum) = lengths.fold((0, 0), |(longest, sum), length| (length.max(longest), sum + length));
     (tag, count, longest, sum)
-}
-
-fn name(tag: Tag) -> &'static str {
-    match tag {
-        Tag::Missing => "nothing",
-        Tag::Boolean => "boolean",
-        Tag::Integer => "integer",
-        Tag::Real => "real",
-        Tag::Text => "text",
-        Tag::Blob => "blob",
-    }
 }
 
 /// Adds the readings of a frame to the columns.

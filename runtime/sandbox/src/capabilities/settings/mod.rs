@@ -20,7 +20,7 @@ impl HasData for View<'static> {
 
 pub(crate) fn add_to_linker(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
     wit::add_to_linker::<_, View<'static>>(linker, |host| {
-        host.meter.host_call();
+        let host = host.called();
         View { settings: &host.app.settings, quota: &mut host.quota }
     })
 }

@@ -20,13 +20,10 @@ use crate::budget::{Meter, Overrun, Quota};
 use crate::env::{Cached, MAX_LOADED_KEYS, ReadError, Scan, StateReader};
 use crate::host::Host;
 use ironloom_types::effects::state_cost;
-use ironloom_types::limits::{MAX_STATE_KEY, MAX_STATE_KEYS, MAX_STATE_VALUE};
+use ironloom_types::limits::{
+    MAX_STATE_KEY, MAX_STATE_KEYS, MAX_STATE_PAGE, MAX_STATE_PAGE_BYTES, MAX_STATE_VALUE,
+};
 use ironloom_types::page::{self, merge_page};
-
-/// Entries of one page at most.
-const MAX_PAGE_ENTRIES: u32 = 1_000;
-/// Bytes of one page, about.
-const MAX_PAGE_BYTES: usize = 1 << 20;
 
 /// Writes in the order of the keys' bytes; `None` deletes.
 pub(crate) type Writes = BTreeMap<Box<str>, Option<Bytes>>;
@@ -65,7 +62,7 @@ impl HasData for View<'static> {
 
 pub(crate) fn add_to_linker(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
     wit::add_to_linker::<_, View<'static>>(linker, |host| {
-        host.meter.host_call();
+        let host = host.called();
         View { context: &mut host.state, quota: &mut host.quota, meter: &host.meter }
     })
 }
@@ -237,14 +234,15 @@ impl View<'_> {
         if limit == 0 {
             return Err(Error::Other("the limit of a scan must be at least 1".to_owned()).into());
         }
-        let limit = limit.min(MAX_PAGE_ENTRIES) as usize;
-        let mut room = MAX_PAGE_BYTES.min(self.context.max_answer);
+        let limit = limit.min(MAX_STATE_PAGE) as usize;
+        let mut room = MAX_STATE_PAGE_BYTES.min(self.context.max_answer);
         let mut entries: Vec<Entry> = Vec::new();
         let mut after: Option<Box<str>> = after.map(Box::from);
         // Own writes may delete what is found: then more than the page takes is asked for.
-        let at_once = if self.context.writes.is_empty() { limit } else { MAX_PAGE_ENTRIES as usize };
+        let at_once = if self.context.writes.is_empty() { limit } else { MAX_STATE_PAGE as usize };
         loop {
-            let scan = Scan { prefix, after: after.as_deref(), limit: at_once, max_bytes: MAX_PAGE_BYTES };
+            let scan =
+                Scan { prefix, after: after.as_deref(), limit: at_once, max_bytes: MAX_STATE_PAGE_BYTES };
             let stored = self.context.reader.scan(scan, self.meter).await?;
             let own = own_writes(&self.context.writes, prefix, after.as_deref());
             let merged = merge_page(own, stored, usize::MAX);
@@ -273,7 +271,7 @@ fn own_writes(writes: &Writes, prefix: &str, after: Option<&str>) -> page::Page<
     };
     let mut own =
         writes.range::<str, _>((start, Bound::Unbounded)).take_while(|(key, _)| key.starts_with(prefix));
-    let entries = own.by_ref().take(MAX_PAGE_ENTRIES as usize);
+    let entries = own.by_ref().take(MAX_STATE_PAGE as usize);
     let entries = entries.map(|(key, value)| (key.clone(), value.clone())).collect();
     page::Page { entries, more: own.next().is_some() }
 }
