@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use anyhow::{Context as _, Result, ensure};
 use base64::Engine as _;
 use both::{SCENARIOS, Scenario};
+use ironloom_sdk::Quality;
 use ironloom_sdk::testing::{Datum, Platform};
 use ironloom_tests::apps::{number, wait_for_installation};
 use ironloom_tests::wait::wait_for;
@@ -32,13 +33,18 @@ impl Left {
             let value = match row.value {
                 Datum::Boolean(value) => json!(value),
                 Datum::Integer(value) => json!(value),
-                Datum::Real(value) if value.is_nan() => json!("NaN"),
+                // Only with quality `bad`, and then it stands for no value.
+                Datum::Real(value) if value.is_nan() => Value::Null,
                 Datum::Real(value) => json!(value),
                 Datum::Text(value) => json!(value),
                 Datum::Blob(value) => json!({"base64": encoded(&value)}),
             };
-            let quality = format!("{:?}", row.quality).to_lowercase();
-            (path, Timestamp(row.at.nanos()).to_string(), quality, value)
+            let quality = match row.quality {
+                Quality::Good => "good",
+                Quality::Uncertain => "uncertain",
+                Quality::Bad => "bad",
+            };
+            (path, Timestamp(row.at.nanos()).to_string(), quality.to_owned(), value)
         });
         let derived = derived.collect();
         Self { state: platform.state(), derived, alarms: platform.alarms().clone() }.without_times()

@@ -62,11 +62,9 @@ impl FromStr for Toward {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "low" => Ok(Self::Low),
-            "high" => Ok(Self::High),
-            _ => Err(format!("{text:?} is not a direction; the directions are low and high")),
-        }
+        let mut all = [Self::Low, Self::High].into_iter();
+        all.find(|toward| toward.to_string() == text)
+            .ok_or_else(|| format!("{text:?} is not a direction; the directions are low and high"))
     }
 }
 

@@ -46,13 +46,7 @@ pub enum ValueType {
 impl ValueType {
     /// Its name in manifests.
     pub fn name(self) -> &'static str {
-        match self {
-            Self::Boolean => "boolean",
-            Self::Integer => "integer",
-            Self::Real => "real",
-            Self::Text => "text",
-            Self::Blob => "blob",
-        }
+        self.tag().name()
     }
 
     /// The type of its values in columns.
@@ -101,15 +95,23 @@ pub enum OutputKind {
     SetPoint,
 }
 
+impl OutputKind {
+    /// Its name in manifests.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Derived => "derived",
+            Self::SetPoint => "set-point",
+        }
+    }
+}
+
 impl FromStr for OutputKind {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "derived" => Ok(Self::Derived),
-            "set-point" => Ok(Self::SetPoint),
-            _ => Err(format!("{text:?} is not a kind of output; the kinds are derived and set-point")),
-        }
+        let mut all = [Self::Derived, Self::SetPoint].into_iter();
+        all.find(|kind| kind.name() == text)
+            .ok_or_else(|| format!("{text:?} is not a kind of output; the kinds are derived and set-point"))
     }
 }
 
@@ -127,17 +129,26 @@ pub enum Severity {
     Critical,
 }
 
+impl Severity {
+    /// Its name in manifests and in the API.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Low => "low",
+            Self::Medium => "medium",
+            Self::High => "high",
+            Self::Critical => "critical",
+        }
+    }
+}
+
 impl FromStr for Severity {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "low" => Ok(Self::Low),
-            "medium" => Ok(Self::Medium),
-            "high" => Ok(Self::High),
-            "critical" => Ok(Self::Critical),
-            _ => Err(format!("{text:?} is not a severity; the severities are low, medium, high, critical")),
-        }
+        let mut all = [Self::Low, Self::Medium, Self::High, Self::Critical].into_iter();
+        all.find(|severity| severity.name() == text).ok_or_else(|| {
+            format!("{text:?} is not a severity; the severities are low, medium, high, critical")
+        })
     }
 }
 

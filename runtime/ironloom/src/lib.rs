@@ -4,6 +4,7 @@
 //! What is public here is what the binary, the benchmark and the fuzz targets call; nothing else is an interface.
 
 mod api;
+mod aside;
 mod cli;
 mod config;
 mod connectors;

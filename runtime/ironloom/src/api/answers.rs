@@ -11,12 +11,12 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use serde::Serialize;
-use tokio::task::JoinError;
 
 use super::facade::{Answer, Facade, MAX_PAGE_BYTES, Page};
 use super::memory::PATIENCE;
 use super::problem::{PROBLEM_JSON, Problem};
 use super::{Api, JSON_TYPE};
+use crate::aside::aside;
 use crate::telemetry::Status;
 
 /// Counts requests by status.
@@ -134,15 +134,15 @@ where
     let node = Arc::clone(&api.node);
     let building = tokio::spawn(async move {
         let found = find(node).await?;
-        let written = tokio::task::spawn_blocking(move || write(found)).await;
-        let (bytes, rest) = written.map_err(failed)??;
+        let written = aside(move || write(found)).await;
+        let (bytes, rest) = written.map_err(|error| failed(&error))??;
         share.shrink(bytes.len());
         Ok((share.with(bytes), rest))
     });
-    building.await.map_err(failed)?
+    building.await.map_err(|error| failed(&error))?
 }
 
-fn failed(error: JoinError) -> Problem {
+fn failed(error: &dyn std::fmt::Display) -> Problem {
     Problem::internal(format!("the answer could not be built: {error}"))
 }
 

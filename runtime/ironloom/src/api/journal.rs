@@ -151,11 +151,7 @@ fn csv(items: &[ReadingItem]) -> Result<Vec<u8>, Problem> {
     let mut writer = csv::Writer::from_writer(Vec::with_capacity(items.len() * 120));
     writer.write_record(["sequence", "time", "point", "at", "quality", "value"]).map_err(unwritable)?;
     for item in items {
-        let quality = match item.quality {
-            ironloom_types::readings::Quality::Good => "good",
-            ironloom_types::readings::Quality::Uncertain => "uncertain",
-            ironloom_types::readings::Quality::Bad => "bad",
-        };
+        let quality = item.quality.name();
         let numbers =
             [item.sequence.to_string(), item.time.to_string(), item.at.to_string(), item.value.to_string()];
         let [sequence, time, at, value] = &numbers;

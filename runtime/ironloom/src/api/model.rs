@@ -403,7 +403,7 @@ pub(crate) struct Invocation {
     pub ordinal: Ordinal,
     /// Counts the attempts at this ordinal, from 1.
     pub attempt: u32,
-    /// `readings`, `requeue`, `timer`, `request`, `migrate` or `skip`.
+    /// `readings`, `requeue`, `timer` or `skip`.
     pub kind: String,
     /// The timer that was due.
     #[serde(default, skip_serializing_if = "Option::is_none")]

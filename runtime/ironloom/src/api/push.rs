@@ -116,7 +116,7 @@ async fn read(
     if length <= READ_ASIDE {
         return Ok(work());
     }
-    let read = tokio::task::spawn_blocking(work).await;
+    let read = crate::aside::aside(work).await;
     read.map_err(|error| Problem::internal(format!("the body could not be read: {error}")))
 }
 

@@ -116,18 +116,9 @@ pub(super) const READING: [&str; 6] = ["sequence", "time", "point", "value", "qu
 
 /// A reading as a row of them.
 pub(super) fn reading(item: ReadingItem) -> [String; 6] {
-    let quality = quality(item.quality).to_owned();
+    let quality = item.quality.name().to_owned();
     let numbers = (item.sequence.to_string(), item.time.to_string(), item.at.to_string());
     [numbers.0, numbers.1, item.point.to_string(), shorten(&item.value.to_string()), quality, numbers.2]
-}
-
-/// The word for a quality.
-pub(super) fn quality(quality: ironloom_types::readings::Quality) -> &'static str {
-    match quality {
-        ironloom_types::readings::Quality::Good => "good",
-        ironloom_types::readings::Quality::Uncertain => "uncertain",
-        ironloom_types::readings::Quality::Bad => "bad",
-    }
 }
 
 /// At most 60 characters, so that one long text doesn't spoil a table.

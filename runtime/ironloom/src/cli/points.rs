@@ -29,7 +29,7 @@ impl Points {
                 item.point.to_string(),
                 output::shorten(&item.value.to_string()),
                 item.unit.map_or(String::new(), |unit| unit.to_string()),
-                output::quality(item.quality).to_owned(),
+                item.quality.name().to_owned(),
                 item.at.to_string(),
                 item.sequence.to_string(),
             ]

@@ -17,6 +17,7 @@ use super::output;
 use crate::api::guard::Guard;
 use crate::api::host::{NodeOptions, Start, StartError};
 use crate::api::{Api, router, server};
+use crate::aside::aside;
 use crate::config::Config;
 use crate::telemetry::{Telemetry, start_logging};
 use ironloom_types::clock::Source;
@@ -125,7 +126,7 @@ impl Serve {
         let exposed = !listen.ip().is_loopback();
         let options = NodeOptions { config, data: self.data.clone(), exposed, telemetry };
         // The node reads the log and may wait for the disk; it is within the runtime, not on it.
-        let node = tokio::task::spawn_blocking(move || start(options))
+        let node = aside(move || start(options))
             .await
             .context("the server's start was interrupted")?
             .map_err(|error| match error {

@@ -67,7 +67,7 @@ pub(super) fn text(item: &Installation) -> String {
     line("invocations", format!("{}, {} failed", counters.invocations, counters.failures));
     let dropped = match counters.dead_letters_dropped {
         0 => String::new(),
-        dropped => format!(", {dropped} of these dropped: there were too many"),
+        dropped => format!(", {dropped} of these dropped: there were too many, or too large ones"),
     };
     line("readings", format!("{} taken, {} set aside{dropped}", counters.readings, counters.dead_letters));
     line("derived", counters.derived.to_string());

@@ -23,6 +23,7 @@ use self::file::Lap;
 use self::tail::Tail;
 use self::tracked::Progress;
 use super::{RETRY, Run};
+use crate::aside::aside;
 use ironloom_types::clock::Timestamp;
 
 /// The interval of ticks between two records: fine enough for daily timers at a week a second.
@@ -50,12 +51,11 @@ pub(super) async fn run(config: CsvConfig, mut run: Run) {
     }
 }
 
-/// Runs what reads the file where it may block.
-async fn aside<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, FileError> + Send + 'static,
+/// Reads the file where that may block.
+async fn read_aside<T: Send + 'static>(
+    read: impl FnOnce() -> Result<T, FileError> + Send + 'static,
 ) -> Result<T, FileError> {
-    let ended = tokio::task::spawn_blocking(work).await;
-    ended.unwrap_or_else(|error| Err(FileError::Wrong(format!("reading the file was interrupted: {error}"))))
+    aside(read).await.unwrap_or_else(|error| Err(FileError::Wrong(error.to_string())))
 }
 
 /// Whether it reached its end.
@@ -65,7 +65,7 @@ async fn replay(config: &Arc<CsvConfig>, run: &mut Run) -> Result<bool, FileErro
     let mut settled = None;
     while config.laps.is_none_or(|laps| progress.lap <= laps) {
         let (opened, status) = (Arc::clone(config), Arc::clone(&run.status));
-        let mut lap = aside(move || Lap::open(&opened, progress, hash, settled, &status)).await?;
+        let mut lap = read_aside(move || Lap::open(&opened, progress, hash, settled, &status)).await?;
         run.status.set("running");
         if progress.offset == 0 && lap.next_at().is_none() && lap.unfinished().is_none() {
             return Err(lap.failure().unwrap_or_else(|| lap.empty()));
@@ -79,7 +79,7 @@ async fn replay(config: &Arc<CsvConfig>, run: &mut Run) -> Result<bool, FileErro
                 let record = lap.record(&*sink, &status);
                 Ok((lap, record))
             };
-            let (read_on, record) = aside(read).await?;
+            let (read_on, record) = read_aside(read).await?;
             lap = read_on;
             if let Some(record) = record
                 && !run.submit(&record).await
@@ -113,7 +113,7 @@ async fn begin(config: &Arc<CsvConfig>, run: &Run) -> Result<(Progress, Sha256),
         return Ok(start);
     };
     let (config, shutdown) = (Arc::clone(config), run.shutdown.clone());
-    let verified = aside(move || {
+    let verified = read_aside(move || {
         let verified = progress.verify(&config.path, || *shutdown.borrow());
         verified.map_err(|error| FileError::Io(format!("{}: {error}", config.path.display())))
     });

@@ -343,11 +343,11 @@ impl Applier {
                 }
             }
             AdminRecord::UnitsGiven(units) => self.set_units(&units),
-            AdminRecord::DeadLetterDeleted { generation, number, kept } => {
+            AdminRecord::DeadLetterDeleted { generation, number, kept, bytes } => {
                 let key = Scope::MAIN.key(Item::DeadLetter(generation, number));
                 self.shared.overlay.apply([(key, None)]);
                 let Some(lane) = self.shared.lanes.of_generation(generation) else { return };
-                lane.set_dead_letters_kept(kept);
+                lane.set_dead_letters(kept, bytes);
                 let value = self.lane_value(&lane.id, generation, lane.book().meta(), None);
                 self.shared.overlay.apply([value]);
             }

@@ -8,10 +8,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use hashbrown::HashMap;
 use parking_lot::{Mutex, MutexGuard, RwLock};
 
 use super::queue::{Queue, RowNote};
+use super::slab::Slab;
 use crate::records::admin::LaneDue;
 use crate::records::commit::{AlarmRecord, AlarmState, CommitHead};
 use crate::records::installation::{Installation, Revision, Standing};
@@ -172,9 +172,10 @@ impl Durable {
         self.book.lock().put_alarm(alarm);
     }
 
-    /// Takes over how many dead letters are kept.
-    pub(super) fn set_dead_letters_kept(&self, kept: u64) {
-        self.book.lock().meta.dead_letters_kept = kept;
+    /// Takes over how many dead letters are kept, and what they take.
+    pub(super) fn set_dead_letters(&self, kept: u64, bytes: u64) {
+        let meta = &mut self.book.lock().meta;
+        (meta.dead_letters_kept, meta.dead_letter_bytes) = (kept, bytes);
     }
 
     /// Leaves a wrong future behind: time goes back to `to`, and what was due later is due as `due` says. Returns
@@ -274,64 +275,39 @@ impl Book {
     }
 }
 
-/// All installations: a slab, so that a number finds its place without hashing.
+/// All installations.
 #[derive(Default)]
 pub(crate) struct Durables {
-    slab: RwLock<Slab>,
-}
-
-#[derive(Default)]
-struct Slab {
-    places: Vec<Option<Arc<Durable>>>,
-    /// Each commit is looked up by its generation.
-    generations: HashMap<Generation, u32>,
-}
-
-impl Slab {
-    fn get(&self, number: u32) -> Option<Arc<Durable>> {
-        self.places.get(number as usize)?.clone()
-    }
+    slab: RwLock<Slab<Durable>>,
 }
 
 impl Durables {
     /// The number that the next installation gets.
     pub(super) fn free_number(&self) -> u32 {
-        let places = &self.slab.read().places;
-        places.iter().position(Option::is_none).unwrap_or(places.len()) as u32
+        self.slab.read().free_number()
     }
 
     /// Puts an installation into its place.
     pub(super) fn insert(&self, durable: Arc<Durable>) {
-        let mut slab = self.slab.write();
-        let place = durable.number as usize;
-        if slab.places.len() <= place {
-            slab.places.resize(place + 1, None);
-        }
-        let before = slab.generations.insert(durable.generation, durable.number);
-        assert!(before.is_none(), "a generation is one life of one installation");
-        slab.places[place] = Some(durable);
+        self.slab.write().insert(durable.number, durable.generation, durable);
     }
 
     /// Takes an installation out.
     pub(super) fn remove(&self, number: u32) {
-        let mut slab = self.slab.write();
-        if let Some(durable) = slab.places.get_mut(number as usize).and_then(Option::take) {
-            slab.generations.remove(&durable.generation);
-        }
+        self.slab.write().remove(number);
     }
 
     /// The installation with this number.
     pub(crate) fn get(&self, number: u32) -> Option<Arc<Durable>> {
-        self.slab.read().get(number)
+        self.slab.read().get(number).cloned()
     }
 
     /// The installation of a generation.
     pub(crate) fn of_generation(&self, generation: Generation) -> Option<Arc<Durable>> {
-        let slab = self.slab.read();
-        slab.get(*slab.generations.get(&generation)?)
+        self.slab.read().of_generation(generation).cloned()
     }
 
     pub(crate) fn all(&self) -> Vec<Arc<Durable>> {
-        self.slab.read().places.iter().flatten().cloned().collect()
+        self.slab.read().iter().cloned().collect()
     }
 }

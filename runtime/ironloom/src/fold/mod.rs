@@ -12,6 +12,7 @@ pub(crate) mod durable;
 pub(crate) mod invocations;
 pub(crate) mod journal;
 pub(crate) mod left_out;
+pub(crate) mod letters;
 pub(crate) mod open;
 pub(crate) mod overlay;
 pub(crate) mod points;
@@ -20,6 +21,7 @@ pub(crate) mod requests;
 pub(crate) mod routes;
 pub(crate) mod run;
 pub(crate) mod sealer;
+pub(crate) mod slab;
 pub(crate) mod submission;
 mod unfolded;
 
@@ -45,12 +47,11 @@ use self::points::Points;
 use self::queue::NoteBudget;
 use self::routes::PreparedRoutes;
 use crate::records::admin::PackageRecord;
-use crate::records::commit::DeadLetter;
 use crate::records::lane::LaneMeta;
 use crate::telemetry::Metrics;
 use ironloom_apps::manifest::Manifest;
 use ironloom_apps::routing::{LeftOut, Rematched, RoutingTable};
-use ironloom_storage::store::{CacheBudget, Item, KeyKind, Scope, Storage};
+use ironloom_storage::store::{CacheBudget, Storage};
 use ironloom_types::clock::{BUILT_AFTER, Clock, SECOND, Timestamp};
 use ironloom_types::ids::{Digest, Generation, InstallationId, Position, Sequence};
 
@@ -178,13 +179,13 @@ pub(crate) struct FoldPosition {
 }
 
 /// Reads the store on a thread that may wait for the disk.
-pub(crate) async fn aside<T: Send + 'static, E: std::fmt::Display + Send + 'static>(
+pub(crate) async fn read_aside<T: Send + 'static, E: std::fmt::Display + Send + 'static>(
     shared: &Arc<Shared>,
     read: impl FnOnce(&Shared) -> Result<T, E> + Send + 'static,
 ) -> Result<T, String> {
     let shared = Arc::clone(shared);
-    let read = tokio::task::spawn_blocking(move || read(&shared));
-    read.await.map_err(|error| error.to_string())?.map_err(|error| error.to_string())
+    let read = crate::aside::aside(move || read(&shared)).await;
+    read.map_err(|error| error.to_string())?.map_err(|error| error.to_string())
 }
 
 impl Shared {
@@ -271,44 +272,6 @@ impl Shared {
     /// The greatest generation that is installed, or was.
     pub(crate) fn last_generation(&self) -> Generation {
         Generation(self.generation.load(Ordering::SeqCst))
-    }
-
-    /// A dead letter that is kept.
-    pub(crate) fn dead_letter(
-        &self,
-        generation: Generation,
-        number: u64,
-    ) -> Result<Option<DeadLetter>, String> {
-        let key = Scope::MAIN.key(Item::DeadLetter(generation, number));
-        let value = self.overlay.get(&key).map_err(|error| error.to_string())?;
-        value.map(|bytes| postcard::from_bytes(&bytes).map_err(|error| format!("{key}: {error}"))).transpose()
-    }
-
-    /// The numbers of the oldest dead letters of a generation, at most so many.
-    pub(crate) fn oldest_dead_letters(
-        &self,
-        generation: Generation,
-        limit: usize,
-    ) -> Result<Vec<u64>, String> {
-        if limit == 0 {
-            return Ok(Vec::new());
-        }
-        let range = Scope::MAIN.generation(KeyKind::DeadLetter, generation);
-        let (mut numbers, mut after) = (Vec::with_capacity(limit), None);
-        loop {
-            // A page of few: each may be as large as a reading.
-            let page = (limit - numbers.len()).min(100);
-            let found = self.overlay.scan(&range, after.as_ref(), page);
-            let (entries, more) = found.map_err(|error| error.to_string())?;
-            numbers.extend(entries.iter().filter_map(|(key, _)| match key.parse() {
-                Some((_, Item::DeadLetter(_, number))) => Some(number),
-                _ => None,
-            }));
-            after = entries.last().map(|(key, _)| key.clone());
-            if !more || after.is_none() || numbers.len() >= limit {
-                return Ok(numbers);
-            }
-        }
     }
 
     /// Counts points that match an input and are left out.

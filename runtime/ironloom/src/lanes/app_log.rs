@@ -16,7 +16,7 @@ use parking_lot::Mutex;
 
 use self::queue::Queue;
 use super::log_file::{self, LogFile};
-use ironloom_sandbox::{Level, LogLine, LogSource};
+use ironloom_sandbox::{LogLine, LogSource};
 use ironloom_types::clock::{SECOND, Timestamp};
 use ironloom_types::ids::Ordinal;
 use ironloom_types::limits::{LOG_LINES_PER_SECOND, MAX_LOG_LINES};
@@ -245,24 +245,12 @@ impl Inner {
                 LogSource::Stdout => "stdout".to_owned(),
                 LogSource::Stderr => "stderr".to_owned(),
             };
-            kept.push(line(level_name(own.level), context, own.message));
+            kept.push(line(own.level.name(), context, own.message));
         }
         if self.dropped > 0 && self.tokens >= 1.0 {
             kept.push(told(&mut self.dropped));
         }
         kept
-    }
-}
-
-/// The name of a level, as `wasi:logging` names it.
-pub(crate) fn level_name(level: Level) -> &'static str {
-    match level {
-        Level::Trace => "trace",
-        Level::Debug => "debug",
-        Level::Info => "info",
-        Level::Warn => "warn",
-        Level::Error => "error",
-        Level::Critical => "critical",
     }
 }
 

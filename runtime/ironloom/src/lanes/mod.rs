@@ -22,7 +22,7 @@ pub(crate) mod scheduler;
 pub(crate) mod targets;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::ops::Deref;
 use std::path::PathBuf;
@@ -39,6 +39,7 @@ use self::pace::Pace;
 use self::scheduler::Scheduler;
 use self::targets::Targets;
 use crate::fold::durable::{Durable, Listener};
+use crate::fold::slab::Slab;
 use ironloom_sandbox::{AppContext, Interrupt, LoadedApp};
 use ironloom_types::clock::Timestamp;
 use ironloom_types::ids::{Generation, InstallationId};
@@ -150,8 +151,7 @@ impl Lane {
 
 /// All lanes, and which of them runs next.
 pub(crate) struct Lanes {
-    /// At the places of their numbers.
-    slab: RwLock<Vec<Option<Arc<Lane>>>>,
+    slab: RwLock<Slab<Lane>>,
     scheduler: Scheduler,
     logs: Arc<AppLogs>,
 }
@@ -168,21 +168,21 @@ impl Lanes {
 
     /// The lane with this number.
     pub(crate) fn get(&self, number: u32) -> Option<Arc<Lane>> {
-        self.slab.read().get(number as usize)?.clone()
+        self.slab.read().get(number).cloned()
     }
 
     /// The lane of an installation.
     pub(crate) fn of(&self, id: &InstallationId) -> Option<Arc<Lane>> {
-        self.slab.read().iter().flatten().find(|lane| lane.id == *id).cloned()
+        self.slab.read().iter().find(|lane| lane.id == *id).cloned()
     }
 
     /// The lane of a generation.
     pub(crate) fn of_generation(&self, generation: Generation) -> Option<Arc<Lane>> {
-        self.slab.read().iter().flatten().find(|lane| lane.generation == generation).cloned()
+        self.slab.read().of_generation(generation).cloned()
     }
 
     pub(crate) fn all(&self) -> Vec<Arc<Lane>> {
-        self.slab.read().iter().flatten().cloned().collect()
+        self.slab.read().iter().cloned().collect()
     }
 
     /// Wakes a lane: there is, or may be, work for it.
@@ -207,13 +207,7 @@ impl Listener for Lanes {
         let log =
             InstallationLog::new(&self.logs, &format!("{}-{}", installation.id, installation.generation));
         let lane = Arc::new(Lane::new(Arc::clone(installation), log));
-        let mut slab = self.slab.write();
-        let place = lane.number as usize;
-        if slab.len() <= place {
-            slab.resize(place + 1, None);
-        }
-        assert!(slab[place].is_none(), "a number is free before it is given again");
-        slab[place] = Some(lane);
+        self.slab.write().insert(lane.number, lane.generation, lane);
     }
 
     fn noted(&self, number: u32) {
@@ -231,7 +225,7 @@ impl Listener for Lanes {
     }
 
     fn gone(&self, installation: &Durable) {
-        let lane = self.slab.write().get_mut(installation.number as usize).and_then(Option::take);
+        let lane = self.slab.write().remove(installation.number);
         if let Some(lane) = lane {
             // Others may hold the lane for a while; its code and its log go now.
             *lane.app.write() = None;

@@ -15,23 +15,18 @@ use super::pace::Pace;
 use super::policy::{self, Effort, Judged, Run, TimerEffort, Verdict};
 use super::price::Bill;
 use crate::fold::durable::{AlarmKey, Book, Durable};
+use crate::fold::letters::{Excess, Oldest};
 use crate::records::commit::{
     self, AlarmRecord, CommitHead, DeadLetter, Invocation, InvocationKind, OutcomeKind, StateChange,
 };
 use crate::records::lane::{LaneMeta, Quarantine};
 use ironloom_sandbox::{Outcome, Report};
-use ironloom_types::clock::{SECOND, Timestamp};
+use ironloom_types::clock::Timestamp;
 use ironloom_types::effects::{Effects, state_cost};
 use ironloom_types::ids::{Digest, Ordinal, Sequence, SlotName};
+use ironloom_types::limits::TIMER_SOONEST;
 use ironloom_types::readings::{Columns, NewPoint};
 use ironloom_types::work::LastError;
-
-/// How long after an invocation's time the timers that it sets are due at the earliest: an app that sets itself
-/// again and again makes no more than a record a second of it.
-pub(crate) const SOONEST: u64 = SECOND;
-
-/// About what a dead letter takes in a record besides its reason.
-const LETTER_BYTES: usize = 256;
 
 /// The call into the app.
 #[derive(Debug)]
@@ -64,19 +59,6 @@ impl Work {
             Self::Readings(offer) => (offer.first, offer.last, offer.rows as u32),
             Self::Requeue(letter) => (letter.sequence, letter.sequence, 1),
             Self::Timer { .. } => (Sequence(0), Sequence(0), 0),
-        }
-    }
-
-    /// How many dead letters may come of an invocation that ended well or not, and refused so many readings.
-    pub(crate) fn may_make(&self, is_ok: bool, refused: usize) -> usize {
-        match self {
-            // A failure makes one of the last reading that is left, for each input that takes it.
-            Self::Readings(offer) => {
-                let failed = if is_ok || offer.readings > 1 { 0 } else { offer.rows };
-                offer.unfit.len() + refused + failed
-            }
-            // One that fails again takes its own place.
-            Self::Requeue(_) | Self::Timer { .. } => 0,
         }
     }
 
@@ -151,8 +133,6 @@ pub(crate) struct Before {
     pub timer: TimerEffort,
     /// Bytes of keys and values that the state changes replace.
     pub replaced: u64,
-    /// The numbers of the oldest dead letters, as many as have to go for those that [`Work::may_make`] says.
-    pub oldest_letters: Vec<u64>,
 }
 
 impl Before {
@@ -175,7 +155,6 @@ impl Before {
             effort: pace.effort.clone(),
             timer: firing.map(|name| pace.timer(name)).unwrap_or_default(),
             replaced: 0,
-            oldest_letters: Vec::new(),
         }
     }
 }
@@ -218,8 +197,17 @@ impl Concluded {
         let state = self.state.iter();
         let state =
             state.map(|(key, value)| state_cost(key, value.as_deref().unwrap_or_default())).sum::<usize>();
-        let letters = self.head.dead_letters.iter().map(|letter| LETTER_BYTES + letter.reason.len());
-        state + letters.sum::<usize>()
+        state + self.head.dead_letters.iter().map(DeadLetter::cost).sum::<u64>() as usize
+    }
+
+    /// By how much the dead letters would be more than are kept: older ones have to go before it is encoded.
+    pub(crate) fn letters_in_excess(&self) -> Option<Excess> {
+        letters::excess(&self.head.meta)
+    }
+
+    /// Drops dead letters until what is left may be kept, first of all the oldest of those that were kept so far.
+    pub(crate) fn drop_letters(&mut self, oldest: &[Oldest]) {
+        letters::drop_oldest(&mut self.head, oldest);
     }
 
     /// Head and state changes, as the record has them.
@@ -276,7 +264,7 @@ pub(crate) fn conclude(
         meta.cursor = offer.last;
         meta.counters.readings += offer.rows as u64;
     }
-    let (dead_letters, dead_letters_gone) = letters.finish(&mut meta, &before.oldest_letters);
+    let (dead_letters, dead_letters_gone) = letters.finish(&mut meta);
     let timers = timers(before, &mut meta, work, done, &effects, time);
     let alarms = alarms::change(before, &mut meta, &effects, time);
     let state: Vec<StateChange> = effects.state.into_iter().collect();
@@ -399,12 +387,8 @@ fn timers(
         }
     }
     for (name, due) in &effects.timers {
-        changes.insert(name, due.map(|due| due.max(time.plus(SOONEST))));
+        changes.insert(name, due.map(|due| due.max(time.plus(TIMER_SOONEST))));
     }
-    let is_set = |name: &str| before.timers.contains_key(name);
-    let gone = changes.iter().filter(|(name, due)| due.is_none() && is_set(name)).count();
-    let new = changes.iter().filter(|(name, due)| due.is_some() && !is_set(name)).count();
-    meta.timers_set = (meta.timers_set as usize + new).saturating_sub(gone) as u32;
     changes.into_iter().map(|(name, due)| (name.into(), due)).collect()
 }
 

@@ -13,6 +13,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use self::room::RoomQueue;
 use super::{Lane, Lanes};
+use crate::aside::aside;
 use crate::fold::Shared;
 use crate::fold::journal::JournalError;
 use crate::fold::submission::Submission;
@@ -168,7 +169,7 @@ impl Runner {
     async fn catch_up(&self, lane: &Arc<Lane>) -> bool {
         let Ok(_reader) = self.readers.acquire().await else { return false };
         let (shared, reading, most) = (Arc::clone(&self.shared), Arc::clone(lane), self.limits.readings);
-        let read = tokio::task::spawn_blocking(move || {
+        let read = aside(move || {
             let started = thread_cpu();
             let read = note_from_journal(&shared, &reading, most);
             (read, thread_cpu().saturating_sub(started))

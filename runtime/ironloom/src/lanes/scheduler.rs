@@ -145,10 +145,10 @@ mod tests {
     fn a_number_given_again_carries_no_debt() {
         let lanes = lanes_of(1);
         let gone = lanes.get(0).unwrap();
-        lanes.slab.write()[0] = None;
+        lanes.slab.write().remove(0);
         lanes.scheduler.charge(&gone, MS * 900);
         let next = lanes_of(1).get(0).unwrap();
-        lanes.slab.write()[0] = Some(Arc::clone(&next));
+        lanes.slab.write().insert(0, next.generation, Arc::clone(&next));
         lanes.wake(&next);
         assert_eq!(next.used.load(Ordering::SeqCst), 0);
     }

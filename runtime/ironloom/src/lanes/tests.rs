@@ -59,14 +59,16 @@ const INPUTS: [&str; 5] = ["weight", "count", "open", "name", "scan"];
 const POINTS: u32 = 4;
 
 /// A lane that is bound to `<input>/<entity>`, and the table that routes to it.
-pub(super) fn lane() -> (Lane, RoutingTable) {
+pub(crate) fn lane() -> (Lane, RoutingTable) {
     numbered(0)
 }
 
 /// So many lanes, with the numbers from 0 on.
 pub(super) fn lanes_of(count: u32) -> Lanes {
     let lanes = Lanes::new(std::env::temp_dir());
-    *lanes.slab.write() = (0..count).map(|number| Some(Arc::new(numbered(number).0))).collect();
+    for lane in (0..count).map(|number| Arc::new(numbered(number).0)) {
+        lanes.slab.write().insert(lane.number, lane.generation, lane);
+    }
     lanes
 }
 
@@ -83,7 +85,7 @@ fn numbered(number: u32) -> (Lane, RoutingTable) {
     let package = Digest([0; 32]);
     let installation = Installation {
         id,
-        generation: Generation(1),
+        generation: Generation(1 + u64::from(number)),
         app: manifest.id.clone(),
         version: "0.1.0".into(),
         package,

@@ -85,15 +85,6 @@ impl Node {
     }
 }
 
-pub(super) fn severity_name(severity: Severity) -> &'static str {
-    match severity {
-        Severity::Low => "low",
-        Severity::Medium => "medium",
-        Severity::High => "high",
-        Severity::Critical => "critical",
-    }
-}
-
 fn place(text: &str) -> Option<(u64, u64, u64)> {
     let mut parts = text.split('-').map(|part| part.parse().ok());
     let place = (parts.next()??, parts.next()??, parts.next()??);
@@ -107,7 +98,7 @@ fn show(lane: &Lane, alarm: &AlarmRecord) -> Alarm {
         installation: lane.id.clone(),
         code: alarm.code.clone(),
         entity: alarm.entity.to_string(),
-        severity: severity.map_or("medium", severity_name).to_owned(),
+        severity: severity.unwrap_or(Severity::Medium).name().to_owned(),
         state: match alarm.state {
             commit::AlarmState::Unacknowledged => AlarmState::Unacknowledged,
             commit::AlarmState::Acknowledged => AlarmState::Acknowledged,

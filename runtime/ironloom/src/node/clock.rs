@@ -97,3 +97,44 @@ fn due_after(lane: &Durable, from: Timestamp, to: Timestamp) -> Option<LaneDue> 
     });
     Some(LaneDue { generation: lane.generation, cron: cron.collect(), timers })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fold::durable::testing;
+    use crate::lanes::tests::lane;
+    use ironloom_types::clock::SECOND;
+    use ironloom_types::ids::SlotName;
+
+    const DAY: u64 = 24 * 3600 * SECOND;
+
+    fn at(time: &str) -> Timestamp {
+        time.parse().unwrap()
+    }
+
+    #[test]
+    fn cron_timers_follow_the_calendar_again_and_one_shots_stay_as_far_ahead() {
+        let (lane, _) = lane();
+        let (from, to) = (at("2027-11-28T12:00:00Z"), at("2026-11-28T12:00:00Z"));
+        let daily = SlotName::new("daily").unwrap();
+        let cron = |due: Timestamp| testing::change(&lane, |meta| meta.cron_due = vec![(daily.clone(), due)]);
+        let due = || due_after(&lane, from, to);
+        assert_eq!(due(), None, "it has no timers");
+        // Due at six each morning, in UTC: behind `to` it is left as it is.
+        cron(at("2026-11-28T06:00:00Z"));
+        assert_eq!(due(), None);
+        cron(at("2027-11-29T06:00:00Z"));
+        let moved = due().unwrap();
+        assert_eq!(moved.cron, [(daily.clone(), at("2026-11-29T06:00:00Z"))]);
+        assert_eq!((moved.generation, moved.timers.len()), (lane.generation, 0));
+        // One that is overdue, one a day ahead of the wrong time, and one that was overdue already at the right time.
+        testing::set_timer(&lane, "overdue", Timestamp(from.0 - DAY));
+        testing::set_timer(&lane, "ahead", Timestamp(from.0 + DAY));
+        testing::set_timer(&lane, "old", Timestamp(to.0 - DAY));
+        cron(at("2026-11-28T06:00:00Z"));
+        let moved = due().unwrap();
+        let timers = [("ahead".into(), Timestamp(to.0 + DAY)), ("overdue".into(), to)];
+        assert_eq!(moved.timers, timers);
+        assert_eq!(moved.cron, [(daily, at("2026-11-28T06:00:00Z"))], "what is due stays due");
+    }
+}

@@ -12,6 +12,7 @@ use crate::api::facade::{
     PointItem, Push, Pushed, Readiness, Reading, ReadingItem, ReadingsQuery, RequestKey, Resumed, SetTime,
     StateItem, TimeSet,
 };
+use crate::aside::aside;
 use crate::lanes::Lane;
 use crate::telemetry::{InState, OfConnector, OfInstallation, State};
 use ironloom_storage::log::Room;
@@ -20,10 +21,13 @@ use ironloom_types::ids::{Digest, InstallationId, Ordinal};
 
 /// Installations without code that `/readyz` names.
 const MAX_NOTES: usize = 10;
+/// The note where nothing confines the compiler.
+const UNCONFINED: &str = "this kernel doesn't keep the worker that compiles packages from files and network \
+                          (Linux does from 6.12 on, with Landlock): install only packages that you trust";
 
-/// What holds `node` for work that may block.
-async fn aside<T: Send + 'static>(work: impl FnOnce() -> Answer<T> + Send + 'static) -> Answer<T> {
-    tokio::task::spawn_blocking(work).await.map_err(|error| problems::internal(&error))?
+/// What an answer takes that is found aside.
+async fn found_aside<T: Send + 'static>(find: impl FnOnce() -> Answer<T> + Send + 'static) -> Answer<T> {
+    aside(find).await.map_err(|error| problems::internal(&error))?
 }
 
 /// Runs a change of an admin as a task of its own, so that a caller that hangs up doesn't cut it off
@@ -64,12 +68,12 @@ impl Facade for NodeFacade {
 
     fn readings(&self, query: ReadingsQuery) -> Later<'_, Page<ReadingItem>> {
         let node = Arc::clone(&self.0);
-        Box::pin(aside(move || node.read_journal(&query)))
+        Box::pin(found_aside(move || node.read_journal(&query)))
     }
 
     fn points(&self, prefix: String, page: PageQuery) -> Later<'_, Page<PointItem>> {
         let node = Arc::clone(&self.0);
-        Box::pin(aside(move || Ok(node.list_points(&prefix, &page))))
+        Box::pin(found_aside(move || Ok(node.list_points(&prefix, &page))))
     }
 
     fn add_package(&self, tar: Bytes) -> Later<'_, (PackageInfo, bool)> {
@@ -78,7 +82,7 @@ impl Facade for NodeFacade {
 
     fn packages(&self, page: PageQuery) -> Later<'_, Page<PackageInfo>> {
         let node = Arc::clone(&self.0);
-        Box::pin(aside(move || node.list_packages(&page)))
+        Box::pin(found_aside(move || node.list_packages(&page)))
     }
 
     fn package(&self, digest: Digest) -> Later<'_, PackageInfo> {
@@ -95,12 +99,12 @@ impl Facade for NodeFacade {
 
     fn installations(&self, page: PageQuery) -> Later<'_, Page<Installation>> {
         let node = Arc::clone(&self.0);
-        Box::pin(aside(move || Ok(node.list_installations(&page))))
+        Box::pin(found_aside(move || Ok(node.list_installations(&page))))
     }
 
     fn installation(&self, id: InstallationId) -> Later<'_, Installation> {
         let node = Arc::clone(&self.0);
-        Box::pin(aside(move || Ok(node.show_lane(&*node.lane(&id)?))))
+        Box::pin(found_aside(move || Ok(node.show_lane(&*node.lane(&id)?))))
     }
 
     fn uninstall(&self, id: InstallationId, purge: bool) -> Later<'_, ()> {
@@ -117,7 +121,7 @@ impl Facade for NodeFacade {
 
     fn outputs(&self, id: InstallationId, query: OutputsQuery) -> Later<'_, Page<ReadingItem>> {
         let node = Arc::clone(&self.0);
-        Box::pin(aside(move || node.list_outputs(&*node.lane(&id)?, &query)))
+        Box::pin(found_aside(move || node.list_outputs(&*node.lane(&id)?, &query)))
     }
 
     fn state(
@@ -131,7 +135,7 @@ impl Facade for NodeFacade {
 
     fn logs(&self, id: InstallationId, after: Option<u64>, limit: usize) -> Later<'_, LogPage> {
         let node = Arc::clone(&self.0);
-        Box::pin(aside(move || node.read_log(&*node.lane(&id)?, after, limit)))
+        Box::pin(found_aside(move || node.read_log(&*node.lane(&id)?, after, limit)))
     }
 
     fn dead_letters(&self, id: InstallationId, after: u64, limit: usize) -> Later<'_, Page<DeadLetter>> {
@@ -152,7 +156,7 @@ impl Facade for NodeFacade {
 
     fn alarms(&self, installation: Option<InstallationId>, page: PageQuery) -> Later<'_, Page<Alarm>> {
         let node = Arc::clone(&self.0);
-        Box::pin(aside(move || node.list_alarms(installation.as_ref(), &page)))
+        Box::pin(found_aside(move || node.list_alarms(installation.as_ref(), &page)))
     }
 
     fn acknowledge(&self, alarm: String) -> Later<'_, Alarm> {
@@ -211,6 +215,9 @@ impl Node {
             notes.push("[site] clock = \"feed\": time comes from the readings".to_owned());
         }
         notes.extend(super::start::clock_note(&self.shared.clock));
+        if self.sandbox.confines_compiler() == Some(false) {
+            notes.push(UNCONFINED.to_owned());
+        }
         if self.exposed {
             notes.push("it listens on more than loopback, without credentials".to_owned());
         }

@@ -13,8 +13,9 @@ use super::{Node, problems};
 use crate::api::facade::{
     Answer, InstallRequest, InstallationState, Installed, Lag, Match, Place, Problem, StartFrom,
 };
+use crate::aside::aside;
 use crate::fold::routes::PreparedRoutes;
-use crate::fold::{KnownPackage, aside};
+use crate::fold::{KnownPackage, read_aside};
 use crate::lanes::App;
 use crate::records::admin::AdminRecord;
 use crate::records::installation::{Installation, Revision, Standing};
@@ -147,7 +148,8 @@ impl Node {
         let place = Arc::clone(&self.admin.planning).acquire_owned().await;
         let place = place.map_err(|error| problems::internal(&error))?;
         let inputs = bindings.inputs.clone();
-        let routes = aside(&self.shared, move |shared| Ok::<_, Infallible>(shared.prepare_routes(&inputs)));
+        let routes =
+            read_aside(&self.shared, move |shared| Ok::<_, Infallible>(shared.prepare_routes(&inputs)));
         Ok((place, routes.await.map_err(|error| problems::internal(&error))?))
     }
 
@@ -185,7 +187,7 @@ impl Node {
     ) -> Answer<Planned> {
         let place = Arc::clone(&self.admin.planning).acquire_owned().await;
         let (node, request, known) = (Arc::clone(self), request.clone(), Arc::clone(known));
-        let planned = tokio::task::spawn_blocking(move || {
+        let planned = aside(move || {
             let _place = place;
             let plan = node.plan(&request, &known.manifest)?;
             let matches = plan.inputs.iter().map(|input| node.matches(input)).collect();

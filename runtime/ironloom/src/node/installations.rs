@@ -11,6 +11,7 @@ use crate::api::facade::{
     Answer, Installation, InstallationState, Lag, LastError, LeftOut, LeftOutPoint, Page, PageQuery,
     Patterns, Problem, WrittenLimits,
 };
+use crate::aside::aside;
 use crate::lanes::Lane;
 use crate::records::installation::{self, Revision, Standing};
 use crate::records::lane::LaneMeta;
@@ -41,7 +42,7 @@ impl Node {
     /// An installation, as the API shows it. Looks into the journal, so it works aside.
     pub(super) async fn shown(self: &Arc<Self>, lane: Arc<Lane>) -> Answer<Installation> {
         let node = Arc::clone(self);
-        let shown = tokio::task::spawn_blocking(move || node.show_lane(&lane)).await;
+        let shown = aside(move || node.show_lane(&lane)).await;
         shown.map_err(|error| problems::internal(&error))
     }
 

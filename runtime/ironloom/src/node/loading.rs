@@ -12,6 +12,7 @@ use tokio::sync::Notify;
 
 use super::Node;
 use crate::api::facade::LastError;
+use crate::aside::aside;
 use crate::fold::KnownPackage;
 use crate::lanes::{App, Lane};
 use crate::records::admin::AdminRecord;
@@ -196,7 +197,7 @@ impl Node {
         let Ok(_compiled) = self.admin.compiled.try_write() else { return false };
         let keep: Vec<_> = self.shared.packages.read().values().map(|known| known.record.compiled).collect();
         let sandbox = Arc::clone(&self.sandbox);
-        let dropped = tokio::task::spawn_blocking(move || sandbox.retain(&keep)).await;
+        let dropped = aside(move || sandbox.retain(&keep)).await;
         if let Ok(Err(error)) = dropped {
             tracing::warn!(%error, "compiled code that is no longer used could not be removed");
         }

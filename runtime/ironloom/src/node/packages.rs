@@ -4,16 +4,16 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::alarms::severity_name;
 use super::pages::Filling;
 use super::{Node, problems};
 use crate::api::facade::{
     AlarmInfo, Answer, PackageInfo, Page, PageQuery, Problem, SettingInfo, SlotInfo, TimerInfo,
 };
+use crate::aside::aside;
 use crate::fold::KnownPackage;
 use crate::records::admin::{AdminRecord, PackageRecord};
 use ironloom_apps::allowance::LimitKind;
-use ironloom_apps::manifest::{OutputKind, Setting, ValueType};
+use ironloom_apps::manifest::{Setting, ValueType};
 use ironloom_apps::package::{self, PackageError};
 use ironloom_apps::roles::check_component;
 use ironloom_sandbox::{CompileError, LoadError};
@@ -25,7 +25,7 @@ impl Node {
     pub(super) async fn take_package(self: Arc<Self>, tar: Bytes) -> Answer<(PackageInfo, bool)> {
         self.check_space()?;
         let bytes = tar.clone();
-        let read = tokio::task::spawn_blocking(move || package::read(&bytes));
+        let read = aside(move || package::read(&bytes));
         let package = match read.await.map_err(|error| problems::internal(&error))? {
             Ok(package) => package,
             Err(PackageError::Manifest(found)) => {
@@ -74,7 +74,7 @@ impl Node {
 
     async fn write_package(&self, record: PackageRecord, tar: Bytes) -> Answer<()> {
         let (files, name) = (Arc::clone(&self.packages), record.digest.hex());
-        let written = tokio::task::spawn_blocking(move || files.write(&name, &tar));
+        let written = aside(move || files.write(&name, &tar));
         written
             .await
             .map_err(|error| problems::internal(&error))?
@@ -92,7 +92,7 @@ impl Node {
         };
         self.known(digest).ok_or_else(gone)?;
         let (files, name, file) = (Arc::clone(&self.packages), digest.hex(), known.record.file);
-        let found = tokio::task::spawn_blocking(move || files.read(&name, file)).await;
+        let found = aside(move || files.read(&name, file)).await;
         if !matches!(found, Ok(Ok(Some(_)))) {
             tracing::warn!(package = %digest, "the file of a package was missing or damaged; it was written again");
             let record = PackageRecord { file: Digest::of(&tar), ..known.record.clone() };
@@ -143,7 +143,7 @@ impl Node {
     pub(super) async fn delete_package(&self, digest: Digest) -> Answer<()> {
         self.change(AdminRecord::PackageRemoved(digest)).await?;
         let (files, name) = (Arc::clone(&self.packages), digest.hex());
-        let removed = tokio::task::spawn_blocking(move || files.remove(&name)).await;
+        let removed = aside(move || files.remove(&name)).await;
         // The record is what counts; a file that is left over does no harm.
         if let Ok(Err(error)) = removed {
             tracing::warn!(%error, "the file of a removed package could not be deleted");
@@ -186,7 +186,7 @@ pub(super) fn info(known: &KnownPackage) -> PackageInfo {
     });
     let outputs = manifest.outputs.iter().map(|output| {
         let slot = SlotInfo {
-            kind: Some(kind_name(output.kind).to_owned()),
+            kind: Some(output.kind.name().to_owned()),
             r#type: output.value_type.name().to_owned(),
             unit: unit(&output.unit),
             optional: None,
@@ -203,7 +203,7 @@ pub(super) fn info(known: &KnownPackage) -> PackageInfo {
         (setting.name.to_string(), shown)
     });
     let alarms = manifest.alarms.iter().map(|alarm| {
-        let severity = severity_name(alarm.severity).to_owned();
+        let severity = alarm.severity.name().to_owned();
         (alarm.name.to_string(), AlarmInfo { severity, description: description(&alarm.description) })
     });
     let timers = manifest.timers.iter().map(|timer| {
@@ -231,13 +231,6 @@ pub(super) fn info(known: &KnownPackage) -> PackageInfo {
         limits: limits.collect(),
         imports: record.imports.clone(),
         sdk: record.sdk_version.clone(),
-    }
-}
-
-fn kind_name(kind: OutputKind) -> &'static str {
-    match kind {
-        OutputKind::Derived => "derived",
-        OutputKind::SetPoint => "set-point",
     }
 }
 

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use super::{Node, problems};
 use crate::api::facade::{Answer, Problem};
 use crate::fold::durable::Durable;
-use crate::fold::{Gone, aside};
+use crate::fold::{Gone, read_aside};
 use crate::records::admin::AdminRecord;
 use ironloom_types::ids::{Generation, InstallationId};
 
@@ -64,8 +64,9 @@ impl Node {
     /// An installation that has not dealt yet with all that this one has published.
     async fn reader_of(&self, id: &InstallationId) -> Answer<Option<Arc<Durable>>> {
         let publisher = id.clone();
-        let waits =
-            aside(&self.shared, move |shared| Ok::<_, Infallible>(shared.waits_for_outputs_of(&publisher)));
+        let waits = read_aside(&self.shared, move |shared| {
+            Ok::<_, Infallible>(shared.waits_for_outputs_of(&publisher))
+        });
         waits.await.map_err(|error| problems::internal(&error))
     }
 

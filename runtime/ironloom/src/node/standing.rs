@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::{Node, Turn, problems};
 use crate::api::facade::{Answer, Backlog, Installation, Problem, Resumed};
+use crate::aside::aside;
 use crate::records::admin::AdminRecord;
 use crate::records::installation::Standing;
 use crate::records::lane::Trouble;
@@ -78,8 +79,7 @@ impl Node {
         }
         let node = Arc::clone(self);
         let cursor = lane.book().meta().cursor;
-        let counting =
-            tokio::task::spawn_blocking(move || node.count_readings(cursor, &lane.revision.bindings.inputs));
+        let counting = aside(move || node.count_readings(cursor, &lane.revision.bindings.inputs));
         counting.await.map_err(|error| problems::internal(&error))?
     }
 }

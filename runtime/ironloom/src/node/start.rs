@@ -14,6 +14,7 @@ use super::facade::NodeFacade;
 use super::{Node, units};
 use crate::api::facade::Facade;
 use crate::api::host::{Host, NodeOptions, STORAGE_FAILED, Soon, StartError};
+use crate::aside::aside;
 use crate::config::Config;
 use crate::connectors::{Connectors, Sink};
 use crate::fold::open::{self, Disks, OpenConfig, OpenError, Opened};
@@ -358,7 +359,7 @@ async fn watch_space(node: std::sync::Weak<Node>, data: PathBuf) {
                 node.full.store(full, Ordering::Release);
                 node.shared.set_disk_full(full);
                 let log = node.committer.reader();
-                let given = tokio::task::spawn_blocking(move || log.set_scarce(full)).await;
+                let given = aside(move || log.set_scarce(full)).await;
                 if let Ok(Err(error)) = given {
                     tracing::warn!(%error, "free segments of the log could not be given back");
                 }
@@ -380,14 +381,13 @@ impl Host for NodeFacade {
             }
             node.runner.stop(LAST_INVOCATIONS).await;
             let (committer, threads) = (node.committer.clone(), node.threads.lock().take());
-            let ended = tokio::task::spawn_blocking(move || {
+            let ended = aside(move || {
                 let log = committer.stop().map_err(|error| format!("the log did not end cleanly: {error}"));
                 let folded = threads.map_or(Ok(()), Threads::join);
                 let folded = folded.map_err(|error| format!("the last checkpoint failed: {error}"));
                 log.and(folded)
             });
-            let ended =
-                ended.await.unwrap_or_else(|error| Err(format!("the shutdown was interrupted: {error}")));
+            let ended = ended.await.unwrap_or_else(|error| Err(error.to_string()));
             ended.inspect_err(|problem| tracing::error!(problem, "the next start recovers what is durable"))
         })
     }

@@ -4,16 +4,14 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use serde::de::DeserializeOwned;
-
 use super::pages::{Filling, fill};
 use super::{Node, Turn, problems};
 use crate::api::facade::{
     Answer, DeadLetter, Invocation, LogPage, OutputsQuery, Page, PageQuery, PointItem, Problem, RETRY_SOON,
     Reading, ReadingItem, ReadingsQuery, StateItem,
 };
-use crate::fold;
 use crate::fold::points::LatestValue;
+use crate::fold::{self, Shared};
 use crate::lanes::Lane;
 use crate::lanes::context::scan_state;
 use crate::records::admin::AdminRecord;
@@ -21,8 +19,7 @@ use crate::records::commit::{self, InvocationKind};
 use ironloom_apps::binding::Target;
 use ironloom_sandbox::Scan;
 use ironloom_storage::journal::{Chunk, Filter};
-use ironloom_storage::store::{Item, Key, KeyKind, KeyRange, Scope};
-use ironloom_types::ids::{Generation, InstallationId, Ordinal, PointNumber, Sequence};
+use ironloom_types::ids::{InstallationId, Ordinal, PointNumber, Sequence};
 use ironloom_types::readings::{NewPoint, Value};
 
 /// The time that one request searches the journal; the next page continues.
@@ -31,8 +28,6 @@ const PATIENCE: Duration = Duration::from_secs(1);
 const BUSY_APP: Duration = Duration::from_secs(2);
 /// Bytes of state on one page at most: its JSON is up to 2.4 times as long.
 const STATE_PAGE: usize = 3 << 19;
-/// Dead letters that are read in one step; each may have 64 KiB.
-const DEAD_LETTERS_AT_ONCE: usize = 64;
 /// Points that are looked at while their names are held.
 pub(super) const POINTS_AT_ONCE: usize = 4_096;
 
@@ -202,7 +197,7 @@ impl Node {
     async fn read_state_of(&self, turn: Turn, prefix: String, page: PageQuery) -> Answer<Page<StateItem>> {
         let PageQuery { after, limit } = page;
         let lane = Arc::clone(&turn.lane);
-        let found = fold::aside(&self.shared, move |shared| {
+        let found = fold::read_aside(&self.shared, move |shared| {
             let scan = Scan { prefix: &prefix, after: after.as_deref(), limit, max_bytes: STATE_PAGE };
             scan_state(&lane, &*shared.storage, scan)
         });
@@ -223,22 +218,6 @@ impl Node {
         Ok(LogPage { page: Page { items: page.items, next }, generation: lane.generation })
     }
 
-    async fn scan<T: DeserializeOwned>(
-        &self,
-        range: &KeyRange,
-        after: &Key,
-        limit: usize,
-    ) -> Answer<(Vec<T>, bool)> {
-        let (range, after) = (range.clone(), after.clone());
-        let found =
-            fold::aside(&self.shared, move |shared| shared.overlay.scan(&range, Some(&after), limit)).await;
-        let (entries, more) = found.map_err(|error| problems::internal(&error))?;
-        let decode = |(key, bytes): (Key, bytes::Bytes)| {
-            postcard::from_bytes(&bytes).map_err(|error| problems::internal(&format!("{key}: {error}")))
-        };
-        Ok((entries.into_iter().map(decode).collect::<Answer<Vec<T>>>()?, more))
-    }
-
     /// Dead letters with a number above `after`.
     pub(super) async fn list_dead_letters(
         &self,
@@ -246,13 +225,12 @@ impl Node {
         after: u64,
         limit: usize,
     ) -> Answer<Page<DeadLetter>> {
-        let range = Scope::MAIN.generation(KeyKind::DeadLetter, lane.generation);
         let mut page = Filling::new(limit);
-        let mut after = after;
+        let (generation, mut after) = (lane.generation, after);
         loop {
-            let key = Scope::MAIN.key(Item::DeadLetter(lane.generation, after));
-            let (letters, more): (Vec<commit::DeadLetter>, bool) =
-                self.scan(&range, &key, DEAD_LETTERS_AT_ONCE).await?;
+            let find = move |shared: &Shared| shared.dead_letters(generation, after);
+            let found = fold::read_aside(&self.shared, find).await;
+            let (letters, more) = found.map_err(|error| problems::internal(&error))?;
             let last = letters.last().map(|letter| letter.number);
             if page.extend(letters.into_iter().map(|letter| self.show_dead_letter(letter))) {
                 let next = page.items.last().map(|letter| letter.number.to_string());
@@ -287,13 +265,13 @@ impl Node {
         }
     }
 
-    async fn dead_letter_or_404(&self, lane: &Lane, number: u64) -> Answer<()> {
+    async fn dead_letter_or_404(&self, lane: &Lane, number: u64) -> Answer<commit::DeadLetter> {
         let generation = lane.generation;
-        let letter = fold::aside(&self.shared, move |shared| shared.dead_letter(generation, number))
+        let letter = fold::read_aside(&self.shared, move |shared| shared.dead_letter(generation, number))
             .await
             .map_err(|error| problems::internal(&error))?;
         let missing = || Problem::not_found(format!("installation {} has no dead letter {number}", lane.id));
-        letter.map(|_| ()).ok_or_else(missing)
+        letter.ok_or_else(missing)
     }
 
     /// Runs a dead letter again, by itself. It is remembered in memory alone: a restart forgets it,
@@ -315,11 +293,17 @@ impl Node {
     pub(super) async fn remove_dead_letter(self: Arc<Self>, id: InstallationId, number: u64) -> Answer<()> {
         let turn = self.turn_of(&id).await?;
         let lane = Arc::clone(&turn.lane);
-        self.dead_letter_or_404(&lane, number).await?;
+        let letter = self.dead_letter_or_404(&lane, number).await?;
         lane.pace.lock().requeue.forget(number);
-        let generation: Generation = lane.generation;
-        let kept = lane.book().meta().dead_letters_kept.saturating_sub(1);
-        self.change(AdminRecord::DeadLetterDeleted { generation, number, kept }).await?;
+        let (kept, bytes) = {
+            let book = lane.book();
+            (
+                book.meta().dead_letters_kept.saturating_sub(1),
+                book.meta().dead_letter_bytes.saturating_sub(letter.cost()),
+            )
+        };
+        let generation = lane.generation;
+        self.change(AdminRecord::DeadLetterDeleted { generation, number, kept, bytes }).await?;
         drop(turn);
         Ok(())
     }
@@ -333,8 +317,9 @@ impl Node {
     ) -> Answer<Page<Invocation>> {
         // Attempts that failed stand under the ordinal of the next invocation.
         let (generation, last) = (lane.generation, lane.book().meta().ordinal.next());
-        let found =
-            fold::aside(&self.shared, move |shared| shared.invocations.list(generation, after, last, limit));
+        let found = fold::read_aside(&self.shared, move |shared| {
+            shared.invocations.list(generation, after, last, limit)
+        });
         let (found, mut more) = found.await.map_err(|error| problems::internal(&error))?;
         let mut page = Filling::new(found.len());
         let ordinals: Vec<Ordinal> = found.iter().map(|one| one.ordinal).collect();
@@ -360,18 +345,10 @@ fn show_invocation(invocation: commit::Invocation) -> Invocation {
         InvocationKind::Requeue(number) => Some(*number),
         _ => None,
     };
-    let kind = match invocation.kind {
-        InvocationKind::Readings => "readings",
-        InvocationKind::Requeue(_) => "requeue",
-        InvocationKind::Timer(_) => "timer",
-        InvocationKind::Request => "request",
-        InvocationKind::Migrate => "migrate",
-        InvocationKind::Skip => "skip",
-    };
     Invocation {
         ordinal: invocation.ordinal,
         attempt: invocation.attempt,
-        kind: kind.to_owned(),
+        kind: invocation.kind.name().to_owned(),
         timer,
         dead_letter,
         first: took.then_some(invocation.first),

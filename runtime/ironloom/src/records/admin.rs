@@ -63,6 +63,8 @@ pub(crate) enum AdminRecord {
         number: u64,
         /// The number that is kept after it.
         kept: u64,
+        /// What those take together.
+        bytes: u64,
     },
     /// The configuration gives units to points that had none.
     UnitsGiven(Vec<(PointNumber, Arc<str>)>),

@@ -39,7 +39,7 @@ pub(crate) struct CommitHead {
     pub alarms: Vec<AlarmRecord>,
     /// Its dead letters.
     pub dead_letters: Vec<DeadLetter>,
-    /// Dead letters that are gone: requeued with success, deleted, or dropped for being too many.
+    /// Dead letters that are gone: requeued, or dropped since there were too many or they took too much.
     pub dead_letters_gone: Vec<u64>,
     /// Hops that its derived readings have behind them.
     pub hops: u8,
@@ -80,12 +80,20 @@ pub(crate) enum InvocationKind {
     Requeue(u64),
     /// A timer that is due.
     Timer(Box<str>),
-    /// An HTTP request.
-    Request,
-    /// State of an earlier version.
-    Migrate,
     /// Readings that never reach the app.
     Skip,
+}
+
+impl InvocationKind {
+    /// Its name in the API.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::Readings => "readings",
+            Self::Requeue(_) => "requeue",
+            Self::Timer(_) => "timer",
+            Self::Skip => "skip",
+        }
+    }
 }
 
 /// The outcome of an invocation.
@@ -196,6 +204,14 @@ pub(crate) struct DeadLetter {
     pub ordinal: Ordinal,
     /// The revision that it ran under.
     pub revision: Revision,
+}
+
+impl DeadLetter {
+    /// About the bytes that it takes: its texts and its value, and 256 for all else.
+    pub(crate) fn cost(&self) -> u64 {
+        const FIXED: usize = 256;
+        (FIXED + self.entity.len() + self.value.heap_bytes() + self.reason.len()) as u64
+    }
 }
 
 /// One state change: set, or deleted (`None`).

@@ -26,12 +26,12 @@ pub(crate) struct LaneMeta {
     pub next_dead_letter: u64,
     /// Dead letters that are kept: neither requeued with success, deleted nor dropped.
     pub dead_letters_kept: u64,
+    /// What they take together, each by its [`cost`](super::commit::DeadLetter::cost).
+    pub dead_letter_bytes: u64,
     /// Alarms that stand.
     pub alarms_standing: u32,
     /// The number of the next alarm.
     pub next_alarm: u64,
-    /// One-shot timers that are set.
-    pub timers_set: u32,
     /// Points that its outputs made; see [`ironloom_types::limits::Limits::points`].
     pub points: u64,
     /// The next due time of each repeating timer of the manifest.

@@ -56,13 +56,6 @@ impl Scope {
         KeyRange::of_prefix(&bytes)
     }
 
-    /// The revisions of an installation, from the first on.
-    pub fn revisions(self, installation: &str) -> KeyRange {
-        let mut bytes = self.head(KeyKind::Revision, Generation(0));
-        write_escaped(&mut bytes, installation.as_bytes());
-        KeyRange::of_prefix(&bytes)
-    }
-
     fn head(self, kind: KeyKind, generation: Generation) -> Vec<u8> {
         assert!(self.tenant.0 < u32::MAX, "the greatest tenant number is kept for the store itself");
         let mut bytes = Vec::with_capacity(HEAD + 32);

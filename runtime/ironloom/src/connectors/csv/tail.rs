@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::aside;
 use super::config::CsvConfig;
 use super::error::FileError;
+use super::read_aside;
 use crate::connectors::{RETRY, Run};
 
 /// How long a file must not have changed before its last line counts as whole.
@@ -45,7 +45,7 @@ pub(super) async fn wait(config: &Arc<CsvConfig>, read: Seen, run: &mut Run) -> 
     let begun = Instant::now();
     loop {
         let looked = Arc::clone(config);
-        let (seen, age) = aside(move || {
+        let (seen, age) = read_aside(move || {
             let metadata = std::fs::metadata(&looked.path);
             metadata
                 .and_then(|metadata| Ok((Seen::of(&metadata), age(&metadata)?)))

@@ -36,7 +36,5 @@ pub(crate) fn change(durable: &Durable, change: impl FnOnce(&mut LaneMeta)) {
 
 /// Sets a one-shot timer.
 pub(crate) fn set_timer(durable: &Durable, name: &str, due: Timestamp) {
-    let mut book = durable.book.lock();
-    book.timers.insert(name.into(), due);
-    book.meta.timers_set = book.timers.len() as u32;
+    durable.book.lock().timers.insert(name.into(), due);
 }

@@ -381,9 +381,10 @@ impl World {
         let lane = self.model.lanes.get_mut(&generation).unwrap();
         lane.dead_letters.remove(&number);
         lane.meta.dead_letters_kept = lane.dead_letters.len() as u64;
-        let kept = lane.meta.dead_letters_kept;
+        lane.meta.dead_letter_bytes = lane.dead_letters.values().map(DeadLetter::cost).sum();
+        let (kept, bytes) = (lane.meta.dead_letters_kept, lane.meta.dead_letter_bytes);
         let generation = Generation(generation);
-        self.admin(AdminRecord::DeadLetterDeleted { generation, number, kept }, Ok(()));
+        self.admin(AdminRecord::DeadLetterDeleted { generation, number, kept, bytes }, Ok(()));
     }
 
     fn commit_of_gone(&mut self) {

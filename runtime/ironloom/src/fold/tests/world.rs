@@ -17,6 +17,7 @@ use crate::fold::Shared;
 use crate::fold::apply::Applier;
 use crate::fold::checkpoint::{self, Frozen};
 use crate::fold::durable::{Durable, Listener};
+use crate::fold::letters::{Excess, Oldest};
 use crate::fold::open::Opened;
 use crate::fold::points::LatestValue;
 use crate::fold::run::purge_step;
@@ -501,6 +502,15 @@ fn check_lane(shared: &Arc<Shared>, generation: Generation, model: &super::model
         let letter = shared.dead_letter(generation, number).unwrap();
         assert_eq!(letter.as_ref(), model.dead_letters.get(&number), "dead letter {number}");
     }
+    let (excess, without) = (Excess { letters: 2, bytes: 3 * 256 + 100 }, [model.meta.next_dead_letter / 2]);
+    let (mut expected, mut bytes) = (Vec::new(), 0);
+    for letter in model.dead_letters.values().filter(|letter| letter.number != without[0]) {
+        if expected.len() < 2 || bytes < excess.bytes {
+            bytes += letter.cost();
+            expected.push(Oldest { number: letter.number, cost: letter.cost() });
+        }
+    }
+    assert_eq!(shared.oldest_dead_letters(generation, excess, &without).unwrap(), expected);
     let (mut invocations, mut after) = (Vec::new(), Ordinal(0));
     loop {
         let last = model.meta.ordinal.next();

@@ -1,6 +1,7 @@
 //! Logs of apps: what is kept, dropped and counted.
 
 use super::*;
+use ironloom_sandbox::Level;
 
 /// A page of what was written by now.
 fn page(log: &InstallationLog, after: Option<u64>, limit: usize) -> io::Result<(Vec<KeptLine>, bool)> {

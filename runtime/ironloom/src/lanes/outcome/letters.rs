@@ -2,12 +2,13 @@
 
 use super::Work;
 use crate::fold::durable::Durable;
+use crate::fold::letters::{Excess, Oldest};
 use crate::lanes::batch::Offer;
-use crate::records::commit::{DeadLetter, OutcomeKind};
+use crate::records::commit::{CommitHead, DeadLetter, OutcomeKind};
 use crate::records::lane::LaneMeta;
 use ironloom_types::effects::Effects;
 use ironloom_types::ids::Ordinal;
-use ironloom_types::limits::MAX_DEAD_LETTERS;
+use ironloom_types::limits::{MAX_DEAD_LETTER_BYTES, MAX_DEAD_LETTERS};
 
 /// Makes dead letters, with their numbers.
 pub(super) struct Letters<'a> {
@@ -17,11 +18,13 @@ pub(super) struct Letters<'a> {
     made: Vec<DeadLetter>,
     /// Numbers of the dead letters that are gone.
     gone: Vec<u64>,
+    /// What those took.
+    gone_bytes: u64,
 }
 
 impl<'a> Letters<'a> {
     pub(super) fn new(lane: &'a Durable, ordinal: Ordinal, next: u64) -> Self {
-        Self { lane, ordinal, next: next.max(1), made: Vec::new(), gone: Vec::new() }
+        Self { lane, ordinal, next: next.max(1), made: Vec::new(), gone: Vec::new(), gone_bytes: 0 }
     }
 
     /// Adds the dead letters of a finished invocation.
@@ -30,6 +33,7 @@ impl<'a> Letters<'a> {
             Work::Readings(offer) => self.of_offer(offer, effects, outcome, message),
             Work::Requeue(letter) => {
                 self.gone.push(letter.number);
+                self.gone_bytes += letter.cost();
                 self.again(letter, effects, outcome, message);
             }
             Work::Timer { .. } => {}
@@ -98,19 +102,45 @@ impl<'a> Letters<'a> {
         self.next += 1;
     }
 
-    /// Returns the new dead letters, and the numbers of those that are gone: the newest 10,000 are kept. `oldest`
-    /// are the numbers of the oldest ones kept.
-    pub(super) fn finish(mut self, meta: &mut LaneMeta, oldest: &[u64]) -> (Vec<DeadLetter>, Vec<u64>) {
+    /// Returns the new dead letters, and the numbers of those that are gone. They may be too many: see [`excess`].
+    pub(super) fn finish(self, meta: &mut LaneMeta) -> (Vec<DeadLetter>, Vec<u64>) {
+        let made = self.made.iter().map(DeadLetter::cost).sum::<u64>();
         meta.next_dead_letter = self.next;
         meta.counters.dead_letters += self.made.len() as u64;
-        let kept = (meta.dead_letters_kept + self.made.len() as u64).saturating_sub(self.gone.len() as u64);
-        let too_many = kept.saturating_sub(MAX_DEAD_LETTERS);
-        meta.dead_letters_kept = kept - too_many;
-        meta.counters.dead_letters_dropped += too_many;
-        let before = (too_many as usize).min(oldest.len());
-        self.gone.extend_from_slice(&oldest[..before]);
-        // If more are made than are kept, the first are never written.
-        self.made.drain(..(too_many as usize - before).min(self.made.len()));
+        meta.dead_letters_kept =
+            (meta.dead_letters_kept + self.made.len() as u64).saturating_sub(self.gone.len() as u64);
+        meta.dead_letter_bytes = (meta.dead_letter_bytes + made).saturating_sub(self.gone_bytes);
         (self.made, self.gone)
     }
+}
+
+/// By how much the dead letters are more than are kept.
+pub(super) fn excess(meta: &LaneMeta) -> Option<Excess> {
+    let letters = meta.dead_letters_kept.saturating_sub(MAX_DEAD_LETTERS);
+    let bytes = meta.dead_letter_bytes.saturating_sub(MAX_DEAD_LETTER_BYTES);
+    (letters > 0 || bytes > 0).then_some(Excess { letters, bytes })
+}
+
+/// Drops the oldest dead letters until what is left may be kept. Those that an invocation made follow `oldest`: if
+/// it made more than are kept, the first of them are never written.
+pub(super) fn drop_oldest(head: &mut CommitHead, oldest: &[Oldest]) {
+    let CommitHead { meta, dead_letters: made, dead_letters_gone: gone, .. } = head;
+    let drop = |meta: &mut LaneMeta, cost: u64| {
+        meta.dead_letters_kept = meta.dead_letters_kept.saturating_sub(1);
+        meta.dead_letter_bytes = meta.dead_letter_bytes.saturating_sub(cost);
+        meta.counters.dead_letters_dropped += 1;
+    };
+    for old in oldest {
+        if excess(meta).is_none() {
+            return;
+        }
+        drop(meta, old.cost);
+        gone.push(old.number);
+    }
+    let mut unwritten = 0;
+    while let (Some(_), Some(letter)) = (excess(meta), made.get(unwritten)) {
+        drop(meta, letter.cost());
+        unwritten += 1;
+    }
+    made.drain(..unwritten);
 }

@@ -51,7 +51,7 @@ impl Runner {
                 Choice::Requeue(number) => {
                     let generation = lane.generation;
                     let read = move |shared: &Shared| shared.dead_letter(generation, number);
-                    match fold::aside(&self.shared, read).await {
+                    match fold::read_aside(&self.shared, read).await {
                         Ok(Some(letter)) => {
                             let letter = DeadLetter { time: self.present(letter.time), ..letter };
                             return Some(Work::Requeue(Box::new(letter)));

@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 use super::{HOST_FAULT, Runner};
-use crate::fold;
+use crate::aside::aside;
 use crate::fold::submission::{CommitSubmission, Refusal, Submission};
+use crate::fold::{self, Shared};
 use crate::lanes::Lane;
 use crate::lanes::digest;
 use crate::lanes::outcome::{self, Before, Concluded, Ended, Next, Work};
@@ -20,32 +21,28 @@ use ironloom_storage::store::Lookup;
 use ironloom_types::clock::host_time;
 use ironloom_types::effects::state_cost;
 use ironloom_types::ids::{Digest, Generation};
-use ironloom_types::limits::MAX_DEAD_LETTERS;
 use ironloom_types::text::clean;
 use ironloom_types::work::LastError;
 
 /// Effects beyond this many bytes are hashed and encoded on a thread for that: it takes milliseconds.
 const LARGE: usize = 256 << 10;
 
-/// Does work on a thread for that where it takes long, and else at once.
-async fn aside_if<T: Send + 'static>(takes_long: bool, work: impl FnOnce() -> T + Send + 'static) -> T {
+/// Does work aside where it takes long, and else at once.
+async fn aside_if<T: Send + 'static>(
+    takes_long: bool,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Failed> {
     if !takes_long {
-        return work();
+        return Ok(work());
     }
-    match tokio::task::spawn_blocking(work).await {
-        Ok(done) => done,
-        Err(error) => match error.try_into_panic() {
-            Ok(panic) => std::panic::resume_unwind(panic),
-            // The process is about to end.
-            Err(_) => std::future::pending().await,
-        },
-    }
+    aside(work).await.map_err(|error| Failed::Host(error.to_string()))
 }
 
-/// The stored facts that the record depends on.
-struct Stored {
-    replaced: u64,
-    oldest_letters: Vec<u64>,
+/// The reason why an invocation left no record.
+enum Failed {
+    Refused(Refusal),
+    /// The host failed.
+    Host(String),
 }
 
 impl Runner {
@@ -59,43 +56,30 @@ impl Runner {
             self.shared.metrics.invocations.get_or_create(&interrupted).inc();
             return;
         }
-        let stored = self.stored(lane, &work, &report).await;
+        let replaced = self.replaced(lane, &report).await;
         let ended = Ended::of(report);
         let name = ended.as_ref().map_or("host-fault", |ended| ended.outcome.name());
         let metrics = &self.shared.metrics;
         metrics.invocation_cpu.observe(cpu);
         metrics.invocations.get_or_create(&crate::telemetry::OutcomeLabel { outcome: name }).inc();
-        let (stored, ended) = match (stored, ended) {
-            (Ok(stored), Ok(ended)) => (stored, ended),
-            (Err(problem), _) | (_, Err(problem)) => {
-                tracing::error!(installation = %lane.id, %problem, "the host failed an invocation; it runs again");
-                self.retry_after(lane, &work, HOST_FAULT);
-                return;
-            }
-        };
-        let refusal = match self.commit(lane, &work, ended, &stored).await {
-            Ok(()) => return,
-            Err(refusal) => refusal,
+        let mut result = match (replaced, ended) {
+            (Ok(replaced), Ok(ended)) => self.commit(lane, &work, ended, replaced).await,
+            (Err(problem), _) | (_, Err(problem)) => Err(Failed::Host(problem)),
         };
         // Nothing of the invocation happened. What the log can never take is the app's failure, like a limit
         // that it hits: else it would be tried again for ever.
-        let refused = match refusal {
-            Refusal::TooLarge { .. } | Refusal::TooManyPoints { .. } => {
-                match self.without_effects(lane, &work).await {
-                    Ok(stored) => {
-                        self.commit(lane, &work, Ended::not_committed(&refusal, cpu), &stored).await
-                    }
-                    Err(problem) => {
-                        tracing::error!(installation = %lane.id, %problem, "the host failed an invocation; it runs again");
-                        self.retry_after(lane, &work, HOST_FAULT);
-                        return;
-                    }
-                }
+        if let Err(Failed::Refused(refusal @ (Refusal::TooLarge { .. } | Refusal::TooManyPoints { .. }))) =
+            result
+        {
+            result = self.commit(lane, &work, Ended::not_committed(&refusal, cpu), 0).await;
+        }
+        match result {
+            Ok(()) => {}
+            Err(Failed::Refused(refusal)) => self.was_refused(lane, &work, &refusal),
+            Err(Failed::Host(problem)) => {
+                tracing::error!(installation = %lane.id, %problem, "the host failed an invocation; it runs again");
+                self.retry_after(lane, &work, HOST_FAULT);
             }
-            other => Err(other),
-        };
-        if let Err(refusal) = refused {
-            self.was_refused(lane, &work, &refusal);
         }
     }
 
@@ -113,27 +97,27 @@ impl Runner {
         lane.log.write(lines, dropped, ordinal, attempt, host_time());
     }
 
-    /// One record, from effects to durable. Where it is refused, nothing has changed but what was paid.
-    async fn commit(
-        &self,
-        lane: &Arc<Lane>,
-        work: &Work,
-        ended: Ended,
-        stored: &Stored,
-    ) -> Result<(), Refusal> {
-        let (ended, digest) = self.digest(ended).await;
+    /// One record, from effects to durable. Where it fails, nothing has changed but what was paid. `replaced` are the
+    /// bytes of keys and values that the state changes take the place of.
+    async fn commit(&self, lane: &Arc<Lane>, work: &Work, ended: Ended, replaced: u64) -> Result<(), Failed> {
+        let (ended, digest) = self.digest(ended).await?;
         let mut before = {
             let pace = lane.pace.lock();
             Before::look(&lane.book(), &pace, work, &ended.effects)
         };
-        before.replaced = stored.replaced;
-        before.oldest_letters.clone_from(&stored.oldest_letters);
-        let concluded = outcome::conclude(lane, &before, work, ended, digest, host_time());
+        before.replaced = replaced;
+        let mut concluded = outcome::conclude(lane, &before, work, ended, digest, host_time());
+        if let Some(excess) = concluded.letters_in_excess() {
+            let (generation, gone) = (lane.generation, concluded.head.dead_letters_gone.clone());
+            let find = move |shared: &Shared| shared.oldest_dead_letters(generation, excess, &gone);
+            let oldest = fold::read_aside(&self.shared, find).await.map_err(Failed::Host)?;
+            concluded.drop_letters(&oldest);
+        }
         let (concluded, encoded) = aside_if(concluded.size() > LARGE, move || {
             let encoded = concluded.encode();
             (concluded, encoded)
         })
-        .await;
+        .await?;
         self.lanes.charge(lane, concluded.bill(encoded.len()).cost());
         let Concluded { head, state, new_points, derived, next, became_stuck } = concluded;
         if became_stuck {
@@ -149,10 +133,10 @@ impl Runner {
         let commit = Submission::Commit(Box::new(commit));
         let bound = commit.max_len();
         match self.committer.submit(commit, bound) {
-            Ok(()) => durable.await.unwrap_or(Err(Refusal::UnknownOutcome))?,
+            Ok(()) => durable.await.unwrap_or(Err(Refusal::UnknownOutcome)).map_err(Failed::Refused)?,
             Err(refused) => {
                 let too_large = Refusal::TooLarge { bytes: bound, max: self.committer.max_body() };
-                return Err(too_large.or_stopped(&refused.error));
+                return Err(Failed::Refused(too_large.or_stopped(&refused.error)));
             }
         }
         if let Some(quarantine) = quarantine {
@@ -164,9 +148,9 @@ impl Runner {
     }
 
     /// The digest of what an invocation did; zeros where nothing of it happened.
-    async fn digest(&self, ended: Ended) -> (Ended, Digest) {
+    async fn digest(&self, ended: Ended) -> Result<(Ended, Digest), Failed> {
         if ended.outcome != OutcomeKind::Ok {
-            return (ended, Digest([0; 32]));
+            return Ok((ended, Digest([0; 32])));
         }
         let all = Arc::clone(&self.shared.points);
         aside_if(outcome::size(&ended.effects) > LARGE, move || {
@@ -189,29 +173,6 @@ impl Runner {
         lane.pace.lock().follow(work, next, until, changed);
         if let Some(wait) = wait {
             self.wake_later(lane, wait);
-        }
-    }
-
-    async fn stored(&self, lane: &Arc<Lane>, work: &Work, report: &Report) -> Result<Stored, String> {
-        let (is_ok, refused) = (report.outcome == Outcome::Ok, report.effects.refused.len());
-        let oldest_letters = self.oldest_letters(lane, work.may_make(is_ok, refused)).await?;
-        Ok(Stored { replaced: self.replaced(lane, report).await?, oldest_letters })
-    }
-
-    /// What the record of an invocation depends on that can't be committed as it is: its readings may now become
-    /// dead letters.
-    async fn without_effects(&self, lane: &Arc<Lane>, work: &Work) -> Result<Stored, String> {
-        let oldest_letters = self.oldest_letters(lane, work.may_make(false, 0)).await?;
-        Ok(Stored { replaced: 0, oldest_letters })
-    }
-
-    /// The oldest dead letters, as many as have to go where so many are made.
-    async fn oldest_letters(&self, lane: &Arc<Lane>, made: usize) -> Result<Vec<u64>, String> {
-        let kept = lane.book().meta().dead_letters_kept;
-        let generation = lane.generation;
-        match (kept + made as u64).saturating_sub(MAX_DEAD_LETTERS).min(kept) as usize {
-            0 => Ok(Vec::new()),
-            go => fold::aside(&self.shared, move |shared| shared.oldest_dead_letters(generation, go)).await,
         }
     }
 

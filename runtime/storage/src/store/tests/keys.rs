@@ -133,26 +133,24 @@ proptest! {
 
     #[test]
     fn ranges_hold_exactly_their_own(scope in scopes(), owned in items(), kind in prop::sample::select(KeyKind::ALL.to_vec()),
-                                     generation in number(), prefix in text(), installation in text()) {
+                                     generation in number(), prefix in text()) {
         let item = owned.item();
         let key = scope.key(owned.item());
         if !is_of_the_node(&item) {
             prop_assert_eq!(scope.all(kind).contains(&key), item.kind() == kind);
         }
         let generation = Generation(generation);
-        let (is_of_generation, is_state, is_revision) = match &item {
-            Item::State(of, text) => (*of == generation, *of == generation && text.starts_with(&prefix), false),
+        let (is_of_generation, is_state) = match &item {
+            Item::State(of, text) => (*of == generation, *of == generation && text.starts_with(&prefix)),
             Item::Lane(of) | Item::Timer(of, _) | Item::Alarm(of, ..) | Item::DeadLetter(of, _)
-            | Item::Invocation(of, ..) => (*of == generation, false, false),
-            Item::Revision(of, _) => (false, false, **of == installation),
-            _ => (false, false, false),
+            | Item::Invocation(of, ..) => (*of == generation, false),
+            _ => (false, false),
         };
         if kind as u8 >= KeyKind::Lane as u8 {
             let expected = is_of_generation && item.kind() == kind;
             prop_assert_eq!(scope.generation(kind, generation).contains(&key), expected);
         }
         prop_assert_eq!(scope.state(generation, &prefix).contains(&key), is_state);
-        prop_assert_eq!(scope.revisions(&installation).contains(&key), is_revision);
         prop_assert!(KeyRange::everything().contains(&key));
     }
 
