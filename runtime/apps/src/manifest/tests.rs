@@ -1,7 +1,9 @@
 //! Manifests: all errors at once, with their places.
 
 use super::*;
+use crate::grants::Toward;
 use ironloom_types::limits::MIB;
+use ironloom_types::readings::Quality;
 
 const FULL: &str = r#"
 manifest = 1
@@ -218,4 +220,20 @@ proptest::proptest! {
             }
         }
     }
+}
+
+#[test]
+fn an_enum_has_the_same_words_in_json_as_in_texts() {
+    fn same<T: Serialize + Copy>(all: &[T], name: impl Fn(T) -> String) {
+        for one in all {
+            assert_eq!(serde_json::to_value(one).unwrap(), name(*one));
+        }
+    }
+    use ValueType::{Blob, Boolean, Integer, Real, Text};
+    same(&[Boolean, Integer, Real, Text, Blob], |one| one.name().to_owned());
+    same(&[OutputKind::Derived, OutputKind::SetPoint], |one| one.name().to_owned());
+    use Severity::{Critical, High, Low, Medium};
+    same(&[Low, Medium, High, Critical], |one| one.name().to_owned());
+    same(&[Toward::Low, Toward::High], |one| one.to_string());
+    same(&[Quality::Good, Quality::Uncertain, Quality::Bad], |one| one.name().to_owned());
 }

@@ -275,7 +275,7 @@ impl Book {
     }
 }
 
-/// All installations.
+/// The installations that there are; the fold's thread adds and removes them, and everybody looks them up.
 #[derive(Default)]
 pub(crate) struct Durables {
     slab: RwLock<Slab<Durable>>,

@@ -34,16 +34,17 @@ impl Shared {
         value.map(|bytes| postcard::from_bytes(&bytes).map_err(|error| format!("{key}: {error}"))).transpose()
     }
 
-    /// Some of the dead letters with a number above `after`, in the order of their numbers, and whether there are
-    /// more.
+    /// The dead letters with a number above `after`, in the order of their numbers, at most so many and at most as
+    /// many as are read in one step; and whether there are more.
     pub(crate) fn dead_letters(
         &self,
         generation: Generation,
         after: u64,
+        limit: usize,
     ) -> Result<(Vec<DeadLetter>, bool), String> {
         let range = Scope::MAIN.generation(KeyKind::DeadLetter, generation);
         let after = Scope::MAIN.key(Item::DeadLetter(generation, after));
-        let found = self.overlay.scan(&range, Some(&after), AT_ONCE);
+        let found = self.overlay.scan(&range, Some(&after), limit.min(AT_ONCE));
         let (entries, more) = found.map_err(|error| error.to_string())?;
         let letters = entries
             .into_iter()
@@ -59,8 +60,11 @@ impl Shared {
         without: &[u64],
     ) -> Result<Vec<Oldest>, String> {
         let (mut oldest, mut bytes, mut after) = (Vec::new(), 0, 0);
+        // Mostly one is enough, and each may be large.
+        let mut at_once = (excess.letters as usize + without.len()).max(1);
         loop {
-            let (letters, more) = self.dead_letters(generation, after)?;
+            let (letters, more) = self.dead_letters(generation, after, at_once)?;
+            at_once = (2 * at_once).min(AT_ONCE);
             for letter in letters {
                 if oldest.len() as u64 >= excess.letters && bytes >= excess.bytes {
                     return Ok(oldest);

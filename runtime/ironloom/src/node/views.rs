@@ -228,7 +228,7 @@ impl Node {
         let mut page = Filling::new(limit);
         let (generation, mut after) = (lane.generation, after);
         loop {
-            let find = move |shared: &Shared| shared.dead_letters(generation, after);
+            let find = move |shared: &Shared| shared.dead_letters(generation, after, usize::MAX);
             let found = fold::read_aside(&self.shared, find).await;
             let (letters, more) = found.map_err(|error| problems::internal(&error))?;
             let last = letters.last().map(|letter| letter.number);

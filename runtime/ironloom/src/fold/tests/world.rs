@@ -449,6 +449,22 @@ fn check_latest(shared: &Shared, model: &Model) {
     }
 }
 
+fn check_letters(shared: &Shared, generation: Generation, model: &super::model::Lane) {
+    for number in 0..model.meta.next_dead_letter + 2 {
+        let letter = shared.dead_letter(generation, number).unwrap();
+        assert_eq!(letter.as_ref(), model.dead_letters.get(&number), "dead letter {number}");
+    }
+    let (excess, without) = (Excess { letters: 2, bytes: 3 * 256 + 100 }, [model.meta.next_dead_letter / 2]);
+    let (mut expected, mut bytes) = (Vec::new(), 0);
+    for letter in model.dead_letters.values().filter(|letter| letter.number != without[0]) {
+        if expected.len() < 2 || bytes < excess.bytes {
+            bytes += letter.cost();
+            expected.push(Oldest { number: letter.number, cost: letter.cost() });
+        }
+    }
+    assert_eq!(shared.oldest_dead_letters(generation, excess, &without).unwrap(), expected);
+}
+
 fn check_lane(shared: &Arc<Shared>, generation: Generation, model: &super::model::Lane) {
     let lane = shared.lanes.of_generation(generation).unwrap();
     assert_eq!(lane.id.as_str(), model.id);
@@ -498,19 +514,7 @@ fn check_lane(shared: &Arc<Shared>, generation: Generation, model: &super::model
             assert_eq!(cached, value);
         }
     }
-    for number in 0..model.meta.next_dead_letter + 2 {
-        let letter = shared.dead_letter(generation, number).unwrap();
-        assert_eq!(letter.as_ref(), model.dead_letters.get(&number), "dead letter {number}");
-    }
-    let (excess, without) = (Excess { letters: 2, bytes: 3 * 256 + 100 }, [model.meta.next_dead_letter / 2]);
-    let (mut expected, mut bytes) = (Vec::new(), 0);
-    for letter in model.dead_letters.values().filter(|letter| letter.number != without[0]) {
-        if expected.len() < 2 || bytes < excess.bytes {
-            bytes += letter.cost();
-            expected.push(Oldest { number: letter.number, cost: letter.cost() });
-        }
-    }
-    assert_eq!(shared.oldest_dead_letters(generation, excess, &without).unwrap(), expected);
+    check_letters(shared, generation, model);
     let (mut invocations, mut after) = (Vec::new(), Ordinal(0));
     loop {
         let last = model.meta.ordinal.next();
