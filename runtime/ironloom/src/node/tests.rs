@@ -116,10 +116,9 @@ fn installed(id: &InstallationId) -> AdminRecord {
     }
 }
 
-/// A caller that asks for a change and hangs up before the answer: its future is polled once.
+/// A caller that asks for a change and hangs up: its future is polled once.
 fn hang_up<T>(change: impl Future<Output = Answer<T>>) {
-    let waits = pin!(change).poll(&mut Context::from_waker(Waker::noop())).is_pending();
-    assert!(waits, "the change is under way");
+    let _ = pin!(change).poll(&mut Context::from_waker(Waker::noop()));
 }
 
 async fn until(what: &str, holds: impl Fn() -> bool) {
