@@ -1,13 +1,15 @@
 //! Cron expressions, five fields, in the time zone of an installation.
 //!
 //! A time that daylight saving skips fires at the jump; one that it repeats fires once, the first
-//! time. To get exactly that, the crate `cronexpr` is asked in a zone without jumps (UTC, standing
-//! for the wall clock) and what it says is brought into the real zone here.
+//! time. A timer of any hour (`*/15 * * * *`) goes on through both: it is a matter of elapsed time.
+//! To get exactly that, the crate `cronexpr` is asked in a zone without jumps (UTC, standing for the
+//! wall clock) and what it says is brought into the real zone here.
 
 use std::fmt;
 use std::str::FromStr;
 
 use cronexpr::{Crontab, FallbackTimezoneOption, ParseOptions};
+use jiff::SignedDuration;
 use jiff::civil::DateTime;
 use jiff::tz::{AmbiguousOffset, TimeZone};
 use serde::{Deserialize, Serialize};
@@ -19,6 +21,8 @@ use ironloom_types::clock::Timestamp;
 pub struct Cron {
     text: String,
     table: Crontab,
+    /// The field of hours is a wildcard.
+    any_hour: bool,
 }
 
 /// Returns the time zone with this IANA name.
@@ -30,9 +34,15 @@ pub fn time_zone(name: &str) -> Result<TimeZone, String> {
 /// The most repeated minutes that are passed over: a clock set back by a whole day and more.
 const MAX_REPEATED: usize = 2 * 24 * 60;
 
+/// The most changes of a zone's offset that are passed over: a dozen a year are more than any zone has had.
+const MAX_JUMPS: usize = 4 * 12;
+
 impl Cron {
     /// The first due time after `after`. `None` where none comes within four years.
     pub fn next_after(&self, after: Timestamp, zone: &TimeZone) -> Option<Timestamp> {
+        if self.any_hour {
+            return self.next_elapsed(after, zone);
+        }
         let mut wall = zone.to_datetime(after.to_jiff());
         // Wall-clock times grow, so do their instants; only those repeated by a clock set back lie
         // before `after`.
@@ -43,6 +53,24 @@ impl Cron {
             if due > after {
                 return Some(due);
             }
+        }
+        None
+    }
+
+    /// The next due time where each stretch between two jumps of the wall clock counts for itself.
+    fn next_elapsed(&self, after: Timestamp, zone: &TimeZone) -> Option<Timestamp> {
+        let mut begin = after.to_jiff();
+        let mut offset = zone.to_offset(begin);
+        let mut before = begin;
+        for _ in 0..MAX_JUMPS {
+            let wall = TimeZone::UTC.to_timestamp(offset.to_datetime(before)).ok()?;
+            let due = offset.to_timestamp(self.table.find_next(wall).ok()?.datetime()).ok()?;
+            let Some(jump) = zone.following(begin).next().filter(|jump| jump.timestamp() <= due) else {
+                return Timestamp::from_jiff(due);
+            };
+            (begin, offset) = (jump.timestamp(), jump.offset());
+            // What is due at the jump itself comes after this.
+            before = begin.checked_sub(SignedDuration::from_nanos(1)).ok()?;
         }
         None
     }
@@ -102,7 +130,8 @@ impl FromStr for Cron {
             let detail = detail.trim_start_matches(['^', ' ']);
             format!("{text:?} is not a cron expression: {detail}")
         })?;
-        let cron = Self { text: text.to_owned(), table };
+        let any_hour = text.split_whitespace().nth(1).is_some_and(|hour| hour.starts_with('*'));
+        let cron = Self { text: text.to_owned(), table, any_hour };
         // A day that no month has, such as 31 February. 2023 is followed by a leap year within four.
         if cron.next_after(Timestamp(1_700_000_000_000_000_000), &TimeZone::UTC).is_none() {
             return Err(format!("{text:?} is never due"));
@@ -193,6 +222,49 @@ mod tests {
         );
         // Asked from within the second 02:xx, the first 02:45 has been.
         assert_eq!(times("45 2 * * *", "Europe/Berlin", "2026-10-25T01:30:00Z", 1), ["2026-10-26T01:45:00Z"]);
+    }
+
+    #[test]
+    fn a_timer_of_any_hour_goes_on_while_an_hour_is_repeated() {
+        // On 2019-11-03 the clocks of Los Angeles go from 02:00 back to 01:00, at 09:00 UTC.
+        assert_eq!(
+            times("*/15 * * * *", "America/Los_Angeles", "2019-11-03T08:30:00Z", 6),
+            [
+                "2019-11-03T08:45:00Z",
+                "2019-11-03T09:00:00Z",
+                "2019-11-03T09:15:00Z",
+                "2019-11-03T09:30:00Z",
+                "2019-11-03T09:45:00Z",
+                "2019-11-03T10:00:00Z"
+            ]
+        );
+        assert_eq!(
+            times("0 * 3 11 *", "America/Los_Angeles", "2019-11-03T07:30:00Z", 3),
+            ["2019-11-03T08:00:00Z", "2019-11-03T09:00:00Z", "2019-11-03T10:00:00Z"]
+        );
+    }
+
+    /// Offsets of these zones are whole quarters of an hour, so that each quarter of UTC is due and nothing else,
+    /// whatever jumps: by half an hour, by a day, four times a year.
+    #[test]
+    fn each_quarter_of_an_hour_is_due_in_any_zone() {
+        let quarter = 900 * ironloom_types::clock::SECOND;
+        let cron: Cron = "*/15 * * * *".parse().unwrap();
+        let years = [
+            ("Australia/Lord_Howe", 2026),
+            ("Pacific/Apia", 2011),
+            ("Africa/Casablanca", 2012),
+            ("Asia/Kathmandu", 1986),
+        ];
+        for (name, year) in years {
+            let zone = zone(name);
+            let mut at: Timestamp = format!("{year}-01-01T00:00:00Z").parse().unwrap();
+            for _ in 0..366 * 96 {
+                let next = cron.next_after(at, &zone).unwrap();
+                assert_eq!(next.0, at.0 + quarter, "{name} after {at}");
+                at = next;
+            }
+        }
     }
 
     #[test]
