@@ -307,17 +307,18 @@ fn lag(bench: &Bench, id: &str) -> Result<(Duration, Duration)> {
 }
 
 #[test]
-fn beside_more_loops_than_cores_an_app_has_nearly_the_lag_that_it_has_alone() -> Result<()> {
+fn beside_more_loops_than_places_an_app_has_nearly_the_lag_that_it_has_alone() -> Result<()> {
     let bench = Bench::new()?;
     bench.install("calm")?;
     let (alone, _) = lag(&bench, "calm")?;
     // The same app, which asks for more time.
     let manifest = std::fs::read_to_string(guests::folder_of("hostile").join("app.toml"))?;
-    let manifest = manifest.replace("cpu = \"100 ms\"", "cpu = \"5 s\"");
+    let manifest = manifest.replace("cpu = \"100 ms\"", "cpu = \"2 s\"");
     let patient = package::pack(&manifest, &std::fs::read(guests::build("hostile")?)?);
-    let limits = json!({"limits": {"cpu": "5 s", "share": "1 s"}});
+    let limits = json!({"limits": {"cpu": "2 s", "share": "1 s"}});
     let cores = std::thread::available_parallelism()?.get();
-    let loops: Vec<String> = (0..=cores).map(|n| format!("looping-{n}")).collect();
+    // Four for each core have a place. The rest waits, and so would the calm one behind it.
+    let loops: Vec<String> = (0..=4 * cores).map(|n| format!("looping-{n}")).collect();
     for id in &loops {
         install(bench.client(), id, &patient, json!({"command": [id]}), limits.clone())?;
     }
@@ -326,7 +327,7 @@ fn beside_more_loops_than_cores_an_app_has_nearly_the_lag_that_it_has_alone() ->
     }
     std::thread::sleep(Duration::from_millis(300));
     let (beside, longest) = lag(&bench, "calm")?;
-    // What is promised is 2 × alone + 20 ms. Each loop would keep its core for five seconds.
+    // What is promised is 2 × alone + 20 ms. The first loop ends after ten seconds, since they take turns.
     println!("lag alone {alone:?}, beside {} loops {beside:?}, the longest {longest:?}", loops.len());
     ensure!(
         beside <= (alone * 2 + Duration::from_millis(20)) * 10,

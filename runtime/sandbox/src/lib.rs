@@ -57,6 +57,14 @@ use ironloom_types::CompiledRef;
 use ironloom_types::ids::Digest;
 use ironloom_types::interfaces::Declared;
 
+/// Invocations for each core that have a place: six of lanes, and one for what an install tries.
+pub const PLACES_PER_CORE: u32 = 7;
+
+/// Cores that invocations use. With more than 64 the addresses of all places might not fit.
+pub fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(64)
+}
+
 /// The setup of a sandbox.
 #[derive(Clone, Debug)]
 pub struct SandboxConfig {
@@ -73,12 +81,10 @@ pub struct SandboxConfig {
 }
 
 impl SandboxConfig {
-    /// With the usual limits: for each core four invocations of lanes and one place for what an install tries, and
-    /// one that runs.
+    /// With the usual limits.
     pub fn new(cache_dir: PathBuf, worker: PathBuf) -> Self {
-        let cores =
-            std::thread::available_parallelism().map_or(1, |cores| u32::try_from(cores.get()).unwrap_or(64));
-        let (places, turns) = (5 * cores.min(64), cores as usize);
+        let cores = cores();
+        let (places, turns) = (PLACES_PER_CORE * cores as u32, cores);
         Self { cache_dir, worker, places, turns, compile: CompileLimits::default() }
     }
 }

@@ -36,7 +36,7 @@ use self::app_log::{AppLogs, InstallationLog};
 use self::batch::EntityNumbers;
 use self::bucket::Bucket;
 use self::pace::Pace;
-use self::scheduler::Scheduler;
+use self::scheduler::{Length, Scheduler};
 use self::targets::Targets;
 use crate::fold::durable::{Durable, Listener};
 use crate::fold::slab::Slab;
@@ -62,6 +62,8 @@ pub(crate) struct Lane {
     targets: Mutex<Targets>,
     /// What it has used so far by the scheduler's measure, in nanoseconds.
     used: AtomicU64,
+    /// Nanoseconds that its invocations lately took at most.
+    lately: AtomicU64,
     /// Whether it is in the scheduler's list of ready lanes.
     queued: AtomicBool,
     /// Somebody wanted a turn while another had it.
@@ -105,6 +107,7 @@ impl Lane {
             entity_numbers: Mutex::default(),
             targets: Mutex::new(targets),
             used: AtomicU64::new(0),
+            lately: AtomicU64::new(0),
             queued: AtomicBool::new(false),
             missed: AtomicBool::new(false),
             bucket: Mutex::new(Bucket::full(Instant::now())),
@@ -141,6 +144,18 @@ impl Lane {
     pub(crate) fn is_stuck(&self, now: Timestamp) -> bool {
         let readings = policy::is_stuck(self.book().meta().trouble.retrying_since, now);
         readings || self.pace.lock().has_stuck_timer(now)
+    }
+
+    /// Notes what an invocation took. What an earlier one took more counts for less and less.
+    fn ran(&self, cpu: Duration) {
+        let cpu = u64::try_from(cpu.as_nanos()).unwrap_or(u64::MAX);
+        let lately = self.lately.load(Ordering::Relaxed);
+        self.lately.store(cpu.max(lately - lately / 8), Ordering::Relaxed);
+    }
+
+    /// About how long its next invocation takes.
+    fn length(&self) -> Length {
+        Length::of(self.lately.load(Ordering::Relaxed))
     }
 
     /// Takes the CPU time that it spent, or caused, out of its share.
@@ -190,9 +205,9 @@ impl Lanes {
         self.scheduler.wake(lane);
     }
 
-    /// The next lane that runs, once there is one.
-    async fn next(&self) -> Arc<Lane> {
-        self.scheduler.next(self).await
+    /// The next lane that runs, once there is one, in a place for invocations of this length.
+    async fn next(&self, most: Length) -> Arc<Lane> {
+        self.scheduler.next(self, most).await
     }
 
     /// Charges a lane for what it spent, or caused: it comes out of its share, and others go first.

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use self::room::RoomQueue;
+use super::scheduler::Length;
 use super::{Lane, Lanes};
 use crate::aside::aside;
 use crate::fold::Shared;
@@ -34,9 +35,14 @@ pub(crate) struct BatchLimits {
 const CHUNKS_AT_ONCE: usize = 1_024;
 /// Rows of the journal that a lane looks at in one step: those of 32 blocks, some 30 ms of CPU time.
 const ROWS_AT_ONCE: usize = 32 * MAX_BLOCK_READINGS;
-/// Invocations under way for each core. Those that wait for the store, or for their turn to run, hold a place: with
-/// few of them a handful of long ones would keep all others out.
-const PLACES_PER_CORE: usize = 4;
+/// Places for each core, for invocations up to each length: so many are under way at one time. Those that wait for the
+/// store, or for their turn to run, hold a place; longer ones take none of the first two kinds, so that a short one
+/// waits for short ones only. The sandbox has memory for [`ironloom_sandbox::PLACES_PER_CORE`].
+const PLACES_PER_CORE: [usize; Length::ALL.len()] = [1, 1, 4];
+const _: () = assert!(
+    PLACES_PER_CORE[0] + PLACES_PER_CORE[1] + PLACES_PER_CORE[2] < ironloom_sandbox::PLACES_PER_CORE as usize,
+    "an instance may be on its way out when the next one begins"
+);
 /// The wait of a lane after a fault of the host.
 const HOST_FAULT: Duration = Duration::from_secs(5);
 
@@ -48,7 +54,7 @@ pub(crate) struct Runner {
     committer: CommitterHandle<Submission>,
     limits: BatchLimits,
     /// Invocations under way at one time. How many of them run, and which, is the sandbox's business.
-    places: Arc<Semaphore>,
+    places: [Arc<Semaphore>; Length::ALL.len()],
     /// Lanes that read the journal at one time, beside those that run.
     readers: Semaphore,
     no_room: Arc<RoomQueue>,
@@ -71,7 +77,7 @@ impl Runner {
             sandbox,
             committer,
             limits,
-            places: Arc::new(Semaphore::new(PLACES_PER_CORE * cores)),
+            places: PLACES_PER_CORE.map(|places| Arc::new(Semaphore::new(places * cores))),
             readers: Semaphore::new(cores),
             no_room: Arc::default(),
             stopping: AtomicBool::new(false),
@@ -80,9 +86,16 @@ impl Runner {
 
     /// Runs until `stop`.
     pub(crate) async fn run(self: Arc<Self>) {
+        let [short, medium, long] = Length::ALL.map(|length| Arc::clone(&self).fill(length));
+        tokio::join!(short, medium, long);
+    }
+
+    /// Fills the places for invocations of this length.
+    async fn fill(self: Arc<Self>, length: Length) {
+        let places = &self.places[length as usize];
         while !self.stopping.load(Ordering::Acquire) {
-            let Ok(place) = Arc::clone(&self.places).acquire_owned().await else { return };
-            let lane = self.lanes.next().await;
+            let Ok(place) = Arc::clone(places).acquire_owned().await else { return };
+            let lane = self.lanes.next(length).await;
             let runner = Arc::clone(&self);
             tokio::spawn(async move {
                 let step = tokio::spawn(Arc::clone(&runner).step(Arc::clone(&lane), place));
@@ -152,6 +165,7 @@ impl Runner {
         };
         let Some(app) = lane.app() else { return false };
         let report = self.invoke(lane, &app, &work).await;
+        lane.ran(report.cpu);
         self.lanes.charge(lane, report.cpu);
         // The rest waits for the disk, not for a processor.
         drop(place);

@@ -4,6 +4,9 @@
 //! What a lane has used is a *virtual* time. Whoever was idle begins where those are that run, so that nobody saves
 //! up time; and a debt stays small, however long one invocation was. Within an invocation the sandbox's turns go on
 //! by the same measure.
+//!
+//! Lanes wait in a line for each [`Length`] of their invocations, and some places take short ones only. Else as many
+//! long invocations as there are places would keep all others out until one of them ends.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -18,27 +21,57 @@ use super::{Lane, Lanes};
 /// What a lane may be behind the others for what it used.
 const MOST_DEBT: u64 = 1_000_000_000;
 
+/// What a lane's invocations lately took at most, of one core.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Length {
+    /// Up to 2 ms.
+    Short,
+    /// Up to 20 ms: two ticks.
+    Medium,
+    Long,
+}
+
+impl Length {
+    pub(crate) const ALL: [Self; 3] = [Self::Short, Self::Medium, Self::Long];
+
+    pub(super) fn of(nanoseconds: u64) -> Self {
+        match nanoseconds {
+            0..=2_000_000 => Self::Short,
+            2_000_001..=20_000_000 => Self::Medium,
+            _ => Self::Long,
+        }
+    }
+}
+
 /// The list of lanes that have, or may have, something to do.
 #[derive(Debug, Default)]
 pub(crate) struct Scheduler {
     ready: Mutex<Ready>,
-    work: Notify,
+    /// For each length: told when a lane comes whose invocations take that long at most.
+    work: [Notify; Length::ALL.len()],
 }
 
 #[derive(Debug, Default)]
 struct Ready {
-    /// By what each had used when it was put here, then in the order in which they came; with the lane's number.
-    line: BTreeSet<(u64, u64, u32)>,
+    /// For each length: by what each lane had used when it was put here, then in the order in which they came; with
+    /// the lane's number.
+    lines: [BTreeSet<(u64, u64, u32)>; Length::ALL.len()],
     next: u64,
     /// The most that the lanes which were chosen had used by then: where those begin that were idle.
     floor: u64,
 }
 
 impl Ready {
-    fn put(&mut self, lane: &Lane) {
+    fn put(&mut self, lane: &Lane, length: Length) {
         let used = lane.used.fetch_max(self.floor, Ordering::Relaxed).max(self.floor);
-        self.line.insert((used, self.next, lane.number));
+        self.lines[length as usize].insert((used, self.next, lane.number));
         self.next += 1;
+    }
+
+    /// The line, of those up to this length, whose first lane has used least.
+    fn least(&mut self, most: Length) -> Option<(Length, &mut BTreeSet<(u64, u64, u32)>)> {
+        let lines = Length::ALL.into_iter().zip(&mut self.lines).filter(|(length, _)| *length <= most);
+        lines.filter(|(_, line)| !line.is_empty()).min_by_key(|(_, line)| line.first().copied())
     }
 }
 
@@ -46,33 +79,44 @@ impl Scheduler {
     /// Puts a lane into the list, if it isn't there.
     pub(crate) fn wake(&self, lane: &Lane) {
         if !lane.queued.swap(true, Ordering::AcqRel) {
-            self.ready.lock().put(lane);
-            self.work.notify_one();
+            let length = lane.length();
+            self.ready.lock().put(lane, length);
+            self.tell(length);
         }
     }
 
-    /// The next lane, once there is one.
-    pub(crate) async fn next(&self, lanes: &Lanes) -> Arc<Lane> {
+    /// Tells whoever takes lanes of this length.
+    fn tell(&self, length: Length) {
+        self.work[length as usize..].iter().for_each(Notify::notify_one);
+    }
+
+    /// The next lane whose invocations take no longer than this, once there is one.
+    pub(crate) async fn next(&self, lanes: &Lanes, most: Length) -> Arc<Lane> {
         loop {
-            if let Some(lane) = self.pop(lanes) {
+            if let Some(lane) = self.pop(lanes, most) {
                 // Anyone who finds it set from here on has noted the work before the lane looks for it.
                 lane.queued.swap(false, Ordering::AcqRel);
                 return lane;
             }
-            self.work.notified().await;
+            self.work[most as usize].notified().await;
         }
     }
 
-    fn pop(&self, lanes: &Lanes) -> Option<Arc<Lane>> {
+    fn pop(&self, lanes: &Lanes, most: Length) -> Option<Arc<Lane>> {
         let mut ready = self.ready.lock();
         loop {
-            let (used, _, number) = ready.line.pop_first()?;
+            let (length, line) = ready.least(most)?;
+            let (used, _, number) = line.pop_first()?;
+            let is_last = ready.lines.iter().all(BTreeSet::is_empty);
             // One that is gone may have left its number to another, which is then looked at once more than it needs.
             let Some(lane) = lanes.get(number) else { continue };
-            let used_by_now = lane.used.load(Ordering::Relaxed);
-            if used_by_now > used && !ready.line.is_empty() {
-                // Charged while it waited.
-                ready.put(&lane);
+            let (used_by_now, length_by_now) = (lane.used.load(Ordering::Relaxed), lane.length());
+            // It ran while it waited here.
+            if length_by_now > most || (used_by_now > used && !is_last) {
+                ready.put(&lane, length_by_now);
+                if length_by_now > length {
+                    self.tell(length_by_now);
+                }
                 continue;
             }
             ready.floor = ready.floor.max(used_by_now);
@@ -100,7 +144,7 @@ mod tests {
     fn run(lanes: &Lanes, costs: &[u64], rounds: usize) -> Vec<u32> {
         let mut ran = vec![0; costs.len()];
         for _ in 0..rounds {
-            let lane = lanes.scheduler.pop(lanes).unwrap();
+            let lane = lanes.scheduler.pop(lanes, Length::Long).unwrap();
             lane.queued.store(false, Ordering::SeqCst);
             let number = lane.number as usize;
             ran[number] += 1;
@@ -125,7 +169,7 @@ mod tests {
         lanes.wake(&all[0]);
         // Alone it owes nobody: ten minutes are no debt when another comes.
         run(&lanes, &[600_000], 1);
-        lanes.scheduler.pop(&lanes).unwrap().queued.store(false, Ordering::SeqCst);
+        lanes.scheduler.pop(&lanes, Length::Long).unwrap().queued.store(false, Ordering::SeqCst);
         all.iter().take(2).for_each(|lane| lanes.wake(lane));
         let ran = run(&lanes, &[1, 1], 100);
         assert!(ran.iter().all(|ran| (45..=55).contains(ran)), "{ran:?}");
@@ -139,6 +183,42 @@ mod tests {
         assert!(ran[0] <= 1, "{ran:?}");
         let ran = run(&lanes, &[1, 1, 1], 300);
         assert!(ran[0] >= 30, "{ran:?}");
+    }
+
+    #[test]
+    fn a_place_for_short_invocations_takes_no_lane_of_long_ones() {
+        let lanes = lanes_of(3);
+        let all = lanes.all();
+        let pop = |most| lanes.scheduler.pop(&lanes, most).map(|lane| lane.number);
+        all[0].ran(MS * 150);
+        all[1].ran(MS * 15);
+        for lane in &all {
+            lanes.wake(lane);
+        }
+        assert_eq!(pop(Length::Short), Some(2));
+        assert_eq!(pop(Length::Short), None);
+        assert_eq!(pop(Length::Medium), Some(1));
+        assert_eq!(pop(Length::Medium), None);
+        assert_eq!(pop(Length::Long), Some(0));
+        // One that turns out to be long while it waits.
+        all[2].queued.store(false, Ordering::SeqCst);
+        lanes.wake(&all[2]);
+        all[2].ran(MS * 150);
+        assert_eq!(pop(Length::Short), None);
+        assert_eq!(pop(Length::Long), Some(2));
+    }
+
+    #[test]
+    fn a_lane_is_short_again_after_some_short_invocations() {
+        let lane = lanes_of(1).get(0).unwrap();
+        assert_eq!(lane.length(), Length::Short, "until it is known");
+        lane.ran(MS * 200);
+        let again = (1..).find(|_| {
+            lane.ran(MS);
+            lane.length() == Length::Short
+        });
+        // 200 ms × (7/8)^n ≤ 2 ms.
+        assert_eq!(again, Some(35));
     }
 
     #[test]

@@ -217,7 +217,7 @@ impl Core {
 fn runner(core: &Core, lanes: &Arc<Lanes>, sandbox: &Arc<Sandbox>, config: &Config) -> Runner {
     let limits =
         BatchLimits { readings: config.batch.max_readings as usize, bytes: bytes(config.batch.max_bytes.0) };
-    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let cores = ironloom_sandbox::cores();
     let shared = Arc::clone(&core.shared);
     Runner::new(shared, Arc::clone(lanes), Arc::clone(sandbox), core.committer.clone(), limits, cores)
 }
