@@ -15,7 +15,7 @@ use super::worker::CompileError;
 use super::{Sandbox, wasi};
 use ironloom_types::CompiledRef;
 use ironloom_types::clock::Timestamp;
-use ironloom_types::interfaces::{Capability, Declared, Roles};
+use ironloom_types::interfaces::{Capability, Declared, Role, Roles};
 use ironloom_types::limits::{Limits, MAX_MEMORIES};
 
 /// The reason why a component can't be loaded.
@@ -107,20 +107,29 @@ impl LoadedApp {
     pub(super) async fn start(&self, sandbox: &Sandbox, memory: u64) -> Result<(), LoadError> {
         let try_all = async |store: &mut Store<Host>| {
             let instance = self.pre.instantiate_async(&mut *store).await?;
-            if let Some(role) = &self.readings {
-                role.load(&mut *store, &instance)?;
-            }
-            if let Some(role) = &self.timers {
-                role.load(&mut *store, &instance)?;
-            }
-            if let Some(role) = &self.lifecycle {
-                role.load(&mut *store, &instance)?;
-            }
-            Ok(())
+            let loaded = [
+                (
+                    Role::Readings,
+                    self.readings.as_ref().map(|role| role.load(&mut *store, &instance).map(drop)),
+                ),
+                (Role::Timers, self.timers.as_ref().map(|role| role.load(&mut *store, &instance).map(drop))),
+                (
+                    Role::Lifecycle,
+                    self.lifecycle.as_ref().map(|role| role.load(&mut *store, &instance).map(drop)),
+                ),
+            ];
+            Ok(loaded.into_iter().find_map(|(role, loaded)| Some((role, loaded?.err()?))))
         };
         let limits = Limits { memory, ..Limits::default() };
         let (result, report) = invocation::run(sandbox, self.memories, surroundings(limits), try_all).await;
-        result.ok_or_else(|| LoadError::Start(report.outcome.to_string()))
+        match result {
+            Some(None) => Ok(()),
+            Some(Some((role, error))) => Err(LoadError::Unlinkable(format!(
+                "its export {} has another type: {error:#}",
+                role.interface()
+            ))),
+            None => Err(LoadError::Start(report.outcome.to_string())),
+        }
     }
 }
 
