@@ -45,7 +45,7 @@ impl Readings for Publishes {
             let value = match &value {
                 Datum::Real(value) => Value::from(*value),
                 Datum::Text(value) => Value::from(value),
-                other => unreachable!("{other:?}"),
+                other => panic!("{other:?}"),
             };
             let reading =
                 batch.readings().find(|reading| reading.entity() == entity && reading.at().nanos() == at);
@@ -79,7 +79,7 @@ fn batch_of(rows: &[Row]) -> testing::RawBatch {
         match value {
             Datum::Real(value) => builder.push_with(slot, entity, at, *quality, *value),
             Datum::Text(value) => builder.push_with(slot, entity, at, *quality, value),
-            other => unreachable!("{other:?}"),
+            other => panic!("{other:?}"),
         };
     }
     builder.build()

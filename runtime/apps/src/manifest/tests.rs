@@ -198,7 +198,7 @@ proptest::proptest! {
     #[test]
     fn whatever_its_texts_hold_problems_are_clean(texts in proptest::collection::vec("(?s).{0,12}", 6)) {
         let quoted: Vec<String> = texts.iter().map(|text| serde_json::to_string(text).unwrap()).collect();
-        let [a, b, c, d, e, f] = &quoted[..] else { unreachable!() };
+        let [a, b, c, d, e, f] = &quoted[..] else { panic!("there are six") };
         let text = format!(
             "manifest = 1\nid = {a}\nname = {b}\nversion = {c}\n{d} = 1\n[inputs.{e}]\ntype = {f}\nunit = {a}\n\
              [settings.s]\ntype = \"integer\"\ndefault = {b}\n[timers.t]\ncron = {c}\n[limits]\nmemory = {d}\n"

@@ -5,15 +5,14 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
-use serde::Serialize;
 
 use super::durable::{Begin, Durable};
-use super::points::StoredPoint;
 use super::queue::{Queue, RowNote};
 use super::routes::PreparedRoutes;
 use super::sealer::Sealed;
+use super::stored::{Removed, StoredLane, StoredPoint, encode, request_key};
 use super::submission::Accepted;
-use super::{Gone, KnownPackage, Removed, Shared, StoredLane};
+use super::{Gone, KnownPackage, Shared};
 use crate::records::NumberedPoint;
 use crate::records::admin::{AdminRecord, LaneDue, PackageRecord};
 use crate::records::commit::{AlarmState, CommitHead, StateChange};
@@ -41,14 +40,6 @@ pub(crate) struct Applier {
     pub(super) purges: bool,
     /// Whether records are those of a restart.
     replaying: bool,
-}
-
-/// A value of the store. These types hold nothing that postcard can't express.
-pub(crate) fn stored<T: Serialize>(value: &T) -> Bytes {
-    match postcard::to_stdvec(value) {
-        Ok(bytes) => bytes.into(),
-        Err(error) => unreachable!("a value of the store can't be encoded: {error}"),
-    }
 }
 
 impl Applier {
@@ -83,7 +74,7 @@ impl Applier {
                         accepted: answer.accepted,
                         through: answer.through,
                     };
-                    changes.push((request_key(request.key), Some(stored(&remembered))));
+                    changes.push((request_key(request.key), Some(encode(&remembered))));
                 }
                 self.add_points(&new_points, &mut changes);
                 self.shared.overlay.apply(changes);
@@ -137,7 +128,7 @@ impl Applier {
         }
         self.shared.note_left_out(&left_out);
         for NumberedPoint { number, point } in fresh() {
-            let value = stored(&Some((point.path.as_str(), point.unit.as_deref())));
+            let value = encode(&Some((point.path.as_str(), point.unit.as_deref())));
             changes.push((Scope::MAIN.key(Item::Point(*number)), Some(value)));
         }
         self.shared.metrics.points.set(self.shared.points.names().count() as i64);
@@ -159,7 +150,7 @@ impl Applier {
         });
         let rematched = routing.replace_points(anew, |number| names.routed(number));
         drop(routing);
-        let value = |point: &NewPoint| stored(&Some((point.path.as_str(), point.unit.as_deref())));
+        let value = |point: &NewPoint| encode(&Some((point.path.as_str(), point.unit.as_deref())));
         let key = |(number, point): (&PointNumber, &&NewPoint)| {
             (Scope::MAIN.key(Item::Point(*number)), Some(value(point)))
         };
@@ -192,7 +183,7 @@ impl Applier {
         let rematched = routing.replace_points(removed, |number| names.routed(number));
         drop((routing, names));
         self.shared.note_rematched(&rematched);
-        let removed = stored(&StoredPoint::None);
+        let removed = encode(&StoredPoint::None);
         let key = |number: &PointNumber| (Scope::MAIN.key(Item::Point(*number)), Some(removed.clone()));
         self.shared.overlay.apply(numbers.iter().map(key));
         self.shared.metrics.points.set(self.shared.points.names().count() as i64);
@@ -258,17 +249,17 @@ impl Applier {
         self.add_points(new_points, &mut changes);
         self.shared.invocations.note(generation, head.invocation.clone());
         for letter in &head.dead_letters {
-            changes.push((key(Item::DeadLetter(generation, letter.number)), Some(stored(letter))));
+            changes.push((key(Item::DeadLetter(generation, letter.number)), Some(encode(letter))));
         }
         for number in &head.dead_letters_gone {
             changes.push((key(Item::DeadLetter(generation, *number)), None));
         }
         for (name, due) in &head.timers {
-            changes.push((key(Item::Timer(generation, name)), due.map(|due| stored(&due.0))));
+            changes.push((key(Item::Timer(generation, name)), due.map(|due| encode(&due.0))));
         }
         for alarm in &head.alarms {
             let alarm_key = key(Item::Alarm(generation, alarm.code.as_str().into(), &alarm.entity));
-            changes.push((alarm_key, (alarm.state != AlarmState::Normal).then(|| stored(alarm))));
+            changes.push((alarm_key, (alarm.state != AlarmState::Normal).then(|| encode(alarm))));
         }
         changes.push(self.lane_value(&head.installation, generation, &head.meta, None));
         self.shared.overlay.apply(changes);
@@ -300,7 +291,7 @@ impl Applier {
         removed: Option<Removed>,
     ) -> (Key, Option<Bytes>) {
         let value = StoredLane { installation: installation.clone(), meta: meta.clone(), removed };
-        (Scope::MAIN.key(Item::Lane(generation)), Some(stored(&value)))
+        (Scope::MAIN.key(Item::Lane(generation)), Some(encode(&value)))
     }
 
     fn admin(&mut self, record: AdminRecord) {
@@ -324,7 +315,7 @@ impl Applier {
                 let mut installation = Installation::clone(&lane.installation());
                 installation.standing = standing;
                 self.shared.overlay.apply([
-                    (Scope::MAIN.key(Item::Installation(id.as_str())), Some(stored(&installation))),
+                    (Scope::MAIN.key(Item::Installation(id.as_str())), Some(encode(&installation))),
                     self.lane_value(&id, generation, &meta, None),
                 ]);
                 lane.stand(installation, *meta);
@@ -337,7 +328,7 @@ impl Applier {
             AdminRecord::Alarm { generation, alarm } => {
                 let key = Scope::MAIN.key(Item::Alarm(generation, alarm.code.as_str().into(), &alarm.entity));
                 let stays = alarm.state != AlarmState::Normal;
-                self.shared.overlay.apply([(key, stays.then(|| stored(&*alarm)))]);
+                self.shared.overlay.apply([(key, stays.then(|| encode(&*alarm)))]);
                 if let Some(lane) = self.shared.lanes.of_generation(generation) {
                     lane.put_alarm(*alarm);
                 }
@@ -372,7 +363,7 @@ impl Applier {
             changes.push(self.lane_value(&lane.id, lane.generation, &meta, None));
             let timers = moved.map_or(&[][..], |moved| &moved.timers);
             changes.extend(timers.iter().map(|(name, due)| {
-                (Scope::MAIN.key(Item::Timer(lane.generation, name)), Some(stored(&due.0)))
+                (Scope::MAIN.key(Item::Timer(lane.generation, name)), Some(encode(&due.0)))
             }));
             self.shared.note_due(&lane);
             self.shared.listener.wake(lane.number);
@@ -404,7 +395,7 @@ impl Applier {
     }
 
     fn add_package(&mut self, record: PackageRecord) {
-        let value = stored(&record);
+        let value = encode(&record);
         match Manifest::parse(&record.manifest) {
             Ok(manifest) => {
                 let digest = record.digest;
@@ -431,8 +422,8 @@ impl Applier {
         }
         self.shared.generation.fetch_max(installation.generation.0, Ordering::SeqCst);
         self.shared.overlay.apply([
-            (Scope::MAIN.key(Item::Installation(id.as_str())), Some(stored(&installation))),
-            (Scope::MAIN.key(Item::Revision(id.as_str().into(), revision.number)), Some(stored(&revision))),
+            (Scope::MAIN.key(Item::Installation(id.as_str())), Some(encode(&installation))),
+            (Scope::MAIN.key(Item::Revision(id.as_str().into(), revision.number)), Some(encode(&revision))),
             self.lane_value(&id, installation.generation, &meta, None),
         ]);
         let known = self.shared.packages.read().get(&installation.package).cloned();
@@ -524,11 +515,4 @@ impl Applier {
 
 fn last_of(chunk: &Chunk) -> Sequence {
     Sequence(chunk.next_sequence().0 - 1)
-}
-
-/// Where the store remembers a request.
-pub(crate) fn request_key(key: [u8; 16]) -> Key {
-    let mut hash = [0; 32];
-    hash[..16].copy_from_slice(&key);
-    Scope::MAIN.key(Item::Idempotency(hash))
 }

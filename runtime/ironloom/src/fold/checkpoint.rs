@@ -10,11 +10,11 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::apply::stored;
 use super::durable::Durable;
 use super::invocations::{InvocationsError, Summaries};
 use super::journal::{JournalError, chunk_of};
 use super::overlay::Changes;
+use super::stored::encode;
 use super::{FoldPosition, Shared};
 use ironloom_storage::failpoint;
 use ironloom_storage::journal::{Block, BlockBuilder, BlockError, Entry, FileError, NotDense, StoredBlock};
@@ -177,7 +177,7 @@ pub(crate) fn write(
     }
     batch.flush()?;
     failpoint("checkpoint-keys-durable");
-    let position = Change::set(Key::folded(), stored(&frozen.fold));
+    let position = Change::set(Key::folded(), encode(&frozen.fold));
     apply(shared, vec![position], epoch)?;
     failpoint("checkpoint-position-durable");
     shared.journal.fold(blocks)?;

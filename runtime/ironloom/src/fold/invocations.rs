@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::apply::stored;
+use super::stored::{decode, encode};
 use super::unfolded::Unfolded;
 use crate::records::commit::Invocation;
 use ironloom_storage::store::{Item, Key, Scope, Storage, StoreError};
@@ -48,12 +48,12 @@ pub(crate) struct Invocations {
 
 impl Invocations {
     /// None yet but those of the store.
-    pub(crate) fn new(storage: Arc<dyn Storage>) -> Self {
+    pub(super) fn new(storage: Arc<dyn Storage>) -> Self {
         Self { maps: Unfolded::default(), storage }
     }
 
     /// Notes an invocation.
-    pub(crate) fn note(&self, generation: Generation, mut invocation: Invocation) {
+    pub(super) fn note(&self, generation: Generation, mut invocation: Invocation) {
         if let Some(message) = &invocation.message
             && message.len() > MESSAGE
         {
@@ -71,12 +71,12 @@ impl Invocations {
     }
 
     /// Begins a checkpoint: what came until now is frozen.
-    pub(crate) fn freeze(&self) -> Arc<Summaries> {
+    pub(super) fn freeze(&self) -> Arc<Summaries> {
         self.maps.freeze()
     }
 
     /// Ends a checkpoint: the store has what was frozen.
-    pub(crate) fn folded(&self) {
+    pub(super) fn folded(&self) {
         self.maps.folded();
     }
 
@@ -89,8 +89,9 @@ impl Invocations {
         let found = self.storage.get_many(std::slice::from_ref(key))?;
         let known: Vec<Invocation> = match found.into_iter().next().flatten() {
             None => Vec::new(),
-            Some(bytes) => postcard::from_bytes(&bytes)
-                .map_err(|error| InvocationsError::Value { key: key.clone(), error })?,
+            Some(bytes) => {
+                decode(&bytes).map_err(|error| InvocationsError::Value { key: key.clone(), error })?
+            }
         };
         let all: BTreeMap<_, _> =
             known.into_iter().chain(new).map(|one| ((one.ordinal, one.attempt), one)).collect();
@@ -98,11 +99,11 @@ impl Invocations {
     }
 
     /// Returns the pages that a checkpoint writes for these, each with the page that goes for it.
-    pub(crate) fn pages(
+    pub(super) fn pages<E: From<InvocationsError>>(
         &self,
         frozen: &Summaries,
-        mut write: impl FnMut(Key, Option<Bytes>) -> Result<(), super::checkpoint::CheckpointError>,
-    ) -> Result<(), super::checkpoint::CheckpointError> {
+        mut write: impl FnMut(Key, Option<Bytes>) -> Result<(), E>,
+    ) -> Result<(), E> {
         let mut rest = frozen.iter().peekable();
         while let Some(((generation, ordinal, _), _)) = rest.peek() {
             let (generation, page) = (*generation, ordinal.0 / PAGE);
@@ -111,7 +112,7 @@ impl Invocations {
             let new = std::iter::from_fn(|| rest.next_if(|(place, _)| here(place)));
             let mut merged = self.merged(&key_of(generation, page), new.map(|(_, one)| one.clone()))?;
             merged.drain(..merged.len().saturating_sub(ENTRIES));
-            write(key_of(generation, page), Some(stored(&merged)))?;
+            write(key_of(generation, page), Some(encode(&merged)))?;
             if let Some(gone) = page.checked_sub(KEPT.div_ceil(PAGE)) {
                 write(key_of(generation, gone), None)?;
             }

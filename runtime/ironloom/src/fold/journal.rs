@@ -54,7 +54,7 @@ pub(crate) struct Journal {
 
 impl Journal {
     /// The journal that these blocks are, without anything of the log yet.
-    pub(crate) fn new(files: Arc<BlockFiles>, blocks: BlockIndex, log: LogReader, last: Sequence) -> Self {
+    pub(super) fn new(files: Arc<BlockFiles>, blocks: BlockIndex, log: LogReader, last: Sequence) -> Self {
         Self {
             files,
             inner: RwLock::new(Inner { blocks, tail: VecDeque::new() }),
@@ -75,7 +75,7 @@ impl Journal {
     }
 
     /// Takes over the readings of a record that is on the disk.
-    pub(crate) fn append(&self, chunk: &Arc<Chunk>, at: RecordRef) {
+    pub(super) fn append(&self, chunk: &Arc<Chunk>, at: RecordRef) {
         if chunk.is_empty() {
             return;
         }
@@ -86,7 +86,7 @@ impl Journal {
     }
 
     /// Takes over the blocks of a checkpoint: up to their end the log is no longer read.
-    pub(crate) fn fold(&self, blocks: Vec<Entry>) -> Result<(), journal::NotDense> {
+    pub(super) fn fold(&self, blocks: Vec<Entry>) -> Result<(), journal::NotDense> {
         let mut inner = self.inner.write();
         for entry in blocks {
             let through = entry.last_sequence();
@@ -99,7 +99,7 @@ impl Journal {
     }
 
     /// The first and the last record of the log that hold readings behind the blocks and up to this sequence.
-    pub(crate) fn tail_records(&self, through: Sequence) -> Option<(Position, Position)> {
+    pub(super) fn tail_records(&self, through: Sequence) -> Option<(Position, Position)> {
         let inner = self.inner.read();
         let end = inner.tail.partition_point(|tail| tail.first <= through);
         let last = inner.tail.get(end.checked_sub(1)?)?;
@@ -107,7 +107,7 @@ impl Journal {
     }
 
     /// Checks that a block that begins with this sequence would follow the last one.
-    pub(crate) fn follows_blocks(&self, first: Sequence) -> Result<(), NotDense> {
+    pub(super) fn follows_blocks(&self, first: Sequence) -> Result<(), NotDense> {
         let (tenant, stream) = (TenantId::MAIN, StreamId::MAIN);
         let span = self.inner.read().blocks.span(tenant, stream);
         let expected = span.map_or(Sequence(1), |(_, last)| last.next());

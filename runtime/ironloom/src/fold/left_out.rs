@@ -46,18 +46,18 @@ struct OfLane {
 
 impl LeftOutPoints {
     /// Begins to count for a lane.
-    pub(crate) fn begin(&self, lane: u32, installation: &InstallationId) {
+    pub(super) fn begin(&self, lane: u32, installation: &InstallationId) {
         let of_lane =
             OfLane { installation: installation.clone(), points: OfInstallation::default(), told: 0 };
         self.lanes.lock().insert(lane, of_lane);
     }
 
     /// The lane is gone.
-    pub(crate) fn end(&self, lane: u32) {
+    pub(super) fn end(&self, lane: u32) {
         self.lanes.lock().remove(&lane);
     }
 
-    pub(crate) fn note(&self, left_out: &[LeftOut], names: &Names) {
+    pub(super) fn note(&self, left_out: &[LeftOut], names: &Names) {
         let mut lanes = self.lanes.lock();
         for LeftOut { lane, input, point: number, reason } in left_out {
             let Some(OfLane { points, .. }) = lanes.get_mut(lane) else { continue };
@@ -72,7 +72,7 @@ impl LeftOutPoints {
     }
 
     /// These count no longer: they are matched now, or gone.
-    pub(crate) fn forget(&self, were_left_out: &[WasLeftOut]) {
+    pub(super) fn forget(&self, were_left_out: &[WasLeftOut]) {
         let mut lanes = self.lanes.lock();
         for WasLeftOut { lane, input, point } in were_left_out {
             let Some(OfLane { points, told, .. }) = lanes.get_mut(lane) else { continue };
@@ -88,7 +88,7 @@ impl LeftOutPoints {
     }
 
     /// Says in the log for which installations there are more than at the last time.
-    pub(crate) fn tell(&self) {
+    pub(super) fn tell(&self) {
         let news: Vec<_> = {
             let mut lanes = self.lanes.lock();
             let more = lanes.values_mut().filter(|of_lane| of_lane.points.count > of_lane.told);

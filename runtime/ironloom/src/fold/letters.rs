@@ -1,6 +1,7 @@
 //! Dead letters as they are kept: among the changed keys, and in the store.
 
 use super::Shared;
+use super::stored::decode;
 use crate::records::commit::DeadLetter;
 use ironloom_storage::store::{Item, KeyKind, Scope};
 use ironloom_types::ids::Generation;
@@ -31,7 +32,7 @@ impl Shared {
     ) -> Result<Option<DeadLetter>, String> {
         let key = Scope::MAIN.key(Item::DeadLetter(generation, number));
         let value = self.overlay.get(&key).map_err(|error| error.to_string())?;
-        value.map(|bytes| postcard::from_bytes(&bytes).map_err(|error| format!("{key}: {error}"))).transpose()
+        value.map(|bytes| decode(&bytes).map_err(|error| format!("{key}: {error}"))).transpose()
     }
 
     /// The dead letters with a number above `after`, in the order of their numbers, at most so many and at most as
@@ -46,9 +47,8 @@ impl Shared {
         let after = Scope::MAIN.key(Item::DeadLetter(generation, after));
         let found = self.overlay.scan(&range, Some(&after), limit.min(AT_ONCE));
         let (entries, more) = found.map_err(|error| error.to_string())?;
-        let letters = entries
-            .into_iter()
-            .map(|(key, bytes)| postcard::from_bytes(&bytes).map_err(|error| format!("{key}: {error}")));
+        let letters =
+            entries.into_iter().map(|(key, bytes)| decode(&bytes).map_err(|error| format!("{key}: {error}")));
         Ok((letters.collect::<Result<_, _>>()?, more))
     }
 

@@ -22,6 +22,7 @@ pub(crate) mod routes;
 pub(crate) mod run;
 pub(crate) mod sealer;
 pub(crate) mod slab;
+pub(crate) mod stored;
 pub(crate) mod submission;
 mod unfolded;
 
@@ -31,11 +32,9 @@ mod tests;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
-use serde::{Deserialize, Serialize};
 
 use self::due::Due;
 use self::durable::{Durable, Durables, Listener};
@@ -46,19 +45,14 @@ use self::overlay::Overlay;
 use self::points::Points;
 use self::queue::NoteBudget;
 use self::routes::PreparedRoutes;
+pub(crate) use self::stored::{FoldPosition, Removed};
 use crate::records::admin::PackageRecord;
-use crate::records::lane::LaneMeta;
 use crate::telemetry::Metrics;
 use ironloom_apps::manifest::Manifest;
 use ironloom_apps::routing::{LeftOut, Rematched, RoutingTable};
 use ironloom_storage::store::{CacheBudget, Storage};
-use ironloom_types::clock::{BUILT_AFTER, Clock, SECOND, Timestamp};
-use ironloom_types::ids::{Digest, Generation, InstallationId, Position, Sequence};
-
-/// The time for which the state of a removed installation and its points are kept, unless they are purged.
-const KEPT: u64 = 7 * 24 * 3600 * SECOND;
-/// The time that the process must have run before a week by the machine's clock is believed: it may have been set since.
-const BELIEVED_AFTER: Duration = Duration::from_secs(3600);
+use ironloom_types::clock::{Clock, Timestamp};
+use ironloom_types::ids::{Digest, Generation, InstallationId};
 
 /// The state of the fold that everybody sees.
 pub(crate) struct Shared {
@@ -121,61 +115,12 @@ pub(crate) struct KnownPackage {
     pub manifest: Arc<Manifest>,
 }
 
-/// A generation as the store keeps it, besides its state.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(crate) struct StoredLane {
-    /// The installation that it belongs to, or belonged to.
-    pub installation: InstallationId,
-    /// Cursor, counters and more.
-    pub meta: LaneMeta,
-    /// Set once it is gone.
-    pub removed: Option<Removed>,
-}
-
 /// An installation that is gone, of which something is still kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Gone {
     /// Its id, which another may have by now.
     pub installation: InstallationId,
     pub removed: Removed,
-}
-
-/// The removal of an installation: its time, and the fate of its state.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Removed {
-    /// The time, by the machine's clock.
-    pub at: Timestamp,
-    /// Its state goes now. Set by the removal itself, or later by the record of a purge.
-    pub purge: bool,
-}
-
-impl Removed {
-    /// Whether the time for which state is kept is over at this time of the machine's clock, after the process
-    /// has run for so long. What was removed at a time that can't have been is kept for as long by the process.
-    pub(crate) fn is_over(self, now: Option<Timestamp>, up: Duration) -> bool {
-        let is_known = self.at >= BUILT_AFTER;
-        let enough = if is_known { BELIEVED_AFTER } else { Duration::from_nanos(KEPT) };
-        up >= enough && now.is_some_and(|now| self.at.plus(KEPT) <= now)
-    }
-}
-
-/// The value of the fold position: the one root of recovery.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct FoldPosition {
-    /// The position up to which all records are in the store.
-    pub position: Position,
-    /// The last sequence whose reading is in a block.
-    pub folded_through: Sequence,
-    /// The last sequence that was routed.
-    pub routed_through: Sequence,
-    /// The last journal time.
-    pub time: Timestamp,
-    /// The number of points: an interrupted checkpoint may have left more in the store.
-    pub points: u32,
-    /// The last generation: as with points.
-    pub generation: Generation,
-    /// For each generation with readings that wait: the first of them.
-    pub pending: Vec<(Generation, Sequence)>,
 }
 
 /// Reads the store on a thread that may wait for the disk.

@@ -8,12 +8,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use self::load::Loader;
-use super::apply::{Applier, request_key, stored};
+use super::apply::Applier;
 use super::checkpoint::CheckpointError;
 use super::durable::Listener;
 use super::journal::Journal;
 use super::requests::{Recent, Remembered};
 use super::sealer::{Live, Numbers};
+use super::stored::{encode, request_key};
 use super::{FoldPosition, Shared};
 use crate::records::BodyError;
 use crate::telemetry::Metrics;
@@ -177,7 +178,7 @@ fn own(disks: &Disks, config: &OpenConfig, fold: &FoldPosition) -> Result<Recove
         log::Known { fold: fold.position, epoch: disks.store.epoch(), identity: identity.transpose()? };
     let recovered = log::recover(Arc::clone(&disks.log), config.log.clone(), known)?;
     let own = vec![
-        Change::set(Key::folded(), stored(fold)),
+        Change::set(Key::folded(), encode(fold)),
         Change::set(Key::log(), recovered.identity().encode()),
     ];
     apply(&*disks.store, own, recovered.epoch())?;

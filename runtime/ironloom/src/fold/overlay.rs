@@ -22,12 +22,12 @@ pub(crate) struct Overlay {
 
 impl Overlay {
     /// Nothing changed yet.
-    pub(crate) fn new(storage: Arc<dyn Storage>) -> Self {
+    pub(super) fn new(storage: Arc<dyn Storage>) -> Self {
         Self { maps: Unfolded::default(), storage }
     }
 
     /// Takes over changes of one record.
-    pub(crate) fn apply(&self, changes: impl IntoIterator<Item = (Key, Option<Bytes>)>) {
+    pub(super) fn apply(&self, changes: impl IntoIterator<Item = (Key, Option<Bytes>)>) {
         let mut maps = self.maps.write();
         for (key, value) in changes {
             let (key_bytes, value_bytes) = (key.as_bytes().len(), value.as_ref().map_or(0, Bytes::len));
@@ -40,18 +40,24 @@ impl Overlay {
         }
     }
 
+    /// Takes over changes, for tests without a fold.
+    #[cfg(test)]
+    pub(crate) fn apply_for_test(&self, changes: impl IntoIterator<Item = (Key, Option<Bytes>)>) {
+        self.apply(changes);
+    }
+
     /// About how many bytes changed since the last freeze.
     pub(crate) fn bytes(&self) -> usize {
         self.maps.bytes()
     }
 
     /// Begins a checkpoint: what changed until now is frozen.
-    pub(crate) fn freeze(&self) -> Arc<Changes> {
+    pub(super) fn freeze(&self) -> Arc<Changes> {
         self.maps.freeze()
     }
 
     /// Ends a checkpoint: the store has what was frozen.
-    pub(crate) fn folded(&self) {
+    pub(super) fn folded(&self) {
         self.maps.folded();
     }
 

@@ -10,6 +10,7 @@ use hashbrown::HashMap;
 use parking_lot::{RwLock, RwLockReadGuard};
 use serde::{Deserialize, Serialize};
 
+use super::stored::{decode, encode};
 use ironloom_types::clock::Timestamp;
 use ironloom_types::ids::{InstallationId, PointNumber, PointPath, RESERVED_SEGMENT, Sequence};
 use ironloom_types::readings::{Columns, NewPoint, Quality, Tag, Tags, Value, ValueRef};
@@ -18,9 +19,6 @@ use ironloom_types::readings::{Columns, NewPoint, Quality, Tag, Tags, Value, Val
 pub(crate) const PAGE: usize = 256;
 /// Texts and blobs up to this length stay in memory; longer ones are read from the journal.
 const INLINE: usize = 64;
-
-/// A point as the store keeps it: path and unit, or `None` once it was removed.
-pub(crate) type StoredPoint = Option<(String, Option<String>)>;
 
 /// The points of a tenant.
 #[derive(Debug, Default)]
@@ -132,7 +130,7 @@ pub(crate) struct Latest {
     pub quality: Quality,
     /// The type of its value.
     pub tag: Tag,
-    /// Its value, but for texts and blobs.
+    /// Its value; of a text or blob its place in its record.
     pub word: u64,
 }
 
@@ -169,7 +167,7 @@ impl Points {
     }
 
     /// Adds the next points, in the order of their numbers. `None` stands for one that was removed.
-    pub(crate) fn add(&self, points: impl IntoIterator<Item = (PointNumber, Option<NewPoint>)>) {
+    pub(super) fn add(&self, points: impl IntoIterator<Item = (PointNumber, Option<NewPoint>)>) {
         let mut names = self.names.write();
         for (number, point) in points {
             assert!(
@@ -185,8 +183,20 @@ impl Points {
         latest.dirty.resize(given.div_ceil(PAGE), false);
     }
 
+    /// Adds points, for tests without a fold.
+    #[cfg(test)]
+    pub(crate) fn add_for_test(&self, points: impl IntoIterator<Item = (PointNumber, Option<NewPoint>)>) {
+        self.add(points);
+    }
+
+    /// Removes points, for tests without a fold.
+    #[cfg(test)]
+    pub(crate) fn remove_for_test(&self, numbers: &[PointNumber]) {
+        self.remove(numbers);
+    }
+
     /// Gives units to points that have none; nothing happens to those that have one.
-    pub(crate) fn set_units(&self, units: &[(PointNumber, Arc<str>)]) {
+    pub(super) fn set_units(&self, units: &[(PointNumber, Arc<str>)]) {
         let mut names = self.names.write();
         for (number, unit) in units {
             let point = names.by_number.get_mut(number.0 as usize).and_then(Option::as_mut);
@@ -197,7 +207,7 @@ impl Points {
     }
 
     /// Removes points, in the order of their numbers: their paths are free again, their numbers are not.
-    pub(crate) fn remove(&self, numbers: &[PointNumber]) {
+    pub(super) fn remove(&self, numbers: &[PointNumber]) {
         let mut names = self.names.write();
         let mut latest = self.latest.write();
         names.take_out(numbers);
@@ -211,7 +221,7 @@ impl Points {
     }
 
     /// Takes the readings of one record; they have real numbers.
-    pub(crate) fn observe(&self, first: Sequence, columns: &Columns) {
+    pub(super) fn observe(&self, first: Sequence, columns: &Columns) {
         let mut latest = self.latest.write();
         let LatestValues { by_number, inline, dirty } = &mut *latest;
         let heap = match &columns.tags {
@@ -276,14 +286,14 @@ impl Points {
     }
 
     /// The pages that changed since the last call.
-    pub(crate) fn take_dirty_pages(&self) -> Vec<u32> {
+    pub(super) fn take_dirty_pages(&self) -> Vec<u32> {
         let mut values = self.latest.write();
         let dirty = values.dirty.iter_mut().enumerate();
         dirty.filter_map(|(page, dirty)| std::mem::take(dirty).then_some(page as u32)).collect()
     }
 
     /// A page as it is now, encoded. What the fold waits for is one page's copy.
-    pub(crate) fn page(&self, page: u32) -> Bytes {
+    pub(super) fn page(&self, page: u32) -> Bytes {
         let page = {
             let values = self.latest.read();
             let first = page as usize * PAGE;
@@ -297,12 +307,12 @@ impl Points {
                 inline: range.filter_map(inline).collect(),
             }
         };
-        super::apply::stored(&page)
+        encode(&page)
     }
 
     /// The point whose latest reading lies behind `last`, the end of the log: a reading that was
     /// acknowledged and isn't there.
-    pub(crate) fn ahead_of(&self, last: Sequence) -> Option<(PointPath, Sequence)> {
+    pub(super) fn ahead_of(&self, last: Sequence) -> Option<(PointPath, Sequence)> {
         let names = self.names.read();
         let values = self.latest.read();
         // One that was removed since nobody reads.
@@ -314,8 +324,8 @@ impl Points {
 
     /// Takes a page from the store, at start and after all points are known. Each entry carries its
     /// sequence, so that a page that is ahead of the fold position does no harm.
-    pub(crate) fn load_page(&self, page: u32, bytes: &[u8]) -> Result<(), postcard::Error> {
-        let stored: Page = postcard::from_bytes(bytes)?;
+    pub(super) fn load_page(&self, page: u32, bytes: &[u8]) -> Result<(), postcard::Error> {
+        let stored: Page = decode(bytes)?;
         let mut values = self.latest.write();
         let first = page as usize * PAGE;
         for (offset, latest) in stored.latest.into_iter().enumerate() {

@@ -69,7 +69,7 @@ impl Known {
 impl Recent {
     /// From the store and the log, in any order; at most `most` are kept from now on. Returns besides the
     /// keys that are too many: those that were forgotten since the store was written.
-    pub(crate) fn restore(mut requests: Vec<([u8; 16], Remembered)>, most: usize) -> (Self, Vec<[u8; 16]>) {
+    pub(super) fn restore(mut requests: Vec<([u8; 16], Remembered)>, most: usize) -> (Self, Vec<[u8; 16]>) {
         requests.sort_by_key(|(_, remembered)| remembered.through);
         let kept = requests.split_off(requests.len().saturating_sub(most));
         let order = kept.iter().map(|(key, _)| *key).collect();
@@ -79,7 +79,7 @@ impl Recent {
     }
 
     /// Time goes back to `to`: what came in a future that was left behind counts as come now.
-    pub(crate) fn leave_future(&mut self, to: Timestamp) {
+    pub(super) fn leave_future(&mut self, to: Timestamp) {
         for known in self.by_key.values_mut() {
             known.remembered.time = known.remembered.time.min(to);
         }
@@ -100,7 +100,7 @@ impl Recent {
 
     /// Remembers a request that [`Recent::look`] has not seen, and returns the keys that are forgotten to
     /// make room for it.
-    pub(crate) fn remember(&mut self, key: [u8; 16], remembered: Remembered, up: Duration) -> Vec<[u8; 16]> {
+    pub(super) fn remember(&mut self, key: [u8; 16], remembered: Remembered, up: Duration) -> Vec<[u8; 16]> {
         let forgotten = self.forget(remembered.time, up);
         let before = self.by_key.insert(key, Known { remembered, since: seconds(up) });
         assert!(before.is_none(), "a key that is used again was forgotten before");

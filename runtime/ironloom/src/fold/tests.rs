@@ -28,7 +28,7 @@ fn wait<T>(future: impl Future<Output = T>) -> T {
 
 #[test]
 fn a_week_ends_only_by_a_clock_that_is_right_and_a_process_that_has_run_for_a_while() {
-    use super::{KEPT, Removed};
+    use super::stored::{KEPT, Removed};
     use ironloom_types::clock::{BUILT_AFTER, Timestamp};
     use std::time::Duration;
 

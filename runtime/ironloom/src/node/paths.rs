@@ -95,7 +95,7 @@ mod tests {
 
     fn add(points: &Points, path: &str) {
         let number = PointNumber(points.names().given() as u32);
-        points.add([(number, Some(NewPoint { path: PointPath::new(path).unwrap(), unit: None }))]);
+        points.add_for_test([(number, Some(NewPoint { path: PointPath::new(path).unwrap(), unit: None }))]);
     }
 
     proptest! {
@@ -142,7 +142,7 @@ mod tests {
             let page = order.page(&points, "", None, usize::MAX);
             assert!(page.len() <= 4 * GONE, "{round}: {}", page.len());
             let gone: Vec<_> = (first..first + GONE).map(|number| PointNumber(number as u32)).collect();
-            points.remove(&gone);
+            points.remove_for_test(&gone);
         }
     }
 }

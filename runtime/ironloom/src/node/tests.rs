@@ -180,7 +180,7 @@ async fn what_an_admin_asked_for_happens_although_the_caller_hangs_up() {
     };
     let key = Scope::MAIN.key(Item::DeadLetter(generation, 1));
     let letter = postcard::to_allocvec(&letter).unwrap();
-    world.node.shared.overlay.apply([(key.clone(), Some(letter.into()))]);
+    world.node.shared.overlay.apply_for_test([(key.clone(), Some(letter.into()))]);
     hang_up(facade.requeue(id(), 1));
     // It has no code, so the dead letter stays in line.
     until("its dead letter is to run again", || lane.pace.lock().requeue.any() == Some(1)).await;

@@ -96,7 +96,7 @@ mod tests {
             new(2, "farm/c/weight", Some("g")),
             new(3, "farm/c/feed", None),
         ];
-        points.add(all);
+        points.add_for_test(all);
         let unit = |pattern: &str, unit: &str| PointUnit {
             pattern: Pattern::new(pattern).unwrap(),
             unit: unit.into(),

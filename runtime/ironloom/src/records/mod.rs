@@ -84,12 +84,10 @@ fn put_varint(out: &mut Vec<u8>, mut value: u64) {
 fn put_head<T: Serialize>(head: &T, out: &mut Vec<u8>) {
     let start = out.len();
     out.extend_from_slice(&[0; 4]);
-    match postcard::to_io(head, &mut *out) {
-        Ok(_) => {}
-        // Writing to a `Vec` can't fail, and the heads hold nothing that postcard can't express
-        // (maps and sequences of unknown length).
-        Err(error) => unreachable!("the head of a record can't be encoded: {error}"),
-    }
+    // Writing to a `Vec` can't fail.
+    let written = postcard::to_io(head, &mut *out);
+    let why = "heads hold nothing that postcard can't express: maps and sequences of unknown length";
+    assert!(written.is_ok(), "{why}: {:?}", written.err());
     let length = (out.len() - start - 4) as u32;
     out[start..start + 4].copy_from_slice(&length.to_le_bytes());
 }

@@ -30,7 +30,7 @@ impl World {
     fn checkpoint(&self) -> usize {
         let frozen = self.invocations.freeze();
         let mut changes = Vec::new();
-        let mut gather = |key, value| {
+        let mut gather = |key, value| -> Result<(), InvocationsError> {
             changes.push(Change { key, value });
             Ok(())
         };

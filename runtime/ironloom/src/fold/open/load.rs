@@ -9,9 +9,9 @@ use serde::de::DeserializeOwned;
 use super::{OpenError, Places, bad};
 use crate::fold::apply::Applier;
 use crate::fold::durable::{AlarmKey, Begin};
-use crate::fold::points::StoredPoint;
 use crate::fold::requests::Remembered;
-use crate::fold::{FoldPosition, Gone, KnownPackage, Shared, StoredLane};
+use crate::fold::stored::{StoredLane, StoredPoint, decode};
+use crate::fold::{FoldPosition, Gone, KnownPackage, Shared};
 use crate::records::admin::PackageRecord;
 use crate::records::commit::AlarmRecord;
 use crate::records::installation::{Installation, Revision};
@@ -46,7 +46,7 @@ impl Loader<'_> {
 
     pub(super) fn value<T: DeserializeOwned>(&self, key: &Key) -> Result<Option<T>, OpenError> {
         let Some(bytes) = self.bytes(key)? else { return Ok(None) };
-        postcard::from_bytes(&bytes).map(Some).map_err(|error| bad(key, &error))
+        decode(&bytes).map(Some).map_err(|error| bad(key, &error))
     }
 
     /// Shows `take` the entries of a kind in their order, with no more than a page of them in memory.
@@ -75,7 +75,7 @@ impl Loader<'_> {
         kind: KeyKind,
         mut take: impl FnMut(Key, T) -> Result<(), OpenError>,
     ) -> Result<(), OpenError> {
-        self.each(kind, |key, bytes| match postcard::from_bytes(&bytes) {
+        self.each(kind, |key, bytes| match decode(&bytes) {
             Ok(value) => take(key, value),
             Err(error) => Err(bad(&key, &error)),
         })

@@ -403,6 +403,7 @@ fn a_cache_has_its_share_whatever_another_one_keeps() {
     assert!(modest.bytes().clean <= BUDGET / 2 && budget.clean() <= BUDGET / 2 * 3);
     drop(greedy);
     assert_eq!(budget.clean(), modest.bytes().clean, "what is gone counts no more");
+    assert_eq!(budget.share(), BUDGET, "and has no share any more");
 }
 
 #[test]

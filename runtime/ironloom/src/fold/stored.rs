@@ -1,0 +1,95 @@
+//! What the store holds under its keys, besides the bytes of others: receipts, state, blocks and the log's identity.
+//!
+//! Each value is `postcard` of one type: those of the log's records ([`records`](crate::records)), and those of the
+//! fold here. Each is bounded by the record that it comes from or by its page, and has golden bytes in the tests.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::records::lane::LaneMeta;
+use ironloom_storage::store::{Item, Key, Scope};
+use ironloom_types::clock::{BUILT_AFTER, SECOND, Timestamp};
+use ironloom_types::ids::{Generation, InstallationId, Position, Sequence};
+
+/// The time for which the state of a removed installation and its points are kept, unless they are purged.
+pub(super) const KEPT: u64 = 7 * 24 * 3600 * SECOND;
+/// The time that the process must have run before a week by the machine's clock is believed: it may have been set since.
+const BELIEVED_AFTER: Duration = Duration::from_secs(3600);
+
+/// A value of the store.
+pub(crate) fn encode<T: Serialize>(value: &T) -> Bytes {
+    let mut bytes = Vec::new();
+    let written = postcard::to_io(value, &mut bytes);
+    assert!(written.is_ok(), "these types hold nothing that postcard can't express: {:?}", written.err());
+    bytes.into()
+}
+
+/// Reads a value of the store.
+pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, postcard::Error> {
+    postcard::from_bytes(bytes)
+}
+
+/// Where the store remembers a request.
+pub(super) fn request_key(key: [u8; 16]) -> Key {
+    let mut hash = [0; 32];
+    hash[..16].copy_from_slice(&key);
+    Scope::MAIN.key(Item::Idempotency(hash))
+}
+
+/// A point as the store keeps it: path and unit, or `None` once it was removed.
+pub(super) type StoredPoint = Option<(String, Option<String>)>;
+
+/// A generation as the store keeps it, besides its state.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct StoredLane {
+    /// The installation that it belongs to, or belonged to.
+    pub installation: InstallationId,
+    /// Cursor, counters and more.
+    pub meta: LaneMeta,
+    /// Set once it is gone.
+    pub removed: Option<Removed>,
+}
+
+/// The removal of an installation: its time, and the fate of its state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Removed {
+    /// The time, by the machine's clock.
+    pub at: Timestamp,
+    /// Its state goes now. Set by the removal itself, or later by the record of a purge.
+    pub purge: bool,
+}
+
+impl Removed {
+    /// Whether the time for which state is kept is over at this time of the machine's clock, after the process
+    /// has run for so long. What was removed at a time that can't have been is kept for as long by the process.
+    pub(crate) fn is_over(self, now: Option<Timestamp>, up: Duration) -> bool {
+        let is_known = self.at >= BUILT_AFTER;
+        let enough = if is_known { BELIEVED_AFTER } else { Duration::from_nanos(KEPT) };
+        up >= enough && now.is_some_and(|now| self.at.plus(KEPT) <= now)
+    }
+}
+
+/// The value of the fold position: the one root of recovery.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct FoldPosition {
+    /// The position up to which all records are in the store.
+    pub position: Position,
+    /// The last sequence whose reading is in a block.
+    pub folded_through: Sequence,
+    /// The last sequence that was routed.
+    pub routed_through: Sequence,
+    /// The last journal time.
+    pub time: Timestamp,
+    /// The number of points: an interrupted checkpoint may have left more in the store.
+    pub points: u32,
+    /// The last generation: as with points.
+    pub generation: Generation,
+    /// For each generation with readings that wait: the first of them.
+    pub pending: Vec<(Generation, Sequence)>,
+}
+
+#[cfg(test)]
+mod tests;
