@@ -325,7 +325,7 @@ mod tests {
             }
             left -= 1;
             // At a tick, or while it waits for the store.
-            if left % 3 == 0 {
+            if left.is_multiple_of(3) {
                 assert!(meter.may_yield(), "it has time");
             }
             context.waker().wake_by_ref();
@@ -337,6 +337,7 @@ mod tests {
     #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
     async fn many_share_few_turns_and_all_of_them_end() {
         const TURNS: usize = 2;
+        const PATIENCE: Duration = Duration::from_secs(60);
         let (turns, at_once) = (Turns::new(TURNS), Arc::new(AtomicUsize::new(0)));
         let calls: Vec<_> = (0..100_u64)
             .map(|n| {
@@ -355,7 +356,7 @@ mod tests {
             call.abort();
         }
         for (_, call) in others {
-            call.await.unwrap();
+            tokio::time::timeout(PATIENCE, call).await.expect("no wake-up is lost").unwrap();
         }
         for (_, call) in endless {
             call.abort();

@@ -75,6 +75,7 @@ mod tests {
         assert_eq!(slab.free_number(), 1);
         slab.insert(1, Generation(10), Arc::new(10));
         assert_eq!(slab.of_generation(Generation(10)).map(|item| **item), Some(10));
+        assert_eq!(slab.of_generation(Generation(8)), None, "its number belongs to another");
         assert_eq!(slab.get(3).map(|item| **item), Some(9));
         assert_eq!(slab.iter().map(|item| **item).collect::<Vec<_>>(), [7, 10, 9]);
         assert_eq!((slab.free_number(), slab.get(70)), (2, None));
