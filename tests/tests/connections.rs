@@ -41,6 +41,12 @@ fn sockets(server: &Server) -> Result<usize> {
     Ok(links.filter(|link| link.to_string_lossy().starts_with("socket:")).count())
 }
 
+fn push_without_a_body(host: &str) -> String {
+    format!(
+        "POST /v1/readings HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/x-ndjson\r\nContent-Length: 1000\r\n\r\n"
+    )
+}
+
 #[test]
 fn peers_that_stall_are_let_go_and_the_others_are_answered() -> Result<()> {
     let server = Setup::new()?.start()?;
@@ -57,10 +63,7 @@ fn peers_that_stall_are_let_go_and_the_others_are_answered() -> Result<()> {
 
     let silent = stalled(client, "")?;
     let half = stalled(client, "GET /healthz HTTP/1.1\r\nHos")?;
-    let push = format!(
-        "POST /v1/readings HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/x-ndjson\r\nContent-Length: 1000\r\n\r\n"
-    );
-    let sender = stalled(client, &push)?;
+    let sender = stalled(client, &push_without_a_body(host))?;
     // More than the system takes in for a reader that doesn't read.
     let pages = 16;
     let page = format!("GET /v1/readings?limit=10000 HTTP/1.1\r\nHost: {host}\r\n\r\n");
