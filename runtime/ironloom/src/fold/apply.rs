@@ -1,5 +1,7 @@
 //! Applies one record to the state in memory.
 
+mod points;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -10,7 +12,7 @@ use super::durable::{Begin, Durable};
 use super::queue::{Queue, RowNote};
 use super::routes::PreparedRoutes;
 use super::sealer::Sealed;
-use super::stored::{Removed, StoredLane, StoredPoint, encode, request_key};
+use super::stored::{Removed, StoredLane, encode, request_key};
 use super::submission::Accepted;
 use super::{Gone, KnownPackage, Shared};
 use crate::records::NumberedPoint;
@@ -19,14 +21,13 @@ use crate::records::commit::{AlarmState, CommitHead, StateChange};
 use crate::records::installation::{Installation, Revision};
 use crate::records::lane::LaneMeta;
 use ironloom_apps::manifest::Manifest;
-use ironloom_apps::routing::{Prepared, Replaced};
+use ironloom_apps::routing::Prepared;
 use ironloom_storage::journal::Chunk;
 use ironloom_storage::log::RecordRef;
 use ironloom_storage::store::{Item, Key, Scope, StateCache};
 use ironloom_types::clock::Timestamp;
-use ironloom_types::ids::{Generation, InstallationId, PointNumber, Sequence};
+use ironloom_types::ids::{Generation, InstallationId, Sequence};
 use ironloom_types::limits::MAX_HOPS;
-use ironloom_types::readings::NewPoint;
 
 /// Applies records in the order of the log. There is one, and one thread that calls it.
 pub(crate) struct Applier {
@@ -110,83 +111,6 @@ impl Applier {
             }
             Sealed::Tick(time) => self.shared.advance(time),
         }
-    }
-
-    fn add_points(&self, new: &[NumberedPoint], changes: &mut Vec<(Key, Option<Bytes>)>) {
-        if new.is_empty() {
-            return;
-        }
-        let given = self.shared.points.names().given();
-        let fresh = || new.iter().filter(|new| new.number.0 as usize >= given);
-        self.shared.points.add(fresh().map(|new| (new.number, Some(new.point.clone()))));
-        let mut left_out = Vec::new();
-        {
-            let mut routing = self.shared.routing.write();
-            for NumberedPoint { number, point } in fresh() {
-                left_out.append(&mut routing.add_point(*number, &point.path, point.unit.as_deref()));
-            }
-        }
-        self.shared.note_left_out(&left_out);
-        for NumberedPoint { number, point } in fresh() {
-            let value = encode(&Some((point.path.as_str(), point.unit.as_deref())));
-            changes.push((Scope::MAIN.key(Item::Point(*number)), Some(value)));
-        }
-        self.shared.metrics.points.set(self.shared.points.names().count() as i64);
-    }
-
-    /// Gives units to points that have none, and matches them anew.
-    fn set_units(&self, units: &[(PointNumber, Arc<str>)]) {
-        self.shared.points.set_units(units);
-        let mut routing = self.shared.routing.write();
-        let names = self.shared.points.names();
-        // In the order of their numbers.
-        let changed: BTreeMap<PointNumber, &NewPoint> =
-            units.iter().filter_map(|(number, _)| Some((*number, names.point(*number)?))).collect();
-        let anew = changed.iter().map(|(number, point)| Replaced {
-            number: *number,
-            path: &point.path,
-            unit: point.unit.as_deref(),
-            is_removed: false,
-        });
-        let rematched = routing.replace_points(anew, |number| names.routed(number));
-        drop(routing);
-        let value = |point: &NewPoint| encode(&Some((point.path.as_str(), point.unit.as_deref())));
-        let key = |(number, point): (&PointNumber, &&NewPoint)| {
-            (Scope::MAIN.key(Item::Point(*number)), Some(value(point)))
-        };
-        self.shared.overlay.apply(changed.iter().map(key));
-        drop(names);
-        self.shared.note_rematched(&rematched);
-    }
-
-    /// Removes the points of a purged installation's outputs.
-    fn remove_points(&self, installation: &InstallationId) {
-        let (numbers, gone) = {
-            let names = self.shared.points.names();
-            let numbers = names.of_outputs(installation);
-            let point = |number: &PointNumber| Some((*number, names.point(*number)?.path.clone()));
-            let gone: Vec<_> = numbers.iter().filter_map(point).collect();
-            (numbers, gone)
-        };
-        if numbers.is_empty() {
-            return;
-        }
-        self.shared.points.remove(&numbers);
-        let removed = gone.iter().map(|(number, path)| Replaced {
-            number: *number,
-            path,
-            unit: None,
-            is_removed: true,
-        });
-        let mut routing = self.shared.routing.write();
-        let names = self.shared.points.names();
-        let rematched = routing.replace_points(removed, |number| names.routed(number));
-        drop((routing, names));
-        self.shared.note_rematched(&rematched);
-        let removed = encode(&StoredPoint::None);
-        let key = |number: &PointNumber| (Scope::MAIN.key(Item::Point(*number)), Some(removed.clone()));
-        self.shared.overlay.apply(numbers.iter().map(key));
-        self.shared.metrics.points.set(self.shared.points.names().count() as i64);
     }
 
     /// Takes readings into latest values and journal, and notes for each lane which are its own.
