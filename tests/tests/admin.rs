@@ -482,3 +482,66 @@ fn an_installation_makes_no_more_points_than_it_was_granted() -> Result<()> {
     client.push_one("b/1", 1)?;
     Ok(())
 }
+
+/// An app that publishes, and one that reads it and asks to be called again for ever.
+fn install_unread(client: &Client) -> Result<()> {
+    let hostile = guests::package("hostile")?;
+    install(client, "pub", &hostile, json!({"command": ["pub"]}), json!({}))?;
+    let reads = json!({"command": ["reads/{who}", "apps/pub/echo/{who}"]});
+    install(client, "reads", &hostile, reads, json!({}))?;
+    client.push_one("reads/x", "retry")?;
+    let sequence = client.push_one("pub", "publish")?;
+    wait_for_installation(client, "pub", "its output", |now| number(now, "cursor") >= sequence)?;
+    wait_for_installation(client, "reads", "its retry", |now| now["last_error"].is_object())?;
+    Ok(())
+}
+
+#[test]
+fn a_purge_that_waits_for_readers_holds_nobody_up() -> Result<()> {
+    // The feed's clock goes ahead, and then it is the machine's clock again.
+    let setup = Setup::new()?;
+    {
+        let server = setup.clone().config("[site]\nclock = \"feed\"\n").start()?;
+        let ahead = (jiff::Timestamp::now() + jiff::SignedDuration::from_hours(24)).to_string();
+        let line = json!({"point": "clock", "value": 1, "at": ahead});
+        server.client().push(line.to_string().as_bytes(), None)?.json()?;
+        ensure!(server.stop()?.success());
+    }
+    let server = setup.start()?;
+    let client = server.client();
+    install_unread(client)?;
+    install(client, "other", &guests::package("hostile")?, json!({"command": ["other"]}), json!({}))?;
+
+    let purge = |_: usize| {
+        let client = client.clone();
+        std::thread::spawn(move || client.delete("/v1/installations/pub?purge=true")?.problem(409))
+    };
+    let purges: Vec<_> = (0..3).map(purge).collect();
+    // One of them waits five seconds; the others are refused.
+    wait_until("the purges that are refused at once", || {
+        Ok(purges.iter().filter(|purge| purge.is_finished()).count() == 2)
+    })?;
+    let now = jiff::Timestamp::now().to_string();
+    client.post("/v1/clock", &json!({"now": now}))?.json()?;
+    let sequence = client.push_one("other", "ok")?;
+    wait_for_installation(client, "other", "its reading", |now| number(now, "cursor") >= sequence)?;
+    install(client, "late", &guests::package("hostile")?, json!({"command": ["late"]}), json!({}))?;
+    client.post("/v1/installations/pub/pause", &json!({}))?.json()?;
+    let waits = purges.iter().filter(|purge| !purge.is_finished()).count();
+    assert_eq!(waits, 1, "none of these waited for the purge");
+
+    let mut kinds = Vec::new();
+    for purge in purges {
+        let problem = purge.join().map_err(|_| anyhow::anyhow!("a purge panicked"))??;
+        kinds.push(problem["kind"].as_str().context("no kind")?.to_owned());
+    }
+    kinds.sort();
+    assert_eq!(kinds, ["purging", "purging", "unread"]);
+    // It goes on as before, and is purged once its reader is gone.
+    client.post("/v1/installations/pub/resume", &json!({}))?.json()?;
+    let sequence = client.push_one("pub", "ok")?;
+    wait_for_installation(client, "pub", "its reading", |now| number(now, "cursor") >= sequence)?;
+    client.delete("/v1/installations/reads")?.json()?;
+    client.delete("/v1/installations/pub?purge=true")?.json()?;
+    Ok(())
+}

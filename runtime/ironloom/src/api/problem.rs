@@ -46,6 +46,7 @@ pub(crate) const KINDS: &[&str] = &[
     "origin",
     "other-time",
     "package",
+    "purging",
     "reserved-point",
     "same-entity",
     "setting-missing",

@@ -74,6 +74,8 @@ pub(crate) struct Lane {
     held_back: AtomicBool,
     /// Its readings wait for the end of a back-off, so that more of them change nothing.
     readings_wait: AtomicBool,
+    /// A purge waits for those that read it: it adds nothing meanwhile.
+    stands_still: AtomicBool,
 }
 
 /// The code of a lane's app.
@@ -113,6 +115,7 @@ impl Lane {
             bucket: Mutex::new(Bucket::full(Instant::now())),
             held_back: AtomicBool::new(false),
             readings_wait: AtomicBool::new(false),
+            stands_still: AtomicBool::new(false),
         }
     }
 
@@ -137,7 +140,13 @@ impl Lane {
 
     /// Whether it may run at all.
     pub(crate) fn is_enabled(&self) -> bool {
-        !self.is_stopped() && self.app.read().is_some() && !self.pace.lock().ended
+        let may = !self.is_stopped() && !self.stands_still.load(Ordering::SeqCst);
+        may && self.app.read().is_some() && !self.pace.lock().ended
+    }
+
+    /// Begins no invocation, or begins them again. Whoever ends it wakes the lane.
+    pub(crate) fn stand_still(&self, still: bool) {
+        self.stands_still.store(still, Ordering::SeqCst);
     }
 
     /// Whether its app has asked for retries for so long that people must be told.

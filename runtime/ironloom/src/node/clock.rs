@@ -1,14 +1,23 @@
 //! The site's clock as people see it, and the way out of a wrong future: journal time that followed a clock which
 //! was ahead goes back to the present.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Node;
-use crate::api::facade::{Answer, ClockStatus, Place, Problem, SetTime, TimeSet};
+use tokio::sync::MutexGuard;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout_at};
+
+use super::{Node, Turn, problems};
+use crate::api::facade::{Answer, ClockStatus, Place, Problem, RETRY_SOON, SetTime, TimeSet};
 use crate::fold::durable::Durable;
 use crate::records::admin::{AdminRecord, LaneDue};
 use ironloom_types::clock::{NOTABLE, Source, Timestamp, host_time};
+use ironloom_types::ids::Generation;
+
+/// How long setting time waits for what is under way, which an invocation leaves at once. Nobody runs meanwhile.
+const TO_STAND_STILL: Duration = Duration::from_secs(2);
 
 impl Node {
     pub(super) fn show_clock(&self) -> ClockStatus {
@@ -21,19 +30,11 @@ impl Node {
         }
     }
 
-    /// Sets journal time back to the present, or only says what that would do. No invocation runs meanwhile: each
-    /// would write a time of before.
+    /// Sets journal time back to the present, or only says what that would do. No invocation runs and nothing is
+    /// installed meanwhile: each would write a time of before.
     pub(super) async fn set_time(self: Arc<Self>, request: SetTime, dry_run: bool) -> Answer<TimeSet> {
-        // Nothing is installed between the look at all lanes and the record.
-        let _installing = self.admin.installing.lock().await;
         self.check_time(request.now)?;
-        let mut turns = Vec::new();
-        if !dry_run {
-            for lane in self.lanes.all() {
-                // One that is uninstalled meanwhile has no timers.
-                turns.extend(self.interrupt(&lane.id).await);
-            }
-        }
+        let _held = if dry_run { None } else { Some(self.stand_still().await?) };
         let (from, to) = (self.shared.clock.last(), self.check_time(request.now)?);
         let due: Vec<LaneDue> =
             self.shared.lanes.all().iter().filter_map(|lane| due_after(lane, from, to)).collect();
@@ -44,6 +45,49 @@ impl Node {
             tracing::warn!(%from, %to, timers, "an admin has set journal time back");
         }
         Ok(set)
+    }
+
+    /// Takes the turns of all lanes, and keeps new ones from beginning. 503 where that takes too long: all that was
+    /// taken is given back, since everybody waits for it.
+    pub(super) async fn stand_still(&self) -> Answer<Standstill<'_>> {
+        let until = Instant::now() + TO_STAND_STILL;
+        let mut turns = Vec::new();
+        self.take_turns(&mut turns, until).await?;
+        let installing = timeout_at(until, self.admin.installing.lock()).await;
+        let installing = installing.map_err(|_| too_busy("a change to the installations"))?;
+        // Those that were installed meanwhile.
+        self.take_turns(&mut turns, until).await?;
+        Ok(Standstill { _turns: turns, _installing: installing })
+    }
+
+    /// Takes the turns that aren't among these yet, all at once: the invocations end side by side.
+    async fn take_turns(&self, turns: &mut Vec<Turn>, until: Instant) -> Answer<()> {
+        let mut waiting = JoinSet::new();
+        let mut missing = BTreeSet::new();
+        let held: BTreeSet<Generation> = turns.iter().map(|turn| turn.lane.generation).collect();
+        for lane in self.lanes.all().into_iter().filter(|lane| !held.contains(&lane.generation)) {
+            missing.insert(lane.id.clone());
+            let lanes = Arc::clone(&self.lanes);
+            waiting.spawn(async move {
+                let _interrupting = lane.interrupt.raise();
+                let permit = lane.turn().await;
+                Turn { permit, lane, lanes }
+            });
+        }
+        loop {
+            match timeout_at(until, waiting.join_next()).await {
+                Ok(Some(taken)) => {
+                    let turn = taken.map_err(|error| problems::internal(&error))?;
+                    missing.remove(&turn.lane.id);
+                    turns.push(turn);
+                }
+                Ok(None) => return Ok(()),
+                Err(_) => {
+                    let busy = missing.first().map(|id| format!("installation {id}"));
+                    return Err(too_busy(&busy.unwrap_or_default()));
+                }
+            }
+        }
     }
 
     /// The present, where the machine's clock and the admin agree on it and journal time is far ahead of it.
@@ -74,6 +118,21 @@ impl Node {
         }
         Ok(now)
     }
+}
+
+/// Nothing runs and nothing is installed as long as this is held.
+pub(super) struct Standstill<'n> {
+    _turns: Vec<Turn>,
+    _installing: MutexGuard<'n, Generation>,
+}
+
+/// 503: not everything came to a stop.
+fn too_busy(what: &str) -> Problem {
+    let detail = format!(
+        "{what} was under way for more than {} s; time is set only where nothing is",
+        TO_STAND_STILL.as_secs()
+    );
+    Problem::unavailable("busy", detail, RETRY_SOON).hint("Nothing was changed; try again in a moment.")
 }
 
 /// When a lane's timers are due once time has gone back; `None` where none was due behind `to`. A repeating timer

@@ -23,6 +23,7 @@ mod units;
 mod unused;
 mod views;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -84,6 +85,8 @@ struct Admin {
     compiled: tokio::sync::RwLock<()>,
     loading: loading::Loading,
     last_use: Arc<unused::LastUse>,
+    /// The ids of which something is being purged.
+    purging: Mutex<BTreeSet<InstallationId>>,
 }
 
 impl Default for Admin {
@@ -94,6 +97,7 @@ impl Default for Admin {
             compiled: tokio::sync::RwLock::new(()),
             loading: loading::Loading::default(),
             last_use: Arc::default(),
+            purging: Mutex::default(),
         }
     }
 }

@@ -1,17 +1,18 @@
 //! Purging: what an uninstalled app has kept goes, because an admin says so or because its week is over.
 //!
 //! The points of its outputs go with its state, as a record, so that a restart does the same. Other apps may
-//! read these points: a purge waits for them.
+//! read these points: a purge waits for them. It holds no lock meanwhile.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use super::{Node, problems};
+use super::{Node, Turn, problems};
 use crate::api::facade::{Answer, Problem};
 use crate::fold::durable::Durable;
 use crate::fold::{Gone, read_aside};
+use crate::lanes::Lane;
 use crate::records::admin::AdminRecord;
 use ironloom_types::ids::{Generation, InstallationId};
 
@@ -21,20 +22,43 @@ const TO_READ: Duration = Duration::from_secs(5);
 const LOOK: Duration = Duration::from_secs(60);
 
 impl Node {
+    /// Uninstalls and purges, or purges what is kept of an installation that was uninstalled before. It waits for those
+    /// that read its outputs, and keeps nobody else from anything meanwhile.
+    pub(super) async fn purge(self: &Arc<Self>, id: &InstallationId) -> Answer<()> {
+        let mut purging = Purging::begin(self, id)?;
+        if self.lanes.of(id).is_none() && self.keeps_of(id) {
+            return self.purge_kept(id).await;
+        }
+        let generation = purging.hold(self.interrupt(id).await?);
+        self.outputs_are_read(id).await?;
+        let turn = self.interrupt(id).await?;
+        if turn.lane.generation != generation {
+            return Err(installed_again());
+        }
+        // An app that reads it from the beginning may have come.
+        if let Some(reader) = self.reader_of(id).await? {
+            return Err(unread(id, &reader));
+        }
+        self.uninstall(&turn, true).await
+    }
+
     /// Whether something is kept of an uninstalled installation that isn't about to go anyway.
-    pub(super) fn keeps_of(&self, id: &InstallationId) -> bool {
+    fn keeps_of(&self, id: &InstallationId) -> bool {
         self.shared.removed.lock().values().any(|gone| gone.installation == *id && !gone.removed.purge)
     }
 
     /// Purges what is kept under the id of an installation that was uninstalled before.
-    pub(super) async fn purge_kept(&self, id: &InstallationId) -> Answer<()> {
+    async fn purge_kept(&self, id: &InstallationId) -> Answer<()> {
         self.outputs_are_read(id).await?;
-        // No installation of this id begins meanwhile.
+        // No installation of this id begins meanwhile, and none that reads it.
         let _installing = self.admin.installing.lock().await;
+        if let Some(reader) = self.reader_of(id).await? {
+            return Err(unread(id, &reader));
+        }
         let records = self.to_purge(|_, gone| gone.installation == *id);
         for record in records {
             if matches!(record, AdminRecord::Purged { points: false, .. }) {
-                return Err(Problem::conflict("gone", "it was installed again in the meantime"));
+                return Err(installed_again());
             }
             self.change(record).await?;
         }
@@ -43,18 +67,11 @@ impl Node {
 
     /// Waits a moment until the others have dealt with what an installation has published; 409 where one of them
     /// stands still or takes longer. Whoever calls this sees to it that nothing is added meanwhile.
-    pub(super) async fn outputs_are_read(&self, id: &InstallationId) -> Answer<()> {
+    async fn outputs_are_read(&self, id: &InstallationId) -> Answer<()> {
         let began = Instant::now();
         while let Some(reader) = self.reader_of(id).await? {
             if reader.is_stopped() || began.elapsed() >= TO_READ {
-                let detail = format!(
-                    "installation {} has not dealt yet with all that {id} has published; purging would take it away",
-                    reader.id
-                );
-                return Err(Problem::conflict("unread", detail).hint(format!(
-                    "Let {} go on, resume it with its backlog dropped, or uninstall it first.",
-                    reader.id
-                )));
+                return Err(unread(id, &reader));
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
@@ -97,6 +114,59 @@ impl Node {
         }
         Ok(())
     }
+}
+
+/// The purge of one id. No second one begins before it ends, and its app runs nothing.
+struct Purging<'n> {
+    node: &'n Node,
+    id: InstallationId,
+    held: Option<Arc<Lane>>,
+}
+
+impl<'n> Purging<'n> {
+    /// 409 where one is under way.
+    fn begin(node: &'n Node, id: &InstallationId) -> Answer<Self> {
+        if node.admin.purging.lock().insert(id.clone()) {
+            return Ok(Self { node, id: id.clone(), held: None });
+        }
+        let detail = format!("{id} is being purged already; that waits for those that read its outputs");
+        let hint = format!("Wait {} s for its answer.", TO_READ.as_secs());
+        Err(Problem::conflict("purging", detail).hint(hint))
+    }
+
+    /// Has the app publish nothing from here on, and gives its turn back: whoever pauses it needn't wait.
+    fn hold(&mut self, turn: Turn) -> Generation {
+        let lane = Arc::clone(&turn.lane);
+        lane.stand_still(true);
+        drop(turn);
+        let generation = lane.generation;
+        self.held = Some(lane);
+        generation
+    }
+}
+
+impl Drop for Purging<'_> {
+    fn drop(&mut self) {
+        if let Some(lane) = self.held.take() {
+            lane.stand_still(false);
+            self.node.lanes.wake(&lane);
+        }
+        self.node.admin.purging.lock().remove(&self.id);
+    }
+}
+
+/// 409: purging would take away what another app has yet to read.
+fn unread(id: &InstallationId, reader: &Durable) -> Problem {
+    let reader = &reader.id;
+    let detail = format!(
+        "installation {reader} has not dealt yet with all that {id} has published; purging would take it away"
+    );
+    Problem::conflict("unread", detail)
+        .hint(format!("Let {reader} go on, resume it with its backlog dropped, or uninstall it first."))
+}
+
+fn installed_again() -> Problem {
+    Problem::conflict("gone", "it was installed again in the meantime")
 }
 
 /// Looks now and then whether the week is over for which an uninstalled app's state and points are kept.

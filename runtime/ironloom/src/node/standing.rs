@@ -16,15 +16,16 @@ use ironloom_types::ids::InstallationId;
 
 impl Node {
     pub(super) async fn remove_installation(self: Arc<Self>, id: InstallationId, purge: bool) -> Answer<()> {
-        if purge && self.lanes.of(&id).is_none() && self.keeps_of(&id) {
-            return self.purge_kept(&id).await;
+        if purge {
+            return self.purge(&id).await;
         }
         let turn = self.interrupt(&id).await?;
-        if purge {
-            // Its turn is held: nothing is added meanwhile.
-            self.outputs_are_read(&id).await?;
-        }
-        let generation = turn.lane.generation;
+        self.uninstall(&turn, false).await
+    }
+
+    /// Writes that the installation of this turn is gone.
+    pub(super) async fn uninstall(&self, turn: &Turn, purge: bool) -> Answer<()> {
+        let (id, generation) = (turn.lane.id.clone(), turn.lane.generation);
         self.change(AdminRecord::Uninstalled { id, generation, at: host_time(), purge }).await
     }
 

@@ -61,7 +61,7 @@ impl World {
             node.change(AdminRecord::PackageAdded(Box::new(package(digest)))).await.unwrap();
         }
         let id = InstallationId::new("one").unwrap();
-        node.change(installed(&id)).await.unwrap();
+        node.change(installed(&id, 1)).await.unwrap();
         let facade = NodeFacade(Arc::clone(&node));
         Self { node, facade, id, _folder: folder }
     }
@@ -86,7 +86,7 @@ fn package(digest: Digest) -> PackageRecord {
     }
 }
 
-fn installed(id: &InstallationId) -> AdminRecord {
+fn installed(id: &InstallationId, generation: u64) -> AdminRecord {
     let manifest = Manifest::parse(MANIFEST).unwrap();
     let asked = [("value".to_owned(), vec!["room/{name}".to_owned()])].into();
     let revision = Revision {
@@ -101,7 +101,7 @@ fn installed(id: &InstallationId) -> AdminRecord {
     };
     let installation = Installation {
         id: id.clone(),
-        generation: Generation(1),
+        generation: Generation(generation),
         app: manifest.id,
         version: manifest.version,
         package: INSTALLED,
@@ -118,6 +118,7 @@ fn installed(id: &InstallationId) -> AdminRecord {
 
 /// A caller that asks for a change and hangs up: its future is polled once.
 fn hang_up<T>(change: impl Future<Output = Answer<T>>) {
+    // What waits for no turn may be done by then.
     let _ = pin!(change).poll(&mut Context::from_waker(Waker::noop()));
 }
 
@@ -211,5 +212,37 @@ async fn a_package_that_nothing_uses_is_dropped_with_its_file_and_one_that_is_in
     world.facade.uninstall(world.id.clone(), false).await.unwrap();
     node.drop_unused_packages(Duration::ZERO).await;
     assert!(node.shared.packages.read().is_empty() && !is_there(INSTALLED));
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_waits_for_all_turns_gives_them_back_if_one_is_not_had() {
+    let world = World::new().await;
+    let (node, one) = (&world.node, world.lane());
+    let id = InstallationId::new("two").unwrap();
+    node.change(installed(&id, 2)).await.unwrap();
+    let two = node.lane(&id).unwrap();
+    let busy = two.turn().await;
+    let problem = node.stand_still().await.err().unwrap();
+    assert!(problem.to_string().contains("installation two was under way"), "{problem}");
+    // The other one runs again, and something can be installed.
+    drop(one.turn().await);
+    drop(node.admin.installing.lock().await);
+    drop(busy);
+    let held = node.stand_still().await.ok().unwrap();
+    assert!(node.admin.installing.try_lock().is_err());
+    for lane in [&one, &two] {
+        assert!(tokio::time::timeout(Duration::from_millis(50), lane.turn()).await.is_err());
+    }
+    drop(held);
+    for lane in [&one, &two] {
+        drop(lane.turn().await);
+    }
+    // A change that hangs keeps none from running either.
+    let installing = node.admin.installing.lock().await;
+    let problem = node.stand_still().await.err().unwrap();
+    assert!(problem.to_string().contains("a change to the installations"), "{problem}");
+    drop(one.turn().await);
+    drop(installing);
     world.end().await;
 }
