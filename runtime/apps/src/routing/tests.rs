@@ -92,9 +92,12 @@ struct Naive {
     points: Vec<Option<Point>>,
 }
 
+/// The lane, input and entity that each point is matched to.
+type Matches = Vec<Vec<(u32, u16, String)>>;
+
 impl Naive {
     /// What each point is matched to, and what is left out.
-    fn matches(&self) -> (Vec<Vec<(u32, u16, String)>>, BTreeSet<(u32, u16, u32)>) {
+    fn matches(&self) -> (Matches, BTreeSet<(u32, u16, u32)>) {
         let (mut taken, mut left_out) = (BTreeSet::new(), BTreeSet::new());
         let mut all = Vec::new();
         for (point, known) in self.points.iter().enumerate() {

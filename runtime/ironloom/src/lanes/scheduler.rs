@@ -51,11 +51,13 @@ pub(crate) struct Scheduler {
     work: [Notify; Length::ALL.len()],
 }
 
+/// Lanes by what each had used when it was put here, then in the order in which they came; with the lane's number.
+type Line = BTreeSet<(u64, u64, u32)>;
+
 #[derive(Debug, Default)]
 struct Ready {
-    /// For each length: by what each lane had used when it was put here, then in the order in which they came; with
-    /// the lane's number.
-    lines: [BTreeSet<(u64, u64, u32)>; Length::ALL.len()],
+    /// One for each length.
+    lines: [Line; Length::ALL.len()],
     next: u64,
     /// The most that the lanes which were chosen had used by then: where those begin that were idle.
     floor: u64,
@@ -69,7 +71,7 @@ impl Ready {
     }
 
     /// The line, of those up to this length, whose first lane has used least.
-    fn least(&mut self, most: Length) -> Option<(Length, &mut BTreeSet<(u64, u64, u32)>)> {
+    fn least(&mut self, most: Length) -> Option<(Length, &mut Line)> {
         let lines = Length::ALL.into_iter().zip(&mut self.lines).filter(|(length, _)| *length <= most);
         lines.filter(|(_, line)| !line.is_empty()).min_by_key(|(_, line)| line.first().copied())
     }
@@ -107,7 +109,7 @@ impl Scheduler {
         loop {
             let (length, line) = ready.least(most)?;
             let (used, _, number) = line.pop_first()?;
-            let is_last = ready.lines.iter().all(BTreeSet::is_empty);
+            let is_last = ready.lines.iter().all(Line::is_empty);
             // One that is gone may have left its number to another, which is then looked at once more than it needs.
             let Some(lane) = lanes.get(number) else { continue };
             let (used_by_now, length_by_now) = (lane.used.load(Ordering::Relaxed), lane.length());
