@@ -4,7 +4,7 @@
 use std::fs::{File, OpenOptions};
 use std::hash::{BuildHasher, Hasher};
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -36,6 +36,23 @@ pub trait Disk: Send + Sync + 'static {
     }
     /// The name of this file in errors; the folder itself for an empty name.
     fn path(&self, name: &str) -> String;
+    /// Says whether the open file is still the one of this name and has at least so many bytes.
+    fn check(&self, _name: &str, _file: &dyn DiskFile, _bytes: u64) -> Result<(), Gone> {
+        Ok(())
+    }
+}
+
+/// A file in use that somebody has removed, replaced or cut off. What is written to it from now on, no start finds.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{path} was {what} while the server ran: bring it back, or restore the data folder from a copy, \
+     then start again"
+)]
+pub struct Gone {
+    /// The file.
+    pub path: String,
+    /// What became of it.
+    pub what: &'static str,
 }
 
 /// An open file.
@@ -50,6 +67,40 @@ pub trait DiskFile: Send + Sync + 'static {
     fn sync_data(&self) -> io::Result<()>;
     /// The file's length in bytes.
     fn length(&self) -> io::Result<u64>;
+    /// Which file of the system it is, where it is one.
+    fn id(&self) -> Option<FileId> {
+        None
+    }
+}
+
+/// A file of the system, whatever its name is by now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FileId {
+    device: u64,
+    inode: u64,
+}
+
+impl FileId {
+    fn of(found: &std::fs::Metadata) -> Self {
+        Self { device: found.dev(), inode: found.ino() }
+    }
+
+    /// The file that has this name now.
+    pub(crate) fn at(path: &Path) -> io::Result<Self> {
+        Ok(Self::of(&std::fs::metadata(path)?))
+    }
+
+    /// Says whether this is still the file of this name and has at least so many bytes. Where the system doesn't
+    /// say, it is taken to be.
+    pub(crate) fn check(self, path: &Path, bytes: u64) -> Result<(), Gone> {
+        let gone = |what| Err(Gone { path: path.display().to_string(), what });
+        match std::fs::metadata(path) {
+            Ok(found) if Self::of(&found) != self => gone("replaced"),
+            Ok(found) if found.len() < bytes => gone("cut off"),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => gone("removed"),
+            Ok(_) | Err(_) => Ok(()),
+        }
+    }
 }
 
 /// A folder of the machine's file system.
@@ -136,6 +187,10 @@ impl Disk for Folder {
     fn path(&self, name: &str) -> String {
         self.path.join(name).display().to_string()
     }
+
+    fn check(&self, name: &str, file: &dyn DiskFile, bytes: u64) -> Result<(), Gone> {
+        file.id().map_or(Ok(()), |id| id.check(&self.path.join(name), bytes))
+    }
 }
 
 impl DiskFile for File {
@@ -157,6 +212,10 @@ impl DiskFile for File {
 
     fn length(&self) -> io::Result<u64> {
         Ok(self.metadata()?.len())
+    }
+
+    fn id(&self) -> Option<FileId> {
+        self.metadata().ok().map(|found| FileId::of(&found))
     }
 }
 

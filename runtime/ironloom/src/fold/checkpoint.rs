@@ -75,6 +75,10 @@ fn with_room<T>(
     let mut waits: u64 = 0;
     loop {
         match step() {
+            // The next start makes do with a short one.
+            Err(error) if error.is_full() && shared.journal.log().give_last_back()? => {
+                tracing::warn!(%error, "the log's last free segment is given back for the checkpoint");
+            }
             Err(error) if error.is_full() && !shared.is_stopping() => {
                 if waits.is_multiple_of(60) {
                     tracing::warn!(%error, "the checkpoint waits for room on the disk");
@@ -103,6 +107,7 @@ pub(crate) struct Frozen {
 
 /// Freezes what is in memory. On the fold's thread, between two records.
 pub(crate) fn freeze(shared: &Shared, position: Position, gone: Vec<Arc<Durable>>) -> Frozen {
+    shared.frozen.store(shared.unfrozen(), Ordering::Release);
     let changes = shared.overlay.freeze();
     let invocations = shared.invocations.freeze();
     let mut lanes = Vec::new();
@@ -188,6 +193,8 @@ pub(crate) fn write(
         let thinned = lane.state.write().folded();
         drop(thinned);
     }
+    shared.folded.store(frozen.fold.position.0, Ordering::Release);
+    shared.frozen.store(0, Ordering::Release);
     failpoint("checkpoint-memory-thinned");
     log.free_through(frozen.fold.position)?;
     shared.journal.files().remove_left()?;

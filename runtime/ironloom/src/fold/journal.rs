@@ -85,6 +85,11 @@ impl Journal {
         self.last.store(first.0 + u64::from(count) - 1, Ordering::SeqCst);
     }
 
+    /// The log that holds what is behind the blocks.
+    pub(super) fn log(&self) -> &LogReader {
+        &self.log
+    }
+
     /// Takes over the blocks of a checkpoint: up to their end the log is no longer read.
     pub(super) fn fold(&self, blocks: Vec<Entry>) -> Result<(), journal::NotDense> {
         let mut inner = self.inner.write();

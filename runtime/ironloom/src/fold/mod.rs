@@ -18,6 +18,7 @@ pub(crate) mod overlay;
 pub(crate) mod points;
 pub(crate) mod queue;
 pub(crate) mod requests;
+mod room;
 pub(crate) mod routes;
 pub(crate) mod run;
 pub(crate) mod sealer;
@@ -98,6 +99,10 @@ pub(crate) struct Shared {
     dirty_state: AtomicUsize,
     /// Bytes that wait for a checkpoint, as of the last count.
     dirty: AtomicUsize,
+    /// Bytes of keys that the checkpoint under way writes.
+    frozen: AtomicUsize,
+    /// The last position that a checkpoint has brought to the store.
+    folded: AtomicU64,
     /// Whether there are so many that no lane may start.
     full: AtomicBool,
     /// Whether the disk is nearly full, so that no lane may start.
@@ -167,6 +172,8 @@ impl Shared {
             generation: AtomicU64::new(fold.generation.0),
             dirty_state: AtomicUsize::new(0),
             dirty: AtomicUsize::new(0),
+            frozen: AtomicUsize::new(0),
+            folded: AtomicU64::new(fold.position.0),
             full: AtomicBool::new(false),
             disk_full: AtomicBool::new(false),
             stopping: AtomicBool::new(false),

@@ -285,6 +285,11 @@ impl Points {
         Some((latest, LatestValue::Known(value)))
     }
 
+    /// How many pages changed since they were last taken.
+    pub(crate) fn dirty_pages(&self) -> usize {
+        self.latest.read().dirty.iter().filter(|dirty| **dirty).count()
+    }
+
     /// The pages that changed since the last call.
     pub(super) fn take_dirty_pages(&self) -> Vec<u32> {
         let mut values = self.latest.write();

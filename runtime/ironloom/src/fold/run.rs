@@ -19,6 +19,9 @@ use ironloom_storage::log::{Flushed, LogReader, Room};
 use ironloom_storage::store::{Change, Item, KeyKind, Scope};
 use ironloom_types::ids::{Epoch, Generation, Position};
 
+/// On a disk that is nearly full a checkpoint begins when this much waits for it: it gives room back, since what is
+/// written takes less than what is counted for it before.
+const EARLY: u64 = 16 << 20;
 /// Keys that are removed in one step.
 const STEP: usize = 1_000;
 /// Slots of a state cache that are looked at under one hold of its lock.
@@ -248,9 +251,7 @@ impl Fold {
     /// Counts the bytes that wait for a checkpoint, and wishes for one where it is time.
     fn count(&mut self) {
         self.since_count = 0;
-        // A sum that is kept: there may be thousands of lanes.
-        let of_lanes = self.shared.dirty_state.load(Ordering::Relaxed);
-        let dirty = self.shared.overlay.bytes() + self.shared.invocations.bytes() + of_lanes;
+        let dirty = self.shared.unfrozen();
         self.shared.dirty.store(dirty, Ordering::Release);
         self.shared.full.store(dirty >= self.thresholds.dirty_bytes, Ordering::Release);
         self.shared.metrics.store_dirty.set(dirty as i64);
@@ -269,7 +270,9 @@ impl Fold {
     /// Whether it is time for a checkpoint. What is frozen waits no longer: the one under way takes it. What is
     /// gone is waited for by nobody, and keeps its memory until then.
     fn wants_checkpoint(&self, unfolded: u64, dirty: usize) -> bool {
-        let is_much = unfolded >= self.thresholds.log_bytes || dirty >= self.thresholds.dirty_bytes / 2;
+        let is_much = unfolded >= self.thresholds.log_bytes
+            || dirty >= self.thresholds.dirty_bytes / 2
+            || (self.shared.is_disk_full() && unfolded + dirty as u64 >= EARLY);
         // While pushes are refused nothing comes that would make it more. After a checkpoint at most the
         // active segment is used: the configuration's limits see to it that pushes have room then.
         let is_overdue = self.last > self.frozen_at

@@ -15,6 +15,7 @@ mod paths;
 mod problems;
 mod purge;
 mod sink;
+mod space;
 mod standing;
 mod start;
 #[cfg(test)]
@@ -63,7 +64,7 @@ pub(crate) struct Node {
     connectors: Mutex<Option<Connectors>>,
     threads: Mutex<Option<Threads>>,
     stopping: AtomicBool,
-    /// The disk has less than `store.reserve` free.
+    /// The disk has less than `store.reserve` free besides what is owed to what was accepted.
     full: Arc<AtomicBool>,
     failure: watch::Receiver<Option<String>>,
     telemetry: Arc<Telemetry>,

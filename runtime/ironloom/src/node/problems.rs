@@ -32,11 +32,14 @@ pub(super) fn refused(refusal: &Refusal) -> Problem {
     }
 }
 
-/// 507: less free space than the reserve.
+/// 507: less free space than the reserve, besides what is owed to what was accepted.
 pub(super) fn full(reserve: u64) -> Problem {
     let reserve = reserve / MIB;
     Problem::storage_full(
-        format!("the disk of the data folder has less than {reserve} MiB free (store.reserve)"),
+        format!(
+            "the disk of the data folder has less than {reserve} MiB free (store.reserve), \
+             besides what the next checkpoint takes"
+        ),
         RETRY_SOON,
     )
     .hint(format!("Free some space; at {} MiB the server goes on by itself.", reserve + reserve / 2))

@@ -29,10 +29,9 @@ use ironloom_sandbox::{Sandbox, SandboxConfig};
 use ironloom_storage::journal;
 use ironloom_storage::log::{self, CommitterHandle, LogError};
 use ironloom_storage::store::{self, DataLock, Files};
-use ironloom_storage::{Folder, free_bytes};
 use ironloom_types::clock::{Clock, Source, Step, StepWatch, host_time};
 
-/// The interval at which due timers and free space are checked.
+/// The interval at which due timers are checked.
 const TICK: Duration = Duration::from_millis(50);
 /// The longest time between two checkpoints, however little there is to write.
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(3600);
@@ -41,8 +40,6 @@ const LAST_INVOCATIONS: Duration = Duration::from_secs(10);
 
 /// Threads without which nothing can be acknowledged any more.
 const VITAL: [&str; 3] = ["log-committer", "fold", "checkpoint"];
-/// With less free space than this a start first makes room.
-const ROOM_TO_OPEN: u64 = 64 << 20;
 
 /// Ends the process where a vital thread panics: what was acknowledged is in the log, and a start
 /// recovers it. Going on without that thread would leave everybody waiting.
@@ -139,7 +136,7 @@ fn open_data(
     telemetry: &Telemetry,
     lanes: &Arc<Lanes>,
 ) -> Result<Opened, StartError> {
-    make_room(data, config).map_err(start_error)?;
+    super::space::make_room(data).map_err(start_error)?;
     let storage =
         store::open(config.store.engine, &data.join("store"), engine_cache(config)).map_err(start_error)?;
     let begun = Instant::now();
@@ -222,12 +219,12 @@ fn runner(core: &Core, lanes: &Arc<Lanes>, sandbox: &Arc<Sandbox>, config: &Conf
     Runner::new(shared, Arc::clone(lanes), Arc::clone(sandbox), core.committer.clone(), limits, cores)
 }
 
-/// Starts what runs beside the threads: lanes, timers, the watch over free space, connectors.
+/// Starts what runs beside the threads: lanes, timers, the watch over the disk, connectors.
 fn start_tasks(node: &Arc<Node>, data: PathBuf) {
     let runtime = Handle::current();
     runtime.spawn(Arc::clone(&node.runner).run());
     runtime.spawn(watch_timers(Arc::clone(&node.shared), node.committer.clone()));
-    runtime.spawn(watch_space(Arc::downgrade(node), data));
+    runtime.spawn(super::space::watch(Arc::downgrade(node), data));
     runtime.spawn(super::purge::watch_weeks(Arc::downgrade(node)));
     runtime.spawn(super::loading::keep_loaded(Arc::downgrade(node)));
     runtime.spawn(super::unused::drop_unused(Arc::downgrade(node)));
@@ -271,20 +268,6 @@ fn start_error<E: std::error::Error + 'static>(error: E) -> StartError {
         }
     }
     StartError::Refused(error.to_string())
-}
-
-/// On a disk that is nearly full the store finds the room that it takes to be opened in the free segments of the
-/// log; one is left for the segment that a start begins.
-fn make_room(data: &Path, config: &Config) -> Result<(), LogError> {
-    let folder = data.join("log");
-    if !folder.exists() || free_bytes(data).is_none_or(|free| free >= ROOM_TO_OPEN) {
-        return Ok(());
-    }
-    tracing::warn!(folder = %folder.display(), "the disk is nearly full: free segments of the log are given back");
-    let path = folder.display().to_string();
-    let opened = Folder::open(&folder);
-    let disk = opened.map_err(|source| LogError::Io { what: "open", path, source: Arc::new(source) })?;
-    log::make_room(&disk, &log_config(config))
 }
 
 /// Removes package files of which no record tells: an upload was cut off before its record, or a removal after it.
@@ -337,36 +320,6 @@ fn warn_of_clock(clock: &Clock) {
                 tracing::warn!("{note}");
             }
         }
-    }
-}
-
-/// Below `store.reserve` nothing new is taken; above 1.5 times as much it goes on.
-async fn watch_space(node: std::sync::Weak<Node>, data: PathBuf) {
-    loop {
-        let Some(node) = node.upgrade() else { return };
-        let reserve = node.config.store.reserve.0;
-        if let Some(free) = free_bytes(&data) {
-            node.telemetry.metrics.disk_free.set(i64::try_from(free).unwrap_or(i64::MAX));
-            let was_full = node.full.load(Ordering::Acquire);
-            let full = if was_full { free < reserve + reserve / 2 } else { free < reserve };
-            if full != was_full {
-                tracing::warn!(
-                    free,
-                    reserve,
-                    full,
-                    "the free space of the data folder's disk has crossed the reserve"
-                );
-                node.full.store(full, Ordering::Release);
-                node.shared.set_disk_full(full);
-                let log = node.committer.reader();
-                let given = aside(move || log.set_scarce(full)).await;
-                if let Ok(Err(error)) = given {
-                    tracing::warn!(%error, "free segments of the log could not be given back");
-                }
-            }
-        }
-        drop(node);
-        tokio::time::sleep(Duration::from_secs(1)).await;
     }
 }
 

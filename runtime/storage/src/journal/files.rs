@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use crate::disk::{Disk, DiskFile, is_want_of_room};
+use crate::disk::{Disk, DiskFile, Gone, is_want_of_room};
 
 /// A file that has grown to this many bytes gets no more blocks, by default.
 pub const FILE_BYTES: u64 = 64 << 20;
@@ -200,6 +200,12 @@ impl BlockFiles {
             self.disk.remove(name).map_err(io_error("remove", self.disk.path(name)))?;
         }
         Ok(())
+    }
+
+    /// Says whether the newest file is there with all that was written to it.
+    pub fn check(&self) -> Result<(), Gone> {
+        let current = self.writer.lock().current.clone();
+        current.map_or(Ok(()), |(number, file, used)| self.disk.check(&name_of(number), &*file, used))
     }
 
     /// Reads a block's bytes. They are unchecked: [`super::block::decode`] checks them.

@@ -21,6 +21,7 @@ use super::frame::{RECORD_HEADER, RecordKind};
 use super::reader::{LogReader, RecordRef};
 use super::shared::{LogShared, Room, Stats};
 use super::writer::{About, OpenRecord, Writer};
+use crate::disk::Gone;
 
 /// What gives the records their content. All of it runs on the committer's thread, in the order in
 /// which items were submitted, and so holds up every commit behind it.
@@ -268,6 +269,12 @@ impl<I: Send + 'static> CommitterHandle<I> {
         self.inner.reader.clone()
     }
 
+    /// Takes and writes nothing more: its files, or others without which no start finds what it would write, are
+    /// gone. Everybody who waits is told, as after a failed write.
+    pub fn fail(&self, gone: Gone) {
+        self.inner.queue.fail(gone);
+    }
+
     /// Takes no more items, writes those that wait, then a mark, and waits for the committer's end.
     /// Must not be called on the committer's thread.
     ///
@@ -297,10 +304,12 @@ struct Queue<I> {
 struct Waiting<I> {
     items: Vec<Queued<I>>,
     open: bool,
+    failed: Option<Gone>,
 }
 
 enum Work<I> {
     Items(Vec<Queued<I>>),
+    Failed(Gone),
     Idle,
     Closed,
 }
@@ -322,13 +331,17 @@ impl<I> Queue<I> {
     /// Everything that waits; where nothing does, waits for it, at most for `idle`.
     fn take(&self, idle: Option<Duration>) -> Work<I> {
         let mut waiting = self.waiting.lock();
-        while waiting.items.is_empty() {
+        while waiting.items.is_empty() || waiting.failed.is_some() {
+            if let Some(gone) = waiting.failed.take() {
+                return Work::Failed(gone);
+            }
             if !waiting.open {
                 return Work::Closed;
             }
             match idle {
                 Some(idle) => {
-                    if self.arrived.wait_for(&mut waiting, idle).timed_out() && waiting.items.is_empty() {
+                    let is_over = self.arrived.wait_for(&mut waiting, idle).timed_out();
+                    if is_over && waiting.items.is_empty() && waiting.open {
                         return Work::Idle;
                     }
                 }
@@ -340,6 +353,13 @@ impl<I> Queue<I> {
 
     fn close(&self) {
         self.waiting.lock().open = false;
+        self.arrived.notify_one();
+    }
+
+    fn fail(&self, gone: Gone) {
+        let mut waiting = self.waiting.lock();
+        waiting.open = false;
+        waiting.failed = Some(gone);
         self.arrived.notify_one();
     }
 
@@ -361,7 +381,7 @@ impl<I> Drop for CloseAtEnd<I> {
 /// Starts the committer's thread, and the one that makes spare segments.
 pub(super) fn start<S: Sealer>(writer: Writer, sealer: S) -> Result<CommitterHandle<S::Item>, LogError> {
     let shared = writer.shared().clone();
-    let waiting = Waiting { items: Vec::new(), open: true };
+    let waiting = Waiting { items: Vec::new(), open: true, failed: None };
     let queue = Arc::new(Queue { waiting: Mutex::new(waiting), arrived: Condvar::new() });
     let failed = |source| LogError::io("start a thread for", shared.disk.path(""))(source);
 
@@ -396,6 +416,7 @@ fn run<S: Sealer>(
         let idle = committer.wants_mark().then_some(shared.config.idle_mark);
         let done = match queue.take(idle) {
             Work::Items(items) => committer.commit(items),
+            Work::Failed(gone) => Err(Failure { error: gone.into(), waiting: Vec::new() }),
             Work::Idle => committer.mark(),
             Work::Closed if committer.wants_mark() => committer.mark(),
             Work::Closed => return Ok(()),

@@ -3,6 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
+use crate::disk::Gone;
 use ironloom_types::ids::Position;
 
 /// An error of the log.
@@ -42,6 +43,9 @@ pub enum LogError {
         /// What is missing, as the end of a sentence.
         problem: String,
     },
+    /// A file in use is gone: what would be written, no start would find.
+    #[error(transparent)]
+    Gone(#[from] Gone),
     /// The store is not the one that this log was written with.
     #[error(
         "the store and the log in {path} do not belong together: {problem}; \

@@ -11,7 +11,7 @@ use super::error::LogError;
 use super::frame::{self, Header, RECORD_HEADER};
 use super::segment::Segment;
 use super::shared::{LogShared, Room, Stats};
-use crate::disk::Disk;
+use crate::disk::{Disk, Gone};
 
 /// The place of a flushed record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -106,6 +106,16 @@ impl LogReader {
     /// Waits for the disk.
     pub fn set_scarce(&self, scarce: bool) -> Result<(), LogError> {
         self.shared.set_scarce(scarce)
+    }
+
+    /// Gives back the free file of the next start as well: that makes do with a short one. Whether there was one.
+    pub fn give_last_back(&self) -> Result<bool, LogError> {
+        self.shared.give_last_back()
+    }
+
+    /// Says whether the files of all segments in use are there as they should be.
+    pub fn check_files(&self) -> Result<(), Gone> {
+        self.shared.check_files()
     }
 
     /// Returns who may still write.

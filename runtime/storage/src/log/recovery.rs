@@ -46,21 +46,12 @@ pub fn recover(disk: Arc<dyn Disk>, config: Config, known: Known) -> Result<Reco
     Ok(Recovered { shared, epoch, fold, newest, number, stale, free: files.free })
 }
 
-/// Gives free segments back, but for the one that the start begins: where the disk is nearly full, the store
-/// needs the room to be opened. Before [`recover`].
-pub fn make_room(disk: &dyn Disk, config: &Config) -> Result<(), LogError> {
-    let mut kept = false;
-    for name in disk.list().map_err(LogError::io("list", disk.path("")))? {
-        if !name.ends_with(segment::FREE) {
-            continue;
-        }
-        let length = disk.open(&name).and_then(|file| file.length());
-        let length = length.map_err(LogError::io("read", disk.path(&name)))?;
-        if !kept && length == config.segment_bytes {
-            kept = true;
-        } else {
-            disk.remove(&name).map_err(LogError::io("remove", disk.path(&name)))?;
-        }
+/// Gives all free segments back: where the disk is nearly full, the store needs the room to be opened, and the start
+/// makes do with a short segment. Before [`recover`].
+pub fn make_room(disk: &dyn Disk) -> Result<(), LogError> {
+    let names = disk.list().map_err(LogError::io("list", disk.path("")))?;
+    for name in names.iter().filter(|name| name.ends_with(segment::FREE)) {
+        disk.remove(name).map_err(LogError::io("remove", disk.path(name)))?;
     }
     Ok(())
 }

@@ -12,7 +12,7 @@ use super::config::Config;
 use super::error::LogError;
 use super::segment::{self, SEGMENT_HEADER, Segment, Spare};
 use super::spares::Spares;
-use crate::disk::Disk;
+use crate::disk::{Disk, Gone};
 use crate::failpoint;
 
 /// The state of the log that committer, readers and checkpoints share.
@@ -185,6 +185,24 @@ impl LogShared {
     /// Says whether the disk is nearly full: then free files are given back, but for the one of the next start.
     pub(super) fn set_scarce(&self, scarce: bool) -> Result<(), LogError> {
         self.spares.set_scarce(scarce).iter().try_for_each(|spare| self.remove(&spare.name))
+    }
+
+    /// Gives back the free file of the next start as well. Whether there was one.
+    pub(super) fn give_last_back(&self) -> Result<bool, LogError> {
+        self.spares.take_last().map_or(Ok(false), |spare| self.remove(&spare.name).map(|()| true))
+    }
+
+    /// Says whether the files of all segments in use are there as they should be.
+    pub(super) fn check_files(&self) -> Result<(), Gone> {
+        let chain: Vec<_> = self.live.lock().chain.iter().cloned().collect();
+        for segment in chain {
+            let found = self.disk.check(&segment.name, &*segment.file, segment.bytes);
+            // Its name changes when it is freed, and that is no loss.
+            if found.is_err() && self.segment(segment.header.number).is_some() {
+                return found;
+            }
+        }
+        Ok(())
     }
 
     pub(super) fn remove(&self, name: &str) -> Result<(), LogError> {

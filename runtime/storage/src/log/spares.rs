@@ -13,6 +13,9 @@ use crate::disk::Disk;
 
 /// So many bytes stay free on the disk when a file is made ahead of its use.
 const KEPT_FREE: u64 = 64 << 20;
+/// A file that is needed on a disk without room for a whole one and [`KEPT_FREE`]: short, so that what is left is for
+/// the checkpoint that gives others back. Longer only for a record that needs it.
+const SHORT: u64 = 1 << 20;
 /// So long nothing is made ahead of its use after the disk had no room for it.
 const PAUSE: Duration = Duration::from_secs(10);
 /// Files that only a start takes: without one it would fail on a full disk, where the checkpoint that it
@@ -74,16 +77,21 @@ impl Spares {
     /// A file to begin the first segment of this process in.
     pub(super) fn take_at_start(&self) -> Result<Spare, LogError> {
         let ready = self.ready.lock().pop_front();
-        ready.map_or_else(|| self.make(), Ok)
+        ready.map_or_else(|| self.make_needed(0), Ok)
     }
 
-    /// A file to begin a further segment in; makes one if none is ready.
-    pub(super) fn take(&self) -> Result<Spare, LogError> {
+    /// A file of at least so many bytes to begin a further segment in; makes one if none is ready.
+    pub(super) fn take(&self, least: u64) -> Result<Spare, LogError> {
         if let Some(spare) = self.take_ready() {
             return Ok(spare);
         }
         let _making = self.making.lock();
-        self.take_ready().map_or_else(|| self.make(), Ok)
+        self.take_ready().map_or_else(|| self.make_needed(least), Ok)
+    }
+
+    /// The start's file too, for a checkpoint that has no room otherwise.
+    pub(super) fn take_last(&self) -> Option<Spare> {
+        self.ready.lock().pop_front()
     }
 
     fn take_ready(&self) -> Option<Spare> {
@@ -99,7 +107,7 @@ impl Spares {
             if self.ready.lock().len() >= self.least || is_pause || !self.fits() {
                 return Ok(());
             }
-            match self.make() {
+            match self.make(self.bytes) {
                 Ok(spare) => self.put(spare),
                 Err(error) => {
                     *failed = Some(Instant::now());
@@ -115,11 +123,17 @@ impl Spares {
         !is_scarce && self.disk.free().is_none_or(|free| free >= self.bytes + KEPT_FREE)
     }
 
-    fn make(&self) -> Result<Spare, LogError> {
+    /// One that is needed now.
+    fn make_needed(&self, least: u64) -> Result<Spare, LogError> {
+        let has_room = self.disk.free().is_none_or(|free| free >= self.bytes + KEPT_FREE);
+        self.make(if has_room { self.bytes } else { SHORT.max(least).min(self.bytes) })
+    }
+
+    fn make(&self, bytes: u64) -> Result<Spare, LogError> {
         let name = segment::made(self.count.fetch_add(1, Ordering::Relaxed));
-        let made = self.disk.create(&name, self.bytes);
+        let made = self.disk.create(&name, bytes);
         let file = made.map_err(LogError::io("create", self.disk.path(&name)))?;
-        Ok(Spare { name, file, bytes: self.bytes })
+        Ok(Spare { name, file, bytes })
     }
 }
 
@@ -206,11 +220,11 @@ mod tests {
         let spares = spares(&disk);
         spares.fill().unwrap();
         assert_eq!((disk.asked(), spares.ready.lock().len()), (2, 2));
-        spares.take().unwrap();
+        spares.take(0).unwrap();
         spares.fill().unwrap();
         assert_eq!(disk.asked(), 2);
         // The committer needs one, and gets it.
-        spares.take().unwrap();
+        spares.take(0).unwrap();
         assert_eq!((disk.asked(), spares.ready.lock().len()), (3, 1));
     }
 
@@ -220,8 +234,8 @@ mod tests {
         let spares = spares(&disk);
         spares.fill().unwrap();
         *disk.free.lock() = 0;
-        spares.take().unwrap();
-        assert!(spares.take().is_err());
+        spares.take(0).unwrap();
+        assert!(spares.take(0).is_err());
         spares.take_at_start().unwrap();
         assert!(spares.take_at_start().is_err());
     }
@@ -236,6 +250,20 @@ mod tests {
             spares.fill().unwrap();
         }
         assert_eq!(disk.asked(), 1);
+    }
+
+    #[test]
+    fn on_a_nearly_full_disk_a_needed_file_is_short_and_has_room_for_its_record() {
+        const SEGMENT: u64 = 64 << 20;
+        let disk = Small::new(SEGMENT + KEPT_FREE);
+        let spares = Spares::new(Arc::clone(&disk) as _, SEGMENT, 0, 6, 0);
+        let mut lengths = Vec::new();
+        for least in [0, 0, 5 << 20] {
+            lengths.push(spares.take(least).unwrap().bytes);
+        }
+        // The first leaves what is kept free; of that the others take no more than they need.
+        assert_eq!(lengths, [SEGMENT, SHORT, 5 << 20]);
+        assert!(spares.take(SEGMENT).is_err(), "58 MiB are left");
     }
 
     #[test]
@@ -254,5 +282,6 @@ mod tests {
         assert_eq!((disk.asked(), spares.ready.lock().len()), (6, 1), "nothing is made then");
         spares.set_scarce(false);
         assert!(spares.has_room());
+        assert!(spares.take_last().is_some() && spares.take_last().is_none());
     }
 }

@@ -120,7 +120,7 @@ impl Writer {
     /// Goes on in a fresh segment. Everything before the open record, if there is one, is flushed.
     pub(super) fn roll(&mut self) -> Result<(), LogError> {
         assert!(self.flushed.next() == self.next, "a segment begins only when all before it is flushed");
-        let spare = self.shared.spares.take()?;
+        let spare = self.shared.spares.take((SEGMENT_HEADER + self.group.len()) as u64)?;
         let number = self.segment.header.number + 1;
         self.segment = begin_segment(&self.shared, spare, self.epoch, number, self.flushed)?;
         self.at = SEGMENT_HEADER as u64;

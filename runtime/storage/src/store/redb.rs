@@ -17,7 +17,6 @@ use super::reopen::Reopening;
 use super::storage::{Engine, Page, PageBuilder, SealedChange};
 
 const TABLE: TableDefinition<'static, &[u8], &[u8]> = TableDefinition::new("store");
-const FILE: &str = "db.redb";
 
 /// A redb store in a folder of its own.
 pub(super) struct Redb {
@@ -39,6 +38,8 @@ impl Redb {
 }
 
 impl Engine for Redb {
+    const FILE: &'static str = "db.redb";
+
     fn get_many(&self, keys: &[Key]) -> Result<Vec<Option<Bytes>>, StoreError> {
         self.with(|db| {
             let table = db.begin_read()?.open_table(TABLE)?;
@@ -92,7 +93,7 @@ fn open(folder: &Path, cache_bytes: u64) -> Result<redb::Database, StoreError> {
         .and_then(|()| folders::forget_cached(folder))
         .map_err(StoreError::io(doing()))?;
     let cache_bytes = usize::try_from(cache_bytes).unwrap_or(usize::MAX);
-    let created = redb::Builder::new().set_cache_size(cache_bytes).create(folder.join(FILE));
+    let created = redb::Builder::new().set_cache_size(cache_bytes).create(folder.join(Redb::FILE));
     let db = created.map_err(|error| named(error.into(), folder))?;
     // Reading needs the table to be there.
     let with_table = || -> Result<(), redb::Error> {

@@ -82,6 +82,8 @@ impl Sled {
 }
 
 impl Engine for Sled {
+    const FILE: &'static str = "db";
+
     fn get_many(&self, keys: &[Key]) -> Result<Vec<Option<Bytes>>, StoreError> {
         self.with(|open| keys.iter().map(|key| open.get(key)).collect())
     }
@@ -117,12 +119,12 @@ impl Open {
             .flush_every_ms(None);
         let db = open_when_free(&config).map_err(|error| Failed::Sled(error).named(folder))?;
         // sled itself syncs neither its folder nor its settings, and does not start without them.
-        for name in ["db", "conf", ""] {
+        for name in [Sled::FILE, "conf", ""] {
             File::open(folder.join(name))
                 .and_then(|file| file.sync_all())
                 .map_err(StoreError::io(doing.clone()))?;
         }
-        let file = File::open(folder.join("db")).map_err(StoreError::io(doing))?;
+        let file = File::open(folder.join(Sled::FILE)).map_err(StoreError::io(doing))?;
         let in_parts = keys_in_parts(&db).map_err(|error| Failed::Sled(error).named(folder))?;
         Ok(Self { db, file, in_parts: Mutex::new(in_parts), parts: RwLock::new(()) })
     }

@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use super::error::StoreError;
 use super::keys::{Key, KeyRange};
 use super::value;
-use crate::disk::free_bytes;
+use crate::disk::{FileId, Gone, free_bytes};
 use ironloom_types::ids::Epoch;
 
 /// The format of the store that this binary writes.
@@ -39,6 +39,11 @@ pub trait Storage: Send + Sync {
 
     /// The greatest epoch that ever applied anything; 0 in a new store.
     fn epoch(&self) -> Epoch;
+
+    /// Says whether the store's file is still there.
+    fn check_file(&self) -> Result<(), Gone> {
+        Ok(())
+    }
 }
 
 /// Sets a key, or deletes it.
@@ -79,6 +84,9 @@ pub(super) type SealedChange = (Key, Option<Vec<u8>>);
 
 /// What an engine does. It sees sealed values and blocks.
 pub(super) trait Engine: Send + Sync + 'static {
+    /// The name of the file that it keeps everything in.
+    const FILE: &'static str;
+
     /// Gets values, in the order of the keys.
     fn get_many(&self, keys: &[Key]) -> Result<Vec<Option<Bytes>>, StoreError>;
 
@@ -93,6 +101,8 @@ pub(super) trait Engine: Send + Sync + 'static {
 pub(super) struct Checked<E> {
     engine: E,
     folder: PathBuf,
+    /// The file that the engine keeps everything in.
+    file: (PathBuf, FileId),
     /// The store's epoch. Held while writing, so that of two writers one sees the other's.
     epoch: Mutex<Epoch>,
 }
@@ -100,7 +110,10 @@ pub(super) struct Checked<E> {
 impl<E: Engine> Checked<E> {
     /// Checks the format number of what the engine holds, or writes it into an empty store.
     pub(super) fn new(engine: E, folder: &Path) -> Result<Self, StoreError> {
-        let store = Self { engine, folder: folder.to_owned(), epoch: Mutex::new(Epoch(0)) };
+        let path = folder.join(E::FILE);
+        let id = FileId::at(&path).map_err(StoreError::io(format!("looking at {}", path.display())))?;
+        let (folder_of_engine, epoch) = (folder.to_owned(), Mutex::new(Epoch(0)));
+        let store = Self { engine, folder: folder_of_engine, file: (path, id), epoch };
         store.check_format(folder)?;
         let epoch = store.get_u32(&Key::epoch())?.unwrap_or(0);
         *store.epoch.lock() = Epoch(epoch);
@@ -189,6 +202,12 @@ impl<E: Engine> Storage for Checked<E> {
 
     fn epoch(&self) -> Epoch {
         *self.epoch.lock()
+    }
+
+    fn check_file(&self) -> Result<(), Gone> {
+        let (path, id) = &self.file;
+        // The engine may shorten it, but never to nothing.
+        id.check(path, 1)
     }
 }
 
