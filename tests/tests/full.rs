@@ -2,10 +2,15 @@
 //! nothing of what was acknowledged is lost.
 
 use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use ironloom_tests::{Setup, guests};
-use serde_json::json;
+use ironloom_tests::apps::install;
+use ironloom_tests::{Client, Setup, guests, wait_until};
+use rand::{RngExt as _, SeedableRng as _};
+use serde_json::{Value, json};
 
 #[test]
 fn below_the_reserve_pushes_and_installs_are_refused_and_reads_go_on() -> Result<()> {
@@ -49,9 +54,13 @@ fn a_log_that_cant_be_written_ends_the_server_with_75_and_loses_nothing() -> Res
     let mut server = setup.start()?;
     let client = server.client().clone();
     client.push_one("mark", 0)?;
-    // The next segment can't be made any more.
-    let (log, away) = (setup.data().join("log"), setup.data().join("log-away"));
-    fs::rename(&log, &away)?;
+    // Further segments can't be made any more: all their names are taken.
+    for number in 0..1_000 {
+        let path = setup.data().join(format!("log/new-{number:020}.free"));
+        if !path.exists() {
+            fs::write(&path, "")?;
+        }
+    }
     // 6 MB each: a segment has 64 MiB.
     let text = "x".repeat(60_000);
     let big = format!("{}\n", json!({"point": "big", "value": text})).repeat(100);
@@ -73,14 +82,8 @@ fn a_log_that_cant_be_written_ends_the_server_with_75_and_loses_nothing() -> Res
     assert_eq!(ended.code(), Some(75), "{}", setup.said());
     ensure!(setup.said().contains("log"), "{}", setup.said());
 
-    fs::rename(&away, &log)?;
     let server = setup.start()?;
-    let marks: Vec<u64> = server
-        .client()
-        .journal(0, "point=mark")?
-        .iter()
-        .map(|reading| reading["value"].as_u64().context("no integer"))
-        .collect::<Result<_>>()?;
+    let marks = marks(server.client())?;
     // Each that was acknowledged, and the one that wasn't whole or not at all.
     ensure!(
         marks == (0..=acknowledged).collect::<Vec<_>>()
@@ -89,6 +92,162 @@ fn a_log_that_cant_be_written_ends_the_server_with_75_and_loses_nothing() -> Res
     );
     ensure!(acknowledged >= 5, "only {acknowledged} were taken before the segment was full");
     Ok(())
+}
+
+fn marks(client: &Client) -> Result<Vec<u64>> {
+    let readings = client.journal(0, "point=mark")?;
+    readings.iter().map(|reading| reading["value"].as_u64().context("no integer")).collect()
+}
+
+#[test]
+fn who_takes_the_logs_files_away_ends_the_server_with_75() -> Result<()> {
+    ends_where_a_file_is_gone("log", "log")
+}
+
+#[test]
+fn who_takes_the_journals_files_away_ends_the_server_with_75() -> Result<()> {
+    ends_where_a_file_is_gone("journal", "journal")
+}
+
+#[test]
+fn who_takes_the_stores_file_away_ends_the_server_with_75() -> Result<()> {
+    ends_where_a_file_is_gone("store/sled/db", "store/sled/db")
+}
+
+/// Moves a file or a folder of the data folder away while the server runs, and puts it back afterwards.
+fn ends_where_a_file_is_gone(moved: &str, named: &str) -> Result<()> {
+    let setup = Setup::new()?;
+    let server = setup.start()?;
+    server.client().push_one("mark", 0)?;
+    // So that there is a block file, too.
+    ensure!(server.stop()?.success());
+    let mut server = setup.start()?;
+    let client = server.client().clone();
+    client.push_one("mark", 1)?;
+    let (from, to) = (setup.data().join(moved), setup.folder().join("away"));
+    fs::rename(&from, &to)?;
+    let mut acknowledged = 1;
+    let began = Instant::now();
+    while client.push_one("mark", acknowledged + 1).is_ok() {
+        acknowledged += 1;
+        ensure!(began.elapsed() < Duration::from_secs(20), "pushes are taken without {moved}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let ended = server.wait()?;
+    assert_eq!(ended.code(), Some(75), "{}", setup.said());
+    let (said, path) = (setup.said(), setup.data().join(named).display().to_string());
+    ensure!(said.contains(&path) && said.contains("was removed while the server ran"), "{said}");
+
+    // What the server may have written at its end is a beginning without what is needed; it gives way.
+    if from.is_dir() {
+        fs::remove_dir_all(&from)?;
+    } else if from.exists() {
+        fs::remove_file(&from)?;
+    }
+    fs::rename(&to, &from)?;
+    let server = setup.start()?;
+    let marks = marks(server.client())?;
+    ensure!(marks.len() as u64 > acknowledged && marks.is_sorted(), "{marks:?}, {acknowledged} acknowledged");
+    Ok(())
+}
+
+/// A small disk in memory.
+struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    /// Mounts one at this folder. `None` where this user may not: elsewhere than in the CI's containers only root may.
+    fn mount(folder: &Path, mebibytes: u64) -> Result<Option<Self>> {
+        fs::create_dir_all(folder)?;
+        let size = format!("size={mebibytes}m");
+        let mounted =
+            Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(folder).output()?;
+        if !mounted.status.success() {
+            eprintln!("skipped: {}", String::from_utf8_lossy(&mounted.stderr));
+            return Ok(None);
+        }
+        Ok(Some(Self(folder.to_owned())))
+    }
+
+    fn free_mebibytes(&self) -> Result<u64> {
+        let disk = rustix::fs::statvfs(&self.0)?;
+        Ok(disk.f_bavail * disk.f_frsize >> 20)
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("--lazy").arg(&self.0).status();
+    }
+}
+
+#[test]
+fn a_disk_that_apps_and_pushes_have_filled_is_left_again() -> Result<()> {
+    let setup = Setup::new()?;
+    let Some(disk) = SmallDisk::mount(&setup.data(), 1_000)? else { return Ok(()) };
+    let ballast = setup.data().join("ballast");
+    fs::write(&ballast, vec![0; 300 << 20])?;
+    let server = setup.start()?;
+    let more = json!({"limits": {"state": "1 GiB"}});
+    let bindings = json!({"command": ["app/command"]});
+    install(server.client(), "app", &guests::package("hostile")?, bindings, more)?;
+    let fills = format!("{}\n", json!({"point": "app/command", "value": "fill"})).repeat(40);
+    server.client().push(fills.as_bytes(), None)?.json()?;
+    let (acknowledged, lowest) = push_until_refused(server.client(), &disk)?;
+    ensure!(!setup.said().contains("waits for room"), "{}", setup.said());
+    ensure!(lowest >= 64, "{lowest} MiB were left");
+    server.kill()?;
+
+    // No start takes so much that the next one can't begin.
+    for _ in 0..4 {
+        let server = setup.start_listening()?;
+        assert_eq!(marks(server.client())?, (1..=acknowledged).collect::<Vec<_>>());
+        std::thread::sleep(Duration::from_secs(2));
+        server.kill()?;
+    }
+    let lowest = disk.free_mebibytes()?;
+    ensure!(lowest >= 64, "{lowest} MiB were left");
+
+    let server = setup.start_listening()?;
+    let purged = server.client().delete("/v1/installations/app?purge=true")?;
+    ensure!(purged.status < 300, "{}", purged.text());
+    fs::remove_file(&ballast)?;
+    let next = format!("{}\n", json!({"point": "mark", "value": acknowledged + 1}));
+    wait_until("readings to be taken again", || {
+        Ok(server.client().push(next.as_bytes(), None)?.status == 200)
+    })?;
+    assert_eq!(marks(server.client())?, (1..=acknowledged + 1).collect::<Vec<_>>());
+    ensure!(server.stop()?.success(), "{}", setup.said());
+    Ok(())
+}
+
+/// Pushes texts that can't be made small until the first is refused, and for some seconds more. How many were taken,
+/// and how little was free.
+fn push_until_refused(client: &Client, disk: &SmallDisk) -> Result<(u64, u64)> {
+    let mut random = rand_chacha::ChaCha8Rng::seed_from_u64(1);
+    let (mut acknowledged, mut lowest, mut refused) = (0, u64::MAX, None::<Instant>);
+    let began = Instant::now();
+    while refused.is_none_or(|refused| refused.elapsed() < Duration::from_secs(8)) {
+        ensure!(
+            began.elapsed() < Duration::from_secs(120),
+            "{} MiB are free, nothing is refused",
+            disk.free_mebibytes()?
+        );
+        let text: String = (0..1_900).map(|_| format!("{:016x}", random.random::<u64>())).collect();
+        let lines =
+            [json!({"point": "mark", "value": acknowledged + 1}), json!({"point": "text", "value": text})];
+        let body: String = lines.iter().map(|line: &Value| format!("{line}\n")).collect();
+        let answer = client.push(body.as_bytes(), None)?;
+        lowest = lowest.min(disk.free_mebibytes()?);
+        if answer.status == 200 {
+            acknowledged += 1;
+        } else {
+            answer.problem(507)?;
+            refused.get_or_insert_with(Instant::now);
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+    eprintln!("{acknowledged} were taken, {lowest} MiB were free at the lowest");
+    Ok((acknowledged, lowest))
 }
 
 #[test]

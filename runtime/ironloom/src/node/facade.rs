@@ -195,7 +195,9 @@ impl Node {
             reasons.push("stopping".to_owned());
         }
         if self.full.load(Ordering::Acquire) {
-            reasons.push("disk: less free space than store.reserve".to_owned());
+            reasons.push(
+                "disk: less free space than store.reserve, besides what the next checkpoint takes".to_owned(),
+            );
         }
         if self.committer.room() != Room::All {
             reasons.push("log: full until a checkpoint has ended".to_owned());

@@ -393,10 +393,11 @@ mod tests {
         for error in again {
             assert!(matches!(error, StartError::Storage(_)), "{error:?}");
         }
-        let wrong: [StartError; 4] = [
+        let wrong: [StartError; 5] = [
             start_error(store(ErrorKind::PermissionDenied.into())),
             start_error(OpenError::Log(log(ErrorKind::UnexpectedEof))),
             start_error(StoreError::Newer { found: 2, known: 1 }),
+            start_error(StoreError::InUse { folder: "store".into() }),
             start_error(OpenError::Checkpoint(CheckpointError::Fenced)),
         ];
         for error in wrong {

@@ -18,8 +18,7 @@ const KEPT_FREE: u64 = 64 << 20;
 const SHORT: u64 = 1 << 20;
 /// So long nothing is made ahead of its use after the disk had no room for it.
 const PAUSE: Duration = Duration::from_secs(10);
-/// Files that only a start takes: without one it would fail on a full disk, where the checkpoint that it
-/// makes may free others.
+/// Files that only a start takes, or a checkpoint that has no room: on a full disk that is the last room there is.
 const OF_A_START: usize = 1;
 
 /// The files that wait for their use: zero-filled or recycled, so that writing into them changes no

@@ -53,6 +53,14 @@ pub enum StoreError {
         /// The engine that was asked for.
         asked: &'static str,
     },
+    /// Another process has the engine's files open, though not the lock of the data folder.
+    #[error(
+        "the store in {folder} is in use by another process: stop that one first, or choose another data folder"
+    )]
+    InUse {
+        /// The folder of the store.
+        folder: PathBuf,
+    },
     /// The disk is full. What was asked for may be tried again when there is room.
     #[error("no room on the disk for the store in {folder}: {source}")]
     Full {

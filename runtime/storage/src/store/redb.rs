@@ -115,6 +115,7 @@ fn is_broken(error: &redb::Error) -> bool {
 fn named(error: redb::Error, folder: &Path) -> StoreError {
     let folder = folder.to_owned();
     match error {
+        redb::Error::DatabaseAlreadyOpen => StoreError::InUse { folder },
         redb::Error::Io(source) if is_want_of_room(source.kind()) => StoreError::Full { folder, source },
         redb::Error::Io(source) if source.kind() == io::ErrorKind::InvalidData => {
             StoreError::EngineDamaged { engine: "redb", folder, problem: source.to_string() }

@@ -117,7 +117,10 @@ impl Open {
             .cache_capacity(cache_bytes)
             .mode(sled::Mode::HighThroughput)
             .flush_every_ms(None);
-        let db = open_when_free(&config).map_err(|error| Failed::Sled(error).named(folder))?;
+        let db = open_when_free(&config).map_err(|error| match error {
+            error if is_locked(&error) => StoreError::InUse { folder: folder.to_owned() },
+            error => Failed::Sled(error).named(folder),
+        })?;
         // sled itself syncs neither its folder nor its settings, and does not start without them.
         for name in [Sled::FILE, "conf", ""] {
             File::open(folder.join(name))
@@ -275,13 +278,18 @@ fn open_when_free(config: &sled::Config) -> Result<sled::Db, sled::Error> {
     let mut tries = 0;
     loop {
         match config.open() {
-            Err(sled::Error::Io(error)) if error.kind() == io::ErrorKind::Other && tries < 100 => {
+            Err(error) if is_locked(&error) && tries < 100 => {
                 tries += 1;
                 std::thread::sleep(Duration::from_millis(20));
             }
             result => return result,
         }
     }
+}
+
+/// Whether somebody has sled's file open. It has no error of its own for that.
+fn is_locked(error: &sled::Error) -> bool {
+    matches!(error, sled::Error::Io(error) if error.to_string().starts_with("could not acquire lock"))
 }
 
 fn length_in_parts(stored: &[u8]) -> Option<usize> {

@@ -110,6 +110,7 @@ fn obey(command: &str) -> Result<String, Failure> {
         "flood" => flood()?,
         "key-flood" => flood_keys()?,
         "new-keys" => set_new_keys()?,
+        "fill" => fill()?,
         "new-points" => publish_new_points()?,
         "timer" => schedule::set("boom", invocation::now())?,
         "timer-again" => schedule::set("again", invocation::now())?,
@@ -148,6 +149,14 @@ fn next(count: u32) -> Result<std::ops::Range<u32>, Failure> {
 fn set_new_keys() -> Result<(), Failure> {
     let keys: Vec<String> = next(10_000)?.map(|n| format!("{n:x}")).collect();
     let entries: Vec<(&str, &[u8])> = keys.iter().map(|key| (&key[..], &b""[..])).collect();
+    state::set_many(&entries)?;
+    Ok(())
+}
+
+/// Writes 4 MB under new keys, until the quota is full.
+fn fill() -> Result<(), Failure> {
+    let (value, keys) = ([7; 20_000], next(200)?.map(|n| format!("fill/{n:06}")).collect::<Vec<_>>());
+    let entries: Vec<(&str, &[u8])> = keys.iter().map(|key| (&key[..], &value[..])).collect();
     state::set_many(&entries)?;
     Ok(())
 }

@@ -283,6 +283,17 @@ fn a_folder_with_a_store_of_the_other_engine_is_refused() {
 }
 
 #[test]
+fn files_that_another_process_has_open_are_in_use() {
+    for kind in EngineKind::ALL {
+        let folder = tempfile::tempdir().unwrap();
+        let _first = open_in_any(kind, folder.path());
+        let second = super::open(kind, folder.path(), 8 << 20).err().unwrap();
+        assert!(matches!(second, StoreError::InUse { .. }), "{second:?}");
+        assert!(second.to_string().contains("is in use by another process"), "{second}");
+    }
+}
+
+#[test]
 fn the_engines_names_are_those_of_the_configuration() {
     for kind in EngineKind::ALL {
         assert_eq!(kind.name().parse::<EngineKind>().unwrap(), kind);
