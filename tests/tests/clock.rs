@@ -101,6 +101,29 @@ fn a_wrong_future_is_left_behind_without_a_new_folder() -> Result<()> {
 }
 
 #[test]
+fn readings_of_before_leave_time_standing_and_a_note_says_so() -> Result<()> {
+    let setup = Setup::new()?;
+    let server = setup.clone().start()?;
+    server.client().push_one("farm/weight", 1.0)?;
+    ensure!(server.stop()?.success());
+    let server = setup.config("[site]\nclock = \"feed\"\n").start()?;
+    let client = server.client();
+    let stands = || -> Result<bool> {
+        Ok(notes(client)?.iter().any(|note| note.to_string().contains("and the last journal time is")))
+    };
+    ensure!(!stands()?);
+    let push = |at: Timestamp| {
+        let line = json!({"point": "farm/weight", "value": 2.0, "at": at.to_string()});
+        client.push(line.to_string().as_bytes(), None)?.json()
+    };
+    push("2019-06-19T15:22:45Z".parse()?)?;
+    ensure!(stands()?, "{:?}", notes(client)?);
+    push(Timestamp::now())?;
+    ensure!(!stands()?);
+    Ok(())
+}
+
+#[test]
 fn a_readings_clock_is_not_set() -> Result<()> {
     let server = Setup::new()?.config("[site]\nclock = \"feed\"\n").start()?;
     let body = json!({"now": Timestamp::now().to_string()});

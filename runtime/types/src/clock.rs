@@ -112,6 +112,8 @@ pub struct Clock {
     source: Source,
     /// The last time given out.
     last: AtomicU64,
+    /// The latest time that came in since the start, under the feed's clock; 0 before.
+    fed: AtomicU64,
 }
 
 /// The source of time: `[site] clock`.
@@ -139,7 +141,7 @@ pub enum ClockFault {
 impl Clock {
     /// A clock that never shows less than `last`, the last journal time there is.
     pub fn new(source: Source, last: Timestamp) -> Self {
-        Self { source, last: AtomicU64::new(last.0) }
+        Self { source, last: AtomicU64::new(last.0), fed: AtomicU64::new(0) }
     }
 
     /// The source of its time.
@@ -178,8 +180,19 @@ impl Clock {
     /// Under the feed's clock, moves time on to `at`; under the host's it does nothing.
     pub fn advance(&self, at: Timestamp) {
         if self.source == Source::Feed {
-            self.last.fetch_max(at.0, Ordering::SeqCst);
+            let last = self.last.fetch_max(at.0, Ordering::SeqCst);
+            // A tick of the present brings nothing.
+            if at.0 != last {
+                self.fed.fetch_max(at.0, Ordering::SeqCst);
+            }
         }
+    }
+
+    /// Under the feed's clock, the latest time that came in since the start, where journal time is ahead of it by
+    /// more than [`NOTABLE`] and stands still until it is passed.
+    pub fn late_feed(&self) -> Option<Timestamp> {
+        let fed = Timestamp(self.fed.load(Ordering::SeqCst));
+        (fed > Timestamp(0) && behind(fed, self.last()).is_some()).then_some(fed)
     }
 
     /// Returns the time of the machine's clock, unless it can't be right.
@@ -304,6 +317,26 @@ mod tests {
         clock.advance(Timestamp(9));
         clock.advance(Timestamp(7));
         assert_eq!(clock.now(), Timestamp(9));
+    }
+
+    #[test]
+    fn a_feed_that_lies_before_journal_time_is_told_until_it_has_caught_up() {
+        let at = |seconds| Timestamp(seconds * SECOND);
+        let clock = Clock::new(Source::Feed, at(10_000));
+        assert_eq!(clock.late_feed(), None);
+        clock.advance(at(500));
+        // Ticks of the present and stragglers change nothing.
+        clock.advance(at(10_000));
+        clock.advance(at(100));
+        assert_eq!(clock.late_feed(), Some(at(500)));
+        clock.advance(at(9_700));
+        assert_eq!(clock.late_feed(), None);
+        clock.advance(at(20_000));
+        clock.advance(at(100));
+        assert_eq!(clock.late_feed(), None);
+        let host = Clock::new(Source::Host, host_time());
+        host.advance(at(500));
+        assert_eq!(host.late_feed(), None);
     }
 
     #[test]

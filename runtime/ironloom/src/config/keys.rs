@@ -154,10 +154,13 @@ const EXAMPLES: &str = r#"# The unit of matching points whose source names none.
 #
 # A line whose time or number of cells is wrong is passed over and counted; a cell that isn't of its type becomes
 # a reading of quality "bad"; a time before 1970 is kept as 1970, of quality "uncertain". A last line without a line
-# feed is taken once the file hasn't changed for 10 s. A restart goes on where it was, also in a file that has grown.
+# feed is taken once the file hasn't changed for 10 s; if a quoted cell of it hasn't ended by then, it is passed over. A
+# restart goes on where it was, also in a file that has grown. A file that no longer begins as it did is read from its
+# beginning, also if it was changed while it was read.
 #
 # [connectors.herd.columns.Weight]
-# point = "farm/barn-{lap}/pig/{Pig}/weight"   # {Pig}: the line's cell in that column; {lap}: from 1
+# point = "farm/barn-{lap}/pig/{Pig}/weight"   # {Pig}: the line's cell in that column; {lap}: from 1.
+#                               # A cell that is empty or has a "/" is passed over; only point = "{Pig}" takes whole paths
 # type = "real"                 # or "integer", "boolean", "text"
 # unit = "kg"                   # may be left out. A point that has another unit is passed over
 "#;

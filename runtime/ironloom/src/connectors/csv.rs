@@ -6,6 +6,8 @@ mod cells;
 mod config;
 mod error;
 mod file;
+mod progress;
+mod regular;
 mod tail;
 #[cfg(test)]
 mod tests;
@@ -20,30 +22,35 @@ use tokio::time::Instant;
 pub(crate) use self::config::CsvConfig;
 use self::error::FileError;
 use self::file::Lap;
+use self::progress::Progress;
 use self::tail::Tail;
-use self::tracked::Progress;
 use super::{RETRY, Run};
 use crate::aside::aside;
 use ironloom_types::clock::Timestamp;
 
 /// The interval of ticks between two records: fine enough for daily timers at a week a second.
 const TICK: Duration = Duration::from_millis(20);
+/// Records of a file that is read as fast as possible may be on their way to the disk up to this number; each sync
+/// of the log takes many.
+const MANY: usize = 64;
 
 /// Runs until there is nothing more to read, or shutdown is requested.
 pub(super) async fn run(config: CsvConfig, mut run: Run) {
     let config = Arc::new(config);
     loop {
-        match replay(&config, &mut run).await {
-            Ok(true) => return run.status.end("done"),
-            Ok(false) => {
-                // `stopped` with an error of its own stays.
-                if run.stopping() {
-                    run.status.end("stopped");
-                }
-                return;
+        let replayed = replay(&config, &mut run).await;
+        // Before the receipt is looked at again, and before anybody is told that it is done.
+        if !run.settle().await || matches!(replayed, Ok(false)) {
+            // `stopped` with an error of its own stays.
+            if run.stopping() {
+                run.status.end("stopped");
             }
-            Err(FileError::Wrong(error)) => return run.status.failed("stopped", error),
-            Err(FileError::Io(error)) => run.status.failed("waiting", error),
+            return;
+        }
+        match replayed {
+            Ok(_) => return run.status.end("done"),
+            Err(FileError::Wrong(error)) => return run.status.failed("stopped", &error),
+            Err(FileError::Io(error)) => run.status.failed("waiting", &error),
         }
         if !run.sleep(RETRY).await {
             return run.status.end("stopped");
@@ -60,80 +67,102 @@ async fn read_aside<T: Send + 'static>(
 
 /// Whether it reached its end.
 async fn replay(config: &Arc<CsvConfig>, run: &mut Run) -> Result<bool, FileError> {
-    let (mut progress, mut hash) = begin(config, run).await?;
+    let (mut progress, mut hash, mut notice) = begin(config, run).await?;
     let mut pace = Pace::new(config.speed);
-    let mut settled = None;
     while config.laps.is_none_or(|laps| progress.lap <= laps) {
         let (opened, status) = (Arc::clone(config), Arc::clone(&run.status));
-        let mut lap = read_aside(move || Lap::open(&opened, progress, hash, settled, &status)).await?;
+        let mut lap = read_aside(move || Lap::open(&opened, progress, hash, &status)).await?;
         run.status.set("running");
         if progress.offset == 0 && lap.next_at().is_none() && lap.unfinished().is_none() {
             return Err(lap.failure().unwrap_or_else(|| lap.empty()));
         }
-        while let Some(at) = lap.next_at() {
-            if !pace.wait(at, run).await {
-                return Ok(false);
-            }
-            let (sink, status) = (Arc::clone(&run.sink), Arc::clone(&run.status));
-            let read = move || {
-                let record = lap.record(&*sink, &status);
-                Ok((lap, record))
-            };
-            let (read_on, record) = read_aside(read).await?;
-            lap = read_on;
-            if let Some(record) = record
-                && !run.submit(&record).await
-            {
-                return Ok(false);
-            }
+        // Not before: a file that is just being written again may be empty for a while, and is tried often.
+        if let Some(notice) = notice.take() {
+            run.status.noticed(&notice);
         }
-        if let Some(failure) = lap.failure() {
-            return Err(failure);
-        }
-        if let Some(read) = lap.unfinished() {
-            settled = match tail::wait(config, read, run).await? {
-                Tail::Stopping => return Ok(false),
-                Tail::Settled => Some(read.length),
-                Tail::Grew => None,
-            };
-            (progress, hash) = lap.place();
-            continue;
-        }
-        settled = None;
+        let Some(mut lap) = read_lap(config, lap, &mut pace, run).await? else { return Ok(false) };
+        let shutdown = run.shutdown.clone();
+        read_aside(move || lap.check_end(|| *shutdown.borrow())).await?;
         (progress, hash) = (Progress::begin(progress.lap + 1), Sha256::new());
     }
     Ok(true)
 }
 
-/// Opens the file at the receipt's place, or at the beginning if it is a different file.
-async fn begin(config: &Arc<CsvConfig>, run: &Run) -> Result<(Progress, Sha256), FileError> {
-    let start = (Progress::begin(1), Sha256::new());
+/// Hands over all lines of a lap; `None` where the connector shall stop.
+async fn read_lap(
+    config: &Arc<CsvConfig>,
+    mut lap: Lap,
+    pace: &mut Pace,
+    run: &mut Run,
+) -> Result<Option<Lap>, FileError> {
+    let most = pace.records_at_once();
+    loop {
+        while let Some(at) = lap.next_at() {
+            if !pace.wait(at, run).await {
+                return Ok(None);
+            }
+            let (sink, status) = (Arc::clone(&run.sink), Arc::clone(&run.status));
+            let read = move || {
+                let records = lap.records(most, &*sink, &status);
+                Ok((lap, records))
+            };
+            let (read_on, records) = read_aside(read).await?;
+            lap = read_on;
+            for record in records {
+                if !run.submit(&record, most).await {
+                    return Ok(None);
+                }
+            }
+        }
+        if let Some(failure) = lap.failure() {
+            return Err(failure);
+        }
+        let Some(read) = lap.unfinished() else { return Ok(Some(lap)) };
+        if !run.settle().await {
+            return Ok(None);
+        }
+        let settled = match tail::wait(config, read, run).await? {
+            Tail::Stopping => return Ok(None),
+            Tail::Settled => Some(read.length),
+            Tail::Grew => None,
+        };
+        let status = Arc::clone(&run.status);
+        lap = read_aside(move || lap.go_on(settled, &status).map(|()| lap)).await?;
+    }
+}
+
+/// Returns the receipt's place, or the beginning if it is a different file, with the hash over all before and what
+/// people should know of that.
+async fn begin(
+    config: &Arc<CsvConfig>,
+    run: &mut Run,
+) -> Result<(Progress, Sha256, Option<String>), FileError> {
+    let start = |notice| (Progress::begin(1), Sha256::new(), notice);
     let Some(progress) = run.sink.receipt(&run.status.name).as_deref().and_then(Progress::from_receipt)
     else {
-        return Ok(start);
+        run.status.set_skipped(0);
+        return Ok(start(None));
     };
-    let (config, shutdown) = (Arc::clone(config), run.shutdown.clone());
+    let (path, shutdown) = (&config.path, run.shutdown.clone());
+    let config = Arc::clone(config);
     let verified = read_aside(move || {
         let verified = progress.verify(&config.path, || *shutdown.borrow());
         verified.map_err(|error| FileError::Io(format!("{}: {error}", config.path.display())))
     });
     let connector = &run.status.name;
-    match verified.await? {
-        Some((verified, hash)) => {
-            let line = verified.line;
-            if verified.offset < progress.offset {
-                run.status.noticed(format!(
-                    "line {line} was taken before it was whole: it went on since, and is read again"
-                ));
-            }
-            tracing::info!(connector, lap = verified.lap, line, "goes on");
-            Ok((verified, hash))
-        }
-        None => {
-            tracing::info!(connector, "the file is not the same as before: starting from its beginning");
-            Ok(start)
-        }
-    }
+    let Some((verified, hash)) = verified.await? else {
+        run.status.set_skipped(0);
+        let path = path.display();
+        return Ok(start(Some(format!(
+            "{path} is not the file that was read before: it is read from its beginning"
+        ))));
+    };
+    run.status.set_skipped(verified.skipped);
+    let line = verified.line;
+    let notice = (verified.offset < progress.offset)
+        .then(|| format!("line {line} was taken before it was whole: it went on since, and is read again"));
+    tracing::info!(connector, lap = verified.lap, line, "goes on");
+    Ok((verified, hash, notice))
 }
 
 /// Holds records back until their time has come.
@@ -146,6 +175,11 @@ struct Pace {
 impl Pace {
     fn new(speed: f64) -> Self {
         Self { speed, start: None }
+    }
+
+    /// The number of records that may be on their way at once. A paced one is durable before the next is due.
+    fn records_at_once(&self) -> usize {
+        if self.speed == 0.0 { MANY } else { 1 }
     }
 
     /// Waits until `at`, with ticks; `false` where the connector shall stop.

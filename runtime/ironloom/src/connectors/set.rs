@@ -2,11 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::time::{Instant, timeout_at};
 
 use super::{ConnectorConfig, ConnectorStatus, Running, Sink, start};
 use crate::telemetry::Metrics;
+
+/// The time that connectors have to stop. One may hang in a file system that doesn't answer.
+const LAST_RECORDS: Duration = Duration::from_secs(5);
 
 /// The connectors that were started.
 #[derive(Debug)]
@@ -45,12 +50,43 @@ impl Connectors {
         .collect()
     }
 
-    /// Stops them and waits until each has ended.
+    /// Stops them and waits until each has ended, at most [`LAST_RECORDS`].
     pub(crate) async fn stop(self) {
         self.stop.send_replace(true);
-        for connector in self.running {
+        let until = Instant::now() + LAST_RECORDS;
+        for mut connector in self.running {
             // One that panicked has ended as well.
-            let _ = connector.task.await;
+            if timeout_at(until, &mut connector.task).await.is_err() {
+                connector.task.abort();
+                tracing::warn!(
+                    connector = connector.status.name,
+                    "didn't stop within 5 s, and is left behind: does its file system answer? After a restart it \
+                     goes on after its last durable record"
+                );
+            }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::connectors::Status;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connector_that_hangs_is_left_behind_after_a_while() {
+        let running = ["a", "b"].map(|name| Running {
+            status: Arc::new(Status::new(name, "csv", &Metrics::default())),
+            task: tokio::spawn(std::future::pending()),
+        });
+        let tasks = running.each_ref().map(|connector| connector.task.abort_handle());
+        let (stop, mut told) = watch::channel(false);
+        let begun = Instant::now();
+        Connectors { stop, running: running.into() }.stop().await;
+        // Together, not one after the other.
+        assert_eq!(begun.elapsed(), LAST_RECORDS);
+        assert!(*told.borrow_and_update());
+        tokio::task::yield_now().await;
+        assert!(tasks.iter().all(tokio::task::AbortHandle::is_finished));
     }
 }

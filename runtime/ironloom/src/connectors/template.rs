@@ -1,6 +1,7 @@
 //! Point paths with places for a line's own values: `farm/barn-{lap}/pig/{Pig}/weight`.
 
 use ironloom_types::ids::PointPath;
+use ironloom_types::text::shorten;
 
 /// A template, split at its braces.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -35,7 +36,7 @@ impl Template {
         let template = Self(parts);
         // Any value would do: it is checked again with what the lines hold.
         let mut sample = String::new();
-        template.fill(&mut sample, |_| Some("x"));
+        template.fill(&mut sample, |_| Some("x"))?;
         let path = PointPath::new(&sample)
             .map_err(|error| format!("{text:?} doesn't give a point path: {error}"))?;
         if path.is_reserved() {
@@ -52,14 +53,38 @@ impl Template {
         })
     }
 
-    /// Appends the text with the names' values; a name without one leaves nothing.
-    pub(crate) fn fill<'v>(&self, out: &mut String, value: impl Fn(&str) -> Option<&'v str>) {
+    /// Appends the text with the names' values. A value is one segment or a part of one, or the point would come
+    /// under the patterns of others; only a template that is nothing but a name takes a whole path.
+    ///
+    /// # Errors
+    /// A sentence about a value that is empty or has a `/`.
+    pub(crate) fn fill<'v>(
+        &self,
+        out: &mut String,
+        value: impl Fn(&str) -> Option<&'v str>,
+    ) -> Result<(), String> {
+        let is_path = matches!(self.0[..], [Part::Name(_)]);
         for part in &self.0 {
-            match part {
-                Part::Text(text) => out.push_str(text),
-                Part::Name(name) => out.push_str(value(name).unwrap_or_default()),
+            let name = match part {
+                Part::Text(text) => {
+                    out.push_str(text);
+                    continue;
+                }
+                Part::Name(name) => name,
+            };
+            let value = value(name).unwrap_or_default();
+            if value.is_empty() {
+                return Err(format!("{name} is empty and makes no point path"));
             }
+            if value.contains('/') && !is_path {
+                let value = shorten(value, 60);
+                return Err(format!(
+                    "{name} is {value:?}, and a / would make further segments of the point path"
+                ));
+            }
+            out.push_str(value);
         }
+        Ok(())
     }
 }
 
@@ -72,10 +97,26 @@ mod tests {
         let template = Template::parse("farm/barn-{lap}/{Pig}").unwrap();
         assert_eq!(template.names().collect::<Vec<_>>(), ["lap", "Pig"]);
         let mut out = String::new();
-        template.fill(&mut out, |name| Some(if name == "lap" { "2" } else { "4601" }));
+        template.fill(&mut out, |name| Some(if name == "lap" { "2" } else { "4601" })).unwrap();
         assert_eq!(out, "farm/barn-2/4601");
         for wrong in ["", "a//b", "a/{", "a/{}", "a/{x", "a/}", "a/{x{y}}", "apps/{x}", "apps"] {
             assert!(Template::parse(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_value_is_no_more_than_a_segment_unless_it_is_the_whole_path() {
+        let fill = |template: &str, value: &str| {
+            let mut out = String::new();
+            Template::parse(template).unwrap().fill(&mut out, |_| Some(value)).map(|()| out)
+        };
+        assert_eq!(fill("{point}", "farm/barn-2/co2"), Ok("farm/barn-2/co2".to_owned()));
+        for template in ["m/{s}/v", "m/{s}", "{s}/v", "{s}{s}"] {
+            let error = fill(template, "b/c").unwrap_err();
+            assert!(error.starts_with("s is \"b/c\", and a / would make further segments"), "{error}");
+        }
+        for template in ["{s}", "m/{s}", "m/barn-{s}"] {
+            assert_eq!(fill(template, "").unwrap_err(), "s is empty and makes no point path");
         }
     }
 }

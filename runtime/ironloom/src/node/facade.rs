@@ -241,15 +241,13 @@ impl Node {
         metrics.log_groups.inc_by(stats.groups.saturating_sub(shown.groups));
         metrics.log_records.inc_by(stats.records.saturating_sub(shown.records));
         metrics.log_bytes.inc_by(stats.bytes.saturating_sub(shown.bytes));
-        let lowered = self.show_connector_figures();
-        metrics.lowered.inc_by(lowered.saturating_sub(shown.lowered));
-        *shown = Shown { groups: stats.groups, records: stats.records, bytes: stats.bytes, lowered };
+        *shown = Shown { groups: stats.groups, records: stats.records, bytes: stats.bytes };
+        self.show_connector_figures();
         self.show_lane_figures();
         self.telemetry.text()
     }
 
-    /// Sets the figures of the connectors; returns how many readings they have lowered together.
-    fn show_connector_figures(&self) -> u64 {
+    fn show_connector_figures(&self) {
         let figures = &self.telemetry.metrics.figures;
         figures.clear();
         let connectors =
@@ -260,7 +258,6 @@ impl Node {
             figures.connector_up.get_or_create(&label).set(i64::from(up));
             figures.connector_readings.get_or_create(&label).set(status.readings as i64);
         }
-        connectors.iter().map(|status| status.lowered).sum()
     }
 
     fn show_lane_figures(&self) {

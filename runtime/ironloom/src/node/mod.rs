@@ -109,8 +109,6 @@ struct Shown {
     groups: u64,
     records: u64,
     bytes: u64,
-    /// Readings that connectors have lowered.
-    lowered: u64,
 }
 
 impl Node {

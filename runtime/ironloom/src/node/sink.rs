@@ -14,48 +14,48 @@ use ironloom_types::clock::Timestamp;
 pub(super) struct NodeSink(pub Arc<Node>);
 
 impl Sink for NodeSink {
-    fn submit<'a>(&'a self, connector: &'a str, record: Record) -> Submitted<'a> {
-        Box::pin(async move {
-            let node = &self.0;
-            if node.stopping.load(Ordering::Acquire) {
-                return Err(SinkError::Stopping);
-            }
-            if node.committer.room() != Room::All {
-                return Err(SinkError::Later(
-                    "the log is full until a checkpoint has written it to the store".into(),
-                ));
-            }
-            if node.full.load(Ordering::Acquire) {
-                return Err(SinkError::Later("the disk is nearly full (store.reserve)".into()));
-            }
-            if record.columns.is_empty() {
-                return Ok(());
-            }
-            assert!(record.receipt.len() <= MAX_RECEIPT, "each record of a connector carries its receipt");
-            let receipt = Receipt { connector: connector.into(), note: record.receipt };
-            let head = ReadingsHead { receipt: Some(receipt), idempotency: None };
-            if !record.units.is_empty() && !super::units::submit(&node.committer, record.units) {
-                return Err(SinkError::Stopping);
-            }
-            let new_points = node.with_units(record.new_points);
-            let (reply, durable) = tokio::sync::oneshot::channel();
-            let columns = record.columns;
-            let item = Submission::Readings(ReadingsSubmission { head, new_points, columns, reply });
-            let bound = item.max_len();
-            if let Err(refused) = node.committer.submit(item, bound) {
-                return Err(match refused.error {
-                    LogError::TooLarge { bytes, max } => {
-                        SinkError::Refused(Refusal::TooLarge { bytes, max }.to_string())
-                    }
-                    _ => SinkError::Stopping,
-                });
-            }
+    fn submit(&self, connector: &str, record: Record) -> Result<Submitted, SinkError> {
+        let node = &self.0;
+        if node.stopping.load(Ordering::Acquire) {
+            return Err(SinkError::Stopping);
+        }
+        if node.committer.room() != Room::All {
+            return Err(SinkError::Later(
+                "the log is full until a checkpoint has written it to the store".into(),
+            ));
+        }
+        if node.full.load(Ordering::Acquire) {
+            return Err(SinkError::Later("the disk is nearly full (store.reserve)".into()));
+        }
+        if record.columns.is_empty() {
+            return Ok(Box::pin(std::future::ready(Ok(()))));
+        }
+        assert!(record.receipt.len() <= MAX_RECEIPT, "each record of a connector carries its receipt");
+        let receipt = Receipt { connector: connector.into(), note: record.receipt };
+        let head = ReadingsHead { receipt: Some(receipt), idempotency: None };
+        if !record.units.is_empty() && !super::units::submit(&node.committer, record.units) {
+            return Err(SinkError::Stopping);
+        }
+        let new_points = node.with_units(record.new_points);
+        let (reply, durable) = tokio::sync::oneshot::channel();
+        let columns = record.columns;
+        let item = Submission::Readings(ReadingsSubmission { head, new_points, columns, reply });
+        let bound = item.max_len();
+        if let Err(refused) = node.committer.submit(item, bound) {
+            return Err(match refused.error {
+                LogError::TooLarge { bytes, max } => {
+                    SinkError::Refused(Refusal::TooLarge { bytes, max }.to_string())
+                }
+                _ => SinkError::Stopping,
+            });
+        }
+        Ok(Box::pin(async move {
             match durable.await {
                 Ok(Ok(_)) => Ok(()),
                 Ok(Err(Refusal::UnknownOutcome)) | Err(_) => Err(SinkError::Stopping),
                 Ok(Err(refusal)) => Err(SinkError::Refused(refusal.to_string())),
             }
-        })
+        }))
     }
 
     fn tick(&self, at: Timestamp) {

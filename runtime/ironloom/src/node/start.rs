@@ -302,6 +302,14 @@ async fn watch_timers(shared: Arc<Shared>, committer: CommitterHandle<Submission
 
 /// Returns a note about a clock that is behind journal time.
 pub(super) fn clock_note(clock: &Clock) -> Option<String> {
+    if let Some(fed) = clock.late_feed() {
+        return Some(format!(
+            "clock: the readings have come to {fed} since the start, and the last journal time is {}; it stands still, \
+             and cron timers don't run, until they have passed it. To replay old data, start with a data folder of its \
+             own",
+            clock.last()
+        ));
+    }
     let behind = jiff::SignedDuration::try_from(clock.behind()?).ok()?;
     Some(format!(
         "clock: it stands {behind:#} before the last journal time; journal time stands still, and cron timers \

@@ -1,17 +1,19 @@
 //! A CSV file as records: the lines with one time, one after the other, are one record.
 
-use std::io;
+use std::io::{self, Read as _, SeekFrom};
+use std::path::Path;
 use std::sync::Arc;
 
-use csv::StringRecord;
+use csv::{ByteRecord, StringRecord};
 use hashbrown::HashMap;
 use sha2::Sha256;
 
 use super::cells::LineTime;
 use super::config::{CsvConfig, Mapping};
 use super::error::FileError;
+use super::progress::Progress;
 use super::tail::Seen;
-use super::tracked::{Progress, Tracked};
+use super::tracked::Tracked;
 use crate::connectors::{KnownPoint, Record, Sink, Status};
 use ironloom_types::clock::Timestamp;
 use ironloom_types::ids::{PointNumber, PointPath};
@@ -23,8 +25,6 @@ const MAX_LINES: usize = 4_096;
 /// Bytes of a record after which no further line is added to it: far below the largest that the log
 /// takes, whatever one more line adds.
 const ENOUGH_BYTES: usize = 1 << 20;
-/// Bytes that a new point adds to a record, at most.
-const POINT_BYTES: usize = 512;
 
 /// A line with a time.
 struct Line {
@@ -68,27 +68,18 @@ pub(super) struct Lap {
 }
 
 impl Lap {
-    /// Opens the file where `progress` has come to; `hash` is the one over all before. A last line without
-    /// a line feed is taken only where it ends at the `settled` length.
+    /// Opens the file where `progress` has come to; `hash` is the one over all before.
     pub(super) fn open(
         config: &Arc<CsvConfig>,
         progress: Progress,
         hash: Sha256,
-        settled: Option<u64>,
         status: &Status,
     ) -> Result<Self, FileError> {
         let path = config.path.display();
-        let failed = |error: io::Error| FileError::Io(format!("{path}: {error}"));
-        let wrong = |error: csv::Error| match error.into_kind() {
-            csv::ErrorKind::Io(error) => broken(&error),
-            _ => FileError::Wrong(format!("{path}: the header line is not UTF-8")),
-        };
-        let tracked = Tracked::open(&config.path).map_err(failed)?;
+        let tracked = Tracked::open(&config.path).map_err(|error| broken(&config.path, None, &error))?;
         let mut reader = csv::ReaderBuilder::new().delimiter(config.delimiter).from_reader(tracked);
-        let header = reader.headers().map_err(wrong)?.clone();
-        let end = reader.position().byte();
-        let is_whole = reader.get_ref().ends_line(end) || settled == Some(end);
-        if header.is_empty() || !is_whole {
+        let header = reader.headers().map_err(|error| header_error(&config.path, error))?.clone();
+        if header.is_empty() || reader.get_ref().has_ended() {
             return Err(FileError::Io(format!("{path} has no whole header line yet")));
         }
         let find = |name: &str| {
@@ -103,10 +94,9 @@ impl Lap {
             }
         }
         if progress.offset > 0 {
-            let mut place = csv::Position::new();
-            place.set_byte(progress.offset).set_line(progress.line);
-            reader.seek(place).map_err(wrong)?;
-            reader.get_mut().go_on_from(progress.offset, hash);
+            seek(&mut reader, progress.offset, progress.line)
+                .map_err(|error| header_error(&config.path, error))?;
+            reader.get_mut().go_on_with(hash);
         }
         let mut lap = Self {
             config: Arc::clone(config),
@@ -119,7 +109,7 @@ impl Lap {
             shift: config.shift.0.saturating_mul(progress.lap - 1),
             ahead: None,
             next_line: progress.line,
-            settled,
+            settled: None,
             unfinished: None,
             has_lines: progress.offset > 0,
             units: HashMap::new(),
@@ -127,6 +117,17 @@ impl Lap {
         };
         lap.look_ahead(status);
         Ok(lap)
+    }
+
+    /// Reads on behind what was handed over or passed over, after the file has ended in an unfinished line. That
+    /// is taken if it still ends at the `settled` length.
+    pub(super) fn go_on(&mut self, settled: Option<u64>, status: &Status) -> Result<(), FileError> {
+        (self.settled, self.unfinished) = (settled, None);
+        let passed = self.reader.get_ref().passed();
+        seek(&mut self.reader, passed, self.next_line)
+            .map_err(|error| header_error(&self.config.path, error))?;
+        self.look_ahead(status);
+        Ok(())
     }
 
     /// Returns why it ended before the file did, if it did.
@@ -137,11 +138,6 @@ impl Lap {
     /// The file as far as it was read, where its last line may still be written.
     pub(super) fn unfinished(&self) -> Option<Seen> {
         self.unfinished
-    }
-
-    /// The first place that was not handed over or passed over, and the hash over all before.
-    pub(super) fn place(&self) -> (Progress, Sha256) {
-        self.reader.get_ref().place(self.lap, self.next_line)
     }
 
     /// What is wrong with a file that brings nothing.
@@ -163,62 +159,104 @@ impl Lap {
     fn look_ahead(&mut self, status: &Status) {
         loop {
             let mut row = StringRecord::new();
-            let read = self.reader.read_record(&mut row);
+            let begin = self.reader.position().clone();
+            let read = self.reader.read_record(&mut row).map_err(csv::Error::into_kind);
             let end = self.reader.position().clone();
-            let number = row.position().map_or(0, csv::Position::line);
-            let begin = row.position().map_or(0, csv::Position::byte);
-            let unended = (!self.reader.get_ref().ends_line(end.byte())).then_some(begin);
-            let is_line = match &read {
-                Ok(some) => *some,
-                Err(error) => !error.is_io_error(),
-            };
-            self.has_lines |= is_line;
-            if is_line && unended.is_some() && self.is_unfinished(end.byte()) {
-                return;
-            }
+            let tracked = self.reader.get_ref();
+            let bytes = tracked.between(begin.byte(), end.byte());
+            // The rest of the line feed before, and empty lines.
+            let blank = bytes.iter().take_while(|byte| matches!(byte, b'\r' | b'\n'));
+            let number = begin.line() + blank.filter(|byte| **byte == b'\n').count() as u64;
+            let unended = tracked.has_ended().then_some(begin.byte());
+            let is_open = unended.is_some() && self.is_open(bytes);
             let problem = match read {
                 Ok(false) => return,
+                Err(csv::ErrorKind::Io(error)) => {
+                    self.failure = Some(broken(&self.config.path, Some(number), &error));
+                    return;
+                }
+                _ if unended.is_some() && self.is_unfinished(end.byte()) => return,
+                _ if is_open => "has a quoted cell that doesn't end before the file does".to_owned(),
                 Ok(true) => match self.config.times.parse(row.get(self.at).unwrap_or_default()) {
                     Ok(time) => {
                         let (at, trusted) = match time {
                             LineTime::At(at) => (at.plus(self.shift), true),
                             LineTime::TooEarly => (Timestamp(0), false),
                         };
+                        self.has_lines = true;
                         self.ahead = Some(Line { at, trusted, row, number, unended, end });
                         return;
                     }
-                    Err(problem) => format!("line {number}: {problem}"),
+                    Err(problem) => problem,
                 },
-                Err(error) => match error.into_kind() {
-                    csv::ErrorKind::Io(error) => {
-                        self.failure = Some(broken(&error));
-                        return;
-                    }
-                    csv::ErrorKind::UnequalLengths { expected_len, len, pos } => {
-                        let line = pos.map_or(number, |pos| pos.line());
-                        format!("line {line}: has {len} cells, the header {expected_len}")
-                    }
-                    csv::ErrorKind::Utf8 { pos, .. } => {
-                        format!("line {}: is not UTF-8", pos.map_or(number, |pos| pos.line()))
-                    }
-                    _ => "a line can't be read".to_owned(),
-                },
+                Err(csv::ErrorKind::UnequalLengths { expected_len, len, .. }) => {
+                    format!("has {len} cells, the header {expected_len}")
+                }
+                Err(csv::ErrorKind::Utf8 { .. }) => "is not UTF-8".to_owned(),
+                Err(_) => "can't be read".to_owned(),
             };
-            status.skipped(format!("{problem}; skipped"));
+            self.has_lines = true;
+            if !self.is_as_read() {
+                return;
+            }
+            status.skipped(&format!("line {number}: {problem}; skipped"));
             self.pass(&end);
         }
     }
 
+    /// Whether a line without a line feed ends within quotes: one would belong to the cell.
+    fn is_open(&self, line: &[u8]) -> bool {
+        let mut builder = csv::ReaderBuilder::new();
+        builder.delimiter(self.config.delimiter).has_headers(false).flexible(true);
+        let mut reader = builder.from_reader(line.chain(&b"\n\n"[..]));
+        let read = reader.read_byte_record(&mut ByteRecord::new());
+        read.is_ok() && reader.position().byte() > line.len() as u64 + 1
+    }
+
     /// Whether the last line, which ends here without a line feed, has to wait.
     fn is_unfinished(&mut self, end: u64) -> bool {
+        self.has_lines = true;
         if self.settled == Some(end) {
             return false;
         }
         match self.reader.get_ref().seen() {
             Ok(seen) => self.unfinished = Some(Seen { length: end, ..seen }),
-            Err(error) => self.failure = Some(broken(&error)),
+            Err(error) => self.failure = Some(broken(&self.config.path, None, &error)),
         }
         true
+    }
+
+    /// Whether what was read last still stands in the file. Otherwise two contents would be read as one.
+    fn is_as_read(&mut self) -> bool {
+        let same = self.reader.get_mut().is_as_read();
+        self.hold_against(same)
+    }
+
+    /// Whether the file still is what was read, now that it was read to its end. May read all of it once more.
+    pub(super) fn check_end(&mut self, stop: impl Fn() -> bool) -> Result<(), FileError> {
+        let path = &self.config.path;
+        let seen = self.reader.get_ref().seen().map_err(|error| broken(path, None, &error))?;
+        // One that was renamed or deleted was read to its end all the same.
+        if std::fs::metadata(path).is_ok_and(|now| Seen::of(&now).identity != seen.identity) {
+            return Err(FileError::replaced(path));
+        }
+        let same = self.reader.get_mut().is_all_as_read(stop);
+        self.hold_against(same);
+        self.failure.take().map_or(Ok(()), Err)
+    }
+
+    fn hold_against(&mut self, same: io::Result<bool>) -> bool {
+        let path = &self.config.path;
+        let failure = match same {
+            Ok(true) => return true,
+            Ok(false) => {
+                let path = path.display();
+                FileError::Io(format!("{path} was cut or written anew while it was read"))
+            }
+            Err(error) => broken(path, None, &error),
+        };
+        (self.ahead, self.failure) = (None, Some(failure));
+        false
     }
 
     /// Everything before this place was submitted or skipped.
@@ -227,16 +265,32 @@ impl Lap {
         self.reader.get_mut().pass(end.byte());
     }
 
-    /// The next record, with the receipt that goes with it. Reads the file: not on a thread that
-    /// others wait for.
-    pub(super) fn record(&mut self, sink: &dyn Sink, status: &Status) -> Option<Record> {
+    /// The next records, at most so many.
+    pub(super) fn records(&mut self, most: usize, sink: &dyn Sink, status: &Status) -> Vec<Record> {
+        let (mut records, mut bytes) = (Vec::new(), 0);
+        while records.len() < most && bytes < ENOUGH_BYTES {
+            let Some(record) = self.record(sink, status) else { break };
+            bytes += record.bytes();
+            // Whether its new points have a place is known before the next is read.
+            let is_last = !record.new_points.is_empty();
+            records.push(record);
+            if is_last {
+                break;
+            }
+        }
+        records
+    }
+
+    /// The next record, with the receipt that goes with it; `None` where there is none or the file has changed
+    /// meanwhile. Reads the file: not on a thread that others wait for.
+    fn record(&mut self, sink: &dyn Sink, status: &Status) -> Option<Record> {
         let at = self.next_at()?;
         let mut unended = None;
         let mut making = Making { record: Record::default(), pending: HashMap::new() };
         let latest = sink.latest();
         for _ in 0..MAX_LINES {
             let same = |line: &mut Line| line.at == at;
-            if making.bytes() >= ENOUGH_BYTES {
+            if making.record.bytes() >= ENOUGH_BYTES {
                 break;
             }
             let Some(line) = self.ahead.take_if(same) else { break };
@@ -249,8 +303,11 @@ impl Lap {
             unended = line.unended;
             self.look_ahead(status);
         }
+        if !self.is_as_read() {
+            return None;
+        }
         let mut record = making.record;
-        let (progress, _) = self.place();
+        let progress = self.reader.get_ref().place(self.lap, self.next_line, status.count_skipped());
         record.receipt = Progress { unended, ..progress }.to_receipt();
         Some(record)
     }
@@ -264,14 +321,15 @@ impl Lap {
                 continue;
             }
             path.clear();
-            mapping.point.fill(&mut path, |name| {
+            let filled = mapping.point.fill(&mut path, |name| {
                 if name == LAP { Some(&self.lap_text) } else { row.get(*self.columns.get(name)?) }
             });
-            let point = match making.point(&path, mapping, &mut self.units, sink) {
+            let point = filled.and_then(|()| making.point(&path, mapping, &mut self.units, sink));
+            let point = match point {
                 Ok(point) => point,
                 Err(problem) => {
                     let column = &mapping.column;
-                    status.skipped(format!("line {number}, column {column}: {problem}; skipped"));
+                    status.skipped(&format!("line {number}, column {column}: {problem}; skipped"));
                     continue;
                 }
             };
@@ -279,7 +337,7 @@ impl Lap {
                 Some(value) => (value, Quality::Good),
                 None => {
                     let (column, kind, text) = (&mapping.column, mapping.r#type.name(), shorten(text, 60));
-                    status.noticed(format!(
+                    status.noticed(&format!(
                         "line {number}, column {column}: {text:?} is not a valid {kind}; recorded as bad"
                     ));
                     (ValueRef::Missing, Quality::Bad)
@@ -294,12 +352,29 @@ impl Lap {
     }
 }
 
-fn broken(error: &io::Error) -> FileError {
+/// Moves on to a place where a line begins.
+fn seek(reader: &mut csv::Reader<Tracked>, offset: u64, line: u64) -> csv::Result<()> {
+    let mut place = csv::Position::new();
+    place.set_byte(offset).set_line(line);
+    // Not `seek`, which stays at the end of the file where it is there already.
+    reader.seek_raw(SeekFrom::Start(offset), place)
+}
+
+fn header_error(path: &Path, error: csv::Error) -> FileError {
+    match error.into_kind() {
+        csv::ErrorKind::Io(error) => broken(path, Some(1), &error),
+        _ => FileError::Wrong(format!("{}: the header line is not UTF-8", path.display())),
+    }
+}
+
+fn broken(path: &Path, line: Option<u64>, error: &io::Error) -> FileError {
+    let path = path.display();
+    let place = line.map_or_else(|| path.to_string(), |line| format!("{path}, line {line}"));
     // `Tracked` says so of a line without an end.
     if error.kind() == io::ErrorKind::InvalidData {
-        FileError::Wrong(error.to_string())
+        FileError::Wrong(format!("{place}: {error}"))
     } else {
-        FileError::Io(error.to_string())
+        FileError::Io(format!("{path}: {error}"))
     }
 }
 
@@ -323,11 +398,6 @@ struct Making {
 }
 
 impl Making {
-    fn bytes(&self) -> usize {
-        let points = self.record.new_points.len() + self.record.units.len();
-        self.record.columns.bytes() + points * POINT_BYTES
-    }
-
     /// The number of a point. The first time that a known one is met, its unit is held against the column's.
     fn point(
         &mut self,

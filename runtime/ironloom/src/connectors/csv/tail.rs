@@ -53,7 +53,7 @@ pub(super) async fn wait(config: &Arc<CsvConfig>, read: Seen, run: &mut Run) -> 
         })
         .await?;
         if seen.identity != read.identity || seen.length < read.length {
-            return Err(FileError::Io(format!("{} was replaced", config.path.display())));
+            return Err(FileError::replaced(&config.path));
         }
         if seen.length > read.length {
             return Ok(Tail::Grew);

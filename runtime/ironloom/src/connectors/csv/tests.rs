@@ -1,15 +1,18 @@
 //! Replay of CSV files: pacing, laps, growth and cells.
 
+mod changes;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use crate::api::facade::ConnectorStatus;
 use crate::config::Config;
-use crate::connectors::{ConnectorConfig, KnownPoint, Record, Sink, SinkError, Submitted, start};
+use crate::connectors::{ConnectorConfig, KnownPoint, Record, Running, Sink, SinkError, Submitted, start};
 use crate::telemetry::Metrics;
 use ironloom_types::clock::Timestamp;
 use ironloom_types::ids::PointNumber;
@@ -29,55 +32,76 @@ struct Fake {
     /// Stops taking after this many records, as a kill would.
     most: Option<usize>,
     latest: Option<Timestamp>,
+    /// The time until a record is durable.
+    takes: Duration,
+    way: Arc<Mutex<Way>>,
+}
+
+/// Records on their way.
+#[derive(Default)]
+struct Way {
+    now: usize,
+    most: usize,
+}
+
+impl Way {
+    fn begin(&mut self) {
+        self.now += 1;
+        self.most = self.most.max(self.now);
+    }
 }
 
 impl Sink for Fake {
-    fn submit<'a>(&'a self, _connector: &'a str, record: Record) -> Submitted<'a> {
-        Box::pin(async move {
-            let mut records = self.records.lock();
-            if self.most.is_some_and(|most| records.len() >= most) {
-                return Err(SinkError::Stopping);
-            }
-            if let Some((index, times)) = self.later.lock().as_mut()
-                && *index == records.len()
-                && *times > 0
-            {
-                *times -= 1;
-                return Err(SinkError::Later("full".to_owned()));
-            }
-            self.units.lock().extend(record.units);
-            let mut points = self.points.lock();
-            let columns = &record.columns;
-            assert!(columns.is_sound());
-            let numbers: Vec<PointNumber> = record
-                .new_points
-                .iter()
-                .map(|new| {
-                    let next = PointNumber(u32::try_from(points.len()).unwrap());
-                    *points.entry(new.path.as_str().to_owned()).or_insert(next)
-                })
-                .collect();
-            let name = |number: PointNumber| {
-                let number = number.pending_index().map_or(number, |index| numbers[index]);
-                points.iter().find(|(_, known)| **known == number).unwrap().0.clone()
+    fn submit(&self, _connector: &str, record: Record) -> Result<Submitted, SinkError> {
+        let mut records = self.records.lock();
+        if self.most.is_some_and(|most| records.len() >= most) {
+            return Err(SinkError::Stopping);
+        }
+        if let Some((index, times)) = self.later.lock().as_mut()
+            && *index == records.len()
+            && *times > 0
+        {
+            *times -= 1;
+            return Err(SinkError::Later("full".to_owned()));
+        }
+        self.units.lock().extend(record.units);
+        let mut points = self.points.lock();
+        let columns = &record.columns;
+        assert!(columns.is_sound());
+        let numbers: Vec<PointNumber> = record
+            .new_points
+            .iter()
+            .map(|new| {
+                let next = PointNumber(u32::try_from(points.len()).unwrap());
+                *points.entry(new.path.as_str().to_owned()).or_insert(next)
+            })
+            .collect();
+        let name = |number: PointNumber| {
+            let number = number.pending_index().map_or(number, |index| numbers[index]);
+            points.iter().find(|(_, known)| **known == number).unwrap().0.clone()
+        };
+        let rows = (0..columns.len()).map(|row| {
+            let value = match columns.value(row) {
+                ValueRef::Real(real) => real.to_string(),
+                ValueRef::Missing => "-".to_owned(),
+                other => format!("{other:?}"),
             };
-            let rows = (0..columns.len()).map(|row| {
-                let value = match columns.value(row) {
-                    ValueRef::Real(real) => real.to_string(),
-                    ValueRef::Missing => "-".to_owned(),
-                    other => format!("{other:?}"),
-                };
-                let quality = match columns.quality(row) {
-                    Quality::Good => "",
-                    Quality::Uncertain => "?",
-                    Quality::Bad => "!",
-                };
-                format!("{} {value}{quality} {}", name(columns.points[row]), columns.at[row].0)
-            });
-            records.push(rows.collect());
-            *self.receipt.lock() = Some(record.receipt);
+            let quality = match columns.quality(row) {
+                Quality::Good => "",
+                Quality::Uncertain => "?",
+                Quality::Bad => "!",
+            };
+            format!("{} {value}{quality} {}", name(columns.points[row]), columns.at[row].0)
+        });
+        records.push(rows.collect());
+        *self.receipt.lock() = Some(record.receipt);
+        let (way, until) = (Arc::clone(&self.way), tokio::time::Instant::now() + self.takes);
+        way.lock().begin();
+        Ok(Box::pin(async move {
+            tokio::time::sleep_until(until).await;
+            way.lock().now -= 1;
             Ok(())
-        })
+        }))
     }
 
     fn tick(&self, at: Timestamp) {
@@ -254,9 +278,8 @@ async fn what_cant_be_read_now_is_tried_again_and_is_never_the_end() {
         tokio::time::sleep(std::time::Duration::from_millis(10)).await;
     };
     waits("No such file").await;
-    // A folder can be opened; reading it fails.
     std::fs::create_dir(&path).unwrap();
-    waits("directory").await;
+    waits("herd.csv: is a directory").await;
     std::fs::remove_dir(&path).unwrap();
     std::fs::write(folder.path().join("new"), FILE).unwrap();
     std::fs::rename(folder.path().join("new"), &path).unwrap();
@@ -467,7 +490,11 @@ async fn records_are_bounded_in_bytes_and_a_line_as_well() {
     let one = "[connectors.herd.columns.c0]\npoint = \"{Pig}/c0\"\ntype = \"text\"\n";
     let status = run_to_end(config(folder.path(), "", one), &Arc::new(Fake::default())).await;
     assert_eq!(status.state, "stopped");
-    assert!(status.last_error.unwrap().contains("a line is longer than 1048576 bytes"));
+    let error = status.last_error.unwrap();
+    assert!(
+        error.ends_with("herd.csv, line 2: a line is longer than 1048576 bytes; is a quote not closed?"),
+        "{error}"
+    );
 }
 
 #[tokio::test]
@@ -481,4 +508,78 @@ async fn it_stops_when_told() {
     stop.send(true).unwrap();
     running.task.await.unwrap();
     assert_eq!(running.status.show().state, "stopped");
+}
+
+#[tokio::test]
+async fn a_cell_with_a_slash_makes_no_further_segment() {
+    let folder = folder("Pig,at,Weight\nb,100,1\nb/c,200,2\n,300,3\nd,400,4\n");
+    let weight = "[connectors.herd.columns.Weight]\npoint = \"m/{Pig}/v\"\n";
+    let sink = Arc::new(Fake::default());
+    let status = run_to_end(config(folder.path(), "", weight), &sink).await;
+    assert_eq!(sink.records.lock().concat(), ["m/b/v 1 100", "m/d/v 4 400"]);
+    assert_eq!(status.skipped, 2);
+    let error = status.last_error.unwrap();
+    assert_eq!(error, "line 4, column Weight: Pig is empty and makes no point path; skipped");
+    // A whole path may come from a cell.
+    let sink = Arc::new(Fake::default());
+    run_to_end(config(folder.path(), "", WEIGHT), &sink).await;
+    assert_eq!(sink.records.lock().concat(), ["b 1 100", "b/c 2 200", "d 4 400"]);
+}
+
+#[tokio::test]
+async fn bad_lines_are_named_by_their_number_and_still_counted_after_a_restart() {
+    for end in ["\n", "\r\n"] {
+        let text = "Pig,at,Weight\n1,x,1\n\n1,100,3\n\n\n1,y,2\n".replace('\n', end);
+        let folder = folder(&text);
+        let sink = Arc::new(Fake::default());
+        let status = run_to_end(config(folder.path(), "", WEIGHT), &sink).await;
+        assert_eq!((status.skipped, status.readings), (2, 1));
+        assert!(status.last_error.unwrap().starts_with("line 7: \"y\" is not a time"));
+        let status = run_to_end(config(folder.path(), "", WEIGHT), &sink).await;
+        assert_eq!((status.skipped, status.readings), (2, 0));
+        // Of another file, only its own.
+        std::fs::write(folder.path().join("herd.csv"), "Pig,at,Weight\n1,z,1\n1,100,3\n").unwrap();
+        let status = run_to_end(config(folder.path(), "", WEIGHT), &sink).await;
+        assert_eq!((status.skipped, status.readings), (1, 1));
+    }
+}
+
+/// A line a nanosecond, of one pig.
+fn lines(from: u64, to: u64) -> String {
+    (from..to).map(|n| format!("1,{n},{n}\n")).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn as_fast_as_possible_many_records_are_on_their_way_in_their_order() {
+    let folder = folder(&format!("Pig,at,Weight\n{}", lines(0, 1_000)));
+    let expected: Vec<String> = (0..1_000).map(|n| format!("1 {n} {n}")).collect();
+    let takes = Duration::from_millis(10);
+    for (keys, most) in [("", 64), ("speed = 1.0", 1)] {
+        let sink = Arc::new(Fake { takes, ..Fake::default() });
+        let status = run_to_end(config(folder.path(), keys, WEIGHT), &sink).await;
+        assert_eq!((status.state.as_str(), status.readings), ("done", 1_000));
+        assert_eq!(sink.records.lock().concat(), expected);
+        let way = sink.way.lock();
+        assert_eq!((way.now, way.most), (0, most));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_overtakes_a_record_that_is_not_taken_or_brings_new_points() {
+    let folder = folder("Pig,at,Weight\n1,100,1\n1,200,2\n1,300,3\n2,400,4\n1,500,5\n");
+    let later = Mutex::new(Some((2, 3)));
+    let sink = Arc::new(Fake { later, takes: Duration::from_secs(60), ..Fake::default() });
+    let (_keep, shutdown) = watch::channel(false);
+    let herd = config(folder.path(), "", WEIGHT);
+    let running = start("herd", herd, Arc::clone(&sink) as Arc<dyn Sink>, &Metrics::default(), shutdown);
+    let second = Duration::from_secs(1);
+    let mut now = 0;
+    // The first and the fourth have a new point; the third is taken after 1.5 s.
+    for (after, handed_over) in [(59, 1), (61, 2), (64, 4), (119, 4), (130, 5)] {
+        tokio::time::sleep((after - now) * second).await;
+        assert_eq!(sink.records.lock().len(), handed_over, "after {after} s");
+        now = after;
+    }
+    running.task.await.unwrap();
+    assert_eq!(sink.records.lock().concat(), ["1 1 100", "1 2 200", "1 3 300", "2 4 400", "1 5 500"]);
 }

@@ -1,0 +1,196 @@
+//! The status of a connector: for people, and as lines of the server's log.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+
+use crate::telemetry::Metrics;
+use ironloom_types::text::clean;
+
+/// So many bad lines are logged as they come: whoever mends the source finds them by these.
+const LOG_FIRST: u32 = 20;
+/// Beyond: one in this time. Every line of a file may be bad.
+const LOG_EVERY: Duration = Duration::from_secs(10);
+
+/// The status of a connector, as people see it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ConnectorStatus {
+    /// Its name in the configuration.
+    pub name: String,
+    pub kind: String,
+    /// `running`, `waiting` (to try again), `done` (nothing more to read) or `stopped`.
+    pub state: String,
+    /// Readings that it brought since the start of the server.
+    pub readings: u64,
+    /// Readings whose quality was lowered since the start of the server.
+    pub lowered: u64,
+    /// Lines and cells that gave no reading: they can't be read, or name no point that may be written. Of a file, all
+    /// up to the place that it has come to, also before a restart.
+    pub skipped: u64,
+    /// The latest error.
+    pub last_error: Option<String>,
+}
+
+/// The status of a connector.
+#[derive(Debug)]
+pub(crate) struct Status {
+    pub(super) name: String,
+    kind: &'static str,
+    state: Mutex<(&'static str, Option<String>)>,
+    readings: AtomicU64,
+    lowered: AtomicU64,
+    skipped: AtomicU64,
+    /// Lines of the log about what was read, and about failures.
+    notices: Mutex<Lines>,
+    failures: Mutex<Lines>,
+    metrics: Metrics,
+}
+
+impl Status {
+    pub(super) fn new(name: &str, kind: &'static str, metrics: &Metrics) -> Self {
+        Self {
+            name: name.to_owned(),
+            kind,
+            state: Mutex::new(("running", None)),
+            readings: AtomicU64::new(0),
+            lowered: AtomicU64::new(0),
+            skipped: AtomicU64::new(0),
+            notices: Mutex::new(Lines::new(Instant::now())),
+            failures: Mutex::new(Lines::new(Instant::now())),
+            metrics: metrics.clone(),
+        }
+    }
+
+    /// Returns the status in the API's form.
+    pub(crate) fn show(&self) -> ConnectorStatus {
+        let (state, last_error) = self.state.lock().clone();
+        ConnectorStatus {
+            name: self.name.clone(),
+            kind: self.kind.to_owned(),
+            state: state.to_owned(),
+            readings: self.readings.load(Ordering::Relaxed),
+            lowered: self.lowered.load(Ordering::Relaxed),
+            skipped: self.count_skipped(),
+            last_error,
+        }
+    }
+
+    /// Whether it is running, or has finished.
+    pub(crate) fn is_well(&self) -> bool {
+        matches!(self.state.lock().0, "running" | "done")
+    }
+
+    pub(super) fn set(&self, state: &'static str) {
+        self.state.lock().0 = state;
+    }
+
+    /// The source goes on where so many lines and cells of it were skipped.
+    pub(super) fn set_skipped(&self, skipped: u64) {
+        self.skipped.store(skipped, Ordering::Relaxed);
+    }
+
+    /// The last state; what was passed over is logged once more, as a sum.
+    pub(super) fn end(&self, state: &'static str) {
+        self.set(state);
+        let skipped = self.count_skipped();
+        if skipped > 0 {
+            tracing::warn!(connector = self.name, state, skipped, "lines or cells were skipped");
+        }
+    }
+
+    /// Logged where it is new, and not too often: a connector that waits fails again and again.
+    pub(super) fn failed(&self, state: &'static str, error: &str) {
+        let error = clean(error).into_owned();
+        let mut now = self.state.lock();
+        let is_new = now.0 != state || now.1.as_ref() != Some(&error);
+        // It stops once, and that is always told.
+        if is_new && (self.failures.lock().take(Instant::now()) || state == "stopped") {
+            tracing::warn!(connector = self.name, state, "{error}");
+        }
+        *now = (state, Some(error));
+    }
+
+    /// Something is wrong with what was read.
+    pub(super) fn noticed(&self, error: &str) {
+        let error = clean(error).into_owned();
+        if self.notices.lock().take(Instant::now()) {
+            tracing::warn!(connector = self.name, skipped = self.count_skipped(), "{error}");
+        }
+        self.state.lock().1 = Some(error);
+    }
+
+    /// A line or cell that gave no reading.
+    pub(super) fn skipped(&self, error: &str) {
+        self.skipped.fetch_add(1, Ordering::Relaxed);
+        self.metrics.skipped.inc();
+        self.noticed(error);
+    }
+
+    pub(super) fn count_skipped(&self) -> u64 {
+        self.skipped.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn took(&self, readings: usize) {
+        self.readings.fetch_add(readings as u64, Ordering::Relaxed);
+    }
+
+    pub(super) fn lowered(&self) {
+        self.lowered.fetch_add(1, Ordering::Relaxed);
+        self.metrics.lowered.inc();
+    }
+}
+
+/// Lines of the log that a source may still cause.
+#[derive(Debug)]
+struct Lines {
+    left: u32,
+    /// The time at which `left` was right.
+    at: Instant,
+}
+
+impl Lines {
+    fn new(now: Instant) -> Self {
+        Self { left: LOG_FIRST, at: now }
+    }
+
+    /// Takes one; `false` where there is none.
+    fn take(&mut self, now: Instant) -> bool {
+        let passed = now.duration_since(self.at).as_secs() / LOG_EVERY.as_secs();
+        if passed > 0 {
+            let more = u32::try_from(passed).unwrap_or(u32::MAX);
+            (self.left, self.at) = (self.left.saturating_add(more).min(LOG_FIRST), now);
+        }
+        let is_left = self.left > 0;
+        self.left = self.left.saturating_sub(1);
+        is_left
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_bad_lines_are_all_logged_and_later_ones_now_and_then() {
+        let start = Instant::now();
+        let after = |seconds| start + Duration::from_secs(seconds);
+        let mut lines = Lines::new(start);
+        let logged = |lines: &mut Lines, now| (0..100).filter(|_| lines.take(now)).count();
+        assert_eq!(logged(&mut lines, after(1)), 20);
+        assert_eq!(logged(&mut lines, after(9)), 0);
+        assert_eq!(logged(&mut lines, after(10)), 1);
+        assert_eq!(logged(&mut lines, after(19)), 0);
+        assert_eq!(logged(&mut lines, after(3_600)), 20);
+    }
+
+    #[test]
+    fn what_a_file_says_is_logged_and_shown_without_what_could_deceive() {
+        let status = Status::new("herd", "csv", &Metrics::default());
+        status.noticed("line 2: a\u{202e}b\nc");
+        assert_eq!(status.show().last_error.unwrap(), "line 2: a\\u{202e}b\\nc");
+        status.failed("stopped", "has no column; it has a\u{202e}b\u{1b}[2J");
+        assert_eq!(status.show().last_error.unwrap(), "has no column; it has a\\u{202e}b\\u{1b}[2J");
+    }
+}
