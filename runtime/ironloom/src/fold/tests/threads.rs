@@ -178,6 +178,46 @@ fn a_checkpoint_waits_for_room_on_the_disk_and_then_ends() {
 }
 
 #[test]
+fn a_checkpoint_without_room_gets_the_logs_last_free_segment() {
+    let folder = tempfile::tempdir().unwrap();
+    let running = run(folder.path(), Thresholds { dirty_bytes: 4_000, ..NEVER });
+    let free = || {
+        let names = std::fs::read_dir(folder.path().join("log")).unwrap();
+        names.filter(|name| name.as_ref().unwrap().file_name().to_string_lossy().ends_with(".free")).count()
+    };
+    until("segments are made ahead", || free() > 0);
+    running.committer.reader().set_scarce(true).unwrap();
+    until("all are given back but the start's", || free() == 1);
+    running.storage.fill(1);
+    let paths: Vec<String> = (0..60).map(|n| format!("a/{n}")).collect();
+    running.push(&paths);
+    until("a checkpoint is made", || running.position().points > 0);
+    assert_eq!(free(), 0);
+    running.stop();
+}
+
+#[test]
+fn what_is_owed_goes_with_the_checkpoint_that_writes_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let running = run(folder.path(), Thresholds { log_bytes: 512 << 10, ..NEVER });
+    let owed = || running.shared.owed(running.committer.bytes_since(running.shared.folded()));
+    let before = owed();
+    let paths: Vec<String> = (0..60).map(|n| format!("a/{n}")).collect();
+    running.push(&paths);
+    // The readings in the log, and twice the keys of their points.
+    let text: usize = paths.iter().map(String::len).sum();
+    assert!(owed() > before + 60 * 8 + 2 * text as u64, "{} after {before}", owed());
+    let mut most = 0;
+    until("a checkpoint is made", || {
+        running.push(&paths);
+        most = most.max(owed());
+        running.position().position.0 > 0
+    });
+    until("what it wrote is owed no more", || owed() < most / 2);
+    running.stop();
+}
+
+#[test]
 fn a_checkpoint_waits_for_room_for_its_blocks_and_then_ends() {
     let mut world = World::simulated(1);
     world.push(&[Row { path: 0, value: Value::Real(1.0), at: 51 }], None, None);
