@@ -2,6 +2,7 @@
 //! nothing of what was acknowledged is lost.
 
 use std::fs;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -155,7 +156,7 @@ fn ends_where_a_file_is_gone(moved: &str, named: &str) -> Result<()> {
 struct SmallDisk(PathBuf);
 
 impl SmallDisk {
-    /// Mounts one at this folder. `None` where this user may not: elsewhere than in the CI's containers only root may.
+    /// Mounts one at this folder. `None` where this user may not, mostly who isn't root: such a test says that it is skipped.
     fn mount(folder: &Path, mebibytes: u64) -> Result<Option<Self>> {
         fs::create_dir_all(folder)?;
         let size = format!("size={mebibytes}m");
@@ -170,7 +171,7 @@ impl SmallDisk {
 
     fn free_mebibytes(&self) -> Result<u64> {
         let disk = rustix::fs::statvfs(&self.0)?;
-        Ok(disk.f_bavail * disk.f_frsize >> 20)
+        Ok((disk.f_bavail * disk.f_frsize) >> 20)
     }
 }
 
@@ -217,6 +218,33 @@ fn a_disk_that_apps_and_pushes_have_filled_is_left_again() -> Result<()> {
     })?;
     assert_eq!(marks(server.client())?, (1..=acknowledged + 1).collect::<Vec<_>>());
     ensure!(server.stop()?.success(), "{}", setup.said());
+    Ok(())
+}
+
+#[test]
+fn starts_on_a_disk_that_others_have_filled_take_little_of_it() -> Result<()> {
+    let setup = Setup::new()?;
+    let Some(disk) = SmallDisk::mount(&setup.data(), 500)? else { return Ok(()) };
+    let server = setup.start()?;
+    server.client().push_one("mark", 1)?;
+    server.kill()?;
+    let ballast = setup.data().join("ballast");
+    let mut file = fs::File::create(&ballast)?;
+    for _ in 0..5 {
+        let others = disk.free_mebibytes()?.saturating_sub(40);
+        file.write_all(&vec![0; (others << 20) as usize])?;
+        let server = setup.start_listening()?;
+        assert_eq!(marks(server.client())?, [1]);
+        server.kill()?;
+        let left = disk.free_mebibytes()?;
+        ensure!(left >= 30, "a start has left {left} of 40 MiB");
+    }
+    let server = setup.start_listening()?;
+    fs::remove_file(&ballast)?;
+    drop(file);
+    let taken = || Ok(server.client().push(b"{\"point\":\"mark\",\"value\":2}", None)?.status == 200);
+    wait_until("readings to be taken again", taken)?;
+    assert_eq!(marks(server.client())?, [1, 2]);
     Ok(())
 }
 

@@ -49,9 +49,8 @@ pub trait Disk: Send + Sync + 'static {
      then start again"
 )]
 pub struct Gone {
-    /// The file.
     pub path: String,
-    /// What became of it.
+    /// What became of it, as a participle.
     pub what: &'static str,
 }
 
