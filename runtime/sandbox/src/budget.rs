@@ -8,7 +8,7 @@ use wasmtime::ResourceLimiter;
 
 use super::engine::TICK;
 use super::interrupt::Interrupt;
-use crate::env::HostFault;
+use crate::fault::HostFault;
 use ironloom_types::limits::{
     HOST_CALL_NANOS, Limits, MAX_CALL_BYTES, MAX_EFFECT_BYTES, MAX_HOST_CALL_BYTES,
 };

@@ -10,6 +10,7 @@ use bytes::Bytes;
 
 use super::bindings::platform::ironloom::invocation::invocation::Gap;
 use super::budget::{Meter, Overrun};
+use super::fault::HostFault;
 use super::interrupt::Interrupt;
 use ironloom_types::clock::Timestamp;
 use ironloom_types::ids::{PointNumber, SlotName};
@@ -87,11 +88,6 @@ impl fmt::Debug for Env {
         f.debug_struct("Env").field("id", &self.id).field("now", &self.now).finish_non_exhaustive()
     }
 }
-
-/// The host itself failed; the app is not to blame, and the invocation is run again.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct HostFault(pub String);
 
 /// The result of a look into the cache.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -8,7 +8,7 @@ use wasmtime_wasi::I32Exit;
 
 use super::app_log::{LogLine, LogSource, beginning};
 use super::budget::{HostCallBytes, Meter};
-use super::env::HostFault;
+use super::fault::HostFault;
 
 /// The longest text of an app's own in an outcome.
 const MAX_REASON: usize = 4 << 10;

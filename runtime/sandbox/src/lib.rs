@@ -16,6 +16,7 @@ mod compiled;
 mod engine;
 mod env;
 mod failure;
+mod fault;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
 mod host;
@@ -42,11 +43,12 @@ pub use self::bindings::platform::ironloom::invocation::invocation::Gap;
 pub use self::bindings::types::{Batch, Frame, Quality, Values};
 pub use self::budget::{Meter, Overrun};
 pub use self::env::{
-    AppContext, BoxFuture, Cached, Env, Holdings, HostFault, MAX_LOADED_BYTES, MAX_LOADED_KEYS, Nothing,
+    AppContext, BoxFuture, Cached, Env, Holdings, MAX_LOADED_BYTES, MAX_LOADED_KEYS, Nothing,
     OutputKind, OutputResolver, OutputSlot, PointRoom, ReadError, Scan, StatePage, StateReader, Target,
     UnknownEntity,
 };
 pub use self::failure::Outcome;
+pub use self::fault::HostFault;
 pub use self::interrupt::{Interrupt, Interrupting};
 pub use self::invocation::{Call, Report};
 pub use self::worker::{CompileError, CompileLimits, Refusal, SUBCOMMAND, compile_worker};

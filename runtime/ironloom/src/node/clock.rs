@@ -13,11 +13,28 @@ use super::{Node, Turn, problems};
 use crate::api::facade::{Answer, ClockStatus, Place, Problem, RETRY_SOON, SetTime, TimeSet};
 use crate::fold::durable::Durable;
 use crate::records::admin::{AdminRecord, LaneDue};
-use ironloom_types::clock::{NOTABLE, Source, Timestamp, host_time};
+use ironloom_types::clock::{Clock, NOTABLE, Source, Timestamp, host_time};
 use ironloom_types::ids::Generation;
 
 /// How long setting time waits for what is under way, which an invocation leaves at once. Nobody runs meanwhile.
 const TO_STAND_STILL: Duration = Duration::from_secs(2);
+
+/// Returns a note about a clock that is behind journal time.
+pub(super) fn note(clock: &Clock) -> Option<String> {
+    if let Some(fed) = clock.late_feed() {
+        return Some(format!(
+            "clock: the readings have come to {fed} since the start, and the last journal time is {}; it stands still, \
+             and cron timers don't run, until they have passed it. To replay old data, start with a data folder of its \
+             own",
+            clock.last()
+        ));
+    }
+    let behind = jiff::SignedDuration::try_from(clock.behind()?).ok()?;
+    Some(format!(
+        "clock: it stands {behind:#} before the last journal time; journal time stands still, and cron timers \
+         don't run, until it has caught up. Where it was ahead before and is right now: `ironloom clock set`"
+    ))
+}
 
 impl Node {
     pub(super) fn show_clock(&self) -> ClockStatus {

@@ -216,7 +216,7 @@ impl Node {
         if self.shared.clock.source() == Source::Feed {
             notes.push("[site] clock = \"feed\": time comes from the readings".to_owned());
         }
-        notes.extend(super::start::clock_note(&self.shared.clock));
+        notes.extend(super::clock::note(&self.shared.clock));
         if self.sandbox.confines_compiler() == Some(false) {
             notes.push(UNCONFINED.to_owned());
         }

@@ -300,23 +300,6 @@ async fn watch_timers(shared: Arc<Shared>, committer: CommitterHandle<Submission
     }
 }
 
-/// Returns a note about a clock that is behind journal time.
-pub(super) fn clock_note(clock: &Clock) -> Option<String> {
-    if let Some(fed) = clock.late_feed() {
-        return Some(format!(
-            "clock: the readings have come to {fed} since the start, and the last journal time is {}; it stands still, \
-             and cron timers don't run, until they have passed it. To replay old data, start with a data folder of its \
-             own",
-            clock.last()
-        ));
-    }
-    let behind = jiff::SignedDuration::try_from(clock.behind()?).ok()?;
-    Some(format!(
-        "clock: it stands {behind:#} before the last journal time; journal time stands still, and cron timers \
-         don't run, until it has caught up. Where it was ahead before and is right now: `ironloom clock set`"
-    ))
-}
-
 /// Says once what is wrong with the machine's clock; `/readyz` goes on saying it.
 fn warn_of_clock(clock: &Clock) {
     match (clock.source(), clock.host()) {
@@ -324,7 +307,7 @@ fn warn_of_clock(clock: &Clock) {
             tracing::warn!(%fault, "the machine's clock can't be right; readings without `at` are refused")
         }
         _ => {
-            if let Some(note) = clock_note(clock) {
+            if let Some(note) = super::clock::note(clock) {
                 tracing::warn!("{note}");
             }
         }

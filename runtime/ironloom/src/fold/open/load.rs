@@ -38,6 +38,9 @@ pub(super) struct Loader<'a> {
     pub(super) storage: &'a dyn Storage,
 }
 
+/// What each generation has of one kind, by name.
+type ByGeneration<K, V> = BTreeMap<Generation, BTreeMap<K, V>>;
+
 impl Loader<'_> {
     pub(super) fn bytes(&self, key: &Key) -> Result<Option<Bytes>, OpenError> {
         let found = self.storage.get_many(std::slice::from_ref(key))?;
@@ -138,6 +141,29 @@ impl Loader<'_> {
         Ok(requests)
     }
 
+    fn timers(&self) -> Result<ByGeneration<Box<str>, Timestamp>, OpenError> {
+        let mut timers = ByGeneration::new();
+        self.each_decoded(KeyKind::Timer, |key, due: u64| {
+            if let Some((_, Item::Timer(generation, name))) = key.parse() {
+                timers.entry(generation).or_default().insert(name.into(), Timestamp(due));
+            }
+            Ok(())
+        })?;
+        Ok(timers)
+    }
+
+    fn alarms(&self) -> Result<ByGeneration<AlarmKey, AlarmRecord>, OpenError> {
+        let mut alarms = ByGeneration::new();
+        self.each_decoded(KeyKind::Alarm, |key, alarm: AlarmRecord| {
+            if let Some((_, Item::Alarm(generation, ..))) = key.parse() {
+                let name = (alarm.code.clone(), alarm.entity.clone());
+                alarms.entry(generation).or_default().insert(name, alarm);
+            }
+            Ok(())
+        })?;
+        Ok(alarms)
+    }
+
     /// Begins the lanes. Returns the installations of which a part is missing: the log must remove them.
     pub(super) fn lanes(
         &self,
@@ -162,21 +188,7 @@ impl Loader<'_> {
             metas.insert(generation, lane);
             Ok(())
         })?;
-        let mut timers: BTreeMap<Generation, BTreeMap<Box<str>, Timestamp>> = BTreeMap::new();
-        self.each_decoded(KeyKind::Timer, |key, due: u64| {
-            if let Some((_, Item::Timer(generation, name))) = key.parse() {
-                timers.entry(generation).or_default().insert(name.into(), Timestamp(due));
-            }
-            Ok(())
-        })?;
-        let mut alarms: BTreeMap<Generation, BTreeMap<AlarmKey, AlarmRecord>> = BTreeMap::new();
-        self.each_decoded(KeyKind::Alarm, |key, alarm: AlarmRecord| {
-            if let Some((_, Item::Alarm(generation, ..))) = key.parse() {
-                let name = (alarm.code.clone(), alarm.entity.clone());
-                alarms.entry(generation).or_default().insert(name, alarm);
-            }
-            Ok(())
-        })?;
+        let (mut timers, mut alarms) = (self.timers()?, self.alarms()?);
         let places = Places::of(fold);
         self.each_decoded(KeyKind::Installation, |key, installation: Installation| {
             let generation = installation.generation;
