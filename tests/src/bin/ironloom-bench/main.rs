@@ -23,6 +23,10 @@ use crate::machine::Machine;
 use crate::pushes::Push;
 use crate::report::{Report, Row};
 
+/// The sandbox is measured with the allocator that the server has.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// Measures the server and the sandbox on this machine.
 #[derive(Parser, Debug)]
 #[command(name = "ironloom-bench")]
