@@ -15,8 +15,8 @@ use super::bindings::readings::exports::ironloom::feeds::readings::Refused as Re
 use super::bindings::types::{Batch, Failure};
 use super::budget::{Meter, Overrun, Quota};
 use super::env::Env;
-use super::fault::HostFault;
 use super::failure::{BadAnswer, Outcome};
+use super::fault::HostFault;
 use super::host::Host;
 use super::turns::Turn;
 use ironloom_types::clock::Timestamp;
