@@ -13,6 +13,7 @@ use super::budget::{Meter, Overrun};
 use super::fault::HostFault;
 use super::interrupt::Interrupt;
 use ironloom_types::clock::Timestamp;
+use ironloom_types::effects::AlarmKey;
 use ironloom_types::ids::{PointNumber, SlotName};
 use ironloom_types::limits::Limits;
 use ironloom_types::page::Page;
@@ -187,13 +188,23 @@ pub struct PointRoom {
     pub site: u64,
 }
 
+/// The active alarms of an installation, and what they may take.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AlarmRoom {
+    pub count: usize,
+    /// What they count by [`alarm_cost`](ironloom_types::effects::alarm_cost).
+    pub bytes: usize,
+    /// What they may count: less than its own limit where the alarms of other installations take the site's room.
+    pub limit: usize,
+}
+
 /// The alarms and one-shot timers that an installation has before the invocation. A timer that is firing
 /// no longer counts.
 pub trait Holdings: Send + Sync {
-    /// Whether this alarm is active.
-    fn has_alarm(&self, alarm: &SlotName, entity: &str) -> bool;
-    /// The number of active alarms.
-    fn alarms(&self) -> usize;
+    /// What this alarm counts, if it is active.
+    fn alarm(&self, key: &AlarmKey) -> Option<usize>;
+    /// All active alarms.
+    fn alarms(&self) -> AlarmRoom;
     /// Whether there is a one-shot timer of this name.
     fn has_timer(&self, name: &str) -> bool;
     /// The number of one-shot timers.
@@ -234,11 +245,11 @@ impl OutputResolver for Nothing {
 }
 
 impl Holdings for Nothing {
-    fn has_alarm(&self, _: &SlotName, _: &str) -> bool {
-        false
+    fn alarm(&self, _: &AlarmKey) -> Option<usize> {
+        None
     }
-    fn alarms(&self) -> usize {
-        0
+    fn alarms(&self) -> AlarmRoom {
+        AlarmRoom::default()
     }
     fn has_timer(&self, _: &str) -> bool {
         false

@@ -43,8 +43,9 @@ pub use self::bindings::platform::ironloom::invocation::invocation::Gap;
 pub use self::bindings::types::{Batch, Frame, Quality, Values};
 pub use self::budget::{Meter, Overrun};
 pub use self::env::{
-    AppContext, BoxFuture, Cached, Env, Holdings, MAX_LOADED_BYTES, MAX_LOADED_KEYS, Nothing, OutputKind,
-    OutputResolver, OutputSlot, PointRoom, ReadError, Scan, StatePage, StateReader, Target, UnknownEntity,
+    AlarmRoom, AppContext, BoxFuture, Cached, Env, Holdings, MAX_LOADED_BYTES, MAX_LOADED_KEYS, Nothing,
+    OutputKind, OutputResolver, OutputSlot, PointRoom, ReadError, Scan, StatePage, StateReader, Target,
+    UnknownEntity,
 };
 pub use self::failure::Outcome;
 pub use self::fault::HostFault;

@@ -86,6 +86,16 @@ pub const MAX_READING_BYTES: usize = 64 << 10;
 pub const MAX_INTENTS: usize = 1_000;
 /// Alarms that an installation may have standing. Beyond: `raise` is refused.
 pub const MAX_ALARMS: usize = 10_000;
+/// Bytes of an installation's alarms: entities and messages, and [`ALARM_BYTES`] for each. Where all of them stand:
+/// `raise` is refused. Else those that were cleared longest ago are dropped.
+pub const MAX_ALARMS_BYTES: usize = 4 << 20;
+/// Bytes that an alarm counts besides its entity and its message: about its cost in memory.
+pub const ALARM_BYTES: usize = 256;
+/// Bytes of the alarms of all installations, counted alike. Beyond: each has at most [`OWN_ALARMS_BYTES`], or what it
+/// has already. Invocations that are under way at the same time may pass it together.
+pub const MAX_SITE_ALARMS_BYTES: usize = 64 << 20;
+/// Bytes of alarms that an installation may have whatever the others have.
+pub const OWN_ALARMS_BYTES: usize = 64 << 10;
 /// One-shot timers of an installation. Beyond: `set` is refused.
 pub const MAX_TIMERS: usize = 1_000;
 /// How long after an invocation's time the one-shot timers that it sets are due at the earliest, in nanoseconds: an
@@ -136,6 +146,9 @@ const _: () =
     assert!(MAX_READING_BYTES < MAX_BODY && MAX_READING_BYTES < MAX_EFFECT_BYTES, "any text can be sent");
 const _: () = assert!(MAX_READING_BYTES as u64 * 100 < MAX_DEAD_LETTER_BYTES, "any dead letter is kept");
 const _: () = assert!(MAX_EFFECT_BYTES <= MAX_HOST_CALL_BYTES, "all effects can be carried");
+const _: () = assert!(MAX_ALARMS * (ALARM_BYTES + 40 + 60) <= MAX_ALARMS_BYTES, "short alarms all fit");
+const _: () =
+    assert!(ALARM_BYTES + MAX_ENTITY + MAX_ALARM_MESSAGE <= OWN_ALARMS_BYTES, "any alarm can be raised");
 const _: () = assert!(SOURCE_POINTS < MAX_POINTS, "apps may make points, too");
 
 /// The limits of the SDK's platform for tests, which is built without this crate.
@@ -157,7 +170,7 @@ mod tests {
         same! {
             MAX_STATE_KEY MAX_STATE_VALUE MAX_STATE_KEYS STATE_KEY_BYTES MAX_STATE_PAGE MAX_STATE_PAGE_BYTES
             MAX_DERIVED DERIVED_BYTES ENTITY_BYTES MAX_READING_BYTES MAX_INTENTS
-            MAX_ALARMS MAX_ALARM_MESSAGE MAX_ENTITY MAX_TIMERS MAX_TIMER_NAME TIMER_SOONEST
+            MAX_ALARMS MAX_ALARMS_BYTES ALARM_BYTES MAX_ALARM_MESSAGE MAX_ENTITY MAX_TIMERS MAX_TIMER_NAME TIMER_SOONEST
             MAX_EFFECT_BYTES MAX_CALL_BYTES MAX_HOST_CALL_BYTES MAX_LOG_LINES MAX_LOG_BYTES
         }
     }

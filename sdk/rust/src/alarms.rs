@@ -27,8 +27,9 @@ pub enum Error {
     /// The message is longer than 1,024 bytes, or the entity than 512.
     #[error("the alarm's message is longer than 1,024 bytes, or its entity than 512: shorten it")]
     TooLong,
-    /// The app has as many alarms standing as it was granted.
-    #[error("the app has as many active alarms as it was granted: clear some")]
+    /// The app has as many alarms standing as it may have: 10,000, or 4 MiB of entities and messages with 256 bytes
+    /// more for each alarm.
+    #[error("the app has as many active alarms as it may have, 10,000 or 4 MiB of them: clear some")]
     TooMany,
     /// This invocation may only read.
     #[error("alarms can't be raised or cleared here: this invocation may only read")]

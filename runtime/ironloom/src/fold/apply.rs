@@ -362,7 +362,7 @@ impl Applier {
             true => StateCache::of_stored_generation(budget),
             false => StateCache::of_new_generation(budget),
         };
-        let (timers, alarms) = (BTreeMap::new(), BTreeMap::new());
+        let (timers, alarms) = (BTreeMap::new(), Vec::new());
         let manifest = Arc::clone(&known.manifest);
         let prepared = self.shared.prepared.lock().take_if(|(of, _)| *of == installation.generation);
         let routes = prepared.map(|(_, routes)| routes);
@@ -387,7 +387,7 @@ impl Applier {
         self.shared.left_out.begin(number, &begin.installation.id);
         self.shared.note_left_out(&left_out);
         let Some(entities) = entities else { return };
-        let lane = Arc::new(Durable::new(number, begin, entities));
+        let lane = Arc::new(Durable::new(number, begin, entities, self.shared.lanes.alarms()));
         self.shared.lanes.insert(Arc::clone(&lane));
         self.shared.listener.begun(&lane);
         self.shared.note_due(&lane);

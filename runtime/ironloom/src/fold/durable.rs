@@ -1,6 +1,7 @@
 //! The half of an installation's lane that the log decides, and that a restart brings back. The fold alone
 //! changes it; whoever runs invocations reads it, and keeps what belongs to this process elsewhere.
 
+mod alarms;
 #[cfg(test)]
 pub(crate) mod testing;
 
@@ -10,10 +11,11 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use parking_lot::{Mutex, MutexGuard, RwLock};
 
+use self::alarms::{Alarms, SiteAlarms};
 use super::queue::{Queue, RowNote};
 use super::slab::Slab;
 use crate::records::admin::LaneDue;
-use crate::records::commit::{AlarmRecord, AlarmState, CommitHead};
+use crate::records::commit::{AlarmRecord, CommitHead};
 use crate::records::installation::{Installation, Revision, Standing};
 use crate::records::lane::LaneMeta;
 use ironloom_apps::manifest::Manifest;
@@ -21,10 +23,8 @@ use ironloom_apps::routing::Entities;
 use ironloom_storage::journal::Chunk;
 use ironloom_storage::store::StateCache;
 use ironloom_types::clock::Timestamp;
-use ironloom_types::ids::{Generation, InstallationId, Sequence, SlotName};
-
-/// An alarm's name: its code, and the entity that it is about.
-pub(crate) type AlarmKey = (SlotName, Box<str>);
+use ironloom_types::effects::AlarmKey;
+use ironloom_types::ids::{Generation, InstallationId, Sequence};
 
 /// Notifications from the fold to whoever runs invocations. The fold waits for none of them.
 pub(crate) trait Listener: Send + Sync {
@@ -72,9 +72,7 @@ pub(crate) struct Durable {
 pub(crate) struct Book {
     meta: LaneMeta,
     timers: BTreeMap<Box<str>, Timestamp>,
-    alarms: BTreeMap<AlarmKey, AlarmRecord>,
-    /// Those of the alarms that only wait for somebody, by when they were cleared, then by number.
-    waiting: BTreeMap<(Option<Timestamp>, u64), AlarmKey>,
+    alarms: Alarms,
     closed: bool,
 }
 
@@ -91,12 +89,12 @@ pub(crate) struct Begin {
     /// The notes that wait for it.
     pub queue: Queue,
     pub timers: BTreeMap<Box<str>, Timestamp>,
-    pub alarms: BTreeMap<AlarmKey, AlarmRecord>,
+    pub alarms: Vec<AlarmRecord>,
 }
 
 impl Durable {
-    /// An installation at the place `number`.
-    pub(super) fn new(number: u32, begin: Begin, entities: Arc<Entities>) -> Self {
+    /// An installation at the place `number`; `site` counts the alarms of all.
+    pub(super) fn new(number: u32, begin: Begin, entities: Arc<Entities>, site: Arc<SiteAlarms>) -> Self {
         let Begin { installation, revision, manifest, meta, state, queue, timers, alarms } = begin;
         Self {
             number,
@@ -108,7 +106,7 @@ impl Durable {
             queue: Mutex::new(queue),
             state: RwLock::new(state),
             installation: ArcSwap::from_pointee(installation),
-            book: Mutex::new(Book::new(meta, timers, alarms)),
+            book: Mutex::new(Book { meta, timers, alarms: Alarms::new(site, alarms), closed: false }),
         }
     }
 
@@ -169,7 +167,7 @@ impl Durable {
 
     /// Takes over an alarm that an admin has changed.
     pub(super) fn put_alarm(&self, alarm: AlarmRecord) {
-        self.book.lock().put_alarm(alarm);
+        self.book.lock().alarms.put(alarm);
     }
 
     /// Takes over how many dead letters are kept, and what they take.
@@ -197,23 +195,11 @@ impl Durable {
         book.closed = true;
         book.timers.clear();
         book.meta.cron_due.clear();
-        book.waiting.clear();
-        std::mem::take(&mut book.alarms).into_keys().collect()
+        book.alarms.take()
     }
 }
 
 impl Book {
-    fn new(
-        meta: LaneMeta,
-        timers: BTreeMap<Box<str>, Timestamp>,
-        alarms: BTreeMap<AlarmKey, AlarmRecord>,
-    ) -> Self {
-        let mut book =
-            Self { meta, timers, alarms: BTreeMap::new(), waiting: BTreeMap::new(), closed: false };
-        alarms.into_values().for_each(|alarm| book.put_alarm(alarm));
-        book
-    }
-
     /// Cursor, counters and more, as of the last commit.
     pub(crate) fn meta(&self) -> &LaneMeta {
         &self.meta
@@ -226,12 +212,27 @@ impl Book {
 
     /// Alarms that stand, or wait for somebody.
     pub(crate) fn alarms(&self) -> &BTreeMap<AlarmKey, AlarmRecord> {
-        &self.alarms
+        self.alarms.all()
+    }
+
+    /// The bytes that all these alarms count.
+    pub(crate) fn alarms_bytes(&self) -> usize {
+        self.alarms.bytes()
+    }
+
+    /// The bytes that those count which stand.
+    pub(crate) fn standing_alarms_bytes(&self) -> usize {
+        self.alarms.standing_bytes()
+    }
+
+    /// The bytes that its alarms may count now.
+    pub(crate) fn alarms_limit(&self) -> usize {
+        self.alarms.limit()
     }
 
     /// Alarms that only wait for somebody, those that were cleared longest ago first.
     pub(crate) fn waiting_alarms(&self) -> impl Iterator<Item = (&AlarmKey, &AlarmRecord)> {
-        self.waiting.values().filter_map(|key| self.alarms.get_key_value(key))
+        self.alarms.waiting()
     }
 
     /// Whether the installation is gone.
@@ -254,24 +255,9 @@ impl Book {
             };
         }
         for alarm in head.alarms {
-            self.put_alarm(alarm);
+            self.alarms.put(alarm);
         }
         self.meta = head.meta;
-    }
-
-    fn put_alarm(&mut self, alarm: AlarmRecord) {
-        let key = (alarm.code.clone(), alarm.entity.clone());
-        let place = |alarm: &AlarmRecord| (alarm.cleared, alarm.number);
-        if !alarm.state.stands() && alarm.state != AlarmState::Normal {
-            self.waiting.insert(place(&alarm), key.clone());
-        }
-        let (now, before) = match alarm.state {
-            AlarmState::Normal => (None, self.alarms.remove(&key)),
-            _ => (Some(place(&alarm)), self.alarms.insert(key, alarm)),
-        };
-        if let Some(before) = before.map(|before| place(&before)).filter(|before| Some(*before) != now) {
-            self.waiting.remove(&before);
-        }
     }
 }
 
@@ -279,9 +265,15 @@ impl Book {
 #[derive(Default)]
 pub(crate) struct Durables {
     slab: RwLock<Slab<Durable>>,
+    alarms: Arc<SiteAlarms>,
 }
 
 impl Durables {
+    /// What the alarms of all installations count.
+    pub(super) fn alarms(&self) -> Arc<SiteAlarms> {
+        Arc::clone(&self.alarms)
+    }
+
     /// The number that the next installation gets.
     pub(super) fn free_number(&self) -> u32 {
         self.slab.read().free_number()

@@ -7,14 +7,16 @@ use bytes::Bytes;
 use super::Lane;
 use crate::fold::durable::Durable;
 use crate::fold::points::Points;
+use crate::records::commit::AlarmRecord;
 use crate::telemetry::Metrics;
 use ironloom_apps::binding::{OutputBinding, unit_fits};
 use ironloom_sandbox::{
-    BoxFuture, Cached, Holdings, HostFault, MAX_LOADED_BYTES, MAX_LOADED_KEYS, Meter, OutputResolver,
-    PointRoom, ReadError, Scan, StatePage, StateReader, Target, UnknownEntity,
+    AlarmRoom, BoxFuture, Cached, Holdings, HostFault, MAX_LOADED_BYTES, MAX_LOADED_KEYS, Meter,
+    OutputResolver, PointRoom, ReadError, Scan, StatePage, StateReader, Target, UnknownEntity,
 };
 use ironloom_storage::store::{Item, Key, Lookup, Scope, StateCache, Storage, StoreError, Ticket};
-use ironloom_types::ids::{PointNumber, PointPath, SlotName};
+use ironloom_types::effects::AlarmKey;
+use ironloom_types::ids::{PointNumber, PointPath};
 use ironloom_types::limits::{MAX_POINTS, SOURCE_POINTS};
 use ironloom_types::page::{Page, merge_page};
 use ironloom_types::readings::NewPoint;
@@ -236,13 +238,18 @@ fn check_unit(binding: &OutputBinding, path: &PointPath, unit: Option<&str>) -> 
 }
 
 impl Holdings for LaneContext {
-    fn has_alarm(&self, alarm: &SlotName, entity: &str) -> bool {
+    fn alarm(&self, key: &AlarmKey) -> Option<usize> {
         let book = self.lane.book();
-        book.alarms().get(&(alarm.clone(), entity.into())).is_some_and(|alarm| alarm.state.stands())
+        book.alarms().get(key).filter(|alarm| alarm.state.stands()).map(AlarmRecord::cost)
     }
 
-    fn alarms(&self) -> usize {
-        self.lane.book().meta().alarms_standing as usize
+    fn alarms(&self) -> AlarmRoom {
+        let book = self.lane.book();
+        AlarmRoom {
+            count: book.meta().alarms_standing as usize,
+            bytes: book.standing_alarms_bytes(),
+            limit: book.alarms_limit(),
+        }
     }
 
     fn has_timer(&self, name: &str) -> bool {
@@ -259,6 +266,7 @@ mod tests {
     use super::*;
     use ironloom_apps::binding::Target;
     use ironloom_apps::manifest::{OutputKind, ValueType};
+    use ironloom_types::ids::SlotName;
 
     #[test]
     fn a_point_that_has_another_unit_by_now_is_not_written() {

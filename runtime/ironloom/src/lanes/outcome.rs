@@ -14,7 +14,7 @@ use super::batch::Offer;
 use super::pace::Pace;
 use super::policy::{self, Effort, Judged, Run, TimerEffort, Verdict};
 use super::price::Bill;
-use crate::fold::durable::{AlarmKey, Book, Durable};
+use crate::fold::durable::{Book, Durable};
 use crate::fold::letters::{Excess, Oldest};
 use crate::records::commit::{
     self, AlarmRecord, CommitHead, DeadLetter, Invocation, InvocationKind, OutcomeKind, StateChange,
@@ -22,7 +22,7 @@ use crate::records::commit::{
 use crate::records::lane::{LaneMeta, Quarantine};
 use ironloom_sandbox::{Outcome, Report};
 use ironloom_types::clock::Timestamp;
-use ironloom_types::effects::{Effects, state_cost};
+use ironloom_types::effects::{AlarmKey, Effects, state_cost};
 use ironloom_types::ids::{Digest, Ordinal, Sequence, SlotName};
 use ironloom_types::limits::TIMER_SOONEST;
 use ironloom_types::readings::{Columns, NewPoint};
@@ -124,8 +124,9 @@ pub(crate) struct Before {
     pub timers: BTreeMap<Box<str>, Timestamp>,
     /// Its alarms that the invocation may change.
     pub alarms: BTreeMap<AlarmKey, AlarmRecord>,
-    /// The number of its alarms, and the oldest ones that only wait to be acknowledged, as many as may have to go.
-    pub alarms_kept: usize,
+    /// What its alarms take and may take, and the oldest ones that only wait to be acknowledged, as many as may have to
+    /// go.
+    pub alarms_kept: alarms::Kept,
     pub waiting_alarms: Vec<AlarmRecord>,
     /// The size of the next offer.
     pub effort: Effort,
@@ -150,7 +151,7 @@ impl Before {
             meta: book.meta().clone(),
             timers: timers.collect(),
             alarms: alarms.collect(),
-            alarms_kept: book.alarms().len(),
+            alarms_kept: alarms::Kept::of(book),
             waiting_alarms: alarms::oldest_waiting(book, effects),
             effort: pace.effort.clone(),
             timer: firing.map(|name| pace.timer(name)).unwrap_or_default(),

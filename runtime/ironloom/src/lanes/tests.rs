@@ -110,7 +110,7 @@ fn numbered(number: u32) -> (Lane, RoutingTable) {
         state: StateCache::of_new_generation(&CacheBudget::new(usize::MAX)),
         queue: Queue::after(Sequence(0), &Arc::default()),
         timers: BTreeMap::new(),
-        alarms: BTreeMap::new(),
+        alarms: Vec::new(),
     };
     let entities = table.entities(0).unwrap();
     let durable = testing::begin(number, begin, entities);

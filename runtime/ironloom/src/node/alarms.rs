@@ -9,10 +9,11 @@ use crate::lanes::Lane;
 use crate::records::admin::AdminRecord;
 use crate::records::commit::{self, AlarmRecord};
 use ironloom_apps::manifest::Severity;
-use ironloom_types::ids::{Generation, InstallationId, SlotName};
+use ironloom_types::effects::AlarmKey;
+use ironloom_types::ids::{Generation, InstallationId};
 
 /// An alarm's place in the list: when it was raised, generation and number; and where its lane keeps it.
-type Place = ((u64, u64, u64), SlotName, Box<str>);
+type Place = ((u64, u64, u64), AlarmKey);
 
 impl Node {
     /// Alarms that stand or wait for somebody, oldest first.
@@ -38,19 +39,19 @@ impl Node {
             let after = last.map(|last| last.0).or(after);
             let mut places = Smallest::new(most);
             for lane in lanes.iter().filter(|lane| installation.is_none_or(|id| *id == lane.id)) {
-                for alarm in lane.book().alarms().values() {
+                for (key, alarm) in lane.book().alarms() {
                     let place = (alarm.raised.0, lane.generation.0, alarm.number);
                     if after.is_none_or(|after| place > after) {
-                        places.push((place, alarm.code.clone(), alarm.entity.clone()));
+                        places.push((place, key.clone()));
                     }
                 }
             }
             places.into_sorted()
         };
-        let shown = |(place, code, entity): &Place| {
+        let shown = |(place, key): &Place| {
             // It may have been removed in the meantime.
             let lane = self.lanes.of_generation(Generation(place.1))?;
-            let alarm = lane.book().alarms().get(&(code.clone(), entity.clone()))?.clone();
+            let alarm = lane.book().alarms().get(key)?.clone();
             Some(show(&lane, &alarm))
         };
         let (items, last) = fill(page.limit, find, shown);

@@ -7,6 +7,8 @@
 //! before, length of the rest, the rest, and the value's length + 1 before the value, or 0 for a
 //! deletion.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
@@ -143,7 +145,7 @@ pub(crate) struct AlarmRecord {
     /// Which of the manifest's alarms.
     pub code: SlotName,
     /// Its entity; empty for the whole installation.
-    pub entity: Box<str>,
+    pub entity: Arc<str>,
     /// Rises with each raise of an alarm that did not stand.
     pub number: u64,
     /// Whether it stands, and whether somebody has seen it.

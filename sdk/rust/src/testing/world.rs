@@ -8,8 +8,8 @@ use serde::Deserialize;
 
 use super::batch::Datum;
 use super::limits::{
-    self, MAX_ALARM_MESSAGE, MAX_ALARMS, MAX_ENTITY, MAX_INTENTS, MAX_LOG_BYTES, MAX_LOG_LINES,
-    MAX_TIMER_NAME, MAX_TIMERS, TIMER_SOONEST,
+    self, ALARM_BYTES, MAX_ALARM_MESSAGE, MAX_ALARMS, MAX_ALARMS_BYTES, MAX_ENTITY, MAX_INTENTS,
+    MAX_LOG_BYTES, MAX_LOG_LINES, MAX_TIMER_NAME, MAX_TIMERS, TIMER_SOONEST,
 };
 use super::publish;
 use super::quota::Quota;
@@ -121,6 +121,8 @@ pub(super) struct World {
     timer_changes: BTreeMap<String, Option<Timestamp>>,
     /// Alarms that stand and timers that are set, with these changes.
     alarms_standing: usize,
+    /// What these alarms count.
+    alarms_bytes: usize,
     timers_set: usize,
     /// The points that outputs have made, by output; those of this call, and how many they may be.
     points: HashMap<String, HashSet<Box<str>>>,
@@ -161,6 +163,7 @@ impl Default for World {
             alarm_changes: BTreeMap::new(),
             timer_changes: BTreeMap::new(),
             alarms_standing: 0,
+            alarms_bytes: 0,
             timers_set: 0,
             points: HashMap::new(),
             points_made: 0,
@@ -181,6 +184,7 @@ impl World {
     pub(super) fn begin(&mut self) {
         self.host_calls = 0;
         (self.alarms_standing, self.timers_set) = (self.alarms.len(), self.timers.len());
+        self.alarms_bytes = self.alarms.iter().map(|(key, message)| alarm_bytes(key, message)).sum();
     }
 
     /// Keeps what the call did, and gives where its part of `published` begins.
@@ -314,8 +318,10 @@ impl World {
         Ok(())
     }
 
-    fn stands(&self, key: &AlarmKey) -> bool {
-        self.alarm_changes.get(key).map_or_else(|| self.alarms.contains_key(key), Option::is_some)
+    /// What an alarm counts, if it is active after the changes so far.
+    fn active(&self, key: &AlarmKey) -> Option<usize> {
+        let changed = self.alarm_changes.get(key).map(Option::as_ref);
+        changed.unwrap_or_else(|| self.alarms.get(key)).map(|message| alarm_bytes(key, message))
     }
 
     pub(super) fn raise(&mut self, alarm: &str, entity: &str, message: &str) -> Result<(), alarms::Error> {
@@ -325,13 +331,16 @@ impl World {
             return Err(alarms::Error::TooLong);
         }
         let key = (alarm.to_owned(), entity.to_owned());
-        let stands = self.stands(&key);
-        if !stands && self.alarms_standing >= MAX_ALARMS {
+        let (active, now) = (self.active(&key), alarm_bytes(&key, message));
+        let more = now.saturating_sub(active.unwrap_or(0));
+        let one_more = active.is_none() && self.alarms_standing >= MAX_ALARMS;
+        if one_more || more > 0 && self.alarms_bytes + more > MAX_ALARMS_BYTES {
             return Err(alarms::Error::TooMany);
         }
         let before = self.alarm_changes.get(&key).map_or(0, |change| alarm_cost(&key, change.as_deref()));
         self.quota.effect(alarm_cost(&key, Some(message)), before).map_err(alarms::Error::Other)?;
-        self.alarms_standing += usize::from(!stands);
+        self.alarms_standing += usize::from(active.is_none());
+        self.alarms_bytes = self.alarms_bytes + now - active.unwrap_or(0);
         self.alarm_changes.insert(key, Some(message.to_owned()));
         Ok(())
     }
@@ -340,9 +349,7 @@ impl World {
         self.quota.carry(alarm.len() + entity.len());
         self.known_alarm(alarm, entity)?;
         let key = (alarm.to_owned(), entity.to_owned());
-        if !self.stands(&key) {
-            return Ok(());
-        }
+        let Some(active) = self.active(&key) else { return Ok(()) };
         let before = self.alarm_changes.get(&key).map_or(0, |change| alarm_cost(&key, change.as_deref()));
         if self.alarms.contains_key(&key) {
             self.quota.effect(alarm_cost(&key, None), before).map_err(alarms::Error::Other)?;
@@ -352,6 +359,7 @@ impl World {
             self.alarm_changes.remove(&key);
         }
         self.alarms_standing -= 1;
+        self.alarms_bytes -= active;
         Ok(())
     }
 
@@ -411,6 +419,11 @@ impl World {
         self.log_bytes += target.len() + message.len() + 1;
         self.logs.push(Log { level, target: target.to_owned(), message: message.to_owned() });
     }
+}
+
+/// What an active alarm counts.
+fn alarm_bytes((_, entity): &AlarmKey, message: &str) -> usize {
+    ALARM_BYTES + entity.len() + message.len()
 }
 
 /// Bytes of a change in the record.

@@ -350,7 +350,20 @@ pub const SCENARIOS: &[Scenario] = &[
     scenario(
         "raise-too-many",
         || told((0..10_001).try_for_each(|n| alarms::raise("noise", &n.to_string(), ""))),
-        "refused: the app has as many active alarms as it was granted: clear some",
+        "refused: the app has as many active alarms as it may have, 10,000 or 4 MiB of them: clear some",
+    ),
+    scenario(
+        "long-alarms",
+        || {
+            // Each counts 256 bytes, 4 of its entity and 1,024: 3,266 of them have 4,193,544 bytes of 4,194,304.
+            let message = "m".repeat(1_024);
+            let raise = |n: u32| alarms::raise("noise", &format!("{n:04}"), &message);
+            let raised = (0..10_000).take_while(|n| raise(*n).is_ok()).count();
+            let last = told(alarms::raise("noise", "last", &"m".repeat(500)));
+            let more = told(alarms::raise("noise", "0000", &"m".repeat(1_024)));
+            format!("{raised} {last} {more} {}", told(alarms::raise("noise", "one more", "")))
+        },
+        "3266 () () refused: the app has as many active alarms as it may have, 10,000 or 4 MiB of them: clear some",
     ),
     scenario(
         "timers",

@@ -11,15 +11,15 @@ use hashbrown::HashMap;
 use ironloom::Targets;
 use ironloom_apps::manifest::{self, Manifest};
 use ironloom_sandbox::{
-    AppContext, Batch, BoxFuture, Cached, Call, Env, Holdings, HostFault, LoadedApp, Meter, Outcome,
-    OutputKind, OutputResolver, OutputSlot, PointRoom, ReadError, Sandbox, SandboxConfig, Scan, StatePage,
-    StateReader, Target, UnknownEntity,
+    AlarmRoom, AppContext, Batch, BoxFuture, Cached, Call, Env, Holdings, HostFault, LoadedApp, Meter,
+    Outcome, OutputKind, OutputResolver, OutputSlot, PointRoom, ReadError, Sandbox, SandboxConfig, Scan,
+    StatePage, StateReader, Target, UnknownEntity,
 };
 use ironloom_tests::{guests, server};
 use ironloom_types::clock::Timestamp;
-use ironloom_types::effects::Effects;
-use ironloom_types::ids::{PointNumber, SlotName};
-use ironloom_types::limits::Limits;
+use ironloom_types::effects::{AlarmKey, Effects};
+use ironloom_types::ids::PointNumber;
+use ironloom_types::limits::{ALARM_BYTES, Limits, MAX_ALARMS_BYTES};
 use tokio::runtime::Runtime;
 
 /// An app that is called.
@@ -124,7 +124,7 @@ struct Memory {
     state: RwLock<HashMap<Box<str>, Bytes>>,
     targets: RwLock<Targets>,
     points: AtomicU32,
-    alarms: RwLock<hashbrown::HashSet<(SlotName, Box<str>)>>,
+    alarms: RwLock<hashbrown::HashSet<AlarmKey>>,
 }
 
 fn read<T>(lock: &RwLock<T>) -> std::sync::RwLockReadGuard<'_, T> {
@@ -202,14 +202,13 @@ impl OutputResolver for Memory {
 }
 
 impl Holdings for Memory {
-    fn has_alarm(&self, alarm: &SlotName, entity: &str) -> bool {
-        // Only where some stand is it worth a key of its own.
-        let alarms = read(&self.alarms);
-        !alarms.is_empty() && alarms.contains(&(alarm.clone(), entity.into()))
+    fn alarm(&self, key: &AlarmKey) -> Option<usize> {
+        read(&self.alarms).contains(key).then_some(ALARM_BYTES)
     }
 
-    fn alarms(&self) -> usize {
-        read(&self.alarms).len()
+    fn alarms(&self) -> AlarmRoom {
+        let count = read(&self.alarms).len();
+        AlarmRoom { count, bytes: count * ALARM_BYTES, limit: MAX_ALARMS_BYTES }
     }
 
     fn has_timer(&self, _: &str) -> bool {

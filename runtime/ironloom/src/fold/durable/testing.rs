@@ -4,7 +4,7 @@ use super::*;
 
 /// Begins an installation.
 pub(crate) fn begin(number: u32, begin: Begin, entities: Arc<Entities>) -> Arc<Durable> {
-    Arc::new(Durable::new(number, begin, entities))
+    Arc::new(Durable::new(number, begin, entities, Arc::default()))
 }
 
 /// Applies an invocation's record.

@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 
 use super::{OpenError, Places, bad};
 use crate::fold::apply::Applier;
-use crate::fold::durable::{AlarmKey, Begin};
+use crate::fold::durable::Begin;
 use crate::fold::requests::Remembered;
 use crate::fold::stored::{StoredLane, StoredPoint, decode};
 use crate::fold::{FoldPosition, Gone, KnownPackage, Shared};
@@ -152,12 +152,11 @@ impl Loader<'_> {
         Ok(timers)
     }
 
-    fn alarms(&self) -> Result<ByGeneration<AlarmKey, AlarmRecord>, OpenError> {
-        let mut alarms = ByGeneration::new();
+    fn alarms(&self) -> Result<BTreeMap<Generation, Vec<AlarmRecord>>, OpenError> {
+        let mut alarms: BTreeMap<Generation, Vec<AlarmRecord>> = BTreeMap::new();
         self.each_decoded(KeyKind::Alarm, |key, alarm: AlarmRecord| {
             if let Some((_, Item::Alarm(generation, ..))) = key.parse() {
-                let name = (alarm.code.clone(), alarm.entity.clone());
-                alarms.entry(generation).or_default().insert(name, alarm);
+                alarms.entry(generation).or_default().push(alarm);
             }
             Ok(())
         })?;

@@ -12,9 +12,12 @@ use crate::lanes::policy::{STUCK_AFTER, Verdict};
 use crate::lanes::price::Bill;
 use crate::records::commit::{self, AlarmState, InvocationKind, OutcomeKind};
 use ironloom_sandbox::{Outcome, Report};
-use ironloom_types::effects::{Effects, Refused};
+use ironloom_types::effects::{AlarmKey, Effects, Refused};
 use ironloom_types::ids::{Ordinal, SlotName};
-use ironloom_types::limits::{MAX_ALARMS, MAX_DEAD_LETTER_BYTES, MAX_DEAD_LETTERS, TIMER_SOONEST};
+use ironloom_types::limits::{
+    ALARM_BYTES, MAX_ALARM_MESSAGE, MAX_ALARMS, MAX_ALARMS_BYTES, MAX_DEAD_LETTER_BYTES, MAX_DEAD_LETTERS,
+    TIMER_SOONEST,
+};
 use ironloom_types::readings::NewPoint;
 
 const NOW: Timestamp = Timestamp(5_000);
@@ -84,7 +87,7 @@ fn run_at(
     concluded
 }
 
-fn hot() -> (SlotName, Box<str>) {
+fn hot() -> AlarmKey {
     (SlotName::new("hot").unwrap(), "e1".into())
 }
 
@@ -386,6 +389,47 @@ fn alarms_that_were_cleared_are_bounded_and_the_oldest_goes() {
     assert_eq!(gone.len(), 2);
     assert!(gone.iter().all(|alarm| *alarm.entity != *format!("e{half:05}")));
     assert_eq!(lane.book().alarms().len(), MAX_ALARMS);
+}
+
+#[test]
+fn alarms_that_are_kept_take_no_more_bytes_than_one_installation_may_have() {
+    let (lane, _) = lane();
+    let longest = "x".repeat(MAX_ALARM_MESSAGE);
+    let each = ALARM_BYTES + 6 + MAX_ALARM_MESSAGE;
+    let most = MAX_ALARMS_BYTES / each;
+    let of = |entities: std::ops::Range<usize>, change: Option<&str>| {
+        let one = |n| ((SlotName::new("hot").unwrap(), format!("e{n:05}").into()), change.map(Into::into));
+        Effects { alarms: entities.map(one).collect(), ..Effects::default() }
+    };
+    let mut due = 0;
+    let mut change = |effects| {
+        due += 10;
+        let work = Work::Timer { name: "t".into(), due: Timestamp(due), repeating: None };
+        run(&lane, &work, report(Outcome::Ok, effects), 0)
+    };
+    change(of(0..most, Some(&longest)));
+    change(of(0..most, None));
+    assert_eq!((lane.book().alarms().len(), lane.book().standing_alarms_bytes()), (most, 0), "all wait");
+    // Two more are raised: as many of the oldest go.
+    change(of(most..most + 2, Some(&longest)));
+    assert_eq!(lane.book().alarms().len(), most);
+    assert_eq!(&*lane.book().alarms().keys().next().unwrap().1, "e00002");
+    // All that stand are cleared in the call that raises others: those go that it doesn't raise.
+    change(of(most..2 * most, Some(&longest)));
+    assert_eq!((lane.book().alarms().len(), lane.book().meta().alarms_standing), (most, most as u32));
+    let mut all = of(most..2 * most, None);
+    all.alarms.extend(of(2 * most..3 * most, Some(&longest)).alarms);
+    change(all);
+    assert_eq!((lane.book().alarms().len(), lane.book().meta().alarms_standing), (most, most as u32));
+    assert_eq!(lane.book().alarms_bytes(), most * each);
+    assert_eq!(lane.book().meta().counters.alarms_dropped, 2 * most as u64);
+    // A cleared one that is raised again with a longer message makes room, too.
+    change(of(2 * most..3 * most, None));
+    change(of(2 * most..3 * most, Some("short")));
+    change(of(0..200, Some(&longest)));
+    change(of(0..200, None));
+    change(of(2 * most..3 * most, Some(&longest)));
+    assert_eq!((lane.book().alarms().len(), lane.book().alarms_bytes()), (most, most * each));
 }
 
 #[test]

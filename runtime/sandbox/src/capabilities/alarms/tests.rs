@@ -1,15 +1,19 @@
 //! Alarms: what is raised, cleared and refused.
 
 use super::*;
+use ironloom_types::limits::ALARM_BYTES;
 
-/// `fever` of `sick` stands already.
-struct Stands(usize);
+/// The message of `fever` of `sick`, which stands already.
+const SICK: &str = "40.5";
+
+/// What stands.
+struct Stands(AlarmRoom);
 
 impl Holdings for Stands {
-    fn has_alarm(&self, alarm: &SlotName, entity: &str) -> bool {
-        alarm.as_str() == "fever" && entity == "sick"
+    fn alarm(&self, (alarm, entity): &AlarmKey) -> Option<usize> {
+        (alarm.as_str() == "fever" && &**entity == "sick").then(|| alarm_cost("sick", SICK))
     }
-    fn alarms(&self) -> usize {
+    fn alarms(&self) -> AlarmRoom {
         self.0
     }
     fn has_timer(&self, _: &str) -> bool {
@@ -20,12 +24,16 @@ impl Holdings for Stands {
     }
 }
 
-fn with(standing: usize, call: impl FnOnce(&mut View<'_>)) -> Vec<(String, Option<String>)> {
+fn with(count: usize, call: impl FnOnce(&mut View<'_>)) -> Vec<(String, Option<String>)> {
+    with_room(AlarmRoom { count, bytes: count * ALARM_BYTES, limit: MAX_ALARMS_BYTES }, call)
+}
+
+fn with_room(standing: AlarmRoom, call: impl FnOnce(&mut View<'_>)) -> Vec<(String, Option<String>)> {
     let mut context = Context::new(Arc::new(Stands(standing)));
     let app = AppContext { alarms: vec![SlotName::new("fever").unwrap()], ..AppContext::default() };
     call(&mut View { context: &mut context, app: &app, quota: &mut Quota::default() });
     let changes = context.into_changes().into_iter();
-    changes.map(|((_, entity), change)| (entity.into_string(), change.map(String::from))).collect()
+    changes.map(|((_, entity), change)| (entity.to_string(), change.map(String::from))).collect()
 }
 
 fn raise(view: &mut View<'_>, entity: &str, message: &str) -> Result<(), Error> {
@@ -68,5 +76,33 @@ fn no_more_alarms_than_allowed() {
         assert!(raise(view, "sick", "still").is_ok(), "one that stands adds none");
         clear(view, "sick").unwrap();
         assert!(raise(view, "new", "").is_ok());
+    });
+}
+
+#[test]
+fn alarms_take_no_more_bytes_than_allowed() {
+    let longest = "x".repeat(MAX_ALARM_MESSAGE);
+    let one = alarm_cost("new", &longest);
+    let room = |bytes, limit| AlarmRoom { count: 5, bytes, limit };
+    with_room(room(MAX_ALARMS_BYTES - one, MAX_ALARMS_BYTES), |view| {
+        raise(view, "new", &longest).unwrap();
+        assert!(matches!(raise(view, "two", ""), Err(Error::TooMany)));
+        assert!(matches!(raise(view, "sick", "40.55"), Err(Error::TooMany)), "a byte more");
+        raise(view, "sick", SICK).unwrap();
+        raise(view, "new", &longest[1..]).unwrap();
+        raise(view, "sick", "40.55").unwrap();
+        assert!(matches!(raise(view, "new", &longest), Err(Error::TooMany)));
+        // What is cleared takes none, whether it stood before or not.
+        clear(view, "new").unwrap();
+        raise(view, "two", "").unwrap();
+        clear(view, "two").unwrap();
+        clear(view, "sick").unwrap();
+        raise(view, "new", &longest).unwrap();
+    });
+    // Others have taken what the site has for all.
+    with_room(room(1_000, 1_200), |view| {
+        let Err(Error::Other(text)) = raise(view, "new", "") else { panic!("it has no room") };
+        assert!(text.contains("1200 bytes") && text.contains("1000 are taken"), "{text}");
+        raise(view, "sick", "4").unwrap();
     });
 }

@@ -1,17 +1,19 @@
 //! One-shot timers: set, cancelled and refused.
 
 use super::*;
+use crate::env::AlarmRoom;
+use ironloom_types::effects::AlarmKey;
 use ironloom_types::ids::SlotName;
 
 /// One-shot timers that are set already.
 struct Set(&'static [&'static str], usize);
 
 impl Holdings for Set {
-    fn has_alarm(&self, _: &SlotName, _: &str) -> bool {
-        false
+    fn alarm(&self, _: &AlarmKey) -> Option<usize> {
+        None
     }
-    fn alarms(&self) -> usize {
-        0
+    fn alarms(&self) -> AlarmRoom {
+        AlarmRoom::default()
     }
     fn has_timer(&self, name: &str) -> bool {
         self.0.contains(&name)
