@@ -242,10 +242,12 @@ fn a_panic_in_a_timer_fails_that_timer() -> Result<()> {
     bench.install("timed")?;
     bench.obey("timed", "timer")?;
     let shown = wait_for_installation(bench.client(), "timed", "the timer failed", |now| {
-        now["last_error"].is_object()
+        now["last_timer_error"].is_object()
     })?;
     assert!(number(&shown, "counters.failures") >= 1, "{shown}");
-    assert!(shown["last_error"]["message"].to_string().contains("a panic in fire, for boom"), "{shown}");
+    assert_eq!((&shown["last_error"], &shown["last_timer_error"]["timer"]), (&Value::Null, &json!("boom")));
+    let error = &shown["last_timer_error"]["error"];
+    assert!(error["message"].to_string().contains("a panic in fire, for boom"), "{error}");
     bench.obey("timed", "ok")?;
     wait_until("readings to go on", || Ok(bench.result("timed", "ok")?.is_some()))?;
     Ok(())

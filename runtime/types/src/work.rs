@@ -39,6 +39,14 @@ pub struct LastError {
     pub ordinal: Ordinal,
 }
 
+/// The last failure of a timer's run. One that is given up leaves nothing else.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TimerError {
+    /// The timer's name.
+    pub timer: String,
+    pub error: LastError,
+}
+
 /// A line of an app's log, as it is kept.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeptLine {

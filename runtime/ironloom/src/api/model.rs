@@ -16,7 +16,7 @@ use ironloom_types::clock::{Source, Timestamp};
 use ironloom_types::ids::{AppId, Digest, Generation, InstallationId, Ordinal, Revision, Sequence, SlotName};
 use ironloom_types::limits::Limits;
 use ironloom_types::readings::Quality;
-pub(crate) use ironloom_types::work::{Counters, KeptLine, LastError};
+pub(crate) use ironloom_types::work::{Counters, KeptLine, LastError, TimerError};
 
 /// A reading of the journal.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -287,7 +287,7 @@ pub(crate) enum InstallationState {
     Starting,
     /// Enabled, idle or busy.
     Running,
-    /// In back-off; `last_error` says why.
+    /// In back-off; `last_error` or `last_timer_error` says why.
     Waiting,
     /// Paused by an admin.
     Paused,
@@ -324,8 +324,12 @@ pub(crate) struct Installation {
     /// The sequence through which it has taken readings.
     pub cursor: Sequence,
     pub lag: Lag,
-    /// The latest failure; `None` once an invocation has succeeded after it.
+    /// The latest failure at readings, or the reason why the installation doesn't run; `None` once it has taken
+    /// readings after it.
     pub last_error: Option<LastError>,
+    /// The latest failure of a timer's run; `None` once a later run of the same timer has ended well.
+    #[serde(default)]
+    pub last_timer_error: Option<TimerError>,
     /// Its counters so far.
     pub counters: Counters,
     /// Points that its inputs match and that it doesn't get.

@@ -7,7 +7,7 @@ use clap::Args;
 use super::client::{Client, segment};
 use super::failure::Outcome;
 use super::{Global, output};
-use crate::api::facade::{Installation, InstallationState, Lag, WrittenLimits};
+use crate::api::facade::{Installation, InstallationState, Lag, LastError, TimerError, WrittenLimits};
 use ironloom_types::text::clean;
 
 /// Shows one installation.
@@ -55,6 +55,10 @@ pub(super) fn text(item: &Installation) -> String {
             "last error",
             format!("{} at {}: {} (invocation {})", error.kind, error.at, error.message, error.ordinal),
         );
+    }
+    if let Some(TimerError { timer, error }) = &item.last_timer_error {
+        let LastError { kind, at, message, ordinal } = error;
+        line("timer error", format!("{timer}: {kind} at {at}: {message} (invocation {ordinal})"));
     }
     let counters = &item.counters;
     let left_out = &item.left_out;

@@ -5,6 +5,7 @@ mod points;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
@@ -41,13 +42,39 @@ pub(crate) struct Applier {
     pub(super) purges: bool,
     /// Whether records are those of a restart.
     replaying: bool,
+    too_far: TooFar,
+}
+
+/// Derived readings that are routed no further. A chain of apps makes them with each reading at its begin, so that
+/// the server's log hears of them once in a while.
+#[derive(Default)]
+struct TooFar {
+    readings: usize,
+    told: Option<Instant>,
+}
+
+impl TooFar {
+    const EVERY: Duration = Duration::from_secs(60);
+
+    fn note(&mut self, readings: usize) {
+        self.readings += readings;
+        if self.told.is_none_or(|told| told.elapsed() >= Self::EVERY) {
+            let readings = std::mem::take(&mut self.readings);
+            self.told = Some(Instant::now());
+            tracing::warn!(
+                readings,
+                hops = MAX_HOPS,
+                "derived readings passed through too many apps and are routed no further"
+            );
+        }
+    }
 }
 
 impl Applier {
     /// Applies to this.
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
         let (rows, touched, gone) = (Vec::new(), Vec::new(), Vec::new());
-        Self { shared, rows, touched, gone, purges: false, replaying: true }
+        Self { shared, rows, touched, gone, purges: false, replaying: true, too_far: TooFar::default() }
     }
 
     /// From now on records are new ones.
@@ -125,10 +152,7 @@ impl Applier {
         }
         if chunk.runs.iter().any(|run| run.hops > MAX_HOPS) {
             if !self.replaying {
-                tracing::warn!(
-                    hops = MAX_HOPS,
-                    "derived readings passed through too many apps and are routed no further"
-                );
+                self.too_far.note(chunk.columns.len());
             }
             return;
         }

@@ -26,7 +26,10 @@ use ironloom_types::effects::{AlarmKey, Effects, state_cost};
 use ironloom_types::ids::{Digest, Ordinal, Sequence, SlotName};
 use ironloom_types::limits::TIMER_SOONEST;
 use ironloom_types::readings::{Columns, NewPoint};
-use ironloom_types::work::LastError;
+use ironloom_types::work::{LastError, TimerError};
+
+/// The kind of a failure where the app has asked for retries for too long.
+const STUCK: &str = "stuck";
 
 /// The call into the app.
 #[derive(Debug)]
@@ -255,7 +258,8 @@ pub(crate) fn conclude(
     meta.counters.failures += u64::from(counted);
     meta.counters.derived += effects.derived.len() as u64;
     meta.points += effects.new_points.len() as u64;
-    let became_stuck = note_error(&mut meta, &next, message.as_deref(), outcome, ordinal, now);
+    let failed = failure(&meta, &next, work, outcome, message.as_deref(), now);
+    let became_stuck = note_error(&mut meta, before, &next, work, failed);
     let mut letters = Letters::new(lane, ordinal, meta.next_dead_letter);
     if done {
         letters.of(work, &effects, outcome, message.as_deref());
@@ -345,26 +349,50 @@ fn judge(
     }
 }
 
-/// Notes the last failure for people. Returns whether the app has become stuck by it.
+/// Notes the last failure for people. Readings and timers have one each, since neither's success says anything of
+/// the other; a dead letter that fails again has its reason itself. Returns whether the app has become stuck by it.
 fn note_error(
     meta: &mut LaneMeta,
+    before: &Before,
     next: &Next,
-    message: Option<&str>,
-    outcome: OutcomeKind,
-    ordinal: Ordinal,
-    now: Timestamp,
+    work: &Work,
+    failed: Option<LastError>,
 ) -> bool {
-    const STUCK: &str = "stuck";
-    let Some(message) = message else {
-        meta.last_error = None;
-        return false;
+    match (work.kind(), failed) {
+        (InvocationKind::Readings, failed) => {
+            let is_stuck = |error: &Option<LastError>| error.as_ref().is_some_and(|last| last.kind == STUCK);
+            let was_stuck = is_stuck(&meta.last_error);
+            meta.last_error = failed;
+            is_stuck(&meta.last_error) && !was_stuck
+        }
+        (InvocationKind::Timer(name), Some(error)) => {
+            meta.last_timer_error = Some(TimerError { timer: name.into(), error });
+            next.timer.is_stuck && !before.timer.is_stuck
+        }
+        (InvocationKind::Timer(name), None) => {
+            meta.last_timer_error.take_if(|last| *last.timer == *name);
+            false
+        }
+        _ => false,
+    }
+}
+
+/// A failure in words for people.
+fn failure(
+    meta: &LaneMeta,
+    next: &Next,
+    work: &Work,
+    outcome: OutcomeKind,
+    message: Option<&str>,
+    now: Timestamp,
+) -> Option<LastError> {
+    let is_stuck = match work {
+        Work::Timer { .. } => next.timer.is_stuck,
+        Work::Readings(_) | Work::Requeue(_) => policy::is_stuck(meta.trouble.retrying_since, now),
     };
-    let since = meta.trouble.retrying_since.into_iter().chain(next.timer.retrying_since).min();
-    let is_stuck = outcome == OutcomeKind::Retry && policy::is_stuck(since, now);
-    let was_stuck = meta.last_error.as_ref().is_some_and(|error| error.kind == STUCK);
-    let kind = if is_stuck { STUCK } else { outcome.name() }.to_owned();
-    meta.last_error = Some(LastError { at: now, kind, message: message.to_owned(), ordinal });
-    is_stuck && !was_stuck
+    let kind = if outcome == OutcomeKind::Retry && is_stuck { STUCK } else { outcome.name() };
+    let (kind, message) = (kind.to_owned(), message?.to_owned());
+    Some(LastError { at: now, kind, message, ordinal: meta.ordinal.next() })
 }
 
 /// The one-shot timers that change, and the next time of a repeating one that ran.

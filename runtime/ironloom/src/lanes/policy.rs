@@ -14,7 +14,7 @@ mod tests;
 pub(crate) const ATTEMPTS: u32 = 3;
 /// Dead letters by trap in a row that stop the lane.
 pub(crate) const TRAPS_IN_ROW: u32 = 5;
-/// Failures within [`FAILURE_WINDOW`] that stop the lane.
+/// Failed attempts within [`FAILURE_WINDOW`] that stop the lane.
 pub(crate) const FAILURES: usize = 20;
 /// The period over which failures are counted.
 pub(crate) const FAILURE_WINDOW: u64 = 600 * SECOND;
@@ -219,6 +219,8 @@ pub(crate) struct TimerEffort {
     pub retries: u32,
     /// Since when, by the machine's clock.
     pub retrying_since: Option<Timestamp>,
+    /// It has asked for them for so long that people have heard of it.
+    pub is_stuck: bool,
 }
 
 /// Judges a timer's run: a failure is repeated like one with readings, then given up.
@@ -239,6 +241,7 @@ pub(crate) fn judge_timer(
         OutcomeKind::Retry => {
             judged.effort.retries += 1;
             judged.effort.retrying_since.get_or_insert(now);
+            judged.effort.is_stuck = is_stuck(judged.effort.retrying_since, now);
             Verdict::BackOff(back_off(judged.effort.retries))
         }
         _ => {
@@ -275,7 +278,11 @@ pub(crate) fn quarantine(trouble: &Trouble) -> Option<String> {
             "{TRAPS_IN_ROW} readings in a row became dead letters because of a trap or a limit"
         ));
     }
-    (trouble.failures.len() >= FAILURES).then(|| format!("{FAILURES} failures within 10 minutes"))
+    (trouble.failures.len() >= FAILURES).then(|| {
+        format!(
+            "{FAILURES} failed attempts within 10 minutes; a reading or a timer's run is tried up to {ATTEMPTS} times"
+        )
+    })
 }
 
 /// 1 s, doubling to 5 min; the lane spreads it by ± 20 %.

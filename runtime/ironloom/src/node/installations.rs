@@ -141,7 +141,7 @@ pub(super) fn show(
     let last_error = meta.quarantine.as_ref().map(|quarantine| LastError {
         at: quarantine.at,
         kind: "quarantine".to_owned(),
-        message: match &meta.last_error {
+        message: match last_failure(meta) {
             Some(error) => {
                 format!("{}; the last failure was {}: {}", quarantine.reason, error.kind, error.message)
             }
@@ -161,6 +161,7 @@ pub(super) fn show(
         cursor: meta.cursor,
         lag,
         last_error: last_error.or_else(|| meta.last_error.clone()),
+        last_timer_error: meta.last_timer_error.clone(),
         counters: meta.counters,
         left_out: LeftOut::default(),
         bindings,
@@ -169,4 +170,10 @@ pub(super) fn show(
         limits: WrittenLimits::from(&revision.limits),
         timezone: revision.timezone.clone(),
     }
+}
+
+/// The later one of the failures that are noted.
+fn last_failure(meta: &LaneMeta) -> Option<&LastError> {
+    let timer = meta.last_timer_error.as_ref().map(|last| &last.error);
+    meta.last_error.iter().chain(timer).max_by_key(|error| error.at)
 }

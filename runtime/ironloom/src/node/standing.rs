@@ -56,7 +56,7 @@ impl Node {
         let mut meta = lane.book().meta().clone();
         meta.quarantine = None;
         meta.trouble = Trouble::default();
-        meta.last_error = None;
+        (meta.last_error, meta.last_timer_error) = (None, None);
         let last = self.shared.journal.last();
         if dropped.is_some() {
             meta.cursor = last;

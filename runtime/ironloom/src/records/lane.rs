@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use ironloom_types::clock::Timestamp;
 use ironloom_types::ids::{Ordinal, Sequence, SlotName};
-use ironloom_types::work::{Counters, LastError};
+use ironloom_types::work::{Counters, LastError, TimerError};
 
 /// Cursor, counters and bookkeeping of one generation, as of its last commit.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -40,8 +40,10 @@ pub(crate) struct LaneMeta {
     pub trouble: Trouble,
     /// Set where the lane was stopped for failing too often.
     pub quarantine: Option<Quarantine>,
-    /// The last failure, for people.
+    /// The last failure at readings, for people, until some are taken.
     pub last_error: Option<LastError>,
+    /// The last failure of a timer, until the same timer's run ends well.
+    pub last_timer_error: Option<TimerError>,
 }
 
 impl LaneMeta {

@@ -186,7 +186,10 @@ fn five_traps_in_a_row_or_twenty_failures_stop_the_lane() {
         assert_eq!(quarantine(&trouble), None, "after {n}");
         remember_failure(&mut trouble, NOW);
     }
-    assert!(quarantine(&trouble).is_some_and(|reason| reason.contains("20 failures")));
+    assert!(
+        quarantine(&trouble)
+            .is_some_and(|reason| reason.contains("20 failed attempts") && reason.contains("up to 3 times"))
+    );
     remember_failure(&mut trouble, Timestamp(NOW.0 + FAILURE_WINDOW));
     assert_eq!(quarantine(&trouble), None, "the window moved on");
 }

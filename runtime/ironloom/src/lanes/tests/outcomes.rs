@@ -327,7 +327,12 @@ fn people_hear_once_that_an_app_is_stuck() {
     let retry = |lane: &Lane, work: &Work, now: u64| {
         let later = report(Outcome::Retry("later".into()), Effects::default());
         let done = run_at(lane, work, later, 0, &[], Timestamp(now));
-        (done.became_stuck, done.head.meta.last_error.unwrap().kind)
+        let meta = done.head.meta;
+        let error = match work {
+            Work::Timer { .. } => meta.last_timer_error.map(|last| last.error),
+            _ => meta.last_error,
+        };
+        (done.became_stuck, error.unwrap().kind)
     };
     let hour = STUCK_AFTER;
     assert_eq!(retry(&lane, &work, 5), (false, "retry".into()));
@@ -339,7 +344,35 @@ fn people_hear_once_that_an_app_is_stuck() {
     let timer = Work::Timer { name: "once".into(), due: Timestamp(1), repeating: None };
     assert_eq!(retry(&lane, &timer, 7), (false, "retry".into()));
     assert_eq!(retry(&lane, &timer, hour + 7), (true, "stuck".into()));
+    assert_eq!(retry(&lane, &timer, hour + 8), (false, "stuck".into()));
     assert!(lane.is_stuck(Timestamp(hour + 7)));
+}
+
+#[test]
+fn a_failure_stays_noted_until_the_same_kind_of_work_ends_well() {
+    let (lane, table) = lane();
+    let end = |work: &Work, outcome, now: u64| {
+        let done = run_at(&lane, work, report(outcome, Effects::default()), 0, &[], Timestamp(now));
+        let meta = done.head.meta;
+        let of_timer = meta.last_timer_error.map(|last| (last.timer, last.error.kind));
+        (done.became_stuck, meta.last_error.map(|last| last.kind), of_timer)
+    };
+    let timer = |name: &str| Work::Timer { name: name.into(), due: Timestamp(1), repeating: None };
+    let waiting = readings(&lane, &table, 1, 3);
+    let retry = || Outcome::Retry("later".into());
+    let stuck = || Some("stuck".to_owned());
+    end(&waiting, retry(), 5);
+    assert_eq!(end(&waiting, retry(), STUCK_AFTER + 5), (true, stuck(), None));
+    // A timer that runs beside it clears nothing, and people hear of it no second time.
+    assert_eq!(end(&timer("daily"), Outcome::Ok, STUCK_AFTER + 6), (false, stuck(), None));
+    assert_eq!(end(&waiting, retry(), STUCK_AFTER + 7), (false, stuck(), None));
+    // A run that is given up is gone: only this tells of it.
+    let once = || Some(("once".to_owned(), "reject".to_owned()));
+    let reject = || Outcome::Reject("no".into());
+    assert_eq!(end(&timer("once"), reject(), STUCK_AFTER + 8), (false, stuck(), once()));
+    assert_eq!(end(&timer("daily"), Outcome::Ok, STUCK_AFTER + 9), (false, stuck(), once()));
+    assert_eq!(end(&waiting, Outcome::Ok, STUCK_AFTER + 10), (false, None, once()));
+    assert_eq!(end(&timer("once"), Outcome::Ok, STUCK_AFTER + 11), (false, None, None));
 }
 
 #[test]
