@@ -440,21 +440,28 @@ fn alarms_that_are_kept_take_no_more_bytes_than_one_installation_may_have() {
         let work = Work::Timer { name: "t".into(), due: Timestamp(due), repeating: None };
         run(&lane, &work, report(Outcome::Ok, effects), 0)
     };
+    // How many are kept, their bytes, and how many stand.
+    let kept = || {
+        let book = lane.book();
+        (book.alarms().len(), book.alarms_bytes(), book.meta().alarms_standing as usize)
+    };
+    let all = (most, most * each, most);
     change(of(0..most, Some(&longest)));
+    assert_eq!(kept(), all);
     change(of(0..most, None));
-    assert_eq!((lane.book().alarms().len(), lane.book().standing_alarms_bytes()), (most, 0), "all wait");
+    assert_eq!(kept(), (most, most * each, 0), "all wait");
+    assert_eq!(lane.book().standing_alarms_bytes(), 0);
     // Two more are raised: as many of the oldest go.
     change(of(most..most + 2, Some(&longest)));
     assert_eq!(lane.book().alarms().len(), most);
     assert_eq!(&*lane.book().alarms().keys().next().unwrap().1, "e00002");
     // All that stand are cleared in the call that raises others: those go that it doesn't raise.
     change(of(most..2 * most, Some(&longest)));
-    assert_eq!((lane.book().alarms().len(), lane.book().meta().alarms_standing), (most, most as u32));
-    let mut all = of(most..2 * most, None);
-    all.alarms.extend(of(2 * most..3 * most, Some(&longest)).alarms);
-    change(all);
-    assert_eq!((lane.book().alarms().len(), lane.book().meta().alarms_standing), (most, most as u32));
-    assert_eq!(lane.book().alarms_bytes(), most * each);
+    assert_eq!(kept(), all);
+    let mut both = of(most..2 * most, None);
+    both.alarms.extend(of(2 * most..3 * most, Some(&longest)).alarms);
+    change(both);
+    assert_eq!(kept(), all);
     assert_eq!(lane.book().meta().counters.alarms_dropped, 2 * most as u64);
     // A cleared one that is raised again with a longer message makes room, too.
     change(of(2 * most..3 * most, None));
@@ -462,7 +469,7 @@ fn alarms_that_are_kept_take_no_more_bytes_than_one_installation_may_have() {
     change(of(0..200, Some(&longest)));
     change(of(0..200, None));
     change(of(2 * most..3 * most, Some(&longest)));
-    assert_eq!((lane.book().alarms().len(), lane.book().alarms_bytes()), (most, most * each));
+    assert_eq!(kept(), all);
 }
 
 #[test]
