@@ -15,7 +15,7 @@ use super::interrupt::Interrupt;
 use ironloom_types::clock::Timestamp;
 use ironloom_types::effects::AlarmKey;
 use ironloom_types::ids::{PointNumber, SlotName};
-use ironloom_types::limits::Limits;
+use ironloom_types::limits::{Limits, MAX_ALARMS_BYTES};
 use ironloom_types::page::Page;
 use ironloom_types::readings::{NewPoint, Tag};
 
@@ -249,7 +249,7 @@ impl Holdings for Nothing {
         None
     }
     fn alarms(&self) -> AlarmRoom {
-        AlarmRoom::default()
+        AlarmRoom { limit: MAX_ALARMS_BYTES, ..AlarmRoom::default() }
     }
     fn has_timer(&self, _: &str) -> bool {
         false

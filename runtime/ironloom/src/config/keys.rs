@@ -160,7 +160,7 @@ const EXAMPLES: &str = r#"# The unit of matching points whose source names none.
 #
 # [connectors.herd.columns.Weight]
 # point = "farm/barn-{lap}/pig/{Pig}/weight"   # {Pig}: the line's cell in that column; {lap}: from 1.
-#                               # A cell that is empty or has a "/" is passed over; only point = "{Pig}" takes whole paths
+#                               # A cell that is empty or has a "/" is passed over; paths go at the end, as "{Pig}" or "copy/{Pig}"
 # type = "real"                 # or "integer", "boolean", "text"
 # unit = "kg"                   # may be left out. A point that has another unit is passed over
 "#;

@@ -54,7 +54,7 @@ impl Template {
     }
 
     /// Appends the text with the names' values. A value is one segment or a part of one, or the point would come
-    /// under the patterns of others; only a template that is nothing but a name takes a whole path.
+    /// under the patterns of others; only a name that is all of the last segment takes a path, as `copy/{point}`.
     ///
     /// # Errors
     /// A sentence about a value that is empty or has a `/`.
@@ -63,8 +63,12 @@ impl Template {
         out: &mut String,
         value: impl Fn(&str) -> Option<&'v str>,
     ) -> Result<(), String> {
-        let is_path = matches!(self.0[..], [Part::Name(_)]);
-        for part in &self.0 {
+        let takes_path = match &self.0[..] {
+            [Part::Name(_)] => true,
+            [.., Part::Text(before), Part::Name(_)] => before.ends_with('/'),
+            _ => false,
+        };
+        for (place, part) in (1..).zip(&self.0) {
             let name = match part {
                 Part::Text(text) => {
                     out.push_str(text);
@@ -76,7 +80,7 @@ impl Template {
             if value.is_empty() {
                 return Err(format!("{name} is empty and makes no point path"));
             }
-            if value.contains('/') && !is_path {
+            if value.contains('/') && !(takes_path && place == self.0.len()) {
                 let value = shorten(value, 60);
                 return Err(format!(
                     "{name} is {value:?}, and a / would make further segments of the point path"
@@ -105,13 +109,14 @@ mod tests {
     }
 
     #[test]
-    fn a_value_is_no_more_than_a_segment_unless_it_is_the_whole_path() {
+    fn a_value_is_no_more_than_a_segment_unless_it_is_the_end_of_the_path() {
         let fill = |template: &str, value: &str| {
             let mut out = String::new();
             Template::parse(template).unwrap().fill(&mut out, |_| Some(value)).map(|()| out)
         };
         assert_eq!(fill("{point}", "farm/barn-2/co2"), Ok("farm/barn-2/co2".to_owned()));
-        for template in ["m/{s}/v", "m/{s}", "{s}/v", "{s}{s}"] {
+        assert_eq!(fill("copy/{point}", "farm/co2"), Ok("copy/farm/co2".to_owned()));
+        for template in ["m/{s}/v", "m/x-{s}", "{s}/v", "{s}{s}", "{s}/{s}"] {
             let error = fill(template, "b/c").unwrap_err();
             assert!(error.starts_with("s is \"b/c\", and a / would make further segments"), "{error}");
         }

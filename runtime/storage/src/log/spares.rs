@@ -56,8 +56,11 @@ impl Spares {
 
     /// Whether one more may be kept.
     pub(super) fn has_room(&self) -> bool {
-        let most = if self.scarce.load(Ordering::Acquire) { OF_A_START } else { self.most };
-        self.ready.lock().len() < most
+        self.ready.lock().len() < self.most_kept()
+    }
+
+    fn most_kept(&self) -> usize {
+        if self.scarce.load(Ordering::Acquire) { OF_A_START } else { self.most }
     }
 
     /// Keeps a file of the right length for use.
@@ -107,7 +110,17 @@ impl Spares {
                 return Ok(());
             }
             match self.make(self.bytes) {
-                Ok(spare) => self.put(spare),
+                Ok(spare) => {
+                    // The disk may have become scarce meanwhile.
+                    let mut ready = self.ready.lock();
+                    if ready.len() < self.most_kept() {
+                        ready.push_back(spare);
+                    } else {
+                        drop(ready);
+                        let path = self.disk.path(&spare.name);
+                        self.disk.remove(&spare.name).map_err(LogError::io("remove", path))?;
+                    }
+                }
                 Err(error) => {
                     *failed = Some(Instant::now());
                     return Err(error);

@@ -32,8 +32,8 @@ fn a_generation() {
     let removed = Removed { at: Timestamp(1234), purge: true };
     let installation = InstallationId::new("pigs").unwrap();
     let lane = StoredLane { installation, meta: LaneMeta::default(), removed: Some(removed) };
-    // Five numbers, eight counters, six numbers, no timer, five of the failure rules, no quarantine, no error.
-    let meta = "00".repeat(5 + 8 + 6 + 1 + 5 + 1 + 1);
+    // Five numbers, eight counters, six numbers, no timer, five of the failure rules, no quarantine, no error, none of a timer.
+    let meta = "00".repeat(5 + 8 + 6 + 1 + 5 + 1 + 1 + 1);
     golden(lane, &format!("0470696773{meta}01d20901"));
 }
 
