@@ -98,14 +98,15 @@ pub(super) fn text(item: &Installation) -> String {
     for (name, value) in &item.settings {
         line("setting", format!("{name} = {value}"));
     }
-    let WrittenLimits { memory, cpu, state, share, points } = item.limits.clone();
+    line("limits", limits(item.limits.clone()));
+    line("time zone", item.timezone.clone());
+    out
+}
+
+fn limits(limits: WrittenLimits) -> String {
+    let WrittenLimits { memory, cpu, state, share, points } = limits;
     let (memory, cpu, state) =
         (memory.unwrap_or_default(), cpu.unwrap_or_default(), state.unwrap_or_default());
     let (share, points) = (share.unwrap_or_default(), points.unwrap_or_default());
-    line(
-        "limits",
-        format!("memory {memory}, cpu {cpu}, state {state}, share {share} a second, points {points}"),
-    );
-    line("time zone", item.timezone.clone());
-    out
+    format!("memory {memory}, cpu {cpu}, state {state}, share {share} a second, points {points}")
 }

@@ -6,7 +6,7 @@ use ironloom_types::limits::ALARM_BYTES;
 /// The message of `fever` of `sick`, which stands already.
 const SICK: &str = "40.5";
 
-/// What stands.
+/// One alarm, which takes so much room.
 struct Stands(AlarmRoom);
 
 impl Holdings for Stands {
