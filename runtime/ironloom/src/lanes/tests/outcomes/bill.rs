@@ -1,0 +1,42 @@
+//! What an invocation's effects cost.
+
+use bytes::Bytes;
+
+use super::*;
+use crate::lanes::price::Bill;
+use ironloom_types::effects::Refused;
+use ironloom_types::readings::NewPoint;
+
+#[test]
+fn each_effect_is_on_the_bill_once() {
+    let (lane, table) = lane();
+    // One dead letter has to go for each that comes.
+    testing::change(&lane, |meta| meta.dead_letters_kept = MAX_DEAD_LETTERS);
+    let refuse = |reading| Refused { frame: 0, reading, reason: "no".into() };
+    let mut effects = Effects { refused: vec![refuse(0), refuse(1)], ..Effects::default() };
+    for n in 0..7 {
+        let value = (n > 0).then(|| Bytes::from_static(b"value"));
+        effects.state.insert(format!("key {n}").into(), value);
+    }
+    for _ in 0..6 {
+        effects.derived.push(PointNumber(3), Timestamp(1), Quality::Good, ValueRef::Text("abc"));
+    }
+    for n in 0..5 {
+        effects.new_points.push(NewPoint { path: path(n), unit: None });
+    }
+    for n in 0..3 {
+        effects.timers.insert(format!("timer {n}").into(), Some(Timestamp(2_000)));
+    }
+    for n in 0..2 {
+        let key = (SlotName::new("hot").unwrap(), format!("e{n}").into());
+        effects.alarms.insert(key, Some("42".into()));
+    }
+    let work = readings(&lane, &table, 1, 2);
+    let done = run_with(&lane, &work, report(Outcome::Ok, effects), 0, &letters([5, 6], 260));
+    let encoded = done.encode().len();
+    // The texts of the derived readings aren't in what is encoded with the head.
+    let bytes = encoded + 6 * "abc".len();
+    let bill = Bill { keys: 7, derived: 6, new_points: 5, dead_letters: 4, timers: 3, alarms: 2, bytes };
+    assert_eq!(done.bill(encoded), bill);
+    assert!(encoded > 6 * ("key 1".len() + "value".len()), "{encoded}: keys and values are part of it");
+}
