@@ -58,6 +58,11 @@ impl Honest {
         loop {
             let answer = self.connection.send(&self.look)?;
             let derived = start.elapsed();
+            // Others hold all the memory for answers: whoever waits asks again, and that is part of the lag.
+            if answer.status == 503 && derived < Duration::from_secs(60) {
+                std::thread::sleep(Duration::from_millis(10));
+                continue;
+            }
             ensure!(answer.status == 200, "{}: {}", answer.status, String::from_utf8_lossy(answer.body));
             let points: Value = serde_json::from_slice(answer.body)?;
             let value = points["items"][0]["value"].as_i64().unwrap_or_default();
@@ -65,7 +70,7 @@ impl Honest {
             if value == self.count {
                 return Ok(Lag { acknowledged, derived });
             }
-            ensure!(derived < Duration::from_secs(30), "no derived reading after 30 s: {points}");
+            ensure!(derived < Duration::from_secs(60), "no derived reading after 60 s: {points}");
         }
     }
 
