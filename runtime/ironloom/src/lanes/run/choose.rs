@@ -13,7 +13,6 @@ use crate::lanes::outcome::Work;
 use crate::lanes::pace::Pace;
 use crate::records::commit::DeadLetter;
 use ironloom_types::clock::Timestamp;
-use ironloom_types::ids::SlotName;
 
 /// The work that a lane could do.
 #[derive(Debug)]
@@ -113,15 +112,19 @@ fn due(lane: &Lane, pace: &mut Pace, moment: Moment, limits: BatchLimits) -> Cho
     if !readings_wait {
         pace.back_off = None;
     }
-    // Readings that were recorded from then on come after the timer.
-    let mut until = earliest(&book, pace, moment.clock, moment.now);
-    if let Some((name, due, repeating)) = due_timer(lane, &book, pace, moment) {
-        // Those recorded before it was due go first, unless the lane is backing off.
-        let earlier = queue.head_time().map_or(queue.is_behind(), |head| head < due);
-        if !earlier || readings_wait {
-            return Choice::Timer { name, due, repeating };
+    let mut until = None;
+    if let Some(first) = earliest(&book, pace, moment) {
+        // Readings that were recorded from then on come after the timer.
+        until = Some(first.due);
+        let run = (first.due <= moment.horizon).then(|| run_of(lane, first, moment.horizon)).flatten();
+        if let Some((due, repeating)) = run {
+            // Those recorded before it was due go first, unless the lane is backing off.
+            let earlier = queue.head_time().map_or(queue.is_behind(), |head| head < due);
+            if !earlier || readings_wait {
+                return Choice::Timer { name: first.name.into(), due, repeating };
+            }
+            until = Some(due);
         }
-        until = Some(due);
     }
     if readings_wait || queue.noted() == 0 {
         return Choice::Nothing;
@@ -131,51 +134,39 @@ fn due(lane: &Lane, pace: &mut Pace, moment: Moment, limits: BatchLimits) -> Cho
     if slices.is_empty() { Choice::Nothing } else { Choice::Readings(slices) }
 }
 
-/// The times of timers that are due by then and don't wait in back-off: one-shots and repeating ones.
-fn due_by<'b>(
-    book: &'b Book,
-    pace: &'b Pace,
-    time: Timestamp,
-    now: Instant,
-) -> (impl Iterator<Item = (&'b Box<str>, Timestamp)>, impl Iterator<Item = (&'b SlotName, Timestamp)>) {
-    let runs = move |name: &str, due: Timestamp| {
-        due <= time && pace.timers.get(name).is_none_or(|timer| timer.until <= now)
-    };
-    let one_shots = book.timers().iter().map(|(name, due)| (name, *due));
-    let repeating = book.meta().cron_due.iter().map(|(name, due)| (name, *due));
-    (
-        one_shots.filter(move |(name, due)| runs(name, *due)),
-        repeating.filter(move |(name, due)| runs(name.as_str(), *due)),
-    )
+/// A timer, with its next time.
+#[derive(Clone, Copy)]
+struct Due<'b> {
+    due: Timestamp,
+    /// It is the manifest's.
+    repeats: bool,
+    name: &'b str,
 }
 
-/// The earliest time of a timer that is due by then.
-fn earliest(book: &Book, pace: &Pace, time: Timestamp, now: Instant) -> Option<Timestamp> {
-    let (one_shots, repeating) = due_by(book, pace, time, now);
-    one_shots.map(|(_, due)| due).chain(repeating.map(|(_, due)| due)).min()
+/// The earliest timer that is due by the clock and doesn't wait in back-off; of several a one-shot.
+fn earliest<'b>(book: &'b Book, pace: &Pace, Moment { horizon, clock, now }: Moment) -> Option<Due<'b>> {
+    let one_shots = book.timers().iter().map(|(name, due)| Due { due: *due, repeats: false, name });
+    let repeating = book.meta().cron_due.iter();
+    let repeating = repeating.map(|(name, due)| Due { due: *due, repeats: true, name: name.as_str() });
+    let by = clock.max(horizon);
+    one_shots
+        .chain(repeating)
+        .filter(|timer| {
+            timer.due <= by && pace.timers.get(timer.name).is_none_or(|failed| failed.until <= now)
+        })
+        .min_by_key(|timer| (timer.due, timer.repeats))
 }
 
-/// The earliest timer that is due by the horizon. All overdue times of a repeating one collapse into the last.
-fn due_timer(
-    lane: &Lane,
-    book: &Book,
-    pace: &Pace,
-    Moment { horizon, now, .. }: Moment,
-) -> Option<(Box<str>, Timestamp, Option<Timestamp>)> {
-    let (one_shots, repeating) = due_by(book, pace, horizon, now);
-    let one_shot = one_shots.min_by_key(|(_, due)| *due);
-    match (one_shot, repeating.min_by_key(|(_, due)| *due)) {
-        (Some((name, due)), other) if other.is_none_or(|(_, other)| due <= other) => {
-            Some((name.clone(), due, None))
-        }
-        (_, Some((name, due))) => {
-            let timer = lane.manifest.timer(name.as_str())?;
-            let zone = lane.revision.zone();
-            let before = Timestamp(due.0.saturating_sub(1));
-            let due = timer.cron.last_due(before, horizon, &zone).unwrap_or(due);
-            let next = timer.cron.next_after(due, &zone).unwrap_or(Timestamp(i64::MAX as u64));
-            Some((name.as_str().into(), due, Some(next)))
-        }
-        _ => None,
+/// The time of a timer's run, and its next one if it repeats. All overdue times of a repeating one collapse into the
+/// last.
+fn run_of(lane: &Lane, timer: Due<'_>, horizon: Timestamp) -> Option<(Timestamp, Option<Timestamp>)> {
+    if !timer.repeats {
+        return Some((timer.due, None));
     }
+    let cron = &lane.manifest.timer(timer.name)?.cron;
+    let zone = lane.revision.zone();
+    let before = Timestamp(timer.due.0.saturating_sub(1));
+    let due = cron.last_due(before, horizon, &zone).unwrap_or(timer.due);
+    let next = cron.next_after(due, &zone).unwrap_or(Timestamp(i64::MAX as u64));
+    Some((due, Some(next)))
 }
