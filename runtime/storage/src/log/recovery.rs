@@ -109,11 +109,9 @@ impl Recovered {
         }
         for spare in self.free {
             // Files that a crash left half made are of no use.
-            if spare.bytes == self.shared.config.segment_bytes && self.shared.spares.has_room() {
-                self.shared.spares.put(spare);
-            } else {
-                self.shared.remove(&spare.name)?;
-            }
+            let fits = spare.bytes == self.shared.config.segment_bytes;
+            let left = if fits { self.shared.spares.put(spare) } else { Some(spare) };
+            left.map_or(Ok(()), |left| self.shared.remove(&left.name))?;
         }
         failpoint("log-recover-before-begin");
         let end = self.shared.flushed();

@@ -178,8 +178,8 @@ impl LogShared {
         let name = segment::freed(segment.header.number);
         let renamed = self.disk.rename(&segment.name, &name);
         renamed.map_err(LogError::io("rename", self.disk.path(&segment.name)))?;
-        self.spares.put(Spare { name, file: segment.file, bytes: segment.bytes });
-        Ok(())
+        let left = self.spares.put(Spare { name, file: segment.file, bytes: segment.bytes });
+        left.map_or(Ok(()), |left| self.remove(&left.name))
     }
 
     /// Says whether the disk is nearly full: then free files are given back, but for the one of the next start.

@@ -63,9 +63,15 @@ impl Spares {
         if self.scarce.load(Ordering::Acquire) { OF_A_START } else { self.most }
     }
 
-    /// Keeps a file of the right length for use.
-    pub(super) fn put(&self, spare: Spare) {
-        self.ready.lock().push_back(spare);
+    /// Keeps a file of the right length for use. Gives it back where there are enough: then it is to be removed.
+    #[must_use]
+    pub(super) fn put(&self, spare: Spare) -> Option<Spare> {
+        let mut ready = self.ready.lock();
+        if ready.len() >= self.most_kept() {
+            return Some(spare);
+        }
+        ready.push_back(spare);
+        None
     }
 
     /// Says whether the disk is nearly full. Returns the files that are to be removed for it.
@@ -112,13 +118,8 @@ impl Spares {
             match self.make(self.bytes) {
                 Ok(spare) => {
                     // The disk may have become scarce meanwhile.
-                    let mut ready = self.ready.lock();
-                    if ready.len() < self.most_kept() {
-                        ready.push_back(spare);
-                    } else {
-                        drop(ready);
-                        let path = self.disk.path(&spare.name);
-                        self.disk.remove(&spare.name).map_err(LogError::io("remove", path))?;
+                    if let Some(Spare { name, .. }) = self.put(spare) {
+                        self.disk.remove(&name).map_err(LogError::io("remove", self.disk.path(&name)))?;
                     }
                 }
                 Err(error) => {
@@ -285,7 +286,7 @@ mod tests {
         for number in 0..6 {
             let name = segment::freed(number);
             let file = disk.create(&name, BYTES).unwrap();
-            spares.put(Spare { name, file, bytes: BYTES });
+            assert!(spares.put(Spare { name, file, bytes: BYTES }).is_none());
         }
         assert!(spares.set_scarce(false).is_empty());
         assert_eq!(spares.set_scarce(true).len(), 5);
