@@ -74,7 +74,7 @@ impl Node {
     /// who drops readings has stopped it to look.
     async fn to_be_dropped(self: &Arc<Self>, turn: &Turn) -> Answer<super::install::Counted> {
         let lane = Arc::clone(&turn.lane);
-        if !stands_still(&lane) {
+        if !lane.is_stopped() {
             let detail = format!("installation {} is running, so its backlog can't be dropped", lane.id);
             return Err(Problem::conflict("not-paused", detail).hint("Pause it first."));
         }
@@ -83,9 +83,4 @@ impl Node {
         let counting = aside(move || node.count_readings(cursor, &lane.revision.bindings.inputs));
         counting.await.map_err(|error| problems::internal(&error))?
     }
-}
-
-/// Whether a lane runs nothing until an admin resumes it.
-pub(super) fn stands_still(lane: &crate::lanes::Lane) -> bool {
-    lane.is_stopped()
 }

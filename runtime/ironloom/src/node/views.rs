@@ -279,7 +279,7 @@ impl Node {
     pub(super) async fn requeue_dead_letter(self: Arc<Self>, id: InstallationId, number: u64) -> Answer<()> {
         let lane = self.lane(&id)?;
         self.dead_letter_or_404(&lane, number).await?;
-        if super::standing::stands_still(&lane) {
+        if lane.is_stopped() {
             let detail = format!("installation {id} is paused or quarantined, so it runs nothing");
             return Err(Problem::conflict("not-running", detail).hint("Resume it first."));
         }

@@ -391,23 +391,28 @@ fn each_timer_has_attempts_of_its_own() {
     assert_eq!(fire(&lane, "a", trap()), Verdict::DeadLetter);
 }
 
+/// The alarm `hot` of these entities, raised with a message or cleared.
+fn hot_ones(entities: std::ops::Range<usize>, change: Option<&str>) -> Effects {
+    let one = |n| ((SlotName::new("hot").unwrap(), format!("e{n:05}").into()), change.map(Into::into));
+    Effects { alarms: entities.map(one).collect(), ..Effects::default() }
+}
+
+/// A timer's run with these effects, each later than the one before.
+fn run_later(lane: &Lane, due: &mut u64, effects: Effects) -> Concluded {
+    *due += 10;
+    let work = Work::Timer { name: "t".into(), due: Timestamp(*due), repeating: None };
+    run(lane, &work, report(Outcome::Ok, effects), 0)
+}
+
 #[test]
 fn alarms_that_were_cleared_are_bounded_and_the_oldest_goes() {
     let (lane, _) = lane();
-    let of = |entities: std::ops::Range<usize>, change: Option<&str>| {
-        let one = |n| ((SlotName::new("hot").unwrap(), format!("e{n:05}").into()), change.map(Into::into));
-        Effects { alarms: entities.map(one).collect(), ..Effects::default() }
-    };
     let mut due = 0;
-    let mut change = |effects| {
-        due += 10;
-        let work = Work::Timer { name: "t".into(), due: Timestamp(due), repeating: None };
-        run(&lane, &work, report(Outcome::Ok, effects), 0)
-    };
+    let mut change = |effects| run_later(&lane, &mut due, effects);
     let half = MAX_ALARMS / 2;
     for round in 0..3 {
-        change(of(round * half..(round + 1) * half, Some("hot")));
-        change(of(round * half..(round + 1) * half, None));
+        change(hot_ones(round * half..(round + 1) * half, Some("hot")));
+        change(hot_ones(round * half..(round + 1) * half, None));
     }
     assert_eq!(lane.book().alarms().len(), MAX_ALARMS, "of 15,000 that were raised and cleared");
     let oldest = lane.book().alarms().keys().next().unwrap().1.clone();
@@ -415,9 +420,9 @@ fn alarms_that_were_cleared_are_bounded_and_the_oldest_goes() {
     let meta = lane.book().meta().clone();
     assert_eq!((meta.counters.alarms_dropped, meta.alarms_standing), (half as u64, 0));
     // One that is raised again takes its own place, and one that stands never goes.
-    let again = change(of(half..half + 1, Some("again")));
+    let again = change(hot_ones(half..half + 1, Some("again")));
     assert_eq!(again.head.alarms.len(), 1);
-    let new = change(of(50_000..50_002, Some("new")));
+    let new = change(hot_ones(50_000..50_002, Some("new")));
     let gone: Vec<_> = new.head.alarms.iter().filter(|alarm| alarm.state == AlarmState::Normal).collect();
     assert_eq!(gone.len(), 2);
     assert!(gone.iter().all(|alarm| *alarm.entity != *format!("e{half:05}")));
@@ -430,45 +435,37 @@ fn alarms_that_are_kept_take_no_more_bytes_than_one_installation_may_have() {
     let longest = "x".repeat(MAX_ALARM_MESSAGE);
     let each = ALARM_BYTES + 6 + MAX_ALARM_MESSAGE;
     let most = MAX_ALARMS_BYTES / each;
-    let of = |entities: std::ops::Range<usize>, change: Option<&str>| {
-        let one = |n| ((SlotName::new("hot").unwrap(), format!("e{n:05}").into()), change.map(Into::into));
-        Effects { alarms: entities.map(one).collect(), ..Effects::default() }
-    };
     let mut due = 0;
-    let mut change = |effects| {
-        due += 10;
-        let work = Work::Timer { name: "t".into(), due: Timestamp(due), repeating: None };
-        run(&lane, &work, report(Outcome::Ok, effects), 0)
-    };
+    let mut change = |effects| run_later(&lane, &mut due, effects);
     // How many are kept, their bytes, and how many stand.
     let kept = || {
         let book = lane.book();
         (book.alarms().len(), book.alarms_bytes(), book.meta().alarms_standing as usize)
     };
     let all = (most, most * each, most);
-    change(of(0..most, Some(&longest)));
+    change(hot_ones(0..most, Some(&longest)));
     assert_eq!(kept(), all);
-    change(of(0..most, None));
+    change(hot_ones(0..most, None));
     assert_eq!(kept(), (most, most * each, 0), "all wait");
     assert_eq!(lane.book().standing_alarms_bytes(), 0);
     // Two more are raised: as many of the oldest go.
-    change(of(most..most + 2, Some(&longest)));
+    change(hot_ones(most..most + 2, Some(&longest)));
     assert_eq!(lane.book().alarms().len(), most);
     assert_eq!(&*lane.book().alarms().keys().next().unwrap().1, "e00002");
     // All that stand are cleared in the call that raises others: those go that it doesn't raise.
-    change(of(most..2 * most, Some(&longest)));
+    change(hot_ones(most..2 * most, Some(&longest)));
     assert_eq!(kept(), all);
-    let mut both = of(most..2 * most, None);
-    both.alarms.extend(of(2 * most..3 * most, Some(&longest)).alarms);
+    let mut both = hot_ones(most..2 * most, None);
+    both.alarms.extend(hot_ones(2 * most..3 * most, Some(&longest)).alarms);
     change(both);
     assert_eq!(kept(), all);
     assert_eq!(lane.book().meta().counters.alarms_dropped, 2 * most as u64);
     // A cleared one that is raised again with a longer message makes room, too.
-    change(of(2 * most..3 * most, None));
-    change(of(2 * most..3 * most, Some("short")));
-    change(of(0..200, Some(&longest)));
-    change(of(0..200, None));
-    change(of(2 * most..3 * most, Some(&longest)));
+    change(hot_ones(2 * most..3 * most, None));
+    change(hot_ones(2 * most..3 * most, Some("short")));
+    change(hot_ones(0..200, Some(&longest)));
+    change(hot_ones(0..200, None));
+    change(hot_ones(2 * most..3 * most, Some(&longest)));
     assert_eq!(kept(), all);
 }
 
