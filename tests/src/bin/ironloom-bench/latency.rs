@@ -20,6 +20,8 @@ pub(crate) struct Honest {
     look: Vec<u8>,
     random: ChaCha8Rng,
     count: i64,
+    /// Looks that were refused, since others held all the memory for answers.
+    refused: u64,
 }
 
 /// What became of one reading.
@@ -44,6 +46,7 @@ impl Honest {
             look: get(url, "/v1/points?prefix=apps/count/count/a")?,
             random: ChaCha8Rng::seed_from_u64(1),
             count: 0,
+            refused: 0,
         })
     }
 
@@ -58,8 +61,9 @@ impl Honest {
         loop {
             let answer = self.connection.send(&self.look)?;
             let derived = start.elapsed();
-            // Others hold all the memory for answers: whoever waits asks again, and that is part of the lag.
+            // Whoever is refused asks again, and that is part of the lag.
             if answer.status == 503 && derived < Duration::from_secs(60) {
+                self.refused += 1;
                 std::thread::sleep(Duration::from_millis(10));
                 continue;
             }
@@ -72,6 +76,11 @@ impl Honest {
             }
             ensure!(derived < Duration::from_secs(60), "no derived reading after 60 s: {points}");
         }
+    }
+
+    /// How often an answer was refused so far.
+    pub(crate) fn refused(&self) -> u64 {
+        self.refused
     }
 
     /// One reading after the other, for so long.
@@ -114,6 +123,7 @@ pub(crate) fn measure(effort: Effort) -> Result<Row> {
         all.extend(lags);
     }
     row.shares = Usage::now(Some(server.pid()))?.since(&before);
+    ensure!(honest.refused() == 0, "an idle server refused {} answers", honest.refused());
     row.notes.push(format!(
         "{} readings; p50 / p90 / p99 / most: derived {}; of that until the push was acknowledged {}",
         all.len(),
