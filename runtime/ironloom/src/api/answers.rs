@@ -114,9 +114,12 @@ where
     Ok(typed(StatusCode::OK, JSON_TYPE, body))
 }
 
-/// Finds and writes a long answer aside. Its share is taken before it is begun, and belongs to the work:
-/// a caller that hangs up and asks again can't have more of them built than there is memory. It waits for
-/// its share as long as the caller's `patience` goes.
+/// Finds and writes a page aside. Its share of the memory for pages at work is taken before it is begun, and
+/// belongs to the work: a caller that hangs up and asks again can't have more of them built than there is
+/// memory. It waits for that share as long as the caller's `patience` goes, since work ends by itself.
+///
+/// What was written needs a share of the memory for answers, where it is long. That is held until the peer
+/// has read it, so nobody waits for it with a page in hand: a short page is never behind unread long ones.
 pub(super) async fn build<T, F, U>(
     api: &Api,
     patience: Duration,
@@ -128,15 +131,17 @@ where
     U: Send + 'static,
     F: Future<Output = Answer<T>> + Send + 'static,
 {
-    let mut share = api.memory.answers.share();
+    let mut work = api.memory.pages.share();
     // What is found, and what is written of it.
-    share.grow_within(2 * MAX_PAGE_BYTES, patience).await?;
+    work.grow_within(2 * MAX_PAGE_BYTES, patience).await?;
+    let mut share = api.memory.answers.share();
     let node = Arc::clone(&api.node);
     let building = tokio::spawn(async move {
         let found = find(node).await?;
         let written = aside(move || write(found)).await;
         let (bytes, rest) = written.map_err(|error| failed(&error))??;
-        share.shrink(bytes.len());
+        share.grow_within(bytes.len(), Duration::ZERO).await?;
+        drop(work);
         Ok((share.with(bytes), rest))
     });
     building.await.map_err(|error| failed(&error))?

@@ -67,12 +67,6 @@ impl Share {
         Ok(())
     }
 
-    /// Gives back all but what so many bytes need.
-    pub(super) fn shrink(&mut self, bytes: usize) {
-        let excess = self.units().saturating_sub(units(bytes));
-        drop(self.permit.as_mut().and_then(|held| held.split(excess)));
-    }
-
     /// Ties the share to these bytes: it is given back with the last clone of them.
     pub(super) fn with(self, bytes: Vec<u8>) -> Bytes {
         Bytes::from_owner(Held { bytes, _share: self })
@@ -110,12 +104,13 @@ mod tests {
         memory.share().grow(FREE).await.unwrap();
         let mut second = memory.share();
         assert_eq!(second.grow(FREE + 1).await.unwrap_err().status, 503);
-        large.shrink(FREE + 3 * UNIT);
-        second.grow(FREE + 1).await.unwrap();
+        assert_eq!(second.grow_within(FREE + 1, Duration::ZERO).await.unwrap_err().status, 503);
+        drop(large);
+        second.grow_within(FREE + 1, Duration::ZERO).await.unwrap();
         let bytes = second.with(vec![1; 3]);
-        assert_eq!((&bytes[..], memory.0.available_permits()), (&[1, 1, 1][..], 0));
+        assert_eq!((&bytes[..], memory.0.available_permits()), (&[1, 1, 1][..], 3));
         drop(bytes);
-        assert_eq!(memory.0.available_permits(), 1);
+        assert_eq!(memory.0.available_permits(), 4);
     }
 
     #[tokio::test(start_paused = true)]

@@ -69,7 +69,9 @@ struct Shares {
     readings: Memory,
     /// Packages, and bodies of JSON.
     admin: Memory,
-    /// Answers that are built, or on their way out.
+    /// Pages at work: four at a time, so that all of them end soon.
+    pages: Memory,
+    /// Answers on their way out.
     answers: Memory,
 }
 
@@ -78,6 +80,7 @@ impl Default for Shares {
         Self {
             readings: Memory::new(128 * MIB as usize),
             admin: Memory::new(2 * MAX_PACKAGE),
+            pages: Memory::new(4 * 2 * facade::MAX_PAGE_BYTES),
             answers: Memory::new(64 * MIB as usize),
         }
     }

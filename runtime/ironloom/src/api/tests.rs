@@ -617,6 +617,7 @@ async fn answers_that_nobody_reads_hold_memory_and_then_the_next_is_refused() {
         assert!(unread.len() <= 16, "there are 64 MiB for all, and each has at least 4 MiB");
     };
     assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(status(&router, get("/v1/readings?limit=1")).await, 200, "a short page is never behind them");
     // A text as it is has the same memory.
     let text = || answers::text(&api, StatusCode::OK, JSON_TYPE, vec![b' '; 30 << 20]);
     assert_eq!(text().await.unwrap_err().status, 503);

@@ -227,12 +227,11 @@ fn measure(effort: Effort, what: &'static str, attack: Attack) -> Result<Row> {
         format!("p50 / p90 / p99 / most: alone {}; beside {}", told(&alone), told(&all)),
         format!(
             "promised is 2 x alone + {ADDED} ms; MB of memory: {} before, {} at most, {} after; {} MB more on disk; \
-             {invocations} invocations beside; {} answers were refused to the honest app's client",
+             {invocations} invocations beside",
             memory >> 20,
             most >> 20,
             after >> 20,
             written >> 20,
-            honest.refused(),
         ),
     ];
     ensure!(server.stop()?.success(), "the server didn't stop cleanly");
