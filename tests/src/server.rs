@@ -19,6 +19,8 @@ use crate::wait::{PATIENCE, wait_for};
 #[derive(Clone, Debug)]
 pub struct Setup {
     folder: Arc<TempDir>,
+    /// Where log and store are, if not in `folder`.
+    data: Option<PathBuf>,
     config: Option<String>,
     env: Vec<(String, String)>,
     arguments: Vec<String>,
@@ -33,7 +35,14 @@ impl Setup {
         let folder = tempfile::Builder::new().prefix("ironloom-test-").tempdir()?;
         let ip = Ipv4Addr::LOCALHOST.into();
         let (env, arguments) = (Vec::new(), Vec::new());
-        Ok(Self { folder: Arc::new(folder), config: None, env, arguments, ip, port: 0 })
+        Ok(Self { folder: Arc::new(folder), data: None, config: None, env, arguments, ip, port: 0 })
+    }
+
+    /// With its data in a folder that stays.
+    #[must_use]
+    pub fn data_in(mut self, folder: &Path) -> Self {
+        self.data = Some(folder.to_owned());
+        self
     }
 
     /// With this configuration file.
@@ -80,7 +89,7 @@ impl Setup {
 
     /// The folder of the store and the log.
     pub fn data(&self) -> PathBuf {
-        self.folder.path().join("data")
+        self.data.clone().unwrap_or_else(|| self.folder.path().join("data"))
     }
 
     /// A folder for whatever else a test writes.

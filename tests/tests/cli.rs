@@ -240,6 +240,32 @@ fn what_is_wrong_with_an_install_is_told_with_its_place() -> Result<()> {
 }
 
 #[test]
+fn a_file_installs_many_or_none() -> Result<()> {
+    let server = Setup::new()?.start()?;
+    let mut session = Session::new(&server);
+    hostile(&session.folder)?;
+    let entry = |id: &str, from: &str| {
+        format!("[[installations]]\nid = \"{id}\"\n[installations.bindings]\ncommand = \"{from}/{{whom}}\"\n")
+    };
+    let write = |text: &str| fs::write(session.folder.join("many.toml"), text);
+    write(&(entry("one", "a") + &entry("two", "apps/x")))?;
+    session.run(&["install", "--with", "many.toml"])?;
+    session.run(&["install", "hostile.app.tar", "--with", "many.toml", "--id", "three"])?;
+    let code = session.run(&["install", "hostile.app.tar", "--with", "many.toml", "--dry-run"])?;
+    assert_eq!(code, 0, "{}", session.seen());
+    let write = |text: &str| fs::write(session.folder.join("many.toml"), text);
+    write(&(entry("one", "a") + &entry("one", "b")))?;
+    session.run(&["install", "hostile.app.tar", "--with", "many.toml"])?;
+    session.run(&["list"])?;
+    let write = |text: &str| fs::write(session.folder.join("many.toml"), text);
+    write(&(entry("one", "a") + &entry("two", "b")))?;
+    session.run(&["install", "hostile.app.tar", "--with", "many.toml"])?;
+    session.run(&["list"])?;
+    insta::assert_snapshot!(session.seen());
+    Ok(())
+}
+
+#[test]
 fn readings_go_in_and_come_back() -> Result<()> {
     let server = Setup::new()?.start()?;
     let mut session = Session::new(&server);

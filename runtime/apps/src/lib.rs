@@ -11,6 +11,7 @@ pub mod cycles;
 pub mod fuzzing;
 pub mod grants;
 pub mod manifest;
+pub mod ordered;
 pub mod package;
 pub mod pattern;
 pub mod plan;
@@ -22,3 +23,4 @@ pub mod settings;
 #[cfg(test)]
 mod testing;
 pub mod toml_section;
+pub mod wiring;

@@ -76,6 +76,11 @@ impl Pattern {
         &self.text
     }
 
+    /// The text, shared.
+    pub fn to_arc(&self) -> Arc<str> {
+        Arc::clone(&self.text)
+    }
+
     /// The segments, in order.
     pub fn segments(&self) -> &[Segment] {
         &self.segments

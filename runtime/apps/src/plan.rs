@@ -6,6 +6,7 @@ mod tests;
 mod warnings;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use jiff::tz::TimeZone;
 
@@ -16,6 +17,7 @@ use super::grants::Grants;
 use super::manifest::Manifest;
 use super::problem::{Cause, Problem, Problems};
 use super::settings;
+use super::wiring::Neighbours;
 use crate::routing::{LeftOut, LeftOutReason, RoutingTable};
 use ironloom_types::ids::{InstallationId, PointNumber, PointPath, RESERVED_SEGMENT, SlotName};
 use ironloom_types::limits::Limits;
@@ -52,19 +54,19 @@ pub struct Site<'a> {
 }
 
 /// A point of the site.
-#[derive(Clone, Copy, Debug)]
-pub struct KnownPoint<'a> {
+#[derive(Clone, Debug)]
+pub struct KnownPoint {
     pub number: PointNumber,
-    pub path: &'a PointPath,
+    pub path: PointPath,
     /// Its unit, where it is known.
-    pub unit: Option<&'a str>,
+    pub unit: Option<Arc<str>>,
 }
 
 /// The result of an install: the parts of a revision, and the points that its inputs match now.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
     /// The bindings of its inputs and outputs.
-    pub bindings: Bindings,
+    pub bindings: Arc<Bindings>,
     /// The grants of set-point outputs.
     pub grants: Grants,
     /// All settings, each as the text that the app gets.
@@ -92,20 +94,22 @@ pub struct InputPlan {
 }
 
 /// Checks a request against the manifest, the points of the site in the order of their numbers, and
-/// the other installations. The component itself is checked by [`super::roles::check_component`], and
+/// the other installations. `points` finds them by the bindings: at least those that an input matches or an
+/// output may write, since others change nothing. The component itself is checked by [`super::roles::check_component`], and
 /// whether the id is free by whoever holds the installations.
 ///
 /// # Errors
 /// All problems, each with its field.
-pub fn plan_install<'a>(
+pub fn plan_install(
     request: &Request,
     manifest: &Manifest,
     site: Site<'_>,
-    points: impl IntoIterator<Item = KnownPoint<'a>>,
-    others: &[(InstallationId, &Bindings)],
+    points: impl FnOnce(&Bindings) -> Vec<KnownPoint>,
+    others: &impl Neighbours,
 ) -> Result<Plan, Problems> {
     let mut problems = Vec::new();
     let bindings = collect(Bindings::new(manifest, &request.id, &request.bindings), &mut problems);
+    let bindings = bindings.map(Arc::new);
     let settings = collect(settings::check(manifest, &request.settings), &mut problems);
     let limits = collect(effective(&manifest.limits, &request.limits, site.limits), &mut problems);
     let timezone = request.timezone.as_deref().unwrap_or(site.timezone);
@@ -118,7 +122,7 @@ pub fn plan_install<'a>(
     let mut inputs = Vec::new();
     if let Some(bindings) = &bindings {
         problems.extend(find_cycle(&request.id, bindings, others));
-        inputs = match_points(bindings, points, &mut problems);
+        inputs = match_points(bindings, &points(bindings), &mut problems);
     }
     Problems::check(problems)?;
     // Each of them is there, or a problem was found.
@@ -141,11 +145,7 @@ fn collect<T>(result: Result<T, Vec<Problem>>, problems: &mut Vec<Problem>) -> O
 }
 
 /// Runs the points through a routing table of their own, so that what is planned is what will be.
-fn match_points<'a>(
-    bindings: &Bindings,
-    points: impl IntoIterator<Item = KnownPoint<'a>>,
-    problems: &mut Vec<Problem>,
-) -> Vec<InputPlan> {
+fn match_points(bindings: &Bindings, points: &[KnownPoint], problems: &mut Vec<Problem>) -> Vec<InputPlan> {
     let empty =
         |name: &SlotName| InputPlan { name: name.clone(), points: 0, samples: Vec::new(), unit_assumed: 0 };
     let mut plans: Vec<InputPlan> = bindings.inputs.iter().map(|input| empty(&input.name)).collect();
@@ -153,20 +153,21 @@ fn match_points<'a>(
     table.set_lane(0, &bindings.inputs, []);
     // Two points give one entity only where an input has several patterns.
     let several = bindings.inputs.iter().any(|input| input.patterns.len() > 1);
-    let mut matched: Vec<KnownPoint<'a>> = Vec::new();
-    let mut left_out: Vec<(KnownPoint<'a>, LeftOut)> = Vec::new();
+    let mut matched: Vec<(PointNumber, &KnownPoint)> = Vec::new();
+    let mut left_out: Vec<(&KnownPoint, LeftOut)> = Vec::new();
     let mut conflicts = 0;
-    for point in points {
+    for (at, point) in points.iter().enumerate() {
+        // Numbers of their own: the table has no room for all points of the site.
+        let own = PointNumber(at as u32);
         for problem in output_conflicts(bindings, point) {
             conflicts += 1;
             if conflicts <= MAX_POINT_PROBLEMS {
                 problems.push(problem);
             }
         }
-        left_out.extend(
-            table.add_point(point.number, point.path, point.unit).into_iter().map(|left| (point, left)),
-        );
-        let matches = table.matches(point.number);
+        let left = table.add_point(own, &point.path, point.unit.as_deref());
+        left_out.extend(left.into_iter().map(|left| (point, left)));
+        let matches = table.matches(own);
         for found in matches {
             let input = usize::from(found.input());
             let plan = &mut plans[input];
@@ -179,7 +180,7 @@ fn match_points<'a>(
             }
         }
         if several && !matches.is_empty() {
-            matched.push(point);
+            matched.push((own, point));
         }
         if left_out.len().max(conflicts) > MAX_POINT_PROBLEMS {
             // Enough to tell; the rest would only repeat it.
@@ -187,7 +188,7 @@ fn match_points<'a>(
         }
     }
     for (point, left) in left_out.iter().take(MAX_POINT_PROBLEMS) {
-        problems.push(point_problem(bindings, &table, &matched, *point, left));
+        problems.push(point_problem(bindings, &table, &matched, point, left));
     }
     if left_out.len().max(conflicts) > MAX_POINT_PROBLEMS {
         problems.push(Problem::of("bindings", "there are more points like these"));
@@ -196,12 +197,13 @@ fn match_points<'a>(
 }
 
 /// Outputs that would write a point of another unit: whoever reads it would take one for the other.
-fn output_conflicts<'a>(bindings: &'a Bindings, point: KnownPoint<'a>) -> impl Iterator<Item = Problem> + 'a {
+fn output_conflicts(bindings: &Bindings, point: &KnownPoint) -> impl Iterator<Item = Problem> {
     let conflicts = bindings.outputs.iter().filter(move |output| {
-        !unit_fits(point.unit, output.unit.as_deref()) && output.target.writes(point.path)
+        !unit_fits(point.unit.as_deref(), output.unit.as_deref()) && output.target.writes(&point.path)
     });
     conflicts.map(move |output| {
-        let (has, gives) = (point.unit.unwrap_or_default(), output.unit.as_deref().unwrap_or_default());
+        let (has, gives) =
+            (point.unit.as_deref().unwrap_or_default(), output.unit.as_deref().unwrap_or_default());
         let name = &output.name;
         let message =
             format!("the point {} has the unit {has}, and the output {name} gives {gives}", point.path);
@@ -221,13 +223,13 @@ fn output_conflicts<'a>(bindings: &'a Bindings, point: KnownPoint<'a>) -> impl I
 fn point_problem(
     bindings: &Bindings,
     table: &RoutingTable,
-    matched: &[KnownPoint<'_>],
-    point: KnownPoint<'_>,
+    matched: &[(PointNumber, &KnownPoint)],
+    point: &KnownPoint,
     left: &LeftOut,
 ) -> Problem {
     let name = &bindings.inputs[usize::from(left.input)].name;
     let field = format!("bindings.{name}");
-    let path = point.path;
+    let path = &point.path;
     match &left.reason {
         LeftOutReason::Unit { point, input } => {
             let message = format!("the point {path} has the unit {point}, and the input {name} has {input}");
@@ -237,11 +239,11 @@ fn point_problem(
         }
         LeftOutReason::SameEntity { entity } => {
             let number = table.entities(left.lane).and_then(|entities| entities.read().number(entity));
-            let is_first = |known: &&KnownPoint<'_>| {
-                let mut matches = table.matches(known.number).iter();
+            let is_first = |(own, _): &&(PointNumber, &KnownPoint)| {
+                let mut matches = table.matches(*own).iter();
                 matches.any(|one| one.input() == left.input && Some(one.entity()) == number)
             };
-            let first = matched.iter().find(is_first).map_or("another", |known| known.path.as_str());
+            let first = matched.iter().find(is_first).map_or("another", |(_, known)| known.path.as_str());
             let message = format!("the points {first} and {path} both give the entity {entity:?}");
             Problem::of(field, message)
                 .because(Cause::SameEntity)

@@ -1,13 +1,13 @@
 //! Routing: which lanes want the readings of a point.
 //!
 //! A point's matches are worked out once, when it appears or bindings change, so that routing a
-//! reading costs one look-up by number, whatever the number of installations. The list of all
-//! matches lies in one piece: points are numbered in the order in which they appear, so a new one
-//! goes at its end; only a change of bindings writes it anew. To match a million points takes long, so a new
-//! lane's matches can be worked out before, on another thread ([`Prepared`]).
+//! reading costs one look-up by number, whatever the number of installations. A new lane adds its own matches
+//! and touches no others. To match a million points takes long, so a new lane's matches can be worked out
+//! before, on another thread ([`Prepared`]).
 
 mod entities;
 mod index;
+mod matches;
 mod prepared;
 #[cfg(test)]
 mod tests;
@@ -19,10 +19,12 @@ use std::sync::Arc;
 use hashbrown::{HashMap, HashSet};
 
 use crate::binding::{InputBinding, unit_fits};
+use crate::pattern::Pattern;
 use ironloom_types::ids::{PointNumber, PointPath};
 
 pub use entities::{Entities, EntitiesRead};
 use index::{Candidate, PatternIndex};
+use matches::Matches;
 pub use prepared::Prepared;
 
 /// One input that takes the readings of a point.
@@ -68,8 +70,8 @@ impl Slot {
     }
 }
 
-/// The most lanes of a table.
-pub const MAX_LANES: u32 = 1 << 24;
+/// The most lanes of a table. The numbers from here on mean that a point has no match, or several.
+pub const MAX_LANES: u32 = (1 << 24) - 1;
 
 /// A point that matches an input and is left out all the same: for an event.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -177,58 +179,40 @@ impl Taken {
 }
 
 /// The table of one stream.
+#[derive(Default)]
 pub struct RoutingTable {
-    /// For point n, `list[offsets[n]..offsets[n + 1]]`.
-    offsets: Vec<u32>,
-    list: Vec<Match>,
+    matches: Matches,
     index: PatternIndex,
     lanes: HashMap<u32, Lane>,
     /// How often points were matched anew or forgotten.
     changes: u64,
     /// Used again and again while one point is matched.
     candidates: Vec<Candidate>,
+    accepted: Vec<Match>,
     entity: String,
-}
-
-impl Default for RoutingTable {
-    fn default() -> Self {
-        Self::new()
-    }
 }
 
 impl RoutingTable {
     /// A table without points and lanes.
     pub fn new() -> Self {
-        Self {
-            offsets: vec![0],
-            list: Vec::new(),
-            index: PatternIndex::default(),
-            lanes: HashMap::new(),
-            changes: 0,
-            candidates: Vec::new(),
-            entity: String::new(),
-        }
+        Self::default()
     }
 
     /// The inputs that take the readings of a point, by lane and input. Empty for points that were
     /// not added.
     #[inline]
     pub fn matches(&self, point: PointNumber) -> &[Match] {
-        let number = point.0 as usize;
-        match self.offsets.get(number..number + 2) {
-            Some(&[start, end]) => &self.list[start as usize..end as usize],
-            _ => &[],
-        }
+        self.matches.of(point)
     }
 
-    /// The entities of a lane, shared with it; the numbers stay valid when its bindings change.
+    /// The entities of a lane, shared with it.
     pub fn entities(&self, lane: u32) -> Option<Arc<Entities>> {
         self.lanes.get(&lane).map(|lane| Arc::clone(&lane.entities))
     }
 
     /// The number of points, including gaps.
     pub fn points(&self) -> usize {
-        self.offsets.len() - 1
+        self.matches.points()
     }
 
     /// Adds a point that has just appeared. Points come in the order of their numbers; numbers that
@@ -236,15 +220,12 @@ impl RoutingTable {
     pub fn add_point(&mut self, number: PointNumber, path: &PointPath, unit: Option<&str>) -> Vec<LeftOut> {
         assert!(number.pending_index().is_none(), "a point is routed once it has its number");
         assert!(number.0 as usize >= self.points(), "points are added once, in the order of their numbers");
-        let end = self.end();
-        self.offsets.resize(number.0 as usize + 1, end);
+        self.matches.grow(number.0 as usize + 1);
         let mut left_out = Vec::new();
         let mut candidates = std::mem::take(&mut self.candidates);
         self.index.candidates(path, &mut candidates);
         self.accept(&candidates, number, path, unit, &mut left_out);
         self.candidates = candidates;
-        let end = self.end();
-        self.offsets.push(end);
         left_out
     }
 
@@ -253,17 +234,16 @@ impl RoutingTable {
         self.changes
     }
 
-    /// Sets the inputs of a lane, new or not, and goes over all points once, in the order of their
-    /// numbers; points that were not added yet are left to `add_point`. At a start it is cheaper to
-    /// set all lanes without points and to add the points then. Returns what was left out.
+    /// Sets the inputs of a new lane and goes over these points once, in the order of their numbers; points that
+    /// were not added yet are left to `add_point`. At a start it is cheaper to set all lanes without points and to
+    /// add the points then. Returns what was left out.
     pub fn set_lane<'a>(
         &mut self,
         lane: u32,
         inputs: &[InputBinding],
         points: impl IntoIterator<Item = (PointNumber, &'a PointPath, Option<&'a str>)>,
     ) -> Vec<LeftOut> {
-        let entities = self.lanes.remove(&lane).map(|lane| lane.entities).unwrap_or_default();
-        self.put_lane(lane, inputs, Prepared::with(inputs, entities), points)
+        self.put_lane(lane, inputs, Prepared::new(inputs), points)
     }
 
     /// As [`Self::set_lane`] for inputs of which a part of the points is matched already: `points` are the others.
@@ -274,26 +254,30 @@ impl RoutingTable {
         mut prepared: Prepared,
         points: impl IntoIterator<Item = (PointNumber, &'a PointPath, Option<&'a str>)>,
     ) -> Vec<LeftOut> {
-        self.index.remove(lane);
-        for (input, binding) in inputs.iter().enumerate() {
-            for (rank, pattern) in binding.patterns.iter().enumerate() {
-                self.index.insert(Slot::new(lane, input), rank, pattern);
-            }
+        assert!(!self.lanes.contains_key(&lane), "a lane is removed before its number is given again");
+        for (slot, rank, pattern) in patterns(lane, inputs) {
+            self.index.insert(slot, rank, pattern);
         }
         let added = self.points();
         prepared.add(points.into_iter().take_while(|(number, ..)| (number.0 as usize) < added));
         let Prepared { lane: own, matches, mut left_out, .. } = prepared;
         self.lanes.insert(lane, own);
         left_out.iter_mut().for_each(|one| one.lane = lane);
-        self.rewrite(lane, &matches);
+        for (point, matched) in matches {
+            // A lane that was prepared has had no number yet.
+            self.matches
+                .insert(point, Match { slot: Slot::new(lane, usize::from(matched.input())), ..matched });
+        }
         left_out
     }
 
-    /// Forgets a lane.
-    pub fn remove_lane(&mut self, lane: u32) {
+    /// Forgets a lane, which has these inputs.
+    pub fn remove_lane(&mut self, lane: u32, inputs: &[InputBinding]) {
         if self.lanes.remove(&lane).is_some() {
-            self.index.remove(lane);
-            self.rewrite(lane, &[]);
+            for (slot, _, pattern) in patterns(lane, inputs) {
+                self.index.remove(slot, pattern);
+            }
+            self.matches.remove_lane(lane);
         }
     }
 
@@ -306,42 +290,36 @@ impl RoutingTable {
         known: impl Fn(PointNumber) -> Option<(&'a PointPath, Option<&'a str>)>,
     ) -> Rematched {
         self.changes += 1;
-        let old = std::mem::take(&mut self.list);
-        self.list.reserve(old.len());
-        let old_offsets = std::mem::take(&mut self.offsets);
-        let mut offsets = Vec::with_capacity(old_offsets.len());
         let mut rematched = Rematched::default();
         // Points that wait for an entity that has become free: each is behind the one that had it.
         let mut next = BTreeSet::new();
         let mut points = points.into_iter().peekable();
-        for (number, ends) in old_offsets.windows(2).enumerate() {
-            offsets.push(self.end());
-            let number = PointNumber(number as u32);
-            let before = &old[ends[0] as usize..ends[1] as usize];
-            let waited = next.remove(&number);
-            let changed = points.next_if(|point| point.number == number).or_else(|| {
-                let (path, unit) = known(number).filter(|_| waited)?;
-                Some(Replaced { number, path, unit, is_removed: false })
-            });
-            match changed {
-                Some(point) => self.rematch(point, before, &mut next, &mut rematched),
-                None => self.list.extend_from_slice(before),
-            }
+        loop {
+            let waiting: Option<PointNumber> = next.first().copied();
+            let changed = points.next_if(|point| waiting.is_none_or(|waiting| point.number <= waiting));
+            let point = match (changed, waiting) {
+                (Some(point), _) => point,
+                (None, Some(number)) => match known(number) {
+                    Some((path, unit)) => Replaced { number, path, unit, is_removed: false },
+                    None => {
+                        next.remove(&number);
+                        continue;
+                    }
+                },
+                (None, None) => return rematched,
+            };
+            next.remove(&point.number);
+            assert!(
+                (point.number.0 as usize) < self.points(),
+                "only points that were added are matched anew"
+            );
+            self.rematch(point, &mut next, &mut rematched);
         }
-        assert!(points.next().is_none(), "points are there, and come in the order of their numbers");
-        offsets.push(self.end());
-        self.offsets = offsets;
-        rematched
     }
 
     /// Matches one point anew, or forgets it. The points that have waited for its entities are `next`.
-    fn rematch(
-        &mut self,
-        point: Replaced<'_>,
-        before: &[Match],
-        next: &mut BTreeSet<PointNumber>,
-        rematched: &mut Rematched,
-    ) {
+    fn rematch(&mut self, point: Replaced<'_>, next: &mut BTreeSet<PointNumber>, rematched: &mut Rematched) {
+        let before = self.matches.of(point.number).to_vec();
         let mut candidates = std::mem::take(&mut self.candidates);
         self.index.candidates(point.path, &mut candidates);
         for candidate in &candidates {
@@ -361,17 +339,19 @@ impl RoutingTable {
                 entity.into_iter().for_each(|entity| taken.leave(entity, point.number));
             }
         }
-        if !point.is_removed {
+        if point.is_removed {
+            self.matches.set(point.number, &[]);
+        } else {
             self.accept(&candidates, point.number, point.path, point.unit, &mut rematched.left_out);
         }
         self.candidates = candidates;
         for Match { slot, entity } in before {
             let input = self.lanes.get(&slot.lane()).map(|lane| &lane.inputs[usize::from(slot.input())]);
-            next.extend(input.and_then(|input| input.taken.as_ref()?.next(*entity)));
+            next.extend(input.and_then(|input| input.taken.as_ref()?.next(entity)));
         }
     }
 
-    /// Puts a point's matches at the end of the list.
+    /// Makes a point's matches anew.
     fn accept(
         &mut self,
         candidates: &[Candidate],
@@ -380,53 +360,34 @@ impl RoutingTable {
         unit: Option<&str>,
         left_out: &mut Vec<LeftOut>,
     ) {
+        self.accepted.clear();
         for candidate in candidates {
             // The index holds patterns of known lanes only.
             let Some(lane) = self.lanes.get_mut(&candidate.slot.lane()) else { continue };
             match lane.accept(&mut self.entity, candidate, number, path, unit) {
-                Ok(found) => self.list.push(found),
+                Ok(found) => self.accepted.push(found),
                 Err(reason) => left_out.push(reason),
             }
         }
-    }
-
-    fn end(&self) -> u32 {
-        assert!(self.list.len() < u32::MAX as usize, "a table has fewer than 2^32 matches");
-        self.list.len() as u32
-    }
-
-    /// Writes the list anew with these matches of the lane, in the order of points, in place of the
-    /// ones it had. A lane that was prepared has had no number yet.
-    fn rewrite(&mut self, lane: u32, matches: &[(PointNumber, Match)]) {
-        let old = std::mem::take(&mut self.list);
-        let mut offsets = Vec::with_capacity(self.offsets.len());
-        self.list.reserve_exact(old.len() + matches.len());
-        let mut own = matches.iter().peekable();
-        for number in 0..self.points() {
-            offsets.push(self.end());
-            let (start, end) = (self.offsets[number] as usize, self.offsets[number + 1] as usize);
-            let others = &old[start..end];
-            // Both parts are sorted, and a lane's matches stand side by side.
-            let before = others.iter().filter(|one| one.lane() < lane);
-            self.list.extend(before);
-            while let Some((_, matched)) = own.next_if(|(point, _)| point.0 as usize == number) {
-                let slot = Slot::new(lane, usize::from(matched.input()));
-                self.list.push(Match { slot, ..*matched });
-            }
-            self.list.extend(others.iter().filter(|one| one.lane() > lane));
-        }
-        offsets.push(self.end());
-        self.offsets = offsets;
+        self.matches.set(number, &self.accepted);
     }
 }
 
+/// The patterns of a lane's inputs, each with its slot and its place among those of the input.
+fn patterns(lane: u32, inputs: &[InputBinding]) -> impl Iterator<Item = (Slot, usize, &Pattern)> {
+    inputs.iter().enumerate().flat_map(move |(input, binding)| {
+        let ranked = binding.patterns.iter().enumerate();
+        ranked.map(move |(rank, pattern)| (Slot::new(lane, input), rank, pattern))
+    })
+}
+
 impl Lane {
-    fn new(inputs: &[InputBinding], entities: Arc<Entities>) -> Self {
+    fn new(inputs: &[InputBinding]) -> Self {
         let input = |input: &InputBinding| LaneInput {
             unit: input.unit.clone(),
             taken: (input.patterns.len() > 1).then(Taken::default),
         };
-        Self { inputs: inputs.iter().map(input).collect(), entities }
+        Self { inputs: inputs.iter().map(input).collect(), entities: Arc::default() }
     }
 
     /// Checks unit and entity of a match.

@@ -1,5 +1,39 @@
 //! Data for the tests of several files.
 
+use crate::binding::{Bindings, InputBinding, OutputBinding, Target};
+use crate::manifest::{OutputKind, ValueType};
+use crate::pattern::Pattern;
+use ironloom_types::ids::{InstallationId, SlotName};
+
+pub(crate) fn id(text: &str) -> InstallationId {
+    InstallationId::new(text).unwrap()
+}
+
+/// Bindings of an installation with one input and one output, which is bound to a pattern or by default.
+pub(crate) fn bindings(installation: &str, input: &str, output: Option<&str>) -> Bindings {
+    let target = match output {
+        Some(pattern) => Target::Pattern { pattern: Pattern::new(pattern).unwrap(), order: vec![0] },
+        None => Target::Default { prefix: format!("apps/{installation}/out") },
+    };
+    let value_type = ValueType::Real;
+    let name = |text| SlotName::new(text).unwrap();
+    Bindings {
+        inputs: vec![InputBinding {
+            name: name("in"),
+            value_type,
+            unit: None,
+            patterns: vec![Pattern::new(input).unwrap()],
+        }],
+        outputs: vec![OutputBinding {
+            name: name("out"),
+            kind: OutputKind::Derived,
+            value_type,
+            unit: None,
+            target,
+        }],
+    }
+}
+
 /// A manifest with a slot of each kind.
 pub(crate) const PIGS: &str = r#"
 manifest = 1

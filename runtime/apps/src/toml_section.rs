@@ -146,6 +146,24 @@ impl<'f, 't> Field<'f, 't> {
     }
 }
 
+impl<'f, 't> Field<'f, 't> {
+    /// The sections of a list of them; what isn't one is noted. Their paths count from 1.
+    pub fn sections(self) -> Vec<Section<'f, 't>> {
+        let Self { findings, place, path, name, name_place, value } = self;
+        let DeValue::Array(list) = value else {
+            let message = format!("must be a list of sections, [[{name}]], not {}", type_name(&value));
+            findings.add(&place, Problem::of(&path, message));
+            return Vec::new();
+        };
+        let section = |(at, one): (usize, toml::Spanned<DeValue<'t>>)| {
+            let (path, place) = (format!("{path}[{}]", at + 1), one.span());
+            let (name, name_place) = (name.clone(), name_place.clone());
+            Field { findings, place, name, name_place, path, value: one.into_inner() }.section()
+        };
+        list.into_iter().enumerate().map(section).collect()
+    }
+}
+
 fn type_name(value: &DeValue<'_>) -> &'static str {
     match value {
         DeValue::String(_) => "a text",

@@ -19,13 +19,12 @@ fn plan(request: &Request, points: &[(&str, Option<&str>)]) -> Result<Plan, Stri
     let manifest = Manifest::parse(PIGS).unwrap();
     let limits = Limits::default();
     let site = Site { timezone: "Europe/Berlin", limits: &limits };
-    let paths: Vec<PointPath> = points.iter().map(|(path, _)| PointPath::new(path).unwrap()).collect();
-    let known = paths.iter().enumerate().map(|(number, path)| KnownPoint {
+    let known = points.iter().enumerate().map(|(number, (path, unit))| KnownPoint {
         number: PointNumber(number as u32),
-        path,
-        unit: points[number].1,
+        path: PointPath::new(path).unwrap(),
+        unit: unit.map(Arc::from),
     });
-    plan_install(request, &manifest, site, known, &[]).map_err(|problems| problems.to_string())
+    plan_install(request, &manifest, site, |_| known.collect(), &()).map_err(|problems| problems.to_string())
 }
 
 #[test]

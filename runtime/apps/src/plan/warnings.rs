@@ -4,8 +4,12 @@ use crate::binding::{Bindings, InputBinding, Target};
 use crate::manifest::OutputKind;
 use crate::pattern::Pattern;
 use crate::plan::InputPlan;
+use crate::wiring::Neighbours;
 use ironloom_types::ids::InstallationId;
 use ironloom_types::limits::Limits;
+
+/// The most installations that write the same points and are named for an output.
+const MOST_OTHERS: usize = 10;
 
 /// Returns all warnings, in sentences.
 pub(super) fn of(
@@ -13,7 +17,7 @@ pub(super) fn of(
     bindings: &Bindings,
     inputs: &[InputPlan],
     limits: &Limits,
-    others: &[(InstallationId, &Bindings)],
+    others: &impl Neighbours,
 ) -> Vec<String> {
     let mut warnings = Vec::new();
     for (plan, input) in inputs.iter().zip(&bindings.inputs) {
@@ -35,15 +39,15 @@ pub(super) fn of(
                 warnings.push(format!("the set-point output {} is not bound and does nothing", output.name));
             }
             Target::Pattern { pattern, .. } => {
-                let others = others.iter().filter(|(other, _)| other != id);
-                warnings.extend(others.filter_map(|(other, bindings)| {
-                    let (same, theirs) = bindings.outputs.iter().find_map(|one| match &one.target {
+                let others = others.writing(pattern).into_iter().filter(|other| other.id != *id);
+                warnings.extend(others.take(MOST_OTHERS).filter_map(|other| {
+                    let (same, theirs) = other.bindings.outputs.iter().find_map(|one| match &one.target {
                         Target::Pattern { pattern: theirs, .. } if theirs.intersects(pattern) => {
                             Some((&one.name, theirs))
                         }
                         _ => None,
                     })?;
-                    let name = &output.name;
+                    let (name, other) = (&output.name, &other.id);
                     Some(format!(
                         "the output {name} can write the same points ({pattern}) as the output {same} of {other} ({theirs})"
                     ))

@@ -34,33 +34,46 @@ pub(super) struct Candidate {
 
 impl PatternIndex {
     pub(super) fn insert(&mut self, slot: Slot, rank: usize, pattern: &Pattern) {
+        let (literals, key) = self.key(pattern);
         let segments = pattern.segments().len();
-        let mut literals = 0;
-        let mut key = 0;
+        let at = self.place(segments, literals).unwrap_or_else(|| {
+            self.shapes.push(Shape { segments, literals, by_literals: HashMap::new() });
+            self.shapes.len() - 1
+        });
+        let candidate = Candidate { slot, rank, pattern: pattern.clone() };
+        // Mostly it is the only one.
+        self.shapes[at].by_literals.entry(key).or_insert_with(|| Vec::with_capacity(1)).push(candidate);
+    }
+
+    /// Takes out a pattern of an input.
+    pub(super) fn remove(&mut self, slot: Slot, pattern: &Pattern) {
+        let (literals, key) = self.key(pattern);
+        let Some(at) = self.place(pattern.segments().len(), literals) else { return };
+        let by_literals = &mut self.shapes[at].by_literals;
+        let Some(candidates) = by_literals.get_mut(&key) else { return };
+        candidates.retain(|candidate| candidate.slot != slot || candidate.pattern != *pattern);
+        if candidates.is_empty() {
+            by_literals.remove(&key);
+        }
+        if by_literals.is_empty() {
+            self.shapes.swap_remove(at);
+        }
+    }
+
+    /// Which segments of a pattern are literals, and the hash of these.
+    fn key(&self, pattern: &Pattern) -> (u16, u64) {
+        let (mut literals, mut key) = (0, 0);
         for (at, segment) in pattern.segments().iter().enumerate() {
             if let Segment::Literal(literal) = segment {
                 literals |= 1 << at;
                 key = mix(key, self.hasher.hash_one(&**literal));
             }
         }
-        let at =
-            self.shapes.iter().position(|shape| shape.segments == segments && shape.literals == literals);
-        let at = at.unwrap_or_else(|| {
-            self.shapes.push(Shape { segments, literals, by_literals: HashMap::new() });
-            self.shapes.len() - 1
-        });
-        let candidate = Candidate { slot, rank, pattern: pattern.clone() };
-        self.shapes[at].by_literals.entry(key).or_default().push(candidate);
+        (literals, key)
     }
 
-    pub(super) fn remove(&mut self, lane: u32) {
-        for shape in &mut self.shapes {
-            shape.by_literals.retain(|_, candidates| {
-                candidates.retain(|candidate| candidate.slot.lane() != lane);
-                !candidates.is_empty()
-            });
-        }
-        self.shapes.retain(|shape| !shape.by_literals.is_empty());
+    fn place(&self, segments: usize, literals: u16) -> Option<usize> {
+        self.shapes.iter().position(|shape| shape.segments == segments && shape.literals == literals)
     }
 
     /// The first pattern of each input that matches, in the order of lanes and inputs.

@@ -1,11 +1,8 @@
 //! The matches of a lane that has no number yet, worked out beside the table: a million points take a second, for
 //! which nobody who routes should wait.
 
-use std::sync::Arc;
-
-use super::entities::Entities;
 use super::index::{Candidate, PatternIndex};
-use super::{Lane, LeftOut, Match, Slot};
+use super::{Lane, LeftOut, Match, patterns};
 use crate::binding::InputBinding;
 use ironloom_types::ids::{PointNumber, PointPath};
 
@@ -17,30 +14,24 @@ pub struct Prepared {
     index: PatternIndex,
     candidates: Vec<Candidate>,
     entity: String,
-    last: Option<PointNumber>,
+    next: PointNumber,
 }
 
 impl Prepared {
     /// Nothing is matched yet.
     pub fn new(inputs: &[InputBinding]) -> Self {
-        Self::with(inputs, Arc::default())
-    }
-
-    pub(super) fn with(inputs: &[InputBinding], entities: Arc<Entities>) -> Self {
         let mut index = PatternIndex::default();
-        for (input, binding) in inputs.iter().enumerate() {
-            for (rank, pattern) in binding.patterns.iter().enumerate() {
-                index.insert(Slot::new(0, input), rank, pattern);
-            }
+        for (slot, rank, pattern) in patterns(0, inputs) {
+            index.insert(slot, rank, pattern);
         }
         Self {
-            lane: Lane::new(inputs, entities),
+            lane: Lane::new(inputs),
             matches: Vec::new(),
             left_out: Vec::new(),
             index,
             candidates: Vec::new(),
             entity: String::new(),
-            last: None,
+            next: PointNumber(0),
         }
     }
 
@@ -50,8 +41,8 @@ impl Prepared {
         points: impl IntoIterator<Item = (PointNumber, &'a PointPath, Option<&'a str>)>,
     ) {
         for (number, path, unit) in points {
-            assert!(self.last < Some(number), "points come in the order of their numbers");
-            self.last = Some(number);
+            assert!(self.next <= number, "points come in the order of their numbers");
+            self.next = PointNumber(number.0 + 1);
             self.index.candidates(path, &mut self.candidates);
             for candidate in &self.candidates {
                 match self.lane.accept(&mut self.entity, candidate, number, path, unit) {
@@ -62,8 +53,13 @@ impl Prepared {
         }
     }
 
+    /// Passes over the points before this one: they are known to match nothing.
+    pub fn skip_to(&mut self, next: PointNumber) {
+        self.next = self.next.max(next);
+    }
+
     /// The number of the first point that isn't matched yet.
     pub fn next(&self) -> PointNumber {
-        self.last.map_or(PointNumber(0), |last| PointNumber(last.0 + 1))
+        self.next
     }
 }

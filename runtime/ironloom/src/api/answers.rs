@@ -79,6 +79,16 @@ pub(super) async fn ok(api: &Api, value: &impl Serialize) -> Result<Response, Pr
     json(api, StatusCode::OK, value).await
 }
 
+/// An answer as JSON that may be long: it is written aside.
+pub(super) async fn long(
+    api: &Api,
+    status: StatusCode,
+    value: impl Serialize + Send + 'static,
+) -> Result<Response, Problem> {
+    let body = aside(move || write(&value)).await.map_err(|error| failed(&error))??;
+    text(api, status, JSON_TYPE, body).await
+}
+
 /// 201: something new, and where it is.
 pub(super) async fn created(api: &Api, path: &str, value: &impl Serialize) -> Result<Response, Problem> {
     let mut response = json(api, StatusCode::CREATED, value).await?;

@@ -54,8 +54,9 @@ pub(crate) trait Facade: Send + Sync + 'static {
     /// Removes a package; 409 while an installation has it.
     fn delete_package(&self, digest: Digest) -> Later<'_, ()>;
 
-    /// Installs, or with `dry_run` only says what would match.
-    fn install(&self, request: InstallRequest, dry_run: bool) -> Later<'_, Installed>;
+    /// Installs all of them or none, or with `dry_run` only says what would match. The answer is in their order. An
+    /// error says by `item` which of several it is about.
+    fn install(&self, requests: Vec<InstallRequest>, dry_run: bool) -> Later<'_, Vec<Installed>>;
     /// The installations, in the order of their ids.
     fn installations(&self, page: PageQuery) -> Later<'_, Page<Installation>>;
     fn installation(&self, id: InstallationId) -> Later<'_, Installation>;

@@ -1,5 +1,6 @@
 //! `/v1/installations` and the routes below each.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,11 +9,15 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use serde::{Deserialize, Serialize};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Error as _, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
 use super::body::{Json, Nothing, Optional};
-use super::facade::{Backlog, Facade, InstallRequest, LogPage, OutputsQuery, Page, StateItem};
+use super::facade::{
+    AllInstalled, Backlog, Facade, InstallRequest, LogPage, MAX_INSTALLS, OutputsQuery, Page, StateItem,
+};
 use super::journal::readings_query;
 use super::memory::PATIENCE;
 use super::params::{Id, Number, Params};
@@ -20,19 +25,71 @@ use super::problem::Problem;
 use super::{Api, JSON_TYPE, answers};
 use ironloom_types::ids::Ordinal;
 
-/// Installs: 201, or 200 for a dry run.
+/// One installation, or a list.
+pub(super) enum Requests {
+    One(InstallRequest),
+    Many(Vec<InstallRequest>),
+}
+
+impl<'de> Deserialize<'de> for Requests {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Either;
+        impl<'de> Visitor<'de> for Either {
+            type Value = Requests;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an installation, or a list of installations")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Requests, A::Error> {
+                InstallRequest::deserialize(MapAccessDeserializer::new(map)).map(Requests::One)
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Requests, A::Error> {
+                let mut requests = Vec::new();
+                while let Some(request) = list.next_element()? {
+                    if requests.len() == MAX_INSTALLS {
+                        let text = format!("a list may have at most {MAX_INSTALLS} installations");
+                        return Err(A::Error::custom(text));
+                    }
+                    requests.push(request);
+                }
+                if requests.is_empty() {
+                    return Err(A::Error::custom("the list has no installation"));
+                }
+                Ok(Requests::Many(requests))
+            }
+        }
+        deserializer.deserialize_any(Either)
+    }
+}
+
+/// Installs one, or all of a list or none: 201, or 200 for a dry run.
 pub(super) async fn install(
     State(api): State<Api>,
     mut params: Params,
-    Json(request): Json<InstallRequest>,
+    Json(requests): Json<Requests>,
 ) -> Result<Response, Problem> {
     let dry_run = params.flag("dry-run")?;
-    let path = format!("/v1/installations/{}", request.id);
-    let installed = api.node.install(request, dry_run).await?;
-    if dry_run {
-        answers::ok(&api, &installed).await
-    } else {
-        answers::created(&api, &path, &installed).await
+    let (requests, path) = match requests {
+        Requests::One(request) => {
+            let path = format!("/v1/installations/{}", request.id);
+            (vec![request], Some(path))
+        }
+        Requests::Many(requests) => (requests, None),
+    };
+    let mut installed = api.node.install(requests, dry_run).await?;
+    let status = if dry_run { StatusCode::OK } else { StatusCode::CREATED };
+    match path {
+        None => answers::long(&api, status, AllInstalled { items: installed }).await,
+        Some(path) => {
+            let alone = installed.pop().ok_or_else(|| Problem::internal("nothing was installed"))?;
+            if dry_run {
+                answers::ok(&api, &alone).await
+            } else {
+                answers::created(&api, &path, &alone).await
+            }
+        }
     }
 }
 

@@ -137,6 +137,9 @@ pub(crate) struct SettingInfo {
     pub description: Option<String>,
 }
 
+/// Installations of one list. Beyond: refused.
+pub(crate) const MAX_INSTALLS: usize = 1_000;
+
 /// A request to install, as in the body of `POST /v1/installations` and in a file for `--with`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -254,6 +257,12 @@ pub(crate) struct Installed {
     pub matches: Vec<Match>,
     /// Warnings for the admin, such as an assumed unit.
     pub warnings: Vec<String>,
+}
+
+/// The results of a list of installs, in its order.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct AllInstalled {
+    pub items: Vec<Installed>,
 }
 
 /// The result of a resume.

@@ -105,10 +105,11 @@ pub(super) const OPERATIONS: &[Operation] = &[
     },
     Operation {
         path: "/v1/installations",
-        summary: "Installs",
+        summary: "Installs one app, or all of a JSON array of at most 1,000 or none of them; the answer to an array \
+                  is {\"items\":[…]} in its order",
         query: &["dry-run"],
         answers: &[
-            Success { status: 201, when: "It is installed", types: &[JSON_TYPE] },
+            Success { status: 201, when: "It is installed, or all of them are", types: &[JSON_TYPE] },
             Success { status: 200, when: "dry-run=true: the points that would match", types: &[JSON_TYPE] },
         ],
         handler: || post(installations::install),

@@ -99,8 +99,8 @@ impl Facade for Fake {
     fn delete_package(&self, _: Digest) -> Later<'_, ()> {
         later(Ok(()))
     }
-    fn install(&self, request: InstallRequest, _: bool) -> Later<'_, Installed> {
-        later(Err(Problem::refused("install", serde_json::to_string(&request).unwrap())))
+    fn install(&self, requests: Vec<InstallRequest>, _: bool) -> Later<'_, Vec<Installed>> {
+        later(Err(Problem::refused("install", serde_json::to_string(&requests).unwrap())))
     }
     fn installations(&self, _: PageQuery) -> Later<'_, Page<Installation>> {
         later(Ok(none()))
@@ -546,6 +546,27 @@ async fn parameters_are_known_given_once_and_in_bounds() {
 }
 
 #[tokio::test]
+async fn a_list_of_installs_is_bounded_and_its_errors_have_a_place() {
+    let (_, router) = node();
+    let digest = format!("sha256:{}", "0".repeat(64));
+    let one = |id: &str| json!({"id": id, "package": digest});
+    let post = |body: &Json| post_json("/v1/installations", body.to_string());
+    let (answer, body) = send(&router, post(&json!([one("a"), one("b")]))).await;
+    assert_eq!(answer.status(), StatusCode::UNPROCESSABLE_ENTITY);
+    let seen: Problem = serde_json::from_slice(&body).unwrap();
+    let seen: Vec<InstallRequest> = serde_json::from_str(&seen.detail).unwrap();
+    assert_eq!(seen.iter().map(|request| request.id.as_str()).collect::<Vec<_>>(), ["a", "b"]);
+    let (_, body) = send(&router, post(&json!([one("a"), one("B")]))).await;
+    let problem: Problem = serde_json::from_slice(&body).unwrap();
+    assert_eq!((problem.status, problem.kind.as_str()), (400, "bad-field"));
+    assert!(problem.place.as_ref().unwrap().column > Some(80), "{problem:?}");
+    for (count, expected) in [(0, 400), (MAX_INSTALLS, 422), (MAX_INSTALLS + 1, 400)] {
+        let list: Vec<Json> = (0..count).map(|n| one(&format!("a{n}"))).collect();
+        assert_eq!(status(&router, post(&list.into())).await, expected, "{count}");
+    }
+}
+
+#[tokio::test]
 async fn bodies_of_json_are_read_strictly() {
     let (_, router) = node();
     let digest = format!("sha256:{}", "0".repeat(64));
@@ -555,7 +576,7 @@ async fn bodies_of_json_are_read_strictly() {
     let (answer, body) = send(&router, install(good)).await;
     assert_eq!(answer.status(), StatusCode::UNPROCESSABLE_ENTITY);
     let seen: Problem = serde_json::from_slice(&body).unwrap();
-    let seen: InstallRequest = serde_json::from_str(&seen.detail).unwrap();
+    let [seen]: [InstallRequest; 1] = serde_json::from_str(&seen.detail).unwrap();
     assert_eq!(seen.from, StartFrom::Beginning);
     assert_eq!(seen.limits.memory.unwrap().0, 8 << 20);
     for wrong in [

@@ -1,5 +1,6 @@
 //! `ironloom install`.
 
+mod many;
 mod request;
 #[cfg(test)]
 mod tests;
@@ -11,7 +12,7 @@ use anyhow::Context as _;
 use clap::Args;
 use serde_json::{Value as Json, json};
 
-use self::request::Asked;
+use self::request::{Asked, File};
 use super::client::{Client, segment};
 use super::failure::{Failure, Outcome};
 use super::{Global, output, show};
@@ -52,7 +53,8 @@ pub(super) struct Install {
     #[arg(long, value_name = "ZONE")]
     timezone: Option<String>,
     /// Read all of this from a TOML file: package, id, from, timezone, [bindings], [settings], [limits],
-    /// [grants.outputs.NAME]; flags take precedence
+    /// [grants.outputs.NAME]; flags take precedence. A file with [[installations]], each with these, installs all of
+    /// them or none
     #[arg(long, value_name = "FILE")]
     with: Option<PathBuf>,
     /// Only show what would match
@@ -85,8 +87,9 @@ impl Install {
     /// Runs it. What can be checked here is, before the package is sent and compiled.
     pub(super) fn run(self, global: &Global) -> Outcome {
         let client = Client::new(&global.url);
-        let mut asked = match &self.with {
-            Some(path) => request::read(path)?,
+        let mut asked = match self.with.as_deref().map(request::read).transpose()? {
+            Some(File::Many(all)) => return self.install_all(global, &client, all),
+            Some(File::One(asked)) => *asked,
             None => Asked::default(),
         };
         self.apply(&mut asked)?;

@@ -17,9 +17,9 @@ use super::stored::{Removed, StoredLane, encode, request_key};
 use super::submission::Accepted;
 use super::{Gone, KnownPackage, Shared};
 use crate::records::NumberedPoint;
-use crate::records::admin::{AdminRecord, LaneDue, PackageRecord};
+use crate::records::admin::{AdminRecord, LaneDue, NewInstallation, PackageRecord};
 use crate::records::commit::{AlarmState, CommitHead, StateChange};
-use crate::records::installation::{Installation, Revision};
+use crate::records::installation::Installation;
 use crate::records::lane::LaneMeta;
 use ironloom_apps::manifest::Manifest;
 use ironloom_apps::routing::Prepared;
@@ -255,9 +255,7 @@ impl Applier {
                     self.add_package(PackageRecord { compiled, ..known.record.clone() });
                 }
             }
-            AdminRecord::Installed { installation, revision, meta } => {
-                self.install(*installation, *revision, *meta)
-            }
+            AdminRecord::Installed(new) => new.into_iter().for_each(|new| self.install(new)),
             AdminRecord::Standing { id, generation, standing, meta } => {
                 let Some(lane) = self.shared.lanes.of_generation(generation) else { return };
                 let mut installation = Installation::clone(&lane.installation());
@@ -358,12 +356,10 @@ impl Applier {
         }
     }
 
-    fn install(&mut self, installation: Installation, revision: Revision, meta: LaneMeta) {
+    fn install(&mut self, NewInstallation { installation, revision, meta }: NewInstallation) {
         let id = installation.id.clone();
         // The sealer lets none through. Should the log hold one all the same, it must not end each start.
-        if self.shared.lanes.all().iter().any(|lane| lane.id == id)
-            || installation.generation <= self.shared.last_generation()
-        {
+        if self.shared.lanes.of(&id).is_some() || installation.generation <= self.shared.last_generation() {
             let generation = installation.generation;
             tracing::error!(installation = %id, %generation, "the log installs an installation that exists already; this record is skipped");
             return;
@@ -388,8 +384,7 @@ impl Applier {
         };
         let (timers, alarms) = (BTreeMap::new(), Vec::new());
         let manifest = Arc::clone(&known.manifest);
-        let prepared = self.shared.prepared.lock().take_if(|(of, _)| *of == installation.generation);
-        let routes = prepared.map(|(_, routes)| routes);
+        let routes = self.shared.prepared.lock().remove(&installation.generation);
         self.begin(Begin { installation, revision, manifest, meta, state, queue, timers, alarms }, routes);
     }
 
@@ -444,7 +439,7 @@ impl Applier {
         };
         let alarms = lane.close();
         self.shared.note_due(&lane);
-        self.shared.routing.write().remove_lane(lane.number);
+        self.shared.routing.write().remove_lane(lane.number, &lane.revision.bindings.inputs);
         self.shared.lanes.remove(lane.number);
         self.shared.left_out.end(lane.number);
         let mut changes = vec![

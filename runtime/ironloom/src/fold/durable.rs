@@ -281,7 +281,8 @@ impl Durables {
 
     /// Puts an installation into its place.
     pub(super) fn insert(&self, durable: Arc<Durable>) {
-        self.slab.write().insert(durable.number, durable.generation, durable);
+        let (number, generation, id) = (durable.number, durable.generation, durable.id.clone());
+        self.slab.write().insert(number, generation, &id, durable);
     }
 
     /// Takes an installation out.
@@ -297,6 +298,11 @@ impl Durables {
     /// The installation of a generation.
     pub(crate) fn of_generation(&self, generation: Generation) -> Option<Arc<Durable>> {
         self.slab.read().of_generation(generation).cloned()
+    }
+
+    /// The installation with this id.
+    pub(crate) fn of(&self, id: &InstallationId) -> Option<Arc<Durable>> {
+        self.slab.read().of(id).cloned()
     }
 
     pub(crate) fn all(&self) -> Vec<Arc<Durable>> {

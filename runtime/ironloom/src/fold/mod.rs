@@ -64,8 +64,8 @@ pub(crate) struct Shared {
     pub journal: Journal,
     /// The lanes that want each point.
     pub routing: RwLock<RoutingTable>,
-    /// Routes of the installation that is about to begin.
-    prepared: Mutex<Option<(Generation, PreparedRoutes)>>,
+    /// Routes of the installations that are about to begin.
+    prepared: Mutex<BTreeMap<Generation, PreparedRoutes>>,
     /// Points that match an input and are left out.
     pub left_out: LeftOutPoints,
     /// The installations: the durable half of each lane.

@@ -13,7 +13,7 @@ use super::checkpoint::CheckpointError;
 use super::durable::Listener;
 use super::journal::Journal;
 use super::requests::{Recent, Remembered};
-use super::sealer::{Live, Numbers};
+use super::sealer::{Living, Numbers};
 use super::stored::{encode, request_key};
 use super::{FoldPosition, Shared};
 use crate::records::BodyError;
@@ -213,8 +213,10 @@ fn blocks(loader: &Loader<'_>, fold: &FoldPosition) -> Result<(BlockIndex, Vec<K
 
 /// The numbers that the committer continues from.
 fn numbers(shared: &Shared, requests: BTreeMap<[u8; 16], Remembered>, most: usize) -> Numbers {
-    let live = shared.lanes.all().into_iter();
-    let live = live.map(|lane| (lane.generation, Live::new(lane.id.clone(), lane.book().meta())));
+    let mut live = Living::default();
+    for lane in shared.lanes.all() {
+        live.insert(lane.generation, lane.id.clone(), lane.book().meta());
+    }
     let (mut requests, forgotten) = Recent::restore(requests.into_iter().collect(), most);
     requests.leave_future(shared.clock.last());
     shared.overlay.apply(forgotten.into_iter().map(|key| (request_key(key), None)));
@@ -224,7 +226,7 @@ fn numbers(shared: &Shared, requests: BTreeMap<[u8; 16], Remembered>, most: usiz
         points: shared.points.names().count(),
         requests,
         generation: shared.last_generation(),
-        live: live.collect(),
+        live,
     }
 }
 

@@ -3,10 +3,11 @@
 //! Names are written once and read with every reading, latest values are written with every
 //! reading and read seldom: two locks, so that neither waits for the other.
 
+use std::hash::BuildHasher as _;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use hashbrown::HashMap;
+use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
 use parking_lot::{RwLock, RwLockReadGuard};
 use serde::{Deserialize, Serialize};
 
@@ -30,7 +31,9 @@ pub(crate) struct Points {
 /// Paths and units, by number and by path.
 #[derive(Debug, Default)]
 pub(crate) struct Names {
-    by_path: HashMap<PointPath, PointNumber>,
+    /// The numbers alone: their paths stand in `by_number`.
+    by_path: HashTable<u32>,
+    hasher: DefaultHashBuilder,
     /// `None`: the point was removed. Its number is never given again, for blocks may hold it.
     by_number: Vec<Option<NewPoint>>,
     /// The points below `apps/`, by the segment behind it, in the order of their numbers.
@@ -40,7 +43,8 @@ pub(crate) struct Names {
 impl Names {
     /// The number of the point with this path.
     pub(crate) fn number(&self, path: &str) -> Option<PointNumber> {
-        self.by_path.get(path).copied()
+        let is_it = |number: &u32| path_of(&self.by_number, *number).is_some_and(|known| known == path);
+        self.by_path.find(self.hasher.hash_one(path), is_it).copied().map(PointNumber)
     }
 
     /// The point with this number; `None` where it was removed.
@@ -81,7 +85,9 @@ impl Names {
 
     fn put(&mut self, number: PointNumber, point: Option<NewPoint>) {
         if let Some(point) = &point {
-            self.by_path.insert(point.path.clone(), number);
+            let Self { by_path, hasher, by_number, .. } = self;
+            let hash = |number: &u32| hasher.hash_one(path_of(by_number, *number).unwrap_or_default());
+            by_path.insert_unique(hasher.hash_one(point.path.as_str()), number.0, hash);
             if let Some(installation) = of_output(&point.path) {
                 match self.outputs.get_mut(installation) {
                     Some(own) => own.push(number),
@@ -96,7 +102,10 @@ impl Names {
     fn take_out(&mut self, numbers: &[PointNumber]) {
         for number in numbers {
             let Some(point) = self.by_number[number.0 as usize].take() else { continue };
-            self.by_path.remove(&point.path);
+            let hash = self.hasher.hash_one(point.path.as_str());
+            if let Ok(entry) = self.by_path.find_entry(hash, |known| *known == number.0) {
+                entry.remove();
+            }
             let Some(installation) = of_output(&point.path) else { continue };
             // All of them at once, at the first.
             if let Some(own) = self.outputs.get_mut(installation)
@@ -107,6 +116,10 @@ impl Names {
         }
         self.outputs.retain(|_, own| !own.is_empty());
     }
+}
+
+fn path_of(by_number: &[Option<NewPoint>], number: u32) -> Option<&str> {
+    by_number.get(number as usize)?.as_ref().map(|point| point.path.as_str())
 }
 
 /// Whose output a point is: the segment behind `apps/`.

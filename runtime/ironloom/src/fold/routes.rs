@@ -1,4 +1,6 @@
-//! Routes of an installation that is about to be: matched to the points beside the fold, which nobody should wait for.
+//! Routes of installations that are about to be: matched to the points beside the fold, which nobody should wait for.
+
+use std::collections::BTreeMap;
 
 use super::Shared;
 use ironloom_apps::binding::InputBinding;
@@ -16,25 +18,27 @@ pub(crate) struct PreparedRoutes {
 }
 
 impl Shared {
-    /// Matches the points that there are to these inputs.
-    pub(crate) fn prepare_routes(&self, inputs: &[InputBinding]) -> PreparedRoutes {
+    /// Matches points to these inputs. `find` gives, in their order, at least those that match among all with a lower
+    /// number than the second value.
+    pub(crate) fn prepare_routes(
+        &self,
+        inputs: &[InputBinding],
+        find: impl FnOnce() -> (Vec<PointNumber>, PointNumber),
+    ) -> PreparedRoutes {
         let changes = self.routing.read().changes();
         let mut routes = Prepared::new(inputs);
-        let mut from = 0;
-        loop {
+        let (found, seen) = find();
+        for part in found.chunks(AT_ONCE) {
             let names = self.points.names();
-            if from >= names.given() {
-                return PreparedRoutes { routes, changes };
-            }
-            let points = names.iter_from(PointNumber(from as u32));
-            let points = points.take_while(|(number, _)| (number.0 as usize) < from + AT_ONCE);
-            routes.add(points.map(|(number, point)| (number, &point.path, point.unit.as_deref())));
-            from += AT_ONCE;
+            let known = part.iter().filter_map(|number| Some((*number, names.point(*number)?)));
+            routes.add(known.map(|(number, point)| (number, &point.path, point.unit.as_deref())));
         }
+        routes.skip_to(seen);
+        PreparedRoutes { routes, changes }
     }
 
-    /// Keeps routes for the fold until it begins the installation of this generation; those of another go.
-    pub(crate) fn keep_routes(&self, generation: Generation, routes: Option<PreparedRoutes>) {
-        *self.prepared.lock() = routes.map(|routes| (generation, routes));
+    /// Keeps routes for the fold until it begins the installations of these generations; those of others go.
+    pub(crate) fn keep_routes(&self, routes: BTreeMap<Generation, PreparedRoutes>) {
+        *self.prepared.lock() = routes;
     }
 }

@@ -3,6 +3,9 @@
 //! What it decides rests on what was *sealed* before, flushed or not. So it keeps its own view of
 //! what the fold will know only after the flush: new points, request keys, live generations.
 
+mod live;
+
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
@@ -10,23 +13,22 @@ use std::time::{Duration, Instant};
 use hashbrown::HashMap;
 use tokio::sync::oneshot;
 
+pub(crate) use self::live::Living;
+use self::live::next_invocation;
 use super::points::{Points, is_of_output};
 use super::requests::{Recent, Remembered, Seen};
 use super::submission::{
     Accepted, CommitSubmission, LookSubmission, ReadingsSubmission, Refusal, Submission,
 };
-use crate::records::admin::AdminRecord;
+use crate::records::admin::{AdminRecord, NewInstallation};
 use crate::records::commit::{CommitHead, StateChange};
-use crate::records::lane::LaneMeta;
 use crate::records::readings::{Idempotency, Receipt};
 use crate::records::{NumberedPoint, admin, commit, readings};
 use crate::telemetry::Seconds;
 use ironloom_storage::journal::Chunk;
 use ironloom_storage::log::{Flushed, LogError, RecordKind, Seal, Sealer};
 use ironloom_types::clock::{Clock, Timestamp};
-use ironloom_types::ids::{
-    Generation, InstallationId, Ordinal, PointNumber, PointPath, Sequence, StreamId, TenantId,
-};
+use ironloom_types::ids::{Generation, InstallationId, PointNumber, PointPath, Sequence, StreamId, TenantId};
 use ironloom_types::limits::{MAX_POINTS, SOURCE_POINTS};
 use ironloom_types::readings::{Columns, NewPoint};
 
@@ -100,26 +102,7 @@ pub(crate) struct Numbers {
     /// The greatest generation that was given.
     pub generation: Generation,
     /// Generations that commits may come from.
-    pub live: HashMap<Generation, Live>,
-}
-
-/// A generation that lives.
-#[derive(Clone, Debug)]
-pub(crate) struct Live {
-    pub installation: InstallationId,
-    next: (Ordinal, u32),
-}
-
-impl Live {
-    /// As its lane's bookkeeping says.
-    pub(crate) fn new(installation: InstallationId, meta: &LaneMeta) -> Self {
-        Self { installation, next: next_invocation(meta) }
-    }
-}
-
-/// Ordinal and attempt of the invocation that follows.
-fn next_invocation(meta: &LaneMeta) -> (Ordinal, u32) {
-    (meta.ordinal.next(), meta.attempts + 1)
+    pub live: Living,
 }
 
 /// The committer's side.
@@ -298,7 +281,7 @@ impl Numberer {
     fn commit(&mut self, item: CommitSubmission, body: &mut Vec<u8>) -> Seal<Stamped> {
         let CommitSubmission { head, state, encoded, new_points, mut derived, reply } = item;
         let (ordinal, attempt) = (head.invocation.ordinal, head.invocation.attempt);
-        let refusal = match self.numbers.live.get(&head.generation) {
+        let refusal = match self.numbers.live.get(head.generation) {
             None => Some(Refusal::Gone),
             // Its effects are there already, or something before it is missing.
             Some(live) if live.next != (ordinal, attempt) => Some(Refusal::OutOfTurn { ordinal, attempt }),
@@ -316,7 +299,7 @@ impl Numberer {
                 return Seal::Nothing;
             }
         };
-        if let Some(live) = self.numbers.live.get_mut(&head.generation) {
+        if let Some(live) = self.numbers.live.get_mut(head.generation) {
             live.next = next_invocation(&head.meta);
         }
         let first = self.take_sequences(derived.len());
@@ -350,44 +333,57 @@ impl Numberer {
     }
 }
 
+impl Numbers {
+    /// Holds new installations against those that live, all before any is taken in.
+    fn admit_new(&mut self, new: &[NewInstallation]) -> Result<(), Refusal> {
+        let mut last = self.generation;
+        let mut ids = BTreeSet::new();
+        for NewInstallation { installation, .. } in new {
+            let (id, generation) = (&installation.id, installation.generation);
+            if self.live.has(id) || !ids.insert(id) {
+                return Err(Refusal::Exists(id.clone()));
+            }
+            if generation <= last {
+                return Err(Refusal::GenerationTaken(generation));
+            }
+            last = generation;
+        }
+        self.generation = last;
+        for NewInstallation { installation, meta, .. } in new {
+            self.live.insert(installation.generation, installation.id.clone(), meta);
+        }
+        Ok(())
+    }
+}
+
 impl Numberer {
     /// Holds a change against the generations that live, and keeps these as they are after it.
     fn admit(&mut self, record: &AdminRecord) -> Result<(), Refusal> {
         let numbers = &mut self.numbers;
         match record {
-            AdminRecord::Installed { installation, meta, .. } => {
-                let (id, generation) = (&installation.id, installation.generation);
-                if numbers.live.values().any(|live| live.installation == *id) {
-                    return Err(Refusal::Exists(id.clone()));
-                }
-                if generation <= numbers.generation {
-                    return Err(Refusal::GenerationTaken(generation));
-                }
-                numbers.generation = generation;
-                numbers.live.insert(generation, Live::new(id.clone(), meta));
-            }
+            AdminRecord::Installed(new) => numbers.admit_new(new)?,
             AdminRecord::Uninstalled { id, generation, purge, .. } => {
-                numbers.live.remove(generation).ok_or(Refusal::Gone)?;
+                numbers.live.remove(*generation).ok_or(Refusal::Gone)?;
                 if *purge {
                     self.forget_points(id);
                 }
             }
             AdminRecord::Standing { generation, meta, .. } => {
-                numbers.live.get_mut(generation).ok_or(Refusal::Gone)?.next = next_invocation(meta);
+                numbers.live.get_mut(*generation).ok_or(Refusal::Gone)?.next = next_invocation(meta);
             }
             AdminRecord::Alarm { generation, .. } | AdminRecord::DeadLetterDeleted { generation, .. } => {
-                numbers.live.get(generation).ok_or(Refusal::Gone)?;
+                numbers.live.get(*generation).ok_or(Refusal::Gone)?;
             }
             AdminRecord::TimeSet { to, .. } => {
                 self.clock.set_back(*to);
                 numbers.requests.leave_future(*to);
             }
             AdminRecord::Purged { id, generations, points } => {
-                if generations.iter().any(|generation| numbers.live.contains_key(generation)) {
+                if generations.iter().any(|generation| numbers.live.get(*generation).is_some()) {
                     return Err(Refusal::Exists(id.clone()));
                 }
                 if *points {
-                    if numbers.live.values().any(|live| live.installation == *id) {
+                    if numbers.live.has(id) {
                         return Err(Refusal::Exists(id.clone()));
                     }
                     self.forget_points(id);

@@ -40,6 +40,9 @@ use self::scheduler::{Length, Scheduler};
 use self::targets::Targets;
 use crate::fold::durable::{Durable, Listener};
 use crate::fold::slab::Slab;
+use ironloom_apps::binding::Target;
+use ironloom_apps::pattern::Pattern;
+use ironloom_apps::wiring::{Neighbour, Neighbours, Wiring};
 use ironloom_sandbox::{AppContext, Interrupt, LoadedApp};
 use ironloom_types::clock::Timestamp;
 use ironloom_types::ids::{Generation, InstallationId};
@@ -176,6 +179,8 @@ impl Lane {
 /// All lanes, and which of them runs next.
 pub(crate) struct Lanes {
     slab: RwLock<Slab<Lane>>,
+    /// What they are bound to, for whoever plans another.
+    wiring: RwLock<Wiring>,
     scheduler: Scheduler,
     logs: Arc<AppLogs>,
 }
@@ -185,6 +190,7 @@ impl Lanes {
     pub(crate) fn new(app_logs: PathBuf) -> Self {
         Self {
             slab: RwLock::default(),
+            wiring: RwLock::default(),
             scheduler: Scheduler::default(),
             logs: Arc::new(AppLogs::new(app_logs)),
         }
@@ -197,7 +203,7 @@ impl Lanes {
 
     /// The lane of an installation.
     pub(crate) fn of(&self, id: &InstallationId) -> Option<Arc<Lane>> {
-        self.slab.read().iter().find(|lane| lane.id == *id).cloned()
+        self.slab.read().of(id).cloned()
     }
 
     /// The lane of a generation.
@@ -207,6 +213,11 @@ impl Lanes {
 
     pub(crate) fn all(&self) -> Vec<Arc<Lane>> {
         self.slab.read().iter().cloned().collect()
+    }
+
+    /// The lanes whose ids come behind this text, in the order of their ids, at most so many.
+    pub(crate) fn behind(&self, id: Option<&str>, most: usize) -> Vec<Arc<Lane>> {
+        self.slab.read().behind(id).take(most).cloned().collect()
     }
 
     /// Wakes a lane: there is, or may be, work for it.
@@ -226,12 +237,25 @@ impl Lanes {
     }
 }
 
+/// Each question is answered by itself: the fold waits for no plan.
+impl Neighbours for Lanes {
+    fn fed_by(&self, target: &Target) -> Vec<Neighbour> {
+        self.wiring.read().fed_by(target)
+    }
+
+    fn writing(&self, pattern: &Pattern) -> Vec<Neighbour> {
+        self.wiring.read().writing(pattern)
+    }
+}
+
 impl Listener for Lanes {
     fn begun(&self, installation: &Arc<Durable>) {
         let log =
             InstallationLog::new(&self.logs, &format!("{}-{}", installation.id, installation.generation));
         let lane = Arc::new(Lane::new(Arc::clone(installation), log));
-        self.slab.write().insert(lane.number, lane.generation, lane);
+        self.wiring.write().insert(&lane.id, &lane.revision.bindings);
+        let (number, generation, id) = (lane.number, lane.generation, lane.id.clone());
+        self.slab.write().insert(number, generation, &id, lane);
     }
 
     fn noted(&self, number: u32) {
@@ -249,6 +273,7 @@ impl Listener for Lanes {
     }
 
     fn gone(&self, installation: &Durable) {
+        self.wiring.write().remove(&installation.id);
         let lane = self.slab.write().remove(installation.number);
         if let Some(lane) = lane {
             // Others may hold the lane for a while; its code and its log go now.

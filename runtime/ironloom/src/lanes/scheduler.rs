@@ -230,7 +230,7 @@ mod tests {
         lanes.slab.write().remove(0);
         lanes.scheduler.charge(&gone, MS * 900);
         let next = lanes_of(1).get(0).unwrap();
-        lanes.slab.write().insert(0, next.generation, Arc::clone(&next));
+        lanes.slab.write().insert(0, next.generation, &next.id, Arc::clone(&next));
         lanes.wake(&next);
         assert_eq!(next.used.load(Ordering::SeqCst), 0);
     }

@@ -67,14 +67,15 @@ pub(crate) fn lane() -> (Lane, RoutingTable) {
 pub(super) fn lanes_of(count: u32) -> Lanes {
     let lanes = Lanes::new(std::env::temp_dir());
     for lane in (0..count).map(|number| Arc::new(numbered(number).0)) {
-        lanes.slab.write().insert(lane.number, lane.generation, lane);
+        let id = lane.id.clone();
+        lanes.slab.write().insert(lane.number, lane.generation, &id, lane);
     }
     lanes
 }
 
 fn numbered(number: u32) -> (Lane, RoutingTable) {
     let manifest = Manifest::parse(MANIFEST).unwrap();
-    let id = InstallationId::new("any").unwrap();
+    let id = InstallationId::new(&format!("any-{number}")).unwrap();
     let asked = INPUTS.iter().map(|input| ((*input).to_owned(), vec![format!("{input}/{{n}}")])).collect();
     let bindings = Bindings::new(&manifest, &id, &asked).unwrap();
     let mut table = RoutingTable::new();
@@ -96,7 +97,7 @@ fn numbered(number: u32) -> (Lane, RoutingTable) {
         number: ids::Revision(1),
         from: Sequence(1),
         package,
-        bindings,
+        bindings: Arc::new(bindings),
         grants: Default::default(),
         settings: BTreeMap::new(),
         limits: Limits::default(),

@@ -93,8 +93,8 @@ impl Facade for NodeFacade {
         Box::pin(to_its_end(Arc::clone(&self.0).remove_package(digest)))
     }
 
-    fn install(&self, request: InstallRequest, dry_run: bool) -> Later<'_, Installed> {
-        Box::pin(to_its_end(Arc::clone(&self.0).add_installation(request, dry_run)))
+    fn install(&self, requests: Vec<InstallRequest>, dry_run: bool) -> Later<'_, Vec<Installed>> {
+        Box::pin(to_its_end(Arc::clone(&self.0).add_installations(requests, dry_run)))
     }
 
     fn installations(&self, page: PageQuery) -> Later<'_, Page<Installation>> {

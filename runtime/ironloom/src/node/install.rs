@@ -1,73 +1,205 @@
-//! Installing: planned, counted and loaded without a lock, then checked once more and written as one
-//! record.
+//! Installing, one app or many: planned, counted and loaded without a lock, then checked once more and written as
+//! one record, so that all of them are installed or none is.
 
+mod plan;
+mod several;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use tokio::sync::OwnedSemaphorePermit;
 
+pub(super) use self::plan::Counted;
+use self::plan::Planned;
 use super::loading::context;
 use super::packages::load_problem;
 use super::{Node, problems};
 use crate::api::facade::{
-    Answer, InstallRequest, InstallationState, Installed, Lag, Match, Place, Problem, StartFrom,
+    Answer, InstallRequest, InstallationState, Installed, Lag, Place, Problem, StartFrom,
 };
-use crate::aside::aside;
 use crate::fold::routes::PreparedRoutes;
 use crate::fold::{KnownPackage, read_aside};
 use crate::lanes::App;
-use crate::records::admin::AdminRecord;
+use crate::records::admin::{AdminRecord, NewInstallation};
 use crate::records::installation::{Installation, Revision, Standing};
 use crate::records::lane::LaneMeta;
-use ironloom_apps::allowance::PartialLimits;
-use ironloom_apps::binding::{Bindings, InputBinding};
+use ironloom_apps::binding::Bindings;
 use ironloom_apps::cycles::find_cycle;
 use ironloom_apps::manifest::{Manifest, Timer};
-use ironloom_apps::plan::{InputPlan, KnownPoint, Plan, Request, Site, plan_install};
 use ironloom_apps::problem::Problems;
-use ironloom_storage::journal::Filter;
+use ironloom_apps::wiring::Wiring;
+use ironloom_sandbox::LoadedApp;
 use ironloom_types::clock::Timestamp;
-use ironloom_types::ids::{self, Generation, InstallationId, PointNumber, Sequence};
+use ironloom_types::ids::{self, Generation, InstallationId, Sequence};
 
-/// The time for counting readings; beyond it the count is "at least".
-const COUNTING: Duration = Duration::from_secs(1);
+/// A request with the package that it names.
+type Request = (InstallRequest, Arc<KnownPackage>);
 
-/// Everything about an install that is known before anything is written.
-struct Planned {
-    plan: Plan,
-    matches: Vec<Match>,
-    cursor: Sequence,
-    backlog: Counted,
-}
-
-/// A number of readings.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Counted {
-    pub(super) readings: u64,
-    /// Counting took too long: there may be more.
-    pub(super) at_least: bool,
+/// An installation that is about to be.
+struct New {
+    installation: NewInstallation,
+    app: App,
 }
 
 impl Node {
-    /// Installs, or says what an install would do.
-    pub(super) async fn add_installation(
+    /// Installs all, or none and says why; or says what an install would do.
+    pub(super) async fn add_installations(
         self: Arc<Self>,
-        request: InstallRequest,
+        requests: Vec<InstallRequest>,
         dry_run: bool,
-    ) -> Answer<Installed> {
+    ) -> Answer<Vec<Installed>> {
         self.check_space()?;
-        self.check_free(&request.id)?;
-        let known = self.known_or_422(&request)?;
-        let _held = self.admin.last_use.hold(request.package);
-        let Planned { plan, matches, cursor, backlog } = self.planned(&request, &known).await?;
-        let loaded = self.load(&known, &plan.limits).await.map_err(|error| load_problem(&error))?;
-        let mut warnings = plan.warnings;
-        if !plan.grants.is_empty() {
-            let text =
-                "this version doesn't send set-points: the grant is stored, but every request is refused";
-            warnings.push(text.to_owned());
+        self.check_free(&requests)?;
+        let packages: BTreeSet<_> = requests.iter().map(|request| request.package).collect();
+        let _held: Vec<_> = packages.into_iter().map(|package| self.admin.last_use.hold(package)).collect();
+        let known = self.known_or_422(&requests)?;
+        let requests: Vec<Request> = requests.into_iter().zip(known).collect();
+        let planned = self.planned(&requests).await?;
+        let apps = self.load_all(&requests, &planned).await?;
+        let new: Vec<New> = requests
+            .iter()
+            .zip(&planned)
+            .zip(apps)
+            .map(|((request, planned), code)| New::of(request, planned, code, self.shared.clock.now()))
+            .collect();
+        let shown = if dry_run {
+            new.iter().zip(&requests).map(|(new, (_, known))| new.show(&known.manifest)).collect()
+        } else {
+            let bindings = new.iter().map(|new| Arc::clone(&new.installation.revision.bindings)).collect();
+            let routes = self.routes(bindings).await?;
+            self.write(&requests, new, routes).await?
+        };
+        Ok(shown.into_iter().zip(planned).map(|(shown, planned)| installed(shown, planned)).collect())
+    }
+
+    /// Loads the code of all, and tries it once for each package and size of memory.
+    async fn load_all(&self, requests: &[Request], planned: &[Planned]) -> Answer<Vec<Arc<LoadedApp>>> {
+        let mut tried: BTreeMap<_, Arc<LoadedApp>> = BTreeMap::new();
+        let mut apps = Vec::with_capacity(requests.len());
+        for (at, ((request, known), planned)) in requests.iter().zip(planned).enumerate() {
+            let limits = &planned.plan.limits;
+            let app = match tried.get(&(request.package, limits.memory)) {
+                Some(app) => Arc::clone(app),
+                None => self.load(known, limits).await.map_err(|error| {
+                    several::of_item(load_problem(&error), at, &request.id, requests.len())
+                })?,
+            };
+            tried.insert((request.package, limits.memory), Arc::clone(&app));
+            apps.push(app);
         }
+        Ok(apps)
+    }
+
+    /// Checks what may have changed since the plan, and writes the record.
+    async fn write(
+        self: &Arc<Self>,
+        requests: &[Request],
+        new: Vec<New>,
+        (place, routes): (OwnedSemaphorePermit, Vec<PreparedRoutes>),
+    ) -> Answer<Vec<crate::api::facade::Installation>> {
+        let mut given = self.admin.installing.lock().await;
+        let asked: Vec<_> = requests.iter().map(|(request, _)| request.clone()).collect();
+        self.check_free(&asked)?;
+        self.known_or_422(&asked)?;
+        self.check_circles(&new)?;
+        let (mut records, mut apps) = (Vec::with_capacity(new.len()), Vec::with_capacity(new.len()));
+        for ((request, known), New { installation: mut new, app }) in requests.iter().zip(new) {
+            // The fold learns of a generation only with its record: the next one given must not wait for that.
+            *given = self.shared.last_generation().max(*given).next();
+            new.installation.generation = *given;
+            if request.from == StartFrom::Now {
+                new.revision.from = self.shared.journal.last().next();
+            }
+            let cursor = Sequence(new.revision.from.0 - 1);
+            new.meta = first_meta(cursor, &known.manifest, &new.revision, self.shared.clock.now());
+            records.push(new);
+            apps.push(app);
+        }
+        let generations = records.iter().map(|new| new.installation.generation);
+        self.shared.keep_routes(generations.zip(routes).collect());
+        let installed = self.change(AdminRecord::Installed(records)).await;
+        self.shared.keep_routes(BTreeMap::new());
+        drop(place);
+        installed?;
+        let mut lanes = Vec::with_capacity(apps.len());
+        for ((request, _), app) in requests.iter().zip(apps) {
+            let lane = self.lane(&request.id)?;
+            lane.set_app(app);
+            self.lanes.wake(&lane);
+            lanes.push(lane);
+        }
+        drop(given);
+        self.all_shown(lanes).await
+    }
+
+    /// Matches the points to the installations' inputs, so that the fold needn't. With the place that it takes until
+    /// the record is written: it may need much memory.
+    async fn routes(
+        self: &Arc<Self>,
+        bindings: Vec<Arc<Bindings>>,
+    ) -> Answer<(OwnedSemaphorePermit, Vec<PreparedRoutes>)> {
+        let place = Arc::clone(&self.admin.planning).acquire_owned().await;
+        let place = place.map_err(|error| problems::internal(&error))?;
+        let node = Arc::clone(self);
+        let routes = read_aside(&self.shared, move |shared| {
+            let prepare = |bindings: &Arc<Bindings>| {
+                let inputs = &bindings.inputs;
+                shared.prepare_routes(inputs, || {
+                    let found = node.paths.read_by(&shared.points, inputs);
+                    (found.numbers, found.seen)
+                })
+            };
+            Ok::<_, Infallible>(bindings.iter().map(prepare).collect())
+        });
+        Ok((place, routes.await.map_err(|error| problems::internal(&error))?))
+    }
+
+    /// Each id is free, and none comes twice.
+    fn check_free(&self, requests: &[InstallRequest]) -> Answer<()> {
+        let mut ids: BTreeSet<InstallationId> = BTreeSet::new();
+        several::each(requests, |InstallRequest { id, .. }| {
+            let problem = if self.lanes.of(id).is_some() {
+                format!("the installation {id} exists already; choose another id or uninstall it")
+            } else if !ids.insert(id.clone()) {
+                format!("the id {id} stands in the list twice; give each installation an id of its own")
+            } else {
+                return Ok(());
+            };
+            Err(Problem::conflict("exists", problem).at(Place::field("id")))
+        })
+        .map(drop)
+    }
+
+    fn known_or_422(&self, requests: &[InstallRequest]) -> Answer<Vec<Arc<KnownPackage>>> {
+        several::each(requests, |request| {
+            self.known(request.package).ok_or_else(|| {
+                Problem::refused("unknown-package", format!("there is no package {}", request.package))
+                    .at(Place::field("package"))
+                    .hint("Upload it with POST /v1/packages, or `ironloom install FILE`.")
+            })
+        })
+    }
+
+    /// Another install may have closed a circle since the plan was made.
+    fn check_circles(&self, new: &[New]) -> Answer<()> {
+        let mut wiring = Wiring::default();
+        several::each(new, |New { installation, .. }| {
+            let (id, bindings) = (&installation.installation.id, &installation.revision.bindings);
+            match find_cycle(id, bindings, &(&*self.lanes, &wiring)) {
+                None => wiring.insert(id, bindings),
+                Some(circle) => return Err(refused(&circle.into())),
+            }
+            Ok(())
+        })
+        .map(drop)
+    }
+}
+
+impl New {
+    /// As planned, without a generation yet.
+    fn of((request, known): &Request, planned: &Planned, code: Arc<LoadedApp>, now: Timestamp) -> Self {
+        let Planned { plan, cursor, .. } = planned;
         let installation = Installation {
             id: request.id.clone(),
             generation: Generation(0),
@@ -81,211 +213,39 @@ impl Node {
             number: ids::Revision(1),
             from: cursor.next(),
             package: request.package,
-            bindings: plan.bindings,
-            grants: plan.grants,
-            settings: plan.settings,
-            limits: plan.limits,
-            timezone: plan.timezone,
+            bindings: Arc::clone(&plan.bindings),
+            grants: plan.grants.clone(),
+            settings: plan.settings.clone(),
+            limits: plan.limits.clone(),
+            timezone: plan.timezone.clone(),
         };
-        let routes = if dry_run { None } else { Some(self.routes(&revision.bindings).await?) };
-        let app = App { code: loaded, context: Arc::new(context(&known.manifest, &revision)) };
-        let installation = if let Some(routes) = routes {
-            self.write(&request, installation, revision, &known.manifest, app, routes).await?
-        } else {
-            let meta = first_meta(cursor, &known.manifest, &revision, self.shared.clock.now());
-            let state = InstallationState::Starting;
-            super::installations::show(
-                &installation,
-                &revision,
-                &known.manifest,
-                &meta,
-                state,
-                Lag::default(),
-            )
-        };
-        let Counted { readings, at_least } = backlog;
-        Ok(Installed { installation, backlog: readings, backlog_at_least: at_least, matches, warnings })
+        let meta = first_meta(*cursor, &known.manifest, &revision, now);
+        let app = App { code, context: Arc::new(context(&known.manifest, &revision)) };
+        Self { installation: NewInstallation { installation, revision, meta }, app }
     }
 
-    /// Checks what may have changed since the plan, and writes the record.
-    async fn write(
-        self: &Arc<Self>,
-        request: &InstallRequest,
-        mut installation: Installation,
-        mut revision: Revision,
-        manifest: &Manifest,
-        app: App,
-        (place, routes): (OwnedSemaphorePermit, PreparedRoutes),
-    ) -> Answer<crate::api::facade::Installation> {
-        let mut given = self.admin.installing.lock().await;
-        self.check_free(&request.id)?;
-        self.known_or_422(request)?;
-        self.check_circles(&request.id, &revision.bindings)?;
-        // The fold learns of a generation only with its record: the next one given must not wait for that.
-        installation.generation = self.shared.last_generation().max(*given).next();
-        *given = installation.generation;
-        if request.from == StartFrom::Now {
-            revision.from = self.shared.journal.last().next();
-        }
-        let cursor = Sequence(revision.from.0 - 1);
-        let meta = first_meta(cursor, manifest, &revision, self.shared.clock.now());
-        let (installation, revision, meta) = (Box::new(installation), Box::new(revision), Box::new(meta));
-        self.shared.keep_routes(*given, Some(routes));
-        let installed = self.change(AdminRecord::Installed { installation, revision, meta }).await;
-        self.shared.keep_routes(*given, None);
-        drop(place);
-        installed?;
-        let lane = self.lane(&request.id)?;
-        lane.set_app(app);
-        self.lanes.wake(&lane);
-        drop(given);
-        self.shown(lane).await
+    /// What it would be.
+    fn show(&self, manifest: &Manifest) -> crate::api::facade::Installation {
+        let NewInstallation { installation, revision, meta } = &self.installation;
+        let state = InstallationState::Starting;
+        super::installations::show(installation, revision, manifest, meta, state, Lag::default())
     }
+}
 
-    /// Matches the points to an installation's inputs, so that the fold needn't. With the place that it takes until
-    /// the record is written: it may need much memory.
-    async fn routes(&self, bindings: &Bindings) -> Answer<(OwnedSemaphorePermit, PreparedRoutes)> {
-        let place = Arc::clone(&self.admin.planning).acquire_owned().await;
-        let place = place.map_err(|error| problems::internal(&error))?;
-        let inputs = bindings.inputs.clone();
-        let routes =
-            read_aside(&self.shared, move |shared| Ok::<_, Infallible>(shared.prepare_routes(&inputs)));
-        Ok((place, routes.await.map_err(|error| problems::internal(&error))?))
+/// What is told of one that is installed, or would be.
+fn installed(installation: crate::api::facade::Installation, planned: Planned) -> Installed {
+    let Planned { plan, matches, backlog, .. } = planned;
+    let mut warnings = plan.warnings;
+    if !plan.grants.is_empty() {
+        let text = "this version doesn't send set-points: the grant is stored, but every request is refused";
+        warnings.push(text.to_owned());
     }
-
-    fn check_free(&self, id: &InstallationId) -> Answer<()> {
-        if self.lanes.of(id).is_none() {
-            return Ok(());
-        }
-        let detail = format!("the installation {id} exists already; choose another id or uninstall it");
-        Err(Problem::conflict("exists", detail).at(Place::field("id")))
-    }
-
-    fn known_or_422(&self, request: &InstallRequest) -> Answer<Arc<KnownPackage>> {
-        self.known(request.package).ok_or_else(|| {
-            Problem::refused("unknown-package", format!("there is no package {}", request.package))
-                .at(Place::field("package"))
-                .hint("Upload it with POST /v1/packages, or `ironloom install FILE`.")
-        })
-    }
-
-    /// Another install may have closed a circle since the plan was made.
-    fn check_circles(&self, id: &InstallationId, bindings: &Bindings) -> Answer<()> {
-        let lanes = self.lanes.all();
-        let others: Vec<_> = lanes.iter().map(|lane| (lane.id.clone(), &lane.revision.bindings)).collect();
-        match find_cycle(id, bindings, &others) {
-            None => Ok(()),
-            Some(circle) => Err(refused(&circle.into())),
-        }
-    }
-
-    /// Plans aside: all points are looked at, and the backlog is counted in the journal.
-    async fn planned(
-        self: &Arc<Self>,
-        request: &InstallRequest,
-        known: &Arc<KnownPackage>,
-    ) -> Answer<Planned> {
-        let place = Arc::clone(&self.admin.planning).acquire_owned().await;
-        let (node, request, known) = (Arc::clone(self), request.clone(), Arc::clone(known));
-        let planned = aside(move || {
-            let _place = place;
-            let plan = node.plan(&request, &known.manifest)?;
-            let matches = plan.inputs.iter().map(|input| node.matches(input)).collect();
-            let cursor = node.cursor(request.from)?;
-            let backlog = node.count_readings(cursor, &plan.bindings.inputs)?;
-            Ok(Planned { plan, matches, cursor, backlog })
-        });
-        planned.await.map_err(|error| problems::internal(&error))?
-    }
-
-    fn plan(&self, request: &InstallRequest, manifest: &Manifest) -> Answer<Plan> {
-        let lanes = self.lanes.all();
-        let others: Vec<_> = lanes.iter().map(|lane| (lane.id.clone(), &lane.revision.bindings)).collect();
-        let asked = asked(request);
-        let points = self.copy_points();
-        let points = points.iter().map(|(number, point)| KnownPoint {
-            number: *number,
-            path: &point.path,
-            unit: point.unit.as_deref(),
-        });
-        let site = Site { timezone: &self.config.site.timezone, limits: &self.config.limits };
-        plan_install(&asked, manifest, site, points, &others).map_err(|found| refused(&found))
-    }
-
-    /// The last sequence before the first reading that an installation takes.
-    fn cursor(&self, from: StartFrom) -> Answer<Sequence> {
-        let journal = &self.shared.journal;
-        let first = match from {
-            StartFrom::Now => journal.last().next(),
-            StartFrom::Beginning => journal.first(),
-            StartFrom::Time(time) if time > self.shared.clock.now() => {
-                let detail =
-                    format!("`from` can't be {time}: that is later than now, {}", self.shared.clock.now());
-                return Err(Problem::refused("install", detail)
-                    .at(Place::field("from"))
-                    .hint("It is the time at which readings were recorded, not their `at`."));
-            }
-            StartFrom::Time(time) => journal.first_since(time).map_err(|error| problems::internal(&error))?,
-        };
-        Ok(Sequence(first.0 - 1))
-    }
-
-    /// Counts the readings behind `cursor` that these inputs take, for a second at most.
-    pub(super) fn count_readings(&self, cursor: Sequence, inputs: &[InputBinding]) -> Answer<Counted> {
-        let mut counted = Counted::default();
-        if cursor >= self.shared.journal.last() {
-            return Ok(counted);
-        }
-        let mut points: Vec<PointNumber> = Vec::new();
-        self.each_point(|number, point| {
-            let mut patterns = inputs.iter().flat_map(|input| &input.patterns);
-            if patterns.any(|pattern| pattern.matches(&point.path)) {
-                points.push(number);
-            }
-        });
-        let mut filter = Filter::after(cursor).of_points(points);
-        let started = Instant::now();
-        while let Some(chunk) =
-            self.shared.journal.find(&filter).map_err(|error| problems::internal(&error))?
-        {
-            counted.readings += filter.rows(&chunk, usize::MAX).len() as u64;
-            filter.after = Sequence(chunk.next_sequence().0 - 1);
-            if started.elapsed() > COUNTING {
-                counted.at_least = true;
-                break;
-            }
-        }
-        Ok(counted)
-    }
-
-    fn matches(&self, input: &InputPlan) -> Match {
-        let samples = input.samples.iter().filter_map(|number| self.point_item(*number)).collect();
-        Match { input: input.name.to_string(), points: input.points, samples }
-    }
+    let (backlog, backlog_at_least) = (backlog.readings, backlog.at_least);
+    Installed { installation, backlog, backlog_at_least, matches, warnings }
 }
 
 fn refused(problems: &Problems) -> Problem {
     problems::all("install", "the app can't be installed as asked", problems)
-}
-
-fn asked(request: &InstallRequest) -> Request {
-    let bindings =
-        request.bindings.iter().map(|(slot, patterns)| (slot.to_string(), patterns.as_slice().to_vec()));
-    let settings = request.settings.iter().map(|(name, value)| (name.to_string(), value.clone()));
-    Request {
-        id: request.id.clone(),
-        bindings: bindings.collect(),
-        grants: request.grants.clone(),
-        settings: settings.collect(),
-        limits: PartialLimits {
-            memory: request.limits.memory.map(|bytes| bytes.0),
-            cpu: request.limits.cpu.map(|span| span.0),
-            state: request.limits.state.map(|bytes| bytes.0),
-            share: request.limits.share.map(|span| span.0),
-            points: request.limits.points.map(|count| count.0),
-        },
-        timezone: request.timezone.clone(),
-    }
 }
 
 /// The place in the journal where a generation begins.

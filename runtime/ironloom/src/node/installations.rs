@@ -30,13 +30,19 @@ impl Node {
 
     /// The installations by id.
     pub(super) fn list_installations(&self, page: &PageQuery) -> Page<Installation> {
-        let mut lanes = self.lanes.all();
-        lanes.retain(|lane| page.after.as_ref().is_none_or(|after| lane.id.as_str() > after.as_str()));
-        lanes.sort_by(|a, b| a.id.cmp(&b.id));
+        // With one more it is known whether the page is the last.
+        let lanes = self.lanes.behind(page.after.as_deref(), page.limit.saturating_add(1));
         let mut filling = Filling::new(page.limit);
         let more = filling.extend(lanes.iter().map(|lane| self.show_lane(lane)));
         let next = filling.items.last().filter(|_| more).map(|last| last.id.to_string());
         Page { items: filling.items, next }
+    }
+
+    /// Installations, as the API shows them. Looks into the journal, so it works aside.
+    pub(super) async fn all_shown(self: &Arc<Self>, lanes: Vec<Arc<Lane>>) -> Answer<Vec<Installation>> {
+        let node = Arc::clone(self);
+        let shown = aside(move || lanes.iter().map(|lane| node.show_lane(lane)).collect()).await;
+        shown.map_err(|error| problems::internal(&error))
     }
 
     /// An installation, as the API shows it. Looks into the journal, so it works aside.

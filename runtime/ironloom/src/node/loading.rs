@@ -104,32 +104,51 @@ impl Node {
         lanes
     }
 
-    async fn load_cached(&self) {
+    /// The lanes that have no code, by what is loaded and tried once for all of them: a package, with so much memory.
+    fn to_load(&self) -> Vec<Vec<Arc<Lane>>> {
+        let mut alike: BTreeMap<_, Vec<Arc<Lane>>> = BTreeMap::new();
         for lane in self.without_code() {
-            if let Some(known) = self.known(lane.revision.package)
-                && let Ok(code) = self.load_as(&known, &lane.revision.limits, true).await
+            let same = (lane.revision.package, lane.revision.limits.memory);
+            alike.entry(same).or_default().push(lane);
+        }
+        alike.into_values().collect()
+    }
+
+    async fn load_cached(&self) {
+        for lanes in self.to_load() {
+            let revision = &lanes[0].revision;
+            if let Some(known) = self.known(revision.package)
+                && let Ok(code) = self.load_as(&known, &revision.limits, true).await
             {
-                self.start_lane(&lane, code);
+                lanes.iter().for_each(|lane| self.start_lane(lane, Arc::clone(&code)));
             }
         }
     }
 
     async fn load_missing(&self) {
-        for lane in self.without_code() {
-            let Some(known) = self.known(lane.revision.package) else { continue };
-            match self.load(&known, &lane.revision.limits).await {
-                Ok(code) => self.start_lane(&lane, code),
+        for lanes in self.to_load() {
+            let revision = &lanes[0].revision;
+            let Some(known) = self.known(revision.package) else { continue };
+            match self.load(&known, &revision.limits).await {
+                Ok(code) => lanes.iter().for_each(|lane| self.start_lane(lane, Arc::clone(&code))),
                 Err(error) => {
-                    tracing::error!(installation = %lane.id, %error, "the app can't be loaded; trying again");
-                    let ordinal = lane.book().meta().ordinal;
-                    let (kind, message) = ("load".to_owned(), error.to_string());
-                    let failure = LastError { at: host_time(), kind, message, ordinal };
-                    self.admin.loading.failures.lock().insert(lane.generation, failure);
+                    tracing::error!(
+                        installation = %lanes[0].id, others = lanes.len() - 1, %error,
+                        "the app can't be loaded; trying again"
+                    );
+                    lanes.iter().for_each(|lane| self.note_failure(lane, &error));
                 }
             }
         }
         let there: HashSet<Generation> = self.lanes.all().iter().map(|lane| lane.generation).collect();
         self.admin.loading.failures.lock().retain(|generation, _| there.contains(generation));
+    }
+
+    fn note_failure(&self, lane: &Lane, error: &LoadError) {
+        let ordinal = lane.book().meta().ordinal;
+        let (kind, message) = ("load".to_owned(), error.to_string());
+        let failure = LastError { at: host_time(), kind, message, ordinal };
+        self.admin.loading.failures.lock().insert(lane.generation, failure);
     }
 
     fn start_lane(&self, lane: &Arc<Lane>, code: Arc<LoadedApp>) {

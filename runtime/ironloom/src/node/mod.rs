@@ -41,7 +41,7 @@ use crate::fold::run::Threads;
 use crate::fold::submission::{AdminSubmission, Refusal, Submission};
 use crate::lanes::run::Runner;
 use crate::lanes::{Lane, Lanes};
-use crate::records::admin::AdminRecord;
+use crate::records::admin::{AdminRecord, NewInstallation};
 use crate::records::installation::{Installation, Standing};
 use crate::telemetry::Telemetry;
 use ironloom_sandbox::Sandbox;
@@ -192,10 +192,7 @@ fn told(record: &AdminRecord) -> String {
         AdminRecord::PackageAdded(package) => format!("package {} was added", package.digest),
         AdminRecord::PackageRemoved(digest) => format!("package {digest} was deleted"),
         AdminRecord::Compiled { package, .. } => format!("package {package} was compiled anew"),
-        AdminRecord::Installed { installation, .. } => {
-            let Installation { id, app, version, generation, .. } = &**installation;
-            format!("{app} {version} was installed as {id}, generation {generation}")
-        }
+        AdminRecord::Installed(new) => told_installed(new),
         AdminRecord::Standing { id, standing, .. } => match standing {
             Standing::Paused => format!("installation {id} was paused"),
             Standing::Running => format!("installation {id} was resumed"),
@@ -220,5 +217,26 @@ fn told(record: &AdminRecord) -> String {
             )
         }
         AdminRecord::UnitsGiven(units) => format!("{} points were given their units", units.len()),
+    }
+}
+
+/// The ids of many would be a long line.
+fn told_installed(new: &[NewInstallation]) -> String {
+    match new {
+        [NewInstallation { installation: Installation { id, app, version, generation, .. }, .. }] => {
+            format!("{app} {version} was installed as {id}, generation {generation}")
+        }
+        [first, .., last] => {
+            let (first, last) = (&first.installation, &last.installation);
+            format!(
+                "{} apps were installed, {} (generation {}) to {} (generation {})",
+                new.len(),
+                first.id,
+                first.generation,
+                last.id,
+                last.generation
+            )
+        }
+        [] => "no app was installed".to_owned(),
     }
 }

@@ -1,53 +1,138 @@
-//! The points in the order of their paths, for lists of them by pages: kept from page to page, so that a page costs
-//! what is on it.
+//! The points in the order of their paths: for lists of them by pages, and for the points that an installation is
+//! bound to. Kept from one use to the next, so that each costs what it finds.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 
 use super::views::POINTS_AT_ONCE;
 use crate::fold::points::Points;
+use ironloom_apps::binding::{Bindings, InputBinding, OutputBinding};
+use ironloom_apps::ordered::{Ordered, each_of, each_written};
 use ironloom_types::ids::PointNumber;
 
 /// Points that are gone are taken out once they are this many, and as many as those that are there.
 const GONE: usize = 1_024;
+/// Points that came lately are kept apart until they are this many: the others are moved as seldom.
+const RECENT: usize = if cfg!(test) { 4 } else { 4_096 };
 
-/// Made with the first list that somebody asks for.
+/// Made with the first use.
 #[derive(Debug, Default)]
 pub(super) struct PathOrder {
     order: Mutex<Order>,
 }
 
+type Place = (Arc<str>, PointNumber);
+
 #[derive(Debug, Default)]
 struct Order {
     /// By path, then number: a point that was removed and came again has two.
-    sorted: Vec<(Arc<str>, PointNumber)>,
+    sorted: Vec<Place>,
+    /// In the same order, those that came lately.
+    recent: Vec<Place>,
     /// How many numbers were given when it was last brought up to date.
     seen: usize,
 }
 
+/// Points that were found.
+#[derive(Debug)]
+pub(super) struct Found {
+    /// In their order. Some may be gone.
+    pub(super) numbers: Vec<PointNumber>,
+    /// All points with a lower number were looked at.
+    pub(super) seen: PointNumber,
+}
+
 impl PathOrder {
     /// The next points behind the path `after` that begin with `prefix`, at most so many. Some may be gone.
-    pub(super) fn page(
-        &self,
-        points: &Points,
-        prefix: &str,
-        after: Option<&str>,
-        most: usize,
-    ) -> Vec<(Arc<str>, PointNumber)> {
+    pub(super) fn page(&self, points: &Points, prefix: &str, after: Option<&str>, most: usize) -> Vec<Place> {
         let mut order = self.order.lock();
         order.catch_up(points);
-        let sorted = &order.sorted;
-        let from = sorted.partition_point(|(path, _)| **path < *prefix);
-        let from = from.max(after.map_or(0, |after| sorted.partition_point(|(path, _)| **path <= *after)));
-        let behind = sorted[from..].iter().take_while(|(path, _)| path.starts_with(prefix));
-        behind.take(most).cloned().collect()
+        let behind = |places: &[Place]| {
+            let from = places.partition_point(|(path, _)| **path < *prefix);
+            from.max(after.map_or(0, |after| places.partition_point(|(path, _)| **path <= *after)))
+        };
+        let mut sorted = order.sorted[behind(&order.sorted)..].iter().peekable();
+        let mut recent = order.recent[behind(&order.recent)..].iter().peekable();
+        let next = || match (sorted.peek(), recent.peek()) {
+            (Some(old), Some(new)) if new < old => recent.next(),
+            (Some(_), _) => sorted.next(),
+            (None, _) => recent.next(),
+        };
+        std::iter::from_fn(next)
+            .take_while(|(path, _)| path.starts_with(prefix))
+            .take(most)
+            .cloned()
+            .collect()
+    }
+
+    /// The points that these inputs read.
+    pub(super) fn read_by(&self, points: &Points, inputs: &[InputBinding]) -> Found {
+        self.find(points, |order, numbers| {
+            for pattern in inputs.iter().flat_map(|input| &input.patterns) {
+                each_of(order, pattern, |number| {
+                    numbers.insert(*number);
+                });
+            }
+        })
+    }
+
+    /// The points that these outputs may write.
+    pub(super) fn written_by<'o>(
+        &self,
+        points: &Points,
+        outputs: impl IntoIterator<Item = &'o OutputBinding>,
+    ) -> Found {
+        self.find(points, |order, numbers| {
+            for output in outputs {
+                each_written(order, &output.target, |number| {
+                    numbers.insert(*number);
+                });
+            }
+        })
+    }
+
+    /// The points that these inputs read or these outputs may write.
+    pub(super) fn bound(&self, points: &Points, bindings: &Bindings) -> Found {
+        let mut found = self.read_by(points, &bindings.inputs);
+        let written = self.written_by(points, &bindings.outputs);
+        found.numbers.extend(written.numbers);
+        found.numbers.sort_unstable();
+        found.numbers.dedup();
+        found
+    }
+
+    fn find(&self, points: &Points, search: impl FnOnce(&Order, &mut BTreeSet<PointNumber>)) -> Found {
+        let mut order = self.order.lock();
+        order.catch_up(points);
+        let mut numbers = BTreeSet::new();
+        search(&order, &mut numbers);
+        Found { numbers: numbers.into_iter().collect(), seen: PointNumber(order.seen as u32) }
+    }
+}
+
+impl Ordered for Order {
+    type Item = PointNumber;
+
+    fn seek(&self, text: &str) -> Option<&str> {
+        let first = |places: &'_ [Place]| places.partition_point(|(path, _)| **path < *text);
+        let old = self.sorted.get(first(&self.sorted));
+        let new = self.recent.get(first(&self.recent));
+        old.into_iter().chain(new).map(|(path, _)| &**path).min()
+    }
+
+    fn each(&self, text: &str, see: &mut dyn FnMut(&PointNumber)) {
+        for places in [&self.sorted, &self.recent] {
+            let from = places.partition_point(|(path, _)| **path < *text);
+            places[from..].iter().take_while(|(path, _)| **path == *text).for_each(|(_, number)| see(number));
+        }
     }
 }
 
 impl Order {
     fn catch_up(&mut self, points: &Points) {
-        if self.sorted.len() > 2 * points.names().count() + GONE {
+        if self.sorted.len() + self.recent.len() > 2 * points.names().count() + GONE {
             *self = Self::default();
         }
         let mut new = Vec::new();
@@ -62,27 +147,30 @@ impl Order {
             new.extend(numbers.filter_map(|number| Some((names.point(number)?.path.to_arc(), number))));
             self.seen = end;
         }
-        if !new.is_empty() {
-            new.sort_unstable();
-            self.merge(new);
+        if new.is_empty() {
+            return;
+        }
+        new.sort_unstable();
+        merge(&mut self.recent, new);
+        if self.recent.len() > RECENT {
+            merge(&mut self.sorted, std::mem::take(&mut self.recent));
         }
     }
+}
 
-    /// Puts sorted points between the others: each is looked up, the others are only moved.
-    fn merge(&mut self, new: Vec<(Arc<str>, PointNumber)>) {
-        let places: Vec<usize> =
-            new.iter().map(|point| self.sorted.partition_point(|known| known < point)).collect();
-        let mut merged = Vec::with_capacity(self.sorted.len() + new.len());
-        let mut known = std::mem::take(&mut self.sorted).into_iter();
-        let mut moved = 0;
-        for (point, place) in new.into_iter().zip(places) {
-            merged.extend(known.by_ref().take(place - moved));
-            moved = place;
-            merged.push(point);
-        }
-        merged.extend(known);
-        self.sorted = merged;
+/// Puts sorted points between others: each is looked up, the others are only moved.
+fn merge(places: &mut Vec<Place>, new: Vec<Place>) {
+    let at: Vec<usize> = new.iter().map(|point| places.partition_point(|known| known < point)).collect();
+    let mut merged = Vec::with_capacity(places.len() + new.len());
+    let mut known = std::mem::take(places).into_iter();
+    let mut moved = 0;
+    for (point, place) in new.into_iter().zip(at) {
+        merged.extend(known.by_ref().take(place - moved));
+        moved = place;
+        merged.push(point);
     }
+    merged.extend(known);
+    *places = merged;
 }
 
 #[cfg(test)]
@@ -90,7 +178,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use ironloom_types::ids::PointPath;
+    use ironloom_apps::binding::Target;
+    use ironloom_apps::manifest::{OutputKind, ValueType};
+    use ironloom_apps::pattern::Pattern;
+    use ironloom_types::ids::{PointPath, SlotName};
     use ironloom_types::readings::NewPoint;
 
     fn add(points: &Points, path: &str) {
@@ -131,6 +222,35 @@ mod tests {
                 prop_assert_eq!(listed, expected);
             }
         }
+    }
+
+    #[test]
+    fn the_points_of_bindings_are_found_old_and_new() {
+        let (points, order) = (Points::default(), PathOrder::default());
+        let patterns = ["a/{x}/w", "a/1/{y}"].map(|text| Pattern::new(text).unwrap());
+        let inputs = [InputBinding {
+            name: SlotName::new("in").unwrap(),
+            value_type: ValueType::Real,
+            unit: None,
+            patterns: patterns.to_vec(),
+        }];
+        let mut expected = Vec::new();
+        for round in 0..10 {
+            for path in [format!("a/{round}/w"), format!("b/{round}/w"), format!("a/1/{round}")] {
+                if patterns.iter().any(|pattern| pattern.matches(&PointPath::new(&path).unwrap())) {
+                    expected.push(PointNumber(points.names().given() as u32));
+                }
+                add(&points, &path);
+            }
+            let found = order.read_by(&points, &inputs);
+            assert_eq!((found.numbers, found.seen.0 as usize), (expected.clone(), points.names().given()));
+        }
+        assert_eq!(expected.len(), 20);
+        let target = Target::Default { prefix: "b/3/w".into() };
+        let (name, kind) = (SlotName::new("out").unwrap(), OutputKind::Derived);
+        let output = OutputBinding { name, kind, value_type: ValueType::Real, unit: None, target };
+        let bindings = Bindings { inputs: Vec::new(), outputs: vec![output] };
+        assert_eq!(order.bound(&points, &bindings).numbers, [PointNumber(10)]);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! who stops an app doesn't wait for it.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::{Node, Turn, problems};
 use crate::api::facade::{Answer, Backlog, Installation, Problem, Resumed};
@@ -80,7 +81,8 @@ impl Node {
         }
         let node = Arc::clone(self);
         let cursor = lane.book().meta().cursor;
-        let counting = aside(move || node.count_readings(cursor, &lane.revision.bindings.inputs));
+        let counting =
+            aside(move || node.count_readings(cursor, &lane.revision.bindings.inputs, Instant::now()));
         counting.await.map_err(|error| problems::internal(&error))?
     }
 }

@@ -11,7 +11,7 @@ use super::start::start_node;
 use super::*;
 use crate::api::facade::{Answer, Backlog, Facade as _};
 use crate::api::host::{Host as _, NodeOptions};
-use crate::records::admin::PackageRecord;
+use crate::records::admin::{NewInstallation, PackageRecord};
 use crate::records::commit::{AlarmRecord, AlarmState, DeadLetter};
 use crate::records::installation::Revision;
 use crate::records::lane::LaneMeta;
@@ -93,7 +93,7 @@ fn installed(id: &InstallationId, generation: u64) -> AdminRecord {
         number: ids::Revision(1),
         from: Sequence(1),
         package: INSTALLED,
-        bindings: Bindings::new(&manifest, id, &asked).unwrap(),
+        bindings: Arc::new(Bindings::new(&manifest, id, &asked).unwrap()),
         grants: Default::default(),
         settings: Default::default(),
         limits: Limits::default(),
@@ -109,11 +109,7 @@ fn installed(id: &InstallationId, generation: u64) -> AdminRecord {
         revision: ids::Revision(1),
     };
     let meta = LaneMeta { next_dead_letter: 2, next_alarm: 2, dead_letters_kept: 1, ..LaneMeta::default() };
-    AdminRecord::Installed {
-        installation: Box::new(installation),
-        revision: Box::new(revision),
-        meta: Box::new(meta),
-    }
+    AdminRecord::Installed(vec![NewInstallation { installation, revision, meta }])
 }
 
 /// A caller that asks for a change and hangs up: its future is polled once.

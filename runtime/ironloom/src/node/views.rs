@@ -81,30 +81,17 @@ impl Node {
         Ok(Page { items: page.items, next: Some(filter.after.to_string()) })
     }
 
-    /// Calls `see` for every point, in the order of their numbers. The fold waits for the names, so
-    /// they are looked at in parts.
-    pub(super) fn each_point(&self, mut see: impl FnMut(PointNumber, &NewPoint)) {
-        let mut next = 0;
-        loop {
+    /// Calls `see` for each of these points that is still there. The fold waits for the names, so they are looked
+    /// at in parts.
+    pub(super) fn each_of(&self, numbers: &[PointNumber], mut see: impl FnMut(PointNumber, &NewPoint)) {
+        for part in numbers.chunks(POINTS_AT_ONCE) {
             let names = self.shared.points.names();
-            let end = names.given().min(next + POINTS_AT_ONCE);
-            if next == end {
-                return;
-            }
-            for number in (next..end).map(|number| PointNumber(number as u32)) {
-                if let Some(point) = names.point(number) {
+            part.iter().filter_map(|number| Some((*number, names.point(*number)?))).for_each(
+                |(number, point)| {
                     see(number, point);
-                }
-            }
-            next = end;
+                },
+            );
         }
-    }
-
-    /// All points, for what takes too long to hold their names.
-    pub(super) fn copy_points(&self) -> Vec<(PointNumber, NewPoint)> {
-        let mut points = Vec::new();
-        self.each_point(|number, point| points.push((number, point.clone())));
-        points
     }
 
     /// The points by path.
@@ -153,7 +140,8 @@ impl Node {
             },
         };
         let mut entities: HashMap<PointNumber, String> = HashMap::new();
-        self.each_point(|number, point| {
+        let written = self.paths.written_by(&self.shared.points, outputs.iter().copied()).numbers;
+        self.each_of(&written, |number, point| {
             let entity = outputs.iter().find_map(|output| match &output.target {
                 Target::Unbound => None,
                 Target::Default { prefix } => {

@@ -24,15 +24,8 @@ pub(crate) enum AdminRecord {
     PackageRemoved(Digest),
     /// Its code was compiled anew, for another engine.
     Compiled { package: Digest, compiled: CompiledRef },
-    /// An app was installed.
-    Installed {
-        /// What it is.
-        installation: Box<Installation>,
-        /// Its first revision.
-        revision: Box<Revision>,
-        /// Where its lane begins.
-        meta: Box<LaneMeta>,
-    },
+    /// Apps were installed, all of them or none; in the order of their generations.
+    Installed(Vec<NewInstallation>),
     /// An installation was paused or resumed.
     Standing {
         id: InstallationId,
@@ -82,6 +75,16 @@ pub(crate) enum AdminRecord {
         /// The points of its outputs go too: no installation of this id lives, and no other generation keeps them.
         points: bool,
     },
+}
+
+/// An app that is installed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct NewInstallation {
+    pub installation: Installation,
+    /// Its first revision.
+    pub revision: Revision,
+    /// Where its lane begins.
+    pub meta: LaneMeta,
 }
 
 /// When timers of a generation are due that time was set back under.

@@ -1,6 +1,7 @@
 //! What an installation is, as the log and the store keep it.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
@@ -46,7 +47,7 @@ pub(crate) struct Revision {
     pub from: Sequence,
     pub package: Digest,
     /// What its inputs take and its outputs write.
-    pub bindings: Bindings,
+    pub bindings: Arc<Bindings>,
     /// The admin's grants to its set-point outputs.
     pub grants: Grants,
     /// All settings, defaults included, each as the text that the app gets.

@@ -1,12 +1,13 @@
 //! Golden bytes and round trips of the bodies.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use ironloom_mutate::mutated;
 use proptest::prelude::*;
 
-use super::admin::{AdminRecord, LaneDue, PackageRecord};
+use super::admin::{AdminRecord, LaneDue, NewInstallation, PackageRecord};
 use super::commit::{
     AlarmRecord, AlarmState, CommitHead, CommitRecord, DeadLetter, Invocation, InvocationKind, OutcomeKind,
     StateChange,
@@ -86,7 +87,8 @@ const COMPILED: &str = concat!(
     "33303330333033303330333033303330333033303330333033303330333033303330333033303330333033",
 );
 const INSTALLED: &str = concat!(
-    "570100000304706967730310636f6d2e6578616d706c652e7069677305302e312e30477368613235363a3034303430343034",
+    // A list of one.
+    "58010000030104706967730310636f6d2e6578616d706c652e7069677305302e312e30477368613235363a3034303430343034",
     "3034303430343034303430343034303430343034303430343034303430343034303430343034303430343034303430343034",
     "3034303430340101018507477368613235363a3034303430343034303430343034303430343034",
     "3034303430343034303430343034303430343034303430343034303430343034303430343034303430343034010677656967",
@@ -367,7 +369,7 @@ fn admin_records() -> Vec<(AdminRecord, &'static str)> {
         number: ids::Revision(1),
         from: Sequence(901),
         package,
-        bindings: Bindings { inputs: vec![input], outputs: vec![output] },
+        bindings: Arc::new(Bindings { inputs: vec![input], outputs: vec![output] }),
         grants: Grants { outputs: BTreeMap::from([(slot("limit"), limit)]) },
         settings: BTreeMap::from([("breed".into(), "duroc".into())]),
         limits: Limits {
@@ -379,11 +381,8 @@ fn admin_records() -> Vec<(AdminRecord, &'static str)> {
         },
         timezone: "Europe/Berlin".into(),
     };
-    let installed = AdminRecord::Installed {
-        installation: Box::new(installation),
-        revision: Box::new(revision),
-        meta: Box::default(),
-    };
+    let begins = LaneMeta::default();
+    let installed = AdminRecord::Installed(vec![NewInstallation { installation, revision, meta: begins }]);
     let (id, generation) = (pigs(), Generation(3));
     vec![
         (AdminRecord::PackageAdded(Box::new(record)), PACKAGE_ADDED),

@@ -10,6 +10,7 @@ mod guest;
 mod invocations;
 mod latency;
 mod machine;
+mod plant;
 mod pushes;
 mod report;
 
@@ -51,37 +52,61 @@ struct Effort {
     run: Duration,
     /// Of which the median is taken.
     runs: usize,
+    /// Only whether it works.
+    smoke: bool,
 }
 
 impl Effort {
-    const FULL: Self = Self { warm_up: Duration::from_secs(5), run: Duration::from_secs(20), runs: 5 };
-    const SMOKE: Self = Self { warm_up: Duration::from_millis(300), run: Duration::from_secs(1), runs: 1 };
+    const FULL: Self =
+        Self { warm_up: Duration::from_secs(5), run: Duration::from_secs(20), runs: 5, smoke: false };
+    const SMOKE: Self =
+        Self { warm_up: Duration::from_millis(300), run: Duration::from_secs(1), runs: 1, smoke: true };
 
     /// The same in a quarter of the time: for what has no disk and no second process in it, and so
     /// scatters less.
     fn quarter(self) -> Self {
-        Self { warm_up: self.warm_up / 4, run: self.run / 4, runs: self.runs }
+        Self { warm_up: self.warm_up / 4, run: self.run / 4, ..self }
     }
 }
 
-type Measure = fn(Effort) -> Result<Row>;
+/// What a row of the list measures: one figure, or several.
+#[derive(Clone, Copy)]
+enum Measure {
+    One(fn(Effort) -> Result<Row>),
+    Several(fn(Effort) -> Result<Vec<Row>>),
+}
 
-const ROWS: [(&str, Measure); 15] = [
-    ("push", |effort| pushes::measure(Push::Granted, effort)),
-    ("push-defaults", |effort| pushes::measure(Push::Defaults, effort)),
-    ("push-1m", |effort| pushes::measure(Push::Largest, effort)),
-    ("pigs-256", |effort| invocations::pigs(256, effort)),
-    ("one-state-256", |effort| invocations::one_state(256, effort)),
-    ("one-state-4096", |effort| invocations::one_state(4_096, effort)),
-    ("empty-invocation", invocations::empty),
-    ("latency", latency::measure),
-    ("beside-loops", beside::loops),
-    ("beside-floods", beside::floods),
-    ("beside-timers", beside::timers),
-    ("beside-points", beside::points),
-    ("beside-keys", beside::keys),
-    ("beside-silent", beside::silent),
-    ("beside-unread", beside::unread),
+impl Measure {
+    fn run(self, effort: Effort) -> Result<Vec<Row>> {
+        match self {
+            Self::One(measure) => Ok(vec![measure(effort)?]),
+            Self::Several(measure) => measure(effort),
+        }
+    }
+}
+
+use Measure::{One, Several};
+
+const ROWS: [(&str, Measure); 19] = [
+    ("push", One(|effort| pushes::measure(Push::Granted, effort))),
+    ("push-defaults", One(|effort| pushes::measure(Push::Defaults, effort))),
+    ("push-1m", One(|effort| pushes::measure(Push::Largest, effort))),
+    ("pigs-256", One(|effort| invocations::pigs(256, effort))),
+    ("one-state-256", One(|effort| invocations::one_state(256, effort))),
+    ("one-state-4096", One(|effort| invocations::one_state(4_096, effort))),
+    ("empty-invocation", One(invocations::empty)),
+    ("latency", One(latency::measure)),
+    ("beside-loops", One(beside::loops)),
+    ("beside-floods", One(beside::floods)),
+    ("beside-timers", One(beside::timers)),
+    ("beside-points", One(beside::points)),
+    ("beside-keys", One(beside::keys)),
+    ("beside-silent", One(beside::silent)),
+    ("beside-unread", One(beside::unread)),
+    ("installations", Several(plant::installations)),
+    ("installations-idle", Several(plant::idle)),
+    ("points-1m", Several(plant::points)),
+    ("journal-1g", Several(plant::journal)),
 ];
 
 fn main() -> Result<()> {
@@ -105,7 +130,7 @@ fn main() -> Result<()> {
     for (name, measure) in ROWS {
         if options.only.is_empty() || options.only.iter().any(|only| only == name) {
             eprintln!("measuring {name} …");
-            report.add(name, measure(effort)?);
+            measure.run(effort)?.into_iter().for_each(|row| report.add(name, row));
         }
     }
     let table = report.table();

@@ -34,6 +34,17 @@ pub(crate) struct Row {
 }
 
 impl Row {
+    /// One figure of several that were measured together.
+    pub(crate) fn of(what: &'static str, unit: &'static str, bound: Bound, value: f64) -> Self {
+        Self { what, unit, bound, runs: vec![value], notes: Vec::new(), shares: Shares::default() }
+    }
+
+    /// What was not measured, and why.
+    pub(crate) fn skipped(what: &'static str, why: &str) -> Self {
+        let notes = vec![format!("not measured: {why}")];
+        Self { what, unit: "", bound: Bound::Told, runs: Vec::new(), notes, shares: Shares::default() }
+    }
+
     /// The median of the runs.
     pub(crate) fn value(&self) -> f64 {
         median(&self.runs)
@@ -110,6 +121,9 @@ impl Report {
                 let _ = writeln!(out, "  {note}");
             }
             let Shares { foreign, generator, server, threads } = &row.shares;
+            if *foreign + *generator + *server == 0.0 {
+                continue;
+            }
             let _ = write!(out, "  of all cores: others {foreign:.0} %, this program {generator:.0} %");
             if *server > 0.0 {
                 let threads: Vec<_> =
@@ -166,6 +180,9 @@ pub(crate) fn quantile(values: &[f64], part: f64) -> f64 {
 
 /// Three digits and more, with thousands set apart.
 fn figure(value: f64) -> String {
+    if !value.is_finite() {
+        return "-".to_owned();
+    }
     if value < 1.0 {
         return format!("{value:.3}");
     }
@@ -189,8 +206,9 @@ mod tests {
 
     #[test]
     fn figures_are_readable() {
-        let figures: Vec<_> = [0.5, 49.96, 999.0, 1_000.0, 512_345.6, 12_345_678.0].map(figure).into();
-        assert_eq!(figures, ["0.500", "50.0", "999.0", "1,000", "512,346", "12,345,678"]);
+        let figures: Vec<_> =
+            [0.5, 49.96, 999.0, 1_000.0, 512_345.6, 12_345_678.0, f64::NAN].map(figure).into();
+        assert_eq!(figures, ["0.500", "50.0", "999.0", "1,000", "512,346", "12,345,678", "-"]);
     }
 
     #[test]

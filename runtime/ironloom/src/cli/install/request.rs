@@ -52,20 +52,45 @@ impl Asked {
     }
 }
 
+/// What a file asks for.
+#[derive(Debug, PartialEq)]
+pub(super) enum File {
+    One(Box<Asked>),
+    /// `[[installations]]`.
+    Many(Vec<Asked>),
+}
+
 /// Reads the file. A package is meant from the file's folder.
-pub(super) fn read(path: &Path) -> Result<Asked, Failure> {
+pub(super) fn read(path: &Path) -> Result<File, Failure> {
     let text = std::fs::read_to_string(path).with_context(|| format!("{} can't be read", path.display()))?;
-    let mut asked = parse(&text).map_err(|problems| Failure::File(problems.of_file(path)))?;
-    if let Some(package) = asked.package.as_mut().filter(|package| !package.starts_with("sha256:")) {
+    let mut file = parse(&text).map_err(|problems| Failure::File(problems.of_file(path)))?;
+    let all = match &mut file {
+        File::One(asked) => std::slice::from_mut(&mut **asked),
+        File::Many(all) => all.as_mut_slice(),
+    };
+    let named = all.iter_mut().filter_map(|asked| asked.package.as_mut());
+    for package in named.filter(|package| !package.starts_with("sha256:")) {
         let folder = path.parent().unwrap_or(Path::new(""));
         *package = folder.join(&*package).display().to_string();
     }
-    Ok(asked)
+    Ok(file)
 }
 
-pub(super) fn parse(text: &str) -> Result<Asked, Problems> {
+pub(super) fn parse(text: &str) -> Result<File, Problems> {
     let findings = Findings::new(text);
     let mut root = findings.root()?;
+    let file = match root.take("installations") {
+        Some(list) => {
+            root.finish();
+            File::Many(list.sections().into_iter().map(installation).collect())
+        }
+        None => File::One(Box::new(installation(root))),
+    };
+    findings.check()?;
+    Ok(file)
+}
+
+fn installation(mut root: Section<'_, '_>) -> Asked {
     let asked = Asked {
         package: root.take("package").and_then(|field| field.text().map(str::to_owned)),
         id: root.take("id").and_then(|field| field.parsed(InstallationId::new)),
@@ -77,8 +102,7 @@ pub(super) fn parse(text: &str) -> Result<Asked, Problems> {
         grants: grants(root.table("grants")),
     };
     root.finish();
-    findings.check()?;
-    Ok(asked)
+    asked
 }
 
 /// All of a section, by names of the manifest.

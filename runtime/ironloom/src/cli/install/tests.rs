@@ -33,6 +33,40 @@ fn request(install: &Install, mut asked: Asked) -> Result<Json, Failure> {
     Ok(serde_json::to_value(asked.request(id, package().digest)).unwrap())
 }
 
+fn one(text: &str) -> Asked {
+    match request::parse(text).unwrap() {
+        File::One(asked) => *asked,
+        File::Many(all) => panic!("{all:?}"),
+    }
+}
+
+#[test]
+fn a_file_may_list_many_installations_and_mistakes_say_in_which() {
+    let text = "[[installations]]\nid = \"a\"\n[installations.bindings]\nweight = \"a/{x}\"\n\
+                [[installations]]\nid = \"b\"\npackage = \"b.tar\"\n";
+    let File::Many(all) = request::parse(text).unwrap() else { panic!("it lists two") };
+    let ids: Vec<_> = all.iter().map(|asked| asked.id.as_ref().unwrap().as_str()).collect();
+    assert_eq!((ids, all[0].bindings.len()), (vec!["a", "b"], 1));
+    assert_eq!(all[1].package.as_deref(), Some("b.tar"));
+    let wrong = text.replace("b.tar\"", "b.tar\"\ncolour = 1").replace("a/{x}", "a//{x}");
+    let problems = request::parse(&wrong).unwrap_err().to_string();
+    for part in ["4:10: installations[1].bindings.weight", "8:1: installations[2].colour"] {
+        assert!(problems.contains(part), "{part} is not in:\n{problems}");
+    }
+    let beside = format!("id = \"c\"\n{text}");
+    assert!(request::parse(&beside).unwrap_err().to_string().contains("id: is not known"), "{beside}");
+    assert!(request::parse("installations = 7").unwrap_err().to_string().contains("[[installations]]"));
+}
+
+#[test]
+fn flags_of_one_installation_are_refused_for_many() {
+    for flag in [["--id", "a"], ["--bind", "a=b"], ["--from", "now"], ["--timezone", "UTC"]] {
+        let failure = flags(&flag).check_flags().unwrap_err().to_string();
+        assert!(failure.contains(flag[0]) && failure.contains("lists many"), "{failure}");
+    }
+    assert!(flags(&["app.tar", "--dry-run"]).check_flags().is_ok());
+}
+
 #[test]
 fn flags_come_on_top_of_the_file_and_settings_get_their_type() {
     let text = "id = \"herd\"\nfrom = 2026-01-01T00:00:00Z\n[bindings]\nweight = [\"a/{x}\"]\nfeed = \"b/{x}\"\n\
@@ -72,7 +106,7 @@ fn flags_come_on_top_of_the_file_and_settings_get_their_type() {
         "limits": {"memory": "64 MiB", "cpu": "1500 ms"},
         "from": "2026-01-01T00:00:00.000000000Z",
     });
-    assert_eq!(request(&install, request::parse(text).unwrap()).unwrap(), expected);
+    assert_eq!(request(&install, one(text)).unwrap(), expected);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Random histories.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use proptest::prelude::*;
@@ -10,7 +11,7 @@ use super::cut::Cut;
 use super::model::{Lane, Reading};
 use super::world::World;
 use crate::fold::submission::{CommitSubmission, ReadingsSubmission, Refusal, Submission};
-use crate::records::admin::{AdminRecord, LaneDue, PackageRecord};
+use crate::records::admin::{AdminRecord, LaneDue, NewInstallation, PackageRecord};
 use crate::records::commit::{
     self, AlarmRecord, AlarmState, CommitHead, DeadLetter, Invocation, InvocationKind, OutcomeKind,
 };
@@ -302,13 +303,15 @@ impl World {
         let cursor = if from_start { Sequence(0) } else { self.shared().journal.last() };
         let meta = LaneMeta { cursor, next_dead_letter: 1, ..LaneMeta::default() };
         let record = install_record(&id, generation, takes, meta.clone());
-        if let AdminRecord::Installed { revision, .. } = &record
+        if let AdminRecord::Installed(new) = &record
             && from_start
         {
             // What was submitted before is applied later.
             let shared = self.shared();
-            let routes = shared.prepare_routes(&revision.bindings.inputs);
-            shared.keep_routes(Generation(generation), Some(routes));
+            let given = shared.points.names().given() as u32;
+            let all = || ((0..given).map(PointNumber).collect(), PointNumber(given));
+            let routes = shared.prepare_routes(&new[0].revision.bindings.inputs, all);
+            shared.keep_routes(BTreeMap::from([(Generation(generation), routes)]));
         }
         self.admin(record, Ok(()));
         let lane = Lane {
@@ -613,17 +616,13 @@ fn install_record(id: &str, generation: u64, takes: &[&'static str], meta: LaneM
         number: ids::Revision(1),
         from: meta.cursor.next(),
         package,
-        bindings,
+        bindings: Arc::new(bindings),
         grants: Default::default(),
         settings: BTreeMap::new(),
         limits: Limits::default(),
         timezone: "UTC".to_owned(),
     };
-    AdminRecord::Installed {
-        installation: Box::new(installation),
-        revision: Box::new(revision),
-        meta: Box::new(meta),
-    }
+    AdminRecord::Installed(vec![NewInstallation { installation, revision, meta }])
 }
 
 pub(super) fn head(generation: u64, id: &str, meta: &LaneMeta) -> CommitHead {

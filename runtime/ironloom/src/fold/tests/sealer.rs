@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
-use hashbrown::HashMap;
 use tokio::sync::oneshot;
 
 use ironloom_storage::log::{RecordRef, Seal, Sealer as _};
@@ -19,7 +18,7 @@ use super::world::World;
 use crate::fold::apply::Applier;
 use crate::fold::points::Points;
 use crate::fold::requests::Recent;
-use crate::fold::sealer::{Live, Numberer, Numbers, Sealed, Stamped};
+use crate::fold::sealer::{Living, Numberer, Numbers, Sealed, Stamped};
 use crate::fold::submission::{
     Accepted, AdminSubmission, CommitSubmission, LookSubmission, ReadingsSubmission, Refusal, Submission,
 };
@@ -92,13 +91,15 @@ impl Crowded {
     }
 
     fn counting(points: usize, log_sync: Seconds) -> Self {
+        let mut live = Living::default();
+        live.insert(Generation(1), id("lane-0"), &LaneMeta::default());
         let numbers = Numbers {
             last_sequence: Sequence(0),
             points_given: points,
             points,
             requests: Recent::restore(Vec::new(), 3).0,
             generation: Generation(1),
-            live: HashMap::from([(Generation(1), Live::new(id("lane-0"), &LaneMeta::default()))]),
+            live,
         };
         let clock = Arc::new(Clock::new(Source::Feed, Timestamp(1)));
         let (to_fold, _) = channel();
