@@ -13,7 +13,7 @@ use self::letters::Letters;
 use super::batch::Offer;
 use super::pace::Pace;
 use super::policy::{self, Effort, Judged, Run, TimerEffort, Verdict};
-use super::price::Bill;
+use super::price::{Bill, KEY_BYTES};
 use crate::fold::durable::{Book, Durable};
 use crate::fold::letters::{Excess, Oldest};
 use crate::records::commit::{
@@ -214,26 +214,30 @@ impl Concluded {
         letters::drop_oldest(&mut self.head, oldest);
     }
 
-    /// Head and state changes, as the record has them.
-    pub(crate) fn encode(&self) -> Vec<u8> {
+    /// Head and state changes, as the record has them, and the length of the head.
+    pub(crate) fn encode(&self) -> (Vec<u8>, usize) {
         let values =
             self.state.iter().map(|(key, value)| key.len() + value.as_ref().map_or(0, Bytes::len) + 8);
         let mut encoded = Vec::with_capacity(512 + values.sum::<usize>());
         let state = self.state.iter().map(|(key, value)| (&**key, value.as_deref()));
-        commit::encode_effects(&self.head, state, &mut encoded);
-        encoded
+        let of_head = commit::encode_effects(&self.head, state, &mut encoded);
+        (encoded, of_head)
     }
 
-    /// Returns its price; `encoded` is the length of the encoded part.
-    pub(crate) fn bill(&self, encoded: usize) -> Bill {
+    /// Returns its price; `of_head` is the length of the encoded head.
+    pub(crate) fn bill(&self, of_head: usize) -> Bill {
+        let beyond = |(key, value): &StateChange| {
+            (key.len() + value.as_ref().map_or(0, Bytes::len)).saturating_sub(KEY_BYTES)
+        };
         Bill {
             keys: self.state.len(),
+            state_bytes: self.state.iter().map(beyond).sum(),
             derived: self.derived.len(),
             new_points: self.new_points.len(),
             dead_letters: self.head.dead_letters.len() + self.head.dead_letters_gone.len(),
             timers: self.head.timers.len(),
             alarms: self.head.alarms.len(),
-            bytes: encoded + self.derived.heap.len(),
+            bytes: of_head + self.derived.heap.len(),
         }
     }
 }

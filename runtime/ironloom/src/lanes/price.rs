@@ -9,8 +9,12 @@ use std::time::Duration;
 
 /// A record, whatever is in it.
 pub(crate) const COMMIT: u64 = 250_000;
-/// A key of `state` that is set or deleted: it is written to the store by a checkpoint.
-pub(crate) const KEY: u64 = 2_000;
+/// A key of `state` that is set or deleted, with [`KEY_BYTES`] of key and value.
+pub(crate) const KEY: u64 = 500;
+/// The bytes of a key and its value that are in the price of a key.
+pub(crate) const KEY_BYTES: usize = 64;
+/// A byte of keys and values beyond those. It takes the place of another one at rest, or of what the quota has left.
+pub(crate) const STATE_BYTE: u64 = 20;
 /// A derived reading: it is routed, kept in the journal, and makes a latest value. Its fixed columns included.
 pub(crate) const DERIVED: u64 = 1_000;
 /// A point that is new: it is matched with every installation's patterns.
@@ -23,7 +27,7 @@ pub(crate) const TIMER: u64 = 2_000;
 pub(crate) const ALARM: u64 = 5_000;
 /// A line of the app's log, dropped ones included.
 pub(crate) const LOG_LINE: u64 = 5_000;
-/// A byte of keys, values, texts, blobs and reasons in the record, or of the app's log.
+/// A byte of texts, blobs and reasons in the record, or of the app's log: it stays.
 pub(crate) const BYTE: u64 = 100;
 
 /// The items to be paid for.
@@ -31,6 +35,8 @@ pub(crate) const BYTE: u64 = 100;
 pub(crate) struct Bill {
     /// State keys that are set or deleted.
     pub keys: usize,
+    /// Bytes of their keys and values, but for those in the price of a key.
+    pub state_bytes: usize,
     pub derived: usize,
     /// Points that are new.
     pub new_points: usize,
@@ -40,7 +46,7 @@ pub(crate) struct Bill {
     pub timers: usize,
     /// Alarms that change.
     pub alarms: usize,
-    /// Bytes of the record, but for the fixed columns of derived readings.
+    /// Bytes of the record, but for state and for the fixed columns of derived readings.
     pub bytes: usize,
 }
 
@@ -49,6 +55,7 @@ impl Bill {
     pub(crate) fn cost(&self) -> Duration {
         let parts = [
             (self.keys, KEY),
+            (self.state_bytes, STATE_BYTE),
             (self.derived, DERIVED),
             (self.new_points, NEW_POINT),
             (self.dead_letters, DEAD_LETTER),
@@ -85,17 +92,21 @@ mod tests {
         let numbers = Bill { derived: MAX_DERIVED, ..Bill::default() };
         let mb = sustained(numbers) * MAX_DERIVED as f64 * 20.0 / 1e6;
         assert!((3.0..12.0).contains(&mb), "{mb} MB/s of numbers");
-        // A key takes 128 bytes of memory until a checkpoint has written it.
-        let keys = Bill { keys: 100_000, bytes: 400_000, ..Bill::default() };
-        let mb = sustained(keys) * 100_000.0 * 128.0 / 1e6;
-        assert!((3.0..30.0).contains(&mb), "{mb} MB/s of keys");
+        // State has a quota, and the log is used again: it takes the disk's time, not its room.
+        let large = Bill { keys: 256, state_bytes: 8 << 20, ..Bill::default() };
+        let mb = sustained(large) * f64::from(8 << 20) / 1e6;
+        assert!((10.0..30.0).contains(&mb), "{mb} MB/s of large values");
+        let keys = Bill { keys: 100_000, ..Bill::default() };
+        let mb = sustained(keys) * 100_000.0 * KEY_BYTES as f64 / 1e6;
+        assert!((10.0..70.0).contains(&mb), "{mb} MB/s of small keys");
     }
 
     #[test]
     fn each_line_of_a_bill_has_its_price() {
         let none = Bill::default().cost().as_nanos();
         let cost = |bill: Bill| bill.cost().as_nanos() - none;
-        assert_eq!(cost(Bill { keys: 3, ..Bill::default() }), 3 * 2_000);
+        assert_eq!(cost(Bill { keys: 3, ..Bill::default() }), 3 * 500);
+        assert_eq!(cost(Bill { state_bytes: 3, ..Bill::default() }), 3 * 20);
         assert_eq!(cost(Bill { derived: 3, ..Bill::default() }), 3 * 1_000);
         assert_eq!(cost(Bill { new_points: 3, ..Bill::default() }), 3 * 10_000);
         assert_eq!(cost(Bill { dead_letters: 3, ..Bill::default() }), 3 * 5_000);

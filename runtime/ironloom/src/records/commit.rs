@@ -231,13 +231,16 @@ pub(crate) struct CommitRecord {
     pub derived: Columns,
 }
 
-/// Appends the part of the body that the lane knows before the committer gives its numbers.
+/// Appends the part of the body that the lane knows before the committer gives its numbers. Returns the length of
+/// the head, which comes before the state.
 pub(crate) fn encode_effects<'a>(
     head: &CommitHead,
     state: impl ExactSizeIterator<Item = (&'a str, Option<&'a [u8]>)>,
     out: &mut Vec<u8>,
-) {
+) -> usize {
+    let begin = out.len();
     put_head(head, out);
+    let of_head = out.len() - begin;
     put_varint(out, state.len() as u64);
     let mut before: &[u8] = &[];
     for (key, value) in state {
@@ -255,6 +258,7 @@ pub(crate) fn encode_effects<'a>(
         }
         before = key;
     }
+    of_head
 }
 
 /// Appends the rest of the body: points and derived readings with their numbers.

@@ -113,12 +113,12 @@ impl Runner {
             let oldest = fold::read_aside(&self.shared, find).await.map_err(Failed::Host)?;
             concluded.drop_letters(&oldest);
         }
-        let (concluded, encoded) = aside_if(concluded.size() > LARGE, move || {
+        let (concluded, (encoded, of_head)) = aside_if(concluded.size() > LARGE, move || {
             let encoded = concluded.encode();
             (concluded, encoded)
         })
         .await?;
-        self.lanes.charge(lane, concluded.bill(encoded.len()).cost());
+        self.lanes.charge(lane, concluded.bill(of_head).cost());
         let Concluded { head, state, new_points, derived, next, became_stuck } = concluded;
         if became_stuck {
             let reason = clean(head.invocation.message.as_deref().unwrap_or_default());

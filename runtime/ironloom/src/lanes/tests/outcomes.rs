@@ -65,7 +65,7 @@ fn run_at(
         concluded.drop_letters(oldest);
     }
     let body = {
-        let mut body = concluded.encode();
+        let (mut body, _) = concluded.encode();
         commit::encode_readings(&[], &concluded.derived, &mut body);
         commit::decode(commit::VERSION, &body).unwrap()
     };

@@ -15,7 +15,7 @@ fn each_effect_is_on_the_bill_once() {
     let refuse = |reading| Refused { frame: 0, reading, reason: "no".into() };
     let mut effects = Effects { refused: vec![refuse(0), refuse(1)], ..Effects::default() };
     for n in 0..7 {
-        let value = (n > 0).then(|| Bytes::from_static(b"value"));
+        let value = (n > 0).then(|| Bytes::from(vec![b'v'; 10 * n]));
         effects.state.insert(format!("key {n}").into(), value);
     }
     for _ in 0..6 {
@@ -33,10 +33,20 @@ fn each_effect_is_on_the_bill_once() {
     }
     let work = readings(&lane, &table, 1, 2);
     let done = run_with(&lane, &work, report(Outcome::Ok, effects), 0, &letters([5, 6], 260));
-    let encoded = done.encode().len();
-    // The texts of the derived readings aren't in what is encoded with the head.
-    let bytes = encoded + 6 * "abc".len();
-    let bill = Bill { keys: 7, derived: 6, new_points: 5, dead_letters: 4, timers: 3, alarms: 2, bytes };
-    assert_eq!(done.bill(encoded), bill);
-    assert!(encoded > 6 * ("key 1".len() + "value".len()), "{encoded}: keys and values are part of it");
+    let (encoded, of_head) = done.encode();
+    // The texts of the derived readings aren't in the head, nor is the state: of that, keys of 5 bytes and values of 60
+    // and less, one byte is beyond what a key includes.
+    let bytes = of_head + 6 * "abc".len();
+    let bill = Bill {
+        keys: 7,
+        state_bytes: 1,
+        derived: 6,
+        new_points: 5,
+        dead_letters: 4,
+        timers: 3,
+        alarms: 2,
+        bytes,
+    };
+    assert_eq!(done.bill(of_head), bill);
+    assert!(encoded.len() - of_head > 10 + 20 + 30 + 40 + 50 + 60, "keys and values are behind the head");
 }
