@@ -51,15 +51,14 @@ const KEYS: &[Key] = &[
         "store",
         "dirty",
         "\"256 MiB\"",
-        "Memory for state that is only in the log. Apps wait when it is full; up \
-        to twice as\nmuch is used while a checkpoint runs.",
+        "Memory for state that is only in the log. Apps wait when it is full.",
     ),
     key(
         "log",
         "checkpoint",
         "\"256 MiB\"",
-        "After this much log a checkpoint folds it into the store. A restart \
-        reads at most\n`max` of it again.",
+        "After this much log checkpoints fold the oldest of it into the store. A restart \
+        reads\nthe rest again, at most `max`.",
     ),
     key(
         "log",

@@ -14,6 +14,7 @@ use super::queue::{Queue, RowNote};
 use super::routes::PreparedRoutes;
 use super::sealer::Sealed;
 use super::stored::{Removed, StoredLane, encode, request_key};
+use super::stretches::{Extent, Frozen, Stretches};
 use super::submission::Accepted;
 use super::{Gone, KnownPackage, Shared};
 use crate::records::NumberedPoint;
@@ -27,7 +28,7 @@ use ironloom_storage::journal::Chunk;
 use ironloom_storage::log::RecordRef;
 use ironloom_storage::store::{Item, Key, Scope, StateCache};
 use ironloom_types::clock::Timestamp;
-use ironloom_types::ids::{Generation, InstallationId, Sequence};
+use ironloom_types::ids::{Generation, InstallationId, Position, Sequence};
 use ironloom_types::limits::MAX_HOPS;
 
 /// Applies records in the order of the log. There is one, and one thread that calls it.
@@ -36,8 +37,8 @@ pub(crate) struct Applier {
     /// For each lane, the rows of the record at hand; kept to save allocations.
     rows: Vec<Vec<RowNote>>,
     touched: Vec<u32>,
-    /// Lanes whose installation is gone and that no checkpoint has taken.
-    pub(super) gone: Vec<Arc<Durable>>,
+    /// The stretches that no checkpoint has folded.
+    pub(super) stretches: Stretches,
     /// Whether a generation that was gone before is to be purged, of which no checkpoint has heard.
     pub(super) purges: bool,
     /// Whether records are those of a restart.
@@ -73,8 +74,34 @@ impl TooFar {
 impl Applier {
     /// Applies to this.
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
-        let (rows, touched, gone) = (Vec::new(), Vec::new(), Vec::new());
-        Self { shared, rows, touched, gone, purges: false, replaying: true, too_far: TooFar::default() }
+        Self {
+            shared,
+            rows: Vec::new(),
+            touched: Vec::new(),
+            stretches: Stretches::default(),
+            purges: false,
+            replaying: true,
+            too_far: TooFar::default(),
+        }
+    }
+
+    /// Ends a stretch behind the record of this position.
+    pub(super) fn end_stretch(&mut self, position: Position) {
+        self.stretches.end(&self.shared, position);
+    }
+
+    /// Begins a checkpoint; `position` is that of the last record.
+    pub(crate) fn freeze(&mut self, extent: Extent, position: Position) -> Frozen {
+        let frozen = self.stretches.freeze(&self.shared, extent, position);
+        if frozen.is_all {
+            self.purges = false;
+        }
+        frozen
+    }
+
+    /// Whether something is gone, or is to be purged, of which no checkpoint has heard.
+    pub(super) fn has_gone(&self) -> bool {
+        self.purges || self.stretches.has_gone()
     }
 
     /// From now on records are new ones.
@@ -84,6 +111,10 @@ impl Applier {
 
     /// Applies one record, or a barrier; answers whoever waits for it.
     pub(crate) fn apply(&mut self, at: Option<RecordRef>, time: Timestamp, sealed: Sealed) {
+        if let Some(at) = at {
+            // Before anything of it: a checkpoint that leaves a key out because of this record says so.
+            self.shared.applied.store(at.position.0, Ordering::Release);
+        }
         match sealed {
             Sealed::Readings { new_points, chunk, receipt, request, forgotten, reply } => {
                 let answer =
@@ -219,7 +250,7 @@ impl Applier {
             {
                 let mut cache = lane.state.write();
                 let before = cache.bytes().dirty;
-                cache.apply(state);
+                cache.apply(self.stretches.current(), state);
                 // A key that is written again counts once, and may be smaller than before.
                 self.shared
                     .dirty_state
@@ -452,7 +483,7 @@ impl Applier {
         }
         self.shared.overlay.apply(changes);
         self.shared.listener.gone(&lane);
-        self.gone.push(lane);
+        self.stretches.gone.push(lane);
     }
 }
 

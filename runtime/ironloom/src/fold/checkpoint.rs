@@ -4,26 +4,27 @@
 //! durable, then the fold position durable, then memory is thinned out and segments are freed. A
 //! checkpoint that was cut off is done again and, being made of absolute values, ends the same.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
 use super::durable::Durable;
-use super::invocations::{InvocationsError, Summaries};
+use super::invocations::InvocationsError;
 use super::journal::{JournalError, chunk_of};
-use super::overlay::Changes;
 use super::stored::encode;
+use super::stretches::Frozen;
 use super::{FoldPosition, Shared};
 use ironloom_storage::failpoint;
 use ironloom_storage::journal::{Block, BlockBuilder, BlockError, Entry, FileError, NotDense, StoredBlock};
 use ironloom_storage::log::{LogError, LogReader};
-use ironloom_storage::store::{Applied, Change, Item, Key, Scope, StoreError};
-use ironloom_types::ids::{Epoch, Generation, Position, Sequence, StreamId, TenantId};
+use ironloom_storage::store::{Applied, Change, Item, Key, Scope, StoreError, Stretch};
+use ironloom_types::ids::{Epoch, Generation, Sequence, StreamId, TenantId};
 
 /// Keys of one `apply`.
 const KEYS: usize = 8_000;
+/// Places of an app's state that are looked at under one hold of its lock.
+const PLACES: usize = 4_096;
 /// Bytes of one `apply`, more by its last value at most: so much room the store asks for at once.
 const BYTES: usize = 16 << 20;
 
@@ -91,66 +92,6 @@ fn with_room<T>(
     }
 }
 
-/// The changes that a checkpoint writes: the fold as of one position.
-pub(crate) struct Frozen {
-    /// The value of the fold position.
-    pub fold: FoldPosition,
-    /// Keys that changed.
-    pub changes: Arc<Changes>,
-    /// Summaries of invocations.
-    pub invocations: Arc<Summaries>,
-    /// Lanes whose state is frozen.
-    pub lanes: Vec<(Arc<Durable>, usize)>,
-    /// Lanes that are gone: what they have in memory goes with this.
-    pub _gone: Vec<Arc<Durable>>,
-}
-
-/// Freezes what is in memory. On the fold's thread, between two records.
-pub(crate) fn freeze(shared: &Shared, position: Position, gone: Vec<Arc<Durable>>) -> Frozen {
-    shared.frozen.store(shared.unfrozen(), Ordering::Release);
-    let changes = shared.overlay.freeze();
-    let invocations = shared.invocations.freeze();
-    let mut lanes = Vec::new();
-    let mut pending = Vec::new();
-    let mut dirty = 0;
-    let mut freeze = |lane: Arc<Durable>| {
-        let mut state = lane.state.write();
-        dirty += state.bytes().dirty;
-        let keys = state.freeze();
-        drop(state);
-        lanes.push((lane, keys));
-    };
-    for lane in shared.lanes.all() {
-        if let Some(first) = lane.queue.lock().pending() {
-            pending.push((lane.generation, first));
-        }
-        freeze(lane);
-    }
-    let (purged, gone_lanes) = {
-        let removed = shared.removed.lock();
-        let is_purged =
-            |lane: &&Arc<Durable>| removed.get(&lane.generation).is_some_and(|gone| gone.removed.purge);
-        gone.iter().partition::<Vec<_>, _>(is_purged)
-    };
-    gone_lanes.into_iter().cloned().for_each(freeze);
-    // Keys that are about to be deleted needn't be written before.
-    dirty += purged.iter().map(|lane| lane.state.read().bytes().dirty).sum::<usize>();
-    let counted = shared.dirty_state.swap(0, Ordering::Relaxed);
-    assert!(counted == dirty, "{counted} dirty bytes were counted, and the lanes have {dirty}");
-    let last = shared.journal.last();
-    let fold = FoldPosition {
-        position,
-        folded_through: last,
-        routed_through: last,
-        // Not the clock's: the committer may have moved that on for records that never reach the disk.
-        time: shared.horizon(),
-        points: shared.points.names().given() as u32,
-        generation: shared.last_generation(),
-        pending,
-    };
-    Frozen { fold, changes, invocations, lanes, _gone: gone }
-}
-
 /// Writes what was frozen. On the checkpoint's thread; the fold goes on meanwhile.
 pub(crate) fn write(
     shared: &Shared,
@@ -159,47 +100,56 @@ pub(crate) fn write(
     epoch: Epoch,
 ) -> Result<(), CheckpointError> {
     let started = Instant::now();
-    let blocks = write_blocks(shared, log, &frozen.fold)?;
+    let Frozen { through, mut fold, lanes, purged, .. } = frozen;
+    let blocks = write_blocks(shared, log, &fold)?;
     failpoint("checkpoint-blocks-synced");
     let mut batch = Batch { shared, epoch, changes: Vec::new(), bytes: 0 };
     // Before the blocks: after a checkpoint that was cut off they hold the tombstones of its blocks, and
     // the first of those has the key of the first one here.
-    for (key, value) in frozen.changes.iter() {
+    for (key, value) in shared.overlay.through(through).iter() {
         batch.add(key.clone(), value.clone())?;
     }
-    let checkpoint = frozen.fold.position;
     for entry in &blocks {
         let (tenant, stream) = (TenantId::MAIN, StreamId::MAIN);
-        let value = StoredBlock { checkpoint, tenant, stream, entry: *entry };
+        let value = StoredBlock { checkpoint: fold.position, tenant, stream, entry: *entry };
         batch.add(Scope::MAIN.key(Item::Block(entry.first_sequence)), Some(value.encode().into()))?;
     }
-    shared.invocations.pages(&frozen.invocations, |key, value| batch.add(key, value))?;
-    for page in shared.points.take_dirty_pages() {
-        batch.add(Scope::MAIN.key(Item::LatestPage(page)), Some(shared.points.page(page)))?;
-    }
-    for (lane, keys) in &frozen.lanes {
-        write_state(&mut batch, lane, *keys)?;
+    let invocations = shared.invocations.through(through);
+    shared.invocations.pages(&invocations, |key, value| batch.add(key, value))?;
+    shared.points.take_pages(fold.folded_through, |page, value| {
+        batch.add(Scope::MAIN.key(Item::LatestPage(page)), Some(value))
+    })?;
+    for lane in &lanes {
+        write_state(&mut batch, lane, through)?;
     }
     batch.flush()?;
+    // What was left out is in a record that was applied by now.
+    fold.witness = fold.position.max(shared.applied());
     failpoint("checkpoint-keys-durable");
-    let position = Change::set(Key::folded(), encode(&frozen.fold));
+    let position = Change::set(Key::folded(), encode(&fold));
     apply(shared, vec![position], epoch)?;
     failpoint("checkpoint-position-durable");
     shared.journal.fold(blocks)?;
-    shared.overlay.folded();
-    shared.invocations.folded();
-    for (lane, _) in &frozen.lanes {
+    shared.overlay.folded(through);
+    shared.invocations.folded(through);
+    for lane in &lanes {
+        let mut state = lane.state.write();
+        let dirty = state.bytes().dirty;
+        let garbage = state.folded(through);
+        shared.dirty_state.fetch_sub(dirty - state.bytes().dirty, Ordering::Relaxed);
         // Dropped without the lock: it may be large.
-        let thinned = lane.state.write().folded();
-        drop(thinned);
+        drop(state);
+        drop(garbage);
     }
-    shared.folded.store(frozen.fold.position.0, Ordering::Release);
-    shared.frozen.store(0, Ordering::Release);
+    for lane in &purged {
+        shared.dirty_state.fetch_sub(lane.state.read().bytes().dirty, Ordering::Relaxed);
+    }
+    shared.folded.store(fold.position.0, Ordering::Release);
     failpoint("checkpoint-memory-thinned");
-    log.free_through(frozen.fold.position)?;
+    log.free_through(fold.position)?;
     shared.journal.files().remove_left()?;
     shared.metrics.checkpoints.observe(started.elapsed());
-    tracing::debug!(position = %frozen.fold.position, through = %frozen.fold.folded_through, took = ?started.elapsed(), "checkpoint");
+    tracing::debug!(position = %fold.position, through = %fold.folded_through, took = ?started.elapsed(), "checkpoint");
     Ok(())
 }
 
@@ -245,15 +195,14 @@ fn write_blocks(
     Ok(written)
 }
 
-fn write_state(batch: &mut Batch<'_>, lane: &Durable, keys: usize) -> Result<(), CheckpointError> {
+fn write_state(batch: &mut Batch<'_>, lane: &Durable, through: Stretch) -> Result<(), CheckpointError> {
     let generation: Generation = lane.generation;
-    let mut changes: Vec<(Box<str>, Option<Bytes>)> = Vec::with_capacity(keys);
-    let mut from = 0;
-    while from < keys {
+    let places = lane.state.read().places(through);
+    let mut changes: Vec<(Box<str>, Option<Bytes>)> = Vec::new();
+    for from in (0..places).step_by(PLACES) {
         // In parts: the lane waits for this lock.
-        let to = (from + 4_096).min(keys);
-        lane.state.read().frozen(from, to, |key, value| changes.push((key.into(), value.cloned())));
-        from = to;
+        let take = |key: &str, value: Option<&Bytes>| changes.push((key.into(), value.cloned()));
+        lane.state.read().written(through, from, from + PLACES, take);
     }
     changes.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
     for (key, value) in changes {

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use super::stored::{decode, encode};
 use super::unfolded::Unfolded;
 use crate::records::commit::Invocation;
-use ironloom_storage::store::{Item, Key, Scope, Storage, StoreError};
+use ironloom_storage::store::{Item, Key, Scope, Storage, StoreError, Stretch};
 use ironloom_types::ids::{Generation, Ordinal};
 
 /// Ordinals of one key.
@@ -65,19 +65,24 @@ impl Invocations {
         maps.active.insert((generation, invocation.ordinal, invocation.attempt), invocation);
     }
 
-    /// About how many bytes came since the last freeze.
+    /// About how many bytes no checkpoint has folded.
     pub(crate) fn bytes(&self) -> usize {
         self.maps.bytes()
     }
 
-    /// Begins a checkpoint: what came until now is frozen.
-    pub(super) fn freeze(&self) -> Arc<Summaries> {
-        self.maps.freeze()
+    /// Ends a stretch of the log: what comes later belongs to the next one.
+    pub(super) fn end(&self, stretch: Stretch) {
+        self.maps.end(stretch);
     }
 
-    /// Ends a checkpoint: the store has what was frozen.
-    pub(super) fn folded(&self) {
-        self.maps.folded();
+    /// What came through this stretch.
+    pub(super) fn through(&self, stretch: Stretch) -> Arc<Summaries> {
+        self.maps.through(stretch)
+    }
+
+    /// Ends a checkpoint: the store has what came through this stretch.
+    pub(super) fn folded(&self, through: Stretch) {
+        self.maps.folded(through);
     }
 
     /// The value of a page's key with these summaries merged into it, oldest first.
@@ -101,10 +106,10 @@ impl Invocations {
     /// Returns the pages that a checkpoint writes for these, each with the page that goes for it.
     pub(super) fn pages<E: From<InvocationsError>>(
         &self,
-        frozen: &Summaries,
+        new: &Summaries,
         mut write: impl FnMut(Key, Option<Bytes>) -> Result<(), E>,
     ) -> Result<(), E> {
-        let mut rest = frozen.iter().peekable();
+        let mut rest = new.iter().peekable();
         while let Some(((generation, ordinal, _), _)) = rest.peek() {
             let (generation, page) = (*generation, ordinal.0 / PAGE);
             let here =
@@ -151,8 +156,7 @@ impl Invocations {
     fn unwritten(&self, generation: Generation, page: u64) -> Vec<Invocation> {
         let range = places(generation, page);
         let maps = self.maps.read();
-        let frozen = maps.frozen.iter().flat_map(|frozen| frozen.range(range.clone()));
-        frozen.chain(maps.active.range(range.clone())).map(|(_, one)| one.clone()).collect()
+        maps.all().flat_map(|map| map.range(range.clone())).map(|(_, one)| one.clone()).collect()
     }
 }
 

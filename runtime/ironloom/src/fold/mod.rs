@@ -24,6 +24,7 @@ pub(crate) mod run;
 pub(crate) mod sealer;
 pub(crate) mod slab;
 pub(crate) mod stored;
+pub(crate) mod stretches;
 pub(crate) mod submission;
 mod unfolded;
 
@@ -53,7 +54,7 @@ use ironloom_apps::manifest::Manifest;
 use ironloom_apps::routing::{LeftOut, Rematched, RoutingTable};
 use ironloom_storage::store::{CacheBudget, Storage};
 use ironloom_types::clock::{Clock, Timestamp};
-use ironloom_types::ids::{Digest, Generation, InstallationId};
+use ironloom_types::ids::{Digest, Generation, InstallationId, Position};
 
 /// The state of the fold that everybody sees.
 pub(crate) struct Shared {
@@ -76,7 +77,7 @@ pub(crate) struct Shared {
     pub cache: Arc<CacheBudget>,
     /// Bytes that notes of what waits may keep in memory.
     note_budget: Arc<NoteBudget>,
-    /// Keys that changed since the last checkpoint.
+    /// Keys whose changes no checkpoint has folded.
     pub overlay: Overlay,
     /// Summaries of invocations.
     pub invocations: Invocations,
@@ -95,14 +96,14 @@ pub(crate) struct Shared {
     due: Mutex<Due>,
     /// The greatest generation that is installed, or was.
     generation: AtomicU64,
-    /// Bytes of lanes' state that no checkpoint has frozen, of lanes that are gone as well.
+    /// Bytes of lanes' state that no checkpoint has folded, of lanes that are gone as well.
     dirty_state: AtomicUsize,
     /// Bytes that wait for a checkpoint, as of the last count.
     dirty: AtomicUsize,
-    /// Bytes of keys that the checkpoint under way writes.
-    frozen: AtomicUsize,
     /// The last position that a checkpoint has brought to the store.
     folded: AtomicU64,
+    /// The last position of which something may be applied.
+    applied: AtomicU64,
     /// Whether there are so many that no lane may start.
     full: AtomicBool,
     /// Whether the disk is nearly full, so that no lane may start.
@@ -172,8 +173,8 @@ impl Shared {
             generation: AtomicU64::new(fold.generation.0),
             dirty_state: AtomicUsize::new(0),
             dirty: AtomicUsize::new(0),
-            frozen: AtomicUsize::new(0),
             folded: AtomicU64::new(fold.position.0),
+            applied: AtomicU64::new(fold.position.0),
             full: AtomicBool::new(false),
             disk_full: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
@@ -213,6 +214,11 @@ impl Shared {
     /// Whether the process is about to end.
     pub(crate) fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::Acquire)
+    }
+
+    /// The last position of which something may be applied.
+    fn applied(&self) -> Position {
+        Position(self.applied.load(Ordering::Acquire))
     }
 
     /// Bytes that wait for a checkpoint.

@@ -174,8 +174,12 @@ fn own(disks: &Disks, config: &OpenConfig, fold: &FoldPosition) -> Result<Recove
     let identity = Loader { storage: &*disks.store }
         .bytes(&Key::log())?
         .map(|bytes| log::Identity::decode(&bytes).ok_or_else(|| bad(&Key::log(), &"it has another length")));
-    let known =
-        log::Known { fold: fold.position, epoch: disks.store.epoch(), identity: identity.transpose()? };
+    let known = log::Known {
+        fold: fold.position,
+        witness: fold.witness,
+        epoch: disks.store.epoch(),
+        identity: identity.transpose()?,
+    };
     let recovered = log::recover(Arc::clone(&disks.log), config.log.clone(), known)?;
     let own = vec![
         Change::set(Key::folded(), encode(fold)),

@@ -1,4 +1,4 @@
-//! Keys that changed since the last checkpoint, in front of the store: everything but apps' state
+//! Keys whose changes no checkpoint has folded, in front of the store: everything but apps' state
 //! (which lanes keep) and what is in memory anyway.
 
 use std::collections::BTreeMap;
@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::unfolded::Unfolded;
-use ironloom_storage::store::{Key, KeyRange, Storage, StoreError};
+use ironloom_storage::store::{Key, KeyRange, Storage, StoreError, Stretch};
 use ironloom_types::page::{Page, merge_page};
 
 /// Changes in the order of their keys; `None` deletes.
@@ -46,28 +46,31 @@ impl Overlay {
         self.apply(changes);
     }
 
-    /// About how many bytes changed since the last freeze.
+    /// About how many bytes of changes no checkpoint has folded.
     pub(crate) fn bytes(&self) -> usize {
         self.maps.bytes()
     }
 
-    /// Begins a checkpoint: what changed until now is frozen.
-    pub(super) fn freeze(&self) -> Arc<Changes> {
-        self.maps.freeze()
+    /// Ends a stretch of the log: later changes belong to the next one.
+    pub(super) fn end(&self, stretch: Stretch) {
+        self.maps.end(stretch);
     }
 
-    /// Ends a checkpoint: the store has what was frozen.
-    pub(super) fn folded(&self) {
-        self.maps.folded();
+    /// What changed through this stretch.
+    pub(super) fn through(&self, stretch: Stretch) -> Arc<Changes> {
+        self.maps.through(stretch)
+    }
+
+    /// Ends a checkpoint: the store has what changed through this stretch.
+    pub(super) fn folded(&self, through: Stretch) {
+        self.maps.folded(through);
     }
 
     /// The value of a key.
     pub(crate) fn get(&self, key: &Key) -> Result<Option<Bytes>, StoreError> {
         {
             let maps = self.maps.read();
-            let changed =
-                maps.active.get(key).or_else(|| maps.frozen.as_ref().and_then(|frozen| frozen.get(key)));
-            if let Some(value) = changed {
+            if let Some(value) = maps.all().rev().find_map(|map| map.get(key)) {
                 return Ok(value.clone());
             }
         }
@@ -108,7 +111,7 @@ impl Overlay {
         let mut end: Option<Key> = None;
         let maps = self.maps.read();
         let (start, before) = range.bounds(after);
-        for map in [maps.frozen.as_deref(), Some(&maps.active)].into_iter().flatten() {
+        for map in maps.all() {
             for (taken, (key, value)) in map.range::<[u8], _>((start, Bound::Excluded(before))).enumerate() {
                 changed.insert(key.clone(), value.clone());
                 if taken + 1 == limit {

@@ -162,8 +162,22 @@ pub(crate) enum LatestValue {
 struct LatestValues {
     by_number: Vec<Latest>,
     inline: HashMap<PointNumber, Bytes>,
-    /// Pages that changed since they were last written to the store.
-    dirty: Vec<bool>,
+    /// What pages are to the store.
+    pages: Vec<Written>,
+    /// The last sequence that a checkpoint has folded.
+    folded_through: Sequence,
+}
+
+/// A page of latest values, as the store has it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Written {
+    /// As it is.
+    #[default]
+    Now,
+    /// Points have newer readings. It is written where one of them is folded that none has come after.
+    Behind,
+    /// Points were removed.
+    WithRemoved,
 }
 
 /// A page of latest values as the store keeps it.
@@ -193,7 +207,7 @@ impl Points {
         // Before anybody can find the new names: whoever has a number may ask for its latest value.
         let mut latest = self.latest.write();
         latest.by_number.resize(given, NONE);
-        latest.dirty.resize(given.div_ceil(PAGE), false);
+        latest.pages.resize(given.div_ceil(PAGE), Written::Now);
     }
 
     /// Adds points, for tests without a fold.
@@ -229,14 +243,14 @@ impl Points {
             // Even of one that was removed before: a replay may have shown it older readings.
             latest.by_number[index] = NONE;
             latest.inline.remove(number);
-            latest.dirty[index / PAGE] = true;
+            latest.pages[index / PAGE] = Written::WithRemoved;
         }
     }
 
     /// Takes the readings of one record; they have real numbers.
     pub(super) fn observe(&self, first: Sequence, columns: &Columns) {
         let mut latest = self.latest.write();
-        let LatestValues { by_number, inline, dirty } = &mut *latest;
+        let LatestValues { by_number, inline, pages, .. } = &mut *latest;
         let heap = match &columns.tags {
             Tags::Same(tag) => tag.in_heap(),
             Tags::Each(_) => true,
@@ -257,7 +271,10 @@ impl Points {
                 tag,
                 word: columns.words[row],
             };
-            dirty[index / PAGE] = true;
+            let page = &mut pages[index / PAGE];
+            if *page == Written::Now {
+                *page = Written::Behind;
+            }
             if heap {
                 let bytes = match columns.value(row) {
                     ValueRef::Text(text) => Some(text.as_bytes()),
@@ -298,16 +315,44 @@ impl Points {
         Some((latest, LatestValue::Known(value)))
     }
 
-    /// How many pages changed since they were last taken.
+    /// How many pages are not in the store as they are.
     pub(crate) fn dirty_pages(&self) -> usize {
-        self.latest.read().dirty.iter().filter(|dirty| **dirty).count()
+        self.latest.read().pages.iter().filter(|page| **page != Written::Now).count()
     }
 
-    /// The pages that changed since the last call.
-    pub(super) fn take_dirty_pages(&self) -> Vec<u32> {
-        let mut values = self.latest.write();
-        let dirty = values.dirty.iter_mut().enumerate();
-        dirty.filter_map(|(page, dirty)| std::mem::take(dirty).then_some(page as u32)).collect()
+    /// Shows `f` the pages that a checkpoint writes which folds readings through this sequence: those with one among
+    /// them that is still the latest of its point, and was not folded before. A replay brings all later ones. One
+    /// after the other: the fold waits for no more than a page.
+    pub(super) fn take_pages<E>(
+        &self,
+        through: Sequence,
+        mut f: impl FnMut(u32, Bytes) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let (count, after) = {
+            let latest = self.latest.read();
+            (latest.pages.len(), latest.folded_through)
+        };
+        for page in 0..count {
+            {
+                let mut latest = self.latest.write();
+                let LatestValues { by_number, pages, .. } = &mut *latest;
+                let range = page * PAGE..((page + 1) * PAGE).min(by_number.len());
+                let is_folded = |latest: &Latest| after < latest.sequence && latest.sequence <= through;
+                let is_due = match pages[page] {
+                    Written::Now => false,
+                    Written::Behind => by_number[range].iter().any(is_folded),
+                    Written::WithRemoved => true,
+                };
+                if !is_due {
+                    continue;
+                }
+                pages[page] = Written::Now;
+            }
+            // What comes in between makes it dirty again.
+            f(page as u32, self.page(page as u32))?;
+        }
+        self.latest.write().folded_through = through;
+        Ok(())
     }
 
     /// A page as it is now, encoded. What the fold waits for is one page's copy.
@@ -369,6 +414,16 @@ mod tests {
         points
     }
 
+    fn taken(points: &Points, through: Sequence) -> Vec<(u32, Bytes)> {
+        let mut pages = Vec::new();
+        let mut take = |page, bytes| -> Result<(), std::convert::Infallible> {
+            pages.push((page, bytes));
+            Ok(())
+        };
+        points.take_pages(through, &mut take).unwrap();
+        pages
+    }
+
     #[test]
     fn the_latest_is_the_last_in_the_journal_and_survives_its_page() {
         let points = points(&["a", "b"]);
@@ -385,11 +440,11 @@ mod tests {
         assert_eq!(value, expected);
         assert_eq!(points.latest(PointNumber(1)), None);
 
-        let pages = points.take_dirty_pages();
+        let pages = taken(&points, Sequence(8));
         assert_eq!(pages.len(), 1);
-        assert!(points.take_dirty_pages().is_empty());
+        assert!(taken(&points, Sequence(8)).is_empty());
         let again = self::points(&["a", "b"]);
-        again.load_page(pages[0], &points.page(pages[0])).unwrap();
+        again.load_page(pages[0].0, &pages[0].1).unwrap();
         assert_eq!(again.latest(PointNumber(0)).unwrap().1, expected);
         // An older record, replayed over a page that is ahead of it, changes nothing.
         let mut older = Columns::default();

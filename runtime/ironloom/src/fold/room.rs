@@ -14,8 +14,8 @@ const WRITTEN_BESIDES: u64 = 2;
 const PAGE_BYTES: usize = PAGE * 96;
 
 impl Shared {
-    /// Bytes of keys that no checkpoint has frozen.
-    pub(super) fn unfrozen(&self) -> usize {
+    /// Bytes of keys that no checkpoint has folded.
+    pub(super) fn unfolded(&self) -> usize {
         // A sum that is kept: there may be thousands of lanes.
         let of_lanes = self.dirty_state.load(Ordering::Relaxed);
         self.overlay.bytes() + self.invocations.bytes() + of_lanes
@@ -29,7 +29,7 @@ impl Shared {
     /// The most that checkpoints still write: of blocks no more than there are bytes of the log behind
     /// [`Self::folded`], and of keys what they write besides.
     pub(crate) fn owed(&self, of_log: u64) -> u64 {
-        let keys = self.unfrozen() + self.frozen.load(Ordering::Acquire);
+        let keys = self.unfolded();
         let pages = self.points.dirty_pages() * PAGE_BYTES;
         of_log + WRITTEN_BESIDES * (keys + pages) as u64
     }

@@ -15,6 +15,7 @@ use super::apply::Applier;
 use super::checkpoint::{self, CheckpointError};
 use super::durable::Durable;
 use super::sealer::{Stamped, ToFold};
+use super::stretches::{Extent, Frozen};
 use ironloom_storage::log::{Flushed, LogReader, Room};
 use ironloom_storage::store::{Change, Item, KeyKind, Scope};
 use ironloom_types::ids::{Epoch, Generation, Position};
@@ -26,6 +27,9 @@ const EARLY: u64 = 16 << 20;
 const STEP: usize = 1_000;
 /// Slots of a state cache that are looked at under one hold of its lock.
 const SLOTS: usize = 4_096;
+/// Stretches of the log that wait for a checkpoint, about. The more there are, the more often what was written in the
+/// oldest was written again since.
+const STRETCHES: u64 = 4;
 /// Groups after which the bytes that wait are counted again.
 const COUNT_EVERY: u32 = 16;
 /// The interval at which an idle fold counts: it may be idle because the log is full.
@@ -40,7 +44,7 @@ const THIN_OUT: Duration = Duration::from_secs(60);
 pub(crate) struct Thresholds {
     /// `log.checkpoint`: bytes of the log since the last one, counted in records or in files.
     pub log_bytes: u64,
-    /// `store.dirty`: bytes in memory that no checkpoint has written. Half of it begins one.
+    /// `store.dirty`: bytes in memory that no checkpoint has folded. Three quarters of it begin one.
     pub dirty_bytes: usize,
     /// `store.cache`: bytes of state that are kept though they are in the store.
     pub cache_bytes: usize,
@@ -169,9 +173,14 @@ struct Fold {
     wishes: Arc<Wishes>,
     /// A checkpoint was wished for and hasn't begun.
     asked: bool,
+    /// A checkpoint is under way.
+    folding: bool,
     /// The position of the last checkpoint that was begun, and when that was.
     frozen_at: Position,
     frozen_when: Instant,
+    /// The position at which the current stretch began, and what was dirty then.
+    began_at: Position,
+    dirty_then: usize,
     since_count: u32,
     told: Instant,
 }
@@ -195,8 +204,11 @@ impl Fold {
             thresholds,
             wishes,
             asked: false,
+            folding: false,
             frozen_at: folded,
             frozen_when: now,
+            began_at: folded,
+            dirty_then: 0,
             since_count: 0,
             told: now,
         }
@@ -208,33 +220,44 @@ impl Fold {
         loop {
             match inbox.recv_timeout(LOOK) {
                 Ok(ToFold::Group(group)) => self.group(group),
-                Ok(ToFold::Freeze(reply)) => {
+                Ok(ToFold::Freeze(extent, reply)) => {
                     // Nobody asks twice: where the asker is gone, the process ends.
-                    let _ = reply.send(self.freeze());
+                    let _ = reply.send(self.freeze(extent));
                 }
-                // Lanes that wait for room write nothing that would make us count.
-                Ok(ToFold::Folded) => self.count(),
+                Ok(ToFold::Folded) => self.folded(),
                 Err(RecvTimeoutError::Timeout) => self.count(),
                 Ok(ToFold::End) | Err(RecvTimeoutError::Disconnected) => return,
             }
         }
     }
 
-    fn freeze(&mut self) -> checkpoint::Frozen {
-        let gone = std::mem::take(&mut self.applier.gone);
-        self.applier.purges = false;
-        let frozen = checkpoint::freeze(&self.shared, self.last, gone);
+    fn freeze(&mut self, extent: Option<Extent>) -> Frozen {
+        let extent = extent.or_else(|| self.wanted_checkpoint()).unwrap_or(Extent::Oldest);
+        let frozen = self.applier.freeze(extent, self.last);
+        if frozen.is_all {
+            self.begin_stretch();
+        }
         self.asked = false;
+        self.folding = true;
         self.wishes.fulfil();
-        self.frozen_at = self.last;
+        self.frozen_at = frozen.fold.position;
         self.frozen_when = Instant::now();
-        // What is frozen waits no longer: lanes go on until as much again does.
-        self.shared.full.store(false, Ordering::Release);
         frozen
     }
 
+    fn folded(&mut self) {
+        self.folding = false;
+        // Lanes that wait for room write nothing that would make us count.
+        self.count();
+    }
+
+    fn begin_stretch(&mut self) {
+        self.began_at = self.last;
+        self.dirty_then = self.shared.unfolded();
+    }
+
     fn group(&mut self, group: Vec<Flushed<Stamped>>) {
-        let gone = (self.applier.gone.len(), self.applier.purges);
+        let has_gone = self.applier.has_gone();
         for Flushed { record, sealed: Stamped { time, sealed } } in group {
             if let Some(at) = record {
                 self.last = at.position;
@@ -242,7 +265,7 @@ impl Fold {
             self.applier.apply(record, time, sealed);
         }
         self.since_count += 1;
-        let is_more = (self.applier.gone.len(), self.applier.purges) != gone;
+        let is_more = self.applier.has_gone() && !has_gone;
         if self.since_count >= COUNT_EVERY || !self.shared.has_room() || is_more {
             self.count();
         }
@@ -251,13 +274,19 @@ impl Fold {
     /// Counts the bytes that wait for a checkpoint, and wishes for one where it is time.
     fn count(&mut self) {
         self.since_count = 0;
-        let dirty = self.shared.unfrozen();
+        let dirty = self.shared.unfolded();
         self.shared.dirty.store(dirty, Ordering::Release);
         self.shared.full.store(dirty >= self.thresholds.dirty_bytes, Ordering::Release);
         self.shared.metrics.store_dirty.set(dirty as i64);
-        let unfolded = self.log.bytes_since(self.frozen_at);
-        self.shared.metrics.log_unfolded.set(unfolded as i64);
-        if !self.asked && self.wants_checkpoint(unfolded, dirty) {
+        self.shared.metrics.log_unfolded.set(self.log.bytes_since(self.frozen_at) as i64);
+        let is_long = self.log.bytes_since(self.began_at) >= self.thresholds.log_bytes / STRETCHES
+            || dirty.saturating_sub(self.dirty_then)
+                >= self.thresholds.dirty_bytes / (2 * STRETCHES as usize);
+        if is_long && self.last > self.began_at {
+            self.applier.end_stretch(self.last);
+            self.begin_stretch();
+        }
+        if !self.asked && !self.folding && self.wanted_checkpoint().is_some() {
             self.asked = true;
             self.wishes.ask();
         }
@@ -267,25 +296,28 @@ impl Fold {
         }
     }
 
-    /// Whether it is time for a checkpoint. What is frozen waits no longer: the one under way takes it. What is
-    /// gone is waited for by nobody, and keeps its memory until then.
-    fn wants_checkpoint(&self, unfolded: u64, dirty: usize) -> bool {
-        let is_much = unfolded >= self.thresholds.log_bytes
-            || dirty >= self.thresholds.dirty_bytes / 2
-            || (self.shared.is_disk_full() && unfolded + dirty as u64 >= EARLY);
+    /// The checkpoint that it is time for. Where much waits, the oldest of it goes: what is written all the time
+    /// is then left out. Where room is wanted, all.
+    fn wanted_checkpoint(&self) -> Option<Extent> {
+        let (unfolded, dirty) = (self.log.bytes_since(self.frozen_at), self.shared.unfolded());
+        let is_scarce = self.shared.is_disk_full() && unfolded + dirty as u64 >= EARLY;
         // While pushes are refused nothing comes that would make it more. After a checkpoint at most the
         // active segment is used: the configuration's limits see to it that pushes have room then.
         let is_overdue = self.last > self.frozen_at
             && (self.log.room() != Room::All || self.frozen_when.elapsed() >= self.thresholds.at_least_every);
-        let is_gone = self.applier.purges || !self.applier.gone.is_empty();
-        is_much || is_overdue || self.wants_files_back() || is_gone
+        // What is gone is waited for by nobody, and keeps its memory until then.
+        if is_scarce || is_overdue || self.wants_files_back(unfolded) || self.applier.has_gone() {
+            return Some(Extent::All);
+        }
+        let is_much = unfolded >= self.thresholds.log_bytes || dirty >= self.thresholds.dirty_bytes / 4 * 3;
+        is_much.then_some(Extent::Oldest)
     }
 
-    /// Whether the log's files take too much of the disk, however little is in them: each start begins one. The
-    /// one that is written doesn't count, since no checkpoint frees it.
-    fn wants_files_back(&self) -> bool {
+    /// Whether the log's files take too much of the disk beyond the records that wait in them: each start begins one.
+    /// The one that is written doesn't count, since no checkpoint frees it.
+    fn wants_files_back(&self, unfolded: u64) -> bool {
         let files = self.log.files_since(self.frozen_at);
-        files > 0 && (files >= self.thresholds.log_bytes || self.shared.is_disk_full())
+        files > 0 && (files >= unfolded + self.thresholds.log_bytes || self.shared.is_disk_full())
     }
 }
 
@@ -308,11 +340,12 @@ impl Checkpoints {
             let is_idle = self.purging.is_empty() && !self.removed_is_due();
             let wish = wishes.take(if is_idle { THIN_OUT } else { Duration::ZERO });
             if wish.stop {
-                return self.make();
+                return self.make(Some(Extent::All));
             }
-            let is_due = wish.checkpoint || self.removed_is_due();
+            let all = self.removed_is_due().then_some(Extent::All);
+            let is_due = wish.checkpoint || all.is_some();
             if is_due {
-                self.make()?;
+                self.make(all)?;
             }
             // Not after each step of a purge: it looks at all lanes.
             if is_due || self.thinned_out.elapsed() >= THIN_OUT {
@@ -323,19 +356,22 @@ impl Checkpoints {
         }
     }
 
-    /// Makes one checkpoint.
-    fn make(&mut self) -> Result<(), CheckpointError> {
-        // Before the freeze: what went before it has its last state in the store after this checkpoint.
+    /// Makes one checkpoint, of as much as the fold wants where nothing else is said.
+    fn make(&mut self, extent: Option<Extent>) -> Result<(), CheckpointError> {
+        // Before the freeze: what went before it has its last state in the store after a checkpoint of all.
         let due = self.due();
         let (reply, frozen) = oneshot::channel();
-        if self.to_fold.send(ToFold::Freeze(reply)).is_err() {
+        if self.to_fold.send(ToFold::Freeze(extent, reply)).is_err() {
             return Ok(());
         }
         let Ok(frozen) = frozen.blocking_recv() else { return Ok(()) };
+        let is_all = frozen.is_all;
         checkpoint::write(&self.shared, &self.log, frozen, self.epoch)?;
         let _ = self.to_fold.send(ToFold::Folded);
-        let new = due.into_iter().filter(|generation| !self.purging.contains(generation));
-        self.purging.extend(new.collect::<Vec<_>>());
+        if is_all {
+            let new = due.into_iter().filter(|generation| !self.purging.contains(generation));
+            self.purging.extend(new.collect::<Vec<_>>());
+        }
         Ok(())
     }
 

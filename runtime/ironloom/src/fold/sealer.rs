@@ -17,6 +17,7 @@ pub(crate) use self::live::Living;
 use self::live::next_invocation;
 use super::points::{Points, is_of_output};
 use super::requests::{Recent, Remembered, Seen};
+use super::stretches::{Extent, Frozen};
 use super::submission::{
     Accepted, CommitSubmission, LookSubmission, ReadingsSubmission, Refusal, Submission,
 };
@@ -81,8 +82,8 @@ pub(crate) struct Stamped {
 pub(crate) enum ToFold {
     /// A group of records is on the disk.
     Group(Vec<Flushed<Stamped>>),
-    /// A checkpoint begins: freeze what is in memory.
-    Freeze(oneshot::Sender<super::checkpoint::Frozen>),
+    /// A checkpoint begins, of so much, or of as much as the fold wants.
+    Freeze(Option<Extent>, oneshot::Sender<Frozen>),
     /// A checkpoint has ended.
     Folded,
     /// The committer has ended; nothing comes any more.

@@ -75,8 +75,10 @@ impl Removed {
 /// The value of the fold position: the one root of recovery.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct FoldPosition {
-    /// The position up to which all records are in the store.
+    /// The position up to which all records are in the store, or are outdone by later ones.
     pub position: Position,
+    /// A record that the log has: a checkpoint has left out keys that one up to it writes again.
+    pub witness: Position,
     /// The last sequence whose reading is in a block.
     pub folded_through: Sequence,
     /// The last sequence that was routed.

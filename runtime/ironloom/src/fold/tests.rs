@@ -11,6 +11,7 @@ mod model;
 mod overlay;
 mod sealer;
 mod set_time;
+mod stretches;
 mod threads;
 mod world;
 

@@ -9,6 +9,8 @@ use super::frame::u64_at;
 pub struct Known {
     /// The fold position.
     pub fold: Position,
+    /// A record that was flushed, and by which the store has left something out: a log without it is damaged.
+    pub witness: Position,
     /// The fencing epoch.
     pub epoch: Epoch,
     /// The log that the store was begun with; `None` in a new store.

@@ -127,7 +127,8 @@ impl Store {
         if std::mem::take(&mut self.dirty) {
             // These are keys of their own: each may come through without the others.
             if random.chance(2) {
-                self.durable.fold = self.seen.fold;
+                // One value.
+                (self.durable.fold, self.durable.witness) = (self.seen.fold, self.seen.witness);
             }
             if random.chance(2) {
                 self.durable.epoch = self.seen.epoch;
@@ -211,6 +212,16 @@ impl World {
         self.store = Store::default();
     }
 
+    /// The record because of which the store has left something out.
+    pub(super) fn rests_on(&self) -> Position {
+        self.store.seen.witness
+    }
+
+    /// The store has left something out because of this record.
+    pub(super) fn store_rests_on(&mut self, witness: Position) {
+        self.store.seen.witness = witness;
+    }
+
     /// The store as a copy of an earlier time has it.
     pub(super) fn store_of_epoch(&mut self, epoch: Epoch) {
         self.store.seen.epoch = epoch;
@@ -221,7 +232,7 @@ impl World {
         let recovered = self.recover()?;
         self.check(&recovered);
         let epoch = recovered.epoch();
-        let own = Known { fold: self.fold(), epoch, identity: Some(recovered.identity()) };
+        let own = Known { epoch, identity: Some(recovered.identity()), ..self.store.seen };
         self.store.write(&self.disk, own)?;
         let log = recovered.begin()?;
         self.store.write(&self.disk, Known { identity: Some(log.identity()), ..own })?;
@@ -244,7 +255,8 @@ impl World {
                     let flushed = reader.flushed().0;
                     let ahead = self.random.below(flushed - self.fold().0 + 1);
                     let fold = Position(self.fold().0 + ahead);
-                    self.store.write(&self.disk, Known { fold, ..self.store.seen })?;
+                    let witness = Position(fold.0 + self.random.below(flushed - fold.0 + 1));
+                    self.store.write(&self.disk, Known { fold, witness, ..self.store.seen })?;
                     reader.free_through(fold)?;
                 }
                 12 => committer.shared().spares.fill()?,

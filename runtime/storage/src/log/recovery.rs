@@ -37,7 +37,7 @@ pub fn recover(disk: Arc<dyn Disk>, config: Config, known: Known) -> Result<Reco
     let id = known.identity.map_or_else(|| new_id(&*disk), |identity| identity.id);
     let newest = known.identity.map_or(0, |identity| identity.newest);
     let shared = Arc::new(LogShared::new(disk, config, id, files.made));
-    let mut scan = Scan::new(&shared, fold, known.epoch);
+    let mut scan = Scan::new(&shared, &known);
     let (chain, stale) = scan.run(files.segments)?;
     scan.make_durable(&chain, &stale)?;
     let numbers = chain.iter().map(|segment| segment.header.number);
@@ -266,9 +266,10 @@ struct Above {
 }
 
 impl<'a> Scan<'a> {
-    fn new(shared: &'a LogShared, fold: Position, epoch: Epoch) -> Self {
-        let above = VecDeque::new();
-        Self { shared, fold, witness: fold, epoch, next: fold.next(), above, buffer: Vec::new() }
+    fn new(shared: &'a LogShared, known: &Known) -> Self {
+        let (fold, epoch, above) = (known.fold, known.epoch, VecDeque::new());
+        let witness = fold.max(known.witness);
+        Self { shared, fold, witness, epoch, next: fold.next(), above, buffer: Vec::new() }
     }
 
     fn see(&mut self, epoch: Epoch, durable: Position) {

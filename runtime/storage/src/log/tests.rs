@@ -160,7 +160,8 @@ fn damage_is_named_wherever_the_log_knows_that_it_was_flushed() {
         let records = some_records(&mut world);
         let of_records = records.iter().map(|record| record.header.durable);
         let of_segments = segments(&world).into_iter().map(|(_, header)| header.durable);
-        let witness = of_records.chain(of_segments).max().unwrap().max(world.fold());
+        let known = of_records.chain(of_segments).chain([world.fold(), world.rests_on()]);
+        let witness = known.max().unwrap();
         for record in &records {
             let at = u64::from(record.at.offset) + world.random.below(record.at.bytes() as u64);
             let bits = 1 << world.random.below(8);
@@ -304,4 +305,20 @@ fn a_store_that_belongs_to_another_log_is_called_that() {
     let error = world.recover().err().unwrap();
     assert!(matches!(error, LogError::OtherStore { .. }));
     assert!(error.to_string().contains("the store is empty, and the log has segments"), "{error}");
+}
+
+#[test]
+fn a_log_that_ends_before_what_its_store_rests_on_is_damaged() {
+    for mut world in worlds().take(20) {
+        let end = world.recover().unwrap().end();
+        world.store_rests_on(end);
+        world.recover().unwrap();
+        world.store_rests_on(end.next());
+        let error = world.recover().err().unwrap();
+        assert!(matches!(error, LogError::Damaged { .. }), "{error}");
+        assert!(
+            error.to_string().contains(&format!("the log was flushed through record {}", end.next())),
+            "{error}"
+        );
+    }
 }

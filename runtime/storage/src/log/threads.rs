@@ -64,7 +64,7 @@ fn known(disk: &dyn Disk) -> Known {
         let mut bytes = [0; HEADER_BYTES];
         disk.open(&name).unwrap().read_at(&mut bytes, 0).unwrap();
         let SegmentHeader { epoch, log: id, number: newest, .. } = SegmentHeader::decode(&bytes).unwrap();
-        Known { fold: Position(0), epoch, identity: Some(Identity { id, newest }) }
+        Known { epoch, identity: Some(Identity { id, newest }), ..Known::default() }
     })
 }
 

@@ -1,12 +1,11 @@
 //! The state of one generation in memory, in front of the store.
 //!
-//! Commits arrive here once they are durable in the log, and are folded into the store later. There is one
-//! map. A value is *dirty* until a checkpoint has folded it, and *clean* from then on; while a checkpoint
-//! is under way, the values that it folds are *frozen*: a later write puts the frozen value aside first, so
-//! that the checkpoint writes the state as of its position. Which of the three a value is follows from two
-//! numbers, that of the checkpoint before which it was written and that of the last one folded: so that
-//! beginning and ending a checkpoint cost the same however much is dirty. Dirty and frozen values are never
-//! evicted. A deleted key stays as an entry without a value, so that the store isn't believed.
+//! Commits arrive here once they are durable in the log, and are folded into the store later, by [stretches](Stretch)
+//! of the log: the oldest first. There is one map. A value is *dirty* until a checkpoint has folded the stretch in
+//! which it was last written, and *clean* from then on. A key that is written again before that moves to the later
+//! stretch: the checkpoint of the earlier one leaves it out, since a replay writes it anyway. So what is written all
+//! the time hardly ever gets to the store. Dirty values are never evicted. A deleted key stays as an entry without a
+//! value, so that the store isn't believed.
 //!
 //! Whoever holds a `StateCache` puts a lock around it. While the store is read the lock is not held:
 //! [`Ticket`] and the page of changes carry what is needed to join the answer with what happened meanwhile.
@@ -14,13 +13,13 @@
 mod order;
 mod room;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::hash::BuildHasher;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
-use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
+use hashbrown::{DefaultHashBuilder, HashTable};
 use ironloom_types::page::Page;
 
 use self::room::Clean;
@@ -36,6 +35,10 @@ const ENTRY_BYTES: usize = 128;
 /// Some of the entries that go before those of the store; `None` where the key is deleted.
 pub type Changes = Page<Box<str>, Option<Bytes>>;
 
+/// A part of the log between two records, by its number from 1. Checkpoints fold whole stretches.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Stretch(pub u64);
+
 /// The state of one generation.
 #[derive(Debug)]
 pub struct StateCache {
@@ -45,17 +48,12 @@ pub struct StateCache {
     slots: Vec<Slot>,
     /// The lowest is used first, so that the last ones can be given back.
     free: BTreeSet<u32>,
-    /// The number of the checkpoint that will fold what is written now, from 1.
-    next: u64,
-    /// The number of the last checkpoint that is folded. `next - 1`, or `next - 2` while one is under way.
-    folded: u64,
-    /// The slots written before checkpoint `next`, and those of the one under way.
-    dirty: Vec<u32>,
-    frozen: Vec<u32>,
-    /// Frozen values that were overwritten since.
-    aside: HashMap<u32, Option<Bytes>>,
-    aside_bytes: usize,
-    /// Dirty and frozen entries in key order: made when somebody scans, dropped with a fold.
+    /// The last stretch that is folded of those in which something was written here.
+    folded: Stretch,
+    /// What no checkpoint has folded, the oldest stretch first.
+    dirty: VecDeque<Written>,
+    dirty_bytes: usize,
+    /// Dirty entries in key order: made when somebody scans, dropped with a fold.
     ordered: Option<order::Order>,
     /// Counts the dirty entries that were given another slot.
     moves: u64,
@@ -63,11 +61,19 @@ pub struct StateCache {
     stored: bool,
     /// Whether the store holds keys that have no entry here.
     incomplete: bool,
-    dirty_bytes: usize,
-    frozen_bytes: usize,
     clean: Clean,
     /// The place at which the search for entries to evict continues.
     hand: usize,
+}
+
+/// The slots that were written in one stretch.
+#[derive(Debug)]
+struct Written {
+    stretch: Stretch,
+    /// Some of them may have been written again in a later stretch, and count there.
+    slots: Vec<u32>,
+    /// The bytes of those that were not.
+    bytes: usize,
 }
 
 #[derive(Debug)]
@@ -76,9 +82,9 @@ struct Slot {
     hash: u64,
     /// `None` where the key is deleted, or is known not to be in the store.
     value: Option<Bytes>,
-    /// The checkpoint before which it was last written; 0 where it came from the store.
-    written: u64,
-    /// Where it is in the list of dirty slots, if it is dirty.
+    /// The stretch in which it was last written; 0 where it came from the store.
+    written: Stretch,
+    /// Where it is in the list of that stretch, if it is dirty.
     place: u32,
     /// Read, or written, since the search for entries to evict last came by. What was read from the store once
     /// makes room before what was read again.
@@ -90,6 +96,11 @@ impl Slot {
     fn bytes(&self) -> usize {
         weigh(&self.key, self.value.as_ref())
     }
+
+    /// Whether it is dirty, and this is its place.
+    fn is_at(&self, stretch: Stretch, place: usize) -> bool {
+        self.in_use && self.written == stretch && self.place as usize == place
+    }
 }
 
 fn weigh(key: &str, value: Option<&Bytes>) -> usize {
@@ -99,9 +110,8 @@ fn weigh(key: &str, value: Option<&Bytes>) -> usize {
 /// The bytes of the entries of a cache, by what may become of them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CacheBytes {
-    /// Not yet folded nor frozen: counts towards `store.dirty`.
+    /// Not yet folded: counts towards `store.dirty`.
     pub dirty: usize,
-    pub frozen: usize,
     /// Can be evicted: counts towards `store.cache`, a [`CacheBudget`].
     pub clean: usize,
 }
@@ -119,7 +129,7 @@ pub enum Lookup<'a> {
 /// When the store was asked. What it answers is of no use once a checkpoint was folded in between.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ticket {
-    folded: u64,
+    folded: Stretch,
 }
 
 impl StateCache {
@@ -130,18 +140,13 @@ impl StateCache {
             hasher: DefaultHashBuilder::default(),
             slots: Vec::new(),
             free: BTreeSet::new(),
-            next: 1,
-            folded: 0,
-            dirty: Vec::new(),
-            frozen: Vec::new(),
-            aside: HashMap::new(),
-            aside_bytes: 0,
+            folded: Stretch(0),
+            dirty: VecDeque::new(),
+            dirty_bytes: 0,
             ordered: None,
             moves: 0,
             stored: false,
             incomplete: false,
-            dirty_bytes: 0,
-            frozen_bytes: 0,
             clean: Clean::none(budget),
             hand: 0,
         }
@@ -174,13 +179,13 @@ impl StateCache {
 
     /// The bytes of the entries.
     pub fn bytes(&self) -> CacheBytes {
-        CacheBytes { dirty: self.dirty_bytes, frozen: self.frozen_bytes, clean: self.clean.bytes() }
+        CacheBytes { dirty: self.dirty_bytes, clean: self.clean.bytes() }
     }
 
-    /// Takes over a commit that is durable in the log.
-    pub fn apply(&mut self, changes: impl IntoIterator<Item = (Box<str>, Option<Bytes>)>) {
+    /// Takes over a commit that is durable in the log, in this stretch of it.
+    pub fn apply(&mut self, stretch: Stretch, changes: impl IntoIterator<Item = (Box<str>, Option<Bytes>)>) {
         for (key, value) in changes {
-            self.write(key, value);
+            self.write(stretch, key, value);
         }
     }
 
@@ -193,41 +198,48 @@ impl StateCache {
         let bytes = weigh(key, value.as_ref());
         if self.make_room(bytes, value.is_some()) {
             self.clean.add(bytes);
-            self.insert(key.into(), value, 0);
+            self.insert(key.into(), value, Stretch(0));
         }
     }
 
-    /// Begins a checkpoint: what is dirty now is frozen, later writes belong to the next one. Returns how
-    /// many keys are frozen.
-    pub fn freeze(&mut self) -> usize {
-        assert!(self.folded + 1 == self.next, "a checkpoint begins when the one before is folded");
-        self.next += 1;
-        self.frozen = std::mem::take(&mut self.dirty);
-        self.frozen_bytes = std::mem::take(&mut self.dirty_bytes);
-        self.frozen.len()
+    /// How many places [`Self::written`] has to look at for what was written through this stretch.
+    pub fn places(&self, through: Stretch) -> usize {
+        self.through(through).map(|written| written.slots.len()).sum()
     }
 
-    /// Shows `f` the frozen values with numbers from `from` up to but not including `to`, in no order:
-    /// `None` where the key is deleted. By parts, so that the lock is never held for long.
-    pub fn frozen(&self, from: usize, to: usize, mut f: impl FnMut(&str, Option<&Bytes>)) {
-        let to = to.min(self.frozen.len());
-        for number in self.frozen.get(from..to).unwrap_or_default() {
-            let slot = &self.slots[*number as usize];
-            let value = self.aside.get(number).unwrap_or(&slot.value);
-            f(&slot.key, value.as_ref());
+    /// Shows `f` the values that were last written through this stretch, in no order: `None` where the key is
+    /// deleted. At the places from `from` up to but not including `to`: by parts, so that the lock is never held
+    /// for long. What is written meanwhile belongs to a later stretch, and is left out.
+    pub fn written(&self, through: Stretch, from: usize, to: usize, mut f: impl FnMut(&str, Option<&Bytes>)) {
+        let mut begin = 0;
+        for written in self.through(through) {
+            let here = from.saturating_sub(begin)..to.saturating_sub(begin).min(written.slots.len());
+            for place in here {
+                let slot = self.slots.get(written.slots[place] as usize);
+                if let Some(slot) = slot.filter(|slot| slot.is_at(written.stretch, place)) {
+                    f(&slot.key, slot.value.as_ref());
+                }
+            }
+            begin += written.slots.len();
         }
     }
 
-    /// Ends a checkpoint once its position is on the disk: what is frozen becomes clean. What is returned
-    /// may take long to drop: drop it without the lock.
-    pub fn folded(&mut self) -> impl Sized + use<> {
-        assert!(self.folded + 2 == self.next, "only a checkpoint that was begun can be folded");
-        self.folded += 1;
-        let frozen = std::mem::take(&mut self.frozen);
-        let aside = std::mem::take(&mut self.aside);
-        self.clean.add(std::mem::take(&mut self.frozen_bytes) - std::mem::take(&mut self.aside_bytes));
-        self.stored |= !frozen.is_empty();
-        (frozen, aside, self.ordered.take())
+    /// Ends a checkpoint once its position is on the disk: what was last written through this stretch becomes
+    /// clean. What is returned may take long to drop: drop it without the lock.
+    pub fn folded(&mut self, through: Stretch) -> impl Sized + use<> {
+        let lists = self.dirty.partition_point(|written| written.stretch <= through);
+        let folded: Vec<Written> = self.dirty.drain(..lists).collect();
+        let Some(last) = folded.last() else { return None };
+        self.folded = last.stretch;
+        let bytes = folded.iter().map(|written| written.bytes).sum();
+        self.dirty_bytes -= bytes;
+        self.clean.add(bytes);
+        self.stored = true;
+        Some((self.ordered.take(), folded))
+    }
+
+    fn through(&self, through: Stretch) -> impl Iterator<Item = &Written> {
+        self.dirty.iter().take_while(move |written| written.stretch <= through)
     }
 
     fn ticket(&self) -> Ticket {
@@ -239,39 +251,58 @@ impl StateCache {
         self.index.find(hash, |&number| *self.slots[number as usize].key == *key).copied()
     }
 
-    fn write(&mut self, key: Box<str>, value: Option<Bytes>) {
-        self.dirty_bytes += weigh(&key, value.as_ref());
+    fn write(&mut self, stretch: Stretch, key: Box<str>, value: Option<Bytes>) {
+        assert!(self.folded < stretch, "what is written comes after what is folded");
+        let bytes = weigh(&key, value.as_ref());
+        self.dirty_bytes += bytes;
+        let place = self.list(stretch, bytes);
         let Some(number) = self.find(&key) else {
-            let number = self.insert(key, value, self.next);
-            self.make_dirty(number);
+            let number = self.insert(key, value, stretch);
+            self.put(number, place);
             return;
         };
         let slot = &mut self.slots[number as usize];
         let old_bytes = slot.bytes();
-        let old = std::mem::replace(&mut slot.value, value);
-        let written = std::mem::replace(&mut slot.written, self.next);
-        if written == self.next {
-            self.dirty_bytes -= old_bytes;
-            return;
-        }
+        slot.value = value;
+        let written = std::mem::replace(&mut slot.written, stretch);
         if written <= self.folded {
             self.clean.remove(old_bytes);
         } else {
-            self.aside.insert(number, old);
-            self.aside_bytes += old_bytes;
+            self.dirty_bytes -= old_bytes;
+            let list = self.dirty.iter_mut().rfind(|list| list.stretch == written);
+            // A dirty slot is in the list of its stretch.
+            if let Some(list) = list {
+                list.bytes -= old_bytes;
+            }
         }
-        self.make_dirty(number);
+        if written != stretch {
+            self.put(number, place);
+        }
     }
 
-    fn make_dirty(&mut self, number: u32) {
-        self.slots[number as usize].place = self.dirty.len() as u32;
-        self.dirty.push(number);
+    /// The next place in the list of a stretch, in which so many bytes more are written.
+    fn list(&mut self, stretch: Stretch, bytes: usize) -> u32 {
+        if self.dirty.back().is_none_or(|last| last.stretch < stretch) {
+            self.dirty.push_back(Written { stretch, slots: Vec::new(), bytes: 0 });
+        }
+        self.dirty.back_mut().map_or(0, |last| {
+            assert!(last.stretch == stretch, "stretches come one after the other");
+            last.bytes += bytes;
+            last.slots.len() as u32
+        })
     }
 
-    fn insert(&mut self, key: Box<str>, value: Option<Bytes>, written: u64) -> u32 {
+    fn put(&mut self, number: u32, place: u32) {
+        self.slots[number as usize].place = place;
+        if let Some(last) = self.dirty.back_mut() {
+            last.slots.push(number);
+        }
+    }
+
+    fn insert(&mut self, key: Box<str>, value: Option<Bytes>, written: Stretch) -> u32 {
         let hash = self.hasher.hash_one(&*key);
-        let slot =
-            Slot { key, hash, value, written, place: 0, read: AtomicBool::new(written > 0), in_use: true };
+        let read = AtomicBool::new(written > Stretch(0));
+        let slot = Slot { key, hash, value, written, place: 0, read, in_use: true };
         let number = match self.free.pop_first() {
             Some(number) => {
                 self.slots[number as usize] = slot;

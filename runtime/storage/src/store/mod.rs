@@ -20,7 +20,7 @@ use std::sync::Arc;
 
 use crate::folders;
 
-pub use cache::{CacheBudget, CacheBytes, Changes, Lookup, StateCache, Ticket};
+pub use cache::{CacheBudget, CacheBytes, Changes, Lookup, StateCache, Stretch, Ticket};
 pub use error::StoreError;
 pub use files::{FileError, Files};
 pub use keys::{Item, Key, KeyKind, KeyRange, Scope};

@@ -1,5 +1,7 @@
 //! What is kept of invocations, how many keys that takes, and what is read back page by page.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use ironloom_storage::store::{self, Applied, Change, EngineKind};
 use ironloom_types::clock::Timestamp;
 use ironloom_types::ids::{Digest, Epoch, Revision, Sequence};
@@ -11,6 +13,7 @@ const GENERATION: Generation = Generation(7);
 
 struct World {
     invocations: Invocations,
+    stretch: AtomicU64,
     storage: Arc<dyn Storage>,
     _folder: tempfile::TempDir,
 }
@@ -19,7 +22,8 @@ impl World {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let storage = store::open(EngineKind::Redb, folder.path(), 1 << 20).unwrap();
-        Self { invocations: Invocations::new(Arc::clone(&storage)), storage, _folder: folder }
+        let invocations = Invocations::new(Arc::clone(&storage));
+        Self { invocations, stretch: AtomicU64::new(1), storage, _folder: folder }
     }
 
     fn note(&self, ordinal: u64, attempt: u32) {
@@ -28,7 +32,9 @@ impl World {
 
     /// Writes what was noted; returns how many keys that took.
     fn checkpoint(&self) -> usize {
-        let frozen = self.invocations.freeze();
+        let stretch = Stretch(self.stretch.fetch_add(1, Ordering::Relaxed));
+        self.invocations.end(stretch);
+        let frozen = self.invocations.through(stretch);
         let mut changes = Vec::new();
         let mut gather = |key, value| -> Result<(), InvocationsError> {
             changes.push(Change { key, value });
@@ -37,7 +43,7 @@ impl World {
         self.invocations.pages(&frozen, &mut gather).unwrap();
         let count = changes.len();
         assert_eq!(self.storage.apply(changes, Epoch(0)).unwrap(), Applied::Done);
-        self.invocations.folded();
+        self.invocations.folded(stretch);
         count
     }
 
@@ -71,8 +77,8 @@ fn many_take_few_keys_and_are_listed_in_order_from_store_and_memory() {
     (501..=600).for_each(|ordinal| world.note(ordinal, 1));
     let all: Vec<(u64, u32)> = (1..=600).map(|ordinal| (ordinal, 1)).collect();
     assert_eq!(world.list(0, 601, 1_000), (all.clone(), false));
-    let frozen = world.invocations.freeze();
-    assert_eq!(frozen.len(), 100);
+    world.invocations.end(Stretch(2));
+    assert_eq!(world.invocations.through(Stretch(2)).len(), 100);
     assert_eq!(world.list(0, 601, 1_000), (all.clone(), false), "while a checkpoint is under way");
     let (mut seen, mut after): (Vec<(u64, u32)>, u64) = (Vec::new(), 0);
     loop {

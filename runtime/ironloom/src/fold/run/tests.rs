@@ -26,7 +26,9 @@ fn a_checkpoint_that_was_wished_for_is_not_wished_for_again_before_it_has_begun(
     // The one who makes it has taken the wish, and groups come before its word to freeze.
     fold.count();
     assert!(!wished(), "another would follow at once, though nothing waits");
-    drop(fold.freeze());
+    drop(fold.freeze(None));
     fold.count();
-    assert!(wished(), "it has begun, and again there is enough");
+    assert!(!wished(), "it is under way, and what it folds still counts");
+    fold.folded();
+    assert!(wished(), "it has ended, and again there is enough");
 }

@@ -41,6 +41,7 @@ fn a_generation() {
 fn the_fold_position() {
     let fold = FoldPosition {
         position: Position(300),
+        witness: Position(305),
         folded_through: Sequence(200),
         routed_through: Sequence(201),
         time: Timestamp(1234),
@@ -48,7 +49,7 @@ fn the_fold_position() {
         generation: Generation(3),
         pending: vec![(Generation(3), Sequence(150))],
     };
-    golden(fold, "ac02c801c901d209070301039601");
+    golden(fold, "ac02b102c801c901d209070301039601");
 }
 
 #[test]

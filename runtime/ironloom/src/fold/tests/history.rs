@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 use super::cut::Cut;
 use super::model::{Lane, Reading};
 use super::world::World;
+use crate::fold::stretches::Extent;
 use crate::fold::submission::{CommitSubmission, ReadingsSubmission, Refusal, Submission};
 use crate::records::admin::{AdminRecord, LaneDue, NewInstallation, PackageRecord};
 use crate::records::commit::{
@@ -64,7 +65,8 @@ pub(super) enum Step {
     Tick { by: u64 },
     SetTime { back: u64, due: u64 },
     Pump,
-    Freeze,
+    EndStretch,
+    Freeze { extent: Extent },
     Checkpoint { cut: Option<(usize, usize)> },
     Purge { which: u8, cut: Option<(usize, usize)> },
     Restart,
@@ -151,7 +153,9 @@ pub(super) fn step() -> impl Strategy<Value = Step> {
         1 => (0..1000u64).prop_map(|by| Step::Tick { by }),
         1 => (0..5000u64, 0..1000u64).prop_map(|(back, due)| Step::SetTime { back, due }),
         3 => Just(Step::Pump),
-        2 => Just(Step::Freeze),
+        3 => Just(Step::EndStretch),
+        1 => Just(Step::Freeze { extent: Extent::All }),
+        3 => Just(Step::Freeze { extent: Extent::Oldest }),
         2 => Just(Step::Checkpoint { cut: None }),
         3 => (0..3usize, 0..40usize).prop_map(|cut| Step::Checkpoint { cut: Some(cut) }),
         1 => (any::<u8>(), prop::option::of((0..3usize, 0..40usize))).prop_map(|(which, cut)| Step::Purge { which, cut }),
@@ -215,7 +219,8 @@ impl World {
             }
             Step::SetTime { back, due } => self.set_time(*back, *due),
             Step::Pump => self.pump(),
-            Step::Freeze => self.freeze(),
+            Step::EndStretch => self.end_stretch(),
+            Step::Freeze { extent } => self.freeze(*extent),
             Step::Checkpoint { cut } => {
                 self.checkpoint(cut.map(|(applies, changes)| Cut { applies, changes }));
             }

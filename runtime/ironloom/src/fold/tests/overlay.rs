@@ -7,13 +7,18 @@ use bytes::Bytes;
 use proptest::prelude::*;
 
 use crate::fold::overlay::{Changes, Overlay};
-use ironloom_storage::store::{self, Change, EngineKind, Item, Key, KeyKind, Scope};
+use ironloom_storage::store::{self, Change, EngineKind, Item, Key, KeyKind, Scope, Stretch};
 use ironloom_types::ids::{Epoch, Generation};
 
 #[derive(Clone, Debug)]
 enum Step {
     Set(Vec<(u8, Option<u8>)>),
-    Freeze,
+    /// Ends a stretch.
+    End,
+    /// Begins a checkpoint of the oldest stretch, or of all that have ended.
+    Freeze {
+        all: bool,
+    },
     /// The frozen changes are in the store; with `end` the checkpoint ends, too.
     Write {
         end: bool,
@@ -29,7 +34,8 @@ enum Step {
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         6 => prop::collection::vec((0..40u8, prop::option::weighted(0.6, any::<u8>())), 1..8).prop_map(Step::Set),
-        2 => Just(Step::Freeze),
+        3 => Just(Step::End),
+        2 => any::<bool>().prop_map(|all| Step::Freeze { all }),
         2 => any::<bool>().prop_map(|end| Step::Write { end }),
         2 => (0..40u8).prop_map(Step::Get),
         4 => (0..4u8, prop::option::of(0..40u8), 1..12usize)
@@ -51,7 +57,7 @@ proptest! {
         let storage = store::open(EngineKind::Redb, folder.path(), 4 << 20).unwrap();
         let overlay = Overlay::new(Arc::clone(&storage));
         let mut model: BTreeMap<Key, Bytes> = BTreeMap::new();
-        let mut frozen: Option<Arc<Changes>> = None;
+        let (mut stretch, mut folded, mut frozen): (u64, u64, Option<(Stretch, Arc<Changes>)>) = (1, 0, None);
         for step in steps {
             match step {
                 Step::Set(changes) => {
@@ -65,13 +71,22 @@ proptest! {
                     }
                     overlay.apply(changes);
                 }
-                Step::Freeze => frozen = frozen.or_else(|| Some(overlay.freeze())),
+                Step::End => {
+                    overlay.end(Stretch(stretch));
+                    stretch += 1;
+                }
+                Step::Freeze { all } if frozen.is_none() && folded + 1 < stretch => {
+                    let through = Stretch(if all { stretch - 1 } else { folded + 1 });
+                    frozen = Some((through, overlay.through(through)));
+                }
+                Step::Freeze { .. } => {}
                 Step::Write { end } => {
-                    let Some(changes) = &frozen else { continue };
+                    let Some((through, changes)) = &frozen else { continue };
                     let changes = changes.iter().map(|(key, value)| Change { key: key.clone(), value: value.clone() });
                     let _ = storage.apply(changes.collect(), Epoch(1)).unwrap();
                     if end {
-                        overlay.folded();
+                        overlay.folded(*through);
+                        folded = through.0;
                         frozen = None;
                     }
                 }
@@ -111,6 +126,12 @@ fn a_key_that_is_written_again_takes_no_more_room() {
     assert_eq!(overlay.bytes(), once);
     overlay.apply([(key(1), None)]);
     assert_eq!(overlay.bytes(), once - 10);
-    overlay.freeze();
+    overlay.end(Stretch(1));
+    assert_eq!(overlay.bytes(), once - 10, "it waits for its checkpoint");
+    overlay.apply([(key(1), None)]);
+    assert!(overlay.bytes() > once - 10, "and for that of the next stretch");
+    overlay.folded(Stretch(1));
+    overlay.end(Stretch(2));
+    overlay.folded(Stretch(2));
     assert_eq!(overlay.bytes(), 0);
 }

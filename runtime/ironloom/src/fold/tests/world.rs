@@ -15,13 +15,14 @@ use super::model::{Model, Reading};
 use super::wait;
 use crate::fold::Shared;
 use crate::fold::apply::Applier;
-use crate::fold::checkpoint::{self, Frozen};
+use crate::fold::checkpoint;
 use crate::fold::durable::{Durable, Listener};
 use crate::fold::letters::{Excess, Oldest};
 use crate::fold::open::Opened;
 use crate::fold::points::LatestValue;
 use crate::fold::run::purge_step;
 use crate::fold::sealer::{Numberer, Stamped, ToFold};
+use crate::fold::stretches::{Extent, Frozen};
 use crate::fold::submission::{Accepted, AdminSubmission, Refusal, Submission};
 use crate::lanes::Lane;
 use crate::lanes::app_log::{AppLogs, InstallationLog};
@@ -231,33 +232,40 @@ impl World {
         }
     }
 
-    pub(super) fn freeze(&mut self) {
+    /// Ends a stretch of the log; a later checkpoint may fold only what is before.
+    pub(super) fn end_stretch(&mut self) {
+        let node = self.node();
+        node.applier.end_stretch(node.last);
+    }
+
+    pub(super) fn freeze(&mut self, extent: Extent) {
         let node = self.node();
         if node.frozen.is_none() {
             let removed = node.shared.removed.lock();
             let to_purge = removed.iter().filter(|(_, gone)| gone.removed.purge);
             let to_purge = to_purge.map(|(generation, _)| *generation).collect();
             drop(removed);
-            node.frozen = Some((
-                checkpoint::freeze(&node.shared, node.last, std::mem::take(&mut node.applier.gone)),
-                to_purge,
-            ));
+            let frozen = node.applier.freeze(extent, node.last);
+            node.frozen = Some((frozen, to_purge));
         }
     }
 
     /// Writes what was frozen. Where that is cut off, the process ends and another is started.
     pub(super) fn checkpoint(&mut self, cut: Option<Cut>) {
-        self.freeze();
+        self.freeze(Extent::All);
         let node = self.node.as_mut().unwrap();
         let (frozen, removed) = node.frozen.take().unwrap();
+        let is_all = frozen.is_all;
         if let Some(cut) = cut {
             self.machine.cut(cut, &node.storage);
         }
         let written = checkpoint::write(&node.shared, &node.log, frozen, node.epoch);
         match (written, cut) {
             (Ok(()), None) => {
-                node.purgeable = removed;
-                self.model.forgotten.append(&mut node.purged);
+                if is_all {
+                    node.purgeable = removed;
+                    self.model.forgotten.append(&mut node.purged);
+                }
             }
             (Err(error), None) => panic!("{error}"),
             (written, Some(_)) => {

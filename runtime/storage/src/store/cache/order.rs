@@ -1,4 +1,4 @@
-//! The dirty and frozen entries in key order, for scans. Whoever scans puts them in order, outside of the lock;
+//! The dirty entries in key order, for scans. Whoever scans puts them in order, outside of the lock;
 //! commits only leave their keys behind.
 
 use std::collections::BTreeMap;
@@ -6,24 +6,21 @@ use std::ops::Bound;
 
 use parking_lot::RwLock;
 
-use super::{Changes, StateCache};
+use super::{Changes, StateCache, Stretch};
 
 /// Keys that are read under one hold of the lock.
 const STEP: usize = if cfg!(test) { 2 } else { 4_096 };
 /// Keys that are put in order under one hold of the lock, where the others wait for it.
 const LAST: usize = if cfg!(test) { 2 } else { 256 };
 
-/// Dirty and frozen keys that are, or are being, put in order.
+/// Dirty keys that are, or are being, put in order.
 #[derive(Debug, Default)]
 pub(in crate::store) struct Order {
-    /// The checkpoints and moves as of when they were gathered: a fold or a move makes all of it void. `next` is 0
-    /// at first.
-    folded: u64,
-    next: u64,
-    moves: u64,
-    /// How many of the cache's frozen and dirty slots are in it.
-    frozen: usize,
-    dirty: usize,
+    /// What was folded and moved when they were gathered: a fold or a move makes all of it void.
+    as_of: Option<(Stretch, u64)>,
+    /// How many of the places of all stretches are in it. A key that is written again has another place, and is in
+    /// it once.
+    places: usize,
     /// Not yet in order.
     gathered: Vec<(Box<str>, u32)>,
     pub(in crate::store) sorted: BTreeMap<Box<str>, u32>,
@@ -70,28 +67,32 @@ impl StateCache {
         }
     }
 
-    /// Takes up to `most` more dirty and frozen keys into an order. Whether that was all.
+    /// Takes up to `most` more dirty keys into an order. Whether that was all.
     pub(in crate::store) fn gather(&self, order: &mut Order, most: usize) -> bool {
-        if order.next == 0 || order.folded != self.folded || order.moves != self.moves {
-            *order = Order { folded: self.folded, next: self.next, moves: self.moves, ..Order::default() };
+        let as_of = Some((self.folded, self.moves));
+        if order.as_of != as_of {
+            *order = Order { as_of, ..Order::default() };
         }
-        if order.next != self.next {
-            assert!(order.frozen == 0, "a checkpoint begins when the one before is folded");
-            order.frozen = std::mem::take(&mut order.dirty);
-            order.next = self.next;
+        let mut begin = 0;
+        let end = order.places + most;
+        for written in &self.dirty {
+            let next = order.places.saturating_sub(begin)..written.slots.len().min(end.saturating_sub(begin));
+            for place in next {
+                order.places += 1;
+                let number = written.slots[place];
+                let slot = self.slots.get(number as usize);
+                if let Some(slot) = slot.filter(|slot| slot.is_at(written.stretch, place)) {
+                    order.gathered.push((slot.key.clone(), number));
+                }
+            }
+            begin += written.slots.len();
         }
-        let waiting = self.frozen[order.frozen..].iter().chain(&self.dirty[order.dirty..]);
-        let before = order.gathered.len();
-        order.gathered.extend(waiting.take(most).map(|&n| (self.slots[n as usize].key.clone(), n)));
-        let of_frozen = (order.gathered.len() - before).min(self.frozen.len() - order.frozen);
-        order.frozen += of_frozen;
-        order.dirty += order.gathered.len() - before - of_frozen;
-        self.is_complete(order)
+        order.places == begin
     }
 
     fn is_complete(&self, order: &Order) -> bool {
-        let is_of_now = (order.folded, order.next, order.moves) == (self.folded, self.next, self.moves);
-        is_of_now && order.frozen == self.frozen.len() && order.dirty == self.dirty.len()
+        let places: usize = self.dirty.iter().map(|written| written.slots.len()).sum();
+        order.as_of == Some((self.folded, self.moves)) && order.places == places
     }
 
     fn page(&self, order: &Order, prefix: &str, after: Option<&str>, limit: usize) -> Changes {
@@ -107,7 +108,7 @@ impl StateCache {
                 break;
             }
             let slot = &self.slots[number as usize];
-            assert!(slot.written > self.folded, "what is in order is dirty or frozen, so it was not evicted");
+            assert!(slot.written > self.folded, "what is in order is dirty, so it was not evicted");
             changes.entries.push((key.clone(), slot.value.clone()));
         }
         changes

@@ -133,16 +133,15 @@ impl StateCache {
         self.free.insert(number);
     }
 
-    /// Whether most slots are free and none is read by a checkpoint, so that memory is to be had from
-    /// [`StateCache::compact`].
+    /// Whether most slots are free, so that memory is to be had from [`StateCache::compact`].
     pub fn is_sparse(&self) -> bool {
-        self.frozen.is_empty() && self.slots.len() > FEW && self.free.len() > self.slots.len() / 2
+        self.slots.len() > FEW && self.free.len() > self.slots.len() / 2
     }
 
-    /// Gives free slots back, between two checkpoints: the last ones take the places of the first free ones. Moves
-    /// at most `slots` of them, so that the lock is never held for long. Whether it is done.
+    /// Gives free slots back: the last ones take the places of the first free ones. Moves at most `slots` of them, so
+    /// that the lock is never held for long. Whether it is done. A checkpoint that reads meanwhile finds each dirty
+    /// slot where it was in its list.
     pub fn compact(&mut self, slots: usize) -> bool {
-        assert!(self.frozen.is_empty(), "slots keep their places while a checkpoint reads them");
         for _ in 0..slots {
             let Some(last) = self.slots.pop() else { break };
             let from = self.slots.len() as u32;
@@ -158,7 +157,10 @@ impl StateCache {
                 *entry = to;
             }
             if last.written > self.folded {
-                self.dirty[last.place as usize] = to;
+                let list = self.dirty.iter_mut().rfind(|list| list.stretch == last.written);
+                if let Some(list) = list {
+                    list.slots[last.place as usize] = to;
+                }
                 self.moves += 1;
             }
             self.slots[to as usize] = last;

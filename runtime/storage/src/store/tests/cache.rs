@@ -11,6 +11,9 @@ use parking_lot::RwLock;
 
 type Map = BTreeMap<String, Bytes>;
 
+const FIRST: Stretch = Stretch(1);
+const SECOND: Stretch = Stretch(2);
+
 #[derive(Clone, Debug)]
 enum Step {
     Commit(Vec<(usize, Option<usize>)>),
@@ -18,8 +21,11 @@ enum Step {
     /// Reads the store for a key, and fills the cache some steps later.
     Ask(usize),
     Fill(prop::sample::Index),
-    Freeze,
-    /// Writes some of the frozen keys to the store, and stops there.
+    /// Ends a stretch.
+    End,
+    /// Begins to fold: the oldest stretch, or all.
+    Freeze(bool),
+    /// Writes some of the keys that are folded to the store, and stops there.
     FoldPart(usize),
     Fold,
     Shrink(usize),
@@ -39,7 +45,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         4 => keys.clone().prop_map(Step::Get),
         2 => keys.clone().prop_map(Step::Ask),
         2 => any::<prop::sample::Index>().prop_map(Step::Fill),
-        2 => Just(Step::Freeze),
+        2 => Just(Step::End),
+        2 => any::<bool>().prop_map(Step::Freeze),
         1 => (0..5_usize).prop_map(Step::FoldPart),
         2 => Just(Step::Fold),
         2 => (0..2_000_usize).prop_map(Step::Shrink),
@@ -54,9 +61,13 @@ struct Run {
     cache: StateCache,
     committed: Map,
     store: Map,
-    /// What was committed when the checkpoint under way began.
-    frozen: Option<Map>,
-    dirty: BTreeSet<String>,
+    stretch: Stretch,
+    /// The stretch through which the last checkpoint has folded.
+    folded: Stretch,
+    /// The stretch through which the checkpoint under way folds.
+    folding: Option<Stretch>,
+    /// The stretches in which keys were written last that are not folded.
+    dirty: BTreeMap<String, Stretch>,
     asked: Vec<(Ticket, String, Option<Bytes>)>,
     seed: u64,
     budget: Arc<CacheBudget>,
@@ -69,8 +80,18 @@ impl Run {
             true => StateCache::of_new_generation(&budget),
             false => StateCache::of_stored_generation(&budget),
         };
-        let (committed, dirty, asked) = (store.clone(), BTreeSet::new(), Vec::new());
-        Self { cache, committed, store, frozen: None, dirty, asked, seed: 0, budget }
+        Self {
+            cache,
+            committed: store.clone(),
+            store,
+            stretch: Stretch(1),
+            folded: Stretch(0),
+            folding: None,
+            dirty: BTreeMap::new(),
+            asked: Vec::new(),
+            seed: 0,
+            budget,
+        }
     }
 
     fn step(&mut self, step: &Step) {
@@ -87,12 +108,15 @@ impl Run {
                 self.cache.fill(ticket, &key, value);
             }
             Step::Fill(_) => {}
-            Step::Freeze if self.frozen.is_none() => {
-                assert_eq!(self.cache.freeze(), self.dirty.len());
-                self.dirty.clear();
-                self.frozen = Some(self.committed.clone());
+            Step::End => self.stretch.0 += 1,
+            Step::Freeze(all) if self.folding.is_none() => {
+                if *all || self.folded.0 + 1 == self.stretch.0 {
+                    self.stretch.0 += 1;
+                }
+                let through = if *all { self.stretch.0 - 1 } else { self.folded.0 + 1 };
+                self.folding = Some(Stretch(through));
             }
-            Step::Freeze => {}
+            Step::Freeze(_) => {}
             Step::FoldPart(keys) => self.fold_part(*keys),
             Step::Fold => self.fold(),
             Step::Shrink(bytes) => {
@@ -104,8 +128,7 @@ impl Run {
                 assert_eq!(self.cache.bytes().clean, 0);
             }
             Step::Scan(prefix, limit, folds) => self.scan(KEYS[*prefix], *limit, *folds),
-            Step::Compact if self.frozen.is_none() => while !self.cache.compact(1) {},
-            Step::Compact => {}
+            Step::Compact => while !self.cache.compact(1) {},
         }
         assert_eq!(self.budget.clean(), self.cache.bytes().clean, "each clean byte counts once");
     }
@@ -118,13 +141,13 @@ impl Run {
             effects.insert(KEYS[*key].into(), length.map(|length| bytes(self.seed, length)));
         }
         for (key, value) in &effects {
-            self.dirty.insert(key.to_string());
+            self.dirty.insert(key.to_string(), self.stretch);
             match value {
                 Some(value) => self.committed.insert(key.to_string(), value.clone()),
                 None => self.committed.remove(&**key),
             };
         }
-        self.cache.apply(effects);
+        self.cache.apply(self.stretch, effects);
     }
 
     fn get(&mut self, key: &str) {
@@ -133,7 +156,7 @@ impl Run {
             Lookup::Value(value) => assert_eq!(Some(value), expected),
             Lookup::Absent => assert_eq!(None, expected),
             Lookup::AskStore(ticket) => {
-                assert!(!self.dirty.contains(key), "{key:?} is dirty and was forgotten");
+                assert!(!self.dirty.contains_key(key), "{key:?} is dirty and was forgotten");
                 assert_eq!(self.store.get(key), expected, "the store does not know {key:?}");
                 let value = self.store.get(key).cloned();
                 self.cache.fill(ticket, key, value);
@@ -141,20 +164,27 @@ impl Run {
         }
     }
 
-    fn frozen_changes(&self) -> BTreeMap<String, Option<Bytes>> {
+    /// What the checkpoint under way still has to write.
+    fn folding_changes(&self) -> BTreeMap<String, Option<Bytes>> {
         let mut changes = BTreeMap::new();
+        let Some(through) = self.folding else { return changes };
         // By parts, as a checkpoint asks for them.
-        for from in (0..KEYS.len()).step_by(3) {
-            self.cache.frozen(from, from + 3, |key, value| {
+        for from in (0..self.cache.places(through)).step_by(3) {
+            self.cache.written(through, from, from + 3, |key, value| {
                 let twice = changes.insert(key.to_owned(), value.cloned());
-                assert!(twice.is_none(), "{key:?} is frozen twice");
+                assert!(twice.is_none(), "{key:?} is folded twice");
             });
         }
+        let due = self.dirty.iter().filter(|(_, written)| **written <= through);
+        assert!(
+            changes.keys().eq(due.map(|(key, _)| key)),
+            "what was written through a stretch, and not later"
+        );
         changes
     }
 
     fn fold_part(&mut self, keys: usize) {
-        for (key, value) in self.frozen_changes().into_iter().take(keys) {
+        for (key, value) in self.folding_changes().into_iter().take(keys) {
             match value {
                 Some(value) => self.store.insert(key, value),
                 None => self.store.remove(&key),
@@ -163,11 +193,19 @@ impl Run {
     }
 
     fn fold(&mut self) {
-        let Some(frozen) = self.frozen.take() else { return };
         self.fold_part(usize::MAX);
-        assert_eq!(self.store, frozen, "the checkpoint is not the state as of its position");
-        drop(self.cache.folded());
-        assert_eq!(self.cache.bytes().frozen, 0);
+        let Some(through) = self.folding.take() else { return };
+        self.dirty.retain(|_, written| *written > through);
+        self.folded = through;
+        for key in KEYS.iter().filter(|key| !self.dirty.contains_key(**key)) {
+            assert_eq!(
+                self.store.get(*key),
+                self.committed.get(*key),
+                "{key:?}: the store has what is folded"
+            );
+        }
+        drop(self.cache.folded(through));
+        assert_eq!(self.cache.places(through), 0);
     }
 
     fn changes(&mut self, prefix: &str, after: Option<&str>, limit: usize) -> Changes {
@@ -186,7 +224,7 @@ impl Run {
             let changes = self.changes(prefix, after.as_deref(), limit);
             let may_be_stored = self.cache.may_be_stored();
             self.fold_part(folds);
-            if self.frozen.is_some() && folds == 3 {
+            if folds == 3 {
                 self.fold();
             }
             let behind =
@@ -244,7 +282,7 @@ proptest! {
         for key in KEYS {
             run.get(key);
         }
-        for step in [Step::Fold, Step::Freeze, Step::Fold, Step::Evict] {
+        for step in [Step::Fold, Step::Freeze(true), Step::Fold, Step::Evict] {
             run.step(&step);
         }
         assert_eq!(run.store, run.committed);
@@ -266,7 +304,9 @@ proptest! {
         let mut order = crate::store::cache::Order::default();
         for step in &steps {
             match step {
-                Step::Commit(_) | Step::Freeze | Step::Fold | Step::Evict | Step::Compact => run.step(step),
+                Step::Commit(_) | Step::End | Step::Freeze(_) | Step::Fold | Step::Evict | Step::Compact => {
+                    run.step(step)
+                }
                 _ => drop(run.cache.gather(&mut order, 1)),
             }
         }
@@ -274,8 +314,7 @@ proptest! {
             order.sort();
         }
         order.sort();
-        let mut expected: BTreeSet<String> = run.dirty.clone();
-        expected.extend(run.frozen_changes().into_keys());
+        let expected: BTreeSet<String> = run.dirty.into_keys().collect();
         let found: BTreeSet<String> = order.sorted.keys().map(|key| key.to_string()).collect();
         prop_assert_eq!(found, expected);
     }
@@ -297,9 +336,8 @@ fn one(key: &str, value: Option<Bytes>) -> [(Box<str>, Option<Bytes>); 1] {
 fn an_answer_of_the_store_from_before_a_fold_is_not_believed() {
     let mut cache = StateCache::of_stored_generation(&unbounded());
     let Lookup::AskStore(before) = cache.get("k") else { panic!("nothing is known yet") };
-    cache.apply(one("k", value("new")));
-    cache.freeze();
-    drop(cache.folded());
+    cache.apply(FIRST, one("k", value("new")));
+    drop(cache.folded(FIRST));
     assert!(cache.shrink_to(0, 100));
     cache.fill(before, "k", value("old"));
     assert!(matches!(cache.get("k"), Lookup::AskStore(_)));
@@ -311,9 +349,8 @@ fn what_was_read_lately_stays_longest() {
     let mut stayed = 0;
     for read in keys {
         let mut cache = StateCache::of_new_generation(&unbounded());
-        cache.apply(keys.map(|key| (key.into(), value("x"))));
-        cache.freeze();
-        drop(cache.folded());
+        cache.apply(FIRST, keys.map(|key| (key.into(), value("x"))));
+        drop(cache.folded(FIRST));
         let all = cache.bytes().clean;
         // After this none of the three left counts as read.
         assert!(cache.shrink_to(all * 3 / 4, 100));
@@ -331,9 +368,8 @@ fn a_new_generation_never_asks_the_store_until_something_was_evicted() {
     let mut cache = StateCache::of_new_generation(&unbounded());
     assert_eq!(cache.get("k"), Lookup::Absent);
     assert!(!cache.may_be_stored());
-    cache.apply(one("k", value("v")));
-    cache.freeze();
-    drop(cache.folded());
+    cache.apply(FIRST, one("k", value("v")));
+    drop(cache.folded(FIRST));
     assert!(cache.may_be_stored());
     assert_eq!(cache.get("other"), Lookup::Absent);
     assert!(cache.shrink_to(0, 100));
@@ -343,18 +379,15 @@ fn a_new_generation_never_asks_the_store_until_something_was_evicted() {
 #[test]
 fn bytes_count_values_by_what_may_become_of_them() {
     let mut cache = StateCache::of_new_generation(&unbounded());
-    cache.apply(one("key", value("12345")));
+    cache.apply(FIRST, one("key", value("12345")));
     let one_entry = cache.bytes().dirty;
     assert!(one_entry >= "key".len() + "12345".len());
-    cache.freeze();
-    assert_eq!(cache.bytes(), CacheBytes { dirty: 0, frozen: one_entry, clean: 0 });
-    cache.apply(one("key", value("1234567")));
-    assert_eq!(cache.bytes(), CacheBytes { dirty: one_entry + 2, frozen: one_entry, clean: 0 });
-    drop(cache.folded());
-    assert_eq!(cache.bytes(), CacheBytes { dirty: one_entry + 2, frozen: 0, clean: 0 });
-    cache.freeze();
-    drop(cache.folded());
-    assert_eq!(cache.bytes(), CacheBytes { dirty: 0, frozen: 0, clean: one_entry + 2 });
+    cache.apply(SECOND, one("key", value("1234567")));
+    assert_eq!(cache.bytes(), CacheBytes { dirty: one_entry + 2, clean: 0 });
+    drop(cache.folded(FIRST));
+    assert_eq!(cache.bytes(), CacheBytes { dirty: one_entry + 2, clean: 0 }, "it was written again");
+    drop(cache.folded(SECOND));
+    assert_eq!(cache.bytes(), CacheBytes { dirty: 0, clean: one_entry + 2 });
 }
 
 /// Has a cache ask for a key, and hands it the store's answer.
@@ -410,11 +443,10 @@ fn a_cache_has_its_share_whatever_another_one_keeps() {
 fn free_slots_are_given_back_and_each_entry_is_found_afterwards() {
     let mut cache = StateCache::of_new_generation(&unbounded());
     let keys: Vec<String> = (0..1_000).map(|n| format!("k{n}")).collect();
-    keys.iter().for_each(|key| cache.apply(one(key, value(key))));
-    cache.freeze();
-    drop(cache.folded());
+    keys.iter().for_each(|key| cache.apply(FIRST, one(key, value(key))));
+    drop(cache.folded(FIRST));
     // Every tenth is dirty, from the first to the last slot.
-    keys.iter().step_by(10).for_each(|key| cache.apply(one(key, value("new"))));
+    keys.iter().step_by(10).for_each(|key| cache.apply(SECOND, one(key, value("new"))));
     assert!(!cache.is_sparse());
     assert!(cache.shrink_to(0, 10_000));
     assert!(cache.is_sparse());
@@ -426,10 +458,9 @@ fn free_slots_are_given_back_and_each_entry_is_found_afterwards() {
             other => assert!(n % 10 > 0 && matches!(other, Lookup::AskStore(_)), "{key}: {other:?}"),
         }
     }
-    let mut frozen = BTreeSet::new();
-    let count = cache.freeze();
-    cache.frozen(0, count, |key, _| assert!(frozen.insert(key.to_owned())));
-    assert_eq!(frozen, keys.iter().step_by(10).cloned().collect());
+    let mut written = BTreeSet::new();
+    cache.written(SECOND, 0, cache.places(SECOND), |key, _| assert!(written.insert(key.to_owned())));
+    assert_eq!(written, keys.iter().step_by(10).cloned().collect());
 }
 
 /// Prints what a look-up costs: `cargo test --release cost_of -- --ignored --nocapture`.
@@ -442,7 +473,7 @@ fn cost_of_a_lookup_and_of_a_commit() {
         let commit = |cache: &mut StateCache| {
             let begin = std::time::Instant::now();
             for (n, name) in names.iter().enumerate() {
-                cache.apply(one(name, Some(bytes(n as u64, 32))));
+                cache.apply(FIRST, one(name, Some(bytes(n as u64, 32))));
             }
             begin.elapsed().as_nanos() as u64 / keys
         };
@@ -457,12 +488,9 @@ fn cost_of_a_lookup_and_of_a_commit() {
         }
         let get = begin.elapsed().as_nanos() / 2_000_000;
         let begin = std::time::Instant::now();
-        cache.freeze();
-        let garbage = cache.folded();
+        let garbage = cache.folded(FIRST);
         let fold = begin.elapsed();
         drop(garbage);
-        println!(
-            "{keys} keys: get {get} ns, commit {first} then {again} ns, freeze and fold {fold:?} ({sum})"
-        );
+        println!("{keys} keys: get {get} ns, commit {first} then {again} ns, fold {fold:?} ({sum})");
     }
 }

@@ -1,0 +1,129 @@
+//! The stretches of the log that no checkpoint has folded: the oldest is folded first.
+//!
+//! A stretch ends between two records, and where it ends the fold's position is noted with all that belongs to it.
+//! A checkpoint that folds a stretch later writes that position. The store is then not the state as of it: a key
+//! that a later stretch has written again may hold anything older, since a replay from the position writes it
+//! anyway and reads nothing. So what is written all the time hardly ever gets to the store.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use super::durable::Durable;
+use super::{FoldPosition, Shared};
+use ironloom_storage::store::Stretch;
+use ironloom_types::ids::Position;
+
+/// How much a checkpoint folds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Extent {
+    /// The oldest stretch, or the one under way where there is no other.
+    Oldest,
+    /// All that has been applied.
+    All,
+}
+
+/// A stretch that has ended.
+struct Ended {
+    number: Stretch,
+    fold: FoldPosition,
+    /// Installations that were removed in it: what they have in memory goes once it is folded.
+    gone: Vec<Arc<Durable>>,
+}
+
+/// The stretch that records are applied to, and those before it that wait for a checkpoint.
+pub(crate) struct Stretches {
+    current: Stretch,
+    ended: VecDeque<Ended>,
+    /// Installations that were removed in the current one.
+    pub(super) gone: Vec<Arc<Durable>>,
+}
+
+/// What a checkpoint folds.
+pub(crate) struct Frozen {
+    /// The last stretch that it folds.
+    pub through: Stretch,
+    /// The position at its end.
+    pub fold: FoldPosition,
+    /// Whether that was all that had been applied.
+    pub is_all: bool,
+    /// Everything whose state may have to be written.
+    pub lanes: Vec<Arc<Durable>>,
+    /// What is gone with all its state: that needn't be written before.
+    pub purged: Vec<Arc<Durable>>,
+}
+
+impl Default for Stretches {
+    fn default() -> Self {
+        Self { current: Stretch(1), ended: VecDeque::new(), gone: Vec::new() }
+    }
+}
+
+impl Stretches {
+    /// The stretch that records are applied to.
+    pub(super) fn current(&self) -> Stretch {
+        self.current
+    }
+
+    /// Whether something is gone of which no checkpoint has heard.
+    pub(super) fn has_gone(&self) -> bool {
+        !self.gone.is_empty() || self.ended.iter().any(|ended| !ended.gone.is_empty())
+    }
+
+    /// Ends the current stretch at this position. On the fold's thread, between two records.
+    pub(super) fn end(&mut self, shared: &Shared, position: Position) {
+        shared.overlay.end(self.current);
+        shared.invocations.end(self.current);
+        let fold = position_of(shared, position);
+        let gone = std::mem::take(&mut self.gone);
+        self.ended.push_back(Ended { number: self.current, fold, gone });
+        self.current.0 += 1;
+    }
+
+    /// Begins a checkpoint. On the fold's thread, between two records.
+    pub(super) fn freeze(&mut self, shared: &Shared, extent: Extent, position: Position) -> Frozen {
+        let is_all = extent == Extent::All || self.ended.is_empty();
+        if is_all {
+            self.end(shared, position);
+        }
+        let folds = if is_all { self.ended.len() } else { 1 };
+        let mut frozen = Frozen {
+            through: Stretch(0),
+            fold: FoldPosition::default(),
+            is_all,
+            lanes: shared.lanes.all(),
+            purged: Vec::new(),
+        };
+        let removed = shared.removed.lock();
+        let is_purged = |lane: &Durable| removed.get(&lane.generation).is_some_and(|gone| gone.removed.purge);
+        for ended in self.ended.drain(..folds) {
+            (frozen.through, frozen.fold) = (ended.number, ended.fold);
+            for lane in ended.gone {
+                let to = if is_purged(&lane) { &mut frozen.purged } else { &mut frozen.lanes };
+                to.push(lane);
+            }
+        }
+        // Those that go later may have written something in what is folded now.
+        let later = self.ended.iter().flat_map(|ended| &ended.gone).chain(&self.gone);
+        frozen.lanes.extend(later.filter(|lane| !is_purged(lane)).cloned());
+        frozen
+    }
+}
+
+/// The value of the fold position, as of now.
+fn position_of(shared: &Shared, position: Position) -> FoldPosition {
+    let lanes = shared.lanes.all().into_iter();
+    let pending = lanes.filter_map(|lane| Some((lane.generation, lane.queue.lock().pending()?)));
+    let last = shared.journal.last();
+    FoldPosition {
+        position,
+        // Said by the checkpoint that writes it.
+        witness: position,
+        folded_through: last,
+        routed_through: last,
+        // Not the clock's: the committer may have moved that on for records that never reach the disk.
+        time: shared.horizon(),
+        points: shared.points.names().given() as u32,
+        generation: shared.last_generation(),
+        pending: pending.collect(),
+    }
+}
