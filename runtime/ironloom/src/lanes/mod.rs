@@ -20,6 +20,7 @@ pub(crate) mod price;
 pub(crate) mod run;
 pub(crate) mod scheduler;
 pub(crate) mod targets;
+pub(crate) mod work;
 
 #[cfg(test)]
 pub(crate) mod tests;

@@ -10,10 +10,10 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use self::letters::Letters;
-use super::batch::Offer;
 use super::pace::Pace;
 use super::policy::{self, Effort, Judged, Run, TimerEffort, Verdict};
 use super::price::{Bill, KEY_BYTES};
+use super::work::{Next, Work};
 use crate::fold::durable::{Book, Durable};
 use crate::fold::letters::{Excess, Oldest};
 use crate::records::commit::{
@@ -23,58 +23,13 @@ use crate::records::lane::{LaneMeta, Quarantine};
 use ironloom_sandbox::{Outcome, Report};
 use ironloom_types::clock::Timestamp;
 use ironloom_types::effects::{AlarmKey, Effects, state_cost};
-use ironloom_types::ids::{Digest, Ordinal, Sequence, SlotName};
+use ironloom_types::ids::{Digest, Ordinal, SlotName};
 use ironloom_types::limits::TIMER_SOONEST;
 use ironloom_types::readings::{Columns, NewPoint};
 use ironloom_types::work::{LastError, TimerError};
 
 /// The kind of a failure where the app has asked for retries for too long.
 const STUCK: &str = "stuck";
-
-/// The call into the app.
-#[derive(Debug)]
-pub(crate) enum Work {
-    Readings(Box<Offer>),
-    /// A dead letter, once more.
-    Requeue(Box<DeadLetter>),
-    /// A timer; `repeating` has its next time.
-    Timer {
-        name: Box<str>,
-        /// When it was due.
-        due: Timestamp,
-        /// For a timer of the manifest: when it is due next.
-        repeating: Option<Timestamp>,
-    },
-}
-
-impl Work {
-    fn kind(&self) -> InvocationKind {
-        match self {
-            Self::Readings(offer) if offer.batch.frames.is_empty() => InvocationKind::Skip,
-            Self::Readings(_) => InvocationKind::Readings,
-            Self::Requeue(letter) => InvocationKind::Requeue(letter.number),
-            Self::Timer { name, .. } => InvocationKind::Timer(name.clone()),
-        }
-    }
-
-    fn range(&self) -> (Sequence, Sequence, u32) {
-        match self {
-            Self::Readings(offer) => (offer.first, offer.last, offer.rows as u32),
-            Self::Requeue(letter) => (letter.sequence, letter.sequence, 1),
-            Self::Timer { .. } => (Sequence(0), Sequence(0), 0),
-        }
-    }
-
-    /// The invocation's time, never less than that of the one before.
-    pub(crate) fn time(&self, before: Timestamp) -> Timestamp {
-        let own = match self {
-            Self::Readings(offer) => offer.time,
-            Self::Requeue(letter) => letter.time,
-            Self::Timer { due, .. } => *due,
-        };
-        own.max(before)
-    }
-}
 
 /// The end of an invocation, as far as it concerns the app.
 #[derive(Debug)]
@@ -176,16 +131,6 @@ pub(crate) struct Concluded {
     pub next: Next,
     /// The app has just been asking for retries for so long that people have to hear of it.
     pub became_stuck: bool,
-}
-
-/// What a lane remembers, and when it continues.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Next {
-    pub verdict: Verdict,
-    /// The size of its next offer.
-    pub effort: Effort,
-    /// Attempts at the timer that ran.
-    pub timer: TimerEffort,
 }
 
 /// About how many bytes the digest and the record of effects are made of.

@@ -5,8 +5,8 @@ use std::time::Instant;
 
 use hashbrown::HashMap;
 
-use super::outcome::{Next, Work};
 use super::policy::{self, Effort, TimerEffort};
+use super::work::{Next, Work};
 use ironloom_types::clock::Timestamp;
 use ironloom_types::work::LastError;
 

@@ -1,9 +1,9 @@
 //! Dead letters: readings that an app could not take, with why.
 
-use super::Work;
 use crate::fold::durable::Durable;
 use crate::fold::letters::{Excess, Oldest};
 use crate::lanes::batch::Offer;
+use crate::lanes::work::Work;
 use crate::records::commit::{CommitHead, DeadLetter, OutcomeKind};
 use crate::records::lane::LaneMeta;
 use ironloom_types::effects::Effects;

@@ -9,8 +9,8 @@ use crate::fold::queue::Slice;
 use crate::fold::{self, Shared};
 use crate::lanes::Lane;
 use crate::lanes::batch;
-use crate::lanes::outcome::Work;
 use crate::lanes::pace::Pace;
+use crate::lanes::work::Work;
 use crate::records::commit::DeadLetter;
 use ironloom_types::clock::Timestamp;
 

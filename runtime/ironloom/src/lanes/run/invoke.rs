@@ -8,7 +8,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::Runner;
 use crate::lanes::context::LaneContext;
-use crate::lanes::outcome::Work;
+use crate::lanes::work::Work;
 use crate::lanes::{App, Lane, batch};
 use crate::records::commit::DeadLetter;
 use ironloom_sandbox::{Batch, Call, Env, Outcome, Report};

@@ -8,9 +8,10 @@ use bytes::Bytes;
 
 use super::*;
 use crate::fold::letters::Oldest;
-use crate::lanes::outcome::{Before, Concluded, Ended, Work, conclude};
+use crate::lanes::outcome::{Before, Concluded, Ended, conclude};
 use crate::lanes::pace::TimerPace;
 use crate::lanes::policy::{STUCK_AFTER, Verdict};
+use crate::lanes::work::Work;
 use crate::records::commit::{self, AlarmState, InvocationKind, OutcomeKind};
 use ironloom_sandbox::{Outcome, Report};
 use ironloom_types::effects::{AlarmKey, Effects, Refused};
