@@ -6,9 +6,18 @@ use std::fmt::Debug;
 use super::*;
 use crate::fold::points::Points;
 use crate::fold::requests::Remembered;
-use crate::records::commit::{AlarmRecord, AlarmState};
-use ironloom_types::ids::{PointNumber, PointPath, SlotName};
-use ironloom_types::readings::{Columns, NewPoint, Quality, ValueRef};
+use crate::records::admin::PackageRecord;
+use crate::records::commit::{AlarmRecord, AlarmState, DeadLetter};
+use crate::records::installation::{Installation, Revision, Standing};
+use ironloom_apps::binding::{Bindings, InputBinding, OutputBinding, Target};
+use ironloom_apps::grants::{Grants, OutputGrant, Safe, Toward};
+use ironloom_apps::manifest::{OutputKind, ValueType};
+use ironloom_apps::pattern::Pattern;
+use ironloom_apps::quantity::Span;
+use ironloom_types::CompiledRef;
+use ironloom_types::ids::{self, AppId, Digest, Ordinal, PointNumber, PointPath, SlotName};
+use ironloom_types::limits::Limits;
+use ironloom_types::readings::{Columns, NewPoint, Quality, Value, ValueRef};
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
@@ -18,6 +27,247 @@ fn golden<T: Serialize + DeserializeOwned + PartialEq + Debug>(value: T, expecte
     let bytes = encode(&value);
     assert_eq!(hex(&bytes), expected, "{value:?}");
     assert_eq!(decode::<T>(&bytes), Ok(value));
+}
+
+/// A digest, and its bytes: it stands as text, `sha256:` and two digits for each of 32 bytes, 71 (0x47) in all.
+fn digest(byte: u8) -> (Digest, String) {
+    let digits = format!("{byte:02x}").repeat(32);
+    (Digest([byte; 32]), format!("477368613235363a{}", hex(digits.as_bytes())))
+}
+
+fn slot(name: &str) -> SlotName {
+    SlotName::new(name).unwrap()
+}
+
+#[test]
+fn installations() {
+    let (package, package_bytes) = digest(0xab);
+    let installation = |standing| Installation {
+        id: InstallationId::new("pigs").unwrap(),
+        generation: Generation(300),
+        app: AppId::new("com.example.pigs").unwrap(),
+        version: "0.1.0".to_owned(),
+        package,
+        standing,
+        revision: ids::Revision(2),
+    };
+    for (standing, standing_byte) in [(Standing::Running, "00"), (Standing::Paused, "01")] {
+        let expected = [
+            // The id.
+            "0470696773",
+            // The generation: 300 is 0b10_0101100.
+            "ac02",
+            // The app: 16 bytes.
+            "10636f6d2e6578616d706c652e70696773",
+            // Its version.
+            "05302e312e30",
+            // The package.
+            &package_bytes,
+            // Whether it runs.
+            standing_byte,
+            // The revision.
+            "02",
+        ];
+        golden(installation(standing), &expected.concat());
+    }
+}
+
+/// Bindings with each kind of output, and their bytes.
+fn bindings() -> (Bindings, String) {
+    let pattern = |text| Pattern::new(text).unwrap();
+    let output = |name, kind, value_type, target| OutputBinding {
+        name: slot(name),
+        kind,
+        value_type,
+        unit: None,
+        target,
+    };
+    let input = InputBinding {
+        name: slot("weight"),
+        value_type: ValueType::Real,
+        unit: Some("kg".into()),
+        patterns: vec![pattern("a/{x}"), pattern("b")],
+    };
+    let own = Target::Default { prefix: "apps/pigs/gain".to_owned() };
+    let to = Target::Pattern { pattern: pattern("b/{x}"), order: vec![0] };
+    let outputs = vec![
+        output("gain", OutputKind::Derived, ValueType::Text, own),
+        output("gate", OutputKind::SetPoint, ValueType::Boolean, Target::Unbound),
+        output("feed", OutputKind::SetPoint, ValueType::Integer, to),
+    ];
+    let expected = [
+        // One input: its name, a real, its unit, and two patterns.
+        "01",
+        "06776569676874",
+        "02",
+        "01026b67",
+        "0205612f7b787d0162",
+        // Three outputs, each with name, kind, type, no unit, target. Derived, a text, to `apps/pigs/gain`.
+        "03",
+        "046761696e",
+        "00",
+        "03",
+        "00",
+        "010e617070732f706967732f6761696e",
+        // A set-point, a boolean, not bound.
+        "0467617465",
+        "01",
+        "00",
+        "00",
+        "00",
+        // A set-point, an integer, to `b/{x}`, with the entity's first segment.
+        "0466656564",
+        "01",
+        "01",
+        "00",
+        "0205622f7b787d0100",
+    ];
+    (Bindings { inputs: vec![input], outputs }, expected.concat())
+}
+
+#[test]
+fn a_revision() {
+    let (package, package_bytes) = digest(1);
+    let (bindings, bindings_bytes) = bindings();
+    let grant = OutputGrant {
+        allow: "0, 6..32".parse().unwrap(),
+        toward: Toward::High,
+        ttl: Some(Span(300)),
+        safe: Some(Safe::Hold),
+        strict: true,
+    };
+    let revision = Revision {
+        number: ids::Revision(2),
+        from: Sequence(200),
+        package,
+        bindings: bindings.into(),
+        grants: Grants { outputs: [(slot("feed"), grant)].into() },
+        settings: [("age".to_owned(), "28".to_owned()), ("breed".to_owned(), String::new())].into(),
+        limits: Limits { memory: 1, cpu: 2, state: 3, share: 4, points: 300 },
+        timezone: "UTC".to_owned(),
+    };
+    let expected = [
+        // Its number.
+        "02",
+        // From which sequence on: 200 is 0b1_1001000.
+        "c801",
+        // The package.
+        &package_bytes,
+        // The bindings.
+        &bindings_bytes,
+        // One grant: its output, the values as text, toward high, 300 ns, `hold`, strict.
+        "01",
+        "0466656564",
+        "08302c20362e2e3332",
+        "01",
+        "01ac02",
+        "0104686f6c64",
+        "01",
+        // Two settings, in the order of their names.
+        "02",
+        "03616765",
+        "023238",
+        "056272656564",
+        "00",
+        // The limits: memory, CPU time, state, share, points.
+        "01",
+        "02",
+        "03",
+        "04",
+        "ac02",
+        // The time zone.
+        "03555443",
+    ];
+    golden(revision, &expected.concat());
+}
+
+#[test]
+fn packages() {
+    let ([image, file, wasm], [image_bytes, file_bytes, wasm_bytes]) = {
+        let [image, file, wasm] = [1, 2, 3].map(digest);
+        ([image.0, file.0, wasm.0], [image.1, file.1, wasm.1])
+    };
+    let ((engine, engine_bytes), (code, code_bytes)) = (digest(4), digest(5));
+    let package = |sdk_version: Option<&str>| PackageRecord {
+        digest: image,
+        manifest: "manifest = 1\n".to_owned(),
+        file,
+        imports: vec!["a".to_owned(), "bc".to_owned()],
+        sdk_version: sdk_version.map(str::to_owned),
+        compiled: CompiledRef { wasm, engine, code },
+    };
+    for (sdk_version, sdk_bytes) in [(None, "00"), (Some("0.1.0"), "0105302e312e30")] {
+        let expected = [
+            // The digest of its image.
+            &*image_bytes,
+            // The manifest: 13 bytes.
+            "0d6d616e6966657374203d20310a",
+            // The digest of its file.
+            &file_bytes,
+            // Two imports.
+            "020161026263",
+            // The SDK's version, if it was built with it.
+            sdk_bytes,
+            // Its compiled code: component, engine, code.
+            &wasm_bytes,
+            &engine_bytes,
+            &code_bytes,
+        ];
+        golden(package(sdk_version), &expected.concat());
+    }
+}
+
+#[test]
+fn dead_letters() {
+    let letter = |value| DeadLetter {
+        number: 300,
+        input: slot("weight"),
+        entity: "pig-1".into(),
+        point: PointNumber(7),
+        sequence: Sequence(200),
+        time: Timestamp(1234),
+        at: Timestamp(5),
+        quality: Quality::Uncertain,
+        value,
+        reason: "trap: x".into(),
+        by_trap: true,
+        ordinal: Ordinal(9),
+        revision: ids::Revision(2),
+    };
+    for (value, value_bytes) in [
+        (Value::Missing, "00"),
+        (Value::Boolean(true), "0101"),
+        // Zigzag: -1 is 1, 1 is 2.
+        (Value::Integer(-1), "0201"),
+        // 1.0 is 0x3ff0000000000000, little-endian.
+        (Value::Real(1.0), "03000000000000f03f"),
+        (Value::Text("hi".into()), "04026869"),
+        (Value::Blob([0xff].into()), "0501ff"),
+    ] {
+        let expected = [
+            // Its number.
+            "ac02",
+            // The input, and the entity.
+            "06776569676874",
+            "057069672d31",
+            // The point, and the reading's place in the stream.
+            "07",
+            "c801",
+            // The journal time 1234 is 0b1001_1010010; the time at the source.
+            "d209",
+            "05",
+            // The quality: uncertain.
+            "01",
+            value_bytes,
+            // The reason, and that a trap was it.
+            "07747261703a2078",
+            "01",
+            // The invocation, and its revision.
+            "09",
+            "02",
+        ];
+        golden(letter(value), &expected.concat());
+    }
 }
 
 #[test]
