@@ -102,13 +102,16 @@ impl<T: DeserializeOwned> FromRequest<Api> for Json<T> {
     }
 }
 
-/// A body of JSON; an empty one is the default.
+/// A body of JSON; an empty one is the default, and then needs no type.
 pub(super) struct Optional<T>(pub T);
 
 impl<T: DeserializeOwned + Default> FromRequest<Api> for Optional<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, api: &Api) -> Result<Self, Problem> {
+        if guard::is_bare(&request) {
+            return Ok(Self(T::default()));
+        }
         let bytes = json(request, api).await?;
         if bytes.is_empty() { Ok(Self(T::default())) } else { parse(&bytes).map(Self) }
     }

@@ -4,6 +4,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use axum::body::HttpBody as _;
 use axum::extract::{Request, State};
 use axum::http::uri::Authority;
 use axum::http::{HeaderMap, Method, header};
@@ -85,14 +86,35 @@ impl Guard {
             }
         }
         if request.method() == Method::POST {
-            // A type that a form can't send: a page can't even try without asking first.
-            let known = [JSON_TYPE, NDJSON_TYPE, PACKAGE_TYPE];
-            if !media_type(request.headers()).is_some_and(|given| known.contains(&given.as_str())) {
-                return Err(wrong_type(&known, request.headers()));
-            }
+            check_type(request)?;
         }
         Ok(())
     }
+}
+
+/// Refuses what a web page could send without asking first. A type that no form can send is a proof that none did;
+/// a request without a body needs no type, and there the browser says where it comes from.
+fn check_type(request: &Request) -> Result<(), Problem> {
+    let known = [JSON_TYPE, NDJSON_TYPE, PACKAGE_TYPE];
+    let headers = request.headers();
+    if is_bare(request) {
+        let site = headers.get("sec-fetch-site");
+        return match site.filter(|site| *site != "same-origin" && *site != "none") {
+            Some(_) => {
+                Err(Problem::forbidden("origin", "requests from web pages of other sites aren't accepted"))
+            }
+            None => Ok(()),
+        };
+    }
+    match media_type(headers) {
+        Some(given) if known.contains(&given.as_str()) => Ok(()),
+        _ => Err(wrong_type(&known, headers)),
+    }
+}
+
+/// Whether a request has neither a body nor a type of one.
+pub(crate) fn is_bare(request: &Request) -> bool {
+    request.body().is_end_stream() && !request.headers().contains_key(header::CONTENT_TYPE)
 }
 
 /// An IPv4 address that came over an IPv6 socket, as people write it.

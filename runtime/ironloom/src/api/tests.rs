@@ -440,8 +440,6 @@ async fn bodies_have_a_type_and_a_limit() {
             assert_eq!(status(&router, request).await, 415, "{kind} {path}");
         }
     }
-    let bare = request("POST", "/v1/installations/pigs/pause").body(Body::empty()).unwrap();
-    assert_eq!(status(&router, bare).await, 415);
     assert_eq!(status(&router, post_json("/v1/packages", GOOD)).await, 415);
     let parameter =
         request("POST", "/v1/readings").header(header::CONTENT_TYPE, "application/json; charset=utf-8");
@@ -459,6 +457,37 @@ async fn bodies_have_a_type_and_a_limit() {
         status(&router, push("/v1/readings", vec![b' '; ironloom_types::limits::MAX_BODY])).await,
         200
     );
+}
+
+#[tokio::test]
+async fn a_request_without_a_body_needs_no_type_where_none_is_wanted() {
+    let (_, router) = node();
+    let bare = |path: &str| request("POST", path).header(header::CONTENT_LENGTH, "0");
+    let empty = |request: axum::http::request::Builder| request.body(Body::empty()).unwrap();
+    for (path, expected) in [
+        // The fake has none; a resume it refuses.
+        ("/v1/installations/pigs/pause", 404),
+        ("/v1/installations/pigs/resume", 422),
+        ("/v1/installations/pigs/dead-letters/1/requeue", 404),
+        ("/v1/alarms/1-1/ack", 404),
+        // These can do nothing without one.
+        ("/v1/readings", 415),
+        ("/v1/packages", 415),
+        ("/v1/installations", 415),
+        ("/v1/clock", 415),
+    ] {
+        assert_eq!(status(&router, empty(bare(path))).await, expected, "{path}");
+    }
+    let pause = "/v1/installations/pigs/pause";
+    assert_eq!(status(&router, empty(request("POST", pause))).await, 404);
+    let typed = bare(pause).header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
+    assert_eq!(status(&router, empty(typed)).await, 415, "a form has a type");
+    let body = request("POST", pause).body(Body::from("{}")).unwrap();
+    assert_eq!(status(&router, body).await, 415, "a body without a type");
+    // Browsers say of a page's request where it comes from.
+    for (site, expected) in [("cross-site", 403), ("same-site", 403), ("same-origin", 404), ("none", 404)] {
+        assert_eq!(status(&router, empty(bare(pause).header("sec-fetch-site", site))).await, expected, "{site}");
+    }
 }
 
 #[tokio::test]
