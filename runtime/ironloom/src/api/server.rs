@@ -56,6 +56,9 @@ pub(super) async fn serve_within(
         let serving = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(bounds.headers)
+            // Who has sent all may say so and wait for the answer. One that is really gone is noticed when it is
+            // written, and no handler takes long or without a bound.
+            .half_close(true)
             .max_buf_size(MAX_HEADERS)
             .serve_connection(
                 TokioIo::new(Paced::new(stream, Arc::clone(&connection), bounds.stuck)),

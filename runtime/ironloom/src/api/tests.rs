@@ -125,10 +125,14 @@ impl Facade for Fake {
         if id.as_str() == "busy" {
             return Box::pin(std::future::pending());
         }
+        let wait = std::time::Duration::from_millis(if id.as_str() == "slow" { 200 } else { 0 });
         let items = [("a", &b"{\"n\":1.50}"[..]), ("b", &[0xff][..])];
         let items = items.map(|(key, value)| StateItem { key: key.into(), value: Bytes::from_static(value) });
         let page = Page { items: items.into(), next: Some("b".to_owned()) };
-        later(Ok(Box::new(move || later(Ok(page)))))
+        Box::pin(async move {
+            tokio::time::sleep(wait).await;
+            Ok(Box::new(move || later(Ok(page))) as _)
+        })
     }
     fn logs(&self, _: InstallationId, _: Option<u64>, _: usize) -> Later<'_, LogPage> {
         later(Ok(LogPage { page: none(), generation: Generation(3) }))
@@ -468,7 +472,7 @@ async fn a_request_without_a_body_needs_no_type_where_none_is_wanted() {
         // The fake has none; a resume it refuses.
         ("/v1/installations/pigs/pause", 404),
         ("/v1/installations/pigs/resume", 422),
-        ("/v1/installations/pigs/dead-letters/1/requeue", 404),
+        ("/v1/installations/pigs/dead-letters/1/requeue", 202),
         ("/v1/alarms/1-1/ack", 404),
         // These can do nothing without one.
         ("/v1/readings", 415),
@@ -486,7 +490,11 @@ async fn a_request_without_a_body_needs_no_type_where_none_is_wanted() {
     assert_eq!(status(&router, body).await, 415, "a body without a type");
     // Browsers say of a page's request where it comes from.
     for (site, expected) in [("cross-site", 403), ("same-site", 403), ("same-origin", 404), ("none", 404)] {
-        assert_eq!(status(&router, empty(bare(pause).header("sec-fetch-site", site))).await, expected, "{site}");
+        assert_eq!(
+            status(&router, empty(bare(pause).header("sec-fetch-site", site))).await,
+            expected,
+            "{site}"
+        );
     }
 }
 
@@ -862,6 +870,46 @@ async fn a_connection_that_says_nothing_in_time_ends() {
         let _ = ended.await.expect("it ends by itself");
         let answered = answer.starts_with(b"HTTP/1.1 200 OK");
         assert_eq!(answered, said == request, "{}", String::from_utf8_lossy(&answer));
+    }
+}
+
+#[tokio::test]
+async fn who_ends_its_half_of_the_connection_is_answered() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let served = serve(Bounds::default()).await;
+    let asks = served.get("/v1/installations/slow/state", "").replace("Connection: close\r\n", "");
+    let mut stream = tokio::net::TcpStream::connect(served.listen).await.unwrap();
+    stream.write_all(asks.as_bytes()).await.unwrap();
+    stream.shutdown().await.unwrap();
+    let mut answer = String::new();
+    // The server ends it then: nothing more can come.
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
+    assert!(answer.contains("\"next\":"), "{answer}");
+    // Half a request stays half a request.
+    for half in ["GET /healthz HTT", &served.push(1_000)] {
+        let mut stream = tokio::net::TcpStream::connect(served.listen).await.unwrap();
+        stream.write_all(half.as_bytes()).await.unwrap();
+        stream.shutdown().await.unwrap();
+        let mut answer = String::new();
+        let _ = stream.read_to_string(&mut answer).await;
+        assert!(!answer.contains("200 OK"), "{half}: {answer}");
+    }
+}
+
+#[tokio::test]
+async fn the_places_of_those_who_are_gone_come_back() {
+    let served = serve(Bounds { all: 4, reserve: 1, ..Bounds::default() }).await;
+    let asks = served.get("/v1/installations/slow/state", "");
+    for _ in 0..4 {
+        drop(served.silent(&asks).await);
+    }
+    let push = served.push(GOOD.len()) + GOOD;
+    // Until their answers are written, which finds nobody, a push has only the reserve.
+    let began = std::time::Instant::now();
+    while served.first(&push).await != "HTTP/1.1 200 OK" {
+        assert!(began.elapsed() < std::time::Duration::from_secs(60), "their places are still taken");
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
     }
 }
 
