@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::sync::MutexGuard;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
@@ -13,11 +14,39 @@ use super::{Node, Turn, problems};
 use crate::api::facade::{Answer, ClockStatus, Place, Problem, RETRY_SOON, SetTime, TimeSet};
 use crate::fold::durable::Durable;
 use crate::records::admin::{AdminRecord, LaneDue};
-use ironloom_types::clock::{Clock, NOTABLE, Source, Timestamp, host_time};
+use ironloom_types::clock::{Clock, NOTABLE, Source, Step, Timestamp, host_time};
 use ironloom_types::ids::Generation;
 
 /// How long setting time waits for what is under way, which an invocation leaves at once. Nobody runs meanwhile.
 const TO_STAND_STILL: Duration = Duration::from_secs(2);
+
+/// How long people are told that the machine's clock went ahead: nobody knows whether it is right now.
+const TOLD_FOR: Duration = Duration::from_secs(24 * 3600);
+
+/// The last step of the machine's clock while the process ran.
+#[derive(Debug, Default)]
+pub(super) struct LastStep(Mutex<Option<(Step, std::time::Instant)>>);
+
+impl LastStep {
+    /// The clock was set just now.
+    pub(super) fn take(&self, step: Step) {
+        *self.0.lock() = Some((step, std::time::Instant::now()));
+    }
+
+    /// Returns a note about a clock that went ahead, which journal time has followed. One that was set back since is
+    /// [behind](note).
+    pub(super) fn note(&self, clock: &Clock) -> Option<String> {
+        let (Step { from, to }, at) = (*self.0.lock())?;
+        if to <= from || at.elapsed() > TOLD_FOR || clock.source() == Source::Feed || clock.host().is_err() {
+            return None;
+        }
+        let ahead = jiff::SignedDuration::try_from(Duration::from_nanos(to.0 - from.0)).ok()?;
+        Some(format!(
+            "clock: it went ahead by {ahead:#} at once, from {from} to {to}, as it does where it is set or the machine \
+             has slept; journal time has followed. Where it is wrong now, set it right, and then run `ironloom clock set`"
+        ))
+    }
+}
 
 /// Returns a note about a clock that is behind journal time.
 pub(super) fn note(clock: &Clock) -> Option<String> {
@@ -186,6 +215,21 @@ mod tests {
 
     fn at(time: &str) -> Timestamp {
         time.parse().unwrap()
+    }
+
+    #[test]
+    fn a_clock_that_went_ahead_is_told_until_it_is_set_back() {
+        let last = LastStep::default();
+        let (host, feed) = (Clock::new(Source::Host, host_time()), Clock::new(Source::Feed, host_time()));
+        assert_eq!(last.note(&host), None);
+        let (from, to) = (at("2026-11-28T12:00:00Z"), at("2026-11-28T20:30:00Z"));
+        last.take(Step { from, to });
+        let note = last.note(&host).unwrap();
+        assert!(note.starts_with("clock: it went ahead by 8h 30m at once, from 2026-11-28T12"), "{note}");
+        assert!(note.contains("`ironloom clock set`"), "{note}");
+        assert_eq!(last.note(&feed), None, "time comes from elsewhere");
+        last.take(Step { from: to, to: from });
+        assert_eq!(last.note(&host), None);
     }
 
     #[test]

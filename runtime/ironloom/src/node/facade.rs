@@ -217,6 +217,7 @@ impl Node {
             notes.push("[site] clock = \"feed\": time comes from the readings".to_owned());
         }
         notes.extend(super::clock::note(&self.shared.clock));
+        notes.extend(self.clock_step.note(&self.shared.clock));
         if self.sandbox.confines_compiler() == Some(false) {
             notes.push(UNCONFINED.to_owned());
         }

@@ -70,6 +70,8 @@ pub(crate) struct Node {
     telemetry: Arc<Telemetry>,
     /// The log's figures when the metrics were last shown.
     shown: Mutex<Shown>,
+    /// How the machine's clock was last set.
+    clock_step: Arc<clock::LastStep>,
     /// It listens on more than loopback.
     exposed: bool,
     _lock: DataLock,

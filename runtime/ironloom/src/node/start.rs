@@ -89,6 +89,7 @@ pub(super) fn start_node(options: NodeOptions) -> Result<Arc<Node>, StartError> 
         failure: core.failure,
         telemetry,
         shown: Mutex::default(),
+        clock_step: Arc::default(),
         exposed,
         _lock: folders.lock,
     });
@@ -223,7 +224,8 @@ fn runner(core: &Core, lanes: &Arc<Lanes>, sandbox: &Arc<Sandbox>, config: &Conf
 fn start_tasks(node: &Arc<Node>, data: PathBuf) {
     let runtime = Handle::current();
     runtime.spawn(Arc::clone(&node.runner).run());
-    runtime.spawn(watch_timers(Arc::clone(&node.shared), node.committer.clone()));
+    let (shared, clock_step) = (Arc::clone(&node.shared), Arc::clone(&node.clock_step));
+    runtime.spawn(watch_timers(shared, node.committer.clone(), clock_step));
     runtime.spawn(super::space::watch(Arc::downgrade(node), data));
     runtime.spawn(super::purge::watch_weeks(Arc::downgrade(node)));
     runtime.spawn(super::loading::keep_loaded(Arc::downgrade(node)));
@@ -283,13 +285,19 @@ fn sweep_packages(files: &Files, shared: &Shared) {
 
 /// Tells the lanes when time has come to a timer though no record has. Under the feed's clock time
 /// moves with the feed alone, and whoever moves it tells.
-async fn watch_timers(shared: Arc<Shared>, committer: CommitterHandle<Submission>) {
+async fn watch_timers(
+    shared: Arc<Shared>,
+    committer: CommitterHandle<Submission>,
+    clock_step: Arc<super::clock::LastStep>,
+) {
     let mut every = tokio::time::interval(TICK);
     let mut steps = StepWatch::new(host_time(), Instant::now());
     loop {
         every.tick().await;
-        if let Some(Step { from, to }) = steps.look(host_time(), Instant::now()) {
+        if let Some(step) = steps.look(host_time(), Instant::now()) {
+            let Step { from, to } = step;
             tracing::warn!(%from, %to, "the machine's clock was set");
+            clock_step.take(step);
             warn_of_clock(&shared.clock);
         }
         let now = shared.clock.now();

@@ -242,3 +242,17 @@ async fn whoever_waits_for_all_turns_gives_them_back_if_one_is_not_had() {
     drop(installing);
     world.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn readiness_says_that_the_machines_clock_went_ahead() {
+    let world = World::new().await;
+    let told =
+        || world.facade.readiness().notes.iter().any(|note| note.starts_with("clock: it went ahead by 24h"));
+    assert!(!told());
+    let to = world.node.shared.clock.host().unwrap();
+    let from = Timestamp(to.0 - 24 * 3600 * ironloom_types::clock::SECOND);
+    world.node.clock_step.take(ironloom_types::clock::Step { from, to });
+    assert!(told());
+    assert!(world.facade.readiness().reasons.iter().all(|reason| !reason.starts_with("clock")));
+    world.end().await;
+}
