@@ -1,5 +1,7 @@
 //! What the node says about itself: log lines on stderr, and counters for `/metrics`.
 
+mod lines;
+
 use std::fmt::Write as _;
 use std::sync::Arc;
 
@@ -13,6 +15,8 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 use tracing_subscriber::EnvFilter;
 
+use self::lines::Form;
+
 /// The media type of what [`Metrics::text`] returns.
 pub(crate) const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
@@ -23,11 +27,15 @@ pub(crate) fn start_logging() {
     let filter = asked.as_ref().map(EnvFilter::try_new);
     let mistake = filter.as_ref().and_then(|filter| Some(filter.as_ref().err()?.to_string()));
     let filter = filter.and_then(Result::ok).unwrap_or_else(|| EnvFilter::new("info"));
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let format = std::env::var("IRONLOOM_LOG_FORMAT").unwrap_or_default();
     let json = format.eq_ignore_ascii_case("json");
+    let form = match () {
+        () if json => Form::Json,
+        () if is_terminal() => Form::Coloured,
+        () => Form::Text,
+    };
     // A second call keeps the first one's choice: only tests come here twice.
-    let _ = if json { lines.json().try_init() } else { lines.with_ansi(is_terminal()).try_init() };
+    let _ = tracing::subscriber::set_global_default(lines::subscriber(filter, form, std::io::stderr));
     if let Some(mistake) = mistake {
         tracing::warn!(IRONLOOM_LOG = asked, "is not a valid filter, so `info` is used: {mistake}");
     }

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 /// Whether a character can steer a terminal, or make a text read otherwise than it stands: control
 /// characters, and the invisible ones that change direction or join what looks apart.
-fn misleads(c: char) -> bool {
+pub fn misleads(c: char) -> bool {
     c.is_control()
         || matches!(c,
             '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
@@ -19,6 +19,20 @@ pub fn clean(text: &str) -> Cow<'_, str> {
 /// As [`clean`], for a text of several lines: line feeds and tabs stay.
 pub fn clean_lines(text: &str) -> Cow<'_, str> {
     escape(text, |c| misleads(c) && !matches!(c, '\n' | '\t'))
+}
+
+/// JSON that says the same, with what could mislead escaped as JSON does: it stands only within strings. Line feeds
+/// stay.
+pub fn clean_json(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c == '\n' || !misleads(c) {
+            out.push(c);
+        } else {
+            out.extend(c.encode_utf16(&mut [0; 2]).iter().map(|unit| format!("\\u{unit:04x}")));
+        }
+    }
+    out
 }
 
 fn escape(text: &str, is_escaped: impl Fn(char) -> bool) -> Cow<'_, str> {
@@ -57,6 +71,13 @@ mod tests {
             assert_eq!(clean(&format!("x{c}y")), format!("x{}y", c.escape_default()));
         }
         assert_eq!(clean_lines("a\n\tb\r\u{7}"), "a\n\tb\\r\\u{7}");
+    }
+
+    #[test]
+    fn json_is_escaped_as_json_does() {
+        let cleaned = clean_json("{\"a\u{9b}2J\": \"\u{202e}b\u{e0041} ä\"}\n");
+        // U+E0041 in UTF-16: 0xd800 + (0xd0041 >> 10), 0xdc00 + (0xd0041 & 0x3ff).
+        assert_eq!(cleaned, "{\"a\\u009b2J\": \"\\u202eb\\udb40\\udc41 ä\"}\n");
     }
 
     #[test]

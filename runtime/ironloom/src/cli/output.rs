@@ -9,7 +9,7 @@ use super::Global;
 use super::client::{Answer, Client};
 use super::failure::{Failure, Outcome};
 use crate::api::facade::{Page, ReadingItem};
-use ironloom_types::text::{clean, clean_lines};
+use ironloom_types::text::{clean, clean_json, clean_lines};
 
 /// Prints text on stdout. A reader that has gone, as with `| head`, ends the command quietly.
 pub(super) fn print(text: &str) -> Outcome {
@@ -38,19 +38,6 @@ pub(super) fn lines(text: &str) -> Outcome {
 
 fn is_terminal() -> bool {
     io::stdout().is_terminal()
-}
-
-/// JSON that says the same, with what could steer a terminal escaped: it stands only within strings.
-fn clean_json(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        if c == '\n' || clean(c.encode_utf8(&mut [0; 4])).len() == c.len_utf8() {
-            out.push(c);
-        } else {
-            out.extend(c.encode_utf16(&mut [0; 2]).iter().map(|unit| format!("\\u{unit:04x}")));
-        }
-    }
-    out
 }
 
 /// Says something beside the result, in one line: on stderr, so that stdout holds the result alone.

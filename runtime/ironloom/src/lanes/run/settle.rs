@@ -22,7 +22,6 @@ use ironloom_storage::store::Lookup;
 use ironloom_types::clock::host_time;
 use ironloom_types::effects::state_cost;
 use ironloom_types::ids::{Digest, Generation};
-use ironloom_types::text::clean;
 use ironloom_types::work::LastError;
 
 /// Effects beyond this many bytes are hashed and encoded on a thread for that: it takes milliseconds.
@@ -122,7 +121,7 @@ impl Runner {
         self.lanes.charge(lane, concluded.bill(of_head).cost());
         let Concluded { head, state, new_points, derived, next, became_stuck } = concluded;
         if became_stuck {
-            let reason = clean(head.invocation.message.as_deref().unwrap_or_default());
+            let reason = head.invocation.message.as_deref().unwrap_or_default();
             tracing::warn!(installation = %lane.id, %reason, "an app has asked for retries for more than an hour");
         }
         let points = (before.meta.points, head.meta.points);
