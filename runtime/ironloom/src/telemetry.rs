@@ -1,6 +1,7 @@
 //! What the node says about itself: log lines on stderr, and counters for `/metrics`.
 
 mod lines;
+mod sparing;
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use prometheus_client::registry::{Registry, Unit};
 use tracing_subscriber::EnvFilter;
 
 use self::lines::Form;
+pub(crate) use self::sparing::Sparing;
 
 /// The media type of what [`Metrics::text`] returns.
 pub(crate) const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";

@@ -1,12 +1,12 @@
 //! The status of a connector: for people, and as lines of the server's log.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
-use crate::telemetry::Metrics;
+use crate::telemetry::{Metrics, Sparing};
 use ironloom_types::text::clean;
 
 /// So many bad lines are logged as they come: whoever mends the source finds them by these.
@@ -43,8 +43,8 @@ pub(crate) struct Status {
     lowered: AtomicU64,
     skipped: AtomicU64,
     /// Lines of the log about what was read, and about failures.
-    notices: Mutex<Lines>,
-    failures: Mutex<Lines>,
+    notices: Mutex<Sparing>,
+    failures: Mutex<Sparing>,
     metrics: Metrics,
 }
 
@@ -57,8 +57,8 @@ impl Status {
             readings: AtomicU64::new(0),
             lowered: AtomicU64::new(0),
             skipped: AtomicU64::new(0),
-            notices: Mutex::new(Lines::new(Instant::now())),
-            failures: Mutex::new(Lines::new(Instant::now())),
+            notices: Mutex::new(Sparing::new(LOG_FIRST, LOG_EVERY)),
+            failures: Mutex::new(Sparing::new(LOG_FIRST, LOG_EVERY)),
             metrics: metrics.clone(),
         }
     }
@@ -106,7 +106,7 @@ impl Status {
         let mut now = self.state.lock();
         let is_new = now.0 != state || now.1.as_ref() != Some(&error);
         // It stops once, and that is always told.
-        if is_new && (self.failures.lock().take(Instant::now()) || state == "stopped") {
+        if is_new && (self.failures.lock().take() || state == "stopped") {
             tracing::warn!(connector = self.name, state, "{error}");
         }
         *now = (state, Some(error));
@@ -115,7 +115,7 @@ impl Status {
     /// Something is wrong with what was read.
     pub(super) fn noticed(&self, error: &str) {
         let error = clean(error).into_owned();
-        if self.notices.lock().take(Instant::now()) {
+        if self.notices.lock().take() {
             tracing::warn!(connector = self.name, skipped = self.count_skipped(), "{error}");
         }
         self.state.lock().1 = Some(error);
@@ -142,48 +142,9 @@ impl Status {
     }
 }
 
-/// Lines of the log that a source may still cause.
-#[derive(Debug)]
-struct Lines {
-    left: u32,
-    /// The time at which `left` was right.
-    at: Instant,
-}
-
-impl Lines {
-    fn new(now: Instant) -> Self {
-        Self { left: LOG_FIRST, at: now }
-    }
-
-    /// Takes one; `false` where there is none.
-    fn take(&mut self, now: Instant) -> bool {
-        let passed = now.duration_since(self.at).as_secs() / LOG_EVERY.as_secs();
-        if passed > 0 {
-            let more = u32::try_from(passed).unwrap_or(u32::MAX);
-            (self.left, self.at) = (self.left.saturating_add(more).min(LOG_FIRST), now);
-        }
-        let is_left = self.left > 0;
-        self.left = self.left.saturating_sub(1);
-        is_left
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_first_bad_lines_are_all_logged_and_later_ones_now_and_then() {
-        let start = Instant::now();
-        let after = |seconds| start + Duration::from_secs(seconds);
-        let mut lines = Lines::new(start);
-        let logged = |lines: &mut Lines, now| (0..100).filter(|_| lines.take(now)).count();
-        assert_eq!(logged(&mut lines, after(1)), 20);
-        assert_eq!(logged(&mut lines, after(9)), 0);
-        assert_eq!(logged(&mut lines, after(10)), 1);
-        assert_eq!(logged(&mut lines, after(19)), 0);
-        assert_eq!(logged(&mut lines, after(3_600)), 20);
-    }
 
     #[test]
     fn what_a_file_says_is_logged_and_shown_without_what_could_deceive() {

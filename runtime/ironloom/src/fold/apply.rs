@@ -5,7 +5,7 @@ mod points;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -22,6 +22,7 @@ use crate::records::admin::{AdminRecord, LaneDue, NewInstallation, PackageRecord
 use crate::records::commit::{AlarmState, CommitHead, StateChange};
 use crate::records::installation::Installation;
 use crate::records::lane::LaneMeta;
+use crate::telemetry::Sparing;
 use ironloom_apps::manifest::Manifest;
 use ironloom_apps::routing::Prepared;
 use ironloom_storage::journal::Chunk;
@@ -48,10 +49,9 @@ pub(crate) struct Applier {
 
 /// Derived readings that are routed no further. A chain of apps makes them with each reading at its begin, so that
 /// the server's log hears of them once in a while.
-#[derive(Default)]
 struct TooFar {
     readings: usize,
-    told: Option<Instant>,
+    lines: Sparing,
 }
 
 impl TooFar {
@@ -59,9 +59,8 @@ impl TooFar {
 
     fn note(&mut self, readings: usize) {
         self.readings += readings;
-        if self.told.is_none_or(|told| told.elapsed() >= Self::EVERY) {
+        if self.lines.take() {
             let readings = std::mem::take(&mut self.readings);
-            self.told = Some(Instant::now());
             tracing::warn!(
                 readings,
                 hops = MAX_HOPS,
@@ -81,7 +80,7 @@ impl Applier {
             stretches: Stretches::default(),
             purges: false,
             replaying: true,
-            too_far: TooFar::default(),
+            too_far: TooFar { readings: 0, lines: Sparing::new(1, TooFar::EVERY) },
         }
     }
 

@@ -16,6 +16,7 @@ use super::checkpoint::{self, CheckpointError};
 use super::durable::Durable;
 use super::sealer::{Stamped, ToFold};
 use super::stretches::{Extent, Frozen};
+use crate::telemetry::Sparing;
 use ironloom_storage::log::{Flushed, LogReader, Room};
 use ironloom_storage::store::{Change, Item, KeyKind, Scope};
 use ironloom_types::ids::{Epoch, Generation, Position};
@@ -182,7 +183,7 @@ struct Fold {
     began_at: Position,
     dirty_then: usize,
     since_count: u32,
-    told: Instant,
+    lines: Sparing,
 }
 
 impl Fold {
@@ -210,7 +211,7 @@ impl Fold {
             began_at: folded,
             dirty_then: 0,
             since_count: 0,
-            told: now,
+            lines: Sparing::new(1, TELL),
         }
     }
 
@@ -290,8 +291,7 @@ impl Fold {
             self.asked = true;
             self.wishes.ask();
         }
-        if self.told.elapsed() >= TELL {
-            self.told = Instant::now();
+        if self.lines.take() {
             self.shared.left_out.tell();
         }
     }
