@@ -24,3 +24,4 @@ pub mod settings;
 mod testing;
 pub mod toml_section;
 pub mod wiring;
+pub mod unit;

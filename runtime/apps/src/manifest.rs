@@ -20,8 +20,6 @@ use ironloom_types::ids::{AppId, SlotName};
 use ironloom_types::interfaces::Declared;
 use ironloom_types::readings::Tag;
 
-pub use read::check_unit;
-
 /// The version of manifests that this runtime reads.
 pub const MANIFEST_VERSION: i64 = 1;
 /// The largest manifest, in bytes. Beyond: refused.

@@ -16,10 +16,10 @@ pub(crate) use ironloom_apps::quantity::{Bytes, Span};
 use crate::connectors::ConnectorConfig;
 use ironloom_apps::allowance::LimitKind;
 use ironloom_apps::cron::time_zone;
-use ironloom_apps::manifest::check_unit;
 use ironloom_apps::pattern::Pattern;
 use ironloom_apps::problem::{Problem, Problems};
 use ironloom_apps::toml_section::{Field, Findings, Section};
+use ironloom_apps::unit;
 use ironloom_storage::log::COMMIT_RESERVE;
 use ironloom_storage::store::EngineKind;
 use ironloom_types::clock::Source;
@@ -317,7 +317,7 @@ fn points(mut section: Section<'_, '_>) -> Vec<PointUnit> {
             field.refuse_name(format!("is not a pattern of points: {problem}"), None);
         }
         let mut entry = field.section();
-        let unit = entry.require("unit").and_then(|field| field.parsed(check_unit));
+        let unit = entry.require("unit").and_then(|field| field.parsed(unit::check));
         entry.finish();
         points.extend(pattern.ok().zip(unit).map(|(pattern, unit)| PointUnit { pattern, unit }));
     }

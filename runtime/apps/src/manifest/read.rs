@@ -12,14 +12,13 @@ use crate::cron::Cron;
 use crate::problem::{Problem, Problems};
 use crate::settings;
 use crate::toml_section::{Field, Findings, Section};
+use crate::unit;
 use ironloom_types::ids::{AppId, InvalidName, SlotName};
 
 /// The longest description of an app or of one of its parts, in bytes. Beyond: refused.
 const MAX_DESCRIPTION: usize = 4096;
 /// The longest name of an app, its publisher or licence, in bytes. Beyond: refused.
 const MAX_LINE: usize = 200;
-/// The longest unit, in bytes. Beyond: refused.
-const MAX_UNIT: usize = 64;
 
 pub(super) fn parse(text: &str) -> Result<Manifest, Problems> {
     if text.len() > MAX_MANIFEST_BYTES {
@@ -196,22 +195,11 @@ fn value_type(section: &mut Section<'_, '_>) -> Option<ValueType> {
 
 fn unit(section: &mut Section<'_, '_>, value_type: Option<ValueType>) -> Option<Arc<str>> {
     let field = section.take("unit")?;
-    let unit = field.parsed(check_unit)?;
+    let unit = field.parsed(unit::check)?;
     if let Some(value_type) = value_type.filter(|value_type| !value_type.is_number()) {
         field.refuse(format!("only integers and reals have a unit, and the type is {value_type}"));
     }
     Some(unit)
-}
-
-/// Checks that a text can be a unit: UCUM codes have no spaces. One that UCUM doesn't know fits only
-/// itself.
-pub fn check_unit(text: &str) -> Result<Arc<str>, String> {
-    if text.is_empty() || text.len() > MAX_UNIT || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err(format!(
-            "{text:?} is not a valid unit; write a UCUM code of 1 to {MAX_UNIT} ASCII characters without spaces, such as \"kg/d\" or \"Cel\""
-        ));
-    }
-    Ok(text.into())
 }
 
 fn flag(section: &mut Section<'_, '_>, name: &'static str) -> bool {

@@ -10,9 +10,9 @@ use toml::de::DeValue;
 use super::cells::{CellType, Times};
 use crate::connectors::template::Template;
 use ironloom_apps::cron::time_zone;
-use ironloom_apps::manifest::check_unit;
 use ironloom_apps::quantity::Span;
 use ironloom_apps::toml_section::{Field, Section};
+use ironloom_apps::unit;
 
 /// The destination of a column's cells.
 #[derive(Clone, Debug, PartialEq)]
@@ -134,7 +134,7 @@ fn mappings(mut columns: Section<'_, '_>) -> Vec<Mapping> {
         let point = entry.require("point").and_then(|field| field.parsed(Template::parse));
         let r#type =
             entry.take("type").map_or(Some(CellType::Real), |field| field.parsed(CellType::from_str));
-        let unit = entry.take("unit").map_or(Some(None), |field| field.parsed(check_unit).map(Some));
+        let unit = entry.take("unit").map_or(Some(None), |field| field.parsed(unit::check).map(Some));
         entry.finish();
         if let (Some(point), Some(r#type), Some(unit)) = (point, r#type, unit) {
             mappings.push(Mapping { column, point, r#type, unit });
