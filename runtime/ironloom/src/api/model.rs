@@ -271,6 +271,9 @@ pub(crate) struct Resumed {
     /// The installation as it is now.
     #[serde(flatten)]
     pub installation: Installation,
+    /// It was neither paused nor quarantined.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub was_running: bool,
     /// The number of readings that it will never see.
     pub dropped: u64,
     /// Counting them took too long: there were more.

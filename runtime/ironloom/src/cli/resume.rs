@@ -38,6 +38,10 @@ impl Resume {
             return output::json(&answer);
         }
         let resumed: Resumed = answer.read()?;
+        if resumed.was_running {
+            // It waits for no back-off any more, so that this had an effect all the same.
+            return output::done(global, &format!("{} was running already; it tries again at once", self.id));
+        }
         let dropped = output::counted(resumed.dropped, "reading");
         let at_least = if resumed.dropped_at_least { "at least " } else { "" };
         let dropped = match self.backlog {

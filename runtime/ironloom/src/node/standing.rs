@@ -50,6 +50,7 @@ impl Node {
     ) -> Answer<Resumed> {
         let turn = self.turn_of(&id).await?;
         let lane = Arc::clone(&turn.lane);
+        let was_running = !lane.is_stopped();
         let dropped = match backlog {
             Backlog::Keep => None,
             Backlog::Drop => Some(self.to_be_dropped(&turn).await?),
@@ -68,7 +69,8 @@ impl Node {
         drop(turn);
         let installation = self.shown(lane).await?;
         let dropped = dropped.unwrap_or_default();
-        Ok(Resumed { installation, dropped: dropped.readings, dropped_at_least: dropped.at_least })
+        let (dropped, dropped_at_least) = (dropped.readings, dropped.at_least);
+        Ok(Resumed { installation, was_running, dropped, dropped_at_least })
     }
 
     /// Counts a backlog that is about to be dropped; 409 where the installation runs, since an admin
