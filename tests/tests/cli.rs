@@ -231,6 +231,12 @@ fn what_is_wrong_with_an_install_is_told_with_its_place() -> Result<()> {
     session.run(&["install", "nothing.app.tar", "--id", "guest"])?;
     let write = |text: &str| fs::write(session.folder.join("install.toml"), text);
     write(
+        "package = \"hostile.app.tar\"\nid = \"guest\"\n[bindings]\ncommands = \"a/{b}\"\n[settings]\nloud = true\n",
+    )?;
+    session.run(&["install", "--with", "install.toml"])?;
+    session.run(&["install", "--with", "install.toml", "--bind", "command=a/{b}", "--set", "loud=no"])?;
+    let write = |text: &str| fs::write(session.folder.join("install.toml"), text);
+    write(
         "package = \"hostile.app.tar\"\nid = \"guest\"\nfrom = 2026-01-01T00:00:00Z\n[bindings]\ncommand = \"to/{whom}/command\"\n[limits]\nmemory = \"48000 kB\"\n",
     )?;
     let code = session.run(&["install", "--with", "install.toml", "--limit", "cpu=0.5 s", "--dry-run"])?;

@@ -23,5 +23,5 @@ pub mod settings;
 #[cfg(test)]
 mod testing;
 pub mod toml_section;
-pub mod wiring;
 pub mod unit;
+pub mod wiring;

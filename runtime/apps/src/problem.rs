@@ -126,13 +126,18 @@ impl Problem {
     /// Adds the place of this byte of the text.
     #[must_use]
     pub fn at(mut self, text: &str, byte: usize) -> Self {
-        let before = text.get(..byte).unwrap_or(text);
-        let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
-        let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
-        self.line = Some(number(before.matches('\n').count() + 1));
-        self.column = Some(number(before[line_start..].chars().count() + 1));
+        let (line, column) = line_and_column(text, byte);
+        (self.line, self.column) = (Some(line), Some(column));
         self
     }
+}
+
+/// Line and column of this byte of a text, both counted from 1.
+pub(crate) fn line_and_column(text: &str, byte: usize) -> (u32, u32) {
+    let before = text.get(..byte).unwrap_or(text);
+    let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+    let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+    (number(before.matches('\n').count() + 1), number(before[line_start..].chars().count() + 1))
 }
 
 impl fmt::Display for Problem {

@@ -5,23 +5,30 @@
 //! same of the same mistake.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use toml::de::{DeTable, DeValue};
 
-use crate::problem::{Problem, Problems, join_path};
+use crate::problem::{Problem, Problems, join_path, line_and_column};
 
 /// A text and what was found wrong with it so far.
 #[derive(Debug)]
 pub struct Findings<'t> {
     text: &'t str,
     problems: RefCell<Vec<Problem>>,
+    starts: RefCell<BTreeMap<String, Option<usize>>>,
 }
 
 impl<'t> Findings<'t> {
     /// Nothing is wrong so far.
     pub fn new(text: &'t str) -> Self {
-        Self { text, problems: RefCell::default() }
+        Self { text, problems: RefCell::default(), starts: RefCell::default() }
+    }
+
+    /// Where all fields stand that were come across so far.
+    pub fn places(&self) -> Places {
+        Places { text: self.text.to_owned(), starts: self.starts.borrow().clone() }
     }
 
     /// Adds a problem at a place of the text.
@@ -50,6 +57,29 @@ impl<'t> Findings<'t> {
         }
         self.check()?;
         Ok(Section::new(self, table.into_inner(), String::new(), 0..0))
+    }
+}
+
+/// Where the fields of a text stand, for what is found wrong with them later.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Places {
+    text: String,
+    /// `None` for a field that was given elsewhere.
+    starts: BTreeMap<String, Option<usize>>,
+}
+
+impl Places {
+    /// This field, with all within it, has its value from elsewhere.
+    pub fn set_elsewhere(&mut self, path: &str) {
+        self.starts.insert(path.to_owned(), None);
+    }
+
+    /// Line and column of a field, or of the section that it would stand in. `None` where the text has neither, or the
+    /// value is from elsewhere.
+    pub fn of(&self, path: &str) -> Option<(u32, u32)> {
+        let outer = path.rmatch_indices('.').map(|(dot, _)| &path[..dot]);
+        let start = std::iter::once(path).chain(outer).find_map(|path| self.starts.get(path))?;
+        Some(line_and_column(&self.text, (*start)?))
     }
 }
 
@@ -195,6 +225,7 @@ impl<'f, 't> Section<'f, 't> {
             // A section's own place would be its whole header or table.
             let place = if value.get_ref().is_table() { name_place.clone() } else { value.span() };
             let (path, name) = (join_path(&path, &name), name.into_owned());
+            findings.starts.borrow_mut().insert(path.clone(), Some(place.start));
             Field { findings, place, name, name_place, path, value: value.into_inner() }
         };
         let mut left: Vec<_> = table.into_iter().map(field).collect();

@@ -21,6 +21,7 @@ use crate::api::{JSON_TYPE, PACKAGE_TYPE};
 use ironloom_apps::allowance::LimitKind;
 use ironloom_apps::grants::OutputGrant;
 use ironloom_apps::pattern::Pattern;
+use ironloom_apps::toml_section::Places;
 use ironloom_types::ids::{InstallationId, SlotName};
 use ironloom_types::text::clean;
 
@@ -87,20 +88,33 @@ impl Install {
     /// Runs it. What can be checked here is, before the package is sent and compiled.
     pub(super) fn run(self, global: &Global) -> Outcome {
         let client = Client::new(&global.url);
-        let mut asked = match self.with.as_deref().map(request::read).transpose()? {
-            Some(File::Many(all)) => return self.install_all(global, &client, all),
-            Some(File::One(asked)) => *asked,
-            None => Asked::default(),
+        let (file, mut places) = match &self.with {
+            Some(path) => request::read(path)?,
+            None => (File::One(Box::default()), Places::default()),
         };
+        self.leave_to_flags(&mut places);
+        let outcome = match file {
+            File::Many(all) => self.install_all(global, &client, all),
+            File::One(asked) => self.install_one(global, &client, *asked),
+        };
+        outcome.map_err(|failure| match (failure, &self.with) {
+            (Failure::Refused(problem), Some(file)) => {
+                Failure::Refused(request::locate(problem, file, &places))
+            }
+            (failure, _) => failure,
+        })
+    }
+
+    fn install_one(&self, global: &Global, client: &Client, mut asked: Asked) -> Outcome {
         self.apply(&mut asked)?;
         let package = asked.package.take();
         let package =
             package.ok_or_else(|| misuse("no package is named, neither as an argument nor by --with"))?;
         let id = asked.id.take().ok_or_else(|| misuse("the installation needs an id, such as --id pigs"))?;
-        let uploaded = upload(&client, &package)?;
+        let uploaded = upload(client, &package)?;
         self.add_settings(&mut asked, &uploaded.info)?;
         let request = asked.request(id, uploaded.info.digest);
-        let outcome = self.install(global, &client, &request);
+        let outcome = self.install(global, client, &request);
         if uploaded.is_new && (self.dry_run || outcome.is_err()) {
             // Another install may have begun to use it by now, so it isn't taken away.
             let digest = &request.package;
@@ -156,6 +170,23 @@ impl Install {
             slot("--set", name)?;
         }
         Ok(())
+    }
+
+    /// What a flag says stands nowhere in the file.
+    fn leave_to_flags(&self, places: &mut Places) {
+        let given = [("id", &self.id), ("from", &self.from), ("timezone", &self.timezone)];
+        for (field, _) in given.into_iter().filter(|(_, given)| given.is_some()) {
+            places.set_elsewhere(field);
+        }
+        let named = [
+            ("bindings", &self.bind),
+            ("settings", &self.set),
+            ("limits", &self.limit),
+            ("grants.outputs", &self.grant),
+        ];
+        for (section, pairs) in named {
+            pairs.iter().for_each(|(name, _)| places.set_elsewhere(&format!("{section}.{name}")));
+        }
     }
 
     fn add_settings(&self, asked: &mut Asked, package: &PackageInfo) -> Result<(), Failure> {

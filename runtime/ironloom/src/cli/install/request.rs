@@ -7,14 +7,14 @@ use anyhow::Context as _;
 use serde_json::Value as Json;
 use toml::de::DeValue;
 
-use crate::api::facade::{Grants, InstallRequest, Patterns, StartFrom, WrittenLimits};
+use crate::api::facade::{Grants, InstallRequest, Patterns, Problem, StartFrom, WrittenLimits};
 use crate::cli::failure::Failure;
 use ironloom_apps::allowance::PartialLimits;
 use ironloom_apps::grants::{OutputGrant, Safe, Toward};
 use ironloom_apps::pattern::Pattern;
 use ironloom_apps::problem::Problems;
 use ironloom_apps::quantity::{Bytes, Count, Span};
-use ironloom_apps::toml_section::{Field, Findings, Section};
+use ironloom_apps::toml_section::{Field, Findings, Places, Section};
 use ironloom_types::ids::{Digest, InstallationId, SlotName};
 
 /// The request to install, as far as it was given.
@@ -56,14 +56,14 @@ impl Asked {
 #[derive(Debug, PartialEq)]
 pub(super) enum File {
     One(Box<Asked>),
-    /// `[[installations]]`.
+    /// Several, each a section of `[[installations]]`.
     Many(Vec<Asked>),
 }
 
-/// Reads the file. A package is meant from the file's folder.
-pub(super) fn read(path: &Path) -> Result<File, Failure> {
+/// Reads the file, and where its fields stand. A package is meant from the file's folder.
+pub(super) fn read(path: &Path) -> Result<(File, Places), Failure> {
     let text = std::fs::read_to_string(path).with_context(|| format!("{} can't be read", path.display()))?;
-    let mut file = parse(&text).map_err(|problems| Failure::File(problems.of_file(path)))?;
+    let (mut file, places) = parse(&text).map_err(|problems| Failure::File(problems.of_file(path)))?;
     let all = match &mut file {
         File::One(asked) => std::slice::from_mut(&mut **asked),
         File::Many(all) => all.as_mut_slice(),
@@ -73,10 +73,32 @@ pub(super) fn read(path: &Path) -> Result<File, Failure> {
         let folder = path.parent().unwrap_or(Path::new(""));
         *package = folder.join(&*package).display().to_string();
     }
-    Ok(file)
+    Ok((file, places))
 }
 
-pub(super) fn parse(text: &str) -> Result<File, Problems> {
+/// Names the places in the file of what the server has found wrong.
+pub(super) fn locate(mut problem: Problem, path: &Path, places: &Places) -> Problem {
+    let mut alone = None;
+    for error in &mut problem.errors {
+        let Some(place) = &error.place else { continue };
+        let field = match (place.item, &place.field) {
+            (Some(item), Some(field)) => format!("installations[{item}].{field}"),
+            (None, Some(field)) => field.clone(),
+            (_, None) => continue,
+        };
+        let Some((line, column)) = places.of(&field) else { continue };
+        error.detail = format!("{}:{line}:{column}: {field}: {}", path.display(), error.detail);
+        alone = place.item.is_none().then(|| error.detail.clone());
+        error.place = None;
+    }
+    // One alone is the whole sentence.
+    if let (1, Some(alone)) = (problem.errors.len(), alone) {
+        problem.detail = alone;
+    }
+    problem
+}
+
+pub(super) fn parse(text: &str) -> Result<(File, Places), Problems> {
     let findings = Findings::new(text);
     let mut root = findings.root()?;
     let file = match root.take("installations") {
@@ -86,8 +108,9 @@ pub(super) fn parse(text: &str) -> Result<File, Problems> {
         }
         None => File::One(Box::new(installation(root))),
     };
+    let places = findings.places();
     findings.check()?;
-    Ok(file)
+    Ok((file, places))
 }
 
 fn installation(mut root: Section<'_, '_>) -> Asked {

@@ -34,7 +34,7 @@ fn request(install: &Install, mut asked: Asked) -> Result<Json, Failure> {
 }
 
 fn one(text: &str) -> Asked {
-    match request::parse(text).unwrap() {
+    match request::parse(text).unwrap().0 {
         File::One(asked) => *asked,
         File::Many(all) => panic!("{all:?}"),
     }
@@ -44,7 +44,7 @@ fn one(text: &str) -> Asked {
 fn a_file_may_list_many_installations_and_mistakes_say_in_which() {
     let text = "[[installations]]\nid = \"a\"\n[installations.bindings]\nweight = \"a/{x}\"\n\
                 [[installations]]\nid = \"b\"\npackage = \"b.tar\"\n";
-    let File::Many(all) = request::parse(text).unwrap() else { panic!("it lists two") };
+    let File::Many(all) = request::parse(text).unwrap().0 else { panic!("it lists two") };
     let ids: Vec<_> = all.iter().map(|asked| asked.id.as_ref().unwrap().as_str()).collect();
     assert_eq!((ids, all[0].bindings.len()), (vec!["a", "b"], 1));
     assert_eq!(all[1].package.as_deref(), Some("b.tar"));
@@ -153,4 +153,58 @@ fn pairs_have_two_sides() {
     assert!(pair("weight").is_err());
     assert!(pair("=x").is_err());
     assert_eq!(pair("a = b=c"), Ok(("a".to_owned(), "b=c".to_owned())));
+}
+
+#[test]
+fn what_the_server_refuses_is_told_with_its_place_in_the_file() {
+    use crate::api::facade::{Detail, Place, Problem};
+    let text = "id = \"herd\"\n[bindings]\nweight = [\"a/{x}\"]\nfeed = \"b/{x}\"\n[settings]\nage = 20\n\
+                [grants.outputs.limit]\nallow = \"0..1\"\n";
+    let (_, mut places) = request::parse(text).unwrap();
+    flags(&["--bind", "feed=c/{x}", "--set", "breed=x"]).leave_to_flags(&mut places);
+    let told = |fields: &[&str]| {
+        let detail = |field: &&str| Detail {
+            kind: "invalid".to_owned(),
+            detail: "is wrong".to_owned(),
+            place: Some(Place::field(*field)),
+        };
+        let problem = Problem::refused("install", format!("refused: {} problems", fields.len()));
+        let problem = problem.with(fields.iter().map(detail).collect());
+        let located = request::locate(problem, std::path::Path::new("farm/install.toml"), &places);
+        Failure::Refused(located).to_string()
+    };
+    let fields = [
+        "bindings.weight",
+        // By a flag.
+        "bindings.feed",
+        // Of which the file has the section only.
+        "bindings.water",
+        "settings.age",
+        "grants.outputs.limit.allow",
+        "grants.outputs.limit.ttl",
+        // Of which it has nothing.
+        "limits.cpu",
+    ];
+    let expected = "error: refused: 7 problems\n  \
+                    farm/install.toml:3:10: bindings.weight: is wrong\n  \
+                    bindings.feed: is wrong\n  \
+                    farm/install.toml:2:2: bindings.water: is wrong\n  \
+                    farm/install.toml:6:7: settings.age: is wrong\n  \
+                    farm/install.toml:8:9: grants.outputs.limit.allow: is wrong\n  \
+                    farm/install.toml:7:17: grants.outputs.limit.ttl: is wrong\n  \
+                    limits.cpu: is wrong";
+    assert_eq!(told(&fields), expected);
+    assert_eq!(told(&["settings.age"]), "error: farm/install.toml:6:7: settings.age: is wrong");
+
+    let text =
+        "[[installations]]\nid = \"a\"\n[[installations]]\nid = \"b\"\n[installations.bindings]\nx = \"y\"\n";
+    let (_, places) = request::parse(text).unwrap();
+    let place = Place { item: Some(2), ..Place::field("bindings.x") };
+    let error = Detail { kind: "invalid".to_owned(), detail: "is wrong".to_owned(), place: Some(place) };
+    let problem = Problem::refused("install", "installation 2 of the list (b): no").with(vec![error]);
+    let told =
+        Failure::Refused(request::locate(problem, std::path::Path::new("all.toml"), &places)).to_string();
+    let expected =
+        "error: installation 2 of the list (b): no\n  all.toml:6:5: installations[2].bindings.x: is wrong";
+    assert_eq!(told, expected);
 }
