@@ -312,3 +312,44 @@ fn rows_by_key_make_one_call_to_get_one_to_store_and_one_to_delete() {
     });
     assert_eq!(platform.host_calls(), 100);
 }
+
+/// Notes the inputs of the frames, and refuses the readings of one.
+struct Frames;
+
+thread_local! {
+    static FRAMES: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
+}
+
+impl Readings for Frames {
+    fn consume(batch: &Batch) -> Result<(), Failure> {
+        FRAMES.set(batch.frames().map(|frame| frame.slot().to_owned()).collect());
+        for reading in batch.readings().filter(|reading| reading.slot() == "feed") {
+            reading.refuse(format!("the reading of {}", reading.entity()));
+        }
+        let order: Vec<&str> = batch.readings().map(|reading| reading.entity()).collect();
+        assert_eq!(order, ["1", "2", "3", "4"], "the order of the readings is another");
+        Ok(())
+    }
+}
+
+#[test]
+fn frames_come_in_the_order_of_the_manifest() {
+    let manifest = "manifest = 1\nid = \"com.example.x\"\nname = \"X\"\nversion = \"0.1.0\"\n\
+                    [inputs.weight]\ntype = \"real\"\n[inputs.feed]\ntype = \"real\"\n[inputs.breed]\ntype = \"text\"\n";
+    let at = Timestamp::from_seconds(1);
+    let batch = testing::batch([
+        ("breed", "1", at, Datum::from("duroc")),
+        ("feed", "2", at, Datum::from(1.0)),
+        ("weight", "3", at, Datum::from(2.0)),
+        ("feed", "4", at, Datum::from(3.0)),
+    ]);
+    let declared =
+        Platform::new().input("weight", Type::Real).input("feed", Type::Real).input("breed", Type::Text);
+    for mut platform in [Platform::from_manifest(manifest), declared] {
+        let outcome = platform.consume::<Frames>(&batch).expect_ok();
+        assert_eq!(FRAMES.take(), ["weight", "feed", "breed"]);
+        let refused: Vec<_> =
+            outcome.refused.iter().map(|one| (&*one.slot, &*one.entity, &*one.reason)).collect();
+        assert_eq!(refused, [("feed", "2", "the reading of 2"), ("feed", "4", "the reading of 4")]);
+    }
+}

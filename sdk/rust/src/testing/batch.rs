@@ -113,7 +113,7 @@ impl BatchBuilder {
         self
     }
 
-    /// Gives the batch as the host would: frames in the order in which their inputs were first pushed.
+    /// Gives the batch. The platform, which knows the manifest, puts its frames into the manifest's order.
     pub fn build(&self) -> Batch {
         let mut frames = self.frames.clone();
         for frame in &mut frames {

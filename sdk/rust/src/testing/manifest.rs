@@ -10,8 +10,9 @@ use super::world::{OutputKind, Type};
 pub(super) struct Manifest {
     #[serde(default)]
     pub schedule: bool,
+    /// By name; the places in the file give their order.
     #[serde(default)]
-    pub inputs: BTreeMap<String, Input>,
+    pub inputs: BTreeMap<toml::Spanned<String>, Input>,
     #[serde(default)]
     pub outputs: BTreeMap<String, Output>,
     #[serde(default)]

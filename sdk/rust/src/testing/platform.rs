@@ -6,7 +6,7 @@ use super::batch::{Datum, fail};
 use super::current::within;
 use super::manifest::{Manifest, setting_text};
 use super::world::{AlarmKey, Log, Output, OutputKind, RequestedIntent, Type, World, rows};
-use crate::bindings::platform::ironloom::types::types::Batch;
+use crate::bindings::platform::ironloom::types::types::{Batch, Frame};
 use crate::bindings::readings::exports::ironloom::feeds::readings as raw;
 use crate::failure::Failure;
 use crate::invocation::Gap;
@@ -96,7 +96,9 @@ impl Platform {
         if let Some(points) = manifest.limits.points {
             world.max_points = points.get();
         }
-        world.inputs = manifest.inputs.into_iter().map(|(name, input)| (name, input.r#type)).collect();
+        let mut inputs: Vec<_> = manifest.inputs.into_iter().collect();
+        inputs.sort_by_key(|(name, _)| name.span().start);
+        world.inputs = inputs.into_iter().map(|(name, input)| (name.into_inner(), input.r#type)).collect();
         let outputs = manifest.outputs.into_iter();
         world.outputs = outputs.map(|(name, output)| (name, (output.kind, output.r#type))).collect();
         world.declared_alarms = manifest.alarms.into_keys().collect();
@@ -115,9 +117,13 @@ impl Platform {
         platform
     }
 
-    /// Declares an input.
+    /// Declares an input. Frames come in the order in which inputs are declared.
     pub fn input(mut self, name: &str, of: Type) -> Self {
-        self.world_mut().inputs.insert(name.to_owned(), of);
+        let inputs = &mut self.world_mut().inputs;
+        match inputs.iter_mut().find(|(known, _)| known == name) {
+            Some((_, known)) => *known = of,
+            None => inputs.push((name.to_owned(), of)),
+        }
         self
     }
 
@@ -189,16 +195,21 @@ impl Platform {
         self.world_mut().gaps.push(gap);
     }
 
-    /// Calls the app for a batch, which [`testing::batch`](crate::testing::batch) makes.
+    /// Calls the app for a batch, which [`testing::batch`](crate::testing::batch) makes. Its frames come in the order
+    /// of the manifest, as on the host.
     ///
     /// Fails the test where the batch has an input that isn't declared, or values of another type.
     #[must_use = "a test that doesn't look at it doesn't see a failure: .expect_ok()"]
     #[track_caller]
     pub fn consume<A: Readings>(&mut self, batch: &Batch) -> Outcome {
         let world = self.world_mut();
+        let place = |frame: &Frame| world.inputs.iter().position(|(name, _)| *name == frame.slot);
+        let mut batch = batch.clone();
+        batch.frames.sort_by_key(place);
         for frame in &batch.frames {
-            let (declared, is) = (world.inputs.get(&frame.slot), frame.values.type_name());
-            if declared.map(|declared| declared.name()) != Some(is) {
+            let declared = place(frame).map(|place| world.inputs[place].1);
+            let is = frame.values.type_name();
+            if declared.map(Type::name) != Some(is) {
                 fail(&format!(
                     "the batch has an input {:?} of type {is}, but declared is {declared:?}",
                     frame.slot
@@ -207,9 +218,9 @@ impl Platform {
             let last = frame.at.iter().max().copied().unwrap_or(0);
             world.now = world.now.max(Timestamp::from_nanos(last));
         }
-        let (result, published) = self.call(|| consume::<A>(batch));
+        let (result, published) = self.call(|| consume::<A>(&batch));
         let (result, refused) = match result {
-            Ok(refused) => (Ok(()), refused.into_iter().map(|refused| named(batch, refused)).collect()),
+            Ok(refused) => (Ok(()), refused.into_iter().map(|refused| named(&batch, refused)).collect()),
             Err(failure) => (Err(failure), Vec::new()),
         };
         Outcome { result, refused, published }

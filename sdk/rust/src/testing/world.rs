@@ -97,7 +97,8 @@ pub(super) struct World {
     pub settings: BTreeMap<String, String>,
     /// The settings that the manifest declares, where there is one.
     pub declared_settings: Option<BTreeMap<String, Type>>,
-    pub inputs: BTreeMap<String, Type>,
+    /// In the order of the manifest, which is that of frames.
+    pub inputs: Vec<(String, Type)>,
     pub outputs: BTreeMap<String, (OutputKind, Type)>,
     pub declared_alarms: Vec<String>,
     pub declared_timers: Vec<String>,
@@ -145,7 +146,7 @@ impl Default for World {
         Self {
             settings: BTreeMap::new(),
             declared_settings: None,
-            inputs: BTreeMap::new(),
+            inputs: Vec::new(),
             outputs: BTreeMap::new(),
             declared_alarms: Vec::new(),
             declared_timers: Vec::new(),
