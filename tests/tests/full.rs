@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::io::Write as _;
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -149,6 +150,43 @@ fn ends_where_a_file_is_gone(moved: &str, named: &str) -> Result<()> {
     let server = setup.start()?;
     let marks = marks(server.client())?;
     ensure!(marks.len() as u64 > acknowledged && marks.is_sorted(), "{marks:?}, {acknowledged} acknowledged");
+    Ok(())
+}
+
+#[test]
+fn a_damaged_block_is_a_note_and_all_else_goes_on() -> Result<()> {
+    let setup = Setup::new()?;
+    // Two clean stops make two blocks.
+    for n in 0..2 {
+        let server = setup.start()?;
+        server.client().push_one("mark", n)?;
+        ensure!(server.stop()?.success());
+    }
+    let file = setup.data().join("journal/0000000001.blocks");
+    let whole = fs::read(&file)?;
+    let mut damaged = whole.clone();
+    *damaged.first_mut().context("an empty file")? ^= 1;
+    fs::write(&file, &damaged)?;
+    let server = setup.start()?;
+    let client = server.client();
+    let said = || -> Result<Vec<String>> {
+        let ready = client.get("/readyz")?;
+        ensure!(ready.status == 200, "{}", ready.text());
+        let notes = ready.json()?["notes"].as_array().cloned().unwrap_or_default();
+        Ok(notes.iter().map(Value::to_string).filter(|note| note.contains("journal: ")).collect())
+    };
+    assert_eq!(said()?, [] as [String; 0]);
+    client.get("/v1/readings?after=0")?.problem(500)?;
+    let notes = said()?;
+    ensure!(notes.len() == 1 && notes[0].contains("block file 0000000001, offset 0: "), "{notes:?}");
+    client.push_one("mark", 2)?;
+    let marks: Vec<Value> =
+        client.journal(1, "")?.into_iter().map(|reading| reading["value"].clone()).collect();
+    assert_eq!(marks, [json!(1), json!(2)]);
+    // In place: a file that is cut off, if only for a moment, ends the server.
+    fs::File::options().write(true).open(&file)?.write_all_at(&whole[..1], 0)?;
+    assert_eq!(client.journal(0, "")?.len(), 3);
+    assert_eq!(said()?, [] as [String; 0]);
     Ok(())
 }
 

@@ -3,10 +3,11 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 
+use super::damage::Damage;
 use crate::records::{BodyError, commit, readings};
 use ironloom_storage::journal::{self, BlockFiles, BlockIndex, Chunk, Entry, Filter, NotDense, ReadError};
 use ironloom_storage::log::{LogError, LogReader, Record, RecordKind, RecordRef};
@@ -50,6 +51,9 @@ pub(crate) struct Journal {
     /// The last sequence that is in the journal and routed.
     last: AtomicU64,
     cache: Mutex<VecDeque<Arc<Chunk>>>,
+    damage: Damage,
+    /// The block file that was looked at last; 0 before the first.
+    looked_at: AtomicU32,
 }
 
 impl Journal {
@@ -61,6 +65,8 @@ impl Journal {
             log,
             last: AtomicU64::new(last.0),
             cache: Mutex::default(),
+            damage: Damage::default(),
+            looked_at: AtomicU32::new(0),
         }
     }
 
@@ -72,6 +78,28 @@ impl Journal {
     /// The files of its blocks.
     pub(crate) fn files(&self) -> &BlockFiles {
         &self.files
+    }
+
+    /// The parts of it that can't be read, for people.
+    pub(crate) fn damage(&self) -> Vec<String> {
+        self.damage.told()
+    }
+
+    /// Looks whether the next block files are there, at most so many, and begins again behind the last one.
+    pub(crate) fn look_at_files(&self, most: usize) {
+        let after = self.looked_at.load(Ordering::Relaxed);
+        let files = self.inner.read().blocks.files_after(TenantId::MAIN, StreamId::MAIN, after, most);
+        for (file, need) in &files {
+            self.damage.looked(*file, &self.files.look(*file, *need));
+        }
+        let last = files.last().map(|(file, _)| *file).filter(|_| files.len() == most);
+        self.looked_at.store(last.unwrap_or(0), Ordering::Relaxed);
+    }
+
+    fn read(&self, entry: &Entry) -> Result<Chunk, ReadError> {
+        let read = journal::read(&self.files, entry);
+        self.damage.read(entry.location, &read);
+        read
     }
 
     /// Takes over the readings of a record that is on the disk.
@@ -130,7 +158,7 @@ impl Journal {
             inner.blocks.last_before(TenantId::MAIN, StreamId::MAIN, time).copied()
         };
         let Some(entry) = entry else { return Ok(self.first()) };
-        let chunk = journal::read(&self.files, &entry)?;
+        let chunk = self.read(&entry)?;
         let rows = chunk.runs.iter().rfind(|run| run.time < time).map_or(0, |run| run.end);
         Ok(Sequence(chunk.first_sequence.0 + u64::from(rows)))
     }
@@ -156,7 +184,7 @@ impl Journal {
             }
             let chunk = match self.place(filter) {
                 Place::End => return Ok(None),
-                Place::Block(entry) => Arc::new(journal::read(&self.files, &entry)?),
+                Place::Block(entry) => Arc::new(self.read(&entry)?),
                 Place::Log(at) => {
                     let record = match self.log.read(at) {
                         // Folded since: it is in a block now.

@@ -7,6 +7,7 @@
 pub(crate) mod apply;
 pub(crate) mod catch_up;
 pub(crate) mod checkpoint;
+mod damage;
 mod due;
 pub(crate) mod durable;
 pub(crate) mod invocations;

@@ -218,6 +218,7 @@ impl Node {
         }
         notes.extend(super::clock::note(&self.shared.clock));
         notes.extend(self.clock_step.note(&self.shared.clock));
+        notes.extend(self.shared.journal.damage().into_iter().map(|part| format!("journal: {part}")));
         if self.sandbox.confines_compiler() == Some(false) {
             notes.push(UNCONFINED.to_owned());
         }

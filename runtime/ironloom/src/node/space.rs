@@ -14,6 +14,8 @@ use ironloom_storage::{Folder, Gone, free_bytes};
 const LOOK: Duration = Duration::from_millis(100);
 /// The interval at which files in use are looked for.
 const LOOK_FOR_FILES: Duration = Duration::from_secs(1);
+/// Block files that are looked at each time, besides the newest.
+const BLOCK_FILES: usize = 64;
 /// With less free space than this a start first makes room.
 const ROOM_TO_OPEN: u64 = 64 << 20;
 
@@ -85,6 +87,8 @@ async fn look_for_files(node: &Arc<Node>) {
         let look = move || -> Result<(), Gone> {
             log.check_files()?;
             shared.journal.files().check()?;
+            // What is gone of the others is no reason to end: all else can be read.
+            shared.journal.look_at_files(BLOCK_FILES);
             shared.storage.check_file()
         };
         aside(look).await

@@ -116,12 +116,7 @@ impl BlockFiles {
         // Nothing is touched before all that is needed is found.
         let mut too_long = Vec::new();
         for (&number, &need) in used {
-            let path = disk.path(&name_of(number));
-            let have = open_file(&*disk, number)?.length().map_err(io_error("look at", path.clone()))?;
-            if have < need {
-                return Err(FileError::Short { path, have, need });
-            }
-            if have > need {
+            if length_of_at_least(&*disk, number, need)? > need {
                 too_long.push((number, need));
             }
         }
@@ -208,6 +203,12 @@ impl BlockFiles {
         current.map_or(Ok(()), |(number, file, used)| self.disk.check(&name_of(number), &*file, used))
     }
 
+    /// Says whether a file has all the bytes that are in use, under its name: a reader may still have it open that is
+    /// gone for the next start.
+    pub fn look(&self, number: u32, need: u64) -> Result<(), FileError> {
+        length_of_at_least(&*self.disk, number, need).map(drop)
+    }
+
     /// Reads a block's bytes. They are unchecked: [`super::block::decode`] checks them.
     pub fn read(&self, location: Location) -> Result<Vec<u8>, FileError> {
         let file = self.reader(location.file)?;
@@ -266,6 +267,13 @@ fn open_file(disk: &dyn Disk, number: u32) -> Result<Arc<dyn DiskFile>, FileErro
         io::ErrorKind::NotFound => FileError::Missing { path },
         _ => FileError::Io { action: "open", path, source },
     })
+}
+
+/// The length of a file, which must be at least `need`.
+fn length_of_at_least(disk: &dyn Disk, number: u32, need: u64) -> Result<u64, FileError> {
+    let path = disk.path(&name_of(number));
+    let have = open_file(disk, number)?.length().map_err(io_error("look at", path.clone()))?;
+    if have < need { Err(FileError::Short { path, have, need }) } else { Ok(have) }
 }
 
 fn sync_folder(disk: &dyn Disk) -> Result<(), FileError> {

@@ -225,6 +225,23 @@ impl BlockIndex {
         self.entries(tenant, stream).iter().rfind(|entry| entry.first_time < time)
     }
 
+    /// The next files behind this one that hold blocks of a stream, at most so many, and how far each is in use. A
+    /// stream's blocks are written in its order, so that none of them is looked at for it but the last of each file.
+    pub fn files_after(&self, tenant: TenantId, stream: StreamId, file: u32, most: usize) -> Vec<(u32, u64)> {
+        let through = |entries: &[Entry], file| entries.partition_point(|entry| entry.location.file <= file);
+        let entries = self.entries(tenant, stream);
+        let mut rest = &entries[through(entries, file)..];
+        let mut files = Vec::new();
+        while files.len() < most
+            && let Some(first) = rest.first()
+        {
+            let (own, others) = rest.split_at(through(rest, first.location.file));
+            files.extend(own.last().map(|last| (last.location.file, last.location.end())));
+            rest = others;
+        }
+        files
+    }
+
     /// How far each block file is in use: what lies behind is left over from a checkpoint that was
     /// cut off, and a file that isn't named has no block any more.
     pub fn used_files(&self) -> BTreeMap<u32, u64> {

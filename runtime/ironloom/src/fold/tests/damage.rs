@@ -125,3 +125,62 @@ fn block_files_of_which_the_store_knows_nothing_stay_until_a_checkpoint_is_on_th
     world.checkpoint(None);
     assert_eq!(world.block_files(), ["0000000003.blocks"]);
 }
+
+#[test]
+fn a_block_that_is_damaged_is_told_until_it_is_whole_and_the_others_are_read() {
+    let folder = folder();
+    let storage = store::open(EngineKind::Redb, &folder.path().join("store"), 1 << 20).unwrap();
+    let opened = try_open(folder.path(), &storage).unwrap();
+    let journal = &opened.shared.journal;
+    let file = folder.path().join("journal/0000000001.blocks");
+    let whole = std::fs::read(&file).unwrap();
+    // Three blocks of six readings each, of about the same length.
+    let mut damaged = whole.clone();
+    damaged[whole.len() / 2] ^= 1;
+    std::fs::write(&file, &damaged).unwrap();
+    let is_read = |first| journal.chunk_from(Sequence(first)).is_ok();
+    assert_eq!(journal.damage(), [] as [String; 0]);
+    for _ in 0..3 {
+        assert!(!is_read(7));
+        let told = journal.damage();
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert!(told[0].starts_with("block file 0000000001, offset "), "{told:?}");
+        assert!(is_read(1) && is_read(13) && is_read(19));
+    }
+    std::fs::write(&file, &whole).unwrap();
+    assert!(is_read(7));
+    assert_eq!(journal.damage(), [] as [String; 0]);
+}
+
+#[test]
+fn block_files_that_are_gone_are_told_before_anybody_reads_them() {
+    let mut world = World::simulated(1);
+    for n in 0..60_u32 {
+        let row = |path| Row { path, value: Value::Real(f64::from(n)), at: 51 };
+        world.push(&(0..12).map(row).collect::<Vec<_>>(), None, None);
+        world.pump();
+        world.checkpoint(None);
+    }
+    let shared = world.shared();
+    let disk = world.disk().folder("journal/");
+    let files = ironloom_storage::Disk::list(&disk).unwrap();
+    assert!(files.len() > 3, "{files:?}");
+    let told = || {
+        // Two at a time, so that a round takes several looks.
+        (0..files.len()).for_each(|_| shared.journal.look_at_files(2));
+        shared.journal.damage()
+    };
+    assert_eq!(told(), [] as [String; 0]);
+    let [first, third] = ["0000000001.blocks", "0000000003.blocks"];
+    disk.lose(first);
+    let bytes = disk.cut(third, 7);
+    let now = told();
+    assert_eq!(now.len(), 2, "{now:?}");
+    assert!(now[0].contains(first) && now[0].contains("is missing"), "{now:?}");
+    let short = format!("{third} has 7 bytes and should have {}", bytes.len());
+    assert!(now[1].contains(&short), "{now:?}");
+    assert!(shared.journal.chunk_from(shared.journal.last()).is_ok());
+    disk.find_again(first);
+    disk.restore(third, bytes);
+    assert_eq!(told(), [] as [String; 0]);
+}
