@@ -12,7 +12,7 @@ mod prepared;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -135,6 +135,9 @@ impl fmt::Display for LeftOutReason {
 struct Lane {
     inputs: Vec<LaneInput>,
     entities: Arc<Entities>,
+    /// For each entity, by how many points' matches it is used. What a point has lost by its unit counts for ever:
+    /// readings of before may wait.
+    uses: Vec<u32>,
 }
 
 struct LaneInput {
@@ -283,7 +286,8 @@ impl RoutingTable {
 
     /// Matches points anew whose unit has changed, or forgets those that were removed. An entity that they had goes
     /// to the first point that waits for it, so that the table is as if it were made anew; `known` shows such a
-    /// point. Points come in the order of their numbers.
+    /// point. Points come in the order of their numbers. Of those that are removed no lane may have a reading left to
+    /// read: an entity that no other point has is forgotten.
     pub fn replace_points<'a>(
         &mut self,
         points: impl IntoIterator<Item = Replaced<'a>>,
@@ -293,6 +297,7 @@ impl RoutingTable {
         let mut rematched = Rematched::default();
         // Points that wait for an entity that has become free: each is behind the one that had it.
         let mut next = BTreeSet::new();
+        let mut left: BTreeMap<u32, BTreeSet<u32>> = BTreeMap::new();
         let mut points = points.into_iter().peekable();
         loop {
             let waiting: Option<PointNumber> = next.first().copied();
@@ -306,19 +311,31 @@ impl RoutingTable {
                         continue;
                     }
                 },
-                (None, None) => return rematched,
+                (None, None) => break,
             };
             next.remove(&point.number);
             assert!(
                 (point.number.0 as usize) < self.points(),
                 "only points that were added are matched anew"
             );
-            self.rematch(point, &mut next, &mut rematched);
+            self.rematch(point, &mut next, &mut left, &mut rematched);
         }
+        // Only now: points that have waited for one use it by now.
+        for (lane, entities) in &left {
+            self.lanes.get(lane).into_iter().for_each(|lane| lane.forget(entities));
+        }
+        rematched
     }
 
-    /// Matches one point anew, or forgets it. The points that have waited for its entities are `next`.
-    fn rematch(&mut self, point: Replaced<'_>, next: &mut BTreeSet<PointNumber>, rematched: &mut Rematched) {
+    /// Matches one point anew, or forgets it. The points that have waited for its entities are `next`; those that
+    /// nobody else uses are `left`, by lane.
+    fn rematch(
+        &mut self,
+        point: Replaced<'_>,
+        next: &mut BTreeSet<PointNumber>,
+        left: &mut BTreeMap<u32, BTreeSet<u32>>,
+        rematched: &mut Rematched,
+    ) {
         let before = self.matches.of(point.number).to_vec();
         let mut candidates = std::mem::take(&mut self.candidates);
         self.index.candidates(point.path, &mut candidates);
@@ -345,9 +362,15 @@ impl RoutingTable {
             self.accept(&candidates, point.number, point.path, point.unit, &mut rematched.left_out);
         }
         self.candidates = candidates;
-        for Match { slot, entity } in before {
-            let input = self.lanes.get(&slot.lane()).map(|lane| &lane.inputs[usize::from(slot.input())]);
-            next.extend(input.and_then(|input| input.taken.as_ref()?.next(entity)));
+        for matched in before {
+            let Match { slot, entity } = matched;
+            let Some(lane) = self.lanes.get_mut(&slot.lane()) else { continue };
+            let is_counted_anew = !point.is_removed && self.accepted.contains(&matched);
+            if (point.is_removed || is_counted_anew) && lane.leave(entity) {
+                left.entry(slot.lane()).or_default().insert(entity);
+            }
+            let taken = lane.inputs[usize::from(slot.input())].taken.as_ref();
+            next.extend(taken.and_then(|taken| taken.next(entity)));
         }
     }
 
@@ -387,7 +410,7 @@ impl Lane {
             unit: input.unit.clone(),
             taken: (input.patterns.len() > 1).then(Taken::default),
         };
-        Self { inputs: inputs.iter().map(input).collect(), entities: Arc::default() }
+        Self { inputs: inputs.iter().map(input).collect(), entities: Arc::default(), uses: Vec::new() }
     }
 
     /// Checks unit and entity of a match.
@@ -416,6 +439,25 @@ impl Lane {
         if wanted.taken.as_mut().is_some_and(|taken| !taken.take(number, point)) {
             return Err(refuse(LeftOutReason::SameEntity { entity: entity.clone() }));
         }
+        let at = number as usize;
+        if at >= self.uses.len() {
+            self.uses.resize(at + 1, 0);
+        }
+        self.uses[at] += 1;
         Ok(Match { slot, entity: number })
+    }
+
+    /// Counts one use less of an entity. Returns whether it was the last.
+    fn leave(&mut self, entity: u32) -> bool {
+        let uses = &mut self.uses[entity as usize];
+        assert!(*uses > 0, "each match was counted");
+        *uses -= 1;
+        *uses == 0
+    }
+
+    /// Forgets those of these entities that no point uses.
+    fn forget(&self, entities: &BTreeSet<u32>) {
+        let unused = entities.iter().copied().filter(|entity| self.uses[*entity as usize] == 0);
+        self.entities.forget(unused);
     }
 }

@@ -5,8 +5,13 @@ use std::hash::BuildHasher;
 use hashbrown::{DefaultHashBuilder, HashTable};
 use parking_lot::{RwLock, RwLockReadGuard};
 
-/// The entities of one lane, numbered from 0 in the order in which they appear. Routing adds them,
-/// the lane reads them. The numbers live as long as the process and are written nowhere.
+/// The texts of entities that are gone may take this many bytes, or as many as the others, before they are let go.
+const LEFT_OVER: usize = 64 << 10;
+
+/// The entities of one lane, numbered from 0 in the order in which they appear. Routing adds them and forgets those
+/// that no point has any more, the lane reads them. The numbers live as long as the process and are written nowhere.
+/// None is given again, as with points: a number that is forgotten takes 8 bytes, and there are no more of them than
+/// points have been there.
 #[derive(Default)]
 pub struct Entities(RwLock<Inner>);
 
@@ -14,22 +19,82 @@ pub struct Entities(RwLock<Inner>);
 struct Inner {
     /// All texts one after the other, so that a million of them is two allocations.
     heap: String,
-    /// The end of each text in the heap.
-    ends: Vec<usize>,
+    /// The place of each text in the heap.
+    places: Vec<Place>,
     numbers: HashTable<u32>,
     hasher: DefaultHashBuilder,
+    /// Bytes of the heap whose entities are forgotten.
+    left_over: usize,
+}
+
+#[derive(Clone, Copy)]
+struct Place {
+    start: u32,
+    /// [`FORGOTTEN`] where no point has the entity.
+    length: u32,
+}
+
+const FORGOTTEN: u32 = u32::MAX;
+
+impl Place {
+    fn text(self, heap: &str) -> &str {
+        let start = self.start as usize;
+        &heap[start..start + self.length as usize]
+    }
 }
 
 impl Inner {
     fn text(&self, number: u32) -> &str {
-        let number = number as usize;
-        let start = if number == 0 { 0 } else { self.ends[number - 1] };
-        &self.heap[start..self.ends[number]]
+        let place = self.places[number as usize];
+        assert!(place.length != FORGOTTEN, "a purge waits for all that read the points that it removes");
+        place.text(&self.heap)
     }
 
     fn find(&self, text: &str) -> Option<u32> {
         self.numbers.find(self.hasher.hash_one(text), |&number| self.text(number) == text).copied()
     }
+
+    fn add(&mut self, text: &str) -> u32 {
+        let number = self.places.len() as u32;
+        self.places.push(put(&mut self.heap, text));
+        let Self { heap, places, numbers, hasher, .. } = self;
+        let hash = |&number: &u32| hasher.hash_one(places[number as usize].text(heap));
+        numbers.insert_unique(hasher.hash_one(text), number, hash);
+        number
+    }
+
+    fn forget(&mut self, number: u32) {
+        let hash = self.hasher.hash_one(self.text(number));
+        if let Ok(known) = self.numbers.find_entry(hash, |known| *known == number) {
+            known.remove();
+        }
+        let place = &mut self.places[number as usize];
+        self.left_over += place.length as usize;
+        place.length = FORGOTTEN;
+    }
+
+    /// Lets go of what is left over, where it is much.
+    fn shrink(&mut self) {
+        if self.left_over <= LEFT_OVER.max(self.heap.len() / 2) {
+            return;
+        }
+        let mut heap = String::with_capacity(self.heap.len() - self.left_over);
+        for place in self.places.iter_mut().filter(|place| place.length != FORGOTTEN) {
+            *place = put(&mut heap, place.text(&self.heap));
+        }
+        (self.heap, self.left_over) = (heap, 0);
+    }
+}
+
+/// Appends a text.
+fn put(heap: &mut String, text: &str) -> Place {
+    let (start, length) = (heap.len(), text.len());
+    assert!(
+        start + length < FORGOTTEN as usize,
+        "the entities of all points that there may be have less than 4 GiB"
+    );
+    heap.push_str(text);
+    Place { start: start as u32, length: length as u32 }
 }
 
 impl Entities {
@@ -38,19 +103,15 @@ impl Entities {
         if let Some(number) = self.0.read().find(text) {
             return number;
         }
-        let mut inner = self.0.write();
         // Only the routing table adds, so nobody has added this one in between.
-        let number = inner.ends.len() as u32;
-        inner.heap.push_str(text);
-        let end = inner.heap.len();
-        inner.ends.push(end);
-        let Inner { heap, ends, numbers, hasher } = &mut *inner;
-        let hash = |&number: &u32| {
-            let start = if number == 0 { 0 } else { ends[number as usize - 1] };
-            hasher.hash_one(&heap[start..ends[number as usize]])
-        };
-        numbers.insert_unique(hasher.hash_one(text), number, hash);
-        number
+        self.0.write().add(text)
+    }
+
+    /// Forgets entities that no point has any more and whose readings nobody waits for.
+    pub(super) fn forget(&self, numbers: impl IntoIterator<Item = u32>) {
+        let mut inner = self.0.write();
+        numbers.into_iter().for_each(|number| inner.forget(number));
+        inner.shrink();
     }
 
     /// Looks at them. New ones wait until what is returned is dropped.
@@ -73,12 +134,14 @@ impl EntitiesRead<'_> {
         self.0.find(text)
     }
 
-    pub fn len(&self) -> usize {
-        self.0.ends.len()
+    /// How many numbers were given, those of forgotten ones too.
+    pub fn given(&self) -> usize {
+        self.0.places.len()
     }
 
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.0.ends.is_empty()
+    /// Bytes that their texts take.
+    #[cfg(test)]
+    pub(super) fn bytes(&self) -> usize {
+        self.0.heap.len()
     }
 }

@@ -56,7 +56,7 @@ fn one_entity_has_one_number_in_all_inputs() {
     let entities = table.entities(0).unwrap();
     assert_eq!(entities.read().number("b"), Some(entity(&table, 1)));
     assert_eq!(entities.read().number("c"), None);
-    assert_eq!(entities.read().len(), 2);
+    assert_eq!(entities.read().given(), 2);
 }
 
 #[test]
@@ -275,4 +275,58 @@ fn points_are_matched_anew_and_free_their_entities() {
     // A point of the same path is another one, and has its entity.
     assert!(table.add_point(PointNumber(3), &paths[0], None).is_empty());
     assert_eq!(shown(&table, 3), both("a"));
+}
+
+#[test]
+fn entities_of_points_that_are_removed_take_no_memory_and_the_others_keep_theirs() {
+    let mut table = RoutingTable::new();
+    table.set_lane(0, &[input(None, &["site/{x}"]), input(None, &["apps/{x}", "other/{x}"])], []);
+    let stays = path("site/shared");
+    table.add_point(PointNumber(0), &stays, None);
+    let shared = table.matches(PointNumber(0))[0].entity();
+    // An app that is installed, purged and installed again, with other names each time.
+    let (rounds, points) = (200, 100);
+    for round in 0..rounds {
+        let long = "x".repeat(100);
+        let name =
+            |n: u32| if n == 0 { path("apps/shared") } else { path(&format!("apps/{round}-{n}-{long}")) };
+        let paths: Vec<PointPath> = (0..points).map(name).collect();
+        let first = 1 + round * points;
+        for (number, path) in (first..).zip(&paths) {
+            assert_eq!(table.add_point(PointNumber(number), path, None), []);
+        }
+        let removed = (first..).zip(&paths).map(|(number, path)| Replaced {
+            number: PointNumber(number),
+            path,
+            unit: None,
+            is_removed: true,
+        });
+        table.replace_points(removed, |_| None);
+    }
+    let entities = table.entities(0).unwrap();
+    let entities = entities.read();
+    assert_eq!((entities.text(shared), entities.number("shared")), ("shared", Some(shared)));
+    let round = points as usize * 120;
+    assert!(entities.bytes() < (64 << 10) + 2 * round, "{} bytes of {rounds} rounds", entities.bytes());
+    assert_eq!(entities.number(&format!("7-3-{}", "x".repeat(100))), None);
+}
+
+#[test]
+fn an_entity_whose_point_lost_its_match_by_a_unit_is_kept_for_what_waits() {
+    let mut table = RoutingTable::new();
+    table.set_lane(0, &[input(Some("kg"), &["a/{x}"]), input(None, &["b/{x}"])], []);
+    let paths = ["a/1", "b/1"].map(path);
+    table.add_point(PointNumber(0), &paths[0], None);
+    table.add_point(PointNumber(1), &paths[1], None);
+    let waits = table.matches(PointNumber(0))[0];
+    let replaced = |number: usize, unit, is_removed| Replaced {
+        number: PointNumber(number as u32),
+        path: &paths[number],
+        unit,
+        is_removed,
+    };
+    table.replace_points([replaced(0, Some("g"), false)], |_| None);
+    table.replace_points([replaced(1, None, true)], |_| None);
+    let entities = table.entities(0).unwrap();
+    assert_eq!(entities.read().text(waits.entity()), "1");
 }

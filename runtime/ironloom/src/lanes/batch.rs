@@ -115,8 +115,8 @@ pub(crate) fn build(
     assert!(rows > 0, "an offer has at least one row");
     let names = entities.read();
     numbers.batch += 1;
-    if numbers.numbers.len() < names.len() {
-        numbers.numbers.resize(names.len(), (0, 0));
+    if numbers.numbers.len() < names.given() {
+        numbers.numbers.resize(names.given(), (0, 0));
     }
     let mut table = String::new();
     let mut in_table = 0;
