@@ -154,6 +154,18 @@ impl Bindings {
         if problems.is_empty() { Ok(Self { inputs, outputs }) } else { Err(problems) }
     }
 
+    /// Takes names and units from the manifest where they are the same, so that they are in memory once.
+    pub fn share_names(&mut self, manifest: &Manifest) {
+        for (binding, input) in self.inputs.iter_mut().zip(&manifest.inputs) {
+            share(&mut binding.name, &input.name);
+            share(&mut binding.unit, &input.unit);
+        }
+        for (binding, output) in self.outputs.iter_mut().zip(&manifest.outputs) {
+            share(&mut binding.name, &output.name);
+            share(&mut binding.unit, &output.unit);
+        }
+    }
+
     /// The point that an output writes for an entity.
     ///
     /// # Errors
@@ -223,6 +235,12 @@ pub fn unit_fits(point: Option<&str>, input: Option<&str>) -> bool {
     match (point, input) {
         (Some(point), Some(input)) => point == input,
         _ => true,
+    }
+}
+
+fn share<T: Clone + PartialEq>(own: &mut T, known: &T) {
+    if own == known {
+        own.clone_from(known);
     }
 }
 

@@ -134,7 +134,7 @@ impl Applier {
                     };
                     changes.push((request_key(request.key), Some(encode(&remembered))));
                 }
-                self.add_points(&new_points, &mut changes);
+                self.add_points(&new_points);
                 self.shared.overlay.apply(changes);
                 self.readings(&chunk, at);
                 if !self.replaying {
@@ -224,7 +224,7 @@ impl Applier {
         let generation = head.generation;
         let key = |item: Item<'_>| Scope::MAIN.key(item);
         let mut changes = Vec::with_capacity(4);
-        self.add_points(new_points, &mut changes);
+        self.add_points(new_points);
         self.shared.invocations.note(generation, head.invocation.clone());
         for letter in &head.dead_letters {
             changes.push((key(Item::DeadLetter(generation, letter.number)), Some(encode(letter))));
@@ -375,7 +375,7 @@ impl Applier {
         match Manifest::parse(&record.manifest) {
             Ok(manifest) => {
                 let digest = record.digest;
-                let known = Arc::new(KnownPackage { record, manifest: Arc::new(manifest) });
+                let known = Arc::new(KnownPackage::new(record, Arc::new(manifest)));
                 self.shared.packages.write().insert(digest, known);
                 self.shared.overlay.apply([(Scope::MAIN.key(Item::Package(digest)), Some(value))]);
             }
@@ -386,7 +386,7 @@ impl Applier {
         }
     }
 
-    fn install(&mut self, NewInstallation { installation, revision, meta }: NewInstallation) {
+    fn install(&mut self, NewInstallation { installation, mut revision, meta }: NewInstallation) {
         let id = installation.id.clone();
         // The sealer lets none through. Should the log hold one all the same, it must not end each start.
         if self.shared.lanes.of(&id).is_some() || installation.generation <= self.shared.last_generation() {
@@ -405,6 +405,7 @@ impl Applier {
             tracing::error!(installation = %id, package = %installation.package, "its package is missing");
             return;
         };
+        known.share(&mut revision);
         let queue = self.queue_from(meta.cursor);
         // A fold that was cut off may have left keys of a generation that the log installs again.
         let budget = &self.shared.cache;

@@ -116,6 +116,10 @@ pub(crate) fn write(
     }
     let invocations = shared.invocations.through(through);
     shared.invocations.pages(&invocations, |key, value| batch.add(key, value))?;
+    // As they are by now: where a page is ahead of the fold position, the log behind it says the same again.
+    for page in shared.points.take_dirty_names() {
+        batch.add(Scope::MAIN.key(Item::PointPage(page)), Some(shared.points.page_of_names(page)))?;
+    }
     shared.points.take_pages(fold.folded_through, |page, value| {
         batch.add(Scope::MAIN.key(Item::LatestPage(page)), Some(value))
     })?;

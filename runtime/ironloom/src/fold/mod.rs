@@ -33,8 +33,8 @@ mod unfolded;
 mod tests;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
@@ -50,6 +50,7 @@ use self::queue::NoteBudget;
 use self::routes::PreparedRoutes;
 pub(crate) use self::stored::{FoldPosition, Removed};
 use crate::records::admin::PackageRecord;
+use crate::records::installation::Revision;
 use crate::telemetry::Metrics;
 use ironloom_apps::manifest::Manifest;
 use ironloom_apps::routing::{LeftOut, Rematched, RoutingTable};
@@ -120,6 +121,28 @@ pub(crate) struct KnownPackage {
     pub record: PackageRecord,
     /// The manifest that it carries.
     pub manifest: Arc<Manifest>,
+    /// The settings of the installation that was looked at last.
+    settings: Mutex<Weak<BTreeMap<String, String>>>,
+}
+
+impl KnownPackage {
+    pub(crate) fn new(record: PackageRecord, manifest: Arc<Manifest>) -> Self {
+        Self { record, manifest, settings: Mutex::default() }
+    }
+
+    /// The same revision, with what it has in common with others in memory once: most installations of an app have
+    /// the same settings, and all have the names of its manifest.
+    pub(crate) fn share(&self, revision: &mut Revision) {
+        let mut last = self.settings.lock();
+        match last.upgrade().filter(|last| *last == revision.settings) {
+            Some(last) => revision.settings = last,
+            None => *last = Arc::downgrade(&revision.settings),
+        }
+        // One that comes from a plan has the names already, and is shared with it.
+        if let Some(bindings) = Arc::get_mut(&mut revision.bindings) {
+            bindings.share_names(&self.manifest);
+        }
+    }
 }
 
 /// An installation that is gone, of which something is still kept.

@@ -8,15 +8,15 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
-use parking_lot::{RwLock, RwLockReadGuard};
+use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 use serde::{Deserialize, Serialize};
 
-use super::stored::{decode, encode};
+use super::stored::{StoredPoints, decode, encode};
 use ironloom_types::clock::Timestamp;
 use ironloom_types::ids::{InstallationId, PointNumber, PointPath, RESERVED_SEGMENT, Sequence};
 use ironloom_types::readings::{Columns, NewPoint, Quality, Tag, Tags, Value, ValueRef};
 
-/// Points of one page of latest values.
+/// Points of one page of the store: of names, and of latest values.
 pub(crate) const PAGE: usize = 256;
 /// Texts and blobs up to this length stay in memory; longer ones are read from the journal.
 const INLINE: usize = 64;
@@ -36,6 +36,8 @@ pub(crate) struct Names {
     hasher: DefaultHashBuilder,
     /// `None`: the point was removed. Its number is never given again, for blocks may hold it.
     by_number: Vec<Option<NewPoint>>,
+    /// Pages that changed since they were last written to the store.
+    dirty: Vec<bool>,
     /// The points below `apps/`, by the segment behind it, in the order of their numbers.
     outputs: HashMap<Box<str>, Vec<PointNumber>>,
 }
@@ -84,6 +86,10 @@ impl Names {
     }
 
     fn put(&mut self, number: PointNumber, point: Option<NewPoint>) {
+        assert!(
+            number.0 as usize == self.by_number.len(),
+            "points are numbered without holes, in the log's order"
+        );
         if let Some(point) = &point {
             let Self { by_path, hasher, by_number, .. } = self;
             let hash = |number: &u32| hasher.hash_one(path_of(by_number, *number).unwrap_or_default());
@@ -96,12 +102,18 @@ impl Names {
             }
         }
         self.by_number.push(point);
+        self.dirty.resize(self.by_number.len().div_ceil(PAGE), false);
+    }
+
+    fn mark(&mut self, number: PointNumber) {
+        self.dirty[number.0 as usize / PAGE] = true;
     }
 
     /// Takes points out whose numbers come in order.
     fn take_out(&mut self, numbers: &[PointNumber]) {
         for number in numbers {
             let Some(point) = self.by_number[number.0 as usize].take() else { continue };
+            self.mark(*number);
             let hash = self.hasher.hash_one(point.path.as_str());
             if let Ok(entry) = self.by_path.find_entry(hash, |known| *known == number.0) {
                 entry.remove();
@@ -197,12 +209,21 @@ impl Points {
     pub(super) fn add(&self, points: impl IntoIterator<Item = (PointNumber, Option<NewPoint>)>) {
         let mut names = self.names.write();
         for (number, point) in points {
-            assert!(
-                number.0 as usize == names.by_number.len(),
-                "points are numbered without holes, in the log's order"
-            );
             names.put(number, point);
+            names.mark(number);
         }
+        self.make_room(names);
+    }
+
+    /// Adds points from the store, at start.
+    pub(super) fn load(&self, points: impl IntoIterator<Item = (PointNumber, Option<NewPoint>)>) {
+        let mut names = self.names.write();
+        points.into_iter().for_each(|(number, point)| names.put(number, point));
+        self.make_room(names);
+    }
+
+    /// Makes room for the latest values of new points.
+    fn make_room(&self, names: RwLockWriteGuard<'_, Names>) {
         let given = names.by_number.len();
         // Before anybody can find the new names: whoever has a number may ask for its latest value.
         let mut latest = self.latest.write();
@@ -229,6 +250,7 @@ impl Points {
             let point = names.by_number.get_mut(number.0 as usize).and_then(Option::as_mut);
             if let Some(point) = point {
                 point.unit.get_or_insert_with(|| Arc::clone(unit));
+                names.mark(*number);
             }
         }
     }
@@ -315,9 +337,30 @@ impl Points {
         Some((latest, LatestValue::Known(value)))
     }
 
-    /// How many pages are not in the store as they are.
+    /// How many pages are not in the store as they are, of names and of latest values.
     pub(crate) fn dirty_pages(&self) -> usize {
-        self.latest.read().pages.iter().filter(|page| **page != Written::Now).count()
+        // One after the other: names are locked before latest values, never behind them.
+        let names = self.names.read().dirty.iter().filter(|dirty| **dirty).count();
+        names + self.latest.read().pages.iter().filter(|page| **page != Written::Now).count()
+    }
+
+    /// The pages of names that changed since the last call.
+    pub(super) fn take_dirty_names(&self) -> Vec<u32> {
+        let mut names = self.names.write();
+        let dirty = names.dirty.iter_mut().enumerate();
+        dirty.filter_map(|(page, dirty)| std::mem::take(dirty).then_some(page as u32)).collect()
+    }
+
+    /// A page of names as it is now, encoded.
+    pub(super) fn page_of_names(&self, page: u32) -> Bytes {
+        let names = self.names.read();
+        let first = page as usize * PAGE;
+        let points = &names.by_number[first..(first + PAGE).min(names.by_number.len())];
+        let stored = points.iter().map(|point| {
+            let point = point.as_ref()?;
+            Some((point.path.as_str(), point.unit.as_deref()))
+        });
+        encode::<StoredPoints<'_>>(&stored.collect())
     }
 
     /// Shows `f` the pages that a checkpoint writes which folds readings through this sequence: those with one among

@@ -10,7 +10,7 @@ use ironloom_types::ids::Position;
 /// The engines write a key's bytes about three times until they keep them once. One of the three is counted with the
 /// log, which has the same bytes.
 const WRITTEN_BESIDES: u64 = 2;
-/// The bytes of a page of latest values, at about the most.
+/// The bytes of a page of latest values or of names, at about the most.
 const PAGE_BYTES: usize = PAGE * 96;
 
 impl Shared {

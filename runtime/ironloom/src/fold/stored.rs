@@ -39,8 +39,9 @@ pub(super) fn request_key(key: [u8; 16]) -> Key {
     Scope::MAIN.key(Item::Idempotency(hash))
 }
 
-/// A point as the store keeps it: path and unit, or `None` once it was removed.
-pub(super) type StoredPoint = Option<(String, Option<String>)>;
+/// A page of points as the store keeps it, in the order of their numbers: path and unit, or `None` once one was
+/// removed.
+pub(super) type StoredPoints<'a> = Vec<Option<(&'a str, Option<&'a str>)>>;
 
 /// A generation as the store keeps it, besides its state.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

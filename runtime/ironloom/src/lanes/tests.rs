@@ -99,7 +99,7 @@ fn numbered(number: u32) -> (Lane, RoutingTable) {
         package,
         bindings: Arc::new(bindings),
         grants: Default::default(),
-        settings: BTreeMap::new(),
+        settings: Arc::default(),
         limits: Limits::default(),
         timezone: "UTC".into(),
     };

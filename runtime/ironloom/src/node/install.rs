@@ -12,7 +12,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 pub(super) use self::plan::Counted;
 use self::plan::Planned;
-use super::loading::context;
+use super::contexts::Contexts;
 use super::packages::load_problem;
 use super::{Node, problems};
 use crate::api::facade::{
@@ -57,11 +57,12 @@ impl Node {
         let requests: Vec<Request> = requests.into_iter().zip(known).collect();
         let planned = self.planned(&requests).await?;
         let apps = self.load_all(&requests, &planned).await?;
+        let now = self.shared.clock.now();
         let new: Vec<New> = requests
             .iter()
             .zip(&planned)
             .zip(apps)
-            .map(|((request, planned), code)| New::of(request, planned, code, self.shared.clock.now()))
+            .map(|((request, planned), code)| New::of(request, planned, code, &self.admin.contexts, now))
             .collect();
         let shown = if dry_run {
             new.iter().zip(&requests).map(|(new, (_, known))| new.show(&known.manifest)).collect()
@@ -198,7 +199,13 @@ impl Node {
 
 impl New {
     /// As planned, without a generation yet.
-    fn of((request, known): &Request, planned: &Planned, code: Arc<LoadedApp>, now: Timestamp) -> Self {
+    fn of(
+        (request, known): &Request,
+        planned: &Planned,
+        code: Arc<LoadedApp>,
+        contexts: &Contexts,
+        now: Timestamp,
+    ) -> Self {
         let Planned { plan, cursor, .. } = planned;
         let installation = Installation {
             id: request.id.clone(),
@@ -215,12 +222,12 @@ impl New {
             package: request.package,
             bindings: Arc::clone(&plan.bindings),
             grants: plan.grants.clone(),
-            settings: plan.settings.clone(),
+            settings: Arc::new(plan.settings.clone()),
             limits: plan.limits.clone(),
             timezone: plan.timezone.clone(),
         };
         let meta = first_meta(*cursor, &known.manifest, &revision, now);
-        let app = App { code, context: Arc::new(context(&known.manifest, &revision)) };
+        let app = App { code, context: contexts.of(&known.manifest, &revision) };
         Self { installation: NewInstallation { installation, revision, meta }, app }
     }
 

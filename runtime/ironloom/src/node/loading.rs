@@ -16,10 +16,8 @@ use crate::aside::aside;
 use crate::fold::KnownPackage;
 use crate::lanes::{App, Lane};
 use crate::records::admin::AdminRecord;
-use crate::records::installation::Revision;
-use ironloom_apps::manifest::{self, Manifest};
 use ironloom_apps::package;
-use ironloom_sandbox::{AppContext, LoadError, LoadedApp, OutputKind, OutputSlot};
+use ironloom_sandbox::{LoadError, LoadedApp};
 use ironloom_types::clock::host_time;
 use ironloom_types::ids::Generation;
 use ironloom_types::limits::Limits;
@@ -152,7 +150,7 @@ impl Node {
     }
 
     fn start_lane(&self, lane: &Arc<Lane>, code: Arc<LoadedApp>) {
-        let context = Arc::new(context(&lane.manifest, &lane.revision));
+        let context = self.admin.contexts.of(&lane.manifest, &lane.revision);
         lane.set_app(App { code, context });
         self.admin.loading.failures.lock().remove(&lane.generation);
         self.lanes.wake(lane);
@@ -221,24 +219,5 @@ impl Node {
             tracing::warn!(%error, "compiled code that is no longer used could not be removed");
         }
         true
-    }
-}
-
-/// Returns the part of a revision that each invocation is given.
-pub(super) fn context(manifest: &Manifest, revision: &Revision) -> AppContext {
-    let outputs = manifest.outputs.iter().map(|output| OutputSlot {
-        name: output.name.clone(),
-        kind: match output.kind {
-            manifest::OutputKind::Derived => OutputKind::Derived,
-            manifest::OutputKind::SetPoint => OutputKind::SetPoint,
-        },
-        value_type: output.value_type.tag(),
-    });
-    AppContext {
-        outputs: outputs.collect(),
-        alarms: manifest.alarms.iter().map(|alarm| alarm.name.clone()).collect(),
-        timers: manifest.timers.iter().map(|timer| timer.name.clone()).collect(),
-        settings: revision.settings.clone(),
-        limits: revision.limits.clone(),
     }
 }

@@ -2,6 +2,7 @@
 
 mod alarms;
 mod clock;
+mod contexts;
 mod descriptors;
 mod facade;
 mod ingest;
@@ -87,6 +88,7 @@ struct Admin {
     /// Held for reading from the compilation to the record that names its code.
     compiled: tokio::sync::RwLock<()>,
     loading: loading::Loading,
+    contexts: contexts::Contexts,
     last_use: Arc<unused::LastUse>,
     /// The ids of which something is being purged.
     purging: Mutex<BTreeSet<InstallationId>>,
@@ -99,6 +101,7 @@ impl Default for Admin {
             planning: Arc::new(Semaphore::new(2)),
             compiled: tokio::sync::RwLock::new(()),
             loading: loading::Loading::default(),
+            contexts: contexts::Contexts::default(),
             last_use: Arc::default(),
             purging: Mutex::default(),
         }

@@ -51,7 +51,7 @@ pub(crate) struct Revision {
     /// The admin's grants to its set-point outputs.
     pub grants: Grants,
     /// All settings, defaults included, each as the text that the app gets.
-    pub settings: BTreeMap<String, String>,
+    pub settings: Arc<BTreeMap<String, String>>,
     /// The limits that hold.
     pub limits: Limits,
     /// The time zone of its timers, by its IANA name.

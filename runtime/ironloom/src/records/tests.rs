@@ -371,7 +371,7 @@ fn admin_records() -> Vec<(AdminRecord, &'static str)> {
         package,
         bindings: Arc::new(Bindings { inputs: vec![input], outputs: vec![output] }),
         grants: Grants { outputs: BTreeMap::from([(slot("limit"), limit)]) },
-        settings: BTreeMap::from([("breed".into(), "duroc".into())]),
+        settings: Arc::new(BTreeMap::from([("breed".into(), "duroc".into())])),
         limits: Limits {
             memory: 32 << 20,
             cpu: 200_000_000,

@@ -10,7 +10,7 @@ use std::fmt;
 
 use bytes::Bytes;
 
-use ironloom_types::ids::{Digest, Generation, Ordinal, PointNumber, Revision, Sequence, StreamId, TenantId};
+use ironloom_types::ids::{Digest, Generation, Ordinal, Revision, Sequence, StreamId, TenantId};
 
 /// Bytes before what names the item within its kind.
 const HEAD: usize = 4 + 4 + 1 + 8;
@@ -99,8 +99,8 @@ kinds! {
     Folded = 3, "fold position";
     /// The log that the store belongs to; of the node.
     Log = 4, "identity of the log";
-    /// A point, by number: its path and unit.
-    Point = 16, "point";
+    /// A page of points: their paths and units.
+    PointPage = 16, "page of points";
     /// A page of latest values.
     LatestPage = 17, "page of latest values";
     /// An installation, by id.
@@ -147,8 +147,8 @@ pub enum Item<'a> {
     Folded,
     /// The log that the store belongs to.
     Log,
-    /// A point, by number.
-    Point(PointNumber),
+    /// A page of points, by number.
+    PointPage(u32),
     /// A page of latest values, by number.
     LatestPage(u32),
     /// An installation, by id.
@@ -184,7 +184,7 @@ impl<'a> Item<'a> {
             Self::Epoch => KeyKind::Epoch,
             Self::Folded => KeyKind::Folded,
             Self::Log => KeyKind::Log,
-            Self::Point(_) => KeyKind::Point,
+            Self::PointPage(_) => KeyKind::PointPage,
             Self::LatestPage(_) => KeyKind::LatestPage,
             Self::Installation(_) => KeyKind::Installation,
             Self::Revision(..) => KeyKind::Revision,
@@ -216,8 +216,7 @@ impl<'a> Item<'a> {
     fn write_name(&self, bytes: &mut Vec<u8>) {
         match self {
             Self::Format | Self::Epoch | Self::Folded | Self::Log | Self::Lane(_) => {}
-            Self::Point(number) => bytes.extend_from_slice(&number.0.to_be_bytes()),
-            Self::LatestPage(page) => bytes.extend_from_slice(&page.to_be_bytes()),
+            Self::PointPage(page) | Self::LatestPage(page) => bytes.extend_from_slice(&page.to_be_bytes()),
             Self::Installation(name) | Self::Receipt(name) | Self::State(_, name) | Self::Timer(_, name) => {
                 bytes.extend_from_slice(name.as_bytes());
             }
@@ -247,7 +246,7 @@ impl<'a> Item<'a> {
             KeyKind::Epoch => Self::Epoch,
             KeyKind::Folded => Self::Folded,
             KeyKind::Log => Self::Log,
-            KeyKind::Point => Self::Point(PointNumber(u32::from_be_bytes(name.try_into().ok()?))),
+            KeyKind::PointPage => Self::PointPage(u32::from_be_bytes(name.try_into().ok()?)),
             KeyKind::LatestPage => Self::LatestPage(u32::from_be_bytes(name.try_into().ok()?)),
             KeyKind::Installation => Self::Installation(text(name)?),
             KeyKind::Revision => {
@@ -416,8 +415,7 @@ impl fmt::Display for Key {
         f.write_str(item.kind().words())?;
         match &item {
             Item::Format | Item::Epoch | Item::Folded | Item::Log => return Ok(()),
-            Item::Point(number) => write!(f, " {number}")?,
-            Item::LatestPage(page) => write!(f, " {page}")?,
+            Item::PointPage(page) | Item::LatestPage(page) => write!(f, " {page}")?,
             Item::Installation(id) => write!(f, " {id}")?,
             Item::Revision(installation, revision) => {
                 write!(f, " {revision} of installation {installation}")?

@@ -3,18 +3,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use bytes::Bytes;
-
 use super::Applier;
-use crate::fold::stored::{StoredPoint, encode};
 use crate::records::NumberedPoint;
 use ironloom_apps::routing::Replaced;
-use ironloom_storage::store::{Item, Key, Scope};
 use ironloom_types::ids::{InstallationId, PointNumber};
 use ironloom_types::readings::NewPoint;
 
 impl Applier {
-    pub(super) fn add_points(&self, new: &[NumberedPoint], changes: &mut Vec<(Key, Option<Bytes>)>) {
+    pub(super) fn add_points(&self, new: &[NumberedPoint]) {
         if new.is_empty() {
             return;
         }
@@ -29,10 +25,6 @@ impl Applier {
             }
         }
         self.shared.note_left_out(&left_out);
-        for NumberedPoint { number, point } in fresh() {
-            let value = encode(&Some((point.path.as_str(), point.unit.as_deref())));
-            changes.push((Scope::MAIN.key(Item::Point(*number)), Some(value)));
-        }
         self.shared.metrics.points.set(self.shared.points.names().count() as i64);
     }
 
@@ -51,13 +43,7 @@ impl Applier {
             is_removed: false,
         });
         let rematched = routing.replace_points(anew, |number| names.routed(number));
-        drop(routing);
-        let value = |point: &NewPoint| encode(&Some((point.path.as_str(), point.unit.as_deref())));
-        let key = |(number, point): (&PointNumber, &&NewPoint)| {
-            (Scope::MAIN.key(Item::Point(*number)), Some(value(point)))
-        };
-        self.shared.overlay.apply(changed.iter().map(key));
-        drop(names);
+        drop((routing, names));
         self.shared.note_rematched(&rematched);
     }
 
@@ -85,9 +71,6 @@ impl Applier {
         let rematched = routing.replace_points(removed, |number| names.routed(number));
         drop((routing, names));
         self.shared.note_rematched(&rematched);
-        let removed = encode(&StoredPoint::None);
-        let key = |number: &PointNumber| (Scope::MAIN.key(Item::Point(*number)), Some(removed.clone()));
-        self.shared.overlay.apply(numbers.iter().map(key));
         self.shared.metrics.points.set(self.shared.points.names().count() as i64);
     }
 }

@@ -9,8 +9,9 @@ use serde::de::DeserializeOwned;
 use super::{OpenError, Places, bad};
 use crate::fold::apply::Applier;
 use crate::fold::durable::Begin;
+use crate::fold::points;
 use crate::fold::requests::Remembered;
-use crate::fold::stored::{StoredLane, StoredPoint, decode};
+use crate::fold::stored::{StoredLane, StoredPoints, decode};
 use crate::fold::{FoldPosition, Gone, KnownPackage, Shared};
 use crate::records::admin::PackageRecord;
 use crate::records::commit::AlarmRecord;
@@ -18,15 +19,15 @@ use crate::records::installation::{Installation, Revision};
 use ironloom_apps::manifest::Manifest;
 use ironloom_storage::store::{Item, Key, KeyKind, Scope, StateCache, Storage};
 use ironloom_types::clock::Timestamp;
-use ironloom_types::ids::{Generation, PointPath};
+use ironloom_types::ids::{Generation, PointNumber, PointPath};
 use ironloom_types::readings::NewPoint;
 
 /// Keys of one page of a scan at start.
 const PAGE: usize = 4_096;
 
 /// Points share the texts of their units.
-fn shared_unit(units: &mut HashSet<Arc<str>>, unit: String) -> Arc<str> {
-    if let Some(known) = units.get(unit.as_str()) {
+fn shared_unit(units: &mut HashSet<Arc<str>>, unit: &str) -> Arc<str> {
+    if let Some(known) = units.get(unit) {
         return Arc::clone(known);
     }
     let unit: Arc<str> = unit.into();
@@ -98,26 +99,33 @@ impl Loader<'_> {
             }
             Ok(())
         })?;
-        self.each_decoded(KeyKind::Point, |key, stored: StoredPoint| {
-            let Some((_, Item::Point(number))) = key.parse() else { return Ok(()) };
-            if number.0 >= fold.points {
-                // Written by a checkpoint that did not end: the log will give it again.
+        self.each(KeyKind::PointPage, |key, bytes| {
+            let Some((_, Item::PointPage(page))) = key.parse() else { return Ok(()) };
+            let first = page * points::PAGE as u32;
+            if first >= fold.points {
+                // Written by a checkpoint that did not end: the log will give them again.
                 return Ok(());
             }
-            if number.0 as usize != shared.points.names().given() {
-                return Err(bad(&key, &"a point before it is missing"));
+            if first as usize != shared.points.names().given() {
+                return Err(bad(&key, &"points before it are missing"));
             }
-            let mut left_out = Vec::new();
-            let point = match stored {
-                None => None,
-                Some((path, unit)) => {
-                    let path = PointPath::new(&path).map_err(|error| bad(&key, &error))?;
-                    let unit = unit.map(|unit| shared_unit(&mut units, unit));
-                    left_out = shared.routing.write().add_point(number, &path, unit.as_deref());
-                    Some(NewPoint { path, unit })
-                }
+            let stored: StoredPoints<'_> = postcard::from_bytes(&bytes).map_err(|error| bad(&key, &error))?;
+            let point = |stored: Option<(&str, Option<&str>)>| {
+                let Some((path, unit)) = stored else { return Ok(None) };
+                let path = PointPath::new(path).map_err(|error| bad(&key, &error))?;
+                Ok(Some(NewPoint { path, unit: unit.map(|unit| shared_unit(&mut units, unit)) }))
             };
-            shared.points.add([(number, point)]);
+            let points = stored.into_iter().map(point).collect::<Result<Vec<_>, OpenError>>()?;
+            let numbered = (first..fold.points).map(PointNumber).zip(points);
+            let mut left_out = Vec::new();
+            {
+                let mut routing = shared.routing.write();
+                for (number, point) in numbered.clone() {
+                    let Some(NewPoint { path, unit }) = point else { continue };
+                    left_out.extend(routing.add_point(number, &path, unit.as_deref()));
+                }
+            }
+            shared.points.load(numbered);
             shared.note_left_out(&left_out);
             Ok(())
         })?;
@@ -172,7 +180,7 @@ impl Loader<'_> {
     ) -> Result<Vec<(Key, Generation)>, OpenError> {
         self.each_decoded(KeyKind::Package, |key, record: PackageRecord| {
             let manifest = Manifest::parse(&record.manifest).map_err(|problems| bad(&key, &problems))?;
-            let known = KnownPackage { record, manifest: Arc::new(manifest) };
+            let known = KnownPackage::new(record, Arc::new(manifest));
             shared.packages.write().insert(known.record.digest, Arc::new(known));
             Ok(())
         })?;
@@ -199,12 +207,13 @@ impl Loader<'_> {
                 Scope::MAIN.key(Item::Revision(installation.id.as_str().into(), installation.revision));
             let revision: Option<Revision> = self.value(&revision_key)?;
             let known = shared.packages.read().get(&installation.package).cloned();
-            let (Some(revision), Some(lane), Some(known)) = (revision, metas.remove(&generation), known)
+            let (Some(mut revision), Some(lane), Some(known)) = (revision, metas.remove(&generation), known)
             else {
                 // A checkpoint that did not end had begun to remove it: the log will remove it again.
                 left_out.push((key, generation));
                 return Ok(());
             };
+            known.share(&mut revision);
             let queue = applier.queue_from(places.behind(generation, lane.meta.cursor));
             let begin = Begin {
                 installation,

@@ -623,7 +623,7 @@ fn install_record(id: &str, generation: u64, takes: &[&'static str], meta: LaneM
         package,
         bindings: Arc::new(bindings),
         grants: Default::default(),
-        settings: BTreeMap::new(),
+        settings: Arc::default(),
         limits: Limits::default(),
         timezone: "UTC".to_owned(),
     };

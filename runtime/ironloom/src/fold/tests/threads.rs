@@ -18,7 +18,7 @@ use crate::fold::sealer::Numberer;
 use crate::fold::submission::{Accepted, AdminSubmission, ReadingsSubmission, Refusal, Submission};
 use crate::fold::{FoldPosition, Shared};
 use crate::records::admin::AdminRecord;
-use crate::records::readings::ReadingsHead;
+use crate::records::readings::{Idempotency, ReadingsHead};
 use ironloom_storage::log::{CommitterHandle, LogError, Room};
 use ironloom_storage::store::{EngineKind, Key, KeyKind, Scope, Storage};
 use ironloom_types::clock::Timestamp;
@@ -81,7 +81,24 @@ impl Running {
         self.submit(paths).blocking_recv().unwrap().unwrap();
     }
 
+    /// Pushes under so many keys of requests: each is kept in memory until a checkpoint has written it.
+    fn push_keys(&self, keys: u8) {
+        for key in 0..keys {
+            let idempotency = Some(Idempotency { key: [key; 16], request: [key; 16] });
+            let head = ReadingsHead { idempotency, ..ReadingsHead::default() };
+            self.submit_with(head, &[format!("a/{key}")]).blocking_recv().unwrap().unwrap();
+        }
+    }
+
     fn submit(&self, paths: &[String]) -> oneshot::Receiver<Result<Accepted, Refusal>> {
+        self.submit_with(ReadingsHead::default(), paths)
+    }
+
+    fn submit_with(
+        &self,
+        head: ReadingsHead,
+        paths: &[String],
+    ) -> oneshot::Receiver<Result<Accepted, Refusal>> {
         let (mut new_points, mut columns) = (Vec::new(), Columns::default());
         for path in paths {
             columns.push(
@@ -93,7 +110,7 @@ impl Running {
             new_points.push(NewPoint { path: PointPath::new(path).unwrap(), unit: None });
         }
         let (reply, durable) = oneshot::channel();
-        let submission = ReadingsSubmission { head: ReadingsHead::default(), new_points, columns, reply };
+        let submission = ReadingsSubmission { head, new_points, columns, reply };
         let submission = Submission::Readings(submission);
         let bound = submission.max_len();
         self.committer.submit(submission, bound).map_err(|refused| refused.error).unwrap();
@@ -154,10 +171,7 @@ fn a_full_memory_has_room_again_without_anybody_writing() {
     let folder = tempfile::tempdir().unwrap();
     let running = run(folder.path(), Thresholds { dirty_bytes: 4_000, ..NEVER });
     // Each count may come before the last of these; from then on nobody writes.
-    for round in 0..40 {
-        let paths: Vec<String> = (0..60).map(|n| format!("a/{round}/{n}")).collect();
-        running.push(&paths);
-    }
+    running.push_keys(60);
     until("the fold has room again", || running.shared.has_room() && running.shared.dirty() < 4_000 / 4 * 3);
     assert!(running.position().points > 0, "a checkpoint was made");
     running.stop();
@@ -168,10 +182,7 @@ fn a_checkpoint_waits_for_room_on_the_disk_and_then_ends() {
     let folder = tempfile::tempdir().unwrap();
     let running = run(folder.path(), Thresholds { dirty_bytes: 4_000, ..NEVER });
     running.storage.fill(5);
-    for round in 0..40 {
-        let paths: Vec<String> = (0..60).map(|n| format!("a/{round}/{n}")).collect();
-        running.push(&paths);
-    }
+    running.push_keys(60);
     until("a checkpoint is made", || running.position().points > 0);
     assert!(running.storage.has_room(), "it was tried until there was room");
     running.stop();
@@ -189,8 +200,7 @@ fn a_checkpoint_without_room_gets_the_logs_last_free_segment() {
     running.committer.reader().set_scarce(true).unwrap();
     until("all are given back but the start's", || free() == 1);
     running.storage.fill(1);
-    let paths: Vec<String> = (0..60).map(|n| format!("a/{n}")).collect();
-    running.push(&paths);
+    running.push_keys(60);
     until("a checkpoint is made", || running.position().points > 0);
     assert_eq!(free(), 0);
     running.stop();

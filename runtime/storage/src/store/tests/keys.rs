@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use proptest::prelude::*;
 
 use super::*;
-use ironloom_types::ids::{Digest, Generation, Ordinal, PointNumber, Revision, Sequence, StreamId, TenantId};
+use ironloom_types::ids::{Digest, Generation, Ordinal, Revision, Sequence, StreamId, TenantId};
 
 /// An item that owns its texts.
 #[derive(Clone, Debug)]
@@ -26,7 +26,7 @@ impl Owned {
             KeyKind::Epoch => Item::Epoch,
             KeyKind::Folded => Item::Folded,
             KeyKind::Log => Item::Log,
-            KeyKind::Point => Item::Point(PointNumber(self.number as u32)),
+            KeyKind::PointPage => Item::PointPage(self.number as u32),
             KeyKind::LatestPage => Item::LatestPage(self.number as u32),
             KeyKind::Installation => Item::Installation(&self.first),
             KeyKind::Revision => Item::Revision(Cow::Borrowed(&self.first), Revision(self.number as u32)),
@@ -47,7 +47,7 @@ impl Owned {
     fn rank(&self) -> impl Ord + use<> {
         let item = self.item();
         let number = match item {
-            Item::Point(_) | Item::LatestPage(_) | Item::Revision(..) => u64::from(self.number as u32),
+            Item::PointPage(_) | Item::LatestPage(_) | Item::Revision(..) => u64::from(self.number as u32),
             Item::Block(_) | Item::DeadLetter(..) | Item::Invocation(..) => self.number,
             _ => 0,
         };
@@ -176,7 +176,7 @@ fn the_bytes_of_keys_are_these() {
     let head = |kind: u8, generation: u8| [0, 0, 0, 1, 0, 0, 0, 2, kind, 0, 0, 0, 0, 0, 0, 0, generation];
     let with = |kind, generation, name: &[u8]| [&head(kind, generation)[..], name].concat();
     let golden: Vec<(Item<'_>, Vec<u8>)> = vec![
-        (Item::Point(PointNumber(258)), with(16, 0, &[0, 0, 1, 2])),
+        (Item::PointPage(258), with(16, 0, &[0, 0, 1, 2])),
         (Item::LatestPage(3), with(17, 0, &[0, 0, 0, 3])),
         (Item::Installation("pigs"), with(18, 0, b"pigs")),
         (Item::Revision("pigs".into(), Revision(5)), with(19, 0, b"pigs\0\0\0\0\0\x05")),
