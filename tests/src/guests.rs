@@ -24,6 +24,16 @@ pub fn folder_of(guest: &str) -> PathBuf {
 
 /// Builds an app of the workspace by the name of its package and gives the path of its component.
 pub fn build(name: &str) -> Result<PathBuf> {
+    let path = format!("wasm32-wasip2/guest/{}.wasm", name.replace('-', "_"));
+    build_as_guest(name, &["--target", "wasm32-wasip2"], &path)
+}
+
+/// Builds the program that runs apps outside of the sandbox, with the profile of guests.
+pub fn build_native() -> Result<PathBuf> {
+    build_as_guest("ironloom-native", &[], "guest/ironloom-native")
+}
+
+fn build_as_guest(name: &str, options: &[&str], path: &str) -> Result<PathBuf> {
     // One at a time in this process; a lock on a file for the others. Cargo would wait as well, but
     // says so on every test's output.
     let mut built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
@@ -37,7 +47,7 @@ pub fn build(name: &str) -> Result<PathBuf> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
     command.current_dir(workspace());
-    command.args(["build", "--quiet", "--package", name, "--profile", "guest", "--target", "wasm32-wasip2"]);
+    command.args(["build", "--quiet", "--package", name, "--profile", "guest"]).args(options);
     command.arg("--target-dir").arg(&target);
     // What is meant for the host, such as `-D warnings` or a CPU, must not change the guest's bytes.
     for variable in ["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "CARGO_BUILD_RUSTFLAGS", "CARGO_TARGET_DIR"] {
@@ -45,7 +55,7 @@ pub fn build(name: &str) -> Result<PathBuf> {
     }
     let output = command.output().context("can't run cargo")?;
     ensure!(output.status.success(), "building {name}: {}", String::from_utf8_lossy(&output.stderr));
-    let path = target.join("wasm32-wasip2/guest").join(format!("{}.wasm", name.replace('-', "_")));
+    let path = target.join(path);
     ensure!(path.is_file(), "building {name} made no {}", path.display());
     built.insert(name.to_owned(), path.clone());
     Ok(path)
@@ -54,6 +64,18 @@ pub fn build(name: &str) -> Result<PathBuf> {
 /// Builds one of the tests' own guests and packs it, by this crate's own writer of packages.
 pub fn package(guest: &str) -> Result<Package> {
     package_of(guest, &folder_of(guest))
+}
+
+/// One of several apps of the same code, each with an id and a component of its own.
+pub fn variant(guest: &str, number: u8) -> Result<Package> {
+    let mut component = fs::read(build(guest)?)?;
+    // A custom section: its kind, length, and name with length, then anything.
+    component.extend(b"\x00\x09\x07variant");
+    component.push(number);
+    let manifest = fs::read_to_string(folder_of(guest).join("app.toml"))?;
+    let id = format!("id = \"com.example.{guest}");
+    ensure!(manifest.contains(&format!("{id}\"")), "{guest} has another id");
+    Ok(package::pack(&manifest.replacen(&id, &format!("{id}-{number}"), 1), &component))
 }
 
 /// Builds and packs any app of the workspace.

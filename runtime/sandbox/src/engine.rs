@@ -23,8 +23,11 @@ const STACK: usize = 1 << 20;
 pub(crate) const TABLE_ELEMENTS: usize = 50_000;
 /// Bytes of a table that the pool clears itself between two invocations; the rest goes back to the operating system.
 const TABLE_KEEP_RESIDENT: usize = 64 << 10;
-/// The same of a stack, from its top. Memories go back as a whole.
+/// The same of a stack, from its top.
 const STACK_KEEP_RESIDENT: usize = 64 << 10;
+/// The same of a memory, from its beginning: an app's stack as `ironloom build` links it, its data, and the heap that
+/// a batch of some hundred readings takes. A page fault for each page costs several times as much as clearing it.
+const MEMORY_KEEP_RESIDENT: usize = 384 << 10;
 
 /// How many memories the pool has for so many places: two for each, and as many as a component may have. Each
 /// takes 4 GiB of addresses, of which some processors and kernels have only 512 GiB. An invocation waits until
@@ -48,6 +51,7 @@ pub(crate) fn engine(places: u32) -> wasmtime::Result<Engine> {
         .table_elements(TABLE_ELEMENTS)
         .table_keep_resident(TABLE_KEEP_RESIDENT)
         .async_stack_keep_resident(STACK_KEEP_RESIDENT)
+        .linear_memory_keep_resident(MEMORY_KEEP_RESIDENT)
         .max_memory_size(usize::try_from(Limits::MAX_MEMORY)?)
         // What is kept of memories is kept for as many as can be in use, not for each that ever was.
         .max_unused_warm_slots(places);

@@ -12,6 +12,7 @@ use super::bindings::platform::ironloom::invocation::invocation::Gap;
 use super::budget::{Meter, Overrun};
 use super::fault::HostFault;
 use super::interrupt::Interrupt;
+use super::keys::Keys;
 use ironloom_types::clock::Timestamp;
 use ironloom_types::effects::AlarmKey;
 use ironloom_types::ids::{PointNumber, SlotName};
@@ -91,10 +92,10 @@ impl fmt::Debug for Env {
 }
 
 /// The result of a look into the cache.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Cached {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cached<'a> {
     /// The cache knows the key: its value, or that there is none.
-    Known(Option<Bytes>),
+    Known(Option<&'a Bytes>),
     /// The cache doesn't know the key.
     Unknown,
 }
@@ -113,8 +114,9 @@ pub enum ReadError {
 /// Reads an app's state as it stood before the invocation. What is read on other threads is charged to the
 /// meter ([`Meter::aside`]); what takes long asks it whether to go on ([`Meter::breathe`]).
 pub trait StateReader: Send + Sync {
-    /// Looks into the cache alone. Called for each key, so it must be quick.
-    fn cached(&self, key: &str) -> Cached;
+    /// Looks into the cache alone, for the keys from a place on: shows the place of each and what is known of it, until
+    /// it is told to stop or there are no more. The cache may be locked meanwhile.
+    fn cached(&self, keys: &Keys, from: usize, show: &mut dyn FnMut(usize, Cached<'_>) -> bool);
 
     /// Loads what the cache didn't know, in the order of the keys; at most [`MAX_LOADED_KEYS`] of them. Where their
     /// values are large it answers for the first of them only, at least one: it is asked for the others again.
@@ -217,8 +219,8 @@ pub trait Holdings: Send + Sync {
 pub struct Nothing;
 
 impl StateReader for Nothing {
-    fn cached(&self, _: &str) -> Cached {
-        Cached::Known(None)
+    fn cached(&self, keys: &Keys, from: usize, show: &mut dyn FnMut(usize, Cached<'_>) -> bool) {
+        let _all = (from..keys.len()).all(|place| show(place, Cached::Known(None)));
     }
 
     fn load<'a>(

@@ -72,6 +72,11 @@ impl Host {
         Self { memory, parts }
     }
 
+    /// The call is about a batch with this table of entities.
+    pub(super) fn set_entities(&mut self, table: &str) {
+        self.parts.state.set_entities(table);
+    }
+
     /// What a host function works on. The app pays for the call.
     pub(crate) fn called(&mut self) -> &mut Parts {
         self.parts.meter.host_call();

@@ -89,6 +89,7 @@ impl LoadedApp {
         let instance = self.pre.instantiate_async(&mut *store).await?;
         match call {
             Call::Readings(batch) => {
+                store.data_mut().set_entities(&batch.entities);
                 let role = self.readings.as_ref().ok_or_else(|| missing("readings"))?;
                 let role = role.load(&mut *store, &instance)?;
                 match role.ironloom_feeds_readings().call_consume(&mut *store, batch).await? {

@@ -22,6 +22,7 @@ pub mod fuzzing;
 mod host;
 mod interrupt;
 mod invocation;
+mod keys;
 mod loads;
 mod turns;
 mod wasi;
@@ -51,6 +52,7 @@ pub use self::failure::Outcome;
 pub use self::fault::HostFault;
 pub use self::interrupt::{Interrupt, Interrupting};
 pub use self::invocation::{Call, Report};
+pub use self::keys::Keys;
 pub use self::worker::{CompileError, CompileLimits, Refusal, SUBCOMMAND, compile_worker};
 
 use self::loads::Loads;

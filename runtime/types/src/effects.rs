@@ -13,8 +13,8 @@ use crate::readings::{Columns, NewPoint};
 /// The effects of an invocation that returned ok. On any other outcome they are dropped, unread.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Effects {
-    /// State that was set, or deleted (`None`), in the order of the keys' bytes.
-    pub state: BTreeMap<Box<str>, Option<Bytes>>,
+    /// State that was set, or deleted (`None`), in the order of the keys' bytes, each key once.
+    pub state: Vec<StateChange>,
     /// The derived readings, in the order in which they were published.
     pub derived: Columns,
     /// The points that `derived` names by a pending number.
@@ -26,6 +26,9 @@ pub struct Effects {
     /// Readings that the app refused, one by one.
     pub refused: Vec<Refused>,
 }
+
+/// One change of the state: a key that is set, or deleted (`None`).
+pub type StateChange = (Box<str>, Option<Bytes>);
 
 /// Returns what an entry of `state` counts, against the installation's quota and among an invocation's effects.
 pub fn state_cost(key: &str, value: &[u8]) -> usize {

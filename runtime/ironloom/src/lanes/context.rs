@@ -11,7 +11,7 @@ use crate::records::commit::AlarmRecord;
 use crate::telemetry::Metrics;
 use ironloom_apps::binding::{OutputBinding, unit_fits};
 use ironloom_sandbox::{
-    AlarmRoom, BoxFuture, Cached, Holdings, HostFault, MAX_LOADED_BYTES, MAX_LOADED_KEYS, Meter,
+    AlarmRoom, BoxFuture, Cached, Holdings, HostFault, Keys, MAX_LOADED_BYTES, MAX_LOADED_KEYS, Meter,
     OutputResolver, PointRoom, ReadError, Scan, StatePage, StateReader, Target, UnknownEntity,
 };
 use ironloom_storage::store::{Item, Key, Lookup, Scope, StateCache, Storage, StoreError, Ticket};
@@ -127,11 +127,17 @@ impl Filling {
 }
 
 impl StateReader for LaneContext {
-    fn cached(&self, key: &str) -> Cached {
-        match self.lane.state.read().get(key) {
-            Lookup::Value(value) => Cached::Known(Some(value.clone())),
-            Lookup::Absent => Cached::Known(None),
-            Lookup::AskStore(_) => Cached::Unknown,
+    fn cached(&self, keys: &Keys, from: usize, show: &mut dyn FnMut(usize, Cached<'_>) -> bool) {
+        let state = self.lane.state.read();
+        for place in from..keys.len() {
+            let cached = match state.get(keys.get(place)) {
+                Lookup::Value(value) => Cached::Known(Some(value)),
+                Lookup::Absent => Cached::Known(None),
+                Lookup::AskStore(_) => Cached::Unknown,
+            };
+            if !show(place, cached) {
+                break;
+            }
         }
     }
 

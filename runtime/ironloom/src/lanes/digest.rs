@@ -168,9 +168,9 @@ mod tests {
     fn every_part_of_the_effects_counts() {
         let none = digest(&Effects::default());
         let mut state = Effects::default();
-        state.state.insert("a".into(), None);
+        state.state.push(("a".into(), None));
         let mut set = Effects::default();
-        set.state.insert("a".into(), Some(bytes::Bytes::new()));
+        set.state.push(("a".into(), Some(bytes::Bytes::new())));
         let mut timers = Effects::default();
         timers.timers.insert("a".into(), None);
         let all = [none, digest(&state), digest(&set), digest(&timers)];

@@ -221,7 +221,7 @@ pub(crate) fn conclude(
     let (dead_letters, dead_letters_gone) = letters.finish(&mut meta);
     let timers = timers(before, &mut meta, work, done, &effects, time);
     let alarms = alarms::change(before, &mut meta, &effects, time);
-    let state: Vec<StateChange> = effects.state.into_iter().collect();
+    let state = effects.state;
     meta.state_bytes = (meta.state_bytes + written(&state)).saturating_sub(before.replaced);
     meta.time = time;
     let attempt = meta.attempts + 1;

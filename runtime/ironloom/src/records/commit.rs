@@ -17,6 +17,7 @@ use super::{
 };
 use crate::records::lane::LaneMeta;
 use ironloom_types::clock::Timestamp;
+pub(crate) use ironloom_types::effects::StateChange;
 use ironloom_types::ids::{
     Digest, Generation, InstallationId, Ordinal, PointNumber, Revision, Sequence, SlotName,
 };
@@ -215,9 +216,6 @@ impl DeadLetter {
         (FIXED + self.entity.len() + self.value.heap_bytes() + self.reason.len()) as u64
     }
 }
-
-/// One state change: set, or deleted (`None`).
-pub(crate) type StateChange = (Box<str>, Option<Bytes>);
 
 /// A decoded commit.
 #[derive(Clone, Debug, PartialEq)]

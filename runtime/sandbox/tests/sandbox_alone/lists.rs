@@ -45,62 +45,52 @@ fn letters(bytes: u32, letter: u32) -> String {
 /// ends it. A text counts its bytes and 24 for itself, an entry of `state` two of these, an intent more than 64.
 type Case = (&'static str, Guest, Outcome);
 
-/// Guests that hand lists of keys to `state`.
+/// Guests that hand lists to `state`.
 fn of_state() -> Vec<Case> {
-    let state = |function: &str, declaration: &str, body: String| {
-        Guest::readings(&body)
-            .import("ironloom:state/state@0.1.0", function, declaration)
-            .with(&data(1024, "k"))
+    let state = |function: &str, parameters: usize, body: String| {
+        let declaration = format!("$f (param{})", " i32".repeat(parameters));
+        Guest::readings(&body).import("ironloom:state/state@0.1.0", function, &declaration)
     };
-    let many = "(i32.const 65536) (i32.const 2600000) (i32.const 64)";
-    let few = "(i32.const 65536) (i32.const 600000) (i32.const 64)";
+    let call = |arguments: &[u32]| {
+        let arguments: String = arguments.iter().map(|number| format!("(i32.const {number})")).collect();
+        format!("(call $f {arguments})")
+    };
+    let feeds = |bytes| letters(bytes, 10);
     vec![
         (
-            "get-many of 2.6 million keys",
-            state(
-                "get-many",
-                "$f (param i32 i32 i32)",
-                records(2_600_000, &[1024, 1]) + &format!("(call $f {many})"),
-            ),
+            "get-many of 15 million line feeds",
+            state("get-many", 3, feeds(15_000_000) + &call(&[65_536, 15_000_000, 64])),
+            Outcome::Ok,
+        ),
+        (
+            "get-many of 30 million line feeds",
+            state("get-many", 3, feeds(30_000_000) + &call(&[65_536, 30_000_000, 64])),
             Outcome::HostCallLimit,
         ),
         (
-            "get-many of 600,000 keys",
-            state(
-                "get-many",
-                "$f (param i32 i32 i32)",
-                records(600_000, &[1024, 1]) + &format!("(call $f {few})"),
-            ),
+            "set-many of 15 million keys without values",
+            state("set-many", 7, feeds(15_000_000) + &call(&[65_536, 15_000_000, 0, 0, 0, 0, 64])),
             Outcome::Ok,
         ),
         (
-            "delete-many of 600,000 keys",
-            state(
-                "delete-many",
-                "$f (param i32 i32 i32)",
-                records(600_000, &[1024, 1]) + &format!("(call $f {few})"),
-            ),
+            "set-many of 3 million values for no keys",
+            state("set-many", 7, letters(15_000_000, 0) + &call(&[0, 0, 65_536, 3_000_000, 0, 0, 64])),
             Outcome::Ok,
         ),
         (
-            "set-many of 300,000 keys without values",
-            state(
-                "set-many",
-                "$f (param i32 i32 i32)",
-                records(300_000, &[1024, 1, 1024, 0])
-                    + "(call $f (i32.const 65536) (i32.const 300000) (i32.const 64))",
-            ),
-            Outcome::Ok,
-        ),
-        (
-            "set-many of one large value again and again",
-            state(
-                "set-many",
-                "$f (param i32 i32 i32)",
-                records(100_000, &[1024, 1, 65_536, 262_144])
-                    + "(call $f (i32.const 65536) (i32.const 100000) (i32.const 64))",
-            ),
+            "set-many of one buffer of 30 MB",
+            state("set-many", 7, feeds(30_000_000) + &call(&[0, 0, 0, 0, 65_536, 30_000_000, 64])),
             Outcome::HostCallLimit,
+        ),
+        (
+            "get-rows under a prefix of 15 MB",
+            state("get-rows", 3, letters(15_000_000, 112) + &call(&[65_536, 15_000_000, 64])),
+            Outcome::Ok,
+        ),
+        (
+            "set-rows of 3 million times the first line",
+            state("set-rows", 9, letters(12_000_000, 0) + &call(&[0, 0, 65_536, 3_000_000, 0, 0, 0, 0, 64])),
+            Outcome::Ok,
         ),
     ]
 }

@@ -6,32 +6,44 @@ use crate::bindings::state::ironloom::state::state as raw;
 use crate::time::Timestamp;
 use crate::{alarms, invocation, outputs, schedule, state};
 use platform::types::types::Batch;
+use raw::PackedResult as Packed;
 
 pub(crate) fn state_get(key: &str) -> Result<Option<Vec<u8>>, state::Error> {
     Ok(raw::get(key)?)
-}
-
-pub(crate) fn state_get_many(keys: &[&str]) -> Result<Vec<Option<Vec<u8>>>, state::Error> {
-    Ok(raw::get_many(keys)?)
 }
 
 pub(crate) fn state_set(key: &str, value: &[u8]) -> Result<(), state::Error> {
     Ok(raw::set(key, value)?)
 }
 
-pub(crate) fn state_set_many<'a>(
-    entries: impl ExactSizeIterator<Item = (&'a str, &'a [u8])>,
-) -> Result<(), state::Error> {
-    let entries: Vec<_> = entries.map(|(key, value)| raw::EntryParam { key, value }).collect();
-    Ok(raw::set_many(&entries)?)
-}
-
 pub(crate) fn state_delete(key: &str) -> Result<(), state::Error> {
     Ok(raw::delete(key)?)
 }
 
-pub(crate) fn state_delete_many(keys: &[&str]) -> Result<(), state::Error> {
-    Ok(raw::delete_many(keys)?)
+pub(crate) fn state_get_many(keys: &str) -> Result<Packed, state::Error> {
+    Ok(raw::get_many(keys)?)
+}
+
+pub(crate) fn state_set_many(keys: &str, values: &Packed) -> Result<(), state::Error> {
+    Ok(raw::set_many(keys, borrowed(values))?)
+}
+
+// The host has the entities already.
+pub(crate) fn state_get_rows(prefix: &str, _: &[&str]) -> Result<Packed, state::Error> {
+    Ok(raw::get_rows(prefix)?)
+}
+
+pub(crate) fn state_set_rows(
+    prefix: &str,
+    _: &[&str],
+    lines: &[u32],
+    values: &Packed,
+) -> Result<(), state::Error> {
+    Ok(raw::set_rows(prefix, lines, borrowed(values))?)
+}
+
+fn borrowed(values: &Packed) -> raw::PackedParam<'_> {
+    raw::PackedParam { lengths: &values.lengths, bytes: &values.bytes }
 }
 
 pub(crate) fn state_scan(prefix: &str, after: Option<&str>, limit: u32) -> Result<state::Page, state::Error> {

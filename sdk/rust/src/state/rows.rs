@@ -2,13 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::marker::PhantomData;
-use std::ops::Range;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::table::{decode, encode, full_key};
-use super::{Codec, Error, Key};
+use super::table::full_key;
+use super::{Codec, Error, Key, Packed, Values, packed};
 use crate::batch::{Batch, Reading};
 use crate::{host, pending};
 
@@ -22,12 +21,23 @@ struct Row<V> {
 }
 
 impl<V> Row<V> {
-    fn read<C: Codec>(key: &str, bytes: Option<Vec<u8>>) -> Result<Self, Error>
+    fn read<C: Codec>(bytes: Option<&[u8]>) -> Result<Self, String>
     where
         V: DeserializeOwned,
     {
-        let value = bytes.map(|bytes| decode::<V, C>(key, &bytes)).transpose()?;
+        let value = bytes.map(C::decode).transpose()?;
         Ok(Self { stored: value.is_some(), value, changed: false })
+    }
+
+    /// Whether it has to be stored or deleted: what never was there need not be deleted.
+    fn is_due(&self) -> bool {
+        self.changed && (self.value.is_some() || self.stored)
+    }
+
+    /// It is stored as it is.
+    fn saved(&mut self) {
+        self.stored = self.value.is_some();
+        self.changed = false;
     }
 
     fn get_mut(&mut self) -> Option<&mut V> {
@@ -46,42 +56,22 @@ impl<V> Row<V> {
     }
 }
 
-/// Stores and deletes what changed, with at most one call each.
-fn save<'r, V: Serialize + 'r, C: Codec>(
-    prefix: &str,
-    rows: impl Iterator<Item = (&'r str, &'r mut Row<V>)>,
-) -> Result<(), Error> {
-    let mut keys = String::new();
-    let mut values = Vec::new();
-    let mut set: Vec<(Range<usize>, Range<usize>)> = Vec::new();
-    let mut delete: Vec<Range<usize>> = Vec::new();
-    let mut saved = Vec::new();
-    for (key, row) in rows.filter(|(_, row)| row.changed) {
-        let start = keys.len();
-        keys.push_str(prefix);
-        keys.push_str(key);
-        let key = start..keys.len();
-        if let Some(value) = &row.value {
-            let start = values.len();
-            encode::<V, C>(&keys[key.clone()], value, &mut values)?;
-            set.push((key, start..values.len()));
-        } else if row.stored {
-            delete.push(key);
-        }
-        saved.push(row);
+/// Packs values of rows, of which the others are deleted; an error has the place of the row.
+fn pack<'r, V: Serialize + 'r, C: Codec>(
+    rows: impl ExactSizeIterator<Item = &'r Row<V>>,
+) -> Result<Packed, (usize, String)> {
+    let mut values = Packed { lengths: Vec::with_capacity(rows.len()), bytes: Vec::new() };
+    for (place, row) in rows.enumerate() {
+        let Some(value) = &row.value else {
+            packed::push(&mut values, None);
+            continue;
+        };
+        let start = values.bytes.len();
+        C::encode(value, &mut values.bytes).map_err(|reason| (place, reason))?;
+        let length = values.bytes.len() - start;
+        packed::push_length(&mut values, length);
     }
-    if !set.is_empty() {
-        host::state_set_many(set.iter().map(|(key, value)| (&keys[key.clone()], &values[value.clone()])))?;
-    }
-    if !delete.is_empty() {
-        let delete: Vec<&str> = delete.iter().map(|key| &keys[key.clone()]).collect();
-        host::state_delete_many(&delete)?;
-    }
-    for row in saved {
-        row.stored = row.value.is_some();
-        row.changed = false;
-    }
-    Ok(())
+    Ok(values)
 }
 
 /// Names an entity of a batch: a reading (the one that it is about), or its place in [`Batch::entities`].
@@ -166,21 +156,10 @@ impl<'b, V: Serialize, C: Codec> EntityRows<'b, V, C> {
         V: DeserializeOwned,
     {
         let entities = batch.entities();
-        let length = entities.iter().map(|entity| prefix.len() + entity.len()).sum();
-        let mut text = String::with_capacity(length);
-        for entity in entities {
-            text.push_str(prefix);
-            text.push_str(entity);
-        }
-        let mut rest = text.as_str();
-        let mut keys = Vec::with_capacity(entities.len());
-        for entity in entities {
-            let (key, after) = rest.split_at(prefix.len() + entity.len());
-            keys.push(key);
-            rest = after;
-        }
-        let stored = host::state_get_many(&keys)?;
-        let rows = keys.iter().zip(stored).map(|(key, bytes)| Row::read::<C>(key, bytes));
+        let stored = Values(host::state_get_rows(prefix, entities)?);
+        let rows = entities.iter().zip(stored.iter()).map(|(entity, bytes)| {
+            Row::read::<C>(bytes).map_err(|reason| Error::Decode { key: full_key(prefix, *entity), reason })
+        });
         Ok(Self { prefix, entities, rows: rows.collect::<Result<_, _>>()?, codec: PhantomData })
     }
 
@@ -219,7 +198,18 @@ impl<'b, V: Serialize, C: Codec> EntityRows<'b, V, C> {
 
     /// Stores what changed, in one call.
     pub fn save(&mut self) -> Result<(), Error> {
-        save::<V, C>(self.prefix, self.entities.iter().copied().zip(&mut self.rows))
+        let due = (0..).zip(&self.rows).filter(|(_, row)| row.is_due());
+        let lines: Vec<u32> = due.map(|(line, _)| line).collect();
+        if !lines.is_empty() {
+            let values = pack::<V, C>(lines.iter().map(|line| &self.rows[*line as usize]));
+            let values = values.map_err(|(place, reason)| {
+                let entity = self.entities[lines[place] as usize];
+                Error::Encode { key: full_key(self.prefix, entity), reason }
+            })?;
+            host::state_set_rows(self.prefix, self.entities, &lines, &values)?;
+        }
+        self.rows.iter_mut().for_each(Row::saved);
+        Ok(())
     }
 }
 
@@ -276,9 +266,10 @@ impl<K: Key + ?Sized, V: Serialize, C: Codec> Rows<K, V, C> {
     {
         let mut keys: Vec<String> = keys.into_iter().map(|key| full_key(self.prefix, &key)).collect();
         keys.retain(|key| !self.rows.contains_key(key));
-        let stored = host::state_get_many(&keys.iter().map(String::as_str).collect::<Vec<_>>())?;
-        for (key, bytes) in keys.into_iter().zip(stored) {
-            let row = Row::read::<C>(&key, bytes)?;
+        let stored = Values(host::state_get_many(&packed::lines(keys.iter().map(String::as_str))?)?);
+        for (key, bytes) in keys.into_iter().zip(stored.iter()) {
+            let row = Row::read::<C>(bytes);
+            let row = row.map_err(|reason| Error::Decode { key: key.clone(), reason })?;
             self.rows.insert(key, row);
         }
         Ok(())
@@ -293,7 +284,8 @@ impl<K: Key + ?Sized, V: Serialize, C: Codec> Rows<K, V, C> {
         match self.rows.entry(full_key(self.prefix, key)) {
             Entry::Occupied(row) => Ok(row.into_mut()),
             Entry::Vacant(place) => {
-                let row = Row::read::<C>(place.key(), host::state_get(place.key())?)?;
+                let row = Row::read::<C>(host::state_get(place.key())?.as_deref());
+                let row = row.map_err(|reason| Error::Decode { key: place.key().clone(), reason })?;
                 Ok(place.insert(row))
             }
         }
@@ -355,7 +347,15 @@ impl<K: Key + ?Sized, V: Serialize, C: Codec> Rows<K, V, C> {
 
     /// Stores what changed, in one call.
     pub fn save(&mut self) -> Result<(), Error> {
-        save::<V, C>("", self.rows.iter_mut().map(|(key, row)| (key.as_str(), row)))
+        let due: Vec<_> = self.rows.iter().filter(|(_, row)| row.is_due()).collect();
+        if !due.is_empty() {
+            let values = pack::<V, C>(due.iter().map(|(_, row)| *row));
+            let values =
+                values.map_err(|(place, reason)| Error::Encode { key: due[place].0.clone(), reason })?;
+            host::state_set_many(&packed::lines(due.iter().map(|(key, _)| key.as_str()))?, &values)?;
+        }
+        self.rows.values_mut().for_each(Row::saved);
+        Ok(())
     }
 }
 

@@ -41,14 +41,16 @@ fn with<T>(use_it: impl FnOnce(&mut World) -> T) -> T {
 
 /// The functions of [`crate::host`].
 pub(crate) mod host {
+    use super::super::state::Keys;
     use super::{CURRENT, with};
     use crate::bindings::platform::ironloom::types::types::Batch;
+    use crate::bindings::state::ironloom::state::state::PackedResult as Packed;
     use crate::time::Timestamp;
     use crate::{alarms, invocation, outputs, schedule, state};
 
-    /// Bytes that some keys carry over the boundary.
-    fn texts(keys: &[&str]) -> usize {
-        keys.iter().map(|key| key.len() + size_of::<String>()).sum()
+    /// Bytes that values carry over the boundary.
+    fn carried(values: &Packed) -> usize {
+        size_of_val(&*values.lengths) + values.bytes.len()
     }
 
     pub(crate) fn state_get(key: &str) -> Result<Option<Vec<u8>>, state::Error> {
@@ -58,43 +60,50 @@ pub(crate) mod host {
         })
     }
 
-    pub(crate) fn state_get_many(keys: &[&str]) -> Result<Vec<Option<Vec<u8>>>, state::Error> {
-        with(|world| {
-            world.quota.carry(texts(keys));
-            world.state.get_many(keys)
-        })
-    }
-
     pub(crate) fn state_set(key: &str, value: &[u8]) -> Result<(), state::Error> {
         with(|world| {
             world.quota.carry(key.len() + value.len());
-            world.state.set_many([(key, value)].into_iter(), &mut world.quota)
-        })
-    }
-
-    pub(crate) fn state_set_many<'a>(
-        entries: impl ExactSizeIterator<Item = (&'a str, &'a [u8])>,
-    ) -> Result<(), state::Error> {
-        let entries: Vec<_> = entries.collect();
-        let entry = size_of::<String>() + size_of::<Vec<u8>>();
-        let sizes = entries.iter().map(|(key, value)| key.len() + value.len() + entry);
-        with(|world| {
-            world.quota.carry(sizes.sum());
-            world.state.set_many(entries.iter().copied(), &mut world.quota)
+            world.state.set(key, Some(value), &mut world.quota)
         })
     }
 
     pub(crate) fn state_delete(key: &str) -> Result<(), state::Error> {
         with(|world| {
             world.quota.carry(key.len());
-            world.state.delete_many(&[key], &mut world.quota)
+            world.state.set(key, None, &mut world.quota)
         })
     }
 
-    pub(crate) fn state_delete_many(keys: &[&str]) -> Result<(), state::Error> {
+    pub(crate) fn state_get_many(keys: &str) -> Result<Packed, state::Error> {
         with(|world| {
-            world.quota.carry(texts(keys));
-            world.state.delete_many(keys, &mut world.quota)
+            world.quota.carry(keys.len());
+            world.state.get_many(&Keys::lines(keys)?)
+        })
+    }
+
+    pub(crate) fn state_set_many(keys: &str, values: &Packed) -> Result<(), state::Error> {
+        with(|world| {
+            world.quota.carry(keys.len() + carried(values));
+            world.state.set_many(&Keys::lines(keys)?, values, &mut world.quota)
+        })
+    }
+
+    pub(crate) fn state_get_rows(prefix: &str, entities: &[&str]) -> Result<Packed, state::Error> {
+        with(|world| {
+            world.quota.carry(prefix.len());
+            world.state.get_many(&Keys::all_rows(prefix, entities.to_vec())?)
+        })
+    }
+
+    pub(crate) fn state_set_rows(
+        prefix: &str,
+        entities: &[&str],
+        lines: &[u32],
+        values: &Packed,
+    ) -> Result<(), state::Error> {
+        with(|world| {
+            world.quota.carry(prefix.len() + size_of_val(lines) + carried(values));
+            world.state.set_many(&Keys::rows(prefix, entities, lines)?, values, &mut world.quota)
         })
     }
 

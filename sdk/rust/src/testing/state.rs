@@ -9,7 +9,8 @@ use super::limits::{
     STATE_KEY_BYTES,
 };
 use super::quota::Quota;
-use crate::state::{Error, Page};
+use crate::bindings::state::ironloom::state::state::PackedResult as Packed;
+use crate::state::{Error, Page, packed};
 
 pub(super) struct State {
     /// Bytes that keys and values may have.
@@ -59,14 +60,107 @@ struct Change {
     removed: usize,
 }
 
+/// The keys of a call.
+pub(super) enum Keys<'k> {
+    These(Vec<&'k str>),
+    /// Entities under a prefix.
+    Rows(&'k str, Vec<&'k str>),
+}
+
+impl<'k> Keys<'k> {
+    /// One on each line; the empty text is none.
+    pub(super) fn lines(text: &'k str) -> Result<Self, Error> {
+        if text.is_empty() {
+            return Ok(Self::These(Vec::new()));
+        }
+        check_number(text.split('\n').count())?;
+        Self::These(text.split('\n').collect()).checked()
+    }
+
+    /// Entities of a batch under a prefix: these lines of it.
+    pub(super) fn rows(prefix: &'k str, entities: &[&'k str], lines: &[u32]) -> Result<Self, Error> {
+        check_number(lines.len())?;
+        if let Some(line) = lines.iter().find(|line| **line as usize >= entities.len()) {
+            let text = format!("there is no line {line}: the batch has {} entities", entities.len());
+            return Err(Error::Other(text));
+        }
+        Self::all_rows(prefix, lines.iter().map(|line| entities[*line as usize]).collect())
+    }
+
+    /// All entities of a batch under a prefix.
+    pub(super) fn all_rows(prefix: &'k str, entities: Vec<&'k str>) -> Result<Self, Error> {
+        if prefix.contains('\n') {
+            return Err(Error::InvalidKey("a key must not contain a line feed".to_owned()));
+        }
+        check_number(entities.len())?;
+        Self::Rows(prefix, entities).checked()
+    }
+
+    fn checked(self) -> Result<Self, Error> {
+        match &self {
+            Self::These(keys) => keys.iter().try_for_each(|key| check_length(key.len()))?,
+            Self::Rows(prefix, entities) => {
+                entities.iter().try_for_each(|entity| check_length(prefix.len() + entity.len()))?
+            }
+        }
+        Ok(self)
+    }
+
+    fn len(&self) -> usize {
+        match self {
+            Self::These(keys) | Self::Rows(_, keys) => keys.len(),
+        }
+    }
+
+    /// Shows each key with its place.
+    fn each(&self, mut show: impl FnMut(usize, &str) -> Result<(), Error>) -> Result<(), Error> {
+        match self {
+            Self::These(keys) => keys.iter().enumerate().try_for_each(|(place, key)| show(place, key)),
+            Self::Rows(prefix, entities) => {
+                let mut key = (*prefix).to_owned();
+                entities.iter().enumerate().try_for_each(|(place, entity)| {
+                    key.truncate(prefix.len());
+                    key.push_str(entity);
+                    show(place, &key)
+                })
+            }
+        }
+    }
+}
+
 fn check(key: &str) -> Result<(), Error> {
-    match key.len() {
+    if key.contains('\n') {
+        return Err(Error::InvalidKey("a key must not contain a line feed".to_owned()));
+    }
+    check_length(key.len())
+}
+
+fn check_length(bytes: usize) -> Result<(), Error> {
+    match bytes {
         0 => Err(Error::InvalidKey("a key must not be empty".to_owned())),
         1..=MAX_STATE_KEY => Ok(()),
         bytes => {
             Err(Error::InvalidKey(format!("a key has {bytes} bytes; at most {MAX_STATE_KEY} are allowed")))
         }
     }
+}
+
+/// Checks that values are those of so many keys, and that their lengths add up.
+fn check_values(values: &Packed, keys: usize) -> Result<(), Error> {
+    if values.lengths.len() != keys {
+        return Err(Error::Other(format!("there are {keys} keys and {} values", values.lengths.len())));
+    }
+    if let Some(length) = values.lengths.iter().find(|length| **length < -1) {
+        return Err(Error::Other(format!("{length} is not the length of a value")));
+    }
+    let sum: u64 = values.lengths.iter().map(|length| u64::from(length.max(&0).unsigned_abs())).sum();
+    if sum != values.bytes.len() as u64 {
+        return Err(Error::Other(format!(
+            "the lengths of the values add up to {sum} bytes, and there are {}",
+            values.bytes.len()
+        )));
+    }
+    Ok(())
 }
 
 fn check_number(keys: usize) -> Result<(), Error> {
@@ -87,49 +181,48 @@ impl State {
         Ok(self.places.get(key).and_then(|&place| self.values[place].value.clone()))
     }
 
-    pub(super) fn get_many(&self, keys: &[&str]) -> Result<Vec<Option<Vec<u8>>>, Error> {
-        check_number(keys.len())?;
-        let mut room = self.memory;
-        let mut fit = |value: Option<Vec<u8>>| {
-            room = room.checked_sub(value.as_ref().map_or(0, Vec::len) as u64).ok_or_else(|| {
-                Error::Other(format!(
+    pub(super) fn get_many(&self, keys: &Keys<'_>) -> Result<Packed, Error> {
+        let mut found = Packed { lengths: Vec::with_capacity(keys.len()), bytes: Vec::new() };
+        keys.each(|_, key| {
+            let value = self.places.get(key).and_then(|&place| self.values[place].value.as_ref());
+            let room = self.memory - found.bytes.len() as u64;
+            if value.is_some_and(|value| value.len() as u64 > room) {
+                return Err(Error::Other(format!(
                     "the values together exceed the {} bytes of memory that the app has; get fewer at once",
                     self.memory
-                ))
-            })?;
-            Ok(value)
-        };
-        keys.iter().map(|key| fit(self.get(key)?)).collect()
+                )));
+            }
+            packed::push(&mut found, value.map(Vec::as_slice));
+            Ok(())
+        })?;
+        Ok(found)
+    }
+
+    pub(super) fn set(&mut self, key: &str, value: Option<&[u8]>, quota: &mut Quota) -> Result<(), Error> {
+        check(key)?;
+        let keys = Keys::These(vec![key]);
+        self.set_many(&keys, &packed::pack(std::iter::once(value)), quota)
     }
 
     /// Stores all, or on error none.
-    pub(super) fn set_many<'a>(
+    pub(super) fn set_many(
         &mut self,
-        entries: impl ExactSizeIterator<Item = (&'a str, &'a [u8])>,
+        keys: &Keys<'_>,
+        values: &Packed,
         quota: &mut Quota,
     ) -> Result<(), Error> {
-        check_number(entries.len())?;
+        check_values(values, keys.len())?;
+        if values.lengths.iter().any(|length| *length > MAX_STATE_VALUE as i32) {
+            return Err(Error::TooLarge(MAX_STATE_VALUE as u64));
+        }
         self.all_or_none(quota, |state| {
-            let mut change = Change::default();
-            for (key, value) in entries {
-                check(key)?;
-                if value.len() > MAX_STATE_VALUE {
-                    return Err(Error::TooLarge(MAX_STATE_VALUE as u64));
-                }
-                state.put(key, Some(value), &mut change);
-            }
-            Ok(change)
-        })
-    }
-
-    pub(super) fn delete_many(&mut self, keys: &[&str], quota: &mut Quota) -> Result<(), Error> {
-        check_number(keys.len())?;
-        self.all_or_none(quota, |state| {
-            let mut change = Change::default();
-            for key in keys {
-                check(key)?;
-                state.put(key, None, &mut change);
-            }
+            let (mut change, mut rest) = (Change::default(), values.bytes.as_slice());
+            keys.each(|place, key| {
+                let length = usize::try_from(values.lengths[place]).ok();
+                let value = length.map(|length| rest.split_off(..length).unwrap_or_default());
+                state.put(key, value, &mut change);
+                Ok(())
+            })?;
             Ok(change)
         })
     }
@@ -252,20 +345,27 @@ mod tests {
 
     #[derive(Clone, Debug)]
     enum Step {
-        Set(Vec<(u8, Vec<u8>)>),
-        Delete(Vec<u8>),
+        Set(Vec<(u8, Option<Vec<u8>>)>),
+        SetRows(Vec<(u8, Option<Vec<u8>>)>),
         Commit,
         RollBack,
     }
 
     fn step() -> impl Strategy<Value = Step> {
-        let value = proptest::collection::vec(any::<u8>(), 0..4);
+        let value = || proptest::option::weighted(0.7, proptest::collection::vec(any::<u8>(), 0..4));
         prop_oneof![
-            proptest::collection::vec((0..6_u8, value), 0..4).prop_map(Step::Set),
-            proptest::collection::vec(0..6_u8, 0..4).prop_map(Step::Delete),
+            proptest::collection::vec((0..6_u8, value()), 0..4).prop_map(Step::Set),
+            proptest::collection::vec((0..6_u8, value()), 0..4).prop_map(Step::SetRows),
             Just(Step::Commit),
             Just(Step::RollBack),
         ]
+    }
+
+    fn put(model: &mut BTreeMap<String, Vec<u8>>, key: u8, value: Option<Vec<u8>>) {
+        match value {
+            Some(value) => model.insert(format!("k{key}"), value),
+            None => model.remove(&format!("k{key}")),
+        };
     }
 
     proptest! {
@@ -276,16 +376,18 @@ mod tests {
             for step in steps {
                 match step {
                     Step::Set(entries) => {
-                        let entries: Vec<_> = entries.into_iter().map(|(key, value)| (format!("k{key}"), value)).collect();
-                        let entries_of = entries.iter().map(|(key, value)| (key.as_str(), value.as_slice()));
-                        state.set_many(entries_of, &mut Quota::default()).unwrap();
-                        model.extend(entries);
+                        let keys: Vec<_> = entries.iter().map(|(key, _)| format!("k{key}")).collect();
+                        let keys = keys.join("\n");
+                        let values = packed::pack(entries.iter().map(|(_, value)| value.as_deref()));
+                        state.set_many(&Keys::lines(&keys).unwrap(), &values, &mut Quota::default()).unwrap();
+                        entries.into_iter().for_each(|(key, value)| put(&mut model, key, value));
                     }
-                    Step::Delete(keys) => {
-                        let keys: Vec<_> = keys.into_iter().map(|key| format!("k{key}")).collect();
-                        let names: Vec<_> = keys.iter().map(String::as_str).collect();
-                        state.delete_many(&names, &mut Quota::default()).unwrap();
-                        keys.iter().for_each(|key| drop(model.remove(key)));
+                    Step::SetRows(rows) => {
+                        let lines: Vec<_> = rows.iter().map(|(line, _)| u32::from(*line)).collect();
+                        let values = packed::pack(rows.iter().map(|(_, value)| value.as_deref()));
+                        let keys = Keys::rows("k", &["0", "1", "2", "3", "4", "5"], &lines).unwrap();
+                        state.set_many(&keys, &values, &mut Quota::default()).unwrap();
+                        rows.into_iter().for_each(|(key, value)| put(&mut model, key, value));
                     }
                     Step::Commit => {
                         state.commit();
@@ -313,16 +415,18 @@ mod tests {
         let (mut state, mut quota) = (State { granted: 4 << 20, ..State::default() }, Quota::default());
         let value = vec![0; MAX_STATE_VALUE];
         let keys: Vec<_> = (0..17).map(|key| key.to_string()).collect();
-        let entries = keys.iter().map(|key| (key.as_str(), value.as_slice()));
-        assert_eq!(state.set_many(entries, &mut quota), Err(Error::QuotaExceeded(4 << 20)));
+        let keys = keys.join("\n");
+        let values = packed::pack(std::iter::repeat_n(Some(&value[..]), 17));
+        let result = state.set_many(&Keys::lines(&keys).unwrap(), &values, &mut quota);
+        assert_eq!(result, Err(Error::QuotaExceeded(4 << 20)));
         assert_eq!(state.all().len(), 0);
         let long = vec![0; MAX_STATE_VALUE + 1];
-        let entries = [("a", value.as_slice()), ("b", long.as_slice())];
-        let result = state.set_many(entries.into_iter(), &mut quota);
+        let values = packed::pack([Some(&value[..]), Some(&long)].into_iter());
+        let result = state.set_many(&Keys::lines("a\nb").unwrap(), &values, &mut quota);
         assert_eq!(result, Err(Error::TooLarge(MAX_STATE_VALUE as u64)));
         assert_eq!(state.get("a"), Ok(None));
         assert!(matches!(state.get(&"k".repeat(513)), Err(Error::InvalidKey(_))));
-        assert!(matches!(state.delete_many(&["a", ""], &mut quota), Err(Error::InvalidKey(_))));
+        assert!(matches!(Keys::lines("a\n"), Err(Error::InvalidKey(_))));
         assert_eq!(state.changed, 0);
     }
 }

@@ -6,7 +6,7 @@ mod scenarios;
 
 use ironloom_sdk::prelude::*;
 
-pub use scenarios::{SCENARIOS, Scenario};
+pub use scenarios::{Ask, SCENARIOS, Scenario};
 
 pub struct Both;
 ironloom_sdk::app!(Both: readings, timers);
@@ -18,7 +18,10 @@ impl Readings for Both {
             let scenario = SCENARIOS.iter().find(|scenario| scenario.name == name);
             let scenario =
                 scenario.ok_or_else(|| Failure::reject(format!("there is no scenario {name:?}")))?;
-            let answer = (scenario.ask)();
+            let answer = match scenario.ask {
+                Ask::Alone(ask) => ask(),
+                Ask::OfBatch(ask) => ask(batch),
+            };
             state::set(&format!("answer/{name}"), answer.as_bytes())?;
         }
         Ok(())

@@ -7,13 +7,24 @@ use ironloom_sdk::prelude::*;
 /// One thing to ask, in an invocation of its own.
 pub struct Scenario {
     pub name: &'static str,
-    pub ask: fn() -> String,
+    pub ask: Ask,
     /// The answer, on the host and natively.
     pub expected: &'static str,
 }
 
+/// A question.
+pub enum Ask {
+    Alone(fn() -> String),
+    /// About the entities of the batch, of which there is one, the empty text.
+    OfBatch(fn(&Batch<'_>) -> String),
+}
+
+const fn of_batch(name: &'static str, ask: fn(&Batch<'_>) -> String, expected: &'static str) -> Scenario {
+    Scenario { name, ask: Ask::OfBatch(ask), expected }
+}
+
 const fn scenario(name: &'static str, ask: fn() -> String, expected: &'static str) -> Scenario {
-    Scenario { name, ask, expected }
+    Scenario { name, ask: Ask::Alone(ask), expected }
 }
 
 /// Far enough in the future that no timer of a test fires.
@@ -26,6 +37,10 @@ fn told<T: std::fmt::Debug, E: std::fmt::Display>(result: Result<T, E>) -> Strin
 
 fn text(value: Option<Vec<u8>>) -> Option<String> {
     value.map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+}
+
+fn texts(values: state::Values) -> Vec<Option<String>> {
+    values.iter().map(|value| text(value.map(<[u8]>::to_vec))).collect()
 }
 
 fn publish<'v>(output: &str, entity: &str, at: Timestamp, value: impl Into<Value<'v>>) -> String {
@@ -54,9 +69,66 @@ pub const SCENARIOS: &[Scenario] = &[
         || {
             told(state::set_many(&[("many/b", b"2"), ("many/a", b"1"), ("many/b", b"3")]));
             let got = state::get_many(&["many/b", "many/x", "many/a"]);
-            told(got.map(|got| got.into_iter().map(text).collect::<Vec<_>>()))
+            told(got.map(texts))
         },
         "[Some(\"3\"), None, Some(\"1\")]",
+    ),
+    scenario(
+        "delete-many",
+        || {
+            told(state::set_many(&[("some/a", b"1"), ("some/b", b"2")]));
+            told(state::delete_many(&["some/a", "some/c"]));
+            let got = state::get_many(&["some/a", "some/b"]);
+            told(got.map(texts))
+        },
+        "[None, Some(\"2\")]",
+    ),
+    scenario("get-none", || told(state::get_many(&[]).map(|values| values.len())), "0"),
+    of_batch(
+        "rows",
+        |batch| {
+            let rows = [(0, Some(&b"1"[..])), (0, Some(b"22")), (0, Some(b"3"))];
+            let set = told(state::set_rows(batch, "row/", rows));
+            let got = told(state::get_rows(batch, "row/").map(texts));
+            let deleted = told(state::set_rows(batch, "row/", [(0, None)]));
+            format!(
+                "{set} {got} {} {deleted} {}",
+                told(state::get("row/").map(text)),
+                told(state::get_rows(batch, "row/").map(texts))
+            )
+        },
+        "() [Some(\"3\")] Some(\"3\") () [None]",
+    ),
+    of_batch(
+        "rows-all-or-none",
+        |batch| {
+            let set = told(state::set_rows(batch, "row/", [(0, Some(&b"1"[..])), (1, Some(b"2"))]));
+            format!("{set}; {}", told(state::get("row/").map(text)))
+        },
+        "refused: state: there is no line 1: the batch has 1 entities; None",
+    ),
+    of_batch(
+        "rows-without-a-key",
+        |batch| {
+            format!(
+                "{}; {}",
+                told(state::get_rows(batch, "").map(texts)),
+                told(state::set_rows(batch, "a\n", [(0, None)]))
+            )
+        },
+        "refused: a key of the state can't be used: a key must not be empty; \
+         refused: a key of the state can't be used: a key must not contain a line feed",
+    ),
+    of_batch(
+        "rows-too-many",
+        |batch| told(state::set_rows(batch, "row/", [(0, None); 20_001])),
+        "refused: state: a call names 20001 keys; at most 20000 are allowed",
+    ),
+    scenario(
+        "two-lines-in-a-key",
+        || format!("{}; {}", told(state::set("a\nb", b"x")), told(state::get_many(&["a\nb"]).map(|_| ()))),
+        "refused: a key of the state can't be used: a key must not contain a line feed; \
+         refused: a key of the state can't be used: a key must not contain a line feed",
     ),
     scenario(
         "empty-key",

@@ -32,11 +32,10 @@ impl Readings for OneState {
     fn consume(batch: &Batch) -> Result<(), Failure> {
         let Some(frame) = batch.frame("value") else { return Ok(()) };
         // A state's key can't be empty: a binding without a name has one entity, the empty text.
-        let keys: Vec<&str> =
-            batch.entities().iter().map(|entity| if entity.is_empty() { "-" } else { entity }).collect();
-        let mut sums = Vec::with_capacity(keys.len());
-        for stored in state::get_many(&keys)? {
-            sums.push(stored.map_or(Ok(Sum::default()), |bytes| Sum::read(&bytes))?);
+        let prefix = if batch.entities() == [""] { "-" } else { "" };
+        let mut sums = Vec::with_capacity(batch.entities().len());
+        for stored in state::get_rows(batch, prefix)?.iter() {
+            sums.push(stored.map_or(Ok(Sum::default()), Sum::read)?);
         }
         let bad = frame.qualities();
         let publish: bool = settings::get("publish")?;
@@ -53,15 +52,9 @@ impl Readings for OneState {
                 counts.push("count", batch.entities()[line as usize], at, sum.count as i64)?;
             }
         }
-        let changed: Vec<[u8; 16]> = sums.iter().map(|sum| sum.write()).collect();
-        let entries: Vec<(&str, &[u8])> = keys
-            .iter()
-            .zip(&changed)
-            .zip(&sums)
-            .filter(|(_, sum)| sum.count > 0)
-            .map(|((key, value), _)| (*key, &value[..]))
-            .collect();
-        state::set_many(&entries)?;
+        let values: Vec<[u8; 16]> = sums.iter().map(|sum| sum.write()).collect();
+        let counted = sums.iter().zip(&values).enumerate().filter(|(_, (sum, _))| sum.count > 0);
+        state::set_rows(batch, prefix, counted.map(|(line, (_, value))| (line, Some(&value[..]))))?;
         Ok(counts.publish()?)
     }
 }

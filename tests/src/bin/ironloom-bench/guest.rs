@@ -5,13 +5,13 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, bail, ensure};
 use bytes::Bytes;
 use hashbrown::HashMap;
 use ironloom::Targets;
 use ironloom_apps::manifest::{self, Manifest};
 use ironloom_sandbox::{
-    AlarmRoom, AppContext, Batch, BoxFuture, Cached, Call, Env, Holdings, HostFault, LoadedApp, Meter,
+    AlarmRoom, AppContext, Batch, BoxFuture, Cached, Call, Env, Holdings, HostFault, Keys, LoadedApp, Meter,
     Outcome, OutputKind, OutputResolver, OutputSlot, PointRoom, ReadError, Sandbox, SandboxConfig, Scan,
     StatePage, StateReader, Target, UnknownEntity,
 };
@@ -168,8 +168,9 @@ impl Memory {
 }
 
 impl StateReader for Memory {
-    fn cached(&self, key: &str) -> Cached {
-        Cached::Known(read(&self.state).get(key).cloned())
+    fn cached(&self, keys: &Keys, from: usize, show: &mut dyn FnMut(usize, Cached<'_>) -> bool) {
+        let state = read(&self.state);
+        let _all = (from..keys.len()).all(|place| show(place, Cached::Known(state.get(keys.get(place)))));
     }
 
     fn load<'a>(
@@ -218,10 +219,4 @@ impl Holdings for Memory {
     fn timers(&self) -> usize {
         0
     }
-}
-
-/// Reads a file of the sample app.
-pub(crate) fn sample(path: &str) -> Result<String> {
-    let path = guests::workspace().join("sample-apps/pigs").join(path);
-    std::fs::read_to_string(&path).with_context(|| format!("can't read {}", path.display()))
 }

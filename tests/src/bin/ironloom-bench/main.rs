@@ -10,6 +10,7 @@ mod guest;
 mod invocations;
 mod latency;
 mod machine;
+mod native;
 mod plant;
 mod pushes;
 mod report;
@@ -87,10 +88,11 @@ impl Measure {
 
 use Measure::{One, Several};
 
-const ROWS: [(&str, Measure); 19] = [
+const ROWS: [(&str, Measure); 20] = [
     ("push", One(|effort| pushes::measure(Push::Granted, effort))),
     ("push-defaults", One(|effort| pushes::measure(Push::Defaults, effort))),
     ("push-1m", One(|effort| pushes::measure(Push::Largest, effort))),
+    ("fan-out", One(|effort| pushes::measure(Push::FanOut, effort))),
     ("pigs-256", One(|effort| invocations::pigs(256, effort))),
     ("one-state-256", One(|effort| invocations::one_state(256, effort))),
     ("one-state-4096", One(|effort| invocations::one_state(4_096, effort))),

@@ -22,6 +22,8 @@ const CONNECTIONS: usize = 8;
 const READINGS: usize = 1_000;
 /// Different requests, sent in turn: more than any cache holds, and where points are more, enough for each.
 const REQUESTS: usize = 400;
+/// How many apps take each reading where they are several.
+const FAN_OUT: u8 = 10;
 /// How many acknowledged readings the app may be behind before the sources wait: what is measured is
 /// what goes through to the end, and not how fast a backlog grows.
 const MOST_BEHIND: u64 = 500_000;
@@ -50,20 +52,28 @@ pub(crate) enum Push {
     Defaults,
     /// A site as large as may be.
     Largest,
+    /// Each reading goes to several apps.
+    FanOut,
 }
 
 impl Push {
     fn points(self) -> u32 {
         match self {
-            Self::Granted | Self::Defaults => 10_000,
+            Self::Granted | Self::Defaults | Self::FanOut => 10_000,
             Self::Largest => 1_000_000,
         }
+    }
+
+    /// Names the installations.
+    fn names(self) -> Vec<String> {
+        let apps = if self == Self::FanOut { FAN_OUT } else { 1 };
+        (0..apps).map(|number| format!("sums-{number}")).collect()
     }
 
     /// The limits of the install. A key costs 128 bytes of the state besides what it holds.
     fn limits(self) -> Value {
         match self {
-            Self::Granted | Self::Largest => json!({"share": "1 s", "state": "1 GiB"}),
+            Self::Granted | Self::Largest | Self::FanOut => json!({"share": "1 s", "state": "1 GiB"}),
             Self::Defaults => json!({}),
         }
     }
@@ -78,6 +88,10 @@ pub(crate) fn measure(push: Push, effort: Effort) -> Result<Row> {
         ),
         Push::Defaults => ("the same without a grant: half a core, 64 MiB of state", Bound::Told),
         Push::Largest => ("the same with 1,000,000 points, granted a core and 1 GiB of state", Bound::Told),
+        Push::FanOut => (
+            "readings delivered, push of 1,000 -> durable -> each to ten distinct apps with one state a point -> durable, 10,000 points",
+            Bound::Told,
+        ),
     };
     let mut row = Row {
         what,
@@ -95,11 +109,14 @@ pub(crate) fn measure(push: Push, effort: Effort) -> Result<Row> {
 
 fn run(push: Push, effort: Effort, number: usize, row: &mut Row) -> Result<()> {
     let points = push.points();
-    let package = guests::package("one-state")?;
+    let apps = push.names();
     // A folder of its own for each run: the first minute after an install is what is compared.
     let server = Setup::new()?.start()?;
     let bindings = json!({"value": ["bench/{point}/value"]});
-    apps::install(server.client(), "sums", &package, bindings, json!({"limits": push.limits()}))?;
+    for (number, id) in (0..).zip(&apps) {
+        let package = guests::variant("one-state", number)?;
+        apps::install(server.client(), id, &package, bindings.clone(), json!({"limits": push.limits()}))?;
+    }
     let requests = requests(server.client().url(), points, number as u64)?;
     let progress = Progress::default();
     let mut note = std::thread::scope(|scope| {
@@ -108,7 +125,7 @@ fn run(push: Push, effort: Effort, number: usize, row: &mut Row) -> Result<()> {
             scope.spawn(move || push_until_stopped(url, requests, progress, first))
         };
         let sources: Vec<_> = (0..CONNECTIONS).map(source).collect();
-        let note = window(points, effort, &server, &progress, row);
+        let note = window(points, &apps, effort, &server, &progress, row);
         progress.stop.store(true, Ordering::SeqCst);
         for source in sources {
             match source.join() {
@@ -120,12 +137,12 @@ fn run(push: Push, effort: Effort, number: usize, row: &mut Row) -> Result<()> {
     })?;
     let start = Instant::now();
     let sent = progress.acknowledged.load(Ordering::SeqCst);
-    while taken(server.client())? < sent {
+    while taken(server.client(), &apps)? < sent {
         ensure!(start.elapsed() < Duration::from_secs(120), "the app doesn't get done with {sent} readings");
         std::thread::sleep(Duration::from_millis(10));
     }
     let drained = start.elapsed().as_secs_f64();
-    check(server.client(), &requests, sent)?;
+    check(server.client(), &apps, &requests, sent)?;
     let _ = write!(note, "; the last were done after {drained:.2} s, and the state is the model's");
     row.notes.push(note);
     ensure!(server.stop()?.success(), "the server didn't stop cleanly");
@@ -135,35 +152,41 @@ fn run(push: Push, effort: Effort, number: usize, row: &mut Row) -> Result<()> {
 /// Warms up, measures, and says what there is to say of it.
 fn window(
     points: u32,
+    apps: &[String],
     effort: Effort,
     server: &Server,
     progress: &Progress,
     row: &mut Row,
 ) -> Result<String> {
-    follow(server, progress, effort.warm_up)?;
+    follow(server, apps, progress, effort.warm_up)?;
     // From here on no point is new.
     let every = (every_one(points) * READINGS) as u64;
     while progress.acknowledged.load(Ordering::SeqCst) < every && !progress.stop.load(Ordering::SeqCst) {
-        follow(server, progress, effort.warm_up / 10)?;
+        follow(server, apps, progress, effort.warm_up / 10)?;
     }
     let sample = || -> Result<_> {
-        let taken = taken(server.client())?;
+        let taken = taken(server.client(), apps)?;
         let acknowledged = progress.acknowledged.load(Ordering::SeqCst);
         Ok((Instant::now(), taken, acknowledged, Usage::now(Some(server.pid()))?))
     };
     let (begin, taken_before, acknowledged_before, usage_before) = sample()?;
-    follow(server, progress, effort.run)?;
+    follow(server, apps, progress, effort.run)?;
     let (end, taken_after, acknowledged_after, usage_after) = sample()?;
     let seconds = (end - begin).as_secs_f64();
     let taken = (taken_after - taken_before) as f64 / seconds;
     let acknowledged = (acknowledged_after - acknowledged_before) as f64 / seconds;
     // A backlog of the warm-up that is worked off doesn't count, nor one that is left.
-    row.runs.push(taken.min(acknowledged));
+    row.runs.push(taken.min(acknowledged) * apps.len() as f64);
     row.shares = usage_after.since(&usage_before);
-    let counters = server.client().installation("sums")?["counters"].clone();
-    let number = |name: &str| counters[name].as_u64().unwrap_or_default();
-    ensure!(number("failures") == 0 && number("dead_letters") == 0, "the app failed: {counters}");
-    let per_invocation = number("readings") / number("invocations").max(1);
+    let (mut readings, mut invocations) = (0, 0);
+    for id in apps {
+        let counters = server.client().installation(id)?["counters"].clone();
+        let number = |name: &str| counters[name].as_u64().unwrap_or_default();
+        ensure!(number("failures") == 0 && number("dead_letters") == 0, "the app failed: {counters}");
+        readings += number("readings");
+        invocations += number("invocations");
+    }
+    let per_invocation = readings / invocations.max(1);
     Ok(format!(
         "{acknowledged:.0}/s acknowledged and {taken:.0}/s taken; {per_invocation} readings an invocation; {} readings \
          behind at the end; {} pushes were asked to wait; {:.0} MiB resident",
@@ -174,20 +197,25 @@ fn window(
 }
 
 /// Lets the sources know how far the app is, for a while.
-fn follow(server: &Server, progress: &Progress, time: Duration) -> Result<()> {
+fn follow(server: &Server, apps: &[String], progress: &Progress, time: Duration) -> Result<()> {
     let start = Instant::now();
     while start.elapsed() < time && !progress.stop.load(Ordering::SeqCst) {
-        progress.taken.store(taken(server.client())?, Ordering::SeqCst);
+        progress.taken.store(taken(server.client(), apps)?, Ordering::SeqCst);
         std::thread::sleep(Duration::from_millis(25).min(time.saturating_sub(start.elapsed())));
     }
     Ok(())
 }
 
-/// How many readings the app has taken, durably.
-fn taken(client: &Client) -> Result<u64> {
-    let shown = client.installation("sums")?;
-    ensure!(shown["state"] == "running", "the installation doesn't run: {shown}");
-    shown["counters"]["readings"].as_u64().with_context(|| format!("no counter in {shown}"))
+/// How many readings all apps have taken, durably.
+fn taken(client: &Client, apps: &[String]) -> Result<u64> {
+    let mut least = u64::MAX;
+    for id in apps {
+        let shown = client.installation(id)?;
+        ensure!(shown["state"] == "running", "the installation doesn't run: {shown}");
+        let readings = shown["counters"]["readings"].as_u64();
+        least = least.min(readings.with_context(|| format!("no counter in {shown}"))?);
+    }
+    Ok(least)
 }
 
 fn push_until_stopped(url: &str, requests: &[Request], progress: &Progress, first: usize) -> Result<()> {
@@ -255,8 +283,8 @@ fn requests(url: &str, points: u32, seed: u64) -> Result<Vec<Request>> {
     Ok(requests)
 }
 
-/// Holds the app's state against count and sum of what was acknowledged.
-fn check(client: &Client, requests: &[Request], sent: u64) -> Result<()> {
+/// Holds each app's state against count and sum of what was acknowledged.
+fn check(client: &Client, apps: &[String], requests: &[Request], sent: u64) -> Result<()> {
     let mut by_point = BTreeMap::<u32, (u64, f64)>::new();
     for request in requests {
         let times = request.acknowledged.load(Ordering::SeqCst);
@@ -268,6 +296,8 @@ fn check(client: &Client, requests: &[Request], sent: u64) -> Result<()> {
     }
     let expected: Sums = by_point.into_iter().map(|(point, sum)| (format!("p{point}"), sum)).collect();
     ensure!(expected.values().map(|(count, _)| count).sum::<u64>() == sent, "the model lost count");
-    model::difference(&expected, &model::state_of(client, "sums")?)
-        .context("the app's state isn't what was acknowledged")
+    apps.iter().try_for_each(|id| {
+        model::difference(&expected, &model::state_of(client, id)?)
+            .with_context(|| format!("the state of {id} isn't what was acknowledged"))
+    })
 }

@@ -28,7 +28,7 @@ use crate::lanes::Lane;
 use crate::lanes::app_log::{AppLogs, InstallationLog};
 use crate::lanes::context::{LaneContext, scan_state};
 use crate::records::admin::AdminRecord;
-use ironloom_sandbox::{Cached, Meter, Scan, StateReader};
+use ironloom_sandbox::{Cached, Keys, Meter, Scan, StateReader};
 use ironloom_storage::log::{CommitterHandle, Flushed, LogError, LogReader};
 use ironloom_storage::store::{EngineKind, KeyKind, Scope};
 use ironloom_storage::testing::SimDisk;
@@ -512,15 +512,21 @@ fn check_lane(shared: &Arc<Shared>, generation: Generation, model: &super::model
         firing: None,
     };
     let keys: Vec<Box<str>> = (0..10).map(|key| super::history::key(key).into()).collect();
-    let unknown = keys.iter().filter(|key| matches!(context.cached(key), Cached::Unknown)).count() as u64;
+    let named: Keys = keys.iter().map(|key| &**key).collect();
+    let mut unknown = 0;
+    context.cached(&named, 0, &mut |_, cached| {
+        unknown += u64::from(cached == Cached::Unknown);
+        true
+    });
     let misses = shared.metrics.state_misses.get();
     let loaded = wait(context.load(&keys, &Meter::unlimited())).unwrap();
     assert_eq!(shared.metrics.state_misses.get(), misses + unknown);
     for (key, value) in keys.iter().zip(loaded) {
         assert_eq!(value.as_ref(), model.state.get(&**key), "{key} of generation {generation}");
-        if let Cached::Known(cached) = context.cached(key) {
-            assert_eq!(cached, value);
-        }
+        context.cached(&Keys::one(&**key), 0, &mut |_, cached| {
+            assert!(cached == Cached::Unknown || cached == Cached::Known(value.as_ref()), "{key}");
+            true
+        });
     }
     check_letters(shared, generation, model);
     let (mut invocations, mut after) = (Vec::new(), Ordinal(0));

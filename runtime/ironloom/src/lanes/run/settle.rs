@@ -184,7 +184,7 @@ impl Runner {
         let mut unknown: Vec<Box<str>> = Vec::new();
         {
             let state = lane.state.read();
-            for key in report.effects.state.keys() {
+            for (key, _) in &report.effects.state {
                 match state.get(key) {
                     Lookup::Value(value) => replaced += size(key, value),
                     Lookup::Absent => {}

@@ -150,8 +150,8 @@ fn an_alarm_lives_as_isa_18_2_has_it() {
 fn an_ok_moves_the_cursor_and_counts() {
     let (lane, table) = lane();
     let mut effects = Effects::default();
-    effects.state.insert("key".into(), Some(Bytes::from_static(b"value")));
-    effects.state.insert("old".into(), None);
+    effects.state.push(("key".into(), Some(Bytes::from_static(b"value"))));
+    effects.state.push(("old".into(), None));
     effects.derived.push(PointNumber(3), Timestamp(1), Quality::Good, ValueRef::Real(1.0));
     testing::change(&lane, |meta| (meta.state_bytes, meta.time) = (100, Timestamp(2_000)));
     let done = run(&lane, &readings(&lane, &table, 11, 5), report(Outcome::Ok, effects), 20);
@@ -176,7 +176,7 @@ fn three_traps_at_a_reading_make_it_a_dead_letter() {
     let mut seen = Vec::new();
     for _ in 0..3 {
         let mut effects = alarms(Some("never"));
-        effects.state.insert("never".into(), Some(Bytes::from_static(b"x")));
+        effects.state.push(("never".into(), Some(Bytes::from_static(b"x"))));
         let done =
             run(&lane, &readings(&lane, &table, 11, 1), report(Outcome::Trap("boom".into()), effects), 0);
         assert!(done.state.is_empty() && done.head.alarms.is_empty(), "a trap has no effects");

@@ -3,30 +3,35 @@
 //! Reads see the writes of the same invocation, or else the state stored before it, which seldom
 //! waits. Writes gather in memory until the invocation returns ok.
 
+mod packed;
 mod quota;
 #[cfg(test)]
 mod tests;
+mod writes;
 
-use std::collections::BTreeMap;
-use std::ops::Bound;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use hashbrown::{HashMap, HashSet};
 use wasmtime::component::{HasData, Linker};
 
+use self::packed::{Packing, unpack};
 use self::quota::StateQuota;
-use crate::bindings::platform::ironloom::state::state::{self as wit, Entry, Error, Page};
+use self::writes::Writes;
+use crate::bindings::platform::ironloom::state::state::{self as wit, Entry, Error, Packed, Page};
 use crate::budget::{Meter, Overrun, Quota};
 use crate::env::{Cached, MAX_LOADED_KEYS, ReadError, Scan, StateReader};
 use crate::host::Host;
-use ironloom_types::effects::state_cost;
+use crate::keys::Keys;
+use ironloom_types::effects::{StateChange, state_cost};
 use ironloom_types::limits::{
     MAX_STATE_KEY, MAX_STATE_KEYS, MAX_STATE_PAGE, MAX_STATE_PAGE_BYTES, MAX_STATE_VALUE,
 };
 use ironloom_types::page::{self, merge_page};
 
-/// Writes in the order of the keys' bytes; `None` deletes.
-pub(crate) type Writes = BTreeMap<Box<str>, Option<Bytes>>;
+/// Keys that are looked for in the cache at once, and bytes of values after which that ends: it is locked meanwhile.
+const KEYS_AT_ONCE: usize = 512;
+const BYTES_AT_ONCE: usize = 64 << 10;
 
 /// The writes of the invocation, and a reader of the state before it.
 pub(crate) struct Context {
@@ -35,18 +40,34 @@ pub(crate) struct Context {
     quota: StateQuota,
     /// Bytes that one call may return to the guest: it has no room for more.
     max_answer: usize,
+    /// The table of the batch's entities, until a call needs them one by one.
+    table: Option<String>,
+    entities: Keys,
 }
 
 impl Context {
     /// Nothing written yet; `stored` bytes of the `granted` ones are in use.
     pub(crate) fn new(reader: Arc<dyn StateReader>, stored: u64, granted: u64, memory: u64) -> Self {
         let max_answer = usize::try_from(memory).unwrap_or(usize::MAX);
-        Self { reader, writes: Writes::new(), quota: StateQuota::new(stored, granted), max_answer }
+        let quota = StateQuota::new(stored, granted);
+        Self { reader, writes: Writes::default(), quota, max_answer, table: None, entities: Keys::default() }
     }
 
-    /// Returns the writes.
-    pub(crate) fn into_writes(self) -> Writes {
-        self.writes
+    /// The call is about a batch with this table of entities.
+    pub(crate) fn set_entities(&mut self, table: &str) {
+        self.table = Some(table.to_owned());
+    }
+
+    fn entities(&mut self) -> &Keys {
+        if let Some(table) = self.table.take() {
+            self.entities = Keys::lines(table);
+        }
+        &self.entities
+    }
+
+    /// Returns the writes, in the order of the keys' bytes.
+    pub(crate) fn into_writes(self) -> Vec<StateChange> {
+        self.writes.into_list()
     }
 }
 
@@ -105,14 +126,21 @@ fn answer<T>(result: Result<T, Failure>) -> wasmtime::Result<Result<T, Error>> {
 }
 
 fn check_key(key: &str) -> Result<(), Error> {
-    if key.is_empty() {
-        return Err(Error::InvalidKey("a key must not be empty".to_owned()));
+    if key.contains('\n') {
+        return Err(Error::InvalidKey("a key must not contain a line feed".to_owned()));
     }
-    if key.len() > MAX_STATE_KEY {
-        let text = format!("a key has {} bytes; at most {MAX_STATE_KEY} are allowed", key.len());
-        return Err(Error::InvalidKey(text));
+    check_length(key.len())
+}
+
+fn check_length(bytes: usize) -> Result<(), Error> {
+    match bytes {
+        0 => Err(Error::InvalidKey("a key must not be empty".to_owned())),
+        1..=MAX_STATE_KEY => Ok(()),
+        bytes => {
+            let text = format!("a key has {bytes} bytes; at most {MAX_STATE_KEY} are allowed");
+            Err(Error::InvalidKey(text))
+        }
     }
-    Ok(())
 }
 
 fn check_number(keys: usize) -> Result<(), Error> {
@@ -123,114 +151,203 @@ fn check_number(keys: usize) -> Result<(), Error> {
     Ok(())
 }
 
+/// Takes the keys of a call apart: one on each line, none where there is no text.
+fn keys_of(text: String) -> Result<Keys, Error> {
+    if text.is_empty() {
+        return Ok(Keys::default());
+    }
+    check_number(text.bytes().filter(|byte| *byte == b'\n').count() + 1)?;
+    let keys = Keys::lines(text);
+    keys.iter().try_for_each(|key| check_length(key.len()))?;
+    Ok(keys)
+}
+
+/// Checks the keys under a prefix of entities, which have no line feeds in them; returns their bytes.
+fn check_rows<'e>(prefix: &str, entities: impl ExactSizeIterator<Item = &'e str>) -> Result<usize, Error> {
+    if prefix.contains('\n') {
+        check_key(prefix)?;
+    }
+    check_number(entities.len())?;
+    let mut bytes = 0;
+    for entity in entities {
+        let length = prefix.len() + entity.len();
+        check_length(length)?;
+        bytes += length;
+    }
+    Ok(bytes)
+}
+
+/// The key under a prefix of an entity.
+fn row(prefix: &str, entity: &str) -> Box<str> {
+    let mut key = String::with_capacity(prefix.len() + entity.len());
+    key.push_str(prefix);
+    key.push_str(entity);
+    key.into_boxed_str()
+}
+
 /// Bytes that a change counts among the effects.
 fn cost(key: &str, value: Option<&[u8]>) -> usize {
     state_cost(key, value.unwrap_or_default())
 }
 
 impl View<'_> {
-    async fn get(&self, key: &str) -> Result<Option<Bytes>, Failure> {
-        check_key(key)?;
-        if let Some(own) = self.context.writes.get(key) {
-            return Ok(own.clone());
-        }
-        match self.context.reader.cached(key) {
-            Cached::Known(value) => Ok(value),
-            Cached::Unknown => {
-                let loaded = load(&*self.context.reader, &[key.into()], self.meter).await?;
-                Ok(loaded.into_iter().next().flatten())
-            }
-        }
-    }
-
-    async fn get_many(&self, keys: &[String]) -> Result<Vec<Option<Vec<u8>>>, Failure> {
-        check_number(keys.len())?;
-        let mut values = Vec::with_capacity(keys.len());
-        let mut room = self.context.max_answer;
-        let mut missing = Missing::default();
-        for (i, key) in keys.iter().enumerate() {
-            check_key(key)?;
-            let own =
-                if self.context.writes.is_empty() { None } else { self.context.writes.get(key.as_str()) };
-            let value = match own {
-                Some(own) => own.clone(),
-                None => match self.context.reader.cached(key) {
-                    Cached::Known(value) => value,
-                    Cached::Unknown => {
-                        missing.note(key, i);
-                        None
+    /// Gets the values of keys that were checked.
+    async fn get_all(&self, keys: &Keys) -> Result<Packed, Failure> {
+        let Context { reader, writes, max_answer, .. } = &*self.context;
+        let mut values = Packing::new(keys.len(), *max_answer);
+        let no_writes = writes.is_empty();
+        let mut complete = true;
+        while complete && values.len() < keys.len() {
+            let (first, full) = (values.len(), values.bytes() + BYTES_AT_ONCE);
+            let mut refused = Ok(());
+            reader.cached(keys, first, &mut |place, cached| {
+                let own = if no_writes { None } else { writes.get(keys.get(place)) };
+                let value = match (own, cached) {
+                    (Some(own), _) => own.as_deref(),
+                    (None, Cached::Known(value)) => value.map(|value| &**value),
+                    (None, Cached::Unknown) => {
+                        complete = false;
+                        return false;
                     }
-                },
-            };
-            values.push(self.fit(value.as_ref(), &mut room)?);
-            if i % MAX_LOADED_KEYS == MAX_LOADED_KEYS - 1 {
+                };
+                refused = values.push(value);
+                refused.is_ok() && place + 1 - first < KEYS_AT_ONCE && values.bytes() < full
+            });
+            refused?;
+            if values.len() < keys.len() {
                 self.meter.breathe().await?;
             }
         }
-        // In parts, so that what is asked for again and again doesn't fill the host's memory.
-        let mut loaded = 0;
-        while loaded < missing.keys.len() {
-            let found = load(&*self.context.reader, &missing.keys[loaded..], self.meter).await?;
-            for (places, value) in missing.places[loaded..].iter().zip(&found) {
-                for &place in places {
-                    values[place] = self.fit(value.as_ref(), &mut room)?;
-                }
-            }
-            loaded += found.len();
+        if !complete {
+            self.get_uncached(keys, &mut values).await?;
         }
-        Ok(values)
+        Ok(values.done())
     }
 
-    fn fit(&self, value: Option<&Bytes>, room: &mut usize) -> Result<Option<Vec<u8>>, Error> {
-        let Some(value) = value else { return Ok(None) };
-        *room = room.checked_sub(value.len()).ok_or_else(|| {
-            Error::Other(format!(
-                "the values together exceed the {} bytes of memory that the app has; get fewer at once",
-                self.context.max_answer
-            ))
-        })?;
-        Ok(Some(value.to_vec()))
+    /// The rest of the values, of which some aren't in the cache. What is loaded is kept only until all values of its
+    /// key are copied, so that what is asked for again and again doesn't fill the host's memory.
+    async fn get_uncached(&self, keys: &Keys, values: &mut Packing) -> Result<(), Failure> {
+        let Context { reader, writes, .. } = &*self.context;
+        let mut times = HashMap::<&str, usize>::new();
+        for place in values.len()..keys.len() {
+            *times.entry(keys.get(place)).or_default() += 1;
+        }
+        let mut loaded = HashMap::<&str, Option<Bytes>>::new();
+        while values.len() < keys.len() {
+            // Values are copied up to the first that is neither known nor loaded; of those behind it the keys are noted.
+            let first = values.len();
+            let (mut missing, mut refused) = (Missing::default(), Ok(()));
+            reader.cached(keys, first, &mut |place, cached| {
+                let key = keys.get(place);
+                let value = match (writes.get(key), loaded.get(key), cached) {
+                    (Some(own), ..) => own.as_deref(),
+                    (None, Some(value), _) => value.as_deref(),
+                    (None, None, Cached::Known(value)) => value.map(|value| &**value),
+                    (None, None, Cached::Unknown) => {
+                        missing.note(key);
+                        return missing.keys.len() < MAX_LOADED_KEYS && place - first < MAX_LOADED_KEYS;
+                    }
+                };
+                if missing.keys.is_empty() {
+                    refused = values.push(value);
+                    let left = times.entry(key).or_default();
+                    *left = left.saturating_sub(1);
+                    if *left == 0 {
+                        loaded.remove(key);
+                    }
+                }
+                refused.is_ok() && place - first < MAX_LOADED_KEYS
+            });
+            refused?;
+            if missing.keys.is_empty() {
+                self.meter.breathe().await?;
+            } else {
+                let found = load(&**reader, &missing.keys, self.meter).await?;
+                loaded.extend(missing.named.into_iter().zip(found));
+            }
+        }
+        Ok(())
     }
 
-    /// Writes all or nothing. `batch` is sorted, and no key occurs twice.
-    async fn write(&mut self, batch: Writes) -> Result<(), Failure> {
+    async fn get_one(&self, key: String) -> Result<Option<Vec<u8>>, Failure> {
+        check_key(&key)?;
+        let found = self.get_all(&Keys::one(key)).await?;
+        Ok((found.lengths != [-1]).then_some(found.bytes))
+    }
+
+    /// Writes all or nothing; of the values of one key the last one counts. Only their number was checked.
+    async fn write(&mut self, mut batch: Vec<StateChange>) -> Result<(), Failure> {
         let Context { reader, writes, quota, .. } = &mut *self.context;
-        for (key, value) in &batch {
-            check_key(key)?;
+        for (_, value) in &batch {
             if value.as_ref().is_some_and(|value| value.len() > MAX_STATE_VALUE) {
                 return Err(Error::TooLarge(MAX_STATE_VALUE as u64).into());
             }
         }
-        let changed = batch.keys().filter(|key| !writes.contains_key(*key)).count() + writes.len();
+        writes::sort(&mut batch);
+        let mut replaced = 0;
+        let mut changed = batch.len() + writes.len();
+        if !writes.is_empty() {
+            for (key, _) in &batch {
+                if let Some(own) = writes.get(key) {
+                    replaced += cost(key, own.as_deref());
+                    changed -= 1;
+                }
+            }
+        }
         if changed > MAX_STATE_KEYS {
             let text = format!(
                 "one invocation may change {MAX_STATE_KEYS} keys; with this call it would be {changed}"
             );
             return Err(Error::Other(text).into());
         }
-        self.meter.breathe().await?;
+        let long = batch.len() > KEYS_AT_ONCE;
+        if long {
+            self.meter.breathe().await?;
+        }
         let plan = quota.plan(&**reader, writes, &batch, self.meter).await?;
-        self.meter.breathe().await?;
+        if long {
+            self.meter.breathe().await?;
+        }
         let added = batch.iter().map(|(key, value)| cost(key, value.as_deref())).sum();
-        let replaced = if writes.is_empty() {
-            0
-        } else {
-            let own = batch.keys().filter_map(|key| writes.get_key_value(key));
-            own.map(|(key, value)| cost(key, value.as_deref())).sum()
-        };
         self.quota.effect(added, replaced).map_err(Error::Other)?;
         quota.apply(plan);
-        // One pass over both is quicker than many single insertions, unless the batch is small.
-        if batch.len() >= writes.len() / 8 {
-            let mut batch = batch;
-            writes.append(&mut batch);
-        } else {
-            writes.extend(batch);
-        }
+        writes.add(batch);
         Ok(())
     }
 
-    async fn scan(&self, prefix: &str, after: Option<&str>, limit: u32) -> Result<Page, Failure> {
+    async fn write_one(&mut self, key: String, value: Option<Vec<u8>>) -> Result<(), Failure> {
+        check_key(&key)?;
+        self.write(vec![(key.into_boxed_str(), value.map(Bytes::from))]).await
+    }
+
+    async fn write_many(&mut self, keys: String, values: Packed) -> Result<(), Failure> {
+        let keys = keys_of(keys)?;
+        let values = unpack(&values, keys.len())?;
+        self.write(keys.iter().map(Box::from).zip(values).collect()).await
+    }
+
+    async fn get_rows(&mut self, prefix: &str) -> Result<Packed, Failure> {
+        let entities = self.context.entities();
+        let mut keys = Keys::with_capacity(entities.len(), check_rows(prefix, entities.iter())?);
+        entities.iter().for_each(|entity| keys.push(prefix, entity));
+        self.get_all(&keys).await
+    }
+
+    async fn write_rows(&mut self, prefix: &str, lines: &[u32], values: Packed) -> Result<(), Failure> {
+        check_number(lines.len())?;
+        let entities = self.context.entities();
+        if let Some(line) = lines.iter().find(|line| **line as usize >= entities.len()) {
+            let text = format!("there is no line {line}: the batch has {} entities", entities.len());
+            return Err(Error::Other(text).into());
+        }
+        let entities = lines.iter().map(|line| entities.get(*line as usize));
+        check_rows(prefix, entities.clone())?;
+        let values = unpack(&values, lines.len())?;
+        let batch = entities.map(|entity| row(prefix, entity)).zip(values).collect();
+        self.write(batch).await
+    }
+
+    async fn scan(&mut self, prefix: &str, after: Option<&str>, limit: u32) -> Result<Page, Failure> {
         if limit == 0 {
             return Err(Error::Other("the limit of a scan must be at least 1".to_owned()).into());
         }
@@ -238,13 +355,15 @@ impl View<'_> {
         let mut room = MAX_STATE_PAGE_BYTES.min(self.context.max_answer);
         let mut entries: Vec<Entry> = Vec::new();
         let mut after: Option<Box<str>> = after.map(Box::from);
+        let Context { reader, writes, .. } = &mut *self.context;
+        let writes = writes.settle();
         // Own writes may delete what is found: then more than the page takes is asked for.
-        let at_once = if self.context.writes.is_empty() { limit } else { MAX_STATE_PAGE as usize };
+        let at_once = if writes.is_empty() { limit } else { MAX_STATE_PAGE as usize };
         loop {
             let scan =
                 Scan { prefix, after: after.as_deref(), limit: at_once, max_bytes: MAX_STATE_PAGE_BYTES };
-            let stored = self.context.reader.scan(scan, self.meter).await?;
-            let own = own_writes(&self.context.writes, prefix, after.as_deref());
+            let stored = reader.scan(scan, self.meter).await?;
+            let own = own_writes(writes, prefix, after.as_deref());
             let merged = merge_page(own, stored, usize::MAX);
             for (key, value) in merged.entries {
                 if entries.len() == limit || room == 0 {
@@ -264,34 +383,34 @@ impl View<'_> {
 }
 
 /// The own writes under a prefix and after a key: as many as a page may have.
-fn own_writes(writes: &Writes, prefix: &str, after: Option<&str>) -> page::Page<Box<str>, Option<Bytes>> {
+fn own_writes(
+    writes: &[StateChange],
+    prefix: &str,
+    after: Option<&str>,
+) -> page::Page<Box<str>, Option<Bytes>> {
     let start = match after {
-        Some(after) if after >= prefix => Bound::Excluded(after),
-        _ => Bound::Included(prefix),
+        Some(after) if after >= prefix => writes.partition_point(|(key, _)| **key <= *after),
+        _ => writes.partition_point(|(key, _)| **key < *prefix),
     };
-    let mut own =
-        writes.range::<str, _>((start, Bound::Unbounded)).take_while(|(key, _)| key.starts_with(prefix));
-    let entries = own.by_ref().take(MAX_STATE_PAGE as usize);
-    let entries = entries.map(|(key, value)| (key.clone(), value.clone())).collect();
+    let mut own = writes[start..].iter().take_while(|(key, _)| key.starts_with(prefix));
+    let entries = own.by_ref().take(MAX_STATE_PAGE as usize).cloned().collect();
     page::Page { entries, more: own.next().is_some() }
 }
 
-/// Keys that are loaded, each once, and where their values go.
+/// Keys that are loaded, each once.
 #[derive(Default)]
-struct Missing<'a> {
+struct Missing<'k> {
     keys: Vec<Box<str>>,
-    places: Vec<Vec<usize>>,
-    known: BTreeMap<&'a str, usize>,
+    named: Vec<&'k str>,
+    known: HashSet<&'k str>,
 }
 
-impl<'a> Missing<'a> {
-    fn note(&mut self, key: &'a str, place: usize) {
-        let index = *self.known.entry(key).or_insert(self.keys.len());
-        if index == self.keys.len() {
+impl<'k> Missing<'k> {
+    fn note(&mut self, key: &'k str) {
+        if self.known.insert(key) {
             self.keys.push(key.into());
-            self.places.push(Vec::new());
+            self.named.push(key);
         }
-        self.places[index].push(place);
     }
 }
 
@@ -307,52 +426,53 @@ async fn load(
     Ok(values)
 }
 
-/// Counts what a host call carried.
-fn carried(texts: &[String]) -> usize {
-    texts.iter().map(|text| text.len() + size_of::<String>()).sum()
+/// Bytes that values carry over the boundary.
+fn carried(values: &Packed) -> usize {
+    size_of_val(&*values.lengths) + values.bytes.len()
 }
 
 impl wit::Host for View<'_> {
     async fn get(&mut self, key: String) -> wasmtime::Result<Result<Option<Vec<u8>>, Error>> {
         self.quota.carry(key.len())?;
-        answer(View::get(self, &key).await.map(|value| value.map(Vec::from)))
-    }
-
-    async fn get_many(&mut self, keys: Vec<String>) -> wasmtime::Result<Result<Vec<Option<Vec<u8>>>, Error>> {
-        self.quota.carry(carried(&keys))?;
-        answer(View::get_many(self, &keys).await)
+        answer(self.get_one(key).await)
     }
 
     async fn set(&mut self, key: String, value: Vec<u8>) -> wasmtime::Result<Result<(), Error>> {
         self.quota.carry(key.len() + value.len())?;
-        answer(self.write(Writes::from([(key.into_boxed_str(), Some(Bytes::from(value)))])).await)
-    }
-
-    async fn set_many(&mut self, entries: Vec<Entry>) -> wasmtime::Result<Result<(), Error>> {
-        let sizes = entries.iter().map(|entry| entry.key.len() + entry.value.len() + size_of::<Entry>());
-        self.quota.carry(sizes.sum())?;
-        if let Err(error) = check_number(entries.len()) {
-            return Ok(Err(error));
-        }
-        let batch = entries.into_iter().map(|entry| (entry.key.into(), Some(entry.value.into())));
-        let batch = batch.collect();
-        self.meter.breathe().await?;
-        answer(self.write(batch).await)
+        answer(self.write_one(key, Some(value)).await)
     }
 
     async fn delete(&mut self, key: String) -> wasmtime::Result<Result<(), Error>> {
         self.quota.carry(key.len())?;
-        answer(self.write(Writes::from([(key.into_boxed_str(), None)])).await)
+        answer(self.write_one(key, None).await)
     }
 
-    async fn delete_many(&mut self, keys: Vec<String>) -> wasmtime::Result<Result<(), Error>> {
-        self.quota.carry(carried(&keys))?;
-        if let Err(error) = check_number(keys.len()) {
-            return Ok(Err(error));
+    async fn get_many(&mut self, keys: String) -> wasmtime::Result<Result<Packed, Error>> {
+        self.quota.carry(keys.len())?;
+        match keys_of(keys) {
+            Ok(keys) => answer(self.get_all(&keys).await),
+            Err(error) => Ok(Err(error)),
         }
-        let batch = keys.into_iter().map(|key| (key.into(), None)).collect();
-        self.meter.breathe().await?;
-        answer(self.write(batch).await)
+    }
+
+    async fn set_many(&mut self, keys: String, values: Packed) -> wasmtime::Result<Result<(), Error>> {
+        self.quota.carry(keys.len() + carried(&values))?;
+        answer(self.write_many(keys, values).await)
+    }
+
+    async fn get_rows(&mut self, prefix: String) -> wasmtime::Result<Result<Packed, Error>> {
+        self.quota.carry(prefix.len())?;
+        answer(View::get_rows(self, &prefix).await)
+    }
+
+    async fn set_rows(
+        &mut self,
+        prefix: String,
+        lines: Vec<u32>,
+        values: Packed,
+    ) -> wasmtime::Result<Result<(), Error>> {
+        self.quota.carry(prefix.len() + size_of_val(&*lines) + carried(&values))?;
+        answer(self.write_rows(&prefix, &lines, values).await)
     }
 
     async fn scan(

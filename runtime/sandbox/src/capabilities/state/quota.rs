@@ -8,11 +8,13 @@ use std::cmp::Ordering;
 
 use bytes::Bytes;
 
-use super::{Failure, Writes, load};
+use super::writes::Writes;
+use super::{Failure, KEYS_AT_ONCE, load};
 use crate::bindings::platform::ironloom::state::state::Error;
 use crate::budget::Meter;
-use crate::env::{Cached, MAX_LOADED_KEYS, ReadError, StateReader};
-use ironloom_types::effects::state_cost;
+use crate::env::{Cached, ReadError, StateReader};
+use crate::keys::Keys;
+use ironloom_types::effects::{StateChange, state_cost};
 
 /// Counts what keys and values cost.
 pub(super) struct StateQuota {
@@ -42,14 +44,16 @@ impl StateQuota {
     pub(super) async fn plan(
         &self,
         reader: &dyn StateReader,
-        writes: &Writes,
-        batch: &Writes,
+        writes: &mut Writes,
+        batch: &[StateChange],
         meter: &Meter,
     ) -> Result<Plan, Failure> {
         let added: u64 = batch.iter().map(|(key, value)| size(key, value.as_ref())).sum();
+        let own = |writes: &Writes| -> u64 {
+            batch.iter().filter_map(|(key, _)| Some(size(key, writes.get(key)?.as_ref()))).sum()
+        };
+        let own = if writes.is_empty() { 0 } else { own(writes) };
         if !self.exact {
-            let own = batch.keys().filter_map(|key| writes.get_key_value(key));
-            let own: u64 = own.map(|(key, value)| size(key, value.as_ref())).sum();
             let total = self.total + added - own;
             if total <= self.granted {
                 return Ok(Plan { total, exact: false });
@@ -58,12 +62,11 @@ impl StateQuota {
         // Of the own writes only their keys count here: what they replace isn't subtracted yet.
         let mut before = self.total;
         if !self.exact {
-            before = before.saturating_sub(stored_sizes(reader, writes.keys(), meter).await?);
+            let written = writes.settle().iter().map(|(key, _)| &**key).collect();
+            before = before.saturating_sub(stored_sizes(reader, &written, meter).await?);
         }
-        let own = batch.keys().filter_map(|key| writes.get_key_value(key));
-        let own: u64 = own.map(|(key, value)| size(key, value.as_ref())).sum();
-        let others = batch.keys().filter(|key| !writes.contains_key(*key));
-        let stored = stored_sizes(reader, others, meter).await?;
+        let others = batch.iter().map(|(key, _)| &**key).filter(|key| writes.get(key).is_none()).collect();
+        let stored = stored_sizes(reader, &others, meter).await?;
         let total = (before + added).saturating_sub(own + stored);
         // An app that is over its quota already, since an admin lowered it, can still make room.
         if total > self.granted && total.cmp(&before) == Ordering::Greater {
@@ -79,20 +82,21 @@ impl StateQuota {
     }
 }
 
-/// Sums the sizes of what was stored under these keys before the invocation.
-async fn stored_sizes<'a>(
-    reader: &dyn StateReader,
-    keys: impl Iterator<Item = &'a Box<str>>,
-    meter: &Meter,
-) -> Result<u64, ReadError> {
-    let mut sum = 0;
+/// Sums the sizes of what was stored under these keys before the invocation. None of them occurs twice.
+async fn stored_sizes(reader: &dyn StateReader, keys: &Keys, meter: &Meter) -> Result<u64, ReadError> {
+    let (mut sum, mut next) = (0, 0);
     let mut missing: Vec<Box<str>> = Vec::new();
-    for (index, key) in keys.enumerate() {
-        match reader.cached(key) {
-            Cached::Known(value) => sum += size(key, value.as_ref()),
-            Cached::Unknown => missing.push(key.clone()),
-        }
-        if index % MAX_LOADED_KEYS == MAX_LOADED_KEYS - 1 {
+    while next < keys.len() {
+        let first = next;
+        reader.cached(keys, first, &mut |place, cached| {
+            match cached {
+                Cached::Known(value) => sum += size(keys.get(place), value),
+                Cached::Unknown => missing.push(keys.get(place).into()),
+            }
+            next = place + 1;
+            next - first < KEYS_AT_ONCE
+        });
+        if next < keys.len() {
             meter.breathe().await?;
         }
     }

@@ -4,6 +4,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use proptest::prelude::*;
 
+use std::collections::BTreeMap;
+
 use super::*;
 use crate::env::{BoxFuture, StatePage};
 
@@ -16,12 +18,13 @@ struct Stored {
 }
 
 impl StateReader for Stored {
-    fn cached(&self, key: &str) -> Cached {
-        if key.bytes().last().is_some_and(|byte| byte % 2 == 0) {
-            Cached::Known(self.map.get(key).cloned().map(Bytes::from))
-        } else {
-            Cached::Unknown
-        }
+    fn cached(&self, keys: &Keys, from: usize, show: &mut dyn FnMut(usize, Cached<'_>) -> bool) {
+        let _all = (from..keys.len()).all(|place| {
+            let key = keys.get(place);
+            let value = self.map.get(key).cloned().map(Bytes::from);
+            let is_known = key.bytes().last().is_some_and(|byte| byte % 2 == 0);
+            show(place, if is_known { Cached::Known(value.as_ref()) } else { Cached::Unknown })
+        });
     }
 
     fn load<'a>(
@@ -51,11 +54,18 @@ fn size(map: &Map) -> u64 {
     map.iter().map(|(key, value)| (128 + key.len() + value.len()) as u64).sum()
 }
 
+/// The entities of the batch.
+const ENTITIES: [&str; 5] = ["a", "b", "ba", "bb", "aab"];
+
 #[derive(Clone, Debug)]
 enum Op {
-    Set(Vec<(String, Vec<u8>)>),
-    Delete(Vec<String>),
+    /// Many keys, of which some are deleted.
+    Set(Vec<(String, Option<Vec<u8>>)>),
+    One(String, Option<Vec<u8>>),
     Get(Vec<String>),
+    /// Entities under a prefix.
+    SetRows(String, Vec<(usize, Option<Vec<u8>>)>),
+    GetRows(String),
     Scan(String, u32),
 }
 
@@ -64,13 +74,45 @@ fn key() -> impl Strategy<Value = String> {
 }
 
 fn op() -> impl Strategy<Value = Op> {
-    let value = || prop::collection::vec(any::<u8>(), 0..20);
+    let value = || prop::option::weighted(0.7, prop::collection::vec(any::<u8>(), 0..20));
     prop_oneof![
-        prop::collection::vec((key(), value()), 1..4).prop_map(Op::Set),
-        prop::collection::vec(key(), 1..3).prop_map(Op::Delete),
-        prop::collection::vec(key(), 1..4).prop_map(Op::Get),
+        prop::collection::vec((key(), value()), 0..4).prop_map(Op::Set),
+        (key(), value()).prop_map(|(key, value)| Op::One(key, value)),
+        prop::collection::vec(key(), 0..4).prop_map(Op::Get),
+        ("a?", prop::collection::vec((0..ENTITIES.len(), value()), 0..4))
+            .prop_map(|(prefix, rows)| Op::SetRows(prefix, rows)),
+        "[ab]?".prop_map(Op::GetRows),
         ("[ab]{0,2}", 1_u32..4).prop_map(|(prefix, limit)| Op::Scan(prefix, limit)),
     ]
+}
+
+/// Values as they cross the boundary.
+fn packed(values: impl IntoIterator<Item = Option<Vec<u8>>>) -> Packed {
+    let mut packed = Packed { lengths: Vec::new(), bytes: Vec::new() };
+    for value in values {
+        packed.lengths.push(value.as_ref().map_or(-1, |value| value.len() as i32));
+        packed.bytes.extend(value.unwrap_or_default());
+    }
+    packed
+}
+
+fn unpacked(packed: &Packed) -> Vec<Option<Vec<u8>>> {
+    let Ok(values) = unpack(packed, packed.lengths.len()) else { panic!("{packed:?} doesn't add up") };
+    values.map(|value| value.map(Vec::from)).collect()
+}
+
+async fn get_many(view: &mut View<'_>, keys: &[String]) -> Result<Vec<Option<Vec<u8>>>, Error> {
+    let found = wit::Host::get_many(view, keys.join("\n")).await.unwrap();
+    found.map(|packed| unpacked(&packed))
+}
+
+async fn set_many(view: &mut View<'_>, entries: Vec<(String, Option<Vec<u8>>)>) -> Result<(), Error> {
+    let (keys, values): (Vec<_>, Vec<_>) = entries.into_iter().unzip();
+    wit::Host::set_many(view, keys.join("\n"), packed(values)).await.unwrap()
+}
+
+async fn delete_many(view: &mut View<'_>, keys: Vec<String>) -> Result<(), Error> {
+    set_many(view, keys.into_iter().map(|key| (key, None)).collect()).await
 }
 
 fn stored() -> impl Strategy<Value = Map> {
@@ -93,7 +135,7 @@ fn write(model: &mut Map, changes: Vec<(String, Option<Vec<u8>>)>, granted: u64)
     allowed
 }
 
-async fn scan_all(view: &View<'_>, prefix: &str, limit: u32) -> Map {
+async fn scan_all(view: &mut View<'_>, prefix: &str, limit: u32) -> Map {
     let mut all = Map::new();
     let mut after: Option<String> = None;
     loop {
@@ -123,31 +165,46 @@ proptest! {
             let granted = size(&stored) + room;
             let reader = Arc::new(Stored { map: stored, loads: AtomicUsize::new(0) });
             let mut context = Context::new(reader, size(&model), granted, 1 << 20);
+            context.set_entities(&ENTITIES.join("\n"));
             let (mut quota, meter) = (Quota::default(), Meter::unlimited());
             for op in ops {
                 let mut view = View { context: &mut context, quota: &mut quota, meter: &meter };
                 match op {
                     Op::Set(entries) => {
-                        let changes = entries.iter().cloned().map(|(key, value)| (key, Some(value))).collect();
-                        let entries = entries.into_iter().map(|(key, value)| Entry { key, value }).collect();
-                        let answer = wit::Host::set_many(&mut view, entries).await.unwrap();
-                        assert_eq!(answer.is_ok(), write(&mut model, changes, granted));
+                        let answer = set_many(&mut view, entries.clone()).await;
+                        assert_eq!(answer.is_ok(), write(&mut model, entries, granted));
                     }
-                    Op::Delete(keys) => {
-                        let changes = keys.iter().cloned().map(|key| (key, None)).collect();
-                        assert!(wit::Host::delete_many(&mut view, keys).await.unwrap().is_ok());
-                        assert!(write(&mut model, changes, granted));
+                    Op::One(key, value) => {
+                        let answer = match value.clone() {
+                            Some(value) => wit::Host::set(&mut view, key.clone(), value).await,
+                            None => wit::Host::delete(&mut view, key.clone()).await,
+                        };
+                        assert_eq!(answer.unwrap().is_ok(), write(&mut model, vec![(key, value)], granted));
                     }
                     Op::Get(keys) => {
                         let expected: Vec<_> = keys.iter().map(|key| model.get(key).cloned()).collect();
-                        let one = wit::Host::get(&mut view, keys[0].clone()).await.unwrap().unwrap();
-                        assert_eq!(one, expected[0]);
-                        assert_eq!(wit::Host::get_many(&mut view, keys).await.unwrap().unwrap(), expected);
+                        for (key, value) in keys.iter().zip(&expected) {
+                            assert_eq!(wit::Host::get(&mut view, key.clone()).await.unwrap().unwrap(), *value);
+                        }
+                        assert_eq!(get_many(&mut view, &keys).await.unwrap(), expected);
+                    }
+                    Op::SetRows(prefix, rows) => {
+                        let (lines, values): (Vec<_>, Vec<_>) = rows.iter().cloned().unzip();
+                        let lines = lines.into_iter().map(|line| line as u32).collect();
+                        let answer = wit::Host::set_rows(&mut view, prefix.clone(), lines, packed(values)).await;
+                        let entries = rows.into_iter().map(|(line, value)| (format!("{prefix}{}", ENTITIES[line]), value));
+                        assert_eq!(answer.unwrap().is_ok(), write(&mut model, entries.collect(), granted));
+                    }
+                    Op::GetRows(prefix) => {
+                        let expected: Vec<_> =
+                            ENTITIES.iter().map(|entity| model.get(&format!("{prefix}{entity}")).cloned()).collect();
+                        let found = wit::Host::get_rows(&mut view, prefix).await.unwrap().unwrap();
+                        assert_eq!(unpacked(&found), expected);
                     }
                     Op::Scan(prefix, limit) => {
                         let mut expected = model.clone();
                         expected.retain(|key, _| key.starts_with(&prefix));
-                        assert_eq!(scan_all(&view, &prefix, limit).await, expected);
+                        assert_eq!(scan_all(&mut view, &prefix, limit).await, expected);
                     }
                 }
             }
@@ -178,12 +235,60 @@ async fn keys_and_values_have_bounds() {
     assert!(matches!(wit::Host::get(&mut view, String::new()).await.unwrap(), Err(Error::InvalidKey(_))));
     assert!(matches!(wit::Host::get(&mut view, long.clone()).await.unwrap(), Err(Error::InvalidKey(_))));
     assert!(matches!(wit::Host::delete(&mut view, long).await.unwrap(), Err(Error::InvalidKey(_))));
+    let two_lines = wit::Host::set(&mut view, "a\nb".to_owned(), Vec::new()).await.unwrap();
+    assert!(matches!(two_lines, Err(Error::InvalidKey(_))));
     let set = async |view: &mut View<'_>, bytes| {
         wit::Host::set(view, "k".to_owned(), vec![0; bytes]).await.unwrap()
     };
     assert!(matches!(set(&mut view, MAX_STATE_VALUE + 1).await, Err(Error::TooLarge(262_144))));
     assert!(set(&mut view, MAX_STATE_VALUE).await.is_ok());
-    assert!(matches!(View::scan(&view, "", None, 0).await, Err(Failure::App(Error::Other(_)))));
+    assert!(matches!(view.scan("", None, 0).await, Err(Failure::App(Error::Other(_)))));
+}
+
+#[tokio::test]
+async fn rows_are_those_of_the_batch() {
+    let (reader, mut quota) = empty(Map::new());
+    let mut context = Context::new(reader, 0, 1 << 30, 1 << 20);
+    let meter = Meter::unlimited();
+    let get = async |context: &mut Context, quota: &mut Quota, prefix: &str| {
+        let mut view = View { context, quota, meter: &meter };
+        wit::Host::get_rows(&mut view, prefix.to_owned()).await.unwrap()
+    };
+    let set =
+        async |context: &mut Context, quota: &mut Quota, prefix: &str, lines: &[u32], values: Packed| {
+            let mut view = View { context, quota, meter: &meter };
+            wit::Host::set_rows(&mut view, prefix.to_owned(), lines.to_vec(), values).await.unwrap()
+        };
+    let one = || packed([Some(b"x".to_vec())]);
+    // A call for a timer has no batch.
+    assert_eq!(get(&mut context, &mut quota, "p/").await.unwrap().lengths, [] as [i32; 0]);
+    let error = set(&mut context, &mut quota, "p/", &[0], one()).await.unwrap_err();
+    assert!(matches!(error, Error::Other(text) if text == "there is no line 0: the batch has 0 entities"));
+
+    let longest = "e".repeat(512);
+    context.set_entities(&format!("\n{longest}\nb"));
+    for (lines, problem) in [
+        (&[3][..], "there is no line 3: the batch has 3 entities"),
+        (&[2, u32::MAX], "there is no line 4294967295: the batch has 3 entities"),
+        (&[0, 2], "there are 2 keys and 1 values"),
+        (&[2; 20_001], "a call names 20001 keys; at most 20000 are allowed"),
+    ] {
+        let error = set(&mut context, &mut quota, "p", lines, one()).await.unwrap_err();
+        assert!(matches!(&error, Error::Other(text) if text == problem), "{error:?}");
+    }
+    // The empty entity has no key without a prefix, and the longest none with one.
+    for (prefix, lines) in [("", [0, 2]), ("p", [1, 2]), ("p\n", [0, 2]), (&*"p".repeat(513), [0, 2])] {
+        let values = packed([Some(vec![1]), Some(vec![2])]);
+        let error = set(&mut context, &mut quota, prefix, &lines, values).await.unwrap_err();
+        assert!(matches!(error, Error::InvalidKey(_)), "{error:?}");
+        assert!(matches!(get(&mut context, &mut quota, prefix).await, Err(Error::InvalidKey(_))));
+    }
+    // Of what a line gets twice the last counts.
+    let values = packed([Some(vec![1]), Some(vec![2, 2]), None, Some(vec![3])]);
+    assert!(set(&mut context, &mut quota, "p", &[2, 2, 0, 0], values).await.is_ok());
+    let expected: Vec<StateChange> =
+        vec![("p".into(), Some("\u{3}".into())), ("pb".into(), Some("\u{2}\u{2}".into()))];
+    assert_eq!(context.into_writes(), expected);
 }
 
 #[tokio::test]
@@ -221,13 +326,12 @@ async fn keys_of_one_invocation_are_bounded() {
     let meter = Meter::unlimited();
     let mut view = View { context: &mut context, quota: &mut quota, meter: &meter };
     let keys = |from: usize, to: usize| (from..to).map(|n| n.to_string()).collect::<Vec<_>>();
-    let delete =
-        async |view: &mut View<'_>, from, to| wit::Host::delete_many(view, keys(from, to)).await.unwrap();
+    let delete = async |view: &mut View<'_>, from, to| delete_many(view, keys(from, to)).await;
     // One call with more than all of them together may change is refused before anything is made of it.
     assert!(
         matches!(delete(&mut view, 0, 20_001).await, Err(Error::Other(text)) if text.contains("20000 are"))
     );
-    assert!(wit::Host::get_many(&mut view, keys(0, 20_001)).await.unwrap().is_err());
+    assert!(get_many(&mut view, &keys(0, 20_001)).await.is_err());
     assert!(delete(&mut view, 0, 12_000).await.is_ok());
     assert!(delete(&mut view, 6_000, 20_000).await.is_ok(), "the same keys again are no further ones");
     assert!(
@@ -240,8 +344,8 @@ async fn keys_of_one_invocation_are_bounded() {
 struct Large(parking_lot::Mutex<BTreeMap<String, u32>>);
 
 impl StateReader for Large {
-    fn cached(&self, _: &str) -> Cached {
-        Cached::Unknown
+    fn cached(&self, keys: &Keys, from: usize, show: &mut dyn FnMut(usize, Cached<'_>) -> bool) {
+        let _all = (from..keys.len()).all(|place| show(place, Cached::Unknown));
     }
     fn load<'a>(
         &'a self,
@@ -264,15 +368,15 @@ async fn a_key_that_is_named_again_and_again_is_loaded_once_and_parts_end_where_
     let meter = Meter::unlimited();
     let mut view = View { context: &mut context, quota: &mut quota, meter: &meter };
     let keys: Vec<String> = (0..2_000).map(|n| format!("{}", n % 7)).collect();
-    let values = wit::Host::get_many(&mut view, keys.clone()).await.unwrap().unwrap();
+    let values = get_many(&mut view, &keys).await.unwrap();
     for (key, value) in keys.iter().zip(values) {
         assert_eq!(value.as_deref(), Some(key.as_bytes()));
     }
     let asked = reader.0.lock().clone();
     assert!(asked.len() == 7 && asked.values().all(|times| *times == 1), "{asked:?}");
     // The quota is used up, so that the sizes of all that is replaced are asked for: as large as what is written.
-    let entries = (0..7).map(|n| Entry { key: n.to_string(), value: vec![0; 1] }).collect();
-    assert!(wit::Host::set_many(&mut view, entries).await.unwrap().is_ok());
+    let entries = (0..7).map(|n| (n.to_string(), Some(vec![0; 1]))).collect();
+    assert!(set_many(&mut view, entries).await.is_ok());
     assert!(reader.0.lock().values().all(|times| *times == 2));
 }
 
@@ -286,8 +390,8 @@ async fn keys_without_values_are_effects_as_well() {
     let mut view = View { context: &mut context, quota: &mut quota, meter: &meter };
     let keys = |count: usize| (0..count).map(|n| format!("{n:0512}")).collect::<Vec<_>>();
     // (16,777,216 - 4,000,000) / 640 = 19,964.4
-    assert!(matches!(wit::Host::delete_many(&mut view, keys(19_965)).await.unwrap(), Err(Error::Other(_))));
-    assert!(wit::Host::delete_many(&mut view, keys(19_964)).await.unwrap().is_ok());
+    assert!(matches!(delete_many(&mut view, keys(19_965)).await, Err(Error::Other(_))));
+    assert!(delete_many(&mut view, keys(19_964)).await.is_ok());
 }
 
 /// Pages of state, of which each names how many entries were asked for.
@@ -297,8 +401,8 @@ struct Counting {
 }
 
 impl StateReader for Counting {
-    fn cached(&self, key: &str) -> Cached {
-        self.stored.cached(key)
+    fn cached(&self, keys: &Keys, from: usize, show: &mut dyn FnMut(usize, Cached<'_>) -> bool) {
+        self.stored.cached(keys, from, show);
     }
     fn load<'a>(
         &'a self,
@@ -323,7 +427,7 @@ async fn a_scan_over_deleted_keys_goes_in_large_steps_and_ends_with_the_time() {
     let meter = Meter::unlimited();
     let mut view = View { context: &mut context, quota: &mut quota, meter: &meter };
     let keys = (0..19_999).map(|n| format!("{n:05}")).collect();
-    assert!(wit::Host::delete_many(&mut view, keys).await.unwrap().is_ok());
+    assert!(delete_many(&mut view, keys).await.is_ok());
     let Ok(page) = view.scan("", None, 1).await else { panic!("the scan fails") };
     assert_eq!((page.entries.len(), page.next), (1, None));
     assert_eq!(page.entries[0].key, "19999");
@@ -333,6 +437,6 @@ async fn a_scan_over_deleted_keys_goes_in_large_steps_and_ends_with_the_time() {
         &ironloom_types::limits::Limits { cpu: 0, ..Default::default() },
         crate::Interrupt::default(),
     );
-    let view = View { context: &mut context, quota: &mut quota, meter: &spent };
+    let mut view = View { context: &mut context, quota: &mut quota, meter: &spent };
     assert!(matches!(view.scan("", None, 1).await, Err(Failure::End(ReadError::Overrun(_)))));
 }

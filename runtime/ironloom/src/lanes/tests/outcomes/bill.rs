@@ -16,7 +16,7 @@ fn each_effect_is_on_the_bill_once() {
     let mut effects = Effects { refused: vec![refuse(0), refuse(1)], ..Effects::default() };
     for n in 0..7 {
         let value = (n > 0).then(|| Bytes::from(vec![b'v'; 10 * n]));
-        effects.state.insert(format!("key {n}").into(), value);
+        effects.state.push((format!("key {n}").into(), value));
     }
     for _ in 0..6 {
         effects.derived.push(PointNumber(3), Timestamp(1), Quality::Good, ValueRef::Text("abc"));
