@@ -121,7 +121,7 @@ fn of_trap(trap: Trap, log: &[LogLine]) -> String {
             "its calls are nested too deeply: a function calls itself endlessly".to_owned()
         }
         Trap::MemoryOutOfBounds => {
-            "it touched memory that it doesn't have; a very deep recursion can look like this".to_owned()
+            "it touched memory that it doesn't have; a very deep recursion can look like this, or large arrays on the stack".to_owned()
         }
         Trap::UnreachableCodeReached => match panic_message(log) {
             Some(message) => format!("it panicked: {message}"),
