@@ -59,7 +59,7 @@ impl Keys {
         &self.text[begin as usize..end as usize]
     }
 
-    /// All keys.
+    /// Goes through them in their order.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = &str> {
         self.places.iter().map(|(begin, end)| &self.text[*begin as usize..*end as usize])
     }

@@ -50,7 +50,7 @@ impl App {
         }
     }
 
-    /// Its manifest.
+    /// What it declares, as `app.toml`.
     pub fn manifest(self) -> &'static str {
         match self {
             Self::Pigs => include_str!("../../../sample-apps/pigs/app.toml"),

@@ -12,7 +12,7 @@ pub struct Scenario {
     pub expected: &'static str,
 }
 
-/// A question.
+/// What is asked, and of what.
 pub enum Ask {
     Alone(fn() -> String),
     /// About the entities of the batch, of which there is one, the empty text.

@@ -24,7 +24,7 @@ impl Packing {
         self.packed.lengths.len()
     }
 
-    /// Their bytes.
+    /// How long all of them together are.
     pub(super) fn bytes(&self) -> usize {
         self.packed.bytes.len()
     }

@@ -100,7 +100,7 @@ impl Writes {
         &self.list
     }
 
-    /// The list.
+    /// Ends with what was written, in the order of the keys' bytes.
     pub(super) fn into_list(mut self) -> Vec<StateChange> {
         self.settle();
         self.list
