@@ -185,8 +185,8 @@ impl Journal {
             let chunk = match self.place(filter) {
                 Place::End => return Ok(None),
                 Place::Block(entry) => Arc::new(self.read(&entry)?),
-                Place::Log(at) => {
-                    let record = match self.log.read(at) {
+                Place::Log(tail) => {
+                    let record = match self.log.read(tail.at) {
                         // Folded since: it is in a block now.
                         Err(LogError::Freed { .. }) => continue,
                         read => read?,
@@ -203,6 +203,21 @@ impl Journal {
         }
     }
 
+    /// The journal time of the reading of this sequence, or of the next one that there is; `None` at the end. A block
+    /// is read only where its readings differ.
+    pub(crate) fn time_from(&self, from: Sequence) -> Result<Option<Timestamp>, JournalError> {
+        let before = Sequence(from.0.saturating_sub(1));
+        match self.place(&Filter::after(before)) {
+            Place::End => Ok(None),
+            Place::Log(tail) => Ok(Some(tail.time)),
+            Place::Block(entry) if entry.first_time == entry.last_time => Ok(Some(entry.first_time)),
+            Place::Block(_) => {
+                let chunk = self.chunk_from(from)?;
+                Ok(chunk.map(|chunk| chunk.time(chunk.row_after(before).min(chunk.len() - 1))))
+            }
+        }
+    }
+
     fn place(&self, filter: &Filter) -> Place {
         let inner = self.inner.read();
         let blocks = inner.blocks.after(TenantId::MAIN, StreamId::MAIN, filter.after);
@@ -211,13 +226,13 @@ impl Journal {
         }
         let next =
             inner.tail.partition_point(|tail| tail.first.0 + u64::from(tail.count) <= filter.after.next().0);
-        inner.tail.get(next).map_or(Place::End, |tail| Place::Log(tail.at))
+        inner.tail.get(next).map_or(Place::End, |tail| Place::Log(*tail))
     }
 }
 
 enum Place {
     Block(Entry),
-    Log(RecordRef),
+    Log(Tail),
     End,
 }
 

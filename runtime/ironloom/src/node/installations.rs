@@ -17,7 +17,7 @@ use crate::records::installation::{self, Revision, Standing};
 use crate::records::lane::LaneMeta;
 use ironloom_apps::manifest::Manifest;
 use ironloom_types::clock::SECOND;
-use ironloom_types::ids::{InstallationId, Sequence, SlotName};
+use ironloom_types::ids::{InstallationId, SlotName};
 
 impl Node {
     /// The lane of an installation, or 404.
@@ -116,10 +116,7 @@ impl Node {
             let queue = lane.queue.lock();
             (queue.head_time(), queue.behind_from())
         };
-        let oldest = head.or_else(|| {
-            let chunk = self.shared.journal.chunk_from(behind?).ok()??;
-            Some(chunk.time(chunk.row_after(Sequence(behind?.0 - 1)).min(chunk.len() - 1)))
-        });
+        let oldest = head.or_else(|| self.shared.journal.time_from(behind?).ok()?);
         let seconds = oldest
             .map_or(0.0, |oldest| self.shared.clock.now().0.saturating_sub(oldest.0) as f64 / SECOND as f64);
         Lag { readings, at_most, seconds, oldest }

@@ -172,7 +172,8 @@ pub(crate) fn installations(effort: Effort) -> Result<Vec<Row>> {
     let distinct = distinct(if effort.smoke { 2 } else { 20 })?;
     let (server, before) = empty(effort)?;
     let digests = send_packages(&server, &distinct)?;
-    let mut took = Vec::with_capacity(count);
+    let window = (count / 15).max(1);
+    let (mut took, mut spent) = (Vec::with_capacity(count), vec![server.cpu_time()?.as_secs_f64()]);
     for number in 0..count {
         let app = number % distinct.len();
         let id = format!("i{number:06}");
@@ -180,8 +181,10 @@ pub(crate) fn installations(effort: Effort) -> Result<Vec<Row>> {
         let begin = Instant::now();
         server.client().post("/v1/installations", &body)?.json()?;
         took.push(begin.elapsed().as_secs_f64() * 1e3);
+        if took.len().is_multiple_of(window) {
+            spent.push(server.cpu_time()?.as_secs_f64());
+        }
     }
-    let window = (count / 15).max(1);
     let mean = |times: &[f64]| times.iter().sum::<f64>() / times.len() as f64;
     let (first, last) = (mean(&took[..window]), mean(&took[count - window..]));
 
@@ -222,6 +225,9 @@ pub(crate) fn installations(effort: Effort) -> Result<Vec<Row>> {
     rows[2].notes.push(format!("{late} had not when they were first asked"));
     let means: Vec<_> = took.chunks(window).map(|times| format!("{:.2}", mean(times))).collect();
     rows[3].notes.push(format!("means of {window} each, in order: {} ms", means.join(" ")));
+    let spent: Vec<_> =
+        spent.windows(2).map(|pair| format!("{:.2}", (pair[1] - pair[0]) * 1e3 / window as f64)).collect();
+    rows[3].notes.push(format!("CPU time of the server for each of these: {} ms", spent.join(" ")));
     Ok(rows)
 }
 

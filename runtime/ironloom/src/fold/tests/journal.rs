@@ -76,6 +76,11 @@ fn a_place_in_the_journal_is_found_by_time_and_by_point_in_blocks_and_log() {
         assert_eq!(shared.journal.first_since(Timestamp(since)).unwrap(), Sequence(expected));
     }
     assert_eq!(shared.journal.first(), Sequence(1));
+    for (sequence, reading) in (1..).zip(model) {
+        let time = shared.journal.time_from(Sequence(sequence)).unwrap();
+        assert_eq!(time, Some(Timestamp(reading.time)), "{sequence}");
+    }
+    assert_eq!(shared.journal.time_from(shared.journal.last().next()).unwrap(), None);
     for point in 0..shared.points.names().given() {
         let path = shared.points.names().point(PointNumber(point as u32)).unwrap().path.to_string();
         let expected: Vec<u64> =
