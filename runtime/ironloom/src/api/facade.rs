@@ -5,10 +5,12 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+use tokio::sync::Notify;
 
 pub(crate) use super::model::*;
 pub(crate) use super::problem::{Detail, Place, Problem};
@@ -36,8 +38,13 @@ pub(crate) trait Facade: Send + Sync + 'static {
     /// A look-up of points for one request; it may hold a read lock, and is dropped before anything
     /// is awaited.
     fn lookup(&self) -> Lookup<'_>;
-    /// Takes readings, whole or not at all, and answers once they are durable.
-    fn push(&self, push: Push) -> Later<'_, Pushed>;
+    /// Hands readings over, whole or not at all, behind those that were handed over before. What it returns is ready
+    /// once they are durable.
+    fn submit(&self, push: Push) -> Answer<Later<'static, Pushed>>;
+    /// Whether there is room for readings now.
+    fn has_room(&self) -> Answer<()>;
+    /// Gives a stream to a connection, once the one that has it has ended.
+    fn open_stream(&self, key: Option<Arc<str>>) -> Later<'_, OpenStream>;
     /// Says what became of a push with this key, once that is known; `None` where it was not taken.
     fn find_push(&self, key: RequestKey) -> Later<'_, Option<Pushed>>;
 
@@ -134,6 +141,26 @@ pub(crate) struct Push {
     pub new_points: Vec<NewPoint>,
     /// The caller's `Idempotency-Key`, if there is one.
     pub key: Option<RequestKey>,
+    /// The stream that they are of, if it has a key.
+    pub stream: Option<StreamPlace>,
+}
+
+/// How far a stream of readings has come with a push.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct StreamPlace {
+    pub key: Arc<str>,
+    /// The lines through the push's last one.
+    pub lines: u64,
+}
+
+/// A stream of readings that a connection has.
+pub(crate) struct OpenStream {
+    /// The lines that are dealt with.
+    pub lines: u64,
+    /// Tells that another connection wants it.
+    pub wanted: Arc<Notify>,
+    /// Held for as long as the connection has it.
+    pub _kept: Box<dyn Send>,
 }
 
 /// An `Idempotency-Key` and what it came with, as hashes.

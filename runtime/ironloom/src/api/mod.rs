@@ -9,6 +9,7 @@ mod connections;
 mod explain;
 pub(crate) mod facade;
 pub(crate) mod guard;
+mod held;
 pub(crate) mod host;
 mod installations;
 mod journal;
@@ -24,6 +25,7 @@ mod push;
 pub(crate) mod readings;
 mod routes;
 pub(crate) mod server;
+mod stream;
 mod system;
 #[cfg(test)]
 mod tests;

@@ -20,7 +20,7 @@ use ironloom_types::limits::MAX_BODY;
 const MAX_KEY: usize = 64;
 
 /// Bodies longer than this are read aside: it takes milliseconds.
-const READ_ASIDE: usize = 256 << 10;
+pub(super) const READ_ASIDE: usize = 256 << 10;
 
 #[derive(Serialize)]
 struct Accepted {
@@ -85,9 +85,7 @@ async fn take(
     key: Option<RequestKey>,
 ) -> Result<Pushed, Problem> {
     if parsed.needs_clock {
-        let detail = "readings need an `at` of their own: the machine's clock is wrong or, under `clock = \"feed\"`, \
-                      no reading has brought a time yet";
-        return Err(Problem::unavailable("clock", detail, RETRY_SOON));
+        return Err(no_clock());
     }
     if parsed.bad_lines > 0 && !mode.partial {
         return Err(refusal(std::mem::take(&mut parsed.bad)));
@@ -96,7 +94,13 @@ async fn take(
     // again takes nothing again.
     let columns = std::mem::take(&mut parsed.columns);
     let new_points = std::mem::take(&mut parsed.new_points);
-    api.node.push(Push { columns, new_points, key }).await
+    api.node.submit(Push { columns, new_points, key, stream: None })?.await
+}
+
+pub(super) fn no_clock() -> Problem {
+    let detail = "readings need an `at` of their own: the machine's clock is wrong or, under `clock = \"feed\"`, \
+                  no reading has brought a time yet";
+    Problem::unavailable("clock", detail, RETRY_SOON)
 }
 
 /// Reads the body, and hashes it where it has a key; a long one aside.
@@ -123,7 +127,7 @@ async fn read(
 const TAKE_THE_GOOD: &str = "With ?partial=true the valid lines are accepted.";
 
 /// 403 where nothing else is wrong than that lines name reserved points, 422 where their points are too many.
-fn refusal(bad: Vec<Detail>) -> Problem {
+pub(super) fn refusal(bad: Vec<Detail>) -> Problem {
     let first =
         bad.first().map_or(String::new(), |bad| match bad.place.as_ref().and_then(|place| place.line) {
             Some(line) => format!("line {line}: {}", bad.detail),
@@ -151,12 +155,24 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<&[u8]>, Problem> {
     let mut values = headers.get_all(KEY_HEADER).iter();
     let Some(value) = values.next() else { return Ok(None) };
     let key = value.as_bytes();
-    let well_formed = (1..=MAX_KEY).contains(&key.len()) && key.iter().all(u8::is_ascii_graphic);
-    if well_formed && values.next().is_none() {
+    if is_key(key) && values.next().is_none() {
         return Ok(Some(key));
     }
     let detail = format!("the Idempotency-Key must be 1 to {MAX_KEY} visible ASCII characters, once");
     Err(Problem::malformed("bad-key", detail).at(Place::field("Idempotency-Key")))
+}
+
+fn is_key(key: &[u8]) -> bool {
+    (1..=MAX_KEY).contains(&key.len()) && key.iter().all(u8::is_ascii_graphic)
+}
+
+/// The key of a stream.
+pub(super) fn stream_key(key: String) -> Result<Arc<str>, Problem> {
+    if is_key(key.as_bytes()) {
+        return Ok(key.into());
+    }
+    let detail = format!("the key of a stream must be 1 to {MAX_KEY} visible ASCII characters");
+    Err(Problem::malformed("bad-key", detail).at(Place::field("key")))
 }
 
 pub(super) fn request_key(key: &[u8], uri: &Uri, body: &[u8]) -> RequestKey {

@@ -12,7 +12,7 @@ use super::params::Params;
 use super::problem::Problem;
 use super::{
     Api, CSV_TYPE, JSON_TYPE, NDJSON_TYPE, PACKAGE_TYPE, answers, installations, journal, openapi, packages,
-    push, system,
+    push, stream, system,
 };
 use crate::telemetry::METRICS_TYPE;
 
@@ -52,6 +52,16 @@ pub(super) const OPERATIONS: &[Operation] = &[
         bulk: true,
         handler: || post(push::push),
         ..POST
+    },
+    Operation {
+        path: "/v1/readings/stream",
+        summary: "Becomes a WebSocket: each message brings lines as a push does, and {\"through\":n} says that n lines \
+                  of the stream are durable. With a key it goes on after a drop",
+        query: &["key", "partial"],
+        answers: &[Success { status: 101, when: "It is a WebSocket", types: &[] }],
+        bulk: true,
+        handler: || get(stream::stream),
+        ..PLAIN
     },
     Operation {
         path: "/v1/points",

@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -16,13 +16,13 @@ use hyper::body::{Frame, Incoming, SizeHint};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tower::ServiceExt as _;
 
 use super::connections::{Bounds, Connection, Connections, InReserve, Place};
 use super::guard::{ArrivedAt, MAX_HEADERS};
+use super::held::Held;
 use super::paced::Paced;
 
 /// The time that running requests have once the server stops.
@@ -43,7 +43,7 @@ pub(super) async fn serve_within(
     bounds: Bounds,
 ) {
     let connections = Connections::new(bounds);
-    let graceful = GracefulShutdown::new();
+    let (running, mut all_ended) = mpsc::channel::<()>(1);
     loop {
         let taken = tokio::select! {
             taken = take(&listener, &connections) => taken,
@@ -51,8 +51,12 @@ pub(super) async fn serve_within(
         };
         let Some(Taken { stream, arrived, connection, place }) = taken else { continue };
         let (router, served) = (router.clone(), Arc::clone(&connection));
-        let service =
-            service_fn(move |request| answer(router.clone(), request, arrived, Arc::clone(&served)));
+        let place = Arc::new(place);
+        let held = Held::new(Arc::clone(&connection), Arc::clone(&place), shutdown.clone(), running.clone());
+        let service = service_fn(move |mut request: Request<Incoming>| {
+            request.extensions_mut().insert(held.clone());
+            answer(router.clone(), request, arrived, Arc::clone(&served))
+        });
         let serving = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(bounds.headers)
@@ -63,21 +67,37 @@ pub(super) async fn serve_within(
             .serve_connection(
                 TokioIo::new(Paced::new(stream, Arc::clone(&connection), bounds.stuck)),
                 service,
-            );
-        let serving = graceful.watch(serving);
+            )
+            .with_upgrades();
+        let (mut stop, is_running) = (shutdown.clone(), running.clone());
         tokio::spawn(async move {
-            tokio::select! {
-                // A caller that goes away or breaks the protocol is no fault of the server.
-                ended = serving => if let Err(error) = ended {
-                    tracing::debug!("connection: {error}");
-                },
-                () = connection.ended() => tracing::debug!("connection: makes room for another"),
+            let mut serving = pin!(serving);
+            let mut stopping = false;
+            loop {
+                tokio::select! {
+                    // A caller that goes away or breaks the protocol is no fault of the server.
+                    ended = serving.as_mut() => {
+                        if let Err(error) = ended {
+                            tracing::debug!("connection: {error}");
+                        }
+                        break;
+                    }
+                    () = connection.ended() => {
+                        tracing::debug!("connection: makes room for another");
+                        break;
+                    }
+                    _ = stop.wait_for(|stop| *stop), if !stopping => {
+                        stopping = true;
+                        serving.as_mut().graceful_shutdown();
+                    }
+                }
             }
-            drop(place);
+            drop((place, is_running));
         });
     }
-    drop(listener);
-    if tokio::time::timeout(LAST_ANSWERS, graceful.shutdown()).await.is_err() {
+    drop((listener, running));
+    // Closed by the last of the connections and streams.
+    if tokio::time::timeout(LAST_ANSWERS, all_ended.recv()).await.is_err() {
         tracing::warn!("requests were still running when the server stopped");
     }
 }

@@ -48,13 +48,19 @@ impl Facade for Fake {
     fn lookup(&self) -> Lookup<'_> {
         Box::new(|path| (path == "known").then_some(PointNumber(7)))
     }
-    fn push(&self, push: Push) -> Later<'_, Pushed> {
+    fn submit(&self, push: Push) -> Answer<Later<'static, Pushed>> {
         let mut pushes = self.pushes.lock();
         let before = pushes.iter().find(|before| before.key.is_some() && before.key == push.key);
         let duplicate = before.is_some();
         let accepted = before.unwrap_or(&push).columns.len() as u64;
         pushes.push(push);
-        later(Ok(Pushed { accepted, through: Sequence(accepted), duplicate }))
+        Ok(later(Ok(Pushed { accepted, through: Sequence(accepted), duplicate })))
+    }
+    fn has_room(&self) -> Answer<()> {
+        Ok(())
+    }
+    fn open_stream(&self, _: Option<Arc<str>>) -> Later<'_, OpenStream> {
+        missing()
     }
     fn find_push(&self, key: RequestKey) -> Later<'_, Option<Pushed>> {
         let pushes = self.pushes.lock();
@@ -319,7 +325,7 @@ async fn a_partial_push_that_comes_again_tells_the_lines_that_were_refused_then(
     send(&router, request()).await;
     let key = fake.pushes.lock()[0].key;
     let columns = std::mem::take(&mut first.columns);
-    *fake.pushes.lock() = vec![Push { columns, new_points: Vec::new(), key }];
+    *fake.pushes.lock() = vec![Push { columns, new_points: Vec::new(), key, stream: None }];
     let (_, body) = send(&router, request()).await;
     let answer: Json = serde_json::from_slice(&body).unwrap();
     let expected = json!({"accepted": 1, "through": 1, "duplicate": true, "refused": 2, "errors": []});
@@ -343,7 +349,7 @@ async fn what_was_taken_is_said_again_even_if_it_would_be_refused_by_now() {
         let key = request_key(b"a", &path.parse().unwrap(), ahead.as_bytes());
         let mut columns = Columns::default();
         columns.push(PointNumber(7), Timestamp(3000), Quality::Good, ValueRef::Integer(1));
-        *fake.pushes.lock() = vec![Push { columns, new_points: Vec::new(), key: Some(key) }];
+        *fake.pushes.lock() = vec![Push { columns, new_points: Vec::new(), key: Some(key), stream: None }];
         let (head, body) = send(&router, request()).await;
         let answer: Json = serde_json::from_slice(&body).unwrap();
         assert_eq!(

@@ -54,7 +54,7 @@ use crate::records::installation::Revision;
 use crate::telemetry::Metrics;
 use ironloom_apps::manifest::Manifest;
 use ironloom_apps::routing::{LeftOut, Rematched, RoutingTable};
-use ironloom_storage::store::{CacheBudget, Storage};
+use ironloom_storage::store::{CacheBudget, Item, Scope, Storage};
 use ironloom_types::clock::{Clock, Timestamp};
 use ironloom_types::ids::{Digest, Generation, InstallationId, Position};
 
@@ -208,6 +208,16 @@ impl Shared {
     /// Everything with an earlier journal time is routed.
     pub(crate) fn horizon(&self) -> Timestamp {
         Timestamp(self.horizon.load(Ordering::SeqCst))
+    }
+
+    /// Forgets receipts. A restart that reads their records again remembers them again.
+    pub(crate) fn forget_receipts(&self, names: &[Box<str>]) {
+        let mut receipts = self.receipts.write();
+        for name in names {
+            receipts.remove(name);
+        }
+        drop(receipts);
+        self.overlay.apply(names.iter().map(|name| (Scope::MAIN.key(Item::Receipt(name)), None)));
     }
 
     /// The earliest time behind the horizon at which a timer of any lane is due.

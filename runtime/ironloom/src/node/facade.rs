@@ -8,9 +8,9 @@ use bytes::Bytes;
 use super::{Node, Shown, problems};
 use crate::api::facade::{
     Alarm, Answer, Backlog, ClockStatus, ConnectorStatus, DeadLetter, Facade, IngestRules, InstallRequest,
-    Installation, Installed, Invocation, Later, LogPage, Lookup, OutputsQuery, PackageInfo, Page, PageQuery,
-    PointItem, Push, Pushed, Readiness, Reading, ReadingItem, ReadingsQuery, RequestKey, Resumed, SetTime,
-    StateItem, TimeSet,
+    Installation, Installed, Invocation, Later, LogPage, Lookup, OpenStream, OutputsQuery, PackageInfo, Page,
+    PageQuery, PointItem, Push, Pushed, Readiness, Reading, ReadingItem, ReadingsQuery, RequestKey, Resumed,
+    SetTime, StateItem, TimeSet,
 };
 use crate::aside::aside;
 use crate::lanes::Lane;
@@ -58,8 +58,16 @@ impl Facade for NodeFacade {
         Box::new(move |path| names.number(path))
     }
 
-    fn push(&self, push: Push) -> Later<'_, Pushed> {
-        Box::pin(self.0.take(push))
+    fn submit(&self, push: Push) -> Answer<Later<'static, Pushed>> {
+        self.0.submit(push)
+    }
+
+    fn has_room(&self) -> Answer<()> {
+        self.0.has_room()
+    }
+
+    fn open_stream(&self, key: Option<Arc<str>>) -> Later<'_, OpenStream> {
+        Box::pin(self.0.open_stream(key))
     }
 
     fn find_push(&self, key: RequestKey) -> Later<'_, Option<Pushed>> {

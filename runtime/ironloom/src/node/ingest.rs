@@ -1,9 +1,10 @@
 //! Takes readings from the API.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::{Node, problems, stopping};
-use crate::api::facade::{Answer, IngestRules, Problem, Push, Pushed, RETRY_SOON, RequestKey};
+use crate::api::facade::{Answer, IngestRules, Later, Problem, Push, Pushed, RETRY_SOON, RequestKey};
 use crate::fold::submission::{Accepted, LookSubmission, ReadingsSubmission, Refusal, Submission};
 use crate::records::readings::{Idempotency, ReadingsHead};
 use ironloom_storage::log::Room;
@@ -39,8 +40,8 @@ impl Node {
         points
     }
 
-    /// Takes readings, whole or not at all.
-    pub(super) async fn take(&self, push: Push) -> Answer<Pushed> {
+    /// Whether there is room for readings now.
+    pub(super) fn has_room(&self) -> Answer<()> {
         if self.stopping.load(Ordering::Acquire) {
             return Err(stopping());
         }
@@ -49,13 +50,20 @@ impl Node {
             let detail = "the log is full until a checkpoint has written it to the store";
             return Err(Problem::unavailable("log-full", detail, RETRY_SOON));
         }
-        let Push { columns, new_points, key } = push;
+        Ok(())
+    }
+
+    /// Hands readings over, whole or not at all.
+    pub(super) fn submit(self: &Arc<Self>, push: Push) -> Answer<Later<'static, Pushed>> {
+        self.has_room()?;
+        let Push { columns, new_points, key, stream } = push;
         if columns.is_empty() {
-            return Ok(Pushed { accepted: 0, through: self.shared.journal.last(), duplicate: false });
+            let nothing = Pushed { accepted: 0, through: self.shared.journal.last(), duplicate: false };
+            return Ok(Box::pin(std::future::ready(Ok(nothing))));
         }
         let new_points = self.with_units(new_points);
-        let idempotency = key.map(idempotency);
-        let head = ReadingsHead { receipt: None, idempotency };
+        let receipt = stream.map(|stream| self.stream_receipt(&stream));
+        let head = ReadingsHead { receipt, idempotency: key.map(idempotency) };
         let (reply, durable) = tokio::sync::oneshot::channel();
         let item = Submission::Readings(ReadingsSubmission { head, new_points, columns, reply });
         let bound = item.max_len();
@@ -65,11 +73,14 @@ impl Node {
                 &Refusal::TooLarge { bytes: bound, max }.or_stopped(&refused.error),
             ));
         }
-        match durable.await {
-            Ok(Ok(taken)) => Ok(self.pushed(taken)),
-            Ok(Err(refusal)) => Err(problems::refused(&refusal)),
-            Err(_) => Err(problems::refused(&Refusal::UnknownOutcome)),
-        }
+        let node = Arc::clone(self);
+        Ok(Box::pin(async move {
+            match durable.await {
+                Ok(Ok(taken)) => Ok(node.pushed(taken)),
+                Ok(Err(refusal)) => Err(problems::refused(&refusal)),
+                Err(_) => Err(problems::refused(&Refusal::UnknownOutcome)),
+            }
+        }))
     }
 
     /// Says what became of a push with this key, whatever would be said of it now. Nothing is written, so the log

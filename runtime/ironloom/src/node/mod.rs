@@ -19,6 +19,7 @@ mod sink;
 mod space;
 mod standing;
 mod start;
+mod streams;
 #[cfg(test)]
 mod tests;
 mod units;
@@ -34,6 +35,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use self::paths::PathOrder;
 pub(crate) use self::start::start;
+use self::streams::Streams;
 use crate::api::facade::{Answer, Problem, RETRY_SOON};
 use crate::config::Config;
 use crate::connectors::Connectors;
@@ -62,6 +64,8 @@ pub(crate) struct Node {
     /// The points by path, for lists.
     paths: PathOrder,
     admin: Admin,
+    /// Streams of readings, and which connection has each.
+    streams: Streams,
     connectors: Mutex<Option<Connectors>>,
     threads: Mutex<Option<Threads>>,
     stopping: AtomicBool,

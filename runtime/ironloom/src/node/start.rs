@@ -82,6 +82,7 @@ pub(super) fn start_node(options: NodeOptions) -> Result<Arc<Node>, StartError> 
         packages: folders.packages,
         paths: super::paths::PathOrder::default(),
         admin: super::Admin::default(),
+        streams: super::streams::Streams::default(),
         connectors: Mutex::new(None),
         threads: Mutex::new(Some(core.threads)),
         stopping: AtomicBool::new(false),
