@@ -119,3 +119,6 @@ impl Node {
         Receipt { connector: receipt_name(&place.key), note: encode(&note).to_vec() }
     }
 }
+
+#[cfg(test)]
+mod tests;

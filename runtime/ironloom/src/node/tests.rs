@@ -39,18 +39,23 @@ severity = "low"
 const INSTALLED: Digest = Digest([1; 32]);
 const UNUSED: Digest = Digest([2; 32]);
 
-struct World {
-    node: Arc<Node>,
+pub(super) struct World {
+    pub(super) node: Arc<Node>,
     facade: NodeFacade,
     id: InstallationId,
     _folder: tempfile::TempDir,
 }
 
 impl World {
-    async fn new() -> Self {
+    pub(super) async fn new() -> Self {
+        Self::with("").await
+    }
+
+    /// With this configuration.
+    pub(super) async fn with(config: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let options = NodeOptions {
-            config: Config::read("").unwrap(),
+            config: Config::read(config).unwrap(),
             data: folder.path().join("data"),
             exposed: false,
             telemetry: Telemetry::new(),
@@ -70,7 +75,7 @@ impl World {
         self.node.lane(&self.id).unwrap()
     }
 
-    async fn end(self) {
+    pub(super) async fn end(self) {
         self.facade.stop().await.unwrap();
     }
 }

@@ -229,7 +229,7 @@ impl StateCache {
     pub fn folded(&mut self, through: Stretch) -> impl Sized + use<> {
         let lists = self.dirty.partition_point(|written| written.stretch <= through);
         let folded: Vec<Written> = self.dirty.drain(..lists).collect();
-        let Some(last) = folded.last() else { return None };
+        let last = folded.last()?;
         self.folded = last.stretch;
         let bytes = folded.iter().map(|written| written.bytes).sum();
         self.dirty_bytes -= bytes;

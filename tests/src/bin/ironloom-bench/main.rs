@@ -14,6 +14,7 @@ mod native;
 mod plant;
 mod pushes;
 mod report;
+mod streams;
 
 use std::time::Duration;
 
@@ -97,6 +98,7 @@ const ROWS: [(&str, Measure); 20] = [
     ("one-state-256", One(|effort| invocations::one_state(256, effort))),
     ("one-state-4096", One(|effort| invocations::one_state(4_096, effort))),
     ("empty-invocation", One(invocations::empty)),
+    ("stream", One(streams::measure)),
     ("latency", One(latency::measure)),
     ("beside-loops", One(beside::loops)),
     ("beside-floods", One(beside::floods)),
