@@ -528,7 +528,7 @@ fn a_list_is_installed_whole_or_not_at_all() -> Result<()> {
     assert_eq!((&problem["kind"], &problem["where"]["item"]), (&json!("circle"), &json!(2)), "{problem}");
     let problem = post(&[one("a", "x/{m}"), one("a", "x/{m}")])?.problem(409)?;
     assert_eq!((&problem["kind"], &problem["where"]["item"]), (&json!("exists"), &json!(2)), "{problem}");
-    assert_eq!(ids(client)?, [json!(""); 0]);
+    assert_eq!(ids(client)?.len(), 0);
 
     let dry = client.post("/v1/installations?dry-run=true", &json!([one("c", "x/{m}")]))?.json()?;
     assert_eq!((dry["items"][0]["id"].as_str(), ids(client)?.len()), (Some("c"), 0));

@@ -27,7 +27,7 @@ use ironloom_types::ids::Ordinal;
 
 /// One installation, or a list.
 pub(super) enum Requests {
-    One(InstallRequest),
+    One(Box<InstallRequest>),
     Many(Vec<InstallRequest>),
 }
 
@@ -42,7 +42,8 @@ impl<'de> Deserialize<'de> for Requests {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Requests, A::Error> {
-                InstallRequest::deserialize(MapAccessDeserializer::new(map)).map(Requests::One)
+                InstallRequest::deserialize(MapAccessDeserializer::new(map))
+                    .map(|request| Requests::One(Box::new(request)))
             }
 
             fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Requests, A::Error> {
@@ -74,7 +75,7 @@ pub(super) async fn install(
     let (requests, path) = match requests {
         Requests::One(request) => {
             let path = format!("/v1/installations/{}", request.id);
-            (vec![request], Some(path))
+            (vec![*request], Some(path))
         }
         Requests::Many(requests) => (requests, None),
     };
