@@ -89,7 +89,7 @@ impl Measure {
 
 use Measure::{One, Several};
 
-const ROWS: [(&str, Measure); 20] = [
+const ROWS: [(&str, Measure); 21] = [
     ("push", One(|effort| pushes::measure(Push::Granted, effort))),
     ("push-defaults", One(|effort| pushes::measure(Push::Defaults, effort))),
     ("push-1m", One(|effort| pushes::measure(Push::Largest, effort))),
