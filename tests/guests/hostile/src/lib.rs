@@ -109,6 +109,7 @@ fn obey(command: &str) -> Result<String, Failure> {
         }
         "flood" => flood()?,
         "key-flood" => flood_keys()?,
+        "value-flood" => flood_values()?,
         "new-keys" => set_new_keys()?,
         "fill" => fill()?,
         "new-points" => publish_new_points()?,
@@ -126,6 +127,14 @@ fn flood() -> Result<(), Failure> {
         out.push("echo", "somebody", invocation::now(), text.as_str())?;
     }
     out.publish()?;
+    Ok(())
+}
+
+/// Writes 750 KiB of state in three values.
+fn flood_values() -> Result<(), Failure> {
+    let value = vec![7; 250 << 10];
+    let entries = ["value-1", "value-2", "value-3"].map(|key| (key, &value[..]));
+    state::set_many(&entries)?;
     Ok(())
 }
 
@@ -223,9 +232,9 @@ fn ask(command: &str) -> String {
             told(state::get_many(&keys))
         }
         "huge-list" => {
-            // Each call is within the guest's memory, all together are beyond what a call may carry.
+            // Within the guest's memory, and beyond what one call may carry.
             let value = vec![0; 200 << 10];
-            let entries: Vec<(&str, &[u8])> = (0..2_000).map(|_| ("same", &value[..])).collect();
+            let entries: Vec<(&str, &[u8])> = (0..90).map(|_| ("same", &value[..])).collect();
             told(state::set_many(&entries))
         }
         "unknown-setting" => told(settings::get::<String>("nonsense")),
