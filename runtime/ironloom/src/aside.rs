@@ -1,4 +1,13 @@
 //! Work that takes long, or may wait for a disk, beside the threads that others wait for. All rooms use the function
 //! that the sandbox has for it.
 
+use ironloom_sandbox::BrokenOff;
 pub(crate) use ironloom_sandbox::aside;
+
+/// Does work aside where it takes long, and else at once.
+pub(crate) async fn aside_if<T: Send + 'static>(
+    takes_long: bool,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, BrokenOff> {
+    if takes_long { aside(work).await } else { Ok(work()) }
+}

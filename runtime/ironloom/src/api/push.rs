@@ -14,6 +14,7 @@ use super::params::Params;
 use super::problem::Problem;
 use super::readings::{Form, Mode, Parsed, parse};
 use super::{Api, JSON_TYPE, KEY_HEADER, NDJSON_TYPE, answers, body, explain, guard};
+use crate::aside::aside_if;
 use ironloom_types::ids::Sequence;
 use ironloom_types::limits::MAX_BODY;
 
@@ -112,15 +113,12 @@ async fn read(
     key: Option<(Vec<u8>, Uri)>,
 ) -> Result<(Parsed, Option<RequestKey>), Problem> {
     let node = Arc::clone(&api.node);
-    let length = body.len();
+    let is_long = body.len() > READ_ASIDE;
     let work = move || {
         let parsed = parse(&body, form, node.ingest_rules(), || node.lookup(), mode);
         (parsed, key.map(|(key, uri)| request_key(&key, &uri, &body)))
     };
-    if length <= READ_ASIDE {
-        return Ok(work());
-    }
-    let read = crate::aside::aside(work).await;
+    let read = aside_if(is_long, work).await;
     read.map_err(|error| Problem::internal(format!("the body could not be read: {error}")))
 }
 

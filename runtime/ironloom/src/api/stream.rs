@@ -28,6 +28,7 @@ use super::params::Params;
 use super::problem::Problem;
 use super::push::{READ_ASIDE, no_clock, refusal, stream_key};
 use super::readings::{Form, Mode, Parsed, parse};
+use crate::aside::aside_if;
 
 /// The longest message.
 const MAX_MESSAGE: usize = 1 << 20;
@@ -310,10 +311,7 @@ fn read(
         (buffer, parsed)
     };
     async move {
-        if !is_long {
-            return Ok(work());
-        }
-        let read = crate::aside::aside(work).await;
+        let read = aside_if(is_long, work).await;
         read.map_err(|error| Problem::internal(format!("the lines could not be read: {error}")))
     }
 }

@@ -41,7 +41,7 @@ pub(crate) struct Applier {
     /// The stretches that no checkpoint has folded.
     pub(super) stretches: Stretches,
     /// Whether a generation that was gone before is to be purged, of which no checkpoint has heard.
-    pub(super) purges: bool,
+    purges: bool,
     /// Whether records are those of a restart.
     replaying: bool,
     too_far: TooFar,

@@ -233,7 +233,8 @@ impl Fold {
     }
 
     fn freeze(&mut self, extent: Option<Extent>) -> Frozen {
-        let extent = extent.or_else(|| self.wanted_checkpoint()).unwrap_or(Extent::Oldest);
+        let wanted = || self.wanted_checkpoint(self.log.bytes_since(self.frozen_at), self.shared.unfolded());
+        let extent = extent.or_else(wanted).unwrap_or(Extent::Oldest);
         let frozen = self.applier.freeze(extent, self.last);
         if frozen.is_all {
             self.begin_stretch();
@@ -279,7 +280,8 @@ impl Fold {
         self.shared.dirty.store(dirty, Ordering::Release);
         self.shared.full.store(dirty >= self.thresholds.dirty_bytes, Ordering::Release);
         self.shared.metrics.store_dirty.set(dirty as i64);
-        self.shared.metrics.log_unfolded.set(self.log.bytes_since(self.frozen_at) as i64);
+        let unfolded = self.log.bytes_since(self.frozen_at);
+        self.shared.metrics.log_unfolded.set(unfolded as i64);
         let is_long = self.log.bytes_since(self.began_at) >= self.thresholds.log_bytes / STRETCHES
             || dirty.saturating_sub(self.dirty_then)
                 >= self.thresholds.dirty_bytes / (2 * STRETCHES as usize);
@@ -287,7 +289,7 @@ impl Fold {
             self.applier.end_stretch(self.last);
             self.begin_stretch();
         }
-        if !self.asked && !self.folding && self.wanted_checkpoint().is_some() {
+        if !self.asked && !self.folding && self.wanted_checkpoint(unfolded, dirty).is_some() {
             self.asked = true;
             self.wishes.ask();
         }
@@ -298,8 +300,7 @@ impl Fold {
 
     /// The checkpoint that it is time for. Where much waits, the oldest of it goes: what is written all the time
     /// is then left out. Where room is wanted, all.
-    fn wanted_checkpoint(&self) -> Option<Extent> {
-        let (unfolded, dirty) = (self.log.bytes_since(self.frozen_at), self.shared.unfolded());
+    fn wanted_checkpoint(&self, unfolded: u64, dirty: usize) -> Option<Extent> {
         let is_scarce = self.shared.is_disk_full() && unfolded + dirty as u64 >= EARLY;
         // While pushes are refused nothing comes that would make it more. After a checkpoint at most the
         // active segment is used: the configuration's limits see to it that pushes have room then.

@@ -50,10 +50,11 @@ impl Node {
         dry_run: bool,
     ) -> Answer<Vec<Installed>> {
         self.check_space()?;
-        self.check_free(&requests)?;
+        let asked: Vec<_> = requests.iter().collect();
+        self.check_free(&asked)?;
         let packages: BTreeSet<_> = requests.iter().map(|request| request.package).collect();
         let _held: Vec<_> = packages.into_iter().map(|package| self.admin.last_use.hold(package)).collect();
-        let known = self.known_or_422(&requests)?;
+        let known = self.known_or_422(&asked)?;
         let requests: Vec<Request> = requests.into_iter().zip(known).collect();
         let planned = self.planned(&requests).await?;
         let apps = self.load_all(&requests, &planned).await?;
@@ -100,7 +101,7 @@ impl Node {
         (place, routes): (OwnedSemaphorePermit, Vec<PreparedRoutes>),
     ) -> Answer<Vec<crate::api::facade::Installation>> {
         let mut given = self.admin.installing.lock().await;
-        let asked: Vec<_> = requests.iter().map(|(request, _)| request.clone()).collect();
+        let asked: Vec<_> = requests.iter().map(|(request, _)| request).collect();
         self.check_free(&asked)?;
         self.known_or_422(&asked)?;
         self.check_circles(&new)?;
@@ -157,7 +158,7 @@ impl Node {
     }
 
     /// Each id is free, and none comes twice.
-    fn check_free(&self, requests: &[InstallRequest]) -> Answer<()> {
+    fn check_free(&self, requests: &[&InstallRequest]) -> Answer<()> {
         let mut ids: BTreeSet<InstallationId> = BTreeSet::new();
         several::each(requests, |InstallRequest { id, .. }| {
             let problem = if self.lanes.of(id).is_some() {
@@ -172,7 +173,7 @@ impl Node {
         .map(drop)
     }
 
-    fn known_or_422(&self, requests: &[InstallRequest]) -> Answer<Vec<Arc<KnownPackage>>> {
+    fn known_or_422(&self, requests: &[&InstallRequest]) -> Answer<Vec<Arc<KnownPackage>>> {
         several::each(requests, |request| {
             self.known(request.package).ok_or_else(|| {
                 Problem::refused("unknown-package", format!("there is no package {}", request.package))

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 use super::{HOST_FAULT, Runner};
-use crate::aside::aside;
+use crate::aside::aside_if;
 use crate::fold::submission::{CommitSubmission, Refusal, Submission};
 use crate::fold::{self, Shared};
 use crate::lanes::Lane;
@@ -17,7 +17,7 @@ use crate::lanes::policy::{self, Verdict};
 use crate::lanes::price;
 use crate::lanes::work::{Next, Work};
 use crate::records::commit::OutcomeKind;
-use ironloom_sandbox::{LogLine, MAX_LOADED_KEYS, Meter, Outcome, Report, StateReader as _};
+use ironloom_sandbox::{BrokenOff, LogLine, MAX_LOADED_KEYS, Meter, Outcome, Report, StateReader as _};
 use ironloom_storage::store::Lookup;
 use ironloom_types::clock::host_time;
 use ironloom_types::effects::state_cost;
@@ -27,22 +27,17 @@ use ironloom_types::work::LastError;
 /// Effects beyond this many bytes are hashed and encoded on a thread for that: it takes milliseconds.
 const LARGE: usize = 256 << 10;
 
-/// Does work aside where it takes long, and else at once.
-async fn aside_if<T: Send + 'static>(
-    takes_long: bool,
-    work: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, Failed> {
-    if !takes_long {
-        return Ok(work());
-    }
-    aside(work).await.map_err(|error| Failed::Host(error.to_string()))
-}
-
 /// The reason why an invocation left no record.
 enum Failed {
     Refused(Refusal),
     /// The host failed.
     Host(String),
+}
+
+impl From<BrokenOff> for Failed {
+    fn from(error: BrokenOff) -> Self {
+        Self::Host(error.to_string())
+    }
 }
 
 impl Runner {
@@ -153,14 +148,14 @@ impl Runner {
             return Ok((ended, Digest([0; 32])));
         }
         let all = Arc::clone(&self.shared.points);
-        aside_if(outcome::size(&ended.effects) > LARGE, move || {
+        let hashed = aside_if(outcome::size(&ended.effects) > LARGE, move || {
             let points = digest::Points::of(&ended.effects);
             // The names are held no longer than this takes: the fold waits to add new ones.
             let paths = points.paths(&ended.effects, &all.names());
             let digest = digest::of(&ended.effects, &points, &paths);
             (ended, digest)
-        })
-        .await
+        });
+        Ok(hashed.await?)
     }
 
     /// The record is durable: what was learned holds, and the lane goes on, now or after a back-off.

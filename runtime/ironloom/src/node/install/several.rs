@@ -17,6 +17,12 @@ impl Named for InstallRequest {
     }
 }
 
+impl<R: Named> Named for &R {
+    fn id(&self) -> &InstallationId {
+        (*self).id()
+    }
+}
+
 impl Named for super::Request {
     fn id(&self) -> &InstallationId {
         &self.0.id
