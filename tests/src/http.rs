@@ -5,6 +5,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 
+use crate::described;
+
 /// The media type of packages.
 pub const PACKAGE: &str = "application/vnd.ironloom.package+tar";
 /// The media type of pushed readings.
@@ -103,6 +105,12 @@ impl Client {
         let status = answer.status().as_u16();
         let body = answer.body_mut().with_config().limit(1 << 30).read_to_vec();
         let body = body.with_context(|| format!("{request}: the answer broke off"))?;
+        let ask = || {
+            let document =
+                self.agent.get(format!("{}/openapi.json", self.url)).call()?.body_mut().read_to_vec()?;
+            Ok(serde_json::from_slice(&document)?)
+        };
+        described::check((method, path), (status, &content_type, &body), ask)?;
         Ok(Answer { status, content_type, next, retry_after, location, body, request })
     }
 

@@ -2,11 +2,13 @@
 //! model of the app `one-state` that shares no code with the runtime.
 
 pub mod apps;
+pub mod described;
 pub mod guests;
 pub mod http;
 pub mod load;
 pub mod model;
 pub mod package;
+pub mod python;
 pub mod server;
 pub mod wait;
 

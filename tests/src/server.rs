@@ -206,6 +206,16 @@ impl Server {
         Ok(kib * 1024)
     }
 
+    /// Counts its threads.
+    pub fn threads(&self) -> Result<usize> {
+        Ok(fs::read_dir(format!("/proc/{}/task", self.pid()))?.count())
+    }
+
+    /// Counts its open descriptors.
+    pub fn descriptors(&self) -> Result<usize> {
+        Ok(fs::read_dir(format!("/proc/{}/fd", self.pid()))?.count())
+    }
+
     /// CPU time that it has used, its compile workers left out.
     pub fn cpu_time(&self) -> Result<Duration> {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid()))?;

@@ -15,6 +15,9 @@ use ironloom_tests::{Client, Setup, guests};
 use ironloom_types::clock::Timestamp;
 use serde_json::{Value, json};
 
+/// An episode: alarm, entity, message, times of raising and clearing where the scenario says them, and whether it is over.
+type Episode = (String, String, String, Option<String>, Option<String>, bool);
+
 /// What is left after a scenario. Timers show by what they leave in the state when they fire; those that are due in
 /// a century can be seen on neither side.
 #[derive(Debug, Default, PartialEq)]
@@ -22,8 +25,8 @@ struct Left {
     state: BTreeMap<String, Vec<u8>>,
     /// Output and entity as a path, time, quality, value.
     derived: Vec<(String, String, String, Value)>,
-    /// The messages of the alarms that stand, by alarm and entity.
-    alarms: BTreeMap<(String, String), String>,
+    /// All episodes of alarms: alarm, entity, message, since when where the scenario says it, and whether it is over.
+    alarms: Vec<Episode>,
 }
 
 impl Left {
@@ -47,7 +50,19 @@ impl Left {
             (path, Timestamp(row.at.nanos()).to_string(), quality.to_owned(), value)
         });
         let derived = derived.collect();
-        Self { state: platform.state(), derived, alarms: platform.alarms().clone() }.without_times()
+        let said = |at: ironloom_sdk::Timestamp| Self::said(Timestamp(at.nanos()).to_string());
+        let alarms = platform.episodes().iter().map(|episode| {
+            let (alarm, entity, message) = (&episode.alarm, &episode.entity, &episode.message);
+            let cleared = episode.cleared.and_then(said);
+            let texts = (alarm.clone(), entity.clone(), message.clone());
+            (texts.0, texts.1, texts.2, said(episode.since), cleared, episode.cleared.is_some())
+        });
+        Self { state: platform.state(), derived, alarms: alarms.collect() }.without_times()
+    }
+
+    /// A time, where it is one that the scenarios say: within the first second of 1970, before any invocation.
+    fn said(time: String) -> Option<String> {
+        time.starts_with("1970-01-01T00:00:00.").then_some(time)
     }
 
     fn on_the_host(client: &Client, id: &str) -> Result<Self> {
@@ -66,11 +81,15 @@ impl Left {
             let row = (path, text(&item["at"])?, text(&item["quality"])?, item["value"].clone());
             left.derived.push(row);
         }
-        for item in client.all("/v1/alarms")? {
-            let stands = matches!(item["state"].as_str(), Some("unacknowledged" | "acknowledged"));
-            if item["installation"] == id && stands {
-                left.alarms.insert((text(&item["code"])?, text(&item["entity"])?), text(&item["message"])?);
-            }
+        let mut episodes = client.all(&format!("/v1/alarms/history?installation={id}"))?;
+        let number = |item: &Value| item["id"].as_str()?.split_once('-')?.1.parse::<u64>().ok();
+        episodes.sort_by_key(number);
+        for item in episodes {
+            let texts = (text(&item["code"])?, text(&item["entity"])?, text(&item["message"])?);
+            let since = Self::said(text(&item["since"])?);
+            let cleared = item["cleared"]["at"].as_str().map(str::to_owned);
+            let is_cleared = cleared.is_some();
+            left.alarms.push((texts.0, texts.1, texts.2, since, cleared.and_then(Self::said), is_cleared));
         }
         Ok(left.without_times())
     }

@@ -47,6 +47,68 @@ fn push_without_a_body(host: &str) -> String {
     )
 }
 
+/// The header of a client's frame, whose mask is zero.
+fn frame(first: u8, length: u64) -> Vec<u8> {
+    [&[first, 0x80 | 127][..], &length.to_be_bytes(), &[0; 4]].concat()
+}
+
+#[test]
+fn messages_that_never_end_hold_little_memory_and_not_for_long() -> Result<()> {
+    const PEERS: usize = 400;
+    const PONG: [u8; 6] = [0x8a, 0x80, 0, 0, 0, 0];
+    let server = Setup::new()?.start()?;
+    let (host, before) = (address(server.client())?.to_owned(), server.resident_bytes()?);
+    let ask = format!(
+        "GET /v1/readings/stream HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    );
+    // The first fragment of a text: all that a message may have but for one byte.
+    let length = (1 << 20) - 1;
+    let fragment = [frame(0x01, length), vec![b' '; length as usize]].concat();
+    let mut peers = Vec::new();
+    for _ in 0..PEERS {
+        let mut peer = stalled(server.client(), &ask)?;
+        peer.set_write_timeout(Some(Duration::from_millis(20)))?;
+        // As much of it as is taken off.
+        let whole = peer.write_all(&fragment).is_ok();
+        peers.push((peer, whole));
+    }
+    let began = Instant::now();
+    let mut most = 0;
+    loop {
+        most = most.max(server.resident_bytes()?.saturating_sub(before));
+        // Those that could send all of it say that they are there.
+        let mut open = 0;
+        for (peer, whole) in &mut peers {
+            peer.set_nonblocking(true)?;
+            if *whole {
+                let _ = peer.write(&PONG);
+            }
+            let mut said = [0; 4_096];
+            let read = loop {
+                match peer.read(&mut said) {
+                    Ok(0) => break false,
+                    Ok(_) => {}
+                    Err(error) => break error.kind() == std::io::ErrorKind::WouldBlock,
+                }
+            };
+            open += usize::from(read);
+        }
+        if open == 0 {
+            break;
+        }
+        ensure!(began.elapsed() < Duration::from_secs(400), "{open} are still there");
+        std::thread::sleep(Duration::from_secs(1));
+    }
+    // 64 KiB and some buffers each, and what all large bodies may have.
+    ensure!(most < 400 << 20, "{} MiB for {PEERS} messages of one MiB that don't end", most >> 20);
+    eprintln!("{} MiB, {:?}", most >> 20, began.elapsed());
+    let body = format!("{}\n", json!({"point": "big", "value": "x".repeat(60_000)})).repeat(20);
+    server.client().push(body.as_bytes(), None)?.json()?;
+    ensure!(server.stop()?.success());
+    Ok(())
+}
+
 #[test]
 fn peers_that_stall_are_let_go_and_the_others_are_answered() -> Result<()> {
     let server = Setup::new()?.start()?;

@@ -386,8 +386,14 @@ fn an_app_that_is_always_busy_gets_no_more_than_its_share() -> Result<()> {
 fn an_app_writes_no_more_than_its_share_pays_for() -> Result<()> {
     let bench = Bench::new()?;
     // The command, how often, and what each costs in seconds besides its own CPU time: 3.6 MB of texts at 100 ns a byte;
-    // 750 KiB of state at 20 ns a byte; 5,000 lines at 5 µs, of which most are dropped.
-    let cases = [("flood", 10, 0.36), ("value-flood", 200, 0.0153), ("log-flood", 120, 0.025)];
+    // 750 KiB of state at 20 ns a byte; 4,000 keys at 500 ns and the record at 250 µs; 5,000 lines at 5 µs, of which most
+    // are dropped.
+    let cases = [
+        ("flood", 10, 0.36),
+        ("value-flood", 200, 0.0153),
+        ("key-flood", 1_000, 0.00225),
+        ("log-flood", 120, 0.025),
+    ];
     let (saved, share) = (2.0, 0.2);
     for (command, times, each) in cases {
         install(
@@ -397,13 +403,14 @@ fn an_app_writes_no_more_than_its_share_pays_for() -> Result<()> {
             json!({"command": [command]}),
             json!({"limits": {"share": "200 ms"}}),
         )?;
-        let begin = Instant::now();
+        let (begin, before) = (Instant::now(), cpu(bench.client())?);
         for _ in 0..times {
             bench.obey(command, command)?;
         }
-        // Two seconds were saved up, and the last one is still owed.
-        let least = (f64::from(times - 1) * each - saved) / share;
         let took = begin.elapsed().as_secs_f64();
+        let own = (cpu(bench.client())? - before) / f64::from(times);
+        // Two seconds were saved up, and the last one is still owed.
+        let least = (f64::from(times - 1) * (each + own) - saved) / share;
         ensure!(
             took >= least,
             "{times} times {command} within {took} s; the share pays for them in {least} s"
@@ -446,6 +453,9 @@ const DEMANDS: [&str; 8] = [
 /// installation. 20 KB for each of them would be a leak.
 const FORGOTTEN: u64 = 20 << 20;
 
+/// They touch tens of megabytes within the 100 ms that an app may take.
+const FILLS_MEMORY: [&str; 2] = ["grow", "huge-list"];
+
 /// One failure, in an installation that begins and ends with it. Returns its kind.
 fn fail_once(bench: &Bench, n: usize) -> Result<&'static str> {
     let (habit, kind) = if n.is_multiple_of(100) { LOOP } else { FAILURES[n % FAILURES.len()] };
@@ -454,7 +464,13 @@ fn fail_once(bench: &Bench, n: usize) -> Result<&'static str> {
         bench.obey("again", DEMANDS[n / 4 % DEMANDS.len()])?;
     }
     let shown = bench.obey("again", habit)?;
-    ensure!(shown["last_error"]["kind"] == kind, "{habit} failed by {}: {shown}", shown["last_error"]);
+    // A page of memory that the machine has to find first may cost more CPU time than all else.
+    let is_slow = FILLS_MEMORY.contains(&habit) && shown["last_error"]["kind"] == "cpu-limit";
+    ensure!(
+        is_slow || shown["last_error"]["kind"] == kind,
+        "{habit} failed by {}: {shown}",
+        shown["last_error"]
+    );
     bench.client().delete("/v1/installations/again?purge=true")?.json()?;
     Ok(kind)
 }

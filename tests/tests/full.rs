@@ -103,22 +103,27 @@ fn marks(client: &Client) -> Result<Vec<u64>> {
 
 #[test]
 fn who_takes_the_logs_files_away_ends_the_server_with_75() -> Result<()> {
-    ends_where_a_file_is_gone("log", "log")
+    ends_where_a_file_is_gone(Setup::new()?, "log", "log")
 }
 
 #[test]
 fn who_takes_the_journals_files_away_ends_the_server_with_75() -> Result<()> {
-    ends_where_a_file_is_gone("journal", "journal")
+    ends_where_a_file_is_gone(Setup::new()?, "journal", "journal")
 }
 
 #[test]
 fn who_takes_the_stores_file_away_ends_the_server_with_75() -> Result<()> {
-    ends_where_a_file_is_gone("store/sled/db", "store/sled/db")
+    ends_where_a_file_is_gone(Setup::new()?, "store/redb/db.redb", "store/redb/db.redb")
+}
+
+#[test]
+fn who_takes_the_other_engines_file_away_ends_the_server_with_75() -> Result<()> {
+    let setup = Setup::new()?.config("[store]\nengine = \"sled\"\n");
+    ends_where_a_file_is_gone(setup, "store/sled/db", "store/sled/db")
 }
 
 /// Moves a file or a folder of the data folder away while the server runs, and puts it back afterwards.
-fn ends_where_a_file_is_gone(moved: &str, named: &str) -> Result<()> {
-    let setup = Setup::new()?;
+fn ends_where_a_file_is_gone(setup: Setup, moved: &str, named: &str) -> Result<()> {
     let server = setup.start()?;
     server.client().push_one("mark", 0)?;
     // So that there is a block file, too.

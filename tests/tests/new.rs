@@ -60,6 +60,9 @@ fn a_new_app_builds_passes_its_tests_and_runs() -> Result<()> {
     ensure!(tested.contains("test result: ok"), "{tested}");
     let built: Value =
         serde_json::from_str(&run(Command::new(binary()?).args(["build", "--json"]).current_dir(&app))?)?;
+    // Its golden feed, in the sandbox.
+    let golden = run(Command::new(binary()?).arg("test").current_dir(&app))?;
+    assert_eq!(golden, "tests/attic.feed.ndjson … as expected\n");
     let package = app.join(built["path"].as_str().context("no path")?);
 
     let server = setup.start()?;

@@ -66,6 +66,48 @@ fn the_cli_builds_the_same_bytes_each_time_and_the_digest_of_another_writer() ->
     Ok(())
 }
 
+#[test]
+fn a_component_is_packed_as_build_packs_it_and_is_told_from_a_package() -> Result<()> {
+    let setup = Setup::new()?;
+    let folder = setup.folder().join("elsewhere");
+    fs::create_dir_all(&folder)?;
+    fs::copy(guests::build("one-state")?, folder.join("made.wasm"))?;
+    fs::copy(guests::folder_of("one-state").join("app.toml"), folder.join("app.toml"))?;
+    fs::write(folder.join("core.wasm"), CORE)?;
+    let expected = guests::package("one-state")?;
+    let run = |arguments: &[&str]| -> Result<(bool, String, String)> {
+        let mut command = Command::new(ironloom_tests::server::binary()?);
+        let output = command.args(arguments).current_dir(&folder).output()?;
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        Ok((output.status.success(), text(&output.stdout), text(&output.stderr)))
+    };
+    let (done, said, error) = run(&["pack", "made.wasm"])?;
+    ensure!(done, "{error}");
+    assert_eq!(said, format!("one-state-0.1.0.app.tar\n{}\n", expected.digest()));
+    let packed = fs::read(folder.join("one-state-0.1.0.app.tar"))?;
+    let (done, _, error) = run(&["pack", "made.wasm", "--manifest", "app.toml", "-o", "out/again.tar"])?;
+    ensure!(done, "{error}");
+    assert!(fs::read(folder.join("out/again.tar"))? == packed, "the same input gives the same bytes");
+
+    let server = setup.start()?;
+    let url = server.client().url().to_owned();
+    for (file, words) in [
+        ("made.wasm", "made.wasm: this is a WebAssembly component and not a package yet; `ironloom pack"),
+        ("core.wasm", "core.wasm: this is a WebAssembly module and not a package"),
+    ] {
+        for command in [&["packages", "add", file][..], &["install", file, "--id", "x"]] {
+            let (done, _, error) = run(&[command, &["--url", &url]].concat())?;
+            ensure!(!done && error.contains(words), "{command:?}: {error}");
+        }
+        let problem = post(server.client(), &fs::read(folder.join(file))?)?.problem(422)?;
+        ensure!(problem.to_string().contains("ironloom pack"), "{problem}");
+    }
+    assert!(server.client().all("/v1/packages")?.is_empty());
+    let (done, said, error) = run(&["packages", "add", "out/again.tar", "--url", &url])?;
+    ensure!(done && said.contains(&expected.digest()), "{said}{error}");
+    Ok(())
+}
+
 /// What is wrong, the bytes, and words that the refusal must have.
 type Wrong = (&'static str, Vec<u8>, &'static str);
 

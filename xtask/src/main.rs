@@ -92,14 +92,16 @@ fn main() -> Result<()> {
         Task::Test => test(),
         Task::Demo(demo) => {
             ensure_wasm_target()?;
-            let mut command = program("ironloom-demo")?;
+            let mut command = program("ironloom-demo", &[])?;
             command.args(demo.time.map(|time| format!("--for={time}")));
             command.args(demo.settings.iter().map(|setting| format!("--set={setting}")));
             replace(command)
         }
         Task::Bench(bench) => {
             ensure_wasm_target()?;
-            let mut command = program("ironloom-bench")?;
+            // Building SQLite's C takes a minute, which a test of whether it works at all doesn't need.
+            let features: &[&str] = if bench.smoke { &[] } else { &["ironloom-tests/sqlite"] };
+            let mut command = program("ironloom-bench", features)?;
             command.args(bench.smoke.then_some("--smoke")).args(bench.json.then_some("--json"));
             command.args(bench.only.iter().map(|row| format!("--only={row}")));
             replace(command)
@@ -197,8 +199,8 @@ fn with_binaries(step: Step, built: &Built) -> Step {
 }
 
 /// Builds the server and one of the programs beside it, and gives the latter, ready to be started.
-fn program(name: &str) -> Result<Command> {
-    let built = build(&["ironloom", name], &[])?;
+fn program(name: &str, features: &[&str]) -> Result<Command> {
+    let built = build(&["ironloom", name], features)?;
     let mut command = Command::new(built.release.join(name));
     command.env("IRONLOOM_BIN", built.release.join("ironloom"));
     Ok(command)

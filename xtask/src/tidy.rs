@@ -40,6 +40,8 @@ enum Rule {
     Head,
     /// A doc comment that says nothing.
     FillerDoc,
+    /// A doc comment that begins with a question's word. Some are left from before the rule: [`MOST_QUESTIONS`].
+    Question,
     /// A field of a log line that takes the place of its text.
     Message,
     /// An import across a wall.
@@ -48,10 +50,33 @@ enum Rule {
     Map,
 }
 
+/// Doc comments that may begin with a question's word. Only ever lowered, until there are none.
+const MOST_QUESTIONS: usize = 414;
+
+/// Puts one finding in the place of all comments that begin with a question's word, where these are too many. Says how
+/// many there are where the number can be lowered.
+fn count_questions(findings: &mut Vec<Finding>) -> Option<usize> {
+    let before = findings.len();
+    let at = findings.iter().rfind(|finding| finding.rule == Rule::Question).map(|last| last.path.clone());
+    findings.retain(|finding| finding.rule != Rule::Question);
+    let found = before - findings.len();
+    if found > MOST_QUESTIONS {
+        let text = format!(
+            "{found} doc comments begin with What, Whether, How or Where, and there may be {MOST_QUESTIONS}; begin \
+             with a noun or a verb"
+        );
+        findings.push(Finding { path: at.unwrap_or_default(), line: 0, rule: Rule::Question, text });
+    }
+    (found < MOST_QUESTIONS).then_some(found)
+}
+
 /// Checks all files of the project.
 pub(crate) fn tidy(root: &Path) -> Result<()> {
     let files = files::all(root)?;
     let mut findings = findings(&files);
+    if let Some(fewer) = count_questions(&mut findings) {
+        eprintln!("{fewer} doc comments begin with a question's word: MOST_QUESTIONS can be lowered to that");
+    }
     let unused = exceptions::take_out(&mut findings, exceptions::EXCEPTIONS);
     findings.sort();
     for Finding { path, line, rule, text } in &findings {
@@ -95,4 +120,28 @@ fn findings(files: &[File]) -> Vec<Finding> {
     findings.extend(walls::check(files, architecture));
     findings.extend(map::check(files, architecture));
     findings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn comments_that_begin_with_a_question_are_found_once_they_are_too_many() {
+        let question = |n: usize| Finding {
+            path: format!("{n}.rs"),
+            line: 1,
+            rule: Rule::Question,
+            text: String::new(),
+        };
+        let head = || Finding { path: "a.rs".to_owned(), line: 1, rule: Rule::Head, text: String::new() };
+        let counted = |count: usize| {
+            let mut findings: Vec<_> = (0..count).map(question).chain([head()]).collect();
+            let fewer = count_questions(&mut findings);
+            (fewer, findings.iter().map(|finding| finding.rule).collect::<Vec<_>>())
+        };
+        assert_eq!(counted(MOST_QUESTIONS - 1), (Some(MOST_QUESTIONS - 1), vec![Rule::Head]));
+        assert_eq!(counted(MOST_QUESTIONS), (None, vec![Rule::Head]));
+        assert_eq!(counted(MOST_QUESTIONS + 1), (None, vec![Rule::Head, Rule::Question]));
+    }
 }

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use toml::de::DeValue;
+use utoipa::ToSchema;
 
 use super::problem::{Cause, Problem};
 use super::quantity::{Bytes, Count, Span};
@@ -101,19 +102,34 @@ impl LimitKind {
     }
 }
 
-/// Some of the limits: those that a manifest asks for, or those that an admin grants.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// Some of the limits: those that a manifest asks for, or those that an admin grants. Written as people do:
+/// `"32 MiB"`, `"200 ms"`; sizes also as a number of bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
 pub struct PartialLimits {
-    /// Memory of an invocation, in bytes.
-    pub memory: Option<u64>,
-    /// CPU time of an invocation, in nanoseconds.
-    pub cpu: Option<u64>,
-    /// State of an installation, in bytes.
-    pub state: Option<u64>,
-    /// CPU time of an installation in each second, in nanoseconds.
-    pub share: Option<u64>,
+    /// Memory of an invocation.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory: Option<Bytes>,
+    /// CPU time of an invocation.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cpu: Option<Span>,
+    /// State of an installation.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub state: Option<Bytes>,
+    /// CPU time of an installation in each second.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub share: Option<Span>,
     /// Points that the outputs of an installation make.
-    pub points: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub points: Option<Count>,
+}
+
+impl From<&Limits> for PartialLimits {
+    fn from(limits: &Limits) -> Self {
+        let mut all = Self::default();
+        LimitKind::ALL.into_iter().for_each(|kind| all.set(kind, kind.of(limits)));
+        all
+    }
 }
 
 impl PartialLimits {
@@ -131,29 +147,28 @@ impl PartialLimits {
 
     /// Sets this one of them.
     pub fn set(&mut self, kind: LimitKind, value: u64) {
-        let limit = match kind {
-            LimitKind::Memory => &mut self.memory,
-            LimitKind::Cpu => &mut self.cpu,
-            LimitKind::State => &mut self.state,
-            LimitKind::Share => &mut self.share,
-            LimitKind::Points => &mut self.points,
-        };
-        *limit = Some(value);
+        match kind {
+            LimitKind::Memory => self.memory = Some(Bytes(value)),
+            LimitKind::Cpu => self.cpu = Some(Span(value)),
+            LimitKind::State => self.state = Some(Bytes(value)),
+            LimitKind::Share => self.share = Some(Span(value)),
+            LimitKind::Points => self.points = Some(Count(value)),
+        }
     }
 
     /// This one of them.
     pub fn get(&self, kind: LimitKind) -> Option<u64> {
         match kind {
-            LimitKind::Memory => self.memory,
-            LimitKind::Cpu => self.cpu,
-            LimitKind::State => self.state,
-            LimitKind::Share => self.share,
-            LimitKind::Points => self.points,
+            LimitKind::Memory => self.memory.map(|bytes| bytes.0),
+            LimitKind::Cpu => self.cpu.map(|span| span.0),
+            LimitKind::State => self.state.map(|bytes| bytes.0),
+            LimitKind::Share => self.share.map(|span| span.0),
+            LimitKind::Points => self.points.map(|count| count.0),
         }
     }
 }
 
-/// What holds: what the manifest asks for, and the default where it asks for nothing, but no more
+/// Returns what holds: what the manifest asks for, and the default where it asks for nothing, but no more
 /// than the admin grants. Where nothing was granted the default is; an app that asks for more has to
 /// be granted it, so that nobody installs a hungry app without knowing.
 ///
@@ -208,7 +223,8 @@ mod tests {
 
     #[test]
     fn what_holds_is_what_is_asked_for_and_granted() {
-        let some = |memory| PartialLimits { memory, ..PartialLimits::default() };
+        let some =
+            |memory: Option<u64>| PartialLimits { memory: memory.map(Bytes), ..PartialLimits::default() };
         let memory = |asked: Option<u64>, granted: Option<u64>| {
             effective(
                 &some(asked.map(|asked| asked * MIB)),
@@ -237,9 +253,9 @@ mod tests {
             let limits = PartialLimits::read(findings.root().unwrap());
             findings.check().map(|()| limits).map_err(|problems| problems.to_string())
         };
-        assert_eq!(read("points = 5").unwrap().points, Some(5));
-        assert_eq!(read("points = \"5\"").unwrap().points, Some(5));
-        assert_eq!(read("memory = \"5 MiB\"").unwrap().memory, Some(5 * MIB));
+        assert_eq!(read("points = 5").unwrap().points, Some(Count(5)));
+        assert_eq!(read("points = \"5\"").unwrap().points, Some(Count(5)));
+        assert_eq!(read("memory = \"5 MiB\"").unwrap().memory, Some(Bytes(5 * MIB)));
         for wrong in ["points = 0", "points = -1", "points = 1000000", "memory = 5", "cpu = 5"] {
             assert!(read(wrong).is_err(), "{wrong}");
         }

@@ -16,6 +16,25 @@ use ironloom_types::ids::{InstallationId, PointPath, RESERVED_SEGMENT, SlotName,
 /// The most patterns of one input. Beyond: refused.
 pub const MAX_PATTERNS: usize = 256;
 
+/// One pattern, or several, as somebody asks for them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(untagged)]
+pub enum Patterns {
+    One(String),
+    /// Several, in the order in which they are tried.
+    Many(Vec<String>),
+}
+
+impl Patterns {
+    /// The patterns in order.
+    pub fn as_slice(&self) -> &[String] {
+        match self {
+            Self::One(pattern) => std::slice::from_ref(pattern),
+            Self::Many(patterns) => patterns,
+        }
+    }
+}
+
 /// The binding of one input. Its number is its place in the manifest.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InputBinding {
@@ -65,7 +84,7 @@ pub enum Target {
 }
 
 impl Target {
-    /// Whether some entity's value goes to this point.
+    /// Returns whether some entity's value goes to this point.
     pub fn writes(&self, path: &PointPath) -> bool {
         match self {
             Self::Unbound => false,
@@ -77,7 +96,7 @@ impl Target {
         }
     }
 
-    /// Whether it can write a point that the pattern matches.
+    /// Returns whether it can write a point that the pattern matches.
     pub fn feeds(&self, input: &Pattern) -> bool {
         match self {
             Self::Unbound => false,
@@ -130,15 +149,15 @@ impl Bindings {
     pub fn new(
         manifest: &Manifest,
         installation: &InstallationId,
-        asked: &BTreeMap<String, Vec<String>>,
+        asked: &BTreeMap<SlotName, Patterns>,
     ) -> Result<Self, Vec<Problem>> {
         let mut problems = Vec::new();
         for name in asked.keys() {
-            if manifest.input(name).is_none() && manifest.output(name).is_none() {
-                problems.push(unknown_slot(manifest, name));
+            if manifest.input(name.as_str()).is_none() && manifest.output(name.as_str()).is_none() {
+                problems.push(unknown_slot(manifest, name.as_str()));
             }
         }
-        let patterns = |name: &SlotName| asked.get(name.as_str()).map_or(&[][..], Vec::as_slice);
+        let patterns = |name: &SlotName| asked.get(name).map_or(&[][..], Patterns::as_slice);
         let inputs: Vec<InputBinding> = manifest
             .inputs
             .iter()
@@ -203,17 +222,19 @@ impl Bindings {
         }
     }
 
-    /// What was asked for, as the API shows it: every input that is bound, and every output whose
+    /// Returns what was asked for, as the API shows it: every input that is bound, and every output whose
     /// binding is not the default.
-    pub fn asked(&self) -> BTreeMap<String, Vec<String>> {
-        let inputs = self.inputs.iter().map(|input| {
-            (input.name.to_string(), input.patterns.iter().map(Pattern::to_string).collect::<Vec<_>>())
-        });
+    pub fn asked(&self) -> BTreeMap<SlotName, Patterns> {
+        let all = |patterns: &[Pattern]| Patterns::Many(patterns.iter().map(Pattern::to_string).collect());
+        let bound = self.inputs.iter().filter(|input| !input.patterns.is_empty());
+        let inputs = bound.map(|input| (input.name.clone(), all(&input.patterns)));
         let outputs = self.outputs.iter().filter_map(|output| match &output.target {
-            Target::Pattern { pattern, .. } => Some((output.name.to_string(), vec![pattern.to_string()])),
+            Target::Pattern { pattern, .. } => {
+                Some((output.name.clone(), all(std::slice::from_ref(pattern))))
+            }
             Target::Unbound | Target::Default { .. } => None,
         });
-        inputs.filter(|(_, patterns)| !patterns.is_empty()).chain(outputs).collect()
+        inputs.chain(outputs).collect()
     }
 
     /// The input of this name, with its number.
@@ -229,7 +250,7 @@ impl Bindings {
     }
 }
 
-/// Whether readings of a point can go to an input: the units are equal, or one of them is not known.
+/// Returns whether readings of a point can go to an input: the units are equal, or one of them is not known.
 /// An input without a unit takes any; a point without one is taken to have the input's.
 pub fn unit_fits(point: Option<&str>, input: Option<&str>) -> bool {
     match (point, input) {

@@ -5,6 +5,8 @@
 //! To get exactly that, the crate `cronexpr` is asked in a zone without jumps (UTC, standing for the
 //! wall clock) and what it says is brought into the real zone here.
 
+mod words;
+
 use std::fmt;
 use std::str::FromStr;
 
@@ -38,6 +40,11 @@ const MAX_REPEATED: usize = 2 * 24 * 60;
 const MAX_JUMPS: usize = 4 * 12;
 
 impl Cron {
+    /// Its meaning in words, such as `every day at 06:00`; `None` where no short sentence says it.
+    pub fn words(&self) -> Option<String> {
+        words::words(&self.text)
+    }
+
     /// The first due time after `after`. `None` where none comes within four years.
     pub fn next_after(&self, after: Timestamp, zone: &TimeZone) -> Option<Timestamp> {
         if self.any_hour {

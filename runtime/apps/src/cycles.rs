@@ -42,7 +42,7 @@ pub fn find_cycle(
     None
 }
 
-/// What an installation feeds. The one that is looked at is as it will be.
+/// Finds the installations that one feeds. The one that is looked at is as it will be.
 fn feeds(own: &Neighbour, from: &Neighbour, others: &impl Neighbours) -> Vec<Feed> {
     let outputs = || from.bindings.outputs.iter().filter(|output| output.kind == OutputKind::Derived);
     let mut fed: BTreeMap<InstallationId, Neighbour> = BTreeMap::new();

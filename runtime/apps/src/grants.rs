@@ -9,6 +9,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 pub use self::values::{Allowed, Safe};
 use crate::manifest::{Manifest, OutputKind, ValueType};
@@ -19,7 +20,7 @@ use ironloom_types::ids::SlotName;
 /// The grants of an admin to an installation. They are checked when they are parsed.
 ///
 /// **Format**: stands in revisions of the log; fields keep their order.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Grants {
     /// For each set-point output that may ask for anything, what it may ask for.
@@ -28,7 +29,7 @@ pub struct Grants {
 }
 
 /// The values that a set-point output may request.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct OutputGrant {
     /// Values and ranges, such as `0, 6..32`.
@@ -41,6 +42,7 @@ pub struct OutputGrant {
     pub ttl: Option<Span>,
     /// The value that is sent when the installation no longer vouches for its own; none: nothing is sent.
     #[serde(default)]
+    #[schema(value_type = Option<serde_json::Value>, example = json!(6))]
     pub safe: Option<Safe>,
     /// Refuses other values instead of moving them.
     #[serde(default)]
@@ -48,7 +50,7 @@ pub struct OutputGrant {
 }
 
 /// A direction along the values.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Toward {
     /// To the next lower value that is allowed.
@@ -85,7 +87,7 @@ impl OutputGrant {
 }
 
 impl Grants {
-    /// Whether nothing is granted.
+    /// Returns whether nothing is granted.
     pub fn is_empty(&self) -> bool {
         self.outputs.is_empty()
     }

@@ -58,7 +58,7 @@ impl ValueType {
         }
     }
 
-    /// Whether its values can have a unit.
+    /// Returns whether its values can have a unit.
     pub fn is_number(self) -> bool {
         matches!(self, Self::Integer | Self::Real)
     }
@@ -114,7 +114,9 @@ impl FromStr for OutputKind {
 }
 
 /// The severity of an alarm.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, utoipa::ToSchema,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
     /// To be known.
@@ -159,7 +161,7 @@ pub struct Input {
     pub value_type: ValueType,
     /// Its unit, a UCUM code; none where its values are plain numbers, texts or the like.
     pub unit: Option<Arc<str>>,
-    /// Whether it may stay unbound.
+    /// It may stay unbound.
     pub optional: bool,
     /// For whoever binds it.
     pub description: String,
@@ -226,7 +228,7 @@ pub struct Manifest {
     pub description: String,
     /// Its licence, as an SPDX expression.
     pub license: String,
-    /// Whether it sets one-shot timers.
+    /// It sets one-shot timers.
     pub schedule: bool,
     /// Its inputs. Frames come in this order.
     pub inputs: Vec<Input>,

@@ -125,10 +125,23 @@ pub(crate) fn pack(manifest: &[u8], component: &[u8], extras: &[(&str, &[u8])]) 
     archive::write(&layout::write(manifest, component, extras))
 }
 
+/// Returns what to tell somebody who sends WebAssembly where a package is expected; `None` for anything else.
+pub fn not_packed(bytes: &[u8]) -> Option<&'static str> {
+    if check_component_header(bytes).is_ok() {
+        return Some(
+            "this is a WebAssembly component and not a package yet; `ironloom pack FILE.wasm --manifest app.toml` makes one",
+        );
+    }
+    bytes.starts_with(b"\0asm").then_some(
+        "this is a WebAssembly module and not a package; build a component (such as for wasm32-wasip2), then \
+         `ironloom pack FILE.wasm --manifest app.toml` makes a package of it",
+    )
+}
+
 /// Looks at the first bytes of what should be a component, for an error that names the usual mistakes.
 ///
 /// # Errors
-/// What it is instead.
+/// The mistake: what these bytes are instead.
 pub fn check_component_header(bytes: &[u8]) -> Result<(), &'static str> {
     match bytes.get(..8) {
         Some(b"\0asm\x0d\0\x01\0") => Ok(()),

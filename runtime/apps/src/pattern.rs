@@ -13,6 +13,10 @@ const MAX_PATTERN_BYTES: usize = 512;
 /// The longest name of a capture, in bytes.
 const MAX_CAPTURE_BYTES: usize = 63;
 
+/// The wildcards of other systems. Points may have a `*` in their names, and then match a capture; as a
+/// literal it would be a wildcard that silently matches nothing.
+const WILDCARDS: [char; 3] = ['*', '+', '#'];
+
 /// One segment of a pattern.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Segment {
@@ -59,6 +63,7 @@ impl Pattern {
                         "has a capture that is not a whole segment; write {name} between two `/`",
                     ));
                 }
+                None if part.contains(WILDCARDS) => return Err(no_wildcards(text)),
                 None => {
                     check_segment(part).map_err(refuse)?;
                     Segment::Literal(part.into())
@@ -94,7 +99,7 @@ impl Pattern {
         })
     }
 
-    /// Whether it matches the path.
+    /// Returns whether it matches the path.
     pub fn matches(&self, path: &PointPath) -> bool {
         let mut parts = path.segments();
         for segment in self.segments.iter() {
@@ -132,7 +137,7 @@ impl Pattern {
         }
     }
 
-    /// Whether some path matches both.
+    /// Returns whether some path matches both.
     pub fn intersects(&self, other: &Self) -> bool {
         self.segments.len() == other.segments.len()
             && self.segments.iter().zip(other.segments.iter()).all(|pair| match pair {
@@ -140,6 +145,19 @@ impl Pattern {
                 _ => true,
             })
     }
+}
+
+/// Says what to write instead of the wildcards of other systems.
+fn no_wildcards(text: &str) -> String {
+    let mut names = (1..).map(|n| if n == 1 { "{name}".to_owned() } else { format!("{{name{n}}}") });
+    let mut free = || names.find(|name| !text.contains(name.as_str())).unwrap_or_default();
+    let parts = text.split('/').map(|part| if part.contains(WILDCARDS) { free() } else { part.to_owned() });
+    let instead = parts.collect::<Vec<_>>().join("/");
+    let wildcard = text.chars().find(|c| WILDCARDS.contains(c)).unwrap_or_default();
+    format!(
+        "{text:?} has `{wildcard}`; no pattern has the wildcards `*`, `+` and `#`: write a name in braces, such as \
+         {instead}, which matches exactly one whole segment"
+    )
 }
 
 fn check_capture(name: &str) -> Result<(), &'static str> {
@@ -241,8 +259,7 @@ mod tests {
             ("{1a}", "name"),
             ("{a b}", "name"),
             ("{{a}}", "name"),
-            ("a/#", "control character"),
-            ("a/+/b", "control character"),
+            ("a\u{7}/b", "control character"),
             ("../a", "`..`"),
             ("Gro\u{308}sse/{a}", "normalization"),
             ("a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a", "16 segments"),
@@ -250,6 +267,28 @@ mod tests {
             let error = Pattern::new(bad).unwrap_err();
             assert!(error.contains(reason), "{bad}: {error}");
         }
+    }
+
+    #[test]
+    fn wildcards_of_other_systems_are_refused_with_what_to_write_instead() {
+        for (bad, wildcard, instead) in [
+            ("barn/*/weight", "`*`", "barn/{name}/weight"),
+            ("a/+/b", "`+`", "a/{name}/b"),
+            ("a/#", "`#`", "a/{name}"),
+            ("**", "`*`", "{name}"),
+            ("pig-*/weight", "`*`", "{name}/weight"),
+            ("{name}/*/+", "`*`", "{name}/{name2}/{name3}"),
+        ] {
+            let error = Pattern::new(bad).unwrap_err();
+            let expected = format!(
+                "{bad:?} has {wildcard}; no pattern has the wildcards `*`, `+` and `#`: write a name in braces, such as \
+                 {instead}, which matches exactly one whole segment"
+            );
+            assert_eq!(error, expected);
+            assert!(Pattern::new(instead).is_ok(), "{instead}");
+        }
+        // A point may have one in its name: a capture matches it.
+        assert_eq!(pattern("a/{x}").entity(&path("a/b*")).as_deref(), Some("b*"));
     }
 
     #[test]

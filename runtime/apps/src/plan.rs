@@ -6,42 +6,43 @@ mod tests;
 mod warnings;
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use jiff::tz::TimeZone;
 
 use super::allowance::{PartialLimits, effective};
-use super::binding::{Bindings, unit_fits};
+use super::binding::{Bindings, Patterns, unit_fits};
 use super::cycles::find_cycle;
 use super::grants::Grants;
 use super::manifest::Manifest;
 use super::problem::{Cause, Problem, Problems};
 use super::settings;
 use super::wiring::Neighbours;
-use crate::routing::{LeftOut, LeftOutReason, RoutingTable};
+use crate::routing::{LeftOut, LeftOutReason, Prepared};
 use ironloom_types::ids::{InstallationId, PointNumber, PointPath, RESERVED_SEGMENT, SlotName};
-use ironloom_types::limits::Limits;
+use ironloom_types::limits::{Limits, MAX_MATCHES};
 
 /// The most points of an input that a plan shows as samples.
 pub const MAX_SAMPLES: usize = 10;
 /// The most problems with points that are told one by one.
 const MAX_POINT_PROBLEMS: usize = 10;
 
-/// A request to install an app.
-#[derive(Clone, Debug)]
-pub struct Request {
+/// A request to install an app, as it came in.
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'a> {
     /// The installation's id.
-    pub id: InstallationId,
-    /// The patterns of each input, and the one of each output that has one, by the slot's name.
-    pub bindings: BTreeMap<String, Vec<String>>,
+    pub id: &'a InstallationId,
+    /// The patterns of each input, and the one of each output that has one.
+    pub bindings: &'a BTreeMap<SlotName, Patterns>,
     /// The grants of set-point outputs.
-    pub grants: Grants,
+    pub grants: &'a Grants,
     /// The settings that are given.
-    pub settings: BTreeMap<String, serde_json::Value>,
+    pub settings: &'a BTreeMap<SlotName, serde_json::Value>,
     /// The limits that are granted.
-    pub limits: PartialLimits,
+    pub limits: &'a PartialLimits,
     /// The time zone of its timers; without one the site's.
-    pub timezone: Option<String>,
+    pub timezone: Option<&'a str>,
 }
 
 /// The host's configuration for all installations.
@@ -53,14 +54,18 @@ pub struct Site<'a> {
     pub limits: &'a Limits,
 }
 
-/// A point of the site.
-#[derive(Clone, Debug)]
-pub struct KnownPoint {
-    pub number: PointNumber,
-    pub path: PointPath,
-    /// Its unit, where it is known.
-    pub unit: Option<Arc<str>>,
+/// The points of the site.
+pub trait Points {
+    /// Shows points in the order of their numbers, until told to stop: at least those that an input matches or an
+    /// output may write, since others change nothing. Returns the number before which all were looked at.
+    fn each(&self, bindings: &Bindings, see: &mut See<'_>) -> PointNumber;
+
+    /// The path of a point, unless it is gone.
+    fn path(&self, number: PointNumber) -> Option<PointPath>;
 }
+
+/// Sees a point: its number, its path, and its unit where it is known.
+pub type See<'s> = dyn FnMut(PointNumber, &PointPath, Option<&str>) -> ControlFlow<()> + 's;
 
 /// The result of an install: the parts of a revision, and the points that its inputs match now.
 #[derive(Clone, Debug, PartialEq)]
@@ -93,45 +98,105 @@ pub struct InputPlan {
     pub unit_assumed: u64,
 }
 
-/// Checks a request against the manifest, the points of the site in the order of their numbers, and
-/// the other installations. `points` finds them by the bindings: at least those that an input matches or an
-/// output may write, since others change nothing. The component itself is checked by [`super::roles::check_component`], and
-/// whether the id is free by whoever holds the installations.
+/// Checks a request against the manifest, the points of the site and the other installations; with the matches of its
+/// inputs. Where these are more than [`MAX_MATCHES`] it ends early, and whoever asks has to refuse it. The component
+/// itself is checked by [`super::roles::check_component`], and whether the id is free by whoever holds the installations.
 ///
 /// # Errors
 /// All problems, each with its field.
 pub fn plan_install(
-    request: &Request,
+    request: Request<'_>,
     manifest: &Manifest,
     site: Site<'_>,
-    points: impl FnOnce(&Bindings) -> Vec<KnownPoint>,
+    points: &impl Points,
     others: &impl Neighbours,
-) -> Result<Plan, Problems> {
+) -> Result<(Plan, Prepared), Problems> {
     let mut problems = Vec::new();
-    let bindings = collect(Bindings::new(manifest, &request.id, &request.bindings), &mut problems);
-    let bindings = bindings.map(Arc::new);
-    let settings = collect(settings::check(manifest, &request.settings), &mut problems);
-    let limits = collect(effective(&manifest.limits, &request.limits, site.limits), &mut problems);
-    let timezone = request.timezone.as_deref().unwrap_or(site.timezone);
-    if TimeZone::get(timezone).is_err() {
-        let message =
-            format!("{timezone:?} is not a time zone; write its IANA name, such as \"Europe/Berlin\"");
-        problems.push(Problem::of("timezone", message));
-    }
-    problems.extend(request.grants.check(manifest));
-    let mut inputs = Vec::new();
-    if let Some(bindings) = &bindings {
-        problems.extend(find_cycle(&request.id, bindings, others));
-        inputs = match_points(bindings, &points(bindings), &mut problems);
+    let parts = Parts::check(request, manifest, site, &mut problems);
+    let mut matched = None;
+    if let Some(bindings) = &parts.bindings {
+        problems.extend(find_cycle(request.id, bindings, others));
+        matched = Some(match_points(bindings, None, points, &mut problems));
     }
     Problems::check(problems)?;
-    // Each of them is there, or a problem was found.
-    let (Some(bindings), Some(settings), Some(limits)) = (bindings, settings, limits) else {
+    let (Some(mut plan), Some((inputs, routes))) = (parts.plan(), matched) else {
+        // Each of them is there, or a problem was found.
         return Err(Problem::of("install", "can't be planned").into());
     };
-    let warnings = warnings::of(&request.id, &bindings, &inputs, &limits, others);
-    let (grants, timezone) = (request.grants.clone(), timezone.to_owned());
-    Ok(Plan { bindings, grants, settings, limits, timezone, inputs, warnings })
+    plan.warnings = warnings::of(request.id, &plan.bindings, &inputs, others);
+    let limits = (&manifest.limits, request.limits);
+    plan.warnings.extend(warnings::of_limits(&plan.bindings, &inputs, &plan.limits, limits));
+    plan.inputs = inputs;
+    Ok((plan, routes))
+}
+
+/// Checks a change of an installation that has these bindings. Where the request leaves them as they are, no point is
+/// looked at, and the plan has no matches. Inputs and outputs that stay bound as they are do so whatever points they
+/// leave out.
+///
+/// # Errors
+/// All problems, each with its field.
+pub fn plan_change(
+    request: Request<'_>,
+    manifest: &Manifest,
+    site: Site<'_>,
+    before: &Bindings,
+    points: &impl Points,
+    others: &impl Neighbours,
+) -> Result<(Plan, Option<Prepared>), Problems> {
+    let mut problems = Vec::new();
+    let parts = Parts::check(request, manifest, site, &mut problems);
+    let mut matched = None;
+    if let Some(bindings) = parts.bindings.as_ref().filter(|bindings| ***bindings != *before) {
+        problems.extend(find_cycle(request.id, bindings, others));
+        matched = Some(match_points(bindings, Some(before), points, &mut problems));
+    }
+    Problems::check(problems)?;
+    let Some(mut plan) = parts.plan() else {
+        return Err(Problem::of("revision", "can't be planned").into());
+    };
+    let (inputs, routes) = matched.unzip();
+    plan.inputs = inputs.unwrap_or_default();
+    if routes.is_some() {
+        plan.warnings = warnings::of(request.id, &plan.bindings, &plan.inputs, others);
+    }
+    let limits = (&manifest.limits, request.limits);
+    plan.warnings.extend(warnings::of_limits(&plan.bindings, &plan.inputs, &plan.limits, limits));
+    Ok((plan, routes))
+}
+
+/// The parts of a revision as far as a request has them right.
+struct Parts {
+    bindings: Option<Arc<Bindings>>,
+    grants: Grants,
+    settings: Option<BTreeMap<String, String>>,
+    limits: Option<Limits>,
+    timezone: String,
+}
+
+impl Parts {
+    /// Checks a request against the manifest.
+    fn check(request: Request<'_>, manifest: &Manifest, site: Site<'_>, problems: &mut Vec<Problem>) -> Self {
+        let bindings = collect(Bindings::new(manifest, request.id, request.bindings), problems);
+        let settings = collect(settings::check(manifest, request.settings), problems);
+        let limits = collect(effective(&manifest.limits, request.limits, site.limits), problems);
+        let timezone = request.timezone.unwrap_or(site.timezone);
+        if TimeZone::get(timezone).is_err() {
+            let message =
+                format!("{timezone:?} is not a time zone; write its IANA name, such as \"Europe/Berlin\"");
+            problems.push(Problem::of("timezone", message));
+        }
+        problems.extend(request.grants.check(manifest));
+        let (grants, timezone) = (request.grants.clone(), timezone.to_owned());
+        Self { bindings: bindings.map(Arc::new), grants, settings, limits, timezone }
+    }
+
+    /// The plan without matches, if all is right.
+    fn plan(self) -> Option<Plan> {
+        let Self { bindings, grants, settings, limits, timezone } = self;
+        let (bindings, settings, limits) = (bindings?, settings?, limits?);
+        Some(Plan { bindings, grants, settings, limits, timezone, inputs: Vec::new(), warnings: Vec::new() })
+    }
 }
 
 fn collect<T>(result: Result<T, Vec<Problem>>, problems: &mut Vec<Problem>) -> Option<T> {
@@ -144,73 +209,81 @@ fn collect<T>(result: Result<T, Vec<Problem>>, problems: &mut Vec<Problem>) -> O
     }
 }
 
-/// Runs the points through a routing table of their own, so that what is planned is what will be.
-fn match_points(bindings: &Bindings, points: &[KnownPoint], problems: &mut Vec<Problem>) -> Vec<InputPlan> {
+/// Matches the points to the inputs, as routing does. Problems with inputs and outputs that were bound so before are none.
+fn match_points(
+    bindings: &Bindings,
+    before: Option<&Bindings>,
+    points: &impl Points,
+    problems: &mut Vec<Problem>,
+) -> (Vec<InputPlan>, Prepared) {
     let empty =
         |name: &SlotName| InputPlan { name: name.clone(), points: 0, samples: Vec::new(), unit_assumed: 0 };
     let mut plans: Vec<InputPlan> = bindings.inputs.iter().map(|input| empty(&input.name)).collect();
-    let mut table = RoutingTable::new();
-    table.set_lane(0, &bindings.inputs, []);
-    // Two points give one entity only where an input has several patterns.
-    let several = bindings.inputs.iter().any(|input| input.patterns.len() > 1);
-    let mut matched: Vec<(PointNumber, &KnownPoint)> = Vec::new();
-    let mut left_out: Vec<(&KnownPoint, LeftOut)> = Vec::new();
+    let mut routes = Prepared::new(&bindings.inputs);
+    let stays = |input: u16| {
+        let input = &bindings.inputs[usize::from(input)];
+        before.is_some_and(|before| before.inputs.contains(input))
+    };
+    // The paths of those that are left out, and their places among them.
+    let mut left_out: Vec<(PointPath, usize)> = Vec::new();
+    let mut told = 0;
     let mut conflicts = 0;
-    for (at, point) in points.iter().enumerate() {
-        // Numbers of their own: the table has no room for all points of the site.
-        let own = PointNumber(at as u32);
-        for problem in output_conflicts(bindings, point) {
+    let seen = points.each(bindings, &mut |number, path, unit| {
+        for problem in output_conflicts(bindings, before, path, unit) {
             conflicts += 1;
             if conflicts <= MAX_POINT_PROBLEMS {
                 problems.push(problem);
             }
         }
-        let left = table.add_point(own, &point.path, point.unit.as_deref());
-        left_out.extend(left.into_iter().map(|left| (point, left)));
-        let matches = table.matches(own);
-        for found in matches {
-            let input = usize::from(found.input());
+        for (_, matched) in routes.add(number, path, unit) {
+            let input = usize::from(matched.input());
             let plan = &mut plans[input];
             plan.points += 1;
             if plan.samples.len() < MAX_SAMPLES {
-                plan.samples.push(point.number);
+                plan.samples.push(number);
             }
-            if point.unit.is_none() && bindings.inputs[input].unit.is_some() {
+            if unit.is_none() && bindings.inputs[input].unit.is_some() {
                 plan.unit_assumed += 1;
             }
         }
-        if several && !matches.is_empty() {
-            matched.push((own, point));
-        }
-        if left_out.len().max(conflicts) > MAX_POINT_PROBLEMS {
-            // Enough to tell; the rest would only repeat it.
-            break;
-        }
-    }
-    for (point, left) in left_out.iter().take(MAX_POINT_PROBLEMS) {
-        problems.push(point_problem(bindings, &table, &matched, point, left));
+        let more = routes.left_out().iter().enumerate().skip(told).filter(|(_, left)| !stays(left.input));
+        left_out.extend(more.map(|(place, _)| (path.clone(), place)));
+        told = routes.left_out().len();
+        // Then there are enough to tell; the rest would only repeat it.
+        let are_enough = left_out.len().max(conflicts) > MAX_POINT_PROBLEMS;
+        let are_too_many = routes.matches().len() > MAX_MATCHES;
+        if are_enough || are_too_many { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    });
+    routes.skip_to(seen);
+    for (path, place) in left_out.iter().take(MAX_POINT_PROBLEMS) {
+        problems.push(point_problem(bindings, points, &routes, path, &routes.left_out()[*place]));
     }
     if left_out.len().max(conflicts) > MAX_POINT_PROBLEMS {
         problems.push(Problem::of("bindings", "there are more points like these"));
     }
-    plans
+    (plans, routes)
 }
 
 /// Outputs that would write a point of another unit: whoever reads it would take one for the other.
-fn output_conflicts(bindings: &Bindings, point: &KnownPoint) -> impl Iterator<Item = Problem> {
-    let conflicts = bindings.outputs.iter().filter(move |output| {
-        !unit_fits(point.unit.as_deref(), output.unit.as_deref()) && output.target.writes(&point.path)
-    });
+fn output_conflicts<'a>(
+    bindings: &'a Bindings,
+    before: Option<&'a Bindings>,
+    path: &'a PointPath,
+    unit: Option<&'a str>,
+) -> impl Iterator<Item = Problem> + 'a {
+    let conflicts = bindings
+        .outputs
+        .iter()
+        .filter(move |output| before.is_none_or(|before| !before.outputs.contains(output)))
+        .filter(move |output| !unit_fits(unit, output.unit.as_deref()) && output.target.writes(path));
     conflicts.map(move |output| {
-        let (has, gives) =
-            (point.unit.as_deref().unwrap_or_default(), output.unit.as_deref().unwrap_or_default());
+        let (has, gives) = (unit.unwrap_or_default(), output.unit.as_deref().unwrap_or_default());
         let name = &output.name;
-        let message =
-            format!("the point {} has the unit {has}, and the output {name} gives {gives}", point.path);
+        let message = format!("the point {path} has the unit {has}, and the output {name} gives {gives}");
         let problem = Problem::of(format!("bindings.{name}"), message)
             .because(Cause::UnitMismatch)
             .hint("bind the output to points of its own");
-        let mut segments = point.path.segments();
+        let mut segments = path.segments();
         match (segments.next(), segments.next()) {
             (Some(RESERVED_SEGMENT), Some(id)) => problem.hint(format!(
                 "if an uninstalled app has left the point, `ironloom uninstall {id} --purge` removes it"
@@ -222,14 +295,13 @@ fn output_conflicts(bindings: &Bindings, point: &KnownPoint) -> impl Iterator<It
 
 fn point_problem(
     bindings: &Bindings,
-    table: &RoutingTable,
-    matched: &[(PointNumber, &KnownPoint)],
-    point: &KnownPoint,
+    points: &impl Points,
+    routes: &Prepared,
+    path: &PointPath,
     left: &LeftOut,
 ) -> Problem {
     let name = &bindings.inputs[usize::from(left.input)].name;
     let field = format!("bindings.{name}");
-    let path = &point.path;
     match &left.reason {
         LeftOutReason::Unit { point, input } => {
             let message = format!("the point {path} has the unit {point}, and the input {name} has {input}");
@@ -238,12 +310,8 @@ fn point_problem(
                 .hint("units are not converted yet: bind points with the input's unit")
         }
         LeftOutReason::SameEntity { entity } => {
-            let number = table.entities(left.lane).and_then(|entities| entities.read().number(entity));
-            let is_first = |(own, _): &&(PointNumber, &KnownPoint)| {
-                let mut matches = table.matches(*own).iter();
-                matches.any(|one| one.input() == left.input && Some(one.entity()) == number)
-            };
-            let first = matched.iter().find(is_first).map_or("another", |(_, known)| known.path.as_str());
+            let first = routes.point_of(left.input, entity).and_then(|number| points.path(number));
+            let first = first.as_ref().map_or("another", PointPath::as_str);
             let message = format!("the points {first} and {path} both give the entity {entity:?}");
             Problem::of(field, message)
                 .because(Cause::SameEntity)

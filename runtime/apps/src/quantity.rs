@@ -9,15 +9,18 @@ use jiff::SpanRelativeTo;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// A number of bytes: `64 MiB`, `500 kB`, `1.5 GiB`, or a bare number.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, utoipa::ToSchema)]
+#[schema(value_type = String, example = "32 MiB")]
 pub struct Bytes(pub u64);
 
 /// A span of time in nanoseconds: `200 ms`, `1.5 s`, `5 min`, `7 d`. The unit is never left out.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, utoipa::ToSchema)]
+#[schema(value_type = String, example = "200 ms")]
 pub struct Span(pub u64);
 
 /// A whole number: `50000`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, utoipa::ToSchema)]
+#[schema(value_type = u64)]
 pub struct Count(pub u64);
 
 impl FromStr for Count {

@@ -57,13 +57,15 @@ fn check_export(export: &str) -> Option<Problem> {
 fn check_roles(manifest: &Manifest, roles: Roles, problems: &mut Vec<Problem>) {
     if roles == Roles::default() {
         let message = "the component exports no role, so it would never be called";
-        problems.push(Problem::of("component", message).hint("name its roles with the SDK's `app!`"));
+        let hint = "name its roles with the SDK's `app!`, or include them in your world, as with \
+                    `include ironloom:platform/readings@0.1.0`";
+        problems.push(Problem::of("component", message).hint(hint));
         return;
     }
     let has_inputs = !manifest.inputs.is_empty();
     if has_inputs && !roles.readings {
         let message = "the manifest declares inputs, but the component lacks the role `readings`";
-        problems.push(Problem::of("inputs", message).hint("add `readings` to the SDK's `app!`"));
+        problems.push(Problem::of("inputs", message).hint(add_role("readings")));
     }
     if roles.readings && !has_inputs {
         let message = "the component has the role `readings`, but the manifest declares no input";
@@ -74,12 +76,16 @@ fn check_roles(manifest: &Manifest, roles: Roles, problems: &mut Vec<Problem>) {
     if has_timers && !roles.timers {
         let what = if manifest.timers.is_empty() { "schedule" } else { "timers" };
         let message = format!("the manifest declares `{what}`, but the component lacks the role `timers`");
-        problems.push(Problem::of(what, message).hint("add `timers` to the SDK's `app!`"));
+        problems.push(Problem::of(what, message).hint(add_role("timers")));
     }
     if roles.timers && !has_timers {
         let message = "the component has the role `timers`, but the manifest declares neither a timer nor `schedule = true`";
         problems.push(Problem::of("timers", message).hint("add a [timers.NAME] section, or remove the role"));
     }
+}
+
+fn add_role(role: &str) -> String {
+    format!("add `{role}` to the SDK's `app!`, or `include ironloom:platform/{role}@0.1.0` to your world")
 }
 
 fn check_import(manifest: &Manifest, import: &str) -> Option<Problem> {
@@ -92,13 +98,20 @@ fn check_import(manifest: &Manifest, import: &str) -> Option<Problem> {
     }
     let Some(capability) = Capability::ALL.into_iter().find(|one| one.interface() == interface) else {
         let message = format!("the component imports {import}, which no app may use");
-        return Some(Problem::of("component", message).hint("remove the code that uses it"));
+        let hint = if interface.starts_with("wasi:http/") {
+            "remove the code that uses it, or leave it out of your world; componentize-js adds it unless it gets \
+             disableFeatures: ['http', 'fetch-event']"
+        } else {
+            "remove the code that uses it, or leave it out of your world"
+        };
+        return Some(Problem::of("component", message).hint(hint));
     };
     if let Some(declaration) = capability.declaration()
         && !capability.is_declared(manifest.declared())
     {
         let message = format!("the component imports {import}, but the manifest doesn't declare it");
-        return Some(Problem::of("component", message).hint(format!("add {declaration}")));
+        let hint = format!("add {declaration}, or leave it out of your world");
+        return Some(Problem::of("component", message).hint(hint));
     }
     (!fits(capability.version(), version)).then(|| other_version("imports", import, capability.version()))
 }
@@ -175,5 +188,47 @@ mod tests {
         refused(INPUT, &["wasi:cli/environment@0.3.0"], &[readings], "has wasi:cli/environment@0.2.x");
         refused(INPUT, &["wasi:config/store@0.2.0"], &[readings], "wasi:config/store@0.2.0-rc.1");
         refused(INPUT, &["env"], &[readings], "imports env");
+        refused(INPUT, &["ironloom:alarms/alarms@0.1.0"], &[readings], "or leave it out of your world");
+        refused(INPUT, &["wasi:http/types@0.2.0"], &[readings], "disableFeatures: ['http', 'fetch-event']");
+        refused(TIMER, &[], &[readings], "include ironloom:platform/timers@0.1.0");
+    }
+
+    /// The names of imports and exports of a world in `wit/`, such as toolchains keep that don't leave unused ones out.
+    fn names_of(world: &str) -> (Vec<String>, Vec<String>) {
+        let mut resolve = wit_parser::Resolve::default();
+        let wit = concat!(env!("CARGO_MANIFEST_DIR"), "/../../wit");
+        let (package, _) = resolve.push_dir(wit).unwrap();
+        let id = resolve.packages[package].worlds[world];
+        let world = &resolve.worlds[id];
+        let names =
+            |keys: Vec<&wit_parser::WorldKey>| keys.iter().map(|key| resolve.name_world_key(key)).collect();
+        (names(world.imports.keys().collect()), names(world.exports.keys().collect()))
+    }
+
+    #[test]
+    fn each_whole_world_fits_the_manifest_that_its_comment_names_and_no_smaller_one() {
+        let (output, alarm) =
+            ("[outputs.mean]\nkind = \"derived\"\ntype = \"real\"\n", "[alarms.low]\nseverity = \"low\"\n");
+        let schedule = "schedule = true\n";
+        for (world, sections) in [
+            ("app-readings", &[INPUT][..]),
+            ("app-outputs", &[INPUT, output]),
+            ("app-alarms", &[INPUT, alarm]),
+            ("app-outputs-alarms", &[INPUT, output, alarm]),
+            ("app-timers", &[INPUT, output, alarm, TIMER]),
+            ("app-schedule", &[schedule, INPUT, output, alarm]),
+        ] {
+            let (imports, exports) = names_of(world);
+            let check = |sections: &[&str]| {
+                let manifest = Manifest::parse(&format!("{HEAD}{}", sections.concat())).unwrap();
+                check_component(&manifest, &imports, &exports)
+            };
+            assert!(check(sections).is_ok(), "{world}: {:?}", check(sections));
+            for left_out in 0..sections.len() {
+                let mut fewer = sections.to_vec();
+                fewer.remove(left_out);
+                assert!(check(&fewer).is_err(), "{world} without {}", sections[left_out]);
+            }
+        }
     }
 }

@@ -5,6 +5,7 @@
 //! and touches no others. To match a million points takes long, so a new lane's matches can be worked out
 //! before, on another thread ([`Prepared`]).
 
+mod by_text;
 mod entities;
 mod index;
 mod matches;
@@ -22,6 +23,7 @@ use crate::binding::{InputBinding, unit_fits};
 use crate::pattern::Pattern;
 use ironloom_types::ids::{PointNumber, PointPath};
 
+pub use by_text::NumbersByText;
 pub use entities::{Entities, EntitiesRead};
 use index::{Candidate, PatternIndex};
 use matches::Matches;
@@ -103,7 +105,7 @@ pub struct Replaced<'a> {
     pub is_removed: bool,
 }
 
-/// What became of points that were matched anew, and of those that wait for their entities.
+/// The outcome for points that were matched anew, and of those that wait for their entities.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Rematched {
     /// Those that were left out before.
@@ -156,7 +158,7 @@ struct Taken {
 }
 
 impl Taken {
-    /// Whether the entity was free, so that it is this point's now.
+    /// Returns whether the entity was free, so that it is this point's now.
     fn take(&mut self, entity: u32, point: PointNumber) -> bool {
         let is_free = self.entities.insert(entity);
         if !is_free {
@@ -187,7 +189,7 @@ pub struct RoutingTable {
     matches: Matches,
     index: PatternIndex,
     lanes: HashMap<u32, Lane>,
-    /// How often points were matched anew or forgotten.
+    /// The number of times that points were matched anew or forgotten.
     changes: u64,
     /// Used again and again while one point is matched.
     candidates: Vec<Candidate>,
@@ -218,6 +220,11 @@ impl RoutingTable {
         self.matches.points()
     }
 
+    /// About as many matches as a point with this path gets: an input with several patterns that match counts each of them.
+    pub fn about(&self, path: &PointPath) -> usize {
+        self.index.count(path)
+    }
+
     /// Adds a point that has just appeared. Points come in the order of their numbers; numbers that
     /// are passed over stand for nothing. Returns where it was left out.
     pub fn add_point(&mut self, number: PointNumber, path: &PointPath, unit: Option<&str>) -> Vec<LeftOut> {
@@ -232,7 +239,7 @@ impl RoutingTable {
         left_out
     }
 
-    /// How often points were matched anew or forgotten. What was prepared before the last time is of no use.
+    /// The number of times that points were matched anew or forgotten. What was prepared before the last time is of no use.
     pub fn changes(&self) -> u64 {
         self.changes
     }
@@ -262,7 +269,10 @@ impl RoutingTable {
             self.index.insert(slot, rank, pattern);
         }
         let added = self.points();
-        prepared.add(points.into_iter().take_while(|(number, ..)| (number.0 as usize) < added));
+        for (number, path, unit) in points.into_iter().take_while(|(number, ..)| (number.0 as usize) < added)
+        {
+            prepared.add(number, path, unit);
+        }
         let Prepared { lane: own, matches, mut left_out, .. } = prepared;
         self.lanes.insert(lane, own);
         left_out.iter_mut().for_each(|one| one.lane = lane);

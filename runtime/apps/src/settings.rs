@@ -10,6 +10,7 @@ use toml::de::DeValue;
 
 use super::manifest::{Manifest, ValueType};
 use super::problem::{Cause, Problem, join_path};
+use ironloom_types::ids::SlotName;
 
 /// The longest value of a setting, in bytes. Beyond: refused.
 pub const MAX_SETTING_BYTES: usize = 16 << 10;
@@ -100,15 +101,15 @@ fn real_text(value: f64) -> Option<String> {
 /// Unknown and missing settings and values of another type, all of them.
 pub fn check(
     manifest: &Manifest,
-    given: &BTreeMap<String, serde_json::Value>,
+    given: &BTreeMap<SlotName, serde_json::Value>,
 ) -> Result<BTreeMap<String, String>, Vec<Problem>> {
     let mut problems = Vec::new();
     for name in given.keys() {
-        if !manifest.settings.iter().any(|setting| setting.name.as_str() == name) {
+        if !manifest.settings.iter().any(|setting| setting.name == *name) {
             let known: Vec<&str> = manifest.settings.iter().map(|setting| setting.name.as_str()).collect();
             let known = if known.is_empty() { "no settings".to_owned() } else { known.join(", ") };
             problems.push(Problem::of(
-                join_path("settings", name),
+                join_path("settings", name.as_str()),
                 format!("is not a setting of {}, which has {known}", manifest.id),
             ));
         }
@@ -117,7 +118,7 @@ pub fn check(
     for setting in &manifest.settings {
         let name = setting.name.as_str();
         let field = format!("settings.{name}");
-        let text = match (given.get(name), &setting.default) {
+        let text = match (given.get(&setting.name), &setting.default) {
             (Some(value), _) => Given::from_json(value).and_then(|given| to_text(setting.value_type, &given)),
             (None, Some(default)) => Ok(default.clone()),
             (None, None) => {

@@ -26,7 +26,7 @@ impl<'t> Findings<'t> {
         Self { text, problems: RefCell::default(), starts: RefCell::default() }
     }
 
-    /// Where all fields stand that were come across so far.
+    /// Returns the places of the fields that were read so far.
     pub fn places(&self) -> Places {
         Places { text: self.text.to_owned(), starts: self.starts.borrow().clone() }
     }
@@ -60,7 +60,7 @@ impl<'t> Findings<'t> {
     }
 }
 
-/// Where the fields of a text stand, for what is found wrong with them later.
+/// The places of a text's fields, for what is found wrong with them later.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Places {
     text: String,

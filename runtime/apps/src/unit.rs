@@ -5,7 +5,7 @@ use std::sync::Arc;
 /// The longest unit, in bytes. Beyond: refused.
 const MAX_UNIT: usize = 64;
 
-/// What is often written and isn't a UCUM code, with the code that is meant. A point with the one and an input with the
+/// Texts that are often written and aren't UCUM codes, with the code that is meant. A point with the one and an input with the
 /// other would silently not go together.
 const MEANT: [(&str, &str); 34] = [
     ("Wh", "W.h"),

@@ -1,6 +1,8 @@
 //! The host's configuration, `ironloom.toml`.
 
+mod changes;
 pub(crate) mod keys;
+mod source;
 #[cfg(test)]
 mod tests;
 
@@ -13,16 +15,20 @@ use jiff::tz::TimeZone;
 
 pub(crate) use ironloom_apps::quantity::{Bytes, Span};
 
+pub(crate) use self::changes::{Change, changes};
+pub(crate) use self::source::{Source, SourceError};
 use crate::connectors::ConnectorConfig;
+use crate::telemetry::LogLines;
 use ironloom_apps::allowance::LimitKind;
 use ironloom_apps::cron::time_zone;
 use ironloom_apps::pattern::Pattern;
 use ironloom_apps::problem::{Problem, Problems};
 use ironloom_apps::toml_section::{Field, Findings, Section};
 use ironloom_apps::unit;
+use ironloom_sandbox::Allocator;
 use ironloom_storage::log::COMMIT_RESERVE;
 use ironloom_storage::store::EngineKind;
-use ironloom_types::clock::Source;
+use ironloom_types::clock;
 use ironloom_types::limits::{Limits, MAX_BODY, MAX_EFFECT_BYTES, MIB};
 
 /// The whole configuration, checked.
@@ -31,9 +37,13 @@ pub(crate) struct Config {
     pub server: Server,
     pub store: Store,
     pub log: Log,
+    pub journal: Journal,
     /// `[ingest] max_future`, in nanoseconds.
     pub max_future: Span,
+    /// `[ingest] max_lag`, in nanoseconds.
+    pub max_lag: Option<Span>,
     pub batch: Batch,
+    pub sandbox: Sandbox,
     /// `[limits]`: the defaults of installations.
     pub limits: Limits,
     pub site: Site,
@@ -48,6 +58,8 @@ pub(crate) struct Server {
     pub listen: SocketAddr,
     /// Further names of the server.
     pub hosts: Vec<String>,
+    /// The server's own log lines that are written.
+    pub log: LogLines,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,6 +82,17 @@ pub(crate) struct Log {
     pub max: Bytes,
     /// Bytes of a segment.
     pub segment: Bytes,
+    /// The time that the last checkpoints have when the server stops.
+    pub fold_at_stop: Span,
+}
+
+/// Limits of the journal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Journal {
+    /// The age beyond which readings go, in nanoseconds.
+    pub max_age: Option<Span>,
+    /// The bytes of block files beyond which the oldest readings go.
+    pub max_bytes: Option<Bytes>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,12 +101,20 @@ pub(crate) struct Batch {
     pub max_bytes: Bytes,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Sandbox {
+    /// Bytes of code in memory beyond which what isn't used is let go.
+    pub code: Bytes,
+    /// The source of the memories of invocations.
+    pub allocator: Allocator,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Site {
     /// A time zone's IANA name, known to be one.
     pub timezone: String,
     /// The source of journal time.
-    pub clock: Source,
+    pub clock: clock::Source,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -104,6 +135,10 @@ const _: () = assert!(MIN_SEGMENT >= 3 * MAX_BODY as u64 && MIN_SEGMENT >= 2 * M
 const MIN_RESERVE: u64 = 64 * MIB;
 /// Unfolded state must hold the effects of some invocations, or no app would ever run.
 const MIN_DIRTY: u64 = 64 * MIB;
+/// Some block files: the newest one never goes.
+const MIN_JOURNAL: u64 = 256 * MIB;
+/// A checkpoint is due once an hour, and only what one has folded can go.
+const MIN_AGE: u64 = 3_600_000_000_000;
 
 impl Config {
     /// Reads a file's text. An empty text gives the defaults.
@@ -131,20 +166,26 @@ impl Config {
         let store_section = root.table("store");
         let log = log(root.table("log"));
         let store = store(store_section, log.map_or(Bytes(MIN_SEGMENT), |log| log.segment));
-        let max_future = ingest(root.table("ingest"));
+        let journal = journal(root.table("journal"));
+        let ingest = ingest(root.table("ingest"));
         let batch = batch(root.table("batch"));
+        let sandbox = sandbox(root.table("sandbox"));
         let limits = limits(root.table("limits"));
         let site = site(root.table("site"));
         let points = points(root.table("points"));
         // A wrong zone has been noted: the connectors are read all the same, for their own errors.
         let zone = site.as_ref().map_or(TimeZone::UTC, Site::zone);
         let connectors = connectors(root.table("connectors"), &zone);
+        let (max_future, max_lag) = ingest?;
         Some(Self {
             server: server?,
             store: store?,
             log: log?,
-            max_future: max_future?,
+            journal: journal?,
+            max_future,
+            max_lag,
             batch: batch?,
+            sandbox: sandbox?,
             limits: limits?,
             site: site?,
             points,
@@ -181,6 +222,7 @@ fn size(field: Option<Field<'_, '_>>, least: u64) -> Option<Bytes> {
 fn server(mut section: Section<'_, '_>) -> Option<Server> {
     let listen = key(&mut section, "server", "listen");
     let hosts = key(&mut section, "server", "hosts");
+    let log = key(&mut section, "server", "log").and_then(|field| field.parsed(str::parse));
     section.finish();
     let listen = listen.and_then(|field| {
         let wrong =
@@ -196,7 +238,7 @@ fn server(mut section: Section<'_, '_>) -> Option<Server> {
         }
         Some(hosts)
     });
-    Some(Server { listen: listen?, hosts: hosts? })
+    Some(Server { listen: listen?, hosts: hosts?, log: log? })
 }
 
 /// Checks a name as the Host header gives it, without the port.
@@ -232,10 +274,25 @@ fn store(mut section: Section<'_, '_>, segment: Bytes) -> Option<Store> {
     Some(Store { engine: engine?, reserve: reserve?, cache: cache?, dirty: dirty? })
 }
 
+fn sandbox(mut section: Section<'_, '_>) -> Option<Sandbox> {
+    let code = size(key(&mut section, "sandbox", "code"), MIB);
+    let allocator = key(&mut section, "sandbox", "allocator");
+    section.finish();
+    let allocator = allocator.and_then(|field| {
+        field.parsed(|text| match text {
+            "pool" => Ok(Allocator::Pool),
+            "on-demand" => Ok(Allocator::OnDemand),
+            _ => Err(format!("{text:?} is not an allocator; the allocators are pool and on-demand")),
+        })
+    });
+    Some(Sandbox { code: code?, allocator: allocator? })
+}
+
 fn log(mut section: Section<'_, '_>) -> Option<Log> {
     let checkpoint = size(key(&mut section, "log", "checkpoint"), MIB);
     let max_field = key(&mut section, "log", "max");
     let segment_field = key(&mut section, "log", "segment");
+    let fold_at_stop = key(&mut section, "log", "fold_at_stop").and_then(|field| field.parsed(fold_at_stop));
     section.finish();
     let segment: Option<Bytes> = segment_field.and_then(|field| {
         let segment: Bytes = field.parsed(str::parse)?;
@@ -258,13 +315,59 @@ fn log(mut section: Section<'_, '_>) -> Option<Log> {
             Bytes(COMMIT_RESERVE)
         ));
     }
-    Some(Log { checkpoint, max, segment: segment? })
+    Some(Log { checkpoint, max, segment: segment?, fold_at_stop: fold_at_stop? })
 }
 
-fn ingest(mut section: Section<'_, '_>) -> Option<Span> {
-    let max_future = key(&mut section, "ingest", "max_future");
+fn fold_at_stop(text: &str) -> Result<Span, String> {
+    let time: Span = text.parse()?;
+    let most = Span(3_600_000_000_000);
+    if time > most { Err(format!("must be at most {most}")) } else { Ok(time) }
+}
+
+fn journal(mut section: Section<'_, '_>) -> Option<Journal> {
+    let max_age = key(&mut section, "journal", "max_age");
+    let max_bytes = key(&mut section, "journal", "max_bytes");
     section.finish();
-    max_future?.parsed(str::parse)
+    let max_age = max_age.and_then(|field| {
+        field.parsed(|text| unless_off(text, |age: Span| within(age, Span(MIN_AGE), None)))
+    });
+    let max_bytes = max_bytes.and_then(|field| {
+        field.parsed(|text| unless_off(text, |bytes: Bytes| within(bytes, Bytes(MIN_JOURNAL), None)))
+    });
+    Some(Journal { max_age: max_age?, max_bytes: max_bytes? })
+}
+
+/// A quantity, or `None` for "off".
+fn unless_off<T: FromStr<Err = String>>(
+    text: &str,
+    check: impl FnOnce(T) -> Result<T, String>,
+) -> Result<Option<T>, String> {
+    if text == "off" {
+        return Ok(None);
+    }
+    check(text.parse()?).map(Some)
+}
+
+/// Checks a limit that may be off.
+fn within<T: PartialOrd + std::fmt::Display>(value: T, least: T, most: Option<T>) -> Result<T, String> {
+    let is_within = value >= least && most.as_ref().is_none_or(|most| value <= *most);
+    match most {
+        _ if is_within => Ok(value),
+        Some(most) => Err(format!("must be \"off\" or {least} to {most}")),
+        None => Err(format!("must be \"off\" or at least {least}")),
+    }
+}
+
+/// The latest `at`, and the lag from which sources are slowed.
+fn ingest(mut section: Section<'_, '_>) -> Option<(Span, Option<Span>)> {
+    let max_future = key(&mut section, "ingest", "max_future");
+    let max_lag = key(&mut section, "ingest", "max_lag");
+    section.finish();
+    Some((max_future?.parsed(str::parse)?, max_lag?.parsed(lag)?))
+}
+
+fn lag(text: &str) -> Result<Option<Span>, String> {
+    unless_off(text, |lag: Span| within(lag, Span(100_000_000), Some(Span(3_600_000_000_000))))
 }
 
 fn batch(mut section: Section<'_, '_>) -> Option<Batch> {
@@ -295,18 +398,18 @@ fn limits(mut section: Section<'_, '_>) -> Option<Limits> {
 
 fn site(mut section: Section<'_, '_>) -> Option<Site> {
     let timezone = key(&mut section, "site", "timezone");
-    let clock = key(&mut section, "site", "clock");
+    let source = key(&mut section, "site", "clock");
     section.finish();
     let timezone = timezone
         .and_then(|field| field.parsed(time_zone).map(|_| field.text().unwrap_or_default().to_owned()));
-    let clock = clock.and_then(|field| {
+    let source = source.and_then(|field| {
         field.parsed(|text| match text {
-            "host" => Ok(Source::Host),
-            "feed" => Ok(Source::Feed),
+            "host" => Ok(clock::Source::Host),
+            "feed" => Ok(clock::Source::Feed),
             _ => Err(format!("{text:?} is not a clock; the clocks are host and feed")),
         })
     });
-    Some(Site { timezone: timezone?, clock: clock? })
+    Some(Site { timezone: timezone?, clock: source? })
 }
 
 fn points(mut section: Section<'_, '_>) -> Vec<PointUnit> {

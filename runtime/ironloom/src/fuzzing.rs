@@ -4,8 +4,10 @@
 use ironloom_types::clock::Timestamp;
 use ironloom_types::ids::PointNumber;
 
+use crate::api::arrow;
 use crate::api::facade::IngestRules;
-use crate::api::readings::{self as body, Form, Mode};
+use crate::api::intake::{Mode, Parsed};
+use crate::api::readings::{self as body, Form};
 use crate::records::{admin, commit, readings};
 
 /// Reads a record's body as each kind, of the version that the first byte says. It is read or refused.
@@ -24,18 +26,34 @@ pub fn record(bytes: &[u8]) {
     }
 }
 
-/// Reads pushed readings as lines and as JSON, whole and in part. Each is taken or counted as bad, and the bad ones have
-/// reasons.
+/// Reads pushed readings as lines, as JSON and as an Arrow stream, whole and in part. Each is taken or counted as bad,
+/// and the bad ones have reasons.
 pub fn pushed(bytes: &[u8]) {
     let now = Timestamp(1_700_000_000_000_000_000);
     let rules = IngestRules { now: Some(now), latest: Timestamp(now.0 + 300_000_000_000), new_points: 3 };
     let lookup = |path: &str| (path == "known").then_some(PointNumber(7));
-    let modes = [Mode::WHOLE, Mode::PARTIAL].into_iter();
-    for (mode, form) in modes.flat_map(|mode| [(mode, Form::Lines), (mode, Form::Json)]) {
-        let parsed = body::parse(bytes, form, rules, || lookup, mode);
-        assert!(parsed.columns.is_sound(), "columns that differ in length");
-        assert!(parsed.columns.len() as u64 + parsed.bad_lines <= parsed.lines, "more readings than lines");
-        assert!(parsed.bad.len() <= mode.named, "more bad lines named than asked for");
-        assert!(parsed.bad.iter().all(|bad| !bad.kind.is_empty() && !bad.detail.is_empty()));
+    let opened = arrow::Stream::open(bytes.to_vec().into());
+    for mode in [Mode::WHOLE, Mode::PARTIAL] {
+        for form in [Form::Lines, Form::Json] {
+            hold(&body::parse(bytes, form, rules, || lookup, mode), mode);
+        }
+        match &opened {
+            Ok(stream) => {
+                let parsed = arrow::read(stream, rules, || lookup, mode);
+                assert!(
+                    parsed.columns.bytes() <= stream.memory() + bytes.len() + (64 << 10),
+                    "more than was said"
+                );
+                hold(&parsed, mode);
+            }
+            Err(problems) => assert!(!problems.is_empty(), "refused without a reason"),
+        }
     }
+}
+
+fn hold(parsed: &Parsed, mode: Mode) {
+    assert!(parsed.columns.is_sound(), "columns that differ in length");
+    assert!(parsed.columns.len() as u64 + parsed.bad_lines <= parsed.lines, "more readings than lines");
+    assert!(parsed.bad.len() <= mode.named, "more bad lines named than asked for");
+    assert!(parsed.bad.iter().all(|bad| !bad.kind.is_empty() && !bad.detail.is_empty()));
 }

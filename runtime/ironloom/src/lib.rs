@@ -5,14 +5,17 @@
 
 mod api;
 mod aside;
+mod backup;
 mod cli;
 mod config;
 mod connectors;
+mod feeds;
 mod fold;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
 mod lanes;
 mod node;
+mod offline;
 mod records;
 mod telemetry;
 

@@ -1,5 +1,7 @@
 //! What the node says about itself: log lines on stderr, and counters for `/metrics`.
 
+pub(crate) mod events;
+mod filter;
 mod lines;
 mod sparing;
 
@@ -14,21 +16,24 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
-use tracing_subscriber::EnvFilter;
 
+pub(crate) use self::filter::{ChosenBy, LogFilter, LogLines};
 use self::lines::Form;
 pub(crate) use self::sparing::Sparing;
 
 /// The media type of what [`Metrics::text`] returns.
 pub(crate) const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// Sends the node's own log lines to stderr: `IRONLOOM_LOG` filters them as `RUST_LOG` would
-/// (default `info`), `IRONLOOM_LOG_FORMAT=json` writes one JSON object a line.
-pub(crate) fn start_logging() {
-    let asked = std::env::var("IRONLOOM_LOG").ok();
-    let filter = asked.as_ref().map(EnvFilter::try_new);
-    let mistake = filter.as_ref().and_then(|filter| Some(filter.as_ref().err()?.to_string()));
-    let filter = filter.and_then(Result::ok).unwrap_or_else(|| EnvFilter::new("info"));
+/// Sends the node's own log lines to stderr: those of `[server] log`, or those that `IRONLOOM_LOG` asks for.
+/// `IRONLOOM_LOG_FORMAT=json` writes one JSON object a line.
+pub(crate) fn start_logging(configured: LogLines) -> LogFilter {
+    let asked = std::env::var("IRONLOOM_LOG").ok().filter(|asked| !asked.is_empty());
+    let read = asked.as_ref().map(|asked| asked.parse::<LogLines>());
+    let (lines, by, mistake) = match read {
+        Some(Ok(lines)) => (lines, ChosenBy::Environment, None),
+        Some(Err(mistake)) => (configured, ChosenBy::Configuration, Some(mistake)),
+        None => (configured, ChosenBy::Configuration, None),
+    };
     let format = std::env::var("IRONLOOM_LOG_FORMAT").unwrap_or_default();
     let json = format.eq_ignore_ascii_case("json");
     let form = match () {
@@ -36,14 +41,16 @@ pub(crate) fn start_logging() {
         () if is_terminal() => Form::Coloured,
         () => Form::Text,
     };
+    let (subscriber, apply) = lines::subscriber(&lines, form, std::io::stderr);
     // A second call keeps the first one's choice: only tests come here twice.
-    let _ = tracing::subscriber::set_global_default(lines::subscriber(filter, form, std::io::stderr));
+    let _ = tracing::subscriber::set_global_default(subscriber);
     if let Some(mistake) = mistake {
-        tracing::warn!(IRONLOOM_LOG = asked, "is not a valid filter, so `info` is used: {mistake}");
+        tracing::warn!(IRONLOOM_LOG = asked, used = %lines, "is not a valid filter: {mistake}");
     }
     if !json && !format.is_empty() && !format.eq_ignore_ascii_case("text") {
         tracing::warn!(IRONLOOM_LOG_FORMAT = format, "is neither `text` nor `json`, so that `text` is used");
     }
+    LogFilter::new(lines, by, apply)
 }
 
 fn is_terminal() -> bool {
@@ -150,6 +157,8 @@ impl Figures {
 /// All counters. Each is cheap to clone and to increment; the code that does the work counts it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Metrics {
+    /// Events, for whoever listens.
+    pub events: Arc<events::Events>,
     /// Readings that became durable, from any source, derived ones apart.
     pub readings: Counter,
     /// Readings that apps derived.
@@ -189,8 +198,18 @@ pub(crate) struct Metrics {
     pub store_dirty: Gauge,
     /// Keys of apps' state that were looked up in the store, since they were not in memory.
     pub state_misses: Counter,
+    /// Apps whose code is in memory, its bytes, and how often code was loaded since the start.
+    pub code_apps: Gauge,
+    pub code_bytes: Gauge,
+    pub code_loads: Gauge,
     /// Points that exist.
     pub points: Gauge,
+    /// Streams of readings with a key that are remembered.
+    pub streams: Gauge,
+    /// Installations for which sources are slowed if they fall behind.
+    pub keeping_up: Gauge,
+    /// Installations for which sources are slowed.
+    pub slowed_for: Gauge,
     /// Alarms that stand.
     pub alarms: Gauge,
     /// Readings of connectors whose quality was lowered for a time in the future or before 1970.
@@ -220,12 +239,14 @@ impl Seconds {
 #[derive(Debug)]
 pub(crate) struct Telemetry {
     pub metrics: Metrics,
+    /// The log lines that are written.
+    pub log: LogFilter,
     registry: Registry,
 }
 
 impl Telemetry {
     /// New counters, all zero.
-    pub(crate) fn new() -> Arc<Self> {
+    pub(crate) fn new(log: LogFilter) -> Arc<Self> {
         let metrics = Metrics::default();
         let mut registry = Registry::with_prefix("ironloom");
         let all = &metrics;
@@ -249,8 +270,22 @@ impl Telemetry {
             ("pending_readings", "Readings that wait for a lane", &all.pending),
             ("log_unfolded_bytes", "Bytes of the log that no checkpoint has folded yet", &all.log_unfolded),
             ("store_dirty_bytes", "Bytes of state that no checkpoint has written yet", &all.store_dirty),
+            ("code_apps", "Apps whose code is in memory", &all.code_apps),
+            ("code_bytes", "Bytes of apps' code in memory", &all.code_bytes),
+            ("code_loads", "Loads of apps' code since the start", &all.code_loads),
             ("points", "Points that exist", &all.points),
             ("disk_free_bytes", "Free bytes on the disk of the data folder", &all.disk_free),
+            ("streams", "Streams of readings with a key that are remembered", &all.streams),
+            (
+                "keeping_up",
+                "Installations that must keep up, and have caught up since they began",
+                &all.keeping_up,
+            ),
+            (
+                "slowed_for",
+                "Installations that must keep up and for which sources are slowed",
+                &all.slowed_for,
+            ),
             ("alarms", "Alarms that stand", &all.alarms),
         ] {
             registry.register(name, help, gauge.clone());
@@ -268,7 +303,7 @@ impl Telemetry {
         all.figures.register(&mut registry);
         let version = Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]);
         registry.register("build", "The version of this server", version);
-        Arc::new(Self { metrics, registry })
+        Arc::new(Self { metrics, log, registry })
     }
 
     /// Returns all counters in the text form of OpenMetrics, which Prometheus reads.
@@ -288,7 +323,7 @@ mod tests {
 
     #[test]
     fn every_name_begins_with_ironloom_and_counts_show() {
-        let telemetry = Telemetry::new();
+        let telemetry = Telemetry::new(LogFilter::unused());
         telemetry.metrics.readings.inc_by(3);
         telemetry.metrics.log_bytes.inc_by(100);
         telemetry.metrics.invocations.get_or_create(&OutcomeLabel { outcome: "trap" }).inc();

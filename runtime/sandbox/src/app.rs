@@ -1,7 +1,9 @@
 //! A component that is linked with what it may import, and ready to be called.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use parking_lot::Mutex;
 use wasmtime::component::{Component, InstancePre, Linker};
 use wasmtime::{Engine, Store};
 
@@ -28,7 +30,9 @@ pub enum LoadError {
     #[error("the component could not be read: {0}")]
     Read(#[source] std::io::Error),
     /// It imports or exports something that this host doesn't have, or has in another form.
-    #[error("the app doesn't fit this host: {0}; it may have been built with a newer SDK: update ironloom")]
+    #[error(
+        "the app was built against other interfaces than this ironloom's: {0}; build it again with this version's SDK, or update ironloom"
+    )]
     Unlinkable(String),
     /// The component breaks off before it is called.
     #[error("the app can't be started: {0}")]
@@ -38,16 +42,33 @@ pub enum LoadError {
     Host(String),
 }
 
-/// A component that is ready to be called.
+/// An app that can be called. Its code is let go where all code takes too much memory or nobody has called it for long,
+/// and is loaded again for the next call.
 pub struct LoadedApp {
+    compiled: CompiledRef,
+    declared: Declared,
+    roles: Roles,
+    memories: u32,
+    /// Bytes of its code.
+    bytes: u64,
+    linked: Mutex<Option<Arc<Linked>>>,
+    /// Held while the code is loaded again: once for all that wait for it.
+    pub(super) loading: tokio::sync::Mutex<()>,
+    /// When it was last called, in nanoseconds of the sandbox's life.
+    used: AtomicU64,
+    /// The code could not be loaded again.
+    lost: AtomicBool,
+}
+
+/// A component that is linked with what its manifest declares.
+pub(super) struct Linked {
     /// Kept for others that load the same.
-    _component: Arc<Component>,
+    component: Arc<Component>,
     pub(super) pre: InstancePre<Host>,
     pub(super) readings: Option<readings::ReadingsIndices>,
     pub(super) timers: Option<timers::TimersIndices>,
     lifecycle: Option<lifecycle::LifecycleIndices>,
     roles: Roles,
-    memories: u32,
 }
 
 impl std::fmt::Debug for LoadedApp {
@@ -66,9 +87,43 @@ pub struct Loaded {
 }
 
 impl LoadedApp {
+    pub(super) fn new(linked: Linked, compiled: CompiledRef, declared: Declared) -> Self {
+        let component = &linked.component;
+        let code = component.image_range();
+        Self {
+            compiled,
+            declared,
+            roles: linked.roles,
+            // A component that imports a module doesn't tell; nothing that it could import here is one.
+            memories: component.resources_required().map_or(MAX_MEMORIES, |required| required.num_memories),
+            bytes: (code.end.addr() - code.start.addr()) as u64,
+            linked: Mutex::new(Some(Arc::new(linked))),
+            loading: tokio::sync::Mutex::default(),
+            used: AtomicU64::new(0),
+            lost: AtomicBool::new(false),
+        }
+    }
+
     /// Returns what it can be called for.
     pub fn roles(&self) -> Roles {
         self.roles
+    }
+
+    /// Whether its code could not be loaded again when it was needed, so that it has to be compiled.
+    pub fn is_lost(&self) -> bool {
+        self.lost.load(Ordering::Acquire)
+    }
+
+    pub(super) fn set_lost(&self, lost: bool) {
+        self.lost.store(lost, Ordering::Release);
+    }
+
+    pub(super) fn compiled(&self) -> CompiledRef {
+        self.compiled
+    }
+
+    pub(super) fn declared(&self) -> Declared {
+        self.declared
     }
 
     /// Returns how many memories an instance has.
@@ -76,8 +131,52 @@ impl LoadedApp {
         self.memories
     }
 
+    /// Bytes of its code.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// When it was last called.
+    pub(super) fn used(&self) -> u64 {
+        self.used.load(Ordering::Relaxed)
+    }
+
+    /// Its code, if it is in memory, to be used now.
+    pub(super) fn linked(&self, now: u64) -> Option<Arc<Linked>> {
+        self.used.fetch_max(now, Ordering::Relaxed);
+        self.linked.lock().clone()
+    }
+
+    pub(super) fn has_code(&self) -> bool {
+        self.linked.lock().is_some()
+    }
+
+    pub(super) fn put(&self, linked: Arc<Linked>) {
+        *self.linked.lock() = Some(linked);
+        self.set_lost(false);
+    }
+
+    /// Whether its code is in memory and nobody uses it.
+    pub(super) fn is_idle(&self) -> bool {
+        self.linked.lock().as_ref().is_some_and(|linked| Arc::strong_count(linked) == 1)
+    }
+
+    /// Takes its code out of memory, unless it is used.
+    pub(super) fn let_go(&self) -> Option<Arc<Linked>> {
+        let mut linked = self.linked.lock();
+        // Others get theirs under this lock.
+        linked.take_if(|linked| Arc::strong_count(linked) == 1)
+    }
+}
+
+impl Linked {
+    /// Whether no other app of the same code has it.
+    pub(super) fn has_component_alone(&self) -> bool {
+        Arc::strong_count(&self.component) == 1
+    }
+
     /// Links a component with what its manifest declares.
-    pub(super) fn link(
+    pub(super) fn new(
         engine: &Engine,
         component: Arc<Component>,
         declared: Declared,
@@ -94,9 +193,7 @@ impl LoadedApp {
             readings: readings.map_err(unlinkable)?,
             timers: timers.map_err(unlinkable)?,
             lifecycle: lifecycle.map_err(unlinkable)?,
-            // A component that imports a module doesn't tell; nothing that it could import here is one.
-            memories: component.resources_required().map_or(MAX_MEMORIES, |required| required.num_memories),
-            _component: component,
+            component,
             pre,
             roles,
         })
@@ -104,7 +201,7 @@ impl LoadedApp {
 
     /// Makes an instance and looks all roles up. The look-up of an export doesn't compare types: that, and a start
     /// function that traps, shows only so.
-    pub(super) async fn start(&self, sandbox: &Sandbox, memory: u64) -> Result<(), LoadError> {
+    pub(super) async fn start(&self, sandbox: &Sandbox, memories: u32, memory: u64) -> Result<(), LoadError> {
         let try_all = async |store: &mut Store<Host>| {
             let instance = self.pre.instantiate_async(&mut *store).await?;
             let loaded = [
@@ -121,7 +218,7 @@ impl LoadedApp {
             Ok(loaded.into_iter().find_map(|(role, loaded)| Some((role, loaded?.err()?))))
         };
         let limits = Limits { memory, ..Limits::default() };
-        let (result, report) = invocation::run(sandbox, self.memories, surroundings(limits), try_all).await;
+        let (result, report) = invocation::run(sandbox, memories, surroundings(limits), try_all).await;
         match result {
             Some(None) => Ok(()),
             Some(Some((role, error))) => Err(LoadError::Unlinkable(format!(

@@ -216,6 +216,13 @@ impl Meter {
     }
 }
 
+/// Does work on this thread, and tells the CPU time that it took.
+pub(crate) fn metered<T>(work: impl FnOnce() -> T) -> (T, Duration) {
+    let before = thread_cpu();
+    let done = work();
+    (done, Duration::from_nanos(thread_cpu().saturating_sub(before)))
+}
+
 fn thread_cpu() -> u64 {
     let now = clock_gettime(ClockId::ThreadCPUTime);
     now.tv_sec.cast_unsigned() * 1_000_000_000 + now.tv_nsec.cast_unsigned()

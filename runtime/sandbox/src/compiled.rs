@@ -74,23 +74,33 @@ impl Cache {
         Ok(())
     }
 
-    /// Loads compiled code, or finds that it isn't there, was changed, or is for another engine.
-    pub(crate) fn get(&self, engine: &Engine, key: Digest, compiled: &CompiledRef) -> Option<Component> {
+    /// Loads compiled code, or finds that it isn't there, was changed, or is for another engine. Where it can't be read
+    /// now, such as for want of file descriptors, it may be there all the same.
+    pub(crate) fn get(
+        &self,
+        engine: &Engine,
+        key: Digest,
+        compiled: &CompiledRef,
+    ) -> std::io::Result<Option<Component>> {
         if compiled.engine != key {
-            return None;
+            return Ok(None);
         }
-        let code = std::fs::read(self.path(compiled)).ok()?;
+        let code = match std::fs::read(self.path(compiled)) {
+            Ok(code) => code,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
         if Digest::of(&code) != compiled.code {
             tracing::warn!(file = %self.path(compiled).display(), "compiled code was changed; compiling again");
-            return None;
+            return Ok(None);
         }
-        match deserialize(engine, &code) {
+        Ok(match deserialize(engine, &code) {
             Ok(component) => Some(component),
             Err(error) => {
                 tracing::warn!(file = %self.path(compiled).display(), %error, "compiled code doesn't load; compiling again");
                 None
             }
-        }
+        })
     }
 }
 

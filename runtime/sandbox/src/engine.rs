@@ -36,8 +36,28 @@ pub(crate) fn memories(places: u32) -> u32 {
     2 * places + MAX_MEMORIES - 1
 }
 
+/// The source of the memories of invocations.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Allocator {
+    /// A pool, in which each has its place.
+    #[default]
+    Pool,
+    /// The system, for each anew: slower, and for comparisons. What an app does must not depend on it.
+    OnDemand,
+}
+
+impl Allocator {
+    /// Its name in the configuration.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Pool => "pool",
+            Self::OnDemand => "on-demand",
+        }
+    }
+}
+
 /// Makes the engine. `places` is how many invocations may be under way at once.
-pub(crate) fn engine(places: u32) -> wasmtime::Result<Engine> {
+pub(crate) fn engine(places: u32, allocator: Allocator) -> wasmtime::Result<Engine> {
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(places)
         .total_core_instances(places * MAX_CORE_INSTANCES)
@@ -58,7 +78,10 @@ pub(crate) fn engine(places: u32) -> wasmtime::Result<Engine> {
 
     let mut config = Config::new();
     config
-        .allocation_strategy(InstanceAllocationStrategy::Pooling(pool))
+        .allocation_strategy(match allocator {
+            Allocator::Pool => InstanceAllocationStrategy::Pooling(pool),
+            Allocator::OnDemand => InstanceAllocationStrategy::OnDemand,
+        })
         .concurrency_support(false)
         .epoch_interruption(true)
         .max_wasm_stack(WASM_STACK)
@@ -124,8 +147,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_key_is_the_same_for_any_number_of_places() {
+    fn the_key_is_the_same_for_any_number_of_places_and_each_allocator() {
         // The worker has a pool of one place, the server one of many.
-        assert_eq!(key(&engine(1).unwrap()), key(&engine(4).unwrap()));
+        let pool = |places| key(&engine(places, Allocator::Pool).unwrap());
+        assert_eq!(pool(1), pool(4));
+        assert_eq!(pool(1), key(&engine(4, Allocator::OnDemand).unwrap()), "code runs with either allocator");
     }
 }

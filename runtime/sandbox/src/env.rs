@@ -8,23 +8,24 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::bindings::platform::ironloom::invocation::invocation::Gap;
 use super::budget::{Meter, Overrun};
 use super::fault::HostFault;
 use super::interrupt::Interrupt;
 use super::keys::Keys;
+use ironloom_types::changes::Spot;
 use ironloom_types::clock::Timestamp;
 use ironloom_types::effects::AlarmKey;
 use ironloom_types::ids::{PointNumber, SlotName};
 use ironloom_types::limits::{Limits, MAX_ALARMS_BYTES};
 use ironloom_types::page::Page;
 use ironloom_types::readings::{NewPoint, Tag};
+use ironloom_types::work::Gap;
 
 /// A future in a box, for traits that are used as objects.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// The host's facts about an app's revision; made once for each.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct AppContext {
     /// The outputs, in the order of the manifest.
     pub outputs: Vec<OutputSlot>,
@@ -33,13 +34,13 @@ pub struct AppContext {
     /// The timers that the manifest declares: one-shot timers can't take their names.
     pub timers: Vec<SlotName>,
     /// The settings, as text.
-    pub settings: BTreeMap<String, String>,
+    pub settings: Arc<BTreeMap<String, String>>,
     /// The limits of each invocation.
     pub limits: Limits,
 }
 
 /// An output, as the manifest declares it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct OutputSlot {
     /// Its name in the manifest and in the app.
     pub name: SlotName,
@@ -50,7 +51,7 @@ pub struct OutputSlot {
 }
 
 /// What happens to the values of an output.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum OutputKind {
     /// Its values are readings like any other.
     Derived,
@@ -94,8 +95,8 @@ impl fmt::Debug for Env {
 /// The result of a look into the cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cached<'a> {
-    /// The cache knows the key: its value, or that there is none.
-    Known(Option<&'a Bytes>),
+    /// The cache knows the key: its value, or that there is none, and where it found that.
+    Known(Option<&'a [u8]>, Spot),
     /// The cache doesn't know the key.
     Unknown,
 }
@@ -220,7 +221,7 @@ pub struct Nothing;
 
 impl StateReader for Nothing {
     fn cached(&self, keys: &Keys, from: usize, show: &mut dyn FnMut(usize, Cached<'_>) -> bool) {
-        let _all = (from..keys.len()).all(|place| show(place, Cached::Known(None)));
+        let _all = (from..keys.len()).all(|place| show(place, Cached::Known(None, Spot::NONE)));
     }
 
     fn load<'a>(

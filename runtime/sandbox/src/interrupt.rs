@@ -20,7 +20,8 @@ impl Interrupt {
         Interrupting(Arc::clone(&self.0))
     }
 
-    pub(super) fn is_raised(&self) -> bool {
+    /// Says if somebody has it on.
+    pub fn is_raised(&self) -> bool {
         self.0.load(Ordering::Relaxed) > 0
     }
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use wasmtime::{Store, UpdateDeadline};
 
 use super::Sandbox;
-use super::app::LoadedApp;
+use super::app::{Linked, LoadedApp};
 use super::app_log::{LogLine, beginning};
 use super::bindings::readings::exports::ironloom::feeds::readings::Refused as Refusal;
 use super::bindings::types::{Batch, Failure};
@@ -50,7 +50,8 @@ pub struct Report {
     pub outcome: Outcome,
     /// Its effects; none unless the outcome is ok.
     pub effects: Effects,
-    /// The part of the budget that was used: CPU time, and for each host call at least its price.
+    /// The part of the budget that was used: CPU time, and for each host call at least its price. And the CPU time in
+    /// which its code was loaded again.
     pub cpu: Duration,
     /// Time on the wall, without the wait for a place in the pool and for turns.
     pub wall: Duration,
@@ -69,8 +70,17 @@ impl Sandbox {
     /// Runs one invocation: waits for a place in the pool, then calls the app in a fresh instance.
     /// Needs a tokio runtime with time.
     pub async fn invoke(&self, app: &LoadedApp, call: Call<'_>, env: Env) -> Report {
-        let (answer, mut report) =
-            run(self, app.memories(), env, async |store: &mut Store<Host>| app.call(store, call).await).await;
+        let mut loading = Duration::ZERO;
+        let linked = match self.linked(app, &mut loading).await {
+            Ok(linked) => linked,
+            Err(error) => {
+                let report = Report::without_call(Outcome::HostFault(error.to_string()));
+                return Report { cpu: loading, ..report };
+            }
+        };
+        let called = async |store: &mut Store<Host>| linked.call(store, call).await;
+        let (answer, mut report) = run(self, app.memories(), env, called).await;
+        report.cpu += loading;
         match answer {
             None => {}
             Some(Ok(refused)) => report.effects.refused = refused,
@@ -84,7 +94,22 @@ impl Sandbox {
     }
 }
 
-impl LoadedApp {
+impl Report {
+    /// The report of an invocation that didn't reach the app.
+    pub fn without_call(outcome: Outcome) -> Self {
+        Self {
+            outcome,
+            effects: Effects::default(),
+            cpu: Duration::ZERO,
+            wall: Duration::ZERO,
+            peak_memory: 0,
+            log: Vec::new(),
+            log_dropped: 0,
+        }
+    }
+}
+
+impl Linked {
     async fn call(&self, store: &mut Store<Host>, call: Call<'_>) -> wasmtime::Result<Answer> {
         let instance = self.pre.instantiate_async(&mut *store).await?;
         match call {
@@ -162,24 +187,34 @@ pub(super) async fn run<T>(
     let limits = env.context.limits.clone();
     let meter = Arc::new(Meter::new(&limits, env.interrupt.clone()));
     let used = env.used;
-    let mut store = meter.charge_now(|| store(sandbox, Host::new(env, Arc::clone(&meter))));
-
-    let called = in_turns(sandbox.turns.turn(used), used, &meter, call(&mut store));
+    let mut made = None;
+    // The store is made and taken apart in the polls of the call, so that the CPU clock is looked at once for all of it:
+    // the look takes longer than most host calls.
+    let whole = async {
+        let store = made.insert(store(sandbox, Host::new(env, Arc::clone(&meter))));
+        let result = call(store).await;
+        (result, made.take().map(Store::into_data))
+    };
+    let called = in_turns(sandbox.turns.turn(used), used, &meter, whole);
     let called = within(limits.wall(), &meter, called).await;
+    let (called, host) = match called {
+        Ok((result, host)) => (Ok(result), host),
+        // The end of a store clears its memory, which the app has made dirty.
+        Err(overrun) => (Err(overrun), meter.charge_now(|| made.take().map(Store::into_data))),
+    };
     // The last tick may be long ago: what is looked at only then could be passed by one long host call.
     let in_time = meter.ends_in_time();
-    // The end of a store clears its memory, which the app has made dirty.
-    let host = meter.charge_now(|| store.into_data());
-    let (log, log_dropped) = host.end_log();
+    let (log, log_dropped) = host.as_ref().map(Host::end_log).unwrap_or_default();
+    let has_refused = host.as_ref().is_some_and(|host| host.memory.has_refused());
     let (value, outcome) = match called {
         Ok(Ok(_)) if !in_time => (None, Outcome::CpuLimit),
         Ok(Ok(value)) => (Some(value), Outcome::Ok),
-        Ok(Err(error)) => (None, Outcome::of_error(&error, &meter, host.memory.has_refused(), &log)),
+        Ok(Err(error)) => (None, Outcome::of_error(&error, &meter, has_refused, &log)),
         Err(Overrun) if meter.is_interrupted() => (None, Outcome::Interrupted),
         Err(Overrun) => (None, Outcome::WallLimit),
     };
-    let peak_memory = host.memory.used();
-    let effects = if value.is_some() { host.into_effects() } else { Effects::default() };
+    let peak_memory = host.as_ref().map_or(0, |host| host.memory.used());
+    let effects = host.filter(|_| value.is_some()).map(Host::into_effects).unwrap_or_default();
     let wall = start.elapsed().saturating_sub(meter.waited());
     let report = Report { outcome, effects, cpu: meter.cpu(), wall, peak_memory, log, log_dropped };
     (value, report)

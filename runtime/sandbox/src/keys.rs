@@ -36,6 +36,7 @@ impl Keys {
     }
 
     /// Adds a key that consists of two parts.
+    #[inline]
     pub(crate) fn push(&mut self, prefix: &str, rest: &str) {
         let begin = self.text.len() as u32;
         self.text.push_str(prefix);
@@ -53,7 +54,13 @@ impl Keys {
         self.places.is_empty()
     }
 
+    /// How many bytes they have, with what stands between them.
+    pub(crate) fn bytes(&self) -> usize {
+        self.text.len()
+    }
+
     /// The key at a place.
+    #[inline]
     pub fn get(&self, place: usize) -> &str {
         let (begin, end) = self.places[place];
         &self.text[begin as usize..end as usize]

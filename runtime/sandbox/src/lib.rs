@@ -12,6 +12,7 @@ mod bindings;
 mod budget;
 mod canonical_nan;
 mod capabilities;
+mod code;
 mod compiled;
 mod engine;
 mod env;
@@ -24,12 +25,14 @@ mod interrupt;
 mod invocation;
 mod keys;
 mod loads;
+mod names;
 mod turns;
 mod wasi;
 mod worker;
 
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -40,9 +43,10 @@ use wasmtime::component::Component;
 pub use self::app::{LoadError, Loaded, LoadedApp};
 pub use self::app_log::{Level, LogLine, LogSource};
 pub use self::aside::{BrokenOff, aside};
-pub use self::bindings::platform::ironloom::invocation::invocation::Gap;
 pub use self::bindings::types::{Batch, Frame, Quality, Values};
 pub use self::budget::{Meter, Overrun};
+pub use self::code::CodeFigures;
+pub use self::engine::Allocator;
 pub use self::env::{
     AlarmRoom, AppContext, BoxFuture, Cached, Env, Holdings, MAX_LOADED_BYTES, MAX_LOADED_KEYS, Nothing,
     OutputKind, OutputResolver, OutputSlot, PointRoom, ReadError, Scan, StatePage, StateReader, Target,
@@ -53,8 +57,11 @@ pub use self::fault::HostFault;
 pub use self::interrupt::{Interrupt, Interrupting};
 pub use self::invocation::{Call, Report};
 pub use self::keys::Keys;
-pub use self::worker::{CompileError, CompileLimits, Refusal, SUBCOMMAND, compile_worker};
+pub use self::names::names;
+pub use self::worker::{CompileError, CompileLimits, Refusal, SUBCOMMAND, Surface, compile_worker, look};
 
+use self::app::Linked;
+use self::code::CodeClock;
 use self::loads::Loads;
 use self::turns::Turns;
 use ironloom_types::CompiledRef;
@@ -80,8 +87,12 @@ pub struct SandboxConfig {
     pub places: u32,
     /// How many of them may run at once: one for each core.
     pub turns: usize,
+    /// The source of their memories.
+    pub allocator: Allocator,
     /// Limits of a compilation.
     pub compile: CompileLimits,
+    /// Bytes of code in memory beyond which what isn't used is let go.
+    pub code: u64,
 }
 
 impl SandboxConfig {
@@ -89,7 +100,8 @@ impl SandboxConfig {
     pub fn new(cache_dir: PathBuf, worker: PathBuf) -> Self {
         let cores = cores();
         let (places, turns) = (PLACES_PER_CORE * cores as u32, cores);
-        Self { cache_dir, worker, places, turns, compile: CompileLimits::default() }
+        let (allocator, compile) = (Allocator::Pool, CompileLimits::default());
+        Self { cache_dir, worker, places, turns, allocator, compile, code: u64::MAX }
     }
 }
 
@@ -124,6 +136,9 @@ pub struct Inspection {
     pub compiled: CompiledRef,
 }
 
+/// Code that is loaded again at the same time.
+const LOADS_AT_ONCE: usize = 2;
+
 /// The engine, its pool and its cache.
 #[derive(Debug)]
 pub struct Sandbox {
@@ -136,7 +151,10 @@ pub struct Sandbox {
     memories: Semaphore,
     /// One compilation at a time: they are long, and want much memory.
     compiling: Semaphore,
+    /// Loads of code at the same time: each takes a processor.
+    loading: Semaphore,
     loads: Mutex<Loads>,
+    clock: CodeClock,
     /// What the first compile worker found.
     confined: OnceLock<bool>,
     config: SandboxConfig,
@@ -146,7 +164,8 @@ impl Sandbox {
     /// Makes engine and pool, and opens the cache.
     pub fn new(config: SandboxConfig) -> Result<Self, SandboxError> {
         let failed = |error: &dyn std::fmt::Display| SandboxError::Engine(error.to_string());
-        let engine = engine::engine(config.places).map_err(|error| failed(&format_args!("{error:#}")))?;
+        let engine = engine::engine(config.places, config.allocator)
+            .map_err(|error| failed(&format_args!("{error:#}")))?;
         engine::start_ticker(&engine).map_err(|error| failed(&error))?;
         let cache = compiled::Cache::open(&config.cache_dir)
             .map_err(|source| SandboxError::Cache { folder: config.cache_dir.clone(), source })?;
@@ -158,7 +177,9 @@ impl Sandbox {
             turns: Turns::new(config.turns),
             memories: Semaphore::new(engine::memories(config.places) as usize),
             compiling: Semaphore::new(1),
+            loading: Semaphore::new(LOADS_AT_ONCE),
             loads: Mutex::default(),
+            clock: CodeClock::default(),
             confined: OnceLock::new(),
             config,
         })
@@ -205,7 +226,10 @@ impl Sandbox {
         declared: Declared,
         memory: u64,
     ) -> Result<Loaded, LoadError> {
-        let (component, compiled) = match self.component(*compiled).await {
+        // What can't be read is compiled again as well: nothing waits for this, and it may never be read again.
+        // Of an install, or a start: it comes out of no share.
+        let spent = &mut Duration::default();
+        let (component, compiled) = match self.component(*compiled, spent).await.unwrap_or_default() {
             Some(component) => (component, *compiled),
             None => self.component_of(wasm, compiled.wasm).await?,
         };
@@ -213,11 +237,16 @@ impl Sandbox {
         let app = match known {
             Some(app) => app,
             None => {
-                let linked = Arc::new(LoadedApp::link(&self.engine, component, declared)?);
-                self.loads.lock().add_app(compiled, declared, linked)
+                let linked = Linked::new(&self.engine, component, declared)?;
+                self.clock.loaded();
+                let app = Arc::new(LoadedApp::new(linked, compiled, declared));
+                self.loads.lock().add_app(compiled, declared, app)
             }
         };
-        app.start(self, memory).await?;
+        // Held meanwhile, so that it isn't what goes.
+        let linked = self.linked(&app, spent).await?;
+        linked.start(self, app.memories(), memory).await?;
+        self.make_room();
         Ok(Loaded { app, compiled })
     }
 
@@ -239,7 +268,7 @@ impl Sandbox {
         let read = aside(read).await.map_err(std::io::Error::from).flatten();
         let wasm = read.map_err(LoadError::Read)?;
         let compiled = self.compile(wasm).await?.compiled;
-        let component = self.component(compiled).await;
+        let component = self.component(compiled, &mut Duration::default()).await?;
         let component = component
             .ok_or_else(|| LoadError::Host("the code that was just compiled doesn't load".to_owned()))?;
         Ok((component, compiled))
@@ -251,13 +280,25 @@ impl Sandbox {
         self.cache.retain(keep)
     }
 
-    /// Returns code that is loaded already, or reads and maps it: some tens of milliseconds for the largest.
-    async fn component(&self, compiled: CompiledRef) -> Option<Arc<Component>> {
+    /// Returns code that is loaded already, or reads and maps it: some tens of milliseconds for the largest, which
+    /// are added to `spent`.
+    async fn component(
+        &self,
+        compiled: CompiledRef,
+        spent: &mut Duration,
+    ) -> Result<Option<Arc<Component>>, LoadError> {
         if let Some(component) = self.loads.lock().component(compiled) {
-            return Some(component);
+            return Ok(Some(component));
         }
         let (cache, engine, key) = (Arc::clone(&self.cache), self.engine.clone(), self.key);
-        let component = aside(move || cache.get(&engine, key, &compiled)).await.ok().flatten()?;
-        Some(self.loads.lock().add_component(compiled, Arc::new(component)))
+        let read = aside(move || budget::metered(|| cache.get(&engine, key, &compiled))).await;
+        let component = read.map_err(std::io::Error::from).and_then(|(component, cpu)| {
+            *spent += cpu;
+            component
+        });
+        let component = component
+            .map_err(|error| LoadError::Host(format!("its compiled code can't be read: {error}")))?;
+        let loads = &self.loads;
+        Ok(component.map(|component| loads.lock().add_component(compiled, Arc::new(component))))
     }
 }

@@ -42,6 +42,16 @@ impl Loads {
         self.apps.get(&(compiled, declared))?.upgrade()
     }
 
+    /// A component goes from memory, so that nobody gets it any more.
+    pub(crate) fn forget(&mut self, compiled: CompiledRef) {
+        self.components.remove(&compiled);
+    }
+
+    /// All apps that somebody has.
+    pub(crate) fn apps(&self) -> Vec<Arc<LoadedApp>> {
+        self.apps.values().filter_map(Weak::upgrade).collect()
+    }
+
     /// Adds an app, and returns the one to use.
     pub(crate) fn add_app(
         &mut self,

@@ -113,6 +113,43 @@ pub(super) struct Found {
     pub confined: bool,
 }
 
+/// The part of a component that shows without compiling it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Surface {
+    /// Its imports, with versions.
+    pub imports: Vec<String>,
+    /// Its exports, with versions.
+    pub exports: Vec<String>,
+    /// The version of the SDK that it was built with, if any.
+    pub sdk_version: Option<String>,
+}
+
+/// A worker's task with a component.
+enum Task {
+    /// Writes its code into this file.
+    Compile(File),
+    /// Only says what it imports and exports.
+    Look,
+}
+
+impl Task {
+    /// As the worker's arguments name it.
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Compile(_) => "compile",
+            Self::Look => child::LOOK,
+        }
+    }
+}
+
+/// Has a worker check a component and list its imports and exports. It isn't compiled, so a fault that only the
+/// compiler finds is found at the install.
+pub async fn look(worker: &Path, wasm: Bytes) -> Result<Surface, CompileError> {
+    let Found { imports, exports, sdk_version, .. } =
+        run(worker, CompileLimits::default(), wasm, Task::Look).await?;
+    Ok(Surface { imports, exports, sdk_version })
+}
+
 /// Has a component compiled by a worker, which writes the code into a file.
 pub(super) async fn compile(
     worker: &Path,
@@ -120,6 +157,10 @@ pub(super) async fn compile(
     wasm: Bytes,
     code: File,
 ) -> Result<Found, CompileError> {
+    run(worker, limits, wasm, Task::Compile(code)).await
+}
+
+async fn run(worker: &Path, limits: CompileLimits, wasm: Bytes, task: Task) -> Result<Found, CompileError> {
     if wasm.len() > MAX_PACKAGE {
         return Err(CompileError::TooBig(wasm.len()));
     }
@@ -132,11 +173,15 @@ pub(super) async fn compile(
         .arg(limits.memory.to_string())
         .arg(limits.code.to_string())
         .arg(limits.cpu.as_secs().to_string())
+        .arg(task.name())
         .env_clear()
         // No thread of the allocator's: it would have begun before the kernel was asked to confine this one.
         .env("_RJEM_MALLOC_CONF", "background_thread:false")
         .stdin(Stdio::piped())
-        .stdout(code)
+        .stdout(match task {
+            Task::Compile(code) => Stdio::from(code),
+            Task::Look => Stdio::null(),
+        })
         .stderr(Stdio::piped())
         .kill_on_drop(true)
         .spawn()

@@ -108,13 +108,24 @@ pub struct Folder {
     path: PathBuf,
     /// Kept open for its syncs.
     handle: File,
+    /// Nothing is synced: what is in it goes with the process.
+    throwaway: bool,
 }
 
 impl Folder {
     /// Opens the folder, and makes it first if it isn't there.
     pub fn open(path: &Path) -> io::Result<Self> {
         folders::make(path)?;
-        Ok(Self { path: path.to_owned(), handle: File::open(path)? })
+        Ok(Self { path: path.to_owned(), handle: File::open(path)?, throwaway: false })
+    }
+
+    /// A folder whose files nobody wants after this process: nothing waits for the machine's disk.
+    pub fn throwaway(path: &Path) -> io::Result<Self> {
+        Ok(Self { throwaway: true, ..Self::open(path)? })
+    }
+
+    fn file(&self, file: File) -> Arc<dyn DiskFile> {
+        if self.throwaway { Arc::new(Throwaway(file)) } else { Arc::new(file) }
     }
 }
 
@@ -137,6 +148,10 @@ impl Disk for Folder {
         let path = self.path.join(name);
         let file = OpenOptions::new().read(true).write(true).create_new(true).open(&path)?;
         let fill = || {
+            if self.throwaway {
+                // A file without blocks: room on the disk is taken as it is written.
+                return file.set_len(bytes);
+            }
             let zeros = vec![0; CREATE_STEP];
             let mut offset = 0;
             while offset < bytes {
@@ -152,12 +167,12 @@ impl Disk for Folder {
             let _ = std::fs::remove_file(&path);
             return Err(error);
         }
-        Ok(Arc::new(file))
+        Ok(self.file(file))
     }
 
     fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
         let file = OpenOptions::new().read(true).write(true).open(self.path.join(name))?;
-        Ok(Arc::new(file))
+        Ok(self.file(file))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
@@ -169,6 +184,9 @@ impl Disk for Folder {
     }
 
     fn sync_folder(&self) -> io::Result<()> {
+        if self.throwaway {
+            return Ok(());
+        }
         self.handle.sync_all()
     }
 
@@ -215,6 +233,35 @@ impl DiskFile for File {
 
     fn id(&self) -> Option<FileId> {
         self.metadata().ok().map(|found| FileId::of(&found))
+    }
+}
+
+/// A file that needs to last no longer than the process.
+struct Throwaway(File);
+
+impl DiskFile for Throwaway {
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        DiskFile::read_at(&self.0, buffer, offset)
+    }
+
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        DiskFile::write_at(&self.0, bytes, offset)
+    }
+
+    fn truncate(&self, bytes: u64) -> io::Result<()> {
+        self.0.truncate(bytes)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn length(&self) -> io::Result<u64> {
+        self.0.length()
+    }
+
+    fn id(&self) -> Option<FileId> {
+        self.0.id()
     }
 }
 

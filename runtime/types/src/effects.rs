@@ -3,32 +3,29 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use bytes::Bytes;
-
+use crate::changes::StateChanges;
 use crate::clock::Timestamp;
 use crate::ids::SlotName;
-use crate::limits::{ALARM_BYTES, STATE_KEY_BYTES};
+use crate::limits::{ALARM_BYTES, ALARM_CHANGE_BYTES, STATE_KEY_BYTES};
 use crate::readings::{Columns, NewPoint};
 
 /// The effects of an invocation that returned ok. On any other outcome they are dropped, unread.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Effects {
     /// State that was set, or deleted (`None`), in the order of the keys' bytes, each key once.
-    pub state: Vec<StateChange>,
+    pub state: StateChanges,
     /// The derived readings, in the order in which they were published.
     pub derived: Columns,
     /// The points that `derived` names by a pending number.
     pub new_points: Vec<NewPoint>,
     /// One-shot timers that were set, or cancelled (`None`).
     pub timers: BTreeMap<Box<str>, Option<Timestamp>>,
-    /// Alarms, the last change of each (code, entity): raised with this message, or cleared (`None`).
-    pub alarms: BTreeMap<AlarmKey, Option<Box<str>>>,
+    /// Changes of alarms, in their order. An alarm that is raised again while it is active has only
+    /// its last message.
+    pub alarms: Vec<AlarmChange>,
     /// Readings that the app refused, one by one.
     pub refused: Vec<Refused>,
 }
-
-/// One change of the state: a key that is set, or deleted (`None`).
-pub type StateChange = (Box<str>, Option<Bytes>);
 
 /// Returns what an entry of `state` counts, against the installation's quota and among an invocation's effects.
 pub fn state_cost(key: &str, value: &[u8]) -> usize {
@@ -37,6 +34,33 @@ pub fn state_cost(key: &str, value: &[u8]) -> usize {
 
 /// An alarm's name: its code, and the entity that it is about.
 pub type AlarmKey = (SlotName, Arc<str>);
+
+/// A change of an alarm.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AlarmChange {
+    pub key: AlarmKey,
+    pub act: AlarmAct,
+}
+
+/// A deed of an app with an alarm. `since` is the time at which it came to be so, as the app says; `None` is the time of
+/// the invocation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the fields are explained above")]
+pub enum AlarmAct {
+    Raise { message: Box<str>, since: Option<Timestamp> },
+    Clear { since: Option<Timestamp> },
+}
+
+impl AlarmChange {
+    /// Bytes that it counts among an invocation's effects.
+    pub fn cost(&self) -> usize {
+        let message = match &self.act {
+            AlarmAct::Raise { message, .. } => message.len(),
+            AlarmAct::Clear { .. } => 0,
+        };
+        ALARM_CHANGE_BYTES + self.key.0.as_str().len() + self.key.1.len() + message
+    }
+}
 
 /// Returns what an alarm counts, against the installation's limit and the site's.
 pub fn alarm_cost(entity: &str, message: &str) -> usize {

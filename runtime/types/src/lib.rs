@@ -2,6 +2,7 @@
 //!
 //! Nothing here does I/O, and its dependencies are small.
 
+pub mod changes;
 pub mod clock;
 mod compiled;
 pub mod effects;

@@ -11,7 +11,7 @@ pub const KIB: u64 = 1 << 10;
 
 /// The limits of one installation: the defaults, lowered or raised by manifest and grant, within
 /// the ceilings.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
     /// Bytes of all memories and tables of an invocation together. Beyond: `memory.grow` fails.
@@ -91,6 +91,22 @@ pub const MAX_ALARMS: usize = 10_000;
 pub const MAX_ALARMS_BYTES: usize = 4 << 20;
 /// Bytes that an alarm counts besides its entity and its message: about its cost in memory.
 pub const ALARM_BYTES: usize = 256;
+/// Changes of alarms of one invocation: twice as many as may be active. Beyond: `raise` and `clear` are refused.
+pub const MAX_ALARM_CHANGES: usize = 20_000;
+/// Bytes that each change of an alarm counts among an invocation's effects, besides its texts.
+pub const ALARM_CHANGE_BYTES: usize = 64;
+/// Episodes of alarms that are kept of an installation once they are over. Beyond: the oldest is dropped and counted.
+pub const MAX_EPISODES: u64 = 10_000;
+/// Bytes of these episodes, with [`ALARM_BYTES`] for each besides its texts. Beyond: the oldest are dropped and counted.
+pub const MAX_EPISODE_BYTES: u64 = 8 << 20;
+/// The longest comment of a person on an alarm, in bytes. Beyond: refused.
+pub const MAX_COMMENT: usize = 1_000;
+/// The longest name by which a person signs, in bytes. Beyond: refused.
+pub const MAX_SIGNATURE: usize = 100;
+/// Comments on one episode of an alarm, besides those at acknowledging and shelving. Beyond: refused.
+pub const MAX_COMMENTS: usize = 10;
+/// The longest time for which an alarm is shelved, in nanoseconds: 30 days. Beyond: refused.
+pub const MAX_SHELVED: u64 = 30 * 24 * 3_600 * 1_000_000_000;
 /// Bytes of the alarms of all installations, counted alike. Beyond: each has at most [`OWN_ALARMS_BYTES`], or what it
 /// has already. Invocations that are under way at the same time may pass it together.
 pub const MAX_SITE_ALARMS_BYTES: usize = 64 << 20;
@@ -115,10 +131,16 @@ pub const MAX_LOG_BYTES: usize = 16 << 10;
 pub const LOG_LINES_PER_SECOND: u32 = 10;
 /// The largest package, in bytes. Beyond: refused.
 pub const MAX_PACKAGE: usize = 64 << 20;
+/// Pushes that may wait at the same time until apps have dealt with their readings. Beyond: refused. For one app as many
+/// may wait as places are still free. Beyond: answered at once.
+pub const MAX_WAITING_PUSHES: usize = 1_000;
 /// The largest request body, in bytes. Beyond: refused.
 pub const MAX_BODY: usize = 16 << 20;
 /// Points of a tenant. Beyond: a reading of a new point is refused by name.
 pub const MAX_POINTS: usize = 1_000_000;
+/// Points that the inputs of an install match together, or those of a list of them: the fold takes them in one step,
+/// within a tenth of a second. Beyond: refused.
+pub const MAX_MATCHES: usize = 2_000_000;
 /// Points that are kept for connectors and pushes: the outputs of all apps together make no new ones once
 /// fewer than this are left.
 pub const SOURCE_POINTS: usize = 250_000;
@@ -127,6 +149,8 @@ pub const MAX_DEAD_LETTERS: u64 = 10_000;
 /// Bytes of an installation's dead letters, with 256 for each besides its texts. Beyond: the oldest are dropped and
 /// counted.
 pub const MAX_DEAD_LETTER_BYTES: u64 = 64 << 20;
+/// Revisions of an installation that readings wait for at most. Beyond: a change is refused.
+pub const MAX_PENDING_REVISIONS: usize = 16;
 /// Hops from output to input that a derived reading may have behind it. Beyond: left out, with an event.
 pub const MAX_HOPS: u8 = 16;
 /// CPU time that each host call costs at least, in nanoseconds.
@@ -152,6 +176,9 @@ const _: () =
 const _: () = assert!(SOURCE_POINTS < MAX_POINTS, "apps may make points, too");
 
 /// The limits of the SDK's platform for tests, which is built without this crate.
+/// The first letters of a key for once.
+pub const STREAM_ONCE: &str = "once-";
+
 #[cfg(test)]
 #[path = "../../../sdk/rust/src/testing/limits.rs"]
 mod sdk;
@@ -170,8 +197,8 @@ mod tests {
         same! {
             MAX_STATE_KEY MAX_STATE_VALUE MAX_STATE_KEYS STATE_KEY_BYTES MAX_STATE_PAGE MAX_STATE_PAGE_BYTES
             MAX_DERIVED DERIVED_BYTES ENTITY_BYTES MAX_READING_BYTES MAX_INTENTS
-            MAX_ALARMS MAX_ALARMS_BYTES ALARM_BYTES MAX_ALARM_MESSAGE MAX_ENTITY MAX_TIMERS MAX_TIMER_NAME TIMER_SOONEST
-            MAX_EFFECT_BYTES MAX_CALL_BYTES MAX_HOST_CALL_BYTES MAX_LOG_LINES MAX_LOG_BYTES
+            MAX_ALARMS MAX_ALARMS_BYTES ALARM_BYTES MAX_ALARM_CHANGES ALARM_CHANGE_BYTES MAX_ALARM_MESSAGE MAX_ENTITY
+            MAX_TIMERS MAX_TIMER_NAME TIMER_SOONEST MAX_EFFECT_BYTES MAX_CALL_BYTES MAX_HOST_CALL_BYTES MAX_LOG_LINES MAX_LOG_BYTES
         }
     }
 }

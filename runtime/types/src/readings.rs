@@ -37,7 +37,20 @@ pub struct NewPoint {
 }
 
 /// The trust in a reading; the severities of OPC UA's status codes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    utoipa::ToSchema,
+)]
 #[serde(rename_all = "lowercase")]
 #[repr(u8)]
 pub enum Quality {
@@ -211,6 +224,19 @@ impl PartialEq for Value {
 }
 
 impl Eq for Value {}
+
+/// The progress of a stream of readings.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    /// The lines that are dealt with.
+    pub lines: u64,
+    /// The readings in them.
+    pub taken: u64,
+    /// The bad ones among them.
+    pub refused: u64,
+    /// The first bytes of the SHA-256 of the last of them: a source that begins anew is known by it.
+    pub mark: [u8; 8],
+}
 
 /// The types of a column's values.
 #[derive(Clone, Debug, PartialEq, Eq)]

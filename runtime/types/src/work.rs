@@ -1,12 +1,13 @@
 //! An installation's work, as its lane's record has it and as people read it.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::clock::Timestamp;
-use crate::ids::Ordinal;
+use crate::ids::{Ordinal, SlotName};
 
 /// What an installation has done since its generation began. Stored in the order of the fields.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Counters {
     /// Readings that were dealt with: taken, refused or set aside.
     pub readings: u64,
@@ -22,12 +23,29 @@ pub struct Counters {
     pub intents: u64,
     /// Dead letters that were dropped, the oldest first, since there were too many.
     pub dead_letters_dropped: u64,
-    /// Alarms that were over and were dropped before anybody acknowledged them, since there were too many.
+    /// Alarms that were over and were left to the history before anybody acknowledged them, since there were too many.
     pub alarms_dropped: u64,
+    /// Episodes of alarms that were over and were dropped from the history, the oldest first, since there were too many.
+    pub episodes_dropped: u64,
+    /// Readings that were for it and past the journal's retention before it got to them.
+    #[serde(default)]
+    pub missed: u64,
+}
+
+/// Readings that an app will never see: they were past the journal's retention before it got to them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Gap {
+    /// The input that they were for.
+    pub slot: SlotName,
+    /// When the first of them was recorded.
+    pub first: Timestamp,
+    /// When the last of them was recorded.
+    pub last: Timestamp,
+    pub count: u64,
 }
 
 /// The last failure of an installation, for people.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct LastError {
     /// The time, by the machine's clock.
     pub at: Timestamp,
@@ -40,7 +58,7 @@ pub struct LastError {
 }
 
 /// The last failure of a timer's run. One that is given up leaves nothing else.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct TimerError {
     /// The timer's name.
     pub timer: String,
@@ -48,7 +66,7 @@ pub struct TimerError {
 }
 
 /// A line of an app's log, as it is kept.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct KeptLine {
     /// Counts the lines of the installation, from 1.
     pub number: u64,

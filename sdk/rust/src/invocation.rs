@@ -40,7 +40,8 @@ pub fn now() -> Timestamp {
     host::invocation_now()
 }
 
-/// Gives what was lost between the last invocation and this one. Usually nothing.
+/// Gives what this app will never see, since it was deleted before the app got to it: one gap for each input that misses
+/// readings. Usually nothing. Each invocation is told until one has ended well.
 pub fn gaps() -> Vec<Gap> {
     host::invocation_gaps()
 }

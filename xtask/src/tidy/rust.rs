@@ -24,6 +24,9 @@ const HOLLOW: &[&str] = &[
     "what is wanted.",
 ];
 
+/// A comment that begins so names no thing: its first noun comes after the clause that describes it.
+const QUESTIONS: &[&str] = &["What", "Whether", "How", "Where"];
+
 /// Whether a file holds tests rather than what is shipped.
 pub(super) fn is_test(path: &str) -> bool {
     let name = path.rsplit('/').next().unwrap_or(path);
@@ -122,6 +125,11 @@ impl Visitor {
         }
         let Some(line) = first.filter(|_| !self.is_help) else { return };
         let doc = doc.trim();
+        let first_word = doc.split(|c: char| !c.is_alphabetic()).next().unwrap_or_default();
+        if QUESTIONS.contains(&first_word) {
+            let text = format!("the comment begins with {first_word:?}; begin with a noun, or a verb");
+            self.findings.push((line, Rule::Question, text));
+        }
         let words = doc.split_whitespace().count();
         if words < MIN_DOC_WORDS || HOLLOW.contains(&doc.to_lowercase().as_str()) {
             let text =
@@ -283,6 +291,18 @@ mod tests {
             rules("a.rs", "//! An enum.\n\nenum E {\n    /// Bytes.\n    Bytes,\n}\n"),
             [(4, Rule::FillerDoc)]
         );
+    }
+
+    #[test]
+    fn comments_that_begin_with_a_question_are_found() {
+        let of = |doc: &str| rules("a.rs", &format!("//! A type.\n\n/// {doc}\nstruct S;\n"));
+        for doc in ["What a lane has used.", "Whether it may run.", "How many there are.", "Where it stands."]
+        {
+            assert_eq!(of(doc), [(3, Rule::Question)], "{doc}");
+        }
+        for doc in ["The number of lanes.", "Whatever a lane has used.", "Returns what it is."] {
+            assert_eq!(of(doc), [], "{doc}");
+        }
     }
 
     #[test]

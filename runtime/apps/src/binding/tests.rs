@@ -9,7 +9,10 @@ fn bind(asked: &[(&str, &[&str])]) -> Result<Bindings, String> {
     let manifest = Manifest::parse(PIGS).unwrap();
     let asked = asked
         .iter()
-        .map(|(name, patterns)| (name.to_string(), patterns.iter().map(|p| p.to_string()).collect()))
+        .map(|(name, patterns)| {
+            let patterns = patterns.iter().map(|pattern| pattern.to_string()).collect();
+            (SlotName::new(name).unwrap(), Patterns::Many(patterns))
+        })
         .collect();
     let show =
         |problems: Vec<Problem>| problems.iter().map(Problem::to_string).collect::<Vec<_>>().join("\n");

@@ -11,7 +11,8 @@ use crate::manifest::ValueType;
 const MAX_VALUES: usize = 64;
 
 /// The values that a set-point may have: numbers and ranges of them, or booleans. Never empty.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, utoipa::ToSchema)]
+#[schema(value_type = String, example = "0, 6..32")]
 pub struct Allowed(Vec<One>);
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -22,7 +23,7 @@ enum One {
 }
 
 impl Allowed {
-    /// Whether values of this type can be among them.
+    /// Returns whether values of this type can be among them.
     pub fn fits(&self, value_type: ValueType) -> bool {
         self.0.iter().all(|one| match one {
             One::Boolean(_) => value_type == ValueType::Boolean,
@@ -30,7 +31,7 @@ impl Allowed {
         })
     }
 
-    /// Whether a safe value is among them; holding the last value always is.
+    /// Returns whether a safe value is among them; holding the last value always is.
     pub fn holds(&self, safe: &Safe) -> bool {
         self.0.iter().any(|one| match (one, safe) {
             (_, Safe::Hold) => true,

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::grants::Toward;
+use crate::quantity::{Bytes, Span};
 use ironloom_types::limits::MIB;
 use ironloom_types::readings::Quality;
 
@@ -84,8 +85,8 @@ fn a_whole_manifest_is_read_in_the_order_of_the_file() {
     assert_eq!(
         manifest.limits,
         PartialLimits {
-            memory: Some(16 * MIB),
-            cpu: Some(200_000_000),
+            memory: Some(Bytes(16 * MIB)),
+            cpu: Some(Span(200_000_000)),
             state: None,
             share: None,
             points: None
@@ -175,7 +176,7 @@ fn a_manifest_is_bounded() {
     assert!(errors(&large).contains("at most 262144 bytes"));
 }
 
-/// Whether every text of every problem is a line that steers no terminal.
+/// Checks that every text of every problem is a line that steers no terminal.
 fn are_clean(problems: &Problems) -> bool {
     problems.0.iter().all(|problem| {
         let texts = [problem.field.as_ref(), Some(&problem.message)].into_iter().flatten();

@@ -60,6 +60,9 @@ fn refuse(place: impl Into<String>, problem: impl Into<String>) -> PackageError 
 
 /// Reads the tar, without copying what is in it, and checks each blob against its name.
 pub(super) fn read(tar: &Bytes) -> Result<Contents, PackageError> {
+    if let Some(said) = super::not_packed(tar) {
+        return Err(refuse("byte 0", said));
+    }
     let mut reader = Reader { tar, at: 0 };
     let layout = reader.expect(LAYOUT)?;
     let index = reader.expect(INDEX)?;
@@ -167,12 +170,6 @@ impl Reader<'_> {
     }
 
     fn header_problem(&self, header: &[u8; BLOCK], problem: String) -> PackageError {
-        if header.starts_with(b"\0asm") {
-            return refuse(
-                "byte 0",
-                "this is a WebAssembly component and no package yet; `ironloom build` makes one",
-            );
-        }
         let name = header[..100].split(|byte| *byte == 0).next().unwrap_or_default();
         let name = String::from_utf8_lossy(name);
         refuse(format!("the header of {name:?} at byte {}", self.at - BLOCK), problem)

@@ -352,5 +352,8 @@ fn a_component_that_was_never_packed_is_told_as_one() {
     let wasm = Bytes::from([b"\0asm\x0d\0\x01\0".as_slice(), &[0; 2_048]].concat());
     let error = read(&wasm).unwrap_err().to_string();
     assert!(error.contains("this is a WebAssembly component"), "{error}");
-    assert!(error.contains("ironloom build"), "{error}");
+    assert!(error.contains("ironloom pack"), "{error}");
+    let module = Bytes::from_static(b"\0asm\x01\0\0\0");
+    let error = read(&module).unwrap_err().to_string();
+    assert!(error.contains("this is a WebAssembly module"), "shorter than a header: {error}");
 }

@@ -1,5 +1,6 @@
 //! Warnings for the admin about an install that don't refuse it.
 
+use crate::allowance::{LimitKind, PartialLimits};
 use crate::binding::{Bindings, InputBinding, Target};
 use crate::manifest::OutputKind;
 use crate::pattern::Pattern;
@@ -11,12 +12,11 @@ use ironloom_types::limits::Limits;
 /// The most installations that write the same points and are named for an output.
 const MOST_OTHERS: usize = 10;
 
-/// Returns all warnings, in sentences.
+/// Returns the warnings about points, in sentences.
 pub(super) fn of(
     id: &InstallationId,
     bindings: &Bindings,
     inputs: &[InputPlan],
-    limits: &Limits,
     others: &impl Neighbours,
 ) -> Vec<String> {
     let mut warnings = Vec::new();
@@ -32,7 +32,6 @@ pub(super) fn of(
         }
     }
     warnings.extend(strangers(&bindings.inputs));
-    warnings.extend(too_few_points(bindings, inputs, limits));
     for output in &bindings.outputs {
         match &output.target {
             Target::Unbound => {
@@ -60,15 +59,44 @@ pub(super) fn of(
     warnings
 }
 
+/// Returns the warnings about limits: those that hold, and those that are asked for and granted.
+pub(super) fn of_limits(
+    bindings: &Bindings,
+    inputs: &[InputPlan],
+    limits: &Limits,
+    (asked, granted): (&PartialLimits, &PartialLimits),
+) -> Vec<String> {
+    let mut warnings: Vec<String> = too_few_points(bindings, inputs, limits, asked).into_iter().collect();
+    warnings.extend(LimitKind::ALL.into_iter().filter_map(|kind| {
+        let (asked, granted) = (asked.get(kind)?, granted.get(kind)?);
+        (granted > asked).then(|| {
+            let (name, asked, granted) = (kind.name(), kind.show(asked), kind.show(granted));
+            format!(
+                "limits.{name}: the app asks for {asked}, which holds; the grant of {granted} has no effect"
+            )
+        })
+    }));
+    warnings
+}
+
 /// Most apps give something for each entity, and an entity is mostly a point of each input.
-fn too_few_points(bindings: &Bindings, inputs: &[InputPlan], limits: &Limits) -> Option<String> {
+fn too_few_points(
+    bindings: &Bindings,
+    inputs: &[InputPlan],
+    limits: &Limits,
+    asked: &PartialLimits,
+) -> Option<String> {
     let most = inputs.iter().max_by_key(|input| input.points)?;
     let derives = bindings.outputs.iter().any(|output| output.kind == OutputKind::Derived);
+    let more = match asked.get(LimitKind::Points) {
+        Some(asked) if asked < most.points => "and the app asks for no more".to_owned(),
+        _ => format!("--limit points={} grants more", most.points),
+    };
     (derives && most.points > limits.points).then(|| {
         format!(
             "the input {} matches {} points, and the outputs may make {} (limits.points): if they make one for \
-             each, readings beyond become dead letters; --limit points={} grants more",
-            most.name, most.points, limits.points, most.points
+             each, readings beyond become dead letters; {more}",
+            most.name, most.points, limits.points
         )
     })
 }
@@ -84,10 +112,17 @@ fn strangers(inputs: &[InputBinding]) -> Option<String> {
         .filter(|(_, names)| !names.is_empty());
     let (first, ours) = captured.next()?;
     let (other, theirs) = captured.find(|(_, theirs)| *theirs != ours)?;
+    // The same things in each: only the order of the names, and which there are, makes the entities differ.
+    let entity = |names: &[String]| {
+        let value = |name: &String| format!("{}-1", name.trim_matches(['{', '}']));
+        names.iter().map(value).collect::<Vec<_>>().join("/")
+    };
     Some(format!(
         "the inputs {first} and {other} capture {} and {}: their readings never have the same entity, because the \
-         names in braces differ or come in a different order",
+         names in braces differ or come in a different order. For the same thing it would be {} in one and {} in the other",
         ours.join("/"),
         theirs.join("/"),
+        entity(&ours),
+        entity(&theirs),
     ))
 }

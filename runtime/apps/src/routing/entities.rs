@@ -1,9 +1,8 @@
 //! The entities of one lane, each with a number.
 
-use std::hash::BuildHasher;
-
-use hashbrown::{DefaultHashBuilder, HashTable};
 use parking_lot::{RwLock, RwLockReadGuard};
+
+use super::by_text::NumbersByText;
 
 /// The texts of entities that are gone may take this many bytes, or as many as the others, before they are let go.
 const LEFT_OVER: usize = 64 << 10;
@@ -21,8 +20,7 @@ struct Inner {
     heap: String,
     /// The place of each text in the heap.
     places: Vec<Place>,
-    numbers: HashTable<u32>,
-    hasher: DefaultHashBuilder,
+    numbers: NumbersByText,
     /// Bytes of the heap whose entities are forgotten.
     left_over: usize,
 }
@@ -44,30 +42,30 @@ impl Place {
 }
 
 impl Inner {
-    fn text(&self, number: u32) -> &str {
+    fn place(&self, number: u32) -> Place {
         let place = self.places[number as usize];
         assert!(place.length != FORGOTTEN, "a purge waits for all that read the points that it removes");
-        place.text(&self.heap)
+        place
     }
 
-    fn find(&self, text: &str) -> Option<u32> {
-        self.numbers.find(self.hasher.hash_one(text), |&number| self.text(number) == text).copied()
+    fn text(&self, number: u32) -> &str {
+        self.place(number).text(&self.heap)
     }
 
-    fn add(&mut self, text: &str) -> u32 {
+    fn find(&self, text: &str, hash: u32) -> Option<u32> {
+        self.numbers.find(hash, |number| self.text(number) == text)
+    }
+
+    fn add(&mut self, text: &str, hash: u32) -> u32 {
         let number = self.places.len() as u32;
         self.places.push(put(&mut self.heap, text));
-        let Self { heap, places, numbers, hasher, .. } = self;
-        let hash = |&number: &u32| hasher.hash_one(places[number as usize].text(heap));
-        numbers.insert_unique(hasher.hash_one(text), number, hash);
+        self.numbers.insert(hash, number);
         number
     }
 
     fn forget(&mut self, number: u32) {
-        let hash = self.hasher.hash_one(self.text(number));
-        if let Ok(known) = self.numbers.find_entry(hash, |known| *known == number) {
-            known.remove();
-        }
+        let hash = self.numbers.hash(self.text(number));
+        self.numbers.remove(hash, number);
         let place = &mut self.places[number as usize];
         self.left_over += place.length as usize;
         place.length = FORGOTTEN;
@@ -100,11 +98,13 @@ fn put(heap: &mut String, text: &str) -> Place {
 impl Entities {
     /// The number of an entity, given now where it has none.
     pub(super) fn intern(&self, text: &str) -> u32 {
-        if let Some(number) = self.0.read().find(text) {
-            return number;
-        }
+        let (hash, known) = {
+            let inner = self.0.read();
+            let hash = inner.numbers.hash(text);
+            (hash, inner.find(text, hash))
+        };
         // Only the routing table adds, so nobody has added this one in between.
-        self.0.write().add(text)
+        known.unwrap_or_else(|| self.0.write().add(text, hash))
     }
 
     /// Forgets entities that no point has any more and whose readings nobody waits for.
@@ -129,12 +129,27 @@ impl EntitiesRead<'_> {
         self.0.text(number)
     }
 
-    /// The number of an entity, if a point has it.
-    pub fn number(&self, text: &str) -> Option<u32> {
-        self.0.find(text)
+    /// The texts of entities by their numbers, one on each line. First all places, then all texts: they are spread over
+    /// the memory, and so the processor waits for many of them at once.
+    pub fn lines(&self, numbers: &[u32]) -> String {
+        let places: Vec<Place> = numbers.iter().map(|number| self.0.place(*number)).collect();
+        let bytes = places.iter().map(|place| place.length as usize + 1).sum();
+        let mut lines = String::with_capacity(bytes);
+        for (line, place) in places.into_iter().enumerate() {
+            if line > 0 {
+                lines.push('\n');
+            }
+            lines.push_str(place.text(&self.0.heap));
+        }
+        lines
     }
 
-    /// How many numbers were given, those of forgotten ones too.
+    /// The number of an entity, if a point has it.
+    pub fn number(&self, text: &str) -> Option<u32> {
+        self.0.find(text, self.0.numbers.hash(text))
+    }
+
+    /// The number of numbers given, those of forgotten ones too.
     pub fn given(&self) -> usize {
         self.0.places.len()
     }

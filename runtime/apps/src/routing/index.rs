@@ -79,6 +79,23 @@ impl PatternIndex {
     /// The first pattern of each input that matches, in the order of lanes and inputs.
     pub(super) fn candidates(&self, path: &PointPath, found: &mut Vec<Candidate>) {
         found.clear();
+        self.each_alike(path, |candidates| {
+            // Their key is a hash: the literals themselves decide.
+            found.extend(candidates.iter().filter(|candidate| candidate.pattern.matches(path)).cloned());
+        });
+        found.sort_unstable_by_key(|candidate| (candidate.slot, candidate.rank));
+        found.dedup_by_key(|candidate| candidate.slot);
+    }
+
+    /// The number of patterns that match a path, without a look at each.
+    pub(super) fn count(&self, path: &PointPath) -> usize {
+        let mut count = 0;
+        self.each_alike(path, |candidates| count += candidates.len());
+        count
+    }
+
+    /// Shows `see` the patterns that match a path, those with the same literals in the same places together.
+    fn each_alike(&self, path: &PointPath, mut see: impl FnMut(&[Candidate])) {
         let mut hashes = [0; MAX_PATH_SEGMENTS];
         let mut segments = 0;
         for part in path.segments() {
@@ -88,12 +105,8 @@ impl PatternIndex {
         for shape in self.shapes.iter().filter(|shape| shape.segments == segments) {
             let literals = (0..segments).filter(|at| shape.literals & 1 << at != 0);
             let key = literals.fold(0, |key, at| mix(key, hashes[at]));
-            let Some(candidates) = shape.by_literals.get(&key) else { continue };
-            // The key is a hash: the literals themselves decide.
-            found.extend(candidates.iter().filter(|candidate| candidate.pattern.matches(path)).cloned());
+            shape.by_literals.get(&key).into_iter().for_each(|candidates| see(candidates));
         }
-        found.sort_unstable_by_key(|candidate| (candidate.slot, candidate.rank));
-        found.dedup_by_key(|candidate| candidate.slot);
     }
 }
 

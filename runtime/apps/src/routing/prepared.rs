@@ -35,22 +35,42 @@ impl Prepared {
         }
     }
 
-    /// Matches the next points, in the order of their numbers.
-    pub fn add<'a>(
+    /// Matches the next point, in the order of their numbers. Returns its matches.
+    pub fn add(
         &mut self,
-        points: impl IntoIterator<Item = (PointNumber, &'a PointPath, Option<&'a str>)>,
-    ) {
-        for (number, path, unit) in points {
-            assert!(self.next <= number, "points come in the order of their numbers");
-            self.next = PointNumber(number.0 + 1);
-            self.index.candidates(path, &mut self.candidates);
-            for candidate in &self.candidates {
-                match self.lane.accept(&mut self.entity, candidate, number, path, unit) {
-                    Ok(matched) => self.matches.push((number, matched)),
-                    Err(reason) => self.left_out.push(reason),
-                }
+        number: PointNumber,
+        path: &PointPath,
+        unit: Option<&str>,
+    ) -> &[(PointNumber, Match)] {
+        assert!(self.next <= number, "points come in the order of their numbers");
+        self.next = PointNumber(number.0 + 1);
+        let before = self.matches.len();
+        self.index.candidates(path, &mut self.candidates);
+        for candidate in &self.candidates {
+            match self.lane.accept(&mut self.entity, candidate, number, path, unit) {
+                Ok(matched) => self.matches.push((number, matched)),
+                Err(reason) => self.left_out.push(reason),
             }
         }
+        &self.matches[before..]
+    }
+
+    /// The matches so far, in the order of points and inputs.
+    pub fn matches(&self) -> &[(PointNumber, Match)] {
+        &self.matches
+    }
+
+    /// The points that were left out so far.
+    pub fn left_out(&self) -> &[LeftOut] {
+        &self.left_out
+    }
+
+    /// The point that gives an entity of an input.
+    pub fn point_of(&self, input: u16, entity: &str) -> Option<PointNumber> {
+        let number = self.lane.entities.read().number(entity)?;
+        let mut found = self.matches.iter();
+        let found = found.find(|(_, matched)| matched.input() == input && matched.entity() == number);
+        found.map(|(point, _)| *point)
     }
 
     /// Passes over the points before this one: they are known to match nothing.

@@ -22,7 +22,7 @@ fn path(text: &str) -> PointPath {
     PointPath::new(text).unwrap()
 }
 
-/// What the table says about a point: lane, input, entity.
+/// The table's answer about a point: lane, input, entity.
 fn shown(table: &RoutingTable, point: u32) -> Vec<(u32, u16, String)> {
     let matches = table.matches(PointNumber(point));
     let show = |one: &Match| {
@@ -91,7 +91,7 @@ struct Naive {
 type Matches = Vec<Vec<(u32, u16, String)>>;
 
 impl Naive {
-    /// What each point is matched to, and what is left out.
+    /// The matches of each point, and what is left out.
     fn matches(&self) -> (Matches, BTreeSet<(u32, u16, u32)>) {
         let (mut taken, mut left_out) = (BTreeSet::new(), BTreeSet::new());
         let mut all = Vec::new();
@@ -197,7 +197,9 @@ proptest! {
                         table.remove_lane(lane, &inputs);
                     }
                     let mut prepared = Prepared::new(&inputs);
-                    prepared.add(naive.numbered().take(before));
+                    for (number, path, unit) in naive.numbered().take(before) {
+                        prepared.add(number, path, unit);
+                    }
                     let next = prepared.next();
                     let others = naive.numbered().filter(|(number, ..)| *number >= next);
                     let now = table.put_lane(lane, &inputs, prepared, others);
@@ -306,6 +308,10 @@ fn entities_of_points_that_are_removed_take_no_memory_and_the_others_keep_theirs
     let entities = table.entities(0).unwrap();
     let entities = entities.read();
     assert_eq!((entities.text(shared), entities.number("shared")), ("shared", Some(shared)));
+    assert_eq!(
+        (entities.lines(&[shared, shared]), entities.lines(&[])),
+        ("shared\nshared".into(), String::new())
+    );
     let round = points as usize * 120;
     assert!(entities.bytes() < (64 << 10) + 2 * round, "{} bytes of {rounds} rounds", entities.bytes());
     assert_eq!(entities.number(&format!("7-3-{}", "x".repeat(100))), None);

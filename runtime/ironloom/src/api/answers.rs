@@ -1,13 +1,10 @@
-//! Layers that answers pass on their way out.
+//! The forms of answers.
 
-use std::any::Any;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::extract::{Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
-use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use serde::Serialize;
@@ -17,27 +14,21 @@ use super::memory::PATIENCE;
 use super::problem::{PROBLEM_JSON, Problem};
 use super::{Api, JSON_TYPE};
 use crate::aside::aside;
-use crate::telemetry::Status;
-
-/// Counts requests by status.
-pub(super) async fn count(State(api): State<Api>, request: Request, next: Next) -> Response {
-    let response = next.run(request).await;
-    api.metrics.requests.get_or_create(&Status { status: response.status().as_u16() }).inc();
-    response
-}
 
 /// The longest refusal of the framework's own that is worth showing.
 const MAX_TEXT: usize = 4_096;
 
-/// Turns what the framework refuses by itself into problems as well.
-pub(super) async fn as_problems(request: Request, next: Next) -> Response {
-    let response = next.run(request).await;
+/// Turns what the framework refuses by itself into a problem as well.
+pub(super) async fn as_problem(response: Response) -> Response {
     let status = response.status();
+    if !(status.is_client_error() || status.is_server_error()) {
+        return response;
+    }
     let own = response
         .headers()
         .get(header::CONTENT_TYPE)
         .is_some_and(|kind| kind == PROBLEM_JSON || kind == JSON_TYPE);
-    if own || !(status.is_client_error() || status.is_server_error()) {
+    if own {
         return response;
     }
     let (parts, body) = response.into_parts();
@@ -64,7 +55,7 @@ pub(super) async fn as_problems(request: Request, next: Next) -> Response {
 }
 
 /// Turns a handler's panic into an answer; the panic hook has logged its place.
-pub(super) fn of_panic(_: Box<dyn Any + Send>) -> Response {
+pub(super) fn of_panic() -> Response {
     Problem::internal("a part of the server failed while it worked on this request").into_response()
 }
 

@@ -9,19 +9,21 @@ use bytes::Bytes;
 use http_body_util::BodyExt as _;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde_path_to_error::Segment;
 use tokio::time::Instant;
 
 use super::facade::Place;
 use super::memory::{FREE, Memory};
 use super::problem::Problem;
 use super::{Api, JSON_TYPE, guard};
+use ironloom_apps::problem::join_path;
 
 /// The longest without a byte.
 const SILENCE: Duration = Duration::from_secs(10);
 /// The time that a body may take whatever its length.
-const GRACE: Duration = Duration::from_secs(30);
+pub(super) const GRACE: Duration = Duration::from_secs(30);
 /// Bytes in each second that a body has to come with beyond that: a poor mobile network has more.
-const LEAST_RATE: u64 = 32 << 10;
+pub(super) const LEAST_RATE: u64 = 32 << 10;
 
 /// The longest JSON body that isn't readings.
 const MAX_JSON: usize = 1 << 20;
@@ -129,15 +131,40 @@ async fn json(request: Request, api: &Api) -> Result<Bytes, Problem> {
 }
 
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
-    serde_json::from_slice(bytes).map_err(|error| {
-        let place = Place {
-            line: Some(error.line() as u64),
-            column: Some(error.column() as u64),
-            ..Place::default()
-        };
-        let kind = if error.is_data() { "bad-field" } else { "not-json" };
-        Problem::malformed(kind, format!("the body can't be read: {error}")).at(place)
-    })
+    let mut json = serde_json::Deserializer::from_slice(bytes);
+    let parsed = serde_path_to_error::deserialize(&mut json);
+    let (error, place) = match parsed {
+        Ok(parsed) => match json.end() {
+            Ok(()) => return Ok(parsed),
+            Err(error) => (error, Place::default()),
+        },
+        Err(error) => {
+            let place = if error.inner().is_data() { place_of(error.path()) } else { Place::default() };
+            (error.into_inner(), place)
+        }
+    };
+    let item = place.item.map_or(String::new(), |item| format!("item {item}: "));
+    let field = place.field.as_ref().map_or(String::new(), |field| format!("{field}: "));
+    let (line, column) = (Some(error.line() as u64), Some(error.column() as u64));
+    let kind = if error.is_data() { "bad-field" } else { "not-json" };
+    let detail = format!("the body can't be read: {item}{field}{error}");
+    Err(Problem::malformed(kind, detail).at(Place { line, column, ..place }))
+}
+
+/// The item of a list, and the field of it or of the body.
+fn place_of(path: &serde_path_to_error::Path) -> Place {
+    let mut place = Place::default();
+    let mut field = String::new();
+    for (depth, segment) in path.iter().enumerate() {
+        match segment {
+            Segment::Seq { index } if depth == 0 => place.item = Some(*index as u64 + 1),
+            Segment::Seq { index } => field.push_str(&format!("[{index}]")),
+            Segment::Map { key } => field = join_path(&field, key),
+            Segment::Enum { .. } | Segment::Unknown => {}
+        }
+    }
+    place.field = Some(field).filter(|field| !field.is_empty());
+    place
 }
 
 #[cfg(test)]
@@ -181,6 +208,32 @@ mod tests {
         let memory = Memory::new(64 << 20);
         let taken = take(&memory, &HeaderMap::new(), slow(parts), most).await;
         taken.map(|bytes| bytes.len()).map_err(|problem| problem.status)
+    }
+
+    #[test]
+    fn a_field_that_cant_be_read_is_named_with_its_item() {
+        use crate::api::installations::Requests;
+        let package = format!("sha256:{}", "0".repeat(64));
+        let list = |wrong: &str| {
+            let good = format!(r#"{{"id":"a","package":"{package}"}}"#);
+            format!(r#"[{good},{good},{{"id":"b","package":"{package}",{wrong}}}]"#)
+        };
+        for (body, item, field) in [
+            (list(r#""bindings":{"weight":7}"#), Some(3), Some("bindings.weight")),
+            (list(r#""limits":{"memory":"7 bananas"}"#), Some(3), Some("limits.memory")),
+            (list(r#""colour":1"#), Some(3), Some("colour")),
+            (r#"[{"id":"a"}]"#.to_owned(), Some(1), None),
+            (r#"{"id":"A"}"#.to_owned(), None, Some("id")),
+            (r#"{"id":"a"} x"#.to_owned(), None, None),
+        ] {
+            let problem = parse::<Requests>(body.as_bytes()).err().unwrap();
+            let place = problem.place.as_ref().unwrap();
+            assert_eq!((place.item, place.field.as_deref()), (item, field), "{problem}");
+            let told = item.map(|item| format!("item {item}: ")).unwrap_or_default();
+            let told = told + &field.map(|field| format!("{field}: ")).unwrap_or_default();
+            assert!(problem.detail.starts_with(&format!("the body can't be read: {told}")), "{problem}");
+            assert_eq!(place.line, Some(1));
+        }
     }
 
     #[tokio::test(start_paused = true)]

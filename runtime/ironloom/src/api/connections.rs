@@ -51,6 +51,9 @@ pub(super) struct Connection {
     busy: AtomicBool,
     /// The time of the last byte in either direction, in milliseconds.
     last: AtomicU64,
+    /// Bytes that have come, and that may come.
+    received: AtomicU64,
+    allowed: AtomicU64,
     end: Notify,
     /// It was told to make room.
     ending: AtomicBool,
@@ -74,6 +77,27 @@ impl Connection {
     /// Something came or went.
     pub(super) fn is_active(&self) {
         self.last.store(self.began.elapsed().as_millis() as u64, Ordering::Relaxed);
+    }
+
+    /// So many bytes have come.
+    pub(super) fn receives(&self, bytes: usize) {
+        self.received.fetch_add(bytes as u64, Ordering::Relaxed);
+        self.is_active();
+    }
+
+    /// Bytes that have come since it began.
+    pub(super) fn received(&self) -> u64 {
+        self.received.load(Ordering::Relaxed)
+    }
+
+    /// Beyond as many bytes none is read. Whoever reads asks again by itself once more are allowed.
+    pub(super) fn allow(&self, bytes: u64) {
+        self.allowed.store(bytes, Ordering::Relaxed);
+    }
+
+    /// Says if all that is allowed has come.
+    pub(super) fn is_held_back(&self) -> bool {
+        self.received() >= self.allowed.load(Ordering::Relaxed)
     }
 
     /// A request is being worked on, or no longer.
@@ -124,6 +148,8 @@ impl Connections {
             began: self.began,
             busy: AtomicBool::new(false),
             last: AtomicU64::new(self.began.elapsed().as_millis() as u64),
+            received: AtomicU64::new(0),
+            allowed: AtomicU64::new(u64::MAX),
             end: Notify::new(),
             ending: AtomicBool::new(false),
             in_reserve,

@@ -11,6 +11,8 @@ use ironloom_types::readings::Quality;
 
 /// The kind of error of a reserved point: the one that makes a request 403.
 pub(super) const RESERVED: &str = "reserved-point";
+/// The kind of error of what should be JSON and isn't.
+pub(super) const NOT_JSON: &str = "not-json";
 /// The kind of error of a point beyond the limit: the one that makes a request 422.
 pub(super) const TOO_MANY_POINTS: &str = "too-many-points";
 
@@ -30,12 +32,11 @@ pub(super) fn line(text: &str, error: &serde_json::Error) -> Detail {
             let hint =
                 if lines { "; readings on lines of their own are sent as application/x-ndjson" } else { "" };
             let detail = format!("the line is not valid JSON: {}{hint}", reason(&error));
-            return detail_of("not-json", detail, at(text, &error));
+            return detail_of(NOT_JSON, detail, at(text, &error));
         }
     };
     if let Some(field) = object.keys().find(|key| !FIELDS.contains(&key.as_str())) {
-        let detail = format!("a reading has no field {field:?}; it has `point`, `value`, `at` and `quality`");
-        return detail_of("unknown-field", detail, Place::field(field));
+        return unknown_field(field);
     }
     for field in ["point", "value"] {
         if !object.contains_key(field) {
@@ -83,12 +84,12 @@ fn at(text: &str, error: &serde_json::Error) -> Place {
 pub(super) fn not_json(error: &serde_json::Error) -> Detail {
     let place =
         Place { line: Some(error.line() as u64), column: Some(error.column() as u64), ..Place::default() };
-    detail_of("not-json", format!("the body is not valid JSON: {}", reason(error)), place)
+    detail_of(NOT_JSON, format!("the body is not valid JSON: {}", reason(error)), place)
 }
 
 /// A line that is longer than any reading.
-pub(super) fn long_line(bytes: usize, most: usize) -> Detail {
-    let detail = format!("the line has {bytes} bytes; at most {most} are allowed");
+pub(super) fn long_line(most: usize) -> Detail {
+    let detail = format!("the line has more than {most} bytes");
     detail_of("line-too-long", detail, Place::default())
 }
 
@@ -132,7 +133,7 @@ fn name(value: &Json) -> &'static str {
     }
 }
 
-fn detail_of(kind: &str, detail: impl Into<String>, place: Place) -> Detail {
+pub(super) fn detail_of(kind: &str, detail: impl Into<String>, place: Place) -> Detail {
     Detail { kind: kind.to_owned(), detail: detail.into(), place: Some(place) }
 }
 
@@ -140,6 +141,20 @@ fn detail_of(kind: &str, detail: impl Into<String>, place: Place) -> Detail {
 pub(super) fn not_utf8(valid: usize) -> Detail {
     let place = Place { column: Some(valid as u64 + 1), ..Place::default() };
     detail_of("not-utf-8", format!("the line is not valid UTF-8 at byte {}", valid + 1), place)
+}
+
+/// A field that no reading has.
+pub(super) fn unknown_field(field: &str) -> Detail {
+    let detail = format!("a reading has no field {field:?}; it has `point`, `value`, `at` and `quality`");
+    detail_of("unknown-field", detail, Place::field(field))
+}
+
+/// A real that is no number, which JSON can't say.
+pub(super) fn not_finite(value: f64) -> Detail {
+    let detail = format!(
+        "`value` is {value}, which is no number; a reading without a value has null, and the quality `bad`"
+    );
+    detail_of("bad-value", detail, Place::field("value"))
 }
 
 /// A missing value of a quality that needs one.

@@ -5,25 +5,33 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
+use utoipa::ToSchema;
 
+use super::capsule::Capsule;
 pub(crate) use super::model::*;
 pub(crate) use super::problem::{Detail, Place, Problem};
-use ironloom_types::clock::Timestamp;
-use ironloom_types::ids::{
-    Digest, Generation, InstallationId, Ordinal, PointNumber, PointPath, Sequence, SlotName,
+pub(crate) use super::revision::{
+    FieldChange, GrantChanges, LimitChanges, Revised, RevisionRequest, changes,
 };
+use crate::telemetry::events::Events;
+use ironloom_types::clock::Timestamp;
+use ironloom_types::ids::{Digest, Generation, InstallationId, PointNumber, PointPath, Sequence, SlotName};
+pub(crate) use ironloom_types::readings::Progress;
 use ironloom_types::readings::{Columns, NewPoint};
 
 /// The result of a request.
 pub(crate) type Answer<T> = Result<T, Problem>;
 /// An answer that may take a while.
 pub(crate) type Later<'a, T> = Pin<Box<dyn Future<Output = Answer<T>> + Send + 'a>>;
+/// Ready when nobody is to be waited for any more.
+pub(crate) type Ended = Pin<Box<dyn Future<Output = ()> + Send>>;
 /// What is ready to be read.
 pub(crate) type Reading<T> = Box<dyn FnOnce() -> Later<'static, T> + Send>;
 /// Finds the number of a point by its path.
@@ -39,12 +47,17 @@ pub(crate) trait Facade: Send + Sync + 'static {
     /// is awaited.
     fn lookup(&self) -> Lookup<'_>;
     /// Hands readings over, whole or not at all, behind those that were handed over before. What it returns is ready
-    /// once they are durable.
+    /// once they are durable. Whoever does so has asked for room.
     fn submit(&self, push: Push) -> Answer<Later<'static, Pushed>>;
-    /// Whether there is room for readings now.
-    fn has_room(&self) -> Answer<()>;
-    /// Gives a stream to a connection, once the one that has it has ended.
-    fn open_stream(&self, key: Option<Arc<str>>) -> Later<'_, OpenStream>;
+    /// Waits until all installations that are bound to these readings have dealt with them, for no longer than this, and
+    /// not once `ended` is ready.
+    fn applied(&self, pushed: Pushed, within: Duration, ended: Ended) -> Later<'_, Applied>;
+    /// Looks if there is room now for readings that make these points.
+    fn has_room(&self, new_points: &[NewPoint]) -> Answer<()>;
+    /// The readings whose sources are slowed, while there are any.
+    fn slowed(&self) -> Option<Slowed>;
+    /// Claims a stream for a connection; the one that has it is told.
+    fn claim_stream(&self, key: Option<Arc<str>>) -> Answer<StreamClaim>;
     /// Says what became of a push with this key, once that is known; `None` where it was not taken.
     fn find_push(&self, key: RequestKey) -> Later<'_, Option<Pushed>>;
 
@@ -70,6 +83,9 @@ pub(crate) trait Facade: Send + Sync + 'static {
     /// Uninstalls; with `purge` its state and points go at once, and those that an earlier one of this id has kept.
     /// With `purge` on an id that was uninstalled before, only what it has kept goes.
     fn uninstall(&self, id: InstallationId, purge: bool) -> Later<'_, ()>;
+    /// Begins a new revision, with what the request names changed; or with `dry_run` only says what would change. A
+    /// running invocation has no effect, and runs again.
+    fn revise(&self, id: InstallationId, request: RevisionRequest, dry_run: bool) -> Later<'_, Revised>;
     /// Pauses at once: a running invocation has no effect. Nothing happens to one that is paused.
     fn pause(&self, id: InstallationId) -> Later<'_, Installation>;
     /// Resumes one that is paused or quarantined; on one that runs, ends a back-off. A backlog is
@@ -87,23 +103,38 @@ pub(crate) trait Facade: Send + Sync + 'static {
         prefix: String,
         page: PageQuery,
     ) -> Later<'_, Reading<Page<StateItem>>>;
-    /// Its log, oldest first. `after` is the number of a line; `None` begins `limit` lines before the
-    /// end, so that a reader sees the latest and goes on from there.
-    fn logs(&self, id: InstallationId, after: Option<u64>, limit: usize) -> Later<'_, LogPage>;
-    /// Its dead letters, oldest first, those with a number above `after`.
-    fn dead_letters(&self, id: InstallationId, after: u64, limit: usize) -> Later<'_, Page<DeadLetter>>;
+    /// Its log by the numbers of the lines. Oldest first it begins, without a place, `limit` lines before the end, so
+    /// that a reader sees the latest and goes on from there.
+    fn logs(&self, id: InstallationId, query: NumberedQuery) -> Later<'_, LogPage>;
+    /// Its dead letters, by their numbers.
+    fn dead_letters(&self, id: InstallationId, query: NumberedQuery) -> Later<'_, Page<DeadLetter>>;
     /// Runs a dead letter again, by itself; 409 on an installation that stands still. Whether that
     /// went well shows in its invocations.
     fn requeue(&self, id: InstallationId, number: u64) -> Later<'_, ()>;
     /// Deletes a dead letter.
     fn delete_dead_letter(&self, id: InstallationId, number: u64) -> Later<'_, ()>;
-    /// Its invocations, oldest first, those with an ordinal above `after`.
-    fn invocations(&self, id: InstallationId, after: Ordinal, limit: usize) -> Later<'_, Page<Invocation>>;
+    /// Its invocations, by their ordinals.
+    fn invocations(&self, id: InstallationId, query: NumberedQuery) -> Later<'_, Page<Invocation>>;
 
-    /// The alarms that stand, oldest first.
+    /// Runs its recorded invocations again, on state of their own, and compares what comes of them; 503 while another
+    /// replay is under way. Nothing of it is written. It ends where nobody waits for the answer.
+    fn replay(&self, id: InstallationId, request: ReplayRequest) -> Later<'_, Replay>;
+
+    /// Its last invocations, with all that they depend on but the package; all before them run again for that. 503 while a
+    /// replay is under way.
+    fn capsule(&self, id: InstallationId, last: u64) -> Later<'_, Capsule>;
+    /// A package's file, as it was sent.
+    fn package_file(&self, digest: Digest) -> Later<'_, Bytes>;
+
+    /// The alarms that are active, wait for somebody or are shelved, oldest first.
     fn alarms(&self, installation: Option<InstallationId>, page: PageQuery) -> Later<'_, Page<Alarm>>;
-    /// Acknowledges an alarm; nothing happens to one that is acknowledged.
-    fn acknowledge(&self, alarm: String) -> Later<'_, Alarm>;
+    /// Episodes of alarms, those that go on and those that are over.
+    fn alarm_history(&self, query: EpisodesQuery) -> Later<'_, Page<Alarm>>;
+    /// Acknowledges, shelves or unshelves an alarm, or adds a comment; nothing happens where it is so already.
+    fn change_alarm(&self, alarm: String, deed: AlarmDeed) -> Later<'_, Alarm>;
+
+    /// Events of the site.
+    fn events(&self) -> Arc<Events>;
 
     /// The site's clock.
     fn clock(&self) -> ClockStatus;
@@ -113,10 +144,27 @@ pub(crate) trait Facade: Send + Sync + 'static {
 
     /// The connectors, in the order of their names.
     fn connectors(&self) -> Vec<ConnectorStatus>;
+    /// The log lines that are written, and who has chosen them.
+    fn log_level(&self) -> LogLevel;
+    /// Writes other log lines from now on, until the next start.
+    fn set_log_level(&self, lines: LogLines) -> Answer<LogLevel>;
+    /// Reads the configuration again and takes what has changed, all of it or nothing; with `dry_run` only says what
+    /// would change. 409 where a change takes a restart.
+    fn reload(&self, dry_run: bool) -> Later<'_, Reloaded>;
+    /// Begins a backup as of now, written at most so many bytes a second; 409 while there is another one.
+    fn backup(&self, pace: u64) -> Later<'_, BackupStream>;
+    /// The server as a whole, with the bytes that its data takes on the disk.
+    fn status(&self) -> Later<'_, Status>;
     /// Whether the node does its work, and what to know about it.
     fn readiness(&self) -> Readiness;
     /// The metrics, in the text form of Prometheus (OpenMetrics).
     fn metrics(&self) -> String;
+}
+
+/// A backup as it is written.
+pub(crate) struct BackupStream {
+    /// Its bytes. They end early where the server can't go on and can't even say so in them.
+    pub chunks: tokio::sync::mpsc::Receiver<Bytes>,
 }
 
 /// The rules that a push is checked against.
@@ -145,20 +193,41 @@ pub(crate) struct Push {
     pub stream: Option<StreamPlace>,
 }
 
-/// How far a stream of readings has come with a push.
+/// The place of a stream of readings behind a push.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct StreamPlace {
     pub key: Arc<str>,
-    /// The lines through the push's last one.
-    pub lines: u64,
+    /// Through the push's last line; `None` where its key won't come again.
+    pub progress: Option<Progress>,
+}
+
+/// Readings whose sources are slowed.
+pub(crate) struct Slowed {
+    /// For whom they are.
+    pub problem: Problem,
+    /// The patterns that each new point is matched with.
+    pub inputs: usize,
+    /// Finds one of them, and looks at the one at a place first: it is where one was found before.
+    pub find: FindSlowed,
+}
+
+/// The place of a reading among these columns whose source is slowed; the new points are those that the columns have.
+pub(crate) type FindSlowed = Arc<dyn Fn(&Columns, &[NewPoint], usize) -> Option<usize> + Send + Sync>;
+
+/// A stream of readings that a connection wants.
+pub(crate) struct StreamClaim {
+    /// Tells that yet another connection wants it, now or later.
+    pub wanted: Arc<Notify>,
+    /// Ready once the connection that had it before has let go.
+    pub opened: Later<'static, OpenStream>,
 }
 
 /// A stream of readings that a connection has.
 pub(crate) struct OpenStream {
-    /// The lines that are dealt with.
-    pub lines: u64,
-    /// Tells that another connection wants it.
-    pub wanted: Arc<Notify>,
+    /// Its key, where it has one, for the places of its records.
+    pub key: Option<Arc<str>>,
+    /// The lines and readings that are dealt with.
+    pub progress: Progress,
     /// Held for as long as the connection has it.
     pub _kept: Box<dyn Send>,
 }
@@ -168,7 +237,7 @@ pub(crate) struct OpenStream {
 pub(crate) struct RequestKey {
     /// The first 16 bytes of SHA-256 of the key.
     pub key: [u8; 16],
-    /// The first 16 bytes of SHA-256 of method, path with query and body, each after its length.
+    /// The first 16 bytes of SHA-256 of a byte, 1 where the good lines are taken although others are bad, and the body.
     pub request: [u8; 16],
 }
 
@@ -182,6 +251,79 @@ pub(crate) struct Pushed {
     pub through: Sequence,
     /// The same request was taken before, and this is the answer it got.
     pub duplicate: bool,
+}
+
+/// How far the installations that are bound to a push are.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Applied {
+    /// All that are bound to it have dealt with it: its effects are durable, or it was set aside.
+    pub applied: bool,
+    /// The first of those that run and have not.
+    pub pending: Vec<InstallationId>,
+    /// The first of those that stand still before it, or were removed.
+    pub stopped: Vec<StoppedInstallation>,
+    /// The first of those that have set some of its readings aside, or may have.
+    pub set_aside: Vec<SetAside>,
+}
+
+impl Applied {
+    /// Some have yet to deal with it, or nobody knows yet who has to.
+    pub(super) fn is_late(&self) -> bool {
+        !self.pending.is_empty() || !self.applied && self.stopped.is_empty()
+    }
+}
+
+/// Readings of a push that became dead letters of an installation, and are still there.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+pub(crate) struct SetAside {
+    pub id: InstallationId,
+    pub readings: u64,
+    /// There may be more: not all dead letters were looked at.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub at_least: bool,
+}
+
+/// An installation that nobody waits for.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+pub(crate) struct StoppedInstallation {
+    pub id: InstallationId,
+    /// What it is instead of running.
+    pub state: StoppedState,
+}
+
+/// Why nobody waits for an installation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(untagged)]
+pub(crate) enum StoppedState {
+    Is(InstallationState),
+    Gone(Gone),
+}
+
+/// It was uninstalled meanwhile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Gone {
+    Removed,
+}
+
+/// The end at which a list begins.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Order {
+    #[default]
+    Oldest,
+    Newest,
+}
+
+impl FromStr for Order {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "oldest" => Ok(Self::Oldest),
+            "newest" => Ok(Self::Newest),
+            _ => Err("it is oldest or newest: what comes first"),
+        }
+    }
 }
 
 /// The part of a list to return.
@@ -220,9 +362,20 @@ pub(crate) struct ReadingsQuery {
     pub from: Option<Timestamp>,
     /// Only with an earlier `at`.
     pub to: Option<Timestamp>,
-    /// Only after this sequence. `next` of such a page is a sequence.
+    /// Only what comes after this sequence in the order of the list; 0 is none. `next` of such a page is a sequence.
     pub after: Sequence,
+    pub order: Order,
     /// The most readings.
+    pub limit: usize,
+}
+
+/// A query for things that have numbers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct NumberedQuery {
+    /// Only what comes after this number in the order of the list.
+    pub after: Option<u64>,
+    pub order: Order,
+    /// The most of them.
     pub limit: usize,
 }
 
@@ -237,6 +390,9 @@ pub(crate) struct OutputsQuery {
 
 /// Bytes of a page's items as JSON, where it has more than one. Beyond: they are the next page's.
 pub(crate) const MAX_PAGE_BYTES: usize = 4 << 20;
+
+/// The kind of problem while sources are slowed for an app.
+pub(crate) const APPS_BEHIND: &str = "apps-behind";
 
 /// The default of `Retry-After`.
 pub(crate) const RETRY_SOON: Duration = Duration::from_secs(1);

@@ -2,17 +2,16 @@
 //! on this machine may speak to the server: a web page that is open in a browser here may not, be it
 //! by a request across origins, or by a name of its own that resolves to this machine.
 
+use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 
 use axum::body::HttpBody as _;
-use axum::extract::{Request, State};
+use axum::extract::Request;
 use axum::http::uri::Authority;
 use axum::http::{HeaderMap, Method, header};
-use axum::middleware::Next;
-use axum::response::{IntoResponse, Response};
 
 use super::problem::Problem;
-use super::{Api, JSON_TYPE, NDJSON_TYPE, PACKAGE_TYPE};
+use super::{ARROW_TYPE, JSON_TYPE, NDJSON_TYPE, PACKAGE_TYPE};
 
 /// The longest request line and headers, in bytes. Beyond: 431.
 pub(crate) const MAX_HEADERS: usize = 64 << 10;
@@ -44,7 +43,8 @@ impl Guard {
         }
     }
 
-    fn check(&self, request: &Request) -> Result<(), Problem> {
+    /// Refuses what doesn't come from this machine's own programs.
+    pub(super) fn check(&self, request: &Request) -> Result<(), Problem> {
         // The connection's buffer bounds them only roughly.
         let length = request.uri().path_and_query().map_or(0, |path| path.as_str().len())
             + request
@@ -85,7 +85,7 @@ impl Guard {
                 return Err(Problem::forbidden("origin", detail));
             }
         }
-        if request.method() == Method::POST {
+        if [Method::POST, Method::PUT, Method::PATCH].contains(request.method()) {
             check_type(request)?;
         }
         Ok(())
@@ -95,20 +95,25 @@ impl Guard {
 /// Refuses what a web page could send without asking first. A type that no form can send is a proof that none did;
 /// a request without a body needs no type, and there the browser says where it comes from.
 fn check_type(request: &Request) -> Result<(), Problem> {
-    let known = [JSON_TYPE, NDJSON_TYPE, PACKAGE_TYPE];
+    let known = [JSON_TYPE, NDJSON_TYPE, ARROW_TYPE, PACKAGE_TYPE];
     let headers = request.headers();
     if is_bare(request) {
-        let site = headers.get("sec-fetch-site");
-        return match site.filter(|site| *site != "same-origin" && *site != "none") {
-            Some(_) => {
-                Err(Problem::forbidden("origin", "requests from web pages of other sites aren't accepted"))
-            }
-            None => Ok(()),
-        };
+        return refuse_other_sites(headers);
     }
     match media_type(headers) {
-        Some(given) if known.contains(&given.as_str()) => Ok(()),
+        Some(given) if known.contains(&&*given) => Ok(()),
         _ => Err(wrong_type(&known, headers)),
+    }
+}
+
+/// Refuses what a browser sends for a web page of another site, for requests that cost much though they change nothing.
+pub(super) fn refuse_other_sites(headers: &HeaderMap) -> Result<(), Problem> {
+    let site = headers.get("sec-fetch-site");
+    match site.filter(|site| *site != "same-origin" && *site != "none") {
+        Some(_) => {
+            Err(Problem::forbidden("origin", "requests from web pages of other sites aren't accepted"))
+        }
+        None => Ok(()),
     }
 }
 
@@ -129,15 +134,17 @@ fn single(headers: &HeaderMap, name: header::HeaderName) -> Option<&str> {
 }
 
 /// The media type of the body, without parameters.
-pub(crate) fn media_type(headers: &HeaderMap) -> Option<String> {
+pub(crate) fn media_type(headers: &HeaderMap) -> Option<Cow<'_, str>> {
     let value = single(headers, header::CONTENT_TYPE)?;
-    Some(value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase())
+    let name = value.split(';').next().unwrap_or_default().trim();
+    let is_lower = !name.bytes().any(|byte| byte.is_ascii_uppercase());
+    Some(if is_lower { name.into() } else { name.to_ascii_lowercase().into() })
 }
 
 /// Refuses a body of another type than the route's.
 pub(crate) fn need_type(headers: &HeaderMap, types: &[&str]) -> Result<(), Problem> {
     match media_type(headers) {
-        Some(given) if types.contains(&given.as_str()) => Ok(()),
+        Some(given) if types.contains(&&*given) => Ok(()),
         _ => Err(wrong_type(types, headers)),
     }
 }
@@ -145,11 +152,4 @@ pub(crate) fn need_type(headers: &HeaderMap, types: &[&str]) -> Result<(), Probl
 fn wrong_type(types: &[&str], headers: &HeaderMap) -> Problem {
     let given = media_type(headers).map_or("nothing".to_owned(), |given| format!("{given:?}"));
     Problem::unsupported_type(format!("the Content-Type must be {}, and is {given}", types.join(" or ")))
-}
-
-pub(super) async fn check(State(api): State<Api>, request: Request, next: Next) -> Response {
-    match api.guard.check(&request) {
-        Ok(()) => next.run(request).await,
-        Err(problem) => problem.into_response(),
-    }
 }

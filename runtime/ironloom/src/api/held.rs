@@ -8,7 +8,9 @@ use super::connections::{Connection, Place};
 
 /// The place of a connection, and what ends it: an extension of its requests. A request that becomes a stream keeps it.
 #[derive(Clone)]
-pub(super) struct Held {
+pub(super) struct Held(Arc<Connected>);
+
+struct Connected {
     connection: Arc<Connection>,
     shutdown: watch::Receiver<bool>,
     _place: Arc<Place>,
@@ -23,14 +25,20 @@ impl Held {
         shutdown: watch::Receiver<bool>,
         running: mpsc::Sender<()>,
     ) -> Self {
-        Self { connection, shutdown, _place: place, _running: running }
+        Self(Arc::new(Connected { connection, shutdown, _place: place, _running: running }))
+    }
+
+    /// The connection that a stream has taken over.
+    pub(super) fn connection(&self) -> &Arc<Connection> {
+        &self.0.connection
     }
 
     /// Ready with the reason when the stream has to end.
-    pub(super) async fn ended(&mut self) -> &'static str {
+    pub(super) async fn ended(&self) -> &'static str {
+        let mut shutdown = self.0.shutdown.clone();
         tokio::select! {
-            () = self.connection.ended() => "the connection makes room for another",
-            _ = self.shutdown.wait_for(|stop| *stop) => "the server stops",
+            () = self.0.connection.ended() => "the connection makes room for another",
+            _ = shutdown.wait_for(|stop| *stop) => "the server stops",
         }
     }
 }

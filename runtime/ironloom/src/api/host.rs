@@ -5,9 +5,11 @@ use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use super::facade::Facade;
-use crate::config::Config;
+use super::capsule::{Capsule, Rerun};
+use super::facade::{Facade, Later};
+use crate::config::{Config, Source};
 use crate::telemetry::Telemetry;
+use ironloom_types::clock::Timestamp;
 
 /// The exit code after a failure of log or store: a supervisor should start the server again.
 pub(crate) const STORAGE_FAILED: u8 = 75;
@@ -21,7 +23,11 @@ pub(crate) struct NodeOptions {
     pub data: PathBuf,
     /// Listens on more than loopback: `/readyz` keeps saying so.
     pub exposed: bool,
+    /// The data goes with the process: nothing is synced to the disk.
+    pub throwaway: bool,
     pub telemetry: Arc<Telemetry>,
+    /// The source of the configuration, for who asks for it again.
+    pub source: Source,
 }
 
 /// Why a node didn't start.
@@ -41,8 +47,26 @@ pub(crate) type Start = fn(NodeOptions) -> Result<Arc<dyn Host>, StartError>;
 /// A future without a result that can fail.
 pub(crate) type Soon<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
+/// The work that a node has left of all that came through a time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Left {
+    Nothing,
+    /// Invocations, now or after a back-off.
+    Work,
+    /// Work of an installation that stands still, and why.
+    Stopped(String),
+}
+
 /// A node that runs.
 pub(crate) trait Host: Facade {
+    /// Moves the feed's clock on to this time, though no reading has brought it.
+    fn tick(&self, at: Timestamp);
+    /// The earliest time to come at which a timer is due.
+    fn next_due(&self) -> Option<Timestamp>;
+    /// The work that is left of the readings and timers through this time.
+    fn left(&self, through: Timestamp) -> Left;
+    /// Runs the invocations of a capsule again, with the installation of its id.
+    fn run_capsule(&self, capsule: Capsule) -> Later<'_, Vec<Rerun>>;
     /// Takes nothing more, ends what is under way within 10 s, and makes durable what can be. Requests
     /// that wait are answered. Comes once. Returns what went wrong with log or store.
     fn stop(&self) -> Soon<'_, Result<(), String>>;

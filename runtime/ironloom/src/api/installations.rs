@@ -13,17 +13,18 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{Error as _, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
+use utoipa::ToSchema;
 
 use super::body::{Json, Nothing, Optional};
 use super::facade::{
-    AllInstalled, Backlog, Facade, InstallRequest, LogPage, MAX_INSTALLS, OutputsQuery, Page, StateItem,
+    AllInstalled, Backlog, Facade, InstallRequest, LogPage, MAX_INSTALLS, OutputsQuery, Page, ReplayRequest,
+    RevisionRequest, StateItem,
 };
 use super::journal::readings_query;
 use super::memory::PATIENCE;
 use super::params::{Id, Number, Params};
 use super::problem::Problem;
-use super::{Api, JSON_TYPE, answers};
-use ironloom_types::ids::Ordinal;
+use super::{Api, JSON_TYPE, answers, capsule};
 
 /// One installation, or a list.
 pub(super) enum Requests {
@@ -113,8 +114,19 @@ pub(super) async fn uninstall(
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
+/// Begins a new revision, or says what it would change.
+pub(super) async fn revise(
+    State(api): State<Api>,
+    Id(id): Id,
+    mut params: Params,
+    Json(request): Json<RevisionRequest>,
+) -> Result<Response, Problem> {
+    let dry_run = params.flag("dry-run")?;
+    answers::ok(&api, &api.node.revise(id, request, dry_run).await?).await
+}
+
 /// The body of a resume.
-#[derive(Default, Deserialize)]
+#[derive(Default, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Resume {
     backlog: Backlog,
@@ -136,6 +148,25 @@ pub(super) async fn resume(
     answers::ok(&api, &api.node.resume(id, backlog).await?).await
 }
 
+/// Runs its recorded invocations again, and compares.
+pub(super) async fn replay(
+    State(api): State<Api>,
+    Id(id): Id,
+    Optional(request): Optional<ReplayRequest>,
+) -> Result<Response, Problem> {
+    answers::ok(&api, &api.node.replay(id, request).await?).await
+}
+
+/// Its last invocations, to be run again elsewhere.
+pub(super) async fn capsule(
+    State(api): State<Api>,
+    Id(id): Id,
+    mut params: Params,
+) -> Result<Response, Problem> {
+    let last = params.value("last")?.unwrap_or(capsule::LAST);
+    answers::long(&api, StatusCode::OK, api.node.capsule(id, last).await?).await
+}
+
 /// Lists the readings of its outputs.
 pub(super) async fn outputs(
     State(api): State<Api>,
@@ -146,16 +177,21 @@ pub(super) async fn outputs(
     answers::page(&api, move |node| async move { node.outputs(id, query).await }).await
 }
 
-#[derive(Serialize)]
+/// A value of the state, which may be any bytes.
+#[derive(Serialize, ToSchema)]
 struct Base64 {
     base64: String,
 }
 
-#[derive(Serialize)]
-struct StateEntry {
+/// An entry of an installation's state.
+#[derive(Serialize, ToSchema)]
+pub(super) struct StateEntry {
+    #[schema(value_type = String)]
     key: Box<str>,
     value: Base64,
+    /// The same, where it is JSON.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<serde_json::Value>)]
     json: Option<Box<RawValue>>,
 }
 
@@ -193,8 +229,8 @@ pub(super) async fn logs(
     Id(id): Id,
     mut params: Params,
 ) -> Result<Response, Problem> {
-    let (after, limit) = (params.after()?, params.limit()?);
-    let find = move |node: Arc<dyn Facade>| async move { node.logs(id, after, limit).await };
+    let query = params.numbered()?;
+    let find = move |node: Arc<dyn Facade>| async move { node.logs(id, query).await };
     let (body, ()) =
         answers::build(&api, PATIENCE, find, |page: LogPage| Ok((answers::write(&page)?, ()))).await?;
     Ok(answers::typed(StatusCode::OK, JSON_TYPE, body))
@@ -205,8 +241,8 @@ pub(super) async fn invocations(
     Id(id): Id,
     mut params: Params,
 ) -> Result<Response, Problem> {
-    let (after, limit) = (Ordinal(params.after()?.unwrap_or(0)), params.limit()?);
-    answers::page(&api, move |node| async move { node.invocations(id, after, limit).await }).await
+    let query = params.numbered()?;
+    answers::page(&api, move |node| async move { node.invocations(id, query).await }).await
 }
 
 /// Its dead letters.
@@ -215,8 +251,8 @@ pub(super) async fn dead_letters(
     Id(id): Id,
     mut params: Params,
 ) -> Result<Response, Problem> {
-    let (after, limit) = (params.after()?.unwrap_or(0), params.limit()?);
-    answers::page(&api, move |node| async move { node.dead_letters(id, after, limit).await }).await
+    let query = params.numbered()?;
+    answers::page(&api, move |node| async move { node.dead_letters(id, query).await }).await
 }
 
 /// Runs a dead letter again.

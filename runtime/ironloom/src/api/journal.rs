@@ -1,16 +1,14 @@
 //! `GET /v1/readings` and `GET /v1/points`.
 
-use std::sync::Arc;
-
 use axum::extract::State;
-use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
+use axum::http::{HeaderMap, Uri};
 use axum::response::Response;
 
-use super::facade::{Facade, Page, ReadingItem, ReadingsQuery};
-use super::memory::PATIENCE;
+use super::facade::{Page, ReadingItem, ReadingsQuery};
+use super::forms::{self, Form};
 use super::params::Params;
 use super::problem::Problem;
-use super::{Api, CSV_TYPE, JSON_TYPE, NDJSON_TYPE, answers};
+use super::{Api, answers};
 
 /// Reads the journal back, as NDJSON, CSV or a JSON page.
 pub(super) async fn readings(
@@ -19,26 +17,19 @@ pub(super) async fn readings(
     uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let form = Form::accepted(&headers)?;
+    let form = Form::accepted(&headers, &[Form::Lines, Form::Csv, Form::Page], "readings")?;
     let query = readings_query(&mut params)?;
-    let find = move |node: Arc<dyn Facade>| async move { node.readings(query).await };
-    let write = move |page: Page<ReadingItem>| Ok((form.write(&page)?, page.next));
-    let (body, next) = answers::build(&api, PATIENCE, find, write).await?;
-    let mut response = answers::typed(StatusCode::OK, form.media_type(), body);
-    response.headers_mut().insert(header::VARY, HeaderValue::from_static("accept"));
-    if let Some(link) = next.and_then(|next| next_link(&uri, &next)) {
-        response.headers_mut().insert(header::LINK, link);
-    }
-    Ok(response)
+    forms::page(&api, form, &uri, |node| async move { node.readings(query).await }, write).await
 }
 
-/// `point`, `from`, `to`, `after`, `limit`.
+/// `point`, `from`, `to`, `after`, `order`, `limit`.
 pub(super) fn readings_query(params: &mut Params) -> Result<ReadingsQuery, Problem> {
     Ok(ReadingsQuery {
         point: params.value("point")?,
         from: params.value("from")?,
         to: params.value("to")?,
         after: params.after_sequence()?,
+        order: params.order()?,
         limit: params.limit()?,
     })
 }
@@ -50,157 +41,23 @@ pub(super) async fn points(State(api): State<Api>, mut params: Params) -> Result
     answers::page(&api, move |node| async move { node.points(prefix, page).await }).await
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Form {
-    Lines,
-    Csv,
-    Page,
-}
-
-impl Form {
-    /// In the order of the server's preference.
-    const ALL: [Self; 3] = [Self::Lines, Self::Csv, Self::Page];
-
-    /// The form that the caller likes best (RFC 9110, 12.5.1).
-    fn accepted(headers: &HeaderMap) -> Result<Self, Problem> {
-        let given: Vec<&str> =
-            headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok()).collect();
-        let ranges: Vec<Range> =
-            given.iter().flat_map(|text| text.split(',')).filter_map(Range::read).collect();
-        if ranges.is_empty() {
-            return Ok(Self::Lines);
-        }
-        let mut best = (0.0, None);
-        for form in Self::ALL {
-            let closest = ranges.iter().filter_map(|range| Some((range.fits(form.name())?, range.weight)));
-            let weight = closest.max_by_key(|(closeness, _)| *closeness).map_or(0.0, |(_, weight)| weight);
-            if weight > best.0 {
-                best = (weight, Some(form));
-            }
-        }
-        best.1.ok_or_else(|| {
-            Problem::not_acceptable(format!(
-                "readings are available as {NDJSON_TYPE}, {CSV_TYPE} or {JSON_TYPE}"
-            ))
-        })
+fn write(form: Form, page: &Page<ReadingItem>) -> Result<Vec<u8>, Problem> {
+    match form {
+        Form::Lines => forms::lines(&page.items),
+        Form::Csv => csv(&page.items),
+        Form::Page => answers::write(page),
     }
-
-    fn name(self) -> &'static str {
-        match self {
-            Self::Lines => NDJSON_TYPE,
-            Self::Csv => CSV_TYPE,
-            Self::Page => JSON_TYPE,
-        }
-    }
-
-    fn media_type(self) -> &'static str {
-        match self {
-            Self::Csv => "text/csv; charset=utf-8",
-            other => other.name(),
-        }
-    }
-
-    fn write(self, page: &Page<ReadingItem>) -> Result<Vec<u8>, Problem> {
-        match self {
-            Self::Lines => lines(&page.items),
-            Self::Csv => csv(&page.items),
-            Self::Page => answers::write(page),
-        }
-    }
-}
-
-/// One media range of an Accept header.
-struct Range {
-    /// In lower case, without parameters.
-    name: String,
-    weight: f32,
-}
-
-impl Range {
-    fn read(text: &str) -> Option<Self> {
-        let mut parts = text.split(';');
-        let name = parts.next()?.trim().to_ascii_lowercase();
-        let weight = parts.find_map(|part| {
-            let (key, value) = part.split_once('=')?;
-            key.trim().eq_ignore_ascii_case("q").then(|| value.trim().parse().unwrap_or(0.0))
-        });
-        (!name.is_empty()).then_some(Self { name, weight: weight.unwrap_or(1.0) })
-    }
-
-    /// How closely it names a media type; `None` where it doesn't.
-    fn fits(&self, media_type: &str) -> Option<u8> {
-        if self.name == media_type {
-            return Some(2);
-        }
-        let kind = self.name.strip_suffix("/*")?;
-        let begins = media_type.strip_prefix(kind).is_some_and(|rest| rest.starts_with('/'));
-        if begins { Some(1) } else { (kind == "*").then_some(0) }
-    }
-}
-
-fn lines(items: &[ReadingItem]) -> Result<Vec<u8>, Problem> {
-    let mut out = Vec::with_capacity(items.len() * 160);
-    for item in items {
-        serde_json::to_writer(&mut out, item).map_err(unwritable)?;
-        out.push(b'\n');
-    }
-    Ok(out)
 }
 
 fn csv(items: &[ReadingItem]) -> Result<Vec<u8>, Problem> {
-    let mut writer = csv::Writer::from_writer(Vec::with_capacity(items.len() * 120));
-    writer.write_record(["sequence", "time", "point", "at", "quality", "value"]).map_err(unwritable)?;
-    for item in items {
-        let quality = item.quality.name();
-        let numbers =
-            [item.sequence.to_string(), item.time.to_string(), item.at.to_string(), item.value.to_string()];
-        let [sequence, time, at, value] = &numbers;
-        writer.write_record([sequence, time, &*item.point, at, quality, value]).map_err(unwritable)?;
-    }
-    writer.into_inner().map_err(unwritable)
-}
-
-fn unwritable(error: impl std::fmt::Display) -> Problem {
-    Problem::internal(format!("the answer can't be written: {error}"))
-}
-
-/// The same request with the next page's `after`.
-fn next_link(uri: &Uri, next: &str) -> Option<HeaderValue> {
-    let rest = uri
-        .query()
-        .unwrap_or_default()
-        .split('&')
-        .filter(|pair| !pair.is_empty() && !pair.starts_with("after="));
-    let mut query: Vec<&str> = rest.collect();
-    let after = format!("after={next}");
-    query.push(&after);
-    HeaderValue::try_from(format!("<{}?{}>; rel=\"next\"", uri.path(), query.join("&"))).ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_form_that_is_liked_best_is_taken() {
-        let accepted = |headers: &[&str]| {
-            let headers = headers.iter().map(|text| (header::ACCEPT, text.parse().unwrap()));
-            let headers: HeaderMap = headers.fold(HeaderMap::new(), |mut all, (name, value)| {
-                all.append(name, value);
-                all
-            });
-            Form::accepted(&headers).map_err(|problem| problem.status)
-        };
-        assert_eq!(accepted(&[]), Ok(Form::Lines));
-        assert_eq!(accepted(&[""]), Ok(Form::Lines));
-        assert_eq!(accepted(&["*/*"]), Ok(Form::Lines));
-        assert_eq!(accepted(&["Text/CSV"]), Ok(Form::Csv));
-        assert_eq!(accepted(&["application/json;q=0, text/csv"]), Ok(Form::Csv));
-        assert_eq!(accepted(&["text/csv;q=0.5, application/json ; Q=0.8"]), Ok(Form::Page));
-        assert_eq!(accepted(&["*/*;q=0.1, text/*;q=0.2"]), Ok(Form::Csv));
-        assert_eq!(accepted(&["*/*, application/x-ndjson;q=0"]), Ok(Form::Csv));
-        assert_eq!(accepted(&["image/png", "application/json"]), Ok(Form::Page));
-        assert_eq!(accepted(&["image/png"]), Err(406));
-        assert_eq!(accepted(&["application/json;q=0"]), Err(406));
-    }
+    forms::csv(["sequence", "time", "point", "at", "quality", "value"], items, |item| {
+        [
+            item.sequence.to_string(),
+            item.time.to_string(),
+            item.point.to_string(),
+            item.at.to_string(),
+            item.quality.name().to_owned(),
+            item.value.to_string(),
+        ]
+    })
 }

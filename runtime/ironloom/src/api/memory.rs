@@ -49,6 +49,21 @@ impl Share {
         self.grow_within(bytes, PATIENCE).await
     }
 
+    /// Gives back what this many bytes don't need, or grows if that is possible now; `false` where others hold too
+    /// much.
+    pub(super) fn fit(&mut self, bytes: usize) -> bool {
+        let (wanted, held) = (units(bytes), self.units());
+        if let Some(missing) = wanted.checked_sub(held).filter(|missing| *missing > 0) {
+            let Ok(permit) = Arc::clone(&self.memory.0).try_acquire_many_owned(missing as u32) else {
+                return false;
+            };
+            self.add(permit);
+        } else if let Some(permit) = &mut self.permit {
+            drop(permit.split(held - wanted));
+        }
+        true
+    }
+
     /// As [`Self::grow`], but waits no longer than `patience`.
     pub(super) async fn grow_within(&mut self, bytes: usize, patience: Duration) -> Result<(), Problem> {
         let missing = units(bytes).saturating_sub(self.units());
@@ -60,16 +75,25 @@ impl Share {
             let detail = "other requests hold all the memory for large bodies and answers";
             return Err(Problem::unavailable("busy", detail, RETRY_SOON));
         };
+        self.add(permit);
+        Ok(())
+    }
+
+    fn add(&mut self, permit: OwnedSemaphorePermit) {
         match &mut self.permit {
             Some(held) => held.merge(permit),
             None => self.permit = Some(permit),
         }
-        Ok(())
     }
 
     /// Ties the share to these bytes: it is given back with the last clone of them.
     pub(super) fn with(self, bytes: Vec<u8>) -> Bytes {
         Bytes::from_owner(Held { bytes, _share: self })
+    }
+
+    /// The bytes that it may hold now.
+    pub(super) fn bytes(&self) -> usize {
+        FREE + self.units() * UNIT
     }
 
     fn units(&self) -> usize {
@@ -110,6 +134,19 @@ mod tests {
         let bytes = second.with(vec![1; 3]);
         assert_eq!((&bytes[..], memory.0.available_permits()), (&[1, 1, 1][..], 3));
         drop(bytes);
+        assert_eq!(memory.0.available_permits(), 4);
+    }
+
+    #[test]
+    fn a_share_that_must_not_wait_takes_what_is_there_and_gives_back_what_it_does_not_need() {
+        let memory = Memory::new(4 * UNIT);
+        let (mut first, mut second) = (memory.share(), memory.share());
+        assert!(first.fit(FREE) && first.fit(FREE + 3 * UNIT) && !first.fit(FREE + 5 * UNIT));
+        assert_eq!(memory.0.available_permits(), 1, "what it had before stays");
+        assert!(!second.fit(FREE + UNIT + 1) && second.fit(FREE + UNIT));
+        assert_eq!((first.bytes(), second.bytes()), (FREE + 3 * UNIT, FREE + UNIT));
+        assert!(first.fit(FREE + 1) && second.fit(FREE + 3 * UNIT));
+        assert!(first.fit(0) && second.fit(0));
         assert_eq!(memory.0.available_permits(), 4);
     }
 

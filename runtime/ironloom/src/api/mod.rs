@@ -3,15 +3,24 @@
 //! Handlers know the node as a [`facade::Facade`] only. The routes stand in one table, `routes.rs`; what
 //! every request must pass in `guard.rs`; how connections are taken and ended in `server.rs`.
 
+mod alarms;
 mod answers;
+mod applied;
+pub(crate) mod arrow;
+mod backup;
 mod body;
+pub(crate) mod capsule;
 mod connections;
+pub(crate) mod described;
+mod events;
 mod explain;
 pub(crate) mod facade;
+mod forms;
 pub(crate) mod guard;
 mod held;
 pub(crate) mod host;
 mod installations;
+pub(crate) mod intake;
 mod journal;
 mod memory;
 pub(crate) mod model;
@@ -23,27 +32,34 @@ mod params;
 pub(crate) mod problem;
 mod push;
 pub(crate) mod readings;
+mod revision;
+mod room;
+mod router;
 mod routes;
 pub(crate) mod server;
+mod shapes;
+mod site;
 mod stream;
 mod system;
 #[cfg(test)]
 mod tests;
 pub(crate) mod value;
 
+use std::ops::Deref;
 use std::sync::Arc;
 
-use axum::Router;
 use axum::http::{Method, Uri};
-use axum::middleware::{from_fn, from_fn_with_state};
-use tower_http::catch_panic::CatchPanicLayer;
+use tokio::sync::Semaphore;
 
+use self::events::MAX_LISTENERS;
 use self::facade::Facade;
 use self::guard::Guard;
 use self::memory::Memory;
 use self::problem::Problem;
+pub(crate) use self::site::Site;
+pub(crate) use self::stream::{DONE as STREAM_DONE, Mark as StreamMark, Word as StreamWord};
 use crate::telemetry::Metrics;
-use ironloom_types::limits::{MAX_PACKAGE, MIB};
+use ironloom_types::limits::{MAX_PACKAGE, MAX_WAITING_PUSHES, MIB};
 
 /// The media type of packages.
 pub(crate) const PACKAGE_TYPE: &str = "application/vnd.ironloom.package+tar";
@@ -51,17 +67,35 @@ pub(crate) const PACKAGE_TYPE: &str = "application/vnd.ironloom.package+tar";
 pub(crate) const KEY_HEADER: &str = "idempotency-key";
 /// The media type of pushed readings.
 pub(crate) const NDJSON_TYPE: &str = "application/x-ndjson";
+/// The media type of pushed readings as columns.
+pub(crate) const ARROW_TYPE: &str = "application/vnd.apache.arrow.stream";
 /// The media type of everything else.
 pub(crate) const JSON_TYPE: &str = "application/json";
-const CSV_TYPE: &str = "text/csv";
+/// The media type of events.
+const EVENTS_TYPE: &str = "text/event-stream";
+pub(crate) const CSV_TYPE: &str = "text/csv";
 
-/// The context of every handler.
+/// The context of every handler. Each request clones it a few times.
 #[derive(Clone)]
-pub(crate) struct Api {
+pub(crate) struct Api(Arc<Context>);
+
+pub(crate) struct Context {
     node: Arc<dyn Facade>,
-    guard: Arc<Guard>,
+    guard: Guard,
     metrics: Metrics,
-    memory: Arc<Shares>,
+    memory: Shares,
+    /// Places of pushes that wait for apps.
+    waiting: Arc<Semaphore>,
+    /// Places of listeners to events.
+    listeners: Arc<Semaphore>,
+}
+
+impl Deref for Api {
+    type Target = Context;
+
+    fn deref(&self) -> &Context {
+        &self.0
+    }
 }
 
 /// The memory for requests, by kind, so that none can take another's. Each request's first 64 KiB come
@@ -91,20 +125,10 @@ impl Default for Shares {
 impl Api {
     /// An API on this node.
     pub(crate) fn new(node: Arc<dyn Facade>, guard: Guard, metrics: Metrics) -> Self {
-        Self { node, guard: Arc::new(guard), metrics, memory: Arc::default() }
+        let waiting = Arc::new(Semaphore::new(MAX_WAITING_PUSHES));
+        let listeners = Arc::new(Semaphore::new(MAX_LISTENERS));
+        Self(Arc::new(Context { node, guard, metrics, memory: Shares::default(), waiting, listeners }))
     }
-}
-
-/// All routes, behind the guards.
-pub(crate) fn router(api: Api) -> Router {
-    routes::routes()
-        .fallback(no_such_path)
-        .method_not_allowed_fallback(no_such_method)
-        .layer(CatchPanicLayer::custom(answers::of_panic))
-        .layer(from_fn_with_state(api.clone(), guard::check))
-        .layer(from_fn(answers::as_problems))
-        .layer(from_fn_with_state(api.clone(), answers::count))
-        .with_state(api)
 }
 
 async fn no_such_path(uri: Uri) -> Problem {

@@ -1,25 +1,30 @@
 //! The API's requests and answers, as plain types that serialize to its JSON.
 
+mod alarms;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 // What an admin consents to stands there once: of a key that comes twice the last would win in silence.
 use serde_with::rust::maps_duplicate_key_is_error as once;
 
+pub(crate) use self::alarms::*;
 use super::value::JsonValue;
 pub(crate) use crate::connectors::ConnectorStatus;
+pub(crate) use crate::telemetry::{ChosenBy, LogLines};
+pub(crate) use ironloom_apps::allowance::PartialLimits;
+pub(crate) use ironloom_apps::binding::Patterns;
 pub(crate) use ironloom_apps::grants::Grants;
-use ironloom_apps::quantity::{Bytes as Size, Count, Span};
 use ironloom_types::clock::{Source, Timestamp};
 use ironloom_types::ids::{AppId, Digest, Generation, InstallationId, Ordinal, Revision, Sequence, SlotName};
-use ironloom_types::limits::Limits;
 use ironloom_types::readings::Quality;
 pub(crate) use ironloom_types::work::{Counters, KeptLine, LastError, TimerError};
 
 /// A reading of the journal.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct ReadingItem {
     pub point: Arc<str>,
     /// Its entity, if it is shown as an input's or output's reading.
@@ -36,7 +41,7 @@ pub(crate) struct ReadingItem {
 }
 
 /// A point and its latest reading.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct PointItem {
     pub point: Arc<str>,
     /// The latest value.
@@ -51,7 +56,7 @@ pub(crate) struct PointItem {
 }
 
 /// A package, as its manifest describes it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct PackageInfo {
     /// Its identity: the digest of the image manifest.
     pub digest: Digest,
@@ -86,7 +91,7 @@ pub(crate) struct PackageInfo {
 }
 
 /// An alarm of an app.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct AlarmInfo {
     /// `low`, `medium`, `high` or `critical`.
     pub severity: String,
@@ -96,7 +101,7 @@ pub(crate) struct AlarmInfo {
 }
 
 /// A timer of an app.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct TimerInfo {
     /// When it is due, in the time zone of the installation.
     pub cron: String,
@@ -106,7 +111,7 @@ pub(crate) struct TimerInfo {
 }
 
 /// An input or output of an app.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct SlotInfo {
     /// `derived` or `set-point` of an output.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -125,7 +130,7 @@ pub(crate) struct SlotInfo {
 }
 
 /// A setting of an app.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct SettingInfo {
     /// The type of its value.
     pub r#type: String,
@@ -141,7 +146,7 @@ pub(crate) struct SettingInfo {
 pub(crate) const MAX_INSTALLS: usize = 1_000;
 
 /// A request to install, as in the body of `POST /v1/installations` and in a file for `--with`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct InstallRequest {
     /// The installation's id.
@@ -158,65 +163,17 @@ pub(crate) struct InstallRequest {
     pub settings: BTreeMap<SlotName, serde_json::Value>,
     /// The limits that differ from the manifest's.
     #[serde(default)]
-    pub limits: WrittenLimits,
+    pub limits: PartialLimits,
     /// The time zone of its timers, by its IANA name; without one the site's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timezone: Option<String>,
+    /// Whether the sources are slowed where it falls behind by more than `ingest.max_lag`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub keep_up: bool,
     /// The place in the journal where it begins.
     #[serde(default)]
+    #[schema(value_type = String, example = "beginning")]
     pub from: StartFrom,
-}
-
-/// One pattern, or several.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged)]
-pub(crate) enum Patterns {
-    One(String),
-    /// Several, in the order in which they are tried.
-    Many(Vec<String>),
-}
-
-impl Patterns {
-    /// The patterns in order.
-    pub(crate) fn as_slice(&self) -> &[String] {
-        match self {
-            Self::One(pattern) => std::slice::from_ref(pattern),
-            Self::Many(patterns) => patterns,
-        }
-    }
-}
-
-/// Limits as people write them: `"32 MiB"`, `"200 ms"`; sizes also as a number of bytes.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub(crate) struct WrittenLimits {
-    /// Bytes of memory.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub memory: Option<Size>,
-    /// CPU time of an invocation.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub cpu: Option<Span>,
-    /// Bytes of state.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub state: Option<Size>,
-    /// CPU time in each second.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub share: Option<Span>,
-    /// Points that its outputs make.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub points: Option<Count>,
-}
-
-impl From<&Limits> for WrittenLimits {
-    fn from(limits: &Limits) -> Self {
-        Self {
-            memory: Some(Size(limits.memory)),
-            cpu: Some(Span(limits.cpu)),
-            state: Some(Size(limits.state)),
-            share: Some(Span(limits.share)),
-            points: Some(Count(limits.points)),
-        }
-    }
 }
 
 /// The place in the journal where an installation begins.
@@ -232,7 +189,7 @@ pub(crate) enum StartFrom {
 }
 
 /// What to do with the readings that came in the meantime.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Backlog {
     /// They are worked off.
@@ -243,7 +200,7 @@ pub(crate) enum Backlog {
 }
 
 /// The result of an install, or of a dry run.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct Installed {
     /// The installation as it is, or would be.
     #[serde(flatten)]
@@ -260,13 +217,13 @@ pub(crate) struct Installed {
 }
 
 /// The results of a list of installs, in its order.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct AllInstalled {
     pub items: Vec<Installed>,
 }
 
 /// The result of a resume.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct Resumed {
     /// The installation as it is now.
     #[serde(flatten)]
@@ -282,7 +239,7 @@ pub(crate) struct Resumed {
 }
 
 /// The points that an input matches.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct Match {
     pub input: String,
     /// The number of points.
@@ -292,14 +249,14 @@ pub(crate) struct Match {
 }
 
 /// The state of an installation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum InstallationState {
     /// Its code is being compiled or its lane made.
     Starting,
     /// Enabled, idle or busy.
     Running,
-    /// In back-off; `last_error` or `last_timer_error` says why.
+    /// In back-off, and `last_error` or `last_timer_error` says why; or for what `waits_for` says.
     Waiting,
     /// Paused by an admin.
     Paused,
@@ -320,7 +277,7 @@ impl InstallationState {
     }
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct Installation {
     pub id: InstallationId,
     pub app: AppId,
@@ -331,11 +288,18 @@ pub(crate) struct Installation {
     /// An admin has paused it: one that is quarantined as well stays paused when that has ended.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub paused: bool,
+    /// The newest of its revisions.
     pub revision: Revision,
+    /// Those before it that readings of their own time wait for, the oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pending_revisions: Vec<PendingRevision>,
     pub generation: Generation,
     /// The sequence through which it has taken readings.
     pub cursor: Sequence,
     pub lag: Lag,
+    /// The room that it waits for, and why there is none for it.
+    #[serde(default)]
+    pub waits_for: Option<String>,
     /// The latest failure at readings, or the reason why the installation doesn't run; `None` once it has taken
     /// readings after it.
     pub last_error: Option<LastError>,
@@ -353,20 +317,31 @@ pub(crate) struct Installation {
     pub grants: Grants,
     /// Its settings, defaults included.
     pub settings: BTreeMap<SlotName, serde_json::Value>,
-    pub limits: WrittenLimits,
+    pub limits: PartialLimits,
     /// The time zone of its timers.
     pub timezone: String,
+    /// Whether the sources are slowed where it falls behind.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub keep_up: bool,
+}
+
+/// A revision that readings wait for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub(crate) struct PendingRevision {
+    pub revision: Revision,
+    /// The first sequence that runs under it.
+    pub from: Sequence,
 }
 
 /// Points that match an input of an installation and are left out all the same.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct LeftOut {
     pub points: u64,
     /// The first of them, at most 10.
     pub samples: Vec<LeftOutPoint>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct LeftOutPoint {
     pub point: String,
     /// The input that it matches.
@@ -376,7 +351,7 @@ pub(crate) struct LeftOutPoint {
 }
 
 /// The lag of an installation.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct Lag {
     /// Readings that wait for it.
     pub readings: u64,
@@ -387,6 +362,9 @@ pub(crate) struct Lag {
     pub seconds: f64,
     /// The journal time of the oldest of them.
     pub oldest: Option<Timestamp>,
+    /// When that one is past the journal's `max_age`, by journal time; the app won't see it then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires: Option<Timestamp>,
 }
 
 /// An entry of an installation's state.
@@ -398,7 +376,7 @@ pub(crate) struct StateItem {
 }
 
 /// A reading that was set aside.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct DeadLetter {
     /// Counts the dead letters of the installation, from 1.
     pub number: u64,
@@ -412,7 +390,7 @@ pub(crate) struct DeadLetter {
 }
 
 /// The record of an invocation.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct Invocation {
     /// Counts the invocations of the generation that took effect, from 1. One that took none leaves its
     /// ordinal to the next attempt.
@@ -445,45 +423,69 @@ pub(crate) struct Invocation {
     pub digest: Option<Digest>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Alarm {
-    /// Its id, never used twice.
-    pub id: String,
-    /// The installation that raised it.
-    pub installation: InstallationId,
-    /// Its name in the manifest.
-    pub code: SlotName,
-    pub entity: String,
-    /// The severity in the manifest: `low`, `medium`, `high` or `critical`.
-    pub severity: String,
-    /// The state, as ISA-18.2 names it.
-    pub state: AlarmState,
-    /// The app's message.
-    pub message: String,
-    /// When it was raised.
-    pub raised: Timestamp,
-    /// When somebody acknowledged it.
-    pub acknowledged: Option<Timestamp>,
+/// Asks for the recorded invocations of an installation to run again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ReplayRequest {
+    /// The first invocation that is compared. All before it run, too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<Ordinal>,
+    /// The last one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<Ordinal>,
 }
 
-/// The states of ISA-18.2 that an alarm passes through here; a cleared and acknowledged one is normal
-/// and no longer listed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum AlarmState {
-    /// Standing, and nobody has acknowledged it.
-    Unacknowledged,
-    /// Standing, and acknowledged.
-    Acknowledged,
-    /// Cleared before anybody acknowledged it.
-    #[serde(rename = "return-to-normal-unacknowledged")]
-    ReturnedUnacknowledged,
-    /// Cleared and acknowledged: the answer to the acknowledgement that ends it.
-    Normal,
+/// The result of a replay.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub(crate) struct Replay {
+    /// All that were compared did the same again.
+    pub same: bool,
+    /// Invocations that ran again, each attempt counted.
+    pub invocations: u64,
+    /// The readings that they took.
+    pub readings: u64,
+    /// Those that were compared.
+    pub compared: u64,
+    /// Attempts that the machine's speed or the log ended, which took no effect: they aren't run again.
+    pub left_out: u64,
+    /// The last ordinal that was looked at.
+    pub through: Ordinal,
+    /// The first one that differs; the replay ends there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub difference: Option<ReplayDifference>,
+}
+
+/// An invocation that did something else this time.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub(crate) struct ReplayDifference {
+    /// The invocation's own record.
+    pub recorded: Invocation,
+    /// Its outcome this time.
+    pub outcome: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<Digest>,
+    /// Its effects this time, in numbers.
+    pub effects: EffectCounts,
+}
+
+/// Numbers of effects.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub(crate) struct EffectCounts {
+    /// Keys of the state that were set or deleted.
+    pub state: usize,
+    pub derived: usize,
+    /// One-shot timers that were set or cancelled.
+    pub timers: usize,
+    /// Alarms that were raised or cleared.
+    pub alarms: usize,
+    /// Readings that were refused.
+    pub refused: usize,
 }
 
 /// The site's clock.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct ClockStatus {
     /// Where journal time comes from: `host` or `feed`.
     pub source: Source,
@@ -498,7 +500,7 @@ pub(crate) struct ClockStatus {
 }
 
 /// Asks for journal time to go back to the present.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct SetTime {
     /// The present, as whoever asks knows it: within 5 minutes of the machine's clock.
@@ -506,7 +508,7 @@ pub(crate) struct SetTime {
 }
 
 /// What setting journal time back did, or would do.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct TimeSet {
     /// The last journal time of before.
     pub from: Timestamp,
@@ -517,14 +519,108 @@ pub(crate) struct TimeSet {
     pub timers: usize,
 }
 
+/// The answer of a process that lives.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub(crate) struct Health {
+    pub alive: bool,
+    /// The version of the server.
+    pub version: String,
+}
+
 /// Whether the node is ready.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct Readiness {
     /// Whether it is ready.
     pub ready: bool,
     pub reasons: Vec<String>,
     /// Notes about unusual settings, such as the feed's clock or an insecure address.
     pub notes: Vec<String>,
+}
+
+/// The server's own log lines.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub(crate) struct LogLevel {
+    /// A level, and levels of parts.
+    pub level: LogLines,
+    /// Who has chosen it.
+    pub by: ChosenBy,
+}
+
+/// Asks for other log lines.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SetLogLevel {
+    pub level: LogLines,
+}
+
+/// The changes that were taken from a configuration, or would be.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub(crate) struct Reloaded {
+    /// The file; `None` where the server was started without one.
+    pub file: Option<String>,
+    /// In the order of the file.
+    pub changes: Vec<ConfigChange>,
+    /// Words about what a change doesn't do.
+    pub notes: Vec<String>,
+}
+
+/// A key of the configuration that has another value.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub(crate) struct ConfigChange {
+    /// The key with its section, such as `store.reserve`.
+    pub key: String,
+    /// The value in words; `None` where there was none.
+    pub from: Option<String>,
+    /// `None` where there is none any more.
+    pub to: Option<String>,
+}
+
+/// The server as a whole.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub(crate) struct Status {
+    /// As `/readyz` says it.
+    #[serde(flatten)]
+    pub readiness: Readiness,
+    /// The version of the server.
+    pub version: String,
+    /// The data folder.
+    pub data: String,
+    /// The engine of the store.
+    pub engine: String,
+    /// When the server started, by the machine's clock.
+    pub started: Timestamp,
+    /// Seconds since then.
+    pub uptime: u64,
+    /// Points that exist.
+    pub points: u64,
+    /// The number of installations in each state that some are in.
+    pub installations: BTreeMap<InstallationState, u64>,
+    /// The number of connectors in each state that some are in.
+    pub connectors: BTreeMap<String, u64>,
+    pub disk: DiskUse,
+}
+
+/// The bytes that the data folder takes on its disk, and for how long there is room.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+pub(crate) struct DiskUse {
+    pub log: u64,
+    pub journal: u64,
+    pub store: u64,
+    pub packages: u64,
+    pub code: u64,
+    pub app_logs: u64,
+    /// All of it.
+    pub total: u64,
+    /// Free on the disk.
+    pub free: Option<u64>,
+    /// `store.reserve`: with less than this, nothing new is taken.
+    pub reserve: u64,
+    /// Growth in a day of all but log and code; `None` where it hasn't been watched for an hour yet.
+    pub growth_per_day: Option<u64>,
+    /// Seconds over which that was measured: a day at most.
+    pub measured_over: u64,
+    /// Days until only the reserve is free; `None` where that isn't known, or nothing grows.
+    pub full_in_days: Option<f64>,
 }
 
 impl std::fmt::Display for StartFrom {

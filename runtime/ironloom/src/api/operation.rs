@@ -2,7 +2,8 @@
 
 use axum::routing::MethodRouter;
 
-use super::Api;
+use super::shapes::Shape;
+use super::{Api, JSON_TYPE};
 
 /// One method of one path.
 pub(super) struct Operation {
@@ -10,12 +11,18 @@ pub(super) struct Operation {
     pub method: &'static str,
     /// With names in braces.
     pub path: &'static str,
+    /// Its name for programs: `operationId`.
+    pub id: &'static str,
     /// A description for people.
     pub summary: &'static str,
     /// The query's parameters. Others are refused.
     pub query: &'static [&'static str],
     /// The media types of its body; none where it has none.
     pub body: &'static [&'static str],
+    /// The shape of its body, where that is JSON.
+    pub takes: Option<Shape>,
+    /// The shape of its answers, where they are JSON.
+    pub gives: Option<Shape>,
     /// Its answers but for problems.
     pub answers: &'static [Success],
     /// Moves much data, so that it isn't served on the connections that are kept for admins.
@@ -31,3 +38,25 @@ pub(super) struct Success {
     /// The media types that it can have; none where it is empty.
     pub types: &'static [&'static str],
 }
+
+const OK: &[Success] = &[Success { status: 200, when: "Done", types: &[JSON_TYPE] }];
+const EMPTY: &[Success] = &[Success { status: 204, when: "Done", types: &[] }];
+
+/// What most operations have in common.
+pub(super) const PLAIN: Operation = Operation {
+    method: "get",
+    path: "",
+    id: "",
+    summary: "",
+    query: &[],
+    body: &[],
+    takes: None,
+    gives: None,
+    answers: OK,
+    bulk: false,
+    handler: MethodRouter::new,
+};
+/// As most of those that change something.
+pub(super) const POST: Operation = Operation { method: "post", body: &[JSON_TYPE], ..PLAIN };
+/// As those that take something away.
+pub(super) const DELETE: Operation = Operation { method: "delete", answers: EMPTY, ..PLAIN };

@@ -74,8 +74,13 @@ impl AsyncRead for Paced {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if self.connection.is_held_back() {
+            // Without a waker: see `Connection::allow`.
+            return Poll::Pending;
+        }
+        let before = buffer.filled().len();
         let read = ready!(Pin::new(&mut self.stream).poll_read(context, buffer));
-        self.connection.is_active();
+        self.connection.receives(buffer.filled().len() - before);
         Poll::Ready(read)
     }
 }

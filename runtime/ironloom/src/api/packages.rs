@@ -32,6 +32,12 @@ pub(super) async fn show(State(api): State<Api>, Package(digest): Package) -> Re
     answers::ok(&api, &api.node.package(digest).await?).await
 }
 
+/// A package's file, as it was sent.
+pub(super) async fn file(State(api): State<Api>, Package(digest): Package) -> Result<Response, Problem> {
+    let file = api.node.package_file(digest).await?;
+    answers::text(&api, StatusCode::OK, PACKAGE_TYPE, file.into()).await
+}
+
 pub(super) async fn remove(State(api): State<Api>, Package(digest): Package) -> Result<Response, Problem> {
     api.node.delete_package(digest).await?;
     Ok(StatusCode::NO_CONTENT.into_response())

@@ -6,7 +6,7 @@ use axum::extract::{FromRequestParts, Query, RawPathParams};
 use axum::http::Uri;
 use axum::http::request::Parts;
 
-use super::facade::{PageQuery, Place};
+use super::facade::{NumberedQuery, Order, PageQuery, Place};
 use super::problem::Problem;
 use ironloom_types::ids::{Digest, InstallationId, InvalidName, Sequence};
 
@@ -20,7 +20,7 @@ const MAX_PARAMETERS: usize = 32;
 const MAX_AFTER: u64 = 1 << 63;
 
 /// The query's parameters that no one has taken yet. That a route knows them is checked in one place,
-/// `routes.rs`.
+/// `router.rs`.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Params {
     given: Vec<(String, String)>,
@@ -29,8 +29,8 @@ pub(super) struct Params {
 impl Params {
     /// Reads the query, whose parameters must be among the known ones.
     pub(super) fn of(uri: &Uri, known: &[&str]) -> Result<Self, Problem> {
-        let count = uri.query().map_or(0, |query| query.split('&').take(MAX_PARAMETERS + 1).count());
-        if count > MAX_PARAMETERS {
+        let Some(query) = uri.query() else { return Ok(Self::default()) };
+        if query.split('&').take(MAX_PARAMETERS + 1).count() > MAX_PARAMETERS {
             let detail = format!("a query may have at most {MAX_PARAMETERS} parameters");
             return Err(Problem::malformed("bad-query", detail));
         }
@@ -92,6 +92,11 @@ impl Params {
         Ok(PageQuery { after: self.text("after"), limit: self.limit()? })
     }
 
+    /// `order`: what comes first.
+    pub(super) fn order(&mut self) -> Result<Order, Problem> {
+        Ok(self.value("order")?.unwrap_or_default())
+    }
+
     /// `after` where it is a number.
     pub(super) fn after(&mut self) -> Result<Option<u64>, Problem> {
         let after = self.value("after")?;
@@ -100,6 +105,11 @@ impl Params {
             return Err(Problem::malformed("bad-parameter", detail).at(Place::field("after")));
         }
         Ok(after)
+    }
+
+    /// `after`, `order` and `limit` of things that have numbers.
+    pub(super) fn numbered(&mut self) -> Result<NumberedQuery, Problem> {
+        Ok(NumberedQuery { after: self.after()?, order: self.order()?, limit: self.limit()? })
     }
 
     /// `after` where it is a sequence; the beginning where it isn't given.

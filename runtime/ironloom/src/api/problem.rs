@@ -6,12 +6,17 @@ use std::time::Duration;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// The media type of every error.
 pub(crate) const PROBLEM_JSON: &str = "application/problem+json";
 
 /// Every kind of problem, for the description; those of single lines and fields are extra.
 pub(crate) const KINDS: &[&str] = &[
+    "alarm-over",
+    "alarm-shelved",
+    "apps-behind",
+    "backup-running",
     "bad-field",
     "bad-key",
     "bad-lines",
@@ -20,9 +25,12 @@ pub(crate) const KINDS: &[&str] = &[
     "bad-query",
     "body",
     "busy",
+    "capsule",
     "circle",
     "clock",
     "component",
+    "configuration",
+    "damaged",
     "exists",
     "feed-clock",
     "generation",
@@ -38,6 +46,7 @@ pub(crate) const KINDS: &[&str] = &[
     "manifest",
     "method-not-allowed",
     "needs-grant",
+    "needs-restart",
     "not-acceptable",
     "not-ahead",
     "not-found",
@@ -48,13 +57,20 @@ pub(crate) const KINDS: &[&str] = &[
     "other-time",
     "package",
     "purging",
+    "replay",
     "reserved-point",
+    "revision",
     "same-entity",
     "setting-missing",
+    "starting",
     "stopping",
     "storage-full",
+    "taken-over",
     "too-large",
+    "too-many-comments",
+    "too-many-matches",
     "too-many-points",
+    "too-many-revisions",
     "too-many-streams",
     "too-slow",
     "unbound",
@@ -86,7 +102,8 @@ fn shortened(mut text: String) -> String {
 pub(crate) struct Problem(Box<Body>);
 
 /// The contents of a [`Problem`].
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+#[schema(as = Problem)]
 pub(crate) struct Body {
     /// `urn:ironloom:problem:` and the kind.
     pub r#type: String,
@@ -112,7 +129,7 @@ pub(crate) struct Body {
 }
 
 /// A place in a request or a file.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct Place {
     /// The line, counted from 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -123,6 +140,12 @@ pub(crate) struct Place {
     /// The element of a JSON array, counted from 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub item: Option<u64>,
+    /// The record batch of an Arrow stream, counted from 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub batch: Option<u64>,
+    /// The row of that batch, counted from 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub row: Option<u64>,
     /// The field, such as `value` or `bindings.weight`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub field: Option<String>,
@@ -141,12 +164,20 @@ impl Place {
 }
 
 /// One of several errors.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct Detail {
     pub kind: String,
     pub detail: String,
     #[serde(default, rename = "where", skip_serializing_if = "Option::is_none")]
     pub place: Option<Place>,
+}
+
+impl Detail {
+    /// This in texts of bounded length.
+    #[must_use]
+    pub(crate) fn shortened(self) -> Self {
+        Self { detail: shortened(self.detail), place: self.place.map(Place::shortened), ..self }
+    }
 }
 
 impl Problem {
@@ -261,12 +292,8 @@ impl Problem {
 
     /// Adds the single errors.
     #[must_use]
-    pub(crate) fn with(mut self, mut errors: Vec<Detail>) -> Self {
-        for error in &mut errors {
-            error.detail = shortened(std::mem::take(&mut error.detail));
-            error.place = error.place.take().map(Place::shortened);
-        }
-        self.errors = errors;
+    pub(crate) fn with(mut self, errors: Vec<Detail>) -> Self {
+        self.errors = errors.into_iter().map(Detail::shortened).collect();
         self
     }
 

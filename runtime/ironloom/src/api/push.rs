@@ -2,20 +2,30 @@
 
 use std::sync::Arc;
 
+use axum::Extension;
 use axum::body::{Body, Bytes};
 use axum::extract::State;
-use axum::http::{HeaderMap, Method, Uri};
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
+use utoipa::ToSchema;
 
-use super::facade::{Detail, Place, Push, Pushed, RETRY_SOON, RequestKey};
+use super::applied::Wait;
+use super::facade::{
+    Applied, Detail, Place, Push, Pushed, RETRY_SOON, RequestKey, SetAside, StoppedInstallation,
+};
+use super::held::Held;
+use super::intake::{Mode, Parsed};
+use super::memory::Share;
 use super::params::Params;
 use super::problem::Problem;
-use super::readings::{Form, Mode, Parsed, parse};
-use super::{Api, JSON_TYPE, KEY_HEADER, NDJSON_TYPE, answers, body, explain, guard};
+use super::readings::{Form, parse};
+use super::{
+    ARROW_TYPE, Api, JSON_TYPE, KEY_HEADER, NDJSON_TYPE, answers, arrow, body, explain, guard, room,
+};
 use crate::aside::aside_if;
-use ironloom_types::ids::Sequence;
+use ironloom_types::ids::{InstallationId, Sequence};
 use ironloom_types::limits::MAX_BODY;
 
 const MAX_KEY: usize = 64;
@@ -23,11 +33,16 @@ const MAX_KEY: usize = 64;
 /// Bodies longer than this are read aside: it takes milliseconds.
 pub(super) const READ_ASIDE: usize = 256 << 10;
 
-#[derive(Serialize)]
-struct Accepted {
+/// The answer to a push.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Accepted {
+    /// The number of readings.
     accepted: u64,
+    /// The sequence of the last of them; of the last before, where there were none.
     through: Sequence,
+    /// The same request was taken before, and this is the answer it got.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
+    #[schema(required = false)]
     duplicate: bool,
     /// With `?partial=true`: the number of bad lines.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -35,25 +50,45 @@ struct Accepted {
     /// With `?partial=true`: the first bad lines.
     #[serde(skip_serializing_if = "Option::is_none")]
     errors: Option<Vec<Detail>>,
+    /// With `?wait=applied`: whether all apps that are bound to it have dealt with it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    applied: Option<bool>,
+    /// The first of the apps that have not.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false)]
+    pending: Vec<InstallationId>,
+    /// The first of those that stand still before it, or were removed.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false)]
+    stopped: Vec<StoppedInstallation>,
+    /// The first of those that have set some of its readings aside, or may have.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false)]
+    set_aside: Vec<SetAside>,
 }
 
 /// Takes readings, and answers once they are durable.
 pub(super) async fn push(
     State(api): State<Api>,
     mut params: Params,
-    uri: Uri,
     headers: HeaderMap,
+    held: Option<Extension<Held>>,
     body: Body,
 ) -> Result<Response, Problem> {
-    guard::need_type(&headers, &[NDJSON_TYPE, JSON_TYPE])?;
-    let form = match guard::media_type(&headers).as_deref() {
-        Some(JSON_TYPE) => Form::Json,
-        _ => Form::Lines,
-    };
+    guard::need_type(&headers, &[NDJSON_TYPE, JSON_TYPE, ARROW_TYPE])?;
     let mode = if params.flag("partial")? { Mode::PARTIAL } else { Mode::WHOLE };
     let key = idempotency_key(&headers)?;
+    let wait = Wait::of(&mut params)?;
     let body = body::take(&api.memory.readings, &headers, body, MAX_BODY).await?;
-    let (mut parsed, key) = read(&api, body, form, mode, key.map(|key| (key.to_vec(), uri))).await?;
+    let key = key.map(<[u8]>::to_vec);
+    let Read { mut parsed, key, share } = match guard::media_type(&headers).as_deref() {
+        Some(ARROW_TYPE) => read_arrow(&api, body, mode, key).await?,
+        Some(JSON_TYPE) => read(&api, body, Form::Json, mode, key).await?,
+        _ => read(&api, body, Form::Lines, mode, key).await?,
+    };
+    let wait = wait.map(|wait| wait.enter(&api)).transpose()?;
+    // Where it waits for places of new points, it counts there: others with none have the memory.
+    let share = share.filter(|_| parsed.new_points.is_empty());
     let pushed = match (take(&api, &mut parsed, mode, key).await, key) {
         // What is refused now, or has nothing good in it now, may be what was taken before: the clock has been
         // set since, or the disk is full by now.
@@ -65,8 +100,15 @@ pub(super) async fn push(
         }
         (taken, _) => taken?,
     };
+    drop(share);
     // A line that is bad now isn't one that was refused then.
     let bad = if pushed.duplicate { Vec::new() } else { parsed.bad };
+    let waited = wait.is_some();
+    let far = match wait {
+        Some(wait) => wait.applied(&api, held.map(|Extension(held)| held), pushed).await?,
+        None => Applied::default(),
+    };
+    let is_late = waited && far.is_late();
     let refused = mode.partial.then(|| parsed.lines.saturating_sub(pushed.accepted));
     let accepted = Accepted {
         accepted: pushed.accepted,
@@ -74,8 +116,13 @@ pub(super) async fn push(
         duplicate: pushed.duplicate,
         refused,
         errors: mode.partial.then_some(bad),
+        applied: waited.then_some(far.applied),
+        pending: far.pending,
+        stopped: far.stopped,
+        set_aside: far.set_aside,
     };
-    answers::ok(&api, &accepted).await
+    let status = if is_late { StatusCode::ACCEPTED } else { StatusCode::OK };
+    answers::json(&api, status, &accepted).await
 }
 
 /// Hands readings over, if there are only good ones or `partial` allows others.
@@ -88,9 +135,16 @@ async fn take(
     if parsed.needs_clock {
         return Err(no_clock());
     }
+    // No line of it is a good one, and no hint about lines helps.
+    if parsed.is_unusable {
+        let mut problem = refusal(std::mem::take(&mut parsed.bad));
+        problem.hints.clear();
+        return Err(problem);
+    }
     if parsed.bad_lines > 0 && !mode.partial {
         return Err(refusal(std::mem::take(&mut parsed.bad)));
     }
+    room::wait(api, parsed).await?;
     // Where nothing can be taken, nothing is written that could remember the key, and the same request
     // again takes nothing again.
     let columns = std::mem::take(&mut parsed.columns);
@@ -104,37 +158,78 @@ pub(super) fn no_clock() -> Problem {
     Problem::unavailable("clock", detail, RETRY_SOON)
 }
 
-/// Reads the body, and hashes it where it has a key; a long one aside.
-async fn read(
-    api: &Api,
-    body: Bytes,
-    form: Form,
-    mode: Mode,
-    key: Option<(Vec<u8>, Uri)>,
-) -> Result<(Parsed, Option<RequestKey>), Problem> {
+/// A body that was read.
+struct Read {
+    parsed: Parsed,
+    key: Option<RequestKey>,
+    /// The memory of its readings, where that may be more than the body had.
+    share: Option<Share>,
+}
+
+/// The key of a request, where it has one.
+type Key = Option<Vec<u8>>;
+
+/// Reads a body of text, and hashes it where it has a key; a long one aside.
+async fn read(api: &Api, body: Bytes, form: Form, mode: Mode, key: Key) -> Result<Read, Problem> {
     let node = Arc::clone(&api.node);
     let is_long = body.len() > READ_ASIDE;
     let work = move || {
         let parsed = parse(&body, form, node.ingest_rules(), || node.lookup(), mode);
-        (parsed, key.map(|(key, uri)| request_key(&key, &uri, &body)))
+        Read { parsed, key: hashed(key, mode, &body), share: None }
     };
-    let read = aside_if(is_long, work).await;
-    read.map_err(|error| Problem::internal(format!("the body could not be read: {error}")))
+    aside_if(is_long, work).await.map_err(|error| unread(&error))
+}
+
+/// Reads a body of columns likewise. Its rows may have fewer bytes there than in memory, so they get a share of theirs.
+async fn read_arrow(api: &Api, body: Bytes, mode: Mode, key: Key) -> Result<Read, Problem> {
+    let is_long = body.len() > READ_ASIDE;
+    let bytes = body.clone();
+    let opened = aside_if(is_long, move || arrow::Stream::open(bytes)).await;
+    let stream = match opened.map_err(|error| unread(&error))? {
+        Ok(stream) => stream,
+        Err(problems) => {
+            return Ok(Read { parsed: arrow::refused(problems), key: hashed(key, mode, &body), share: None });
+        }
+    };
+    let mut share = api.memory.readings.share();
+    share.grow(stream.memory()).await?;
+    let is_long = is_long || stream.memory() > READ_ASIDE;
+    let node = Arc::clone(&api.node);
+    let work = move || {
+        let parsed = arrow::read(&stream, node.ingest_rules(), || node.lookup(), mode);
+        Read { parsed, key: hashed(key, mode, &body), share: Some(share) }
+    };
+    aside_if(is_long, work).await.map_err(|error| unread(&error))
+}
+
+pub(super) fn unread(error: &impl std::fmt::Display) -> Problem {
+    Problem::internal(format!("the body could not be read: {error}"))
+}
+
+fn hashed(key: Key, mode: Mode, body: &[u8]) -> Option<RequestKey> {
+    key.map(|key| request_key(&key, mode.partial, body))
 }
 
 const TAKE_THE_GOOD: &str = "With ?partial=true the valid lines are accepted.";
 
 /// 403 where nothing else is wrong than that lines name reserved points, 422 where their points are too many.
 pub(super) fn refusal(bad: Vec<Detail>) -> Problem {
-    let first =
-        bad.first().map_or(String::new(), |bad| match bad.place.as_ref().and_then(|place| place.line) {
-            Some(line) => format!("line {line}: {}", bad.detail),
-            None => bad.detail.clone(),
-        });
-    let more = if bad.len() > 1 {
-        format!("; {} more are listed in `errors`", bad.len() - 1)
+    let first = bad.first().map_or(String::new(), |bad| match bad.place.as_ref() {
+        Some(Place { line: Some(line), .. }) => format!("line {line}: {}", bad.detail),
+        Some(Place { batch: Some(batch), row: Some(row), .. }) => {
+            format!("batch {batch}, row {row}: {}", bad.detail)
+        }
+        _ => bad.detail.clone(),
+    });
+    // As many as are named: what is behind them was left.
+    let rest = if bad.len() == Mode::WHOLE.named {
+        ", and what is behind them may not have been looked at"
     } else {
-        String::new()
+        ""
+    };
+    let more = match bad.len() {
+        0 | 1 => String::new(),
+        count => format!("; {} more are listed in `errors`{rest}", count - 1),
     };
     let detail = format!("nothing was accepted; {first}{more}");
     let place = bad.first().and_then(|bad| bad.place.clone()).unwrap_or_default();
@@ -164,6 +259,15 @@ fn is_key(key: &[u8]) -> bool {
     (1..=MAX_KEY).contains(&key.len()) && key.iter().all(u8::is_ascii_graphic)
 }
 
+/// A stream has its key in its path: in a header it would do nothing.
+pub(super) fn no_key_header(headers: &HeaderMap) -> Result<(), Problem> {
+    if !headers.contains_key(KEY_HEADER) {
+        return Ok(());
+    }
+    let detail = "a stream has no Idempotency-Key; give it a key of its own with ?key=";
+    Err(Problem::malformed("bad-key", detail).at(Place::field("Idempotency-Key")))
+}
+
 /// The key of a stream.
 pub(super) fn stream_key(key: String) -> Result<Arc<str>, Problem> {
     if is_key(key.as_bytes()) {
@@ -173,13 +277,11 @@ pub(super) fn stream_key(key: String) -> Result<Arc<str>, Problem> {
     Err(Problem::malformed("bad-key", detail).at(Place::field("key")))
 }
 
-pub(super) fn request_key(key: &[u8], uri: &Uri, body: &[u8]) -> RequestKey {
+/// A request is the same one by all that decides about its effect: not how long it waits, nor how its query is spelt.
+pub(super) fn request_key(key: &[u8], partial: bool, body: &[u8]) -> RequestKey {
     let mut hash = Sha256::new();
-    let path = uri.path_and_query().map_or("", |path| path.as_str());
-    for part in [Method::POST.as_str().as_bytes(), path.as_bytes(), body] {
-        hash.update((part.len() as u64).to_be_bytes());
-        hash.update(part);
-    }
+    hash.update([u8::from(partial)]);
+    hash.update(body);
     RequestKey { key: half(Sha256::digest(key).into()), request: half(hash.finalize().into()) }
 }
 

@@ -8,52 +8,18 @@ use std::fmt;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use hashbrown::HashMap;
 use serde::Deserialize;
 use serde::de::{self, Deserializer, Visitor};
 use serde_json::value::RawValue;
 
 use super::explain;
 use super::facade::{Detail, IngestRules, Place};
+use super::intake::{Given, Intake, Mode, Parsed};
 use ironloom_types::clock::Timestamp;
-use ironloom_types::ids::{PointNumber, PointPath, RESERVED_SEGMENT};
-use ironloom_types::limits::MAX_READING_BYTES;
-use ironloom_types::readings::{Columns, NewPoint, Quality, ValueRef};
+use ironloom_types::ids::PointNumber;
+use ironloom_types::readings::{Quality, ValueRef};
 
-/// The result of parsing a body.
-#[derive(Debug, Default)]
-pub(crate) struct Parsed {
-    /// The good lines.
-    pub columns: Columns,
-    /// The points that the look-up didn't know, by their pending numbers.
-    pub new_points: Vec<NewPoint>,
-    /// The bad lines, at most as many as asked for.
-    pub bad: Vec<Detail>,
-    /// The number of bad lines; without `partial`, reading stops once `bad` is full.
-    pub bad_lines: u64,
-    /// The number of lines, without empty ones.
-    pub lines: u64,
-    /// A line has no `at`, and there is no clock to take it from.
-    pub needs_clock: bool,
-}
-
-/// The mode of reading a body.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Mode {
-    /// Takes the good lines although there are bad ones.
-    pub partial: bool,
-    /// The most bad lines that are named.
-    pub named: usize,
-}
-
-impl Mode {
-    /// The whole body or nothing.
-    pub(crate) const WHOLE: Self = Self { partial: false, named: 10 };
-    /// The valid readings.
-    pub(crate) const PARTIAL: Self = Self { partial: true, named: 100 };
-}
-
-/// The form of readings in a body.
+/// The form of readings in a body of text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Form {
     /// One object on each line.
@@ -65,8 +31,6 @@ pub(crate) enum Form {
 /// The longest line, or object in an array, in bytes: a text of the longest that a reading may have, with
 /// each byte as an escape, and a long path. Beyond: refused without a look.
 pub(crate) const MAX_LINE: usize = 512 << 10;
-/// Bytes of a body that are read with one look-up of names: the fold waits for names.
-const BYTES_AT_ONCE: usize = 64 << 10;
 
 /// One line, borrowed from the body wherever it holds no escapes.
 #[derive(Deserialize)]
@@ -82,8 +46,7 @@ struct Line<'a> {
     quality: Option<Quality>,
 }
 
-/// Reads a body. `lookups` gives look-ups for the numbers of the points that are known; each is held for
-/// a part of the body only.
+/// Reads a body; `lookups` as [`Intake`] has them.
 pub(crate) fn parse<L: Fn(&str) -> Option<PointNumber>>(
     body: &[u8],
     form: Form,
@@ -92,25 +55,15 @@ pub(crate) fn parse<L: Fn(&str) -> Option<PointNumber>>(
     mode: Mode,
 ) -> Parsed {
     // A line has 70 to 100 bytes as a rule; too small a guess costs a copy, too large a one memory.
-    let mut reader = Reader::new(rules, lookups, mode, body.len() / 64);
+    let mut reader = Reader(Intake::new(rules, lookups, mode, body.len() / 64));
     match form {
         Form::Lines => reader.lines(body),
         Form::Json => reader.json(body),
     }
-    reader.parsed
+    reader.0.parsed
 }
 
-struct Reader<F, L> {
-    rules: IngestRules,
-    lookups: F,
-    /// The look-up at hand, and how many bytes it was used for.
-    lookup: Option<L>,
-    looked: usize,
-    mode: Mode,
-    parsed: Parsed,
-    /// The index of each new point.
-    pending: HashMap<PointPath, PointNumber>,
-}
+struct Reader<F, L>(Intake<F, L>);
 
 /// The problem of a line, explained in full only if it is named.
 enum Bad {
@@ -118,18 +71,13 @@ enum Bad {
     Told(Box<Detail>),
 }
 
-impl From<Detail> for Bad {
-    fn from(detail: Detail) -> Self {
-        Self::Told(Box::new(detail))
+impl From<Box<Detail>> for Bad {
+    fn from(detail: Box<Detail>) -> Self {
+        Self::Told(detail)
     }
 }
 
 impl<F: Fn() -> L, L: Fn(&str) -> Option<PointNumber>> Reader<F, L> {
-    fn new(rules: IngestRules, lookups: F, mode: Mode, readings: usize) -> Self {
-        let parsed = Parsed { columns: Columns::with_capacity(readings), ..Parsed::default() };
-        Self { rules, lookups, lookup: None, looked: 0, mode, parsed, pending: HashMap::new() }
-    }
-
     fn lines(&mut self, body: &[u8]) {
         let place = |index: usize| Place { line: Some(index as u64 + 1), ..Place::default() };
         match std::str::from_utf8(body) {
@@ -145,9 +93,9 @@ impl<F: Fn() -> L, L: Fn(&str) -> Option<PointNumber>> Reader<F, L> {
                     let goes_on = match std::str::from_utf8(line) {
                         Ok(line) => self.line(|| place(index), line),
                         Err(error) => {
-                            self.parsed.lines += 1;
+                            self.0.begin(line.len());
                             let told = || explain::not_utf8(error.valid_up_to());
-                            self.bad(|| place(index), told)
+                            self.0.bad(|| place(index), told)
                         }
                     };
                     if !goes_on {
@@ -165,14 +113,13 @@ impl<F: Fn() -> L, L: Fn(&str) -> Option<PointNumber>> Reader<F, L> {
             Ok(text) if text.trim_start().starts_with('[') => self.array(text).err(),
             Ok(text) => {
                 self.line(Place::default, text);
+                let parsed = &mut self.0.parsed;
+                parsed.is_unusable = parsed.bad.iter().any(|bad| bad.kind == explain::NOT_JSON);
                 None
             }
         };
         if let Some(detail) = refused {
-            self.parsed.columns = Columns::default();
-            self.parsed.new_points = Vec::new();
-            self.parsed.lines += 1;
-            self.bad(Place::default, || detail);
+            self.0.refuse(detail);
         }
     }
 
@@ -189,22 +136,17 @@ impl<F: Fn() -> L, L: Fn(&str) -> Option<PointNumber>> Reader<F, L> {
         if text.bytes().all(|byte| byte.is_ascii_whitespace()) {
             return true;
         }
-        self.parsed.lines += 1;
-        self.looked += text.len();
-        if self.looked > BYTES_AT_ONCE {
-            self.lookup = None;
-            self.looked = 0;
-        }
+        self.0.begin(text.len());
         match self.take(text) {
             Ok(()) => true,
-            Err(Bad::Syntax(error)) => self.bad(place, || explain::line(text, &error)),
-            Err(Bad::Told(detail)) => self.bad(place, || *detail),
+            Err(Bad::Syntax(error)) => self.0.bad(place, || explain::line(text, &error)),
+            Err(Bad::Told(detail)) => self.0.bad(place, || *detail),
         }
     }
 
     fn take(&mut self, text: &str) -> Result<(), Bad> {
         if text.len() > MAX_LINE {
-            return Err(explain::long_line(text.len(), MAX_LINE).into());
+            return Err(Bad::Told(explain::long_line(MAX_LINE).into()));
         }
         let line: Line<'_> = serde_json::from_str(text).map_err(Bad::Syntax)?;
         let Line { point, value, at, quality } = line;
@@ -218,63 +160,8 @@ impl<F: Fn() -> L, L: Fn(&str) -> Option<PointNumber>> Reader<F, L> {
             }
             value => value.as_ref(),
         };
-        match value {
-            ValueRef::Missing if quality != Quality::Bad => return Err(explain::missing_value().into()),
-            ValueRef::Text(text) if text.len() > MAX_READING_BYTES => {
-                return Err(explain::too_long(text.len()).into());
-            }
-            ValueRef::Blob(bytes) if bytes.len() > MAX_READING_BYTES => {
-                return Err(explain::too_long(bytes.len()).into());
-            }
-            _ => {}
-        }
-        let at = match (at, self.rules.now) {
-            (Some(At(at)), _) if at > self.rules.latest => {
-                return Err(explain::future(at, self.rules.latest).into());
-            }
-            (Some(At(at)), _) => at,
-            (None, Some(now)) => now,
-            (None, None) => {
-                self.parsed.needs_clock = true;
-                return Ok(());
-            }
-        };
-        let number = self.number(&point)?;
-        self.parsed.columns.push(number, at, quality, value);
-        Ok(())
-    }
-
-    fn number(&mut self, path: &str) -> Result<PointNumber, Bad> {
-        if is_reserved(path) {
-            return Err(explain::reserved(path).into());
-        }
-        let lookup = self.lookup.get_or_insert_with(&self.lookups);
-        if let Some(number) = lookup(path) {
-            return Ok(number);
-        }
-        if let Some(number) = self.pending.get(path) {
-            return Ok(*number);
-        }
-        let path = PointPath::new(path).map_err(|error| explain::bad_point(&error))?;
-        if self.parsed.new_points.len() >= self.rules.new_points {
-            return Err(explain::too_many_points(&path).into());
-        }
-        let number = PointNumber::pending(self.parsed.new_points.len());
-        self.parsed.new_points.push(NewPoint { path: path.clone(), unit: None });
-        self.pending.insert(path, number);
-        Ok(number)
-    }
-
-    fn bad(&mut self, place: impl Fn() -> Place, told: impl FnOnce() -> Detail) -> bool {
-        self.parsed.bad_lines += 1;
-        if self.parsed.bad.len() < self.mode.named {
-            let mut detail = told();
-            let Place { line, item, .. } = place();
-            let found = detail.place.get_or_insert_with(Place::default);
-            (found.line, found.item) = (line.or(found.line), item);
-            self.parsed.bad.push(detail);
-        }
-        self.mode.partial || self.parsed.bad.len() < self.mode.named
+        let given = Given { value, at: at.map(|At(at)| at), quality };
+        self.0.take(given, |intake| Ok(intake.number(&point)?))
     }
 }
 
@@ -297,13 +184,6 @@ impl<'de, F: Fn() -> L, L: Fn(&str) -> Option<PointNumber>> Visitor<'de> for Ite
             goes_on = goes_on && self.0.line(|| Place { item: Some(index), ..Place::default() }, item.get());
         }
         Ok(())
-    }
-}
-
-fn is_reserved(path: &str) -> bool {
-    match path.strip_prefix(RESERVED_SEGMENT) {
-        Some(rest) => rest.is_empty() || rest.starts_with('/'),
-        None => false,
     }
 }
 

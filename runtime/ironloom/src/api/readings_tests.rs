@@ -4,6 +4,8 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
+use crate::api::intake::BYTES_AT_ONCE;
+use ironloom_types::limits::MAX_READING_BYTES;
 use ironloom_types::readings::Tag;
 
 const NOW: Timestamp = Timestamp(1_700_000_000_000_000_000);
@@ -253,4 +255,16 @@ fn a_body_of_json_on_several_lines_is_told_with_line_and_column() {
     assert!(!bad.detail.contains("x-ndjson"), "{}", bad.detail);
     let bad = &read("{\"point\":\"a\",\"value\":1}\n{\"point\":\"b\",\"value\":1}\n").bad[0];
     assert!(bad.detail.ends_with("are sent as application/x-ndjson"), "{}", bad.detail);
+}
+
+#[test]
+fn what_is_said_of_a_bad_line_is_short() {
+    let line = format!("{{{:?}:1}}\n", "x".repeat(100_000));
+    let parsed = parse_with(line.repeat(3).as_bytes(), RULES, |_| None, Mode::PARTIAL);
+    assert_eq!(parsed.bad.len(), 3);
+    for bad in parsed.bad {
+        let field = bad.place.unwrap().field.unwrap();
+        assert!(bad.detail.len() < 2_100 && field.len() < 2_100, "{} {}", bad.detail.len(), field.len());
+        assert!(field.starts_with("xxx"));
+    }
 }

@@ -1,60 +1,66 @@
 //! The one table of routes: the router, the check of queries and the description are made from it.
 
-use axum::extract::{Request, State};
-use axum::middleware::{Next, from_fn};
-use axum::response::{IntoResponse as _, Response};
-use axum::routing::{MethodRouter, Router, delete, get, post};
+use axum::extract::State;
+use axum::response::Response;
+use axum::routing::{delete, get, patch, post, put};
 
-use super::connections::InReserve;
-use super::facade::RETRY_SOON;
-use super::operation::{Operation, Success};
-use super::params::Params;
+use super::facade::{
+    Alarm, AllInstalled, ClockStatus, ConnectorStatus, DeadLetter, Health, InstallRequest, Installation,
+    Installed, Invocation, LogLevel, NoteRequest, PackageInfo, PointItem, Readiness, ReadingItem, Reloaded,
+    Replay, ReplayRequest, Resumed, Revised, RevisionRequest, SetLogLevel, SetTime, ShelveRequest, Status,
+    TimeSet,
+};
+use super::installations::{Resume, StateEntry};
+use super::operation::{DELETE, Operation, PLAIN, POST, Success};
 use super::problem::Problem;
+use super::push::Accepted;
 use super::{
-    Api, CSV_TYPE, JSON_TYPE, NDJSON_TYPE, PACKAGE_TYPE, answers, installations, journal, openapi, packages,
-    push, stream, system,
+    ARROW_TYPE, Api, CSV_TYPE, EVENTS_TYPE, JSON_TYPE, NDJSON_TYPE, PACKAGE_TYPE, alarms, answers, backup,
+    events, installations, journal, openapi, packages, push, shapes, stream, system,
 };
+use crate::backup::BACKUP_TYPE;
 use crate::telemetry::METRICS_TYPE;
-
-const OK: &[Success] = &[Success { status: 200, when: "Done", types: &[JSON_TYPE] }];
-const EMPTY: &[Success] = &[Success { status: 204, when: "Done", types: &[] }];
-
-const PLAIN: Operation = Operation {
-    method: "get",
-    path: "",
-    summary: "",
-    query: &[],
-    body: &[],
-    answers: OK,
-    bulk: false,
-    handler: MethodRouter::new,
-};
-const POST: Operation = Operation { method: "post", body: &[JSON_TYPE], ..PLAIN };
-const DELETE: Operation = Operation { method: "delete", answers: EMPTY, ..PLAIN };
 
 /// Every operation of the API.
 pub(super) const OPERATIONS: &[Operation] = &[
     Operation {
         path: "/v1/readings",
-        summary: "Reads the journal back, oldest first; a Link header names the next page",
-        query: &["point", "from", "to", "after", "limit"],
+        id: "listReadings",
+        summary: "Reads the journal back, oldest first or with order=newest; a Link header names the next page",
+        query: &["point", "from", "to", "order", "after", "limit"],
         answers: &[Success { status: 200, when: "A page", types: &[NDJSON_TYPE, CSV_TYPE, JSON_TYPE] }],
         bulk: true,
+        gives: Some(shapes::page::<ReadingItem>),
         handler: || get(journal::readings),
         ..PLAIN
     },
     Operation {
         path: "/v1/readings",
-        summary: "Accepts readings and answers once they are durable: one JSON object on each line, or a \
-                  JSON object or array",
-        query: &["partial"],
-        body: &[NDJSON_TYPE, JSON_TYPE],
+        id: "pushReadings",
+        summary: "Accepts readings and answers once they are durable: one JSON object on each line, a JSON object or \
+                  array, or an Arrow IPC stream with the columns `point`, `value`, and `at` and `quality` as needed",
+        query: &["partial", "wait", "timeout"],
+        body: &[NDJSON_TYPE, JSON_TYPE, ARROW_TYPE],
+        answers: &[
+            Success {
+                status: 200,
+                when: "They are durable; with wait=applied and `applied`, apps have dealt with them, and `set_aside` has those that set some aside as dead letters; without `applied`, `stopped` has those that won't before somebody acts",
+                types: &[JSON_TYPE],
+            },
+            Success {
+                status: 202,
+                when: "wait=applied: they are durable, and `pending` has the apps that weren't done with them in time; without it, nobody knows yet which apps get them",
+                types: &[JSON_TYPE],
+            },
+        ],
         bulk: true,
+        gives: Some(shapes::one::<Accepted>),
         handler: || post(push::push),
         ..POST
     },
     Operation {
         path: "/v1/readings/stream",
+        id: "streamReadings",
         summary: "Becomes a WebSocket: each message brings lines as a push does, and {\"through\":n} says that n lines \
                   of the stream are durable. With a key it goes on after a drop",
         query: &["key", "partial"],
@@ -65,21 +71,26 @@ pub(super) const OPERATIONS: &[Operation] = &[
     },
     Operation {
         path: "/v1/points",
+        id: "listPoints",
         summary: "Points with their latest readings",
         query: &["prefix", "after", "limit"],
         bulk: true,
+        gives: Some(shapes::page::<PointItem>),
         handler: || get(journal::points),
         ..PLAIN
     },
     Operation {
         path: "/v1/packages",
+        id: "listPackages",
         summary: "Packages",
         query: &["after", "limit"],
+        gives: Some(shapes::page::<PackageInfo>),
         handler: || get(packages::list),
         ..PLAIN
     },
     Operation {
         path: "/v1/packages",
+        id: "addPackage",
         summary: "Takes a package",
         body: &[PACKAGE_TYPE],
         answers: &[
@@ -91,30 +102,46 @@ pub(super) const OPERATIONS: &[Operation] = &[
             },
         ],
         bulk: true,
+        gives: Some(shapes::one::<PackageInfo>),
         handler: || post(packages::add),
         ..POST
     },
     Operation {
         path: "/v1/packages/{digest}",
+        id: "showPackage",
         summary: "One package, with what it requests",
+        gives: Some(shapes::one::<PackageInfo>),
         handler: || get(packages::show),
         ..PLAIN
     },
     Operation {
         path: "/v1/packages/{digest}",
+        id: "removePackage",
         summary: "Removes a package that no installation uses",
         handler: || delete(packages::remove),
         ..DELETE
     },
     Operation {
+        path: "/v1/packages/{digest}/file",
+        id: "downloadPackage",
+        summary: "A package's file, as it was sent",
+        answers: &[Success { status: 200, when: "The file", types: &[PACKAGE_TYPE] }],
+        bulk: true,
+        handler: || get(packages::file),
+        ..PLAIN
+    },
+    Operation {
         path: "/v1/installations",
+        id: "listInstallations",
         summary: "Installations",
         query: &["after", "limit"],
+        gives: Some(shapes::page::<Installation>),
         handler: || get(installations::list),
         ..PLAIN
     },
     Operation {
         path: "/v1/installations",
+        id: "install",
         summary: "Installs one app, or all of a JSON array of at most 1,000 or none of them; the answer to an array \
                   is {\"items\":[…]} in its order",
         query: &["dry-run"],
@@ -122,82 +149,143 @@ pub(super) const OPERATIONS: &[Operation] = &[
             Success { status: 201, when: "It is installed, or all of them are", types: &[JSON_TYPE] },
             Success { status: 200, when: "dry-run=true: the points that would match", types: &[JSON_TYPE] },
         ],
+        takes: Some(shapes::one_or_many::<InstallRequest>),
+        gives: Some(shapes::either::<Installed, AllInstalled>),
         handler: || post(installations::install),
         ..POST
     },
     Operation {
         path: "/v1/installations/{id}",
+        id: "showInstallation",
         summary: "One installation",
+        gives: Some(shapes::one::<Installation>),
         handler: || get(installations::show),
         ..PLAIN
     },
     Operation {
         path: "/v1/installations/{id}",
+        id: "uninstall",
         summary: "Uninstalls at once",
         query: &["purge"],
         handler: || delete(installations::uninstall),
         ..DELETE
     },
     Operation {
+        method: "patch",
+        path: "/v1/installations/{id}",
+        id: "changeInstallation",
+        summary: "Changes what the body names, by a new revision: null takes a value away, and what isn't named stays. \
+                  Readings before it run under the revision before, unless `at_cursor` gives them to the new one; 409 \
+                  where it isn't the one after `revision`",
+        query: &["dry-run"],
+        answers: &[Success {
+            status: 200,
+            when: "It holds, from the sequence `from` on; with dry-run=true: what would change",
+            types: &[JSON_TYPE],
+        }],
+        takes: Some(shapes::one::<RevisionRequest>),
+        gives: Some(shapes::one::<Revised>),
+        handler: || patch(installations::revise),
+        ..POST
+    },
+    Operation {
         path: "/v1/installations/{id}/pause",
+        id: "pause",
         summary: "Pauses at once: a running invocation has no effect",
+        gives: Some(shapes::one::<Installation>),
         handler: || post(installations::pause),
         ..POST
     },
     Operation {
         path: "/v1/installations/{id}/resume",
+        id: "resume",
         summary: "Resumes; {\"backlog\":\"keep\"} or \"drop\", the latter only if it is paused or quarantined",
+        takes: Some(shapes::one::<Resume>),
+        gives: Some(shapes::one::<Resumed>),
         handler: || post(installations::resume),
         ..POST
     },
     Operation {
-        path: "/v1/installations/{id}/outputs",
-        summary: "Readings of its outputs, oldest first",
-        query: &["output", "point", "from", "to", "after", "limit"],
+        path: "/v1/installations/{id}/replay",
+        id: "replay",
+        summary: "Runs its recorded invocations again, on state of their own, and compares digests of what they do; nothing of \
+                  it is written. {\"from\":N,\"to\":N} compares these ordinals only. One at a time: 503. It may take long",
+        takes: Some(shapes::one::<ReplayRequest>),
+        gives: Some(shapes::one::<Replay>),
+        handler: || post(installations::replay),
+        ..POST
+    },
+    Operation {
+        path: "/v1/installations/{id}/capsule",
+        id: "makeCapsule",
+        summary: "Its last invocations with all that they depend on but the package, to be run again on any machine; all before \
+                  them run again for that. One at a time: 503. It may take long",
+        query: &["last"],
         bulk: true,
+        gives: Some(shapes::any),
+        handler: || get(installations::capsule),
+        ..PLAIN
+    },
+    Operation {
+        path: "/v1/installations/{id}/outputs",
+        id: "listOutputs",
+        summary: "Readings of its outputs, oldest first or with order=newest",
+        query: &["output", "point", "from", "to", "order", "after", "limit"],
+        bulk: true,
+        gives: Some(shapes::page::<ReadingItem>),
         handler: || get(installations::outputs),
         ..PLAIN
     },
     Operation {
         path: "/v1/installations/{id}/state",
+        id: "listState",
         summary: "Its state, in the order of the keys",
         query: &["prefix", "after", "limit"],
         bulk: true,
+        gives: Some(shapes::page::<StateEntry>),
         handler: || get(installations::state),
         ..PLAIN
     },
     Operation {
         path: "/v1/installations/{id}/logs",
-        summary: "Its log; without `after` the last lines",
-        query: &["after", "limit"],
+        id: "listLogs",
+        summary: "Its log; without `after` the last lines, with order=newest from the last one back",
+        query: &["order", "after", "limit"],
         bulk: true,
+        gives: Some(shapes::log_page),
         handler: || get(installations::logs),
         ..PLAIN
     },
     Operation {
         path: "/v1/installations/{id}/invocations",
-        summary: "Its invocations, oldest first",
-        query: &["after", "limit"],
+        id: "listInvocations",
+        summary: "Its invocations, oldest first or with order=newest",
+        query: &["order", "after", "limit"],
         bulk: true,
+        gives: Some(shapes::page::<Invocation>),
         handler: || get(installations::invocations),
         ..PLAIN
     },
     Operation {
         path: "/v1/installations/{id}/dead-letters",
-        summary: "Readings that were set aside, oldest first",
-        query: &["after", "limit"],
+        id: "listDeadLetters",
+        summary: "Readings that were set aside, oldest first or with order=newest",
+        query: &["order", "after", "limit"],
         bulk: true,
+        gives: Some(shapes::page::<DeadLetter>),
         handler: || get(installations::dead_letters),
         ..PLAIN
     },
     Operation {
         path: "/v1/installations/{id}/dead-letters/{number}",
+        id: "deleteDeadLetter",
         summary: "Deletes a dead letter",
         handler: || delete(installations::delete_dead_letter),
         ..DELETE
     },
     Operation {
         path: "/v1/installations/{id}/dead-letters/{number}/requeue",
+        id: "requeueDeadLetter",
         summary: "Runs a dead letter again",
         answers: &[Success {
             status: 202,
@@ -209,64 +297,181 @@ pub(super) const OPERATIONS: &[Operation] = &[
     },
     Operation {
         path: "/v1/alarms",
+        id: "listAlarms",
         summary: "Alarms that are active or not acknowledged",
         query: &["installation", "after", "limit"],
-        handler: || get(system::alarms),
+        gives: Some(shapes::page::<Alarm>),
+        handler: || get(alarms::list),
+        ..PLAIN
+    },
+    Operation {
+        path: "/v1/alarms/history",
+        id: "listAlarmHistory",
+        summary: "Episodes of alarms, those that go on and those that are over, in the order of `since`: `from` and `to` \
+                  are about that, `severity` takes higher ones along, order=newest begins with the newest",
+        query: &["installation", "code", "entity", "severity", "from", "to", "order", "after", "limit"],
+        answers: &[Success { status: 200, when: "A page", types: &[JSON_TYPE, CSV_TYPE] }],
+        bulk: true,
+        gives: Some(shapes::page::<Alarm>),
+        handler: || get(alarms::history),
         ..PLAIN
     },
     Operation {
         path: "/v1/alarms/{id}/ack",
-        summary: "Acknowledges an alarm",
-        handler: || post(system::acknowledge),
+        id: "acknowledgeAlarm",
+        summary: "Acknowledges an alarm; {\"by\":…, \"comment\":…} as wanted",
+        takes: Some(shapes::one::<NoteRequest>),
+        gives: Some(shapes::one::<Alarm>),
+        handler: || post(alarms::acknowledge),
         ..POST
     },
     Operation {
+        path: "/v1/alarms/{id}/shelve",
+        id: "shelveAlarm",
+        summary: "Shelves an alarm, for 30 days at most: {\"for\":\"8 h\"} or {\"until\":\"2026-07-01T06:00:00Z\"}, with \
+                  `by` and `comment` as wanted",
+        takes: Some(shapes::one::<ShelveRequest>),
+        gives: Some(shapes::one::<Alarm>),
+        handler: || post(alarms::shelve),
+        ..POST
+    },
+    Operation {
+        path: "/v1/alarms/{id}/unshelve",
+        id: "unshelveAlarm",
+        summary: "Ends the shelving of an alarm",
+        takes: Some(shapes::one::<NoteRequest>),
+        gives: Some(shapes::one::<Alarm>),
+        handler: || post(alarms::unshelve),
+        ..POST
+    },
+    Operation {
+        path: "/v1/alarms/{id}/comment",
+        id: "commentOnAlarm",
+        summary: "Adds a comment to an episode of an alarm: {\"comment\":…, \"by\":…}",
+        takes: Some(shapes::one::<NoteRequest>),
+        gives: Some(shapes::one::<Alarm>),
+        handler: || post(alarms::comment),
+        ..POST
+    },
+    Operation {
+        path: "/v1/events",
+        id: "listenToEvents",
+        summary: "What happens, as server-sent events, from now on or from the header Last-Event-ID on; `kinds` with commas \
+                  between them. An event of kind gap says that some are missing before it",
+        query: &["kinds", "installation"],
+        answers: &[Success { status: 200, when: "Until the listener goes", types: &[EVENTS_TYPE] }],
+        bulk: true,
+        handler: || get(events::events),
+        ..PLAIN
+    },
+    Operation {
         path: "/v1/connectors",
+        id: "listConnectors",
         summary: "Connectors and their status",
+        gives: Some(shapes::page::<ConnectorStatus>),
         handler: || get(system::connectors),
         ..PLAIN
     },
-    Operation { path: "/v1/clock", summary: "The site's clock", handler: || get(system::clock), ..PLAIN },
+    Operation {
+        path: "/v1/log-level",
+        id: "showLogLevel",
+        summary: "The server's own log lines that are written, and who has chosen them",
+        gives: Some(shapes::one::<LogLevel>),
+        handler: || get(system::log_level),
+        ..PLAIN
+    },
+    Operation {
+        method: "put",
+        path: "/v1/log-level",
+        id: "setLogLevel",
+        summary: "Writes other log lines from now on, until the next start: {\"level\":\"debug\"}",
+        takes: Some(shapes::one::<SetLogLevel>),
+        gives: Some(shapes::one::<LogLevel>),
+        handler: || put(system::set_log_level),
+        ..POST
+    },
+    Operation {
+        path: "/v1/reload",
+        id: "reload",
+        summary: "Reads the configuration again and takes what has changed, all of it or nothing",
+        query: &["dry-run"],
+        gives: Some(shapes::one::<Reloaded>),
+        handler: || post(system::reload),
+        ..POST
+    },
+    Operation {
+        path: "/v1/backup",
+        id: "backUp",
+        summary: "A backup as of now, as it is written; its last part says that it is whole. `pace`: bytes a second at most",
+        query: &["pace"],
+        answers: &[Success { status: 200, when: "It is on its way", types: &[BACKUP_TYPE] }],
+        bulk: true,
+        handler: || get(backup::backup),
+        ..PLAIN
+    },
+    Operation {
+        path: "/v1/status",
+        id: "showStatus",
+        summary: "How the server is: ready, its data folder and what that takes, points, installations by state",
+        gives: Some(shapes::one::<Status>),
+        handler: || get(system::status),
+        ..PLAIN
+    },
     Operation {
         path: "/v1/clock",
+        id: "showClock",
+        summary: "The site's clock",
+        gives: Some(shapes::one::<ClockStatus>),
+        handler: || get(system::clock),
+        ..PLAIN
+    },
+    Operation {
+        path: "/v1/clock",
+        id: "setClock",
         summary: "Sets journal time back to the present, after the machine's clock was ahead and has been set right",
         query: &["dry-run"],
+        takes: Some(shapes::one::<SetTime>),
+        gives: Some(shapes::one::<TimeSet>),
         handler: || post(system::set_time),
         ..POST
     },
     Operation {
         path: "/healthz",
+        id: "showHealth",
         summary: "Whether the process is alive, and its version",
+        gives: Some(shapes::one::<Health>),
         handler: || get(system::health),
         ..PLAIN
     },
     Operation {
         path: "/readyz",
+        id: "showReadiness",
         summary: "Whether the server is ready",
         answers: &[
             Success { status: 200, when: "It does", types: &[JSON_TYPE] },
             Success { status: 503, when: "It isn't, with the reasons", types: &[JSON_TYPE] },
         ],
+        gives: Some(shapes::one::<Readiness>),
         handler: || get(system::ready),
         ..PLAIN
     },
     Operation {
         path: "/metrics",
+        id: "showMetrics",
         summary: "Metrics for Prometheus",
         answers: &[Success { status: 200, when: "All of them", types: &[METRICS_TYPE] }],
         handler: || get(system::metrics),
         ..PLAIN
     },
-    Operation { path: "/openapi.json", summary: "This description", handler: || get(describe), ..PLAIN },
+    Operation {
+        path: "/openapi.json",
+        id: "describe",
+        summary: "This description",
+        gives: Some(shapes::any),
+        handler: || get(describe),
+        ..PLAIN
+    },
 ];
-
-/// The routes, each of which knows its query.
-pub(super) fn routes() -> Router<Api> {
-    OPERATIONS.iter().fold(Router::new(), |router, operation| {
-        let admit = from_fn(move |request, next| admit(operation, request, next));
-        router.route(operation.path, (operation.handler)().route_layer(admit))
-    })
-}
 
 async fn describe(State(api): State<Api>) -> Result<Response, Problem> {
     answers::ok(&api, &description()).await
@@ -275,18 +480,4 @@ async fn describe(State(api): State<Api>) -> Result<Response, Problem> {
 // A function of its own: the table has the handler, whose type can't depend on the table again.
 fn description() -> serde_json::Value {
     openapi::document(OPERATIONS)
-}
-
-async fn admit(operation: &'static Operation, mut request: Request, next: Next) -> Response {
-    if operation.bulk && request.extensions().get::<InReserve>().is_some() {
-        let detail = "all connections for large requests are taken";
-        return Problem::unavailable("busy", detail, RETRY_SOON).into_response();
-    }
-    match Params::of(request.uri(), operation.query) {
-        Ok(params) => {
-            request.extensions_mut().insert(params);
-            next.run(request).await
-        }
-        Err(problem) => problem.into_response(),
-    }
 }

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use axum::Router;
 use axum::body::{Body, Bytes, HttpBody};
 use axum::http::{HeaderValue, Request, Version, header};
 use axum::response::Response;
@@ -18,12 +17,12 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, oneshot, watch};
-use tower::ServiceExt as _;
 
 use super::connections::{Bounds, Connection, Connections, InReserve, Place};
 use super::guard::{ArrivedAt, MAX_HEADERS};
 use super::held::Held;
 use super::paced::Paced;
+use super::site::Site;
 
 /// The time that running requests have once the server stops.
 const LAST_ANSWERS: Duration = Duration::from_secs(10);
@@ -32,13 +31,13 @@ const REFUSED_WITHIN: Duration = Duration::from_secs(5);
 const REFUSED_BYTES: usize = 64 << 20;
 
 /// Serves until `shutdown` becomes true, then ends what is under way.
-pub(crate) async fn serve(listener: TcpListener, router: Router, shutdown: watch::Receiver<bool>) {
-    serve_within(listener, router, shutdown, Bounds::default()).await;
+pub(crate) async fn serve(listener: TcpListener, site: Site, shutdown: watch::Receiver<bool>) {
+    serve_within(listener, site, shutdown, Bounds::default()).await;
 }
 
 pub(super) async fn serve_within(
     listener: TcpListener,
-    router: Router,
+    site: Site,
     mut shutdown: watch::Receiver<bool>,
     bounds: Bounds,
 ) {
@@ -50,12 +49,12 @@ pub(super) async fn serve_within(
             _ = shutdown.wait_for(|stop| *stop) => break,
         };
         let Some(Taken { stream, arrived, connection, place }) = taken else { continue };
-        let (router, served) = (router.clone(), Arc::clone(&connection));
+        let (site, served) = (site.clone(), Arc::clone(&connection));
         let place = Arc::new(place);
         let held = Held::new(Arc::clone(&connection), Arc::clone(&place), shutdown.clone(), running.clone());
         let service = service_fn(move |mut request: Request<Incoming>| {
             request.extensions_mut().insert(held.clone());
-            answer(router.clone(), request, arrived, Arc::clone(&served))
+            answer(site.clone(), request, arrived, Arc::clone(&served))
         });
         let serving = http1::Builder::new()
             .timer(TokioTimer::new())
@@ -126,7 +125,7 @@ async fn take(listener: &TcpListener, connections: &Connections) -> Option<Taken
 }
 
 async fn answer(
-    router: Router,
+    site: Site,
     request: Request<Incoming>,
     arrived: SocketAddr,
     connection: Arc<Connection>,
@@ -138,7 +137,7 @@ async fn answer(
     if connection.is_in_reserve() {
         request.extensions_mut().insert(InReserve);
     }
-    let mut response = router.oneshot(request).await?;
+    let mut response = site.answer(request).await;
     if let Ok(Rest { body, begun }) = rest.try_recv()
         && !response.status().is_success()
         // A caller who asked first sends nothing after a refusal; reading would tell it to send.

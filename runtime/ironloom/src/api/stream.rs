@@ -2,93 +2,84 @@
 //!
 //! A stream is a row of lines, counted from 1. Each message brings one line or several; `{"through":n}` says that the
 //! first n are durable. What has come is gathered into one record; several records are under way at the same time, and
-//! become durable in their order. A stream with a key goes on after a drop where it was: its count stands in
+//! become durable in their order. A stream with a key goes on after a drop where it was: its progress stands in
 //! the same record as its readings.
+//!
+//! Lines are taken only where there is room for them: in the log, and among the records under way. Meanwhile the peer is
+//! heard in all else, and whatever ends the stream does so at once.
+
+mod batch;
+mod inbox;
+mod outbox;
+mod patience;
+mod word;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Extension;
-use axum::body::Bytes;
 use axum::extract::State;
-use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket, WebSocketUpgrade, close_code};
+use axum::extract::ws::{CloseFrame, Utf8Bytes, WebSocket, WebSocketUpgrade, close_code};
+use axum::http::HeaderMap;
 use axum::response::Response;
-use futures_util::stream::{SplitSink, SplitStream};
-use futures_util::{FutureExt as _, SinkExt as _, StreamExt as _};
-use serde::Serialize;
+use futures_util::{FutureExt as _, StreamExt as _};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::Api;
-use super::facade::{Detail, Later, Push, Pushed, StreamPlace};
+use self::batch::Batch;
+use self::inbox::{Gathered, Inbox, MAX_MESSAGE};
+use self::outbox::Outbox;
+use self::patience::Verdict;
+pub(crate) use self::word::{DONE, Mark, Word};
+use super::facade::{Detail, Later, Progress, Push, Pushed, StreamClaim, StreamPlace};
 use super::held::Held;
-use super::memory::Share;
+use super::intake::Mode;
 use super::params::Params;
 use super::problem::Problem;
-use super::push::{READ_ASIDE, no_clock, refusal, stream_key};
-use super::readings::{Form, Mode, Parsed, parse};
-use crate::aside::aside_if;
+use super::push::{no_key_header, stream_key};
+use super::{Api, room};
+use ironloom_types::ids::Sequence;
 
-/// The longest message.
-const MAX_MESSAGE: usize = 1 << 20;
-/// Bytes that become one record, but for the last message in it.
-const GATHERED: usize = 256 << 10;
 /// Records that are under way at the same time.
 const UNDER_WAY: usize = 8;
-/// The pause before something is tried again for which there is no room now.
+/// The interval at which something is tried again for which there is no room now.
 const AGAIN: Duration = Duration::from_millis(100);
-/// A peer that says nothing for so long is asked, and after as long again it is gone.
-const SILENCE: Duration = Duration::from_secs(30);
-/// The time that a peer has to close the connection once the stream has ended.
-const LAST_WORDS: Duration = Duration::from_secs(1);
+/// The time after which it is said again why nothing is taken, so that the peer knows the server to be there. Where the
+/// peer is gone, saying it fails.
+const STILL: Duration = Duration::from_secs(10);
+/// The time that a peer has for the last word, and for closing the connection behind it.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+/// Buffers of an open connection, which it has whether anything comes or not.
+const READ_BUFFER: usize = 16 << 10;
+const WRITE_BUFFER: usize = 4 << 10;
 
 /// Takes readings for as long as the connection lasts.
 pub(super) async fn stream(
     State(api): State<Api>,
     mut params: Params,
+    headers: HeaderMap,
     upgrade: WebSocketUpgrade,
     Extension(held): Extension<Held>,
 ) -> Result<Response, Problem> {
-    let mode = if params.flag("partial")? { Mode::PARTIAL } else { Mode::WHOLE };
+    let mode = if params.flag("partial")? { Mode::PARTIAL } else { Mode::UNTIL_BAD };
+    no_key_header(&headers)?;
     let key = params.text("key").map(stream_key).transpose()?;
-    let upgrade = upgrade.max_message_size(MAX_MESSAGE).max_frame_size(MAX_MESSAGE);
-    Ok(upgrade.on_upgrade(move |socket| async move {
-        let (to, from) = socket.split();
-        let (bad, under_way) = (Vec::new(), VecDeque::new());
-        let stream = Stream { api, mode, key, to, lines: 0, through: 0, bad, under_way };
-        stream.run(from, held).await;
-    }))
-}
-
-/// What the server says.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "kebab-case")]
-struct Word {
-    /// The lines that are durable, or were refused.
-    through: u64,
-    /// With `?partial=true`: bad lines since the last word.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    errors: Vec<Detail>,
-    /// The reason why the stream ends.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    problem: Option<Problem>,
-}
-
-/// A record on its way.
-struct Record {
-    durable: Later<'static, Pushed>,
-    /// The lines of the stream through its last one.
-    through: u64,
-    bad: Vec<Detail>,
-    _share: Share,
+    let upgrade = upgrade
+        .max_message_size(MAX_MESSAGE)
+        .max_frame_size(MAX_MESSAGE)
+        .read_buffer_size(READ_BUFFER)
+        .write_buffer_size(WRITE_BUFFER);
+    Ok(upgrade.on_upgrade(move |socket| serve(api, mode, key, socket, held)))
 }
 
 /// Why a stream ends.
 enum End {
     /// The peer has closed it, or is gone.
     Peer,
-    /// The server makes room, stops, or has another connection for the stream.
+    /// The peer has closed it, and won't use its key again.
+    Done,
+    /// The server makes room or stops.
     Server(&'static str),
     Problem(Box<Problem>),
 }
@@ -99,220 +90,287 @@ impl From<Problem> for End {
     }
 }
 
-/// What ends a stream from outside.
+/// The ends of a stream that come from outside.
 struct Stop {
     held: Held,
     wanted: Arc<Notify>,
 }
 
 impl Stop {
-    async fn stopped(&mut self) -> End {
+    async fn stopped(&self) -> End {
         tokio::select! {
             reason = self.held.ended() => End::Server(reason),
-            () = self.wanted.notified() => End::Server("another connection has this stream"),
+            () = self.wanted.notified() => taken_over().into(),
         }
     }
+}
+
+fn taken_over() -> Problem {
+    let detail = "another connection has taken this stream over; each sender needs a key of its own";
+    Problem::conflict("taken-over", detail)
+}
+
+async fn serve(api: Api, mode: Mode, key: Option<Arc<str>>, socket: WebSocket, held: Held) {
+    let (to, from) = socket.split();
+    let mut inbox = Inbox::new(from, &held, api.memory.readings.share());
+    let mut stream = Stream {
+        api,
+        mode,
+        key: None,
+        outbox: Outbox::new(to),
+        handed: Progress::default(),
+        done: Progress::default(),
+        sequence: None,
+        bad: Vec::new(),
+        has_news: false,
+        told: None,
+        batch: None,
+        last: None,
+        under_way: VecDeque::new(),
+        has_failed: false,
+        slowed_at: 0,
+    };
+    let end = match stream.api.node.claim_stream(key) {
+        Ok(claim) => stream.run(claim, &mut inbox, held).await,
+        Err(problem) => problem.into(),
+    };
+    let (code, reason, problem) = match end {
+        End::Peer | End::Done => (close_code::NORMAL, "", None),
+        End::Server(reason) => (close_code::AWAY, reason, None),
+        End::Problem(problem) => (close_code::POLICY, "", Some(*problem)),
+    };
+    let word = stream.word(Word { problem, ..Word::default() });
+    let close = CloseFrame { code, reason: Utf8Bytes::from_static(reason) };
+    // The peer may be gone. If not, it closes, too; what it still sends is dropped.
+    let last_words = async {
+        stream.outbox.close(&word, close).await;
+        inbox.drain().await;
+    };
+    let _ = tokio::time::timeout(LAST_WORDS, last_words).await;
+}
+
+/// A record on its way.
+struct Record {
+    durable: Later<'static, Pushed>,
+    /// The progress of the stream with it.
+    through: Progress,
+    bad: Vec<Detail>,
+    bytes: usize,
+    /// Its points may turn out to be too many: nothing behind them may be handed over before that is known.
+    is_alone: bool,
 }
 
 struct Stream {
     api: Api,
     mode: Mode,
     key: Option<Arc<str>>,
-    to: SplitSink<WebSocket, Message>,
-    /// The lines that have been handed over, and those that are dealt with.
-    lines: u64,
-    through: u64,
+    outbox: Outbox,
+    /// Its progress with all that was handed over, and with all that is dealt with.
+    handed: Progress,
+    done: Progress,
+    sequence: Option<Sequence>,
     /// Bad lines that the peer hasn't heard of.
     bad: Vec<Detail>,
+    /// The peer hasn't heard how far it has come.
+    has_news: bool,
+    /// When the peer was told that there is no room.
+    told: Option<Instant>,
+    /// The next lines.
+    batch: Option<Batch>,
+    /// The end of the stream behind them.
+    last: Option<End>,
     under_way: VecDeque<Record>,
+    /// A record was refused, or nobody knows what became of it.
+    has_failed: bool,
+    /// The reading of the batch whose source was slowed at the last look.
+    slowed_at: usize,
 }
 
-type Messages = SplitStream<WebSocket>;
-
 impl Stream {
-    async fn run(mut self, mut from: Messages, held: Held) {
-        let end = match self.api.node.open_stream(self.key.clone()).await {
-            Ok(opened) => {
-                (self.lines, self.through) = (opened.lines, opened.lines);
-                let mut stop = Stop { held, wanted: Arc::clone(&opened.wanted) };
-                let end = self.take(&mut from, &mut stop).await;
-                // The next connection of this stream waits until it is known how far this one has come.
-                self.drain().await;
-                end
-            }
-            Err(problem) => problem.into(),
+    /// Has the stream until something ends it. The next connection that has it waits until it is known how far it has
+    /// come, and not for the peer of this one.
+    async fn run(&mut self, claim: StreamClaim, inbox: &mut Inbox, held: Held) -> End {
+        let stop = Stop { held, wanted: claim.wanted };
+        let opened = tokio::select! {
+            biased;
+            end = stop.stopped() => return end,
+            opened = claim.opened => opened,
+            end = inbox.ended() => return end,
         };
-        let (code, reason, problem) = match end {
-            End::Peer => (close_code::NORMAL, "", None),
-            End::Server(reason) => (close_code::AWAY, reason, None),
-            End::Problem(problem) => (close_code::POLICY, "", Some(*problem)),
+        let opened = match opened {
+            Ok(opened) => opened,
+            Err(problem) => return problem.into(),
         };
-        // The peer may be gone.
-        let _ = self.say(problem).await;
-        let close = CloseFrame { code, reason: Utf8Bytes::from_static(reason) };
-        let _ = self.to.send(Message::Close(Some(close))).await;
-        // The peer closes, too; what it still sends is dropped.
-        let rest = async { while let Some(Ok(_)) = from.next().await {} };
-        let _ = tokio::time::timeout(LAST_WORDS, rest).await;
-    }
-
-    /// Takes lines until something ends the stream.
-    async fn take(&mut self, from: &mut Messages, stop: &mut Stop) -> End {
-        if let Err(end) = self.say(None).await {
-            return end;
-        }
-        let (mut heard, mut asked) = (Instant::now(), false);
-        loop {
-            let silence = tokio::time::sleep_until(heard + SILENCE * if asked { 2 } else { 1 });
-            tokio::select! {
-                biased;
-                done = next(&mut self.under_way), if !self.under_way.is_empty() => {
-                    if let Err(end) = self.done(done).await {
-                        return end;
-                    }
-                }
-                end = stop.stopped() => return end,
-                message = from.next(), if self.under_way.len() < UNDER_WAY => {
-                    (heard, asked) = (Instant::now(), false);
-                    let mut buffer = Vec::new();
-                    let end = gather(message, from, &mut buffer);
-                    if let Err(end) = self.lines(buffer, stop).await {
-                        return end;
-                    }
-                    if let Some(end) = end {
-                        return end;
-                    }
-                }
-                () = silence, if self.under_way.is_empty() => {
-                    if asked || self.to.send(Message::Ping(Bytes::new())).await.is_err() {
-                        return End::Peer;
-                    }
-                    asked = true;
-                }
+        (self.handed, self.done) = (opened.progress, opened.progress);
+        self.key.clone_from(&opened.key);
+        let mark = (self.done.lines > 0).then(|| Mark::of_bytes(self.done.mark).shown());
+        self.say(Word { mark, ..Word::default() });
+        let end = loop {
+            if let Err(end) = self.step(inbox, &stop).await {
+                break end;
             }
+        };
+        let is_whole = self.drain().await;
+        if matches!(end, End::Done) && is_whole && self.batch.is_none() && !inbox.has_lines() {
+            self.forget().await;
         }
+        drop(opened);
+        end
     }
 
-    /// Reads lines and hands them over.
-    async fn lines(&mut self, buffer: Vec<u8>, stop: &mut Stop) -> Result<(), End> {
-        if buffer.is_empty() {
-            return Ok(());
+    /// Does what can be done, and waits for what happens next.
+    async fn step(&mut self, inbox: &mut Inbox, stop: &Stop) -> Result<(), End> {
+        let held_up = self.no_room().await?;
+        if held_up.is_none() {
+            self.told = None;
+            self.hand_over()?;
         }
-        let mut share = self.api.memory.readings.share();
-        share.grow(buffer.len()).await?;
-        let (buffer, parsed) = read(&self.api, self.mode, buffer).await?;
-        if parsed.bad_lines == 0 || self.mode.partial {
-            return self.submit(parsed, count(&buffer), share, stop).await;
+        let has_room = held_up.is_none();
+        // Lines of a peer that is gone don't wait for room: it may have sent them anew by then.
+        let is_gone = |end: &End| matches!(end, End::Peer | End::Done);
+        let ends = |end: &mut End| self.batch.is_none() || (!has_room && is_gone(end));
+        let mut last = self.last.take_if(ends);
+        if !has_room {
+            last = last.or_else(|| inbox.take_end());
         }
-        // What is before the first bad line is taken, and it is said which one that is.
-        let mut bad = parsed.bad;
-        bad.truncate(1);
-        let place = bad.iter_mut().find_map(|bad| bad.place.as_mut()?.line.as_mut());
-        let before = place.map_or(0, |line| {
-            let before = *line - 1;
-            *line += self.lines;
-            before
-        });
-        let good = buffer[..end_of(&buffer, before)].to_vec();
-        let (_, parsed) = read(&self.api, self.mode, good).await?;
-        self.submit(parsed, before, share, stop).await?;
-        let mut problem = refusal(bad);
-        if let Some(first) = problem.errors.first() {
-            problem.detail =
-                format!("nothing from line {} on was accepted; {}", self.lines + 1, first.detail);
+        if let Some(end) = last {
+            return Err(end);
         }
-        Err(problem.into())
-    }
-
-    /// Hands the readings of the next lines over, once there is room for them.
-    async fn submit(&mut self, parsed: Parsed, lines: u64, share: Share, stop: &mut Stop) -> Result<(), End> {
-        if parsed.needs_clock {
-            return Err(no_clock().into());
-        }
-        while let Err(problem) = self.api.node.has_room() {
-            if !matches!(problem.status, 503 | 507) {
-                return Err(problem.into());
-            }
-            self.settle().await?;
-            tokio::select! {
-                end = stop.stopped() => return Err(end),
-                () = tokio::time::sleep(AGAIN) => {}
-            }
-        }
-        let Parsed { columns, new_points, mut bad, .. } = parsed;
-        for line in bad.iter_mut().filter_map(|bad| bad.place.as_mut()?.line.as_mut()) {
-            *line += self.lines;
-        }
-        // They may turn out to be too many: nothing behind them must be taken then.
-        let is_alone = !new_points.is_empty();
-        if is_alone {
-            self.settle().await?;
-        }
-        let through = self.lines + lines;
-        let stream = self.key.clone().map(|key| StreamPlace { key, lines: through });
-        let durable = self.api.node.submit(Push { columns, new_points, key: None, stream })?;
-        self.lines = through;
-        self.under_way.push_back(Record { durable, through, bad, _share: share });
-        if is_alone { self.settle().await } else { Ok(()) }
-    }
-
-    /// Waits for all that is under way.
-    async fn settle(&mut self) -> Result<(), End> {
-        while !self.under_way.is_empty() {
-            let done = next(&mut self.under_way).await;
-            self.done(done).await?;
+        self.tell(held_up, inbox.has_lines());
+        let wants_lines = has_room && self.batch.is_none() && self.under_way.len() < UNDER_WAY;
+        let look = inbox.next_look();
+        tokio::select! {
+            biased;
+            done = next(&mut self.under_way), if !self.under_way.is_empty() => self.done(done, inbox)?,
+            sent = self.outbox.send(), if !self.outbox.is_free() => sent?,
+            end = stop.stopped() => return Err(end),
+            lines = inbox.next(wants_lines), if self.last.is_none() => match lines {
+                Ok(lines) => self.read(lines).await?,
+                Err(end) => self.last = Some(end),
+            },
+            () = tokio::time::sleep(AGAIN), if !has_room => {}
+            () = tokio::time::sleep_until(look) => match inbox.look() {
+                Verdict::Wait => {}
+                Verdict::Ask => self.outbox.ask(),
+                Verdict::End(end) => return Err(end),
+            },
         }
         Ok(())
     }
 
-    /// Waits for all that is under way, whatever comes of it.
-    async fn drain(&mut self) {
-        let mut is_whole = true;
-        while let Some(record) = self.under_way.pop_front() {
-            is_whole &= record.durable.await.is_ok();
-            if is_whole {
-                self.through = record.through;
-                self.bad.extend(record.bad);
-            }
+    /// Says why there is no room for readings now.
+    async fn no_room(&mut self) -> Result<Option<String>, End> {
+        let new_points = self.batch.as_ref().map_or(&[][..], |batch| &batch.new_points);
+        match self.api.node.has_room(new_points) {
+            Ok(()) => Ok(self.slowed().await?),
+            Err(problem) if matches!(problem.status, 503 | 507) => Ok(Some(problem.detail.clone())),
+            Err(problem) => Err(problem.into()),
         }
     }
 
-    /// Takes note of a record that is durable, and of those behind it, and says so.
-    async fn done(&mut self, first: Result<Pushed, Problem>) -> Result<(), End> {
+    /// For whom the next lines wait, if their sources are slowed.
+    async fn slowed(&mut self) -> Result<Option<String>, Problem> {
+        let Some(batch) = &mut self.batch else { return Ok(None) };
+        let Some(slowed) = self.api.node.slowed() else { return Ok(None) };
+        let found = room::find(&slowed, &mut batch.columns, &mut batch.new_points, self.slowed_at).await?;
+        self.slowed_at = found.unwrap_or(self.slowed_at);
+        Ok(found.map(|_| slowed.problem.detail.clone()))
+    }
+
+    /// Tells the peer how far the stream has come, and why its lines wait.
+    fn tell(&mut self, held_up: Option<String>, has_lines: bool) {
+        if !self.outbox.is_free() {
+            return;
+        }
+        let held_up = held_up.filter(|_| has_lines || self.batch.is_some());
+        if held_up.is_some() && self.told.is_none_or(|told| told.elapsed() >= STILL) {
+            self.told = Some(Instant::now());
+            self.say(Word { held_up, ..Word::default() });
+        } else if self.has_news {
+            self.say(Word::default());
+        }
+    }
+
+    /// Makes readings of the lines that were gathered; what was refused of them ends the stream behind the good ones.
+    async fn read(&mut self, (gathered, last): (Gathered, Option<End>)) -> Result<(), End> {
+        let (batch, refused) = Batch::read(&self.api, self.mode, self.handed, gathered).await?;
+        self.batch = batch;
+        self.last = refused.map(End::from).or(last);
+        Ok(())
+    }
+
+    /// Hands the next lines over, if nothing before them stands in their way.
+    fn hand_over(&mut self) -> Result<(), End> {
+        let is_alone = self.batch.as_ref().is_some_and(Batch::has_new_points)
+            || self.under_way.back().is_some_and(|record| record.is_alone);
+        if is_alone && !self.under_way.is_empty() {
+            return Ok(());
+        }
+        let Some(batch) = self.batch.take() else { return Ok(()) };
+        let Batch { columns, new_points, through, bad, bytes } = batch;
+        let stream = self.key.clone().map(|key| StreamPlace { key, progress: Some(through) });
+        let durable = self.api.node.submit(Push { columns, new_points, key: None, stream })?;
+        self.handed = through;
+        self.under_way.push_back(Record { durable, through, bad, bytes, is_alone });
+        Ok(())
+    }
+
+    /// Takes note of what became of a record, and of those behind it.
+    fn done(&mut self, first: Result<Pushed, Problem>, inbox: &mut Inbox) -> Result<(), End> {
         let mut done = Some(first);
         while let Some(result) = done {
-            let Some(record) = self.under_way.pop_front() else { break };
-            result?;
-            self.through = record.through;
-            self.bad.extend(record.bad);
-            done = if self.under_way.is_empty() { None } else { next(&mut self.under_way).now_or_never() };
+            inbox.give_back(self.note_first(result)?);
+            done = next(&mut self.under_way).now_or_never();
         }
-        self.say(None).await
+        Ok(())
     }
 
-    async fn say(&mut self, problem: Option<Problem>) -> Result<(), End> {
-        self.bad.truncate(self.mode.named);
-        let word = Word { through: self.through, errors: std::mem::take(&mut self.bad), problem };
-        let text = serde_json::to_string(&word).map_err(|error| Problem::internal(error.to_string()))?;
-        self.to.send(Message::Text(text.into())).await.map_err(|_| End::Peer)
+    /// Waits for all that is under way, whatever comes of it; `false` where some of it was not taken.
+    async fn drain(&mut self) -> bool {
+        while !self.under_way.is_empty() {
+            let result = next(&mut self.under_way).await;
+            let _ = self.note_first(result);
+        }
+        !self.has_failed
     }
-}
 
-/// Reads lines, a long text of them aside.
-fn read(
-    api: &Api,
-    mode: Mode,
-    buffer: Vec<u8>,
-) -> impl Future<Output = Result<(Vec<u8>, Parsed), Problem>> + Send + use<> {
-    let node = Arc::clone(&api.node);
-    let is_long = buffer.len() > READ_ASIDE;
-    let work = move || {
-        let parsed = parse(&buffer, Form::Lines, node.ingest_rules(), || node.lookup(), mode);
-        (buffer, parsed)
-    };
-    async move {
-        let read = aside_if(is_long, work).await;
-        read.map_err(|error| Problem::internal(format!("the lines could not be read: {error}")))
+    /// Takes note of what became of the first record, and returns its bytes. Behind one that failed none counts.
+    fn note_first(&mut self, result: Result<Pushed, Problem>) -> Result<usize, Problem> {
+        let Some(record) = self.under_way.pop_front() else { return Ok(0) };
+        self.has_failed |= result.is_err();
+        let pushed = result?;
+        if !self.has_failed {
+            self.done = record.through;
+            self.bad.extend(record.bad);
+            self.bad.truncate(self.mode.named);
+            self.has_news = true;
+            if pushed.accepted > 0 {
+                self.sequence = Some(pushed.through);
+            }
+        }
+        Ok(record.bytes)
+    }
+
+    /// The key won't come again. Where there is no room, the stream is remembered for its day.
+    async fn forget(&mut self) {
+        let Some(key) = self.key.take().filter(|_| self.api.node.has_room(&[]).is_ok()) else { return };
+        let stream = Some(StreamPlace { key, progress: None });
+        if let Ok(forgotten) = self.api.node.submit(Push { stream, ..Push::default() }) {
+            let _ = forgotten.await;
+        }
+    }
+
+    /// This, and how far the stream has come.
+    fn word(&mut self, word: Word) -> Word {
+        self.has_news = false;
+        let Progress { lines: through, taken, refused, .. } = self.done;
+        let (sequence, errors) = (self.sequence, std::mem::take(&mut self.bad));
+        Word { through, taken, refused, sequence, errors, ..word }
+    }
+
+    fn say(&mut self, word: Word) {
+        let word = self.word(word);
+        self.outbox.say(&word);
     }
 }
 
@@ -324,45 +382,5 @@ async fn next(under_way: &mut VecDeque<Record>) -> Result<Pushed, Problem> {
     }
 }
 
-/// Puts a message and those that have come behind it into a buffer, each line with its end. Returns what ends the stream
-/// behind them.
-fn gather(
-    mut message: Option<Result<Message, axum::Error>>,
-    from: &mut Messages,
-    buffer: &mut Vec<u8>,
-) -> Option<End> {
-    loop {
-        match message {
-            Some(Ok(Message::Text(text))) => add(text.as_bytes(), buffer),
-            Some(Ok(Message::Binary(bytes))) => add(&bytes, buffer),
-            // Answered by the library.
-            Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
-            Some(Ok(Message::Close(_))) | None => return Some(End::Peer),
-            Some(Err(error)) => {
-                let detail = format!("a message can't be read: {error}; it may have {MAX_MESSAGE} bytes");
-                return Some(Problem::malformed("bad-message", detail).into());
-            }
-        }
-        if buffer.len() >= GATHERED {
-            return None;
-        }
-        message = from.next().now_or_never()?;
-    }
-}
-
-fn add(lines: &[u8], buffer: &mut Vec<u8>) {
-    buffer.extend_from_slice(lines);
-    if lines.last().is_some_and(|last| *last != b'\n') {
-        buffer.push(b'\n');
-    }
-}
-
-fn count(buffer: &[u8]) -> u64 {
-    buffer.iter().filter(|byte| **byte == b'\n').count() as u64
-}
-
-/// Where this many lines end.
-fn end_of(buffer: &[u8], lines: u64) -> usize {
-    let ends = buffer.iter().enumerate().filter(|(_, byte)| **byte == b'\n').map(|(at, _)| at + 1);
-    ends.take(lines as usize).last().unwrap_or(0)
-}
+#[cfg(test)]
+mod tests;

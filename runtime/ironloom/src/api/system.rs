@@ -1,31 +1,15 @@
-//! Alarms, connectors, health and metrics.
+//! The clock, connectors, health and metrics.
 
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
-use serde_json::json;
 
 use super::body::{Json, Nothing, Optional};
-use super::facade::{Page, SetTime};
-use super::params::{AlarmId, Params};
+use super::facade::{Health, Page, SetLogLevel, SetTime};
+use super::params::Params;
 use super::problem::Problem;
 use super::{Api, answers};
 use crate::telemetry::METRICS_TYPE;
-
-/// The alarms that stand.
-pub(super) async fn alarms(State(api): State<Api>, mut params: Params) -> Result<Response, Problem> {
-    let (installation, page) = (params.value("installation")?, params.page()?);
-    answers::page(&api, move |node| async move { node.alarms(installation, page).await }).await
-}
-
-/// Acknowledges an alarm.
-pub(super) async fn acknowledge(
-    State(api): State<Api>,
-    AlarmId(id): AlarmId,
-    Optional(Nothing {}): Optional<Nothing>,
-) -> Result<Response, Problem> {
-    answers::ok(&api, &api.node.acknowledge(id).await?).await
-}
 
 /// The site's clock.
 pub(super) async fn clock(State(api): State<Api>) -> Result<Response, Problem> {
@@ -46,9 +30,37 @@ pub(super) async fn connectors(State(api): State<Api>) -> Result<Response, Probl
     answers::ok(&api, &Page { items: api.node.connectors(), next: None }).await
 }
 
+/// The log lines that are written.
+pub(super) async fn log_level(State(api): State<Api>) -> Result<Response, Problem> {
+    answers::ok(&api, &api.node.log_level()).await
+}
+
+/// Writes other log lines.
+pub(super) async fn set_log_level(
+    State(api): State<Api>,
+    Json(request): Json<SetLogLevel>,
+) -> Result<Response, Problem> {
+    answers::ok(&api, &api.node.set_log_level(request.level)?).await
+}
+
+/// Takes a changed configuration.
+pub(super) async fn reload(
+    State(api): State<Api>,
+    mut params: Params,
+    Optional(Nothing {}): Optional<Nothing>,
+) -> Result<Response, Problem> {
+    let dry_run = params.flag("dry-run")?;
+    answers::ok(&api, &api.node.reload(dry_run).await?).await
+}
+
+/// Answers how the server is.
+pub(super) async fn status(State(api): State<Api>) -> Result<Response, Problem> {
+    answers::ok(&api, &api.node.status().await?).await
+}
+
 /// Answers whether the process is alive.
 pub(super) async fn health(State(api): State<Api>) -> Result<Response, Problem> {
-    answers::ok(&api, &json!({"alive": true, "version": env!("CARGO_PKG_VERSION")})).await
+    answers::ok(&api, &Health { alive: true, version: env!("CARGO_PKG_VERSION").to_owned() }).await
 }
 
 /// Answers whether the server is ready.

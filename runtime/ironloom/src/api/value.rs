@@ -1,5 +1,6 @@
 //! A reading's value in the API's JSON: written by the server, read back by the command line.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use base64::Engine as _;
@@ -7,6 +8,9 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::de::{self, Visitor};
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use utoipa::openapi::RefOr;
+use utoipa::openapi::schema::{ObjectBuilder, Schema, SchemaType, Type};
+use utoipa::{PartialSchema, ToSchema};
 
 use ironloom_types::readings::Value;
 
@@ -55,6 +59,25 @@ fn not_finite(value: f64) -> Option<&'static str> {
         Some("-Infinity")
     } else {
         None
+    }
+}
+
+impl PartialSchema for JsonValue {
+    fn schema() -> RefOr<Schema> {
+        let description = "null where it is missing; a real always has a point or an exponent, and those that JSON lacks are \
+                           \"NaN\", \"Infinity\" and \"-Infinity\"; a blob is {\"base64\":\"…\"}";
+        let types = [Type::Null, Type::Boolean, Type::Number, Type::String, Type::Object];
+        ObjectBuilder::new()
+            .schema_type(SchemaType::from_iter(types))
+            .description(Some(description))
+            .examples([serde_json::json!(61.5)])
+            .into()
+    }
+}
+
+impl ToSchema for JsonValue {
+    fn name() -> Cow<'static, str> {
+        "Value".into()
     }
 }
 

@@ -1,28 +1,22 @@
 //! `ironloom build`: from an app's folder to its package.
 
 mod cargo;
-mod component;
+mod javascript;
+mod python;
+mod tool;
 
-use std::fs;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use clap::Args;
-use serde::Serialize;
 
-use ironloom_apps::manifest::Manifest;
-use ironloom_apps::package;
-use ironloom_apps::roles::check_component;
-use ironloom_types::ids::Digest;
-
-/// The largest README that goes into a package, in bytes. A larger one is left out.
-const MAX_README: usize = 1 << 20;
+use super::output;
+use super::pack::{App, Packed};
 
 /// Builds an app and packs it as one file.
 #[derive(Args, Debug)]
 pub(crate) struct BuildArgs {
-    /// The app's folder, with its Cargo.toml and app.toml
+    /// The app's folder, with its app.toml, and its Cargo.toml, requirements.txt (Python) or package.json (JavaScript)
     #[arg(default_value = ".")]
     pub dir: PathBuf,
     /// Further arguments for `cargo build`, such as --offline
@@ -30,69 +24,50 @@ pub(crate) struct BuildArgs {
     pub cargo: Vec<String>,
 }
 
-/// The result of a build.
-#[derive(Clone, Debug, Serialize)]
-pub(crate) struct Built {
-    pub path: PathBuf,
-    pub digest: Digest,
-    /// The app's id.
-    pub id: String,
-    /// The app's version.
-    pub version: String,
-    /// The size of the package in bytes.
-    pub bytes: usize,
-}
-
-/// Runs the command: prints path and digest, or with `json` all of [`Built`].
+/// Runs the command.
 pub(crate) fn run(args: &BuildArgs, json: bool) -> anyhow::Result<()> {
-    let built = build(&args.dir, &args.cargo)?;
-    let mut out = std::io::stdout().lock();
-    if json {
-        writeln!(out, "{}", serde_json::to_string(&built)?)?;
-    } else {
-        writeln!(out, "{}\n{}", built.path.display(), built.digest)?;
-    }
-    Ok(())
+    build(&args.dir, &args.cargo)?.print(json)
 }
 
 /// Builds the app in a folder and writes its package into the folder's `target`.
 ///
 /// # Errors
 /// All problems of the manifest, the build, or the component's exports and imports.
-pub(crate) fn build(dir: &Path, cargo_arguments: &[String]) -> anyhow::Result<Built> {
-    let manifest_path = within(dir, "app.toml");
-    let text = fs::read_to_string(&manifest_path).with_context(|| {
-        format!("can't read {}; `ironloom new NAME` creates an app to start from", manifest_path.display())
-    })?;
-    let manifest =
-        Manifest::parse(&text).map_err(|problems| anyhow::anyhow!(problems.of_file(&manifest_path)))?;
+pub(crate) fn build(dir: &Path, cargo_arguments: &[String]) -> anyhow::Result<Packed> {
+    let app = App::read(&within(dir, "app.toml"))?;
+    let (name, component) = if dir.join("Cargo.toml").is_file() {
+        build_rust(dir, &app, cargo_arguments)?
+    } else {
+        if !cargo_arguments.is_empty() {
+            bail!("the arguments after `--` are for cargo, and {} has no Cargo.toml", dir.display());
+        }
+        let component = if dir.join("package.json").is_file() {
+            javascript::build(dir)?
+        } else if dir.join("requirements.txt").is_file() {
+            python::build(dir)?
+        } else {
+            bail!(
+                "{} has neither Cargo.toml (Rust), requirements.txt (Python) nor package.json (JavaScript); build a \
+                 component in any other language with its own tools, then `ironloom pack COMPONENT.wasm`",
+                dir.display()
+            );
+        };
+        (app.short_name().to_owned(), component)
+    };
+    app.pack(&component, &within(dir, "target").join(app.file_name(&name)))
+}
 
+fn build_rust(dir: &Path, app: &App, arguments: &[String]) -> anyhow::Result<(String, PathBuf)> {
     cargo::ensure_target(dir)?;
     let krate = cargo::Crate::in_folder(dir)?;
-    if krate.version != manifest.version {
-        let mut err = std::io::stderr().lock();
-        writeln!(
-            err,
+    if krate.version != app.manifest.version {
+        output::note(&format!(
             "warning: the version is {} in app.toml and {} in Cargo.toml; the one in app.toml counts",
-            manifest.version, krate.version
-        )?;
+            app.manifest.version, krate.version
+        ));
     }
-    let wasm = krate.build(cargo_arguments)?;
-    let component = fs::read(&wasm).with_context(|| format!("can't read {}", wasm.display()))?;
-    package::check_component_header(&component)
-        .map_err(|problem| anyhow::anyhow!("{}: {problem}", wasm.display()))?;
-    let (imports, exports) =
-        component::names(&component).with_context(|| format!("{} is not valid", wasm.display()))?;
-    check_component(&manifest, &imports, &exports)
-        .map_err(|problems| anyhow::anyhow!(problems.of_file(&manifest_path)))?;
-
-    let readme = fs::read(dir.join("README.md")).ok().filter(|page| page.len() <= MAX_README);
-    let extras: Vec<(&str, &[u8])> = readme.iter().map(|page| ("text/markdown", page.as_slice())).collect();
-    let (digest, tar) = package::write(&text, &component, &extras)?;
-    let folder = within(dir, "target");
-    let path = folder.join(format!("{}-{}.app.tar", krate.name, manifest.version));
-    write_whole(&folder, &path, &tar).with_context(|| format!("can't write {}", path.display()))?;
-    Ok(Built { path, digest, id: manifest.id.to_string(), version: manifest.version, bytes: tar.len() })
+    let component = krate.build(arguments)?;
+    Ok((krate.name, component))
 }
 
 /// A path in a folder, without `./` in front of it.
@@ -100,20 +75,14 @@ pub(super) fn within(dir: &Path, name: &str) -> PathBuf {
     if dir == Path::new(".") { PathBuf::from(name) } else { dir.join(name) }
 }
 
-/// Writes a file so that nobody ever sees half of it.
-fn write_whole(folder: &Path, path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    fs::create_dir_all(folder)?;
-    let mut file = tempfile::NamedTempFile::new_in(folder)?;
-    file.write_all(bytes)?;
-    // A temporary file is its owner's alone; a package is for everybody who may see the folder.
-    fs::set_permissions(file.path(), std::os::unix::fs::PermissionsExt::from_mode(0o644))?;
-    file.persist(path)?;
+/// Checks a name for a new app: it becomes a part of the app's id.
+pub(super) fn check_app_name(name: &str) -> anyhow::Result<()> {
+    ironloom_types::ids::SlotName::new(name)?;
     Ok(())
 }
 
-/// Checks a name for a new app: it becomes the name of a crate and a part of the app's id.
-pub(super) fn check_app_name(name: &str) -> anyhow::Result<()> {
-    ironloom_types::ids::SlotName::new(name)?;
+/// Checks a name for a new app in Rust: it becomes the name of a crate, too.
+pub(super) fn check_crate_name(name: &str) -> anyhow::Result<()> {
     if cargo::is_taken(name) {
         bail!("{name:?} is a word of Rust or the name of one of its libraries; choose another name");
     }

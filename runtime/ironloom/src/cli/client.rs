@@ -1,11 +1,11 @@
 //! Speaks to a server's API.
 
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Read as _};
 use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 use ureq::http::Response;
-use ureq::{Agent, Body, Timeout};
+use ureq::{Agent, Body, RequestBuilder, Timeout};
 
 use super::failure::Failure;
 use crate::api::facade::Problem;
@@ -61,15 +61,46 @@ impl Client {
         self.get_as(path, query, "application/json")
     }
 
+    /// GET of bytes that aren't text.
+    pub(super) fn get_bytes(&self, path: &str) -> Result<Vec<u8>, Failure> {
+        let request = self.agent.get(self.of(path));
+        let mut response = self.responded(request.call())?;
+        if !response.status().is_success() {
+            return Err(self
+                .read(response)
+                .err()
+                .unwrap_or_else(|| anyhow::anyhow!("{path} isn't there").into()));
+        }
+        let bytes = response.body_mut().with_config().limit(MAX_ANSWER).read_to_vec();
+        bytes.map_err(|error| self.not_reached(&error))
+    }
+
     /// GET in another form than JSON.
     pub(super) fn get_as(&self, path: &str, query: Query<'_>, accept: &str) -> Result<Answer, Failure> {
-        let mut request = self.agent.get(self.of(path)).header("accept", accept);
-        for (name, value) in query {
-            if let Some(value) = value {
-                request = request.query(name, value);
-            }
+        let request = self.agent.get(self.of(path)).header("accept", accept);
+        self.answer(asked(request, query).call())
+    }
+
+    /// Lines of a server for as long as it is listened to, from behind the event of this id.
+    pub(super) fn listen(
+        &self,
+        path: &str,
+        query: Query<'_>,
+        last: Option<&str>,
+    ) -> Result<impl std::io::Read + use<>, Failure> {
+        let request = self.agent.get(self.of(path)).header("accept", "text/event-stream");
+        let mut request = asked(request, query);
+        if let Some(last) = last {
+            request = request.header("last-event-id", last);
         }
-        self.answer(request.call())
+        let result = request.call();
+        match result {
+            Ok(answer) if answer.status().is_success() => Ok(answer.into_body().into_reader()),
+            other => Err(match self.answer(other) {
+                Err(failure) => failure,
+                Ok(_) => Failure::Other(anyhow::anyhow!("{}: no events come", self.url)),
+            }),
+        }
     }
 
     pub(super) fn post(
@@ -80,6 +111,17 @@ impl Client {
         body: &[u8],
     ) -> Result<Answer, Failure> {
         self.post_with(path, query, kind, &[], body)
+    }
+
+    pub(super) fn patch(
+        &self,
+        path: &str,
+        query: Query<'_>,
+        kind: &str,
+        body: &[u8],
+    ) -> Result<Answer, Failure> {
+        let request = self.agent.patch(self.of(path)).content_type(kind);
+        self.answer(asked(request, query).send(body))
     }
 
     /// POST with further headers.
@@ -95,22 +137,40 @@ impl Client {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        for (name, value) in query {
-            if let Some(value) = value {
-                request = request.query(name, value);
-            }
-        }
-        self.answer(request.send(body))
+        self.answer(asked(request, query).send(body))
+    }
+
+    pub(super) fn put(&self, path: &str, kind: &str, body: &[u8]) -> Result<Answer, Failure> {
+        self.answer(self.agent.put(self.of(path)).content_type(kind).send(body))
     }
 
     pub(super) fn delete(&self, path: &str, query: Query<'_>) -> Result<Answer, Failure> {
-        let mut request = self.agent.delete(self.of(path));
-        for (name, value) in query {
-            if let Some(value) = value {
-                request = request.query(name, value);
+        self.answer(asked(self.agent.delete(self.of(path)), query).call())
+    }
+
+    /// GET of an answer of any length, which is written as it comes.
+    pub(super) fn download(
+        &self,
+        path: &str,
+        query: Query<'_>,
+        to: &mut dyn std::io::Write,
+    ) -> Result<(), Failure> {
+        let result = asked(self.agent.get(self.of(path)), query).call();
+        let mut response = match result {
+            Ok(response) if response.status().is_success() => response,
+            other => return self.answer(other).map(drop),
+        };
+        let mut from = response.body_mut().with_config().limit(u64::MAX).reader();
+        let mut buffer = vec![0; 64 << 10];
+        loop {
+            let read = from.read(&mut buffer).map_err(|error| Failure::Lost {
+                text: format!("{} broke off its answer ({error}): its log says why", self.url),
+            })?;
+            if read == 0 {
+                return Ok(());
             }
+            to.write_all(&buffer[..read])?;
         }
-        self.answer(request.call())
     }
 
     fn of(&self, path: &str) -> String {
@@ -118,12 +178,16 @@ impl Client {
     }
 
     fn answer(&self, result: Result<Response<Body>, ureq::Error>) -> Result<Answer, Failure> {
-        let not_reached = |error: ureq::Error| Failure::NotReached {
-            url: self.url.clone(),
-            reason: error.to_string(),
-            sent: !is_before_connection(&error),
-        };
-        let mut response = result.map_err(|error| match error {
+        self.read(self.responded(result)?)
+    }
+
+    fn not_reached(&self, error: &ureq::Error) -> Failure {
+        let sent = !is_before_connection(error);
+        Failure::NotReached { url: self.url.clone(), reason: error.to_string(), sent }
+    }
+
+    fn responded(&self, result: Result<Response<Body>, ureq::Error>) -> Result<Response<Body>, Failure> {
+        result.map_err(|error| match error {
             ureq::Error::BadUri(_) | ureq::Error::Http(_) => Failure::Misuse(format!(
                 "{:?} is not the URL of a server, such as http://127.0.0.1:7420",
                 self.url
@@ -133,8 +197,11 @@ impl Client {
                  http://127.0.0.1:7420",
                 self.url
             )),
-            error => not_reached(error),
-        })?;
+            error => self.not_reached(&error),
+        })
+    }
+
+    fn read(&self, mut response: Response<Body>) -> Result<Answer, Failure> {
         let (status, kind) = (response.status(), response.headers().get("content-type").cloned());
         let next = response.headers().get("link").and_then(|link| after(link.to_str().ok()?));
         let text = response
@@ -143,7 +210,7 @@ impl Client {
             .limit(MAX_ANSWER)
             .lossy_utf8(true)
             .read_to_string()
-            .map_err(not_reached)?;
+            .map_err(|error| self.not_reached(&error))?;
         if status.is_success() {
             return Ok(Answer { text, next, created: status == 201 });
         }
@@ -172,6 +239,12 @@ fn is_before_connection(error: &ureq::Error) -> bool {
         ),
         _ => false,
     }
+}
+
+/// A request with these parameters.
+fn asked<B>(request: RequestBuilder<B>, query: Query<'_>) -> RequestBuilder<B> {
+    let given = query.iter().filter_map(|(name, value)| Some((name, value.as_ref()?)));
+    given.fold(request, |request, (name, value)| request.query(*name, value))
 }
 
 fn after(link: &str) -> Option<String> {

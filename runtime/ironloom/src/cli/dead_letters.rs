@@ -4,7 +4,8 @@ use clap::{Args, Subcommand};
 
 use super::client::{Client, segment};
 use super::failure::Outcome;
-use super::{Global, PageArgs, output};
+use super::listing::{List, Listing};
+use super::{Global, output};
 use crate::api::JSON_TYPE;
 use crate::api::facade::DeadLetter;
 
@@ -22,7 +23,7 @@ enum What {
         /// The installation
         id: String,
         #[command(flatten)]
-        page: PageArgs,
+        listing: Listing,
     },
     /// Run some of them again, each by itself
     Requeue(Chosen),
@@ -43,11 +44,9 @@ impl DeadLetters {
     pub(super) fn run(self, global: &Global) -> Outcome {
         let client = Client::new(&global.url);
         match self.what {
-            What::List { id, page } => {
+            What::List { id, listing } => {
                 let path = format!("/v1/installations/{}/dead-letters", segment(&id));
-                let query = [("after", page.after), ("limit", Some(page.limit.to_string()))];
-                let header = ["number", "point", "value", "at", "invocation", "reason"];
-                output::list(global, &path, &query, &header, |item: DeadLetter| {
+                let row = |item: DeadLetter| {
                     [
                         item.number.to_string(),
                         item.reading.point.to_string(),
@@ -56,7 +55,16 @@ impl DeadLetters {
                         item.ordinal.to_string(),
                         output::shorten(&item.reason),
                     ]
-                })
+                };
+                let list = List {
+                    path: &path,
+                    query: Vec::new(),
+                    header: ["number", "point", "value", "at", "invocation", "reason"],
+                    place: |item: &DeadLetter| (item.number, 0),
+                    time: |item| item.reading.time,
+                    row,
+                };
+                listing.show(global, &list)
             }
             What::Requeue(Chosen { id, numbers }) => output::each(numbers, |number| {
                 let path = format!("/v1/installations/{}/dead-letters/{number}/requeue", segment(&id));

@@ -15,6 +15,7 @@ mod code {
     pub(super) const NOT_REACHED: u8 = 3;
     pub(super) const NOT_FOUND: u8 = 4;
     pub(super) const CONFLICT: u8 = 5;
+    pub(super) const INTERRUPTED: u8 = 130;
 }
 
 /// Why a command failed.
@@ -36,6 +37,8 @@ pub(super) enum Failure {
         /// The whole message.
         text: String,
     },
+    /// A signal has ended the command; the whole message.
+    Interrupted(String),
     /// The command doesn't make sense as given.
     Misuse(String),
     /// A file of the user's is wrong: a problem on each line, with the file before it.
@@ -57,6 +60,7 @@ impl Failure {
                 _ => code::REFUSED,
             },
             Self::NotReached { .. } | Self::Lost { .. } => code::NOT_REACHED,
+            Self::Interrupted(_) => code::INTERRUPTED,
             Self::Misuse(_) => code::MISUSE,
             Self::Other(_) | Self::File(_) => code::REFUSED,
             Self::Storage(_) => STORAGE_FAILED,
@@ -85,7 +89,7 @@ impl fmt::Display for Failure {
                 write!(f, "error: {}", clean(&problem.detail))?;
                 // One alone stands in the sentence already.
                 let told =
-                    matches!(problem.errors.as_slice(), [only] if problem.detail.ends_with(&only.detail));
+                    matches!(problem.errors.as_slice(), [only] if problem.detail.contains(&only.detail));
                 for error in problem.errors.iter().filter(|_| !told) {
                     write!(f, "\n  {}", Line(error))?;
                 }
@@ -105,9 +109,11 @@ impl fmt::Display for Failure {
                     "hint: A command that changes something may have done so: look before you run it again."
                 )
             }
-            Self::Misuse(text) | Self::Storage(text) | Self::File(text) | Self::Lost { text } => {
-                write!(f, "error: {}", clean_lines(text))
-            }
+            Self::Misuse(text)
+            | Self::Storage(text)
+            | Self::File(text)
+            | Self::Interrupted(text)
+            | Self::Lost { text } => write!(f, "error: {}", clean_lines(text)),
             Self::Other(error) => write!(f, "error: {}", clean_lines(&format!("{error:#}"))),
             Self::ReaderGone => Ok(()),
         }
@@ -120,6 +126,9 @@ pub(super) struct Line<'a>(pub &'a Detail);
 impl fmt::Display for Line<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let place = self.0.place.as_ref();
+        if let Some(item) = place.and_then(|place| place.item) {
+            write!(f, "item {item}: ")?;
+        }
         if let Some(line) = place.and_then(|place| place.line) {
             write!(f, "line {line}")?;
             if let Some(column) = place.and_then(|place| place.column) {
@@ -159,6 +168,22 @@ mod tests {
             let shown = failure.to_string();
             proptest::prop_assert_eq!(clean_lines(&shown), shown.as_str());
         }
+    }
+
+    #[test]
+    fn one_problem_is_told_once_and_one_of_a_list_with_its_item() {
+        let error = |item, detail: &str| Detail {
+            kind: "exists".to_owned(),
+            detail: detail.to_owned(),
+            place: Some(Place { item: Some(item), ..Place::field("id") }),
+        };
+        let one = Problem::conflict("exists", "installation 2 of the list (b): it exists; none is installed");
+        let one = Failure::Refused(one.with(vec![error(2, "it exists")])).to_string();
+        assert_eq!(one, "error: installation 2 of the list (b): it exists; none is installed");
+        let several = Problem::conflict("exists", "2 of the 3");
+        let several = several.with(vec![error(2, "it exists"), error(3, "it exists, too")]);
+        let several = Failure::Refused(several).to_string();
+        assert_eq!(several, "error: 2 of the 3\n  item 2: id: it exists\n  item 3: id: it exists, too");
     }
 
     #[test]

@@ -1,28 +1,30 @@
 //! `ironloom install`.
 
+mod choices;
+pub(super) mod file;
+mod given;
 mod many;
 mod request;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use anyhow::Context as _;
 use clap::Args;
-use serde_json::{Value as Json, json};
 
-use self::request::{Asked, File};
-use super::client::{Client, segment};
+pub(super) use self::choices::Choices;
+pub(super) use self::given::{Given, limit_kind, pair, slot};
+use self::given::{limit, setting, setting_pair};
+pub(super) use self::request::{Asked, File, locate, read};
+use super::client::Client;
 use super::failure::{Failure, Outcome};
+use super::packages::upload;
 use super::{Global, output, show};
-use crate::api::facade::{InstallRequest, Installed, PackageInfo, Patterns};
-use crate::api::{JSON_TYPE, PACKAGE_TYPE};
-use ironloom_apps::allowance::LimitKind;
-use ironloom_apps::grants::OutputGrant;
-use ironloom_apps::pattern::Pattern;
+use crate::api::JSON_TYPE;
+use crate::api::facade::{InstallRequest, Installed};
 use ironloom_apps::toml_section::Places;
-use ironloom_types::ids::{InstallationId, SlotName};
+use ironloom_types::ids::InstallationId;
 use ironloom_types::text::clean;
 
 /// Installs an app from its package.
@@ -34,26 +36,15 @@ pub(super) struct Install {
     /// The installation's id, such as `pigs`
     #[arg(long)]
     id: Option<String>,
-    /// Bind an input or output to points: weight='farm/{barn}/pig/{tag}/weight'; repeat it for
-    /// several patterns
-    #[arg(long = "bind", value_name = "NAME=PATTERN", value_parser = pair)]
-    bind: Vec<(String, String)>,
-    /// Set a setting: breed=duroc
-    #[arg(long = "set", value_name = "NAME=VALUE", value_parser = setting_pair)]
-    set: Vec<(String, String)>,
-    /// Let a set-point output request these values: limit='0, 6..32'
-    #[arg(long = "grant", value_name = "NAME=VALUES", value_parser = pair)]
-    grant: Vec<(String, String)>,
-    /// Change a limit: memory='64 MiB', cpu='500 ms', state='1 GiB', share='800 ms' (CPU time per second)
-    #[arg(long = "limit", value_name = "NAME=VALUE", value_parser = pair)]
-    limit: Vec<(String, String)>,
+    #[command(flatten)]
+    given: Given,
     /// Where to start in the journal: now, beginning, or an RFC 3339 time
     #[arg(long, value_name = "WHERE")]
     from: Option<String>,
-    /// Time zone of the app's timers, such as Europe/Berlin
-    #[arg(long, value_name = "ZONE")]
-    timezone: Option<String>,
-    /// Read all of this from a TOML file: package, id, from, timezone, [bindings], [settings], [limits],
+    /// The app must keep up: sources are slowed where it falls behind by more than the server's ingest.max_lag
+    #[arg(long)]
+    keep_up: bool,
+    /// Read all of this from a TOML file: package, id, from, timezone, keep_up, [bindings], [settings], [limits],
     /// [grants.outputs.NAME]; flags take precedence. A file with [[installations]], each with these, installs all of
     /// them or none
     #[arg(long, value_name = "FILE")]
@@ -63,33 +54,12 @@ pub(super) struct Install {
     dry_run: bool,
 }
 
-fn pair(text: &str) -> Result<(String, String), String> {
-    let (name, value) = setting_pair(text)?;
-    Ok((name, value.trim().to_owned()))
-}
-
-/// The blanks of a setting's value are its own.
-fn setting_pair(text: &str) -> Result<(String, String), String> {
-    let (name, value) = text.split_once('=').ok_or("must be NAME=VALUE")?;
-    if name.trim().is_empty() {
-        return Err("needs a name before the `=`".to_owned());
-    }
-    Ok((name.trim().to_owned(), value.to_owned()))
-}
-
-/// A package that the server knows.
-struct Uploaded {
-    info: PackageInfo,
-    /// Whether this command uploaded it.
-    is_new: bool,
-}
-
 impl Install {
     /// Runs it. What can be checked here is, before the package is sent and compiled.
     pub(super) fn run(self, global: &Global) -> Outcome {
         let client = Client::new(&global.url);
         let (file, mut places) = match &self.with {
-            Some(path) => request::read(path)?,
+            Some(path) => read(path)?,
             None => (File::One(Box::default()), Places::default()),
         };
         self.leave_to_flags(&mut places);
@@ -98,9 +68,7 @@ impl Install {
             File::One(asked) => self.install_one(global, &client, *asked),
         };
         outcome.map_err(|failure| match (failure, &self.with) {
-            (Failure::Refused(problem), Some(file)) => {
-                Failure::Refused(request::locate(problem, file, &places))
-            }
+            (Failure::Refused(problem), Some(file)) => Failure::Refused(locate(problem, file, &places)),
             (failure, _) => failure,
         })
     }
@@ -112,7 +80,7 @@ impl Install {
             package.ok_or_else(|| misuse("no package is named, neither as an argument nor by --with"))?;
         let id = asked.id.take().ok_or_else(|| misuse("the installation needs an id, such as --id pigs"))?;
         let uploaded = upload(client, &package)?;
-        self.add_settings(&mut asked, &uploaded.info)?;
+        self.given.add_settings(&mut asked, &uploaded.info)?;
         let request = asked.request(id, uploaded.info.digest);
         let outcome = self.install(global, client, &request);
         if uploaded.is_new && (self.dry_run || outcome.is_err()) {
@@ -142,95 +110,27 @@ impl Install {
             asked.id = Some(InstallationId::new(id).map_err(|error| misuse(format!("--id: {error}")))?);
         }
         if let Some(from) = &self.from {
-            asked.from = from.parse().map_err(|error| misuse(format!("--from: {error}")))?;
+            let from = from.parse().map_err(|error| misuse(format!("--from: {error}")))?;
+            asked.from = Some(from);
         }
-        if let Some(timezone) = &self.timezone {
-            asked.timezone = Some(timezone.clone());
+        if self.keep_up {
+            asked.keep_up = Some(true);
         }
-        let mut bindings: BTreeMap<SlotName, Vec<String>> = BTreeMap::new();
-        for (name, pattern) in &self.bind {
-            Pattern::new(pattern).map_err(|error| misuse(format!("--bind {name}: {error}")))?;
-            bindings.entry(slot("--bind", name)?).or_default().push(pattern.clone());
-        }
-        asked.bindings.extend(bindings.into_iter().map(|(name, all)| (name, Patterns::Many(all))));
-        for (name, value) in &self.limit {
-            let known = LimitKind::ALL.into_iter().find(|kind| kind.name() == name);
-            let kind = known.ok_or_else(|| {
-                let names = LimitKind::ALL.map(LimitKind::name).join(", ");
-                misuse(format!("--limit {name}: is not a limit; the limits are {names}"))
-            })?;
-            let value = kind.parse(value).map_err(|error| misuse(format!("--limit {name}: {error}")))?;
-            asked.limits.set(kind, value);
-        }
-        for (name, allow) in &self.grant {
-            let allow = allow.parse().map_err(|error| misuse(format!("--grant {name}: {error}")))?;
-            asked.grants.outputs.insert(slot("--grant", name)?, OutputGrant::of(allow));
-        }
-        for (name, _) in &self.set {
-            slot("--set", name)?;
-        }
-        Ok(())
+        self.given.apply(asked)
     }
 
-    /// What a flag says stands nowhere in the file.
+    /// Forgets the places of fields that flags give: what they say stands nowhere in the file.
     fn leave_to_flags(&self, places: &mut Places) {
-        let given = [("id", &self.id), ("from", &self.from), ("timezone", &self.timezone)];
+        let given = [("id", &self.id), ("from", &self.from)];
         for (field, _) in given.into_iter().filter(|(_, given)| given.is_some()) {
             places.set_elsewhere(field);
         }
-        let named = [
-            ("bindings", &self.bind),
-            ("settings", &self.set),
-            ("limits", &self.limit),
-            ("grants.outputs", &self.grant),
-        ];
-        for (section, pairs) in named {
-            pairs.iter().for_each(|(name, _)| places.set_elsewhere(&format!("{section}.{name}")));
-        }
-    }
-
-    fn add_settings(&self, asked: &mut Asked, package: &PackageInfo) -> Result<(), Failure> {
-        for (name, value) in &self.set {
-            asked.settings.insert(slot("--set", name)?, setting(package, name, value));
-        }
-        Ok(())
+        self.given.leave_to_flags(places);
     }
 }
 
-fn misuse(text: impl Into<String>) -> Failure {
+pub(super) fn misuse(text: impl Into<String>) -> Failure {
     Failure::Misuse(text.into())
-}
-
-fn slot(flag: &str, name: &str) -> Result<SlotName, Failure> {
-    SlotName::new(name).map_err(|error| misuse(format!("{flag}: {error}")))
-}
-
-/// A value in the type that the manifest names; what doesn't fit goes as text, and the server says
-/// what is wrong with it.
-fn setting(package: &PackageInfo, name: &str, text: &str) -> Json {
-    let kind = package.settings.get(name).map_or("text", |setting| setting.r#type.as_str());
-    let value = match kind {
-        "integer" => text.parse::<i64>().ok().map(Json::from),
-        // JSON has no number for what isn't finite; the server says so of the text.
-        "real" => text.parse::<f64>().ok().filter(|real| real.is_finite()).map(Json::from),
-        "boolean" => text.parse::<bool>().ok().map(Json::from),
-        _ => None,
-    };
-    value.unwrap_or_else(|| json!(text))
-}
-
-/// The package as the server knows it, sent there where it is a file.
-fn upload(client: &Client, package: &str) -> Result<Uploaded, Failure> {
-    if package.starts_with("sha256:") {
-        let info = client.get(&format!("/v1/packages/{}", segment(package)), &[])?.read()?;
-        return Ok(Uploaded { info, is_new: false });
-    }
-    let bytes = std::fs::read(package).with_context(|| format!("{package} can't be read"))?;
-    if output::is_watched() {
-        output::note(&format!("sending {package} to be checked and compiled: this may take a minute"));
-    }
-    let answer = client.post("/v1/packages", &[], PACKAGE_TYPE, &bytes)?;
-    Ok(Uploaded { info: answer.read()?, is_new: answer.created })
 }
 
 fn text(installed: &Installed, dry_run: bool) -> String {

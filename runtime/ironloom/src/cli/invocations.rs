@@ -2,27 +2,27 @@
 
 use clap::Args;
 
+use super::Global;
 use super::client::segment;
 use super::failure::Outcome;
-use super::{Global, PageArgs, output};
+use super::listing::{List, Listing};
 use crate::api::facade::Invocation;
 use ironloom_types::text::shorten;
 
-/// Lists an installation's invocations, oldest first.
+/// Lists an installation's invocations, oldest first or, with --last and --since, newest first.
 #[derive(Args, Debug)]
 pub(super) struct Invocations {
     /// The installation
     id: String,
     #[command(flatten)]
-    page: PageArgs,
+    listing: Listing,
 }
 
 impl Invocations {
     pub(super) fn run(self, global: &Global) -> Outcome {
         let path = format!("/v1/installations/{}/invocations", segment(&self.id));
-        let query = [("after", self.page.after), ("limit", Some(self.page.limit.to_string()))];
         let header = ["ordinal", "attempt", "kind", "of", "time", "revision", "outcome", "digest", "message"];
-        output::list(global, &path, &query, &header, |item: Invocation| {
+        let row = |item: Invocation| {
             let of = match (item.first, item.last, item.timer, item.dead_letter) {
                 (Some(first), Some(last), ..) => format!("{first}..{last}"),
                 (_, _, Some(timer), _) => timer,
@@ -40,6 +40,15 @@ impl Invocations {
                 item.digest.map_or(String::new(), |digest| digest.hex()[..12].to_owned()),
                 shorten(&item.message.unwrap_or_default(), 200).into_owned(),
             ]
-        })
+        };
+        let list = List {
+            path: &path,
+            query: Vec::new(),
+            header,
+            place: |item: &Invocation| (item.ordinal.0, item.attempt),
+            time: |item| item.time,
+            row,
+        };
+        self.listing.show(global, &list)
     }
 }

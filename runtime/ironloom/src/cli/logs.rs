@@ -8,6 +8,8 @@ use super::client::{Client, segment};
 use super::failure::Outcome;
 use super::{Global, output};
 use crate::api::facade::{KeptLine, LogPage};
+use ironloom_apps::quantity::Span;
+use ironloom_types::clock::{Timestamp, host_time};
 use ironloom_types::ids::Generation;
 use ironloom_types::text::clean;
 
@@ -23,8 +25,14 @@ pub(super) struct Logs {
     #[arg(long, value_name = "NUMBER")]
     after: Option<u64>,
     /// How many lines at most, 1 to 10,000
-    #[arg(long, default_value_t = 100, value_name = "N")]
+    #[arg(long, visible_alias = "last", default_value_t = 100, value_name = "N")]
     limit: usize,
+    /// Only lines that are no older than this, such as "1 h"
+    #[arg(long, value_name = "SPAN")]
+    since: Option<Span>,
+    /// All lines that are kept
+    #[arg(long, conflicts_with = "after")]
+    all: bool,
 }
 
 /// The interval at which new lines are requested.
@@ -34,13 +42,15 @@ impl Logs {
     pub(super) fn run(self, global: &Global) -> Outcome {
         let client = Client::new(&global.url);
         let path = format!("/v1/installations/{}/logs", segment(&self.id));
-        let mut place = Place { generation: None, after: self.after };
+        let oldest = self.since.map(|Span(span)| Timestamp(host_time().0.saturating_sub(span)));
+        let is_whole = self.all || self.since.is_some();
+        let mut place = Place { generation: None, after: self.after.or(is_whole.then_some(0)) };
         loop {
             let after = place.after.map(|after| after.to_string());
             let query = [("after", after), ("limit", Some(self.limit.to_string()))];
             let answer = client.get(&path, &query)?;
             let log: LogPage = answer.read()?;
-            if global.json && !self.follow {
+            if global.json && !self.follow && !is_whole {
                 return output::json(&answer);
             }
             if !place.is_of(&log) {
@@ -48,9 +58,12 @@ impl Logs {
                 place = Place { generation: Some(log.generation), after: Some(0) };
                 continue;
             }
+            if let Some(lost) = place.lost(&log) {
+                output::note(&format!("{lost} lines are gone: they were written faster than they were read"));
+            }
             let page = log.page;
             let mut text = String::new();
-            for line in &page.items {
+            for line in page.items.iter().filter(|line| oldest.is_none_or(|oldest| line.at >= oldest)) {
                 text.push_str(&if global.json { as_json(line) } else { as_text(line) });
             }
             if global.json {
@@ -58,7 +71,7 @@ impl Logs {
             } else {
                 output::print(&text)?;
             }
-            if !self.follow {
+            if !self.follow && (!is_whole || page.next.is_none()) {
                 return Ok(());
             }
             place.generation = Some(log.generation);
@@ -81,6 +94,13 @@ impl Place {
     fn is_of(&self, log: &LogPage) -> bool {
         self.generation.is_none_or(|generation| generation == log.generation)
     }
+
+    /// The lines between it and these, where there were some that nobody can read any more.
+    fn lost(&self, log: &LogPage) -> Option<u64> {
+        let after = self.after.filter(|_| self.generation.is_some())?;
+        let first = log.page.items.first()?.number;
+        first.checked_sub(after + 1).filter(|lost| *lost > 0)
+    }
 }
 
 fn as_json(line: &KeptLine) -> String {
@@ -98,6 +118,31 @@ fn as_text(line: &KeptLine) -> String {
 mod tests {
     use super::*;
     use crate::api::facade::Page;
+    use ironloom_types::ids::Ordinal;
+
+    #[test]
+    fn lines_that_are_gone_are_counted() {
+        let line = |number| KeptLine {
+            number,
+            at: Timestamp(1),
+            level: "info".to_owned(),
+            context: String::new(),
+            message: String::new(),
+            ordinal: Ordinal(1),
+            attempt: 1,
+        };
+        let log = |first| LogPage {
+            page: Page { items: vec![line(first), line(first + 1)], next: None },
+            generation: Generation(3),
+        };
+        let place = Place { generation: Some(Generation(3)), after: Some(7) };
+        assert_eq!((place.lost(&log(8)), place.lost(&log(12))), (None, Some(4)));
+        assert_eq!(
+            Place { generation: None, after: Some(0) }.lost(&log(12)),
+            None,
+            "older ones needn't be kept"
+        );
+    }
 
     #[test]
     fn a_log_begins_again_with_another_generation() {

@@ -1,31 +1,51 @@
 //! The command line. One file for each subcommand; each speaks to the API, but for `serve`, `build`,
-//! `new` and the hidden `compile-worker`.
+//! `pack`, `new`, `dev`, `inspect`, `try`, `test`, `completions` and the hidden `compile-worker`.
 
 mod alarms;
+mod backup;
 pub(crate) mod build;
+mod capsule;
 mod client;
 mod clock;
+mod completions;
 mod connectors;
 mod dead_letters;
+mod described;
+mod dev;
+mod events;
 mod failure;
+mod inspect;
 mod install;
 mod invocations;
 mod list;
+mod listing;
+mod log_level;
 mod logs;
 pub(crate) mod new;
 mod output;
 mod outputs;
+mod pack;
 mod packages;
 mod pause;
 mod points;
+mod progress;
 mod push;
 mod readings;
+mod record;
+mod reload;
+mod replay;
+mod restore;
 mod resume;
 mod serve;
+mod set;
 mod show;
 mod state;
+mod status;
+mod store;
+mod test;
 #[cfg(test)]
 mod tests;
+mod r#try;
 mod uninstall;
 
 use std::process::ExitCode;
@@ -68,10 +88,32 @@ pub(crate) struct Global {
 enum Command {
     /// Run the server
     Serve(serve::Serve),
+    /// Show how the server is: ready, its disk, its installations
+    Status(status::Status),
+    /// Have the server take a changed configuration
+    Reload(reload::Reload),
+    /// Write a backup of a running server into a file
+    Backup(backup::Backup),
+    /// Restore a backup into a folder without data
+    Restore(restore::Restore),
+    /// Check a data folder, or copy it into another engine, while no server runs on it
+    Store(store::Store),
+    /// Show or change the level of the server's log
+    LogLevel(log_level::LogLevel),
     /// Create a new app in a folder named after it
     New(new::NewArgs),
     /// Build an app and pack it as one file
     Build(build::BuildArgs),
+    /// Build an app, run it on a private server with a feed, and replace it when it changes
+    Dev(dev::Dev),
+    /// Pack a component that any toolchain built, with its manifest, as one file
+    Pack(pack::PackArgs),
+    /// Show what an app asks for, from its package file
+    Inspect(inspect::Inspect),
+    /// Run an app on a feed from a file, without a server
+    Try(r#try::Try),
+    /// Run an app on its golden feeds, and compare what it does
+    Test(test::Test),
     /// Install an app from its package
     Install(install::Install),
     /// Remove an installation
@@ -80,6 +122,8 @@ enum Command {
     List(list::List),
     /// Show one installation
     Show(show::Show),
+    /// Change an installation while it runs
+    Set(set::Set),
     /// Pause an installation
     Pause(pause::Pause),
     /// Resume an installation that is paused or quarantined
@@ -92,9 +136,11 @@ enum Command {
     Readings(readings::Readings),
     /// Push readings, one JSON object on each line
     Push(push::Push),
+    /// Cut a stretch of an installation's readings out of the journal, as a feed
+    Record(record::Record),
     /// Show an installation's outputs
     Outputs(outputs::Outputs),
-    /// List alarms, or acknowledge them
+    /// List alarms, show their history, acknowledge or shelve them
     Alarms(alarms::Alarms),
     /// Show an installation's state
     State(state::State),
@@ -102,12 +148,20 @@ enum Command {
     DeadLetters(dead_letters::DeadLetters),
     /// List an installation's invocations
     Invocations(invocations::Invocations),
-    /// List packages, show what an app asks for, or delete one
+    /// Run an installation's recorded invocations again, and compare
+    Replay(replay::Replay),
+    /// Take an installation's last invocations along as one file, or run those of a file again
+    Capsule(capsule::Capsule),
+    /// List packages, send one, show what an app asks for, or delete one
     Packages(packages::Packages),
+    /// Show what happens, as it happens
+    Events(events::Events),
     /// List connectors and their status
     Connectors(connectors::Connectors),
     /// Show the site's clock, or leave a wrong future behind
     Clock(clock::Clock),
+    /// Print completions for a shell
+    Completions(completions::Completions),
 }
 
 /// The part of a list to return.
@@ -130,6 +184,9 @@ pub(crate) fn run(start: Start) -> ExitCode {
     let cli = Cli::parse();
     let outcome = match cli.command {
         Command::Serve(command) => command.run(start),
+        Command::Try(command) => command.run(&cli.global, start),
+        Command::Test(command) => command.run(&cli.global, start),
+        Command::Capsule(command) => command.run(&cli.global, start),
         command => command.run(&cli.global),
     };
     match outcome {
@@ -146,27 +203,41 @@ impl Command {
     fn run(self, global: &Global) -> Outcome {
         match self {
             // Handled elsewhere.
-            Self::Serve(_) => Ok(()),
+            Self::Serve(_) | Self::Try(_) | Self::Test(_) | Self::Capsule(_) => Ok(()),
             Self::New(command) => Ok(new::run(&command)?),
             Self::Build(command) => Ok(build::run(&command, global.json)?),
+            Self::Dev(command) => command.run(),
+            Self::Pack(command) => Ok(pack::run(&command, global.json)?),
+            Self::Inspect(command) => command.run(global),
             Self::Install(command) => command.run(global),
             Self::Uninstall(command) => command.run(global),
             Self::List(command) => command.run(global),
             Self::Show(command) => command.run(global),
+            Self::Set(command) => command.run(global),
             Self::Pause(command) => command.run(global),
             Self::Resume(command) => command.run(global),
             Self::Logs(command) => command.run(global),
             Self::Points(command) => command.run(global),
             Self::Readings(command) => command.run(global),
             Self::Push(command) => command.run(global),
+            Self::Record(command) => command.run(global),
             Self::Outputs(command) => command.run(global),
             Self::Alarms(command) => command.run(global),
             Self::State(command) => command.run(global),
             Self::DeadLetters(command) => command.run(global),
             Self::Invocations(command) => command.run(global),
+            Self::Replay(command) => command.run(global),
             Self::Packages(command) => command.run(global),
+            Self::Events(command) => command.run(global),
             Self::Connectors(command) => command.run(global),
             Self::Clock(command) => command.run(global),
+            Self::Status(command) => command.run(global),
+            Self::Reload(command) => command.run(global),
+            Self::Backup(command) => command.run(global),
+            Self::Restore(command) => command.run(global),
+            Self::Store(command) => command.run(global),
+            Self::LogLevel(command) => command.run(global),
+            Self::Completions(command) => command.run(),
         }
     }
 }

@@ -5,12 +5,14 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
-use clap::Args;
+use clap::{Args, ValueEnum};
 use include_dir::{Dir, DirEntry, include_dir};
 
-use super::build::{check_app_name, within};
+use super::build::{check_app_name, check_crate_name, within};
 
-static SDK: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../../sdk/rust");
+static RUST: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../../sdk/rust");
+static PYTHON: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../../sdk/python");
+static JAVASCRIPT: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../../sdk/javascript");
 static WIT: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../../wit");
 /// The guide, which the template's README points to.
 static GUIDE: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../sdk/README.md"));
@@ -26,20 +28,47 @@ const NAME: &str = "{{name}}";
 pub(crate) struct NewArgs {
     /// The app's name: a to z, 0 to 9 and `-`
     pub name: String,
+    /// The language to write it in
+    #[arg(long, value_enum, value_name = "LANGUAGE", default_value = "rust")]
+    pub language: Language,
     /// The parent folder of the app's new folder
     #[arg(long, value_name = "DIR", default_value = ".")]
     pub into: PathBuf,
 }
 
+/// A language that there is a template for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Language {
+    /// With the SDK; small and fast
+    Rust,
+    /// With componentize-py
+    Python,
+    /// With componentize-js
+    #[value(alias = "js")]
+    Javascript,
+}
+
+impl Language {
+    /// The command that runs an app's tests.
+    fn test(self) -> &'static str {
+        match self {
+            Self::Rust => "cargo test",
+            Self::Python => "python3 -m unittest",
+            Self::Javascript => "npm ci && npm test",
+        }
+    }
+}
+
 /// Runs the command.
 pub(crate) fn run(args: &NewArgs) -> anyhow::Result<()> {
-    let folder = new(&args.name, &args.into)?;
+    let folder = new(&args.name, args.language, &args.into)?;
     let mut out = std::io::stdout().lock();
     writeln!(out, "{}", folder.display())?;
     writeln!(
         std::io::stderr().lock(),
-        "made an app; next:\n  cd {}\n  cargo test\n  ironloom build",
-        folder.display()
+        "made an app; next:\n  cd {}\n  {}\n  ironloom build",
+        folder.display(),
+        args.language.test()
     )?;
     Ok(())
 }
@@ -48,8 +77,11 @@ pub(crate) fn run(args: &NewArgs) -> anyhow::Result<()> {
 ///
 /// # Errors
 /// A name that is no good, a folder that is there already, and files that can't be written.
-pub(crate) fn new(name: &str, into: &Path) -> anyhow::Result<PathBuf> {
+pub(crate) fn new(name: &str, language: Language, into: &Path) -> anyhow::Result<PathBuf> {
     check_app_name(name)?;
+    if language == Language::Rust {
+        check_crate_name(name)?;
+    }
     let folder = within(into, name);
     if folder.exists() {
         bail!("{} exists already; choose another name, or remove it", folder.display());
@@ -57,20 +89,44 @@ pub(crate) fn new(name: &str, into: &Path) -> anyhow::Result<PathBuf> {
     fs::create_dir_all(into).with_context(|| format!("can't create the folder {}", into.display()))?;
     // Made under another name and moved, so that there is all of it or nothing.
     let making = tempfile::Builder::new().prefix(".ironloom-new-").tempdir_in(into)?;
-    let write = || -> std::io::Result<()> {
-        let template =
-            SDK.get_dir(TEMPLATE).ok_or_else(|| std::io::Error::other("this ironloom has no template"))?;
-        write_dir(template, TEMPLATE, &[], making.path(), &|text| text.replace(NAME, name))?;
-        write_dir(&SDK, "", &NOT_NEEDED, &making.path().join("ironloom/sdk/rust"), &str::to_owned)?;
-        fs::write(making.path().join("ironloom/sdk/README.md"), GUIDE)?;
-        write_dir(&WIT, "", &[], &making.path().join("ironloom/wit"), &str::to_owned)?;
-        fs::write(making.path().join(".gitignore"), "/target\n")
+    let write = || match language {
+        Language::Rust => write_rust(name, making.path()),
+        Language::Python => write_other(&PYTHON, name, "/target\n__pycache__/\n", making.path()),
+        Language::Javascript => write_other(&JAVASCRIPT, name, "/target\n/node_modules\n", making.path()),
     };
     write().with_context(|| format!("can't write the app in {}", into.display()))?;
     fs::set_permissions(making.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
     let made = making.keep();
     fs::rename(&made, &folder).with_context(|| format!("can't create the folder {}", folder.display()))?;
     Ok(folder)
+}
+
+fn write_template(sdk: &Dir<'_>, name: &str, to: &Path) -> std::io::Result<()> {
+    let template =
+        sdk.get_dir(TEMPLATE).ok_or_else(|| std::io::Error::other("this ironloom has no template"))?;
+    write_dir(template, TEMPLATE, &[], to, &|text| text.replace(NAME, name))
+}
+
+/// An app in Rust, with SDK and interfaces as crates take them.
+fn write_rust(name: &str, to: &Path) -> std::io::Result<()> {
+    write_template(&RUST, name, to)?;
+    write_dir(&RUST, "", &NOT_NEEDED, &to.join("ironloom/sdk/rust"), &str::to_owned)?;
+    fs::write(to.join("ironloom/sdk/README.md"), GUIDE)?;
+    write_dir(&WIT, "", &[], &to.join("ironloom/wit"), &str::to_owned)?;
+    fs::write(to.join(".gitignore"), "/target\n")
+}
+
+/// An app in another language, with the interfaces where its toolchain looks for them: beside the app's world.
+fn write_other(sdk: &Dir<'_>, name: &str, ignored: &str, to: &Path) -> std::io::Result<()> {
+    write_template(sdk, name, to)?;
+    write_dir(sdk, "", &NOT_NEEDED, to, &str::to_owned)?;
+    write_dir(&WIT, "", &["README.md", "world.wit"], &to.join("wit"), &str::to_owned)?;
+    let world =
+        WIT.get_file("world.wit").ok_or_else(|| std::io::Error::other("this ironloom has no worlds"))?;
+    fs::create_dir_all(to.join("wit/deps/platform"))?;
+    fs::write(to.join("wit/deps/platform/world.wit"), world.contents())?;
+    fs::write(to.join("guide.md"), GUIDE)?;
+    fs::write(to.join(".gitignore"), ignored)
 }
 
 /// Writes what is in a folder of the binary, but for some of its entries.
@@ -84,7 +140,7 @@ fn write_dir(
     fs::create_dir_all(to)?;
     for entry in dir.entries() {
         let path = entry.path().strip_prefix(prefix).unwrap_or(entry.path());
-        if without.iter().any(|name| path == Path::new(name)) {
+        if without.iter().any(|name| path == Path::new(name)) || path.ends_with("__pycache__") {
             continue;
         }
         match entry {
@@ -105,42 +161,61 @@ fn write_dir(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use ironloom_apps::manifest::Manifest;
+
+    /// Makes an app in a new folder and checks that these files are there and nothing is left of the template's marks.
+    fn made(language: Language, files: &[&str]) -> (tempfile::TempDir, PathBuf) {
+        let into = tempfile::tempdir().unwrap();
+        let folder = new("barn-door", language, into.path()).unwrap();
+        assert_eq!(folder, into.path().join("barn-door"));
+        let manifest = fs::read_to_string(folder.join("app.toml")).unwrap();
+        assert_eq!(Manifest::parse(&manifest).unwrap().id.as_str(), "com.example.barn-door");
+        for path in files {
+            let text = fs::read_to_string(folder.join(path)).unwrap();
+            assert!(!text.contains("{{"), "{path}");
+        }
+        assert!(!folder.join("template").exists());
+        assert!(folder.join(".gitignore").is_file());
+        let left: Vec<_> = fs::read_dir(into.path()).unwrap().collect();
+        assert_eq!(left.len(), 1, "nothing else is left behind");
+        (into, folder)
+    }
 
     #[test]
     fn a_new_app_has_its_name_and_brings_sdk_and_interfaces() {
-        let into = tempfile::tempdir().unwrap();
-        let folder = new("barn-door", into.path()).unwrap();
-        assert_eq!(folder, into.path().join("barn-door"));
-        let read = |path: &str| fs::read_to_string(folder.join(path)).unwrap();
-        assert!(read("Cargo.toml").contains("name = \"barn-door\""));
-        assert!(read("app.toml").contains("barn-door"));
-        assert!(ironloom_apps::manifest::Manifest::parse(&read("app.toml")).is_ok());
-        for path in [
-            "src/lib.rs",
-            "ironloom/sdk/README.md",
-            "ironloom/sdk/rust/Cargo.toml",
-            "ironloom/sdk/rust/src/lib.rs",
-            "ironloom/wit/world.wit",
-            ".gitignore",
-        ] {
+        let own = ["Cargo.toml", "app.toml", "README.md", "src/lib.rs", "ironloom/sdk/README.md"];
+        let (_into, folder) = made(Language::Rust, &own);
+        let cargo = fs::read_to_string(folder.join("Cargo.toml")).unwrap();
+        assert!(cargo.contains("name = \"barn-door\""));
+        for path in ["ironloom/sdk/rust/Cargo.toml", "ironloom/sdk/rust/src/lib.rs", "ironloom/wit/world.wit"]
+        {
             assert!(folder.join(path).is_file(), "{path}");
         }
         assert!(!folder.join("ironloom/sdk/rust/template").exists());
-        for file in ["Cargo.toml", "app.toml", "README.md", "src/lib.rs"] {
-            assert!(!read(file).contains("{{"), "{file}");
+    }
+
+    #[test]
+    fn an_app_in_another_language_has_its_world_beside_the_interfaces() {
+        let python = ["app.py", "tests/test_app.py", "ironloom/testing.py", "requirements.txt"];
+        let javascript = ["app.js", "test/app.test.js", "ironloom/testing.js", "package-lock.json"];
+        for (language, own) in [(Language::Python, python), (Language::Javascript, javascript)] {
+            let (_into, folder) = made(language, &own);
+            let mut resolve = wit_parser::Resolve::default();
+            let (package, _) = resolve.push_dir(folder.join("wit")).unwrap();
+            let world = resolve.packages[package].worlds["app"];
+            assert_eq!(resolve.worlds[world].exports.len(), 1, "the role of readings");
         }
-        let left: Vec<_> = fs::read_dir(into.path()).unwrap().collect();
-        assert_eq!(left.len(), 1, "nothing else is left behind");
     }
 
     #[test]
     fn a_bad_name_or_a_folder_that_is_there_is_refused() {
         let into = tempfile::tempdir().unwrap();
         for bad in ["", "Barn", "1st", "../up", "a/b", "a_b", "match", "core", "serde"] {
-            assert!(new(bad, into.path()).is_err(), "{bad}");
+            assert!(new(bad, Language::Rust, into.path()).is_err(), "{bad}");
         }
+        assert!(new("../up", Language::Python, into.path()).is_err());
         fs::create_dir(into.path().join("barn")).unwrap();
-        let error = new("barn", into.path()).unwrap_err().to_string();
+        let error = new("barn", Language::Javascript, into.path()).unwrap_err().to_string();
         assert!(error.contains("exists already"), "{error}");
         assert_eq!(fs::read_dir(into.path()).unwrap().count(), 1);
     }

@@ -63,7 +63,9 @@ pub(super) fn table<R: IntoIterator<Item = String>>(
 ) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
-    table.set_header(header.iter().map(|name| name.to_uppercase()));
+    if !header.is_empty() {
+        table.set_header(header.iter().map(|name| name.to_uppercase()));
+    }
     for row in rows {
         table.add_row(row.into_iter().map(|cell| clean(&cell).into_owned()));
     }
@@ -72,6 +74,11 @@ pub(super) fn table<R: IntoIterator<Item = String>>(
     }
     let lines: Vec<String> = table.lines().map(|line| line.trim_end().to_owned()).collect();
     lines.join("\n") + "\n"
+}
+
+/// Rows that go on from a table.
+pub(super) fn rows<R: IntoIterator<Item = String>>(rows: impl IntoIterator<Item = R>) -> String {
+    table(&[], rows)
 }
 
 /// Fetches a page and prints it as a table.

@@ -8,7 +8,7 @@ use super::readings::Which;
 use super::{Global, output};
 use crate::api::facade::ReadingItem;
 
-/// Shows what an installation's outputs gave, oldest first.
+/// Shows what an installation's outputs gave, oldest first or, with --last and --since, newest first.
 #[derive(Args, Debug)]
 pub(super) struct Outputs {
     /// The installation
@@ -22,11 +22,9 @@ pub(super) struct Outputs {
 
 impl Outputs {
     pub(super) fn run(self, global: &Global) -> Outcome {
-        let mut query = self.which.query();
-        query.push(("output", self.output));
         let header = ["sequence", "time", "entity", "value", "quality", "at", "point"];
         let path = format!("/v1/installations/{}/outputs", segment(&self.id));
-        output::list(global, &path, &query, &header, |item: ReadingItem| {
+        self.which.show(global, &path, vec![("output", self.output)], header, |item: ReadingItem| {
             let entity = item.entity.clone().unwrap_or_default();
             let [sequence, time, point, value, quality, at] = output::reading(item);
             [sequence, time, entity, value, quality, at, point]

@@ -1,16 +1,16 @@
 //! `ironloom packages`.
 
-use std::fmt::Write as _;
-
+use anyhow::Context as _;
 use clap::{Args, Subcommand};
 
-use super::client::{Client, segment};
-use super::failure::Outcome;
-use super::{Global, PageArgs, output};
-use crate::api::facade::{PackageInfo, SlotInfo};
-use ironloom_types::text::clean;
+use super::client::{Answer, Client, segment};
+use super::failure::{Failure, Outcome};
+use super::{Global, PageArgs, described, output};
+use crate::api::PACKAGE_TYPE;
+use crate::api::facade::PackageInfo;
+use ironloom_apps::package::not_packed;
 
-/// Lists packages, shows what an app asks for, or deletes one.
+/// Lists packages, sends one, shows what an app asks for, or deletes one.
 #[derive(Args, Debug)]
 #[command(args_conflicts_with_subcommands = true)]
 pub(super) struct Packages {
@@ -22,6 +22,11 @@ pub(super) struct Packages {
 
 #[derive(Debug, Subcommand)]
 enum What {
+    /// Send a package to the server, without installing it
+    Add {
+        /// The package's file
+        file: String,
+    },
     /// Show what an app takes, gives and asks for
     Show {
         /// The package's digest
@@ -37,10 +42,14 @@ enum What {
 impl Packages {
     pub(super) fn run(self, global: &Global) -> Outcome {
         match self.what {
+            Some(What::Add { file }) => {
+                let answer = send(&Client::new(&global.url), &file)?;
+                return output::one(global, &answer, |package: PackageInfo| described::text(&package));
+            }
             Some(What::Show { digest }) => {
                 let answer =
                     Client::new(&global.url).get(&format!("/v1/packages/{}", segment(&digest)), &[])?;
-                return output::one(global, &answer, |package: PackageInfo| text(&package));
+                return output::one(global, &answer, |package: PackageInfo| described::text(&package));
             }
             Some(What::Delete { digest }) => {
                 Client::new(&global.url).delete(&format!("/v1/packages/{}", segment(&digest)), &[])?;
@@ -59,70 +68,31 @@ impl Packages {
     }
 }
 
-/// A package, a fact on each line, and what is to be bound and set as tables.
-fn text(package: &PackageInfo) -> String {
-    let mut out = String::new();
-    // The WASI interfaces that every app may import aren't requests.
-    let (wasi, mut imports): (Vec<&str>, Vec<&str>) =
-        package.imports.iter().map(String::as_str).partition(|import| import.starts_with("wasi:"));
-    if !wasi.is_empty() {
-        imports.push("WASI's baseline");
+/// A package that the server knows.
+pub(super) struct Uploaded {
+    pub(super) info: PackageInfo,
+    /// This command uploaded it.
+    pub(super) is_new: bool,
+}
+
+/// The package as the server knows it, named by its digest or sent there from a file.
+pub(super) fn upload(client: &Client, package: &str) -> Result<Uploaded, Failure> {
+    if package.starts_with("sha256:") {
+        let info = client.get(&format!("/v1/packages/{}", segment(package)), &[])?.read()?;
+        return Ok(Uploaded { info, is_new: false });
     }
-    let asked = package.limits.iter().map(|(name, value)| format!("{name} {value}"));
-    let asked: Vec<String> = asked.chain(package.schedule.then(|| "timers of its own".to_owned())).collect();
-    for (name, value) in [
-        ("app", format!("{} {}", package.id, package.version)),
-        ("name", package.name.clone()),
-        ("publisher", package.publisher.clone()),
-        ("description", package.description.clone()),
-        ("licence", package.license.clone()),
-        ("package", package.digest.to_string()),
-        ("SDK", package.sdk.clone().unwrap_or_default()),
-        ("imports", imports.join(", ")),
-        ("asks for", asked.join(", ")),
-    ] {
-        if !value.is_empty() {
-            // Writing into a String doesn't fail.
-            let _ = writeln!(out, "{name:<14}{}", clean(&value));
-        }
+    let answer = send(client, package)?;
+    Ok(Uploaded { info: answer.read()?, is_new: answer.created })
+}
+
+/// Sends the package in a file.
+fn send(client: &Client, file: &str) -> Result<Answer, Failure> {
+    let bytes = std::fs::read(file).with_context(|| format!("{file} can't be read"))?;
+    if let Some(said) = not_packed(&bytes) {
+        return Err(Failure::Other(anyhow::anyhow!("{file}: {said}")));
     }
-    let slot = |name: &String, slot: &SlotInfo| {
-        let kind = match (&slot.kind, slot.optional) {
-            (Some(kind), _) => kind.clone(),
-            (None, Some(true)) => "optional".to_owned(),
-            (None, _) => String::new(),
-        };
-        let text = |text: &Option<String>| text.clone().unwrap_or_default();
-        [name.clone(), slot.r#type.clone(), text(&slot.unit), kind, text(&slot.description)]
-    };
-    for (what, slots) in [("input", &package.inputs), ("output", &package.outputs)] {
-        if !slots.is_empty() {
-            out.push('\n');
-            let rows = slots.iter().map(|(name, one)| slot(name, one));
-            out.push_str(&output::table(&[what, "type", "unit", "kind", "description"], rows));
-        }
+    if output::is_watched() {
+        output::note(&format!("sending {file} to be checked and compiled: this may take a minute"));
     }
-    if !package.settings.is_empty() {
-        let rows = package.settings.iter().map(|(name, setting)| {
-            let default = setting.default.as_ref().map_or("required".to_owned(), ToString::to_string);
-            let description = setting.description.clone().unwrap_or_default();
-            [name.clone(), setting.r#type.clone(), output::shorten(&default), description]
-        });
-        out.push('\n');
-        out.push_str(&output::table(&["setting", "type", "default", "description"], rows));
-    }
-    let about = |name: &String, fact: &String, description: &Option<String>| {
-        [name.clone(), fact.clone(), description.clone().unwrap_or_default()]
-    };
-    if !package.alarms.is_empty() {
-        let rows = package.alarms.iter().map(|(name, one)| about(name, &one.severity, &one.description));
-        out.push('\n');
-        out.push_str(&output::table(&["alarm", "severity", "description"], rows));
-    }
-    if !package.timers.is_empty() {
-        let rows = package.timers.iter().map(|(name, one)| about(name, &one.cron, &one.description));
-        out.push('\n');
-        out.push_str(&output::table(&["timer", "cron", "description"], rows));
-    }
-    out
+    client.post("/v1/packages", &[], PACKAGE_TYPE, &bytes)
 }

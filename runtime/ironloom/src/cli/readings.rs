@@ -2,12 +2,13 @@
 
 use clap::Args;
 
-use super::client::Client;
 use super::failure::Outcome;
+use super::listing::{List, Listing};
 use super::{Global, output};
 use crate::api::NDJSON_TYPE;
+use crate::api::facade::ReadingItem;
 
-/// Reads the journal back, oldest first.
+/// Reads the journal back, oldest first or, with --last and --since, newest first.
 #[derive(Args, Debug)]
 pub(super) struct Readings {
     #[command(flatten)]
@@ -29,39 +30,45 @@ pub(super) struct Which {
     /// Only with an earlier `at`
     #[arg(long, value_name = "TIME")]
     to: Option<String>,
-    /// Only after this sequence
-    #[arg(long, value_name = "SEQUENCE")]
-    after: Option<String>,
-    /// How many at most, 1 to 10,000
-    #[arg(long, default_value_t = 100, value_name = "N")]
-    limit: usize,
+    #[command(flatten)]
+    listing: Listing,
 }
 
 impl Which {
-    /// Returns the parameters of a query.
-    pub(super) fn query(self) -> Vec<(&'static str, Option<String>)> {
-        vec![
-            ("point", self.point),
-            ("from", self.from),
-            ("to", self.to),
-            ("after", self.after),
-            ("limit", Some(self.limit.to_string())),
-        ]
+    /// Shows a list of readings; `query` is what is asked for besides.
+    pub(super) fn show<const N: usize>(
+        self,
+        global: &Global,
+        path: &str,
+        mut query: Vec<(&'static str, Option<String>)>,
+        header: [&str; N],
+        row: fn(ReadingItem) -> [String; N],
+    ) -> Outcome {
+        query.extend([("point", self.point), ("from", self.from), ("to", self.to)]);
+        let list = List {
+            path,
+            query,
+            header,
+            place: |item: &ReadingItem| (item.sequence.0, 0),
+            time: |item| item.time,
+            row,
+        };
+        self.listing.show(global, &list)
     }
 }
 
 impl Readings {
     pub(super) fn run(self, global: &Global) -> Outcome {
-        let client = Client::new(&global.url);
-        let query = self.which.query();
-        let (form, csv) = (if self.csv { "text/csv" } else { NDJSON_TYPE }, self.csv);
-        if csv || global.json {
-            let answer = client.get_as("/v1/readings", &query, form)?;
-            if let Some(next) = &answer.next {
-                output::note(&format!("there is more: --after {next}"));
-            }
-            return if csv { output::lines(&answer.text) } else { output::json(&answer) };
+        let path = "/v1/readings";
+        if !self.csv && !(global.json && self.which.listing.is_page()) {
+            return self.which.show(global, path, Vec::new(), output::READING, output::reading);
         }
-        output::list(global, "/v1/readings", &query, &output::READING, output::reading)
+        // As the server writes them.
+        let form = if self.csv { "text/csv" } else { NDJSON_TYPE };
+        let Which { point, from, to, listing } = self.which;
+        let query = vec![("point", point), ("from", from), ("to", to)];
+        listing.each_text(global, path, query, form, |answer| {
+            if self.csv { output::lines(answer) } else { output::json_text(answer) }
+        })
     }
 }

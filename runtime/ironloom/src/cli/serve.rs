@@ -1,7 +1,10 @@
 //! `ironloom serve`.
 
+mod check;
+mod notify;
+
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,15 +15,16 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use super::failure::{Failure, Outcome};
+use super::failure::{Failure, Line, Outcome};
 use super::output;
+use crate::api::facade::{Facade, Reloaded};
 use crate::api::guard::Guard;
 use crate::api::host::{NodeOptions, Start, StartError};
-use crate::api::{Api, router, server};
+use crate::api::{Api, Site, server};
 use crate::aside::aside;
-use crate::config::Config;
-use crate::telemetry::{Telemetry, start_logging};
-use ironloom_types::clock::Source;
+use crate::config::{Config, Source, SourceError};
+use crate::telemetry::{LogFilter, Telemetry, start_logging};
+use ironloom_types::clock;
 
 /// Runs the server until it is stopped.
 #[derive(Args, Debug)]
@@ -40,6 +44,9 @@ pub(super) struct Serve {
     /// Print a configuration with every key and its default, and exit
     #[arg(long)]
     print_default_config: bool,
+    /// Look for whatever would keep the server from starting, print all of it, and exit: nothing is started or changed
+    #[arg(long)]
+    check: bool,
 }
 
 /// Worker threads for each core. As many apps as there are cores run at once, each for up to 10 ms; all other tasks
@@ -58,8 +65,13 @@ impl Serve {
         if self.print_default_config {
             return output::print(&Config::documented());
         }
-        start_logging();
-        let config = self.read_config()?;
+        if self.check {
+            return check::check(&self);
+        }
+        let source = self.source();
+        let config = self.load_config(&source)?;
+        let log = start_logging(config.server.log.clone());
+        self.check_address(&config)?;
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(WORKERS_PER_CORE * cores)
@@ -67,52 +79,55 @@ impl Serve {
             .global_queue_interval(POLLS_PER_LOOK)
             .enable_all()
             .build()?;
-        let outcome = runtime.block_on(self.serve(config, start));
+        let outcome = runtime.block_on(self.serve(config, source, log, start));
         runtime.shutdown_timeout(LAST_TASKS);
         outcome
     }
 
-    fn read_config(&self) -> Result<Config, Failure> {
-        let text = match &self.config {
-            Some(path) => {
-                std::fs::read_to_string(path).with_context(|| format!("{} can't be read", path.display()))?
+    /// The source of the configuration, however the working folder changes.
+    fn source(&self) -> Source {
+        let absolute = |path: &PathBuf| std::path::absolute(path).unwrap_or_else(|_| path.clone());
+        Source { file: self.config.as_ref().map(absolute), listen: self.listen }
+    }
+
+    fn load_config(&self, source: &Source) -> Result<Config, Failure> {
+        source.read().map_err(|error| match error {
+            // As the user wrote it.
+            SourceError::Wrong { problems, path } => {
+                Failure::File(problems.of_file(self.config.as_deref().unwrap_or(&path)))
             }
-            None => String::new(),
-        };
-        let name = self.config.as_deref().unwrap_or(Path::new("the configuration"));
-        let mut config = Config::read(&text).map_err(|problems| Failure::File(problems.of_file(name)))?;
-        if let Some(listen) = self.listen {
-            config.server.listen = listen;
-        }
-        let folder = self.config.as_deref().and_then(Path::parent).unwrap_or(Path::new(""));
-        for connector in config.connectors.values_mut() {
-            connector.resolve(folder);
-        }
-        self.check_address(&config)?;
-        Ok(config)
+            unreadable @ SourceError::Unreadable { .. } => Failure::Other(unreadable.into()),
+        })
     }
 
     fn check_address(&self, config: &Config) -> Outcome {
+        if let Some(problem) = self.address_problem(config) {
+            return Err(Failure::Misuse(problem));
+        }
         let listen = config.server.listen;
-        if listen.ip().is_loopback() {
-            return Ok(());
+        if !listen.ip().is_loopback() {
+            tracing::warn!("listens on {listen} without credentials: anyone who reaches it can do anything");
         }
-        if !self.insecure_bind {
-            return Err(Failure::Misuse(format!(
-                "{listen} isn't loopback, and the server has no credentials yet: anyone who reaches it can do \
-                 anything. Listen on 127.0.0.1, or pass --insecure-bind"
-            )));
-        }
-        if config.site.clock == Source::Feed {
-            return Err(Failure::Misuse(format!(
-                "[site] clock = \"feed\" needs a loopback address, not {listen}"
-            )));
-        }
-        tracing::warn!("listens on {listen} without credentials: anyone who reaches it can do anything");
         Ok(())
     }
 
-    async fn serve(&self, config: Config, start: Start) -> Outcome {
+    /// Why the server must not listen where it is asked to.
+    fn address_problem(&self, config: &Config) -> Option<String> {
+        let listen = config.server.listen;
+        if listen.ip().is_loopback() {
+            return None;
+        }
+        if !self.insecure_bind {
+            return Some(format!(
+                "{listen} isn't loopback, and the server has no credentials yet: anyone who reaches it can do \
+                 anything. Listen on 127.0.0.1, or pass --insecure-bind"
+            ));
+        }
+        let feed = config.site.clock == clock::Source::Feed;
+        feed.then(|| format!("[site] clock = \"feed\" needs a loopback address, not {listen}"))
+    }
+
+    async fn serve(&self, config: Config, source: Source, log: LogFilter, start: Start) -> Outcome {
         // From now on: a terminal that is closed doesn't end the server.
         let hangup = signal(SignalKind::hangup())?;
         // Before the node is started, which may take a while: a port that is taken is told at once.
@@ -121,10 +136,12 @@ impl Serve {
             TcpListener::bind(listen).await.with_context(|| format!("can't listen on {listen}"))?;
         let listen = listener.local_addr()?;
         let hosts = config.server.hosts.clone();
-        let telemetry = Telemetry::new();
+        let telemetry = Telemetry::new(log);
         let metrics = telemetry.metrics.clone();
         let exposed = !listen.ip().is_loopback();
-        let options = NodeOptions { config, data: self.data.clone(), exposed, telemetry };
+        let data = self.data.clone();
+        let options = NodeOptions { config, data, exposed, throwaway: false, telemetry, source };
+        notify::opening();
         // The node reads the log and may wait for the disk; it is within the runtime, not on it.
         let node = aside(move || start(options))
             .await
@@ -135,7 +152,7 @@ impl Serve {
             })?;
         let (stop, stopping) = watch::channel(false);
         let api = Api::new(Arc::clone(&node).facade(), Guard { listen, hosts }, metrics);
-        let server = tokio::spawn(server::serve(listener, router(api), stopping));
+        let server = tokio::spawn(server::serve(listener, Site::new(api), stopping));
         match output::print(&format!("listening on http://{listen}\n")) {
             // Nobody reads it; the server runs all the same.
             Err(Failure::ReaderGone) => {}
@@ -143,15 +160,26 @@ impl Serve {
         }
         let data = std::path::absolute(&self.data).unwrap_or_else(|_| self.data.clone());
         tracing::info!(data = %data.display(), "listening on http://{listen}");
+        notify::ready(&format!("listens on http://{listen}"));
+        tokio::spawn(notify::stay_alive());
         let mut signals = Signals::new(hangup)?;
-        tokio::select! {
-            () = signals.stop() => {}
-            reason = node.failed() => {
-                give_last_answers(&stop, server).await;
-                return Err(Failure::Storage(reason));
+        loop {
+            tokio::select! {
+                heard = signals.next() => match heard {
+                    Heard::Stop => break,
+                    Heard::Reload => {
+                        // Beside the wait for signals: a connector may take a while to end.
+                        tokio::spawn(reload(Arc::clone(&node).facade()));
+                    }
+                },
+                reason = node.failed() => {
+                    give_last_answers(&stop, server).await;
+                    return Err(Failure::Storage(reason));
+                }
             }
         }
         tracing::info!("stops");
+        notify::stopping();
         stop.send_replace(true);
         let stopped = async {
             let stopped = node.stop().await;
@@ -189,16 +217,47 @@ impl Signals {
         Ok(Self { terminate, interrupt, hangup })
     }
 
-    /// Waits for one that says to stop.
+    async fn next(&mut self) -> Heard {
+        tokio::select! {
+            _ = self.terminate.recv() => Heard::Stop,
+            _ = self.interrupt.recv() => Heard::Stop,
+            _ = self.hangup.recv() => Heard::Reload,
+        }
+    }
+
+    /// Waits for one that says to stop. Whoever stops takes no other configuration.
     async fn stop(&mut self) {
-        loop {
-            tokio::select! {
-                _ = self.terminate.recv() => return,
-                _ = self.interrupt.recv() => return,
-                _ = self.hangup.recv() => {
-                    tracing::warn!("SIGHUP is ignored; a changed configuration takes a restart");
-                }
+        while self.next().await == Heard::Reload {}
+    }
+}
+
+/// The wish of a signal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Heard {
+    Stop,
+    /// By SIGHUP: the configuration may have changed.
+    Reload,
+}
+
+/// Takes a changed configuration; nobody but the log is there to be told.
+async fn reload(node: Arc<dyn Facade>) {
+    notify::reloading();
+    let reloaded = node.reload(false).await;
+    notify::ready(if reloaded.is_ok() {
+        "has read its configuration again"
+    } else {
+        "has kept its configuration"
+    });
+    match reloaded {
+        Ok(Reloaded { changes, notes, .. }) => {
+            for note in notes {
+                tracing::info!("{note}");
             }
+            tracing::info!(changes = changes.len(), "SIGHUP: the configuration was read again");
+        }
+        Err(problem) => {
+            let errors: Vec<String> = problem.errors.iter().map(|error| Line(error).to_string()).collect();
+            tracing::error!(errors = errors.join("; "), "SIGHUP: {}", problem.detail);
         }
     }
 }

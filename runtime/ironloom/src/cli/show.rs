@@ -6,8 +6,11 @@ use clap::Args;
 
 use super::client::{Client, segment};
 use super::failure::Outcome;
-use super::{Global, output};
-use crate::api::facade::{Installation, InstallationState, Lag, LastError, TimerError, WrittenLimits};
+use super::{Global, install, output};
+use crate::api::facade::{
+    Installation, InstallationState, Lag, LastError, PartialLimits, PendingRevision, TimerError,
+};
+use ironloom_apps::grants::OutputGrant;
 use ironloom_types::text::clean;
 
 /// Shows one installation.
@@ -15,12 +18,18 @@ use ironloom_types::text::clean;
 pub(super) struct Show {
     /// The installation
     id: String,
+    /// Print it as the file that `install --with` and `set --with` take
+    #[arg(long)]
+    install_file: bool,
 }
 
 impl Show {
     pub(super) fn run(self, global: &Global) -> Outcome {
         let answer =
             Client::new(&global.url).get(&format!("/v1/installations/{}", segment(&self.id)), &[])?;
+        if self.install_file {
+            return output::print(&install::file::write(&answer.read()?));
+        }
         output::one(global, &answer, |item: Installation| text(&item))
     }
 }
@@ -47,9 +56,18 @@ pub(super) fn text(item: &Installation) -> String {
     line("app", format!("{} {}", item.app, item.version));
     line("package", item.package.to_string());
     line("state", format!("{}, revision {}, generation {}", state(item), item.revision, item.generation));
+    for PendingRevision { revision, from } in &item.pending_revisions {
+        line("", format!("readings wait for revision {revision}, which holds from sequence {from} on"));
+    }
     let lag = &item.lag;
     let readings = if lag.readings == 1 { "reading" } else { "readings" };
     line("cursor", format!("{}, {} {readings} and {:.1} s behind", item.cursor, behind(lag), lag.seconds));
+    if let Some(expires) = lag.expires {
+        line("", format!("the oldest waiting reading is past the journal's retention at {expires}"));
+    }
+    if let Some(room) = &item.waits_for {
+        line("waits for", room.clone());
+    }
     if let Some(error) = &item.last_error {
         line(
             "last error",
@@ -60,6 +78,26 @@ pub(super) fn text(item: &Installation) -> String {
         let LastError { kind, at, message, ordinal } = error;
         line("timer error", format!("{timer}: {kind} at {at}: {message} (invocation {ordinal})"));
     }
+    work(item, &mut line);
+    for (name, patterns) in &item.bindings {
+        line("binding", format!("{name} = {}", patterns.as_slice().join(", ")));
+    }
+    for (name, grant) in &item.grants.outputs {
+        line("grant", format!("{name} = {}", granted(grant)));
+    }
+    for (name, value) in &item.settings {
+        line("setting", format!("{name} = {value}"));
+    }
+    line("limits", limits(item.limits));
+    line("time zone", item.timezone.clone());
+    if item.keep_up {
+        line("keep up", "sources are slowed where it is behind by more than ingest.max_lag".to_owned());
+    }
+    out
+}
+
+/// Its work so far, and points that it doesn't get.
+fn work(item: &Installation, line: &mut impl FnMut(&str, String)) {
     let counters = &item.counters;
     let left_out = &item.left_out;
     if left_out.points > 0 {
@@ -74,37 +112,40 @@ pub(super) fn text(item: &Installation) -> String {
         dropped => format!(", {dropped} of these dropped: there were too many, or too large ones"),
     };
     line("readings", format!("{} taken, {} set aside{dropped}", counters.readings, counters.dead_letters));
+    if counters.missed > 0 {
+        let missed = counters.missed;
+        line("missed", format!("{missed} past the journal's retention before it got to them"));
+    }
     line("derived", counters.derived.to_string());
     if counters.alarms_dropped > 0 {
         let dropped = output::counted(counters.alarms_dropped, "alarm");
-        line("alarms", format!("{dropped} dropped before anybody acknowledged: there were too many"));
+        line(
+            "alarms",
+            format!("{dropped} left to the history before anybody acknowledged: there were too many"),
+        );
     }
-    for (name, patterns) in &item.bindings {
-        line("binding", format!("{name} = {}", patterns.as_slice().join(", ")));
+    if counters.episodes_dropped > 0 {
+        let dropped = output::counted(counters.episodes_dropped, "episode");
+        line("history", format!("{dropped} of alarms dropped, the oldest first: there were too many"));
     }
-    for (name, grant) in &item.grants.outputs {
-        let mut text = format!("{name} = {}, toward {}", grant.allow, grant.toward);
-        if grant.strict {
-            text.push_str(", strict");
-        }
-        if let Some(ttl) = grant.ttl {
-            text.push_str(&format!(", at most {ttl}"));
-        }
-        if let Some(safe) = grant.safe {
-            text.push_str(&format!(", safe {safe}"));
-        }
-        line("grant", text);
-    }
-    for (name, value) in &item.settings {
-        line("setting", format!("{name} = {value}"));
-    }
-    line("limits", limits(item.limits.clone()));
-    line("time zone", item.timezone.clone());
-    out
 }
 
-fn limits(limits: WrittenLimits) -> String {
-    let WrittenLimits { memory, cpu, state, share, points } = limits;
+fn granted(grant: &OutputGrant) -> String {
+    let mut text = format!("{}, toward {}", grant.allow, grant.toward);
+    if grant.strict {
+        text.push_str(", strict");
+    }
+    if let Some(ttl) = grant.ttl {
+        text.push_str(&format!(", at most {ttl}"));
+    }
+    if let Some(safe) = grant.safe {
+        text.push_str(&format!(", safe {safe}"));
+    }
+    text
+}
+
+fn limits(limits: PartialLimits) -> String {
+    let PartialLimits { memory, cpu, state, share, points } = limits;
     let (memory, cpu, state) =
         (memory.unwrap_or_default(), cpu.unwrap_or_default(), state.unwrap_or_default());
     let (share, points) = (share.unwrap_or_default(), points.unwrap_or_default());

@@ -33,10 +33,17 @@ const KEYS: &[Key] = &[
         login in front of it. Web pages of these names, over TLS too, may call it.",
     ),
     key(
+        "server",
+        "log",
+        "\"info\"",
+        "The server's own log lines on stderr: off, error, warn, info, debug or trace, with levels of parts if need \
+         be, such as\n\"info,ironloom::lanes=debug\". The environment's IRONLOOM_LOG goes before it.",
+    ),
+    key(
         "store",
         "engine",
-        "\"sled\"",
-        "The storage engine: \"sled\" or \"redb\". It can't be changed for a data folder\n\
+        "\"redb\"",
+        "The storage engine: \"redb\" or \"sled\". It can't be changed for a data folder\n\
         that has a store.",
     ),
     key(
@@ -57,8 +64,8 @@ const KEYS: &[Key] = &[
         "log",
         "checkpoint",
         "\"256 MiB\"",
-        "After this much log checkpoints fold the oldest of it into the store. A restart \
-        reads\nthe rest again, at most `max`.",
+        "When this much of the log waits, a checkpoint folds its oldest part into the store. A\n\
+        restart reads the rest again, at most `max`.",
     ),
     key(
         "log",
@@ -68,9 +75,51 @@ const KEYS: &[Key] = &[
         `checkpoint`, two of `segment` and 64 MiB.",
     ),
     key("log", "segment", "\"64 MiB\"", "Size of one file of the log, 64 MiB to 1 GiB."),
+    key(
+        "log",
+        "fold_at_stop",
+        "\"5 s\"",
+        "The time that a stop has to fold the log into the store, at most 1 h. The next start reads what\nis left. \
+         Whoever stops the server must wait for as long (in systemd `TimeoutStopSec`).",
+    ),
+    key(
+        "journal",
+        "max_age",
+        "\"off\"",
+        "Readings that were recorded longer ago than this are deleted, such as \"90 d\"; at least 1 h. An app that hasn't\n\
+        got to them misses them, and is told so.",
+    ),
+    key(
+        "journal",
+        "max_bytes",
+        "\"off\"",
+        "The oldest readings are deleted where those at rest take more than this, at least \"256 MiB\". Files\n\
+        of 64 MiB go as a whole.",
+    ),
     key("ingest", "max_future", "\"5 min\"", "How far ahead of the clock a reading's `at` may be."),
+    key(
+        "ingest",
+        "max_lag",
+        "\"off\"",
+        "Sources are slowed where an installation that must keep up (`ironloom install --keep-up`) is\nbehind by more than \
+        this, 100 ms to 1 h.",
+    ),
     key("batch", "max_readings", "16384", "Most readings of one invocation, 1 to 16384."),
     key("batch", "max_bytes", "\"4 MiB\"", "Most bytes of readings of one invocation."),
+    key(
+        "sandbox",
+        "code",
+        "\"256 MiB\"",
+        "Memory for the code of apps. Beyond it the code that was used the longest ago goes, and is\nloaded \
+        again when it is needed.",
+    ),
+    key(
+        "sandbox",
+        "allocator",
+        "\"pool\"",
+        "Where the memories of invocations come from: \"pool\", or \"on-demand\", which is slower and shows in a\nreplay \
+        that what apps do doesn't depend on it.",
+    ),
     key(
         "limits",
         "memory",
@@ -117,8 +166,13 @@ const SECTIONS: &[(&str, &str)] = &[
     ("server", "The HTTP API."),
     ("store", "Storage."),
     ("log", "The log, which is written first, and is durable before anything is acknowledged."),
+    (
+        "journal",
+        "Readings that are kept. Without a limit the disk fills in the end, and `store.reserve` ends pushes.",
+    ),
     ("ingest", "What comes in."),
     ("batch", "The readings that an app gets at once. The rest waits for the next invocation."),
+    ("sandbox", "The code of apps."),
     (
         "limits",
         "Limits of apps. An installation keeps the limits that it was installed with: a change here holds for\n# later installs. \

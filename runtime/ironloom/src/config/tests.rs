@@ -85,11 +85,17 @@ kind = "opc"
 #[test]
 fn sizes_and_spans_are_written_as_in_a_manifest() {
     let text = "[store]\nreserve = \"1.5 GiB\"\n[limits]\ncpu = \"1.5 s\"\nmemory = \"40000 kB\"\n\
-                [ingest]\nmax_future = \"1.5 h\"\n";
+                [ingest]\nmax_future = \"1.5 h\"\nmax_lag = \"2 s\"\n";
     let config = Config::read(text).unwrap();
     assert_eq!(config.store.reserve, Bytes(3 << 29));
     assert_eq!((config.limits.cpu, config.limits.memory), (1_500_000_000, 40_000_000));
     assert_eq!(config.max_future, Span(5_400_000_000_000));
+    assert_eq!(config.max_lag, Some(Span(2_000_000_000)));
+    assert_eq!(Config::read("").unwrap().max_lag, None);
+    for wrong in ["99 ms", "61 min", "on"] {
+        let error = errors(&format!("[ingest]\nmax_lag = \"{wrong}\"\n"));
+        assert!(error.starts_with("2:11: ingest.max_lag: "), "{error}");
+    }
 }
 
 #[test]
@@ -153,4 +159,14 @@ fn the_reserve_lets_the_log_go_on() {
     let large = "[log]\nsegment = \"512 MiB\"\nmax = \"2 GiB\"\n";
     assert!(errors(large).contains("store.reserve: must be at least 1088 MiB"), "{}", errors(large));
     assert!(Config::read(&format!("[store]\nreserve = \"1088 MiB\"\n{large}")).is_ok());
+}
+
+#[test]
+fn retention_is_off_or_long_enough() {
+    let config = Config::read("[journal]\nmax_age = \"90 d\"\nmax_bytes = \"1 GiB\"\n").unwrap();
+    assert_eq!(config.journal.max_age, Some(Span(90 * 24 * 3_600_000_000_000)));
+    assert_eq!(config.journal.max_bytes, Some(Bytes(1 << 30)));
+    let wrong = errors("[journal]\nmax_age = \"59 min\"\nmax_bytes = \"255 MiB\"\n");
+    assert!(wrong.contains("must be \"off\" or at least 1 h"), "{wrong}");
+    assert!(wrong.contains("must be \"off\" or at least 256 MiB"), "{wrong}");
 }

@@ -58,6 +58,14 @@ pub(super) async fn run(config: CsvConfig, mut run: Run) {
     }
 }
 
+/// Says what keeps the file from being read now.
+pub(super) fn check(config: &CsvConfig) -> Result<(), String> {
+    match file::open_header(config) {
+        Ok(_) => Ok(()),
+        Err(FileError::Io(problem) | FileError::Wrong(problem)) => Err(problem),
+    }
+}
+
 /// Reads the file where that may block.
 async fn read_aside<T: Send + 'static>(
     read: impl FnOnce() -> Result<T, FileError> + Send + 'static,

@@ -119,6 +119,20 @@ impl ConnectorConfig {
         }
     }
 
+    /// Says what would keep it from reading its source now. May wait for a disk.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        match self {
+            Self::Csv(config) => csv::check(config),
+        }
+    }
+
+    /// Its source, for people.
+    pub(crate) fn source(&self) -> String {
+        match self {
+            Self::Csv(config) => config.path.display().to_string(),
+        }
+    }
+
     /// Resolves file names that are relative to the configuration's folder.
     pub(crate) fn resolve(&mut self, folder: &std::path::Path) {
         match self {

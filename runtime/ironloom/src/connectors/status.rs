@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
+use crate::telemetry::events::What;
 use crate::telemetry::{Metrics, Sparing};
 use ironloom_types::text::clean;
 
@@ -15,7 +17,7 @@ const LOG_FIRST: u32 = 20;
 const LOG_EVERY: Duration = Duration::from_secs(10);
 
 /// The status of a connector, as people see it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct ConnectorStatus {
     /// Its name in the configuration.
     pub name: String,
@@ -83,7 +85,15 @@ impl Status {
     }
 
     pub(super) fn set(&self, state: &'static str) {
-        self.state.lock().0 = state;
+        let before = std::mem::replace(&mut self.state.lock().0, state);
+        if before != state {
+            self.tell(state, None);
+        }
+    }
+
+    fn tell(&self, state: &str, error: Option<String>) {
+        let (connector, state) = (self.name.clone(), state.to_owned());
+        self.metrics.events.tell_sparingly(What::Connector { connector, state, error });
     }
 
     /// The source goes on where so many lines and cells of it were skipped.
@@ -109,7 +119,12 @@ impl Status {
         if is_new && (self.failures.lock().take() || state == "stopped") {
             tracing::warn!(connector = self.name, state, "{error}");
         }
-        *now = (state, Some(error));
+        let is_other = now.0 != state;
+        *now = (state, Some(error.clone()));
+        drop(now);
+        if is_other {
+            self.tell(state, Some(error));
+        }
     }
 
     /// Something is wrong with what was read.

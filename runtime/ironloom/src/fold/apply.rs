@@ -1,6 +1,10 @@
 //! Applies one record to the state in memory.
 
 mod points;
+mod readings;
+mod receipts;
+mod terms;
+pub(crate) mod told;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,9 +13,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::durable::{Begin, Durable};
+use self::terms::revision_key;
+use super::durable::Begin;
+use super::episodes;
 use super::queue::{Queue, RowNote};
-use super::routes::PreparedRoutes;
 use super::sealer::Sealed;
 use super::stored::{Removed, StoredLane, encode, request_key};
 use super::stretches::{Extent, Frozen, Stretches};
@@ -19,12 +24,12 @@ use super::submission::Accepted;
 use super::{Gone, KnownPackage, Shared};
 use crate::records::NumberedPoint;
 use crate::records::admin::{AdminRecord, LaneDue, NewInstallation, PackageRecord};
-use crate::records::commit::{AlarmState, CommitHead, StateChange};
+use crate::records::alarm::AlarmRecord;
+use crate::records::commit::{CommitHead, StateChanges};
 use crate::records::installation::Installation;
-use crate::records::lane::LaneMeta;
+use crate::records::lane::{Episodes, LaneMeta};
 use crate::telemetry::Sparing;
 use ironloom_apps::manifest::Manifest;
-use ironloom_apps::routing::Prepared;
 use ironloom_storage::journal::Chunk;
 use ironloom_storage::log::RecordRef;
 use ironloom_storage::store::{Item, Key, Scope, StateCache};
@@ -35,12 +40,12 @@ use ironloom_types::limits::MAX_HOPS;
 /// Applies records in the order of the log. There is one, and one thread that calls it.
 pub(crate) struct Applier {
     shared: Arc<Shared>,
-    /// For each lane, the rows of the record at hand; kept to save allocations.
+    /// For each lane, rows of the record at hand; some room is kept to save allocations.
     rows: Vec<Vec<RowNote>>,
     touched: Vec<u32>,
     /// The stretches that no checkpoint has folded.
     pub(super) stretches: Stretches,
-    /// Whether a generation that was gone before is to be purged, of which no checkpoint has heard.
+    /// Whether a generation is to be purged of which no checkpoint has heard.
     purges: bool,
     /// Whether records are those of a restart.
     replaying: bool,
@@ -98,14 +103,16 @@ impl Applier {
         frozen
     }
 
-    /// Whether something is gone, or is to be purged, of which no checkpoint has heard.
-    pub(super) fn has_gone(&self) -> bool {
-        self.purges || self.stretches.has_gone()
+    /// Whether a checkpoint is wanted for what is gone: something is to be purged, or so many installations are gone
+    /// that what is left of them counts.
+    pub(super) fn wants_gone_folded(&self) -> bool {
+        self.purges || self.stretches.has_many_gone()
     }
 
     /// From now on records are new ones.
     pub(crate) fn go_live(&mut self) {
         self.replaying = false;
+        self.shared.metrics.events.go_live();
     }
 
     /// Applies one record, or a barrier; answers whoever waits for it.
@@ -115,15 +122,13 @@ impl Applier {
             self.shared.applied.store(at.position.0, Ordering::Release);
         }
         match sealed {
-            Sealed::Readings { new_points, chunk, receipt, request, forgotten, reply } => {
+            Sealed::Readings { new_points, chunk, receipt, request, forgotten, place, reply } => {
                 let answer =
                     Accepted { accepted: chunk.len() as u64, through: last_of(&chunk), duplicate: false };
                 // First: a forgotten key may be the one that comes again with this request.
                 let mut changes: Vec<_> = forgotten.into_iter().map(|key| (request_key(key), None)).collect();
                 if let Some(receipt) = receipt {
-                    let note = Bytes::from(receipt.note);
-                    changes.push((Scope::MAIN.key(Item::Receipt(&receipt.connector)), Some(note.clone())));
-                    self.shared.receipts.write().insert(receipt.connector, note);
+                    self.receipt(receipt, time, &mut changes);
                 }
                 if let Some(request) = request {
                     let remembered = super::requests::Remembered {
@@ -135,6 +140,7 @@ impl Applier {
                     changes.push((request_key(request.key), Some(encode(&remembered))));
                 }
                 self.add_points(&new_points);
+                drop(place);
                 self.shared.overlay.apply(changes);
                 self.readings(&chunk, at);
                 if !self.replaying {
@@ -146,8 +152,9 @@ impl Applier {
                     let _ = reply.send(Ok(answer));
                 }
             }
-            Sealed::Commit { head, state, new_points, chunk, reply } => {
+            Sealed::Commit { head, state, new_points, chunk, place, reply } => {
                 self.commit(head, state, &new_points, &chunk, at);
+                drop(place);
                 self.shared.advance(time);
                 if let Some(reply) = reply {
                     let _ = reply.send(Ok(()));
@@ -170,53 +177,10 @@ impl Applier {
         }
     }
 
-    /// Takes readings into latest values and journal, and notes for each lane which are its own.
-    fn readings(&mut self, chunk: &Arc<Chunk>, at: Option<RecordRef>) {
-        if chunk.is_empty() {
-            return;
-        }
-        self.shared.points.observe(chunk.first_sequence, &chunk.columns);
-        if let Some(at) = at {
-            // Before the notes: a lane that catches up has to find it.
-            self.shared.journal.append(chunk, at);
-        }
-        if chunk.runs.iter().any(|run| run.hops > MAX_HOPS) {
-            if !self.replaying {
-                self.too_far.note(chunk.columns.len());
-            }
-            return;
-        }
-        // At a restart as well: commits that come later in the log take away what they dealt with, so that
-        // what is left then is what waits, however many installations there are.
-        let routing = self.shared.routing.read();
-        for (row, point) in chunk.columns.points.iter().enumerate() {
-            for found in routing.matches(*point) {
-                let lane = found.lane() as usize;
-                if self.rows.len() <= lane {
-                    self.rows.resize_with(lane + 1, Vec::new);
-                }
-                if self.rows[lane].is_empty() {
-                    self.touched.push(found.lane());
-                }
-                self.rows[lane].push(RowNote::new(row, *found));
-            }
-        }
-        drop(routing);
-        for number in self.touched.drain(..) {
-            let rows = &mut self.rows[number as usize];
-            if let Some(lane) = self.shared.lanes.get(number) {
-                self.shared.relieve_notes(None);
-                lane.note(chunk, rows);
-                self.shared.listener.noted(number);
-            }
-            rows.clear();
-        }
-    }
-
     fn commit(
         &mut self,
         head: CommitHead,
-        state: Vec<StateChange>,
+        state: StateChanges,
         new_points: &[NumberedPoint],
         chunk: &Arc<Chunk>,
         at: Option<RecordRef>,
@@ -235,9 +199,17 @@ impl Applier {
         for (name, due) in &head.timers {
             changes.push((key(Item::Timer(generation, name)), due.map(|due| encode(&due.0))));
         }
+        let lane = self.shared.lanes.of_generation(generation);
         for alarm in &head.alarms {
-            let alarm_key = key(Item::Alarm(generation, alarm.code.as_str().into(), &alarm.entity));
-            changes.push((alarm_key, (alarm.state != AlarmState::Normal).then(|| encode(alarm))));
+            episodes::put(
+                self.shared.is_current(lane.as_deref(), generation, alarm),
+                generation,
+                alarm,
+                &mut changes,
+            );
+        }
+        for place in &head.episodes_gone {
+            episodes::drop(generation, *place, &mut changes);
         }
         changes.push(self.lane_value(&head.installation, generation, &head.meta, None));
         self.shared.overlay.apply(changes);
@@ -245,23 +217,25 @@ impl Applier {
             self.shared.metrics.dead_letters.inc_by(head.dead_letters.len() as u64);
             self.shared.metrics.derived.inc_by(chunk.len() as u64);
         }
-        if let Some(lane) = self.shared.lanes.of_generation(generation) {
-            {
-                let mut cache = lane.state.write();
-                let before = cache.bytes().dirty;
-                cache.apply(self.stretches.current(), state);
-                // A key that is written again counts once, and may be smaller than before.
-                self.shared
-                    .dirty_state
-                    .fetch_add(cache.bytes().dirty.wrapping_sub(before), Ordering::Relaxed);
-            }
-            lane.apply(head);
-            self.shared.note_due(&lane);
+        if let Some(lane) = &lane {
+            let mut cache = lane.state.write();
+            let before = cache.bytes().dirty;
+            cache.apply(self.stretches.current(), &state);
+            // A key that is written again counts once, and may be smaller than before.
+            self.shared.dirty_state.fetch_add(cache.bytes().dirty.wrapping_sub(before), Ordering::Relaxed);
         }
         self.readings(chunk, at);
+        // Last: whoever sees that a reading is dealt with sees what came of it.
+        if let Some(lane) = lane {
+            self.tell_commit(&lane, &head);
+            lane.apply(head);
+            self.end_terms(&lane);
+            self.shared.note_due(&lane);
+            self.shared.tell_waits(&lane);
+        }
     }
 
-    fn lane_value(
+    pub(super) fn lane_value(
         &self,
         installation: &InstallationId,
         generation: Generation,
@@ -273,6 +247,7 @@ impl Applier {
     }
 
     fn admin(&mut self, record: AdminRecord) {
+        self.tell_admin(&record);
         match record {
             AdminRecord::PackageAdded(record) => self.add_package(*record),
             AdminRecord::PackageRemoved(digest) => {
@@ -295,19 +270,16 @@ impl Applier {
                     self.lane_value(&id, generation, &meta, None),
                 ]);
                 lane.stand(installation, *meta);
+                self.end_terms(&lane);
                 self.shared.note_due(&lane);
+                self.shared.tell_waits(&lane);
                 self.shared.listener.wake(lane.number);
             }
             AdminRecord::Uninstalled { id, generation, at, purge } => {
                 self.uninstall(&id, generation, Removed { at, purge })
             }
-            AdminRecord::Alarm { generation, alarm } => {
-                let key = Scope::MAIN.key(Item::Alarm(generation, alarm.code.as_str().into(), &alarm.entity));
-                let stays = alarm.state != AlarmState::Normal;
-                self.shared.overlay.apply([(key, stays.then(|| encode(&*alarm)))]);
-                if let Some(lane) = self.shared.lanes.of_generation(generation) {
-                    lane.put_alarm(*alarm);
-                }
+            AdminRecord::Alarm { generation, alarm, episodes } => {
+                self.alarm(generation, *alarm, episodes);
             }
             AdminRecord::UnitsGiven(units) => self.set_units(&units),
             AdminRecord::DeadLetterDeleted { generation, number, kept, bytes } => {
@@ -325,6 +297,19 @@ impl Applier {
                 }
                 self.purge(|generation, _| generations.contains(&generation));
             }
+            AdminRecord::Missed { id, generation, through, gaps } => {
+                let Some(lane) = self.shared.lanes.of_generation(generation) else { return };
+                let meta = lane.miss(through, &gaps);
+                self.shared.overlay.apply([self.lane_value(&id, generation, &meta, None)]);
+                self.end_terms(&lane);
+                self.shared.tell_waits(&lane);
+            }
+            AdminRecord::Dropped { before } => {
+                let gone = self.shared.journal.drop_before(before, self.shared.applied());
+                let keys = gone.into_iter().map(|first| Scope::MAIN.key(Item::Block(first)));
+                self.shared.overlay.apply(keys.map(|key| (key, None)));
+            }
+            AdminRecord::Revised(revised) => self.revise(*revised),
         }
     }
 
@@ -335,7 +320,10 @@ impl Applier {
         let mut changes = Vec::new();
         for lane in self.shared.lanes.all() {
             let moved = due.get(&lane.generation).copied();
-            let meta = lane.leave_future(to, moved);
+            let (meta, shelved) = lane.leave_future(to, moved);
+            for alarm in &shelved {
+                episodes::put(true, lane.generation, alarm, &mut changes);
+            }
             changes.push(self.lane_value(&lane.id, lane.generation, &meta, None));
             let timers = moved.map_or(&[][..], |moved| &moved.timers);
             changes.extend(timers.iter().map(|(name, due)| {
@@ -344,6 +332,9 @@ impl Applier {
             self.shared.note_due(&lane);
             self.shared.listener.wake(lane.number);
         }
+        let streams = self.shared.streams.write().leave_future(to);
+        changes
+            .extend(streams.iter().map(|(key, at)| (Scope::MAIN.key(Item::Stream(key)), Some(encode(at)))));
         self.shared.overlay.apply(changes);
         for (generation, gone) in self.shared.removed.lock().iter_mut() {
             if gone.removed.at > to {
@@ -351,6 +342,20 @@ impl Applier {
                 self.set_removed(*generation, gone);
             }
         }
+    }
+
+    /// Takes over what a person did with an alarm.
+    fn alarm(&self, generation: Generation, alarm: AlarmRecord, episodes: Episodes) {
+        let lane = self.shared.lanes.of_generation(generation);
+        let mut changes = Vec::new();
+        let is_current = self.shared.is_current(lane.as_deref(), generation, &alarm);
+        episodes::put(is_current, generation, &alarm, &mut changes);
+        // Without a lane its removal follows, at a restart.
+        if let Some(lane) = lane {
+            lane.put_alarm(alarm, episodes);
+            changes.push(self.lane_value(&lane.id, generation, lane.book().meta(), None));
+        }
+        self.shared.overlay.apply(changes);
     }
 
     /// Marks what these generations have kept for the checkpoint's thread to remove.
@@ -397,7 +402,7 @@ impl Applier {
         self.shared.generation.fetch_max(installation.generation.0, Ordering::SeqCst);
         self.shared.overlay.apply([
             (Scope::MAIN.key(Item::Installation(id.as_str())), Some(encode(&installation))),
-            (Scope::MAIN.key(Item::Revision(id.as_str().into(), revision.number)), Some(encode(&revision))),
+            (revision_key(&id, revision.number), Some(encode(&revision))),
             self.lane_value(&id, installation.generation, &meta, None),
         ]);
         let known = self.shared.packages.read().get(&installation.package).cloned();
@@ -414,33 +419,9 @@ impl Applier {
             false => StateCache::of_new_generation(budget),
         };
         let (timers, alarms) = (BTreeMap::new(), Vec::new());
-        let manifest = Arc::clone(&known.manifest);
+        let revisions = vec![(revision, Arc::clone(&known.manifest))];
         let routes = self.shared.prepared.lock().remove(&installation.generation);
-        self.begin(Begin { installation, revision, manifest, meta, state, queue, timers, alarms }, routes);
-    }
-
-    /// Makes a lane and routes to it, by what was prepared if it still holds.
-    pub(crate) fn begin(&mut self, begin: Begin, routes: Option<PreparedRoutes>) {
-        let number = self.shared.lanes.free_number();
-        let left_out;
-        let entities = {
-            let mut routing = self.shared.routing.write();
-            let names = self.shared.points.names();
-            let inputs = &begin.revision.bindings.inputs;
-            let routes = routes.filter(|prepared| prepared.changes == routing.changes());
-            let routes = routes.map_or_else(|| Prepared::new(inputs), |prepared| prepared.routes);
-            let points = names.iter_from(routes.next());
-            let points = points.map(|(number, point)| (number, &point.path, point.unit.as_deref()));
-            left_out = routing.put_lane(number, inputs, routes, points);
-            routing.entities(number)
-        };
-        self.shared.left_out.begin(number, &begin.installation.id);
-        self.shared.note_left_out(&left_out);
-        let Some(entities) = entities else { return };
-        let lane = Arc::new(Durable::new(number, begin, entities, self.shared.lanes.alarms()));
-        self.shared.lanes.insert(Arc::clone(&lane));
-        self.shared.listener.begun(&lane);
-        self.shared.note_due(&lane);
+        self.begin(Begin { installation, revisions, meta, state, queue, timers, alarms }, routes);
     }
 
     /// The queue of a lane that goes on behind this sequence.
@@ -455,6 +436,7 @@ impl Applier {
 
     fn uninstall(&mut self, id: &InstallationId, generation: Generation, removed: Removed) {
         if removed.purge {
+            self.purges = true;
             self.remove_points(id);
             self.purge(|_, gone| gone.installation == *id);
         }
@@ -462,27 +444,35 @@ impl Applier {
         self.shared.removed.lock().insert(generation, gone);
         let Some(lane) = self.shared.lanes.of_generation(generation) else {
             // Only at a restart after a checkpoint that did not end: part of it is gone from the store.
-            self.shared.overlay.apply([
+            let mut changes = vec![
                 (Scope::MAIN.key(Item::Installation(id.as_str())), None),
                 self.lane_value(id, generation, &LaneMeta::default(), Some(removed)),
-            ]);
+            ];
+            match self.shared.stored_alarms(generation) {
+                Ok(alarms) => episodes::end(generation, alarms, removed.at, &mut changes),
+                Err(error) => {
+                    tracing::error!(installation = %id, %error, "the last alarms of an installation can't be read");
+                }
+            }
+            self.shared.overlay.apply(changes);
             return;
         };
         let alarms = lane.close();
         self.shared.note_due(&lane);
-        self.shared.routing.write().remove_lane(lane.number, &lane.revision.bindings.inputs);
-        self.shared.lanes.remove(lane.number);
-        self.shared.left_out.end(lane.number);
         let mut changes = vec![
             (Scope::MAIN.key(Item::Installation(id.as_str())), None),
-            (Scope::MAIN.key(Item::Revision(id.as_str().into(), lane.revision.number)), None),
             self.lane_value(id, generation, &LaneMeta::default(), Some(removed)),
         ];
-        for (code, entity) in alarms {
-            changes.push((Scope::MAIN.key(Item::Alarm(generation, code.as_str().into(), &entity)), None));
+        for term in lane.terms().all() {
+            self.end_route(&lane, term);
+            changes.push((revision_key(id, term.number()), None));
         }
+        self.shared.lanes.remove(lane.number);
+        episodes::end(generation, alarms, removed.at, &mut changes);
         self.shared.overlay.apply(changes);
         self.shared.listener.gone(&lane);
+        self.shared.tell_waits(&lane);
+        self.shared.leaving.lock().push(Arc::downgrade(&lane));
         self.stretches.gone.push(lane);
     }
 }

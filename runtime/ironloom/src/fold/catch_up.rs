@@ -5,12 +5,36 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use hashbrown::HashMap;
+
 use super::Shared;
 use super::durable::Durable;
 use super::journal::JournalError;
-use super::queue::RowNote;
+use super::queue::{RowNote, Slice};
+use ironloom_types::clock::Timestamp;
 use ironloom_types::ids::{InstallationId, Sequence};
 use ironloom_types::limits::MAX_HOPS;
+
+/// Readings of one input that a lane will never see.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Missed {
+    /// When the first and the last of them were recorded.
+    pub first: Timestamp,
+    pub last: Timestamp,
+    pub count: u64,
+}
+
+impl Missed {
+    fn at(time: Timestamp) -> Self {
+        Self { first: time, last: time, count: 0 }
+    }
+
+    // Journal time may have been set back.
+    fn add(&mut self, time: Timestamp) {
+        (self.first, self.last) = (self.first.min(time), self.last.max(time));
+        self.count += 1;
+    }
+}
 
 impl Shared {
     /// Reads the journal's next chunk for a lane that is behind its notes, and notes which rows are its own.
@@ -20,12 +44,15 @@ impl Shared {
         let mut rows = Vec::new();
         let mut looked_at = 0;
         if let Some(chunk) = &chunk {
+            let terms = lane.terms();
             let routing = self.routing.read();
             let first = chunk.row_after(Sequence(from.0 - 1));
             looked_at = chunk.len() - first;
             for row in first..chunk.len() {
+                // Each by the bindings of its own time.
+                let Some(term) = terms.of(chunk.sequence(row)) else { continue };
                 for found in routing.matches(chunk.columns.points[row]) {
-                    if found.lane() == lane.number && chunk.run(row).hops <= MAX_HOPS {
+                    if found.lane() == term.route && chunk.run(row).hops <= MAX_HOPS {
                         rows.push(RowNote::new(row, *found));
                     }
                 }
@@ -35,7 +62,89 @@ impl Shared {
         let mut queue = lane.queue.lock();
         // Asked with the queue locked: what is routed from here on is noted behind this.
         queue.caught_up(from, chunk.as_ref(), &rows, self.journal.last());
+        drop(queue);
+        // There may be nothing of its own in what it had to look at.
+        self.tell_waits(lane);
         Ok(looked_at)
+    }
+
+    /// The readings before this sequence that wait for lanes, by lane and input; each lane is named with the first
+    /// sequence that waits for it.
+    pub(crate) fn missed(
+        &self,
+        waiting: &BTreeMap<u32, Sequence>,
+        before: Sequence,
+    ) -> Result<BTreeMap<u32, BTreeMap<u16, Missed>>, JournalError> {
+        let mut missed: BTreeMap<u32, BTreeMap<u16, Missed>> = BTreeMap::new();
+        let Some(mut next) = waiting.values().min().copied() else { return Ok(missed) };
+        let lanes = waiting.iter().filter_map(|(number, first)| Some((self.lanes.get(*number)?, *first)));
+        let lanes: Vec<_> = lanes.map(|(lane, first)| (lane.number, lane.terms(), first)).collect();
+        let mut routes: HashMap<u32, usize> = HashMap::new();
+        for (place, (_, terms, _)) in lanes.iter().enumerate() {
+            routes.extend(terms.all().iter().map(|term| (term.route, place)));
+        }
+        while next < before {
+            let chunk = match self.journal.chunk_from(next) {
+                Ok(Some(chunk)) => chunk,
+                Ok(None) => break,
+                // Nobody can say for whom its readings were, and they go all the same.
+                Err(JournalError::Block(error)) => {
+                    let behind = self.journal.behind_block(next);
+                    tracing::warn!(%error, from = %next, to = %behind, "readings that can't be read are past their retention: whoever misses some isn't told");
+                    next = behind;
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            let routing = self.routing.read();
+            for row in chunk.row_after(Sequence(next.0 - 1))..chunk.row_after(Sequence(before.0 - 1)) {
+                let (sequence, run) = (chunk.sequence(row), chunk.run(row));
+                for found in routing.matches(chunk.columns.points[row]) {
+                    let Some((lane, terms, first)) = routes.get(&found.lane()).map(|place| &lanes[*place])
+                    else {
+                        continue;
+                    };
+                    let is_own = terms.of(sequence).is_some_and(|term| term.route == found.lane());
+                    if is_own && *first <= sequence && run.hops <= MAX_HOPS {
+                        let of_lane = missed.entry(*lane).or_default();
+                        of_lane.entry(found.input()).or_insert_with(|| Missed::at(run.time)).add(run.time);
+                    }
+                }
+            }
+            next = chunk.next_sequence();
+        }
+        Ok(missed)
+    }
+
+    /// The rows of an installation between two sequences, both included, as it was offered them once. Waits for the disk.
+    pub(crate) fn rows_between(
+        &self,
+        lane: &Durable,
+        first: Sequence,
+        last: Sequence,
+    ) -> Result<Vec<Slice>, JournalError> {
+        let (mut slices, mut from) = (Vec::new(), first);
+        while from <= last {
+            let Some(chunk) = self.journal.chunk_from(from)? else { break };
+            let route = lane.newest().route;
+            let mut rows = Vec::new();
+            {
+                let routing = self.routing.read();
+                for row in chunk.row_after(Sequence(from.0.saturating_sub(1)))..chunk.len() {
+                    if chunk.sequence(row) > last {
+                        break;
+                    }
+                    let own = routing.matches(chunk.columns.points[row]).iter();
+                    let own = own.filter(|found| found.lane() == route && chunk.run(row).hops <= MAX_HOPS);
+                    rows.extend(own.map(|found| RowNote::new(row, *found)));
+                }
+            }
+            if !rows.is_empty() {
+                slices.push(Slice::whole(&chunk, &rows));
+            }
+            from = chunk.next_sequence();
+        }
+        Ok(slices)
     }
 
     /// An installation that has not dealt yet with all that this one has published: removing the points of its

@@ -4,6 +4,7 @@
 //! durable, then the fold position durable, then memory is thinned out and segments are freed. A
 //! checkpoint that was cut off is done again and, being made of absolute values, ends the same.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -15,16 +16,22 @@ use super::journal::{JournalError, chunk_of};
 use super::stored::encode;
 use super::stretches::Frozen;
 use super::{FoldPosition, Shared};
+use crate::aside::thread_cpu;
 use ironloom_storage::failpoint;
 use ironloom_storage::journal::{Block, BlockBuilder, BlockError, Entry, FileError, NotDense, StoredBlock};
 use ironloom_storage::log::{LogError, LogReader};
-use ironloom_storage::store::{Applied, Change, Item, Key, Scope, StoreError, Stretch};
-use ironloom_types::ids::{Epoch, Generation, Sequence, StreamId, TenantId};
+use ironloom_storage::store::{AT_ONCE, Applied, Change, Item, Key, Scope, StoreError, Stretch};
+use ironloom_types::changes::StateChanges;
+use ironloom_types::ids::{Epoch, Sequence, StreamId, TenantId};
 
 /// Keys of one `apply`.
 const KEYS: usize = 8_000;
 /// Places of an app's state that are looked at under one hold of its lock.
 const PLACES: usize = 4_096;
+/// Places of which the keys are sorted at once.
+const SORTED: usize = 256 * PLACES;
+/// The bytes of a value that take as long as a key with nothing in it, about.
+const PAID_WITH_KEY: usize = 256;
 /// Bytes of one `apply`, more by its last value at most: so much room the store asks for at once.
 const BYTES: usize = 16 << 20;
 
@@ -51,6 +58,9 @@ pub(crate) enum CheckpointError {
     /// Another process has the store.
     #[error("another process has taken over the data folder; this one must not write any more")]
     Fenced,
+    /// Fails nothing: it is as if the process had ended here, and the log has all that isn't in the store.
+    #[error("the server stops, and its last checkpoint had no more time")]
+    OutOfTime,
 }
 
 impl CheckpointError {
@@ -100,16 +110,61 @@ pub(crate) fn write(
     epoch: Epoch,
 ) -> Result<(), CheckpointError> {
     let started = Instant::now();
-    let Frozen { through, mut fold, lanes, purged, .. } = frozen;
+    let Frozen { through, mut fold, lanes, purged, is_paid, .. } = frozen;
     let blocks = write_blocks(shared, log, &fold)?;
     failpoint("checkpoint-blocks-synced");
-    let mut batch = Batch { shared, epoch, changes: Vec::new(), bytes: 0 };
+    write_all_keys(shared, Batch::new(shared, epoch, is_paid), &fold, &blocks, &lanes, through)?;
+    // What was left out is in a record that was applied by now.
+    fold.witness = fold.position.max(shared.applied());
+    failpoint("checkpoint-keys-durable");
+    let position = Change::set(Key::folded(), encode(&fold));
+    apply(shared, vec![position], epoch)?;
+    failpoint("checkpoint-position-durable");
+    shared.journal.fold(blocks)?;
+    let given_back = shared.overlay.folded(through) + shared.invocations.folded(through);
+    shared.give_back(given_back);
+    let state_is_folded = |bytes| {
+        shared.dirty_state.fetch_sub(bytes, Ordering::Relaxed);
+        shared.give_back(bytes);
+    };
+    for lane in &lanes {
+        let mut state = lane.state.write();
+        let dirty = state.bytes().dirty;
+        let garbage = state.folded(through);
+        state_is_folded(dirty - state.bytes().dirty);
+        // Dropped without the lock: it may be large.
+        drop(state);
+        drop(garbage);
+    }
+    purged.iter().for_each(|lane| state_is_folded(lane.state.read().bytes().dirty));
+    shared.folded.store(fold.position.0, Ordering::Release);
+    failpoint("checkpoint-memory-thinned");
+    log.free_through(fold.position)?;
+    shared.journal.files().remove_left()?;
+    shared.journal.remove_emptied(fold.position);
+    shared.metrics.checkpoints.observe(started.elapsed());
+    tracing::debug!(position = %fold.position, through = %fold.folded_through, took = ?started.elapsed(), "checkpoint");
+    Ok(())
+}
+
+/// Writes the keys of a checkpoint, all but the fold position.
+fn write_all_keys(
+    shared: &Shared,
+    mut batch: Batch<'_>,
+    fold: &FoldPosition,
+    blocks: &[Entry],
+    lanes: &[Arc<Durable>],
+    through: Stretch,
+) -> Result<(), CheckpointError> {
     // Before the blocks: after a checkpoint that was cut off they hold the tombstones of its blocks, and
     // the first of those has the key of the first one here.
-    for (key, value) in shared.overlay.through(through).iter() {
+    let changed = shared.overlay.through(through);
+    let (ends, others): (Vec<_>, Vec<_>) =
+        changed.iter().partition(|(key, value)| value.is_none() && is_of_others(key));
+    for (key, value) in others {
         batch.add(key.clone(), value.clone())?;
     }
-    for entry in &blocks {
+    for entry in blocks {
         let (tenant, stream) = (TenantId::MAIN, StreamId::MAIN);
         let value = StoredBlock { checkpoint: fold.position, tenant, stream, entry: *entry };
         batch.add(Scope::MAIN.key(Item::Block(entry.first_sequence)), Some(value.encode().into()))?;
@@ -123,38 +178,22 @@ pub(crate) fn write(
     shared.points.take_pages(fold.folded_through, |page, value| {
         batch.add(Scope::MAIN.key(Item::LatestPage(page)), Some(value))
     })?;
-    for lane in &lanes {
+    // What is nobody's own goes before, so that nobody pays for it.
+    batch.flush()?;
+    for lane in lanes {
         write_state(&mut batch, lane, through)?;
     }
     batch.flush()?;
-    // What was left out is in a record that was applied by now.
-    fold.witness = fold.position.max(shared.applied());
-    failpoint("checkpoint-keys-durable");
-    let position = Change::set(Key::folded(), encode(&fold));
-    apply(shared, vec![position], epoch)?;
-    failpoint("checkpoint-position-durable");
-    shared.journal.fold(blocks)?;
-    shared.overlay.folded(through);
-    shared.invocations.folded(through);
-    for lane in &lanes {
-        let mut state = lane.state.write();
-        let dirty = state.bytes().dirty;
-        let garbage = state.folded(through);
-        shared.dirty_state.fetch_sub(dirty - state.bytes().dirty, Ordering::Relaxed);
-        // Dropped without the lock: it may be large.
-        drop(state);
-        drop(garbage);
+    for (key, _) in ends {
+        batch.add(key.clone(), None)?;
     }
-    for lane in &purged {
-        shared.dirty_state.fetch_sub(lane.state.read().bytes().dirty, Ordering::Relaxed);
-    }
-    shared.folded.store(fold.position.0, Ordering::Release);
-    failpoint("checkpoint-memory-thinned");
-    log.free_through(fold.position)?;
-    shared.journal.files().remove_left()?;
-    shared.metrics.checkpoints.observe(started.elapsed());
-    tracing::debug!(position = %fold.position, through = %fold.folded_through, took = ?started.elapsed(), "checkpoint");
-    Ok(())
+    batch.flush()
+}
+
+/// Keys that go last: a start after a checkpoint that was cut off finds no installation without its revision, and no
+/// revision without its package.
+fn is_of_others(key: &Key) -> bool {
+    matches!(key.parse(), Some((_, Item::Revision(..) | Item::Package(_))))
 }
 
 fn write_blocks(
@@ -173,6 +212,7 @@ fn write_blocks(
     };
     let Some((from, to)) = shared.journal.tail_records(fold.folded_through) else { return Ok(written) };
     for record in log.records(from, to)? {
+        in_time(shared)?;
         let chunk = chunk_of(&record?)?;
         let first: Sequence = chunk.first_sequence;
         if builder.is_none() {
@@ -199,18 +239,45 @@ fn write_blocks(
     Ok(written)
 }
 
-fn write_state(batch: &mut Batch<'_>, lane: &Durable, through: Stretch) -> Result<(), CheckpointError> {
-    let generation: Generation = lane.generation;
+fn write_state(batch: &mut Batch<'_>, lane: &Arc<Durable>, through: Stretch) -> Result<(), CheckpointError> {
     let places = lane.state.read().places(through);
-    let mut changes: Vec<(Box<str>, Option<Bytes>)> = Vec::new();
-    for from in (0..places).step_by(PLACES) {
-        // In parts: the lane waits for this lock.
-        let take = |key: &str, value: Option<&Bytes>| changes.push((key.into(), value.cloned()));
-        lane.state.read().written(through, from, from + PLACES, take);
+    for first in (0..places).step_by(SORTED) {
+        // Keys alone: all values at once may be much of what the machine has.
+        let mut due = StateChanges::default();
+        for from in (first..places.min(first + SORTED)).step_by(PLACES) {
+            // In parts: the lane waits for this lock.
+            let note = |key: &str, spot| due.push_row("", key, None, spot);
+            lane.state.read().written(through, from, from + PLACES, note);
+        }
+        due.sort();
+        // Nobody pays for looking at what was written again: those whose keys wait in the batch are others.
+        batch.paid_up_to = thread_cpu();
+        write_keys(batch, lane, through, &due)?;
     }
-    changes.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
-    for (key, value) in changes {
-        batch.add(Scope::MAIN.key(Item::State(generation, &key)), value)?;
+    Ok(())
+}
+
+/// Writes those of these keys that no later stretch has written again.
+fn write_keys(
+    batch: &mut Batch<'_>,
+    lane: &Arc<Durable>,
+    through: Stretch,
+    due: &StateChanges,
+) -> Result<(), CheckpointError> {
+    let mut values = Vec::with_capacity(AT_ONCE);
+    for from in (0..due.len()).step_by(AT_ONCE) {
+        {
+            let state = lane.state.read();
+            let part = due.with_spots(from).take(AT_ONCE);
+            values.extend(part.map(|(key, _, spot)| state.value_written(through, spot, key)));
+        }
+        for ((key, _), value) in due.iter_from(from).zip(values.drain(..)) {
+            // What was written again meanwhile is behind the position.
+            if let Some(value) = value {
+                batch.pays(lane, PAID_WITH_KEY + key.len() + value.as_ref().map_or(0, Bytes::len));
+                batch.add(Scope::MAIN.key(Item::State(lane.generation, key)), value)?;
+            }
+        }
     }
     Ok(())
 }
@@ -221,9 +288,30 @@ struct Batch<'a> {
     epoch: Epoch,
     changes: Vec<Change>,
     bytes: usize,
+    /// Whose state is among the changes, if they pay for it, and the parts by which they share what it costs.
+    payers: Vec<(Arc<Durable>, usize)>,
+    is_paid: bool,
+    /// The thread's CPU time up to which all is paid.
+    paid_up_to: Duration,
 }
 
-impl Batch<'_> {
+impl<'a> Batch<'a> {
+    fn new(shared: &'a Shared, epoch: Epoch, is_paid: bool) -> Self {
+        let (changes, payers) = (Vec::new(), Vec::new());
+        Self { shared, epoch, changes, bytes: 0, payers, is_paid, paid_up_to: thread_cpu() }
+    }
+
+    /// Notes who pays for the next change.
+    fn pays(&mut self, lane: &Arc<Durable>, part: usize) {
+        if !self.is_paid {
+            return;
+        }
+        match self.payers.last_mut().filter(|(last, _)| Arc::ptr_eq(last, lane)) {
+            Some((_, parts)) => *parts += part,
+            None => self.payers.push((Arc::clone(lane), part)),
+        }
+    }
+
     fn add(&mut self, key: Key, value: Option<Bytes>) -> Result<(), CheckpointError> {
         self.bytes += key.as_bytes().len() + value.as_ref().map_or(0, Bytes::len);
         self.changes.push(Change { key, value });
@@ -233,8 +321,29 @@ impl Batch<'_> {
     fn flush(&mut self) -> Result<(), CheckpointError> {
         let changes = std::mem::take(&mut self.changes);
         self.bytes = 0;
-        if changes.is_empty() { Ok(()) } else { apply(self.shared, changes, self.epoch) }
+        if changes.is_empty() {
+            return Ok(());
+        }
+        in_time(self.shared)?;
+        apply(self.shared, changes, self.epoch)?;
+        self.charge();
+        Ok(())
     }
+
+    /// Has what was done since the last time paid by those for whom it was done.
+    fn charge(&mut self) {
+        let now = thread_cpu();
+        let spent = now.saturating_sub(std::mem::replace(&mut self.paid_up_to, now));
+        let parts = self.payers.iter().map(|(_, part)| part).sum::<usize>();
+        for (lane, part) in self.payers.drain(..) {
+            self.shared.listener.folded(&lane, spent.mul_f64(part as f64 / parts as f64));
+        }
+    }
+}
+
+/// Ends a checkpoint between two steps where the process has to end: whoever stops it kills it soon.
+fn in_time(shared: &Shared) -> Result<(), CheckpointError> {
+    if shared.is_over() { Err(CheckpointError::OutOfTime) } else { Ok(()) }
 }
 
 /// Brings changes to the store's disk.

@@ -40,6 +40,14 @@ impl Damage {
         }
     }
 
+    /// Files before this one are gone on purpose.
+    pub(super) fn forget_before(&self, file: u32) {
+        self.0.lock().retain(|part, _| match part {
+            Part::File(damaged) => *damaged >= file,
+            Part::Block(location) => location.file >= file,
+        });
+    }
+
     /// The sentences for people.
     pub(super) fn told(&self) -> Vec<String> {
         self.0.lock().values().cloned().collect()

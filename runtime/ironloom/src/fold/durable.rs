@@ -2,29 +2,33 @@
 //! changes it; whoever runs invocations reads it, and keeps what belongs to this process elsewhere.
 
 mod alarms;
+mod terms;
 #[cfg(test)]
 pub(crate) mod testing;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use parking_lot::{Mutex, MutexGuard, RwLock};
 
 use self::alarms::{Alarms, SiteAlarms};
+pub(crate) use self::terms::{Term, Terms};
 use super::queue::{Queue, RowNote};
 use super::slab::Slab;
 use crate::records::admin::LaneDue;
-use crate::records::commit::{AlarmRecord, CommitHead};
+use crate::records::alarm::AlarmRecord;
+use crate::records::commit::CommitHead;
 use crate::records::installation::{Installation, Revision, Standing};
-use crate::records::lane::LaneMeta;
+use crate::records::lane::{Episodes, LaneMeta};
 use ironloom_apps::manifest::Manifest;
-use ironloom_apps::routing::Entities;
 use ironloom_storage::journal::Chunk;
 use ironloom_storage::store::StateCache;
 use ironloom_types::clock::Timestamp;
 use ironloom_types::effects::AlarmKey;
-use ironloom_types::ids::{Generation, InstallationId, Sequence};
+use ironloom_types::ids::{Digest, Generation, InstallationId, Sequence};
+use ironloom_types::work::Gap;
 
 /// Notifications from the fold to whoever runs invocations. The fold waits for none of them.
 pub(crate) trait Listener: Send + Sync {
@@ -34,6 +38,10 @@ pub(crate) trait Listener: Send + Sync {
     fn noted(&self, number: u32);
     /// There is, or may be, something else to do for it: a timer is due, or an admin has decided.
     fn wake(&self, number: u32);
+    /// A checkpoint has spent so much CPU time on what an installation's app has written.
+    fn folded(&self, installation: &Durable, cpu: Duration);
+    /// An installation has other revisions than before.
+    fn revised(&self, installation: &Durable);
     /// An installation is gone.
     fn gone(&self, installation: &Durable);
 }
@@ -43,27 +51,24 @@ impl Listener for () {
     fn begun(&self, _: &Arc<Durable>) {}
     fn noted(&self, _: u32) {}
     fn wake(&self, _: u32) {}
+    fn folded(&self, _: &Durable, _: Duration) {}
+    fn revised(&self, _: &Durable) {}
     fn gone(&self, _: &Durable) {}
 }
 
 /// The durable state of one generation of an installation.
 pub(crate) struct Durable {
-    /// Its place in the slab, and its number in the routing table.
+    /// Its place in the slab.
     pub number: u32,
     pub id: InstallationId,
     /// The generation whose state it works on.
     pub generation: Generation,
-    /// The revision it runs under.
-    pub revision: Arc<Revision>,
-    /// The app's manifest.
-    pub manifest: Arc<Manifest>,
-    /// The entities of its inputs, shared with the routing table.
-    pub entities: Arc<Entities>,
     /// The notes that wait for it.
     pub queue: Mutex<Queue>,
     /// Its app's state, as of its last commit.
     pub state: RwLock<StateCache>,
     installation: ArcSwap<Installation>,
+    terms: ArcSwap<Terms>,
     book: Mutex<Book>,
 }
 
@@ -79,10 +84,8 @@ pub(crate) struct Book {
 /// The initial state of an installation.
 pub(crate) struct Begin {
     pub installation: Installation,
-    /// The revision it runs under.
-    pub revision: Revision,
-    /// The app's manifest.
-    pub manifest: Arc<Manifest>,
+    /// The revisions that it runs under, each with the manifest of its package, the oldest first.
+    pub revisions: Vec<(Revision, Arc<Manifest>)>,
     /// Where it begins.
     pub meta: LaneMeta,
     pub state: StateCache,
@@ -93,19 +96,17 @@ pub(crate) struct Begin {
 }
 
 impl Durable {
-    /// An installation at the place `number`; `site` counts the alarms of all.
-    pub(super) fn new(number: u32, begin: Begin, entities: Arc<Entities>, site: Arc<SiteAlarms>) -> Self {
-        let Begin { installation, revision, manifest, meta, state, queue, timers, alarms } = begin;
+    /// An installation at the place `number`, with these terms; `site` counts the alarms of all.
+    pub(super) fn new(number: u32, begin: Begin, terms: Terms, site: Arc<SiteAlarms>) -> Self {
+        let Begin { installation, revisions: _, meta, state, queue, timers, alarms } = begin;
         Self {
             number,
             id: installation.id.clone(),
             generation: installation.generation,
-            revision: Arc::new(revision),
-            manifest,
-            entities,
             queue: Mutex::new(queue),
             state: RwLock::new(state),
             installation: ArcSwap::from_pointee(installation),
+            terms: ArcSwap::from_pointee(terms),
             book: Mutex::new(Book { meta, timers, alarms: Alarms::new(site, alarms), closed: false }),
         }
     }
@@ -113,6 +114,55 @@ impl Durable {
     /// The installation, as the admin's last change left it.
     pub(crate) fn installation(&self) -> Arc<Installation> {
         self.installation.load_full()
+    }
+
+    /// The revisions that it runs under.
+    pub(crate) fn terms(&self) -> Arc<Terms> {
+        self.terms.load_full()
+    }
+
+    /// The newest of its revisions, the one that people see.
+    pub(crate) fn newest(&self) -> Arc<Term> {
+        Arc::clone(self.terms.load().newest())
+    }
+
+    /// The revision that what it does next runs under. Locks the queue.
+    pub(crate) fn term(&self) -> Arc<Term> {
+        let terms = self.terms.load();
+        match terms.all() {
+            [only] => Arc::clone(only),
+            _ => Arc::clone(terms.now(self.queue.lock().pending()).0),
+        }
+    }
+
+    /// The packages of its revisions.
+    pub(crate) fn packages(&self) -> Vec<Digest> {
+        self.terms.load().all().iter().map(|term| term.revision.package).collect()
+    }
+
+    /// Begins a revision. Those that would begin with it or later end; returns them.
+    pub(super) fn revise(&self, new: Term) -> Vec<Arc<Term>> {
+        let terms = self.terms.load_full();
+        let (stay, end): (Vec<_>, Vec<_>) =
+            terms.all().iter().cloned().partition(|term| term.from() < new.from());
+        let all = stay.iter().map(|term| Term::clone(term)).chain([new]);
+        self.terms.store(Arc::new(Terms::new(all.collect())));
+        end
+    }
+
+    /// Ends the revisions from whose time no reading waits, nor comes any more: `next` is the next one of the journal. At
+    /// a restart the store may know of revisions to come. Returns those that end.
+    pub(super) fn end_terms(&self, next: Sequence) -> Vec<Arc<Term>> {
+        let terms = self.terms.load_full();
+        if terms.all().len() == 1 {
+            return Vec::new();
+        }
+        let first = self.queue.lock().pending().unwrap_or(next);
+        let (left, done) = terms.split(Some(first));
+        if !done.is_empty() {
+            self.terms.store(Arc::new(Terms::new(left.iter().map(|term| Term::clone(term)).collect())));
+        }
+        done.to_vec()
     }
 
     /// Reads the book. The fold waits for the guard.
@@ -165,9 +215,22 @@ impl Durable {
         self.move_on(cursor);
     }
 
-    /// Takes over an alarm that an admin has changed.
-    pub(super) fn put_alarm(&self, alarm: AlarmRecord) {
-        self.book.lock().alarms.put(alarm);
+    /// Goes on behind readings that are about to be dropped. Returns the bookkeeping after it.
+    pub(super) fn miss(&self, through: Sequence, gaps: &[Gap]) -> LaneMeta {
+        let meta = {
+            let mut book = self.book.lock();
+            book.meta.miss(through, gaps);
+            book.meta.clone()
+        };
+        self.move_on(meta.cursor);
+        meta
+    }
+
+    /// Takes over an alarm that somebody has changed, and how many episodes are kept.
+    pub(super) fn put_alarm(&self, alarm: AlarmRecord, episodes: Episodes) {
+        let mut book = self.book.lock();
+        book.alarms.put(alarm);
+        book.meta.episodes = episodes;
     }
 
     /// Takes over how many dead letters are kept, and what they take.
@@ -176,20 +239,31 @@ impl Durable {
         (meta.dead_letters_kept, meta.dead_letter_bytes) = (kept, bytes);
     }
 
+    /// Takes over how many points its outputs have made.
+    pub(super) fn set_points(&self, points: u64) {
+        self.book.lock().meta.points = points;
+    }
+
     /// Leaves a wrong future behind: time goes back to `to`, and what was due later is due as `due` says. Returns
-    /// the bookkeeping after it.
-    pub(super) fn leave_future(&self, to: Timestamp, due: Option<&LaneDue>) -> LaneMeta {
+    /// the bookkeeping after it, and the alarms that changed.
+    pub(super) fn leave_future(&self, to: Timestamp, due: Option<&LaneDue>) -> (LaneMeta, Vec<AlarmRecord>) {
         let mut book = self.book.lock();
         book.meta.leave_future(to);
         if let Some(due) = due {
             book.meta.cron_due.clone_from(&due.cron);
             book.timers.extend(due.timers.iter().cloned());
         }
-        book.meta.clone()
+        let alarms = book.alarms.leave_future(to);
+        (book.meta.clone(), alarms)
     }
 
-    /// Ends it: no timer is due any more, and nothing waits. Returns the names of its alarms.
-    pub(super) fn close(&self) -> Vec<AlarmKey> {
+    /// The alarms whose shelves have ended since somebody asked: no record says so.
+    pub(crate) fn take_ended_shelves(&self, now: Timestamp) -> Vec<AlarmRecord> {
+        self.book.lock().alarms.take_ended(now)
+    }
+
+    /// Ends it: no timer is due any more, and nothing waits. Returns its alarms.
+    pub(super) fn close(&self) -> Vec<AlarmRecord> {
         self.queue.lock().forget_notes();
         let mut book = self.book.lock();
         book.closed = true;
@@ -210,9 +284,14 @@ impl Book {
         &self.timers
     }
 
-    /// Alarms that stand, or wait for somebody.
+    /// Alarms that are active, wait for somebody or are shelved, by their current episodes.
     pub(crate) fn alarms(&self) -> &BTreeMap<AlarmKey, AlarmRecord> {
         self.alarms.all()
+    }
+
+    /// The alarm whose current episode has this number.
+    pub(crate) fn alarm_numbered(&self, number: u64) -> Option<&AlarmRecord> {
+        self.alarms.numbered(number)
     }
 
     /// The bytes that all these alarms count.
@@ -230,7 +309,7 @@ impl Book {
         self.alarms.limit()
     }
 
-    /// Alarms that only wait for somebody, those that were cleared longest ago first.
+    /// Alarms that aren't active, those that were cleared longest ago first.
     pub(crate) fn waiting_alarms(&self) -> impl Iterator<Item = (&AlarmKey, &AlarmRecord)> {
         self.alarms.waiting()
     }
@@ -274,9 +353,19 @@ impl Durables {
         Arc::clone(&self.alarms)
     }
 
-    /// The number that the next installation gets.
-    pub(super) fn free_number(&self) -> u32 {
-        self.slab.read().free_number()
+    /// Numbers that nobody has, so many.
+    pub(super) fn free_numbers(&self, count: usize) -> Vec<u32> {
+        self.slab.read().free_numbers(count)
+    }
+
+    /// Gives an installation a further number, for a route of its own.
+    pub(super) fn share(&self, number: u32, installation: u32) {
+        self.slab.write().share(number, installation);
+    }
+
+    /// Takes a further number back.
+    pub(super) fn unshare(&self, number: u32) {
+        self.slab.write().unshare(number);
     }
 
     /// Puts an installation into its place.
@@ -303,6 +392,11 @@ impl Durables {
     /// The installation with this id.
     pub(crate) fn of(&self, id: &InstallationId) -> Option<Arc<Durable>> {
         self.slab.read().of(id).cloned()
+    }
+
+    /// How many installations there are.
+    pub(super) fn count(&self) -> usize {
+        self.slab.read().len()
     }
 
     pub(crate) fn all(&self) -> Vec<Arc<Durable>> {

@@ -80,9 +80,9 @@ impl Invocations {
         self.maps.through(stretch)
     }
 
-    /// Ends a checkpoint: the store has what came through this stretch.
-    pub(super) fn folded(&self, through: Stretch) {
-        self.maps.folded(through);
+    /// Ends a checkpoint: the store has what came through this stretch. Returns its bytes.
+    pub(super) fn folded(&self, through: Stretch) -> usize {
+        self.maps.folded(through)
     }
 
     /// The value of a page's key with these summaries merged into it, oldest first.
@@ -146,6 +146,33 @@ impl Invocations {
                 let whole = if found[0].ordinal == cut { cut } else { Ordinal(cut.0 - 1) };
                 let end = found.partition_point(|one| one.ordinal <= whole);
                 let more = end < found.len() || whole < last;
+                found.truncate(end);
+                return Ok((found, more));
+            }
+        }
+        Ok((found, false))
+    }
+
+    /// Summaries with an ordinal below `before`, newest first: all attempts of an ordinal or none of them, and at most
+    /// `limit`, but for a first ordinal with more attempts. Also whether there are more.
+    pub(crate) fn newest(
+        &self,
+        generation: Generation,
+        before: Ordinal,
+        limit: usize,
+    ) -> Result<(Vec<Invocation>, bool), InvocationsError> {
+        let mut found: Vec<Invocation> = Vec::new();
+        let last = before.0.saturating_sub(1);
+        let oldest = (last / PAGE).saturating_sub(KEPT.div_ceil(PAGE));
+        for page in (oldest..=last / PAGE).rev() {
+            // Before the store is read: what is folded meanwhile is in one of the two.
+            let new = self.unwritten(generation, page);
+            let merged = self.merged(&key_of(generation, page), new.into_iter())?;
+            found.extend(merged.into_iter().rev().filter(|one| one.ordinal < before));
+            if let Some(cut) = found.get(limit).map(|one| one.ordinal) {
+                let whole = if found[0].ordinal == cut { cut } else { cut.next() };
+                let end = found.partition_point(|one| one.ordinal >= whole);
+                let more = end < found.len() || whole.0 > 1;
                 found.truncate(end);
                 return Ok((found, more));
             }

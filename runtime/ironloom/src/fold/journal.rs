@@ -9,7 +9,9 @@ use parking_lot::{Mutex, RwLock};
 
 use super::damage::Damage;
 use crate::records::{BodyError, commit, readings};
-use ironloom_storage::journal::{self, BlockFiles, BlockIndex, Chunk, Entry, Filter, NotDense, ReadError};
+use ironloom_storage::journal::{
+    self, BlockFiles, BlockIndex, Chunk, Entry, Filter, NotDense, ReadError, Selection,
+};
 use ironloom_storage::log::{LogError, LogReader, Record, RecordKind, RecordRef};
 use ironloom_types::clock::Timestamp;
 use ironloom_types::ids::{Generation, Position, Sequence, StreamId, TenantId};
@@ -42,6 +44,20 @@ struct Tail {
 struct Inner {
     blocks: BlockIndex,
     tail: VecDeque<Tail>,
+    /// Files without a block that counts, each with the record that took the last one away.
+    emptied: VecDeque<(Position, u32)>,
+}
+
+/// Block files of which the blocks are dropped by one record.
+const FILES_AT_ONCE: u32 = 8;
+
+/// Limits of the journal as of a moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Retention {
+    /// Readings of before this time go.
+    pub before: Option<Timestamp>,
+    /// The oldest go where block files take more bytes.
+    pub max_bytes: Option<u64>,
 }
 
 pub(crate) struct Journal {
@@ -54,6 +70,8 @@ pub(crate) struct Journal {
     damage: Damage,
     /// The block file that was looked at last; 0 before the first.
     looked_at: AtomicU32,
+    /// The sequence before which records of this process or of the log that it has read have dropped blocks.
+    dropped_before: AtomicU64,
 }
 
 impl Journal {
@@ -61,13 +79,19 @@ impl Journal {
     pub(super) fn new(files: Arc<BlockFiles>, blocks: BlockIndex, log: LogReader, last: Sequence) -> Self {
         Self {
             files,
-            inner: RwLock::new(Inner { blocks, tail: VecDeque::new() }),
+            inner: RwLock::new(Inner { blocks, ..Inner::default() }),
             log,
             last: AtomicU64::new(last.0),
             cache: Mutex::default(),
             damage: Damage::default(),
             looked_at: AtomicU32::new(0),
+            dropped_before: AtomicU64::new(0),
         }
+    }
+
+    /// The sequence before which blocks were dropped, as far as the records say that were applied here.
+    pub(super) fn dropped_before(&self) -> Sequence {
+        Sequence(self.dropped_before.load(Ordering::SeqCst))
     }
 
     /// The last sequence there is.
@@ -90,16 +114,130 @@ impl Journal {
         let after = self.looked_at.load(Ordering::Relaxed);
         let files = self.inner.read().blocks.files_after(TenantId::MAIN, StreamId::MAIN, after, most);
         for (file, need) in &files {
-            self.damage.looked(*file, &self.files.look(*file, *need));
+            let looked = self.files.look(*file, *need);
+            if looked.is_ok() || self.has_file(*file) {
+                self.damage.looked(*file, &looked);
+            }
         }
         let last = files.last().map(|(file, _)| *file).filter(|_| files.len() == most);
         self.looked_at.store(last.unwrap_or(0), Ordering::Relaxed);
     }
 
-    fn read(&self, entry: &Entry) -> Result<Chunk, ReadError> {
-        let read = journal::read(&self.files, entry);
+    /// Reads of a block; `None` where it was dropped in the meantime.
+    fn read_of<T>(
+        &self,
+        entry: &Entry,
+        read: impl FnOnce() -> Result<T, ReadError>,
+    ) -> Result<Option<T>, ReadError> {
+        let read = read();
+        if read.is_err() && entry.first_sequence < self.first() {
+            return Ok(None);
+        }
         self.damage.read(entry.location, &read);
-        read
+        read.map(Some)
+    }
+
+    fn read(&self, entry: &Entry) -> Result<Option<Chunk>, ReadError> {
+        self.read_of(entry, || journal::read(&self.files, entry))
+    }
+
+    fn has_file(&self, file: u32) -> bool {
+        let inner = self.inner.read();
+        inner
+            .blocks
+            .files_after(TenantId::MAIN, StreamId::MAIN, file - 1, 1)
+            .first()
+            .is_some_and(|(found, _)| *found == file)
+    }
+
+    /// The bytes of the block files that are in use.
+    #[cfg(test)]
+    pub(super) fn files_bytes(&self) -> u64 {
+        self.inner.read().blocks.used_files().values().sum()
+    }
+
+    /// The first sequence that is kept where retention drops what is due; `None` where nothing is.
+    pub(crate) fn due_to_go(&self, retention: Retention) -> Option<Sequence> {
+        let inner = self.inner.read();
+        let entries = inner.blocks.entries(TenantId::MAIN, StreamId::MAIN);
+        // With all that was recorded before it: time may have been set back from a wrong future.
+        let last_old = |before| entries.iter().rposition(|entry| entry.last_time < before);
+        let mut going = retention.before.and_then(last_old).map_or(0, |last| last + 1);
+        if let Some(most) = retention.max_bytes {
+            let files = inner.blocks.used_files();
+            let mut bytes: u64 = files.values().sum();
+            for (file, used) in files {
+                if bytes <= most {
+                    break;
+                }
+                bytes -= used;
+                going = going.max(entries.partition_point(|entry| entry.location.file <= file));
+            }
+        }
+        // The newest block stays in any case, and what is more than a few files goes the next time.
+        let most = entries.first().map_or(0, |first| {
+            entries.partition_point(|entry| {
+                entry.location.file < first.location.file.saturating_add(FILES_AT_ONCE)
+            })
+        });
+        let going = going.min(most).min(entries.len().saturating_sub(1));
+        (going > 0).then(|| entries[going].first_sequence)
+    }
+
+    /// The sequence behind the block that holds this one, or is the next one.
+    pub(super) fn behind_block(&self, sequence: Sequence) -> Sequence {
+        let inner = self.inner.read();
+        let blocks =
+            inner.blocks.after(TenantId::MAIN, StreamId::MAIN, Sequence(sequence.0.saturating_sub(1)));
+        blocks.first().map_or(sequence, Entry::last_sequence).next()
+    }
+
+    /// Says whether files wait for a checkpoint to be removed.
+    pub(super) fn has_emptied(&self) -> bool {
+        !self.inner.read().emptied.is_empty()
+    }
+
+    /// Notes files of which a record up to this position has dropped all blocks.
+    pub(super) fn note_emptied(&self, files: impl IntoIterator<Item = u32>, position: Position) {
+        self.inner.write().emptied.extend(files.into_iter().map(|file| (position, file)));
+    }
+
+    /// Drops the blocks before `from`, which the record of this position says. Returns the first sequences of those
+    /// that are gone: their keys have to go with the next checkpoint, and their files behind it.
+    pub(super) fn drop_before(&self, from: Sequence, position: Position) -> Vec<Sequence> {
+        self.dropped_before.fetch_max(from.0, Ordering::SeqCst);
+        let mut inner = self.inner.write();
+        let gone = inner.blocks.drop_before(TenantId::MAIN, StreamId::MAIN, from);
+        let kept =
+            inner.blocks.entries(TenantId::MAIN, StreamId::MAIN).first().map(|entry| entry.location.file);
+        let mut emptied: Vec<u32> = gone.iter().map(|entry| entry.location.file).collect();
+        emptied.dedup();
+        emptied.retain(|file| kept.is_none_or(|kept| *file < kept));
+        inner.emptied.extend(emptied.into_iter().map(|file| (position, file)));
+        drop(inner);
+        if let Some(kept) = kept {
+            self.damage.forget_before(kept);
+        }
+        self.cache.lock().retain(|chunk| chunk.next_sequence() > from);
+        gone.into_iter().map(|entry| entry.first_sequence).collect()
+    }
+
+    /// Removes the files of which the store has forgotten every block, as of a checkpoint through this position. One that can't be
+    /// removed is put aside by the next start.
+    pub(super) fn remove_emptied(&self, through: Position) {
+        loop {
+            let file = {
+                let mut inner = self.inner.write();
+                match inner.emptied.front() {
+                    Some((position, _)) if *position <= through => inner.emptied.pop_front(),
+                    _ => None,
+                }
+            };
+            let Some((_, file)) = file else { return };
+            if let Err(error) = self.files.remove(file) {
+                tracing::warn!(%error, "a file of the journal that is past its retention could not be removed");
+            }
+        }
     }
 
     /// Takes over the readings of a record that is on the disk.
@@ -158,7 +296,8 @@ impl Journal {
             inner.blocks.last_before(TenantId::MAIN, StreamId::MAIN, time).copied()
         };
         let Some(entry) = entry else { return Ok(self.first()) };
-        let chunk = self.read(&entry)?;
+        // Where it was dropped meanwhile, all that is left came later.
+        let Some(chunk) = self.read(&entry)? else { return Ok(self.first()) };
         let rows = chunk.runs.iter().rfind(|run| run.time < time).map_or(0, |run| run.end);
         Ok(Sequence(chunk.first_sequence.0 + u64::from(rows)))
     }
@@ -175,16 +314,38 @@ impl Journal {
         self.find(&Filter::after(Sequence(from.0.saturating_sub(1))))
     }
 
+    /// At most so many of the next readings that pass the filter, perhaps none yet; `None` at the end. Where few points
+    /// are wanted, a block is searched for them and doesn't take the place in the cache of one that lanes read.
+    pub(crate) fn select(&self, filter: &Filter, most: usize) -> Result<Option<Selection>, JournalError> {
+        while filter.is_narrow()
+            && self.cached(filter).is_none()
+            && let Place::Block(entry) = self.place(filter)
+        {
+            let select = || journal::select(&self.files, &entry, filter, most);
+            if let Some(selected) = self.read_of(&entry, select)? {
+                return Ok(Some(selected));
+            }
+        }
+        Ok(self.find(filter)?.map(|chunk| Selection::of(&chunk, filter, most)))
+    }
+
+    fn cached(&self, filter: &Filter) -> Option<Arc<Chunk>> {
+        self.cache.lock().iter().find(|chunk| holds(chunk, filter.after.next())).cloned()
+    }
+
     /// The next chunk that may hold readings that pass the filter; `None` at the end.
     pub(crate) fn find(&self, filter: &Filter) -> Result<Option<Arc<Chunk>>, JournalError> {
         loop {
-            let known = self.cache.lock().iter().find(|chunk| holds(chunk, filter.after.next())).cloned();
+            let known = self.cached(filter);
             if known.is_some() {
                 return Ok(known);
             }
             let chunk = match self.place(filter) {
                 Place::End => return Ok(None),
-                Place::Block(entry) => Arc::new(self.read(&entry)?),
+                Place::Block(entry) => match self.read(&entry)? {
+                    Some(chunk) => Arc::new(chunk),
+                    None => continue,
+                },
                 Place::Log(tail) => {
                     let record = match self.log.read(tail.at) {
                         // Folded since: it is in a block now.

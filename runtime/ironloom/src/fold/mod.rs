@@ -10,10 +10,14 @@ pub(crate) mod checkpoint;
 mod damage;
 mod due;
 pub(crate) mod durable;
+pub(crate) mod episodes;
+pub(crate) mod interner;
 pub(crate) mod invocations;
 pub(crate) mod journal;
 pub(crate) mod left_out;
 pub(crate) mod letters;
+pub(crate) mod moment;
+pub(crate) mod new_points;
 pub(crate) mod open;
 pub(crate) mod overlay;
 pub(crate) mod points;
@@ -25,36 +29,44 @@ pub(crate) mod run;
 pub(crate) mod sealer;
 pub(crate) mod slab;
 pub(crate) mod stored;
+pub(crate) mod streams;
 pub(crate) mod stretches;
 pub(crate) mod submission;
 mod unfolded;
+pub(crate) mod waits;
 
 #[cfg(test)]
 mod tests;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 
 use self::due::Due;
 use self::durable::{Durable, Durables, Listener};
+use self::interner::Interner;
 use self::invocations::Invocations;
 use self::journal::Journal;
+pub(crate) use self::journal::Retention;
 use self::left_out::LeftOutPoints;
 use self::overlay::Overlay;
 use self::points::Points;
 use self::queue::NoteBudget;
 use self::routes::PreparedRoutes;
-pub(crate) use self::stored::{FoldPosition, Removed};
+pub(crate) use self::stored::{BELIEVED_AFTER, FoldPosition, Removed};
+use self::streams::Streams;
+use self::waits::Waits;
 use crate::records::admin::PackageRecord;
 use crate::records::installation::Revision;
 use crate::telemetry::Metrics;
+use crate::telemetry::events::What;
 use ironloom_apps::manifest::Manifest;
 use ironloom_apps::routing::{LeftOut, Rematched, RoutingTable};
-use ironloom_storage::store::{CacheBudget, Item, Scope, Storage};
+use ironloom_storage::store::{CacheBudget, Storage};
 use ironloom_types::clock::{Clock, Timestamp};
 use ironloom_types::ids::{Digest, Generation, InstallationId, Position};
 
@@ -64,6 +76,8 @@ pub(crate) struct Shared {
     pub clock: Arc<Clock>,
     /// Paths, units and latest values.
     pub points: Arc<Points>,
+    /// For new points on their way.
+    point_places: new_points::Places,
     pub journal: Journal,
     /// The lanes that want each point.
     pub routing: RwLock<RoutingTable>,
@@ -79,6 +93,8 @@ pub(crate) struct Shared {
     pub cache: Arc<CacheBudget>,
     /// Bytes that notes of what waits may keep in memory.
     note_budget: Arc<NoteBudget>,
+    /// Whoever waits until installations have dealt with readings.
+    waits: Waits,
     /// Keys whose changes no checkpoint has folded.
     pub overlay: Overlay,
     /// Summaries of invocations.
@@ -89,6 +105,8 @@ pub(crate) struct Shared {
     pub packages: RwLock<BTreeMap<Digest, Arc<KnownPackage>>>,
     /// The connectors' notes of how far they have come.
     pub receipts: RwLock<BTreeMap<Box<str>, Bytes>>,
+    /// The streams with a key, with their progress.
+    pub streams: RwLock<Streams>,
     /// Generations of installations that are gone, of which something is still kept.
     pub removed: Mutex<BTreeMap<Generation, Gone>>,
     pub metrics: Arc<Metrics>,
@@ -102,16 +120,20 @@ pub(crate) struct Shared {
     dirty_state: AtomicUsize,
     /// Bytes that wait for a checkpoint, as of the last count.
     dirty: AtomicUsize,
+    /// `store.dirty`: the bytes that may.
+    dirty_limit: AtomicUsize,
+    /// Bytes that waited, and that checkpoints have given back.
+    given_back: AtomicU64,
+    /// Installations that are gone, until their clean state is forgotten: nobody reads it any more.
+    leaving: Mutex<Vec<Weak<Durable>>>,
     /// The last position that a checkpoint has brought to the store.
     folded: AtomicU64,
     /// The last position of which something may be applied.
     applied: AtomicU64,
-    /// Whether there are so many that no lane may start.
-    full: AtomicBool,
     /// Whether the disk is nearly full, so that no lane may start.
     disk_full: AtomicBool,
-    /// Whether the process is about to end, so that nothing waits for room on the disk.
-    stopping: AtomicBool,
+    /// Set where the process is about to end, so that nothing waits for room on the disk: when no checkpoint goes on.
+    ends: OnceLock<Instant>,
 }
 
 /// A package with its manifest.
@@ -121,8 +143,8 @@ pub(crate) struct KnownPackage {
     pub record: PackageRecord,
     /// The manifest that it carries.
     pub manifest: Arc<Manifest>,
-    /// The settings of the installation that was looked at last.
-    settings: Mutex<Weak<BTreeMap<String, String>>>,
+    /// The settings that its installations have.
+    settings: Mutex<Interner<BTreeMap<String, String>>>,
 }
 
 impl KnownPackage {
@@ -130,14 +152,10 @@ impl KnownPackage {
         Self { record, manifest, settings: Mutex::default() }
     }
 
-    /// The same revision, with what it has in common with others in memory once: most installations of an app have
+    /// The same revision, with what it has in common with others in memory once: many installations of an app have
     /// the same settings, and all have the names of its manifest.
     pub(crate) fn share(&self, revision: &mut Revision) {
-        let mut last = self.settings.lock();
-        match last.upgrade().filter(|last| *last == revision.settings) {
-            Some(last) => revision.settings = last,
-            None => *last = Arc::downgrade(&revision.settings),
-        }
+        revision.settings = self.settings.lock().one(Arc::clone(&revision.settings));
         // One that comes from a plan has the names already, and is shared with it.
         if let Some(bindings) = Arc::get_mut(&mut revision.bindings) {
             bindings.share_names(&self.manifest);
@@ -164,6 +182,11 @@ pub(crate) async fn read_aside<T: Send + 'static, E: std::fmt::Display + Send + 
 }
 
 impl Shared {
+    /// Sends whoever waits for a place of new points away, and whoever would have to wait from here on.
+    pub(crate) fn close_point_places(&self) {
+        self.point_places.close();
+    }
+
     /// The fold as of a fold position, before points and lanes are brought in.
     fn new(
         clock: Arc<Clock>,
@@ -176,6 +199,7 @@ impl Shared {
         Self {
             clock,
             points: Arc::new(Points::default()),
+            point_places: new_points::Places::default(),
             journal,
             routing: RwLock::new(RoutingTable::new()),
             prepared: Mutex::default(),
@@ -185,11 +209,13 @@ impl Shared {
             lanes: Durables::default(),
             listener,
             note_budget: Arc::default(),
+            waits: Waits::default(),
             overlay: Overlay::new(Arc::clone(&storage)),
             invocations: Invocations::new(Arc::clone(&storage)),
             storage,
             packages: RwLock::default(),
             receipts: RwLock::default(),
+            streams: RwLock::new(Streams::new()),
             removed: Mutex::default(),
             metrics,
             horizon: AtomicU64::new(fold.time.0),
@@ -197,11 +223,14 @@ impl Shared {
             generation: AtomicU64::new(fold.generation.0),
             dirty_state: AtomicUsize::new(0),
             dirty: AtomicUsize::new(0),
+            // Any, until the threads are started.
+            dirty_limit: AtomicUsize::new(usize::MAX),
+            given_back: AtomicU64::new(0),
+            leaving: Mutex::default(),
             folded: AtomicU64::new(fold.position.0),
             applied: AtomicU64::new(fold.position.0),
-            full: AtomicBool::new(false),
             disk_full: AtomicBool::new(false),
-            stopping: AtomicBool::new(false),
+            ends: OnceLock::new(),
         }
     }
 
@@ -210,24 +239,9 @@ impl Shared {
         Timestamp(self.horizon.load(Ordering::SeqCst))
     }
 
-    /// Forgets receipts. A restart that reads their records again remembers them again.
-    pub(crate) fn forget_receipts(&self, names: &[Box<str>]) {
-        let mut receipts = self.receipts.write();
-        for name in names {
-            receipts.remove(name);
-        }
-        drop(receipts);
-        self.overlay.apply(names.iter().map(|name| (Scope::MAIN.key(Item::Receipt(name)), None)));
-    }
-
     /// The earliest time behind the horizon at which a timer of any lane is due.
     pub(crate) fn next_due(&self) -> Option<Timestamp> {
         self.due.lock().next()
-    }
-
-    /// Whether the checkpoint keeps up, so that lanes may start invocations.
-    pub(crate) fn has_room(&self) -> bool {
-        !self.full.load(Ordering::Acquire) && !self.disk_full.load(Ordering::Acquire)
     }
 
     /// Whether the disk is nearly full.
@@ -240,14 +254,19 @@ impl Shared {
         self.disk_full.store(full, Ordering::Release);
     }
 
-    /// Ends waiting for room on the disk.
-    pub(crate) fn stop(&self) {
-        self.stopping.store(true, Ordering::Release);
+    /// Ends waiting for room on the disk, and checkpoints once this time is over.
+    pub(crate) fn stop(&self, within: Duration) {
+        let _ = self.ends.set(Instant::now() + within);
+    }
+
+    /// Says if the process is about to end and checkpoints have had their time.
+    fn is_over(&self) -> bool {
+        self.ends.get().is_some_and(|ends| *ends <= Instant::now())
     }
 
     /// Whether the process is about to end.
     pub(crate) fn is_stopping(&self) -> bool {
-        self.stopping.load(Ordering::Acquire)
+        self.ends.get().is_some()
     }
 
     /// The last position of which something may be applied.
@@ -268,8 +287,19 @@ impl Shared {
 
     /// Counts points that match an input and are left out.
     fn note_left_out(&self, left_out: &[LeftOut]) {
-        if !left_out.is_empty() {
-            self.left_out.note(left_out, &self.points.names());
+        if left_out.is_empty() {
+            return;
+        }
+        self.left_out.note(left_out, &self.points.names());
+        let mut counts: BTreeMap<u32, u64> = BTreeMap::new();
+        for one in left_out {
+            *counts.entry(one.lane).or_default() += 1;
+        }
+        for (number, count) in counts {
+            if let Some(lane) = self.lanes.get(number) {
+                let installation = lane.id.clone();
+                self.metrics.events.tell_sparingly(What::PointsLeftOut { installation, count });
+            }
         }
     }
 

@@ -19,9 +19,9 @@ use super::{FoldPosition, Shared};
 use crate::records::BodyError;
 use crate::telemetry::Metrics;
 use ironloom_storage::failpoint;
-use ironloom_storage::journal::{BlockFiles, BlockIndex, StoredBlock};
+use ironloom_storage::journal::{BlockFiles, BlockIndex, NotDense, StoredBlock};
 use ironloom_storage::log::{self, Log, LogError, Recovered};
-use ironloom_storage::store::{Applied, Change, Key, KeyKind, Storage, StoreError};
+use ironloom_storage::store::{Applied, Change, Item, Key, KeyKind, Scope, Storage, StoreError};
 use ironloom_storage::{Disk, Folder};
 use ironloom_types::clock::{Clock, Source};
 use ironloom_types::ids::{Epoch, Generation, PointPath, Sequence, StreamId, TenantId};
@@ -117,11 +117,17 @@ pub(crate) struct Disks {
 }
 
 impl Disks {
-    /// Opens the disks of a data folder; missing folders of log and journal are created.
-    pub(crate) fn of_folder(folder: &Path, store: Arc<dyn Storage>) -> Result<Self, OpenError> {
+    /// Opens the disks of a data folder; missing folders of log and journal are created. Of one that goes with the
+    /// process nothing is synced.
+    pub(crate) fn of_folder(
+        folder: &Path,
+        store: Arc<dyn Storage>,
+        throwaway: bool,
+    ) -> Result<Self, OpenError> {
         let open = |name| -> Result<Arc<dyn Disk>, OpenError> {
             let path = folder.join(name);
-            let opened = Folder::open(&path).map_err(|source| OpenError::Io {
+            let opened = if throwaway { Folder::throwaway(&path) } else { Folder::open(&path) };
+            let opened = opened.map_err(|source| OpenError::Io {
                 what: "open",
                 path: path.display().to_string(),
                 source,
@@ -143,9 +149,12 @@ pub(crate) fn open(
     let fold: FoldPosition = loader.value(&Key::folded())?.unwrap_or_default();
     let recovered = own(&disks, config, &fold)?;
     let epoch = recovered.epoch();
-    let (blocks, stale) = blocks(&loader, &fold)?;
-    let files = BlockFiles::open(disks.journal, &blocks.used_files(), config.block_file_bytes)
-        .map_err(CheckpointError::from)?;
+    let Blocks { blocks, stale, hole } = blocks(&loader, &fold)?;
+    let mut used = blocks.used_files();
+    // No file is touched before it is known that the log drops what lies before a hole.
+    used.extend(hole.iter().flat_map(|hole| &hole.files));
+    let files =
+        BlockFiles::open(disks.journal, &used, config.block_file_bytes).map_err(CheckpointError::from)?;
     let journal = Journal::new(Arc::new(files), blocks, recovered.reader(), fold.folded_through);
     let clock = Arc::new(Clock::new(config.clock, fold.time));
     let shared = Shared::new(clock, journal, Arc::clone(&disks.store), &fold, metrics, listener);
@@ -157,6 +166,12 @@ pub(crate) fn open(
     let left_out = loader.lanes(&shared, &mut applier, &fold)?;
     let mut requests = loader.fill(&shared, &fold)?;
     let replayed = replay::replay(&recovered, &mut applier, &mut requests)?;
+    if let Some(hole) = hole {
+        if shared.journal.dropped_before() < hole.not_dense.found {
+            return Err(CheckpointError::from(hole.not_dense).into());
+        }
+        shared.journal.note_emptied(hole.files.into_keys(), shared.applied());
+    }
     check_latest(&shared)?;
     check_left_out(&shared, left_out)?;
     // Time goes on from the last record, under the host's clock as well.
@@ -190,18 +205,42 @@ fn own(disks: &Disks, config: &OpenConfig, fold: &FoldPosition) -> Result<Recove
     Ok(recovered)
 }
 
-/// The blocks that the store knows as of the fold position, and the keys of those that a checkpoint has left which
-/// did not end.
-fn blocks(loader: &Loader<'_>, fold: &FoldPosition) -> Result<(BlockIndex, Vec<Key>), OpenError> {
+/// The blocks that the store knows as of the fold position.
+struct Blocks {
+    blocks: BlockIndex,
+    /// The keys of those that a checkpoint has left which did not end.
+    stale: Vec<Key>,
+    /// A hole in front of them, if there is one: a checkpoint that did not end may have removed some of the blocks
+    /// that a record in the log drops, and then the log says so.
+    hole: Option<Hole>,
+}
+
+struct Hole {
+    not_dense: NotDense,
+    /// The files that have blocks before it alone, and how far each is in use.
+    files: BTreeMap<u32, u64>,
+}
+
+fn blocks(loader: &Loader<'_>, fold: &FoldPosition) -> Result<Blocks, OpenError> {
     let mut blocks = BlockIndex::default();
-    let mut stale = Vec::new();
+    let (mut stale, mut hole) = (Vec::new(), None);
     loader.each(KeyKind::Block, |key, bytes| {
         let block = StoredBlock::decode(&bytes).map_err(|error| bad(&key, &error))?;
         if block.checkpoint > fold.position {
             stale.push(key);
-            return Ok(());
+        } else if let Err(not_dense) = blocks.push(block.tenant, block.stream, block.entry) {
+            if not_dense.found < not_dense.expected {
+                return Err(CheckpointError::from(not_dense).into());
+            }
+            stale.extend(keys_of(&blocks));
+            let mut files = hole.take().map_or_else(BTreeMap::new, |hole: Hole| hole.files);
+            files.extend(blocks.used_files());
+            files.remove(&block.entry.location.file);
+            hole = Some(Hole { not_dense, files });
+            blocks = BlockIndex::default();
+            blocks.push(block.tenant, block.stream, block.entry).map_err(CheckpointError::from)?;
         }
-        Ok(blocks.push(block.tenant, block.stream, block.entry).map_err(CheckpointError::from)?)
+        Ok(())
     })?;
     // Before any file is touched: what the store has lost must not make the files be cut off to fit.
     let last = blocks.span(TenantId::MAIN, StreamId::MAIN).map_or(Sequence(0), |(_, last)| last);
@@ -212,7 +251,12 @@ fn blocks(loader: &Loader<'_>, fold: &FoldPosition) -> Result<(BlockIndex, Vec<K
             expected: fold.folded_through.0,
         });
     }
-    Ok((blocks, stale))
+    Ok(Blocks { blocks, stale, hole })
+}
+
+fn keys_of(blocks: &BlockIndex) -> Vec<Key> {
+    let entries = blocks.entries(TenantId::MAIN, StreamId::MAIN).iter();
+    entries.map(|entry| Scope::MAIN.key(Item::Block(entry.first_sequence))).collect()
 }
 
 /// The numbers that the committer continues from.

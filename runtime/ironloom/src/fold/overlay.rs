@@ -1,6 +1,7 @@
 //! Keys whose changes no checkpoint has folded, in front of the store: everything but apps' state
 //! (which lanes keep) and what is in memory anyway.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
@@ -61,9 +62,9 @@ impl Overlay {
         self.maps.through(stretch)
     }
 
-    /// Ends a checkpoint: the store has what changed through this stretch.
-    pub(super) fn folded(&self, through: Stretch) {
-        self.maps.folded(through);
+    /// Ends a checkpoint: the store has what changed through this stretch. Returns its bytes.
+    pub(super) fn folded(&self, through: Stretch) -> usize {
+        self.maps.folded(through)
     }
 
     /// The value of a key.
@@ -78,9 +79,22 @@ impl Overlay {
         Ok(found.into_iter().next().flatten())
     }
 
-    /// At most `limit` entries of a range in key order, from the first behind `after` on, and whether
+    /// At most `limit` entries of a range in its order, from the first that comes after `after` on, and whether
     /// there may be more.
     pub(crate) fn scan(
+        &self,
+        range: &KeyRange,
+        after: Option<&Key>,
+        limit: usize,
+    ) -> Result<(Vec<(Key, Bytes)>, bool), StoreError> {
+        if range.is_reversed() {
+            self.scan_by::<Reverse<Key>>(range, after, limit)
+        } else {
+            self.scan_by::<Key>(range, after, limit)
+        }
+    }
+
+    fn scan_by<K: Placed>(
         &self,
         range: &KeyRange,
         after: Option<&Key>,
@@ -90,29 +104,38 @@ impl Overlay {
         let mut after = after.cloned();
         loop {
             // Taken before the store is read, so that what is folded meanwhile is in one of the two.
-            let changes = self.changed(range, after.as_ref(), limit);
+            let changes = self.changed::<K>(range, after.as_ref(), limit);
             let page = self.storage.scan(range, after.as_ref(), limit)?;
+            let placed = page.entries.into_iter().map(|(key, value)| (K::of(key), value));
+            let page = Page { entries: placed.collect(), more: page.more };
             let merged = merge_page(changes, page, limit - entries.len());
-            entries.extend(merged.entries);
+            entries.extend(merged.entries.into_iter().map(|(key, value)| (key.key(), value)));
             match merged.next {
                 None => return Ok((entries, false)),
                 Some(_) if entries.len() >= limit => return Ok((entries, true)),
-                Some(next) => after = Some(next),
+                Some(next) => after = Some(next.key()),
             }
         }
     }
 
-    /// Changes of a range behind `after`: at most `limit` of each map, up to the end of either.
-    fn changed(&self, range: &KeyRange, after: Option<&Key>, limit: usize) -> Page<Key, Option<Bytes>> {
+    /// Changes of a range that come after `after`: at most `limit` of each map, up to the end of either.
+    fn changed<K: Placed>(
+        &self,
+        range: &KeyRange,
+        after: Option<&Key>,
+        limit: usize,
+    ) -> Page<K, Option<Bytes>> {
         if range.is_empty_after(after) {
             return Page::default();
         }
-        let mut changed = Changes::new();
-        let mut end: Option<Key> = None;
+        let mut changed: BTreeMap<K, Option<Bytes>> = BTreeMap::new();
+        let mut end: Option<K> = None;
         let maps = self.maps.read();
         let (start, before) = range.bounds(after);
         for map in maps.all() {
-            for (taken, (key, value)) in map.range::<[u8], _>((start, Bound::Excluded(before))).enumerate() {
+            let found = range.in_order(map.range::<[u8], _>((start, Bound::Excluded(before))));
+            for (taken, (key, value)) in found.enumerate() {
+                let key = K::of(key.clone());
                 changed.insert(key.clone(), value.clone());
                 if taken + 1 == limit {
                     end = Some(end.map_or_else(|| key.clone(), |end| end.min(key.clone())));
@@ -122,5 +145,29 @@ impl Overlay {
         }
         let known = changed.into_iter().take_while(|(key, _)| end.as_ref().is_none_or(|end| key <= end));
         Page { entries: known.collect(), more: end.is_some() }
+    }
+}
+
+/// A key that stands in the order of a range.
+trait Placed: Ord + Clone {
+    fn of(key: Key) -> Self;
+    fn key(self) -> Key;
+}
+
+impl Placed for Key {
+    fn of(key: Key) -> Self {
+        key
+    }
+    fn key(self) -> Key {
+        self
+    }
+}
+
+impl Placed for Reverse<Key> {
+    fn of(key: Key) -> Self {
+        Self(key)
+    }
+    fn key(self) -> Key {
+        self.0
     }
 }

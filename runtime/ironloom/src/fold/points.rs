@@ -3,15 +3,15 @@
 //! Names are written once and read with every reading, latest values are written with every
 //! reading and read seldom: two locks, so that neither waits for the other.
 
-use std::hash::BuildHasher as _;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
+use hashbrown::HashMap;
 use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 use serde::{Deserialize, Serialize};
 
 use super::stored::{StoredPoints, decode, encode};
+use ironloom_apps::routing::NumbersByText;
 use ironloom_types::clock::Timestamp;
 use ironloom_types::ids::{InstallationId, PointNumber, PointPath, RESERVED_SEGMENT, Sequence};
 use ironloom_types::readings::{Columns, NewPoint, Quality, Tag, Tags, Value, ValueRef};
@@ -32,8 +32,7 @@ pub(crate) struct Points {
 #[derive(Debug, Default)]
 pub(crate) struct Names {
     /// The numbers alone: their paths stand in `by_number`.
-    by_path: HashTable<u32>,
-    hasher: DefaultHashBuilder,
+    by_path: NumbersByText,
     /// `None`: the point was removed. Its number is never given again, for blocks may hold it.
     by_number: Vec<Option<NewPoint>>,
     /// Pages that changed since they were last written to the store.
@@ -45,8 +44,8 @@ pub(crate) struct Names {
 impl Names {
     /// The number of the point with this path.
     pub(crate) fn number(&self, path: &str) -> Option<PointNumber> {
-        let is_it = |number: &u32| path_of(&self.by_number, *number).is_some_and(|known| known == path);
-        self.by_path.find(self.hasher.hash_one(path), is_it).copied().map(PointNumber)
+        let is_it = |number| path_of(&self.by_number, number).is_some_and(|known| known == path);
+        self.by_path.find(self.by_path.hash(path), is_it).map(PointNumber)
     }
 
     /// The point with this number; `None` where it was removed.
@@ -91,9 +90,8 @@ impl Names {
             "points are numbered without holes, in the log's order"
         );
         if let Some(point) = &point {
-            let Self { by_path, hasher, by_number, .. } = self;
-            let hash = |number: &u32| hasher.hash_one(path_of(by_number, *number).unwrap_or_default());
-            by_path.insert_unique(hasher.hash_one(point.path.as_str()), number.0, hash);
+            let hash = self.by_path.hash(point.path.as_str());
+            self.by_path.insert(hash, number.0);
             if let Some(installation) = of_output(&point.path) {
                 match self.outputs.get_mut(installation) {
                     Some(own) => own.push(number),
@@ -114,10 +112,8 @@ impl Names {
         for number in numbers {
             let Some(point) = self.by_number[number.0 as usize].take() else { continue };
             self.mark(*number);
-            let hash = self.hasher.hash_one(point.path.as_str());
-            if let Ok(entry) = self.by_path.find_entry(hash, |known| *known == number.0) {
-                entry.remove();
-            }
+            let hash = self.by_path.hash(point.path.as_str());
+            self.by_path.remove(hash, number.0);
             let Some(installation) = of_output(&point.path) else { continue };
             // All of them at once, at the first.
             if let Some(own) = self.outputs.get_mut(installation)

@@ -144,6 +144,12 @@ impl Queue {
         debug_assert!(self.is_sound());
     }
 
+    /// Has the lane read all from this sequence on: what was noted was for other inputs.
+    pub(super) fn begin_again(&mut self, from: Sequence) {
+        self.forget_notes();
+        (self.behind, self.next) = (Some(from), from);
+    }
+
     /// Returns the place to read the journal from, if the lane is behind its notes and has room for more.
     pub(crate) fn wants(&self) -> Option<Sequence> {
         let has_room = self.rows < MOST_ROWS / 2 && self.bytes < MOST_BYTES / 2;
@@ -206,9 +212,15 @@ impl Queue {
     }
 
     /// The first rows, without taking them: at most so many, of at most so many bytes of texts and blobs,
-    /// and only those with a journal time before `until`. At least one reading where the first is before
-    /// `until`. A reading that several inputs take is never split: the cursor could not say where.
-    pub(crate) fn first(&self, most: usize, most_bytes: usize, until: Option<Timestamp>) -> Vec<Slice> {
+    /// and only those with a journal time before `until` and a sequence before `end`. At least one reading where the
+    /// first is before both. A reading that several inputs take is never split: the cursor could not say where.
+    pub(crate) fn first(
+        &self,
+        most: usize,
+        most_bytes: usize,
+        until: Option<Timestamp>,
+        end: Option<Sequence>,
+    ) -> Vec<Slice> {
         let (mut slices, mut rows, mut heap) = (Vec::new(), 0, 0);
         let mut from = self.done;
         for Kept { note, .. } in &self.notes {
@@ -220,6 +232,12 @@ impl Queue {
                 // Time never goes back within a chunk.
                 to = from
                     + note.rows[from..to].partition_point(|row| note.chunk.time(row.row as usize) < until);
+            }
+            if let Some(end) = end {
+                to = from + note.rows[from..to].partition_point(|row| note.sequence_of(row) < end);
+                if to == from {
+                    break;
+                }
             }
             let columns = &note.chunk.columns;
             if !columns.heap.is_empty() {

@@ -1,31 +1,33 @@
 //! The threads behind the committer: the fold, and the checkpoints.
 
-use std::collections::VecDeque;
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
+mod purging;
+
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::oneshot;
 
+#[cfg(test)]
+pub(super) use self::purging::OF_GENERATIONS;
+use self::purging::Purging;
+pub(super) use self::purging::purge_step;
 use super::Shared;
 use super::apply::Applier;
 use super::checkpoint::{self, CheckpointError};
 use super::durable::Durable;
+use super::room::is_much;
 use super::sealer::{Stamped, ToFold};
 use super::stretches::{Extent, Frozen};
 use crate::telemetry::Sparing;
 use ironloom_storage::log::{Flushed, LogReader, Room};
-use ironloom_storage::store::{Change, Item, KeyKind, Scope};
 use ironloom_types::ids::{Epoch, Generation, Position};
 
 /// On a disk that is nearly full a checkpoint begins when this much waits for it: it gives room back, since what is
 /// written takes less than what is counted for it before.
 const EARLY: u64 = 16 << 20;
-/// Keys that are removed in one step.
-const STEP: usize = 1_000;
 /// Slots of a state cache that are looked at under one hold of its lock.
 const SLOTS: usize = 4_096;
 /// Stretches of the log that wait for a checkpoint, about. The more there are, the more often what was written in the
@@ -37,6 +39,8 @@ const COUNT_EVERY: u32 = 16;
 const LOOK: Duration = Duration::from_secs(1);
 /// The interval at which people are told of points that are left out.
 const TELL: Duration = Duration::from_secs(60);
+/// The interval at which a stop says how much is left to fold.
+const TELL_LEFT: Duration = Duration::from_secs(5);
 /// The interval at which caches are thinned out though no checkpoint is made.
 const THIN_OUT: Duration = Duration::from_secs(60);
 
@@ -51,6 +55,8 @@ pub(crate) struct Thresholds {
     pub cache_bytes: usize,
     /// After this long one is made of however little there is, so that a restart has little to do.
     pub at_least_every: Duration,
+    /// The time that those at a stop have. A start reads in the log what they leave.
+    pub at_stop: Duration,
 }
 
 /// Handles of the fold's and the checkpoints' threads.
@@ -60,13 +66,15 @@ pub(crate) struct Threads {
     checkpoints: JoinHandle<Result<(), CheckpointError>>,
     wishes: Arc<Wishes>,
     to_fold: Sender<ToFold>,
+    /// The time of the last checkpoints.
+    at_stop: Duration,
 }
 
 impl Threads {
-    /// Makes a last checkpoint, and waits until both threads have ended. The committer must have ended
+    /// Makes the last checkpoints, and waits until both threads have ended. The committer must have ended
     /// before.
     pub(crate) fn join(self) -> Result<(), CheckpointError> {
-        self.shared.stop();
+        self.shared.stop(self.at_stop);
         self.wishes.stop();
         // The fold must be there for the last checkpoint. A panic of either was reported when it happened.
         let made = self.checkpoints.join().unwrap_or(Ok(()));
@@ -103,6 +111,7 @@ pub(crate) fn start(
 ) -> std::io::Result<Threads> {
     let Parts { shared, applier, log, folded, applied, epoch, thresholds, on_failure } = parts;
     shared.cache.set(thresholds.cache_bytes);
+    shared.set_dirty_limit(thresholds.dirty_bytes);
     let wishes = Arc::new(Wishes::default());
     let asks = Arc::clone(&wishes);
     let fold = Fold::new(Arc::clone(&shared), applier, log.clone(), folded, applied, thresholds, asks);
@@ -114,13 +123,13 @@ pub(crate) fn start(
         epoch,
         to_fold: to,
         thinned_out: Instant::now(),
-        purging: VecDeque::new(),
+        purging: Purging::default(),
     };
     let wished = Arc::clone(&wishes);
     let checkpoints = std::thread::Builder::new()
         .name("checkpoint".into())
         .spawn(move || checkpoints.run(&wished).inspect_err(|error| on_failure(error)))?;
-    Ok(Threads { shared, fold, checkpoints, wishes, to_fold: to_fold.clone() })
+    Ok(Threads { shared, fold, checkpoints, wishes, to_fold: to_fold.clone(), at_stop: thresholds.at_stop })
 }
 
 /// The requests to the checkpoint thread.
@@ -179,9 +188,10 @@ struct Fold {
     /// The position of the last checkpoint that was begun, and when that was.
     frozen_at: Position,
     frozen_when: Instant,
-    /// The position at which the current stretch began, and what was dirty then.
+    /// The position at which the current stretch began, and the bytes that had ever waited by then: what waits now
+    /// falls with each checkpoint.
     began_at: Position,
-    dirty_then: usize,
+    began_with: u64,
     since_count: u32,
     lines: Sparing,
 }
@@ -209,7 +219,7 @@ impl Fold {
             frozen_at: folded,
             frozen_when: now,
             began_at: folded,
-            dirty_then: 0,
+            began_with: 0,
             since_count: 0,
             lines: Sparing::new(1, TELL),
         }
@@ -255,11 +265,11 @@ impl Fold {
 
     fn begin_stretch(&mut self) {
         self.began_at = self.last;
-        self.dirty_then = self.shared.unfolded();
+        self.began_with = self.shared.ever_dirty();
     }
 
     fn group(&mut self, group: Vec<Flushed<Stamped>>) {
-        let has_gone = self.applier.has_gone();
+        let wanted = self.applier.wants_gone_folded();
         for Flushed { record, sealed: Stamped { time, sealed } } in group {
             if let Some(at) = record {
                 self.last = at.position;
@@ -267,8 +277,9 @@ impl Fold {
             self.applier.apply(record, time, sealed);
         }
         self.since_count += 1;
-        let is_more = self.applier.has_gone() && !has_gone;
-        if self.since_count >= COUNT_EVERY || !self.shared.has_room() || is_more {
+        self.shared.count_dirty();
+        let is_wanted = self.applier.wants_gone_folded() && !wanted;
+        if self.since_count >= COUNT_EVERY || self.shared.is_crowded() || is_wanted {
             self.count();
         }
     }
@@ -276,15 +287,13 @@ impl Fold {
     /// Counts the bytes that wait for a checkpoint, and wishes for one where it is time.
     fn count(&mut self) {
         self.since_count = 0;
-        let dirty = self.shared.unfolded();
-        self.shared.dirty.store(dirty, Ordering::Release);
-        self.shared.full.store(dirty >= self.thresholds.dirty_bytes, Ordering::Release);
+        let dirty = self.shared.count_dirty();
         self.shared.metrics.store_dirty.set(dirty as i64);
         let unfolded = self.log.bytes_since(self.frozen_at);
         self.shared.metrics.log_unfolded.set(unfolded as i64);
         let is_long = self.log.bytes_since(self.began_at) >= self.thresholds.log_bytes / STRETCHES
-            || dirty.saturating_sub(self.dirty_then)
-                >= self.thresholds.dirty_bytes / (2 * STRETCHES as usize);
+            || self.shared.ever_dirty().saturating_sub(self.began_with)
+                >= self.thresholds.dirty_bytes as u64 / (2 * STRETCHES);
         if is_long && self.last > self.began_at {
             self.applier.end_stretch(self.last);
             self.begin_stretch();
@@ -301,17 +310,17 @@ impl Fold {
     /// The checkpoint that it is time for. Where much waits, the oldest of it goes: what is written all the time
     /// is then left out. Where room is wanted, all.
     fn wanted_checkpoint(&self, unfolded: u64, dirty: usize) -> Option<Extent> {
-        let is_scarce = self.shared.is_disk_full() && unfolded + dirty as u64 >= EARLY;
+        let gives_room = unfolded + dirty as u64 >= EARLY || self.shared.journal.has_emptied();
+        let is_scarce = self.shared.is_disk_full() && gives_room;
         // While pushes are refused nothing comes that would make it more. After a checkpoint at most the
         // active segment is used: the configuration's limits see to it that pushes have room then.
         let is_overdue = self.last > self.frozen_at
             && (self.log.room() != Room::All || self.frozen_when.elapsed() >= self.thresholds.at_least_every);
-        // What is gone is waited for by nobody, and keeps its memory until then.
-        if is_scarce || is_overdue || self.wants_files_back(unfolded) || self.applier.has_gone() {
+        if is_scarce || is_overdue || self.wants_files_back(unfolded) || self.applier.wants_gone_folded() {
             return Some(Extent::All);
         }
-        let is_much = unfolded >= self.thresholds.log_bytes || dirty >= self.thresholds.dirty_bytes / 4 * 3;
-        is_much.then_some(Extent::Oldest)
+        let much = unfolded >= self.thresholds.log_bytes || is_much(dirty, self.thresholds.dirty_bytes);
+        much.then_some(Extent::Oldest)
     }
 
     /// Whether the log's files take too much of the disk beyond the records that wait in them: each start begins one.
@@ -329,19 +338,30 @@ struct Checkpoints {
     to_fold: Sender<ToFold>,
     /// When caches were last thinned out.
     thinned_out: Instant,
-    /// Generations whose last state is in the store and has to go, the first one next.
-    purging: VecDeque<Generation>,
+    purging: Purging,
 }
 
 impl Checkpoints {
     /// Makes checkpoints as they are wished for, and between them removes what generations that are gone
     /// have kept, a bounded step at a time: neither a checkpoint nor a stop waits for more than one.
     fn run(mut self, wishes: &Wishes) -> Result<(), CheckpointError> {
+        match self.work(wishes) {
+            Err(CheckpointError::OutOfTime) => {
+                tracing::info!(
+                    "what the last checkpoint had no time for is read from the log at the next start"
+                );
+                Ok(())
+            }
+            result => result,
+        }
+    }
+
+    fn work(&mut self, wishes: &Wishes) -> Result<(), CheckpointError> {
         loop {
-            let is_idle = self.purging.is_empty() && !self.removed_is_due();
+            let is_idle = self.purging.first().is_none() && !self.removed_is_due();
             let wish = wishes.take(if is_idle { THIN_OUT } else { Duration::ZERO });
             if wish.stop {
-                return self.make(Some(Extent::All));
+                return self.fold_the_rest();
             }
             let all = self.removed_is_due().then_some(Extent::All);
             let is_due = wish.checkpoint || all.is_some();
@@ -350,30 +370,45 @@ impl Checkpoints {
             }
             // Not after each step of a purge: it looks at all lanes.
             if is_due || self.thinned_out.elapsed() >= THIN_OUT {
-                self.thin_out();
+                thin_out(&self.shared);
                 self.thinned_out = Instant::now();
             }
             self.purge_step()?;
         }
     }
 
-    /// Makes one checkpoint, of as much as the fold wants where nothing else is said.
-    fn make(&mut self, extent: Option<Extent>) -> Result<(), CheckpointError> {
+    /// Folds all that is left before a stop, until its time is over.
+    fn fold_the_rest(&mut self) -> Result<(), CheckpointError> {
+        let left = |log: &LogReader, shared: &Shared| log.bytes_since(shared.folded()) >> 20;
+        let mut told = Instant::now();
+        tracing::info!(mib = left(&self.log, &self.shared), "the last checkpoints fold the log");
+        // The oldest first, one after the other: what is folded when the time is over stays folded.
+        while !self.make(Some(Extent::Oldest))? {
+            if told.elapsed() >= TELL_LEFT {
+                told = Instant::now();
+                tracing::info!(mib = left(&self.log, &self.shared), "the last checkpoints go on");
+            }
+        }
+        tracing::info!("all of the log is folded: the next start has nothing to read");
+        Ok(())
+    }
+
+    /// Makes one checkpoint, of as much as the fold wants where nothing else is said. Whether nothing is left.
+    fn make(&mut self, extent: Option<Extent>) -> Result<bool, CheckpointError> {
         // Before the freeze: what went before it has its last state in the store after a checkpoint of all.
         let due = self.due();
         let (reply, frozen) = oneshot::channel();
         if self.to_fold.send(ToFold::Freeze(extent, reply)).is_err() {
-            return Ok(());
+            return Ok(true);
         }
-        let Ok(frozen) = frozen.blocking_recv() else { return Ok(()) };
+        let Ok(frozen) = frozen.blocking_recv() else { return Ok(true) };
         let is_all = frozen.is_all;
         checkpoint::write(&self.shared, &self.log, frozen, self.epoch)?;
         let _ = self.to_fold.send(ToFold::Folded);
         if is_all {
-            let new = due.into_iter().filter(|generation| !self.purging.contains(generation));
-            self.purging.extend(new.collect::<Vec<_>>());
+            self.purging.add(due);
         }
-        Ok(())
+        Ok(is_all)
     }
 
     /// The generations whose state has to go by now.
@@ -385,61 +420,44 @@ impl Checkpoints {
 
     /// Whether there is a generation to purge whose last state no checkpoint has written for certain.
     fn removed_is_due(&self) -> bool {
-        self.due().iter().any(|generation| !self.purging.contains(generation))
-    }
-
-    /// Keeps the clean state of all lanes together within `store.cache`: those that have more than their share
-    /// give up the same part of what they have more. Then gives back slots that are mostly free.
-    fn thin_out(&self) {
-        let lanes = self.shared.lanes.all();
-        let share = self.shared.cache.share();
-        let beyond = |lane: &Durable| lane.state.read().bytes().clean.saturating_sub(share);
-        let excess = self.shared.cache.excess();
-        if excess > 0 {
-            let all = lanes.iter().map(|lane| beyond(lane)).sum::<usize>();
-            let part = (excess as f64 / all.max(1) as f64).min(1.0);
-            for lane in &lanes {
-                let left = share + (beyond(lane) as f64 * (1.0 - part)) as usize;
-                // Step by step: the lane waits for this lock.
-                while !lane.state.write().shrink_to(left, SLOTS) {}
-            }
-        }
-        for lane in lanes.iter().filter(|lane| lane.state.read().is_sparse()) {
-            while !lane.state.write().compact(SLOTS) {}
-        }
+        self.due().into_iter().any(|generation| !self.purging.has(generation))
     }
 
     /// Removes a part of what the first generation in line has kept.
     fn purge_step(&mut self) -> Result<(), CheckpointError> {
-        let Some(&generation) = self.purging.front() else { return Ok(()) };
+        let Some(generation) = self.purging.first() else { return Ok(()) };
         if purge_step(&self.shared, generation, self.epoch)? {
-            self.purging.pop_front();
+            self.purging.end_first();
         }
         Ok(())
     }
 }
 
-/// Removes a part of what a generation has kept whose last state a checkpoint has written. Its own key goes last, so
-/// that it is begun again after a crash. Whether it was that.
-pub(super) fn purge_step(
-    shared: &Shared,
-    generation: Generation,
-    epoch: Epoch,
-) -> Result<bool, CheckpointError> {
-    for kind in [KeyKind::State, KeyKind::Timer, KeyKind::Alarm, KeyKind::DeadLetter, KeyKind::Invocation] {
-        let range = Scope::MAIN.generation(kind, generation);
-        let page = shared.storage.scan(&range, None, STEP)?;
-        if !page.entries.is_empty() {
-            let changes = page.entries.into_iter().map(|(key, _)| Change::delete(key)).collect();
-            checkpoint::apply(shared, changes, epoch)?;
-            return Ok(false);
+/// Keeps the clean state of all lanes together within `store.cache`: those that have more than their share
+/// give up the same part of what they have more. Those that are gone give up all. Then gives back slots that are mostly
+/// free.
+pub(super) fn thin_out(shared: &Shared) {
+    let leaving = std::mem::take(&mut *shared.leaving.lock());
+    let leaving: Vec<_> = leaving.iter().filter_map(Weak::upgrade).collect();
+    for lane in &leaving {
+        while !lane.state.write().shrink_to(0, SLOTS) {}
+    }
+    let lanes = shared.lanes.all();
+    let share = shared.cache.share();
+    let beyond = |lane: &Durable| lane.state.read().bytes().clean.saturating_sub(share);
+    let excess = shared.cache.excess();
+    if excess > 0 {
+        let all = lanes.iter().map(|lane| beyond(lane)).sum::<usize>();
+        let part = (excess as f64 / all.max(1) as f64).min(1.0);
+        for lane in &lanes {
+            let left = share + (beyond(lane) as f64 * (1.0 - part)) as usize;
+            // Step by step: the lane waits for this lock.
+            while !lane.state.write().shrink_to(left, SLOTS) {}
         }
     }
-    shared.overlay.apply([(Scope::MAIN.key(Item::Lane(generation)), None)]);
-    if let Some(gone) = shared.removed.lock().remove(&generation) {
-        tracing::info!(installation = %gone.installation, %generation, "what an installation that is gone had kept was removed");
+    for lane in lanes.iter().chain(&leaving).filter(|lane| lane.state.read().is_sparse()) {
+        while !lane.state.write().compact(SLOTS) {}
     }
-    Ok(true)
 }
 
 #[cfg(test)]

@@ -15,14 +15,15 @@ use tokio::sync::oneshot;
 
 pub(crate) use self::live::Living;
 use self::live::next_invocation;
+use super::new_points::{OUTPUT_POINTS, Place};
 use super::points::{Points, is_of_output};
 use super::requests::{Recent, Remembered, Seen};
 use super::stretches::{Extent, Frozen};
 use super::submission::{
     Accepted, CommitSubmission, LookSubmission, ReadingsSubmission, Refusal, Submission,
 };
-use crate::records::admin::{AdminRecord, NewInstallation};
-use crate::records::commit::{CommitHead, StateChange};
+use crate::records::admin::{AdminRecord, FROM_HERE, NewInstallation};
+use crate::records::commit::{CommitHead, StateChanges};
 use crate::records::readings::{Idempotency, Receipt};
 use crate::records::{NumberedPoint, admin, commit, readings};
 use crate::telemetry::Seconds;
@@ -30,7 +31,7 @@ use ironloom_storage::journal::Chunk;
 use ironloom_storage::log::{Flushed, LogError, RecordKind, Seal, Sealer};
 use ironloom_types::clock::{Clock, Timestamp};
 use ironloom_types::ids::{Generation, InstallationId, PointNumber, PointPath, Sequence, StreamId, TenantId};
-use ironloom_types::limits::{MAX_POINTS, SOURCE_POINTS};
+use ironloom_types::limits::MAX_POINTS;
 use ironloom_types::readings::{Columns, NewPoint};
 
 /// A sealed item, as the fold takes it over once it is flushed.
@@ -42,21 +43,25 @@ pub(crate) enum Sealed {
         /// The points that are new with them.
         new_points: Vec<NumberedPoint>,
         chunk: Arc<Chunk>,
-        /// The receipt of their connector.
+        /// The place of their source behind them.
         receipt: Option<Receipt>,
         /// The request that they came with.
         request: Option<Idempotency>,
         /// Requests whose keys are forgotten now.
         forgotten: Vec<[u8; 16]>,
+        /// Given back once the points are made.
+        place: Option<Place>,
         reply: Option<oneshot::Sender<Result<Accepted, Refusal>>>,
     },
     Commit {
         /// What it says.
         head: CommitHead,
-        state: Vec<StateChange>,
+        state: StateChanges,
         /// The points that are new with it.
         new_points: Vec<NumberedPoint>,
         chunk: Arc<Chunk>,
+        /// Given back once the points are made.
+        place: Option<Place>,
         reply: Option<oneshot::Sender<Result<(), Refusal>>>,
     },
     /// A change by an admin.
@@ -218,8 +223,20 @@ impl Numberer {
     }
 
     fn readings(&mut self, item: ReadingsSubmission, body: &mut Vec<u8>) -> Seal<Stamped> {
-        let ReadingsSubmission { head, new_points, mut columns, reply } = item;
-        assert!(!columns.is_empty(), "a record of readings has some");
+        let ReadingsSubmission { head, new_points, mut columns, place, reply } = item;
+        let is_stream = matches!(head.receipt, Some(Receipt::Stream { .. }));
+        assert!(
+            is_stream || !new_points.is_empty() || !columns.is_empty(),
+            "only a stream's place or new points may stand in a record without readings"
+        );
+        let limit = match head.receipt {
+            Some(Receipt::Outputs { generation, .. }) if self.numbers.live.get(generation).is_none() => {
+                let _ = reply.send(Err(Refusal::Gone));
+                return Seal::Nothing;
+            }
+            Some(Receipt::Outputs { .. }) => OUTPUT_POINTS,
+            _ => MAX_POINTS,
+        };
         let latest = columns.at.iter().copied().max().unwrap_or_default();
         // The feed's clock moves on only with what is taken.
         let time = self.clock.now_with(latest);
@@ -237,7 +254,7 @@ impl Numberer {
                 Seen::Never => {}
             }
         }
-        let new_points = match self.number_points(new_points, &mut columns, MAX_POINTS) {
+        let new_points = match self.number_points(new_points, &mut columns, limit) {
             Ok(points) => points,
             Err(refusal) => {
                 let _ = reply.send(Err(refusal));
@@ -260,6 +277,7 @@ impl Numberer {
             receipt: head.receipt,
             request: head.idempotency,
             forgotten,
+            place,
             reply: Some(reply),
         };
         Self::record(RecordKind::Readings, readings::VERSION, first, time, sealed)
@@ -280,7 +298,7 @@ impl Numberer {
     }
 
     fn commit(&mut self, item: CommitSubmission, body: &mut Vec<u8>) -> Seal<Stamped> {
-        let CommitSubmission { head, state, encoded, new_points, mut derived, reply } = item;
+        let CommitSubmission { head, state, encoded, new_points, mut derived, place, reply } = item;
         let (ordinal, attempt) = (head.invocation.ordinal, head.invocation.attempt);
         let refusal = match self.numbers.live.get(head.generation) {
             None => Some(Refusal::Gone),
@@ -293,7 +311,7 @@ impl Numberer {
             return Seal::Nothing;
         }
         let time = self.clock.now();
-        let new_points = match self.number_points(new_points, &mut derived, MAX_POINTS - SOURCE_POINTS) {
+        let new_points = match self.number_points(new_points, &mut derived, OUTPUT_POINTS) {
             Ok(points) => points,
             Err(refusal) => {
                 let _ = reply.send(Err(refusal));
@@ -307,13 +325,13 @@ impl Numberer {
         body.extend_from_slice(&encoded);
         commit::encode_readings(&new_points, &derived, body);
         let chunk = Arc::new(Chunk::of_record(first, time, head.hops, head.generation, derived));
-        let sealed = Sealed::Commit { head, state, new_points, chunk, reply: Some(reply) };
+        let sealed = Sealed::Commit { head, state, new_points, chunk, place, reply: Some(reply) };
         Self::record(RecordKind::Commit, commit::VERSION, first, time, sealed)
     }
 
     fn admin(
         &mut self,
-        record: AdminRecord,
+        mut record: AdminRecord,
         reply: oneshot::Sender<Result<(), Refusal>>,
         body: &mut Vec<u8>,
     ) -> Seal<Stamped> {
@@ -321,8 +339,13 @@ impl Numberer {
             let _ = reply.send(Err(refusal));
             return Seal::Nothing;
         }
-        admin::encode(&record, body);
         let next = self.numbers.last_sequence.next();
+        if let AdminRecord::Revised(revised) = &mut record
+            && revised.revision.from == FROM_HERE
+        {
+            revised.revision.from = next;
+        }
+        admin::encode(&record, body);
         let time = self.clock.now();
         Self::record(
             RecordKind::Admin,
@@ -372,7 +395,13 @@ impl Numberer {
             AdminRecord::Standing { generation, meta, .. } => {
                 numbers.live.get_mut(*generation).ok_or(Refusal::Gone)?.next = next_invocation(meta);
             }
-            AdminRecord::Alarm { generation, .. } | AdminRecord::DeadLetterDeleted { generation, .. } => {
+            AdminRecord::Revised(revised) => {
+                let generation = revised.installation.generation;
+                numbers.live.get_mut(generation).ok_or(Refusal::Gone)?.next = next_invocation(&revised.meta);
+            }
+            AdminRecord::Alarm { generation, .. }
+            | AdminRecord::DeadLetterDeleted { generation, .. }
+            | AdminRecord::Missed { generation, .. } => {
                 numbers.live.get(*generation).ok_or(Refusal::Gone)?;
             }
             AdminRecord::TimeSet { to, .. } => {
@@ -393,7 +422,8 @@ impl Numberer {
             AdminRecord::PackageAdded(_)
             | AdminRecord::PackageRemoved(_)
             | AdminRecord::Compiled { .. }
-            | AdminRecord::UnitsGiven(_) => {}
+            | AdminRecord::UnitsGiven(_)
+            | AdminRecord::Dropped { .. } => {}
         }
         Ok(())
     }

@@ -18,6 +18,8 @@ pub(crate) struct Slab<T> {
     numbers: HashMap<Generation, u32>,
     /// People name it by its id, and lists are in the order of ids.
     by_id: BTreeMap<InstallationId, u32>,
+    /// Further numbers of an item.
+    shared: BTreeMap<u32, u32>,
 }
 
 #[derive(Debug)]
@@ -29,35 +31,66 @@ struct Place<T> {
 
 impl<T> Default for Slab<T> {
     fn default() -> Self {
-        Self { places: Vec::new(), free: BTreeSet::new(), numbers: HashMap::new(), by_id: BTreeMap::new() }
+        Self {
+            places: Vec::new(),
+            free: BTreeSet::new(),
+            numbers: HashMap::new(),
+            by_id: BTreeMap::new(),
+            shared: BTreeMap::new(),
+        }
     }
 }
 
 impl<T> Slab<T> {
-    /// The least number that is free.
-    pub(crate) fn free_number(&self) -> u32 {
-        self.free.first().copied().unwrap_or(self.places.len() as u32)
+    /// How many items there are.
+    pub(crate) fn len(&self) -> usize {
+        self.numbers.len()
     }
 
-    /// Puts an item into its place.
-    pub(crate) fn insert(&mut self, number: u32, generation: Generation, id: &InstallationId, item: Arc<T>) {
+    /// The least numbers that are free, so many.
+    pub(crate) fn free_numbers(&self, count: usize) -> Vec<u32> {
+        self.free.iter().copied().chain(self.places.len() as u32..).take(count).collect()
+    }
+
+    /// Takes a number that is free.
+    fn take(&mut self, number: u32) {
         let place = number as usize;
         if self.places.len() <= place {
             self.free.extend(self.places.len() as u32..number);
             self.places.resize_with(place + 1, || None);
         }
         self.free.remove(&number);
-        assert!(self.places[place].is_none(), "a number is free before it is given again");
+        let is_free = self.places[place].is_none() && !self.shared.contains_key(&number);
+        assert!(is_free, "a number is free before it is given again");
+    }
+
+    /// Gives an item a further number, which is free.
+    pub(crate) fn share(&mut self, number: u32, item: u32) {
+        self.take(number);
+        self.shared.insert(number, item);
+    }
+
+    /// Takes a further number from an item.
+    pub(crate) fn unshare(&mut self, number: u32) {
+        if self.shared.remove(&number).is_some() {
+            self.free.insert(number);
+        }
+    }
+
+    /// Puts an item into its place.
+    pub(crate) fn insert(&mut self, number: u32, generation: Generation, id: &InstallationId, item: Arc<T>) {
+        self.take(number);
         let before = self.numbers.insert(generation, number);
         assert!(before.is_none(), "a generation is one life of one installation");
         let before = self.by_id.insert(id.clone(), number);
         assert!(before.is_none(), "an id is that of one installation at a time");
-        self.places[place] = Some(Place { generation, id: id.clone(), item });
+        self.places[number as usize] = Some(Place { generation, id: id.clone(), item });
     }
 
     /// Takes an item out, so that its number is free.
     pub(crate) fn remove(&mut self, number: u32) -> Option<Arc<T>> {
         let Place { generation, id, item } = self.places.get_mut(number as usize)?.take()?;
+        assert!(self.shared.values().all(|of| *of != number), "its further numbers were taken before");
         self.free.insert(number);
         self.numbers.remove(&generation);
         self.by_id.remove(&id);
@@ -65,7 +98,9 @@ impl<T> Slab<T> {
     }
 
     pub(crate) fn get(&self, number: u32) -> Option<&Arc<T>> {
-        self.places.get(number as usize)?.as_ref().map(|place| &place.item)
+        let own = self.places.get(number as usize)?.as_ref();
+        let found = own.or_else(|| self.places[*self.shared.get(&number)? as usize].as_ref());
+        found.map(|place| &place.item)
     }
 
     pub(crate) fn of_generation(&self, generation: Generation) -> Option<&Arc<T>> {
@@ -101,20 +136,39 @@ mod tests {
     fn a_number_is_given_again_and_a_generation_never() {
         let mut slab = Slab::default();
         for (number, generation) in [(0, 7), (1, 8), (3, 9)] {
-            assert_eq!(slab.free_number(), number.min(2));
+            assert_eq!(slab.free_numbers(1)[0], number.min(2));
             slab.insert(number, Generation(generation), &id(generation), Arc::new(generation));
         }
         assert_eq!(slab.remove(1).as_deref(), Some(&8));
         assert_eq!((slab.remove(1), slab.get(1), slab.of_generation(Generation(8))), (None, None, None));
-        assert_eq!(slab.free_number(), 1);
+        assert_eq!(slab.free_numbers(1)[0], 1);
         slab.insert(1, Generation(10), &id(8), Arc::new(10));
         assert_eq!(slab.of_generation(Generation(10)).map(|item| **item), Some(10));
         assert_eq!(slab.of_generation(Generation(8)), None, "its number belongs to another");
         assert_eq!(slab.get(3).map(|item| **item), Some(9));
         assert_eq!(slab.iter().map(|item| **item).collect::<Vec<_>>(), [7, 10, 9]);
-        assert_eq!((slab.free_number(), slab.get(70)), (2, None));
+        assert_eq!((slab.free_numbers(1)[0], slab.get(70)), (2, None));
         assert_eq!(slab.of(&id(8)).map(|item| **item), Some(10), "an id may be that of a later one");
         assert_eq!(slab.of(&id(10)), None);
+    }
+
+    #[test]
+    fn an_item_may_have_further_numbers() {
+        let mut slab = Slab::default();
+        slab.insert(0, Generation(7), &id(7), Arc::new(7));
+        assert_eq!(slab.free_numbers(3), [1, 2, 3]);
+        slab.share(1, 0);
+        slab.share(4, 0);
+        assert_eq!(slab.free_numbers(3), [2, 3, 5]);
+        slab.insert(2, Generation(8), &id(8), Arc::new(8));
+        let found: Vec<_> = (0..6).map(|number| slab.get(number).map(|item| **item)).collect();
+        assert_eq!(found, [Some(7), Some(7), Some(8), None, Some(7), None]);
+        assert_eq!((slab.len(), slab.iter().count()), (2, 2), "it is there once");
+        slab.unshare(1);
+        slab.unshare(4);
+        assert_eq!((slab.get(1), slab.get(4)), (None, None));
+        assert_eq!(slab.remove(0).as_deref(), Some(&7));
+        assert_eq!(slab.free_numbers(4), [0, 1, 3, 4]);
     }
 
     #[test]

@@ -13,11 +13,12 @@ use crate::records::lane::LaneMeta;
 use ironloom_storage::store::{Item, Key, Scope};
 use ironloom_types::clock::{BUILT_AFTER, SECOND, Timestamp};
 use ironloom_types::ids::{Generation, InstallationId, Position, Sequence};
+use ironloom_types::readings::Progress;
 
 /// The time for which the state of a removed installation and its points are kept, unless they are purged.
 pub(super) const KEPT: u64 = 7 * 24 * 3600 * SECOND;
 /// The time that the process must have run before a week by the machine's clock is believed: it may have been set since.
-const BELIEVED_AFTER: Duration = Duration::from_secs(3600);
+pub(crate) const BELIEVED_AFTER: Duration = Duration::from_secs(3600);
 
 /// A value of the store.
 pub(crate) fn encode<T: Serialize>(value: &T) -> Bytes {
@@ -42,6 +43,15 @@ pub(super) fn request_key(key: [u8; 16]) -> Key {
 /// A page of points as the store keeps it, in the order of their numbers: path and unit, or `None` once one was
 /// removed.
 pub(super) type StoredPoints<'a> = Vec<Option<(&'a str, Option<&'a str>)>>;
+
+/// A stream of readings as the store keeps it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct StoredStream {
+    /// The lines and readings that are dealt with.
+    pub progress: Progress,
+    /// The journal time of the record that said so.
+    pub at: Timestamp,
+}
 
 /// A generation as the store keeps it, besides its state.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

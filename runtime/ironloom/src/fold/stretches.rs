@@ -13,6 +13,10 @@ use super::{FoldPosition, Shared};
 use ironloom_storage::store::Stretch;
 use ironloom_types::ids::Position;
 
+/// Installations that are gone and wait for the checkpoint of the stretch in which they went. Their dirty state counts
+/// towards `store.dirty`, and what else they keep is some kilobytes each.
+const MOST_GONE: usize = 1_000;
+
 /// How much a checkpoint folds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Extent {
@@ -46,6 +50,8 @@ pub(crate) struct Frozen {
     pub fold: FoldPosition,
     /// Whether that was all that had been applied.
     pub is_all: bool,
+    /// Whether it is made because much waits, so that those pay for it who wrote that.
+    pub is_paid: bool,
     /// Everything whose state may have to be written.
     pub lanes: Vec<Arc<Durable>>,
     /// What is gone with all its state: that needn't be written before.
@@ -64,9 +70,9 @@ impl Stretches {
         self.current
     }
 
-    /// Whether something is gone of which no checkpoint has heard.
-    pub(super) fn has_gone(&self) -> bool {
-        !self.gone.is_empty() || self.ended.iter().any(|ended| !ended.gone.is_empty())
+    /// Whether so many installations are gone of which no checkpoint has heard that one is wanted for them.
+    pub(super) fn has_many_gone(&self) -> bool {
+        self.gone.len() + self.ended.iter().map(|ended| ended.gone.len()).sum::<usize>() >= MOST_GONE
     }
 
     /// Ends the current stretch at this position. On the fold's thread, between two records.
@@ -90,6 +96,7 @@ impl Stretches {
             through: Stretch(0),
             fold: FoldPosition::default(),
             is_all,
+            is_paid: extent == Extent::Oldest && !shared.is_stopping(),
             lanes: shared.lanes.all(),
             purged: Vec::new(),
         };

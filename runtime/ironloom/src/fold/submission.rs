@@ -2,8 +2,9 @@
 
 use tokio::sync::oneshot;
 
+use super::new_points::Place;
 use crate::records::admin::{self, AdminRecord};
-use crate::records::commit::{self, CommitHead, StateChange};
+use crate::records::commit::{self, CommitHead, StateChanges};
 use crate::records::readings::{self, Idempotency, ReadingsHead};
 use ironloom_types::clock::Timestamp;
 use ironloom_types::ids::{Generation, InstallationId, Ordinal, Sequence};
@@ -45,8 +46,10 @@ pub(crate) struct ReadingsSubmission {
     pub head: ReadingsHead,
     /// Points that had no number when the request was parsed.
     pub new_points: Vec<NewPoint>,
-    /// The readings; not empty.
+    /// The readings; empty only where the head has the place of a stream, or points are made.
     pub columns: Columns,
+    /// Given back once the fold has made the points.
+    pub place: Option<Place>,
     /// Receives the answer once they are durable.
     pub reply: oneshot::Sender<Result<Accepted, Refusal>>,
 }
@@ -76,13 +79,15 @@ pub(crate) struct CommitSubmission {
     /// What it says.
     pub head: CommitHead,
     /// The state changes, in the order of their keys' bytes.
-    pub state: Vec<StateChange>,
+    pub state: StateChanges,
     /// Head and state changes, encoded.
     pub encoded: Vec<u8>,
     /// Points that had no number when they were derived for.
     pub new_points: Vec<NewPoint>,
     /// The derived readings.
     pub derived: Columns,
+    /// Given back once the fold has made the points.
+    pub place: Option<Place>,
     /// Receives the answer once it is durable and applied.
     pub reply: oneshot::Sender<Result<(), Refusal>>,
 }

@@ -3,12 +3,18 @@
 
 mod cut;
 mod damage;
+mod episodes;
+mod heard;
 mod history;
 mod journal;
 mod lanes;
+mod letters;
 pub(super) mod machine;
+mod made;
 mod model;
 mod overlay;
+mod retention;
+mod room;
 mod sealer;
 mod set_time;
 mod stretches;
@@ -23,7 +29,7 @@ use tokio::runtime::{Builder, Runtime};
 /// The value of a future, on a runtime that all tests share.
 fn wait<T>(future: impl Future<Output = T>) -> T {
     static RUNTIME: LazyLock<Runtime> =
-        LazyLock::new(|| Builder::new_multi_thread().worker_threads(1).build().unwrap());
+        LazyLock::new(|| Builder::new_multi_thread().worker_threads(1).enable_time().build().unwrap());
     RUNTIME.block_on(future)
 }
 

@@ -79,14 +79,14 @@ impl<K: Ord + Clone, V: Clone> Unfolded<K, V> {
         })
     }
 
-    /// Ends a checkpoint: the store has what came through this stretch.
-    pub(super) fn folded(&self, stretch: Stretch) {
+    /// Ends a checkpoint: the store has what came through this stretch. Returns its bytes.
+    pub(super) fn folded(&self, stretch: Stretch) -> usize {
         let folded: Vec<_> = {
             let mut maps = self.write();
             let maps_through = maps.ended.partition_point(|ended| ended.stretch <= stretch);
             maps.ended.drain(..maps_through).collect()
         };
         // Dropping a large map takes a while; not under the lock.
-        drop(folded);
+        folded.iter().map(|ended| ended.bytes).sum()
     }
 }

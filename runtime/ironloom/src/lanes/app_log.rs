@@ -143,6 +143,11 @@ impl InstallationLog {
         self.0.page(after, limit)
     }
 
+    /// Lines with a number below `before`, from the last one back, and whether there are more.
+    pub(crate) fn newest(&self, before: Option<u64>, limit: usize) -> io::Result<(Vec<KeptLine>, bool)> {
+        self.0.newest(before, limit)
+    }
+
     /// Removes its files: the installation is gone. What waits for being written makes no file again.
     pub(crate) fn remove(&self) {
         let log = Arc::clone(&self.0);
@@ -183,12 +188,23 @@ impl Log {
         Ok(())
     }
 
+    fn lines(&self) -> io::Result<Vec<KeptLine>> {
+        // Nobody renames the files meanwhile.
+        let _inner = self.inner.lock();
+        log_file::read(&self.path)
+    }
+
+    fn newest(&self, before: Option<u64>, limit: usize) -> io::Result<(Vec<KeptLine>, bool)> {
+        let mut lines = self.lines()?;
+        if let Some(before) = before {
+            lines.truncate(lines.partition_point(|line| line.number < before));
+        }
+        let more = lines.len() > limit;
+        Ok((lines.into_iter().rev().take(limit).collect(), more))
+    }
+
     fn page(&self, after: Option<u64>, limit: usize) -> io::Result<(Vec<KeptLine>, bool)> {
-        let mut lines = {
-            // Nobody renames the files meanwhile.
-            let _inner = self.inner.lock();
-            log_file::read(&self.path)?
-        };
+        let mut lines = self.lines()?;
         let first = match after {
             Some(after) => lines.partition_point(|line| line.number <= after),
             None => lines.len().saturating_sub(limit),

@@ -118,8 +118,7 @@ pub(crate) fn build(
     if numbers.numbers.len() < names.given() {
         numbers.numbers.resize(names.given(), (0, 0));
     }
-    let mut table = String::new();
-    let mut in_table = 0;
+    let mut table: Vec<u32> = Vec::new();
     let mut columns: Vec<Option<Column>> = inputs.iter().map(|_| None).collect();
     let mut unfit = Vec::new();
     let mut hops = 0;
@@ -146,12 +145,8 @@ pub(crate) fn build(
             column.push_quality(quality);
             let known = &mut numbers.numbers[note.entity as usize];
             if known.0 != numbers.batch {
-                if in_table > 0 {
-                    table.push('\n');
-                }
-                table.push_str(names.text(note.entity));
-                *known = (numbers.batch, in_table);
-                in_table += 1;
+                *known = (numbers.batch, table.len() as u32);
+                table.push(note.entity);
             }
             column.entity.push(known.1);
             column.at.push(chunk.columns.at[row].0);
@@ -161,8 +156,8 @@ pub(crate) fn build(
             place += 1;
         }
     }
+    let entities = names.lines(&table);
     drop(names);
-
     let (frames, places) = frames(columns, inputs);
     let (first, last, time) = span(&slices);
     let readings = slices.iter().map(readings).sum();
@@ -171,7 +166,7 @@ pub(crate) fn build(
         Some(*end)
     });
     let ends = ends.collect();
-    let batch = Batch { entities: table, frames };
+    let batch = Batch { entities, frames };
     Offer { batch, places, unfit, rows, readings, first, last, time, hops, slices, ends }
 }
 

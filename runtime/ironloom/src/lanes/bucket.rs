@@ -4,6 +4,9 @@ use std::time::{Duration, Instant};
 
 use ironloom_types::limits::SHARE_BURST;
 
+/// The longest that an installation waits for what was done on its behalf.
+const MOST_DEBT: Duration = Duration::from_secs(2);
+
 /// The CPU time that an installation has left. An invocation starts as long as there is any, however long it
 /// then takes: what it takes too much is owed, and waited for before the next one.
 #[derive(Debug)]
@@ -24,6 +27,14 @@ impl Bucket {
     pub(crate) fn spend(&mut self, cpu: Duration, share: u64, now: Instant) {
         self.fill(share, now);
         self.left -= cpu.as_secs_f64();
+    }
+
+    /// Takes out what others did for it, such as a checkpoint: all at once, and for a time in which it ran. So it owes
+    /// no more for that than comes in for [`MOST_DEBT`], beyond what it owed before.
+    pub(crate) fn bill(&mut self, cpu: Duration, share: u64, now: Instant) {
+        self.fill(share, now);
+        let least = self.left.min(-MOST_DEBT.as_secs_f64() * per_second(share));
+        self.left = (self.left - cpu.as_secs_f64()).max(least);
     }
 
     /// Returns the wait until time is left again; `None` if some is left.
@@ -96,6 +107,20 @@ mod tests {
         let wait = bucket.wait(HALF, now).unwrap();
         assert!((wait.as_secs_f64() - 0.1).abs() < 1e-5, "{wait:?}");
         assert_eq!(bucket.wait(HALF, now + wait), None);
+    }
+
+    #[test]
+    fn what_others_did_for_it_is_waited_for_two_seconds_at_most() {
+        let begin = Instant::now();
+        let mut bucket = Bucket::full(begin);
+        bucket.bill(Duration::from_secs(60), HALF, begin);
+        let wait = bucket.wait(HALF, begin).unwrap();
+        assert!((wait.as_secs_f64() - 2.0).abs() < 1e-5, "{wait:?}");
+        // What it owes for its own is owed all the same.
+        bucket.spend(Duration::from_secs(3), HALF, begin);
+        bucket.bill(Duration::from_secs(60), HALF, begin);
+        let wait = bucket.wait(HALF, begin).unwrap();
+        assert!((wait.as_secs_f64() - 8.0).abs() < 1e-5, "{wait:?}");
     }
 
     #[test]

@@ -5,16 +5,17 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::Lane;
-use crate::fold::durable::Durable;
+use super::targets::Targets;
+use crate::fold::durable::{Durable, Term};
 use crate::fold::points::Points;
-use crate::records::commit::AlarmRecord;
+use crate::records::alarm::AlarmRecord;
 use crate::telemetry::Metrics;
 use ironloom_apps::binding::{OutputBinding, unit_fits};
 use ironloom_sandbox::{
     AlarmRoom, BoxFuture, Cached, Holdings, HostFault, Keys, MAX_LOADED_BYTES, MAX_LOADED_KEYS, Meter,
     OutputResolver, PointRoom, ReadError, Scan, StatePage, StateReader, Target, UnknownEntity,
 };
-use ironloom_storage::store::{Item, Key, Lookup, Scope, StateCache, Storage, StoreError, Ticket};
+use ironloom_storage::store::{self, Item, Key, Lookup, Scope, StateCache, Storage, StoreError, Ticket};
 use ironloom_types::effects::AlarmKey;
 use ironloom_types::ids::{PointNumber, PointPath};
 use ironloom_types::limits::{MAX_POINTS, SOURCE_POINTS};
@@ -27,6 +28,8 @@ const AT_ONCE: usize = 16;
 /// A lane, as the sandbox sees it.
 pub(crate) struct LaneContext {
     pub lane: Arc<Lane>,
+    /// The revision of the invocation.
+    pub term: Arc<Term>,
     /// The store behind its cache.
     pub storage: Arc<dyn Storage>,
     /// The points there are.
@@ -39,6 +42,11 @@ pub(crate) struct LaneContext {
 impl LaneContext {
     fn key(&self, key: &str) -> Key {
         Scope::MAIN.key(Item::State(self.lane.generation, key))
+    }
+
+    fn targets<T>(&self, with: impl FnOnce(&mut Targets) -> T) -> T {
+        let outputs = self.term.revision.bindings.outputs.len();
+        with(self.lane.targets.lock().of(self.term.number(), || Targets::new(outputs)))
     }
 }
 
@@ -129,14 +137,19 @@ impl Filling {
 impl StateReader for LaneContext {
     fn cached(&self, keys: &Keys, from: usize, show: &mut dyn FnMut(usize, Cached<'_>) -> bool) {
         let state = self.lane.state.read();
-        for place in from..keys.len() {
-            let cached = match state.get(keys.get(place)) {
-                Lookup::Value(value) => Cached::Known(Some(value)),
-                Lookup::Absent => Cached::Known(None),
-                Lookup::AskStore(_) => Cached::Unknown,
-            };
-            if !show(place, cached) {
-                break;
+        let mut sought = Vec::with_capacity(store::AT_ONCE.min(keys.len()));
+        for begin in (from..keys.len()).step_by(store::AT_ONCE) {
+            let end = (begin + store::AT_ONCE).min(keys.len());
+            state.seek((begin..end).map(|place| keys.get(place)), &mut sought);
+            for (place, sought) in (begin..end).zip(&sought) {
+                let cached = match state.at(sought, keys.get(place)) {
+                    (Lookup::Value(value), spot) => Cached::Known(Some(value), spot),
+                    (Lookup::Absent, spot) => Cached::Known(None, spot),
+                    (Lookup::AskStore(_), _) => Cached::Unknown,
+                };
+                if !show(place, cached) {
+                    return;
+                }
             }
         }
     }
@@ -153,7 +166,7 @@ impl StateReader for LaneContext {
                 let state = self.lane.state.read();
                 for (index, key) in keys.iter().enumerate() {
                     match state.get(key) {
-                        Lookup::Value(value) => values[index] = Some(value.clone()),
+                        Lookup::Value(value) => values[index] = Some(Bytes::copy_from_slice(value)),
                         Lookup::Absent => {}
                         Lookup::AskStore(ticket) => asked.push((index, ticket)),
                     }
@@ -172,7 +185,7 @@ impl StateReader for LaneContext {
             }
             let mut state = self.lane.state.write();
             for ((index, ticket), value) in asked.into_iter().zip(found) {
-                state.fill(ticket, &keys[index], value.clone());
+                state.fill(ticket, &keys[index], value.as_deref());
                 values[index] = value;
             }
             Ok(values)
@@ -199,17 +212,14 @@ impl StateReader for LaneContext {
 
 impl OutputResolver for LaneContext {
     fn known(&self, entity: &str, points: &mut Vec<Option<PointNumber>>) {
-        self.lane.targets.lock().of(entity, points);
+        self.targets(|targets| targets.of(entity, points));
     }
 
     fn resolve(&self, output: usize, entity: &str) -> Result<Target, UnknownEntity> {
-        let path = self
-            .lane
-            .revision
-            .bindings
-            .resolve(output as u16, entity)
-            .map_err(|error| UnknownEntity(error.to_string()))?;
-        let binding = &self.lane.revision.bindings.outputs[output];
+        let bindings = &self.term.revision.bindings;
+        let path =
+            bindings.resolve(output as u16, entity).map_err(|error| UnknownEntity(error.to_string()))?;
+        let binding = &bindings.outputs[output];
         // Two locks one after the other, never one within the other.
         let known = {
             let names = self.points.names();
@@ -220,13 +230,13 @@ impl OutputResolver for LaneContext {
             return Ok(Target::New(NewPoint { path, unit: binding.unit.clone() }));
         };
         check_unit(binding, &path, unit.as_deref())?;
-        self.lane.targets.lock().note(entity, output, number);
+        self.targets(|targets| targets.note(entity, output, number));
         Ok(Target::Known(number))
     }
 
     fn room(&self) -> PointRoom {
         let made = self.lane.book().meta().points;
-        let limit = self.lane.revision.limits.points;
+        let limit = self.term.limits.points;
         let site = (MAX_POINTS - SOURCE_POINTS).saturating_sub(self.points.names().count());
         PointRoom { own: limit.saturating_sub(made), limit, site: site as u64 }
     }

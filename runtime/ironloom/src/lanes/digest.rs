@@ -2,20 +2,22 @@
 //!
 //! SHA-256 over these sections, in this order, all numbers little-endian, a text or blob as its
 //! length u32 and its bytes:
-//! 1. `ironloom/effects/1`
+//! 1. `ironloom/effects/2`
 //! 2. count u32 of state changes, each: key, then 0, or 1 and the value; in the order of the keys' bytes
 //! 3. count u32 of distinct points of derived readings, in the order in which they first appear: path;
 //!    then count u32 of derived readings, each: index u32 of its point, at u64, quality u8, type u8,
 //!    and the value: nothing, a byte, an integer or a real's bits as u64, text or blob
 //! 4. count u32 of one-shot timers, each: name, then 0, or 1 and due u64; in the order of the names' bytes
-//! 5. count u32 of alarm changes, each: code, entity, then 0, or 1 and the message; in that order
+//! 5. count u32 of alarm changes, each: code, entity, then 0 where it is cleared, or 1 and the message; then 0, or 1 and
+//!    since when as u64; in the order of the changes
 //! 6. count u32 of refusals, each: frame u32, reading u32, reason; in the order given
 
 use hashbrown::HashMap;
 use sha2::{Digest as _, Sha256};
 
 use crate::fold::points::Names;
-use ironloom_types::effects::Effects;
+use ironloom_types::clock::Timestamp;
+use ironloom_types::effects::{AlarmAct, AlarmChange, Effects};
 use ironloom_types::ids::{Digest, PointNumber, PointPath};
 use ironloom_types::readings::{Tag, ValueRef};
 
@@ -54,29 +56,28 @@ impl Points {
 /// The digest of these effects, whose derived readings have these points and paths.
 pub(crate) fn of(effects: &Effects, points: &Points, paths: &[Option<PointPath>]) -> Digest {
     let mut out = Out(Sha256::new(), Vec::with_capacity(4096));
-    out.0.update(b"ironloom/effects/1");
+    out.0.update(b"ironloom/effects/2");
     out.count(effects.state.len());
-    for (key, value) in &effects.state {
+    for (key, value) in effects.state.iter() {
         out.bytes(key.as_bytes());
-        out.option(value.as_deref());
+        out.option(value);
     }
     derived(effects, points, paths, &mut out);
     out.count(effects.timers.len());
     for (name, due) in &effects.timers {
         out.bytes(name.as_bytes());
-        match due {
-            None => out.raw(&[0]),
-            Some(due) => {
-                out.raw(&[1]);
-                out.raw(&due.0.to_le_bytes());
-            }
-        }
+        out.time(*due);
     }
     out.count(effects.alarms.len());
-    for ((code, entity), message) in &effects.alarms {
+    for AlarmChange { key: (code, entity), act } in &effects.alarms {
         out.bytes(code.as_str().as_bytes());
         out.bytes(entity.as_bytes());
-        out.option(message.as_deref().map(str::as_bytes));
+        let (message, since) = match act {
+            AlarmAct::Raise { message, since } => (Some(message.as_bytes()), since),
+            AlarmAct::Clear { since } => (None, since),
+        };
+        out.option(message);
+        out.time(*since);
     }
     out.count(effects.refused.len());
     for refused in &effects.refused {
@@ -143,6 +144,16 @@ impl Out {
         }
     }
 
+    fn time(&mut self, at: Option<Timestamp>) {
+        match at {
+            None => self.raw(&[0]),
+            Some(at) => {
+                self.raw(&[1]);
+                self.raw(&at.0.to_le_bytes());
+            }
+        }
+    }
+
     fn finish(mut self) -> Digest {
         self.0.update(&self.1);
         Digest(self.0.finalize().into())
@@ -159,7 +170,7 @@ mod tests {
 
     #[test]
     fn no_effects_have_the_digest_of_the_header_and_six_zero_counts() {
-        let mut bytes = b"ironloom/effects/1".to_vec();
+        let mut bytes = b"ironloom/effects/2".to_vec();
         bytes.extend_from_slice(&[0; 6 * 4]);
         assert_eq!(digest(&Effects::default()), Digest::of(&bytes));
     }
@@ -168,9 +179,9 @@ mod tests {
     fn every_part_of_the_effects_counts() {
         let none = digest(&Effects::default());
         let mut state = Effects::default();
-        state.state.push(("a".into(), None));
+        state.state.push("a", None);
         let mut set = Effects::default();
-        set.state.push(("a".into(), Some(bytes::Bytes::new())));
+        set.state.push("a", Some(b""));
         let mut timers = Effects::default();
         timers.timers.insert("a".into(), None);
         let all = [none, digest(&state), digest(&set), digest(&timers)];

@@ -17,6 +17,7 @@ pub(crate) mod outcome;
 pub(crate) mod pace;
 pub(crate) mod policy;
 pub(crate) mod price;
+pub(crate) mod replay;
 pub(crate) mod run;
 pub(crate) mod scheduler;
 pub(crate) mod targets;
@@ -25,6 +26,7 @@ pub(crate) mod work;
 #[cfg(test)]
 pub(crate) mod tests;
 
+use std::collections::BTreeMap;
 use std::ops::Deref;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -39,14 +41,14 @@ use self::bucket::Bucket;
 use self::pace::Pace;
 use self::scheduler::{Length, Scheduler};
 use self::targets::Targets;
-use crate::fold::durable::{Durable, Listener};
+use crate::fold::durable::{Durable, Listener, Term};
 use crate::fold::slab::Slab;
 use ironloom_apps::binding::Target;
 use ironloom_apps::pattern::Pattern;
 use ironloom_apps::wiring::{Neighbour, Neighbours, Wiring};
 use ironloom_sandbox::{AppContext, Interrupt, LoadedApp};
 use ironloom_types::clock::Timestamp;
-use ironloom_types::ids::{Generation, InstallationId};
+use ironloom_types::ids::{self, Generation, InstallationId};
 
 /// One installation at work: what is durable of it, and what this process adds.
 pub(crate) struct Lane {
@@ -59,11 +61,12 @@ pub(crate) struct Lane {
     pub interrupt: Interrupt,
     /// Whoever holds this runs an invocation, or changes the lane between two of them.
     turn: Arc<tokio::sync::Semaphore>,
-    /// The app's code, once it is loaded.
-    app: RwLock<Option<App>>,
-    entity_numbers: Mutex<EntityNumbers>,
+    /// The code of each revision's app, once it is loaded.
+    apps: RwLock<BTreeMap<ids::Revision, App>>,
+    /// The memory from one invocation under a revision to the next.
+    entity_numbers: Mutex<Remembered<EntityNumbers>>,
     /// The points of outputs.
-    targets: Mutex<Targets>,
+    targets: Mutex<Remembered<Targets>>,
     /// What it has used so far by the scheduler's measure, in nanoseconds.
     used: AtomicU64,
     /// Nanoseconds that its invocations lately took at most.
@@ -76,6 +79,8 @@ pub(crate) struct Lane {
     bucket: Mutex<Bucket>,
     /// It waits until there is room or CPU time for it again.
     held_back: AtomicBool,
+    /// It waits for room.
+    waits_for_room: AtomicBool,
     /// Its readings wait for the end of a back-off, so that more of them change nothing.
     readings_wait: AtomicBool,
     /// A purge waits for those that read it: it adds nothing meanwhile.
@@ -91,6 +96,22 @@ pub(crate) struct App {
     pub context: Arc<AppContext>,
 }
 
+/// The part that holds for one revision only.
+struct Remembered<T> {
+    of: ids::Revision,
+    what: T,
+}
+
+impl<T> Remembered<T> {
+    /// The memory of this revision; that of another is forgotten.
+    fn of(&mut self, revision: ids::Revision, make: impl FnOnce() -> T) -> &mut T {
+        if self.of != revision {
+            *self = Self { of: revision, what: make() };
+        }
+        &mut self.what
+    }
+}
+
 impl Deref for Lane {
     type Target = Durable;
 
@@ -102,15 +123,18 @@ impl Deref for Lane {
 impl Lane {
     /// A lane without its app's code.
     pub(crate) fn new(durable: Arc<Durable>, log: InstallationLog) -> Self {
-        let targets = Targets::new(durable.revision.bindings.outputs.len());
+        let newest = durable.newest();
+        let (of, outputs) = (newest.number(), newest.revision.bindings.outputs.len());
+        let targets = Remembered { of, what: Targets::new(outputs) };
+        let entity_numbers = Remembered { of, what: EntityNumbers::default() };
         Self {
             durable,
             pace: Mutex::default(),
             log,
             interrupt: Interrupt::default(),
             turn: Arc::new(tokio::sync::Semaphore::new(1)),
-            app: RwLock::new(None),
-            entity_numbers: Mutex::default(),
+            apps: RwLock::default(),
+            entity_numbers: Mutex::new(entity_numbers),
             targets: Mutex::new(targets),
             used: AtomicU64::new(0),
             lately: AtomicU64::new(0),
@@ -118,19 +142,36 @@ impl Lane {
             missed: AtomicBool::new(false),
             bucket: Mutex::new(Bucket::full(Instant::now())),
             held_back: AtomicBool::new(false),
+            waits_for_room: AtomicBool::new(false),
             readings_wait: AtomicBool::new(false),
             stands_still: AtomicBool::new(false),
         }
     }
 
-    /// Gives it its app's code; from then on it runs.
-    pub(crate) fn set_app(&self, app: App) {
-        *self.app.write() = Some(app);
+    /// Gives it the code of a revision's app; from then on what that has to do runs. The code of revisions that are
+    /// gone goes.
+    pub(crate) fn set_app(&self, revision: ids::Revision, app: App) {
+        let terms = self.terms();
+        let mut apps = self.apps.write();
+        apps.insert(revision, app);
+        apps.retain(|revision, _| terms.all().iter().any(|term| term.number() == *revision));
     }
 
-    /// Its app's code, once loaded.
-    pub(crate) fn app(&self) -> Option<App> {
-        self.app.read().clone()
+    /// The code of a revision's app, once it is loaded with the limits that hold.
+    pub(crate) fn app(&self, term: &Term) -> Option<App> {
+        let app = self.apps.read().get(&term.number()).cloned();
+        app.filter(|app| app.context.limits == term.limits)
+    }
+
+    /// The revisions whose app isn't loaded, or can't be loaded again.
+    pub(crate) fn without_app(&self) -> Vec<Arc<Term>> {
+        let is_missing = |term: &&Arc<Term>| self.app(term).is_none_or(|app| app.code.is_lost());
+        self.terms().all().iter().filter(is_missing).cloned().collect()
+    }
+
+    /// Says whether it has the code for what it does next.
+    pub(crate) fn has_app(&self) -> bool {
+        self.app(&self.term()).is_some()
     }
 
     /// Waits for its turn: no invocation runs while the permit is held.
@@ -145,7 +186,12 @@ impl Lane {
     /// Whether it may run at all.
     pub(crate) fn is_enabled(&self) -> bool {
         let may = !self.is_stopped() && !self.stands_still.load(Ordering::SeqCst);
-        may && self.app.read().is_some() && !self.pace.lock().ended
+        may && !self.pace.lock().ended && self.has_app()
+    }
+
+    /// Whether it begins nothing because log, store or disk have no room for what it writes.
+    pub(crate) fn waits_for_room(&self) -> bool {
+        self.waits_for_room.load(Ordering::SeqCst)
     }
 
     /// Begins no invocation, or begins them again. Whoever ends it wakes the lane.
@@ -173,7 +219,7 @@ impl Lane {
 
     /// Takes the CPU time that it spent, or caused, out of its share.
     fn spend(&self, spent: Duration) {
-        self.bucket.lock().spend(spent, self.revision.limits.share, Instant::now());
+        self.bucket.lock().spend(spent, self.newest().limits.share, Instant::now());
     }
 }
 
@@ -216,6 +262,12 @@ impl Lanes {
         self.slab.read().iter().cloned().collect()
     }
 
+    /// Lanes that wait for room, at most so many.
+    pub(crate) fn waiting_for_room(&self, most: usize) -> Vec<Arc<Lane>> {
+        let slab = self.slab.read();
+        slab.iter().filter(|lane| lane.waits_for_room()).take(most).cloned().collect()
+    }
+
     /// The lanes whose ids come behind this text, in the order of their ids, at most so many.
     pub(crate) fn behind(&self, id: Option<&str>, most: usize) -> Vec<Arc<Lane>> {
         self.slab.read().behind(id).take(most).cloned().collect()
@@ -254,7 +306,7 @@ impl Listener for Lanes {
         let log =
             InstallationLog::new(&self.logs, &format!("{}-{}", installation.id, installation.generation));
         let lane = Arc::new(Lane::new(Arc::clone(installation), log));
-        self.wiring.write().insert(&lane.id, &lane.revision.bindings);
+        self.wiring.write().insert(&lane.id, &lane.newest().revision.bindings);
         let (number, generation, id) = (lane.number, lane.generation, lane.id.clone());
         self.slab.write().insert(number, generation, &id, lane);
     }
@@ -273,12 +325,23 @@ impl Listener for Lanes {
         }
     }
 
+    fn folded(&self, installation: &Durable, cpu: Duration) {
+        if let Some(lane) = self.of_generation(installation.generation) {
+            self.scheduler.charge(&lane, cpu);
+            lane.bucket.lock().bill(cpu, lane.newest().limits.share, Instant::now());
+        }
+    }
+
+    fn revised(&self, installation: &Durable) {
+        self.wiring.write().insert(&installation.id, &installation.newest().revision.bindings);
+    }
+
     fn gone(&self, installation: &Durable) {
         self.wiring.write().remove(&installation.id);
         let lane = self.slab.write().remove(installation.number);
         if let Some(lane) = lane {
             // Others may hold the lane for a while; its code and its log go now.
-            *lane.app.write() = None;
+            lane.apps.write().clear();
             lane.log.remove();
         }
     }

@@ -7,23 +7,23 @@ mod letters;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use bytes::Bytes;
-
 use self::letters::Letters;
 use super::pace::Pace;
 use super::policy::{self, Effort, Judged, Run, TimerEffort, Verdict};
 use super::price::{Bill, KEY_BYTES};
 use super::work::{Next, Work};
-use crate::fold::durable::{Book, Durable};
+use crate::fold::durable::{Book, Durable, Term};
+use crate::fold::episodes::OldEpisode;
 use crate::fold::letters::{Excess, Oldest};
+use crate::records::alarm::AlarmRecord;
 use crate::records::commit::{
-    self, AlarmRecord, CommitHead, DeadLetter, Invocation, InvocationKind, OutcomeKind, StateChange,
+    self, CommitHead, DeadLetter, Invocation, InvocationKind, OutcomeKind, StateChanges,
 };
-use crate::records::lane::{LaneMeta, Quarantine};
+use crate::records::lane::{Episodes, LaneMeta, Quarantine};
 use ironloom_sandbox::{Outcome, Report};
 use ironloom_types::clock::Timestamp;
 use ironloom_types::effects::{AlarmKey, Effects, state_cost};
-use ironloom_types::ids::{Digest, Ordinal, SlotName};
+use ironloom_types::ids::{Digest, Ordinal, Revision, SlotName};
 use ironloom_types::limits::TIMER_SOONEST;
 use ironloom_types::readings::{Columns, NewPoint};
 use ironloom_types::work::{LastError, TimerError};
@@ -82,8 +82,7 @@ pub(crate) struct Before {
     pub timers: BTreeMap<Box<str>, Timestamp>,
     /// Its alarms that the invocation may change.
     pub alarms: BTreeMap<AlarmKey, AlarmRecord>,
-    /// What its alarms take and may take, and the oldest ones that only wait to be acknowledged, as many as may have to
-    /// go.
+    /// The room of its alarms, taken and in all, and the oldest ones that aren't active, as many as may have to go.
     pub alarms_kept: alarms::Kept,
     pub waiting_alarms: Vec<AlarmRecord>,
     /// The size of the next offer.
@@ -103,12 +102,10 @@ impl Before {
         };
         let timers = effects.timers.keys().chain(firing);
         let timers = timers.filter_map(|name| Some((name.clone(), *book.timers().get(name)?)));
-        let alarms = effects.alarms.keys();
-        let alarms = alarms.filter_map(|key| Some((key.clone(), book.alarms().get(key)?.clone())));
         Self {
             meta: book.meta().clone(),
             timers: timers.collect(),
-            alarms: alarms.collect(),
+            alarms: alarms::touched(book, effects),
             alarms_kept: alarms::Kept::of(book),
             waiting_alarms: alarms::oldest_waiting(book, effects),
             effort: pace.effort.clone(),
@@ -123,7 +120,7 @@ impl Before {
 pub(crate) struct Concluded {
     /// The head of the record.
     pub head: CommitHead,
-    pub state: Vec<StateChange>,
+    pub state: StateChanges,
     /// Points that are new.
     pub new_points: Vec<NewPoint>,
     pub derived: Columns,
@@ -135,8 +132,7 @@ pub(crate) struct Concluded {
 
 /// About how many bytes the digest and the record of effects are made of.
 pub(crate) fn size(effects: &Effects) -> usize {
-    let state =
-        effects.state.iter().map(|(key, value)| state_cost(key, value.as_deref().unwrap_or_default()));
+    let state = effects.state.iter().map(|(key, value)| state_cost(key, value.unwrap_or_default()));
     state.sum::<usize>() + effects.derived.bytes()
 }
 
@@ -144,8 +140,7 @@ impl Concluded {
     /// About how many bytes are encoded.
     pub(crate) fn size(&self) -> usize {
         let state = self.state.iter();
-        let state =
-            state.map(|(key, value)| state_cost(key, value.as_deref().unwrap_or_default())).sum::<usize>();
+        let state = state.map(|(key, value)| state_cost(key, value.unwrap_or_default())).sum::<usize>();
         state + self.head.dead_letters.iter().map(DeadLetter::cost).sum::<u64>() as usize
     }
 
@@ -159,38 +154,50 @@ impl Concluded {
         letters::drop_oldest(&mut self.head, oldest);
     }
 
+    /// The history of alarms, if it is longer than is kept: older episodes have to go before it is encoded.
+    pub(crate) fn episodes_in_excess(&self) -> Option<Episodes> {
+        let episodes = self.head.meta.episodes;
+        episodes.are_too_many().then_some(episodes)
+    }
+
+    /// Drops episodes until what is left may be kept, first of all the oldest of those that were kept so far.
+    pub(crate) fn drop_episodes(&mut self, oldest: &[OldEpisode]) {
+        alarms::drop_episodes(&mut self.head, oldest);
+    }
+
     /// Head and state changes, as the record has them, and the length of the head.
     pub(crate) fn encode(&self) -> (Vec<u8>, usize) {
-        let values =
-            self.state.iter().map(|(key, value)| key.len() + value.as_ref().map_or(0, Bytes::len) + 8);
+        let values = self.state.iter().map(|(key, value)| key.len() + value.map_or(0, <[u8]>::len) + 8);
         let mut encoded = Vec::with_capacity(512 + values.sum::<usize>());
-        let state = self.state.iter().map(|(key, value)| (&**key, value.as_deref()));
-        let of_head = commit::encode_effects(&self.head, state, &mut encoded);
+        let of_head = commit::encode_effects(&self.head, &self.state, &mut encoded);
         (encoded, of_head)
     }
 
     /// Returns its price; `of_head` is the length of the encoded head.
     pub(crate) fn bill(&self, of_head: usize) -> Bill {
-        let beyond = |(key, value): &StateChange| {
-            (key.len() + value.as_ref().map_or(0, Bytes::len)).saturating_sub(KEY_BYTES)
+        let beyond = |(key, value): (&str, Option<&[u8]>)| {
+            (key.len() + value.map_or(0, <[u8]>::len)).saturating_sub(KEY_BYTES)
         };
         Bill {
             keys: self.state.len(),
             state_bytes: self.state.iter().map(beyond).sum(),
             derived: self.derived.len(),
             new_points: self.new_points.len(),
+            // Where they are looked up.
+            matches: 0,
             dead_letters: self.head.dead_letters.len() + self.head.dead_letters_gone.len(),
             timers: self.head.timers.len(),
-            alarms: self.head.alarms.len(),
+            alarms: self.head.alarms.len() + self.head.episodes_gone.len(),
             bytes: of_head + self.derived.heap.len(),
         }
     }
 }
 
-/// Judges how an invocation ended and says what its record is. `digest` is that of the effects, `now` the
+/// Judges how an invocation under a revision ended and says what its record is. `digest` is that of the effects, `now` the
 /// machine's time.
 pub(crate) fn conclude(
     lane: &Durable,
+    term: &Term,
     before: &Before,
     work: &Work,
     ended: Ended,
@@ -209,7 +216,7 @@ pub(crate) fn conclude(
     meta.points += effects.new_points.len() as u64;
     let failed = failure(&meta, &next, work, outcome, message.as_deref(), now);
     let became_stuck = note_error(&mut meta, before, &next, work, failed);
-    let mut letters = Letters::new(lane, ordinal, meta.next_dead_letter);
+    let mut letters = Letters::new(term, ordinal, meta.next_dead_letter);
     if done {
         letters.of(work, &effects, outcome, message.as_deref());
     }
@@ -220,7 +227,7 @@ pub(crate) fn conclude(
     }
     let (dead_letters, dead_letters_gone) = letters.finish(&mut meta);
     let timers = timers(before, &mut meta, work, done, &effects, time);
-    let alarms = alarms::change(before, &mut meta, &effects, time);
+    let alarms = alarms::change(term, before, &mut meta, &effects, time);
     let state = effects.state;
     meta.state_bytes = (meta.state_bytes + written(&state)).saturating_sub(before.replaced);
     meta.time = time;
@@ -229,12 +236,16 @@ pub(crate) fn conclude(
     if done {
         meta.ordinal = ordinal;
     }
+    // Until a call has gone well, the next one is told of them too.
+    if outcome == OutcomeKind::Ok && work.kind() != InvocationKind::Skip {
+        meta.gaps.clear();
+    }
     if meta.quarantine.is_none() {
         let reason = policy::quarantine(&meta.trouble);
         meta.quarantine = reason.map(|reason| Quarantine { at: now, reason });
     }
     let facts = (ordinal, attempt, time, digest);
-    let invocation = invocation(lane, work, facts, outcome, message.map(Into::into));
+    let invocation = invocation(term.number(), work, facts, outcome, message.map(Into::into));
     let hops = match work {
         Work::Readings(offer) => offer.hops + 1,
         Work::Requeue(_) | Work::Timer { .. } => 1,
@@ -246,6 +257,7 @@ pub(crate) fn conclude(
         meta,
         timers,
         alarms,
+        episodes_gone: Vec::new(),
         dead_letters,
         dead_letters_gone,
         hops,
@@ -256,14 +268,14 @@ pub(crate) fn conclude(
 
 /// Returns the summary of the invocation, which is kept as long as the journal.
 fn invocation(
-    lane: &Durable,
+    revision: Revision,
     work: &Work,
     (ordinal, attempt, time, digest): (Ordinal, u32, Timestamp, Digest),
     outcome: OutcomeKind,
     message: Option<Box<str>>,
 ) -> Invocation {
     let (first, last, readings) = work.range();
-    let (kind, revision) = (work.kind(), lane.revision.number);
+    let kind = work.kind();
     Invocation { ordinal, attempt, kind, first, last, readings, time, revision, outcome, message, digest }
 }
 
@@ -377,6 +389,6 @@ fn set_repeating(cron_due: &mut [(SlotName, Timestamp)], name: &str, next: Times
 }
 
 /// The bytes of keys and values that are set.
-fn written(state: &[StateChange]) -> u64 {
-    state.iter().filter_map(|(key, value)| Some(state_cost(key, value.as_ref()?) as u64)).sum()
+fn written(state: &StateChanges) -> u64 {
+    state.iter().filter_map(|(key, value)| Some(state_cost(key, value?) as u64)).sum()
 }

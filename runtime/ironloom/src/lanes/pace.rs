@@ -81,6 +81,11 @@ impl Pace {
         timers.chain(self.back_off).chain(self.not_before).max()
     }
 
+    /// No readings are offered now, after a failure. They are while a timer waits.
+    pub(crate) fn readings_wait(&self, now: Instant) -> bool {
+        self.back_off.max(self.not_before).is_some_and(|until| until > now)
+    }
+
     /// The attempts at a timer, and the time since when it has asked for retries.
     pub(crate) fn timer(&self, name: &str) -> TimerEffort {
         self.timers.get(name).map(|timer| timer.effort.clone()).unwrap_or_default()
@@ -135,6 +140,18 @@ mod tests {
     fn next(verdict: Verdict, attempts: u32) -> Next {
         let timer = TimerEffort { attempts, ..TimerEffort::default() };
         Next { verdict, effort: Effort::default(), timer }
+    }
+
+    #[test]
+    fn readings_wait_for_no_timer() {
+        let (mut pace, now) = (Pace::default(), Instant::now());
+        let wait = Duration::from_secs(9);
+        pace.follow(&timer("failed"), next(Verdict::BackOff(wait), 2), Some(now + wait), &[]);
+        assert!(pace.waits_until().is_some() && !pace.readings_wait(now));
+        for (back_off, not_before) in [(Some(now + wait), None), (None, Some(now + wait))] {
+            (pace.back_off, pace.not_before) = (back_off, not_before);
+            assert!(pace.readings_wait(now) && !pace.readings_wait(now + wait));
+        }
     }
 
     #[test]

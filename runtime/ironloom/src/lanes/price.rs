@@ -17,8 +17,10 @@ pub(crate) const KEY_BYTES: usize = 64;
 pub(crate) const STATE_BYTE: u64 = 20;
 /// A derived reading: it is routed, kept in the journal, and makes a latest value. Its fixed columns included.
 pub(crate) const DERIVED: u64 = 1_000;
-/// A point that is new: it is matched with every installation's patterns.
+/// A point that is new: it is looked for whose patterns match it.
 pub(crate) const NEW_POINT: u64 = 10_000;
+/// An input of any installation that takes a new point.
+pub(crate) const MATCH: u64 = 1_000;
 /// A dead letter, and each older one that has to go for it.
 pub(crate) const DEAD_LETTER: u64 = 5_000;
 /// A one-shot timer that is set or cancelled.
@@ -40,6 +42,8 @@ pub(crate) struct Bill {
     pub derived: usize,
     /// Points that are new.
     pub new_points: usize,
+    /// The inputs of all installations that these match, each as often as it matches one.
+    pub matches: usize,
     /// Dead letters that are made or dropped.
     pub dead_letters: usize,
     /// One-shot timers that are set or cancelled.
@@ -58,6 +62,7 @@ impl Bill {
             (self.state_bytes, STATE_BYTE),
             (self.derived, DERIVED),
             (self.new_points, NEW_POINT),
+            (self.matches, MATCH),
             (self.dead_letters, DEAD_LETTER),
             (self.timers, TIMER),
             (self.alarms, ALARM),
@@ -109,6 +114,7 @@ mod tests {
         assert_eq!(cost(Bill { state_bytes: 3, ..Bill::default() }), 3 * 20);
         assert_eq!(cost(Bill { derived: 3, ..Bill::default() }), 3 * 1_000);
         assert_eq!(cost(Bill { new_points: 3, ..Bill::default() }), 3 * 10_000);
+        assert_eq!(cost(Bill { matches: 3, ..Bill::default() }), 3 * 1_000);
         assert_eq!(cost(Bill { dead_letters: 3, ..Bill::default() }), 3 * 5_000);
         assert_eq!(cost(Bill { timers: 3, ..Bill::default() }), 3 * 2_000);
         assert_eq!(cost(Bill { alarms: 3, ..Bill::default() }), 3 * 5_000);

@@ -2,19 +2,23 @@
 
 pub(crate) mod choose;
 mod invoke;
+mod replay;
 mod room;
 mod settle;
+
+pub(crate) use self::replay::{Again, Captured, ReplayError};
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use parking_lot::RwLock;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use self::room::RoomQueue;
 use super::scheduler::Length;
 use super::{Lane, Lanes};
-use crate::aside::aside;
+use crate::aside::{aside, thread_cpu};
 use crate::fold::Shared;
 use crate::fold::journal::JournalError;
 use crate::fold::submission::Submission;
@@ -52,7 +56,7 @@ pub(crate) struct Runner {
     lanes: Arc<Lanes>,
     sandbox: Arc<Sandbox>,
     committer: CommitterHandle<Submission>,
-    limits: BatchLimits,
+    limits: RwLock<BatchLimits>,
     /// Invocations under way at one time. How many of them run, and which, is the sandbox's business.
     places: [Arc<Semaphore>; Length::ALL.len()],
     /// Lanes that read the journal at one time, beside those that run.
@@ -76,12 +80,21 @@ impl Runner {
             lanes,
             sandbox,
             committer,
-            limits,
+            limits: RwLock::new(limits),
             places: PLACES_PER_CORE.map(|places| Arc::new(Semaphore::new(places * cores))),
             readers: Semaphore::new(cores),
             no_room: Arc::default(),
             stopping: AtomicBool::new(false),
         }
+    }
+
+    /// Offers so much from now on.
+    pub(crate) fn set_limits(&self, limits: BatchLimits) {
+        *self.limits.write() = limits;
+    }
+
+    fn limits(&self) -> BatchLimits {
+        *self.limits.read()
     }
 
     /// Runs until `stop`.
@@ -140,13 +153,13 @@ impl Runner {
         if self.stopping.load(Ordering::Acquire) || !lane.is_enabled() {
             return false;
         }
-        let share = lane.revision.limits.share;
+        let share = lane.newest().limits.share;
         let overdrawn = lane.bucket.lock().wait(share, Instant::now());
         if let Some(wait) = overdrawn {
             self.hold_back(lane, wait);
             return false;
         }
-        if !has_room(&self.committer, &self.shared) {
+        if !has_room(&self.committer, &self.shared, lane) {
             self.wait_for_room(lane);
             return false;
         }
@@ -157,32 +170,32 @@ impl Runner {
         }
         // Before the lane looks: what is noted from here on wakes it again.
         lane.readings_wait.store(false, Ordering::SeqCst);
-        let Some(work) = self.choose(lane).await else {
+        let Some((term, work)) = self.choose(lane).await else {
             // Readings that come while it waits out a back-off change nothing: it is woken at the end of that.
             let waits = lane.pace.lock().back_off.is_some();
             lane.readings_wait.store(waits, Ordering::SeqCst);
             return false;
         };
-        let Some(app) = lane.app() else { return false };
-        let report = self.invoke(lane, &app, &work).await;
+        let Some(app) = lane.app(&term) else { return false };
+        let report = self.invoke(lane, &term, &app, &work).await;
         lane.ran(report.cpu);
         self.lanes.charge(lane, report.cpu);
         // The rest waits for the disk, not for a processor.
         drop(place);
-        self.conclude(lane, work, report).await;
+        self.conclude(lane, &term, work, report).await;
         true
     }
 
     /// Whether the lane is behind its notes and has less than a whole batch of them.
     fn is_to_catch_up(&self, lane: &Lane) -> bool {
         let queue = lane.queue.lock();
-        queue.wants().is_some() && queue.noted() < self.limits.readings
+        queue.wants().is_some() && queue.noted() < self.limits().readings
     }
 
     /// Notes chunks of the journal until a whole batch is noted, or the step has done enough. Charges what it took.
     async fn catch_up(&self, lane: &Arc<Lane>) -> bool {
         let Ok(_reader) = self.readers.acquire().await else { return false };
-        let (shared, reading, most) = (Arc::clone(&self.shared), Arc::clone(lane), self.limits.readings);
+        let (shared, reading, most) = (Arc::clone(&self.shared), Arc::clone(lane), self.limits().readings);
         let read = aside(move || {
             let started = thread_cpu();
             let read = note_from_journal(&shared, &reading, most);
@@ -217,15 +230,17 @@ impl Runner {
         });
     }
 
-    /// Puts a lane to sleep until log and store have room for its commits.
+    /// Puts a lane to sleep until log and store have room for its commits, and those of others that have less there.
     fn wait_for_room(&self, lane: &Arc<Lane>) {
         if lane.held_back.swap(true, Ordering::SeqCst) {
             return;
         }
+        lane.waits_for_room.store(true, Ordering::SeqCst);
         let (committer, shared, lanes) =
             (self.committer.clone(), Arc::clone(&self.shared), Arc::clone(&self.lanes));
-        let has_room = move || has_room(&committer, &shared);
+        let has_room = move |lane: &Lane| has_room(&committer, &shared, lane);
         self.no_room.wait(lane, has_room, move |lane| {
+            lane.waits_for_room.store(false, Ordering::SeqCst);
             lane.held_back.store(false, Ordering::SeqCst);
             lanes.wake(lane);
         });
@@ -246,9 +261,9 @@ impl Runner {
     }
 }
 
-/// Whether there is room for a commit.
-fn has_room(committer: &CommitterHandle<Submission>, shared: &Shared) -> bool {
-    committer.room() != Room::None && shared.has_room()
+/// Whether there is room for a commit of this lane.
+fn has_room(committer: &CommitterHandle<Submission>, shared: &Shared, lane: &Lane) -> bool {
+    committer.room() != Room::None && shared.has_room_for(lane)
 }
 
 /// One step of a lane that reads the journal.
@@ -263,9 +278,4 @@ fn note_from_journal(shared: &Shared, lane: &Lane, most: usize) -> Result<(), Jo
         looked_at += shared.note_from_journal(lane, from)?;
     }
     Ok(())
-}
-
-fn thread_cpu() -> Duration {
-    let now = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
-    Duration::new(now.tv_sec.cast_unsigned(), now.tv_nsec as u32)
 }

@@ -6,21 +6,24 @@ mod outcomes;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use super::app_log::{AppLogs, InstallationLog};
 use super::batch::{self, EntityNumbers, Offer};
 use super::{Lane, Lanes};
-use crate::fold::durable::{Begin, testing};
+use crate::fold::durable::{Begin, Listener as _, testing};
 use crate::fold::queue::{Note, Queue, RowNote, Slice};
 use crate::records::installation::{Installation, Revision, Standing};
 use crate::records::lane::LaneMeta;
-use ironloom_apps::binding::Bindings;
+use ironloom_apps::binding::{Bindings, Patterns};
 use ironloom_apps::manifest::Manifest;
 use ironloom_apps::routing::RoutingTable;
 use ironloom_storage::journal::{Chunk, Run};
 use ironloom_storage::store::{CacheBudget, StateCache};
 use ironloom_types::clock::Timestamp;
-use ironloom_types::ids::{self, Digest, Generation, InstallationId, PointNumber, PointPath, Sequence};
+use ironloom_types::ids::{
+    self, Digest, Generation, InstallationId, PointNumber, PointPath, Sequence, SlotName,
+};
 use ironloom_types::limits::Limits;
 use ironloom_types::readings::{Columns, Quality, ValueRef};
 
@@ -76,7 +79,10 @@ pub(super) fn lanes_of(count: u32) -> Lanes {
 fn numbered(number: u32) -> (Lane, RoutingTable) {
     let manifest = Manifest::parse(MANIFEST).unwrap();
     let id = InstallationId::new(&format!("any-{number}")).unwrap();
-    let asked = INPUTS.iter().map(|input| ((*input).to_owned(), vec![format!("{input}/{{n}}")])).collect();
+    let asked = INPUTS
+        .iter()
+        .map(|input| (SlotName::new(input).unwrap(), Patterns::One(format!("{input}/{{n}}"))))
+        .collect();
     let bindings = Bindings::new(&manifest, &id, &asked).unwrap();
     let mut table = RoutingTable::new();
     table.set_lane(0, &bindings.inputs, []);
@@ -95,6 +101,7 @@ fn numbered(number: u32) -> (Lane, RoutingTable) {
     };
     let revision = Revision {
         number: ids::Revision(1),
+        generation: Generation(1 + u64::from(number)),
         from: Sequence(1),
         package,
         bindings: Arc::new(bindings),
@@ -102,11 +109,11 @@ fn numbered(number: u32) -> (Lane, RoutingTable) {
         settings: Arc::default(),
         limits: Limits::default(),
         timezone: "UTC".into(),
+        keep_up: false,
     };
     let begin = Begin {
         installation,
-        revision,
-        manifest: Arc::new(manifest),
+        revisions: vec![(revision, Arc::new(manifest))],
         meta: LaneMeta { next_dead_letter: 1, next_alarm: 1, ..LaneMeta::default() },
         state: StateCache::of_new_generation(&CacheBudget::new(usize::MAX)),
         queue: Queue::after(Sequence(0), &Arc::default()),
@@ -159,5 +166,18 @@ pub(super) fn whole(note: Note) -> Slice {
 
 pub(super) fn offer(lane: &Lane, slices: Vec<Slice>) -> Offer {
     let mut numbers = EntityNumbers::default();
-    batch::build(slices, &lane.revision.bindings.inputs, &lane.entities, &mut numbers)
+    let term = lane.newest();
+    batch::build(slices, &term.revision.bindings.inputs, &term.entities, &mut numbers)
+}
+
+#[test]
+fn a_lane_pays_for_what_a_checkpoint_writes_of_it() {
+    let lanes = lanes_of(2);
+    let [paying, other] = [0, 1].map(|number| lanes.get(number).unwrap());
+    // Two seconds are saved up, and half of one comes in each second.
+    lanes.folded(&paying, Duration::from_secs(3));
+    let waits = |lane: &Lane| lane.bucket.lock().wait(lane.newest().limits.share, Instant::now());
+    let wait = waits(&paying).unwrap().as_secs_f64();
+    assert!((1.0..2.1).contains(&wait), "{wait}");
+    assert_eq!(waits(&other), None);
 }

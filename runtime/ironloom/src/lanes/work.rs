@@ -51,7 +51,7 @@ impl Work {
     }
 }
 
-/// What a lane remembers, and when it continues.
+/// What follows from an invocation for the next ones of its lane.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Next {
     pub verdict: Verdict,

@@ -1,22 +1,20 @@
-//! Alarms: listed from the lanes, acknowledged between two invocations.
+//! Alarms: listed from the lanes.
 
-use std::sync::Arc;
+mod deeds;
+mod history;
 
 use super::Node;
 use super::pages::{Smallest, fill};
-use crate::api::facade::{self, Alarm, AlarmState, Answer, Page, PageQuery, Problem};
-use crate::lanes::Lane;
-use crate::records::admin::AdminRecord;
-use crate::records::commit::{self, AlarmRecord};
-use ironloom_apps::manifest::Severity;
-use ironloom_types::effects::AlarmKey;
+use crate::api::facade::{
+    self, Alarm, AlarmCleared, AlarmNote, AlarmShelved, AlarmState, Answer, Page, PageQuery, Problem,
+};
+use crate::fold::episodes::HistoryPlace;
+use crate::records::alarm::{self, AlarmRecord, ClearedBy, Note};
+use ironloom_types::clock::Timestamp;
 use ironloom_types::ids::{Generation, InstallationId};
 
-/// An alarm's place in the list: when it was raised, generation and number; and where its lane keeps it.
-type Place = ((u64, u64, u64), AlarmKey);
-
 impl Node {
-    /// Alarms that stand or wait for somebody, oldest first.
+    /// Alarms that are active, wait for somebody or are shelved, oldest first.
     pub(super) fn list_alarms(
         &self,
         installation: Option<&InstallationId>,
@@ -25,89 +23,100 @@ impl Node {
         if let Some(id) = installation {
             self.lane(id)?;
         }
-        let after = match &page.after {
-            None => None,
-            Some(after) => Some(place(after).ok_or_else(|| {
-                let detail =
-                    format!("the parameter \"after\" can't be {after:?}: it is the `next` of a page");
-                Problem::malformed("bad-parameter", detail).at(facade::Place::field("after"))
-            })?),
-        };
+        let (after, now) = (after(page)?, self.shared.clock.now());
         let lanes = self.lanes.all();
         // Their places alone: alarms may be many, and a page shows few.
-        let find = |last: Option<&Place>, most| {
-            let after = last.map(|last| last.0).or(after);
+        let find = |last: Option<&HistoryPlace>, most| {
+            let after = last.copied().or(after);
             let mut places = Smallest::new(most);
             for lane in lanes.iter().filter(|lane| installation.is_none_or(|id| *id == lane.id)) {
-                for (key, alarm) in lane.book().alarms() {
-                    let place = (alarm.raised.0, lane.generation.0, alarm.number);
+                for alarm in lane.book().alarms().values().filter(|alarm| !is_over(alarm, now)) {
+                    let place = HistoryPlace::of(lane.generation, alarm);
                     if after.is_none_or(|after| place > after) {
-                        places.push((place, key.clone()));
+                        places.push(place);
                     }
                 }
             }
             places.into_sorted()
         };
-        let shown = |(place, key): &Place| {
+        let shown = |place: &HistoryPlace| {
             // It may have been removed in the meantime.
-            let lane = self.lanes.of_generation(Generation(place.1))?;
-            let alarm = lane.book().alarms().get(key)?.clone();
-            Some(show(&lane, &alarm))
+            let lane = self.lanes.of_generation(place.generation)?;
+            let alarm = lane.book().alarm_numbered(place.number)?.clone();
+            Some(show(&lane.id, place.generation, &alarm, now))
         };
         let (items, last) = fill(page.limit, find, shown);
-        let next = last.map(|((raised, generation, number), ..)| format!("{raised}-{generation}-{number}"));
-        Ok(Page { items, next })
-    }
-
-    /// Acknowledges an alarm.
-    pub(super) async fn acknowledge_alarm(self: Arc<Self>, id: String) -> Answer<Alarm> {
-        let missing =
-            || Problem::not_found(format!("there is no alarm {id}")).hint("`ironloom alarms` lists them.");
-        let (generation, number) = id
-            .split_once('-')
-            .and_then(|(generation, number)| {
-                Some((Generation(generation.parse().ok()?), number.parse::<u64>().ok()?))
-            })
-            .ok_or_else(missing)?;
-        let lane = self.lanes.of_generation(generation).ok_or_else(missing)?;
-        let turn = self.turn_of(&lane.id).await?;
-        let standing = lane.book().alarms().values().find(|alarm| alarm.number == number).cloned();
-        let mut alarm = standing.ok_or_else(missing)?;
-        alarm.state = match alarm.state {
-            commit::AlarmState::Unacknowledged => commit::AlarmState::Acknowledged,
-            commit::AlarmState::ReturnedToNormal => commit::AlarmState::Normal,
-            commit::AlarmState::Acknowledged | commit::AlarmState::Normal => return Ok(show(&lane, &alarm)),
-        };
-        alarm.acknowledged = Some(self.shared.clock.now());
-        let shown = show(&lane, &alarm);
-        self.change(AdminRecord::Alarm { generation, alarm: Box::new(alarm) }).await?;
-        drop(turn);
-        Ok(shown)
+        Ok(Page { items, next: last.map(next) })
     }
 }
 
-fn place(text: &str) -> Option<(u64, u64, u64)> {
-    let mut parts = text.split('-').map(|part| part.parse().ok());
-    let place = (parts.next()??, parts.next()??, parts.next()??);
-    parts.next().is_none().then_some(place)
+/// Says whether an alarm is kept for its shelf alone, and that has ended.
+fn is_over(alarm: &AlarmRecord, now: Timestamp) -> bool {
+    alarm.state == alarm::AlarmState::Normal && !alarm.is_shelved(now)
 }
 
-fn show(lane: &Lane, alarm: &AlarmRecord) -> Alarm {
-    let severity = lane.manifest.alarm(alarm.code.as_str()).map(|declared| declared.severity);
+/// A place as the `next` of a page.
+fn next(place: HistoryPlace) -> String {
+    let HistoryPlace { since, generation, number } = place;
+    format!("{}-{generation}-{number}", since.0)
+}
+
+/// The place after which a page begins.
+fn after(page: &PageQuery) -> Answer<Option<HistoryPlace>> {
+    let Some(text) = &page.after else { return Ok(None) };
+    let place = || {
+        let mut parts = text.split('-').map(|part| part.parse().ok());
+        let (since, generation, number) = (parts.next()??, parts.next()??, parts.next()??);
+        let place = HistoryPlace { since: Timestamp(since), generation: Generation(generation), number };
+        parts.next().is_none().then_some(place)
+    };
+    place().map(Some).ok_or_else(|| {
+        let detail = format!("the parameter \"after\" can't be {text:?}: it is the `next` of a page");
+        Problem::malformed("bad-parameter", detail).at(facade::Place::field("after"))
+    })
+}
+
+fn show(installation: &InstallationId, generation: Generation, alarm: &AlarmRecord, now: Timestamp) -> Alarm {
+    let shelved =
+        |shelved: &alarm::Shelved| AlarmShelved { note: show_note(&shelved.note), until: shelved.until };
+    let cleared = |cleared: alarm::Cleared| AlarmCleared {
+        at: cleared.at,
+        by: match cleared.by {
+            ClearedBy::App => "app",
+            ClearedBy::Removed => "removed",
+        }
+        .to_owned(),
+    };
+    let state = match alarm.state {
+        _ if !alarm.over && alarm.is_shelved(now) => AlarmState::Shelved,
+        alarm::AlarmState::Unacknowledged if alarm.cleared.is_some() => AlarmState::ReturnedUnacknowledged,
+        alarm::AlarmState::Unacknowledged => AlarmState::Unacknowledged,
+        alarm::AlarmState::Acknowledged if alarm.cleared.is_some() => AlarmState::Normal,
+        alarm::AlarmState::Acknowledged => AlarmState::Acknowledged,
+        alarm::AlarmState::ReturnedToNormal => AlarmState::ReturnedUnacknowledged,
+        alarm::AlarmState::Normal => AlarmState::Normal,
+    };
     Alarm {
-        id: format!("{}-{}", lane.generation, alarm.number),
-        installation: lane.id.clone(),
+        id: format!("{generation}-{}", alarm.number),
+        installation: installation.clone(),
         code: alarm.code.clone(),
         entity: alarm.entity.to_string(),
-        severity: severity.unwrap_or(Severity::Medium).name().to_owned(),
-        state: match alarm.state {
-            commit::AlarmState::Unacknowledged => AlarmState::Unacknowledged,
-            commit::AlarmState::Acknowledged => AlarmState::Acknowledged,
-            commit::AlarmState::ReturnedToNormal => AlarmState::ReturnedUnacknowledged,
-            commit::AlarmState::Normal => AlarmState::Normal,
-        },
+        severity: alarm.severity.name().to_owned(),
+        state,
         message: alarm.message.to_string(),
+        since: alarm.since,
         raised: alarm.raised,
-        acknowledged: alarm.acknowledged,
+        cleared: alarm.cleared.map(cleared),
+        acknowledged: alarm.acknowledged.as_ref().map(show_note),
+        shelved: alarm.shelved.as_ref().map(shelved),
+        comments: alarm.comments.iter().map(show_note).collect(),
+    }
+}
+
+fn show_note(note: &Note) -> AlarmNote {
+    AlarmNote {
+        at: note.at,
+        by: note.by.as_deref().map(str::to_owned),
+        comment: note.comment.as_deref().map(str::to_owned),
     }
 }

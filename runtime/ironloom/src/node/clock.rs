@@ -194,8 +194,9 @@ fn due_after(lane: &Durable, from: Timestamp, to: Timestamp) -> Option<LaneDue> 
     if timers.is_empty() && !cron_due.iter().any(|(_, due)| later(*due)) {
         return None;
     }
-    let zone = lane.revision.zone();
-    let next = |name: &str| lane.manifest.timer(name)?.cron.next_after(to, &zone);
+    let newest = lane.newest();
+    let zone = newest.revision.zone();
+    let next = |name: &str| newest.manifest.timer(name)?.cron.next_after(to, &zone);
     let cron = cron_due.iter().map(|(name, due)| {
         let next = next(name.as_str()).filter(|_| later(*due));
         (name.clone(), next.map_or(*due, |next| next.min(*due)))

@@ -1,38 +1,29 @@
 //! What each invocation is given of its revision: in memory once for all installations that have it in common.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+use crate::fold::interner::Interner;
 use crate::records::installation::Revision;
 use ironloom_apps::manifest::{self, Manifest};
 use ironloom_sandbox::{AppContext, OutputKind, OutputSlot};
-use ironloom_types::ids::Digest;
+use ironloom_types::limits::Limits;
 
-/// The context that was made last for each package.
+/// The contexts that installations have.
 #[derive(Default)]
-pub(super) struct Contexts(Mutex<BTreeMap<Digest, Weak<AppContext>>>);
+pub(super) struct Contexts(Mutex<Interner<AppContext>>);
 
 impl Contexts {
-    /// The context of a revision. Most installations of a package have the same settings and limits.
-    pub(super) fn of(&self, manifest: &Manifest, revision: &Revision) -> Arc<AppContext> {
-        let mut last = self.0.lock();
-        let known = last.get(&revision.package).and_then(Weak::upgrade);
-        let is_same =
-            |known: &Arc<AppContext>| known.settings == *revision.settings && known.limits == revision.limits;
-        if let Some(known) = known.filter(is_same) {
-            return known;
-        }
-        let made = Arc::new(context(manifest, revision));
-        last.retain(|_, context| context.strong_count() > 0);
-        last.insert(revision.package, Arc::downgrade(&made));
-        made
+    /// The context of a revision under these limits. Many installations of a package have the same settings and limits.
+    pub(super) fn of(&self, manifest: &Manifest, revision: &Revision, limits: &Limits) -> Arc<AppContext> {
+        let made = Arc::new(context(manifest, revision, limits));
+        self.0.lock().one(made)
     }
 }
 
 /// Makes the part of a revision that each invocation is given.
-fn context(manifest: &Manifest, revision: &Revision) -> AppContext {
+fn context(manifest: &Manifest, revision: &Revision, limits: &Limits) -> AppContext {
     let outputs = manifest.outputs.iter().map(|output| OutputSlot {
         name: output.name.clone(),
         kind: match output.kind {
@@ -45,8 +36,8 @@ fn context(manifest: &Manifest, revision: &Revision) -> AppContext {
         outputs: outputs.collect(),
         alarms: manifest.alarms.iter().map(|alarm| alarm.name.clone()).collect(),
         timers: manifest.timers.iter().map(|timer| timer.name.clone()).collect(),
-        settings: BTreeMap::clone(&revision.settings),
-        limits: revision.limits.clone(),
+        settings: Arc::clone(&revision.settings),
+        limits: limits.clone(),
     }
 }
 
@@ -55,21 +46,21 @@ mod tests {
     use super::*;
     use crate::fold::KnownPackage;
     use crate::records::admin::PackageRecord;
-    use ironloom_apps::binding::Bindings;
+    use ironloom_apps::binding::{Bindings, Patterns};
     use ironloom_types::CompiledRef;
-    use ironloom_types::ids::{self, InstallationId, Sequence};
-    use ironloom_types::limits::Limits;
+    use ironloom_types::ids::{self, Digest, Generation, InstallationId, Sequence, SlotName};
 
     const MANIFEST: &str = "manifest = 1\nid = \"com.example.one\"\nname = \"One\"\nversion = \"0.1.0\"\n\
                             [inputs.value]\ntype = \"real\"\nunit = \"kg\"\n";
 
     fn revision(manifest: &Manifest, breed: &str) -> Revision {
-        let asked = [("value".to_owned(), vec!["a/{b}".to_owned()])].into();
+        let asked = [(SlotName::new("value").unwrap(), Patterns::One("a/{b}".to_owned()))].into();
         let bindings = Bindings::new(manifest, &InstallationId::new("a").unwrap(), &asked).unwrap();
         // As from the store: texts of its own.
         let bindings: Bindings = serde_json::from_str(&serde_json::to_string(&bindings).unwrap()).unwrap();
         Revision {
             number: ids::Revision(1),
+            generation: Generation(1),
             from: Sequence(1),
             package: Digest([1; 32]),
             bindings: Arc::new(bindings),
@@ -77,6 +68,7 @@ mod tests {
             settings: Arc::new([("breed".to_owned(), breed.to_owned())].into()),
             limits: Limits::default(),
             timezone: "UTC".to_owned(),
+            keep_up: false,
         }
     }
 
@@ -94,13 +86,15 @@ mod tests {
         };
         let known = KnownPackage::new(record, Arc::clone(&manifest));
         let contexts = Contexts::default();
-        let [one, same, other] = ["duroc", "duroc", "pietrain"].map(|breed| {
+        // The same ones come in turn with others.
+        let [one, other, same] = ["duroc", "pietrain", "duroc"].map(|breed| {
             let mut revision = revision(&manifest, breed);
             known.share(&mut revision);
-            let context = contexts.of(&manifest, &revision);
+            let context = contexts.of(&manifest, &revision, &revision.limits);
             (revision, context)
         });
         assert!(Arc::ptr_eq(&one.0.settings, &same.0.settings) && Arc::ptr_eq(&one.1, &same.1));
+        assert!(Arc::ptr_eq(&one.0.settings, &one.1.settings), "a context has the revision's");
         assert!(!Arc::ptr_eq(&one.0.settings, &other.0.settings) && !Arc::ptr_eq(&one.1, &other.1));
         assert_eq!(
             (other.0.settings["breed"].as_str(), other.1.settings["breed"].as_str()),

@@ -2,22 +2,27 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use bytes::Bytes;
 
 use super::{Node, Shown, problems};
+use crate::api::capsule::Capsule;
 use crate::api::facade::{
-    Alarm, Answer, Backlog, ClockStatus, ConnectorStatus, DeadLetter, Facade, IngestRules, InstallRequest,
-    Installation, Installed, Invocation, Later, LogPage, Lookup, OpenStream, OutputsQuery, PackageInfo, Page,
-    PageQuery, PointItem, Push, Pushed, Readiness, Reading, ReadingItem, ReadingsQuery, RequestKey, Resumed,
-    SetTime, StateItem, TimeSet,
+    Alarm, AlarmDeed, Answer, Applied, Backlog, BackupStream, ClockStatus, ConnectorStatus, DeadLetter,
+    Ended, EpisodesQuery, Facade, IngestRules, InstallRequest, Installation, Installed, Invocation, Later,
+    LogLevel, LogLines, LogPage, Lookup, NumberedQuery, OutputsQuery, PackageInfo, Page, PageQuery,
+    PointItem, Push, Pushed, Readiness, Reading, ReadingItem, ReadingsQuery, Reloaded, Replay, ReplayRequest,
+    RequestKey, Resumed, Revised, RevisionRequest, SetTime, Slowed, StateItem, Status, StreamClaim, TimeSet,
 };
 use crate::aside::aside;
 use crate::lanes::Lane;
+use crate::telemetry::events::Events;
 use crate::telemetry::{InState, OfConnector, OfInstallation, State};
 use ironloom_storage::log::Room;
 use ironloom_types::clock::{Source, host_time};
-use ironloom_types::ids::{Digest, InstallationId, Ordinal};
+use ironloom_types::ids::{Digest, InstallationId};
+use ironloom_types::readings::NewPoint;
 
 /// Installations without code that `/readyz` names.
 const MAX_NOTES: usize = 10;
@@ -62,12 +67,21 @@ impl Facade for NodeFacade {
         self.0.submit(push)
     }
 
-    fn has_room(&self) -> Answer<()> {
-        self.0.has_room()
+    fn applied(&self, pushed: Pushed, within: Duration, ended: Ended) -> Later<'_, Applied> {
+        let node = Arc::clone(&self.0);
+        Box::pin(async move { Ok(node.applied(pushed, within, ended).await) })
     }
 
-    fn open_stream(&self, key: Option<Arc<str>>) -> Later<'_, OpenStream> {
-        Box::pin(self.0.open_stream(key))
+    fn has_room(&self, new_points: &[NewPoint]) -> Answer<()> {
+        self.0.has_room(new_points)
+    }
+
+    fn slowed(&self) -> Option<Slowed> {
+        self.0.slowed()
+    }
+
+    fn claim_stream(&self, key: Option<Arc<str>>) -> Answer<StreamClaim> {
+        self.0.claim_stream(key)
     }
 
     fn find_push(&self, key: RequestKey) -> Later<'_, Option<Pushed>> {
@@ -119,6 +133,10 @@ impl Facade for NodeFacade {
         Box::pin(to_its_end(Arc::clone(&self.0).remove_installation(id, purge)))
     }
 
+    fn revise(&self, id: InstallationId, request: RevisionRequest, dry_run: bool) -> Later<'_, Revised> {
+        Box::pin(to_its_end(Arc::clone(&self.0).revise_installation(id, request, dry_run)))
+    }
+
     fn pause(&self, id: InstallationId) -> Later<'_, Installation> {
         Box::pin(to_its_end(Arc::clone(&self.0).pause_installation(id)))
     }
@@ -141,13 +159,13 @@ impl Facade for NodeFacade {
         Box::pin(Arc::clone(&self.0).read_state(id, prefix, page))
     }
 
-    fn logs(&self, id: InstallationId, after: Option<u64>, limit: usize) -> Later<'_, LogPage> {
+    fn logs(&self, id: InstallationId, query: NumberedQuery) -> Later<'_, LogPage> {
         let node = Arc::clone(&self.0);
-        Box::pin(found_aside(move || node.read_log(&*node.lane(&id)?, after, limit)))
+        Box::pin(found_aside(move || node.read_log(&*node.lane(&id)?, query)))
     }
 
-    fn dead_letters(&self, id: InstallationId, after: u64, limit: usize) -> Later<'_, Page<DeadLetter>> {
-        Box::pin(async move { self.0.list_dead_letters(&*self.lane(&id)?, after, limit).await })
+    fn dead_letters(&self, id: InstallationId, query: NumberedQuery) -> Later<'_, Page<DeadLetter>> {
+        Box::pin(async move { self.0.list_dead_letters(&*self.lane(&id)?, query).await })
     }
 
     fn requeue(&self, id: InstallationId, number: u64) -> Later<'_, ()> {
@@ -158,8 +176,20 @@ impl Facade for NodeFacade {
         Box::pin(to_its_end(Arc::clone(&self.0).remove_dead_letter(id, number)))
     }
 
-    fn invocations(&self, id: InstallationId, after: Ordinal, limit: usize) -> Later<'_, Page<Invocation>> {
-        Box::pin(async move { self.0.list_invocations(&*self.lane(&id)?, after, limit).await })
+    fn invocations(&self, id: InstallationId, query: NumberedQuery) -> Later<'_, Page<Invocation>> {
+        Box::pin(async move { self.0.list_invocations(&*self.lane(&id)?, query).await })
+    }
+
+    fn replay(&self, id: InstallationId, request: ReplayRequest) -> Later<'_, Replay> {
+        Box::pin(self.0.replay(id, request))
+    }
+
+    fn capsule(&self, id: InstallationId, last: u64) -> Later<'_, Capsule> {
+        Box::pin(self.0.make_capsule(id, last))
+    }
+
+    fn package_file(&self, digest: Digest) -> Later<'_, Bytes> {
+        Box::pin(self.0.package_file(digest))
     }
 
     fn alarms(&self, installation: Option<InstallationId>, page: PageQuery) -> Later<'_, Page<Alarm>> {
@@ -167,8 +197,17 @@ impl Facade for NodeFacade {
         Box::pin(found_aside(move || node.list_alarms(installation.as_ref(), &page)))
     }
 
-    fn acknowledge(&self, alarm: String) -> Later<'_, Alarm> {
-        Box::pin(to_its_end(Arc::clone(&self.0).acknowledge_alarm(alarm)))
+    fn alarm_history(&self, query: EpisodesQuery) -> Later<'_, Page<Alarm>> {
+        let node = Arc::clone(&self.0);
+        Box::pin(found_aside(move || node.list_episodes(&query)))
+    }
+
+    fn change_alarm(&self, alarm: String, deed: AlarmDeed) -> Later<'_, Alarm> {
+        Box::pin(to_its_end(Arc::clone(&self.0).change_alarm(alarm, deed)))
+    }
+
+    fn events(&self) -> Arc<Events> {
+        Arc::clone(&self.0.telemetry.metrics.events)
     }
 
     fn clock(&self) -> ClockStatus {
@@ -180,7 +219,29 @@ impl Facade for NodeFacade {
     }
 
     fn connectors(&self) -> Vec<ConnectorStatus> {
-        self.0.connectors.lock().as_ref().map(|connectors| connectors.show()).unwrap_or_default()
+        self.0.show_connectors()
+    }
+
+    fn log_level(&self) -> LogLevel {
+        let (level, by) = self.0.telemetry.log.now();
+        LogLevel { level, by }
+    }
+
+    fn set_log_level(&self, lines: LogLines) -> Answer<LogLevel> {
+        self.0.change_log_level(lines)
+    }
+
+    fn reload(&self, dry_run: bool) -> Later<'_, Reloaded> {
+        Box::pin(to_its_end(Arc::clone(&self.0).reload_config(dry_run)))
+    }
+
+    fn backup(&self, pace: u64) -> Later<'_, BackupStream> {
+        Box::pin(Arc::clone(&self.0).begin_backup(pace))
+    }
+
+    fn status(&self) -> Later<'_, Status> {
+        let node = Arc::clone(&self.0);
+        Box::pin(found_aside(move || Ok(node.show_status())))
     }
 
     fn readiness(&self) -> Readiness {
@@ -193,7 +254,7 @@ impl Facade for NodeFacade {
 }
 
 impl Node {
-    fn show_readiness(&self) -> Readiness {
+    pub(super) fn show_readiness(&self) -> Readiness {
         let mut reasons =
             self.connectors.lock().as_ref().map(|connectors| connectors.reasons()).unwrap_or_default();
         if let Some(failure) = &*self.failure.borrow() {
@@ -213,7 +274,7 @@ impl Node {
         if let (Source::Host, Err(fault)) = (self.shared.clock.source(), self.shared.clock.host()) {
             reasons.push(format!("clock: {fault}"));
         }
-        let mut notes = Vec::new();
+        let mut notes: Vec<String> = self.keep_up.note().into_iter().collect();
         let without_code = self.without_code();
         if !without_code.is_empty() && !self.admin.loading.is_through_cache() {
             reasons
@@ -224,6 +285,12 @@ impl Node {
         if self.shared.clock.source() == Source::Feed {
             notes.push("[site] clock = \"feed\": time comes from the readings".to_owned());
         }
+        let waiting = self.lanes.waiting_for_room(MAX_NOTES).into_iter();
+        notes.extend(waiting.filter_map(|lane| {
+            let room = self.waits_for(&lane)?;
+            Some(format!("installation {} waits for {room}", lane.id))
+        }));
+        notes.extend(self.shared.streams.read().notes(self.shared.clock.now()));
         notes.extend(super::clock::note(&self.shared.clock));
         notes.extend(self.clock_step.note(&self.shared.clock));
         notes.extend(self.shared.journal.damage().into_iter().map(|part| format!("journal: {part}")));
@@ -252,17 +319,21 @@ impl Node {
         metrics.log_records.inc_by(stats.records.saturating_sub(shown.records));
         metrics.log_bytes.inc_by(stats.bytes.saturating_sub(shown.bytes));
         *shown = Shown { groups: stats.groups, records: stats.records, bytes: stats.bytes };
+        metrics.streams.set(self.shared.streams.read().count() as i64);
         self.show_connector_figures();
         self.show_lane_figures();
         self.telemetry.text()
     }
 
+    /// The connectors as people see them; none once the server stops.
+    pub(super) fn show_connectors(&self) -> Vec<ConnectorStatus> {
+        self.connectors.lock().as_ref().map(|connectors| connectors.show()).unwrap_or_default()
+    }
+
     fn show_connector_figures(&self) {
         let figures = &self.telemetry.metrics.figures;
         figures.clear();
-        let connectors =
-            self.connectors.lock().as_ref().map(|connectors| connectors.show()).unwrap_or_default();
-        for status in &connectors {
+        for status in &self.show_connectors() {
             let label = OfConnector { connector: status.name.clone() };
             let up = matches!(status.state.as_str(), "running" | "done");
             figures.connector_up.get_or_create(&label).set(i64::from(up));
@@ -297,6 +368,10 @@ impl Node {
         metrics.lanes.get_or_create(&State { state: "stopped" }).set(stopped);
         metrics.lanes.get_or_create(&State { state: "stuck" }).set(stuck);
         metrics.pending.set(pending as i64);
+        let code = self.sandbox.code();
+        metrics.code_apps.set(code.apps as i64);
+        metrics.code_bytes.set(code.bytes as i64);
+        metrics.code_loads.set(code.loads as i64);
         metrics.alarms.set(i64::from(alarms));
     }
 }

@@ -1,16 +1,52 @@
 //! Takes readings from the API.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use tokio::sync::oneshot;
+
 use super::{Node, problems, stopping};
-use crate::api::facade::{Answer, IngestRules, Later, Problem, Push, Pushed, RETRY_SOON, RequestKey};
+use crate::api::facade::{
+    Answer, IngestRules, Later, Problem, Push, Pushed, RETRY_SOON, RequestKey, StreamPlace,
+};
+use crate::fold::new_points::{self, Maker, Ready, Weighed};
 use crate::fold::submission::{Accepted, LookSubmission, ReadingsSubmission, Refusal, Submission};
-use crate::records::readings::{Idempotency, ReadingsHead};
-use ironloom_storage::log::Room;
+use crate::records::readings::{self, Idempotency, ReadingsHead, Receipt};
+use ironloom_storage::log::{LogError, Reserved, Room};
 use ironloom_types::clock::{Clock, Source, Timestamp};
 use ironloom_types::limits::MAX_POINTS;
-use ironloom_types::readings::NewPoint;
+use ironloom_types::readings::{Columns, NewPoint};
+
+/// The bytes of records that wait for the places of their new points. From there on no further readings of new points are
+/// taken.
+const MOST_WAITING: u64 = if cfg!(test) { 64 << 10 } else { 128 << 20 };
+
+/// The fate of readings that were handed over.
+pub(super) type Taken = Pin<Box<dyn Future<Output = Result<Accepted, NotTaken>> + Send>>;
+
+/// The reason why readings that were handed over are not taken.
+#[derive(Debug)]
+pub(super) enum NotTaken {
+    Refused(Refusal),
+    /// There is no room any more, by the time that their points have a place.
+    NoRoom(Problem),
+}
+
+impl From<Refusal> for NotTaken {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl NotTaken {
+    fn into_problem(self) -> Problem {
+        match self {
+            Self::Refused(refusal) => problems::refused(&refusal),
+            Self::NoRoom(problem) => problem,
+        }
+    }
+}
 
 impl Node {
     /// Returns the rules that readings are checked against now.
@@ -24,29 +60,39 @@ impl Node {
     pub(super) fn latest(&self) -> Timestamp {
         let clock = &self.shared.clock;
         match (clock.source(), clock.host()) {
-            (Source::Host, Ok(now)) => now.plus(self.config.max_future.0),
+            (Source::Host, Ok(now)) => now.plus(self.config.load().max_future.0),
             (Source::Host, Err(_)) | (Source::Feed, _) => Timestamp(i64::MAX as u64),
         }
     }
 
     /// New points with the units that the configuration gives them, where their source names none.
-    pub(super) fn with_units(&self, mut points: Vec<NewPoint>) -> Vec<NewPoint> {
+    fn with_units(&self, mut points: Vec<NewPoint>) -> Vec<NewPoint> {
+        let config = self.config.load();
         for point in &mut points {
             if point.unit.is_none() {
-                point.unit =
-                    super::units::unit_of(&self.config.points, &point.path).map(std::sync::Arc::clone);
+                point.unit = super::units::unit_of(&config.points, &point.path).map(Arc::clone);
             }
         }
         points
     }
 
-    /// Whether there is room for readings now.
-    pub(super) fn has_room(&self) -> Answer<()> {
+    /// Looks if there is room now for readings that make these points.
+    pub(super) fn has_room(&self, new_points: &[NewPoint]) -> Answer<()> {
+        self.has_room_beside(self.committer.room())?;
+        if !new_points.is_empty() && self.committer.reserved() >= MOST_WAITING {
+            let detail =
+                "other readings of new points hold all the memory for those that wait for their turn";
+            return Err(Problem::unavailable("busy", detail, RETRY_SOON));
+        }
+        Ok(())
+    }
+
+    fn has_room_beside(&self, log: Room) -> Answer<()> {
         if self.stopping.load(Ordering::Acquire) {
             return Err(stopping());
         }
         self.check_space()?;
-        if self.committer.room() != Room::All {
+        if log != Room::All {
             let detail = "the log is full until a checkpoint has written it to the store";
             return Err(Problem::unavailable("log-full", detail, RETRY_SOON));
         }
@@ -55,46 +101,100 @@ impl Node {
 
     /// Hands readings over, whole or not at all.
     pub(super) fn submit(self: &Arc<Self>, push: Push) -> Answer<Later<'static, Pushed>> {
-        self.has_room()?;
         let Push { columns, new_points, key, stream } = push;
-        if columns.is_empty() {
+        // How far a stream has come is durable, too, before anybody is told.
+        if columns.is_empty() && stream.is_none() {
             let nothing = Pushed { accepted: 0, through: self.shared.journal.last(), duplicate: false };
             return Ok(Box::pin(std::future::ready(Ok(nothing))));
         }
-        let new_points = self.with_units(new_points);
-        let receipt = stream.map(|stream| self.stream_receipt(&stream));
+        let receipt = stream.map(|StreamPlace { key, progress }| Receipt::Stream { key, progress });
         let head = ReadingsHead { receipt, idempotency: key.map(idempotency) };
-        let (reply, durable) = tokio::sync::oneshot::channel();
-        let item = Submission::Readings(ReadingsSubmission { head, new_points, columns, reply });
-        let bound = item.max_len();
-        if let Err(refused) = self.committer.submit(item, bound) {
-            let max = self.committer.max_body();
-            return Err(problems::refused(
-                &Refusal::TooLarge { bytes: bound, max }.or_stopped(&refused.error),
-            ));
-        }
+        let taken =
+            self.hand_over(head, new_points, columns).map_err(|refusal| problems::refused(&refusal))?;
         let node = Arc::clone(self);
         Ok(Box::pin(async move {
-            match durable.await {
-                Ok(Ok(taken)) => Ok(node.pushed(taken)),
-                Ok(Err(refusal)) => Err(problems::refused(&refusal)),
-                Err(_) => Err(problems::refused(&Refusal::UnknownOutcome)),
-            }
+            let taken = taken.await.map_err(NotTaken::into_problem)?;
+            Ok(node.pushed(taken))
         }))
+    }
+
+    /// Gives readings to the committer, at once if none of their points is new; what it returns is ready once they are
+    /// durable. New points may have to wait for their place, and may be refused: whoever has some gives nothing else
+    /// before that is known.
+    pub(super) fn hand_over(
+        self: &Arc<Self>,
+        head: ReadingsHead,
+        new_points: Vec<NewPoint>,
+        columns: Columns,
+    ) -> Result<Taken, Refusal> {
+        if new_points.is_empty() {
+            let durable = self.submit_to_log(head, Ready { new_points, columns, place: None })?;
+            return Ok(Box::pin(async { Ok(durable.await.unwrap_or(Err(Refusal::UnknownOutcome))?) }));
+        }
+        let new_points = self.with_units(new_points);
+        // It counts from here on. What can't be taken anyway is refused before its points are made.
+        let bound = readings::max_len(&head, &new_points, &columns);
+        let reserved = self.committer.reserve(bound).map_err(|error| self.too_large(bound, &error))?;
+        let node = Arc::clone(self);
+        Ok(Box::pin(async move {
+            if let Some(request) = head.idempotency
+                && let Some(before) = node.look(request).await?
+            {
+                return Ok(before);
+            }
+            // The record before it may be a connector's last one. It has few bytes on their way, and waits.
+            let is_patient = matches!(head.receipt, Some(Receipt::Connector { .. }));
+            let may_go_on = || node.may_go_on(&reserved, is_patient);
+            let weighed = Weighed::of(&node.shared, new_points).await?;
+            let made =
+                new_points::make(&node.shared, &node.committer, weighed, columns, Maker::Source, may_go_on);
+            let ready = made.await?;
+            may_go_on()?;
+            let durable = node.submit_to_log(head, ready)?;
+            drop(reserved);
+            Ok(durable.await.unwrap_or(Err(Refusal::UnknownOutcome))?)
+        }))
+    }
+
+    /// Looks if readings that have waited may still be written, or a part of their points. What others have reserved comes
+    /// after them.
+    fn may_go_on(&self, reserved: &Reserved, is_patient: bool) -> Result<(), NotTaken> {
+        if is_patient && !self.stopping.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        self.has_room_beside(reserved.room()).map_err(NotTaken::NoRoom)
+    }
+
+    fn too_large(&self, bytes: usize, error: &LogError) -> Refusal {
+        Refusal::TooLarge { bytes, max: self.committer.max_body() }.or_stopped(error)
+    }
+
+    fn submit_to_log(
+        &self,
+        head: ReadingsHead,
+        ready: Ready,
+    ) -> Result<oneshot::Receiver<Result<Accepted, Refusal>>, Refusal> {
+        let Ready { new_points, columns, place } = ready;
+        let (reply, durable) = oneshot::channel();
+        let item = Submission::Readings(ReadingsSubmission { head, new_points, columns, place, reply });
+        let bound = item.max_len();
+        self.committer.submit(item, bound).map_err(|refused| self.too_large(bound, &refused.error))?;
+        Ok(durable)
     }
 
     /// Says what became of a push with this key, whatever would be said of it now. Nothing is written, so the log
     /// may be full.
     pub(super) async fn find_push(&self, key: RequestKey) -> Answer<Option<Pushed>> {
-        let (reply, found) = tokio::sync::oneshot::channel();
-        let item = Submission::Look(LookSubmission { request: idempotency(key), reply });
-        let unknown = || problems::refused(&Refusal::UnknownOutcome);
-        self.committer.submit(item, 0).map_err(|_| unknown())?;
-        match found.await {
-            Ok(Ok(found)) => Ok(found.map(|taken| self.pushed(taken))),
-            Ok(Err(refusal)) => Err(problems::refused(&refusal)),
-            Err(_) => Err(unknown()),
-        }
+        let found = self.look(idempotency(key)).await.map_err(|refusal| problems::refused(&refusal))?;
+        Ok(found.map(|taken| self.pushed(taken)))
+    }
+
+    /// The answer to a request that was taken before.
+    async fn look(&self, request: Idempotency) -> Result<Option<Accepted>, Refusal> {
+        let (reply, found) = oneshot::channel();
+        let item = Submission::Look(LookSubmission { request, reply });
+        self.committer.submit(item, 0).map_err(|_| Refusal::UnknownOutcome)?;
+        found.await.unwrap_or(Err(Refusal::UnknownOutcome))
     }
 
     fn pushed(&self, taken: Accepted) -> Pushed {
@@ -120,14 +220,4 @@ fn time_for_readings(clock: &Clock) -> Option<Timestamp> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_feeds_clock_has_no_time_before_the_first_reading() {
-        let clock = Clock::new(Source::Feed, Timestamp(0));
-        assert_eq!(time_for_readings(&clock), None);
-        clock.advance(Timestamp(7));
-        assert_eq!(time_for_readings(&clock), Some(Timestamp(7)));
-    }
-}
+mod tests;

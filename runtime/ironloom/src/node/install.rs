@@ -5,33 +5,30 @@ mod plan;
 mod several;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::convert::Infallible;
 use std::sync::Arc;
 
-use tokio::sync::OwnedSemaphorePermit;
-
 pub(super) use self::plan::Counted;
-use self::plan::Planned;
+use self::plan::{List, Planned};
+use self::several::Wrong;
 use super::contexts::Contexts;
 use super::packages::load_problem;
 use super::{Node, problems};
 use crate::api::facade::{
     Answer, InstallRequest, InstallationState, Installed, Lag, Place, Problem, StartFrom,
 };
+use crate::aside::aside;
+use crate::fold::KnownPackage;
 use crate::fold::routes::PreparedRoutes;
-use crate::fold::{KnownPackage, read_aside};
-use crate::lanes::App;
+use crate::lanes::{App, Lane};
 use crate::records::admin::{AdminRecord, NewInstallation};
 use crate::records::installation::{Installation, Revision, Standing};
 use crate::records::lane::LaneMeta;
-use ironloom_apps::binding::Bindings;
 use ironloom_apps::cycles::find_cycle;
 use ironloom_apps::manifest::{Manifest, Timer};
-use ironloom_apps::problem::Problems;
 use ironloom_apps::wiring::Wiring;
 use ironloom_sandbox::LoadedApp;
 use ironloom_types::clock::Timestamp;
-use ironloom_types::ids::{self, Generation, InstallationId, Sequence};
+use ironloom_types::ids::{self, Digest, Generation, Sequence};
 
 /// A request with the package that it names.
 type Request = (InstallRequest, Arc<KnownPackage>);
@@ -50,13 +47,9 @@ impl Node {
         dry_run: bool,
     ) -> Answer<Vec<Installed>> {
         self.check_space()?;
-        let asked: Vec<_> = requests.iter().collect();
-        self.check_free(&asked)?;
         let packages: BTreeSet<_> = requests.iter().map(|request| request.package).collect();
         let _held: Vec<_> = packages.into_iter().map(|package| self.admin.last_use.hold(package)).collect();
-        let known = self.known_or_422(&asked)?;
-        let requests: Vec<Request> = requests.into_iter().zip(known).collect();
-        let planned = self.planned(&requests).await?;
+        let List { place, requests, planned, routes } = self.planned(requests).await?;
         let apps = self.load_all(&requests, &planned).await?;
         let now = self.shared.clock.now();
         let new: Vec<New> = requests
@@ -66,13 +59,17 @@ impl Node {
             .map(|((request, planned), code)| New::of(request, planned, code, &self.admin.contexts, now))
             .collect();
         let shown = if dry_run {
-            new.iter().zip(&requests).map(|(new, (_, known))| new.show(&known.manifest)).collect()
+            new.iter().zip(&requests).map(|(new, (_, known))| Some(new.show(&known.manifest))).collect()
         } else {
-            let bindings = new.iter().map(|new| Arc::clone(&new.installation.revision.bindings)).collect();
-            let routes = self.routes(bindings).await?;
             self.write(&requests, new, routes).await?
         };
-        Ok(shown.into_iter().zip(planned).map(|(shown, planned)| installed(shown, planned)).collect())
+        drop(place);
+        let told = shown.into_iter().zip(planned);
+        let told: Vec<_> = told.filter_map(|(shown, planned)| Some(installed(shown?, planned))).collect();
+        if told.is_empty() {
+            return Err(Problem::conflict("gone", "it was uninstalled before its install was answered"));
+        }
+        Ok(told)
     }
 
     /// Loads the code of all, and tries it once for each package and size of memory.
@@ -93,108 +90,99 @@ impl Node {
         Ok(apps)
     }
 
-    /// Checks what may have changed since the plan, and writes the record.
+    /// Checks what may have changed since the plan, and writes the record. Shows all but those that are uninstalled
+    /// already.
     async fn write(
         self: &Arc<Self>,
         requests: &[Request],
         new: Vec<New>,
-        (place, routes): (OwnedSemaphorePermit, Vec<PreparedRoutes>),
-    ) -> Answer<Vec<crate::api::facade::Installation>> {
+        routes: Vec<PreparedRoutes>,
+    ) -> Answer<Vec<Option<crate::api::facade::Installation>>> {
         let mut given = self.admin.installing.lock().await;
-        let asked: Vec<_> = requests.iter().map(|(request, _)| request).collect();
-        self.check_free(&asked)?;
-        self.known_or_422(&asked)?;
-        self.check_circles(&new)?;
+        self.check_again(requests, &new)?;
         let (mut records, mut apps) = (Vec::with_capacity(new.len()), Vec::with_capacity(new.len()));
         for ((request, known), New { installation: mut new, app }) in requests.iter().zip(new) {
             // The fold learns of a generation only with its record: the next one given must not wait for that.
             *given = self.shared.last_generation().max(*given).next();
             new.installation.generation = *given;
+            new.revision.generation = *given;
             if request.from == StartFrom::Now {
                 new.revision.from = self.shared.journal.last().next();
             }
             let cursor = Sequence(new.revision.from.0 - 1);
             new.meta = first_meta(cursor, &known.manifest, &new.revision, self.shared.clock.now());
             records.push(new);
-            apps.push(app);
+            apps.push((*given, app));
         }
         let generations = records.iter().map(|new| new.installation.generation);
         self.shared.keep_routes(generations.zip(routes).collect());
         let installed = self.change(AdminRecord::Installed(records)).await;
         self.shared.keep_routes(BTreeMap::new());
-        drop(place);
         installed?;
-        let mut lanes = Vec::with_capacity(apps.len());
-        for ((request, _), app) in requests.iter().zip(apps) {
-            let lane = self.lane(&request.id)?;
-            lane.set_app(app);
-            self.lanes.wake(&lane);
-            lanes.push(lane);
-        }
+        let lanes: Vec<_> =
+            apps.into_iter().map(|(generation, app)| self.start_new(generation, app)).collect();
         drop(given);
-        self.all_shown(lanes).await
-    }
-
-    /// Matches the points to the installations' inputs, so that the fold needn't. With the place that it takes until
-    /// the record is written: it may need much memory.
-    async fn routes(
-        self: &Arc<Self>,
-        bindings: Vec<Arc<Bindings>>,
-    ) -> Answer<(OwnedSemaphorePermit, Vec<PreparedRoutes>)> {
-        let place = Arc::clone(&self.admin.planning).acquire_owned().await;
-        let place = place.map_err(|error| problems::internal(&error))?;
         let node = Arc::clone(self);
-        let routes = read_aside(&self.shared, move |shared| {
-            let prepare = |bindings: &Arc<Bindings>| {
-                let inputs = &bindings.inputs;
-                shared.prepare_routes(inputs, || {
-                    let found = node.paths.read_by(&shared.points, inputs);
-                    (found.numbers, found.seen)
-                })
-            };
-            Ok::<_, Infallible>(bindings.iter().map(prepare).collect())
-        });
-        Ok((place, routes.await.map_err(|error| problems::internal(&error))?))
+        let shown =
+            aside(move || lanes.iter().map(|lane| lane.as_ref().map(|lane| node.show_lane(lane))).collect());
+        shown.await.map_err(|error| problems::internal(&error))
     }
 
-    /// Each id is free, and none comes twice.
-    fn check_free(&self, requests: &[&InstallRequest]) -> Answer<()> {
-        let mut ids: BTreeSet<InstallationId> = BTreeSet::new();
-        several::each(requests, |InstallRequest { id, .. }| {
+    /// Gives a lane its code. One that somebody was quick to uninstall is passed over: the others of its list run all
+    /// the same.
+    fn start_new(&self, generation: Generation, app: App) -> Option<Arc<Lane>> {
+        let lane = self.lanes.of_generation(generation)?;
+        lane.set_app(lane.newest().number(), app);
+        self.lanes.wake(&lane);
+        Some(lane)
+    }
+
+    /// Checks what needs no plan: each id is free, none comes twice, and the packages are there. Returns those that are.
+    fn known_of<'r>(
+        &self,
+        requests: impl Iterator<Item = &'r InstallRequest>,
+        wrong: &mut Wrong<'r>,
+    ) -> Vec<Option<Arc<KnownPackage>>> {
+        let mut given = BTreeSet::new();
+        let known = requests.enumerate().map(|(at, InstallRequest { id, package, .. })| {
             let problem = if self.lanes.of(id).is_some() {
-                format!("the installation {id} exists already; choose another id or uninstall it")
-            } else if !ids.insert(id.clone()) {
-                format!("the id {id} stands in the list twice; give each installation an id of its own")
+                Some(format!("the installation {id} exists already; choose another id or uninstall it"))
+            } else if !given.insert(id) {
+                Some(format!("the id {id} stands in the list twice; give each installation an id of its own"))
             } else {
-                return Ok(());
+                None
             };
-            Err(Problem::conflict("exists", problem).at(Place::field("id")))
-        })
-        .map(drop)
+            if let Some(problem) = problem {
+                wrong.take::<()>(at, Err(Problem::conflict("exists", problem).at(Place::field("id"))));
+            }
+            wrong.take(at, self.known_or_422(*package))
+        });
+        known.collect()
     }
 
-    fn known_or_422(&self, requests: &[&InstallRequest]) -> Answer<Vec<Arc<KnownPackage>>> {
-        several::each(requests, |request| {
-            self.known(request.package).ok_or_else(|| {
-                Problem::refused("unknown-package", format!("there is no package {}", request.package))
-                    .at(Place::field("package"))
-                    .hint("Upload it with POST /v1/packages, or `ironloom install FILE`.")
-            })
+    fn known_or_422(&self, package: Digest) -> Answer<Arc<KnownPackage>> {
+        self.known(package).ok_or_else(|| {
+            Problem::refused("unknown-package", format!("there is no package {package}"))
+                .at(Place::field("package"))
+                .hint("Upload it with POST /v1/packages, or `ironloom install FILE`.")
         })
     }
 
-    /// Another install may have closed a circle since the plan was made.
-    fn check_circles(&self, new: &[New]) -> Answer<()> {
+    /// Checks what others may have changed since the plan was made: ids, packages, and circles that are closed now.
+    fn check_again(&self, requests: &[Request], new: &[New]) -> Answer<()> {
+        let mut wrong = Wrong::none_of(requests.iter().map(|(request, _)| &request.id));
+        self.known_of(requests.iter().map(|(request, _)| request), &mut wrong);
         let mut wiring = Wiring::default();
-        several::each(new, |New { installation, .. }| {
-            let (id, bindings) = (&installation.installation.id, &installation.revision.bindings);
+        for (at, New { installation: NewInstallation { installation, revision, .. }, .. }) in
+            new.iter().enumerate()
+        {
+            let (id, bindings) = (&installation.id, &revision.bindings);
             match find_cycle(id, bindings, &(&*self.lanes, &wiring)) {
                 None => wiring.insert(id, bindings),
-                Some(circle) => return Err(refused(&circle.into())),
+                Some(circle) => drop(wrong.take::<()>(at, Err(problems::not_as_asked(&circle.into())))),
             }
-            Ok(())
-        })
-        .map(drop)
+        }
+        wrong.check()
     }
 }
 
@@ -219,6 +207,7 @@ impl New {
         };
         let revision = Revision {
             number: ids::Revision(1),
+            generation: Generation(0),
             from: cursor.next(),
             package: request.package,
             bindings: Arc::clone(&plan.bindings),
@@ -226,13 +215,14 @@ impl New {
             settings: Arc::new(plan.settings.clone()),
             limits: plan.limits.clone(),
             timezone: plan.timezone.clone(),
+            keep_up: request.keep_up,
         };
         let meta = first_meta(*cursor, &known.manifest, &revision, now);
-        let app = App { code, context: contexts.of(&known.manifest, &revision) };
+        let app = App { code, context: contexts.of(&known.manifest, &revision, &revision.limits) };
         Self { installation: NewInstallation { installation, revision, meta }, app }
     }
 
-    /// What it would be.
+    /// Shows it as it would be.
     fn show(&self, manifest: &Manifest) -> crate::api::facade::Installation {
         let NewInstallation { installation, revision, meta } = &self.installation;
         let state = InstallationState::Starting;
@@ -240,7 +230,7 @@ impl New {
     }
 }
 
-/// What is told of one that is installed, or would be.
+/// The answer about one that is installed, or would be.
 fn installed(installation: crate::api::facade::Installation, planned: Planned) -> Installed {
     let Planned { plan, matches, backlog, .. } = planned;
     let mut warnings = plan.warnings;
@@ -250,10 +240,6 @@ fn installed(installation: crate::api::facade::Installation, planned: Planned) -
     }
     let (backlog, backlog_at_least) = (backlog.readings, backlog.at_least);
     Installed { installation, backlog, backlog_at_least, matches, warnings }
-}
-
-fn refused(problems: &Problems) -> Problem {
-    problems::all("install", "the app can't be installed as asked", problems)
 }
 
 /// The place in the journal where a generation begins.

@@ -4,18 +4,19 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::packages::setting_value;
 use super::pages::Filling;
 use super::{Node, problems};
+use crate::api::described::setting_value;
 use crate::api::facade::{
     Answer, Installation, InstallationState, Lag, LastError, LeftOut, LeftOutPoint, Page, PageQuery,
-    Patterns, Problem, WrittenLimits,
+    PartialLimits, PendingRevision, Problem,
 };
 use crate::aside::aside;
 use crate::lanes::Lane;
 use crate::records::installation::{self, Revision, Standing};
 use crate::records::lane::LaneMeta;
 use ironloom_apps::manifest::Manifest;
+use ironloom_storage::log::Room;
 use ironloom_types::clock::SECOND;
 use ironloom_types::ids::{InstallationId, SlotName};
 
@@ -38,13 +39,6 @@ impl Node {
         Page { items: filling.items, next }
     }
 
-    /// Installations, as the API shows them. Looks into the journal, so it works aside.
-    pub(super) async fn all_shown(self: &Arc<Self>, lanes: Vec<Arc<Lane>>) -> Answer<Vec<Installation>> {
-        let node = Arc::clone(self);
-        let shown = aside(move || lanes.iter().map(|lane| node.show_lane(lane)).collect()).await;
-        shown.map_err(|error| problems::internal(&error))
-    }
-
     /// An installation, as the API shows it. Looks into the journal, so it works aside.
     pub(super) async fn shown(self: &Arc<Self>, lane: Arc<Lane>) -> Answer<Installation> {
         let node = Arc::clone(self);
@@ -57,17 +51,22 @@ impl Node {
         let mut meta = lane.book().meta().clone();
         meta.last_error = lane.pace.lock().trouble.clone().or(meta.last_error);
         let state = self.state_of(lane);
-        let mut shown = show(&installation, &lane.revision, &lane.manifest, &meta, state, self.lag(lane));
+        let newest = lane.newest();
+        let (revision, manifest) = (&newest.revision, &newest.manifest);
+        let mut shown = show(&installation, revision, manifest, &meta, state, self.lag(lane));
+        shown.pending_revisions = pending_revisions(lane);
         shown.left_out = self.left_out(lane);
-        if lane.app().is_none() {
+        shown.waits_for = self.waits_for(lane);
+        if !lane.has_app() {
             shown.last_error = self.admin.loading.failure(lane.generation).or(shown.last_error);
         }
         shown
     }
 
     fn left_out(&self, lane: &Lane) -> LeftOut {
-        let left_out = self.shared.left_out.of(lane.number);
-        let inputs = &lane.revision.bindings.inputs;
+        let newest = lane.newest();
+        let left_out = self.shared.left_out.of(newest.route);
+        let inputs = &newest.revision.bindings.inputs;
         let samples = left_out.samples.into_iter().map(|sample| LeftOutPoint {
             point: sample.point.to_string(),
             input: inputs
@@ -80,7 +79,7 @@ impl Node {
 
     pub(super) fn state_of(&self, lane: &Lane) -> InstallationState {
         let quarantined = lane.book().meta().quarantine.is_some();
-        let waiting = {
+        let backs_off = {
             let pace = lane.pace.lock();
             pace.waits_until().is_some_and(|until| until > Instant::now())
         };
@@ -88,16 +87,34 @@ impl Node {
             InstallationState::Quarantined
         } else if lane.installation().standing == Standing::Paused {
             InstallationState::Paused
-        } else if lane.app().is_none() {
+        } else if !lane.has_app() {
             InstallationState::Starting
-        } else if waiting {
+        } else if backs_off || lane.waits_for_room() {
             InstallationState::Waiting
         } else {
             InstallationState::Running
         }
     }
 
-    /// How many readings wait for a lane, and whether they may be fewer: where it is behind its notes, every
+    /// The room that a lane waits for, where it does.
+    pub(super) fn waits_for(&self, lane: &Lane) -> Option<String> {
+        if !lane.waits_for_room() {
+            return None;
+        }
+        if self.committer.room() == Room::None {
+            return Some("room in the log: a checkpoint is giving some back".to_owned());
+        }
+        if self.shared.is_disk_full() {
+            return Some("room on the disk: see /readyz".to_owned());
+        }
+        let own = lane.state.read().bytes().dirty >> 20;
+        Some(format!(
+            "the store: no checkpoint has taken {own} MiB of its state yet; it goes on once one has, and installations \
+             with less go first"
+        ))
+    }
+
+    /// Counts the readings that wait for a lane, and says whether they may be fewer: where it is behind its notes, every
     /// reading of the journal from there on counts, and which of them are its own shows when it comes to them.
     pub(super) fn lag_readings(&self, lane: &Lane) -> (u64, bool) {
         let (noted, behind) = {
@@ -119,8 +136,26 @@ impl Node {
         let oldest = head.or_else(|| self.shared.journal.time_from(behind?).ok()?);
         let seconds = oldest
             .map_or(0.0, |oldest| self.shared.clock.now().0.saturating_sub(oldest.0) as f64 / SECOND as f64);
-        Lag { readings, at_most, seconds, oldest }
+        let expires = oldest.zip(self.config.load().journal.max_age).map(|(oldest, age)| oldest.plus(age.0));
+        Lag { readings, at_most, seconds, oldest, expires }
     }
+}
+
+/// The revisions before the newest from whose time readings wait.
+fn pending_revisions(lane: &Lane) -> Vec<PendingRevision> {
+    let (terms, pending) = (lane.terms(), lane.queue.lock().pending());
+    let (left, _) = terms.split(pending);
+    let before = left.iter().take(left.len() - 1);
+    before.map(|term| PendingRevision { revision: term.number(), from: term.from() }).collect()
+}
+
+/// The settings of a revision, defaults included, as the API has them.
+pub(super) fn settings_of(manifest: &Manifest, revision: &Revision) -> BTreeMap<SlotName, serde_json::Value> {
+    let settings = manifest.settings.iter().filter_map(|setting| {
+        let text = revision.settings.get(setting.name.as_str())?;
+        Some((setting.name.clone(), setting_value(setting, text)))
+    });
+    settings.collect()
 }
 
 pub(super) fn show(
@@ -131,16 +166,6 @@ pub(super) fn show(
     state: InstallationState,
     lag: Lag,
 ) -> Installation {
-    let settings = manifest.settings.iter().filter_map(|setting| {
-        let text = revision.settings.get(setting.name.as_str())?;
-        Some((setting.name.clone(), setting_value(setting, text)))
-    });
-    let bindings: BTreeMap<SlotName, Patterns> = revision
-        .bindings
-        .asked()
-        .into_iter()
-        .filter_map(|(slot, patterns)| Some((SlotName::new(&slot).ok()?, Patterns::Many(patterns))))
-        .collect();
     let last_error = meta.quarantine.as_ref().map(|quarantine| LastError {
         at: quarantine.at,
         kind: "quarantine".to_owned(),
@@ -160,18 +185,21 @@ pub(super) fn show(
         state,
         paused: installation.standing == Standing::Paused,
         revision: installation.revision,
+        pending_revisions: Vec::new(),
         generation: installation.generation,
         cursor: meta.cursor,
         lag,
+        waits_for: None,
         last_error: last_error.or_else(|| meta.last_error.clone()),
         last_timer_error: meta.last_timer_error.clone(),
         counters: meta.counters,
         left_out: LeftOut::default(),
-        bindings,
+        bindings: revision.bindings.asked(),
         grants: revision.grants.clone(),
-        settings: settings.collect(),
-        limits: WrittenLimits::from(&revision.limits),
+        settings: settings_of(manifest, revision),
+        limits: PartialLimits::from(&revision.limits),
         timezone: revision.timezone.clone(),
+        keep_up: revision.keep_up,
     }
 }
 

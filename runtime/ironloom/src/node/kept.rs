@@ -16,9 +16,9 @@ pub(super) fn tell(lanes: &Lanes, config: &Config) {
 }
 
 fn tell_of_zones(lanes: &[Arc<Lane>], configured: &str) {
-    let others = lanes.iter().filter(|lane| lane.revision.timezone != configured);
+    let others = lanes.iter().filter(|lane| lane.newest().revision.timezone != configured);
     let others: Vec<String> =
-        others.map(|lane| format!("{} ({})", lane.id, lane.revision.timezone)).collect();
+        others.map(|lane| format!("{} ({})", lane.id, lane.newest().revision.timezone)).collect();
     if let Some(first) = others.first() {
         tracing::info!(
             installations = others.len(),
@@ -31,7 +31,8 @@ fn tell_of_zones(lanes: &[Arc<Lane>], configured: &str) {
 
 fn tell_of_limits(lanes: &[Arc<Lane>], configured: &Limits) {
     let others = lanes.iter().filter_map(|lane| {
-        let others = others(&lane.revision.limits, &lane.manifest.limits, configured);
+        let newest = lane.newest();
+        let others = others(&newest.revision.limits, &newest.manifest.limits, configured);
         (!others.is_empty()).then(|| format!("{} ({})", lane.id, others.join(", ")))
     });
     let others: Vec<String> = others.collect();
@@ -60,6 +61,7 @@ fn others(kept: &Limits, asked: &PartialLimits, configured: &Limits) -> Vec<Stri
 #[cfg(test)]
 mod tests {
     use super::*;
+    use ironloom_apps::quantity::{Bytes, Span};
     use ironloom_types::limits::MIB;
 
     #[test]
@@ -71,11 +73,11 @@ mod tests {
         let told = ["memory 32 MiB, now 16 MiB", "cpu 200 ms, now 100 ms"];
         assert_eq!(others(&Limits::default(), &none, &configured), told);
         // The manifest asks for less than either.
-        let modest = PartialLimits { memory: Some(8 * MIB), cpu: Some(50_000_000), ..none };
+        let modest = PartialLimits { memory: Some(Bytes(8 * MIB)), cpu: Some(Span(50_000_000)), ..none };
         let kept = Limits { memory: 8 * MIB, cpu: 50_000_000, ..configured.clone() };
         assert_eq!(others(&kept, &modest, &configured), Vec::<String>::new());
         // It asked for what was the default, and would need a grant now.
-        let hungry = PartialLimits { memory: Some(32 * MIB), ..none };
+        let hungry = PartialLimits { memory: Some(Bytes(32 * MIB)), ..none };
         let kept = Limits { memory: 32 * MIB, ..configured.clone() };
         assert_eq!(others(&kept, &hungry, &configured), ["memory 32 MiB, now 16 MiB"]);
     }

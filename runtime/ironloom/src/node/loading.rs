@@ -14,6 +14,7 @@ use super::Node;
 use crate::api::facade::LastError;
 use crate::aside::aside;
 use crate::fold::KnownPackage;
+use crate::fold::durable::Term;
 use crate::lanes::{App, Lane};
 use crate::records::admin::AdminRecord;
 use ironloom_apps::package;
@@ -25,6 +26,8 @@ use ironloom_types::limits::Limits;
 /// The pause after the first failure; it doubles up to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_secs(5);
 const LONGEST_PAUSE: Duration = Duration::from_secs(300);
+/// The code of an app that wasn't called for so long goes from memory.
+const UNUSED: Duration = Duration::from_secs(3_600);
 
 /// The state of loading code.
 #[derive(Default)]
@@ -38,6 +41,9 @@ pub(super) struct Loading {
     /// Something was mended, so that another attempt is worth it.
     again: Arc<Notify>,
 }
+
+/// A lane, and a revision of it whose code isn't loaded.
+type Wanting = (Arc<Lane>, Arc<Term>);
 
 /// Why code was not loaded.
 enum NotLoaded {
@@ -79,6 +85,7 @@ pub(super) async fn keep_loaded(node: Weak<Node>) {
         {
             let Some(node) = node.upgrade() else { return };
             node.load_missing().await;
+            node.sandbox.let_go_unused(UNUSED);
             let tidied = &node.admin.loading.tidied;
             if !tidied.swap(true, Ordering::AcqRel) && !node.drop_old_code().await {
                 tidied.store(false, Ordering::Release);
@@ -95,46 +102,51 @@ pub(super) async fn keep_loaded(node: Weak<Node>) {
 }
 
 impl Node {
-    /// The lanes that have no code.
+    /// The lanes that have no code, or whose code can't be loaded again.
     pub(super) fn without_code(&self) -> Vec<Arc<Lane>> {
         let mut lanes = self.lanes.all();
-        lanes.retain(|lane| lane.app().is_none());
+        lanes.retain(|lane| !lane.without_app().is_empty());
         lanes
     }
 
-    /// The lanes that have no code, by what is loaded and tried once for all of them: a package, with so much memory.
-    fn to_load(&self) -> Vec<Vec<Arc<Lane>>> {
-        let mut alike: BTreeMap<_, Vec<Arc<Lane>>> = BTreeMap::new();
-        for lane in self.without_code() {
-            let same = (lane.revision.package, lane.revision.limits.memory);
-            alike.entry(same).or_default().push(lane);
+    /// The revisions of lanes that have no code, by what is loaded and tried once for all of them: a package, with so
+    /// much memory.
+    fn to_load(&self) -> Vec<Vec<Wanting>> {
+        let mut alike: BTreeMap<_, Vec<Wanting>> = BTreeMap::new();
+        for lane in self.lanes.all() {
+            for term in lane.without_app() {
+                let same = (term.revision.package, term.limits.memory);
+                alike.entry(same).or_default().push((Arc::clone(&lane), term));
+            }
         }
         alike.into_values().collect()
     }
 
     async fn load_cached(&self) {
-        for lanes in self.to_load() {
-            let revision = &lanes[0].revision;
-            if let Some(known) = self.known(revision.package)
-                && let Ok(code) = self.load_as(&known, &revision.limits, true).await
+        for wanting in self.to_load() {
+            let (_, term) = &wanting[0];
+            if let Some(known) = self.known(term.revision.package)
+                && let Ok(code) = self.load_as(&known, &term.limits, true).await
             {
-                lanes.iter().for_each(|lane| self.start_lane(lane, Arc::clone(&code)));
+                wanting.iter().for_each(|(lane, term)| self.start_lane(lane, term, Arc::clone(&code)));
             }
         }
     }
 
     async fn load_missing(&self) {
-        for lanes in self.to_load() {
-            let revision = &lanes[0].revision;
-            let Some(known) = self.known(revision.package) else { continue };
-            match self.load(&known, &revision.limits).await {
-                Ok(code) => lanes.iter().for_each(|lane| self.start_lane(lane, Arc::clone(&code))),
+        for wanting in self.to_load() {
+            let (first, term) = &wanting[0];
+            let Some(known) = self.known(term.revision.package) else { continue };
+            match self.load(&known, &term.limits).await {
+                Ok(code) => {
+                    wanting.iter().for_each(|(lane, term)| self.start_lane(lane, term, Arc::clone(&code)))
+                }
                 Err(error) => {
                     tracing::error!(
-                        installation = %lanes[0].id, others = lanes.len() - 1, %error,
+                        installation = %first.id, others = wanting.len() - 1, %error,
                         "the app can't be loaded; trying again"
                     );
-                    lanes.iter().for_each(|lane| self.note_failure(lane, &error));
+                    wanting.iter().for_each(|(lane, _)| self.note_failure(lane, &error));
                 }
             }
         }
@@ -149,9 +161,10 @@ impl Node {
         self.admin.loading.failures.lock().insert(lane.generation, failure);
     }
 
-    fn start_lane(&self, lane: &Arc<Lane>, code: Arc<LoadedApp>) {
-        let context = self.admin.contexts.of(&lane.manifest, &lane.revision);
-        lane.set_app(App { code, context });
+    /// Gives a lane the code of one of its revisions.
+    pub(super) fn start_lane(&self, lane: &Arc<Lane>, term: &Term, code: Arc<LoadedApp>) {
+        let context = self.admin.contexts.of(&term.manifest, &term.revision, &term.limits);
+        lane.set_app(term.number(), App { code, context });
         self.admin.loading.failures.lock().remove(&lane.generation);
         self.lanes.wake(lane);
     }

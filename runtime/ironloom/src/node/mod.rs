@@ -1,6 +1,9 @@
 //! The node: wires the parts together, and is the only place that knows them all.
 
 mod alarms;
+mod applied;
+mod backup;
+mod capsule;
 mod clock;
 mod contexts;
 mod descriptors;
@@ -8,17 +11,24 @@ mod facade;
 mod ingest;
 mod install;
 mod installations;
+mod keep_up;
 mod kept;
+mod left;
 mod loading;
 mod packages;
 mod pages;
 mod paths;
 mod problems;
 mod purge;
+mod reload;
+mod replay;
+mod retention;
+mod revise;
 mod sink;
 mod space;
 mod standing;
 mod start;
+mod status;
 mod streams;
 #[cfg(test)]
 mod tests;
@@ -27,17 +37,19 @@ mod unused;
 mod views;
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use self::paths::PathOrder;
 pub(crate) use self::start::start;
-use self::streams::Streams;
+use self::streams::OpenStreams;
 use crate::api::facade::{Answer, Problem, RETRY_SOON};
-use crate::config::Config;
+use crate::config::{Config, Source};
 use crate::connectors::Connectors;
 use crate::fold::Shared;
 use crate::fold::run::Threads;
@@ -54,18 +66,29 @@ use ironloom_types::ids::{Generation, InstallationId};
 
 /// A node that runs.
 pub(crate) struct Node {
-    config: Config,
+    /// As it is now; a reload puts another one in its place.
+    config: ArcSwap<Config>,
+    /// Its source. Held while it is read again.
+    source: tokio::sync::Mutex<Source>,
     shared: Arc<Shared>,
     lanes: Arc<Lanes>,
     committer: CommitterHandle<Submission>,
     sandbox: Arc<Sandbox>,
     runner: Arc<Runner>,
     packages: Arc<Files>,
-    /// The points by path, for lists.
+    /// The points by path: for lists, and for what an installation is bound to.
     paths: PathOrder,
     admin: Admin,
     /// Streams of readings, and which connection has each.
-    streams: Streams,
+    streams: OpenStreams,
+    /// Installations that pushes wait for.
+    waited_for: Semaphore,
+    /// Pushes whose installations are looked for.
+    bound_looks: Arc<Semaphore>,
+    /// Replays at a time.
+    replays: Semaphore,
+    /// The installations for which sources are slowed.
+    keep_up: keep_up::KeepUp,
     connectors: Mutex<Option<Connectors>>,
     threads: Mutex<Option<Threads>>,
     stopping: AtomicBool,
@@ -79,6 +102,14 @@ pub(crate) struct Node {
     clock_step: Arc<clock::LastStep>,
     /// It listens on more than loopback.
     exposed: bool,
+    /// The data folder, from the root.
+    data: PathBuf,
+    /// One backup at a time.
+    backups: Arc<Semaphore>,
+    /// When it was started.
+    started: status::Started,
+    /// Bytes that the data folder took at earlier times.
+    growth: Mutex<status::Growth>,
     _lock: DataLock,
 }
 
@@ -87,7 +118,7 @@ struct Admin {
     /// Held for the last check and the record of whatever adds or removes packages and installations,
     /// never while something is compiled, planned or counted. Holds the last generation that was given.
     installing: tokio::sync::Mutex<Generation>,
-    /// Plans at a time: each looks at all points.
+    /// Installs at a time from the plan to the record: each holds the matches of its inputs.
     planning: Arc<Semaphore>,
     /// Held for reading from the compilation to the record that names its code.
     compiled: tokio::sync::RwLock<()>,
@@ -169,7 +200,7 @@ impl Node {
     /// Refuses installs and the like while the disk is nearly full.
     fn check_space(&self) -> Answer<()> {
         if self.full.load(std::sync::atomic::Ordering::Acquire) {
-            return Err(problems::full(self.config.store.reserve.0));
+            return Err(problems::full(self.config.load().store.reserve.0));
         }
         Ok(())
     }
@@ -210,8 +241,8 @@ fn told(record: &AdminRecord) -> String {
             let purged = if *purge { " and purged" } else { "" };
             format!("installation {id}, generation {generation}, was uninstalled{purged}")
         }
-        AdminRecord::Alarm { generation, alarm } => {
-            format!("alarm {generation}-{} ({}) was acknowledged", alarm.number, alarm.code)
+        AdminRecord::Alarm { generation, alarm, .. } => {
+            format!("alarm {generation}-{} ({}) was changed by a person", alarm.number, alarm.code)
         }
         AdminRecord::DeadLetterDeleted { generation, number, .. } => {
             format!("dead letter {number} of generation {generation} was deleted")
@@ -225,7 +256,20 @@ fn told(record: &AdminRecord) -> String {
                 generations.join(", ")
             )
         }
+        AdminRecord::Revised(revised) => {
+            let Installation { id, revision, .. } = &revised.installation;
+            format!("installation {id} has revision {revision}")
+        }
         AdminRecord::UnitsGiven(units) => format!("{} points were given their units", units.len()),
+        AdminRecord::Missed { id, gaps, .. } => {
+            let missed: u64 = gaps.iter().map(|gap| gap.count).sum();
+            format!(
+                "installation {id} misses {missed} readings that wait for it: they are past the journal's retention"
+            )
+        }
+        AdminRecord::Dropped { before } => {
+            format!("readings of before sequence {before} are past the journal's retention and were dropped")
+        }
     }
 }
 
@@ -238,7 +282,7 @@ fn told_installed(new: &[NewInstallation]) -> String {
         [first, .., last] => {
             let (first, last) = (&first.installation, &last.installation);
             format!(
-                "{} apps were installed, {} (generation {}) to {} (generation {})",
+                "{} installations were made, {} (generation {}) to {} (generation {})",
                 new.len(),
                 first.id,
                 first.generation,
@@ -246,6 +290,6 @@ fn told_installed(new: &[NewInstallation]) -> String {
                 last.generation
             )
         }
-        [] => "no app was installed".to_owned(),
+        [] => "no installation was made".to_owned(),
     }
 }

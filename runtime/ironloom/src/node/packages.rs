@@ -6,14 +6,10 @@ use bytes::Bytes;
 
 use super::pages::Filling;
 use super::{Node, problems};
-use crate::api::facade::{
-    AlarmInfo, Answer, PackageInfo, Page, PageQuery, Problem, SettingInfo, SlotInfo, TimerInfo,
-};
+use crate::api::facade::{Answer, PackageInfo, Page, PageQuery, Problem};
 use crate::aside::aside;
 use crate::fold::KnownPackage;
 use crate::records::admin::{AdminRecord, PackageRecord};
-use ironloom_apps::allowance::LimitKind;
-use ironloom_apps::manifest::{Setting, ValueType};
 use ironloom_apps::package::{self, PackageError};
 use ironloom_apps::roles::check_component;
 use ironloom_sandbox::{CompileError, LoadError};
@@ -132,7 +128,7 @@ impl Node {
     pub(super) async fn remove_package(self: Arc<Self>, digest: Digest) -> Answer<()> {
         let _installing = self.admin.installing.lock().await;
         self.known_or_404(digest)?;
-        if let Some(user) = self.lanes.all().iter().find(|lane| lane.revision.package == digest) {
+        if let Some(user) = self.lanes.all().iter().find(|lane| lane.packages().contains(&digest)) {
             let detail = format!("installation {} uses this package; uninstall it first", user.id);
             return Err(Problem::conflict("in-use", detail));
         }
@@ -171,74 +167,6 @@ pub(super) fn load_problem(error: &LoadError) -> Problem {
 
 /// A package, as the API shows it.
 pub(super) fn info(known: &KnownPackage) -> PackageInfo {
-    let (record, manifest) = (&known.record, &*known.manifest);
-    let unit = |unit: &Option<Arc<str>>| unit.as_ref().map(|unit| unit.to_string());
-    let description = |text: &String| (!text.is_empty()).then(|| text.clone());
-    let inputs = manifest.inputs.iter().map(|input| {
-        let slot = SlotInfo {
-            kind: None,
-            r#type: input.value_type.name().to_owned(),
-            unit: unit(&input.unit),
-            optional: Some(input.optional),
-            description: description(&input.description),
-        };
-        (input.name.to_string(), slot)
-    });
-    let outputs = manifest.outputs.iter().map(|output| {
-        let slot = SlotInfo {
-            kind: Some(output.kind.name().to_owned()),
-            r#type: output.value_type.name().to_owned(),
-            unit: unit(&output.unit),
-            optional: None,
-            description: description(&output.description),
-        };
-        (output.name.to_string(), slot)
-    });
-    let settings = manifest.settings.iter().map(|setting| {
-        let shown = SettingInfo {
-            r#type: setting.value_type.name().to_owned(),
-            default: setting.default.as_deref().map(|text| setting_value(setting, text)),
-            description: description(&setting.description),
-        };
-        (setting.name.to_string(), shown)
-    });
-    let alarms = manifest.alarms.iter().map(|alarm| {
-        let severity = alarm.severity.name().to_owned();
-        (alarm.name.to_string(), AlarmInfo { severity, description: description(&alarm.description) })
-    });
-    let timers = manifest.timers.iter().map(|timer| {
-        let cron = timer.cron.to_string();
-        (timer.name.to_string(), TimerInfo { cron, description: description(&timer.description) })
-    });
-    let limits = LimitKind::ALL.into_iter().filter_map(|kind| {
-        let asked = manifest.limits.get(kind)?;
-        Some((kind.name().to_owned(), kind.show(asked)))
-    });
-    PackageInfo {
-        digest: record.digest,
-        id: manifest.id.clone(),
-        name: manifest.name.clone(),
-        version: manifest.version.clone(),
-        publisher: manifest.publisher.clone(),
-        description: manifest.description.clone(),
-        license: manifest.license.clone(),
-        inputs: inputs.collect(),
-        outputs: outputs.collect(),
-        settings: settings.collect(),
-        alarms: alarms.collect(),
-        timers: timers.collect(),
-        schedule: manifest.schedule,
-        limits: limits.collect(),
-        imports: record.imports.clone(),
-        sdk: record.sdk_version.clone(),
-    }
-}
-
-/// A setting's text as the JSON of its type.
-pub(super) fn setting_value(setting: &Setting, text: &str) -> serde_json::Value {
-    let typed = match setting.value_type {
-        ValueType::Boolean | ValueType::Integer | ValueType::Real => serde_json::from_str(text).ok(),
-        ValueType::Text | ValueType::Blob => None,
-    };
-    typed.unwrap_or_else(|| serde_json::Value::String(text.to_owned()))
+    let record = &known.record;
+    PackageInfo::of(&known.manifest, record.digest, record.imports.clone(), record.sdk_version.clone())
 }

@@ -1,6 +1,6 @@
 //! Pages of lists: bounded in number and in bytes.
 
-use std::collections::BinaryHeap;
+use std::collections::{BinaryHeap, VecDeque};
 use std::io;
 
 use serde::Serialize;
@@ -34,6 +34,38 @@ impl<T: Serialize> Filling<T> {
     /// Adds items until the page is full; says whether some were left.
     pub(super) fn extend(&mut self, items: impl IntoIterator<Item = T>) -> bool {
         items.into_iter().any(|item| !self.push(item))
+    }
+}
+
+/// The last of many items, as many as a page has room for.
+pub(super) struct Newest<T> {
+    items: VecDeque<(usize, T)>,
+    bytes: usize,
+    most: usize,
+}
+
+impl<T: Serialize> Newest<T> {
+    /// Keeps so many, at least one.
+    pub(super) fn new(most: usize) -> Self {
+        Self { items: VecDeque::new(), bytes: 0, most: most.max(1) }
+    }
+
+    /// Adds a newer one, where there is one. More bytes than a page may have aren't kept, but for one item, which tells
+    /// that there are more.
+    pub(super) fn extend(&mut self, item: Option<T>) {
+        let Some(item) = item else { return };
+        let bytes = json_bytes(&item);
+        self.bytes += bytes;
+        self.items.push_back((bytes, item));
+        while self.items.len() > self.most
+            || self.items.front().is_some_and(|(first, _)| self.bytes - first > MAX_PAGE_BYTES)
+        {
+            self.bytes -= self.items.pop_front().map_or(0, |(bytes, _)| bytes);
+        }
+    }
+
+    pub(super) fn into_newest_first(self) -> impl Iterator<Item = T> {
+        self.items.into_iter().rev().map(|(_, item)| item)
     }
 }
 
@@ -131,6 +163,21 @@ mod tests {
         let mut page = Filling::new(10);
         assert!(!page.extend([half.as_str(), half.as_str()]));
         assert!(page.extend(["z"]));
+    }
+
+    #[test]
+    fn the_newest_are_kept_by_number_and_by_bytes() {
+        let newest = |most, items: &[&str]| {
+            let mut newest = Newest::new(most);
+            items.iter().for_each(|item| newest.extend(Some((*item).to_owned())));
+            newest.into_newest_first().map(|item| item.len()).collect::<Vec<_>>()
+        };
+        assert_eq!(newest(2, &["1", "22", "333"]), [3, 2]);
+        assert_eq!(newest(0, &["1", "22"]), [2]);
+        let half = "x".repeat(MAX_PAGE_BYTES / 2);
+        // Two don't fit on a page; the second tells that there is another one.
+        assert_eq!(newest(9, &["1", &half, &half]), [half.len(), half.len()]);
+        assert_eq!(newest(9, &[&half, &half, "1"]), [1, half.len(), half.len()]);
     }
 
     #[test]

@@ -45,23 +45,27 @@ pub(super) fn full(reserve: u64) -> Problem {
     .hint(format!("Free some space; at {} MiB the server goes on by itself.", reserve + reserve / 2))
 }
 
-/// Combines all problems of a manifest, a component or an installation, each with its place.
-pub(super) fn all(kind: &str, detail: &str, problems: &Problems) -> Problem {
-    let place = |problem: &ironloom_apps::problem::Problem| Place {
+/// The place of a problem in the API's form.
+pub(super) fn place_of(problem: &ironloom_apps::problem::Problem) -> Place {
+    Place {
         line: problem.line.map(u64::from),
         column: problem.column.map(u64::from),
         field: problem.field.clone(),
         ..Place::default()
-    };
+    }
+}
+
+/// Combines all problems of a manifest, a component or an installation, each with its place.
+pub(super) fn all(kind: &str, detail: &str, problems: &Problems) -> Problem {
     let one = |problem: &ironloom_apps::problem::Problem, detail: String| {
         let kind = problem.cause.name().unwrap_or(kind).to_owned();
-        vec![Detail { kind, detail, place: Some(place(problem)) }]
+        vec![Detail { kind, detail, place: Some(place_of(problem)) }]
     };
     if let [only] = problems.0.as_slice() {
         // Told once: the sentence has it whole, its hints are the answer's own.
         let told = ironloom_apps::problem::Problem { hints: Vec::new(), ..only.clone() };
         let kind = only.cause.name().unwrap_or(kind);
-        let problem = Problem::refused(kind, format!("{detail}: {told}")).at(place(only));
+        let problem = Problem::refused(kind, format!("{detail}: {told}")).at(place_of(only));
         let problem = only.hints.iter().fold(problem, |problem, hint| problem.hint(hint));
         return problem.with(one(only, only.message.clone()));
     }
@@ -70,6 +74,16 @@ pub(super) fn all(kind: &str, detail: &str, problems: &Problems) -> Problem {
     };
     let errors = problems.0.iter().flat_map(|problem| one(problem, with_hints(problem))).collect();
     Problem::refused(kind, format!("{detail}: {} problems", problems.0.len())).with(errors)
+}
+
+/// What is wrong with an install.
+pub(super) fn not_as_asked(problems: &Problems) -> Problem {
+    all("install", "the app can't be installed as asked", problems)
+}
+
+/// The problem of a change.
+pub(super) fn not_changed(problems: &Problems) -> Problem {
+    all("revision", "the installation can't be changed as asked", problems)
 }
 
 /// The server's own fault.

@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::Node;
+use super::ingest::NotTaken;
 use crate::connectors::{KnownPoint, MAX_RECEIPT, Record, Sink, SinkError, Submitted};
-use crate::fold::submission::{ReadingsSubmission, Refusal, Submission};
+use crate::fold::submission::{Refusal, Submission};
 use crate::records::readings::{ReadingsHead, Receipt};
-use ironloom_storage::log::{LogError, Room};
 use ironloom_types::clock::Timestamp;
 
 /// Hands what connectors bring to the committer.
@@ -19,41 +19,30 @@ impl Sink for NodeSink {
         if node.stopping.load(Ordering::Acquire) {
             return Err(SinkError::Stopping);
         }
-        if node.committer.room() != Room::All {
-            return Err(SinkError::Later(
-                "the log is full until a checkpoint has written it to the store".into(),
-            ));
+        if let Err(problem) = node.has_room(&record.new_points) {
+            return Err(SinkError::Later(problem.detail.clone()));
         }
-        if node.full.load(Ordering::Acquire) {
-            return Err(SinkError::Later("the disk is nearly full (store.reserve)".into()));
+        if let Some(slowed) = node.slowed()
+            && (slowed.find)(&record.columns, &record.new_points, 0).is_some()
+        {
+            return Err(SinkError::Later(slowed.problem.detail.clone()));
         }
         if record.columns.is_empty() {
             return Ok(Box::pin(std::future::ready(Ok(()))));
         }
         assert!(record.receipt.len() <= MAX_RECEIPT, "each record of a connector carries its receipt");
-        let receipt = Receipt { connector: connector.into(), note: record.receipt };
+        let receipt = Receipt::Connector { name: connector.into(), note: record.receipt };
         let head = ReadingsHead { receipt: Some(receipt), idempotency: None };
         if !record.units.is_empty() && !super::units::submit(&node.committer, record.units) {
             return Err(SinkError::Stopping);
         }
-        let new_points = node.with_units(record.new_points);
-        let (reply, durable) = tokio::sync::oneshot::channel();
-        let columns = record.columns;
-        let item = Submission::Readings(ReadingsSubmission { head, new_points, columns, reply });
-        let bound = item.max_len();
-        if let Err(refused) = node.committer.submit(item, bound) {
-            return Err(match refused.error {
-                LogError::TooLarge { bytes, max } => {
-                    SinkError::Refused(Refusal::TooLarge { bytes, max }.to_string())
-                }
-                _ => SinkError::Stopping,
-            });
-        }
+        let durable = node.hand_over(head, record.new_points, record.columns).map_err(of_refusal)?;
         Ok(Box::pin(async move {
             match durable.await {
-                Ok(Ok(_)) => Ok(()),
-                Ok(Err(Refusal::UnknownOutcome)) | Err(_) => Err(SinkError::Stopping),
-                Ok(Err(refusal)) => Err(SinkError::Refused(refusal.to_string())),
+                Ok(_) => Ok(()),
+                Err(NotTaken::Refused(refusal)) => Err(of_refusal(refusal)),
+                // A connector waits for room, unless the server stops.
+                Err(NotTaken::NoRoom(_)) => Err(SinkError::Stopping),
             }
         }))
     }
@@ -75,5 +64,13 @@ impl Sink for NodeSink {
 
     fn latest(&self) -> Timestamp {
         self.0.latest()
+    }
+}
+
+/// A refusal as a connector hears of it: where the log has stopped, the node stops.
+fn of_refusal(refusal: Refusal) -> SinkError {
+    match refusal {
+        Refusal::UnknownOutcome => SinkError::Stopping,
+        refusal => SinkError::Refused(refusal.to_string()),
     }
 }

@@ -1,12 +1,14 @@
 //! The disk under the data folder: its room, and whether the files in use are still there.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use super::Node;
 use crate::aside::aside;
+use crate::fold::apply::told::of_alarm;
+use crate::telemetry::events::What;
 use ironloom_storage::log::{self, LogError};
 use ironloom_storage::{Folder, Gone, free_bytes};
 
@@ -35,26 +37,51 @@ pub(super) fn make_room(data: &Path) -> Result<(), LogError> {
 
 /// Refuses what is new while there is less than `store.reserve` besides what was accepted before, and ends the server
 /// where a file in use is gone.
-pub(super) async fn watch(node: Weak<Node>, data: PathBuf) {
-    let mut looked_for_files = Instant::now();
+pub(super) async fn watch(node: Weak<Node>) {
+    let (mut looked_for_files, mut is_behind, mut is_first) = (Instant::now(), false, true);
     loop {
         let Some(node) = node.upgrade() else { return };
-        look_at_space(&node, &data).await;
+        look_at_space(&node).await;
+        is_behind = look_at_clock(&node, is_behind);
+        node.telemetry.metrics.events.flush();
         if looked_for_files.elapsed() >= LOOK_FOR_FILES {
             looked_for_files = Instant::now();
             look_for_files(&node).await;
+            look_at_shelves(&node, is_first);
+            is_first = false;
         }
         drop(node);
         tokio::time::sleep(LOOK).await;
     }
 }
 
-async fn look_at_space(node: &Node, data: &Path) {
-    let Some(free) = free_bytes(data) else { return };
+/// Tells where the machine's clock comes to be behind journal time, and where it is so no more.
+fn look_at_clock(node: &Node, was_behind: bool) -> bool {
+    let is_behind = node.shared.clock.behind().is_some();
+    if is_behind != was_behind {
+        let state = if is_behind { "behind" } else { "caught-up" };
+        node.telemetry.metrics.events.tell(What::Clock { state });
+    }
+    is_behind
+}
+
+/// Tells of alarms whose shelves have ended. At a start those aren't told that ended before.
+fn look_at_shelves(node: &Node, is_first: bool) {
+    let now = node.shared.clock.now();
+    for lane in node.lanes.all() {
+        let ended = lane.take_ended_shelves(now);
+        for alarm in ended.iter().filter(|_| !is_first) {
+            node.telemetry.metrics.events.tell(of_alarm(&lane.id, lane.generation, alarm, "unshelved"));
+        }
+    }
+}
+
+async fn look_at_space(node: &Node) {
+    let Some(free) = free_bytes(&node.data) else { return };
     node.telemetry.metrics.disk_free.set(i64::try_from(free).unwrap_or(i64::MAX));
     let of_log = node.committer.bytes_since(node.shared.folded()) + node.committer.stats().queued_bytes;
     let owed = node.shared.owed(of_log);
-    let reserve = node.config.store.reserve.0;
+    let reserve = node.config.load().store.reserve.0;
     let was_full = node.full.load(Ordering::Acquire);
     let full = is_full(was_full, free, owed, reserve);
     if full == was_full {
@@ -67,6 +94,8 @@ async fn look_at_space(node: &Node, data: &Path) {
         full,
         "the free space of the data folder's disk, less what is owed to what was accepted, has crossed the reserve"
     );
+    let state = if full { "low" } else { "ok" };
+    node.telemetry.metrics.events.tell(What::Disk { state });
     node.full.store(full, Ordering::Release);
     node.shared.set_disk_full(full);
     let log = node.committer.reader();

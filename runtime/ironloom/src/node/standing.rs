@@ -3,12 +3,14 @@
 //! These need a lane's turn and no other lock. An invocation under way is interrupted, since an admin
 //! who stops an app doesn't wait for it.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
 
 use super::{Node, Turn, problems};
 use crate::api::facade::{Answer, Backlog, Installation, Problem, Resumed};
 use crate::aside::aside;
+use crate::fold::durable::Term;
 use crate::records::admin::AdminRecord;
 use crate::records::installation::Standing;
 use crate::records::lane::Trouble;
@@ -83,8 +85,16 @@ impl Node {
         }
         let node = Arc::clone(self);
         let cursor = lane.book().meta().cursor;
-        let counting =
-            aside(move || node.count_readings(cursor, &lane.revision.bindings.inputs, Instant::now()));
+        let counting = aside(move || {
+            let points = || {
+                let read_by = |term: &Arc<Term>| {
+                    node.paths.read_by(&node.shared.points, &term.revision.bindings.inputs).numbers
+                };
+                let all: BTreeSet<_> = lane.terms().all().iter().flat_map(read_by).collect();
+                all.into_iter().collect()
+            };
+            node.count_readings(cursor, points, Instant::now())
+        });
         counting.await.map_err(|error| problems::internal(&error))?
     }
 }

@@ -6,14 +6,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use super::facade::NodeFacade;
 use super::{Node, units};
-use crate::api::facade::Facade;
-use crate::api::host::{Host, NodeOptions, STORAGE_FAILED, Soon, StartError};
+use crate::api::capsule::{Capsule, Rerun};
+use crate::api::facade::{Facade, Later};
+use crate::api::host::{Host, Left, NodeOptions, STORAGE_FAILED, Soon, StartError};
 use crate::aside::aside;
 use crate::config::Config;
 use crate::connectors::{Connectors, Sink};
@@ -29,7 +31,7 @@ use ironloom_sandbox::{Sandbox, SandboxConfig};
 use ironloom_storage::journal;
 use ironloom_storage::log::{self, CommitterHandle, LogError};
 use ironloom_storage::store::{self, DataLock, Files};
-use ironloom_types::clock::{Clock, Source, Step, StepWatch, host_time};
+use ironloom_types::clock::{Clock, Source, Step, StepWatch, Timestamp, host_time};
 
 /// The interval at which due timers are checked.
 const TICK: Duration = Duration::from_millis(50);
@@ -63,10 +65,10 @@ pub(crate) fn start(options: NodeOptions) -> Result<Arc<dyn Host>, StartError> {
 
 /// Opens the data folder and starts everything, as [`start`] does, and leaves the process as it is.
 pub(super) fn start_node(options: NodeOptions) -> Result<Arc<Node>, StartError> {
-    let NodeOptions { config, data, exposed, telemetry } = options;
-    let folders = Folders::prepare(&data)?;
+    let NodeOptions { config, data, exposed, throwaway, telemetry, source } = options;
+    let folders = Folders::prepare(&data, &config)?;
     let lanes = Arc::new(Lanes::new(data.join("app-logs")));
-    let opened = open_data(&data, &config, &telemetry, &lanes)?;
+    let opened = open_data(&data, throwaway, &config, &telemetry, &lanes)?;
     sweep_packages(&folders.packages, &opened.shared);
     warn_of_clock(&opened.shared.clock);
     let core = Core::start(opened, &config)?;
@@ -74,7 +76,8 @@ pub(super) fn start_node(options: NodeOptions) -> Result<Arc<Node>, StartError> 
     super::kept::tell(&lanes, &config);
     let node = Arc::new(Node {
         runner: Arc::new(runner(&core, &lanes, &folders.sandbox, &config)),
-        config,
+        config: ArcSwap::from_pointee(config),
+        source: tokio::sync::Mutex::new(source),
         shared: core.shared,
         lanes,
         committer: core.committer,
@@ -82,8 +85,12 @@ pub(super) fn start_node(options: NodeOptions) -> Result<Arc<Node>, StartError> 
         packages: folders.packages,
         paths: super::paths::PathOrder::default(),
         admin: super::Admin::default(),
-        streams: super::streams::Streams::default(),
-        connectors: Mutex::new(None),
+        streams: super::streams::OpenStreams::default(),
+        waited_for: tokio::sync::Semaphore::new(super::applied::MAX_WAITED_FOR),
+        bound_looks: Arc::new(tokio::sync::Semaphore::new(super::applied::MAX_BOUND_LOOKS)),
+        replays: tokio::sync::Semaphore::new(1),
+        keep_up: super::keep_up::KeepUp::default(),
+        connectors: Mutex::new(Some(Connectors::default())),
         threads: Mutex::new(Some(core.threads)),
         stopping: AtomicBool::new(false),
         full: Arc::new(AtomicBool::new(false)),
@@ -92,9 +99,13 @@ pub(super) fn start_node(options: NodeOptions) -> Result<Arc<Node>, StartError> 
         shown: Mutex::default(),
         clock_step: Arc::default(),
         exposed,
+        data: std::path::absolute(&data).unwrap_or_else(|_| data.clone()),
+        backups: Arc::new(tokio::sync::Semaphore::new(1)),
+        started: super::status::Started::now(),
+        growth: Mutex::default(),
         _lock: folders.lock,
     });
-    start_tasks(&node, data);
+    start_tasks(&node);
     Ok(node)
 }
 
@@ -107,7 +118,7 @@ struct Folders {
 
 impl Folders {
     /// Makes the folder where it isn't there, and keeps other processes out of it.
-    fn prepare(data: &Path) -> Result<Self, StartError> {
+    fn prepare(data: &Path, config: &Config) -> Result<Self, StartError> {
         ironloom_storage::folders::make(data)
             .map_err(|source| OpenError::Io {
                 what: "make the data folder",
@@ -122,10 +133,21 @@ impl Folders {
             );
         }
         let lock = DataLock::acquire(data).map_err(start_error)?;
+        if crate::backup::is_cut_off(data) {
+            return Err(StartError::Refused(format!(
+                "the data folder {} is left of a restore that was cut off: run `ironloom restore` again, or remove the folder",
+                data.display()
+            )));
+        }
         // The running binary, even if another version has replaced its file: the engine that compiles is then the
         // engine that loads the code.
         let worker = PathBuf::from("/proc/self/exe");
-        let sandbox = Sandbox::new(SandboxConfig::new(data.join("code"), worker)).map_err(start_error)?;
+        let sandbox = SandboxConfig {
+            code: config.sandbox.code.0,
+            allocator: config.sandbox.allocator,
+            ..SandboxConfig::new(data.join("code"), worker)
+        };
+        let sandbox = Sandbox::new(sandbox).map_err(start_error)?;
         let packages = Files::open(&data.join("packages")).map_err(start_error)?;
         Ok(Self { lock, sandbox: Arc::new(sandbox), packages: Arc::new(packages) })
     }
@@ -134,6 +156,7 @@ impl Folders {
 /// Opens store and log, and folds what the store lacks.
 fn open_data(
     data: &Path,
+    throwaway: bool,
     config: &Config,
     telemetry: &Telemetry,
     lanes: &Arc<Lanes>,
@@ -149,7 +172,7 @@ fn open_data(
         block_file_bytes: journal::FILE_BYTES,
     };
     let metrics = Arc::new(telemetry.metrics.clone());
-    let opened = Disks::of_folder(data, storage)
+    let opened = Disks::of_folder(data, storage, throwaway)
         .and_then(|disks| open::open(disks, &open_config, metrics, Arc::clone(lanes) as _))
         .map_err(start_error)?;
     tracing::info!(records = opened.replayed, took = ?begun.elapsed(), "the data folder is open");
@@ -160,9 +183,10 @@ fn log_config(config: &Config) -> log::Config {
     log::Config { segment_bytes: config.log.segment.0, max_bytes: config.log.max.0, ..log::Config::default() }
 }
 
-/// The part of `store.cache` that is the engine's own: a third. The rest holds the apps' state.
+/// The part of `store.cache` that is the engine's own: an eighth, which the inner pages of a few million keys take; the
+/// system caches its file as well. The rest holds the apps' state.
 fn engine_cache(config: &Config) -> u64 {
-    config.store.cache.0 / 3
+    config.store.cache.0 / 8
 }
 
 /// The threads that write the log, fold it and make checkpoints, and what others need of them.
@@ -203,6 +227,7 @@ impl Core {
                 dirty_bytes: bytes(config.store.dirty.0),
                 cache_bytes: bytes(config.store.cache.0 - engine_cache(config)),
                 at_least_every: CHECKPOINT_EVERY,
+                at_stop: config.log.fold_at_stop.duration(),
             },
             on_failure: Box::new(move |error| {
                 checkpoint_failed.send_replace(Some(error.to_string()));
@@ -213,28 +238,44 @@ impl Core {
     }
 }
 
+/// The most that one invocation is offered.
+pub(super) fn batch_limits(config: &Config) -> BatchLimits {
+    BatchLimits { readings: config.batch.max_readings as usize, bytes: bytes(config.batch.max_bytes.0) }
+}
+
 fn runner(core: &Core, lanes: &Arc<Lanes>, sandbox: &Arc<Sandbox>, config: &Config) -> Runner {
-    let limits =
-        BatchLimits { readings: config.batch.max_readings as usize, bytes: bytes(config.batch.max_bytes.0) };
+    let limits = batch_limits(config);
     let cores = ironloom_sandbox::cores();
     let shared = Arc::clone(&core.shared);
     Runner::new(shared, Arc::clone(lanes), Arc::clone(sandbox), core.committer.clone(), limits, cores)
 }
 
 /// Starts what runs beside the threads: lanes, timers, the watch over the disk, connectors.
-fn start_tasks(node: &Arc<Node>, data: PathBuf) {
+fn start_tasks(node: &Arc<Node>) {
     let runtime = Handle::current();
     runtime.spawn(Arc::clone(&node.runner).run());
     let (shared, clock_step) = (Arc::clone(&node.shared), Arc::clone(&node.clock_step));
     runtime.spawn(watch_timers(shared, node.committer.clone(), clock_step));
-    runtime.spawn(super::space::watch(Arc::downgrade(node), data));
+    runtime.spawn(super::space::watch(Arc::downgrade(node)));
+    runtime.spawn(super::keep_up::watch(Arc::downgrade(node)));
     runtime.spawn(super::purge::watch_weeks(Arc::downgrade(node)));
+    runtime.spawn(super::retention::watch(Arc::downgrade(node)));
     runtime.spawn(super::loading::keep_loaded(Arc::downgrade(node)));
     runtime.spawn(super::unused::drop_unused(Arc::downgrade(node)));
-    let sink: Arc<dyn Sink> = Arc::new(super::sink::NodeSink(Arc::clone(node)));
+    runtime.spawn(super::status::watch_growth(Arc::downgrade(node)));
     let _guard = runtime.enter();
-    let connectors = Connectors::start(&node.config.connectors, &sink, &node.telemetry.metrics);
-    *node.connectors.lock() = Some(connectors);
+    node.start_connectors();
+}
+
+impl Node {
+    /// Starts the connectors that the configuration has and that don't run, within a tokio runtime; none where the
+    /// server stops.
+    pub(super) fn start_connectors(self: &Arc<Self>) {
+        let sink: Arc<dyn Sink> = Arc::new(super::sink::NodeSink(Arc::clone(self)));
+        if let Some(connectors) = &mut *self.connectors.lock() {
+            connectors.start(&self.config.load().connectors, &sink, &self.telemetry.metrics);
+        }
+    }
 }
 
 /// A size of the configuration as memory counts it.
@@ -324,10 +365,31 @@ fn warn_of_clock(clock: &Clock) {
 }
 
 impl Host for NodeFacade {
+    fn tick(&self, at: Timestamp) {
+        // If the committer has stopped, there is no clock to move.
+        let _ = self.0.committer.submit(Submission::Tick(at), 0);
+    }
+
+    fn run_capsule(&self, capsule: Capsule) -> Later<'_, Vec<Rerun>> {
+        Box::pin(self.0.run_capsule(capsule))
+    }
+
+    fn next_due(&self) -> Option<Timestamp> {
+        // By the lanes' own books: what is kept of their times follows a moment later.
+        let horizon = self.0.shared.horizon();
+        self.0.lanes.all().iter().filter_map(|lane| lane.book().next_due_after(horizon)).min()
+    }
+
+    fn left(&self, through: Timestamp) -> Left {
+        self.0.left(through)
+    }
+
     fn stop(&self) -> Soon<'_, Result<(), String>> {
         Box::pin(async {
             let node = &self.0;
             node.stopping.store(true, Ordering::Release);
+            // Connectors and invocations that wait there would hold up their end.
+            node.shared.close_point_places();
             let connectors = node.connectors.lock().take();
             if let Some(connectors) = connectors {
                 connectors.stop().await;

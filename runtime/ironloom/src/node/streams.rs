@@ -1,122 +1,84 @@
-//! Streams of readings that have a key: how far each has come, and which connection has it.
+//! Streams of readings: which connection has which.
 
 use std::sync::Arc;
 
 use hashbrown::HashMap;
 use parking_lot::Mutex;
-use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 use super::Node;
-use crate::api::facade::{Answer, OpenStream, Problem, RETRY_SOON, StreamPlace};
-use crate::fold::stored::{decode, encode};
-use crate::records::readings::Receipt;
-use ironloom_types::clock::{SECOND, Timestamp};
+use crate::api::facade::{Answer, OpenStream, Problem, Progress, RETRY_SOON, StreamClaim};
+use crate::fold::streams::{Kind, MOST};
 
-/// Streams that are remembered.
-const MAX_STREAMS: usize = 1_000;
-/// How long one is remembered after its last reading, where there are more.
-const REMEMBERED: u64 = 24 * 3600 * SECOND;
-/// The names of their receipts: no connector has a name with a slash.
-const PREFIX: &str = "stream/";
-
-/// The streams that connections have.
+/// The streams with a key that connections have or wait for.
 #[derive(Default)]
-pub(super) struct Streams(Mutex<HashMap<Arc<str>, Arc<Turn>>>);
+pub(super) struct OpenStreams(Mutex<HashMap<Arc<str>, Arc<Holding>>>);
 
-struct Turn {
+/// Who has a stream, and who wants it.
+struct Holding {
     place: Arc<Semaphore>,
-    /// Tells the connection that has it, or waits for it, that another wants it.
-    holder: Mutex<Arc<Notify>>,
+    /// Tells the last connection that has claimed it that another has.
+    wanted: Mutex<Arc<Notify>>,
 }
 
-/// What a connection keeps for as long as it has a stream.
+/// The things that a connection keeps for as long as it has a stream.
 struct Kept {
-    _turn: Arc<Turn>,
+    _holding: Arc<Holding>,
     _place: Option<OwnedSemaphorePermit>,
 }
 
-/// The note in a stream's receipt.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct StreamNote {
-    /// The lines that were dealt with.
-    lines: u64,
-    /// The journal's time when the last of them were sent to the log.
-    at: Timestamp,
-}
-
-fn receipt_name(key: &str) -> Box<str> {
-    format!("{PREFIX}{key}").into()
-}
-
 impl Node {
-    /// Gives a stream to a connection, once the one that has it has ended.
-    pub(super) async fn open_stream(&self, key: Option<Arc<str>>) -> Answer<OpenStream> {
+    /// Claims a stream for a connection; the one that has it is told.
+    pub(super) fn claim_stream(self: &Arc<Self>, key: Option<Arc<str>>) -> Answer<StreamClaim> {
         let wanted = Arc::new(Notify::new());
         let Some(key) = key else {
-            return Ok(OpenStream { lines: 0, wanted, _kept: Box::new(()) });
+            let open = OpenStream { key: None, progress: Progress::default(), _kept: Box::new(()) };
+            return Ok(StreamClaim { wanted, opened: Box::pin(std::future::ready(Ok(open))) });
         };
-        let turn = {
-            let mut open = self.streams.0.lock();
-            open.retain(|_, turn| Arc::strong_count(turn) > 1);
-            if !open.contains_key(&key) {
-                self.check_remembered(&key, &open)?;
-            }
-            let turn = open.entry(Arc::clone(&key)).or_insert_with(|| {
-                Arc::new(Turn {
-                    place: Arc::new(Semaphore::new(1)),
-                    holder: Mutex::new(Arc::new(Notify::new())),
-                })
-            });
-            Arc::clone(turn)
-        };
-        let before = std::mem::replace(&mut *turn.holder.lock(), Arc::clone(&wanted));
+        let holding = self.holding(&key)?;
+        let before = std::mem::replace(&mut *holding.wanted.lock(), Arc::clone(&wanted));
         before.notify_one();
-        let place = Arc::clone(&turn.place).acquire_owned().await.ok();
-        let lines = self.note_of(&receipt_name(&key)).map_or(0, |note| note.lines);
-        Ok(OpenStream { lines, wanted, _kept: Box::new(Kept { _turn: turn, _place: place }) })
+        let node = Arc::clone(self);
+        let opened = Box::pin(async move {
+            let place = Arc::clone(&holding.place).acquire_owned().await.ok();
+            // The fold's own key, if it has one: who keeps that keeps the stream from being forgotten.
+            let found = node.shared.streams.read().find(&key);
+            let (key, progress) = found.unwrap_or((key, Progress::default()));
+            let kept = Box::new(Kept { _holding: holding, _place: place });
+            Ok(OpenStream { key: Some(key), progress, _kept: kept })
+        });
+        Ok(StreamClaim { wanted, opened })
     }
 
-    fn note_of(&self, name: &str) -> Option<StreamNote> {
-        decode(self.shared.receipts.read().get(name)?).ok()
-    }
-
-    /// Makes room for a stream that is not remembered, by those whose last reading is a day old.
-    fn check_remembered(&self, key: &str, open: &HashMap<Arc<str>, Arc<Turn>>) -> Answer<()> {
-        let (mut count, mut old) = (0, Vec::new());
+    /// Who has the stream; refused where it would be one too many.
+    fn holding(&self, key: &Arc<str>) -> Answer<Arc<Holding>> {
+        let mut open = self.streams.0.lock();
+        open.retain(|_, holding| Arc::strong_count(holding) > 1);
+        if let Some(holding) = open.get(key) {
+            return Ok(Arc::clone(holding));
+        }
         {
-            let now = self.shared.clock.now();
-            let receipts = self.shared.receipts.read();
-            if receipts.contains_key(&receipt_name(key)) {
-                return Ok(());
+            let streams = self.shared.streams.read();
+            let kind = Kind::of(key);
+            let is_new = |key: &Arc<str>| streams.find(key).is_none();
+            let new = open.keys().filter(|key| Kind::of(key) == kind && is_new(key)).count();
+            if is_new(key) && !streams.has_room(kind, new, self.shared.clock.now()) {
+                let kept = kind.kept();
+                let detail = match kind {
+                    Kind::Named => format!(
+                        "{MOST} streams with a key are remembered, each for {kept} after its last reading; \
+                         use the key of one of them, or none"
+                    ),
+                    Kind::Once => format!(
+                        "{MOST} streams without a key of their own are open, or broke off and are remembered for {kept}"
+                    ),
+                };
+                return Err(Problem::unavailable("too-many-streams", detail, RETRY_SOON));
             }
-            let first: Box<str> = PREFIX.into();
-            for (name, note) in receipts.range(first..).take_while(|(name, _)| name.starts_with(PREFIX)) {
-                count += 1;
-                let is_old = decode(note).is_ok_and(|note: StreamNote| note.at.plus(REMEMBERED) <= now);
-                if is_old && !open.contains_key(&name[PREFIX.len()..]) {
-                    old.push(name.clone());
-                }
-            }
         }
-        if count < MAX_STREAMS {
-            return Ok(());
-        }
-        if old.is_empty() {
-            let detail = format!(
-                "{MAX_STREAMS} streams with a key are remembered, each for a day after its last reading; \
-                 use the key of one of them, or none"
-            );
-            return Err(Problem::unavailable("too-many-streams", detail, RETRY_SOON));
-        }
-        self.shared.forget_receipts(&old);
-        Ok(())
-    }
-
-    /// The receipt that a record of a stream carries.
-    pub(super) fn stream_receipt(&self, place: &StreamPlace) -> Receipt {
-        let note = StreamNote { lines: place.lines, at: self.shared.clock.now() };
-        Receipt { connector: receipt_name(&place.key), note: encode(&note).to_vec() }
+        let holding = Arc::new(Holding { place: Arc::new(Semaphore::new(1)), wanted: Mutex::default() });
+        open.insert(Arc::clone(key), Arc::clone(&holding));
+        Ok(holding)
     }
 }
 

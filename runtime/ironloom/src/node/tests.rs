@@ -9,13 +9,14 @@ use std::time::{Duration, Instant};
 use super::facade::NodeFacade;
 use super::start::start_node;
 use super::*;
-use crate::api::facade::{Answer, Backlog, Facade as _};
+use crate::api::facade::{AlarmDeed, Answer, Backlog, Ended, Facade as _, NoteRequest, Pushed, SetAside};
 use crate::api::host::{Host as _, NodeOptions};
 use crate::records::admin::{NewInstallation, PackageRecord};
-use crate::records::commit::{AlarmRecord, AlarmState, DeadLetter};
+use crate::records::alarm::{AlarmState, testing};
+use crate::records::commit::DeadLetter;
 use crate::records::installation::Revision;
-use crate::records::lane::LaneMeta;
-use ironloom_apps::binding::Bindings;
+use crate::records::lane::{Episodes, LaneMeta};
+use ironloom_apps::binding::{Bindings, Patterns};
 use ironloom_apps::manifest::Manifest;
 use ironloom_storage::store::{Item, Scope};
 use ironloom_types::CompiledRef;
@@ -58,7 +59,9 @@ impl World {
             config: Config::read(config).unwrap(),
             data: folder.path().join("data"),
             exposed: false,
-            telemetry: Telemetry::new(),
+            throwaway: false,
+            telemetry: Telemetry::new(crate::telemetry::LogFilter::unused()),
+            source: crate::config::Source::default(),
         };
         let node = tokio::task::spawn_blocking(move || start_node(options)).await.unwrap().unwrap();
         for digest in [INSTALLED, UNUSED] {
@@ -93,9 +96,10 @@ fn package(digest: Digest) -> PackageRecord {
 
 fn installed(id: &InstallationId, generation: u64) -> AdminRecord {
     let manifest = Manifest::parse(MANIFEST).unwrap();
-    let asked = [("value".to_owned(), vec!["room/{name}".to_owned()])].into();
+    let asked = [(SlotName::new("value").unwrap(), Patterns::One("room/{name}".to_owned()))].into();
     let revision = Revision {
         number: ids::Revision(1),
+        generation: Generation(generation),
         from: Sequence(1),
         package: INSTALLED,
         bindings: Arc::new(Bindings::new(&manifest, id, &asked).unwrap()),
@@ -103,6 +107,7 @@ fn installed(id: &InstallationId, generation: u64) -> AdminRecord {
         settings: Default::default(),
         limits: Limits::default(),
         timezone: "UTC".to_owned(),
+        keep_up: false,
     };
     let installation = Installation {
         id: id.clone(),
@@ -131,40 +136,8 @@ async fn until(what: &str, holds: impl Fn() -> bool) {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn what_an_admin_asked_for_happens_although_the_caller_hangs_up() {
-    let world = World::new().await;
-    let (facade, id, lane) = (&world.facade, || world.id.clone(), world.lane());
-    // Each waits for the lane's turn, as it does beside an invocation, while its caller goes.
-    let turn = lane.turn().await;
-    hang_up(facade.pause(id()));
-    drop(turn);
-    until("it is paused", || lane.installation().standing == Standing::Paused).await;
-
-    let turn = lane.turn().await;
-    hang_up(facade.resume(id(), Backlog::Keep));
-    drop(turn);
-    until("it is resumed", || lane.installation().standing == Standing::Running).await;
-
-    let alarm = AlarmRecord {
-        code: SlotName::new("hot").unwrap(),
-        entity: "attic".into(),
-        number: 1,
-        state: AlarmState::Unacknowledged,
-        message: "31.5".into(),
-        raised: Timestamp(1),
-        acknowledged: None,
-        cleared: None,
-    };
-    let generation = lane.generation;
-    world.node.change(AdminRecord::Alarm { generation, alarm: Box::new(alarm) }).await.unwrap();
-    let turn = lane.turn().await;
-    hang_up(facade.acknowledge("1-1".to_owned()));
-    drop(turn);
-    let is_acknowledged =
-        || lane.book().alarms().values().all(|alarm| alarm.state == AlarmState::Acknowledged);
-    until("its alarm is acknowledged", is_acknowledged).await;
-
+/// The dead letter of the first reading, as it is kept.
+fn letter() -> Vec<u8> {
     let letter = DeadLetter {
         number: 1,
         input: SlotName::new("value").unwrap(),
@@ -180,9 +153,71 @@ async fn what_an_admin_asked_for_happens_although_the_caller_hangs_up() {
         ordinal: Ordinal(1),
         revision: ids::Revision(1),
     };
+    postcard::to_allocvec(&letter).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_push_whose_dead_letters_cant_be_looked_for_is_told_so() {
+    let world = World::new().await;
+    let (node, generation) = (&world.node, world.lane().generation);
+    let keep = |letter: Vec<u8>| {
+        let key = Scope::MAIN.key(Item::DeadLetter(generation, 1));
+        node.shared.overlay.apply_for_test([(key, Some(letter.into()))]);
+    };
+    let look = async |last: u64, time: Duration, is_ended: bool| {
+        let lane = node.shared.lanes.of_generation(generation).unwrap();
+        let pushed = Pushed { accepted: 1, through: Sequence(last), duplicate: false };
+        let ended: Ended =
+            if is_ended { Box::pin(std::future::ready(())) } else { Box::pin(std::future::pending()) };
+        let deadline = tokio::time::Instant::now() + time;
+        node.set_aside(vec![(lane, pushed.through)], pushed, deadline, ended).await
+    };
+    let told = |readings, at_least| vec![SetAside { id: world.id.clone(), readings, at_least }];
+    let minute = Duration::from_secs(60);
+    keep(letter());
+    assert_eq!(look(1, minute, false).await, told(1, false));
+    assert_eq!(look(2, minute, false).await, []);
+    assert_eq!(look(1, minute, true).await, told(0, true), "the server stops");
+    assert_eq!(look(1, Duration::ZERO, false).await, told(0, true), "there is no time");
+    let places = node.bound_looks.acquire_many(super::applied::MAX_BOUND_LOOKS as u32).await.unwrap();
+    assert_eq!(look(1, Duration::from_millis(50), false).await, told(0, true), "others look for theirs");
+    drop(places);
+    keep(b"no letter".to_vec());
+    assert_eq!(look(1, minute, false).await, told(0, true), "it can't be read");
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_admin_asked_for_happens_although_the_caller_hangs_up() {
+    let world = World::new().await;
+    let (facade, id, lane) = (&world.facade, || world.id.clone(), world.lane());
+    // Each waits for the lane's turn, as it does beside an invocation, while its caller goes.
+    let turn = lane.turn().await;
+    hang_up(facade.pause(id()));
+    drop(turn);
+    until("it is paused", || lane.installation().standing == Standing::Paused).await;
+
+    let turn = lane.turn().await;
+    hang_up(facade.resume(id(), Backlog::Keep));
+    drop(turn);
+    until("it is resumed", || lane.installation().standing == Standing::Running).await;
+
+    let alarm = testing::alarm("attic", 1, "31.5", None);
+    let generation = lane.generation;
+    world
+        .node
+        .change(AdminRecord::Alarm { generation, alarm: Box::new(alarm), episodes: Episodes::default() })
+        .await
+        .unwrap();
+    let turn = lane.turn().await;
+    hang_up(facade.change_alarm("1-1".to_owned(), AlarmDeed::Acknowledge(NoteRequest::default())));
+    drop(turn);
+    let is_acknowledged =
+        || lane.book().alarms().values().all(|alarm| alarm.state == AlarmState::Acknowledged);
+    until("its alarm is acknowledged", is_acknowledged).await;
+
     let key = Scope::MAIN.key(Item::DeadLetter(generation, 1));
-    let letter = postcard::to_allocvec(&letter).unwrap();
-    world.node.shared.overlay.apply_for_test([(key.clone(), Some(letter.into()))]);
+    world.node.shared.overlay.apply_for_test([(key.clone(), Some(letter().into()))]);
     hang_up(facade.requeue(id(), 1));
     // It has no code, so the dead letter stays in line.
     until("its dead letter is to run again", || lane.pace.lock().requeue.any() == Some(1)).await;

@@ -101,7 +101,8 @@ impl Node {
 
     fn overdue_packages(&self, kept: Duration) -> Vec<Digest> {
         let known = self.shared.packages.read().keys().copied().collect();
-        let installed = self.lanes.all().iter().map(|lane| lane.revision.package).collect();
+        let lanes = self.lanes.all();
+        let installed = lanes.iter().flat_map(|lane| lane.packages()).collect();
         self.admin.last_use.overdue(&known, &installed, kept)
     }
 }

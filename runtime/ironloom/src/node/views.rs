@@ -4,11 +4,11 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::pages::{Filling, fill};
+use super::pages::{Filling, Newest, fill};
 use super::{Node, Turn, problems};
 use crate::api::facade::{
-    Answer, DeadLetter, Invocation, LogPage, OutputsQuery, Page, PageQuery, PointItem, Problem, RETRY_SOON,
-    Reading, ReadingItem, ReadingsQuery, StateItem,
+    Answer, DeadLetter, Invocation, LogPage, NumberedQuery, Order, OutputsQuery, Page, PageQuery, PointItem,
+    Problem, RETRY_SOON, Reading, ReadingItem, ReadingsQuery, StateItem,
 };
 use crate::fold::points::LatestValue;
 use crate::fold::{self, Shared};
@@ -18,10 +18,13 @@ use crate::records::admin::AdminRecord;
 use crate::records::commit::{self, InvocationKind};
 use ironloom_apps::binding::Target;
 use ironloom_sandbox::Scan;
-use ironloom_storage::journal::{Chunk, Filter};
+use ironloom_storage::journal::{Filter, ReadingRow};
 use ironloom_types::ids::{InstallationId, Ordinal, PointNumber, Sequence};
 use ironloom_types::readings::{NewPoint, Value};
 
+/// The number of readings from its end through which the journal is searched first for the newest of some kind, and at most at once.
+const FIRST_STRETCH: u64 = 4_096;
+const LAST_STRETCH: u64 = 1 << 20;
 /// The time that one request searches the journal; the next page continues.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// How long a reader of an app's state waits for an invocation under way.
@@ -40,43 +43,107 @@ impl Node {
             let Some(number) = number else { return Ok(Page { items: Vec::new(), next: None }) };
             filter = filter.of_points([number]);
         }
-        self.collect(filter, query.limit, |_, _| true, |_| None)
+        self.list_readings(filter, query, |_| true, |_| None)
+    }
+
+    /// Readings that pass a filter, from the end that the query names.
+    fn list_readings(
+        &self,
+        filter: Filter,
+        query: &ReadingsQuery,
+        wanted: impl Fn(&ReadingRow<'_>) -> bool,
+        entity: impl Fn(PointNumber) -> Option<String>,
+    ) -> Answer<Page<ReadingItem>> {
+        match query.order {
+            Order::Oldest => self.collect(filter, query.limit, wanted, entity),
+            Order::Newest => self.collect_newest(filter, query, wanted, entity),
+        }
+    }
+
+    /// A reading as people see it; `None` where its point is gone.
+    fn reading_item(
+        &self,
+        reading: &ReadingRow<'_>,
+        entity: impl Fn(PointNumber) -> Option<String>,
+    ) -> Option<ReadingItem> {
+        let point = self.shared.points.names().point(reading.point).map(|point| point.path.to_arc())?;
+        Some(ReadingItem {
+            point,
+            entity: entity(reading.point),
+            value: Value::from(reading.value).into(),
+            at: reading.at,
+            quality: reading.quality,
+            sequence: reading.sequence,
+            time: reading.time,
+        })
+    }
+
+    /// The newest readings first. The journal is read forward, so it is searched in stretches from its end back, each
+    /// longer than the one before.
+    fn collect_newest(
+        &self,
+        mut filter: Filter,
+        query: &ReadingsQuery,
+        wanted: impl Fn(&ReadingRow<'_>) -> bool,
+        entity: impl Fn(PointNumber) -> Option<String>,
+    ) -> Answer<Page<ReadingItem>> {
+        let mut page = Filling::new(query.limit);
+        let (started, mut width) = (Instant::now(), FIRST_STRETCH.max(query.limit as u64));
+        // Exclusive.
+        let mut end = self.shared.journal.last().next();
+        if query.after > Sequence(0) {
+            end = end.min(query.after);
+        }
+        // Older ones are past their retention.
+        let first = self.shared.journal.first().max(Sequence(1));
+        while end > first && started.elapsed() < PATIENCE {
+            let begin = Sequence(end.0.saturating_sub(width.saturating_add(1)));
+            let mut newest = Newest::new(query.limit + 1 - page.items.len());
+            filter.after = begin;
+            while filter.after.next() < end {
+                let found = self.shared.journal.select(&filter, query.limit + 1);
+                let Some(selection) = found.map_err(|error| problems::internal(&error))? else { break };
+                let within = selection.readings().filter(|reading| reading.sequence < end);
+                for reading in within.filter(&wanted) {
+                    newest.extend(self.reading_item(&reading, &entity));
+                }
+                filter.after = selection.through;
+            }
+            for item in newest.into_newest_first() {
+                if !page.push(item) {
+                    let next = page.items.last().map(|last| last.sequence.to_string());
+                    return Ok(Page { items: page.items, next });
+                }
+            }
+            end = begin.next();
+            width = width.saturating_mul(4).min(LAST_STRETCH);
+        }
+        let next = (end > first).then(|| end.to_string());
+        Ok(Page { items: page.items, next })
     }
 
     fn collect(
         &self,
         mut filter: Filter,
         limit: usize,
-        wanted: impl Fn(&Chunk, usize) -> bool,
+        wanted: impl Fn(&ReadingRow<'_>) -> bool,
         entity: impl Fn(PointNumber) -> Option<String>,
     ) -> Answer<Page<ReadingItem>> {
         let mut page = Filling::new(limit);
         let started = Instant::now();
         while started.elapsed() < PATIENCE {
-            let found = self.shared.journal.find(&filter).map_err(|error| problems::internal(&error))?;
-            let Some(chunk) = found else { return Ok(Page { items: page.items, next: None }) };
-            for row in filter.rows(&chunk, usize::MAX) {
-                if !wanted(&chunk, row) {
-                    continue;
-                }
-                let reading = chunk.row(row);
-                let point = self.shared.points.names().point(reading.point).map(|point| point.path.to_arc());
-                let Some(point) = point else { continue };
-                let item = ReadingItem {
-                    point,
-                    entity: entity(reading.point),
-                    value: Value::from(reading.value).into(),
-                    at: reading.at,
-                    quality: reading.quality,
-                    sequence: reading.sequence,
-                    time: reading.time,
-                };
+            // One more than fits, which tells that there is another page.
+            let found = self.shared.journal.select(&filter, limit + 1);
+            let found = found.map_err(|error| problems::internal(&error))?;
+            let Some(selection) = found else { return Ok(Page { items: page.items, next: None }) };
+            for reading in selection.readings().filter(&wanted) {
+                let Some(item) = self.reading_item(&reading, &entity) else { continue };
                 if !page.push(item) {
                     let next = page.items.last().map(|last| last.sequence.to_string());
                     return Ok(Page { items: page.items, next });
                 }
             }
-            filter.after = Sequence(chunk.next_sequence().0 - 1);
+            filter.after = selection.through;
         }
         Ok(Page { items: page.items, next: Some(filter.after.to_string()) })
     }
@@ -113,7 +180,9 @@ impl Node {
             LatestValue::InJournal => {
                 let chunk = self.shared.journal.chunk_from(latest.sequence).ok()??;
                 let row = chunk.row_after(Sequence(latest.sequence.0 - 1));
-                (row < chunk.len()).then(|| Value::from(chunk.row(row).value))?
+                let is_there = row < chunk.len() && chunk.sequence(row) == latest.sequence;
+                // Its reading may be past the journal's retention.
+                if is_there { Value::from(chunk.row(row).value) } else { Value::Missing }
             }
         };
         let names = self.shared.points.names();
@@ -130,9 +199,10 @@ impl Node {
 
     /// Lists the readings of an installation's outputs.
     pub(super) fn list_outputs(&self, lane: &Lane, query: &OutputsQuery) -> Answer<Page<ReadingItem>> {
+        let bindings = Arc::clone(&lane.newest().revision.bindings);
         let outputs: Vec<_> = match &query.output {
-            None => lane.revision.bindings.outputs.iter().collect(),
-            Some(name) => match lane.revision.bindings.output(name.as_str()) {
+            None => bindings.outputs.iter().collect(),
+            Some(name) => match bindings.output(name.as_str()) {
                 Some((_, output)) => vec![output],
                 None => {
                     return Err(Problem::not_found(format!("installation {} has no output {name}", lane.id)));
@@ -162,8 +232,8 @@ impl Node {
         let filter = Filter::after(query.readings.after)
             .between(query.readings.from, query.readings.to)
             .of_points(entities.keys().copied());
-        let own = |chunk: &Chunk, row: usize| chunk.run(row).origin == lane.generation;
-        self.collect(filter, query.readings.limit, own, |point| entities.get(&point).cloned())
+        let own = |reading: &ReadingRow<'_>| reading.origin == lane.generation;
+        self.list_readings(filter, &query.readings, own, |point| entities.get(&point).cloned())
     }
 
     /// What reads a page of an app's state, between two invocations.
@@ -198,25 +268,32 @@ impl Node {
     }
 
     /// A page of an app's log.
-    pub(super) fn read_log(&self, lane: &Lane, after: Option<u64>, limit: usize) -> Answer<LogPage> {
-        let (lines, mut more) = lane.log.page(after, limit).map_err(|error| problems::internal(&error))?;
+    pub(super) fn read_log(&self, lane: &Lane, query: NumberedQuery) -> Answer<LogPage> {
+        let NumberedQuery { after, order, limit } = query;
+        let found = match order {
+            Order::Oldest => lane.log.page(after, limit),
+            Order::Newest => lane.log.newest(after, limit),
+        };
+        let (lines, mut more) = found.map_err(|error| problems::internal(&error))?;
         let mut page = Filling::new(limit);
         more |= page.extend(lines);
         let next = page.items.last().filter(|_| more).map(|line| line.number.to_string());
         Ok(LogPage { page: Page { items: page.items, next }, generation: lane.generation })
     }
 
-    /// Dead letters with a number above `after`.
+    /// Dead letters in the order of their numbers, or the other way round.
     pub(super) async fn list_dead_letters(
         &self,
         lane: &Lane,
-        after: u64,
-        limit: usize,
+        query: NumberedQuery,
     ) -> Answer<Page<DeadLetter>> {
-        let mut page = Filling::new(limit);
-        let (generation, mut after) = (lane.generation, after);
+        let NumberedQuery { mut after, order, limit } = query;
+        let (generation, mut page) = (lane.generation, Filling::new(limit));
         loop {
-            let find = move |shared: &Shared| shared.dead_letters(generation, after, usize::MAX);
+            let find = move |shared: &Shared| match order {
+                Order::Oldest => shared.dead_letters(generation, after.unwrap_or(0), usize::MAX),
+                Order::Newest => shared.newest_dead_letters(generation, after, usize::MAX),
+            };
             let found = fold::read_aside(&self.shared, find).await;
             let (letters, more) = found.map_err(|error| problems::internal(&error))?;
             let last = letters.last().map(|letter| letter.number);
@@ -225,7 +302,7 @@ impl Node {
                 return Ok(Page { items: page.items, next });
             }
             match last.filter(|_| more) {
-                Some(last) => after = last,
+                Some(last) => after = Some(last),
                 None => return Ok(Page { items: page.items, next: None }),
             }
         }
@@ -296,17 +373,21 @@ impl Node {
         Ok(())
     }
 
-    /// Invocations with an ordinal above `after`.
+    /// Invocations in the order of their ordinals, or the other way round.
     pub(super) async fn list_invocations(
         &self,
         lane: &Lane,
-        after: Ordinal,
-        limit: usize,
+        query: NumberedQuery,
     ) -> Answer<Page<Invocation>> {
+        let NumberedQuery { after, order, limit } = query;
         // Attempts that failed stand under the ordinal of the next invocation.
         let (generation, last) = (lane.generation, lane.book().meta().ordinal.next());
-        let found = fold::read_aside(&self.shared, move |shared| {
-            shared.invocations.list(generation, after, last, limit)
+        let found = fold::read_aside(&self.shared, move |shared| match order {
+            Order::Oldest => shared.invocations.list(generation, Ordinal(after.unwrap_or(0)), last, limit),
+            Order::Newest => {
+                let before = after.map_or(last.next(), |after| last.next().min(Ordinal(after)));
+                shared.invocations.newest(generation, before, limit)
+            }
         });
         let (found, mut more) = found.await.map_err(|error| problems::internal(&error))?;
         let mut page = Filling::new(found.len());
@@ -315,7 +396,7 @@ impl Node {
         let mut items = page.items;
         // The next page begins behind an ordinal, so that all of its attempts are on this one.
         if let Some(&cut) = ordinals.get(items.len()) {
-            let whole = items.partition_point(|one| one.ordinal < cut);
+            let whole = items.iter().take_while(|one| one.ordinal != cut).count();
             items.truncate(if whole > 0 { whole } else { items.len() });
         }
         let next = items.last().filter(|_| more).map(|last| last.ordinal.to_string());
@@ -323,7 +404,7 @@ impl Node {
     }
 }
 
-fn show_invocation(invocation: commit::Invocation) -> Invocation {
+pub(super) fn show_invocation(invocation: commit::Invocation) -> Invocation {
     let took = invocation.readings > 0;
     let timer = match &invocation.kind {
         InvocationKind::Timer(name) => Some(name.to_string()),

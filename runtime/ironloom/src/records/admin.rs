@@ -4,16 +4,17 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::commit::AlarmRecord;
-use super::{BodyError, Reader, head_len, put_head};
+use super::alarm::AlarmRecord;
+use super::{BodyError, Reader, VARINT, head_len, put_head};
 use crate::records::installation::{Installation, Revision, Standing};
-use crate::records::lane::LaneMeta;
+use crate::records::lane::{Episodes, LaneMeta};
 use ironloom_types::CompiledRef;
 use ironloom_types::clock::Timestamp;
-use ironloom_types::ids::{Digest, Generation, InstallationId, PointNumber, SlotName};
+use ironloom_types::ids::{Digest, Generation, InstallationId, PointNumber, Sequence, SlotName};
+use ironloom_types::work::Gap;
 
 /// The version that is written.
-pub(crate) const VERSION: u8 = 1;
+pub(crate) const VERSION: u8 = 3;
 
 /// One change. New variants go to the end: their order is the format.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -44,11 +45,13 @@ pub(crate) enum AdminRecord {
         /// Its state and the points of its outputs go at once, with all that earlier ones of its id have kept.
         purge: bool,
     },
-    /// Somebody acknowledged an alarm.
+    /// Somebody acknowledged or shelved an alarm, or said something about it.
     Alarm {
         generation: Generation,
-        /// The alarm as it is now.
+        /// The episode as it is now.
         alarm: Box<AlarmRecord>,
+        /// The history after it.
+        episodes: Episodes,
     },
     /// Somebody deleted a dead letter.
     DeadLetterDeleted {
@@ -75,7 +78,35 @@ pub(crate) enum AdminRecord {
         /// The points of its outputs go too: no installation of this id lives, and no other generation keeps them.
         points: bool,
     },
+    /// Readings that wait for a lane are about to be dropped: it goes on behind them.
+    Missed {
+        id: InstallationId,
+        generation: Generation,
+        /// The last sequence that it will never see.
+        through: Sequence,
+        /// Its gaps, one for each input.
+        gaps: Vec<Gap>,
+    },
+    /// Blocks of the journal with readings before this sequence alone are past their retention and go. Lanes that
+    /// waited for such readings were moved on before.
+    Dropped { before: Sequence },
+    /// An installation has a new revision.
+    Revised(Box<Revised>),
 }
+
+/// A revision of an installation that is there.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Revised {
+    /// The installation as it is now.
+    pub installation: Installation,
+    /// Its new revision. While it waits for its record, `from` may be [`FROM_HERE`].
+    pub revision: Revision,
+    /// The lane's bookkeeping after it.
+    pub meta: LaneMeta,
+}
+
+/// Stands for the sequence that follows the readings before a record, which only the committer knows.
+pub(crate) const FROM_HERE: Sequence = Sequence(0);
 
 /// An app that is installed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -119,9 +150,13 @@ pub(crate) fn encode(record: &AdminRecord, out: &mut Vec<u8>) {
     put_head(record, out);
 }
 
-/// The bytes that [`encode`] appends.
+/// At least the bytes that [`encode`] appends.
 pub(crate) fn encoded_len(record: &AdminRecord) -> usize {
-    head_len(record)
+    match record {
+        // The committer puts a sequence into it.
+        AdminRecord::Revised(_) => head_len(record) + VARINT,
+        _ => head_len(record),
+    }
 }
 
 /// Reads a body of any version that this binary knows.

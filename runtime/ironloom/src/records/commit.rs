@@ -7,24 +7,22 @@
 //! before, length of the rest, the rest, and the value's length + 1 before the value, or 0 for a
 //! deletion.
 
-use std::sync::Arc;
-
-use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use super::alarm::{AlarmRecord, EpisodePlace};
 use super::{
     BodyError, NumberedPoint, Reader, columns, points_max_len, put_head, put_points, put_varint, take_points,
 };
 use crate::records::lane::LaneMeta;
+pub(crate) use ironloom_types::changes::StateChanges;
 use ironloom_types::clock::Timestamp;
-pub(crate) use ironloom_types::effects::StateChange;
 use ironloom_types::ids::{
     Digest, Generation, InstallationId, Ordinal, PointNumber, Revision, Sequence, SlotName,
 };
 use ironloom_types::readings::{Columns, NewPoint, Quality, Value};
 
 /// The version that is written.
-pub(crate) const VERSION: u8 = 1;
+pub(crate) const VERSION: u8 = 3;
 
 /// The head of a commit: everything besides state, points and readings.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -38,8 +36,11 @@ pub(crate) struct CommitHead {
     pub meta: LaneMeta,
     /// One-shot timers after it: set, or gone (`None`).
     pub timers: Vec<(Box<str>, Option<Timestamp>)>,
-    /// Alarms that it changed, as they are after it.
+    /// Episodes of alarms that it changed, as they are after it, in the order in which it first changed them. The next
+    /// episode of an alarm follows the one before.
     pub alarms: Vec<AlarmRecord>,
+    /// Episodes that the history no longer has, since there were too many; they may be among `alarms`.
+    pub episodes_gone: Vec<EpisodePlace>,
     /// Its dead letters.
     pub dead_letters: Vec<DeadLetter>,
     /// Dead letters that are gone: requeued, or dropped since there were too many or they took too much.
@@ -124,6 +125,23 @@ pub(crate) enum OutcomeKind {
 }
 
 impl OutcomeKind {
+    const ALL: [Self; 9] = [
+        Self::Ok,
+        Self::Reject,
+        Self::Retry,
+        Self::Trap,
+        Self::CpuLimit,
+        Self::WallLimit,
+        Self::MemoryLimit,
+        Self::HostCallLimit,
+        Self::CommitLimit,
+    ];
+
+    /// The outcome of this name.
+    pub(crate) fn by_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|outcome| outcome.name() == name)
+    }
+
     /// Its name in API and metrics.
     pub(crate) fn name(self) -> &'static str {
         match self {
@@ -137,48 +155,6 @@ impl OutcomeKind {
             Self::HostCallLimit => "host-call-limit",
             Self::CommitLimit => "commit-limit",
         }
-    }
-}
-
-/// An alarm as it stands in the store; its key is (generation, code, entity).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct AlarmRecord {
-    /// Which of the manifest's alarms.
-    pub code: SlotName,
-    /// Its entity; empty for the whole installation.
-    pub entity: Arc<str>,
-    /// Rises with each raise of an alarm that did not stand.
-    pub number: u64,
-    /// Whether it stands, and whether somebody has seen it.
-    pub state: AlarmState,
-    /// The app's words.
-    pub message: Box<str>,
-    /// When it was raised.
-    pub raised: Timestamp,
-    /// When it was acknowledged.
-    pub acknowledged: Option<Timestamp>,
-    /// When it returned to normal.
-    pub cleared: Option<Timestamp>,
-}
-
-/// The states of ISA-18.2 (5.2) as far as they exist here.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) enum AlarmState {
-    /// Stands, and nobody has acknowledged it.
-    Unacknowledged,
-    /// Stands, and somebody has acknowledged it.
-    Acknowledged,
-    /// No longer stands, but nobody has acknowledged it.
-    ReturnedToNormal,
-    /// Neither stands nor waits for anybody: it is removed.
-    Normal,
-}
-
-impl AlarmState {
-    /// Whether the condition is there.
-    pub(crate) fn stands(self) -> bool {
-        matches!(self, Self::Unacknowledged | Self::Acknowledged)
     }
 }
 
@@ -223,7 +199,7 @@ pub(crate) struct CommitRecord {
     /// Everything besides state, points and readings.
     pub head: CommitHead,
     /// State changes in the order of their keys' bytes.
-    pub state: Vec<StateChange>,
+    pub state: StateChanges,
     /// Points that appear in it for the first time.
     pub new_points: Vec<NumberedPoint>,
     pub derived: Columns,
@@ -231,17 +207,13 @@ pub(crate) struct CommitRecord {
 
 /// Appends the part of the body that the lane knows before the committer gives its numbers. Returns the length of
 /// the head, which comes before the state.
-pub(crate) fn encode_effects<'a>(
-    head: &CommitHead,
-    state: impl ExactSizeIterator<Item = (&'a str, Option<&'a [u8]>)>,
-    out: &mut Vec<u8>,
-) -> usize {
+pub(crate) fn encode_effects(head: &CommitHead, state: &StateChanges, out: &mut Vec<u8>) -> usize {
     let begin = out.len();
     put_head(head, out);
     let of_head = out.len() - begin;
     put_varint(out, state.len() as u64);
     let mut before: &[u8] = &[];
-    for (key, value) in state {
+    for (key, value) in state.iter() {
         let key = key.as_bytes();
         let shared = before.iter().zip(key).take_while(|(a, b)| a == b).count();
         put_varint(out, shared as u64);
@@ -284,24 +256,27 @@ pub(crate) fn decode(version: u8, body: &[u8]) -> Result<CommitRecord, BodyError
     Ok(CommitRecord { head, state, new_points, derived })
 }
 
-fn take_state(reader: &mut Reader<'_>) -> Result<Vec<StateChange>, BodyError> {
+fn take_state(reader: &mut Reader<'_>) -> Result<StateChanges, BodyError> {
     const TOO_LARGE: BodyError = BodyError("a length is too large");
     let count = reader.varint()?;
-    let mut state: Vec<StateChange> = Vec::new();
+    let mut state = StateChanges::default();
+    let mut key = Vec::new();
     for _ in 0..count {
         let shared = usize::try_from(reader.varint()?).map_err(|_| TOO_LARGE)?;
-        let before = state.last().map_or("", |(key, _)| key);
-        let mut key = before.as_bytes().get(..shared).ok_or(TOO_LARGE)?.to_vec();
+        if shared > key.len() {
+            return Err(TOO_LARGE);
+        }
+        key.truncate(shared);
         key.extend_from_slice(super::take_bytes(reader)?);
-        let key = String::from_utf8(key).map_err(|_| BodyError("a key is not UTF-8"))?;
+        let text = std::str::from_utf8(&key).map_err(|_| BodyError("a key is not UTF-8"))?;
         let value = match reader.varint()? {
             0 => None,
             length => {
                 let length = usize::try_from(length - 1).map_err(|_| TOO_LARGE)?;
-                Some(Bytes::copy_from_slice(reader.slice(length)?))
+                Some(reader.slice(length)?)
             }
         };
-        state.push((key.into(), value));
+        state.push(text, value);
     }
     Ok(state)
 }

@@ -39,10 +39,13 @@ pub(crate) enum Standing {
     Paused,
 }
 
-/// Package, bindings, grants, settings and limits of an installation from a sequence on.
+/// Package, bindings, grants, settings and limits of an installation from a sequence on. Readings before that run under
+/// the revision before.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Revision {
     pub number: ids::Revision,
+    /// The life of the installation that it belongs to: numbers begin anew with each.
+    pub generation: Generation,
     /// The first sequence that runs under it.
     pub from: Sequence,
     pub package: Digest,
@@ -56,6 +59,8 @@ pub(crate) struct Revision {
     pub limits: Limits,
     /// The time zone of its timers, by its IANA name.
     pub timezone: String,
+    /// Whether the sources are slowed where it falls behind.
+    pub keep_up: bool,
 }
 
 impl Revision {

@@ -5,7 +5,8 @@ use serde::{Deserialize, Serialize};
 
 use ironloom_types::clock::Timestamp;
 use ironloom_types::ids::{Ordinal, Sequence, SlotName};
-use ironloom_types::work::{Counters, LastError, TimerError};
+use ironloom_types::limits::{MAX_EPISODE_BYTES, MAX_EPISODES};
+use ironloom_types::work::{Counters, Gap, LastError, TimerError};
 
 /// Cursor, counters and bookkeeping of one generation, as of its last commit.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -30,8 +31,10 @@ pub(crate) struct LaneMeta {
     pub dead_letter_bytes: u64,
     /// Alarms that stand.
     pub alarms_standing: u32,
-    /// The number of the next alarm.
+    /// The number of the next episode of an alarm.
     pub next_alarm: u64,
+    /// Episodes that are over and kept in the history.
+    pub episodes: Episodes,
     /// Points that its outputs made; see [`ironloom_types::limits::Limits::points`].
     pub points: u64,
     /// The next due time of each repeating timer of the manifest.
@@ -44,9 +47,56 @@ pub(crate) struct LaneMeta {
     pub last_error: Option<LastError>,
     /// The last failure of a timer, until the same timer's run ends well.
     pub last_timer_error: Option<TimerError>,
+    /// Gaps of which the app is to be told with its next call: one for each input that missed readings.
+    pub gaps: Vec<Gap>,
+}
+
+/// The number of episodes that are kept, and their cost by [`cost`](super::alarm::AlarmRecord::cost).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Episodes {
+    pub kept: u64,
+    pub bytes: u64,
+}
+
+impl Episodes {
+    /// Counts one more of this cost.
+    pub(crate) fn add(&mut self, cost: usize) {
+        (self.kept, self.bytes) = (self.kept + 1, self.bytes + cost as u64);
+    }
+
+    /// Takes one of this cost away.
+    pub(crate) fn remove(&mut self, cost: usize) {
+        self.kept = self.kept.saturating_sub(1);
+        self.bytes = self.bytes.saturating_sub(cost as u64);
+    }
+
+    /// Says whether they are more than are kept.
+    pub(crate) fn are_too_many(self) -> bool {
+        self.kept > MAX_EPISODES || self.bytes > MAX_EPISODE_BYTES
+    }
 }
 
 impl LaneMeta {
+    /// Moves the lane on over readings that it will never see; not once more where it is past them already, as after a
+    /// checkpoint that was cut off.
+    pub(crate) fn miss(&mut self, through: Sequence, missed: &[Gap]) {
+        if through <= self.cursor {
+            return;
+        }
+        self.cursor = through;
+        for new in missed {
+            self.counters.missed += new.count;
+            match self.gaps.iter_mut().find(|known| known.slot == new.slot) {
+                Some(known) => {
+                    known.first = known.first.min(new.first);
+                    known.last = known.last.max(new.last);
+                    known.count += new.count;
+                }
+                None => self.gaps.push(new.clone()),
+            }
+        }
+    }
+
     /// Forgets times behind `to`, which is the present: they come from a clock that was wrong, and what is
     /// measured from them would wait for years.
     pub(crate) fn leave_future(&mut self, to: Timestamp) {

@@ -5,6 +5,7 @@
 //! and written in bulk: state changes, new points, columns.
 
 pub(crate) mod admin;
+pub(crate) mod alarm;
 pub(crate) mod columns;
 pub(crate) mod commit;
 pub(crate) mod installation;

@@ -1,31 +1,51 @@
-//! Kind 1, *readings*: what one push or one connector's step brought in.
+//! Kind 1, *readings*: what one push, one connector's step or a part of a stream brought in, or points alone, which the
+//! record behind it needs.
+
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use super::{
     BodyError, NumberedPoint, Reader, columns, head_len, points_max_len, put_head, put_points, take_points,
 };
-use ironloom_types::readings::{Columns, NewPoint};
+use ironloom_types::ids::Generation;
+use ironloom_types::readings::{Columns, NewPoint, Progress};
 
 /// The version that is written.
-pub(crate) const VERSION: u8 = 1;
+pub(crate) const VERSION: u8 = 3;
 
 /// The head of a record of readings.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct ReadingsHead {
-    /// The receipt of its connector, as of these readings.
+    /// The place of its source behind these readings, if the source goes on there after a restart.
     pub receipt: Option<Receipt>,
     /// The request that brought them, where it named itself.
     pub idempotency: Option<Idempotency>,
 }
 
-/// A connector's own note of how far it has come, at most 64 KiB.
+/// The place of a source behind a record.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Receipt {
-    /// The connector's name in the configuration.
-    pub connector: Box<str>,
-    /// Bytes that only the connector understands.
-    pub note: Vec<u8>,
+pub(crate) enum Receipt {
+    /// A connector's own note.
+    Connector {
+        /// Its name in the configuration.
+        name: Box<str>,
+        /// Bytes that only the connector understands, at most 64 KiB.
+        note: Vec<u8>,
+    },
+    /// The place of a stream of readings. A record may hold it without any reading: not every line has one.
+    Stream {
+        /// The key that the sender has chosen.
+        key: Arc<str>,
+        /// Its progress with this record; `None` where its key won't come again.
+        progress: Option<Progress>,
+    },
+    /// The outputs of an installation, of which some points are made before the record that needs them.
+    Outputs {
+        generation: Generation,
+        /// The number of points that they have made with this record.
+        points: u64,
+    },
 }
 
 /// A request that can be repeated without harm.
@@ -75,3 +95,6 @@ pub(crate) fn decode(version: u8, body: &[u8]) -> Result<ReadingsRecord, BodyErr
     reader.end()?;
     Ok(ReadingsRecord { head, new_points, columns })
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,10 +6,10 @@ use std::io;
 
 use tracing::Subscriber;
 use tracing::field::Field;
-use tracing_subscriber::EnvFilter;
 use tracing_subscriber::field::MakeExt as _;
 use tracing_subscriber::fmt::format::{Writer, debug_fn};
 
+use super::filter::{Apply, LogLines};
 use ironloom_types::text::{clean, clean_json};
 
 /// The form of log lines.
@@ -23,18 +23,27 @@ pub(super) enum Form {
     Json,
 }
 
-/// Writes log lines of this form.
+/// Writes log lines of this form, and gives what puts another filter in the place of this one.
 pub(super) fn subscriber<W: io::Write + 'static>(
-    filter: EnvFilter,
+    filter: &LogLines,
     form: Form,
     to: impl Fn() -> W + Send + Sync + 'static,
-) -> Box<dyn Subscriber + Send + Sync> {
-    let lines = tracing_subscriber::fmt().with_env_filter(filter);
+) -> (Box<dyn Subscriber + Send + Sync>, Apply) {
+    let lines = tracing_subscriber::fmt().with_env_filter(filter.to_string());
     match form {
-        Form::Json => Box::new(lines.json().with_writer(move || Json(to())).finish()),
+        Form::Json => {
+            let lines = lines.json().with_writer(move || Json(to())).with_filter_reloading();
+            let handle = lines.reload_handle();
+            let apply = move |filter| handle.reload(filter).map_err(|error| error.to_string());
+            (Box::new(lines.finish()), Box::new(apply))
+        }
         Form::Text | Form::Coloured => {
             let fields = debug_fn(clean_field).delimited(" ");
-            Box::new(lines.with_ansi(form == Form::Coloured).fmt_fields(fields).with_writer(to).finish())
+            let lines = lines.with_ansi(form == Form::Coloured).fmt_fields(fields).with_writer(to);
+            let lines = lines.with_filter_reloading();
+            let handle = lines.reload_handle();
+            let apply = move |filter| handle.reload(filter).map_err(|error| error.to_string());
+            (Box::new(lines.finish()), Box::new(apply))
         }
     }
 }
@@ -94,7 +103,7 @@ mod tests {
     fn logged(form: Form) -> String {
         let kept = Kept::default();
         let to = kept.clone();
-        let subscriber = subscriber(EnvFilter::new("info"), form, move || to.clone());
+        let (subscriber, _) = subscriber(&LogLines::default(), form, move || to.clone());
         tracing::subscriber::with_default(subscriber, || {
             tracing::warn!(plain = FOREIGN, shown = %FOREIGN, "said: {FOREIGN}");
             tracing::info!("Größe, 猪");
@@ -113,10 +122,30 @@ mod tests {
             assert_eq!(misleading, [] as [char; 0], "{form:?}: {text}");
         }
         let text = logged(Form::Text);
-        // Texts are quoted as before, and foreign characters look the same everywhere.
+        // Texts are quoted, and foreign characters look the same everywhere.
         assert!(text.contains(" said: a\\u{202e}b\\nc\\u{1b}[2Jd"), "{text}");
         assert!(text.contains(" plain=\"a\\u{202e}b\\nc\\u{1b}[2Jd"), "{text}");
         assert!(text.contains(" shown=a\\u{202e}b\\nc\\u{1b}[2Jd"), "{text}");
+    }
+
+    #[test]
+    fn another_filter_holds_from_the_next_line_on() {
+        for form in [Form::Text, Form::Json] {
+            let kept = Kept::default();
+            let to = kept.clone();
+            let (subscriber, apply) = subscriber(&LogLines::default(), form, move || to.clone());
+            tracing::subscriber::with_default(subscriber, || {
+                for filter in ["debug", "off", "info"] {
+                    tracing::debug!("before {filter}");
+                    apply(filter.parse().unwrap()).unwrap();
+                }
+                tracing::info!("at the end");
+            });
+            let text = String::from_utf8(kept.0.lock().clone()).unwrap();
+            let told =
+                ["before debug", "before off", "before info", "at the end"].map(|line| text.contains(line));
+            assert_eq!(told, [false, true, false, true], "{form:?}: {text}");
+        }
     }
 
     #[test]

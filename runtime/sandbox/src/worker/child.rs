@@ -12,7 +12,7 @@ use wasmtime::component::Component;
 
 use super::{Found, MAX_FOUND, Refusal};
 use crate::canonical_nan::Problem;
-use crate::engine::TABLE_ELEMENTS;
+use crate::engine::{Allocator, TABLE_ELEMENTS};
 use crate::{canonical_nan, engine};
 use ironloom_types::limits::{MAX_CORE_INSTANCES, MAX_MEMORIES, MAX_PACKAGE, MAX_TABLES};
 
@@ -24,6 +24,9 @@ const MAX_SDK_VERSION: usize = 64;
 const MAX_DEPTH: usize = 32;
 /// Descriptors that a worker may have: its three pipes, and what the engine opens for itself.
 const MAX_DESCRIPTORS: u64 = 32;
+
+/// The task of a worker that doesn't compile.
+pub(super) const LOOK: &str = "look";
 
 /// Runs the worker: `main` calls this before it does anything else.
 pub fn compile_worker() -> ExitCode {
@@ -43,14 +46,19 @@ fn work() -> Result<(), Failed> {
     let mut number =
         || -> Result<u64, Failed> { Ok(arguments.next().ok_or("a worker is told its limits")?.parse()?) };
     let (server, memory, code_limit, cpu) = (number()?, number()?, number()?, number()?);
+    let only_looks = arguments.next().is_some_and(|task| task == LOOK);
     limit_itself(server, memory, code_limit, cpu)?;
     // The engine looks at files of the kernel; from then on there are none.
-    let engine = engine::engine(1)?;
+    let engine = if only_looks { None } else { Some(engine::engine(1, Allocator::Pool)?) };
     let confined = lock_itself_in()?;
 
     let mut wasm = Vec::new();
     std::io::stdin().lock().take(MAX_PACKAGE as u64 + 1).read_to_end(&mut wasm)?;
-    let (found, code) = match compile_here(&engine, &wasm) {
+    let done = match &engine {
+        Some(engine) => compile_here(engine, &wasm),
+        None => look_here(&wasm).map(|found| (found, Vec::new())),
+    };
+    let (found, code) = match done {
         Ok((_, code)) if code.len() as u64 > code_limit => {
             (Err(Refusal::too_much_code(code_limit)), Vec::new())
         }
@@ -118,16 +126,7 @@ fn is_locked_in() -> bool {
 
 /// Validates, lists and compiles.
 pub(super) fn compile_here(engine: &Engine, wasm: &[u8]) -> Result<(Found, Vec<u8>), Refusal> {
-    if Engine::detect_precompiled(wasm).is_some() {
-        return Err(Refusal::Precompiled);
-    }
-    if wasmparser::Parser::is_core_wasm(wasm) {
-        return Err(Refusal::CoreModule);
-    }
-    if !wasmparser::Parser::is_component(wasm) {
-        return Err(Refusal::NotWasm);
-    }
-    check_depth(wasm)?;
+    check_kind(wasm)?;
     let rewritten = canonical_nan::rewrite(wasm);
     // What can't be rewritten is compiled all the same: where it isn't valid, the engine says best why.
     let component =
@@ -158,6 +157,29 @@ pub(super) fn compile_here(engine: &Engine, wasm: &[u8]) -> Result<(Found, Vec<u
         confined: false,
     };
     Ok((found, code))
+}
+
+/// Refuses what isn't a component, and says what it is instead.
+fn check_kind(wasm: &[u8]) -> Result<(), Refusal> {
+    if Engine::detect_precompiled(wasm).is_some() {
+        return Err(Refusal::Precompiled);
+    }
+    if wasmparser::Parser::is_core_wasm(wasm) {
+        return Err(Refusal::CoreModule);
+    }
+    if !wasmparser::Parser::is_component(wasm) {
+        return Err(Refusal::NotWasm);
+    }
+    check_depth(wasm)
+}
+
+/// Checks a component without compiling it.
+fn look_here(wasm: &[u8]) -> Result<Found, Refusal> {
+    check_kind(wasm)?;
+    let invalid = |error: wasmparser::BinaryReaderError| Refusal::Invalid(error.to_string());
+    wasmparser::validate(wasm).map_err(invalid)?;
+    let (imports, exports) = crate::names::names(wasm).map_err(invalid)?;
+    Ok(Found { imports, exports, sdk_version: sdk_version(wasm), code_bytes: 0, confined: false })
 }
 
 /// Refuses components that are nested more deeply than any toolchain makes them.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use ironloom_sandbox::*;
 use ironloom_types::clock::Timestamp;
+use ironloom_types::effects::{AlarmAct, AlarmChange};
 use ironloom_types::ids::PointNumber;
 use ironloom_types::limits::Limits;
 use ironloom_types::readings::{Quality, ValueRef};
@@ -96,21 +97,20 @@ async fn state_is_read_from_store_and_own_writes() {
     let state = State { map: [("old".to_owned(), "42".into())].into(), ..State::default() };
     let report = bench.once(&guest, env_with(state, Limits::default())).await;
     assert_eq!(report.outcome, Outcome::Ok);
-    let expected: Vec<(Box<str>, _)> =
-        vec![("new!".into(), Some("42".into())), ("newer".into(), Some("42".into())), ("old".into(), None)];
-    assert_eq!(report.effects.state, expected);
+    let expected = [("new!", Some("42")), ("newer", Some("42")), ("old", None)];
+    assert_eq!(report.effects.state, expected.into_iter().collect());
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn timers_alarms_and_settings_reach_their_places() {
     let bench = Bench::new();
-    // Raises `fever` with the setting `breed` as message, and sets the timer `check` for the due time.
+    // Raises `fever` with the setting `breed` as message, since 7 ns after 1970, and sets the timer `check` for the due time.
     let body = "(call $config (i32.const 1024) (i32.const 5) (i32.const 64))
-                (call $raise (i32.const 1032) (i32.const 5) (i32.const 1040) (i32.const 5) (i32.load (i32.const 72)) (i32.load (i32.const 76)) (i32.const 96))
+                (call $raise (i32.const 1032) (i32.const 5) (i32.const 1040) (i32.const 5) (i32.load (i32.const 72)) (i32.load (i32.const 76)) (i32.const 1) (i64.const 7) (i32.const 96))
                 (call $timer (i32.const 1048) (i32.const 5) (local.get $due) (i32.const 96))";
     let guest = Guest::timers(body)
         .import("wasi:config/store@0.2.0-rc.1", "get", "$config (param i32 i32 i32)")
-        .import("ironloom:alarms/alarms@0.1.0", "raise", "$raise (param i32 i32 i32 i32 i32 i32 i32)")
+        .import("ironloom:alarms/alarms@0.1.0", "raise", "$raise (param i32 i32 i32 i32 i32 i32 i32 i64 i32)")
         .import("ironloom:timers/schedule@0.1.0", "set", "$timer (param i32 i32 i64 i32)")
         .with(&data(1024, "breed"))
         .with(&data(1032, "fever"))
@@ -121,8 +121,6 @@ async fn timers_alarms_and_settings_reach_their_places() {
     let report = bench.sandbox.invoke(&app, Call::Timer { name: "morning", due }, env()).await;
     assert_eq!(report.outcome, Outcome::Ok);
     assert_eq!(report.effects.timers, BTreeMap::from([("check".into(), Some(due))]));
-    assert_eq!(
-        report.effects.alarms,
-        BTreeMap::from([((slot("fever"), "0042/".into()), Some("duroc".into()))])
-    );
+    let act = AlarmAct::Raise { message: "duroc".into(), since: Some(Timestamp(7)) };
+    assert_eq!(report.effects.alarms, [AlarmChange { key: (slot("fever"), "0042/".into()), act }]);
 }

@@ -50,6 +50,8 @@ pub(crate) struct Guest {
     world: Vec<String>,
     imports: String,
     extra: String,
+    /// Pages of memory at the begin.
+    pages: u32,
     consume: Option<String>,
     fire: Option<String>,
 }
@@ -67,7 +69,8 @@ impl Guest {
 
     /// Without any role.
     pub(crate) fn none() -> Self {
-        Self { world: Vec::new(), imports: String::new(), extra: String::new(), consume: None, fire: None }
+        let (world, imports, extra) = (Vec::new(), String::new(), String::new());
+        Self { world, imports, extra, pages: 1, consume: None, fire: None }
     }
 
     /// Takes timers as well.
@@ -89,6 +92,13 @@ impl Guest {
     /// Adds WAT to the module: data, functions, globals.
     pub(crate) fn with(mut self, wat: &str) -> Self {
         self.extra += wat;
+        self
+    }
+
+    /// Begins with so many pages of memory: data may lie behind the first one, too.
+    #[allow(dead_code, reason = "one of the two suites that share these guests needs it")]
+    pub(crate) fn pages(mut self, pages: u32) -> Self {
+        self.pages = pages;
         self
     }
 
@@ -117,7 +127,7 @@ impl Guest {
         }
         let wat = format!(
             "(module {imports}
-               (memory (export \"memory\") 1)
+               (memory (export \"memory\") {pages})
                (global $next (mut i32) (i32.const 8192))
                (func $alloc (export \"cabi_realloc\") (param i32 i32) (param $align i32) (param $size i32) (result i32)
                  (local $at i32) (local $end i32)
@@ -131,6 +141,7 @@ impl Guest {
                  (local.get $at))
                {functions} {extra})",
             imports = self.imports,
+            pages = self.pages,
             extra = self.extra,
         );
         let mut module = wat::parse_str(&wat).unwrap_or_else(|error| panic!("{error}\n{wat}"));

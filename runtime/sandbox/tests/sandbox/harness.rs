@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use ironloom_sandbox::*;
+use ironloom_types::changes::Spot;
 use ironloom_types::clock::Timestamp;
 use ironloom_types::effects::state_cost;
 use ironloom_types::ids::{PointNumber, PointPath, SlotName};
@@ -33,10 +34,14 @@ impl Bench {
     }
 
     pub(crate) fn with_places(places: u32) -> Self {
+        Self::with(|config| SandboxConfig { places, ..config })
+    }
+
+    pub(crate) fn with(change: impl FnOnce(SandboxConfig) -> SandboxConfig) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let mut config =
+        let config =
             SandboxConfig::new(folder.path().to_owned(), env!("CARGO_BIN_EXE_compile-worker").into());
-        config.places = places;
+        let config = change(SandboxConfig { places: 4, ..config });
         Self { sandbox: Arc::new(Sandbox::new(config).unwrap()), folder }
     }
 
@@ -95,7 +100,7 @@ pub(crate) struct State {
 impl StateReader for State {
     fn cached(&self, keys: &Keys, from: usize, show: &mut dyn FnMut(usize, Cached<'_>) -> bool) {
         let cached = |key: &str| match key.len() % 2 {
-            0 => Cached::Known(self.map.get(key)),
+            0 => Cached::Known(self.map.get(key).map(|value| &value[..]), Spot::NONE),
             _ => Cached::Unknown,
         };
         let _all = (from..keys.len()).all(|place| show(place, cached(keys.get(place))));
@@ -184,7 +189,7 @@ pub(crate) fn context() -> AppContext {
         ],
         alarms: vec![slot("fever")],
         timers: vec![slot("morning")],
-        settings: BTreeMap::from([("breed".to_owned(), "duroc".to_owned())]),
+        settings: Arc::new(BTreeMap::from([("breed".to_owned(), "duroc".to_owned())])),
         limits: Limits::default(),
     }
 }

@@ -123,12 +123,13 @@ async fn what_is_not_declared_is_not_linked() {
     let raise = Guest::readings("").import(
         "ironloom:alarms/alarms@0.1.0",
         "raise",
-        "$raise (param i32 i32 i32 i32 i32 i32 i32)",
+        "$raise (param i32 i32 i32 i32 i32 i32 i32 i64 i32)",
     );
-    let raise = raise.with("(func $use (call $raise (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 64)))");
+    let raise = raise.with("(func $use (call $raise (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i64.const 0) (i32.const 64)))");
     let error = refusal(bench.try_install(raise.build(), Declared { alarms: false, ..ALL }).await);
     assert!(
-        error.contains("doesn't fit this host") && error.contains("ironloom:alarms/alarms@0.1.0"),
+        error.contains("was built against other interfaces")
+            && error.contains("ironloom:alarms/alarms@0.1.0"),
         "{error}"
     );
     assert!(bench.try_install(raise.build(), ALL).await.is_ok());
@@ -351,7 +352,7 @@ async fn an_export_of_the_wrong_type_is_found_at_install() {
     )
     .unwrap();
     let error = refusal(bench.try_install(wasm, ALL).await);
-    let words = "the app doesn't fit this host: its export ironloom:feeds/readings has another type: ";
+    let words = "the app was built against other interfaces than this ironloom's: its export ironloom:feeds/readings has another type: ";
     assert!(error.starts_with(words), "{error}");
 }
 

@@ -11,6 +11,7 @@
 mod guest;
 mod harness;
 
+mod code;
 mod effects;
 mod hostile;
 mod install;

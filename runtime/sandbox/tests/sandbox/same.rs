@@ -21,7 +21,7 @@ fn curious() -> Guest {
 
 /// What a call has stored under a key.
 fn written<'r>(report: &'r Report, key: &str) -> Option<&'r [u8]> {
-    report.effects.state.iter().find(|(other, _)| **other == *key)?.1.as_deref()
+    report.effects.state.iter().find(|(other, _)| *other == key)?.1
 }
 
 #[tokio::test(flavor = "multi_thread")]

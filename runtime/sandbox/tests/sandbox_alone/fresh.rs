@@ -92,6 +92,38 @@ async fn memory_globals_and_tables_begin_anew() {
     run_all(|| env_with(State::default(), limits())).await;
 }
 
+/// Where a guest has data of its own: in the first page of 64 KiB, behind it, and at both sides of the 384 KiB that are
+/// cleared instead of given back.
+const STATICS: [u32; 5] = [4_096, 69_632, 389_120, 393_216, 524_288];
+
+/// Looks for its own data, and overwrites it with the pages that it lies on.
+fn with_statics(text: &[u8; 8]) -> Guest {
+    let word = i64::from_le_bytes(*text);
+    let body: String = STATICS
+        .map(|at| {
+            format!(
+                "(if (i64.ne (i64.load (i32.const {at})) (i64.const {word})) (then unreachable))
+         (memory.fill (i32.const {}) (i32.const 0x5e) (i32.const 4096))",
+                at & !4_095,
+            )
+        })
+        .concat();
+    let statics = STATICS.map(|at| data(at, std::str::from_utf8(text).unwrap())).concat();
+    Guest::readings(&body).pages(10).with(&statics)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_apps_own_data_is_as_it_was_after_a_call_that_wrote_over_it() {
+    let _alone = ALONE.lock().await;
+    let bench = Bench::with_places(1);
+    let app = bench.install(&with_statics(b"original")).await;
+    let other = bench.install(&with_statics(b"of-other")).await;
+    for (round, app) in [&app, &app, &other, &app, &other, &other].into_iter().enumerate() {
+        let report = bench.consume(app, &batch(3), env_with(State::default(), limits())).await;
+        assert_eq!(report.outcome, Outcome::Ok, "call {round} finds other data than the app came with");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_swapped_out_is_gone_too() {
     let _alone = ALONE.lock().await;

@@ -15,6 +15,8 @@ use pco::DeltaSpec;
 
 use super::chunk::Chunk;
 use super::columns::{self, ColumnError, Sections};
+use super::filter::Filter;
+use super::selection::{self, Selection};
 use ironloom_types::clock::Timestamp;
 use ironloom_types::ids::{PointNumber, Sequence, StreamId, TenantId};
 use ironloom_types::limits::MAX_BLOCK_READINGS;
@@ -251,6 +253,28 @@ pub fn encode(tenant: TenantId, stream: StreamId, chunk: &Chunk) -> Result<Block
 /// Reads a block back: its header and its readings. Checks every checksum and length, and that
 /// header and columns agree.
 pub fn decode(bytes: &[u8]) -> Result<(BlockHeader, Chunk), BlockError> {
+    let (header, bytes) = open(bytes)?;
+    let chunk = columns::read(bytes, header.first_sequence, header.readings as usize)?;
+    let times = (chunk.time(0), chunk.time(chunk.len() - 1));
+    if times != (header.first_time, header.last_time) {
+        return Err(BlockError::Header("other journal times than its columns"));
+    }
+    if range_of_at(&chunk) != (header.least_at, header.greatest_at) {
+        return Err(BlockError::Header("another range of `at` than its columns"));
+    }
+    Ok((header, chunk))
+}
+
+/// Reads the first `most` readings of a block that pass the filter. Checks all checksums, but contents only as far
+/// as they are needed.
+pub fn select(bytes: &[u8], filter: &Filter, most: usize) -> Result<(BlockHeader, Selection), BlockError> {
+    let (header, bytes) = open(bytes)?;
+    let selection = selection::pick(bytes, &header, filter, most)?;
+    Ok((header, selection))
+}
+
+/// The header and the bytes of the columns, whose lengths and checksums are right.
+fn open(bytes: &[u8]) -> Result<(BlockHeader, &[u8]), BlockError> {
     let (header, length) = BlockHeader::decode(bytes)?;
     let need = length + header.columns_length as usize;
     if bytes.len() < need {
@@ -260,15 +284,7 @@ pub fn decode(bytes: &[u8]) -> Result<(BlockHeader, Chunk), BlockError> {
         return Err(BlockError::Header("that it is shorter than its bytes"));
     }
     check_crc("columns", &bytes[length..], header.columns_crc)?;
-    let chunk = columns::read(&bytes[length..], header.first_sequence, header.readings as usize)?;
-    let times = (chunk.time(0), chunk.time(chunk.len() - 1));
-    if times != (header.first_time, header.last_time) {
-        return Err(BlockError::Header("other journal times than its columns"));
-    }
-    if range_of_at(&chunk) != (header.least_at, header.greatest_at) {
-        return Err(BlockError::Header("another range of `at` than its columns"));
-    }
-    Ok((header, chunk))
+    Ok((header, &bytes[length..]))
 }
 
 fn range_of_at(chunk: &Chunk) -> (Timestamp, Timestamp) {

@@ -43,6 +43,22 @@ pub struct ReadingRow<'a> {
     pub value: ValueRef<'a>,
 }
 
+impl<'a> ReadingRow<'a> {
+    /// A row of these columns, with its place in the stream and what its record gave it.
+    pub(super) fn of(columns: &'a Columns, row: usize, sequence: Sequence, run: &Run) -> Self {
+        Self {
+            sequence,
+            time: run.time,
+            hops: run.hops,
+            origin: run.origin,
+            point: columns.points[row],
+            at: columns.at[row],
+            quality: columns.quality(row),
+            value: columns.value(row),
+        }
+    }
+}
+
 impl Chunk {
     /// No readings yet; the first one will have this sequence.
     pub fn empty(first_sequence: Sequence) -> Self {
@@ -115,16 +131,7 @@ impl Chunk {
     }
 
     fn row_of_run(&self, row: usize, run: &Run) -> ReadingRow<'_> {
-        ReadingRow {
-            sequence: self.sequence(row),
-            time: run.time,
-            hops: run.hops,
-            origin: run.origin,
-            point: self.columns.points[row],
-            at: self.columns.at[row],
-            quality: self.columns.quality(row),
-            value: self.columns.value(row),
-        }
+        ReadingRow::of(&self.columns, row, self.sequence(row), run)
     }
 
     /// Adds rows `from..to` of a record's columns, all of one run.

@@ -21,7 +21,7 @@ pub struct ColumnError {
     pub problem: String,
 }
 
-fn damaged(column: &'static str, problem: impl Into<String>) -> ColumnError {
+pub(super) fn damaged(column: &'static str, problem: impl Into<String>) -> ColumnError {
     ColumnError { column, problem: problem.into() }
 }
 
@@ -223,7 +223,7 @@ pub(super) struct Sections<'a> {
 }
 
 impl<'a> Sections<'a> {
-    fn section(&mut self, column: &'static str) -> Result<&'a [u8], ColumnError> {
+    pub(super) fn section(&mut self, column: &'static str) -> Result<&'a [u8], ColumnError> {
         let (length, rest) = self
             .bytes
             .split_first_chunk::<4>()
@@ -259,7 +259,17 @@ impl<'a> Sections<'a> {
         Ok(numbers)
     }
 
-    fn run_lengths(&mut self, column: &'static str, count: usize) -> Result<Vec<u8>, ColumnError> {
+    /// The same where they are needed; passes them by where they aren't.
+    pub(super) fn numbers_if<T: pco::data_types::Number + Default>(
+        &mut self,
+        are_needed: bool,
+        column: &'static str,
+        count: usize,
+    ) -> Result<Vec<T>, ColumnError> {
+        if are_needed { self.numbers(column, count) } else { self.section(column).map(|_| Vec::new()) }
+    }
+
+    pub(super) fn run_lengths(&mut self, column: &'static str, count: usize) -> Result<Vec<u8>, ColumnError> {
         let section = self.section(column)?;
         let mut values = Vec::with_capacity(count);
         let (runs, odd) = section.as_chunks::<5>();
@@ -279,7 +289,8 @@ impl<'a> Sections<'a> {
         Ok(values)
     }
 
-    fn runs(&mut self, rows: usize) -> Result<Vec<Run>, ColumnError> {
+    /// The runs, which together cover all rows.
+    pub(super) fn runs(&mut self, rows: usize) -> Result<Vec<Run>, ColumnError> {
         // Their number is the one thing that nothing before them says: each covers a row at least.
         let section = self.section("run")?;
         let mut spans = vec![0_u32; rows];

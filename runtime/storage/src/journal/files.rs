@@ -143,6 +143,19 @@ impl BlockFiles {
         Ok(Self { disk, writer: Mutex::new(writer), open: Mutex::default() })
     }
 
+    /// The folder as it is, to be read: nothing in it is changed, and nothing can be appended.
+    pub fn for_reading(disk: Arc<dyn Disk>) -> Self {
+        let writer = Writer {
+            current: None,
+            unsynced: Vec::new(),
+            folder_changed: false,
+            any_left: false,
+            next: 0,
+            roll_at: 0,
+        };
+        Self { disk, writer: Mutex::new(writer), open: Mutex::default() }
+    }
+
     /// Writes a block behind the last one. It is durable after [`Self::sync`] only. After an error
     /// nothing was appended, and the same block can be appended again.
     pub fn append(&self, block: &[u8]) -> Result<Location, FileError> {
@@ -197,6 +210,21 @@ impl BlockFiles {
         Ok(())
     }
 
+    /// Removes a file in which no block counts any more: to be called when the store has forgotten them. The next
+    /// opening puts one aside that is still there.
+    pub fn remove(&self, number: u32) -> Result<(), FileError> {
+        let is_written_to =
+            self.writer.lock().current.as_ref().is_some_and(|(current, ..)| *current == number);
+        assert!(!is_written_to, "the newest block stays, and with it its file");
+        self.open.lock().retain(|(open, _)| *open != number);
+        self.disk.remove(&name_of(number)).map_err(io_error("remove", self.path(number)))
+    }
+
+    /// Holds a file open.
+    pub fn hold(&self, number: u32) -> Result<HeldFile, FileError> {
+        Ok(HeldFile { path: self.path(number), file: open_file(&*self.disk, number)? })
+    }
+
     /// Says whether the newest file is there with all that was written to it.
     pub fn check(&self) -> Result<(), Gone> {
         let current = self.writer.lock().current.clone();
@@ -246,6 +274,29 @@ impl BlockFiles {
     fn path(&self, number: u32) -> String {
         self.disk.path(&name_of(number))
     }
+}
+
+/// A block file that can be read although it is removed meanwhile.
+pub struct HeldFile {
+    path: String,
+    file: Arc<dyn DiskFile>,
+}
+
+impl HeldFile {
+    /// Fills the buffer from this offset.
+    pub fn read(&self, into: &mut [u8], offset: u64) -> Result<(), FileError> {
+        self.file.read_at(into, offset).map_err(io_error("read", self.path.clone()))
+    }
+}
+
+/// The name of the file with this number.
+pub fn block_file(number: u32) -> String {
+    name_of(number)
+}
+
+/// Says if a file of this name is a block file.
+pub fn is_block_file(name: &str) -> bool {
+    number_of(name).is_some()
 }
 
 fn name_of(number: u32) -> String {

@@ -5,7 +5,10 @@ use super::index::Entry;
 use ironloom_types::clock::Timestamp;
 use ironloom_types::ids::{PointNumber, Sequence};
 
-/// A selection of readings; everything that is left out lets all through.
+/// The most points of a filter that a block is searched for.
+const NARROW: usize = 16;
+
+/// A choice of readings; everything that is left out lets all through.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Filter {
     /// Only these points, in the order of their numbers. See [`Filter::of_points`].
@@ -49,18 +52,28 @@ impl Filter {
             && self.points.as_ref().is_none_or(|points| entry.points.may_have_any(points))
     }
 
+    /// Returns `true` where so few points are wanted that a block is better searched for them than decoded whole.
+    pub fn is_narrow(&self) -> bool {
+        self.points.as_ref().is_some_and(|points| points.len() <= NARROW)
+    }
+
+    /// Returns `true` where readings of this point are wanted.
+    pub(super) fn wants(&self, point: PointNumber) -> bool {
+        self.points.as_ref().is_none_or(|points| match points.as_slice() {
+            [only] => *only == point,
+            many => many.binary_search(&point).is_ok(),
+        })
+    }
+
+    /// Returns `true` where a reading of this point with this `at` is wanted, if its sequence is.
+    pub(super) fn passes(&self, point: PointNumber, at: Timestamp) -> bool {
+        self.wants(point) && self.from.is_none_or(|from| at >= from) && self.to.is_none_or(|to| at < to)
+    }
+
     /// The first `limit` rows of a chunk that are wanted, in order.
     pub fn rows(&self, chunk: &Chunk, limit: usize) -> Vec<usize> {
         (chunk.row_after(self.after)..chunk.len())
-            .filter(|&row| {
-                let (point, at) = (chunk.columns.points[row], chunk.columns.at[row]);
-                self.from.is_none_or(|from| at >= from)
-                    && self.to.is_none_or(|to| at < to)
-                    && self.points.as_ref().is_none_or(|points| match points.as_slice() {
-                        [only] => *only == point,
-                        many => many.binary_search(&point).is_ok(),
-                    })
-            })
+            .filter(|&row| self.passes(chunk.columns.points[row], chunk.columns.at[row]))
             .take(limit)
             .collect()
     }

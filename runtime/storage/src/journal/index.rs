@@ -202,6 +202,14 @@ impl BlockIndex {
         Ok(())
     }
 
+    /// Takes away a stream's blocks of which every reading comes before `from`, and returns them. The last one
+    /// stays in any case: the next one is held against it.
+    pub fn drop_before(&mut self, tenant: TenantId, stream: StreamId, from: Sequence) -> Vec<Entry> {
+        let Some(entries) = self.streams.get_mut(&(tenant, stream)) else { return Vec::new() };
+        let before = entries.partition_point(|entry| entry.last_sequence() < from);
+        entries.drain(..before.min(entries.len().saturating_sub(1))).collect()
+    }
+
     /// The blocks of a stream, in order.
     pub fn entries(&self, tenant: TenantId, stream: StreamId) -> &[Entry] {
         self.streams.get(&(tenant, stream)).map_or(&[], Vec::as_slice)

@@ -16,14 +16,16 @@ mod columns;
 mod files;
 mod filter;
 mod index;
+mod selection;
 
 pub use block::{Block, BlockError, BlockHeader};
 pub use builder::BlockBuilder;
 pub use chunk::{Chunk, ReadingRow, Run};
 pub use columns::ColumnError;
-pub use files::{BlockFiles, FILE_BYTES, FileError, Location};
+pub use files::{BlockFiles, FILE_BYTES, FileError, HeldFile, Location, block_file, is_block_file};
 pub use filter::Filter;
 pub use index::{BlockIndex, Entry, NoBlock, NotDense, PointsInBlock, StoredBlock};
+pub use selection::Selection;
 
 /// The reason why a block couldn't be read back.
 #[derive(Debug, thiserror::Error)]
@@ -38,14 +40,32 @@ pub enum ReadError {
 
 /// Reads the block of an entry and checks that it is the one that the index means.
 pub fn read(files: &BlockFiles, entry: &Entry) -> Result<Chunk, ReadError> {
+    read_by(files, entry, block::decode)
+}
+
+/// The same for the first `most` readings that pass the filter, without decoding the others.
+pub fn select(
+    files: &BlockFiles,
+    entry: &Entry,
+    filter: &Filter,
+    most: usize,
+) -> Result<Selection, ReadError> {
+    read_by(files, entry, |bytes| block::select(bytes, filter, most))
+}
+
+fn read_by<T>(
+    files: &BlockFiles,
+    entry: &Entry,
+    decode: impl FnOnce(&[u8]) -> Result<(BlockHeader, T), BlockError>,
+) -> Result<T, ReadError> {
     let location = entry.location;
     let bytes = files.read(location)?;
-    let (header, chunk) = block::decode(&bytes).map_err(|error| ReadError::Block { location, error })?;
+    let (header, content) = decode(&bytes).map_err(|error| ReadError::Block { location, error })?;
     if (header.first_sequence, header.readings) != (entry.first_sequence, entry.readings) {
         let error = BlockError::Header("other sequences than the index: another block lies here");
         return Err(ReadError::Block { location, error });
     }
-    Ok(chunk)
+    Ok(content)
 }
 
 #[cfg(test)]

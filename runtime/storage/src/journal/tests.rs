@@ -55,6 +55,14 @@ fn kept(chunk: &Chunk) -> Vec<Kept> {
     chunk.rows_from(0).map(keep).collect()
 }
 
+fn selected(selection: &Selection) -> Vec<Kept> {
+    let keep = |row: ReadingRow<'_>| {
+        let reading = (row.point.0, row.at.0, row.quality, Value::from(row.value));
+        (row.sequence.0, row.time.0, row.hops, row.origin.0, reading)
+    };
+    selection.readings().map(keep).collect()
+}
+
 fn chunk_of(first: u64, records: &[Record]) -> Chunk {
     let mut chunk = Chunk::empty(Sequence(first));
     for record in records {
@@ -159,6 +167,37 @@ proptest! {
     }
 
     #[test]
+    fn a_selection_is_what_a_search_through_the_block_finds(
+        first in 1..1_000_000_u64,
+        records in any_records(60),
+        points in vec(0..30_u32, 1..4),
+        (from, to) in (proptest::option::of(900..2_100_u64), proptest::option::of(900..2_100_u64)),
+        after in 0..400_u64,
+        most in 1..100_usize,
+    ) {
+        let chunk = chunk_of(first, &records);
+        prop_assume!(!chunk.is_empty());
+        let after = (first + after).saturating_sub(10);
+        let filter = Filter::after(Sequence(after))
+            .of_points(points.iter().copied().map(PointNumber))
+            .between(from.map(Timestamp), to.map(Timestamp));
+        let rows = model(first, &records);
+        let wanted = |row: &&Kept| {
+            row.0 > after
+                && points.contains(&row.4.0)
+                && from.is_none_or(|from| row.4.1 >= from)
+                && to.is_none_or(|to| row.4.1 < to)
+        };
+        let expected: Vec<Kept> = rows.iter().filter(wanted).take(most).cloned().collect();
+        let through = if expected.len() < most { rows[rows.len() - 1].0 } else { expected[most - 1].0 };
+        let (_, of_block) = block::select(&encode(&chunk).bytes, &filter, most).unwrap();
+        for selection in [of_block, Selection::of(&chunk, &filter, most)] {
+            prop_assert_eq!(selected(&selection), expected.clone());
+            prop_assert_eq!(selection.through.0, through);
+        }
+    }
+
+    #[test]
     fn damaged_bytes_are_an_error(
         records in any_records(40),
         places in vec((any::<prop::sample::Index>(), 1..=255_u8), 1..4),
@@ -172,6 +211,8 @@ proptest! {
             changed[place.index(bytes.len())] ^= flip;
         }
         prop_assert!(changed == bytes || block::decode(&changed).is_err());
+        let all = Filter::default();
+        prop_assert!(changed == bytes || block::select(&changed, &all, usize::MAX).is_err());
         prop_assert!(block::decode(&bytes[..cut.index(bytes.len())]).is_err());
         let longer = [&bytes[..], &[0]].concat();
         let error = BlockError::Header("that it is shorter than its bytes");
@@ -193,9 +234,15 @@ proptest! {
             bytes[place] = *byte;
         }
         forge(&mut bytes, header_length);
+        let picked = block::select(&bytes, &Filter::default(), usize::MAX);
+        if let Ok((_, selection)) = &picked {
+            prop_assert_eq!(selected(selection).len(), selection.len());
+        }
         if let Ok((_, chunk)) = block::decode(&bytes) {
             prop_assert!(chunk.is_sound());
             prop_assert_eq!(kept(&chunk).len(), chunk.len());
+            // What is sound as a whole is the same in parts.
+            prop_assert_eq!(picked.map(|(_, selection)| selected(&selection)), Ok(kept(&chunk)));
         }
     }
 

@@ -244,6 +244,25 @@ impl<I: Send + 'static> CommitterHandle<I> {
         self.inner.queue.push(item, bytes, &self.inner.shared)
     }
 
+    /// Keeps room for a record that waits for something before it is submitted: its bytes count until the guard is
+    /// dropped.
+    ///
+    /// Errors: [`LogError::TooLarge`] above [`CommitterHandle::max_body`].
+    pub fn reserve(&self, body_bound: usize) -> Result<Reserved, LogError> {
+        let max = self.max_body();
+        if body_bound > max {
+            return Err(LogError::TooLarge { bytes: body_bound, max });
+        }
+        let (shared, bytes) = (Arc::clone(&self.inner.shared), (body_bound + RECORD_HEADER) as u64);
+        shared.reserved.fetch_add(bytes, Ordering::Relaxed);
+        Ok(Reserved { shared, bytes })
+    }
+
+    /// Returns the bytes that are reserved.
+    pub fn reserved(&self) -> u64 {
+        self.inner.shared.reserved.load(Ordering::Relaxed)
+    }
+
     /// The longest body that a record may have, in bytes: a segment less the headers, 67,100,618 by default.
     pub fn max_body(&self) -> usize {
         self.inner.shared.config.max_body()
@@ -292,6 +311,25 @@ impl<I: Send + 'static> CommitterHandle<I> {
 impl<I: Send + 'static> Drop for Inner<I> {
     fn drop(&mut self) {
         self.queue.close();
+    }
+}
+
+/// Room in the log for a record that isn't submitted yet. Whoever submits it drops this afterwards.
+pub struct Reserved {
+    shared: Arc<LogShared>,
+    bytes: u64,
+}
+
+impl Reserved {
+    /// Returns who may still submit of those that have reserved their room: what waits stands in nobody's way.
+    pub fn room(&self) -> Room {
+        self.shared.room_of_reserved()
+    }
+}
+
+impl Drop for Reserved {
+    fn drop(&mut self) {
+        self.shared.reserved.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }
 

@@ -32,6 +32,12 @@ impl Identity {
         [self.id.to_le_bytes(), self.newest.to_le_bytes()].concat()
     }
 
+    /// The same segments as those of another log.
+    #[must_use]
+    pub fn with_id(self, id: u64) -> Self {
+        Self { id, ..self }
+    }
+
     /// Reads the store's value; `None` where these bytes are none.
     pub fn decode(bytes: &[u8]) -> Option<Self> {
         let identity = Self { id: u64_at(bytes, 0)?, newest: u64_at(bytes, 8)? };

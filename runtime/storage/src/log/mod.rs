@@ -17,6 +17,7 @@ mod config;
 mod error;
 mod frame;
 mod identity;
+mod image;
 mod reader;
 mod recovery;
 mod search;
@@ -32,11 +33,12 @@ mod tests;
 #[cfg(test)]
 mod threads;
 
-pub use committer::{CommitterHandle, Flushed, Refused, Seal, Sealer};
+pub use committer::{CommitterHandle, Flushed, Refused, Reserved, Seal, Sealer};
 pub use config::{COMMIT_RESERVE, Config};
 pub use error::LogError;
 pub use frame::{Header, RECORD_HEADER, RecordKind};
 pub use identity::{Identity, Known};
+pub use image::{ADOPTED, Image, NotASegment, adopt, is_segment, new_id};
 pub use reader::{LogReader, Record, RecordRef, Records};
 pub use recovery::{Log, Recovered, make_room, recover};
 pub use shared::{Room, Stats};

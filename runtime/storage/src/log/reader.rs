@@ -9,6 +9,7 @@ use ironloom_types::ids::Position;
 
 use super::error::LogError;
 use super::frame::{self, Header, RECORD_HEADER};
+use super::image::Image;
 use super::segment::Segment;
 use super::shared::{LogShared, Room, Stats};
 use crate::disk::{Disk, Gone};
@@ -82,6 +83,15 @@ impl LogReader {
             (segments, next, offset) = (found, place.position, place.offset);
         }
         Ok(Records { disk, segments, next, offset, from, to, chunk: Bytes::new(), chunk_at: 0 })
+    }
+
+    /// The log from the record of this position on, through the last flushed one, for a copy. The position may be that
+    /// of the next record.
+    ///
+    /// Errors: [`LogError::Freed`] where it was freed already.
+    pub fn image(&self, from: Position) -> Result<Image, LogError> {
+        let (segments, through, end) = self.shared.image(from).ok_or(LogError::Freed { position: from })?;
+        Ok(Image::new(self.shared.disk.clone(), through, segments, end))
     }
 
     /// At least the bytes of the records behind this position; too much by little more than a record.

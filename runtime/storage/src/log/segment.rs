@@ -38,8 +38,8 @@ pub(super) const SEGMENT_HEADER: usize = 8192;
 /// The bytes of the header that mean something.
 pub(super) const HEADER_BYTES: usize = 64;
 /// Where the number of the next segment stands, and how many bytes it takes with its checksum.
-const NEXT_AT: usize = 4096;
-const NEXT_BYTES: usize = 12;
+pub(super) const NEXT_AT: usize = 4096;
+pub(super) const NEXT_BYTES: usize = 12;
 const MAGIC: &[u8; 8] = b"IRONLOOM";
 const FORMAT: u32 = 1;
 

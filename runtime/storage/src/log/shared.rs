@@ -29,6 +29,8 @@ pub(super) struct LogShared {
     used: AtomicU64,
     /// Bytes that wait for the committer, at most.
     pub queued: AtomicU64,
+    /// Bytes for which room is kept, of records that will be submitted.
+    pub reserved: AtomicU64,
 }
 
 /// The segments in use and where to find positions in them.
@@ -70,6 +72,7 @@ impl LogShared {
             flushed: AtomicU64::new(0),
             used: AtomicU64::new(0),
             queued: AtomicU64::new(0),
+            reserved: AtomicU64::new(0),
         }
     }
 
@@ -134,6 +137,18 @@ impl LogShared {
         let place = *live.places.get(behind.checked_sub(1)?)?;
         let chain = live.chain.iter().skip_while(|segment| segment.header.number != place.segment);
         Some((chain.cloned().collect(), place))
+    }
+
+    /// The segments from the one that holds this position on, with the last flushed position and where its record
+    /// ends in the last of them.
+    pub(super) fn image(&self, position: Position) -> Option<(VecDeque<Arc<Segment>>, Position, u64)> {
+        let live = self.live.lock();
+        let behind = live.places.partition_point(|place| place.position <= position);
+        let number = live.places.get(behind.checked_sub(1)?)?.segment;
+        let chain: VecDeque<_> =
+            live.chain.iter().skip_while(|segment| segment.header.number != number).cloned().collect();
+        let end = chain.back()?.end();
+        Some((chain, self.flushed(), end))
     }
 
     /// The segment of this number, if it is still there.
@@ -209,9 +224,18 @@ impl LogShared {
         self.disk.remove(name).map_err(LogError::io("remove", self.disk.path(name)))
     }
 
-    /// Returns who may still write.
+    /// Returns who may still write, beside all that others have reserved.
     pub(super) fn room(&self) -> Room {
-        let taken = self.used.load(Ordering::Relaxed) + self.queued.load(Ordering::Relaxed);
+        self.room_beside(self.reserved.load(Ordering::Relaxed))
+    }
+
+    /// Returns who may still write of those that have reserved it.
+    pub(super) fn room_of_reserved(&self) -> Room {
+        self.room_beside(0)
+    }
+
+    fn room_beside(&self, reserved: u64) -> Room {
+        let taken = self.used.load(Ordering::Relaxed) + self.queued.load(Ordering::Relaxed) + reserved;
         if taken + self.config.commit_reserve <= self.config.max_bytes {
             Room::All
         } else if taken <= self.config.max_bytes {

@@ -219,6 +219,25 @@ fn room_shrinks_first_for_pushes_then_for_all_and_comes_back() {
 }
 
 #[test]
+fn what_is_reserved_takes_room_of_others_until_it_is_dropped() {
+    let folder = tempfile::tempdir().unwrap();
+    // One segment of 12 KiB is in use.
+    let config = Config { max_bytes: 24_000, commit_reserve: 4_000, ..small() };
+    let (handle, _) = open_folder(folder.path(), config);
+    let first = handle.reserve(4_000).unwrap();
+    assert_eq!((handle.room(), handle.reserved()), (Room::All, 4_054));
+    let second = handle.reserve(4_000).unwrap();
+    assert_eq!((handle.room(), first.room(), second.room()), (Room::CommitsOnly, Room::All, Room::All));
+    let third = handle.reserve(4_000).unwrap();
+    assert_eq!((handle.room(), handle.reserved()), (Room::None, 3 * 4_054));
+    let refused = handle.reserve(handle.max_body() + 1).err();
+    assert!(matches!(refused, Some(LogError::TooLarge { bytes: 4043, max: 4042 })), "{refused:?}");
+    drop((first, second, third));
+    assert_eq!((handle.room(), handle.reserved()), (Room::All, 0));
+    handle.stop().unwrap();
+}
+
+#[test]
 fn after_a_failed_sync_everybody_is_told_and_nothing_more_is_taken() {
     let disk = SimDisk::new(7);
     let (log, _) = open(Arc::new(disk.clone()), small());

@@ -6,10 +6,16 @@
 //! two variable parts, or a number comes after one, the first is escaped: a zero byte in it becomes
 //! `00 ff`, and `00 00` ends it, which keeps the order.
 
+mod parts;
+mod range;
+
 use std::fmt;
 
 use bytes::Bytes;
 
+use self::parts::{numbers, read_escaped, text, write_escaped};
+pub use self::range::KeyRange;
+use ironloom_types::clock::Timestamp;
 use ironloom_types::ids::{Digest, Generation, Ordinal, Revision, Sequence, StreamId, TenantId};
 
 /// Bytes before what names the item within its kind.
@@ -115,18 +121,24 @@ kinds! {
     Block = 22, "journal block";
     /// A package, by digest.
     Package = 23, "package";
+    /// The progress of a stream of readings.
+    Stream = 24, "stream of readings";
+    /// That there is an episode of an alarm, of any generation, in the order of time.
+    EpisodeTime = 25, "time of an episode of an alarm";
     /// Cursor, counters and more of a generation.
     Lane = 32, "lane of a generation";
     /// An app's state.
     State = 33, "state";
     /// A one-shot timer.
     Timer = 34, "one-shot timer";
-    /// A standing alarm.
+    /// An alarm, by its current episode.
     Alarm = 35, "alarm";
     /// A dead letter.
     DeadLetter = 36, "dead letter";
     /// The summary of an invocation.
     Invocation = 37, "invocation";
+    /// An episode of an alarm that is over.
+    Episode = 38, "episode of an alarm";
 }
 
 impl KeyKind {
@@ -163,6 +175,8 @@ pub enum Item<'a> {
     Block(Sequence),
     /// A package, by digest.
     Package(Digest),
+    /// The progress of a stream of readings, by its key.
+    Stream(&'a str),
     /// The lane of a generation.
     Lane(Generation),
     /// A value of an app's state.
@@ -175,6 +189,10 @@ pub enum Item<'a> {
     DeadLetter(Generation, u64),
     /// The summary of an invocation, by ordinal and attempt.
     Invocation(Generation, Ordinal, u32),
+    /// An episode of an alarm, by its time and number.
+    Episode(Generation, Timestamp, u64),
+    /// That there is an episode: time, generation and number.
+    EpisodeTime(Timestamp, Generation, u64),
 }
 
 impl<'a> Item<'a> {
@@ -192,12 +210,15 @@ impl<'a> Item<'a> {
             Self::Idempotency(_) => KeyKind::Idempotency,
             Self::Block(_) => KeyKind::Block,
             Self::Package(_) => KeyKind::Package,
+            Self::Stream(_) => KeyKind::Stream,
             Self::Lane(_) => KeyKind::Lane,
             Self::State(..) => KeyKind::State,
             Self::Timer(..) => KeyKind::Timer,
             Self::Alarm(..) => KeyKind::Alarm,
             Self::DeadLetter(..) => KeyKind::DeadLetter,
             Self::Invocation(..) => KeyKind::Invocation,
+            Self::Episode(..) => KeyKind::Episode,
+            Self::EpisodeTime(..) => KeyKind::EpisodeTime,
         }
     }
 
@@ -208,7 +229,8 @@ impl<'a> Item<'a> {
             | Self::Timer(generation, _)
             | Self::Alarm(generation, ..)
             | Self::DeadLetter(generation, _)
-            | Self::Invocation(generation, ..) => *generation,
+            | Self::Invocation(generation, ..)
+            | Self::Episode(generation, ..) => *generation,
             _ => Generation(0),
         }
     }
@@ -217,9 +239,11 @@ impl<'a> Item<'a> {
         match self {
             Self::Format | Self::Epoch | Self::Folded | Self::Log | Self::Lane(_) => {}
             Self::PointPage(page) | Self::LatestPage(page) => bytes.extend_from_slice(&page.to_be_bytes()),
-            Self::Installation(name) | Self::Receipt(name) | Self::State(_, name) | Self::Timer(_, name) => {
-                bytes.extend_from_slice(name.as_bytes());
-            }
+            Self::Installation(name)
+            | Self::Receipt(name)
+            | Self::Stream(name)
+            | Self::State(_, name)
+            | Self::Timer(_, name) => bytes.extend_from_slice(name.as_bytes()),
             Self::Revision(installation, revision) => {
                 write_escaped(bytes, installation.as_bytes());
                 bytes.extend_from_slice(&revision.0.to_be_bytes());
@@ -236,6 +260,15 @@ impl<'a> Item<'a> {
             Self::Invocation(_, ordinal, attempt) => {
                 bytes.extend_from_slice(&ordinal.0.to_be_bytes());
                 bytes.extend_from_slice(&attempt.to_be_bytes());
+            }
+            Self::Episode(_, since, number) => {
+                bytes.extend_from_slice(&since.0.to_be_bytes());
+                bytes.extend_from_slice(&number.to_be_bytes());
+            }
+            Self::EpisodeTime(since, generation, number) => {
+                for part in [since.0, generation.0, *number] {
+                    bytes.extend_from_slice(&part.to_be_bytes());
+                }
             }
         }
     }
@@ -257,6 +290,7 @@ impl<'a> Item<'a> {
             KeyKind::Idempotency => Self::Idempotency(name.try_into().ok()?),
             KeyKind::Block => Self::Block(Sequence(u64::from_be_bytes(name.try_into().ok()?))),
             KeyKind::Package => Self::Package(Digest(name.try_into().ok()?)),
+            KeyKind::Stream => Self::Stream(text(name)?),
             KeyKind::Lane => Self::Lane(generation),
             KeyKind::State => Self::State(generation, text(name)?),
             KeyKind::Timer => Self::Timer(generation, text(name)?),
@@ -270,6 +304,14 @@ impl<'a> Item<'a> {
                 let attempt = u32::from_be_bytes(attempt.try_into().ok()?);
                 Self::Invocation(generation, Ordinal(u64::from_be_bytes(*ordinal)), attempt)
             }
+            KeyKind::Episode => {
+                let [since, number] = numbers(name)?;
+                Self::Episode(generation, Timestamp(since), number)
+            }
+            KeyKind::EpisodeTime => {
+                let [since, of, number] = numbers(name)?;
+                Self::EpisodeTime(Timestamp(since), Generation(of), number)
+            }
         };
         // What has no name of its own, or no generation, has nothing there either.
         let named = !matches!(
@@ -278,39 +320,6 @@ impl<'a> Item<'a> {
         );
         let well_formed = (named || name.is_empty()) && item.generation() == generation;
         well_formed.then_some(item)
-    }
-}
-
-fn text(bytes: &[u8]) -> Option<&str> {
-    std::str::from_utf8(bytes).ok()
-}
-
-fn write_escaped(bytes: &mut Vec<u8>, part: &[u8]) {
-    for &byte in part {
-        bytes.push(byte);
-        if byte == 0 {
-            bytes.push(0xff);
-        }
-    }
-    bytes.extend_from_slice(&[0, 0]);
-}
-
-fn read_escaped(bytes: &[u8]) -> Option<(std::borrow::Cow<'_, str>, &[u8])> {
-    let mut part = Vec::new();
-    let mut rest = bytes;
-    loop {
-        match rest {
-            [0, 0, tail @ ..] => return Some((String::from_utf8(part).ok()?.into(), tail)),
-            [0, 0xff, tail @ ..] => {
-                part.push(0);
-                rest = tail;
-            }
-            [0, ..] | [] => return None,
-            [byte, tail @ ..] => {
-                part.push(*byte);
-                rest = tail;
-            }
-        }
     }
 }
 
@@ -366,6 +375,12 @@ impl Key {
             Some((_, Item::State(_, key))) => Some(key),
             _ => None,
         }
+    }
+
+    /// A key from outside of a store, such as a backup's; `None` for bytes that no version of this code makes.
+    pub fn read(bytes: &[u8]) -> Option<Self> {
+        let key = Self::from_stored(bytes);
+        key.parse().is_some().then_some(key)
     }
 
     /// A key as it was read from the store.
@@ -424,6 +439,7 @@ impl fmt::Display for Key {
             Item::Idempotency(hash) => write!(f, " {}", Digest(*hash).hex())?,
             Item::Block(first) => write!(f, " from sequence {first}")?,
             Item::Package(digest) => write!(f, " {digest}")?,
+            Item::Stream(key) => write!(f, " {key}")?,
             Item::Lane(generation) => write!(f, " {generation}")?,
             Item::State(generation, key) => write!(f, " {key:?} of generation {generation}")?,
             Item::Timer(generation, name) => write!(f, " {name:?} of generation {generation}")?,
@@ -434,6 +450,9 @@ impl fmt::Display for Key {
             Item::Invocation(generation, ordinal, attempt) => {
                 write!(f, " {ordinal} of generation {generation}, attempt {attempt}")?;
             }
+            Item::Episode(generation, since, number) | Item::EpisodeTime(since, generation, number) => {
+                write!(f, " {number} of generation {generation}, since {since}")?;
+            }
         }
         write!(f, " (tenant {}, stream {})", scope.tenant, scope.stream)
     }
@@ -442,50 +461,5 @@ impl fmt::Display for Key {
 impl fmt::Debug for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
-    }
-}
-
-/// Keys from `start` on, up to but not including `end`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct KeyRange {
-    start: Bytes,
-    end: Bytes,
-}
-
-impl KeyRange {
-    /// Every key there is.
-    pub fn everything() -> Self {
-        Self { start: Bytes::new(), end: Bytes::from_static(&PARTS) }
-    }
-
-    /// Whether it holds this key.
-    pub fn contains(&self, key: &Key) -> bool {
-        self.start <= key.0 && key.0 < self.end
-    }
-
-    /// Whether nothing in it can come after this key.
-    pub fn is_empty_after(&self, after: Option<&Key>) -> bool {
-        self.start >= self.end || after.is_some_and(|after| after.0 >= self.end)
-    }
-
-    /// The bytes from which and before which its keys stand, for those after `after` only.
-    pub fn bounds<'a>(&'a self, after: Option<&'a Key>) -> (std::ops::Bound<&'a [u8]>, &'a [u8]) {
-        match after {
-            Some(after) if after.0 >= self.start => (std::ops::Bound::Excluded(after.as_bytes()), &self.end),
-            _ => (std::ops::Bound::Included(&self.start), &self.end),
-        }
-    }
-
-    /// All keys that begin with these bytes.
-    fn of_prefix(prefix: &[u8]) -> Self {
-        let mut end = prefix.to_vec();
-        while end.last() == Some(&0xff) {
-            end.pop();
-        }
-        match end.last_mut() {
-            Some(last) => *last += 1,
-            None => end = PARTS.to_vec(),
-        }
-        Self { start: Bytes::copy_from_slice(prefix), end: end.into() }
     }
 }

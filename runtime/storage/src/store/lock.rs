@@ -43,12 +43,7 @@ impl DataLock {
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
             Err(rustix::io::Errno::WOULDBLOCK) => {
-                let mut text = String::new();
-                file.read_to_string(&mut text).map_err(io)?;
-                let holder = match text.trim().parse::<u32>() {
-                    Ok(pid) => format!("the process {pid}"),
-                    Err(_) => "another process".to_owned(),
-                };
+                let holder = holder(file).map_err(io)?;
                 return Err(LockError::InUse { folder: folder.to_owned(), holder });
             }
             Err(errno) => return Err(io(errno.into())),
@@ -60,6 +55,32 @@ impl DataLock {
         }
         Ok(Self { _file: file })
     }
+
+    /// Who has a folder: the process as errors name it. Nobody where it isn't locked, or isn't there.
+    pub fn holder(folder: &Path) -> Result<Option<String>, LockError> {
+        let io = |source| LockError::Io { folder: folder.to_owned(), source };
+        let file = match File::open(folder.join("lock")) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(io(error)),
+        };
+        // Given back at once, with the file.
+        match flock(&file, FlockOperation::NonBlockingLockShared) {
+            Ok(()) => Ok(None),
+            Err(rustix::io::Errno::WOULDBLOCK) => holder(file).map(Some).map_err(io),
+            Err(errno) => Err(io(errno.into())),
+        }
+    }
+}
+
+/// The process that has noted its number in a lock.
+fn holder(mut file: File) -> io::Result<String> {
+    let mut text = String::new();
+    file.read_to_string(&mut text)?;
+    Ok(match text.trim().parse::<u32>() {
+        Ok(pid) => format!("the process {pid}"),
+        Err(_) => "another process".to_owned(),
+    })
 }
 
 #[cfg(test)]
@@ -71,8 +92,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let first = DataLock::acquire(folder.path()).unwrap();
         let error = DataLock::acquire(folder.path()).unwrap_err().to_string();
-        assert!(error.contains(&format!("the process {}", std::process::id())), "{error}");
+        let own = format!("the process {}", std::process::id());
+        assert!(error.contains(&own), "{error}");
+        assert_eq!(DataLock::holder(folder.path()).unwrap(), Some(own));
         drop(first);
+        assert_eq!(DataLock::holder(folder.path()).unwrap(), None);
         DataLock::acquire(folder.path()).unwrap();
     }
 }

@@ -20,23 +20,23 @@ use std::sync::Arc;
 
 use crate::folders;
 
-pub use cache::{CacheBudget, CacheBytes, Changes, Lookup, StateCache, Stretch, Ticket};
+pub use cache::{AT_ONCE, CacheBudget, CacheBytes, Changes, Lookup, StateCache, Stretch, Ticket};
 pub use error::StoreError;
 pub use files::{FileError, Files};
 pub use keys::{Item, Key, KeyKind, KeyRange, Scope};
 pub use lock::{DataLock, LockError};
-pub use storage::{Applied, Change, FORMAT, PAGE_BYTES, Page, Storage};
+pub use storage::{Applied, Change, FORMAT, PAGE_BYTES, Page, Snapshot, Storage};
 
 /// Which engine keeps the store: `store.engine`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EngineKind {
-    Sled,
     Redb,
+    Sled,
 }
 
 impl EngineKind {
     /// Every engine.
-    pub const ALL: [Self; 2] = [Self::Sled, Self::Redb];
+    pub const ALL: [Self; 2] = [Self::Redb, Self::Sled];
 
     /// Its name, which is also that of its folder.
     pub fn name(self) -> &'static str {
@@ -57,8 +57,13 @@ impl FromStr for EngineKind {
 
 /// The name of an engine that there isn't.
 #[derive(Debug, thiserror::Error)]
-#[error("{0:?} is not an engine; the engines are sled and redb")]
+#[error("{0:?} is not an engine; the engines are redb and sled")]
 pub struct UnknownEngine(String);
+
+/// The engine of the store in a folder, if there is one.
+pub fn engine_in(folder: &Path) -> Option<EngineKind> {
+    EngineKind::ALL.into_iter().find(|kind| folder.join(kind.name()).exists())
+}
 
 /// Opens the store in a folder, or begins one. The engine may keep `cache_bytes` in memory.
 ///

@@ -169,7 +169,7 @@ impl Open {
     fn scan(&self, range: &KeyRange, after: Option<&Key>, limit: usize) -> Result<Page, Failed> {
         let (start, end) = range.bounds(after);
         let mut page = PageBuilder::new(limit);
-        for entry in self.db.range::<&[u8], _>((start, Bound::Excluded(end))) {
+        for entry in range.in_order(self.db.range::<&[u8], _>((start, Bound::Excluded(end)))) {
             let (key, stored) = entry?;
             if page.is_full() {
                 return Ok(page.finish(true));

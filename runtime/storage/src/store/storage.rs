@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 
 use super::error::StoreError;
 use super::keys::{Key, KeyRange};
@@ -13,7 +13,7 @@ use crate::disk::{FileId, Gone, free_bytes};
 use ironloom_types::ids::Epoch;
 
 /// The format of the store that this binary writes.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 4;
 /// So many bytes must be free besides twice those of the changes: what an engine takes at once.
 const ROOM_BESIDES: u64 = 16 << 20;
 /// A page ends when its values pass this many bytes, whatever its limit.
@@ -27,7 +27,7 @@ pub trait Storage: Send + Sync {
     /// Gets values, in the order of the keys.
     fn get_many(&self, keys: &[Key]) -> Result<Vec<Option<Bytes>>, StoreError>;
 
-    /// Lists at most `limit` entries of the range in the order of the keys, from the first one behind
+    /// Lists at most `limit` entries of the range in its order, from the first one that comes after
     /// `after` on. A page is not a snapshot: an `apply` that runs meanwhile may show in part of it.
     fn scan(&self, range: &KeyRange, after: Option<&Key>, limit: usize) -> Result<Page, StoreError>;
 
@@ -37,13 +37,47 @@ pub trait Storage: Send + Sync {
     /// An epoch above the store's becomes the store's with these changes; one below it changes nothing.
     fn apply(&self, changes: Vec<Change>, epoch: Epoch) -> Result<Applied, StoreError>;
 
+    /// The store as of now, whatever is applied later. An engine without snapshots lets nothing be applied before this
+    /// is dropped; so it is used for a limited time, on the thread that took it.
+    fn snapshot(&self) -> Result<Box<dyn Snapshot + '_>, StoreError>;
+
     /// The greatest epoch that ever applied anything; 0 in a new store.
     fn epoch(&self) -> Epoch;
+
+    /// Looks at every value, in the order of the keys, and says of each if it is damaged.
+    fn check_values(&self, see: &mut dyn FnMut(&Key, Result<(), StoreError>)) -> Result<(), StoreError> {
+        each_entry(|after| self.scan(&KeyRange::everything(), after, KEYS), |key, _| see(key, Ok(())))
+    }
 
     /// Says whether the store's file is still there.
     fn check_file(&self) -> Result<(), Gone> {
         Ok(())
     }
+}
+
+/// Keys that are looked at together.
+const KEYS: usize = 1_000;
+
+/// Calls `see` for each entry, page by page.
+fn each_entry(
+    page: impl Fn(Option<&Key>) -> Result<Page, StoreError>,
+    mut see: impl FnMut(&Key, Bytes),
+) -> Result<(), StoreError> {
+    let mut after: Option<Key> = None;
+    loop {
+        let Page { entries, more } = page(after.as_ref())?;
+        after = entries.last().map(|(key, _)| key.clone());
+        entries.into_iter().for_each(|(key, value)| see(&key, value));
+        if !more || after.is_none() {
+            return Ok(());
+        }
+    }
+}
+
+/// A store as of one moment.
+pub trait Snapshot {
+    /// A page of a range, as [`Storage::scan`] gives it, as of that moment.
+    fn scan(&self, range: &KeyRange, after: Option<&Key>, limit: usize) -> Result<Page, StoreError>;
 }
 
 /// Sets a key, or deletes it.
@@ -93,8 +127,57 @@ pub(super) trait Engine: Send + Sync + 'static {
     /// At most `limit` entries and about [`PAGE_BYTES`] of a range that is not empty.
     fn scan(&self, range: &KeyRange, after: Option<&Key>, limit: usize) -> Result<Page, StoreError>;
 
+    /// The engine as of now; `None` where it has no snapshots.
+    fn snapshot(&self) -> Result<Option<Box<dyn EngineSnapshot>>, StoreError> {
+        Ok(None)
+    }
+
     /// Makes the changes in their order and brings them to the disk.
     fn write(&self, changes: &mut dyn Iterator<Item = SealedChange>) -> Result<(), StoreError>;
+}
+
+/// An engine as of one moment.
+pub(super) trait EngineSnapshot {
+    /// A page of a range, as [`Engine::scan`] gives it, as of that moment.
+    fn scan(&self, range: &KeyRange, after: Option<&Key>, limit: usize) -> Result<Page, StoreError>;
+}
+
+/// A store as of one moment.
+struct Moment<'s, E> {
+    store: &'s Checked<E>,
+    /// The engine's own snapshot, or else what keeps it as it is.
+    kept: Kept<'s>,
+}
+
+enum Kept<'s> {
+    Snapshot(Box<dyn EngineSnapshot>),
+    AsItIs { _epoch: MutexGuard<'s, Epoch> },
+}
+
+impl<E: Engine> Snapshot for Moment<'_, E> {
+    fn scan(&self, range: &KeyRange, after: Option<&Key>, limit: usize) -> Result<Page, StoreError> {
+        scan_with(range, after, limit, || match &self.kept {
+            Kept::Snapshot(engine) => engine.scan(range, after, limit),
+            Kept::AsItIs { .. } => self.store.engine.scan(range, after, limit),
+        })
+    }
+}
+
+/// A page whose values are checked.
+fn scan_with(
+    range: &KeyRange,
+    after: Option<&Key>,
+    limit: usize,
+    scan: impl FnOnce() -> Result<Page, StoreError>,
+) -> Result<Page, StoreError> {
+    if limit == 0 || range.is_empty_after(after) {
+        return Ok(Page { entries: Vec::new(), more: limit == 0 });
+    }
+    let mut page = scan()?;
+    for (key, entry) in &mut page.entries {
+        *entry = value::open(key, std::mem::take(entry))?;
+    }
+    Ok(page)
 }
 
 /// An engine with what is the same for all of them.
@@ -176,14 +259,17 @@ impl<E: Engine> Storage for Checked<E> {
     }
 
     fn scan(&self, range: &KeyRange, after: Option<&Key>, limit: usize) -> Result<Page, StoreError> {
-        if limit == 0 || range.is_empty_after(after) {
-            return Ok(Page { entries: Vec::new(), more: limit == 0 });
-        }
-        let mut page = self.engine.scan(range, after, limit)?;
-        for (key, entry) in &mut page.entries {
-            *entry = value::open(key, std::mem::take(entry))?;
-        }
-        Ok(page)
+        scan_with(range, after, limit, || self.engine.scan(range, after, limit))
+    }
+
+    fn snapshot(&self) -> Result<Box<dyn Snapshot + '_>, StoreError> {
+        // Not while anything is being applied.
+        let epoch = self.epoch.lock();
+        let kept = match self.engine.snapshot()? {
+            Some(snapshot) => Kept::Snapshot(snapshot),
+            None => Kept::AsItIs { _epoch: epoch },
+        };
+        Ok(Box::new(Moment { store: self, kept }))
     }
 
     fn apply(&self, changes: Vec<Change>, epoch: Epoch) -> Result<Applied, StoreError> {
@@ -202,6 +288,11 @@ impl<E: Engine> Storage for Checked<E> {
 
     fn epoch(&self) -> Epoch {
         *self.epoch.lock()
+    }
+
+    fn check_values(&self, see: &mut dyn FnMut(&Key, Result<(), StoreError>)) -> Result<(), StoreError> {
+        let sealed = |after: Option<&Key>| self.engine.scan(&KeyRange::everything(), after, KEYS);
+        each_entry(sealed, |key, sealed| see(key, value::open(key, sealed).map(drop)))
     }
 
     fn check_file(&self) -> Result<(), Gone> {
@@ -242,5 +333,45 @@ impl PageBuilder {
     pub(super) fn finish(mut self, more: bool) -> Page {
         self.page.more = more;
         self.page
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::keys::{Item, Scope};
+    use super::super::redb::Redb;
+    use super::*;
+    use ironloom_types::ids::Generation;
+
+    fn state(key: &str) -> Key {
+        Scope::MAIN.key(Item::State(Generation(1), key))
+    }
+
+    #[test]
+    fn every_damaged_value_is_found_and_no_other() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Checked::new(Redb::open(folder.path(), 1 << 20).unwrap(), folder.path()).unwrap();
+        let keys: Vec<Key> = (0..3_000).map(|number| state(&format!("{number:04}"))).collect();
+        let changes = keys.iter().map(|key| Change::set(key.clone(), "value".as_bytes().to_vec()));
+        let applied = store.apply(changes.collect(), Epoch(1)).unwrap();
+        assert_eq!(applied, Applied::Done);
+        let damaged = [&keys[7], &keys[8], &keys[2_999]];
+        // The value of another key, and bytes without a checksum.
+        let other = value::seal(&keys[0], b"value");
+        let wrong = damaged.iter().map(|key| ((*key).clone(), Some(other.clone())));
+        store.engine.write(&mut wrong.collect::<Vec<_>>().into_iter()).unwrap();
+        let (mut seen, mut found) = (0, Vec::new());
+        store
+            .check_values(&mut |key, checked| {
+                seen += 1;
+                if let Err(error) = checked {
+                    assert!(error.to_string().contains(&key.to_string()), "{error}");
+                    found.push(key.clone());
+                }
+            })
+            .unwrap();
+        // With the format and the epoch.
+        assert_eq!(seen, 3_002);
+        assert_eq!(found.iter().collect::<Vec<_>>(), damaged);
     }
 }

@@ -8,4 +8,4 @@ mod sim;
 mod store;
 
 pub use sim::{Random, SimDisk};
-pub use store::SimStore;
+pub use store::{AtRest, SimStore};

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 
 use super::{Random, SimDisk};
-use crate::store::{Applied, Change, Key, KeyRange, PAGE_BYTES, Page, Storage, StoreError};
+use crate::store::{Applied, Change, Key, KeyRange, PAGE_BYTES, Page, Snapshot, Storage, StoreError};
 use ironloom_types::ids::Epoch;
 
 /// Keeps keys in memory. What `apply` answered with `Done` outlives everything; of the changes of one that did
@@ -52,7 +52,20 @@ fn failed(source: io::Error) -> StoreError {
     StoreError::Io { what: "writing the simulated store".to_owned(), source }
 }
 
+/// A store in whose moment nobody applies anything.
+pub struct AtRest<'s>(pub &'s dyn Storage);
+
+impl Snapshot for AtRest<'_> {
+    fn scan(&self, range: &KeyRange, after: Option<&Key>, limit: usize) -> Result<Page, StoreError> {
+        self.0.scan(range, after, limit)
+    }
+}
+
 impl Storage for SimStore {
+    fn snapshot(&self) -> Result<Box<dyn Snapshot + '_>, StoreError> {
+        Ok(Box::new(AtRest(self)))
+    }
+
     fn get_many(&self, keys: &[Key]) -> Result<Vec<Option<Bytes>>, StoreError> {
         let state = self.state.lock();
         Ok(keys.iter().map(|key| state.keys.get(key).cloned()).collect())
@@ -65,7 +78,7 @@ impl Storage for SimStore {
         let state = self.state.lock();
         let (start, end) = range.bounds(after);
         let (mut page, mut bytes) = (Page::default(), 0);
-        for (key, value) in state.keys.range::<[u8], _>((start, Bound::Excluded(end))) {
+        for (key, value) in range.in_order(state.keys.range::<[u8], _>((start, Bound::Excluded(end)))) {
             if page.entries.len() >= limit || bytes >= PAGE_BYTES {
                 page.more = true;
                 break;

@@ -62,12 +62,17 @@ pub(crate) fn request(intents: &[outputs::Intent]) -> Result<Vec<outputs::Ticket
     Ok(tickets.into_iter().map(outputs::Ticket).collect())
 }
 
-pub(crate) fn alarm_raise(alarm: &str, entity: &str, message: &str) -> Result<(), alarms::Error> {
-    Ok(platform::alarms::alarms::raise(alarm, entity, message)?)
+pub(crate) fn alarm_raise(
+    alarm: &str,
+    entity: &str,
+    message: &str,
+    since: Option<Timestamp>,
+) -> Result<(), alarms::Error> {
+    Ok(platform::alarms::alarms::raise(alarm, entity, message, since.map(Timestamp::nanos))?)
 }
 
-pub(crate) fn alarm_clear(alarm: &str, entity: &str) -> Result<(), alarms::Error> {
-    Ok(platform::alarms::alarms::clear(alarm, entity)?)
+pub(crate) fn alarm_clear(alarm: &str, entity: &str, since: Option<Timestamp>) -> Result<(), alarms::Error> {
+    Ok(platform::alarms::alarms::clear(alarm, entity, since.map(Timestamp::nanos))?)
 }
 
 pub(crate) fn schedule_set(timer: &str, due: Timestamp) -> Result<(), schedule::Error> {

@@ -126,12 +126,21 @@ pub(crate) mod host {
         with(|world| world.request(intents))
     }
 
-    pub(crate) fn alarm_raise(alarm: &str, entity: &str, message: &str) -> Result<(), alarms::Error> {
-        with(|world| world.raise(alarm, entity, message))
+    pub(crate) fn alarm_raise(
+        alarm: &str,
+        entity: &str,
+        message: &str,
+        since: Option<Timestamp>,
+    ) -> Result<(), alarms::Error> {
+        with(|world| world.raise(alarm, entity, message, since))
     }
 
-    pub(crate) fn alarm_clear(alarm: &str, entity: &str) -> Result<(), alarms::Error> {
-        with(|world| world.clear(alarm, entity))
+    pub(crate) fn alarm_clear(
+        alarm: &str,
+        entity: &str,
+        since: Option<Timestamp>,
+    ) -> Result<(), alarms::Error> {
+        with(|world| world.clear(alarm, entity, since))
     }
 
     pub(crate) fn schedule_set(timer: &str, due: Timestamp) -> Result<(), schedule::Error> {

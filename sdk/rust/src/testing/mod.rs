@@ -50,6 +50,7 @@
 //! assert!(platform.fire::<Doubler>("morning", noon).failure().is_retry());
 //! ```
 
+mod alarms;
 mod batch;
 mod current;
 mod limits;
@@ -63,6 +64,7 @@ mod world;
 pub(crate) use current::host;
 
 pub use crate::bindings::platform::ironloom::types::types::Batch as RawBatch;
+pub use alarms::Episode;
 pub use batch::{BatchBuilder, Datum, batch};
 pub use platform::{Outcome, Platform, Refused};
 pub use world::{Log, Output, RequestedIntent, Type};

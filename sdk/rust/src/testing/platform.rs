@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use super::alarms::Episode;
 use super::batch::{Datum, fail};
 use super::current::within;
 use super::manifest::{Manifest, setting_text};
-use super::world::{AlarmKey, Log, Output, OutputKind, RequestedIntent, Type, World, rows};
+use super::world::{Log, Output, OutputKind, RequestedIntent, Type, World, rows};
 use crate::bindings::platform::ironloom::types::types::{Batch, Frame};
 use crate::bindings::readings::exports::ironloom::feeds::readings as raw;
 use crate::failure::Failure;
@@ -101,7 +102,7 @@ impl Platform {
         world.inputs = inputs.into_iter().map(|(name, input)| (name.into_inner(), input.r#type)).collect();
         let outputs = manifest.outputs.into_iter();
         world.outputs = outputs.map(|(name, output)| (name, (output.kind, output.r#type))).collect();
-        world.declared_alarms = manifest.alarms.into_keys().collect();
+        world.alarms.declared = manifest.alarms.into_keys().collect();
         world.declared_timers = manifest.timers.into_keys().collect();
         for (name, setting) in &manifest.settings {
             match setting.default_text() {
@@ -141,7 +142,7 @@ impl Platform {
 
     /// Declares an alarm.
     pub fn alarm(mut self, name: &str) -> Self {
-        self.world_mut().declared_alarms.push(name.to_owned());
+        self.world_mut().alarms.declared.push(name.to_owned());
         self
     }
 
@@ -309,14 +310,19 @@ impl Platform {
             .collect()
     }
 
-    /// The alarms that stand: (alarm, entity) and the message.
-    pub fn alarms(&self) -> &BTreeMap<AlarmKey, String> {
-        &self.world().alarms
+    /// The active alarms: (alarm, entity) and the message.
+    pub fn alarms(&self) -> &BTreeMap<(String, String), String> {
+        &self.world().alarms.active
     }
 
-    /// The message of an alarm, if it stands.
+    /// All episodes of alarms so far, in the order of their raising, also those that were over within one call.
+    pub fn episodes(&self) -> &[Episode] {
+        &self.world().alarms.episodes
+    }
+
+    /// The message of an alarm, if it is active.
     pub fn alarm_standing(&self, alarm: &str, entity: &str) -> Option<&str> {
-        self.world().alarms.get(&(alarm.to_owned(), entity.to_owned())).map(String::as_str)
+        self.world().alarms.active.get(&(alarm.to_owned(), entity.to_owned())).map(String::as_str)
     }
 
     /// The timers that the app set, and when they are due.
@@ -345,12 +351,13 @@ impl Platform {
         self.world().state.all()
     }
 
-    /// Forgets derived readings, intents and logs so far. State, alarms and timers stay.
+    /// Forgets derived readings, intents, logs and the episodes of alarms so far. State, active alarms and timers stay.
     pub fn forget(&mut self) {
         let world = self.world_mut();
         world.published.clear();
         world.intents.clear();
         world.logs.clear();
+        world.alarms.forget();
         world.start_next();
     }
 

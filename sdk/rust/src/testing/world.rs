@@ -6,10 +6,10 @@ use std::time::Duration;
 use hashbrown::{HashMap, HashSet};
 use serde::Deserialize;
 
+use super::alarms::Alarms;
 use super::batch::Datum;
 use super::limits::{
-    self, ALARM_BYTES, MAX_ALARM_MESSAGE, MAX_ALARMS, MAX_ALARMS_BYTES, MAX_ENTITY, MAX_INTENTS,
-    MAX_LOG_BYTES, MAX_LOG_LINES, MAX_TIMER_NAME, MAX_TIMERS, TIMER_SOONEST,
+    self, MAX_INTENTS, MAX_LOG_BYTES, MAX_LOG_LINES, MAX_TIMER_NAME, MAX_TIMERS, TIMER_SOONEST,
 };
 use super::publish;
 use super::quota::Quota;
@@ -91,8 +91,6 @@ pub struct Log {
     pub message: String,
 }
 
-pub(super) type AlarmKey = (String, String);
-
 pub(super) struct World {
     pub settings: BTreeMap<String, String>,
     /// The settings that the manifest declares, where there is one.
@@ -100,14 +98,13 @@ pub(super) struct World {
     /// In the order of the manifest, which is that of frames.
     pub inputs: Vec<(String, Type)>,
     pub outputs: BTreeMap<String, (OutputKind, Type)>,
-    pub declared_alarms: Vec<String>,
     pub declared_timers: Vec<String>,
     pub schedule: bool,
 
     pub now: Timestamp,
     pub gaps: Vec<Gap>,
     pub state: State,
-    pub alarms: BTreeMap<AlarmKey, String>,
+    pub alarms: Alarms,
     pub timers: BTreeMap<String, Timestamp>,
     pub published: Vec<Batch>,
     pub intents: Vec<RequestedIntent>,
@@ -116,14 +113,9 @@ pub(super) struct World {
     /// The number of host calls in the current or last call, without log lines.
     pub host_calls: u64,
 
-    /// What this call changed: raised with a message or cleared, set or cancelled. A change that nobody would see
-    /// isn't there.
-    alarm_changes: BTreeMap<AlarmKey, Option<String>>,
+    /// Timers that this call set or cancelled. A change that nobody would see isn't there.
     timer_changes: BTreeMap<String, Option<Timestamp>>,
-    /// Alarms that stand and timers that are set, with these changes.
-    alarms_standing: usize,
-    /// What these alarms count.
-    alarms_bytes: usize,
+    /// Timers that are set, with these changes.
     timers_set: usize,
     /// The points that outputs have made, by output; those of this call, and how many they may be.
     points: HashMap<String, HashSet<Box<str>>>,
@@ -148,23 +140,19 @@ impl Default for World {
             declared_settings: None,
             inputs: Vec::new(),
             outputs: BTreeMap::new(),
-            declared_alarms: Vec::new(),
             declared_timers: Vec::new(),
             schedule: false,
             now: Timestamp::default(),
             gaps: Vec::new(),
             state: State::default(),
-            alarms: BTreeMap::new(),
+            alarms: Alarms::default(),
             timers: BTreeMap::new(),
             published: Vec::new(),
             intents: Vec::new(),
             logs: Vec::new(),
             invocations: 0,
             host_calls: 0,
-            alarm_changes: BTreeMap::new(),
             timer_changes: BTreeMap::new(),
-            alarms_standing: 0,
-            alarms_bytes: 0,
             timers_set: 0,
             points: HashMap::new(),
             points_made: 0,
@@ -184,17 +172,14 @@ impl World {
     /// Begins a call.
     pub(super) fn begin(&mut self) {
         self.host_calls = 0;
-        (self.alarms_standing, self.timers_set) = (self.alarms.len(), self.timers.len());
-        self.alarms_bytes = self.alarms.iter().map(|(key, message)| alarm_bytes(key, message)).sum();
+        self.timers_set = self.timers.len();
     }
 
     /// Keeps what the call did, and gives where its part of `published` begins.
     pub(super) fn commit(&mut self) -> usize {
         let first = self.published_before;
         self.state.commit();
-        for (key, change) in std::mem::take(&mut self.alarm_changes) {
-            put(&mut self.alarms, key, change);
-        }
+        self.alarms.commit(self.now);
         for (name, change) in std::mem::take(&mut self.timer_changes) {
             put(&mut self.timers, name, change);
         }
@@ -208,7 +193,7 @@ impl World {
     /// Takes back what the call did. Logs stay.
     pub(super) fn roll_back(&mut self) {
         self.state.roll_back();
-        self.alarm_changes.clear();
+        self.alarms.roll_back();
         self.timer_changes.clear();
         self.points_made -= self.new_points.len() as u64;
         for (output, entity) in self.new_points.drain(..) {
@@ -306,62 +291,25 @@ impl World {
         Ok(tickets)
     }
 
-    fn known_alarm(&self, alarm: &str, entity: &str) -> Result<(), alarms::Error> {
-        if !self.declared_alarms.iter().any(|declared| declared == alarm) {
-            return Err(alarms::Error::UnknownAlarm(alarm.to_owned()));
-        }
-        if entity.len() > MAX_ENTITY {
-            return Err(alarms::Error::TooLong);
-        }
-        if entity.chars().any(char::is_control) {
-            return Err(alarms::Error::Other(format!("the entity {entity:?} has a control character")));
-        }
-        Ok(())
-    }
-
-    /// What an alarm counts, if it is active after the changes so far.
-    fn active(&self, key: &AlarmKey) -> Option<usize> {
-        let changed = self.alarm_changes.get(key).map(Option::as_ref);
-        changed.unwrap_or_else(|| self.alarms.get(key)).map(|message| alarm_bytes(key, message))
-    }
-
-    pub(super) fn raise(&mut self, alarm: &str, entity: &str, message: &str) -> Result<(), alarms::Error> {
+    pub(super) fn raise(
+        &mut self,
+        alarm: &str,
+        entity: &str,
+        message: &str,
+        since: Option<Timestamp>,
+    ) -> Result<(), alarms::Error> {
         self.quota.carry(alarm.len() + entity.len() + message.len());
-        self.known_alarm(alarm, entity)?;
-        if message.len() > MAX_ALARM_MESSAGE {
-            return Err(alarms::Error::TooLong);
-        }
-        let key = (alarm.to_owned(), entity.to_owned());
-        let (active, now) = (self.active(&key), alarm_bytes(&key, message));
-        let more = now.saturating_sub(active.unwrap_or(0));
-        let one_more = active.is_none() && self.alarms_standing >= MAX_ALARMS;
-        if one_more || more > 0 && self.alarms_bytes + more > MAX_ALARMS_BYTES {
-            return Err(alarms::Error::TooMany);
-        }
-        let before = self.alarm_changes.get(&key).map_or(0, |change| alarm_cost(&key, change.as_deref()));
-        self.quota.effect(alarm_cost(&key, Some(message)), before).map_err(alarms::Error::Other)?;
-        self.alarms_standing += usize::from(active.is_none());
-        self.alarms_bytes = self.alarms_bytes + now - active.unwrap_or(0);
-        self.alarm_changes.insert(key, Some(message.to_owned()));
-        Ok(())
+        self.alarms.raise(&mut self.quota, alarm, entity, message, since)
     }
 
-    pub(super) fn clear(&mut self, alarm: &str, entity: &str) -> Result<(), alarms::Error> {
+    pub(super) fn clear(
+        &mut self,
+        alarm: &str,
+        entity: &str,
+        since: Option<Timestamp>,
+    ) -> Result<(), alarms::Error> {
         self.quota.carry(alarm.len() + entity.len());
-        self.known_alarm(alarm, entity)?;
-        let key = (alarm.to_owned(), entity.to_owned());
-        let Some(active) = self.active(&key) else { return Ok(()) };
-        let before = self.alarm_changes.get(&key).map_or(0, |change| alarm_cost(&key, change.as_deref()));
-        if self.alarms.contains_key(&key) {
-            self.quota.effect(alarm_cost(&key, None), before).map_err(alarms::Error::Other)?;
-            self.alarm_changes.insert(key, None);
-        } else {
-            self.quota.effect(0, before).map_err(alarms::Error::Other)?;
-            self.alarm_changes.remove(&key);
-        }
-        self.alarms_standing -= 1;
-        self.alarms_bytes -= active;
-        Ok(())
+        self.alarms.clear(&mut self.quota, alarm, entity, since)
     }
 
     fn is_set(&self, timer: &str) -> bool {
@@ -420,16 +368,6 @@ impl World {
         self.log_bytes += target.len() + message.len() + 1;
         self.logs.push(Log { level, target: target.to_owned(), message: message.to_owned() });
     }
-}
-
-/// What an active alarm counts.
-fn alarm_bytes((_, entity): &AlarmKey, message: &str) -> usize {
-    ALARM_BYTES + entity.len() + message.len()
-}
-
-/// Bytes of a change in the record.
-fn alarm_cost((alarm, entity): &AlarmKey, message: Option<&str>) -> usize {
-    alarm.len() + entity.len() + message.map_or(0, str::len)
 }
 
 /// Bytes of a change in the record.

@@ -30,6 +30,8 @@ const fn scenario(name: &'static str, ask: fn() -> String, expected: &'static st
 /// Far enough in the future that no timer of a test fires.
 const LATER: Timestamp = Timestamp::from_nanos(9_000_000_000_000_000_000);
 const NOON: Timestamp = Timestamp::from_nanos(1_767_268_800_000_000_000);
+/// Before any invocation, natively, too: within the first second of 1970.
+const EARLY: Timestamp = Timestamp::from_nanos(100_000_000);
 
 fn told<T: std::fmt::Debug, E: std::fmt::Display>(result: Result<T, E>) -> String {
     result.map_or_else(|error| format!("refused: {error}"), |value| format!("{value:?}"))
@@ -215,14 +217,14 @@ pub const SCENARIOS: &[Scenario] = &[
             let publish = || publish("words", "a", NOON, text.as_str());
             let full: Vec<String> = (0..255).map(|_| publish()).filter(|answer| answer != "()").collect();
             let beyond = publish();
-            // 43,861 bytes are left: the alarm of a byte, its name and message; then the answer.
+            // 43,861 bytes are left: the alarm of a byte, its name and message, and 64 for it; then the answer.
             let alarm = told(alarms::raise("noise", "a", "loud"));
             let key = told(state::set("key", &vec![0; 45_000]));
             format!("{full:?} {beyond}; {alarm}; {key}; {}", told(schedule::set("never-mind", LATER)))
         },
         "[] refused: outputs: all effects of one invocation together are limited to 16777216 bytes; with this call they \
          would be 16798976; (); refused: state: all effects of one invocation together are limited to 16777216 bytes; \
-         with this call they would be 16778496; ()",
+         with this call they would be 16778560; ()",
     ),
     scenario(
         "scan-of-large-values",
@@ -473,6 +475,31 @@ pub const SCENARIOS: &[Scenario] = &[
             format!("{} {}", told(alarms::clear("noise", "b")), told(alarms::raise("noise", "d", "")))
         },
         "() ()",
+    ),
+    scenario(
+        "episodes",
+        || {
+            // Each is kept: those that end in the call in which they began, too.
+            let later = EARLY + Duration::from_millis(100);
+            told(alarms::raise_since("noise", "a", "loud", EARLY));
+            told(alarms::clear_since("noise", "a", later));
+            told(alarms::raise_since("noise", "a", "louder", later));
+            told(alarms::raise_since("noise", "b", "loud", later));
+            // Only the words of an active one change. What can't be is as near as possible.
+            told(alarms::raise_since("noise", "b", "louder", EARLY));
+            told(alarms::clear_since("noise", "b", EARLY));
+            told(alarms::raise_since("noise", "c", "", LATER));
+            told(alarms::clear_since("noise", "c", LATER))
+        },
+        "()",
+    ),
+    scenario(
+        "alarms-changed-too-often",
+        || {
+            let both = |_| alarms::raise("noise", "a", "").and_then(|()| alarms::clear("noise", "a"));
+            told((0..10_001).try_for_each(both))
+        },
+        "refused: alarms: one invocation may change alarms 20000 times",
     ),
     scenario(
         "timer-without-name",

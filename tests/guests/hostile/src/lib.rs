@@ -113,6 +113,11 @@ fn obey(command: &str) -> Result<String, Failure> {
         "new-keys" => set_new_keys()?,
         "fill" => fill()?,
         "new-points" => publish_new_points()?,
+        "gaps" => {
+            let gap =
+                |gap: &invocation::Gap| format!("{} {} {} {}", gap.slot, gap.count, gap.first, gap.last);
+            return Ok(invocation::gaps().iter().map(gap).collect::<Vec<_>>().join(", "));
+        }
         "timer" => schedule::set("boom", invocation::now())?,
         "timer-again" => schedule::set("again", invocation::now())?,
         _ => return Ok(ask(command)),
@@ -154,11 +159,20 @@ fn next(count: u32) -> Result<std::ops::Range<u32>, Failure> {
     Ok(begin..begin + count)
 }
 
-/// Sets keys that are as small as can be, until the quota is full.
+/// Sets keys that are new and as small as can be, and deletes as many that are old: the quota never ends it, and most of
+/// them get to the store in between.
 fn set_new_keys() -> Result<(), Failure> {
-    let keys: Vec<String> = next(10_000)?.map(|n| format!("{n:x}")).collect();
+    // With the number of the next key and the result that is as much as a call may change.
+    const KEYS: u32 = 9_999;
+    // Of these the default quota holds some 480,000.
+    const KEPT: u32 = 400_000;
+    let numbers = next(KEYS)?;
+    let keys: Vec<String> = numbers.clone().map(|n| format!("{n:x}")).collect();
     let entries: Vec<(&str, &[u8])> = keys.iter().map(|key| (&key[..], &b""[..])).collect();
     state::set_many(&entries)?;
+    let old: Vec<String> = numbers.filter_map(|n| Some(format!("{:x}", n.checked_sub(KEPT)?))).collect();
+    let old: Vec<&str> = old.iter().map(String::as_str).collect();
+    state::delete_many(&old)?;
     Ok(())
 }
 
@@ -170,11 +184,11 @@ fn fill() -> Result<(), Failure> {
     Ok(())
 }
 
-/// Derives readings of points that don't exist yet, until it may make no more.
+/// Derives readings of points that don't exist yet until it may make no more, and from then on of those it made.
 fn publish_new_points() -> Result<(), Failure> {
     let mut out = Outputs::new();
     for n in next(5_000)? {
-        out.push("echo", &format!("p{n}"), invocation::now(), "x")?;
+        out.push("echo", &format!("p{}", n % 10_000), invocation::now(), "x")?;
     }
     out.publish()?;
     Ok(())

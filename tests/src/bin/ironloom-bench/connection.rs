@@ -29,6 +29,11 @@ impl Connection {
         Ok(Self { stream, buffer: Vec::with_capacity(16 << 10) })
     }
 
+    /// The bare connection, for whoever reads answers in a way of their own.
+    pub(crate) fn into_stream(self) -> TcpStream {
+        self.stream
+    }
+
     /// Sends a whole request and waits for the whole answer.
     pub(crate) fn send(&mut self, request: &[u8]) -> Result<Answer<'_>> {
         self.stream.write_all(request)?;
@@ -56,14 +61,19 @@ impl Connection {
     }
 }
 
-/// A push of readings, as it goes over the wire.
+/// A push of lines, as it goes over the wire.
 pub(crate) fn push(url: &str, body: &str) -> Result<Vec<u8>> {
+    push_as(url, "application/x-ndjson", body.as_bytes())
+}
+
+/// A push of readings in any form.
+pub(crate) fn push_as(url: &str, media_type: &str, body: &[u8]) -> Result<Vec<u8>> {
     let (host, length) = (address(url)?, body.len());
     let head = format!(
-        "POST /v1/readings HTTP/1.1\r\nhost: {host}\r\ncontent-type: application/x-ndjson\r\n\
+        "POST /v1/readings HTTP/1.1\r\nhost: {host}\r\ncontent-type: {media_type}\r\n\
          content-length: {length}\r\n\r\n"
     );
-    Ok([head.as_bytes(), body.as_bytes()].concat())
+    Ok([head.as_bytes(), body].concat())
 }
 
 /// A GET, as it goes over the wire.

@@ -1,13 +1,12 @@
-//! An app in the sandbox with its surroundings in memory: no log, no lanes, no server.
+//! An app in the sandbox with its surroundings in memory: the server's cache of state, but no log, no lanes, no server.
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
 
 use anyhow::{Result, bail, ensure};
 use bytes::Bytes;
-use hashbrown::HashMap;
 use ironloom::Targets;
 use ironloom_apps::manifest::{self, Manifest};
 use ironloom_sandbox::{
@@ -15,11 +14,13 @@ use ironloom_sandbox::{
     Outcome, OutputKind, OutputResolver, OutputSlot, PointRoom, ReadError, Sandbox, SandboxConfig, Scan,
     StatePage, StateReader, Target, UnknownEntity,
 };
+use ironloom_storage::store::{AT_ONCE, CacheBudget, Lookup, StateCache, Stretch};
 use ironloom_tests::{guests, server};
 use ironloom_types::clock::Timestamp;
-use ironloom_types::effects::{AlarmKey, Effects};
+use ironloom_types::effects::{AlarmAct, AlarmChange, AlarmKey, Effects};
 use ironloom_types::ids::PointNumber;
 use ironloom_types::limits::{ALARM_BYTES, Limits, MAX_ALARMS_BYTES};
+use parking_lot::RwLock;
 use tokio::runtime::Runtime;
 
 /// An app that is called.
@@ -30,6 +31,7 @@ pub(crate) struct Guest {
     memory: Arc<Memory>,
     runtime: Runtime,
     calls: u64,
+    peak: u64,
     _folder: tempfile::TempDir,
 }
 
@@ -57,7 +59,7 @@ impl Guest {
         })?;
         let memory = Arc::new(Memory::of(&manifest));
         let context = Arc::new(context(&manifest, limits));
-        Ok(Self { sandbox, app, context, memory, runtime, calls: 0, _folder: cache })
+        Ok(Self { sandbox, app, context, memory, runtime, calls: 0, peak: 0, _folder: cache })
     }
 
     /// Calls it for a batch, and keeps what it did.
@@ -81,19 +83,26 @@ impl Guest {
         };
         let report = self.runtime.block_on(self.sandbox.invoke(&self.app, Call::Readings(batch), env));
         ensure!(report.outcome == Outcome::Ok, "the app ended with {}", report.outcome);
+        self.peak = self.peak.max(report.peak_memory);
         self.memory.keep(report.effects)
+    }
+
+    /// The most bytes of memory and tables that a call had.
+    pub(crate) fn peak(&self) -> u64 {
+        self.peak
     }
 
     /// Forgets all state, alarms and points.
     pub(crate) fn reset(&self) {
-        *write(&self.memory.state) = HashMap::new();
-        *write(&self.memory.targets) = Targets::new(self.context.outputs.len());
-        write(&self.memory.alarms).clear();
+        *self.memory.state.write() = empty();
+        *self.memory.targets.write() = Targets::new(self.context.outputs.len());
+        self.memory.alarms.write().clear();
     }
 
     /// The state, by key.
     pub(crate) fn state(&self) -> BTreeMap<String, Vec<u8>> {
-        read(&self.memory.state).iter().map(|(key, value)| (key.to_string(), value.to_vec())).collect()
+        let all = StateCache::changes(&self.memory.state, "", None, usize::MAX).entries.into_iter();
+        all.filter_map(|(key, value)| Some((key.into_string(), value?.to_vec()))).collect()
     }
 }
 
@@ -110,35 +119,36 @@ fn context(manifest: &Manifest, limits: Limits) -> AppContext {
         outputs: manifest.outputs.iter().map(output).collect(),
         alarms: manifest.alarms.iter().map(|alarm| alarm.name.clone()).collect(),
         timers: manifest.timers.iter().map(|timer| timer.name.clone()).collect(),
-        settings: manifest
-            .settings
-            .iter()
-            .filter_map(|setting| Some((setting.name.to_string(), setting.default.clone()?)))
-            .collect(),
+        settings: Arc::new(
+            manifest
+                .settings
+                .iter()
+                .filter_map(|setting| Some((setting.name.to_string(), setting.default.clone()?)))
+                .collect(),
+        ),
         limits,
     }
 }
 
+/// No checkpoint ever folds what an app writes here.
+const STRETCH: Stretch = Stretch(1);
+
+fn empty() -> StateCache {
+    StateCache::of_new_generation(&CacheBudget::new(usize::MAX))
+}
+
 /// What is around the app.
 struct Memory {
-    state: RwLock<HashMap<Box<str>, Bytes>>,
+    state: RwLock<StateCache>,
     targets: RwLock<Targets>,
     points: AtomicU32,
     alarms: RwLock<hashbrown::HashSet<AlarmKey>>,
 }
 
-fn read<T>(lock: &RwLock<T>) -> std::sync::RwLockReadGuard<'_, T> {
-    lock.read().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn write<T>(lock: &RwLock<T>) -> std::sync::RwLockWriteGuard<'_, T> {
-    lock.write().unwrap_or_else(PoisonError::into_inner)
-}
-
 impl Memory {
     fn of(manifest: &Manifest) -> Self {
         Self {
-            state: RwLock::default(),
+            state: RwLock::new(empty()),
             targets: RwLock::new(Targets::new(manifest.outputs.len())),
             points: AtomicU32::new(0),
             alarms: RwLock::default(),
@@ -146,20 +156,13 @@ impl Memory {
     }
 
     fn keep(&self, effects: Effects) -> Result<()> {
-        let mut state = write(&self.state);
-        for (key, value) in effects.state {
-            match value {
-                Some(value) => drop(state.insert(key, value)),
-                None => drop(state.remove(&key)),
-            }
-        }
-        let mut alarms = write(&self.alarms);
-        for (alarm, message) in effects.alarms {
-            if message.is_some() {
-                alarms.insert(alarm);
-            } else {
-                alarms.remove(&alarm);
-            }
+        self.state.write().apply(STRETCH, &effects.state);
+        let mut alarms = self.alarms.write();
+        for AlarmChange { key, act } in effects.alarms {
+            match act {
+                AlarmAct::Raise { .. } => alarms.insert(key),
+                AlarmAct::Clear { .. } => alarms.remove(&key),
+            };
         }
         let first = effects.refused.first();
         ensure!(first.is_none(), "the app refused a reading: {first:?}");
@@ -169,8 +172,22 @@ impl Memory {
 
 impl StateReader for Memory {
     fn cached(&self, keys: &Keys, from: usize, show: &mut dyn FnMut(usize, Cached<'_>) -> bool) {
-        let state = read(&self.state);
-        let _all = (from..keys.len()).all(|place| show(place, Cached::Known(state.get(keys.get(place)))));
+        let state = self.state.read();
+        let mut sought = Vec::with_capacity(AT_ONCE.min(keys.len()));
+        for begin in (from..keys.len()).step_by(AT_ONCE) {
+            let end = (begin + AT_ONCE).min(keys.len());
+            state.seek((begin..end).map(|place| keys.get(place)), &mut sought);
+            for (place, sought) in (begin..end).zip(&sought) {
+                let (found, spot) = state.at(sought, keys.get(place));
+                let value = match found {
+                    Lookup::Value(value) => Some(value),
+                    Lookup::Absent | Lookup::AskStore(_) => None,
+                };
+                if !show(place, Cached::Known(value, spot)) {
+                    return;
+                }
+            }
+        }
     }
 
     fn load<'a>(
@@ -188,12 +205,12 @@ impl StateReader for Memory {
 
 impl OutputResolver for Memory {
     fn known(&self, entity: &str, points: &mut Vec<Option<PointNumber>>) {
-        read(&self.targets).of(entity, points);
+        self.targets.read().of(entity, points);
     }
 
     fn resolve(&self, output: usize, entity: &str) -> Result<Target, UnknownEntity> {
         let number = PointNumber(self.points.fetch_add(1, Ordering::Relaxed));
-        write(&self.targets).note(entity, output, number);
+        self.targets.write().note(entity, output, number);
         Ok(Target::Known(number))
     }
 
@@ -204,11 +221,11 @@ impl OutputResolver for Memory {
 
 impl Holdings for Memory {
     fn alarm(&self, key: &AlarmKey) -> Option<usize> {
-        read(&self.alarms).contains(key).then_some(ALARM_BYTES)
+        self.alarms.read().contains(key).then_some(ALARM_BYTES)
     }
 
     fn alarms(&self) -> AlarmRoom {
-        let count = read(&self.alarms).len();
+        let count = self.alarms.read().len();
         AlarmRoom { count, bytes: count * ALARM_BYTES, limit: MAX_ALARMS_BYTES }
     }
 

@@ -5,15 +5,20 @@
 //! against the same code outside of it.
 
 mod beside;
+mod bodies;
+mod checkpoints;
 mod connection;
 mod guest;
+mod installations;
 mod invocations;
 mod latency;
 mod machine;
 mod native;
+mod peers;
 mod plant;
 mod pushes;
 mod report;
+mod requests;
 mod streams;
 
 use std::time::Duration;
@@ -37,6 +42,9 @@ struct Options {
     /// A second a row, and nothing has to be reached: only whether it works
     #[arg(long)]
     smoke: bool,
+    /// One run of so many seconds for each row, such as beside a profiler
+    #[arg(long, value_name = "N", conflicts_with = "smoke")]
+    seconds: Option<u64>,
     /// Print JSON on stdout, and the table on stderr
     #[arg(long)]
     json: bool,
@@ -89,32 +97,39 @@ impl Measure {
 
 use Measure::{One, Several};
 
-const ROWS: [(&str, Measure); 21] = [
-    ("push", One(|effort| pushes::measure(Push::Granted, effort))),
-    ("push-defaults", One(|effort| pushes::measure(Push::Defaults, effort))),
-    ("push-1m", One(|effort| pushes::measure(Push::Largest, effort))),
-    ("fan-out", One(|effort| pushes::measure(Push::FanOut, effort))),
+const ROWS: [(&str, Measure); 27] = [
+    ("push", Several(|effort| pushes::measure(Push::Granted, effort))),
+    ("push-defaults", Several(|effort| pushes::measure(Push::Defaults, effort))),
+    ("push-1m", Several(|effort| pushes::measure(Push::Largest, effort))),
+    ("push-1m-random", Several(|effort| pushes::measure(Push::Drawn, effort))),
+    ("push-1m-sled", Several(|effort| pushes::measure(Push::OtherEngine, effort))),
+    ("fan-out", Several(|effort| pushes::measure(Push::FanOut, effort))),
+    ("checkpoint-pushes", One(checkpoints::measure)),
+    ("push-arrow", Several(pushes::columns)),
     ("pigs-256", One(|effort| invocations::pigs(256, effort))),
     ("one-state-256", One(|effort| invocations::one_state(256, effort))),
     ("one-state-4096", One(|effort| invocations::one_state(4_096, effort))),
     ("empty-invocation", One(invocations::empty)),
     ("stream", One(streams::measure)),
-    ("latency", One(latency::measure)),
-    ("beside-loops", One(beside::loops)),
-    ("beside-floods", One(beside::floods)),
-    ("beside-timers", One(beside::timers)),
-    ("beside-points", One(beside::points)),
-    ("beside-keys", One(beside::keys)),
-    ("beside-silent", One(beside::silent)),
-    ("beside-unread", One(beside::unread)),
-    ("installations", Several(plant::installations)),
-    ("installations-idle", Several(plant::idle)),
+    ("requests-256", One(requests::measure)),
+    ("side-by-side", Several(peers::measure)),
+    ("latency", Several(latency::measure)),
+    ("beside-loops", Several(beside::loops)),
+    ("beside-floods", Several(beside::floods)),
+    ("beside-timers", Several(beside::timers)),
+    ("beside-points", Several(beside::points)),
+    ("beside-keys", Several(beside::keys)),
+    ("beside-silent", Several(beside::silent)),
+    ("beside-unread", Several(beside::unread)),
+    ("installations", Several(installations::measure)),
+    ("installations-idle", Several(installations::idle)),
     ("points-1m", Several(plant::points)),
     ("journal-1g", Several(plant::journal)),
 ];
 
 fn main() -> Result<()> {
     let options = Options::parse();
+    ironloom_tests::described::off();
     let unknown: Vec<_> =
         options.only.iter().filter(|name| ROWS.iter().all(|(row, _)| row != name)).cloned().collect();
     if !unknown.is_empty() {
@@ -128,13 +143,25 @@ fn main() -> Result<()> {
         bail!("a temporary file was made before its folder was chosen");
     }
 
-    let effort = if options.smoke { Effort::SMOKE } else { Effort::FULL };
+    let effort = match options.seconds {
+        Some(seconds) => Effort { run: Duration::from_secs(seconds), runs: 1, ..Effort::FULL },
+        None if options.smoke => Effort::SMOKE,
+        None => Effort::FULL,
+    };
     let machine = Machine::look(&scratch)?;
     let mut report = Report::begin(machine, options.smoke);
+    let mut failed = Vec::new();
     for (name, measure) in ROWS {
         if options.only.is_empty() || options.only.iter().any(|only| only == name) {
             eprintln!("measuring {name} …");
-            measure.run(effort)?.into_iter().for_each(|row| report.add(name, row));
+            // What an hour has measured so far is told even where a later row fails.
+            match measure.run(effort) {
+                Ok(rows) => rows.into_iter().for_each(|row| report.add(name, row)),
+                Err(error) => {
+                    eprintln!("{name} failed: {error:?}");
+                    failed.push(name);
+                }
+            }
         }
     }
     let table = report.table();
@@ -143,6 +170,9 @@ fn main() -> Result<()> {
         println!("{:#}", report.json());
     } else {
         print!("{table}");
+    }
+    if !failed.is_empty() {
+        bail!("failed, as told above: {}", failed.join(", "));
     }
     let missed = report.missed();
     if !options.smoke && !missed.is_empty() {

@@ -7,61 +7,55 @@ use anyhow::Context as _;
 use serde_json::Value as Json;
 use toml::de::DeValue;
 
-use crate::api::facade::{Grants, InstallRequest, Patterns, Problem, StartFrom, WrittenLimits};
+use crate::api::facade::{Grants, InstallRequest, PartialLimits, Patterns, Problem, StartFrom};
 use crate::cli::failure::Failure;
-use ironloom_apps::allowance::PartialLimits;
 use ironloom_apps::grants::{OutputGrant, Safe, Toward};
 use ironloom_apps::pattern::Pattern;
 use ironloom_apps::problem::Problems;
-use ironloom_apps::quantity::{Bytes, Count, Span};
+use ironloom_apps::quantity::Span;
 use ironloom_apps::toml_section::{Field, Findings, Places, Section};
 use ironloom_types::ids::{Digest, InstallationId, SlotName};
 
 /// The request to install, as far as it was given.
 #[derive(Debug, Default, PartialEq)]
-pub(super) struct Asked {
-    pub(super) package: Option<String>,
-    pub(super) id: Option<InstallationId>,
-    pub(super) from: StartFrom,
-    pub(super) timezone: Option<String>,
-    pub(super) bindings: BTreeMap<SlotName, Patterns>,
-    pub(super) settings: BTreeMap<SlotName, Json>,
-    pub(super) limits: PartialLimits,
-    pub(super) grants: Grants,
+pub(in crate::cli) struct Asked {
+    pub(in crate::cli) package: Option<String>,
+    pub(in crate::cli) id: Option<InstallationId>,
+    pub(in crate::cli) from: Option<StartFrom>,
+    pub(in crate::cli) timezone: Option<String>,
+    pub(in crate::cli) keep_up: Option<bool>,
+    pub(in crate::cli) bindings: BTreeMap<SlotName, Patterns>,
+    pub(in crate::cli) settings: BTreeMap<SlotName, Json>,
+    pub(in crate::cli) limits: PartialLimits,
+    pub(in crate::cli) grants: Grants,
 }
 
 impl Asked {
-    pub(super) fn request(self, id: InstallationId, package: Digest) -> InstallRequest {
-        let limits = WrittenLimits {
-            memory: self.limits.memory.map(Bytes),
-            cpu: self.limits.cpu.map(Span),
-            state: self.limits.state.map(Bytes),
-            share: self.limits.share.map(Span),
-            points: self.limits.points.map(Count),
-        };
+    pub(in crate::cli) fn request(self, id: InstallationId, package: Digest) -> InstallRequest {
         InstallRequest {
             id,
             package,
             bindings: self.bindings,
             grants: self.grants,
             settings: self.settings,
-            limits,
+            limits: self.limits,
             timezone: self.timezone,
-            from: self.from,
+            keep_up: self.keep_up.unwrap_or_default(),
+            from: self.from.unwrap_or_default(),
         }
     }
 }
 
-/// What a file asks for.
+/// The installs that a file asks for.
 #[derive(Debug, PartialEq)]
-pub(super) enum File {
+pub(in crate::cli) enum File {
     One(Box<Asked>),
     /// Several, each a section of `[[installations]]`.
     Many(Vec<Asked>),
 }
 
 /// Reads the file, and where its fields stand. A package is meant from the file's folder.
-pub(super) fn read(path: &Path) -> Result<(File, Places), Failure> {
+pub(in crate::cli) fn read(path: &Path) -> Result<(File, Places), Failure> {
     let text = std::fs::read_to_string(path).with_context(|| format!("{} can't be read", path.display()))?;
     let (mut file, places) = parse(&text).map_err(|problems| Failure::File(problems.of_file(path)))?;
     let all = match &mut file {
@@ -77,7 +71,7 @@ pub(super) fn read(path: &Path) -> Result<(File, Places), Failure> {
 }
 
 /// Names the places in the file of what the server has found wrong.
-pub(super) fn locate(mut problem: Problem, path: &Path, places: &Places) -> Problem {
+pub(in crate::cli) fn locate(mut problem: Problem, path: &Path, places: &Places) -> Problem {
     let mut alone = None;
     for error in &mut problem.errors {
         let Some(place) = &error.place else { continue };
@@ -88,7 +82,8 @@ pub(super) fn locate(mut problem: Problem, path: &Path, places: &Places) -> Prob
         };
         let Some((line, column)) = places.of(&field) else { continue };
         error.detail = format!("{}:{line}:{column}: {field}: {}", path.display(), error.detail);
-        alone = place.item.is_none().then(|| error.detail.clone());
+        let of_list = if place.item.is_some() { "; none is installed" } else { "" };
+        alone = Some(format!("{}{of_list}", error.detail));
         error.place = None;
     }
     // One alone is the whole sentence.
@@ -98,7 +93,7 @@ pub(super) fn locate(mut problem: Problem, path: &Path, places: &Places) -> Prob
     problem
 }
 
-pub(super) fn parse(text: &str) -> Result<(File, Places), Problems> {
+pub(in crate::cli) fn parse(text: &str) -> Result<(File, Places), Problems> {
     let findings = Findings::new(text);
     let mut root = findings.root()?;
     let file = match root.take("installations") {
@@ -117,8 +112,9 @@ fn installation(mut root: Section<'_, '_>) -> Asked {
     let asked = Asked {
         package: root.take("package").and_then(|field| field.text().map(str::to_owned)),
         id: root.take("id").and_then(|field| field.parsed(InstallationId::new)),
-        from: root.take("from").and_then(|field| from(&field)).unwrap_or_default(),
+        from: root.take("from").and_then(|field| from(&field)),
         timezone: root.take("timezone").and_then(|field| field.text().map(str::to_owned)),
+        keep_up: root.take("keep_up").and_then(|field| field.boolean()),
         bindings: named(root.table("bindings"), |field| patterns(&field)),
         settings: named(root.table("settings"), |field| scalar(&field)),
         limits: PartialLimits::read(root.table("limits")),

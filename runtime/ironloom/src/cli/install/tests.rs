@@ -1,6 +1,9 @@
 //! What flags and the file of an install come to.
 
+use serde_json::{Value as Json, json};
+
 use super::*;
+use crate::api::facade::PackageInfo;
 
 fn package() -> PackageInfo {
     let settings = json!({
@@ -28,7 +31,7 @@ fn flags(arguments: &[&str]) -> Install {
 
 fn request(install: &Install, mut asked: Asked) -> Result<Json, Failure> {
     install.apply(&mut asked)?;
-    install.add_settings(&mut asked, &package())?;
+    install.given.add_settings(&mut asked, &package())?;
     let id = asked.id.take().unwrap();
     Ok(serde_json::to_value(asked.request(id, package().digest)).unwrap())
 }
@@ -150,9 +153,9 @@ fn mistakes_in_flags_are_told_before_anything_is_sent() {
 
 #[test]
 fn pairs_have_two_sides() {
-    assert!(pair("weight").is_err());
-    assert!(pair("=x").is_err());
-    assert_eq!(pair("a = b=c"), Ok(("a".to_owned(), "b=c".to_owned())));
+    assert!(given::pair("weight").is_err());
+    assert!(given::pair("=x").is_err());
+    assert_eq!(given::pair("a = b=c"), Ok(("a".to_owned(), "b=c".to_owned())));
 }
 
 #[test]
@@ -204,7 +207,18 @@ fn what_the_server_refuses_is_told_with_its_place_in_the_file() {
     let problem = Problem::refused("install", "installation 2 of the list (b): no").with(vec![error]);
     let told =
         Failure::Refused(request::locate(problem, std::path::Path::new("all.toml"), &places)).to_string();
-    let expected =
-        "error: installation 2 of the list (b): no\n  all.toml:6:5: installations[2].bindings.x: is wrong";
-    assert_eq!(told, expected);
+    assert_eq!(told, "error: all.toml:6:5: installations[2].bindings.x: is wrong; none is installed");
+}
+
+#[test]
+fn all_entries_that_lack_something_are_told_at_once() {
+    let text = "[[installations]]\nid = \"a\"\n[[installations]]\npackage = \"b.tar\"\n[[installations]]\nid = \"c\"\n\
+                package = \"c.tar\"\n";
+    let File::Many(all) = request::parse(text).unwrap().0 else { panic!("it lists three") };
+    let failure = flags(&[]).named(all).err().unwrap();
+    assert_eq!(
+        failure.to_string(),
+        "error: installation 1 of the file (a) names no package, and none is named as an argument\n\
+         installation 2 of the file has no id"
+    );
 }

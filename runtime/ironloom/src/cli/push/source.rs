@@ -1,104 +1,102 @@
-//! Lines of a file or a pipe, gathered into the bodies of requests.
+//! Lines of a file or a pipe, as they come.
 
-use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read as _};
-use std::path::Path;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
-use std::time::{Duration, Instant};
+use std::io::{self, BufRead as _, BufReader, Read};
 
-/// The most lines of one request.
-const MAX_LINES: usize = 10_000;
-/// The most bytes of one request but for its last line: far below the server's limit.
-const MAX_BYTES: usize = 4 << 20;
-/// The longest line. A longer one is cut, and refused by the server as it stands then.
-const MAX_LINE: u64 = 1 << 20;
-/// The time that lines of a pipe wait for more: somebody who watches a live feed wants to see it arrive.
-const GATHER: Duration = Duration::from_millis(200);
-/// Lines that are read ahead of a pipe.
-const AHEAD: usize = 1_024;
+use tokio::sync::mpsc;
+
+use crate::api::readings::MAX_LINE;
+
+/// Bytes that are read at once.
+const AT_ONCE: usize = 64 << 10;
+/// Parts that are read ahead.
+const AHEAD: usize = 16;
+
+/// Whole lines, each with its line feed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Lines {
+    pub bytes: Vec<u8>,
+    pub count: u64,
+}
 
 /// The source of lines.
-pub(super) enum Source {
-    /// A file: always cut into the same bodies.
-    File(BufReader<File>),
-    /// Something that may go on for ever: what has come is sent soon.
-    Live(Receiver<io::Result<Vec<u8>>>),
-}
-
-/// The body of a request.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Body {
-    /// Its lines, each with its line feed.
-    pub bytes: Vec<u8>,
-    pub lines: u64,
-}
-
-impl Body {
-    fn is_full(&self) -> bool {
-        self.lines >= MAX_LINES as u64 || self.bytes.len() >= MAX_BYTES
-    }
-
-    fn add(&mut self, line: &[u8]) {
-        self.bytes.extend_from_slice(line);
-        self.lines += 1;
-    }
-}
+pub(super) struct Source(mpsc::Receiver<io::Result<Lines>>);
 
 impl Source {
-    /// Opens a file.
-    pub(super) fn file(path: &Path) -> io::Result<Self> {
-        Ok(Self::File(BufReader::new(File::open(path)?)))
-    }
-
     /// Reads on a thread of its own, which ends with its source or with the process.
-    pub(super) fn live(mut from: impl BufRead + Send + 'static) -> Self {
-        let (to, lines) = sync_channel(AHEAD);
+    pub(super) fn new(from: impl Read + Send + 'static, name: String) -> Self {
+        let (to, lines) = mpsc::channel(AHEAD);
         std::thread::spawn(move || {
+            let mut from = BufReader::with_capacity(AT_ONCE, from);
             loop {
-                let line = read_line(&mut from);
-                let ends = !matches!(&line, Ok(line) if !line.is_empty());
-                if matches!(&line, Ok(line) if line.is_empty()) || to.send(line).is_err() || ends {
+                let told =
+                    |error: io::Error| io::Error::new(error.kind(), format!("{name} can't be read: {error}"));
+                let lines = read(&mut from).map_err(told);
+                let is_last = !matches!(&lines, Ok(lines) if lines.count > 0);
+                if matches!(&lines, Ok(lines) if lines.count == 0) || to.blocking_send(lines).is_err() {
+                    return;
+                }
+                if is_last {
                     return;
                 }
             }
         });
-        Self::Live(lines)
+        Self(lines)
     }
 
-    /// The lines of the next request; none at the end.
-    pub(super) fn gather(&mut self) -> io::Result<Body> {
-        let mut body = Body::default();
-        match self {
-            Self::File(file) => {
-                while !body.is_full() {
-                    let line = read_line(file)?;
-                    if line.is_empty() {
-                        break;
-                    }
-                    body.add(&line);
-                }
-            }
-            Self::Live(lines) => {
-                let Ok(first) = lines.recv() else { return Ok(body) };
-                body.add(&first?);
-                let until = Instant::now() + GATHER;
-                while !body.is_full() {
-                    match lines.recv_timeout(until.saturating_duration_since(Instant::now())) {
-                        Ok(line) => body.add(&line?),
-                        Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => break,
-                    }
-                }
-            }
+    /// The next lines; `None` at the end. Nothing is lost where the wait is given up.
+    pub(super) async fn next(&mut self) -> Option<io::Result<Lines>> {
+        self.0.recv().await
+    }
+
+    /// Ends it; the number of lines that were read and not fetched.
+    pub(super) fn left(&mut self) -> u64 {
+        let mut left = 0;
+        while let Ok(Ok(lines)) = self.0.try_recv() {
+            left += lines.count;
         }
-        Ok(body)
+        left
     }
 }
 
-/// A line with its line feed, but for the last one; nothing at the end.
-fn read_line(from: &mut impl BufRead) -> io::Result<Vec<u8>> {
-    let mut line = Vec::new();
-    from.take(MAX_LINE).read_until(b'\n', &mut line)?;
-    Ok(line)
+/// Waits for a line, and takes the whole ones behind it that have come already; none at the end.
+fn read(from: &mut BufReader<impl Read>) -> io::Result<Lines> {
+    let mut bytes = Vec::new();
+    line(from, &mut bytes)?;
+    let mut count = u64::from(!bytes.is_empty());
+    let there = from.buffer();
+    if let Some(last) = there.iter().rposition(|byte| *byte == b'\n') {
+        let whole = &there[..=last];
+        count += whole.iter().filter(|byte| **byte == b'\n').count() as u64;
+        bytes.extend_from_slice(whole);
+        from.consume(last + 1);
+    }
+    Ok(Lines { bytes, count })
+}
+
+/// Reads a line, and gives the last one the line feed that it may lack. One that is too long is cut, and refused by the
+/// server as it stands then.
+fn line(from: &mut BufReader<impl Read>, line: &mut Vec<u8>) -> io::Result<()> {
+    from.take(MAX_LINE as u64 + 1).read_until(b'\n', line)?;
+    if line.last().is_none_or(|last| *last == b'\n') {
+        return Ok(());
+    }
+    line.push(b'\n');
+    loop {
+        let rest = from.fill_buf()?;
+        if rest.is_empty() {
+            return Ok(());
+        }
+        match rest.iter().position(|byte| *byte == b'\n') {
+            Some(end) => {
+                from.consume(end + 1);
+                return Ok(());
+            }
+            None => {
+                let skipped = rest.len();
+                from.consume(skipped);
+            }
+        }
+    }
 }
 
 #[cfg(test)]
@@ -106,25 +104,48 @@ mod tests {
     use super::*;
     use std::io::Write as _;
 
-    #[test]
-    fn a_file_is_cut_after_as_many_lines_as_a_request_has() {
-        let mut file = tempfile::NamedTempFile::new().unwrap();
-        file.write_all("x\n".repeat(MAX_LINES + 1).as_bytes()).unwrap();
-        let mut source = Source::file(file.path()).unwrap();
-        let lines = [MAX_LINES as u64, 1, 0].map(|_| source.gather().unwrap().lines);
-        assert_eq!(lines, [MAX_LINES as u64, 1, 0]);
+    fn all(bytes: &[u8]) -> Vec<Lines> {
+        let mut from = BufReader::with_capacity(AT_ONCE, bytes);
+        let mut found = Vec::new();
+        loop {
+            let lines = read(&mut from).unwrap();
+            if lines.count == 0 {
+                return found;
+            }
+            found.push(lines);
+        }
     }
 
     #[test]
-    fn lines_of_a_pipe_dont_wait_for_its_end() {
+    fn whole_lines_come_together_and_the_last_one_gets_its_end() {
+        let lines = all(b"a\n\nbc\nd");
+        let expected = [(&b"a\n\nbc\n"[..], 3), (b"d\n", 1)];
+        assert_eq!(lines, expected.map(|(bytes, count)| Lines { bytes: bytes.to_vec(), count }));
+        assert_eq!(all(b""), []);
+    }
+
+    #[test]
+    fn a_line_that_is_too_long_stays_one_line() {
+        let long = [&b"a\n"[..], &vec![b'x'; 3 * MAX_LINE], b"\nb\n"].concat();
+        let lines = all(&long);
+        assert_eq!(lines.iter().map(|lines| lines.count).sum::<u64>(), 3);
+        let bytes = lines.iter().flat_map(|lines| lines.bytes.clone()).collect::<Vec<_>>();
+        assert_eq!(bytes.len(), 2 + MAX_LINE + 2 + 2);
+        assert!(bytes.ends_with(b"x\nb\n"));
+    }
+
+    #[tokio::test]
+    async fn lines_of_a_pipe_dont_wait_for_its_end() {
         let (read, mut write) = io::pipe().unwrap();
-        let mut source = Source::live(BufReader::new(read));
+        let mut source = Source::new(read, "a pipe".to_owned());
         write.write_all(b"a\nb\n").unwrap();
         // The pipe is still open.
-        assert_eq!(source.gather().unwrap(), Body { bytes: b"a\nb\n".to_vec(), lines: 2 });
+        let lines = source.next().await.unwrap().unwrap();
+        assert_eq!(lines, Lines { bytes: b"a\nb\n".to_vec(), count: 2 });
         write.write_all(b"c").unwrap();
         drop(write);
-        assert_eq!(source.gather().unwrap(), Body { bytes: b"c".to_vec(), lines: 1 });
-        assert_eq!(source.gather().unwrap(), Body::default());
+        let lines = source.next().await.unwrap().unwrap();
+        assert_eq!(lines, Lines { bytes: b"c\n".to_vec(), count: 1 });
+        assert!(source.next().await.is_none());
     }
 }

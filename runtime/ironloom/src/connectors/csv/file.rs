@@ -75,24 +75,7 @@ impl Lap {
         hash: Sha256,
         status: &Status,
     ) -> Result<Self, FileError> {
-        let path = config.path.display();
-        let tracked = Tracked::open(&config.path).map_err(|error| broken(&config.path, None, &error))?;
-        let mut reader = csv::ReaderBuilder::new().delimiter(config.delimiter).from_reader(tracked);
-        let header = reader.headers().map_err(|error| header_error(&config.path, error))?.clone();
-        if header.is_empty() || reader.get_ref().has_ended() {
-            return Err(FileError::Io(format!("{path} has no whole header line yet")));
-        }
-        let find = |name: &str| {
-            column(&header, name).map_err(|problem| FileError::Wrong(format!("{path} {problem}")))
-        };
-        let at = find(&config.at)?;
-        let cells = config.mappings.iter().map(|mapping| find(&mapping.column)).collect::<Result<_, _>>()?;
-        let mut columns = HashMap::new();
-        for name in config.mappings.iter().flat_map(|mapping| mapping.point.names()) {
-            if name != LAP {
-                columns.insert(name.to_owned(), find(name)?);
-            }
-        }
+        let (mut reader, Places { at, cells, columns }) = open_header(config)?;
         if progress.offset > 0 {
             seek(&mut reader, progress.offset, progress.line)
                 .map_err(|error| header_error(&config.path, error))?;
@@ -358,6 +341,37 @@ fn seek(reader: &mut csv::Reader<Tracked>, offset: u64, line: u64) -> csv::Resul
     place.set_byte(offset).set_line(line);
     // Not `seek`, which stays at the end of the file where it is there already.
     reader.seek_raw(SeekFrom::Start(offset), place)
+}
+
+/// The places of the columns that a configuration names.
+pub(super) struct Places {
+    at: usize,
+    /// The column of each mapping.
+    cells: Vec<usize>,
+    /// Those that names of points are made of.
+    columns: HashMap<String, usize>,
+}
+
+/// Opens the file and finds the columns in its header line.
+pub(super) fn open_header(config: &CsvConfig) -> Result<(csv::Reader<Tracked>, Places), FileError> {
+    let path = config.path.display();
+    let tracked = Tracked::open(&config.path).map_err(|error| broken(&config.path, None, &error))?;
+    let mut reader = csv::ReaderBuilder::new().delimiter(config.delimiter).from_reader(tracked);
+    let header = reader.headers().map_err(|error| header_error(&config.path, error))?.clone();
+    if header.is_empty() || reader.get_ref().has_ended() {
+        return Err(FileError::Io(format!("{path} has no whole header line yet")));
+    }
+    let find =
+        |name: &str| column(&header, name).map_err(|problem| FileError::Wrong(format!("{path} {problem}")));
+    let at = find(&config.at)?;
+    let cells = config.mappings.iter().map(|mapping| find(&mapping.column)).collect::<Result<_, _>>()?;
+    let mut columns = HashMap::new();
+    for name in config.mappings.iter().flat_map(|mapping| mapping.point.names()) {
+        if name != LAP {
+            columns.insert(name.to_owned(), find(name)?);
+        }
+    }
+    Ok((reader, Places { at, cells, columns }))
 }
 
 fn header_error(path: &Path, error: csv::Error) -> FileError {

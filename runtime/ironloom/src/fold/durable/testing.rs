@@ -1,10 +1,19 @@
 //! The fold's changes to an installation, one by one, for tests that have no fold.
 
 use super::*;
+use ironloom_apps::routing::Entities;
 
-/// Begins an installation.
+/// Begins an installation, which has one revision.
 pub(crate) fn begin(number: u32, begin: Begin, entities: Arc<Entities>) -> Arc<Durable> {
-    Arc::new(Durable::new(number, begin, entities, Arc::default()))
+    let terms = begin.revisions.iter().map(|(revision, manifest)| Term {
+        revision: Arc::new(revision.clone()),
+        limits: revision.limits.clone(),
+        manifest: Arc::clone(manifest),
+        route: number,
+        entities: Arc::clone(&entities),
+    });
+    let terms = Terms::new(terms.collect());
+    Arc::new(Durable::new(number, begin, terms, Arc::default()))
 }
 
 /// Applies an invocation's record.
@@ -26,7 +35,8 @@ pub(crate) fn stand(durable: &Durable, standing: Standing) {
 
 /// Takes over an alarm that an admin has changed.
 pub(crate) fn put_alarm(durable: &Durable, alarm: AlarmRecord) {
-    durable.put_alarm(alarm);
+    let episodes = durable.book().meta().episodes;
+    durable.put_alarm(alarm, episodes);
 }
 
 /// Changes the book as no record does, for tests that begin in the middle.

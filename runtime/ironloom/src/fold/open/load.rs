@@ -11,15 +11,15 @@ use crate::fold::apply::Applier;
 use crate::fold::durable::Begin;
 use crate::fold::points;
 use crate::fold::requests::Remembered;
-use crate::fold::stored::{StoredLane, StoredPoints, decode};
+use crate::fold::stored::{StoredLane, StoredPoints, StoredStream, decode};
 use crate::fold::{FoldPosition, Gone, KnownPackage, Shared};
 use crate::records::admin::PackageRecord;
-use crate::records::commit::AlarmRecord;
+use crate::records::alarm::AlarmRecord;
 use crate::records::installation::{Installation, Revision};
 use ironloom_apps::manifest::Manifest;
 use ironloom_storage::store::{Item, Key, KeyKind, Scope, StateCache, Storage};
 use ironloom_types::clock::Timestamp;
-use ironloom_types::ids::{Generation, PointNumber, PointPath};
+use ironloom_types::ids::{Generation, PointNumber, PointPath, Sequence};
 use ironloom_types::readings::NewPoint;
 
 /// Keys of one page of a scan at start.
@@ -85,7 +85,7 @@ impl Loader<'_> {
         })
     }
 
-    /// Brings receipts, points and latest values into memory, as of the fold position. Returns the requests.
+    /// Brings receipts, streams, points and latest values into memory, as of the fold position. Returns the requests.
     /// Lanes come before: each point is then matched once.
     pub(super) fn fill(
         &self,
@@ -96,6 +96,12 @@ impl Loader<'_> {
         self.each(KeyKind::Receipt, |key, note| {
             if let Some((_, Item::Receipt(connector))) = key.parse() {
                 shared.receipts.write().insert(connector.into(), note);
+            }
+            Ok(())
+        })?;
+        self.each_decoded(KeyKind::Stream, |key, stream: StoredStream| {
+            if let Some((_, Item::Stream(name))) = key.parse() {
+                shared.streams.write().load(name.into(), stream);
             }
             Ok(())
         })?;
@@ -160,10 +166,23 @@ impl Loader<'_> {
         Ok(timers)
     }
 
-    fn alarms(&self) -> Result<BTreeMap<Generation, Vec<AlarmRecord>>, OpenError> {
+    /// The revisions of each generation. Those of earlier ones may be left of an installation that was removed.
+    fn revisions(&self) -> Result<ByGeneration<Sequence, Revision>, OpenError> {
+        let mut revisions = ByGeneration::new();
+        self.each_decoded(KeyKind::Revision, |_, revision: Revision| {
+            revisions.entry(revision.generation).or_default().insert(revision.from, revision);
+            Ok(())
+        })?;
+        Ok(revisions)
+    }
+
+    /// The alarms of those that live.
+    fn alarms(&self, shared: &Shared) -> Result<BTreeMap<Generation, Vec<AlarmRecord>>, OpenError> {
         let mut alarms: BTreeMap<Generation, Vec<AlarmRecord>> = BTreeMap::new();
         self.each_decoded(KeyKind::Alarm, |key, alarm: AlarmRecord| {
-            if let Some((_, Item::Alarm(generation, ..))) = key.parse() {
+            if let Some((_, Item::Alarm(generation, ..))) = key.parse()
+                && !shared.removed.lock().contains_key(&generation)
+            {
                 alarms.entry(generation).or_default().push(alarm);
             }
             Ok(())
@@ -195,7 +214,8 @@ impl Loader<'_> {
             metas.insert(generation, lane);
             Ok(())
         })?;
-        let (mut timers, mut alarms) = (self.timers()?, self.alarms()?);
+        let (mut timers, mut alarms) = (self.timers()?, self.alarms(shared)?);
+        let mut revisions = self.revisions()?;
         let places = Places::of(fold);
         self.each_decoded(KeyKind::Installation, |key, installation: Installation| {
             let generation = installation.generation;
@@ -203,22 +223,22 @@ impl Loader<'_> {
                 // Written by a checkpoint that did not end: the log will install it again.
                 return Ok(());
             }
-            let revision_key =
-                Scope::MAIN.key(Item::Revision(installation.id.as_str().into(), installation.revision));
-            let revision: Option<Revision> = self.value(&revision_key)?;
-            let known = shared.packages.read().get(&installation.package).cloned();
-            let (Some(mut revision), Some(lane), Some(known)) = (revision, metas.remove(&generation), known)
-            else {
+            let with_manifest = |mut revision: Revision| {
+                let known = shared.packages.read().get(&revision.package).cloned()?;
+                known.share(&mut revision);
+                Some((revision, Arc::clone(&known.manifest)))
+            };
+            let revisions = revisions.remove(&generation).unwrap_or_default();
+            let revisions: Vec<_> = revisions.into_values().filter_map(with_manifest).collect();
+            let Some(lane) = metas.remove(&generation).filter(|_| !revisions.is_empty()) else {
                 // A checkpoint that did not end had begun to remove it: the log will remove it again.
                 left_out.push((key, generation));
                 return Ok(());
             };
-            known.share(&mut revision);
             let queue = applier.queue_from(places.behind(generation, lane.meta.cursor));
             let begin = Begin {
                 installation,
-                revision,
-                manifest: Arc::clone(&known.manifest),
+                revisions,
                 meta: lane.meta,
                 state: StateCache::of_stored_generation(&shared.cache),
                 queue,

@@ -66,6 +66,7 @@ fn sealed(record: &Record) -> Result<Option<Sealed>, OpenError> {
                 receipt: read.head.receipt,
                 request: read.head.idempotency,
                 forgotten: Vec::new(),
+                place: None,
                 reply: None,
             }
         }
@@ -77,6 +78,7 @@ fn sealed(record: &Record) -> Result<Option<Sealed>, OpenError> {
                 state: read.state,
                 new_points: read.new_points,
                 chunk,
+                place: None,
                 reply: None,
             }
         }

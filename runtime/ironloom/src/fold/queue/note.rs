@@ -105,6 +105,11 @@ pub(crate) struct Slice {
 }
 
 impl Slice {
+    /// All of these rows of a chunk.
+    pub(in crate::fold) fn whole(chunk: &Arc<Chunk>, rows: &[RowNote]) -> Self {
+        Self { note: Note::of(chunk, rows), from: 0, to: rows.len() }
+    }
+
     pub(crate) fn rows(&self) -> &[RowNote] {
         &self.note.rows[self.from..self.to]
     }

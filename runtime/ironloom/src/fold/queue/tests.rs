@@ -31,14 +31,14 @@ fn rows_come_in_order_and_only_once() {
     let mut queue = queue();
     queue.note(&chunk(1, 5, 10), &notes(&[0, 2, 4]));
     queue.note(&chunk(6, 5, 20), &notes(&[1, 3]));
-    assert_eq!(sequences(&queue.first(4, 1000, None)), [1, 3, 5, 7]);
-    assert_eq!(sequences(&queue.first(9, 1000, Some(Timestamp(20)))), [1, 3, 5]);
+    assert_eq!(sequences(&queue.first(4, 1000, None, None)), [1, 3, 5, 7]);
+    assert_eq!(sequences(&queue.first(9, 1000, Some(Timestamp(20)), None)), [1, 3, 5]);
     assert_eq!(queue.pending(), Some(Sequence(1)));
     queue.advance(Sequence(3));
     assert_eq!(queue.pending(), Some(Sequence(5)));
     queue.advance(Sequence(5));
     assert_eq!(queue.head_time(), Some(Timestamp(20)));
-    assert_eq!(sequences(&queue.first(9, 1000, None)), [7, 9]);
+    assert_eq!(sequences(&queue.first(9, 1000, None, None)), [7, 9]);
     queue.advance(Sequence(10));
     assert_eq!((queue.pending(), queue.noted()), (None, 0));
 }
@@ -57,7 +57,7 @@ fn a_lane_that_fell_behind_catches_up_without_loss_or_repetition() {
     // The fold had counted the second as routed, and notes it only now.
     queue.note(&second, &notes(&[1]));
     queue.note(&chunk(11, 1, 30), &notes(&[0]));
-    assert_eq!(sequences(&queue.first(99, 1000, None)), [1, 7, 11]);
+    assert_eq!(sequences(&queue.first(99, 1000, None, None)), [1, 7, 11]);
 }
 
 #[test]
@@ -81,10 +81,10 @@ fn a_reading_that_two_inputs_take_is_not_split() {
     let twice = |row| [0, 1].map(|input| RowNote { row, offset: row, entity: 0, input });
     let rows: Vec<RowNote> = (0..3).flat_map(twice).collect();
     queue.note(&chunk(1, 3, 10), &rows);
-    assert_eq!(sequences(&queue.first(1, 1000, None)), [1, 1]);
-    assert_eq!(sequences(&queue.first(3, 1000, None)), [1, 1, 2, 2]);
+    assert_eq!(sequences(&queue.first(1, 1000, None, None)), [1, 1]);
+    assert_eq!(sequences(&queue.first(3, 1000, None, None)), [1, 1, 2, 2]);
     queue.advance(Sequence(1));
-    assert_eq!(sequences(&queue.first(9, 1000, None)), [2, 2, 3, 3]);
+    assert_eq!(sequences(&queue.first(9, 1000, None, None)), [2, 2, 3, 3]);
 }
 
 #[test]
@@ -94,7 +94,7 @@ fn few_rows_of_a_large_record_are_copied_and_keep_their_places() {
     queue.note(&large, &notes(&[7, 4_000]));
     assert_eq!(Arc::strong_count(&large), 1, "the record itself is not kept");
     assert!(queue.bytes < large.columns.bytes() / 100);
-    let slices = queue.first(9, 1000, None);
+    let slices = queue.first(9, 1000, None, None);
     assert_eq!(sequences(&slices), [108, 4_101]);
     let note = &slices[0].note;
     let at: Vec<u64> = note.rows.iter().map(|row| note.chunk.columns.at[row.row as usize].0).collect();
@@ -120,7 +120,7 @@ fn a_lane_that_is_stopped_forgets_its_notes_and_reads_them_again() {
     assert_eq!(queue.wants(), Some(Sequence(3)));
     queue.caught_up(Sequence(3), Some(&first), &notes(&[2]), Sequence(10));
     queue.caught_up(Sequence(6), Some(&second), &notes(&[1]), Sequence(10));
-    assert_eq!(sequences(&queue.first(9, 1000, None)), [3, 7]);
+    assert_eq!(sequences(&queue.first(9, 1000, None, None)), [3, 7]);
 }
 
 #[test]
@@ -141,7 +141,7 @@ fn all_lanes_share_one_budget_and_each_gets_on() {
                 let at = (from.0 as usize - 1) / 100;
                 queue.caught_up(from, chunks.get(at), &notes(&all), Sequence(400));
             }
-            let offered = sequences(&queue.first(64, 1000, None));
+            let offered = sequences(&queue.first(64, 1000, None, None));
             assert_eq!(offered[0], seen + 1);
             seen = offered[offered.len() - 1];
             queue.advance(Sequence(seen));
@@ -234,7 +234,7 @@ proptest! {
                     model.read(&mut queue);
                 }
                 Step::Commit { rows } => {
-                    let offered = sequences(&queue.first(rows, usize::MAX, None));
+                    let offered = sequences(&queue.first(rows, usize::MAX, None, None));
                     let waiting = model.waiting();
                     prop_assert_eq!(&offered[..], &waiting[..offered.len()]);
                     let pending = queue.pending().map(|pending| pending.0);
@@ -247,7 +247,7 @@ proptest! {
         }
         model.note(&mut queue);
         while model.read(&mut queue) {}
-        prop_assert_eq!(sequences(&queue.first(usize::MAX, usize::MAX, None)), model.waiting());
+        prop_assert_eq!(sequences(&queue.first(usize::MAX, usize::MAX, None, None)), model.waiting());
     }
 }
 
@@ -265,7 +265,7 @@ fn an_offer_has_at_most_so_many_bytes_of_texts_but_at_least_one_row() {
         // The second is another lane's.
         queue.note(&chunk, &notes(&[0, 2, 3]));
     }
-    let rows = |most, bytes| sequences(&queue.first(most, bytes, None)).len();
+    let rows = |most, bytes| sequences(&queue.first(most, bytes, None, None)).len();
     assert_eq!(rows(99, 10), 1);
     assert_eq!(rows(99, 100), 1);
     assert_eq!(rows(99, 299), 2);

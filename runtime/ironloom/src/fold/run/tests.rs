@@ -10,6 +10,7 @@ const AT_ONCE: Thresholds = Thresholds {
     dirty_bytes: 1 << 30,
     cache_bytes: 1 << 20,
     at_least_every: Duration::from_secs(3600),
+    at_stop: Duration::from_secs(3600),
 };
 
 #[test]
@@ -31,4 +32,19 @@ fn a_checkpoint_that_was_wished_for_is_not_wished_for_again_before_it_has_begun(
     assert!(!wished(), "it is under way, and what it folds still counts");
     fold.folded();
     assert!(wished(), "it has ended, and again there is enough");
+}
+
+#[test]
+fn what_is_to_be_purged_is_in_line_once() {
+    let mut purging = Purging::default();
+    purging.add(vec![Generation(2), Generation(7)]);
+    purging.add(vec![Generation(7), Generation(3), Generation(2)]);
+    let mut order = Vec::new();
+    while let Some(first) = purging.first() {
+        assert!(purging.has(first));
+        order.push(first.0);
+        purging.end_first();
+        assert!(!purging.has(first));
+    }
+    assert_eq!(order, [2, 7, 3]);
 }

@@ -7,10 +7,12 @@ use super::*;
 use crate::fold::points::Points;
 use crate::fold::requests::Remembered;
 use crate::records::admin::PackageRecord;
-use crate::records::commit::{AlarmRecord, AlarmState, DeadLetter};
+use crate::records::alarm::{AlarmRecord, AlarmState, Cleared, ClearedBy, Note};
+use crate::records::commit::DeadLetter;
 use crate::records::installation::{Installation, Revision, Standing};
 use ironloom_apps::binding::{Bindings, InputBinding, OutputBinding, Target};
 use ironloom_apps::grants::{Grants, OutputGrant, Safe, Toward};
+use ironloom_apps::manifest::Severity;
 use ironloom_apps::manifest::{OutputKind, ValueType};
 use ironloom_apps::pattern::Pattern;
 use ironloom_apps::quantity::Span;
@@ -138,6 +140,7 @@ fn a_revision() {
     };
     let revision = Revision {
         number: ids::Revision(2),
+        generation: Generation(300),
         from: Sequence(200),
         package,
         bindings: bindings.into(),
@@ -147,10 +150,13 @@ fn a_revision() {
         ),
         limits: Limits { memory: 1, cpu: 2, state: 3, share: 4, points: 300 },
         timezone: "UTC".to_owned(),
+        keep_up: false,
     };
     let expected = [
         // Its number.
         "02",
+        // The generation: 300 is 0b10_0101100.
+        "ac02",
         // From which sequence on: 200 is 0b1_1001000.
         "c801",
         // The package.
@@ -179,6 +185,8 @@ fn a_revision() {
         "ac02",
         // The time zone.
         "03555443",
+        // Nobody is slowed for it.
+        "00",
     ];
     golden(revision, &expected.concat());
 }
@@ -285,8 +293,9 @@ fn a_generation() {
     let removed = Removed { at: Timestamp(1234), purge: true };
     let installation = InstallationId::new("pigs").unwrap();
     let lane = StoredLane { installation, meta: LaneMeta::default(), removed: Some(removed) };
-    // Five numbers, eight counters, six numbers, no timer, five of the failure rules, no quarantine, no error, none of a timer.
-    let meta = "00".repeat(5 + 8 + 6 + 1 + 5 + 1 + 1 + 1);
+    // Five numbers, ten counters, eight numbers, no timer, five of the failure rules, no quarantine, no error, none of a
+    // timer, no gap.
+    let meta = "00".repeat(5 + 10 + 8 + 1 + 5 + 1 + 1 + 1 + 1);
     golden(lane, &format!("0470696773{meta}01d20901"));
 }
 
@@ -313,18 +322,36 @@ fn requests_and_timers() {
 }
 
 #[test]
+fn streams() {
+    let progress = Progress { lines: 300, taken: 200, refused: 2, mark: [1, 2, 3, 4, 5, 6, 7, 8] };
+    // 300 is 0b10_0101100, 200 is 0b1_1001000; the mark stands as it is; the time.
+    golden(StoredStream { progress, at: Timestamp(1234) }, "ac02c801020102030405060708d209");
+}
+
+#[test]
 fn alarms() {
+    let note =
+        |at, comment: Option<&str>| Note { at: Timestamp(at), by: None, comment: comment.map(Into::into) };
     let alarm = AlarmRecord {
         code: SlotName::new("too-hot").unwrap(),
         entity: "pig-1".into(),
         number: 6,
+        severity: Severity::Low,
         state: AlarmState::Acknowledged,
+        over: true,
         message: "42 Cel".into(),
+        since: Timestamp(999),
         raised: Timestamp(1000),
-        acknowledged: Some(Timestamp(1001)),
-        cleared: None,
+        cleared: Some(Cleared { at: Timestamp(1002), by: ClearedBy::App }),
+        acknowledged: Some(note(1001, None)),
+        shelved: None,
+        comments: vec![note(1004, Some("ok"))],
     };
-    golden(alarm, "07746f6f2d686f74057069672d3106010634322043656ce80701e90700");
+    let what = "07746f6f2d686f74057069672d3106";
+    let how = "000101";
+    let times = "e707e80701ea0700";
+    let people = "01e90700000001ec070001026f6b";
+    golden(alarm, &format!("{what}{how}0634322043656c{times}{people}"));
 }
 
 #[test]

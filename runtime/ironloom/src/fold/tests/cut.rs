@@ -7,7 +7,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use parking_lot::Mutex;
 
-use ironloom_storage::store::{Applied, Change, Item, Key, KeyRange, Page, Storage, StoreError};
+use ironloom_storage::store::{Applied, Change, Item, Key, KeyRange, Page, Snapshot, Storage, StoreError};
+use ironloom_storage::testing::AtRest;
 use ironloom_types::ids::Epoch;
 
 /// Where the next cut is: after so many whole `apply`s, in the middle of the one after them. Of its changes
@@ -66,6 +67,10 @@ impl Cuttable {
 }
 
 impl Storage for Cuttable {
+    fn snapshot(&self) -> Result<Box<dyn Snapshot + '_>, StoreError> {
+        Ok(Box::new(AtRest(self)))
+    }
+
     fn get_many(&self, keys: &[Key]) -> Result<Vec<Option<Bytes>>, StoreError> {
         self.inner.get_many(keys)
     }

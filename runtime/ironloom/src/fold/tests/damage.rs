@@ -38,7 +38,7 @@ fn lose_last(folder: &Path, kind: KeyKind) {
 }
 
 fn try_open(folder: &Path, storage: &Arc<dyn Storage>) -> Result<Opened, OpenError> {
-    let disks = Disks::of_folder(folder, Arc::clone(storage))?;
+    let disks = Disks::of_folder(folder, Arc::clone(storage), false)?;
     open(disks, &config(), Arc::new(Metrics::default()), Arc::new(()))
 }
 
@@ -105,7 +105,7 @@ fn the_store_knows_of_a_segment_before_there_is_any_record_in_it() {
         world.pump();
         let machine = world.into_machine();
         // With it goes all that was acknowledged; where it was the first, nothing else of the log knows of it.
-        machine.lose_newest_segment();
+        machine.disk().lose(&machine.newest_segment());
         let error = machine.refusal();
         assert!(matches!(error, OpenError::Log(LogError::Missing { .. })), "{error}");
     }

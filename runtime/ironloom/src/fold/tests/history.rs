@@ -1,6 +1,7 @@
 //! Random histories.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -10,17 +11,20 @@ use tokio::sync::oneshot;
 use super::cut::Cut;
 use super::model::{Lane, Reading};
 use super::world::World;
+use crate::fold::catch_up::Missed;
+use crate::fold::routes::PreparedRoutes;
 use crate::fold::stretches::Extent;
 use crate::fold::submission::{CommitSubmission, ReadingsSubmission, Refusal, Submission};
-use crate::records::admin::{AdminRecord, LaneDue, NewInstallation, PackageRecord};
-use crate::records::commit::{
-    self, AlarmRecord, AlarmState, CommitHead, DeadLetter, Invocation, InvocationKind, OutcomeKind,
-};
+use crate::fold::{Retention, Shared};
+use crate::records::admin::{AdminRecord, FROM_HERE, LaneDue, NewInstallation, PackageRecord, Revised};
+use crate::records::alarm::{AlarmRecord, AlarmState, Note, testing};
+use crate::records::commit::{self, CommitHead, DeadLetter, Invocation, InvocationKind, OutcomeKind};
 use crate::records::installation::{Installation, Revision, Standing};
 use crate::records::lane::LaneMeta;
 use crate::records::readings::{Idempotency, ReadingsHead, Receipt};
-use ironloom_apps::binding::Bindings;
+use ironloom_apps::binding::{Bindings, InputBinding, Patterns};
 use ironloom_apps::manifest::Manifest;
+use ironloom_apps::routing::Prepared;
 use ironloom_storage::store::EngineKind;
 use ironloom_types::CompiledRef;
 use ironloom_types::clock::{SECOND, Timestamp};
@@ -28,7 +32,8 @@ use ironloom_types::ids::{
     self, Digest, Generation, InstallationId, Ordinal, PointNumber, PointPath, Sequence, SlotName,
 };
 use ironloom_types::limits::Limits;
-use ironloom_types::readings::{Columns, NewPoint, Quality, Value};
+use ironloom_types::readings::{Columns, NewPoint, Progress, Quality, Value};
+use ironloom_types::work::Gap;
 
 pub(super) const MANIFEST: &str = r#"
 manifest = 1
@@ -54,14 +59,17 @@ pub(super) struct Row {
 #[derive(Clone, Debug)]
 pub(super) enum Step {
     Push { rows: Vec<Row>, key: Option<(u8, u8)>, receipt: Option<u8> },
+    MakePoints { lane: Option<u8>, paths: Vec<u8> },
     Lane(LaneStep),
     CommitOfOneThatIsGone,
-    Install { slot: u8, takes: u8, from_start: bool },
+    Install { list: Vec<ToInstall> },
     Uninstall { lane: u8, purge: bool },
     PurgeKept { which: u8 },
     Pause { lane: u8, pause: bool },
+    Revise { lane: u8, takes: u8, at_cursor: bool, in_flight: Vec<Row> },
     Acknowledge { lane: u8, entity: u8 },
     DeleteLetter { lane: u8, number: u64 },
+    Drop { keep: u64 },
     Tick { by: u64 },
     SetTime { back: u64, due: u64 },
     Pump,
@@ -70,6 +78,14 @@ pub(super) enum Step {
     Checkpoint { cut: Option<(usize, usize)> },
     Purge { which: u8, cut: Option<(usize, usize)> },
     Restart,
+}
+
+/// One of a list of installs.
+#[derive(Clone, Debug)]
+pub(super) struct ToInstall {
+    slot: u8,
+    takes: u8,
+    from_start: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -138,18 +154,30 @@ fn lane_step() -> impl Strategy<Value = Step> {
     )
 }
 
+fn to_install() -> impl Strategy<Value = ToInstall> {
+    (0..3u8, 0..4u8, any::<bool>()).prop_map(|(slot, takes, from_start)| ToInstall {
+        slot,
+        takes,
+        from_start,
+    })
+}
+
 pub(super) fn step() -> impl Strategy<Value = Step> {
     let key = prop::option::weighted(0.4, (0..5u8, 0..2u8));
     prop_oneof![
         12 => (rows(8), key, prop::option::weighted(0.3, any::<u8>())).prop_map(|(rows, key, receipt)| Step::Push { rows, key, receipt }),
+        2 => (prop::option::of(any::<u8>()), prop::collection::vec(0..12u8, 1..4)).prop_map(|(lane, paths)| Step::MakePoints { lane, paths }),
         12 => lane_step(),
         1 => Just(Step::CommitOfOneThatIsGone),
-        3 => (0..3u8, 0..4u8, any::<bool>()).prop_map(|(slot, takes, from_start)| Step::Install { slot, takes, from_start }),
+        3 => prop::collection::vec(to_install(), 1..4).prop_map(|list| Step::Install { list }),
         1 => (any::<u8>(), any::<bool>()).prop_map(|(lane, purge)| Step::Uninstall { lane, purge }),
         1 => any::<u8>().prop_map(|which| Step::PurgeKept { which }),
         1 => (any::<u8>(), any::<bool>()).prop_map(|(lane, pause)| Step::Pause { lane, pause }),
+        3 => (any::<u8>(), 0..4u8, prop::bool::weighted(0.3), rows(4))
+            .prop_map(|(lane, takes, at_cursor, in_flight)| Step::Revise { lane, takes, at_cursor, in_flight }),
         1 => (any::<u8>(), 0..4u8).prop_map(|(lane, entity)| Step::Acknowledge { lane, entity }),
         1 => (any::<u8>(), 0..6u64).prop_map(|(lane, number)| Step::DeleteLetter { lane, number }),
+        2 => (0..200u64).prop_map(|keep| Step::Drop { keep }),
         1 => (0..1000u64).prop_map(|by| Step::Tick { by }),
         1 => (0..5000u64, 0..1000u64).prop_map(|(back, due)| Step::SetTime { back, due }),
         3 => Just(Step::Pump),
@@ -174,7 +202,7 @@ fn time_of(row: &Row, now: u64) -> u64 {
 }
 
 /// Rows as they are submitted, and as the model sees them.
-fn prepare(
+pub(super) fn prepare(
     world: &mut World,
     rows: &[Row],
     path: impl Fn(u8) -> String,
@@ -202,16 +230,22 @@ impl World {
     pub(super) fn run(&mut self, step: &Step) {
         match step {
             Step::Push { rows, key, receipt } => self.push(rows, *key, *receipt),
+            Step::MakePoints { lane, paths } => self.make_points(*lane, paths),
             Step::Lane(step) => self.lane(step),
             Step::CommitOfOneThatIsGone => self.commit_of_gone(),
-            Step::Install { slot, takes, from_start } => {
-                self.install(*slot, TAKES[usize::from(*takes)], *from_start)
+            Step::Install { list } => {
+                let one = |one: &ToInstall| (one.slot, TAKES[usize::from(one.takes)], one.from_start);
+                self.install_all(&list.iter().map(one).collect::<Vec<_>>());
             }
             Step::Uninstall { lane, purge } => self.uninstall(*lane, *purge),
             Step::PurgeKept { which } => self.purge_kept(*which),
             Step::Pause { lane, pause } => self.pause(*lane, *pause),
+            Step::Revise { lane, takes, at_cursor, in_flight } => {
+                self.revise(*lane, TAKES[usize::from(*takes)], *at_cursor, in_flight);
+            }
             Step::Acknowledge { lane, entity } => self.acknowledge(*lane, *entity),
             Step::DeleteLetter { lane, number } => self.delete_letter(*lane, *number),
+            Step::Drop { keep } => self.drop_older_than(*keep),
             Step::Tick { by } => {
                 self.model.time += by * SECOND;
                 let at = Timestamp(self.model.time);
@@ -236,7 +270,17 @@ impl World {
     }
 
     pub(super) fn push(&mut self, rows: &[Row], key: Option<(u8, u8)>, receipt: Option<u8>) {
-        if rows.is_empty() {
+        let receipt = receipt.map(|note| match note % 3 {
+            2 => {
+                let progress = Progress { lines: u64::from(note), ..Progress::default() };
+                let key = format!("stream-{}", note % 2).into();
+                Receipt::Stream { key, progress: (note % 5 > 0).then_some(progress) }
+            }
+            name => Receipt::Connector { name: format!("connector-{name}").into(), note: vec![note; 3] },
+        });
+        // The place of a stream may stand alone.
+        let is_stream = matches!(receipt, Some(Receipt::Stream { .. })) && key.is_none();
+        if rows.is_empty() && !is_stream {
             return;
         }
         let path = |number: u8| {
@@ -244,14 +288,19 @@ impl World {
             format!("{first}/{first}{}", number / 3)
         };
         let (new_points, columns, readings) = prepare(self, rows, path);
-        let receipt = receipt.map(|note| (format!("connector-{}", note % 3), vec![note; 3]));
         let head = ReadingsHead {
-            receipt: receipt.clone().map(|(name, note)| Receipt { connector: name.into(), note }),
+            receipt: receipt.clone(),
             idempotency: key.map(|(key, request)| Idempotency { key: [key; 16], request: [request; 16] }),
         };
         let expected = self.model.push(readings, key, receipt);
         let (reply, answer) = oneshot::channel();
-        self.submit(Submission::Readings(ReadingsSubmission { head, new_points, columns, reply }));
+        self.submit(Submission::Readings(ReadingsSubmission {
+            head,
+            new_points,
+            columns,
+            place: None,
+            reply,
+        }));
         self.expect_push(answer, expected);
     }
 
@@ -261,6 +310,7 @@ impl World {
         self.pump();
         let to = self.model.time.saturating_sub(back * SECOND);
         self.model.time = to;
+        self.model.streams.values_mut().for_each(|(_, at)| *at = (*at).min(to));
         let due = Timestamp(to + due * SECOND);
         let mut moved = Vec::new();
         for (generation, lane) in &mut self.model.lanes {
@@ -277,7 +327,38 @@ impl World {
         self.admin(AdminRecord::TimeSet { to: Timestamp(to), due: moved }, Ok(()));
     }
 
-    fn choose(&mut self, lane: u8) -> Option<u64> {
+    /// Drops blocks of which all readings are older than so many seconds, after the lanes that wait for them were
+    /// moved on.
+    pub(super) fn drop_older_than(&mut self, keep: u64) {
+        // No invocation of these lanes runs meanwhile.
+        self.pump();
+        let shared = self.shared();
+        let before = Some(Timestamp(self.model.time.saturating_sub(keep * SECOND)));
+        let Some(before) = shared.journal.due_to_go(Retention { before, max_bytes: None }) else { return };
+        let lanes = shared.lanes.all();
+        let waiting = lanes.iter().filter_map(|lane| {
+            let first = lane.queue.lock().pending().filter(|first| *first < before)?;
+            Some((lane.number, first))
+        });
+        let missed = shared.missed(&waiting.collect(), before).unwrap();
+        let missed = missed.into_iter().map(|(number, by_input)| {
+            assert_eq!(by_input.keys().collect::<Vec<_>>(), [&0]);
+            (shared.lanes.get(number).unwrap().generation.0, by_input[&0])
+        });
+        let missed: BTreeMap<u64, Missed> = missed.collect();
+        let expected = self.model.drop_before(before.0);
+        let seen = |gap: &Gap| Missed { first: gap.first, last: gap.last, count: gap.count };
+        assert_eq!(missed, expected.iter().map(|(generation, gap)| (*generation, seen(gap))).collect());
+        for (generation, gap) in expected {
+            let id = InstallationId::new(&self.model.lanes[&generation].id).unwrap();
+            let (generation, through) = (Generation(generation), Sequence(before.0 - 1));
+            self.admin(AdminRecord::Missed { id, generation, through, gaps: vec![gap] }, Ok(()));
+        }
+        self.admin(AdminRecord::Dropped { before }, Ok(()));
+        self.pump();
+    }
+
+    pub(super) fn choose(&mut self, lane: u8) -> Option<u64> {
         // An admin waits for the lane's turn, and so for its commit.
         self.pump();
         let live: Vec<u64> = self.model.lanes.keys().copied().collect();
@@ -285,10 +366,11 @@ impl World {
     }
 
     pub(super) fn install(&mut self, slot: u8, takes: &[&'static str], from_start: bool) {
-        let id = format!("lane-{slot}");
-        if self.model.lanes.values().any(|lane| lane.id == id) {
-            return;
-        }
+        self.install_all(&[(slot, takes, from_start)]);
+    }
+
+    /// Installs these in one record, but for those whose id is given already.
+    fn install_all(&mut self, list: &[(u8, &[&'static str], bool)]) {
         let package = Digest::of(MANIFEST.as_bytes());
         if self.shared().packages.read().is_empty() {
             let compiled = CompiledRef { wasm: package, engine: package, code: package };
@@ -303,41 +385,49 @@ impl World {
             };
             self.admin(AdminRecord::PackageAdded(Box::new(record)), Ok(()));
         }
-        self.model.generation += 1;
-        let generation = self.model.generation;
-        let cursor = if from_start { Sequence(0) } else { self.shared().journal.last() };
-        let meta = LaneMeta { cursor, next_dead_letter: 1, ..LaneMeta::default() };
-        let record = install_record(&id, generation, takes, meta.clone());
-        if let AdminRecord::Installed(new) = &record
-            && from_start
-        {
-            // What was submitted before is applied later.
-            let shared = self.shared();
-            let given = shared.points.names().given() as u32;
-            let all = || ((0..given).map(PointNumber).collect(), PointNumber(given));
-            let routes = shared.prepare_routes(&new[0].revision.bindings.inputs, all);
-            shared.keep_routes(BTreeMap::from([(Generation(generation), routes)]));
+        let shared = self.shared();
+        let (mut records, mut routes) = (Vec::new(), BTreeMap::new());
+        for (slot, takes, from_start) in list {
+            let id = format!("lane-{slot}");
+            if self.model.lanes.values().any(|lane| lane.id == id) {
+                continue;
+            }
+            self.model.generation += 1;
+            let generation = self.model.generation;
+            let cursor = if *from_start { Sequence(0) } else { shared.journal.last() };
+            let meta = LaneMeta { cursor, next_dead_letter: 1, ..LaneMeta::default() };
+            let record = new_installation(&id, generation, takes, meta.clone());
+            if *from_start {
+                // What was submitted before is applied later.
+                routes.insert(Generation(generation), prepared(&shared, &record.revision.bindings.inputs));
+            }
+            records.push(record);
+            let lane = Lane {
+                id,
+                revisions: vec![(1, cursor.0 + 1, takes.to_vec())],
+                meta,
+                standing: Standing::Running,
+                state: BTreeMap::new(),
+                timers: BTreeMap::new(),
+                alarms: BTreeMap::new(),
+                dead_letters: BTreeMap::new(),
+                invocations: Default::default(),
+            };
+            self.model.lanes.insert(generation, lane);
         }
-        self.admin(record, Ok(()));
-        let lane = Lane {
-            id,
-            takes: takes.to_vec(),
-            meta,
-            standing: Standing::Running,
-            state: BTreeMap::new(),
-            timers: BTreeMap::new(),
-            alarms: BTreeMap::new(),
-            dead_letters: BTreeMap::new(),
-            invocations: Default::default(),
-        };
-        self.model.lanes.insert(generation, lane);
+        if !routes.is_empty() {
+            shared.keep_routes(routes);
+        }
+        if !records.is_empty() {
+            self.admin(AdminRecord::Installed(records), Ok(()));
+        }
     }
 
     pub(super) fn uninstall(&mut self, lane: u8, purge: bool) {
         let Some(generation) = self.choose(lane) else { return };
-        let gone = self.model.uninstall(generation, purge);
-        let id = InstallationId::new(&gone.id).unwrap();
-        let (generation, at) = (Generation(generation), Timestamp(u64::MAX / 2));
+        let at = Timestamp(u64::MAX / 2);
+        let gone = self.model.uninstall(generation, at, purge);
+        let (id, generation) = (InstallationId::new(&gone.id).unwrap(), Generation(generation));
         let record = AdminRecord::Uninstalled { id, generation, at, purge };
         self.admin(record.clone(), Ok(()));
         self.admin(record, Err(Refusal::Gone));
@@ -370,18 +460,42 @@ impl World {
         self.admin(record, Ok(()));
     }
 
+    /// A revision that takes something else, perhaps. Readings may be on their way when an admin decides.
+    fn revise(&mut self, lane: u8, takes: &[&'static str], at_cursor: bool, in_flight: &[Row]) {
+        let Some(generation) = self.choose(lane) else { return };
+        let shared = self.shared();
+        let durable = shared.lanes.of_generation(Generation(generation)).unwrap();
+        let pending = durable.queue.lock().pending().unwrap_or(shared.journal.last().next());
+        self.push(in_flight, None, None);
+        let from = if at_cursor { pending } else { FROM_HERE };
+        let begins = if at_cursor { pending.0 } else { self.model.journal.len() as u64 + 1 };
+        let lane = self.model.lanes.get_mut(&generation).unwrap();
+        let number = ids::Revision(lane.revise(begins, takes));
+        lane.meta.trouble.retries += 1;
+        let new = new_installation(&lane.id, generation, takes, lane.meta.clone());
+        let NewInstallation { installation, revision, meta } = new;
+        let revised = Revised {
+            installation: Installation { revision: number, standing: lane.standing, ..installation },
+            revision: Revision { number, from, ..revision },
+            meta,
+        };
+        self.admin(AdminRecord::Revised(Box::new(revised)), Ok(()));
+    }
+
     fn acknowledge(&mut self, lane: u8, entity: u8) {
         let Some(generation) = self.choose(lane) else { return };
         let lane = self.model.lanes.get_mut(&generation).unwrap();
         let entity = entity.to_string();
         let Some(alarm) = lane.alarms.get_mut(&entity) else { return };
-        alarm.acknowledged = Some(Timestamp(7));
+        alarm.acknowledged = Some(Note { at: Timestamp(7), by: None, comment: Some("seen".into()) });
         alarm.state = if alarm.state.stands() { AlarmState::Acknowledged } else { AlarmState::Normal };
-        let alarm = Box::new(alarm.clone());
-        if alarm.state == AlarmState::Normal {
+        alarm.over = alarm.state == AlarmState::Normal;
+        let (alarm, episodes) = (Box::new(alarm.clone()), lane.meta.episodes);
+        if alarm.over {
             lane.alarms.remove(&entity);
+            self.model.episodes.entry(generation).or_default().insert(alarm.number, (*alarm).clone());
         }
-        self.admin(AdminRecord::Alarm { generation: Generation(generation), alarm }, Ok(()));
+        self.admin(AdminRecord::Alarm { generation: Generation(generation), alarm, episodes }, Ok(()));
     }
 
     fn delete_letter(&mut self, lane: u8, number: u64) {
@@ -398,23 +512,25 @@ impl World {
     fn commit_of_gone(&mut self) {
         let Some(&generation) = self.model.removed.first() else { return };
         let head = head(generation, "lane-0", &LaneMeta::default());
-        self.commit(head, Vec::new(), Vec::new(), Columns::default(), Err(Refusal::Gone));
+        self.commit(
+            head,
+            commit::StateChanges::default(),
+            Vec::new(),
+            Columns::default(),
+            Err(Refusal::Gone),
+        );
     }
 
-    fn commit(
+    pub(super) fn commit(
         &mut self,
         head: CommitHead,
-        state: Vec<commit::StateChange>,
+        state: commit::StateChanges,
         new_points: Vec<NewPoint>,
         derived: Columns,
         expected: Result<(), Refusal>,
     ) {
         let mut encoded = Vec::new();
-        commit::encode_effects(
-            &head,
-            state.iter().map(|(key, value)| (&**key, value.as_deref())),
-            &mut encoded,
-        );
+        commit::encode_effects(&head, &state, &mut encoded);
         let (reply, durable) = oneshot::channel();
         self.submit(Submission::Commit(Box::new(CommitSubmission {
             head,
@@ -422,6 +538,7 @@ impl World {
             encoded,
             new_points,
             derived,
+            place: None,
             reply,
         })));
         self.expect(durable, expected);
@@ -484,20 +601,25 @@ impl World {
         self.pump();
     }
 
-    /// A commit of the first lane that sets so many keys.
-    pub(super) fn commit_keys(&mut self, count: usize) {
-        let lane = self.model.lanes.get_mut(&1).unwrap();
+    /// A commit of a lane that sets so many keys, the same as before.
+    pub(super) fn commit_keys(&mut self, generation: u64, count: usize) {
+        self.commit_keys_from(generation, 0..count);
+    }
+
+    /// A commit of a lane that sets the keys with these numbers.
+    pub(super) fn commit_keys_from(&mut self, generation: u64, numbers: Range<usize>) {
+        let lane = self.model.lanes.get_mut(&generation).unwrap();
         lane.meta.time = Timestamp(self.model.time);
         lane.meta.attempts = 1;
-        let mut head = head(1, &lane.id, &lane.meta);
+        let mut head = head(generation, &lane.id, &lane.meta);
         lane.invocations.insert((head.invocation.ordinal.0, 1));
         lane.meta.ordinal = head.invocation.ordinal;
         lane.meta.attempts = 0;
         head.meta = lane.meta.clone();
         let value = Bytes::from_static(b"x");
-        let keys = (0..count).map(|key| (format!("key-{key:06}").into(), Some(value.clone())));
-        let state: Vec<commit::StateChange> = keys.collect();
-        lane.state.extend(state.iter().map(|(key, _)| (key.to_string(), value.clone())));
+        let keys = numbers.map(|key| (format!("key-{key:06}"), Some(value.clone())));
+        let state: commit::StateChanges = keys.collect();
+        lane.state.extend(state.keys().map(|key| (key.to_owned(), value.clone())));
         self.commit(head, state, Vec::new(), Columns::default(), Ok(()));
         self.pump();
     }
@@ -507,16 +629,15 @@ impl World {
         let lane = &self.model.lanes[&1];
         let before = LaneMeta { ordinal: Ordinal(lane.meta.ordinal.0 - 1), attempts: 1, ..lane.meta.clone() };
         let head = head(1, &lane.id, &before);
-        self.commit(head, Vec::new(), Vec::new(), Columns::default(), Err(refusal));
+        self.commit(head, commit::StateChanges::default(), Vec::new(), Columns::default(), Err(refusal));
         self.pump();
     }
 
     fn lane(&mut self, step: &LaneStep) {
         let Some(generation) = self.choose(step.lane) else { return };
         self.catch_up(generation);
-        let waiting = self.model.waiting(generation);
         let offered = self.offered(generation, step.rows.max(1));
-        assert_eq!(offered, &waiting[..waiting.len().min(step.rows.max(1))], "generation {generation}");
+        assert_eq!(offered, self.model.offered(generation, step.rows.max(1)), "generation {generation}");
 
         let (origin, id) = (generation, self.model.lanes[&generation].id.clone());
         let derived = if step.failed { &[][..] } else { &step.derived };
@@ -535,7 +656,7 @@ impl World {
             head.invocation.outcome = OutcomeKind::Trap;
             lane.invocations.insert((head.invocation.ordinal.0, head.invocation.attempt));
             self.model.time_of_record = self.model.time;
-            self.commit(head, Vec::new(), Vec::new(), Columns::default(), Ok(()));
+            self.commit(head, commit::StateChanges::default(), Vec::new(), Columns::default(), Ok(()));
             return;
         }
         lane.meta.attempts += 1;
@@ -546,14 +667,14 @@ impl World {
         lane.meta.cursor = offered.last().map_or(lane.meta.cursor, |last| Sequence(*last));
         lane.meta.cron_due =
             step.cron.map(|due| (SlotName::new("daily").unwrap(), Timestamp(due))).into_iter().collect();
-        let mut state = Vec::new();
+        let mut state = commit::StateChanges::default();
         for (number, value) in &step.state {
             let value = value.map(|length| Bytes::from(vec![*number; usize::from(length)]));
             match &value {
                 Some(value) => lane.state.insert(key(*number), value.clone()),
                 None => lane.state.remove(&key(*number)),
             };
-            state.push((key(*number).into(), value));
+            state.push(&key(*number), value.as_deref());
         }
         for (name, due) in &step.timers {
             let name = format!("timer-{name}");
@@ -565,10 +686,12 @@ impl World {
         }
         for (entity, state) in &step.alarms {
             let (alarm, entity) = (alarm(*entity, *state), entity.to_string());
-            match alarm.state {
-                AlarmState::Normal => lane.alarms.remove(&entity),
-                _ => lane.alarms.insert(entity, alarm.clone()),
-            };
+            if alarm.over {
+                lane.alarms.remove(&entity);
+                self.model.episodes.entry(generation).or_default().insert(alarm.number, alarm.clone());
+            } else {
+                lane.alarms.insert(entity, alarm.clone());
+            }
             head.alarms.push(alarm);
         }
         for _ in 0..step.letters {
@@ -596,17 +719,30 @@ impl World {
     }
 }
 
-/// An install that begins at the journal's start.
-pub(super) fn installed(id: &str, generation: u64, takes: &[&'static str]) -> AdminRecord {
-    install_record(id, generation, takes, LaneMeta { next_dead_letter: 1, ..LaneMeta::default() })
+/// Routes as of the points that there are.
+fn prepared(shared: &Shared, inputs: &[InputBinding]) -> PreparedRoutes {
+    let changes = shared.routing.read().changes();
+    let mut routes = Prepared::new(inputs);
+    let names = shared.points.names();
+    for (number, point) in names.iter_from(PointNumber(0)) {
+        routes.add(number, &point.path, point.unit.as_deref());
+    }
+    routes.skip_to(PointNumber(names.given() as u32));
+    PreparedRoutes { routes, changes }
 }
 
-fn install_record(id: &str, generation: u64, takes: &[&'static str], meta: LaneMeta) -> AdminRecord {
+/// An install that begins at the journal's start.
+pub(super) fn installed(id: &str, generation: u64, takes: &[&'static str]) -> AdminRecord {
+    let meta = LaneMeta { next_dead_letter: 1, ..LaneMeta::default() };
+    AdminRecord::Installed(vec![new_installation(id, generation, takes, meta)])
+}
+
+fn new_installation(id: &str, generation: u64, takes: &[&'static str], meta: LaneMeta) -> NewInstallation {
     let manifest = Manifest::parse(MANIFEST).unwrap();
     let package = Digest::of(MANIFEST.as_bytes());
     let patterns = takes.iter().map(|first| format!("{first}/{{n}}")).collect();
     let installation_id = InstallationId::new(id).unwrap();
-    let asked = BTreeMap::from([("value".to_owned(), patterns)]);
+    let asked = BTreeMap::from([(SlotName::new("value").unwrap(), Patterns::Many(patterns))]);
     let bindings = Bindings::new(&manifest, &installation_id, &asked).unwrap();
     let installation = Installation {
         id: installation_id,
@@ -619,6 +755,7 @@ fn install_record(id: &str, generation: u64, takes: &[&'static str], meta: LaneM
     };
     let revision = Revision {
         number: ids::Revision(1),
+        generation: Generation(generation),
         from: meta.cursor.next(),
         package,
         bindings: Arc::new(bindings),
@@ -626,8 +763,9 @@ fn install_record(id: &str, generation: u64, takes: &[&'static str], meta: LaneM
         settings: Arc::default(),
         limits: Limits::default(),
         timezone: "UTC".to_owned(),
+        keep_up: false,
     };
-    AdminRecord::Installed(vec![NewInstallation { installation, revision, meta }])
+    NewInstallation { installation, revision, meta }
 }
 
 pub(super) fn head(generation: u64, id: &str, meta: &LaneMeta) -> CommitHead {
@@ -650,6 +788,7 @@ pub(super) fn head(generation: u64, id: &str, meta: &LaneMeta) -> CommitHead {
         meta: meta.clone(),
         timers: Vec::new(),
         alarms: Vec::new(),
+        episodes_gone: Vec::new(),
         dead_letters: Vec::new(),
         dead_letters_gone: Vec::new(),
         hops: 0,
@@ -663,19 +802,12 @@ fn alarm(entity: u8, state: u8) -> AlarmRecord {
         AlarmState::ReturnedToNormal,
         AlarmState::Normal,
     ];
-    AlarmRecord {
-        code: SlotName::new("hot").unwrap(),
-        entity: entity.to_string().into(),
-        number: 1,
-        state: states[usize::from(state)],
-        message: "hot".into(),
-        raised: Timestamp(1),
-        acknowledged: None,
-        cleared: None,
-    }
+    let state = states[usize::from(state)];
+    let (entity, number) = (entity.to_string(), u64::from(entity) + 1);
+    AlarmRecord { state, over: state == AlarmState::Normal, ..testing::alarm(&entity, number, "hot", None) }
 }
 
-fn letter(number: u64) -> DeadLetter {
+pub(super) fn letter(number: u64) -> DeadLetter {
     DeadLetter {
         number,
         input: SlotName::new("value").unwrap(),

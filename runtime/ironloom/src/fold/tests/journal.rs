@@ -92,5 +92,12 @@ fn a_place_in_the_journal_is_found_by_time_and_by_point_in_blocks_and_log() {
             filter.after = Sequence(chunk.next_sequence().0 - 1);
         }
         assert_eq!(found, expected, "{path}");
+        found.clear();
+        filter.after = Sequence(0);
+        while let Some(selection) = shared.journal.select(&filter, 2).unwrap() {
+            found.extend(selection.readings().map(|reading| reading.sequence.0));
+            filter.after = selection.through;
+        }
+        assert_eq!(found, expected, "{path}");
     }
 }

@@ -1,10 +1,16 @@
 //! What the fold tells the lanes, and what it has for them after a restart.
 
+use std::sync::Arc;
+
+use futures_util::FutureExt as _;
+
 use super::history::{Row, Step};
 use super::world::World;
+use crate::fold::durable::Durable;
+use crate::fold::waits::Dealt;
 use ironloom_storage::store::EngineKind;
 use ironloom_types::clock::{SECOND, Timestamp};
-use ironloom_types::ids::{Generation, InstallationId};
+use ironloom_types::ids::{Generation, InstallationId, Sequence};
 use ironloom_types::readings::Value;
 
 /// Readings of points whose paths begin with a, b and c in turn. Time stands still.
@@ -118,6 +124,52 @@ fn who_still_waits_for_what_another_has_published_is_known() {
 }
 
 #[test]
+fn whoever_waits_for_a_lane_is_told_when_it_is_past_or_stands_still() {
+    let mut world = World::new(EngineKind::Redb);
+    world.install(0, &["a"], false);
+    world.install(1, &["b"], false);
+    let shared = world.shared();
+    // Of these, the first lane takes 1, 4 and 7, the other one 2, 5 and 8.
+    push(&mut world, 9);
+    let [a, b] = [1, 2].map(|generation| shared.lanes.of_generation(Generation(generation)).unwrap());
+    let wait = |lane: &Arc<Durable>, sequence| {
+        let (shared, lane) = (Arc::clone(&shared), Arc::clone(lane));
+        Box::pin(async move { shared.dealt_with(&lane, Sequence(sequence)).await })
+    };
+    let (mut first, mut second, mut last) = (wait(&a, 1), wait(&a, 4), wait(&a, 9));
+    let (mut other, mut dropped) = (wait(&b, 8), wait(&b, 2));
+    for waiting in [&mut first, &mut second, &mut last, &mut other, &mut dropped] {
+        assert_eq!(waiting.now_or_never(), None);
+    }
+    assert_eq!(shared.waits_for_test(), 5);
+    drop(dropped);
+    assert_eq!(shared.waits_for_test(), 4);
+
+    world.commit_of(0, 2, &[]);
+    assert_eq!((&mut first).now_or_never(), Some(Dealt::With));
+    assert_eq!((&mut second).now_or_never(), Some(Dealt::With));
+    assert_eq!(((&mut last).now_or_never(), (&mut other).now_or_never()), (None, None));
+    assert_eq!(wait(&a, 6).now_or_never(), Some(Dealt::With), "nothing up to there waits");
+    world.run(&Step::Pause { lane: 0, pause: true });
+    world.pump();
+    assert_eq!(last.now_or_never(), Some(Dealt::Stopped));
+    assert_eq!(wait(&a, 4).now_or_never(), Some(Dealt::With), "whatever it is now");
+    world.uninstall(1, false);
+    world.pump();
+    assert_eq!(other.now_or_never(), Some(Dealt::Gone));
+    assert_eq!(shared.waits_for_test(), 0);
+
+    // One that is resumed is waited for again, and done once it has dealt with the last.
+    world.run(&Step::Pause { lane: 0, pause: false });
+    world.pump();
+    let mut again = wait(&a, 7);
+    assert_eq!((&mut again).now_or_never(), None);
+    world.catch_up(1);
+    world.commit_of(0, 1, &[]);
+    assert_eq!(again.now_or_never(), Some(Dealt::With));
+}
+
+#[test]
 fn after_a_restart_lanes_know_what_waits_without_reading_the_journal() {
     let mut world = World::new(EngineKind::Redb);
     for (slot, takes) in [&["a"][..], &["b"], &["d"]].into_iter().enumerate() {
@@ -142,4 +194,24 @@ fn after_a_restart_lanes_know_what_waits_without_reading_the_journal() {
     let first = shared.lanes.of_generation(Generation(1)).unwrap();
     assert_eq!(first.queue.lock().wants().map(|from| from.0), world.model.waiting(1).first().copied());
     world.drain();
+}
+
+#[test]
+fn a_record_is_handed_to_the_lanes_a_part_at_a_time() {
+    let mut world = World::new(EngineKind::Redb);
+    (0..4).for_each(|lane| world.install(lane, &["a"], false));
+    let row = |_| Row { path: 0, value: Value::Real(1.0), at: 50 };
+    world.push(&(0..600).map(row).collect::<Vec<_>>(), None, None);
+    world.pump();
+    let shared = world.shared();
+    for generation in 1..=4 {
+        let lane = shared.lanes.of_generation(Generation(generation)).unwrap();
+        let queue = lane.queue.lock();
+        let parts = queue.first(usize::MAX, usize::MAX, None, None);
+        let rows: Vec<u32> = parts.iter().flat_map(|part| part.rows()).map(|row| row.offset).collect();
+        assert!(rows.into_iter().eq(0..600));
+        // 256 notes at once are 64 rows.
+        assert!(parts.iter().all(|part| part.rows().len() == 64 || part.to == 24), "{}", parts.len());
+    }
+    world.check();
 }

@@ -56,7 +56,7 @@ pub(in crate::fold) fn open_folder_with(
     let store = folder.join("store");
     std::fs::create_dir_all(&store).unwrap();
     let storage = Arc::new(Cuttable::new(store::open(engine, &store, 4 << 20).unwrap()));
-    let disks = Disks::of_folder(folder, Arc::clone(&storage) as _).unwrap();
+    let disks = Disks::of_folder(folder, Arc::clone(&storage) as _, false).unwrap();
     let opened = open(disks, config, Arc::new(Metrics::default()), listener).unwrap();
     (storage, opened)
 }
@@ -159,11 +159,10 @@ impl Simulated {
         open(disks, &simulated_config(), Arc::new(Metrics::default()), listener)
     }
 
-    /// Loses the newest segment of the log.
-    pub(super) fn lose_newest_segment(&self) {
+    /// The name of the log's newest segment.
+    pub(super) fn newest_segment(&self) -> String {
         let names = self.disk.list().unwrap();
-        let newest = names.into_iter().filter(|name| name.ends_with(".log")).max().unwrap();
-        self.disk.lose(&newest);
+        names.into_iter().filter(|name| name.ends_with(".log")).max().unwrap()
     }
 
     /// Why it can't be opened.

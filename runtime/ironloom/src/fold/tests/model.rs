@@ -5,11 +5,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 
 use crate::fold::submission::{Accepted, Refusal};
-use crate::records::commit::{AlarmRecord, DeadLetter};
+use crate::records::alarm::{AlarmRecord, ClearedBy};
+use crate::records::commit::DeadLetter;
 use crate::records::installation::Standing;
 use crate::records::lane::LaneMeta;
-use ironloom_types::ids::Sequence;
-use ironloom_types::readings::{Quality, Value};
+use crate::records::readings::Receipt;
+use ironloom_types::clock::Timestamp;
+use ironloom_types::ids::{Sequence, SlotName};
+use ironloom_types::readings::{Progress, Quality, Value};
+use ironloom_types::work::Gap;
 
 /// How many Idempotency-Keys the fold remembers here.
 pub(super) const REQUEST_KEYS: usize = 3;
@@ -29,8 +33,9 @@ pub(super) struct Reading {
 #[derive(Clone, Debug)]
 pub(super) struct Lane {
     pub id: String,
-    /// First segments of the paths that it takes.
-    pub takes: Vec<&'static str>,
+    /// Its revisions: each with its number, the first sequence that runs under it, and the first segments of the paths
+    /// that it takes.
+    pub revisions: Vec<(u32, u64, Vec<&'static str>)>,
     pub meta: LaneMeta,
     pub standing: Standing,
     pub state: BTreeMap<String, Bytes>,
@@ -41,10 +46,25 @@ pub(super) struct Lane {
 }
 
 impl Lane {
-    pub(super) fn takes(&self, reading: &Reading) -> bool {
+    /// Says whether it takes the reading of this sequence.
+    pub(super) fn takes(&self, sequence: u64, reading: &Reading) -> bool {
+        let Some((_, _, takes)) = self.revision_of(sequence) else { return false };
         let matches = |first: &&str| reading.path.strip_prefix(first)?.strip_prefix('/');
-        let rest = self.takes.iter().find_map(matches);
+        let rest = takes.iter().find_map(matches);
         reading.hops <= 16 && rest.is_some_and(|rest| !rest.contains('/'))
+    }
+
+    /// The last of its revisions that begins with this sequence or before.
+    pub(super) fn revision_of(&self, sequence: u64) -> Option<&(u32, u64, Vec<&'static str>)> {
+        self.revisions.iter().rfind(|(_, from, _)| *from <= sequence)
+    }
+
+    /// Another revision holds from this sequence on, whatever others there were for what comes then.
+    pub(super) fn revise(&mut self, from: u64, takes: &[&'static str]) -> u32 {
+        let number = self.revisions.last().unwrap().0 + 1;
+        self.revisions.retain(|(_, begins, _)| *begins < from);
+        self.revisions.push((number, from, takes.to_vec()));
+        number
     }
 }
 
@@ -61,9 +81,15 @@ pub(super) struct Model {
     pub journal: Vec<Reading>,
     /// The number of each reading's point.
     pub numbers: Vec<usize>,
+    /// The number of its first readings that are past their retention.
+    pub dropped: usize,
     pub receipts: BTreeMap<String, Vec<u8>>,
+    /// Progress and time of each stream.
+    pub streams: BTreeMap<String, (Progress, u64)>,
     pub lanes: BTreeMap<u64, Lane>,
     pub removed: BTreeSet<u64>,
+    /// Episodes of alarms that are over, of each generation by number.
+    pub episodes: BTreeMap<u64, BTreeMap<u64, AlarmRecord>>,
     /// The ids of those that are kept, not purged.
     pub kept: BTreeMap<u64, String>,
     /// Generations of which nothing is left but, until a checkpoint has ended, perhaps their own key.
@@ -95,7 +121,7 @@ impl Model {
         &mut self,
         mut rows: Vec<Reading>,
         key: Option<(u8, u8)>,
-        receipt: Option<(String, Vec<u8>)>,
+        receipt: Option<Receipt>,
     ) -> Result<Accepted, Refusal> {
         // No test runs for the hour after which a key is forgotten for its age.
         if let Some((key, request)) = key
@@ -121,8 +147,28 @@ impl Model {
             }
             self.requests.insert(key, Remembered { request, answer });
         }
-        self.receipts.extend(receipt);
+        match receipt {
+            None => {}
+            Some(Receipt::Connector { name, note }) => drop(self.receipts.insert(name.into(), note)),
+            Some(Receipt::Stream { key, progress: None }) => drop(self.streams.remove(&*key)),
+            Some(Receipt::Stream { key, progress: Some(progress) }) => {
+                self.streams.insert(key.to_string(), (progress, self.time));
+            }
+            Some(Receipt::Outputs { generation, points }) => {
+                self.lanes.get_mut(&generation.0).unwrap().meta.points = points;
+            }
+        }
         Ok(answer)
+    }
+
+    /// Points without a reading.
+    pub(super) fn make_points(&mut self, paths: impl IntoIterator<Item = String>) {
+        for path in paths {
+            if !self.points.contains(&Some(path.clone())) {
+                self.points.push(Some(path));
+            }
+        }
+        self.time_of_record = self.time;
     }
 
     /// Derived readings of a commit.
@@ -134,8 +180,15 @@ impl Model {
     }
 
     /// Removes an installation; a purge takes the points of its outputs along.
-    pub(super) fn uninstall(&mut self, generation: u64, purge: bool) -> Lane {
+    pub(super) fn uninstall(&mut self, generation: u64, at: Timestamp, purge: bool) -> Lane {
         let gone = self.lanes.remove(&generation).unwrap();
+        for mut alarm in gone.alarms.values().cloned() {
+            if alarm.state.stands() {
+                alarm.clear(at, ClearedBy::Removed);
+            }
+            alarm.over = true;
+            self.episodes.entry(generation).or_default().insert(alarm.number, alarm);
+        }
         self.removed.insert(generation);
         if purge {
             self.kept.retain(|_, id| *id != gone.id);
@@ -164,6 +217,32 @@ impl Model {
         }
     }
 
+    /// The first readings go, all but `from`: lanes that wait for them miss them. Returns what they miss.
+    pub(super) fn drop_before(&mut self, before: u64) -> BTreeMap<u64, Gap> {
+        let mut missed = BTreeMap::new();
+        for generation in self.lanes.keys().copied().collect::<Vec<_>>() {
+            let waiting = self.waiting(generation).into_iter().take_while(|sequence| *sequence < before);
+            let times: Vec<u64> = waiting.map(|sequence| self.journal[sequence as usize - 1].time).collect();
+            let (Some(first), Some(last)) = (times.iter().min(), times.iter().max()) else { continue };
+            let gap = Gap {
+                slot: SlotName::new("value").unwrap(),
+                first: Timestamp(*first),
+                last: Timestamp(*last),
+                count: times.len() as u64,
+            };
+            let meta = &mut self.lanes.get_mut(&generation).unwrap().meta;
+            meta.cursor = Sequence(before - 1);
+            meta.counters.missed += gap.count;
+            let told = meta.gaps.first().unwrap_or(&gap);
+            let count = meta.gaps.first().map_or(0, |told| told.count) + gap.count;
+            let (first, last) = (told.first.min(gap.first), told.last.max(gap.last));
+            meta.gaps = vec![Gap { first, last, count, ..gap.clone() }];
+            missed.insert(generation, gap);
+        }
+        self.dropped = before as usize - 1;
+        missed
+    }
+
     /// The readings as the journal's readers see them: those of points that were removed have no name.
     pub(super) fn readings(&self) -> Vec<Reading> {
         let seen = |(reading, number): (&Reading, &usize)| {
@@ -176,8 +255,19 @@ impl Model {
     /// Sequences of the readings that are for a lane and not dealt with, in order.
     pub(super) fn waiting(&self, generation: u64) -> Vec<u64> {
         let lane = &self.lanes[&generation];
-        let from = lane.meta.cursor.0 as usize;
+        let from = self.dropped.max(lane.meta.cursor.0 as usize);
         let behind = self.journal.iter().enumerate().skip(from);
-        behind.filter(|(_, reading)| lane.takes(reading)).map(|(index, _)| index as u64 + 1).collect()
+        let sequences = behind.map(|(index, reading)| (index as u64 + 1, reading));
+        sequences.filter(|(at, reading)| lane.takes(*at, reading)).map(|(at, _)| at).collect()
+    }
+
+    /// Those of them that one invocation may take: no batch crosses a revision.
+    pub(super) fn offered(&self, generation: u64, most: usize) -> Vec<u64> {
+        let (lane, mut waiting) = (&self.lanes[&generation], self.waiting(generation));
+        let number = |sequence: &u64| lane.revision_of(*sequence).map(|(number, ..)| *number);
+        let first = waiting.first().and_then(number);
+        let same = waiting.iter().take_while(|sequence| number(sequence) == first).count();
+        waiting.truncate(same.min(most));
+        waiting
     }
 }

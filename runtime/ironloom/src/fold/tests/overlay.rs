@@ -96,17 +96,25 @@ proptest! {
                 }
                 Step::Scan { generation, after, limit } => {
                     let range = Scope::MAIN.generation(KeyKind::DeadLetter, Generation(u64::from(generation)));
-                    let mut after = after.map(key);
-                    loop {
-                        let behind = model.iter().filter(|(key, _)| range.contains(key) && after.as_ref().is_none_or(|after| *key > after));
-                        let expected: Vec<_> = behind.map(|(key, value)| (key.clone(), value.clone())).collect();
-                        let (page, more) = overlay.scan(&range, after.as_ref(), limit).unwrap();
-                        prop_assert_eq!(&page[..], &expected[..expected.len().min(limit)]);
-                        prop_assert!(more || page.len() == expected.len());
-                        if !more {
-                            break;
+                    for range in [range.clone(), range.reversed()] {
+                        let mut after = after.map(key);
+                        loop {
+                            let is_behind = |key: &Key| match &after {
+                                Some(after) if range.is_reversed() => key < after,
+                                Some(after) => key > after,
+                                None => true,
+                            };
+                            let all = range.in_order(model.iter());
+                            let behind = all.filter(|(key, _)| range.contains(key) && is_behind(key));
+                            let expected: Vec<_> = behind.map(|(key, value)| (key.clone(), value.clone())).collect();
+                            let (page, more) = overlay.scan(&range, after.as_ref(), limit).unwrap();
+                            prop_assert_eq!(&page[..], &expected[..expected.len().min(limit)]);
+                            prop_assert!(more || page.len() == expected.len());
+                            if !more {
+                                break;
+                            }
+                            after = page.last().map(|(key, _)| key.clone()).or(after);
                         }
-                        after = page.last().map(|(key, _)| key.clone()).or(after);
                     }
                 }
             }

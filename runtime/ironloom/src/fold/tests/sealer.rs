@@ -123,7 +123,10 @@ impl Crowded {
         let (new_points, columns) = new_point(path);
         let (reply, answer) = oneshot::channel();
         let head = ReadingsHead::default();
-        self.seal(Submission::Readings(ReadingsSubmission { head, new_points, columns, reply }), answer)
+        self.seal(
+            Submission::Readings(ReadingsSubmission { head, new_points, columns, place: None, reply }),
+            answer,
+        )
     }
 
     fn commit(&mut self, generation: u64, installation: &str, ordinal: u64, path: &str) -> Option<Refusal> {
@@ -132,8 +135,8 @@ impl Crowded {
         let before = LaneMeta { ordinal: Ordinal(ordinal - 1), attempts: 1, ..LaneMeta::default() };
         let mut head = head(generation, installation, &before);
         head.meta = LaneMeta { ordinal: Ordinal(ordinal), ..LaneMeta::default() };
-        let (state, encoded) = (Vec::new(), Vec::new());
-        let commit = CommitSubmission { head, state, encoded, new_points, derived, reply };
+        let (state, encoded) = Default::default();
+        let commit = CommitSubmission { head, state, encoded, new_points, derived, place: None, reply };
         self.seal(Submission::Commit(Box::new(commit)), answer)
     }
 
@@ -208,7 +211,7 @@ fn numbers_of_points_are_not_given_twice() {
     let (new_points, columns) = new_point("farm/1");
     let (reply, _answer) = oneshot::channel();
     let head = ReadingsHead::default();
-    let submission = ReadingsSubmission { head, new_points, columns, reply };
+    let submission = ReadingsSubmission { head, new_points, columns, place: None, reply };
     let sealed = site.0.seal(Submission::Readings(submission), Position(3), &mut Vec::new());
     let Seal::Record { sealed, .. } = sealed else { panic!("it is taken") };
     let Sealed::Readings { new_points, .. } = sealed.sealed else { panic!("they are readings") };
@@ -237,7 +240,7 @@ fn what_became_of_a_request_is_said_behind_its_record() {
     let (reply, _answer) = oneshot::channel();
     let idempotency = Some(Idempotency { key: [1; 16], request: [1; 16] });
     let head = ReadingsHead { receipt: None, idempotency };
-    let push = Submission::Readings(ReadingsSubmission { head, new_points, columns, reply });
+    let push = Submission::Readings(ReadingsSubmission { head, new_points, columns, place: None, reply });
     assert!(matches!(site.0.seal(push, Position(1), &mut Vec::new()), Seal::Record { .. }));
     let taken = Accepted { accepted: 1, through: Sequence(1), duplicate: true };
     assert_eq!(look(&mut site, 1, 1), Ok(Some(taken)));
@@ -247,7 +250,7 @@ fn what_became_of_a_request_is_said_behind_its_record() {
 
 #[test]
 fn each_sync_of_the_log_is_counted_with_its_time() {
-    let telemetry = Telemetry::new();
+    let telemetry = Telemetry::new(crate::telemetry::LogFilter::unused());
     let mut site = Crowded::counting(1, telemetry.metrics.log_sync.clone());
     for took in [Some(Duration::from_millis(250)), None, Some(Duration::from_millis(500))] {
         site.0.flushed(Vec::new(), took);

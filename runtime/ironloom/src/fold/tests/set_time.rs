@@ -108,7 +108,7 @@ fn places_by_time_are_found_on_both_sides_of_the_wrong_future() {
 fn what_went_in_the_wrong_future_goes_a_week_after_the_present() {
     let (mut world, _) = a_year_ahead();
     let at = Timestamp(world.model.time);
-    let gone = world.model.uninstall(1, false);
+    let gone = world.model.uninstall(1, at, false);
     let id = InstallationId::new(&gone.id).unwrap();
     world.admin(AdminRecord::Uninstalled { id, generation: Generation(1), at, purge: false }, Ok(()));
     world.checkpoint(None);

@@ -1,26 +1,36 @@
 //! The threads: checkpoints by themselves, and room again after them.
 
+mod gone;
+mod new_points;
+mod stop;
+
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use super::cut::{Cut, Cuttable};
-use super::history::{Row, installed};
+use super::history::{Row, head, installed};
 use super::machine::{config, open_folder, open_folder_with};
 use super::world::World;
 use crate::fold::checkpoint::CheckpointError;
+use crate::fold::durable::Durable;
 use crate::fold::open::Opened;
 use crate::fold::run::{Parts, Threads, Thresholds, start};
 use crate::fold::sealer::Numberer;
-use crate::fold::submission::{Accepted, AdminSubmission, ReadingsSubmission, Refusal, Submission};
+use crate::fold::submission::{
+    Accepted, AdminSubmission, CommitSubmission, ReadingsSubmission, Refusal, Submission,
+};
 use crate::fold::{FoldPosition, Shared};
 use crate::records::admin::AdminRecord;
+use crate::records::commit::{self, StateChanges};
+use crate::records::lane::LaneMeta;
 use crate::records::readings::{Idempotency, ReadingsHead};
 use ironloom_storage::log::{CommitterHandle, LogError, Room};
-use ironloom_storage::store::{EngineKind, Key, KeyKind, Scope, Storage};
+use ironloom_storage::store::{EngineKind, Item, Key, KeyKind, Scope, Storage};
 use ironloom_types::clock::Timestamp;
 use ironloom_types::ids::{Generation, InstallationId, PointNumber, PointPath, Sequence};
 use ironloom_types::readings::{Columns, NewPoint, Quality, Value, ValueRef};
@@ -31,6 +41,7 @@ const NEVER: Thresholds = Thresholds {
     dirty_bytes: 1 << 30,
     cache_bytes: 1 << 20,
     at_least_every: Duration::from_secs(3600),
+    at_stop: Duration::from_secs(3600),
 };
 
 struct Running {
@@ -110,11 +121,31 @@ impl Running {
             new_points.push(NewPoint { path: PointPath::new(path).unwrap(), unit: None });
         }
         let (reply, durable) = oneshot::channel();
-        let submission = ReadingsSubmission { head, new_points, columns, reply };
+        let submission = ReadingsSubmission { head, new_points, columns, place: None, reply };
         let submission = Submission::Readings(submission);
         let bound = submission.max_len();
         self.committer.submit(submission, bound).map_err(|refused| refused.error).unwrap();
         durable
+    }
+
+    /// A commit of a lane that sets these keys.
+    fn commit(&self, lane: &Durable, meta: &mut LaneMeta, keys: impl Iterator<Item = String>) {
+        meta.attempts = 1;
+        let mut head = head(lane.generation.0, lane.id.as_str(), meta);
+        meta.ordinal = head.invocation.ordinal;
+        meta.attempts = 0;
+        head.meta = meta.clone();
+        let value = Bytes::from_static(b"x");
+        let state: StateChanges = keys.map(|key| (key, Some(value.clone()))).collect();
+        let mut encoded = Vec::new();
+        commit::encode_effects(&head, &state, &mut encoded);
+        let (reply, durable) = oneshot::channel();
+        let (new_points, derived) = (Vec::new(), Columns::default());
+        let commit = CommitSubmission { head, state, encoded, new_points, derived, place: None, reply };
+        let submission = Submission::Commit(Box::new(commit));
+        let bound = submission.max_len();
+        self.committer.submit(submission, bound).map_err(|refused| refused.error).unwrap();
+        durable.blocking_recv().unwrap().unwrap();
     }
 
     fn uninstall(&self, id: &str, generation: u64) {
@@ -172,7 +203,7 @@ fn a_full_memory_has_room_again_without_anybody_writing() {
     let running = run(folder.path(), Thresholds { dirty_bytes: 4_000, ..NEVER });
     // Each count may come before the last of these; from then on nobody writes.
     running.push_keys(60);
-    until("the fold has room again", || running.shared.has_room() && running.shared.dirty() < 4_000 / 4 * 3);
+    until("the fold has room again", || running.shared.dirty() < 4_000 / 4 * 3);
     assert!(running.position().points > 0, "a checkpoint was made");
     running.stop();
 }
@@ -262,32 +293,6 @@ fn a_checkpoint_folds_the_oldest_of_the_log_and_no_more() {
     running.stop();
 }
 
-#[test]
-fn what_a_purged_installation_kept_goes_though_nobody_writes_any_more() {
-    let mut world = World::new(EngineKind::Redb);
-    world.install(0, &["a"], true);
-    world.commit_something();
-    world.checkpoint(None);
-    // Some of it is in the store, some only in the log.
-    world.commit_something();
-    let folder = world.into_folder();
-    let running = run(folder.path(), NEVER);
-    let kept = |running: &Running| {
-        let kinds =
-            [KeyKind::State, KeyKind::Timer, KeyKind::Alarm, KeyKind::DeadLetter, KeyKind::Invocation];
-        kinds.map(|kind| running.stored(kind, 1))
-    };
-    assert!(kept(&running).iter().all(|count| *count > 0));
-    running.uninstall("lane-0", 1);
-    until("it is purged", || running.shared.removed.lock().is_empty());
-    assert_eq!(kept(&running), [0; 5]);
-    running.stop();
-    // The next checkpoint forgets the generation itself.
-    let (_, opened) = open_folder(folder.path(), EngineKind::Redb, Arc::new(()));
-    assert!(opened.shared.lanes.all().is_empty());
-    assert_eq!(opened.shared.last_generation(), Generation(1));
-}
-
 /// A folder whose log has grown beyond what pushes may use, without a checkpoint.
 fn full_folder() -> tempfile::TempDir {
     let mut world = World::new(EngineKind::Redb);
@@ -321,35 +326,28 @@ fn what_was_folded_before_a_restart_takes_no_room() {
 }
 
 #[test]
-fn what_is_gone_keeps_its_memory_until_a_checkpoint_that_comes_at_once() {
+fn stretches_end_by_what_waits_however_often_checkpoints_have_made_room() {
     let mut world = World::new(EngineKind::Redb);
     world.install(0, &["a"], true);
-    world.commit_something();
     let folder = world.into_folder();
-    let running = run(folder.path(), NEVER);
-    let lane = Arc::downgrade(&running.shared.lanes.of_generation(Generation(1)).unwrap());
-    running.remove("lane-0", 1, false);
-    until("its memory is given back", || lane.strong_count() == 0);
-    assert!(running.stored(KeyKind::State, 1) > 0, "its state is kept for a week");
-    running.stop();
-}
-
-#[test]
-fn one_purge_makes_one_checkpoint() {
-    let mut world = World::new(EngineKind::Redb);
-    for slot in 0..3 {
-        world.install(slot, &["a"], true);
-    }
-    world.commit_keys(5_000);
-    world.checkpoint(None);
-    let folder = world.into_folder();
-    let running = run(folder.path(), NEVER);
-    *running.storage.slow_removal.lock() = Duration::from_millis(100);
+    let running = run(folder.path(), Thresholds { dirty_bytes: 400_000, ..NEVER });
+    let lane = running.shared.lanes.of_generation(Generation(1)).unwrap();
     let before = running.storage.positions();
-    running.uninstall("lane-0", 1);
-    until("it is purged", || running.shared.removed.lock().is_empty());
-    std::thread::sleep(Duration::from_millis(100));
-    assert_eq!(running.storage.positions() - before, 1);
+    let mut meta = lane.book().meta().clone();
+    // As much as may wait, all the time: new keys, and one that is the same with each commit.
+    for commit in 0.. {
+        until("there is room", || running.shared.has_room_for(&lane));
+        let new = (0..50).map(|key| format!("new/{commit:06}/{key}"));
+        running.commit(&lane, &mut meta, new.chain(["hot".to_owned()]));
+        if running.storage.positions() - before >= 10 {
+            break;
+        }
+    }
+    let hot = Scope::MAIN.key(Item::State(Generation(1), "hot"));
+    let new = Scope::MAIN.key(Item::State(Generation(1), "new/000000/0"));
+    let stored = running.storage.get_many(&[hot, new]).unwrap();
+    assert!(stored[1].is_some());
+    assert!(stored[0].is_none(), "a checkpoint was one of all, and everybody waits for that");
     running.stop();
 }
 
@@ -421,131 +419,5 @@ fn a_little_is_written_too_once_it_is_old() {
     let positions = running.storage.positions();
     std::thread::sleep(Duration::from_millis(2_500));
     assert_eq!(running.storage.positions(), positions, "nothing new, no checkpoint");
-    running.stop();
-}
-
-/// A folder with an installation that has left something of each kind and a point, and another one.
-fn folder_to_purge() -> tempfile::TempDir {
-    let mut world = World::new(EngineKind::Redb);
-    world.install(0, &["a"], true);
-    world.install(1, &["a"], true);
-    world.commit_something();
-    world.checkpoint(None);
-    world.into_folder()
-}
-
-#[test]
-fn what_was_kept_goes_with_a_later_purge() {
-    let folder = folder_to_purge();
-    let id = InstallationId::new("lane-0").unwrap();
-    let running = run(folder.path(), NEVER);
-    let own = |running: &Running| running.shared.points.names().of_outputs(&id).len();
-    running.push(&["apps/lane-0/out/1".to_owned(), "apps/lane-1/out/1".to_owned()]);
-    running.remove("lane-0", 1, false);
-    running.stop();
-
-    let running = run_to_be_killed(folder.path(), NEVER);
-    assert!(running.stored(KeyKind::State, 1) > 0);
-    assert_eq!(own(&running), 1);
-    running.admin(AdminRecord::Purged { id: id.clone(), generations: vec![Generation(1)], points: true });
-    assert_eq!(own(&running), 0);
-    until("it is purged", || running.shared.removed.lock().is_empty());
-    assert_eq!(running.stored(KeyKind::State, 1), 0);
-    running.kill();
-
-    let running = run(folder.path(), NEVER);
-    assert_eq!((own(&running), running.shared.points.names().count()), (0, 1));
-    running.stop();
-}
-
-#[test]
-fn a_purge_takes_along_what_earlier_installations_of_its_id_have_kept() {
-    let folder = folder_to_purge();
-    let running = run(folder.path(), NEVER);
-    running.remove("lane-0", 1, false);
-    running.remove("lane-1", 2, false);
-    running.admin(installed("lane-0", 3, &["a"]));
-    running.uninstall("lane-0", 3);
-    let left = || running.shared.removed.lock().keys().copied().collect::<Vec<_>>();
-    until("both are purged", || left() == [Generation(2)]);
-    assert_eq!(running.stored(KeyKind::State, 1), 0);
-    running.stop();
-}
-
-#[test]
-fn a_point_takes_the_place_of_one_that_is_purged_now_as_after_a_restart() {
-    let folder = folder_to_purge();
-    let running = run(folder.path(), NEVER);
-    running.push(&["apps/lane-0/out/5".to_owned(), "a/5".to_owned(), "a/6".to_owned()]);
-    running.admin(installed("reader", 3, &["apps/lane-0/out", "a"]));
-    let routes = |running: &Running| {
-        let lane = running.shared.lanes.of_generation(Generation(3)).unwrap().number;
-        let names = running.shared.points.names();
-        let routing = running.shared.routing.read();
-        let is_read = |path: &str| {
-            let number = names.number(path)?;
-            Some(routing.matches(number).iter().any(|found| found.lane() == lane))
-        };
-        let read = ["apps/lane-0/out/5", "a/5", "a/6"].map(is_read);
-        (read, running.shared.left_out.of(lane).count)
-    };
-    assert_eq!(routes(&running), ([Some(true), Some(false), Some(true)], 1));
-    running.uninstall("lane-0", 1);
-    assert_eq!(routes(&running), ([None, Some(true), Some(true)], 0));
-    running.stop();
-    let running = run(folder.path(), NEVER);
-    assert_eq!(routes(&running), ([None, Some(true), Some(true)], 0));
-    running.stop();
-}
-
-#[test]
-fn a_purge_looks_at_other_lanes_only_with_a_checkpoint() {
-    let mut world = World::new(EngineKind::Redb);
-    world.install(0, &["a"], true);
-    world.install(1, &["a"], true);
-    world.commit_keys(5_000);
-    world.checkpoint(None);
-    let folder = world.into_folder();
-    let running = run(folder.path(), NEVER);
-    *running.storage.slow_removal.lock() = Duration::from_millis(200);
-    running.uninstall("lane-0", 1);
-    until("the purge has begun", || running.stored(KeyKind::State, 1) < 5_000);
-    let other = running.shared.lanes.of_generation(Generation(2)).unwrap();
-    let state = other.state.write();
-    until("it goes on", || running.shared.removed.lock().is_empty());
-    drop(state);
-    running.stop();
-}
-
-#[test]
-fn neither_a_checkpoint_nor_a_stop_waits_for_a_purge() {
-    let mut world = World::new(EngineKind::Redb);
-    world.install(0, &["a"], true);
-    world.commit_keys(30_000);
-    world.checkpoint(None);
-    let folder = world.into_folder();
-    let running = run(folder.path(), Thresholds { log_bytes: 64 << 10, ..NEVER });
-    // 30 steps: a minute in all.
-    *running.storage.slow_removal.lock() = Duration::from_secs(2);
-    running.uninstall("lane-0", 1);
-    let before = running.position().position;
-    let paths: Vec<String> = (0..500).map(|n| format!("farm/{n}")).collect();
-    for _ in 0..40 {
-        running.push(&paths);
-    }
-    until("a checkpoint is made in between", || running.position().points == 500);
-    assert!(running.position().position > before);
-    *running.storage.slow_removal.lock() = Duration::from_millis(500);
-    let storage = Arc::clone(&running.storage);
-    running.stop();
-    let range = Scope::MAIN.generation(KeyKind::State, Generation(1));
-    assert!(
-        !storage.scan(&range, None, 1).unwrap().entries.is_empty(),
-        "the stop was before the purge's end"
-    );
-    drop(storage);
-    let running = run(folder.path(), NEVER);
-    until("the next start purges the rest", || running.shared.removed.lock().is_empty());
-    assert_eq!(running.stored(KeyKind::State, 1), 0);
     running.stop();
 }

@@ -5,22 +5,25 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
-use parking_lot::{Mutex, MutexGuard};
+use bytes::Bytes;
+use parking_lot::MutexGuard;
 use tokio::sync::oneshot;
 use tokio::sync::oneshot::error::TryRecvError;
 
 use super::cut::{Cut, Cuttable};
+use super::episodes;
+use super::heard::Heard;
 use super::machine::{Machine, Simulated};
 use super::model::{Model, Reading};
 use super::wait;
 use crate::fold::Shared;
 use crate::fold::apply::Applier;
 use crate::fold::checkpoint;
-use crate::fold::durable::{Durable, Listener};
+use crate::fold::durable::Durable;
 use crate::fold::letters::{Excess, Oldest};
 use crate::fold::open::Opened;
 use crate::fold::points::LatestValue;
-use crate::fold::run::purge_step;
+use crate::fold::run::{OF_GENERATIONS, purge_step};
 use crate::fold::sealer::{Numberer, Stamped, ToFold};
 use crate::fold::stretches::{Extent, Frozen};
 use crate::fold::submission::{Accepted, AdminSubmission, Refusal, Submission};
@@ -30,7 +33,7 @@ use crate::lanes::context::{LaneContext, scan_state};
 use crate::records::admin::AdminRecord;
 use ironloom_sandbox::{Cached, Keys, Meter, Scan, StateReader};
 use ironloom_storage::log::{CommitterHandle, Flushed, LogError, LogReader};
-use ironloom_storage::store::{EngineKind, KeyKind, Scope};
+use ironloom_storage::store::{EngineKind, Scope};
 use ironloom_storage::testing::SimDisk;
 use ironloom_types::ids::{Epoch, Generation, Ordinal, PointNumber, Position, Sequence};
 use ironloom_types::readings::Value;
@@ -66,25 +69,6 @@ pub(super) struct World {
     node: Option<Node>,
 }
 
-/// Hears what the fold tells the lanes.
-#[derive(Default)]
-pub(super) struct Heard {
-    /// Lanes that were woken for something else than readings.
-    woken: Mutex<Vec<u32>>,
-}
-
-impl Listener for Heard {
-    fn begun(&self, _: &Arc<Durable>) {}
-
-    fn noted(&self, _: u32) {}
-
-    fn wake(&self, number: u32) {
-        self.woken.lock().push(number);
-    }
-
-    fn gone(&self, _: &Durable) {}
-}
-
 impl World {
     /// On a real disk.
     pub(super) fn new(engine: EngineKind) -> Self {
@@ -109,6 +93,11 @@ impl World {
     /// The lanes that were woken for something else than readings, in order.
     pub(super) fn heard(&self) -> MutexGuard<'_, Vec<u32>> {
         self.node.as_ref().unwrap().heard.woken.lock()
+    }
+
+    /// What checkpoints have charged, by generation.
+    pub(super) fn paid(&self) -> BTreeMap<u64, Duration> {
+        self.node.as_ref().unwrap().heard.paid.lock().clone()
     }
 
     pub(super) fn shared(&self) -> Arc<Shared> {
@@ -186,6 +175,12 @@ impl World {
     pub(super) fn disk(&self) -> SimDisk {
         let Machine::Simulated(simulated) = &self.machine else { panic!("a real disk can't be simulated") };
         simulated.disk().clone()
+    }
+
+    /// The simulated disk, and the name of the log's newest segment on it.
+    pub(super) fn newest_segment(&self) -> (SimDisk, String) {
+        let Machine::Simulated(simulated) = &self.machine else { panic!("a real disk can't be simulated") };
+        (simulated.disk().clone(), simulated.newest_segment())
     }
 
     /// Whether nothing may be under way in the log when a step ends.
@@ -323,7 +318,10 @@ impl World {
     pub(super) fn offered(&mut self, generation: u64, most: usize) -> Vec<u64> {
         let shared = self.shared();
         let lane = shared.lanes.of_generation(Generation(generation)).unwrap();
-        let slices = lane.queue.lock().first(most, usize::MAX, None);
+        let queue = lane.queue.lock();
+        let terms = lane.terms();
+        let (_, end) = terms.now(queue.pending());
+        let slices = queue.first(most, usize::MAX, None, end);
         let rows = slices.iter().flat_map(|slice| slice.rows().iter().map(|row| slice.note.sequence_of(row)));
         rows.map(|sequence| sequence.0).collect()
     }
@@ -333,8 +331,30 @@ impl World {
         self.pump();
         for generation in self.model.lanes.keys().copied().collect::<Vec<_>>() {
             self.catch_up(generation);
-            let waiting = self.model.waiting(generation);
-            assert_eq!(self.offered(generation, usize::MAX), waiting, "generation {generation}");
+            let offered = self.model.offered(generation, usize::MAX);
+            assert_eq!(self.offered(generation, usize::MAX), offered, "generation {generation}");
+            self.check_revisions(generation);
+        }
+    }
+
+    /// Each reading that waits is noted once, for the revision of its time.
+    fn check_revisions(&mut self, generation: u64) {
+        let shared = self.shared();
+        let lane = shared.lanes.of_generation(Generation(generation)).unwrap();
+        let (queue, terms) = (lane.queue.lock(), lane.terms());
+        let slices = queue.first(usize::MAX, usize::MAX, None, None);
+        let noted =
+            slices.iter().flat_map(|slice| slice.rows().iter().map(|row| slice.note.sequence_of(row)));
+        let noted = noted.map(|sequence| (sequence.0, terms.of(sequence).map(|term| term.number().0)));
+        let model = &self.model.lanes[&generation];
+        let waiting = self.model.waiting(generation);
+        let expected = waiting.into_iter().map(|at| (at, model.revision_of(at).map(|(number, ..)| *number)));
+        assert_eq!(noted.collect::<Vec<_>>(), expected.collect::<Vec<_>>(), "generation {generation}");
+        // Those that are done with are gone, up to what a lane that is behind may find.
+        let newest = model.revisions.last().unwrap();
+        assert_eq!((terms.newest().number().0, terms.newest().from().0), (newest.0, newest.1));
+        if queue.pending().is_none() {
+            assert_eq!(terms.split(None).0.len(), 1);
         }
     }
 
@@ -349,12 +369,14 @@ impl World {
             assert_eq!(numbers.map(path).collect::<Vec<_>>(), model.points);
             assert_eq!(names.count(), model.points.iter().flatten().count());
         }
-        assert_eq!(journal(&shared), model.readings());
+        assert_eq!(shared.journal.first(), Sequence(model.dropped as u64 + 1));
+        assert_eq!(journal(&shared), model.readings()[model.dropped..]);
         assert_eq!(shared.journal.last(), Sequence(model.journal.len() as u64));
         check_latest(&shared, model);
         let receipts: BTreeMap<String, Vec<u8>> =
             shared.receipts.read().iter().map(|(name, note)| (name.to_string(), note.to_vec())).collect();
         assert_eq!(receipts, model.receipts);
+        assert_eq!(shared.streams.read().all(), model.streams);
         assert_eq!(shared.last_generation(), Generation(model.generation));
         // Their own key goes with the next checkpoint.
         let removed: BTreeSet<u64> = shared.removed.lock().keys().map(|generation| generation.0).collect();
@@ -368,13 +390,12 @@ impl World {
         };
         assert_eq!(kept, model.kept);
         for generation in &model.purged {
-            for kind in
-                [KeyKind::State, KeyKind::Timer, KeyKind::Alarm, KeyKind::DeadLetter, KeyKind::Invocation]
-            {
+            for kind in OF_GENERATIONS {
                 let range = Scope::MAIN.generation(kind, Generation(*generation));
                 assert!(shared.storage.scan(&range, None, 1).unwrap().entries.is_empty(), "{kind:?}");
             }
         }
+        episodes::check(&shared, model);
         let mut live: Vec<u64> = shared.lanes.all().iter().map(|lane| lane.generation.0).collect();
         live.sort_unstable();
         assert_eq!(live, model.lanes.keys().copied().collect::<Vec<_>>());
@@ -419,12 +440,14 @@ impl Node {
 /// The whole journal, as its readers see it.
 pub(super) fn journal(shared: &Shared) -> Vec<Reading> {
     let mut readings = Vec::new();
-    while let Some(chunk) = shared.journal.chunk_from(Sequence(readings.len() as u64 + 1)).unwrap() {
+    let mut next = shared.journal.first();
+    while let Some(chunk) = shared.journal.chunk_from(next).unwrap() {
         let names = shared.points.names();
-        let rows: Vec<_> = chunk.rows_from(chunk.row_after(Sequence(readings.len() as u64))).collect();
+        let rows: Vec<_> = chunk.rows_from(chunk.row_after(Sequence(next.0 - 1))).collect();
         assert!(!rows.is_empty(), "a chunk holds what it was asked for");
         for row in rows {
-            assert_eq!(row.sequence, Sequence(readings.len() as u64 + 1));
+            assert_eq!(row.sequence, next);
+            next = next.next();
             readings.push(Reading {
                 path: names.point(row.point).map(|point| point.path.to_string()).unwrap_or_default(),
                 at: row.at.0,
@@ -442,8 +465,11 @@ pub(super) fn journal(shared: &Shared) -> Vec<Reading> {
 fn check_latest(shared: &Shared, model: &Model) {
     for path in model.points.iter().flatten() {
         let number = shared.points.names().number(path).unwrap();
-        let (sequence, reading) =
-            model.readings().into_iter().enumerate().rfind(|(_, reading)| reading.path == *path).unwrap();
+        let last = model.readings().into_iter().enumerate().rfind(|(_, reading)| reading.path == *path);
+        let Some((sequence, reading)) = last else {
+            assert_eq!(shared.points.latest(number), None, "{path} has no reading");
+            continue;
+        };
         let (latest, value) = shared.points.latest(number).unwrap();
         assert_eq!(
             (latest.sequence.0, latest.at.0, latest.quality),
@@ -473,6 +499,25 @@ fn check_letters(shared: &Shared, generation: Generation, model: &super::model::
     assert_eq!(shared.oldest_dead_letters(generation, excess, &without).unwrap(), expected);
 }
 
+/// The state of a lane, as pages of a scan show it.
+fn by_pages(shared: &Shared, lane: &Durable) -> BTreeMap<String, Bytes> {
+    let mut state = BTreeMap::new();
+    let mut after: Option<Box<str>> = None;
+    loop {
+        let scan = Scan { prefix: "", after: after.as_deref(), limit: 3, max_bytes: 300 };
+        let page = scan_state(lane, &*shared.storage, scan).unwrap();
+        // A page is full unless it is the last one: it doesn't tell what a checkpoint has written by now.
+        let bytes: usize = page.entries.iter().map(|(key, value)| key.len() + value.len()).sum();
+        assert!(!page.more || page.entries.len() == 3 || bytes >= 300);
+        after = page.entries.last().map(|(key, _)| key.clone()).or(after);
+        state.extend(page.entries.into_iter().map(|(key, value)| (key.to_string(), value)));
+        if !page.more {
+            break;
+        }
+    }
+    state
+}
+
 fn check_lane(shared: &Arc<Shared>, generation: Generation, model: &super::model::Lane) {
     let lane = shared.lanes.of_generation(generation).unwrap();
     assert_eq!(lane.id.as_str(), model.id);
@@ -488,24 +533,11 @@ fn check_lane(shared: &Arc<Shared>, generation: Generation, model: &super::model
         assert_eq!(alarms, model.alarms);
     }
     // By pages, and key by key.
-    let mut state = BTreeMap::new();
-    let mut after: Option<Box<str>> = None;
-    loop {
-        let scan = Scan { prefix: "", after: after.as_deref(), limit: 3, max_bytes: 300 };
-        let page = scan_state(&lane, &*shared.storage, scan).unwrap();
-        // A page is full unless it is the last one: it doesn't tell what a checkpoint has written by now.
-        let bytes: usize = page.entries.iter().map(|(key, value)| key.len() + value.len()).sum();
-        assert!(!page.more || page.entries.len() == 3 || bytes >= 300);
-        after = page.entries.last().map(|(key, _)| key.clone()).or(after);
-        state.extend(page.entries.into_iter().map(|(key, value)| (key.to_string(), value)));
-        if !page.more {
-            break;
-        }
-    }
-    assert_eq!(state, model.state, "generation {generation}");
+    assert_eq!(by_pages(shared, &lane), model.state, "generation {generation}");
     let log = InstallationLog::new(&Arc::new(AppLogs::new(std::env::temp_dir())), "none");
     let context = LaneContext {
         lane: Arc::new(Lane::new(Arc::clone(&lane), log)),
+        term: lane.newest(),
         storage: Arc::clone(&shared.storage),
         points: Arc::clone(&shared.points),
         metrics: Arc::clone(&shared.metrics),
@@ -524,7 +556,10 @@ fn check_lane(shared: &Arc<Shared>, generation: Generation, model: &super::model
     for (key, value) in keys.iter().zip(loaded) {
         assert_eq!(value.as_ref(), model.state.get(&**key), "{key} of generation {generation}");
         context.cached(&Keys::one(&**key), 0, &mut |_, cached| {
-            assert!(cached == Cached::Unknown || cached == Cached::Known(value.as_ref()), "{key}");
+            match cached {
+                Cached::Known(known, _) => assert_eq!(known, value.as_deref(), "{key}"),
+                Cached::Unknown => {}
+            }
             true
         });
     }

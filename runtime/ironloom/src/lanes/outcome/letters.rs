@@ -1,6 +1,6 @@
 //! Dead letters: readings that an app could not take, with why.
 
-use crate::fold::durable::Durable;
+use crate::fold::durable::Term;
 use crate::fold::letters::{Excess, Oldest};
 use crate::lanes::batch::Offer;
 use crate::lanes::work::Work;
@@ -12,7 +12,7 @@ use ironloom_types::limits::{MAX_DEAD_LETTER_BYTES, MAX_DEAD_LETTERS};
 
 /// Makes dead letters, with their numbers.
 pub(super) struct Letters<'a> {
-    lane: &'a Durable,
+    term: &'a Term,
     ordinal: Ordinal,
     next: u64,
     made: Vec<DeadLetter>,
@@ -23,8 +23,8 @@ pub(super) struct Letters<'a> {
 }
 
 impl<'a> Letters<'a> {
-    pub(super) fn new(lane: &'a Durable, ordinal: Ordinal, next: u64) -> Self {
-        Self { lane, ordinal, next: next.max(1), made: Vec::new(), gone: Vec::new(), gone_bytes: 0 }
+    pub(super) fn new(term: &'a Term, ordinal: Ordinal, next: u64) -> Self {
+        Self { term, ordinal, next: next.max(1), made: Vec::new(), gone: Vec::new(), gone_bytes: 0 }
     }
 
     /// Adds the dead letters of a finished invocation.
@@ -73,7 +73,7 @@ impl<'a> Letters<'a> {
             reason: reason.into(),
             by_trap: !matches!(outcome, OutcomeKind::Ok | OutcomeKind::Reject | OutcomeKind::Retry),
             ordinal: self.ordinal,
-            revision: self.lane.revision.number,
+            revision: self.term.number(),
             ..letter.clone()
         });
         self.next += 1;
@@ -83,11 +83,11 @@ impl<'a> Letters<'a> {
         let Some((slice, note)) = offer.at(row) else { return };
         let chunk = &slice.note.chunk;
         let reading = chunk.row(note.row as usize);
-        let input = &self.lane.revision.bindings.inputs[note.input as usize];
+        let input = &self.term.revision.bindings.inputs[note.input as usize];
         self.made.push(DeadLetter {
             number: self.next,
             input: input.name.clone(),
-            entity: self.lane.entities.read().text(note.entity).into(),
+            entity: self.term.entities.read().text(note.entity).into(),
             point: reading.point,
             sequence: slice.note.sequence_of(&note),
             time: reading.time,
@@ -97,7 +97,7 @@ impl<'a> Letters<'a> {
             reason: reason.into(),
             by_trap,
             ordinal: self.ordinal,
-            revision: self.lane.revision.number,
+            revision: self.term.number(),
         });
         self.next += 1;
     }

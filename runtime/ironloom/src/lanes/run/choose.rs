@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::{BatchLimits, Runner};
-use crate::fold::durable::Book;
+use crate::fold::durable::{Book, Term};
 use crate::fold::queue::Slice;
 use crate::fold::{self, Shared};
 use crate::lanes::Lane;
-use crate::lanes::batch;
+use crate::lanes::batch::{self, EntityNumbers};
 use crate::lanes::pace::Pace;
 use crate::lanes::work::Work;
 use crate::records::commit::DeadLetter;
@@ -31,21 +31,26 @@ pub(crate) enum Choice {
 }
 
 impl Runner {
-    /// Returns the lane's next work: a dead letter to run again, a due timer, or readings.
-    pub(super) async fn choose(&self, lane: &Arc<Lane>) -> Option<Work> {
+    /// Returns the lane's next work: a dead letter to run again, a due timer, or readings; with the revision that it
+    /// runs under.
+    pub(super) async fn choose(&self, lane: &Arc<Lane>) -> Option<(Arc<Term>, Work)> {
         loop {
             // The horizon first: what it has passed, the clock has too.
             let horizon = self.shared.horizon();
             let moment = Moment { horizon, clock: self.shared.clock.now(), now: Instant::now() };
-            match choose(lane, moment, self.limits) {
+            let (term, choice) = choose(lane, moment, self.limits());
+            match choice {
                 Choice::Nothing => return None,
-                Choice::Timer { name, due, repeating } => return Some(Work::Timer { name, due, repeating }),
+                Choice::Timer { name, due, repeating } => {
+                    return Some((term, Work::Timer { name, due, repeating }));
+                }
                 Choice::Readings(slices) => {
                     let mut numbers = lane.entity_numbers.lock();
-                    let inputs = &lane.revision.bindings.inputs;
-                    let mut offer = batch::build(slices, inputs, &lane.entities, &mut numbers);
+                    let numbers = numbers.of(term.number(), EntityNumbers::default);
+                    let inputs = &term.revision.bindings.inputs;
+                    let mut offer = batch::build(slices, inputs, &term.entities, numbers);
                     offer.time = self.present(offer.time);
-                    return Some(Work::Readings(Box::new(offer)));
+                    return Some((term, Work::Readings(Box::new(offer))));
                 }
                 Choice::Requeue(number) => {
                     let generation = lane.generation;
@@ -53,7 +58,7 @@ impl Runner {
                     match fold::read_aside(&self.shared, read).await {
                         Ok(Some(letter)) => {
                             let letter = DeadLetter { time: self.present(letter.time), ..letter };
-                            return Some(Work::Requeue(Box::new(letter)));
+                            return Some((term, Work::Requeue(Box::new(letter))));
                         }
                         // Deleted meanwhile, or dropped.
                         Ok(None) => {}
@@ -84,24 +89,26 @@ pub(crate) struct Moment {
     pub now: Instant,
 }
 
-pub(crate) fn choose(lane: &Lane, moment: Moment, limits: BatchLimits) -> Choice {
+/// The choice of a lane, and the revision that it runs under: that of the first reading that waits, for all else as well.
+pub(crate) fn choose(lane: &Lane, moment: Moment, limits: BatchLimits) -> (Arc<Term>, Choice) {
     let mut pace = lane.pace.lock();
+    let term = lane.term();
     if pace.not_before.is_some_and(|until| until > moment.now) {
-        return Choice::Nothing;
+        return (term, Choice::Nothing);
     }
     pace.not_before = None;
     if let Some(number) = pace.requeue.first() {
-        return Choice::Requeue(number);
+        return (term, Choice::Requeue(number));
     }
-    let due = due(lane, &mut pace, moment, limits);
+    let due = due(lane, &term, &mut pace, moment, limits);
     match (due, pace.requeue.any()) {
-        (Choice::Nothing, Some(number)) => Choice::Requeue(number),
-        (due, _) => due,
+        (Choice::Nothing, Some(number)) => (term, Choice::Requeue(number)),
+        (due, _) => (term, due),
     }
 }
 
-/// A timer or readings.
-fn due(lane: &Lane, pace: &mut Pace, moment: Moment, limits: BatchLimits) -> Choice {
+/// A timer or readings. No batch has readings of another revision.
+fn due(lane: &Lane, term: &Term, pace: &mut Pace, moment: Moment, limits: BatchLimits) -> Choice {
     let book = lane.book();
     if book.is_closed() {
         // The number may have been reused, so anything read from the journal may belong to the new lane.
@@ -116,7 +123,7 @@ fn due(lane: &Lane, pace: &mut Pace, moment: Moment, limits: BatchLimits) -> Cho
     if let Some(first) = earliest(&book, pace, moment) {
         // Readings that were recorded from then on come after the timer.
         until = Some(first.due);
-        let run = (first.due <= moment.horizon).then(|| run_of(lane, first, moment.horizon)).flatten();
+        let run = (first.due <= moment.horizon).then(|| run_of(lane, term, first, moment.horizon)).flatten();
         if let Some((due, repeating)) = run {
             // Those recorded before it was due go first, unless the lane is backing off.
             let earlier = queue.head_time().map_or(queue.is_behind(), |head| head < due);
@@ -129,8 +136,14 @@ fn due(lane: &Lane, pace: &mut Pace, moment: Moment, limits: BatchLimits) -> Cho
     if readings_wait || queue.noted() == 0 {
         return Choice::Nothing;
     }
-    let most = pace.effort.readings(&lane.revision.limits, limits.readings);
-    let slices = queue.first(most, limits.bytes, until);
+    let terms = lane.terms();
+    let (now, end) = terms.now(queue.pending());
+    if now.number() != term.number() {
+        // What it was about to do ended meanwhile, with nothing of its own: it looks again at once.
+        return Choice::Nothing;
+    }
+    let most = pace.effort.readings(&term.limits, limits.readings);
+    let slices = queue.first(most, limits.bytes, until, end);
     if slices.is_empty() { Choice::Nothing } else { Choice::Readings(slices) }
 }
 
@@ -159,12 +172,18 @@ fn earliest<'b>(book: &'b Book, pace: &Pace, Moment { horizon, clock, now }: Mom
 
 /// The time of a timer's run, and its next one if it repeats. All overdue times of a repeating one collapse into the
 /// last.
-fn run_of(lane: &Lane, timer: Due<'_>, horizon: Timestamp) -> Option<(Timestamp, Option<Timestamp>)> {
+fn run_of(
+    lane: &Lane,
+    term: &Term,
+    timer: Due<'_>,
+    horizon: Timestamp,
+) -> Option<(Timestamp, Option<Timestamp>)> {
     if !timer.repeats {
         return Some((timer.due, None));
     }
-    let cron = &lane.manifest.timer(timer.name)?.cron;
-    let zone = lane.revision.zone();
+    let cron = &term.manifest.timer(timer.name)?.cron;
+    // Timers follow the newest revision's zone at once.
+    let zone = lane.newest().revision.zone();
     let before = Timestamp(timer.due.0.saturating_sub(1));
     let due = cron.last_due(before, horizon, &zone).unwrap_or(timer.due);
     let next = cron.next_after(due, &zone).unwrap_or(Timestamp(i64::MAX as u64));

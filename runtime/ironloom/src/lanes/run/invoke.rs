@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
 
 use super::Runner;
+use crate::fold::durable::Term;
 use crate::lanes::context::LaneContext;
 use crate::lanes::work::Work;
 use crate::lanes::{App, Lane, batch};
@@ -15,9 +15,15 @@ use ironloom_sandbox::{Batch, Call, Env, Outcome, Report};
 use ironloom_types::ids::{Generation, Ordinal, TenantId};
 
 impl Runner {
-    pub(super) fn context(&self, lane: &Arc<Lane>, firing: Option<Box<str>>) -> LaneContext {
+    pub(super) fn context(
+        &self,
+        lane: &Arc<Lane>,
+        term: &Arc<Term>,
+        firing: Option<Box<str>>,
+    ) -> LaneContext {
         LaneContext {
             lane: Arc::clone(lane),
+            term: Arc::clone(term),
             storage: Arc::clone(&self.shared.storage),
             points: Arc::clone(&self.shared.points),
             metrics: Arc::clone(&self.shared.metrics),
@@ -25,22 +31,22 @@ impl Runner {
         }
     }
 
-    pub(super) async fn invoke(&self, lane: &Arc<Lane>, app: &App, work: &Work) -> Report {
-        let (ordinal, before, state_bytes) = {
+    pub(super) async fn invoke(&self, lane: &Arc<Lane>, term: &Arc<Term>, app: &App, work: &Work) -> Report {
+        let (ordinal, before, state_bytes, gaps) = {
             let book = lane.book();
             let meta = book.meta();
-            (meta.ordinal.next(), meta.time, meta.state_bytes)
+            (meta.ordinal.next(), meta.time, meta.state_bytes, meta.gaps.clone())
         };
         let firing = match work {
             Work::Timer { name, repeating: None, .. } => Some(name.clone()),
             _ => None,
         };
-        let context = Arc::new(self.context(lane, firing));
+        let context = Arc::new(self.context(lane, term, firing));
         let env = Env {
             id: format!("{}-{}", lane.generation, ordinal),
             now: work.time(before),
             seed: seed(lane.generation, ordinal),
-            gaps: Vec::new(),
+            gaps,
             context: Arc::clone(&app.context),
             state: context.clone(),
             state_bytes,
@@ -50,11 +56,11 @@ impl Runner {
             used: lane.used.load(Ordering::Relaxed),
         };
         match work {
-            Work::Readings(offer) if offer.batch.frames.is_empty() => without_call(Outcome::Ok),
+            Work::Readings(offer) if offer.batch.frames.is_empty() => Report::without_call(Outcome::Ok),
             Work::Readings(offer) => self.sandbox.invoke(&app.code, Call::Readings(&offer.batch), env).await,
-            Work::Requeue(letter) => match batch_of(lane, letter) {
+            Work::Requeue(letter) => match batch_of(term, letter) {
                 Ok(batch) => self.sandbox.invoke(&app.code, Call::Readings(&batch), env).await,
-                Err(problem) => without_call(Outcome::Reject(problem)),
+                Err(problem) => Report::without_call(Outcome::Reject(problem)),
             },
             Work::Timer { name, due, .. } => {
                 self.sandbox.invoke(&app.code, Call::Timer { name, due: *due }, env).await
@@ -64,7 +70,7 @@ impl Runner {
 }
 
 /// The key of an invocation's random numbers.
-fn seed(generation: Generation, ordinal: Ordinal) -> [u8; 32] {
+pub(super) fn seed(generation: Generation, ordinal: Ordinal) -> [u8; 32] {
     let mut hash = Sha256::new();
     hash.update(b"ironloom/random/1");
     hash.update(TenantId::MAIN.0.to_le_bytes());
@@ -73,22 +79,9 @@ fn seed(generation: Generation, ordinal: Ordinal) -> [u8; 32] {
     hash.finalize().into()
 }
 
-/// The report of an invocation that need not reach the app.
-fn without_call(outcome: Outcome) -> Report {
-    Report {
-        outcome,
-        effects: ironloom_types::effects::Effects::default(),
-        cpu: Duration::ZERO,
-        wall: Duration::ZERO,
-        peak_memory: 0,
-        log: Vec::new(),
-        log_dropped: 0,
-    }
-}
-
 /// A dead letter as a batch, converted as it would be now.
-fn batch_of(lane: &Lane, letter: &DeadLetter) -> Result<Batch, String> {
-    let Some((_, input)) = lane.revision.bindings.input(letter.input.as_str()) else {
+fn batch_of(term: &Term, letter: &DeadLetter) -> Result<Batch, String> {
+    let Some((_, input)) = term.revision.bindings.input(letter.input.as_str()) else {
         return Err(format!("the input {} no longer exists", letter.input));
     };
     batch::single(input, &letter.entity, letter.at, letter.quality, letter.value.as_ref())

@@ -21,11 +21,12 @@ struct Waiting {
 }
 
 impl RoomQueue {
-    /// Adds a waiting lane. Polls `has_room` until it returns true, then calls `wake` for each waiting lane.
+    /// Adds a waiting lane. From time to time each one is asked for by `has_room`; for those that have some, `wake` is
+    /// called.
     pub(super) fn wait(
         self: &Arc<Self>,
         lane: &Arc<Lane>,
-        has_room: impl Fn() -> bool + Send + 'static,
+        has_room: impl Fn(&Lane) -> bool + Send + 'static,
         wake: impl Fn(&Lane) + Send + 'static,
     ) {
         let mut waiting = self.0.lock();
@@ -38,16 +39,20 @@ impl RoomQueue {
         tokio::spawn(async move {
             loop {
                 tokio::time::sleep(EVERY).await;
-                if has_room() {
-                    break;
+                let lanes = std::mem::take(&mut queue.0.lock().lanes);
+                let (with_room, without): (Vec<_>, Vec<_>) =
+                    lanes.into_iter().partition(|lane| has_room(lane));
+                let is_done = {
+                    let mut waiting = queue.0.lock();
+                    waiting.lanes.extend(without);
+                    waiting.is_looked_for = !waiting.lanes.is_empty();
+                    !waiting.is_looked_for
+                };
+                with_room.iter().for_each(|lane| wake(lane));
+                if is_done {
+                    return;
                 }
             }
-            let lanes = {
-                let mut waiting = queue.0.lock();
-                waiting.is_looked_for = false;
-                std::mem::take(&mut waiting.lanes)
-            };
-            lanes.iter().for_each(|lane| wake(lane));
         });
     }
 }
@@ -60,16 +65,18 @@ mod tests {
     use crate::lanes::tests::lane;
 
     #[tokio::test]
-    async fn one_look_serves_all_lanes_and_each_is_woken_once() {
+    async fn each_lane_is_woken_once_it_has_room_and_one_task_looks_for_all() {
         let queue = Arc::new(RoomQueue::default());
         let room = Arc::new(AtomicBool::new(false));
         let (looks, woken) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
         let lanes: Vec<_> = (0..50).map(|_| Arc::new(lane().0)).collect();
+        // One of them has room before the others.
+        let first = Arc::as_ptr(&lanes[0]) as usize;
         for lane in &lanes {
             let (room, looks, woken) = (Arc::clone(&room), Arc::clone(&looks), Arc::clone(&woken));
-            let has_room = move || {
+            let has_room = move |lane: &Lane| {
                 looks.fetch_add(1, Ordering::SeqCst);
-                room.load(Ordering::SeqCst)
+                room.load(Ordering::SeqCst) || std::ptr::from_ref(lane) as usize == first
             };
             queue.wait(lane, has_room, move |_| {
                 woken.fetch_add(1, Ordering::SeqCst);
@@ -77,12 +84,13 @@ mod tests {
         }
         let started = std::time::Instant::now();
         tokio::time::sleep(EVERY * 5).await;
+        assert_eq!(woken.load(Ordering::SeqCst), 1);
         room.store(true, Ordering::SeqCst);
         while woken.load(Ordering::SeqCst) < lanes.len() {
             tokio::time::sleep(EVERY).await;
         }
-        // One after each wait, whatever the number of lanes.
-        let most = started.elapsed().as_millis() / EVERY.as_millis() + 1;
+        // One at each lane after each wait.
+        let most = (started.elapsed().as_millis() / EVERY.as_millis() + 1) * lanes.len() as u128;
         assert!(looks.load(Ordering::SeqCst) as u128 <= most, "{looks:?} looks for {} lanes", lanes.len());
         tokio::time::sleep(EVERY * 3).await;
         assert_eq!(woken.load(Ordering::SeqCst), lanes.len());

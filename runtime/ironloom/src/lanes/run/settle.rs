@@ -7,6 +7,8 @@ use tokio::sync::oneshot;
 
 use super::{HOST_FAULT, Runner};
 use crate::aside::aside_if;
+use crate::fold::durable::Term;
+use crate::fold::new_points::{self, Maker, Ready, Weighed};
 use crate::fold::submission::{CommitSubmission, Refusal, Submission};
 use crate::fold::{self, Shared};
 use crate::lanes::Lane;
@@ -16,12 +18,13 @@ use crate::lanes::pace::TimerPace;
 use crate::lanes::policy::{self, Verdict};
 use crate::lanes::price;
 use crate::lanes::work::{Next, Work};
-use crate::records::commit::OutcomeKind;
+use crate::records::commit::{self, OutcomeKind};
 use ironloom_sandbox::{BrokenOff, LogLine, MAX_LOADED_KEYS, Meter, Outcome, Report, StateReader as _};
-use ironloom_storage::store::Lookup;
+use ironloom_storage::log::{LogError, Reserved};
 use ironloom_types::clock::host_time;
 use ironloom_types::effects::state_cost;
 use ironloom_types::ids::{Digest, Generation};
+use ironloom_types::readings::{Columns, NewPoint};
 use ironloom_types::work::LastError;
 
 /// Effects beyond this many bytes are hashed and encoded on a thread for that: it takes milliseconds.
@@ -32,6 +35,14 @@ enum Failed {
     Refused(Refusal),
     /// The host failed.
     Host(String),
+    /// An admin wants the lane's turn, while it waited for a place of its new points.
+    Interrupted,
+}
+
+impl From<Refusal> for Failed {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
 }
 
 impl From<BrokenOff> for Failed {
@@ -42,7 +53,7 @@ impl From<BrokenOff> for Failed {
 
 impl Runner {
     /// Makes a record of what an invocation did, waits until it is durable, and says when the lane goes on.
-    pub(super) async fn conclude(&self, lane: &Arc<Lane>, work: Work, mut report: Report) {
+    pub(super) async fn conclude(&self, lane: &Arc<Lane>, term: &Arc<Term>, work: Work, mut report: Report) {
         let cpu = report.cpu;
         self.write_log(lane, std::mem::take(&mut report.log), report.log_dropped);
         if report.outcome == Outcome::Interrupted {
@@ -51,14 +62,15 @@ impl Runner {
             self.shared.metrics.invocations.get_or_create(&interrupted).inc();
             return;
         }
-        let replaced = self.replaced(lane, &report).await;
+        let replaced = self.replaced(lane, term, &report).await;
         let ended = Ended::of(report);
         let name = ended.as_ref().map_or("host-fault", |ended| ended.outcome.name());
         let metrics = &self.shared.metrics;
         metrics.invocation_cpu.observe(cpu);
         metrics.invocations.get_or_create(&crate::telemetry::OutcomeLabel { outcome: name }).inc();
+        let points = lane.book().meta().points;
         let mut result = match (replaced, ended) {
-            (Ok(replaced), Ok(ended)) => self.commit(lane, &work, ended, replaced).await,
+            (Ok(replaced), Ok(ended)) => self.commit(lane, term, &work, ended, replaced).await,
             (Err(problem), _) | (_, Err(problem)) => Err(Failed::Host(problem)),
         };
         // Nothing of the invocation happened. What the log can never take is the app's failure, like a limit
@@ -66,10 +78,12 @@ impl Runner {
         if let Err(Failed::Refused(refusal @ (Refusal::TooLarge { .. } | Refusal::TooManyPoints { .. }))) =
             result
         {
-            result = self.commit(lane, &work, Ended::not_committed(&refusal, cpu), 0).await;
+            result = self.commit(lane, term, &work, Ended::not_committed(&refusal, cpu), 0).await;
         }
+        warn_of_points(lane, term.limits.points, points, lane.book().meta().points);
         match result {
-            Ok(()) => {}
+            // Nothing of it happened: it runs again.
+            Ok(()) | Err(Failed::Interrupted) => {}
             Err(Failed::Refused(refusal)) => self.was_refused(lane, &work, &refusal),
             Err(Failed::Host(problem)) => {
                 tracing::error!(installation = %lane.id, %problem, "the host failed an invocation; it runs again");
@@ -94,52 +108,86 @@ impl Runner {
 
     /// One record, from effects to durable. Where it fails, nothing has changed but what was paid. `replaced` are the
     /// bytes of keys and values that the state changes take the place of.
-    async fn commit(&self, lane: &Arc<Lane>, work: &Work, ended: Ended, replaced: u64) -> Result<(), Failed> {
+    async fn commit(
+        &self,
+        lane: &Arc<Lane>,
+        term: &Arc<Term>,
+        work: &Work,
+        ended: Ended,
+        replaced: u64,
+    ) -> Result<(), Failed> {
         let (ended, digest) = self.digest(ended).await?;
         let mut before = {
             let pace = lane.pace.lock();
             Before::look(&lane.book(), &pace, work, &ended.effects)
         };
         before.replaced = replaced;
-        let mut concluded = outcome::conclude(lane, &before, work, ended, digest, host_time());
+        let mut concluded = outcome::conclude(lane, term, &before, work, ended, digest, host_time());
         if let Some(excess) = concluded.letters_in_excess() {
             let (generation, gone) = (lane.generation, concluded.head.dead_letters_gone.clone());
             let find = move |shared: &Shared| shared.oldest_dead_letters(generation, excess, &gone);
             let oldest = fold::read_aside(&self.shared, find).await.map_err(Failed::Host)?;
             concluded.drop_letters(&oldest);
         }
+        if let Some(kept) = concluded.episodes_in_excess() {
+            let generation = lane.generation;
+            let find = move |shared: &Shared| shared.oldest_episodes(generation, kept);
+            let oldest = fold::read_aside(&self.shared, find).await.map_err(Failed::Host)?;
+            concluded.drop_episodes(&oldest);
+        }
         let (concluded, (encoded, of_head)) = aside_if(concluded.size() > LARGE, move || {
             let encoded = concluded.encode();
             (concluded, encoded)
         })
         .await?;
-        self.lanes.charge(lane, concluded.bill(of_head).cost());
+        let mut bill = concluded.bill(of_head);
         let Concluded { head, state, new_points, derived, next, became_stuck } = concluded;
+        let reserved = self.reserve(&encoded, &new_points, &derived)?;
+        let weighed = Weighed::of(&self.shared, new_points).await?;
+        bill.matches = weighed.matches();
+        self.lanes.charge(lane, bill.cost());
         if became_stuck {
             let reason = head.invocation.message.as_deref().unwrap_or_default();
             tracing::warn!(installation = %lane.id, %reason, "an app has asked for retries for more than an hour");
         }
-        let points = (before.meta.points, head.meta.points);
         let quarantine = head.meta.quarantine.clone().filter(|_| before.meta.quarantine.is_none());
         let attempt = head.invocation.attempt;
         let changed: Vec<Box<str>> = head.timers.iter().map(|(name, _)| name.clone()).collect();
+        let maker = Maker::Outputs { generation: lane.generation, before: before.meta.points };
+        let may_go_on = || if lane.interrupt.is_raised() { Err(Failed::Interrupted) } else { Ok(()) };
+        let made = new_points::make(&self.shared, &self.committer, weighed, derived, maker, may_go_on);
+        let Ready { new_points, columns: derived, place } = made.await?;
         let (reply, durable) = oneshot::channel();
-        let commit = CommitSubmission { head, state, encoded, new_points, derived, reply };
+        let commit = CommitSubmission { head, state, encoded, new_points, derived, place, reply };
         let commit = Submission::Commit(Box::new(commit));
         let bound = commit.max_len();
-        match self.committer.submit(commit, bound) {
-            Ok(()) => durable.await.unwrap_or(Err(Refusal::UnknownOutcome)).map_err(Failed::Refused)?,
-            Err(refused) => {
-                let too_large = Refusal::TooLarge { bytes: bound, max: self.committer.max_body() };
-                return Err(Failed::Refused(too_large.or_stopped(&refused.error)));
-            }
-        }
+        self.committer.submit(commit, bound).map_err(|refused| self.too_large(bound, &refused.error))?;
+        drop(reserved);
+        durable.await.unwrap_or(Err(Refusal::UnknownOutcome))?;
         if let Some(quarantine) = quarantine {
             tracing::warn!(installation = %lane.id, reason = quarantine.reason, "quarantined: an admin has to resume it");
         }
-        warn_of_points(lane, points);
         self.go_on(lane, work, next, attempt, &changed);
         Ok(())
+    }
+
+    /// Keeps room in the log for a record that may wait for its new points, if there are any.
+    fn reserve(
+        &self,
+        encoded: &[u8],
+        new_points: &[NewPoint],
+        derived: &Columns,
+    ) -> Result<Option<Reserved>, Refusal> {
+        if new_points.is_empty() {
+            return Ok(None);
+        }
+        let bound = encoded.len() + commit::readings_max_len(new_points, derived);
+        let reserved = self.committer.reserve(bound);
+        reserved.map(Some).map_err(|error| self.too_large(bound, &error))
+    }
+
+    fn too_large(&self, bytes: usize, error: &LogError) -> Refusal {
+        Refusal::TooLarge { bytes, max: self.committer.max_body() }.or_stopped(error)
     }
 
     /// The digest of what an invocation did; zeros where nothing of it happened.
@@ -173,21 +221,12 @@ impl Runner {
 
     /// The bytes of keys and values that an invocation's state changes take the place of. Keys that aren't cached
     /// are looked up in the store; apps often write keys that they never read.
-    async fn replaced(&self, lane: &Arc<Lane>, report: &Report) -> Result<u64, String> {
-        let size = |key: &str, value: &bytes::Bytes| state_cost(key, value) as u64;
-        let mut replaced = 0;
+    async fn replaced(&self, lane: &Arc<Lane>, term: &Arc<Term>, report: &Report) -> Result<u64, String> {
+        let size = |key: &str, value: &[u8]| state_cost(key, value) as u64;
         let mut unknown: Vec<Box<str>> = Vec::new();
-        {
-            let state = lane.state.read();
-            for (key, _) in &report.effects.state {
-                match state.get(key) {
-                    Lookup::Value(value) => replaced += size(key, value),
-                    Lookup::Absent => {}
-                    Lookup::AskStore(_) => unknown.push(key.clone()),
-                }
-            }
-        }
-        let (context, meter) = (self.context(lane, None), Meter::unlimited());
+        let mut replaced =
+            lane.state.read().costs(&report.effects.state, size, |key| unknown.push(key.into()));
+        let (context, meter) = (self.context(lane, term, None), Meter::unlimited());
         let mut left = &unknown[..];
         while !left.is_empty() {
             let part = &left[..left.len().min(MAX_LOADED_KEYS)];
@@ -240,8 +279,7 @@ fn spread(wait: Duration, generation: Generation, attempt: u32) -> Duration {
 }
 
 /// Says once that an app has made nine tenths of the points that its outputs may make.
-fn warn_of_points(lane: &Lane, (before, now): (u64, u64)) {
-    let limit = lane.revision.limits.points;
+fn warn_of_points(lane: &Lane, limit: u64, before: u64, now: u64) {
     let nearly = limit - limit / 10;
     if before < nearly && now >= nearly {
         tracing::warn!(

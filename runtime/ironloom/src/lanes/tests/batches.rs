@@ -240,7 +240,8 @@ fn others_readings_in_a_block_add_no_hops() {
 #[test]
 fn one_reading_alone_is_converted_like_among_others() {
     let (lane, _) = lane();
-    let inputs = &lane.revision.bindings.inputs;
+    let term = lane.newest();
+    let inputs = &term.revision.bindings.inputs;
     let batch =
         batch::single(&inputs[0], "e1", Timestamp(7), Quality::Uncertain, ValueRef::Integer(5)).unwrap();
     assert_eq!(batch.entities, "e1");

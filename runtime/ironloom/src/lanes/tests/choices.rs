@@ -27,7 +27,7 @@ fn chosen(lane: &Lane, time: u64, now: Instant) -> String {
 }
 
 fn chosen_at(lane: &Lane, moment: Moment) -> String {
-    match choose(lane, moment, LIMITS) {
+    match choose(lane, moment, LIMITS).1 {
         Choice::Nothing => "nothing".to_owned(),
         Choice::Requeue(number) => format!("letter {number}"),
         Choice::Timer { name, due, repeating: None } => format!("{name} at {}", due.0),

@@ -1,10 +1,9 @@
 //! Records of invocations, good and failed.
 
+mod alarms;
 mod bill;
 
 use std::time::{Duration, Instant};
-
-use bytes::Bytes;
 
 use super::*;
 use crate::fold::letters::Oldest;
@@ -12,9 +11,10 @@ use crate::lanes::outcome::{Before, Concluded, Ended, conclude};
 use crate::lanes::pace::TimerPace;
 use crate::lanes::policy::{STUCK_AFTER, Verdict};
 use crate::lanes::work::Work;
-use crate::records::commit::{self, AlarmState, InvocationKind, OutcomeKind};
+use crate::records::alarm::AlarmState;
+use crate::records::commit::{self, InvocationKind, OutcomeKind};
 use ironloom_sandbox::{Outcome, Report};
-use ironloom_types::effects::{AlarmKey, Effects, Refused};
+use ironloom_types::effects::{AlarmAct, AlarmChange, AlarmKey, Effects, Refused};
 use ironloom_types::ids::{Ordinal, SlotName};
 use ironloom_types::limits::{
     ALARM_BYTES, MAX_ALARM_MESSAGE, MAX_ALARMS, MAX_ALARMS_BYTES, MAX_DEAD_LETTER_BYTES, MAX_DEAD_LETTERS,
@@ -61,7 +61,7 @@ fn run_at(
     let ended = Ended::of(report).unwrap();
     let mut before = Before::look(&lane.book(), &lane.pace.lock(), work, &ended.effects);
     before.replaced = replaced;
-    let mut concluded = conclude(lane, &before, work, ended, Digest([0; 32]), now);
+    let mut concluded = conclude(lane, &lane.newest(), &before, work, ended, Digest([0; 32]), now);
     if concluded.letters_in_excess().is_some() {
         concluded.drop_letters(oldest);
     }
@@ -92,8 +92,18 @@ fn hot() -> AlarmKey {
     (SlotName::new("hot").unwrap(), "e1".into())
 }
 
+/// An alarm that is raised with a message, or cleared.
+fn changed(key: AlarmKey, message: Option<&str>, since: Option<u64>) -> AlarmChange {
+    let since = since.map(Timestamp);
+    let act = match message {
+        Some(message) => AlarmAct::Raise { message: message.into(), since },
+        None => AlarmAct::Clear { since },
+    };
+    AlarmChange { key, act }
+}
+
 fn alarms(change: Option<&str>) -> Effects {
-    Effects { alarms: BTreeMap::from([(hot(), change.map(Into::into))]), ..Effects::default() }
+    Effects { alarms: vec![changed(hot(), change, None)], ..Effects::default() }
 }
 
 /// What the lane has of the alarm: state, number, message; and how many stand.
@@ -106,6 +116,7 @@ fn alarm_of(lane: &Lane) -> (Option<(AlarmState, u64, String)>, u32) {
 fn acknowledge(lane: &Lane) {
     let mut alarm = lane.book().alarms()[&hot()].clone();
     alarm.state = if alarm.state.stands() { AlarmState::Acknowledged } else { AlarmState::Normal };
+    alarm.over = alarm.state == AlarmState::Normal;
     testing::put_alarm(lane, alarm);
 }
 
@@ -150,8 +161,8 @@ fn an_alarm_lives_as_isa_18_2_has_it() {
 fn an_ok_moves_the_cursor_and_counts() {
     let (lane, table) = lane();
     let mut effects = Effects::default();
-    effects.state.push(("key".into(), Some(Bytes::from_static(b"value"))));
-    effects.state.push(("old".into(), None));
+    effects.state.push("key", Some(b"value"));
+    effects.state.push("old", None);
     effects.derived.push(PointNumber(3), Timestamp(1), Quality::Good, ValueRef::Real(1.0));
     testing::change(&lane, |meta| (meta.state_bytes, meta.time) = (100, Timestamp(2_000)));
     let done = run(&lane, &readings(&lane, &table, 11, 5), report(Outcome::Ok, effects), 20);
@@ -176,7 +187,7 @@ fn three_traps_at_a_reading_make_it_a_dead_letter() {
     let mut seen = Vec::new();
     for _ in 0..3 {
         let mut effects = alarms(Some("never"));
-        effects.state.push(("never".into(), Some(Bytes::from_static(b"x"))));
+        effects.state.push("never", Some(b"x"));
         let done =
             run(&lane, &readings(&lane, &table, 11, 1), report(Outcome::Trap("boom".into()), effects), 0);
         assert!(done.state.is_empty() && done.head.alarms.is_empty(), "a trap has no effects");
@@ -394,7 +405,7 @@ fn each_timer_has_attempts_of_its_own() {
 
 /// The alarm `hot` of these entities, raised with a message or cleared.
 fn hot_ones(entities: std::ops::Range<usize>, change: Option<&str>) -> Effects {
-    let one = |n| ((SlotName::new("hot").unwrap(), format!("e{n:05}").into()), change.map(Into::into));
+    let one = |n| changed((SlotName::new("hot").unwrap(), format!("e{n:05}").into()), change, None);
     Effects { alarms: entities.map(one).collect(), ..Effects::default() }
 }
 
@@ -422,9 +433,14 @@ fn alarms_that_were_cleared_are_bounded_and_the_oldest_goes() {
     assert_eq!((meta.counters.alarms_dropped, meta.alarms_standing), (half as u64, 0));
     // One that is raised again takes its own place, and one that stands never goes.
     let again = change(hot_ones(half..half + 1, Some("again")));
-    assert_eq!(again.head.alarms.len(), 1);
+    let over: Vec<_> = again.head.alarms.iter().map(|alarm| (alarm.number, alarm.over)).collect();
+    assert_eq!(
+        over,
+        [(half as u64 + 1, true), (3 * half as u64 + 1, false)],
+        "the one before is in the history"
+    );
     let new = change(hot_ones(50_000..50_002, Some("new")));
-    let gone: Vec<_> = new.head.alarms.iter().filter(|alarm| alarm.state == AlarmState::Normal).collect();
+    let gone: Vec<_> = new.head.alarms.iter().filter(|alarm| alarm.over).collect();
     assert_eq!(gone.len(), 2);
     assert!(gone.iter().all(|alarm| *alarm.entity != *format!("e{half:05}")));
     assert_eq!(lane.book().alarms().len(), MAX_ALARMS);

@@ -3,21 +3,28 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::several;
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::Request;
+use super::several::Wrong;
 use crate::api::facade::{Answer, InstallRequest, Match, Place, Problem, StartFrom};
 use crate::aside::aside;
-use crate::fold::KnownPackage;
+use crate::fold::routes::PreparedRoutes;
 use crate::node::{Node, problems};
-use ironloom_apps::allowance::PartialLimits;
-use ironloom_apps::binding::{Bindings, InputBinding};
+use ironloom_apps::binding::Bindings;
 use ironloom_apps::manifest::Manifest;
-use ironloom_apps::plan::{InputPlan, KnownPoint, Plan, Request, Site, plan_install};
+use ironloom_apps::plan::{self, InputPlan, Plan, Points, See, Site, plan_install};
+use ironloom_apps::routing::Prepared;
 use ironloom_apps::wiring::{Neighbours, Wiring};
 use ironloom_storage::journal::Filter;
-use ironloom_types::ids::{PointNumber, Sequence};
+use ironloom_types::ids::{InstallationId, PointNumber, PointPath, Sequence};
+use ironloom_types::limits::MAX_MATCHES;
 
 /// The time for counting readings; beyond it the count is "at least".
 const COUNTING: Duration = Duration::from_secs(1);
+
+/// Points that are looked at under one hold of their names: the fold waits for it.
+const AT_ONCE: usize = 1_000;
 
 /// Everything about an install that is known before anything is written.
 pub(super) struct Planned {
@@ -25,6 +32,15 @@ pub(super) struct Planned {
     pub(super) matches: Vec<Match>,
     pub(super) cursor: Sequence,
     pub(super) backlog: Counted,
+}
+
+/// A list of installs that is planned, in its order.
+pub(super) struct List {
+    /// The place that it takes until its record is written: the matches may need much memory.
+    pub(super) place: OwnedSemaphorePermit,
+    pub(super) requests: Vec<Request>,
+    pub(super) planned: Vec<Planned>,
+    pub(super) routes: Vec<PreparedRoutes>,
 }
 
 /// A number of readings.
@@ -37,43 +53,66 @@ pub(in crate::node) struct Counted {
 
 impl Node {
     /// Plans aside, each with those before it in mind: points are looked at, and the backlog is counted in the
-    /// journal.
-    pub(super) async fn planned(
-        self: &Arc<Self>,
-        requests: &[(InstallRequest, Arc<KnownPackage>)],
-    ) -> Answer<Vec<Planned>> {
+    /// journal. All that is wrong with the list is told at once.
+    pub(super) async fn planned(self: &Arc<Self>, requests: Vec<InstallRequest>) -> Answer<List> {
         let place = Arc::clone(&self.admin.planning).acquire_owned().await;
-        let (node, requests) = (Arc::clone(self), requests.to_vec());
-        let planned = aside(move || {
-            let _place = place;
-            let mut wiring = Wiring::default();
-            let counting = Instant::now();
-            several::each(&requests, |(request, known)| {
-                let plan = node.plan(request, &known.manifest, &(&*node.lanes, &wiring))?;
-                wiring.insert(&request.id, &plan.bindings);
-                let matches = plan.inputs.iter().map(|input| node.matches(input)).collect();
-                let cursor = node.cursor(request.from)?;
-                let backlog = node.count_readings(cursor, &plan.bindings.inputs, counting)?;
-                Ok(Planned { plan, matches, cursor, backlog })
-            })
-        });
+        let place = place.map_err(|error| problems::internal(&error))?;
+        let node = Arc::clone(self);
+        let planned = aside(move || node.plan_all(requests, place));
         planned.await.map_err(|error| problems::internal(&error))?
     }
 
-    fn plan(&self, request: &InstallRequest, manifest: &Manifest, others: &impl Neighbours) -> Answer<Plan> {
-        let site = Site { timezone: &self.config.site.timezone, limits: &self.config.limits };
-        let points = |bindings: &Bindings| self.known_points(bindings);
-        plan_install(&asked(request), manifest, site, points, others).map_err(|found| super::refused(&found))
+    fn plan_all(&self, requests: Vec<InstallRequest>, place: OwnedSemaphorePermit) -> Answer<List> {
+        let mut wrong = Wrong::none_of(requests.iter().map(|request| &request.id));
+        let known = self.known_of(requests.iter(), &mut wrong);
+        let mut wiring = Wiring::default();
+        let counting = Instant::now();
+        let mut matched = 0;
+        let (mut planned, mut routes) = (Vec::with_capacity(known.len()), Vec::with_capacity(known.len()));
+        let mut too_many = None;
+        for (at, (request, known)) in requests.iter().zip(&known).enumerate() {
+            let Some(known) = known else { continue };
+            let cursor = wrong.take(at, self.cursor(request.from));
+            let changes = self.shared.routing.read().changes();
+            let plan = self.plan(request, &known.manifest, &(&*self.lanes, &wiring));
+            let (Some((plan, prepared)), Some(cursor)) = (wrong.take(at, plan), cursor) else { continue };
+            matched += prepared.matches().len();
+            if matched > MAX_MATCHES {
+                too_many = Some(too_many_matches(at, &request.id, requests.len()));
+                break;
+            }
+            if wrong.has(at) {
+                continue;
+            }
+            wiring.insert(&request.id, &plan.bindings);
+            let matches = plan.inputs.iter().map(|input| self.matches(input)).collect();
+            let points = || prepared.matches().iter().map(|(point, _)| *point).collect();
+            let backlog = wrong.take(at, self.count_readings(cursor, points, counting));
+            let Some(backlog) = backlog else { continue };
+            planned.push(Planned { plan, matches, cursor, backlog });
+            routes.push(PreparedRoutes { routes: prepared, changes });
+        }
+        wrong.check()?;
+        if let Some(too_many) = too_many {
+            return Err(too_many);
+        }
+        let requests = requests.into_iter().zip(known).filter_map(|(request, known)| Some((request, known?)));
+        let list = List { place, requests: requests.collect(), planned, routes };
+        assert!(list.planned.len() == list.requests.len(), "each is planned, or a problem was found");
+        Ok(list)
     }
 
-    /// The points that have to do with these bindings.
-    fn known_points(&self, bindings: &Bindings) -> Vec<KnownPoint> {
-        let found = self.paths.bound(&self.shared.points, bindings);
-        let mut known = Vec::with_capacity(found.numbers.len());
-        self.each_of(&found.numbers, |number, point| {
-            known.push(KnownPoint { number, path: point.path.clone(), unit: point.unit.clone() });
-        });
-        known
+    fn plan(
+        &self,
+        request: &InstallRequest,
+        manifest: &Manifest,
+        others: &impl Neighbours,
+    ) -> Answer<(Plan, Prepared)> {
+        let config = self.config.load();
+        let site = Site { timezone: &config.site.timezone, limits: &config.limits };
+        let InstallRequest { id, bindings, grants, settings, limits, timezone, .. } = request;
+        let request = plan::Request { id, bindings, grants, settings, limits, timezone: timezone.as_deref() };
+        plan_install(request, manifest, site, self, others).map_err(|found| problems::not_as_asked(&found))
     }
 
     /// The last sequence before the first reading that an installation takes.
@@ -94,19 +133,18 @@ impl Node {
         Ok(Sequence(first.0 - 1))
     }
 
-    /// Counts the readings behind `cursor` that these inputs take, until a second after `started` at most.
+    /// Counts the readings behind `cursor` of these points, until a second after `started` at most.
     pub(in crate::node) fn count_readings(
         &self,
         cursor: Sequence,
-        inputs: &[InputBinding],
+        points: impl FnOnce() -> Vec<PointNumber>,
         started: Instant,
     ) -> Answer<Counted> {
         let mut counted = Counted::default();
         if cursor >= self.shared.journal.last() {
             return Ok(counted);
         }
-        let points: Vec<PointNumber> = self.paths.read_by(&self.shared.points, inputs).numbers;
-        let mut filter = Filter::after(cursor).of_points(points);
+        let mut filter = Filter::after(cursor).of_points(points());
         while let Some(chunk) =
             self.shared.journal.find(&filter).map_err(|error| problems::internal(&error))?
         {
@@ -126,22 +164,41 @@ impl Node {
     }
 }
 
-fn asked(request: &InstallRequest) -> Request {
-    let bindings =
-        request.bindings.iter().map(|(slot, patterns)| (slot.to_string(), patterns.as_slice().to_vec()));
-    let settings = request.settings.iter().map(|(name, value)| (name.to_string(), value.clone()));
-    Request {
-        id: request.id.clone(),
-        bindings: bindings.collect(),
-        grants: request.grants.clone(),
-        settings: settings.collect(),
-        limits: PartialLimits {
-            memory: request.limits.memory.map(|bytes| bytes.0),
-            cpu: request.limits.cpu.map(|span| span.0),
-            state: request.limits.state.map(|bytes| bytes.0),
-            share: request.limits.share.map(|span| span.0),
-            points: request.limits.points.map(|count| count.0),
-        },
-        timezone: request.timezone.clone(),
+impl Points for Node {
+    fn each(&self, bindings: &Bindings, see: &mut See<'_>) -> PointNumber {
+        let found = self.paths.bound(&self.shared.points, bindings);
+        for part in found.numbers.chunks(AT_ONCE) {
+            let names = self.shared.points.names();
+            for number in part {
+                let Some(point) = names.point(*number) else { continue };
+                if see(*number, &point.path, point.unit.as_deref()).is_break() {
+                    return found.seen;
+                }
+            }
+        }
+        found.seen
     }
+
+    fn path(&self, number: PointNumber) -> Option<PointPath> {
+        self.shared.points.names().point(number).map(|point| point.path.clone())
+    }
+}
+
+/// The fold takes all matches of a list in one step, for which everybody waits.
+fn too_many_matches(at: usize, id: &InstallationId, of: usize) -> Problem {
+    let (detail, hint) = match of {
+        1 => (
+            format!("its inputs match more than {MAX_MATCHES} points together, the most of one install"),
+            "Bind fewer points to it.",
+        ),
+        _ => (
+            format!(
+                "the inputs of the first {} of {of} installations of the list (to {id}) match more than \
+                 {MAX_MATCHES} points together, the most of one list; none is installed",
+                at + 1
+            ),
+            "Install them by shorter lists.",
+        ),
+    };
+    Problem::refused("too-many-matches", detail).hint(hint)
 }

@@ -1,25 +1,28 @@
 //! `ironloom:alarms`: alarms for people.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use hashbrown::HashMap;
 use wasmtime::component::{HasData, Linker};
 
 use crate::bindings::platform::ironloom::alarms::alarms::{self as wit, Error};
 use crate::budget::Quota;
 use crate::env::{AlarmRoom, AppContext, Holdings};
 use crate::host::Host;
-use ironloom_types::effects::{AlarmKey, alarm_cost};
+use ironloom_types::clock::Timestamp;
+use ironloom_types::effects::{AlarmAct, AlarmChange, AlarmKey, alarm_cost};
 use ironloom_types::ids::SlotName;
-use ironloom_types::limits::{MAX_ALARM_MESSAGE, MAX_ALARMS, MAX_ALARMS_BYTES, MAX_ENTITY};
-
-/// The last change of each alarm: raised with a message, or cleared.
-pub(crate) type Changes = BTreeMap<AlarmKey, Option<Box<str>>>;
+use ironloom_types::limits::{
+    MAX_ALARM_CHANGES, MAX_ALARM_MESSAGE, MAX_ALARMS, MAX_ALARMS_BYTES, MAX_ENTITY,
+};
 
 /// The alarms that this invocation raises and clears.
 pub(crate) struct Context {
     holdings: Arc<dyn Holdings>,
-    changes: Changes,
+    /// In the order in which they were made.
+    changes: Vec<AlarmChange>,
+    /// The last change of each alarm.
+    last: HashMap<AlarmKey, usize>,
     /// The active alarms with the changes so far.
     room: AlarmRoom,
 }
@@ -28,17 +31,18 @@ impl Context {
     /// Nothing changed yet.
     pub(crate) fn new(holdings: Arc<dyn Holdings>) -> Self {
         let room = holdings.alarms();
-        Self { holdings, changes: BTreeMap::new(), room }
+        Self { holdings, changes: Vec::new(), last: HashMap::new(), room }
     }
 
-    pub(crate) fn into_changes(self) -> Changes {
+    pub(crate) fn into_changes(self) -> Vec<AlarmChange> {
         self.changes
     }
 
     /// What an alarm counts, if it is active after the changes so far.
     fn active(&self, key: &AlarmKey) -> Option<usize> {
-        match self.changes.get(key) {
-            Some(change) => change.as_deref().map(|message| alarm_cost(&key.1, message)),
+        match self.last.get(key).map(|last| &self.changes[*last].act) {
+            Some(AlarmAct::Raise { message, .. }) => Some(alarm_cost(&key.1, message)),
+            Some(AlarmAct::Clear { .. }) => None,
             None => self.holdings.alarm(key),
         }
     }
@@ -61,11 +65,6 @@ pub(crate) fn add_to_linker(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
     })
 }
 
-/// Bytes of a change in the record.
-fn cost(alarm: &SlotName, entity: &str, message: Option<&str>) -> usize {
-    alarm.as_str().len() + entity.len() + message.map_or(0, str::len)
-}
-
 impl View<'_> {
     fn declared(&self, alarm: String, entity: &str) -> Result<SlotName, Error> {
         let Some(name) = self.app.alarms.iter().find(|name| name.as_str() == alarm) else {
@@ -80,21 +79,53 @@ impl View<'_> {
         Ok(name.clone())
     }
 
-    fn raise(&mut self, alarm: String, entity: String, message: String) -> Result<(), Error> {
+    fn raise(
+        &mut self,
+        alarm: String,
+        entity: String,
+        message: String,
+        since: Option<u64>,
+    ) -> Result<(), Error> {
         let alarm = self.declared(alarm, &entity)?;
         if message.len() > MAX_ALARM_MESSAGE {
             return Err(Error::TooLong);
         }
-        let key = (alarm, entity.into());
+        let key: AlarmKey = (alarm, entity.into());
         let (before, now) = (self.context.active(&key), alarm_cost(&key.1, &message));
         self.check_room(before, now)?;
-        let replaced = self.context.changes.get(&key);
-        let replaced = replaced.map_or(0, |change| cost(&key.0, &key.1, change.as_deref()));
-        self.quota.effect(cost(&key.0, &key.1, Some(&message)), replaced).map_err(Error::Other)?;
+        let message: Box<str> = message.into();
+        let act = AlarmAct::Raise { message, since: since.map(Timestamp) };
+        match self.context.last.get(&key) {
+            // Raised in this invocation, or given other words: only the words change.
+            Some(&last) if before.is_some() => self.reword(last, act)?,
+            _ => self.change(AlarmChange { key, act })?,
+        }
         let room = &mut self.context.room;
         room.count += usize::from(before.is_none());
         room.bytes = (room.bytes + now).saturating_sub(before.unwrap_or(0));
-        self.context.changes.insert(key, Some(message.into()));
+        Ok(())
+    }
+
+    /// Gives an alarm that this invocation has raised other words.
+    fn reword(&mut self, place: usize, new: AlarmAct) -> Result<(), Error> {
+        let change = &mut self.context.changes[place];
+        if let (AlarmAct::Raise { message, .. }, AlarmAct::Raise { message: new, .. }) =
+            (&mut change.act, new)
+        {
+            self.quota.effect(new.len(), message.len()).map_err(Error::Other)?;
+            *message = new;
+        }
+        Ok(())
+    }
+
+    fn change(&mut self, change: AlarmChange) -> Result<(), Error> {
+        let Context { changes, last, .. } = &mut *self.context;
+        if changes.len() >= MAX_ALARM_CHANGES {
+            return Err(Error::Other(format!("one invocation may change alarms {MAX_ALARM_CHANGES} times")));
+        }
+        self.quota.effect(change.cost(), 0).map_err(Error::Other)?;
+        last.insert(change.key.clone(), changes.len());
+        changes.push(change);
         Ok(())
     }
 
@@ -116,20 +147,11 @@ impl View<'_> {
         Ok(())
     }
 
-    fn clear(&mut self, alarm: String, entity: String) -> Result<(), Error> {
+    fn clear(&mut self, alarm: String, entity: String, since: Option<u64>) -> Result<(), Error> {
         let alarm = self.declared(alarm, &entity)?;
         let key = (alarm, entity.into());
         let Some(active) = self.context.active(&key) else { return Ok(()) };
-        let change = self.context.changes.get(&key);
-        let before = change.map_or(0, |change| cost(&key.0, &key.1, change.as_deref()));
-        if self.context.holdings.alarm(&key).is_some() {
-            self.quota.effect(cost(&key.0, &key.1, None), before).map_err(Error::Other)?;
-            self.context.changes.insert(key, None);
-        } else {
-            // Raised and cleared in one invocation: nobody has seen it.
-            self.quota.effect(0, before).map_err(Error::Other)?;
-            self.context.changes.remove(&key);
-        }
+        self.change(AlarmChange { key, act: AlarmAct::Clear { since: since.map(Timestamp) } })?;
         let room = &mut self.context.room;
         (room.count, room.bytes) = (room.count.saturating_sub(1), room.bytes.saturating_sub(active));
         Ok(())
@@ -142,14 +164,20 @@ impl wit::Host for View<'_> {
         alarm: String,
         entity: String,
         message: String,
+        since: Option<u64>,
     ) -> wasmtime::Result<Result<(), Error>> {
         self.quota.carry(alarm.len() + entity.len() + message.len())?;
-        Ok(self.raise(alarm, entity, message))
+        Ok(self.raise(alarm, entity, message, since))
     }
 
-    fn clear(&mut self, alarm: String, entity: String) -> wasmtime::Result<Result<(), Error>> {
+    fn clear(
+        &mut self,
+        alarm: String,
+        entity: String,
+        since: Option<u64>,
+    ) -> wasmtime::Result<Result<(), Error>> {
         self.quota.carry(alarm.len() + entity.len())?;
-        Ok(self.clear(alarm, entity))
+        Ok(self.clear(alarm, entity, since))
     }
 }
 

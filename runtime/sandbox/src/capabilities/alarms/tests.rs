@@ -24,43 +24,77 @@ impl Holdings for Stands {
     }
 }
 
-fn with(count: usize, call: impl FnOnce(&mut View<'_>)) -> Vec<(String, Option<String>)> {
+/// Entity, message where it is raised, and since when.
+type Seen = (String, Option<String>, Option<u64>);
+
+fn with(count: usize, call: impl FnOnce(&mut View<'_>)) -> Vec<Seen> {
     with_room(AlarmRoom { count, bytes: count * ALARM_BYTES, limit: MAX_ALARMS_BYTES }, call)
 }
 
-fn with_room(standing: AlarmRoom, call: impl FnOnce(&mut View<'_>)) -> Vec<(String, Option<String>)> {
+fn with_room(standing: AlarmRoom, call: impl FnOnce(&mut View<'_>)) -> Vec<Seen> {
     let mut context = Context::new(Arc::new(Stands(standing)));
     let app = AppContext { alarms: vec![SlotName::new("fever").unwrap()], ..AppContext::default() };
     call(&mut View { context: &mut context, app: &app, quota: &mut Quota::default() });
-    let changes = context.into_changes().into_iter();
-    changes.map(|((_, entity), change)| (entity.to_string(), change.map(String::from))).collect()
+    let seen = |AlarmChange { key: (_, entity), act }| match act {
+        AlarmAct::Raise { message, since } => {
+            (entity.to_string(), Some(String::from(message)), since.map(|since| since.0))
+        }
+        AlarmAct::Clear { since } => (entity.to_string(), None, since.map(|since| since.0)),
+    };
+    context.into_changes().into_iter().map(seen).collect()
 }
 
 fn raise(view: &mut View<'_>, entity: &str, message: &str) -> Result<(), Error> {
-    view.raise("fever".to_owned(), entity.to_owned(), message.to_owned())
+    view.raise("fever".to_owned(), entity.to_owned(), message.to_owned(), None)
 }
 
 fn clear(view: &mut View<'_>, entity: &str) -> Result<(), Error> {
-    view.clear("fever".to_owned(), entity.to_owned())
+    view.clear("fever".to_owned(), entity.to_owned(), None)
 }
 
 #[test]
-fn the_last_change_of_an_alarm_counts() {
+fn all_changes_are_seen_in_their_order() {
     let changes = with(1, |view| {
-        raise(view, "a", "first").unwrap();
-        raise(view, "a", "second").unwrap();
+        view.raise("fever".to_owned(), "a".to_owned(), "first".to_owned(), Some(5)).unwrap();
         raise(view, "passing", "short").unwrap();
+        // Only the words of an alarm that is active change, not since when it is.
+        view.raise("fever".to_owned(), "a".to_owned(), "second".to_owned(), Some(6)).unwrap();
         clear(view, "passing").unwrap();
-        clear(view, "sick").unwrap();
+        raise(view, "sick", "40.6").unwrap();
+        view.clear("fever".to_owned(), "sick".to_owned(), Some(7)).unwrap();
+        raise(view, "passing", "again").unwrap();
         clear(view, "never").unwrap();
     });
-    assert_eq!(changes, [("a".to_owned(), Some("second".to_owned())), ("sick".to_owned(), None)]);
+    let raised = |entity: &str, message: &str, since| (entity.to_owned(), Some(message.to_owned()), since);
+    let cleared = |entity: &str, since| (entity.to_owned(), None, since);
+    let expected = [
+        raised("a", "second", Some(5)),
+        raised("passing", "short", None),
+        cleared("passing", None),
+        raised("sick", "40.6", None),
+        cleared("sick", Some(7)),
+        raised("passing", "again", None),
+    ];
+    assert_eq!(changes, expected);
+}
+
+#[test]
+fn changes_are_bounded_in_number() {
+    let changes = with(0, |view| {
+        for _ in 0..MAX_ALARM_CHANGES / 2 {
+            raise(view, "a", "").unwrap();
+            clear(view, "a").unwrap();
+        }
+        let Err(Error::Other(text)) = raise(view, "a", "") else { panic!("one too many") };
+        assert!(text.contains("20000 times"), "{text}");
+    });
+    assert_eq!(changes.len(), MAX_ALARM_CHANGES);
 }
 
 #[test]
 fn what_the_manifest_does_not_declare_is_refused_by_name() {
     with(0, |view| {
-        let error = view.raise("flood".to_owned(), String::new(), String::new()).unwrap_err();
+        let error = view.raise("flood".to_owned(), String::new(), String::new(), None).unwrap_err();
         assert!(matches!(error, Error::UnknownAlarm(name) if name == "flood"));
         assert!(matches!(raise(view, &"x".repeat(513), ""), Err(Error::TooLong)));
         assert!(matches!(raise(view, "", &"x".repeat(1_025)), Err(Error::TooLong)));

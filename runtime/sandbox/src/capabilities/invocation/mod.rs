@@ -2,9 +2,10 @@
 
 use wasmtime::component::{HasData, Linker};
 
-use crate::bindings::platform::ironloom::invocation::invocation::{self as wit, Gap};
+use crate::bindings::platform::ironloom::invocation::invocation as wit;
 use crate::host::Host;
 use ironloom_types::clock::Timestamp;
+use ironloom_types::work::Gap;
 
 pub(crate) struct Context {
     /// Names the invocation.
@@ -37,7 +38,13 @@ impl wit::Host for View<'_> {
         Ok(self.0.now.0)
     }
 
-    fn gaps(&mut self) -> wasmtime::Result<Vec<Gap>> {
-        Ok(self.0.gaps.clone())
+    fn gaps(&mut self) -> wasmtime::Result<Vec<wit::Gap>> {
+        let gaps = self.0.gaps.iter().map(|Gap { slot, first, last, count }| wit::Gap {
+            slot: slot.to_string(),
+            first: first.0,
+            last: last.0,
+            count: *count,
+        });
+        Ok(gaps.collect())
     }
 }

@@ -3,6 +3,7 @@
 //! Reads see the writes of the same invocation, or else the state stored before it, which seldom
 //! waits. Writes gather in memory until the invocation returns ok.
 
+mod loaded;
 mod packed;
 mod quota;
 #[cfg(test)]
@@ -12,9 +13,10 @@ mod writes;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use hashbrown::{HashMap, HashSet};
+use hashbrown::HashSet;
 use wasmtime::component::{HasData, Linker};
 
+use self::loaded::Loaded;
 use self::packed::{Packing, unpack};
 use self::quota::StateQuota;
 use self::writes::Writes;
@@ -23,7 +25,8 @@ use crate::budget::{Meter, Overrun, Quota};
 use crate::env::{Cached, MAX_LOADED_KEYS, ReadError, Scan, StateReader};
 use crate::host::Host;
 use crate::keys::Keys;
-use ironloom_types::effects::{StateChange, state_cost};
+use ironloom_types::changes::{Spot, StateChanges};
+use ironloom_types::effects::state_cost;
 use ironloom_types::limits::{
     MAX_STATE_KEY, MAX_STATE_KEYS, MAX_STATE_PAGE, MAX_STATE_PAGE_BYTES, MAX_STATE_VALUE,
 };
@@ -43,6 +46,8 @@ pub(crate) struct Context {
     /// The table of the batch's entities, until a call needs them one by one.
     table: Option<String>,
     entities: Keys,
+    /// The prefix under which the rows of the entities were last read, and where each was found.
+    rows: (String, Vec<Spot>),
 }
 
 impl Context {
@@ -50,7 +55,8 @@ impl Context {
     pub(crate) fn new(reader: Arc<dyn StateReader>, stored: u64, granted: u64, memory: u64) -> Self {
         let max_answer = usize::try_from(memory).unwrap_or(usize::MAX);
         let quota = StateQuota::new(stored, granted);
-        Self { reader, writes: Writes::default(), quota, max_answer, table: None, entities: Keys::default() }
+        let (writes, entities, rows) = Default::default();
+        Self { reader, writes, quota, max_answer, table: None, entities, rows }
     }
 
     /// The call is about a batch with this table of entities.
@@ -66,7 +72,7 @@ impl Context {
     }
 
     /// Returns the writes, in the order of the keys' bytes.
-    pub(crate) fn into_writes(self) -> Vec<StateChange> {
+    pub(crate) fn into_writes(self) -> StateChanges {
         self.writes.into_list()
     }
 }
@@ -177,119 +183,79 @@ fn check_rows<'e>(prefix: &str, entities: impl ExactSizeIterator<Item = &'e str>
     Ok(bytes)
 }
 
-/// The key under a prefix of an entity.
-fn row(prefix: &str, entity: &str) -> Box<str> {
-    let mut key = String::with_capacity(prefix.len() + entity.len());
-    key.push_str(prefix);
-    key.push_str(entity);
-    key.into_boxed_str()
-}
-
 /// Bytes that a change counts among the effects.
 fn cost(key: &str, value: Option<&[u8]>) -> usize {
     state_cost(key, value.unwrap_or_default())
 }
 
 impl View<'_> {
-    /// Gets the values of keys that were checked.
-    async fn get_all(&self, keys: &Keys) -> Result<Packed, Failure> {
+    /// Gets the values of keys that were checked: those up to the first that is neither known nor loaded, then, where one
+    /// is missing, what is to be loaded next, and so on. The spots of the first of them, as far as all are in the cache,
+    /// go to `spots`.
+    async fn get_all(&self, keys: &Keys, spots: &mut Vec<Spot>) -> Result<Packed, Failure> {
         let Context { reader, writes, max_answer, .. } = &*self.context;
+        spots.reserve(keys.len());
         let mut values = Packing::new(keys.len(), *max_answer);
         let no_writes = writes.is_empty();
-        let mut complete = true;
-        while complete && values.len() < keys.len() {
+        let mut loaded = Loaded::default();
+        while values.len() < keys.len() {
             let (first, full) = (values.len(), values.bytes() + BYTES_AT_ONCE);
-            let mut refused = Ok(());
+            let (mut missing, mut refused) = (Missing::default(), Ok(()));
             reader.cached(keys, first, &mut |place, cached| {
                 let own = if no_writes { None } else { writes.get(keys.get(place)) };
-                let value = match (own, cached) {
-                    (Some(own), _) => own.as_deref(),
-                    (None, Cached::Known(value)) => value.map(|value| &**value),
-                    (None, Cached::Unknown) => {
-                        complete = false;
-                        return false;
-                    }
+                let (value, spot) = match (own, cached) {
+                    (Some(own), Cached::Known(_, spot)) => (Some(own), spot),
+                    (Some(own), Cached::Unknown) => (Some(own), Spot::NONE),
+                    (None, Cached::Known(value, spot)) => (Some(value), spot),
+                    (None, Cached::Unknown) => (loaded.get(keys.get(place)), Spot::NONE),
                 };
-                refused = values.push(value);
+                match value {
+                    None => missing.note(keys.get(place)),
+                    Some(value) if missing.keys.is_empty() => {
+                        if loaded.is_empty() {
+                            spots.push(spot);
+                        }
+                        refused = values.push(value);
+                    }
+                    // It has to wait for those before it.
+                    Some(_) => {}
+                }
                 refused.is_ok() && place + 1 - first < KEYS_AT_ONCE && values.bytes() < full
             });
             refused?;
+            loaded.forget((first..values.len()).map(|place| keys.get(place)));
+            if !missing.keys.is_empty() {
+                let found = load(&**reader, &missing.keys, self.meter).await?;
+                loaded.add((values.len()..keys.len()).map(|place| keys.get(place)), missing.named, found);
+            }
             if values.len() < keys.len() {
                 self.meter.breathe().await?;
             }
         }
-        if !complete {
-            self.get_uncached(keys, &mut values).await?;
-        }
         Ok(values.done())
-    }
-
-    /// The rest of the values, of which some aren't in the cache. What is loaded is kept only until all values of its
-    /// key are copied, so that what is asked for again and again doesn't fill the host's memory.
-    async fn get_uncached(&self, keys: &Keys, values: &mut Packing) -> Result<(), Failure> {
-        let Context { reader, writes, .. } = &*self.context;
-        let mut times = HashMap::<&str, usize>::new();
-        for place in values.len()..keys.len() {
-            *times.entry(keys.get(place)).or_default() += 1;
-        }
-        let mut loaded = HashMap::<&str, Option<Bytes>>::new();
-        while values.len() < keys.len() {
-            // Values are copied up to the first that is neither known nor loaded; of those behind it the keys are noted.
-            let first = values.len();
-            let (mut missing, mut refused) = (Missing::default(), Ok(()));
-            reader.cached(keys, first, &mut |place, cached| {
-                let key = keys.get(place);
-                let value = match (writes.get(key), loaded.get(key), cached) {
-                    (Some(own), ..) => own.as_deref(),
-                    (None, Some(value), _) => value.as_deref(),
-                    (None, None, Cached::Known(value)) => value.map(|value| &**value),
-                    (None, None, Cached::Unknown) => {
-                        missing.note(key);
-                        return missing.keys.len() < MAX_LOADED_KEYS && place - first < MAX_LOADED_KEYS;
-                    }
-                };
-                if missing.keys.is_empty() {
-                    refused = values.push(value);
-                    let left = times.entry(key).or_default();
-                    *left = left.saturating_sub(1);
-                    if *left == 0 {
-                        loaded.remove(key);
-                    }
-                }
-                refused.is_ok() && place - first < MAX_LOADED_KEYS
-            });
-            refused?;
-            if missing.keys.is_empty() {
-                self.meter.breathe().await?;
-            } else {
-                let found = load(&**reader, &missing.keys, self.meter).await?;
-                loaded.extend(missing.named.into_iter().zip(found));
-            }
-        }
-        Ok(())
     }
 
     async fn get_one(&self, key: String) -> Result<Option<Vec<u8>>, Failure> {
         check_key(&key)?;
-        let found = self.get_all(&Keys::one(key)).await?;
+        let found = self.get_all(&Keys::one(key), &mut Vec::new()).await?;
         Ok((found.lengths != [-1]).then_some(found.bytes))
     }
 
     /// Writes all or nothing; of the values of one key the last one counts. Only their number was checked.
-    async fn write(&mut self, mut batch: Vec<StateChange>) -> Result<(), Failure> {
+    async fn write(&mut self, mut batch: StateChanges) -> Result<(), Failure> {
         let Context { reader, writes, quota, .. } = &mut *self.context;
-        for (_, value) in &batch {
-            if value.as_ref().is_some_and(|value| value.len() > MAX_STATE_VALUE) {
+        for (_, value) in batch.iter() {
+            if value.is_some_and(|value| value.len() > MAX_STATE_VALUE) {
                 return Err(Error::TooLarge(MAX_STATE_VALUE as u64).into());
             }
         }
-        writes::sort(&mut batch);
+        batch.sort();
         let mut replaced = 0;
         let mut changed = batch.len() + writes.len();
         if !writes.is_empty() {
-            for (key, _) in &batch {
+            for key in batch.keys() {
                 if let Some(own) = writes.get(key) {
-                    replaced += cost(key, own.as_deref());
+                    replaced += cost(key, own);
                     changed -= 1;
                 }
             }
@@ -308,7 +274,7 @@ impl View<'_> {
         if long {
             self.meter.breathe().await?;
         }
-        let added = batch.iter().map(|(key, value)| cost(key, value.as_deref())).sum();
+        let added = batch.iter().map(|(key, value)| cost(key, value)).sum();
         self.quota.effect(added, replaced).map_err(Error::Other)?;
         quota.apply(plan);
         writes.add(batch);
@@ -317,33 +283,46 @@ impl View<'_> {
 
     async fn write_one(&mut self, key: String, value: Option<Vec<u8>>) -> Result<(), Failure> {
         check_key(&key)?;
-        self.write(vec![(key.into_boxed_str(), value.map(Bytes::from))]).await
+        self.write([(key, value)].into_iter().collect()).await
     }
 
     async fn write_many(&mut self, keys: String, values: Packed) -> Result<(), Failure> {
         let keys = keys_of(keys)?;
+        let bytes = values.bytes.len();
         let values = unpack(&values, keys.len())?;
-        self.write(keys.iter().map(Box::from).zip(values).collect()).await
+        let mut batch = StateChanges::with_capacity(keys.len(), keys.bytes(), bytes);
+        keys.iter().zip(values).for_each(|(key, value)| batch.push(key, value));
+        self.write(batch).await
     }
 
     async fn get_rows(&mut self, prefix: &str) -> Result<Packed, Failure> {
         let entities = self.context.entities();
         let mut keys = Keys::with_capacity(entities.len(), check_rows(prefix, entities.iter())?);
         entities.iter().for_each(|entity| keys.push(prefix, entity));
-        self.get_all(&keys).await
+        let mut spots = Vec::new();
+        let found = self.get_all(&keys, &mut spots).await?;
+        self.context.rows = (prefix.to_owned(), spots);
+        Ok(found)
     }
 
     async fn write_rows(&mut self, prefix: &str, lines: &[u32], values: Packed) -> Result<(), Failure> {
         check_number(lines.len())?;
-        let entities = self.context.entities();
+        self.context.entities();
+        let Context { entities, rows, .. } = &*self.context;
         if let Some(line) = lines.iter().find(|line| **line as usize >= entities.len()) {
             let text = format!("there is no line {line}: the batch has {} entities", entities.len());
             return Err(Error::Other(text).into());
         }
         let entities = lines.iter().map(|line| entities.get(*line as usize));
-        check_rows(prefix, entities.clone())?;
+        let bytes = check_rows(prefix, entities.clone())?;
+        let mut batch = StateChanges::with_capacity(lines.len(), bytes, values.bytes.len());
         let values = unpack(&values, lines.len())?;
-        let batch = entities.map(|entity| row(prefix, entity)).zip(values).collect();
+        let (read, spots) = rows;
+        let spots = if read == prefix { &spots[..] } else { &[] };
+        for ((line, entity), value) in lines.iter().zip(entities).zip(values) {
+            let spot = spots.get(*line as usize).copied().unwrap_or(Spot::NONE);
+            batch.push_row(prefix, entity, value, spot);
+        }
         self.write(batch).await
     }
 
@@ -384,16 +363,17 @@ impl View<'_> {
 
 /// The own writes under a prefix and after a key: as many as a page may have.
 fn own_writes(
-    writes: &[StateChange],
+    writes: &StateChanges,
     prefix: &str,
     after: Option<&str>,
 ) -> page::Page<Box<str>, Option<Bytes>> {
     let start = match after {
-        Some(after) if after >= prefix => writes.partition_point(|(key, _)| **key <= *after),
-        _ => writes.partition_point(|(key, _)| **key < *prefix),
+        Some(after) if after >= prefix => writes.partition_point(|key| key <= after),
+        _ => writes.partition_point(|key| key < prefix),
     };
-    let mut own = writes[start..].iter().take_while(|(key, _)| key.starts_with(prefix));
-    let entries = own.by_ref().take(MAX_STATE_PAGE as usize).cloned().collect();
+    let mut own = writes.iter_from(start).take_while(|(key, _)| key.starts_with(prefix));
+    let owned = |(key, value): (&str, Option<&[u8]>)| (key.into(), value.map(Bytes::copy_from_slice));
+    let entries = own.by_ref().take(MAX_STATE_PAGE as usize).map(owned).collect();
     page::Page { entries, more: own.next().is_some() }
 }
 
@@ -450,7 +430,7 @@ impl wit::Host for View<'_> {
     async fn get_many(&mut self, keys: String) -> wasmtime::Result<Result<Packed, Error>> {
         self.quota.carry(keys.len())?;
         match keys_of(keys) {
-            Ok(keys) => answer(self.get_all(&keys).await),
+            Ok(keys) => answer(self.get_all(&keys, &mut Vec::new()).await),
             Err(error) => Ok(Err(error)),
         }
     }

@@ -1,7 +1,5 @@
 //! Many values in one buffer, as they cross the boundary.
 
-use bytes::Bytes;
-
 use crate::bindings::platform::ironloom::state::state::{Error, Packed};
 
 /// The length of what isn't there.
@@ -61,7 +59,7 @@ impl Packing {
 pub(super) fn unpack(
     packed: &Packed,
     keys: usize,
-) -> Result<impl ExactSizeIterator<Item = Option<Bytes>>, Error> {
+) -> Result<impl ExactSizeIterator<Item = Option<&[u8]>>, Error> {
     let Packed { lengths, bytes } = packed;
     if lengths.len() != keys {
         return Err(Error::Other(format!("there are {keys} keys and {} values", lengths.len())));
@@ -83,7 +81,7 @@ pub(super) fn unpack(
     Ok(lengths.iter().map(move |&length| {
         let (value, after) = rest.split_at(usize::try_from(length).ok()?);
         rest = after;
-        Some(Bytes::copy_from_slice(value))
+        Some(value)
     }))
 }
 
@@ -106,7 +104,7 @@ mod tests {
         assert_eq!(packed.lengths, [3, -1, 0, 2]);
         assert_eq!(packed.bytes, b"abcde");
         let values: Vec<_> = unpack(&packed, 4).unwrap().collect();
-        assert_eq!(values, [Some("abc".into()), None, Some("".into()), Some("de".into())]);
+        assert_eq!(values, [Some(&b"abc"[..]), None, Some(b""), Some(b"de")]);
     }
 
     #[test]

@@ -6,15 +6,14 @@
 
 use std::cmp::Ordering;
 
-use bytes::Bytes;
-
 use super::writes::Writes;
 use super::{Failure, KEYS_AT_ONCE, load};
 use crate::bindings::platform::ironloom::state::state::Error;
 use crate::budget::Meter;
 use crate::env::{Cached, ReadError, StateReader};
 use crate::keys::Keys;
-use ironloom_types::effects::{StateChange, state_cost};
+use ironloom_types::changes::StateChanges;
+use ironloom_types::effects::state_cost;
 
 /// Counts what keys and values cost.
 pub(super) struct StateQuota {
@@ -30,7 +29,7 @@ pub(super) struct Plan {
     exact: bool,
 }
 
-fn size(key: &str, value: Option<&Bytes>) -> u64 {
+fn size(key: &str, value: Option<&[u8]>) -> u64 {
     value.map_or(0, |value| state_cost(key, value) as u64)
 }
 
@@ -45,12 +44,12 @@ impl StateQuota {
         &self,
         reader: &dyn StateReader,
         writes: &mut Writes,
-        batch: &[StateChange],
+        batch: &StateChanges,
         meter: &Meter,
     ) -> Result<Plan, Failure> {
-        let added: u64 = batch.iter().map(|(key, value)| size(key, value.as_ref())).sum();
+        let added: u64 = batch.iter().map(|(key, value)| size(key, value)).sum();
         let own = |writes: &Writes| -> u64 {
-            batch.iter().filter_map(|(key, _)| Some(size(key, writes.get(key)?.as_ref()))).sum()
+            batch.keys().filter_map(|key| Some(size(key, writes.get(key)?))).sum()
         };
         let own = if writes.is_empty() { 0 } else { own(writes) };
         if !self.exact {
@@ -62,10 +61,10 @@ impl StateQuota {
         // Of the own writes only their keys count here: what they replace isn't subtracted yet.
         let mut before = self.total;
         if !self.exact {
-            let written = writes.settle().iter().map(|(key, _)| &**key).collect();
+            let written = writes.settle().keys().collect();
             before = before.saturating_sub(stored_sizes(reader, &written, meter).await?);
         }
-        let others = batch.iter().map(|(key, _)| &**key).filter(|key| writes.get(key).is_none()).collect();
+        let others = batch.keys().filter(|key| writes.get(key).is_none()).collect();
         let stored = stored_sizes(reader, &others, meter).await?;
         let total = (before + added).saturating_sub(own + stored);
         // An app that is over its quota already, since an admin lowered it, can still make room.
@@ -83,14 +82,18 @@ impl StateQuota {
 }
 
 /// Sums the sizes of what was stored under these keys before the invocation. None of them occurs twice.
-async fn stored_sizes(reader: &dyn StateReader, keys: &Keys, meter: &Meter) -> Result<u64, ReadError> {
+pub(super) async fn stored_sizes(
+    reader: &dyn StateReader,
+    keys: &Keys,
+    meter: &Meter,
+) -> Result<u64, ReadError> {
     let (mut sum, mut next) = (0, 0);
     let mut missing: Vec<Box<str>> = Vec::new();
     while next < keys.len() {
         let first = next;
         reader.cached(keys, first, &mut |place, cached| {
             match cached {
-                Cached::Known(value) => sum += size(keys.get(place), value),
+                Cached::Known(value, _) => sum += size(keys.get(place), value),
                 Cached::Unknown => missing.push(keys.get(place).into()),
             }
             next = place + 1;
@@ -103,8 +106,9 @@ async fn stored_sizes(reader: &dyn StateReader, keys: &Keys, meter: &Meter) -> R
     let mut left = &missing[..];
     while !left.is_empty() {
         let values = load(reader, left, meter).await?;
-        sum += left.iter().zip(&values).map(|(key, value)| size(key, value.as_ref())).sum::<u64>();
+        sum += left.iter().zip(&values).map(|(key, value)| size(key, value.as_deref())).sum::<u64>();
         left = &left[values.len()..];
+        meter.breathe().await?;
     }
     Ok(sum)
 }

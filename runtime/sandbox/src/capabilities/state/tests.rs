@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 
 use super::*;
 use crate::env::{BoxFuture, StatePage};
+use crate::interrupt::Interrupt;
+use ironloom_types::limits::Limits;
 
 type Map = BTreeMap<String, Vec<u8>>;
 
@@ -15,15 +17,24 @@ type Map = BTreeMap<String, Vec<u8>>;
 struct Stored {
     map: Map,
     loads: AtomicUsize,
+    /// The most keys that were looked for at once.
+    looks: AtomicUsize,
+}
+
+impl Stored {
+    fn new(map: Map) -> Self {
+        Self { map, loads: AtomicUsize::new(0), looks: AtomicUsize::new(0) }
+    }
 }
 
 impl StateReader for Stored {
     fn cached(&self, keys: &Keys, from: usize, show: &mut dyn FnMut(usize, Cached<'_>) -> bool) {
         let _all = (from..keys.len()).all(|place| {
+            self.looks.fetch_max(place + 1 - from, Ordering::SeqCst);
             let key = keys.get(place);
-            let value = self.map.get(key).cloned().map(Bytes::from);
+            let value = self.map.get(key).map(Vec::as_slice);
             let is_known = key.bytes().last().is_some_and(|byte| byte % 2 == 0);
-            show(place, if is_known { Cached::Known(value.as_ref()) } else { Cached::Unknown })
+            show(place, if is_known { Cached::Known(value, Spot::NONE) } else { Cached::Unknown })
         });
     }
 
@@ -163,7 +174,7 @@ proptest! {
         runtime.block_on(async {
             let (before, mut model) = (stored.clone(), stored.clone());
             let granted = size(&stored) + room;
-            let reader = Arc::new(Stored { map: stored, loads: AtomicUsize::new(0) });
+            let reader = Arc::new(Stored::new(stored));
             let mut context = Context::new(reader, size(&model), granted, 1 << 20);
             context.set_entities(&ENTITIES.join("\n"));
             let (mut quota, meter) = (Quota::default(), Meter::unlimited());
@@ -210,10 +221,10 @@ proptest! {
             }
             // What is written, over what was stored, is the model.
             let mut after = before;
-            for (key, value) in context.into_writes() {
+            for (key, value) in context.into_writes().iter() {
                 match value {
-                    Some(value) => after.insert(key.into(), value.to_vec()),
-                    None => after.remove(&*key),
+                    Some(value) => after.insert(key.to_owned(), value.to_vec()),
+                    None => after.remove(key),
                 };
             }
             assert_eq!(after, model);
@@ -222,7 +233,7 @@ proptest! {
 }
 
 fn empty(loads: Map) -> (Arc<Stored>, Quota) {
-    (Arc::new(Stored { map: loads, loads: AtomicUsize::new(0) }), Quota::default())
+    (Arc::new(Stored::new(loads)), Quota::default())
 }
 
 #[tokio::test]
@@ -286,9 +297,56 @@ async fn rows_are_those_of_the_batch() {
     // Of what a line gets twice the last counts.
     let values = packed([Some(vec![1]), Some(vec![2, 2]), None, Some(vec![3])]);
     assert!(set(&mut context, &mut quota, "p", &[2, 2, 0, 0], values).await.is_ok());
-    let expected: Vec<StateChange> =
-        vec![("p".into(), Some("\u{3}".into())), ("pb".into(), Some("\u{2}\u{2}".into()))];
-    assert_eq!(context.into_writes(), expected);
+    let expected = [("p", Some("\u{3}")), ("pb", Some("\u{2}\u{2}"))];
+    assert_eq!(context.into_writes(), expected.into_iter().collect());
+}
+
+/// All is cached, and each key at a spot that is its first byte.
+struct Spots;
+
+impl StateReader for Spots {
+    fn cached(&self, keys: &Keys, from: usize, show: &mut dyn FnMut(usize, Cached<'_>) -> bool) {
+        let spot = |place| Spot(u32::from(keys.get(place).as_bytes()[0]));
+        let _all = (from..keys.len()).all(|place| show(place, Cached::Known(Some(b"old"), spot(place))));
+    }
+
+    fn load<'a>(
+        &'a self,
+        _: &'a [Box<str>],
+        _: &'a Meter,
+    ) -> BoxFuture<'a, Result<Vec<Option<Bytes>>, ReadError>> {
+        Box::pin(async { panic!("all is cached") })
+    }
+
+    fn scan<'a>(&'a self, _: Scan<'a>, _: &'a Meter) -> BoxFuture<'a, Result<StatePage, ReadError>> {
+        Box::pin(async { panic!("nobody scans") })
+    }
+}
+
+#[tokio::test]
+async fn rows_that_are_written_have_the_spots_where_they_were_read() {
+    let mut quota = Quota::default();
+    let mut context = Context::new(Arc::new(Spots), 0, 1 << 30, 1 << 20);
+    context.set_entities("c\na\nb");
+    let meter = Meter::unlimited();
+    let mut view = View { context: &mut context, quota: &mut quota, meter: &meter };
+    assert!(wit::Host::get_rows(&mut view, String::new()).await.unwrap().is_ok());
+    let values = packed([Some(vec![1]), None]);
+    assert!(wit::Host::set_rows(&mut view, String::new(), vec![2, 0], values).await.unwrap().is_ok());
+    let values = packed([Some(vec![2])]);
+    assert!(wit::Host::set_rows(&mut view, "x".to_owned(), vec![1], values).await.unwrap().is_ok());
+    assert!(wit::Host::set(&mut view, "d".to_owned(), vec![3]).await.unwrap().is_ok());
+    let writes = context.into_writes();
+    let found: Vec<_> = writes.with_spots(0).collect();
+    let spot = |letter: u8| Spot(u32::from(letter));
+    let expected: [(&str, Option<&[u8]>, Spot); 4] = [
+        ("b", Some(&[1]), spot(b'b')),
+        ("c", None, spot(b'c')),
+        ("d", Some(&[3]), Spot::NONE),
+        // Its row was not read under this prefix.
+        ("xa", Some(&[2]), Spot::NONE),
+    ];
+    assert_eq!(found, expected);
 }
 
 #[tokio::test]
@@ -420,7 +478,7 @@ impl StateReader for Counting {
 #[tokio::test]
 async fn a_scan_over_deleted_keys_goes_in_large_steps_and_ends_with_the_time() {
     let map: Map = (0..20_000).map(|n| (format!("{n:05}"), Vec::new())).collect();
-    let stored = Stored { map, loads: AtomicUsize::new(0) };
+    let stored = Stored::new(map);
     let reader = Arc::new(Counting { stored, scans: AtomicUsize::new(0) });
     let mut quota = Quota::default();
     let mut context = Context::new(reader.clone(), 0, 1 << 30, 1 << 20);
@@ -439,4 +497,36 @@ async fn a_scan_over_deleted_keys_goes_in_large_steps_and_ends_with_the_time() {
     );
     let mut view = View { context: &mut context, quota: &mut quota, meter: &spent };
     assert!(matches!(view.scan("", None, 1).await, Err(Failure::End(ReadError::Overrun(_)))));
+}
+
+#[tokio::test]
+async fn a_key_that_is_in_no_cache_makes_no_look_at_the_others_longer() {
+    // The first of 3,000 keys is only in the store, and so is one of each two.
+    let keys = (0..3_000).map(|n| format!("{n:04}{}", if n % 2 == 0 { "a" } else { "b" }));
+    let keys: Vec<String> = keys.collect();
+    let map: Map = keys.iter().map(|key| (key.clone(), key.clone().into_bytes())).collect();
+    let (reader, mut quota) = empty(map.clone());
+    let mut context = Context::new(Arc::clone(&reader) as _, size(&map), 1 << 30, 1 << 20);
+    let meter = Meter::unlimited();
+    let mut view = View { context: &mut context, quota: &mut quota, meter: &meter };
+    let found = get_many(&mut view, &keys).await.unwrap();
+    assert!(found.iter().zip(&keys).all(|(found, key)| found.as_deref() == Some(key.as_bytes())));
+    assert_eq!(reader.looks.load(Ordering::SeqCst), KEYS_AT_ONCE);
+}
+
+#[tokio::test]
+async fn a_call_that_loads_much_ends_where_its_time_is_used_up() {
+    let keys: Vec<String> = (0..5_000).map(|n| format!("{n:04}a")).collect();
+    let map: Map = keys.iter().map(|key| (key.clone(), vec![1])).collect();
+    let spent = Meter::new(&Limits { cpu: 0, ..Limits::default() }, Interrupt::default());
+    spent.charge_now(|| std::hint::black_box((0..10_000).sum::<u64>()));
+    let (reader, mut quota) = empty(map.clone());
+    let mut context = Context::new(Arc::clone(&reader) as _, size(&map), 1 << 30, 1 << 20);
+    let mut view = View { context: &mut context, quota: &mut quota, meter: &spent };
+    assert!(wit::Host::get_many(&mut view, keys.join("\n")).await.is_err());
+    assert_eq!(reader.loads.load(Ordering::SeqCst), 1);
+    // So few that the look at the cache doesn't end it.
+    let few: Keys = keys.iter().take(500).map(String::as_str).collect();
+    assert!(matches!(quota::stored_sizes(&*reader, &few, &spent).await, Err(ReadError::Overrun(_))));
+    assert_eq!(reader.loads.load(Ordering::SeqCst), 2);
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use ironloom_types::effects::StateChange;
+use ironloom_types::changes::StateChanges;
 
 /// What was written, each key once. `None` deletes.
 ///
@@ -11,49 +11,11 @@ use ironloom_types::effects::StateChange;
 /// keys after many go to a map beside it, so that many calls with one key each don't move the whole list each time.
 #[derive(Debug, Default)]
 pub(super) struct Writes {
-    list: Vec<StateChange>,
+    list: StateChanges,
     /// Newer than the list.
     late: BTreeMap<Box<str>, Option<Bytes>>,
     /// Keys that are in both.
     both: usize,
-}
-
-/// Brings changes into the order of their keys. Of those of one key the last one counts.
-pub(super) fn sort(changes: &mut Vec<StateChange>) {
-    if changes.is_sorted_by(|a, b| a.0 < b.0) {
-        return;
-    }
-    // Compared by eight bytes at once: those behind what all keys begin with mostly decide.
-    let common = changes.iter().fold(changes[0].0.len(), |common, (key, _)| {
-        let same = key.bytes().zip(changes[0].0.bytes()).take(common);
-        same.take_while(|(a, b)| a == b).count()
-    });
-    let mut order: Vec<(u64, u32)> =
-        (0..).zip(&*changes).map(|(n, (key, _))| (head(key, common), n)).collect();
-    let key = |place: u32| &*changes[place as usize].0;
-    order.sort_unstable_by(|a, b| a.0.cmp(&b.0).then_with(|| key(a.1).cmp(key(b.1))).then(a.1.cmp(&b.1)));
-    let mut unsorted = std::mem::take(changes);
-    changes.reserve(unsorted.len());
-    for (_, place) in order {
-        let change = std::mem::take(&mut unsorted[place as usize]);
-        match changes.last_mut() {
-            Some(last) if last.0 == change.0 => *last = change,
-            _ => changes.push(change),
-        }
-    }
-}
-
-/// Eight bytes of a key from a place on, as a number that is ordered as they are.
-fn head(key: &str, from: usize) -> u64 {
-    let bytes = &key.as_bytes()[from..];
-    match bytes.first_chunk() {
-        Some(head) => u64::from_be_bytes(*head),
-        None => {
-            let mut head = [0; 8];
-            head[..bytes.len()].copy_from_slice(bytes);
-            u64::from_be_bytes(head)
-        }
-    }
 }
 
 impl Writes {
@@ -67,62 +29,43 @@ impl Writes {
     }
 
     /// What was written under a key.
-    pub(super) fn get(&self, key: &str) -> Option<&Option<Bytes>> {
-        self.late.get(key).or_else(|| Some(&self.list[self.find(key)?].1))
-    }
-
-    fn find(&self, key: &str) -> Option<usize> {
-        self.list.binary_search_by(|(other, _)| (**other).cmp(key)).ok()
+    pub(super) fn get(&self, key: &str) -> Option<Option<&[u8]>> {
+        match self.late.get(key) {
+            Some(late) => Some(late.as_deref()),
+            None => Some(self.list.get(self.list.find(key)?).1),
+        }
     }
 
     /// Adds what is written now. `batch` is sorted, and no key occurs twice.
-    pub(super) fn add(&mut self, batch: Vec<StateChange>) {
+    pub(super) fn add(&mut self, batch: StateChanges) {
         if batch.len() >= (self.list.len() + self.late.len()) / 8 {
             self.settle();
-            self.list = merge(std::mem::take(&mut self.list), batch);
+            self.list = std::mem::take(&mut self.list).merge(batch);
             return;
         }
-        for (key, value) in batch {
-            let in_list = self.find(&key).is_some();
-            if self.late.insert(key, value).is_none() {
+        for (key, value) in batch.iter() {
+            let in_list = self.list.find(key).is_some();
+            if self.late.insert(key.into(), value.map(Bytes::copy_from_slice)).is_none() {
                 self.both += usize::from(in_list);
             }
         }
     }
 
     /// All in one list.
-    pub(super) fn settle(&mut self) -> &[StateChange] {
+    pub(super) fn settle(&mut self) -> &StateChanges {
         if !self.late.is_empty() {
             let late = std::mem::take(&mut self.late).into_iter().collect();
-            self.list = merge(std::mem::take(&mut self.list), late);
+            self.list = std::mem::take(&mut self.list).merge(late);
             self.both = 0;
         }
         &self.list
     }
 
     /// Ends with what was written, in the order of the keys' bytes.
-    pub(super) fn into_list(mut self) -> Vec<StateChange> {
+    pub(super) fn into_list(mut self) -> StateChanges {
         self.settle();
         self.list
     }
-}
-
-/// Two sorted lists in one; where both have a key, the new one counts.
-fn merge(old: Vec<StateChange>, new: Vec<StateChange>) -> Vec<StateChange> {
-    if old.is_empty() {
-        return new;
-    }
-    let mut all = Vec::with_capacity(old.len() + new.len());
-    let mut old = old.into_iter().peekable();
-    for change in new {
-        while let Some(earlier) = old.next_if(|(key, _)| *key < change.0) {
-            all.push(earlier);
-        }
-        let _replaced = old.next_if(|(key, _)| *key == change.0);
-        all.push(change);
-    }
-    all.extend(old);
-    all
 }
 
 #[cfg(test)]
@@ -142,30 +85,32 @@ mod tests {
             let (mut writes, mut model) = (Writes::default(), BTreeMap::<Box<str>, Option<Bytes>>::new());
             for batch in batches {
                 let bytes = |value: Option<u8>| value.map(|byte| Bytes::copy_from_slice(&[byte]));
-                let mut batch: Vec<StateChange> = batch.into_iter().map(|(key, value)| (key.into(), bytes(value))).collect();
-                model.extend(batch.iter().cloned());
-                sort(&mut batch);
-                writes.add(batch);
+                let batch = batch.into_iter().map(|(key, value)| (key.into_boxed_str(), bytes(value)));
+                let batch: Vec<(Box<str>, Option<Bytes>)> = batch.collect();
+                let mut changes: StateChanges = batch.iter().cloned().collect();
+                model.extend(batch);
+                changes.sort();
+                writes.add(changes);
                 prop_assert_eq!(writes.len(), model.len());
                 for (key, value) in &model {
-                    prop_assert_eq!(writes.get(key), Some(value));
+                    prop_assert_eq!(writes.get(key), Some(value.as_deref()));
                 }
                 prop_assert_eq!(writes.get("c"), None);
                 if settled {
                     prop_assert_eq!(writes.settle().len(), model.len());
                 }
             }
-            prop_assert_eq!(writes.into_list(), model.into_iter().collect::<Vec<_>>());
+            prop_assert_eq!(writes.into_list(), model.into_iter().collect());
         }
     }
 
     #[test]
     fn single_keys_after_many_stay_beside_the_list() {
-        let one = |n: u32| (format!("{n:03}").into_boxed_str(), None);
+        let one = |n: u32| (format!("{n:03}"), None::<Bytes>);
         let mut writes = Writes::default();
         writes.add((0..100).map(one).collect());
-        writes.add(vec![one(7)]);
-        writes.add(vec![one(200)]);
+        writes.add([one(7)].into_iter().collect());
+        writes.add([one(200)].into_iter().collect());
         assert_eq!((writes.list.len(), writes.late.len(), writes.len()), (100, 2, 101));
     }
 }

@@ -82,7 +82,7 @@ impl StateCache {
                 let number = written.slots[place];
                 let slot = self.slots.get(number as usize);
                 if let Some(slot) = slot.filter(|slot| slot.is_at(written.stretch, place)) {
-                    order.gathered.push((slot.key.clone(), number));
+                    order.gathered.push((slot.key().into(), number));
                 }
             }
             begin += written.slots.len();
@@ -108,8 +108,8 @@ impl StateCache {
                 break;
             }
             let slot = &self.slots[number as usize];
-            assert!(slot.written > self.folded, "what is in order is dirty, so it was not evicted");
-            changes.entries.push((key.clone(), slot.value.clone()));
+            assert!(slot.written() > self.folded, "what is in order is dirty, so it was not evicted");
+            changes.entries.push((key.clone(), slot.shared_value()));
         }
         changes
     }

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-use super::StateCache;
+use super::{Indexed, StateCache};
 
 /// Slots that are looked at to make room for one entry.
 const LOOKED_AT: usize = 16;
@@ -101,8 +101,8 @@ impl StateCache {
             }
             self.hand = (self.hand + 1) % self.slots.len();
             let slot = &mut self.slots[self.hand];
-            let is_clean = slot.in_use && slot.written <= self.folded;
-            if is_clean && !std::mem::take(slot.read.get_mut()) {
+            let is_clean = slot.is_in_use() && slot.written() <= self.folded;
+            if is_clean && !slot.take_read() {
                 self.evict(self.hand);
             }
         }
@@ -120,16 +120,15 @@ impl StateCache {
 
     fn evict(&mut self, at: usize) {
         let number = at as u32;
+        let hash = self.hash(self.slots[at].key());
         let slot = &mut self.slots[at];
         self.clean.remove(slot.bytes());
         // A key without a value isn't in the store either: nothing is forgotten with it.
-        self.incomplete |= slot.value.is_some();
-        if let Ok(entry) = self.index.find_entry(slot.hash, |&other| other == number) {
+        self.incomplete |= slot.value().is_some();
+        if let Ok(entry) = self.index.find_entry(Indexed::spread(hash), |entry| entry.number == number) {
             entry.remove();
         }
-        slot.key = Box::default();
-        slot.value = None;
-        slot.in_use = false;
+        slot.clear();
         self.free.insert(number);
     }
 
@@ -145,7 +144,7 @@ impl StateCache {
         for _ in 0..slots {
             let Some(last) = self.slots.pop() else { break };
             let from = self.slots.len() as u32;
-            if !last.in_use {
+            if !last.is_in_use() {
                 self.free.remove(&from);
                 continue;
             }
@@ -153,11 +152,12 @@ impl StateCache {
                 self.slots.push(last);
                 break;
             };
-            if let Some(entry) = self.index.find_mut(last.hash, |&number| number == from) {
-                *entry = to;
+            let hash = Indexed::spread(self.hash(last.key()));
+            if let Some(entry) = self.index.find_mut(hash, |entry| entry.number == from) {
+                entry.number = to;
             }
-            if last.written > self.folded {
-                let list = self.dirty.iter_mut().rfind(|list| list.stretch == last.written);
+            if last.written() > self.folded {
+                let list = self.dirty.iter_mut().rfind(|list| list.stretch == last.written());
                 if let Some(list) = list {
                     list.slots[last.place as usize] = to;
                 }
@@ -169,8 +169,7 @@ impl StateCache {
             return false;
         }
         self.slots.shrink_to(self.slots.len() + self.slots.len() / 4);
-        let slots = &self.slots;
-        self.index.shrink_to(slots.len(), |&number| slots[number as usize].hash);
+        self.index.shrink_to(self.slots.len(), |entry| Indexed::spread(entry.hash));
         true
     }
 }

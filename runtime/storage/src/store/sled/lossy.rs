@@ -10,8 +10,10 @@ use std::path::Path;
 use bytes::Bytes;
 
 use super::super::keys::{Item, Key, KeyKind, Scope};
+use super::super::tests::image_after_cut;
 use super::super::value;
 use super::{Open, PIECE_OF_SEGMENT, SealedChange};
+use crate::testing::Random;
 use ironloom_types::ids::{Generation, StreamId, TenantId};
 
 /// How large what is folded is.
@@ -41,25 +43,10 @@ const REAL: Sizes = Sizes {
     in_parts: 10,
 };
 
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, end: u64) -> u64 {
-        self.next() % end
-    }
-}
-
 type Map = BTreeMap<Key, Option<Vec<u8>>>;
 
 fn round(sizes: Sizes, number: u64) -> Vec<SealedChange> {
-    let mut random = Random(number);
+    let mut random = Random::new(number);
     let mut changes = Map::new();
     for _ in 0..sizes.written_pages {
         let key = Scope::MAIN.key(Item::LatestPage(random.below(sizes.pages) as u32));
@@ -166,24 +153,6 @@ fn run(random: &mut Random, sizes: Sizes, piece: usize) -> Cut {
     Cut { sizes, folder, synced, written, position: last, keys_are_synced }
 }
 
-/// One of the files that the disk may hold after the cut.
-fn image(random: &mut Random, cut: &Cut) -> Vec<u8> {
-    let unit = if random.below(2) == 0 { 4096 } else { 512 };
-    // Of 8 units so many are as written last.
-    let written_of_8 = random.below(9);
-    let length = if random.below(2) == 0 { cut.written.len() } else { cut.synced.len() };
-    let mut image = cut.synced.clone();
-    image.resize(length, 0);
-    for at in (0..length).step_by(unit) {
-        if random.below(8) < written_of_8 {
-            let end = (at + unit).min(length);
-            let from = cut.written.get(at..end).unwrap_or_default();
-            image[at..at + from.len()].copy_from_slice(from);
-        }
-    }
-    image
-}
-
 fn check(cut: &Cut, folder: &Path) -> Result<(), String> {
     let open = Open::new(folder, 8 << 20, cut.sizes.segment).map_err(|error| error.to_string())?;
     let get = |key: &Key| match open.get(key) {
@@ -219,14 +188,18 @@ fn check(cut: &Cut, folder: &Path) -> Result<(), String> {
 fn lost(sizes: Sizes, cuts: u64, disks: u64, piece: usize) -> Vec<String> {
     let mut lost = Vec::new();
     for seed in 1..=cuts {
-        let mut random = Random(seed << 32);
+        let mut random = Random::new(seed << 32);
         let cut = run(&mut random, sizes, piece);
         for _ in 0..disks {
             let folder = tempfile::tempdir().unwrap();
             for entry in fs::read_dir(cut.folder.path()).unwrap() {
                 let entry = entry.unwrap();
                 match entry.file_name().to_str().unwrap() {
-                    "db" => fs::write(folder.path().join("db"), image(&mut random, &cut)).unwrap(),
+                    "db" => fs::write(
+                        folder.path().join("db"),
+                        image_after_cut(&mut random, &cut.synced, &cut.written),
+                    )
+                    .unwrap(),
                     "blobs" => {
                         assert_eq!(fs::read_dir(entry.path()).unwrap().count(), 0, "blobs are never synced")
                     }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use super::*;
+use ironloom_types::changes::{Spot, StateChanges};
 use ironloom_types::page::{Page, merge_page};
 use parking_lot::RwLock;
 
@@ -68,6 +69,8 @@ struct Run {
     folding: Option<Stretch>,
     /// The stretches in which keys were written last that are not folded.
     dirty: BTreeMap<String, Stretch>,
+    /// Those of them that were deleted and were nowhere before: a cache that knows that has no entry for them.
+    nowhere: BTreeSet<String>,
     asked: Vec<(Ticket, String, Option<Bytes>)>,
     seed: u64,
     budget: Arc<CacheBudget>,
@@ -88,6 +91,7 @@ impl Run {
             folded: Stretch(0),
             folding: None,
             dirty: BTreeMap::new(),
+            nowhere: BTreeSet::new(),
             asked: Vec::new(),
             seed: 0,
             budget,
@@ -105,7 +109,7 @@ impl Run {
             }
             Step::Fill(which) if !self.asked.is_empty() => {
                 let (ticket, key, value) = self.asked.remove(which.index(self.asked.len()));
-                self.cache.fill(ticket, &key, value);
+                self.cache.fill(ticket, &key, value.as_deref());
             }
             Step::Fill(_) => {}
             Step::End => self.stretch.0 += 1,
@@ -140,46 +144,93 @@ impl Run {
             self.seed += 1;
             effects.insert(KEYS[*key].into(), length.map(|length| bytes(self.seed, length)));
         }
+        self.apply(effects);
+    }
+
+    /// With a spot of each key that may be its own, another's or none.
+    fn apply(&mut self, effects: BTreeMap<Box<str>, Option<Bytes>>) {
+        let mut sought = Vec::new();
+        self.cache.seek(effects.keys().map(|key| &**key), &mut sought);
+        let mut changes = StateChanges::default();
+        let mut before = 0;
+        for ((key, value), sought) in effects.iter().zip(&sought) {
+            let (found, spot) = self.cache.at(sought, key);
+            assert_eq!(found, self.cache.get(key), "{key:?}: sought with others, and alone");
+            self.seed += 1;
+            let spot = if self.seed.is_multiple_of(3) { Spot(self.seed as u32 % 12) } else { spot };
+            changes.push_row("", key, value.as_deref(), spot);
+            before += self.committed_before(key);
+        }
+        let mut unknown = 0;
+        let known = self.cache.costs(
+            &changes,
+            |_, value| value.len() as u64,
+            |key| unknown += self.store.get(key).map_or(0, Bytes::len) as u64,
+        );
+        assert_eq!(known + unknown, before, "the bytes that are replaced");
         for (key, value) in &effects {
+            let was_nowhere = self.nowhere.contains(&**key) || !self.dirty.contains_key(&**key);
+            if value.is_none() && was_nowhere && !self.store.contains_key(&**key) {
+                self.nowhere.insert(key.to_string());
+            } else {
+                self.nowhere.remove(&**key);
+            }
             self.dirty.insert(key.to_string(), self.stretch);
             match value {
                 Some(value) => self.committed.insert(key.to_string(), value.clone()),
                 None => self.committed.remove(&**key),
             };
         }
-        self.cache.apply(self.stretch, effects);
+        self.cache.apply(self.stretch, &changes);
+    }
+
+    fn committed_before(&self, key: &str) -> u64 {
+        self.committed.get(key).map_or(0, Bytes::len) as u64
     }
 
     fn get(&mut self, key: &str) {
         let expected = self.committed.get(key);
         match self.cache.get(key) {
-            Lookup::Value(value) => assert_eq!(Some(value), expected),
+            Lookup::Value(value) => assert_eq!(Some(value), expected.map(|value| &value[..])),
             Lookup::Absent => assert_eq!(None, expected),
             Lookup::AskStore(ticket) => {
-                assert!(!self.dirty.contains_key(key), "{key:?} is dirty and was forgotten");
+                let is_dirty = self.dirty.contains_key(key) && !self.nowhere.contains(key);
+                assert!(!is_dirty, "{key:?} is dirty and was forgotten");
                 assert_eq!(self.store.get(key), expected, "the store does not know {key:?}");
                 let value = self.store.get(key).cloned();
-                self.cache.fill(ticket, key, value);
+                self.cache.fill(ticket, key, value.as_deref());
             }
         }
     }
 
     /// What the checkpoint under way still has to write.
     fn folding_changes(&self) -> BTreeMap<String, Option<Bytes>> {
+        let Some(through) = self.folding else { return BTreeMap::new() };
         let mut changes = BTreeMap::new();
-        let Some(through) = self.folding else { return changes };
         // By parts, as a checkpoint asks for them.
         for from in (0..self.cache.places(through)).step_by(3) {
-            self.cache.written(through, from, from + 3, |key, value| {
-                let twice = changes.insert(key.to_owned(), value.cloned());
-                assert!(twice.is_none(), "{key:?} is folded twice");
-            });
+            let mut shown = Vec::new();
+            self.cache.written(through, from, from + 3, |key, spot| shown.push((key.to_owned(), spot)));
+            for (key, spot) in shown {
+                // Some other entry's, as after it was given another slot.
+                for spot in [spot, Spot(spot.0 + 1), Spot::NONE] {
+                    let value = self.cache.value_written(through, spot, &key);
+                    assert!(value.is_some(), "{key:?} was shown");
+                    changes.entry(key.clone()).or_insert_with(Vec::new).extend(value);
+                }
+            }
         }
-        let due = self.dirty.iter().filter(|(_, written)| **written <= through);
-        assert!(
-            changes.keys().eq(due.map(|(key, _)| key)),
-            "what was written through a stretch, and not later"
-        );
+        let changes: BTreeMap<String, Option<Bytes>> = changes
+            .into_iter()
+            .map(|(key, values)| {
+                assert!(values.len() == 3 && values.iter().all(|value| *value == values[0]), "{key:?} once");
+                (key, values[0].clone())
+            })
+            .collect();
+        let is_due = |key: &String| self.dirty.get(key).is_some_and(|written| *written <= through);
+        assert!(changes.keys().all(is_due), "what was written through a stretch, and not later");
+        let mut due = self.dirty.keys().filter(|key| is_due(key) && !self.nowhere.contains(*key));
+        assert!(due.all(|key| changes.contains_key(key)), "and all of it");
         changes
     }
 
@@ -196,6 +247,7 @@ impl Run {
         self.fold_part(usize::MAX);
         let Some(through) = self.folding.take() else { return };
         self.dirty.retain(|_, written| *written > through);
+        self.nowhere.retain(|key| self.dirty.contains_key(key));
         self.folded = through;
         for key in KEYS.iter().filter(|key| !self.dirty.contains_key(**key)) {
             assert_eq!(
@@ -314,9 +366,10 @@ proptest! {
             order.sort();
         }
         order.sort();
-        let expected: BTreeSet<String> = run.dirty.into_keys().collect();
+        let dirty: BTreeSet<String> = run.dirty.into_keys().collect();
         let found: BTreeSet<String> = order.sorted.keys().map(|key| key.to_string()).collect();
-        prop_assert_eq!(found, expected);
+        prop_assert!(found.is_subset(&dirty), "{found:?} of {dirty:?}");
+        prop_assert!(dirty.difference(&run.nowhere).all(|key| found.contains(key)), "{found:?} of {dirty:?}");
     }
 }
 
@@ -328,18 +381,18 @@ fn value(text: &str) -> Option<Bytes> {
     Some(Bytes::copy_from_slice(text.as_bytes()))
 }
 
-fn one(key: &str, value: Option<Bytes>) -> [(Box<str>, Option<Bytes>); 1] {
-    [(key.into(), value)]
+fn one(key: &str, value: Option<Bytes>) -> StateChanges {
+    [(key, value)].into_iter().collect()
 }
 
 #[test]
 fn an_answer_of_the_store_from_before_a_fold_is_not_believed() {
     let mut cache = StateCache::of_stored_generation(&unbounded());
     let Lookup::AskStore(before) = cache.get("k") else { panic!("nothing is known yet") };
-    cache.apply(FIRST, one("k", value("new")));
+    cache.apply(FIRST, &one("k", value("new")));
     drop(cache.folded(FIRST));
     assert!(cache.shrink_to(0, 100));
-    cache.fill(before, "k", value("old"));
+    cache.fill(before, "k", Some(b"old"));
     assert!(matches!(cache.get("k"), Lookup::AskStore(_)));
 }
 
@@ -349,7 +402,7 @@ fn what_was_read_lately_stays_longest() {
     let mut stayed = 0;
     for read in keys {
         let mut cache = StateCache::of_new_generation(&unbounded());
-        cache.apply(FIRST, keys.map(|key| (key.into(), value("x"))));
+        cache.apply(FIRST, &keys.map(|key| (key, value("x"))).into_iter().collect());
         drop(cache.folded(FIRST));
         let all = cache.bytes().clean;
         // After this none of the three left counts as read.
@@ -368,7 +421,7 @@ fn a_new_generation_never_asks_the_store_until_something_was_evicted() {
     let mut cache = StateCache::of_new_generation(&unbounded());
     assert_eq!(cache.get("k"), Lookup::Absent);
     assert!(!cache.may_be_stored());
-    cache.apply(FIRST, one("k", value("v")));
+    cache.apply(FIRST, &one("k", value("v")));
     drop(cache.folded(FIRST));
     assert!(cache.may_be_stored());
     assert_eq!(cache.get("other"), Lookup::Absent);
@@ -377,12 +430,31 @@ fn a_new_generation_never_asks_the_store_until_something_was_evicted() {
 }
 
 #[test]
+fn a_delete_of_what_is_nowhere_changes_nothing() {
+    let mut cache = StateCache::of_new_generation(&unbounded());
+    cache.apply(FIRST, &one("k", None));
+    assert_eq!((cache.bytes().dirty, cache.get("k")), (0, Lookup::Absent));
+    // The store may be about to get it.
+    cache.apply(FIRST, &one("k", value("1")));
+    cache.apply(SECOND, &one("k", None));
+    let mut written = Vec::new();
+    cache.written(SECOND, 0, 9, |key, spot| written.push((key.to_owned(), spot)));
+    let [(key, spot)] = &written[..] else { panic!("{written:?}") };
+    assert_eq!((&**key, cache.value_written(SECOND, *spot, key)), ("k", Some(None)));
+    // The store may hold it.
+    let mut cache = StateCache::of_stored_generation(&unbounded());
+    cache.apply(FIRST, &one("k", None));
+    assert!(cache.bytes().dirty > 0);
+    assert_eq!(cache.get("k"), Lookup::Absent);
+}
+
+#[test]
 fn bytes_count_values_by_what_may_become_of_them() {
     let mut cache = StateCache::of_new_generation(&unbounded());
-    cache.apply(FIRST, one("key", value("12345")));
+    cache.apply(FIRST, &one("key", value("12345")));
     let one_entry = cache.bytes().dirty;
     assert!(one_entry >= "key".len() + "12345".len());
-    cache.apply(SECOND, one("key", value("1234567")));
+    cache.apply(SECOND, &one("key", value("1234567")));
     assert_eq!(cache.bytes(), CacheBytes { dirty: one_entry + 2, clean: 0 });
     drop(cache.folded(FIRST));
     assert_eq!(cache.bytes(), CacheBytes { dirty: one_entry + 2, clean: 0 }, "it was written again");
@@ -393,7 +465,7 @@ fn bytes_count_values_by_what_may_become_of_them() {
 /// Has a cache ask for a key, and hands it the store's answer.
 fn read(cache: &mut StateCache, key: &str, answer: Option<Bytes>) {
     if let Lookup::AskStore(ticket) = cache.get(key) {
-        cache.fill(ticket, key, answer);
+        cache.fill(ticket, key, answer.as_deref());
     }
 }
 
@@ -443,10 +515,10 @@ fn a_cache_has_its_share_whatever_another_one_keeps() {
 fn free_slots_are_given_back_and_each_entry_is_found_afterwards() {
     let mut cache = StateCache::of_new_generation(&unbounded());
     let keys: Vec<String> = (0..1_000).map(|n| format!("k{n}")).collect();
-    keys.iter().for_each(|key| cache.apply(FIRST, one(key, value(key))));
+    keys.iter().for_each(|key| cache.apply(FIRST, &one(key, value(key))));
     drop(cache.folded(FIRST));
     // Every tenth is dirty, from the first to the last slot.
-    keys.iter().step_by(10).for_each(|key| cache.apply(SECOND, one(key, value("new"))));
+    keys.iter().step_by(10).for_each(|key| cache.apply(SECOND, &one(key, value("new"))));
     assert!(!cache.is_sparse());
     assert!(cache.shrink_to(0, 10_000));
     assert!(cache.is_sparse());
@@ -454,7 +526,7 @@ fn free_slots_are_given_back_and_each_entry_is_found_afterwards() {
     assert!(!cache.is_sparse());
     for (n, key) in keys.iter().enumerate() {
         match cache.get(key) {
-            Lookup::Value(value) => assert_eq!((n % 10, &value[..]), (0, &b"new"[..])),
+            Lookup::Value(value) => assert_eq!((n % 10, value), (0, &b"new"[..])),
             other => assert!(n % 10 > 0 && matches!(other, Lookup::AskStore(_)), "{key}: {other:?}"),
         }
     }
@@ -473,7 +545,7 @@ fn cost_of_a_lookup_and_of_a_commit() {
         let commit = |cache: &mut StateCache| {
             let begin = std::time::Instant::now();
             for (n, name) in names.iter().enumerate() {
-                cache.apply(FIRST, one(name, Some(bytes(n as u64, 32))));
+                cache.apply(FIRST, &one(name, Some(bytes(n as u64, 32))));
             }
             begin.elapsed().as_nanos() as u64 / keys
         };

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use proptest::prelude::*;
 
 use super::*;
+use ironloom_types::clock::Timestamp;
 use ironloom_types::ids::{Digest, Generation, Ordinal, Revision, Sequence, StreamId, TenantId};
 
 /// An item that owns its texts.
@@ -34,12 +35,15 @@ impl Owned {
             KeyKind::Idempotency => Item::Idempotency(self.hash),
             KeyKind::Block => Item::Block(Sequence(self.number)),
             KeyKind::Package => Item::Package(Digest(self.hash)),
+            KeyKind::Stream => Item::Stream(&self.first),
             KeyKind::Lane => Item::Lane(generation),
             KeyKind::State => Item::State(generation, &self.first),
             KeyKind::Timer => Item::Timer(generation, &self.first),
             KeyKind::Alarm => Item::Alarm(generation, Cow::Borrowed(&self.first), &self.second),
             KeyKind::DeadLetter => Item::DeadLetter(generation, self.number),
             KeyKind::Invocation => Item::Invocation(generation, Ordinal(self.number), 1),
+            KeyKind::Episode => Item::Episode(generation, Timestamp(self.number), 7),
+            KeyKind::EpisodeTime => Item::EpisodeTime(Timestamp(self.number), Generation(3), 7),
         }
     }
 
@@ -48,13 +52,16 @@ impl Owned {
         let item = self.item();
         let number = match item {
             Item::PointPage(_) | Item::LatestPage(_) | Item::Revision(..) => u64::from(self.number as u32),
-            Item::Block(_) | Item::DeadLetter(..) | Item::Invocation(..) => self.number,
+            Item::Block(_) | Item::DeadLetter(..) | Item::Invocation(..) | Item::Episode(..) => self.number,
+            Item::EpisodeTime(..) => self.number,
             _ => 0,
         };
         let first = match item {
-            Item::Installation(text) | Item::Receipt(text) | Item::State(_, text) | Item::Timer(_, text) => {
-                text.to_owned()
-            }
+            Item::Installation(text)
+            | Item::Receipt(text)
+            | Item::Stream(text)
+            | Item::State(_, text)
+            | Item::Timer(_, text) => text.to_owned(),
             Item::Revision(text, _) | Item::Alarm(_, text, _) => text.into_owned(),
             _ => String::new(),
         };
@@ -143,7 +150,7 @@ proptest! {
         let (is_of_generation, is_state) = match &item {
             Item::State(of, text) => (*of == generation, *of == generation && text.starts_with(&prefix)),
             Item::Lane(of) | Item::Timer(of, _) | Item::Alarm(of, ..) | Item::DeadLetter(of, _)
-            | Item::Invocation(of, ..) => (*of == generation, false),
+            | Item::Invocation(of, ..) | Item::Episode(of, ..) => (*of == generation, false),
             _ => (false, false),
         };
         if kind as u8 >= KeyKind::Lane as u8 {
@@ -184,12 +191,21 @@ fn the_bytes_of_keys_are_these() {
         (Item::Idempotency([7; 32]), with(21, 0, &[7; 32])),
         (Item::Block(Sequence(1)), with(22, 0, &[0, 0, 0, 0, 0, 0, 0, 1])),
         (Item::Package(Digest([8; 32])), with(23, 0, &[8; 32])),
+        (Item::Stream("scale-7"), with(24, 0, b"scale-7")),
         (Item::Lane(Generation(6)), with(32, 6, b"")),
         (Item::State(Generation(6), "pig/1"), with(33, 6, b"pig/1")),
         (Item::Timer(Generation(6), "soon"), with(34, 6, b"soon")),
         (Item::Alarm(Generation(6), "fe\0ver".into(), "a\0b"), with(35, 6, b"fe\0\xffver\0\0a\0b")),
         (Item::DeadLetter(Generation(6), 9), with(36, 6, &[0, 0, 0, 0, 0, 0, 0, 9])),
         (Item::Invocation(Generation(6), Ordinal(9), 2), with(37, 6, &[0, 0, 0, 0, 0, 0, 0, 9, 0, 0, 0, 2])),
+        (
+            Item::Episode(Generation(6), Timestamp(258), 9),
+            with(38, 6, &[0, 0, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 0, 0, 0, 9]),
+        ),
+        (
+            Item::EpisodeTime(Timestamp(258), Generation(6), 9),
+            with(25, 0, &[0, 0, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 0, 0, 0, 6, 0, 0, 0, 0, 0, 0, 0, 9]),
+        ),
     ];
     for (item, bytes) in golden {
         assert_eq!(scope.key(item.clone()).as_bytes(), bytes, "{item:?}");

@@ -166,6 +166,11 @@ impl Run {
     }
 
     fn scan(&self, range: &KeyRange, limit: usize) {
+        self.scan_one_way(range, limit);
+        self.scan_one_way(&range.clone().reversed(), limit);
+    }
+
+    fn scan_one_way(&self, range: &KeyRange, limit: usize) {
         let mut found: Vec<(Key, Bytes)> = Vec::new();
         loop {
             let after = found.last().map(|(key, _)| key);
@@ -178,7 +183,7 @@ impl Run {
             }
         }
         found.retain(|(key, _)| *key != Key::format() && *key != Key::epoch());
-        let expected = self.model.iter().filter(|(key, _)| range.contains(key));
+        let expected = range.in_order(self.model.iter()).filter(|(key, _)| range.contains(key));
         let expected: Vec<_> = expected.map(|(key, value)| (key.clone(), value.clone())).collect();
         assert_eq!(keys_of(&found), keys_of(&expected));
         assert!(found == expected, "keys agree, values don't");
@@ -299,7 +304,7 @@ fn the_engines_names_are_those_of_the_configuration() {
         assert_eq!(kind.name().parse::<EngineKind>().unwrap(), kind);
     }
     let unknown = "rocks".parse::<EngineKind>().unwrap_err();
-    assert_eq!(unknown.to_string(), "\"rocks\" is not an engine; the engines are sled and redb");
+    assert_eq!(unknown.to_string(), "\"rocks\" is not an engine; the engines are redb and sled");
 }
 
 /// Prints what a checkpoint costs: `cargo test --release cost_of -- --ignored --nocapture`.

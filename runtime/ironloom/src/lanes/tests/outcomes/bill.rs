@@ -1,7 +1,5 @@
 //! What an invocation's effects cost.
 
-use bytes::Bytes;
-
 use super::*;
 use crate::lanes::price::Bill;
 use ironloom_types::effects::Refused;
@@ -15,8 +13,8 @@ fn each_effect_is_on_the_bill_once() {
     let refuse = |reading| Refused { frame: 0, reading, reason: "no".into() };
     let mut effects = Effects { refused: vec![refuse(0), refuse(1)], ..Effects::default() };
     for n in 0..7 {
-        let value = (n > 0).then(|| Bytes::from(vec![b'v'; 10 * n]));
-        effects.state.push((format!("key {n}").into(), value));
+        let value = (n > 0).then(|| vec![b'v'; 10 * n]);
+        effects.state.push(&format!("key {n}"), value.as_deref());
     }
     for _ in 0..6 {
         effects.derived.push(PointNumber(3), Timestamp(1), Quality::Good, ValueRef::Text("abc"));
@@ -29,7 +27,8 @@ fn each_effect_is_on_the_bill_once() {
     }
     for n in 0..2 {
         let key = (SlotName::new("hot").unwrap(), format!("e{n}").into());
-        effects.alarms.insert(key, Some("42".into()));
+        let act = AlarmAct::Raise { message: "42".into(), since: None };
+        effects.alarms.push(AlarmChange { key, act });
     }
     let work = readings(&lane, &table, 1, 2);
     let done = run_with(&lane, &work, report(Outcome::Ok, effects), 0, &letters([5, 6], 260));
@@ -42,6 +41,7 @@ fn each_effect_is_on_the_bill_once() {
         state_bytes: 1,
         derived: 6,
         new_points: 5,
+        matches: 0,
         dead_letters: 4,
         timers: 3,
         alarms: 2,

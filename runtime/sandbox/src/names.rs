@@ -1,9 +1,9 @@
 //! The imports and exports of a component, read from its sections without compiling it.
 
-use wasmparser::{Parser, Payload};
+use wasmparser::{BinaryReaderError, Parser, Payload};
 
 /// The names of imports and exports, with versions.
-pub(super) fn names(component: &[u8]) -> anyhow::Result<(Vec<String>, Vec<String>)> {
+pub fn names(component: &[u8]) -> Result<(Vec<String>, Vec<String>), BinaryReaderError> {
     let (mut imports, mut exports) = (Vec::new(), Vec::new());
     // Modules and components within the component have imports and exports of their own.
     let mut depth = 0_u32;

@@ -1,0 +1,61 @@
+//! The router of all operations: each request is admitted by what the table says of its operation.
+
+use std::future::{Ready, ready};
+use std::task::{Context, Poll};
+
+use axum::extract::Request;
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::Router;
+use futures_util::future::Either;
+use tower::Service;
+use tower::layer::layer_fn;
+
+use super::Api;
+use super::connections::InReserve;
+use super::facade::RETRY_SOON;
+use super::operation::Operation;
+use super::params::Params;
+use super::problem::Problem;
+use super::routes::OPERATIONS;
+
+/// The routes, each of which knows its query.
+pub(super) fn routes() -> Router<Api> {
+    OPERATIONS.iter().fold(Router::new(), |router, operation| {
+        let admitted = layer_fn(move |handler| Admitted { operation, handler });
+        router.route(operation.path, (operation.handler)().route_layer(admitted))
+    })
+}
+
+/// A handler that sees only requests of its operation that may be answered now, with their query.
+#[derive(Clone)]
+struct Admitted<S> {
+    operation: &'static Operation,
+    handler: S,
+}
+
+impl<S: Service<Request, Response = Response>> Service<Request> for Admitted<S> {
+    type Response = Response;
+    type Error = S::Error;
+    type Future = Either<S::Future, Ready<Result<Response, S::Error>>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.handler.poll_ready(context)
+    }
+
+    fn call(&mut self, request: Request) -> Self::Future {
+        match admit(self.operation, request) {
+            Ok(request) => Either::Left(self.handler.call(request)),
+            Err(problem) => Either::Right(ready(Ok(problem.into_response()))),
+        }
+    }
+}
+
+fn admit(operation: &Operation, mut request: Request) -> Result<Request, Problem> {
+    if operation.bulk && request.extensions().get::<InReserve>().is_some() {
+        let detail = "all connections for large requests are taken";
+        return Err(Problem::unavailable("busy", detail, RETRY_SOON));
+    }
+    let params = Params::of(request.uri(), operation.query)?;
+    request.extensions_mut().insert(params);
+    Ok(request)
+}

@@ -1,0 +1,206 @@
+//! Reads a backup, and holds each part of it against its digest.
+
+use std::io::{self, BufReader, Read};
+
+use bytes::Bytes;
+use lz4_flex::frame::FrameDecoder;
+
+use super::hashed::Hashed;
+use super::{
+    BackupError, FAILED, FORMAT, HEAD, Head, JOURNAL, LOG, MAX_ENTRIES, MAX_IN_MEMORY, PACKAGES, PARTS, Part,
+    STORE,
+};
+use ironloom_storage::journal::is_block_file;
+use ironloom_storage::log::is_segment;
+use ironloom_storage::store;
+
+/// Takes the parts of a backup as they come. What it has taken counts only once all of it was read: the digests come
+/// last.
+pub(crate) trait Sink {
+    /// The first that comes.
+    fn head(&mut self, head: &Head) -> Result<(), BackupError>;
+    /// A segment of the log.
+    fn segment(&mut self, name: &str, bytes: u64, from: &mut dyn Read) -> Result<(), BackupError>;
+    /// A key of the store with its value.
+    fn key(&mut self, key: &[u8], value: Bytes) -> Result<(), BackupError>;
+    /// A package's file.
+    fn package(&mut self, name: &str, bytes: u64, from: &mut dyn Read) -> Result<(), BackupError>;
+    /// A block file.
+    fn blocks(&mut self, name: &str, bytes: u64, from: &mut dyn Read) -> Result<(), BackupError>;
+}
+
+/// Looks at a backup and keeps nothing of it.
+#[derive(Debug, Default)]
+pub(crate) struct Check {
+    pub head: Option<Head>,
+    pub keys: u64,
+    pub packages: u64,
+}
+
+impl Sink for Check {
+    fn head(&mut self, head: &Head) -> Result<(), BackupError> {
+        self.head = Some(head.clone());
+        Ok(())
+    }
+
+    fn segment(&mut self, _: &str, _: u64, from: &mut dyn Read) -> Result<(), BackupError> {
+        pass(from)
+    }
+
+    fn key(&mut self, _: &[u8], _: Bytes) -> Result<(), BackupError> {
+        self.keys += 1;
+        Ok(())
+    }
+
+    fn package(&mut self, _: &str, _: u64, from: &mut dyn Read) -> Result<(), BackupError> {
+        self.packages += 1;
+        pass(from)
+    }
+
+    fn blocks(&mut self, _: &str, _: u64, from: &mut dyn Read) -> Result<(), BackupError> {
+        pass(from)
+    }
+}
+
+fn pass(from: &mut dyn Read) -> Result<(), BackupError> {
+    io::copy(from, &mut io::sink())?;
+    Ok(())
+}
+
+/// Reads the whole of a backup.
+///
+/// # Errors
+/// Unless it is whole and every part has its digest.
+pub(crate) fn read(from: impl Read, sink: &mut dyn Sink) -> Result<(), BackupError> {
+    let mut archive = tar::Archive::new(BufReader::with_capacity(1 << 20, FrameDecoder::new(from)));
+    let mut found: Vec<Part> = Vec::new();
+    let mut ended = false;
+    for entry in archive.entries().map_err(not_read)? {
+        let entry = entry.map_err(not_read)?;
+        let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
+        let bytes = entry.size();
+        if ended {
+            return Err(BackupError::damaged(format!("{name:?} comes behind its end")));
+        }
+        if found.len() >= MAX_ENTRIES {
+            return Err(BackupError::damaged(format!("it has more than {MAX_ENTRIES} parts")));
+        }
+        let mut entry = Hashed::new(entry);
+        match name.as_str() {
+            HEAD if found.is_empty() => sink.head(&head(&whole(&name, bytes, &mut entry)?)?)?,
+            PARTS => {
+                let told: Vec<Part> = parse(PARTS, &whole(&name, bytes, &mut entry)?)?;
+                compare(&told, &found)?;
+                ended = true;
+                continue;
+            }
+            FAILED => {
+                let reason = whole(&name, bytes, &mut entry)?;
+                return Err(BackupError::Failed(String::from_utf8_lossy(&reason).into_owned()));
+            }
+            _ if found.is_empty() => {
+                return Err(BackupError::damaged(format!("it begins with {name:?}, not with {HEAD}")));
+            }
+            _ => part(&name, bytes, &mut entry, sink)?,
+        }
+        // Whoever took less than all of it has not seen what it is.
+        io::copy(&mut entry, &mut io::sink()).map_err(not_read)?;
+        let (read, sha256) = entry.finish();
+        if read != bytes {
+            return Err(BackupError::damaged(format!("{name} ends after {read} of {bytes} bytes")));
+        }
+        found.push(Part { name, bytes, sha256 });
+    }
+    if !ended {
+        return Err(BackupError::damaged("it was cut off: its end is missing"));
+    }
+    // To the checksum of the compressed stream.
+    io::copy(&mut archive.into_inner(), &mut io::sink()).map_err(not_read)?;
+    Ok(())
+}
+
+pub(super) fn not_read(error: io::Error) -> BackupError {
+    match error.kind() {
+        // What the decoder and the archive say of bytes that they can't read.
+        io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof | io::ErrorKind::Other => {
+            BackupError::damaged(error.to_string())
+        }
+        _ => BackupError::Io(error),
+    }
+}
+
+fn part(name: &str, bytes: u64, entry: &mut dyn Read, sink: &mut dyn Sink) -> Result<(), BackupError> {
+    let is_digest = |name: &str| name.len() == 64 && name.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if let Some(segment) = name.strip_prefix(LOG).filter(|segment| is_segment(segment)) {
+        sink.segment(segment, bytes, entry)
+    } else if name.starts_with(STORE) {
+        keys(name, &whole(name, bytes, entry)?, sink)
+    } else if let Some(package) = name.strip_prefix(PACKAGES).filter(|package| is_digest(package)) {
+        sink.package(package, bytes, entry)
+    } else if let Some(file) = name.strip_prefix(JOURNAL).filter(|file| is_block_file(file)) {
+        sink.blocks(file, bytes, entry)
+    } else {
+        Err(BackupError::damaged(format!("{name:?} is no part of a backup")))
+    }
+}
+
+/// The keys of an entry of the store. Its bytes are held against their digest before the keys count.
+fn keys(name: &str, bytes: &[u8], sink: &mut dyn Sink) -> Result<(), BackupError> {
+    let damaged = || BackupError::damaged(format!("{name} doesn't have whole keys and values"));
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        let (key_length, after) = rest.split_first_chunk::<2>().ok_or_else(damaged)?;
+        let (value_length, after) = after.split_first_chunk::<4>().ok_or_else(damaged)?;
+        let key_length = usize::from(u16::from_le_bytes(*key_length));
+        let value_length = u32::from_le_bytes(*value_length) as usize;
+        let (key, after) = after.split_at_checked(key_length).ok_or_else(damaged)?;
+        let (value, after) = after.split_at_checked(value_length).ok_or_else(damaged)?;
+        sink.key(key, Bytes::copy_from_slice(value))?;
+        rest = after;
+    }
+    Ok(())
+}
+
+fn head(bytes: &[u8]) -> Result<Head, BackupError> {
+    /// The fields that every format has.
+    #[derive(serde::Deserialize)]
+    struct Formats {
+        format: u32,
+        #[serde(default)]
+        version: String,
+    }
+    let Formats { format, version } = parse(HEAD, bytes)?;
+    if format != FORMAT {
+        return Err(BackupError::OtherFormat { what: "format", found: format, known: FORMAT, version });
+    }
+    let head: Head = parse(HEAD, bytes)?;
+    if head.store_format != store::FORMAT {
+        let (found, known) = (head.store_format, store::FORMAT);
+        return Err(BackupError::OtherFormat { what: "a store of format", found, known, version });
+    }
+    Ok(head)
+}
+
+fn parse<T: serde::de::DeserializeOwned>(name: &str, bytes: &[u8]) -> Result<T, BackupError> {
+    serde_json::from_slice(bytes)
+        .map_err(|error| BackupError::damaged(format!("{name} can't be read: {error}")))
+}
+
+fn whole(name: &str, bytes: u64, from: &mut dyn Read) -> Result<Vec<u8>, BackupError> {
+    if bytes > MAX_IN_MEMORY {
+        return Err(BackupError::damaged(format!("{name} claims {bytes} bytes")));
+    }
+    let mut all = Vec::new();
+    from.read_to_end(&mut all).map_err(not_read)?;
+    Ok(all)
+}
+
+fn compare(told: &[Part], found: &[Part]) -> Result<(), BackupError> {
+    if let Some((told, _)) = told.iter().zip(found).find(|(told, found)| told != found) {
+        return Err(BackupError::damaged(format!("{} isn't as it was written", told.name)));
+    }
+    if told.len() == found.len() {
+        return Ok(());
+    }
+    Err(BackupError::damaged(format!("it has {} parts and should have {}", found.len(), told.len())))
+}

@@ -1,0 +1,207 @@
+//! Backups written, read, damaged and restored.
+
+use std::fs;
+use std::path::Path;
+
+use bytes::Bytes;
+use proptest::prelude::*;
+
+use super::*;
+use ironloom_storage::store::{self, EngineKind, Item, Key, KeyRange, Scope};
+use ironloom_types::ids::{Epoch, Generation};
+
+fn head_of(engine: &str) -> Head {
+    Head {
+        format: FORMAT,
+        store_format: store::FORMAT,
+        version: "0.1.0".to_owned(),
+        made: Timestamp(1),
+        engine: engine.to_owned(),
+        through: 7,
+        folded: 3,
+        epoch: 5,
+        bytes: Sizes { log: 0, store: 1, packages: 3, journal: 4 },
+    }
+}
+
+fn state(key: &str) -> Key {
+    Scope::MAIN.key(Item::State(Generation(1), key))
+}
+
+/// A backup of two keys, a package and a block file.
+fn archive() -> Vec<u8> {
+    let mut writer = Writer::begin(Vec::new(), &head_of("redb")).unwrap();
+    writer.key(&state("a"), &Bytes::from_static(b"one")).unwrap();
+    writer.key(&state("b"), &Bytes::new()).unwrap();
+    writer.end_keys().unwrap();
+    writer.package(&"ab".repeat(32), 3, &b"tar"[..]).unwrap();
+    writer.blocks("0000000001.blocks", 4, &b"rows"[..]).unwrap();
+    writer.finish().unwrap()
+}
+
+fn check(bytes: &[u8]) -> Result<Check, String> {
+    let mut check = Check::default();
+    read(bytes, &mut check).map(|()| check).map_err(|error| error.to_string())
+}
+
+fn all_keys(data: &Path, engine: EngineKind) -> Vec<(Key, Bytes)> {
+    let store = store::open(engine, &data.join("store"), 1 << 20).unwrap();
+    store.scan(&KeyRange::everything(), None, 100).unwrap().entries
+}
+
+#[test]
+fn a_backup_is_restored_into_either_engine() {
+    let folder = tempfile::tempdir().unwrap();
+    let checked = check(&archive()).unwrap();
+    assert_eq!((checked.keys, checked.packages), (2, 1));
+    for engine in EngineKind::ALL {
+        let data = folder.path().join(engine.name());
+        let restored = restore(&archive()[..], &data, Some(engine)).unwrap();
+        assert_eq!((restored.head, restored.engine, restored.keys), (head_of("redb"), engine, 2));
+        assert!(!is_cut_off(&data));
+        assert_eq!(fs::read(data.join("packages").join("ab".repeat(32))).unwrap(), b"tar");
+        assert_eq!(fs::read(data.join("journal/0000000001.blocks")).unwrap(), b"rows");
+        let states: Vec<_> =
+            all_keys(&data, engine).into_iter().filter(|(key, _)| key.state_text().is_some()).collect();
+        let expected = [(state("a"), Bytes::from_static(b"one")), (state("b"), Bytes::new())];
+        assert_eq!(states, expected);
+        assert_eq!(store::open(engine, &data.join("store"), 1 << 20).unwrap().epoch(), Epoch(5));
+    }
+}
+
+#[test]
+fn a_folder_with_anything_in_it_is_refused_and_left_as_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir(folder.path().join("log")).unwrap();
+    let error = restore(&archive()[..], folder.path(), None).unwrap_err().to_string();
+    assert!(error.contains("isn't empty: it has \"log\""), "{error}");
+    assert!(folder.path().join("log").exists() && !folder.path().join("store").exists());
+}
+
+#[test]
+fn nothing_is_left_of_a_backup_that_is_damaged() {
+    let parent = tempfile::tempdir().unwrap();
+    let data = parent.path().join("data");
+    let whole = archive();
+    let error = restore(&whole[..whole.len() - 20], &data, None).unwrap_err().to_string();
+    assert!(error.contains("the backup is damaged"), "{error}");
+    assert!(!data.exists(), "what was made goes");
+    // A folder that was there, such as a mounted disk, stays.
+    fs::create_dir(&data).unwrap();
+    restore(&whole[..whole.len() - 20], &data, None).unwrap_err();
+    let left: Vec<_> = fs::read_dir(&data).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left, ["lock"]);
+    restore(&whole[..], &data, None).unwrap();
+}
+
+#[test]
+fn a_restore_that_was_cut_off_is_seen_and_begun_again() {
+    let parent = tempfile::tempdir().unwrap();
+    let data = parent.path();
+    for name in ["restoring", "log", "journal/0000000009.blocks", "store/sled/db"] {
+        let path = data.join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        if name == "log" { fs::create_dir(path).unwrap() } else { fs::write(path, b"half").unwrap() }
+    }
+    assert!(is_cut_off(data));
+    restore(&archive()[..], data, None).unwrap();
+    assert!(!is_cut_off(data) && !data.join("journal/0000000009.blocks").exists());
+    assert_eq!(
+        all_keys(data, EngineKind::Redb).iter().filter(|(key, _)| key.state_text().is_some()).count(),
+        2
+    );
+}
+
+#[test]
+fn whoever_could_not_go_on_says_why() {
+    let mut writer = Writer::begin(Vec::new(), &head_of("redb")).unwrap();
+    // The rest of a file that can't be read is made up for, so that the reason can follow.
+    let broken = writer.blocks("0000000001.blocks", 4_000, std::io::Read::chain(&b"rows"[..], Broken));
+    assert!(broken.unwrap_err().to_string().contains("the disk broke"));
+    let bytes = writer.fail("the disk broke").unwrap();
+    let error = check(&bytes).unwrap_err();
+    assert_eq!(error, "the backup isn't whole, since the server could not go on: the disk broke");
+}
+
+struct Broken;
+
+impl std::io::Read for Broken {
+    fn read(&mut self, _: &mut [u8]) -> std::io::Result<usize> {
+        Err(std::io::Error::other("the disk broke"))
+    }
+}
+
+#[test]
+fn names_that_lead_elsewhere_are_no_part_of_a_backup() {
+    for name in ["../x", "journal/../../x", "journal/x", "log/1.log", "packages/x", "x", "store"] {
+        let mut writer = Writer::begin(Vec::new(), &head_of("redb")).unwrap();
+        // The tar crate itself refuses some of them.
+        if writer.entry(name, 1, &b"x"[..]).is_err() {
+            continue;
+        }
+        let error = check(&writer.finish().unwrap()).unwrap_err();
+        assert!(error.contains("is no part of a backup"), "{name}: {error}");
+    }
+}
+
+#[test]
+fn other_formats_are_named() {
+    let other = Head { format: FORMAT + 1, ..head_of("redb") };
+    let error = check(&Writer::begin(Vec::new(), &other).unwrap().finish().unwrap()).unwrap_err();
+    assert_eq!(
+        error,
+        "the backup has format 2, and this version knows 1: use the version that made it, 0.1.0"
+    );
+    let other = Head { store_format: store::FORMAT + 1, ..head_of("redb") };
+    let error = check(&Writer::begin(Vec::new(), &other).unwrap().finish().unwrap()).unwrap_err();
+    assert!(error.contains("a store of format"), "{error}");
+}
+
+/// The contents of a backup that is taken, in short: their digests were right.
+fn told(bytes: &[u8]) -> Option<(Option<Head>, u64, u64)> {
+    let mut sink = Check::default();
+    read(bytes, &mut sink).ok().map(|()| (sink.head, sink.keys, sink.packages))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+    #[test]
+    fn no_changed_byte_and_no_missing_end_is_taken(at in any::<proptest::sample::Index>(), flip in 1u8.., cut in any::<bool>()) {
+        let whole = archive();
+        let mut bytes = whole.clone();
+        let at = at.index(bytes.len());
+        if cut { bytes.truncate(at) } else { bytes[at] ^= flip }
+        // Zeros may be copied from other zeros, and those between the parts mean nothing: then it says the same.
+        let taken = told(&bytes);
+        prop_assert!(taken.is_none() || !cut && taken == told(&whole), "byte {} of {}", at, bytes.len());
+    }
+}
+
+#[test]
+fn many_keys_come_in_several_parts_and_in_order() {
+    let mut writer = Writer::begin(Vec::new(), &head_of("redb")).unwrap();
+    let value = Bytes::from(vec![7; 100_000]);
+    for number in 0..100 {
+        writer.key(&state(&format!("{number:03}")), &value).unwrap();
+    }
+    writer.end_keys().unwrap();
+    assert_eq!(writer.of_store, 3, "4 MiB each");
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    restore(&writer.finish().unwrap()[..], &data, None).unwrap();
+    let keys = all_keys(&data, EngineKind::Redb);
+    let texts: Vec<&str> = keys.iter().filter_map(|(key, _)| key.state_text()).collect();
+    // A page ends after 1 MiB.
+    assert_eq!(texts[..10], ["000", "001", "002", "003", "004", "005", "006", "007", "008", "009"]);
+}
+
+#[test]
+fn the_form_of_keys_is_as_described() {
+    let mut writer = Writer::begin(Vec::new(), &head_of("redb")).unwrap();
+    writer.key(&state("k"), &Bytes::from_static(b"v")).unwrap();
+    let key = state("k");
+    let mut expected = vec![key.as_bytes().len() as u8, 0, 1, 0, 0, 0];
+    expected.extend_from_slice(key.as_bytes());
+    expected.push(b'v');
+    assert_eq!(writer.keys, expected);
+}

@@ -1,0 +1,186 @@
+//! `ironloom capsule`: the last invocations of an installation as one file, and running them again.
+//!
+//! The file is a tar with the capsule as JSON and the package as it was sent.
+
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use bytes::Bytes;
+use clap::{Args, Subcommand};
+
+use super::client::{Client, segment};
+use super::failure::{Failure, Outcome};
+use super::r#try::{Interrupted, failure};
+use super::{Global, output, pack};
+use crate::api::capsule::{Capsule as Contents, LAST, Rerun};
+use crate::api::host::Start;
+use crate::feeds::Trial;
+use ironloom_types::limits::MAX_PACKAGE;
+
+/// The members of the file.
+const CAPSULE: &str = "capsule.json";
+const PACKAGE: &str = "package.app.tar";
+/// The longest capsule without its package.
+const MAX_CAPSULE: u64 = 1 << 30;
+
+/// Takes an installation's last invocations along as one file, the package and what the app had before them included;
+/// `ironloom capsule run FILE` runs them again on any machine
+#[derive(Args, Debug)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(super) struct Capsule {
+    #[command(subcommand)]
+    what: Option<What>,
+    /// The installation
+    id: Option<String>,
+    /// How many of its invocations, 1 to 1,000
+    #[arg(long, default_value_t = LAST, value_name = "N")]
+    last: u64,
+    /// The file to write [default: ID.capsule.tar]
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// Run the invocations of a capsule again, without a server. Exit code 1 if one does something else than it did
+    Run {
+        /// The capsule's file
+        file: PathBuf,
+    },
+}
+
+impl Capsule {
+    pub(super) fn run(self, global: &Global, start: Start) -> Outcome {
+        match (&self.what, &self.id) {
+            (Some(What::Run { file }), _) => run(global, start, file),
+            (None, Some(id)) => self.take(global, id),
+            (None, None) => {
+                Err(Failure::Misuse("name an installation, or `run` with a capsule's file".to_owned()))
+            }
+        }
+    }
+
+    fn take(&self, global: &Global, id: &str) -> Outcome {
+        let client = Client::new(&global.url);
+        if output::is_watched() {
+            output::note(
+                "running its invocations again to find what was before the last ones: this may take a while",
+            );
+        }
+        let query = [("last", Some(self.last.to_string()))];
+        let answer = client.get(&format!("/v1/installations/{}/capsule", segment(id)), &query)?;
+        let contents: Contents = answer.read()?;
+        let package = contents.package.to_string();
+        let package = client.get_bytes(&format!("/v1/packages/{}/file", segment(&package)))?;
+        let file = self.output.clone().unwrap_or_else(|| PathBuf::from(format!("{id}.capsule.tar")));
+        let shown = file.display();
+        let tar = write(&answer.text, &package).with_context(|| format!("can't write {shown}"))?;
+        pack::write_whole(&file, &tar).with_context(|| format!("can't write {shown}"))?;
+        let count = output::counted(contents.invocations.len() as u64, "invocation");
+        output::done(global, &format!("{count} in {shown}; `ironloom capsule run {shown}` runs them again"))
+    }
+}
+
+fn write(capsule: &str, package: &[u8]) -> std::io::Result<Vec<u8>> {
+    let mut tar = tar::Builder::new(Vec::new());
+    for (name, bytes) in [(CAPSULE, capsule.as_bytes()), (PACKAGE, package)] {
+        let mut header = tar::Header::new_ustar();
+        header.set_size(bytes.len() as u64);
+        header.set_mode(0o644);
+        tar.append_data(&mut header, name, bytes)?;
+    }
+    tar.into_inner()
+}
+
+/// Reads a file back; nothing is unpacked to the disk.
+fn read(file: &Path) -> Result<(Contents, Bytes), Failure> {
+    let shown = file.display();
+    let wrong =
+        |problem: &dyn std::fmt::Display| Failure::File(format!("{shown} is not a capsule: {problem}"));
+    let bytes = std::fs::File::open(file).with_context(|| format!("{shown} can't be read"))?;
+    let mut tar = tar::Archive::new(std::io::BufReader::new(bytes));
+    let (mut capsule, mut package) = (None, None);
+    for entry in tar.entries().map_err(|error| wrong(&error))? {
+        let mut entry = entry.map_err(|error| wrong(&error))?;
+        let name = entry.path().map_err(|error| wrong(&error))?.display().to_string();
+        let (place, most) = match name.as_str() {
+            CAPSULE => (&mut capsule, MAX_CAPSULE),
+            PACKAGE => (&mut package, MAX_PACKAGE as u64),
+            _ => return Err(wrong(&format_args!("{name:?} is in it"))),
+        };
+        if entry.size() > most {
+            return Err(wrong(&format_args!(
+                "{name} has {} bytes; at most {most} are allowed",
+                entry.size()
+            )));
+        }
+        let mut bytes = Vec::new();
+        entry.read_to_end(&mut bytes).map_err(|error| wrong(&error))?;
+        *place = Some(bytes);
+    }
+    let (Some(capsule), Some(package)) = (capsule, package) else {
+        return Err(wrong(&format_args!("it lacks {CAPSULE} or {PACKAGE}")));
+    };
+    let capsule =
+        serde_json::from_slice(&capsule).map_err(|error| wrong(&format_args!("{CAPSULE}: {error}")))?;
+    Ok((capsule, package.into()))
+}
+
+fn run(global: &Global, start: Start, file: &Path) -> Outcome {
+    let (capsule, package) = read(file)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let outcome = runtime.block_on(async {
+        let mut interrupted = Interrupted::new()?;
+        tokio::select! {
+            outcome = again(start, capsule, package) => outcome,
+            () = interrupted.come() => Err(Failure::Interrupted("interrupted".to_owned())),
+        }
+    });
+    runtime.shutdown_background();
+    let all = outcome?;
+    if global.json {
+        let json = serde_json::to_string(&serde_json::json!({ "items": all }))
+            .context("it can't be written as JSON")?;
+        output::json_text(&format!("{json}\n"))?;
+    } else {
+        output::print(&output::table(
+            &["ordinal", "attempt", "kind", "time", "outcome", "again", "message"],
+            all.iter().map(row),
+        ))?;
+    }
+    match all.iter().filter(|one| one.difference.is_some()).count() {
+        0 => Ok(()),
+        differ => {
+            let all = output::counted(all.len() as u64, "invocation");
+            Err(anyhow::anyhow!("{differ} of {all} did something else than recorded").into())
+        }
+    }
+}
+
+async fn again(start: Start, capsule: Contents, package: Bytes) -> Result<Vec<Rerun>, Failure> {
+    let mut trial = Trial::begin(start, package, &capsule.timezone).await.map_err(failure)?;
+    let all = trial.capsule(capsule).await.map_err(failure);
+    let ended = trial.end().await.map_err(failure);
+    let all = all?;
+    ended?;
+    Ok(all)
+}
+
+fn row(one: &Rerun) -> [String; 7] {
+    let recorded = &one.recorded;
+    let again = match &one.difference {
+        None => "the same".to_owned(),
+        Some(difference) if difference.outcome == recorded.outcome => "other effects".to_owned(),
+        Some(difference) => difference.outcome.clone(),
+    };
+    [
+        recorded.ordinal.to_string(),
+        recorded.attempt.to_string(),
+        recorded.timer.as_ref().map_or(recorded.kind.clone(), |timer| format!("timer {timer}")),
+        recorded.time.to_string(),
+        recorded.outcome.clone(),
+        again,
+        recorded.message.clone().unwrap_or_default(),
+    ]
+}

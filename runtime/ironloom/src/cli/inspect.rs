@@ -1,0 +1,69 @@
+//! `ironloom inspect`: what an app asks for, from its package, without a server.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use bytes::Bytes;
+use clap::Args;
+
+use super::failure::{Failure, Outcome};
+use super::{Global, described, output};
+use crate::api::facade::PackageInfo;
+use ironloom_apps::package::{self, PackageError};
+use ironloom_apps::roles::check_component;
+use ironloom_sandbox::{CompileError, look};
+
+/// Shows what an app asks for, from its package file. Its code is looked at in a process of its own that can't reach
+/// anything, and isn't run.
+#[derive(Args, Debug)]
+pub(super) struct Inspect {
+    /// The package, as `ironloom build` makes it
+    file: PathBuf,
+}
+
+impl Inspect {
+    pub(super) fn run(self, global: &Global) -> Outcome {
+        let info = inspect(&self.file)?;
+        if global.json {
+            let json = serde_json::to_string(&info).context("it can't be written as JSON")?;
+            return output::json_text(&format!("{json}\n"));
+        }
+        output::print(&described::text(&info))
+    }
+}
+
+/// Reads a package and checks all of it that shows without compiling its code.
+fn inspect(file: &Path) -> Result<PackageInfo, Failure> {
+    let name = file.display();
+    let package = read(file, &bytes(file)?)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    // The running binary, even if another version has replaced its file.
+    let worker = Path::new("/proc/self/exe");
+    let surface = runtime.block_on(look(worker, package.component.clone())).map_err(|error| match error {
+        CompileError::Worker(_) => {
+            Failure::from(anyhow::anyhow!("the component can't be looked at: {error}"))
+        }
+        error => Failure::File(format!("{name}: {error}")),
+    })?;
+    check_component(&package.manifest, &surface.imports, &surface.exports)
+        .map_err(|problems| Failure::File(problems.of_file(file)))?;
+    Ok(PackageInfo::of(&package.manifest, package.digest, surface.imports, surface.sdk_version))
+}
+
+pub(super) fn bytes(file: &Path) -> Result<Bytes, Failure> {
+    Ok(Bytes::from(std::fs::read(file).with_context(|| format!("{} can't be read", file.display()))?))
+}
+
+/// Reads a package, which a file has; everything but its code is checked.
+pub(super) fn read(file: &Path, bytes: &Bytes) -> Result<package::Package, Failure> {
+    let name = file.display();
+    if let Some(said) = package::not_packed(bytes) {
+        return Err(Failure::File(format!("{name}: {said}")));
+    }
+    package::read(bytes).map_err(|error| {
+        Failure::File(match &error {
+            PackageError::Manifest(problems) => problems.of_file(&file.join("app.toml")),
+            error => format!("{name}: {error}"),
+        })
+    })
+}

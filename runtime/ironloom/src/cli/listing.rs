@@ -1,0 +1,291 @@
+//! Lists as people go through them: a page, the newest, all of it, or what comes from now on.
+
+use std::time::Duration;
+
+use clap::Args;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::client::Client;
+use super::failure::{Failure, Outcome};
+use super::{Global, output};
+use crate::api::CSV_TYPE;
+use crate::api::facade::Page;
+use ironloom_apps::quantity::Span;
+use ironloom_types::clock::{Timestamp, host_time};
+
+/// The interval at which new items are asked for.
+const EVERY: Duration = Duration::from_millis(500);
+/// Items of one page where there are many.
+const PAGE: usize = 1_000;
+/// How many of the last items are shown before what comes is followed.
+const BEFORE: usize = 10;
+
+// The part of a list to show. No doc comment: clap would show it as what the command is about.
+#[derive(Args, Clone, Debug)]
+pub(super) struct Listing {
+    /// The newest so many, the newest first; --json prints one object on each line here and with --since, --all and -f
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..), conflicts_with_all = ["after", "limit", "all"])]
+    last: Option<u64>,
+    /// What is no older than this, the newest first: such as "1 h"
+    #[arg(long, value_name = "SPAN", conflicts_with_all = ["after", "limit", "all", "follow"])]
+    since: Option<Span>,
+    /// All of it, page after page
+    #[arg(long, conflicts_with_all = ["limit", "follow"])]
+    all: bool,
+    /// Show the last ones and go on with what is new, until interrupted
+    #[arg(short, long, conflicts_with_all = ["after", "limit"])]
+    follow: bool,
+    /// Continue after this cursor (`next` of the previous page)
+    #[arg(long, value_name = "NEXT")]
+    after: Option<String>,
+    /// How many at most, 1 to 10,000
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    limit: usize,
+}
+
+/// A list of the API, and how its items are shown.
+pub(super) struct List<'a, T, const N: usize> {
+    pub path: &'a str,
+    /// What is asked for besides order and place.
+    pub query: Vec<(&'static str, Option<String>)>,
+    pub header: [&'a str; N],
+    /// The place of an item, which rises with each newer one; items of one first number may come one by one.
+    pub place: fn(&T) -> (u64, u32),
+    pub time: fn(&T) -> Timestamp,
+    pub row: fn(T) -> [String; N],
+}
+
+/// Whether a page is the first one that is printed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Head {
+    Shown,
+    Left,
+}
+
+impl Listing {
+    /// Shows the list.
+    pub(super) fn show<T: DeserializeOwned + Serialize, const N: usize>(
+        self,
+        global: &Global,
+        list: &List<'_, T, N>,
+    ) -> Outcome {
+        if self.follow {
+            return self.follow(global, list);
+        }
+        if self.last.is_some() || self.since.is_some() {
+            return self.newest(global, list);
+        }
+        if self.all {
+            return all(global, list, self.after);
+        }
+        let mut query = list.query.clone();
+        query.extend([("after", self.after), ("limit", Some(self.limit.to_string()))]);
+        output::list(global, list.path, &query, &list.header, list.row)
+    }
+
+    /// Whether one page of the list is asked for, or all of it from its beginning.
+    pub(super) fn is_page(&self) -> bool {
+        self.last.is_none() && self.since.is_none() && !self.follow
+    }
+
+    /// Shows one page or all of a list as the server writes it in another form.
+    pub(super) fn each_text(
+        self,
+        global: &Global,
+        path: &str,
+        mut query: Vec<(&'static str, Option<String>)>,
+        form: &str,
+        show: impl Fn(&str) -> Outcome,
+    ) -> Outcome {
+        if self.since.is_some() || self.follow {
+            let refusal = "--csv goes with --last, --all, --after and --limit, not with --since and --follow";
+            return Err(Failure::Misuse(refusal.to_owned()));
+        }
+        let limit = self.last.map_or(self.limit, |last| usize::try_from(last).unwrap_or(usize::MAX));
+        let limit = if self.all { PAGE } else { limit };
+        query.push(("order", self.last.map(|_| "newest".to_owned())));
+        query.push(("limit", Some(limit.to_string())));
+        each_text(global, path, &query, form, (self.after, self.all), show)
+    }
+
+    /// The newest first, until there are enough or they are too old.
+    fn newest<T: DeserializeOwned + Serialize, const N: usize>(
+        &self,
+        global: &Global,
+        list: &List<'_, T, N>,
+    ) -> Outcome {
+        let oldest = self.since.map(|Span(span)| Timestamp(host_time().0.saturating_sub(span)));
+        let mut left = self.last.unwrap_or(u64::MAX);
+        let (mut after, mut head) = (None, Head::Shown);
+        loop {
+            let limit = usize::try_from(left).unwrap_or(PAGE).min(PAGE);
+            let mut page = fetch(global, list, "newest", after, limit)?;
+            let found = page.items.len();
+            page.items.retain(|item| oldest.is_none_or(|oldest| (list.time)(item) >= oldest));
+            page.items.truncate(usize::try_from(left).unwrap_or(usize::MAX));
+            let is_end = page.items.len() < found;
+            left -= page.items.len() as u64;
+            print(global, list, page.items, &mut head)?;
+            after = page.next;
+            if is_end || left == 0 || after.is_none() {
+                return nothing(head);
+            }
+        }
+    }
+
+    fn follow<T: DeserializeOwned + Serialize, const N: usize>(
+        &self,
+        global: &Global,
+        list: &List<'_, T, N>,
+    ) -> Outcome {
+        let before = self.last.map_or(BEFORE, |last| usize::try_from(last).unwrap_or(PAGE).min(PAGE));
+        let mut first = fetch(global, list, "newest", None, before)?.items;
+        first.truncate(before);
+        first.reverse();
+        let mut last = first.last().map_or((0, 0), list.place);
+        let mut head = Head::Shown;
+        print(global, list, first, &mut head)?;
+        loop {
+            // Items of the last number may have come since.
+            let after = last.0.saturating_sub(1).to_string();
+            let mut after = Some(after);
+            while after.is_some() {
+                let mut page = fetch(global, list, "oldest", after, PAGE)?;
+                page.items.retain(|item| (list.place)(item) > last);
+                last = page.items.last().map_or(last, list.place);
+                print(global, list, page.items, &mut head)?;
+                after = page.next;
+            }
+            std::thread::sleep(EVERY);
+        }
+    }
+}
+
+/// Shows one page of a list from a place on, or all of them, as the server writes it in this form.
+pub(super) fn each_text(
+    global: &Global,
+    path: &str,
+    query: &[(&'static str, Option<String>)],
+    form: &str,
+    (mut after, all): (Option<String>, bool),
+    show: impl Fn(&str) -> Outcome,
+) -> Outcome {
+    let client = Client::new(&global.url);
+    let mut is_first = true;
+    loop {
+        let mut query = query.to_vec();
+        query.push(("after", after));
+        let answer = client.get_as(path, &query, form)?;
+        // Each page of CSV has the header.
+        let begin = match answer.text.find('\n') {
+            Some(end) if form == CSV_TYPE && !is_first => end + 1,
+            _ => 0,
+        };
+        show(&answer.text[begin..])?;
+        is_first = false;
+        after = answer.next;
+        if after.is_none() || !all {
+            break;
+        }
+    }
+    if let Some(next) = after {
+        output::note(&format!("there is more: --after {next}"));
+    }
+    Ok(())
+}
+
+/// Shows all pages of a list in one table.
+pub(super) fn all_pages<T: DeserializeOwned, const N: usize>(
+    global: &Global,
+    path: &str,
+    query: &[(&'static str, Option<String>)],
+    mut after: Option<String>,
+    header: &[&str; N],
+    row: impl Fn(T) -> [String; N],
+) -> Outcome {
+    let (client, mut head) = (Client::new(&global.url), Head::Shown);
+    loop {
+        let mut query = query.to_vec();
+        query.push(("after", after));
+        let page: Page<T> = client.get(path, &query)?.read()?;
+        print_rows(page.items.into_iter().map(&row), header, &mut head)?;
+        after = page.next;
+        if after.is_none() {
+            return nothing(head);
+        }
+    }
+}
+
+fn all<T: DeserializeOwned + Serialize, const N: usize>(
+    global: &Global,
+    list: &List<'_, T, N>,
+    mut after: Option<String>,
+) -> Outcome {
+    let mut head = Head::Shown;
+    loop {
+        let page = fetch(global, list, "oldest", after, PAGE)?;
+        print(global, list, page.items, &mut head)?;
+        after = page.next;
+        if after.is_none() {
+            return nothing(head);
+        }
+    }
+}
+
+fn fetch<T: DeserializeOwned, const N: usize>(
+    global: &Global,
+    list: &List<'_, T, N>,
+    order: &str,
+    after: Option<String>,
+    limit: usize,
+) -> Result<Page<T>, Failure> {
+    let mut query = list.query.clone();
+    query.extend([
+        ("order", Some(order.to_owned())),
+        ("after", after),
+        ("limit", Some(limit.max(1).to_string())),
+    ]);
+    Client::new(&global.url).get(list.path, &query)?.read()
+}
+
+/// Prints items; the header only above the first ones.
+fn print<T: Serialize, const N: usize>(
+    global: &Global,
+    list: &List<'_, T, N>,
+    items: Vec<T>,
+    head: &mut Head,
+) -> Outcome {
+    if items.is_empty() {
+        return Ok(());
+    }
+    if global.json {
+        let line = |item: &T| serde_json::to_string(item).map(|line| line + "\n");
+        let lines: Result<String, _> = items.iter().map(line).collect();
+        *head = Head::Left;
+        return output::json_text(&lines.map_err(anyhow::Error::from)?);
+    }
+    print_rows(items.into_iter().map(list.row), &list.header, head)
+}
+
+fn print_rows<const N: usize>(
+    rows: impl Iterator<Item = [String; N]>,
+    header: &[&str; N],
+    head: &mut Head,
+) -> Outcome {
+    let rows: Vec<_> = rows.collect();
+    if rows.is_empty() {
+        return Ok(());
+    }
+    match std::mem::replace(head, Head::Left) {
+        Head::Shown => output::print(&output::table(header, rows)),
+        Head::Left => output::print(&output::rows(rows)),
+    }
+}
+
+fn nothing(head: Head) -> Outcome {
+    if head == Head::Shown {
+        output::note("nothing found");
+    }
+    Ok(())
+}

@@ -1,0 +1,159 @@
+//! `ironloom pack`: from a component, whatever made it, and its manifest to a package.
+
+#[cfg(test)]
+mod tests;
+
+use std::fs;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+use clap::Args;
+use serde::Serialize;
+
+use ironloom_apps::manifest::Manifest;
+use ironloom_apps::package;
+use ironloom_apps::roles::check_component;
+use ironloom_sandbox::names;
+use ironloom_types::ids::Digest;
+use ironloom_types::limits::MAX_PACKAGE;
+
+/// The largest README that goes into a package, in bytes. A larger one is left out.
+const MAX_README: usize = 1 << 20;
+
+/// Packs a component, built by any toolchain, and its manifest as one file.
+#[derive(Args, Debug)]
+pub(crate) struct PackArgs {
+    /// The component
+    #[arg(value_name = "COMPONENT.wasm")]
+    pub component: PathBuf,
+    /// The app's manifest. A README.md beside it goes into the package
+    #[arg(long, value_name = "FILE", default_value = "app.toml")]
+    pub manifest: PathBuf,
+    /// The file to write [default: beside the component, named after the app's id and version]
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+}
+
+/// The package that was written.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Packed {
+    pub path: PathBuf,
+    pub digest: Digest,
+    /// The app's id.
+    pub id: String,
+    /// The app's version.
+    pub version: String,
+    /// The size of the package in bytes.
+    pub bytes: usize,
+}
+
+impl Packed {
+    /// Prints path and digest, or with `json` all of it.
+    pub(super) fn print(&self, json: bool) -> anyhow::Result<()> {
+        let mut out = std::io::stdout().lock();
+        if json {
+            writeln!(out, "{}", serde_json::to_string(self)?)?;
+        } else {
+            writeln!(out, "{}\n{}", self.path.display(), self.digest)?;
+        }
+        Ok(())
+    }
+}
+
+/// Runs the command.
+pub(crate) fn run(args: &PackArgs, json: bool) -> anyhow::Result<()> {
+    let app = App::read(&args.manifest)?;
+    let path = args.output.clone().unwrap_or_else(|| {
+        let folder = args.component.parent().unwrap_or(Path::new(""));
+        folder.join(app.file_name(app.short_name()))
+    });
+    app.pack(&args.component, &path)?.print(json)
+}
+
+/// The manifest of an app that is to be packed, and its place.
+#[derive(Debug)]
+pub(super) struct App {
+    pub(super) manifest: Manifest,
+    text: String,
+    path: PathBuf,
+}
+
+impl App {
+    /// Reads and checks a manifest.
+    ///
+    /// # Errors
+    /// A file that can't be read; all problems of the manifest.
+    pub(super) fn read(path: &Path) -> anyhow::Result<Self> {
+        let text = fs::read_to_string(path).with_context(|| {
+            format!(
+                "can't read the manifest {}; `ironloom new NAME` makes an app to start from",
+                path.display()
+            )
+        })?;
+        let manifest = Manifest::parse(&text).map_err(|problems| anyhow::anyhow!(problems.of_file(path)))?;
+        Ok(Self { manifest, text, path: path.to_owned() })
+    }
+
+    /// The last part of the app's id.
+    pub(super) fn short_name(&self) -> &str {
+        let id = self.manifest.id.as_str();
+        id.rsplit('.').next().unwrap_or(id)
+    }
+
+    /// The name of a package's file.
+    pub(super) fn file_name(&self, name: &str) -> String {
+        format!("{name}-{}.app.tar", self.manifest.version)
+    }
+
+    /// Checks a component against the manifest and writes both as a package.
+    ///
+    /// # Errors
+    /// A file that can't be read or isn't a component; all problems of its exports and imports; a package that is
+    /// too large, or can't be written.
+    pub(super) fn pack(&self, component: &Path, path: &Path) -> anyhow::Result<Packed> {
+        let bytes = read_component(component)?;
+        let (imports, exports) =
+            names(&bytes).with_context(|| format!("{} is not valid", component.display()))?;
+        check_component(&self.manifest, &imports, &exports)
+            .map_err(|problems| anyhow::anyhow!(problems.of_file(&self.path)))?;
+
+        let readme = fs::read(self.path.with_file_name("README.md")).ok();
+        let readme = readme.filter(|page| page.len() <= MAX_README);
+        let extras: Vec<(&str, &[u8])> =
+            readme.iter().map(|page| ("text/markdown", page.as_slice())).collect();
+        let (digest, tar) = package::write(&self.text, &bytes, &extras)?;
+        write_whole(path, &tar).with_context(|| format!("can't write {}", path.display()))?;
+        let Manifest { id, version, .. } = &self.manifest;
+        Ok(Packed {
+            path: path.to_owned(),
+            digest,
+            id: id.to_string(),
+            version: version.clone(),
+            bytes: tar.len(),
+        })
+    }
+}
+
+fn read_component(path: &Path) -> anyhow::Result<Vec<u8>> {
+    let size = fs::metadata(path).with_context(|| format!("can't read {}", path.display()))?.len();
+    if size > MAX_PACKAGE as u64 {
+        bail!("{} has {size} bytes; a package may have at most {MAX_PACKAGE}", path.display());
+    }
+    let bytes = fs::read(path).with_context(|| format!("can't read {}", path.display()))?;
+    package::check_component_header(&bytes)
+        .map_err(|problem| anyhow::anyhow!("{}: {problem}", path.display()))?;
+    Ok(bytes)
+}
+
+/// Writes a file so that nobody ever sees half of it.
+pub(super) fn write_whole(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    fs::create_dir_all(folder)?;
+    let mut file = tempfile::NamedTempFile::new_in(folder)?;
+    file.write_all(bytes)?;
+    // A temporary file is its owner's alone; a package is for everybody who may see the folder.
+    fs::set_permissions(file.path(), std::os::unix::fs::PermissionsExt::from_mode(0o644))?;
+    file.persist(path)?;
+    Ok(())
+}

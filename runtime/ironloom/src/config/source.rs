@@ -1,0 +1,49 @@
+//! Where a configuration comes from: a file, which is read again when somebody asks for it.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use super::Config;
+use ironloom_apps::problem::Problems;
+
+/// The file of a configuration, and what the command line says instead of it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Source {
+    /// Without one, everything has its default.
+    pub file: Option<PathBuf>,
+    /// The address of the API.
+    pub listen: Option<SocketAddr>,
+}
+
+/// The reason why a configuration can't be taken.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SourceError {
+    #[error("{path} can't be read: {source}")]
+    Unreadable { path: PathBuf, source: io::Error },
+    /// All that is wrong with it.
+    #[error("{}", problems.of_file(path))]
+    Wrong { path: PathBuf, problems: Problems },
+}
+
+impl Source {
+    /// Reads and checks it. File names in it are relative to its folder.
+    pub(crate) fn read(&self) -> Result<Config, SourceError> {
+        let text = match &self.file {
+            Some(path) => std::fs::read_to_string(path)
+                .map_err(|source| SourceError::Unreadable { path: path.clone(), source })?,
+            None => String::new(),
+        };
+        let name = self.file.as_deref().unwrap_or(Path::new("the configuration"));
+        let mut config =
+            Config::read(&text).map_err(|problems| SourceError::Wrong { path: name.to_owned(), problems })?;
+        if let Some(listen) = self.listen {
+            config.server.listen = listen;
+        }
+        let folder = self.file.as_deref().and_then(Path::parent).unwrap_or(Path::new(""));
+        for connector in config.connectors.values_mut() {
+            connector.resolve(folder);
+        }
+        Ok(config)
+    }
+}

@@ -1,0 +1,130 @@
+//! Bindings for a feed that brings none: an input takes the points that end in its name.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{Feed, FeedError};
+use crate::api::facade::{PackageInfo, Patterns};
+use ironloom_types::clock::Timestamp;
+use ironloom_types::ids::SlotName;
+
+/// Steps that are looked at for points.
+const LOOKED_AT: usize = 10_000;
+/// Points that are remembered.
+const MAX_SEEN: usize = 100_000;
+/// Points that an error names.
+const NAMED: usize = 3;
+
+/// The beginning of a feed: the points in it, and its first time.
+#[derive(Debug, Default)]
+pub(crate) struct Seen {
+    pub first: Option<Timestamp>,
+    points: BTreeSet<String>,
+}
+
+impl Seen {
+    /// Looks at the beginning of a feed.
+    pub(crate) async fn look(mut feed: Feed) -> Result<Self, FeedError> {
+        let mut seen = Self::default();
+        for _ in 0..LOOKED_AT {
+            let Some(step) = feed.next().await? else { break };
+            seen.first.get_or_insert(step.time);
+            for point in step.push.new_points {
+                if seen.points.len() < MAX_SEEN {
+                    seen.points.insert(point.path.as_str().to_owned());
+                }
+            }
+        }
+        Ok(seen)
+    }
+}
+
+/// The bindings of an app's inputs: those that are given, and for each other one the points that end in its name.
+///
+/// # Errors
+/// A sentence about an input that must be bound and can't be by its name.
+pub(crate) fn bindings(
+    package: &PackageInfo,
+    given: BTreeMap<SlotName, Patterns>,
+    seen: &Seen,
+) -> Result<BTreeMap<SlotName, Patterns>, String> {
+    let mut bindings = given;
+    for (name, input) in &package.inputs {
+        let Ok(slot) = SlotName::new(name) else { continue };
+        if bindings.contains_key(&slot) {
+            continue;
+        }
+        let depths: BTreeSet<usize> = seen
+            .points
+            .iter()
+            .filter(|point| point.rsplit('/').next() == Some(name))
+            .map(|point| depth(point))
+            .collect();
+        match depths.iter().copied().collect::<Vec<_>>()[..] {
+            [depth] => {
+                bindings.insert(slot, Patterns::Many(vec![pattern(name, depth)]));
+            }
+            [] if input.optional == Some(true) => {}
+            _ => return Err(unbound(name, depths.len() > 1, seen)),
+        }
+    }
+    Ok(bindings)
+}
+
+fn depth(point: &str) -> usize {
+    point.split('/').count()
+}
+
+/// Takes each segment before the name into the entity, so that the inputs of one app meet.
+fn pattern(name: &str, depth: usize) -> String {
+    let before = (1..depth).map(|number| format!("{{s{number}}}/"));
+    before.chain([name.to_owned()]).collect()
+}
+
+fn unbound(name: &str, differ: bool, seen: &Seen) -> String {
+    let points: Vec<&str> = seen.points.iter().take(NAMED).map(String::as_str).collect();
+    let why = if differ {
+        format!("the feed's points that end in /{name} differ in the number of their segments")
+    } else {
+        format!("no point of the feed ends in /{name}")
+    };
+    let example = points.first().map_or("site/{unit}/value".to_owned(), |point| braced(point));
+    let has = if points.is_empty() { String::new() } else { format!("; the feed has {}", points.join(", ")) };
+    format!("the input {name} isn't bound, and {why}{has}. Bind it, such as --bind {name}='{example}'")
+}
+
+/// A point with its segment before the last in braces.
+fn braced(point: &str) -> String {
+    let segments: Vec<&str> = point.split('/').collect();
+    let at = segments.len().saturating_sub(2);
+    let shown = segments
+        .iter()
+        .enumerate()
+        .map(|(index, segment)| if index == at { "{unit}".to_owned() } else { (*segment).to_owned() });
+    shown.collect::<Vec<_>>().join("/")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seen(points: &[&str]) -> Seen {
+        Seen { first: None, points: points.iter().map(|point| (*point).to_owned()).collect() }
+    }
+
+    #[test]
+    fn an_error_names_the_input_the_points_and_a_way_out() {
+        let text = unbound("weight", false, &seen(&["farm/pig-7/mass", "farm/pig-8/mass"]));
+        assert_eq!(
+            text,
+            "the input weight isn't bound, and no point of the feed ends in /weight; the feed has farm/pig-7/mass, \
+             farm/pig-8/mass. Bind it, such as --bind weight='farm/{unit}/mass'"
+        );
+        assert!(unbound("weight", true, &seen(&[])).contains("differ in the number of their segments"));
+    }
+
+    #[test]
+    fn all_segments_before_the_name_are_the_entity() {
+        assert_eq!(pattern("weight", 1), "weight");
+        assert_eq!(pattern("weight", 3), "{s1}/{s2}/weight");
+    }
+}

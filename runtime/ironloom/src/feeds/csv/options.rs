@@ -1,0 +1,144 @@
+//! Options of the CSV connector for a feed that brings none, from the file's header and the app's inputs.
+
+use std::fs::File;
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::path::Path;
+
+use toml::{Table, Value};
+
+use super::super::FeedError;
+use crate::api::facade::PackageInfo;
+
+/// The names of columns with a time, in small letters.
+const TIMES: [&str; 5] = ["at", "time", "timestamp", "datetime", "date"];
+/// The longest header.
+const MAX_HEADER: u64 = 1 << 20;
+
+/// The options of a CSV file, as far as they were given.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct CsvOptions {
+    /// The keys of `[connectors.NAME]`.
+    pub table: Table,
+    /// The column with the time.
+    pub at: Option<String>,
+    /// Columns with the points that their cells become.
+    pub columns: Vec<(String, String)>,
+    /// Columns that say whose reading a line has.
+    pub by: Vec<String>,
+}
+
+impl CsvOptions {
+    /// All options: where they name no columns, those that are named like inputs of the app.
+    ///
+    /// # Errors
+    /// A sentence that names the columns there are.
+    pub(crate) fn complete(&self, path: &Path, package: &PackageInfo) -> Result<Table, FeedError> {
+        let mut table = self.table.clone();
+        let header = header(path, &table)?;
+        let wrong = |problem: String| FeedError::File(format!("{}: {problem}", path.display()));
+        if let Some(at) = &self.at {
+            table.insert("at".to_owned(), at.clone().into());
+        } else if !table.contains_key("at") {
+            let found =
+                TIMES.iter().find_map(|name| header.iter().find(|column| column.to_lowercase() == *name));
+            let at = found.ok_or_else(|| {
+                wrong(format!(
+                    "no column is named like a time; say which one is, such as --at COLUMN{}",
+                    list(&header)
+                ))
+            })?;
+            table.insert("at".to_owned(), at.clone().into());
+        }
+        if self.columns.is_empty() && table.contains_key("columns") {
+            return Ok(table);
+        }
+        let mappings: Vec<(String, String)> = match &self.columns[..] {
+            [] => self.by_name(&header, &table, package).map_err(wrong)?,
+            given => given.to_vec(),
+        };
+        let columns = mappings.into_iter().map(|(column, point)| {
+            let mapping = mapping(&point, package);
+            (column, Value::Table(mapping))
+        });
+        table.insert("columns".to_owned(), Value::Table(columns.collect()));
+        Ok(table)
+    }
+
+    /// A point for each column that is named like an input, under what the columns of `by` say.
+    fn by_name(
+        &self,
+        header: &[String],
+        table: &Table,
+        package: &PackageInfo,
+    ) -> Result<Vec<(String, String)>, String> {
+        let input_of = |column: &str| {
+            package.inputs.keys().find(|name| **name == column.to_lowercase().replace([' ', '_'], "-"))
+        };
+        let inputs: Vec<(&String, &String)> =
+            header.iter().filter_map(|column| Some((column, input_of(column)?))).collect();
+        if inputs.is_empty() {
+            let names: Vec<&str> = package.inputs.keys().map(String::as_str).collect();
+            return Err(format!(
+                "no column is named like an input of the app ({}); say which point a column becomes, such as --column \
+                 COLUMN=site/{{OTHER}}/{}{}",
+                names.join(", "),
+                names.first().copied().unwrap_or("value"),
+                list(header)
+            ));
+        }
+        let at = table.get("at").and_then(Value::as_str);
+        let others: Vec<&String> = header
+            .iter()
+            .filter(|column| input_of(column).is_none() && Some(column.as_str()) != at)
+            .collect();
+        if let Some(missing) = self.by.iter().find(|by| !header.contains(by)) {
+            return Err(format!("has no column {missing:?}{}", list(header)));
+        }
+        if self.by.is_empty() && !others.is_empty() {
+            let named: Vec<&str> = others.iter().map(|column| column.as_str()).collect();
+            return Err(format!(
+                "say which columns tell whose reading a line has, such as --by {}; there are {}. Where none does, say which \
+                 point a column becomes, such as --column {}=site/{}",
+                named[0],
+                named.join(", "),
+                inputs[0].0,
+                inputs[0].1
+            ));
+        }
+        let before: String = self.by.iter().map(|column| format!("{{{column}}}/")).collect();
+        Ok(inputs.into_iter().map(|(column, input)| (column.clone(), format!("{before}{input}"))).collect())
+    }
+}
+
+/// The type and unit of the input that a point's last segment names, if one does.
+fn mapping(point: &str, package: &PackageInfo) -> Table {
+    let mut mapping = Table::from_iter([("point".to_owned(), Value::from(point))]);
+    let input = point.rsplit('/').next().and_then(|name| package.inputs.get(name));
+    if let Some(input) = input {
+        mapping.insert("type".to_owned(), input.r#type.clone().into());
+        if let Some(unit) = &input.unit {
+            mapping.insert("unit".to_owned(), unit.clone().into());
+        }
+    }
+    mapping
+}
+
+fn list(header: &[String]) -> String {
+    format!(". Its columns are {}", header.join(", "))
+}
+
+/// The names in the file's first line.
+fn header(path: &Path, table: &Table) -> Result<Vec<String>, FeedError> {
+    let wrong = |problem: &dyn std::fmt::Display| {
+        FeedError::File(format!("{} can't be read: {problem}", path.display()))
+    };
+    let file = File::open(path).map_err(|error| wrong(&error))?;
+    let mut line = String::new();
+    BufReader::new(file).take(MAX_HEADER).read_line(&mut line).map_err(|error| wrong(&error))?;
+    let delimiter = table.get("delimiter").and_then(Value::as_str).and_then(|text| text.bytes().next());
+    let line = line.trim_start_matches('\u{feff}');
+    let mut reader =
+        csv::ReaderBuilder::new().delimiter(delimiter.unwrap_or(b',')).from_reader(line.as_bytes());
+    let header = reader.headers().map_err(|error| wrong(&error))?;
+    Ok(header.iter().map(|name| name.trim().to_owned()).collect())
+}

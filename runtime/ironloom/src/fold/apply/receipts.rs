@@ -1,0 +1,38 @@
+//! The places of sources: connectors' notes, the progress of streams, and the points that outputs have made.
+
+use bytes::Bytes;
+
+use super::Applier;
+use crate::fold::stored::{StoredStream, encode};
+use crate::records::readings::Receipt;
+use ironloom_storage::store::{Item, Key, Scope};
+use ironloom_types::clock::Timestamp;
+
+impl Applier {
+    /// Takes note of the place of a source behind a record.
+    pub(super) fn receipt(&self, receipt: Receipt, time: Timestamp, changes: &mut Vec<(Key, Option<Bytes>)>) {
+        let key = |item: Item<'_>| Scope::MAIN.key(item);
+        match receipt {
+            Receipt::Connector { name, note } => {
+                let note = Bytes::from(note);
+                changes.push((key(Item::Receipt(&name)), Some(note.clone())));
+                self.shared.receipts.write().insert(name, note);
+            }
+            Receipt::Stream { key: name, progress: None } => {
+                changes.push((key(Item::Stream(&name)), None));
+                self.shared.streams.write().forget(&name);
+            }
+            Receipt::Stream { key: name, progress: Some(progress) } => {
+                let stream = StoredStream { progress, at: time };
+                changes.push((key(Item::Stream(&name)), Some(encode(&stream))));
+                let forgotten = self.shared.streams.write().take(name, stream);
+                changes.extend(forgotten.iter().map(|name| (key(Item::Stream(name)), None)));
+            }
+            Receipt::Outputs { generation, points } => {
+                let Some(lane) = self.shared.lanes.of_generation(generation) else { return };
+                lane.set_points(points);
+                changes.push(self.lane_value(&lane.id, generation, lane.book().meta(), None));
+            }
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! Events of what a record says. Told only of new records, and without waiting.
+
+use super::Applier;
+use crate::fold::durable::Durable;
+use crate::records::admin::AdminRecord;
+use crate::records::alarm::AlarmRecord;
+use crate::records::commit::CommitHead;
+use crate::records::installation::Standing;
+use crate::records::lane::Trouble;
+use crate::telemetry::events::What;
+use ironloom_types::clock::Timestamp;
+use ironloom_types::ids::{Generation, InstallationId};
+
+/// Episodes of one invocation that are told one by one.
+const ALARMS: usize = 100;
+
+impl Applier {
+    /// Tells what an invocation did; `lane` as it is before.
+    pub(super) fn tell_commit(&self, lane: &Durable, head: &CommitHead) {
+        if self.replaying {
+            return;
+        }
+        let events = &self.shared.metrics.events;
+        for alarm in head.alarms.iter().take(ALARMS) {
+            let before = lane.book().alarm_numbered(alarm.number).cloned();
+            let changes = changes(before.as_ref(), alarm, head.invocation.time);
+            changes.into_iter().for_each(|change| {
+                events.tell(of_alarm(&head.installation, head.generation, alarm, change));
+            });
+        }
+        let installation = || head.installation.clone();
+        if let Some(changes) = head.alarms.len().checked_sub(ALARMS + 1) {
+            events.tell(What::Alarms { installation: installation(), changes: changes + 1 });
+        }
+        if !head.dead_letters.is_empty() {
+            let count = head.dead_letters.len() as u64;
+            events.tell_sparingly(What::DeadLetters { installation: installation(), count });
+        }
+        let (was, is_in_trouble) = {
+            let book = lane.book();
+            (book.meta().quarantine.is_some(), is_in_trouble(&book.meta().trouble))
+        };
+        match &head.meta.quarantine {
+            Some(quarantine) if !was => events.tell(What::Installation {
+                installation: installation(),
+                state: "quarantined",
+                reason: Some(quarantine.reason.clone()),
+            }),
+            Some(_) => {}
+            None => match (is_in_trouble, self::is_in_trouble(&head.meta.trouble)) {
+                (false, true) => events.tell_sparingly(What::Installation {
+                    installation: installation(),
+                    state: "waiting",
+                    reason: head.invocation.message.as_deref().map(str::to_owned),
+                }),
+                (true, false) => events.tell_sparingly(What::Installation {
+                    installation: installation(),
+                    state: "running",
+                    reason: None,
+                }),
+                _ => {}
+            },
+        }
+    }
+
+    /// Tells what an admin changed, before it is applied.
+    pub(super) fn tell_admin(&self, record: &AdminRecord) {
+        if self.replaying {
+            return;
+        }
+        let events = &self.shared.metrics.events;
+        let stands = |installation: &InstallationId, state| {
+            events.tell(What::Installation { installation: installation.clone(), state, reason: None });
+        };
+        match record {
+            AdminRecord::Installed(new) => {
+                new.iter().for_each(|new| stands(&new.installation.id, "installed"))
+            }
+            AdminRecord::Standing { id, standing: Standing::Paused, .. } => stands(id, "paused"),
+            AdminRecord::Standing { id, standing: Standing::Running, .. } => stands(id, "running"),
+            AdminRecord::Revised(revised) => stands(&revised.installation.id, "set"),
+            AdminRecord::Uninstalled { id, .. } => stands(id, "uninstalled"),
+            AdminRecord::PackageAdded(package) => {
+                events.tell(What::Package { package: package.digest, change: "added" });
+            }
+            AdminRecord::PackageRemoved(package) => {
+                events.tell(What::Package { package: *package, change: "removed" });
+            }
+            AdminRecord::TimeSet { .. } => events.tell(What::Clock { state: "set-back" }),
+            AdminRecord::Alarm { generation, alarm, .. } => {
+                let Some(lane) = self.shared.lanes.of_generation(*generation) else { return };
+                let before = lane.book().alarm_numbered(alarm.number).cloned();
+                let changes = match &before {
+                    Some(_) => changes(before.as_ref(), alarm, self.shared.clock.last()),
+                    // One of the history: its last comment, or that it is acknowledged by now.
+                    None => vec![of_old(alarm)],
+                };
+                for change in changes {
+                    events.tell(of_alarm(&lane.id, *generation, alarm, change));
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+fn is_in_trouble(trouble: &Trouble) -> bool {
+    trouble.attempts > 0 || trouble.retries > 0
+}
+
+fn of_old(alarm: &AlarmRecord) -> &'static str {
+    let comment = alarm.comments.last().map(|note| note.at);
+    let acknowledged = alarm.acknowledged.as_ref().map(|note| note.at);
+    if comment > acknowledged { "commented" } else { "acknowledged" }
+}
+
+/// The change of an episode by a record.
+fn changes(before: Option<&AlarmRecord>, now: &AlarmRecord, time: Timestamp) -> Vec<&'static str> {
+    let Some(before) = before else {
+        let cleared = now.cleared.map(|_| "cleared");
+        return std::iter::once("raised").chain(cleared).collect();
+    };
+    let all = [
+        (before.cleared != now.cleared, "cleared"),
+        (before.acknowledged != now.acknowledged, "acknowledged"),
+        // Its end is told where it has come.
+        (before.shelved != now.shelved && now.is_shelved(time), "shelved"),
+        (before.comments != now.comments, "commented"),
+    ];
+    all.into_iter().filter(|(changed, _)| *changed).map(|(_, change)| change).collect()
+}
+
+/// An event of an alarm.
+pub(crate) fn of_alarm(
+    installation: &InstallationId,
+    generation: Generation,
+    alarm: &AlarmRecord,
+    change: &'static str,
+) -> What {
+    What::Alarm {
+        installation: installation.clone(),
+        alarm: format!("{generation}-{}", alarm.number),
+        change,
+        code: alarm.code.clone(),
+        entity: alarm.entity.to_string(),
+        severity: alarm.severity.name(),
+        message: alarm.message.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::records::alarm::{Note, Shelved, testing};
+
+    #[test]
+    fn each_change_of_an_episode_is_told() {
+        let (active, over) = (testing::alarm("a", 1, "hot", None), testing::alarm("a", 1, "hot", Some(5)));
+        let note = Note { at: Timestamp(7), by: None, comment: None };
+        let told = |before: Option<&AlarmRecord>, now: &AlarmRecord| changes(before, now, Timestamp(10));
+        assert_eq!(told(None, &active), ["raised"]);
+        assert_eq!(told(None, &over), ["raised", "cleared"]);
+        assert_eq!(told(Some(&active), &over), ["cleared"]);
+        assert_eq!(told(Some(&active), &active), Vec::<&str>::new());
+        let acknowledged = AlarmRecord { acknowledged: Some(note.clone()), ..active.clone() };
+        assert_eq!(told(Some(&active), &acknowledged), ["acknowledged"]);
+        let shelved = |until| AlarmRecord {
+            shelved: Some(Shelved { note: note.clone(), until: Timestamp(until) }),
+            ..active.clone()
+        };
+        assert_eq!(told(Some(&active), &shelved(11)), ["shelved"]);
+        assert_eq!(told(Some(&shelved(11)), &shelved(10)), Vec::<&str>::new(), "told where it has ended");
+        let commented = AlarmRecord { comments: vec![note.clone()], ..active.clone() };
+        assert_eq!(told(Some(&active), &commented), ["commented"]);
+        assert_eq!((of_old(&commented), of_old(&acknowledged)), ("commented", "acknowledged"));
+    }
+}

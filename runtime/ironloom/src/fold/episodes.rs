@@ -1,0 +1,287 @@
+//! Episodes of alarms: how they are written, and how their history is read.
+
+use std::cmp::Ordering;
+
+use bytes::Bytes;
+
+use super::Shared;
+use super::durable::Durable;
+use super::stored::{decode, encode};
+use crate::records::alarm::{AlarmRecord, ClearedBy, EpisodePlace};
+use crate::records::lane;
+use ironloom_storage::store::{Item, Key, KeyKind, KeyRange, Scope};
+use ironloom_types::clock::Timestamp;
+use ironloom_types::ids::Generation;
+use ironloom_types::limits::{MAX_EPISODE_BYTES, MAX_EPISODES};
+
+/// Episodes that are read in one step.
+const AT_ONCE: usize = 256;
+/// By how many more than necessary the history is made shorter, so that not each invocation looks for the oldest.
+const SPARE: u64 = 100;
+
+/// One of the oldest episodes of an installation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct OldEpisode {
+    pub place: EpisodePlace,
+    pub cost: usize,
+}
+
+impl OldEpisode {
+    pub(crate) fn of(alarm: &AlarmRecord) -> Self {
+        Self { place: alarm.place(), cost: alarm.cost() }
+    }
+}
+
+/// Changed keys, as the overlay takes them.
+pub(super) type KeyChanges = Vec<(Key, Option<Bytes>)>;
+
+/// Adds what changes in the store with an episode; `is_current` says whether it is the current one of its alarm before.
+pub(super) fn put(is_current: bool, generation: Generation, alarm: &AlarmRecord, to: &mut KeyChanges) {
+    let key = Scope::MAIN.key(Item::Alarm(generation, alarm.code.as_str().into(), &alarm.entity));
+    if !alarm.over {
+        to.push((key, Some(encode(alarm))));
+        return;
+    }
+    if is_current {
+        to.push((key, None));
+    }
+    let [episode, time] = keys(generation, alarm.place());
+    to.push((episode, Some(encode(alarm))));
+    to.push((time, Some(Bytes::new())));
+}
+
+/// Adds what changes in the store where an episode is dropped from the history.
+pub(super) fn drop(generation: Generation, place: EpisodePlace, to: &mut KeyChanges) {
+    to.extend(keys(generation, place).map(|key| (key, None)));
+}
+
+/// Adds what changes in the store with the alarms of an installation that is gone: their episodes are over. The alarms
+/// themselves stay until it is purged: after a checkpoint that was cut off, the episodes are made of them again.
+pub(super) fn end(
+    generation: Generation,
+    alarms: impl IntoIterator<Item = AlarmRecord>,
+    at: Timestamp,
+    to: &mut KeyChanges,
+) {
+    for mut alarm in alarms {
+        if alarm.state.stands() {
+            alarm.clear(at, ClearedBy::Removed);
+        }
+        alarm.over = true;
+        put(false, generation, &alarm, to);
+    }
+}
+
+fn keys(generation: Generation, EpisodePlace { since, number }: EpisodePlace) -> [Key; 2] {
+    [Item::Episode(generation, since, number), Item::EpisodeTime(since, generation, number)]
+        .map(|item| Scope::MAIN.key(item))
+}
+
+/// The key by which all episodes are found in the order of time, for the one that this key names.
+pub(super) fn time_key(episode: &Key) -> Option<Key> {
+    match episode.parse() {
+        Some((scope, Item::Episode(generation, since, number))) => {
+            Some(scope.key(Item::EpisodeTime(since, generation, number)))
+        }
+        _ => None,
+    }
+}
+
+/// The place of an episode among those of all installations, which is in the order of `since`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct HistoryPlace {
+    pub since: Timestamp,
+    pub generation: Generation,
+    pub number: u64,
+}
+
+impl HistoryPlace {
+    pub(crate) fn of(generation: Generation, alarm: &AlarmRecord) -> Self {
+        Self { since: alarm.since, generation, number: alarm.number }
+    }
+}
+
+/// Which episodes to list.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Episodes {
+    /// Of these generations; of all if there are none.
+    pub generations: Option<Vec<Generation>>,
+    /// Since then or later.
+    pub from: Option<Timestamp>,
+    /// Since an earlier time.
+    pub to: Option<Timestamp>,
+    pub newest_first: bool,
+}
+
+impl Episodes {
+    /// Says whether those of this generation are among them.
+    pub(crate) fn have(&self, generation: Generation) -> bool {
+        self.generations.as_ref().is_none_or(|own| own.contains(&generation))
+    }
+
+    /// Says whether a place is among them and comes after another.
+    pub(crate) fn is_after(&self, after: Option<HistoryPlace>, place: HistoryPlace) -> bool {
+        let is_behind = |after| if self.newest_first { place < after } else { place > after };
+        after.is_none_or(is_behind) && self.is_within(place.since)
+    }
+
+    fn is_within(&self, since: Timestamp) -> bool {
+        self.from.is_none_or(|from| from <= since) && self.to.is_none_or(|to| since < to)
+    }
+
+    /// The place after which to search.
+    fn start(&self, after: Option<HistoryPlace>) -> Option<HistoryPlace> {
+        // Numbers begin at 1, so nothing has this place itself.
+        let edge = if self.newest_first { self.to } else { self.from };
+        let edge = edge.map(|since| HistoryPlace { since, generation: Generation(0), number: 0 });
+        match (edge, after) {
+            (Some(edge), Some(after)) if self.newest_first => Some(edge.min(after)),
+            (Some(edge), Some(after)) => Some(edge.max(after)),
+            (edge, after) => edge.or(after),
+        }
+    }
+}
+
+impl Shared {
+    /// The places of episodes that are over, in their order, the first behind `after`: at most `most` of all, or of each
+    /// generation.
+    pub(crate) fn episode_places(
+        &self,
+        episodes: &Episodes,
+        after: Option<HistoryPlace>,
+        most: usize,
+    ) -> Result<Vec<HistoryPlace>, String> {
+        let start = episodes.start(after);
+        let mut found = Vec::new();
+        let mut search = |range: KeyRange, start: Option<Key>| {
+            let range = if episodes.newest_first { range.reversed() } else { range };
+            let (entries, _) =
+                self.overlay.scan(&range, start.as_ref(), most).map_err(|error| error.to_string())?;
+            let places = entries.iter().filter_map(|(key, _)| history_place(key));
+            found.extend(places.filter(|place| episodes.is_after(after, *place)));
+            Ok::<_, String>(())
+        };
+        match &episodes.generations {
+            None => {
+                let key = start.map(|HistoryPlace { since, generation, number }| {
+                    Scope::MAIN.key(Item::EpisodeTime(since, generation, number))
+                });
+                search(Scope::MAIN.all(KeyKind::EpisodeTime), key)?;
+            }
+            Some(generations) => {
+                for &generation in generations {
+                    let key = start.map(|start| {
+                        // Where that place is among this generation's.
+                        let number = match generation.cmp(&start.generation) {
+                            Ordering::Less => u64::MAX,
+                            Ordering::Equal => start.number,
+                            Ordering::Greater => 0,
+                        };
+                        Scope::MAIN.key(Item::Episode(generation, start.since, number))
+                    });
+                    search(Scope::MAIN.generation(KeyKind::Episode, generation), key)?;
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// An episode that is over.
+    pub(crate) fn episode(&self, place: HistoryPlace) -> Result<Option<AlarmRecord>, String> {
+        let HistoryPlace { since, generation, number } = place;
+        let key = Scope::MAIN.key(Item::Episode(generation, since, number));
+        let value = self.overlay.get(&key).map_err(|error| error.to_string())?;
+        value.map(|bytes| decode(&bytes).map_err(|error| format!("{key}: {error}"))).transpose()
+    }
+
+    /// An episode that is over, by its number alone: all of the installation are looked through.
+    pub(crate) fn episode_numbered(
+        &self,
+        generation: Generation,
+        number: u64,
+    ) -> Result<Option<AlarmRecord>, String> {
+        let mut found = None;
+        self.each_of(KeyKind::Episode, generation, |alarm| {
+            found = (alarm.number == number).then_some(alarm);
+            found.is_none()
+        })?;
+        Ok(found)
+    }
+
+    /// Says whether an episode is the current one of its alarm. Without a lane, which is so only at a restart, the store knows.
+    pub(super) fn is_current(
+        &self,
+        lane: Option<&Durable>,
+        generation: Generation,
+        alarm: &AlarmRecord,
+    ) -> bool {
+        let key = Scope::MAIN.key(Item::Alarm(generation, alarm.code.as_str().into(), &alarm.entity));
+        let stored = || decode::<AlarmRecord>(&self.overlay.get(&key).ok()??).ok();
+        let current = match lane {
+            Some(lane) => lane.book().alarms().get(&alarm.key()).map(|current| current.number),
+            None => stored().map(|current| current.number),
+        };
+        current == Some(alarm.number)
+    }
+
+    /// The alarms of an installation as the store and its changes have them.
+    pub(super) fn stored_alarms(&self, generation: Generation) -> Result<Vec<AlarmRecord>, String> {
+        let mut alarms = Vec::new();
+        self.each_of(KeyKind::Alarm, generation, |alarm| {
+            alarms.push(alarm);
+            true
+        })?;
+        Ok(alarms)
+    }
+
+    /// Shows `see` the records of one kind in the order of their keys, until it returns false.
+    fn each_of(
+        &self,
+        kind: KeyKind,
+        generation: Generation,
+        mut see: impl FnMut(AlarmRecord) -> bool,
+    ) -> Result<(), String> {
+        let range = Scope::MAIN.generation(kind, generation);
+        let mut after = None;
+        loop {
+            let page = self.overlay.scan(&range, after.as_ref(), AT_ONCE);
+            let (entries, more) = page.map_err(|error| error.to_string())?;
+            after = entries.last().map(|(key, _)| key.clone());
+            for (key, value) in entries {
+                let alarm: AlarmRecord = decode(&value).map_err(|error| format!("{key}: {error}"))?;
+                if !see(alarm) {
+                    return Ok(());
+                }
+            }
+            if !more {
+                return Ok(());
+            }
+        }
+    }
+
+    /// The oldest episodes that are over, at least as many as are too many.
+    pub(crate) fn oldest_episodes(
+        &self,
+        generation: Generation,
+        kept: lane::Episodes,
+    ) -> Result<Vec<OldEpisode>, String> {
+        let number = (kept.kept + SPARE).saturating_sub(MAX_EPISODES);
+        let bytes = kept.bytes.saturating_sub(MAX_EPISODE_BYTES);
+        let (mut oldest, mut found) = (Vec::new(), 0);
+        self.each_of(KeyKind::Episode, generation, |alarm| {
+            found += alarm.cost() as u64;
+            oldest.push(OldEpisode::of(&alarm));
+            (oldest.len() as u64) < number || found < bytes
+        })?;
+        Ok(oldest)
+    }
+}
+
+fn history_place(key: &Key) -> Option<HistoryPlace> {
+    match key.parse()?.1 {
+        Item::Episode(generation, since, number) | Item::EpisodeTime(since, generation, number) => {
+            Some(HistoryPlace { since, generation, number })
+        }
+        _ => None,
+    }
+}

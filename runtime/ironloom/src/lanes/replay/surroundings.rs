@@ -1,0 +1,106 @@
+//! The surroundings of an invocation in a replay: all of them are the replica's.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::Shared;
+use crate::fold::points::Points;
+use crate::records::installation::Revision;
+use ironloom_sandbox::{
+    AlarmRoom, BoxFuture, Cached, Holdings, Keys, Meter, OutputResolver, PointRoom, ReadError, Scan,
+    StatePage, StateReader, Target, UnknownEntity,
+};
+use ironloom_types::changes::Spot;
+use ironloom_types::effects::AlarmKey;
+use ironloom_types::limits::MAX_ALARMS_BYTES;
+use ironloom_types::page::Page;
+use ironloom_types::readings::NewPoint;
+
+/// A replica as the sandbox sees it.
+pub(in crate::lanes) struct Surroundings {
+    pub replica: Shared,
+    pub revision: Arc<Revision>,
+    pub points: Arc<Points>,
+    /// The one-shot timer that just fires: it is no longer set.
+    pub firing: Option<Box<str>>,
+}
+
+impl StateReader for Surroundings {
+    fn cached(&self, keys: &Keys, from: usize, show: &mut dyn FnMut(usize, Cached<'_>) -> bool) {
+        let replica = self.replica.read();
+        for place in from..keys.len() {
+            let value = replica.state.get(keys.get(place)).map(|value| &**value);
+            if !show(place, Cached::Known(value, Spot::NONE)) {
+                return;
+            }
+        }
+    }
+
+    fn load<'a>(
+        &'a self,
+        keys: &'a [Box<str>],
+        _: &'a Meter,
+    ) -> BoxFuture<'a, Result<Vec<Option<Bytes>>, ReadError>> {
+        Box::pin(async move {
+            let replica = self.replica.read();
+            Ok(keys.iter().map(|key| replica.state.get(key).cloned()).collect())
+        })
+    }
+
+    fn scan<'a>(&'a self, scan: Scan<'a>, _: &'a Meter) -> BoxFuture<'a, Result<StatePage, ReadError>> {
+        Box::pin(async move {
+            let replica = self.replica.read();
+            let (mut page, mut bytes) = (StatePage::default(), 0);
+            for (key, value) in replica.range(scan.prefix, scan.after) {
+                if page.entries.len() >= scan.limit.max(1) || bytes >= scan.max_bytes {
+                    return Ok(Page { more: true, ..page });
+                }
+                bytes += key.len() + value.len();
+                page.entries.push((key.clone(), value.clone()));
+            }
+            Ok(page)
+        })
+    }
+}
+
+impl OutputResolver for Surroundings {
+    /// A point that came later is one of the app's own: it goes by its path, as it did then.
+    fn resolve(&self, output: usize, entity: &str) -> Result<Target, UnknownEntity> {
+        let bindings = &self.revision.bindings;
+        let path =
+            bindings.resolve(output as u16, entity).map_err(|error| UnknownEntity(error.to_string()))?;
+        let known = self.points.names().number(path.as_str());
+        let unit = bindings.outputs[output].unit.clone();
+        Ok(known.map_or_else(|| Target::New(NewPoint { path, unit }), Target::Known))
+    }
+
+    /// As many as the limit allows: those that were made then may be made again.
+    fn room(&self) -> PointRoom {
+        let limit = self.revision.limits.points;
+        PointRoom { own: limit, limit, site: limit }
+    }
+}
+
+impl Holdings for Surroundings {
+    fn alarm(&self, key: &AlarmKey) -> Option<usize> {
+        self.replica.read().alarms.get(key).copied()
+    }
+
+    fn alarms(&self) -> AlarmRoom {
+        let replica = self.replica.read();
+        AlarmRoom {
+            count: replica.alarms.len(),
+            bytes: replica.alarms.values().sum(),
+            limit: MAX_ALARMS_BYTES,
+        }
+    }
+
+    fn has_timer(&self, name: &str) -> bool {
+        self.firing.as_deref() != Some(name) && self.replica.read().timers.contains_key(name)
+    }
+
+    fn timers(&self) -> usize {
+        self.replica.read().timers.len() - usize::from(self.firing.is_some())
+    }
+}

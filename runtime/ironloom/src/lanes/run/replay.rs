@@ -1,0 +1,332 @@
+//! Runs the recorded invocations of an installation again, and compares what comes of them with the records.
+
+use std::sync::Arc;
+
+use parking_lot::RwLock;
+
+use super::Runner;
+use super::invoke::seed;
+use crate::fold::durable::Term;
+use crate::fold::{self, Shared};
+use crate::lanes::batch::{self, EntityNumbers};
+use crate::lanes::outcome::Ended;
+use crate::lanes::replay::{
+    self, Difference, MAX_STATE, Replayed, Replica, Shared as SharedReplica, Surroundings, is_the_apps,
+};
+use crate::lanes::{App, Lane, digest};
+use crate::records::commit::{Invocation, InvocationKind, OutcomeKind};
+use ironloom_sandbox::{AppContext, Batch, Call, Env, Interrupt};
+use ironloom_types::clock::Timestamp;
+use ironloom_types::ids::{Digest, Generation, Ordinal, Revision};
+use ironloom_types::limits::Limits;
+
+/// Records that are read at once.
+const PAGE: usize = 256;
+/// For each second of CPU time so many of rest: it takes a fifth of a processor.
+const REST: u32 = 4;
+/// The most CPU time that a grant can give an invocation, in nanoseconds.
+const MOST_CPU: u64 = 10_000_000_000;
+/// More than any installation has used: of those that wait for a processor it goes last.
+const LAST: u64 = u64::MAX / 2;
+
+/// The reason why a replay goes no further.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ReplayError {
+    #[error(
+        "the records of its first invocations are no longer kept, the oldest is {0}: a replay begins with nothing, and needs all of them"
+    )]
+    NotKept(Ordinal),
+    #[error(
+        "invocation {0} does something else than it did, so what was before the last ones isn't known: `ironloom replay` says more"
+    )]
+    Differs(Ordinal),
+    #[error("the invocations have more than {MOST_READINGS} readings; ask for fewer")]
+    TooMany,
+    #[error("it has no invocation yet")]
+    Nothing,
+    #[error("its code is not loaded yet")]
+    NotLoaded,
+    #[error("invocation {ordinal} ran under revision {revision}, which is no longer kept")]
+    Revision { ordinal: Ordinal, revision: Revision },
+    #[error(
+        "invocation {ordinal} was offered {recorded} readings, and the journal has {found} of them now: are they past their retention, or were its points removed?"
+    )]
+    Readings { ordinal: Ordinal, recorded: u32, found: usize },
+    #[error("its state takes more than {} MiB at invocation {ordinal}", MAX_STATE >> 20)]
+    TooLarge { ordinal: Ordinal },
+    #[error("{0}")]
+    Host(String),
+}
+
+/// A recorded invocation with what it is called with again.
+#[derive(Clone, Debug)]
+pub(crate) struct Again {
+    pub record: Invocation,
+    /// Readings that it is called with, where it took some.
+    pub batch: Option<Batch>,
+    /// The time at which its timer was due.
+    pub due: Option<Timestamp>,
+}
+
+impl Again {
+    /// Returns true where none of its readings has the type that its input takes.
+    fn never_reached_the_app(&self) -> bool {
+        let has_none = self.batch.as_ref().is_none_or(|batch| batch.frames.is_empty());
+        has_none && !matches!(self.record.kind, InvocationKind::Timer(_))
+    }
+}
+
+/// The last invocations of a generation, and what the app had before them.
+#[derive(Debug)]
+pub(crate) struct Captured {
+    pub generation: Generation,
+    pub replica: Replica,
+    pub invocations: Vec<Again>,
+}
+
+/// Readings of all invocations of a capsule. Beyond: refused.
+const MOST_READINGS: usize = 200_000;
+
+/// One generation that lives again.
+struct Rerun {
+    lane: Arc<Lane>,
+    /// Its newest revision.
+    term: Arc<Term>,
+    app: App,
+    /// The generation whose times and random numbers it has.
+    generation: Generation,
+    replica: SharedReplica,
+    replayed: Replayed,
+}
+
+impl Rerun {
+    fn new(lane: &Arc<Lane>, generation: Generation, replica: Replica) -> Result<Self, ReplayError> {
+        let term = lane.newest();
+        let app = lane.app(&term).ok_or(ReplayError::NotLoaded)?;
+        // A machine that is slower today than it was must not change an outcome.
+        let limits = Limits { cpu: MOST_CPU, ..app.context.limits.clone() };
+        let context = Arc::new(AppContext { limits, ..AppContext::clone(&app.context) });
+        Ok(Self {
+            lane: Arc::clone(lane),
+            term,
+            app: App { context, ..app },
+            generation,
+            replica: Arc::new(RwLock::new(replica)),
+            replayed: Replayed::default(),
+        })
+    }
+}
+
+impl Runner {
+    /// Runs a generation's invocations again, from the first through `to`, and compares them from `from` on, until one
+    /// differs. Nothing of it is written, and other invocations go first.
+    pub(crate) async fn replay(
+        &self,
+        lane: &Arc<Lane>,
+        from: Ordinal,
+        to: Option<Ordinal>,
+    ) -> Result<Replayed, ReplayError> {
+        let mut rerun = Rerun::new(lane, lane.generation, Replica::default())?;
+        let last = last(lane);
+        self.through(&mut rerun, from, to.map_or(last, |to| to.min(last))).await?;
+        if rerun.replayed.through == Ordinal(0) {
+            return Err(ReplayError::Nothing);
+        }
+        Ok(rerun.replayed)
+    }
+
+    /// Runs a generation's invocations again but for the last ones, and returns those with what the app had before them.
+    pub(crate) async fn capture(&self, lane: &Arc<Lane>, count: u64) -> Result<Captured, ReplayError> {
+        let mut rerun = Rerun::new(lane, lane.generation, Replica::default())?;
+        let last = {
+            let book = lane.book();
+            // An attempt that failed may stand under the next one.
+            let meta = book.meta();
+            if meta.attempts > 0 { meta.ordinal.next() } else { meta.ordinal }
+        };
+        let before = Ordinal(last.0.saturating_sub(count));
+        self.through(&mut rerun, Ordinal(1), before).await?;
+        if let Some(difference) = &rerun.replayed.difference {
+            return Err(ReplayError::Differs(difference.recorded.ordinal));
+        }
+        let replica = rerun.replica.read().clone();
+        let (mut after, mut invocations, mut readings) = (before, Vec::new(), 0);
+        while let Some(records) = self.records(lane, after, last).await? {
+            for record in records {
+                after = record.ordinal;
+                readings += record.readings as usize;
+                if readings > MOST_READINGS {
+                    return Err(ReplayError::TooMany);
+                }
+                let again = self.again(&rerun, record).await?;
+                invocations.push(again.clone());
+                // The next one's timer may be one that this one sets. Whether they do the same again, a run of the capsule says.
+                self.once_more(&mut rerun, again).await?;
+            }
+        }
+        if invocations.is_empty() {
+            return Err(ReplayError::Nothing);
+        }
+        Ok(Captured { generation: lane.generation, replica, invocations })
+    }
+
+    /// Runs what was captured again, with the code of a lane that has the same package and revision. Returns each with
+    /// what came of it, where that differs.
+    pub(crate) async fn rerun(
+        &self,
+        lane: &Arc<Lane>,
+        captured: Captured,
+    ) -> Result<Vec<(Invocation, Option<Difference>)>, ReplayError> {
+        let Captured { generation, replica, invocations } = captured;
+        let mut rerun = Rerun::new(lane, generation, replica)?;
+        let mut all = Vec::with_capacity(invocations.len());
+        for again in invocations {
+            let record = again.record.clone();
+            let difference = self.once_more(&mut rerun, again).await?;
+            all.push((record, difference));
+        }
+        Ok(all)
+    }
+
+    /// Runs all through `last`, and compares from `from` on.
+    async fn through(&self, rerun: &mut Rerun, from: Ordinal, last: Ordinal) -> Result<(), ReplayError> {
+        let mut after = Ordinal(0);
+        while let Some(records) = self.records(&Arc::clone(&rerun.lane), after, last).await? {
+            for record in records {
+                after = record.ordinal;
+                let compare = record.ordinal >= from;
+                let again = self.again(rerun, record).await?;
+                let difference = self.once_more(rerun, again).await?;
+                if let (true, Some(difference)) = (compare, difference) {
+                    rerun.replayed.difference = Some(difference);
+                    return Ok(());
+                }
+                rerun.replayed.compared += u64::from(compare);
+            }
+        }
+        Ok(())
+    }
+
+    /// The records behind an ordinal, all attempts of each; `None` at the end.
+    async fn records(
+        &self,
+        lane: &Arc<Lane>,
+        after: Ordinal,
+        last: Ordinal,
+    ) -> Result<Option<Vec<Invocation>>, ReplayError> {
+        if after >= last {
+            return Ok(None);
+        }
+        let generation = lane.generation;
+        let list = move |shared: &Shared| shared.invocations.list(generation, after, last, PAGE);
+        let (mut records, _) = fold::read_aside(&self.shared, list).await.map_err(ReplayError::Host)?;
+        records.retain(|record| record.ordinal <= last);
+        match records.first() {
+            None => Ok(None),
+            Some(first) if first.ordinal > after.next() => Err(ReplayError::NotKept(first.ordinal)),
+            Some(_) => Ok(Some(records)),
+        }
+    }
+
+    /// Runs one of them again. Returns what differs.
+    async fn once_more(&self, rerun: &mut Rerun, again: Again) -> Result<Option<Difference>, ReplayError> {
+        let (time, ordinal) = (again.record.time, again.record.ordinal);
+        rerun.replayed.through = ordinal;
+        let is_skip = again.never_reached_the_app();
+        if is_skip || !is_the_apps(again.record.outcome) {
+            rerun.replayed.left_out += u64::from(!is_skip);
+            rerun.replica.write().come_to(time);
+            return Ok(None);
+        }
+        let (ended, found) = self.call_again(rerun, &again).await?;
+        let record = again.record;
+        rerun.replayed.invocations += 1;
+        rerun.replayed.readings += u64::from(record.readings);
+        let is_same = ended.outcome == record.outcome && found == record.digest;
+        let mut changed = rerun.replica.write();
+        if ended.outcome == OutcomeKind::Ok {
+            changed.take(&ended.effects, replay::fired(&record, &rerun.term.manifest), time);
+        }
+        changed.come_to(time);
+        if changed.state_bytes() > MAX_STATE {
+            return Err(ReplayError::TooLarge { ordinal });
+        }
+        drop(changed);
+        let numbers = replay::numbers(&ended.effects);
+        let (outcome, message) = (ended.outcome, ended.message);
+        let difference = Difference { recorded: record, outcome, message, digest: found, effects: numbers };
+        Ok((!is_same).then_some(difference))
+    }
+
+    /// Finds what an invocation was called with: its readings in the journal, or the time of its timer.
+    async fn again(&self, rerun: &Rerun, record: Invocation) -> Result<Again, ReplayError> {
+        let (lane, term) = (&rerun.lane, &rerun.term);
+        let (ordinal, revision) = (record.ordinal, record.revision);
+        if revision != term.number() {
+            return Err(ReplayError::Revision { ordinal, revision });
+        }
+        match &record.kind {
+            InvocationKind::Skip => return Ok(Again { record, batch: None, due: None }),
+            InvocationKind::Timer(name) => {
+                let zone = term.revision.zone();
+                let due = rerun.replica.read().due(name, record.time, &term.manifest, &zone);
+                return Ok(Again { record, batch: None, due: Some(due) });
+            }
+            InvocationKind::Readings | InvocationKind::Requeue(_) => {}
+        }
+        let (own, first, last) = (Arc::clone(lane), record.first, record.last);
+        let rows = move |shared: &Shared| shared.rows_between(&own, first, last);
+        let slices = fold::read_aside(&self.shared, rows).await.map_err(ReplayError::Host)?;
+        let found: usize = slices.iter().map(|slice| slice.rows().len()).sum();
+        if found != record.readings as usize {
+            return Err(ReplayError::Readings { ordinal, recorded: record.readings, found });
+        }
+        let inputs = &term.revision.bindings.inputs;
+        let offer = batch::build(slices, inputs, &term.entities, &mut EntityNumbers::default());
+        Ok(Again { record, batch: Some(offer.batch), due: None })
+    }
+
+    async fn call_again(&self, rerun: &Rerun, again: &Again) -> Result<(Ended, Digest), ReplayError> {
+        let Again { record, batch, due } = again;
+        let Rerun { term, app, generation, replica, .. } = rerun;
+        let surroundings = Arc::new(Surroundings {
+            replica: Arc::clone(replica),
+            revision: Arc::clone(&term.revision),
+            points: Arc::clone(&self.shared.points),
+            firing: replay::fired(record, &term.manifest).map(Box::from),
+        });
+        let env = Env {
+            id: format!("{generation}-{}", record.ordinal),
+            now: record.time,
+            seed: seed(*generation, record.ordinal),
+            gaps: Vec::new(),
+            context: Arc::clone(&app.context),
+            state: surroundings.clone(),
+            state_bytes: replica.read().state_bytes(),
+            outputs: surroundings.clone(),
+            holdings: surroundings,
+            interrupt: Interrupt::default(),
+            used: LAST,
+        };
+        let call = match (&record.kind, batch) {
+            (InvocationKind::Timer(name), _) => Call::Timer { name, due: due.unwrap_or(record.time) },
+            (_, Some(batch)) => Call::Readings(batch),
+            (_, None) => return Err(ReplayError::Host("it has no readings".to_owned())),
+        };
+        let report = self.sandbox.invoke(&app.code, call, env).await;
+        tokio::time::sleep(report.cpu.saturating_mul(REST)).await;
+        let ended = Ended::of(report).map_err(ReplayError::Host)?;
+        if ended.outcome != OutcomeKind::Ok {
+            return Ok((ended, Digest([0; 32])));
+        }
+        let points = digest::Points::of(&ended.effects);
+        let paths = points.paths(&ended.effects, &self.shared.points.names());
+        let found = digest::of(&ended.effects, &points, &paths);
+        Ok((ended, found))
+    }
+}
+
+/// The last ordinal that has records; attempts that failed stand under the one of the next invocation.
+fn last(lane: &Lane) -> Ordinal {
+    lane.book().meta().ordinal.next()
+}

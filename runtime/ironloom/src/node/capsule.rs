@@ -1,0 +1,273 @@
+//! Capsules, as the API has them: to the core's types and back.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use bytes::Bytes;
+
+use super::replay::{busy, differs, refused};
+use super::views::show_invocation;
+use super::{Node, problems};
+use crate::api::capsule::{
+    Before, Capsule, MAX_LAST, Recorded, RecordedFrame, Rerun, StandingAlarm, VERSION,
+};
+use crate::api::facade::{Answer, Invocation, Place, Problem};
+use crate::api::value::JsonValue;
+use crate::aside::aside;
+use crate::lanes::replay::Replica;
+use crate::lanes::run::{Again, Captured};
+use crate::records::commit::{self, InvocationKind, OutcomeKind};
+use ironloom_sandbox::{Batch, Frame, Quality, Values};
+use ironloom_types::ids::{Digest, InstallationId, Sequence};
+use ironloom_types::readings::Value;
+
+impl Node {
+    /// The last invocations of an installation, with what they depend on.
+    pub(super) async fn make_capsule(&self, id: InstallationId, last: u64) -> Answer<Capsule> {
+        if !(1..=MAX_LAST).contains(&last) {
+            let detail = format!("`last` must lie within 1 to {MAX_LAST}");
+            return Err(Problem::malformed("bad-query", detail).at(Place::field("last")));
+        }
+        let lane = self.lane(&id)?;
+        let _place = self.replays.try_acquire().map_err(|_| busy())?;
+        let captured = self.runner.capture(&lane, last).await.map_err(|error| refused(&error))?;
+        let shown = self.show_lane(&lane);
+        Ok(Capsule {
+            capsule: VERSION,
+            id,
+            package: shown.package,
+            generation: captured.generation,
+            bindings: shown.bindings,
+            settings: shown.settings,
+            limits: shown.limits,
+            timezone: shown.timezone,
+            before: before(&captured.replica),
+            invocations: captured.invocations.into_iter().map(recorded).collect(),
+        })
+    }
+
+    /// Runs the invocations of a capsule again, with the installation of its id.
+    pub(super) async fn run_capsule(&self, capsule: Capsule) -> Answer<Vec<Rerun>> {
+        let lane = self.lane(&capsule.id)?;
+        let captured = captured(capsule)?;
+        let all = self.runner.rerun(&lane, captured).await.map_err(|error| refused(&error))?;
+        let shown = all.into_iter().map(|(record, difference)| Rerun {
+            recorded: show_invocation(record),
+            difference: difference.map(differs),
+        });
+        Ok(shown.collect())
+    }
+
+    /// A package's file.
+    pub(super) async fn package_file(&self, digest: Digest) -> Answer<Bytes> {
+        let known = self.known_or_404(digest)?;
+        let (files, name, file) = (Arc::clone(&self.packages), digest.hex(), known.record.file);
+        let read = aside(move || files.read(&name, file)).await;
+        let read =
+            read.map_err(|error| problems::internal(&error))?.map_err(|error| problems::internal(&error))?;
+        read.map(Bytes::from).ok_or_else(|| {
+            Problem::conflict("damaged", format!("the file of package {digest} is missing or damaged"))
+                .hint("Send the package again; its code runs on meanwhile.")
+        })
+    }
+}
+
+fn before(replica: &Replica) -> Before {
+    let state = replica.state().iter().map(|(key, value)| (key.to_string(), BASE64.encode(value)));
+    let alarms = replica.alarms().iter().map(|((code, entity), counts)| StandingAlarm {
+        code: code.clone(),
+        entity: entity.to_string(),
+        counts: *counts,
+    });
+    Before {
+        time: replica.time(),
+        state: state.collect(),
+        timers: replica.timers().iter().map(|(name, due)| (name.to_string(), *due)).collect(),
+        alarms: alarms.collect(),
+    }
+}
+
+fn recorded(again: Again) -> Recorded {
+    let Again { record, batch, due } = again;
+    let Batch { entities, frames } = batch.unwrap_or(Batch { entities: String::new(), frames: Vec::new() });
+    let frames = frames.into_iter().map(frame).collect();
+    Recorded { invocation: show_invocation(record), due, entities, frames }
+}
+
+fn frame(frame: Frame) -> RecordedFrame {
+    let Frame { slot, entity, at, order, quality, values } = frame;
+    let (kind, values) = match values {
+        Values::Booleans(all) => ("boolean", all.into_iter().map(Value::Boolean).collect::<Vec<_>>()),
+        Values::Integers(all) => ("integer", all.into_iter().map(Value::Integer).collect()),
+        Values::Reals(all) => ("real", all.into_iter().map(Value::Real).collect()),
+        Values::Texts(all) => ("text", all.into_iter().map(|text| Value::Text(text.into())).collect()),
+        Values::Blobs(all) => ("blob", all.into_iter().map(|blob| Value::Blob(blob.into())).collect()),
+    };
+    RecordedFrame {
+        input: slot,
+        r#type: kind.to_owned(),
+        entity,
+        at,
+        order,
+        quality: quality.map(|all| all.into_iter().map(|quality| quality as u8).collect()),
+        values: values.into_iter().map(JsonValue::from).collect(),
+    }
+}
+
+/// Reads a capsule back; all of it is checked, since anybody may have written it.
+fn captured(capsule: Capsule) -> Answer<Captured> {
+    if capsule.capsule != VERSION {
+        let found = capsule.capsule;
+        return Err(wrong(format!("it is of version {found} of capsules; this ironloom reads {VERSION}")));
+    }
+    let Before { time, state, timers, alarms } = capsule.before;
+    let decode = |(key, value): (String, String)| {
+        let value = BASE64
+            .decode(&value)
+            .map_err(|error| wrong(format!("the state of {key:?} is not base64: {error}")))?;
+        Ok((key.into_boxed_str(), Bytes::from(value)))
+    };
+    let state: BTreeMap<Box<str>, Bytes> = state.into_iter().map(decode).collect::<Answer<_>>()?;
+    let alarms = alarms.into_iter().map(|alarm| ((alarm.code, Arc::from(alarm.entity)), alarm.counts));
+    let timers = timers.into_iter().map(|(name, due)| (name.into_boxed_str(), due));
+    let replica = Replica::new(state, alarms.collect(), timers.collect(), time);
+    let invocations: Answer<Vec<Again>> = capsule.invocations.into_iter().map(again).collect();
+    Ok(Captured { generation: capsule.generation, replica, invocations: invocations? })
+}
+
+fn wrong(detail: impl Into<String>) -> Problem {
+    Problem::refused("capsule", detail)
+}
+
+fn again(recorded: Recorded) -> Answer<Again> {
+    let Recorded { invocation, due, entities, frames } = recorded;
+    let count = entities.split('\n').count();
+    let frames: Answer<Vec<Frame>> = frames.into_iter().map(|frame| frame_of(frame, count)).collect();
+    let frames = frames?;
+    let readings: usize = frames.iter().map(|frame| frame.at.len()).sum();
+    let batch = (!frames.is_empty()).then_some(Batch { entities, frames });
+    Ok(Again { record: record(invocation, readings)?, batch, due })
+}
+
+fn frame_of(frame: RecordedFrame, entities: usize) -> Answer<Frame> {
+    let RecordedFrame { input, r#type, entity, at, order, quality, values } = frame;
+    let rows = values.len();
+    let is_long = |length: usize| length != rows;
+    let differ = is_long(entity.len())
+        || is_long(at.len())
+        || order.as_ref().is_some_and(|order| is_long(order.len()))
+        || quality.as_ref().is_some_and(|quality| is_long(quality.len()));
+    if differ || entity.iter().any(|entity| *entity as usize >= entities) {
+        return Err(wrong(format!("the columns of the input {input} don't fit together")));
+    }
+    let quality =
+        quality.map(|all| all.into_iter().map(quality_of).collect::<Answer<Vec<Quality>>>()).transpose()?;
+    let values = values_of(&r#type, values)
+        .ok_or_else(|| wrong(format!("the values of the input {input} are not of the type {}", r#type)))?;
+    Ok(Frame { slot: input, entity, at, order, quality, values })
+}
+
+fn quality_of(number: u8) -> Answer<Quality> {
+    match number {
+        0 => Ok(Quality::Good),
+        1 => Ok(Quality::Uncertain),
+        2 => Ok(Quality::Bad),
+        _ => Err(wrong(format!("{number} is not a quality"))),
+    }
+}
+
+fn values_of(kind: &str, values: Vec<JsonValue>) -> Option<Values> {
+    let values = values.into_iter().map(|JsonValue(value)| value);
+    Some(match kind {
+        "boolean" => Values::Booleans(
+            values
+                .map(|value| match value {
+                    Value::Boolean(value) => Some(value),
+                    _ => None,
+                })
+                .collect::<Option<_>>()?,
+        ),
+        "integer" => Values::Integers(
+            values
+                .map(|value| match value {
+                    Value::Integer(value) => Some(value),
+                    _ => None,
+                })
+                .collect::<Option<_>>()?,
+        ),
+        "real" => Values::Reals(
+            values
+                .map(|value| match value {
+                    Value::Real(value) => Some(value),
+                    // JSON has texts for what isn't finite.
+                    Value::Text(text) => match &*text {
+                        "NaN" => Some(f64::NAN),
+                        "Infinity" => Some(f64::INFINITY),
+                        "-Infinity" => Some(f64::NEG_INFINITY),
+                        _ => None,
+                    },
+                    _ => None,
+                })
+                .collect::<Option<_>>()?,
+        ),
+        "text" => Values::Texts(
+            values
+                .map(|value| match value {
+                    Value::Text(text) => Some(text.into()),
+                    _ => None,
+                })
+                .collect::<Option<_>>()?,
+        ),
+        "blob" => Values::Blobs(
+            values
+                .map(|value| match value {
+                    Value::Blob(blob) => Some(blob.into()),
+                    _ => None,
+                })
+                .collect::<Option<_>>()?,
+        ),
+        _ => return None,
+    })
+}
+
+fn record(invocation: Invocation, readings: usize) -> Answer<commit::Invocation> {
+    let Invocation {
+        ordinal,
+        attempt,
+        kind,
+        timer,
+        dead_letter,
+        first,
+        last,
+        time,
+        revision,
+        outcome,
+        message,
+        digest,
+    } = invocation;
+    let kind = match (kind.as_str(), timer, dead_letter) {
+        ("readings", _, _) => InvocationKind::Readings,
+        ("skip", _, _) => InvocationKind::Skip,
+        ("requeue", _, Some(number)) => InvocationKind::Requeue(number),
+        ("timer", Some(name), _) => InvocationKind::Timer(name.into()),
+        _ => return Err(wrong(format!("invocation {ordinal} is of no known kind: {kind}"))),
+    };
+    let outcome = OutcomeKind::by_name(&outcome)
+        .ok_or_else(|| wrong(format!("invocation {ordinal} has no known outcome: {outcome}")))?;
+    let none = Sequence(0);
+    Ok(commit::Invocation {
+        ordinal,
+        attempt,
+        kind,
+        first: first.unwrap_or(none),
+        last: last.unwrap_or(none),
+        readings: u32::try_from(readings).unwrap_or(u32::MAX),
+        time,
+        revision,
+        outcome,
+        message: message.map(Into::into),
+        digest: digest.unwrap_or(Digest([0; 32])),
+    })
+}

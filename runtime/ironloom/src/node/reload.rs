@@ -1,0 +1,137 @@
+//! Taking a changed configuration while the server runs: all of it or nothing.
+
+use std::sync::Arc;
+
+use super::start::batch_limits;
+use super::{Node, problems, stopping, units};
+use crate::api::facade::{
+    Answer, ChosenBy, ConfigChange, Detail, LogLevel, LogLines, Place, Problem, Reloaded,
+};
+use crate::aside::aside;
+use crate::config::{Change, Config, SourceError, changes};
+
+/// Errors of one answer: a file that has more is shown again once these are mended.
+const MAX_ERRORS: usize = 100;
+
+impl Node {
+    /// Writes other log lines from now on.
+    pub(super) fn change_log_level(&self, level: LogLines) -> Answer<LogLevel> {
+        let (before, _) = self.telemetry.log.now();
+        let set = self.telemetry.log.set(level.clone(), ChosenBy::Request);
+        set.map_err(|error| problems::internal(&error))?;
+        // Whichever of the two writes more lines has this one.
+        tracing::info!(%before, %level, "other log lines are written");
+        Ok(LogLevel { level, by: ChosenBy::Request })
+    }
+
+    /// Reads the configuration again and takes it.
+    pub(super) async fn reload_config(self: Arc<Self>, dry_run: bool) -> Answer<Reloaded> {
+        let source = self.source.lock().await;
+        let file = source.file.as_ref().map(|path| path.display().to_string());
+        let read = {
+            let source = source.clone();
+            aside(move || source.read()).await.map_err(|error| problems::internal(&error))?
+        };
+        let config = read.map_err(|error| cant_be_taken(&error))?;
+        let before = self.config.load_full();
+        let found = changes(&before, &config);
+        check(&found)?;
+        let mut notes = Vec::new();
+        if file.is_none() {
+            notes.push(
+                "the server was started without --config, so there is nothing to read again".to_owned(),
+            );
+        }
+        if !found.is_empty() && !dry_run {
+            self.take(config, &before, &found, &mut notes).await?;
+        }
+        let changes = found.into_iter().map(|Change { key, from, to, .. }| ConfigChange { key, from, to });
+        Ok(Reloaded { file, changes: changes.collect(), notes })
+    }
+
+    /// Puts a configuration in the place of the one before. Nothing of it fails but the first step.
+    async fn take(
+        self: &Arc<Self>,
+        config: Config,
+        before: &Config,
+        found: &[Change],
+        notes: &mut Vec<String>,
+    ) -> Answer<()> {
+        let outdated = match &mut *self.connectors.lock() {
+            Some(connectors) => connectors.outdated(&config.connectors),
+            None => return Err(stopping()),
+        };
+        let config = Arc::new(config);
+        self.config.store(Arc::clone(&config));
+        self.runner.set_limits(batch_limits(&config));
+        if config.server.log != before.server.log {
+            match self.telemetry.log.set(config.server.log.clone(), ChosenBy::Configuration) {
+                Ok(true) => {}
+                Ok(false) => notes.push(
+                    "server.log: IRONLOOM_LOG goes before it; `ironloom log-level` changes it all the same"
+                        .to_owned(),
+                ),
+                Err(error) => notes.push(format!("server.log: {error}")),
+            }
+        }
+        if config.limits != before.limits || config.site.timezone != before.site.timezone {
+            notes.push(
+                "limits and site.timezone hold for later installs; what is installed keeps its own"
+                    .to_owned(),
+            );
+            super::kept::tell(&self.lanes, &config);
+        }
+        let points = config.points != before.points;
+        outdated.stop().await;
+        self.start_connectors();
+        if points {
+            let node = Arc::clone(self);
+            // Looks at all points there are.
+            let given =
+                aside(move || units::give(&node.shared.points, &node.config.load().points, &node.committer));
+            given.await.map_err(|error| problems::internal(&error))?;
+        }
+        for Change { key, from, to, .. } in found {
+            let (from, to) = (from.as_deref().unwrap_or_default(), to.as_deref().unwrap_or_default());
+            tracing::info!(key, from, to, "taken from the changed configuration");
+        }
+        Ok(())
+    }
+}
+
+/// 409 where some of it takes a restart.
+fn check(found: &[Change]) -> Answer<()> {
+    let restart: Vec<&Change> = found.iter().filter(|change| change.needs_restart).collect();
+    if restart.is_empty() {
+        return Ok(());
+    }
+    let names: Vec<&str> = restart.iter().map(|change| change.key.as_str()).collect();
+    let errors = restart.iter().map(|change| {
+        let (from, to) =
+            (change.from.as_deref().unwrap_or_default(), change.to.as_deref().unwrap_or_default());
+        Detail {
+            kind: "needs-restart".to_owned(),
+            detail: format!("{from} to {to} takes a restart"),
+            place: Some(Place::field(&change.key)),
+        }
+    });
+    let errors = errors.collect();
+    let detail = format!("nothing was taken: only a restart takes {}", names.join(", "));
+    let problem = Problem::conflict("needs-restart", detail).with(errors);
+    Err(problem.hint("Restart the server, or put these keys back for now and reload again."))
+}
+
+fn cant_be_taken(error: &SourceError) -> Problem {
+    let nothing = |detail: String| Problem::refused("configuration", format!("nothing was taken: {detail}"));
+    match error {
+        SourceError::Unreadable { .. } => nothing(error.to_string()),
+        SourceError::Wrong { path, problems: found } => {
+            let errors = found.0.iter().take(MAX_ERRORS).map(|problem| Detail {
+                kind: "configuration".to_owned(),
+                detail: problem.message.clone(),
+                place: Some(problems::place_of(problem)),
+            });
+            nothing(format!("{} has errors", path.display())).with(errors.collect())
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! Retention: readings that are older than `journal.max_age`, or more than `journal.max_bytes` holds, go.
+//!
+//! First each lane that still waits for some of them is moved on, by a record that says what it misses. Then one
+//! record drops the blocks, and their files go with the next checkpoint. An old reading may stay for as long as
+//! a newer one is in its block.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use super::{Node, Turn, problems};
+use crate::api::facade::Answer;
+use crate::fold::{BELIEVED_AFTER, Retention, read_aside};
+use crate::lanes::Lane;
+use crate::records::admin::AdminRecord;
+use ironloom_types::clock::{Source, Timestamp};
+use ironloom_types::ids::{Generation, Sequence};
+use ironloom_types::work::Gap;
+
+/// The interval at which blocks that are due are looked for.
+const LOOK: Duration = Duration::from_secs(10);
+
+/// Drops now and then what is due.
+pub(super) async fn watch(node: Weak<Node>) {
+    let began = Instant::now();
+    loop {
+        {
+            let Some(node) = node.upgrade() else { return };
+            if let Err(problem) = node.drop_what_is_due(began.elapsed()).await {
+                tracing::warn!(%problem, "readings past the journal's retention could not be dropped; it is tried again");
+            }
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+impl Node {
+    async fn drop_what_is_due(self: &Arc<Self>, up: Duration) -> Answer<()> {
+        let retention = Retention {
+            before: self.oldest_kept(up),
+            max_bytes: self.config.load().journal.max_bytes.map(|bytes| bytes.0),
+        };
+        let Some(before) = self.shared.journal.due_to_go(retention) else { return Ok(()) };
+        loop {
+            let waiting = self.waiting(before);
+            let missed = self.missed(&waiting, before).await?;
+            for (lane, gaps) in &missed {
+                self.move_on(*lane, waiting[lane].first, gaps, before).await?;
+            }
+            let _installing = self.admin.installing.lock().await;
+            // Whoever still waits was found to wait for none of them, unless it has begun in between.
+            let is_known = |(lane, now): (&u32, &Waiting)| {
+                let before = waiting.get(lane).filter(|before| before.generation == now.generation);
+                before.is_some_and(|before| before.first <= now.first) && !missed.contains_key(lane)
+            };
+            if self.waiting(before).iter().all(is_known) {
+                return self.change(AdminRecord::Dropped { before }).await;
+            }
+        }
+    }
+
+    /// The time before which readings are too old. A clock that may be wrong makes nothing old.
+    fn oldest_kept(&self, up: Duration) -> Option<Timestamp> {
+        let age = self.config.load().journal.max_age?.0;
+        let clock = &self.shared.clock;
+        let now = match clock.source() {
+            Source::Feed => clock.last(),
+            Source::Host if up < BELIEVED_AFTER || self.clock_step.note(clock).is_some() => return None,
+            Source::Host => clock.host().ok()?,
+        };
+        Some(Timestamp(now.0.saturating_sub(age)))
+    }
+
+    /// The lanes that wait, or may wait, for readings before this sequence, by number.
+    fn waiting(&self, before: Sequence) -> BTreeMap<u32, Waiting> {
+        let first = |lane: &Arc<Lane>| lane.queue.lock().pending().filter(|first| *first < before);
+        let waiting = |lane: &Arc<Lane>| {
+            Some((lane.number, Waiting { generation: lane.generation, first: first(lane)? }))
+        };
+        self.lanes.all().iter().filter_map(waiting).collect()
+    }
+
+    /// Moves a lane on that misses this from `first` on. Where it has gone on since, that is counted again in its turn.
+    async fn move_on(&self, number: u32, first: Sequence, gaps: &[Gap], before: Sequence) -> Answer<()> {
+        let Some(lane) = self.shared.lanes.get(number).and_then(|found| self.lanes.of(&found.id)) else {
+            return Ok(());
+        };
+        let turn =
+            Turn { permit: lane.turn().await, lane: Arc::clone(&lane), lanes: Arc::clone(&self.lanes) };
+        let Some(now) = turn.lane.queue.lock().pending().filter(|now| *now < before) else { return Ok(()) };
+        if turn.lane.book().is_closed() {
+            return Ok(());
+        }
+        let gaps = if now == first {
+            gaps.to_vec()
+        } else {
+            let waiting = Waiting { generation: lane.generation, first: now };
+            let mut counted = self.missed(&BTreeMap::from([(number, waiting)]), before).await?;
+            let Some(gaps) = counted.remove(&number) else { return Ok(()) };
+            gaps
+        };
+        let (id, generation, through) = (lane.id.clone(), lane.generation, Sequence(before.0 - 1));
+        self.change(AdminRecord::Missed { id, generation, through, gaps }).await
+    }
+
+    /// The readings that these lanes miss where the journal begins at `before`, counted in one pass.
+    async fn missed(
+        &self,
+        waiting: &BTreeMap<u32, Waiting>,
+        before: Sequence,
+    ) -> Answer<BTreeMap<u32, Vec<Gap>>> {
+        let first: BTreeMap<u32, Sequence> =
+            waiting.iter().map(|(lane, waiting)| (*lane, waiting.first)).collect();
+        let missed = read_aside(&self.shared, move |shared| shared.missed(&first, before)).await;
+        let missed = missed.map_err(|error| problems::internal(&error))?;
+        let named = missed.into_iter().filter_map(|(number, by_input)| {
+            let lane = self.shared.lanes.get(number)?;
+            let gaps = by_input.into_iter().filter_map(|(input, missed)| {
+                let slot = lane.newest().revision.bindings.inputs.get(usize::from(input))?.name.clone();
+                Some(Gap { slot, first: missed.first, last: missed.last, count: missed.count })
+            });
+            Some((number, gaps.collect()))
+        });
+        Ok(named.collect())
+    }
+}
+
+/// A lane for which readings wait.
+struct Waiting {
+    generation: Generation,
+    first: Sequence,
+}

@@ -1,0 +1,438 @@
+//! Changing an installation while it runs, by a new revision: planned and loaded without a lock, then written while its
+//! lane stands still.
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::installations::settings_of;
+use super::packages::load_problem;
+use super::{Node, problems};
+use crate::api::facade::{Answer, Match, Place, Problem, Revised, RevisionRequest, changes};
+use crate::aside::aside;
+use crate::fold::KnownPackage;
+use crate::fold::durable::Term;
+use crate::fold::routes::PreparedRoutes;
+use crate::lanes::Lane;
+use crate::records::admin::{self, AdminRecord, FROM_HERE};
+use crate::records::installation::{Installation, Revision};
+use crate::records::lane::{LaneMeta, Trouble};
+use ironloom_apps::allowance::{LimitKind, PartialLimits};
+use ironloom_apps::binding::{Bindings, Patterns};
+use ironloom_apps::cycles::find_cycle;
+use ironloom_apps::manifest::Manifest;
+use ironloom_apps::plan::{self, MAX_SAMPLES, Plan, Points as _, Site, plan_change};
+use ironloom_apps::problem::{Problem as Wrong, Problems};
+use ironloom_apps::routing::Prepared;
+use ironloom_sandbox::LoadedApp;
+use ironloom_types::clock::Timestamp;
+use ironloom_types::ids::{self, InstallationId, PointNumber, Sequence, SlotName};
+use ironloom_types::limits::{MAX_MATCHES, MAX_PENDING_REVISIONS};
+
+/// A revision that is about to be.
+struct New {
+    revision: Revision,
+    known: Arc<KnownPackage>,
+    /// Its new bindings, if they are other ones than before.
+    rewired: Option<Rewired>,
+    warnings: Vec<String>,
+    /// Held until its record is written: the matches may need much memory.
+    _place: OwnedSemaphorePermit,
+}
+
+/// The points that other bindings match.
+#[derive(Default)]
+struct Rewired {
+    routes: Option<PreparedRoutes>,
+    matches: Vec<Match>,
+    newly: Vec<Match>,
+    no_longer: Vec<Match>,
+}
+
+impl Node {
+    /// Begins a new revision of an installation, or says what it would change.
+    pub(super) async fn revise_installation(
+        self: Arc<Self>,
+        id: InstallationId,
+        request: RevisionRequest,
+        dry_run: bool,
+    ) -> Answer<Revised> {
+        let lane = self.lane(&id)?;
+        let before = lane.newest();
+        check_guard(&lane, &before, request.revision)?;
+        let new = self.planned_revision(&lane, &before, &request).await?;
+        let _held = self.admin.last_use.hold(new.revision.package);
+        if dry_run || is_same(&before.revision, &new.revision) {
+            if !is_same(&before.revision, &new.revision) {
+                check_pending(&lane, self.first_of(&lane, &request))?;
+            }
+            return self.as_it_would_be(lane, &before, new, &request).await;
+        }
+        let code = self.load(&new.known, &new.revision.limits).await;
+        let code = code.map_err(|error| load_problem(&error))?;
+        self.begin_revision(&lane, &before, new, &request, code).await
+    }
+
+    /// Plans aside: points may be looked at.
+    async fn planned_revision(
+        self: &Arc<Self>,
+        lane: &Arc<Lane>,
+        before: &Arc<Term>,
+        request: &RevisionRequest,
+    ) -> Answer<New> {
+        let place = Arc::clone(&self.admin.planning).acquire_owned().await;
+        let place = place.map_err(|error| problems::internal(&error))?;
+        let (node, lane, before) = (Arc::clone(self), Arc::clone(lane), Arc::clone(before));
+        let request = request.clone();
+        let planned = aside(move || node.plan_revision(&lane, &before, &request, place)).await;
+        planned.map_err(|error| problems::internal(&error))?
+    }
+
+    /// Checks what is asked for against the newest revision.
+    fn plan_revision(
+        &self,
+        lane: &Lane,
+        before: &Term,
+        request: &RevisionRequest,
+        place: OwnedSemaphorePermit,
+    ) -> Answer<New> {
+        let revision = &before.revision;
+        let known = self.known(revision.package).ok_or_else(|| {
+            problems::internal(&format!("the package {} of {} is missing", revision.package, lane.id))
+        })?;
+        let manifest = &known.manifest;
+        let mut wrong = Vec::new();
+        let settings = settings(manifest, revision, request, &mut wrong);
+        let mut grants = revision.grants.clone();
+        for (name, grant) in &request.grants.outputs {
+            match grant {
+                Some(grant) => drop(grants.outputs.insert(name.clone(), grant.clone())),
+                None => drop(grants.outputs.remove(name)),
+            }
+        }
+        let limits = request.limits.on(PartialLimits::from(&revision.limits));
+        let bindings = bindings(manifest, revision, request, &mut wrong);
+        let timezone = request.timezone.clone().unwrap_or_else(|| Some(revision.timezone.clone()));
+        let asked = plan::Request {
+            id: &lane.id,
+            bindings: &bindings,
+            grants: &grants,
+            settings: &settings,
+            limits: &limits,
+            timezone: timezone.as_deref(),
+        };
+        let config = self.config.load();
+        let site = Site { timezone: &config.site.timezone, limits: &config.limits };
+        let changes = self.shared.routing.read().changes();
+        let planned = plan_change(asked, manifest, site, &revision.bindings, self, &*self.lanes);
+        let (plan, prepared) = match (planned, wrong.is_empty()) {
+            (Ok(planned), true) => planned,
+            (planned, _) => {
+                wrong.extend(planned.err().into_iter().flat_map(|problems| problems.0));
+                return Err(problems::not_changed(&Problems(wrong)));
+            }
+        };
+        let mut warnings = warnings(lane, before, &plan);
+        let rewired = match prepared {
+            Some(prepared) => {
+                Some(self.rewired(before, &plan, PreparedRoutes { routes: prepared, changes })?)
+            }
+            None => None,
+        };
+        let Plan { bindings, grants, settings, limits, timezone, warnings: more, .. } = plan;
+        warnings.extend(more);
+        let new = Revision {
+            number: ids::Revision(revision.number.0 + 1),
+            generation: lane.generation,
+            from: FROM_HERE,
+            package: revision.package,
+            // In memory once.
+            bindings: if *bindings == *revision.bindings { Arc::clone(&revision.bindings) } else { bindings },
+            grants,
+            settings: Arc::new(settings),
+            limits,
+            timezone,
+            keep_up: request.keep_up.unwrap_or(revision.keep_up),
+        };
+        Ok(New { revision: new, known, rewired, warnings, _place: place })
+    }
+
+    /// Compares what other bindings match with what the present ones do.
+    fn rewired(&self, before: &Term, plan: &Plan, routes: PreparedRoutes) -> Answer<Rewired> {
+        let new = &routes.routes;
+        if new.matches().len() > MAX_MATCHES {
+            let detail =
+                format!("its inputs match more than {MAX_MATCHES} points together, the most there may be");
+            return Err(Problem::refused("too-many-matches", detail).hint("Bind fewer points to it."));
+        }
+        let mut old = Prepared::new(&before.revision.bindings.inputs);
+        self.each(&before.revision.bindings, &mut |number, path, unit| {
+            old.add(number, path, unit);
+            ControlFlow::Continue(())
+        });
+        let sorted = |prepared: &Prepared| {
+            let pairs = prepared.matches().iter().map(|(point, matched)| (matched.input(), *point));
+            let mut pairs: Vec<_> = pairs.collect();
+            pairs.sort_unstable();
+            pairs
+        };
+        let (was, is) = (sorted(&old), sorted(new));
+        let others = |of: &[(u16, PointNumber)], than: &[(u16, PointNumber)]| -> Vec<Match> {
+            let only: Vec<_> = of.iter().filter(|pair| than.binary_search(pair).is_err()).copied().collect();
+            self.matches_of(&plan.bindings, &only)
+        };
+        let (newly, no_longer) = (others(&is, &was), others(&was, &is));
+        let mut matches = self.matches_of(&plan.bindings, &is);
+        // Those without any are told, too.
+        for input in &plan.inputs {
+            if input.points == 0 {
+                matches.push(Match { input: input.name.to_string(), points: 0, samples: Vec::new() });
+            }
+        }
+        let is_routed = plan.bindings.inputs != before.revision.bindings.inputs;
+        let routes = is_routed.then_some(routes);
+        Ok(Rewired { routes, matches, newly, no_longer })
+    }
+
+    /// These matches by input, which come in its order, with samples.
+    fn matches_of(&self, bindings: &Bindings, pairs: &[(u16, PointNumber)]) -> Vec<Match> {
+        let of_input = |pairs: &[(u16, PointNumber)]| {
+            let input = pairs.first().and_then(|(input, _)| bindings.inputs.get(usize::from(*input)));
+            let samples = pairs.iter().take(MAX_SAMPLES).filter_map(|(_, point)| self.point_item(*point));
+            Match {
+                input: input.map_or_else(String::new, |input| input.name.to_string()),
+                points: pairs.len() as u64,
+                samples: samples.collect(),
+            }
+        };
+        pairs.chunk_by(|a, b| a.0 == b.0).map(of_input).collect()
+    }
+
+    /// Shows an installation as a change would leave it.
+    async fn as_it_would_be(
+        self: &Arc<Self>,
+        lane: Arc<Lane>,
+        before: &Term,
+        new: New,
+        request: &RevisionRequest,
+    ) -> Answer<Revised> {
+        let New { mut revision, known, rewired, warnings, .. } = new;
+        let is_same = is_same(&before.revision, &revision);
+        if is_same {
+            (revision.number, revision.from) = (before.number(), before.from());
+        } else {
+            revision.from = self.first_of(&lane, request);
+        }
+        let now = self.shown(Arc::clone(&lane)).await?;
+        let would_be = super::installations::show(
+            &installed(&lane.installation(), &revision, &known.manifest),
+            &revision,
+            &known.manifest,
+            lane.book().meta(),
+            now.state,
+            now.lag,
+        );
+        let changes = changes(&now, &would_be);
+        let installation = if is_same { now } else { would_be };
+        let Rewired { matches, newly, no_longer, .. } = rewired.unwrap_or_default();
+        Ok(Revised { installation, changes, from: revision.from, matches, newly, no_longer, warnings })
+    }
+
+    /// Writes a revision while the lane stands still. 409 where another came in between.
+    async fn begin_revision(
+        self: &Arc<Self>,
+        lane: &Arc<Lane>,
+        before: &Term,
+        new: New,
+        request: &RevisionRequest,
+        code: Arc<LoadedApp>,
+    ) -> Answer<Revised> {
+        let New { mut revision, known, rewired, warnings, .. } = new;
+        let shown = self.shown(Arc::clone(lane)).await?;
+        let turn = self.interrupt(&lane.id).await?;
+        if turn.lane.generation != lane.generation {
+            return Err(Problem::conflict("gone", "it was installed again in the meantime"));
+        }
+        check_guard(lane, &lane.newest(), Some(before.number()))?;
+        check_pending(lane, self.first_of(lane, request))?;
+        let _installing = self.admin.installing.lock().await;
+        if rewired.is_some()
+            && let Some(circle) = find_cycle(&lane.id, &revision.bindings, &*self.lanes)
+        {
+            return Err(problems::not_changed(&circle.into()));
+        }
+        if self.known(revision.package).is_none() {
+            return Err(Problem::conflict("package", "its package was deleted in the meantime"));
+        }
+        if self.gives_backlog(lane, request) {
+            revision.from = self.first_of(lane, request);
+        }
+        let installation = installed(&lane.installation(), &revision, &known.manifest);
+        let mut meta = lane.book().meta().clone();
+        meta.cron_due = cron_due(&meta, before, &known.manifest, &revision, self.shared.clock.now());
+        meta.trouble = Trouble::default();
+        let revised = admin::Revised { installation, revision, meta };
+        let Rewired { routes, matches, newly, no_longer } = rewired.unwrap_or_default();
+        self.shared.keep_routes(routes.into_iter().map(|routes| (lane.generation, routes)).collect());
+        let written = self.change(AdminRecord::Revised(Box::new(revised))).await;
+        self.shared.keep_routes(BTreeMap::new());
+        written?;
+        for term in lane.without_app() {
+            // Others are loaded aside.
+            if term.revision.package == known.record.digest
+                && term.limits.memory == lane.newest().limits.memory
+            {
+                self.start_lane(lane, &term, Arc::clone(&code));
+            }
+        }
+        self.admin.loading.again();
+        lane.pace.lock().begin_anew();
+        let from = lane.newest().from();
+        drop(turn);
+        let installation = self.shown(Arc::clone(lane)).await?;
+        let changes = changes(&shown, &installation);
+        Ok(Revised { installation, changes, from, matches, newly, no_longer, warnings })
+    }
+
+    /// Readings that wait run under the new revision.
+    fn gives_backlog(&self, lane: &Lane, request: &RevisionRequest) -> bool {
+        request.at_cursor.unwrap_or_else(|| lane.book().meta().quarantine.is_some())
+    }
+
+    /// The first sequence of a revision that began now.
+    fn first_of(&self, lane: &Lane, request: &RevisionRequest) -> Sequence {
+        let pending = self.gives_backlog(lane, request).then(|| lane.queue.lock().pending()).flatten();
+        pending.unwrap_or_else(|| self.shared.journal.last().next())
+    }
+}
+
+/// The installation with another newest revision.
+fn installed(before: &Installation, revision: &Revision, manifest: &Manifest) -> Installation {
+    let (package, number) = (revision.package, revision.number);
+    let (app, version) = (manifest.id.clone(), manifest.version.clone());
+    Installation { app, version, package, revision: number, ..before.clone() }
+}
+
+/// 409 where the newest revision isn't the one that a request was made from.
+fn check_guard(lane: &Lane, newest: &Term, made_from: Option<ids::Revision>) -> Answer<()> {
+    match made_from.filter(|made_from| *made_from != newest.number()) {
+        None => Ok(()),
+        Some(made_from) => {
+            let (id, now) = (&lane.id, newest.number());
+            let detail = format!(
+                "installation {id} has revision {now}, and the change is for revision {made_from}: another came in between"
+            );
+            Err(Problem::conflict("revision", detail).at(Place::field("revision")).hint(format!(
+                "`ironloom show {id}` shows it as it is now; send the change again if it still holds."
+            )))
+        }
+    }
+}
+
+/// 409 where readings wait for too many revisions besides one that begins here.
+fn check_pending(lane: &Lane, from: Sequence) -> Answer<()> {
+    let pending = lane.queue.lock().pending();
+    let terms = lane.terms();
+    let (left, _) = terms.split(pending);
+    let wait = left.iter().filter(|term| term.from() < from).count();
+    if pending.is_none() || wait < MAX_PENDING_REVISIONS {
+        return Ok(());
+    }
+    let id = &lane.id;
+    let detail =
+        format!("readings of installation {id} wait for {wait} revisions already, the most there may be");
+    Err(Problem::conflict("too-many-revisions", detail)
+        .hint("Let it work off what waits; `ironloom show` says if it is paused or quarantined.")
+        .hint("Or give all of it to the new revision: at_cursor, `ironloom set --at-cursor`."))
+}
+
+/// Says whether nothing is other than before.
+fn is_same(before: &Revision, after: &Revision) -> bool {
+    *before == Revision { number: before.number, from: before.from, ..after.clone() }
+}
+
+/// The bindings as they were asked for, with what the request changes.
+fn bindings(
+    manifest: &Manifest,
+    before: &Revision,
+    request: &RevisionRequest,
+    wrong: &mut Vec<Wrong>,
+) -> BTreeMap<SlotName, Patterns> {
+    let mut bindings = before.bindings.asked();
+    for (name, patterns) in &request.bindings {
+        let is_known = manifest.inputs.iter().any(|input| input.name == *name)
+            || manifest.outputs.iter().any(|output| output.name == *name);
+        match patterns {
+            Some(patterns) => drop(bindings.insert(name.clone(), patterns.clone())),
+            None if is_known => drop(bindings.remove(name)),
+            None => {
+                let message = format!("is neither an input nor an output of {}", manifest.id);
+                wrong.push(Wrong::of(format!("bindings.{name}"), message));
+            }
+        }
+    }
+    bindings
+}
+
+/// The settings as they were asked for, with what the request changes.
+fn settings(
+    manifest: &Manifest,
+    before: &Revision,
+    request: &RevisionRequest,
+    wrong: &mut Vec<Wrong>,
+) -> BTreeMap<SlotName, serde_json::Value> {
+    let mut settings = settings_of(manifest, before);
+    for (name, value) in &request.settings {
+        match value {
+            Some(value) => drop(settings.insert(name.clone(), value.clone())),
+            None if manifest.settings.iter().any(|setting| setting.name == *name) => {
+                settings.remove(name);
+            }
+            None => {
+                let message = format!("is not a setting of {}", manifest.id);
+                wrong.push(Wrong::of(format!("settings.{name}"), message));
+            }
+        }
+    }
+    settings
+}
+
+/// Warnings about limits below what the installation has.
+fn warnings(lane: &Lane, before: &Term, plan: &Plan) -> Vec<String> {
+    let book = lane.book();
+    let has = |kind| match kind {
+        LimitKind::State => Some(book.meta().state_bytes),
+        LimitKind::Points => Some(book.meta().points),
+        _ => None,
+    };
+    let below = LimitKind::ALL.into_iter().filter_map(|kind| {
+        let (has, limit) = (has(kind)?, kind.of(&plan.limits));
+        (has > limit && limit < kind.of(&before.revision.limits)).then(|| {
+            let (name, has, limit) = (kind.name(), kind.show(has), kind.show(limit));
+            format!("limits.{name}: it has {has}, more than the {limit} from now on; it keeps them and gets no more")
+        })
+    });
+    below.collect()
+}
+
+/// When repeating timers are due next. Those that are declared as before, in the same zone, stay due as they are.
+fn cron_due(
+    meta: &LaneMeta,
+    before: &Term,
+    manifest: &Manifest,
+    revision: &Revision,
+    now: Timestamp,
+) -> Vec<(SlotName, Timestamp)> {
+    let zone = revision.zone();
+    let is_same_zone = before.revision.timezone == revision.timezone;
+    let due = manifest.timers.iter().filter_map(|timer| {
+        let was = before.manifest.timer(timer.name.as_str());
+        let stays = is_same_zone && was.is_some_and(|was| was.cron == timer.cron);
+        let kept = meta.cron_due.iter().find(|(name, _)| stays && *name == timer.name).map(|(_, due)| *due);
+        let due = kept.or_else(|| timer.cron.next_after(now, &zone))?;
+        Some((timer.name.clone(), due))
+    });
+    due.collect()
+}

@@ -1,0 +1,52 @@
+//! Golden bytes of records that say how far a stream has come, or make points alone. The other records are in `records/tests.rs`.
+
+use ironloom_types::ids::{PointNumber, PointPath};
+
+use super::*;
+
+#[test]
+fn the_place_of_a_stream_stands_in_a_record_with_or_without_readings() {
+    let progress = Progress { lines: 300, taken: 200, refused: 2, mark: [1, 2, 3, 4, 5, 6, 7, 8] };
+    // No new point, no reading, no flags, the type of none, and no heap.
+    let nothing = "0000000000000300000000";
+    for (progress, head) in [
+        // 25 bytes: a receipt, that of a stream, "scale-7", which goes on behind 300 lines, 200 readings, 2 bad ones, and this
+        // mark; no request.
+        (Some(progress), "190000000101077363616c652d3701ac02c80102010203040506070800"),
+        // 12 bytes: the stream has no place any more.
+        (None, "0c0000000101077363616c652d370000"),
+    ] {
+        let receipt = Some(Receipt::Stream { key: "scale-7".into(), progress });
+        let head_of = ReadingsHead { receipt, idempotency: None };
+        let mut body = Vec::new();
+        encode(&head_of, &[], &Columns::default(), &mut body);
+        let hex: String = body.iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(hex, format!("{head}{nothing}"));
+        assert!(body.len() <= max_len(&head_of, &[], &Columns::default()));
+        let read = decode(VERSION, &body).unwrap();
+        assert_eq!(
+            read,
+            ReadingsRecord { head: head_of, new_points: Vec::new(), columns: Columns::default() }
+        );
+    }
+}
+
+#[test]
+fn points_of_outputs_stand_in_a_record_without_readings() {
+    let receipt = Some(Receipt::Outputs { generation: Generation(3), points: 300 });
+    let head = ReadingsHead { receipt, idempotency: None };
+    let point = NewPoint { path: PointPath::new("apps/a/b").unwrap(), unit: None };
+    let numbered = NumberedPoint { number: PointNumber(7), point: point.clone() };
+    let mut body = Vec::new();
+    encode(&head, std::slice::from_ref(&numbered), &Columns::default(), &mut body);
+    let hex: String = body.iter().map(|byte| format!("{byte:02x}")).collect();
+    // 6 bytes: a receipt, that of outputs, generation 3, 300 points; no request. One point: 7, 8 bytes of "apps/a/b", no unit.
+    // No reading, no flags, the type of none, and no heap.
+    assert_eq!(
+        hex,
+        "06000000010203ac0200".to_owned() + "0107" + "08617070732f612f6200" + "00000000000300000000"
+    );
+    assert!(body.len() <= max_len(&head, &[point], &Columns::default()));
+    let record = ReadingsRecord { head, new_points: vec![numbered], columns: Columns::default() };
+    assert_eq!(decode(VERSION, &body).unwrap(), record);
+}

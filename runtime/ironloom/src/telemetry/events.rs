@@ -1,0 +1,403 @@
+//! What happens on the site, for whoever listens: the last events in memory, each with a number.
+//!
+//! Telling waits for nobody, so that the fold can do it. A listener that reads too slowly, or comes back after a restart,
+//! is told that there is a gap.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use serde::Serialize;
+use tokio::sync::watch;
+
+use ironloom_types::clock::{Timestamp, host_time};
+use ironloom_types::ids::{Digest, InstallationId, SlotName};
+use ironloom_types::text::shorten;
+
+/// Events that are kept.
+const KEPT: usize = 10_000;
+/// Bytes that they may have, each counted as [`EVENT`] and its texts.
+const KEPT_BYTES: usize = 8 << 20;
+/// About the bytes of an event besides its texts.
+const EVENT: usize = 256;
+/// The longest text of an event, in characters.
+const TEXT: usize = 256;
+/// Things that may happen often to one installation or connector are told this often at most.
+const EVERY: Duration = Duration::from_secs(1);
+/// Of so many at most it is remembered when they were told last. Beyond: what others have to tell
+/// is left out until there is room.
+const SPARED: usize = 4_096;
+
+/// Something that happened.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub(crate) enum What {
+    /// The state of an installation: `installed`, `set`, `running`, `paused`, `quarantined`, `waiting`, `uninstalled`.
+    Installation {
+        installation: InstallationId,
+        state: &'static str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+    },
+    /// An alarm was `raised`, `cleared`, `acknowledged`, `shelved`, `unshelved` or `commented`.
+    Alarm {
+        installation: InstallationId,
+        alarm: String,
+        change: &'static str,
+        code: SlotName,
+        entity: String,
+        severity: &'static str,
+        message: String,
+    },
+    /// More alarms of one invocation than are told one by one.
+    Alarms { installation: InstallationId, changes: usize },
+    /// Readings were set aside.
+    DeadLetters { installation: InstallationId, count: u64 },
+    /// Points match an input, but are left out.
+    PointsLeftOut { installation: InstallationId, count: u64 },
+    /// The state of a connector.
+    Connector {
+        connector: String,
+        state: String,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        error: Option<String>,
+    },
+    /// A package was `added` or `removed`.
+    Package { package: Digest, change: &'static str },
+    /// The machine's clock is `behind` journal time, or has `caught-up`; or journal time was `set-back`.
+    Clock { state: &'static str },
+    /// The disk is `low`, so that nothing new is taken, or `ok` again.
+    Disk { state: &'static str },
+}
+
+impl What {
+    /// Its kind, as in JSON.
+    pub(crate) fn kind(&self) -> &'static str {
+        match self {
+            Self::Installation { .. } => "installation",
+            Self::Alarm { .. } => "alarm",
+            Self::Alarms { .. } => "alarms",
+            Self::DeadLetters { .. } => "dead-letters",
+            Self::PointsLeftOut { .. } => "points-left-out",
+            Self::Connector { .. } => "connector",
+            Self::Package { .. } => "package",
+            Self::Clock { .. } => "clock",
+            Self::Disk { .. } => "disk",
+        }
+    }
+
+    /// All kinds.
+    pub(crate) const KINDS: [&str; 9] = [
+        "installation",
+        "alarm",
+        "alarms",
+        "dead-letters",
+        "points-left-out",
+        "connector",
+        "package",
+        "clock",
+        "disk",
+    ];
+
+    /// The installation that it is about.
+    pub(crate) fn installation(&self) -> Option<&InstallationId> {
+        match self {
+            Self::Installation { installation, .. }
+            | Self::Alarm { installation, .. }
+            | Self::Alarms { installation, .. }
+            | Self::DeadLetters { installation, .. }
+            | Self::PointsLeftOut { installation, .. } => Some(installation),
+            Self::Connector { .. } | Self::Package { .. } | Self::Clock { .. } | Self::Disk { .. } => None,
+        }
+    }
+
+    /// Whose turn to be told it is.
+    fn teller(&self) -> (&'static str, String) {
+        let who = match self {
+            Self::Connector { connector, .. } => connector.clone(),
+            _ => self.installation().map_or_else(String::new, ToString::to_string),
+        };
+        (self.kind(), who)
+    }
+
+    /// One of them for both: counts are added, of states the last one counts.
+    fn and(self, later: Self) -> Self {
+        match (self, later) {
+            (Self::DeadLetters { count, .. }, Self::DeadLetters { installation, count: more }) => {
+                Self::DeadLetters { installation, count: count + more }
+            }
+            (Self::PointsLeftOut { count, .. }, Self::PointsLeftOut { installation, count: more }) => {
+                Self::PointsLeftOut { installation, count: count + more }
+            }
+            (_, later) => later,
+        }
+    }
+
+    fn bounded(mut self) -> Self {
+        let text = match &mut self {
+            Self::Installation { reason: Some(text), .. }
+            | Self::Alarm { message: text, .. }
+            | Self::Connector { error: Some(text), .. } => text,
+            _ => return self,
+        };
+        if text.len() > TEXT {
+            *text = shorten(text, TEXT).into_owned();
+        }
+        self
+    }
+
+    fn bytes(&self) -> usize {
+        let texts = match self {
+            Self::Installation { reason, .. } => reason.as_ref().map_or(0, String::len),
+            Self::Alarm { message, entity, .. } => message.len() + entity.len(),
+            Self::Connector { error, .. } => error.as_ref().map_or(0, String::len),
+            _ => 0,
+        };
+        EVENT + texts
+    }
+}
+
+/// An event with its number.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Event {
+    /// Counts the events of this run of the server, from 1.
+    pub number: u64,
+    /// The time, by the machine's clock.
+    pub at: Timestamp,
+    pub what: What,
+}
+
+/// The events of this run of the server.
+#[derive(Debug)]
+pub(crate) struct Events {
+    /// Tells this run from others.
+    run: u64,
+    /// Set once what happens is new and not read back from the log.
+    is_live: AtomicBool,
+    kept: Mutex<Kept>,
+    spared: Mutex<HashMap<(&'static str, String), Spared>>,
+    /// The number of the last event.
+    last: watch::Sender<u64>,
+}
+
+#[derive(Debug, Default)]
+struct Kept {
+    events: VecDeque<Event>,
+    bytes: usize,
+    last: u64,
+}
+
+#[derive(Debug)]
+struct Spared {
+    told: Instant,
+    waiting: Option<What>,
+}
+
+/// Events behind a place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Next {
+    /// The number of events before these that nobody can read any more; `None` where that isn't known.
+    pub lost: Option<u64>,
+    pub events: Vec<Event>,
+}
+
+impl Default for Events {
+    fn default() -> Self {
+        let (last, _) = watch::channel(0);
+        Self {
+            run: host_time().0,
+            is_live: AtomicBool::new(false),
+            kept: Mutex::default(),
+            spared: Mutex::default(),
+            last,
+        }
+    }
+}
+
+impl Events {
+    /// From now on events are told.
+    pub(crate) fn go_live(&self) {
+        self.is_live.store(true, Ordering::Release);
+    }
+
+    /// Tells an event.
+    pub(crate) fn tell(&self, what: What) {
+        if !self.is_live.load(Ordering::Acquire) {
+            return;
+        }
+        let what = what.bounded();
+        let mut kept = self.kept.lock();
+        kept.last += 1;
+        kept.bytes += what.bytes();
+        let event = Event { number: kept.last, at: host_time(), what };
+        kept.events.push_back(event);
+        while kept.events.len() > KEPT || kept.bytes > KEPT_BYTES {
+            let Some(gone) = kept.events.pop_front() else { break };
+            kept.bytes -= gone.what.bytes();
+        }
+        // Under the lock, so that numbers only rise.
+        self.last.send_replace(kept.last);
+    }
+
+    /// Tells something that may happen often: at once, or together with what comes within a second.
+    pub(crate) fn tell_sparingly(&self, what: What) {
+        if !self.is_live.load(Ordering::Acquire) {
+            return;
+        }
+        let mut spared = self.spared.lock();
+        let (now, is_full) = (Instant::now(), spared.len() >= SPARED);
+        match spared.get_mut(&what.teller()) {
+            Some(before) => {
+                before.waiting = Some(match before.waiting.take() {
+                    Some(waiting) => waiting.and(what),
+                    None => what,
+                });
+            }
+            None if is_full => {}
+            None => {
+                spared.insert(what.teller(), Spared { told: now, waiting: None });
+                drop(spared);
+                self.tell(what);
+            }
+        }
+    }
+
+    /// Tells what has waited long enough. Called again and again.
+    pub(crate) fn flush(&self) {
+        let mut due = Vec::new();
+        self.spared.lock().retain(|_, spared| {
+            if spared.told.elapsed() < EVERY {
+                return true;
+            }
+            let what = spared.waiting.take();
+            let stays = what.is_some();
+            spared.told = Instant::now();
+            due.extend(what);
+            stays
+        });
+        due.into_iter().for_each(|what| self.tell(what));
+    }
+
+    /// The place of what comes from now on.
+    pub(crate) fn now(&self) -> u64 {
+        self.kept.lock().last
+    }
+
+    /// The id of an event, from which a listener goes on.
+    pub(crate) fn id(&self, number: u64) -> String {
+        format!("{:x}-{number}", self.run)
+    }
+
+    /// The place that an id names; `None` where it is of another run.
+    pub(crate) fn place(&self, id: &str) -> Option<u64> {
+        let (run, number) = id.split_once('-')?;
+        let number: u64 = number.parse().ok()?;
+        (u64::from_str_radix(run, 16).ok()? == self.run && number <= self.now()).then_some(number)
+    }
+
+    /// At most so many events after this place, or after all that are gone.
+    pub(crate) fn after(&self, place: u64, most: usize) -> Next {
+        let kept = self.kept.lock();
+        let first = kept.events.front().map_or(kept.last + 1, |event| event.number);
+        let lost = first.saturating_sub(place + 1);
+        let from = usize::try_from((place + 1).saturating_sub(first)).unwrap_or(usize::MAX);
+        Next { lost: Some(lost), events: kept.events.iter().skip(from).take(most).cloned().collect() }
+    }
+
+    /// Changes with each new event.
+    pub(crate) fn news(&self) -> watch::Receiver<u64> {
+        self.last.subscribe()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn events() -> Events {
+        let events = Events::default();
+        events.go_live();
+        events
+    }
+
+    fn letters(count: u64) -> What {
+        What::DeadLetters { installation: InstallationId::new("pigs").unwrap(), count }
+    }
+
+    fn numbers(next: &Next) -> Vec<u64> {
+        next.events.iter().map(|event| event.number).collect()
+    }
+
+    #[test]
+    fn the_last_events_are_kept_and_what_is_gone_is_counted() {
+        let events = events();
+        for _ in 0..KEPT + 5 {
+            events.tell(What::Disk { state: "low" });
+        }
+        let next = events.after(2, 3);
+        assert_eq!((next.lost, numbers(&next)), (Some(3), vec![6, 7, 8]));
+        let next = events.after(8, 2);
+        assert_eq!((next.lost, numbers(&next)), (Some(0), vec![9, 10]));
+        assert_eq!(events.now(), KEPT as u64 + 5);
+        assert_eq!(events.after(events.now(), 9), Next { lost: Some(0), events: Vec::new() });
+    }
+
+    #[test]
+    fn long_texts_take_no_more_than_there_is_room() {
+        let events = events();
+        let error = Some("x".repeat(10_000));
+        for _ in 0..KEPT {
+            let (connector, state) = ("csv".to_owned(), "stopped".to_owned());
+            events.tell(What::Connector { connector, state, error: error.clone() });
+        }
+        let next = events.after(0, usize::MAX);
+        assert!(next.events.iter().map(|event| event.what.bytes()).sum::<usize>() <= KEPT_BYTES);
+        assert!(next.events.len() > KEPT_BYTES / (2 * (EVENT + TEXT)));
+    }
+
+    #[test]
+    fn an_id_of_another_run_is_no_place() {
+        let events = events();
+        events.tell(What::Clock { state: "behind" });
+        assert_eq!(events.place(&events.id(1)), Some(1));
+        assert_eq!(events.place(&events.id(2)), None, "it has not happened");
+        let other = Events { run: events.run + 1, ..Events::default() };
+        assert_eq!(events.place(&other.id(1)), None);
+        assert_eq!((events.place("nonsense"), events.place("-1"), events.place("")), (None, None, None));
+    }
+
+    #[test]
+    fn what_happens_often_is_told_together() {
+        let events = events();
+        for _ in 0..100 {
+            events.tell_sparingly(letters(3));
+        }
+        events.flush();
+        assert_eq!(numbers(&events.after(0, 9)), [1], "the others wait");
+        events.spared.lock().values_mut().for_each(|spared| spared.told = Instant::now() - EVERY);
+        events.flush();
+        let next = events.after(1, 9);
+        assert_eq!(next.events[0].what, letters(297));
+        events.spared.lock().values_mut().for_each(|spared| spared.told = Instant::now() - EVERY);
+        events.flush();
+        assert!(events.spared.lock().is_empty(), "nothing waits");
+    }
+
+    #[test]
+    fn nothing_is_told_of_what_a_start_reads_back() {
+        let events = Events::default();
+        events.tell(What::Disk { state: "low" });
+        events.tell_sparingly(letters(1));
+        assert_eq!(events.now(), 0);
+    }
+
+    #[test]
+    fn each_kind_is_in_the_list() {
+        let all = [letters(1), What::Disk { state: "ok" }, What::Clock { state: "behind" }];
+        for what in all {
+            assert!(What::KINDS.contains(&what.kind()));
+            assert_eq!(serde_json::to_value(&what).unwrap()["kind"], what.kind());
+        }
+    }
+}

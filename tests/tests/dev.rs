@@ -1,0 +1,132 @@
+//! `ironloom dev`: shows what an app does, replaces it when a file changes, and leaves nothing behind.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use anyhow::{Context as _, Result, ensure};
+use ironloom_tests::guests::workspace;
+use ironloom_tests::server::{Setup, binary};
+use ironloom_tests::wait::{wait_for, wait_until};
+
+/// A session of `ironloom dev`, killed with this.
+struct Dev {
+    child: Child,
+    said: PathBuf,
+}
+
+impl Dev {
+    fn start(folder: &Path, app: &Path, arguments: &[&str]) -> Result<Self> {
+        let (said, temporary) = (folder.join("said"), folder.join("tmp"));
+        fs::create_dir_all(&temporary)?;
+        let out = File::create(&said)?;
+        let mut command = ironloom()?;
+        command.arg("dev").arg(app).args(arguments).env("TMPDIR", &temporary);
+        command.stdin(Stdio::null()).stdout(out.try_clone()?).stderr(out);
+        Ok(Self { child: command.spawn()?, said })
+    }
+
+    fn said(&self) -> String {
+        fs::read_to_string(&self.said).unwrap_or_default()
+    }
+
+    fn wait_for(&mut self, words: &str) -> Result<()> {
+        wait_until(&format!("{words:?} to be said"), || {
+            if let Some(status) = self.child.try_wait()? {
+                anyhow::bail!("it ended with {status}:\n{}", self.said());
+            }
+            Ok(self.said().contains(words))
+        })
+        .with_context(|| self.said())
+    }
+}
+
+impl Drop for Dev {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A command as on a developer's machine, but whose builds in one run serve the next.
+fn ironloom() -> Result<Command> {
+    let mut command = Command::new(binary()?);
+    for variable in ["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "CARGO_MANIFEST_DIR"] {
+        command.env_remove(variable);
+    }
+    command.env("CARGO_TARGET_DIR", workspace().join("target/new"));
+    Ok(command)
+}
+
+/// Makes an app, and builds it once, for however long that takes.
+fn made(setup: &Setup, name: &str) -> Result<PathBuf> {
+    let made = ironloom()?.args(["new", name, "--into"]).arg(setup.folder()).output()?;
+    ensure!(made.status.success(), "{made:?}");
+    let app = setup.folder().join(name);
+    let built = ironloom()?.arg("build").arg(&app).output()?;
+    ensure!(built.status.success(), "{built:?}");
+    Ok(app)
+}
+
+/// Processes whose command line has this text.
+fn processes_with(text: &str) -> Result<Vec<String>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir("/proc")? {
+        let Ok(line) = fs::read(entry?.path().join("cmdline")) else { continue };
+        let line = String::from_utf8_lossy(&line).replace('\0', " ");
+        if line.contains(text) {
+            found.push(line);
+        }
+    }
+    Ok(found)
+}
+
+#[test]
+fn an_app_is_shown_at_work_replaced_when_it_changes_and_gone_at_the_end() -> Result<()> {
+    let setup = Setup::new()?;
+    let app = made(&setup, "attic")?;
+    let feed = app.join("tests/attic.feed.ndjson");
+    let mut dev = Dev::start(setup.folder(), &app, &["--feed", feed.to_str().context("an odd path")?])?;
+    dev.wait_for("apps/dev/smoothed/attic = 31.0")?;
+    dev.wait_for("colder than possible")?;
+    dev.wait_for("too-warm attic")?;
+
+    let source = app.join("src/lib.rs");
+    let code = fs::read_to_string(&source)?;
+    let other =
+        code.replace("\"smoothed\", thermometer.smoothed)", "\"smoothed\", thermometer.smoothed + 500.0)");
+    ensure!(other != code, "the template derives in another way");
+    fs::write(&source, &other)?;
+    // The readings so far go through the new one.
+    dev.wait_for("apps/dev/smoothed/attic = 531.0")?;
+
+    fs::write(&source, "this is no Rust")?;
+    dev.wait_for("the app isn't replaced")?;
+    fs::write(&source, other.replace("+ 500.0", "+ 700.0"))?;
+    dev.wait_for("apps/dev/smoothed/attic = 731.0")?;
+
+    let temporary = setup.folder().join("tmp");
+    let name = temporary.to_str().context("an odd path")?;
+    ensure!(processes_with(name)?.len() == 1, "the server: {:?}", processes_with(name)?);
+    let pid =
+        i32::try_from(dev.child.id()).ok().and_then(rustix::process::Pid::from_raw).context("no pid")?;
+    rustix::process::kill_process(pid, rustix::process::Signal::INT)?;
+    let status = wait_for("the end", || Ok(dev.child.try_wait()?))?;
+    ensure!(status.success(), "{status}: {}", dev.said());
+    ensure!(processes_with(name)?.is_empty(), "left behind: {:?}", processes_with(name)?);
+    let left: Vec<_> = fs::read_dir(&temporary)?.collect();
+    ensure!(left.is_empty(), "left behind: {left:?}");
+    Ok(())
+}
+
+#[test]
+fn plausible_readings_are_made_where_there_is_no_feed() -> Result<()> {
+    let setup = Setup::new()?;
+    let app = made(&setup, "cellar")?;
+    let binding = "temperature=house/{room}/temperature";
+    let mut dev = Dev::start(setup.folder(), &app, &["--bind", binding])?;
+    for room in ["room-a", "room-b", "room-c"] {
+        dev.wait_for(&format!("apps/dev/smoothed/{room} = "))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,242 @@
+//! `ironloom replay`: the recorded invocations do the same again.
+
+use std::process::Command;
+
+use anyhow::{Context as _, Result, ensure};
+use ironloom_tests::apps::{install, number, wait_for_installation};
+use ironloom_tests::guests;
+use ironloom_tests::http::Client;
+use ironloom_tests::server::{Server, Setup, binary};
+use serde_json::{Value, json};
+
+const ENGINES: [&str; 2] = ["sled", "redb"];
+
+fn config(engine: &str, allocator: &str) -> String {
+    format!(
+        "[site]\nclock = \"feed\"\n[store]\nengine = \"{engine}\"\n[sandbox]\nallocator = \"{allocator}\"\n"
+    )
+}
+
+fn setup(engine: &str) -> Result<Setup> {
+    Ok(Setup::new()?.config(config(engine, "pool")))
+}
+
+fn replay(server: &Server, id: &str, request: &Value) -> Result<Value> {
+    server.client().post(&format!("/v1/installations/{id}/replay"), request)?.json()
+}
+
+/// Weighings of a herd, day after day: so many pigs for so many days.
+fn weigh(client: &Client, pigs: u32, days: std::ops::Range<u32>) -> Result<()> {
+    let begin: jiff::Timestamp = "2026-01-01T07:00:00Z".parse()?;
+    for day in days {
+        let at = begin + jiff::SignedDuration::from_hours(24 * i64::from(day));
+        let mut body = String::new();
+        for pig in 0..pigs {
+            // Not the same for two pigs or two days, and now and then one that is odd.
+            let weight =
+                20.0 + f64::from(day) * (0.5 + f64::from(pig % 7) / 10.0) + f64::from(pig % 13) / 3.0;
+            let value = if (pig + day) % 97 == 0 { json!("heavy") } else { json!(weight) };
+            body.push_str(&format!(
+                "{}\n",
+                json!({"point": format!("farm/{pig}/weight"), "value": value, "at": at})
+            ));
+            if pig % 3 == 0 {
+                let eaten = f64::from(day) * 1.7;
+                body.push_str(&format!(
+                    "{}\n",
+                    json!({"point": format!("farm/{pig}/feed"), "value": eaten, "at": at})
+                ));
+            }
+        }
+        client.push(body.as_bytes(), None)?.json()?;
+    }
+    Ok(())
+}
+
+fn install_pigs(server: &Server) -> Result<()> {
+    let package = guests::package_of("pigs", &guests::workspace().join("sample-apps/pigs"))?;
+    let bindings = json!({"weight": ["farm/{pig}/weight"], "feed": ["farm/{pig}/feed"]});
+    install(server.client(), "pigs", &package, bindings, json!({}))?;
+    Ok(())
+}
+
+fn wait_until_done(server: &Server, id: &str) -> Result<Value> {
+    wait_for_installation(server.client(), id, "all readings", |one| number(one, "lag.readings") == 0)
+}
+
+#[test]
+fn a_herds_weighings_are_dealt_with_the_same_way_again() -> Result<()> {
+    for engine in ENGINES {
+        let server = setup(engine)?.start()?;
+        // The clock is there before the app, whose timers would else be due since 1970.
+        weigh(server.client(), 1, 0..1)?;
+        install_pigs(&server)?;
+        weigh(server.client(), 300, 1..60)?;
+        let pigs = wait_until_done(&server, "pigs")?;
+        let answer = replay(&server, "pigs", &json!({}))?;
+        assert_eq!(answer["same"], true, "{engine}: {answer}");
+        let invocations = server.client().all("/v1/installations/pigs/invocations")?;
+        let run = invocations.iter().filter(|one| one["kind"] != "skip").count();
+        assert_eq!((&answer["invocations"], &answer["compared"]), (&json!(run), &json!(invocations.len())));
+        ensure!(invocations.iter().any(|one| one["kind"] == "timer"), "no timer has run");
+        ensure!(number(&pigs, "counters.dead_letters") > 0, "no reading was set aside");
+
+        // Nothing of it was written.
+        let after = server.client().installation("pigs")?;
+        assert_eq!((&after["counters"], &after["cursor"]), (&pigs["counters"], &pigs["cursor"]));
+        // After a restart the records and the readings come from the store, and here memories from elsewhere.
+        let setup = server.setup().clone().config(config(engine, "on-demand"));
+        ensure!(server.stop()?.success(), "it stops");
+        let server = setup.start()?;
+        wait_for_installation(server.client(), "pigs", "its code", |one| one["state"] == "running")?;
+        let again = replay(&server, "pigs", &json!({}))?;
+        assert_eq!(again, answer, "{engine}");
+    }
+    Ok(())
+}
+
+#[test]
+fn failures_refusals_and_timers_of_an_app_come_again() -> Result<()> {
+    let server = Setup::new()?.start()?;
+    let package = guests::package("hostile")?;
+    install(server.client(), "guest", &package, json!({"command": "to/{whom}/command"}), json!({}))?;
+    let tell = |command: &str| -> Result<()> {
+        server.client().push_one("to/me/command", command)?;
+        wait_until_done(&server, "guest").map(|_| ())
+    };
+    for command in ["publish", "refuse", "reject", "timer-again", "panic", "grow", "ok", "loop", "publish"] {
+        tell(command)?;
+    }
+    let answer = replay(&server, "guest", &json!({}))?;
+    assert_eq!(answer["same"], true, "{answer}");
+    ensure!(answer["left_out"].as_u64() > Some(0), "the endless loop was ended by the clock: {answer}");
+
+    // A part of it, and by the command line.
+    let part = replay(&server, "guest", &json!({"from": 2, "to": 4}))?;
+    assert_eq!((&part["same"], &part["through"]), (&json!(true), &json!(4)));
+    let url = server.client().url();
+    let output = Command::new(binary()?).args(["replay", "guest", "--check", "--url", url]).output()?;
+    ensure!(output.status.success(), "{output:?}");
+    ensure!(String::from_utf8(output.stdout)?.contains("no difference"));
+
+    let refused = server.client().post("/v1/installations/guest/replay", &json!({"from": 4, "to": 2}))?;
+    assert_eq!(refused.status, 400);
+    let refused = server.client().post("/v1/installations/nobody/replay", &json!({}))?;
+    assert_eq!(refused.status, 404);
+    let output = Command::new(binary()?).args(["replay", "nobody", "--url", url]).output()?;
+    assert_eq!(output.status.code(), Some(4));
+    Ok(())
+}
+
+#[test]
+fn a_capsule_takes_the_last_invocations_along_and_the_failing_one_fails_again() -> Result<()> {
+    let server = Setup::new()?.start()?;
+    let package = guests::package("hostile")?;
+    install(server.client(), "guest", &package, json!({"command": "to/{whom}/command"}), json!({}))?;
+    for command in ["publish", "ok", "environment", "refuse", "panic"] {
+        server.client().push_one("to/me/command", command)?;
+        wait_until_done(&server, "guest")?;
+    }
+    let folder = server.setup().folder().to_owned();
+    let url = server.client().url().to_owned();
+    let ironloom = |arguments: &[&str]| -> Result<std::process::Output> {
+        Ok(Command::new(binary()?).args(arguments).current_dir(&folder).env("IRONLOOM_URL", &url).output()?)
+    };
+    let taken = ironloom(&["capsule", "guest", "--last", "3", "-o", "guest.capsule.tar"])?;
+    ensure!(taken.status.success(), "{taken:?}");
+    let after = server.client().installation("guest")?;
+    // Its folder goes with the last who knows it.
+    let _setup = server.setup().clone();
+    ensure!(server.stop()?.success(), "it stops");
+
+    // Elsewhere: without the server.
+    let output = ironloom(&["capsule", "run", "guest.capsule.tar", "--json"])?;
+    ensure!(output.status.success(), "{output:?}");
+    let all: Value = serde_json::from_slice(&output.stdout)?;
+    let all = all["items"].as_array().context("no items")?;
+    ensure!(all.iter().all(|one| one["difference"].is_null()), "{all:?}");
+    let traps: Vec<&Value> = all.iter().filter(|one| one["recorded"]["outcome"] == "trap").collect();
+    assert_eq!(traps.len(), 3, "three attempts");
+    let ordinals: std::collections::BTreeSet<u64> =
+        all.iter().filter_map(|one| one["recorded"]["ordinal"].as_u64()).collect();
+    assert_eq!(ordinals, [3, 4, 5].into());
+    assert_eq!(after["counters"]["readings"], 5);
+    let output = ironloom(&["capsule", "run", "guest.capsule.tar"])?;
+    let text = String::from_utf8(output.stdout)?;
+    ensure!(text.contains("the same") && text.contains("a panic, as told"), "{text}");
+
+    // What isn't as this program writes it is told.
+    let bytes = std::fs::read(folder.join("guest.capsule.tar"))?;
+    let outcome = b"\"outcome\":\"ok\"";
+    let at = bytes.windows(outcome.len()).position(|part| part == outcome).context("no outcome")?;
+    let mut changed = bytes.clone();
+    changed[at + 11..at + 13].copy_from_slice(b"no");
+    std::fs::write(folder.join("odd.capsule.tar"), &changed)?;
+    let output = ironloom(&["capsule", "run", "odd.capsule.tar"])?;
+    assert_eq!(output.status.code(), Some(1));
+    ensure!(String::from_utf8(output.stderr)?.contains("no known outcome"));
+    std::fs::write(folder.join("no.capsule.tar"), b"no")?;
+    let output = ironloom(&["capsule", "run", "no.capsule.tar"])?;
+    assert_eq!(output.status.code(), Some(1));
+    ensure!(String::from_utf8(output.stderr)?.contains("no.capsule.tar is not a capsule"));
+    assert_eq!(ironloom(&["capsule"])?.status.code(), Some(2));
+    Ok(())
+}
+
+/// The answer of the pig ledger to a weighing depends on all before it.
+#[test]
+fn a_capsule_has_what_was_before_its_first_invocation() -> Result<()> {
+    let server = setup("redb")?.start()?;
+    weigh(server.client(), 1, 0..1)?;
+    install_pigs(&server)?;
+    weigh(server.client(), 50, 1..20)?;
+    wait_until_done(&server, "pigs")?;
+    let folder = server.setup().folder().to_owned();
+    let taken = server.cli(&[
+        "capsule",
+        "pigs",
+        "--last",
+        "4",
+        "-o",
+        &folder.join("pigs.tar").display().to_string(),
+    ])?;
+    ensure!(taken.status.success(), "{taken:?}");
+    let mut command = Command::new(binary()?);
+    let output = command.args(["capsule", "run", "pigs.tar", "--json"]).current_dir(&folder).output()?;
+    ensure!(output.status.success(), "{output:?}");
+    let all: Value = serde_json::from_slice(&output.stdout)?;
+    let ordinals: std::collections::BTreeSet<u64> = all["items"]
+        .as_array()
+        .context("no items")?
+        .iter()
+        .filter_map(|one| one["recorded"]["ordinal"].as_u64())
+        .collect();
+    assert_eq!(ordinals.len(), 4);
+    let refused = server.client().get("/v1/installations/pigs/capsule?last=0")?;
+    assert_eq!(refused.status, 400);
+    Ok(())
+}
+
+/// A million readings under load. In the usual suite a smaller number is enough.
+#[test]
+#[ignore = "takes minutes; cargo test --release --test replay -- --ignored"]
+fn a_million_readings_are_dealt_with_the_same_way_again() -> Result<()> {
+    for engine in ENGINES {
+        let server = setup(engine)?.start()?;
+        weigh(server.client(), 1, 0..1)?;
+        install_pigs(&server)?;
+
+        weigh(server.client(), 5_000, 1..151)?;
+        let pigs = wait_until_done(&server, "pigs")?;
+        ensure!(number(&pigs, "counters.readings") >= 1_000_000, "{pigs}");
+        let answer = replay(&server, "pigs", &json!({}))?;
+        assert_eq!(answer["same"], true, "{engine}: {answer}");
+        println!("{engine}: {answer}");
+        let setup = server.setup().clone().config(config(engine, "on-demand"));
+        ensure!(server.stop()?.success(), "it stops");
+        let server = setup.start()?;
+        wait_for_installation(server.client(), "pigs", "its code", |one| one["state"] == "running")?;
+        assert_eq!(replay(&server, "pigs", &json!({}))?, answer, "{engine}");
+    }
+    Ok(())
+}

@@ -1,0 +1,75 @@
+//! Readings past their retention go, and whoever waited for them is told. Time is the feed's, which goes wherever a reading's
+//! `at` says.
+
+use anyhow::{Context as _, Result, ensure};
+use ironloom_tests::apps::{install, number, wait_for_installation};
+use ironloom_tests::{Client, Setup, guests, wait_until};
+use serde_json::{Value, json};
+
+const CONFIG: &str = "[site]\nclock = \"feed\"\n[journal]\nmax_age = \"30 d\"\n";
+
+fn push(client: &Client, at: &str, values: &[&str]) -> Result<u64> {
+    let line = |value| json!({"point": "app", "value": value, "at": at}).to_string();
+    let lines: Vec<String> = values.iter().map(line).collect();
+    let answer = client.push(lines.join("\n").as_bytes(), None)?.json()?;
+    answer["through"].as_u64().with_context(|| format!("{answer}"))
+}
+
+fn result(client: &Client, id: &str, command: &str) -> Result<Option<String>> {
+    let state = client.all(&format!("/v1/installations/{id}/state?prefix=result/{command}"))?;
+    let Some(entry) = state.first() else { return Ok(None) };
+    let bytes = entry["value"]["base64"].as_str().context("no bytes")?;
+    let bytes = base64::Engine::decode(&base64::engine::general_purpose::STANDARD, bytes)?;
+    Ok(Some(String::from_utf8(bytes)?))
+}
+
+#[test]
+fn old_readings_go_and_an_app_that_missed_them_is_told() -> Result<()> {
+    let setup = Setup::new()?.config(CONFIG);
+    let server = setup.start()?;
+    let client = server.client();
+    let package = guests::package("hostile")?;
+    for id in ["quick", "paused"] {
+        install(client, id, &package, json!({"command": ["app"]}), json!({}))?;
+    }
+    client.post("/v1/installations/paused/pause", &json!({}))?.json()?;
+    push(client, "2020-01-01T00:00:00Z", &["ok"])?;
+    let old = push(client, "2020-01-02T00:00:00Z", &["ok", "ok"])?;
+    wait_for_installation(client, "quick", "running", |now| number(now, "cursor") >= old)?;
+    // A stop writes what there is into a block.
+    ensure!(server.stop()?.success());
+    let server = setup.start()?;
+    push(server.client(), "2020-01-31T23:00:00Z", &["ok"])?;
+    ensure!(server.stop()?.success());
+    let server = setup.start()?;
+    let client = server.client();
+    // The oldest block's last reading is a month old to the hour.
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    assert_eq!(client.journal(0, "")?.len(), 4, "a block goes when its last reading is too old");
+
+    let newest = push(client, "2020-02-15T00:00:00Z", &["gaps"])?;
+    wait_until("the old readings are gone", || Ok(client.journal(0, "")?.len() == 2))?;
+    let journal = client.journal(0, "")?;
+    assert_eq!(journal.iter().map(|one| one["sequence"].as_u64()).collect::<Vec<_>>(), [Some(4), Some(5)]);
+    let quick = wait_for_installation(client, "quick", "running", |now| number(now, "cursor") >= newest)?;
+    assert_eq!(quick["counters"]["missed"], 0);
+    assert_eq!(result(client, "quick", "gaps")?.as_deref(), Some(""));
+
+    let paused = client.installation("paused")?;
+    assert_eq!((&paused["counters"]["missed"], &paused["lag"]["readings"]), (&json!(3), &json!(2)));
+    assert_eq!(paused["lag"]["expires"], "2020-03-01T23:00:00.000000000Z", "thirty days after the oldest");
+    let shown = server.cli(&["show", "paused"])?;
+    let shown = String::from_utf8(shown.stdout)?;
+    ensure!(shown.contains("3 past the journal's retention before it got to them"), "{shown}");
+    // What it missed outlives a process that is killed.
+    server.kill()?;
+    let server = setup.start()?;
+    let client = server.client();
+    client.post("/v1/installations/paused/resume", &json!({"backlog": "keep"}))?.json()?;
+    wait_for_installation(client, "paused", "running", |now| number(now, "cursor") >= newest)?;
+    let told = result(client, "paused", "gaps")?;
+    assert_eq!(told.as_deref(), Some("command 3 2020-01-01T00:00:00Z 2020-01-02T00:00:00Z"));
+    let seen: Value = client.installation("paused")?["counters"].clone();
+    assert_eq!((&seen["readings"], &seen["missed"]), (&json!(2), &json!(3)));
+    Ok(())
+}
