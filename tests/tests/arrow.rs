@@ -156,11 +156,11 @@ fn refusals(client: &Client, folder: &Path) -> Result<()> {
 }
 
 #[test]
-fn the_example_of_the_readme_runs() -> Result<()> {
-    let Some(python) = python::with(PYARROW, "the README's example of pyarrow")? else { return Ok(()) };
-    let readme = fs::read_to_string(workspace().join("README.md"))?;
-    let example = readme.split("```python\n").nth(1).and_then(|rest| rest.split("```").next());
-    let example = example.context("README has no example in Python")?;
+fn the_example_of_the_docs_runs() -> Result<()> {
+    let Some(python) = python::with(PYARROW, "the docs' example of pyarrow")? else { return Ok(()) };
+    let page = fs::read_to_string(workspace().join("docs/src/integrate/readings.md"))?;
+    let example = page.split("```python\n").nth(1).and_then(|rest| rest.split("```").next());
+    let example = example.context("the page has no example in Python")?;
     let server = Setup::new()?.start()?;
     let example = example.replace("http://127.0.0.1:7420", server.client().url());
     python::run(Command::new(&python).args(["-c", &example]))?;

@@ -4,7 +4,7 @@ use std::fs;
 use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
-use ironloom_tests::guests::{self, workspace};
+use ironloom_tests::guests::workspace;
 use ironloom_tests::server::{Setup, binary};
 use ironloom_tests::wait::wait_for;
 use serde_json::{Value, json};
@@ -49,41 +49,5 @@ fn it_is_built_installed_and_raises_its_alarm() -> Result<()> {
     let alarms = client.all("/v1/alarms")?;
     assert_eq!(alarms.len(), 1, "{alarms:?}");
     assert_eq!((&alarms[0]["code"], &alarms[0]["entity"]), (&json!("too-warm"), &json!("attic")));
-    Ok(())
-}
-
-/// The first block of this language in the README that has these words.
-fn block<'r>(readme: &'r str, language: &str, words: &str) -> Result<&'r str> {
-    let fence = format!("```{language}\n");
-    let mut blocks = readme.split(&fence).skip(1).filter_map(|rest| rest.split("```").next());
-    let found = blocks.find(|block| block.contains(words));
-    found.with_context(|| format!("the README has no {language} with {words:?}"))
-}
-
-#[test]
-fn the_install_file_and_the_bodies_of_the_readme_are_taken() -> Result<()> {
-    let readme = fs::read_to_string(workspace().join("README.md"))?;
-    let setup = Setup::new()?;
-    let server = setup.start()?;
-    let client = server.client();
-    let package = guests::package_of("thermometer", &workspace().join("sample-apps/thermometer"))?;
-    fs::write(setup.folder().join("thermometer-0.1.0.app.tar"), package.tar())?;
-    let file = setup.folder().join("rooms.toml");
-    fs::write(&file, block(&readme, "toml", "id = \"rooms\"")?)?;
-    let installed = server.cli(&["install", "--with", file.to_str().context("an odd path")?])?;
-    ensure!(installed.status.success(), "{}", String::from_utf8_lossy(&installed.stderr));
-    let shown = client.installation("rooms")?;
-    assert_eq!(shown["settings"]["limit"], 28.0, "{shown}");
-    client.delete("/v1/installations/rooms?purge=true")?.json()?;
-
-    // What stands between the quotes of each `-d`.
-    let curl = block(&readme, "sh", "/v1/installations")?;
-    let bodies: Vec<&str> = curl.split("-d '").skip(1).filter_map(|rest| rest.split('\'').next()).collect();
-    let [install, reading] = bodies[..] else { anyhow::bail!("{bodies:?} aren't two bodies") };
-    let digest = client.all("/v1/packages")?[0]["digest"].as_str().context("no digest")?.to_owned();
-    let install: Value = serde_json::from_str(&install.replace("sha256:…", &digest))?;
-    client.post("/v1/installations", &install)?.json()?;
-    client.push(reading.as_bytes(), None)?.json()?;
-    wait_for("its record", || Ok(client.all("/v1/installations/rooms/outputs")?.into_iter().next()))?;
     Ok(())
 }

@@ -34,6 +34,8 @@ enum Task {
     Demo(Demo),
     /// Measures, prints a table, and fails where a figure isn't what is promised
     Bench(Bench),
+    /// Makes the documentation as a site in target/docs, and serves it until Ctrl-C
+    Docs(Docs),
     /// Kills the server again and again under load, and checks that nothing is lost or doubled
     Soak(Soak),
 }
@@ -66,6 +68,16 @@ struct Bench {
     /// Only this row; may be given several times
     #[arg(long, value_name = "ROW")]
     only: Vec<String>,
+}
+
+#[derive(Args, Debug)]
+struct Docs {
+    /// Only make it
+    #[arg(long)]
+    build_only: bool,
+    /// The port on loopback; 0: any that is free
+    #[arg(long)]
+    port: Option<u16>,
 }
 
 #[derive(Args, Debug)]
@@ -106,8 +118,26 @@ fn main() -> Result<()> {
             command.args(bench.only.iter().map(|row| format!("--only={row}")));
             replace(command)
         }
+        Task::Docs(docs) => show_docs(&docs),
         Task::Soak(soak) => soak_on(&soak),
     }
+}
+
+/// The tool that makes the documentation as a site, in its own workspace.
+fn site(command: &str, arguments: &[&str]) -> Step {
+    let manifest = workspace().join("docs/site/Cargo.toml");
+    let manifest = manifest.to_string_lossy();
+    let arguments = [&[command, "--manifest-path", &manifest][..], arguments].concat();
+    cargo(&arguments).env("CARGO_TARGET_DIR", workspace().join("target/docs-site"))
+}
+
+fn show_docs(docs: &Docs) -> Result<()> {
+    let built = build(&["ironloom"], &[])?;
+    let port = docs.port.map(|port| format!("--port={port}"));
+    let mut arguments = vec!["--release", "--locked", "--"];
+    arguments.extend(docs.build_only.then_some("--build-only"));
+    arguments.extend(port.as_deref());
+    site("run", &arguments).env("IRONLOOM_BIN", built.release.join("ironloom")).run("the documentation")
 }
 
 fn lint() -> Result<()> {
@@ -115,6 +145,9 @@ fn lint() -> Result<()> {
     cargo(&["fmt", "--all", "--check"]).run("the format")?;
     cargo(&["clippy", "--release", "--workspace", "--all-targets", "--", "-D", "warnings"])
         .run("the lints")?;
+    site("fmt", &["--check"]).run("the format of the site's tool")?;
+    site("clippy", &["--release", "--locked", "--quiet", "--all-targets", "--", "-D", "warnings"])
+        .run("the lints of the site's tool")?;
     check_fuzz_targets()?;
     deny::deny()
 }
@@ -150,6 +183,7 @@ fn test() -> Result<()> {
     cargo(&["doc", "--release", "--package", "ironloom-sdk", "--no-deps"])
         .env("RUSTDOCFLAGS", "-Dwarnings")
         .run("the documentation of the SDK, without a warning")?;
+    site("test", &["--release", "--locked", "--quiet"]).run_tests("the site's tool", &mut skipped)?;
     // Last, so that what the tests say stands at the end.
     with_binaries(cargo(&["test", "--release", "--workspace", "--no-fail-fast"]), &built)
         .run_tests("every test of every crate", &mut skipped)?;

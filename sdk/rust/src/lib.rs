@@ -108,5 +108,11 @@ pub mod prelude {
 
 /// The guide's examples compile.
 #[cfg(doctest)]
-#[doc = include_str!("../../README.md")]
-struct Guide;
+mod guide {
+    #[doc = include_str!("../../README.md")]
+    struct Sdk;
+    #[doc = include_str!("../../../docs/src/develop/state.md")]
+    struct State;
+    #[doc = include_str!("../../../docs/src/develop/timers.md")]
+    struct Timers;
+}

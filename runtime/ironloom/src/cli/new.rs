@@ -15,7 +15,10 @@ static PYTHON: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../../sdk/python");
 static JAVASCRIPT: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../../sdk/javascript");
 static WIT: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../../wit");
 /// The guide, which the template's README points to.
-static GUIDE: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../sdk/README.md"));
+static GUIDE: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../../docs/src/develop");
+/// Its pages that only the site can show, since it makes them from other files.
+const MADE_BY_THE_SITE: [&str; 2] = ["sdk.md", "wit.md"];
+static SDK_README: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../sdk/README.md"));
 /// The template's folder within the SDK's.
 const TEMPLATE: &str = "template";
 /// Parts of the SDK's folder that an app doesn't need.
@@ -111,7 +114,8 @@ fn write_template(sdk: &Dir<'_>, name: &str, to: &Path) -> std::io::Result<()> {
 fn write_rust(name: &str, to: &Path) -> std::io::Result<()> {
     write_template(&RUST, name, to)?;
     write_dir(&RUST, "", &NOT_NEEDED, &to.join("ironloom/sdk/rust"), &str::to_owned)?;
-    fs::write(to.join("ironloom/sdk/README.md"), GUIDE)?;
+    fs::write(to.join("ironloom/sdk/README.md"), SDK_README)?;
+    write_dir(&GUIDE, "", &MADE_BY_THE_SITE, &to.join("ironloom/guide"), &str::to_owned)?;
     write_dir(&WIT, "", &[], &to.join("ironloom/wit"), &str::to_owned)?;
     fs::write(to.join(".gitignore"), "/target\n")
 }
@@ -125,7 +129,7 @@ fn write_other(sdk: &Dir<'_>, name: &str, ignored: &str, to: &Path) -> std::io::
         WIT.get_file("world.wit").ok_or_else(|| std::io::Error::other("this ironloom has no worlds"))?;
     fs::create_dir_all(to.join("wit/deps/platform"))?;
     fs::write(to.join("wit/deps/platform/world.wit"), world.contents())?;
-    fs::write(to.join("guide.md"), GUIDE)?;
+    write_dir(&GUIDE, "", &MADE_BY_THE_SITE, &to.join("guide"), &str::to_owned)?;
     fs::write(to.join(".gitignore"), ignored)
 }
 
@@ -183,14 +187,21 @@ mod tests {
 
     #[test]
     fn a_new_app_has_its_name_and_brings_sdk_and_interfaces() {
-        let own = ["Cargo.toml", "app.toml", "README.md", "src/lib.rs", "ironloom/sdk/README.md"];
+        let own = ["Cargo.toml", "app.toml", "README.md", "src/lib.rs"];
         let (_into, folder) = made(Language::Rust, &own);
         let cargo = fs::read_to_string(folder.join("Cargo.toml")).unwrap();
         assert!(cargo.contains("name = \"barn-door\""));
-        for path in ["ironloom/sdk/rust/Cargo.toml", "ironloom/sdk/rust/src/lib.rs", "ironloom/wit/world.wit"]
-        {
+        for path in [
+            "ironloom/sdk/rust/Cargo.toml",
+            "ironloom/sdk/rust/src/lib.rs",
+            "ironloom/sdk/README.md",
+            "ironloom/guide/concepts.md",
+            "ironloom/guide/manifest.md",
+            "ironloom/wit/world.wit",
+        ] {
             assert!(folder.join(path).is_file(), "{path}");
         }
+        assert!(!folder.join("ironloom/guide/wit.md").exists());
         assert!(!folder.join("ironloom/sdk/rust/template").exists());
     }
 
@@ -200,6 +211,7 @@ mod tests {
         let javascript = ["app.js", "test/app.test.js", "ironloom/testing.js", "package-lock.json"];
         for (language, own) in [(Language::Python, python), (Language::Javascript, javascript)] {
             let (_into, folder) = made(language, &own);
+            assert!(folder.join("guide/manifest.md").is_file());
             let mut resolve = wit_parser::Resolve::default();
             let (package, _) = resolve.push_dir(folder.join("wit")).unwrap();
             let world = resolve.packages[package].worlds["app"];

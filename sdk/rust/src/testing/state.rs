@@ -399,7 +399,7 @@ mod tests {
                     }
                 }
                 prop_assert_eq!(state.all(), model.clone());
-                // As the README prices an entry: 128 bytes, and what key and value hold.
+                // As the docs price an entry: 128 bytes, and what key and value hold.
                 let bytes: usize = model.iter().map(|(key, value)| 128 + key.len() + value.len()).sum();
                 prop_assert_eq!(state.bytes, bytes as u64);
                 for key in 0..6 {
