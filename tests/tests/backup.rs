@@ -2,14 +2,17 @@
 //! them is a beginning of what the server has, and the restored state is what the restored journal gives.
 
 use std::fs;
+use std::io::Write as _;
+use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use ironloom_tests::apps::install;
+use ironloom_tests::http::Client;
 use ironloom_tests::load::Load;
 use ironloom_tests::server::binary;
 use ironloom_tests::{Server, Setup, guests, model, wait_until};
@@ -134,6 +137,8 @@ fn a_restored_folder_is_not_mixed_up_with_the_one_that_was_backed_up() -> Result
     ensure!(fs::metadata(&file)?.permissions().mode() & 0o777 == 0o600, "for its owner alone");
     let elsewhere = server.client().send("GET", "/v1/backup", &[("sec-fetch-site", "cross-site")], &[])?;
     elsewhere.problem(403)?;
+    let head = server.client().send("HEAD", "/v1/backup", &[], &[])?;
+    ensure!(head.status == 200 && head.text().is_empty(), "only what it would be");
     let again = server.cli(&["backup", &file])?;
     ensure!(again.status.code() == Some(2) && said(&again).contains("is there already"), "{}", said(&again));
     ensure!(server.stop()?.success());
@@ -200,14 +205,10 @@ fn a_backup_that_is_cut_off_or_changed_is_refused_and_nothing_of_it_stays() -> R
     Ok(())
 }
 
-#[test]
-fn one_backup_at_a_time_and_a_stop_ends_it_with_the_reason() -> Result<()> {
-    let setup = Setup::new()?;
-    let server = setup.start()?;
-    let client = server.client();
-    // Values that don't compress: 16 MiB, of which 1 MiB a second goes out.
+/// Pushes values that don't compress, 4 MiB at a time.
+fn push_random(client: &Client, times: usize) -> Result<()> {
     let mut random = 1u64;
-    for _ in 0..4 {
+    for _ in 0..times {
         let mut body = String::new();
         for point in 0..80 {
             let text: String = (0..6_000)
@@ -222,11 +223,36 @@ fn one_backup_at_a_time_and_a_stop_ends_it_with_the_reason() -> Result<()> {
         }
         client.push(body.as_bytes(), None)?.json()?;
     }
+    Ok(())
+}
+
+#[test]
+fn one_backup_at_a_time_and_a_stop_ends_it_with_the_reason() -> Result<()> {
+    let setup = Setup::new()?;
+    let server = setup.start()?;
+    let client = server.client();
+    // 16 MiB, of which 1 MiB a second goes out.
+    push_random(client, 4)?;
+    // One that is broken off leaves nothing.
+    let file = setup.folder().join("interrupted.backup");
+    let mut interrupted = Command::new(binary()?);
+    interrupted.args(["backup", &text(&file), "--pace", "1 MiB"]).env("IRONLOOM_URL", client.url());
+    let mut interrupted = interrupted.stderr(Stdio::null()).spawn()?;
+    let part = setup.folder().join("interrupted.backup.part");
+    wait_until("the first bytes", || Ok(fs::metadata(&part).is_ok_and(|part| part.len() > 0)))?;
+    rustix::process::kill_process(
+        rustix::process::Pid::from_child(&interrupted),
+        rustix::process::Signal::INT,
+    )?;
+    ensure!(interrupted.wait()?.code() == Some(130) && !file.exists() && !part.exists());
+    wait_until("its place", || Ok(setup.said().contains("a backup broke off")))?;
+
     let file = setup.folder().join("slow.backup");
     let mut slow = Command::new(binary()?);
     slow.args(["backup", &text(&file), "--pace", "1 MiB"]).env("IRONLOOM_URL", client.url());
-    let slow = slow.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn()?;
-    wait_until("the first backup", || Ok(setup.said().contains("a backup is being written")))?;
+    let slow = slow.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    let begun = || setup.said().matches("a backup is being written").count();
+    wait_until("the second backup", || Ok(begun() == 2))?;
     client.get("/v1/backup")?.problem(409)?;
     client.get("/v1/backup?pace=1kB")?.problem(400)?;
     ensure!(server.stop()?.success());
@@ -235,5 +261,23 @@ fn one_backup_at_a_time_and_a_stop_ends_it_with_the_reason() -> Result<()> {
     let told = said(&ended).contains("the server stops") || said(&ended).contains("broke off its answer");
     ensure!(matches!(ended.status.code(), Some(1 | 3)) && told, "{}", said(&ended));
     ensure!(!file.exists() && !setup.folder().join("slow.backup.part").exists(), "nothing is left");
+    Ok(())
+}
+
+/// A stop waits 10 s for requests that are under way.
+#[test]
+fn a_stop_waits_for_nobody_who_asks_for_a_backup_and_reads_none() -> Result<()> {
+    let setup = Setup::new()?;
+    let server = setup.start()?;
+    let client = server.client();
+    // More than the system's buffers and the server's hold.
+    push_random(client, 16)?;
+    let address = client.url().trim_start_matches("http://").to_owned();
+    let mut reader = TcpStream::connect(&address)?;
+    write!(reader, "GET /v1/backup HTTP/1.1\r\nhost: {address}\r\n\r\n")?;
+    wait_until("the backup", || Ok(setup.said().contains("a backup is being written")))?;
+    let begun = Instant::now();
+    ensure!(server.stop()?.success());
+    ensure!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
     Ok(())
 }

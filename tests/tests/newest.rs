@@ -67,6 +67,9 @@ fn readings_come_from_either_end() -> Result<()> {
     assert_eq!(lines(&server, &["readings", "--point", "rare", "--last", "200", "--json"])?.len(), 120);
     let csv = server.cli(&["readings", "--all", "--csv"])?;
     assert_eq!(String::from_utf8_lossy(&csv.stdout).lines().count(), 12_001, "one header");
+    // More than a page.
+    let csv = server.cli(&["readings", "--last", "11000", "--csv"])?;
+    assert_eq!(String::from_utf8_lossy(&csv.stdout).lines().count(), 11_001, "one header");
     Ok(())
 }
 

@@ -212,6 +212,13 @@ fn a_timer_of_the_manifest_fires_each_morning_of_the_site() -> Result<()> {
     let first = 20 - days.len();
     let expected: Vec<String> = (first..20).map(|day| format!("2026-01-{day}T05:00:00Z")).collect();
     assert_eq!(days, expected, "each morning at six in Berlin, once");
+    let timers = client.get("/v1/installations/timed/timers")?.json()?;
+    assert_eq!(
+        timers["items"],
+        json!([{"name": "morning", "due": "2026-01-20T05:00:00.000000000Z", "repeats": true}])
+    );
+    let listed = server.cli(&["timers", "timed"])?;
+    ensure!(String::from_utf8_lossy(&listed.stdout).contains("2026-01-20T05:00:00"), "{listed:?}");
     ensure!(fired.values().all(|timer| timer == "morning"), "{fired:?}");
     assert_eq!(number(&client.installation("timed")?, "counters.failures"), 0);
     Ok(())

@@ -1,5 +1,6 @@
 //! `ironloom replay`: the recorded invocations do the same again.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
@@ -81,6 +82,9 @@ fn a_herds_weighings_are_dealt_with_the_same_way_again() -> Result<()> {
         ensure!(invocations.iter().any(|one| one["kind"] == "timer"), "no timer has run");
         ensure!(number(&pigs, "counters.dead_letters") > 0, "no reading was set aside");
 
+        let beyond = server.client().post("/v1/installations/pigs/replay", &json!({"from": 1_000_000}))?;
+        ensure!(beyond.problem(422)?.to_string().contains("it has no invocation 1000000 or later"));
+
         // Nothing of it was written.
         let after = server.client().installation("pigs")?;
         assert_eq!((&after["counters"], &after["cursor"]), (&pigs["counters"], &pigs["cursor"]));
@@ -144,6 +148,10 @@ fn a_capsule_takes_the_last_invocations_along_and_the_failing_one_fails_again() 
     };
     let taken = ironloom(&["capsule", "guest", "--last", "3", "-o", "guest.capsule.tar"])?;
     ensure!(taken.status.success(), "{taken:?}");
+    let mode = std::fs::metadata(folder.join("guest.capsule.tar"))?.permissions().mode();
+    assert_eq!(mode & 0o777, 0o600, "for its owner alone");
+    let again = ironloom(&["capsule", "guest", "-o", "guest.capsule.tar"])?;
+    assert_eq!(again.status.code(), Some(2), "nothing is written over");
     let after = server.client().installation("guest")?;
     // Its folder goes with the last who knows it.
     let _setup = server.setup().clone();

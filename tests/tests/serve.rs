@@ -70,6 +70,15 @@ fn a_check_names_all_that_keeps_a_server_from_starting_and_changes_nothing() -> 
         ensure!(err.contains(part), "{part:?} is missing in\n{err}");
     }
 
+    for (name, part) in [("restoring", "left of a restore"), ("store/redb/x", "its log is gone")] {
+        let half = folder.path().join(name.replace('/', "-"));
+        fs::create_dir_all(half.join(name).parent().context("no parent")?)?;
+        fs::write(half.join(name), "")?;
+        let output = check(folder.path(), "", &["--data", &half.display().to_string(), "--listen", "127.0.0.1:0"])?;
+        let (out, err) = said(&output);
+        ensure!(output.status.code() == Some(1) && err.contains(part), "{out}{err}");
+    }
+
     let new = folder.path().join("new/data").display().to_string();
     let output = check(folder.path(), &herd("herd.csv"), &["--data", &new, "--listen", "127.0.0.1:0"])?;
     let (out, err) = said(&output);

@@ -200,6 +200,11 @@ fn what_is_wrong_is_told_with_its_place_and_what_to_do() -> Result<()> {
         2,
         &["the input temperature isn't bound", "house/attic/mass", bind],
     )?;
+    refused(
+        &[app, "--feed", "mass.ndjson", "--bind", "temperature=barn/{unit}/mass"],
+        1,
+        &["took none of the feed's 1 reading"],
+    )?;
     refused(&[app, "--feed", "bad.ndjson"], 1, &["bad.ndjson:3: "])?;
     refused(&[app, "--feed", "timeless.ndjson"], 1, &["timeless.ndjson:1: ", "needs `at`"])?;
     refused(&[app, "--feed", "empty.ndjson"], 1, &["empty.ndjson", "no readings"])?;

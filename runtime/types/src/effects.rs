@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use crate::changes::StateChanges;
 use crate::clock::Timestamp;
 use crate::ids::SlotName;
-use crate::limits::{ALARM_BYTES, ALARM_CHANGE_BYTES, STATE_KEY_BYTES};
+use crate::limits::{ALARM_BYTES, ALARM_CHANGE_BYTES, STATE_KEY_BYTES, TIMER_SOONEST};
 use crate::readings::{Columns, NewPoint};
 
 /// The effects of an invocation that returned ok. On any other outcome they are dropped, unread.
@@ -18,13 +20,36 @@ pub struct Effects {
     pub derived: Columns,
     /// The points that `derived` names by a pending number.
     pub new_points: Vec<NewPoint>,
-    /// One-shot timers that were set, or cancelled (`None`).
+    /// One-shot timers that were set, with the time that was asked for, or cancelled (`None`).
     pub timers: BTreeMap<Box<str>, Option<Timestamp>>,
     /// Changes of alarms, in their order. An alarm that is raised again while it is active has only
     /// its last message.
     pub alarms: Vec<AlarmChange>,
     /// Readings that the app refused, one by one.
     pub refused: Vec<Refused>,
+}
+
+/// A one-shot timer that is set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OneShot {
+    /// When it fires.
+    pub due: Timestamp,
+    /// The time that the app asked for. An earlier one than `due` had passed, or nearly so, when it was set: by a reading
+    /// that came late, say.
+    pub asked: Timestamp,
+}
+
+impl OneShot {
+    /// One that is set by an invocation of this time.
+    pub fn set(asked: Timestamp, now: Timestamp) -> Self {
+        Self { due: asked.max(now.plus(TIMER_SOONEST)), asked }
+    }
+
+    /// The same, due at another time since time itself was set back.
+    #[must_use]
+    pub fn moved(self, due: Timestamp) -> Self {
+        Self { due, asked: self.asked.min(due) }
+    }
 }
 
 /// Returns what an entry of `state` counts, against the installation's quota and among an invocation's effects.

@@ -68,8 +68,9 @@ pub trait Readings {
 /// }
 /// ```
 pub trait Timers {
-    /// Called when a timer is due. `due` is when it should have fired, which can be long ago after an outage; a
-    /// repeating timer that was due several times meanwhile fires once, with the last of them.
+    /// Called when a timer is due. `due` is when it should have fired; a repeating timer that was due several times meanwhile
+    /// fires once, with the last of them. [`invocation::now`](crate::invocation::now) is that time, too, even after an outage: only
+    /// where a timer was set for a time that had passed, as by a reading that came late, is it later than `due`.
     ///
     /// By default it rejects it.
     fn fire(timer: &str, due: Timestamp) -> Result<(), Failure> {

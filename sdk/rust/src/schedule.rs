@@ -48,7 +48,7 @@ impl From<raw::Error> for Error {
 }
 
 /// Has [`Timers::fire`](crate::Timers::fire) called once, with this name, at or soon after `due`, but no sooner than a
-/// second after this invocation's time: an earlier `due`, one in the past too, counts as that. Replaces a timer of the
+/// second after this invocation's time; it is told this `due` all the same. Replaces a timer of the
 /// same name.
 pub fn set(timer: &str, due: Timestamp) -> Result<(), Error> {
     host::schedule_set(timer, due)

@@ -99,7 +99,7 @@ fn a_call_that_returns_ok_takes_effect() {
     assert_eq!(platform.outputs(), platform.outputs_since(&done));
     assert_eq!(platform.outputs()[0].value, Datum::Real(1.0));
     assert_eq!(platform.alarm_standing("there", "a"), Some("it is there"));
-    assert_eq!(platform.timers()["a"], noon() + Duration::from_secs(60));
+    assert_eq!(platform.timers()["a"].due, noon() + Duration::from_secs(60));
     assert_eq!(platform.intents()[0].value, Datum::Boolean(true));
     assert_eq!(platform.now(), noon());
 
@@ -189,7 +189,7 @@ fn timers_fire_in_the_order_of_their_times_and_a_retry_stays() {
     assert_eq!(fired, ["never", "later", "again", "again"]);
     let failed: Vec<bool> = outcomes.iter().map(|outcome| outcome.result.is_err()).collect();
     assert_eq!(failed, [true, true, false, false]);
-    let left: Vec<_> = platform.timers().iter().map(|(name, &due)| (name.as_str(), due)).collect();
+    let left: Vec<_> = platform.timers().iter().map(|(name, set)| (name.as_str(), set.due)).collect();
     assert_eq!(left, [("after", at(11)), ("again", at(13)), ("later", at(2))]);
     assert_eq!(platform.now(), at(8));
 }

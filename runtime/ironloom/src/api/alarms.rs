@@ -5,7 +5,7 @@ use axum::http::{HeaderMap, Uri};
 use axum::response::Response;
 
 use super::body::Optional;
-use super::facade::{Alarm, AlarmDeed, EpisodesQuery, NoteRequest, Page, ShelveRequest};
+use super::facade::{Alarm, AlarmDeed, AlarmNote, EpisodesQuery, NoteRequest, Page, ShelveRequest};
 use super::forms::{self, Form};
 use super::params::{AlarmId, Params};
 use super::problem::Problem;
@@ -58,11 +58,14 @@ fn csv(episodes: &[Alarm]) -> Result<Vec<u8>, Problem> {
         "acknowledged_by",
         "acknowledged_comment",
         "shelved_until",
+        "shelved_by",
+        "shelved_comment",
         "message",
+        "comments",
     ];
     forms::csv(columns, episodes, |alarm| {
         let text = |text: Option<&dyn ToString>| text.map(|text| text.to_string()).unwrap_or_default();
-        let noted = alarm.acknowledged.as_ref();
+        let (noted, shelved) = (alarm.acknowledged.as_ref(), alarm.shelved.as_ref());
         [
             alarm.id.clone(),
             alarm.installation.to_string(),
@@ -77,10 +80,19 @@ fn csv(episodes: &[Alarm]) -> Result<Vec<u8>, Problem> {
             text(noted.map(|note| &note.at as _)),
             text(noted.and_then(|note| note.by.as_ref()).map(|by| by as _)),
             text(noted.and_then(|note| note.comment.as_ref()).map(|comment| comment as _)),
-            text(alarm.shelved.as_ref().map(|shelved| &shelved.until as _)),
+            text(shelved.map(|shelved| &shelved.until as _)),
+            text(shelved.and_then(|shelved| shelved.note.by.as_ref()).map(|by| by as _)),
+            text(shelved.and_then(|shelved| shelved.note.comment.as_ref()).map(|comment| comment as _)),
             alarm.message.clone(),
+            alarm.comments.iter().map(in_words).collect::<Vec<_>>().join("\n"),
         ]
     })
+}
+
+/// A comment in a line: when, who, what.
+fn in_words(note: &AlarmNote) -> String {
+    let by = note.by.as_deref().map(|by| format!(" {by}")).unwrap_or_default();
+    format!("{}{by}: {}", note.at, note.comment.as_deref().unwrap_or_default())
 }
 
 /// Acknowledges an alarm.

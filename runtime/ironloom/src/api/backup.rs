@@ -2,7 +2,7 @@
 
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderMap, HeaderValue, header};
+use axum::http::{HeaderMap, HeaderValue, Method, header};
 use axum::response::Response;
 use futures_util::stream::poll_fn;
 
@@ -23,6 +23,7 @@ const LEAST_PACE: Bytes = Bytes(MIB);
 /// Streams a backup. Its last part says that it is whole.
 pub(super) async fn backup(
     State(api): State<Api>,
+    method: Method,
     headers: HeaderMap,
     mut params: Params,
 ) -> Result<Response, Problem> {
@@ -33,10 +34,16 @@ pub(super) async fn backup(
             format!("the parameter \"pace\": {pace} a second is too slow; it must be at least {LEAST_PACE}");
         return Err(Problem::malformed("bad-parameter", detail));
     }
-    let BackupStream { mut chunks } = api.node.backup(pace.0).await?;
-    let body =
-        poll_fn(move |context| chunks.poll_recv(context).map(|chunk| chunk.map(Ok::<_, std::io::Error>)));
-    let mut response = Response::new(Body::from_stream(body));
+    let body = if method == Method::HEAD {
+        // Nobody would read it.
+        Body::empty()
+    } else {
+        let BackupStream { mut chunks } = api.node.backup(pace.0).await?;
+        Body::from_stream(poll_fn(move |context| {
+            chunks.poll_recv(context).map(|chunk| chunk.map(Ok::<_, std::io::Error>))
+        }))
+    };
+    let mut response = Response::new(body);
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(BACKUP_TYPE));
     Ok(response)
 }

@@ -43,8 +43,8 @@ pub(crate) struct Before {
     pub time: Timestamp,
     /// Its state, in base64.
     pub state: BTreeMap<String, String>,
-    /// One-shot timers, with when they are due.
-    pub timers: BTreeMap<String, Timestamp>,
+    /// One-shot timers that are set, by name.
+    pub timers: BTreeMap<String, OneShotTimer>,
     pub alarms: Vec<StandingAlarm>,
 }
 
@@ -89,6 +89,16 @@ pub(crate) struct RecordedFrame {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quality: Option<Vec<u8>>,
     pub values: Vec<JsonValue>,
+}
+
+/// A one-shot timer.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct OneShotTimer {
+    /// When it fires.
+    pub due: Timestamp,
+    /// The time that the app asked for.
+    pub asked: Timestamp,
 }
 
 /// An invocation of a capsule that ran again.

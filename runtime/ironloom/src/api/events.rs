@@ -110,8 +110,7 @@ impl Listener {
         loop {
             self.news.borrow_and_update();
             let next = self.events.after(self.after, AT_ONCE);
-            let lost = next.lost.filter(|lost| *lost > 0);
-            let gap = self.gap.take().or(lost.map(Some));
+            let gap = self.gap.take().or((next.lost > 0).then_some(Some(next.lost)));
             let mut part = Vec::new();
             if let Some(lost) = gap {
                 let before = next.events.first().map_or(self.events.now(), |first| first.number - 1);

@@ -103,6 +103,8 @@ pub(crate) trait Facade: Send + Sync + 'static {
         prefix: String,
         page: PageQuery,
     ) -> Later<'_, Reading<Page<StateItem>>>;
+    /// Its timers that are due next, by their names.
+    fn timers(&self, id: InstallationId, page: PageQuery) -> Later<'_, Page<Timer>>;
     /// Its log by the numbers of the lines. Oldest first it begins, without a place, `limit` lines before the end, so
     /// that a reader sees the latest and goes on from there.
     fn logs(&self, id: InstallationId, query: NumberedQuery) -> Later<'_, LogPage>;

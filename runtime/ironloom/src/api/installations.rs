@@ -224,6 +224,16 @@ pub(super) async fn state(
     Ok(answers::typed(StatusCode::OK, JSON_TYPE, body))
 }
 
+/// Its timers.
+pub(super) async fn timers(
+    State(api): State<Api>,
+    Id(id): Id,
+    mut params: Params,
+) -> Result<Response, Problem> {
+    let page = params.page()?;
+    answers::page(&api, move |node| async move { node.timers(id, page).await }).await
+}
+
 pub(super) async fn logs(
     State(api): State<Api>,
     Id(id): Id,

@@ -375,6 +375,19 @@ pub(crate) struct StateItem {
     pub value: Bytes,
 }
 
+/// A timer of an installation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub(crate) struct Timer {
+    pub name: String,
+    /// When it fires next, by journal time.
+    pub due: Timestamp,
+    /// The time that the app asked for, of a one-shot timer: earlier than `due` where it had passed by then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked: Option<Timestamp>,
+    /// Whether it is the manifest's, and fires again and again.
+    pub repeats: bool,
+}
+
 /// A reading that was set aside.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct DeadLetter {

@@ -8,7 +8,7 @@ use super::facade::{
     Alarm, AllInstalled, ClockStatus, ConnectorStatus, DeadLetter, Health, InstallRequest, Installation,
     Installed, Invocation, LogLevel, NoteRequest, PackageInfo, PointItem, Readiness, ReadingItem, Reloaded,
     Replay, ReplayRequest, Resumed, Revised, RevisionRequest, SetLogLevel, SetTime, ShelveRequest, Status,
-    TimeSet,
+    TimeSet, Timer,
 };
 use super::installations::{Resume, StateEntry};
 use super::operation::{DELETE, Operation, PLAIN, POST, Success};
@@ -244,6 +244,15 @@ pub(super) const OPERATIONS: &[Operation] = &[
         bulk: true,
         gives: Some(shapes::page::<StateEntry>),
         handler: || get(installations::state),
+        ..PLAIN
+    },
+    Operation {
+        path: "/v1/installations/{id}/timers",
+        id: "listTimers",
+        summary: "Its timers, by name: when each fires next",
+        query: &["after", "limit"],
+        gives: Some(shapes::page::<Timer>),
+        handler: || get(installations::timers),
         ..PLAIN
     },
     Operation {

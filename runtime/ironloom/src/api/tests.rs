@@ -187,6 +187,9 @@ impl Facade for Fake {
             Ok(Box::new(move || later(Ok(page))) as _)
         })
     }
+    fn timers(&self, _: InstallationId, _: PageQuery) -> Later<'_, Page<Timer>> {
+        later(Ok(none()))
+    }
     fn logs(&self, _: InstallationId, _: NumberedQuery) -> Later<'_, LogPage> {
         later(Ok(LogPage { page: none(), generation: Generation(3) }))
     }

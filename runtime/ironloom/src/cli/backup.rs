@@ -13,6 +13,7 @@ use serde_json::json;
 use super::client::Client;
 use super::failure::{Failure, Outcome};
 use super::status::size;
+use super::r#try::Interrupted;
 use super::{Global, output, progress};
 use crate::backup::{Check, Head, read};
 use ironloom_apps::quantity::Bytes;
@@ -30,15 +31,11 @@ pub(super) struct Backup {
 
 impl Backup {
     pub(super) fn run(self, global: &Global) -> Outcome {
-        if self.file.exists() {
-            return Err(Failure::Misuse(format!(
-                "{} is there already; name a new file",
-                self.file.display()
-            )));
-        }
+        output::check_new(&self.file)?;
         let mut part = self.file.clone().into_os_string();
         part.push(".part");
         let part = PathBuf::from(part);
+        remove_at_a_signal(part.clone())?;
         let written = self.write(global, &part).and_then(|bytes| {
             let check = verify(&part)?;
             fs::rename(&part, &self.file)?;
@@ -70,6 +67,23 @@ impl Backup {
         file.sync_all()?;
         Ok(bytes)
     }
+}
+
+/// Has a signal end the process without leaving half a file. Whatever it waits for then: nothing else has to end well.
+fn remove_at_a_signal(part: PathBuf) -> Outcome {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let mut interrupted = {
+        let _entered = runtime.enter();
+        Interrupted::new()?
+    };
+    std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
+        runtime.block_on(interrupted.come());
+        let _ = fs::remove_file(part);
+        let failure = Failure::Interrupted("interrupted: no backup was written".to_owned());
+        output::failed(&failure);
+        std::process::exit(failure.status().into());
+    })?;
+    Ok(())
 }
 
 /// The folder that holds the name of a file.

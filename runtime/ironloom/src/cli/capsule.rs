@@ -62,6 +62,8 @@ impl Capsule {
     }
 
     fn take(&self, global: &Global, id: &str) -> Outcome {
+        let file = self.output.clone().unwrap_or_else(|| PathBuf::from(format!("{id}.capsule.tar")));
+        output::check_new(&file)?;
         let client = Client::new(&global.url);
         if output::is_watched() {
             output::note(
@@ -73,10 +75,11 @@ impl Capsule {
         let contents: Contents = answer.read()?;
         let package = contents.package.to_string();
         let package = client.get_bytes(&format!("/v1/packages/{}/file", segment(&package)))?;
-        let file = self.output.clone().unwrap_or_else(|| PathBuf::from(format!("{id}.capsule.tar")));
         let shown = file.display();
         let tar = write(&answer.text, &package).with_context(|| format!("can't write {shown}"))?;
-        pack::write_whole(&file, &tar).with_context(|| format!("can't write {shown}"))?;
+        // It has what the app remembers: for its owner alone, as the data folder is.
+        let whole = pack::written_whole(&file, &tar).with_context(|| format!("can't write {shown}"))?;
+        whole.persist_noclobber(&file).with_context(|| format!("can't write {shown}"))?;
         let count = output::counted(contents.invocations.len() as u64, "invocation");
         output::done(global, &format!("{count} in {shown}; `ironloom capsule run {shown}` runs them again"))
     }

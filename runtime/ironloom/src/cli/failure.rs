@@ -53,7 +53,12 @@ pub(super) enum Failure {
 impl Failure {
     /// The code to exit with.
     pub(super) fn code(&self) -> ExitCode {
-        ExitCode::from(match self {
+        ExitCode::from(self.status())
+    }
+
+    /// The same as a number.
+    pub(super) fn status(&self) -> u8 {
+        match self {
             Self::Refused(problem) => match problem.status {
                 404 => code::NOT_FOUND,
                 409 => code::CONFLICT,
@@ -65,7 +70,7 @@ impl Failure {
             Self::Other(_) | Self::File(_) => code::REFUSED,
             Self::Storage(_) => STORAGE_FAILED,
             Self::ReaderGone => code::DONE,
-        })
+        }
     }
 }
 

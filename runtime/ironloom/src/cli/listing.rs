@@ -10,14 +10,16 @@ use super::client::Client;
 use super::failure::{Failure, Outcome};
 use super::{Global, output};
 use crate::api::CSV_TYPE;
-use crate::api::facade::Page;
+use crate::api::facade::{ClockStatus, Page};
 use ironloom_apps::quantity::Span;
-use ironloom_types::clock::{Timestamp, host_time};
+use ironloom_types::clock::{Source, Timestamp};
 
 /// The interval at which new items are asked for.
 const EVERY: Duration = Duration::from_millis(500);
 /// Items of one page where there are many.
 const PAGE: usize = 1_000;
+/// The most items of a page that there may be.
+const MOST: usize = 10_000;
 /// How many of the last items are shown before what comes is followed.
 const BEFORE: usize = 10;
 
@@ -102,9 +104,11 @@ impl Listing {
             let refusal = "--csv goes with --last, --all, --after and --limit, not with --since and --follow";
             return Err(Failure::Misuse(refusal.to_owned()));
         }
-        let limit = self.last.map_or(self.limit, |last| usize::try_from(last).unwrap_or(usize::MAX));
-        let limit = if self.all { PAGE } else { limit };
-        query.push(("order", self.last.map(|_| "newest".to_owned())));
+        if let Some(last) = self.last {
+            query.push(("order", Some("newest".to_owned())));
+            return newest_text(global, path, &query, form, last, show);
+        }
+        let limit = if self.all { PAGE } else { self.limit };
         query.push(("limit", Some(limit.to_string())));
         each_text(global, path, &query, form, (self.after, self.all), show)
     }
@@ -115,7 +119,7 @@ impl Listing {
         global: &Global,
         list: &List<'_, T, N>,
     ) -> Outcome {
-        let oldest = self.since.map(|Span(span)| Timestamp(host_time().0.saturating_sub(span)));
+        let oldest = self.since.map(|span| ago(global, span)).transpose()?;
         let mut left = self.last.unwrap_or(u64::MAX);
         let (mut after, mut head) = (None, Head::Shown);
         loop {
@@ -151,7 +155,12 @@ impl Listing {
             let after = last.0.saturating_sub(1).to_string();
             let mut after = Some(after);
             while after.is_some() {
-                let mut page = fetch(global, list, "oldest", after, PAGE)?;
+                let mut page = match fetch(global, list, "oldest", after, PAGE) {
+                    Ok(page) => page,
+                    // It may be starting again: nothing is lost by that.
+                    Err(Failure::NotReached { .. } | Failure::Lost { .. }) => break,
+                    Err(failure) => return Err(failure),
+                };
                 page.items.retain(|item| (list.place)(item) > last);
                 last = page.items.last().map_or(last, list.place);
                 print(global, list, page.items, &mut head)?;
@@ -159,6 +168,60 @@ impl Listing {
             }
             std::thread::sleep(EVERY);
         }
+    }
+}
+
+/// A time so long ago by the site's clock: it may be that of a feed, and this machine's may be another one.
+pub(super) fn ago(global: &Global, Span(span): Span) -> Result<Timestamp, Failure> {
+    let clock: ClockStatus = Client::new(&global.url).get("/v1/clock", &[])?.read()?;
+    let now = match clock.source {
+        Source::Host => clock.machine.max(clock.journal),
+        Source::Feed => clock.journal,
+    };
+    Ok(Timestamp(now.0.saturating_sub(span)))
+}
+
+/// Shows the newest so many as the server writes them in this form. A page may be shorter than what is asked for.
+fn newest_text(
+    global: &Global,
+    path: &str,
+    query: &[(&'static str, Option<String>)],
+    form: &str,
+    mut left: u64,
+    show: impl Fn(&str) -> Outcome,
+) -> Outcome {
+    let client = Client::new(&global.url);
+    let (mut after, mut is_first) = (None, true);
+    loop {
+        let limit = usize::try_from(left).unwrap_or(MOST).min(MOST);
+        let mut query = query.to_vec();
+        query.extend([("after", after), ("limit", Some(limit.to_string()))]);
+        let answer = client.get_as(path, &query, form)?;
+        show(&answer.text[header_of(&answer.text, form, is_first)..])?;
+        is_first = false;
+        left = left.saturating_sub(count(&answer.text, form));
+        after = answer.next;
+        if after.is_none() || left == 0 {
+            return Ok(());
+        }
+    }
+}
+
+/// The items of a page in this form.
+fn count(text: &str, form: &str) -> u64 {
+    if form == CSV_TYPE {
+        // A text in quotes may have several lines.
+        csv::Reader::from_reader(text.as_bytes()).byte_records().count() as u64
+    } else {
+        text.lines().count() as u64
+    }
+}
+
+/// Where a page begins that isn't the first: each page of CSV has the header.
+fn header_of(text: &str, form: &str, is_first: bool) -> usize {
+    match text.find('\n') {
+        Some(end) if form == CSV_TYPE && !is_first => end + 1,
+        _ => 0,
     }
 }
 
@@ -177,12 +240,7 @@ pub(super) fn each_text(
         let mut query = query.to_vec();
         query.push(("after", after));
         let answer = client.get_as(path, &query, form)?;
-        // Each page of CSV has the header.
-        let begin = match answer.text.find('\n') {
-            Some(end) if form == CSV_TYPE && !is_first => end + 1,
-            _ => 0,
-        };
-        show(&answer.text[begin..])?;
+        show(&answer.text[header_of(&answer.text, form, is_first)..])?;
         is_first = false;
         after = answer.next;
         if after.is_none() || !all {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::client::{Client, segment};
-use super::failure::Outcome;
+use super::failure::{Failure, Outcome};
 use super::{Global, output};
 use crate::api::facade::{KeptLine, LogPage};
 use ironloom_apps::quantity::Span;
@@ -45,10 +45,19 @@ impl Logs {
         let oldest = self.since.map(|Span(span)| Timestamp(host_time().0.saturating_sub(span)));
         let is_whole = self.all || self.since.is_some();
         let mut place = Place { generation: None, after: self.after.or(is_whole.then_some(0)) };
+        let mut was_there = false;
         loop {
             let after = place.after.map(|after| after.to_string());
             let query = [("after", after), ("limit", Some(self.limit.to_string()))];
-            let answer = client.get(&path, &query)?;
+            let answer = match client.get(&path, &query) {
+                // It may be starting again: nothing is lost by that.
+                Err(Failure::NotReached { .. } | Failure::Lost { .. }) if self.follow && was_there => {
+                    std::thread::sleep(EVERY);
+                    continue;
+                }
+                answer => answer?,
+            };
+            was_there = true;
             let log: LogPage = answer.read()?;
             if global.json && !self.follow && !is_whole {
                 return output::json(&answer);

@@ -45,6 +45,7 @@ mod store;
 mod test;
 #[cfg(test)]
 mod tests;
+mod timers;
 mod r#try;
 mod uninstall;
 
@@ -144,6 +145,8 @@ enum Command {
     Alarms(alarms::Alarms),
     /// Show an installation's state
     State(state::State),
+    /// List an installation's timers
+    Timers(timers::Timers),
     /// List readings that were set aside, run them again, or delete them
     DeadLetters(dead_letters::DeadLetters),
     /// List an installation's invocations
@@ -224,6 +227,7 @@ impl Command {
             Self::Outputs(command) => command.run(global),
             Self::Alarms(command) => command.run(global),
             Self::State(command) => command.run(global),
+            Self::Timers(command) => command.run(global),
             Self::DeadLetters(command) => command.run(global),
             Self::Invocations(command) => command.run(global),
             Self::Replay(command) => command.run(global),

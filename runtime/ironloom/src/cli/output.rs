@@ -1,6 +1,7 @@
 //! The output of commands: tables that read well in a terminal and in a log, or the API's own JSON.
 
 use std::io::{self, IsTerminal as _, Write as _};
+use std::path::Path;
 
 use comfy_table::{Table, presets};
 use serde::de::DeserializeOwned;
@@ -43,6 +44,14 @@ fn is_terminal() -> bool {
 /// Says something beside the result, in one line: on stderr, so that stdout holds the result alone.
 pub(super) fn note(text: &str) {
     let _ = writeln!(io::stderr(), "{}", clean(text));
+}
+
+/// Refuses to write over a file.
+pub(super) fn check_new(file: &Path) -> Outcome {
+    if file.exists() {
+        return Err(Failure::Misuse(format!("{} is there already; name a new file", file.display())));
+    }
+    Ok(())
 }
 
 /// Says why the command failed.

@@ -59,6 +59,7 @@ enum Line<'a> {
 
 impl Record {
     pub(super) fn run(self, global: &Global) -> Outcome {
+        output::check_new(&self.output)?;
         let client = Client::new(&global.url);
         let installation: Installation =
             client.get(&format!("/v1/installations/{}", segment(&self.id)), &[])?.read()?;
@@ -88,7 +89,7 @@ impl Record {
                 self.id
             )));
         }
-        file.persist(&self.output).with_context(|| format!("can't write {shown}"))?;
+        file.persist_noclobber(&self.output).with_context(|| format!("can't write {shown}"))?;
         let more = if whole { "" } else { "; there are more: --limit" };
         output::done(global, &format!("{} in {shown}{more}", output::counted(written as u64, "reading")))
     }

@@ -9,14 +9,16 @@ use crate::api::facade;
 use crate::api::facade::DiskUse;
 use ironloom_types::text::clean;
 
-/// Shows how the server is.
+/// Shows how the server is. Exit code 1 if it isn't ready.
 #[derive(Args, Debug)]
 pub(super) struct Status {}
 
 impl Status {
     pub(super) fn run(self, global: &Global) -> Outcome {
         let answer = Client::new(&global.url).get("/v1/status", &[])?;
-        output::one(global, &answer, |status: facade::Status| text(&status))
+        output::one(global, &answer, |status: facade::Status| text(&status))?;
+        let status: facade::Status = answer.read()?;
+        if status.readiness.ready { Ok(()) } else { Err(anyhow::anyhow!("the server isn't ready").into()) }
     }
 }
 

@@ -158,6 +158,13 @@ impl Try {
     }
 
     fn judge(&self, summary: &Summary) -> Outcome {
+        if summary.taken == 0 && summary.readings > 0 {
+            let readings = output::counted(summary.readings, "reading");
+            let told = format!(
+                "the app took none of the feed's {readings}: no point of it matches an input's binding; see --bind"
+            );
+            return Err(anyhow::anyhow!(told).into());
+        }
         let set_aside = output::counted(summary.set_aside, "reading");
         let failed = output::counted(summary.failed, "failed invocation");
         let told = match (summary.set_aside > 0 && !self.allow_dead_letters, summary.failed > 0) {

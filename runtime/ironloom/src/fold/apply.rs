@@ -197,7 +197,7 @@ impl Applier {
             changes.push((key(Item::DeadLetter(generation, *number)), None));
         }
         for (name, due) in &head.timers {
-            changes.push((key(Item::Timer(generation, name)), due.map(|due| encode(&due.0))));
+            changes.push((key(Item::Timer(generation, name)), due.as_ref().map(encode)));
         }
         let lane = self.shared.lanes.of_generation(generation);
         for alarm in &head.alarms {
@@ -326,9 +326,11 @@ impl Applier {
             }
             changes.push(self.lane_value(&lane.id, lane.generation, &meta, None));
             let timers = moved.map_or(&[][..], |moved| &moved.timers);
-            changes.extend(timers.iter().map(|(name, due)| {
-                (Scope::MAIN.key(Item::Timer(lane.generation, name)), Some(encode(&due.0)))
+            let book = lane.book();
+            changes.extend(timers.iter().map(|(name, _)| {
+                (Scope::MAIN.key(Item::Timer(lane.generation, name)), book.timers().get(name).map(encode))
             }));
+            drop(book);
             self.shared.note_due(&lane);
             self.shared.listener.wake(lane.number);
         }

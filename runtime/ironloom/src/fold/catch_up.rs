@@ -116,17 +116,16 @@ impl Shared {
         Ok(missed)
     }
 
-    /// The rows of an installation between two sequences, both included, as it was offered them once. Waits for the disk.
+    /// The rows that a route gives between two sequences, both included. Waits for the disk.
     pub(crate) fn rows_between(
         &self,
-        lane: &Durable,
+        route: u32,
         first: Sequence,
         last: Sequence,
     ) -> Result<Vec<Slice>, JournalError> {
         let (mut slices, mut from) = (Vec::new(), first);
         while from <= last {
             let Some(chunk) = self.journal.chunk_from(from)? else { break };
-            let route = lane.newest().route;
             let mut rows = Vec::new();
             {
                 let routing = self.routing.read();

@@ -18,7 +18,7 @@ pub(crate) use self::terms::{Term, Terms};
 use super::queue::{Queue, RowNote};
 use super::slab::Slab;
 use crate::records::admin::LaneDue;
-use crate::records::alarm::AlarmRecord;
+use crate::records::alarm::{AlarmRecord, EpisodePlace};
 use crate::records::commit::CommitHead;
 use crate::records::installation::{Installation, Revision, Standing};
 use crate::records::lane::{Episodes, LaneMeta};
@@ -26,7 +26,7 @@ use ironloom_apps::manifest::Manifest;
 use ironloom_storage::journal::Chunk;
 use ironloom_storage::store::StateCache;
 use ironloom_types::clock::Timestamp;
-use ironloom_types::effects::AlarmKey;
+use ironloom_types::effects::{AlarmKey, OneShot};
 use ironloom_types::ids::{Digest, Generation, InstallationId, Sequence};
 use ironloom_types::work::Gap;
 
@@ -76,8 +76,10 @@ pub(crate) struct Durable {
 #[derive(Debug)]
 pub(crate) struct Book {
     meta: LaneMeta,
-    timers: BTreeMap<Box<str>, Timestamp>,
+    timers: BTreeMap<Box<str>, OneShot>,
     alarms: Alarms,
+    /// Up to this place none of its episodes that are over is left; known since this process has dropped some.
+    episodes_gone_through: Option<EpisodePlace>,
     closed: bool,
 }
 
@@ -91,7 +93,7 @@ pub(crate) struct Begin {
     pub state: StateCache,
     /// The notes that wait for it.
     pub queue: Queue,
-    pub timers: BTreeMap<Box<str>, Timestamp>,
+    pub timers: BTreeMap<Box<str>, OneShot>,
     pub alarms: Vec<AlarmRecord>,
 }
 
@@ -107,7 +109,13 @@ impl Durable {
             state: RwLock::new(state),
             installation: ArcSwap::from_pointee(installation),
             terms: ArcSwap::from_pointee(terms),
-            book: Mutex::new(Book { meta, timers, alarms: Alarms::new(site, alarms), closed: false }),
+            book: Mutex::new(Book {
+                meta,
+                timers,
+                alarms: Alarms::new(site, alarms),
+                episodes_gone_through: None,
+                closed: false,
+            }),
         }
     }
 
@@ -229,7 +237,7 @@ impl Durable {
     /// Takes over an alarm that somebody has changed, and how many episodes are kept.
     pub(super) fn put_alarm(&self, alarm: AlarmRecord, episodes: Episodes) {
         let mut book = self.book.lock();
-        book.alarms.put(alarm);
+        book.put_alarm(alarm);
         book.meta.episodes = episodes;
     }
 
@@ -251,7 +259,10 @@ impl Durable {
         book.meta.leave_future(to);
         if let Some(due) = due {
             book.meta.cron_due.clone_from(&due.cron);
-            book.timers.extend(due.timers.iter().cloned());
+            for (name, due) in &due.timers {
+                let moved = book.timers.get(name).map_or(OneShot { due: *due, asked: *due }, |set| set.moved(*due));
+                book.timers.insert(name.clone(), moved);
+            }
         }
         let alarms = book.alarms.leave_future(to);
         (book.meta.clone(), alarms)
@@ -280,7 +291,7 @@ impl Book {
     }
 
     /// One-shot timers that are set.
-    pub(crate) fn timers(&self) -> &BTreeMap<Box<str>, Timestamp> {
+    pub(crate) fn timers(&self) -> &BTreeMap<Box<str>, OneShot> {
         &self.timers
     }
 
@@ -314,15 +325,25 @@ impl Book {
         self.alarms.waiting()
     }
 
+    /// A place up to which none of its episodes that are over is left.
+    pub(crate) fn episodes_gone_through(&self) -> Option<EpisodePlace> {
+        self.episodes_gone_through
+    }
+
     /// Whether the installation is gone.
     pub(crate) fn is_closed(&self) -> bool {
         self.closed
     }
 
+    /// When each of its timers is due.
+    pub(crate) fn all_due(&self) -> impl Iterator<Item = Timestamp> {
+        let repeating = self.meta.cron_due.iter().map(|(_, due)| *due);
+        repeating.chain(self.timers.values().map(|set| set.due))
+    }
+
     /// The earliest time after this one at which a timer is due.
     pub(crate) fn next_due_after(&self, time: Timestamp) -> Option<Timestamp> {
-        let repeating = self.meta.cron_due.iter().map(|(_, due)| *due);
-        repeating.chain(self.timers.values().copied()).filter(|due| *due > time).min()
+        self.all_due().filter(|due| *due > time).min()
     }
 
     /// The one rule by which a commit changes the book.
@@ -333,10 +354,20 @@ impl Book {
                 None => self.timers.remove(&name),
             };
         }
+        // The oldest go, in their order.
+        self.episodes_gone_through = self.episodes_gone_through.max(head.episodes_gone.into_iter().max());
         for alarm in head.alarms {
-            self.alarms.put(alarm);
+            self.put_alarm(alarm);
         }
         self.meta = head.meta;
+    }
+
+    fn put_alarm(&mut self, alarm: AlarmRecord) {
+        if alarm.over && self.episodes_gone_through.is_some_and(|gone| gone >= alarm.place()) {
+            // The app says that it began long ago.
+            self.episodes_gone_through = None;
+        }
+        self.alarms.put(alarm);
     }
 }
 

@@ -201,7 +201,7 @@ impl Shared {
         number: u64,
     ) -> Result<Option<AlarmRecord>, String> {
         let mut found = None;
-        self.each_of(KeyKind::Episode, generation, |alarm| {
+        self.each_of(KeyKind::Episode, generation, None, |alarm| {
             found = (alarm.number == number).then_some(alarm);
             found.is_none()
         })?;
@@ -227,22 +227,22 @@ impl Shared {
     /// The alarms of an installation as the store and its changes have them.
     pub(super) fn stored_alarms(&self, generation: Generation) -> Result<Vec<AlarmRecord>, String> {
         let mut alarms = Vec::new();
-        self.each_of(KeyKind::Alarm, generation, |alarm| {
+        self.each_of(KeyKind::Alarm, generation, None, |alarm| {
             alarms.push(alarm);
             true
         })?;
         Ok(alarms)
     }
 
-    /// Shows `see` the records of one kind in the order of their keys, until it returns false.
+    /// Shows `see` the records of one kind behind a key in the order of their keys, until it returns false.
     fn each_of(
         &self,
         kind: KeyKind,
         generation: Generation,
+        mut after: Option<Key>,
         mut see: impl FnMut(AlarmRecord) -> bool,
     ) -> Result<(), String> {
         let range = Scope::MAIN.generation(kind, generation);
-        let mut after = None;
         loop {
             let page = self.overlay.scan(&range, after.as_ref(), AT_ONCE);
             let (entries, more) = page.map_err(|error| error.to_string())?;
@@ -259,16 +259,21 @@ impl Shared {
         }
     }
 
-    /// The oldest episodes that are over, at least as many as are too many.
+    /// The oldest episodes that are over, at least as many as are too many. None is left up to `gone_through`: otherwise each
+    /// search would pass over all that were dropped since the last checkpoint.
     pub(crate) fn oldest_episodes(
         &self,
         generation: Generation,
+        gone_through: Option<EpisodePlace>,
         kept: lane::Episodes,
     ) -> Result<Vec<OldEpisode>, String> {
         let number = (kept.kept + SPARE).saturating_sub(MAX_EPISODES);
         let bytes = kept.bytes.saturating_sub(MAX_EPISODE_BYTES);
         let (mut oldest, mut found) = (Vec::new(), 0);
-        self.each_of(KeyKind::Episode, generation, |alarm| {
+        let after = gone_through.map(|EpisodePlace { since, number }| {
+            Scope::MAIN.key(Item::Episode(generation, since, number))
+        });
+        self.each_of(KeyKind::Episode, generation, after, |alarm| {
             found += alarm.cost() as u64;
             oldest.push(OldEpisode::of(&alarm));
             (oldest.len() as u64) < number || found < bytes

@@ -126,20 +126,27 @@ impl Shared {
         Ok(letters)
     }
 
-    /// The oldest dead letters, as many as make up for `excess`; never those `without` which it is asked.
+    /// The oldest dead letters, as many as make up for `excess`; never those `without` which it is asked. `gone_through`
+    /// is a number up to which none is left, and becomes the last such number: otherwise each search would pass over all
+    /// that were dropped since the last checkpoint.
     pub(crate) fn oldest_dead_letters(
         &self,
         generation: Generation,
+        gone_through: &mut u64,
         excess: Excess,
         without: &[u64],
     ) -> Result<Vec<Oldest>, String> {
-        let (mut oldest, mut bytes, mut after) = (Vec::new(), 0, 0);
+        let (mut oldest, mut bytes, mut after) = (Vec::new(), 0, *gone_through);
         // Mostly one is enough, and each may be large.
-        let mut at_once = (excess.letters as usize + without.len()).max(1);
+        let mut at_once = (excess.letters as usize + without.len()).clamp(1, AT_ONCE);
+        let mut is_first = true;
         loop {
             let (letters, more) = self.dead_letters(generation, after, at_once)?;
             at_once = (2 * at_once).min(AT_ONCE);
             for letter in letters {
+                if std::mem::take(&mut is_first) {
+                    *gone_through = letter.number - 1;
+                }
                 if oldest.len() as u64 >= excess.letters && bytes >= excess.bytes {
                     return Ok(oldest);
                 }

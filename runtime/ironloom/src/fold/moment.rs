@@ -67,6 +67,15 @@ pub(crate) struct Sources<'s> {
     pub store_bytes: u64,
 }
 
+/// Whoever wants a copy.
+pub(crate) trait Wanted {
+    /// Fails with the reason why it can't be gone on with.
+    fn is_wanted(&self) -> Result<(), MomentError>;
+
+    /// From now on neither log nor store is held.
+    fn have_let_go(&self);
+}
+
 /// Everything that a copy has, as of one moment.
 pub(crate) struct Moment<'s> {
     pub head: Head,
@@ -123,22 +132,24 @@ impl<'s> Moment<'s> {
         }
     }
 
-    /// Writes all of it. Before each part, and now and then within the store, `go_on` says if it is still wanted; it is
-    /// told if log and store are held.
+    /// Writes all of it. Before each piece `still` says if it is wanted.
     pub(crate) fn write<W: Write>(
         self,
         writer: &mut Writer<W>,
-        go_on: &dyn Fn(bool) -> Result<(), MomentError>,
+        still: &dyn Wanted,
     ) -> Result<(), MomentError> {
         let Self { snapshot, image, packages, blocks, .. } = self;
         for (place, (name, end)) in image.files().enumerate() {
-            go_on(true)?;
-            let read = |into: &mut [u8], at| image.read(place, at, into).map_err(io::Error::other);
+            still.is_wanted()?;
+            let read = |into: &mut [u8], at| {
+                still.is_wanted().map_err(io::Error::other)?;
+                image.read(place, at, into).map_err(io::Error::other)
+            };
             writer.segment(name, end, Pieces::new(end, read))?;
         }
         let mut after = None;
         loop {
-            go_on(true)?;
+            still.is_wanted()?;
             let page = snapshot.scan(&KeyRange::everything(), after.as_ref(), KEYS)?;
             for (key, value) in &page.entries {
                 writer.key(key, value)?;
@@ -150,14 +161,18 @@ impl<'s> Moment<'s> {
         }
         writer.end_keys()?;
         drop((snapshot, image));
+        still.have_let_go();
         for (name, file) in packages {
-            go_on(false)?;
+            still.is_wanted()?;
             let bytes = file.metadata().map_err(MomentError::Packages)?.len();
             writer.package(&name, bytes, file)?;
         }
         for (number, (file, end)) in blocks {
-            go_on(false)?;
-            let read = |into: &mut [u8], at| file.read(into, at).map_err(io::Error::other);
+            still.is_wanted()?;
+            let read = |into: &mut [u8], at| {
+                still.is_wanted().map_err(io::Error::other)?;
+                file.read(into, at).map_err(io::Error::other)
+            };
             writer.blocks(&block_file(number), end, Pieces::new(end, read))?;
         }
         Ok(())

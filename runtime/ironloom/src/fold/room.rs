@@ -69,7 +69,7 @@ impl Shared {
     }
 
     /// Whether so much waits for a checkpoint that one begins. Where it doesn't, nobody waits for room.
-    pub(super) fn is_crowded(&self) -> bool {
+    pub(crate) fn is_crowded(&self) -> bool {
         is_much(self.dirty.load(Ordering::Acquire), self.dirty_limit.load(Ordering::Acquire))
     }
 

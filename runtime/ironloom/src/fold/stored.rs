@@ -42,7 +42,7 @@ pub(super) fn request_key(key: [u8; 16]) -> Key {
 
 /// A page of points as the store keeps it, in the order of their numbers: path and unit, or `None` once one was
 /// removed.
-pub(super) type StoredPoints<'a> = Vec<Option<(&'a str, Option<&'a str>)>>;
+pub(crate) type StoredPoints<'a> = Vec<Option<(&'a str, Option<&'a str>)>>;
 
 /// A stream of readings as the store keeps it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

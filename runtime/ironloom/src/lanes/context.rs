@@ -221,12 +221,7 @@ impl OutputResolver for LaneContext {
             bindings.resolve(output as u16, entity).map_err(|error| UnknownEntity(error.to_string()))?;
         let binding = &bindings.outputs[output];
         // Two locks one after the other, never one within the other.
-        let known = {
-            let names = self.points.names();
-            let number = names.number(path.as_str());
-            number.map(|number| (number, names.point(number).and_then(|point| point.unit.clone())))
-        };
-        let Some((number, unit)) = known else {
+        let Some((number, unit)) = known(&self.points, &path) else {
             return Ok(Target::New(NewPoint { path, unit: binding.unit.clone() }));
         };
         check_unit(binding, &path, unit.as_deref())?;
@@ -242,9 +237,16 @@ impl OutputResolver for LaneContext {
     }
 }
 
+/// A point that is there, with its unit.
+pub(super) fn known(points: &Points, path: &PointPath) -> Option<(PointNumber, Option<Arc<str>>)> {
+    let names = points.names();
+    let number = names.number(path.as_str())?;
+    Some((number, names.point(number).and_then(|point| point.unit.clone())))
+}
+
 /// A point that came up since the install may be in another unit: whoever reads it would take one for
 /// the other.
-fn check_unit(binding: &OutputBinding, path: &PointPath, unit: Option<&str>) -> Result<(), UnknownEntity> {
+pub(super) fn check_unit(binding: &OutputBinding, path: &PointPath, unit: Option<&str>) -> Result<(), UnknownEntity> {
     let gives = binding.unit.as_deref();
     if unit_fits(unit, gives) {
         return Ok(());

@@ -22,9 +22,8 @@ use crate::records::commit::{
 use crate::records::lane::{Episodes, LaneMeta, Quarantine};
 use ironloom_sandbox::{Outcome, Report};
 use ironloom_types::clock::Timestamp;
-use ironloom_types::effects::{AlarmKey, Effects, state_cost};
+use ironloom_types::effects::{AlarmKey, Effects, OneShot, state_cost};
 use ironloom_types::ids::{Digest, Ordinal, Revision, SlotName};
-use ironloom_types::limits::TIMER_SOONEST;
 use ironloom_types::readings::{Columns, NewPoint};
 use ironloom_types::work::{LastError, TimerError};
 
@@ -79,7 +78,7 @@ pub(crate) struct Before {
     /// Cursor, counters and more.
     pub meta: LaneMeta,
     /// Its one-shot timers that the invocation may change.
-    pub timers: BTreeMap<Box<str>, Timestamp>,
+    pub timers: BTreeMap<Box<str>, OneShot>,
     /// Its alarms that the invocation may change.
     pub alarms: BTreeMap<AlarmKey, AlarmRecord>,
     /// The room of its alarms, taken and in all, and the oldest ones that aren't active, as many as may have to go.
@@ -364,20 +363,20 @@ fn timers(
     done: bool,
     effects: &Effects,
     time: Timestamp,
-) -> Vec<(Box<str>, Option<Timestamp>)> {
-    let mut changes: BTreeMap<&str, Option<Timestamp>> = BTreeMap::new();
+) -> Vec<(Box<str>, Option<OneShot>)> {
+    let mut changes: BTreeMap<&str, Option<OneShot>> = BTreeMap::new();
     if let (true, Work::Timer { name, due, repeating }) = (done, work) {
         match repeating {
             Some(next) => set_repeating(&mut meta.cron_due, name, *next),
             // Set anew meanwhile, it stays.
-            None if before.timers.get(name) == Some(due) => {
+            None if before.timers.get(name).is_some_and(|set| set.due == *due) => {
                 changes.insert(name, None);
             }
             None => {}
         }
     }
     for (name, due) in &effects.timers {
-        changes.insert(name, due.map(|due| due.max(time.plus(TIMER_SOONEST))));
+        changes.insert(name, due.map(|asked| OneShot::set(asked, time)));
     }
     changes.into_iter().map(|(name, due)| (name.into(), due)).collect()
 }

@@ -27,6 +27,8 @@ pub(crate) struct Pace {
     pub trouble: Option<LastError>,
     /// The log takes nothing from it any more.
     pub ended: bool,
+    /// Up to this number no dead letter is left.
+    pub letters_gone_through: u64,
 }
 
 /// A timer that failed.

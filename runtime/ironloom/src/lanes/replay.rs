@@ -19,9 +19,8 @@ pub(super) use self::surroundings::Surroundings;
 use crate::records::commit::{Invocation, InvocationKind, OutcomeKind};
 use ironloom_apps::manifest::Manifest;
 use ironloom_types::clock::Timestamp;
-use ironloom_types::effects::{AlarmAct, AlarmKey, Effects, alarm_cost, state_cost};
+use ironloom_types::effects::{AlarmAct, AlarmKey, Effects, OneShot, alarm_cost, state_cost};
 use ironloom_types::ids::{Digest, Ordinal};
-use ironloom_types::limits::TIMER_SOONEST;
 
 /// The largest state that is held in memory. Beyond: the replay ends.
 pub(crate) const MAX_STATE: u64 = 256 << 20;
@@ -34,7 +33,7 @@ pub(crate) struct Replica {
     bytes: u64,
     /// Standing alarms, and what each counts.
     alarms: BTreeMap<AlarmKey, usize>,
-    timers: BTreeMap<Box<str>, Timestamp>,
+    timers: BTreeMap<Box<str>, OneShot>,
     /// The time of the last invocation.
     time: Timestamp,
 }
@@ -52,8 +51,8 @@ impl Replica {
         &self.alarms
     }
 
-    /// One-shot timers that are set, with when they are due.
-    pub(crate) fn timers(&self) -> &BTreeMap<Box<str>, Timestamp> {
+    /// One-shot timers that are set.
+    pub(crate) fn timers(&self) -> &BTreeMap<Box<str>, OneShot> {
         &self.timers
     }
 
@@ -66,7 +65,7 @@ impl Replica {
     pub(crate) fn new(
         state: BTreeMap<Box<str>, Bytes>,
         alarms: BTreeMap<AlarmKey, usize>,
-        timers: BTreeMap<Box<str>, Timestamp>,
+        timers: BTreeMap<Box<str>, OneShot>,
         time: Timestamp,
     ) -> Self {
         let bytes = state.iter().map(|(key, value)| state_cost(key, value) as u64).sum();
@@ -94,7 +93,7 @@ impl Replica {
         }
         for (name, due) in &effects.timers {
             match due {
-                Some(due) => self.timers.insert(name.clone(), (*due).max(time.plus(TIMER_SOONEST))),
+                Some(asked) => self.timers.insert(name.clone(), OneShot::set(*asked, time)),
                 None => self.timers.remove(name),
             };
         }
@@ -110,13 +109,18 @@ impl Replica {
         }
     }
 
+    /// A one-shot timer is done with, whatever came of its run.
+    pub(super) fn end_timer(&mut self, name: &str) {
+        self.timers.remove(name);
+    }
+
     /// Goes on to a time, whatever came of the invocation.
     pub(super) fn come_to(&mut self, time: Timestamp) {
         self.time = self.time.max(time);
     }
 
-    /// The time at which the timer of a recorded run was due. The record has the run's time, which is that unless an invocation before
-    /// it had a later one.
+    /// The time that the timer of a recorded run is told: when it was due, of a one-shot what was asked for. The record has the
+    /// run's time, which is when it was due unless an invocation before it had a later one.
     pub(super) fn due(
         &self,
         name: &str,
@@ -124,18 +128,17 @@ impl Replica {
         manifest: &Manifest,
         zone: &jiff::tz::TimeZone,
     ) -> Timestamp {
-        if run > self.time {
+        let Some(timer) = manifest.timer(name) else {
+            return self.timers.get(name).map_or(run, |set| set.asked);
+        };
+        // Earlier where an admin has set time back since.
+        if run != self.time {
             return run;
         }
-        match manifest.timer(name) {
-            // The last time that had come by then.
-            Some(timer) => {
-                let day = 86_400 * ironloom_types::clock::SECOND;
-                let after = Timestamp(run.0.saturating_sub(366 * day));
-                timer.cron.last_due(after, run, zone).unwrap_or(run)
-            }
-            None => self.timers.get(name).copied().unwrap_or(run),
-        }
+        // The last time that had come by then.
+        let day = 86_400 * ironloom_types::clock::SECOND;
+        let after = Timestamp(run.0.saturating_sub(366 * day));
+        timer.cron.last_due(after, run, zone).unwrap_or(run)
     }
 
     /// Entries behind a key, with a prefix.

@@ -1,17 +1,19 @@
 //! A backup while the server runs: its moment, and writing it at a pace that leaves room for everything else.
 
+use std::cell::Cell;
 use std::io::{self, Write};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 use super::{Node, problems, stopping};
 use crate::api::facade::{Answer, BackupStream, Problem};
 use crate::backup::{BackupError, Writer};
-use crate::fold::moment::{Moment, MomentError, Sources};
+use crate::fold::moment::{Moment, MomentError, Sources, Wanted};
 use ironloom_storage::log::Room;
 use ironloom_storage::store::EngineKind;
 
@@ -20,6 +22,10 @@ const CHUNK: usize = 256 << 10;
 const WAITING: usize = 4;
 /// The time for which a store's snapshot and the log's segments are held at most.
 const HELD: Duration = Duration::from_secs(1_800);
+/// The interval at which a backup looks whether it can go on, while its reader keeps it waiting.
+const LOOK: Duration = Duration::from_millis(20);
+/// The time for telling the reader why there is no more.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 impl Node {
     /// Begins a backup. Comes back once its moment is taken; what follows is written aside, at most so many bytes a
@@ -34,10 +40,9 @@ impl Node {
         }
         let (to, chunks) = mpsc::channel(WAITING);
         let (begun, begins) = oneshot::channel();
-        let out = Out { to, chunk: Vec::with_capacity(CHUNK), pace, sent: 0, begun: Instant::now() };
         let node = self;
         let thread = std::thread::Builder::new().name("backup".to_owned());
-        let run = move || node.run_backup(out, permit, begun);
+        let run = move || node.run_backup(to, pace, permit, begun);
         thread.spawn(run).map_err(|error| problems::internal(&error))?;
         match begins.await {
             Ok(Ok(())) => Ok(BackupStream { chunks }),
@@ -49,7 +54,8 @@ impl Node {
     /// Writes a backup to its end, on a thread of its own.
     fn run_backup(
         &self,
-        out: Out,
+        to: mpsc::Sender<Bytes>,
+        pace: u64,
         _permit: OwnedSemaphorePermit,
         begun: oneshot::Sender<Result<(), String>>,
     ) {
@@ -76,64 +82,129 @@ impl Node {
             return;
         }
         tracing::info!(through, "a backup is being written");
-        match self.write_backup(moment, sources.engine, out) {
+        let until = Instant::now() + HELD;
+        let watch =
+            Watch { node: self, engine: sources.engine, until, holds: Cell::new(true), ends: Cell::new(None) };
+        match write(moment, &watch, Out::new(to, pace, &watch)) {
             Ok(bytes) => tracing::info!(through, bytes, took = ?started.elapsed(), "a backup was written"),
             Err(error) => tracing::warn!(through, %error, "a backup broke off"),
         }
     }
+}
 
-    fn write_backup(&self, moment: Moment<'_>, engine: EngineKind, out: Out) -> Result<u64, MomentError> {
-        let until = Instant::now() + HELD;
-        let go_on = |held: bool| {
-            let why = match () {
-                () if self.stopping.load(Ordering::Acquire) => "the server stops",
-                () if held && Instant::now() >= until => {
-                    "log and store were not read within half an hour; let whoever reads the backup read faster, or raise \
-                     its pace"
-                }
-                () if held && engine == EngineKind::Sled && self.committer.room() != Room::All => {
-                    "the log has filled up: the engine sled has no snapshots, so that checkpoints wait while its keys are \
-                     read; try it when less comes in, or use redb"
-                }
-                () => return Ok(()),
-            };
-            Err(MomentError::Stopped(why.to_owned()))
-        };
-        let mut writer = Writer::begin(out, &moment.head)?;
-        match moment.write(&mut writer, &go_on) {
-            Ok(()) => Ok(writer.finish()?.end()?),
-            Err(error) => {
-                // Whoever reads it is told why; one that has gone can't be.
-                if let Ok(out) = writer.fail(&error.to_string()) {
-                    let _ = out.end();
-                }
-                Err(error)
+fn write(moment: Moment<'_>, watch: &Watch<'_>, out: Out<'_>) -> Result<u64, MomentError> {
+    let mut writer = Writer::begin(out, &moment.head)?;
+    match moment.write(&mut writer, watch) {
+        Ok(()) => Ok(writer.finish()?.end()?),
+        Err(error) => {
+            let error = watch.is_wanted().err().unwrap_or(error);
+            if watch.ends.get().is_none() {
+                watch.ends.set(Some(Instant::now() + LAST_WORDS));
             }
+            // Whoever reads it is told why; one that has gone can't be.
+            if let Ok(out) = writer.fail(&error.to_string()) {
+                let _ = out.end();
+            }
+            Err(error)
         }
     }
 }
 
+/// Looks if a backup can go on, at each piece of it and while its reader keeps it waiting.
+struct Watch<'n> {
+    node: &'n Node,
+    engine: EngineKind,
+    /// For how long log and store are held at most.
+    until: Instant,
+    /// Log and store are held.
+    holds: Cell<bool>,
+    /// The end of the time in which the reader is told why there is no more.
+    ends: Cell<Option<Instant>>,
+}
+
+impl Wanted for Watch<'_> {
+    fn is_wanted(&self) -> Result<(), MomentError> {
+        let node = self.node;
+        let why = match () {
+            () if node.stopping.load(Ordering::Acquire) => "the server stops",
+            () if !self.holds.get() => return Ok(()),
+            () if Instant::now() >= self.until => {
+                "log and store were not read within half an hour; let whoever reads the backup read faster, or raise \
+                 its pace"
+            }
+            () if self.engine == EngineKind::Sled
+                && (node.committer.room() != Room::All || node.shared.is_crowded()) =>
+            {
+                "the log has filled up: the engine sled has no snapshots, so that checkpoints wait while its keys are \
+                 read; try it when less comes in, or use redb"
+            }
+            () => return Ok(()),
+        };
+        Err(MomentError::Stopped(why.to_owned()))
+    }
+
+    fn have_let_go(&self) {
+        self.holds.set(false);
+    }
+}
+
 /// Hands a backup over as it is written, not faster than it shall be.
-struct Out {
+struct Out<'w> {
     to: mpsc::Sender<Bytes>,
     chunk: Vec<u8>,
     /// Bytes in each second at most.
     pace: u64,
     sent: u64,
     begun: Instant,
+    watch: &'w Watch<'w>,
 }
 
-impl Out {
+impl<'w> Out<'w> {
+    fn new(to: mpsc::Sender<Bytes>, pace: u64, watch: &'w Watch<'w>) -> Self {
+        Self { to, chunk: Vec::with_capacity(CHUNK), pace, sent: 0, begun: Instant::now(), watch }
+    }
+
     fn send(&mut self) -> io::Result<()> {
         if self.chunk.is_empty() {
             return Ok(());
         }
         let chunk = std::mem::replace(&mut self.chunk, Vec::with_capacity(CHUNK));
         self.sent += chunk.len() as u64;
-        let gone = |_| io::Error::new(io::ErrorKind::BrokenPipe, "nobody reads the backup any more");
-        self.to.blocking_send(Bytes::from(chunk)).map_err(gone)?;
+        let mut chunk = Bytes::from(chunk);
+        loop {
+            match self.to.try_send(chunk) {
+                Ok(()) => break,
+                Err(TrySendError::Full(unsent)) => chunk = unsent,
+                Err(TrySendError::Closed(_)) => {
+                    return Err(io::Error::new(
+                        io::ErrorKind::BrokenPipe,
+                        "nobody reads the backup any more",
+                    ));
+                }
+            }
+            self.wait(LOOK)?;
+        }
         let due = Duration::from_secs_f64(self.sent as f64 / self.pace.max(1) as f64);
-        std::thread::sleep(due.saturating_sub(self.begun.elapsed()));
+        while self.watch.ends.get().is_none()
+            && let left = due.saturating_sub(self.begun.elapsed())
+            && !left.is_zero()
+        {
+            self.wait(left.min(LOOK))?;
+        }
+        Ok(())
+    }
+
+    /// Waits for its reader, or for its pace.
+    fn wait(&self, span: Duration) -> io::Result<()> {
+        let now = Instant::now();
+        if self.watch.ends.get().is_none() && self.watch.is_wanted().is_err() {
+            // The part that is being written is ended first: what stands behind half a part can't be read.
+            self.watch.ends.set(Some(now + LAST_WORDS));
+        }
+        if self.watch.ends.get().is_some_and(|ends| now >= ends) {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        std::thread::sleep(span);
         Ok(())
     }
 
@@ -144,7 +215,7 @@ impl Out {
     }
 }
 
-impl Write for Out {
+impl Write for Out<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let taken = bytes.len().min(CHUNK - self.chunk.len());
         self.chunk.extend_from_slice(&bytes[..taken]);

@@ -9,17 +9,17 @@ use bytes::Bytes;
 
 use super::replay::{busy, differs, refused};
 use super::views::show_invocation;
-use super::{Node, problems};
+use super::Node;
 use crate::api::capsule::{
-    Before, Capsule, MAX_LAST, Recorded, RecordedFrame, Rerun, StandingAlarm, VERSION,
+    Before, Capsule, MAX_LAST, OneShotTimer, Recorded, RecordedFrame, Rerun, StandingAlarm, VERSION,
 };
 use crate::api::facade::{Answer, Invocation, Place, Problem};
 use crate::api::value::JsonValue;
-use crate::aside::aside;
 use crate::lanes::replay::Replica;
 use crate::lanes::run::{Again, Captured};
 use crate::records::commit::{self, InvocationKind, OutcomeKind};
 use ironloom_sandbox::{Batch, Frame, Quality, Values};
+use ironloom_types::effects::OneShot;
 use ironloom_types::ids::{Digest, InstallationId, Sequence};
 use ironloom_types::readings::Value;
 
@@ -59,19 +59,6 @@ impl Node {
         });
         Ok(shown.collect())
     }
-
-    /// A package's file.
-    pub(super) async fn package_file(&self, digest: Digest) -> Answer<Bytes> {
-        let known = self.known_or_404(digest)?;
-        let (files, name, file) = (Arc::clone(&self.packages), digest.hex(), known.record.file);
-        let read = aside(move || files.read(&name, file)).await;
-        let read =
-            read.map_err(|error| problems::internal(&error))?.map_err(|error| problems::internal(&error))?;
-        read.map(Bytes::from).ok_or_else(|| {
-            Problem::conflict("damaged", format!("the file of package {digest} is missing or damaged"))
-                .hint("Send the package again; its code runs on meanwhile.")
-        })
-    }
 }
 
 fn before(replica: &Replica) -> Before {
@@ -84,13 +71,17 @@ fn before(replica: &Replica) -> Before {
     Before {
         time: replica.time(),
         state: state.collect(),
-        timers: replica.timers().iter().map(|(name, due)| (name.to_string(), *due)).collect(),
+        timers: replica.timers().iter().map(|(name, set)| (name.to_string(), timer(*set))).collect(),
         alarms: alarms.collect(),
     }
 }
 
+fn timer(OneShot { due, asked }: OneShot) -> OneShotTimer {
+    OneShotTimer { due, asked }
+}
+
 fn recorded(again: Again) -> Recorded {
-    let Again { record, batch, due } = again;
+    let Again { record, batch, due, .. } = again;
     let Batch { entities, frames } = batch.unwrap_or(Batch { entities: String::new(), frames: Vec::new() });
     let frames = frames.into_iter().map(frame).collect();
     Recorded { invocation: show_invocation(record), due, entities, frames }
@@ -131,10 +122,16 @@ fn captured(capsule: Capsule) -> Answer<Captured> {
     };
     let state: BTreeMap<Box<str>, Bytes> = state.into_iter().map(decode).collect::<Answer<_>>()?;
     let alarms = alarms.into_iter().map(|alarm| ((alarm.code, Arc::from(alarm.entity)), alarm.counts));
-    let timers = timers.into_iter().map(|(name, due)| (name.into_boxed_str(), due));
+    let set = |OneShotTimer { due, asked }| OneShot { due, asked };
+    let timers = timers.into_iter().map(|(name, timer)| (name.into_boxed_str(), set(timer)));
     let replica = Replica::new(state, alarms.collect(), timers.collect(), time);
     let invocations: Answer<Vec<Again>> = capsule.invocations.into_iter().map(again).collect();
-    Ok(Captured { generation: capsule.generation, replica, invocations: invocations? })
+    let mut invocations = invocations?;
+    let next: Vec<_> = invocations.iter().skip(1).map(|next| next.record.ordinal).collect();
+    for (again, next) in invocations.iter_mut().zip(next) {
+        again.is_last = next > again.record.ordinal;
+    }
+    Ok(Captured { generation: capsule.generation, replica, invocations })
 }
 
 fn wrong(detail: impl Into<String>) -> Problem {
@@ -148,7 +145,7 @@ fn again(recorded: Recorded) -> Answer<Again> {
     let frames = frames?;
     let readings: usize = frames.iter().map(|frame| frame.at.len()).sum();
     let batch = (!frames.is_empty()).then_some(Batch { entities, frames });
-    Ok(Again { record: record(invocation, readings)?, batch, due })
+    Ok(Again { record: record(invocation, readings)?, batch, due, is_last: false })
 }
 
 fn frame_of(frame: RecordedFrame, entities: usize) -> Answer<Frame> {
@@ -179,55 +176,38 @@ fn quality_of(number: u8) -> Answer<Quality> {
 }
 
 fn values_of(kind: &str, values: Vec<JsonValue>) -> Option<Values> {
-    let values = values.into_iter().map(|JsonValue(value)| value);
+    /// All of them as one type; `None` where one is of another.
+    fn all<T>(values: Vec<JsonValue>, take: impl Fn(Value) -> Option<T>) -> Option<Vec<T>> {
+        values.into_iter().map(|JsonValue(value)| take(value)).collect()
+    }
     Some(match kind {
-        "boolean" => Values::Booleans(
-            values
-                .map(|value| match value {
-                    Value::Boolean(value) => Some(value),
-                    _ => None,
-                })
-                .collect::<Option<_>>()?,
-        ),
-        "integer" => Values::Integers(
-            values
-                .map(|value| match value {
-                    Value::Integer(value) => Some(value),
-                    _ => None,
-                })
-                .collect::<Option<_>>()?,
-        ),
-        "real" => Values::Reals(
-            values
-                .map(|value| match value {
-                    Value::Real(value) => Some(value),
-                    // JSON has texts for what isn't finite.
-                    Value::Text(text) => match &*text {
-                        "NaN" => Some(f64::NAN),
-                        "Infinity" => Some(f64::INFINITY),
-                        "-Infinity" => Some(f64::NEG_INFINITY),
-                        _ => None,
-                    },
-                    _ => None,
-                })
-                .collect::<Option<_>>()?,
-        ),
-        "text" => Values::Texts(
-            values
-                .map(|value| match value {
-                    Value::Text(text) => Some(text.into()),
-                    _ => None,
-                })
-                .collect::<Option<_>>()?,
-        ),
-        "blob" => Values::Blobs(
-            values
-                .map(|value| match value {
-                    Value::Blob(blob) => Some(blob.into()),
-                    _ => None,
-                })
-                .collect::<Option<_>>()?,
-        ),
+        "boolean" => Values::Booleans(all(values, |value| match value {
+            Value::Boolean(value) => Some(value),
+            _ => None,
+        })?),
+        "integer" => Values::Integers(all(values, |value| match value {
+            Value::Integer(value) => Some(value),
+            _ => None,
+        })?),
+        "real" => Values::Reals(all(values, |value| match value {
+            Value::Real(value) => Some(value),
+            // JSON has texts for what isn't finite.
+            Value::Text(text) => match &*text {
+                "NaN" => Some(f64::NAN),
+                "Infinity" => Some(f64::INFINITY),
+                "-Infinity" => Some(f64::NEG_INFINITY),
+                _ => None,
+            },
+            _ => None,
+        })?),
+        "text" => Values::Texts(all(values, |value| match value {
+            Value::Text(text) => Some(text.into()),
+            _ => None,
+        })?),
+        "blob" => Values::Blobs(all(values, |value| match value {
+            Value::Blob(blob) => Some(blob.into()),
+            _ => None,
+        })?),
         _ => return None,
     })
 }

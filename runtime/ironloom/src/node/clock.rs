@@ -187,9 +187,9 @@ fn too_busy(what: &str) -> Problem {
 fn due_after(lane: &Durable, from: Timestamp, to: Timestamp) -> Option<LaneDue> {
     let book = lane.book();
     let later = |due: Timestamp| due > to;
-    let moved = book.timers().iter().filter(|(_, due)| later(**due));
+    let moved = book.timers().iter().filter(|(_, set)| later(set.due));
     let timers: Vec<_> =
-        moved.map(|(name, due)| (name.clone(), to.plus(due.0.saturating_sub(from.0)))).collect();
+        moved.map(|(name, set)| (name.clone(), to.plus(set.due.0.saturating_sub(from.0)))).collect();
     let cron_due = &book.meta().cron_due;
     if timers.is_empty() && !cron_due.iter().any(|(_, due)| later(*due)) {
         return None;

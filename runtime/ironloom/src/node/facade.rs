@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::views::list_timers;
 use super::{Node, Shown, problems};
 use crate::api::capsule::Capsule;
 use crate::api::facade::{
@@ -14,6 +15,7 @@ use crate::api::facade::{
     LogLevel, LogLines, LogPage, Lookup, NumberedQuery, OutputsQuery, PackageInfo, Page, PageQuery,
     PointItem, Push, Pushed, Readiness, Reading, ReadingItem, ReadingsQuery, Reloaded, Replay, ReplayRequest,
     RequestKey, Resumed, Revised, RevisionRequest, SetTime, Slowed, StateItem, Status, StreamClaim, TimeSet,
+    Timer,
 };
 use crate::aside::aside;
 use crate::lanes::Lane;
@@ -157,6 +159,10 @@ impl Facade for NodeFacade {
         page: PageQuery,
     ) -> Later<'_, Reading<Page<StateItem>>> {
         Box::pin(Arc::clone(&self.0).read_state(id, prefix, page))
+    }
+
+    fn timers(&self, id: InstallationId, page: PageQuery) -> Later<'_, Page<Timer>> {
+        Box::pin(async move { Ok(list_timers(&*self.lane(&id)?, &page)) })
     }
 
     fn logs(&self, id: InstallationId, query: NumberedQuery) -> Later<'_, LogPage> {

@@ -14,8 +14,7 @@ impl Node {
         for lane in self.lanes.all() {
             let is_due = {
                 let book = lane.book();
-                let repeating = book.meta().cron_due.iter().map(|(_, due)| *due);
-                repeating.chain(book.timers().values().copied()).any(|due| due <= through)
+                book.all_due().any(|due| due <= through)
             };
             if !is_due && lane.queue.lock().pending().is_none() {
                 continue;

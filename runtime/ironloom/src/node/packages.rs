@@ -87,15 +87,30 @@ impl Node {
             Problem::conflict("gone", format!("package {digest} was removed in the meantime; send it again"))
         };
         self.known(digest).ok_or_else(gone)?;
-        let (files, name, file) = (Arc::clone(&self.packages), digest.hex(), known.record.file);
-        let found = aside(move || files.read(&name, file)).await;
-        if !matches!(found, Ok(Ok(Some(_)))) {
+        if !matches!(self.read_package(known).await, Ok(Some(_))) {
             tracing::warn!(package = %digest, "the file of a package was missing or damaged; it was written again");
             let record = PackageRecord { file: Digest::of(&tar), ..known.record.clone() };
             self.write_package(record, tar).await?;
         }
         self.admin.loading.again();
         self.known(digest).ok_or_else(gone)
+    }
+
+    /// A package's file.
+    pub(super) async fn package_file(&self, digest: Digest) -> Answer<Bytes> {
+        let known = self.known_or_404(digest)?;
+        self.read_package(&known).await?.map(Bytes::from).ok_or_else(|| {
+            Problem::conflict("damaged", format!("the file of package {digest} is missing or damaged"))
+                .hint("Send the package again; its code runs on meanwhile.")
+        })
+    }
+
+    /// The file of a package; `None` where it is missing or damaged.
+    async fn read_package(&self, known: &KnownPackage) -> Answer<Option<Vec<u8>>> {
+        let record = &known.record;
+        let (files, name, file) = (Arc::clone(&self.packages), record.digest.hex(), record.file);
+        let read = aside(move || files.read(&name, file)).await;
+        read.map_err(|error| problems::internal(&error))?.map_err(|error| problems::internal(&error))
     }
 
     /// A package that is there.

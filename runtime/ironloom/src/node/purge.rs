@@ -88,7 +88,9 @@ impl Node {
     }
 
     fn to_purge(&self, which: impl Fn(Generation, &Gone) -> bool) -> Vec<AdminRecord> {
-        to_purge(&self.shared.removed.lock(), which, |id| self.lanes.of(id).is_some())
+        // Copied: no other lock is taken while it is held.
+        let removed = self.shared.removed.lock().clone();
+        to_purge(&removed, which, |id| self.lanes.of(id).is_some())
     }
 
     /// Purges what was kept for a week, after the process has run for so long. What others have yet to read is left

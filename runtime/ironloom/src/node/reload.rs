@@ -9,6 +9,7 @@ use crate::api::facade::{
 };
 use crate::aside::aside;
 use crate::config::{Change, Config, SourceError, changes};
+use ironloom_apps::quantity::{Bytes, Span};
 
 /// Errors of one answer: a file that has more is shown again once these are mended.
 const MAX_ERRORS: usize = 100;
@@ -42,6 +43,7 @@ impl Node {
                 "the server was started without --config, so there is nothing to read again".to_owned(),
             );
         }
+        notes.extend(foreseen(&before, &config).await?);
         if !found.is_empty() && !dry_run {
             self.take(config, &before, &found, &mut notes).await?;
         }
@@ -97,6 +99,33 @@ impl Node {
         }
         Ok(())
     }
+}
+
+/// Consequences that people may not expect of what differs.
+async fn foreseen(before: &Config, config: &Config) -> Answer<Vec<String>> {
+    let mut notes = Vec::new();
+    if config.points != before.points {
+        notes.push("points: units hold for points without one; those that have one keep it".to_owned());
+    }
+    let is_less = |is: Option<u64>, was: Option<u64>| is.is_some_and(|is| was.is_none_or(|was| is < was));
+    let (is, was) = (&config.journal, &before.journal);
+    if is_less(is.max_age.map(|Span(age)| age), was.max_age.map(|Span(age)| age)) {
+        notes.push("journal.max_age: older readings are deleted within minutes, for good".to_owned());
+    }
+    if is_less(is.max_bytes.map(|Bytes(bytes)| bytes), was.max_bytes.map(|Bytes(bytes)| bytes)) {
+        notes.push("journal.max_bytes: the oldest readings beyond it are deleted within minutes, for good".to_owned());
+    }
+    let differ = config.connectors.iter().filter(|(name, now)| before.connectors.get(*name) != Some(*now));
+    let differ: Vec<_> = differ.map(|(name, now)| (name.clone(), now.clone())).collect();
+    let checked = aside(move || {
+        let wrong = differ.into_iter().filter_map(|(name, connector)| {
+            let problem = connector.check().err()?;
+            Some(format!("connectors.{name}: {problem}"))
+        });
+        wrong.collect::<Vec<_>>()
+    });
+    notes.extend(checked.await.map_err(|error| problems::internal(&error))?);
+    Ok(notes)
 }
 
 /// 409 where some of it takes a restart.

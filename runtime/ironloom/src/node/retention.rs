@@ -14,7 +14,7 @@ use crate::fold::{BELIEVED_AFTER, Retention, read_aside};
 use crate::lanes::Lane;
 use crate::records::admin::AdminRecord;
 use ironloom_types::clock::{Source, Timestamp};
-use ironloom_types::ids::{Generation, Sequence};
+use ironloom_types::ids::{Generation, Revision, Sequence};
 use ironloom_types::work::Gap;
 
 /// The interval at which blocks that are due are looked for.
@@ -45,12 +45,14 @@ impl Node {
             let waiting = self.waiting(before);
             let missed = self.missed(&waiting, before).await?;
             for (lane, gaps) in &missed {
-                self.move_on(*lane, waiting[lane].first, gaps, before).await?;
+                if let Some(counted) = waiting.get(lane) {
+                    self.move_on(*lane, *counted, gaps, before).await?;
+                }
             }
             let _installing = self.admin.installing.lock().await;
             // Whoever still waits was found to wait for none of them, unless it has begun in between.
             let is_known = |(lane, now): (&u32, &Waiting)| {
-                let before = waiting.get(lane).filter(|before| before.generation == now.generation);
+                let before = waiting.get(lane).filter(|before| before.is_as(now));
                 before.is_some_and(|before| before.first <= now.first) && !missed.contains_key(lane)
             };
             if self.waiting(before).iter().all(is_known) {
@@ -74,14 +76,13 @@ impl Node {
     /// The lanes that wait, or may wait, for readings before this sequence, by number.
     fn waiting(&self, before: Sequence) -> BTreeMap<u32, Waiting> {
         let first = |lane: &Arc<Lane>| lane.queue.lock().pending().filter(|first| *first < before);
-        let waiting = |lane: &Arc<Lane>| {
-            Some((lane.number, Waiting { generation: lane.generation, first: first(lane)? }))
-        };
+        let waiting = |lane: &Arc<Lane>| Some((lane.number, Waiting::of(lane, first(lane)?)));
         self.lanes.all().iter().filter_map(waiting).collect()
     }
 
-    /// Moves a lane on that misses this from `first` on. Where it has gone on since, that is counted again in its turn.
-    async fn move_on(&self, number: u32, first: Sequence, gaps: &[Gap], before: Sequence) -> Answer<()> {
+    /// Moves a lane on that misses this, as it was counted. Where it has gone on or was changed since, that is counted
+    /// again in its turn.
+    async fn move_on(&self, number: u32, counted: Waiting, gaps: &[Gap], before: Sequence) -> Answer<()> {
         let Some(lane) = self.shared.lanes.get(number).and_then(|found| self.lanes.of(&found.id)) else {
             return Ok(());
         };
@@ -91,10 +92,10 @@ impl Node {
         if turn.lane.book().is_closed() {
             return Ok(());
         }
-        let gaps = if now == first {
+        let waiting = Waiting::of(&lane, now);
+        let gaps = if waiting == counted {
             gaps.to_vec()
         } else {
-            let waiting = Waiting { generation: lane.generation, first: now };
             let mut counted = self.missed(&BTreeMap::from([(number, waiting)]), before).await?;
             let Some(gaps) = counted.remove(&number) else { return Ok(()) };
             gaps
@@ -114,7 +115,7 @@ impl Node {
         let missed = read_aside(&self.shared, move |shared| shared.missed(&first, before)).await;
         let missed = missed.map_err(|error| problems::internal(&error))?;
         let named = missed.into_iter().filter_map(|(number, by_input)| {
-            let lane = self.shared.lanes.get(number)?;
+            let lane = self.shared.lanes.get(number).filter(|lane| lane.number == number)?;
             let gaps = by_input.into_iter().filter_map(|(input, missed)| {
                 let slot = lane.newest().revision.bindings.inputs.get(usize::from(input))?.name.clone();
                 Some(Gap { slot, first: missed.first, last: missed.last, count: missed.count })
@@ -126,7 +127,21 @@ impl Node {
 }
 
 /// A lane for which readings wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Waiting {
     generation: Generation,
+    /// The newest revision: with another one, other readings may be its own.
+    revision: Revision,
     first: Sequence,
+}
+
+impl Waiting {
+    fn of(lane: &Lane, first: Sequence) -> Self {
+        Self { generation: lane.generation, revision: lane.newest().number(), first }
+    }
+
+    /// Whether it is the same lane under the same revision.
+    fn is_as(&self, other: &Self) -> bool {
+        (self.generation, self.revision) == (other.generation, other.revision)
+    }
 }

@@ -8,7 +8,7 @@ use super::pages::{Filling, Newest, fill};
 use super::{Node, Turn, problems};
 use crate::api::facade::{
     Answer, DeadLetter, Invocation, LogPage, NumberedQuery, Order, OutputsQuery, Page, PageQuery, PointItem,
-    Problem, RETRY_SOON, Reading, ReadingItem, ReadingsQuery, StateItem,
+    Problem, RETRY_SOON, Reading, ReadingItem, ReadingsQuery, StateItem, Timer,
 };
 use crate::fold::points::LatestValue;
 use crate::fold::{self, Shared};
@@ -428,4 +428,19 @@ pub(super) fn show_invocation(invocation: commit::Invocation) -> Invocation {
         message: invocation.message.map(String::from),
         digest: (invocation.outcome == commit::OutcomeKind::Ok).then_some(invocation.digest),
     }
+}
+
+/// The timers of an installation, by their names.
+pub(super) fn list_timers(lane: &Lane, page: &PageQuery) -> Page<Timer> {
+    let book = lane.book();
+    let timer = |name: &str, due, asked| Timer { name: name.to_owned(), due, asked, repeats: asked.is_none() };
+    let repeating = book.meta().cron_due.iter().map(|(name, due)| timer(name.as_str(), *due, None));
+    let one_shots = book.timers().iter().map(|(name, set)| timer(name, set.due, Some(set.asked)));
+    let behind = |timer: &Timer| page.after.as_ref().is_none_or(|after| timer.name > *after);
+    let mut timers: Vec<Timer> = repeating.chain(one_shots).filter(behind).collect();
+    timers.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+    let mut filling = Filling::new(page.limit);
+    let more = filling.extend(timers);
+    let next = filling.items.last().filter(|_| more).map(|last| last.name.clone());
+    Page { items: filling.items, next }
 }

@@ -1,14 +1,18 @@
 //! Looks at every checksum of a data folder: the store's values, the records of the log that no checkpoint has folded,
 //! the blocks of the journal, the packages. All that is wrong is found, not only the first.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::{Offline, OfflineError};
-use crate::fold::stored::decode;
-use crate::records::admin::PackageRecord;
+use crate::fold::points;
+use crate::fold::stored::{StoredPoints, decode};
+use crate::records::admin::{self, AdminRecord, PackageRecord};
+use crate::records::{commit, readings};
 use ironloom_storage::journal::{self, BlockFiles, Entry, StoredBlock};
-use ironloom_storage::log::{self, LogError};
-use ironloom_storage::store::{Files, Key, KeyKind, Scope};
+use ironloom_storage::log::{self, Header, LogError, RecordKind};
+use ironloom_storage::store::{Files, Item, Key, KeyKind, Scope};
+use ironloom_types::ids::{Digest, Sequence};
 
 /// Findings that are kept; the others are counted.
 const MAX_FINDINGS: usize = 1_000;
@@ -54,6 +58,26 @@ impl Report {
     }
 }
 
+/// What the records of the log change that no checkpoint has folded.
+#[derive(Debug, Default)]
+struct Told {
+    /// Blocks with readings before it alone go: some of their keys may have gone already.
+    dropped_before: Sequence,
+    /// Packages that came, by digest; `None` where it went.
+    packages: BTreeMap<Digest, Option<Box<PackageRecord>>>,
+}
+
+impl Told {
+    fn hear(&mut self, record: AdminRecord) {
+        match record {
+            AdminRecord::Dropped { before } => self.dropped_before = self.dropped_before.max(before),
+            AdminRecord::PackageAdded(package) => drop(self.packages.insert(package.digest, Some(package))),
+            AdminRecord::PackageRemoved(digest) => drop(self.packages.insert(digest, None)),
+            _ => {}
+        }
+    }
+}
+
 const OF_STORE: &str = "a server that reads it fails; restore the data folder from a backup";
 const OF_LOG: &str =
     "no server starts on it, since what was acknowledged is missing; restore the data folder from a backup";
@@ -71,9 +95,10 @@ pub(crate) fn check(data: &Path, progress: &mut dyn FnMut(&Looked)) -> Result<Re
         opened => opened?,
     };
     check_values(&offline, &mut report, progress)?;
-    check_log(&offline, &mut report, progress)?;
-    check_blocks(&offline, &mut report, progress)?;
-    check_packages(&offline, &mut report, progress)?;
+    let told = check_log(&offline, &mut report, progress)?;
+    check_points(&offline, &mut report)?;
+    check_blocks(&offline, &told, &mut report, progress)?;
+    check_packages(&offline, told, &mut report, progress)?;
     Ok(report)
 }
 
@@ -108,27 +133,59 @@ fn check_log(
     offline: &Offline,
     report: &mut Report,
     progress: &mut dyn FnMut(&Looked),
-) -> Result<(), OfflineError> {
+) -> Result<Told, OfflineError> {
     let disk = offline.disk("log")?;
-    let read = || -> Result<u64, LogError> {
+    let mut told = Told::default();
+    let read = |report: &mut Report, told: &mut Told| -> Result<(), LogError> {
         let recovered = log::recover(disk, log::Config::default(), offline.known())?;
-        let mut records = 0;
         for record in recovered.records()? {
-            record?;
-            records += 1;
+            let record = record?;
+            report.looked.records += 1;
+            let Header { position, version, .. } = record.header;
+            let read = match record.header.kind {
+                RecordKind::Mark => Ok(()),
+                RecordKind::Readings => readings::decode(version, &record.body).map(drop),
+                RecordKind::Commit => commit::decode(version, &record.body).map(drop),
+                RecordKind::Admin => admin::decode(version, &record.body).map(|record| told.hear(record)),
+            };
+            if let Err(error) = read {
+                report.add("log", format!("record {position}: {error}"), OF_LOG);
+            }
         }
-        Ok(records)
+        Ok(())
     };
-    match read() {
-        Ok(records) => report.looked.records = records,
-        Err(error) => report.add("log", error.to_string(), OF_LOG),
+    if let Err(error) = read(report, &mut told) {
+        report.add("log", error.to_string(), OF_LOG);
     }
     progress(&report.looked);
+    Ok(told)
+}
+
+/// Holds the points against the fold position, as a start does.
+fn check_points(offline: &Offline, report: &mut Report) -> Result<(), OfflineError> {
+    let (expected, mut given) = (offline.fold().points, 0);
+    each(offline, KeyKind::PointPage, |key, bytes| {
+        let Some((_, Item::PointPage(page))) = key.parse() else { return };
+        let first = page.saturating_mul(points::PAGE as u32);
+        if first != given || first >= expected {
+            // Of a checkpoint that did not end, or behind a page that is missing.
+            return;
+        }
+        match postcard::from_bytes::<StoredPoints<'_>>(bytes) {
+            Ok(points) => given = expected.min(first.saturating_add(points.len() as u32)),
+            Err(error) => report.add("store", format!("the value of {key}: {error}"), OF_STORE),
+        }
+    })?;
+    if given != expected {
+        let problem = format!("its points end at number {given}, and its fold position says {expected}");
+        report.add("store", problem, OF_STORE);
+    }
     Ok(())
 }
 
 fn check_blocks(
     offline: &Offline,
+    told: &Told,
     report: &mut Report,
     progress: &mut dyn FnMut(&Looked),
 ) -> Result<(), OfflineError> {
@@ -142,35 +199,44 @@ fn check_blocks(
             Ok(block) => block.entry,
             Err(error) => return report.add("store", format!("the value of {key}: {error}"), OF_STORE),
         };
-        if let Some(last) = last.filter(|last| last.last_sequence() >= entry.first_sequence) {
-            let problem = format!(
-                "behind reading {} comes a block that begins with {}",
-                last.last_sequence(),
-                entry.first_sequence
-            );
+        let (first, before) = (entry.first_sequence, last.map(|last| last.last_sequence()));
+        last = Some(entry);
+        // Of blocks that are past their retention a checkpoint that did not end may have removed some.
+        if let Some(before) = before.filter(|before| before.next() != first)
+            && (first <= before || told.dropped_before < first)
+        {
+            let problem = format!("behind reading {before} comes a block that begins with {first}");
             report.add("journal", problem, OF_STORE);
         }
-        last = Some(entry);
         if let Err(error) = journal::read(&files, &entry) {
             let (first, last) = (entry.first_sequence, entry.last_sequence());
             report.add("journal", format!("readings {first} to {last}: {error}"), OF_JOURNAL);
         }
         report.looked.blocks += 1;
         progress(&report.looked);
-    })
+    })?;
+    let end = last.map_or(Sequence(0), |last| last.last_sequence());
+    if end != fold.folded_through {
+        let problem =
+            format!("its blocks end at reading {end}, and its fold position says {}", fold.folded_through);
+        report.add("journal", problem, OF_STORE);
+    }
+    Ok(())
 }
 
 fn check_packages(
     offline: &Offline,
+    told: Told,
     report: &mut Report,
     progress: &mut dyn FnMut(&Looked),
 ) -> Result<(), OfflineError> {
     let files = Files::open(&offline.data.join("packages"))?;
-    each(offline, KeyKind::Package, |key, bytes| {
-        let record: PackageRecord = match decode(bytes) {
-            Ok(record) => record,
-            Err(error) => return report.add("store", format!("the value of {key}: {error}"), OF_STORE),
-        };
+    let Told { mut packages, .. } = told;
+    each(offline, KeyKind::Package, |key, bytes| match decode::<PackageRecord>(bytes) {
+        Ok(record) => drop(packages.entry(record.digest).or_insert_with(|| Some(Box::new(record)))),
+        Err(error) => report.add("store", format!("the value of {key}: {error}"), OF_STORE),
+    })?;
+    for record in packages.into_values().flatten() {
         match files.read(&record.digest.hex(), record.file) {
             Ok(Some(_)) => {}
             Ok(None) => {
@@ -180,7 +246,8 @@ fn check_packages(
         }
         report.looked.packages += 1;
         progress(&report.looked);
-    })
+    }
+    Ok(())
 }
 
 /// Calls `see` for all keys of a kind with their values. Stops at a page with a damaged one, which was found before.
@@ -194,5 +261,40 @@ fn each(offline: &Offline, kind: KeyKind, mut see: impl FnMut(&Key, &[u8])) -> R
             Some((key, _)) if page.more => after = Some(key.clone()),
             _ => return Ok(()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fold::FoldPosition;
+    use crate::fold::stored::encode;
+    use ironloom_storage::store::{self, Applied, Change, EngineKind};
+
+    /// What is wrong with a folder whose store says this and has nothing else.
+    fn found(fold: FoldPosition) -> Vec<String> {
+        let data = tempfile::tempdir().unwrap();
+        let store = store::open(EngineKind::Redb, &data.path().join("store"), 1 << 20).unwrap();
+        let written = store.apply(vec![Change::set(Key::folded(), encode(&fold))], store.epoch());
+        assert_eq!(written.unwrap(), Applied::Done);
+        drop(store);
+        std::fs::create_dir(data.path().join("packages")).unwrap();
+        let report = check(data.path(), &mut |_| {}).unwrap();
+        report.findings.into_iter().map(|finding| format!("{}: {}", finding.part, finding.problem)).collect()
+    }
+
+    #[test]
+    fn a_store_that_has_lost_its_end_is_found() {
+        let fold = FoldPosition { folded_through: Sequence(7), points: 5, ..FoldPosition::default() };
+        let all = found(fold);
+        assert!(
+            all.contains(&"store: its points end at number 0, and its fold position says 5".to_owned()),
+            "{all:?}"
+        );
+        assert!(
+            all.contains(&"journal: its blocks end at reading 0, and its fold position says 7".to_owned()),
+            "{all:?}"
+        );
+        assert_eq!(found(FoldPosition::default()), [""; 0]);
     }
 }

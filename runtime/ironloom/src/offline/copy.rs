@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::{Offline, OfflineError};
 use crate::backup::{BackupError, Restored, Writer, restore};
-use crate::fold::moment::{Moment, MomentError, Sources};
+use crate::fold::moment::{Moment, MomentError, Sources, Wanted};
 use ironloom_storage::journal::BlockFiles;
 use ironloom_storage::log;
 use ironloom_storage::store::{EngineKind, Files};
@@ -40,9 +40,20 @@ pub(crate) fn copy(data: &Path, engine: EngineKind, to: &Path) -> Result<Restore
     }
 }
 
+/// A copy that nobody breaks off.
+struct ToTheEnd;
+
+impl Wanted for ToTheEnd {
+    fn is_wanted(&self) -> Result<(), MomentError> {
+        Ok(())
+    }
+
+    fn have_let_go(&self) {}
+}
+
 fn write(moment: Moment<'_>, pipe: io::PipeWriter) -> Result<(), MomentError> {
     let mut writer = Writer::begin(pipe, &moment.head)?;
-    moment.write(&mut writer, &|_| Ok(()))?;
+    moment.write(&mut writer, &ToTheEnd)?;
     writer.finish()?;
     Ok(())
 }

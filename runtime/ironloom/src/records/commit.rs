@@ -16,6 +16,7 @@ use super::{
 use crate::records::lane::LaneMeta;
 pub(crate) use ironloom_types::changes::StateChanges;
 use ironloom_types::clock::Timestamp;
+use ironloom_types::effects::OneShot;
 use ironloom_types::ids::{
     Digest, Generation, InstallationId, Ordinal, PointNumber, Revision, Sequence, SlotName,
 };
@@ -35,7 +36,7 @@ pub(crate) struct CommitHead {
     /// The lane's bookkeeping after it.
     pub meta: LaneMeta,
     /// One-shot timers after it: set, or gone (`None`).
-    pub timers: Vec<(Box<str>, Option<Timestamp>)>,
+    pub timers: Vec<(Box<str>, Option<OneShot>)>,
     /// Episodes of alarms that it changed, as they are after it, in the order in which it first changed them. The next
     /// episode of an alarm follows the one before.
     pub alarms: Vec<AlarmRecord>,

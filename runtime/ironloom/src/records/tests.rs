@@ -25,6 +25,7 @@ use ironloom_apps::pattern::Pattern;
 use ironloom_apps::quantity::Span;
 use ironloom_types::CompiledRef;
 use ironloom_types::clock::Timestamp;
+use ironloom_types::effects::OneShot;
 use ironloom_types::ids::{
     self, AppId, Digest, Generation, InstallationId, Ordinal, PointNumber, PointPath, Sequence, SlotName,
 };
@@ -54,7 +55,7 @@ const COMMIT: &str = concat!(
     "01056461696c79520672656a656374026e6f06",
     // One gap: weight, 90 to 300, 2 readings.
     "01067765696768745aac0202",
-    "02046f6e636501f403056f7468657200",
+    "02046f6e636501f403ac02056f7468657200",
     // One episode of an alarm: what and of what, number, high, returned to normal, not over, message, since, raised.
     "0107746f6f2d686f74057069672d31060202000634322043656ce707e807",
     // Cleared at 1002 since its installation is gone; acknowledged; shelved; one comment.
@@ -292,7 +293,10 @@ fn commit_record() -> CommitRecord {
         generation: Generation(3),
         invocation,
         meta: meta(),
-        timers: vec![("once".into(), Some(Timestamp(500))), ("other".into(), None)],
+        timers: vec![
+            ("once".into(), Some(OneShot { due: Timestamp(500), asked: Timestamp(300) })),
+            ("other".into(), None),
+        ],
         alarms: vec![alarm(AlarmState::ReturnedToNormal, Some(1002))],
         episodes_gone: vec![EpisodePlace { since: Timestamp(77), number: 3 }],
         dead_letters: vec![

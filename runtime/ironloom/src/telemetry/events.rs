@@ -121,6 +121,11 @@ impl What {
         (self.kind(), who)
     }
 
+    /// Whether the last one told says how it is now.
+    fn is_state(&self) -> bool {
+        matches!(self, Self::Installation { .. } | Self::Connector { .. })
+    }
+
     /// One of them for both: counts are added, of states the last one counts.
     fn and(self, later: Self) -> Self {
         match (self, later) {
@@ -197,8 +202,8 @@ struct Spared {
 /// Events behind a place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Next {
-    /// The number of events before these that nobody can read any more; `None` where that isn't known.
-    pub lost: Option<u64>,
+    /// The number of events before these that nobody can read any more.
+    pub lost: u64,
     pub events: Vec<Event>,
 }
 
@@ -226,6 +231,16 @@ impl Events {
         if !self.is_live.load(Ordering::Acquire) {
             return;
         }
+        // An earlier state that waits would be told behind this one, as if it were the newer.
+        if what.is_state()
+            && let Some(before) = self.spared.lock().get_mut(&what.teller())
+        {
+            before.waiting = None;
+        }
+        self.add(what);
+    }
+
+    fn add(&self, what: What) {
         let what = what.bounded();
         let mut kept = self.kept.lock();
         kept.last += 1;
@@ -258,7 +273,7 @@ impl Events {
             None => {
                 spared.insert(what.teller(), Spared { told: now, waiting: None });
                 drop(spared);
-                self.tell(what);
+                self.add(what);
             }
         }
     }
@@ -276,7 +291,7 @@ impl Events {
             due.extend(what);
             stays
         });
-        due.into_iter().for_each(|what| self.tell(what));
+        due.into_iter().for_each(|what| self.add(what));
     }
 
     /// The place of what comes from now on.
@@ -302,7 +317,7 @@ impl Events {
         let first = kept.events.front().map_or(kept.last + 1, |event| event.number);
         let lost = first.saturating_sub(place + 1);
         let from = usize::try_from((place + 1).saturating_sub(first)).unwrap_or(usize::MAX);
-        Next { lost: Some(lost), events: kept.events.iter().skip(from).take(most).cloned().collect() }
+        Next { lost, events: kept.events.iter().skip(from).take(most).cloned().collect() }
     }
 
     /// Changes with each new event.
@@ -336,11 +351,11 @@ mod tests {
             events.tell(What::Disk { state: "low" });
         }
         let next = events.after(2, 3);
-        assert_eq!((next.lost, numbers(&next)), (Some(3), vec![6, 7, 8]));
+        assert_eq!((next.lost, numbers(&next)), (3, vec![6, 7, 8]));
         let next = events.after(8, 2);
-        assert_eq!((next.lost, numbers(&next)), (Some(0), vec![9, 10]));
+        assert_eq!((next.lost, numbers(&next)), (0, vec![9, 10]));
         assert_eq!(events.now(), KEPT as u64 + 5);
-        assert_eq!(events.after(events.now(), 9), Next { lost: Some(0), events: Vec::new() });
+        assert_eq!(events.after(events.now(), 9), Next { lost: 0, events: Vec::new() });
     }
 
     #[test]
@@ -382,6 +397,23 @@ mod tests {
         events.spared.lock().values_mut().for_each(|spared| spared.told = Instant::now() - EVERY);
         events.flush();
         assert!(events.spared.lock().is_empty(), "nothing waits");
+    }
+
+    #[test]
+    fn the_last_state_told_is_the_newest() {
+        let events = events();
+        let is = |state| What::Installation {
+            installation: InstallationId::new("pigs").unwrap(),
+            state,
+            reason: None,
+        };
+        events.tell_sparingly(is("waiting"));
+        events.tell_sparingly(is("running"));
+        events.tell(is("quarantined"));
+        events.spared.lock().values_mut().for_each(|spared| spared.told = Instant::now() - EVERY);
+        events.flush();
+        let told: Vec<_> = events.after(0, 9).events.into_iter().map(|event| event.what).collect();
+        assert_eq!(told, [is("waiting"), is("quarantined")]);
     }
 
     #[test]

@@ -67,4 +67,4 @@ pub use crate::bindings::platform::ironloom::types::types::Batch as RawBatch;
 pub use alarms::Episode;
 pub use batch::{BatchBuilder, Datum, batch};
 pub use platform::{Outcome, Platform, Refused};
-pub use world::{Log, Output, RequestedIntent, Type};
+pub use world::{Log, Output, RequestedIntent, SetTimer, Type};

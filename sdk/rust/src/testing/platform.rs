@@ -6,7 +6,7 @@ use super::alarms::Episode;
 use super::batch::{Datum, fail};
 use super::current::within;
 use super::manifest::{Manifest, setting_text};
-use super::world::{Log, Output, OutputKind, RequestedIntent, Type, World, rows};
+use super::world::{Log, Output, OutputKind, RequestedIntent, SetTimer, Type, World, rows};
 use crate::bindings::platform::ironloom::types::types::{Batch, Frame};
 use crate::bindings::readings::exports::ironloom::feeds::readings as raw;
 use crate::failure::Failure;
@@ -230,8 +230,13 @@ impl Platform {
     /// Calls the app for a timer of its manifest, or one that it set.
     #[must_use = "a test that doesn't look at it doesn't see a failure: .expect_ok()"]
     pub fn fire<A: Timers>(&mut self, timer: &str, due: Timestamp) -> Outcome {
+        self.fire_at::<A>(timer, due, due)
+    }
+
+    /// Calls the app at a time, for a timer that was to fire at another one.
+    fn fire_at<A: Timers>(&mut self, timer: &str, now: Timestamp, due: Timestamp) -> Outcome {
         let world = self.world_mut();
-        world.now = world.now.max(due);
+        world.now = world.now.max(now);
         let (result, published) = self.call(|| A::fire(timer, due));
         Outcome { result, refused: Vec::new(), published }
     }
@@ -244,16 +249,16 @@ impl Platform {
         let mut waiting: Vec<String> = Vec::new();
         loop {
             let timers = self.world().timers.iter();
-            let due = timers.filter(|&(name, &due)| due <= until && !waiting.contains(name));
-            let Some((name, due)) = due.min_by_key(|&(_, &due)| due).map(|(name, &due)| (name.clone(), due))
+            let due = timers.filter(|(name, set)| set.due <= until && !waiting.contains(name));
+            let Some((name, set)) = due.min_by_key(|(_, set)| set.due).map(|(name, set)| (name.clone(), *set))
             else {
                 return outcomes;
             };
             // It counts as fired before the call, so that the call can set it again.
             self.world_mut().timers.remove(&name);
-            let outcome = self.fire::<A>(&name, due);
+            let outcome = self.fire_at::<A>(&name, set.due, set.asked);
             if outcome.result.as_ref().is_err_and(Failure::is_retry) {
-                self.world_mut().timers.insert(name.clone(), due);
+                self.world_mut().timers.insert(name.clone(), set);
                 waiting.push(name);
             }
             outcomes.push(outcome);
@@ -325,8 +330,8 @@ impl Platform {
         self.world().alarms.active.get(&(alarm.to_owned(), entity.to_owned())).map(String::as_str)
     }
 
-    /// The timers that the app set, and when they are due.
-    pub fn timers(&self) -> &BTreeMap<String, Timestamp> {
+    /// The timers that the app set.
+    pub fn timers(&self) -> &BTreeMap<String, SetTimer> {
         &self.world().timers
     }
 

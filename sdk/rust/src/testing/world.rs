@@ -21,6 +21,15 @@ use crate::time::Timestamp;
 use crate::value::{Column as _, Quality, Value};
 use crate::{alarms, outputs, schedule};
 
+/// A one-shot timer that an app has set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SetTimer {
+    /// When it fires.
+    pub due: Timestamp,
+    /// The time that the app asked for, which the call is told.
+    pub asked: Timestamp,
+}
+
 /// The type of an input or output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -105,7 +114,7 @@ pub(super) struct World {
     pub gaps: Vec<Gap>,
     pub state: State,
     pub alarms: Alarms,
-    pub timers: BTreeMap<String, Timestamp>,
+    pub timers: BTreeMap<String, SetTimer>,
     pub published: Vec<Batch>,
     pub intents: Vec<RequestedIntent>,
     pub logs: Vec<Log>,
@@ -114,7 +123,7 @@ pub(super) struct World {
     pub host_calls: u64,
 
     /// Timers that this call set or cancelled. A change that nobody would see isn't there.
-    timer_changes: BTreeMap<String, Option<Timestamp>>,
+    timer_changes: BTreeMap<String, Option<SetTimer>>,
     /// Timers that are set, with these changes.
     timers_set: usize,
     /// The points that outputs have made, by output; those of this call, and how many they may be.
@@ -334,8 +343,12 @@ impl World {
         self.quota.effect(timer_cost(timer), before).map_err(schedule::Error::Other)?;
         self.timers_set += usize::from(!is_set);
         let soonest = self.now.nanos().saturating_add(TIMER_SOONEST);
-        let due = Timestamp::from_nanos(due.nanos().min(i64::MAX as u64).max(soonest));
-        self.timer_changes.insert(timer.to_owned(), Some(due));
+        let asked = due.nanos().min(i64::MAX as u64);
+        let set = SetTimer {
+            due: Timestamp::from_nanos(asked.max(soonest)),
+            asked: Timestamp::from_nanos(asked),
+        };
+        self.timer_changes.insert(timer.to_owned(), Some(set));
         Ok(())
     }
 

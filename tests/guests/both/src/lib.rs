@@ -38,7 +38,8 @@ impl Timers for Both {
         // Of a scenario that answers with its timer.
         let Some(asked) = state::get(&format!("asked/{timer}"))? else { return Ok(()) };
         let asked: u64 = String::from_utf8_lossy(&asked).parse().map_err(Failure::reject)?;
-        let waited = format!("{:?} later", due.since(Timestamp::from_nanos(asked)));
+        let after = |time: Timestamp| time.since(Timestamp::from_nanos(asked));
+        let waited = format!("{:?} later, set for {:?}", after(invocation::now()), after(due));
         Ok(state::set(&format!("answer/{timer}"), waited.as_bytes())?)
     }
 }

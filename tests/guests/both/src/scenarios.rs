@@ -452,7 +452,7 @@ pub const SCENARIOS: &[Scenario] = &[
             told(state::set("asked/timer-too-soon", now.to_string().as_bytes()));
             told(schedule::set("timer-too-soon", soon))
         },
-        "1s later",
+        "1s later, set for 1ms",
     ),
     scenario(
         "timers-that-fire",

@@ -7,7 +7,6 @@ use crate::api::{CSV_TYPE, JSON_TYPE};
 use crate::cli::failure::Outcome;
 use crate::cli::{Global, listing, output};
 use ironloom_apps::quantity::Span;
-use ironloom_types::clock::{Timestamp, host_time};
 
 const PATH: &str = "/v1/alarms/history";
 /// Episodes of one page where all are asked for.
@@ -56,14 +55,14 @@ pub(super) struct History {
 impl History {
     pub(super) fn run(self, global: &Global) -> Outcome {
         let order = if self.oldest { "oldest" } else { "newest" };
-        let from = self.since.map(|Span(span)| Timestamp(host_time().0.saturating_sub(span)).to_string());
+        let from = self.since.map(|span| listing::ago(global, span)).transpose()?;
         let limit = if self.all { PAGE } else { self.limit };
         let query = vec![
             ("installation", self.installation),
             ("code", self.code),
             ("entity", self.entity),
             ("severity", self.severity),
-            ("from", from.or(self.from)),
+            ("from", from.map(|from| from.to_string()).or(self.from)),
             ("to", self.to),
             ("order", Some(order.to_owned())),
             ("limit", Some(limit.to_string())),

@@ -9,8 +9,10 @@ use rustix::fs::{Access, access};
 use super::Serve;
 use crate::cli::failure::{Failure, Outcome};
 use crate::cli::output;
+use crate::backup::is_cut_off;
 use crate::config::Config;
 use ironloom_storage::free_bytes;
+use ironloom_storage::log::is_segment;
 use ironloom_storage::store::{DataLock, EngineKind, engine_in};
 
 /// Lines for people.
@@ -96,12 +98,31 @@ fn check_data(data: &Path, config: Option<&Config>, found: &mut Findings) -> Opt
             ));
         }
     }
-    found.sound.push(match (engine, &holder) {
-        (_, Some(holder)) => format!("{folder} is in use by {holder}"),
-        (Some(engine), None) => format!("{folder} has data, in {}", engine.name()),
-        (None, None) => format!("{folder} has no data yet"),
-    });
+    let has_log = has_segments(&data.join("log"));
+    match (engine, &holder) {
+        (_, Some(holder)) => found.sound.push(format!("{folder} is in use by {holder}")),
+        (_, None) if is_cut_off(data) => found.problems.push(format!(
+            "{folder}: left of a restore that was cut off; run `ironloom restore` again, or remove the folder"
+        )),
+        (Some(_), None) if !has_log => found.problems.push(format!(
+            "{folder}: its store is there and its log is gone; restore the folder from a backup"
+        )),
+        (None, None) if has_log => found.problems.push(format!(
+            "{folder}: its log is there and its store is gone; restore the folder from a backup"
+        )),
+        (Some(engine), None) => found.sound.push(format!(
+            "{folder} has data, in {}; `ironloom store check` looks at all of it",
+            engine.name()
+        )),
+        (None, None) => found.sound.push(format!("{folder} has no data yet")),
+    }
     holder
+}
+
+/// Whether a folder has segments of a log.
+fn has_segments(log: &Path) -> bool {
+    let Ok(entries) = std::fs::read_dir(log) else { return false };
+    entries.flatten().any(|entry| entry.file_name().to_str().is_some_and(is_segment))
 }
 
 fn check_engine(data: &Path, has: Option<EngineKind>, asked: EngineKind, found: &mut Findings) {

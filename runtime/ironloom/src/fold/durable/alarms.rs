@@ -82,6 +82,10 @@ impl Alarms {
             self.site.0.fetch_sub(before.cost(), Ordering::Relaxed);
         }
         if alarm.over {
+            // The next episode notes a shelf that it takes over by itself.
+            if let Some(shelved) = &alarm.shelved {
+                self.shelves.remove(&(shelved.until, alarm.number));
+            }
             return;
         }
         if !alarm.state.stands() {
@@ -207,6 +211,7 @@ mod tests {
         alarms.put(AlarmRecord { over: true, ..shelved("a", 1, 100) });
         alarms.put(shelved("a", 3, 100));
         alarms.put(shelved("b", 2, 300));
+        assert_eq!(alarms.shelves.len(), 2, "one for each that is shelved");
         assert_eq!(ended(&mut alarms, 250), [3]);
         alarms.put(AlarmRecord { message: "other words".into(), ..shelved("a", 3, 100) });
         assert_eq!((ended(&mut alarms, 250), ended(&mut alarms, 300)), (vec![], vec![2]));

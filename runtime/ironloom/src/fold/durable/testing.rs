@@ -46,5 +46,5 @@ pub(crate) fn change(durable: &Durable, change: impl FnOnce(&mut LaneMeta)) {
 
 /// Sets a one-shot timer.
 pub(crate) fn set_timer(durable: &Durable, name: &str, due: Timestamp) {
-    durable.book.lock().timers.insert(name.into(), due);
+    durable.book.lock().timers.insert(name.into(), OneShot { due, asked: due });
 }

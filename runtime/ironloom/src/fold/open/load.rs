@@ -18,7 +18,7 @@ use crate::records::alarm::AlarmRecord;
 use crate::records::installation::{Installation, Revision};
 use ironloom_apps::manifest::Manifest;
 use ironloom_storage::store::{Item, Key, KeyKind, Scope, StateCache, Storage};
-use ironloom_types::clock::Timestamp;
+use ironloom_types::effects::OneShot;
 use ironloom_types::ids::{Generation, PointNumber, PointPath, Sequence};
 use ironloom_types::readings::NewPoint;
 
@@ -155,11 +155,11 @@ impl Loader<'_> {
         Ok(requests)
     }
 
-    fn timers(&self) -> Result<ByGeneration<Box<str>, Timestamp>, OpenError> {
+    fn timers(&self) -> Result<ByGeneration<Box<str>, OneShot>, OpenError> {
         let mut timers = ByGeneration::new();
-        self.each_decoded(KeyKind::Timer, |key, due: u64| {
+        self.each_decoded(KeyKind::Timer, |key, set: OneShot| {
             if let Some((_, Item::Timer(generation, name))) = key.parse() {
-                timers.entry(generation).or_default().insert(name.into(), Timestamp(due));
+                timers.entry(generation).or_default().insert(name.into(), set);
             }
             Ok(())
         })?;
@@ -167,13 +167,20 @@ impl Loader<'_> {
     }
 
     /// The revisions of each generation. Those of earlier ones may be left of an installation that was removed.
-    fn revisions(&self) -> Result<ByGeneration<Sequence, Revision>, OpenError> {
-        let mut revisions = ByGeneration::new();
-        self.each_decoded(KeyKind::Revision, |_, revision: Revision| {
-            revisions.entry(revision.generation).or_default().insert(revision.from, revision);
+    fn revisions(&self, shared: &Shared) -> Result<ByGeneration<Sequence, Revision>, OpenError> {
+        let mut revisions: ByGeneration<Sequence, (Key, Revision)> = ByGeneration::new();
+        self.each_decoded(KeyKind::Revision, |key, revision: Revision| {
+            let of_generation = revisions.entry(revision.generation).or_default();
+            if let Some((earlier, _)) = of_generation.insert(revision.from, (key, revision)) {
+                // A later one has its place; the checkpoint that was to remove it did not end.
+                shared.overlay.apply([(earlier, None)]);
+            }
             Ok(())
         })?;
-        Ok(revisions)
+        let without_keys = |of: BTreeMap<Sequence, (Key, Revision)>| {
+            of.into_iter().map(|(from, (_, revision))| (from, revision)).collect()
+        };
+        Ok(revisions.into_iter().map(|(generation, of)| (generation, without_keys(of))).collect())
     }
 
     /// The alarms of those that live.
@@ -215,7 +222,7 @@ impl Loader<'_> {
             Ok(())
         })?;
         let (mut timers, mut alarms) = (self.timers()?, self.alarms(shared)?);
-        let mut revisions = self.revisions()?;
+        let mut revisions = self.revisions(shared)?;
         let places = Places::of(fold);
         self.each_decoded(KeyKind::Installation, |key, installation: Installation| {
             let generation = installation.generation;

@@ -17,6 +17,7 @@ use ironloom_apps::manifest::{OutputKind, ValueType};
 use ironloom_apps::pattern::Pattern;
 use ironloom_apps::quantity::Span;
 use ironloom_types::CompiledRef;
+use ironloom_types::effects::OneShot;
 use ironloom_types::ids::{self, AppId, Digest, Ordinal, PointNumber, PointPath, SlotName};
 use ironloom_types::limits::Limits;
 use ironloom_types::readings::{Columns, NewPoint, Quality, Value, ValueRef};
@@ -318,7 +319,8 @@ fn the_fold_position() {
 fn requests_and_timers() {
     let request = Remembered { request: [9; 16], time: Timestamp(1234), accepted: 5, through: Sequence(300) };
     golden(request, &format!("{}d20905ac02", "09".repeat(16)));
-    golden(Timestamp(1234).0, "d209");
+    // 1234 is 0b1001_1010010, 200 is 0b1_1001000.
+    golden(OneShot { due: Timestamp(1234), asked: Timestamp(200) }, "d209c801");
 }
 
 #[test]

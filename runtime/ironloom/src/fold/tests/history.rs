@@ -28,6 +28,7 @@ use ironloom_apps::routing::Prepared;
 use ironloom_storage::store::EngineKind;
 use ironloom_types::CompiledRef;
 use ironloom_types::clock::{SECOND, Timestamp};
+use ironloom_types::effects::OneShot;
 use ironloom_types::ids::{
     self, Digest, Generation, InstallationId, Ordinal, PointNumber, PointPath, Sequence, SlotName,
 };
@@ -315,7 +316,7 @@ impl World {
         let mut moved = Vec::new();
         for (generation, lane) in &mut self.model.lanes {
             lane.meta.time = lane.meta.time.min(Timestamp(to));
-            lane.timers.values_mut().for_each(|at| *at = due.0);
+            lane.timers.values_mut().for_each(|(at, asked)| (*at, *asked) = (due.0, due.0.min(*asked)));
             lane.meta.cron_due.iter_mut().for_each(|timer| timer.1 = due);
             let timers = lane.timers.keys().map(|name| (name.as_str().into(), due));
             moved.push(LaneDue {
@@ -679,10 +680,11 @@ impl World {
         for (name, due) in &step.timers {
             let name = format!("timer-{name}");
             match due {
-                Some(due) => lane.timers.insert(name.clone(), *due),
+                Some(due) => lane.timers.insert(name.clone(), (*due, *due / 2)),
                 None => lane.timers.remove(&name),
             };
-            head.timers.push((name.into(), due.map(Timestamp)));
+            let set = |due: u64| OneShot { due: Timestamp(due), asked: Timestamp(due / 2) };
+            head.timers.push((name.into(), due.map(set)));
         }
         for (entity, state) in &step.alarms {
             let (alarm, entity) = (alarm(*entity, *state), entity.to_string());

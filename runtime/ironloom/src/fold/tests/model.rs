@@ -39,7 +39,8 @@ pub(super) struct Lane {
     pub meta: LaneMeta,
     pub standing: Standing,
     pub state: BTreeMap<String, Bytes>,
-    pub timers: BTreeMap<String, u64>,
+    /// When each is due, and the time that was asked for.
+    pub timers: BTreeMap<String, (u64, u64)>,
     pub alarms: BTreeMap<String, AlarmRecord>,
     pub dead_letters: BTreeMap<u64, DeadLetter>,
     pub invocations: BTreeSet<(u64, u32)>,

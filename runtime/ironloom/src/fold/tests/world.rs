@@ -401,7 +401,7 @@ impl World {
         assert_eq!(live, model.lanes.keys().copied().collect::<Vec<_>>());
         let due = |lane: &super::model::Lane| {
             let repeating = lane.meta.cron_due.iter().map(|(_, due)| due.0);
-            lane.timers.values().copied().chain(repeating).collect::<Vec<_>>()
+            lane.timers.values().map(|(due, _)| *due).chain(repeating).collect::<Vec<_>>()
         };
         let horizon = shared.horizon().0;
         let next = model.lanes.values().flat_map(due).filter(|due| *due > horizon).min();
@@ -496,7 +496,7 @@ fn check_letters(shared: &Shared, generation: Generation, model: &super::model::
             expected.push(Oldest { number: letter.number, cost: letter.cost() });
         }
     }
-    assert_eq!(shared.oldest_dead_letters(generation, excess, &without).unwrap(), expected);
+    assert_eq!(shared.oldest_dead_letters(generation, &mut 0, excess, &without).unwrap(), expected);
 }
 
 /// The state of a lane, as pages of a scan show it.
@@ -525,8 +525,8 @@ fn check_lane(shared: &Arc<Shared>, generation: Generation, model: &super::model
     {
         let book = lane.book();
         assert_eq!(*book.meta(), model.meta, "generation {generation}");
-        let timers: BTreeMap<String, u64> =
-            book.timers().iter().map(|(name, due)| (name.to_string(), due.0)).collect();
+        let timers: BTreeMap<String, (u64, u64)> =
+            book.timers().iter().map(|(name, set)| (name.to_string(), (set.due.0, set.asked.0))).collect();
         assert_eq!(timers, model.timers);
         let alarms: BTreeMap<String, _> =
             book.alarms().iter().map(|((_, entity), alarm)| (entity.to_string(), alarm.clone())).collect();

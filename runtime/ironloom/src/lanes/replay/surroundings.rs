@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::Shared;
+use crate::lanes::context::{check_unit, known};
 use crate::fold::points::Points;
 use crate::records::installation::Revision;
 use ironloom_sandbox::{
@@ -22,6 +23,8 @@ pub(in crate::lanes) struct Surroundings {
     pub replica: Shared,
     pub revision: Arc<Revision>,
     pub points: Arc<Points>,
+    /// The points that the installation has made by now.
+    pub made: u64,
     /// The one-shot timer that just fires: it is no longer set.
     pub firing: Option<Box<str>>,
 }
@@ -70,15 +73,18 @@ impl OutputResolver for Surroundings {
         let bindings = &self.revision.bindings;
         let path =
             bindings.resolve(output as u16, entity).map_err(|error| UnknownEntity(error.to_string()))?;
-        let known = self.points.names().number(path.as_str());
-        let unit = bindings.outputs[output].unit.clone();
-        Ok(known.map_or_else(|| Target::New(NewPoint { path, unit }), Target::Known))
+        let binding = &bindings.outputs[output];
+        let Some((number, unit)) = known(&self.points, &path) else {
+            return Ok(Target::New(NewPoint { path, unit: binding.unit.clone() }));
+        };
+        check_unit(binding, &path, unit.as_deref())?;
+        Ok(Target::Known(number))
     }
 
-    /// As many as the limit allows: those that were made then may be made again.
+    /// Those that were made then are known now, and for what found no room then there is none now.
     fn room(&self) -> PointRoom {
         let limit = self.revision.limits.points;
-        PointRoom { own: limit, limit, site: limit }
+        PointRoom { own: limit.saturating_sub(self.made), limit, site: limit }
     }
 }
 
@@ -101,6 +107,9 @@ impl Holdings for Surroundings {
     }
 
     fn timers(&self) -> usize {
-        self.replica.read().timers.len() - usize::from(self.firing.is_some())
+        // Where an earlier invocation did something else, the one that fires may not be there.
+        let replica = self.replica.read();
+        let fires = self.firing.as_deref().is_some_and(|name| replica.timers.contains_key(name));
+        replica.timers.len() - usize::from(fires)
     }
 }

@@ -3,7 +3,7 @@
 use super::*;
 use ironloom_types::changes::StateChanges;
 use ironloom_types::clock::SECOND;
-use ironloom_types::effects::AlarmChange;
+use ironloom_types::effects::{AlarmChange, OneShot};
 use ironloom_types::ids::SlotName;
 
 fn effects(state: &[(&str, Option<&str>)]) -> Effects {
@@ -42,7 +42,8 @@ fn alarms_and_timers_stand_until_they_end() {
     raised.timers.insert("later".into(), Some(Timestamp(90 * SECOND)));
     replica.take(&raised, None, Timestamp(10 * SECOND));
     assert_eq!(replica.alarms.get(&key), Some(&alarm_cost("attic", "31 °C")));
-    assert_eq!(replica.timers.get("soon"), Some(&Timestamp(11 * SECOND)), "a second after at the earliest");
+    let soon = OneShot { due: Timestamp(11 * SECOND), asked: Timestamp(5) };
+    assert_eq!(replica.timers.get("soon"), Some(&soon), "a second after at the earliest");
 
     let mut ended = Effects::default();
     ended.alarms.push(AlarmChange { key: key.clone(), act: AlarmAct::Clear { since: None } });
@@ -53,7 +54,9 @@ fn alarms_and_timers_stand_until_they_end() {
     let mut again = Effects::default();
     again.timers.insert("later".into(), Some(Timestamp(200 * SECOND)));
     replica.take(&again, Some("later"), Timestamp(90 * SECOND));
-    assert_eq!(replica.timers.get("later"), Some(&Timestamp(200 * SECOND)));
+    assert_eq!(replica.timers.get("later").map(|set| set.due), Some(Timestamp(200 * SECOND)));
+    replica.end_timer("later");
+    assert!(replica.timers.is_empty());
 }
 
 #[test]
@@ -64,11 +67,13 @@ fn a_timer_is_due_at_the_time_of_its_run_unless_that_waited_for_others() {
     let utc = jiff::tz::TimeZone::UTC;
     let at = |text: &str| text.parse::<Timestamp>().unwrap();
     let mut replica = Replica::default();
-    replica.timers.insert("once".into(), at("2026-01-01T05:30:00Z"));
+    replica.timers.insert("once".into(), OneShot::set(at("2026-01-01T05:00:00Z"), at("2026-01-01T05:29:59Z")));
     let (six, seven) = (at("2026-01-01T06:00:00Z"), at("2026-01-01T07:00:00Z"));
     assert_eq!(replica.due("daily", six, &manifest, &utc), six);
-    assert_eq!(replica.due("once", at("2026-01-01T05:30:00Z"), &manifest, &utc), at("2026-01-01T05:30:00Z"));
+    assert_eq!(replica.due("once", at("2026-01-01T05:30:00Z"), &manifest, &utc), at("2026-01-01T05:00:00Z"));
     replica.come_to(seven);
     assert_eq!(replica.due("daily", seven, &manifest, &utc), six);
-    assert_eq!(replica.due("once", seven, &manifest, &utc), at("2026-01-01T05:30:00Z"));
+    assert_eq!(replica.due("once", seven, &manifest, &utc), at("2026-01-01T05:00:00Z"));
+    // Time was set back.
+    assert_eq!(replica.due("daily", at("2026-01-01T06:30:00Z"), &manifest, &utc), at("2026-01-01T06:30:00Z"));
 }

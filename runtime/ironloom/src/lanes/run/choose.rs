@@ -158,7 +158,7 @@ struct Due<'b> {
 
 /// The earliest timer that is due by the clock and doesn't wait in back-off; of several a one-shot.
 fn earliest<'b>(book: &'b Book, pace: &Pace, Moment { horizon, clock, now }: Moment) -> Option<Due<'b>> {
-    let one_shots = book.timers().iter().map(|(name, due)| Due { due: *due, repeats: false, name });
+    let one_shots = book.timers().iter().map(|(name, set)| Due { due: set.due, repeats: false, name });
     let repeating = book.meta().cron_due.iter();
     let repeating = repeating.map(|(name, due)| Due { due: *due, repeats: true, name: name.as_str() });
     let by = clock.max(horizon);

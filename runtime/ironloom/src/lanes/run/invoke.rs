@@ -41,6 +41,7 @@ impl Runner {
             Work::Timer { name, repeating: None, .. } => Some(name.clone()),
             _ => None,
         };
+        let asked = firing.as_ref().and_then(|name| Some(lane.book().timers().get(name)?.asked));
         let context = Arc::new(self.context(lane, term, firing));
         let env = Env {
             id: format!("{}-{}", lane.generation, ordinal),
@@ -63,7 +64,7 @@ impl Runner {
                 Err(problem) => Report::without_call(Outcome::Reject(problem)),
             },
             Work::Timer { name, due, .. } => {
-                self.sandbox.invoke(&app.code, Call::Timer { name, due: *due }, env).await
+                self.sandbox.invoke(&app.code, Call::Timer { name, due: asked.unwrap_or(*due) }, env).await
             }
         }
     }

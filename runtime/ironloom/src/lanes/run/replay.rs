@@ -15,7 +15,7 @@ use crate::lanes::replay::{
 };
 use crate::lanes::{App, Lane, digest};
 use crate::records::commit::{Invocation, InvocationKind, OutcomeKind};
-use ironloom_sandbox::{AppContext, Batch, Call, Env, Interrupt};
+use ironloom_sandbox::{AppContext, Batch, Call, Env, Frame, Interrupt, Values};
 use ironloom_types::clock::Timestamp;
 use ironloom_types::ids::{Digest, Generation, Ordinal, Revision};
 use ironloom_types::limits::Limits;
@@ -42,8 +42,17 @@ pub(crate) enum ReplayError {
     Differs(Ordinal),
     #[error("the invocations have more than {MOST_READINGS} readings; ask for fewer")]
     TooMany,
+    #[error(
+        "its state and the readings of the invocations take more than {} MiB, the most that a capsule holds; ask for fewer invocations",
+        MOST_BYTES >> 20
+    )]
+    TooMuch,
+    #[error("it has no invocation {from} or later: the last is {last}")]
+    Beyond { from: Ordinal, last: Ordinal },
     #[error("it has no invocation yet")]
     Nothing,
+    #[error("it was changed meanwhile: run the replay again")]
+    Changed,
     #[error("its code is not loaded yet")]
     NotLoaded,
     #[error("invocation {ordinal} ran under revision {revision}, which is no longer kept")]
@@ -66,6 +75,8 @@ pub(crate) struct Again {
     pub batch: Option<Batch>,
     /// The time at which its timer was due.
     pub due: Option<Timestamp>,
+    /// It was not tried again.
+    pub is_last: bool,
 }
 
 impl Again {
@@ -86,6 +97,8 @@ pub(crate) struct Captured {
 
 /// Readings of all invocations of a capsule. Beyond: refused.
 const MOST_READINGS: usize = 200_000;
+/// Bytes of the state before them and of their readings. Beyond: refused, before more is read.
+const MOST_BYTES: usize = 128 << 20;
 
 /// One generation that lives again.
 struct Rerun {
@@ -97,6 +110,8 @@ struct Rerun {
     generation: Generation,
     replica: SharedReplica,
     replayed: Replayed,
+    /// The last invocation that is done with: one behind it may be tried again.
+    done: Ordinal,
 }
 
 impl Rerun {
@@ -113,6 +128,7 @@ impl Rerun {
             generation,
             replica: Arc::new(RwLock::new(replica)),
             replayed: Replayed::default(),
+            done: lane.book().meta().ordinal,
         })
     }
 }
@@ -129,10 +145,12 @@ impl Runner {
         let mut rerun = Rerun::new(lane, lane.generation, Replica::default())?;
         let last = last(lane);
         self.through(&mut rerun, from, to.map_or(last, |to| to.min(last))).await?;
-        if rerun.replayed.through == Ordinal(0) {
-            return Err(ReplayError::Nothing);
+        let Replayed { compared, through, ref difference, .. } = rerun.replayed;
+        match through {
+            Ordinal(0) => Err(ReplayError::Nothing),
+            last if compared == 0 && difference.is_none() => Err(ReplayError::Beyond { from, last }),
+            _ => Ok(rerun.replayed),
         }
-        Ok(rerun.replayed)
     }
 
     /// Runs a generation's invocations again but for the last ones, and returns those with what the app had before them.
@@ -149,16 +167,24 @@ impl Runner {
         if let Some(difference) = &rerun.replayed.difference {
             return Err(ReplayError::Differs(difference.recorded.ordinal));
         }
+        let mut bytes = usize::try_from(rerun.replica.read().state_bytes()).unwrap_or(usize::MAX);
+        if bytes > MOST_BYTES {
+            return Err(ReplayError::TooMuch);
+        }
         let replica = rerun.replica.read().clone();
         let (mut after, mut invocations, mut readings) = (before, Vec::new(), 0);
         while let Some(records) = self.records(lane, after, last).await? {
-            for record in records {
+            for (record, is_last) in with_last(records, rerun.done) {
                 after = record.ordinal;
                 readings += record.readings as usize;
                 if readings > MOST_READINGS {
                     return Err(ReplayError::TooMany);
                 }
-                let again = self.again(&rerun, record).await?;
+                let again = self.again(&rerun, record, is_last).await?;
+                bytes += again.batch.as_ref().map_or(0, bytes_of);
+                if bytes > MOST_BYTES {
+                    return Err(ReplayError::TooMuch);
+                }
                 invocations.push(again.clone());
                 // The next one's timer may be one that this one sets. Whether they do the same again, a run of the capsule says.
                 self.once_more(&mut rerun, again).await?;
@@ -192,10 +218,10 @@ impl Runner {
     async fn through(&self, rerun: &mut Rerun, from: Ordinal, last: Ordinal) -> Result<(), ReplayError> {
         let mut after = Ordinal(0);
         while let Some(records) = self.records(&Arc::clone(&rerun.lane), after, last).await? {
-            for record in records {
+            for (record, is_last) in with_last(records, rerun.done) {
                 after = record.ordinal;
                 let compare = record.ordinal >= from;
-                let again = self.again(rerun, record).await?;
+                let again = self.again(rerun, record, is_last).await?;
                 let difference = self.once_more(rerun, again).await?;
                 if let (true, Some(difference)) = (compare, difference) {
                     rerun.replayed.difference = Some(difference);
@@ -233,9 +259,14 @@ impl Runner {
         let (time, ordinal) = (again.record.time, again.record.ordinal);
         rerun.replayed.through = ordinal;
         let is_skip = again.never_reached_the_app();
+        let given_up = (again.is_last && again.record.outcome != OutcomeKind::Ok)
+            .then(|| replay::fired(&again.record, &rerun.term.manifest).map(Box::<str>::from))
+            .flatten();
         if is_skip || !is_the_apps(again.record.outcome) {
             rerun.replayed.left_out += u64::from(!is_skip);
-            rerun.replica.write().come_to(time);
+            let mut changed = rerun.replica.write();
+            changed.come_to(time);
+            given_up.iter().for_each(|name| changed.end_timer(name));
             return Ok(None);
         }
         let (ended, found) = self.call_again(rerun, &again).await?;
@@ -248,6 +279,7 @@ impl Runner {
             changed.take(&ended.effects, replay::fired(&record, &rerun.term.manifest), time);
         }
         changed.come_to(time);
+        given_up.iter().for_each(|name| changed.end_timer(name));
         if changed.state_bytes() > MAX_STATE {
             return Err(ReplayError::TooLarge { ordinal });
         }
@@ -259,40 +291,45 @@ impl Runner {
     }
 
     /// Finds what an invocation was called with: its readings in the journal, or the time of its timer.
-    async fn again(&self, rerun: &Rerun, record: Invocation) -> Result<Again, ReplayError> {
+    async fn again(&self, rerun: &Rerun, record: Invocation, is_last: bool) -> Result<Again, ReplayError> {
         let (lane, term) = (&rerun.lane, &rerun.term);
         let (ordinal, revision) = (record.ordinal, record.revision);
         if revision != term.number() {
             return Err(ReplayError::Revision { ordinal, revision });
         }
         match &record.kind {
-            InvocationKind::Skip => return Ok(Again { record, batch: None, due: None }),
+            InvocationKind::Skip => return Ok(Again { record, batch: None, due: None, is_last }),
             InvocationKind::Timer(name) => {
                 let zone = term.revision.zone();
                 let due = rerun.replica.read().due(name, record.time, &term.manifest, &zone);
-                return Ok(Again { record, batch: None, due: Some(due) });
+                return Ok(Again { record, batch: None, due: Some(due), is_last });
             }
             InvocationKind::Readings | InvocationKind::Requeue(_) => {}
         }
-        let (own, first, last) = (Arc::clone(lane), record.first, record.last);
-        let rows = move |shared: &Shared| shared.rows_between(&own, first, last);
+        let (route, first, last) = (term.route, record.first, record.last);
+        let rows = move |shared: &Shared| shared.rows_between(route, first, last);
         let slices = fold::read_aside(&self.shared, rows).await.map_err(ReplayError::Host)?;
+        if lane.newest().number() != term.number() {
+            // Its route may be gone.
+            return Err(ReplayError::Changed);
+        }
         let found: usize = slices.iter().map(|slice| slice.rows().len()).sum();
         if found != record.readings as usize {
             return Err(ReplayError::Readings { ordinal, recorded: record.readings, found });
         }
         let inputs = &term.revision.bindings.inputs;
         let offer = batch::build(slices, inputs, &term.entities, &mut EntityNumbers::default());
-        Ok(Again { record, batch: Some(offer.batch), due: None })
+        Ok(Again { record, batch: Some(offer.batch), due: None, is_last })
     }
 
     async fn call_again(&self, rerun: &Rerun, again: &Again) -> Result<(Ended, Digest), ReplayError> {
-        let Again { record, batch, due } = again;
+        let Again { record, batch, due, .. } = again;
         let Rerun { term, app, generation, replica, .. } = rerun;
         let surroundings = Arc::new(Surroundings {
             replica: Arc::clone(replica),
             revision: Arc::clone(&term.revision),
             points: Arc::clone(&self.shared.points),
+            made: rerun.lane.book().meta().points,
             firing: replay::fired(record, &term.manifest).map(Box::from),
         });
         let env = Env {
@@ -324,6 +361,40 @@ impl Runner {
         let found = digest::of(&ended.effects, &points, &paths);
         Ok((ended, found))
     }
+}
+
+/// Says of each record if it is the last attempt of its invocation. Of a page that is known, since it has all attempts
+/// of each; one above `done` may be tried again.
+fn with_last(records: Vec<Invocation>, done: Ordinal) -> Vec<(Invocation, bool)> {
+    let next: Vec<_> = records.iter().skip(1).map(|next| Some(next.ordinal)).chain([None]).collect();
+    let is_last = |record: &Invocation, next: Option<Ordinal>| {
+        record.ordinal <= done && next.is_none_or(|next| next > record.ordinal)
+    };
+    let with = |(record, next): (Invocation, _)| {
+        let is_last = is_last(&record, next);
+        (record, is_last)
+    };
+    records.into_iter().zip(next).map(with).collect()
+}
+
+/// About the memory of a batch.
+fn bytes_of(batch: &Batch) -> usize {
+    let frames = batch.frames.iter().map(|frame| {
+        let Frame { slot, entity, at, order, quality, values } = frame;
+        let columns = size_of_val(&entity[..])
+            + size_of_val(&at[..])
+            + order.as_ref().map_or(0, |order| size_of_val(&order[..]))
+            + quality.as_ref().map_or(0, Vec::len);
+        let values = match values {
+            Values::Booleans(all) => size_of_val(&all[..]),
+            Values::Integers(all) => size_of_val(&all[..]),
+            Values::Reals(all) => size_of_val(&all[..]),
+            Values::Texts(all) => all.iter().map(|text| size_of_val(text) + text.len()).sum(),
+            Values::Blobs(all) => all.iter().map(|blob| size_of_val(blob) + blob.len()).sum(),
+        };
+        slot.len() + columns + values
+    });
+    batch.entities.len() + frames.sum::<usize>()
 }
 
 /// The last ordinal that has records; attempts that failed stand under the one of the next invocation.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 use super::{HOST_FAULT, Runner};
-use crate::aside::aside_if;
+use crate::aside::{aside_if, thread_cpu};
 use crate::fold::durable::Term;
 use crate::fold::new_points::{self, Maker, Ready, Weighed};
 use crate::fold::submission::{CommitSubmission, Refusal, Submission};
@@ -106,6 +106,22 @@ impl Runner {
         lane.log.write(lines, dropped, ordinal, attempt, host_time());
     }
 
+    /// Searches the store for what has to go, at the lane's cost.
+    async fn searched<T: Send + 'static>(
+        &self,
+        lane: &Lane,
+        find: impl FnOnce(&Shared) -> Result<T, String> + Send + 'static,
+    ) -> Result<T, Failed> {
+        let found = fold::read_aside(&self.shared, move |shared| {
+            let started = thread_cpu();
+            let found = find(shared)?;
+            Ok::<_, String>((found, thread_cpu().saturating_sub(started)))
+        });
+        let (found, cpu) = found.await.map_err(Failed::Host)?;
+        self.lanes.charge(lane, cpu);
+        Ok(found)
+    }
+
     /// One record, from effects to durable. Where it fails, nothing has changed but what was paid. `replaced` are the
     /// bytes of keys and values that the state changes take the place of.
     async fn commit(
@@ -125,14 +141,19 @@ impl Runner {
         let mut concluded = outcome::conclude(lane, term, &before, work, ended, digest, host_time());
         if let Some(excess) = concluded.letters_in_excess() {
             let (generation, gone) = (lane.generation, concluded.head.dead_letters_gone.clone());
-            let find = move |shared: &Shared| shared.oldest_dead_letters(generation, excess, &gone);
-            let oldest = fold::read_aside(&self.shared, find).await.map_err(Failed::Host)?;
+            let mut gone_through = lane.pace.lock().letters_gone_through;
+            let find = move |shared: &Shared| {
+                let oldest = shared.oldest_dead_letters(generation, &mut gone_through, excess, &gone)?;
+                Ok::<_, String>((oldest, gone_through))
+            };
+            let (oldest, gone_through) = self.searched(lane, find).await?;
+            lane.pace.lock().letters_gone_through = gone_through;
             concluded.drop_letters(&oldest);
         }
         if let Some(kept) = concluded.episodes_in_excess() {
-            let generation = lane.generation;
-            let find = move |shared: &Shared| shared.oldest_episodes(generation, kept);
-            let oldest = fold::read_aside(&self.shared, find).await.map_err(Failed::Host)?;
+            let (generation, gone_through) = (lane.generation, lane.book().episodes_gone_through());
+            let find = move |shared: &Shared| shared.oldest_episodes(generation, gone_through, kept);
+            let oldest = self.searched(lane, find).await?;
             concluded.drop_episodes(&oldest);
         }
         let (concluded, (encoded, of_head)) = aside_if(concluded.size() > LARGE, move || {

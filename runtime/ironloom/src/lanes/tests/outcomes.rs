@@ -517,7 +517,7 @@ fn a_one_shot_timer_is_gone_when_it_ran_unless_it_set_itself_again() {
     let done = run(&lane, &fire(50), report(Outcome::Ok, again), 0);
     assert_eq!(done.head.invocation.time, Timestamp(50));
     let set = |lane: &Lane| -> Vec<(String, u64)> {
-        lane.book().timers().iter().map(|(name, due)| (name.to_string(), due.0)).collect()
+        lane.book().timers().iter().map(|(name, set)| (name.to_string(), set.due.0)).collect()
     };
     let soonest = 50 + TIMER_SOONEST;
     assert_eq!(
