@@ -243,9 +243,12 @@ fn after_a_failed_sync_everybody_is_told_and_nothing_more_is_taken() {
     let (log, _) = open(Arc::new(disk.clone()), small());
     let handle = log.start(Answer::default()).unwrap();
     commit(&handle, b"one").unwrap();
-    // Past the mark that may come and the spare that may be made.
-    disk.arrange(None, Some(5));
-    let failure = (0..10).find_map(|_| commit(&handle, b"more").err()).unwrap();
+    let failing = |_| {
+        // Past the mark that may come and the spare that may be made. A spare whose sync fails is made again.
+        disk.arrange(None, Some(5));
+        (0..10).find_map(|_| commit(&handle, b"more").err())
+    };
+    let failure = (0..10).find_map(failing).unwrap();
     assert!(matches!(failure, LogError::Io { what: "sync", .. }), "{failure}");
     let refused = (0..100).find_map(|_| {
         std::thread::sleep(Duration::from_millis(1));

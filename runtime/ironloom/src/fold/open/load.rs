@@ -243,6 +243,12 @@ impl Loader<'_> {
                 return Ok(());
             };
             let queue = applier.queue_from(places.behind(generation, lane.meta.cursor));
+            let alarms = match lane.removed {
+                None => alarms.remove(&generation).unwrap_or_default(),
+                // A checkpoint that did not end had begun to remove it: the log will remove it again, and its alarms'
+                // last episodes are made of these.
+                Some(_) => shared.stored_alarms(generation).map_err(|error| bad(&key, &error))?,
+            };
             let begin = Begin {
                 installation,
                 revisions,
@@ -250,7 +256,7 @@ impl Loader<'_> {
                 state: StateCache::of_stored_generation(&shared.cache),
                 queue,
                 timers: timers.remove(&generation).unwrap_or_default(),
-                alarms: alarms.remove(&generation).unwrap_or_default(),
+                alarms,
             };
             applier.begin(begin, None);
             Ok(())
