@@ -184,9 +184,11 @@ fn test() -> Result<()> {
         .env("RUSTDOCFLAGS", "-Dwarnings")
         .run("the documentation of the SDK, without a warning")?;
     site("test", &["--release", "--locked", "--quiet"]).run_tests("the site's tool", &mut skipped)?;
-    // Last, so that what the tests say stands at the end.
-    with_binaries(cargo(&["test", "--release", "--workspace", "--no-fail-fast"]), &built)
-        .run_tests("every test of every crate", &mut skipped)?;
+    cargo(&["test", "--release", "--workspace", "--doc", "--no-fail-fast"])
+        .run_tests("the examples in the documentation", &mut skipped)?;
+    // Last, so that what the tests say stands at the end. The unit tests of the libraries have run.
+    let others = ["test", "--release", "--workspace", "--no-fail-fast", "--bins", "--test", "*"];
+    with_binaries(cargo(&others), &built).run_tests("every other test of every crate", &mut skipped)?;
     skipped.sort();
     skipped.dedup();
     if skipped.is_empty() {
