@@ -8,6 +8,7 @@ pub mod http;
 pub mod load;
 pub mod model;
 pub mod package;
+pub mod pages;
 pub mod python;
 pub mod server;
 pub mod wait;
