@@ -66,6 +66,12 @@ impl Described {
     /// Compiles a description.
     pub fn new(document: &Value) -> Result<Self> {
         let components = closed(document["components"]["schemas"].as_object().context("no schemas")?);
+        for (name, component) in document["components"]["schemas"].as_object().into_iter().flatten() {
+            for example in component["examples"].as_array().into_iter().flatten() {
+                let shape = compile(&json!({"$ref": format!("#/components/schemas/{name}")}), &components)?;
+                ensure!(shape.is_valid(example), "the example of {name} isn't as described: {example}");
+            }
+        }
         let mut operations = Vec::new();
         for (path, methods) in document["paths"].as_object().context("no paths")? {
             for (method, described) in methods.as_object().context("a path without methods")? {

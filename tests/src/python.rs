@@ -12,23 +12,27 @@ use crate::guests::workspace;
 #[derive(Clone, Copy, Debug)]
 pub struct Package {
     name: &'static str,
+    module: &'static str,
     version: &'static str,
 }
 
-pub const PYARROW: Package = Package { name: "pyarrow", version: "26.0.1" };
-pub const POLARS: Package = Package { name: "polars", version: "2.1.0" };
+pub const PYARROW: Package = Package { name: "pyarrow", module: "pyarrow", version: "26.0.1" };
+pub const POLARS: Package = Package { name: "polars", module: "polars", version: "2.1.0" };
+pub const CLIENT_GENERATOR: Package =
+    Package { name: "openapi-python-client", module: "openapi_python_client", version: "0.29.1" };
 
 /// The interpreter of a virtual environment that has a package; `None` where this machine has no Python or can't install
 /// it, which is said as not tested.
 pub fn with(package: Package, what: &str) -> Result<Option<PathBuf>> {
-    let Package { name, version } = package;
+    let Package { name, module, version } = package;
     let folder = workspace().join("target/python");
     fs::create_dir_all(&folder)?;
     let lock = File::create(folder.join("tests.lock"))?;
     lock.lock()?;
     let environment = folder.join(name);
     let python = environment.join("bin/python");
-    let has_it = |python: &PathBuf| run(Command::new(python).args(["-c", &format!("import {name}")])).is_ok();
+    let has_it =
+        |python: &PathBuf| run(Command::new(python).args(["-c", &format!("import {module}")])).is_ok();
     if has_it(&python) {
         return Ok(Some(python));
     }

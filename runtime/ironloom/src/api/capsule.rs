@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::facade::{Invocation, Patterns, ReplayDifference};
 use super::value::JsonValue;
@@ -18,7 +19,7 @@ pub(crate) const MAX_LAST: u64 = 1_000;
 pub(crate) const LAST: u64 = 10;
 
 /// All that the last invocations of an installation depend on, but for its package.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Capsule {
     /// The version of its form.
@@ -37,7 +38,7 @@ pub(crate) struct Capsule {
 }
 
 /// The belongings of an app between two invocations.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Before {
     pub time: Timestamp,
@@ -48,7 +49,7 @@ pub(crate) struct Before {
     pub alarms: Vec<StandingAlarm>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct StandingAlarm {
     pub code: SlotName,
@@ -58,7 +59,7 @@ pub(crate) struct StandingAlarm {
 }
 
 /// An invocation with what it was called with.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Recorded {
     pub invocation: Invocation,
@@ -72,7 +73,7 @@ pub(crate) struct Recorded {
 }
 
 /// Readings of one input, column by column.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RecordedFrame {
     pub input: String,
@@ -92,7 +93,7 @@ pub(crate) struct RecordedFrame {
 }
 
 /// A one-shot timer.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct OneShotTimer {
     /// When it fires.

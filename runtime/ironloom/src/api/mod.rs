@@ -13,6 +13,7 @@ pub(crate) mod capsule;
 mod connections;
 pub(crate) mod described;
 mod events;
+mod examples;
 mod explain;
 pub(crate) mod facade;
 mod forms;

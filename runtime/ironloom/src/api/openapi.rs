@@ -2,10 +2,11 @@
 
 use serde_json::{Map, Value, json};
 
-use super::JSON_TYPE;
 use super::operation::Operation;
 use super::problem::{Body, KINDS, PROBLEM_JSON};
 use super::shapes::{self, Components, refer};
+use super::{CSV_TYPE, EVENTS_TYPE, JSON_TYPE, NDJSON_TYPE, examples};
+use crate::telemetry::METRICS_TYPE;
 
 pub(super) fn document(operations: &[Operation]) -> Value {
     let mut components = Components::default();
@@ -18,6 +19,7 @@ pub(super) fn document(operations: &[Operation]) -> Value {
         let path = paths.entry(operation.path).or_insert_with(|| json!({}));
         path[operation.method] = operation.describe(&mut components);
     }
+    examples::add(&mut components);
     json!({
         "openapi": "3.1.0",
         "info": {"title": "Ironloom", "version": env!("CARGO_PKG_VERSION"), "license": {"name": "Apache-2.0"}},
@@ -36,11 +38,15 @@ impl Operation {
             self.query.iter().map(|name| json!({"name": name, "in": "query", "schema": schema(name)}));
         let (takes, gives) =
             (self.takes.map(|shape| shape(components)), self.gives.map(|shape| shape(components)));
-        // What isn't JSON is lines, a table or bytes.
         let content = |types: &[&str], shape: &Option<Value>| -> Map<String, Value> {
             let described = |kind: &str| match shape {
                 Some(shape) if kind == JSON_TYPE => json!({"schema": shape}),
-                _ => json!({}),
+                None if kind == JSON_TYPE => json!({}),
+                // Lines or a table.
+                _ if [NDJSON_TYPE, CSV_TYPE, EVENTS_TYPE, METRICS_TYPE].contains(&kind) => {
+                    json!({"schema": text()})
+                }
+                _ => json!({"schema": {"type": "string", "format": "binary"}}),
             };
             types.iter().map(|kind| ((*kind).to_owned(), described(kind))).collect()
         };
@@ -63,7 +69,8 @@ impl Operation {
             "parameters": in_path.chain(in_query).collect::<Vec<_>>(),
             "responses": responses,
         });
-        if !self.body.is_empty() {
+        // A body that may be left out and says nothing isn't described: a generated client would have to send one.
+        if self.takes.is_some() || self.body.iter().any(|kind| *kind != JSON_TYPE) {
             operation["requestBody"] = json!({"content": content(self.body, &takes)});
         }
         operation
@@ -79,7 +86,10 @@ fn schema(parameter: &str) -> Value {
         "limit" => json!({"type": "integer", "minimum": 1, "maximum": 10_000, "default": 100}),
         "partial" | "dry-run" | "purge" => json!({"type": "boolean", "default": false}),
         "wait" => json!({"type": "string", "enum": ["applied"]}),
-        "timeout" => json!({"type": "string", "default": "30 s", "description": "At most 60 s"}),
+        // No `default`: a generated client would send it, and without `wait` it is refused.
+        "timeout" => {
+            json!({"type": "string", "description": "With wait=applied: 30 s unless it says so, 60 s at most"})
+        }
         "from" | "to" => json!({"type": "string", "format": "date-time"}),
         _ => text(),
     }

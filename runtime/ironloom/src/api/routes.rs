@@ -4,6 +4,7 @@ use axum::extract::State;
 use axum::response::Response;
 use axum::routing::{delete, get, patch, post, put};
 
+use super::capsule::Capsule;
 use super::facade::{
     Alarm, AllInstalled, ClockStatus, ConnectorStatus, DeadLetter, Health, InstallRequest, Installation,
     Installed, Invocation, LogLevel, NoteRequest, PackageInfo, PointItem, Readiness, ReadingItem, Reloaded,
@@ -54,6 +55,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
             },
         ],
         bulk: true,
+        takes: Some(shapes::pushed),
         gives: Some(shapes::one::<Accepted>),
         handler: || post(push::push),
         ..POST
@@ -222,7 +224,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
                   them run again for that. One at a time: 503. It may take long",
         query: &["last"],
         bulk: true,
-        gives: Some(shapes::any),
+        gives: Some(shapes::one::<Capsule>),
         handler: || get(installations::capsule),
         ..PLAIN
     },

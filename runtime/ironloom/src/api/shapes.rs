@@ -7,6 +7,8 @@ use utoipa::ToSchema;
 use utoipa::openapi::{RefOr, Schema};
 
 use super::facade::KeptLine;
+use super::value::JsonValue;
+use ironloom_types::readings::Quality;
 
 /// Gives a shape, and adds the components that it refers to.
 pub(super) type Shape = fn(&mut Components) -> Value;
@@ -73,6 +75,30 @@ pub(super) fn page<T: ToSchema>(components: &mut Components) -> Value {
     let schema = page_of(&one::<T>(components));
     components.put(&name, schema);
     refer(&name)
+}
+
+/// One pushed reading, or a list of them. No type of the server stands for one: it reads them without making any.
+pub(super) fn pushed(components: &mut Components) -> Value {
+    let value = one::<JsonValue>(components);
+    let quality = one::<Quality>(components);
+    let at = json!({
+        "type": ["string", "integer"],
+        "description": "RFC 3339, or nanoseconds since 1970; without it the time of arrival",
+    });
+    let reading = json!({
+        "type": "object",
+        "required": ["point", "value"],
+        "properties": {
+            "point": {"type": "string", "maxLength": 255},
+            "value": value,
+            "at": at,
+            "quality": quality,
+        },
+        "additionalProperties": false,
+    });
+    components.put("PushedReading", reading);
+    let one = refer("PushedReading");
+    json!({"oneOf": [one, {"type": "array", "items": one}]})
 }
 
 /// A page of a log.
