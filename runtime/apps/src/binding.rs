@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::manifest::{Input, Manifest, Output, OutputKind, ValueType};
 use super::pattern::{Pattern, Segment};
 use super::problem::{Cause, Problem, join_path};
+use super::unit::{self, Conversion, NoConversion};
 use ironloom_types::ids::{InstallationId, PointPath, RESERVED_SEGMENT, SlotName, check_segment};
 
 /// The most patterns of one input. Beyond: refused.
@@ -35,8 +36,17 @@ impl Patterns {
     }
 }
 
+/// The way from a unit to an input's unit.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Known {
+    /// The unit of points.
+    pub unit: Arc<str>,
+    /// To the input's unit.
+    pub conversion: Conversion,
+}
+
 /// The binding of one input. Its number is its place in the manifest.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct InputBinding {
     /// Its name in the manifest.
     pub name: SlotName,
@@ -44,6 +54,9 @@ pub struct InputBinding {
     pub value_type: ValueType,
     /// Its unit, a UCUM code. Points without one are taken to have it.
     pub unit: Option<Arc<str>>,
+    /// The ways from other units to its own: of the units of its points when this was made. Those of points that
+    /// came later are worked out anew.
+    pub conversions: Vec<Known>,
     /// A reading comes in by the first of them that matches. All capture the same names in the same
     /// order. Empty: it is optional and not bound.
     pub patterns: Vec<Pattern>,
@@ -61,6 +74,28 @@ pub struct OutputBinding {
     /// Its unit, a UCUM code, and so that of the points it makes.
     pub unit: Option<Arc<str>>,
     pub target: Target,
+}
+
+impl InputBinding {
+    /// Returns how readings of a point with this unit come in: as they are, or converted.
+    ///
+    /// # Errors
+    /// They can't be converted.
+    pub fn convert(&self, unit: Option<&str>) -> Result<Option<Conversion>, NoConversion> {
+        convert(&self.conversions, unit, self.unit.as_deref())
+    }
+}
+
+/// As the conversions that are known say, or else as units are converted.
+pub(crate) fn convert(
+    known: &[Known],
+    point: Option<&str>,
+    input: Option<&str>,
+) -> Result<Option<Conversion>, NoConversion> {
+    match known.iter().find(|known| Some(&*known.unit) == point) {
+        Some(known) => Ok(Some(known.conversion)),
+        None => unit::between(point, input),
+    }
 }
 
 /// The target of an output's values.
@@ -114,7 +149,7 @@ impl Target {
 }
 
 /// The bindings of an installation, both lists in the order of its manifest.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Bindings {
     /// The bindings of its inputs.
     pub inputs: Vec<InputBinding>,
@@ -222,6 +257,19 @@ impl Bindings {
         }
     }
 
+    /// Takes the conversions of inputs that are bound as they were.
+    pub fn keep_conversions(&mut self, before: &Self) {
+        for input in &mut self.inputs {
+            let is_the_same = |other: &&InputBinding| {
+                (&other.name, other.value_type, &other.unit, &other.patterns)
+                    == (&input.name, input.value_type, &input.unit, &input.patterns)
+            };
+            if let Some(other) = before.inputs.iter().find(is_the_same) {
+                input.conversions.clone_from(&other.conversions);
+            }
+        }
+    }
+
     /// Returns what was asked for, as the API shows it: every input that is bound, and every output whose
     /// binding is not the default.
     pub fn asked(&self) -> BTreeMap<SlotName, Patterns> {
@@ -250,11 +298,10 @@ impl Bindings {
     }
 }
 
-/// Returns whether readings of a point can go to an input: the units are equal, or one of them is not known.
-/// An input without a unit takes any; a point without one is taken to have the input's.
-pub fn unit_fits(point: Option<&str>, input: Option<&str>) -> bool {
-    match (point, input) {
-        (Some(point), Some(input)) => point == input,
+/// Returns whether an output can write a point: the units are equal, or one of them is not known.
+pub fn unit_fits(point: Option<&str>, output: Option<&str>) -> bool {
+    match (point, output) {
+        (Some(point), Some(output)) => point == output,
         _ => true,
     }
 }
@@ -326,6 +373,7 @@ fn bind_input(input: &Input, asked: &[String], problems: &mut Vec<Problem>) -> I
         name: input.name.clone(),
         value_type: input.value_type,
         unit: input.unit.clone(),
+        conversions: Vec::new(),
         patterns,
     }
 }

@@ -96,6 +96,8 @@ pub struct InputPlan {
     pub samples: Vec<PointNumber>,
     /// The number of points without a unit, which are assumed to have the input's.
     pub unit_assumed: u64,
+    /// The number of points with another unit, whose readings are converted.
+    pub converted: u64,
 }
 
 /// Checks a request against the manifest, the points of the site and the other installations; with the matches of its
@@ -123,6 +125,7 @@ pub fn plan_install(
         // Each of them is there, or a problem was found.
         return Err(Problem::of("install", "can't be planned").into());
     };
+    plan.know_conversions(&routes);
     plan.warnings = warnings::of(request.id, &plan.bindings, &inputs, others);
     let limits = (&manifest.limits, request.limits);
     plan.warnings.extend(warnings::of_limits(&plan.bindings, &inputs, &plan.limits, limits));
@@ -145,7 +148,8 @@ pub fn plan_change(
     others: &impl Neighbours,
 ) -> Result<(Plan, Option<Prepared>), Problems> {
     let mut problems = Vec::new();
-    let parts = Parts::check(request, manifest, site, &mut problems);
+    let mut parts = Parts::check(request, manifest, site, &mut problems);
+    parts.bindings.as_mut().into_iter().for_each(|bindings| Arc::make_mut(bindings).keep_conversions(before));
     let mut matched = None;
     if let Some(bindings) = parts.bindings.as_ref().filter(|bindings| ***bindings != *before) {
         problems.extend(find_cycle(request.id, bindings, others));
@@ -156,6 +160,7 @@ pub fn plan_change(
         return Err(Problem::of("revision", "can't be planned").into());
     };
     let (inputs, routes) = matched.unzip();
+    routes.iter().for_each(|routes| plan.know_conversions(routes));
     plan.inputs = inputs.unwrap_or_default();
     if routes.is_some() {
         plan.warnings = warnings::of(request.id, &plan.bindings, &plan.inputs, others);
@@ -163,6 +168,15 @@ pub fn plan_change(
     let limits = (&manifest.limits, request.limits);
     plan.warnings.extend(warnings::of_limits(&plan.bindings, &plan.inputs, &plan.limits, limits));
     Ok((plan, routes))
+}
+
+impl Plan {
+    /// Keeps how readings are converted in the revision, whatever a later version of the program knows of units.
+    fn know_conversions(&mut self, routes: &Prepared) {
+        for (number, input) in Arc::make_mut(&mut self.bindings).inputs.iter_mut().enumerate() {
+            input.conversions = routes.conversions(number);
+        }
+    }
 }
 
 /// The parts of a revision as far as a request has them right.
@@ -216,8 +230,13 @@ fn match_points(
     points: &impl Points,
     problems: &mut Vec<Problem>,
 ) -> (Vec<InputPlan>, Prepared) {
-    let empty =
-        |name: &SlotName| InputPlan { name: name.clone(), points: 0, samples: Vec::new(), unit_assumed: 0 };
+    let empty = |name: &SlotName| InputPlan {
+        name: name.clone(),
+        points: 0,
+        samples: Vec::new(),
+        unit_assumed: 0,
+        converted: 0,
+    };
     let mut plans: Vec<InputPlan> = bindings.inputs.iter().map(|input| empty(&input.name)).collect();
     let mut routes = Prepared::new(&bindings.inputs);
     let stays = |input: u16| {
@@ -242,8 +261,10 @@ fn match_points(
             if plan.samples.len() < MAX_SAMPLES {
                 plan.samples.push(number);
             }
-            if unit.is_none() && bindings.inputs[input].unit.is_some() {
-                plan.unit_assumed += 1;
+            match (unit, bindings.inputs[input].unit.as_deref()) {
+                (None, Some(_)) => plan.unit_assumed += 1,
+                (Some(own), Some(wanted)) if own != wanted => plan.converted += 1,
+                _ => {}
             }
         }
         let more = routes.left_out().iter().enumerate().skip(told).filter(|(_, left)| !stays(left.input));
@@ -303,11 +324,12 @@ fn point_problem(
     let name = &bindings.inputs[usize::from(left.input)].name;
     let field = format!("bindings.{name}");
     match &left.reason {
-        LeftOutReason::Unit { point, input } => {
-            let message = format!("the point {path} has the unit {point}, and the input {name} has {input}");
+        LeftOutReason::Unit { point, input, why } => {
+            let message =
+                format!("the point {path} has the unit {point}, and the input {name} has {input}: {why}");
             Problem::of(field, message)
                 .because(Cause::UnitMismatch)
-                .hint("units are not converted yet: bind points with the input's unit")
+                .hint("bind points whose unit can be converted into the input's")
         }
         LeftOutReason::SameEntity { entity } => {
             let first = routes.point_of(left.input, entity).and_then(|number| points.path(number));

@@ -19,8 +19,9 @@ use std::sync::Arc;
 
 use hashbrown::{HashMap, HashSet};
 
-use crate::binding::{InputBinding, unit_fits};
+use crate::binding::{InputBinding, Known, convert};
 use crate::pattern::Pattern;
+use crate::unit::{Conversion, NoConversion};
 use ironloom_types::ids::{PointNumber, PointPath};
 
 pub use by_text::NumbersByText;
@@ -119,8 +120,8 @@ pub struct Rematched {
 pub enum LeftOutReason {
     /// An earlier point gives the same entity by another pattern of the input.
     SameEntity { entity: String },
-    /// The units differ.
-    Unit { point: String, input: String },
+    /// The units differ, and one can't be had in the other.
+    Unit { point: String, input: String, why: NoConversion },
 }
 
 impl fmt::Display for LeftOutReason {
@@ -129,7 +130,9 @@ impl fmt::Display for LeftOutReason {
             Self::SameEntity { entity } => {
                 write!(f, "another point is already the entity {entity:?} of this input")
             }
-            Self::Unit { point, input } => write!(f, "its unit is {point}, and the input's {input}"),
+            Self::Unit { point, input, why } => {
+                write!(f, "its unit is {point}, and the input's {input}: {why}")
+            }
         }
     }
 }
@@ -144,9 +147,27 @@ struct Lane {
 
 struct LaneInput {
     unit: Option<Arc<str>>,
+    /// Those of the binding, and then those of each unit that has come.
+    conversions: Vec<Known>,
     /// Kept only where the input has several patterns: two paths that match one pattern always differ in what
     /// it captures.
     taken: Option<Taken>,
+}
+
+/// The most units of an input whose conversions are kept. Others are worked out for each of their points.
+const MAX_KNOWN: usize = 64;
+
+impl LaneInput {
+    fn convert(&mut self, unit: Option<&str>) -> Result<Option<Conversion>, NoConversion> {
+        let conversion = convert(&self.conversions, unit, self.unit.as_deref())?;
+        if let (Some(unit), Some(conversion)) = (unit, conversion)
+            && self.conversions.len() < MAX_KNOWN
+            && self.conversions.iter().all(|known| *known.unit != *unit)
+        {
+            self.conversions.push(Known { unit: unit.into(), conversion });
+        }
+        Ok(conversion)
+    }
 }
 
 /// The entities of an input that points give so far.
@@ -418,6 +439,7 @@ impl Lane {
     fn new(inputs: &[InputBinding]) -> Self {
         let input = |input: &InputBinding| LaneInput {
             unit: input.unit.clone(),
+            conversions: input.conversions.clone(),
             taken: (input.patterns.len() > 1).then(Taken::default),
         };
         Self { inputs: inputs.iter().map(input).collect(), entities: Arc::default(), uses: Vec::new() }
@@ -436,19 +458,21 @@ impl Lane {
         let (lane, input) = (slot.lane(), slot.input());
         let refuse = |reason| LeftOut { lane, input, point, reason };
         let wanted = &mut self.inputs[usize::from(input)];
-        if !unit_fits(unit, wanted.unit.as_deref()) {
-            let text = |unit: Option<&str>| unit.unwrap_or_default().to_owned();
-            return Err(refuse(LeftOutReason::Unit {
-                point: text(unit),
-                input: text(wanted.unit.as_deref()),
-            }));
-        }
+        let conversion = match wanted.convert(unit) {
+            Ok(conversion) => conversion,
+            Err(why) => {
+                let text = |unit: Option<&str>| unit.unwrap_or_default().to_owned();
+                let (point, input) = (text(unit), text(wanted.unit.as_deref()));
+                return Err(refuse(LeftOutReason::Unit { point, input, why }));
+            }
+        };
         entity.clear();
         candidate.pattern.write_entity(path, entity);
         let number = self.entities.intern(entity);
         if wanted.taken.as_mut().is_some_and(|taken| !taken.take(number, point)) {
             return Err(refuse(LeftOutReason::SameEntity { entity: entity.clone() }));
         }
+        self.entities.convert(input, number, conversion);
         let at = number as usize;
         if at >= self.uses.len() {
             self.uses.resize(at + 1, 0);

@@ -22,6 +22,7 @@ pub(crate) fn bindings(installation: &str, input: &str, output: Option<&str>) ->
             name: name("in"),
             value_type,
             unit: None,
+            conversions: Vec::new(),
             patterns: vec![Pattern::new(input).unwrap()],
         }],
         outputs: vec![OutputBinding {

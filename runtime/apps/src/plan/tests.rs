@@ -1,8 +1,10 @@
 //! Plans of installs: matches, problems and warnings.
 
 use super::*;
+use crate::binding::Known;
 use crate::quantity::{Bytes, Count, Span};
 use crate::testing::PIGS;
+use crate::unit::Conversion;
 
 /// A request that somebody makes.
 struct Asked {
@@ -83,7 +85,7 @@ fn a_plan_says_what_would_match() {
     let plan = plan(&request(&["a/{tag}/weight"]), &points).unwrap();
     let samples = vec![PointNumber(0), PointNumber(2)];
     let name = slot("weight");
-    assert_eq!(plan.inputs[0], InputPlan { name, points: 2, samples, unit_assumed: 1 });
+    assert_eq!(plan.inputs[0], InputPlan { name, points: 2, samples, unit_assumed: 1, converted: 0 });
     assert_eq!(plan.timezone, "Europe/Berlin");
     assert_eq!(plan.limits.cpu, 300_000_000);
     assert_eq!(plan.settings["breed"], "duroc");
@@ -93,14 +95,27 @@ fn a_plan_says_what_would_match() {
 }
 
 #[test]
+fn points_in_other_units_are_converted_which_the_revision_keeps() {
+    let points = [("a/1/weight", Some("g")), ("a/2/weight", Some("t")), ("a/3/weight", Some("kg"))];
+    let plan = plan(&request(&["a/{tag}/weight"]), &points).unwrap();
+    assert_eq!((plan.inputs[0].points, plan.inputs[0].converted), (3, 2));
+    let known =
+        |unit: &str, factor| Known { unit: unit.into(), conversion: Conversion { factor, offset: 0.0 } };
+    assert_eq!(plan.bindings.inputs[0].conversions, [known("g", 0.001), known("t", 1000.0)]);
+    let said = "2 of the 3 points of the input weight are in other units and are converted to kg: g × 0.001, t × 1000";
+    assert!(plan.warnings.iter().any(|warning| warning == said), "{:?}", plan.warnings);
+}
+
+#[test]
 fn points_that_do_not_fit_are_named() {
-    let error = plan(&request(&["a/{tag}/weight"]), &[("a/1/weight", Some("g"))]).unwrap_err();
-    assert!(error.contains("a/1/weight has the unit g, and the input weight has kg"), "{error}");
+    let error = plan(&request(&["a/{tag}/weight"]), &[("a/1/weight", Some("s"))]).unwrap_err();
+    let said = "a/1/weight has the unit s, and the input weight has kg: they measure different things";
+    assert!(error.contains(said), "{error}");
     let points = [("x/0", None), ("x/1", None), ("y/1", None)];
     let error = plan(&request(&["x/{tag}", "y/{tag}"]), &points).unwrap_err();
     assert!(error.contains("the points x/1 and y/1 both give the entity"), "{error}");
     let many: Vec<String> = (0..50).map(|n| format!("a/{n}/weight")).collect();
-    let many: Vec<_> = many.iter().map(|path| (path.as_str(), Some("g"))).collect();
+    let many: Vec<_> = many.iter().map(|path| (path.as_str(), Some("s"))).collect();
     let error = plan(&request(&["a/{tag}/weight"]), &many).unwrap_err();
     assert_eq!(error.lines().count(), MAX_POINT_PROBLEMS + 1);
 }

@@ -1,7 +1,7 @@
 //! Warnings for the admin about an install that don't refuse it.
 
 use crate::allowance::{LimitKind, PartialLimits};
-use crate::binding::{Bindings, InputBinding, Target};
+use crate::binding::{Bindings, InputBinding, Known, Target};
 use crate::manifest::OutputKind;
 use crate::pattern::Pattern;
 use crate::plan::InputPlan;
@@ -12,6 +12,9 @@ use ironloom_types::limits::Limits;
 /// The most installations that write the same points and are named for an output.
 const MOST_OTHERS: usize = 10;
 
+/// The most units that are named where readings are converted.
+const MOST_UNITS: usize = 10;
+
 /// Returns the warnings about points, in sentences.
 pub(super) fn of(
     id: &InstallationId,
@@ -21,10 +24,22 @@ pub(super) fn of(
 ) -> Vec<String> {
     let mut warnings = Vec::new();
     for (plan, input) in inputs.iter().zip(&bindings.inputs) {
-        let InputPlan { name, points, unit_assumed, .. } = plan;
+        let InputPlan { name, points, unit_assumed, converted, .. } = plan;
         if let Some(unit) = input.unit.as_deref().filter(|_| *unit_assumed > 0) {
             warnings.push(format!(
                 "{unit_assumed} of the {points} points of the input {name} have no unit and are taken to be in {unit}"
+            ));
+        }
+        if let Some(unit) = input.unit.as_deref().filter(|_| *converted > 0) {
+            let ways: Vec<String> = input
+                .conversions
+                .iter()
+                .take(MOST_UNITS)
+                .map(|Known { unit, conversion }| format!("{unit} {conversion}"))
+                .collect();
+            warnings.push(format!(
+                "{converted} of the {points} points of the input {name} are in other units and are converted to {unit}: {}",
+                ways.join(", ")
             ));
         }
         if *points == 0 && !input.patterns.is_empty() {

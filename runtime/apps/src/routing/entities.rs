@@ -1,8 +1,10 @@
 //! The entities of one lane, each with a number.
 
+use hashbrown::HashMap;
 use parking_lot::{RwLock, RwLockReadGuard};
 
 use super::by_text::NumbersByText;
+use crate::unit::Conversion;
 
 /// The texts of entities that are gone may take this many bytes, or as many as the others, before they are let go.
 const LEFT_OVER: usize = 64 << 10;
@@ -23,6 +25,8 @@ struct Inner {
     numbers: NumbersByText,
     /// Bytes of the heap whose entities are forgotten.
     left_over: usize,
+    /// The conversions of readings of an input and an entity, for those that are converted. One point at a time gives both.
+    conversions: HashMap<(u16, u32), Conversion>,
 }
 
 #[derive(Clone, Copy)]
@@ -110,8 +114,26 @@ impl Entities {
     /// Forgets entities that no point has any more and whose readings nobody waits for.
     pub(super) fn forget(&self, numbers: impl IntoIterator<Item = u32>) {
         let mut inner = self.0.write();
-        numbers.into_iter().for_each(|number| inner.forget(number));
+        for number in numbers {
+            inner.forget(number);
+            if !inner.conversions.is_empty() {
+                inner.conversions.retain(|(_, entity), _| *entity != number);
+            }
+        }
         inner.shrink();
+    }
+
+    /// Says how the readings of an input and an entity come in from now on.
+    pub(super) fn convert(&self, input: u16, entity: u32, conversion: Option<Conversion>) {
+        // Most need none, and then nobody who reads has to wait.
+        if conversion.is_none() && self.0.read().conversions.is_empty() {
+            return;
+        }
+        let conversions = &mut self.0.write().conversions;
+        match conversion {
+            Some(conversion) => conversions.insert((input, entity), conversion),
+            None => conversions.remove(&(input, entity)),
+        };
     }
 
     /// Looks at them. New ones wait until what is returned is dropped.
@@ -147,6 +169,12 @@ impl EntitiesRead<'_> {
     /// The number of an entity, if a point has it.
     pub fn number(&self, text: &str) -> Option<u32> {
         self.0.find(text, self.0.numbers.hash(text))
+    }
+
+    /// The conversion of readings of an input and an entity.
+    #[inline]
+    pub fn conversion(&self, input: u16, entity: u32) -> Option<Conversion> {
+        if self.0.conversions.is_empty() { None } else { self.0.conversions.get(&(input, entity)).copied() }
     }
 
     /// The number of numbers given, those of forgotten ones too.

@@ -3,7 +3,7 @@
 
 use super::index::{Candidate, PatternIndex};
 use super::{Lane, LeftOut, Match, patterns};
-use crate::binding::InputBinding;
+use crate::binding::{InputBinding, Known};
 use ironloom_types::ids::{PointNumber, PointPath};
 
 /// The matches of a lane's inputs among the first points.
@@ -63,6 +63,13 @@ impl Prepared {
     /// The points that were left out so far.
     pub fn left_out(&self) -> &[LeftOut] {
         &self.left_out
+    }
+
+    /// The conversions of an input's readings, in the order of units.
+    pub fn conversions(&self, input: usize) -> Vec<Known> {
+        let mut known = self.lane.inputs[input].conversions.clone();
+        known.sort_unstable_by(|one, other| one.unit.cmp(&other.unit));
+        known
     }
 
     /// The point that gives an entity of an input.

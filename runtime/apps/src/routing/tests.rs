@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::manifest::ValueType;
 use crate::pattern::Pattern;
+use crate::unit;
 use ironloom_types::ids::SlotName;
 
 fn input(unit: Option<&str>, patterns: &[&str]) -> InputBinding {
@@ -14,6 +15,7 @@ fn input(unit: Option<&str>, patterns: &[&str]) -> InputBinding {
         name: SlotName::new("in").unwrap(),
         value_type: ValueType::Real,
         unit: unit.map(Arc::from),
+        conversions: Vec::new(),
         patterns: patterns.iter().map(|text| Pattern::new(text).unwrap()).collect(),
     }
 }
@@ -67,8 +69,13 @@ fn a_second_point_of_an_entity_and_another_unit_are_left_out_and_reported() {
     let left_out = table.add_point(PointNumber(1), &path("new/1"), None);
     let reason = LeftOutReason::SameEntity { entity: "1".to_owned() };
     assert_eq!(left_out, [LeftOut { lane: 3, input: 0, point: PointNumber(1), reason }]);
-    let left_out = table.add_point(PointNumber(2), &path("new/2"), Some("g"));
-    let reason = LeftOutReason::Unit { point: "g".to_owned(), input: "kg".to_owned() };
+    let left_out = table.add_point(PointNumber(2), &path("new/2"), Some("s"));
+    let unit = |point: &str| LeftOutReason::Unit {
+        point: point.to_owned(),
+        input: "kg".to_owned(),
+        why: NoConversion::Unlike,
+    };
+    let reason = unit("s");
     assert_eq!(left_out, [LeftOut { lane: 3, input: 0, point: PointNumber(2), reason }]);
     // What was left out for its unit has taken no entity.
     assert_eq!(table.add_point(PointNumber(3), &path("old/2"), None), []);
@@ -106,7 +113,8 @@ impl Naive {
                     let Some(entity) = input.patterns.iter().find_map(|pattern| pattern.entity(path)) else {
                         continue;
                     };
-                    if unit_fits(*unit, input.unit.as_deref()) && taken.insert((lane, number, entity.clone()))
+                    if unit::between(*unit, input.unit.as_deref()).is_ok()
+                        && taken.insert((lane, number, entity.clone()))
                     {
                         found.push((lane, number as u16, entity));
                     } else {
@@ -149,7 +157,7 @@ fn text(segments: &[u8]) -> String {
 }
 
 fn unit() -> impl Strategy<Value = &'static str> {
-    prop_oneof![Just("kg"), Just("g")]
+    prop_oneof![Just("kg"), Just("s"), Just("g")]
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -263,7 +271,8 @@ fn points_are_matched_anew_and_free_their_entities() {
     assert_eq!(shown(&table, 0), both("a"));
     // Its unit no longer fits the first input, so that the other point is the entity now.
     let rematched = table.replace_points([replaced(0, Some("s"), false)], known);
-    let reason = LeftOutReason::Unit { point: "s".to_owned(), input: "kg".to_owned() };
+    let why = NoConversion::Unlike;
+    let reason = LeftOutReason::Unit { point: "s".to_owned(), input: "kg".to_owned(), why };
     let left_out = vec![LeftOut { lane: 2, input: 0, point: PointNumber(0), reason }];
     let were_left_out = vec![WasLeftOut { lane: 2, input: 0, point: PointNumber(1) }];
     assert_eq!(rematched, Rematched { were_left_out, left_out });
@@ -331,8 +340,37 @@ fn an_entity_whose_point_lost_its_match_by_a_unit_is_kept_for_what_waits() {
         unit,
         is_removed,
     };
-    table.replace_points([replaced(0, Some("g"), false)], |_| None);
+    table.replace_points([replaced(0, Some("s"), false)], |_| None);
     table.replace_points([replaced(1, None, true)], |_| None);
     let entities = table.entities(0).unwrap();
     assert_eq!(entities.read().text(waits.entity()), "1");
+}
+
+#[test]
+fn an_entity_has_the_conversion_of_the_point_that_gives_it() {
+    let kept = Known { unit: "g".into(), conversion: Conversion { factor: 2.0, offset: 1.0 } };
+    let input =
+        InputBinding { conversions: vec![kept.clone()], ..input(Some("kg"), &["old/{x}", "new/{x}"]) };
+    let mut table = RoutingTable::new();
+    table.set_lane(3, &[input], []);
+    let entities = table.entities(3).unwrap();
+    let conversion = |entity: &str| {
+        let read = entities.read();
+        read.conversion(0, read.number(entity).unwrap())
+    };
+    let paths = ["old/1", "old/2", "old/3", "new/1"].map(path);
+    for (number, unit) in [Some("g"), Some("t"), None, Some("kg")].into_iter().enumerate() {
+        table.add_point(PointNumber(number as u32), &paths[number], unit);
+    }
+    assert_eq!(conversion("1"), Some(kept.conversion), "the revision's goes before the library's");
+    assert_eq!(conversion("2"), Some(Conversion { factor: 1000.0, offset: 0.0 }));
+    assert_eq!(conversion("3"), None);
+    // With the first point gone, the one that waited gives the entity, and its readings need no conversion.
+    let removed = Replaced { number: PointNumber(0), path: &paths[0], unit: None, is_removed: true };
+    table.replace_points([removed], |number| Some((&paths[number.0 as usize], Some("kg"))));
+    assert_eq!(conversion("1"), None);
+    // One that is given a unit is converted from then on.
+    let given = Replaced { number: PointNumber(2), path: &paths[2], unit: Some("t"), is_removed: false };
+    table.replace_points([given], |_| None);
+    assert_eq!(conversion("3"), Some(Conversion { factor: 1000.0, offset: 0.0 }));
 }

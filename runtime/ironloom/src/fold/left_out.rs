@@ -111,6 +111,7 @@ mod tests {
     use super::super::points::Points;
     use super::*;
     use ironloom_apps::routing::LeftOutReason;
+    use ironloom_apps::unit::NoConversion;
     use ironloom_types::readings::NewPoint;
 
     #[test]
@@ -119,7 +120,8 @@ mod tests {
         let path = |number: u32| PointPath::new(&format!("a/{number}")).unwrap();
         let new = |number| (PointNumber(number), Some(NewPoint { path: path(number), unit: None }));
         points.add((0..100).map(new));
-        let reason = LeftOutReason::Unit { point: "g".to_owned(), input: "kg".to_owned() };
+        let why = NoConversion::Unlike;
+        let reason = LeftOutReason::Unit { point: "s".to_owned(), input: "kg".to_owned(), why };
         let left_out =
             |number| LeftOut { lane: 3, input: 1, point: PointNumber(number), reason: reason.clone() };
         let all: Vec<LeftOut> = (0..100).map(left_out).collect();
@@ -129,7 +131,10 @@ mod tests {
         let of_lane = counted.of(3);
         assert_eq!((of_lane.count, of_lane.samples.len()), (100, SAMPLES));
         assert_eq!(of_lane.samples[1].point, path(1));
-        assert_eq!(of_lane.samples[1].reason, "its unit is g, and the input's kg");
+        assert_eq!(
+            of_lane.samples[1].reason,
+            "its unit is s, and the input's kg: they measure different things"
+        );
         let was = |input, number| WasLeftOut { lane: 3, input, point: PointNumber(number) };
         counted.forget(&[was(1, 1), was(1, 50)]);
         let of_lane = counted.of(3);

@@ -6,6 +6,7 @@ use crate::fold::queue::{RowNote, Slice};
 use ironloom_apps::binding::InputBinding;
 use ironloom_apps::manifest::ValueType;
 use ironloom_apps::routing::Entities;
+use ironloom_apps::unit::Conversion;
 use ironloom_sandbox::{Batch, Frame, Quality as WitQuality, Values};
 use ironloom_types::clock::Timestamp;
 use ironloom_types::ids::Sequence;
@@ -137,7 +138,8 @@ pub(crate) fn build(
             let column =
                 columns[note.input as usize].get_or_insert_with(|| Column::new(input.value_type, rows));
             let quality = chunk.columns.quality(row);
-            if let Err(problem) = push_value(&mut column.values, chunk.columns.value(row)) {
+            let conversion = names.conversion(note.input, note.entity);
+            if let Err(problem) = push_value(&mut column.values, chunk.columns.value(row), conversion) {
                 unfit.push((place, unfit_reason(&problem, input)));
                 place += 1;
                 continue;
@@ -191,16 +193,20 @@ fn frames(columns: Vec<Option<Column>>, inputs: &[InputBinding]) -> (Vec<Frame>,
     (frames, places)
 }
 
-/// A batch of one reading.
+/// A batch of one reading, of a point that has this unit.
 pub(crate) fn single(
     input: &InputBinding,
     entity: &str,
     at: Timestamp,
     quality: Quality,
-    value: ValueRef<'_>,
+    (value, unit): (ValueRef<'_>, Option<&str>),
 ) -> Result<Batch, String> {
     let mut column = Column::new(input.value_type, 1);
-    push_value(&mut column.values, value).map_err(|problem| unfit_reason(&problem, input))?;
+    let conversion = input.convert(unit).map_err(|why| {
+        let (own, wanted) = (unit.unwrap_or_default(), input.unit.as_deref().unwrap_or_default());
+        format!("unit: {own} can't be had in {wanted}: {why}")
+    })?;
+    push_value(&mut column.values, value, conversion).map_err(|problem| unfit_reason(&problem, input))?;
     column.push_quality(quality);
     let slot = input.name.to_string();
     let Column { quality, values, .. } = column;
@@ -224,8 +230,13 @@ fn span(slices: &[Slice]) -> (Sequence, Sequence, Timestamp) {
     (first.note.sequence(first.from), last.note.sequence(last.to - 1), last.note.time(last.to - 1))
 }
 
-/// Adds a value, converted where that loses nothing.
-fn push_value(values: &mut Values, value: ValueRef<'_>) -> Result<(), String> {
+/// Adds a value, in the input's unit, and in its type where that loses nothing.
+fn push_value(
+    values: &mut Values,
+    value: ValueRef<'_>,
+    conversion: Option<Conversion>,
+) -> Result<(), String> {
+    let value = conversion.map_or(Ok(value), |conversion| converted(value, conversion))?;
     match (values, value) {
         (Values::Reals(column), ValueRef::Real(value)) => column.push(value),
         (Values::Reals(column), ValueRef::Integer(value)) => {
@@ -246,6 +257,20 @@ fn push_value(values: &mut Values, value: ValueRef<'_>) -> Result<(), String> {
         (_, value) => return Err(describe(value)),
     }
     Ok(())
+}
+
+/// A number in another unit. Whatever else it is has none.
+fn converted(value: ValueRef<'_>, conversion: Conversion) -> Result<ValueRef<'_>, String> {
+    let real = match value {
+        ValueRef::Real(real) => real,
+        ValueRef::Integer(integer) => exact_real(integer).ok_or_else(|| integer.to_string())?,
+        other => return Ok(other),
+    };
+    let converted = conversion.apply(real);
+    if real.is_finite() && !converted.is_finite() {
+        return Err(format!("{real} {conversion}"));
+    }
+    Ok(ValueRef::Real(converted))
 }
 
 /// The real of the same value, where there is one.
@@ -281,6 +306,23 @@ fn describe(value: ValueRef<'_>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_number_in_another_unit_is_converted_and_then_has_to_be_of_the_type() {
+        let tonnes = Conversion { factor: 1_000.0, offset: 0.0 };
+        let push = |values: &mut Values, value| push_value(values, value, Some(tonnes));
+        let mut integers = Values::Integers(Vec::new());
+        push(&mut integers, ValueRef::Integer(2)).unwrap();
+        push(&mut integers, ValueRef::Real(0.25)).unwrap();
+        assert_eq!(push(&mut integers, ValueRef::Real(0.00025)), Err("0.25".to_owned()));
+        push(&mut integers, ValueRef::Missing).unwrap();
+        assert!(matches!(integers, Values::Integers(all) if all == [2_000, 250, 0]));
+        let mut reals = Values::Reals(Vec::new());
+        push(&mut reals, ValueRef::Integer(-3)).unwrap();
+        assert!(push(&mut reals, ValueRef::Real(1e306)).is_err(), "beyond what a number holds");
+        assert!(push(&mut reals, ValueRef::Text("heavy")).is_err());
+        assert!(matches!(reals, Values::Reals(all) if all == [-3_000.0]));
+    }
 
     #[test]
     fn numbers_are_converted_only_where_nothing_is_lost() {

@@ -232,6 +232,7 @@ mod tests {
             name: SlotName::new("in").unwrap(),
             value_type: ValueType::Real,
             unit: None,
+            conversions: Vec::new(),
             patterns: patterns.to_vec(),
         }];
         let mut expected = Vec::new();

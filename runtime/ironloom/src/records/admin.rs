@@ -14,7 +14,7 @@ use ironloom_types::ids::{Digest, Generation, InstallationId, PointNumber, Seque
 use ironloom_types::work::Gap;
 
 /// The version that is written.
-pub(crate) const VERSION: u8 = 3;
+pub(crate) const VERSION: u8 = 4;
 
 /// One change. New variants go to the end: their order is the format.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -109,7 +109,7 @@ macro_rules! new_installation {
     "3034303430343034303430343034303430343034303430343034303430343034303430343034303430343034303430343034",
     "303430343034010101038507477368613235363a3034303430343034303430343034303430343034",
     "3034303430343034303430343034303430343034303430343034303430343034303430343034303430343034010677656967",
-    "68740201026b6701116661726d2f7b7069677d2f77656967687401046761696e000201046b672f64010e617070732f706967",
+    "68740201026b670001116661726d2f7b7069677d2f77656967687401046761696e000201046b672f64010e617070732f706967",
     "732f6761696e",
     // One grant: limit, "0, 6..32", low, 60 s, safe "6", not strict.
     "01056c696d697408302c20362e2e3332000180b09dc2df0101013600",
@@ -119,8 +119,8 @@ macro_rules! new_installation {
     };
 }
 /// A list of one.
-const INSTALLED: &str = concat!("5f0100000301", new_installation!());
-const REVISED: &str = concat!("5e0100000d", new_installation!());
+const INSTALLED: &str = concat!("600100000301", new_installation!());
+const REVISED: &str = concat!("5f0100000d", new_installation!());
 const STANDING: &str = concat!(
     "770000000404706967730301840705028080a8b1e39fe7cb17802064650304ac0200050607080902e807010602ac02ac0201056461696c79",
     "80a3050102014d03024647015009746f6f206f6674656e0151047472617004626f6f6d06",
@@ -413,6 +413,7 @@ fn admin_records() -> Vec<(AdminRecord, &'static str)> {
         name: slot("weight"),
         value_type: ValueType::Real,
         unit: Some("kg".into()),
+        conversions: Vec::new(),
         patterns: vec![Pattern::new("farm/{pig}/weight").unwrap()],
     };
     let output = OutputBinding {

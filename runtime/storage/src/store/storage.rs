@@ -13,7 +13,7 @@ use crate::disk::{FileId, Gone, free_bytes};
 use ironloom_types::ids::Epoch;
 
 /// The format of the store that this binary writes.
-pub const FORMAT: u32 = 4;
+pub const FORMAT: u32 = 5;
 /// So many bytes must be free besides twice those of the changes: what an engine takes at once.
 const ROOM_BESIDES: u64 = 16 << 20;
 /// A page ends when its values pass this many bytes, whatever its limit.

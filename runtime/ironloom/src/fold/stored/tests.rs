@@ -10,12 +10,13 @@ use crate::records::admin::PackageRecord;
 use crate::records::alarm::{AlarmRecord, AlarmState, Cleared, ClearedBy, Note};
 use crate::records::commit::DeadLetter;
 use crate::records::installation::{Installation, Revision, Standing};
-use ironloom_apps::binding::{Bindings, InputBinding, OutputBinding, Target};
+use ironloom_apps::binding::{Bindings, InputBinding, Known, OutputBinding, Target};
 use ironloom_apps::grants::{Grants, OutputGrant, Safe, Toward};
 use ironloom_apps::manifest::Severity;
 use ironloom_apps::manifest::{OutputKind, ValueType};
 use ironloom_apps::pattern::Pattern;
 use ironloom_apps::quantity::Span;
+use ironloom_apps::unit::Conversion;
 use ironloom_types::CompiledRef;
 use ironloom_types::effects::OneShot;
 use ironloom_types::ids::{self, AppId, Digest, Ordinal, PointNumber, PointPath, SlotName};
@@ -89,6 +90,7 @@ fn bindings() -> (Bindings, String) {
         name: slot("weight"),
         value_type: ValueType::Real,
         unit: Some("kg".into()),
+        conversions: vec![Known { unit: "g".into(), conversion: Conversion { factor: 0.001, offset: 0.0 } }],
         patterns: vec![pattern("a/{x}"), pattern("b")],
     };
     let own = Target::Default { prefix: "apps/pigs/gain".to_owned() };
@@ -99,11 +101,12 @@ fn bindings() -> (Bindings, String) {
         output("feed", OutputKind::SetPoint, ValueType::Integer, to),
     ];
     let expected = [
-        // One input: its name, a real, its unit, and two patterns.
+        // One input: its name, a real, its unit, one unit that becomes it (times 0.001, plus 0), and two patterns.
         "01",
         "06776569676874",
         "02",
         "01026b67",
+        "010167fca9f1d24d62503f0000000000000000",
         "0205612f7b787d0162",
         // Three outputs, each with name, kind, type, no unit, target. Derived, a text, to `apps/pigs/gain`.
         "03",

@@ -59,7 +59,7 @@ impl Runner {
         match work {
             Work::Readings(offer) if offer.batch.frames.is_empty() => Report::without_call(Outcome::Ok),
             Work::Readings(offer) => self.sandbox.invoke(&app.code, Call::Readings(&offer.batch), env).await,
-            Work::Requeue(letter) => match batch_of(term, letter) {
+            Work::Requeue(letter) => match self.batch_of(term, letter) {
                 Ok(batch) => self.sandbox.invoke(&app.code, Call::Readings(&batch), env).await,
                 Err(problem) => Report::without_call(Outcome::Reject(problem)),
             },
@@ -67,6 +67,16 @@ impl Runner {
                 self.sandbox.invoke(&app.code, Call::Timer { name, due: asked.unwrap_or(*due) }, env).await
             }
         }
+    }
+
+    /// A dead letter as a batch, converted as it would be now.
+    fn batch_of(&self, term: &Term, letter: &DeadLetter) -> Result<Batch, String> {
+        let Some((_, input)) = term.revision.bindings.input(letter.input.as_str()) else {
+            return Err(format!("the input {} no longer exists", letter.input));
+        };
+        let unit = self.shared.points.names().point(letter.point).and_then(|point| point.unit.clone());
+        let value = (letter.value.as_ref(), unit.as_deref());
+        batch::single(input, &letter.entity, letter.at, letter.quality, value)
     }
 }
 
@@ -78,14 +88,6 @@ pub(super) fn seed(generation: Generation, ordinal: Ordinal) -> [u8; 32] {
     hash.update(generation.0.to_le_bytes());
     hash.update(ordinal.0.to_le_bytes());
     hash.finalize().into()
-}
-
-/// A dead letter as a batch, converted as it would be now.
-fn batch_of(term: &Term, letter: &DeadLetter) -> Result<Batch, String> {
-    let Some((_, input)) = term.revision.bindings.input(letter.input.as_str()) else {
-        return Err(format!("the input {} no longer exists", letter.input));
-    };
-    batch::single(input, &letter.entity, letter.at, letter.quality, letter.value.as_ref())
 }
 
 #[cfg(test)]

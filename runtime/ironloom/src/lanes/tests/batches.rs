@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use ironloom_apps::binding::InputBinding;
 use ironloom_sandbox::{Quality as WitQuality, Values};
 use ironloom_types::readings::Value;
 
@@ -243,13 +244,21 @@ fn one_reading_alone_is_converted_like_among_others() {
     let term = lane.newest();
     let inputs = &term.revision.bindings.inputs;
     let batch =
-        batch::single(&inputs[0], "e1", Timestamp(7), Quality::Uncertain, ValueRef::Integer(5)).unwrap();
+        batch::single(&inputs[0], "e1", Timestamp(7), Quality::Uncertain, (ValueRef::Integer(5), None))
+            .unwrap();
     assert_eq!(batch.entities, "e1");
     let frame = &batch.frames[0];
     assert_eq!((frame.slot.as_str(), &frame.entity, &frame.at), ("weight", &vec![0], &vec![7]));
     assert!(matches!(&frame.values, Values::Reals(values) if *values == [5.0]));
     assert_eq!(frame.quality, Some(vec![WitQuality::Uncertain]));
-    let refused =
-        batch::single(&inputs[1], "e1", Timestamp(7), Quality::Good, ValueRef::Real(0.5)).unwrap_err();
+    let single = |input: &InputBinding, value, unit| {
+        batch::single(input, "e1", Timestamp(7), Quality::Good, (value, unit))
+    };
+    let refused = single(&inputs[1], ValueRef::Real(0.5), None).unwrap_err();
     assert_eq!(refused, "type: 0.5 is not a valid integer for input count");
+    let weight = InputBinding { unit: Some("kg".into()), ..inputs[0].clone() };
+    let batch = single(&weight, ValueRef::Integer(5), Some("t")).unwrap();
+    assert!(matches!(&batch.frames[0].values, Values::Reals(values) if *values == [5_000.0]));
+    let refused = single(&weight, ValueRef::Integer(5), Some("m")).unwrap_err();
+    assert_eq!(refused, "unit: m can't be had in kg: they measure different things");
 }
