@@ -250,6 +250,13 @@ impl Manifest {
         read::parse(text)
     }
 
+    /// Says whether its version comes before that of another manifest, by the rules of semver.org.
+    pub fn is_older_than(&self, other: &Self) -> bool {
+        // Both were parsed when they were read.
+        let version = |of: &Self| semver::Version::parse(&of.version).ok();
+        version(self).zip(version(other)).is_some_and(|(own, other)| own < other)
+    }
+
     /// Returns what it declares, as far as that decides what the component may import.
     pub fn declared(&self) -> Declared {
         Declared {

@@ -326,11 +326,14 @@ pub(crate) struct Installation {
 }
 
 /// A revision that readings wait for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct PendingRevision {
     pub revision: Revision,
     /// The first sequence that runs under it.
     pub from: Sequence,
+    /// The version of the app that it runs with, where that isn't the newest revision's package.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
 }
 
 /// Points that match an input of an installation and are left out all the same.

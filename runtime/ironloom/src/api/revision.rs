@@ -12,12 +12,16 @@ use ironloom_apps::allowance::{LimitKind, PartialLimits};
 use ironloom_apps::binding::Patterns;
 use ironloom_apps::grants::OutputGrant;
 use ironloom_apps::quantity::{Bytes, Count, Span};
-use ironloom_types::ids::{Revision, Sequence, SlotName};
+use ironloom_types::ids::{Digest, Revision, Sequence, SlotName};
 
 /// The body of `PATCH /v1/installations/{id}`. What isn't named stays as it is, and null takes away.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct RevisionRequest {
+    /// Another package of the same app. What it doesn't know any more goes, with a warning; what it needs besides is
+    /// given here, too.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub package: Option<Digest>,
     /// The patterns of an input or output, in place of those that it has; null: it is not bound.
     #[serde(deserialize_with = "once::deserialize", skip_serializing_if = "BTreeMap::is_empty")]
     #[schema(value_type = BTreeMap<String, serde_json::Value>)]

@@ -19,7 +19,7 @@ use self::given::{limit, setting, setting_pair};
 pub(super) use self::request::{Asked, File, locate, read};
 use super::client::Client;
 use super::failure::{Failure, Outcome};
-use super::packages::upload;
+use super::packages::{stays, upload};
 use super::{Global, output, show};
 use crate::api::JSON_TYPE;
 use crate::api::facade::{InstallRequest, Installed};
@@ -84,11 +84,7 @@ impl Install {
         let request = asked.request(id, uploaded.info.digest);
         let outcome = self.install(global, client, &request);
         if uploaded.is_new && (self.dry_run || outcome.is_err()) {
-            // Another install may have begun to use it by now, so it isn't taken away.
-            let digest = &request.package;
-            output::note(&format!(
-                "the package stays on the server; `ironloom packages delete {digest}` removes it"
-            ));
+            output::note(&stays(request.package));
         }
         outcome
     }

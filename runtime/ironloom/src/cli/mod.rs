@@ -48,6 +48,7 @@ mod tests;
 mod timers;
 mod r#try;
 mod uninstall;
+mod upgrade;
 
 use std::process::ExitCode;
 
@@ -125,6 +126,8 @@ enum Command {
     Show(show::Show),
     /// Change an installation while it runs
     Set(set::Set),
+    /// Give an installation another version of its app
+    Upgrade(upgrade::Upgrade),
     /// Pause an installation
     Pause(pause::Pause),
     /// Resume an installation that is paused or quarantined
@@ -217,6 +220,7 @@ impl Command {
             Self::List(command) => command.run(global),
             Self::Show(command) => command.run(global),
             Self::Set(command) => command.run(global),
+            Self::Upgrade(command) => command.run(global),
             Self::Pause(command) => command.run(global),
             Self::Resume(command) => command.run(global),
             Self::Logs(command) => command.run(global),

@@ -9,6 +9,7 @@ use super::{Global, PageArgs, described, output};
 use crate::api::PACKAGE_TYPE;
 use crate::api::facade::PackageInfo;
 use ironloom_apps::package::not_packed;
+use ironloom_types::ids::Digest;
 
 /// Lists packages, sends one, shows what an app asks for, or deletes one.
 #[derive(Args, Debug)]
@@ -83,6 +84,11 @@ pub(super) fn upload(client: &Client, package: &str) -> Result<Uploaded, Failure
     }
     let answer = send(client, package)?;
     Ok(Uploaded { info: answer.read()?, is_new: answer.created })
+}
+
+/// Says that a package which was sent for nothing is still there: others may have begun to use it by now.
+pub(super) fn stays(digest: Digest) -> String {
+    format!("the package stays on the server; `ironloom packages delete {digest}` removes it")
 }
 
 /// Sends the package in a file.

@@ -10,13 +10,11 @@ use serde_json::Value as Json;
 use super::client::{Client, segment};
 use super::failure::{Failure, Outcome};
 use super::install::{Asked, File, Given, limit_kind, locate, misuse, read, slot};
-use super::packages::upload;
+use super::packages::{Uploaded, stays, upload};
 use super::{Global, output};
 use crate::api::JSON_TYPE;
-use crate::api::facade::{
-    FieldChange, GrantChanges, Installation, LimitChanges, PackageInfo, Revised, RevisionRequest,
-};
-use ironloom_types::ids::Revision;
+use crate::api::facade::{FieldChange, GrantChanges, Installation, LimitChanges, Revised, RevisionRequest};
+use ironloom_types::ids::{Digest, Revision};
 use ironloom_types::text::clean;
 
 /// Changes an installation while it runs; what isn't named stays as it is.
@@ -24,6 +22,19 @@ use ironloom_types::text::clean;
 pub(super) struct Set {
     /// The installation
     id: String,
+    #[command(flatten)]
+    change: Change,
+}
+
+impl Set {
+    pub(super) fn run(self, global: &Global) -> Outcome {
+        self.change.run(global, &self.id, None)
+    }
+}
+
+/// A change of an installation.
+#[derive(Args, Debug)]
+pub(super) struct Change {
     #[command(flatten)]
     given: Given,
     /// Take a value away: a setting by its name, or limits.NAME, grants.NAME, timezone
@@ -50,8 +61,12 @@ pub(super) struct Set {
     dry_run: bool,
 }
 
-impl Set {
-    pub(super) fn run(self, global: &Global) -> Outcome {
+/// The package that an installation is to have: a file, a digest, or none where the file of --with names it.
+pub(super) struct To<'p>(pub Option<&'p str>);
+
+impl Change {
+    /// Changes an installation; `to` where it is to have another package.
+    pub(super) fn run(&self, global: &Global, id: &str, to: Option<To<'_>>) -> Outcome {
         let client = Client::new(&global.url);
         let (asked, mut places) = match &self.with {
             None => (Asked::default(), Default::default()),
@@ -63,40 +78,44 @@ impl Set {
             },
         };
         self.given.leave_to_flags(&mut places);
-        let outcome = self.change(global, &client, asked);
+        let outcome = self.change(global, &client, id, to, asked);
         outcome.map_err(|failure| match (failure, &self.with) {
             (Failure::Refused(problem), Some(file)) => Failure::Refused(locate(problem, file, &places)),
             (failure, _) => failure,
         })
     }
 
-    fn change(&self, global: &Global, client: &Client, mut asked: Asked) -> Outcome {
+    fn change(
+        &self,
+        global: &Global,
+        client: &Client,
+        id: &str,
+        to: Option<To<'_>>,
+        mut asked: Asked,
+    ) -> Outcome {
         self.given.apply(&mut asked)?;
         if asked.from.is_some() {
             return Err(misuse("`from` says where an install begins; take it out of the file"));
         }
-        if let Some(other) = asked.id.as_ref().filter(|id| id.as_str() != self.id) {
+        if let Some(other) = asked.id.as_ref().filter(|other| other.as_str() != id) {
             return Err(misuse(format!(
-                "the file is of the installation {other}, and {} is to be changed",
-                self.id
+                "the file is of the installation {other}, and {id} is to be changed"
             )));
         }
-        let path = format!("/v1/installations/{}", segment(&self.id));
+        let path = format!("/v1/installations/{}", segment(id));
         let now: Installation = client.get(&path, &[])?.read()?;
-        if let Some(package) = asked.package.take() {
-            let named = upload(client, &package)?.info.digest;
-            if named != now.package {
-                let has = now.package;
-                return Err(misuse(format!(
-                    "the file names another package than {} has, which is {has}",
-                    self.id
-                )));
+        let named = asked.package.take();
+        let package = match &to {
+            Some(To(package)) => {
+                let package = package.map(str::to_owned).or(named);
+                let package = package
+                    .ok_or_else(|| misuse("no package is named, neither as an argument nor by --with"))?;
+                upload(client, &package)?
             }
-        }
-        let package = format!("/v1/packages/{}", segment(&now.package.to_string()));
-        let package: PackageInfo = client.get(&package, &[])?.read()?;
-        self.given.add_settings(&mut asked, &package)?;
-        let request = self.request(asked)?;
+            None => self.present(client, id, &now, named)?,
+        };
+        self.given.add_settings(&mut asked, &package.info)?;
+        let request = self.request(asked, to.is_some().then_some(package.info.digest))?;
         let is_empty = request
             == RevisionRequest {
                 revision: request.revision,
@@ -108,15 +127,43 @@ impl Set {
                 "nothing is to be changed: name it, such as --set NAME=VALUE, or by --with FILE",
             ));
         }
+        let outcome = self.send(global, client, &path, &request);
+        if package.is_new && (self.dry_run || outcome.is_err()) {
+            output::note(&stays(package.info.digest));
+        }
+        outcome
+    }
+
+    /// The package that the installation has. The file may name it, and no other.
+    fn present(
+        &self,
+        client: &Client,
+        id: &str,
+        now: &Installation,
+        named: Option<String>,
+    ) -> Result<Uploaded, Failure> {
+        let has = now.package;
+        if let Some(named) = named
+            && upload(client, &named)?.info.digest != has
+        {
+            return Err(misuse(format!(
+                "the file names another package than {id} has, which is {has}; `ironloom upgrade {id}` changes it"
+            )));
+        }
+        upload(client, &has.to_string())
+    }
+
+    fn send(&self, global: &Global, client: &Client, path: &str, request: &RevisionRequest) -> Outcome {
         let query = [("dry-run", self.dry_run.then(|| "true".to_owned()))];
-        let body = serde_json::to_string(&request).context("the request can't be written")?;
-        let answer = client.patch(&path, &query, JSON_TYPE, body.as_bytes())?;
+        let body = serde_json::to_string(request).context("the request can't be written")?;
+        let answer = client.patch(path, &query, JSON_TYPE, body.as_bytes())?;
         output::one(global, &answer, |revised: Revised| text(&revised, self.dry_run))
     }
 
     /// What is sent.
-    fn request(&self, asked: Asked) -> Result<RevisionRequest, Failure> {
+    fn request(&self, asked: Asked, package: Option<Digest>) -> Result<RevisionRequest, Failure> {
         let mut request = RevisionRequest {
+            package,
             bindings: asked.bindings.into_iter().map(|(name, all)| (name, Some(all))).collect(),
             settings: asked.settings.into_iter().map(|(name, value)| (name, Some(value))).collect(),
             grants: GrantChanges {

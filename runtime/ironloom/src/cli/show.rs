@@ -56,8 +56,9 @@ pub(super) fn text(item: &Installation) -> String {
     line("app", format!("{} {}", item.app, item.version));
     line("package", item.package.to_string());
     line("state", format!("{}, revision {}, generation {}", state(item), item.revision, item.generation));
-    for PendingRevision { revision, from } in &item.pending_revisions {
-        line("", format!("readings wait for revision {revision}, which holds from sequence {from} on"));
+    for PendingRevision { revision, from, version } in &item.pending_revisions {
+        let with = version.as_ref().map_or_else(String::new, |version| format!(" with version {version}"));
+        line("", format!("readings wait for revision {revision}{with}, which holds from sequence {from} on"));
     }
     let lag = &item.lag;
     let readings = if lag.readings == 1 { "reading" } else { "readings" };

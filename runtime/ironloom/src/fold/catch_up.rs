@@ -12,7 +12,7 @@ use super::durable::Durable;
 use super::journal::JournalError;
 use super::queue::{RowNote, Slice};
 use ironloom_types::clock::Timestamp;
-use ironloom_types::ids::{InstallationId, Sequence};
+use ironloom_types::ids::{InstallationId, Sequence, SlotName};
 use ironloom_types::limits::MAX_HOPS;
 
 /// Readings of one input that a lane will never see.
@@ -74,8 +74,8 @@ impl Shared {
         &self,
         waiting: &BTreeMap<u32, Sequence>,
         before: Sequence,
-    ) -> Result<BTreeMap<u32, BTreeMap<u16, Missed>>, JournalError> {
-        let mut missed: BTreeMap<u32, BTreeMap<u16, Missed>> = BTreeMap::new();
+    ) -> Result<BTreeMap<u32, BTreeMap<SlotName, Missed>>, JournalError> {
+        let mut missed: BTreeMap<u32, BTreeMap<SlotName, Missed>> = BTreeMap::new();
         let Some(mut next) = waiting.values().min().copied() else { return Ok(missed) };
         let lanes = waiting.iter().filter_map(|(number, first)| Some((self.lanes.get(*number)?, *first)));
         let lanes: Vec<_> = lanes.map(|(lane, first)| (lane.number, lane.terms(), first)).collect();
@@ -104,10 +104,18 @@ impl Shared {
                     else {
                         continue;
                     };
-                    let is_own = terms.of(sequence).is_some_and(|term| term.route == found.lane());
-                    if is_own && *first <= sequence && run.hops <= MAX_HOPS {
-                        let of_lane = missed.entry(*lane).or_default();
-                        of_lane.entry(found.input()).or_insert_with(|| Missed::at(run.time)).add(run.time);
+                    let term = terms.of(sequence).filter(|term| term.route == found.lane());
+                    let Some(term) = term.filter(|_| *first <= sequence && run.hops <= MAX_HOPS) else {
+                        continue;
+                    };
+                    // Numbers are those of its own revision's inputs.
+                    let input = &term.revision.bindings.inputs[usize::from(found.input())].name;
+                    let of_lane = missed.entry(*lane).or_default();
+                    match of_lane.get_mut(input) {
+                        Some(missed) => missed.add(run.time),
+                        None => {
+                            of_lane.entry(input.clone()).or_insert_with(|| Missed::at(run.time)).add(run.time)
+                        }
                     }
                 }
             }

@@ -13,6 +13,7 @@ use bytes::Bytes;
 use super::durable::Durable;
 use super::invocations::InvocationsError;
 use super::journal::{JournalError, chunk_of};
+use super::overlay::Changes;
 use super::stored::encode;
 use super::stretches::Frozen;
 use super::{FoldPosition, Shared};
@@ -22,7 +23,7 @@ use ironloom_storage::journal::{Block, BlockBuilder, BlockError, Entry, FileErro
 use ironloom_storage::log::{LogError, LogReader};
 use ironloom_storage::store::{AT_ONCE, Applied, Change, Item, Key, Scope, StoreError, Stretch};
 use ironloom_types::changes::StateChanges;
-use ironloom_types::ids::{Epoch, Sequence, StreamId, TenantId};
+use ironloom_types::ids::{Digest, Epoch, Sequence, StreamId, TenantId};
 
 /// Keys of one `apply`.
 const KEYS: usize = 8_000;
@@ -113,13 +114,21 @@ pub(crate) fn write(
     let Frozen { through, mut fold, lanes, purged, is_paid, .. } = frozen;
     let blocks = write_blocks(shared, log, &fold)?;
     failpoint("checkpoint-blocks-synced");
-    write_all_keys(shared, Batch::new(shared, epoch, is_paid), &fold, &blocks, &lanes, through)?;
+    let changed = shared.overlay.through(through);
+    write_all_keys(shared, Batch::new(shared, epoch, is_paid), &fold, &blocks, &lanes, (&changed, through))?;
+    fold.packages_gone = packages_gone(&changed);
     // What was left out is in a record that was applied by now.
     fold.witness = fold.position.max(shared.applied());
     failpoint("checkpoint-keys-durable");
     let position = Change::set(Key::folded(), encode(&fold));
     apply(shared, vec![position], epoch)?;
     failpoint("checkpoint-position-durable");
+    let gone =
+        fold.packages_gone.iter().map(|package| Change::delete(Scope::MAIN.key(Item::Package(*package))));
+    let gone: Vec<_> = gone.collect();
+    if !gone.is_empty() {
+        apply(shared, gone, epoch)?;
+    }
     shared.journal.fold(blocks)?;
     let given_back = shared.overlay.folded(through) + shared.invocations.folded(through);
     shared.give_back(given_back);
@@ -154,15 +163,17 @@ fn write_all_keys(
     fold: &FoldPosition,
     blocks: &[Entry],
     lanes: &[Arc<Durable>],
-    through: Stretch,
+    (changed, through): (&Changes, Stretch),
 ) -> Result<(), CheckpointError> {
     // Before the blocks: after a checkpoint that was cut off they hold the tombstones of its blocks, and
     // the first of those has the key of the first one here.
-    let changed = shared.overlay.through(through);
-    let (ends, others): (Vec<_>, Vec<_>) =
-        changed.iter().partition(|(key, value)| value.is_none() && is_of_others(key));
-    for (key, value) in others {
-        batch.add(key.clone(), value.clone())?;
+    let mut ends = Vec::new();
+    for (key, value) in changed {
+        match (value, key.parse()) {
+            (None, Some((_, Item::Revision(..)))) => ends.push(key),
+            (None, Some((_, Item::Package(_)))) => {}
+            _ => batch.add(key.clone(), value.clone())?,
+        }
     }
     for entry in blocks {
         let (tenant, stream) = (TenantId::MAIN, StreamId::MAIN);
@@ -184,16 +195,22 @@ fn write_all_keys(
         write_state(&mut batch, lane, through)?;
     }
     batch.flush()?;
-    for (key, _) in ends {
+    // Last: a start after a checkpoint that was cut off finds no installation without its revision.
+    for key in ends {
         batch.add(key.clone(), None)?;
     }
     batch.flush()
 }
 
-/// Keys that go last: a start after a checkpoint that was cut off finds no installation without its revision, and no
-/// revision without its package.
-fn is_of_others(key: &Key) -> bool {
-    matches!(key.parse(), Some((_, Item::Revision(..) | Item::Package(_))))
+/// Packages that go. Their keys stay until the fold position is behind the records that name them: a start after a
+/// checkpoint that was cut off reads those records again.
+fn packages_gone(changed: &Changes) -> Vec<Digest> {
+    let gone = changed.iter().filter(|(_, value)| value.is_none());
+    gone.filter_map(|(key, _)| match key.parse() {
+        Some((_, Item::Package(package))) => Some(package),
+        _ => None,
+    })
+    .collect()
 }
 
 fn write_blocks(

@@ -223,6 +223,13 @@ impl Durable {
         self.move_on(cursor);
     }
 
+    /// Takes over alarms that are over, and forgets one-shot timers.
+    pub(super) fn end_holdings(&self, alarms: Vec<AlarmRecord>, timers: &[Box<str>]) {
+        let mut book = self.book.lock();
+        alarms.into_iter().for_each(|alarm| book.alarms.put(alarm));
+        timers.iter().for_each(|name| drop(book.timers.remove(name)));
+    }
+
     /// Goes on behind readings that are about to be dropped. Returns the bookkeeping after it.
     pub(super) fn miss(&self, through: Sequence, gaps: &[Gap]) -> LaneMeta {
         let meta = {

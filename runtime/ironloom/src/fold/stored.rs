@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::records::lane::LaneMeta;
 use ironloom_storage::store::{Item, Key, Scope};
 use ironloom_types::clock::{BUILT_AFTER, SECOND, Timestamp};
-use ironloom_types::ids::{Generation, InstallationId, Position, Sequence};
+use ironloom_types::ids::{Digest, Generation, InstallationId, Position, Sequence};
 use ironloom_types::readings::Progress;
 
 /// The time for which the state of a removed installation and its points are kept, unless they are purged.
@@ -102,6 +102,9 @@ pub(crate) struct FoldPosition {
     pub generation: Generation,
     /// For each generation with readings that wait: the first of them.
     pub pending: Vec<(Generation, Sequence)>,
+    /// Packages that are gone and whose keys may be left: they go after this is written, so that whatever is
+    /// replayed from a position finds the packages that it names.
+    pub packages_gone: Vec<Digest>,
 }
 
 #[cfg(test)]

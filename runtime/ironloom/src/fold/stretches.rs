@@ -132,5 +132,7 @@ fn position_of(shared: &Shared, position: Position) -> FoldPosition {
         points: shared.points.names().given() as u32,
         generation: shared.last_generation(),
         pending: pending.collect(),
+        // Said by the checkpoint that writes it.
+        packages_gone: Vec::new(),
     }
 }

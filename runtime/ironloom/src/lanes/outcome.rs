@@ -22,7 +22,7 @@ use crate::records::commit::{
 use crate::records::lane::{Episodes, LaneMeta, Quarantine};
 use ironloom_sandbox::{Outcome, Report};
 use ironloom_types::clock::Timestamp;
-use ironloom_types::effects::{AlarmKey, Effects, OneShot, state_cost};
+use ironloom_types::effects::{AlarmAct, AlarmKey, Effects, OneShot, state_cost};
 use ironloom_types::ids::{Digest, Ordinal, Revision, SlotName};
 use ironloom_types::readings::{Columns, NewPoint};
 use ironloom_types::work::{LastError, TimerError};
@@ -225,6 +225,8 @@ pub(crate) fn conclude(
         meta.counters.readings += offer.rows as u64;
     }
     let (dead_letters, dead_letters_gone) = letters.finish(&mut meta);
+    let mut effects = effects;
+    keep_known(&mut effects, term, &lane.newest());
     let timers = timers(before, &mut meta, work, done, &effects, time);
     let alarms = alarms::change(term, before, &mut meta, &effects, time);
     let state = effects.state;
@@ -353,6 +355,20 @@ fn failure(
     let kind = if outcome == OutcomeKind::Retry && is_stuck { STUCK } else { outcome.name() };
     let (kind, message) = (kind.to_owned(), message?.to_owned());
     Some(LastError { at: now, kind, message, ordinal: meta.ordinal.next() })
+}
+
+/// Leaves out what the newest version of the app could never end: alarms that it doesn't have, and one-shot timers where
+/// it sets none. Readings of the time of an older version may still raise and set them.
+fn keep_known(effects: &mut Effects, term: &Term, newest: &Term) {
+    if term.number() == newest.number() {
+        return;
+    }
+    if !newest.manifest.schedule {
+        effects.timers.retain(|_, due| due.is_none());
+    }
+    effects.alarms.retain(|change| {
+        matches!(change.act, AlarmAct::Clear { .. }) || newest.manifest.alarm(change.key.0.as_str()).is_some()
+    });
 }
 
 /// The one-shot timers that change, and the next time of a repeating one that ran.

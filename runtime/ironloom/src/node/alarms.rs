@@ -84,6 +84,7 @@ fn show(installation: &InstallationId, generation: Generation, alarm: &AlarmReco
         by: match cleared.by {
             ClearedBy::App => "app",
             ClearedBy::Removed => "removed",
+            ClearedBy::Upgraded => "upgraded",
         }
         .to_owned(),
     };

@@ -160,7 +160,7 @@ impl Node {
         known.collect()
     }
 
-    fn known_or_422(&self, package: Digest) -> Answer<Arc<KnownPackage>> {
+    pub(super) fn known_or_422(&self, package: Digest) -> Answer<Arc<KnownPackage>> {
         self.known(package).ok_or_else(|| {
             Problem::refused("unknown-package", format!("there is no package {package}"))
                 .at(Place::field("package"))

@@ -146,7 +146,12 @@ fn pending_revisions(lane: &Lane) -> Vec<PendingRevision> {
     let (terms, pending) = (lane.terms(), lane.queue.lock().pending());
     let (left, _) = terms.split(pending);
     let before = left.iter().take(left.len() - 1);
-    before.map(|term| PendingRevision { revision: term.number(), from: term.from() }).collect()
+    let newest = terms.newest().revision.package;
+    let pending = before.map(|term| {
+        let version = (term.revision.package != newest).then(|| term.manifest.version.clone());
+        PendingRevision { revision: term.number(), from: term.from(), version }
+    });
+    pending.collect()
 }
 
 /// The settings of a revision, defaults included, as the API has them.

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::{Node, Turn, problems};
 use crate::api::facade::Answer;
+use crate::fold::catch_up::Missed;
 use crate::fold::{BELIEVED_AFTER, Retention, read_aside};
 use crate::lanes::Lane;
 use crate::records::admin::AdminRecord;
@@ -114,13 +115,9 @@ impl Node {
             waiting.iter().map(|(lane, waiting)| (*lane, waiting.first)).collect();
         let missed = read_aside(&self.shared, move |shared| shared.missed(&first, before)).await;
         let missed = missed.map_err(|error| problems::internal(&error))?;
-        let named = missed.into_iter().filter_map(|(number, by_input)| {
-            let lane = self.shared.lanes.get(number).filter(|lane| lane.number == number)?;
-            let gaps = by_input.into_iter().filter_map(|(input, missed)| {
-                let slot = lane.newest().revision.bindings.inputs.get(usize::from(input))?.name.clone();
-                Some(Gap { slot, first: missed.first, last: missed.last, count: missed.count })
-            });
-            Some((number, gaps.collect()))
+        let named = missed.into_iter().map(|(number, by_input)| {
+            let gap = |(slot, Missed { first, last, count })| Gap { slot, first, last, count };
+            (number, by_input.into_iter().map(gap).collect())
         });
         Ok(named.collect())
     }

@@ -1,13 +1,17 @@
 //! Changing an installation while it runs, by a new revision: planned and loaded without a lock, then written while its
 //! lane stands still.
 
+mod asked;
+mod upgrade;
+
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::installations::settings_of;
+use self::asked::Asked;
+use self::upgrade::Ends;
 use super::packages::load_problem;
 use super::{Node, problems};
 use crate::api::facade::{Answer, Match, Place, Problem, Revised, RevisionRequest, changes};
@@ -19,12 +23,12 @@ use crate::lanes::Lane;
 use crate::records::admin::{self, AdminRecord, FROM_HERE};
 use crate::records::installation::{Installation, Revision};
 use crate::records::lane::{LaneMeta, Trouble};
-use ironloom_apps::allowance::{LimitKind, PartialLimits};
-use ironloom_apps::binding::{Bindings, Patterns};
+use ironloom_apps::allowance::LimitKind;
+use ironloom_apps::binding::{Bindings, InputBinding};
 use ironloom_apps::cycles::find_cycle;
 use ironloom_apps::manifest::Manifest;
 use ironloom_apps::plan::{self, MAX_SAMPLES, Plan, Points as _, Site, plan_change};
-use ironloom_apps::problem::{Problem as Wrong, Problems};
+use ironloom_apps::problem::Problems;
 use ironloom_apps::routing::Prepared;
 use ironloom_sandbox::LoadedApp;
 use ironloom_types::clock::Timestamp;
@@ -64,6 +68,11 @@ impl Node {
         check_guard(&lane, &before, request.revision)?;
         let new = self.planned_revision(&lane, &before, &request).await?;
         let _held = self.admin.last_use.hold(new.revision.package);
+        let is_other = new.revision.package != before.revision.package;
+        if is_other {
+            let code = self.load(&new.known, &new.revision.limits).await;
+            upgrade::check_roles(&new.known.manifest, &code.map_err(|error| load_problem(&error))?)?;
+        }
         if dry_run || is_same(&before.revision, &new.revision) {
             if !is_same(&before.revision, &new.revision) {
                 check_pending(&lane, self.first_of(&lane, &request))?;
@@ -99,22 +108,16 @@ impl Node {
         place: OwnedSemaphorePermit,
     ) -> Answer<New> {
         let revision = &before.revision;
-        let known = self.known(revision.package).ok_or_else(|| {
-            problems::internal(&format!("the package {} of {} is missing", revision.package, lane.id))
-        })?;
+        let known = match request.package.filter(|package| *package != revision.package) {
+            Some(package) => self.next_package(lane, package)?,
+            None => self.known(revision.package).ok_or_else(|| {
+                problems::internal(&format!("the package {} of {} is missing", revision.package, lane.id))
+            })?,
+        };
         let manifest = &known.manifest;
         let mut wrong = Vec::new();
-        let settings = settings(manifest, revision, request, &mut wrong);
-        let mut grants = revision.grants.clone();
-        for (name, grant) in &request.grants.outputs {
-            match grant {
-                Some(grant) => drop(grants.outputs.insert(name.clone(), grant.clone())),
-                None => drop(grants.outputs.remove(name)),
-            }
-        }
-        let limits = request.limits.on(PartialLimits::from(&revision.limits));
-        let bindings = bindings(manifest, revision, request, &mut wrong);
-        let timezone = request.timezone.clone().unwrap_or_else(|| Some(revision.timezone.clone()));
+        let asked = Asked::of(before, manifest, request, &mut wrong);
+        let Asked { bindings, grants, settings, limits, timezone, warnings: mut told } = asked;
         let asked = plan::Request {
             id: &lane.id,
             bindings: &bindings,
@@ -134,7 +137,10 @@ impl Node {
                 return Err(problems::not_changed(&Problems(wrong)));
             }
         };
-        let mut warnings = warnings(lane, before, &plan);
+        told.extend(warnings(lane, before, &plan));
+        if known.record.digest != revision.package {
+            told.extend(upgrade::warnings(lane, before, manifest));
+        }
         let rewired = match prepared {
             Some(prepared) => {
                 Some(self.rewired(before, &plan, PreparedRoutes { routes: prepared, changes })?)
@@ -142,12 +148,12 @@ impl Node {
             None => None,
         };
         let Plan { bindings, grants, settings, limits, timezone, warnings: more, .. } = plan;
-        warnings.extend(more);
+        told.extend(more);
         let new = Revision {
             number: ids::Revision(revision.number.0 + 1),
             generation: lane.generation,
             from: FROM_HERE,
-            package: revision.package,
+            package: known.record.digest,
             // In memory once.
             bindings: if *bindings == *revision.bindings { Arc::clone(&revision.bindings) } else { bindings },
             grants,
@@ -156,7 +162,7 @@ impl Node {
             timezone,
             keep_up: request.keep_up.unwrap_or(revision.keep_up),
         };
-        Ok(New { revision: new, known, rewired, warnings, _place: place })
+        Ok(New { revision: new, known, rewired, warnings: told, _place: place })
     }
 
     /// Compares what other bindings match with what the present ones do.
@@ -172,19 +178,20 @@ impl Node {
             old.add(number, path, unit);
             ControlFlow::Continue(())
         });
-        let sorted = |prepared: &Prepared| {
-            let pairs = prepared.matches().iter().map(|(point, matched)| (matched.input(), *point));
+        let (names, numbers) = inputs_of_both(&plan.bindings, &before.revision.bindings);
+        let sorted = |prepared: &Prepared, number: &dyn Fn(u16) -> u16| {
+            let pairs = prepared.matches().iter().map(|(point, matched)| (number(matched.input()), *point));
             let mut pairs: Vec<_> = pairs.collect();
             pairs.sort_unstable();
             pairs
         };
-        let (was, is) = (sorted(&old), sorted(new));
+        let (was, is) = (sorted(&old, &|input| numbers[usize::from(input)]), sorted(new, &|input| input));
         let others = |of: &[(u16, PointNumber)], than: &[(u16, PointNumber)]| -> Vec<Match> {
             let only: Vec<_> = of.iter().filter(|pair| than.binary_search(pair).is_err()).copied().collect();
-            self.matches_of(&plan.bindings, &only)
+            self.matches_of(&names, &only)
         };
         let (newly, no_longer) = (others(&is, &was), others(&was, &is));
-        let mut matches = self.matches_of(&plan.bindings, &is);
+        let mut matches = self.matches_of(&names, &is);
         // Those without any are told, too.
         for input in &plan.inputs {
             if input.points == 0 {
@@ -197,12 +204,12 @@ impl Node {
     }
 
     /// These matches by input, which come in its order, with samples.
-    fn matches_of(&self, bindings: &Bindings, pairs: &[(u16, PointNumber)]) -> Vec<Match> {
+    fn matches_of(&self, names: &[&SlotName], pairs: &[(u16, PointNumber)]) -> Vec<Match> {
         let of_input = |pairs: &[(u16, PointNumber)]| {
-            let input = pairs.first().and_then(|(input, _)| bindings.inputs.get(usize::from(*input)));
+            let input = pairs.first().and_then(|(input, _)| names.get(usize::from(*input)));
             let samples = pairs.iter().take(MAX_SAMPLES).filter_map(|(_, point)| self.point_item(*point));
             Match {
-                input: input.map_or_else(String::new, |input| input.name.to_string()),
+                input: input.map_or_else(String::new, ToString::to_string),
                 points: pairs.len() as u64,
                 samples: samples.collect(),
             }
@@ -270,10 +277,17 @@ impl Node {
             revision.from = self.first_of(lane, request);
         }
         let installation = installed(&lane.installation(), &revision, &known.manifest);
+        let now = self.shared.clock.now();
         let mut meta = lane.book().meta().clone();
-        meta.cron_due = cron_due(&meta, before, &known.manifest, &revision, self.shared.clock.now());
+        meta.cron_due = cron_due(&meta, before, &known.manifest, &revision, now);
         meta.trouble = Trouble::default();
-        let revised = admin::Revised { installation, revision, meta };
+        let ends = match revision.package == before.revision.package {
+            true => Ends::default(),
+            false => Ends::of(&lane.book(), &known.manifest, now),
+        };
+        ends.count(&mut meta);
+        let Ends { alarms, timers } = ends;
+        let revised = admin::Revised { installation, revision, meta, alarms, timers };
         let Rewired { routes, matches, newly, no_longer } = rewired.unwrap_or_default();
         self.shared.keep_routes(routes.into_iter().map(|routes| (lane.generation, routes)).collect());
         let written = self.change(AdminRecord::Revised(Box::new(revised))).await;
@@ -306,6 +320,21 @@ impl Node {
         let pending = self.gives_backlog(lane, request).then(|| lane.queue.lock().pending()).flatten();
         pending.unwrap_or_else(|| self.shared.journal.last().next())
     }
+}
+
+/// The names of the inputs of new bindings, behind them those that only the old ones have; and for each input of the old
+/// ones its place among the names.
+fn inputs_of_both<'b>(new: &'b Bindings, old: &'b Bindings) -> (Vec<&'b SlotName>, Vec<u16>) {
+    let mut names: Vec<&SlotName> = new.inputs.iter().map(|input| &input.name).collect();
+    let places = old.inputs.iter().map(|InputBinding { name, .. }| {
+        let known = names.iter().position(|known| *known == name);
+        known.unwrap_or_else(|| {
+            names.push(name);
+            names.len() - 1
+        }) as u16
+    });
+    let places = places.collect();
+    (names, places)
 }
 
 /// The installation with another newest revision.
@@ -351,52 +380,6 @@ fn check_pending(lane: &Lane, from: Sequence) -> Answer<()> {
 /// Says whether nothing is other than before.
 fn is_same(before: &Revision, after: &Revision) -> bool {
     *before == Revision { number: before.number, from: before.from, ..after.clone() }
-}
-
-/// The bindings as they were asked for, with what the request changes.
-fn bindings(
-    manifest: &Manifest,
-    before: &Revision,
-    request: &RevisionRequest,
-    wrong: &mut Vec<Wrong>,
-) -> BTreeMap<SlotName, Patterns> {
-    let mut bindings = before.bindings.asked();
-    for (name, patterns) in &request.bindings {
-        let is_known = manifest.inputs.iter().any(|input| input.name == *name)
-            || manifest.outputs.iter().any(|output| output.name == *name);
-        match patterns {
-            Some(patterns) => drop(bindings.insert(name.clone(), patterns.clone())),
-            None if is_known => drop(bindings.remove(name)),
-            None => {
-                let message = format!("is neither an input nor an output of {}", manifest.id);
-                wrong.push(Wrong::of(format!("bindings.{name}"), message));
-            }
-        }
-    }
-    bindings
-}
-
-/// The settings as they were asked for, with what the request changes.
-fn settings(
-    manifest: &Manifest,
-    before: &Revision,
-    request: &RevisionRequest,
-    wrong: &mut Vec<Wrong>,
-) -> BTreeMap<SlotName, serde_json::Value> {
-    let mut settings = settings_of(manifest, before);
-    for (name, value) in &request.settings {
-        match value {
-            Some(value) => drop(settings.insert(name.clone(), value.clone())),
-            None if manifest.settings.iter().any(|setting| setting.name == *name) => {
-                settings.remove(name);
-            }
-            None => {
-                let message = format!("is not a setting of {}", manifest.id);
-                wrong.push(Wrong::of(format!("settings.{name}"), message));
-            }
-        }
-    }
-    settings
 }
 
 /// Warnings about limits below what the installation has.

@@ -231,8 +231,9 @@ fn check_packages(
     progress: &mut dyn FnMut(&Looked),
 ) -> Result<(), OfflineError> {
     let files = Files::open(&offline.data.join("packages"))?;
-    let Told { mut packages, .. } = told;
+    let (Told { mut packages, .. }, gone) = (told, offline.fold().packages_gone);
     each(offline, KeyKind::Package, |key, bytes| match decode::<PackageRecord>(bytes) {
+        Ok(record) if gone.contains(&record.digest) => {}
         Ok(record) => drop(packages.entry(record.digest).or_insert_with(|| Some(Box::new(record)))),
         Err(error) => report.add("store", format!("the value of {key}: {error}"), OF_STORE),
     })?;

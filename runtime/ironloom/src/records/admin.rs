@@ -103,6 +103,10 @@ pub(crate) struct Revised {
     pub revision: Revision,
     /// The lane's bookkeeping after it.
     pub meta: LaneMeta,
+    /// Alarms that its package doesn't have: their episodes are over, as they stand here.
+    pub alarms: Vec<AlarmRecord>,
+    /// One-shot timers that end, since its package sets none.
+    pub timers: Vec<Box<str>>,
 }
 
 /// Stands for the sequence that follows the readings before a record, which only the committer knows.

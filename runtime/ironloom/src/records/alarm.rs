@@ -76,6 +76,8 @@ pub(crate) enum ClearedBy {
     App,
     /// The installation is gone.
     Removed,
+    /// The app's next version doesn't have the alarm.
+    Upgraded,
 }
 
 /// A deed or comment of a person.

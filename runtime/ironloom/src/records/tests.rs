@@ -120,7 +120,17 @@ macro_rules! new_installation {
 }
 /// A list of one.
 const INSTALLED: &str = concat!("600100000301", new_installation!());
-const REVISED: &str = concat!("5f0100000d", new_installation!());
+const REVISED: &str = concat!(
+    "9f0100000d",
+    new_installation!(),
+    // One alarm, acknowledged and not cleared, as below; one timer.
+    "01",
+    "07746f6f2d686f74057069672d31060201000634322043656ce707e807",
+    "0001e9070103616e6e00",
+    "01eb07000103647279d00f",
+    "01ec070001026f6b",
+    "0103656767",
+);
 const STANDING: &str = concat!(
     "770000000404706967730301840705028080a8b1e39fe7cb17802064650304ac0200050607080902e807010602ac02ac0201056461696c79",
     "80a3050102014d03024647015009746f6f206f6674656e0151047472617004626f6f6d06",
@@ -448,7 +458,13 @@ fn admin_records() -> Vec<(AdminRecord, &'static str)> {
     };
     let begins = LaneMeta::default();
     let (of, new, meta_of) = (installation.clone(), revision.clone(), begins.clone());
-    let revised = AdminRecord::Revised(Box::new(Revised { installation: of, revision: new, meta: meta_of }));
+    let revised = AdminRecord::Revised(Box::new(Revised {
+        installation: of,
+        revision: new,
+        meta: meta_of,
+        alarms: vec![alarm(AlarmState::Acknowledged, None)],
+        timers: vec!["egg".into()],
+    }));
     let installed = AdminRecord::Installed(vec![NewInstallation { installation, revision, meta: begins }]);
     let (id, generation) = (pigs(), Generation(3));
     vec![

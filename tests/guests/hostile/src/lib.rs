@@ -46,8 +46,6 @@ impl Timers for Hostile {
     }
 }
 
-// Nothing calls it as long as an installation can't change its version: that the export is there, and does no harm, is
-// all that is tested.
 impl Lifecycle for Hostile {
     fn migrate(_previous: &str, _resume: Option<&[u8]>) -> Result<Migration, Failure> {
         panic!("a panic in migrate")
@@ -119,6 +117,8 @@ fn obey(command: &str) -> Result<String, Failure> {
             return Ok(invocation::gaps().iter().map(gap).collect::<Vec<_>>().join(", "));
         }
         "timer" => schedule::set("boom", invocation::now())?,
+        "timer-later" => schedule::set("boom", invocation::now() + Duration::from_secs(86_400))?,
+        "noise" => alarms::raise("noise", "a", "loud")?,
         "timer-again" => schedule::set("again", invocation::now())?,
         _ => return Ok(ask(command)),
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::Applier;
 use crate::fold::durable::{Begin, Durable, Term, Terms};
+use crate::fold::episodes;
 use crate::fold::routes::PreparedRoutes;
 use crate::fold::stored::encode;
 use crate::records::admin::Revised;
@@ -71,7 +72,8 @@ impl Applier {
     }
 
     /// Begins a revision of an installation.
-    pub(super) fn revise(&mut self, Revised { installation, mut revision, meta }: Revised) {
+    pub(super) fn revise(&mut self, revised: Revised) {
+        let Revised { installation, mut revision, meta, alarms, timers } = revised;
         // One that is gone by now is removed by a later record of the log.
         let Some(lane) = self.shared.lanes.of_generation(installation.generation) else { return };
         let known = self.shared.packages.read().get(&revision.package).cloned();
@@ -79,11 +81,16 @@ impl Applier {
             tracing::error!(installation = %lane.id, package = %revision.package, "the package of its revision is missing");
             return;
         };
-        let changes = [
+        let mut changes = vec![
             (Scope::MAIN.key(Item::Installation(lane.id.as_str())), Some(encode(&installation))),
             (revision_key(&lane.id, revision.number), Some(encode(&revision))),
             self.lane_value(&lane.id, lane.generation, &meta, None),
         ];
+        changes.extend(timers.iter().map(|name| (Scope::MAIN.key(Item::Timer(lane.generation, name)), None)));
+        for alarm in &alarms {
+            let is_current = self.shared.is_current(Some(&lane), lane.generation, alarm);
+            episodes::put(is_current, lane.generation, alarm, &mut changes);
+        }
         known.share(&mut revision);
         let before = lane.terms();
         let inputs = &revision.bindings.inputs;
@@ -108,6 +115,7 @@ impl Applier {
         }
         self.ended(&lane, &ended);
         self.shared.overlay.apply(changes);
+        lane.end_holdings(alarms, &timers);
         lane.stand(installation, meta);
         self.end_terms(&lane);
         self.shared.listener.revised(&lane);

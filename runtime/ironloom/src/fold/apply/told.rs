@@ -2,7 +2,7 @@
 
 use super::Applier;
 use crate::fold::durable::Durable;
-use crate::records::admin::AdminRecord;
+use crate::records::admin::{AdminRecord, Revised};
 use crate::records::alarm::AlarmRecord;
 use crate::records::commit::CommitHead;
 use crate::records::installation::Standing;
@@ -78,7 +78,7 @@ impl Applier {
             }
             AdminRecord::Standing { id, standing: Standing::Paused, .. } => stands(id, "paused"),
             AdminRecord::Standing { id, standing: Standing::Running, .. } => stands(id, "running"),
-            AdminRecord::Revised(revised) => stands(&revised.installation.id, "set"),
+            AdminRecord::Revised(revised) => self.tell_revised(revised),
             AdminRecord::Uninstalled { id, .. } => stands(id, "uninstalled"),
             AdminRecord::PackageAdded(package) => {
                 events.tell(What::Package { package: package.digest, change: "added" });
@@ -100,6 +100,27 @@ impl Applier {
                 }
             }
             _ => {}
+        }
+    }
+
+    fn tell_revised(&self, Revised { installation, alarms, .. }: &Revised) {
+        let Some(lane) = self.shared.lanes.of_generation(installation.generation) else { return };
+        let events = &self.shared.metrics.events;
+        let was = lane.installation();
+        let (state, reason) = match was.package == installation.package {
+            true => ("set", None),
+            false => ("upgraded", Some(format!("from version {} to {}", was.version, installation.version))),
+        };
+        events.tell(What::Installation { installation: lane.id.clone(), state, reason });
+        let stood = |alarm: &&AlarmRecord| {
+            lane.book().alarm_numbered(alarm.number).is_some_and(|before| before.state.stands())
+        };
+        let cleared: Vec<_> = alarms.iter().filter(stood).collect();
+        for alarm in cleared.iter().take(ALARMS) {
+            events.tell(of_alarm(&lane.id, lane.generation, alarm, "cleared"));
+        }
+        if let Some(changes) = cleared.len().checked_sub(ALARMS + 1) {
+            events.tell(What::Alarms { installation: lane.id.clone(), changes: changes + 1 });
         }
     }
 }

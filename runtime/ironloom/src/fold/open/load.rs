@@ -205,6 +205,11 @@ impl Loader<'_> {
         fold: &FoldPosition,
     ) -> Result<Vec<(Key, Generation)>, OpenError> {
         self.each_decoded(KeyKind::Package, |key, record: PackageRecord| {
+            if fold.packages_gone.contains(&record.digest) {
+                // Left by a process that ended before the key went.
+                shared.overlay.apply([(key, None)]);
+                return Ok(());
+            }
             let manifest = Manifest::parse(&record.manifest).map_err(|problems| bad(&key, &problems))?;
             let known = KnownPackage::new(record, Arc::new(manifest));
             shared.packages.write().insert(known.record.digest, Arc::new(known));

@@ -305,6 +305,7 @@ fn a_generation() {
 
 #[test]
 fn the_fold_position() {
+    let (package, package_bytes) = digest(7);
     let fold = FoldPosition {
         position: Position(300),
         witness: Position(305),
@@ -314,8 +315,9 @@ fn the_fold_position() {
         points: 7,
         generation: Generation(3),
         pending: vec![(Generation(3), Sequence(150))],
+        packages_gone: vec![package],
     };
-    golden(fold, "ac02b102c801c901d209070301039601");
+    golden(fold, &format!("ac02b102c801c901d20907030103960101{package_bytes}"));
 }
 
 #[test]

@@ -47,6 +47,22 @@ type = "real"
 severity = "low"
 "#;
 
+/// Another version of the same app: its input has another number, and it has neither alarms nor one-shot timers.
+const NEXT: &str = r#"
+manifest = 1
+id = "com.example.any"
+name = "Any"
+version = "0.2.0"
+[inputs.extra]
+type = "text"
+optional = true
+[inputs.value]
+type = "real"
+"#;
+
+/// The versions of the app.
+const VERSIONS: [&str; 2] = [MANIFEST, NEXT];
+
 /// What an installation can take: first segments of paths.
 const TAKES: [&[&str]; 4] = [&["a"], &["a", "b"], &["d"], &["b", "d"]];
 
@@ -67,7 +83,8 @@ pub(super) enum Step {
     Uninstall { lane: u8, purge: bool },
     PurgeKept { which: u8 },
     Pause { lane: u8, pause: bool },
-    Revise { lane: u8, takes: u8, at_cursor: bool, in_flight: Vec<Row> },
+    Revise { lane: u8, takes: u8, version: Option<u8>, at_cursor: bool, in_flight: Vec<Row> },
+    RemovePackage { version: u8 },
     Acknowledge { lane: u8, entity: u8 },
     DeleteLetter { lane: u8, number: u64 },
     Drop { keep: u64 },
@@ -85,6 +102,7 @@ pub(super) enum Step {
 #[derive(Clone, Debug)]
 pub(super) struct ToInstall {
     slot: u8,
+    version: u8,
     takes: u8,
     from_start: bool,
 }
@@ -156,8 +174,9 @@ fn lane_step() -> impl Strategy<Value = Step> {
 }
 
 fn to_install() -> impl Strategy<Value = ToInstall> {
-    (0..3u8, 0..4u8, any::<bool>()).prop_map(|(slot, takes, from_start)| ToInstall {
+    (0..3u8, 0..2u8, 0..4u8, any::<bool>()).prop_map(|(slot, version, takes, from_start)| ToInstall {
         slot,
+        version,
         takes,
         from_start,
     })
@@ -174,8 +193,10 @@ pub(super) fn step() -> impl Strategy<Value = Step> {
         1 => (any::<u8>(), any::<bool>()).prop_map(|(lane, purge)| Step::Uninstall { lane, purge }),
         1 => any::<u8>().prop_map(|which| Step::PurgeKept { which }),
         1 => (any::<u8>(), any::<bool>()).prop_map(|(lane, pause)| Step::Pause { lane, pause }),
-        3 => (any::<u8>(), 0..4u8, prop::bool::weighted(0.3), rows(4))
-            .prop_map(|(lane, takes, at_cursor, in_flight)| Step::Revise { lane, takes, at_cursor, in_flight }),
+        3 => (any::<u8>(), 0..4u8, prop::option::of(0..2u8), prop::bool::weighted(0.3), rows(4)).prop_map(
+            |(lane, takes, version, at_cursor, in_flight)| Step::Revise { lane, takes, version, at_cursor, in_flight }
+        ),
+        1 => (0..2u8).prop_map(|version| Step::RemovePackage { version }),
         1 => (any::<u8>(), 0..4u8).prop_map(|(lane, entity)| Step::Acknowledge { lane, entity }),
         1 => (any::<u8>(), 0..6u64).prop_map(|(lane, number)| Step::DeleteLetter { lane, number }),
         2 => (0..200u64).prop_map(|keep| Step::Drop { keep }),
@@ -235,15 +256,17 @@ impl World {
             Step::Lane(step) => self.lane(step),
             Step::CommitOfOneThatIsGone => self.commit_of_gone(),
             Step::Install { list } => {
-                let one = |one: &ToInstall| (one.slot, TAKES[usize::from(one.takes)], one.from_start);
+                let one =
+                    |one: &ToInstall| (one.slot, one.version, TAKES[usize::from(one.takes)], one.from_start);
                 self.install_all(&list.iter().map(one).collect::<Vec<_>>());
             }
             Step::Uninstall { lane, purge } => self.uninstall(*lane, *purge),
             Step::PurgeKept { which } => self.purge_kept(*which),
             Step::Pause { lane, pause } => self.pause(*lane, *pause),
-            Step::Revise { lane, takes, at_cursor, in_flight } => {
-                self.revise(*lane, TAKES[usize::from(*takes)], *at_cursor, in_flight);
+            Step::Revise { lane, takes, version, at_cursor, in_flight } => {
+                self.revise(*lane, TAKES[usize::from(*takes)], *version, *at_cursor, in_flight);
             }
+            Step::RemovePackage { version } => self.remove_package(*version),
             Step::Acknowledge { lane, entity } => self.acknowledge(*lane, *entity),
             Step::DeleteLetter { lane, number } => self.delete_letter(*lane, *number),
             Step::Drop { keep } => self.drop_older_than(*keep),
@@ -343,8 +366,9 @@ impl World {
         });
         let missed = shared.missed(&waiting.collect(), before).unwrap();
         let missed = missed.into_iter().map(|(number, by_input)| {
-            assert_eq!(by_input.keys().collect::<Vec<_>>(), [&0]);
-            (shared.lanes.get(number).unwrap().generation.0, by_input[&0])
+            let (slots, missed): (Vec<_>, Vec<_>) = by_input.into_iter().unzip();
+            assert_eq!(slots, [SlotName::new("value").unwrap()]);
+            (shared.lanes.get(number).unwrap().generation.0, missed[0])
         });
         let missed: BTreeMap<u64, Missed> = missed.collect();
         let expected = self.model.drop_before(before.0);
@@ -367,28 +391,43 @@ impl World {
     }
 
     pub(super) fn install(&mut self, slot: u8, takes: &[&'static str], from_start: bool) {
-        self.install_all(&[(slot, takes, from_start)]);
+        self.install_all(&[(slot, 0, takes, from_start)]);
+    }
+
+    /// Sends the package of a version, unless it is there.
+    fn add_package(&mut self, version: u8) {
+        let manifest = VERSIONS[usize::from(version)];
+        if !self.model.packages.insert(Digest::of(manifest.as_bytes())) {
+            return;
+        }
+        let digest = Digest::of(manifest.as_bytes());
+        let record = PackageRecord {
+            digest,
+            manifest: manifest.to_owned(),
+            file: digest,
+            imports: Vec::new(),
+            sdk_version: None,
+            compiled: CompiledRef { wasm: digest, engine: digest, code: digest },
+        };
+        self.admin(AdminRecord::PackageAdded(Box::new(record)), Ok(()));
+    }
+
+    /// Removes the package of a version, unless an installation has it or readings wait for it.
+    fn remove_package(&mut self, version: u8) {
+        self.pump();
+        let package = Digest::of(VERSIONS[usize::from(version)].as_bytes());
+        let is_used = self.shared().lanes.all().iter().any(|lane| lane.packages().contains(&package));
+        if !is_used && self.model.packages.remove(&package) {
+            self.admin(AdminRecord::PackageRemoved(package), Ok(()));
+        }
     }
 
     /// Installs these in one record, but for those whose id is given already.
-    fn install_all(&mut self, list: &[(u8, &[&'static str], bool)]) {
-        let package = Digest::of(MANIFEST.as_bytes());
-        if self.shared().packages.read().is_empty() {
-            let compiled = CompiledRef { wasm: package, engine: package, code: package };
-            let (manifest, imports) = (MANIFEST.to_owned(), Vec::new());
-            let record = PackageRecord {
-                digest: package,
-                manifest,
-                file: package,
-                imports,
-                sdk_version: None,
-                compiled,
-            };
-            self.admin(AdminRecord::PackageAdded(Box::new(record)), Ok(()));
-        }
+    fn install_all(&mut self, list: &[(u8, u8, &[&'static str], bool)]) {
+        list.iter().for_each(|(_, version, ..)| self.add_package(*version));
         let shared = self.shared();
         let (mut records, mut routes) = (Vec::new(), BTreeMap::new());
-        for (slot, takes, from_start) in list {
+        for (slot, version, takes, from_start) in list {
             let id = format!("lane-{slot}");
             if self.model.lanes.values().any(|lane| lane.id == id) {
                 continue;
@@ -397,7 +436,7 @@ impl World {
             let generation = self.model.generation;
             let cursor = if *from_start { Sequence(0) } else { shared.journal.last() };
             let meta = LaneMeta { cursor, next_dead_letter: 1, ..LaneMeta::default() };
-            let record = new_installation(&id, generation, takes, meta.clone());
+            let record = new_installation(&id, generation, *version, takes, meta.clone());
             if *from_start {
                 // What was submitted before is applied later.
                 routes.insert(Generation(generation), prepared(&shared, &record.revision.bindings.inputs));
@@ -405,6 +444,7 @@ impl World {
             records.push(record);
             let lane = Lane {
                 id,
+                version: *version,
                 revisions: vec![(1, cursor.0 + 1, takes.to_vec())],
                 meta,
                 standing: Standing::Running,
@@ -461,24 +501,41 @@ impl World {
         self.admin(record, Ok(()));
     }
 
-    /// A revision that takes something else, perhaps. Readings may be on their way when an admin decides.
-    fn revise(&mut self, lane: u8, takes: &[&'static str], at_cursor: bool, in_flight: &[Row]) {
+    /// A revision that takes something else, perhaps, or has another version of the app. Readings may be on their way
+    /// when an admin decides.
+    fn revise(
+        &mut self,
+        lane: u8,
+        takes: &[&'static str],
+        version: Option<u8>,
+        at_cursor: bool,
+        in_flight: &[Row],
+    ) {
         let Some(generation) = self.choose(lane) else { return };
+        let version = version.unwrap_or(self.model.lanes[&generation].version);
+        self.add_package(version);
         let shared = self.shared();
         let durable = shared.lanes.of_generation(Generation(generation)).unwrap();
         let pending = durable.queue.lock().pending().unwrap_or(shared.journal.last().next());
         self.push(in_flight, None, None);
         let from = if at_cursor { pending } else { FROM_HERE };
         let begins = if at_cursor { pending.0 } else { self.model.journal.len() as u64 + 1 };
+        let (alarms, timers) = match version {
+            1 => self.model.end_holdings(generation),
+            _ => Default::default(),
+        };
         let lane = self.model.lanes.get_mut(&generation).unwrap();
         let number = ids::Revision(lane.revise(begins, takes));
+        lane.version = version;
         lane.meta.trouble.retries += 1;
-        let new = new_installation(&lane.id, generation, takes, lane.meta.clone());
+        let new = new_installation(&lane.id, generation, version, takes, lane.meta.clone());
         let NewInstallation { installation, revision, meta } = new;
         let revised = Revised {
             installation: Installation { revision: number, standing: lane.standing, ..installation },
             revision: Revision { number, from, ..revision },
             meta,
+            alarms,
+            timers,
         };
         self.admin(AdminRecord::Revised(Box::new(revised)), Ok(()));
     }
@@ -736,12 +793,18 @@ fn prepared(shared: &Shared, inputs: &[InputBinding]) -> PreparedRoutes {
 /// An install that begins at the journal's start.
 pub(super) fn installed(id: &str, generation: u64, takes: &[&'static str]) -> AdminRecord {
     let meta = LaneMeta { next_dead_letter: 1, ..LaneMeta::default() };
-    AdminRecord::Installed(vec![new_installation(id, generation, takes, meta)])
+    AdminRecord::Installed(vec![new_installation(id, generation, 0, takes, meta)])
 }
 
-fn new_installation(id: &str, generation: u64, takes: &[&'static str], meta: LaneMeta) -> NewInstallation {
-    let manifest = Manifest::parse(MANIFEST).unwrap();
-    let package = Digest::of(MANIFEST.as_bytes());
+fn new_installation(
+    id: &str,
+    generation: u64,
+    version: u8,
+    takes: &[&'static str],
+    meta: LaneMeta,
+) -> NewInstallation {
+    let text = VERSIONS[usize::from(version)];
+    let (manifest, package) = (Manifest::parse(text).unwrap(), Digest::of(text.as_bytes()));
     let patterns = takes.iter().map(|first| format!("{first}/{{n}}")).collect();
     let installation_id = InstallationId::new(id).unwrap();
     let asked = BTreeMap::from([(SlotName::new("value").unwrap(), Patterns::Many(patterns))]);

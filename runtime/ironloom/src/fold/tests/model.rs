@@ -11,7 +11,7 @@ use crate::records::installation::Standing;
 use crate::records::lane::LaneMeta;
 use crate::records::readings::Receipt;
 use ironloom_types::clock::Timestamp;
-use ironloom_types::ids::{Sequence, SlotName};
+use ironloom_types::ids::{Digest, Sequence, SlotName};
 use ironloom_types::readings::{Progress, Quality, Value};
 use ironloom_types::work::Gap;
 
@@ -33,6 +33,8 @@ pub(super) struct Reading {
 #[derive(Clone, Debug)]
 pub(super) struct Lane {
     pub id: String,
+    /// The version of its app.
+    pub version: u8,
     /// Its revisions: each with its number, the first sequence that runs under it, and the first segments of the paths
     /// that it takes.
     pub revisions: Vec<(u32, u64, Vec<&'static str>)>,
@@ -87,6 +89,7 @@ pub(super) struct Model {
     pub receipts: BTreeMap<String, Vec<u8>>,
     /// Progress and time of each stream.
     pub streams: BTreeMap<String, (Progress, u64)>,
+    pub packages: BTreeSet<Digest>,
     pub lanes: BTreeMap<u64, Lane>,
     pub removed: BTreeSet<u64>,
     /// Episodes of alarms that are over, of each generation by number.
@@ -198,6 +201,18 @@ impl Model {
             self.kept.insert(generation, gone.id.clone());
         }
         gone
+    }
+
+    /// Another version of the app has neither alarms nor one-shot timers. Returns those that end.
+    pub(super) fn end_holdings(&mut self, generation: u64) -> (Vec<AlarmRecord>, Vec<Box<str>>) {
+        let lane = self.lanes.get_mut(&generation).unwrap();
+        let mut alarms: Vec<_> = std::mem::take(&mut lane.alarms).into_values().collect();
+        for alarm in &mut alarms {
+            alarm.over = true;
+            self.episodes.entry(generation).or_default().insert(alarm.number, alarm.clone());
+        }
+        let timers = std::mem::take(&mut lane.timers).into_keys().map(Box::from).collect();
+        (alarms, timers)
     }
 
     /// What a removed generation has kept is to go. Returns its id and whether the points of its outputs go too.

@@ -378,6 +378,7 @@ impl World {
         assert_eq!(receipts, model.receipts);
         assert_eq!(shared.streams.read().all(), model.streams);
         assert_eq!(shared.last_generation(), Generation(model.generation));
+        assert_eq!(shared.packages.read().keys().copied().collect::<BTreeSet<_>>(), model.packages);
         // Their own key goes with the next checkpoint.
         let removed: BTreeSet<u64> = shared.removed.lock().keys().map(|generation| generation.0).collect();
         let certain: BTreeSet<u64> = removed.difference(&model.purged).copied().collect();

@@ -13,6 +13,7 @@ use crate::lanes::pace::Pace;
 use crate::lanes::work::Work;
 use crate::records::commit::DeadLetter;
 use ironloom_types::clock::Timestamp;
+use ironloom_types::ids::SlotName;
 
 /// The work that a lane could do.
 #[derive(Debug)]
@@ -120,7 +121,7 @@ fn due(lane: &Lane, term: &Term, pace: &mut Pace, moment: Moment, limits: BatchL
         pace.back_off = None;
     }
     let mut until = None;
-    if let Some(first) = earliest(&book, pace, moment) {
+    if let Some(first) = earliest(&book, term, pace, moment) {
         // Readings that were recorded from then on come after the timer.
         until = Some(first.due);
         let run = (first.due <= moment.horizon).then(|| run_of(lane, term, first, moment.horizon)).flatten();
@@ -156,10 +157,17 @@ struct Due<'b> {
     name: &'b str,
 }
 
-/// The earliest timer that is due by the clock and doesn't wait in back-off; of several a one-shot.
-fn earliest<'b>(book: &'b Book, pace: &Pace, Moment { horizon, clock, now }: Moment) -> Option<Due<'b>> {
+/// The earliest timer that is due by the clock and doesn't wait in back-off; of several a one-shot. One that only a
+/// later version of the app has waits for that.
+fn earliest<'b>(
+    book: &'b Book,
+    term: &Term,
+    pace: &Pace,
+    Moment { horizon, clock, now }: Moment,
+) -> Option<Due<'b>> {
     let one_shots = book.timers().iter().map(|(name, set)| Due { due: set.due, repeats: false, name });
-    let repeating = book.meta().cron_due.iter();
+    let known = |(name, _): &&(SlotName, Timestamp)| term.manifest.timer(name.as_str()).is_some();
+    let repeating = book.meta().cron_due.iter().filter(known);
     let repeating = repeating.map(|(name, due)| Due { due: *due, repeats: true, name: name.as_str() });
     let by = clock.max(horizon);
     one_shots
@@ -181,9 +189,11 @@ fn run_of(
     if !timer.repeats {
         return Some((timer.due, None));
     }
-    let cron = &term.manifest.timer(timer.name)?.cron;
-    // Timers follow the newest revision's zone at once.
-    let zone = lane.newest().revision.zone();
+    // Timers follow the newest revision at once, in its zone.
+    let newest = lane.newest();
+    let zone = newest.revision.zone();
+    let declared = newest.manifest.timer(timer.name).or_else(|| term.manifest.timer(timer.name));
+    let cron = &declared?.cron;
     let before = Timestamp(timer.due.0.saturating_sub(1));
     let due = cron.last_due(before, horizon, &zone).unwrap_or(timer.due);
     let next = cron.next_after(due, &zone).unwrap_or(Timestamp(i64::MAX as u64));

@@ -13,6 +13,7 @@ use crate::lanes::{App, Lane, batch};
 use crate::records::commit::DeadLetter;
 use ironloom_sandbox::{Batch, Call, Env, Outcome, Report};
 use ironloom_types::ids::{Generation, Ordinal, TenantId};
+use ironloom_types::work::Gap;
 
 impl Runner {
     pub(super) fn context(
@@ -35,7 +36,10 @@ impl Runner {
         let (ordinal, before, state_bytes, gaps) = {
             let book = lane.book();
             let meta = book.meta();
-            (meta.ordinal.next(), meta.time, meta.state_bytes, meta.gaps.clone())
+            // Of inputs that another version of the app has, this one hears nothing.
+            let known = |gap: &&Gap| term.manifest.input(gap.slot.as_str()).is_some();
+            let gaps = meta.gaps.iter().filter(known).cloned().collect();
+            (meta.ordinal.next(), meta.time, meta.state_bytes, gaps)
         };
         let firing = match work {
             Work::Timer { name, repeating: None, .. } => Some(name.clone()),

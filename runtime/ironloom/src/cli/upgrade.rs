@@ -1,0 +1,26 @@
+//! `ironloom upgrade`.
+
+use clap::Args;
+
+use super::Global;
+use super::failure::Outcome;
+use super::set::{Change, To};
+
+/// Gives an installation another version of its app: what it has stays, and so does its state. What the version needs
+/// besides is given by flags.
+#[derive(Args, Debug)]
+pub(super) struct Upgrade {
+    /// The installation
+    id: String,
+    /// The package: a file, or the digest (sha256:…) of one that the server has. May be named in the
+    /// file of --with instead
+    package: Option<String>,
+    #[command(flatten)]
+    change: Change,
+}
+
+impl Upgrade {
+    pub(super) fn run(self, global: &Global) -> Outcome {
+        self.change.run(global, &self.id, Some(To(self.package.as_deref())))
+    }
+}

@@ -1,0 +1,122 @@
+//! Another version of an installation's app: what it must be, and what ends with it.
+
+use std::sync::Arc;
+
+use crate::api::facade::{Answer, Place, Problem};
+use crate::fold::KnownPackage;
+use crate::fold::durable::{Book, Term};
+use crate::lanes::Lane;
+use crate::node::Node;
+use crate::records::alarm::{AlarmRecord, ClearedBy};
+use crate::records::lane::LaneMeta;
+use ironloom_apps::manifest::Manifest;
+use ironloom_sandbox::LoadedApp;
+use ironloom_types::clock::Timestamp;
+use ironloom_types::ids::Digest;
+
+impl Node {
+    /// The package that an installation is to have: of the same app.
+    pub(super) fn next_package(&self, lane: &Lane, package: Digest) -> Answer<Arc<KnownPackage>> {
+        let known = self.known_or_422(package)?;
+        let (app, is) = (&lane.installation().app, &known.manifest);
+        if is.id == *app {
+            return Ok(known);
+        }
+        let id = &lane.id;
+        let detail = format!(
+            "installation {id} is of the app {app}, and the package is {} {}: an app doesn't become another",
+            is.id, is.version
+        );
+        Err(Problem::refused("other-app", detail)
+            .at(Place::field("package"))
+            .hint("Install it beside this one, under an id of its own."))
+    }
+}
+
+/// 422 where a version has code that brings the state into its form: that can't be run yet, and without it the version
+/// would misread what it finds.
+pub(super) fn check_roles(manifest: &Manifest, code: &LoadedApp) -> Answer<()> {
+    if !code.roles().lifecycle {
+        return Ok(());
+    }
+    let detail = format!(
+        "version {} changes the form of the state (its role `lifecycle`), which an upgrade doesn't do yet",
+        manifest.version
+    );
+    Err(Problem::refused("migrates", detail)
+        .at(Place::field("package"))
+        .hint("Install it beside this one, from the beginning of the journal."))
+}
+
+/// What ends with a version that lacks it.
+#[derive(Default)]
+pub(super) struct Ends {
+    /// Alarms, as they are then.
+    pub(super) alarms: Vec<AlarmRecord>,
+    /// One-shot timers.
+    pub(super) timers: Vec<Box<str>>,
+}
+
+impl Ends {
+    /// What a manifest lacks of what stands in the book.
+    pub(super) fn of(book: &Book, manifest: &Manifest, now: Timestamp) -> Self {
+        let gone = book.alarms().values().filter(|alarm| manifest.alarm(alarm.code.as_str()).is_none());
+        let alarms = gone.cloned().map(|mut alarm| {
+            if alarm.state.stands() {
+                alarm.clear(now, ClearedBy::Upgraded);
+            }
+            alarm.over = true;
+            alarm
+        });
+        let timers = book.timers().keys().filter(|_| !manifest.schedule);
+        Self { alarms: alarms.collect(), timers: timers.cloned().collect() }
+    }
+
+    /// The bookkeeping after it.
+    pub(super) fn count(&self, meta: &mut LaneMeta) {
+        for alarm in &self.alarms {
+            if alarm.state.stands() {
+                meta.alarms_standing = meta.alarms_standing.saturating_sub(1);
+            }
+            meta.episodes.add(alarm.cost());
+        }
+    }
+
+    fn warnings(&self, version: &str) -> Vec<String> {
+        let mut warnings = Vec::new();
+        let mut codes: Vec<_> = self.alarms.iter().map(|alarm| &alarm.code).collect();
+        codes.sort_unstable();
+        warnings.extend(codes.chunk_by(|a, b| a == b).map(|same| {
+            format!("version {version} has no alarm {}: {} of it are cleared", same[0], same.len())
+        }));
+        if !self.timers.is_empty() {
+            let count = self.timers.len();
+            warnings
+                .push(format!("version {version} sets no one-shot timers: {count} that are set are dropped"));
+        }
+        warnings
+    }
+}
+
+/// Warnings about a change to another version.
+pub(super) fn warnings(lane: &Lane, before: &Term, manifest: &Manifest) -> Vec<String> {
+    let (version, was) = (&manifest.version, &before.manifest);
+    let mut warnings = Vec::new();
+    if manifest.is_older_than(was) {
+        warnings.push(format!(
+            "version {version} is older than {}, which it has now: it may not understand the state",
+            was.version
+        ));
+    }
+    let new =
+        manifest.inputs.iter().filter(|input| input.optional && was.input(input.name.as_str()).is_none());
+    let bound = |name: &str| before.revision.bindings.input(name).is_some();
+    warnings.extend(new.filter(|input| !bound(input.name.as_str())).map(|input| {
+        let name = &input.name;
+        format!("version {version} has the optional input {name}, which is new: --bind {name}=… binds it")
+    }));
+    let ended = was.timers.iter().filter(|timer| manifest.timer(timer.name.as_str()).is_none());
+    warnings.extend(ended.map(|timer| format!("version {version} has no timer {}: it ends", timer.name)));
+    warnings.extend(Ends::of(&lane.book(), manifest, Timestamp(0)).warnings(version));
+    warnings
+}
