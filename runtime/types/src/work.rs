@@ -30,6 +30,9 @@ pub struct Counters {
     /// Readings that were for it and past the journal's retention before it got to them.
     #[serde(default)]
     pub missed: u64,
+    /// Readings that it derived anew after a reset and that were not published again.
+    #[serde(default)]
+    pub held_back: u64,
 }
 
 /// Readings that an app will never see: they were past the journal's retention before it got to them.

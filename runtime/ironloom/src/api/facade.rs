@@ -92,6 +92,10 @@ pub(crate) trait Facade: Send + Sync + 'static {
     /// dropped only of one that stands still: else 409.
     fn resume(&self, id: InstallationId, backlog: Backlog) -> Later<'_, Resumed>;
 
+    /// Starts an installation over: its state is empty, and it takes readings from there on; or with `dry_run` only says
+    /// which. What it makes of readings that it has dealt with before is not published again.
+    fn reset(&self, id: InstallationId, from: StartFrom, dry_run: bool) -> Later<'_, Reset>;
+
     /// Lists the readings of the installation's outputs, by sequence.
     fn outputs(&self, id: InstallationId, query: OutputsQuery) -> Later<'_, Page<ReadingItem>>;
     /// Waits a moment for the end of an invocation under way, and gives what then reads a page of its state, in

@@ -23,7 +23,7 @@ use super::facade::{
 use super::journal::readings_query;
 use super::memory::PATIENCE;
 use super::params::{Id, Number, Params};
-use super::problem::Problem;
+use super::problem::{Place, Problem};
 use super::{Api, JSON_TYPE, answers, capsule};
 
 /// One installation, or a list.
@@ -146,6 +146,23 @@ pub(super) async fn resume(
     Optional(Resume { backlog }): Optional<Resume>,
 ) -> Result<Response, Problem> {
     answers::ok(&api, &api.node.resume(id, backlog).await?).await
+}
+
+/// Starts it over, or says what that would be.
+pub(super) async fn reset(
+    State(api): State<Api>,
+    Id(id): Id,
+    mut params: Params,
+    Optional(Nothing {}): Optional<Nothing>,
+) -> Result<Response, Problem> {
+    let dry_run = params.flag("dry-run")?;
+    let from = params.value("from")?.ok_or_else(|| {
+        let detail = "the parameter \"from\" is missing: where to start in the journal";
+        Problem::malformed("bad-parameter", detail)
+            .at(Place::field("from"))
+            .hint("It is now, beginning, or an RFC 3339 time.")
+    })?;
+    answers::ok(&api, &api.node.reset(id, from, dry_run).await?).await
 }
 
 /// Runs its recorded invocations again, and compares.

@@ -238,6 +238,21 @@ pub(crate) struct Resumed {
     pub dropped_at_least: bool,
 }
 
+/// The result of a reset, or of a dry run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub(crate) struct Reset {
+    /// The installation as it is now.
+    #[serde(flatten)]
+    pub installation: Installation,
+    /// The readings of the journal that it begins with.
+    pub backlog: u64,
+    /// Counting them took too long: there are more.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub backlog_at_least: bool,
+    /// Warnings for the admin.
+    pub warnings: Vec<String>,
+}
+
 /// The points that an input matches.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct Match {
@@ -296,6 +311,9 @@ pub(crate) struct Installation {
     pub generation: Generation,
     /// The sequence through which it has taken readings.
     pub cursor: Sequence,
+    /// After a reset: the sequence through which it has published already, and now holds back what it derives.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub holds_back_through: Option<Sequence>,
     pub lag: Lag,
     /// The room that it waits for, and why there is none for it.
     #[serde(default)]

@@ -8,8 +8,8 @@ use super::capsule::Capsule;
 use super::facade::{
     Alarm, AllInstalled, ClockStatus, ConnectorStatus, DeadLetter, Health, InstallRequest, Installation,
     Installed, Invocation, LogLevel, NoteRequest, PackageInfo, PointItem, Readiness, ReadingItem, Reloaded,
-    Replay, ReplayRequest, Resumed, Revised, RevisionRequest, SetLogLevel, SetTime, ShelveRequest, Status,
-    TimeSet, Timer,
+    Replay, ReplayRequest, Reset, Resumed, Revised, RevisionRequest, SetLogLevel, SetTime, ShelveRequest,
+    Status, TimeSet, Timer,
 };
 use super::installations::{Resume, StateEntry};
 use super::operation::{DELETE, Operation, PLAIN, POST, Success};
@@ -205,6 +205,21 @@ pub(super) const OPERATIONS: &[Operation] = &[
         takes: Some(shapes::one::<Resume>),
         gives: Some(shapes::one::<Resumed>),
         handler: || post(installations::resume),
+        ..POST
+    },
+    Operation {
+        path: "/v1/installations/{id}/reset",
+        id: "reset",
+        summary: "Starts it over at once, with nothing in its state: `from` now, beginning or an RFC 3339 time. What it makes of \
+                  readings that it has dealt with before is not published again. The state before is kept for a week",
+        query: &["from", "dry-run"],
+        answers: &[Success {
+            status: 200,
+            when: "It begins there; with dry-run=true: as it is, with the readings that it would begin with",
+            types: &[JSON_TYPE],
+        }],
+        gives: Some(shapes::one::<Reset>),
+        handler: || post(installations::reset),
         ..POST
     },
     Operation {

@@ -162,6 +162,9 @@ impl Facade for Fake {
     fn resume(&self, _: InstallationId, backlog: Backlog) -> Later<'_, Resumed> {
         later(Err(Problem::refused("install", format!("{backlog:?}"))))
     }
+    fn reset(&self, id: InstallationId, from: StartFrom, dry_run: bool) -> Later<'_, Reset> {
+        later(Err(Problem::refused("reset", format!("{id} {from} {dry_run}"))))
+    }
     fn replay(&self, id: InstallationId, request: ReplayRequest) -> Later<'_, Replay> {
         later(Err(Problem::refused("replay", format!("{id} {request:?}"))))
     }

@@ -34,6 +34,7 @@ mod readings;
 mod record;
 mod reload;
 mod replay;
+mod reset;
 mod restore;
 mod resume;
 mod serve;
@@ -128,6 +129,8 @@ enum Command {
     Set(set::Set),
     /// Give an installation another version of its app
     Upgrade(upgrade::Upgrade),
+    /// Start an installation over, from a place of the journal on
+    Reset(reset::Reset),
     /// Pause an installation
     Pause(pause::Pause),
     /// Resume an installation that is paused or quarantined
@@ -221,6 +224,7 @@ impl Command {
             Self::Show(command) => command.run(global),
             Self::Set(command) => command.run(global),
             Self::Upgrade(command) => command.run(global),
+            Self::Reset(command) => command.run(global),
             Self::Pause(command) => command.run(global),
             Self::Resume(command) => command.run(global),
             Self::Logs(command) => command.run(global),

@@ -63,6 +63,14 @@ pub(super) fn text(item: &Installation) -> String {
     let lag = &item.lag;
     let readings = if lag.readings == 1 { "reading" } else { "readings" };
     line("cursor", format!("{}, {} {readings} and {:.1} s behind", item.cursor, behind(lag), lag.seconds));
+    if let Some(through) = item.holds_back_through {
+        line(
+            "",
+            format!(
+                "what it derives through sequence {through} was published before it was reset, and isn't again"
+            ),
+        );
+    }
     if let Some(expires) = lag.expires {
         line("", format!("the oldest waiting reading is past the journal's retention at {expires}"));
     }

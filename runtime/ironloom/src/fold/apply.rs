@@ -23,8 +23,8 @@ use super::stretches::{Extent, Frozen, Stretches};
 use super::submission::Accepted;
 use super::{Gone, KnownPackage, Shared};
 use crate::records::NumberedPoint;
-use crate::records::admin::{AdminRecord, LaneDue, NewInstallation, PackageRecord};
-use crate::records::alarm::AlarmRecord;
+use crate::records::admin::{AdminRecord, LaneDue, NewInstallation, PackageRecord, Reset};
+use crate::records::alarm::{AlarmRecord, ClearedBy};
 use crate::records::commit::{CommitHead, StateChanges};
 use crate::records::installation::Installation;
 use crate::records::lane::{Episodes, LaneMeta};
@@ -310,6 +310,7 @@ impl Applier {
                 self.shared.overlay.apply(keys.map(|key| (key, None)));
             }
             AdminRecord::Revised(revised) => self.revise(*revised),
+            AdminRecord::Reset(reset) => self.reset(*reset),
         }
     }
 
@@ -442,6 +443,18 @@ impl Applier {
             self.remove_points(id);
             self.purge(|_, gone| gone.installation == *id);
         }
+        self.end(id, generation, removed, ClearedBy::Removed);
+    }
+
+    /// A generation takes the place of another.
+    fn reset(&mut self, Reset { generation, at, new }: Reset) {
+        let id = new.installation.id.clone();
+        self.end(&id, generation, Removed { at, purge: false }, ClearedBy::Reset);
+        self.install(new);
+    }
+
+    /// Ends a generation. What it has kept stays for a while.
+    fn end(&mut self, id: &InstallationId, generation: Generation, removed: Removed, by: ClearedBy) {
         let gone = Gone { installation: id.clone(), removed };
         self.shared.removed.lock().insert(generation, gone);
         let Some(lane) = self.shared.lanes.of_generation(generation) else {
@@ -451,7 +464,7 @@ impl Applier {
                 self.lane_value(id, generation, &LaneMeta::default(), Some(removed)),
             ];
             match self.shared.stored_alarms(generation) {
-                Ok(alarms) => episodes::end(generation, alarms, removed.at, &mut changes),
+                Ok(alarms) => episodes::end(generation, alarms, (removed.at, by), &mut changes),
                 Err(error) => {
                     tracing::error!(installation = %id, %error, "the last alarms of an installation can't be read");
                 }
@@ -470,7 +483,7 @@ impl Applier {
             changes.push((revision_key(id, term.number()), None));
         }
         self.shared.lanes.remove(lane.number);
-        episodes::end(generation, alarms, removed.at, &mut changes);
+        episodes::end(generation, alarms, (removed.at, by), &mut changes);
         self.shared.overlay.apply(changes);
         self.shared.listener.gone(&lane);
         self.shared.tell_waits(&lane);

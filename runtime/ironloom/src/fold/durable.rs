@@ -227,7 +227,9 @@ impl Durable {
     pub(super) fn end_holdings(&self, alarms: Vec<AlarmRecord>, timers: &[Box<str>]) {
         let mut book = self.book.lock();
         alarms.into_iter().for_each(|alarm| book.alarms.put(alarm));
-        timers.iter().for_each(|name| drop(book.timers.remove(name)));
+        for name in timers {
+            book.timers.remove(name);
+        }
     }
 
     /// Goes on behind readings that are about to be dropped. Returns the bookkeeping after it.

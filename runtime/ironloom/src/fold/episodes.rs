@@ -55,17 +55,17 @@ pub(super) fn drop(generation: Generation, place: EpisodePlace, to: &mut KeyChan
     to.extend(keys(generation, place).map(|key| (key, None)));
 }
 
-/// Adds what changes in the store with the alarms of an installation that is gone: their episodes are over. The alarms
+/// Adds what changes in the store with the alarms of a generation that is gone: their episodes are over. The alarms
 /// themselves stay until it is purged: after a checkpoint that was cut off, the episodes are made of them again.
 pub(super) fn end(
     generation: Generation,
     alarms: impl IntoIterator<Item = AlarmRecord>,
-    at: Timestamp,
+    (at, by): (Timestamp, ClearedBy),
     to: &mut KeyChanges,
 ) {
     for mut alarm in alarms {
         if alarm.state.stands() {
-            alarm.clear(at, ClearedBy::Removed);
+            alarm.clear(at, by);
         }
         alarm.over = true;
         put(false, generation, &alarm, to);

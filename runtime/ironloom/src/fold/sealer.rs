@@ -22,7 +22,7 @@ use super::stretches::{Extent, Frozen};
 use super::submission::{
     Accepted, CommitSubmission, LookSubmission, ReadingsSubmission, Refusal, Submission,
 };
-use crate::records::admin::{AdminRecord, FROM_HERE, NewInstallation};
+use crate::records::admin::{AdminRecord, FROM_HERE, NewInstallation, Reset};
 use crate::records::commit::{CommitHead, StateChanges};
 use crate::records::readings::{Idempotency, Receipt};
 use crate::records::{NumberedPoint, admin, commit, readings};
@@ -378,6 +378,18 @@ impl Numbers {
         }
         Ok(())
     }
+
+    /// Puts a generation in the place of another.
+    fn admit_reset(&mut self, Reset { generation, new, .. }: &Reset) -> Result<(), Refusal> {
+        let next = new.installation.generation;
+        if next <= self.generation {
+            return Err(Refusal::GenerationTaken(next));
+        }
+        self.live.remove(*generation).ok_or(Refusal::Gone)?;
+        self.generation = next;
+        self.live.insert(next, new.installation.id.clone(), &new.meta);
+        Ok(())
+    }
 }
 
 impl Numberer {
@@ -399,6 +411,7 @@ impl Numberer {
                 let generation = revised.installation.generation;
                 numbers.live.get_mut(generation).ok_or(Refusal::Gone)?.next = next_invocation(&revised.meta);
             }
+            AdminRecord::Reset(reset) => numbers.admit_reset(reset)?,
             AdminRecord::Alarm { generation, .. }
             | AdminRecord::DeadLetterDeleted { generation, .. }
             | AdminRecord::Missed { generation, .. } => {

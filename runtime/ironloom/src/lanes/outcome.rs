@@ -19,7 +19,7 @@ use crate::records::alarm::AlarmRecord;
 use crate::records::commit::{
     self, CommitHead, DeadLetter, Invocation, InvocationKind, OutcomeKind, StateChanges,
 };
-use crate::records::lane::{Episodes, LaneMeta, Quarantine};
+use crate::records::lane::{Episodes, LaneMeta, Published, Quarantine};
 use ironloom_sandbox::{Outcome, Report};
 use ironloom_types::clock::Timestamp;
 use ironloom_types::effects::{AlarmAct, AlarmKey, Effects, OneShot, state_cost};
@@ -211,6 +211,13 @@ pub(crate) fn conclude(
     let ordinal = meta.ordinal.next();
     meta.counters.invocations += 1;
     meta.counters.failures += u64::from(counted);
+    let mut effects = effects;
+    keep_known(&mut effects, term, &lane.newest());
+    let is_held = before.meta.published.is_some_and(|span| was_published(&span, work));
+    if is_held {
+        meta.counters.held_back += effects.derived.len() as u64;
+        (effects.derived, effects.new_points) = Default::default();
+    }
     meta.counters.derived += effects.derived.len() as u64;
     meta.points += effects.new_points.len() as u64;
     let failed = failure(&meta, &next, work, outcome, message.as_deref(), now);
@@ -225,10 +232,9 @@ pub(crate) fn conclude(
         meta.counters.readings += offer.rows as u64;
     }
     let (dead_letters, dead_letters_gone) = letters.finish(&mut meta);
-    let mut effects = effects;
-    keep_known(&mut effects, term, &lane.newest());
     let timers = timers(before, &mut meta, work, done, &effects, time);
-    let alarms = alarms::change(term, before, &mut meta, &effects, time);
+    let mut alarms = alarms::change(term, before, &mut meta, &effects, time);
+    let episodes_gone = if is_held { alarms::pass_over(&mut meta, &mut alarms) } else { Vec::new() };
     let state = effects.state;
     meta.state_bytes = (meta.state_bytes + written(&state)).saturating_sub(before.replaced);
     meta.time = time;
@@ -258,7 +264,7 @@ pub(crate) fn conclude(
         meta,
         timers,
         alarms,
-        episodes_gone: Vec::new(),
+        episodes_gone,
         dead_letters,
         dead_letters_gone,
         hops,
@@ -355,6 +361,16 @@ fn failure(
     let kind = if outcome == OutcomeKind::Retry && is_stuck { STUCK } else { outcome.name() };
     let (kind, message) = (kind.to_owned(), message?.to_owned());
     Some(LastError { at: now, kind, message, ordinal: meta.ordinal.next() })
+}
+
+/// Says whether an earlier generation has published what comes of this work.
+fn was_published(span: &Published, work: &Work) -> bool {
+    match work {
+        // No batch crosses an edge of it.
+        Work::Readings(offer) => span.has(offer.last),
+        Work::Requeue(letter) => span.has(letter.sequence),
+        Work::Timer { due, .. } => span.has_time(*due),
+    }
 }
 
 /// Leaves out what the newest version of the app could never end: alarms that it doesn't have, and one-shot timers where

@@ -85,6 +85,7 @@ fn show(installation: &InstallationId, generation: Generation, alarm: &AlarmReco
             ClearedBy::App => "app",
             ClearedBy::Removed => "removed",
             ClearedBy::Upgraded => "upgraded",
+            ClearedBy::Reset => "reset",
         }
         .to_owned(),
     };

@@ -14,8 +14,8 @@ use crate::api::facade::{
     Ended, EpisodesQuery, Facade, IngestRules, InstallRequest, Installation, Installed, Invocation, Later,
     LogLevel, LogLines, LogPage, Lookup, NumberedQuery, OutputsQuery, PackageInfo, Page, PageQuery,
     PointItem, Push, Pushed, Readiness, Reading, ReadingItem, ReadingsQuery, Reloaded, Replay, ReplayRequest,
-    RequestKey, Resumed, Revised, RevisionRequest, SetTime, Slowed, StateItem, Status, StreamClaim, TimeSet,
-    Timer,
+    RequestKey, Reset, Resumed, Revised, RevisionRequest, SetTime, Slowed, StartFrom, StateItem, Status,
+    StreamClaim, TimeSet, Timer,
 };
 use crate::aside::aside;
 use crate::lanes::Lane;
@@ -145,6 +145,10 @@ impl Facade for NodeFacade {
 
     fn resume(&self, id: InstallationId, backlog: Backlog) -> Later<'_, Resumed> {
         Box::pin(to_its_end(Arc::clone(&self.0).resume_installation(id, backlog)))
+    }
+
+    fn reset(&self, id: InstallationId, from: StartFrom, dry_run: bool) -> Later<'_, Reset> {
+        Box::pin(to_its_end(Arc::clone(&self.0).reset_installation(id, from, dry_run)))
     }
 
     fn outputs(&self, id: InstallationId, query: OutputsQuery) -> Later<'_, Page<ReadingItem>> {

@@ -22,7 +22,7 @@ use crate::fold::routes::PreparedRoutes;
 use crate::lanes::{App, Lane};
 use crate::records::admin::{AdminRecord, NewInstallation};
 use crate::records::installation::{Installation, Revision, Standing};
-use crate::records::lane::LaneMeta;
+use crate::records::lane::{LaneMeta, Reached};
 use ironloom_apps::cycles::find_cycle;
 use ironloom_apps::manifest::{Manifest, Timer};
 use ironloom_apps::wiring::Wiring;
@@ -130,7 +130,7 @@ impl Node {
 
     /// Gives a lane its code. One that somebody was quick to uninstall is passed over: the others of its list run all
     /// the same.
-    fn start_new(&self, generation: Generation, app: App) -> Option<Arc<Lane>> {
+    pub(super) fn start_new(&self, generation: Generation, app: App) -> Option<Arc<Lane>> {
         let lane = self.lanes.of_generation(generation)?;
         lane.set_app(lane.newest().number(), app);
         self.lanes.wake(&lane);
@@ -243,7 +243,12 @@ fn installed(installation: crate::api::facade::Installation, planned: Planned) -
 }
 
 /// The place in the journal where a generation begins.
-fn first_meta(cursor: Sequence, manifest: &Manifest, revision: &Revision, now: Timestamp) -> LaneMeta {
+pub(super) fn first_meta(
+    cursor: Sequence,
+    manifest: &Manifest,
+    revision: &Revision,
+    now: Timestamp,
+) -> LaneMeta {
     let zone = revision.zone();
     let due = |timer: &Timer| Some((timer.name.clone(), timer.cron.next_after(now, &zone)?));
     LaneMeta {
@@ -252,6 +257,7 @@ fn first_meta(cursor: Sequence, manifest: &Manifest, revision: &Revision, now: T
         next_dead_letter: 1,
         next_alarm: 1,
         cron_due: manifest.timers.iter().filter_map(due).collect(),
+        began: Reached { sequence: cursor, time: now },
         ..LaneMeta::default()
     }
 }

@@ -18,7 +18,7 @@ use crate::records::lane::LaneMeta;
 use ironloom_apps::manifest::Manifest;
 use ironloom_storage::log::Room;
 use ironloom_types::clock::SECOND;
-use ironloom_types::ids::{InstallationId, SlotName};
+use ironloom_types::ids::{InstallationId, Sequence, SlotName};
 
 impl Node {
     /// The lane of an installation, or 404.
@@ -193,6 +193,7 @@ pub(super) fn show(
         pending_revisions: Vec::new(),
         generation: installation.generation,
         cursor: meta.cursor,
+        holds_back_through: holds_back_through(meta),
         lag,
         waits_for: None,
         last_error: last_error.or_else(|| meta.last_error.clone()),
@@ -206,6 +207,12 @@ pub(super) fn show(
         timezone: revision.timezone.clone(),
         keep_up: revision.keep_up,
     }
+}
+
+/// How far a generation derives again what an earlier one has published.
+fn holds_back_through(meta: &LaneMeta) -> Option<Sequence> {
+    let through = meta.published?.through.sequence;
+    (meta.cursor < through).then_some(through)
 }
 
 /// The later one of the failures that are noted.

@@ -22,6 +22,7 @@ mod problems;
 mod purge;
 mod reload;
 mod replay;
+mod reset;
 mod retention;
 mod revise;
 mod sink;
@@ -259,6 +260,10 @@ fn told(record: &AdminRecord) -> String {
         AdminRecord::Revised(revised) => {
             let Installation { id, revision, .. } = &revised.installation;
             format!("installation {id} has revision {revision}")
+        }
+        AdminRecord::Reset(reset) => {
+            let Installation { id, generation, .. } = &reset.new.installation;
+            format!("installation {id} was reset, to generation {generation}")
         }
         AdminRecord::UnitsGiven(units) => format!("{} points were given their units", units.len()),
         AdminRecord::Missed { id, gaps, .. } => {

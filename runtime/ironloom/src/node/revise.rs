@@ -71,7 +71,8 @@ impl Node {
         let is_other = new.revision.package != before.revision.package;
         if is_other {
             let code = self.load(&new.known, &new.revision.limits).await;
-            upgrade::check_roles(&new.known.manifest, &code.map_err(|error| load_problem(&error))?)?;
+            let code = code.map_err(|error| load_problem(&error))?;
+            upgrade::check_roles(&new.known.manifest, &code)?;
         }
         if dry_run || is_same(&before.revision, &new.revision) {
             if !is_same(&before.revision, &new.revision) {

@@ -92,6 +92,20 @@ pub(crate) enum AdminRecord {
     Dropped { before: Sequence },
     /// An installation has a new revision.
     Revised(Box<Revised>),
+    /// An installation begins anew.
+    Reset(Box<Reset>),
+}
+
+/// A new generation of an installation takes the place of the one before, whose state is kept as of one that was
+/// uninstalled.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Reset {
+    /// The generation before.
+    pub generation: Generation,
+    /// The time, by the machine's clock.
+    pub at: Timestamp,
+    /// The installation as it is now, with one revision.
+    pub new: NewInstallation,
 }
 
 /// A revision of an installation that is there.

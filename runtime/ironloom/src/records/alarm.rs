@@ -78,6 +78,8 @@ pub(crate) enum ClearedBy {
     Removed,
     /// The app's next version doesn't have the alarm.
     Upgraded,
+    /// The app began anew.
+    Reset,
 }
 
 /// A deed or comment of a person.

@@ -49,6 +49,51 @@ pub(crate) struct LaneMeta {
     pub last_timer_error: Option<TimerError>,
     /// Gaps of which the app is to be told with its next call: one for each input that missed readings.
     pub gaps: Vec<Gap>,
+    /// Where the generation began.
+    pub began: Reached,
+    /// What earlier generations of the installation have dealt with: what this one makes of it is not published again.
+    pub published: Option<Published>,
+}
+
+/// How far a generation has come: in the journal, and in time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Reached {
+    /// The last reading that was dealt with.
+    pub sequence: Sequence,
+    /// The time of the last invocation.
+    pub time: Timestamp,
+}
+
+/// A part of the journal: readings behind the one place through the other, and timers due between the two times.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Published {
+    pub after: Reached,
+    pub through: Reached,
+}
+
+impl Published {
+    /// Says whether a reading lies in it.
+    pub(crate) fn has(&self, sequence: Sequence) -> bool {
+        self.after.sequence < sequence && sequence <= self.through.sequence
+    }
+
+    /// Says whether a timer that is due then lies in it.
+    pub(crate) fn has_time(&self, due: Timestamp) -> bool {
+        self.after.time <= due && due <= self.through.time
+    }
+
+    /// Both, and what lies between them.
+    fn with(self, other: Self) -> Self {
+        let least = |a: Reached, b: Reached| Reached {
+            sequence: a.sequence.min(b.sequence),
+            time: a.time.min(b.time),
+        };
+        let most = |a: Reached, b: Reached| Reached {
+            sequence: a.sequence.max(b.sequence),
+            time: a.time.max(b.time),
+        };
+        Self { after: least(self.after, other.after), through: most(self.through, other.through) }
+    }
 }
 
 /// The number of episodes that are kept, and their cost by [`cost`](super::alarm::AlarmRecord::cost).
@@ -97,10 +142,28 @@ impl LaneMeta {
         }
     }
 
+    /// What this generation and those before it have dealt with.
+    pub(crate) fn dealt_with(&self) -> Option<Published> {
+        let through = Reached { sequence: self.cursor, time: self.time };
+        let own = (through != self.began).then_some(Published { after: self.began, through });
+        own.map(|own| self.published.map_or(own, |published| published.with(own))).or(self.published)
+    }
+
+    /// Says whether it has yet to come to the end of what earlier generations have dealt with.
+    pub(crate) fn is_catching_up(&self) -> bool {
+        self.published.is_some_and(|Published { through, .. }| {
+            self.cursor < through.sequence || self.time < through.time
+        })
+    }
+
     /// Forgets times behind `to`, which is the present: they come from a clock that was wrong, and what is
     /// measured from them would wait for years.
     pub(crate) fn leave_future(&mut self, to: Timestamp) {
         self.time = self.time.min(to);
+        self.began.time = self.began.time.min(to);
+        if let Some(Published { after, through }) = &mut self.published {
+            (after.time, through.time) = (after.time.min(to), through.time.min(to));
+        }
         let Trouble { retrying_since, failures, .. } = &mut self.trouble;
         for at in retrying_since.iter_mut().chain(failures) {
             *at = to.min(*at);

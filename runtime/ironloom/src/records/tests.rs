@@ -9,7 +9,7 @@ use bytes::Bytes;
 use ironloom_mutate::mutated;
 use proptest::prelude::*;
 
-use super::admin::{AdminRecord, LaneDue, NewInstallation, PackageRecord, Revised};
+use super::admin::{AdminRecord, LaneDue, NewInstallation, PackageRecord, Reset, Revised};
 use super::alarm::{AlarmRecord, AlarmState, Cleared, ClearedBy, EpisodePlace, Note, Shelved};
 use super::commit::{
     CommitHead, CommitRecord, DeadLetter, Invocation, InvocationKind, OutcomeKind, StateChanges,
@@ -17,7 +17,7 @@ use super::commit::{
 use super::readings::{Idempotency, ReadingsHead, ReadingsRecord, Receipt};
 use super::{NumberedPoint, admin, commit, readings};
 use crate::records::installation::{Installation, Revision, Standing};
-use crate::records::lane::{Episodes, LaneMeta, Quarantine, Trouble};
+use crate::records::lane::{Episodes, LaneMeta, Published, Quarantine, Reached, Trouble};
 use ironloom_apps::binding::{Bindings, InputBinding, OutputBinding, Target};
 use ironloom_apps::grants::{Grants, OutputGrant, Safe};
 use ironloom_apps::manifest::{OutputKind, Severity, ValueType};
@@ -47,14 +47,16 @@ const PLAIN_READINGS: &str = concat!(
     "00004000000000",
 );
 const COMMIT: &str = concat!(
-    "22020000047069677303060202056461696c79f00684070bd209010000477368613235363a61626162616261626162616261",
+    "30020000047069677303060202056461696c79f00684070bd209010000477368613235363a61626162616261626162616261",
     "6261626162616261626162616261626162616261626162616261626162616261626162616261626162616261626162616261",
-    "62840705028080a8b1e39fe7cb17802064650304ac0200050607080902e807010602ac02ac0201056461696c7980a3050102014d03024647",
+    "62840705028080a8b1e39fe7cb17802064650304ac0200050607080a0902e807010602ac02ac0201056461696c7980a3050102014d03024647",
     "015009746f6f206f6674656e0151047472617004626f6f6d06",
     // The last error of a timer: "daily", at 82, "reject", "no", invocation 6.
     "01056461696c79520672656a656374026e6f06",
     // One gap: weight, 90 to 300, 2 readings.
     "01067765696768745aac0202",
+    // It began at 400, time 500. Published: behind 401, 501 through 402, 502.
+    "9003f403019103f5039203f603",
     "02046f6e636501f403ac02056f7468657200",
     // One episode of an alarm: what and of what, number, high, returned to normal, not over, message, since, raised.
     "0107746f6f2d686f74057069672d31060202000634322043656ce707e807",
@@ -114,14 +116,14 @@ macro_rules! new_installation {
     // One grant: limit, "0, 6..32", low, 60 s, safe "6", not strict.
     "01056c696d697408302c20362e2e3332000180b09dc2df0101013600",
     "01056272656564056475726f63808080108084af5f8080802080cab5ee01904e0d4575726f70652f4265726c696e010000",
-    "00000000000000000000000000000000000000000000000000000000000000",
+    "0000000000000000000000000000000000000000000000000000000000000000000000",
 )
     };
 }
 /// A list of one.
-const INSTALLED: &str = concat!("600100000301", new_installation!());
+const INSTALLED: &str = concat!("640100000301", new_installation!());
 const REVISED: &str = concat!(
-    "9f0100000d",
+    "a30100000d",
     new_installation!(),
     // One alarm, acknowledged and not cleared, as below; one timer.
     "01",
@@ -131,12 +133,15 @@ const REVISED: &str = concat!(
     "01ec070001026f6b",
     "0103656767",
 );
+const RESET: &str = concat!("650100000e03d209", new_installation!());
 const STANDING: &str = concat!(
-    "770000000404706967730301840705028080a8b1e39fe7cb17802064650304ac0200050607080902e807010602ac02ac0201056461696c79",
+    "850000000404706967730301840705028080a8b1e39fe7cb17802064650304ac0200050607080a0902e807010602ac02ac0201056461696c79",
     "80a3050102014d03024647015009746f6f206f6674656e0151047472617004626f6f6d06",
     "01056461696c79520672656a656374026e6f06",
     // One gap: weight, 90 to 300, 2 readings.
     "01067765696768745aac0202",
+    // It began at 400, time 500. Published: behind 401, 501 through 402, 502.
+    "9003f403019103f5039203f603",
 );
 const UNINSTALLED: &str = "0a00000005047069677303d20901";
 const ALARM: &str = concat!(
@@ -200,6 +205,7 @@ fn meta() -> LaneMeta {
             alarms_dropped: 6,
             episodes_dropped: 7,
             missed: 8,
+            held_back: 10,
         },
         next_dead_letter: 9,
         dead_letters_kept: 2,
@@ -233,7 +239,14 @@ fn meta() -> LaneMeta {
             },
         }),
         gaps: vec![gap()],
+        began: reached(400),
+        published: Some(Published { after: reached(401), through: reached(402) }),
     }
+}
+
+/// A place, and the time 100 ns later than its number.
+fn reached(sequence: u64) -> Reached {
+    Reached { sequence: Sequence(sequence), time: Timestamp(sequence + 100) }
 }
 
 fn gap() -> Gap {
@@ -465,7 +478,9 @@ fn admin_records() -> Vec<(AdminRecord, &'static str)> {
         alarms: vec![alarm(AlarmState::Acknowledged, None)],
         timers: vec!["egg".into()],
     }));
-    let installed = AdminRecord::Installed(vec![NewInstallation { installation, revision, meta: begins }]);
+    let new = NewInstallation { installation, revision, meta: begins };
+    let reset = Reset { generation: Generation(3), at: Timestamp(1234), new: new.clone() };
+    let installed = AdminRecord::Installed(vec![new]);
     let (id, generation) = (pigs(), Generation(3));
     vec![
         (AdminRecord::PackageAdded(Box::new(record)), PACKAGE_ADDED),
@@ -516,6 +531,7 @@ fn admin_records() -> Vec<(AdminRecord, &'static str)> {
         (AdminRecord::Missed { id: pigs(), generation, through: Sequence(300), gaps: vec![gap()] }, MISSED),
         (AdminRecord::Dropped { before: Sequence(301) }, DROPPED),
         (revised, REVISED),
+        (AdminRecord::Reset(Box::new(reset)), RESET),
     ]
 }
 

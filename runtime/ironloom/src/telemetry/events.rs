@@ -33,7 +33,7 @@ const SPARED: usize = 4_096;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub(crate) enum What {
-    /// The state of an installation: `installed`, `set`, `upgraded`, `running`, `paused`, `quarantined`, `waiting`, `uninstalled`.
+    /// The state of an installation: `installed`, `set`, `upgraded`, `reset`, `running`, `paused`, `quarantined`, `waiting`, `uninstalled`.
     Installation {
         installation: InstallationId,
         state: &'static str,

@@ -2,7 +2,7 @@
 
 use super::Applier;
 use crate::fold::durable::Durable;
-use crate::records::admin::{AdminRecord, Revised};
+use crate::records::admin::{AdminRecord, Reset, Revised};
 use crate::records::alarm::AlarmRecord;
 use crate::records::commit::CommitHead;
 use crate::records::installation::Standing;
@@ -21,7 +21,13 @@ impl Applier {
             return;
         }
         let events = &self.shared.metrics.events;
-        for alarm in head.alarms.iter().take(ALARMS) {
+        let was_catching_up = lane.book().meta().is_catching_up();
+        // What was told by an earlier generation isn't told again; what stands in the end is.
+        let told = if head.meta.is_catching_up() { &[][..] } else { &head.alarms };
+        if was_catching_up && !head.meta.is_catching_up() {
+            self.tell_standing(lane, head);
+        }
+        for alarm in told.iter().take(ALARMS) {
             let before = lane.book().alarm_numbered(alarm.number).cloned();
             let changes = changes(before.as_ref(), alarm, head.invocation.time);
             changes.into_iter().for_each(|change| {
@@ -29,7 +35,7 @@ impl Applier {
             });
         }
         let installation = || head.installation.clone();
-        if let Some(changes) = head.alarms.len().checked_sub(ALARMS + 1) {
+        if let Some(changes) = told.len().checked_sub(ALARMS + 1) {
             events.tell(What::Alarms { installation: installation(), changes: changes + 1 });
         }
         if !head.dead_letters.is_empty() {
@@ -79,6 +85,7 @@ impl Applier {
             AdminRecord::Standing { id, standing: Standing::Paused, .. } => stands(id, "paused"),
             AdminRecord::Standing { id, standing: Standing::Running, .. } => stands(id, "running"),
             AdminRecord::Revised(revised) => self.tell_revised(revised),
+            AdminRecord::Reset(reset) => self.tell_reset(reset),
             AdminRecord::Uninstalled { id, .. } => stands(id, "uninstalled"),
             AdminRecord::PackageAdded(package) => {
                 events.tell(What::Package { package: package.digest, change: "added" });
@@ -112,16 +119,50 @@ impl Applier {
             false => ("upgraded", Some(format!("from version {} to {}", was.version, installation.version))),
         };
         events.tell(What::Installation { installation: lane.id.clone(), state, reason });
-        let stood = |alarm: &&AlarmRecord| {
+        let stood = |alarm: &AlarmRecord| {
             lane.book().alarm_numbered(alarm.number).is_some_and(|before| before.state.stands())
         };
-        let cleared: Vec<_> = alarms.iter().filter(stood).collect();
-        for alarm in cleared.iter().take(ALARMS) {
-            events.tell(of_alarm(&lane.id, lane.generation, alarm, "cleared"));
+        self.tell_all(&lane, Told::of(alarms.iter(), stood), "cleared");
+    }
+
+    fn tell_reset(&self, Reset { generation, new, .. }: &Reset) {
+        let (installation, state, reason) = (new.installation.id.clone(), "reset", None);
+        self.shared.metrics.events.tell(What::Installation { installation, state, reason });
+        let Some(lane) = self.shared.lanes.of_generation(*generation) else { return };
+        let told = Told::of(lane.book().alarms().values(), |alarm| alarm.state.stands());
+        self.tell_all(&lane, told, "cleared");
+    }
+
+    /// Tells the alarms that stand where an app has caught up, but for those that the record at hand changes.
+    fn tell_standing(&self, lane: &Durable, head: &CommitHead) {
+        let is_new = |alarm: &AlarmRecord| head.alarms.iter().all(|changed| changed.number != alarm.number);
+        let told = Told::of(lane.book().alarms().values(), |alarm| alarm.state.stands() && is_new(alarm));
+        self.tell_all(lane, told, "raised");
+    }
+
+    /// The same of several alarms.
+    fn tell_all(&self, lane: &Durable, told: Told, change: &'static str) {
+        let events = &self.shared.metrics.events;
+        for alarm in &told.first {
+            events.tell(of_alarm(&lane.id, lane.generation, alarm, change));
         }
-        if let Some(changes) = cleared.len().checked_sub(ALARMS + 1) {
-            events.tell(What::Alarms { installation: lane.id.clone(), changes: changes + 1 });
+        if told.more > 0 {
+            events.tell(What::Alarms { installation: lane.id.clone(), changes: told.more });
         }
+    }
+}
+
+/// Alarms to be told: no lock is held meanwhile.
+struct Told {
+    first: Vec<AlarmRecord>,
+    more: usize,
+}
+
+impl Told {
+    fn of<'a>(alarms: impl Iterator<Item = &'a AlarmRecord>, which: impl Fn(&AlarmRecord) -> bool) -> Self {
+        let mut alarms = alarms.filter(|alarm| which(alarm));
+        let first = alarms.by_ref().take(ALARMS).cloned().collect();
+        Self { first, more: alarms.count() }
     }
 }
 

@@ -297,9 +297,9 @@ fn a_generation() {
     let removed = Removed { at: Timestamp(1234), purge: true };
     let installation = InstallationId::new("pigs").unwrap();
     let lane = StoredLane { installation, meta: LaneMeta::default(), removed: Some(removed) };
-    // Five numbers, ten counters, eight numbers, no timer, five of the failure rules, no quarantine, no error, none of a
-    // timer, no gap.
-    let meta = "00".repeat(5 + 10 + 8 + 1 + 5 + 1 + 1 + 1 + 1);
+    // Five numbers, eleven counters, eight numbers, no timer, five of the failure rules, no quarantine, no error, none of a
+    // timer, no gap, where it began, nothing published.
+    let meta = "00".repeat(5 + 11 + 8 + 1 + 5 + 1 + 1 + 1 + 1 + 2 + 1);
     golden(lane, &format!("0470696773{meta}01d20901"));
 }
 

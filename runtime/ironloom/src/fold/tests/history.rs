@@ -16,11 +16,13 @@ use crate::fold::routes::PreparedRoutes;
 use crate::fold::stretches::Extent;
 use crate::fold::submission::{CommitSubmission, ReadingsSubmission, Refusal, Submission};
 use crate::fold::{Retention, Shared};
-use crate::records::admin::{AdminRecord, FROM_HERE, LaneDue, NewInstallation, PackageRecord, Revised};
-use crate::records::alarm::{AlarmRecord, AlarmState, Note, testing};
+use crate::records::admin::{
+    AdminRecord, FROM_HERE, LaneDue, NewInstallation, PackageRecord, Reset, Revised,
+};
+use crate::records::alarm::{AlarmRecord, AlarmState, ClearedBy, Note, testing};
 use crate::records::commit::{self, CommitHead, DeadLetter, Invocation, InvocationKind, OutcomeKind};
 use crate::records::installation::{Installation, Revision, Standing};
-use crate::records::lane::LaneMeta;
+use crate::records::lane::{LaneMeta, Published, Reached};
 use crate::records::readings::{Idempotency, ReadingsHead, Receipt};
 use ironloom_apps::binding::{Bindings, InputBinding, Patterns};
 use ironloom_apps::manifest::Manifest;
@@ -85,6 +87,7 @@ pub(super) enum Step {
     Pause { lane: u8, pause: bool },
     Revise { lane: u8, takes: u8, version: Option<u8>, at_cursor: bool, in_flight: Vec<Row> },
     RemovePackage { version: u8 },
+    Reset { lane: u8, from_start: bool },
     Acknowledge { lane: u8, entity: u8 },
     DeleteLetter { lane: u8, number: u64 },
     Drop { keep: u64 },
@@ -197,6 +200,7 @@ pub(super) fn step() -> impl Strategy<Value = Step> {
             |(lane, takes, version, at_cursor, in_flight)| Step::Revise { lane, takes, version, at_cursor, in_flight }
         ),
         1 => (0..2u8).prop_map(|version| Step::RemovePackage { version }),
+        1 => (any::<u8>(), any::<bool>()).prop_map(|(lane, from_start)| Step::Reset { lane, from_start }),
         1 => (any::<u8>(), 0..4u8).prop_map(|(lane, entity)| Step::Acknowledge { lane, entity }),
         1 => (any::<u8>(), 0..6u64).prop_map(|(lane, number)| Step::DeleteLetter { lane, number }),
         2 => (0..200u64).prop_map(|keep| Step::Drop { keep }),
@@ -267,6 +271,7 @@ impl World {
                 self.revise(*lane, TAKES[usize::from(*takes)], *version, *at_cursor, in_flight);
             }
             Step::RemovePackage { version } => self.remove_package(*version),
+            Step::Reset { lane, from_start } => self.reset(*lane, *from_start),
             Step::Acknowledge { lane, entity } => self.acknowledge(*lane, *entity),
             Step::DeleteLetter { lane, number } => self.delete_letter(*lane, *number),
             Step::Drop { keep } => self.drop_older_than(*keep),
@@ -472,6 +477,50 @@ impl World {
         let record = AdminRecord::Uninstalled { id, generation, at, purge };
         self.admin(record.clone(), Ok(()));
         self.admin(record, Err(Refusal::Gone));
+    }
+
+    /// A new generation of an installation, with nothing in its state.
+    fn reset(&mut self, lane: u8, from_start: bool) {
+        let Some(before) = self.choose(lane) else { return };
+        let shared = self.shared();
+        let cursor = if from_start { Sequence(0) } else { shared.journal.last() };
+        let at = Timestamp(u64::MAX / 2);
+        let gone = self.model.end(before, (at, ClearedBy::Reset), false);
+        self.model.generation += 1;
+        let generation = self.model.generation;
+        let reached = Reached { sequence: Sequence(1), time: Timestamp(0) };
+        let meta = LaneMeta {
+            cursor,
+            next_dead_letter: 1,
+            began: reached,
+            published: Some(Published { after: reached, through: reached }),
+            ..LaneMeta::default()
+        };
+        let (number, _, takes) = gone.revisions.last().unwrap().clone();
+        let new = new_installation(&gone.id, generation, gone.version, &takes, meta.clone());
+        let NewInstallation { installation, revision, .. } = new;
+        let number = ids::Revision(number + 1);
+        let new = NewInstallation {
+            installation: Installation { revision: number, standing: gone.standing, ..installation },
+            revision: Revision { number, ..revision },
+            meta: meta.clone(),
+        };
+        self.model.lanes.insert(
+            generation,
+            Lane {
+                revisions: vec![(number.0, cursor.0 + 1, takes)],
+                meta,
+                state: BTreeMap::new(),
+                timers: BTreeMap::new(),
+                alarms: BTreeMap::new(),
+                dead_letters: BTreeMap::new(),
+                invocations: Default::default(),
+                ..gone
+            },
+        );
+        let reset = AdminRecord::Reset(Box::new(Reset { generation: Generation(before), at, new }));
+        self.admin(reset.clone(), Ok(()));
+        self.admin(reset, Err(Refusal::GenerationTaken(Generation(generation))));
     }
 
     /// What a generation that is gone has kept is to go, with its points where no other has or keeps them.

@@ -185,10 +185,15 @@ impl Model {
 
     /// Removes an installation; a purge takes the points of its outputs along.
     pub(super) fn uninstall(&mut self, generation: u64, at: Timestamp, purge: bool) -> Lane {
+        self.end(generation, (at, ClearedBy::Removed), purge)
+    }
+
+    /// Ends a generation.
+    pub(super) fn end(&mut self, generation: u64, (at, by): (Timestamp, ClearedBy), purge: bool) -> Lane {
         let gone = self.lanes.remove(&generation).unwrap();
         for mut alarm in gone.alarms.values().cloned() {
             if alarm.state.stands() {
-                alarm.clear(at, ClearedBy::Removed);
+                alarm.clear(at, by);
             }
             alarm.over = true;
             self.episodes.entry(generation).or_default().insert(alarm.number, alarm);

@@ -7,7 +7,7 @@ use hashbrown::HashMap;
 use super::Before;
 use crate::fold::durable::{Book, Term};
 use crate::fold::episodes::OldEpisode;
-use crate::records::alarm::{AlarmRecord, AlarmState, ClearedBy};
+use crate::records::alarm::{AlarmRecord, AlarmState, ClearedBy, EpisodePlace};
 use crate::records::commit::CommitHead;
 use crate::records::lane::LaneMeta;
 use ironloom_apps::manifest::Severity;
@@ -187,6 +187,24 @@ impl<'a> Changes<'a, '_> {
         // The shelf stays, and holds the next episode, too.
         alarm.over = is_seen && !is_shelved;
     }
+}
+
+/// Has episodes that end leave no trace, since an earlier generation has told them already: they are over, and not in the
+/// history. Those that somebody has seen or said something about stay. Returns the places of the others.
+pub(super) fn pass_over(meta: &mut LaneMeta, changed: &mut [AlarmRecord]) -> Vec<EpisodePlace> {
+    let mut gone = Vec::new();
+    for alarm in changed {
+        let is_seen = alarm.acknowledged.is_some() || alarm.shelved.is_some() || !alarm.comments.is_empty();
+        if is_seen || (!alarm.over && alarm.state.stands()) {
+            continue;
+        }
+        if alarm.over {
+            meta.episodes.remove(alarm.cost());
+        }
+        (alarm.over, alarm.state) = (true, AlarmState::Normal);
+        gone.push(alarm.place());
+    }
+    gone
 }
 
 /// Says whether an alarm that isn't active has to go; if so, it is counted no longer.

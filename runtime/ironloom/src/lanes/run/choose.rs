@@ -143,6 +143,12 @@ fn due(lane: &Lane, term: &Term, pace: &mut Pace, moment: Moment, limits: BatchL
         // What it was about to do ended meanwhile, with nothing of its own: it looks again at once.
         return Choice::Nothing;
     }
+    // Nor has any readings that were published before and others.
+    let pending = queue.pending();
+    let edges = book.meta().published.into_iter().flat_map(|span| [span.after, span.through]);
+    let edges =
+        edges.map(|edge| edge.sequence.next()).filter(|edge| pending.is_some_and(|first| first < *edge));
+    let end = end.into_iter().chain(edges).min();
     let most = pace.effort.readings(&term.limits, limits.readings);
     let slices = queue.first(most, limits.bytes, until, end);
     if slices.is_empty() { Choice::Nothing } else { Choice::Readings(slices) }

@@ -7,6 +7,7 @@ use crate::lanes::pace::TimerPace;
 use crate::lanes::policy::TimerEffort;
 use crate::lanes::run::BatchLimits;
 use crate::lanes::run::choose::{Choice, Moment, choose};
+use crate::records::lane::{Published, Reached};
 use ironloom_types::ids::SlotName;
 
 const LIMITS: BatchLimits = BatchLimits { readings: 100, bytes: 1 << 20 };
@@ -147,4 +148,18 @@ fn a_lane_that_is_paused_keeps_no_records_in_memory() {
     note_readings(&lane, &table, 3, &[30]);
     let queue = lane.queue.lock();
     assert_eq!((queue.noted(), queue.pending()), (0, Some(Sequence(1))));
+}
+
+#[test]
+fn no_batch_crosses_an_edge_of_what_was_published_before() {
+    let (lane, table) = lane();
+    let reached = |sequence| Reached { sequence: Sequence(sequence), time: Timestamp(0) };
+    testing::change(&lane, |meta| {
+        meta.published = Some(Published { after: reached(2), through: reached(4) })
+    });
+    note_readings(&lane, &table, 1, &[10, 11, 12, 13, 14, 15]);
+    for (expected, through) in [("[1, 2]", 2), ("[3, 4]", 4), ("[5, 6]", 6)] {
+        assert_eq!(chosen(&lane, 30, Instant::now()), format!("readings {expected}"));
+        commit(&lane, through);
+    }
 }

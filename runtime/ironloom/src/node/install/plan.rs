@@ -116,7 +116,7 @@ impl Node {
     }
 
     /// The last sequence before the first reading that an installation takes.
-    fn cursor(&self, from: StartFrom) -> Answer<Sequence> {
+    pub(in crate::node) fn cursor(&self, from: StartFrom) -> Answer<Sequence> {
         let journal = &self.shared.journal;
         let first = match from {
             StartFrom::Now => journal.last().next(),
