@@ -206,12 +206,6 @@ fn what_does_not_fit_is_refused_and_what_is_odd_is_told() -> Result<()> {
     // Of the package that it has nothing changes.
     let same = patch(client, "sums", &json!({"package": old}), false)?.json()?;
     assert_eq!((number(&same, "revision"), &same["changes"]), (1, &json!([])));
-    // One that changes the form of the state would misread it.
-    let migrates = package_as("com.example.one-state", "0.3.0", "hostile", |manifest| manifest)?;
-    let migrates = client.add_package(&migrates.tar())?;
-    let body = json!({"package": migrates, "bindings": {"command": "do"}});
-    assert_eq!(patch(client, "sums", &body, true)?.problem(422)?["kind"], "migrates");
-
     // Without a value of its own a setting follows the default; one that is new and has none must be given.
     let older = package_as("com.example.one-state", "0.0.9", "one-state", |manifest| {
         manifest + "\n[settings.site]\ntype = \"text\"\n\n[limits]\nmemory = \"64 MiB\"\n"
@@ -234,5 +228,77 @@ fn what_does_not_fit_is_refused_and_what_is_odd_is_told() -> Result<()> {
     let answer = patch(client, "sums", &json!({"package": newer}), false)?.json()?;
     says(&answer, "settings.publish: the default is \"true\" in version 0.2.0, and was false")?;
     assert_eq!((&answer["settings"]["site"], &answer["settings"]["publish"]), (&json!("7"), &json!(true)));
+    Ok(())
+}
+
+/// A server where a version of the guest `one-state` has counted readings of some points, and the package of a version
+/// with other code, which brings the state into its form.
+fn before_migration(version: &str) -> Result<(Server, Value)> {
+    let server = Setup::new()?.start()?;
+    let client = server.client();
+    let old = package_as("com.example.one-state", version, "one-state", |manifest| manifest)?;
+    install(client, "sums", &old, json!({"value": ["a/{n}"]}), json!({}))?;
+    for n in 1..=5 {
+        client.push_one(&format!("a/{n}"), n)?;
+    }
+    wait_for_installation(client, "sums", "all", |now| number(now, "counters.readings") == 5)?;
+    let next = package_as("com.example.one-state", "0.9.0", "hostile", |manifest| manifest)?;
+    let body = json!({"package": client.add_package(&next.tar())?, "bindings": {"command": "do"}});
+    Ok((server, body))
+}
+
+fn keys(client: &Client) -> Result<Vec<String>> {
+    let state = client.all("/v1/installations/sums/state")?;
+    Ok(state.iter().map(|entry| entry["key"].as_str().unwrap_or_default().to_owned()).collect())
+}
+
+#[test]
+fn a_version_brings_the_state_into_its_form_by_steps() -> Result<()> {
+    let (server, body) = before_migration("0.0.1")?;
+    let client = server.client();
+    post(client, "sums", "pause")?;
+    // What waits would find the state in the new form.
+    let waits = client.push_one("do", "ok")?;
+    client.push_one("a/1", 7)?;
+    let mut with_old = body.clone();
+    with_old["at_cursor"] = json!(false);
+    assert_eq!(patch(client, "sums", &with_old, false)?.problem(409)?["kind"], "backlog");
+    let dry = patch(client, "sums", &body, true)?.json()?;
+    assert_eq!((number(&dry, "revision"), keys(client)?.len()), (2, 5));
+    let upgraded = patch(client, "sums", &body, false)?.json()?;
+    assert_eq!((number(&upgraded, "from"), &upgraded["state"]), (waits + 1, &json!("paused")));
+    let moved = ["moved/1", "moved/2", "moved/3", "moved/4", "moved/5"];
+    assert_eq!(keys(client)?, moved);
+    let setup = server.setup().clone();
+    server.kill()?;
+    let server = setup.start()?;
+    let client = server.client();
+    assert_eq!(keys(client)?, moved);
+    assert_eq!(ironloom_tests::model::state_of(client, "sums")?["moved/3"], (1, 3.0));
+    post(client, "sums", "resume")?;
+    client.push_one("do", "ok")?;
+    wait_until("it to go on", || Ok(keys(client)?.contains(&"result/ok".to_owned())))
+}
+
+#[test]
+fn where_it_can_not_the_old_version_goes_on_with_the_old_state() -> Result<()> {
+    for (version, said) in [
+        ("0.0.2", "reject: this state can't be understood"),
+        ("0.0.3", "it was not done after 10000 steps"),
+        ("0.0.4", "changed alarms"),
+        ("0.0.5", "a panic in migrate"),
+    ] {
+        let (server, body) = before_migration(version)?;
+        let client = server.client();
+        let problem = patch(client, "sums", &body, false)?.problem(422)?;
+        ensure!(problem["detail"].as_str().is_some_and(|text| text.contains(said)), "{problem}");
+        assert_eq!(problem["kind"], "migrate");
+        let shown = client.installation("sums")?;
+        assert_eq!((number(&shown, "revision"), &shown["version"]), (1, &json!(version)));
+        assert_eq!(keys(client)?, ["1", "2", "3", "4", "5"]);
+        client.push_one("a/1", 7)?;
+        wait_for_installation(client, "sums", "one more", |now| number(now, "counters.readings") == 6)?;
+        assert_eq!(client.all("/v1/alarms")?, [Value::Null; 0]);
+    }
     Ok(())
 }

@@ -67,7 +67,7 @@ pub(super) struct Linked {
     pub(super) pre: InstancePre<Host>,
     pub(super) readings: Option<readings::ReadingsIndices>,
     pub(super) timers: Option<timers::TimersIndices>,
-    lifecycle: Option<lifecycle::LifecycleIndices>,
+    pub(super) lifecycle: Option<lifecycle::LifecycleIndices>,
     roles: Roles,
 }
 

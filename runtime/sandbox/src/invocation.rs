@@ -70,31 +70,69 @@ impl Sandbox {
     /// Runs one invocation: waits for a place in the pool, then calls the app in a fresh instance.
     /// Needs a tokio runtime with time.
     pub async fn invoke(&self, app: &LoadedApp, call: Call<'_>, env: Env) -> Report {
-        let mut loading = Duration::ZERO;
-        let linked = match self.linked(app, &mut loading).await {
-            Ok(linked) => linked,
-            Err(error) => {
-                let report = Report::without_call(Outcome::HostFault(error.to_string()));
-                return Report { cpu: loading, ..report };
-            }
-        };
-        let called = async |store: &mut Store<Host>| linked.call(store, call).await;
-        let (answer, mut report) = run(self, app.memories(), env, called).await;
-        report.cpu += loading;
+        let called = async |linked: &Linked, store: &mut Store<Host>| linked.call(store, call).await;
+        let (answer, mut report) = self.call(app, env, called).await;
         match answer {
             None => {}
             Some(Ok(refused)) => report.effects.refused = refused,
             Some(Err(Failure::Reject(reason))) => report.outcome = Outcome::Reject(Outcome::reason(&reason)),
             Some(Err(Failure::Retry(reason))) => report.outcome = Outcome::Retry(Outcome::reason(&reason)),
         }
-        if report.outcome != Outcome::Ok {
-            report.effects = Effects::default();
-        }
-        report
+        report.without_effects_unless_ok()
+    }
+
+    /// Has an app bring what another version has stored into its own form, one step of it. Where it isn't done, returns
+    /// what it is to be called with next. As [`Self::invoke`] in all else.
+    pub async fn migrate(
+        &self,
+        app: &LoadedApp,
+        (previous, resume): (&str, Option<&[u8]>),
+        env: Env,
+    ) -> (Option<Vec<u8>>, Report) {
+        let called =
+            async |linked: &Linked, store: &mut Store<Host>| linked.migrate(store, previous, resume).await;
+        let (answer, mut report) = self.call(app, env, called).await;
+        let next = match answer {
+            None => None,
+            Some(Ok(next)) => next,
+            Some(Err(reason)) => {
+                report.outcome = Outcome::Reject(Outcome::reason(&reason));
+                None
+            }
+        };
+        (next, report.without_effects_unless_ok())
+    }
+
+    /// Loads an app's code, if it has to be loaded again, and calls it in a fresh instance.
+    async fn call<T>(
+        &self,
+        app: &LoadedApp,
+        env: Env,
+        call: impl AsyncFnOnce(&Linked, &mut Store<Host>) -> wasmtime::Result<T>,
+    ) -> (Option<T>, Report) {
+        let mut loading = Duration::ZERO;
+        let linked = match self.linked(app, &mut loading).await {
+            Ok(linked) => linked,
+            Err(error) => {
+                let report = Report::without_call(Outcome::HostFault(error.to_string()));
+                return (None, Report { cpu: loading, ..report });
+            }
+        };
+        let called = async |store: &mut Store<Host>| call(&linked, store).await;
+        let (answer, mut report) = run(self, app.memories(), env, called).await;
+        report.cpu += loading;
+        (answer, report)
     }
 }
 
 impl Report {
+    fn without_effects_unless_ok(self) -> Self {
+        match self.outcome {
+            Outcome::Ok => self,
+            _ => Self { effects: Effects::default(), ..self },
+        }
+    }
+
     /// The report of an invocation that didn't reach the app.
     pub fn without_call(outcome: Outcome) -> Self {
         Self {
@@ -129,6 +167,20 @@ impl Linked {
                 Ok(answer.map(|()| Vec::new()))
             }
         }
+    }
+}
+
+impl Linked {
+    async fn migrate(
+        &self,
+        store: &mut Store<Host>,
+        previous: &str,
+        resume: Option<&[u8]>,
+    ) -> wasmtime::Result<Result<Option<Vec<u8>>, String>> {
+        let instance = self.pre.instantiate_async(&mut *store).await?;
+        let role = self.lifecycle.as_ref().ok_or_else(|| missing("lifecycle"))?;
+        let role = role.load(&mut *store, &instance)?;
+        role.ironloom_lifecycle_migration().call_migrate(&mut *store, previous, resume).await
     }
 }
 

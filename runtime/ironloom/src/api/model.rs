@@ -277,6 +277,8 @@ pub(crate) enum InstallationState {
     Paused,
     /// Stopped after too many failures.
     Quarantined,
+    /// Another version of its app brings the state into its form.
+    Upgrading,
 }
 
 impl InstallationState {
@@ -288,6 +290,7 @@ impl InstallationState {
             Self::Waiting => "waiting",
             Self::Paused => "paused",
             Self::Quarantined => "quarantined",
+            Self::Upgrading => "upgrading",
         }
     }
 }

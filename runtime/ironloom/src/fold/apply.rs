@@ -14,7 +14,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use self::terms::revision_key;
-use super::durable::Begin;
+use super::durable::{Begin, Durable};
 use super::episodes;
 use super::queue::{Queue, RowNote};
 use super::sealer::Sealed;
@@ -171,7 +171,7 @@ impl Applier {
                 let _ = reply.send(Ok(answer));
             }
             Sealed::Found { reply, answer } => {
-                let _ = reply.send(Ok(Some(answer)));
+                let _ = reply.send(Ok(answer));
             }
             Sealed::Tick(time) => self.shared.advance(time),
         }
@@ -218,11 +218,7 @@ impl Applier {
             self.shared.metrics.derived.inc_by(chunk.len() as u64);
         }
         if let Some(lane) = &lane {
-            let mut cache = lane.state.write();
-            let before = cache.bytes().dirty;
-            cache.apply(self.stretches.current(), &state);
-            // A key that is written again counts once, and may be smaller than before.
-            self.shared.dirty_state.fetch_add(cache.bytes().dirty.wrapping_sub(before), Ordering::Relaxed);
+            self.apply_state(lane, &state);
         }
         self.readings(chunk, at);
         // Last: whoever sees that a reading is dealt with sees what came of it.
@@ -233,6 +229,14 @@ impl Applier {
             self.shared.note_due(&lane);
             self.shared.tell_waits(&lane);
         }
+    }
+
+    pub(super) fn apply_state(&self, lane: &Durable, state: &StateChanges) {
+        let mut cache = lane.state.write();
+        let before = cache.bytes().dirty;
+        cache.apply(self.stretches.current(), state);
+        // A key that is written again counts once, and may be smaller than before.
+        self.shared.dirty_state.fetch_add(cache.bytes().dirty.wrapping_sub(before), Ordering::Relaxed);
     }
 
     pub(super) fn lane_value(

@@ -169,9 +169,10 @@ fn write_all_keys(
     // the first of those has the key of the first one here.
     let mut ends = Vec::new();
     for (key, value) in changed {
-        match (value, key.parse()) {
-            (None, Some((_, Item::Revision(..)))) => ends.push(key),
-            (None, Some((_, Item::Package(_)))) => {}
+        let gone = if value.is_none() { key.parse() } else { None };
+        match gone {
+            Some((_, Item::Revision(..))) => ends.push(key),
+            Some((_, Item::Package(_))) => {}
             _ => batch.add(key.clone(), value.clone())?,
         }
     }

@@ -223,13 +223,9 @@ impl Durable {
         self.move_on(cursor);
     }
 
-    /// Takes over alarms that are over, and forgets one-shot timers.
-    pub(super) fn end_holdings(&self, alarms: Vec<AlarmRecord>, timers: &[Box<str>]) {
-        let mut book = self.book.lock();
-        alarms.into_iter().for_each(|alarm| book.alarms.put(alarm));
-        for name in timers {
-            book.timers.remove(name);
-        }
+    /// Takes over alarms and one-shot timers that somebody has changed.
+    pub(super) fn take_over(&self, alarms: Vec<AlarmRecord>, timers: Vec<(Box<str>, Option<OneShot>)>) {
+        self.book.lock().take_over(alarms, timers);
     }
 
     /// Goes on behind readings that are about to be dropped. Returns the bookkeeping after it.
@@ -357,18 +353,22 @@ impl Book {
 
     /// The one rule by which a commit changes the book.
     fn apply(&mut self, head: CommitHead) {
-        for (name, due) in head.timers {
+        // The oldest go, in their order.
+        self.episodes_gone_through = self.episodes_gone_through.max(head.episodes_gone.into_iter().max());
+        self.take_over(head.alarms, head.timers);
+        self.meta = head.meta;
+    }
+
+    fn take_over(&mut self, alarms: Vec<AlarmRecord>, timers: Vec<(Box<str>, Option<OneShot>)>) {
+        for (name, due) in timers {
             match due {
                 Some(due) => self.timers.insert(name, due),
                 None => self.timers.remove(&name),
             };
         }
-        // The oldest go, in their order.
-        self.episodes_gone_through = self.episodes_gone_through.max(head.episodes_gone.into_iter().max());
-        for alarm in head.alarms {
+        for alarm in alarms {
             self.put_alarm(alarm);
         }
-        self.meta = head.meta;
     }
 
     fn put_alarm(&mut self, alarm: AlarmRecord) {

@@ -69,7 +69,7 @@ pub(crate) enum Sealed {
     /// An answer that has to wait for what stands before it.
     Answer { reply: oneshot::Sender<Result<Accepted, Refusal>>, answer: Accepted },
     /// What became of a request, which has to wait as well.
-    Found { reply: oneshot::Sender<Result<Option<Accepted>, Refusal>>, answer: Accepted },
+    Found { reply: oneshot::Sender<Result<Option<Accepted>, Refusal>>, answer: Option<Accepted> },
     /// A barrier: every earlier record has been routed.
     Tick(Timestamp),
 }
@@ -286,10 +286,10 @@ impl Numberer {
     /// Says what became of a request: an answer comes behind the request's record.
     fn look(&self, LookSubmission { request, reply }: LookSubmission) -> Seal<Stamped> {
         let time = self.clock.now();
+        let found = |reply, answer| Seal::Barrier(Stamped { time, sealed: Sealed::Found { reply, answer } });
+        let Some(request) = request else { return found(reply, None) };
         let answer = match self.numbers.requests.look(&request, time, self.started.elapsed()) {
-            Seen::Before(answer) => {
-                return Seal::Barrier(Stamped { time, sealed: Sealed::Found { reply, answer } });
-            }
+            Seen::Before(answer) => return found(reply, Some(answer)),
             Seen::OtherRequest => Err(Refusal::KeyReused),
             Seen::Never => Ok(None),
         };

@@ -57,7 +57,8 @@ pub(crate) struct ReadingsSubmission {
 /// A question about a request that may have been taken before.
 #[derive(Debug)]
 pub(crate) struct LookSubmission {
-    pub request: Idempotency,
+    /// Without one the answer only says that all that stands before it is applied.
+    pub request: Option<Idempotency>,
     /// Receives the answer that the request got, or gets once it is durable; `None` where it was not taken.
     pub reply: oneshot::Sender<Result<Option<Accepted>, Refusal>>,
 }

@@ -85,6 +85,8 @@ pub(crate) struct Lane {
     readings_wait: AtomicBool,
     /// A purge waits for those that read it: it adds nothing meanwhile.
     stands_still: AtomicBool,
+    /// What it has stored is just brought into another version's form.
+    migrates: AtomicBool,
 }
 
 /// The code of a lane's app.
@@ -145,6 +147,7 @@ impl Lane {
             waits_for_room: AtomicBool::new(false),
             readings_wait: AtomicBool::new(false),
             stands_still: AtomicBool::new(false),
+            migrates: AtomicBool::new(false),
         }
     }
 
@@ -197,6 +200,21 @@ impl Lane {
     /// Begins no invocation, or begins them again. Whoever ends it wakes the lane.
     pub(crate) fn stand_still(&self, still: bool) {
         self.stands_still.store(still, Ordering::SeqCst);
+    }
+
+    /// Whether what it has stored is just brought into another version's form.
+    pub(crate) fn migrates(&self) -> bool {
+        self.migrates.load(Ordering::SeqCst)
+    }
+
+    /// Begins or ends that.
+    pub(crate) fn set_migrates(&self, migrates: bool) {
+        self.migrates.store(migrates, Ordering::SeqCst);
+    }
+
+    /// What it has used so far by the scheduler's measure.
+    fn used(&self) -> u64 {
+        self.used.load(Ordering::Relaxed)
     }
 
     /// Whether its app has asked for retries for so long that people must be told.

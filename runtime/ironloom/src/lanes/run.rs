@@ -2,10 +2,12 @@
 
 pub(crate) mod choose;
 mod invoke;
+mod migrate;
 mod replay;
 mod room;
 mod settle;
 
+pub(crate) use self::migrate::{MigrateError, Migrated};
 pub(crate) use self::replay::{Again, Captured, ReplayError};
 
 use std::sync::Arc;

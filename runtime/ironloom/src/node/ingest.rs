@@ -192,7 +192,7 @@ impl Node {
     /// The answer to a request that was taken before.
     async fn look(&self, request: Idempotency) -> Result<Option<Accepted>, Refusal> {
         let (reply, found) = oneshot::channel();
-        let item = Submission::Look(LookSubmission { request, reply });
+        let item = Submission::Look(LookSubmission { request: Some(request), reply });
         self.committer.submit(item, 0).map_err(|_| Refusal::UnknownOutcome)?;
         found.await.unwrap_or(Err(Refusal::UnknownOutcome))
     }

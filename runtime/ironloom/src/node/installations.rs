@@ -83,7 +83,9 @@ impl Node {
             let pace = lane.pace.lock();
             pace.waits_until().is_some_and(|until| until > Instant::now())
         };
-        if quarantined {
+        if lane.migrates() {
+            InstallationState::Upgrading
+        } else if quarantined {
             InstallationState::Quarantined
         } else if lane.installation().standing == Standing::Paused {
             InstallationState::Paused

@@ -54,7 +54,7 @@ use crate::config::{Config, Source};
 use crate::connectors::Connectors;
 use crate::fold::Shared;
 use crate::fold::run::Threads;
-use crate::fold::submission::{AdminSubmission, Refusal, Submission};
+use crate::fold::submission::{AdminSubmission, LookSubmission, Refusal, Submission};
 use crate::lanes::run::Runner;
 use crate::lanes::{Lane, Lanes};
 use crate::records::admin::{AdminRecord, NewInstallation};
@@ -175,6 +175,17 @@ impl Node {
             }
             Ok(Err(refusal)) => Err(problems::change_refused(&refusal)),
             Err(_) => Err(problems::change_refused(&Refusal::UnknownOutcome)),
+        }
+    }
+
+    /// Waits until all that was submitted is applied.
+    async fn pass(&self) -> Answer<()> {
+        let (reply, passed) = tokio::sync::oneshot::channel();
+        let look = Submission::Look(LookSubmission { request: None, reply });
+        self.committer.submit(look, 0).map_err(|_| stopping())?;
+        match passed.await {
+            Ok(Ok(_)) => Ok(()),
+            _ => Err(stopping()),
         }
     }
 

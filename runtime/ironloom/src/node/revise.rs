@@ -68,21 +68,27 @@ impl Node {
         check_guard(&lane, &before, request.revision)?;
         let new = self.planned_revision(&lane, &before, &request).await?;
         let _held = self.admin.last_use.hold(new.revision.package);
-        let is_other = new.revision.package != before.revision.package;
-        if is_other {
-            let code = self.load(&new.known, &new.revision.limits).await;
-            let code = code.map_err(|error| load_problem(&error))?;
-            upgrade::check_roles(&new.known.manifest, &code)?;
+        if is_same(&before.revision, &new.revision) {
+            return self.as_it_would_be(lane, &before, new, false).await;
         }
-        if dry_run || is_same(&before.revision, &new.revision) {
-            if !is_same(&before.revision, &new.revision) {
-                check_pending(&lane, self.first_of(&lane, &request))?;
-            }
-            return self.as_it_would_be(lane, &before, new, &request).await;
+        let at_cursor = request.at_cursor.unwrap_or_else(|| lane.book().meta().quarantine.is_some());
+        if dry_run && new.revision.package == before.revision.package {
+            check_pending(&lane, self.first_of(&lane, at_cursor))?;
+            return self.as_it_would_be(lane, &before, new, at_cursor).await;
         }
         let code = self.load(&new.known, &new.revision.limits).await;
         let code = code.map_err(|error| load_problem(&error))?;
-        self.begin_revision(&lane, &before, new, &request, code).await
+        let at_cursor = if upgrade::migrates(&before, &new.revision, &code) {
+            upgrade::check_backlog(&lane, &new.known.manifest, request.at_cursor)?;
+            true
+        } else {
+            at_cursor
+        };
+        if dry_run {
+            check_pending(&lane, self.first_of(&lane, at_cursor))?;
+            return self.as_it_would_be(lane, &before, new, at_cursor).await;
+        }
+        self.begin_revision(&lane, &before, new, at_cursor, code).await
     }
 
     /// Plans aside: points may be looked at.
@@ -224,14 +230,14 @@ impl Node {
         lane: Arc<Lane>,
         before: &Term,
         new: New,
-        request: &RevisionRequest,
+        at_cursor: bool,
     ) -> Answer<Revised> {
         let New { mut revision, known, rewired, warnings, .. } = new;
         let is_same = is_same(&before.revision, &revision);
         if is_same {
             (revision.number, revision.from) = (before.number(), before.from());
         } else {
-            revision.from = self.first_of(&lane, request);
+            revision.from = self.first_of(&lane, at_cursor);
         }
         let now = self.shown(Arc::clone(&lane)).await?;
         let would_be = super::installations::show(
@@ -254,7 +260,7 @@ impl Node {
         lane: &Arc<Lane>,
         before: &Term,
         new: New,
-        request: &RevisionRequest,
+        at_cursor: bool,
         code: Arc<LoadedApp>,
     ) -> Answer<Revised> {
         let New { mut revision, known, rewired, warnings, .. } = new;
@@ -264,7 +270,8 @@ impl Node {
             return Err(Problem::conflict("gone", "it was installed again in the meantime"));
         }
         check_guard(lane, &lane.newest(), Some(before.number()))?;
-        check_pending(lane, self.first_of(lane, request))?;
+        check_pending(lane, self.first_of(lane, at_cursor))?;
+        let migrated = self.migrated(lane, before, (&known, &revision), &code).await?;
         let _installing = self.admin.installing.lock().await;
         if rewired.is_some()
             && let Some(circle) = find_cycle(&lane.id, &revision.bindings, &*self.lanes)
@@ -274,8 +281,11 @@ impl Node {
         if self.known(revision.package).is_none() {
             return Err(Problem::conflict("package", "its package was deleted in the meantime"));
         }
-        if self.gives_backlog(lane, request) {
-            revision.from = self.first_of(lane, request);
+        if at_cursor {
+            // A reading may be in the journal and not noted yet.
+            let next = self.shared.journal.last().next();
+            self.pass().await?;
+            revision.from = lane.queue.lock().pending().unwrap_or(next);
         }
         let installation = installed(&lane.installation(), &revision, &known.manifest);
         let now = self.shared.clock.now();
@@ -288,7 +298,15 @@ impl Node {
         };
         ends.count(&mut meta);
         let Ends { alarms, timers } = ends;
-        let revised = admin::Revised { installation, revision, meta, alarms, timers };
+        let mut timers: BTreeMap<_, _> = timers.into_iter().map(|name| (name, None)).collect();
+        let mut state = Vec::new();
+        if let Some(migrated) = migrated {
+            meta.state_bytes = migrated.state_bytes;
+            timers.extend(migrated.timers);
+            state.extend(migrated.state.into_iter().map(|(key, value)| (key, value.map(Vec::from))));
+        }
+        let timers = timers.into_iter().collect();
+        let revised = admin::Revised { installation, revision, meta, alarms, timers, state };
         let Rewired { routes, matches, newly, no_longer } = rewired.unwrap_or_default();
         self.shared.keep_routes(routes.into_iter().map(|routes| (lane.generation, routes)).collect());
         let written = self.change(AdminRecord::Revised(Box::new(revised))).await;
@@ -311,14 +329,9 @@ impl Node {
         Ok(Revised { installation, changes, from, matches, newly, no_longer, warnings })
     }
 
-    /// Readings that wait run under the new revision.
-    fn gives_backlog(&self, lane: &Lane, request: &RevisionRequest) -> bool {
-        request.at_cursor.unwrap_or_else(|| lane.book().meta().quarantine.is_some())
-    }
-
     /// The first sequence of a revision that began now.
-    fn first_of(&self, lane: &Lane, request: &RevisionRequest) -> Sequence {
-        let pending = self.gives_backlog(lane, request).then(|| lane.queue.lock().pending()).flatten();
+    fn first_of(&self, lane: &Lane, at_cursor: bool) -> Sequence {
+        let pending = at_cursor.then(|| lane.queue.lock().pending()).flatten();
         pending.unwrap_or_else(|| self.shared.journal.last().next())
     }
 }

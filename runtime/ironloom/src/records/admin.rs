@@ -10,6 +10,7 @@ use crate::records::installation::{Installation, Revision, Standing};
 use crate::records::lane::{Episodes, LaneMeta};
 use ironloom_types::CompiledRef;
 use ironloom_types::clock::Timestamp;
+use ironloom_types::effects::OneShot;
 use ironloom_types::ids::{Digest, Generation, InstallationId, PointNumber, Sequence, SlotName};
 use ironloom_types::work::Gap;
 
@@ -119,8 +120,10 @@ pub(crate) struct Revised {
     pub meta: LaneMeta,
     /// Alarms that its package doesn't have: their episodes are over, as they stand here.
     pub alarms: Vec<AlarmRecord>,
-    /// One-shot timers that end, since its package sets none.
-    pub timers: Vec<Box<str>>,
+    /// One-shot timers after it: set, or gone (`None`).
+    pub timers: Vec<(Box<str>, Option<OneShot>)>,
+    /// Keys of the state that its package has brought into its form: set, or deleted (`None`).
+    pub state: Vec<(Box<str>, Option<Vec<u8>>)>,
 }
 
 /// Stands for the sequence that follows the readings before a record, which only the committer knows.

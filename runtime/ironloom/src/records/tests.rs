@@ -123,15 +123,17 @@ macro_rules! new_installation {
 /// A list of one.
 const INSTALLED: &str = concat!("640100000301", new_installation!());
 const REVISED: &str = concat!(
-    "a30100000d",
+    "b70100000d",
     new_installation!(),
-    // One alarm, acknowledged and not cleared, as below; one timer.
+    // One alarm, acknowledged and not cleared, as below; two timers, of which one is gone; two keys, of which one is
+    // deleted.
     "01",
     "07746f6f2d686f74057069672d31060201000634322043656ce707e807",
     "0001e9070103616e6e00",
     "01eb07000103647279d00f",
     "01ec070001026f6b",
-    "0103656767",
+    "0203656767000368616d01e8078407",
+    "0201610001620102ff00",
 );
 const RESET: &str = concat!("650100000e03d209", new_installation!());
 const STANDING: &str = concat!(
@@ -476,7 +478,8 @@ fn admin_records() -> Vec<(AdminRecord, &'static str)> {
         revision: new,
         meta: meta_of,
         alarms: vec![alarm(AlarmState::Acknowledged, None)],
-        timers: vec!["egg".into()],
+        timers: vec![("egg".into(), None), ("ham".into(), Some(OneShot { due: Timestamp(1000), asked: Timestamp(900) }))],
+        state: vec![("a".into(), None), ("b".into(), Some(vec![0xff, 0]))],
     }));
     let new = NewInstallation { installation, revision, meta: begins };
     let reset = Reset { generation: Generation(3), at: Timestamp(1234), new: new.clone() };

@@ -46,10 +46,35 @@ impl Timers for Hostile {
     }
 }
 
+/// What it does hangs on the version before.
 impl Lifecycle for Hostile {
-    fn migrate(_previous: &str, _resume: Option<&[u8]>) -> Result<Migration, Failure> {
-        panic!("a panic in migrate")
+    fn migrate(previous: &str, resume: Option<&[u8]>) -> Result<Migration, Failure> {
+        match previous {
+            "0.0.1" => move_state(resume),
+            "0.0.2" => Err(Failure::reject("this state can't be understood")),
+            "0.0.3" => {
+                move_state(None)?;
+                Ok(Migration::Continue(b"on and on".to_vec()))
+            }
+            "0.0.4" => Ok(alarms::raise("noise", "a", "loud").map(|()| Migration::Done)?),
+            _ => panic!("a panic in migrate"),
+        }
     }
+}
+
+/// Moves two entries with each step.
+fn move_state(resume: Option<&[u8]>) -> Result<Migration, Failure> {
+    let after = resume.map(|after| String::from_utf8_lossy(after).into_owned());
+    let page = state::scan("", after.as_deref(), 2)?;
+    for (key, value) in page.entries.iter().filter(|(key, _)| !key.starts_with("moved/")) {
+        state::delete(key)?;
+        state::set(&format!("moved/{key}"), value)?;
+    }
+    let last = page.entries.last().map(|(key, _)| key.clone().into_bytes());
+    Ok(match (page.next, last) {
+        (Some(_), Some(last)) => Migration::Continue(last),
+        _ => Migration::Done,
+    })
 }
 
 /// What would steer a terminal: its title, its screen in both ways of writing, and the direction of letters.

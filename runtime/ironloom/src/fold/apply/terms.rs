@@ -73,7 +73,7 @@ impl Applier {
 
     /// Begins a revision of an installation.
     pub(super) fn revise(&mut self, revised: Revised) {
-        let Revised { installation, mut revision, meta, alarms, timers } = revised;
+        let Revised { installation, mut revision, meta, alarms, timers, state } = revised;
         // One that is gone by now is removed by a later record of the log.
         let Some(lane) = self.shared.lanes.of_generation(installation.generation) else { return };
         let known = self.shared.packages.read().get(&revision.package).cloned();
@@ -86,7 +86,9 @@ impl Applier {
             (revision_key(&lane.id, revision.number), Some(encode(&revision))),
             self.lane_value(&lane.id, lane.generation, &meta, None),
         ];
-        changes.extend(timers.iter().map(|name| (Scope::MAIN.key(Item::Timer(lane.generation, name)), None)));
+        changes.extend(timers.iter().map(|(name, due)| {
+            (Scope::MAIN.key(Item::Timer(lane.generation, name)), due.map(|due| encode(&due.0)))
+        }));
         for alarm in &alarms {
             let is_current = self.shared.is_current(Some(&lane), lane.generation, alarm);
             episodes::put(is_current, lane.generation, alarm, &mut changes);
@@ -115,7 +117,8 @@ impl Applier {
         }
         self.ended(&lane, &ended);
         self.shared.overlay.apply(changes);
-        lane.end_holdings(alarms, &timers);
+        self.apply_state(&lane, &state.into_iter().collect());
+        lane.take_over(alarms, timers);
         lane.stand(installation, meta);
         self.end_terms(&lane);
         self.shared.listener.revised(&lane);

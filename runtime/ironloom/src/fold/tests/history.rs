@@ -575,6 +575,17 @@ impl World {
         };
         let lane = self.model.lanes.get_mut(&generation).unwrap();
         let number = ids::Revision(lane.revise(begins, takes));
+        // Its code brings the state into its form.
+        let state: Vec<(Box<str>, Option<Vec<u8>>)> = match version != lane.version {
+            true => vec![(key(1).into(), None), (key(2).into(), Some(vec![version; 7]))],
+            false => Vec::new(),
+        };
+        for (key, value) in &state {
+            match value {
+                Some(value) => lane.state.insert(key.to_string(), Bytes::from(value.clone())),
+                None => lane.state.remove(&**key),
+            };
+        }
         lane.version = version;
         lane.meta.trouble.retries += 1;
         let new = new_installation(&lane.id, generation, version, takes, lane.meta.clone());
@@ -585,6 +596,7 @@ impl World {
             meta,
             alarms,
             timers,
+            state,
         };
         self.admin(AdminRecord::Revised(Box::new(revised)), Ok(()));
     }

@@ -209,14 +209,17 @@ impl Model {
     }
 
     /// Another version of the app has neither alarms nor one-shot timers. Returns those that end.
-    pub(super) fn end_holdings(&mut self, generation: u64) -> (Vec<AlarmRecord>, Vec<Box<str>>) {
+    pub(super) fn end_holdings(
+        &mut self,
+        generation: u64,
+    ) -> (Vec<AlarmRecord>, Vec<(Box<str>, Option<Timestamp>)>) {
         let lane = self.lanes.get_mut(&generation).unwrap();
         let mut alarms: Vec<_> = std::mem::take(&mut lane.alarms).into_values().collect();
         for alarm in &mut alarms {
             alarm.over = true;
             self.episodes.entry(generation).or_default().insert(alarm.number, alarm.clone());
         }
-        let timers = std::mem::take(&mut lane.timers).into_keys().map(Box::from).collect();
+        let timers = std::mem::take(&mut lane.timers).into_keys().map(|name| (name.into(), None)).collect();
         (alarms, timers)
     }
 

@@ -224,12 +224,12 @@ fn what_became_of_a_request_is_said_behind_its_record() {
     let look = |site: &mut Crowded, key: u8, request: u8| {
         let (reply, mut answer) = oneshot::channel();
         let request = Idempotency { key: [key; 16], request: [request; 16] };
-        let item = Submission::Look(LookSubmission { request, reply });
+        let item = Submission::Look(LookSubmission { request: Some(request), reply });
         match site.0.seal(item, Position(1), &mut Vec::new()) {
             // Told once what stands before it is durable.
             Seal::Barrier(Stamped { sealed: Sealed::Found { answer: found, .. }, .. }) => {
                 assert!(answer.try_recv().is_err());
-                Ok(Some(found))
+                Ok(found)
             }
             Seal::Nothing => answer.try_recv().unwrap(),
             _ => panic!("a look writes nothing"),

@@ -1,7 +1,6 @@
 //! One call into the app, with all that it is given.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use sha2::{Digest as _, Sha256};
 
@@ -58,7 +57,7 @@ impl Runner {
             outputs: context.clone(),
             holdings: context,
             interrupt: lane.interrupt.clone(),
-            used: lane.used.load(Ordering::Relaxed),
+            used: lane.used(),
         };
         match work {
             Work::Readings(offer) if offer.batch.frames.is_empty() => Report::without_call(Outcome::Ok),

@@ -93,7 +93,7 @@ impl Runner {
     }
 
     /// Lines are outside of every transaction: they are kept whatever becomes of the invocation, and paid for.
-    fn write_log(&self, lane: &Lane, lines: Vec<LogLine>, dropped: u64) {
+    pub(super) fn write_log(&self, lane: &Lane, lines: Vec<LogLine>, dropped: u64) {
         if lines.is_empty() && dropped == 0 {
             return;
         }

@@ -5,9 +5,11 @@ use std::sync::Arc;
 use crate::api::facade::{Answer, Place, Problem};
 use crate::fold::KnownPackage;
 use crate::fold::durable::{Book, Term};
-use crate::lanes::Lane;
-use crate::node::Node;
+use crate::lanes::run::{MigrateError, Migrated};
+use crate::lanes::{App, Lane};
+use crate::node::{Node, problems};
 use crate::records::alarm::{AlarmRecord, ClearedBy};
+use crate::records::installation::Revision;
 use crate::records::lane::LaneMeta;
 use ironloom_apps::manifest::Manifest;
 use ironloom_sandbox::LoadedApp;
@@ -33,19 +35,70 @@ impl Node {
     }
 }
 
-/// 422 where a version has code that brings the state into its form: that can't be run yet, and without it the version
-/// would misread what it finds.
-pub(super) fn check_roles(manifest: &Manifest, code: &LoadedApp) -> Answer<()> {
-    if !code.roles().lifecycle {
+/// The problem where a migration failed: the version before goes on.
+fn migrate_problem(lane: &Lane, manifest: &Manifest, error: &MigrateError) -> Problem {
+    let (id, version) = (&lane.id, &manifest.version);
+    let detail = format!(
+        "version {version} could not bring the state of {id} into its form, and nothing is changed: {error}"
+    );
+    match error {
+        MigrateError::Host(_) => problems::internal(&detail),
+        MigrateError::Interrupted => Problem::conflict("interrupted", detail),
+        _ => Problem::refused("migrate", detail)
+            .at(Place::field("package"))
+            .hint(format!("`ironloom logs {id}` has what it has logged.")),
+    }
+}
+
+/// Says that a migration is over, whatever comes of it.
+struct Migrating<'l>(&'l Lane);
+
+impl Drop for Migrating<'_> {
+    fn drop(&mut self) {
+        self.0.set_migrates(false);
+    }
+}
+
+impl Node {
+    /// Has a version with the role `lifecycle` bring the state into its form, on a copy; `None` where it has no such code.
+    /// Whoever calls this has the lane's turn.
+    pub(super) async fn migrated(
+        &self,
+        lane: &Arc<Lane>,
+        before: &Term,
+        (known, revision): (&KnownPackage, &Revision),
+        code: &Arc<LoadedApp>,
+    ) -> Answer<Option<Migrated>> {
+        if !migrates(before, revision, code) {
+            return Ok(None);
+        }
+        let context = self.admin.contexts.of(&known.manifest, revision, &revision.limits);
+        let app = App { code: Arc::clone(code), context };
+        lane.set_migrates(true);
+        let _migrating = Migrating(lane);
+        let revision = Arc::new(revision.clone());
+        let migrated = self.runner.migrate(lane, &revision, &app, &before.manifest.version).await;
+        migrated.map(Some).map_err(|error| migrate_problem(lane, &known.manifest, &error))
+    }
+}
+
+/// Says whether a revision's package brings the state into its form.
+pub(super) fn migrates(before: &Term, revision: &Revision, code: &LoadedApp) -> bool {
+    revision.package != before.revision.package && code.roles().lifecycle
+}
+
+/// 409 where readings are to run with the old code, which would find the state in the new form.
+pub(super) fn check_backlog(lane: &Lane, manifest: &Manifest, at_cursor: Option<bool>) -> Answer<()> {
+    if at_cursor != Some(false) || lane.queue.lock().pending().is_none() {
         return Ok(());
     }
+    let (id, version) = (&lane.id, &manifest.version);
     let detail = format!(
-        "version {} changes the form of the state (its role `lifecycle`), which an upgrade doesn't do yet",
-        manifest.version
+        "version {version} changes the form of the state, and readings that wait for {id} can't run with the old code then"
     );
-    Err(Problem::refused("migrates", detail)
-        .at(Place::field("package"))
-        .hint("Install it beside this one, from the beginning of the journal."))
+    Err(Problem::conflict("backlog", detail)
+        .at(Place::field("at_cursor"))
+        .hint("Leave at_cursor out, and the new version takes them; or let them be worked off before."))
 }
 
 /// What ends with a version that lacks it.

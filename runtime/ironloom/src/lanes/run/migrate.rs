@@ -1,0 +1,183 @@
+//! Brings what an installation has stored into the form of another version of its app: step by step, on a copy in
+//! memory. What came of all steps is one record, or nothing is.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use parking_lot::RwLock;
+
+use super::Runner;
+use super::invoke::seed;
+use crate::aside::aside;
+use crate::lanes::context::scan_state;
+use crate::lanes::outcome::Ended;
+use crate::lanes::replay::{MAX_STATE, Replica, Surroundings};
+use crate::lanes::{App, Lane};
+use crate::records::commit::OutcomeKind;
+use crate::records::installation::Revision;
+use ironloom_sandbox::{Env, HostFault, Outcome, Report, Scan};
+use ironloom_storage::store::Storage;
+use ironloom_types::clock::Timestamp;
+use ironloom_types::ids::Ordinal;
+
+/// The most steps.
+const MOST_STEPS: u64 = 10_000;
+/// The most bytes with which an app says where to go on.
+const MOST_RESUME: usize = 64 << 10;
+/// Entries, and bytes, of the state that are read at once.
+const PAGE: (usize, usize) = (1_000, 1 << 20);
+
+/// The reason why a migration ended.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum MigrateError {
+    #[error("step {step} ended with {}: {message}", .outcome.name())]
+    App { step: u64, outcome: OutcomeKind, message: String },
+    #[error(
+        "step {0} published readings or changed alarms, and a migration may change state and one-shot timers only"
+    )]
+    Effects(u64),
+    #[error("the state takes more than {} MiB, the most that is migrated", MAX_STATE >> 20)]
+    TooLarge,
+    #[error("step {step} said by {bytes} bytes where to go on, and {MOST_RESUME} is the most")]
+    Resume { step: u64, bytes: usize },
+    #[error("it was not done after {MOST_STEPS} steps")]
+    TooMany,
+    #[error("somebody else changes the installation")]
+    Interrupted,
+    #[error("{0}")]
+    Host(String),
+}
+
+/// What came of a migration.
+#[derive(Debug, Default)]
+pub(crate) struct Migrated {
+    /// Keys that were set, or deleted (`None`).
+    pub state: BTreeMap<Box<str>, Option<Bytes>>,
+    /// Bytes of all keys and values after it.
+    pub state_bytes: u64,
+    /// One-shot timers that were set, or are gone (`None`).
+    pub timers: BTreeMap<Box<str>, Option<Timestamp>>,
+}
+
+impl Runner {
+    /// Runs all steps, with the code and the limits of the revision that is to come; `previous` is the version before.
+    /// Whoever calls this has the lane's turn.
+    pub(crate) async fn migrate(
+        &self,
+        lane: &Arc<Lane>,
+        revision: &Arc<Revision>,
+        app: &App,
+        previous: &str,
+    ) -> Result<Migrated, MigrateError> {
+        let before = copy(lane, Arc::clone(&self.shared.storage)).await?;
+        let replica = Arc::new(RwLock::new(before.clone()));
+        let (now, mut written) = (lane.book().meta().time, BTreeSet::new());
+        let mut resume: Option<Vec<u8>> = None;
+        for step in 1..=MOST_STEPS {
+            let surroundings = Arc::new(Surroundings {
+                replica: Arc::clone(&replica),
+                revision: Arc::clone(revision),
+                points: Arc::clone(&self.shared.points),
+                firing: None,
+            });
+            let state_bytes = replica.read().state_bytes();
+            let env = Env {
+                id: format!("{}-migrate-{step}", lane.generation),
+                now,
+                // As of no other invocation.
+                seed: seed(lane.generation, Ordinal(u64::MAX - step)),
+                gaps: Vec::new(),
+                context: Arc::clone(&app.context),
+                state: surroundings.clone(),
+                state_bytes,
+                outputs: surroundings.clone(),
+                holdings: surroundings,
+                interrupt: lane.interrupt.clone(),
+                used: lane.used(),
+            };
+            let (next, report) = self.sandbox.migrate(&app.code, (previous, resume.as_deref()), env).await;
+            let ended = self.ended_step(lane, step, report)?;
+            written.extend(ended.effects.state.keys().map(Box::<str>::from));
+            let state_bytes = {
+                let mut changed = replica.write();
+                changed.take(&ended.effects, None, now);
+                changed.state_bytes()
+            };
+            if state_bytes > MAX_STATE {
+                return Err(MigrateError::TooLarge);
+            }
+            match next {
+                None => return Ok(differences(&before, &replica.read(), written)),
+                Some(next) if next.len() > MOST_RESUME => {
+                    return Err(MigrateError::Resume { step, bytes: next.len() });
+                }
+                Some(next) => resume = Some(next),
+            }
+        }
+        Err(MigrateError::TooMany)
+    }
+
+    /// Pays for a step, keeps its lines, and finds whether it ended well.
+    fn ended_step(&self, lane: &Arc<Lane>, step: u64, mut report: Report) -> Result<Ended, MigrateError> {
+        self.lanes.charge(lane, report.cpu);
+        self.write_log(lane, std::mem::take(&mut report.log), report.log_dropped);
+        if report.outcome == Outcome::Interrupted {
+            return Err(MigrateError::Interrupted);
+        }
+        let ended = Ended::of(report).map_err(MigrateError::Host)?;
+        if ended.outcome != OutcomeKind::Ok {
+            let message = ended.message.unwrap_or_default();
+            return Err(MigrateError::App { step, outcome: ended.outcome, message });
+        }
+        let effects = &ended.effects;
+        match effects.derived.len() + effects.new_points.len() + effects.alarms.len() {
+            0 => Ok(ended),
+            _ => Err(MigrateError::Effects(step)),
+        }
+    }
+}
+
+/// All that an installation has stored. Its lane stands still.
+async fn copy(lane: &Arc<Lane>, storage: Arc<dyn Storage>) -> Result<Replica, MigrateError> {
+    let (alarms, timers, time, state_bytes) = {
+        let book = lane.book();
+        let standing = book.alarms().iter().filter(|(_, alarm)| alarm.state.stands());
+        let alarms = standing.map(|(key, alarm)| (key.clone(), alarm.cost())).collect();
+        (alarms, book.timers().clone(), book.meta().time, book.meta().state_bytes)
+    };
+    if state_bytes > MAX_STATE {
+        return Err(MigrateError::TooLarge);
+    }
+    let reading = Arc::clone(lane);
+    let state = aside(move || {
+        let (mut state, mut after) = (BTreeMap::new(), None::<Box<str>>);
+        loop {
+            let scan = Scan { prefix: "", after: after.as_deref(), limit: PAGE.0, max_bytes: PAGE.1 };
+            let page = scan_state(&reading, &*storage, scan)?;
+            after = page.entries.last().map(|(key, _)| key.clone());
+            state.extend(page.entries);
+            if !page.more {
+                return Ok::<_, HostFault>(state);
+            }
+        }
+    });
+    let state = state.await.map_err(|error| MigrateError::Host(error.to_string()))?;
+    let state = state.map_err(|error| MigrateError::Host(error.to_string()))?;
+    Ok(Replica::new(state, alarms, timers, time))
+}
+
+/// What differs afterwards; `written` are the keys that may.
+fn differences(before: &Replica, after: &Replica, written: BTreeSet<Box<str>>) -> Migrated {
+    let state = written.into_iter().filter(|key| before.state().get(key) != after.state().get(key));
+    let state = state.map(|key| {
+        let value = after.state().get(&key).cloned();
+        (key, value)
+    });
+    let (was, is) = (before.timers(), after.timers());
+    let set = is.iter().filter(|(name, due)| was.get(*name) != Some(*due));
+    let gone = was.keys().filter(|name| !is.contains_key(*name));
+    let timers =
+        set.map(|(name, due)| (name.clone(), Some(*due))).chain(gone.map(|name| (name.clone(), None)));
+    Migrated { state: state.collect(), state_bytes: after.state_bytes(), timers: timers.collect() }
+}
