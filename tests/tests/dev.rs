@@ -120,6 +120,23 @@ fn an_app_is_shown_at_work_replaced_when_it_changes_and_gone_at_the_end() -> Res
 }
 
 #[test]
+fn a_feed_without_a_header_goes_to_the_inputs_that_its_points_are_named_like() -> Result<()> {
+    let setup = Setup::new()?;
+    let app = made(&setup, "bare")?;
+    let feed = setup.folder().join("bare.ndjson");
+    // A server gives readings their times.
+    fs::write(&feed, "{\"point\":\"house/attic/temperature\",\"value\":21.5}\n")?;
+    let feed = feed.to_str().context("an odd path")?.to_owned();
+    {
+        let mut dev = Dev::start(setup.folder(), &app, &["--feed", &feed])?;
+        dev.wait_for("apps/dev/smoothed/house/attic = 21.5")?;
+    }
+    let other = "temperature=barn/{pen}/temperature";
+    let mut dev = Dev::start(setup.folder(), &app, &["--feed", &feed, "--bind", other])?;
+    dev.wait_for("warning: no point of the feed matches temperature, which is barn/{pen}/temperature")
+}
+
+#[test]
 fn plausible_readings_are_made_where_there_is_no_feed() -> Result<()> {
     let setup = Setup::new()?;
     let app = made(&setup, "cellar")?;

@@ -77,6 +77,10 @@ fn a_difference_is_shown_and_blessed() -> Result<()> {
     assert_eq!(verdicts(&run(&["--json"])?)?, ["same"]);
 
     // A feed that can't be run is told, and the others are run all the same.
+    let unbound = "{\"point\":\"house/attic/mass\",\"value\":1,\"at\":\"2026-07-01T12:00:00Z\"}\n";
+    fs::write(tests.join("bad.feed.ndjson"), unbound)?;
+    let said = String::from_utf8(run(&["--only", "bad"])?.stdout)?;
+    ensure!(said.contains(r#"{"bindings":{"temperature":["house/{unit}/mass"]},"feed":1}"#), "{said}");
     fs::write(tests.join("bad.feed.ndjson"), "{\"point\":\"a//b\"}\n")?;
     let output = run(&["--json"])?;
     assert_eq!(output.status.code(), Some(1));
@@ -106,8 +110,14 @@ fn a_stretch_of_a_journal_does_the_same_again_as_a_feed() -> Result<()> {
         ("house/attic/temperature", 24.5, "2026-01-01T09:00:00Z"),
         ("house/attic/temperature", -300.0, "2026-01-01T10:03:00Z"),
         ("house/attic/temperature", 25.5, "2026-01-02T10:00:00Z"),
+        ("house/cellar/temperature", 60.0, "2026-01-01T10:04:00Z"),
     ] {
-        let line = json!({"point": point, "value": value, "at": at}).to_string();
+        let mut line = json!({"point": point, "value": value, "at": at});
+        if point.contains("cellar") {
+            // The app takes degrees Celsius: it doesn't get these.
+            line["unit"] = "[degF]".into();
+        }
+        let line = line.to_string();
         client.push(line.as_bytes(), None)?.json()?;
     }
     wait_for("all readings", || {
@@ -122,11 +132,13 @@ fn a_stretch_of_a_journal_does_the_same_again_as_a_feed() -> Result<()> {
         .env("IRONLOOM_URL", client.url())
         .output()?;
     ensure!(output.status.success(), "{output:?}");
-    ensure!(String::from_utf8(output.stderr)?.contains("4 readings in monday.feed.ndjson"));
+    let said = String::from_utf8(output.stderr)?;
+    ensure!(said.contains("4 readings in monday.feed.ndjson"), "{said}");
+    ensure!(said.contains("1 reading left out: their points have another unit"), "{said}");
     let feed = fs::read_to_string(folder.join("monday.feed.ndjson"))?;
     let header: Value = serde_json::from_str(feed.lines().next().context("no header")?)?;
     assert_eq!(header["settings"]["limit"], 22.0);
-    ensure!(!feed.contains("humidity"), "{feed}");
+    ensure!(!feed.contains("humidity") && !feed.contains("cellar"), "{feed}");
 
     let output =
         ironloom(folder, &["try", &file, "--feed", "monday.feed.ndjson", "--json", "--allow-dead-letters"])?;

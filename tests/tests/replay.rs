@@ -191,6 +191,37 @@ fn a_capsule_takes_the_last_invocations_along_and_the_failing_one_fails_again() 
     Ok(())
 }
 
+#[test]
+fn an_invocation_that_the_clock_ended_is_not_said_to_be_the_same() -> Result<()> {
+    let server = Setup::new()?.start()?;
+    let package = guests::package("hostile")?;
+    install(server.client(), "guest", &package, json!({"command": "to/{whom}/command"}), json!({}))?;
+    for command in ["publish", "loop"] {
+        server.client().push_one("to/me/command", command)?;
+        wait_until_done(&server, "guest")?;
+    }
+    let answer = replay(&server, "guest", &json!({}))?;
+    assert_eq!(
+        (&answer["invocations"], &answer["compared"], &answer["left_out"]),
+        (&json!(1), &json!(1), &json!(3))
+    );
+
+    let file = server.setup().folder().join("loop.capsule.tar").display().to_string();
+    let taken = server.cli(&["capsule", "guest", "-o", &file])?;
+    ensure!(taken.status.success(), "{taken:?}");
+    let output = server.cli(&["capsule", "run", &file, "--json"])?;
+    ensure!(output.status.success(), "{output:?}");
+    let all: Value = serde_json::from_slice(&output.stdout)?;
+    let ran = |one: &Value| (one["recorded"]["outcome"].as_str().map(str::to_owned), one["ran"].as_bool());
+    let ran: Vec<_> = all["items"].as_array().context("no items")?.iter().map(ran).collect();
+    let limit = || (Some("cpu-limit".to_owned()), Some(false));
+    assert_eq!(ran, [(Some("ok".to_owned()), Some(true)), limit(), limit(), limit()]);
+    let output = server.cli(&["capsule", "run", &file])?;
+    assert_eq!(String::from_utf8(output.stdout)?.matches("not run").count(), 3);
+    ensure!(String::from_utf8(output.stderr)?.contains("3 invocations not run: a limit of time"));
+    Ok(())
+}
+
 /// The answer of the pig ledger to a weighing depends on all before it.
 #[test]
 fn a_capsule_has_what_was_before_its_first_invocation() -> Result<()> {

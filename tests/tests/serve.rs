@@ -74,7 +74,8 @@ fn a_check_names_all_that_keeps_a_server_from_starting_and_changes_nothing() -> 
         let half = folder.path().join(name.replace('/', "-"));
         fs::create_dir_all(half.join(name).parent().context("no parent")?)?;
         fs::write(half.join(name), "")?;
-        let output = check(folder.path(), "", &["--data", &half.display().to_string(), "--listen", "127.0.0.1:0"])?;
+        let output =
+            check(folder.path(), "", &["--data", &half.display().to_string(), "--listen", "127.0.0.1:0"])?;
         let (out, err) = said(&output);
         ensure!(output.status.code() == Some(1) && err.contains(part), "{out}{err}");
     }

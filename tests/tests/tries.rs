@@ -165,6 +165,90 @@ fn an_app_that_fails_is_told_and_the_exit_code_says_so() -> Result<()> {
     Ok(())
 }
 
+/// Lines of commands for the hostile guest, by seconds after noon; without a command time passes.
+fn commands(all: &[(u64, &str)]) -> String {
+    let line = |(second, command): &(u64, &str)| {
+        let at = format!("2026-01-01T12:00:{second:02}Z");
+        match *command {
+            "" => format!("{{\"at\":\"{at}\"}}\n"),
+            command => format!("{{\"point\":\"to/me/command\",\"value\":\"{command}\",\"at\":\"{at}\"}}\n"),
+        }
+    };
+    all.iter().map(line).collect()
+}
+
+#[test]
+fn a_timer_that_rejects_is_told_and_so_is_one_that_waits_in_vain() -> Result<()> {
+    let folder = folder()?;
+    let run_of = |all: &[(u64, &str)]| -> Result<Output> {
+        fs::write(folder.path().join("timers.ndjson"), commands(all))?;
+        run(folder.path(), &["hostile.app.tar", "--feed", "timers.ndjson", "--json"])
+    };
+    let rejects = run_of(&[(0, "timer-reject"), (10, "")])?;
+    assert_eq!(rejects.status.code(), Some(1));
+    let all = lines(&rejects)?;
+    let failed: Vec<_> = all.iter().filter(|line| line["failed"] == "reject").collect();
+    assert_eq!(failed.len(), 1, "{all:?}");
+    assert_eq!(failed[0]["timer"], "reject");
+    ensure!(
+        failed[0]["message"].as_str().is_some_and(|text| text.contains("rejected in fire")),
+        "{failed:?}"
+    );
+
+    // The timer is due at second 1, and what it waits for comes at second 20.
+    let waits = run_of(&[(0, "timer-wait"), (10, "publish"), (20, "ok"), (30, "")])?;
+    ensure!(waits.status.success(), "{waits:?}");
+    let all = lines(&waits)?;
+    let times: Vec<_> =
+        all.iter().filter(|line| line["output"] == "echo").map(|line| &line["time"]).collect();
+    assert_eq!(times, ["2026-01-01T12:00:10Z", "2026-01-01T12:00:20Z"], "what came before went on: {all:?}");
+
+    let in_vain = run_of(&[(0, "timer-wait"), (10, "publish"), (20, "")])?;
+    assert_eq!(in_vain.status.code(), Some(1));
+    let all = lines(&in_vain)?;
+    let failed: Vec<_> = all.iter().filter(|line| line["failed"] == "retry").collect();
+    assert_eq!(failed.len(), 1, "{all:?}");
+    assert_eq!(
+        (&failed[0]["timer"], &failed[0]["message"]),
+        (&Value::from("wait"), &Value::from("no ok yet"))
+    );
+    Ok(())
+}
+
+#[test]
+fn each_time_of_a_feed_is_one_call() -> Result<()> {
+    let folder = folder()?;
+    let line = |n: u32| {
+        format!("{{\"point\":\"to/w{n}/command\",\"value\":\"ok\",\"at\":\"2026-01-01T12:00:00Z\"}}\n")
+    };
+    fs::write(folder.path().join("many.ndjson"), (0..1_000).map(line).collect::<String>())?;
+    let output = run(folder.path(), &["hostile.app.tar", "--feed", "many.ndjson", "--json"])?;
+    ensure!(output.status.success(), "{output:?}");
+    let all = lines(&output)?;
+    let summary = &all.last().context("no summary")?["summary"];
+    assert_eq!((&summary["taken"], &summary["invocations"]), (&Value::from(1_000), &Value::from(1)));
+    Ok(())
+}
+
+#[test]
+fn a_csv_files_times_are_of_the_chosen_zone_and_its_header_may_have_blanks() -> Result<()> {
+    let folder = folder()?;
+    fs::write(folder.path().join("rooms.csv"), "When, Room, temperature\n2026-07-01 12:00:00,attic,20.5\n")?;
+    fs::write(folder.path().join("rooms.toml"), "timezone = \"Europe/Berlin\"\n")?;
+    let csv = ["thermometer.app.tar", "--csv", "rooms.csv", "--at", "When", "--by", "Room"];
+    for (more, hour) in [
+        (&[][..], "12"),
+        (&["--with", "rooms.toml"][..], "10"),
+        (&["--with", "rooms.toml", "--timezone", "Asia/Tokyo"][..], "03"),
+    ] {
+        let output = run(folder.path(), &[&csv[..], more].concat())?;
+        ensure!(output.status.success(), "{output:?}");
+        let expected = format!("2026-07-01T{hour}:00:00Z  output    record [attic] = 20.5\n");
+        ensure!(String::from_utf8(output.stdout)?.starts_with(&expected), "{more:?}: not {expected}");
+    }
+    Ok(())
+}
+
 #[test]
 fn what_is_wrong_is_told_with_its_place_and_what_to_do() -> Result<()> {
     let folder = folder()?;
@@ -215,6 +299,13 @@ fn what_is_wrong_is_told_with_its_place_and_what_to_do() -> Result<()> {
     refused(&[app, "--csv", "rooms.csv", "--at", "When"], 1, &["--by Room"])?;
     let by = [app, "--csv", "rooms.csv", "--at", "When", "--by", "Room", "--set", "limit=warm"];
     refused(&by, 1, &["limit"])?;
+    let beside = ["--column", "Temperature=house/temperature"];
+    let by = [app, "--csv", "rooms.csv", "--at", "When", "--by", "Room"];
+    refused(&[&by[..], &beside].concat(), 2, &["--by Room", "--column Temperature='{Room}/value'"])?;
+    fs::write(folder.path().join("columns.toml"), "[columns.Temperature]\npoint = \"house/temperature\"\n")?;
+    let options = ["--csv-options", "columns.toml"];
+    refused(&[&by[..], &options].concat(), 2, &["--by Room", "--csv-options has `columns`"])?;
+    refused(&[&by[..5], &beside, &options].concat(), 2, &["leave one of them out"])?;
     fs::write(folder.path().join("no.app.tar"), b"no")?;
     refused(&["no.app.tar", "--feed", "mass.ndjson"], 1, &["no.app.tar"])
 }

@@ -22,6 +22,44 @@ const refuse = (tag, val) => {
 };
 const bytesOf = (text) => new TextEncoder().encode(text).length;
 
+// The host's limits.
+const MAX_VALUE = 64 * 1024;
+const MAX_PATH = 255;
+const MAX_SEGMENTS = 16;
+
+/** A value of an input as the host hands it over: a whole number may be written for an integer. */
+function taken(slot, kind, value) {
+  const own = kind === 'integer' && Number.isSafeInteger(value) ? BigInt(value) : value;
+  const fits = {
+    boolean: () => typeof own === 'boolean',
+    integer: () => typeof own === 'bigint' && own === BigInt.asIntN(64, own),
+    real: () => typeof own === 'number',
+    text: () => typeof own === 'string',
+    blob: () => own instanceof Uint8Array,
+  };
+  if (!fits[kind]()) throw new TypeError(`the input ${slot} is of type ${kind}, and ${String(value)} is not`);
+  return own;
+}
+
+/** The values of an input as the host hands them over. */
+function column(kind, values) {
+  if (kind === 'real') return Float64Array.from(values);
+  return kind === 'integer' ? BigInt64Array.from(values) : values;
+}
+
+/** Refuses an entity that can't be part of a point's path. */
+function checkEntity(output, entity) {
+  const segments = entity === '' ? [] : entity.split('/');
+  let problem;
+  if (segments.includes('')) problem = 'it has an empty segment';
+  else if (segments.includes('.') || segments.includes('..')) problem = 'it has a segment `.` or `..`';
+  else if (/[\p{Cc}+#{}]/u.test(entity)) problem = 'it has a control character or one of `+ # { }`';
+  else if (bytesOf(`apps/test/${output}/${entity}`) > MAX_PATH)
+    problem = `its point's path is longer than ${MAX_PATH} bytes`;
+  else if (3 + segments.length > MAX_SEGMENTS) problem = `its point's path has more than ${MAX_SEGMENTS} segments`;
+  if (problem) refuse('unknown-entity', `the output ${output} has no point for the entity '${entity}': ${problem}`);
+}
+
 export class Platform {
   /** What stands: state (bytes by key), alarms (the message by 'alarm entity'), timers and outputs. */
   #all = { state: new Map(), alarms: new Map(), timers: new Map(), outputs: [] };
@@ -80,13 +118,16 @@ export class Platform {
     return { failure, refused };
   }
 
-  /** Lets a timer ring; `due` in ms since 1970. */
+  /** Lets a timer ring; `due` in ms since 1970. One that asks for a retry stays. */
   fire(role, timer, due) {
     const at = BigInt(due) * 1_000_000n;
     if (at > this.now) this.now = at;
     this.#entities = [];
+    const wasSet = this.timers.get(timer);
     this.timers.delete(timer);
-    return { failure: this.#call(() => role.fire(timer, at)).failure };
+    const { failure } = this.#call(() => role.fire(timer, at));
+    if (wasSet !== undefined && failure?.[0] === 'retry') this.timers.set(timer, wasSet);
+    return { failure };
   }
 
   #call(call) {
@@ -112,18 +153,20 @@ export class Platform {
       if (this.manifest.inputs?.[slot] === undefined) throw new Error(`the manifest has no input ${slot}`);
       if (!lines.has(entity)) lines.set(entity, lines.size);
       if (!slots.has(slot)) slots.set(slot, []);
-      slots.get(slot).push({ line: lines.get(entity), at: BigInt(time) * 1_000_000n, order, quality, value });
+      const own = taken(slot, this.manifest.inputs[slot].type, value);
+      slots.get(slot).push({ line: lines.get(entity), at: BigInt(time) * 1_000_000n, order, quality, value: own });
     });
     const names = Object.keys(this.manifest.inputs ?? {}).filter((slot) => slots.has(slot));
     const frames = names.map((slot) => {
       const all = slots.get(slot);
+      const { type } = this.manifest.inputs[slot];
       return {
         slot,
         entity: Uint32Array.from(all, (one) => one.line),
         at: BigUint64Array.from(all, (one) => one.at),
         order: slots.size > 1 ? Uint32Array.from(all, (one) => one.order) : undefined,
         quality: all.every((one) => one.quality === 'good') ? undefined : all.map((one) => one.quality),
-        values: { tag: COLUMNS[this.manifest.inputs[slot].type], val: all.map((one) => one.value) },
+        values: { tag: COLUMNS[type], val: column(type, all.map((one) => one.value)) },
       };
     });
     return { entities: [...lines.keys()].join('\n'), frames };
@@ -157,12 +200,18 @@ export class Platform {
           return { lengths: Int32Array.from(found, (value) => value?.length ?? -1), bytes };
         },
         setRows: (prefix, lines, { lengths, bytes }) => {
+          // All of them, or none.
           let at = 0;
-          lines.forEach((line, place) => {
+          const rows = Array.from(lines, (line, place) => {
             const key = prefix + this.#entities[line];
-            if (lengths[place] < 0) drop(key);
-            else put(key, bytes.subarray(at, (at += lengths[place])));
+            const value = lengths[place] < 0 ? undefined : bytes.subarray(at, (at += lengths[place]));
+            check(key, value?.length);
+            return [key, value];
           });
+          for (const [key, value] of rows) {
+            if (value === undefined) drop(key);
+            else put(key, value);
+          }
         },
         scan: (prefix, after, limit) => {
           const keys = [...this.state.keys()].filter((key) => key.startsWith(prefix) && key > (after ?? '')).sort();
@@ -184,7 +233,8 @@ export class Platform {
       },
       schedule: {
         set: (timer, due) => {
-          if (timer === '' || this.manifest.timers?.[timer] !== undefined) refuse('invalid-name');
+          const isDeclared = this.manifest.timers?.[timer] !== undefined;
+          if (timer === '' || bytesOf(timer) > 256 || isDeclared) refuse('invalid-name');
           const soonest = this.now + 1_000_000_000n;
           this.timers.set(timer, due > soonest ? due : soonest);
         },
@@ -194,7 +244,9 @@ export class Platform {
   }
 
   #publish({ entities, frames }) {
+    // All of them, or none.
     const names = entities.split('\n');
+    const readings = [];
     for (const { slot, entity, at, values } of frames) {
       const output = this.manifest.outputs?.[slot];
       if (output?.kind !== 'derived') refuse('unknown-output', slot);
@@ -202,8 +254,13 @@ export class Platform {
       entity.forEach((line, place) => {
         const value = values.val[place];
         if (typeof value === 'number' && !Number.isFinite(value)) refuse('malformed', `${slot}: ${value} is not finite`);
-        this.outputs.push({ output: slot, entity: names[line], time: Number(at[place] / 1_000_000n), value });
+        const bytes = typeof value === 'string' ? bytesOf(value) : value instanceof Uint8Array ? value.length : 0;
+        if (bytes > MAX_VALUE)
+          refuse('malformed', `${slot}: a value has ${bytes} bytes; at most ${MAX_VALUE} are allowed`);
+        checkEntity(slot, names[line]);
+        readings.push({ output: slot, entity: names[line], time: Number(at[place] / 1_000_000n), value });
       });
     }
+    this.outputs.push(...readings);
   }
 }

@@ -22,6 +22,63 @@ function derive(output, value) {
   };
 }
 
+function deriveFor(entity) {
+  return () => {
+    const out = new Outputs();
+    out.push('smoothed', 'a', now(), 1);
+    out.push('smoothed', entity, now(), 1);
+    out.publish();
+  };
+}
+
+/** A platform with inputs and outputs of these types. */
+function withTypes(types) {
+  const platform = new Platform();
+  const all = (more) => Object.fromEntries(Object.entries(types).map(([name, type]) => [name, { type, ...more }]));
+  platform.manifest.inputs = all({});
+  platform.manifest.outputs = all({ kind: 'derived' });
+  return platform;
+}
+
+test('inputs have the types that the host gives them', () => {
+  const seen = [];
+  const take = takes((batch) => {
+    for (const { value } of batch) seen.push(value);
+  });
+  const platform = withTypes({ level: 'real', count: 'integer', name: 'text' });
+  const good = [['level', 'a', 1, 20], ['count', 'a', 2, 5], ['name', 'a', 3, 'x']];
+  assert.equal(platform.consume(take, good).failure, undefined);
+  assert.deepEqual(seen, [20, 5n, 'x']);
+  for (const [slot, value] of [['level', '20'], ['level', 5n], ['count', 5.5], ['count', 2n ** 63n], ['name', 1]]) {
+    const words = new RegExp(`the input ${slot} is of type`);
+    assert.throws(() => platform.consume(take, [[slot, 'a', 1, value]]), words);
+  }
+});
+
+test('a long text is refused as the host does', () => {
+  const publish = (text) =>
+    takes(() => {
+      const out = new Outputs();
+      out.push('name', 'a', now(), text);
+      out.publish();
+    });
+  const platform = withTypes({ name: 'text' });
+  const readings = [['name', 'a', 1, 'x']];
+  assert.equal(platform.consume(publish('é'.repeat(32_768)), readings).failure, undefined);
+  const { failure } = platform.consume(publish('é'.repeat(32_769)), readings);
+  assert.ok(failure?.[1].includes('malformed'), `${failure}`);
+});
+
+test('a timer that asks for a retry stays', () => {
+  const waits = rings(() => {
+    throw new Retry('not yet');
+  });
+  const [platform] = run(() => schedule.set('later', now() + 60_000));
+  const before = [...platform.timers];
+  assert.deepEqual(platform.fire(waits, 'later', 1_000_000).failure, ['retry', 'not yet']);
+  assert.deepEqual([...platform.timers], before);
+});
+
 test('what the host refuses rejects the call and undoes it', () => {
   for (const [take, words] of [
     [(batch) => batch.table('t/').set('a', { x: NaN }), "JSON can't store"],
@@ -32,6 +89,10 @@ test('what the host refuses rejects the call and undoes it', () => {
     [derive('none', 5), 'unknown-output'],
     [derive('smoothed', Infinity), 'malformed'],
     [() => store.set('', 1), 'invalid-key'],
+    ...['a//b', '..', 'a/{b}', 'a\x07', 'x'.repeat(250), 'a/'.repeat(13) + 'a'].map((entity) => {
+      return [deriveFor(entity), 'unknown-entity'];
+    }),
+    [() => schedule.set('x'.repeat(257), now()), 'invalid-name'],
     [() => store.set('k', 'x'.repeat(300_000)), 'too-large'],
   ]) {
     const [platform, { failure }] = run(take);

@@ -50,7 +50,9 @@ def _modules():
     yield "store", _calls("store", "get")
     levels = ["TRACE", "DEBUG", "INFO", "WARN", "ERROR", "CRITICAL"]
     yield "logging", {"Level": Enum("Level", levels)} | _calls("logging", "log")
-    outputs = _error(("UnknownOutput", True), ("WrongType", True), ("Malformed", True), ("Other", True))
+    outputs = _error(
+        *((name, True) for name in ("UnknownOutput", "UnknownEntity", "WrongType", "Malformed", "Other"))
+    )
     yield "outputs", outputs | _calls("outputs", "publish")
     alarms = _error(("UnknownAlarm", True), ("TooLong", False), ("Other", True))
     yield "alarms", alarms | _calls("alarms", "raise_", "clear")

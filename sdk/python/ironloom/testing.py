@@ -7,10 +7,16 @@ failed call are undone. CPU time and memory aren't limited.
 import copy
 import math
 import tomllib
+import unicodedata
 from dataclasses import dataclass, field
 
 from . import NANOSECONDS, bindings
 from .bindings import Err
+
+# The host's limits.
+_MAX_VALUE = 64 * 1024
+_MAX_PATH = 255
+_MAX_SEGMENTS = 16
 
 _COLUMNS = {"boolean": "Booleans", "integer": "Integers", "real": "Reals", "text": "Texts", "blob": "Blobs"}
 
@@ -23,6 +29,41 @@ def _module(name):
 
 def _fail(module, case, *value):
     raise Err(getattr(_module(module), f"Error_{case}")(*value))
+
+
+def _taken(slot, kind, value):
+    """A value of an input as the host hands it over."""
+    is_integer = isinstance(value, int) and not isinstance(value, bool)
+    if kind == "real" and (is_integer or isinstance(value, float)):
+        return float(value)
+    fits = {
+        "boolean": isinstance(value, bool),
+        "integer": is_integer and -(2**63) <= value < 2**63,
+        "text": isinstance(value, str),
+        "blob": isinstance(value, bytes),
+    }
+    if not fits.get(kind, False):
+        raise TypeError(f"the input {slot} is of type {kind}, and {value!r} is not")
+    return value
+
+
+def _check_entity(output, entity):
+    """Refuses an entity that can't be part of a point's path."""
+    segments = entity.split("/") if entity else []
+    path = f"apps/test/{output}/{entity}"
+    problem = None
+    if "" in segments:
+        problem = "it has an empty segment"
+    elif "." in segments or ".." in segments:
+        problem = "it has a segment `.` or `..`"
+    elif any(letter in "+#{}" or unicodedata.category(letter) == "Cc" for letter in entity):
+        problem = "it has a control character or one of `+ # { }`"
+    elif len(path.encode()) > _MAX_PATH:
+        problem = f"its point's path is longer than {_MAX_PATH} bytes"
+    elif 3 + len(segments) > _MAX_SEGMENTS:
+        problem = f"its point's path has more than {_MAX_SEGMENTS} segments"
+    if problem is not None:
+        _fail("outputs", "UnknownEntity", f"the output {output} has no point for the entity {entity!r}: {problem}")
 
 
 @dataclass
@@ -90,10 +131,13 @@ class Platform:
         return outcome
 
     def fire(self, role, timer, due):
-        """Lets a timer ring."""
+        """Lets a timer ring. One that asks for a retry stays."""
         self.now, self._entities = max(self.now, due), []
-        self._all["timers"].pop(timer, None)
-        return self._call(lambda: role.fire(timer, due))[0]
+        was_set = self.timers.pop(timer, None)
+        outcome = self._call(lambda: role.fire(timer, due))[0]
+        if was_set is not None and outcome.failure is not None and outcome.failure[0] == "retry":
+            self.timers[timer] = was_set
+        return outcome
 
     def _call(self, call):
         before, bindings.current = copy.deepcopy(self._all), self
@@ -112,6 +156,7 @@ class Platform:
                 raise KeyError(f"the manifest has no input {slot}")
             quality = types.Quality[quality[0].upper() if quality else "GOOD"]
             line = lines.setdefault(entity, len(lines))
+            value = _taken(slot, self.manifest["inputs"][slot]["type"], value)
             frames.setdefault(slot, []).append((line, at, order, quality, value))
         made = []
         for slot in (name for name in self.manifest["inputs"] if name in frames):
@@ -147,14 +192,18 @@ class Platform:
         return _module("state").Packed(lengths, b"".join(value or b"" for value in found))
 
     def _state_set_rows(self, prefix, lines, values):
-        at = 0
+        # All of them, or none.
+        at, rows = 0, []
         for line, length in zip(lines, values.lengths, strict=True):
-            key = prefix + self._entities[line]
-            if length < 0:
+            value = None if length < 0 else values.bytes[at : at + length]
+            rows.append((prefix + self._entities[line], value))
+            self._check(rows[-1][0], value or b"")
+            at += max(length, 0)
+        for key, value in rows:
+            if value is None:
                 self._state_delete(key)
             else:
-                self._state_set(key, values.bytes[at : at + length])
-                at += length
+                self._state_set(key, value)
 
     def _state_scan(self, prefix, after, limit):
         state = _module("state")
@@ -172,7 +221,8 @@ class Platform:
         self.logs.append((level.name.lower(), message))
 
     def _outputs_publish(self, batch):
-        entities = batch.entities.split("\n")
+        # All of them, or none.
+        entities, readings = batch.entities.split("\n"), []
         for frame in batch.frames:
             declared = self.manifest.get("outputs", {}).get(frame.slot)
             if declared is None or declared["kind"] != "derived":
@@ -183,7 +233,13 @@ class Platform:
             for entity, at, value in zip(frame.entity, frame.at, frame.values.value, strict=True):
                 if isinstance(value, float) and not math.isfinite(value):
                     _fail("outputs", "Malformed", f"{frame.slot}: {value} is not finite")
-                self.outputs.append((frame.slot, entities[entity], at, value))
+                bytes_of = len(value.encode()) if isinstance(value, str) else len(value) if isinstance(value, bytes) else 0
+                if bytes_of > _MAX_VALUE:
+                    problem = f"a value has {bytes_of} bytes; at most {_MAX_VALUE} are allowed"
+                    _fail("outputs", "Malformed", f"{frame.slot}: {problem}")
+                _check_entity(frame.slot, entities[entity])
+                readings.append((frame.slot, entities[entity], at, value))
+        self.outputs.extend(readings)
 
     def _alarms_raise(self, alarm, entity, message, _since):
         self._check_alarm(alarm)

@@ -26,7 +26,79 @@ def run(take, readings=(("temperature", "a", 5, 1.0),)):
     return platform, platform.consume(Takes(take), list(readings))
 
 
+def derive_for(entity):
+    def take(batch):
+        out = ironloom.Outputs()
+        out.push("smoothed", "a", now(), 1.0)
+        out.push("smoothed", entity, now(), 1.0)
+        out.publish()
+
+    return take
+
+
+def with_types(**types):
+    """A platform with inputs and outputs of these types."""
+    platform = Platform()
+    platform.manifest["inputs"] = {name: {"type": kind} for name, kind in types.items()}
+    platform.manifest["outputs"] = {name: {"kind": "derived", "type": kind} for name, kind in types.items()}
+    return platform
+
+
 class Module(unittest.TestCase):
+    def test_inputs_have_the_types_that_the_host_gives_them(self):
+        seen = []
+
+        def take(batch):
+            seen.extend((type(one.value), one.value) for one in batch)
+
+        platform = with_types(level="real", count="integer", name="text")
+        good = [("level", "a", 1, 20), ("count", "a", 2, 5), ("name", "a", 3, "x")]
+        self.assertIsNone(platform.consume(Takes(take), good).failure)
+        self.assertEqual(seen, [(float, 20.0), (int, 5), (str, "x")])
+        for slot, value in [("level", "20"), ("level", True), ("count", 5.0), ("count", 2**63), ("name", 1)]:
+            with self.assertRaisesRegex(TypeError, f"the input {slot} is of type"):
+                platform.consume(Takes(take), [(slot, "a", 1, value)])
+
+    def test_a_long_text_is_refused_as_the_host_does(self):
+        def publish(text):
+            def take(batch):
+                out = ironloom.Outputs()
+                out.push("name", "a", now(), text)
+                out.publish()
+
+            return Takes(take)
+
+        platform = with_types(name="text")
+        readings = [("name", "a", 1, "x")]
+        self.assertIsNone(platform.consume(publish("é" * 32_768), readings).failure)
+        failure = platform.consume(publish("é" * 32_769), readings).failure
+        self.assertIn("Malformed", failure[1])
+
+    def test_rows_are_stored_all_or_none(self):
+        def take(batch):
+            table = batch.table("t/")
+            table["a"], table["b"] = 1, "x" * 300_000
+            try:
+                table._save()
+            except ironloom.Mistake:
+                table.pop("a")
+                table.pop("b")
+
+        readings = [("temperature", "a", 1, 1.0), ("temperature", "b", 1, 1.0)]
+        platform, outcome = run(take, readings)
+        self.assertIsNone(outcome.failure)
+        self.assertEqual(platform.state, {})
+
+    def test_a_timer_that_asks_for_a_retry_stays(self):
+        class Waits(ironloom.Timers):
+            def ring(self, timer, due):
+                raise ironloom.Retry("not yet")
+
+        platform, _ = run(lambda batch: schedule.set("later", now() + ironloom.NANOSECONDS))
+        set_for = dict(platform.timers)
+        self.assertEqual(platform.fire(Waits(), "later", 10**12).failure, ("retry", "not yet"))
+        self.assertEqual(platform.timers, set_for)
+
     def test_what_the_host_refuses_rejects_the_call_and_undoes_it(self):
         for take, words in [
             (lambda batch: batch.table("t/").update(a=math.nan), "can't be stored as JSON"),
@@ -36,6 +108,8 @@ class Module(unittest.TestCase):
             (lambda batch: [batch.derive("none", one, 5.0) for one in batch], "UnknownOutput"),
             (lambda batch: [batch.derive("smoothed", one, math.inf) for one in batch], "Malformed"),
             (lambda batch: state.set("", 1), "InvalidKey"),
+            *[(derive_for(entity), "UnknownEntity") for entity in ["a//b", "..", "a/{b}", "a\x07", "x" * 250, "a/" * 13 + "a"]],
+            (lambda batch: schedule.set("x" * 257, now()), "InvalidName"),
             (lambda batch: state.set("k", "x" * 300_000), "TooLarge"),
         ]:
             platform, outcome = run(take)

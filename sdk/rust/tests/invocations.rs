@@ -280,7 +280,10 @@ default = "duroc"
 
 #[test]
 fn a_manifest_declares_all() {
-    let mut platform = Platform::from_manifest(MANIFEST);
+    // As on the host, no set-point is granted.
+    let refused = say(&mut Platform::from_manifest(MANIFEST), "a", "").failure();
+    assert!(refused.reason().contains("lamp"), "{refused}");
+    let mut platform = Platform::from_manifest(MANIFEST).set_point("lamp", Type::Boolean);
     say(&mut platform, "a", "").expect_ok();
     let settings = |platform: &mut Platform| {
         platform.run(|| {

@@ -102,10 +102,12 @@ pub(crate) struct OneShotTimer {
     pub asked: Timestamp,
 }
 
-/// An invocation of a capsule that ran again.
+/// An invocation of a capsule that was to run again.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Rerun {
     pub recorded: Invocation,
+    /// False for one that a limit of time or the log ended, and for one that never reached the app.
+    pub ran: bool,
     /// The difference to its record, if there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub difference: Option<ReplayDifference>,

@@ -86,6 +86,11 @@ fn kinds(text: Option<String>) -> Result<Option<Vec<&'static str>>, Problem> {
     text.split(',').map(kind).collect::<Result<_, _>>().map(Some)
 }
 
+/// Who asks for `alarm` also hears of the alarms that are too many to be told one by one.
+fn is_of(what: &What, kinds: &[&str]) -> bool {
+    kinds.contains(&what.kind()) || (matches!(what, What::Alarms { .. }) && kinds.contains(&"alarm"))
+}
+
 struct Listener {
     events: Arc<Events>,
     news: watch::Receiver<u64>,
@@ -137,7 +142,7 @@ impl Listener {
     }
 
     fn wants(&self, what: &What) -> bool {
-        self.kinds.as_ref().is_none_or(|kinds| kinds.contains(&what.kind()))
+        self.kinds.as_ref().is_none_or(|kinds| is_of(what, kinds))
             && self.installation.as_ref().is_none_or(|id| what.installation() == Some(id))
     }
 }
@@ -184,5 +189,12 @@ mod tests {
         let known = kinds(Some("alarm, disk".to_owned())).unwrap();
         assert_eq!(known, Some(vec!["alarm", "disk"]));
         assert_eq!(kinds(Some("alarm,fire".to_owned())).unwrap_err().status, 400);
+    }
+
+    #[test]
+    fn whoever_asks_for_alarms_hears_that_there_are_more() {
+        let more = What::Alarms { installation: InstallationId::new("rooms").unwrap(), changes: 7 };
+        assert!(is_of(&more, &["disk", "alarm"]) && is_of(&more, &["alarms"]));
+        assert!(!is_of(&more, &["disk"]) && !is_of(&What::Disk { state: "low" }, &["alarm"]));
     }
 }

@@ -25,6 +25,9 @@ pub(crate) struct NodeOptions {
     pub exposed: bool,
     /// The data goes with the process: nothing is synced to the disk.
     pub throwaway: bool,
+    /// Whoever feeds it does so step by step: an app is offered all of a step at once, whatever that costs, and a timer
+    /// that asks for a retry waits until it is told to. So nothing depends on how fast the machine is.
+    pub by_steps: bool,
     pub telemetry: Arc<Telemetry>,
     /// The source of the configuration, for who asks for it again.
     pub source: Source,
@@ -65,6 +68,10 @@ pub(crate) trait Host: Facade {
     fn next_due(&self) -> Option<Timestamp>;
     /// The work that is left of the readings and timers through this time.
     fn left(&self, through: Timestamp) -> Left;
+    /// The timers that have asked for a retry and wait.
+    fn retrying(&self) -> Vec<String>;
+    /// Lets these run again now.
+    fn retry(&self, timers: &[String]);
     /// Runs the invocations of a capsule again, with the installation of its id.
     fn run_capsule(&self, capsule: Capsule) -> Later<'_, Vec<Rerun>>;
     /// Takes nothing more, ends what is under way within 10 s, and makes durable what can be. Requests

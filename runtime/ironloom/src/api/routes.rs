@@ -383,7 +383,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
         path: "/v1/events",
         id: "listenToEvents",
         summary: "What happens, as server-sent events, from now on or from the header Last-Event-ID on; `kinds` with commas \
-                  between them. An event of kind gap says that some are missing before it",
+                  between them; alarm also has the event alarms, of those that were too many. An event of kind gap says that some are missing before it",
         query: &["kinds", "installation"],
         answers: &[Success { status: 200, when: "Until the listener goes", types: &[EVENTS_TYPE] }],
         bulk: true,

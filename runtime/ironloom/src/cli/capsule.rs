@@ -43,7 +43,8 @@ pub(super) struct Capsule {
 
 #[derive(Debug, Subcommand)]
 enum What {
-    /// Run the invocations of a capsule again, without a server. Exit code 1 if one does something else than it did
+    /// Run the invocations of a capsule again, without a server. Exit code 1 if one does something else than it did. Those
+    /// that ended with cpu-limit, wall-limit or commit-limit aren't run: that was the machine's doing, or the log's
     Run {
         /// The capsule's file
         file: PathBuf,
@@ -151,6 +152,13 @@ fn run(global: &Global, start: Start, file: &Path) -> Outcome {
             &["ordinal", "attempt", "kind", "time", "outcome", "again", "message"],
             all.iter().map(row),
         ))?;
+        let left_out = all.iter().filter(|one| !one.ran).count();
+        if left_out > 0 {
+            let left_out = output::counted(left_out as u64, "invocation");
+            output::note(&format!(
+                "{left_out} not run: a limit of time or the log ended the call, or no reading reached the app"
+            ));
+        }
     }
     match all.iter().filter(|one| one.difference.is_some()).count() {
         0 => Ok(()),
@@ -173,7 +181,8 @@ async fn again(start: Start, capsule: Contents, package: Bytes) -> Result<Vec<Re
 fn row(one: &Rerun) -> [String; 7] {
     let recorded = &one.recorded;
     let again = match &one.difference {
-        None => "the same".to_owned(),
+        None if one.ran => "the same".to_owned(),
+        None => "not run".to_owned(),
         Some(difference) if difference.outcome == recorded.outcome => "other effects".to_owned(),
         Some(difference) => difference.outcome.clone(),
     };

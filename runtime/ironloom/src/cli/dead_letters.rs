@@ -3,7 +3,7 @@
 use clap::{Args, Subcommand};
 
 use super::client::{Client, segment};
-use super::failure::Outcome;
+use super::failure::{Failure, Outcome};
 use super::listing::{List, Listing};
 use super::{Global, output};
 use crate::api::JSON_TYPE;
@@ -18,7 +18,7 @@ pub(super) struct DeadLetters {
 
 #[derive(Debug, Subcommand)]
 enum What {
-    /// List them
+    /// List them. They have no time of their own, so --since doesn't go with them: --last does
     List {
         /// The installation
         id: String,
@@ -45,6 +45,12 @@ impl DeadLetters {
         let client = Client::new(&global.url);
         match self.what {
             What::List { id, listing } => {
+                if listing.is_since() {
+                    return Err(Failure::Misuse(
+                        "dead letters have no time of their own, only that of the reading; use --last N"
+                            .to_owned(),
+                    ));
+                }
                 let path = format!("/v1/installations/{}/dead-letters", segment(&id));
                 let row = |item: DeadLetter| {
                     [

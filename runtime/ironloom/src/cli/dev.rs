@@ -28,7 +28,7 @@ use super::packages::upload;
 use super::push::stop::Stop;
 use crate::api::JSON_TYPE;
 use crate::api::facade::{InstallRequest, Installed, Patterns, SlotInfo, StartFrom};
-use crate::feeds::{Header, Wanted};
+use crate::feeds::{Wanted, bindings};
 use ironloom_apps::grants::Grants;
 use ironloom_types::ids::{InstallationId, SlotName};
 
@@ -82,7 +82,7 @@ impl Dev {
             if std::mem::take(&mut is_wanted) {
                 let replaced = tokio::select! {
                     () = stop.next() => break,
-                    replaced = self.replace(server.url(), feed.header()) => replaced,
+                    replaced = self.replace(server.url(), &feed) => replaced,
                 };
                 match replaced {
                     Ok(bindings) => {
@@ -107,7 +107,7 @@ impl Dev {
     }
 
     /// Builds the app and installs it in the place of the one before; gives its inputs and what they are bound to.
-    async fn replace(&self, url: &str, header: Header) -> Result<Vec<(SlotInfo, Patterns)>, Failure> {
+    async fn replace(&self, url: &str, feed: &Feed) -> Result<Vec<(SlotInfo, Patterns)>, Failure> {
         output::note("building");
         let built = build(&self.dir).await?;
         let client = Client::new(url);
@@ -118,11 +118,26 @@ impl Dev {
             move || upload(&Client::new(&url), &package)
         });
         let info = info.await.context("the package can't be sent")??.info;
-        let mut wanted: Wanted = self.choices.wanted(header, &info)?;
-        for name in info.inputs.keys() {
-            let name = SlotName::new(name).map_err(anyhow::Error::from)?;
-            let usual = || Patterns::Many(vec![format!("dev/{{entity}}/{name}")]);
-            wanted.bindings.entry(name.clone()).or_insert_with(usual);
+        let mut wanted: Wanted = self.choices.read()?.wanted(feed.header(), &info)?;
+        match feed.seen()? {
+            Some(seen) => {
+                let bound = bindings(&info, wanted.bindings, &seen);
+                wanted.bindings = bound.map_err(|unbound| Failure::Misuse(unbound.for_flags()))?;
+                for (name, patterns) in seen.without_points(&wanted.bindings) {
+                    if info.inputs.contains_key(name.as_str()) {
+                        output::note(&format!(
+                            "warning: no point of the feed matches {name}, which is {patterns}"
+                        ));
+                    }
+                }
+            }
+            None => {
+                for name in info.inputs.keys() {
+                    let name = SlotName::new(name).map_err(anyhow::Error::from)?;
+                    let usual = || Patterns::Many(vec![format!("dev/{{entity}}/{name}")]);
+                    wanted.bindings.entry(name.clone()).or_insert_with(usual);
+                }
+            }
         }
         let request = InstallRequest {
             id: InstallationId::new(ID).map_err(anyhow::Error::from)?,

@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use clap::Args;
 
-pub(super) use self::choices::Choices;
+pub(super) use self::choices::{Choices, Chosen};
 pub(super) use self::given::{Given, limit_kind, pair, slot};
 use self::given::{limit, setting, setting_pair};
 pub(super) use self::request::{Asked, File, locate, read};

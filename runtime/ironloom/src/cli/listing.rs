@@ -22,6 +22,8 @@ const PAGE: usize = 1_000;
 const MOST: usize = 10_000;
 /// How many of the last items are shown before what comes is followed.
 const BEFORE: usize = 10;
+/// The most of them.
+const MOST_BEFORE: usize = 10_000;
 
 // The part of a list to show. No doc comment: clap would show it as what the command is about.
 #[derive(Args, Clone, Debug)]
@@ -91,6 +93,11 @@ impl Listing {
         self.last.is_none() && self.since.is_none() && !self.follow
     }
 
+    /// Whether items are chosen by their age.
+    pub(super) fn is_since(&self) -> bool {
+        self.since.is_some()
+    }
+
     /// Shows one page or all of a list as the server writes it in another form.
     pub(super) fn each_text(
         self,
@@ -143,8 +150,25 @@ impl Listing {
         global: &Global,
         list: &List<'_, T, N>,
     ) -> Outcome {
-        let before = self.last.map_or(BEFORE, |last| usize::try_from(last).unwrap_or(PAGE).min(PAGE));
-        let mut first = fetch(global, list, "newest", None, before)?.items;
+        let before = match self.last {
+            None => BEFORE,
+            Some(last) => {
+                usize::try_from(last).ok().filter(|last| *last <= MOST_BEFORE).ok_or_else(|| {
+                    Failure::Misuse(format!(
+                        "--follow begins with the last {MOST_BEFORE} at most; --last {last} alone lists more"
+                    ))
+                })?
+            }
+        };
+        let (mut first, mut after) = (Vec::new(), None);
+        while first.len() < before {
+            let page = fetch(global, list, "newest", after, (before - first.len()).min(PAGE))?;
+            first.extend(page.items);
+            after = page.next;
+            if after.is_none() {
+                break;
+            }
+        }
         first.truncate(before);
         first.reverse();
         let mut last = first.last().map_or((0, 0), list.place);

@@ -24,17 +24,19 @@ pub(super) struct Logs {
     /// Start after the line with this number; default: with the last lines
     #[arg(long, value_name = "NUMBER")]
     after: Option<u64>,
-    /// How many lines at most, 1 to 10,000
+    /// How many lines at most, 1 to 10,000; --since and --all show all there are
     #[arg(long, visible_alias = "last", default_value_t = 100, value_name = "N")]
     limit: usize,
     /// Only lines that are no older than this, such as "1 h"
-    #[arg(long, value_name = "SPAN")]
+    #[arg(long, value_name = "SPAN", conflicts_with = "limit")]
     since: Option<Span>,
     /// All lines that are kept
-    #[arg(long, conflicts_with = "after")]
+    #[arg(long, conflicts_with_all = ["after", "limit"])]
     all: bool,
 }
 
+/// Lines of one page where all are shown.
+const PAGE: usize = 1_000;
 /// The interval at which new lines are requested.
 const EVERY: Duration = Duration::from_millis(500);
 
@@ -44,11 +46,12 @@ impl Logs {
         let path = format!("/v1/installations/{}/logs", segment(&self.id));
         let oldest = self.since.map(|Span(span)| Timestamp(host_time().0.saturating_sub(span)));
         let is_whole = self.all || self.since.is_some();
+        let limit = if is_whole { PAGE } else { self.limit };
         let mut place = Place { generation: None, after: self.after.or(is_whole.then_some(0)) };
         let mut was_there = false;
         loop {
             let after = place.after.map(|after| after.to_string());
-            let query = [("after", after), ("limit", Some(self.limit.to_string()))];
+            let query = [("after", after), ("limit", Some(limit.to_string()))];
             let answer = match client.get(&path, &query) {
                 // It may be starting again: nothing is lost by that.
                 Err(Failure::NotReached { .. } | Failure::Lost { .. }) if self.follow && was_there => {

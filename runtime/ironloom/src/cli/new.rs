@@ -208,10 +208,12 @@ mod tests {
     #[test]
     fn an_app_in_another_language_has_its_world_beside_the_interfaces() {
         let python = ["app.py", "tests/test_app.py", "ironloom/testing.py", "requirements.txt"];
-        let javascript = ["app.js", "test/app.test.js", "ironloom/testing.js", "package-lock.json"];
+        let javascript = ["app.js", "tests/app.test.js", "ironloom/testing.js", "package-lock.json"];
         for (language, own) in [(Language::Python, python), (Language::Javascript, javascript)] {
             let (_into, folder) = made(language, &own);
             assert!(folder.join("guide/manifest.md").is_file());
+            assert!(folder.join("tests/attic.feed.ndjson").is_file());
+            assert!(folder.join("tests/attic.expected.ndjson").is_file());
             let mut resolve = wit_parser::Resolve::default();
             let (package, _) = resolve.push_dir(folder.join("wit")).unwrap();
             let world = resolve.packages[package].worlds["app"];

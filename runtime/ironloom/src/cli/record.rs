@@ -1,7 +1,9 @@
 //! `ironloom record`: a stretch of an installation's readings as a feed.
 
+use std::collections::BTreeMap;
 use std::io::{BufWriter, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::Context as _;
 use clap::Args;
@@ -10,9 +12,10 @@ use serde::Serialize;
 use super::client::{Client, segment};
 use super::failure::{Failure, Outcome};
 use super::{Global, output};
-use crate::api::facade::{Installation, PackageInfo, Page, ReadingItem};
+use crate::api::facade::{Installation, PackageInfo, Page, PointItem, ReadingItem};
 use crate::api::value::JsonValue;
 use crate::feeds::Header;
+use ironloom_apps::binding::unit_fits;
 use ironloom_apps::pattern::Pattern;
 use ironloom_types::clock::Timestamp;
 use ironloom_types::ids::PointPath;
@@ -66,20 +69,33 @@ impl Record {
         let package: PackageInfo = client
             .get(&format!("/v1/packages/{}", segment(&installation.package.to_string())), &[])?
             .read()?;
-        let patterns = patterns(&installation, &package);
+        let taken = Taken::of(&installation, &package);
+        let units = units(&client, &taken)?;
         let folder =
             self.output.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let shown = self.output.display();
         // Whole or not at all, under its name.
         let file = tempfile::NamedTempFile::new_in(folder).with_context(|| format!("can't write {shown}"))?;
-        let mut out = Feed { out: BufWriter::new(file), time: Timestamp(0), written: 0, reserved: 0 };
+        let mut out = Feed {
+            out: BufWriter::new(file),
+            time: Timestamp(0),
+            written: 0,
+            reserved: 0,
+            of_other_units: 0,
+        };
         out.line(&header(&installation))?;
-        let whole = self.readings(&client, &patterns, &mut out)?;
+        let whole = self.readings(&client, &taken, &units, &mut out)?;
         let written = out.written;
         if out.reserved > 0 {
             let readings = output::counted(out.reserved, "reading");
             output::note(&format!(
                 "{readings} of other apps' outputs left out: no feed can write these points"
+            ));
+        }
+        if out.of_other_units > 0 {
+            let readings = output::counted(out.of_other_units, "reading");
+            output::note(&format!(
+                "{readings} left out: their points have another unit than the input, so that the app doesn't get them"
             ));
         }
         let file = out.out.into_inner().map_err(|error| anyhow::anyhow!("can't write {shown}: {error}"))?;
@@ -95,7 +111,13 @@ impl Record {
     }
 
     /// Writes the readings that its inputs take. Says whether these are all.
-    fn readings(&self, client: &Client, patterns: &[Pattern], out: &mut Feed) -> Result<bool, Failure> {
+    fn readings(
+        &self,
+        client: &Client,
+        taken: &[Taken],
+        units: &BTreeMap<Arc<str>, Arc<str>>,
+        out: &mut Feed,
+    ) -> Result<bool, Failure> {
         let mut after = None;
         loop {
             let query = [
@@ -107,10 +129,15 @@ impl Record {
             let page: Page<ReadingItem> = client.get("/v1/readings", &query)?.read()?;
             for item in &page.items {
                 let path = PointPath::new(&item.point).ok();
-                let Some(path) = path.filter(|path| patterns.iter().any(|pattern| pattern.matches(path)))
+                let Some(path) = path.filter(|path| taken.iter().any(|taken| taken.pattern.matches(path)))
                 else {
                     continue;
                 };
+                let unit = units.get(&item.point);
+                if !taken.iter().any(|taken| taken.pattern.matches(&path) && taken.fits(unit)) {
+                    out.of_other_units += 1;
+                    continue;
+                }
                 // Nobody but an app writes there: no feed can.
                 if path.is_reserved() {
                     out.reserved += 1;
@@ -129,12 +156,60 @@ impl Record {
     }
 }
 
-/// The patterns of its inputs.
-fn patterns(installation: &Installation, package: &PackageInfo) -> Vec<Pattern> {
-    let inputs = installation.bindings.iter().filter(|(name, _)| package.inputs.contains_key(name.as_str()));
-    inputs
-        .flat_map(|(_, patterns)| patterns.as_slice().iter().filter_map(|text| Pattern::new(text).ok()))
-        .collect()
+/// What an input takes.
+struct Taken {
+    pattern: Pattern,
+    /// The beginning of all paths that it matches.
+    prefix: String,
+    unit: Option<String>,
+}
+
+impl Taken {
+    /// The patterns of all inputs.
+    fn of(installation: &Installation, package: &PackageInfo) -> Vec<Self> {
+        let inputs = installation
+            .bindings
+            .iter()
+            .filter_map(|(name, patterns)| Some((package.inputs.get(name.as_str())?, patterns)));
+        let one = |text: &String, unit: &Option<String>| {
+            let prefix = text.split('{').next().unwrap_or_default().to_owned();
+            Some(Self { pattern: Pattern::new(text).ok()?, prefix, unit: unit.clone() })
+        };
+        inputs
+            .flat_map(|(input, patterns)| {
+                patterns.as_slice().iter().filter_map(move |text| one(text, &input.unit))
+            })
+            .collect()
+    }
+
+    /// Whether the app gets readings of a point with this unit, if it has one.
+    fn fits(&self, unit: Option<&Arc<str>>) -> bool {
+        unit_fits(unit.map(|unit| &**unit), self.unit.as_deref())
+    }
+}
+
+/// The units of the points that inputs with a unit match, where they are known.
+fn units(client: &Client, taken: &[Taken]) -> Result<BTreeMap<Arc<str>, Arc<str>>, Failure> {
+    let mut units = BTreeMap::new();
+    for taken in taken.iter().filter(|taken| taken.unit.is_some()) {
+        let mut after = None;
+        loop {
+            let query =
+                [("prefix", Some(taken.prefix.clone())), ("after", after), ("limit", Some(PAGE.to_string()))];
+            let page: Page<PointItem> = client.get("/v1/points", &query)?.read()?;
+            for PointItem { point, unit, .. } in page.items {
+                let is_taken = PointPath::new(&point).is_ok_and(|path| taken.pattern.matches(&path));
+                if let (true, Some(unit)) = (is_taken, unit) {
+                    units.insert(point, unit);
+                }
+            }
+            match page.next {
+                Some(next) => after = Some(next),
+                None => break,
+            }
+        }
+    }
+    Ok(units)
 }
 
 fn header(installation: &Installation) -> Header {
@@ -154,6 +229,8 @@ struct Feed {
     written: usize,
     /// Readings of other apps' outputs, which are left out.
     reserved: u64,
+    /// Readings that the app doesn't get, for the units of their points.
+    of_other_units: u64,
 }
 
 impl Feed {

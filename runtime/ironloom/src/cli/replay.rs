@@ -12,7 +12,8 @@ use ironloom_types::ids::Ordinal;
 use ironloom_types::text::clean;
 
 /// Runs an installation's recorded invocations again, on state of their own, and compares digests of what they do.
-/// Nothing of it is written. Exit code 1 if something differs
+/// Nothing of it is written. Invocations that ended with cpu-limit, wall-limit or commit-limit took no effect and aren't
+/// run. Exit code 1 if something differs
 #[derive(Args, Debug)]
 pub(super) struct Replay {
     /// The installation

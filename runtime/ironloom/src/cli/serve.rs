@@ -140,7 +140,8 @@ impl Serve {
         let metrics = telemetry.metrics.clone();
         let exposed = !listen.ip().is_loopback();
         let data = self.data.clone();
-        let options = NodeOptions { config, data, exposed, throwaway: false, telemetry, source };
+        let options =
+            NodeOptions { config, data, exposed, throwaway: false, by_steps: false, telemetry, source };
         notify::opening();
         // The node reads the log and may wait for the disk; it is within the runtime, not on it.
         let node = aside(move || start(options))

@@ -14,7 +14,8 @@ use super::packages::{Uploaded, stays, upload};
 use super::{Global, output};
 use crate::api::JSON_TYPE;
 use crate::api::facade::{FieldChange, GrantChanges, Installation, LimitChanges, Revised, RevisionRequest};
-use ironloom_types::ids::{Digest, Revision};
+use ironloom_apps::grants::OutputGrant;
+use ironloom_types::ids::{Digest, Revision, SlotName};
 use ironloom_types::text::clean;
 
 /// Changes an installation while it runs; what isn't named stays as it is.
@@ -93,6 +94,7 @@ impl Change {
         to: Option<To<'_>>,
         mut asked: Asked,
     ) -> Outcome {
+        let of_file: Vec<SlotName> = asked.grants.outputs.keys().cloned().collect();
         self.given.apply(&mut asked)?;
         if asked.from.is_some() {
             return Err(misuse("`from` says where an install begins; take it out of the file"));
@@ -104,6 +106,9 @@ impl Change {
         }
         let path = format!("/v1/installations/{}", segment(id));
         let now: Installation = client.get(&path, &[])?.read()?;
+        // A flag says which values are allowed, and nothing of the rest of a grant.
+        let of_flags = asked.grants.outputs.iter_mut().filter(|(name, _)| !of_file.contains(name));
+        of_flags.for_each(|(name, grant)| keep_rest(grant, now.grants.outputs.get(name)));
         let named = asked.package.take();
         let package = match &to {
             Some(To(package)) => {
@@ -196,6 +201,14 @@ impl Change {
     }
 }
 
+/// Has a grant allow other values, and leaves all else as it is now.
+fn keep_rest(grant: &mut OutputGrant, now: Option<&OutputGrant>) {
+    if let Some(now) = now {
+        let allow = std::mem::replace(grant, now.clone()).allow;
+        grant.allow = allow;
+    }
+}
+
 /// A change, a fact on each line.
 fn text(revised: &Revised, dry_run: bool) -> String {
     let mut out = String::new();
@@ -235,5 +248,30 @@ fn shown(value: &Json) -> String {
     match value {
         Json::Null => "nothing".to_owned(),
         value => clean(&output::shorten(&value.to_string())).into_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ironloom_apps::grants::Safe;
+    use ironloom_apps::quantity::Span;
+
+    #[test]
+    fn other_values_of_a_grant_leave_the_rest_of_it() {
+        let allow = |values: &str| OutputGrant::of(values.parse().unwrap());
+        let minute = Span(60_000_000_000);
+        let has = OutputGrant {
+            ttl: Some(minute),
+            safe: Some(Safe::Number(0.0)),
+            strict: true,
+            ..allow("0, 6..32")
+        };
+        let mut grant = allow("0, 30..100");
+        keep_rest(&mut grant, Some(&has));
+        assert_eq!(grant, OutputGrant { allow: allow("0, 30..100").allow, ..has });
+        let mut new = allow("1");
+        keep_rest(&mut new, None);
+        assert_eq!(new, allow("1"));
     }
 }

@@ -51,6 +51,8 @@ fn misuse_is_told() {
         (&["ironloom", "weave"][..], "unrecognized subcommand 'weave'"),
         (&["ironloom", "install", "a.tar", "--bind", "weight"][..], "must be NAME=VALUE"),
         (&["ironloom", "show"][..], "required"),
+        (&["ironloom", "logs", "pigs", "--since", "1 h", "--last", "3"][..], "cannot be used with"),
+        (&["ironloom", "logs", "pigs", "--all", "--limit", "3"][..], "cannot be used with"),
         (&["ironloom", "resume", "pigs", "--backlog", "eat"][..], "possible values: keep, drop"),
     ] {
         let error = Cli::try_parse_from(arguments).unwrap_err();

@@ -9,7 +9,7 @@ use clap::{ArgGroup, Args};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::failure::{Failure, Outcome};
-use super::install::{Choices, pair};
+use super::install::{Choices, Chosen, pair};
 use super::{Global, inspect, output};
 use crate::api::facade::PackageInfo;
 use crate::api::host::Start;
@@ -61,23 +61,27 @@ pub(super) struct Try {
 impl Try {
     pub(super) fn run(self, global: &Global, start: Start) -> Outcome {
         let package = inspect::bytes(&self.package)?;
-        // What is wrong with the package is told before a node is started for it.
+        // What is wrong with the package, or with what is asked for, is told before a node is started for it.
         inspect::read(&self.package, &package)?;
+        let table = self.csv_options.as_deref().map(table).transpose()?.unwrap_or_default();
+        self.check_columns(&table)?;
+        let chosen = self.choices.read()?;
+        let header = self.header()?;
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-        let outcome = runtime.block_on(self.tried(global, start, package));
+        let outcome = runtime.block_on(self.tried(global, start, package, Asked { chosen, header, table }));
         runtime.shutdown_background();
         outcome
     }
 
-    async fn tried(&self, global: &Global, start: Start, package: Bytes) -> Outcome {
+    async fn tried(&self, global: &Global, start: Start, package: Bytes, asked: Asked<'_>) -> Outcome {
         let mut interrupted = Interrupted::new()?;
-        let zone = self.choices.timezone().unwrap_or("UTC");
+        let zone = asked.zone();
         let mut trial = tokio::select! {
-            trial = Trial::begin(start, package, zone) => trial.map_err(failure)?,
+            trial = Trial::begin(start, package, &zone) => trial.map_err(failure)?,
             () = interrupted.come() => return Err(was_interrupted()),
         };
         let outcome = tokio::select! {
-            outcome = self.fed(global, &mut trial) => outcome,
+            outcome = self.fed(global, &mut trial, asked) => outcome,
             () = interrupted.come() => Err(was_interrupted()),
         };
         // A second signal ends that as well; the folder goes all the same.
@@ -95,15 +99,16 @@ impl Try {
     }
 
     /// Opens the feed, installs the app for it and runs it.
-    async fn fed(&self, global: &Global, trial: &mut Trial) -> Result<Ended, Failure> {
-        let header = self.header()?;
-        let zone = self.choices.timezone().or(header.timezone.as_deref()).unwrap_or("UTC").to_owned();
-        let seen = Seen::look(self.open(trial.package(), &zone)?).await.map_err(failure)?;
+    async fn fed(&self, global: &Global, trial: &mut Trial, asked: Asked<'_>) -> Result<Ended, Failure> {
+        let zone = asked.zone();
+        let Asked { chosen, header, table } = asked;
+        let seen = Seen::look(self.open(trial.package(), &table, &zone)?).await.map_err(failure)?;
         let Some(first) = seen.first else {
             return Err(Failure::File(format!("{}: it has no readings", self.file().display())));
         };
-        let mut wanted = self.choices.wanted(header, trial.package())?;
-        wanted.bindings = bindings(trial.package(), wanted.bindings, &seen).map_err(Failure::Misuse)?;
+        let mut wanted = chosen.wanted(header, trial.package())?;
+        let bound = bindings(trial.package(), wanted.bindings, &seen);
+        wanted.bindings = bound.map_err(|unbound| Failure::Misuse(unbound.for_flags()))?;
         for (name, patterns) in &wanted.bindings {
             if !self.choices.names(name) && std::io::stderr().is_terminal() {
                 output::note(&format!("{name} is bound to {}", patterns.as_slice().join(", ")));
@@ -112,7 +117,7 @@ impl Try {
         for warning in trial.install(wanted, first).await.map_err(failure)? {
             output::note(&format!("warning: {warning}"));
         }
-        let mut feed = self.open(trial.package(), &zone)?;
+        let mut feed = self.open(trial.package(), &table, &zone)?;
         let mut printed = Ok(());
         let json = global.json;
         let mut on = |event: Event| {
@@ -142,19 +147,40 @@ impl Try {
     }
 
     /// Opens the feed at its beginning.
-    fn open(&self, package: &PackageInfo, zone: &str) -> Result<Feed, Failure> {
+    fn open(&self, package: &PackageInfo, table: &toml::Table, zone: &str) -> Result<Feed, Failure> {
         if let Some(feed) = &self.feed {
             return Ok(Feed::Lines(Box::new(LinesFeed::open(feed).map_err(failure)?)));
         }
         let file = self.file();
         let options = CsvOptions {
-            table: self.csv_options.as_deref().map(table).transpose()?.unwrap_or_default(),
+            table: table.clone(),
             at: self.at.clone(),
             columns: self.column.clone(),
             by: self.by.clone(),
         };
         let options = options.complete(file, package).map_err(failure)?;
         Ok(Feed::Csv(CsvFeed::open(file, &options, zone).map_err(failure)?))
+    }
+
+    /// Refuses to say in two ways which points the columns become: one of them would count for nothing.
+    fn check_columns(&self, table: &toml::Table) -> Outcome {
+        let of_file = table.contains_key("columns");
+        let refused = match (self.by.first(), self.column.first()) {
+            (Some(by), Some((column, _))) => format!(
+                "--by {by} goes with columns that are named like inputs; with --column the point says whose reading it is, \
+                 such as --column {column}='{{{by}}}/value'"
+            ),
+            (Some(by), None) if of_file => format!(
+                "--by {by} goes with columns that are named like inputs, and the file of --csv-options has `columns`; their \
+                 points say whose reading it is, such as '{{{by}}}/value'"
+            ),
+            (None, Some((column, _))) if of_file => format!(
+                "--column {column} and the `columns` in the file of --csv-options both say which points columns become; \
+                 leave one of them out"
+            ),
+            _ => return Ok(()),
+        };
+        Err(Failure::Misuse(refused))
     }
 
     fn judge(&self, summary: &Summary) -> Outcome {
@@ -174,6 +200,21 @@ impl Try {
             (true, true) => format!("{failed}, and {set_aside} set aside"),
         };
         Err(anyhow::anyhow!(told).into())
+    }
+}
+
+/// The things that were asked for, as far as they stand in files.
+struct Asked<'a> {
+    chosen: Chosen<'a>,
+    header: Header,
+    /// The options of a CSV file.
+    table: toml::Table,
+}
+
+impl Asked<'_> {
+    /// The zone of the app's timers, and of times that name none.
+    fn zone(&self) -> String {
+        self.chosen.timezone(&self.header).unwrap_or("UTC").to_owned()
     }
 }
 

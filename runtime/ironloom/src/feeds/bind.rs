@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Feed, FeedError};
 use crate::api::facade::{PackageInfo, Patterns};
+use ironloom_apps::pattern::Pattern;
 use ironloom_types::clock::Timestamp;
-use ironloom_types::ids::SlotName;
+use ironloom_types::ids::{PointPath, SlotName};
 
 /// Steps that are looked at for points.
 const LOOKED_AT: usize = 10_000;
@@ -36,17 +37,33 @@ impl Seen {
         }
         Ok(seen)
     }
+
+    /// The beginning of a feed whose lines need no times.
+    pub(crate) fn of_points(points: impl IntoIterator<Item = String>) -> Self {
+        Self { first: None, points: points.into_iter().take(MAX_SEEN).collect() }
+    }
+
+    /// The inputs that none of its points go to, with their patterns in words.
+    pub(crate) fn without_points(&self, bindings: &BTreeMap<SlotName, Patterns>) -> Vec<(SlotName, String)> {
+        let points: Vec<PointPath> =
+            self.points.iter().filter_map(|point| PointPath::new(point).ok()).collect();
+        let matches = |text: &String| {
+            Pattern::new(text).is_ok_and(|pattern| points.iter().any(|point| pattern.matches(point)))
+        };
+        let left = bindings.iter().filter(|(_, patterns)| !patterns.as_slice().iter().any(matches));
+        left.map(|(name, patterns)| (name.clone(), patterns.as_slice().join(", "))).collect()
+    }
 }
 
 /// The bindings of an app's inputs: those that are given, and for each other one the points that end in its name.
 ///
 /// # Errors
-/// A sentence about an input that must be bound and can't be by its name.
+/// An input that must be bound and can't be by its name.
 pub(crate) fn bindings(
     package: &PackageInfo,
     given: BTreeMap<SlotName, Patterns>,
     seen: &Seen,
-) -> Result<BTreeMap<SlotName, Patterns>, String> {
+) -> Result<BTreeMap<SlotName, Patterns>, Unbound> {
     let mut bindings = given;
     for (name, input) in &package.inputs {
         let Ok(slot) = SlotName::new(name) else { continue };
@@ -64,7 +81,7 @@ pub(crate) fn bindings(
                 bindings.insert(slot, Patterns::Many(vec![pattern(name, depth)]));
             }
             [] if input.optional == Some(true) => {}
-            _ => return Err(unbound(name, depths.len() > 1, seen)),
+            _ => return Err(Unbound::new(name, depths.len() > 1, seen)),
         }
     }
     Ok(bindings)
@@ -80,16 +97,46 @@ fn pattern(name: &str, depth: usize) -> String {
     before.chain([name.to_owned()]).collect()
 }
 
-fn unbound(name: &str, differ: bool, seen: &Seen) -> String {
-    let points: Vec<&str> = seen.points.iter().take(NAMED).map(String::as_str).collect();
-    let why = if differ {
-        format!("the feed's points that end in /{name} differ in the number of their segments")
-    } else {
-        format!("no point of the feed ends in /{name}")
-    };
-    let example = points.first().map_or("site/{unit}/value".to_owned(), |point| braced(point));
-    let has = if points.is_empty() { String::new() } else { format!("; the feed has {}", points.join(", ")) };
-    format!("the input {name} isn't bound, and {why}{has}. Bind it, such as --bind {name}='{example}'")
+/// An input that must be bound and isn't.
+#[derive(Debug)]
+pub(crate) struct Unbound {
+    input: String,
+    /// The sentence about it.
+    said: String,
+    /// A pattern for one of the feed's points.
+    example: String,
+}
+
+impl Unbound {
+    fn new(name: &str, differ: bool, seen: &Seen) -> Self {
+        let points: Vec<&str> = seen.points.iter().take(NAMED).map(String::as_str).collect();
+        let why = if differ {
+            format!("the feed's points that end in /{name} differ in the number of their segments")
+        } else {
+            format!("no point of the feed ends in /{name}")
+        };
+        let example = points.first().map_or("site/{unit}/value".to_owned(), |point| braced(point));
+        let has =
+            if points.is_empty() { String::new() } else { format!("; the feed has {}", points.join(", ")) };
+        Self {
+            input: name.to_owned(),
+            said: format!("the input {name} isn't bound, and {why}{has}"),
+            example,
+        }
+    }
+
+    /// The whole, for a command with flags for it.
+    pub(crate) fn for_flags(&self) -> String {
+        let Self { input, said, example } = self;
+        format!("{said}. Bind it, such as --bind {input}='{example}'")
+    }
+
+    /// The whole, where only the feed itself says how the app is installed.
+    pub(crate) fn for_header(&self) -> String {
+        let Self { input, said, example } = self;
+        let header = serde_json::json!({"feed": 1, "bindings": {input: [example]}});
+        format!("{said}. Bind it in the feed's first line, such as {header}")
+    }
 }
 
 /// A point with its segment before the last in braces.
@@ -113,13 +160,16 @@ mod tests {
 
     #[test]
     fn an_error_names_the_input_the_points_and_a_way_out() {
-        let text = unbound("weight", false, &seen(&["farm/pig-7/mass", "farm/pig-8/mass"]));
+        let unbound = Unbound::new("weight", false, &seen(&["farm/pig-7/mass", "farm/pig-8/mass"]));
         assert_eq!(
-            text,
+            unbound.for_flags(),
             "the input weight isn't bound, and no point of the feed ends in /weight; the feed has farm/pig-7/mass, \
              farm/pig-8/mass. Bind it, such as --bind weight='farm/{unit}/mass'"
         );
-        assert!(unbound("weight", true, &seen(&[])).contains("differ in the number of their segments"));
+        let of_header = r#"Bind it in the feed's first line, such as {"bindings":{"weight":["farm/{unit}/mass"]},"feed":1}"#;
+        assert!(unbound.for_header().ends_with(of_header), "{}", unbound.for_header());
+        let differ = Unbound::new("weight", true, &seen(&[]));
+        assert!(differ.for_flags().contains("differ in the number of their segments"));
     }
 
     #[test]

@@ -28,8 +28,8 @@ async fn run(trial: &mut Trial, wanted: Wanted, path: &Path) -> Result<Vec<Strin
         return Err(FeedError::File(format!("{}: it has no readings", path.display())));
     };
     let bound = bindings(trial.package(), wanted.bindings.clone(), &seen);
-    let bindings =
-        bound.map_err(|problem| FeedError::Refused(Box::new(Problem::refused("install", problem))))?;
+    let bindings = bound
+        .map_err(|unbound| FeedError::Refused(Box::new(Problem::refused("install", unbound.for_header()))))?;
     trial.install(Wanted { bindings, ..wanted }, first).await?;
     let mut lines = Vec::new();
     let mut on = |event: Event| {

@@ -108,6 +108,7 @@ impl Trial {
             data: folder.path().join("data"),
             exposed: false,
             throwaway: true,
+            by_steps: true,
             telemetry: Telemetry::new(LogFilter::unused()),
             source: Source::default(),
         };
@@ -186,6 +187,7 @@ impl Trial {
                 Some(error)
             }
         };
+        self.watch.never_came(&self.host.retrying(), &mut counted);
         let _ = self.watch.last_lines(&*self.node, fed.to.unwrap_or_default(), &mut counted).await;
         let skipped = if let Feed::Csv(csv) = feed { csv.skipped() } else { 0 };
         let (readings, from, to) = (fed.readings, fed.from, fed.to);
@@ -232,9 +234,20 @@ impl Trial {
     }
 
     async fn pass(&mut self, time: Timestamp, on: &mut (dyn FnMut(Event) + Send)) -> Result<(), FeedError> {
+        let waiting = self.host.retrying();
         self.host.tick(time);
         self.settle(time).await?;
+        self.retry(&waiting, time).await?;
         self.watch.look(&*self.node, time, on).await
+    }
+
+    /// Runs timers again that asked for it before this step: what they wait for may have come with it.
+    async fn retry(&self, waiting: &[String], time: Timestamp) -> Result<(), FeedError> {
+        if waiting.is_empty() {
+            return Ok(());
+        }
+        self.host.retry(waiting);
+        self.settle(time).await
     }
 
     async fn step(&mut self, step: Step, on: &mut (dyn FnMut(Event) + Send)) -> Result<(), FeedError> {
@@ -242,6 +255,7 @@ impl Trial {
             return self.pass(step.time, on).await;
         }
         self.room(&step).await?;
+        let waiting = self.host.retrying();
         // Readings that come late move no clock.
         self.host.tick(step.time);
         let pushed = self.node.submit(step.push).map_err(refused)?.await.map_err(refused)?;
@@ -249,6 +263,7 @@ impl Trial {
         let never = Box::pin(std::future::pending());
         self.node.applied(pushed, PATIENCE, never).await.map_err(refused)?;
         self.settle(step.time).await?;
+        self.retry(&waiting, step.time).await?;
         self.watch.look(&*self.node, step.time, on).await
     }
 

@@ -265,7 +265,8 @@ impl Durable {
         if let Some(due) = due {
             book.meta.cron_due.clone_from(&due.cron);
             for (name, due) in &due.timers {
-                let moved = book.timers.get(name).map_or(OneShot { due: *due, asked: *due }, |set| set.moved(*due));
+                let moved =
+                    book.timers.get(name).map_or(OneShot { due: *due, asked: *due }, |set| set.moved(*due));
                 book.timers.insert(name.clone(), moved);
             }
         }
@@ -340,15 +341,15 @@ impl Book {
         self.closed
     }
 
-    /// When each of its timers is due.
-    pub(crate) fn all_due(&self) -> impl Iterator<Item = Timestamp> {
-        let repeating = self.meta.cron_due.iter().map(|(_, due)| *due);
-        repeating.chain(self.timers.values().map(|set| set.due))
+    /// When each of its timers is due, by name.
+    pub(crate) fn all_due(&self) -> impl Iterator<Item = (&str, Timestamp)> {
+        let repeating = self.meta.cron_due.iter().map(|(name, due)| (name.as_str(), *due));
+        repeating.chain(self.timers.iter().map(|(name, set)| (&**name, set.due)))
     }
 
     /// The earliest time after this one at which a timer is due.
     pub(crate) fn next_due_after(&self, time: Timestamp) -> Option<Timestamp> {
-        self.all_due().filter(|due| *due > time).min()
+        self.all_due().map(|(_, due)| due).filter(|due| *due > time).min()
     }
 
     /// The one rule by which a commit changes the book.

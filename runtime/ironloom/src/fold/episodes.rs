@@ -270,9 +270,8 @@ impl Shared {
         let number = (kept.kept + SPARE).saturating_sub(MAX_EPISODES);
         let bytes = kept.bytes.saturating_sub(MAX_EPISODE_BYTES);
         let (mut oldest, mut found) = (Vec::new(), 0);
-        let after = gone_through.map(|EpisodePlace { since, number }| {
-            Scope::MAIN.key(Item::Episode(generation, since, number))
-        });
+        let after = gone_through
+            .map(|EpisodePlace { since, number }| Scope::MAIN.key(Item::Episode(generation, since, number)));
         self.each_of(KeyKind::Episode, generation, after, |alarm| {
             found += alarm.cost() as u64;
             oldest.push(OldEpisode::of(&alarm));

@@ -246,7 +246,11 @@ pub(super) fn known(points: &Points, path: &PointPath) -> Option<(PointNumber, O
 
 /// A point that came up since the install may be in another unit: whoever reads it would take one for
 /// the other.
-pub(super) fn check_unit(binding: &OutputBinding, path: &PointPath, unit: Option<&str>) -> Result<(), UnknownEntity> {
+pub(super) fn check_unit(
+    binding: &OutputBinding,
+    path: &PointPath,
+    unit: Option<&str>,
+) -> Result<(), UnknownEntity> {
     let gives = binding.unit.as_deref();
     if unit_fits(unit, gives) {
         return Ok(());

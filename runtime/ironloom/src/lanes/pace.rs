@@ -93,6 +93,25 @@ impl Pace {
         self.timers.get(name).map(|timer| timer.effort.clone()).unwrap_or_default()
     }
 
+    /// The timers whose last run asked for a retry.
+    pub(crate) fn retrying(&self) -> impl Iterator<Item = &str> {
+        self.timers.iter().filter(|(_, timer)| timer.effort.asks).map(|(name, _)| &**name)
+    }
+
+    /// Ends the wait of these timers.
+    pub(crate) fn retry(&mut self, timers: &[String], now: Instant) {
+        for timer in timers {
+            if let Some(waiting) = self.timers.get_mut(timer.as_str()) {
+                waiting.until = now;
+            }
+        }
+    }
+
+    /// Whether a timer waits for whatever it has asked to be run again for.
+    pub(crate) fn is_asking(&self, timer: &str, now: Instant) -> bool {
+        self.timers.get(timer).is_some_and(|waiting| waiting.effort.asks && waiting.until > now)
+    }
+
     /// Whether a timer has asked for retries for so long that people must be told.
     pub(crate) fn has_stuck_timer(&self, now: Timestamp) -> bool {
         self.timers.values().any(|timer| policy::is_stuck(timer.effort.retrying_since, now))
@@ -169,5 +188,21 @@ mod tests {
         pace.follow(&timer("other"), next(Verdict::Done, 0), None, &changed);
         assert_eq!(pace.timer("again"), TimerEffort::default());
         assert_eq!(pace.timers.keys().map(|name| &**name).collect::<Vec<_>>(), ["kept"]);
+    }
+
+    #[test]
+    fn a_timer_that_asks_for_a_retry_is_told_when_and_one_that_failed_is_not() {
+        let (mut pace, now) = (Pace::default(), Instant::now());
+        let soon = now + Duration::from_secs(9);
+        let asking = Next {
+            timer: TimerEffort { retries: 1, asks: true, ..TimerEffort::default() },
+            ..next(Verdict::BackOff(Duration::from_secs(9)), 0)
+        };
+        pace.follow(&timer("asks"), asking, Some(soon), &[]);
+        pace.follow(&timer("failed"), next(Verdict::BackOff(Duration::from_secs(9)), 1), Some(soon), &[]);
+        assert!(pace.is_asking("asks", now) && !pace.is_asking("failed", now));
+        assert_eq!(pace.retrying().collect::<Vec<_>>(), ["asks"]);
+        pace.retry(&["asks".to_owned()], now);
+        assert!(!pace.is_asking("asks", now), "it may run");
     }
 }

@@ -28,6 +28,8 @@ pub(crate) struct Effort {
     suspect: Option<Suspect>,
     /// Readings that an offer may have after a limit was hit; grows back.
     cap: usize,
+    /// The last offer hit a limit.
+    was_too_much: bool,
     /// The app's CPU time for a reading, as a moving estimate.
     nanos_each: f64,
 }
@@ -51,7 +53,7 @@ enum Cause {
 impl Default for Effort {
     fn default() -> Self {
         // The first offers are small: nobody knows yet what a reading costs.
-        Self { suspect: None, cap: 256, nanos_each: 1_000.0 }
+        Self { suspect: None, cap: 256, was_too_much: false, nanos_each: 1_000.0 }
     }
 }
 
@@ -102,8 +104,18 @@ impl Effort {
         (fits as usize).clamp(1, most).min(self.cap)
     }
 
+    /// The number of readings of a step to offer: all of them, whatever they cost, unless that was too much.
+    pub(crate) fn of_a_step(&self, most: usize) -> usize {
+        match self.suspect {
+            Some(suspect) => (suspect.readings / 2).max(1),
+            None if self.was_too_much => self.cap.clamp(1, most),
+            None => most,
+        }
+    }
+
     /// The estimate after readings that took so long; small batches say little.
     fn learn(&mut self, run: &Run) {
+        self.was_too_much = false;
         let each = run.cpu.as_nanos() as f64 / run.readings as f64;
         self.nanos_each += (each - self.nanos_each) * if run.readings >= 64 { 0.3 } else { 0.05 };
         self.cap = self.cap.saturating_mul(2).min(1 << 20);
@@ -154,6 +166,7 @@ fn offer_less(effort: &mut Effort, readings: usize) -> Verdict {
         suspect.readings = suspect.readings.min(readings);
     }
     effort.cap = readings / 2;
+    effort.was_too_much = true;
     effort.nanos_each *= 2.0;
     Verdict::Again
 }
@@ -221,6 +234,8 @@ pub(crate) struct TimerEffort {
     pub retrying_since: Option<Timestamp>,
     /// It has asked for them for so long that people have heard of it.
     pub is_stuck: bool,
+    /// The last invocation asked for one.
+    pub asks: bool,
 }
 
 /// Judges a timer's run: a failure is repeated like one with readings, then given up.
@@ -232,6 +247,7 @@ pub(crate) fn judge_timer(
 ) -> Judged<TimerEffort> {
     let mut judged =
         Judged { verdict: Verdict::Done, effort: effort.clone(), trouble: trouble.clone(), counted: false };
+    judged.effort.asks = outcome == OutcomeKind::Retry;
     judged.verdict = match outcome {
         OutcomeKind::Ok => Verdict::Done,
         OutcomeKind::Reject => {

@@ -168,6 +168,15 @@ pub(crate) struct Difference {
     pub effects: [usize; 5],
 }
 
+/// What came of a recorded invocation that was to run again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Came {
+    /// It never reached the app, or not the app ended it: there is nothing to compare.
+    NotRun,
+    Same,
+    Differs(Box<Difference>),
+}
+
 /// The result of a replay.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Replayed {

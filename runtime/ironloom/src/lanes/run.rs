@@ -36,6 +36,16 @@ pub(crate) struct BatchLimits {
     pub bytes: usize,
 }
 
+/// By what lanes go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pacing {
+    /// By what readings have cost so far, and by the machine's time.
+    Measured,
+    /// By the steps of whoever feeds the node: all of one is offered at once, and a timer that asks for a retry waits
+    /// until it is told to run.
+    BySteps,
+}
+
 /// Chunks of the journal that a lane reads in one step: others have a turn after it. A chunk of the log's tail is
 /// one record, and may be a single reading.
 const CHUNKS_AT_ONCE: usize = 1_024;
@@ -59,6 +69,7 @@ pub(crate) struct Runner {
     sandbox: Arc<Sandbox>,
     committer: CommitterHandle<Submission>,
     limits: RwLock<BatchLimits>,
+    pacing: Pacing,
     /// Invocations under way at one time. How many of them run, and which, is the sandbox's business.
     places: [Arc<Semaphore>; Length::ALL.len()],
     /// Lanes that read the journal at one time, beside those that run.
@@ -75,6 +86,7 @@ impl Runner {
         sandbox: Arc<Sandbox>,
         committer: CommitterHandle<Submission>,
         limits: BatchLimits,
+        pacing: Pacing,
         cores: usize,
     ) -> Self {
         Self {
@@ -83,6 +95,7 @@ impl Runner {
             sandbox,
             committer,
             limits: RwLock::new(limits),
+            pacing,
             places: PLACES_PER_CORE.map(|places| Arc::new(Semaphore::new(places * cores))),
             readers: Semaphore::new(cores),
             no_room: Arc::default(),

@@ -83,8 +83,13 @@ impl Node {
         }
         tracing::info!(through, "a backup is being written");
         let until = Instant::now() + HELD;
-        let watch =
-            Watch { node: self, engine: sources.engine, until, holds: Cell::new(true), ends: Cell::new(None) };
+        let watch = Watch {
+            node: self,
+            engine: sources.engine,
+            until,
+            holds: Cell::new(true),
+            ends: Cell::new(None),
+        };
         match write(moment, &watch, Out::new(to, pace, &watch)) {
             Ok(bytes) => tracing::info!(through, bytes, took = ?started.elapsed(), "a backup was written"),
             Err(error) => tracing::warn!(through, %error, "a backup broke off"),

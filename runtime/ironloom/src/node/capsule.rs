@@ -7,15 +7,15 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
 
+use super::Node;
 use super::replay::{busy, differs, refused};
 use super::views::show_invocation;
-use super::Node;
 use crate::api::capsule::{
     Before, Capsule, MAX_LAST, OneShotTimer, Recorded, RecordedFrame, Rerun, StandingAlarm, VERSION,
 };
 use crate::api::facade::{Answer, Invocation, Place, Problem};
 use crate::api::value::JsonValue;
-use crate::lanes::replay::Replica;
+use crate::lanes::replay::{Came, Replica};
 use crate::lanes::run::{Again, Captured};
 use crate::records::commit::{self, InvocationKind, OutcomeKind};
 use ironloom_sandbox::{Batch, Frame, Quality, Values};
@@ -53,9 +53,13 @@ impl Node {
         let lane = self.lane(&capsule.id)?;
         let captured = captured(capsule)?;
         let all = self.runner.rerun(&lane, captured).await.map_err(|error| refused(&error))?;
-        let shown = all.into_iter().map(|(record, difference)| Rerun {
+        let shown = all.into_iter().map(|(record, came)| Rerun {
             recorded: show_invocation(record),
-            difference: difference.map(differs),
+            ran: came != Came::NotRun,
+            difference: match came {
+                Came::NotRun | Came::Same => None,
+                Came::Differs(difference) => Some(differs(*difference)),
+            },
         });
         Ok(shown.collect())
     }

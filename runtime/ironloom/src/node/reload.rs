@@ -113,7 +113,10 @@ async fn foreseen(before: &Config, config: &Config) -> Answer<Vec<String>> {
         notes.push("journal.max_age: older readings are deleted within minutes, for good".to_owned());
     }
     if is_less(is.max_bytes.map(|Bytes(bytes)| bytes), was.max_bytes.map(|Bytes(bytes)| bytes)) {
-        notes.push("journal.max_bytes: the oldest readings beyond it are deleted within minutes, for good".to_owned());
+        notes.push(
+            "journal.max_bytes: the oldest readings beyond it are deleted within minutes, for good"
+                .to_owned(),
+        );
     }
     let differ = config.connectors.iter().filter(|(name, now)| before.connectors.get(*name) != Some(*now));
     let differ: Vec<_> = differ.map(|(name, now)| (name.clone(), now.clone())).collect();

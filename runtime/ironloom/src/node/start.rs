@@ -25,7 +25,7 @@ use crate::fold::sealer::Numberer;
 use crate::fold::submission::Submission;
 use crate::fold::{Shared, requests};
 use crate::lanes::Lanes;
-use crate::lanes::run::{BatchLimits, Runner};
+use crate::lanes::run::{BatchLimits, Pacing, Runner};
 use crate::telemetry::Telemetry;
 use ironloom_sandbox::{Sandbox, SandboxConfig};
 use ironloom_storage::journal;
@@ -65,7 +65,7 @@ pub(crate) fn start(options: NodeOptions) -> Result<Arc<dyn Host>, StartError> {
 
 /// Opens the data folder and starts everything, as [`start`] does, and leaves the process as it is.
 pub(super) fn start_node(options: NodeOptions) -> Result<Arc<Node>, StartError> {
-    let NodeOptions { config, data, exposed, throwaway, telemetry, source } = options;
+    let NodeOptions { config, data, exposed, throwaway, by_steps, telemetry, source } = options;
     let folders = Folders::prepare(&data, &config)?;
     let lanes = Arc::new(Lanes::new(data.join("app-logs")));
     let opened = open_data(&data, throwaway, &config, &telemetry, &lanes)?;
@@ -74,8 +74,9 @@ pub(super) fn start_node(options: NodeOptions) -> Result<Arc<Node>, StartError> 
     let core = Core::start(opened, &config)?;
     units::give(&core.shared.points, &config.points, &core.committer);
     super::kept::tell(&lanes, &config);
+    let pacing = if by_steps { Pacing::BySteps } else { Pacing::Measured };
     let node = Arc::new(Node {
-        runner: Arc::new(runner(&core, &lanes, &folders.sandbox, &config)),
+        runner: Arc::new(runner(&core, &lanes, &folders.sandbox, &config, pacing)),
         config: ArcSwap::from_pointee(config),
         source: tokio::sync::Mutex::new(source),
         shared: core.shared,
@@ -243,11 +244,17 @@ pub(super) fn batch_limits(config: &Config) -> BatchLimits {
     BatchLimits { readings: config.batch.max_readings as usize, bytes: bytes(config.batch.max_bytes.0) }
 }
 
-fn runner(core: &Core, lanes: &Arc<Lanes>, sandbox: &Arc<Sandbox>, config: &Config) -> Runner {
+fn runner(
+    core: &Core,
+    lanes: &Arc<Lanes>,
+    sandbox: &Arc<Sandbox>,
+    config: &Config,
+    pacing: Pacing,
+) -> Runner {
     let limits = batch_limits(config);
     let cores = ironloom_sandbox::cores();
     let shared = Arc::clone(&core.shared);
-    Runner::new(shared, Arc::clone(lanes), Arc::clone(sandbox), core.committer.clone(), limits, cores)
+    Runner::new(shared, Arc::clone(lanes), Arc::clone(sandbox), core.committer.clone(), limits, pacing, cores)
 }
 
 /// Starts what runs beside the threads: lanes, timers, the watch over the disk, connectors.
@@ -382,6 +389,14 @@ impl Host for NodeFacade {
 
     fn left(&self, through: Timestamp) -> Left {
         self.0.left(through)
+    }
+
+    fn retrying(&self) -> Vec<String> {
+        self.0.retrying()
+    }
+
+    fn retry(&self, timers: &[String]) {
+        self.0.retry(timers);
     }
 
     fn stop(&self) -> Soon<'_, Result<(), String>> {

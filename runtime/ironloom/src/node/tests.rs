@@ -60,6 +60,7 @@ impl World {
             data: folder.path().join("data"),
             exposed: false,
             throwaway: false,
+            by_steps: false,
             telemetry: Telemetry::new(crate::telemetry::LogFilter::unused()),
             source: crate::config::Source::default(),
         };

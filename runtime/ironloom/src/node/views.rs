@@ -433,7 +433,8 @@ pub(super) fn show_invocation(invocation: commit::Invocation) -> Invocation {
 /// The timers of an installation, by their names.
 pub(super) fn list_timers(lane: &Lane, page: &PageQuery) -> Page<Timer> {
     let book = lane.book();
-    let timer = |name: &str, due, asked| Timer { name: name.to_owned(), due, asked, repeats: asked.is_none() };
+    let timer =
+        |name: &str, due, asked| Timer { name: name.to_owned(), due, asked, repeats: asked.is_none() };
     let repeating = book.meta().cron_due.iter().map(|(name, due)| timer(name.as_str(), *due, None));
     let one_shots = book.timers().iter().map(|(name, set)| timer(name, set.due, Some(set.asked)));
     let behind = |timer: &Timer| page.after.as_ref().is_none_or(|after| timer.name > *after);

@@ -78,7 +78,8 @@ impl Platform {
         Self::default()
     }
 
-    /// A platform with all that the app's manifest declares, and its settings' defaults.
+    /// A platform with all that the app's manifest declares, and its settings' defaults. Set-points are granted once a
+    /// test says so by [`set_point`](Self::set_point): hosts of this version grant none.
     ///
     /// Fails the test where the text is no manifest.
     #[track_caller]
@@ -136,7 +137,9 @@ impl Platform {
 
     /// Declares an output of kind `set-point`, bound and granted for any value.
     pub fn set_point(mut self, name: &str, of: Type) -> Self {
-        self.world_mut().outputs.insert(name.to_owned(), (OutputKind::SetPoint, of));
+        let world = self.world_mut();
+        world.outputs.insert(name.to_owned(), (OutputKind::SetPoint, of));
+        world.granted.insert(name.to_owned());
         self
     }
 
@@ -250,7 +253,8 @@ impl Platform {
         loop {
             let timers = self.world().timers.iter();
             let due = timers.filter(|(name, set)| set.due <= until && !waiting.contains(name));
-            let Some((name, set)) = due.min_by_key(|(_, set)| set.due).map(|(name, set)| (name.clone(), *set))
+            let Some((name, set)) =
+                due.min_by_key(|(_, set)| set.due).map(|(name, set)| (name.clone(), *set))
             else {
                 return outcomes;
             };

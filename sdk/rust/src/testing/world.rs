@@ -107,6 +107,8 @@ pub(super) struct World {
     /// In the order of the manifest, which is that of frames.
     pub inputs: Vec<(String, Type)>,
     pub outputs: BTreeMap<String, (OutputKind, Type)>,
+    /// Set-points that any value is granted for.
+    pub granted: HashSet<String>,
     pub declared_timers: Vec<String>,
     pub schedule: bool,
 
@@ -149,6 +151,7 @@ impl Default for World {
             declared_settings: None,
             inputs: Vec::new(),
             outputs: BTreeMap::new(),
+            granted: HashSet::new(),
             declared_timers: Vec::new(),
             schedule: false,
             now: Timestamp::default(),
@@ -277,6 +280,9 @@ impl World {
         }
         for outputs::Intent(intent) in intents {
             let declared = self.output(&intent.output, OutputKind::SetPoint)?;
+            if !self.granted.contains(&intent.output) {
+                return Err(outputs::Error::NotGranted(intent.output.clone()));
+            }
             let is = Value::from(&intent.value).type_name();
             if declared.name() != is {
                 let (output, declared) = (&intent.output, declared.name());
@@ -344,10 +350,8 @@ impl World {
         self.timers_set += usize::from(!is_set);
         let soonest = self.now.nanos().saturating_add(TIMER_SOONEST);
         let asked = due.nanos().min(i64::MAX as u64);
-        let set = SetTimer {
-            due: Timestamp::from_nanos(asked.max(soonest)),
-            asked: Timestamp::from_nanos(asked),
-        };
+        let set =
+            SetTimer { due: Timestamp::from_nanos(asked.max(soonest)), asked: Timestamp::from_nanos(asked) };
         self.timer_changes.insert(timer.to_owned(), Some(set));
         Ok(())
     }

@@ -41,6 +41,12 @@ impl Timers for Hostile {
                 flood()?;
                 Ok(schedule::set("again", invocation::now())?)
             }
+            "reject" => Err(Failure::reject("rejected in fire, as told")),
+            // For a reading that says `ok`.
+            "wait" => match state::get("result/ok")? {
+                Some(_) => publish(),
+                None => Err(Failure::retry("no ok yet")),
+            },
             _ => panic!("a panic in fire, for {timer}"),
         }
     }
@@ -125,11 +131,7 @@ fn obey(command: &str) -> Result<String, Failure> {
             }
         }
         "long-line" => log::info!("{}", "x".repeat(4 << 20)),
-        "publish" => {
-            let mut out = Outputs::new();
-            out.push("echo", "somebody", invocation::now(), "hello")?;
-            out.publish()?;
-        }
+        "publish" => publish()?,
         "flood" => flood()?,
         "key-flood" => flood_keys()?,
         "value-flood" => flood_values()?,
@@ -145,9 +147,18 @@ fn obey(command: &str) -> Result<String, Failure> {
         "timer-later" => schedule::set("boom", invocation::now() + Duration::from_secs(86_400))?,
         "noise" => alarms::raise("noise", "a", "loud")?,
         "timer-again" => schedule::set("again", invocation::now())?,
+        "timer-reject" => schedule::set("reject", invocation::now())?,
+        "timer-wait" => schedule::set("wait", invocation::now())?,
         _ => return Ok(ask(command)),
     }
     Ok("done".to_owned())
+}
+
+fn publish() -> Result<(), Failure> {
+    let mut out = Outputs::new();
+    out.push("echo", "somebody", invocation::now(), "hello")?;
+    out.publish()?;
+    Ok(())
 }
 
 /// Derives 3.6 MB, in a few milliseconds.

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use serde::Deserialize;
 use serde_json::{Value as Json, json};
 
 use super::super::client::Client;
@@ -13,10 +14,12 @@ use super::super::failure::{Failure, Outcome};
 use super::super::output;
 use crate::api::NDJSON_TYPE;
 use crate::api::facade::{Patterns, SlotInfo};
-use crate::feeds::{Header, LinesFeed};
+use crate::feeds::{Header, LinesFeed, Seen};
 
 /// Lines of a file that are pushed at once.
 const LINES: usize = 1_000;
+/// Lines of a file that are looked at for points.
+const LOOKED_AT: usize = 10_000;
 /// The interval of generated readings.
 const EVERY: Duration = Duration::from_secs(1);
 /// The entities that readings are generated for, by what stands in place of the braces.
@@ -38,6 +41,12 @@ pub(super) struct Point {
     pub phase: u32,
 }
 
+/// A line, as far as it says whose reading it is.
+#[derive(Deserialize)]
+struct OfPoint {
+    point: String,
+}
+
 impl Feed {
     /// Opens what `--feed` names.
     pub(super) fn open(name: &str) -> Result<Self, Failure> {
@@ -57,6 +66,16 @@ impl Feed {
             Self::Recorded { header, .. } => Header::clone(header),
             Self::Generated { .. } => Header::new(),
         }
+    }
+
+    /// The points at the beginning of a recorded feed.
+    pub(super) fn seen(&self) -> Result<Option<Seen>, Failure> {
+        let Self::Recorded { path, .. } = self else { return Ok(None) };
+        let file = File::open(path).with_context(|| format!("can't read {}", path.display()))?;
+        // What is wrong with a line is told when it is pushed.
+        let point =
+            |line: std::io::Result<String>| Some(serde_json::from_str::<OfPoint>(&line.ok()?).ok()?.point);
+        Ok(Some(Seen::of_points(BufReader::new(file).lines().take(LOOKED_AT).filter_map(point))))
     }
 
     /// Takes note of the inputs and what they are bound to, whenever the app is replaced.

@@ -34,39 +34,32 @@ pub(in crate::cli) struct Choices {
     with: Option<PathBuf>,
 }
 
+/// Choices with the file that some of them stand in.
+#[derive(Debug)]
+pub(in crate::cli) struct Chosen<'a> {
+    choices: &'a Choices,
+    file: Asked,
+}
+
 impl Choices {
-    pub(in crate::cli) fn timezone(&self) -> Option<&str> {
-        self.timezone.as_deref()
-    }
-
-    /// Returns true where a flag binds this.
-    pub(in crate::cli) fn names(&self, name: &SlotName) -> bool {
-        self.bind.iter().any(|(bound, _)| bound == name.as_str())
-    }
-
-    /// All choices for this app.
-    pub(in crate::cli) fn wanted(&self, header: Header, package: &PackageInfo) -> Result<Wanted, Failure> {
-        let mut wanted = Wanted::from(header);
-        if let Some(path) = &self.with {
-            let asked = match request::read(path)?.0 {
+    /// Reads the file of `--with`, if there is one.
+    pub(in crate::cli) fn read(&self) -> Result<Chosen<'_>, Failure> {
+        let file = match &self.with {
+            None => Asked::default(),
+            Some(path) => match request::read(path)?.0 {
                 File::One(asked) => *asked,
                 File::Many(_) => {
                     let name = path.display();
                     return Err(Failure::File(format!("{name} has [[installations]]; one is run at a time")));
                 }
-            };
-            let Asked { bindings, settings, limits, timezone, .. } = asked;
-            wanted.bindings.extend(bindings);
-            wanted.settings.extend(settings);
-            for kind in LimitKind::ALL {
-                if let Some(value) = limits.get(kind) {
-                    wanted.limits.set(kind, value);
-                }
-            }
-            wanted.timezone = timezone.or(wanted.timezone);
-        }
-        self.apply(&mut wanted, package)?;
-        Ok(wanted)
+            },
+        };
+        Ok(Chosen { choices: self, file })
+    }
+
+    /// Returns true where a flag binds this.
+    pub(in crate::cli) fn names(&self, name: &SlotName) -> bool {
+        self.bind.iter().any(|(bound, _)| bound == name.as_str())
     }
 
     fn apply(&self, wanted: &mut Wanted, package: &PackageInfo) -> Result<(), Failure> {
@@ -83,9 +76,59 @@ impl Choices {
             let (kind, value) = super::limit(name, value)?;
             wanted.limits.set(kind, value);
         }
-        if let Some(timezone) = &self.timezone {
-            wanted.timezone = Some(timezone.clone());
-        }
         Ok(())
+    }
+}
+
+impl Chosen<'_> {
+    /// The time zone that is chosen for a feed with this header.
+    pub(in crate::cli) fn timezone<'a>(&'a self, header: &'a Header) -> Option<&'a str> {
+        let Self { choices, file } = self;
+        [&choices.timezone, &file.timezone, &header.timezone].into_iter().find_map(|zone| zone.as_deref())
+    }
+
+    /// All choices for this app.
+    pub(in crate::cli) fn wanted(self, header: Header, package: &PackageInfo) -> Result<Wanted, Failure> {
+        let timezone = self.timezone(&header).map(str::to_owned);
+        let Self { choices, file: Asked { bindings, settings, limits, .. } } = self;
+        let mut wanted = Wanted { timezone, ..Wanted::from(header) };
+        wanted.bindings.extend(bindings);
+        wanted.settings.extend(settings);
+        for kind in LimitKind::ALL {
+            if let Some(value) = limits.get(kind) {
+                wanted.limits.set(kind, value);
+            }
+        }
+        choices.apply(&mut wanted, package)?;
+        Ok(wanted)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+
+    #[derive(clap::Parser)]
+    struct Alone {
+        #[command(flatten)]
+        choices: Choices,
+    }
+
+    #[test]
+    fn the_time_zone_is_that_of_the_flag_the_file_or_the_feed_in_this_order() {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(b"timezone = \"Europe/Berlin\"\n").unwrap();
+        let with = file.path().to_str().unwrap();
+        let header = Header { timezone: Some("Asia/Tokyo".to_owned()), ..Header::new() };
+        let zone = |arguments: &[&str]| {
+            let arguments = [&["try"], arguments].concat();
+            let choices = <Alone as clap::Parser>::try_parse_from(arguments).unwrap().choices;
+            choices.read().unwrap().timezone(&header).map(str::to_owned)
+        };
+        assert_eq!(zone(&["--with", with, "--timezone", "Africa/Lagos"]).as_deref(), Some("Africa/Lagos"));
+        assert_eq!(zone(&["--with", with]).as_deref(), Some("Europe/Berlin"));
+        assert_eq!(zone(&[]).as_deref(), Some("Asia/Tokyo"));
     }
 }

@@ -1,6 +1,7 @@
 //! The flags that `install`, `set` and `upgrade` have in common.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use clap::Args;
 use serde_json::{Value as Json, json};
@@ -69,7 +70,13 @@ impl Given {
         }
         for (name, allow) in &self.grant {
             let allow = allow.parse().map_err(|error| misuse(format!("--grant {name}: {error}")))?;
-            asked.grants.outputs.insert(slot("--grant", name)?, OutputGrant::of(allow));
+            match asked.grants.outputs.entry(slot("--grant", name)?) {
+                // What the file says of how and for how long stays.
+                Entry::Occupied(mut grant) => grant.get_mut().allow = allow,
+                Entry::Vacant(place) => {
+                    place.insert(OutputGrant::of(allow));
+                }
+            }
         }
         for (name, _) in &self.set {
             slot("--set", name)?;

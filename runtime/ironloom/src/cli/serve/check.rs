@@ -7,9 +7,9 @@ use std::path::Path;
 use rustix::fs::{Access, access};
 
 use super::Serve;
+use crate::backup::is_cut_off;
 use crate::cli::failure::{Failure, Outcome};
 use crate::cli::output;
-use crate::backup::is_cut_off;
 use crate::config::Config;
 use ironloom_storage::free_bytes;
 use ironloom_storage::log::is_segment;

@@ -37,10 +37,11 @@ impl CsvOptions {
         let header = header(path, &table)?;
         let wrong = |problem: String| FeedError::File(format!("{}: {problem}", path.display()));
         if let Some(at) = &self.at {
-            table.insert("at".to_owned(), at.clone().into());
+            table.insert("at".to_owned(), named(&header, at).unwrap_or(at).into());
         } else if !table.contains_key("at") {
-            let found =
-                TIMES.iter().find_map(|name| header.iter().find(|column| column.to_lowercase() == *name));
+            let found = TIMES
+                .iter()
+                .find_map(|name| header.iter().find(|column| column.trim().to_lowercase() == *name));
             let at = found.ok_or_else(|| {
                 wrong(format!(
                     "no column is named like a time; say which one is, such as --at COLUMN{}",
@@ -58,7 +59,7 @@ impl CsvOptions {
         };
         let columns = mappings.into_iter().map(|(column, point)| {
             let mapping = mapping(&point, package);
-            (column, Value::Table(mapping))
+            (named(&header, &column).map_or(column.clone(), str::to_owned), Value::Table(mapping))
         });
         table.insert("columns".to_owned(), Value::Table(columns.collect()));
         Ok(table)
@@ -72,7 +73,8 @@ impl CsvOptions {
         package: &PackageInfo,
     ) -> Result<Vec<(String, String)>, String> {
         let input_of = |column: &str| {
-            package.inputs.keys().find(|name| **name == column.to_lowercase().replace([' ', '_'], "-"))
+            let name = column.trim().to_lowercase().replace([' ', '_'], "-");
+            package.inputs.keys().find(|input| **input == name)
         };
         let inputs: Vec<(&String, &String)> =
             header.iter().filter_map(|column| Some((column, input_of(column)?))).collect();
@@ -91,21 +93,21 @@ impl CsvOptions {
             .iter()
             .filter(|column| input_of(column).is_none() && Some(column.as_str()) != at)
             .collect();
-        if let Some(missing) = self.by.iter().find(|by| !header.contains(by)) {
-            return Err(format!("has no column {missing:?}{}", list(header)));
-        }
+        let column =
+            |by: &String| named(header, by).ok_or_else(|| format!("has no column {by:?}{}", list(header)));
+        let by = self.by.iter().map(column).collect::<Result<Vec<&str>, String>>()?;
         if self.by.is_empty() && !others.is_empty() {
-            let named: Vec<&str> = others.iter().map(|column| column.as_str()).collect();
+            let all: Vec<&str> = others.iter().map(|column| column.trim()).collect();
             return Err(format!(
                 "say which columns tell whose reading a line has, such as --by {}; there are {}. Where none does, say which \
                  point a column becomes, such as --column {}=site/{}",
-                named[0],
-                named.join(", "),
-                inputs[0].0,
+                all[0],
+                all.join(", "),
+                inputs[0].0.trim(),
                 inputs[0].1
             ));
         }
-        let before: String = self.by.iter().map(|column| format!("{{{column}}}/")).collect();
+        let before: String = by.iter().map(|column| format!("{{{column}}}/")).collect();
         Ok(inputs.into_iter().map(|(column, input)| (column.clone(), format!("{before}{input}"))).collect())
     }
 }
@@ -124,10 +126,17 @@ fn mapping(point: &str, package: &PackageInfo) -> Table {
 }
 
 fn list(header: &[String]) -> String {
-    format!(". Its columns are {}", header.join(", "))
+    let columns: Vec<&str> = header.iter().map(|column| column.trim()).collect();
+    format!(". Its columns are {}", columns.join(", "))
 }
 
-/// The names in the file's first line.
+/// A column as the header has it, which may have blanks after its commas. One of just this name goes first.
+fn named<'h>(header: &'h [String], name: &str) -> Option<&'h str> {
+    let same = header.iter().find(|column| *column == name);
+    same.or_else(|| header.iter().find(|column| column.trim() == name.trim())).map(String::as_str)
+}
+
+/// The names in the file's first line, as they stand there: the connector goes by them.
 fn header(path: &Path, table: &Table) -> Result<Vec<String>, FeedError> {
     let wrong = |problem: &dyn std::fmt::Display| {
         FeedError::File(format!("{} can't be read: {problem}", path.display()))
@@ -140,5 +149,5 @@ fn header(path: &Path, table: &Table) -> Result<Vec<String>, FeedError> {
     let mut reader =
         csv::ReaderBuilder::new().delimiter(delimiter.unwrap_or(b',')).from_reader(line.as_bytes());
     let header = reader.headers().map_err(|error| wrong(&error))?;
-    Ok(header.iter().map(|name| name.trim().to_owned()).collect())
+    Ok(header.iter().map(str::to_owned).collect())
 }

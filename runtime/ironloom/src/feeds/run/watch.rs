@@ -38,6 +38,8 @@ pub(super) struct Watch {
     episode: u64,
     /// Alarms as they were, by code and entity.
     alarms: BTreeMap<(String, String), Alarm>,
+    /// The last run of each timer whose last run asked for a retry, by name.
+    retrying: BTreeMap<String, Invocation>,
     pub(super) taken: u64,
     pub(super) invocations: u64,
     pub(super) timers: u64,
@@ -57,6 +59,7 @@ impl Watch {
             lines: 0,
             episode: 0,
             alarms: BTreeMap::new(),
+            retrying: BTreeMap::new(),
             taken: 0,
             invocations: 0,
             timers: 0,
@@ -237,6 +240,13 @@ impl Watch {
             for invocation in page.items {
                 self.ordinal = self.ordinal.max(invocation.ordinal);
                 self.timers += u64::from(invocation.timer.is_some() && invocation.outcome == "ok");
+                if let Some(timer) = &invocation.timer {
+                    self.retrying.remove(timer);
+                    if invocation.outcome == "retry" {
+                        self.retrying.insert(timer.clone(), invocation);
+                        continue;
+                    }
+                }
                 if let Some(event) = failed(invocation) {
                     on(event);
                 }
@@ -245,6 +255,13 @@ impl Watch {
                 return Ok(());
             }
         }
+    }
+
+    /// Tells the timers that still ask for a retry at the end, of those that wait: what they waited for never came.
+    pub(super) fn never_came(&mut self, waiting: &[String], on: On<'_>) {
+        let retrying = std::mem::take(&mut self.retrying);
+        let left = retrying.into_iter().filter(|(timer, _)| waiting.contains(timer));
+        left.filter_map(|(_, invocation)| failed(invocation)).for_each(on);
     }
 
     async fn lines(&mut self, node: &dyn Facade, time: Timestamp, on: On<'_>) -> Result<(), FeedError> {
@@ -297,9 +314,13 @@ fn changes(before: Option<&Alarm>, now: &Alarm) -> Vec<(&'static str, bool)> {
     all
 }
 
-/// A failure, unless it is told by the readings that were set aside.
+/// A failure, unless it is told by the readings that were set aside. A timer has none.
 fn failed(invocation: Invocation) -> Option<Event> {
-    let is_told = matches!(invocation.outcome.as_str(), "ok" | "reject");
+    let is_told = match invocation.outcome.as_str() {
+        "ok" => true,
+        "reject" => invocation.timer.is_none(),
+        _ => false,
+    };
     (!is_told).then(|| Event::Failed {
         time: invocation.time,
         failed: invocation.outcome,
@@ -339,6 +360,21 @@ mod tests {
             shelved: None,
             comments: Vec::new(),
         }
+    }
+
+    #[test]
+    fn a_reject_is_told_where_no_reading_tells_it() {
+        let of = |outcome: &str, timer: Option<&str>| {
+            let run = serde_json::json!({
+                "ordinal": 1, "attempt": 1, "kind": "any", "time": "2026-01-01T00:00:00Z", "revision": 1,
+                "outcome": outcome, "timer": timer,
+            });
+            failed(serde_json::from_value(run).unwrap())
+        };
+        assert!(
+            of("ok", Some("daily")).is_none() && of("ok", None).is_none() && of("reject", None).is_none()
+        );
+        assert!(of("reject", Some("daily")).is_some() && of("trap", None).is_some());
     }
 
     #[test]

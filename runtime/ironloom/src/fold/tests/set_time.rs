@@ -54,7 +54,10 @@ fn time_goes_on_from_the_present_and_so_it_does_after_a_restart() {
             assert_eq!(shared.next_due(), Some(to.plus(3600 * SECOND)));
             let lane = shared.lanes.of_generation(Generation(1)).unwrap();
             assert_eq!(lane.book().meta().time, to);
-            assert_eq!(lane.book().timers().values().map(|set| set.due).collect::<Vec<_>>(), [to.plus(3600 * SECOND)]);
+            assert_eq!(
+                lane.book().timers().values().map(|set| set.due).collect::<Vec<_>>(),
+                [to.plus(3600 * SECOND)]
+            );
             drop(shared);
             world.restart();
         }

@@ -234,3 +234,18 @@ fn back_off_doubles_from_a_second_to_five_minutes() {
     let seconds: Vec<u64> = (1..=11).map(|attempt| back_off(attempt).as_secs()).collect();
     assert_eq!(seconds, [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300]);
 }
+
+#[test]
+fn a_step_is_offered_whole_unless_that_was_too_much() {
+    let (mut effort, mut trouble) = (Effort { nanos_each: 1e9, ..Effort::default() }, Trouble::default());
+    let mut after = |outcome, readings: usize| {
+        let judged = judge(&effort, &trouble, of(outcome, readings));
+        (effort, trouble) = (judged.effort, judged.trouble);
+        effort.of_a_step(16_384)
+    };
+    assert_eq!(after(OutcomeKind::Ok, 1), 16_384, "whatever it costs, from the first on");
+    assert_eq!(after(OutcomeKind::CpuLimit, 10_000), 5_000);
+    assert_eq!(after(OutcomeKind::CpuLimit, 5_000), 2_500);
+    assert_eq!(after(OutcomeKind::Ok, 2_500), 16_384);
+    assert_eq!(after(OutcomeKind::Reject, 10), 5, "a bad one is searched");
+}

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::Shared;
-use crate::lanes::context::{check_unit, known};
 use crate::fold::points::Points;
+use crate::lanes::context::{check_unit, known};
 use crate::records::installation::Revision;
 use ironloom_sandbox::{
     AlarmRoom, BoxFuture, Cached, Holdings, Keys, Meter, OutputResolver, PointRoom, ReadError, Scan,

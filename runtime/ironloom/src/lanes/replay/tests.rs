@@ -67,7 +67,9 @@ fn a_timer_is_due_at_the_time_of_its_run_unless_that_waited_for_others() {
     let utc = jiff::tz::TimeZone::UTC;
     let at = |text: &str| text.parse::<Timestamp>().unwrap();
     let mut replica = Replica::default();
-    replica.timers.insert("once".into(), OneShot::set(at("2026-01-01T05:00:00Z"), at("2026-01-01T05:29:59Z")));
+    replica
+        .timers
+        .insert("once".into(), OneShot::set(at("2026-01-01T05:00:00Z"), at("2026-01-01T05:29:59Z")));
     let (six, seven) = (at("2026-01-01T06:00:00Z"), at("2026-01-01T07:00:00Z"));
     assert_eq!(replica.due("daily", six, &manifest, &utc), six);
     assert_eq!(replica.due("once", at("2026-01-01T05:30:00Z"), &manifest, &utc), at("2026-01-01T05:00:00Z"));

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::{BatchLimits, Runner};
+use super::{BatchLimits, Pacing, Runner};
 use crate::fold::durable::{Book, Term};
 use crate::fold::queue::Slice;
 use crate::fold::{self, Shared};
@@ -39,7 +39,7 @@ impl Runner {
             // The horizon first: what it has passed, the clock has too.
             let horizon = self.shared.horizon();
             let moment = Moment { horizon, clock: self.shared.clock.now(), now: Instant::now() };
-            let (term, choice) = choose(lane, moment, self.limits());
+            let (term, choice) = choose(lane, moment, self.limits(), self.pacing);
             match choice {
                 Choice::Nothing => return None,
                 Choice::Timer { name, due, repeating } => {
@@ -91,7 +91,12 @@ pub(crate) struct Moment {
 }
 
 /// The choice of a lane, and the revision that it runs under: that of the first reading that waits, for all else as well.
-pub(crate) fn choose(lane: &Lane, moment: Moment, limits: BatchLimits) -> (Arc<Term>, Choice) {
+pub(crate) fn choose(
+    lane: &Lane,
+    moment: Moment,
+    limits: BatchLimits,
+    pacing: Pacing,
+) -> (Arc<Term>, Choice) {
     let mut pace = lane.pace.lock();
     let term = lane.term();
     if pace.not_before.is_some_and(|until| until > moment.now) {
@@ -101,7 +106,7 @@ pub(crate) fn choose(lane: &Lane, moment: Moment, limits: BatchLimits) -> (Arc<T
     if let Some(number) = pace.requeue.first() {
         return (term, Choice::Requeue(number));
     }
-    let due = due(lane, &term, &mut pace, moment, limits);
+    let due = due(lane, &term, &mut pace, moment, limits, pacing);
     match (due, pace.requeue.any()) {
         (Choice::Nothing, Some(number)) => (term, Choice::Requeue(number)),
         (due, _) => (term, due),
@@ -109,7 +114,14 @@ pub(crate) fn choose(lane: &Lane, moment: Moment, limits: BatchLimits) -> (Arc<T
 }
 
 /// A timer or readings. No batch has readings of another revision.
-fn due(lane: &Lane, term: &Term, pace: &mut Pace, moment: Moment, limits: BatchLimits) -> Choice {
+fn due(
+    lane: &Lane,
+    term: &Term,
+    pace: &mut Pace,
+    moment: Moment,
+    limits: BatchLimits,
+    pacing: Pacing,
+) -> Choice {
     let book = lane.book();
     if book.is_closed() {
         // The number may have been reused, so anything read from the journal may belong to the new lane.
@@ -149,7 +161,10 @@ fn due(lane: &Lane, term: &Term, pace: &mut Pace, moment: Moment, limits: BatchL
     let edges =
         edges.map(|edge| edge.sequence.next()).filter(|edge| pending.is_some_and(|first| first < *edge));
     let end = end.into_iter().chain(edges).min();
-    let most = pace.effort.readings(&term.limits, limits.readings);
+    let most = match pacing {
+        Pacing::Measured => pace.effort.readings(&term.limits, limits.readings),
+        Pacing::BySteps => pace.effort.of_a_step(limits.readings),
+    };
     let slices = queue.first(most, limits.bytes, until, end);
     if slices.is_empty() { Choice::Nothing } else { Choice::Readings(slices) }
 }

@@ -11,7 +11,7 @@ use crate::fold::{self, Shared};
 use crate::lanes::batch::{self, EntityNumbers};
 use crate::lanes::outcome::Ended;
 use crate::lanes::replay::{
-    self, Difference, MAX_STATE, Replayed, Replica, Shared as SharedReplica, Surroundings, is_the_apps,
+    self, Came, Difference, MAX_STATE, Replayed, Replica, Shared as SharedReplica, Surroundings, is_the_apps,
 };
 use crate::lanes::{App, Lane, digest};
 use crate::records::commit::{Invocation, InvocationKind, OutcomeKind};
@@ -145,10 +145,9 @@ impl Runner {
         let mut rerun = Rerun::new(lane, lane.generation, Replica::default())?;
         let last = last(lane);
         self.through(&mut rerun, from, to.map_or(last, |to| to.min(last))).await?;
-        let Replayed { compared, through, ref difference, .. } = rerun.replayed;
-        match through {
+        match rerun.replayed.through {
             Ordinal(0) => Err(ReplayError::Nothing),
-            last if compared == 0 && difference.is_none() => Err(ReplayError::Beyond { from, last }),
+            last if last < from => Err(ReplayError::Beyond { from, last }),
             _ => Ok(rerun.replayed),
         }
     }
@@ -197,19 +196,19 @@ impl Runner {
     }
 
     /// Runs what was captured again, with the code of a lane that has the same package and revision. Returns each with
-    /// what came of it, where that differs.
+    /// what came of it.
     pub(crate) async fn rerun(
         &self,
         lane: &Arc<Lane>,
         captured: Captured,
-    ) -> Result<Vec<(Invocation, Option<Difference>)>, ReplayError> {
+    ) -> Result<Vec<(Invocation, Came)>, ReplayError> {
         let Captured { generation, replica, invocations } = captured;
         let mut rerun = Rerun::new(lane, generation, replica)?;
         let mut all = Vec::with_capacity(invocations.len());
         for again in invocations {
             let record = again.record.clone();
-            let difference = self.once_more(&mut rerun, again).await?;
-            all.push((record, difference));
+            let came = self.once_more(&mut rerun, again).await?;
+            all.push((record, came));
         }
         Ok(all)
     }
@@ -222,12 +221,14 @@ impl Runner {
                 after = record.ordinal;
                 let compare = record.ordinal >= from;
                 let again = self.again(rerun, record, is_last).await?;
-                let difference = self.once_more(rerun, again).await?;
-                if let (true, Some(difference)) = (compare, difference) {
-                    rerun.replayed.difference = Some(difference);
-                    return Ok(());
+                match self.once_more(rerun, again).await? {
+                    Came::Differs(difference) if compare => {
+                        rerun.replayed.difference = Some(*difference);
+                        return Ok(());
+                    }
+                    Came::Same => rerun.replayed.compared += u64::from(compare),
+                    Came::NotRun | Came::Differs(_) => {}
                 }
-                rerun.replayed.compared += u64::from(compare);
             }
         }
         Ok(())
@@ -254,8 +255,8 @@ impl Runner {
         }
     }
 
-    /// Runs one of them again. Returns what differs.
-    async fn once_more(&self, rerun: &mut Rerun, again: Again) -> Result<Option<Difference>, ReplayError> {
+    /// Runs one of them again.
+    async fn once_more(&self, rerun: &mut Rerun, again: Again) -> Result<Came, ReplayError> {
         let (time, ordinal) = (again.record.time, again.record.ordinal);
         rerun.replayed.through = ordinal;
         let is_skip = again.never_reached_the_app();
@@ -267,7 +268,7 @@ impl Runner {
             let mut changed = rerun.replica.write();
             changed.come_to(time);
             given_up.iter().for_each(|name| changed.end_timer(name));
-            return Ok(None);
+            return Ok(Came::NotRun);
         }
         let (ended, found) = self.call_again(rerun, &again).await?;
         let record = again.record;
@@ -287,7 +288,7 @@ impl Runner {
         let numbers = replay::numbers(&ended.effects);
         let (outcome, message) = (ended.outcome, ended.message);
         let difference = Difference { recorded: record, outcome, message, digest: found, effects: numbers };
-        Ok((!is_same).then_some(difference))
+        Ok(if is_same { Came::Same } else { Came::Differs(Box::new(difference)) })
     }
 
     /// Finds what an invocation was called with: its readings in the journal, or the time of its timer.

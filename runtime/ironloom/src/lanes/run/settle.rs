@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-use super::{HOST_FAULT, Runner};
+use super::{HOST_FAULT, Pacing, Runner};
 use crate::aside::{aside_if, thread_cpu};
 use crate::fold::durable::Term;
 use crate::fold::new_points::{self, Maker, Ready, Weighed};
@@ -29,6 +29,8 @@ use ironloom_types::work::LastError;
 
 /// Effects beyond this many bytes are hashed and encoded on a thread for that: it takes milliseconds.
 const LARGE: usize = 256 << 10;
+/// The wait of a timer that is told when to run again: as good as for ever.
+const UNTIL_TOLD: Duration = Duration::from_secs(1 << 32);
 
 /// The reason why an invocation left no record.
 enum Failed {
@@ -229,13 +231,16 @@ impl Runner {
 
     /// The record is durable: what was learned holds, and the lane goes on, now or after a back-off.
     fn go_on(&self, lane: &Arc<Lane>, work: &Work, next: Next, attempt: u32, changed: &[Box<str>]) {
+        let is_told_when =
+            self.pacing == Pacing::BySteps && matches!(work, Work::Timer { .. }) && next.timer.asks;
         let wait = match next.verdict {
+            Verdict::BackOff(_) if is_told_when => Some(UNTIL_TOLD),
             Verdict::BackOff(wait) => Some(spread(wait, lane.generation, attempt)),
             Verdict::Done | Verdict::DeadLetter | Verdict::Again => None,
         };
         let until = wait.map(|wait| Instant::now() + wait);
         lane.pace.lock().follow(work, next, until, changed);
-        if let Some(wait) = wait {
+        if let Some(wait) = wait.filter(|_| !is_told_when) {
             self.wake_later(lane, wait);
         }
     }

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use super::*;
 use crate::lanes::pace::TimerPace;
 use crate::lanes::policy::TimerEffort;
-use crate::lanes::run::BatchLimits;
 use crate::lanes::run::choose::{Choice, Moment, choose};
+use crate::lanes::run::{BatchLimits, Pacing};
 use crate::records::lane::{Published, Reached};
 use ironloom_types::ids::SlotName;
 
@@ -28,7 +28,7 @@ fn chosen(lane: &Lane, time: u64, now: Instant) -> String {
 }
 
 fn chosen_at(lane: &Lane, moment: Moment) -> String {
-    match choose(lane, moment, LIMITS).1 {
+    match choose(lane, moment, LIMITS, Pacing::Measured).1 {
         Choice::Nothing => "nothing".to_owned(),
         Choice::Requeue(number) => format!("letter {number}"),
         Choice::Timer { name, due, repeating: None } => format!("{name} at {}", due.0),
