@@ -86,8 +86,8 @@ impl Applier {
             (revision_key(&lane.id, revision.number), Some(encode(&revision))),
             self.lane_value(&lane.id, lane.generation, &meta, None),
         ];
-        changes.extend(timers.iter().map(|(name, due)| {
-            (Scope::MAIN.key(Item::Timer(lane.generation, name)), due.map(|due| encode(&due.0)))
+        changes.extend(timers.iter().map(|(name, set)| {
+            (Scope::MAIN.key(Item::Timer(lane.generation, name)), set.as_ref().map(encode))
         }));
         for alarm in &alarms {
             let is_current = self.shared.is_current(Some(&lane), lane.generation, alarm);

@@ -11,6 +11,7 @@ use crate::records::installation::Standing;
 use crate::records::lane::LaneMeta;
 use crate::records::readings::Receipt;
 use ironloom_types::clock::Timestamp;
+use ironloom_types::effects::OneShot;
 use ironloom_types::ids::{Digest, Sequence, SlotName};
 use ironloom_types::readings::{Progress, Quality, Value};
 use ironloom_types::work::Gap;
@@ -212,7 +213,7 @@ impl Model {
     pub(super) fn end_holdings(
         &mut self,
         generation: u64,
-    ) -> (Vec<AlarmRecord>, Vec<(Box<str>, Option<Timestamp>)>) {
+    ) -> (Vec<AlarmRecord>, Vec<(Box<str>, Option<OneShot>)>) {
         let lane = self.lanes.get_mut(&generation).unwrap();
         let mut alarms: Vec<_> = std::mem::take(&mut lane.alarms).into_values().collect();
         for alarm in &mut alarms {

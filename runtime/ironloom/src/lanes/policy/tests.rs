@@ -87,7 +87,7 @@ fn what_the_log_cannot_take_is_a_limit_like_any_other() {
 #[test]
 fn an_offer_is_what_fits_half_of_the_cpu_budget() {
     let limits = Limits { cpu: 200_000_000, ..Limits::default() };
-    let effort = |nanos_each| Effort { nanos_each, cap: usize::MAX, suspect: None };
+    let effort = |nanos_each| Effort { nanos_each, cap: usize::MAX, ..Effort::default() };
     assert_eq!(effort(10_000.0).readings(&limits, 16_384), 10_000, "100 ms at 10 us each");
     assert_eq!(effort(1_000.0).readings(&limits, 16_384), 16_384, "no more than may be");
     assert_eq!(effort(1e12).readings(&limits, 16_384), 1, "at least one");

@@ -18,7 +18,7 @@ use crate::records::commit::OutcomeKind;
 use crate::records::installation::Revision;
 use ironloom_sandbox::{Env, HostFault, Outcome, Report, Scan};
 use ironloom_storage::store::Storage;
-use ironloom_types::clock::Timestamp;
+use ironloom_types::effects::OneShot;
 use ironloom_types::ids::Ordinal;
 
 /// The most steps.
@@ -57,7 +57,7 @@ pub(crate) struct Migrated {
     /// Bytes of all keys and values after it.
     pub state_bytes: u64,
     /// One-shot timers that were set, or are gone (`None`).
-    pub timers: BTreeMap<Box<str>, Option<Timestamp>>,
+    pub timers: BTreeMap<Box<str>, Option<OneShot>>,
 }
 
 impl Runner {
@@ -79,6 +79,7 @@ impl Runner {
                 replica: Arc::clone(&replica),
                 revision: Arc::clone(revision),
                 points: Arc::clone(&self.shared.points),
+                made: lane.book().meta().points,
                 firing: None,
             });
             let state_bytes = replica.read().state_bytes();
@@ -175,9 +176,9 @@ fn differences(before: &Replica, after: &Replica, written: BTreeSet<Box<str>>) -
         (key, value)
     });
     let (was, is) = (before.timers(), after.timers());
-    let set = is.iter().filter(|(name, due)| was.get(*name) != Some(*due));
+    let set = is.iter().filter(|(name, set)| was.get(*name) != Some(*set));
     let gone = was.keys().filter(|name| !is.contains_key(*name));
     let timers =
-        set.map(|(name, due)| (name.clone(), Some(*due))).chain(gone.map(|name| (name.clone(), None)));
+        set.map(|(name, set)| (name.clone(), Some(*set))).chain(gone.map(|name| (name.clone(), None)));
     Migrated { state: state.collect(), state_bytes: after.state_bytes(), timers: timers.collect() }
 }
