@@ -96,6 +96,10 @@ fn what_happens_is_told_as_it_happens() -> Result<()> {
     }
     client.post("/v1/installations/rooms/pause", &json!({}))?.json()?;
     let paused = all.wait("the pause", |event| is(event, "installation", "state", "paused"))?;
+    let json = [("content-type", ironloom_tests::http::JSON)];
+    client.send("PUT", "/v1/installations/rooms/state/note", &json, b"{\"json\":1}")?.json()?;
+    let repaired = all.wait("the repair", |event| is(event, "state", "change", "set"))?;
+    assert_eq!((&repaired["installation"], &repaired["key"]), (&json!("rooms"), &json!("note")));
     assert_eq!(alarms.seen.len(), 6, "{:?}", alarms.seen);
 
     // Whoever comes back goes on behind the last event, and misses none.

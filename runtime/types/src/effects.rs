@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::changes::StateChanges;
 use crate::clock::Timestamp;
 use crate::ids::SlotName;
-use crate::limits::{ALARM_BYTES, ALARM_CHANGE_BYTES, STATE_KEY_BYTES, TIMER_SOONEST};
+use crate::limits::{ALARM_BYTES, ALARM_CHANGE_BYTES, MAX_STATE_KEY, STATE_KEY_BYTES, TIMER_SOONEST};
 use crate::readings::{Columns, NewPoint};
 
 /// The effects of an invocation that returned ok. On any other outcome they are dropped, unread.
@@ -49,6 +49,23 @@ impl OneShot {
     #[must_use]
     pub fn moved(self, due: Timestamp) -> Self {
         Self { due, asked: self.asked.min(due) }
+    }
+}
+
+/// Says what is wrong with a key of the state.
+pub fn check_state_key(key: &str) -> Result<(), String> {
+    if key.contains('\n') {
+        return Err("a key must not contain a line feed".to_owned());
+    }
+    check_state_key_length(key.len())
+}
+
+/// Says what is wrong with the length of a key, in bytes.
+pub fn check_state_key_length(bytes: usize) -> Result<(), String> {
+    match bytes {
+        0 => Err("a key must not be empty".to_owned()),
+        1..=MAX_STATE_KEY => Ok(()),
+        bytes => Err(format!("a key has {bytes} bytes; at most {MAX_STATE_KEY} are allowed")),
     }
 }
 

@@ -109,6 +109,11 @@ pub(crate) trait Facade: Send + Sync + 'static {
     ) -> Later<'_, Reading<Page<StateItem>>>;
     /// Its timers that are due next, by their names.
     fn timers(&self, id: InstallationId, page: PageQuery) -> Later<'_, Page<Timer>>;
+    /// One entry of its state, read likewise; 404 where there is none.
+    fn state_entry(&self, id: InstallationId, key: String) -> Later<'_, StateItem>;
+    /// Sets a key of its state, or deletes it, by what people know better than the app; 409 unless it is paused or
+    /// quarantined.
+    fn change_state(&self, id: InstallationId, key: String, value: Option<Bytes>) -> Later<'_, ()>;
     /// Its log by the numbers of the lines. Oldest first it begins, without a place, `limit` lines before the end, so
     /// that a reader sees the latest and goes on from there.
     fn logs(&self, id: InstallationId, query: NumberedQuery) -> Later<'_, LogPage>;

@@ -2,23 +2,19 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Error as _, MapAccess, SeqAccess, Visitor};
-use serde::{Deserialize, Deserializer, Serialize};
-use serde_json::value::RawValue;
+use serde::{Deserialize, Deserializer};
 use utoipa::ToSchema;
 
 use super::body::{Json, Nothing, Optional};
 use super::facade::{
     AllInstalled, Backlog, Facade, InstallRequest, LogPage, MAX_INSTALLS, OutputsQuery, Page, ReplayRequest,
-    RevisionRequest, StateItem,
+    RevisionRequest,
 };
 use super::journal::readings_query;
 use super::memory::PATIENCE;
@@ -192,53 +188,6 @@ pub(super) async fn outputs(
 ) -> Result<Response, Problem> {
     let query = OutputsQuery { output: params.value("output")?, readings: readings_query(&mut params)? };
     answers::page(&api, move |node| async move { node.outputs(id, query).await }).await
-}
-
-/// A value of the state, which may be any bytes.
-#[derive(Serialize, ToSchema)]
-struct Base64 {
-    base64: String,
-}
-
-/// An entry of an installation's state.
-#[derive(Serialize, ToSchema)]
-pub(super) struct StateEntry {
-    #[schema(value_type = String)]
-    key: Box<str>,
-    value: Base64,
-    /// The same, where it is JSON.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<serde_json::Value>)]
-    json: Option<Box<RawValue>>,
-}
-
-impl From<StateItem> for StateEntry {
-    fn from(item: StateItem) -> Self {
-        // Shown as it stands, so that its numbers aren't changed on the way.
-        let json = std::str::from_utf8(&item.value)
-            .ok()
-            .and_then(|text| RawValue::from_string(text.to_owned()).ok());
-        Self { key: item.key, value: Base64 { base64: BASE64.encode(&item.value) }, json }
-    }
-}
-
-/// A page of its state.
-pub(super) async fn state(
-    State(api): State<Api>,
-    Id(id): Id,
-    mut params: Params,
-) -> Result<Response, Problem> {
-    let prefix = params.text("prefix").unwrap_or_default();
-    let page = params.page()?;
-    let write = |Page { items, next }: Page<StateItem>| {
-        let items: Vec<StateEntry> = items.into_iter().map(StateEntry::from).collect();
-        Ok((answers::write(&Page { items, next })?, ()))
-    };
-    // The app is waited for before there is a share: whoever reads the state of a busy one holds nothing
-    // that others need. And it is held only while it is read, so the share isn't waited for.
-    let read = api.node.state(id, prefix, page).await?;
-    let (body, ()) = answers::build(&api, Duration::ZERO, move |_| read(), write).await?;
-    Ok(answers::typed(StatusCode::OK, JSON_TYPE, body))
 }
 
 /// Its timers.

@@ -40,6 +40,7 @@ mod routes;
 pub(crate) mod server;
 mod shapes;
 mod site;
+mod state;
 mod stream;
 mod system;
 #[cfg(test)]

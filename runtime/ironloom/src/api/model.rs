@@ -487,6 +487,9 @@ pub(crate) struct Replay {
     pub left_out: u64,
     /// The last ordinal that was looked at.
     pub through: Ordinal,
+    /// Before this one a person changed the state: it and what followed can't run again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repaired: Option<Ordinal>,
     /// The first one that differs; the replay ends there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub difference: Option<ReplayDifference>,

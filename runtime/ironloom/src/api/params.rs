@@ -140,6 +140,9 @@ pub(super) struct Package(pub Digest);
 /// The number of a dead letter that a path names.
 pub(super) struct Number(pub u64);
 
+/// The key of a state that a path names.
+pub(super) struct StateKey(pub String);
+
 /// The alarm that a path names.
 pub(super) struct AlarmId(pub String);
 
@@ -167,6 +170,14 @@ impl<S: Send + Sync> FromRequestParts<S> for Number {
         text.parse()
             .map(Self)
             .map_err(|_| Problem::not_found(format!("{text:?} is not a dead letter's number")))
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for StateKey {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        segment(parts, state, "key").await.map(Self)
     }
 }
 

@@ -11,13 +11,14 @@ use super::facade::{
     Replay, ReplayRequest, Reset, Resumed, Revised, RevisionRequest, SetLogLevel, SetTime, ShelveRequest,
     Status, TimeSet, Timer,
 };
-use super::installations::{Resume, StateEntry};
+use super::installations::Resume;
 use super::operation::{DELETE, Operation, PLAIN, POST, Success};
 use super::problem::Problem;
 use super::push::Accepted;
+use super::state::{StateEntry, StateValue};
 use super::{
     ARROW_TYPE, Api, CSV_TYPE, EVENTS_TYPE, JSON_TYPE, NDJSON_TYPE, PACKAGE_TYPE, alarms, answers, backup,
-    events, installations, journal, openapi, packages, push, shapes, stream, system,
+    events, installations, journal, openapi, packages, push, shapes, state, stream, system,
 };
 use crate::backup::BACKUP_TYPE;
 use crate::telemetry::METRICS_TYPE;
@@ -260,8 +261,33 @@ pub(super) const OPERATIONS: &[Operation] = &[
         query: &["prefix", "after", "limit"],
         bulk: true,
         gives: Some(shapes::page::<StateEntry>),
-        handler: || get(installations::state),
+        handler: || get(state::list),
         ..PLAIN
+    },
+    Operation {
+        path: "/v1/installations/{id}/state/{key}",
+        id: "showStateEntry",
+        summary: "One entry of its state; the key is percent-encoded, a / in it too",
+        gives: Some(shapes::one::<StateEntry>),
+        handler: || get(state::show),
+        ..PLAIN
+    },
+    Operation {
+        method: "put",
+        path: "/v1/installations/{id}/state/{key}",
+        id: "setStateEntry",
+        summary: "Sets a key of its state while it is paused or quarantined: {\"json\":…}, {\"text\":\"…\"} or {\"base64\":\"…\"}",
+        takes: Some(shapes::one::<StateValue>),
+        gives: Some(shapes::one::<StateEntry>),
+        handler: || put(state::put),
+        ..POST
+    },
+    Operation {
+        path: "/v1/installations/{id}/state/{key}",
+        id: "deleteStateEntry",
+        summary: "Deletes a key of its state while it is paused or quarantined",
+        handler: || delete(state::delete),
+        ..DELETE
     },
     Operation {
         path: "/v1/installations/{id}/timers",

@@ -193,6 +193,12 @@ impl Facade for Fake {
     fn timers(&self, _: InstallationId, _: PageQuery) -> Later<'_, Page<Timer>> {
         later(Ok(none()))
     }
+    fn state_entry(&self, _: InstallationId, key: String) -> Later<'_, StateItem> {
+        later(Ok(StateItem { key: key.into(), value: Bytes::from_static(b"1") }))
+    }
+    fn change_state(&self, _: InstallationId, _: String, _: Option<Bytes>) -> Later<'_, ()> {
+        later(Ok(()))
+    }
     fn logs(&self, _: InstallationId, _: NumberedQuery) -> Later<'_, LogPage> {
         later(Ok(LogPage { page: none(), generation: Generation(3) }))
     }

@@ -14,11 +14,23 @@ use ironloom_types::text::{clean, clean_json, clean_lines};
 
 /// Prints text on stdout. A reader that has gone, as with `| head`, ends the command quietly.
 pub(super) fn print(text: &str) -> Outcome {
+    plainly(text.as_bytes())
+}
+
+fn plainly(bytes: &[u8]) -> Outcome {
     let mut out = io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+    match out.write_all(bytes).and_then(|()| out.flush()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(Failure::ReaderGone),
         other => Ok(other?),
     }
+}
+
+/// Prints bytes as they are; on a terminal text, in which what could steer it is escaped.
+pub(super) fn bytes(bytes: &[u8]) -> Outcome {
+    if is_terminal() {
+        return print(&format!("{}\n", clean_lines(&String::from_utf8_lossy(bytes))));
+    }
+    plainly(bytes)
 }
 
 /// Prints the API's JSON, with a line feed at its end.

@@ -64,6 +64,11 @@ fn text(replay: &Answer) -> String {
             "{attempts} that a limit of time or the log ended: without effect, and not run again\n"
         ));
     }
+    if let Some(repaired) = replay.repaired {
+        out.push_str(&format!(
+            "a person changed the state before invocation {repaired}: from there on it can't run again\n"
+        ));
+    }
     match &replay.difference {
         None => out.push_str("no difference\n"),
         Some(difference) => out.push_str(&differs(difference)),

@@ -1,23 +1,92 @@
 //! `ironloom state`.
 
-use clap::Args;
+use std::io::Read as _;
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use clap::{Args, Subcommand};
 use serde::Deserialize;
+use serde_json::json;
 use serde_json::value::RawValue;
 
-use super::client::segment;
-use super::failure::Outcome;
+use super::client::{Client, segment};
+use super::failure::{Failure, Outcome};
 use super::{Global, PageArgs, output};
+use crate::api::JSON_TYPE;
+use ironloom_types::limits::MAX_STATE_VALUE;
 
-/// Shows an installation's state, in the order of its keys.
+/// Shows an installation's state, in the order of its keys, or repairs it.
 #[derive(Args, Debug)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub(super) struct State {
+    #[command(flatten)]
+    list: Option<List>,
+    #[command(subcommand)]
+    what: Option<What>,
+}
+
+#[derive(Args, Debug)]
+struct List {
     /// The installation
+    #[arg(required = true)]
     id: String,
     /// Only keys that start with this
     #[arg(long, value_name = "PREFIX")]
     prefix: Option<String>,
     #[command(flatten)]
     page: PageArgs,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// List the keys with their values
+    List(List),
+    /// Print the value of a key, byte by byte
+    Get(Key),
+    /// Set a key while the installation is paused or quarantined
+    Set(Set),
+    /// Delete keys while the installation is paused or quarantined
+    Delete {
+        /// The installation
+        id: String,
+        /// The keys
+        #[arg(required = true, value_name = "KEY")]
+        keys: Vec<String>,
+    },
+}
+
+#[derive(Args, Debug)]
+struct Key {
+    /// The installation
+    id: String,
+    key: String,
+}
+
+#[derive(Args, Debug)]
+struct Set {
+    #[command(flatten)]
+    key: Key,
+    #[command(flatten)]
+    value: Value,
+}
+
+#[derive(Args, Debug)]
+#[group(required = true, multiple = false)]
+struct Value {
+    /// The value as JSON, which is kept as it stands
+    #[arg(value_name = "JSON", allow_hyphen_values = true)]
+    json: Option<String>,
+    /// The value as text
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    text: Option<String>,
+    /// The value as base64
+    #[arg(long, value_name = "BASE64")]
+    base64: Option<String>,
+    /// The value is what this file holds, byte by byte; - is what comes by the pipe
+    #[arg(long, value_name = "FILE")]
+    file: Option<PathBuf>,
 }
 
 #[derive(Deserialize)]
@@ -34,6 +103,28 @@ struct Base64 {
 
 impl State {
     pub(super) fn run(self, global: &Global) -> Outcome {
+        match (self.what, self.list) {
+            (Some(What::List(list)), _) | (None, Some(list)) => list.run(global),
+            (Some(What::Get(key)), _) => key.get(global),
+            (Some(What::Set(set)), _) => set.run(global),
+            (Some(What::Delete { id, keys }), _) => {
+                let client = Client::new(&global.url);
+                output::each(keys, |key| {
+                    client.delete(&path(&id, key), &[])?;
+                    output::done(global, &format!("{key:?} is deleted"))
+                })
+            }
+            (None, None) => Err(Failure::Misuse("name an installation".to_owned())),
+        }
+    }
+}
+
+fn path(id: &str, key: &str) -> String {
+    format!("/v1/installations/{}/state/{}", segment(id), segment(key))
+}
+
+impl List {
+    fn run(self, global: &Global) -> Outcome {
         let path = format!("/v1/installations/{}/state", segment(&self.id));
         let query = [
             ("prefix", self.prefix),
@@ -46,4 +137,59 @@ impl State {
             [item.key, output::shorten(&value)]
         })
     }
+}
+
+impl Key {
+    fn get(self, global: &Global) -> Outcome {
+        let answer = Client::new(&global.url).get(&path(&self.id, &self.key), &[])?;
+        if global.json {
+            return output::json(&answer);
+        }
+        let entry: Entry = answer.read()?;
+        let value = BASE64.decode(&entry.value.base64).context("the value can't be decoded")?;
+        output::bytes(&value)
+    }
+}
+
+impl Set {
+    fn run(self, global: &Global) -> Outcome {
+        let Key { id, key } = &self.key;
+        let body = self.value.body()?;
+        let answer = Client::new(&global.url).put(&path(id, key), JSON_TYPE, body.as_bytes())?;
+        if global.json {
+            return output::json(&answer);
+        }
+        output::done(global, &format!("{key:?} is set; the app sees it once it runs: `ironloom resume {id}`"))
+    }
+}
+
+impl Value {
+    /// The body of the request.
+    fn body(self) -> Result<String, Failure> {
+        Ok(match self {
+            Self { json: Some(json), .. } => {
+                let json: Box<RawValue> = serde_json::from_str(&json).map_err(|error| {
+                    Failure::Misuse(format!("the value is not JSON ({error}); plain text goes by --text"))
+                })?;
+                format!("{{\"json\":{json}}}")
+            }
+            Self { text: Some(text), .. } => json!({"text": text}).to_string(),
+            Self { base64: Some(base64), .. } => json!({"base64": base64}).to_string(),
+            Self { file: Some(file), .. } => json!({"base64": BASE64.encode(read(&file)?)}).to_string(),
+            _ => return Err(Failure::Misuse("give a value".to_owned())),
+        })
+    }
+}
+
+/// The bytes of a file; one more than a value may have is enough to be refused.
+fn read(file: &PathBuf) -> Result<Vec<u8>, Failure> {
+    let mut bytes = Vec::new();
+    let most = MAX_STATE_VALUE as u64 + 1;
+    let read = if file.as_os_str() == "-" {
+        std::io::stdin().lock().take(most).read_to_end(&mut bytes)
+    } else {
+        std::fs::File::open(file).and_then(|file| file.take(most).read_to_end(&mut bytes))
+    };
+    read.with_context(|| format!("{} can't be read", file.display()))?;
+    Ok(bytes)
 }

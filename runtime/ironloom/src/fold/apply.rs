@@ -3,6 +3,7 @@
 mod points;
 mod readings;
 mod receipts;
+mod state;
 mod terms;
 pub(crate) mod told;
 
@@ -231,14 +232,6 @@ impl Applier {
         }
     }
 
-    pub(super) fn apply_state(&self, lane: &Durable, state: &StateChanges) {
-        let mut cache = lane.state.write();
-        let before = cache.bytes().dirty;
-        cache.apply(self.stretches.current(), state);
-        // A key that is written again counts once, and may be smaller than before.
-        self.shared.dirty_state.fetch_add(cache.bytes().dirty.wrapping_sub(before), Ordering::Relaxed);
-    }
-
     pub(super) fn lane_value(
         &self,
         installation: &InstallationId,
@@ -315,6 +308,7 @@ impl Applier {
             }
             AdminRecord::Revised(revised) => self.revise(*revised),
             AdminRecord::Reset(reset) => self.reset(*reset),
+            AdminRecord::StateChanged(changed) => self.change_state(*changed),
         }
     }
 

@@ -27,7 +27,7 @@ use ironloom_storage::journal::Chunk;
 use ironloom_storage::store::StateCache;
 use ironloom_types::clock::Timestamp;
 use ironloom_types::effects::{AlarmKey, OneShot};
-use ironloom_types::ids::{Digest, Generation, InstallationId, Sequence};
+use ironloom_types::ids::{Digest, Generation, InstallationId, Ordinal, Sequence};
 use ironloom_types::work::Gap;
 
 /// Notifications from the fold to whoever runs invocations. The fold waits for none of them.
@@ -250,6 +250,12 @@ impl Durable {
     pub(super) fn set_dead_letters(&self, kept: u64, bytes: u64) {
         let meta = &mut self.book.lock().meta;
         (meta.dead_letters_kept, meta.dead_letter_bytes) = (kept, bytes);
+    }
+
+    /// Takes over what its state takes after a person has changed it, behind which invocation that began.
+    pub(super) fn set_state(&self, bytes: u64, repaired: Ordinal) {
+        let meta = &mut self.book.lock().meta;
+        (meta.state_bytes, meta.repaired) = (bytes, Some(repaired));
     }
 
     /// Takes over how many points its outputs have made.

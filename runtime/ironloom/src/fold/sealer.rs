@@ -417,6 +417,9 @@ impl Numberer {
             | AdminRecord::Missed { generation, .. } => {
                 numbers.live.get(*generation).ok_or(Refusal::Gone)?;
             }
+            AdminRecord::StateChanged(changed) => {
+                numbers.live.get(changed.generation).ok_or(Refusal::Gone)?;
+            }
             AdminRecord::TimeSet { to, .. } => {
                 self.clock.set_back(*to);
                 numbers.requests.leave_future(*to);

@@ -190,6 +190,8 @@ pub(crate) struct Replayed {
     pub left_out: u64,
     /// The last ordinal.
     pub through: Ordinal,
+    /// The first one that could not run again, since a person had changed the state before it.
+    pub repaired: Option<Ordinal>,
     pub difference: Option<Difference>,
 }
 

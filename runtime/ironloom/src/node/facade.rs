@@ -169,6 +169,14 @@ impl Facade for NodeFacade {
         Box::pin(async move { Ok(list_timers(&*self.lane(&id)?, &page)) })
     }
 
+    fn state_entry(&self, id: InstallationId, key: String) -> Later<'_, StateItem> {
+        Box::pin(self.0.read_state_entry(id, key))
+    }
+
+    fn change_state(&self, id: InstallationId, key: String, value: Option<Bytes>) -> Later<'_, ()> {
+        Box::pin(to_its_end(Arc::clone(&self.0).change_state(id, key, value)))
+    }
+
     fn logs(&self, id: InstallationId, query: NumberedQuery) -> Later<'_, LogPage> {
         let node = Arc::clone(&self.0);
         Box::pin(found_aside(move || node.read_log(&*node.lane(&id)?, query)))

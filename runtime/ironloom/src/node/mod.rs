@@ -29,6 +29,7 @@ mod sink;
 mod space;
 mod standing;
 mod start;
+mod state;
 mod status;
 mod streams;
 #[cfg(test)]
@@ -57,7 +58,7 @@ use crate::fold::run::Threads;
 use crate::fold::submission::{AdminSubmission, LookSubmission, Refusal, Submission};
 use crate::lanes::run::Runner;
 use crate::lanes::{Lane, Lanes};
-use crate::records::admin::{AdminRecord, NewInstallation};
+use crate::records::admin::{AdminRecord, NewInstallation, StateChanged};
 use crate::records::installation::{Installation, Standing};
 use crate::telemetry::Telemetry;
 use ironloom_sandbox::Sandbox;
@@ -275,6 +276,11 @@ fn told(record: &AdminRecord) -> String {
         AdminRecord::Reset(reset) => {
             let Installation { id, generation, .. } = &reset.new.installation;
             format!("installation {id} was reset, to generation {generation}")
+        }
+        AdminRecord::StateChanged(changed) => {
+            let StateChanged { id, key, value, .. } = &**changed;
+            let deed = if value.is_some() { "set" } else { "deleted" };
+            format!("key {key:?} of the state of installation {id} was {deed} by a person")
         }
         AdminRecord::UnitsGiven(units) => format!("{} points were given their units", units.len()),
         AdminRecord::Missed { id, gaps, .. } => {

@@ -38,7 +38,7 @@ pub(super) fn busy() -> Problem {
 }
 
 fn shown(replayed: Replayed) -> Replay {
-    let Replayed { invocations, readings, compared, left_out, through, difference } = replayed;
+    let Replayed { invocations, readings, compared, left_out, through, repaired, difference } = replayed;
     Replay {
         same: difference.is_none(),
         invocations,
@@ -46,6 +46,7 @@ fn shown(replayed: Replayed) -> Replay {
         compared,
         left_out,
         through,
+        repaired,
         difference: difference.map(differs),
     }
 }

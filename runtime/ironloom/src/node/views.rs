@@ -1,23 +1,21 @@
-//! What people read: journal, points, outputs, state, logs, dead letters, invocations.
+//! What people read: journal, points, outputs, logs, dead letters, invocations.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::pages::{Filling, Newest, fill};
-use super::{Node, Turn, problems};
+use super::{Node, problems};
 use crate::api::facade::{
     Answer, DeadLetter, Invocation, LogPage, NumberedQuery, Order, OutputsQuery, Page, PageQuery, PointItem,
-    Problem, RETRY_SOON, Reading, ReadingItem, ReadingsQuery, StateItem, Timer,
+    Problem, ReadingItem, ReadingsQuery, Timer,
 };
 use crate::fold::points::LatestValue;
 use crate::fold::{self, Shared};
 use crate::lanes::Lane;
-use crate::lanes::context::scan_state;
 use crate::records::admin::AdminRecord;
 use crate::records::commit::{self, InvocationKind};
 use ironloom_apps::binding::Target;
-use ironloom_sandbox::Scan;
 use ironloom_storage::journal::{Filter, ReadingRow};
 use ironloom_types::ids::{InstallationId, Ordinal, PointNumber, Sequence};
 use ironloom_types::readings::{NewPoint, Value};
@@ -27,10 +25,6 @@ const FIRST_STRETCH: u64 = 4_096;
 const LAST_STRETCH: u64 = 1 << 20;
 /// The time that one request searches the journal; the next page continues.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// How long a reader of an app's state waits for an invocation under way.
-const BUSY_APP: Duration = Duration::from_secs(2);
-/// Bytes of state on one page at most: its JSON is up to 2.4 times as long.
-const STATE_PAGE: usize = 3 << 19;
 /// Points that are looked at while their names are held.
 pub(super) const POINTS_AT_ONCE: usize = 4_096;
 
@@ -234,37 +228,6 @@ impl Node {
             .of_points(entities.keys().copied());
         let own = |reading: &ReadingRow<'_>| reading.origin == lane.generation;
         self.list_readings(filter, &query.readings, own, |point| entities.get(&point).cloned())
-    }
-
-    /// What reads a page of an app's state, between two invocations.
-    pub(super) async fn read_state(
-        self: Arc<Self>,
-        id: InstallationId,
-        prefix: String,
-        page: PageQuery,
-    ) -> Answer<Reading<Page<StateItem>>> {
-        let turn = tokio::time::timeout(BUSY_APP, self.turn_of(&id)).await.map_err(|_| {
-            let detail = format!(
-                "installation {id} is in the middle of an invocation; its state can be read between two of them"
-            );
-            Problem::unavailable("busy", detail, RETRY_SOON)
-        })??;
-        Ok(Box::new(move || Box::pin(async move { self.read_state_of(turn, prefix, page).await })))
-    }
-
-    async fn read_state_of(&self, turn: Turn, prefix: String, page: PageQuery) -> Answer<Page<StateItem>> {
-        let PageQuery { after, limit } = page;
-        let lane = Arc::clone(&turn.lane);
-        let found = fold::read_aside(&self.shared, move |shared| {
-            let scan = Scan { prefix: &prefix, after: after.as_deref(), limit, max_bytes: STATE_PAGE };
-            scan_state(&lane, &*shared.storage, scan)
-        });
-        let found = found.await;
-        drop(turn);
-        let found = found.map_err(|error| problems::internal(&error))?;
-        let next = found.entries.last().filter(|_| found.more).map(|(key, _)| key.to_string());
-        let items = found.entries.into_iter().map(|(key, value)| StateItem { key, value }).collect();
-        Ok(Page { items, next })
     }
 
     /// A page of an app's log.

@@ -11,7 +11,9 @@ use crate::records::lane::{Episodes, LaneMeta};
 use ironloom_types::CompiledRef;
 use ironloom_types::clock::Timestamp;
 use ironloom_types::effects::OneShot;
-use ironloom_types::ids::{Digest, Generation, InstallationId, PointNumber, Sequence, SlotName};
+use ironloom_types::ids::{
+    Digest, Generation, InstallationId, Ordinal, PointNumber, Sequence, SlotName,
+};
 use ironloom_types::work::Gap;
 
 /// The version that is written.
@@ -95,6 +97,8 @@ pub(crate) enum AdminRecord {
     Revised(Box<Revised>),
     /// An installation begins anew.
     Reset(Box<Reset>),
+    /// Somebody has repaired the state of an app that stands still.
+    StateChanged(Box<StateChanged>),
 }
 
 /// A new generation of an installation takes the place of the one before, whose state is kept as of one that was
@@ -107,6 +111,20 @@ pub(crate) struct Reset {
     pub at: Timestamp,
     /// The installation as it is now, with one revision.
     pub new: NewInstallation,
+}
+
+/// One key of an app's state, changed by a person.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct StateChanged {
+    pub id: InstallationId,
+    pub generation: Generation,
+    pub key: Box<str>,
+    /// `None` deletes the key.
+    pub value: Option<Vec<u8>>,
+    /// What the whole state takes after it.
+    pub bytes: u64,
+    /// The last invocation before the first change of this kind; see [`LaneMeta::repaired`].
+    pub repaired: Ordinal,
 }
 
 /// A revision of an installation that is there.

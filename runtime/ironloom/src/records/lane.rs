@@ -53,6 +53,9 @@ pub(crate) struct LaneMeta {
     pub began: Reached,
     /// What earlier generations of the installation have dealt with: what this one makes of it is not published again.
     pub published: Option<Published>,
+    /// The last invocation before the first time that a person changed its state: what runs behind it rests on more
+    /// than records of invocations.
+    pub repaired: Option<Ordinal>,
 }
 
 /// How far a generation has come: in the journal, and in time.

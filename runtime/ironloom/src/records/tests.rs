@@ -9,7 +9,9 @@ use bytes::Bytes;
 use ironloom_mutate::mutated;
 use proptest::prelude::*;
 
-use super::admin::{AdminRecord, LaneDue, NewInstallation, PackageRecord, Reset, Revised};
+use super::admin::{
+    AdminRecord, LaneDue, NewInstallation, PackageRecord, Reset, Revised, StateChanged,
+};
 use super::alarm::{AlarmRecord, AlarmState, Cleared, ClearedBy, EpisodePlace, Note, Shelved};
 use super::commit::{
     CommitHead, CommitRecord, DeadLetter, Invocation, InvocationKind, OutcomeKind, StateChanges,
@@ -47,7 +49,7 @@ const PLAIN_READINGS: &str = concat!(
     "00004000000000",
 );
 const COMMIT: &str = concat!(
-    "30020000047069677303060202056461696c79f00684070bd209010000477368613235363a61626162616261626162616261",
+    "32020000047069677303060202056461696c79f00684070bd209010000477368613235363a61626162616261626162616261",
     "6261626162616261626162616261626162616261626162616261626162616261626162616261626162616261626162616261",
     "62840705028080a8b1e39fe7cb17802064650304ac0200050607080a0902e807010602ac02ac0201056461696c7980a3050102014d03024647",
     "015009746f6f206f6674656e0151047472617004626f6f6d06",
@@ -57,6 +59,8 @@ const COMMIT: &str = concat!(
     "01067765696768745aac0202",
     // It began at 400, time 500. Published: behind 401, 501 through 402, 502.
     "9003f403019103f5039203f603",
+    // A person changed its state behind invocation 4.
+    "0104",
     "02046f6e636501f403ac02056f7468657200",
     // One episode of an alarm: what and of what, number, high, returned to normal, not over, message, since, raised.
     "0107746f6f2d686f74057069672d31060202000634322043656ce707e807",
@@ -116,14 +120,14 @@ macro_rules! new_installation {
     // One grant: limit, "0, 6..32", low, 60 s, safe "6", not strict.
     "01056c696d697408302c20362e2e3332000180b09dc2df0101013600",
     "01056272656564056475726f63808080108084af5f8080802080cab5ee01904e0d4575726f70652f4265726c696e010000",
-    "0000000000000000000000000000000000000000000000000000000000000000000000",
+    "000000000000000000000000000000000000000000000000000000000000000000000000",
 )
     };
 }
 /// A list of one.
-const INSTALLED: &str = concat!("640100000301", new_installation!());
+const INSTALLED: &str = concat!("650100000301", new_installation!());
 const REVISED: &str = concat!(
-    "b70100000d",
+    "b80100000d",
     new_installation!(),
     // One alarm, acknowledged and not cleared, as below; two timers, of which one is gone; two keys, of which one is
     // deleted.
@@ -135,15 +139,16 @@ const REVISED: &str = concat!(
     "0203656767000368616d01e8078407",
     "0201610001620102ff00",
 );
-const RESET: &str = concat!("650100000e03d209", new_installation!());
+const RESET: &str = concat!("660100000e03d209", new_installation!());
 const STANDING: &str = concat!(
-    "850000000404706967730301840705028080a8b1e39fe7cb17802064650304ac0200050607080a0902e807010602ac02ac0201056461696c79",
+    "870000000404706967730301840705028080a8b1e39fe7cb17802064650304ac0200050607080a0902e807010602ac02ac0201056461696c79",
     "80a3050102014d03024647015009746f6f206f6674656e0151047472617004626f6f6d06",
     "01056461696c79520672656a656374026e6f06",
     // One gap: weight, 90 to 300, 2 readings.
     "01067765696768745aac0202",
     // It began at 400, time 500. Published: behind 401, 501 through 402, 502.
     "9003f403019103f5039203f603",
+    "0104",
 );
 const UNINSTALLED: &str = "0a00000005047069677303d20901";
 const ALARM: &str = concat!(
@@ -162,6 +167,8 @@ const PURGED: &str = "0b0000000a04706967730203800201";
 const MISSED: &str = "150000000b047069677303ac0201067765696768745aac0202";
 const DROPPED: &str = "030000000cad02";
 const TIME_SET: &str = "1600000009d209010301056461696c7980a3050103656767e807";
+// "pigs", generation 3, "animal/ä", two bytes, 300 bytes in all, behind invocation 4.
+const STATE_CHANGED: &str = "180000000f04706967730309616e696d616c2fc3a40102ff00ac0204";
 const UNITS_GIVEN: &str = "0c000000080203026b67ac020343656c";
 
 fn hex(bytes: &[u8]) -> String {
@@ -243,6 +250,7 @@ fn meta() -> LaneMeta {
         gaps: vec![gap()],
         began: reached(400),
         published: Some(Published { after: reached(401), through: reached(402) }),
+        repaired: Some(Ordinal(4)),
     }
 }
 
@@ -535,6 +543,17 @@ fn admin_records() -> Vec<(AdminRecord, &'static str)> {
         (AdminRecord::Dropped { before: Sequence(301) }, DROPPED),
         (revised, REVISED),
         (AdminRecord::Reset(Box::new(reset)), RESET),
+        (
+            AdminRecord::StateChanged(Box::new(StateChanged {
+                id: pigs(),
+                generation,
+                key: "animal/ä".into(),
+                value: Some(vec![0xff, 0]),
+                bytes: 300,
+                repaired: Ordinal(4),
+            })),
+            STATE_CHANGED,
+        ),
     ]
 }
 

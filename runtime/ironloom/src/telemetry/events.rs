@@ -50,6 +50,8 @@ pub(crate) enum What {
         severity: &'static str,
         message: String,
     },
+    /// A person has `set` or `deleted` a key of an app's state.
+    State { installation: InstallationId, key: String, change: &'static str },
     /// More alarms of one invocation than are told one by one.
     Alarms { installation: InstallationId, changes: usize },
     /// Readings were set aside.
@@ -77,6 +79,7 @@ impl What {
         match self {
             Self::Installation { .. } => "installation",
             Self::Alarm { .. } => "alarm",
+            Self::State { .. } => "state",
             Self::Alarms { .. } => "alarms",
             Self::DeadLetters { .. } => "dead-letters",
             Self::PointsLeftOut { .. } => "points-left-out",
@@ -88,8 +91,9 @@ impl What {
     }
 
     /// All kinds.
-    pub(crate) const KINDS: [&str; 9] = [
+    pub(crate) const KINDS: [&str; 10] = [
         "installation",
+        "state",
         "alarm",
         "alarms",
         "dead-letters",
@@ -104,6 +108,7 @@ impl What {
     pub(crate) fn installation(&self) -> Option<&InstallationId> {
         match self {
             Self::Installation { installation, .. }
+            | Self::State { installation, .. }
             | Self::Alarm { installation, .. }
             | Self::Alarms { installation, .. }
             | Self::DeadLetters { installation, .. }
@@ -143,6 +148,7 @@ impl What {
         let text = match &mut self {
             Self::Installation { reason: Some(text), .. }
             | Self::Alarm { message: text, .. }
+            | Self::State { key: text, .. }
             | Self::Connector { error: Some(text), .. } => text,
             _ => return self,
         };
@@ -156,6 +162,7 @@ impl What {
         let texts = match self {
             Self::Installation { reason, .. } => reason.as_ref().map_or(0, String::len),
             Self::Alarm { message, entity, .. } => message.len() + entity.len(),
+            Self::State { key, .. } => key.len(),
             Self::Connector { error, .. } => error.as_ref().map_or(0, String::len),
             _ => 0,
         };

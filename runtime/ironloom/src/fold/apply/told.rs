@@ -87,6 +87,11 @@ impl Applier {
             AdminRecord::Revised(revised) => self.tell_revised(revised),
             AdminRecord::Reset(reset) => self.tell_reset(reset),
             AdminRecord::Uninstalled { id, .. } => stands(id, "uninstalled"),
+            AdminRecord::StateChanged(changed) => events.tell(What::State {
+                installation: changed.id.clone(),
+                key: changed.key.to_string(),
+                change: if changed.value.is_some() { "set" } else { "deleted" },
+            }),
             AdminRecord::PackageAdded(package) => {
                 events.tell(What::Package { package: package.digest, change: "added" });
             }

@@ -17,7 +17,7 @@ use crate::fold::stretches::Extent;
 use crate::fold::submission::{CommitSubmission, ReadingsSubmission, Refusal, Submission};
 use crate::fold::{Retention, Shared};
 use crate::records::admin::{
-    AdminRecord, FROM_HERE, LaneDue, NewInstallation, PackageRecord, Reset, Revised,
+    AdminRecord, FROM_HERE, LaneDue, NewInstallation, PackageRecord, Reset, Revised, StateChanged,
 };
 use crate::records::alarm::{AlarmRecord, AlarmState, ClearedBy, Note, testing};
 use crate::records::commit::{self, CommitHead, DeadLetter, Invocation, InvocationKind, OutcomeKind};
@@ -88,6 +88,7 @@ pub(super) enum Step {
     Revise { lane: u8, takes: u8, version: Option<u8>, at_cursor: bool, in_flight: Vec<Row> },
     RemovePackage { version: u8 },
     Reset { lane: u8, from_start: bool },
+    Repair { lane: u8, key: u8, value: Option<u16> },
     Acknowledge { lane: u8, entity: u8 },
     DeleteLetter { lane: u8, number: u64 },
     Drop { keep: u64 },
@@ -201,6 +202,8 @@ pub(super) fn step() -> impl Strategy<Value = Step> {
         ),
         1 => (0..2u8).prop_map(|version| Step::RemovePackage { version }),
         1 => (any::<u8>(), any::<bool>()).prop_map(|(lane, from_start)| Step::Reset { lane, from_start }),
+        2 => (any::<u8>(), 0..10u8, prop::option::weighted(0.7, 0..300u16))
+            .prop_map(|(lane, key, value)| Step::Repair { lane, key, value }),
         1 => (any::<u8>(), 0..4u8).prop_map(|(lane, entity)| Step::Acknowledge { lane, entity }),
         1 => (any::<u8>(), 0..6u64).prop_map(|(lane, number)| Step::DeleteLetter { lane, number }),
         2 => (0..200u64).prop_map(|keep| Step::Drop { keep }),
@@ -272,6 +275,7 @@ impl World {
             }
             Step::RemovePackage { version } => self.remove_package(*version),
             Step::Reset { lane, from_start } => self.reset(*lane, *from_start),
+            Step::Repair { lane, key, value } => self.repair(*lane, *key, *value),
             Step::Acknowledge { lane, entity } => self.acknowledge(*lane, *entity),
             Step::DeleteLetter { lane, number } => self.delete_letter(*lane, *number),
             Step::Drop { keep } => self.drop_older_than(*keep),
@@ -599,6 +603,28 @@ impl World {
             state,
         };
         self.admin(AdminRecord::Revised(Box::new(revised)), Ok(()));
+    }
+
+    /// Somebody sets a key of an app's state, or deletes it.
+    fn repair(&mut self, lane: u8, number: u8, value: Option<u16>) {
+        let Some(generation) = self.choose(lane) else { return };
+        let lane = self.model.lanes.get_mut(&generation).unwrap();
+        let value = value.map(|length| vec![number; usize::from(length)]);
+        match &value {
+            Some(value) => lane.state.insert(key(number), value.clone().into()),
+            None => lane.state.remove(&key(number)),
+        };
+        lane.meta.state_bytes = lane.state.iter().map(|(key, value)| (key.len() + value.len()) as u64).sum();
+        let repaired = *lane.meta.repaired.get_or_insert(lane.meta.ordinal);
+        let changed = StateChanged {
+            id: InstallationId::new(&lane.id).unwrap(),
+            generation: Generation(generation),
+            key: key(number).into(),
+            value,
+            bytes: lane.meta.state_bytes,
+            repaired,
+        };
+        self.admin(AdminRecord::StateChanged(Box::new(changed)), Ok(()));
     }
 
     fn acknowledge(&mut self, lane: u8, entity: u8) {

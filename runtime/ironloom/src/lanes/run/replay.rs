@@ -49,6 +49,10 @@ pub(crate) enum ReplayError {
     TooMuch,
     #[error("it has no invocation {from} or later: the last is {last}")]
     Beyond { from: Ordinal, last: Ordinal },
+    #[error(
+        "a person changed its state before invocation {0}: from there on it rests on more than the records of invocations, and can't run again"
+    )]
+    Repaired(Ordinal),
     #[error("it has no invocation yet")]
     Nothing,
     #[error("it was changed meanwhile: run the replay again")]
@@ -143,24 +147,31 @@ impl Runner {
         to: Option<Ordinal>,
     ) -> Result<Replayed, ReplayError> {
         let mut rerun = Rerun::new(lane, lane.generation, Replica::default())?;
-        let last = last(lane);
-        self.through(&mut rerun, from, to.map_or(last, |to| to.min(last))).await?;
-        match rerun.replayed.through {
-            Ordinal(0) => Err(ReplayError::Nothing),
-            last if last < from => Err(ReplayError::Beyond { from, last }),
-            _ => Ok(rerun.replayed),
+        let (last, repaired) = ends(lane);
+        let to = to.map_or(last, |to| to.min(last));
+        let repaired = repaired.filter(|repaired| *repaired < to);
+        if let Some(repaired) = repaired.filter(|repaired| *repaired < from) {
+            return Err(ReplayError::Repaired(repaired.next()));
         }
+        self.through(&mut rerun, from, repaired.unwrap_or(to)).await?;
+        match rerun.replayed.through {
+            Ordinal(0) => return Err(ReplayError::Nothing),
+            last if last < from => return Err(ReplayError::Beyond { from, last }),
+            _ => {}
+        }
+        if rerun.replayed.difference.is_none() {
+            rerun.replayed.repaired = repaired.map(Ordinal::next);
+        }
+        Ok(rerun.replayed)
     }
 
     /// Runs a generation's invocations again but for the last ones, and returns those with what the app had before them.
     pub(crate) async fn capture(&self, lane: &Arc<Lane>, count: u64) -> Result<Captured, ReplayError> {
         let mut rerun = Rerun::new(lane, lane.generation, Replica::default())?;
-        let last = {
-            let book = lane.book();
-            // An attempt that failed may stand under the next one.
-            let meta = book.meta();
-            if meta.attempts > 0 { meta.ordinal.next() } else { meta.ordinal }
-        };
+        let (last, repaired) = ends(lane);
+        if let Some(repaired) = repaired.filter(|repaired| *repaired < last) {
+            return Err(ReplayError::Repaired(repaired.next()));
+        }
         let before = Ordinal(last.0.saturating_sub(count));
         self.through(&mut rerun, Ordinal(1), before).await?;
         if let Some(difference) = &rerun.replayed.difference {
@@ -398,7 +409,10 @@ fn bytes_of(batch: &Batch) -> usize {
     batch.entities.len() + frames.sum::<usize>()
 }
 
-/// The last ordinal that has records; attempts that failed stand under the one of the next invocation.
-fn last(lane: &Lane) -> Ordinal {
-    lane.book().meta().ordinal.next()
+/// The last ordinal that has records, and the last one before a person changed the state. Attempts that failed stand
+/// under the ordinal of the next invocation.
+fn ends(lane: &Lane) -> (Ordinal, Option<Ordinal>) {
+    let book = lane.book();
+    let meta = book.meta();
+    (if meta.attempts > 0 { meta.ordinal.next() } else { meta.ordinal }, meta.repaired)
 }

@@ -26,10 +26,8 @@ use crate::env::{Cached, MAX_LOADED_KEYS, ReadError, Scan, StateReader};
 use crate::host::Host;
 use crate::keys::Keys;
 use ironloom_types::changes::{Spot, StateChanges};
-use ironloom_types::effects::state_cost;
-use ironloom_types::limits::{
-    MAX_STATE_KEY, MAX_STATE_KEYS, MAX_STATE_PAGE, MAX_STATE_PAGE_BYTES, MAX_STATE_VALUE,
-};
+use ironloom_types::effects::{check_state_key, check_state_key_length, state_cost};
+use ironloom_types::limits::{MAX_STATE_KEYS, MAX_STATE_PAGE, MAX_STATE_PAGE_BYTES, MAX_STATE_VALUE};
 use ironloom_types::page::{self, merge_page};
 
 /// Keys that are looked for in the cache at once, and bytes of values after which that ends: it is locked meanwhile.
@@ -132,21 +130,11 @@ fn answer<T>(result: Result<T, Failure>) -> wasmtime::Result<Result<T, Error>> {
 }
 
 fn check_key(key: &str) -> Result<(), Error> {
-    if key.contains('\n') {
-        return Err(Error::InvalidKey("a key must not contain a line feed".to_owned()));
-    }
-    check_length(key.len())
+    check_state_key(key).map_err(Error::InvalidKey)
 }
 
 fn check_length(bytes: usize) -> Result<(), Error> {
-    match bytes {
-        0 => Err(Error::InvalidKey("a key must not be empty".to_owned())),
-        1..=MAX_STATE_KEY => Ok(()),
-        bytes => {
-            let text = format!("a key has {bytes} bytes; at most {MAX_STATE_KEY} are allowed");
-            Err(Error::InvalidKey(text))
-        }
-    }
+    check_state_key_length(bytes).map_err(Error::InvalidKey)
 }
 
 fn check_number(keys: usize) -> Result<(), Error> {
