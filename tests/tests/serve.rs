@@ -156,8 +156,12 @@ fn completions_know_the_commands() -> Result<()> {
     }
     // The shell itself takes it.
     let script = said(&Command::new(binary()?).args(["completions", "bash"]).output()?).0;
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("ironloom.bash");
+    fs::write(&file, script)?;
     let asked = format!(
-        "{script}\nCOMP_WORDS=(ironloom dead-l); COMP_CWORD=1; _ironloom ironloom dead-l ironloom; echo \"${{COMPREPLY[@]}}\""
+        "source {}\nCOMP_WORDS=(ironloom dead-l); COMP_CWORD=1; _ironloom ironloom dead-l ironloom; echo \"${{COMPREPLY[@]}}\"",
+        file.display()
     );
     let output = Command::new("bash").args(["-c", &asked]).output()?;
     let (out, err) = said(&output);

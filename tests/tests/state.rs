@@ -116,13 +116,14 @@ fn what_a_state_cant_have_is_refused_by_name() -> Result<()> {
     client.delete(&path("nothing"))?.problem(404)?;
 
     // 512 KiB in all: each key counts its bytes and 128 more.
-    client.send(
-        "PATCH",
-        "/v1/installations/sums",
-        &[("content-type", JSON)],
-        json!({"limits": {"state": "512 KiB"}}).to_string().as_bytes(),
-    )?
-    .json()?;
+    client
+        .send(
+            "PATCH",
+            "/v1/installations/sums",
+            &[("content-type", JSON)],
+            json!({"limits": {"state": "512 KiB"}}).to_string().as_bytes(),
+        )?
+        .json()?;
     put(client, "second", &json!({"text": "x".repeat(254 << 10)}))?.json()?;
     let full = put(client, "third", &json!({"text": "x"}))?.json();
     assert!(full.is_ok(), "there is some room: {full:?}");

@@ -13,7 +13,7 @@ use utoipa::ToSchema;
 
 use super::body::{Json, Nothing, Optional};
 use super::facade::{
-    AllInstalled, Backlog, Facade, InstallRequest, LogPage, MAX_INSTALLS, OutputsQuery, Page, ReplayRequest,
+    AllInstalled, Backlog, Facade, InstallRequest, LogPage, MAX_INSTALLS, OutputsQuery, ReplayRequest,
     RevisionRequest,
 };
 use super::journal::readings_query;
@@ -190,7 +190,7 @@ pub(super) async fn outputs(
     answers::page(&api, move |node| async move { node.outputs(id, query).await }).await
 }
 
-/// Its timers.
+/// When its timers fire next, by name.
 pub(super) async fn timers(
     State(api): State<Api>,
     Id(id): Id,

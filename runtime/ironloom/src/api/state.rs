@@ -65,7 +65,6 @@ pub(super) async fn list(
     Ok(answers::typed(StatusCode::OK, JSON_TYPE, body))
 }
 
-
 /// One entry of its state.
 pub(super) async fn show(
     State(api): State<Api>,
@@ -87,7 +86,7 @@ pub(super) struct StateValue {
     /// Text, kept as UTF-8.
     #[serde(default)]
     text: Option<String>,
-    /// Any bytes.
+    /// The bytes as they are kept, whatever they mean.
     #[serde(default)]
     base64: Option<String>,
 }

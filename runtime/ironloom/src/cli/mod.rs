@@ -149,7 +149,7 @@ enum Command {
     Outputs(outputs::Outputs),
     /// List alarms, show their history, acknowledge or shelve them
     Alarms(alarms::Alarms),
-    /// Show an installation's state
+    /// Show an installation's state, or repair it
     State(state::State),
     /// List an installation's timers
     Timers(timers::Timers),

@@ -19,18 +19,22 @@ use ironloom_types::limits::MAX_STATE_VALUE;
 
 /// Shows an installation's state, in the order of its keys, or repairs it.
 #[derive(Args, Debug)]
-#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(super) struct State {
-    #[command(flatten)]
-    list: Option<List>,
     #[command(subcommand)]
     what: Option<What>,
+    /// The installation
+    id: Option<String>,
+    /// Only keys that start with this
+    #[arg(long, value_name = "PREFIX")]
+    prefix: Option<String>,
+    #[command(flatten)]
+    page: PageArgs,
 }
 
 #[derive(Args, Debug)]
 struct List {
     /// The installation
-    #[arg(required = true)]
     id: String,
     /// Only keys that start with this
     #[arg(long, value_name = "PREFIX")]
@@ -61,6 +65,7 @@ enum What {
 struct Key {
     /// The installation
     id: String,
+    /// The key, as `state list` shows it
     key: String,
 }
 
@@ -76,8 +81,8 @@ struct Set {
 #[group(required = true, multiple = false)]
 struct Value {
     /// The value as JSON, which is kept as it stands
-    #[arg(value_name = "JSON", allow_hyphen_values = true)]
-    json: Option<String>,
+    #[arg(id = "value", value_name = "JSON", allow_hyphen_values = true)]
+    value: Option<String>,
     /// The value as text
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     text: Option<String>,
@@ -103,8 +108,9 @@ struct Base64 {
 
 impl State {
     pub(super) fn run(self, global: &Global) -> Outcome {
-        match (self.what, self.list) {
-            (Some(What::List(list)), _) | (None, Some(list)) => list.run(global),
+        match (self.what, self.id) {
+            (Some(What::List(list)), _) => list.run(global),
+            (None, Some(id)) => List { id, prefix: self.prefix, page: self.page }.run(global),
             (Some(What::Get(key)), _) => key.get(global),
             (Some(What::Set(set)), _) => set.run(global),
             (Some(What::Delete { id, keys }), _) => {
@@ -167,8 +173,8 @@ impl Value {
     /// The body of the request.
     fn body(self) -> Result<String, Failure> {
         Ok(match self {
-            Self { json: Some(json), .. } => {
-                let json: Box<RawValue> = serde_json::from_str(&json).map_err(|error| {
+            Self { value: Some(value), .. } => {
+                let json: Box<RawValue> = serde_json::from_str(&value).map_err(|error| {
                     Failure::Misuse(format!("the value is not JSON ({error}); plain text goes by --text"))
                 })?;
                 format!("{{\"json\":{json}}}")

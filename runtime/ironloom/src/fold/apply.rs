@@ -15,7 +15,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use self::terms::revision_key;
-use super::durable::{Begin, Durable};
+use super::durable::Begin;
 use super::episodes;
 use super::queue::{Queue, RowNote};
 use super::sealer::Sealed;
@@ -46,15 +46,14 @@ pub(crate) struct Applier {
     touched: Vec<u32>,
     /// The stretches that no checkpoint has folded.
     pub(super) stretches: Stretches,
-    /// Whether a generation is to be purged of which no checkpoint has heard.
+    /// Says whether a generation is to be purged of which no checkpoint has heard.
     purges: bool,
-    /// Whether records are those of a restart.
+    /// Says whether records are those of a restart.
     replaying: bool,
     too_far: TooFar,
 }
 
-/// Derived readings that are routed no further. A chain of apps makes them with each reading at its begin, so that
-/// the server's log hears of them once in a while.
+/// Derived readings that are routed no further. A chain of apps makes many, so they are told once in a while.
 struct TooFar {
     readings: usize,
     lines: Sparing,
@@ -124,8 +123,8 @@ impl Applier {
         }
         match sealed {
             Sealed::Readings { new_points, chunk, receipt, request, forgotten, place, reply } => {
-                let answer =
-                    Accepted { accepted: chunk.len() as u64, through: last_of(&chunk), duplicate: false };
+                let (accepted, through) = (chunk.len() as u64, Sequence(chunk.next_sequence().0 - 1));
+                let answer = Accepted { accepted, through, duplicate: false };
                 // First: a forgotten key may be the one that comes again with this request.
                 let mut changes: Vec<_> = forgotten.into_iter().map(|key| (request_key(key), None)).collect();
                 if let Some(receipt) = receipt {
@@ -488,8 +487,4 @@ impl Applier {
         self.shared.leaving.lock().push(Arc::downgrade(&lane));
         self.stretches.gone.push(lane);
     }
-}
-
-fn last_of(chunk: &Chunk) -> Sequence {
-    Sequence(chunk.next_sequence().0 - 1)
 }

@@ -65,7 +65,7 @@ pub(crate) enum CheckpointError {
 }
 
 impl CheckpointError {
-    /// Whether there was no room on the disk, so that the same may succeed later.
+    /// Says whether there was no room on the disk, so that the same may succeed later.
     fn is_full(&self) -> bool {
         match self {
             Self::File(error) => error.is_full(),

@@ -178,7 +178,7 @@ impl Durable {
         self.book.lock()
     }
 
-    /// Whether it is not to run: paused, quarantined or gone.
+    /// Says whether it is not to run: paused, quarantined or gone.
     pub(crate) fn is_stopped(&self) -> bool {
         if self.installation.load().standing != Standing::Running {
             return true;
@@ -342,7 +342,7 @@ impl Book {
         self.episodes_gone_through
     }
 
-    /// Whether the installation is gone.
+    /// Says whether the installation is gone.
     pub(crate) fn is_closed(&self) -> bool {
         self.closed
     }
@@ -360,8 +360,10 @@ impl Book {
 
     /// The one rule by which a commit changes the book.
     fn apply(&mut self, head: CommitHead) {
-        // The oldest go, in their order.
-        self.episodes_gone_through = self.episodes_gone_through.max(head.episodes_gone.into_iter().max());
+        // The oldest go, in their order; its own, which a record may leave out at once, are none of them.
+        let is_own = |place: &EpisodePlace| head.alarms.iter().any(|alarm| alarm.place() == *place);
+        let gone = head.episodes_gone.iter().filter(|place| !is_own(place)).max().copied();
+        self.episodes_gone_through = self.episodes_gone_through.max(gone);
         self.take_over(head.alarms, head.timers);
         self.meta = head.meta;
     }

@@ -130,7 +130,7 @@ pub(crate) struct Shared {
     folded: AtomicU64,
     /// The last position of which something may be applied.
     applied: AtomicU64,
-    /// Whether the disk is nearly full, so that no lane may start.
+    /// Says whether the disk is nearly full, so that no lane may start.
     disk_full: AtomicBool,
     /// Set where the process is about to end, so that nothing waits for room on the disk: when no checkpoint goes on.
     ends: OnceLock<Instant>,
@@ -244,7 +244,7 @@ impl Shared {
         self.due.lock().next()
     }
 
-    /// Whether the disk is nearly full.
+    /// Says whether the disk is nearly full.
     pub(crate) fn is_disk_full(&self) -> bool {
         self.disk_full.load(Ordering::Acquire)
     }
@@ -264,7 +264,7 @@ impl Shared {
         self.ends.get().is_some_and(|ends| *ends <= Instant::now())
     }
 
-    /// Whether the process is about to end.
+    /// Says whether the process is about to end.
     pub(crate) fn is_stopping(&self) -> bool {
         self.ends.get().is_some()
     }

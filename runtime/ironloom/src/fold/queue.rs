@@ -45,12 +45,12 @@ impl NoteBudget {
         Self { used: AtomicUsize::new(0), most }
     }
 
-    /// Whether nothing is left.
+    /// Says whether nothing is left.
     pub(super) fn is_used_up(&self) -> bool {
         self.used.load(Ordering::Relaxed) >= self.most
     }
 
-    /// Whether so much is left that it isn't used up again at once.
+    /// Says whether so much is left that it isn't used up again at once.
     pub(super) fn is_relieved(&self) -> bool {
         self.used.load(Ordering::Relaxed) <= self.most / 4 * 3
     }
@@ -188,7 +188,7 @@ impl Queue {
         self.rows
     }
 
-    /// Whether the lane is behind its notes.
+    /// Says whether the lane is behind its notes.
     pub(crate) fn is_behind(&self) -> bool {
         self.behind.is_some()
     }
@@ -286,7 +286,7 @@ impl Queue {
         debug_assert!(self.is_sound());
     }
 
-    /// Whether rows and bytes are those of the notes, of which the first may be dealt with in part.
+    /// Says whether rows and bytes are those of the notes, of which the first may be dealt with in part.
     fn is_sound(&self) -> bool {
         let rows: usize = self.notes.iter().map(|kept| kept.note.rows.len()).sum();
         let bytes: usize = self.notes.iter().map(|kept| kept.bytes).sum();

@@ -68,7 +68,7 @@ impl Shared {
         self.dirty_limit.store(limit, Ordering::Release);
     }
 
-    /// Whether so much waits for a checkpoint that one begins. Where it doesn't, nobody waits for room.
+    /// Says whether so much waits for a checkpoint that one begins. Where it doesn't, nobody waits for room.
     pub(crate) fn is_crowded(&self) -> bool {
         is_much(self.dirty.load(Ordering::Acquire), self.dirty_limit.load(Ordering::Acquire))
     }

@@ -418,7 +418,7 @@ impl Checkpoints {
         due.map(|(generation, _)| *generation).collect()
     }
 
-    /// Whether there is a generation to purge whose last state no checkpoint has written for certain.
+    /// Says whether there is a generation to purge whose last state no checkpoint has written for certain.
     fn removed_is_due(&self) -> bool {
         self.due().into_iter().any(|generation| !self.purging.has(generation))
     }

@@ -74,7 +74,7 @@ pub(crate) struct Removed {
 }
 
 impl Removed {
-    /// Whether the time for which state is kept is over at this time of the machine's clock, after the process
+    /// Says whether the time for which state is kept is over at this time of the machine's clock, after the process
     /// has run for so long. What was removed at a time that can't have been is kept for as long by the process.
     pub(crate) fn is_over(self, now: Option<Timestamp>, up: Duration) -> bool {
         let is_known = self.at >= BUILT_AFTER;

@@ -48,9 +48,9 @@ pub(crate) struct Frozen {
     pub through: Stretch,
     /// The position at its end.
     pub fold: FoldPosition,
-    /// Whether that was all that had been applied.
+    /// Says whether that was all that had been applied.
     pub is_all: bool,
-    /// Whether it is made because much waits, so that those pay for it who wrote that.
+    /// Says whether it is made because much waits, so that those pay for it who wrote that.
     pub is_paid: bool,
     /// Everything whose state may have to be written.
     pub lanes: Vec<Arc<Durable>>,
@@ -70,7 +70,7 @@ impl Stretches {
         self.current
     }
 
-    /// Whether so many installations are gone of which no checkpoint has heard that one is wanted for them.
+    /// Says whether so many installations are gone of which no checkpoint has heard that one is wanted for them.
     pub(super) fn has_many_gone(&self) -> bool {
         self.gone.len() + self.ended.iter().map(|ended| ended.gone.len()).sum::<usize>() >= MOST_GONE
     }

@@ -71,7 +71,7 @@ pub(crate) struct Lane {
     used: AtomicU64,
     /// Nanoseconds that its invocations lately took at most.
     lately: AtomicU64,
-    /// Whether it is in the scheduler's list of ready lanes.
+    /// Says whether it is in the scheduler's list of ready lanes.
     queued: AtomicBool,
     /// Somebody wanted a turn while another had it.
     missed: AtomicBool,
@@ -186,13 +186,13 @@ impl Lane {
         Arc::clone(&self.turn).try_acquire_owned().ok()
     }
 
-    /// Whether it may run at all.
+    /// Says whether it may run at all.
     pub(crate) fn is_enabled(&self) -> bool {
         let may = !self.is_stopped() && !self.stands_still.load(Ordering::SeqCst);
         may && !self.pace.lock().ended && self.has_app()
     }
 
-    /// Whether it begins nothing because log, store or disk have no room for what it writes.
+    /// Says whether it begins nothing because log, store or disk have no room for what it writes.
     pub(crate) fn waits_for_room(&self) -> bool {
         self.waits_for_room.load(Ordering::SeqCst)
     }
@@ -202,7 +202,7 @@ impl Lane {
         self.stands_still.store(still, Ordering::SeqCst);
     }
 
-    /// Whether what it has stored is just brought into another version's form.
+    /// Says whether what it has stored is just brought into another version's form.
     pub(crate) fn migrates(&self) -> bool {
         self.migrates.load(Ordering::SeqCst)
     }
@@ -217,7 +217,7 @@ impl Lane {
         self.used.load(Ordering::Relaxed)
     }
 
-    /// Whether its app has asked for retries for so long that people must be told.
+    /// Says whether its app has asked for retries for so long that people must be told.
     pub(crate) fn is_stuck(&self, now: Timestamp) -> bool {
         let readings = policy::is_stuck(self.book().meta().trouble.retrying_since, now);
         readings || self.pace.lock().has_stuck_timer(now)

@@ -39,7 +39,7 @@ pub(crate) struct Ended {
     pub message: Option<String>,
     /// Its effects; none unless it is ok.
     pub effects: Effects,
-    /// The CPU time that it took.
+    /// The thread's CPU time, of guest and host calls.
     pub cpu: Duration,
 }
 
@@ -192,6 +192,16 @@ impl Concluded {
     }
 }
 
+/// Counts what is published. What was before is held back.
+fn publish(meta: &mut LaneMeta, effects: &mut Effects, is_held: bool) {
+    if is_held {
+        meta.counters.held_back += effects.derived.len() as u64;
+        (effects.derived, effects.new_points) = Default::default();
+    }
+    meta.counters.derived += effects.derived.len() as u64;
+    meta.points += effects.new_points.len() as u64;
+}
+
 /// Judges how an invocation under a revision ended and says what its record is. `digest` is that of the effects, `now` the
 /// machine's time.
 pub(crate) fn conclude(
@@ -203,7 +213,7 @@ pub(crate) fn conclude(
     digest: Digest,
     now: Timestamp,
 ) -> Concluded {
-    let Ended { outcome, message, effects, cpu } = ended;
+    let Ended { outcome, message, mut effects, cpu } = ended;
     let mut meta = before.meta.clone();
     let (next, counted) = judge(before, &mut meta, work, outcome, cpu, now);
     let done = matches!(next.verdict, Verdict::Done | Verdict::DeadLetter);
@@ -211,15 +221,9 @@ pub(crate) fn conclude(
     let ordinal = meta.ordinal.next();
     meta.counters.invocations += 1;
     meta.counters.failures += u64::from(counted);
-    let mut effects = effects;
     keep_known(&mut effects, term, &lane.newest());
     let is_held = before.meta.published.is_some_and(|span| was_published(&span, work));
-    if is_held {
-        meta.counters.held_back += effects.derived.len() as u64;
-        (effects.derived, effects.new_points) = Default::default();
-    }
-    meta.counters.derived += effects.derived.len() as u64;
-    meta.points += effects.new_points.len() as u64;
+    publish(&mut meta, &mut effects, is_held);
     let failed = failure(&meta, &next, work, outcome, message.as_deref(), now);
     let became_stuck = note_error(&mut meta, before, &next, work, failed);
     let mut letters = Letters::new(term, ordinal, meta.next_dead_letter);
@@ -239,10 +243,7 @@ pub(crate) fn conclude(
     meta.state_bytes = (meta.state_bytes + written(&state)).saturating_sub(before.replaced);
     meta.time = time;
     let attempt = meta.attempts + 1;
-    meta.attempts = if done { 0 } else { attempt };
-    if done {
-        meta.ordinal = ordinal;
-    }
+    (meta.attempts, meta.ordinal) = if done { (0, ordinal) } else { (attempt, meta.ordinal) };
     // Until a call has gone well, the next one is told of them too.
     if outcome == OutcomeKind::Ok && work.kind() != InvocationKind::Skip {
         meta.gaps.clear();

@@ -107,12 +107,12 @@ impl Pace {
         }
     }
 
-    /// Whether a timer waits for whatever it has asked to be run again for.
+    /// Says whether a timer waits for whatever it has asked to be run again for.
     pub(crate) fn is_asking(&self, timer: &str, now: Instant) -> bool {
         self.timers.get(timer).is_some_and(|waiting| waiting.effort.asks && waiting.until > now)
     }
 
-    /// Whether a timer has asked for retries for so long that people must be told.
+    /// Says whether a timer has asked for retries for so long that people must be told.
     pub(crate) fn has_stuck_timer(&self, now: Timestamp) -> bool {
         self.timers.values().any(|timer| policy::is_stuck(timer.effort.retrying_since, now))
     }

@@ -90,7 +90,7 @@ pub(crate) struct Judged<E = Effort> {
     pub effort: E,
     /// The memory that the record carries on.
     pub trouble: Trouble,
-    /// Whether it counts as a failure.
+    /// Says whether it counts as a failure.
     pub counted: bool,
 }
 

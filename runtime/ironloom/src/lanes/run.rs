@@ -201,7 +201,7 @@ impl Runner {
         true
     }
 
-    /// Whether the lane is behind its notes and has less than a whole batch of them.
+    /// Says whether the lane is behind its notes and has less than a whole batch of them.
     fn is_to_catch_up(&self, lane: &Lane) -> bool {
         let queue = lane.queue.lock();
         queue.wants().is_some() && queue.noted() < self.limits().readings

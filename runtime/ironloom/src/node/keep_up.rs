@@ -221,7 +221,7 @@ struct Watch {
 }
 
 impl Watch {
-    /// Whether it is behind by more than this; from then on until it is behind by less than half of it.
+    /// Says whether it is behind by more than this; from then on until it is behind by less than half of it.
     fn is_behind(&mut self, look: Look, max_lag: Duration) -> bool {
         let last = self.last.replace(look).unwrap_or(Look { pending: 0, ..look });
         let taken = look.taken.saturating_sub(last.taken);

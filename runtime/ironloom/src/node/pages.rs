@@ -126,7 +126,7 @@ impl<T: Ord> Smallest<T> {
         Self { heap: BinaryHeap::new(), most }
     }
 
-    /// Whether it would be kept.
+    /// Says whether it would be kept.
     fn wants(&self, item: &T) -> bool {
         self.heap.len() < self.most || self.heap.peek().is_some_and(|greatest| item < greatest)
     }

@@ -42,7 +42,7 @@ impl Node {
         self.uninstall(&turn, true).await
     }
 
-    /// Whether something is kept of an uninstalled installation that isn't about to go anyway.
+    /// Says whether something is kept of an uninstalled installation that isn't about to go anyway.
     fn keeps_of(&self, id: &InstallationId) -> bool {
         self.shared.removed.lock().values().any(|gone| gone.installation == *id && !gone.removed.purge)
     }

@@ -137,7 +137,7 @@ impl Waiting {
         Self { generation: lane.generation, revision: lane.newest().number(), first }
     }
 
-    /// Whether it is the same lane under the same revision.
+    /// Says whether it is the same lane under the same revision.
     fn is_as(&self, other: &Self) -> bool {
         (self.generation, self.revision) == (other.generation, other.revision)
     }

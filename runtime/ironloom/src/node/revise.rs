@@ -20,6 +20,7 @@ use crate::fold::KnownPackage;
 use crate::fold::durable::Term;
 use crate::fold::routes::PreparedRoutes;
 use crate::lanes::Lane;
+use crate::lanes::run::Migrated;
 use crate::records::admin::{self, AdminRecord, FROM_HERE};
 use crate::records::installation::{Installation, Revision};
 use crate::records::lane::{LaneMeta, Trouble};
@@ -297,16 +298,7 @@ impl Node {
             false => Ends::of(&lane.book(), &known.manifest, now),
         };
         ends.count(&mut meta);
-        let Ends { alarms, timers } = ends;
-        let mut timers: BTreeMap<_, _> = timers.into_iter().map(|name| (name, None)).collect();
-        let mut state = Vec::new();
-        if let Some(migrated) = migrated {
-            meta.state_bytes = migrated.state_bytes;
-            timers.extend(migrated.timers);
-            state.extend(migrated.state.into_iter().map(|(key, value)| (key, value.map(Vec::from))));
-        }
-        let timers = timers.into_iter().collect();
-        let revised = admin::Revised { installation, revision, meta, alarms, timers, state };
+        let revised = revised(installation, revision, meta, ends, migrated);
         let Rewired { routes, matches, newly, no_longer } = rewired.unwrap_or_default();
         self.shared.keep_routes(routes.into_iter().map(|routes| (lane.generation, routes)).collect());
         let written = self.change(AdminRecord::Revised(Box::new(revised))).await;
@@ -356,6 +348,24 @@ fn installed(before: &Installation, revision: &Revision, manifest: &Manifest) ->
     let (package, number) = (revision.package, revision.number);
     let (app, version) = (manifest.id.clone(), manifest.version.clone());
     Installation { app, version, package, revision: number, ..before.clone() }
+}
+
+/// The record of a change: what ends with it, and what a migration has made of the state.
+fn revised(
+    installation: Installation,
+    revision: Revision,
+    mut meta: LaneMeta,
+    Ends { alarms, timers }: Ends,
+    migrated: Option<Migrated>,
+) -> admin::Revised {
+    let mut timers: BTreeMap<_, _> = timers.into_iter().map(|name| (name, None)).collect();
+    let mut state = Vec::new();
+    if let Some(migrated) = migrated {
+        meta.state_bytes = migrated.state_bytes;
+        timers.extend(migrated.timers);
+        state.extend(migrated.state.into_iter().map(|(key, value)| (key, value.map(Vec::from))));
+    }
+    admin::Revised { installation, revision, meta, alarms, timers: timers.into_iter().collect(), state }
 }
 
 /// 409 where the newest revision isn't the one that a request was made from.

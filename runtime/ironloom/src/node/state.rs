@@ -6,9 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::{Node, Turn, problems};
-use crate::api::facade::{
-    Answer, Page, PageQuery, Place, Problem, RETRY_SOON, Reading, StateItem,
-};
+use crate::api::facade::{Answer, Page, PageQuery, Place, Problem, RETRY_SOON, Reading, StateItem};
 use crate::fold;
 use crate::lanes::Lane;
 use crate::lanes::context::scan_state;
@@ -71,7 +69,8 @@ impl Node {
         let lane = Arc::clone(&turn.lane);
         if !lane.is_stopped() {
             let detail = format!("installation {id} is running, so its state can't be changed");
-            return Err(Problem::conflict("not-paused", detail).hint(format!("Pause it first: `ironloom pause {id}`.")));
+            return Err(Problem::conflict("not-paused", detail)
+                .hint(format!("Pause it first: `ironloom pause {id}`.")));
         }
         let before = self.value_of(&lane, &key).await?;
         if value.is_none() && before.is_none() {

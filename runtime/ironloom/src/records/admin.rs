@@ -11,9 +11,7 @@ use crate::records::lane::{Episodes, LaneMeta};
 use ironloom_types::CompiledRef;
 use ironloom_types::clock::Timestamp;
 use ironloom_types::effects::OneShot;
-use ironloom_types::ids::{
-    Digest, Generation, InstallationId, Ordinal, PointNumber, Sequence, SlotName,
-};
+use ironloom_types::ids::{Digest, Generation, InstallationId, Ordinal, PointNumber, Sequence, SlotName};
 use ironloom_types::work::Gap;
 
 /// The version that is written.

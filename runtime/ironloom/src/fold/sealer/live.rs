@@ -38,7 +38,7 @@ impl Living {
         self.generations.get_mut(&generation)
     }
 
-    /// Whether an installation of this id lives.
+    /// Says whether an installation of this id lives.
     pub(super) fn has(&self, id: &InstallationId) -> bool {
         self.ids.contains(id)
     }

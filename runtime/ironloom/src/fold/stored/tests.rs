@@ -298,8 +298,8 @@ fn a_generation() {
     let installation = InstallationId::new("pigs").unwrap();
     let lane = StoredLane { installation, meta: LaneMeta::default(), removed: Some(removed) };
     // Five numbers, eleven counters, eight numbers, no timer, five of the failure rules, no quarantine, no error, none of a
-    // timer, no gap, where it began, nothing published.
-    let meta = "00".repeat(5 + 11 + 8 + 1 + 5 + 1 + 1 + 1 + 1 + 2 + 1);
+    // timer, no gap, where it began, nothing published, no change by a person.
+    let meta = "00".repeat(5 + 11 + 8 + 1 + 5 + 1 + 1 + 1 + 1 + 2 + 1 + 1);
     golden(lane, &format!("0470696773{meta}01d20901"));
 }
 

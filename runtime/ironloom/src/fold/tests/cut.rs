@@ -56,7 +56,7 @@ impl Cuttable {
         self.full.store(times, Ordering::SeqCst);
     }
 
-    /// Whether the disk is full no more.
+    /// Says whether the disk is full no more.
     pub(super) fn has_room(&self) -> bool {
         self.full.load(Ordering::SeqCst) == 0
     }

@@ -89,7 +89,7 @@ impl Machine {
         }
     }
 
-    /// Whether a cut that was arranged has come. A real store knows no other error.
+    /// Says whether a cut that was arranged has come. A real store knows no other error.
     pub(super) fn was_cut(&self) -> bool {
         match self {
             Self::Real { .. } => true,

@@ -108,6 +108,9 @@ pub(super) struct Model {
     requests: BTreeMap<u8, Remembered>,
 }
 
+/// One-shot timers that are set, or gone.
+type TimerChanges = Vec<(Box<str>, Option<OneShot>)>;
+
 impl Model {
     fn add(&mut self, rows: Vec<Reading>) {
         for row in rows {
@@ -210,10 +213,7 @@ impl Model {
     }
 
     /// Another version of the app has neither alarms nor one-shot timers. Returns those that end.
-    pub(super) fn end_holdings(
-        &mut self,
-        generation: u64,
-    ) -> (Vec<AlarmRecord>, Vec<(Box<str>, Option<OneShot>)>) {
+    pub(super) fn end_holdings(&mut self, generation: u64) -> (Vec<AlarmRecord>, TimerChanges) {
         let lane = self.lanes.get_mut(&generation).unwrap();
         let mut alarms: Vec<_> = std::mem::take(&mut lane.alarms).into_values().collect();
         for alarm in &mut alarms {

@@ -183,7 +183,7 @@ impl World {
         (simulated.disk().clone(), simulated.newest_segment())
     }
 
-    /// Whether nothing may be under way in the log when a step ends.
+    /// Says whether nothing may be under way in the log when a step ends.
     pub(super) fn is_simulated(&self) -> bool {
         matches!(self.machine, Machine::Simulated(_))
     }

@@ -106,7 +106,7 @@ pub(super) fn check_backlog(lane: &Lane, manifest: &Manifest, at_cursor: Option<
 pub(super) struct Ends {
     /// Alarms, as they are then.
     pub(super) alarms: Vec<AlarmRecord>,
-    /// One-shot timers.
+    /// The names of one-shot timers that are set.
     pub(super) timers: Vec<Box<str>>,
 }
 
