@@ -11,7 +11,7 @@
 //! # let mut platform = ironloom_sdk::testing::Platform::new().schedule();
 //! # platform.set_now("2026-01-01T00:00:00Z".parse().unwrap());
 //! # platform.run(look_again).unwrap();
-//! # assert_eq!(platform.timers()["look-again"].to_string(), "2026-01-01T00:10:00Z");
+//! # assert_eq!(platform.timers()["look-again"].due.to_string(), "2026-01-01T00:10:00Z");
 //! ```
 
 use crate::bindings::platform::ironloom::timers::schedule as raw;
