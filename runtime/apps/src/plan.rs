@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use jiff::tz::TimeZone;
 
+pub use self::warnings::is_of_no_point;
 use super::allowance::{PartialLimits, effective};
 use super::binding::{Bindings, Patterns, unit_fits};
 use super::cycles::find_cycle;

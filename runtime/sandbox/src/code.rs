@@ -78,6 +78,9 @@ impl Sandbox {
     /// Lets go of code that is beyond the budget: what was used the longest ago goes first, and what is used stays.
     pub(crate) fn make_room(&self) {
         let mut beyond = self.code().bytes.saturating_sub(self.config.code);
+        if beyond == 0 {
+            return;
+        }
         self.let_go(|app| {
             let goes = beyond > 0;
             beyond = beyond.saturating_sub(app.bytes());

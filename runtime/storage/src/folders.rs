@@ -57,11 +57,12 @@ fn is_there(folder: &Path) -> bool {
     folder.as_os_str().is_empty() || folder.exists()
 }
 
-fn parent(folder: &Path) -> &Path {
-    match folder.parent() {
+/// The folder that a file or folder is in, as it can be opened: `.` where the path has one name alone.
+pub fn parent(path: &Path) -> &Path {
+    match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         Some(_) => Path::new("."),
-        None => folder,
+        None => path,
     }
 }
 

@@ -175,10 +175,10 @@ const _: () =
     assert!(ALARM_BYTES + MAX_ENTITY + MAX_ALARM_MESSAGE <= OWN_ALARMS_BYTES, "any alarm can be raised");
 const _: () = assert!(SOURCE_POINTS < MAX_POINTS, "apps may make points, too");
 
-/// The limits of the SDK's platform for tests, which is built without this crate.
 /// The first letters of a key for once.
 pub const STREAM_ONCE: &str = "once-";
 
+/// The limits of the SDK's platform for tests, which is built without this crate.
 #[cfg(test)]
 #[path = "../../../sdk/rust/src/testing/limits.rs"]
 mod sdk;

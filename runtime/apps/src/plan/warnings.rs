@@ -15,6 +15,14 @@ const MOST_OTHERS: usize = 10;
 /// The most units that are named where readings are converted.
 const MOST_UNITS: usize = 10;
 
+/// The beginning of the warning about an input without points.
+const NO_POINT: &str = "no point matches";
+
+/// Says whether a warning is that an input has no points: where an app runs on a feed, none has at first.
+pub fn is_of_no_point(warning: &str) -> bool {
+    warning.starts_with(NO_POINT)
+}
+
 /// Returns the warnings about points, in sentences.
 pub(super) fn of(
     id: &InstallationId,
@@ -43,7 +51,7 @@ pub(super) fn of(
             ));
         }
         if *points == 0 && !input.patterns.is_empty() {
-            warnings.push(format!("no point matches the input {name} yet"));
+            warnings.push(format!("{NO_POINT} the input {name} yet"));
         }
     }
     warnings.extend(strangers(&bindings.inputs));

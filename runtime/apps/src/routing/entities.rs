@@ -1,5 +1,7 @@
 //! The entities of one lane, each with a number.
 
+use std::collections::BTreeSet;
+
 use hashbrown::HashMap;
 use parking_lot::{RwLock, RwLockReadGuard};
 
@@ -113,13 +115,10 @@ impl Entities {
 
     /// Forgets entities that no point has any more and whose readings nobody waits for.
     pub(super) fn forget(&self, numbers: impl IntoIterator<Item = u32>) {
+        let numbers: BTreeSet<u32> = numbers.into_iter().collect();
         let mut inner = self.0.write();
-        for number in numbers {
-            inner.forget(number);
-            if !inner.conversions.is_empty() {
-                inner.conversions.retain(|(_, entity), _| *entity != number);
-            }
-        }
+        numbers.iter().for_each(|number| inner.forget(*number));
+        inner.conversions.retain(|(_, entity), _| !numbers.contains(entity));
         inner.shrink();
     }
 

@@ -264,6 +264,13 @@ pub(crate) struct Pushed {
     pub duplicate: bool,
 }
 
+impl Pushed {
+    /// The sequence of the first of them; behind `through` where there were none.
+    pub(crate) fn first(&self) -> Sequence {
+        Sequence((self.through.0 + 1).saturating_sub(self.accepted))
+    }
+}
+
 /// How far the installations that are bound to a push are.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Applied {

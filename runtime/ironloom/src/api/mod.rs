@@ -58,6 +58,7 @@ use self::facade::Facade;
 use self::guard::Guard;
 use self::memory::Memory;
 use self::problem::Problem;
+pub(crate) use self::push::{MAX_KEY, is_key};
 pub(crate) use self::site::Site;
 pub(crate) use self::stream::{DONE as STREAM_DONE, Mark as StreamMark, Word as StreamWord};
 use crate::telemetry::Metrics;

@@ -28,7 +28,7 @@ use crate::aside::aside_if;
 use ironloom_types::ids::{InstallationId, Sequence};
 use ironloom_types::limits::MAX_BODY;
 
-const MAX_KEY: usize = 64;
+pub(crate) const MAX_KEY: usize = 64;
 
 /// Bodies longer than this are read aside: it takes milliseconds.
 pub(super) const READ_ASIDE: usize = 256 << 10;
@@ -255,7 +255,7 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<&[u8]>, Problem> {
     Err(Problem::malformed("bad-key", detail).at(Place::field("Idempotency-Key")))
 }
 
-fn is_key(key: &[u8]) -> bool {
+pub(crate) fn is_key(key: &[u8]) -> bool {
     (1..=MAX_KEY).contains(&key.len()) && key.iter().all(u8::is_ascii_graphic)
 }
 

@@ -4,6 +4,8 @@ use std::io::{self, Read};
 
 use sha2::{Digest as _, Sha256};
 
+use ironloom_types::ids;
+
 /// Hashes what is read through it.
 pub(super) struct Hashed<R> {
     from: R,
@@ -18,7 +20,7 @@ impl<R> Hashed<R> {
 
     /// The number of bytes that were read, and their digest in hexadecimal digits.
     pub(super) fn finish(self) -> (u64, String) {
-        (self.read, self.hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+        (self.read, ids::Digest(self.hash.finalize().into()).hex())
     }
 }
 

@@ -25,7 +25,7 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use self::error::BackupError;
 pub(crate) use self::read::{Check, Sink, read};
-pub(crate) use self::restore::{Restored, is_cut_off, restore};
+pub(crate) use self::restore::{CutOff, Restored, refuse_cut_off, restore};
 pub(crate) use self::write::Writer;
 use ironloom_types::clock::Timestamp;
 

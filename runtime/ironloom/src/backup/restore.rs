@@ -33,9 +33,19 @@ const BESIDES: u64 = 256 << 20;
 const STEP: usize = 1 << 20;
 
 /// Says if a folder is left of a restore that was cut off.
-pub(crate) fn is_cut_off(data: &Path) -> bool {
+pub(super) fn is_cut_off(data: &Path) -> bool {
     data.join(MARKER).exists()
 }
+
+/// Refuses such a folder: only a restore opens it.
+pub(crate) fn refuse_cut_off(data: &Path) -> Result<(), CutOff> {
+    if is_cut_off(data) { Err(CutOff(data.to_owned())) } else { Ok(()) }
+}
+
+/// Why a folder that is left of a restore isn't opened.
+#[derive(Debug, thiserror::Error)]
+#[error("{0} is left of a restore that was cut off: run `ironloom restore` again, or remove the folder")]
+pub(crate) struct CutOff(PathBuf);
 
 /// A backup that was restored.
 #[derive(Clone, Debug)]

@@ -6,6 +6,7 @@ use std::path::Path;
 use bytes::Bytes;
 use proptest::prelude::*;
 
+use super::restore::is_cut_off;
 use super::*;
 use ironloom_storage::store::{self, EngineKind, Item, Key, KeyRange, Scope};
 use ironloom_types::ids::{Epoch, Generation};
@@ -157,23 +158,14 @@ fn other_formats_are_named() {
     assert!(error.contains("a store of format"), "{error}");
 }
 
-/// The contents of a backup that is taken, in short: their digests were right.
-fn told(bytes: &[u8]) -> Option<(Option<Head>, u64, u64)> {
-    let mut sink = Check::default();
-    read(bytes, &mut sink).ok().map(|()| (sink.head, sink.keys, sink.packages))
-}
-
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
     #[test]
     fn no_changed_byte_and_no_missing_end_is_taken(at in any::<proptest::sample::Index>(), flip in 1u8.., cut in any::<bool>()) {
-        let whole = archive();
-        let mut bytes = whole.clone();
+        let mut bytes = archive();
         let at = at.index(bytes.len());
         if cut { bytes.truncate(at) } else { bytes[at] ^= flip }
-        // Zeros may be copied from other zeros, and those between the parts mean nothing: then it says the same.
-        let taken = told(&bytes);
-        prop_assert!(taken.is_none() || !cut && taken == told(&whole), "byte {} of {}", at, bytes.len());
+        prop_assert!(check(&bytes).is_err(), "byte {} of {}", at, bytes.len());
     }
 }
 

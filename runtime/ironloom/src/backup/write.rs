@@ -22,7 +22,8 @@ pub(crate) struct Writer<W: Write> {
 impl<W: Write> Writer<W> {
     /// Begins with what is known of the whole.
     pub(crate) fn begin(to: W, head: &Head) -> Result<Self, BackupError> {
-        let info = FrameInfo::new().content_checksum(true);
+        // Of the blocks too: a match that is copied from elsewhere may give the same bytes, and is damage all the same.
+        let info = FrameInfo::new().block_checksums(true).content_checksum(true);
         let tar = tar::Builder::new(FrameEncoder::with_frame_info(info, to));
         let mut writer = Self { tar, parts: Vec::new(), keys: Vec::new(), of_store: 0 };
         writer.whole(HEAD, &json(head)?)?;

@@ -39,7 +39,7 @@ impl Backup {
         let written = self.write(global, &part).and_then(|bytes| {
             let check = verify(&part)?;
             fs::rename(&part, &self.file)?;
-            folders::sync(folder_of(&self.file))?;
+            folders::sync(folders::parent(&self.file))?;
             Ok((bytes, check))
         });
         match written {
@@ -84,11 +84,6 @@ fn remove_at_a_signal(part: PathBuf) -> Outcome {
         std::process::exit(failure.status().into());
     })?;
     Ok(())
-}
-
-/// The folder that holds the name of a file.
-fn folder_of(file: &Path) -> &Path {
-    file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// Reads a backup to its end, and fails unless it is whole.

@@ -30,6 +30,7 @@ use crate::api::JSON_TYPE;
 use crate::api::facade::{InstallRequest, Installed, Patterns, SlotInfo, StartFrom};
 use crate::feeds::{Wanted, bindings};
 use ironloom_apps::grants::Grants;
+use ironloom_apps::plan::is_of_no_point;
 use ironloom_types::ids::{InstallationId, SlotName};
 
 /// The installation's id.
@@ -183,7 +184,7 @@ fn install(client: &Client, request: &InstallRequest) -> Outcome {
     let body = serde_json::to_string(request).context("the request can't be written")?;
     let answer = client.post("/v1/installations", &[], JSON_TYPE, body.as_bytes())?;
     let installed: Installed = answer.read()?;
-    for warning in installed.warnings.iter().filter(|warning| !warning.starts_with("no point matches")) {
+    for warning in installed.warnings.iter().filter(|warning| !is_of_no_point(warning)) {
         output::note(&format!("warning: {warning}"));
     }
     output::note(&format!("runs {} {}", installed.installation.app, installed.installation.version));

@@ -15,7 +15,7 @@ use clap::Args;
 
 pub(super) use self::choices::{Choices, Chosen};
 pub(super) use self::given::{Given, limit_kind, pair, slot};
-use self::given::{limit, setting, setting_pair};
+use self::given::{bound, set_limits, setting, setting_pair};
 pub(super) use self::request::{Asked, File, locate, read};
 use super::client::Client;
 use super::failure::{Failure, Outcome};

@@ -128,10 +128,11 @@ impl Listing {
     ) -> Outcome {
         let oldest = self.since.map(|span| ago(global, span)).transpose()?;
         let mut left = self.last.unwrap_or(u64::MAX);
+        let client = Client::new(&global.url);
         let (mut after, mut head) = (None, Head::Shown);
         loop {
             let limit = usize::try_from(left).unwrap_or(PAGE).min(PAGE);
-            let mut page = fetch(global, list, "newest", after, limit)?;
+            let mut page = fetch(&client, list, "newest", after, limit)?;
             let found = page.items.len();
             page.items.retain(|item| oldest.is_none_or(|oldest| (list.time)(item) >= oldest));
             page.items.truncate(usize::try_from(left).unwrap_or(usize::MAX));
@@ -160,9 +161,10 @@ impl Listing {
                 })?
             }
         };
+        let client = Client::new(&global.url);
         let (mut first, mut after) = (Vec::new(), None);
         while first.len() < before {
-            let page = fetch(global, list, "newest", after, (before - first.len()).min(PAGE))?;
+            let page = fetch(&client, list, "newest", after, (before - first.len()).min(PAGE))?;
             first.extend(page.items);
             after = page.next;
             if after.is_none() {
@@ -179,7 +181,7 @@ impl Listing {
             let after = last.0.saturating_sub(1).to_string();
             let mut after = Some(after);
             while after.is_some() {
-                let mut page = match fetch(global, list, "oldest", after, PAGE) {
+                let mut page = match fetch(&client, list, "oldest", after, PAGE) {
                     Ok(page) => page,
                     // It may be starting again: nothing is lost by that.
                     Err(Failure::NotReached { .. } | Failure::Lost { .. }) => break,
@@ -304,9 +306,9 @@ fn all<T: DeserializeOwned + Serialize, const N: usize>(
     list: &List<'_, T, N>,
     mut after: Option<String>,
 ) -> Outcome {
-    let mut head = Head::Shown;
+    let (client, mut head) = (Client::new(&global.url), Head::Shown);
     loop {
-        let page = fetch(global, list, "oldest", after, PAGE)?;
+        let page = fetch(&client, list, "oldest", after, PAGE)?;
         print(global, list, page.items, &mut head)?;
         after = page.next;
         if after.is_none() {
@@ -316,7 +318,7 @@ fn all<T: DeserializeOwned + Serialize, const N: usize>(
 }
 
 fn fetch<T: DeserializeOwned, const N: usize>(
-    global: &Global,
+    client: &Client,
     list: &List<'_, T, N>,
     order: &str,
     after: Option<String>,
@@ -328,7 +330,7 @@ fn fetch<T: DeserializeOwned, const N: usize>(
         ("after", after),
         ("limit", Some(limit.max(1).to_string())),
     ]);
-    Client::new(&global.url).get(list.path, &query)?.read()
+    client.get(list.path, &query)?.read()
 }
 
 /// Prints items; the header only above the first ones.

@@ -15,6 +15,7 @@ use ironloom_apps::manifest::Manifest;
 use ironloom_apps::package;
 use ironloom_apps::roles::check_component;
 use ironloom_sandbox::names;
+use ironloom_storage::folders;
 use ironloom_types::ids::Digest;
 use ironloom_types::limits::MAX_PACKAGE;
 
@@ -157,7 +158,7 @@ pub(super) fn write_whole(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
 
 /// Writes a file beside its place, for its owner alone.
 pub(super) fn written_whole(path: &Path, bytes: &[u8]) -> std::io::Result<tempfile::NamedTempFile> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder = folders::parent(path);
     fs::create_dir_all(folder)?;
     let mut file = tempfile::NamedTempFile::new_in(folder)?;
     file.write_all(bytes)?;

@@ -23,6 +23,7 @@ use self::stop::Stop;
 use self::texts::placed;
 use super::failure::Outcome;
 use super::{Global, output};
+use crate::api::{MAX_KEY, is_key};
 use ironloom_types::limits::STREAM_ONCE;
 
 /// Pushes readings, one JSON object on each line: {"point":"hall/1/temperature","value":21.5}
@@ -43,10 +44,8 @@ pub(super) struct Push {
     retry: Retry,
 }
 
-const MAX_KEY: usize = 64;
-
 fn key(text: &str) -> Result<String, String> {
-    if text.is_empty() || text.len() > MAX_KEY || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+    if !is_key(text.as_bytes()) {
         return Err(format!("must be 1 to {MAX_KEY} visible ASCII characters"));
     }
     Ok(text.to_owned())

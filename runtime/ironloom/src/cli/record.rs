@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{BufWriter, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context as _;
@@ -17,6 +17,7 @@ use crate::api::value::JsonValue;
 use crate::feeds::Header;
 use ironloom_apps::binding::unit_fits;
 use ironloom_apps::pattern::Pattern;
+use ironloom_storage::folders;
 use ironloom_types::clock::Timestamp;
 use ironloom_types::ids::PointPath;
 use ironloom_types::readings::Quality;
@@ -71,11 +72,10 @@ impl Record {
             .read()?;
         let taken = Taken::of(&installation, &package);
         let units = units(&client, &taken)?;
-        let folder =
-            self.output.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let shown = self.output.display();
         // Whole or not at all, under its name.
-        let file = tempfile::NamedTempFile::new_in(folder).with_context(|| format!("can't write {shown}"))?;
+        let file = tempfile::NamedTempFile::new_in(folders::parent(&self.output))
+            .with_context(|| format!("can't write {shown}"))?;
         let mut out = Feed {
             out: BufWriter::new(file),
             time: Timestamp(0),

@@ -19,6 +19,7 @@ use crate::api::host::{Host, Left, NodeOptions, Start};
 use crate::aside::aside;
 use crate::config::{Config, Source, Span};
 use crate::telemetry::{LogFilter, Telemetry};
+use ironloom_apps::plan::is_of_no_point;
 use ironloom_types::clock::Timestamp;
 use ironloom_types::ids::{InstallationId, SlotName};
 
@@ -161,8 +162,7 @@ impl Trial {
         };
         self.watch.bound_as(&installed.installation);
         // No point is there yet, so each input is told to match none.
-        let is_of_points = |warning: &String| warning.starts_with("no point matches");
-        Ok(installed.warnings.into_iter().filter(|warning| !is_of_points(warning)).collect())
+        Ok(installed.warnings.into_iter().filter(|warning| !is_of_no_point(warning)).collect())
     }
 
     /// Feeds it, up to the feed's end and then to `until`, and tells what it does.

@@ -123,7 +123,7 @@ impl Applier {
         }
         match sealed {
             Sealed::Readings { new_points, chunk, receipt, request, forgotten, place, reply } => {
-                let (accepted, through) = (chunk.len() as u64, Sequence(chunk.next_sequence().0 - 1));
+                let (accepted, through) = (chunk.len() as u64, chunk.last_sequence());
                 let answer = Accepted { accepted, through, duplicate: false };
                 // First: a forgotten key may be the one that comes again with this request.
                 let mut changes: Vec<_> = forgotten.into_iter().map(|key| (request_key(key), None)).collect();

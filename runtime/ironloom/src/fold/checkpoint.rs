@@ -115,8 +115,8 @@ pub(crate) fn write(
     let blocks = write_blocks(shared, log, &fold)?;
     failpoint("checkpoint-blocks-synced");
     let changed = shared.overlay.through(through);
-    write_all_keys(shared, Batch::new(shared, epoch, is_paid), &fold, &blocks, &lanes, (&changed, through))?;
-    fold.packages_gone = packages_gone(&changed);
+    let batch = Batch::new(shared, epoch, is_paid);
+    fold.packages_gone = write_all_keys(shared, batch, &fold, &blocks, &lanes, (&changed, through))?;
     // What was left out is in a record that was applied by now.
     fold.witness = fold.position.max(shared.applied());
     failpoint("checkpoint-keys-durable");
@@ -156,7 +156,9 @@ pub(crate) fn write(
     Ok(())
 }
 
-/// Writes the keys of a checkpoint, all but the fold position.
+/// Writes the keys of a checkpoint, all but the fold position and those of the packages that go, which it returns: these
+/// keys stay until the fold position is behind the records that name them. A start after a checkpoint that was cut off
+/// reads those records again.
 fn write_all_keys(
     shared: &Shared,
     mut batch: Batch<'_>,
@@ -164,15 +166,15 @@ fn write_all_keys(
     blocks: &[Entry],
     lanes: &[Arc<Durable>],
     (changed, through): (&Changes, Stretch),
-) -> Result<(), CheckpointError> {
+) -> Result<Vec<Digest>, CheckpointError> {
     // Before the blocks: after a checkpoint that was cut off they hold the tombstones of its blocks, and
     // the first of those has the key of the first one here.
-    let mut ends = Vec::new();
+    let (mut ends, mut packages_gone) = (Vec::new(), Vec::new());
     for (key, value) in changed {
         let gone = if value.is_none() { key.parse() } else { None };
         match gone {
             Some((_, Item::Revision(..))) => ends.push(key),
-            Some((_, Item::Package(_))) => {}
+            Some((_, Item::Package(package))) => packages_gone.push(package),
             _ => batch.add(key.clone(), value.clone())?,
         }
     }
@@ -200,18 +202,8 @@ fn write_all_keys(
     for key in ends {
         batch.add(key.clone(), None)?;
     }
-    batch.flush()
-}
-
-/// Packages that go. Their keys stay until the fold position is behind the records that name them: a start after a
-/// checkpoint that was cut off reads those records again.
-fn packages_gone(changed: &Changes) -> Vec<Digest> {
-    let gone = changed.iter().filter(|(_, value)| value.is_none());
-    gone.filter_map(|(key, _)| match key.parse() {
-        Some((_, Item::Package(package))) => Some(package),
-        _ => None,
-    })
-    .collect()
+    batch.flush()?;
+    Ok(packages_gone)
 }
 
 fn write_blocks(

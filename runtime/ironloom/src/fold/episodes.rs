@@ -215,13 +215,14 @@ impl Shared {
         generation: Generation,
         alarm: &AlarmRecord,
     ) -> bool {
-        let key = Scope::MAIN.key(Item::Alarm(generation, alarm.code.as_str().into(), &alarm.entity));
-        let stored = || decode::<AlarmRecord>(&self.overlay.get(&key).ok()??).ok();
-        let current = match lane {
-            Some(lane) => lane.book().alarms().get(&alarm.key()).map(|current| current.number),
-            None => stored().map(|current| current.number),
+        let stored = || {
+            let key = Scope::MAIN.key(Item::Alarm(generation, alarm.code.as_str().into(), &alarm.entity));
+            decode::<AlarmRecord>(&self.overlay.get(&key).ok()??).ok()
         };
-        current == Some(alarm.number)
+        match lane {
+            Some(lane) => lane.book().alarm_numbered(alarm.number).is_some(),
+            None => stored().is_some_and(|current| current.number == alarm.number),
+        }
     }
 
     /// The alarms of an installation as the store and its changes have them.

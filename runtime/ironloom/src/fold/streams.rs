@@ -43,13 +43,6 @@ struct Known {
     since: Duration,
 }
 
-impl Known {
-    fn is_old(&self, kind: Kind, now: Timestamp, up: Duration) -> bool {
-        let is_old = kind == Kind::Once || self.stream.at.plus(KEPT) <= now;
-        is_old && self.since + KNOWN <= up
-    }
-}
-
 /// The kinds of keys, each with room of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -132,8 +125,8 @@ impl Streams {
         let come =
             come.take_while(move |(at, _)| up >= KNOWN && (kind == Kind::Once || at.plus(KEPT) <= now));
         come.map(|(_, key)| key).filter(move |key| {
-            let is_old = |known: &Known| known.is_old(kind, now, up);
-            Arc::strong_count(key) == OWN_KEYS && self.by_key.get(*key).is_some_and(is_old)
+            let is_known_long = |known: &Known| known.since + KNOWN <= up;
+            Arc::strong_count(key) == OWN_KEYS && self.by_key.get(*key).is_some_and(is_known_long)
         })
     }
 

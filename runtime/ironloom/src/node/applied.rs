@@ -122,7 +122,7 @@ impl Node {
     }
 
     fn set_aside_by(&self, bound: &[Bound], pushed: Pushed, is_over: impl Fn() -> bool) -> Vec<SetAside> {
-        let first = Sequence((pushed.through.0 + 1).saturating_sub(pushed.accepted));
+        let first = pushed.first();
         let has_failed = Cell::new(false);
         let found = bound.iter().enumerate().map(|(place, (lane, _))| {
             let is_over = || is_over() || has_failed.get() || place >= MAX_LOOKED_AT;
@@ -191,13 +191,9 @@ impl Node {
     }
 
     /// The points of these readings, and the last reading of each; `None` once the time is over.
-    fn points_of(
-        &self,
-        Pushed { accepted, through, .. }: Pushed,
-        deadline: Instant,
-    ) -> Answer<Option<HashMap<PointNumber, Sequence>>> {
+    fn points_of(&self, pushed: Pushed, deadline: Instant) -> Answer<Option<HashMap<PointNumber, Sequence>>> {
         let mut last = HashMap::new();
-        let mut from = Sequence((through.0 + 1).saturating_sub(accepted));
+        let (mut from, through) = (pushed.first(), pushed.through);
         while from <= through {
             let chunk = self.shared.journal.chunk_from(from).map_err(|error| problems::internal(&error))?;
             let Some(chunk) = chunk else { break };

@@ -114,11 +114,8 @@ impl Node {
             records.push(new);
             apps.push((*given, app));
         }
-        let generations = records.iter().map(|new| new.installation.generation);
-        self.shared.keep_routes(generations.zip(routes).collect());
-        let installed = self.change(AdminRecord::Installed(records)).await;
-        self.shared.keep_routes(BTreeMap::new());
-        installed?;
+        let routes = records.iter().map(|new| new.installation.generation).zip(routes).collect();
+        self.change_with(AdminRecord::Installed(records), routes).await?;
         let lanes: Vec<_> =
             apps.into_iter().map(|(generation, app)| self.start_new(generation, app)).collect();
         drop(given);

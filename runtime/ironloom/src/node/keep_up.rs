@@ -18,7 +18,6 @@ use super::Node;
 use crate::api::facade::{APPS_BEHIND, Problem, RETRY_SOON, Slowed};
 use crate::config::Span;
 use crate::lanes::Lane;
-use crate::records::installation::Standing;
 use crate::telemetry::Sparing;
 use ironloom_types::ids::{Generation, InstallationId};
 use ironloom_types::readings::{Columns, NewPoint};
@@ -150,14 +149,7 @@ pub(super) async fn watch(node: Weak<Node>) {
 /// Says if a lane takes no readings for a reason that no slower source helps: people stopped it, or it failed. One that
 /// waits for room in the store or for a timer's next attempt is as far behind as it is.
 fn holds_nobody_up(lane: &Lane) -> bool {
-    let stopped = {
-        let book = lane.book();
-        book.is_closed() || book.meta().quarantine.is_some()
-    };
-    stopped
-        || lane.installation().standing == Standing::Paused
-        || !lane.has_app()
-        || lane.pace.lock().readings_wait(Instant::now())
+    lane.is_stopped() || !lane.has_app() || lane.pace.lock().readings_wait(Instant::now())
 }
 
 fn look(node: &Node, lane: &Lane, at: Duration) -> Look {

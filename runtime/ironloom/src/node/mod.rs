@@ -38,7 +38,7 @@ mod units;
 mod unused;
 mod views;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -54,6 +54,7 @@ use crate::api::facade::{Answer, Problem, RETRY_SOON};
 use crate::config::{Config, Source};
 use crate::connectors::Connectors;
 use crate::fold::Shared;
+use crate::fold::routes::PreparedRoutes;
 use crate::fold::run::Threads;
 use crate::fold::submission::{AdminSubmission, LookSubmission, Refusal, Submission};
 use crate::lanes::run::Runner;
@@ -154,6 +155,18 @@ struct Shown {
 }
 
 impl Node {
+    /// As [`Self::change`], with the routes of the installations that it begins: none is left, whatever comes of it.
+    async fn change_with(
+        &self,
+        record: AdminRecord,
+        routes: BTreeMap<Generation, PreparedRoutes>,
+    ) -> Answer<()> {
+        self.shared.keep_routes(routes);
+        let written = self.change(record).await;
+        self.shared.keep_routes(BTreeMap::new());
+        written
+    }
+
     /// Writes a change by an admin and waits until it is durable and applied.
     async fn change(&self, record: AdminRecord) -> Answer<()> {
         let told = told(&record);

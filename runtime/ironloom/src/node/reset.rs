@@ -100,10 +100,8 @@ impl Node {
         let new = self.next_life(&lane, newest, generation, (from, cursor));
         let context = self.admin.contexts.of(&newest.manifest, &new.revision, &new.revision.limits);
         let reset = admin::Reset { generation: lane.generation, at: host_time(), new };
-        self.shared.keep_routes(BTreeMap::from([(generation, routes)]));
-        let written = self.change(AdminRecord::Reset(Box::new(reset))).await;
-        self.shared.keep_routes(BTreeMap::new());
-        written?;
+        let routes = BTreeMap::from([(generation, routes)]);
+        self.change_with(AdminRecord::Reset(Box::new(reset)), routes).await?;
         let new = self.start_new(generation, App { code, context });
         drop(given);
         drop(turn);

@@ -300,10 +300,8 @@ impl Node {
         ends.count(&mut meta);
         let revised = revised(installation, revision, meta, ends, migrated);
         let Rewired { routes, matches, newly, no_longer } = rewired.unwrap_or_default();
-        self.shared.keep_routes(routes.into_iter().map(|routes| (lane.generation, routes)).collect());
-        let written = self.change(AdminRecord::Revised(Box::new(revised))).await;
-        self.shared.keep_routes(BTreeMap::new());
-        written?;
+        let routes = routes.into_iter().map(|routes| (lane.generation, routes)).collect();
+        self.change_with(AdminRecord::Revised(Box::new(revised)), routes).await?;
         for term in lane.without_app() {
             // Others are loaded aside.
             if term.revision.package == known.record.digest

@@ -17,6 +17,7 @@ use crate::api::capsule::{Capsule, Rerun};
 use crate::api::facade::{Facade, Later};
 use crate::api::host::{Host, Left, NodeOptions, STORAGE_FAILED, Soon, StartError};
 use crate::aside::aside;
+use crate::backup::refuse_cut_off;
 use crate::config::Config;
 use crate::connectors::{Connectors, Sink};
 use crate::fold::open::{self, Disks, OpenConfig, OpenError, Opened};
@@ -134,12 +135,7 @@ impl Folders {
             );
         }
         let lock = DataLock::acquire(data).map_err(start_error)?;
-        if crate::backup::is_cut_off(data) {
-            return Err(StartError::Refused(format!(
-                "the data folder {} is left of a restore that was cut off: run `ironloom restore` again, or remove the folder",
-                data.display()
-            )));
-        }
+        refuse_cut_off(data).map_err(start_error)?;
         // The running binary, even if another version has replaced its file: the engine that compiles is then the
         // engine that loads the code.
         let worker = PathBuf::from("/proc/self/exe");

@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 pub(crate) use self::check::{Looked, Report, check};
 pub(crate) use self::copy::copy;
-use crate::backup::{BackupError, is_cut_off};
+use crate::backup::{BackupError, CutOff, refuse_cut_off};
 use crate::fold::FoldPosition;
 use crate::fold::moment::MomentError;
 use crate::fold::stored::decode;
@@ -28,8 +28,8 @@ const ENGINE_CACHE: u64 = 64 << 20;
 pub(crate) enum OfflineError {
     #[error("{0} isn't a data folder: it has no store")]
     NoData(PathBuf),
-    #[error("{0} is left of a restore that was cut off: run `ironloom restore` again, or remove the folder")]
-    CutOff(PathBuf),
+    #[error(transparent)]
+    CutOff(#[from] CutOff),
     #[error(transparent)]
     Lock(#[from] LockError),
     #[error(transparent)]
@@ -59,9 +59,7 @@ impl Offline {
         let folder = data.join("store");
         let engine = engine_in(&folder).ok_or_else(|| OfflineError::NoData(data.to_owned()))?;
         let lock = DataLock::acquire(data)?;
-        if is_cut_off(data) {
-            return Err(OfflineError::CutOff(data.to_owned()));
-        }
+        refuse_cut_off(data)?;
         let store = store::open(engine, &folder, ENGINE_CACHE)?;
         Ok(Self { data: data.to_owned(), engine, store, _lock: lock })
     }

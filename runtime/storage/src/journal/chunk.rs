@@ -93,6 +93,11 @@ impl Chunk {
         Sequence(self.first_sequence.0 + self.len() as u64)
     }
 
+    /// The last row's sequence; the one before the first row's where there are none.
+    pub fn last_sequence(&self) -> Sequence {
+        Sequence(self.next_sequence().0 - 1)
+    }
+
     /// The sequence of a row.
     pub fn sequence(&self, row: usize) -> Sequence {
         Sequence(self.first_sequence.0 + row as u64)

@@ -23,7 +23,7 @@ impl Selection {
     /// The first `most` readings of a chunk, which isn't empty, that pass.
     pub fn of(chunk: &Chunk, filter: &Filter, most: usize) -> Self {
         let rows = filter.rows(chunk, most);
-        let last = Sequence(chunk.next_sequence().0 - 1);
+        let last = chunk.last_sequence();
         let through =
             if rows.len() < most { last } else { rows.last().map_or(last, |row| chunk.sequence(*row)) };
         let mut columns = Columns::default();

@@ -5,12 +5,11 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::request::{self, Asked, File};
-use super::{pair, setting_pair, slot};
-use crate::api::facade::{PackageInfo, Patterns};
+use super::{bound, pair, set_limits, setting_pair, slot};
+use crate::api::facade::PackageInfo;
 use crate::cli::failure::Failure;
 use crate::feeds::{Header, Wanted};
 use ironloom_apps::allowance::LimitKind;
-use ironloom_apps::pattern::Pattern;
 use ironloom_types::ids::SlotName;
 
 /// Choices of an install. Flags go before the file, the file before what a feed says.
@@ -63,20 +62,11 @@ impl Choices {
     }
 
     fn apply(&self, wanted: &mut Wanted, package: &PackageInfo) -> Result<(), Failure> {
-        let mut bound: std::collections::BTreeMap<SlotName, Vec<String>> = std::collections::BTreeMap::new();
-        for (name, pattern) in &self.bind {
-            Pattern::new(pattern).map_err(|error| Failure::Misuse(format!("--bind {name}: {error}")))?;
-            bound.entry(slot("--bind", name)?).or_default().push(pattern.clone());
-        }
-        wanted.bindings.extend(bound.into_iter().map(|(name, all)| (name, Patterns::Many(all))));
+        wanted.bindings.extend(bound(&self.bind)?);
         for (name, value) in &self.set {
             wanted.settings.insert(slot("--set", name)?, super::setting(package, name, value));
         }
-        for (name, value) in &self.limit {
-            let (kind, value) = super::limit(name, value)?;
-            wanted.limits.set(kind, value);
-        }
-        Ok(())
+        set_limits(&self.limit, &mut wanted.limits)
     }
 }
 

@@ -10,7 +10,7 @@ use super::misuse;
 use super::request::Asked;
 use crate::api::facade::{PackageInfo, Patterns};
 use crate::cli::failure::Failure;
-use ironloom_apps::allowance::LimitKind;
+use ironloom_apps::allowance::{LimitKind, PartialLimits};
 use ironloom_apps::grants::OutputGrant;
 use ironloom_apps::pattern::Pattern;
 use ironloom_apps::toml_section::Places;
@@ -58,16 +58,8 @@ impl Given {
         if let Some(timezone) = &self.timezone {
             asked.timezone = Some(timezone.clone());
         }
-        let mut bindings: BTreeMap<SlotName, Vec<String>> = BTreeMap::new();
-        for (name, pattern) in &self.bind {
-            Pattern::new(pattern).map_err(|error| misuse(format!("--bind {name}: {error}")))?;
-            bindings.entry(slot("--bind", name)?).or_default().push(pattern.clone());
-        }
-        asked.bindings.extend(bindings.into_iter().map(|(name, all)| (name, Patterns::Many(all))));
-        for (name, value) in &self.limit {
-            let (kind, value) = limit(name, value)?;
-            asked.limits.set(kind, value);
-        }
+        asked.bindings.extend(bound(&self.bind)?);
+        set_limits(&self.limit, &mut asked.limits)?;
         for (name, allow) in &self.grant {
             let allow = allow.parse().map_err(|error| misuse(format!("--grant {name}: {error}")))?;
             match asked.grants.outputs.entry(slot("--grant", name)?) {
@@ -116,6 +108,27 @@ impl Given {
 /// A name of the manifest.
 pub(in crate::cli) fn slot(flag: &str, name: &str) -> Result<SlotName, Failure> {
     SlotName::new(name).map_err(|error| misuse(format!("{flag}: {error}")))
+}
+
+/// All patterns of each name that `--bind` gives.
+pub(super) fn bound(
+    pairs: &[(String, String)],
+) -> Result<impl Iterator<Item = (SlotName, Patterns)>, Failure> {
+    let mut bound: BTreeMap<SlotName, Vec<String>> = BTreeMap::new();
+    for (name, pattern) in pairs {
+        Pattern::new(pattern).map_err(|error| misuse(format!("--bind {name}: {error}")))?;
+        bound.entry(slot("--bind", name)?).or_default().push(pattern.clone());
+    }
+    Ok(bound.into_iter().map(|(name, all)| (name, Patterns::Many(all))))
+}
+
+/// Puts what `--limit` says on top.
+pub(super) fn set_limits(pairs: &[(String, String)], limits: &mut PartialLimits) -> Result<(), Failure> {
+    for (name, value) in pairs {
+        let (kind, value) = limit(name, value)?;
+        limits.set(kind, value);
+    }
+    Ok(())
 }
 
 /// A limit by its name, with its value.

@@ -7,7 +7,7 @@ use std::path::Path;
 use rustix::fs::{Access, access};
 
 use super::Serve;
-use crate::backup::is_cut_off;
+use crate::backup::refuse_cut_off;
 use crate::cli::failure::{Failure, Outcome};
 use crate::cli::output;
 use crate::config::Config;
@@ -101,9 +101,7 @@ fn check_data(data: &Path, config: Option<&Config>, found: &mut Findings) -> Opt
     let has_log = has_segments(&data.join("log"));
     match (engine, &holder) {
         (_, Some(holder)) => found.sound.push(format!("{folder} is in use by {holder}")),
-        (_, None) if is_cut_off(data) => found.problems.push(format!(
-            "{folder}: left of a restore that was cut off; run `ironloom restore` again, or remove the folder"
-        )),
+        (_, None) if let Err(cut_off) = refuse_cut_off(data) => found.problems.push(cut_off.to_string()),
         (Some(_), None) if !has_log => found.problems.push(format!(
             "{folder}: its store is there and its log is gone; restore the folder from a backup"
         )),

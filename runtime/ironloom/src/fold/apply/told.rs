@@ -34,10 +34,8 @@ impl Applier {
                 events.tell(of_alarm(&head.installation, head.generation, alarm, change));
             });
         }
+        self.tell_more(&head.installation, told.len().saturating_sub(ALARMS));
         let installation = || head.installation.clone();
-        if let Some(changes) = told.len().checked_sub(ALARMS + 1) {
-            events.tell(What::Alarms { installation: installation(), changes: changes + 1 });
-        }
         if !head.dead_letters.is_empty() {
             let count = head.dead_letters.len() as u64;
             events.tell_sparingly(What::DeadLetters { installation: installation(), count });
@@ -151,8 +149,14 @@ impl Applier {
         for alarm in &told.first {
             events.tell(of_alarm(&lane.id, lane.generation, alarm, change));
         }
-        if told.more > 0 {
-            events.tell(What::Alarms { installation: lane.id.clone(), changes: told.more });
+        self.tell_more(&lane.id, told.more);
+    }
+
+    /// Tells how many alarms more than those that were told one by one.
+    fn tell_more(&self, installation: &InstallationId, changes: usize) {
+        if changes > 0 {
+            let installation = installation.clone();
+            self.shared.metrics.events.tell(What::Alarms { installation, changes });
         }
     }
 }

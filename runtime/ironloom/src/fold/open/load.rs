@@ -166,8 +166,9 @@ impl Loader<'_> {
         Ok(timers)
     }
 
-    /// The revisions of each generation. Those of earlier ones may be left of an installation that was removed.
-    fn revisions(&self, shared: &Shared) -> Result<ByGeneration<Sequence, Revision>, OpenError> {
+    /// The revisions of each generation with their keys. Those of earlier ones may be left of an installation that was
+    /// removed.
+    fn revisions(&self, shared: &Shared) -> Result<ByGeneration<Sequence, (Key, Revision)>, OpenError> {
         let mut revisions: ByGeneration<Sequence, (Key, Revision)> = ByGeneration::new();
         self.each_decoded(KeyKind::Revision, |key, revision: Revision| {
             let of_generation = revisions.entry(revision.generation).or_default();
@@ -177,10 +178,7 @@ impl Loader<'_> {
             }
             Ok(())
         })?;
-        let without_keys = |of: BTreeMap<Sequence, (Key, Revision)>| {
-            of.into_iter().map(|(from, (_, revision))| (from, revision)).collect()
-        };
-        Ok(revisions.into_iter().map(|(generation, of)| (generation, without_keys(of))).collect())
+        Ok(revisions)
     }
 
     /// The alarms of those that live.
@@ -235,7 +233,7 @@ impl Loader<'_> {
                 // Written by a checkpoint that did not end: the log will install it again.
                 return Ok(());
             }
-            let with_manifest = |mut revision: Revision| {
+            let with_manifest = |(_, mut revision): (Key, Revision)| {
                 let known = shared.packages.read().get(&revision.package).cloned()?;
                 known.share(&mut revision);
                 Some((revision, Arc::clone(&known.manifest)))

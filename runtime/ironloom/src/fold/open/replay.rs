@@ -12,7 +12,7 @@ use crate::records::{admin, commit, readings};
 use ironloom_storage::journal::Chunk;
 use ironloom_storage::log::{Record, RecordKind, Recovered};
 use ironloom_types::clock::Timestamp;
-use ironloom_types::ids::{Generation, Position, Sequence};
+use ironloom_types::ids::{Generation, Position};
 
 /// The records that the log held.
 #[derive(Default)]
@@ -40,7 +40,7 @@ pub(super) fn replay(
         replayed.time = Some(time);
         if let Sealed::Readings { request: Some(Idempotency { key, request }), chunk, .. } = &sealed {
             let accepted = chunk.len() as u64;
-            let through = Sequence(chunk.next_sequence().0 - 1);
+            let through = chunk.last_sequence();
             requests.insert(*key, Remembered { request: *request, time, accepted, through });
         }
         applier.apply(Some(record.at), time, sealed);

@@ -32,19 +32,19 @@ impl Runner {
     }
 
     pub(super) async fn invoke(&self, lane: &Arc<Lane>, term: &Arc<Term>, app: &App, work: &Work) -> Report {
-        let (ordinal, before, state_bytes, gaps) = {
+        let firing = match work {
+            Work::Timer { name, repeating: None, .. } => Some(name.clone()),
+            _ => None,
+        };
+        let (ordinal, before, state_bytes, gaps, asked) = {
             let book = lane.book();
             let meta = book.meta();
             // Of inputs that another version of the app has, this one hears nothing.
             let known = |gap: &&Gap| term.manifest.input(gap.slot.as_str()).is_some();
             let gaps = meta.gaps.iter().filter(known).cloned().collect();
-            (meta.ordinal.next(), meta.time, meta.state_bytes, gaps)
+            let asked = firing.as_ref().and_then(|name| Some(book.timers().get(name)?.asked));
+            (meta.ordinal.next(), meta.time, meta.state_bytes, gaps, asked)
         };
-        let firing = match work {
-            Work::Timer { name, repeating: None, .. } => Some(name.clone()),
-            _ => None,
-        };
-        let asked = firing.as_ref().and_then(|name| Some(lane.book().timers().get(name)?.asked));
         let context = Arc::new(self.context(lane, term, firing));
         let env = Env {
             id: format!("{}-{}", lane.generation, ordinal),

@@ -195,9 +195,9 @@ impl Runner {
                 if bytes > MOST_BYTES {
                     return Err(ReplayError::TooMuch);
                 }
-                invocations.push(again.clone());
                 // The next one's timer may be one that this one sets. Whether they do the same again, a run of the capsule says.
-                self.once_more(&mut rerun, again).await?;
+                self.once_more(&mut rerun, &again).await?;
+                invocations.push(again);
             }
         }
         if invocations.is_empty() {
@@ -217,9 +217,8 @@ impl Runner {
         let mut rerun = Rerun::new(lane, generation, replica)?;
         let mut all = Vec::with_capacity(invocations.len());
         for again in invocations {
-            let record = again.record.clone();
-            let came = self.once_more(&mut rerun, again).await?;
-            all.push((record, came));
+            let came = self.once_more(&mut rerun, &again).await?;
+            all.push((again.record, came));
         }
         Ok(all)
     }
@@ -232,7 +231,7 @@ impl Runner {
                 after = record.ordinal;
                 let compare = record.ordinal >= from;
                 let again = self.again(rerun, record, is_last).await?;
-                match self.once_more(rerun, again).await? {
+                match self.once_more(rerun, &again).await? {
                     Came::Differs(difference) if compare => {
                         rerun.replayed.difference = Some(*difference);
                         return Ok(());
@@ -267,7 +266,7 @@ impl Runner {
     }
 
     /// Runs one of them again.
-    async fn once_more(&self, rerun: &mut Rerun, again: Again) -> Result<Came, ReplayError> {
+    async fn once_more(&self, rerun: &mut Rerun, again: &Again) -> Result<Came, ReplayError> {
         let (time, ordinal) = (again.record.time, again.record.ordinal);
         rerun.replayed.through = ordinal;
         let is_skip = again.never_reached_the_app();
@@ -281,14 +280,14 @@ impl Runner {
             given_up.iter().for_each(|name| changed.end_timer(name));
             return Ok(Came::NotRun);
         }
-        let (ended, found) = self.call_again(rerun, &again).await?;
-        let record = again.record;
+        let (ended, found) = self.call_again(rerun, again).await?;
+        let record = &again.record;
         rerun.replayed.invocations += 1;
         rerun.replayed.readings += u64::from(record.readings);
         let is_same = ended.outcome == record.outcome && found == record.digest;
         let mut changed = rerun.replica.write();
         if ended.outcome == OutcomeKind::Ok {
-            changed.take(&ended.effects, replay::fired(&record, &rerun.term.manifest), time);
+            changed.take(&ended.effects, replay::fired(record, &rerun.term.manifest), time);
         }
         changed.come_to(time);
         given_up.iter().for_each(|name| changed.end_timer(name));
@@ -296,10 +295,13 @@ impl Runner {
             return Err(ReplayError::TooLarge { ordinal });
         }
         drop(changed);
-        let numbers = replay::numbers(&ended.effects);
+        if is_same {
+            return Ok(Came::Same);
+        }
+        let effects = replay::numbers(&ended.effects);
         let (outcome, message) = (ended.outcome, ended.message);
-        let difference = Difference { recorded: record, outcome, message, digest: found, effects: numbers };
-        Ok(if is_same { Came::Same } else { Came::Differs(Box::new(difference)) })
+        let difference = Difference { recorded: record.clone(), outcome, message, digest: found, effects };
+        Ok(Came::Differs(Box::new(difference)))
     }
 
     /// Finds what an invocation was called with: its readings in the journal, or the time of its timer.

@@ -149,7 +149,7 @@ impl Node {
             self.shared.journal.find(&filter).map_err(|error| problems::internal(&error))?
         {
             counted.readings += filter.rows(&chunk, usize::MAX).len() as u64;
-            filter.after = Sequence(chunk.next_sequence().0 - 1);
+            filter.after = chunk.last_sequence();
             if started.elapsed() > COUNTING {
                 counted.at_least = true;
                 break;

@@ -94,11 +94,13 @@ impl View<'_> {
         let (before, now) = (self.context.active(&key), alarm_cost(&key.1, &message));
         self.check_room(before, now)?;
         let message: Box<str> = message.into();
-        let act = AlarmAct::Raise { message, since: since.map(Timestamp) };
         match self.context.last.get(&key) {
             // Raised in this invocation, or given other words: only the words change.
-            Some(&last) if before.is_some() => self.reword(last, act)?,
-            _ => self.change(AlarmChange { key, act })?,
+            Some(&last) if before.is_some() => self.reword(last, message)?,
+            _ => {
+                let act = AlarmAct::Raise { message, since: since.map(Timestamp) };
+                self.change(AlarmChange { key, act })?;
+            }
         }
         let room = &mut self.context.room;
         room.count += usize::from(before.is_none());
@@ -107,11 +109,8 @@ impl View<'_> {
     }
 
     /// Gives an alarm that this invocation has raised other words.
-    fn reword(&mut self, place: usize, new: AlarmAct) -> Result<(), Error> {
-        let change = &mut self.context.changes[place];
-        if let (AlarmAct::Raise { message, .. }, AlarmAct::Raise { message: new, .. }) =
-            (&mut change.act, new)
-        {
+    fn reword(&mut self, place: usize, new: Box<str>) -> Result<(), Error> {
+        if let AlarmAct::Raise { message, .. } = &mut self.context.changes[place].act {
             self.quota.effect(new.len(), message.len()).map_err(Error::Other)?;
             *message = new;
         }
