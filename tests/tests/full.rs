@@ -9,7 +9,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use ironloom_tests::apps::install;
+use ironloom_tests::apps::{install, number, wait_for_installation};
 use ironloom_tests::{Client, Setup, guests, wait_until};
 use rand::{RngExt as _, SeedableRng as _};
 use serde_json::{Value, json};
@@ -192,6 +192,70 @@ fn a_damaged_block_is_a_note_and_all_else_goes_on() -> Result<()> {
     fs::File::options().write(true).open(&file)?.write_all_at(&whole[..1], 0)?;
     assert_eq!(client.journal(0, "")?.len(), 3);
     assert_eq!(said()?, [] as [String; 0]);
+    Ok(())
+}
+
+#[test]
+fn an_app_goes_on_behind_a_damaged_block_and_waits_for_a_file_that_is_missing() -> Result<()> {
+    let setup = Setup::new()?;
+    let package = guests::package("one-state")?;
+    {
+        let server = setup.start()?;
+        let client = server.client();
+        for app in ["live", "late"] {
+            install(client, app, &package, json!({"value": ["a/{n}"]}), json!({}))?;
+        }
+        client.push_one("a/0", 0)?;
+        client.push_one("a/0", 0)?;
+        for app in ["live", "late"] {
+            wait_for_installation(client, app, "two", |now| number(now, "counters.readings") == 2)?;
+        }
+        client.post("/v1/installations/late/pause", &json!({}))?.json()?;
+        client.push_one("a/1", 1)?;
+        ensure!(server.stop()?.success());
+    }
+    for n in 2..4 {
+        let server = setup.start()?;
+        server.client().push_one(&format!("a/{n}"), n)?;
+        wait_for_installation(server.client(), "live", "all", |now| {
+            number(now, "counters.readings") == n + 2
+        })?;
+        ensure!(server.stop()?.success());
+    }
+    // The first block has three readings, of which one waits.
+    let file = setup.data().join("journal/0000000001.blocks");
+    let mut bytes = fs::read(&file)?;
+    *bytes.first_mut().context("an empty file")? ^= 1;
+    fs::write(&file, &bytes)?;
+    let server = setup.start()?;
+    let client = server.client();
+    // Whoever begins with all that there is gets what can be read.
+    install(client, "new", &package, json!({"value": ["a/{n}"]}), json!({"from": "beginning"}))?;
+    client.post("/v1/installations/late/resume", &json!({}))?.json()?;
+    for (app, taken) in [("new", 2), ("late", 4)] {
+        let now =
+            wait_for_installation(client, app, "the rest", |now| number(now, "counters.readings") == taken)?;
+        assert_eq!(now["last_error"], Value::Null, "{app}");
+    }
+    assert_eq!(ironloom_tests::model::state_of(client, "late")?.keys().collect::<Vec<_>>(), ["0", "2", "3"]);
+    assert_eq!(ironloom_tests::model::state_of(client, "new")?.keys().collect::<Vec<_>>(), ["2", "3"]);
+    ensure!(setup.said().contains("goes on behind a damaged block"), "{}", setup.said());
+    ensure!(server.stop()?.success());
+
+    // A file that isn't there may come back.
+    let server = setup.start()?;
+    let client = server.client();
+    let away = setup.folder().join("away.blocks");
+    fs::rename(&file, &away)?;
+    install(client, "again", &package, json!({"value": ["a/{n}"]}), json!({"from": "beginning"}))?;
+    let waits = wait_for_installation(client, "again", "it to say why it waits", |now| {
+        now["last_error"]["kind"] == "journal"
+    })?;
+    let said = waits["last_error"]["message"].as_str().unwrap_or_default();
+    ensure!(said.contains("0000000001.blocks") && said.contains("put the file back"), "{waits}");
+    assert_eq!(number(&waits, "counters.readings"), 0);
+    fs::rename(&away, &file)?;
+    wait_for_installation(client, "again", "what came back", |now| number(now, "counters.readings") == 2)?;
     Ok(())
 }
 

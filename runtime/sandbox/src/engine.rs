@@ -29,11 +29,15 @@ const STACK_KEEP_RESIDENT: usize = 64 << 10;
 /// a batch of some hundred readings takes. A page fault for each page costs several times as much as clearing it.
 const MEMORY_KEEP_RESIDENT: usize = 384 << 10;
 
-/// How many memories the pool has for so many places: two for each, and as many as a component may have. Each
-/// takes 4 GiB of addresses, of which some processors and kernels have only 512 GiB. An invocation waits until
-/// there are as many as its component declares.
-pub(crate) fn memories(places: u32) -> u32 {
-    2 * places + MAX_MEMORIES - 1
+/// The memories that each place has. Each takes 4 GiB of addresses, of which some processors and kernels have only
+/// 512 GiB.
+const MEMORIES_OF_A_PLACE: u32 = 2;
+/// The memories beside them, enough for two components with as many as one may have.
+pub(crate) const MORE_MEMORIES: u32 = 2 * (MAX_MEMORIES - MEMORIES_OF_A_PLACE);
+
+/// The memories that an invocation needs beside those of its place. It waits until there are as many.
+pub(crate) fn more_memories(declared: u32) -> u32 {
+    declared.saturating_sub(MEMORIES_OF_A_PLACE)
 }
 
 /// The source of the memories of invocations.
@@ -61,7 +65,7 @@ pub(crate) fn engine(places: u32, allocator: Allocator) -> wasmtime::Result<Engi
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(places)
         .total_core_instances(places * MAX_CORE_INSTANCES)
-        .total_memories(memories(places))
+        .total_memories(MEMORIES_OF_A_PLACE * places + MORE_MEMORIES)
         .total_tables(places * MAX_TABLES)
         .total_stacks(places)
         .total_gc_heaps(0)

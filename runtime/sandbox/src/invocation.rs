@@ -14,6 +14,7 @@ use super::app_log::{LogLine, beginning};
 use super::bindings::readings::exports::ironloom::feeds::readings::Refused as Refusal;
 use super::bindings::types::{Batch, Failure};
 use super::budget::{Meter, Overrun, Quota};
+use super::engine::more_memories;
 use super::env::Env;
 use super::failure::{BadAnswer, Outcome};
 use super::fault::HostFault;
@@ -50,9 +51,10 @@ pub struct Report {
     pub outcome: Outcome,
     /// Its effects; none unless the outcome is ok.
     pub effects: Effects,
-    /// The part of the budget that was used: CPU time, and for each host call at least its price. And the CPU time in
-    /// which its code was loaded again.
+    /// The part of the budget that was used: CPU time, and for each host call at least its price.
     pub cpu: Duration,
+    /// The CPU time in which its code was loaded again. It tells nothing of the app: others may have needed the memory.
+    pub loading: Duration,
     /// Time on the wall, without the wait for a place in the pool and for turns.
     pub wall: Duration,
     /// Bytes of all memories and tables.
@@ -115,12 +117,12 @@ impl Sandbox {
             Ok(linked) => linked,
             Err(error) => {
                 let report = Report::without_call(Outcome::HostFault(error.to_string()));
-                return (None, Report { cpu: loading, ..report });
+                return (None, Report { loading, ..report });
             }
         };
         let called = async |store: &mut Store<Host>| call(&linked, store).await;
         let (answer, mut report) = run(self, app.memories(), env, called).await;
-        report.cpu += loading;
+        report.loading = loading;
         (answer, report)
     }
 }
@@ -139,6 +141,7 @@ impl Report {
             outcome,
             effects: Effects::default(),
             cpu: Duration::ZERO,
+            loading: Duration::ZERO,
             wall: Duration::ZERO,
             peak_memory: 0,
             log: Vec::new(),
@@ -232,9 +235,9 @@ pub(super) async fn run<T>(
     env: Env,
     call: impl AsyncFnOnce(&mut Store<Host>) -> wasmtime::Result<T>,
 ) -> (Option<T>, Report) {
-    // Never closed, so that these only wait.
+    // Never closed, so that these only wait. The place comes last: nobody has one and waits for memories.
+    let _memories = sandbox.more_memories.acquire_many(more_memories(memories)).await;
     let _place = sandbox.places.acquire().await;
-    let _memories = sandbox.memories.acquire_many(memories).await;
     let start = Instant::now();
     let limits = env.context.limits.clone();
     let meter = Arc::new(Meter::new(&limits, env.interrupt.clone()));
@@ -268,7 +271,16 @@ pub(super) async fn run<T>(
     let peak_memory = host.as_ref().map_or(0, |host| host.memory.used());
     let effects = host.filter(|_| value.is_some()).map(Host::into_effects).unwrap_or_default();
     let wall = start.elapsed().saturating_sub(meter.waited());
-    let report = Report { outcome, effects, cpu: meter.cpu(), wall, peak_memory, log, log_dropped };
+    let report = Report {
+        outcome,
+        effects,
+        cpu: meter.cpu(),
+        loading: Duration::ZERO,
+        wall,
+        peak_memory,
+        log,
+        log_dropped,
+    };
     (value, report)
 }
 

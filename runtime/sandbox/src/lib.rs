@@ -147,8 +147,8 @@ pub struct Sandbox {
     cache: Arc<compiled::Cache>,
     places: Semaphore,
     turns: Arc<Turns>,
-    /// The pool's memories, of which an invocation takes as many as its component declares.
-    memories: Semaphore,
+    /// The pool's memories for components with more than a place has. Nobody else waits for one.
+    more_memories: Semaphore,
     /// One compilation at a time: they are long, and want much memory.
     compiling: Semaphore,
     /// Loads of code at the same time: each takes a processor.
@@ -175,7 +175,7 @@ impl Sandbox {
             cache: Arc::new(cache),
             places: Semaphore::new(config.places as usize),
             turns: Turns::new(config.turns),
-            memories: Semaphore::new(engine::memories(config.places) as usize),
+            more_memories: Semaphore::new(engine::MORE_MEMORIES as usize),
             compiling: Semaphore::new(1),
             loading: Semaphore::new(LOADS_AT_ONCE),
             loads: Mutex::default(),

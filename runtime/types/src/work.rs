@@ -35,7 +35,8 @@ pub struct Counters {
     pub held_back: u64,
 }
 
-/// Readings that an app will never see: they were past the journal's retention before it got to them.
+/// Readings that an app will never see: they were past the journal's retention before it got to them, or the disk has
+/// damaged them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Gap {
     /// The input that they were for.
@@ -44,6 +45,7 @@ pub struct Gap {
     pub first: Timestamp,
     /// When the last of them was recorded.
     pub last: Timestamp,
+    /// 0 where nobody can say how many.
     pub count: u64,
 }
 

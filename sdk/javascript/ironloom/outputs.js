@@ -1,7 +1,7 @@
 // Derived readings. The manifest has [outputs.NAME], and the world includes ironloom:platform/outputs.
 
 import { publish } from 'ironloom:outputs/outputs@0.1.0';
-import { host, fromTime } from './index.js';
+import { host, fromTime, Mistake } from './index.js';
 
 /** Derived readings that are sent together, by `publish`. */
 export class Outputs {
@@ -18,6 +18,8 @@ export class Outputs {
   }
 
   #push(output, entity, at, value) {
+    // The table of entities has one on each line.
+    if (entity.includes('\n')) throw new Mistake(`the entity ${JSON.stringify(entity)} contains a line feed`);
     if (!this.#readings.has(output)) this.#readings.set(output, []);
     this.#readings.get(output).push([entity, at, value]);
   }

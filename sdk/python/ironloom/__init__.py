@@ -176,6 +176,9 @@ class Outputs:
 
     def push(self, output, entity, at, value):
         """Adds a derived reading: of an entity, at a time in nanoseconds since 1970."""
+        if "\n" in entity:
+            # The table of entities has one on each line.
+            raise Mistake(f"the entity {entity!r} contains a line feed")
         self._readings.setdefault(output, []).append((entity, at, value))
 
     def publish(self):

@@ -15,7 +15,8 @@
 use crate::host;
 use crate::time::Timestamp;
 
-/// A stretch of readings that the app will never see, since they were deleted before it came to them.
+/// A stretch of readings that the app will never see, since they were deleted before it came to them, or since the disk has
+/// damaged them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Gap {
     /// The input, by its name in the manifest.
@@ -24,7 +25,7 @@ pub struct Gap {
     pub first: Timestamp,
     /// When the last of them was.
     pub last: Timestamp,
-    /// The number of missing readings.
+    /// The number of missing readings; 0 where nobody can say how many, if any.
     pub count: u64,
 }
 

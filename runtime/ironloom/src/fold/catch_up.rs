@@ -2,7 +2,7 @@
 //! memory.
 
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use hashbrown::HashMap;
@@ -12,8 +12,12 @@ use super::durable::Durable;
 use super::journal::JournalError;
 use super::queue::{RowNote, Slice};
 use ironloom_types::clock::Timestamp;
-use ironloom_types::ids::{InstallationId, Sequence, SlotName};
+use ironloom_types::ids::{InstallationId, PointNumber, Sequence, SlotName};
 use ironloom_types::limits::MAX_HOPS;
+use ironloom_types::work::Gap;
+
+/// Points whose matches are looked at without giving way to the fold.
+const POINTS_AT_ONCE: usize = 10_000;
 
 /// Readings of one input that a lane will never see.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,6 +70,30 @@ impl Shared {
         // There may be nothing of its own in what it had to look at.
         self.tell_waits(lane);
         Ok(looked_at)
+    }
+
+    /// What a lane may miss where a block can't be read: the last sequence of the block, and a gap without a count for each
+    /// input that gets a point which the block may have. Nobody can say more.
+    pub(crate) fn lost_with_block(&self, lane: &Durable, from: Sequence) -> (Sequence, Vec<Gap>) {
+        let Some(entry) = self.journal.block(from) else { return (from, Vec::new()) };
+        let terms = lane.terms();
+        let mut slots: BTreeSet<SlotName> = BTreeSet::new();
+        let given = self.points.names().given();
+        for first in (0..given).step_by(POINTS_AT_ONCE) {
+            let routing = self.routing.read();
+            for point in (first..given.min(first + POINTS_AT_ONCE)).map(|number| PointNumber(number as u32)) {
+                if !entry.points.may_have_any(&[point]) {
+                    continue;
+                }
+                for found in routing.matches(point) {
+                    if let Some(term) = terms.all().iter().find(|term| term.route == found.lane()) {
+                        slots.insert(term.revision.bindings.inputs[usize::from(found.input())].name.clone());
+                    }
+                }
+            }
+        }
+        let gap = |slot| Gap { slot, first: entry.first_time, last: entry.last_time, count: 0 };
+        (entry.last_sequence(), slots.into_iter().map(gap).collect())
     }
 
     /// The readings before this sequence that wait for lanes, by lane and input; each lane is named with the first

@@ -10,7 +10,7 @@ use parking_lot::{Mutex, RwLock};
 use super::damage::Damage;
 use crate::records::{BodyError, commit, readings};
 use ironloom_storage::journal::{
-    self, BlockFiles, BlockIndex, Chunk, Entry, Filter, NotDense, ReadError, Selection,
+    self, BlockError, BlockFiles, BlockIndex, Chunk, Entry, Filter, NotDense, ReadError, Selection,
 };
 use ironloom_storage::log::{LogError, LogReader, Record, RecordKind, RecordRef};
 use ironloom_types::clock::Timestamp;
@@ -29,6 +29,14 @@ pub(crate) enum JournalError {
     Body { position: ironloom_types::ids::Position, error: BodyError },
     #[error(transparent)]
     Block(#[from] ReadError),
+}
+
+impl JournalError {
+    /// Says whether a block's bytes are wrong. A file that is missing, or on a disk that fails, may come back.
+    pub(crate) fn is_for_good(&self) -> bool {
+        let Self::Block(ReadError::Block { error, .. }) = self else { return false };
+        !matches!(error, BlockError::Unsupported { .. })
+    }
 }
 
 /// Readings of a record that isn't in a block yet.
@@ -186,10 +194,22 @@ impl Journal {
 
     /// The sequence behind the block that holds this one, or is the next one.
     pub(super) fn behind_block(&self, sequence: Sequence) -> Sequence {
+        self.block(sequence).map_or(sequence, |entry| entry.last_sequence()).next()
+    }
+
+    /// The block that holds a sequence, or is the next one.
+    pub(super) fn block(&self, sequence: Sequence) -> Option<Entry> {
         let inner = self.inner.read();
-        let blocks =
-            inner.blocks.after(TenantId::MAIN, StreamId::MAIN, Sequence(sequence.0.saturating_sub(1)));
-        blocks.first().map_or(sequence, Entry::last_sequence).next()
+        let before = Sequence(sequence.0.saturating_sub(1));
+        inner.blocks.after(TenantId::MAIN, StreamId::MAIN, before).first().copied()
+    }
+
+    /// The last sequence of the block that `find` would read; `None` where that isn't in a block.
+    pub(crate) fn end_of_found(&self, filter: &Filter) -> Option<Sequence> {
+        match self.place(filter) {
+            Place::Block(entry) => Some(entry.last_sequence()),
+            Place::Log(_) | Place::End => None,
+        }
     }
 
     /// Says whether files wait for a checkpoint to be removed.

@@ -59,9 +59,9 @@ impl Places {
         tokio::select! {
             biased;
             permit = Arc::clone(&self.left).acquire_many_owned(weight.min(AT_ONCE)) => {
-                permit.map(Place).map_err(|_| Refusal::UnknownOutcome)
+                permit.map(Place).map_err(|_| Refusal::Stopped)
             }
-            _ = is_closed.wait_for(|is_closed| *is_closed) => Err(Refusal::UnknownOutcome),
+            _ = is_closed.wait_for(|is_closed| *is_closed) => Err(Refusal::Stopped),
         }
     }
 
@@ -143,7 +143,7 @@ impl Weighed {
             }
             Self { points, weights: found }
         });
-        weighed.await.map_err(|_| Refusal::UnknownOutcome)
+        weighed.await.map_err(|_| Refusal::Broken)
     }
 
     /// Returns the number of matches that they get together.
@@ -244,7 +244,7 @@ async fn unknown(
         }
         found
     });
-    looked.await.map_err(|_| Refusal::UnknownOutcome)
+    looked.await.map_err(|_| Refusal::Broken)
 }
 
 /// Makes points, and waits until they are made.
@@ -290,7 +290,7 @@ async fn with_numbers(
         }
         Ready { new_points, columns, place: None }
     });
-    ready.await.map_err(|_| Refusal::UnknownOutcome)
+    ready.await.map_err(|_| Refusal::Broken)
 }
 
 #[cfg(test)]

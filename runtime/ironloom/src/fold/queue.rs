@@ -9,6 +9,7 @@ mod tests;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
 
 pub(crate) use self::note::{Note, RowNote, Slice};
 use ironloom_storage::journal::Chunk;
@@ -80,6 +81,8 @@ pub(crate) struct Queue {
     bytes: usize,
     /// The first sequence that isn't noted, where the lane is behind its notes.
     behind: Option<Sequence>,
+    /// From here on the journal couldn't be read: it isn't tried before this time, nor before what is noted is dealt with.
+    unreadable: Option<(Sequence, Instant)>,
     /// Everything before this has been noted or dealt with.
     next: Sequence,
     budget: Arc<NoteBudget>,
@@ -94,6 +97,7 @@ impl Queue {
             rows: 0,
             bytes: 0,
             behind: None,
+            unreadable: None,
             next: cursor.next(),
             budget: Arc::clone(budget),
         }
@@ -154,7 +158,15 @@ impl Queue {
     pub(crate) fn wants(&self) -> Option<Sequence> {
         let has_room = self.rows < MOST_ROWS / 2 && self.bytes < MOST_BYTES / 2;
         let is_little = self.rows < BATCH_ROWS && self.bytes < BATCH_BYTES;
-        self.behind.filter(|_| has_room && (is_little || !self.budget.is_used_up()))
+        let is_readable = self.unreadable.is_none_or(|(from, until)| {
+            self.behind != Some(from) || (self.rows == 0 && until <= Instant::now())
+        });
+        self.behind.filter(|_| is_readable && has_room && (is_little || !self.budget.is_used_up()))
+    }
+
+    /// The journal can't be read at `from`, which `wants` said. It is tried again at `until`.
+    pub(crate) fn not_read(&mut self, from: Sequence, until: Instant) {
+        self.unreadable = Some((from, until));
     }
 
     /// Notes rows of the chunk that the journal has at `from`, which `wants` said; `None` at its end. `routed`

@@ -140,18 +140,24 @@ pub(crate) enum Refusal {
     },
     /// The log can't be written, or the server is stopping: nobody knows what became of it.
     #[error(
-        "it is not known whether this was accepted: the log failed or the server stopped before it could tell. Send it again with the same Idempotency-Key."
+        "it is not known whether this was accepted: the log failed or the server stopped before it could tell"
     )]
     UnknownOutcome,
+    /// Nothing more is taken.
+    #[error("the server is stopping, or its log has failed: this was not accepted")]
+    Stopped,
+    /// A panic of the host, on the way to the log.
+    #[error("the server's own work for this broke off: it was not accepted")]
+    Broken,
 }
 
 impl Refusal {
-    /// The same, or an unknown outcome where the log has stopped.
+    /// The same, or that nothing more is taken, where the log has stopped.
     #[must_use]
     pub(crate) fn or_stopped(self, error: &ironloom_storage::log::LogError) -> Self {
         match error {
             ironloom_storage::log::LogError::TooLarge { .. } => self,
-            _ => Self::UnknownOutcome,
+            _ => Self::Stopped,
         }
     }
 }

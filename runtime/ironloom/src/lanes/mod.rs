@@ -81,6 +81,8 @@ pub(crate) struct Lane {
     held_back: AtomicBool,
     /// It waits for room.
     waits_for_room: AtomicBool,
+    /// Its last step has read the journal.
+    has_read: AtomicBool,
     /// Its readings wait for the end of a back-off, so that more of them change nothing.
     readings_wait: AtomicBool,
     /// A purge waits for those that read it: it adds nothing meanwhile.
@@ -145,6 +147,7 @@ impl Lane {
             bucket: Mutex::new(Bucket::full(Instant::now())),
             held_back: AtomicBool::new(false),
             waits_for_room: AtomicBool::new(false),
+            has_read: AtomicBool::new(false),
             readings_wait: AtomicBool::new(false),
             stands_still: AtomicBool::new(false),
             migrates: AtomicBool::new(false),
@@ -306,6 +309,12 @@ impl Lanes {
         self.scheduler.charge(lane, spent);
         lane.spend(spent);
     }
+
+    /// Charges an installation for what was done on its behalf, all at once; see [`bucket::Bucket::bill`].
+    fn bill(&self, lane: &Lane, spent: Duration) {
+        self.scheduler.charge(lane, spent);
+        lane.bucket.lock().bill(spent, lane.newest().limits.share, Instant::now());
+    }
 }
 
 /// Each question is answered by itself: the fold waits for no plan.
@@ -345,8 +354,7 @@ impl Listener for Lanes {
 
     fn folded(&self, installation: &Durable, cpu: Duration) {
         if let Some(lane) = self.of_generation(installation.generation) {
-            self.scheduler.charge(&lane, cpu);
-            lane.bucket.lock().bill(cpu, lane.newest().limits.share, Instant::now());
+            self.bill(&lane, cpu);
         }
     }
 

@@ -1,6 +1,7 @@
 //! One step of a lane: choose what is due, run it, submit what came of it, wait until it is durable.
 
 pub(crate) mod choose;
+mod damage;
 mod invoke;
 mod migrate;
 mod replay;
@@ -26,6 +27,7 @@ use crate::fold::journal::JournalError;
 use crate::fold::submission::Submission;
 use ironloom_sandbox::Sandbox;
 use ironloom_storage::log::{CommitterHandle, Room};
+use ironloom_types::ids::Sequence;
 use ironloom_types::limits::MAX_BLOCK_READINGS;
 
 /// The largest offer to one invocation.
@@ -181,7 +183,9 @@ impl Runner {
         if self.is_to_catch_up(lane) {
             // Reading needs no place: others run meanwhile.
             drop(place);
-            return self.catch_up(lane).await;
+            let more = self.catch_up(lane).await;
+            lane.has_read.store(more, Ordering::Relaxed);
+            return more;
         }
         // Before the lane looks: what is noted from here on wakes it again.
         lane.readings_wait.store(false, Ordering::SeqCst);
@@ -194,17 +198,19 @@ impl Runner {
         let Some(app) = lane.app(&term) else { return false };
         let report = self.invoke(lane, &term, &app, &work).await;
         lane.ran(report.cpu);
-        self.lanes.charge(lane, report.cpu);
+        self.lanes.charge(lane, report.cpu + report.loading);
         // The rest waits for the disk, not for a processor.
         drop(place);
         self.conclude(lane, &term, work, report).await;
         true
     }
 
-    /// Says whether the lane is behind its notes and has less than a whole batch of them.
+    /// Says whether the lane is behind its notes and has less than a whole batch of them. With each other step it runs what
+    /// it has found: its own readings may be few among many.
     fn is_to_catch_up(&self, lane: &Lane) -> bool {
+        let has_read = lane.has_read.swap(false, Ordering::Relaxed);
         let queue = lane.queue.lock();
-        queue.wants().is_some() && queue.noted() < self.limits().readings
+        queue.wants().is_some() && queue.noted() < if has_read { 1 } else { self.limits().readings }
     }
 
     /// Notes chunks of the journal until a whole batch is noted, or the step has done enough. Charges what it took.
@@ -216,19 +222,18 @@ impl Runner {
             let read = note_from_journal(&shared, &reading, most);
             (read, thread_cpu().saturating_sub(started))
         });
-        let problem = match read.await {
+        match read.await {
             Ok((read, cpu)) => {
                 self.lanes.charge(lane, cpu);
-                read.err().map(|error| error.to_string())
+                let Err((from, error)) = read else { return true };
+                self.not_read(lane, from, &error).await
             }
-            Err(error) => Some(error.to_string()),
-        };
-        if let Some(problem) = problem {
-            tracing::error!(installation = %lane.id, %problem, "the journal can't be read");
-            self.rest(lane, HOST_FAULT);
-            return false;
+            Err(error) => {
+                tracing::error!(installation = %lane.id, %error, "the host panicked while it read the journal; it reads again");
+                self.rest(lane, HOST_FAULT);
+                false
+            }
         }
-        true
     }
 
     /// Puts a lane to sleep that is woken with everything that comes for it. It has at most one such sleep pending;
@@ -281,8 +286,8 @@ fn has_room(committer: &CommitterHandle<Submission>, shared: &Shared, lane: &Lan
     committer.room() != Room::None && shared.has_room_for(lane)
 }
 
-/// One step of a lane that reads the journal.
-fn note_from_journal(shared: &Shared, lane: &Lane, most: usize) -> Result<(), JournalError> {
+/// One step of a lane that reads the journal. Where it can't be read: from where on.
+fn note_from_journal(shared: &Shared, lane: &Lane, most: usize) -> Result<(), (Sequence, JournalError)> {
     let mut looked_at = 0;
     for _ in 0..CHUNKS_AT_ONCE {
         let from = {
@@ -290,7 +295,7 @@ fn note_from_journal(shared: &Shared, lane: &Lane, most: usize) -> Result<(), Jo
             queue.wants().filter(|_| queue.noted() < most && looked_at < ROWS_AT_ONCE)
         };
         let Some(from) = from else { break };
-        looked_at += shared.note_from_journal(lane, from)?;
+        looked_at += shared.note_from_journal(lane, from).map_err(|error| (from, error))?;
     }
     Ok(())
 }

@@ -193,7 +193,7 @@ impl Node {
     async fn look(&self, request: Idempotency) -> Result<Option<Accepted>, Refusal> {
         let (reply, found) = oneshot::channel();
         let item = Submission::Look(LookSubmission { request: Some(request), reply });
-        self.committer.submit(item, 0).map_err(|_| Refusal::UnknownOutcome)?;
+        self.committer.submit(item, 0).map_err(|_| Refusal::Stopped)?;
         found.await.unwrap_or(Err(Refusal::UnknownOutcome))
     }
 

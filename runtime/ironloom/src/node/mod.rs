@@ -123,6 +123,8 @@ struct Admin {
     installing: tokio::sync::Mutex<Generation>,
     /// Installs at a time from the plan to the record: each holds the matches of its inputs.
     planning: Arc<Semaphore>,
+    /// Held while an app brings its state into another form: two copies of it are in memory.
+    migrating: tokio::sync::Mutex<()>,
     /// Held for reading from the compilation to the record that names its code.
     compiled: tokio::sync::RwLock<()>,
     loading: loading::Loading,
@@ -137,6 +139,7 @@ impl Default for Admin {
         Self {
             installing: tokio::sync::Mutex::new(Generation(0)),
             planning: Arc::new(Semaphore::new(2)),
+            migrating: tokio::sync::Mutex::default(),
             compiled: tokio::sync::RwLock::new(()),
             loading: loading::Loading::default(),
             contexts: contexts::Contexts::default(),

@@ -29,6 +29,8 @@ pub(super) fn refused(refusal: &Refusal) -> Problem {
         Refusal::GenerationTaken(_) => Problem::conflict("generation", text),
         Refusal::TooLarge { .. } => Problem::too_large(text),
         Refusal::UnknownOutcome => Problem::unknown_outcome(text),
+        Refusal::Stopped => super::stopping(),
+        Refusal::Broken => internal(refusal),
     }
 }
 

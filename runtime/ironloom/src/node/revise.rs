@@ -11,7 +11,7 @@ use std::sync::Arc;
 use tokio::sync::OwnedSemaphorePermit;
 
 use self::asked::Asked;
-use self::upgrade::Ends;
+use self::upgrade::{Ends, migrates};
 use super::packages::load_problem;
 use super::{Node, problems};
 use crate::api::facade::{Answer, Match, Place, Problem, Revised, RevisionRequest, changes};
@@ -44,7 +44,7 @@ struct New {
     rewired: Option<Rewired>,
     warnings: Vec<String>,
     /// Held until its record is written: the matches may need much memory.
-    _place: OwnedSemaphorePermit,
+    place: OwnedSemaphorePermit,
 }
 
 /// The points that other bindings match.
@@ -79,7 +79,7 @@ impl Node {
         }
         let code = self.load(&new.known, &new.revision.limits).await;
         let code = code.map_err(|error| load_problem(&error))?;
-        let at_cursor = if upgrade::migrates(&before, &new.revision, &code) {
+        let at_cursor = if migrates(&before, &new.revision, &code) {
             upgrade::check_backlog(&lane, &new.known.manifest, request.at_cursor)?;
             true
         } else {
@@ -170,7 +170,7 @@ impl Node {
             timezone,
             keep_up: request.keep_up.unwrap_or(revision.keep_up),
         };
-        Ok(New { revision: new, known, rewired, warnings: told, _place: place })
+        Ok(New { revision: new, known, rewired, warnings: told, place })
     }
 
     /// Compares what other bindings match with what the present ones do.
@@ -264,7 +264,7 @@ impl Node {
         at_cursor: bool,
         code: Arc<LoadedApp>,
     ) -> Answer<Revised> {
-        let New { mut revision, known, rewired, warnings, .. } = new;
+        let New { mut revision, known, rewired, warnings, place } = new;
         let shown = self.shown(Arc::clone(lane)).await?;
         let turn = self.interrupt(&lane.id).await?;
         if turn.lane.generation != lane.generation {
@@ -272,7 +272,10 @@ impl Node {
         }
         check_guard(lane, &lane.newest(), Some(before.number()))?;
         check_pending(lane, self.first_of(lane, at_cursor))?;
-        let migrated = self.migrated(lane, before, (&known, &revision), &code).await?;
+        let migrated = match migrates(before, &revision, &code) {
+            true => Some(self.migrated(lane, before, (&known, &revision), &code, place).await?),
+            false => None,
+        };
         let _installing = self.admin.installing.lock().await;
         if rewired.is_some()
             && let Some(circle) = find_cycle(&lane.id, &revision.bindings, &*self.lanes)

@@ -79,7 +79,7 @@ pub(crate) enum AdminRecord {
         /// The points of its outputs go too: no installation of this id lives, and no other generation keeps them.
         points: bool,
     },
-    /// Readings that wait for a lane are about to be dropped: it goes on behind them.
+    /// Readings that wait for a lane are about to be dropped, or can't be read: it goes on behind them.
     Missed {
         id: InstallationId,
         generation: Generation,

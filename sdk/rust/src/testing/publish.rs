@@ -2,7 +2,7 @@
 
 use hashbrown::HashSet;
 
-use super::limits::{DERIVED_BYTES, ENTITY_BYTES, MAX_DERIVED, MAX_READING_BYTES};
+use super::limits::{DERIVED_BYTES, ENTITY_BYTES, MAX_DERIVED, MAX_ENTITY, MAX_READING_BYTES};
 use super::world::{OutputKind, Type, World};
 use crate::bindings::platform::ironloom::types::types::{Batch, Frame, Values};
 use crate::outputs::Error;
@@ -11,6 +11,8 @@ use crate::value::{Column as _, Quality};
 /// The host's limits of a point's path.
 const MAX_PATH: usize = 255;
 const MAX_SEGMENTS: usize = 16;
+/// Bytes that the host counts for each line of a table of entities.
+const LINE_BYTES: usize = 24;
 
 /// The default points of the test installation's outputs.
 const PREFIX: &str = "apps/test";
@@ -85,7 +87,8 @@ pub(super) fn carried(batch: &Batch) -> usize {
         };
         frame.slot.len() + columns + values
     });
-    batch.entities.len() + frames.sum::<usize>()
+    let lines = batch.entities.bytes().filter(|&byte| byte == b'\n').count() + 1;
+    batch.entities.len() + lines * LINE_BYTES + frames.sum::<usize>()
 }
 
 /// Returns the bytes of its texts or blobs.
@@ -133,6 +136,13 @@ fn check_entity(output: &str, entity: &str) -> Result<(), Error> {
         let text = format!("the output {output} has no point for the entity {entity:?}: {problem}");
         Err(Error::UnknownEntity(text))
     };
+    if entity.len() > MAX_ENTITY {
+        let length = entity.len();
+        let text = format!(
+            "the output {output} has no point for an entity of {length} bytes: it may have {MAX_ENTITY}"
+        );
+        return Err(Error::UnknownEntity(text));
+    }
     let segments = entity.split('/').filter(|_| !entity.is_empty());
     for segment in segments.clone() {
         let odd = |letter: char| letter.is_control() || matches!(letter, '+' | '#' | '{' | '}');

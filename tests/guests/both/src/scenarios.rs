@@ -329,6 +329,11 @@ pub const SCENARIOS: &[Scenario] = &[
         || publish("number", "a/#", NOON, 1.5),
         "refused: the output number has no point for the entity \"a/#\": it has a control character or one of `+ # { }`",
     ),
+    scenario(
+        "publish-long-entity",
+        || publish("number", &"a/".repeat(300), NOON, 1.5),
+        "refused: the output number has no point for an entity of 600 bytes: it may have 512",
+    ),
     // The SDK refuses this one itself: its table has an entity on each line, so no platform ever sees two in one.
     scenario(
         "publish-two-lines",

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::RwLock;
@@ -23,6 +24,8 @@ use ironloom_types::ids::Ordinal;
 
 /// The most steps.
 const MOST_STEPS: u64 = 10_000;
+/// The most CPU time of all steps. Nothing holds them back meanwhile, as the share does with invocations: an admin waits.
+const MOST_CPU: Duration = Duration::from_secs(60);
 /// The most bytes with which an app says where to go on.
 const MOST_RESUME: usize = 64 << 10;
 /// Entries, and bytes, of the state that are read at once.
@@ -43,6 +46,8 @@ pub(crate) enum MigrateError {
     Resume { step: u64, bytes: usize },
     #[error("it was not done after {MOST_STEPS} steps")]
     TooMany,
+    #[error("it was not done after {} s of CPU time, in {steps} steps", MOST_CPU.as_secs())]
+    TooLong { steps: u64 },
     #[error("somebody else changes the installation")]
     Interrupted,
     #[error("{0}")]
@@ -74,6 +79,7 @@ impl Runner {
         let replica = Arc::new(RwLock::new(before.clone()));
         let (now, mut written) = (lane.book().meta().time, BTreeSet::new());
         let mut resume: Option<Vec<u8>> = None;
+        let mut cpu = Duration::ZERO;
         for step in 1..=MOST_STEPS {
             let surroundings = Arc::new(Surroundings {
                 replica: Arc::clone(&replica),
@@ -98,6 +104,7 @@ impl Runner {
                 used: lane.used(),
             };
             let (next, report) = self.sandbox.migrate(&app.code, (previous, resume.as_deref()), env).await;
+            cpu += report.cpu;
             let ended = self.ended_step(lane, step, report)?;
             written.extend(ended.effects.state.keys().map(Box::<str>::from));
             let state_bytes = {
@@ -113,6 +120,7 @@ impl Runner {
                 Some(next) if next.len() > MOST_RESUME => {
                     return Err(MigrateError::Resume { step, bytes: next.len() });
                 }
+                Some(_) if cpu > MOST_CPU => return Err(MigrateError::TooLong { steps: step }),
                 Some(next) => resume = Some(next),
             }
         }
@@ -121,7 +129,7 @@ impl Runner {
 
     /// Pays for a step, keeps its lines, and finds whether it ended well.
     fn ended_step(&self, lane: &Arc<Lane>, step: u64, mut report: Report) -> Result<Ended, MigrateError> {
-        self.lanes.charge(lane, report.cpu);
+        self.lanes.bill(lane, report.cpu + report.loading);
         self.write_log(lane, std::mem::take(&mut report.log), report.log_dropped);
         if report.outcome == Outcome::Interrupted {
             return Err(MigrateError::Interrupted);

@@ -209,7 +209,7 @@ impl Runner {
         reserved.map(Some).map_err(|error| self.too_large(bound, &error))
     }
 
-    fn too_large(&self, bytes: usize, error: &LogError) -> Refusal {
+    pub(super) fn too_large(&self, bytes: usize, error: &LogError) -> Refusal {
         Refusal::TooLarge { bytes, max: self.committer.max_body() }.or_stopped(error)
     }
 
@@ -286,7 +286,7 @@ impl Runner {
     /// The record was not taken, and not for what the app did.
     fn was_refused(&self, lane: &Arc<Lane>, work: &Work, refusal: &Refusal) {
         match refusal {
-            Refusal::Gone | Refusal::UnknownOutcome => lane.pace.lock().ended = true,
+            Refusal::Gone | Refusal::UnknownOutcome | Refusal::Stopped => lane.pace.lock().ended = true,
             other => {
                 tracing::warn!(installation = %lane.id, refusal = %other, "an invocation can't be committed");
                 let ordinal = lane.book().meta().ordinal.next();

@@ -27,7 +27,16 @@ const NOW: Timestamp = Timestamp(5_000);
 
 fn report(outcome: Outcome, effects: Effects) -> Report {
     let (cpu, wall) = (Duration::from_micros(50), Duration::from_micros(60));
-    Report { outcome, effects, cpu, wall, peak_memory: 0, log: Vec::new(), log_dropped: 0 }
+    Report {
+        outcome,
+        effects,
+        cpu,
+        loading: Duration::ZERO,
+        wall,
+        peak_memory: 0,
+        log: Vec::new(),
+        log_dropped: 0,
+    }
 }
 
 /// So many readings of one point, beginning with this sequence, at time 1,000.

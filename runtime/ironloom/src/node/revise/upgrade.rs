@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use crate::api::facade::{Answer, Place, Problem};
+use tokio::sync::OwnedSemaphorePermit;
+
+use crate::api::facade::{Answer, Place, Problem, RETRY_SOON};
 use crate::fold::KnownPackage;
 use crate::fold::durable::{Book, Term};
 use crate::lanes::run::{MigrateError, Migrated};
@@ -60,7 +62,8 @@ impl Drop for Migrating<'_> {
 }
 
 impl Node {
-    /// Has a version with the role `lifecycle` bring the state into its form, on a copy; `None` where it has no such code.
+    /// Has a version with the role `lifecycle` bring the state into its form, on a copy. It gives its place for planning
+    /// back: others don't wait for an app. What it has planned is held by one installation at a time.
     /// Whoever calls this has the lane's turn.
     pub(super) async fn migrated(
         &self,
@@ -68,17 +71,20 @@ impl Node {
         before: &Term,
         (known, revision): (&KnownPackage, &Revision),
         code: &Arc<LoadedApp>,
-    ) -> Answer<Option<Migrated>> {
-        if !migrates(before, revision, code) {
-            return Ok(None);
-        }
+        place: OwnedSemaphorePermit,
+    ) -> Answer<Migrated> {
+        let busy = |_| {
+            Problem::unavailable("busy", "the state of another installation is being migrated", RETRY_SOON)
+        };
+        let _only_one = self.admin.migrating.try_lock().map_err(busy)?;
+        drop(place);
         let context = self.admin.contexts.of(&known.manifest, revision, &revision.limits);
         let app = App { code: Arc::clone(code), context };
         lane.set_migrates(true);
         let _migrating = Migrating(lane);
         let revision = Arc::new(revision.clone());
         let migrated = self.runner.migrate(lane, &revision, &app, &before.manifest.version).await;
-        migrated.map(Some).map_err(|error| migrate_problem(lane, &known.manifest, &error))
+        migrated.map_err(|error| migrate_problem(lane, &known.manifest, &error))
     }
 }
 

@@ -10,11 +10,13 @@ use crate::budget::Meter;
 use crate::env::{OutputKind, Target};
 use ironloom_types::clock::Timestamp;
 use ironloom_types::ids::PointNumber;
-use ironloom_types::limits::{DERIVED_BYTES, ENTITY_BYTES, MAX_DERIVED, MAX_READING_BYTES};
+use ironloom_types::limits::{DERIVED_BYTES, ENTITY_BYTES, MAX_DERIVED, MAX_ENTITY, MAX_READING_BYTES};
 use ironloom_types::readings::{Columns, NewPoint, Quality, Tag, ValueRef};
 
 /// Bytes that the host needs for each line of a table of entities.
 const LINE_BYTES: usize = size_of::<&str>() + size_of::<Option<u32>>();
+/// Points that are kept at hand for each reading of a call: of an app with 200 outputs, not those of every entity.
+const KNOWN_PER_READING: usize = 8;
 /// After so many readings it is asked whether the invocation may go on.
 const READINGS_AT_ONCE: usize = 4_096;
 
@@ -49,13 +51,16 @@ struct Checked<'a> {
 }
 
 /// Points of one call, found before anything is taken.
-struct Points<'a> {
+pub(super) struct Points<'a> {
     entities: &'a [&'a str],
     /// The number of outputs.
     outputs: usize,
+    /// Whether the points of all outputs are kept for each line, where they take little memory beside the readings.
+    pub(super) keeps_all: bool,
     /// For each line of the table of entities, where in `known` its points begin, once it was looked for.
     lines: Vec<Option<u32>>,
-    /// For each entity that was looked for, the point of each output that is known.
+    /// For each line that was looked for, the point of each output that is known; for the last one only, unless all
+    /// are kept.
     known: Vec<Option<PointNumber>>,
     new_points: Vec<NewPoint>,
     pending: HashMap<(usize, Box<str>), PointNumber>,
@@ -64,10 +69,11 @@ struct Points<'a> {
 }
 
 impl<'a> Points<'a> {
-    fn new(entities: &'a [&'a str], outputs: usize) -> Self {
+    pub(super) fn new(entities: &'a [&'a str], outputs: usize, readings: usize) -> Self {
         Self {
             entities,
             outputs,
+            keeps_all: entities.len().min(readings) * outputs <= readings * KNOWN_PER_READING,
             lines: vec![None; entities.len()],
             known: Vec::new(),
             new_points: Vec::new(),
@@ -77,15 +83,22 @@ impl<'a> Points<'a> {
     }
 
     /// The point of an output for the entity on a line.
-    fn point(&mut self, context: &Context, output: usize, line: usize) -> Result<PointNumber, Error> {
+    fn point(&mut self, context: &Context, checked: &Checked<'_>, line: usize) -> Result<PointNumber, Error> {
+        let output = checked.output;
         let begin = match self.lines[line] {
-            Some(begin) => begin as usize,
-            None => {
+            Some(begin) if self.keeps_all => begin as usize,
+            before => {
+                let entity = self.entities[line];
+                if before.is_none() {
+                    self.first(&checked.frame.slot, entity)?;
+                }
+                if !self.keeps_all {
+                    self.known.clear();
+                }
                 let begin = self.known.len();
-                context.resolver.known(self.entities[line], &mut self.known);
+                context.resolver.known(entity, &mut self.known);
                 self.known.resize(begin + self.outputs, None);
                 self.lines[line] = Some(begin as u32);
-                self.bytes += self.entities[line].len() + ENTITY_BYTES;
                 begin
             }
         };
@@ -95,6 +108,18 @@ impl<'a> Points<'a> {
         let point = self.resolve(context, output, line)?;
         self.known[begin + output] = Some(point);
         Ok(point)
+    }
+
+    /// Counts an entity whose first reading this is.
+    fn first(&mut self, output: &str, entity: &str) -> Result<(), Error> {
+        if entity.len() > MAX_ENTITY {
+            return Err(Error::UnknownEntity(format!(
+                "the output {output} has no point for an entity of {} bytes: it may have {MAX_ENTITY}",
+                entity.len()
+            )));
+        }
+        self.bytes += entity.len() + ENTITY_BYTES;
+        Ok(())
     }
 
     /// Finds a point that isn't known at once: one that there is, one that this invocation has made, or a
@@ -149,7 +174,7 @@ impl View<'_> {
         }
         self.meter.check()?;
 
-        let mut points = Points::new(&entities, self.app.outputs.len());
+        let mut points = Points::new(&entities, self.app.outputs.len(), readings);
         let mut columns = Columns::with_capacity(readings);
         for checked in &frames {
             take(self.context, self.meter, checked, &mut points, &mut columns)?;
@@ -232,7 +257,7 @@ fn take(
         if row % READINGS_AT_ONCE == READINGS_AT_ONCE - 1 {
             meter.check()?;
         }
-        let point = points.point(context, checked.output, frame.entity[row] as usize)?;
+        let point = points.point(context, checked, frame.entity[row] as usize)?;
         let quality = match frame.quality.as_ref().map(|column| column[row]) {
             None | Some(WitQuality::Good) => Quality::Good,
             Some(WitQuality::Uncertain) => Quality::Uncertain,

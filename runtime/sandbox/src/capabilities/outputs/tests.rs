@@ -4,7 +4,7 @@ use super::*;
 use crate::bindings::types::{Frame, Quality, Value, Values};
 use crate::env::{OutputSlot, Target, UnknownEntity};
 use ironloom_types::ids::{PointPath, SlotName};
-use ironloom_types::limits::{MAX_DERIVED, MAX_EFFECT_BYTES};
+use ironloom_types::limits::{MAX_DERIVED, MAX_EFFECT_BYTES, MAX_ENTITY};
 use ironloom_types::readings::{Tag, ValueRef};
 
 /// Every entity makes a point, but `known` has one and `bad` has no place.
@@ -41,17 +41,21 @@ struct Published {
 }
 
 fn with(call: impl FnOnce(&mut View<'_>)) -> Published {
+    with_more_outputs(0, call)
+}
+
+/// An app with three outputs, and some more that nothing is published to.
+fn with_more_outputs(more: usize, call: impl FnOnce(&mut View<'_>)) -> Published {
     let mut context = Context::new(Arc::new(Bound));
     let output =
         |name: &str, kind, value_type| OutputSlot { name: SlotName::new(name).unwrap(), kind, value_type };
-    let app = AppContext {
-        outputs: vec![
-            output("gain", OutputKind::Derived, Tag::Real),
-            output("note", OutputKind::Derived, Tag::Text),
-            output("heat", OutputKind::SetPoint, Tag::Real),
-        ],
-        ..AppContext::default()
-    };
+    let mut outputs = vec![
+        output("gain", OutputKind::Derived, Tag::Real),
+        output("note", OutputKind::Derived, Tag::Text),
+        output("heat", OutputKind::SetPoint, Tag::Real),
+    ];
+    outputs.extend((0..more).map(|number| output(&format!("more-{number}"), OutputKind::Derived, Tag::Real)));
+    let app = AppContext { outputs, ..AppContext::default() };
     let (mut quota, meter) = (Quota::default(), Meter::unlimited());
     call(&mut View { context: &mut context, app: &app, quota: &mut quota, meter: &meter });
     let (columns, new_points) = context.into_derived();
@@ -195,6 +199,39 @@ fn points_beyond_the_room_are_refused_with_the_limit() {
         assert!(matches!(error, Error::Other(text) if text.contains("the site has as many points")));
     });
     assert_eq!(published.new_points.len(), 10);
+}
+
+#[test]
+fn an_entity_that_no_path_can_have_is_refused_unread() {
+    with(|view| {
+        let longest = "e".repeat(MAX_ENTITY);
+        view.publish(&batch(&longest, &[reals("gain", &[0])])).unwrap();
+        let error = refusal(view, &batch(&"/".repeat(MAX_ENTITY + 1), &[reals("gain", &[0])]));
+        let expected = "the output gain has no point for an entity of 513 bytes: it may have 512";
+        assert!(matches!(error, Error::UnknownEntity(text) if text == expected));
+    });
+}
+
+#[test]
+fn an_app_of_many_outputs_gets_the_same_points_and_less_is_kept_for_each_entity() {
+    let tables = ["a", "known", "a"];
+    assert!(publish::Points::new(&tables, 3, 8).keeps_all);
+    assert!(!publish::Points::new(&tables, 203, 8).keeps_all);
+    // Kept for each entity, these would be 200 MB.
+    assert!(!publish::Points::new(&vec!["e"; MAX_DERIVED], 256, MAX_DERIVED).keeps_all);
+    let publish = |view: &mut View<'_>| {
+        let texts = Values::Texts(vec!["x".to_owned(), "y".to_owned()]);
+        let frames = [reals("gain", &[0, 1, 2, 0, 1, 0]), frame("note", &[0, 2], texts)];
+        view.publish(&batch(&tables.join("\n"), &frames)).unwrap();
+        let used = MAX_EFFECT_BYTES - view.quota.room();
+        // Eight readings of 20 bytes and two texts of one; three lines of 64 bytes and their entities.
+        assert_eq!(used, 8 * 20 + 2 + 3 * 64 + 1 + 5 + 1);
+    };
+    let (few, many) = (with(publish), with_more_outputs(200, publish));
+    let (gain_a, note_a, known) = (PointNumber::pending(0), PointNumber::pending(1), PointNumber(0));
+    assert_eq!(few.columns.points, [gain_a, known, gain_a, gain_a, known, gain_a, note_a, note_a]);
+    assert_eq!(many.columns.points, few.columns.points);
+    assert_eq!(many.new_points.len(), 2);
 }
 
 #[test]

@@ -204,8 +204,8 @@ fn a_stop_sends_those_away_that_wait_for_places() {
     let mut waiting = Box::pin(running.ready(prepared("a", 1), Maker::Source));
     assert!(wait(async { (&mut waiting).now_or_never() }).is_none());
     running.shared.close_point_places();
-    assert_eq!(wait(waiting).unwrap_err(), Refusal::UnknownOutcome);
-    assert_eq!(wait(running.ready(prepared("a", 1), Maker::Source)).unwrap_err(), Refusal::UnknownOutcome);
+    assert_eq!(wait(waiting).unwrap_err(), Refusal::Stopped);
+    assert_eq!(wait(running.ready(prepared("a", 1), Maker::Source)).unwrap_err(), Refusal::Stopped);
     drop(few);
     // A last invocation finds a place.
     drop(wait(running.ready(prepared("a", 1), Maker::Source)).unwrap());
