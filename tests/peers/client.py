@@ -9,6 +9,8 @@ from ironloom_client.api.default import (
     list_outputs,
     list_readings,
     push_readings,
+    reset,
+    resume,
     show_installation,
     show_package,
 )
@@ -17,11 +19,14 @@ from ironloom_client.models import (
     Installation,
     Installed,
     InstallRequest,
+    ListReadingsOrder,
     PackageInfo,
     Problem,
     PushedReading,
     PushReadingsWait,
     Quality,
+    Reset,
+    Resumed,
 )
 from ironloom_client.types import File
 
@@ -66,3 +71,15 @@ assert [(item.point, item.value, item.quality) for item in back.items] == [
 ], back
 outputs = list_outputs.sync("rooms", client=client)
 assert sorted((item.entity, item.value) for item in outputs.items) == [("attic", 31.5), ("kitchen", 21.5)], outputs
+
+late = PushedReading(point="house/attic/temperature", value=30.5)
+first, again = (push_readings.sync(client=client, body=late, idempotency_key="late-1") for _ in range(2))
+assert (first.through, again.through, again.duplicate) == (first.through, first.through, True), (first, again)
+newest = list_readings.sync(client=client, point="house/attic/temperature", order=ListReadingsOrder.NEWEST)
+assert [item.value for item in newest.items] == [30.5, 31.5], newest
+
+over = reset.sync("rooms", client=client, from_="beginning", dry_run=True)
+assert isinstance(over, Reset), over
+# Its body may be left out.
+resumed = resume.sync("rooms", client=client)
+assert isinstance(resumed, Resumed), resumed

@@ -448,6 +448,27 @@ fn the_description_names_every_route() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn a_body_is_missed_where_the_description_requires_it() -> Result<()> {
+    let server = Setup::new()?.start()?;
+    let client = server.client();
+    let document = client.get("/openapi.json")?.json()?;
+    let mut looked_at = 0;
+    for (path, methods) in document["paths"].as_object().context("no paths")? {
+        for (method, described) in methods.as_object().context("a path without methods")? {
+            // What must be said of an alarm is missed only where there is one.
+            let is_of_alarm = path.ends_with("/shelve") || path.ends_with("/comment");
+            let Some(body) = described.get("requestBody").filter(|_| !is_of_alarm) else { continue };
+            let answer = client.send(&method.to_uppercase(), &fill(path, "nobody"), &[], b"")?;
+            let is_missed = answer.status == 415;
+            assert_eq!(body["required"], json!(is_missed), "{method} {path}: {}", answer.text());
+            looked_at += 1;
+        }
+    }
+    assert_eq!(looked_at, 11);
+    Ok(())
+}
+
 /// Sends bytes as they are and gives the status.
 fn raw(client: &Client, request: &str) -> Result<u16> {
     let address = client.url().trim_start_matches("http://");

@@ -265,10 +265,51 @@ fn a_file_installs_many_or_none() -> Result<()> {
     session.run(&["install", "hostile.app.tar", "--with", "many.toml"])?;
     session.run(&["list"])?;
     let write = |text: &str| fs::write(session.folder.join("many.toml"), text);
+    let own = entry("two", "b").replacen("id", "package = \"hostile.app.tar\"\nid", 1);
+    write(&(entry("one", "a") + &own))?;
+    session.run(&["install", "hostile.app.tar", "--with", "many.toml"])?;
+    let write = |text: &str| fs::write(session.folder.join("many.toml"), text);
     write(&(entry("one", "a") + &entry("two", "b")))?;
     session.run(&["install", "hostile.app.tar", "--with", "many.toml"])?;
     session.run(&["list"])?;
     insta::assert_snapshot!(session.seen());
+    Ok(())
+}
+
+/// A package's settings have the names that an install file has them under.
+#[test]
+fn a_mistake_in_a_package_isnt_taken_for_one_in_the_file_that_names_it() -> Result<()> {
+    let server = Setup::new()?.start()?;
+    let mut session = Session::new(&server);
+    install(&mut session)?;
+    let component = fs::read(guests::build("hostile")?)?;
+    let manifest = "manifest = 1\nid = \"com.example.hostile\"\nname = \"Hostile\"\nversion = \"0.2.0\"\n\
+                    [settings.limit]\ntype = \"real\"\ndefault = \"warm\"\n";
+    fs::write(session.folder.join("warm.app.tar"), pack(manifest, &component).tar())?;
+    let one = "package = \"warm.app.tar\"\nid = \"guest\"\n[settings]\nlimit = 25.0\n";
+    let many = format!(
+        "[[installations]]\npackage = \"hostile.app.tar\"\nid = \"fine\"\n[[installations]]\n{}",
+        one.replace("[settings]", "[installations.settings]")
+    );
+    fs::write(session.folder.join("one.toml"), one)?;
+    fs::write(session.folder.join("many.toml"), many)?;
+    for command in [
+        &["install", "--with", "one.toml"][..],
+        &["install", "--with", "many.toml"],
+        &["set", "guest", "--with", "one.toml"],
+        &["upgrade", "guest", "--with", "one.toml"],
+        &["packages", "add", "warm.app.tar"],
+    ] {
+        session.transcript.clear();
+        assert_eq!(session.run(command)?, 1, "{}", session.seen());
+        let told = "! error: warm.app.tar: app.toml is wrong: 7:11: settings.limit.default: ";
+        ensure!(session.seen().contains(told), "{}", session.seen());
+        ensure!(!session.seen().contains(".toml:"), "{}", session.seen());
+    }
+    // What the install itself has wrong is still told with its place in the file.
+    fs::write(session.folder.join("one.toml"), one.replace("warm", "hostile"))?;
+    session.run(&["set", "guest", "--with", "one.toml"])?;
+    ensure!(session.seen().contains("one.toml:4:9: settings.limit: "), "{}", session.seen());
     Ok(())
 }
 

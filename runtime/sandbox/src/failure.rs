@@ -6,7 +6,7 @@ use wasmtime::component::ResourceTableError;
 use wasmtime::{PoolConcurrencyLimitError, Trap};
 use wasmtime_wasi::I32Exit;
 
-use super::app_log::{LogLine, LogSource, beginning};
+use super::app_log::{Level, LogLine, LogSource, beginning};
 use super::budget::{HostCallBytes, Meter};
 use super::fault::HostFault;
 
@@ -123,9 +123,10 @@ fn of_trap(trap: Trap, log: &[LogLine]) -> String {
         Trap::MemoryOutOfBounds => {
             "it touched memory that it doesn't have; a very deep recursion can look like this, or large arrays on the stack".to_owned()
         }
-        Trap::UnreachableCodeReached => match panic_message(log) {
-            Some(message) => format!("it panicked: {message}"),
-            None => "it panicked or aborted (wasm `unreachable`)".to_owned(),
+        Trap::UnreachableCodeReached => match (exception(log).or_else(|| panic_message(log)), last_words(log)) {
+            (Some(message), _) => format!("it panicked: {message}"),
+            (None, Some(words)) => format!("it aborted (wasm `unreachable`); it last wrote: {words}"),
+            (None, None) => "it panicked or aborted (wasm `unreachable`)".to_owned(),
         },
         Trap::IntegerDivisionByZero => "it divided by zero".to_owned(),
         other => {
@@ -135,13 +136,31 @@ fn of_trap(trap: Trap, log: &[LogLine]) -> String {
     }
 }
 
+fn printed(log: &[LogLine]) -> Vec<&str> {
+    let printed = log.iter().filter(|line| line.source == LogSource::Stderr);
+    printed.map(|line| line.message.as_str()).collect()
+}
+
+/// The exception of the last traceback that Python has printed, with its innermost place.
+fn exception(log: &[LogLine]) -> Option<String> {
+    let printed = printed(log);
+    let begin = printed.iter().rposition(|line| line.starts_with("Traceback (most recent call last)"))?;
+    let after = &printed[begin + 1..];
+    let end = after.iter().position(|line| !line.is_empty() && !line.starts_with(char::is_whitespace))?;
+    let place = after[..end].iter().rev().find_map(|line| line.trim_start().strip_prefix("File "));
+    let place = place.map(|place| format!(" ({})", place.replace('"', "").replace(", line ", ":")));
+    Some(Outcome::reason(&format!("{}{}", after[end], place.unwrap_or_default())))
+}
+
+/// The last line that isn't empty, of those that tell of an error.
+fn last_words(log: &[LogLine]) -> Option<String> {
+    let tells = |line: &&LogLine| line.level == Level::Error && !line.message.trim().is_empty();
+    log.iter().rev().find(tells).map(|line| Outcome::reason(line.message.trim()))
+}
+
 /// The last output of Rust's panic hook: a line with the place, then the message.
 fn panic_message(log: &[LogLine]) -> Option<String> {
-    let printed: Vec<&str> = log
-        .iter()
-        .filter(|line| line.source == LogSource::Stderr)
-        .map(|line| line.message.as_str())
-        .collect();
+    let printed = printed(log);
     let at = printed.iter().rposition(|line| line.contains("panicked at"))?;
     let place = printed[at].split_once("panicked at ").map_or("", |(_, place)| place.trim_end_matches(':'));
     let message = printed.get(at + 1).copied().unwrap_or_default();
@@ -151,7 +170,7 @@ fn panic_message(log: &[LogLine]) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::app_log::Level;
+
     use crate::interrupt::Interrupt;
     use ironloom_types::limits::Limits;
 
@@ -188,6 +207,33 @@ mod tests {
         ];
         let text = of_trap(Trap::UnreachableCodeReached, &log);
         assert_eq!(text, "it panicked: no such pig (src/lib.rs:7:9)");
+    }
+
+    #[test]
+    fn an_exception_is_told_with_its_place_and_else_the_last_words() {
+        let line = |message: &str| LogLine {
+            level: Level::Error,
+            source: LogSource::Stderr,
+            context: String::new(),
+            message: message.to_owned(),
+        };
+        // As componentize-py 0.17 prints it.
+        let python = [
+            "Traceback (most recent call last):",
+            "  File \"/0/ironloom/__init__.py\", line 73, in _answer",
+            "    return call()",
+            "  File \"/0/app.py\", line 54, in take",
+            "    1 / 0",
+            "    ~~^~~",
+            "ZeroDivisionError: division by zero",
+            "",
+            "thread '<unnamed>' (1) panicked at runtime/src/lib.rs:1293:29:",
+            "Python function threw an unexpected exception",
+        ];
+        let text = of_trap(Trap::UnreachableCodeReached, &python.map(line));
+        assert_eq!(text, "it panicked: ZeroDivisionError: division by zero (/0/app.py:54, in take)");
+        let other = of_trap(Trap::UnreachableCodeReached, &["TypeError: no", " "].map(line));
+        assert_eq!(other, "it aborted (wasm `unreachable`); it last wrote: TypeError: no");
     }
 
     #[test]

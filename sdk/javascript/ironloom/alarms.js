@@ -5,7 +5,7 @@ import { fromTime, host } from './index.js';
 
 const timeOf = (since) => (since === undefined ? undefined : fromTime(since));
 
-/** Raises an alarm for an entity; '' is the whole installation. `since` says since when things are so, in ms since 1970. */
+/** Raises an alarm for an entity; '' is the whole installation. `since` says since when things are so, in ms since 1970, or as `reading.at`. */
 export const raise = (alarm, entity, message, since) =>
   host('alarms', () => alarms.raise(alarm, entity, message, timeOf(since)));
 

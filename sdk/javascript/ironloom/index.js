@@ -60,8 +60,8 @@ export const rings = (ring) => ({
 /** Milliseconds since 1970, as `Date` has them, of the host's nanoseconds. */
 export const toTime = (nanoseconds) => Number(nanoseconds / 1000n) / 1000;
 
-/** The host's nanoseconds of milliseconds since 1970. */
-export const fromTime = (milliseconds) => BigInt(Math.round(milliseconds * 1000)) * 1000n;
+/** The host's nanoseconds of milliseconds since 1970; a BigInt has nanoseconds already, as `reading.at`. */
+export const fromTime = (time) => (typeof time === 'bigint' ? time : BigInt(Math.round(time * 1000)) * 1000n);
 
 /** One reading of an input. */
 class Reading {

@@ -132,5 +132,5 @@ pub(super) async fn comment(
 }
 
 async fn change(api: Api, id: String, deed: AlarmDeed) -> Result<Response, Problem> {
-    answers::ok(&api, &api.node.change_alarm(id, deed).await?).await
+    answers::done(&api, &api.node.change_alarm(id, deed).await?).await
 }

@@ -10,11 +10,13 @@ use bytes::Bytes;
 use serde::Serialize;
 
 use super::facade::{Answer, Facade, MAX_PAGE_BYTES, Page};
-use super::memory::PATIENCE;
+use super::memory::{PATIENCE, Share};
 use super::problem::{PROBLEM_JSON, Problem};
 use super::{Api, JSON_TYPE};
 use crate::aside::aside;
 
+/// All long answers in transfer, and so the longest one.
+pub(super) const MAX_ANSWER: usize = 64 << 20;
 /// The longest refusal of the framework's own that is worth showing.
 const MAX_TEXT: usize = 4_096;
 
@@ -80,9 +82,25 @@ pub(super) async fn long(
     text(api, status, JSON_TYPE, body).await
 }
 
+/// An answer as JSON, for which a share was taken before.
+pub(super) fn within(
+    mut share: Share,
+    status: StatusCode,
+    value: &impl Serialize,
+) -> Result<Response, Problem> {
+    let body = write(value)?;
+    share.fit(body.len());
+    Ok(typed(status, JSON_TYPE, share.with(body)))
+}
+
+/// The answer to something that is done, as JSON: see [`told`].
+pub(super) async fn done(api: &Api, value: &impl Serialize) -> Result<Response, Problem> {
+    Ok(told(api, StatusCode::OK, write(value)?).await)
+}
+
 /// 201: something new, and where it is.
 pub(super) async fn created(api: &Api, path: &str, value: &impl Serialize) -> Result<Response, Problem> {
-    let mut response = json(api, StatusCode::CREATED, value).await?;
+    let mut response = told(api, StatusCode::CREATED, write(value)?).await;
     // Ids and digests are plain ASCII.
     if let Ok(path) = HeaderValue::try_from(path) {
         response.headers_mut().insert(header::LOCATION, path);
@@ -97,9 +115,25 @@ pub(super) async fn text(
     kind: &'static str,
     body: Vec<u8>,
 ) -> Result<Response, Problem> {
+    if body.len() > MAX_ANSWER {
+        let bytes = body.len();
+        let detail = format!("the answer would have {bytes} bytes; at most {MAX_ANSWER} are possible");
+        return Err(Problem::refused("answer-too-large", detail).hint("Ask for less of it."));
+    }
     let mut share = api.memory.answers.share();
     share.grow(body.len()).await?;
     Ok(typed(status, kind, share.with(body)))
+}
+
+/// What was done. It goes out although others hold all the memory for long answers: whoever were refused it, would do it
+/// once more.
+pub(super) async fn told(api: &Api, status: StatusCode, body: Vec<u8>) -> Response {
+    let mut share = api.memory.answers.share();
+    let has_share = share.grow(body.len()).await.is_ok();
+    if !has_share {
+        tracing::warn!(bytes = body.len(), "other answers hold all the memory for them; this one goes out beside it");
+    }
+    typed(status, JSON_TYPE, share.with(body))
 }
 
 /// A page of a list as JSON.

@@ -4,11 +4,12 @@ use std::fmt;
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, Method, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Error as _, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
+use bytes::Bytes;
 use utoipa::ToSchema;
 
 use super::body::{Json, Nothing, Optional};
@@ -20,7 +21,8 @@ use super::journal::readings_query;
 use super::memory::PATIENCE;
 use super::params::{Id, Number, Params};
 use super::problem::{Place, Problem};
-use super::{Api, JSON_TYPE, answers, capsule};
+use super::{Api, JSON_TYPE, answers, capsule, guard};
+use crate::aside::aside;
 
 /// One installation, or a list.
 pub(super) enum Requests {
@@ -79,7 +81,11 @@ pub(super) async fn install(
     let mut installed = api.node.install(requests, dry_run).await?;
     let status = if dry_run { StatusCode::OK } else { StatusCode::CREATED };
     match path {
-        None => answers::long(&api, status, AllInstalled { items: installed }).await,
+        None => {
+            let body = aside(move || answers::write(&AllInstalled { items: installed })).await;
+            let body = body.map_err(|error| Problem::internal(error.to_string()))??;
+            Ok(answers::told(&api, status, body).await)
+        }
         Some(path) => {
             let alone = installed.pop().ok_or_else(|| Problem::internal("nothing was installed"))?;
             if dry_run {
@@ -118,7 +124,7 @@ pub(super) async fn revise(
     Json(request): Json<RevisionRequest>,
 ) -> Result<Response, Problem> {
     let dry_run = params.flag("dry-run")?;
-    answers::ok(&api, &api.node.revise(id, request, dry_run).await?).await
+    answers::done(&api, &api.node.revise(id, request, dry_run).await?).await
 }
 
 /// The body of a resume.
@@ -133,7 +139,7 @@ pub(super) async fn pause(
     Id(id): Id,
     Optional(Nothing {}): Optional<Nothing>,
 ) -> Result<Response, Problem> {
-    answers::ok(&api, &api.node.pause(id).await?).await
+    answers::done(&api, &api.node.pause(id).await?).await
 }
 
 pub(super) async fn resume(
@@ -141,7 +147,7 @@ pub(super) async fn resume(
     Id(id): Id,
     Optional(Resume { backlog }): Optional<Resume>,
 ) -> Result<Response, Problem> {
-    answers::ok(&api, &api.node.resume(id, backlog).await?).await
+    answers::done(&api, &api.node.resume(id, backlog).await?).await
 }
 
 /// Starts it over, or says what that would be.
@@ -158,7 +164,7 @@ pub(super) async fn reset(
             .at(Place::field("from"))
             .hint("It is now, beginning, or an RFC 3339 time.")
     })?;
-    answers::ok(&api, &api.node.reset(id, from, dry_run).await?).await
+    answers::done(&api, &api.node.reset(id, from, dry_run).await?).await
 }
 
 /// Runs its recorded invocations again, and compares.
@@ -174,9 +180,16 @@ pub(super) async fn replay(
 pub(super) async fn capsule(
     State(api): State<Api>,
     Id(id): Id,
+    method: Method,
+    headers: HeaderMap,
     mut params: Params,
 ) -> Result<Response, Problem> {
+    guard::refuse_other_sites(&headers)?;
     let last = params.value("last")?.unwrap_or(capsule::LAST);
+    if method == Method::HEAD {
+        // All invocations would run again for nobody.
+        return Ok(answers::typed(StatusCode::OK, JSON_TYPE, Bytes::new()));
+    }
     answers::long(&api, StatusCode::OK, api.node.capsule(id, last).await?).await
 }
 

@@ -120,7 +120,7 @@ impl Default for Shares {
             readings: Memory::new(128 * MIB as usize),
             admin: Memory::new(2 * MAX_PACKAGE),
             pages: Memory::new(4 * 2 * facade::MAX_PAGE_BYTES),
-            answers: Memory::new(64 * MIB as usize),
+            answers: Memory::new(answers::MAX_ANSWER),
         }
     }
 }

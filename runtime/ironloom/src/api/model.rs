@@ -259,7 +259,8 @@ pub(crate) struct Match {
     pub input: String,
     /// The number of points.
     pub points: u64,
-    /// Some of them with their latest readings, at most 10.
+    /// Some of them with their latest readings, at most 10; 10,000 of a whole list. Long texts and blobs are cut to 256
+    /// characters or bytes.
     pub samples: Vec<PointItem>,
 }
 

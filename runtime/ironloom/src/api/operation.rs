@@ -1,6 +1,7 @@
 //! What the table of routes says of an operation.
 
 use axum::routing::MethodRouter;
+use serde_json::Value;
 
 use super::shapes::Shape;
 use super::{Api, JSON_TYPE};
@@ -17,8 +18,14 @@ pub(super) struct Operation {
     pub summary: &'static str,
     /// The query's parameters. Others are refused.
     pub query: &'static [&'static str],
+    /// Those of them that aren't what their names mean in other operations.
+    pub own: &'static [Parameter],
+    /// The headers that it reads, but for those that every request may have.
+    pub headers: &'static [Parameter],
     /// The media types of its body; none where it has none.
     pub body: &'static [&'static str],
+    /// All that its body says may be left out, and the body with it.
+    pub may_be_bare: bool,
     /// The shape of its body, where that is JSON.
     pub takes: Option<Shape>,
     /// The shape of its answers, where they are JSON.
@@ -28,6 +35,13 @@ pub(super) struct Operation {
     /// Moves much data, so that it isn't served on the connections that are kept for admins.
     pub bulk: bool,
     pub handler: fn() -> MethodRouter<Api>,
+}
+
+/// A header or a parameter of the query.
+pub(super) struct Parameter {
+    pub name: &'static str,
+    pub is_required: bool,
+    pub schema: fn() -> Value,
 }
 
 /// An answer that is no problem.
@@ -49,7 +63,10 @@ pub(super) const PLAIN: Operation = Operation {
     id: "",
     summary: "",
     query: &[],
+    own: &[],
+    headers: &[],
     body: &[],
+    may_be_bare: false,
     takes: None,
     gives: None,
     answers: OK,

@@ -19,7 +19,7 @@ pub(super) async fn add(State(api): State<Api>, headers: HeaderMap, body: Body) 
         let path = format!("/v1/packages/{}", package.digest);
         answers::created(&api, &path, &package).await
     } else {
-        answers::ok(&api, &package).await
+        answers::done(&api, &package).await
     }
 }
 

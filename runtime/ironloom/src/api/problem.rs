@@ -15,6 +15,7 @@ pub(crate) const PROBLEM_JSON: &str = "application/problem+json";
 pub(crate) const KINDS: &[&str] = &[
     "alarm-over",
     "alarm-shelved",
+    "answer-too-large",
     "apps-behind",
     "backup-running",
     "backlog",

@@ -87,6 +87,11 @@ pub(super) async fn push(
         _ => read(&api, body, Form::Lines, mode, key).await?,
     };
     let wait = wait.map(|wait| wait.enter(&api)).transpose()?;
+    // Before anything is taken: whoever were refused the answer, would send the readings once more.
+    let mut answer = api.memory.answers.share();
+    if mode.partial {
+        answer.grow(answers::write(&parsed.bad)?.len()).await?;
+    }
     // Where it waits for places of new points, it counts there: others with none have the memory.
     let share = share.filter(|_| parsed.new_points.is_empty());
     let pushed = match (take(&api, &mut parsed, mode, key).await, key) {
@@ -122,7 +127,7 @@ pub(super) async fn push(
         set_aside: far.set_aside,
     };
     let status = if is_late { StatusCode::ACCEPTED } else { StatusCode::OK };
-    answers::json(&api, status, &accepted).await
+    answers::within(answer, status, &accepted)
 }
 
 /// Hands readings over, if there are only good ones or `partial` allows others.

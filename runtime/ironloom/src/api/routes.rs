@@ -12,7 +12,7 @@ use super::facade::{
     Status, TimeSet, Timer,
 };
 use super::installations::Resume;
-use super::operation::{DELETE, Operation, PLAIN, POST, Success};
+use super::operation::{DELETE, Operation, PLAIN, POST, Parameter, Success};
 use super::problem::Problem;
 use super::push::Accepted;
 use super::state::{StateEntry, StateValue};
@@ -42,6 +42,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
         summary: "Accepts readings and answers once they are durable: one JSON object on each line, a JSON object or \
                   array, or an Arrow IPC stream with the columns `point`, `value`, and `at` and `quality` as needed",
         query: &["partial", "wait", "timeout"],
+        headers: &[Parameter { name: "Idempotency-Key", is_required: false, schema: openapi::key }],
         body: &[NDJSON_TYPE, JSON_TYPE, ARROW_TYPE],
         answers: &[
             Success {
@@ -67,6 +68,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
         summary: "Becomes a WebSocket: each message brings lines as a push does, and {\"through\":n} says that n lines \
                   of the stream are durable. With a key it goes on after a drop",
         query: &["key", "partial"],
+        own: &[Parameter { name: "key", is_required: false, schema: openapi::key }],
         answers: &[Success { status: 101, when: "It is a WebSocket", types: &[] }],
         bulk: true,
         handler: || get(stream::stream),
@@ -203,6 +205,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
         path: "/v1/installations/{id}/resume",
         id: "resume",
         summary: "Resumes; {\"backlog\":\"keep\"} or \"drop\", the latter only if it is paused or quarantined",
+        may_be_bare: true,
         takes: Some(shapes::one::<Resume>),
         gives: Some(shapes::one::<Resumed>),
         handler: || post(installations::resume),
@@ -214,6 +217,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
         summary: "Starts it over at once, with nothing in its state: `from` now, beginning or an RFC 3339 time. What it makes of \
                   readings that it has dealt with before is not published again. The state before is kept for a week",
         query: &["from", "dry-run"],
+        own: &[Parameter { name: "from", is_required: true, schema: openapi::start }],
         answers: &[Success {
             status: 200,
             when: "It begins there; with dry-run=true: as it is, with the readings that it would begin with",
@@ -228,6 +232,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
         id: "replay",
         summary: "Runs its recorded invocations again, on state of their own, and compares digests of what they do; nothing of \
                   it is written. {\"from\":N,\"to\":N} compares these ordinals only. One at a time: 503. It may take long",
+        may_be_bare: true,
         takes: Some(shapes::one::<ReplayRequest>),
         gives: Some(shapes::one::<Replay>),
         handler: || post(installations::replay),
@@ -341,7 +346,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
         summary: "Runs a dead letter again",
         answers: &[Success {
             status: 202,
-            when: "It runs in its turn; the list of invocations shows the outcome",
+            when: "It runs in its turn, unless the server stops before: then the letter stays; the list of invocations shows the outcome",
             types: &[],
         }],
         handler: || post(installations::requeue),
@@ -372,6 +377,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
         path: "/v1/alarms/{id}/ack",
         id: "acknowledgeAlarm",
         summary: "Acknowledges an alarm; {\"by\":…, \"comment\":…} as wanted",
+        may_be_bare: true,
         takes: Some(shapes::one::<NoteRequest>),
         gives: Some(shapes::one::<Alarm>),
         handler: || post(alarms::acknowledge),
@@ -391,6 +397,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
         path: "/v1/alarms/{id}/unshelve",
         id: "unshelveAlarm",
         summary: "Ends the shelving of an alarm",
+        may_be_bare: true,
         takes: Some(shapes::one::<NoteRequest>),
         gives: Some(shapes::one::<Alarm>),
         handler: || post(alarms::unshelve),
@@ -411,6 +418,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
         summary: "What happens, as server-sent events, from now on or from the header Last-Event-ID on; `kinds` with commas \
                   between them; alarm also has the event alarms, of those that were too many. An event of kind gap says that some are missing before it",
         query: &["kinds", "installation"],
+        headers: &[Parameter { name: "Last-Event-ID", is_required: false, schema: openapi::event }],
         answers: &[Success { status: 200, when: "Until the listener goes", types: &[EVENTS_TYPE] }],
         bulk: true,
         handler: || get(events::events),

@@ -122,7 +122,7 @@ pub(super) async fn put(
 ) -> Result<Response, Problem> {
     let value = value.into_bytes()?;
     api.node.change_state(id, key.clone(), Some(value.clone())).await?;
-    answers::ok(&api, &StateEntry::from(StateItem { key: key.into(), value })).await
+    answers::done(&api, &StateEntry::from(StateItem { key: key.into(), value })).await
 }
 
 /// Deletes a key of its state.

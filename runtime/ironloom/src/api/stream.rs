@@ -82,6 +82,8 @@ enum End {
     /// The server makes room or stops.
     Server(&'static str),
     Problem(Box<Problem>),
+    /// A message that isn't as it must be, with the close code for it.
+    Message(Box<Problem>, u16),
 }
 
 impl From<Problem> for End {
@@ -137,7 +139,8 @@ async fn serve(api: Api, mode: Mode, key: Option<Arc<str>>, socket: WebSocket, h
     let (code, reason, problem) = match end {
         End::Peer | End::Done => (close_code::NORMAL, "", None),
         End::Server(reason) => (close_code::AWAY, reason, None),
-        End::Problem(problem) => (close_code::POLICY, "", Some(*problem)),
+        End::Problem(problem) => (close_code_of(&problem), "", Some(*problem)),
+        End::Message(problem, code) => (code, "", Some(*problem)),
     };
     let word = stream.word(Word { problem, ..Word::default() });
     let close = CloseFrame { code, reason: Utf8Bytes::from_static(reason) };
@@ -147,6 +150,15 @@ async fn serve(api: Api, mode: Mode, key: Option<Arc<str>>, socket: WebSocket, h
         inbox.drain().await;
     };
     let _ = tokio::time::timeout(LAST_WORDS, last_words).await;
+}
+
+/// The close code of a problem (RFC 6455, 7.4.1, and the registry of IANA): a client may come again behind some.
+fn close_code_of(problem: &Problem) -> u16 {
+    match problem.status {
+        503 | 507 => close_code::AGAIN,
+        500 => close_code::ERROR,
+        _ => close_code::POLICY,
+    }
 }
 
 /// A record on its way.

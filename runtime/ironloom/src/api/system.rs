@@ -23,7 +23,7 @@ pub(super) async fn set_time(
     Json(request): Json<SetTime>,
 ) -> Result<Response, Problem> {
     let dry_run = params.flag("dry-run")?;
-    answers::ok(&api, &api.node.set_time(request, dry_run).await?).await
+    answers::done(&api, &api.node.set_time(request, dry_run).await?).await
 }
 
 pub(super) async fn connectors(State(api): State<Api>) -> Result<Response, Problem> {
@@ -40,7 +40,7 @@ pub(super) async fn set_log_level(
     State(api): State<Api>,
     Json(request): Json<SetLogLevel>,
 ) -> Result<Response, Problem> {
-    answers::ok(&api, &api.node.set_log_level(request.level)?).await
+    answers::done(&api, &api.node.set_log_level(request.level)?).await
 }
 
 /// Takes a changed configuration.
@@ -50,7 +50,7 @@ pub(super) async fn reload(
     Optional(Nothing {}): Optional<Nothing>,
 ) -> Result<Response, Problem> {
     let dry_run = params.flag("dry-run")?;
-    answers::ok(&api, &api.node.reload(dry_run).await?).await
+    answers::done(&api, &api.node.reload(dry_run).await?).await
 }
 
 /// Answers how the server is.

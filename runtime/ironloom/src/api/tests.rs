@@ -17,7 +17,7 @@ use super::connections::Bounds;
 use super::facade::*;
 use super::guard::{ArrivedAt, Guard};
 use super::intake::Mode;
-use super::memory::Memory;
+use super::memory::{FREE as FREE_ANSWER, Memory};
 use super::problem::PROBLEM_JSON;
 use super::push::request_key;
 use super::readings::{Form, parse};
@@ -932,6 +932,30 @@ async fn answers_that_nobody_reads_hold_memory_and_then_the_next_is_refused() {
     assert_eq!(text().await.unwrap_err().status, 503);
     drop(two);
     assert_eq!(page().await.status(), StatusCode::OK);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_done_is_told_whoever_holds_the_memory_for_answers() {
+    let (fake, api) = api();
+    let site = Site::new(api.clone());
+    let mut others = api.memory.answers.share();
+    others.grow(answers::MAX_ANSWER).await.unwrap();
+    // The answer to bad lines would be long: that is found out before the good one is taken.
+    let long = "n".repeat(900);
+    let bad = format!("{{\"point\":\"a\",\"value\":1,\"{long}\":2}}\n").repeat(100);
+    let mixed = format!("{GOOD}{bad}");
+    assert_eq!(status(&site, push("/v1/readings?partial=true", mixed.clone())).await, 503);
+    assert_eq!(fake.pushes.lock().len(), 0, "nothing was taken");
+    // What is done is told all the same, after a while.
+    let answer = answers::told(&api, StatusCode::CREATED, vec![b' '; 1 << 20]).await;
+    assert_eq!(answer.status(), StatusCode::CREATED);
+    drop(others);
+    let (answer, body) = send(&site, push("/v1/readings?partial=true", mixed)).await;
+    assert_eq!((answer.status(), fake.pushes.lock().len()), (StatusCode::OK, 1));
+    assert!(body.len() > FREE_ANSWER, "{}", body.len());
+    // No memory is enough for this one, so it isn't told to come again.
+    let text = answers::text(&api, StatusCode::OK, JSON_TYPE, vec![b' '; answers::MAX_ANSWER + 1]).await;
+    assert_eq!(text.unwrap_err().status, 422);
 }
 
 #[tokio::test]

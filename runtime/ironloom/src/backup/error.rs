@@ -17,6 +17,8 @@ pub(crate) enum BackupError {
     /// It isn't the archive of a backup, or it was cut off or changed.
     #[error("the backup is damaged: {0}; make another one, or take an earlier one")]
     Damaged(String),
+    #[error("this is no backup: it doesn't begin as one does")]
+    NotOne,
     /// The server could not go on.
     #[error("the backup isn't whole, since the server could not go on: {0}")]
     Failed(String),

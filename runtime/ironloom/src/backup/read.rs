@@ -29,6 +29,9 @@ pub(crate) trait Sink {
     fn blocks(&mut self, name: &str, bytes: u64, from: &mut dyn Read) -> Result<(), BackupError>;
 }
 
+/// The first bytes of what lz4 has compressed.
+const MAGIC: [u8; 4] = [0x04, 0x22, 0x4d, 0x18];
+
 /// Looks at a backup and keeps nothing of it.
 #[derive(Debug, Default)]
 pub(crate) struct Check {
@@ -63,7 +66,7 @@ impl Sink for Check {
 }
 
 fn pass(from: &mut dyn Read) -> Result<(), BackupError> {
-    io::copy(from, &mut io::sink())?;
+    io::copy(from, &mut io::sink()).map_err(not_read)?;
     Ok(())
 }
 
@@ -71,7 +74,13 @@ fn pass(from: &mut dyn Read) -> Result<(), BackupError> {
 ///
 /// # Errors
 /// Unless it is whole and every part has its digest.
-pub(crate) fn read(from: impl Read, sink: &mut dyn Sink) -> Result<(), BackupError> {
+pub(crate) fn read(mut from: impl Read, sink: &mut dyn Sink) -> Result<(), BackupError> {
+    let mut magic = [0; MAGIC.len()];
+    from.read_exact(&mut magic).map_err(not_read)?;
+    if magic != MAGIC {
+        return Err(BackupError::NotOne);
+    }
+    let from = magic.chain(from);
     let mut archive = tar::Archive::new(BufReader::with_capacity(1 << 20, FrameDecoder::new(from)));
     let mut found: Vec<Part> = Vec::new();
     let mut ended = false;

@@ -45,6 +45,11 @@ impl Answer {
 /// Parameters of a query; those without a value are left out.
 pub(super) type Query<'a> = &'a [(&'a str, Option<String>)];
 
+/// A parameter that is true, or left out.
+pub(super) fn flag(name: &'static str, is: bool) -> (&'static str, Option<String>) {
+    (name, is.then(|| "true".to_owned()))
+}
+
 impl Client {
     /// Doesn't connect yet.
     pub(super) fn new(url: &str) -> Self {

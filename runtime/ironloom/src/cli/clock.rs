@@ -2,7 +2,7 @@
 
 use clap::{Args, Subcommand};
 
-use super::client::Client;
+use super::client::{Client, flag};
 use super::failure::Outcome;
 use super::{Global, output};
 use crate::api::JSON_TYPE;
@@ -37,8 +37,7 @@ impl Clock {
             return output::one(global, &answer, |clock: ClockStatus| show(&clock));
         };
         let body = serde_json::to_vec(&SetTime { now }).map_err(anyhow::Error::from)?;
-        let query = [("dry-run", dry_run.then(|| "true".to_owned()))];
-        let answer = client.post("/v1/clock", &query, JSON_TYPE, &body)?;
+        let answer = client.post("/v1/clock", &[flag("dry-run", dry_run)], JSON_TYPE, &body)?;
         output::one(global, &answer, |set: TimeSet| set_text(&set, dry_run))
     }
 }

@@ -7,8 +7,8 @@ use clap::Args;
 use serde_json::Value;
 
 use super::client::Client;
-use super::failure::{Failure, Outcome};
-use super::{Global, output};
+use super::failure::Outcome;
+use super::{Global, follow, output};
 use ironloom_types::text::clean;
 
 /// Shows what happens on the site, as it happens, until interrupted.
@@ -22,7 +22,7 @@ pub(super) struct Events {
     installation: Option<String>,
 }
 
-/// The time after which a server is asked again that has gone.
+/// The time after which a server is asked again that has gone, unless it says a longer one.
 const AGAIN: Duration = Duration::from_secs(1);
 
 impl Events {
@@ -31,15 +31,16 @@ impl Events {
         let query = [("kinds", self.kinds), ("installation", self.installation)];
         let (mut last, mut was_there) = (None, false);
         loop {
+            let mut pause = AGAIN;
             match client.listen("/v1/events", &query, last.as_deref()) {
                 Ok(answer) => {
                     was_there = true;
                     listen(global, answer, &mut last)?;
                 }
-                Err(Failure::NotReached { .. }) if was_there => {}
+                Err(failure) if was_there => pause = follow::pause(failure, AGAIN)?,
                 Err(failure) => return Err(failure),
             }
-            std::thread::sleep(AGAIN);
+            std::thread::sleep(pause);
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use crate::api::facade::{Detail, Problem};
 use crate::api::host::STORAGE_FAILED;
@@ -54,6 +55,17 @@ impl Failure {
     /// The code to exit with.
     pub(super) fn code(&self) -> ExitCode {
         ExitCode::from(self.status())
+    }
+
+    /// The time after which it is worth another try, where it is: the server is busy, or it is gone and may come back.
+    pub(super) fn again(&self) -> Option<Duration> {
+        match self {
+            Self::Refused(problem) if matches!(problem.status, 503 | 507) => {
+                Some(Duration::from_secs(problem.retry_after.unwrap_or(0)))
+            }
+            Self::NotReached { .. } | Self::Lost { .. } => Some(Duration::ZERO),
+            _ => None,
+        }
     }
 
     /// The same as a number.

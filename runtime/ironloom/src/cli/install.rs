@@ -12,12 +12,13 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 use clap::Args;
+use serde::Serialize;
 
 pub(super) use self::choices::{Choices, Chosen};
 pub(super) use self::given::{Given, limit_kind, pair, slot};
 use self::given::{bound, set_limits, setting, setting_pair};
-pub(super) use self::request::{Asked, File, locate, read};
-use super::client::Client;
+pub(super) use self::request::{Asked, File, Origin, read};
+use super::client::{Answer, Client, flag};
 use super::failure::{Failure, Outcome};
 use super::packages::{stays, upload};
 use super::{Global, output, show};
@@ -58,22 +59,18 @@ impl Install {
     /// Runs it. What can be checked here is, before the package is sent and compiled.
     pub(super) fn run(self, global: &Global) -> Outcome {
         let client = Client::new(&global.url);
-        let (file, mut places) = match &self.with {
+        let (file, mut origin) = match &self.with {
             Some(path) => read(path)?,
-            None => (File::One(Box::default()), Places::default()),
+            None => (File::One(Box::default()), Origin::default()),
         };
-        self.leave_to_flags(&mut places);
-        let outcome = match file {
-            File::Many(all) => self.install_all(global, &client, all),
-            File::One(asked) => self.install_one(global, &client, *asked),
-        };
-        outcome.map_err(|failure| match (failure, &self.with) {
-            (Failure::Refused(problem), Some(file)) => Failure::Refused(locate(problem, file, &places)),
-            (failure, _) => failure,
-        })
+        self.leave_to_flags(&mut origin.places);
+        match file {
+            File::Many(all) => self.install_all(global, &client, all, &origin),
+            File::One(asked) => self.install_one(global, &client, *asked, &origin),
+        }
     }
 
-    fn install_one(&self, global: &Global, client: &Client, mut asked: Asked) -> Outcome {
+    fn install_one(&self, global: &Global, client: &Client, mut asked: Asked, origin: &Origin) -> Outcome {
         self.apply(&mut asked)?;
         let package = asked.package.take();
         let package =
@@ -82,18 +79,30 @@ impl Install {
         let uploaded = upload(client, &package)?;
         self.given.add_settings(&mut asked, &uploaded.info)?;
         let request = asked.request(id, uploaded.info.digest);
-        let outcome = self.install(global, client, &request);
+        let outcome = self.install(global, client, &request, origin);
         if uploaded.is_new && (self.dry_run || outcome.is_err()) {
             output::note(&stays(request.package));
         }
         outcome
     }
 
-    fn install(&self, global: &Global, client: &Client, request: &InstallRequest) -> Outcome {
-        let query = [("dry-run", self.dry_run.then(|| "true".to_owned()))];
-        let body = serde_json::to_string(request).context("the request can't be written")?;
-        let answer = client.post("/v1/installations", &query, JSON_TYPE, body.as_bytes())?;
+    fn install(
+        &self,
+        global: &Global,
+        client: &Client,
+        request: &InstallRequest,
+        origin: &Origin,
+    ) -> Outcome {
+        let answer = self.post(client, request, origin)?;
         output::one(global, &answer, |installed: Installed| text(&installed, self.dry_run))
+    }
+
+    /// Sends what is asked for, of one installation or of many.
+    fn post(&self, client: &Client, asked: &impl Serialize, origin: &Origin) -> Result<Answer, Failure> {
+        let body = serde_json::to_string(asked).context("the request can't be written")?;
+        let query = [flag("dry-run", self.dry_run)];
+        let answer = client.post("/v1/installations", &query, JSON_TYPE, body.as_bytes());
+        answer.map_err(|failure| origin.locate(failure))
     }
 
     /// Puts the flags on top of what the file says, but for the settings: their types stand in the

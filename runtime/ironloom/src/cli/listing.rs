@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 
 use super::client::Client;
 use super::failure::{Failure, Outcome};
-use super::{Global, output};
+use super::{Global, follow, output};
 use crate::api::CSV_TYPE;
 use crate::api::facade::{ClockStatus, Page};
 use ironloom_apps::quantity::Span;
@@ -179,20 +179,22 @@ impl Listing {
         loop {
             // Items of the last number may have come since.
             let after = last.0.saturating_sub(1).to_string();
-            let mut after = Some(after);
+            let (mut after, mut pause) = (Some(after), EVERY);
             while after.is_some() {
                 let mut page = match fetch(&client, list, "oldest", after, PAGE) {
                     Ok(page) => page,
-                    // It may be starting again: nothing is lost by that.
-                    Err(Failure::NotReached { .. } | Failure::Lost { .. }) => break,
-                    Err(failure) => return Err(failure),
+                    // It may be busy, or starting again: nothing is lost by that.
+                    Err(failure) => {
+                        pause = follow::pause(failure, EVERY)?;
+                        break;
+                    }
                 };
                 page.items.retain(|item| (list.place)(item) > last);
                 last = page.items.last().map_or(last, list.place);
                 print(global, list, page.items, &mut head)?;
                 after = page.next;
             }
-            std::thread::sleep(EVERY);
+            std::thread::sleep(pause);
         }
     }
 }

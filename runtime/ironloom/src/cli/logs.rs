@@ -5,8 +5,8 @@ use std::time::Duration;
 use clap::Args;
 
 use super::client::{Client, segment};
-use super::failure::{Failure, Outcome};
-use super::{Global, output};
+use super::failure::Outcome;
+use super::{Global, follow, output};
 use crate::api::facade::{KeptLine, LogPage};
 use ironloom_apps::quantity::Span;
 use ironloom_types::clock::{Timestamp, host_time};
@@ -53,9 +53,9 @@ impl Logs {
             let after = place.after.map(|after| after.to_string());
             let query = [("after", after), ("limit", Some(limit.to_string()))];
             let answer = match client.get(&path, &query) {
-                // It may be starting again: nothing is lost by that.
-                Err(Failure::NotReached { .. } | Failure::Lost { .. }) if self.follow && was_there => {
-                    std::thread::sleep(EVERY);
+                // It may be busy, or starting again: nothing is lost by that.
+                Err(failure) if self.follow && was_there => {
+                    std::thread::sleep(follow::pause(failure, EVERY)?);
                     continue;
                 }
                 answer => answer?,

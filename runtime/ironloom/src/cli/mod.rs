@@ -14,6 +14,7 @@ mod described;
 mod dev;
 mod events;
 mod failure;
+mod follow;
 mod inspect;
 mod install;
 mod invocations;

@@ -100,5 +100,12 @@ fn send(client: &Client, file: &str) -> Result<Answer, Failure> {
     if output::is_watched() {
         output::note(&format!("sending {file} to be checked and compiled: this may take a minute"));
     }
-    client.post("/v1/packages", &[], PACKAGE_TYPE, &bytes)
+    client.post("/v1/packages", &[], PACKAGE_TYPE, &bytes).map_err(|failure| match failure {
+        // Several may be sent, and places in the app.toml within one don't say in which.
+        Failure::Refused(mut problem) => {
+            problem.detail = format!("{file}: {}", problem.detail);
+            Failure::Refused(problem)
+        }
+        failure => failure,
+    })
 }

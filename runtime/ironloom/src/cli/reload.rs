@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::client::Client;
+use super::client::{Client, flag};
 use super::failure::Outcome;
 use super::{Global, output};
 use crate::api::JSON_TYPE;
@@ -19,7 +19,7 @@ pub(super) struct Reload {
 
 impl Reload {
     pub(super) fn run(self, global: &Global) -> Outcome {
-        let query = [("dry-run", self.dry_run.then(|| "true".to_owned()))];
+        let query = [flag("dry-run", self.dry_run)];
         let answer = Client::new(&global.url).post("/v1/reload", &query, JSON_TYPE, b"{}")?;
         output::one(global, &answer, |reloaded: Reloaded| text(&reloaded))
     }

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::client::{Client, segment};
+use super::client::{Client, flag, segment};
 use super::failure::Outcome;
 use super::{Global, install, output};
 use crate::api::JSON_TYPE;
@@ -28,8 +28,7 @@ impl Reset {
         let from: StartFrom =
             self.from.parse().map_err(|error| install::misuse(format!("--from: {error}")))?;
         let path = format!("/v1/installations/{}/reset", segment(&self.id));
-        let dry_run = self.dry_run.then(|| "true".to_owned());
-        let query = [("from", Some(from.to_string())), ("dry-run", dry_run)];
+        let query = [("from", Some(from.to_string())), flag("dry-run", self.dry_run)];
         let answer = Client::new(&global.url).post(&path, &query, JSON_TYPE, b"{}")?;
         output::one(global, &answer, |reset: Answered| text(&reset, self.dry_run))
     }

@@ -7,9 +7,9 @@ use anyhow::Context as _;
 use clap::Args;
 use serde_json::Value as Json;
 
-use super::client::{Client, segment};
+use super::client::{Client, flag, segment};
 use super::failure::{Failure, Outcome};
-use super::install::{Asked, File, Given, limit_kind, locate, misuse, read, slot};
+use super::install::{Asked, File, Given, Origin, limit_kind, misuse, read, slot};
 use super::packages::{Uploaded, stays, upload};
 use super::{Global, output};
 use crate::api::JSON_TYPE;
@@ -50,7 +50,8 @@ pub(super) struct Change {
     /// Read all of this from a TOML file as `install --with` takes it; flags take precedence
     #[arg(long, value_name = "FILE")]
     with: Option<PathBuf>,
-    /// Only if this is still its newest revision: refused where somebody else has changed it in between
+    /// Only if this is still its newest revision: refused where somebody else has changed it in between. Checked with
+    /// --grant in any case, since that keeps the rest of a grant as it was read
     #[arg(long, value_name = "N")]
     revision: Option<u32>,
     /// Give the readings that wait to the new revision. Without it, those that are there run as before; so do all of
@@ -69,21 +70,17 @@ impl Change {
     /// Changes an installation; `to` where it is to have another package.
     pub(super) fn run(&self, global: &Global, id: &str, to: Option<To<'_>>) -> Outcome {
         let client = Client::new(&global.url);
-        let (asked, mut places) = match &self.with {
-            None => (Asked::default(), Default::default()),
+        let (asked, mut origin) = match &self.with {
+            None => (Asked::default(), Origin::default()),
             Some(path) => match read(path)? {
-                (File::One(asked), places) => (*asked, places),
+                (File::One(asked), origin) => (*asked, origin),
                 (File::Many(_), _) => {
                     return Err(misuse("the file of --with lists several installations; a change is of one"));
                 }
             },
         };
-        self.given.leave_to_flags(&mut places);
-        let outcome = self.change(global, &client, id, to, asked);
-        outcome.map_err(|failure| match (failure, &self.with) {
-            (Failure::Refused(problem), Some(file)) => Failure::Refused(locate(problem, file, &places)),
-            (failure, _) => failure,
-        })
+        self.given.leave_to_flags(&mut origin.places);
+        self.change(global, &client, id, to, asked, &origin)
     }
 
     fn change(
@@ -93,6 +90,7 @@ impl Change {
         id: &str,
         to: Option<To<'_>>,
         mut asked: Asked,
+        origin: &Origin,
     ) -> Outcome {
         let of_file: Vec<SlotName> = asked.grants.outputs.keys().cloned().collect();
         self.given.apply(&mut asked)?;
@@ -107,8 +105,12 @@ impl Change {
         let path = format!("/v1/installations/{}", segment(id));
         let now: Installation = client.get(&path, &[])?.read()?;
         // A flag says which values are allowed, and nothing of the rest of a grant.
-        let of_flags = asked.grants.outputs.iter_mut().filter(|(name, _)| !of_file.contains(name));
-        of_flags.for_each(|(name, grant)| keep_rest(grant, now.grants.outputs.get(name)));
+        let mut made_from = self.revision.map(Revision);
+        for (name, grant) in asked.grants.outputs.iter_mut().filter(|(name, _)| !of_file.contains(name)) {
+            keep_rest(grant, now.grants.outputs.get(name));
+            // A change of the rest that comes in between would be undone.
+            made_from = made_from.or(Some(now.revision));
+        }
         let named = asked.package.take();
         let package = match &to {
             Some(To(package)) => {
@@ -120,7 +122,7 @@ impl Change {
             None => self.present(client, id, &now, named)?,
         };
         self.given.add_settings(&mut asked, &package.info)?;
-        let request = self.request(asked, to.is_some().then_some(package.info.digest))?;
+        let request = self.request(asked, to.is_some().then_some(package.info.digest), made_from)?;
         let is_empty = request
             == RevisionRequest {
                 revision: request.revision,
@@ -132,7 +134,7 @@ impl Change {
                 "nothing is to be changed: name it, such as --set NAME=VALUE, or by --with FILE",
             ));
         }
-        let outcome = self.send(global, client, &path, &request);
+        let outcome = self.send(global, client, &path, &request, origin);
         if package.is_new && (self.dry_run || outcome.is_err()) {
             output::note(&stays(package.info.digest));
         }
@@ -158,15 +160,28 @@ impl Change {
         upload(client, &has.to_string())
     }
 
-    fn send(&self, global: &Global, client: &Client, path: &str, request: &RevisionRequest) -> Outcome {
-        let query = [("dry-run", self.dry_run.then(|| "true".to_owned()))];
+    fn send(
+        &self,
+        global: &Global,
+        client: &Client,
+        path: &str,
+        request: &RevisionRequest,
+        origin: &Origin,
+    ) -> Outcome {
+        let query = [flag("dry-run", self.dry_run)];
         let body = serde_json::to_string(request).context("the request can't be written")?;
-        let answer = client.patch(path, &query, JSON_TYPE, body.as_bytes())?;
+        let answer = client.patch(path, &query, JSON_TYPE, body.as_bytes());
+        let answer = answer.map_err(|failure| origin.locate(failure))?;
         output::one(global, &answer, |revised: Revised| text(&revised, self.dry_run))
     }
 
     /// What is sent.
-    fn request(&self, asked: Asked, package: Option<Digest>) -> Result<RevisionRequest, Failure> {
+    fn request(
+        &self,
+        asked: Asked,
+        package: Option<Digest>,
+        made_from: Option<Revision>,
+    ) -> Result<RevisionRequest, Failure> {
         let mut request = RevisionRequest {
             package,
             bindings: asked.bindings.into_iter().map(|(name, all)| (name, Some(all))).collect(),
@@ -177,7 +192,7 @@ impl Change {
             limits: LimitChanges::of(asked.limits),
             timezone: asked.timezone.map(Some),
             keep_up: self.keep_up.or(asked.keep_up),
-            revision: self.revision.map(Revision),
+            revision: made_from,
             at_cursor: self.at_cursor,
         };
         for name in &self.unbind {
@@ -253,9 +268,35 @@ fn shown(value: &Json) -> String {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+    use crate::api::facade::Problem;
+    use crate::cli::tests;
     use ironloom_apps::grants::Safe;
     use ironloom_apps::quantity::Span;
+
+    #[test]
+    fn a_grant_that_keeps_the_rest_is_for_the_revision_that_the_rest_was_read_from() {
+        let sent = |flags: &[&str]| -> Json {
+            let has = tests::installation(&json!({"limit": {"allow": "0..1", "ttl": "1 min"}}));
+            let conflict = Problem::conflict("revision", "another came in between");
+            let answers = vec![Ok(has), Ok(tests::package()), Err(conflict)];
+            let (failure, asked) = tests::run(&[&["set", "pigs"], flags].concat(), answers);
+            assert_eq!((failure.status(), asked.len()), (5, 3), "{failure}");
+            serde_json::from_str(&asked[2]).unwrap()
+        };
+        let request = sent(&["--grant", "limit=0..2"]);
+        assert_eq!(request["revision"], 4);
+        assert_eq!(request["grants"]["outputs"]["limit"]["ttl"], "1 min");
+        assert_eq!(sent(&["--grant", "limit=0..2", "--revision", "3"])["revision"], 3);
+        assert_eq!(sent(&["--set", "breed=duroc"])["revision"], Json::Null);
+        // The file says all of a grant.
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        std::io::Write::write_all(&mut file, b"[grants.outputs.limit]\nallow = \"0..3\"\n").unwrap();
+        let with = ["--with", file.path().to_str().unwrap(), "--grant", "limit=0..2"];
+        assert_eq!(sent(&with)["revision"], Json::Null);
+    }
 
     #[test]
     fn other_values_of_a_grant_leave_the_rest_of_it() {

@@ -129,8 +129,8 @@ pub(crate) fn write(
     if !gone.is_empty() {
         apply(shared, gone, epoch)?;
     }
-    shared.journal.fold(blocks)?;
-    let given_back = shared.overlay.folded(through) + shared.invocations.folded(through);
+    let places = shared.journal.fold(blocks)?;
+    let given_back = places + shared.overlay.folded(through) + shared.invocations.folded(through);
     shared.give_back(given_back);
     let state_is_folded = |bytes| {
         shared.dirty_state.fetch_sub(bytes, Ordering::Relaxed);

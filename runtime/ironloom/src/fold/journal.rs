@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 
@@ -78,6 +78,8 @@ pub(crate) struct Journal {
     damage: Damage,
     /// The block file that was looked at last; 0 before the first.
     looked_at: AtomicU32,
+    /// Entries of `tail`, for whoever doesn't wait for it.
+    in_log: AtomicUsize,
     /// The sequence before which records of this process or of the log that it has read have dropped blocks.
     dropped_before: AtomicU64,
 }
@@ -93,6 +95,7 @@ impl Journal {
             cache: Mutex::default(),
             damage: Damage::default(),
             looked_at: AtomicU32::new(0),
+            in_log: AtomicUsize::new(0),
             dropped_before: AtomicU64::new(0),
         }
     }
@@ -268,6 +271,7 @@ impl Journal {
         let (first, count) = (chunk.first_sequence, chunk.len() as u32);
         assert!(first == self.last().next(), "sequences are dense within the stream");
         self.inner.write().tail.push_back(Tail { first, count, time: chunk.time(0), at });
+        self.in_log.fetch_add(1, Ordering::Relaxed);
         self.last.store(first.0 + u64::from(count) - 1, Ordering::SeqCst);
     }
 
@@ -276,9 +280,16 @@ impl Journal {
         &self.log
     }
 
-    /// Takes over the blocks of a checkpoint: up to their end the log is no longer read.
-    pub(super) fn fold(&self, blocks: Vec<Entry>) -> Result<(), journal::NotDense> {
+    /// Bytes of memory that the places of readings in the log take.
+    pub(super) fn tail_bytes(&self) -> usize {
+        self.in_log.load(Ordering::Relaxed) * size_of::<Tail>()
+    }
+
+    /// Takes over the blocks of a checkpoint: up to their end the log is no longer read. Returns the bytes of memory that
+    /// the places of their records took.
+    pub(super) fn fold(&self, blocks: Vec<Entry>) -> Result<usize, journal::NotDense> {
         let mut inner = self.inner.write();
+        let before = inner.tail.len();
         for entry in blocks {
             let through = entry.last_sequence();
             inner.blocks.push(TenantId::MAIN, StreamId::MAIN, entry)?;
@@ -286,7 +297,13 @@ impl Journal {
                 inner.tail.pop_front();
             }
         }
-        Ok(())
+        let left = inner.tail.len();
+        // What a rush has made it grow to isn't needed for ever.
+        if left < inner.tail.capacity() / 8 {
+            inner.tail.shrink_to(2 * left);
+        }
+        self.in_log.store(left, Ordering::Relaxed);
+        Ok((before - left) * size_of::<Tail>())
     }
 
     /// The first and the last record of the log that hold readings behind the blocks and up to this sequence.

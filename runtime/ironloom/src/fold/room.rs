@@ -39,11 +39,11 @@ fn may_add(limit: usize, all: usize, own: usize, installations: usize) -> bool {
 }
 
 impl Shared {
-    /// Bytes of keys that no checkpoint has folded.
+    /// Bytes of keys that no checkpoint has folded, and of the places of readings that are in the log only.
     pub(super) fn unfolded(&self) -> usize {
         // A sum that is kept: there may be thousands of lanes.
         let of_lanes = self.dirty_state.load(Ordering::Relaxed);
-        self.overlay.bytes() + self.invocations.bytes() + of_lanes
+        self.overlay.bytes() + self.invocations.bytes() + of_lanes + self.journal.tail_bytes()
     }
 
     /// Counts the bytes that wait for a checkpoint.

@@ -18,6 +18,8 @@ use ironloom_types::ids::{Generation, InstallationId};
 
 /// How long a purge waits for those that read what it takes away.
 const TO_READ: Duration = Duration::from_secs(5);
+/// Ids that are purged under one hold of the lock that installs wait for.
+const PURGED_AT_ONCE: usize = 16;
 /// The interval at which weeks that are over are looked for.
 const LOOK: Duration = Duration::from_secs(60);
 
@@ -98,23 +100,33 @@ impl Node {
     async fn purge_what_is_over(&self, up: Duration, told: &mut BTreeSet<InstallationId>) -> Answer<()> {
         // A clock that can't be right ends no week.
         let Ok(now) = self.shared.clock.host() else { return Ok(()) };
-        let _installing = self.admin.installing.lock().await;
-        for record in self.to_purge(|_, gone| gone.removed.is_over(Some(now), up)) {
-            if let AdminRecord::Purged { id, points: true, .. } = &record
-                && let Some(reader) = self.reader_of(id).await?
-            {
-                if told.insert(id.clone()) {
-                    tracing::warn!(
-                        installation = %id,
-                        reader = %reader.id,
-                        "it was uninstalled a week ago; its state and points stay until the reader has dealt with all that it has published"
-                    );
-                }
-                continue;
+        let mut left = BTreeSet::new();
+        loop {
+            // Given back now and then: installs and upgrades wait for it.
+            let _installing = self.admin.installing.lock().await;
+            let due = self.to_purge(|_, gone| {
+                !left.contains(&gone.installation) && gone.removed.is_over(Some(now), up)
+            });
+            if due.is_empty() {
+                return Ok(());
             }
-            self.change(record).await?;
+            for record in due.into_iter().take(PURGED_AT_ONCE) {
+                if let AdminRecord::Purged { id, points: true, .. } = &record
+                    && let Some(reader) = self.reader_of(id).await?
+                {
+                    left.insert(id.clone());
+                    if told.insert(id.clone()) {
+                        tracing::warn!(
+                            installation = %id,
+                            reader = %reader.id,
+                            "it was uninstalled a week ago; its state and points stay until the reader has dealt with all that it has published"
+                        );
+                    }
+                    continue;
+                }
+                self.change(record).await?;
+            }
         }
-        Ok(())
     }
 }
 

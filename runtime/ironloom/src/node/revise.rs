@@ -215,7 +215,7 @@ impl Node {
     fn matches_of(&self, names: &[&SlotName], pairs: &[(u16, PointNumber)]) -> Vec<Match> {
         let of_input = |pairs: &[(u16, PointNumber)]| {
             let input = pairs.first().and_then(|(input, _)| names.get(usize::from(*input)));
-            let samples = pairs.iter().take(MAX_SAMPLES).filter_map(|(_, point)| self.point_item(*point));
+            let samples = pairs.iter().take(MAX_SAMPLES).filter_map(|(_, point)| self.sample(*point));
             Match {
                 input: input.map_or_else(String::new, ToString::to_string),
                 points: pairs.len() as u64,

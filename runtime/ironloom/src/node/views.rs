@@ -1,5 +1,6 @@
 //! What people read: journal, points, outputs, logs, dead letters, invocations.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,6 +11,7 @@ use crate::api::facade::{
     Answer, DeadLetter, Invocation, LogPage, NumberedQuery, Order, OutputsQuery, Page, PageQuery, PointItem,
     Problem, ReadingItem, ReadingsQuery, Timer,
 };
+use crate::api::value::JsonValue;
 use crate::fold::points::LatestValue;
 use crate::fold::{self, Shared};
 use crate::lanes::Lane;
@@ -19,12 +21,15 @@ use ironloom_apps::binding::Target;
 use ironloom_storage::journal::{Filter, ReadingRow};
 use ironloom_types::ids::{InstallationId, Ordinal, PointNumber, Sequence};
 use ironloom_types::readings::{NewPoint, Value};
+use ironloom_types::text::shorten;
 
 /// The number of readings from its end through which the journal is searched first for the newest of some kind, and at most at once.
 const FIRST_STRETCH: u64 = 4_096;
 const LAST_STRETCH: u64 = 1 << 20;
 /// The time that one request searches the journal; the next page continues.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// Characters, or bytes, of the latest value that a sample shows.
+const SAMPLE: usize = 256;
 /// Points that are looked at while their names are held.
 pub(super) const POINTS_AT_ONCE: usize = 4_096;
 
@@ -189,6 +194,21 @@ impl Node {
             unit: point.unit.clone(),
             sequence: latest.sequence,
         })
+    }
+
+    /// A point as people see it who look whether a binding means what they want.
+    pub(super) fn sample(&self, number: PointNumber) -> Option<PointItem> {
+        let mut item = self.point_item(number)?;
+        let cut = match &item.value.0 {
+            Value::Text(text) => match shorten(text, SAMPLE) {
+                Cow::Borrowed(_) => None,
+                Cow::Owned(cut) => Some(Value::Text(cut.into())),
+            },
+            Value::Blob(blob) if blob.len() > SAMPLE => Some(Value::Blob(blob[..SAMPLE].into())),
+            _ => None,
+        };
+        item.value = cut.map_or(item.value, JsonValue::from);
+        Some(item)
     }
 
     /// Lists the readings of an installation's outputs.

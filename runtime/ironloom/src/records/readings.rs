@@ -53,7 +53,7 @@ pub(crate) enum Receipt {
 pub(crate) struct Idempotency {
     /// The first 16 bytes of the SHA-256 of its key.
     pub key: [u8; 16],
-    /// The first 16 bytes of the SHA-256 of its method, query and body.
+    /// The first 16 bytes of the SHA-256 of all that decides about its effect: a byte for `partial`, 1 or 0, and its body.
     pub request: [u8; 16],
 }
 

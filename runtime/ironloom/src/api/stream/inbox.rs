@@ -8,10 +8,11 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::Poll;
 
-use axum::extract::ws::{Message, WebSocket};
+use axum::extract::ws::{Message, WebSocket, close_code};
 use futures_util::stream::SplitStream;
 use futures_util::{FutureExt as _, StreamExt as _};
 use tokio::time::Instant;
+use tokio_tungstenite::tungstenite;
 
 use super::patience::{Comes, Patience, Verdict};
 use super::{AGAIN, DONE, End};
@@ -45,6 +46,24 @@ pub(super) struct Inbox {
 pub(super) struct Gathered {
     pub lines: Vec<u8>,
     pub bytes: usize,
+}
+
+/// The end of a stream with a message that isn't as it must be.
+fn unreadable(error: axum::Error) -> End {
+    let error = error.into_inner();
+    let (code, problem) = match error.downcast_ref::<tungstenite::Error>() {
+        Some(tungstenite::Error::Capacity(_)) => {
+            (close_code::SIZE, format!("a message is too long: it may have {MAX_MESSAGE} bytes"))
+        }
+        Some(tungstenite::Error::Utf8(_)) => {
+            (close_code::INVALID, "a message is not UTF-8, as text must be".to_owned())
+        }
+        Some(tungstenite::Error::Protocol(_)) => {
+            (close_code::PROTOCOL, format!("a message can't be read: {error}"))
+        }
+        _ => (close_code::POLICY, format!("a message can't be read: {error}")),
+    };
+    End::Message(Box::new(Problem::malformed("bad-message", problem)), code)
 }
 
 impl Inbox {
@@ -163,8 +182,7 @@ impl Inbox {
             }
             Some(Ok(Message::Close(_))) | None => self.end = Some(End::Peer),
             Some(Err(error)) => {
-                let detail = format!("a message can't be read: {error}; it may have {MAX_MESSAGE} bytes");
-                self.end = Some(Problem::malformed("bad-message", detail).into());
+                self.end = Some(unreadable(error));
             }
         }
     }

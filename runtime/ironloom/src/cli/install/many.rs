@@ -1,12 +1,10 @@
 //! Many installations by one file: one request, so that all are installed or none is.
 
 use std::collections::{BTreeMap, HashMap};
-
-use anyhow::Context as _;
+use std::path::Path;
 
 use super::request::Asked;
-use super::{Install, misuse, upload};
-use crate::api::JSON_TYPE;
+use super::{Install, Origin, misuse, upload};
 use crate::api::facade::{AllInstalled, InstallRequest, Installed, MAX_INSTALLS};
 use crate::cli::client::Client;
 use crate::cli::failure::{Failure, Outcome};
@@ -16,8 +14,15 @@ use ironloom_types::text::clean;
 
 impl Install {
     /// Installs what a file lists.
-    pub(super) fn install_all(&self, global: &Global, client: &Client, all: Vec<Asked>) -> Outcome {
+    pub(super) fn install_all(
+        &self,
+        global: &Global,
+        client: &Client,
+        all: Vec<Asked>,
+        origin: &Origin,
+    ) -> Outcome {
         self.check_flags()?;
+        self.check_package(&all, &origin.path)?;
         if all.is_empty() || all.len() > MAX_INSTALLS {
             let text =
                 format!("the file lists {} installations; 1 to {MAX_INSTALLS} are possible", all.len());
@@ -35,9 +40,7 @@ impl Install {
             sent.insert(package, digest);
             requests.push(asked.request(id, digest));
         }
-        let query = [("dry-run", self.dry_run.then(|| "true".to_owned()))];
-        let body = serde_json::to_string(&requests).context("the request can't be written")?;
-        let answer = client.post("/v1/installations", &query, JSON_TYPE, body.as_bytes())?;
+        let answer = self.post(client, &requests, origin)?;
         output::one(global, &answer, |all: AllInstalled| text(&all.items, self.dry_run))
     }
 
@@ -58,6 +61,22 @@ impl Install {
             Some((flag, _)) => Err(misuse(format!(
                 "{flag} goes with one installation, and the file lists many; write it there"
             ))),
+        }
+    }
+
+    /// Refuses a package as an argument beside one that the file names: which of the two is meant isn't clear.
+    pub(super) fn check_package(&self, all: &[Asked], file: &Path) -> Result<(), Failure> {
+        let named = (1..).zip(all).find(|(_, asked)| asked.package.is_some());
+        match (&self.package, named) {
+            (Some(package), Some((number, asked))) => {
+                let id = asked.id.as_ref().map_or(String::new(), |id| format!(" ({id})"));
+                Err(misuse(format!(
+                    "{}: installation {number} of the file{id} names a package of its own, and the argument {package} \
+                     would be the package of all; leave the argument out, or take `package` out of the file",
+                    file.display()
+                )))
+            }
+            _ => Ok(()),
         }
     }
 

@@ -1,7 +1,7 @@
 //! The file of `ironloom install --with`: the request as TOML, checked as far as it can be here.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use serde_json::Value as Json;
@@ -54,8 +54,26 @@ pub(in crate::cli) enum File {
     Many(Vec<Asked>),
 }
 
+/// The file of `--with` as errors name it; empty where there is none.
+#[derive(Debug, Default)]
+pub(in crate::cli) struct Origin {
+    pub(super) path: PathBuf,
+    pub(in crate::cli) places: Places,
+}
+
+impl Origin {
+    /// Names the places in the file of what the server has refused. Only for answers to the request that the file
+    /// asks for: places in the answer to an upload are those of the package's own manifest.
+    pub(in crate::cli) fn locate(&self, failure: Failure) -> Failure {
+        match failure {
+            Failure::Refused(problem) => Failure::Refused(locate(problem, &self.path, &self.places)),
+            failure => failure,
+        }
+    }
+}
+
 /// Reads the file, and where its fields stand. A package is meant from the file's folder.
-pub(in crate::cli) fn read(path: &Path) -> Result<(File, Places), Failure> {
+pub(in crate::cli) fn read(path: &Path) -> Result<(File, Origin), Failure> {
     let text = std::fs::read_to_string(path).with_context(|| format!("{} can't be read", path.display()))?;
     let (mut file, places) = parse(&text).map_err(|problems| Failure::File(problems.of_file(path)))?;
     let all = match &mut file {
@@ -67,11 +85,11 @@ pub(in crate::cli) fn read(path: &Path) -> Result<(File, Places), Failure> {
         let folder = path.parent().unwrap_or(Path::new(""));
         *package = folder.join(&*package).display().to_string();
     }
-    Ok((file, places))
+    Ok((file, Origin { path: path.to_owned(), places }))
 }
 
 /// Names the places in the file of what the server has found wrong.
-pub(in crate::cli) fn locate(mut problem: Problem, path: &Path, places: &Places) -> Problem {
+pub(super) fn locate(mut problem: Problem, path: &Path, places: &Places) -> Problem {
     let mut alone = None;
     for error in &mut problem.errors {
         let Some(place) = &error.place else { continue };

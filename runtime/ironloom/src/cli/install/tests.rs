@@ -3,20 +3,11 @@
 use serde_json::{Value as Json, json};
 
 use super::*;
-use crate::api::facade::PackageInfo;
+use crate::api::facade::{Detail, PackageInfo, Place, Problem};
+use crate::cli::tests;
 
 fn package() -> PackageInfo {
-    let settings = json!({
-        "breed": {"type": "text"}, "age": {"type": "integer"},
-        "market": {"type": "real"}, "loud": {"type": "boolean"},
-    });
-    let info = json!({
-        "digest": format!("sha256:{}", "0".repeat(64)), "id": "com.example.pigs", "name": "Pig ledger",
-        "version": "0.1.0", "publisher": "", "description": "", "inputs": {}, "outputs": {},
-        "settings": settings, "imports": [],
-        "license": "", "alarms": {}, "timers": {}, "schedule": false, "limits": {}, "sdk": null,
-    });
-    serde_json::from_value(info).unwrap()
+    serde_json::from_value(tests::package()).unwrap()
 }
 
 fn flags(arguments: &[&str]) -> Install {
@@ -68,6 +59,59 @@ fn flags_of_one_installation_are_refused_for_many() {
         assert!(failure.contains(flag[0]) && failure.contains("lists many"), "{failure}");
     }
     assert!(flags(&["app.tar", "--dry-run"]).check_flags().is_ok());
+}
+
+#[test]
+fn a_package_as_an_argument_is_refused_where_the_file_names_one_and_else_is_that_of_all() {
+    let of = |text: &str| match request::parse(text).unwrap().0 {
+        File::Many(all) => all,
+        File::One(one) => panic!("{one:?}"),
+    };
+    let check = |arguments: &[&str], text: &str| {
+        flags(arguments).check_package(&of(text), std::path::Path::new("farm/many.toml"))
+    };
+    let none = "[[installations]]\nid = \"a\"\n[[installations]]\nid = \"b\"\n";
+    let own = format!("{none}package = \"b.tar\"\n");
+    let failure = check(&["app.tar"], &own).unwrap_err();
+    assert!(matches!(failure, Failure::Misuse(_)), "{failure:?}");
+    assert_eq!(
+        failure.to_string(),
+        "error: farm/many.toml: installation 2 of the file (b) names a package of its own, and the argument app.tar \
+         would be the package of all; leave the argument out, or take `package` out of the file"
+    );
+    assert!(check(&["app.tar"], none).is_ok());
+    assert!(check(&[], &own).is_ok());
+}
+
+#[test]
+fn a_mistake_in_a_package_is_one_of_the_package_and_not_of_the_file_that_names_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let package = write("warm.app.tar", "not looked at here");
+    let one = "package = \"warm.app.tar\"\nid = \"pigs\"\n[settings]\nlimit = 25.0\n";
+    let many = format!("[[installations]]\n{}", one.replace("[settings]", "[installations.settings]"));
+    let (one, many) = (write("one.toml", one), write("many.toml", &many));
+    let there = || Ok(tests::installation(&json!({})));
+    for (command, before) in [
+        (&["install", "--with", &one][..], None),
+        (&["install", "--with", &many][..], None),
+        (&["set", "pigs", "--with", &one][..], Some(there())),
+        (&["upgrade", "pigs", "--with", &one][..], Some(there())),
+    ] {
+        let mistake = Detail {
+            kind: "manifest".to_owned(),
+            detail: "must be a number".to_owned(),
+            place: Some(Place { line: Some(6), column: Some(11), ..Place::field("settings.limit.default") }),
+        };
+        let detail = "app.toml is wrong: 6:11: settings.limit.default: must be a number";
+        let problem = Problem::refused("manifest", detail).with(vec![mistake]);
+        let (failure, _) = tests::run(command, before.into_iter().chain([Err(problem)]).collect());
+        assert_eq!(failure.to_string(), format!("error: {package}: {detail}"), "{command:?}");
+    }
 }
 
 #[test]
@@ -160,7 +204,6 @@ fn pairs_have_two_sides() {
 
 #[test]
 fn what_the_server_refuses_is_told_with_its_place_in_the_file() {
-    use crate::api::facade::{Detail, Place, Problem};
     let text = "id = \"herd\"\n[bindings]\nweight = [\"a/{x}\"]\nfeed = \"b/{x}\"\n[settings]\nage = 20\n\
                 [grants.outputs.limit]\nallow = \"0..1\"\n";
     let (_, mut places) = request::parse(text).unwrap();

@@ -100,16 +100,12 @@ impl From<io::Error> for Failed {
 
 impl From<Failure> for Failed {
     fn from(failure: Failure) -> Self {
-        let (again, unknown) = match &failure {
-            Failure::Refused(problem) => {
-                let wait = Duration::from_secs(problem.retry_after.unwrap_or(0));
-                let unknown = problem.kind == "unknown-outcome" || problem.status == 500;
-                (matches!(problem.status, 503 | 507).then_some(wait), unknown)
-            }
-            Failure::NotReached { sent, .. } => (Some(Duration::ZERO), *sent),
-            _ => (None, true),
+        let unknown = match &failure {
+            Failure::Refused(problem) => problem.kind == "unknown-outcome" || problem.status == 500,
+            Failure::NotReached { sent, .. } => *sent,
+            _ => true,
         };
-        Self { failure, again, unknown }
+        Self { again: failure.again(), failure, unknown }
     }
 }
 

@@ -58,17 +58,24 @@ pub(in crate::fold) fn purge_step(
     generation: Generation,
     epoch: Epoch,
 ) -> Result<bool, CheckpointError> {
+    let (mut changes, mut more) = (Vec::new(), false);
     for kind in OF_GENERATIONS {
         let range = Scope::MAIN.generation(kind, generation);
-        let page = shared.storage.scan(&range, None, STEP)?;
-        if !page.entries.is_empty() {
-            let keys = page.entries.into_iter();
-            // Found by its own key, so that goes last.
-            let keys = keys.flat_map(|(key, _)| episodes::time_key(&key).into_iter().chain([key]));
-            let changes = keys.map(Change::delete).collect();
-            checkpoint::apply(shared, changes, epoch)?;
-            return Ok(false);
+        let page = shared.storage.scan(&range, None, STEP.saturating_sub(changes.len()).max(1))?;
+        let keys = page.entries.into_iter();
+        // Found by its own key, so that goes last.
+        let keys = keys.flat_map(|(key, _)| episodes::time_key(&key).into_iter().chain([key]));
+        changes.extend(keys.map(Change::delete));
+        more = page.more || changes.len() >= STEP;
+        if more {
+            break;
         }
+    }
+    if !changes.is_empty() {
+        checkpoint::apply(shared, changes, epoch)?;
+    }
+    if more {
+        return Ok(false);
     }
     shared.overlay.apply([(Scope::MAIN.key(Item::Lane(generation)), None)]);
     if let Some(gone) = shared.removed.lock().remove(&generation) {

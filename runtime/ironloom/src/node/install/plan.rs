@@ -23,6 +23,8 @@ use ironloom_types::limits::MAX_MATCHES;
 /// The time for counting readings; beyond it the count is "at least".
 const COUNTING: Duration = Duration::from_secs(1);
 
+/// Samples that one answer shows in all.
+const SAMPLES_OF_A_LIST: usize = 10_000;
 /// Points that are looked at under one hold of their names: the fold waits for it.
 const AT_ONCE: usize = 1_000;
 
@@ -67,7 +69,7 @@ impl Node {
         let known = self.known_of(requests.iter(), &mut wrong);
         let mut wiring = Wiring::default();
         let counting = Instant::now();
-        let mut matched = 0;
+        let (mut matched, mut samples_left) = (0, SAMPLES_OF_A_LIST);
         let (mut planned, mut routes) = (Vec::with_capacity(known.len()), Vec::with_capacity(known.len()));
         let mut too_many = None;
         for (at, (request, known)) in requests.iter().zip(&known).enumerate() {
@@ -85,7 +87,12 @@ impl Node {
                 continue;
             }
             wiring.insert(&request.id, &plan.bindings);
-            let matches = plan.inputs.iter().map(|input| self.matches(input)).collect();
+            let matches = plan.inputs.iter().map(|input| {
+                let matches = self.matches(input, samples_left);
+                samples_left -= matches.samples.len();
+                matches
+            });
+            let matches = matches.collect();
             let points = || prepared.matches().iter().map(|(point, _)| *point).collect();
             let backlog = wrong.take(at, self.count_readings(cursor, points, counting));
             let Some(backlog) = backlog else { continue };
@@ -166,8 +173,9 @@ impl Node {
         Ok(counted)
     }
 
-    fn matches(&self, input: &InputPlan) -> Match {
-        let samples = input.samples.iter().filter_map(|number| self.point_item(*number)).collect();
+    /// The points of an input, with at most so many samples.
+    fn matches(&self, input: &InputPlan, most: usize) -> Match {
+        let samples = input.samples.iter().take(most).filter_map(|number| self.sample(*number)).collect();
         Match { input: input.name.to_string(), points: input.points, samples }
     }
 }
