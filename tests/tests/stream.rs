@@ -1,5 +1,6 @@
 //! Readings over a WebSocket: acknowledged once durable, each taken once, whatever ends the connection.
 
+use std::io::Write as _;
 use std::net::TcpStream;
 use std::time::Duration;
 
@@ -409,6 +410,26 @@ fn keys_and_requests_that_are_none_are_refused_by_name() -> Result<()> {
         Stream::open(server.client(), "")?;
     }
     wait_until("the server answers", || Ok(server.client().get("/healthz")?.status == 200))?;
+    ensure!(server.stop()?.success());
+    Ok(())
+}
+
+#[test]
+fn pings_whose_answers_nobody_reads_take_no_memory() -> Result<()> {
+    let server = Setup::new()?.start()?;
+    let (stream, _) = Stream::open(server.client(), "")?;
+    let before = server.resident_bytes()?;
+    // A masked ping of 125 bytes, as often as fits into 1 MiB.
+    let mut ping = vec![0x89, 0x80 | 125, 0, 0, 0, 0];
+    ping.resize(6 + 125, b'x');
+    let pings = ping.repeat((1 << 20) / ping.len());
+    let mut connection = stream.0.get_ref();
+    connection.set_write_timeout(Some(Duration::from_secs(5)))?;
+    // The server may stop reading, or end this: then no more of them arrive.
+    let sent = (0..256).take_while(|_| connection.write_all(&pings).is_ok()).count();
+    let grown = server.resident_bytes()?.saturating_sub(before);
+    ensure!(grown < 64 << 20, "it grew by {grown} bytes for {sent} MiB of pings");
+    server.client().push_one("a", 1)?;
     ensure!(server.stop()?.success());
     Ok(())
 }

@@ -58,8 +58,9 @@ pub struct Site<'a> {
 /// The points of the site.
 pub trait Points {
     /// Shows points in the order of their numbers, until told to stop: at least those that an input matches or an
-    /// output may write, since others change nothing. Returns the number before which all were looked at.
-    fn each(&self, bindings: &Bindings, see: &mut See<'_>) -> PointNumber;
+    /// output may write, since others change nothing. Returns the number before which all were looked at; `None` where
+    /// finding them takes too long.
+    fn each(&self, bindings: &Bindings, see: &mut See<'_>) -> Option<PointNumber>;
 
     /// The path of a point, unless it is gone.
     fn path(&self, number: PointNumber) -> Option<PointPath>;
@@ -276,7 +277,14 @@ fn match_points(
         let are_too_many = routes.matches().len() > MAX_MATCHES;
         if are_enough || are_too_many { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     });
-    routes.skip_to(seen);
+    match seen {
+        Some(seen) => routes.skip_to(seen),
+        None => {
+            let text = "its patterns make the server look at more points than one request may; begin them with names \
+                        that the points have, or bind fewer";
+            problems.push(Problem::of("bindings", text));
+        }
+    }
     for (path, place) in left_out.iter().take(MAX_POINT_PROBLEMS) {
         problems.push(point_problem(bindings, points, &routes, path, &routes.left_out()[*place]));
     }

@@ -26,6 +26,7 @@ use ironloom_types::ids::{PointNumber, PointPath};
 
 pub use by_text::NumbersByText;
 pub use entities::{Entities, EntitiesRead};
+pub use index::Shapes;
 use index::{Candidate, PatternIndex};
 use matches::Matches;
 pub use prepared::Prepared;
@@ -241,9 +242,15 @@ impl RoutingTable {
         self.matches.points()
     }
 
-    /// About as many matches as a point with this path gets: an input with several patterns that match counts each of them.
+    /// The shapes of all patterns.
+    pub fn shapes(&self) -> Shapes {
+        Shapes(self.index.shapes().collect())
+    }
+
+    /// About as many matches as a point with this path gets: an input with several patterns that match counts each of them,
+    /// and so do some shapes of patterns.
     pub fn about(&self, path: &PointPath) -> usize {
-        self.index.count(path)
+        self.index.count(path) + self.index.looks()
     }
 
     /// Adds a point that has just appeared. Points come in the order of their numbers; numbers that

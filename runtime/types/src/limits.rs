@@ -141,6 +141,9 @@ pub const MAX_POINTS: usize = 1_000_000;
 /// Points that the inputs of an install match together, or those of a list of them: the fold takes them in one step,
 /// within a tenth of a second. Beyond: refused.
 pub const MAX_MATCHES: usize = 2_000_000;
+/// Shapes of the patterns of all inputs of a site: numbers of segments, and places of captures among them. Each costs every
+/// new point a look. Beyond: refused.
+pub const MAX_SHAPES: usize = 1_000;
 /// Points that are kept for connectors and pushes: the outputs of all apps together make no new ones once
 /// fewer than this are left.
 pub const SOURCE_POINTS: usize = 250_000;

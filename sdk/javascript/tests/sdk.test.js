@@ -4,7 +4,8 @@ import assert from 'node:assert/strict';
 import test from 'node:test';
 import { Platform } from '../ironloom/testing.js';
 
-const { Retry, now, rings, store, takes } = await import('../ironloom/index.js');
+const { Reject, Retry, now, rings, store, takes } = await import('../ironloom/index.js');
+const { migrates } = await import('../ironloom/lifecycle.js');
 const { Outputs } = await import('../ironloom/outputs.js');
 const alarms = await import('../ironloom/alarms.js');
 const schedule = await import('../ironloom/schedule.js');
@@ -102,11 +103,20 @@ test('what the host refuses rejects the call and undoes it', () => {
   }
 });
 
-test('a retry keeps its reason', () => {
+test('a retry keeps its reason, and so does a migration that fails', () => {
   const [, { failure }] = run(() => {
     throw new Retry('later');
   });
   assert.deepEqual(failure, ['retry', 'later']);
+
+  const { migrate } = migrates((previous, resume) => {
+    if (previous !== '0.1.0') throw new Reject(`${previous} is unknown`);
+    return resume === undefined ? { done: 1 } : undefined;
+  });
+  const resume = migrate('0.1.0', undefined);
+  assert.equal(new TextDecoder().decode(resume), '{"done":1}');
+  assert.equal(migrate('0.1.0', resume), undefined);
+  assert.throws(() => migrate('0.0.9', undefined), (error) => error === '0.0.9 is unknown');
 });
 
 test('state lasts and readings keep their order', () => {

@@ -1,6 +1,7 @@
 """Apps for Ironloom in Python: readings, state, outputs, alarms, timers and settings over the generated bindings.
 
-`app.py` derives `Readings` from `ironloom.Readings`, and `Timers` from `ironloom.Timers` where the manifest has timers.
+`app.py` derives `Readings` from `ironloom.Readings`, `Timers` from `ironloom.Timers` where the manifest has timers, and
+`Migration` from `ironloom.Migration` where the form of its state has changed.
 """
 
 import importlib
@@ -228,6 +229,25 @@ class Timers:
 
     def fire(self, timer, due):
         return _answer(lambda: self.ring(timer, due))
+
+
+class Migration:
+    """The role of an app that brings what an earlier version stored into its form: override `step`. The world includes
+    ironloom:platform/lifecycle."""
+
+    def step(self, previous, resume):
+        """Works on a copy of the state, which the version `previous` wrote. It is called again, with what it returned as
+        `resume`, until it returns None. Where it raises, the version before goes on with the old state, and the admin
+        sees the text of a `Reject`."""
+        raise NotImplementedError
+
+    def migrate(self, previous, resume):
+        try:
+            following = self.step(previous, None if resume is None else json.loads(bytes(resume)))
+            return None if following is None else _dumps(following)
+        except (Reject, Retry, Mistake) as error:
+            # Its failure is a text: there is no later try.
+            raise Err(str(error)) from None
 
 
 class state:

@@ -117,11 +117,23 @@ class Module(unittest.TestCase):
             self.assertIn(words, outcome.failure[1])
             self.assertEqual((platform.state, platform.outputs), ({}, []))
 
-    def test_a_retry_keeps_its_reason(self):
+    def test_a_retry_keeps_its_reason_and_so_does_a_migration_that_fails(self):
         def take(batch):
             raise ironloom.Retry("later")
 
         self.assertEqual(run(take)[1].failure, ("retry", "later"))
+
+        class Migration(ironloom.Migration):
+            def step(self, previous, resume):
+                if previous != "0.1.0":
+                    raise ironloom.Reject(f"{previous} is unknown")
+                return {"done": 1} if resume is None else None
+
+        self.assertEqual(Migration().migrate("0.1.0", None), b'{"done":1}')
+        self.assertIsNone(Migration().migrate("0.1.0", b'{"done":1}'))
+        with self.assertRaises(ironloom.Err) as raised:
+            Migration().migrate("0.0.9", None)
+        self.assertEqual(raised.exception.value, "0.0.9 is unknown")
 
     def test_state_lasts_and_readings_keep_their_order(self):
         seen = []

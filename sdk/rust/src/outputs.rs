@@ -38,7 +38,7 @@ pub enum Error {
     /// The app's outputs have as many points as it may make, this many.
     #[error(
         "the app's outputs have as many points as it may make, {0} (`limits.points`): an admin can grant more \
-         at the install, with `--limit points=…`"
+         with `ironloom set ID --limit points=…`"
     )]
     TooManyPoints(u64),
     /// This invocation may only read.

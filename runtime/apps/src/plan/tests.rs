@@ -36,13 +36,13 @@ fn request(patterns: &[&str]) -> Asked {
 struct Site(Vec<(PointPath, Option<Arc<str>>)>);
 
 impl Points for Site {
-    fn each(&self, _: &Bindings, see: &mut See<'_>) -> PointNumber {
+    fn each(&self, _: &Bindings, see: &mut See<'_>) -> Option<PointNumber> {
         for (number, (path, unit)) in (0..).map(PointNumber).zip(&self.0) {
             if see(number, path, unit.as_deref()).is_break() {
                 break;
             }
         }
-        PointNumber(self.0.len() as u32)
+        Some(PointNumber(self.0.len() as u32))
     }
 
     fn path(&self, number: PointNumber) -> Option<PointPath> {

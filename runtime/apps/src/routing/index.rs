@@ -1,12 +1,18 @@
 //! Finds the patterns that match a path without trying each.
 
+use std::collections::BTreeSet;
 use std::hash::BuildHasher;
 
 use hashbrown::{DefaultHashBuilder, HashMap};
 
 use super::Slot;
+use crate::binding::Bindings;
 use crate::pattern::{Pattern, Segment};
 use ironloom_types::ids::{MAX_PATH_SEGMENTS, PointPath};
+use ironloom_types::limits::MAX_SHAPES;
+
+/// Looks at shapes that take as long as one match.
+const LOOKS_PER_MATCH: usize = 16;
 
 /// Patterns by shape (how many segments, which of them captures) and then by their literals. A site
 /// has few shapes, so a path is looked up a few times, however many installations there are.
@@ -32,7 +38,36 @@ pub(super) struct Candidate {
     pub(super) pattern: Pattern,
 }
 
+/// The shapes of a site's patterns. A new point is looked up once for each that has as many segments.
+#[derive(Debug)]
+pub struct Shapes(pub(super) BTreeSet<(usize, u16)>);
+
+impl Shapes {
+    /// Takes over those of more inputs; `false` where they would be too many.
+    pub fn take(&mut self, bindings: &Bindings) -> bool {
+        let before = self.0.len();
+        let patterns = bindings.inputs.iter().flat_map(|input| &input.patterns);
+        self.0.extend(patterns.map(|pattern| (pattern.segments().len(), literals(pattern))));
+        self.0.len() == before || self.0.len() <= MAX_SHAPES
+    }
+}
+
+/// Which segments of a pattern are literals.
+fn literals(pattern: &Pattern) -> u16 {
+    let is_literal = |(_, segment): &(usize, &Segment)| matches!(segment, Segment::Literal(_));
+    pattern.segments().iter().enumerate().filter(is_literal).fold(0, |all, (at, _)| all | 1 << at)
+}
+
 impl PatternIndex {
+    pub(super) fn shapes(&self) -> impl Iterator<Item = (usize, u16)> {
+        self.shapes.iter().map(|shape| (shape.segments, shape.literals))
+    }
+
+    /// Looks that a path of a point costs beside its matches, in matches.
+    pub(super) fn looks(&self) -> usize {
+        self.shapes.len() / LOOKS_PER_MATCH
+    }
+
     pub(super) fn insert(&mut self, slot: Slot, rank: usize, pattern: &Pattern) {
         let (literals, key) = self.key(pattern);
         let segments = pattern.segments().len();
@@ -62,14 +97,11 @@ impl PatternIndex {
 
     /// Which segments of a pattern are literals, and the hash of these.
     fn key(&self, pattern: &Pattern) -> (u16, u64) {
-        let (mut literals, mut key) = (0, 0);
-        for (at, segment) in pattern.segments().iter().enumerate() {
-            if let Segment::Literal(literal) = segment {
-                literals |= 1 << at;
-                key = mix(key, self.hasher.hash_one(&**literal));
-            }
-        }
-        (literals, key)
+        let key = pattern.segments().iter().fold(0, |key, segment| match segment {
+            Segment::Literal(literal) => mix(key, self.hasher.hash_one(&**literal)),
+            Segment::Capture(_) => key,
+        });
+        (literals(pattern), key)
     }
 
     fn place(&self, segments: usize, literals: u16) -> Option<usize> {

@@ -9,6 +9,7 @@ use crate::manifest::ValueType;
 use crate::pattern::Pattern;
 use crate::unit;
 use ironloom_types::ids::SlotName;
+use ironloom_types::limits::MAX_SHAPES;
 
 fn input(unit: Option<&str>, patterns: &[&str]) -> InputBinding {
     InputBinding {
@@ -373,4 +374,27 @@ fn an_entity_has_the_conversion_of_the_point_that_gives_it() {
     let given = Replaced { number: PointNumber(2), path: &paths[2], unit: Some("t"), is_removed: false };
     table.replace_points([given], |_| None);
     assert_eq!(conversion("3"), Some(Conversion { factor: 1000.0, offset: 0.0 }));
+}
+
+#[test]
+fn a_site_s_patterns_have_so_many_shapes_and_no_more() {
+    // All choices of captures among ten segments: one more than a thousand, and some.
+    let texts: Vec<String> = (0..1_024_u32)
+        .map(|choice| {
+            let segment = |at: u32| if choice >> at & 1 == 0 { "a".to_owned() } else { format!("{{c{at}}}") };
+            (0..10).map(segment).collect::<Vec<_>>().join("/")
+        })
+        .collect();
+    let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+    let bindings =
+        |texts: &[&str]| crate::binding::Bindings { inputs: vec![input(None, texts)], outputs: Vec::new() };
+    let mut table = RoutingTable::new();
+    let others = &texts[..texts.len() - 30];
+    table.set_lane(0, &bindings(others).inputs, []);
+    let beside = others.len();
+    assert!(table.shapes().take(&bindings(&texts[beside..beside + MAX_SHAPES - beside])));
+    assert!(!table.shapes().take(&bindings(&texts[beside..=beside + MAX_SHAPES - beside])));
+    // Those that there are already cost nothing more.
+    assert!(table.shapes().take(&bindings(others)));
+    assert!(table.about(&path("b/b")) >= MAX_SHAPES / 20, "each costs a new point a look");
 }

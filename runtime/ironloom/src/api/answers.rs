@@ -131,7 +131,10 @@ pub(super) async fn told(api: &Api, status: StatusCode, body: Vec<u8>) -> Respon
     let mut share = api.memory.answers.share();
     let has_share = share.grow(body.len()).await.is_ok();
     if !has_share {
-        tracing::warn!(bytes = body.len(), "other answers hold all the memory for them; this one goes out beside it");
+        tracing::warn!(
+            bytes = body.len(),
+            "other answers hold all the memory for them; this one goes out beside it"
+        );
     }
     typed(status, JSON_TYPE, share.with(body))
 }

@@ -39,9 +39,7 @@ pub(super) async fn backup(
         Body::empty()
     } else {
         let BackupStream { mut chunks } = api.node.backup(pace.0).await?;
-        Body::from_stream(poll_fn(move |context| {
-            chunks.poll_recv(context).map(|chunk| chunk.map(Ok::<_, std::io::Error>))
-        }))
+        Body::from_stream(poll_fn(move |context| chunks.poll_recv(context)))
     };
     let mut response = Response::new(body);
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(BACKUP_TYPE));

@@ -174,8 +174,8 @@ pub(crate) trait Facade: Send + Sync + 'static {
 
 /// A backup as it is written.
 pub(crate) struct BackupStream {
-    /// Its bytes. They end early where the server can't go on and can't even say so in them.
-    pub chunks: tokio::sync::mpsc::Receiver<Bytes>,
+    /// Its bytes; an error behind them where the server couldn't go on, so that nobody takes it for whole.
+    pub chunks: tokio::sync::mpsc::Receiver<std::io::Result<Bytes>>,
 }
 
 /// The rules that a push is checked against.
@@ -317,11 +317,14 @@ pub(crate) enum StoppedState {
     Gone(Gone),
 }
 
-/// It was uninstalled meanwhile.
+/// It isn't there any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Gone {
+    /// It was uninstalled.
     Removed,
+    /// It was reset, or one was installed anew under its id.
+    Replaced,
 }
 
 /// The end at which a list begins.

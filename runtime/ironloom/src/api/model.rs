@@ -330,6 +330,12 @@ pub(crate) struct Installation {
     pub last_timer_error: Option<TimerError>,
     /// Its counters so far.
     pub counters: Counters,
+    /// Dead letters that are kept: neither run again with success, deleted nor dropped.
+    #[serde(default)]
+    pub dead_letters_kept: u64,
+    /// Bytes that its state takes of `limits.state`.
+    #[serde(default)]
+    pub state_bytes: u64,
     /// Points that its inputs match and that it doesn't get.
     #[serde(default)]
     pub left_out: LeftOut,

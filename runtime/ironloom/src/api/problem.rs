@@ -77,6 +77,7 @@ pub(crate) const KINDS: &[&str] = &[
     "too-many-matches",
     "too-many-points",
     "too-many-revisions",
+    "too-many-shapes",
     "too-many-streams",
     "too-slow",
     "unbound",

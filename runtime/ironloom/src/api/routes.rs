@@ -346,7 +346,8 @@ pub(super) const OPERATIONS: &[Operation] = &[
         summary: "Runs a dead letter again",
         answers: &[Success {
             status: 202,
-            when: "It runs in its turn, unless the server stops before: then the letter stays; the list of invocations shows the outcome",
+            when: "It runs in its turn, unless the server stops before: then the letter stays; the list of invocations \
+                   shows the outcome",
             types: &[],
         }],
         handler: || post(installations::requeue),

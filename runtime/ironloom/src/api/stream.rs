@@ -53,6 +53,9 @@ const LAST_WORDS: Duration = Duration::from_secs(5);
 /// Buffers of an open connection, which it has whether anything comes or not.
 const READ_BUFFER: usize = 16 << 10;
 const WRITE_BUFFER: usize = 4 << 10;
+/// The longest that a buffer becomes for a peer that doesn't read: the longest word, and answers to its pings. Beyond,
+/// only the last of these is kept.
+const MAX_WRITE_BUFFER: usize = 256 << 10;
 
 /// Takes readings for as long as the connection lasts.
 pub(super) async fn stream(
@@ -69,7 +72,8 @@ pub(super) async fn stream(
         .max_message_size(MAX_MESSAGE)
         .max_frame_size(MAX_MESSAGE)
         .read_buffer_size(READ_BUFFER)
-        .write_buffer_size(WRITE_BUFFER);
+        .write_buffer_size(WRITE_BUFFER)
+        .max_write_buffer_size(MAX_WRITE_BUFFER);
     Ok(upgrade.on_upgrade(move |socket| serve(api, mode, key, socket, held)))
 }
 

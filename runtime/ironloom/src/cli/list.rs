@@ -37,7 +37,7 @@ impl List {
                 item.counters.readings.to_string(),
                 show::behind(&item.lag),
                 item.counters.failures.to_string(),
-                item.counters.dead_letters.to_string(),
+                item.dead_letters_kept.to_string(),
                 item.left_out.points.to_string(),
                 item.counters.derived.to_string(),
             ]

@@ -10,6 +10,7 @@ use super::Global;
 use super::client::{Answer, Client};
 use super::failure::{Failure, Outcome};
 use crate::api::facade::{Page, ReadingItem};
+use ironloom_types::ids::Digest;
 use ironloom_types::text::{clean, clean_json, clean_lines};
 
 /// Prints text on stdout. A reader that has gone, as with `| head`, ends the command quietly.
@@ -136,9 +137,14 @@ pub(super) fn reading(item: ReadingItem) -> [String; 6] {
     [numbers.0, numbers.1, item.point.to_string(), shorten(&item.value.to_string()), quality, numbers.2]
 }
 
-/// At most 60 characters, so that one long text doesn't spoil a table.
+/// At most 60 characters, so that one long text doesn't spoil a table. Quotes around it are closed, and a digest in
+/// them stays whole: other commands take it.
 pub(super) fn shorten(text: &str) -> String {
-    ironloom_types::text::shorten(text, 60).into_owned()
+    match text.strip_prefix('"').and_then(|text| text.strip_suffix('"')) {
+        Some(digest) if digest.parse::<Digest>().is_ok() => text.to_owned(),
+        Some(quoted) => format!("\"{}\"", ironloom_types::text::shorten(quoted, 58)),
+        None => ironloom_types::text::shorten(text, 60).into_owned(),
+    }
 }
 
 /// Says what was done, if the answer has nothing to show.
@@ -189,6 +195,16 @@ mod tests {
         let rows = [["a", "1"], ["longer\u{1b}[31m", "2"]].map(|row| row.map(str::to_owned));
         insta::assert_snapshot!(table(&["name", "n"], rows));
         assert_eq!(shorten(&"x".repeat(61)), format!("{}…", "x".repeat(60)));
+    }
+
+    #[test]
+    fn quotes_are_closed_and_a_digest_is_whole() {
+        let quoted = |text: &str| format!("\"{text}\"");
+        assert_eq!(shorten(&quoted(&"x".repeat(58))), quoted(&"x".repeat(58)));
+        assert_eq!(shorten(&quoted(&"x".repeat(59))), quoted(&format!("{}…", "x".repeat(58))));
+        let digest = quoted(&format!("sha256:{}", "0a".repeat(32)));
+        assert_eq!(shorten(&digest), digest);
+        assert_eq!(shorten("\""), "\"");
     }
 
     #[test]

@@ -210,12 +210,15 @@ struct Signals {
     terminate: Signal,
     interrupt: Signal,
     hangup: Signal,
+    /// Heard, so that a write beyond a limit of the size of files fails as on a full disk, and ends nothing.
+    _file_size: Signal,
 }
 
 impl Signals {
     fn new(hangup: Signal) -> std::io::Result<Self> {
         let (terminate, interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-        Ok(Self { terminate, interrupt, hangup })
+        let file_size = signal(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()))?;
+        Ok(Self { terminate, interrupt, hangup, _file_size: file_size })
     }
 
     async fn next(&mut self) -> Heard {

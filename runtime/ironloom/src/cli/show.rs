@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::client::{Client, segment};
 use super::failure::Outcome;
-use super::{Global, install, output};
+use super::{Global, install, output, status};
 use crate::api::facade::{
     Installation, InstallationState, Lag, LastError, PartialLimits, PendingRevision, TimerError,
 };
@@ -83,6 +83,9 @@ pub(super) fn text(item: &Installation) -> String {
             format!("{} at {}: {} (invocation {})", error.kind, error.at, error.message, error.ordinal),
         );
     }
+    if item.state == InstallationState::Quarantined {
+        line("", format!("it runs nothing until `ironloom resume {}`", item.id));
+    }
     if let Some(TimerError { timer, error }) = &item.last_timer_error {
         let LastError { kind, at, message, ordinal } = error;
         line("timer error", format!("{timer}: {kind} at {at}: {message} (invocation {ordinal})"));
@@ -105,7 +108,7 @@ pub(super) fn text(item: &Installation) -> String {
     out
 }
 
-/// Its work so far, and points that it doesn't get.
+/// Its work so far, the size of its state, and points that it doesn't get.
 fn work(item: &Installation, line: &mut impl FnMut(&str, String)) {
     let counters = &item.counters;
     let left_out = &item.left_out;
@@ -116,16 +119,27 @@ fn work(item: &Installation, line: &mut impl FnMut(&str, String)) {
         }
     }
     line("invocations", format!("{}, {} failed", counters.invocations, counters.failures));
+    let kept = match item.dead_letters_kept {
+        kept if kept == counters.dead_letters => String::new(),
+        kept => format!(", {kept} of these kept"),
+    };
     let dropped = match counters.dead_letters_dropped {
         0 => String::new(),
         dropped => format!(", {dropped} of these dropped: there were too many, or too large ones"),
     };
-    line("readings", format!("{} taken, {} set aside{dropped}", counters.readings, counters.dead_letters));
+    let (readings, set_aside) = (counters.readings, counters.dead_letters);
+    line("readings", format!("{readings} taken, {set_aside} set aside{kept}{dropped}"));
     if counters.missed > 0 {
         let missed = counters.missed;
         line("missed", format!("{missed} past the journal's retention before it got to them"));
     }
     line("derived", counters.derived.to_string());
+    if counters.held_back > 0 {
+        let held_back = counters.held_back;
+        line("held back", format!("{held_back}, which it published before it was reset"));
+    }
+    let limit = item.limits.state.unwrap_or_default();
+    line("state size", format!("{} of {limit}", status::size(item.state_bytes)));
     if counters.alarms_dropped > 0 {
         let dropped = output::counted(counters.alarms_dropped, "alarm");
         line(
@@ -159,4 +173,59 @@ fn limits(limits: PartialLimits) -> String {
         (memory.unwrap_or_default(), cpu.unwrap_or_default(), state.unwrap_or_default());
     let (share, points) = (share.unwrap_or_default(), points.unwrap_or_default());
     format!("memory {memory}, cpu {cpu}, state {state}, share {share} a second, points {points}")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value as Json, json};
+
+    use super::*;
+    use crate::cli::tests::installation;
+    use ironloom_types::work::Counters;
+
+    /// An installation as it is shown, with these fields.
+    fn shown(fields: Json) -> String {
+        let mut item = installation(&json!({}));
+        item.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+        text(&serde_json::from_value(item).unwrap())
+    }
+
+    fn line<'t>(text: &'t str, name: &str) -> Option<&'t str> {
+        text.lines().find_map(|line| line.strip_prefix(name)).map(str::trim)
+    }
+
+    #[test]
+    fn what_one_has_derived_again_and_what_it_stores_is_shown() {
+        let counters = Counters { derived: 2, held_back: 3, ..Counters::default() };
+        let fields = json!({
+            "counters": counters, "state_bytes": 162 * 1024, "limits": {"state": "64 MiB"},
+        });
+        let text = shown(fields);
+        assert_eq!(line(&text, "derived"), Some("2"));
+        assert_eq!(line(&text, "held back"), Some("3, which it published before it was reset"));
+        assert_eq!(line(&text, "state size"), Some("162.0 KiB of 64 MiB"));
+        let text = shown(json!({"limits": {"state": "1 MiB"}}));
+        assert_eq!((line(&text, "held back"), line(&text, "state size")), (None, Some("0 B of 1 MiB")));
+    }
+
+    #[test]
+    fn dead_letters_that_are_gone_by_now_are_told_apart() {
+        let shown = |kept| {
+            let counters = Counters { readings: 9, dead_letters: 2, ..Counters::default() };
+            shown(json!({"counters": counters, "dead_letters_kept": kept}))
+        };
+        assert_eq!(line(&shown(2), "readings"), Some("9 taken, 2 set aside"));
+        assert_eq!(line(&shown(1), "readings"), Some("9 taken, 2 set aside, 1 of these kept"));
+    }
+
+    #[test]
+    fn one_in_quarantine_says_how_it_goes_on() {
+        let at = "2026-12-01T08:30:00Z";
+        let error = json!({"kind": "quarantine", "at": at, "message": "20 failures", "ordinal": 7});
+        let told = "it runs nothing until `ironloom resume pigs`";
+        let text = shown(json!({"state": "quarantined", "last_error": error}));
+        let (_, behind) = text.split_once("last error").unwrap();
+        assert_eq!(behind.lines().nth(1).map(str::trim), Some(told), "{text}");
+        assert!(!shown(json!({"state": "waiting", "last_error": error})).contains(told));
+    }
 }

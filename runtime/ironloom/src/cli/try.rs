@@ -10,7 +10,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::failure::{Failure, Outcome};
 use super::install::{Choices, Chosen, pair};
-use super::{Global, inspect, output};
+use super::{Global, inspect, output, status};
 use crate::api::facade::PackageInfo;
 use crate::api::host::Start;
 use crate::feeds::{
@@ -18,6 +18,9 @@ use crate::feeds::{
     bindings,
 };
 use ironloom_types::text::clean;
+
+/// Bytes of a component beyond which its compilation takes seconds, as of one that brings an interpreter.
+const LONG_TO_COMPILE: usize = 1 << 20;
 
 /// Runs an app on a feed without a server, and prints all that it does. Time is the feed's, timers included. Exit code 1:
 /// it failed, or set readings aside.
@@ -62,11 +65,14 @@ impl Try {
     pub(super) fn run(self, global: &Global, start: Start) -> Outcome {
         let package = inspect::bytes(&self.package)?;
         // What is wrong with the package, or with what is asked for, is told before a node is started for it.
-        inspect::read(&self.package, &package)?;
+        let size = inspect::read(&self.package, &package)?.component.len();
         let table = self.csv_options.as_deref().map(table).transpose()?.unwrap_or_default();
         self.check_columns(&table)?;
         let chosen = self.choices.read()?;
         let header = self.header()?;
+        if let Some(patience) = patience(size).filter(|_| output::is_watched()) {
+            output::note(&patience);
+        }
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
         let outcome = runtime.block_on(self.tried(global, start, package, Asked { chosen, header, table }));
         runtime.shutdown_background();
@@ -218,6 +224,12 @@ impl Asked<'_> {
     }
 }
 
+/// What is said before a component is compiled that has so many bytes.
+fn patience(size: usize) -> Option<String> {
+    let size = (size > LONG_TO_COMPILE).then_some(size as u64)?;
+    Some(format!("compiling the app's code, {}: this takes a while", status::size(size)))
+}
+
 fn table(file: &Path) -> Result<toml::Table, Failure> {
     let name = file.display();
     let text = std::fs::read_to_string(file).with_context(|| format!("{name} can't be read"))?;
@@ -295,5 +307,19 @@ impl Interrupted {
             _ = terminate.recv() => {}
             _ = hangup.recv() => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_compilation_is_announced() {
+        assert_eq!(patience(1 << 20), None);
+        assert_eq!(
+            patience(18_000_000).as_deref(),
+            Some("compiling the app's code, 17.2 MiB: this takes a while")
+        );
     }
 }

@@ -215,8 +215,9 @@ impl Node {
 
     fn as_of_now(&self, bound: &[Bound]) -> Applied {
         let mut applied = Applied::default();
-        let gone = StoppedState::Gone(Gone::Removed);
         for (lane, last) in bound {
+            let is_there_again = self.lanes.of(&lane.id).is_some();
+            let gone = StoppedState::Gone(if is_there_again { Gone::Replaced } else { Gone::Removed });
             let state = match lane.dealt(*last) {
                 Dealt::With => continue,
                 Dealt::NotYet => {

@@ -54,7 +54,7 @@ impl Node {
     /// Writes a backup to its end, on a thread of its own.
     fn run_backup(
         &self,
-        to: mpsc::Sender<Bytes>,
+        to: mpsc::Sender<io::Result<Bytes>>,
         pace: u64,
         _permit: OwnedSemaphorePermit,
         begun: oneshot::Sender<Result<(), String>>,
@@ -90,9 +90,14 @@ impl Node {
             holds: Cell::new(true),
             ends: Cell::new(None),
         };
-        match write(moment, &watch, Out::new(to, pace, &watch)) {
+        match write(moment, &watch, Out::new(to.clone(), pace, &watch)) {
             Ok(bytes) => tracing::info!(through, bytes, took = ?started.elapsed(), "a backup was written"),
-            Err(error) => tracing::warn!(through, %error, "a backup broke off"),
+            Err(error) => {
+                tracing::warn!(through, %error, "a backup broke off");
+                // Behind the reason, which is on its way: with this error the connection is closed.
+                std::thread::sleep(LOOK);
+                let _ = to.try_send(Err(io::Error::other(error.to_string())));
+            }
         }
     }
 }
@@ -155,7 +160,7 @@ impl Wanted for Watch<'_> {
 
 /// Hands a backup over as it is written, not faster than it shall be.
 struct Out<'w> {
-    to: mpsc::Sender<Bytes>,
+    to: mpsc::Sender<io::Result<Bytes>>,
     chunk: Vec<u8>,
     /// Bytes in each second at most.
     pace: u64,
@@ -165,7 +170,7 @@ struct Out<'w> {
 }
 
 impl<'w> Out<'w> {
-    fn new(to: mpsc::Sender<Bytes>, pace: u64, watch: &'w Watch<'w>) -> Self {
+    fn new(to: mpsc::Sender<io::Result<Bytes>>, pace: u64, watch: &'w Watch<'w>) -> Self {
         Self { to, chunk: Vec::with_capacity(CHUNK), pace, sent: 0, begun: Instant::now(), watch }
     }
 
@@ -177,10 +182,10 @@ impl<'w> Out<'w> {
         self.sent += chunk.len() as u64;
         let mut chunk = Bytes::from(chunk);
         loop {
-            match self.to.try_send(chunk) {
+            match self.to.try_send(Ok(chunk)) {
                 Ok(()) => break,
-                Err(TrySendError::Full(unsent)) => chunk = unsent,
-                Err(TrySendError::Closed(_)) => {
+                Err(TrySendError::Full(Ok(unsent))) => chunk = unsent,
+                Err(_) => {
                     return Err(io::Error::new(
                         io::ErrorKind::BrokenPipe,
                         "nobody reads the backup any more",

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 pub(super) use self::plan::Counted;
 use self::plan::{List, Planned};
+pub(super) use self::plan::{SitePoints, too_many_shapes};
 use self::several::Wrong;
 use super::contexts::Contexts;
 use super::packages::load_problem;

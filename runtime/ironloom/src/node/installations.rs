@@ -201,6 +201,8 @@ pub(super) fn show(
         last_error: last_error.or_else(|| meta.last_error.clone()),
         last_timer_error: meta.last_timer_error.clone(),
         counters: meta.counters,
+        dead_letters_kept: meta.dead_letters_kept,
+        state_bytes: meta.state_bytes,
         left_out: LeftOut::default(),
         bindings: revision.bindings.asked(),
         grants: revision.grants.clone(),
@@ -221,4 +223,39 @@ fn holds_back_through(meta: &LaneMeta) -> Option<Sequence> {
 fn last_failure(meta: &LaneMeta) -> Option<&LastError> {
     let timer = meta.last_timer_error.as_ref().map(|last| &last.error);
     meta.last_error.iter().chain(timer).max_by_key(|error| error.at)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::node::tests::World;
+    use crate::records::admin::{AdminRecord, StateChanged};
+    use ironloom_types::ids::Ordinal;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn an_installation_shows_the_dead_letters_that_are_kept_and_the_size_of_its_state() {
+        let world = World::new().await;
+        let node = &world.node;
+        let lane = node.lanes.all().remove(0);
+        let shown = || {
+            let shown = node.show_lane(&lane);
+            (shown.dead_letters_kept, shown.state_bytes)
+        };
+        assert_eq!(shown(), (1, 0));
+        let generation = lane.generation;
+        let changed = StateChanged {
+            id: lane.id.clone(),
+            generation,
+            key: "warmest".into(),
+            value: Some(b"31.5".to_vec()),
+            // The key, the value, and 128 for any key.
+            bytes: 7 + 4 + 128,
+            repaired: Ordinal(0),
+        };
+        node.change(AdminRecord::StateChanged(Box::new(changed))).await.unwrap();
+        assert_eq!(shown(), (1, 139));
+        let deleted = AdminRecord::DeadLetterDeleted { generation, number: 1, kept: 0, bytes: 0 };
+        node.change(deleted).await.unwrap();
+        assert_eq!(shown(), (0, 139));
+        world.end().await;
+    }
 }

@@ -1,6 +1,7 @@
 //! The points in the order of their paths: for lists of them by pages, and for the points that an installation is
 //! bound to. Kept from one use to the next, so that each costs what it finds.
 
+use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -11,7 +12,11 @@ use crate::fold::points::Points;
 use ironloom_apps::binding::{Bindings, InputBinding, OutputBinding};
 use ironloom_apps::ordered::{Ordered, each_of, each_written};
 use ironloom_types::ids::PointNumber;
+use ironloom_types::limits::MAX_MATCHES;
 
+/// Looks at the order for one request: two for each point that it may match, and as many for others. Some seconds with a
+/// million points.
+const MOST_LOOKS: usize = 4 * MAX_MATCHES;
 /// Points that are gone are taken out once they are this many, and as many as those that are there.
 const GONE: usize = 1_024;
 /// Points that came lately are kept apart until they are this many: the others are moved as seldom.
@@ -20,12 +25,13 @@ const RECENT: usize = if cfg!(test) { 4 } else { 4_096 };
 /// Made with the first use.
 #[derive(Debug, Default)]
 pub(super) struct PathOrder {
-    order: Mutex<Order>,
+    /// Whoever searches has it as of a moment: nobody waits for the search.
+    order: Mutex<Arc<Order>>,
 }
 
 type Place = (Arc<str>, PointNumber);
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Order {
     /// By path, then number: a point that was removed and came again has two.
     sorted: Vec<Place>,
@@ -44,11 +50,43 @@ pub(super) struct Found {
     pub(super) seen: PointNumber,
 }
 
+/// Looks at the order that one request may still have: patterns that match little may look at every point.
+#[derive(Debug)]
+pub(super) struct Looks(Cell<usize>);
+
+impl Looks {
+    /// As many as a request has that matches as many points as it may.
+    pub(super) fn of_a_request() -> Self {
+        Self(Cell::new(MOST_LOOKS))
+    }
+
+    /// For bindings that were found to need few.
+    pub(super) fn any_number() -> Self {
+        Self(Cell::new(usize::MAX))
+    }
+
+    fn one(&self) -> bool {
+        let left = self.0.get();
+        self.0.set(left.saturating_sub(1));
+        left > 0
+    }
+
+    /// Says whether none is left: then not all was found.
+    pub(super) fn are_used_up(&self) -> bool {
+        self.0.get() == 0
+    }
+}
+
+/// The order, for a search that ends when its looks are used up.
+struct Searched<'s> {
+    order: &'s Order,
+    looks: &'s Looks,
+}
+
 impl PathOrder {
     /// The next points behind the path `after` that begin with `prefix`, at most so many. Some may be gone.
     pub(super) fn page(&self, points: &Points, prefix: &str, after: Option<&str>, most: usize) -> Vec<Place> {
-        let mut order = self.order.lock();
-        order.catch_up(points);
+        let order = self.as_of_now(points);
         let behind = |places: &[Place]| {
             let from = places.partition_point(|(path, _)| **path < *prefix);
             from.max(after.map_or(0, |after| places.partition_point(|(path, _)| **path <= *after)))
@@ -69,7 +107,11 @@ impl PathOrder {
 
     /// The points that these inputs read.
     pub(super) fn read_by(&self, points: &Points, inputs: &[InputBinding]) -> Found {
-        self.find(points, |order, numbers| {
+        self.read_within(points, inputs, &Looks::any_number())
+    }
+
+    fn read_within(&self, points: &Points, inputs: &[InputBinding], looks: &Looks) -> Found {
+        self.find(points, looks, |order, numbers| {
             for pattern in inputs.iter().flat_map(|input| &input.patterns) {
                 each_of(order, pattern, |number| {
                     numbers.insert(*number);
@@ -84,7 +126,16 @@ impl PathOrder {
         points: &Points,
         outputs: impl IntoIterator<Item = &'o OutputBinding>,
     ) -> Found {
-        self.find(points, |order, numbers| {
+        self.written_within(points, outputs, &Looks::any_number())
+    }
+
+    fn written_within<'o>(
+        &self,
+        points: &Points,
+        outputs: impl IntoIterator<Item = &'o OutputBinding>,
+        looks: &Looks,
+    ) -> Found {
+        self.find(points, looks, |order, numbers| {
             for output in outputs {
                 each_written(order, &output.target, |number| {
                     numbers.insert(*number);
@@ -94,27 +145,54 @@ impl PathOrder {
     }
 
     /// The points that these inputs read or these outputs may write.
-    pub(super) fn bound(&self, points: &Points, bindings: &Bindings) -> Found {
-        let mut found = self.read_by(points, &bindings.inputs);
-        let written = self.written_by(points, &bindings.outputs);
+    pub(super) fn bound(&self, points: &Points, bindings: &Bindings, looks: &Looks) -> Found {
+        let mut found = self.read_within(points, &bindings.inputs, looks);
+        let written = self.written_within(points, &bindings.outputs, looks);
         found.numbers.extend(written.numbers);
         found.numbers.sort_unstable();
         found.numbers.dedup();
         found
     }
 
-    fn find(&self, points: &Points, search: impl FnOnce(&Order, &mut BTreeSet<PointNumber>)) -> Found {
-        let mut order = self.order.lock();
-        order.catch_up(points);
+    fn find(
+        &self,
+        points: &Points,
+        looks: &Looks,
+        search: impl FnOnce(&Searched<'_>, &mut BTreeSet<PointNumber>),
+    ) -> Found {
+        let order = self.as_of_now(points);
         let mut numbers = BTreeSet::new();
-        search(&order, &mut numbers);
+        search(&Searched { order: &order, looks }, &mut numbers);
         Found { numbers: numbers.into_iter().collect(), seen: PointNumber(order.seen as u32) }
+    }
+
+    fn as_of_now(&self, points: &Points) -> Arc<Order> {
+        let mut order = self.order.lock();
+        if order.is_behind(points) {
+            Arc::make_mut(&mut order).catch_up(points);
+        }
+        Arc::clone(&order)
     }
 }
 
-impl Ordered for Order {
+impl Ordered for Searched<'_> {
     type Item = PointNumber;
 
+    fn seek(&self, text: &str) -> Option<&str> {
+        if !self.looks.one() {
+            return None;
+        }
+        self.order.seek(text)
+    }
+
+    fn each(&self, text: &str, see: &mut dyn FnMut(&PointNumber)) {
+        if self.looks.one() {
+            self.order.each(text, see);
+        }
+    }
+}
+
+impl Order {
     fn seek(&self, text: &str) -> Option<&str> {
         let first = |places: &'_ [Place]| places.partition_point(|(path, _)| **path < *text);
         let old = self.sorted.get(first(&self.sorted));
@@ -128,11 +206,19 @@ impl Ordered for Order {
             places[from..].iter().take_while(|(path, _)| **path == *text).for_each(|(_, number)| see(number));
         }
     }
-}
 
-impl Order {
+    /// Says whether there are points that it doesn't know, or many that are gone.
+    fn is_behind(&self, points: &Points) -> bool {
+        let names = points.names();
+        self.seen < names.given() || self.has_many_gone(names.count())
+    }
+
+    fn has_many_gone(&self, there: usize) -> bool {
+        self.sorted.len() + self.recent.len() > 2 * there + GONE
+    }
+
     fn catch_up(&mut self, points: &Points) {
-        if self.sorted.len() + self.recent.len() > 2 * points.names().count() + GONE {
+        if self.has_many_gone(points.names().count()) {
             *self = Self::default();
         }
         let mut new = Vec::new();
@@ -251,7 +337,32 @@ mod tests {
         let (name, kind) = (SlotName::new("out").unwrap(), OutputKind::Derived);
         let output = OutputBinding { name, kind, value_type: ValueType::Real, unit: None, target };
         let bindings = Bindings { inputs: Vec::new(), outputs: vec![output] };
-        assert_eq!(order.bound(&points, &bindings).numbers, [PointNumber(10)]);
+        assert_eq!(order.bound(&points, &bindings, &Looks::of_a_request()).numbers, [PointNumber(10)]);
+    }
+
+    #[test]
+    fn a_search_that_finds_little_ends_when_its_looks_are_used_up() {
+        let (points, order) = (Points::default(), PathOrder::default());
+        (0..100).for_each(|number| add(&points, &format!("a/{number}/w")));
+        let input = |pattern: &str| InputBinding {
+            name: SlotName::new("in").unwrap(),
+            value_type: ValueType::Real,
+            unit: None,
+            conversions: Vec::new(),
+            patterns: vec![Pattern::new(pattern).unwrap()],
+        };
+        let bound = |patterns: &[&str], looks: &Looks| {
+            let inputs = patterns.iter().map(|pattern| input(pattern)).collect();
+            order.bound(&points, &Bindings { inputs, outputs: Vec::new() }, looks).numbers.len()
+        };
+        // About two looks for each point, whether it matches or not.
+        let looks = Looks(Cell::new(1_000));
+        assert_eq!(bound(&["{a}/{b}/w"], &looks), 100);
+        assert!(!looks.are_used_up());
+        assert_eq!(bound(&["{a}/{b}/none"; 100], &looks), 0);
+        assert!(looks.are_used_up());
+        assert_eq!(bound(&["{a}/{b}/w"], &looks), 0, "of the same request no more is looked for");
+        assert_eq!(bound(&["{a}/{b}/w"], &Looks::of_a_request()), 100);
     }
 
     #[test]

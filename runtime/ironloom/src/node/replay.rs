@@ -28,7 +28,8 @@ impl Node {
 pub(super) fn refused(error: &ReplayError) -> Problem {
     match error {
         ReplayError::Host(problem) => problems::internal(problem),
-        ReplayError::NotLoaded => Problem::unavailable("starting", error.to_string(), RETRY_SOON),
+        ReplayError::NotLoaded => Problem::unavailable("starting", error.to_string(), RETRY_SOON)
+            .hint("Try again shortly: after a start the code of apps is loaded first."),
         _ => Problem::refused("replay", error.to_string()),
     }
 }
@@ -60,5 +61,18 @@ pub(super) fn differs(difference: Difference) -> ReplayDifference {
         message,
         digest: (outcome == OutcomeKind::Ok).then_some(digest),
         effects: EffectCounts { state, derived, timers, alarms, refused },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_comes_too_early_is_told_to_try_again() {
+        let problem = refused(&ReplayError::NotLoaded);
+        assert_eq!((problem.status, problem.retry_after), (503, Some(RETRY_SOON.as_secs())));
+        assert!(problem.hints.iter().any(|hint| hint.starts_with("Try again shortly")), "{problem}");
+        assert_eq!(refused(&ReplayError::Nothing).status, 422);
     }
 }

@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::install::first_meta;
+use super::install::{SitePoints, first_meta};
 use super::packages::load_problem;
 use super::{Node, problems};
 use crate::api::facade::{Answer, Problem, Reset, StartFrom};
@@ -64,11 +64,13 @@ impl Node {
         let bindings = &term.revision.bindings;
         let changes = self.shared.routing.read().changes();
         let mut routes = Prepared::new(&bindings.inputs);
-        let seen = self.each(bindings, &mut |number, path, unit| {
+        let seen = SitePoints::of_known_bindings(self).each(bindings, &mut |number, path, unit| {
             routes.add(number, path, unit);
             ControlFlow::Continue(())
         });
-        routes.skip_to(seen);
+        if let Some(seen) = seen {
+            routes.skip_to(seen);
+        }
         let points = || routes.matches().iter().map(|(point, _)| *point).collect();
         let backlog = self.count_readings(cursor, points, Instant::now())?;
         Ok(Begins { cursor, routes: PreparedRoutes { routes, changes }, backlog })

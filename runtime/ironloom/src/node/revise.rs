@@ -12,6 +12,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use self::asked::Asked;
 use self::upgrade::{Ends, migrates};
+use super::install::{SitePoints, too_many_shapes};
 use super::packages::load_problem;
 use super::{Node, problems};
 use crate::api::facade::{Answer, Match, Place, Problem, Revised, RevisionRequest, changes};
@@ -137,7 +138,8 @@ impl Node {
         let config = self.config.load();
         let site = Site { timezone: &config.site.timezone, limits: &config.limits };
         let changes = self.shared.routing.read().changes();
-        let planned = plan_change(asked, manifest, site, &revision.bindings, self, &*self.lanes);
+        let planned =
+            plan_change(asked, manifest, site, &revision.bindings, &SitePoints::of(self), &*self.lanes);
         let (plan, prepared) = match (planned, wrong.is_empty()) {
             (Ok(planned), true) => planned,
             (planned, _) => {
@@ -151,7 +153,7 @@ impl Node {
         }
         let rewired = match prepared {
             Some(prepared) => {
-                Some(self.rewired(before, &plan, PreparedRoutes { routes: prepared, changes })?)
+                Some(self.rewired(&lane.id, before, &plan, PreparedRoutes { routes: prepared, changes })?)
             }
             None => None,
         };
@@ -174,15 +176,24 @@ impl Node {
     }
 
     /// Compares what other bindings match with what the present ones do.
-    fn rewired(&self, before: &Term, plan: &Plan, routes: PreparedRoutes) -> Answer<Rewired> {
+    fn rewired(
+        &self,
+        id: &InstallationId,
+        before: &Term,
+        plan: &Plan,
+        routes: PreparedRoutes,
+    ) -> Answer<Rewired> {
         let new = &routes.routes;
         if new.matches().len() > MAX_MATCHES {
             let detail =
                 format!("its inputs match more than {MAX_MATCHES} points together, the most there may be");
             return Err(Problem::refused("too-many-matches", detail).hint("Bind fewer points to it."));
         }
+        if !self.shared.routing.read().shapes().take(&plan.bindings) {
+            return Err(too_many_shapes(0, id, 1));
+        }
         let mut old = Prepared::new(&before.revision.bindings.inputs);
-        self.each(&before.revision.bindings, &mut |number, path, unit| {
+        SitePoints::of_known_bindings(self).each(&before.revision.bindings, &mut |number, path, unit| {
             old.add(number, path, unit);
             ControlFlow::Continue(())
         });

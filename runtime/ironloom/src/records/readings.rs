@@ -53,7 +53,8 @@ pub(crate) enum Receipt {
 pub(crate) struct Idempotency {
     /// The first 16 bytes of the SHA-256 of its key.
     pub key: [u8; 16],
-    /// The first 16 bytes of the SHA-256 of all that decides about its effect: a byte for `partial`, 1 or 0, and its body.
+    /// The first 16 bytes of the SHA-256 of all that decides about its effect: a byte that is 1 where it is `partial`, and
+    /// 0 else, and its body.
     pub request: [u8; 16],
 }
 

@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, TcpStream};
 use std::process::ExitCode;
 
 use landlock::{ABI, Access as _, AccessFs, AccessNet, Ruleset, RulesetAttr as _, RulesetStatus, Scope};
-use rustix::process::{Pid, Resource, Rlimit, Signal, setrlimit};
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, setrlimit};
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
@@ -88,19 +88,25 @@ fn limit_itself(server: u64, memory: u64, code: u64, cpu: u64) -> Result<(), Fai
     }
     // When memory runs out, the kernel kills this process rather than the server.
     let _ = std::fs::write("/proc/self/oom_score_adj", "1000");
-    let hard = |limit: u64| Rlimit { current: Some(limit), maximum: Some(limit) };
     // Data, not address space: the pool reserves much of that and touches none.
-    setrlimit(Resource::Data, hard(memory))?;
+    limit(Resource::Data, memory, memory)?;
     // The signal comes at the first, the end at the second.
-    setrlimit(Resource::Cpu, Rlimit { current: Some(cpu), maximum: Some(cpu + 5) })?;
-    setrlimit(Resource::Core, hard(0))?;
-    setrlimit(Resource::Fsize, hard(code))?;
-    setrlimit(Resource::Nofile, hard(MAX_DESCRIPTORS))?;
+    limit(Resource::Cpu, cpu, cpu + 5)?;
+    limit(Resource::Core, 0, 0)?;
+    limit(Resource::Fsize, code, code)?;
+    limit(Resource::Nofile, MAX_DESCRIPTORS, MAX_DESCRIPTORS)?;
     // No thread and no process is started any more.
-    setrlimit(Resource::Nproc, hard(0))?;
+    limit(Resource::Nproc, 0, 0)?;
     // The server comes first.
     let _ = rustix::process::nice(10);
     Ok(())
+}
+
+/// Sets a limit, unless whoever has started the server has set a lower one: that can't be raised.
+fn limit(resource: Resource, current: u64, maximum: u64) -> Result<(), Failed> {
+    let given = getrlimit(resource).maximum.unwrap_or(u64::MAX);
+    let limit = Rlimit { current: Some(current.min(given)), maximum: Some(maximum.min(given)) };
+    Ok(setrlimit(resource, limit)?)
 }
 
 /// Has the kernel refuse all files and connections from here on, and more privileges for good. An older kernel

@@ -356,7 +356,7 @@ pub const SCENARIOS: &[Scenario] = &[
             let beyond = publish("words", 0..2);
             format!("{most}; {beyond}; {} {}", publish("words", 0..1), publish("number", 0..10_000))
         },
-        "(); refused: the app's outputs have as many points as it may make, 10000 (`limits.points`): an admin can grant more at the install, with `--limit points=…`; () refused: the app's outputs have as many points as it may make, 10000 (`limits.points`): an admin can grant more at the install, with `--limit points=…`",
+        "(); refused: the app's outputs have as many points as it may make, 10000 (`limits.points`): an admin can grant more with `ironloom set ID --limit points=…`; () refused: the app's outputs have as many points as it may make, 10000 (`limits.points`): an admin can grant more with `ironloom set ID --limit points=…`",
     ),
     scenario(
         "publish-too-many-entities",

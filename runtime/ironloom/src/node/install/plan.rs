@@ -10,6 +10,7 @@ use super::several::Wrong;
 use crate::api::facade::{Answer, InstallRequest, Match, Place, Problem, StartFrom};
 use crate::aside::aside;
 use crate::fold::routes::PreparedRoutes;
+use crate::node::paths::Looks;
 use crate::node::{Node, problems};
 use ironloom_apps::binding::Bindings;
 use ironloom_apps::manifest::Manifest;
@@ -18,7 +19,7 @@ use ironloom_apps::routing::Prepared;
 use ironloom_apps::wiring::{Neighbours, Wiring};
 use ironloom_storage::journal::Filter;
 use ironloom_types::ids::{InstallationId, PointNumber, PointPath, Sequence};
-use ironloom_types::limits::MAX_MATCHES;
+use ironloom_types::limits::{MAX_MATCHES, MAX_SHAPES};
 
 /// The time for counting readings; beyond it the count is "at least".
 const COUNTING: Duration = Duration::from_secs(1);
@@ -68,6 +69,8 @@ impl Node {
         let mut wrong = Wrong::none_of(requests.iter().map(|request| &request.id));
         let known = self.known_of(requests.iter(), &mut wrong);
         let mut wiring = Wiring::default();
+        let points = SitePoints::of(self);
+        let mut shapes = self.shared.routing.read().shapes();
         let counting = Instant::now();
         let (mut matched, mut samples_left) = (0, SAMPLES_OF_A_LIST);
         let (mut planned, mut routes) = (Vec::with_capacity(known.len()), Vec::with_capacity(known.len()));
@@ -76,7 +79,7 @@ impl Node {
             let Some(known) = known else { continue };
             let cursor = wrong.take(at, self.cursor(request.from));
             let changes = self.shared.routing.read().changes();
-            let plan = self.plan(request, &known.manifest, &(&*self.lanes, &wiring));
+            let plan = self.plan(request, &known.manifest, &points, &(&*self.lanes, &wiring));
             let (Some((plan, prepared)), Some(cursor)) = (wrong.take(at, plan), cursor) else { continue };
             matched += prepared.matches().len();
             if matched > MAX_MATCHES {
@@ -86,6 +89,10 @@ impl Node {
             if wrong.has(at) {
                 continue;
             }
+            if !shapes.take(&plan.bindings) {
+                too_many = Some(too_many_shapes(at, &request.id, requests.len()));
+                break;
+            }
             wiring.insert(&request.id, &plan.bindings);
             let matches = plan.inputs.iter().map(|input| {
                 let matches = self.matches(input, samples_left);
@@ -93,8 +100,8 @@ impl Node {
                 matches
             });
             let matches = matches.collect();
-            let points = || prepared.matches().iter().map(|(point, _)| *point).collect();
-            let backlog = wrong.take(at, self.count_readings(cursor, points, counting));
+            let matched = || prepared.matches().iter().map(|(point, _)| *point).collect();
+            let backlog = wrong.take(at, self.count_readings(cursor, matched, counting));
             let Some(backlog) = backlog else { continue };
             planned.push(Planned { plan, matches, cursor, backlog });
             routes.push(PreparedRoutes { routes: prepared, changes });
@@ -113,13 +120,14 @@ impl Node {
         &self,
         request: &InstallRequest,
         manifest: &Manifest,
+        points: &SitePoints<'_>,
         others: &impl Neighbours,
     ) -> Answer<(Plan, Prepared)> {
         let config = self.config.load();
         let site = Site { timezone: &config.site.timezone, limits: &config.limits };
         let InstallRequest { id, bindings, grants, settings, limits, timezone, .. } = request;
         let request = plan::Request { id, bindings, grants, settings, limits, timezone: timezone.as_deref() };
-        plan_install(request, manifest, site, self, others).map_err(|found| problems::not_as_asked(&found))
+        plan_install(request, manifest, site, points, others).map_err(|found| problems::not_as_asked(&found))
     }
 
     /// The last sequence before the first reading that an installation takes.
@@ -180,24 +188,55 @@ impl Node {
     }
 }
 
-impl Points for Node {
-    fn each(&self, bindings: &Bindings, see: &mut See<'_>) -> PointNumber {
-        let found = self.paths.bound(&self.shared.points, bindings);
+/// The points of the site, for all that one request plans.
+pub(in crate::node) struct SitePoints<'n> {
+    node: &'n Node,
+    looks: Looks,
+}
+
+impl<'n> SitePoints<'n> {
+    pub(in crate::node) fn of(node: &'n Node) -> Self {
+        Self { node, looks: Looks::of_a_request() }
+    }
+
+    /// For bindings that hold already.
+    pub(in crate::node) fn of_known_bindings(node: &'n Node) -> Self {
+        Self { node, looks: Looks::any_number() }
+    }
+}
+
+impl Points for SitePoints<'_> {
+    fn each(&self, bindings: &Bindings, see: &mut See<'_>) -> Option<PointNumber> {
+        let points = &self.node.shared.points;
+        let found = self.node.paths.bound(points, bindings, &self.looks);
+        if self.looks.are_used_up() {
+            return None;
+        }
         for part in found.numbers.chunks(AT_ONCE) {
-            let names = self.shared.points.names();
+            let names = points.names();
             for number in part {
                 let Some(point) = names.point(*number) else { continue };
                 if see(*number, &point.path, point.unit.as_deref()).is_break() {
-                    return found.seen;
+                    return Some(found.seen);
                 }
             }
         }
-        found.seen
+        Some(found.seen)
     }
 
     fn path(&self, number: PointNumber) -> Option<PointPath> {
-        self.shared.points.names().point(number).map(|point| point.path.clone())
+        self.node.shared.points.names().point(number).map(|point| point.path.clone())
     }
+}
+
+/// Each new point is looked up once for each shape, while everybody waits.
+pub(in crate::node) fn too_many_shapes(at: usize, id: &InstallationId, of: usize) -> Problem {
+    let of = if of == 1 { String::new() } else { format!(" (item {at} of {of}; none is installed)") };
+    let detail = format!(
+        "with the patterns of {id}{of} the site's patterns would have more than {MAX_SHAPES} shapes: numbers of segments, and \
+         places of captures among them"
+    );
+    Problem::refused("too-many-shapes", detail).hint("Write its patterns with captures in the same places.")
 }
 
 /// The fold takes all matches of a list in one step, for which everybody waits.
