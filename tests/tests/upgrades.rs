@@ -260,9 +260,12 @@ fn a_version_brings_the_state_into_its_form_by_steps() -> Result<()> {
     let mut with_old = body.clone();
     with_old["at_cursor"] = json!(false);
     assert_eq!(patch(client, "sums", &with_old, false)?.problem(409)?["kind"], "backlog");
+    let told = "the migrate of version 0.9.0 gives the state its form";
     let dry = patch(client, "sums", &body, true)?.json()?;
+    says(&dry, told)?;
     assert_eq!((number(&dry, "revision"), keys(client)?.len()), (2, 5));
     let upgraded = patch(client, "sums", &body, false)?.json()?;
+    says(&upgraded, told)?;
     assert_eq!((number(&upgraded, "from"), &upgraded["state"]), (waits + 1, &json!("paused")));
     let moved = ["moved/1", "moved/2", "moved/3", "moved/4", "moved/5"];
     assert_eq!(keys(client)?, moved);

@@ -242,17 +242,6 @@ impl RoutingTable {
         self.matches.points()
     }
 
-    /// The shapes of all patterns.
-    pub fn shapes(&self) -> Shapes {
-        Shapes(self.index.shapes().collect())
-    }
-
-    /// About as many matches as a point with this path gets: an input with several patterns that match counts each of them,
-    /// and so do some shapes of patterns.
-    pub fn about(&self, path: &PointPath) -> usize {
-        self.index.count(path) + self.index.looks()
-    }
-
     /// Adds a point that has just appeared. Points come in the order of their numbers; numbers that
     /// are passed over stand for nothing. Returns where it was left out.
     pub fn add_point(&mut self, number: PointNumber, path: &PointPath, unit: Option<&str>) -> Vec<LeftOut> {

@@ -5,7 +5,7 @@ use std::hash::BuildHasher;
 
 use hashbrown::{DefaultHashBuilder, HashMap};
 
-use super::Slot;
+use super::{RoutingTable, Slot};
 use crate::binding::Bindings;
 use crate::pattern::{Pattern, Segment};
 use ironloom_types::ids::{MAX_PATH_SEGMENTS, PointPath};
@@ -139,6 +139,19 @@ impl PatternIndex {
             let key = literals.fold(0, |key, at| mix(key, hashes[at]));
             shape.by_literals.get(&key).into_iter().for_each(|candidates| see(candidates));
         }
+    }
+}
+
+impl RoutingTable {
+    /// The shapes of all patterns.
+    pub fn shapes(&self) -> Shapes {
+        Shapes(self.index.shapes().collect())
+    }
+
+    /// About as many matches as a point with this path gets: an input with several patterns that match counts each of them,
+    /// and so do some shapes of patterns.
+    pub fn about(&self, path: &PointPath) -> usize {
+        self.index.count(path) + self.index.looks()
     }
 }
 

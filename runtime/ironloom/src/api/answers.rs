@@ -125,7 +125,7 @@ pub(super) async fn text(
     Ok(typed(status, kind, share.with(body)))
 }
 
-/// What was done. It goes out although others hold all the memory for long answers: whoever were refused it, would do it
+/// The answer to a deed. It goes out although others hold all the memory for long answers: whoever were refused it, would do it
 /// once more.
 pub(super) async fn told(api: &Api, status: StatusCode, body: Vec<u8>) -> Response {
     let mut share = api.memory.answers.share();

@@ -224,7 +224,7 @@ impl Asked<'_> {
     }
 }
 
-/// What is said before a component is compiled that has so many bytes.
+/// The words before a component is compiled that has so many bytes.
 fn patience(size: usize) -> Option<String> {
     let size = (size > LONG_TO_COMPILE).then_some(size as u64)?;
     Some(format!("compiling the app's code, {}: this takes a while", status::size(size)))

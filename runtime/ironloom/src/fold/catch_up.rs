@@ -72,7 +72,7 @@ impl Shared {
         Ok(looked_at)
     }
 
-    /// What a lane may miss where a block can't be read: the last sequence of the block, and a gap without a count for each
+    /// The readings that a lane may miss where a block can't be read: the last sequence of the block, and a gap without a count for each
     /// input that gets a point which the block may have. Nobody can say more.
     pub(crate) fn lost_with_block(&self, lane: &Durable, from: Sequence) -> (Sequence, Vec<Gap>) {
         let Some(entry) = self.journal.block(from) else { return (from, Vec::new()) };

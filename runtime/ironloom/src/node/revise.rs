@@ -68,7 +68,7 @@ impl Node {
         let lane = self.lane(&id)?;
         let before = lane.newest();
         check_guard(&lane, &before, request.revision)?;
-        let new = self.planned_revision(&lane, &before, &request).await?;
+        let mut new = self.planned_revision(&lane, &before, &request).await?;
         let _held = self.admin.last_use.hold(new.revision.package);
         if is_same(&before.revision, &new.revision) {
             return self.as_it_would_be(lane, &before, new, false).await;
@@ -82,6 +82,7 @@ impl Node {
         let code = code.map_err(|error| load_problem(&error))?;
         let at_cursor = if migrates(&before, &new.revision, &code) {
             upgrade::check_backlog(&lane, &new.known.manifest, request.at_cursor)?;
+            new.warnings.push(upgrade::migration_told(&before, &new.known.manifest));
             true
         } else {
             at_cursor

@@ -93,6 +93,14 @@ pub(super) fn migrates(before: &Term, revision: &Revision, code: &LoadedApp) -> 
     revision.package != before.revision.package && code.roles().lifecycle
 }
 
+/// Tells the admin that the state gets another form.
+pub(super) fn migration_told(before: &Term, manifest: &Manifest) -> String {
+    let (was, version) = (&before.manifest.version, &manifest.version);
+    format!(
+        "the migrate of version {version} gives the state its form, which version {was} may not understand"
+    )
+}
+
 /// 409 where readings are to run with the old code, which would find the state in the new form.
 pub(super) fn check_backlog(lane: &Lane, manifest: &Manifest, at_cursor: Option<bool>) -> Answer<()> {
     if at_cursor != Some(false) || lane.queue.lock().pending().is_none() {

@@ -55,7 +55,7 @@ pub(super) struct Points<'a> {
     entities: &'a [&'a str],
     /// The number of outputs.
     outputs: usize,
-    /// Whether the points of all outputs are kept for each line, where they take little memory beside the readings.
+    /// The points of all outputs are kept for each line, where they take little memory beside the readings.
     pub(super) keeps_all: bool,
     /// For each line of the table of entities, where in `known` its points begin, once it was looked for.
     lines: Vec<Option<u32>>,
