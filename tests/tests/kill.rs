@@ -283,8 +283,8 @@ fn killed_between_steps(engine: &str) -> Result<()> {
         .flat_map(|step| passes(step).into_iter().map(move |passes| format!("{step}@{passes}")))
         .chain(STEPS_OF_START.iter().map(|step| (*step).to_owned()))
         .collect();
-    // Each ten times in a soak, and five where nothing is said: a round takes three seconds of CPU time.
-    let times = (rounds()? / 2).clamp(1, 10) as usize;
+    // Each ten times in a soak, and three where nothing is said: a round takes three seconds of CPU time.
+    let times = (rounds()? / 3).clamp(1, 10) as usize;
     let plan: Vec<Option<&str>> =
         points.iter().cycle().take(times * points.len()).map(|point| Some(point.as_str())).collect();
     // On a fresh folder now and then: each check reads the whole journal.

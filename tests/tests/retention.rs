@@ -73,3 +73,38 @@ fn old_readings_go_and_an_app_that_missed_them_is_told() -> Result<()> {
     assert_eq!((&seen["readings"], &seen["missed"]), (&json!(2), &json!(3)));
     Ok(())
 }
+
+#[test]
+fn people_are_warned_before_readings_go_that_an_app_has_yet_to_get_to() -> Result<()> {
+    let setup = Setup::new()?.config(CONFIG);
+    let server = setup.start()?;
+    let client = server.client();
+    let package = guests::package("hostile")?;
+    for id in ["quick", "paused"] {
+        install(client, id, &package, json!({"command": ["app"]}), json!({}))?;
+    }
+    client.post("/v1/installations/paused/pause", &json!({}))?.json()?;
+    let notes = || -> Result<Vec<String>> {
+        let ready = client.get("/readyz")?.json()?;
+        let notes = ready["notes"].as_array().cloned().unwrap_or_default();
+        Ok(notes.iter().map(Value::to_string).filter(|note| note.contains("of their retention")).collect())
+    };
+    push(client, "2020-01-01T00:00:00Z", &["ok"])?;
+    // 14 of 30 days, 16, 28: the half, and nine tenths.
+    for (at, percent) in [("2020-01-15", None), ("2020-01-17", Some("50 %")), ("2020-01-29", Some("90 %"))] {
+        let last = push(client, &format!("{at}T00:00:00Z"), &["ok"])?;
+        wait_for_installation(client, "quick", "all", |now| number(now, "cursor") >= last)?;
+        match percent {
+            // One look at least: there is one each 10 s.
+            None => std::thread::sleep(std::time::Duration::from_secs(11)),
+            Some(percent) => wait_until(percent, || {
+                Ok(notes()?.iter().any(|note| note.contains("installation paused") && note.contains(percent)))
+            })?,
+        }
+        assert_eq!(notes()?.len(), usize::from(percent.is_some()), "{at}: {:?}", notes()?);
+    }
+    ensure!(setup.said().matches("have used up 90 %").count() == 1, "{}", setup.said());
+    // What is dealt with goes no more.
+    client.post("/v1/installations/paused/resume", &json!({}))?.json()?;
+    wait_until("no warning", || Ok(notes()?.is_empty()))
+}

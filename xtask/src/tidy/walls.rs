@@ -17,8 +17,18 @@ const CRATE: &str = "runtime/ironloom/src/";
 /// The header of the table of walls.
 const HEADER: &str = "| room | never imports |";
 
-/// Crates with the only folder that may name them.
-const ALONE: &[(&str, &str)] = &[("wasmtime", "runtime/sandbox/"), ("wasmtime_wasi", "runtime/sandbox/")];
+/// Crates with the only folder of the runtime that may name them.
+const ALONE: &[(&str, &str)] = &[
+    ("wasmtime", "runtime/sandbox/"),
+    ("wasmtime_wasi", "runtime/sandbox/"),
+    ("wasmparser", "runtime/sandbox/"),
+    ("redb", "runtime/storage/"),
+    ("sled", "runtime/storage/"),
+    ("pco", "runtime/storage/"),
+    ("axum", "runtime/ironloom/src/api/"),
+    ("tower", "runtime/ironloom/src/api/"),
+    ("ureq", "runtime/ironloom/src/cli/"),
+];
 
 /// A room with the rooms that it must not import.
 #[derive(Debug, PartialEq, Eq)]
@@ -110,7 +120,8 @@ fn across(file: &str, paths: &[Path], walls: &[Wall]) -> Vec<Finding> {
         if let Some(wall) = across {
             findings.push(finding(path.line, format!("`{}` must not import `crate::{second}`", wall.room)));
         }
-        let alone = ALONE.iter().find(|(name, folder)| *name == first && !file.starts_with(folder));
+        let elsewhere = |folder: &str| file.starts_with("runtime/") && !file.starts_with(folder);
+        let alone = ALONE.iter().find(|(name, folder)| *name == first && elsewhere(folder));
         if let Some((name, folder)) = alone {
             findings.push(finding(path.line, format!("only {folder} may name the crate `{name}`")));
         }

@@ -340,7 +340,7 @@ impl<'a> Batch<'a> {
         Ok(())
     }
 
-    /// Has what was done since the last time paid by those for whom it was done.
+    /// Bills the CPU time since the last call to the installations that caused it.
     fn charge(&mut self) {
         let now = thread_cpu();
         let spent = now.saturating_sub(std::mem::replace(&mut self.paid_up_to, now));

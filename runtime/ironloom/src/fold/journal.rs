@@ -1,7 +1,7 @@
 //! The whole journal of the stream for its readers: blocks up to the last checkpoint, and behind
 //! them the log.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
@@ -159,6 +159,25 @@ impl Journal {
             .files_after(TenantId::MAIN, StreamId::MAIN, file - 1, 1)
             .first()
             .is_some_and(|(found, _)| *found == file)
+    }
+
+    /// The journal time of the reading of this sequence, or of one before it in the same block; `None` at the end.
+    pub(crate) fn time_about(&self, sequence: Sequence) -> Option<Timestamp> {
+        match self.place(&Filter::after(Sequence(sequence.0.saturating_sub(1)))) {
+            Place::Block(entry) => Some(entry.first_time),
+            Place::Log(tail) => Some(tail.time),
+            Place::End => None,
+        }
+    }
+
+    /// The block file that holds a sequence; `None` where it is in the log.
+    pub(crate) fn file_of(&self, sequence: Sequence) -> Option<u32> {
+        self.block(sequence).map(|entry| entry.location.file)
+    }
+
+    /// The bytes in use of each block file.
+    pub(crate) fn bytes_by_file(&self) -> BTreeMap<u32, u64> {
+        self.inner.read().blocks.used_files()
     }
 
     /// The bytes of the block files that are in use.

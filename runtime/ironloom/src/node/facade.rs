@@ -308,6 +308,7 @@ impl Node {
             let room = self.waits_for(&lane)?;
             Some(format!("installation {} waits for {room}", lane.id))
         }));
+        notes.extend(self.expiring.notes());
         notes.extend(self.shared.streams.read().notes(self.shared.clock.now()));
         notes.extend(super::clock::note(&self.shared.clock));
         notes.extend(self.clock_step.note(&self.shared.clock));

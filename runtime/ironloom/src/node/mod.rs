@@ -7,6 +7,7 @@ mod capsule;
 mod clock;
 mod contexts;
 mod descriptors;
+mod expiring;
 mod facade;
 mod ingest;
 mod install;
@@ -92,6 +93,7 @@ pub(crate) struct Node {
     replays: Semaphore,
     /// The installations for which sources are slowed.
     keep_up: keep_up::KeepUp,
+    expiring: expiring::Expiring,
     connectors: Mutex<Option<Connectors>>,
     threads: Mutex<Option<Threads>>,
     stopping: AtomicBool,
@@ -306,7 +308,7 @@ fn told(record: &AdminRecord) -> String {
             )
         }
         AdminRecord::Dropped { before } => {
-            format!("readings of before sequence {before} are past the journal's retention and were dropped")
+            format!("readings before sequence {before} are past the journal's retention and were dropped")
         }
     }
 }

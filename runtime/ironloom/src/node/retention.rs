@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
+use super::expiring::Limits;
 use super::{Node, Turn, problems};
 use crate::api::facade::Answer;
 use crate::fold::catch_up::Missed;
@@ -37,10 +38,15 @@ pub(super) async fn watch(node: Weak<Node>) {
 
 impl Node {
     async fn drop_what_is_due(self: &Arc<Self>, up: Duration) -> Answer<()> {
-        let retention = Retention {
-            before: self.oldest_kept(up),
-            max_bytes: self.config.load().journal.max_bytes.map(|bytes| bytes.0),
+        let before = self.oldest_kept(up);
+        let (age, bytes) = {
+            let journal = &self.config.load().journal;
+            (journal.max_age, journal.max_bytes)
         };
+        let age = before.zip(age).map(|(before, age)| (before.plus(age.0), age.0));
+        self.warn_of_what_expires(Limits { age, bytes: bytes.map(|bytes| bytes.0) });
+        let retention =
+            Retention { before, max_bytes: self.config.load().journal.max_bytes.map(|bytes| bytes.0) };
         let Some(before) = self.shared.journal.due_to_go(retention) else { return Ok(()) };
         loop {
             let waiting = self.waiting(before);

@@ -92,6 +92,7 @@ pub(super) fn start_node(options: NodeOptions) -> Result<Arc<Node>, StartError> 
         bound_looks: Arc::new(tokio::sync::Semaphore::new(super::applied::MAX_BOUND_LOOKS)),
         replays: tokio::sync::Semaphore::new(1),
         keep_up: super::keep_up::KeepUp::default(),
+        expiring: super::expiring::Expiring::default(),
         connectors: Mutex::new(Some(Connectors::default())),
         threads: Mutex::new(Some(core.threads)),
         stopping: AtomicBool::new(false),

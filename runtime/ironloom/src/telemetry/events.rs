@@ -58,6 +58,8 @@ pub(crate) enum What {
     DeadLetters { installation: InstallationId, count: u64 },
     /// Points match an input, but are left out.
     PointsLeftOut { installation: InstallationId, count: u64 },
+    /// Readings that wait for it have used up so much of their retention, in percent: 50, then 90.
+    Expiring { installation: InstallationId, percent: u8 },
     /// The state of a connector.
     Connector {
         connector: String,
@@ -83,6 +85,7 @@ impl What {
             Self::Alarms { .. } => "alarms",
             Self::DeadLetters { .. } => "dead-letters",
             Self::PointsLeftOut { .. } => "points-left-out",
+            Self::Expiring { .. } => "expiring",
             Self::Connector { .. } => "connector",
             Self::Package { .. } => "package",
             Self::Clock { .. } => "clock",
@@ -91,13 +94,14 @@ impl What {
     }
 
     /// All kinds.
-    pub(crate) const KINDS: [&str; 10] = [
+    pub(crate) const KINDS: [&str; 11] = [
         "installation",
         "state",
         "alarm",
         "alarms",
         "dead-letters",
         "points-left-out",
+        "expiring",
         "connector",
         "package",
         "clock",
@@ -112,7 +116,8 @@ impl What {
             | Self::Alarm { installation, .. }
             | Self::Alarms { installation, .. }
             | Self::DeadLetters { installation, .. }
-            | Self::PointsLeftOut { installation, .. } => Some(installation),
+            | Self::PointsLeftOut { installation, .. }
+            | Self::Expiring { installation, .. } => Some(installation),
             Self::Connector { .. } | Self::Package { .. } | Self::Clock { .. } | Self::Disk { .. } => None,
         }
     }

@@ -155,7 +155,7 @@ fn due(
         // What it was about to do ended meanwhile, with nothing of its own: it looks again at once.
         return Choice::Nothing;
     }
-    // Nor has any readings that were published before and others.
+    // Nor does a batch mix readings whose effects were published before with others.
     let pending = queue.pending();
     let edges = book.meta().published.into_iter().flat_map(|span| [span.after, span.through]);
     let edges =

@@ -47,7 +47,7 @@ impl Runner {
         };
         let context = Arc::new(self.context(lane, term, firing));
         let env = Env {
-            id: format!("{}-{}", lane.generation, ordinal),
+            id: invocation_id(lane.generation, ordinal),
             now: work.time(before),
             seed: seed(lane.generation, ordinal),
             gaps,
@@ -81,6 +81,11 @@ impl Runner {
         let value = (letter.value.as_ref(), unit.as_deref());
         batch::single(input, &letter.entity, letter.at, letter.quality, value)
     }
+}
+
+/// The id of an invocation, which its app may read.
+pub(super) fn invocation_id(generation: Generation, ordinal: Ordinal) -> String {
+    format!("{generation}-{ordinal}")
 }
 
 /// The key of an invocation's random numbers.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use parking_lot::RwLock;
 
 use super::Runner;
-use super::invoke::seed;
+use super::invoke::{invocation_id, seed};
 use crate::fold::durable::Term;
 use crate::fold::{self, Shared};
 use crate::lanes::batch::{self, EntityNumbers};
@@ -59,8 +59,10 @@ pub(crate) enum ReplayError {
     Changed,
     #[error("its code is not loaded yet")]
     NotLoaded,
-    #[error("invocation {ordinal} ran under revision {revision}, which is no longer kept")]
-    Revision { ordinal: Ordinal, revision: Revision },
+    #[error(
+        "invocation {ordinal} ran under revision {revision}, and the installation has revision {now}: only what ran under the present one can run again, from the first on. `ironloom reset` begins anew with it"
+    )]
+    Revision { ordinal: Ordinal, revision: Revision, now: Revision },
     #[error(
         "invocation {ordinal} was offered {recorded} readings, and the journal has {found} of them now: are they past their retention, or were its points removed?"
     )]
@@ -309,7 +311,7 @@ impl Runner {
         let (lane, term) = (&rerun.lane, &rerun.term);
         let (ordinal, revision) = (record.ordinal, record.revision);
         if revision != term.number() {
-            return Err(ReplayError::Revision { ordinal, revision });
+            return Err(ReplayError::Revision { ordinal, revision, now: term.number() });
         }
         match &record.kind {
             InvocationKind::Skip => return Ok(Again { record, batch: None, due: None, is_last }),
@@ -347,7 +349,7 @@ impl Runner {
             firing: replay::fired(record, &term.manifest).map(Box::from),
         });
         let env = Env {
-            id: format!("{generation}-{}", record.ordinal),
+            id: invocation_id(*generation, record.ordinal),
             now: record.time,
             seed: seed(*generation, record.ordinal),
             gaps: Vec::new(),

@@ -33,9 +33,9 @@ impl Peer for Ours {
         let url = self.client.url();
         let mut requests = Vec::new();
         for batch in batches {
-            let mut body = String::with_capacity(batch.points.len() * 64);
-            for (point, _, value) in batch.rows() {
-                writeln!(body, r#"{{"point":"{point}","value":{value:?}}}"#)?;
+            let mut body = String::with_capacity(batch.points.len() * 80);
+            for (point, at, value) in batch.rows() {
+                writeln!(body, r#"{{"point":"{point}","at":{at},"value":{value:?}}}"#)?;
             }
             let request = push(url, &body)?;
             let first = request.iter().position(|byte| *byte == b'\n').context("a request has lines")? + 1;
