@@ -302,3 +302,32 @@ fn where_it_can_not_the_old_version_goes_on_with_the_old_state() -> Result<()> {
     }
     Ok(())
 }
+
+#[test]
+fn one_migration_runs_at_a_time_and_holds_up_no_other_change() -> Result<()> {
+    for _ in 0..3 {
+        let (server, body) = before_migration("0.0.3")?;
+        let client = server.client();
+        let old = package_as("com.example.one-state", "0.0.3", "one-state", |manifest| manifest)?;
+        install(client, "others", &old, json!({"value": ["b/{n}"]}), json!({}))?;
+        let was_first = std::thread::scope(|scope| -> Result<bool> {
+            // It goes on and on, up to the most steps.
+            let first = scope.spawn(|| patch(client, "sums", &body, false));
+            let migrates = || -> Result<bool> { Ok(client.installation("sums")?["state"] == "upgrading") };
+            wait_until("it to migrate", || Ok(first.is_finished() || migrates()?))?;
+            let second = patch(client, "others", &body, false)?;
+            let other = patch(client, "others", &json!({"settings": {"publish": true}}), false)?;
+            let was_first = migrates()?;
+            first.join().map_err(|_| anyhow::anyhow!("the first panicked"))??.problem(422)?;
+            if was_first {
+                assert_eq!(second.problem(503)?["kind"], "busy");
+                assert_eq!(number(&other.json()?, "revision"), 2);
+            }
+            Ok(was_first)
+        })?;
+        if was_first {
+            return Ok(());
+        }
+    }
+    anyhow::bail!("each migration was over before another could be asked for")
+}
