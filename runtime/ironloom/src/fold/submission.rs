@@ -6,6 +6,7 @@ use super::new_points::Place;
 use crate::records::admin::{self, AdminRecord};
 use crate::records::commit::{self, CommitHead, StateChanges};
 use crate::records::readings::{self, Idempotency, ReadingsHead};
+use ironloom_storage::log::{CommitterHandle, LogError};
 use ironloom_types::clock::Timestamp;
 use ironloom_types::ids::{Generation, InstallationId, Ordinal, Sequence};
 use ironloom_types::readings::{Columns, NewPoint};
@@ -101,6 +102,27 @@ pub(crate) struct AdminSubmission {
     pub reply: oneshot::Sender<Result<(), Refusal>>,
 }
 
+/// Writes a change by an admin, and waits until it is durable and applied.
+pub(crate) async fn write(
+    committer: &CommitterHandle<Submission>,
+    record: AdminRecord,
+) -> Result<(), Refusal> {
+    submit(committer, record)?.await.unwrap_or(Err(Refusal::UnknownOutcome))
+}
+
+/// Hands a change by an admin over. The answer comes once it is durable and applied.
+pub(crate) fn submit(
+    committer: &CommitterHandle<Submission>,
+    record: AdminRecord,
+) -> Result<oneshot::Receiver<Result<(), Refusal>>, Refusal> {
+    let (reply, durable) = oneshot::channel();
+    let submission = Submission::Admin(Box::new(AdminSubmission { record, reply }));
+    let bytes = submission.max_len();
+    let refused = |error: &LogError| Refusal::TooLarge { bytes, max: committer.max_body() }.or_stopped(error);
+    committer.submit(submission, bytes).map_err(|of| refused(&of.error))?;
+    Ok(durable)
+}
+
 /// The reason why the committer refused an item.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Refusal {
@@ -154,9 +176,9 @@ pub(crate) enum Refusal {
 impl Refusal {
     /// The same, or that nothing more is taken, where the log has stopped.
     #[must_use]
-    pub(crate) fn or_stopped(self, error: &ironloom_storage::log::LogError) -> Self {
+    pub(crate) fn or_stopped(self, error: &LogError) -> Self {
         match error {
-            ironloom_storage::log::LogError::TooLarge { .. } => self,
+            LogError::TooLarge { .. } => self,
             _ => Self::Stopped,
         }
     }

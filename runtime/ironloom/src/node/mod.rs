@@ -57,14 +57,14 @@ use crate::connectors::Connectors;
 use crate::fold::Shared;
 use crate::fold::routes::PreparedRoutes;
 use crate::fold::run::Threads;
-use crate::fold::submission::{AdminSubmission, LookSubmission, Refusal, Submission};
+use crate::fold::submission::{self, LookSubmission, Submission};
 use crate::lanes::run::Runner;
 use crate::lanes::{Lane, Lanes};
 use crate::records::admin::{AdminRecord, NewInstallation, StateChanged};
 use crate::records::installation::{Installation, Standing};
 use crate::telemetry::Telemetry;
 use ironloom_sandbox::Sandbox;
-use ironloom_storage::log::{CommitterHandle, LogError};
+use ironloom_storage::log::CommitterHandle;
 use ironloom_storage::store::{DataLock, Files};
 use ironloom_types::ids::{Generation, InstallationId};
 
@@ -175,26 +175,10 @@ impl Node {
     /// Writes a change by an admin and waits until it is durable and applied.
     async fn change(&self, record: AdminRecord) -> Answer<()> {
         let told = told(&record);
-        let (reply, durable) = tokio::sync::oneshot::channel();
-        let submission = Submission::Admin(Box::new(AdminSubmission { record, reply }));
-        let bound = submission.max_len();
-        if let Err(refused) = self.committer.submit(submission, bound) {
-            return Err(match refused.error {
-                LogError::TooLarge { .. } => {
-                    let max = self.committer.max_body();
-                    problems::change_refused(&Refusal::TooLarge { bytes: bound, max })
-                }
-                _ => stopping(),
-            });
-        }
-        match durable.await {
-            Ok(Ok(())) => {
-                tracing::info!("{told}");
-                Ok(())
-            }
-            Ok(Err(refusal)) => Err(problems::change_refused(&refusal)),
-            Err(_) => Err(problems::change_refused(&Refusal::UnknownOutcome)),
-        }
+        let written = submission::write(&self.committer, record).await;
+        written.map_err(|refusal| problems::change_refused(&refusal))?;
+        tracing::info!("{told}");
+        Ok(())
     }
 
     /// Waits until all that was submitted is applied.

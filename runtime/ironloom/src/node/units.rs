@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::config::PointUnit;
 use crate::fold::points::{Names, Points};
-use crate::fold::submission::{AdminSubmission, Submission};
+use crate::fold::submission::{self, Submission};
 use crate::records::admin::AdminRecord;
 use ironloom_storage::log::CommitterHandle;
 use ironloom_types::ids::{PointNumber, PointPath};
@@ -41,11 +41,7 @@ pub(super) fn give(points: &Points, units: &[PointUnit], committer: &CommitterHa
 
 /// Gives points their units, without waiting until it is durable. `false` where the server is stopping.
 pub(super) fn submit(committer: &CommitterHandle<Submission>, units: Vec<(PointNumber, Arc<str>)>) -> bool {
-    let (reply, _) = tokio::sync::oneshot::channel();
-    let record = AdminRecord::UnitsGiven(units);
-    let submission = Submission::Admin(Box::new(AdminSubmission { record, reply }));
-    let bound = submission.max_len();
-    committer.submit(submission, bound).is_ok()
+    submission::submit(committer, AdminRecord::UnitsGiven(units)).is_ok()
 }
 
 #[derive(Debug, Default, PartialEq)]

@@ -3,12 +3,10 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use tokio::sync::oneshot;
-
 use super::{HOST_FAULT, Runner};
 use crate::aside::aside;
 use crate::fold::journal::JournalError;
-use crate::fold::submission::{AdminSubmission, Refusal, Submission};
+use crate::fold::submission::{self, Refusal};
 use crate::lanes::Lane;
 use crate::records::admin::AdminRecord;
 use ironloom_types::clock::host_time;
@@ -56,10 +54,6 @@ impl Runner {
         tracing::error!(installation = %lane.id, %from, %through, "it goes on behind a damaged block of the journal");
         let (id, generation) = (lane.id.clone(), lane.generation);
         let record = AdminRecord::Missed { id, generation, through, gaps };
-        let (reply, durable) = oneshot::channel();
-        let submission = Submission::Admin(Box::new(AdminSubmission { record, reply }));
-        let bound = submission.max_len();
-        self.committer.submit(submission, bound).map_err(|refused| self.too_large(bound, &refused.error))?;
-        durable.await.unwrap_or(Err(Refusal::UnknownOutcome))
+        submission::write(&self.committer, record).await
     }
 }
