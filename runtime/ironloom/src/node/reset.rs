@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::install::{SitePoints, first_meta};
+use super::install::first_meta;
 use super::packages::load_problem;
 use super::{Node, problems};
 use crate::api::facade::{Answer, Problem, Reset, StartFrom};
@@ -16,7 +16,6 @@ use crate::lanes::{App, Lane};
 use crate::records::admin::{self, AdminRecord, NewInstallation};
 use crate::records::installation::{Installation, Revision};
 use crate::records::lane::{LaneMeta, Reached};
-use ironloom_apps::plan::Points as _;
 use ironloom_apps::routing::Prepared;
 use ironloom_types::clock::{Timestamp, host_time};
 use ironloom_types::ids::{self, Generation, Sequence};
@@ -64,13 +63,11 @@ impl Node {
         let bindings = &term.revision.bindings;
         let changes = self.shared.routing.read().changes();
         let mut routes = Prepared::new(&bindings.inputs);
-        let seen = SitePoints::of_known_bindings(self).each(bindings, &mut |number, path, unit| {
+        let seen = self.each_bound(bindings, &mut |number, path, unit| {
             routes.add(number, path, unit);
             ControlFlow::Continue(())
         });
-        if let Some(seen) = seen {
-            routes.skip_to(seen);
-        }
+        routes.skip_to(seen);
         let points = || routes.matches().iter().map(|(point, _)| *point).collect();
         let backlog = self.count_readings(cursor, points, Instant::now())?;
         Ok(Begins { cursor, routes: PreparedRoutes { routes, changes }, backlog })

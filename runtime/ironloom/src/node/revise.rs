@@ -29,7 +29,7 @@ use ironloom_apps::allowance::LimitKind;
 use ironloom_apps::binding::{Bindings, InputBinding};
 use ironloom_apps::cycles::find_cycle;
 use ironloom_apps::manifest::Manifest;
-use ironloom_apps::plan::{self, MAX_SAMPLES, Plan, Points as _, Site, plan_change};
+use ironloom_apps::plan::{self, MAX_SAMPLES, Plan, Site, plan_change};
 use ironloom_apps::problem::Problems;
 use ironloom_apps::routing::Prepared;
 use ironloom_sandbox::LoadedApp;
@@ -194,7 +194,7 @@ impl Node {
             return Err(too_many_shapes(0, id, 1));
         }
         let mut old = Prepared::new(&before.revision.bindings.inputs);
-        SitePoints::of_known_bindings(self).each(&before.revision.bindings, &mut |number, path, unit| {
+        self.each_bound(&before.revision.bindings, &mut |number, path, unit| {
             old.add(number, path, unit);
             ControlFlow::Continue(())
         });

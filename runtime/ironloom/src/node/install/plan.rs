@@ -10,7 +10,7 @@ use super::several::Wrong;
 use crate::api::facade::{Answer, InstallRequest, Match, Place, Problem, StartFrom};
 use crate::aside::aside;
 use crate::fold::routes::PreparedRoutes;
-use crate::node::paths::Looks;
+use crate::node::paths::{Found, Looks};
 use crate::node::{Node, problems};
 use ironloom_apps::binding::Bindings;
 use ironloom_apps::manifest::Manifest;
@@ -188,6 +188,28 @@ impl Node {
     }
 }
 
+impl Node {
+    /// Shows the points of bindings that hold already, however long finding them takes. Returns the number before which
+    /// all were looked at.
+    pub(in crate::node) fn each_bound(&self, bindings: &Bindings, see: &mut See<'_>) -> PointNumber {
+        let found = self.paths.bound(&self.shared.points, bindings, &Looks::any_number());
+        self.see_found(&found, see);
+        found.seen
+    }
+
+    fn see_found(&self, found: &Found, see: &mut See<'_>) {
+        for part in found.numbers.chunks(AT_ONCE) {
+            let names = self.shared.points.names();
+            for number in part {
+                let Some(point) = names.point(*number) else { continue };
+                if see(*number, &point.path, point.unit.as_deref()).is_break() {
+                    return;
+                }
+            }
+        }
+    }
+}
+
 /// The points of the site, for all that one request plans.
 pub(in crate::node) struct SitePoints<'n> {
     node: &'n Node,
@@ -198,29 +220,15 @@ impl<'n> SitePoints<'n> {
     pub(in crate::node) fn of(node: &'n Node) -> Self {
         Self { node, looks: Looks::of_a_request() }
     }
-
-    /// For bindings that hold already.
-    pub(in crate::node) fn of_known_bindings(node: &'n Node) -> Self {
-        Self { node, looks: Looks::any_number() }
-    }
 }
 
 impl Points for SitePoints<'_> {
     fn each(&self, bindings: &Bindings, see: &mut See<'_>) -> Option<PointNumber> {
-        let points = &self.node.shared.points;
-        let found = self.node.paths.bound(points, bindings, &self.looks);
+        let found = self.node.paths.bound(&self.node.shared.points, bindings, &self.looks);
         if self.looks.are_used_up() {
             return None;
         }
-        for part in found.numbers.chunks(AT_ONCE) {
-            let names = points.names();
-            for number in part {
-                let Some(point) = names.point(*number) else { continue };
-                if see(*number, &point.path, point.unit.as_deref()).is_break() {
-                    return Some(found.seen);
-                }
-            }
-        }
+        self.node.see_found(&found, see);
         Some(found.seen)
     }
 
