@@ -3,7 +3,7 @@
 
 use anyhow::{Context as _, Result, ensure};
 use ironloom_tests::apps::{install, number, wait_for_installation};
-use ironloom_tests::{Client, Setup, guests, wait_until};
+use ironloom_tests::{Client, Server, Setup, guests, wait_until};
 use serde_json::{Value, json};
 
 const CONFIG: &str = "[site]\nclock = \"feed\"\n[journal]\nmax_age = \"30 d\"\n";
@@ -23,8 +23,8 @@ fn result(client: &Client, id: &str, command: &str) -> Result<Option<String>> {
     Ok(Some(String::from_utf8(bytes)?))
 }
 
-#[test]
-fn old_readings_go_and_an_app_that_missed_them_is_told() -> Result<()> {
+/// A server with two apps on the same readings, of which one is paused.
+fn with_one_paused() -> Result<(Setup, Server)> {
     let setup = Setup::new()?.config(CONFIG);
     let server = setup.start()?;
     let client = server.client();
@@ -33,6 +33,13 @@ fn old_readings_go_and_an_app_that_missed_them_is_told() -> Result<()> {
         install(client, id, &package, json!({"command": ["app"]}), json!({}))?;
     }
     client.post("/v1/installations/paused/pause", &json!({}))?.json()?;
+    Ok((setup, server))
+}
+
+#[test]
+fn old_readings_go_and_an_app_that_missed_them_is_told() -> Result<()> {
+    let (setup, server) = with_one_paused()?;
+    let client = server.client();
     push(client, "2020-01-01T00:00:00Z", &["ok"])?;
     let old = push(client, "2020-01-02T00:00:00Z", &["ok", "ok"])?;
     wait_for_installation(client, "quick", "running", |now| number(now, "cursor") >= old)?;
@@ -76,14 +83,8 @@ fn old_readings_go_and_an_app_that_missed_them_is_told() -> Result<()> {
 
 #[test]
 fn people_are_warned_before_readings_go_that_an_app_has_yet_to_get_to() -> Result<()> {
-    let setup = Setup::new()?.config(CONFIG);
-    let server = setup.start()?;
+    let (_setup, server) = with_one_paused()?;
     let client = server.client();
-    let package = guests::package("hostile")?;
-    for id in ["quick", "paused"] {
-        install(client, id, &package, json!({"command": ["app"]}), json!({}))?;
-    }
-    client.post("/v1/installations/paused/pause", &json!({}))?.json()?;
     let notes = || -> Result<Vec<String>> {
         let ready = client.get("/readyz")?.json()?;
         let notes = ready["notes"].as_array().cloned().unwrap_or_default();

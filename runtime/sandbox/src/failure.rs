@@ -178,6 +178,15 @@ mod tests {
         Outcome::of_error(&error, &Meter::new(&Limits::default(), Interrupt::default()), false, &[])
     }
 
+    fn line(message: &str) -> LogLine {
+        LogLine {
+            level: Level::Error,
+            source: LogSource::Stderr,
+            context: String::new(),
+            message: message.to_owned(),
+        }
+    }
+
     #[test]
     fn the_host_s_faults_are_never_the_app_s() {
         let error = wasmtime::Error::from(HostFault("disk".to_owned())).context("while reading");
@@ -193,12 +202,6 @@ mod tests {
 
     #[test]
     fn a_panic_is_told_with_its_place() {
-        let line = |message: &str| LogLine {
-            level: Level::Error,
-            source: LogSource::Stderr,
-            context: String::new(),
-            message: message.to_owned(),
-        };
         let log = [
             line(""),
             line("thread '<unnamed>' (1) panicked at src/lib.rs:7:9:"),
@@ -211,12 +214,6 @@ mod tests {
 
     #[test]
     fn an_exception_is_told_with_its_place_and_else_the_last_words() {
-        let line = |message: &str| LogLine {
-            level: Level::Error,
-            source: LogSource::Stderr,
-            context: String::new(),
-            message: message.to_owned(),
-        };
         // As componentize-py 0.17 prints it.
         let python = [
             "Traceback (most recent call last):",
