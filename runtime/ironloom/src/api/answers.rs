@@ -78,8 +78,20 @@ pub(super) async fn long(
     status: StatusCode,
     value: impl Serialize + Send + 'static,
 ) -> Result<Response, Problem> {
-    let body = aside(move || write(&value)).await.map_err(|error| failed(&error))??;
-    text(api, status, JSON_TYPE, body).await
+    text(api, status, JSON_TYPE, written_aside(value).await?).await
+}
+
+/// The long answer to something that is done: see [`told`].
+pub(super) async fn done_long(
+    api: &Api,
+    status: StatusCode,
+    value: impl Serialize + Send + 'static,
+) -> Result<Response, Problem> {
+    Ok(told(api, status, written_aside(value).await?).await)
+}
+
+async fn written_aside(value: impl Serialize + Send + 'static) -> Result<Vec<u8>, Problem> {
+    aside(move || write(&value)).await.map_err(|error| failed(&error))?
 }
 
 /// An answer as JSON, for which a share was taken before.

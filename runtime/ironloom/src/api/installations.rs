@@ -22,7 +22,6 @@ use super::memory::PATIENCE;
 use super::params::{Id, Number, Params};
 use super::problem::{Place, Problem};
 use super::{Api, JSON_TYPE, answers, capsule, guard};
-use crate::aside::aside;
 
 /// One installation, or a list.
 pub(super) enum Requests {
@@ -81,11 +80,7 @@ pub(super) async fn install(
     let mut installed = api.node.install(requests, dry_run).await?;
     let status = if dry_run { StatusCode::OK } else { StatusCode::CREATED };
     match path {
-        None => {
-            let body = aside(move || answers::write(&AllInstalled { items: installed })).await;
-            let body = body.map_err(|error| Problem::internal(error.to_string()))??;
-            Ok(answers::told(&api, status, body).await)
-        }
+        None => answers::done_long(&api, status, AllInstalled { items: installed }).await,
         Some(path) => {
             let alone = installed.pop().ok_or_else(|| Problem::internal("nothing was installed"))?;
             if dry_run {
