@@ -2,7 +2,7 @@
 //! loses whatever it may lose.
 
 use std::fs::{File, OpenOptions};
-use std::hash::{BuildHasher, Hasher};
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
@@ -191,10 +191,7 @@ impl Disk for Folder {
     }
 
     fn salt(&self) -> u32 {
-        // The keys of the standard library's hasher come from the system's random numbers.
-        let mut hasher = std::hash::RandomState::new().build_hasher();
-        hasher.write_u8(0);
-        hasher.finish() as u32
+        random() as u32
     }
 
     fn free(&self) -> Option<u64> {
@@ -263,6 +260,14 @@ impl DiskFile for Throwaway {
     fn id(&self) -> Option<FileId> {
         self.0.id()
     }
+}
+
+/// A random number, which nobody can know before.
+pub fn random() -> u64 {
+    // The keys of the standard library's hasher come from the system's random numbers.
+    let mut hasher = RandomState::new().build_hasher();
+    hasher.write_u8(0);
+    hasher.finish()
 }
 
 /// How many bytes may still be written to the disk that holds a folder, where the system says.

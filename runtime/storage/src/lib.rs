@@ -11,5 +11,5 @@ pub mod log;
 pub mod store;
 pub mod testing;
 
-pub use disk::{Disk, DiskFile, FileId, Folder, Gone, free_bytes};
+pub use disk::{Disk, DiskFile, FileId, Folder, Gone, free_bytes, random};
 pub use failpoint::failpoint;

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use super::{BackupError, Head, Sink, read};
 use ironloom_storage::log::{self, Identity};
 use ironloom_storage::store::{self, Applied, Change, DataLock, EngineKind, Key, KeyKind, Storage};
-use ironloom_storage::{folders, free_bytes};
+use ironloom_storage::{folders, free_bytes, random};
 use ironloom_types::ids::Epoch;
 
 /// Says that a restore hasn't ended.
@@ -143,7 +143,7 @@ struct Opened {
 
 impl<'a> Unpacking<'a> {
     fn new(data: &'a Path, asked: Option<EngineKind>) -> Self {
-        let (changes, log) = (Vec::new(), log::new_id());
+        let (changes, log) = (Vec::new(), random());
         Self { data, asked, opened: None, changes, bytes: 0, keys: 0, log }
     }
 

@@ -17,13 +17,14 @@ use anyhow::{Context as _, anyhow};
 use clap::Args;
 
 use self::connection::Address;
-use self::run::{Retry, Run, Total, random};
+use self::run::{Retry, Run, Total};
 use self::source::Source;
 use self::stop::Stop;
 use self::texts::placed;
 use super::failure::Outcome;
 use super::{Global, output};
 use crate::api::{MAX_KEY, is_key};
+use ironloom_storage::random;
 use ironloom_types::limits::STREAM_ONCE;
 
 /// Pushes readings, one JSON object on each line: {"point":"hall/1/temperature","value":21.5}

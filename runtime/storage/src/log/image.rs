@@ -1,7 +1,6 @@
 //! The log as of one position, to be copied while the committer goes on, and brought into another folder.
 
 use std::collections::VecDeque;
-use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::sync::Arc;
 
 use super::error::LogError;
@@ -82,14 +81,6 @@ pub fn adopt(begin: &mut [u8; ADOPTED], log: u64) -> Result<u64, NotASegment> {
         Ok(_) | Err(BadHeader::Damaged) => Err(NotASegment::Damaged),
         Err(BadHeader::Newer(format)) => Err(NotASegment::Newer(format)),
     }
-}
-
-/// A random number for a log.
-pub fn new_id() -> u64 {
-    // The keys of the standard library's hasher come from the system's random numbers.
-    let mut hasher = RandomState::new().build_hasher();
-    hasher.write_u8(0);
-    hasher.finish()
 }
 
 /// The reason why bytes aren't the beginning of a segment.

@@ -38,7 +38,7 @@ pub use config::{COMMIT_RESERVE, Config};
 pub use error::LogError;
 pub use frame::{Header, RECORD_HEADER, RecordKind};
 pub use identity::{Identity, Known};
-pub use image::{ADOPTED, Image, NotASegment, adopt, is_segment, new_id};
+pub use image::{ADOPTED, Image, NotASegment, adopt, is_segment};
 pub use reader::{LogReader, Record, RecordRef, Records};
 pub use recovery::{Log, Recovered, make_room, recover};
 pub use shared::{Room, Stats};

@@ -1,6 +1,5 @@
 //! One run of the command: lines from the source to the server, over as many connections as it takes.
 
-use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::io;
 use std::str::FromStr;
 use std::time::{Duration, Instant};
@@ -16,6 +15,7 @@ use crate::api::StreamWord;
 use crate::cli::failure::{Failure, Line};
 use crate::cli::output;
 use ironloom_apps::quantity::Span;
+use ironloom_storage::random;
 use ironloom_types::ids::Sequence;
 
 /// The time after which it is said again what is in the way.
@@ -328,9 +328,4 @@ fn reason(failure: &Failure) -> String {
         Failure::Refused(problem) => problem.detail.clone(),
         other => other.to_string(),
     }
-}
-
-pub(super) fn random() -> u64 {
-    // The keys of the standard library's hasher come from the system's random numbers.
-    RandomState::new().build_hasher().finish()
 }
