@@ -55,6 +55,7 @@ struct Passes {
     at: Timestamp,
 }
 
+#[derive(Clone, Copy)]
 enum Line {
     Passes(Timestamp),
     /// A reading, by its own `at`.
@@ -69,6 +70,8 @@ pub(crate) struct LinesFeed {
     /// The number of the line at hand, from 1, and its text; `None` before the first and at the end.
     line: u64,
     text: Option<String>,
+    /// What it is, once that was looked at.
+    looked: Option<Line>,
     /// The time that the feed has come to.
     time: Timestamp,
 }
@@ -80,7 +83,8 @@ impl LinesFeed {
         let file =
             File::open(path).map_err(|error| FeedError::File(format!("{name} can't be read: {error}")))?;
         let reader = BufReader::with_capacity(256 << 10, file);
-        let mut feed = Self { name, reader, header: Header::new(), line: 0, text: None, time: Timestamp(0) };
+        let (header, time) = (Header::new(), Timestamp(0));
+        let mut feed = Self { name, reader, header, line: 0, text: None, looked: None, time };
         feed.read_on()?;
         if let Some(text) =
             feed.text.as_deref().filter(|text| text.contains("\"feed\"") && !text.contains("\"point\""))
@@ -107,13 +111,18 @@ impl LinesFeed {
         let mut count = 0;
         let mut time = None;
         while let Some(text) = self.text.as_deref() {
-            let (line, own) = match self.look(text)? {
+            let looked = match self.looked {
+                Some(looked) => looked,
+                None => self.look(text)?,
+            };
+            let (line, own) = match looked {
                 Line::Passes(at) => (None, at),
                 Line::Reading(at) => (Some(text), at),
             };
             let now = self.time.max(own);
             let is_full = count >= MAX_STEP || body.len() >= MAX_STEP_BYTES;
             if time.is_some_and(|time| time != now) || is_full {
+                self.looked = Some(looked);
                 break;
             }
             time = Some(now);
@@ -152,6 +161,7 @@ impl LinesFeed {
 
     /// Reads the next line that isn't empty.
     fn read_on(&mut self) -> Result<(), FeedError> {
+        self.looked = None;
         loop {
             let mut text = String::new();
             self.line += 1;
