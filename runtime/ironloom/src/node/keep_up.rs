@@ -109,12 +109,14 @@ impl Node {
 pub(super) async fn watch(node: Weak<Node>) {
     let (start, mut found) = (Instant::now(), None::<Instant>);
     let mut lanes: Vec<(Arc<Lane>, Watch)> = Vec::new();
+    // The journal's end at the last look, if nothing waited for any of them.
+    let mut idle_at = None;
     let mut lines = Sparing::new(1, TELL);
     loop {
         let Some(node) = node.upgrade() else { return };
         let Some(max_lag) = node.config.load().max_lag.map(Span::duration) else {
             lanes.clear();
-            found = None;
+            (found, idle_at) = (None, None);
             node.tell_slowed(&[], 0);
             drop(node);
             tokio::time::sleep(FIND).await;
@@ -123,19 +125,29 @@ pub(super) async fn watch(node: Weak<Node>) {
         if found.is_none_or(|found| found.elapsed() >= FIND) {
             found = Some(Instant::now());
             lanes = found_lanes(&node, lanes);
+            idle_at = None;
         }
-        let (mut behind, mut keeping_up) = (Vec::new(), 0);
+        let end = node.shared.journal.last();
+        if idle_at == Some(end) {
+            drop(node);
+            tokio::time::sleep(LOOK).await;
+            continue;
+        }
+        let (mut behind, mut keeping_up, mut waits) = (Vec::new(), 0, false);
         for (lane, watch) in &mut lanes {
             if holds_nobody_up(lane) {
                 *watch = Watch::default();
                 continue;
             }
-            if watch.is_behind(look(&node, lane, start.elapsed()), max_lag) {
+            let look = look(&node, lane, start.elapsed());
+            waits |= look.pending > 0;
+            if watch.is_behind(look, max_lag) {
                 behind.push(Arc::clone(lane));
             }
             keeping_up += i64::from(watch.caught_up);
         }
         node.tell_slowed(&behind, keeping_up);
+        idle_at = (!waits).then_some(end);
         if let Some(note) = node.keep_up.note()
             && lines.take()
         {
