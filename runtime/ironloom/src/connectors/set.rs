@@ -86,6 +86,8 @@ impl Outdated {
             // One that panicked has ended as well.
             if timeout_at(until, &mut running.task).await.is_err() {
                 running.task.abort();
+                // From then on it hands nothing over.
+                let _ = running.task.await;
                 tracing::warn!(
                     connector = running.status.name,
                     "didn't stop within 5 s, and is left behind: does its file system answer? When it is started again, \
@@ -134,7 +136,6 @@ mod tests {
         // Together, not one after the other.
         assert_eq!(begun.elapsed(), LAST_RECORDS);
         assert!(all.iter_mut().all(|told| *told.borrow_and_update()));
-        tokio::task::yield_now().await;
         assert!(tasks.iter().all(tokio::task::AbortHandle::is_finished));
     }
 
