@@ -110,6 +110,26 @@ fn damage_of_each_part_is_found_at_once_and_its_meaning_told() -> Result<()> {
 }
 
 #[test]
+fn packages_whose_records_are_lost_with_the_log_are_counted_as_unknown() -> Result<()> {
+    let setup = Setup::new()?.config(config("redb"));
+    let server = setup.start()?;
+    install(server.client(), "one", &guests::package("one-state")?, json!({"value": ["a/{b}"]}), json!({}))?;
+    // No checkpoint has folded it.
+    server.kill()?;
+    let (code, report) = check(&setup.data())?;
+    ensure!(code == Some(0), "{report}");
+    assert_eq!((&report["looked"]["packages"], &report["packages_unknown"]), (&json!(1), &json!(0)));
+    flip(&file(&setup.data().join("log"), ".log")?, 8_192 + 60)?;
+    let (code, report) = check(&setup.data())?;
+    ensure!(code == Some(1), "{report}");
+    assert_eq!((&report["looked"]["packages"], &report["packages_unknown"]), (&json!(0), &json!(1)));
+    let output = run(&["store", "check", "--data", &text(&setup.data())])?;
+    let words = "0 packages; 1 file of packages not, since their records can't be read";
+    ensure!(said(&output).contains(words), "{}", said(&output));
+    Ok(())
+}
+
+#[test]
 fn copies_into_the_other_engine_and_back_have_the_same() -> Result<()> {
     for (engine, other) in [("redb", "sled"), ("sled", "redb")] {
         let (setup, journal) = filled(engine)?;

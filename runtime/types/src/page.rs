@@ -15,6 +15,26 @@ impl<K, V> Default for Page<K, V> {
     }
 }
 
+/// The entries of a list, page by page: `page` gives the one behind a key. Ends after an error.
+pub fn pages<K: Clone, V, E>(
+    mut page: impl FnMut(Option<&K>) -> Result<Page<K, V>, E>,
+) -> impl Iterator<Item = Result<Vec<(K, V)>, E>> {
+    let mut after = None;
+    let mut has_more = true;
+    std::iter::from_fn(move || {
+        if !has_more {
+            return None;
+        }
+        let found = page(after.as_ref()).map(|Page { entries, more }| {
+            after = entries.last().map(|(key, _)| key.clone());
+            has_more = more && after.is_some();
+            entries
+        });
+        has_more &= found.is_ok();
+        Some(found)
+    })
+}
+
 /// A page with the changes laid over it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Merged<K, V> {

@@ -104,7 +104,11 @@ fn looked_at(looked: &Looked) -> String {
 }
 
 fn text(report: &Report) -> String {
-    let looked = looked_at(&report.looked);
+    let mut looked = looked_at(&report.looked);
+    if report.packages_unknown > 0 {
+        let files = output::counted(report.packages_unknown, "file");
+        looked.push_str(&format!("; {files} of packages not, since their records can't be read"));
+    }
     if report.findings.is_empty() {
         return format!("nothing is damaged: {looked}\n");
     }
@@ -113,7 +117,12 @@ fn text(report: &Report) -> String {
         .iter()
         .map(|finding| [finding.part.to_owned(), finding.problem.clone(), finding.meaning.to_owned()]);
     let more = if report.more > 0 { format!("and {} more\n", report.more) } else { String::new() };
-    format!("{}{more}looked at {looked}\n", output::table(&["part", "damage", "meaning"], rows))
+    // Without the store nobody knows what belongs to it.
+    let end = match report.looked == Looked::default() {
+        true => "nothing else could be looked at".to_owned(),
+        false => format!("looked at {looked}"),
+    };
+    format!("{}{more}{end}\n", output::table(&["part", "damage", "meaning"], rows))
 }
 
 fn as_json(report: &Report) -> serde_json::Value {
@@ -127,5 +136,6 @@ fn as_json(report: &Report) -> serde_json::Value {
         "looked": {"values": values, "records": records, "blocks": blocks, "packages": packages},
         "damaged": damaged,
         "more": report.more,
+        "packages_unknown": report.packages_unknown,
     })
 }

@@ -9,10 +9,11 @@ use super::durable::Durable;
 use super::stored::{decode, encode};
 use crate::records::alarm::{AlarmRecord, ClearedBy, EpisodePlace};
 use crate::records::lane;
-use ironloom_storage::store::{Item, Key, KeyKind, KeyRange, Scope};
+use ironloom_storage::store::{Item, Key, KeyKind, KeyRange, Page, Scope, StoreError};
 use ironloom_types::clock::Timestamp;
 use ironloom_types::ids::Generation;
 use ironloom_types::limits::{MAX_EPISODE_BYTES, MAX_EPISODES};
+use ironloom_types::page::pages;
 
 /// Episodes that are read in one step.
 const AT_ONCE: usize = 256;
@@ -240,24 +241,23 @@ impl Shared {
         &self,
         kind: KeyKind,
         generation: Generation,
-        mut after: Option<Key>,
+        behind: Option<Key>,
         mut see: impl FnMut(AlarmRecord) -> bool,
     ) -> Result<(), String> {
         let range = Scope::MAIN.generation(kind, generation);
-        loop {
-            let page = self.overlay.scan(&range, after.as_ref(), AT_ONCE);
-            let (entries, more) = page.map_err(|error| error.to_string())?;
-            after = entries.last().map(|(key, _)| key.clone());
-            for (key, value) in entries {
+        let page = |after: Option<&Key>| {
+            let (entries, more) = self.overlay.scan(&range, after.or(behind.as_ref()), AT_ONCE)?;
+            Ok::<_, StoreError>(Page { entries, more })
+        };
+        for page in pages(page) {
+            for (key, value) in page.map_err(|error| error.to_string())? {
                 let alarm: AlarmRecord = decode(&value).map_err(|error| format!("{key}: {error}"))?;
                 if !see(alarm) {
                     return Ok(());
                 }
             }
-            if !more {
-                return Ok(());
-            }
         }
+        Ok(())
     }
 
     /// The oldest episodes that are over, at least as many as are too many. None is left up to `gone_through`: otherwise each

@@ -18,6 +18,7 @@ use ironloom_storage::journal::{BlockFiles, FileError, HeldFile, StoredBlock, bl
 use ironloom_storage::log::{Image, LogError, LogReader};
 use ironloom_storage::store::{self, EngineKind, Files, Key, KeyKind, KeyRange, Scope, Snapshot, Storage};
 use ironloom_types::clock::host_time;
+use ironloom_types::page::pages;
 
 /// Keys of the store that are read at once.
 const KEYS: usize = 1_000;
@@ -147,16 +148,13 @@ impl<'s> Moment<'s> {
             };
             writer.segment(name, end, Pieces::new(end, read))?;
         }
-        let mut after = None;
-        loop {
+        let page = |after: Option<&Key>| {
             still.is_wanted()?;
-            let page = snapshot.scan(&KeyRange::everything(), after.as_ref(), KEYS)?;
-            for (key, value) in &page.entries {
-                writer.key(key, value)?;
-            }
-            match page.entries.last() {
-                Some((key, _)) if page.more => after = Some(key.clone()),
-                _ => break,
+            Ok::<_, MomentError>(snapshot.scan(&KeyRange::everything(), after, KEYS)?)
+        };
+        for page in pages(page) {
+            for (key, value) in page? {
+                writer.key(&key, &value)?;
             }
         }
         writer.end_keys()?;
@@ -208,12 +206,11 @@ fn fold_position(snapshot: &dyn Snapshot) -> Result<FoldPosition, MomentError> {
 /// their way out: a start drops them.
 fn used_blocks(snapshot: &dyn Snapshot, fold: &FoldPosition) -> Result<BTreeMap<u32, u64>, MomentError> {
     let range = Scope::MAIN.all(KeyKind::Block);
-    let (mut used, mut after, mut next) = (BTreeMap::new(), None, None);
-    loop {
-        let page = snapshot.scan(&range, after.as_ref(), KEYS)?;
-        for (key, value) in &page.entries {
+    let (mut used, mut next) = (BTreeMap::new(), None);
+    for page in pages(|after| snapshot.scan(&range, after, KEYS)) {
+        for (key, value) in page? {
             let bad = |problem: String| MomentError::Value { key: key.to_string(), problem };
-            let block = StoredBlock::decode(value).map_err(|error| bad(error.to_string()))?;
+            let block = StoredBlock::decode(&value).map_err(|error| bad(error.to_string()))?;
             if block.checkpoint > fold.position {
                 continue;
             }
@@ -224,11 +221,8 @@ fn used_blocks(snapshot: &dyn Snapshot, fold: &FoldPosition) -> Result<BTreeMap<
             let (file, end) = (block.entry.location.file, block.entry.location.end());
             used.entry(file).and_modify(|known: &mut u64| *known = end.max(*known)).or_insert(end);
         }
-        match page.entries.last() {
-            Some((key, _)) if page.more => after = Some(key.clone()),
-            _ => return Ok(used),
-        }
     }
+    Ok(used)
 }
 
 /// Block files that are held open, by number, and how far each is in use.

@@ -1,8 +1,10 @@
 //! Looks at every checksum of a data folder: the store's values, the records of the log that no checkpoint has folded,
 //! the blocks of the journal, the packages. All that is wrong is found, not only the first.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+
+use bytes::Bytes;
 
 use super::{Offline, OfflineError};
 use crate::fold::points;
@@ -11,13 +13,13 @@ use crate::records::admin::{self, AdminRecord, PackageRecord};
 use crate::records::{commit, readings};
 use ironloom_storage::journal::{self, BlockFiles, Entry, StoredBlock};
 use ironloom_storage::log::{self, Header, LogError, RecordKind};
-use ironloom_storage::store::{Files, Item, Key, KeyKind, Scope};
+use ironloom_storage::store::{Files, Item, Key, KeyKind, KeyRange, Scope};
 use ironloom_types::ids::{Digest, Sequence};
 
 /// Findings that are kept; the others are counted.
 const MAX_FINDINGS: usize = 1_000;
-/// Keys that are read at once.
-const KEYS: usize = 1_000;
+/// Values after which progress is told.
+const VALUES: u64 = 1_000;
 
 /// One thing that is wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,6 +48,8 @@ pub(crate) struct Report {
     pub findings: Vec<Finding>,
     /// The number of findings beyond these.
     pub more: u64,
+    /// Files of packages that couldn't be checked: their records can't be read.
+    pub packages_unknown: u64,
 }
 
 impl Report {
@@ -96,7 +100,7 @@ pub(crate) fn check(data: &Path, progress: &mut dyn FnMut(&Looked)) -> Result<Re
     };
     check_values(&offline, &mut report, progress)?;
     let told = check_log(&offline, &mut report, progress)?;
-    check_points(&offline, &mut report)?;
+    check_points(&offline, &mut report);
     check_blocks(&offline, &told, &mut report, progress)?;
     check_packages(&offline, told, &mut report, progress)?;
     Ok(report)
@@ -108,17 +112,17 @@ fn check_values(
     progress: &mut dyn FnMut(&Looked),
 ) -> Result<(), OfflineError> {
     let mut looked = report.looked;
-    let checked = offline.store.check_values(&mut |key, value| {
+    let checked = offline.store.each_value(&KeyRange::everything(), &mut |key, value| {
         looked.values += 1;
-        if looked.values.is_multiple_of(KEYS as u64) {
+        if looked.values.is_multiple_of(VALUES) {
             progress(&looked);
         }
         match value {
             Err(error) => report.add("store", error.to_string(), OF_STORE),
-            Ok(()) if key.parse().is_none() => {
+            Ok(_) if key.parse().is_none() => {
                 report.add("store", format!("the key {key} is none that this version knows"), OF_STORE);
             }
-            Ok(()) => {}
+            Ok(_) => {}
         }
     });
     report.looked = looked;
@@ -162,9 +166,9 @@ fn check_log(
 }
 
 /// Holds the points against the fold position, as a start does.
-fn check_points(offline: &Offline, report: &mut Report) -> Result<(), OfflineError> {
+fn check_points(offline: &Offline, report: &mut Report) {
     let (expected, mut given) = (offline.fold().points, 0);
-    each(offline, KeyKind::PointPage, |key, bytes| {
+    each(offline, KeyKind::PointPage, &mut |key, bytes| {
         let Some((_, Item::PointPage(page))) = key.parse() else { return };
         let first = page.saturating_mul(points::PAGE as u32);
         if first != given || first >= expected {
@@ -175,12 +179,11 @@ fn check_points(offline: &Offline, report: &mut Report) -> Result<(), OfflineErr
             Ok(points) => given = expected.min(first.saturating_add(points.len() as u32)),
             Err(error) => report.add("store", format!("the value of {key}: {error}"), OF_STORE),
         }
-    })?;
+    });
     if given != expected {
         let problem = format!("its points end at number {given}, and its fold position says {expected}");
         report.add("store", problem, OF_STORE);
     }
-    Ok(())
 }
 
 fn check_blocks(
@@ -192,7 +195,7 @@ fn check_blocks(
     let fold = offline.fold();
     let files = BlockFiles::for_reading(offline.disk("journal")?);
     let mut last: Option<Entry> = None;
-    each(offline, KeyKind::Block, |key, bytes| {
+    each(offline, KeyKind::Block, &mut |key, bytes| {
         let entry = match StoredBlock::decode(bytes) {
             // Of a checkpoint that did not end.
             Ok(block) if block.checkpoint > fold.position => return,
@@ -214,7 +217,7 @@ fn check_blocks(
         }
         report.looked.blocks += 1;
         progress(&report.looked);
-    })?;
+    });
     let end = last.map_or(Sequence(0), |last| last.last_sequence());
     if end != fold.folded_through {
         let problem =
@@ -232,11 +235,16 @@ fn check_packages(
 ) -> Result<(), OfflineError> {
     let files = Files::open(&offline.data.join("packages"))?;
     let (Told { mut packages, .. }, gone) = (told, offline.fold().packages_gone);
-    each(offline, KeyKind::Package, |key, bytes| match decode::<PackageRecord>(bytes) {
+    each(offline, KeyKind::Package, &mut |key, bytes| match decode::<PackageRecord>(bytes) {
         Ok(record) if gone.contains(&record.digest) => {}
         Ok(record) => drop(packages.entry(record.digest).or_insert_with(|| Some(Box::new(record)))),
         Err(error) => report.add("store", format!("the value of {key}: {error}"), OF_STORE),
-    })?;
+    });
+    // Where all records can be read, a file that none of them names is one that a server had yet to remove.
+    if report.findings.iter().any(|finding| matches!(finding.part, "store" | "log")) {
+        let known: BTreeSet<String> = packages.keys().chain(&gone).map(Digest::hex).collect();
+        report.packages_unknown = files.names()?.iter().filter(|name| !known.contains(*name)).count() as u64;
+    }
     for record in packages.into_values().flatten() {
         match files.read(&record.digest.hex(), record.file) {
             Ok(Some(_)) => {}
@@ -251,18 +259,11 @@ fn check_packages(
     Ok(())
 }
 
-/// Calls `see` for all keys of a kind with their values. Stops at a page with a damaged one, which was found before.
-fn each(offline: &Offline, kind: KeyKind, mut see: impl FnMut(&Key, &[u8])) -> Result<(), OfflineError> {
-    let range = Scope::MAIN.all(kind);
-    let mut after: Option<Key> = None;
-    loop {
-        let Ok(page) = offline.store.scan(&range, after.as_ref(), KEYS) else { return Ok(()) };
-        page.entries.iter().for_each(|(key, value)| see(key, value));
-        match page.entries.last() {
-            Some((key, _)) if page.more => after = Some(key.clone()),
-            _ => return Ok(()),
-        }
-    }
+/// Calls `see` for all keys of a kind with their values, but for those that can't be read: they were found before.
+fn each(offline: &Offline, kind: KeyKind, see: &mut dyn FnMut(&Key, &[u8])) {
+    let readable = &mut |key: &Key, value: Result<Bytes, _>| value.map_or((), |value| see(key, &value));
+    // A page that the engine can't read was found before as well.
+    let _ = offline.store.each_value(&Scope::MAIN.all(kind), readable);
 }
 
 #[cfg(test)]

@@ -25,7 +25,7 @@ pub use error::StoreError;
 pub use files::{FileError, Files};
 pub use keys::{Item, Key, KeyKind, KeyRange, Scope};
 pub use lock::{DataLock, LockError};
-pub use storage::{Applied, Change, FORMAT, PAGE_BYTES, Page, Snapshot, Storage};
+pub use storage::{Applied, Change, FORMAT, PAGE_BYTES, Page, SeeValue, Snapshot, Storage};
 
 /// Which engine keeps the store: `store.engine`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

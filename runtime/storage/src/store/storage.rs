@@ -11,6 +11,7 @@ use super::keys::{Key, KeyRange};
 use super::value;
 use crate::disk::{FileId, Gone, free_bytes};
 use ironloom_types::ids::Epoch;
+use ironloom_types::page::pages;
 
 /// The format of the store that this binary writes.
 pub const FORMAT: u32 = 5;
@@ -44,9 +45,12 @@ pub trait Storage: Send + Sync {
     /// The greatest epoch that ever applied anything; 0 in a new store.
     fn epoch(&self) -> Epoch;
 
-    /// Looks at every value, in the order of the keys, and says of each if it is damaged.
-    fn check_values(&self, see: &mut dyn FnMut(&Key, Result<(), StoreError>)) -> Result<(), StoreError> {
-        each_entry(|after| self.scan(&KeyRange::everything(), after, KEYS), |key, _| see(key, Ok(())))
+    /// Shows every value of a range in the order of the keys, those behind a damaged one as well.
+    fn each_value(&self, range: &KeyRange, see: &mut SeeValue<'_>) -> Result<(), StoreError> {
+        for page in pages(|after| self.scan(range, after, KEYS)) {
+            page?.into_iter().for_each(|(key, value)| see(&key, Ok(value)));
+        }
+        Ok(())
     }
 
     /// Says whether the store's file is still there.
@@ -58,21 +62,8 @@ pub trait Storage: Send + Sync {
 /// Keys that are looked at together.
 const KEYS: usize = 1_000;
 
-/// Calls `see` for each entry, page by page.
-fn each_entry(
-    page: impl Fn(Option<&Key>) -> Result<Page, StoreError>,
-    mut see: impl FnMut(&Key, Bytes),
-) -> Result<(), StoreError> {
-    let mut after: Option<Key> = None;
-    loop {
-        let Page { entries, more } = page(after.as_ref())?;
-        after = entries.last().map(|(key, _)| key.clone());
-        entries.into_iter().for_each(|(key, value)| see(&key, value));
-        if !more || after.is_none() {
-            return Ok(());
-        }
-    }
-}
+/// Sees a value, or that it is damaged.
+pub type SeeValue<'s> = dyn FnMut(&Key, Result<Bytes, StoreError>) + 's;
 
 /// A store as of one moment.
 pub trait Snapshot {
@@ -290,9 +281,11 @@ impl<E: Engine> Storage for Checked<E> {
         *self.epoch.lock()
     }
 
-    fn check_values(&self, see: &mut dyn FnMut(&Key, Result<(), StoreError>)) -> Result<(), StoreError> {
-        let sealed = |after: Option<&Key>| self.engine.scan(&KeyRange::everything(), after, KEYS);
-        each_entry(sealed, |key, sealed| see(key, value::open(key, sealed).map(drop)))
+    fn each_value(&self, range: &KeyRange, see: &mut SeeValue<'_>) -> Result<(), StoreError> {
+        for page in pages(|after| self.engine.scan(range, after, KEYS)) {
+            page?.into_iter().for_each(|(key, sealed)| see(&key, value::open(&key, sealed)));
+        }
+        Ok(())
     }
 
     fn check_file(&self) -> Result<(), Gone> {
@@ -362,9 +355,9 @@ mod tests {
         store.engine.write(&mut wrong.collect::<Vec<_>>().into_iter()).unwrap();
         let (mut seen, mut found) = (0, Vec::new());
         store
-            .check_values(&mut |key, checked| {
+            .each_value(&KeyRange::everything(), &mut |key, value| {
                 seen += 1;
-                if let Err(error) = checked {
+                if let Err(error) = value {
                     assert!(error.to_string().contains(&key.to_string()), "{error}");
                     found.push(key.clone());
                 }

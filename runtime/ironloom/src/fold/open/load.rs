@@ -20,6 +20,7 @@ use ironloom_apps::manifest::Manifest;
 use ironloom_storage::store::{Item, Key, KeyKind, Scope, StateCache, Storage};
 use ironloom_types::effects::OneShot;
 use ironloom_types::ids::{Generation, PointNumber, PointPath, Sequence};
+use ironloom_types::page::pages;
 use ironloom_types::readings::NewPoint;
 
 /// Keys of one page of a scan at start.
@@ -60,18 +61,12 @@ impl Loader<'_> {
         mut take: impl FnMut(Key, Bytes) -> Result<(), OpenError>,
     ) -> Result<(), OpenError> {
         let range = Scope::MAIN.all(kind);
-        let mut after: Option<Key> = None;
-        loop {
-            let page = self.storage.scan(&range, after.as_ref(), PAGE)?;
-            after = page.entries.last().map(|(key, _)| key.clone());
-            let more = page.more && after.is_some();
-            for (key, value) in page.entries {
+        for page in pages(|after| self.storage.scan(&range, after, PAGE)) {
+            for (key, value) in page? {
                 take(key, value)?;
             }
-            if !more {
-                return Ok(());
-            }
         }
+        Ok(())
     }
 
     pub(super) fn each_decoded<T: DeserializeOwned>(
