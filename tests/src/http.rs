@@ -32,6 +32,8 @@ pub struct Answer {
     pub retry_after: Option<u64>,
     /// Where what was made is found; empty where nothing was.
     pub location: String,
+    /// The revision's, where the answer has one.
+    pub etag: String,
     pub body: Vec<u8>,
     request: String,
 }
@@ -101,7 +103,7 @@ impl Client {
         };
         let next = header("link").strip_prefix('<').and_then(|link| Some(link.split_once('>')?.0.to_owned()));
         let (content_type, retry_after) = (header("content-type"), header("retry-after").parse().ok());
-        let location = header("location");
+        let (location, etag) = (header("location"), header("etag"));
         let status = answer.status().as_u16();
         let body = answer.body_mut().with_config().limit(1 << 30).read_to_vec();
         let body = body.with_context(|| format!("{request}: the answer broke off"))?;
@@ -111,7 +113,7 @@ impl Client {
             Ok(serde_json::from_slice(&document)?)
         };
         described::check((method, path), (status, &content_type, &body), ask)?;
-        Ok(Answer { status, content_type, next, retry_after, location, body, request })
+        Ok(Answer { status, content_type, next, retry_after, location, etag, body, request })
     }
 
     pub fn get(&self, path: &str) -> Result<Answer> {

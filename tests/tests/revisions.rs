@@ -200,11 +200,51 @@ fn a_change_that_is_not_right_changes_nothing_and_says_all_that_is_wrong() -> Re
     let problem = patch(client, "sums", &json!({"revision": 1, "keep_up": false}))?.problem(409)?;
     assert_eq!(problem["kind"], "revision");
     assert_eq!(client.installation("sums")?["keep_up"], true);
+    if_match(client)?;
     // What was set goes back to what it is without.
     patch(client, "sums", &json!({"limits": {"points": 5}, "settings": {"publish": true}}))?.json()?;
     let back =
         patch(client, "sums", &json!({"limits": {"points": null}, "settings": {"publish": null}}))?.json()?;
     assert_eq!((&back["limits"]["points"], &back["settings"]["publish"]), (&json!(10_000), &json!(false)));
+    Ok(())
+}
+
+/// As `revision`, by the headers of HTTP. The installation has revision 2.
+fn if_match(client: &Client) -> Result<()> {
+    let path = "/v1/installations/sums";
+    let json = ("content-type", JSON);
+    let body = |keep_up: bool| json!({"keep_up": keep_up}).to_string();
+    let send = |path: &str, tags: &str, keep_up: bool| {
+        client.send("PATCH", path, &[json, ("if-match", tags)], body(keep_up).as_bytes())
+    };
+    let tag = client.get(path)?.etag;
+    assert_eq!(tag, "\"1.2\"", "generation and revision");
+    assert_eq!(client.send("HEAD", path, &[], &[])?.etag, tag);
+
+    let older = "\"1.1\"";
+    for tags in [older, "\"2.2\"", "W/\"1.2\"", "\"2\""] {
+        let problem = send(path, tags, false)?.problem(412)?;
+        assert_eq!((&problem["kind"], &problem["where"]["field"]), (&json!("revision"), &json!("If-Match")));
+    }
+    let problem = send(path, older, false)?.problem(412)?;
+    let detail = problem["detail"].as_str().context("no detail")?;
+    ensure!(detail.contains("has revision 2 ") && detail.contains("If-Match names revision 1"), "{detail}");
+    for malformed in ["1.2", "\"1.2", "*, \"1.2\""] {
+        send(path, malformed, false)?.problem(400)?;
+    }
+    send("/v1/installations/none", "*", false)?.problem(404)?;
+    let dry = send(&format!("{path}?dry-run=true"), older, false)?;
+    dry.problem(412)?;
+    let dry = send(&format!("{path}?dry-run=true"), &tag, false)?;
+    ensure!(dry.etag.is_empty(), "{}", dry.etag);
+    assert_eq!(number(&dry.json()?, "revision"), 3);
+    assert_eq!(number(&client.installation("sums")?, "revision"), 2, "nothing is changed");
+
+    let changed = send(path, &format!("{older}, {tag}"), false)?;
+    assert_eq!(changed.etag, "\"1.3\"");
+    assert_eq!(changed.json()?["keep_up"], false);
+    let changed = send(path, "*", true)?;
+    assert_eq!((number(&changed.json()?, "revision"), client.get(path)?.etag.as_str()), (4, "\"1.4\""));
     Ok(())
 }
 

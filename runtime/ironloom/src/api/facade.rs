@@ -15,6 +15,7 @@ use tokio::sync::Notify;
 use utoipa::ToSchema;
 
 use super::capsule::Capsule;
+pub(crate) use super::condition::{IfMatch, Tag};
 pub(crate) use super::model::*;
 pub(crate) use super::problem::{Detail, Place, Problem};
 pub(crate) use super::revision::{
@@ -85,7 +86,13 @@ pub(crate) trait Facade: Send + Sync + 'static {
     fn uninstall(&self, id: InstallationId, purge: bool) -> Later<'_, ()>;
     /// Begins a new revision, with what the request names changed; or with `dry_run` only says what would change. A
     /// running invocation has no effect, and runs again.
-    fn revise(&self, id: InstallationId, request: RevisionRequest, dry_run: bool) -> Later<'_, Revised>;
+    fn revise(
+        &self,
+        id: InstallationId,
+        request: RevisionRequest,
+        if_match: Option<IfMatch>,
+        dry_run: bool,
+    ) -> Later<'_, Revised>;
     /// Pauses at once: a running invocation has no effect. Nothing happens to one that is paused.
     fn pause(&self, id: InstallationId) -> Later<'_, Installation>;
     /// Resumes one that is paused or quarantined; on one that runs, ends a back-off. A backlog is

@@ -13,6 +13,7 @@ use serde::{Deserialize, Deserializer};
 use utoipa::ToSchema;
 
 use super::body::{Json, Nothing, Optional};
+use super::condition::{IfMatch, Tag};
 use super::facade::{
     AllInstalled, Backlog, Facade, InstallRequest, LogPage, MAX_INSTALLS, OutputsQuery, ReplayRequest,
     RevisionRequest,
@@ -86,7 +87,8 @@ pub(super) async fn install(
             if dry_run {
                 answers::ok(&api, &alone).await
             } else {
-                answers::created(&api, &path, &alone).await
+                let answer = answers::created(&api, &path, &alone).await?;
+                Ok(Tag::put(&alone.installation, answer))
             }
         }
     }
@@ -98,7 +100,8 @@ pub(super) async fn list(State(api): State<Api>, mut params: Params) -> Result<R
 }
 
 pub(super) async fn show(State(api): State<Api>, Id(id): Id) -> Result<Response, Problem> {
-    answers::ok(&api, &api.node.installation(id).await?).await
+    let installation = api.node.installation(id).await?;
+    Ok(Tag::put(&installation, answers::ok(&api, &installation).await?))
 }
 
 pub(super) async fn uninstall(
@@ -115,11 +118,15 @@ pub(super) async fn uninstall(
 pub(super) async fn revise(
     State(api): State<Api>,
     Id(id): Id,
+    headers: HeaderMap,
     mut params: Params,
     Json(request): Json<RevisionRequest>,
 ) -> Result<Response, Problem> {
     let dry_run = params.flag("dry-run")?;
-    answers::done(&api, &api.node.revise(id, request, dry_run).await?).await
+    let revised = api.node.revise(id, request, IfMatch::of(&headers)?, dry_run).await?;
+    let answer = answers::done(&api, &revised).await?;
+    // A dry run shows a revision that isn't there.
+    Ok(if dry_run { answer } else { Tag::put(&revised.installation, answer) })
 }
 
 /// The body of a resume.

@@ -10,6 +10,7 @@ pub(crate) mod arrow;
 mod backup;
 mod body;
 pub(crate) mod capsule;
+pub(crate) mod condition;
 mod connections;
 pub(crate) mod described;
 mod events;

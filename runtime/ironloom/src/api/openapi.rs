@@ -62,6 +62,9 @@ impl Operation {
             if !answer.types.is_empty() {
                 described["content"] = content(answer.types, &gives).into();
             }
+            if self.tagged {
+                described["headers"] = json!({"ETag": {"schema": tag(), "description": TAG}});
+            }
             responses.insert(answer.status.to_string(), described);
         }
         let problem = json!({
@@ -109,6 +112,23 @@ pub(super) fn start() -> Value {
 /// The last event that a listener has seen.
 pub(super) fn event() -> Value {
     json!({"type": "string", "description": "The id of an event: those after it come"})
+}
+
+/// The meaning of the header `ETag`.
+const TAG: &str = "The newest revision, for If-Match; what counts and comes beside it changes without it";
+
+fn tag() -> Value {
+    json!({"type": "string", "examples": ["\"1.4\""]})
+}
+
+/// The revisions that a change may be made to.
+pub(super) fn tags() -> Value {
+    json!({
+        "type": "string",
+        "description": "The ETag of the revision that this was made from, or several with commas between them: 412 where \
+            another change has come in between",
+        "examples": ["\"1.4\""],
+    })
 }
 
 fn path_schema(name: &str) -> Value {
@@ -166,8 +186,13 @@ mod tests {
         let with_headers = OPERATIONS.iter().filter(|operation| !operation.headers.is_empty());
         assert_eq!(
             with_headers.map(|operation| operation.id).collect::<Vec<_>>(),
-            ["pushReadings", "listenToEvents"]
+            ["pushReadings", "changeInstallation", "listenToEvents"]
         );
+        let one = &document["paths"]["/v1/installations/{id}"];
+        assert_eq!(one["get"]["responses"]["200"]["headers"]["ETag"]["schema"]["type"], "string");
+        assert_eq!(one["delete"]["responses"]["204"].get("headers"), None);
+        let tags = parameter(&document, ("patch", "/v1/installations/{id}"), "header", "If-Match");
+        assert_eq!((&tags["required"], &tags["schema"]["type"]), (&json!(false), &json!("string")));
     }
 
     #[test]

@@ -32,6 +32,8 @@ pub(super) struct Operation {
     pub gives: Option<Shape>,
     /// Its answers but for problems.
     pub answers: &'static [Success],
+    /// Its answers have the `ETag` of a revision, but for those to dry runs.
+    pub tagged: bool,
     /// Moves much data, so that it isn't served on the connections that are kept for admins.
     pub bulk: bool,
     pub handler: fn() -> MethodRouter<Api>,
@@ -70,6 +72,7 @@ pub(super) const PLAIN: Operation = Operation {
     takes: None,
     gives: None,
     answers: OK,
+    tagged: false,
     bulk: false,
     handler: MethodRouter::new,
 };

@@ -238,6 +238,11 @@ impl Problem {
         Self::new(StatusCode::CONFLICT, "In conflict with the current state", kind, detail)
     }
 
+    /// 412: what a header such as If-Match asks for doesn't hold.
+    pub(crate) fn precondition(kind: &str, detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::PRECONDITION_FAILED, "A precondition doesn't hold", kind, detail)
+    }
+
     /// 413: the body is longer than its limit.
     pub(crate) fn too_large(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "The body is too large", "too-large", detail)

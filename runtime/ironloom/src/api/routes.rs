@@ -156,6 +156,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
         ],
         takes: Some(shapes::one_or_many::<InstallRequest>),
         gives: Some(shapes::either::<Installed, AllInstalled>),
+        tagged: true,
         handler: || post(installations::install),
         ..POST
     },
@@ -164,6 +165,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
         id: "showInstallation",
         summary: "One installation",
         gives: Some(shapes::one::<Installation>),
+        tagged: true,
         handler: || get(installations::show),
         ..PLAIN
     },
@@ -181,8 +183,9 @@ pub(super) const OPERATIONS: &[Operation] = &[
         id: "changeInstallation",
         summary: "Changes what the body names, by a new revision: null takes a value away, and what isn't named stays. \
                   Readings before it run under the revision before, unless `at_cursor` gives them to the new one; 409 \
-                  where it isn't the one after `revision`",
+                  where it isn't the one after `revision`, 412 where If-Match names no present one",
         query: &["dry-run"],
+        headers: &[Parameter { name: "If-Match", is_required: false, schema: openapi::tags }],
         answers: &[Success {
             status: 200,
             when: "It holds, from the sequence `from` on; with dry-run=true: what would change",
@@ -190,6 +193,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
         }],
         takes: Some(shapes::one::<RevisionRequest>),
         gives: Some(shapes::one::<Revised>),
+        tagged: true,
         handler: || patch(installations::revise),
         ..POST
     },

@@ -150,7 +150,13 @@ impl Facade for Fake {
         assert!(id.as_str() != "panics", "as it was asked for");
         missing()
     }
-    fn revise(&self, _: InstallationId, _: RevisionRequest, _: bool) -> Later<'_, Revised> {
+    fn revise(
+        &self,
+        _: InstallationId,
+        _: RevisionRequest,
+        _: Option<IfMatch>,
+        _: bool,
+    ) -> Later<'_, Revised> {
         missing()
     }
     fn uninstall(&self, _: InstallationId, purge: bool) -> Later<'_, ()> {

@@ -73,7 +73,7 @@ impl Failure {
         match self {
             Self::Refused(problem) => match problem.status {
                 404 => code::NOT_FOUND,
-                409 => code::CONFLICT,
+                409 | 412 => code::CONFLICT,
                 _ => code::REFUSED,
             },
             Self::NotReached { .. } | Self::Lost { .. } => code::NOT_REACHED,

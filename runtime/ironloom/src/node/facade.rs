@@ -11,8 +11,8 @@ use super::{Node, Shown, problems};
 use crate::api::capsule::Capsule;
 use crate::api::facade::{
     Alarm, AlarmDeed, Answer, Applied, Backlog, BackupStream, ClockStatus, ConnectorStatus, DeadLetter,
-    Ended, EpisodesQuery, Facade, IngestRules, InstallRequest, Installation, Installed, Invocation, Later,
-    LogLevel, LogLines, LogPage, Lookup, NumberedQuery, OutputsQuery, PackageInfo, Page, PageQuery,
+    Ended, EpisodesQuery, Facade, IfMatch, IngestRules, InstallRequest, Installation, Installed, Invocation,
+    Later, LogLevel, LogLines, LogPage, Lookup, NumberedQuery, OutputsQuery, PackageInfo, Page, PageQuery,
     PointItem, Push, Pushed, Readiness, Reading, ReadingItem, ReadingsQuery, Reloaded, Replay, ReplayRequest,
     RequestKey, Reset, Resumed, Revised, RevisionRequest, SetTime, Slowed, StartFrom, StateItem, Status,
     StreamClaim, TimeSet, Timer,
@@ -135,8 +135,14 @@ impl Facade for NodeFacade {
         Box::pin(to_its_end(Arc::clone(&self.0).remove_installation(id, purge)))
     }
 
-    fn revise(&self, id: InstallationId, request: RevisionRequest, dry_run: bool) -> Later<'_, Revised> {
-        Box::pin(to_its_end(Arc::clone(&self.0).revise_installation(id, request, dry_run)))
+    fn revise(
+        &self,
+        id: InstallationId,
+        request: RevisionRequest,
+        if_match: Option<IfMatch>,
+        dry_run: bool,
+    ) -> Later<'_, Revised> {
+        Box::pin(to_its_end(Arc::clone(&self.0).revise_installation(id, request, if_match, dry_run)))
     }
 
     fn pause(&self, id: InstallationId) -> Later<'_, Installation> {

@@ -15,7 +15,7 @@ use self::upgrade::{Ends, migrates};
 use super::install::{SitePoints, too_many_shapes};
 use super::packages::load_problem;
 use super::{Node, problems};
-use crate::api::facade::{Answer, Match, Place, Problem, Revised, RevisionRequest, changes};
+use crate::api::facade::{Answer, IfMatch, Match, Place, Problem, Revised, RevisionRequest, Tag, changes};
 use crate::aside::aside;
 use crate::fold::KnownPackage;
 use crate::fold::durable::Term;
@@ -63,10 +63,12 @@ impl Node {
         self: Arc<Self>,
         id: InstallationId,
         request: RevisionRequest,
+        if_match: Option<IfMatch>,
         dry_run: bool,
     ) -> Answer<Revised> {
         let lane = self.lane(&id)?;
         let before = lane.newest();
+        check_match(&lane, &before, if_match.as_ref())?;
         check_guard(&lane, &before, request.revision)?;
         let mut new = self.planned_revision(&lane, &before, &request).await?;
         let _held = self.admin.last_use.hold(new.revision.package);
@@ -91,7 +93,7 @@ impl Node {
             check_pending(&lane, self.first_of(&lane, at_cursor))?;
             return self.as_it_would_be(lane, &before, new, at_cursor).await;
         }
-        self.begin_revision(&lane, &before, new, at_cursor, code).await
+        self.begin_revision(&lane, &before, new, (at_cursor, if_match), code).await
     }
 
     /// Plans aside: points may be looked at.
@@ -267,13 +269,13 @@ impl Node {
         Ok(Revised { installation, changes, from: revision.from, matches, newly, no_longer, warnings })
     }
 
-    /// Writes a revision while the lane stands still. 409 where another came in between.
+    /// Writes a revision while the lane stands still. 409 or 412 where another came in between.
     async fn begin_revision(
         self: &Arc<Self>,
         lane: &Arc<Lane>,
         before: &Term,
         new: New,
-        at_cursor: bool,
+        (at_cursor, if_match): (bool, Option<IfMatch>),
         code: Arc<LoadedApp>,
     ) -> Answer<Revised> {
         let New { mut revision, known, rewired, warnings, place } = new;
@@ -282,6 +284,7 @@ impl Node {
         if turn.lane.generation != lane.generation {
             return Err(Problem::conflict("gone", "it was installed again in the meantime"));
         }
+        check_match(lane, &lane.newest(), if_match.as_ref())?;
         check_guard(lane, &lane.newest(), Some(before.number()))?;
         check_pending(lane, self.first_of(lane, at_cursor))?;
         let migrated = match migrates(before, &revision, &code) {
@@ -379,6 +382,12 @@ fn revised(
         state.extend(migrated.state.into_iter().map(|(key, value)| (key, value.map(Vec::from))));
     }
     admin::Revised { installation, revision, meta, alarms, timers: timers.into_iter().collect(), state }
+}
+
+/// 412 where a header names other revisions than the newest.
+fn check_match(lane: &Lane, newest: &Term, if_match: Option<&IfMatch>) -> Answer<()> {
+    let now = Tag { generation: lane.generation, revision: newest.number() };
+    if_match.map_or(Ok(()), |if_match| if_match.check(&lane.id, now))
 }
 
 /// 409 where the newest revision isn't the one that a request was made from.
