@@ -37,6 +37,8 @@ fn the_sample_apps_do_with_their_feeds_what_is_expected() -> Result<()> {
         let output = ironloom(folder.path(), &["test", &dir, "--package", &package])?;
         ensure!(output.status.success(), "{output:?}");
         ensure!(String::from_utf8(output.stdout)?.contains(" … as expected\n"));
+        // Compiling takes a while: one line says so, where nobody watches.
+        assert_eq!(String::from_utf8(output.stderr)?, "compiling the app's code, and running it\n");
     }
     Ok(())
 }

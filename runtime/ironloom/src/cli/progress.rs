@@ -1,6 +1,11 @@
 //! Progress of work that takes long: on stderr, and only where that is a terminal.
 
+use std::time::Duration;
+
 use indicatif::{ProgressBar, ProgressStyle};
+
+/// The interval at which the time that has passed is shown.
+const TICK: Duration = Duration::from_millis(200);
 
 /// Work of so many bytes.
 pub(super) fn bytes(total: u64, what: &'static str) -> ProgressBar {
@@ -27,5 +32,12 @@ pub(super) fn counting() -> ProgressBar {
     if let Ok(style) = ProgressStyle::with_template("{msg}, {elapsed}") {
         bar.set_style(style);
     }
+    bar
+}
+
+/// Work that says in words what it is at, and nothing for a while.
+pub(super) fn stages() -> ProgressBar {
+    let bar = counting();
+    bar.enable_steady_tick(TICK);
     bar
 }

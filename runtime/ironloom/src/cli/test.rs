@@ -10,10 +10,10 @@ use similar::TextDiff;
 
 use super::failure::{Failure, Outcome};
 use super::r#try::{Interrupted, failure};
-use super::{Global, build, inspect, output, pack};
+use super::{Global, build, inspect, output, pack, progress};
 use crate::api::host::Start;
 use crate::feeds::golden;
-use ironloom_types::text::clean_lines;
+use ironloom_types::text::{clean, clean_lines};
 
 /// The end of a feed's name, and of the file with what is expected of it.
 const FEED: &str = ".feed.ndjson";
@@ -109,17 +109,20 @@ impl Test {
     }
 
     async fn all(&self, global: &Global, start: Start, package: &Bytes, feeds: &[PathBuf]) -> Outcome {
+        if !output::is_watched() {
+            output::note("compiling the app's code, and running it");
+        }
+        // The code is compiled for each of them: their nodes know nothing of each other.
+        let bar = progress::stages();
         let mut bad = 0;
-        for feed in feeds {
+        for (number, feed) in (1..).zip(feeds) {
+            let name = clean(&feed.display().to_string()).into_owned();
+            bar.set_message(format!("compiling and running {number} of {}, {name}", feeds.len()));
             let tested = self.one(start, package, feed).await?;
             bad += usize::from(!matches!(tested.verdict, Verdict::Same | Verdict::Blessed));
-            if global.json {
-                let json = serde_json::to_string(&tested).context("it can't be written as JSON")?;
-                output::json_text(&format!("{json}\n"))?;
-            } else {
-                output::print(&text(&tested))?;
-            }
+            bar.suspend(|| tell(global, &tested))?;
         }
+        bar.finish_and_clear();
         match bad {
             0 => Ok(()),
             bad => {
@@ -165,6 +168,14 @@ impl Test {
             .to_string();
         tested(Verdict::Differs, Some(shown))
     }
+}
+
+fn tell(global: &Global, tested: &Tested) -> Outcome {
+    if !global.json {
+        return output::print(&text(tested));
+    }
+    let json = serde_json::to_string(tested).context("it can't be written as JSON")?;
+    output::json_text(&format!("{json}\n"))
 }
 
 fn text(tested: &Tested) -> String {
