@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context as _, Result, ensure};
+use ironloom_tests::apps::{number, wait_for_installation};
 use ironloom_tests::guests::workspace;
+use ironloom_tests::http::Client;
 use ironloom_tests::server::{Setup, binary};
 use ironloom_tests::wait::{wait_for, wait_until};
 
@@ -86,7 +88,8 @@ fn an_app_is_shown_at_work_replaced_when_it_changes_and_gone_at_the_end() -> Res
     let setup = Setup::new()?;
     let app = made(&setup, "attic")?;
     let feed = app.join("tests/attic.feed.ndjson");
-    let mut dev = Dev::start(setup.folder(), &app, &["--feed", feed.to_str().context("an odd path")?])?;
+    let mut dev =
+        Dev::start(setup.folder(), &app, &["--fresh", "--feed", feed.to_str().context("an odd path")?])?;
     dev.wait_for("apps/dev/smoothed/attic = 31.0")?;
     dev.wait_for("colder than possible")?;
     dev.wait_for("too-warm attic")?;
@@ -145,5 +148,63 @@ fn plausible_readings_are_made_where_there_is_no_feed() -> Result<()> {
     for room in ["room-a", "room-b", "room-c"] {
         dev.wait_for(&format!("apps/dev/smoothed/{room} = "))?;
     }
+    Ok(())
+}
+
+/// Makes an app whose second version begins with an absurd value where it remembers nothing.
+fn replaced(setup: &Setup, name: &str, arguments: &[&str]) -> Result<(Dev, PathBuf, Client)> {
+    let app = made(setup, name)?;
+    let binding = ["--bind", "temperature=house/{room}/temperature"];
+    let mut dev = Dev::start(setup.folder(), &app, &[&binding, arguments].concat())?;
+    dev.wait_for("apps/dev/smoothed/room-a = ")?;
+    let said = dev.said();
+    let url = said.split("a server runs at ").nth(1).and_then(|rest| rest.split(',').next());
+    let client = Client::new(url.with_context(|| said.clone())?);
+    let source = app.join("src/lib.rs");
+    let code = fs::read_to_string(&source)?;
+    let other = code
+        .replace("Thermometer { smoothed: temperature,", "Thermometer { smoothed: 9_000.0,")
+        .replace("\"smoothed\", thermometer.smoothed)", "\"smoothed\", thermometer.smoothed + 500.0)");
+    ensure!(
+        other.matches("00.0").count() == code.matches("00.0").count() + 2,
+        "the template does it otherwise"
+    );
+    fs::write(&source, other)?;
+    Ok((dev, app, client))
+}
+
+#[test]
+fn state_goes_on_when_the_app_is_replaced_and_a_refusal_says_why() -> Result<()> {
+    let setup = Setup::new()?;
+    let (mut dev, app, client) = replaced(&setup, "loft", &[])?;
+    // Generated temperatures are from 9 to 33, and change slowly when they are smoothed.
+    dev.wait_for("com.example.loft 0.1.0 runs, with its state: revision 2")?;
+    dev.wait_for("apps/dev/smoothed/room-a = 5")?;
+    ensure!(!dev.said().contains("/room-a = 9"), "it began anew:\n{}", dev.said());
+    let now = client.installation("dev")?;
+    assert_eq!((number(&now, "generation"), number(&now, "revision")), (1, 2));
+
+    let manifest = app.join("app.toml");
+    let before = fs::read_to_string(&manifest)?;
+    let setting = "\n[settings.barn]\ntype = \"text\"\ndescription = \"Where it is\"\n";
+    fs::write(&manifest, format!("{before}{setting}"))?;
+    dev.wait_for("what runs goes on, and isn't replaced: ")?;
+    let said = dev.said();
+    let why = said.lines().find(|line| line.contains("isn't replaced: ")).unwrap_or_default();
+    ensure!(why.starts_with("error: ") && why.contains("barn"), "{why}");
+    let reached = number(&client.installation("dev")?, "cursor");
+    wait_for_installation(&client, "dev", "running", |now| number(now, "cursor") > reached)?;
+    assert_eq!(number(&client.installation("dev")?, "revision"), 2);
+    fs::write(&manifest, format!("{before}{setting}default = \"none\"\n"))?;
+    dev.wait_for("runs, with its state: revision 3")
+}
+
+#[test]
+fn with_a_flag_the_app_begins_anew_when_it_is_replaced() -> Result<()> {
+    let setup = Setup::new()?;
+    let (mut dev, _, client) = replaced(&setup, "shed", &["--fresh"])?;
+    dev.wait_for("apps/dev/smoothed/room-a = 9")?;
+    let now = client.installation("dev")?;
+    assert_eq!((number(&now, "generation"), number(&now, "revision")), (2, 1));
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! `ironloom dev`: an app that runs on a server of its own while it is written, and is replaced whenever a file changes.
 
 mod feed;
+mod replaced;
 mod server;
 mod shown;
 #[cfg(test)]
@@ -17,6 +18,7 @@ use tokio::task::block_in_place;
 use tokio::time::{MissedTickBehavior, interval};
 
 use self::feed::Feed;
+use self::replaced::{Replaced, replace};
 use self::server::{Group, Server};
 use self::shown::Shown;
 use self::watched::Watched;
@@ -26,12 +28,9 @@ use super::install::Choices;
 use super::output;
 use super::packages::upload;
 use super::push::stop::Stop;
-use crate::api::JSON_TYPE;
-use crate::api::facade::{InstallRequest, Installed, Patterns, SlotInfo, StartFrom};
+use crate::api::facade::{Patterns, SlotInfo};
 use crate::feeds::{Wanted, bindings};
-use ironloom_apps::grants::Grants;
-use ironloom_apps::plan::is_of_no_point;
-use ironloom_types::ids::{InstallationId, SlotName};
+use ironloom_types::ids::SlotName;
 
 /// The installation's id.
 const ID: &str = "dev";
@@ -39,8 +38,7 @@ const ID: &str = "dev";
 const TICK: Duration = Duration::from_millis(250);
 
 /// Builds an app, runs it on a private server with a feed, and shows what it does; builds and replaces it when one of its
-/// files changes. Its state is gone with each replacement, and the readings so far are given to it again. Ctrl-C ends all of
-/// it.
+/// files changes. Its state goes on, as with an upgrade, unless --fresh is given. Ctrl-C ends all of it.
 #[derive(Args, Debug)]
 pub(super) struct Dev {
     /// The app's folder
@@ -50,9 +48,15 @@ pub(super) struct Dev {
     /// plausible ones for each input by its type and unit, once a second
     #[arg(long, value_name = "FILE|generate", default_value = "generate")]
     feed: String,
+    /// Begin anew with each replacement: without state, and with all readings so far
+    #[arg(long)]
+    fresh: bool,
     #[command(flatten)]
     choices: Choices,
 }
+
+/// The inputs of an app, and what they are bound to.
+type Bound = Vec<(SlotInfo, Patterns)>;
 
 /// The parts of `ironloom build --json` that are used.
 #[derive(Deserialize)]
@@ -83,12 +87,18 @@ impl Dev {
             if std::mem::take(&mut is_wanted) {
                 let replaced = tokio::select! {
                     () = stop.next() => break,
-                    replaced = self.replace(server.url(), &feed) => replaced,
+                    replaced = self.build_and_replace(server.url(), &feed) => replaced,
                 };
                 match replaced {
-                    Ok(bindings) => {
+                    Ok((replaced, bindings)) => {
                         feed.bind(bindings);
-                        shown.begin_anew();
+                        match replaced {
+                            Replaced::Anew => shown.begin_anew(),
+                            Replaced::Upgraded if feed.is_over() => output::note(
+                                "the feed is at its end; with --fresh, each version gets its readings from the beginning",
+                            ),
+                            Replaced::Upgraded => {}
+                        }
                     }
                     // The one before goes on until the mistake is mended.
                     Err(failure) => output::failed(&failure),
@@ -107,11 +117,10 @@ impl Dev {
         Ok(())
     }
 
-    /// Builds the app and installs it in the place of the one before; gives its inputs and what they are bound to.
-    async fn replace(&self, url: &str, feed: &Feed) -> Result<Vec<(SlotInfo, Patterns)>, Failure> {
+    /// Builds the app and puts it in the place of the one before.
+    async fn build_and_replace(&self, url: &str, feed: &Feed) -> Result<(Replaced, Bound), Failure> {
         output::note("building");
         let built = build(&self.dir).await?;
-        let client = Client::new(url);
         let package = built.path.to_str().context("the package's path isn't UTF-8")?;
         // Compiling takes seconds, where a signal must still be heard.
         let info = tokio::task::spawn_blocking({
@@ -140,22 +149,14 @@ impl Dev {
                 }
             }
         }
-        let request = InstallRequest {
-            id: InstallationId::new(ID).map_err(anyhow::Error::from)?,
-            package: info.digest,
-            bindings: wanted.bindings.clone(),
-            grants: Grants::default(),
-            settings: wanted.settings,
-            limits: wanted.limits,
-            timezone: wanted.timezone,
-            keep_up: false,
-            from: StartFrom::Beginning,
+        let bound = |(name, patterns): (&SlotName, &Patterns)| {
+            Some((info.inputs.get(name.as_str())?.clone(), patterns.clone()))
         };
-        block_in_place(|| install(&client, &request))?;
-        let bound = |(name, patterns): (SlotName, Patterns)| {
-            Some((info.inputs.get(name.as_str())?.clone(), patterns))
-        };
-        Ok(wanted.bindings.into_iter().filter_map(bound).collect())
+        let bound = wanted.bindings.iter().filter_map(bound).collect();
+        // As above: it may have to bring much state into its form.
+        let (url, fresh) = (url.to_owned(), self.fresh);
+        let replaced = tokio::task::spawn_blocking(move || replace(&Client::new(&url), &info, wanted, fresh));
+        Ok((replaced.await.context("the app can't be replaced")??, bound))
     }
 }
 
@@ -172,21 +173,4 @@ async fn build(dir: &Path) -> anyhow::Result<Built> {
         anyhow::bail!("the app isn't replaced; it is built again when a file changes");
     }
     serde_json::from_slice(&output.stdout).context("the build's answer can't be read")
-}
-
-/// Removes the installation, if there is one, and installs the app.
-fn install(client: &Client, request: &InstallRequest) -> Outcome {
-    let path = format!("/v1/installations/{ID}");
-    match client.delete(&path, &[("purge", Some("true".to_owned()))]) {
-        Err(Failure::Refused(problem)) if problem.status == 404 => {}
-        other => drop(other?),
-    }
-    let body = serde_json::to_string(request).context("the request can't be written")?;
-    let answer = client.post("/v1/installations", &[], JSON_TYPE, body.as_bytes())?;
-    let installed: Installed = answer.read()?;
-    for warning in installed.warnings.iter().filter(|warning| !is_of_no_point(warning)) {
-        output::note(&format!("warning: {warning}"));
-    }
-    output::note(&format!("runs {} {}", installed.installation.app, installed.installation.version));
-    Ok(())
 }

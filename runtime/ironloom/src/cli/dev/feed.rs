@@ -78,6 +78,11 @@ impl Feed {
         Ok(Some(Seen::of_points(BufReader::new(file).lines().take(LOOKED_AT).filter_map(point))))
     }
 
+    /// Says whether all of a recorded feed was given.
+    pub(super) fn is_over(&self) -> bool {
+        matches!(self, Self::Recorded { lines: None, .. })
+    }
+
     /// Takes note of the inputs and what they are bound to, whenever the app is replaced.
     pub(super) fn bind(&mut self, inputs: Vec<(SlotInfo, Patterns)>) {
         let Self::Generated { points, .. } = self else { return };

@@ -28,7 +28,7 @@ pub(super) struct Shown {
 }
 
 impl Shown {
-    /// After a replacement log lines and dead letters are counted from 1 again.
+    /// After an install log lines and dead letters are counted from 1 again.
     pub(super) fn begin_anew(&mut self) {
         self.log = 0;
         self.letter = 0;
@@ -65,7 +65,7 @@ impl Shown {
             None => String::new(),
         };
         if installation["state"] == "quarantined" {
-            failure.push_str(" The app is quarantined: change it, and it begins anew.");
+            failure.push_str(" The app is quarantined: change it, and it runs again.");
         }
         if failure != self.failure && !failure.is_empty() {
             output::note(&format!("failed: {failure}"));
