@@ -3,6 +3,7 @@
 
 use anyhow::{Context as _, Result, ensure};
 use ironloom_tests::apps::{install, number, wait_for_installation};
+use ironloom_tests::guests::workspace;
 use ironloom_tests::{Client, Server, Setup, guests, wait_until};
 use serde_json::{Value, json};
 
@@ -108,4 +109,120 @@ fn people_are_warned_before_readings_go_that_an_app_has_yet_to_get_to() -> Resul
     // What is dealt with goes no more.
     client.post("/v1/installations/paused/resume", &json!({}))?.json()?;
     wait_until("no warning", || Ok(notes()?.is_empty()))
+}
+
+/// What an installation keeps of its work.
+#[derive(Debug, PartialEq, Eq)]
+struct Kept {
+    /// The times of its invocations.
+    invocations: Vec<String>,
+    /// Episodes of its alarms, and those that are in the list of alarms.
+    episodes: Vec<String>,
+    alarms: Vec<String>,
+    letters: usize,
+}
+
+fn kept(client: &Client) -> Result<Kept> {
+    let texts = |path: &str, field: &str| -> Result<Vec<String>> {
+        let items = client.all(path)?;
+        Ok(items.iter().filter_map(|item| item[field].as_str()).map(str::to_owned).collect())
+    };
+    Ok(Kept {
+        invocations: texts("/v1/installations/rooms/invocations", "time")?,
+        episodes: texts("/v1/alarms/history?order=oldest", "id")?,
+        alarms: texts("/v1/alarms", "id")?,
+        letters: client.all("/v1/installations/rooms/dead-letters")?.len(),
+    })
+}
+
+/// Pushes one reading of each of these rooms at a time, and waits until the app has dealt with them.
+fn take(client: &Client, day: &str, readings: &[(&str, Value)]) -> Result<()> {
+    let line = |(room, value): &(&str, Value)| {
+        json!({"point": format!("house/{room}"), "value": value, "at": format!("{day}T00:00:00Z")}).to_string()
+            + "\n"
+    };
+    let body: String = readings.iter().map(line).collect();
+    let headers = [("content-type", "application/x-ndjson")];
+    let answer = client.send("POST", "/v1/readings?wait=applied", &headers, body.as_bytes())?.json()?;
+    ensure!(answer["applied"] == true, "{answer}");
+    Ok(())
+}
+
+/// A server with an app `rooms`, which has an alarm while a room is warmer than 28 °C.
+fn with_rooms(setup: &Setup) -> Result<Server> {
+    let server = setup.start()?;
+    let thermometer = guests::package_of("thermometer", &workspace().join("sample-apps/thermometer"))?;
+    install(server.client(), "rooms", &thermometer, json!({"temperature": ["house/{room}"]}), json!({}))?;
+    Ok(server)
+}
+
+#[test]
+fn each_history_goes_by_its_own_age_and_what_waits_for_somebody_stays() -> Result<()> {
+    let ages = "[invocations]\nmax_age = \"30 d\"\n[alarms]\nmax_age = \"60 d\"\n";
+    let setup = Setup::new()?.config(format!("[site]\nclock = \"feed\"\n{ages}"));
+    let server = with_rooms(&setup)?;
+    let client = server.client();
+    // An episode that is over and acknowledged, one that nobody acknowledges, and one that goes on.
+    take(client, "2020-01-01", &[("attic", json!(31)), ("loft", json!(31)), ("cellar", json!(31))])?;
+    take(client, "2020-01-02", &[("attic", json!(20)), ("loft", json!(20)), ("attic", json!("warm"))])?;
+    client.post("/v1/alarms/1-1/ack", &json!({"by": "Ann"}))?.json()?;
+    // What is as old as that to the second stays.
+    take(client, "2020-02-01", &[("attic", json!(20))])?;
+    let first = kept(client)?;
+    assert_eq!((&first.episodes[..], first.letters), (&["1-1", "1-2", "1-3"].map(str::to_owned)[..], 1));
+    assert_eq!(first.alarms, ["1-2", "1-3"]);
+    let days = |kept: &Kept| {
+        let mut days: Vec<_> = kept.invocations.iter().map(|time| time[..10].to_owned()).collect();
+        days.dedup();
+        days
+    };
+    wait_until("the invocations of the first day are gone", || {
+        Ok(days(&kept(client)?) == ["2020-01-02", "2020-02-01"])
+    })?;
+    let now = kept(client)?;
+    assert_eq!((&now.episodes, &now.alarms, now.letters), (&first.episodes, &first.alarms, 1));
+    let newest = client.get("/v1/installations/rooms/invocations?order=newest&limit=1000")?.json()?;
+    assert_eq!(newest["items"].as_array().map(Vec::len), Some(now.invocations.len()));
+    let refused = client.post("/v1/installations/rooms/replay", &json!({}))?.problem(422)?;
+    ensure!(refused["detail"].as_str().is_some_and(|why| why.contains("are no longer kept, only those from")), "{refused}");
+
+    // Nothing more has happened to the first episode for 60 days.
+    take(client, "2020-03-03", &[("attic", json!(20))])?;
+    wait_until("the first episode is gone", || Ok(kept(client)?.episodes == ["1-2", "1-3"]))?;
+    take(client, "2021-03-03", &[("attic", json!(20))])?;
+    wait_until("all but the newest invocations are gone", || Ok(days(&kept(client)?) == ["2021-03-03"]))?;
+    let now = kept(client)?;
+    assert_eq!((&now.episodes[..], &now.alarms), (&["1-2", "1-3"].map(str::to_owned)[..], &first.alarms));
+    assert_eq!(now.letters, 1, "dead letters stay as long as the journal, which has no end");
+    let counters = client.installation("rooms")?["counters"].clone();
+    assert_eq!((&counters["episodes_dropped"], &counters["dead_letters_dropped"]), (&json!(1), &json!(0)));
+
+    // A process that is killed knows the same, also from a store that a checkpoint has written.
+    server.kill()?;
+    let server = setup.start()?;
+    assert_eq!(kept(server.client())?, now);
+    ensure!(server.stop()?.success());
+    let server = setup.start()?;
+    let client = server.client();
+    assert_eq!(kept(client)?, now);
+
+    // Somebody asks for dead letters to go.
+    let letters = "[dead_letters]\nmax_age = \"90 d\"\n";
+    std::fs::write(
+        setup.folder().join("ironloom.toml"),
+        format!("[site]\nclock = \"feed\"\n{ages}{letters}"),
+    )?;
+    let taken = client.post("/v1/reload", &json!({}))?.json()?;
+    ensure!(taken["changes"][0]["key"] == "dead_letters.max_age", "{taken}");
+    ensure!(taken["notes"].to_string().contains("older dead letters are deleted within minutes"), "{taken}");
+    wait_until("the dead letter is gone", || Ok(kept(client)?.letters == 0))?;
+    let rooms = client.installation("rooms")?;
+    assert_eq!(
+        (&rooms["counters"]["dead_letters_dropped"], &rooms["dead_letters_kept"]),
+        (&json!(1), &json!(0))
+    );
+    assert_eq!(Kept { letters: 0, ..now }, kept(client)?);
+    let shown = String::from_utf8(server.cli(&["show", "rooms"])?.stdout)?;
+    ensure!(shown.contains("1 of these dropped") && shown.contains("1 episode of alarms dropped"), "{shown}");
+    Ok(())
 }

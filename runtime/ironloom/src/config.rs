@@ -1,6 +1,7 @@
 //! The host's configuration, `ironloom.toml`.
 
 mod changes;
+mod history;
 pub(crate) mod keys;
 mod source;
 #[cfg(test)]
@@ -16,6 +17,7 @@ use jiff::tz::TimeZone;
 pub(crate) use ironloom_apps::quantity::{Bytes, Span};
 
 pub(crate) use self::changes::{Change, changes};
+pub(crate) use self::history::History;
 pub(crate) use self::source::{Source, SourceError};
 use crate::connectors::ConnectorConfig;
 use crate::telemetry::LogLines;
@@ -38,6 +40,7 @@ pub(crate) struct Config {
     pub store: Store,
     pub log: Log,
     pub journal: Journal,
+    pub history: History,
     /// `[ingest] max_future`, in nanoseconds.
     pub max_future: Span,
     /// `[ingest] max_lag`, in nanoseconds.
@@ -167,6 +170,7 @@ impl Config {
         let log = log(root.table("log"));
         let store = store(store_section, log.map_or(Bytes(MIN_SEGMENT), |log| log.segment));
         let journal = journal(root.table("journal"));
+        let history = history::read(root);
         let ingest = ingest(root.table("ingest"));
         let batch = batch(root.table("batch"));
         let sandbox = sandbox(root.table("sandbox"));
@@ -182,6 +186,7 @@ impl Config {
             store: store?,
             log: log?,
             journal: journal?,
+            history: history?,
             max_future,
             max_lag,
             batch: batch?,

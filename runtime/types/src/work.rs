@@ -21,11 +21,12 @@ pub struct Counters {
     pub derived: u64,
     /// Set-points that it asked for.
     pub intents: u64,
-    /// Dead letters that were dropped, the oldest first, since there were too many.
+    /// Dead letters that were dropped, the oldest first, since there were too many or they were past their retention.
     pub dead_letters_dropped: u64,
     /// Alarms that were over and were left to the history before anybody acknowledged them, since there were too many.
     pub alarms_dropped: u64,
-    /// Episodes of alarms that were over and were dropped from the history, the oldest first, since there were too many.
+    /// Episodes of alarms that were over and were dropped from the history, the oldest first, since there were too many or
+    /// they were past their retention.
     pub episodes_dropped: u64,
     /// Readings that were for it and past the journal's retention before it got to them.
     #[serde(default)]

@@ -125,7 +125,7 @@ fn work(item: &Installation, line: &mut impl FnMut(&str, String)) {
     };
     let dropped = match counters.dead_letters_dropped {
         0 => String::new(),
-        dropped => format!(", {dropped} of these dropped: there were too many, or too large ones"),
+        dropped => format!(", {dropped} of these dropped: there were too many, or too large or too old ones"),
     };
     let (readings, set_aside) = (counters.readings, counters.dead_letters);
     line("readings", format!("{readings} taken, {set_aside} set aside{kept}{dropped}"));
@@ -149,7 +149,10 @@ fn work(item: &Installation, line: &mut impl FnMut(&str, String)) {
     }
     if counters.episodes_dropped > 0 {
         let dropped = output::counted(counters.episodes_dropped, "episode");
-        line("history", format!("{dropped} of alarms dropped, the oldest first: there were too many"));
+        line(
+            "history",
+            format!("{dropped} of alarms dropped, the oldest first: there were too many, or too old ones"),
+        );
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 
-use super::{Batch, Config, Journal, Log, PointUnit, Sandbox, Server, Site, Store};
+use super::{Batch, Config, History, Journal, Log, PointUnit, Sandbox, Server, Site, Store};
 use crate::connectors::ConnectorConfig;
 use ironloom_apps::allowance::LimitKind;
 use ironloom_apps::problem::join_path;
@@ -58,6 +58,7 @@ pub(crate) fn changes(from: &Config, to: &Config) -> Vec<Change> {
         store,
         log,
         journal,
+        history,
         max_future,
         max_lag,
         batch,
@@ -72,6 +73,7 @@ pub(crate) fn changes(from: &Config, to: &Config) -> Vec<Change> {
     of_store(&mut found, [store, &to.store]);
     of_log(&mut found, [log, &to.log]);
     of_journal(&mut found, [journal, &to.journal]);
+    of_history(&mut found, [history, &to.history]);
     found.key("ingest.max_future", [max_future, &to.max_future], Live::Yes, text);
     found.key("ingest.max_lag", [max_lag, &to.max_lag], Live::Yes, text_or_off);
     of_batch(&mut found, [batch, &to.batch]);
@@ -122,6 +124,13 @@ fn of_journal(found: &mut Compared, [from, to]: [&Journal; 2]) {
     let Journal { max_age, max_bytes } = from;
     found.key("journal.max_age", [max_age, &to.max_age], Live::Yes, text_or_off);
     found.key("journal.max_bytes", [max_bytes, &to.max_bytes], Live::Yes, text_or_off);
+}
+
+fn of_history(found: &mut Compared, [from, to]: [&History; 2]) {
+    let History { invocations, alarms, dead_letters } = from;
+    found.key("invocations.max_age", [invocations, &to.invocations], Live::Yes, text);
+    found.key("alarms.max_age", [alarms, &to.alarms], Live::Yes, text);
+    found.key("dead_letters.max_age", [dead_letters, &to.dead_letters], Live::Yes, text);
 }
 
 fn of_batch(found: &mut Compared, [from, to]: [&Batch; 2]) {
@@ -183,7 +192,8 @@ mod tests {
     fn every_key_that_differs_is_named_and_no_other() {
         let others = "[server]\nlisten = \"127.0.0.1:1\"\nhosts = [\"a\"]\nlog = \"debug\"\n[store]\nengine = \"sled\"\n\
             reserve = \"1 GiB\"\ncache = \"1 GiB\"\ndirty = \"1 GiB\"\n[log]\ncheckpoint = \"128 MiB\"\nmax = \"2 GiB\"\n\
-            segment = \"128 MiB\"\nfold_at_stop = \"1 min\"\n[journal]\nmax_age = \"90 d\"\nmax_bytes = \"1 GiB\"\n[ingest]\nmax_future = \"1 h\"\nmax_lag = \"1 s\"\n[batch]\nmax_readings = 1\n\
+            segment = \"128 MiB\"\nfold_at_stop = \"1 min\"\n[journal]\nmax_age = \"90 d\"\nmax_bytes = \"1 GiB\"\n[invocations]\nmax_age = \"30 d\"\n\
+            [alarms]\nmax_age = \"400 d\"\n[dead_letters]\nmax_age = \"off\"\n[ingest]\nmax_future = \"1 h\"\nmax_lag = \"1 s\"\n[batch]\nmax_readings = 1\n\
             max_bytes = \"1 MiB\"\n[sandbox]\ncode = \"1 GiB\"\nallocator = \"on-demand\"\n[limits]\nmemory = \"1 MiB\"\ncpu = \"1 ms\"\n\
             state = \"1 MiB\"\nshare = \"1 ms\"\npoints = 1\n[site]\ntimezone = \"Europe/Berlin\"\nclock = \"feed\"\n";
         let told_all = told("", others);
@@ -210,6 +220,7 @@ mod tests {
             ]
         );
         let went = |key: &str| told_all.iter().find(|(found, ..)| found == key).unwrap().1.clone();
+        assert_eq!(went("invocations.max_age"), "journal to 30 d");
         assert_eq!(went("ingest.max_lag"), "off to 1 s");
         assert_eq!(went("limits.cpu"), "200 ms to 1 ms");
         assert_eq!(went("store.reserve"), "256 MiB to 1 GiB");

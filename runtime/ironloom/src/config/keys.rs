@@ -96,6 +96,27 @@ const KEYS: &[Key] = &[
         "The oldest readings are deleted where those at rest take more than this, at least \"256 MiB\". Files\n\
         of 64 MiB go as a whole.",
     ),
+    key(
+        "invocations",
+        "max_age",
+        "\"journal\"",
+        "Summaries of invocations with an earlier time are deleted: \"journal\", as `max_age` there, a time such as\n\
+        \"90 d\", at least 1 h, or \"off\". A replay begins with the first.",
+    ),
+    key(
+        "alarms",
+        "max_age",
+        "\"off\"",
+        "Episodes of alarms that have been over for longer than this are deleted, such as \"400 d\"; likewise. What is\n\
+        active, unacknowledged or shelved stays.",
+    ),
+    key(
+        "dead_letters",
+        "max_age",
+        "\"journal\"",
+        "Dead letters whose readings were recorded longer ago than this are deleted; likewise. \"off\" leaves them to \
+        whoever\nrequeues or deletes them.",
+    ),
     key("ingest", "max_future", "\"5 min\"", "How far ahead of the clock a reading's `at` may be."),
     key(
         "ingest",
@@ -169,6 +190,18 @@ const SECTIONS: &[(&str, &str)] = &[
     (
         "journal",
         "Readings that are kept. Without a limit the disk fills in the end, and `store.reserve` ends pushes.",
+    ),
+    (
+        "invocations",
+        "What is kept of invocations: the newest 100,000 of each installation, and of these as many as are young enough.",
+    ),
+    (
+        "alarms",
+        "The history of alarms: the newest 10,000 episodes of each installation, 8 MiB at most, likewise.",
+    ),
+    (
+        "dead_letters",
+        "Readings that were set aside: the newest 10,000 of each installation, 64 MiB at most, likewise.",
     ),
     ("ingest", "What comes in."),
     ("batch", "The readings that an app gets at once. The rest waits for the next invocation."),

@@ -170,3 +170,29 @@ fn retention_is_off_or_long_enough() {
     assert!(wrong.contains("must be \"off\" or at least 1 h"), "{wrong}");
     assert!(wrong.contains("must be \"off\" or at least 256 MiB"), "{wrong}");
 }
+
+#[test]
+fn histories_are_kept_as_long_as_the_journal_or_as_they_say() {
+    let days = |days: u64| Some(Span(days * 24 * 3_600_000_000_000));
+    let ages = |text: &str| {
+        let Config { journal, history, .. } = Config::read(text).unwrap();
+        [history.invocations, history.alarms, history.dead_letters].map(|age| age.beside(&journal))
+    };
+    assert_eq!(ages(""), [None; 3]);
+    assert_eq!(ages("[journal]\nmax_age = \"90 d\"\n"), [days(90), None, days(90)]);
+    let own = "[invocations]\nmax_age = \"30 d\"\n[alarms]\nmax_age = \"journal\"\n[dead_letters]\nmax_age = \"off\"\n";
+    assert_eq!(ages(&format!("[journal]\nmax_age = \"90 d\"\n{own}")), [days(30), days(90), None]);
+    let wrong = errors(
+        "[invocations]\nmax_age = \"59 min\"\n[alarms]\nmax_age = \"a year\"\n[dead_letters]\nage = 1\n",
+    );
+    assert!(
+        wrong.contains("2:11: invocations.max_age: must be \"journal\", \"off\" or at least 1 h"),
+        "{wrong}"
+    );
+    assert!(
+        wrong
+            .contains("4:11: alarms.max_age: \"a year\" is not an age; write \"journal\", \"off\" or a time"),
+        "{wrong}"
+    );
+    assert!(wrong.contains("6:1: dead_letters.age"), "{wrong}");
+}

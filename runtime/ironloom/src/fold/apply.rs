@@ -1,5 +1,6 @@
 //! Applies one record to the state in memory.
 
+mod expired;
 mod points;
 mod readings;
 mod receipts;
@@ -308,6 +309,7 @@ impl Applier {
             AdminRecord::Revised(revised) => self.revise(*revised),
             AdminRecord::Reset(reset) => self.reset(*reset),
             AdminRecord::StateChanged(changed) => self.change_state(*changed),
+            AdminRecord::Expired(expired) => self.expire(*expired),
         }
     }
 

@@ -23,7 +23,7 @@ use ironloom_storage::journal::{Block, BlockBuilder, BlockError, Entry, FileErro
 use ironloom_storage::log::{LogError, LogReader};
 use ironloom_storage::store::{AT_ONCE, Applied, Change, Item, Key, Scope, StoreError, Stretch};
 use ironloom_types::changes::StateChanges;
-use ironloom_types::ids::{Digest, Epoch, Sequence, StreamId, TenantId};
+use ironloom_types::ids::{Digest, Epoch, Ordinal, Sequence, StreamId, TenantId};
 
 /// Keys of one `apply`.
 const KEYS: usize = 8_000;
@@ -184,7 +184,12 @@ fn write_all_keys(
         batch.add(Scope::MAIN.key(Item::Block(entry.first_sequence)), Some(value.encode().into()))?;
     }
     let invocations = shared.invocations.through(through);
-    shared.invocations.pages(&invocations, |key, value| batch.add(key, value))?;
+    // As of now: the record behind it that says so is in the log.
+    let gone = |generation| {
+        let lane = shared.lanes.of_generation(generation);
+        lane.map_or(Ordinal(0), |lane| lane.book().meta().invocations_gone)
+    };
+    shared.invocations.pages(&invocations, gone, |key, value| batch.add(key, value))?;
     // As they are by now: where a page is ahead of the fold position, the log behind it says the same again.
     for page in shared.points.take_dirty_names() {
         batch.add(Scope::MAIN.key(Item::PointPage(page)), Some(shared.points.page_of_names(page)))?;

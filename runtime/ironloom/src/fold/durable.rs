@@ -246,6 +246,11 @@ impl Durable {
         book.meta.episodes = episodes;
     }
 
+    /// Takes over its bookkeeping after a part of its history went: its place in the journal stays.
+    pub(super) fn set_meta(&self, meta: LaneMeta) {
+        self.book.lock().meta = meta;
+    }
+
     /// Takes over how many dead letters are kept, and what they take.
     pub(super) fn set_dead_letters(&self, kept: u64, bytes: u64) {
         let meta = &mut self.book.lock().meta;

@@ -237,7 +237,7 @@ impl Shared {
     }
 
     /// Shows `see` the records of one kind behind a key in the order of their keys, until it returns false.
-    fn each_of(
+    pub(super) fn each_of(
         &self,
         kind: KeyKind,
         generation: Generation,

@@ -103,10 +103,12 @@ impl Invocations {
         Ok(all.into_values().collect())
     }
 
-    /// Returns the pages that a checkpoint writes for these, each with the page that goes for it.
+    /// Returns the pages that a checkpoint writes for these, each with the page that goes for it. What is `gone` of a
+    /// generation is left out: the record that says so takes whole pages away.
     pub(super) fn pages<E: From<InvocationsError>>(
         &self,
         new: &Summaries,
+        gone: impl Fn(Generation) -> Ordinal,
         mut write: impl FnMut(Key, Option<Bytes>) -> Result<(), E>,
     ) -> Result<(), E> {
         let mut rest = new.iter().peekable();
@@ -116,8 +118,12 @@ impl Invocations {
                 |(of, ordinal, _): &(Generation, Ordinal, u32)| *of == generation && ordinal.0 / PAGE == page;
             let new = std::iter::from_fn(|| rest.next_if(|(place, _)| here(place)));
             let mut merged = self.merged(&key_of(generation, page), new.map(|(_, one)| one.clone()))?;
+            let gone_through = gone(generation);
+            merged.retain(|one| one.ordinal > gone_through);
             merged.drain(..merged.len().saturating_sub(ENTRIES));
-            write(key_of(generation, page), Some(encode(&merged)))?;
+            if !merged.is_empty() {
+                write(key_of(generation, page), Some(encode(&merged)))?;
+            }
             if let Some(gone) = page.checked_sub(KEPT.div_ceil(PAGE)) {
                 write(key_of(generation, gone), None)?;
             }
@@ -153,26 +159,27 @@ impl Invocations {
         Ok((found, false))
     }
 
-    /// Summaries with an ordinal below `before`, newest first: all attempts of an ordinal or none of them, and at most
-    /// `limit`, but for a first ordinal with more attempts. Also whether there are more.
+    /// Summaries with an ordinal above `after` and below `before`, newest first: all attempts of an ordinal or none of
+    /// them, and at most `limit`, but for a first ordinal with more attempts. Also whether there are more.
     pub(crate) fn newest(
         &self,
         generation: Generation,
+        after: Ordinal,
         before: Ordinal,
         limit: usize,
     ) -> Result<(Vec<Invocation>, bool), InvocationsError> {
         let mut found: Vec<Invocation> = Vec::new();
         let last = before.0.saturating_sub(1);
-        let oldest = (last / PAGE).saturating_sub(KEPT.div_ceil(PAGE));
+        let oldest = (last / PAGE).saturating_sub(KEPT.div_ceil(PAGE)).max((after.0 + 1) / PAGE);
         for page in (oldest..=last / PAGE).rev() {
             // Before the store is read: what is folded meanwhile is in one of the two.
             let new = self.unwritten(generation, page);
             let merged = self.merged(&key_of(generation, page), new.into_iter())?;
-            found.extend(merged.into_iter().rev().filter(|one| one.ordinal < before));
+            found.extend(merged.into_iter().rev().filter(|one| after < one.ordinal && one.ordinal < before));
             if let Some(cut) = found.get(limit).map(|one| one.ordinal) {
                 let whole = if found[0].ordinal == cut { cut } else { cut.next() };
                 let end = found.partition_point(|one| one.ordinal >= whole);
-                let more = end < found.len() || whole.0 > 1;
+                let more = end < found.len() || whole > after.next();
                 found.truncate(end);
                 return Ok((found, more));
             }
@@ -185,6 +192,14 @@ impl Invocations {
         let maps = self.maps.read();
         maps.all().flat_map(|map| map.range(range.clone())).map(|(_, one)| one.clone()).collect()
     }
+}
+
+/// The keys of pages that have nothing any more once all is gone through one ordinal, where all was gone through another.
+pub(super) fn emptied(generation: Generation, before: Ordinal, now: Ordinal) -> impl Iterator<Item = Key> {
+    let next = |gone: Ordinal| (gone.0 + 1) / PAGE;
+    // Older ones went by their number.
+    let first = next(before).max(next(now).saturating_sub(KEPT.div_ceil(PAGE) + 1));
+    (first..next(now)).map(move |page| key_of(generation, page))
 }
 
 fn places(generation: Generation, page: u64) -> RangeInclusive<(Generation, Ordinal, u32)> {

@@ -11,6 +11,7 @@ mod damage;
 mod due;
 pub(crate) mod durable;
 pub(crate) mod episodes;
+pub(crate) mod expired;
 pub(crate) mod interner;
 pub(crate) mod invocations;
 pub(crate) mod journal;

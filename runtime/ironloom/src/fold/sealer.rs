@@ -420,6 +420,9 @@ impl Numberer {
             AdminRecord::StateChanged(changed) => {
                 numbers.live.get(changed.generation).ok_or(Refusal::Gone)?;
             }
+            AdminRecord::Expired(expired) => {
+                numbers.live.get(expired.generation).ok_or(Refusal::Gone)?;
+            }
             AdminRecord::TimeSet { to, .. } => {
                 self.clock.set_back(*to);
                 numbers.requests.leave_future(*to);

@@ -126,6 +126,11 @@ impl Requeue {
         }
     }
 
+    /// Says whether a dead letter waits to run again.
+    pub(crate) fn has(&self, number: u64) -> bool {
+        self.waiting.contains(&number)
+    }
+
     /// Drops a dead letter: it ran, or is gone.
     pub(crate) fn forget(&mut self, number: u64) {
         self.waiting.retain(|other| *other != number);

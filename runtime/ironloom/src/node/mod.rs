@@ -7,6 +7,7 @@ mod capsule;
 mod clock;
 mod contexts;
 mod descriptors;
+mod expired;
 mod expiring;
 mod facade;
 mod ingest;
@@ -60,7 +61,7 @@ use crate::fold::run::Threads;
 use crate::fold::submission::{self, LookSubmission, Submission};
 use crate::lanes::run::Runner;
 use crate::lanes::{Lane, Lanes};
-use crate::records::admin::{AdminRecord, NewInstallation, StateChanged};
+use crate::records::admin::{AdminRecord, Expired, NewInstallation, StateChanged};
 use crate::records::installation::{Installation, Standing};
 use crate::telemetry::Telemetry;
 use ironloom_sandbox::Sandbox;
@@ -293,6 +294,16 @@ fn told(record: &AdminRecord) -> String {
         }
         AdminRecord::Dropped { before } => {
             format!("readings before sequence {before} are past the journal's retention and were dropped")
+        }
+        AdminRecord::Expired(expired) => {
+            let Expired { id, invocations_gone_before, episodes_gone, dead_letters_gone, meta, .. } =
+                &**expired;
+            let invocations = meta.invocations_gone.0 - invocations_gone_before.0;
+            let (episodes, letters) = (episodes_gone.len(), dead_letters_gone.len());
+            format!(
+                "{invocations} invocations, {episodes} episodes of alarms and {letters} dead letters of installation {id} are past \
+                 their retention and were dropped"
+            )
         }
     }
 }

@@ -8,7 +8,7 @@ use crate::api::facade::{
     Answer, ChosenBy, ConfigChange, Detail, LogLevel, LogLines, Place, Problem, Reloaded,
 };
 use crate::aside::aside;
-use crate::config::{Change, Config, SourceError, changes};
+use crate::config::{Change, Config, History, SourceError, changes};
 use ironloom_apps::quantity::{Bytes, Span};
 
 /// Errors of one answer: a file that has more is shown again once these are mended.
@@ -120,6 +120,20 @@ async fn foreseen(before: &Config, config: &Config) -> Answer<Vec<String>> {
             "journal.max_bytes: the oldest readings beyond it are deleted within minutes, for good"
                 .to_owned(),
         );
+    }
+    let ages = |config: &Config| {
+        let History { invocations, alarms, dead_letters } = config.history;
+        [invocations, alarms, dead_letters].map(|age| age.beside(&config.journal).map(|Span(age)| age))
+    };
+    let histories = [
+        ("invocations", "older summaries of invocations are"),
+        ("alarms", "older episodes of alarms that are over are"),
+        ("dead_letters", "older dead letters are"),
+    ];
+    for ((name, what), (is, was)) in histories.into_iter().zip(ages(config).into_iter().zip(ages(before))) {
+        if is_less(is, was) {
+            notes.push(format!("{name}.max_age: {what} deleted within minutes, for good"));
+        }
     }
     let differ = config.connectors.iter().filter(|(name, now)| before.connectors.get(*name) != Some(*now));
     let differ: Vec<_> = differ.map(|(name, now)| (name.clone(), now.clone())).collect();

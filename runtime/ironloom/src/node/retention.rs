@@ -1,4 +1,5 @@
-//! Retention: readings that are older than `journal.max_age`, or more than `journal.max_bytes` holds, go.
+//! Retention: readings that are older than `journal.max_age`, or more than `journal.max_bytes` holds, go, and so do old
+//! parts of installations' histories (`expired.rs`).
 //!
 //! First each lane that still waits for some of them is moved on, by a record that says what it misses. Then one
 //! record drops the blocks, and their files go with the next checkpoint. An old reading may stay for as long as
@@ -8,6 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
+use super::expired::Looks;
 use super::expiring::Limits;
 use super::{Node, Turn, problems};
 use crate::api::facade::Answer;
@@ -24,13 +26,14 @@ const LOOK: Duration = Duration::from_secs(10);
 
 /// Drops now and then what is due.
 pub(super) async fn watch(node: Weak<Node>) {
-    let began = Instant::now();
+    let (began, mut looks) = (Instant::now(), Looks::default());
     loop {
         {
             let Some(node) = node.upgrade() else { return };
             if let Err(problem) = node.drop_what_is_due(began.elapsed()).await {
                 tracing::warn!(%problem, "readings past the journal's retention could not be dropped; it is tried again");
             }
+            node.drop_old_histories(began.elapsed(), &mut looks).await;
         }
         tokio::time::sleep(LOOK).await;
     }
@@ -68,16 +71,20 @@ impl Node {
         }
     }
 
-    /// The time before which readings are too old. A clock that may be wrong makes nothing old.
+    /// The time before which readings are too old.
     fn oldest_kept(&self, up: Duration) -> Option<Timestamp> {
         let age = self.config.load().journal.max_age?.0;
+        Some(Timestamp(self.believed_now(up)?.0.saturating_sub(age)))
+    }
+
+    /// The present. A clock that may be wrong makes nothing old.
+    pub(super) fn believed_now(&self, up: Duration) -> Option<Timestamp> {
         let clock = &self.shared.clock;
-        let now = match clock.source() {
-            Source::Feed => clock.last(),
-            Source::Host if up < BELIEVED_AFTER || self.clock_step.note(clock).is_some() => return None,
-            Source::Host => clock.host().ok()?,
-        };
-        Some(Timestamp(now.0.saturating_sub(age)))
+        match clock.source() {
+            Source::Feed => Some(clock.last()),
+            Source::Host if up < BELIEVED_AFTER || self.clock_step.note(clock).is_some() => None,
+            Source::Host => clock.host().ok(),
+        }
     }
 
     /// The lanes that wait, or may wait, for readings before this sequence, by number.

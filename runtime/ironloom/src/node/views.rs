@@ -364,12 +364,18 @@ impl Node {
     ) -> Answer<Page<Invocation>> {
         let NumberedQuery { after, order, limit } = query;
         // Attempts that failed stand under the ordinal of the next invocation.
-        let (generation, last) = (lane.generation, lane.book().meta().ordinal.next());
+        let (generation, last, gone) = {
+            let book = lane.book();
+            (lane.generation, book.meta().ordinal.next(), book.meta().invocations_gone)
+        };
         let found = fold::read_aside(&self.shared, move |shared| match order {
-            Order::Oldest => shared.invocations.list(generation, Ordinal(after.unwrap_or(0)), last, limit),
+            Order::Oldest => {
+                let after = gone.max(Ordinal(after.unwrap_or(0)));
+                shared.invocations.list(generation, after, last, limit)
+            }
             Order::Newest => {
                 let before = after.map_or(last.next(), |after| last.next().min(Ordinal(after)));
-                shared.invocations.newest(generation, before, limit)
+                shared.invocations.newest(generation, gone, before, limit)
             }
         });
         let (found, mut more) = found.await.map_err(|error| problems::internal(&error))?;

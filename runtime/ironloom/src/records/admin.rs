@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::alarm::AlarmRecord;
+use super::alarm::{AlarmRecord, EpisodePlace};
 use super::{BodyError, Reader, VARINT, head_len, put_head};
 use crate::records::installation::{Installation, Revision, Standing};
 use crate::records::lane::{Episodes, LaneMeta};
@@ -97,6 +97,8 @@ pub(crate) enum AdminRecord {
     Reset(Box<Reset>),
     /// Somebody has repaired the state of an app that stands still.
     StateChanged(Box<StateChanged>),
+    /// Parts of an installation's history are past their retention and go.
+    Expired(Box<Expired>),
 }
 
 /// A new generation of an installation takes the place of the one before, whose state is kept as of one that was
@@ -123,6 +125,23 @@ pub(crate) struct StateChanged {
     pub bytes: u64,
     /// The last invocation before the first change of this kind; see [`LaneMeta::repaired`].
     pub repaired: Ordinal,
+}
+
+/// Parts of an installation's history that are past their retention.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Expired {
+    pub id: InstallationId,
+    pub generation: Generation,
+    /// [`LaneMeta::invocations_gone`] before it.
+    pub invocations_gone_before: Ordinal,
+    /// Alarms that were kept for a shelf alone which has ended: their episodes are over.
+    pub alarms: Vec<AlarmRecord>,
+    /// Episodes that the history no longer has; they may be among `alarms`.
+    pub episodes_gone: Vec<EpisodePlace>,
+    /// Dead letters that are gone.
+    pub dead_letters_gone: Vec<u64>,
+    /// The lane's bookkeeping after it.
+    pub meta: LaneMeta,
 }
 
 /// A revision of an installation that is there.

@@ -129,6 +129,14 @@ impl AlarmRecord {
         EpisodePlace { since: self.since, number: self.number }
     }
 
+    /// When something happened to it for the last time: its age counts from there once it is over.
+    pub(crate) fn last_change(&self) -> Timestamp {
+        let notes = self.acknowledged.iter().chain(&self.comments).map(|note| note.at);
+        let others =
+            [self.cleared.map(|cleared| cleared.at), self.shelved.as_ref().map(|shelved| shelved.until)];
+        notes.chain(others.into_iter().flatten()).fold(self.raised, Timestamp::max)
+    }
+
     /// The condition ends.
     pub(crate) fn clear(&mut self, at: Timestamp, by: ClearedBy) {
         self.cleared = Some(Cleared { at: at.max(self.since), by });

@@ -31,7 +31,7 @@ pub(crate) struct CommitHead {
     pub installation: InstallationId,
     /// The generation that it changes.
     pub generation: Generation,
-    /// The invocation, as it is kept for as long as the journal.
+    /// The invocation, as it is kept for as long as `invocations.max_age` says.
     pub invocation: Invocation,
     /// The lane's bookkeeping after it.
     pub meta: LaneMeta,

@@ -56,6 +56,8 @@ pub(crate) struct LaneMeta {
     /// The last invocation before the first time that a person changed its state: what runs behind it rests on more
     /// than records of invocations.
     pub repaired: Option<Ordinal>,
+    /// The last invocation whose summary was past its retention and is gone, with those before it.
+    pub invocations_gone: Ordinal,
 }
 
 /// How far a generation has come: in the journal, and in time.

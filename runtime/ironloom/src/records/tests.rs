@@ -11,7 +11,9 @@ use ironloom_mutate::mutated;
 use proptest::prelude::*;
 
 use self::golden::*;
-use super::admin::{AdminRecord, LaneDue, NewInstallation, PackageRecord, Reset, Revised, StateChanged};
+use super::admin::{
+    AdminRecord, Expired, LaneDue, NewInstallation, PackageRecord, Reset, Revised, StateChanged,
+};
 use super::alarm::{AlarmRecord, AlarmState, Cleared, ClearedBy, EpisodePlace, Note, Shelved};
 use super::commit::{
     CommitHead, CommitRecord, DeadLetter, Invocation, InvocationKind, OutcomeKind, StateChanges,
@@ -115,6 +117,7 @@ fn meta() -> LaneMeta {
         began: reached(400),
         published: Some(Published { after: reached(401), through: reached(402) }),
         repaired: Some(Ordinal(4)),
+        invocations_gone: Ordinal(3),
     }
 }
 
@@ -420,6 +423,18 @@ fn admin_records() -> Vec<(AdminRecord, &'static str)> {
                 repaired: Ordinal(4),
             })),
             STATE_CHANGED,
+        ),
+        (
+            AdminRecord::Expired(Box::new(Expired {
+                id: pigs(),
+                generation: Generation(3),
+                invocations_gone_before: Ordinal(2),
+                alarms: vec![alarm(AlarmState::Acknowledged, None)],
+                episodes_gone: vec![EpisodePlace { since: Timestamp(77), number: 3 }],
+                dead_letters_gone: vec![7, 8],
+                meta: meta(),
+            })),
+            EXPIRED,
         ),
     ]
 }

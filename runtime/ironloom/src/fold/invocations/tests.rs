@@ -14,6 +14,7 @@ const GENERATION: Generation = Generation(7);
 struct World {
     invocations: Invocations,
     stretch: AtomicU64,
+    gone: AtomicU64,
     storage: Arc<dyn Storage>,
     _folder: tempfile::TempDir,
 }
@@ -23,7 +24,7 @@ impl World {
         let folder = tempfile::tempdir().unwrap();
         let storage = store::open(EngineKind::Redb, folder.path(), 1 << 20).unwrap();
         let invocations = Invocations::new(Arc::clone(&storage));
-        Self { invocations, stretch: AtomicU64::new(1), storage, _folder: folder }
+        Self { invocations, stretch: AtomicU64::new(1), gone: AtomicU64::new(0), storage, _folder: folder }
     }
 
     fn note(&self, ordinal: u64, attempt: u32) {
@@ -40,7 +41,7 @@ impl World {
             changes.push(Change { key, value });
             Ok(())
         };
-        self.invocations.pages(&frozen, &mut gather).unwrap();
+        self.invocations.pages(&frozen, |_| Ordinal(self.gone.load(Ordering::Relaxed)), &mut gather).unwrap();
         let count = changes.len();
         assert_eq!(self.storage.apply(changes, Epoch(0)).unwrap(), Applied::Done);
         self.invocations.folded(stretch);
@@ -138,6 +139,37 @@ fn old_ordinals_go_and_attempts_are_bounded() {
     }
     let kept = world.list(0, 1, 10).0;
     assert_eq!((kept.len(), kept.last()), (ENTRIES, Some(&(1, 1_600))));
+}
+
+#[test]
+fn what_is_past_its_retention_is_left_out_and_its_pages_go() {
+    let world = World::new();
+    (1..=600).for_each(|ordinal| world.note(ordinal, 1));
+    world.checkpoint();
+    // Noted again by a restart after the record that drops the first 300.
+    (100..=700).for_each(|ordinal| world.note(ordinal, 1));
+    world.gone.store(300, Ordering::Relaxed);
+    assert_eq!(world.checkpoint(), 2, "ordinals 301 to 511, and 512 to 700");
+    let pages = |before, now| {
+        let keys = emptied(GENERATION, Ordinal(before), Ordinal(now));
+        keys.map(|key| match key.parse() {
+            Some((_, Item::Invocation(GENERATION, first, _))) => first.0,
+            other => panic!("{other:?}"),
+        })
+        .collect::<Vec<_>>()
+    };
+    assert_eq!((pages(0, 254), pages(0, 300), pages(300, 511)), (vec![], vec![0], vec![256]));
+    assert_eq!((pages(511, 511), pages(0, 1 << 40).len()), (vec![], KEPT.div_ceil(PAGE) as usize + 1));
+    let gone = pages(0, 300).into_iter().map(|first| Change::delete(key_of(GENERATION, first / PAGE)));
+    assert_eq!(world.storage.apply(gone.collect(), Epoch(0)).unwrap(), Applied::Done);
+    assert_eq!(world.list(0, 701, 1_000).0, (301..=700).map(|ordinal| (ordinal, 1)).collect::<Vec<_>>());
+    let newest = |after, before, limit| {
+        let found = world.invocations.newest(GENERATION, Ordinal(after), Ordinal(before), limit).unwrap();
+        (found.0.iter().map(|one| one.ordinal.0).collect::<Vec<_>>(), found.1)
+    };
+    assert_eq!(newest(697, 701, 10), (vec![700, 699, 698], false));
+    assert_eq!(newest(697, 701, 2), (vec![700, 699], true));
+    assert_eq!(newest(697, 701, 3), (vec![700, 699, 698], false));
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Random histories.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use crate::fold::stretches::Extent;
 use crate::fold::submission::{CommitSubmission, ReadingsSubmission, Refusal, Submission};
 use crate::fold::{Retention, Shared};
 use crate::records::admin::{
-    AdminRecord, FROM_HERE, LaneDue, NewInstallation, PackageRecord, Reset, Revised, StateChanged,
+    AdminRecord, Expired, FROM_HERE, LaneDue, NewInstallation, PackageRecord, Reset, Revised, StateChanged,
 };
 use crate::records::alarm::{AlarmRecord, AlarmState, ClearedBy, Note, testing};
 use crate::records::commit::{self, CommitHead, DeadLetter, Invocation, InvocationKind, OutcomeKind};
@@ -92,6 +92,7 @@ pub(super) enum Step {
     Acknowledge { lane: u8, entity: u8 },
     DeleteLetter { lane: u8, number: u64 },
     Drop { keep: u64 },
+    Expire { lane: u8, invocations: Option<u64>, episodes: Option<u64>, letters: Option<u64> },
     Tick { by: u64 },
     SetTime { back: u64, due: u64 },
     Pump,
@@ -150,7 +151,7 @@ fn lane_step() -> impl Strategy<Value = Step> {
     let flags = (any::<u8>(), 0..12usize, prop::bool::weighted(0.2), any::<bool>());
     let state = prop::collection::btree_map(0..10u8, prop::option::weighted(0.7, 0..300u16), 0..6);
     let timers = prop::collection::btree_map(0..4u8, prop::option::of(0..1000u64), 0..3);
-    let alarms = prop::collection::btree_map(0..4u8, 0..4u8, 0..3);
+    let alarms = prop::collection::btree_map(0..4u8, 0..5u8, 0..3);
     let letters = (0..3u8, prop::collection::vec(0..8u64, 0..2));
     let derived = (rows(4), prop_oneof![4 => 1..3u8, 1 => 15..19u8], prop::option::of(0..1000u64));
     (flags, state, timers, alarms, letters, derived).prop_map(
@@ -207,6 +208,9 @@ pub(super) fn step() -> impl Strategy<Value = Step> {
         1 => (any::<u8>(), 0..4u8).prop_map(|(lane, entity)| Step::Acknowledge { lane, entity }),
         1 => (any::<u8>(), 0..6u64).prop_map(|(lane, number)| Step::DeleteLetter { lane, number }),
         2 => (0..200u64).prop_map(|keep| Step::Drop { keep }),
+        2 => (any::<u8>(), prop::option::of(0..200u64), prop::option::of(0..6u64), prop::option::of(0..9u64)).prop_map(
+            |(lane, invocations, episodes, letters)| Step::Expire { lane, invocations, episodes, letters }
+        ),
         1 => (0..1000u64).prop_map(|by| Step::Tick { by }),
         1 => (0..5000u64, 0..1000u64).prop_map(|(back, due)| Step::SetTime { back, due }),
         3 => Just(Step::Pump),
@@ -279,6 +283,9 @@ impl World {
             Step::Acknowledge { lane, entity } => self.acknowledge(*lane, *entity),
             Step::DeleteLetter { lane, number } => self.delete_letter(*lane, *number),
             Step::Drop { keep } => self.drop_older_than(*keep),
+            Step::Expire { lane, invocations, episodes, letters } => {
+                self.expire(*lane, *invocations, *episodes, *letters);
+            }
             Step::Tick { by } => {
                 self.model.time += by * SECOND;
                 let at = Timestamp(self.model.time);
@@ -390,6 +397,60 @@ impl World {
         }
         self.admin(AdminRecord::Dropped { before }, Ok(()));
         self.pump();
+    }
+
+    /// Of a lane's history goes what is older than these: invocations of more seconds ago; episodes and dead letters,
+    /// whose times are their numbers, with lower ones.
+    pub(super) fn expire(
+        &mut self,
+        lane: u8,
+        invocations: Option<u64>,
+        episodes: Option<u64>,
+        letters: Option<u64>,
+    ) {
+        let Some(generation) = self.choose(lane) else { return };
+        let (shared, now) = (self.shared(), self.model.time);
+        let durable = shared.lanes.of_generation(Generation(generation)).unwrap();
+        let invocations_gone_before = self.model.lanes[&generation].meta.invocations_gone;
+        if let Some(keep) = invocations {
+            let before = now.saturating_sub(keep * SECOND);
+            let expected = self.model.expire_invocations(generation, before);
+            let found = shared.old_invocations(&durable, Timestamp(before)).unwrap();
+            assert_eq!(
+                (found.parts.0, found.next.map(|next| next.0), found.more),
+                (expected.0, expected.1, false)
+            );
+        }
+        let (mut alarms, mut episodes_gone) = (Vec::new(), Vec::new());
+        if let Some(before) = episodes {
+            let (over, normal) = self.model.expire_episodes(generation, before);
+            let found = shared.old_episodes(&durable, Timestamp(before)).unwrap();
+            let places: BTreeSet<_> = found.parts.over.iter().map(|one| one.place).collect();
+            assert_eq!(places, over.iter().map(AlarmRecord::place).collect());
+            let shelved: BTreeSet<_> = found.parts.shelved.iter().map(AlarmRecord::place).collect();
+            assert_eq!(shelved, normal.iter().map(AlarmRecord::place).collect());
+            episodes_gone = over.iter().chain(&normal).map(AlarmRecord::place).collect();
+            alarms = normal;
+        }
+        let mut dead_letters_gone = Vec::new();
+        if let Some(before) = letters {
+            dead_letters_gone = self.model.expire_letters(generation, before);
+            let found = shared.old_letters(Generation(generation), Timestamp(before)).unwrap();
+            assert_eq!(found.parts.iter().map(|one| one.number).collect::<Vec<_>>(), dead_letters_gone);
+            let next = self.model.lanes[&generation].dead_letters.keys().next();
+            assert_eq!(found.next.map(|next| next.0), next.copied());
+        }
+        let lane = &self.model.lanes[&generation];
+        let expired = Expired {
+            id: InstallationId::new(&lane.id).unwrap(),
+            generation: Generation(generation),
+            invocations_gone_before,
+            alarms,
+            episodes_gone,
+            dead_letters_gone,
+            meta: lane.meta.clone(),
+        };
+        self.admin(AdminRecord::Expired(Box::new(expired)), Ok(()));
     }
 
     pub(super) fn choose(&mut self, lane: u8) -> Option<u64> {
@@ -757,7 +818,7 @@ impl World {
         lane.meta.time = Timestamp(self.model.time);
         lane.meta.attempts = 1;
         let mut head = head(generation, &lane.id, &lane.meta);
-        lane.invocations.insert((head.invocation.ordinal.0, 1));
+        lane.invocations.insert((head.invocation.ordinal.0, 1), lane.meta.time.0);
         lane.meta.ordinal = head.invocation.ordinal;
         lane.meta.attempts = 0;
         head.meta = lane.meta.clone();
@@ -799,14 +860,14 @@ impl World {
             lane.meta.attempts += 1;
             let mut head = head(generation, &lane.id, &lane.meta);
             head.invocation.outcome = OutcomeKind::Trap;
-            lane.invocations.insert((head.invocation.ordinal.0, head.invocation.attempt));
+            lane.invocations.insert((head.invocation.ordinal.0, head.invocation.attempt), lane.meta.time.0);
             self.model.time_of_record = self.model.time;
             self.commit(head, commit::StateChanges::default(), Vec::new(), Columns::default(), Ok(()));
             return;
         }
         lane.meta.attempts += 1;
         let mut head = head(generation, &lane.id, &lane.meta);
-        lane.invocations.insert((head.invocation.ordinal.0, head.invocation.attempt));
+        lane.invocations.insert((head.invocation.ordinal.0, head.invocation.attempt), lane.meta.time.0);
         lane.meta.ordinal = head.invocation.ordinal;
         lane.meta.attempts = 0;
         lane.meta.cursor = offered.last().map_or(lane.meta.cursor, |last| Sequence(*last));
@@ -953,10 +1014,15 @@ fn alarm(entity: u8, state: u8) -> AlarmRecord {
         AlarmState::Acknowledged,
         AlarmState::ReturnedToNormal,
         AlarmState::Normal,
+        AlarmState::Normal,
     ];
+    // The last is kept, as for a shelf.
+    let over = state == 3;
     let state = states[usize::from(state)];
     let (entity, number) = (entity.to_string(), u64::from(entity) + 1);
-    AlarmRecord { state, over: state == AlarmState::Normal, ..testing::alarm(&entity, number, "hot", None) }
+    // Old ones go by this time.
+    let raised = Timestamp(number);
+    AlarmRecord { state, over, raised, ..testing::alarm(&entity, number, "hot", None) }
 }
 
 pub(super) fn letter(number: u64) -> DeadLetter {
@@ -966,7 +1032,7 @@ pub(super) fn letter(number: u64) -> DeadLetter {
         entity: "1".into(),
         point: PointNumber(0),
         sequence: Sequence(1),
-        time: Timestamp(1),
+        time: Timestamp(number),
         at: Timestamp(1),
         quality: Quality::Good,
         value: Value::Integer(number as i64),

@@ -5,14 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 
 use crate::fold::submission::{Accepted, Refusal};
-use crate::records::alarm::{AlarmRecord, ClearedBy};
+use crate::records::alarm::{AlarmRecord, AlarmState, ClearedBy};
 use crate::records::commit::DeadLetter;
 use crate::records::installation::Standing;
 use crate::records::lane::LaneMeta;
 use crate::records::readings::Receipt;
 use ironloom_types::clock::Timestamp;
 use ironloom_types::effects::OneShot;
-use ironloom_types::ids::{Digest, Sequence, SlotName};
+use ironloom_types::ids::{Digest, Ordinal, Sequence, SlotName};
 use ironloom_types::readings::{Progress, Quality, Value};
 use ironloom_types::work::Gap;
 
@@ -46,7 +46,8 @@ pub(super) struct Lane {
     pub timers: BTreeMap<String, (u64, u64)>,
     pub alarms: BTreeMap<String, AlarmRecord>,
     pub dead_letters: BTreeMap<u64, DeadLetter>,
-    pub invocations: BTreeSet<(u64, u32)>,
+    /// The time of each, by ordinal and attempt.
+    pub invocations: BTreeMap<(u64, u32), u64>,
 }
 
 impl Lane {
@@ -266,6 +267,55 @@ impl Model {
         }
         self.dropped = before as usize - 1;
         missed
+    }
+
+    /// The first invocations go, up to one whose time isn't before this one. Returns the last that is gone, and the time
+    /// of that one.
+    pub(super) fn expire_invocations(&mut self, generation: u64, before: u64) -> (u64, Option<u64>) {
+        let lane = self.lanes.get_mut(&generation).unwrap();
+        let taken = lane.meta.ordinal.0;
+        // Attempts at the next one stay.
+        let young = lane.invocations.iter().find(|((ordinal, _), at)| **at >= before && *ordinal <= taken);
+        let young = young.map(|((ordinal, _), at)| (*ordinal, *at));
+        let gone = young.map_or(taken, |(ordinal, _)| ordinal - 1).max(lane.meta.invocations_gone.0);
+        lane.invocations.retain(|(ordinal, _), _| *ordinal > gone);
+        lane.meta.invocations_gone = Ordinal(gone);
+        (gone, young.map(|(_, at)| at))
+    }
+
+    /// Episodes that were raised before this time go: those that are over, and those of alarms that are normal.
+    pub(super) fn expire_episodes(
+        &mut self,
+        generation: u64,
+        before: u64,
+    ) -> (Vec<AlarmRecord>, Vec<AlarmRecord>) {
+        let is_old = |alarm: &AlarmRecord| {
+            alarm.raised.0.max(alarm.acknowledged.as_ref().map_or(0, |note| note.at.0)) < before
+        };
+        let mut over = Vec::new();
+        if let Some(all) = self.episodes.get_mut(&generation) {
+            over = all.values().filter(|alarm| is_old(alarm)).cloned().collect();
+            all.retain(|_, alarm| !is_old(alarm));
+        }
+        let alarms = &mut self.lanes.get_mut(&generation).unwrap().alarms;
+        let is_over = |alarm: &AlarmRecord| alarm.state == AlarmState::Normal && is_old(alarm);
+        let normal = alarms.values().filter(|alarm| is_over(alarm)).cloned();
+        let normal: Vec<_> = normal.map(|alarm| AlarmRecord { over: true, ..alarm }).collect();
+        alarms.retain(|_, alarm| !is_over(alarm));
+        // Here the next episode of an alarm has the number of the one before.
+        let all = self.episodes.entry(generation).or_default();
+        all.retain(|number, _| !normal.iter().any(|alarm: &AlarmRecord| alarm.number == *number));
+        (over, normal)
+    }
+
+    /// Dead letters with lower numbers go. Returns them.
+    pub(super) fn expire_letters(&mut self, generation: u64, before: u64) -> Vec<u64> {
+        let lane = self.lanes.get_mut(&generation).unwrap();
+        let gone = lane.dead_letters.range(..before).map(|(number, _)| *number).collect();
+        lane.dead_letters.retain(|number, _| *number >= before);
+        lane.meta.dead_letters_kept = lane.dead_letters.len() as u64;
+        lane.meta.counters.dead_letters_dropped += 1;
+        gone
     }
 
     /// The readings as the journal's readers see them: those of points that were removed have no name.

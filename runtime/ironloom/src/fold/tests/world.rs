@@ -35,7 +35,7 @@ use ironloom_sandbox::{Cached, Keys, Meter, Scan, StateReader};
 use ironloom_storage::log::{CommitterHandle, Flushed, LogError, LogReader};
 use ironloom_storage::store::{EngineKind, Scope};
 use ironloom_storage::testing::SimDisk;
-use ironloom_types::ids::{Epoch, Generation, Ordinal, PointNumber, Position, Sequence};
+use ironloom_types::ids::{Epoch, Generation, PointNumber, Position, Sequence};
 use ironloom_types::readings::Value;
 
 /// A process that has the folder.
@@ -565,7 +565,7 @@ fn check_lane(shared: &Arc<Shared>, generation: Generation, model: &super::model
         });
     }
     check_letters(shared, generation, model);
-    let (mut invocations, mut after) = (Vec::new(), Ordinal(0));
+    let (mut invocations, mut after) = (Vec::new(), model.meta.invocations_gone);
     loop {
         let last = model.meta.ordinal.next();
         let (page, more) = shared.invocations.list(generation, after, last, 4).unwrap();
@@ -575,5 +575,5 @@ fn check_lane(shared: &Arc<Shared>, generation: Generation, model: &super::model
             break;
         }
     }
-    assert_eq!(invocations, model.invocations.iter().copied().collect::<Vec<_>>());
+    assert_eq!(invocations, model.invocations.keys().copied().collect::<Vec<_>>());
 }

@@ -33,7 +33,7 @@ const LAST: u64 = u64::MAX / 2;
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ReplayError {
     #[error(
-        "the records of its first invocations are no longer kept, the oldest is {0}: a replay begins with nothing, and needs all of them"
+        "the records of its first invocations are no longer kept, only those from {0} on: a replay begins with nothing, and needs all of them"
     )]
     NotKept(Ordinal),
     #[error(
@@ -256,7 +256,10 @@ impl Runner {
         if after >= last {
             return Ok(None);
         }
-        let generation = lane.generation;
+        let (generation, gone) = (lane.generation, lane.book().meta().invocations_gone);
+        if after < gone {
+            return Err(ReplayError::NotKept(gone.next()));
+        }
         let list = move |shared: &Shared| shared.invocations.list(generation, after, last, PAGE);
         let (mut records, _) = fold::read_aside(&self.shared, list).await.map_err(ReplayError::Host)?;
         records.retain(|record| record.ordinal <= last);

@@ -14,7 +14,7 @@ pub(super) const PLAIN_READINGS: &str = concat!(
     "00004000000000",
 );
 pub(super) const COMMIT: &str = concat!(
-    "32020000047069677303060202056461696c79f00684070bd209010000477368613235363a61626162616261626162616261",
+    "33020000047069677303060202056461696c79f00684070bd209010000477368613235363a61626162616261626162616261",
     "6261626162616261626162616261626162616261626162616261626162616261626162616261626162616261626162616261",
     "62840705028080a8b1e39fe7cb17802064650304ac0200050607080a0902e807010602ac02ac0201056461696c7980a3050102014d03024647",
     "015009746f6f206f6674656e0151047472617004626f6f6d06",
@@ -24,8 +24,8 @@ pub(super) const COMMIT: &str = concat!(
     "01067765696768745aac0202",
     // It began at 400, time 500. Published: behind 401, 501 through 402, 502.
     "9003f403019103f5039203f603",
-    // A person changed its state behind invocation 4.
-    "0104",
+    // A person changed its state behind invocation 4; summaries through invocation 3 are gone.
+    "010403",
     "02046f6e636501f403ac02056f7468657200",
     // One episode of an alarm: what and of what, number, high, returned to normal, not over, message, since, raised.
     "0107746f6f2d686f74057069672d31060202000634322043656ce707e807",
@@ -85,14 +85,14 @@ macro_rules! new_installation {
     // One grant: limit, "0, 6..32", low, 60 s, safe "6", not strict.
     "01056c696d697408302c20362e2e3332000180b09dc2df0101013600",
     "01056272656564056475726f63808080108084af5f8080802080cab5ee01904e0d4575726f70652f4265726c696e010000",
-    "000000000000000000000000000000000000000000000000000000000000000000000000",
+    "00000000000000000000000000000000000000000000000000000000000000000000000000",
 )
     };
 }
 /// A list of one.
-pub(super) const INSTALLED: &str = concat!("650100000301", new_installation!());
+pub(super) const INSTALLED: &str = concat!("660100000301", new_installation!());
 pub(super) const REVISED: &str = concat!(
-    "b80100000d",
+    "b90100000d",
     new_installation!(),
     // One alarm, acknowledged and not cleared, as below; two timers, of which one is gone; two keys, of which one is
     // deleted.
@@ -104,17 +104,23 @@ pub(super) const REVISED: &str = concat!(
     "0203656767000368616d01e8078407",
     "0201610001620102ff00",
 );
-pub(super) const RESET: &str = concat!("670100000e03d209", new_installation!());
-pub(super) const STANDING: &str = concat!(
-    "870000000404706967730301840705028080a8b1e39fe7cb17802064650304ac0200050607080a0902e807010602ac02ac0201056461696c79",
-    "80a3050102014d03024647015009746f6f206f6674656e0151047472617004626f6f6d06",
-    "01056461696c79520672656a656374026e6f06",
-    // One gap: weight, 90 to 300, 2 readings.
-    "01067765696768745aac0202",
-    // It began at 400, time 500. Published: behind 401, 501 through 402, 502.
-    "9003f403019103f5039203f603",
-    "0104",
-);
+pub(super) const RESET: &str = concat!("680100000e03d209", new_installation!());
+/// The bookkeeping of a lane, as in the commit.
+macro_rules! lane_meta {
+    () => {
+        concat!(
+            "840705028080a8b1e39fe7cb17802064650304ac0200050607080a0902e807010602ac02ac0201056461696c79",
+            "80a3050102014d03024647015009746f6f206f6674656e0151047472617004626f6f6d06",
+            "01056461696c79520672656a656374026e6f06",
+            // One gap: weight, 90 to 300, 2 readings.
+            "01067765696768745aac0202",
+            // It began at 400, time 500. Published: behind 401, 501 through 402, 502.
+            "9003f403019103f5039203f603",
+            "010403",
+        )
+    };
+}
+pub(super) const STANDING: &str = concat!("880000000404706967730301", lane_meta!());
 pub(super) const UNINSTALLED: &str = "0a00000005047069677303d20901";
 pub(super) const ALARM: &str = concat!(
     "3f0000000603",
@@ -134,4 +140,17 @@ pub(super) const DROPPED: &str = "030000000cad02";
 pub(super) const TIME_SET: &str = "1600000009d209010301056461696c7980a3050103656767e807";
 // "pigs", generation 3, "animal/ä", two bytes, 300 bytes in all, behind invocation 4.
 pub(super) const STATE_CHANGED: &str = "180000000f04706967730309616e696d616c2fc3a40102ff00ac0204";
+pub(super) const EXPIRED: &str = concat!(
+    // "pigs", generation 3, summaries through invocation 2 were gone before.
+    "c90000001004706967730302",
+    // One alarm, as below; one episode that the history no longer has, since 77, number 3; dead letters 7 and 8.
+    "01",
+    "07746f6f2d686f74057069672d31060201000634322043656ce707e807",
+    "0001e9070103616e6e00",
+    "01eb07000103647279d00f",
+    "01ec070001026f6b",
+    "014d03",
+    "020708",
+    lane_meta!(),
+);
 pub(super) const UNITS_GIVEN: &str = "0c000000080203026b67ac020343656c";
