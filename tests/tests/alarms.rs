@@ -173,3 +173,33 @@ fn a_shelved_alarm_comes_back_by_itself() -> Result<()> {
     assert_eq!((text(&last, "state"), text(&last["comments"][0], "comment")), ("normal", "done"));
     Ok(())
 }
+
+#[test]
+fn each_acknowledgement_of_an_episode_is_kept_with_who_and_when() -> Result<()> {
+    let server = with_rooms()?;
+    let client = server.client();
+    push(client, "attic", &[31.0])?;
+    told(&server, &["alarms", "ack", "1-1", "--by", "Ann", "--comment", "window opened"])?;
+    let first = history(client, "")?.swap_remove(0);
+    ensure!(first.get("acknowledged_before").is_none(), "{first}");
+    // A shelf has it come back as if it were new.
+    told(&server, &["alarms", "shelve", "1-1", "--for", "8 h"])?;
+    told(&server, &["alarms", "unshelve", "1-1"])?;
+    told(&server, &["alarms", "ack", "1-1", "--by", "Ben"])?;
+    let setup = server.setup().clone();
+    server.kill()?;
+    let server = setup.start()?;
+    let client = server.client();
+    push(client, "attic", &[20.0])?;
+    let episode = history(client, "")?.swap_remove(0);
+    assert_eq!((text(&episode, "state"), text(&episode["acknowledged"], "by")), ("normal", "Ben"));
+    assert_eq!(episode["acknowledged_before"], json!([first["acknowledged"]]));
+    let at = text(&first["acknowledged"], "at");
+    ensure!(at < text(&episode["acknowledged"], "at"), "{episode}");
+    let csv = told(&server, &["alarms", "history", "--csv"])?;
+    ensure!(csv.trim_end().ends_with(&format!(",{at} Ann: window opened")), "{csv}");
+    ensure!(csv.lines().next().is_some_and(|header| header.ends_with(",comments,acknowledged_before")), "{csv}");
+    let table = told(&server, &["alarms", "history"])?;
+    ensure!(table.contains(", 1 before"), "{table}");
+    Ok(())
+}

@@ -105,6 +105,8 @@ pub const MAX_COMMENT: usize = 1_000;
 pub const MAX_SIGNATURE: usize = 100;
 /// Comments on one episode of an alarm, besides those at acknowledging and shelving. Beyond: refused.
 pub const MAX_COMMENTS: usize = 10;
+/// Acknowledgements of one episode of an alarm that are kept: the first, and the last ones.
+pub const MAX_ACKNOWLEDGEMENTS: usize = 20;
 /// The longest time for which an alarm is shelved, in nanoseconds: 30 days. Beyond: refused.
 pub const MAX_SHELVED: u64 = 30 * 24 * 3_600 * 1_000_000_000;
 /// Bytes of the alarms of all installations, counted alike. Beyond: each has at most [`OWN_ALARMS_BYTES`], or what it

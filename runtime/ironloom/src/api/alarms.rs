@@ -62,6 +62,7 @@ fn csv(episodes: &[Alarm]) -> Result<Vec<u8>, Problem> {
         "shelved_comment",
         "message",
         "comments",
+        "acknowledged_before",
     ];
     forms::csv(columns, episodes, |alarm| {
         let text = |text: Option<&dyn ToString>| text.map(|text| text.to_string()).unwrap_or_default();
@@ -84,15 +85,20 @@ fn csv(episodes: &[Alarm]) -> Result<Vec<u8>, Problem> {
             text(shelved.and_then(|shelved| shelved.note.by.as_ref()).map(|by| by as _)),
             text(shelved.and_then(|shelved| shelved.note.comment.as_ref()).map(|comment| comment as _)),
             alarm.message.clone(),
-            alarm.comments.iter().map(in_words).collect::<Vec<_>>().join("\n"),
+            in_lines(&alarm.comments),
+            in_lines(&alarm.acknowledged_before),
         ]
     })
 }
 
-/// A comment in a line: when, who, what.
-fn in_words(note: &AlarmNote) -> String {
-    let by = note.by.as_deref().map(|by| format!(" {by}")).unwrap_or_default();
-    format!("{}{by}: {}", note.at, note.comment.as_deref().unwrap_or_default())
+/// Each in a line: when, who, what.
+fn in_lines(notes: &[AlarmNote]) -> String {
+    let line = |note: &AlarmNote| {
+        let by = note.by.as_deref().map(|by| format!(" {by}")).unwrap_or_default();
+        let comment = note.comment.as_deref().map(|comment| format!(": {comment}")).unwrap_or_default();
+        format!("{}{by}{comment}", note.at)
+    };
+    notes.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
 /// Acknowledges an alarm.

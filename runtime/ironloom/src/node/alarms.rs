@@ -98,6 +98,8 @@ fn show(installation: &InstallationId, generation: Generation, alarm: &AlarmReco
         alarm::AlarmState::ReturnedToNormal => AlarmState::ReturnedUnacknowledged,
         alarm::AlarmState::Normal => AlarmState::Normal,
     };
+    let mut acknowledged: Vec<AlarmNote> = alarm.acknowledged.iter().map(show_note).collect();
+    let last = acknowledged.pop();
     Alarm {
         id: format!("{generation}-{}", alarm.number),
         installation: installation.clone(),
@@ -109,7 +111,8 @@ fn show(installation: &InstallationId, generation: Generation, alarm: &AlarmReco
         since: alarm.since,
         raised: alarm.raised,
         cleared: alarm.cleared.map(cleared),
-        acknowledged: alarm.acknowledged.as_ref().map(show_note),
+        acknowledged: last,
+        acknowledged_before: acknowledged,
         shelved: alarm.shelved.as_ref().map(shelved),
         comments: alarm.comments.iter().map(show_note).collect(),
     }

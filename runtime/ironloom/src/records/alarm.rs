@@ -8,6 +8,7 @@ use ironloom_apps::manifest::Severity;
 use ironloom_types::clock::Timestamp;
 use ironloom_types::effects::{AlarmKey, alarm_cost};
 use ironloom_types::ids::SlotName;
+use ironloom_types::limits::MAX_ACKNOWLEDGEMENTS;
 
 /// An episode of an alarm. While it is current the store has it under (generation, code, entity), then in the history
 /// under its [`EpisodePlace`].
@@ -33,8 +34,8 @@ pub(crate) struct AlarmRecord {
     pub raised: Timestamp,
     /// When the condition ended.
     pub cleared: Option<Cleared>,
-    /// Who has acknowledged it.
-    pub acknowledged: Option<Note>,
+    /// Who has acknowledged it, in order: a shelf makes it unacknowledged once more.
+    pub acknowledged: Vec<Note>,
     /// The last time that it was shelved.
     pub shelved: Option<Shelved>,
     /// Further comments of people.
@@ -111,7 +112,8 @@ impl AlarmRecord {
     pub(crate) fn cost(&self) -> usize {
         let shelved = self.shelved.as_ref().map(|shelved| &shelved.note);
         let notes = self.acknowledged.iter().chain(shelved).chain(&self.comments);
-        alarm_cost(&self.entity, &self.message) + notes.map(Note::bytes).sum::<usize>()
+        let again = self.acknowledged.len().saturating_sub(1);
+        alarm_cost(&self.entity, &self.message) + notes.map(Note::bytes).sum::<usize>() + again * size_of::<Note>()
     }
 
     /// Says whether it is shelved at this time.
@@ -135,6 +137,14 @@ impl AlarmRecord {
         let others =
             [self.cleared.map(|cleared| cleared.at), self.shelved.as_ref().map(|shelved| shelved.until)];
         notes.chain(others.into_iter().flatten()).fold(self.raised, Timestamp::max)
+    }
+
+    /// Somebody acknowledges it. Of many the first stays, and the last ones.
+    pub(crate) fn acknowledge(&mut self, note: Note) {
+        if self.acknowledged.len() >= MAX_ACKNOWLEDGEMENTS {
+            self.acknowledged.remove(1);
+        }
+        self.acknowledged.push(note);
     }
 
     /// The condition ends.
@@ -167,7 +177,7 @@ pub(crate) mod testing {
             since: Timestamp(1),
             raised: Timestamp(1),
             cleared: cleared.map(|at| Cleared { at: Timestamp(at), by: ClearedBy::App }),
-            acknowledged: None,
+            acknowledged: Vec::new(),
             shelved: None,
             comments: Vec::new(),
         }

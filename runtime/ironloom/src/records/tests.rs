@@ -146,7 +146,7 @@ fn alarm(state: AlarmState, cleared: Option<u64>) -> AlarmRecord {
         since: Timestamp(999),
         raised: Timestamp(1000),
         cleared: cleared.map(|at| Cleared { at: Timestamp(at), by: ClearedBy::Removed }),
-        acknowledged: Some(note(1001, Some("ann"), None)),
+        acknowledged: vec![note(1001, Some("ann"), None)],
         shelved: Some(Shelved { note: note(1003, None, Some("dry")), until: Timestamp(2000) }),
         comments: vec![note(1004, None, Some("ok"))],
     }

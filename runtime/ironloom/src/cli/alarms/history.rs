@@ -75,11 +75,12 @@ impl History {
         let header =
             ["id", "since", "cleared", "acknowledged", "state", "installation", "alarm", "entity", "message"];
         let row = |item: Alarm| {
+            let acknowledged = acknowledged(&item);
             [
                 item.id,
                 item.since.to_string(),
                 item.cleared.map_or_else(String::new, |cleared| cleared.at.to_string()),
-                item.acknowledged.map_or_else(String::new, |note| note.at.to_string()),
+                acknowledged,
                 item.state.name().to_owned(),
                 item.installation.to_string(),
                 item.code.to_string(),
@@ -93,6 +94,15 @@ impl History {
         let mut query = query;
         query.push(("after", self.after));
         output::list(global, PATH, &query, &header, row)
+    }
+}
+
+/// The last acknowledgement, and how many were before it.
+fn acknowledged(item: &Alarm) -> String {
+    match (&item.acknowledged, item.acknowledged_before.len()) {
+        (None, _) => String::new(),
+        (Some(note), 0) => note.at.to_string(),
+        (Some(note), before) => format!("{}, {before} before", note.at),
     }
 }
 

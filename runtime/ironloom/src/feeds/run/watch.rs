@@ -357,6 +357,7 @@ mod tests {
             raised: Timestamp(1),
             cleared: None,
             acknowledged: None,
+            acknowledged_before: Vec::new(),
             shelved: None,
             comments: Vec::new(),
         }

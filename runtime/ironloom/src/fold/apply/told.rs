@@ -181,7 +181,7 @@ fn is_in_trouble(trouble: &Trouble) -> bool {
 
 fn of_old(alarm: &AlarmRecord) -> &'static str {
     let comment = alarm.comments.last().map(|note| note.at);
-    let acknowledged = alarm.acknowledged.as_ref().map(|note| note.at);
+    let acknowledged = alarm.acknowledged.last().map(|note| note.at);
     if comment > acknowledged { "commented" } else { "acknowledged" }
 }
 
@@ -233,7 +233,7 @@ mod tests {
         assert_eq!(told(None, &over), ["raised", "cleared"]);
         assert_eq!(told(Some(&active), &over), ["cleared"]);
         assert_eq!(told(Some(&active), &active), Vec::<&str>::new());
-        let acknowledged = AlarmRecord { acknowledged: Some(note.clone()), ..active.clone() };
+        let acknowledged = AlarmRecord { acknowledged: vec![note.clone()], ..active.clone() };
         assert_eq!(told(Some(&active), &acknowledged), ["acknowledged"]);
         let shelved = |until| AlarmRecord {
             shelved: Some(Shelved { note: note.clone(), until: Timestamp(until) }),

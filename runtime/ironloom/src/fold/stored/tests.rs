@@ -350,7 +350,7 @@ fn alarms() {
         since: Timestamp(999),
         raised: Timestamp(1000),
         cleared: Some(Cleared { at: Timestamp(1002), by: ClearedBy::App }),
-        acknowledged: Some(note(1001, None)),
+        acknowledged: vec![note(1001, None)],
         shelved: None,
         comments: vec![note(1004, Some("ok"))],
     };

@@ -693,7 +693,7 @@ impl World {
         let lane = self.model.lanes.get_mut(&generation).unwrap();
         let entity = entity.to_string();
         let Some(alarm) = lane.alarms.get_mut(&entity) else { return };
-        alarm.acknowledged = Some(Note { at: Timestamp(7), by: None, comment: Some("seen".into()) });
+        alarm.acknowledged.push(Note { at: Timestamp(7), by: None, comment: Some("seen".into()) });
         alarm.state = if alarm.state.stands() { AlarmState::Acknowledged } else { AlarmState::Normal };
         alarm.over = alarm.state == AlarmState::Normal;
         let (alarm, episodes) = (Box::new(alarm.clone()), lane.meta.episodes);

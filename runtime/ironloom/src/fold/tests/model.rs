@@ -290,7 +290,7 @@ impl Model {
         before: u64,
     ) -> (Vec<AlarmRecord>, Vec<AlarmRecord>) {
         let is_old = |alarm: &AlarmRecord| {
-            alarm.raised.0.max(alarm.acknowledged.as_ref().map_or(0, |note| note.at.0)) < before
+            alarm.raised.0.max(alarm.acknowledged.last().map_or(0, |note| note.at.0)) < before
         };
         let mut over = Vec::new();
         if let Some(all) = self.episodes.get_mut(&generation) {

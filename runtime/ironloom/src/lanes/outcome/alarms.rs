@@ -165,7 +165,7 @@ impl<'a> Changes<'a, '_> {
             since: since.unwrap_or(time).min(time),
             raised: time,
             cleared: None,
-            acknowledged: None,
+            acknowledged: Vec::new(),
             shelved,
             comments: Vec::new(),
         });
@@ -194,7 +194,7 @@ impl<'a> Changes<'a, '_> {
 pub(super) fn pass_over(meta: &mut LaneMeta, changed: &mut [AlarmRecord]) -> Vec<EpisodePlace> {
     let mut gone = Vec::new();
     for alarm in changed {
-        let is_seen = alarm.acknowledged.is_some() || alarm.shelved.is_some() || !alarm.comments.is_empty();
+        let is_seen = !alarm.acknowledged.is_empty() || alarm.shelved.is_some() || !alarm.comments.is_empty();
         if is_seen || (!alarm.over && alarm.state.stands()) {
             continue;
         }

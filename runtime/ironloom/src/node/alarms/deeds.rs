@@ -95,7 +95,7 @@ fn acknowledge(alarm: &mut AlarmRecord, request: &NoteRequest, now: Timestamp) -
         AlarmState::Acknowledged | AlarmState::Normal => return Ok(()),
     };
     alarm.over |= alarm.state == AlarmState::Normal;
-    alarm.acknowledged = Some(note);
+    alarm.acknowledge(note);
     Ok(())
 }
 

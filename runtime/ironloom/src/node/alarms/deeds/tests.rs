@@ -3,6 +3,7 @@
 use super::*;
 use crate::records::alarm::testing;
 use ironloom_types::clock::SECOND;
+use ironloom_types::limits::MAX_ACKNOWLEDGEMENTS;
 
 const NOW: Timestamp = Timestamp(1_000 * SECOND);
 
@@ -38,7 +39,8 @@ fn an_acknowledgement_has_its_time_name_and_comment() {
     let deed = AlarmDeed::Acknowledge(of(" Ann ", "looks\nfine\u{1b}[2J"));
     let alarm = done(active(), &deed);
     assert_eq!((alarm.state, alarm.over), (AlarmState::Acknowledged, false));
-    let note = alarm.acknowledged.clone().unwrap();
+    let [note] = &alarm.acknowledged[..] else { panic!("{alarm:?}") };
+    let note = note.clone();
     assert_eq!((note.at, note.by.as_deref()), (NOW, Some("Ann")));
     let comment = note.comment.unwrap();
     assert!(comment.contains("fine") && !comment.contains(['\n', '\u{1b}']), "{comment}");
@@ -58,7 +60,7 @@ fn texts_are_bounded_in_bytes() {
     assert_eq!(refused(active(), &comment(MAX_COMMENT + 1)), (422, "bad-field".to_owned()));
     assert_eq!(refused(active(), &comment(0)), (422, "bad-field".to_owned()), "nothing is said");
     let by = |length: usize| AlarmDeed::Acknowledge(of(&"x".repeat(length), ""));
-    assert!(done(active(), &by(MAX_SIGNATURE)).acknowledged.is_some());
+    assert!(done(active(), &by(MAX_SIGNATURE)).acknowledged.len() == 1);
     assert_eq!(refused(active(), &by(MAX_SIGNATURE + 1)), (422, "bad-field".to_owned()));
     let full = (0..MAX_COMMENTS).fold(returned(), |alarm, _| done(alarm, &comment(1)));
     assert_eq!(refused(full, &comment(1)), (409, "too-many-comments".to_owned()));
@@ -80,6 +82,25 @@ fn a_shelf_ends_by_itself_or_by_a_person() {
     assert_eq!((alarm.state, alarm.over), (AlarmState::Normal, false));
     assert!(done(alarm, &AlarmDeed::Unshelve(NoteRequest::default())).over);
     assert_eq!(done(active(), &AlarmDeed::Unshelve(of("", "not shelved"))), active());
+}
+
+#[test]
+fn each_acknowledgement_of_an_episode_is_kept_up_to_a_number() {
+    let again = |alarm: AlarmRecord, by: &str| {
+        let alarm = done(done(alarm, &for_hours(1)), &AlarmDeed::Unshelve(NoteRequest::default()));
+        done(alarm, &AlarmDeed::Acknowledge(of(by, "seen")))
+    };
+    let names = |alarm: &AlarmRecord| -> Vec<String> {
+        alarm.acknowledged.iter().map(|note| note.by.as_deref().unwrap_or_default().to_owned()).collect()
+    };
+    let first = done(active(), &AlarmDeed::Acknowledge(of("Ann", "seen")));
+    let second = again(first.clone(), "Ben");
+    assert_eq!(names(&second), ["Ann", "Ben"]);
+    let shelf = second.cost() - first.cost() - "Benseen".len();
+    assert_eq!(shelf, size_of::<Note>(), "each takes memory");
+    let all = (0..30).fold(second, |alarm, n| again(alarm, &format!("n{n}")));
+    let expected: Vec<_> = ["Ann".to_owned()].into_iter().chain((11..30).map(|n| format!("n{n}"))).collect();
+    assert_eq!((names(&all).len(), names(&all)), (MAX_ACKNOWLEDGEMENTS, expected));
 }
 
 #[test]
