@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 
 use anyhow::{Context, Result, ensure};
-use ironloom_tests::apps::{install, request};
+use ironloom_tests::apps::{install, number, request, wait_for_installation};
 use ironloom_tests::http::{JSON, NDJSON, PACKAGE};
 use ironloom_tests::{Client, Setup, described, guests};
 use serde_json::{Value, json};
@@ -29,6 +29,20 @@ fn plain(journal: &[Value]) -> Vec<(u64, String, Value, String)> {
             )
         })
         .collect()
+}
+
+#[test]
+fn an_install_from_the_beginning_runs_at_the_time_of_its_readings() -> Result<()> {
+    let server = Setup::new()?.start()?;
+    let client = server.client();
+    push(client, &[json!({"point": "a/x/value", "value": 1.0})])?;
+    std::thread::sleep(std::time::Duration::from_millis(50));
+    let package = guests::package("one-state")?;
+    install(client, "sums", &package, json!({"value": ["a/{point}/value"]}), json!({"from": "beginning"}))?;
+    wait_for_installation(client, "sums", "its reading", |now| number(now, "counters.readings") == 1)?;
+    let invocation = client.all("/v1/installations/sums/invocations")?.swap_remove(0);
+    assert_eq!(invocation["time"], client.journal(0, "")?[0]["time"]);
+    Ok(())
 }
 
 #[test]

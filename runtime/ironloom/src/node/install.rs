@@ -111,7 +111,8 @@ impl Node {
                 new.revision.from = self.shared.journal.last().next();
             }
             let cursor = Sequence(new.revision.from.0 - 1);
-            new.meta = first_meta(cursor, &known.manifest, &new.revision, self.shared.clock.now());
+            let now = self.shared.clock.now();
+            new.meta = first_meta((request.from, cursor), &known.manifest, &new.revision, now);
             records.push(new);
             apps.push((*given, app));
         }
@@ -215,7 +216,7 @@ impl New {
             timezone: plan.timezone.clone(),
             keep_up: request.keep_up,
         };
-        let meta = first_meta(*cursor, &known.manifest, &revision, now);
+        let meta = first_meta((request.from, *cursor), &known.manifest, &revision, now);
         let app = App { code, context: contexts.of(&known.manifest, &revision, &revision.limits) };
         Self { installation: NewInstallation { installation, revision, meta }, app }
     }
@@ -240,22 +241,24 @@ fn installed(installation: crate::api::facade::Installation, planned: Planned) -
     Installed { installation, backlog, backlog_at_least, matches, warnings }
 }
 
-/// The place in the journal where a generation begins.
+/// The place in the journal where a generation begins: behind `cursor`, which is where `from` says.
 pub(super) fn first_meta(
-    cursor: Sequence,
+    (from, cursor): (StartFrom, Sequence),
     manifest: &Manifest,
     revision: &Revision,
     now: Timestamp,
 ) -> LaneMeta {
     let zone = revision.zone();
     let due = |timer: &Timer| Some((timer.name.clone(), timer.cron.next_after(now, &zone)?));
+    // Invocations for readings of old have the time of these.
+    let time = if from == StartFrom::Now { now } else { Timestamp(0) };
     LaneMeta {
         cursor,
-        time: now,
+        time,
         next_dead_letter: 1,
         next_alarm: 1,
         cron_due: manifest.timers.iter().filter_map(due).collect(),
-        began: Reached { sequence: cursor, time: now },
+        began: Reached { sequence: cursor, time },
         ..LaneMeta::default()
     }
 }

@@ -15,9 +15,9 @@ use crate::fold::routes::PreparedRoutes;
 use crate::lanes::{App, Lane};
 use crate::records::admin::{self, AdminRecord, NewInstallation};
 use crate::records::installation::{Installation, Revision};
-use crate::records::lane::{LaneMeta, Reached};
+use crate::records::lane::LaneMeta;
 use ironloom_apps::routing::Prepared;
-use ironloom_types::clock::{Timestamp, host_time};
+use ironloom_types::clock::host_time;
 use ironloom_types::ids::{self, Generation, Sequence};
 
 /// A generation as it would begin.
@@ -121,13 +121,9 @@ impl Node {
         let revision =
             Revision { number, generation, from: cursor.next(), ..Revision::clone(&newest.revision) };
         let now = self.shared.clock.now();
-        let first = first_meta(cursor, &newest.manifest, &revision, now);
-        // Invocations for readings of old have the time of these.
-        let time = if from == StartFrom::Now { now } else { Timestamp(0) };
+        let first = first_meta((from, cursor), &newest.manifest, &revision, now);
         let book = lane.book();
         let meta = LaneMeta {
-            time,
-            began: Reached { sequence: cursor, time },
             published: book.meta().dealt_with(),
             // They are there.
             points: book.meta().points,

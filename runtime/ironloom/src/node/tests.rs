@@ -7,9 +7,12 @@ use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
 use super::facade::NodeFacade;
+use super::install::first_meta;
 use super::start::start_node;
 use super::*;
-use crate::api::facade::{AlarmDeed, Answer, Backlog, Ended, Facade as _, NoteRequest, Pushed, SetAside};
+use crate::api::facade::{
+    AlarmDeed, Answer, Backlog, Ended, Facade as _, NoteRequest, Pushed, SetAside, StartFrom,
+};
 use crate::api::host::{Host as _, NodeOptions};
 use crate::records::admin::{NewInstallation, PackageRecord};
 use crate::records::alarm::{AlarmState, testing};
@@ -296,4 +299,17 @@ async fn readiness_says_that_the_machines_clock_went_ahead() {
     assert!(told());
     assert!(world.facade.readiness().reasons.iter().all(|reason| !reason.starts_with("clock")));
     world.end().await;
+}
+
+#[test]
+fn what_begins_in_the_past_has_the_time_of_its_readings() {
+    let AdminRecord::Installed(new) = installed(&InstallationId::new("one").unwrap(), 1) else { panic!() };
+    let manifest = Manifest::parse(MANIFEST).unwrap();
+    let begins = |from| {
+        let meta = first_meta((from, Sequence(3)), &manifest, &new[0].revision, Timestamp(77));
+        assert_eq!((meta.cursor, meta.began.sequence, meta.began.time), (Sequence(3), Sequence(3), meta.time));
+        meta.time
+    };
+    assert_eq!(begins(StartFrom::Now), Timestamp(77));
+    assert_eq!([StartFrom::Beginning, StartFrom::Time(Timestamp(5))].map(begins), [Timestamp(0); 2]);
 }
