@@ -72,11 +72,11 @@ fn what_happens_is_told_as_it_happens() -> Result<()> {
     let server = setup.start()?;
     let client = server.client();
     let mut all = Listener::new(client, "", None)?;
-    let mut alarms = Listener::new(client, "kinds=alarm&installation=rooms", None)?;
     let thermometer = guests::package_of("thermometer", &workspace().join("sample-apps/thermometer"))?;
     install(client, "rooms", &thermometer, json!({"temperature": ["house/{room}"]}), json!({}))?;
     all.wait("the package", |event| is(event, "package", "change", "added"))?;
     all.wait("the installation", |event| is(event, "installation", "state", "installed"))?;
+    let mut alarms = Listener::new(client, "kinds=alarm&installation=rooms", None)?;
     for temperature in [31.0, 20.0] {
         let sequence = client.push_one("house/attic", temperature)?;
         wait_for_installation(client, "rooms", "done", |shown| number(shown, "cursor") >= sequence)?;
@@ -124,6 +124,37 @@ fn what_happens_is_told_as_it_happens() -> Result<()> {
     let listeners: Vec<_> = (1..64).map(|_| Listener::new(client, "", None)).collect::<Result<_>>()?;
     client.get("/v1/events")?.problem(503)?;
     drop(listeners);
+    Ok(())
+}
+
+#[test]
+fn whoever_listens_to_an_installation_that_never_was_is_told() -> Result<()> {
+    let setup = Setup::new()?;
+    let server = setup.start()?;
+    let client = server.client();
+    let missing = client.get("/v1/events?installation=nope")?.problem(404)?;
+    assert_eq!(missing["detail"], "there is no installation nope, nor are there events of one");
+    // Commands that follow end with it as well, and don't wait.
+    for command in [&["events", "--installation", "nope"][..], &["logs", "-f", "nope"]] {
+        let output = server.cli(command)?;
+        let said = String::from_utf8(output.stderr)?;
+        ensure!(output.status.code() == Some(4) && said.contains("there is no installation nope"), "{said}");
+    }
+    install(client, "rooms", &guests::package("one-state")?, json!({"value": ["a/{n}"]}), json!({}))?;
+    let mut listener = Listener::new(client, "installation=rooms", None)?;
+    client.post("/v1/installations/rooms/pause", &json!({}))?.json()?;
+    let paused = listener.wait("the pause", |event| is(event, "installation", "state", "paused"))?;
+    // One that was uninstalled lately has events, and after a restart what is kept of it.
+    client.delete("/v1/installations/rooms")?.json()?;
+    listener.wait("its end", |event| is(event, "installation", "state", "uninstalled"))?;
+    drop(Listener::new(client, "installation=rooms", None)?);
+    ensure!(server.stop()?.success());
+    let server = setup.start()?;
+    drop(Listener::new(server.client(), "installation=rooms", None)?);
+    // Whoever goes on has listened before.
+    let last = paused["id"].as_str().context("no id")?;
+    let mut later = Listener::new(server.client(), "installation=nope", Some(last))?;
+    later.wait("the gap", |event| event["kind"] == "gap")?;
     Ok(())
 }
 

@@ -36,13 +36,17 @@ pub(super) async fn events(
     Extension(held): Extension<Held>,
 ) -> Result<Response, Problem> {
     let kinds = kinds(params.text("kinds"))?;
-    let installation = params.value("installation")?;
+    let installation: Option<InstallationId> = params.value("installation")?;
+    let last = headers.get("last-event-id").and_then(|id| id.to_str().ok()).filter(|id| !id.is_empty());
+    // Whoever goes on has listened before, and hears of a gap.
+    if let (Some(id), None) = (&installation, last) {
+        api.node.has_events_of(id)?;
+    }
     let place = Arc::clone(&api.listeners).try_acquire_owned().map_err(|_| {
         let detail = format!("{MAX_LISTENERS} listeners have all places for events");
         Problem::unavailable("busy", detail, RETRY_SOON)
     })?;
     let events = api.node.events();
-    let last = headers.get("last-event-id").and_then(|id| id.to_str().ok());
     let mut listener = Listener {
         news: events.news(),
         after: events.now(),
@@ -54,7 +58,7 @@ pub(super) async fn events(
         events,
         _place: place,
     };
-    if let Some(id) = last.filter(|id| !id.is_empty()) {
+    if let Some(id) = last {
         match listener.events.place(id) {
             Some(place) => listener.after = place,
             // From another run: all of this one is new, and nobody knows what was before.

@@ -153,6 +153,8 @@ pub(crate) trait Facade: Send + Sync + 'static {
 
     /// Events of the site.
     fn events(&self) -> Arc<Events>;
+    /// 404 where there is no installation of this id, nor anything that is kept of one, nor an event.
+    fn has_events_of(&self, id: &InstallationId) -> Answer<()>;
 
     /// The site's clock.
     fn clock(&self) -> ClockStatus;

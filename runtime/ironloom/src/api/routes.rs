@@ -421,7 +421,8 @@ pub(super) const OPERATIONS: &[Operation] = &[
         path: "/v1/events",
         id: "listenToEvents",
         summary: "What happens, as server-sent events, from now on or from the header Last-Event-ID on; `kinds` with commas \
-                  between them; alarm also has the event alarms, of those that were too many. An event of kind gap says that some are missing before it",
+                  between them; alarm also has the event alarms, of those that were too many. An event of kind gap says that some are missing before it. For an `installation` that \
+                  nobody has heard of the answer is 404, unless there is that header",
         query: &["kinds", "installation"],
         headers: &[Parameter { name: "Last-Event-ID", is_required: false, schema: openapi::event }],
         answers: &[Success { status: 200, when: "Until the listener goes", types: &[EVENTS_TYPE] }],

@@ -232,6 +232,9 @@ impl Facade for Fake {
     fn events(&self) -> Arc<crate::telemetry::events::Events> {
         Arc::default()
     }
+    fn has_events_of(&self, _: &InstallationId) -> Answer<()> {
+        Ok(())
+    }
     fn clock(&self) -> ClockStatus {
         let (machine, journal) = (Timestamp(1_000), Timestamp(1_000));
         ClockStatus { source: Source::Host, machine, journal, behind: None }

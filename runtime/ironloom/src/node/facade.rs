@@ -234,6 +234,10 @@ impl Facade for NodeFacade {
         Arc::clone(&self.0.telemetry.metrics.events)
     }
 
+    fn has_events_of(&self, id: &InstallationId) -> Answer<()> {
+        self.0.has_events_of(id)
+    }
+
     fn clock(&self) -> ClockStatus {
         self.0.show_clock()
     }

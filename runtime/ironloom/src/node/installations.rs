@@ -29,6 +29,20 @@ impl Node {
         self.lanes.of(id).ok_or_else(missing)
     }
 
+    /// 404 where there is no installation of this id, nor anything that is kept of one, nor an event: whoever listens to
+    /// one that is misspelt would wait for ever.
+    pub(super) fn has_events_of(&self, id: &InstallationId) -> Answer<()> {
+        let lane = self.lane(id).map(drop);
+        let is_kept = || self.shared.removed.lock().values().any(|gone| gone.installation == *id);
+        if lane.is_err() && (is_kept() || self.telemetry.metrics.events.name(id)) {
+            return Ok(());
+        }
+        lane.map_err(|mut problem| {
+            problem.detail = format!("there is no installation {id}, nor are there events of one");
+            problem
+        })
+    }
+
     /// The installations by id.
     pub(super) fn list_installations(&self, page: &PageQuery) -> Page<Installation> {
         // With one more it is known whether the page is the last.

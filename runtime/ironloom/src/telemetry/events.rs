@@ -332,6 +332,11 @@ impl Events {
         Next { lost, events: kept.events.iter().skip(from).take(most).cloned().collect() }
     }
 
+    /// Says whether one of those that are kept is of this installation.
+    pub(crate) fn name(&self, id: &InstallationId) -> bool {
+        self.kept.lock().events.iter().any(|event| event.what.installation() == Some(id))
+    }
+
     /// Changes with each new event.
     pub(crate) fn news(&self) -> watch::Receiver<u64> {
         self.last.subscribe()
@@ -366,7 +371,10 @@ mod tests {
         assert_eq!((next.lost, numbers(&next)), (3, vec![6, 7, 8]));
         let next = events.after(8, 2);
         assert_eq!((next.lost, numbers(&next)), (0, vec![9, 10]));
-        assert_eq!(events.now(), KEPT as u64 + 5);
+        assert!(!events.name(&InstallationId::new("pigs").unwrap()));
+        events.tell(letters(1));
+        assert!(events.name(&InstallationId::new("pigs").unwrap()) && !events.name(&InstallationId::new("pig").unwrap()));
+        assert_eq!(events.now(), KEPT as u64 + 6);
         assert_eq!(events.after(events.now(), 9), Next { lost: 0, events: Vec::new() });
     }
 
