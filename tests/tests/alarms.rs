@@ -198,7 +198,10 @@ fn each_acknowledgement_of_an_episode_is_kept_with_who_and_when() -> Result<()> 
     ensure!(at < text(&episode["acknowledged"], "at"), "{episode}");
     let csv = told(&server, &["alarms", "history", "--csv"])?;
     ensure!(csv.trim_end().ends_with(&format!(",{at} Ann: window opened")), "{csv}");
-    ensure!(csv.lines().next().is_some_and(|header| header.ends_with(",comments,acknowledged_before")), "{csv}");
+    ensure!(
+        csv.lines().next().is_some_and(|header| header.ends_with(",comments,acknowledged_before")),
+        "{csv}"
+    );
     let table = told(&server, &["alarms", "history"])?;
     ensure!(table.contains(", 1 before"), "{table}");
     Ok(())

@@ -118,6 +118,44 @@ fn an_app_that_takes_long_is_waited_for_and_one_that_stands_still_is_not() -> Re
 }
 
 #[test]
+fn a_backlog_that_somebody_dropped_was_never_applied() -> Result<()> {
+    let setup = Setup::new()?;
+    let server = setup.start()?;
+    let client = server.client();
+    let package = guests::package("hostile")?;
+    for id in ["one", "other"] {
+        install(client, id, &package, json!({"command": [id, "both"]}), json!({}))?;
+        wait_for_installation(client, id, "running", |now| now["state"] == "running")?;
+    }
+    client.post("/v1/installations/one/pause", &json!({}))?.json()?;
+    for (key, point) in [("1", "one"), ("2", "both"), ("3", "other")] {
+        let answer = push(client, "", key, point, &json!("ok"))?.json()?;
+        ensure!(answer["applied"] == (key == "3") && answer.get("lost").is_none(), "{answer}");
+    }
+    let resumed = client.post("/v1/installations/one/resume", &json!({"backlog": "drop"}))?.json()?;
+    ensure!(resumed["dropped"] == 2, "{resumed}");
+    let after = |client: &Client| -> Result<()> {
+        for (key, point) in [("1", "one"), ("2", "both")] {
+            let answer = push(client, "", key, point, &json!("ok"))?;
+            ensure!(answer.status == 200, "{}", answer.text());
+            let through: u64 = key.parse()?;
+            let expected = json!({"accepted": 1, "through": through, "duplicate": true, "applied": false, "lost": ["one"]});
+            ensure!(answer.json()? == expected, "not {expected}");
+        }
+        for (key, point) in [("3", "other"), ("4", "one")] {
+            let answer = push(client, "", key, point, &json!("ok"))?.json()?;
+            ensure!(answer["applied"] == true && answer.get("lost").is_none(), "{answer}");
+        }
+        Ok(())
+    };
+    after(client)?;
+    server.kill()?;
+    let server = setup.start()?;
+    wait_for_installation(server.client(), "one", "running", |now| now["state"] == "running")?;
+    after(server.client())
+}
+
+#[test]
 fn readings_that_were_set_aside_are_told_with_whose_they_are() -> Result<()> {
     let server = Setup::new()?.start()?;
     let client = server.client();

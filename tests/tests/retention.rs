@@ -42,8 +42,13 @@ fn old_readings_go_and_an_app_that_missed_them_is_told() -> Result<()> {
     let (setup, server) = with_one_paused()?;
     let client = server.client();
     push(client, "2020-01-01T00:00:00Z", &["ok"])?;
-    let old = push(client, "2020-01-02T00:00:00Z", &["ok", "ok"])?;
-    wait_for_installation(client, "quick", "running", |now| number(now, "cursor") >= old)?;
+    let line = json!({"point": "app", "value": "ok", "at": "2020-01-02T00:00:00Z"}).to_string() + "\n";
+    let wait = |client: &Client| {
+        let headers = [("content-type", ironloom_tests::http::NDJSON), ("idempotency-key", "second")];
+        client.send("POST", "/v1/readings?wait=applied", &headers, line.repeat(2).as_bytes())?.json()
+    };
+    let stopped = json!([{"id": "paused", "state": "paused"}]);
+    assert_eq!(wait(client)?, json!({"accepted": 2, "through": 3, "applied": false, "stopped": stopped}));
     // A stop writes what there is into a block.
     ensure!(server.stop()?.success());
     let server = setup.start()?;
@@ -66,6 +71,11 @@ fn old_readings_go_and_an_app_that_missed_them_is_told() -> Result<()> {
     let paused = client.installation("paused")?;
     assert_eq!((&paused["counters"]["missed"], &paused["lag"]["readings"]), (&json!(3), &json!(2)));
     assert_eq!(paused["lag"]["expires"], "2020-03-01T23:00:00.000000000Z", "thirty days after the oldest");
+    // Nobody deals with them any more, but the other one has.
+    assert_eq!(
+        wait(client)?,
+        json!({"accepted": 2, "through": 3, "duplicate": true, "applied": false, "lost": ["paused"]})
+    );
     let shown = server.cli(&["show", "paused"])?;
     let shown = String::from_utf8(shown.stdout)?;
     ensure!(shown.contains("3 past the journal's retention before it got to them"), "{shown}");
@@ -138,7 +148,8 @@ fn kept(client: &Client) -> Result<Kept> {
 /// Pushes one reading of each of these rooms at a time, and waits until the app has dealt with them.
 fn take(client: &Client, day: &str, readings: &[(&str, Value)]) -> Result<()> {
     let line = |(room, value): &(&str, Value)| {
-        json!({"point": format!("house/{room}"), "value": value, "at": format!("{day}T00:00:00Z")}).to_string()
+        json!({"point": format!("house/{room}"), "value": value, "at": format!("{day}T00:00:00Z")})
+            .to_string()
             + "\n"
     };
     let body: String = readings.iter().map(line).collect();
@@ -184,7 +195,10 @@ fn each_history_goes_by_its_own_age_and_what_waits_for_somebody_stays() -> Resul
     let newest = client.get("/v1/installations/rooms/invocations?order=newest&limit=1000")?.json()?;
     assert_eq!(newest["items"].as_array().map(Vec::len), Some(now.invocations.len()));
     let refused = client.post("/v1/installations/rooms/replay", &json!({}))?.problem(422)?;
-    ensure!(refused["detail"].as_str().is_some_and(|why| why.contains("are no longer kept, only those from")), "{refused}");
+    ensure!(
+        refused["detail"].as_str().is_some_and(|why| why.contains("are no longer kept, only those from")),
+        "{refused}"
+    );
 
     // Nothing more has happened to the first episode for 60 days.
     take(client, "2020-03-03", &[("attic", json!(20))])?;

@@ -291,12 +291,14 @@ pub(crate) struct Applied {
     pub stopped: Vec<StoppedInstallation>,
     /// The first of those that have set some of its readings aside, or may have.
     pub set_aside: Vec<SetAside>,
+    /// The first of those that were moved over some of its readings, or may have been: they never deal with them.
+    pub lost: Vec<InstallationId>,
 }
 
 impl Applied {
     /// Some have yet to deal with it, or nobody knows yet who has to.
     pub(super) fn is_late(&self) -> bool {
-        !self.pending.is_empty() || !self.applied && self.stopped.is_empty()
+        !self.pending.is_empty() || !self.applied && self.stopped.is_empty() && self.lost.is_empty()
     }
 }
 

@@ -65,6 +65,11 @@ pub(super) struct Accepted {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schema(required = false)]
     set_aside: Vec<SetAside>,
+    /// The first of those that never deal with some of its readings, or may not, where the readings are gone: they were past
+    /// their retention or damaged, or somebody dropped the backlog.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false)]
+    lost: Vec<InstallationId>,
 }
 
 /// Takes readings, and answers once they are durable.
@@ -125,6 +130,7 @@ pub(super) async fn push(
         pending: far.pending,
         stopped: far.stopped,
         set_aside: far.set_aside,
+        lost: far.lost,
     };
     let status = if is_late { StatusCode::ACCEPTED } else { StatusCode::OK };
     answers::within(answer, status, &accepted)

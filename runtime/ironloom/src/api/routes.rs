@@ -47,7 +47,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
         answers: &[
             Success {
                 status: 200,
-                when: "They are durable; with wait=applied and `applied`, apps have dealt with them, and `set_aside` has those that set some aside as dead letters; without `applied`, `stopped` has those that won't before somebody acts",
+                when: "They are durable; with wait=applied and `applied`, apps have dealt with them, and `set_aside` has those that set some aside as dead letters; without `applied`, `stopped` has those that won't before somebody acts, and `lost` those that never will",
                 types: &[JSON_TYPE],
             },
             Success {

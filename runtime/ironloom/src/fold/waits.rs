@@ -16,7 +16,7 @@ use ironloom_types::limits::MAX_WAITING_PUSHES;
 /// What has become of readings in an installation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Dealt {
-    /// Their effects are durable, or they were set aside as dead letters.
+    /// Their effects are durable, they were set aside as dead letters, or the lane was moved over them.
     With,
     /// They wait for the lane.
     NotYet,

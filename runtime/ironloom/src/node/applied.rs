@@ -1,6 +1,8 @@
 //! Pushes that wait until apps have dealt with their readings.
 
 use std::cell::Cell;
+use std::collections::BTreeSet;
+use std::ops::RangeInclusive;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +18,7 @@ use crate::fold::durable::Durable;
 use crate::fold::letters::Letters;
 use crate::fold::waits::Dealt;
 use crate::lanes::Lane;
-use ironloom_types::ids::{PointNumber, Sequence};
+use ironloom_types::ids::{InstallationId, PointNumber, Sequence};
 
 /// Installations of which an answer has the names.
 const MAX_NAMED: usize = 100;
@@ -31,8 +33,22 @@ pub(super) const MAX_BOUND_LOOKS: usize = 2;
 /// The time that there is at least to look for either: a push that doesn't wait asks how far they are.
 const LEAST_LOOK: Duration = Duration::from_secs(1);
 
-/// An installation that is bound to readings, and the last of them that it gets.
-type Bound = (Arc<Durable>, Sequence);
+/// An installation that is bound to readings.
+pub(super) struct Bound {
+    pub(super) lane: Arc<Durable>,
+    /// The first of them that it gets, and the last.
+    pub(super) own: RangeInclusive<Sequence>,
+}
+
+/// All that are bound to a push.
+struct AllBound {
+    bound: Vec<Bound>,
+    /// Some of its readings are no longer in the journal, so nobody knows who was bound to them.
+    is_part: bool,
+}
+
+/// Points, each with its first reading and its last.
+type PointsOf = HashMap<PointNumber, RangeInclusive<Sequence>>;
 
 fn least_look(deadline: Instant) -> Instant {
     deadline.max(Instant::now() + LEAST_LOOK)
@@ -53,15 +69,15 @@ impl Node {
             bound = self.bound_before(least_look(deadline), pushed) => bound.unwrap_or(None),
             () = &mut ended => None,
         };
-        let Some(bound) = bound else {
+        let Some(AllBound { bound, is_part }) = bound else {
             return Applied::default();
         };
         // Beyond: said as it is now.
         let most = u32::try_from(bound.len()).unwrap_or(u32::MAX);
         if let Ok(_waits) = self.waited_for.try_acquire_many(most) {
             let all = async {
-                for (lane, last) in &bound {
-                    if self.shared.dealt_with(lane, *last).await == Dealt::NotYet {
+                for Bound { lane, own } in &bound {
+                    if self.shared.dealt_with(lane, *own.end()).await == Dealt::NotYet {
                         // Too many wait for it.
                         return;
                     }
@@ -73,7 +89,7 @@ impl Node {
                 () = &mut ended => ended = Box::pin(std::future::ready(())),
             }
         }
-        let mut applied = self.as_of_now(&bound);
+        let mut applied = self.as_of_now(&bound, is_part.then_some(pushed));
         applied.set_aside = self.set_aside(bound, pushed, least_look(deadline), ended).await;
         applied
     }
@@ -87,7 +103,7 @@ impl Node {
         deadline: Instant,
         mut ended: Ended,
     ) -> Vec<SetAside> {
-        bound.retain(|(lane, _)| lane.book().meta().dead_letters_kept > 0);
+        bound.retain(|bound| bound.lane.book().meta().dead_letters_kept > 0);
         if bound.is_empty() {
             return Vec::new();
         }
@@ -124,7 +140,7 @@ impl Node {
     fn set_aside_by(&self, bound: &[Bound], pushed: Pushed, is_over: impl Fn() -> bool) -> Vec<SetAside> {
         let first = pushed.first();
         let has_failed = Cell::new(false);
-        let found = bound.iter().enumerate().map(|(place, (lane, _))| {
+        let found = bound.iter().enumerate().map(|(place, Bound { lane, .. })| {
             let is_over = || is_over() || has_failed.get() || place >= MAX_LOOKED_AT;
             let letters = self.shared.letters_of(lane, first..=pushed.through, is_over);
             let letters = letters.unwrap_or_else(|error| {
@@ -143,7 +159,7 @@ impl Node {
     }
 
     /// The installations that are bound to these readings, where they are found in time: few look for theirs at once.
-    async fn bound_before(self: &Arc<Self>, deadline: Instant, pushed: Pushed) -> Answer<Option<Vec<Bound>>> {
+    async fn bound_before(self: &Arc<Self>, deadline: Instant, pushed: Pushed) -> Answer<Option<AllBound>> {
         let Some(look) = self.place_to_look(deadline).await else { return Ok(None) };
         let node = Arc::clone(self);
         let found = aside(move || {
@@ -157,10 +173,10 @@ impl Node {
 
     /// The installations that are bound to these readings, in the order of their ids; `None` once the time is over. The
     /// readings are read back: a request that comes again has others than those that were taken.
-    fn bound_to(&self, pushed: Pushed, deadline: Instant) -> Answer<Option<Vec<Bound>>> {
-        let Some(points) = self.points_of(pushed, deadline)? else { return Ok(None) };
+    fn bound_to(&self, pushed: Pushed, deadline: Instant) -> Answer<Option<AllBound>> {
+        let Some((points, count)) = self.points_of(pushed, deadline)? else { return Ok(None) };
         // Each point once, however many readings it has.
-        let mut last = HashMap::<u32, Sequence>::new();
+        let mut own = HashMap::<u32, RangeInclusive<Sequence>>::new();
         let mut points = points.into_iter().peekable();
         while points.peek().is_some() {
             if Instant::now() >= deadline {
@@ -169,30 +185,31 @@ impl Node {
             let routing = self.shared.routing.read();
             let mut looked = 0;
             while looked < LOOKS_AT_ONCE
-                && let Some((point, sequence)) = points.next()
+                && let Some((point, sequences)) = points.next()
             {
                 let found = routing.matches(point);
                 for found in found {
-                    let last = last.entry(found.lane()).or_default();
-                    *last = sequence.max(*last);
+                    let own = own.entry(found.lane()).or_insert_with(|| sequences.clone());
+                    *own = *sequences.start().min(own.start())..=*sequences.end().max(own.end());
                 }
                 looked += 1 + found.len();
             }
         }
-        let bound = last.into_iter().filter_map(|(route, last)| {
+        let bound = own.into_iter().filter_map(|(route, own)| {
             let lane = self.shared.lanes.get(route)?;
             // Those that another revision's inputs match are none of its own.
-            let is_own = lane.terms().of(last).is_some_and(|term| term.route == route);
-            is_own.then_some((lane, last))
+            let is_own = lane.terms().of(*own.end()).is_some_and(|term| term.route == route);
+            is_own.then_some(Bound { lane, own })
         });
         let mut bound: Vec<Bound> = bound.collect();
-        bound.sort_by(|(a, _), (b, _)| a.id.cmp(&b.id));
-        Ok(Some(bound))
+        bound.sort_by(|a, b| a.lane.id.cmp(&b.lane.id));
+        Ok(Some(AllBound { bound, is_part: count < pushed.accepted }))
     }
 
-    /// The points of these readings, and the last reading of each; `None` once the time is over.
-    fn points_of(&self, pushed: Pushed, deadline: Instant) -> Answer<Option<HashMap<PointNumber, Sequence>>> {
-        let mut last = HashMap::new();
+    /// The points of these readings, with the first reading of each and the last, and how many readings there are; `None`
+    /// once the time is over.
+    fn points_of(&self, pushed: Pushed, deadline: Instant) -> Answer<Option<(PointsOf, u64)>> {
+        let (mut points, mut count) = (PointsOf::new(), 0);
         let (mut from, through) = (pushed.first(), pushed.through);
         while from <= through {
             let chunk = self.shared.journal.chunk_from(from).map_err(|error| problems::internal(&error))?;
@@ -203,22 +220,42 @@ impl Node {
                 if sequence > through {
                     break;
                 }
-                last.insert(chunk.columns.points[row], sequence);
+                count += 1;
+                let own = points.entry(chunk.columns.points[row]).or_insert(sequence..=sequence);
+                *own = *own.start()..=sequence;
             }
             if Instant::now() >= deadline {
                 return Ok(None);
             }
             from = chunk.next_sequence();
         }
-        Ok(Some(last))
+        Ok(Some((points, count)))
     }
 
-    fn as_of_now(&self, bound: &[Bound]) -> Applied {
-        let mut applied = Applied::default();
-        for (lane, last) in bound {
+    /// The installations that were moved over some of these readings; where readings are gone, also those that may have been.
+    fn lost(&self, bound: &[Bound], part: Option<Pushed>) -> Vec<InstallationId> {
+        let has_lost = |lane: &Durable, first, last| {
+            lane.book().meta().has_skipped(first, last).then(|| lane.id.clone())
+        };
+        let own = bound.iter().filter_map(|Bound { lane, own }| has_lost(lane, *own.start(), *own.end()));
+        let mut lost: BTreeSet<_> = own.collect();
+        let gone = part.and_then(|pushed| {
+            let last = Sequence(self.shared.journal.first().0.saturating_sub(1)).min(pushed.through);
+            (pushed.first() <= last).then_some((pushed.first(), last))
+        });
+        if let Some((first, last)) = gone {
+            lost.extend(self.shared.lanes.all().iter().filter_map(|lane| has_lost(lane, first, last)));
+        }
+        lost.into_iter().take(MAX_NAMED).collect()
+    }
+
+    /// How far they are; `part` is the push where some of its readings are gone.
+    fn as_of_now(&self, bound: &[Bound], part: Option<Pushed>) -> Applied {
+        let mut applied = Applied { lost: self.lost(bound, part), ..Applied::default() };
+        for Bound { lane, own } in bound {
             let is_there_again = self.lanes.of(&lane.id).is_some();
             let gone = StoppedState::Gone(if is_there_again { Gone::Replaced } else { Gone::Removed });
-            let state = match lane.dealt(*last) {
+            let state = match lane.dealt(*own.end()) {
                 Dealt::With => continue,
                 Dealt::NotYet => {
                     applied.pending.push(lane.id.clone());
@@ -232,7 +269,7 @@ impl Node {
             };
             applied.stopped.push(StoppedInstallation { id: lane.id.clone(), state });
         }
-        applied.applied = applied.pending.is_empty() && applied.stopped.is_empty();
+        applied.applied = applied.pending.is_empty() && applied.stopped.is_empty() && applied.lost.is_empty();
         applied.pending.truncate(MAX_NAMED);
         applied.stopped.truncate(MAX_NAMED);
         applied

@@ -63,7 +63,7 @@ impl Node {
         (meta.last_error, meta.last_timer_error) = (None, None);
         let last = self.shared.journal.last();
         if dropped.is_some() {
-            meta.cursor = last;
+            meta.skip(last);
         }
         let (generation, standing) = (lane.generation, Standing::Running);
         self.change(AdminRecord::Standing { id, generation, standing, meta: Box::new(meta) }).await?;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
+use super::applied::Bound;
 use super::facade::NodeFacade;
 use super::install::first_meta;
 use super::start::start_node;
@@ -174,7 +175,8 @@ async fn a_push_whose_dead_letters_cant_be_looked_for_is_told_so() {
         let ended: Ended =
             if is_ended { Box::pin(std::future::ready(())) } else { Box::pin(std::future::pending()) };
         let deadline = tokio::time::Instant::now() + time;
-        node.set_aside(vec![(lane, pushed.through)], pushed, deadline, ended).await
+        let own = pushed.first()..=pushed.through;
+        node.set_aside(vec![Bound { lane, own }], pushed, deadline, ended).await
     };
     let told = |readings, at_least| vec![SetAside { id: world.id.clone(), readings, at_least }];
     let minute = Duration::from_secs(60);
@@ -307,7 +309,10 @@ fn what_begins_in_the_past_has_the_time_of_its_readings() {
     let manifest = Manifest::parse(MANIFEST).unwrap();
     let begins = |from| {
         let meta = first_meta((from, Sequence(3)), &manifest, &new[0].revision, Timestamp(77));
-        assert_eq!((meta.cursor, meta.began.sequence, meta.began.time), (Sequence(3), Sequence(3), meta.time));
+        assert_eq!(
+            (meta.cursor, meta.began.sequence, meta.began.time),
+            (Sequence(3), Sequence(3), meta.time)
+        );
         meta.time
     };
     assert_eq!(begins(StartFrom::Now), Timestamp(77));

@@ -113,7 +113,9 @@ impl AlarmRecord {
         let shelved = self.shelved.as_ref().map(|shelved| &shelved.note);
         let notes = self.acknowledged.iter().chain(shelved).chain(&self.comments);
         let again = self.acknowledged.len().saturating_sub(1);
-        alarm_cost(&self.entity, &self.message) + notes.map(Note::bytes).sum::<usize>() + again * size_of::<Note>()
+        alarm_cost(&self.entity, &self.message)
+            + notes.map(Note::bytes).sum::<usize>()
+            + again * size_of::<Note>()
     }
 
     /// Says whether it is shelved at this time.

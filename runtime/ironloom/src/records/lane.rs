@@ -58,6 +58,19 @@ pub(crate) struct LaneMeta {
     pub repaired: Option<Ordinal>,
     /// The last invocation whose summary was past its retention and is gone, with those before it.
     pub invocations_gone: Ordinal,
+    /// The last stretches of the journal that it was moved over, at most [`MAX_SKIPPED`]: its readings there were never
+    /// dealt with.
+    pub skipped: Vec<Skipped>,
+}
+
+/// Stretches that are remembered. Those that follow each other are one.
+const MAX_SKIPPED: usize = 8;
+
+/// Readings behind the one place through the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Skipped {
+    pub after: Sequence,
+    pub through: Sequence,
 }
 
 /// How far a generation has come: in the journal, and in time.
@@ -133,7 +146,7 @@ impl LaneMeta {
         if through <= self.cursor {
             return;
         }
-        self.cursor = through;
+        self.skip(through);
         for new in missed {
             self.counters.missed += new.count;
             match self.gaps.iter_mut().find(|known| known.slot == new.slot) {
@@ -145,6 +158,27 @@ impl LaneMeta {
                 None => self.gaps.push(new.clone()),
             }
         }
+    }
+
+    /// Moves the lane on over readings that are never dealt with.
+    pub(crate) fn skip(&mut self, through: Sequence) {
+        if through <= self.cursor {
+            return;
+        }
+        match self.skipped.last_mut() {
+            Some(last) if last.through == self.cursor => last.through = through,
+            _ => self.skipped.push(Skipped { after: self.cursor, through }),
+        }
+        if self.skipped.len() > MAX_SKIPPED {
+            self.skipped.remove(0);
+        }
+        self.cursor = through;
+    }
+
+    /// Says whether it was moved over some of the readings from the one place through the other. If both are its own, some
+    /// of those that it never dealt with are among them: each stretch begins behind one that it did, and has at least one.
+    pub(crate) fn has_skipped(&self, first: Sequence, last: Sequence) -> bool {
+        self.skipped.iter().any(|skipped| skipped.after < last && first <= skipped.through)
     }
 
     /// What this generation and those before it have dealt with.
@@ -198,4 +232,31 @@ pub(crate) struct Quarantine {
     pub at: Timestamp,
     /// The rule that stopped it, for people.
     pub reason: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_stretches_that_a_lane_was_moved_over_are_known() {
+        let mut meta = LaneMeta::default();
+        let skipped = |meta: &LaneMeta| {
+            meta.skipped.iter().map(|skipped| (skipped.after.0, skipped.through.0)).collect::<Vec<_>>()
+        };
+        meta.skip(Sequence(5));
+        meta.skip(Sequence(5));
+        meta.miss(Sequence(9), &[]);
+        assert_eq!((skipped(&meta), meta.cursor), (vec![(0, 9)], Sequence(9)), "one after the other is one");
+        meta.cursor = Sequence(12);
+        meta.skip(Sequence(20));
+        let has = |first, last| meta.has_skipped(Sequence(first), Sequence(last));
+        assert!(has(1, 1) && has(9, 12) && has(13, 13) && has(12, 13) && has(10, 30) && has(20, 21));
+        assert!(!has(10, 12) && !has(21, 30));
+        for n in 3..20 {
+            meta.cursor = Sequence(10 * n + 1);
+            meta.skip(Sequence(10 * n + 5));
+        }
+        assert_eq!((meta.skipped.len(), skipped(&meta)[0]), (MAX_SKIPPED, (121, 125)));
+    }
 }

@@ -21,7 +21,7 @@ use super::commit::{
 use super::readings::{Idempotency, ReadingsHead, ReadingsRecord, Receipt};
 use super::{NumberedPoint, admin, commit, readings};
 use crate::records::installation::{Installation, Revision, Standing};
-use crate::records::lane::{Episodes, LaneMeta, Published, Quarantine, Reached, Trouble};
+use crate::records::lane::{Episodes, LaneMeta, Published, Quarantine, Reached, Skipped, Trouble};
 use ironloom_apps::binding::{Bindings, InputBinding, OutputBinding, Target};
 use ironloom_apps::grants::{Grants, OutputGrant, Safe};
 use ironloom_apps::manifest::{OutputKind, Severity, ValueType};
@@ -118,6 +118,7 @@ fn meta() -> LaneMeta {
         published: Some(Published { after: reached(401), through: reached(402) }),
         repaired: Some(Ordinal(4)),
         invocations_gone: Ordinal(3),
+        skipped: vec![Skipped { after: Sequence(700), through: Sequence(750) }],
     }
 }
 

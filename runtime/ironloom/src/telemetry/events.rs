@@ -373,7 +373,10 @@ mod tests {
         assert_eq!((next.lost, numbers(&next)), (0, vec![9, 10]));
         assert!(!events.name(&InstallationId::new("pigs").unwrap()));
         events.tell(letters(1));
-        assert!(events.name(&InstallationId::new("pigs").unwrap()) && !events.name(&InstallationId::new("pig").unwrap()));
+        assert!(
+            events.name(&InstallationId::new("pigs").unwrap())
+                && !events.name(&InstallationId::new("pig").unwrap())
+        );
         assert_eq!(events.now(), KEPT as u64 + 6);
         assert_eq!(events.after(events.now(), 9), Next { lost: 0, events: Vec::new() });
     }

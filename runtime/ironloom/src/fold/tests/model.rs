@@ -8,7 +8,7 @@ use crate::fold::submission::{Accepted, Refusal};
 use crate::records::alarm::{AlarmRecord, AlarmState, ClearedBy};
 use crate::records::commit::DeadLetter;
 use crate::records::installation::Standing;
-use crate::records::lane::LaneMeta;
+use crate::records::lane::{LaneMeta, Skipped};
 use crate::records::readings::Receipt;
 use ironloom_types::clock::Timestamp;
 use ironloom_types::effects::OneShot;
@@ -257,6 +257,12 @@ impl Model {
                 count: times.len() as u64,
             };
             let meta = &mut self.lanes.get_mut(&generation).unwrap().meta;
+            match meta.skipped.last_mut() {
+                Some(last) if last.through == meta.cursor => last.through = Sequence(before - 1),
+                _ => meta.skipped.push(Skipped { after: meta.cursor, through: Sequence(before - 1) }),
+            }
+            // As many as are remembered.
+            meta.skipped.drain(..meta.skipped.len().saturating_sub(8));
             meta.cursor = Sequence(before - 1);
             meta.counters.missed += gap.count;
             let told = meta.gaps.first().unwrap_or(&gap);

@@ -14,7 +14,7 @@ pub(super) const PLAIN_READINGS: &str = concat!(
     "00004000000000",
 );
 pub(super) const COMMIT: &str = concat!(
-    "33020000047069677303060202056461696c79f00684070bd209010000477368613235363a61626162616261626162616261",
+    "38020000047069677303060202056461696c79f00684070bd209010000477368613235363a61626162616261626162616261",
     "6261626162616261626162616261626162616261626162616261626162616261626162616261626162616261626162616261",
     "62840705028080a8b1e39fe7cb17802064650304ac0200050607080a0902e807010602ac02ac0201056461696c7980a3050102014d03024647",
     "015009746f6f206f6674656e0151047472617004626f6f6d06",
@@ -24,8 +24,9 @@ pub(super) const COMMIT: &str = concat!(
     "01067765696768745aac0202",
     // It began at 400, time 500. Published: behind 401, 501 through 402, 502.
     "9003f403019103f5039203f603",
-    // A person changed its state behind invocation 4; summaries through invocation 3 are gone.
-    "010403",
+    // A person changed its state behind invocation 4; summaries through invocation 3 are gone; it was moved over what is
+    // behind 700 through 750.
+    "01040301bc05ee05",
     "02046f6e636501f403ac02056f7468657200",
     // One episode of an alarm: what and of what, number, high, returned to normal, not over, message, since, raised.
     "0107746f6f2d686f74057069672d31060202000634322043656ce707e807",
@@ -85,14 +86,14 @@ macro_rules! new_installation {
     // One grant: limit, "0, 6..32", low, 60 s, safe "6", not strict.
     "01056c696d697408302c20362e2e3332000180b09dc2df0101013600",
     "01056272656564056475726f63808080108084af5f8080802080cab5ee01904e0d4575726f70652f4265726c696e010000",
-    "00000000000000000000000000000000000000000000000000000000000000000000000000",
+    "0000000000000000000000000000000000000000000000000000000000000000000000000000",
 )
     };
 }
 /// A list of one.
-pub(super) const INSTALLED: &str = concat!("660100000301", new_installation!());
+pub(super) const INSTALLED: &str = concat!("670100000301", new_installation!());
 pub(super) const REVISED: &str = concat!(
-    "b90100000d",
+    "ba0100000d",
     new_installation!(),
     // One alarm, acknowledged and not cleared, as below; two timers, of which one is gone; two keys, of which one is
     // deleted.
@@ -104,7 +105,7 @@ pub(super) const REVISED: &str = concat!(
     "0203656767000368616d01e8078407",
     "0201610001620102ff00",
 );
-pub(super) const RESET: &str = concat!("680100000e03d209", new_installation!());
+pub(super) const RESET: &str = concat!("690100000e03d209", new_installation!());
 /// The bookkeeping of a lane, as in the commit.
 macro_rules! lane_meta {
     () => {
@@ -120,7 +121,7 @@ macro_rules! lane_meta {
         )
     };
 }
-pub(super) const STANDING: &str = concat!("880000000404706967730301", lane_meta!());
+pub(super) const STANDING: &str = concat!("8d0000000404706967730301", lane_meta!());
 pub(super) const UNINSTALLED: &str = "0a00000005047069677303d20901";
 pub(super) const ALARM: &str = concat!(
     "3f0000000603",
@@ -142,7 +143,7 @@ pub(super) const TIME_SET: &str = "1600000009d209010301056461696c7980a3050103656
 pub(super) const STATE_CHANGED: &str = "180000000f04706967730309616e696d616c2fc3a40102ff00ac0204";
 pub(super) const EXPIRED: &str = concat!(
     // "pigs", generation 3, summaries through invocation 2 were gone before.
-    "c90000001004706967730302",
+    "ce0000001004706967730302",
     // One alarm, as below; one episode that the history no longer has, since 77, number 3; dead letters 7 and 8.
     "01",
     "07746f6f2d686f74057069672d31060201000634322043656ce707e807",
