@@ -28,6 +28,31 @@ pub fn build(name: &str) -> Result<PathBuf> {
     build_as_guest(name, &["--target", "wasm32-wasip2"], &path)
 }
 
+/// Builds one as [`build`] does, with debug information: the lines of its source.
+pub fn build_with_lines(name: &str) -> Result<PathBuf> {
+    let target = workspace().join("target/guests/with-lines");
+    let mut command = guest_build(name, &target);
+    command.args(["--target", "wasm32-wasip2", "--config", "profile.guest.strip=false"]);
+    command.args(["--config", "profile.guest.debug=\"line-tables-only\""]);
+    let output = command.output().context("can't run cargo")?;
+    ensure!(output.status.success(), "building {name}: {}", String::from_utf8_lossy(&output.stderr));
+    Ok(target.join(format!("wasm32-wasip2/guest/{}.wasm", name.replace('-', "_"))))
+}
+
+/// A build with the profile of guests.
+fn guest_build(name: &str, target: &Path) -> Command {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(cargo);
+    command.current_dir(workspace());
+    command.args(["build", "--quiet", "--package", name, "--profile", "guest"]);
+    command.arg("--target-dir").arg(target);
+    // What is meant for the host, such as `-D warnings` or a CPU, must not change the guest's bytes.
+    for variable in ["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "CARGO_BUILD_RUSTFLAGS", "CARGO_TARGET_DIR"] {
+        command.env_remove(variable);
+    }
+    command
+}
+
 /// Builds the program that runs apps outside of the sandbox, with the profile of guests.
 pub fn build_native() -> Result<PathBuf> {
     build_as_guest("ironloom-native", &[], "guest/ironloom-native")
@@ -44,16 +69,7 @@ fn build_as_guest(name: &str, options: &[&str], path: &str) -> Result<PathBuf> {
     fs::create_dir_all(&target)?;
     let lock = File::create(target.join("tests.lock"))?;
     lock.lock()?;
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut command = Command::new(cargo);
-    command.current_dir(workspace());
-    command.args(["build", "--quiet", "--package", name, "--profile", "guest"]).args(options);
-    command.arg("--target-dir").arg(&target);
-    // What is meant for the host, such as `-D warnings` or a CPU, must not change the guest's bytes.
-    for variable in ["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "CARGO_BUILD_RUSTFLAGS", "CARGO_TARGET_DIR"] {
-        command.env_remove(variable);
-    }
-    let output = command.output().context("can't run cargo")?;
+    let output = guest_build(name, &target).args(options).output().context("can't run cargo")?;
     ensure!(output.status.success(), "building {name}: {}", String::from_utf8_lossy(&output.stderr));
     let path = target.join(path);
     ensure!(path.is_file(), "building {name} made no {}", path.display());

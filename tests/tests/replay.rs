@@ -6,7 +6,8 @@ use std::process::Command;
 use anyhow::{Context as _, Result, ensure};
 use ironloom_tests::apps::{install, number, wait_for_installation};
 use ironloom_tests::guests;
-use ironloom_tests::http::Client;
+use ironloom_tests::http::{Client, JSON};
+use ironloom_tests::package::{self, Package};
 use ironloom_tests::server::{Server, Setup, binary};
 use serde_json::{Value, json};
 
@@ -253,6 +254,146 @@ fn a_capsule_has_what_was_before_its_first_invocation() -> Result<()> {
     assert_eq!(ordinals.len(), 4);
     let refused = server.client().get("/v1/installations/pigs/capsule?last=0")?;
     assert_eq!(refused.status, 400);
+    Ok(())
+}
+
+/// The guest `one-state` as a version whose state another one understands.
+fn sums(version: &str, guest: &str) -> Result<Package> {
+    let component = std::fs::read(guests::build(guest)?)?;
+    let manifest = std::fs::read_to_string(guests::folder_of(guest).join("app.toml"))?;
+    let manifest = manifest
+        .replacen(&format!("id = \"com.example.{guest}\""), "id = \"com.example.one-state\"", 1)
+        .replacen("version = \"0.1.0\"", &format!("version = \"{version}\""), 1);
+    Ok(package::pack(&manifest, &component))
+}
+
+fn change(client: &Client, body: &Value) -> Result<Value> {
+    let body = body.to_string();
+    client.send("PATCH", "/v1/installations/sums", &[("content-type", JSON)], body.as_bytes())?.json()
+}
+
+/// Waits until it has taken so many readings.
+fn taken(client: &Client, readings: u64) -> Result<()> {
+    wait_for_installation(client, "sums", "its readings", |one| {
+        number(one, "counters.readings") == readings && number(one, "lag.readings") == 0
+    })?;
+    Ok(())
+}
+
+/// An installation that has run under four revisions: with other inputs, other settings and, in the end, other code that has
+/// brought the state into its form.
+fn of_four_revisions(engine: &str) -> Result<(Server, String)> {
+    let server = setup(engine)?.start()?;
+    let client = server.client();
+    let old = sums("0.0.1", "one-state")?;
+    install(client, "sums", &old, json!({"value": ["a/{n}"]}), json!({"settings": {"publish": true}}))?;
+    for n in 1..=5 {
+        client.push_one(&format!("a/{n}"), n)?;
+        client.push_one(&format!("b/{n}"), 10 * n)?;
+    }
+    taken(client, 5)?;
+    change(client, &json!({"bindings": {"value": ["b/{n}"]}}))?;
+    for n in 1..=5 {
+        client.push_one(&format!("b/{n}"), n)?;
+        client.push_one(&format!("a/{n}"), 10 * n)?;
+    }
+    taken(client, 10)?;
+    change(client, &json!({"settings": {"publish": false}}))?;
+    client.push_one("b/1", 7)?;
+    taken(client, 11)?;
+    let old = client.installation("sums")?["package"].as_str().context("no package")?.to_owned();
+    let next = client.add_package(&sums("0.9.0", "hostile")?.tar())?;
+    let upgraded = change(client, &json!({"package": next, "bindings": {"command": "do/{whom}"}}))?;
+    assert_eq!(number(&upgraded, "revision"), 4);
+    for command in ["ok", "publish", "reject"] {
+        client.push_one("do/me", command)?;
+    }
+    taken(client, 14)?;
+    Ok((server, old))
+}
+
+#[test]
+fn what_ran_under_earlier_revisions_runs_again_as_it_did_then() -> Result<()> {
+    for engine in ENGINES {
+        let (server, old) = of_four_revisions(engine)?;
+        let answer = replay(&server, "sums", &json!({}))?;
+        let invocations = server.client().all("/v1/installations/sums/invocations")?;
+        let revisions: std::collections::BTreeSet<u64> =
+            invocations.iter().map(|one| number(one, "revision")).collect();
+        assert_eq!(revisions, [1, 2, 3, 4].into());
+        assert_eq!(
+            (&answer["same"], &answer["compared"], &answer["readings"]),
+            (&json!(true), &json!(invocations.len()), &json!(14)),
+            "{engine}: {answer}"
+        );
+
+        // Of the last ones a capsule takes those of one revision, and what the migration has left before them.
+        let capsule = server.client().get("/v1/installations/sums/capsule?last=1000")?.json()?;
+        let all = capsule["invocations"].as_array().context("no invocations")?;
+        ensure!(all.iter().all(|one| number(one, "invocation.revision") == 4), "{capsule}");
+        assert_eq!(number(&capsule, "revision"), 4);
+        let before = capsule["before"]["state"].as_object().context("no state")?;
+        let moved = ["moved/1", "moved/2", "moved/3", "moved/4", "moved/5"];
+        assert_eq!(before.keys().collect::<Vec<_>>(), moved);
+        let folder = server.setup().folder().to_owned();
+        let file = folder.join("sums.capsule.tar").display().to_string();
+        let said = server.cli(&["capsule", "sums", "--last", "1000", "-o", &file])?;
+        let said = String::from_utf8(said.stderr)?;
+        ensure!(said.contains("those before them ran under another revision"), "{said}");
+        let again = server.cli(&["capsule", "run", &file])?;
+        ensure!(again.status.success(), "{again:?}");
+
+        // Nothing of it is lost with the process, and the code is there although nothing runs with it.
+        let setup = server.setup().clone();
+        server.kill()?;
+        let server = setup.start()?;
+        wait_for_installation(server.client(), "sums", "its code", |one| one["state"] == "running")?;
+        assert_eq!(replay(&server, "sums", &json!({}))?, answer, "{engine}");
+        ensure!(server.stop()?.success(), "it stops");
+        let server = setup.start()?;
+        let client = server.client();
+        wait_for_installation(client, "sums", "its code", |one| one["state"] == "running")?;
+        assert_eq!(replay(&server, "sums", &json!({}))?, answer, "{engine}");
+
+        // Somebody removes it all the same, and sends it again.
+        client.delete(&format!("/v1/packages/{old}"))?.json()?;
+        let problem = client.post("/v1/installations/sums/replay", &json!({}))?.problem(422)?;
+        let detail = format!("revision 1 had the package {old}, which is no longer here: send it again");
+        ensure!(problem["detail"].as_str().is_some_and(|text| text.starts_with(&detail)), "{problem}");
+        client.add_package(&sums("0.0.1", "one-state")?.tar())?;
+        assert_eq!(replay(&server, "sums", &json!({}))?, answer, "{engine}");
+
+        // One that was never invoked since has a capsule of the revision before.
+        change(client, &json!({"limits": {"cpu": "1 s"}}))?;
+        let capsule = client.get("/v1/installations/sums/capsule")?.json()?;
+        assert_eq!((number(&capsule, "revision"), &capsule["before"]["state"]), (4, &json!(before)));
+        assert_eq!(replay(&server, "sums", &json!({}))?, answer, "{engine}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_capsule_leads_from_a_trap_to_its_line() -> Result<()> {
+    let server = Setup::new()?.start()?;
+    let component = std::fs::read(guests::build_with_lines("hostile")?)?;
+    let manifest = std::fs::read_to_string(guests::folder_of("hostile").join("app.toml"))?;
+    let package = package::pack(&manifest, &component);
+    install(server.client(), "guest", &package, json!({"command": "to/{whom}/command"}), json!({}))?;
+    for command in ["ok", "abort"] {
+        server.client().push_one("to/me/command", command)?;
+        wait_until_done(&server, "guest")?;
+    }
+    let file = server.setup().folder().join("abort.capsule.tar").display().to_string();
+    let taken = server.cli(&["capsule", "guest", "-o", &file])?;
+    ensure!(taken.status.success(), "{taken:?}");
+    let output = server.cli(&["capsule", "run", &file])?;
+    ensure!(output.status.success(), "{output:?}");
+    let source = std::fs::read_to_string(guests::folder_of("hostile").join("src/lib.rs"))?;
+    let line = source.lines().position(|line| line.contains("std::process::abort()")).context("no line")?;
+    let place = format!("tests/guests/hostile/src/lib.rs:{}, in ", line + 1);
+    let text = String::from_utf8(output.stdout)?;
+    ensure!(text.contains("it panicked or aborted") && text.contains(&place), "{place} isn't in {text}");
+    ensure!(text.contains("give_up"), "{text}");
     Ok(())
 }
 

@@ -2,10 +2,11 @@
 //! pool from which each invocation gets its instance, and the tick that stops a loop.
 
 use std::hash::{Hash, Hasher};
+use std::num::NonZero;
 use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
-use wasmtime::{Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
+use wasmtime::{Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, WasmBacktraceDetails};
 
 use super::canonical_nan;
 use ironloom_types::ids::Digest;
@@ -28,6 +29,9 @@ const STACK_KEEP_RESIDENT: usize = 64 << 10;
 /// The same of a memory, from its beginning: an app's stack as `ironloom build` links it, its data, and the heap that
 /// a batch of some hundred readings takes. A page fault for each page costs several times as much as clearing it.
 const MEMORY_KEEP_RESIDENT: usize = 384 << 10;
+
+/// Calls of a backtrace that are looked at, from the innermost on.
+const FRAMES: usize = 64;
 
 /// The memories that each place has. Each takes 4 GiB of addresses, of which some processors and kernels have only
 /// 512 GiB.
@@ -60,8 +64,18 @@ impl Allocator {
     }
 }
 
+/// The form in which components are compiled.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Compiled {
+    /// Rewritten so that NaNs are the same everywhere.
+    #[default]
+    Rewritten,
+    /// As they are, so that a trap can be followed to its line; the compiler sees to NaNs, which is slower.
+    WithLines,
+}
+
 /// Makes the engine. `places` is how many invocations may be under way at once.
-pub(crate) fn engine(places: u32, allocator: Allocator) -> wasmtime::Result<Engine> {
+pub(crate) fn engine(places: u32, allocator: Allocator, compiled: Compiled) -> wasmtime::Result<Engine> {
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(places)
         .total_core_instances(places * MAX_CORE_INSTANCES)
@@ -92,8 +106,8 @@ pub(crate) fn engine(places: u32, allocator: Allocator) -> wasmtime::Result<Engi
         .async_stack_size(STACK)
         // Stacks are used again, by others as well.
         .async_stack_zeroing(true)
-        // The same bits on every machine; that of NaNs `canonical_nan` has seen to.
-        .cranelift_nan_canonicalization(false)
+        // The same bits on every machine; those of NaNs in rewritten code `canonical_nan` has seen to.
+        .cranelift_nan_canonicalization(compiled == Compiled::WithLines)
         .relaxed_simd_deterministic(true)
         // What no toolchain for components needs is not offered: less to get wrong. Without support for garbage
         // collection there are no external references either, and no heap of it.
@@ -107,8 +121,15 @@ pub(crate) fn engine(places: u32, allocator: Allocator) -> wasmtime::Result<Engi
         .wasm_custom_page_sizes(false)
         .wasm_wide_arithmetic(false)
         .wasm_compact_imports(false)
-        // A trap's backtrace has nothing for people: packages are stripped.
-        .wasm_backtrace_max_frames(None);
+        // Where code was rewritten, a backtrace leads to no line.
+        .wasm_backtrace_details(match compiled {
+            Compiled::Rewritten => WasmBacktraceDetails::Disable,
+            Compiled::WithLines => WasmBacktraceDetails::Enable,
+        })
+        .wasm_backtrace_max_frames(match compiled {
+            Compiled::Rewritten => None,
+            Compiled::WithLines => NonZero::new(FRAMES),
+        });
     Engine::new(&config)
 }
 
@@ -153,8 +174,11 @@ mod tests {
     #[test]
     fn the_key_is_the_same_for_any_number_of_places_and_each_allocator() {
         // The worker has a pool of one place, the server one of many.
-        let pool = |places| key(&engine(places, Allocator::Pool).unwrap());
+        let pool = |places| key(&engine(places, Allocator::Pool, Compiled::Rewritten).unwrap());
         assert_eq!(pool(1), pool(4));
-        assert_eq!(pool(1), key(&engine(4, Allocator::OnDemand).unwrap()), "code runs with either allocator");
+        let on_demand = key(&engine(4, Allocator::OnDemand, Compiled::Rewritten).unwrap());
+        assert_eq!(pool(1), on_demand, "code runs with either allocator");
+        let with_lines = key(&engine(4, Allocator::Pool, Compiled::WithLines).unwrap());
+        assert_ne!(pool(1), with_lines, "other code");
     }
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use wasmtime::component::ResourceTableError;
-use wasmtime::{PoolConcurrencyLimitError, Trap};
+use wasmtime::{FrameInfo, PoolConcurrencyLimitError, Trap, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
 
 use super::app_log::{Level, LogLine, LogSource, beginning};
@@ -104,7 +104,11 @@ impl Outcome {
             return Self::MemoryLimit;
         }
         if let Some(trap) = error.downcast_ref::<Trap>() {
-            return Self::Trap(of_trap(*trap, log));
+            let how = of_trap(*trap, log);
+            // A panic has told its place itself.
+            let trace = error.downcast_ref().filter(|_| !how.starts_with("it panicked: "));
+            let line = trace.and_then(line).map(|line| format!(" ({line})"));
+            return Self::Trap(how + &line.unwrap_or_default());
         }
         if error.is::<ResourceTableError>() {
             return Self::Trap(format!(
@@ -134,6 +138,22 @@ fn of_trap(trap: Trap, log: &[LogLine]) -> String {
             format!("it trapped: {}", text.strip_prefix("wasm trap: ").unwrap_or(&text))
         }
     }
+}
+
+/// The innermost line of the app's own that a backtrace leads to, or else of what it stands on. There is none without debug
+/// information.
+fn line(trace: &WasmBacktrace) -> Option<String> {
+    let symbols = || trace.frames().iter().flat_map(FrameInfo::symbols);
+    let own = symbols().find(|symbol| symbol.file().is_some_and(|file| !is_of_others(file)));
+    let symbol = own.or_else(|| symbols().find(|symbol| symbol.file().is_some()))?;
+    let line = symbol.line().map(|line| format!(":{line}")).unwrap_or_default();
+    let name = symbol.name().map(|name| format!(", in {name}")).unwrap_or_default();
+    Some(format!("{}{line}{name}", symbol.file()?))
+}
+
+/// Says whether a file is one of Rust's own, or of a crate from elsewhere.
+fn is_of_others(file: &str) -> bool {
+    ["/rustc/", "/registry/src/", "/rustlib/src/"].iter().any(|part| file.contains(part))
 }
 
 fn printed(log: &[LogLine]) -> Vec<&str> {

@@ -46,7 +46,7 @@ pub use self::aside::{BrokenOff, aside};
 pub use self::bindings::types::{Batch, Frame, Quality, Values};
 pub use self::budget::{Meter, Overrun};
 pub use self::code::CodeFigures;
-pub use self::engine::Allocator;
+pub use self::engine::{Allocator, Compiled};
 pub use self::env::{
     AlarmRoom, AppContext, BoxFuture, Cached, Env, Holdings, MAX_LOADED_BYTES, MAX_LOADED_KEYS, Nothing,
     OutputKind, OutputResolver, OutputSlot, PointRoom, ReadError, Scan, StatePage, StateReader, Target,
@@ -89,6 +89,8 @@ pub struct SandboxConfig {
     pub turns: usize,
     /// The source of their memories.
     pub allocator: Allocator,
+    /// The form in which components are compiled.
+    pub compiled: Compiled,
     /// Limits of a compilation.
     pub compile: CompileLimits,
     /// Bytes of code in memory beyond which what isn't used is let go.
@@ -100,8 +102,9 @@ impl SandboxConfig {
     pub fn new(cache_dir: PathBuf, worker: PathBuf) -> Self {
         let cores = cores();
         let (places, turns) = (PLACES_PER_CORE * cores as u32, cores);
-        let (allocator, compile) = (Allocator::Pool, CompileLimits::default());
-        Self { cache_dir, worker, places, turns, allocator, compile, code: u64::MAX }
+        let (allocator, compiled) = (Allocator::default(), Compiled::default());
+        let compile = CompileLimits::default();
+        Self { cache_dir, worker, places, turns, allocator, compiled, compile, code: u64::MAX }
     }
 }
 
@@ -164,7 +167,7 @@ impl Sandbox {
     /// Makes engine and pool, and opens the cache.
     pub fn new(config: SandboxConfig) -> Result<Self, SandboxError> {
         let failed = |error: &dyn std::fmt::Display| SandboxError::Engine(error.to_string());
-        let engine = engine::engine(config.places, config.allocator)
+        let engine = engine::engine(config.places, config.allocator, config.compiled)
             .map_err(|error| failed(&format_args!("{error:#}")))?;
         engine::start_ticker(&engine).map_err(|error| failed(&error))?;
         let cache = compiled::Cache::open(&config.cache_dir)
@@ -202,7 +205,8 @@ impl Sandbox {
         .map_err(std::io::Error::from)
         .flatten()
         .map_err(unkept)?;
-        let found = worker::compile(&self.config.worker, self.config.compile, wasm.clone(), file).await?;
+        let SandboxConfig { worker, compiled, compile, .. } = &self.config;
+        let found = worker::compile(worker, *compile, wasm.clone(), file, *compiled).await?;
         let (cache, engine, bytes) = (Arc::clone(&self.cache), self.key, found.code_bytes);
         let compiled = aside(move || cache.keep(draft, Digest::of(&wasm), engine, bytes)).await;
         let compiled = compiled.map_err(std::io::Error::from).flatten().map_err(unkept)?;

@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 pub use self::child::compile_worker;
+use super::engine::Compiled;
 use ironloom_types::limits::MAX_PACKAGE;
 
 /// The hidden subcommand.
@@ -127,7 +128,7 @@ pub struct Surface {
 /// A worker's task with a component.
 enum Task {
     /// Writes its code into this file.
-    Compile(File),
+    Compile(File, Compiled),
     /// Only says what it imports and exports.
     Look,
 }
@@ -136,7 +137,8 @@ impl Task {
     /// As the worker's arguments name it.
     fn name(&self) -> &'static str {
         match self {
-            Self::Compile(_) => "compile",
+            Self::Compile(_, Compiled::Rewritten) => "compile",
+            Self::Compile(_, Compiled::WithLines) => child::WITH_LINES,
             Self::Look => child::LOOK,
         }
     }
@@ -156,8 +158,9 @@ pub(super) async fn compile(
     limits: CompileLimits,
     wasm: Bytes,
     code: File,
+    compiled: Compiled,
 ) -> Result<Found, CompileError> {
-    run(worker, limits, wasm, Task::Compile(code)).await
+    run(worker, limits, wasm, Task::Compile(code, compiled)).await
 }
 
 async fn run(worker: &Path, limits: CompileLimits, wasm: Bytes, task: Task) -> Result<Found, CompileError> {
@@ -179,7 +182,7 @@ async fn run(worker: &Path, limits: CompileLimits, wasm: Bytes, task: Task) -> R
         .env("_RJEM_MALLOC_CONF", "background_thread:false")
         .stdin(Stdio::piped())
         .stdout(match task {
-            Task::Compile(code) => Stdio::from(code),
+            Task::Compile(code, _) => Stdio::from(code),
             Task::Look => Stdio::null(),
         })
         .stderr(Stdio::piped())

@@ -1,8 +1,10 @@
 //! The matches of a lane that has no number yet, worked out beside the table: a million points take a second, for
 //! which nobody who routes should wait.
 
+use std::sync::Arc;
+
 use super::index::{Candidate, PatternIndex};
-use super::{Lane, LeftOut, Match, patterns};
+use super::{Entities, Lane, LeftOut, Match, patterns};
 use crate::binding::{InputBinding, Known};
 use ironloom_types::ids::{PointNumber, PointPath};
 
@@ -58,6 +60,18 @@ impl Prepared {
     /// The matches so far, in the order of points and inputs.
     pub fn matches(&self) -> &[(PointNumber, Match)] {
         &self.matches
+    }
+
+    /// The matches of one of these points, in the order of inputs.
+    pub fn of(&self, point: PointNumber) -> impl Iterator<Item = Match> + '_ {
+        let first = self.matches.partition_point(|(number, _)| *number < point);
+        let own = self.matches[first..].iter().take_while(move |(number, _)| *number == point);
+        own.map(|(_, matched)| *matched)
+    }
+
+    /// The entities of the inputs.
+    pub fn entities(&self) -> Arc<Entities> {
+        Arc::clone(&self.lane.entities)
     }
 
     /// The points that were left out so far.

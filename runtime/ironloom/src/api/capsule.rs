@@ -9,16 +9,16 @@ use super::facade::{Invocation, Patterns, ReplayDifference};
 use super::value::JsonValue;
 use ironloom_apps::allowance::PartialLimits;
 use ironloom_types::clock::Timestamp;
-use ironloom_types::ids::{Digest, Generation, InstallationId, SlotName};
+use ironloom_types::ids::{Digest, Generation, InstallationId, Revision, SlotName};
 
 /// The version of capsules that this runtime reads and writes.
-pub(crate) const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 2;
 /// The most invocations of one.
 pub(crate) const MAX_LAST: u64 = 1_000;
 /// The default of `last`.
 pub(crate) const LAST: u64 = 10;
 
-/// All that the last invocations of an installation depend on, but for its package.
+/// All that the last invocations of an installation depend on, but for its package. All of them ran under one revision.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Capsule {
@@ -28,6 +28,8 @@ pub(crate) struct Capsule {
     pub package: Digest,
     /// Times and random numbers of its invocations come from it.
     pub generation: Generation,
+    /// The revision that they ran under.
+    pub revision: Revision,
     pub bindings: BTreeMap<SlotName, Patterns>,
     pub settings: BTreeMap<SlotName, serde_json::Value>,
     pub limits: PartialLimits,
@@ -108,6 +110,10 @@ pub(crate) struct Rerun {
     pub recorded: Invocation,
     /// False for one that a limit of time or the log ended, and for one that never reached the app.
     pub ran: bool,
+    /// The words of its failure this time, with the line of the source where a trap happened, if the package has debug
+    /// information.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
     /// The difference to its record, if there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub difference: Option<ReplayDifference>,

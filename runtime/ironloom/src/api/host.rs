@@ -9,6 +9,7 @@ use super::capsule::{Capsule, Rerun};
 use super::facade::{Facade, Later};
 use crate::config::{Config, Source};
 use crate::telemetry::Telemetry;
+use ironloom_sandbox::Compiled;
 use ironloom_types::clock::Timestamp;
 
 /// The exit code after a failure of log or store: a supervisor should start the server again.
@@ -28,6 +29,8 @@ pub(crate) struct NodeOptions {
     /// Whoever feeds it does so step by step: an app is offered all of a step at once, whatever that costs, and a timer
     /// that asks for a retry waits until it is told to. So nothing depends on how fast the machine is.
     pub by_steps: bool,
+    /// The form in which apps are compiled.
+    pub compiled: Compiled,
     pub telemetry: Arc<Telemetry>,
     /// The source of the configuration, for who asks for it again.
     pub source: Source,

@@ -2,6 +2,7 @@
 //!
 //! The file is a tar with the capsule as JSON and the package as it was sent.
 
+use std::collections::BTreeSet;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
@@ -16,6 +17,8 @@ use super::{Global, output, pack};
 use crate::api::capsule::{Capsule as Contents, LAST, Rerun};
 use crate::api::host::Start;
 use crate::feeds::Trial;
+use ironloom_sandbox::Compiled;
+use ironloom_types::ids::Ordinal;
 use ironloom_types::limits::MAX_PACKAGE;
 
 /// The members of the file.
@@ -81,6 +84,13 @@ impl Capsule {
         // It has what the app remembers: for its owner alone, as the data folder is.
         let whole = pack::written_whole(&file, &tar).with_context(|| format!("can't write {shown}"))?;
         whole.persist_noclobber(&file).with_context(|| format!("can't write {shown}"))?;
+        let ordinals: BTreeSet<_> = contents.invocations.iter().map(|one| one.invocation.ordinal).collect();
+        if (ordinals.len() as u64) < self.last && ordinals.first().is_some_and(|first| *first > Ordinal(1)) {
+            output::note(&format!(
+                "all of them ran under revision {}; those before them ran under another revision",
+                contents.revision
+            ));
+        }
         let count = output::counted(contents.invocations.len() as u64, "invocation");
         output::done(global, &format!("{count} in {shown}; `ironloom capsule run {shown}` runs them again"))
     }
@@ -170,7 +180,8 @@ fn run(global: &Global, start: Start, file: &Path) -> Outcome {
 }
 
 async fn again(start: Start, capsule: Contents, package: Bytes) -> Result<Vec<Rerun>, Failure> {
-    let mut trial = Trial::begin(start, package, &capsule.timezone).await.map_err(failure)?;
+    let trial = Trial::begin(start, package, &capsule.timezone, Compiled::WithLines).await;
+    let mut trial = trial.map_err(failure)?;
     let all = trial.capsule(capsule).await.map_err(failure);
     let ended = trial.end().await.map_err(failure);
     let all = all?;
@@ -193,6 +204,6 @@ fn row(one: &Rerun) -> [String; 7] {
         recorded.time.to_string(),
         recorded.outcome.clone(),
         again,
-        recorded.message.clone().unwrap_or_default(),
+        one.message.clone().or_else(|| recorded.message.clone()).unwrap_or_default(),
     ]
 }

@@ -24,6 +24,7 @@ use crate::api::{Api, Site, server};
 use crate::aside::aside;
 use crate::config::{Config, Source, SourceError};
 use crate::telemetry::{LogFilter, Telemetry, start_logging};
+use ironloom_sandbox::Compiled;
 use ironloom_types::clock;
 
 /// Runs the server until it is stopped.
@@ -140,8 +141,16 @@ impl Serve {
         let metrics = telemetry.metrics.clone();
         let exposed = !listen.ip().is_loopback();
         let data = self.data.clone();
-        let options =
-            NodeOptions { config, data, exposed, throwaway: false, by_steps: false, telemetry, source };
+        let options = NodeOptions {
+            config,
+            data,
+            exposed,
+            throwaway: false,
+            by_steps: false,
+            compiled: Compiled::Rewritten,
+            telemetry,
+            source,
+        };
         notify::opening();
         // The node reads the log and may wait for the disk; it is within the runtime, not on it.
         let node = aside(move || start(options))

@@ -17,6 +17,7 @@ use crate::feeds::{
     CsvFeed, CsvOptions, Ended, Event, Feed, FeedError, Header, LinesFeed, Seen, Summary, Trial, Until,
     bindings,
 };
+use ironloom_sandbox::Compiled;
 use ironloom_types::text::clean;
 
 /// Bytes of a component beyond which its compilation takes seconds, as of one that brings an interpreter.
@@ -83,7 +84,7 @@ impl Try {
         let mut interrupted = Interrupted::new()?;
         let zone = asked.zone();
         let mut trial = tokio::select! {
-            trial = Trial::begin(start, package, &zone) => trial.map_err(failure)?,
+            trial = Trial::begin(start, package, &zone, Compiled::Rewritten) => trial.map_err(failure)?,
             () = interrupted.come() => return Err(was_interrupted()),
         };
         let outcome = tokio::select! {

@@ -7,13 +7,14 @@ use bytes::Bytes;
 use super::{Event, Feed, FeedError, LinesFeed, Seen, Trial, Wanted, bindings};
 use crate::api::facade::Problem;
 use crate::api::host::Start;
+use ironloom_sandbox::Compiled;
 
 /// Runs an app on a feed as the feed's header says. Returns a line for each thing that it did, then for each entry of
 /// its state. Lines of its log are left out: how many are kept depends on how fast they come.
 pub(crate) async fn golden(start: Start, package: Bytes, path: &Path) -> Result<Vec<String>, FeedError> {
     let header = LinesFeed::open(path)?.header().clone();
     let zone = header.timezone.clone().unwrap_or_else(|| "UTC".to_owned());
-    let mut trial = Trial::begin(start, package, &zone).await?;
+    let mut trial = Trial::begin(start, package, &zone, Compiled::Rewritten).await?;
     let lines = run(&mut trial, header.into(), path).await;
     let ended = trial.end().await;
     let lines = lines?;

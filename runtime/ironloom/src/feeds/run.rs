@@ -20,6 +20,7 @@ use crate::aside::aside;
 use crate::config::{Config, Source, Span};
 use crate::telemetry::{LogFilter, Telemetry};
 use ironloom_apps::plan::is_of_no_point;
+use ironloom_sandbox::Compiled;
 use ironloom_types::clock::Timestamp;
 use ironloom_types::ids::{InstallationId, SlotName};
 
@@ -99,7 +100,12 @@ pub(crate) struct Trial {
 
 impl Trial {
     /// Starts a node in a temporary folder and gives it the package. Within a runtime.
-    pub(crate) async fn begin(start: Start, package: Bytes, zone: &str) -> Result<Self, FeedError> {
+    pub(crate) async fn begin(
+        start: Start,
+        package: Bytes,
+        zone: &str,
+        compiled: Compiled,
+    ) -> Result<Self, FeedError> {
         let id = InstallationId::new(ID).map_err(|error| FeedError::Host(error.to_string()))?;
         let folder = tempfile::Builder::new().prefix("ironloom-try-").tempdir();
         let folder =
@@ -110,6 +116,7 @@ impl Trial {
             exposed: false,
             throwaway: true,
             by_steps: true,
+            compiled,
             telemetry: Telemetry::new(LogFilter::unused()),
             source: Source::default(),
         };

@@ -18,6 +18,7 @@ use bytes::Bytes;
 use self::terms::revision_key;
 use super::durable::Begin;
 use super::episodes;
+use super::past::Past;
 use super::queue::{Queue, RowNote};
 use super::sealer::Sealed;
 use super::stored::{Removed, StoredLane, encode, request_key};
@@ -420,10 +421,10 @@ impl Applier {
             true => StateCache::of_stored_generation(budget),
             false => StateCache::of_new_generation(budget),
         };
-        let (timers, alarms) = (BTreeMap::new(), Vec::new());
+        let (past, timers, alarms) = (Past::default(), BTreeMap::new(), Vec::new());
         let revisions = vec![(revision, Arc::clone(&known.manifest))];
         let routes = self.shared.prepared.lock().remove(&installation.generation);
-        self.begin(Begin { installation, revisions, meta, state, queue, timers, alarms }, routes);
+        self.begin(Begin { installation, revisions, past, meta, state, queue, timers, alarms }, routes);
     }
 
     /// The queue of a lane that goes on behind this sequence.
@@ -480,6 +481,7 @@ impl Applier {
         for term in lane.terms().all() {
             self.end_route(&lane, term);
             changes.push((revision_key(id, term.number()), None));
+            changes.extend(lane.pass(&term.revision));
         }
         self.shared.lanes.remove(lane.number);
         episodes::end(generation, alarms, (removed.at, by), &mut changes);

@@ -11,6 +11,7 @@ use super::Shared;
 use super::durable::Durable;
 use super::journal::JournalError;
 use super::queue::{RowNote, Slice};
+use super::routes::Route;
 use ironloom_types::clock::Timestamp;
 use ironloom_types::ids::{InstallationId, PointNumber, Sequence, SlotName};
 use ironloom_types::limits::MAX_HOPS;
@@ -155,7 +156,7 @@ impl Shared {
     /// The rows that a route gives between two sequences, both included. Waits for the disk.
     pub(crate) fn rows_between(
         &self,
-        route: u32,
+        route: &Route,
         first: Sequence,
         last: Sequence,
     ) -> Result<Vec<Slice>, JournalError> {
@@ -169,9 +170,9 @@ impl Shared {
                     if chunk.sequence(row) > last {
                         break;
                     }
-                    let own = routing.matches(chunk.columns.points[row]).iter();
-                    let own = own.filter(|found| found.lane() == route && chunk.run(row).hops <= MAX_HOPS);
-                    rows.extend(own.map(|found| RowNote::new(row, *found)));
+                    if chunk.run(row).hops <= MAX_HOPS {
+                        route.note(&routing, chunk.columns.points[row], row, &mut rows);
+                    }
                 }
             }
             if !rows.is_empty() {

@@ -11,10 +11,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use bytes::Bytes;
 use parking_lot::{Mutex, MutexGuard, RwLock};
 
 use self::alarms::{Alarms, SiteAlarms};
 pub(crate) use self::terms::{Term, Terms};
+use super::past::Past;
 use super::queue::{Queue, RowNote};
 use super::slab::Slab;
 use crate::records::admin::LaneDue;
@@ -24,10 +26,10 @@ use crate::records::installation::{Installation, Revision, Standing};
 use crate::records::lane::{Episodes, LaneMeta};
 use ironloom_apps::manifest::Manifest;
 use ironloom_storage::journal::Chunk;
-use ironloom_storage::store::StateCache;
+use ironloom_storage::store::{Key, StateCache};
 use ironloom_types::clock::Timestamp;
 use ironloom_types::effects::{AlarmKey, OneShot};
-use ironloom_types::ids::{Digest, Generation, InstallationId, Ordinal, Sequence};
+use ironloom_types::ids::{self, Digest, Generation, InstallationId, Ordinal, Sequence};
 use ironloom_types::work::Gap;
 
 /// Notifications from the fold to whoever runs invocations. The fold waits for none of them.
@@ -69,6 +71,7 @@ pub(crate) struct Durable {
     pub state: RwLock<StateCache>,
     installation: ArcSwap<Installation>,
     terms: ArcSwap<Terms>,
+    past: Mutex<Past>,
     book: Mutex<Book>,
 }
 
@@ -88,6 +91,8 @@ pub(crate) struct Begin {
     pub installation: Installation,
     /// The revisions that it runs under, each with the manifest of its package, the oldest first.
     pub revisions: Vec<(Revision, Arc<Manifest>)>,
+    /// Those of before, under which nothing runs any more.
+    pub past: Past,
     /// Where it begins.
     pub meta: LaneMeta,
     pub state: StateCache,
@@ -100,7 +105,7 @@ pub(crate) struct Begin {
 impl Durable {
     /// An installation at the place `number`, with these terms; `site` counts the alarms of all.
     pub(super) fn new(number: u32, begin: Begin, terms: Terms, site: Arc<SiteAlarms>) -> Self {
-        let Begin { installation, revisions: _, meta, state, queue, timers, alarms } = begin;
+        let Begin { installation, revisions: _, past, meta, state, queue, timers, alarms } = begin;
         Self {
             number,
             id: installation.id.clone(),
@@ -109,6 +114,7 @@ impl Durable {
             state: RwLock::new(state),
             installation: ArcSwap::from_pointee(installation),
             terms: ArcSwap::from_pointee(terms),
+            past: Mutex::new(past),
             book: Mutex::new(Book {
                 meta,
                 timers,
@@ -146,6 +152,22 @@ impl Durable {
     /// The packages of its revisions.
     pub(crate) fn packages(&self) -> Vec<Digest> {
         self.terms.load().all().iter().map(|term| term.revision.package).collect()
+    }
+
+    /// The packages of revisions under which it no longer runs, as far as they are kept for replays.
+    pub(crate) fn past_packages(&self) -> Vec<Digest> {
+        self.past.lock().packages()
+    }
+
+    /// The first of its revisions that is known.
+    pub(crate) fn first_revision(&self) -> ids::Revision {
+        let living = self.terms.load().all()[0].number();
+        self.past.lock().first().map_or(living, |past| past.min(living))
+    }
+
+    /// Takes a revision that has ended among those of before. Returns what changes in the store.
+    pub(super) fn pass(&self, revision: &Revision) -> Vec<(Key, Option<Bytes>)> {
+        self.past.lock().add(self.generation, revision)
     }
 
     /// Begins a revision. Those that would begin with it or later end; returns them.

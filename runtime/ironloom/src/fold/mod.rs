@@ -21,6 +21,7 @@ pub(crate) mod moment;
 pub(crate) mod new_points;
 pub(crate) mod open;
 pub(crate) mod overlay;
+pub(crate) mod past;
 pub(crate) mod points;
 pub(crate) mod queue;
 pub(crate) mod requests;

@@ -109,6 +109,14 @@ impl Replica {
         }
     }
 
+    /// Another version of the app begins: what it lacks ends.
+    pub(super) fn end_for(&mut self, manifest: &Manifest) {
+        self.alarms.retain(|(code, _), _| manifest.alarm(code.as_str()).is_some());
+        if !manifest.schedule {
+            self.timers.clear();
+        }
+    }
+
     /// A one-shot timer is done with, whatever came of its run.
     pub(super) fn end_timer(&mut self, name: &str) {
         self.timers.remove(name);
@@ -173,7 +181,8 @@ pub(crate) struct Difference {
 pub(crate) enum Came {
     /// It never reached the app, or not the app ended it: there is nothing to compare.
     NotRun,
-    Same,
+    /// The words of its failure are this time's.
+    Same(Option<String>),
     Differs(Box<Difference>),
 }
 

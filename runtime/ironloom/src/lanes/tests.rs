@@ -112,6 +112,7 @@ fn numbered(number: u32) -> (Lane, RoutingTable) {
         keep_up: false,
     };
     let begin = Begin {
+        past: Default::default(),
         installation,
         revisions: vec![(revision, Arc::new(manifest))],
         meta: LaneMeta { next_dead_letter: 1, next_alarm: 1, ..LaneMeta::default() },

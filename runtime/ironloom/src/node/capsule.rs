@@ -8,7 +8,8 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
 
 use super::Node;
-use super::replay::{busy, differs, refused};
+use super::installations::settings_of;
+use super::replay::{Past, busy, differs, refused};
 use super::views::show_invocation;
 use crate::api::capsule::{
     Before, Capsule, MAX_LAST, OneShotTimer, Recorded, RecordedFrame, Rerun, StandingAlarm, VERSION,
@@ -18,6 +19,7 @@ use crate::api::value::JsonValue;
 use crate::lanes::replay::{Came, Replica};
 use crate::lanes::run::{Again, Captured};
 use crate::records::commit::{self, InvocationKind, OutcomeKind};
+use ironloom_apps::allowance::PartialLimits;
 use ironloom_sandbox::{Batch, Frame, Quality, Values};
 use ironloom_types::effects::OneShot;
 use ironloom_types::ids::{Digest, InstallationId, Sequence};
@@ -25,39 +27,51 @@ use ironloom_types::readings::Value;
 
 impl Node {
     /// The last invocations of an installation, with what they depend on.
-    pub(super) async fn make_capsule(&self, id: InstallationId, last: u64) -> Answer<Capsule> {
+    pub(super) async fn make_capsule(self: &Arc<Self>, id: InstallationId, last: u64) -> Answer<Capsule> {
         if !(1..=MAX_LAST).contains(&last) {
             let detail = format!("`last` must lie within 1 to {MAX_LAST}");
             return Err(Problem::malformed("bad-query", detail).at(Place::field("last")));
         }
         let lane = self.lane(&id)?;
         let _place = self.replays.try_acquire().map_err(|_| busy())?;
-        let captured = self.runner.capture(&lane, last).await.map_err(|error| refused(&error))?;
-        let shown = self.show_lane(&lane);
+        let captured = self.runner.capture(&lane, last, &Past(self)).await;
+        let captured = captured.map_err(|error| refused(&error))?;
+        let Captured { generation, revision, manifest, replica, invocations } = captured;
         Ok(Capsule {
             capsule: VERSION,
             id,
-            package: shown.package,
-            generation: captured.generation,
-            bindings: shown.bindings,
-            settings: shown.settings,
-            limits: shown.limits,
-            timezone: shown.timezone,
-            before: before(&captured.replica),
-            invocations: captured.invocations.into_iter().map(recorded).collect(),
+            package: revision.package,
+            generation,
+            revision: revision.number,
+            bindings: revision.bindings.asked(),
+            settings: settings_of(&manifest, &revision),
+            limits: PartialLimits::from(&revision.limits),
+            timezone: revision.timezone.clone(),
+            before: before(&replica),
+            invocations: invocations.into_iter().map(recorded).collect(),
         })
     }
 
     /// Runs the invocations of a capsule again, with the installation of its id.
     pub(super) async fn run_capsule(&self, capsule: Capsule) -> Answer<Vec<Rerun>> {
         let lane = self.lane(&capsule.id)?;
-        let captured = captured(capsule)?;
-        let all = self.runner.rerun(&lane, captured).await.map_err(|error| refused(&error))?;
+        let generation = capsule.generation;
+        let (replica, invocations) = captured(capsule)?;
+        let all = self
+            .runner
+            .rerun(&lane, generation, replica, invocations)
+            .await
+            .map_err(|error| refused(&error))?;
         let shown = all.into_iter().map(|(record, came)| Rerun {
             recorded: show_invocation(record),
             ran: came != Came::NotRun,
+            message: match &came {
+                Came::NotRun => None,
+                Came::Same(message) => message.clone(),
+                Came::Differs(difference) => difference.message.clone(),
+            },
             difference: match came {
-                Came::NotRun | Came::Same => None,
+                Came::NotRun | Came::Same(_) => None,
                 Came::Differs(difference) => Some(differs(*difference)),
             },
         });
@@ -112,7 +126,7 @@ fn frame(frame: Frame) -> RecordedFrame {
 }
 
 /// Reads a capsule back; all of it is checked, since anybody may have written it.
-fn captured(capsule: Capsule) -> Answer<Captured> {
+fn captured(capsule: Capsule) -> Answer<(Replica, Vec<Again>)> {
     if capsule.capsule != VERSION {
         let found = capsule.capsule;
         return Err(wrong(format!("it is of version {found} of capsules; this ironloom reads {VERSION}")));
@@ -135,7 +149,7 @@ fn captured(capsule: Capsule) -> Answer<Captured> {
     for (again, next) in invocations.iter_mut().zip(next) {
         again.is_last = next > again.record.ordinal;
     }
-    Ok(Captured { generation: capsule.generation, replica, invocations })
+    Ok((replica, invocations))
 }
 
 fn wrong(detail: impl Into<String>) -> Problem {

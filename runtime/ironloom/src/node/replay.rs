@@ -1,18 +1,32 @@
 //! Replays, as the API has them.
 
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
 use super::views::show_invocation;
 use super::{Node, problems};
 use crate::api::facade::{
     Answer, EffectCounts, Place, Problem, RETRY_SOON, Replay, ReplayDifference, ReplayRequest,
 };
+use crate::aside::aside;
+use crate::fold::routes::Route;
+use crate::fold::{self, Shared};
 use crate::lanes::replay::{Difference, Replayed};
-use crate::lanes::run::ReplayError;
+use crate::lanes::run::{PastStages, ReplayError, Routed, Stage};
+use crate::lanes::{App, Lane};
 use crate::records::commit::OutcomeKind;
-use ironloom_types::ids::{InstallationId, Ordinal};
+use crate::records::installation::Revision;
+use ironloom_apps::routing::Prepared;
+use ironloom_sandbox::BoxFuture;
+use ironloom_types::ids::{self, InstallationId, Ordinal};
 
 impl Node {
     /// Runs the recorded invocations of an installation again.
-    pub(super) async fn replay(&self, id: InstallationId, request: ReplayRequest) -> Answer<Replay> {
+    pub(super) async fn replay(
+        self: &Arc<Self>,
+        id: InstallationId,
+        request: ReplayRequest,
+    ) -> Answer<Replay> {
         let ReplayRequest { from, to } = request;
         let from = from.unwrap_or(Ordinal(1));
         if to.is_some_and(|to| to < from) {
@@ -20,8 +34,59 @@ impl Node {
         }
         let lane = self.lane(&id)?;
         let _place = self.replays.try_acquire().map_err(|_| busy())?;
-        let replayed = self.runner.replay(&lane, from, to).await.map_err(|error| refused(&error))?;
-        Ok(shown(replayed))
+        let replayed = self.runner.replay(&lane, (from, to), &Past(self)).await;
+        Ok(shown(replayed.map_err(|error| refused(&error))?))
+    }
+}
+
+/// Revisions under which nothing runs any more, with the code and the points that there are now.
+pub(super) struct Past<'n>(pub(super) &'n Arc<Node>);
+
+impl PastStages for Past<'_> {
+    fn stage<'a>(
+        &'a self,
+        lane: &'a Lane,
+        number: ids::Revision,
+    ) -> BoxFuture<'a, Result<Stage, ReplayError>> {
+        Box::pin(async move {
+            let Self(node) = self;
+            let generation = lane.generation;
+            let read = move |shared: &Shared| shared.past_revision(generation, number);
+            let kept = fold::read_aside(&node.shared, read).await.map_err(ReplayError::Host)?;
+            let mut revision = kept.ok_or(ReplayError::RevisionNotKept(number))?;
+            let package = revision.package;
+            let gone = ReplayError::PackageGone { revision: number, package };
+            let known = node.known(package).ok_or(gone)?;
+            known.share(&mut revision);
+            let code = node.load(&known, &revision.limits).await;
+            let code =
+                code.map_err(|error| ReplayError::Code { revision: number, error: error.to_string() })?;
+            let context = node.admin.contexts.of(&known.manifest, &revision, &revision.limits);
+            Ok(Stage {
+                revision: Arc::new(revision),
+                manifest: Arc::clone(&known.manifest),
+                app: App { code, context },
+                routed: None,
+            })
+        })
+    }
+
+    fn routed(&self, revision: &Arc<Revision>) -> BoxFuture<'_, Result<Routed, ReplayError>> {
+        let (node, revision) = (Arc::clone(self.0), Arc::clone(revision));
+        Box::pin(async move {
+            let matched = aside(move || {
+                let bindings = &revision.bindings;
+                let mut routes = Prepared::new(&bindings.inputs);
+                node.each_bound(bindings, &mut |number, path, unit| {
+                    routes.add(number, path, unit);
+                    ControlFlow::Continue(())
+                });
+                routes
+            });
+            let routes = matched.await.map_err(|error| ReplayError::Host(error.to_string()))?;
+            let entities = routes.entities();
+            Ok(Routed { route: Route::Beside(Arc::new(routes)), entities })
+        })
     }
 }
 

@@ -66,7 +66,7 @@ pub(crate) fn start(options: NodeOptions) -> Result<Arc<dyn Host>, StartError> {
 
 /// Opens the data folder and starts everything, as [`start`] does, and leaves the process as it is.
 pub(super) fn start_node(options: NodeOptions) -> Result<Arc<Node>, StartError> {
-    let NodeOptions { config, data, exposed, throwaway, by_steps, telemetry, source } = options;
+    let NodeOptions { config, data, exposed, throwaway, by_steps, compiled, telemetry, source } = options;
     let folders = Folders::prepare(&data, &config)?;
     let lanes = Arc::new(Lanes::new(data.join("app-logs")));
     let opened = open_data(&data, throwaway, &config, &telemetry, &lanes)?;
@@ -143,6 +143,7 @@ impl Folders {
         let sandbox = SandboxConfig {
             code: config.sandbox.code.0,
             allocator: config.sandbox.allocator,
+            compiled,
             ..SandboxConfig::new(data.join("code"), worker)
         };
         let sandbox = Sandbox::new(sandbox).map_err(start_error)?;

@@ -65,6 +65,7 @@ impl World {
             exposed: false,
             throwaway: false,
             by_steps: false,
+            compiled: Default::default(),
             telemetry: Telemetry::new(crate::telemetry::LogFilter::unused()),
             source: crate::config::Source::default(),
         };

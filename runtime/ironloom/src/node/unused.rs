@@ -102,7 +102,8 @@ impl Node {
     fn overdue_packages(&self, kept: Duration) -> Vec<Digest> {
         let known = self.shared.packages.read().keys().copied().collect();
         let lanes = self.lanes.all();
-        let installed = lanes.iter().flat_map(|lane| lane.packages()).collect();
+        let installed =
+            lanes.iter().flat_map(|lane| [lane.packages(), lane.past_packages()].concat()).collect();
         self.admin.last_use.overdue(&known, &installed, kept)
     }
 }

@@ -1,5 +1,6 @@
 //! The worker's own side: limits, then compiles.
 
+use std::borrow::Cow;
 use std::fs::File;
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpStream};
@@ -12,7 +13,7 @@ use wasmtime::component::Component;
 
 use super::{Found, MAX_FOUND, Refusal};
 use crate::canonical_nan::Problem;
-use crate::engine::{Allocator, TABLE_ELEMENTS};
+use crate::engine::{Allocator, Compiled, TABLE_ELEMENTS};
 use crate::{canonical_nan, engine};
 use ironloom_types::limits::{MAX_CORE_INSTANCES, MAX_MEMORIES, MAX_PACKAGE, MAX_TABLES};
 
@@ -27,6 +28,8 @@ const MAX_DESCRIPTORS: u64 = 32;
 
 /// The task of a worker that doesn't compile.
 pub(super) const LOOK: &str = "look";
+/// The task of one that leaves the code as it is.
+pub(super) const WITH_LINES: &str = "compile-with-lines";
 
 /// Runs the worker: `main` calls this before it does anything else.
 pub fn compile_worker() -> ExitCode {
@@ -46,16 +49,17 @@ fn work() -> Result<(), Failed> {
     let mut number =
         || -> Result<u64, Failed> { Ok(arguments.next().ok_or("a worker is told its limits")?.parse()?) };
     let (server, memory, code_limit, cpu) = (number()?, number()?, number()?, number()?);
-    let only_looks = arguments.next().is_some_and(|task| task == LOOK);
+    let task = arguments.next().unwrap_or_default();
+    let compiled = if task == WITH_LINES { Compiled::WithLines } else { Compiled::Rewritten };
     limit_itself(server, memory, code_limit, cpu)?;
     // The engine looks at files of the kernel; from then on there are none.
-    let engine = if only_looks { None } else { Some(engine::engine(1, Allocator::Pool)?) };
+    let engine = if task == LOOK { None } else { Some(engine::engine(1, Allocator::Pool, compiled)?) };
     let confined = lock_itself_in()?;
 
     let mut wasm = Vec::new();
     std::io::stdin().lock().take(MAX_PACKAGE as u64 + 1).read_to_end(&mut wasm)?;
     let done = match &engine {
-        Some(engine) => compile_here(engine, &wasm),
+        Some(engine) => compile_here(engine, &wasm, compiled),
         None => look_here(&wasm).map(|found| (found, Vec::new())),
     };
     let (found, code) = match done {
@@ -131,9 +135,16 @@ fn is_locked_in() -> bool {
 }
 
 /// Validates, lists and compiles.
-pub(super) fn compile_here(engine: &Engine, wasm: &[u8]) -> Result<(Found, Vec<u8>), Refusal> {
+pub(super) fn compile_here(
+    engine: &Engine,
+    wasm: &[u8],
+    compiled: Compiled,
+) -> Result<(Found, Vec<u8>), Refusal> {
     check_kind(wasm)?;
-    let rewritten = canonical_nan::rewrite(wasm);
+    let rewritten = match compiled {
+        Compiled::Rewritten => canonical_nan::rewrite(wasm).map(Cow::Owned),
+        Compiled::WithLines => Ok(Cow::Borrowed(wasm)),
+    };
     // What can't be rewritten is compiled all the same: where it isn't valid, the engine says best why.
     let component =
         Component::from_binary(engine, rewritten.as_deref().unwrap_or(wasm)).map_err(|error| {

@@ -139,6 +139,8 @@ kinds! {
     Invocation = 37, "invocation";
     /// An episode of an alarm that is over.
     Episode = 38, "episode of an alarm";
+    /// A revision of a generation under which nothing runs any more.
+    PastRevision = 39, "past revision";
 }
 
 impl KeyKind {
@@ -191,6 +193,8 @@ pub enum Item<'a> {
     Invocation(Generation, Ordinal, u32),
     /// An episode of an alarm, by its time and number.
     Episode(Generation, Timestamp, u64),
+    /// A revision under which nothing runs any more.
+    PastRevision(Generation, Revision),
     /// That there is an episode: time, generation and number.
     EpisodeTime(Timestamp, Generation, u64),
 }
@@ -218,6 +222,7 @@ impl<'a> Item<'a> {
             Self::DeadLetter(..) => KeyKind::DeadLetter,
             Self::Invocation(..) => KeyKind::Invocation,
             Self::Episode(..) => KeyKind::Episode,
+            Self::PastRevision(..) => KeyKind::PastRevision,
             Self::EpisodeTime(..) => KeyKind::EpisodeTime,
         }
     }
@@ -230,7 +235,8 @@ impl<'a> Item<'a> {
             | Self::Alarm(generation, ..)
             | Self::DeadLetter(generation, _)
             | Self::Invocation(generation, ..)
-            | Self::Episode(generation, ..) => *generation,
+            | Self::Episode(generation, ..)
+            | Self::PastRevision(generation, _) => *generation,
             _ => Generation(0),
         }
     }
@@ -265,6 +271,7 @@ impl<'a> Item<'a> {
                 bytes.extend_from_slice(&since.0.to_be_bytes());
                 bytes.extend_from_slice(&number.to_be_bytes());
             }
+            Self::PastRevision(_, revision) => bytes.extend_from_slice(&revision.0.to_be_bytes()),
             Self::EpisodeTime(since, generation, number) => {
                 for part in [since.0, generation.0, *number] {
                     bytes.extend_from_slice(&part.to_be_bytes());
@@ -307,6 +314,9 @@ impl<'a> Item<'a> {
             KeyKind::Episode => {
                 let [since, number] = numbers(name)?;
                 Self::Episode(generation, Timestamp(since), number)
+            }
+            KeyKind::PastRevision => {
+                Self::PastRevision(generation, Revision(u32::from_be_bytes(name.try_into().ok()?)))
             }
             KeyKind::EpisodeTime => {
                 let [since, of, number] = numbers(name)?;
@@ -447,6 +457,7 @@ impl fmt::Display for Key {
                 write!(f, " {code} of {entity:?} of generation {generation}")?;
             }
             Item::DeadLetter(generation, number) => write!(f, " {number} of generation {generation}")?,
+            Item::PastRevision(generation, revision) => write!(f, " {revision} of generation {generation}")?,
             Item::Invocation(generation, ordinal, attempt) => {
                 write!(f, " {ordinal} of generation {generation}, attempt {attempt}")?;
             }

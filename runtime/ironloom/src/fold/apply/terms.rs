@@ -142,7 +142,13 @@ impl Applier {
         for term in ended.iter().filter(|term| left.all().iter().all(|left| left.route != term.route)) {
             self.end_route(lane, term);
         }
-        self.shared.overlay.apply(ended.iter().map(|term| (revision_key(&lane.id, term.number()), None)));
+        let mut changes: Vec<_> =
+            ended.iter().map(|term| (revision_key(&lane.id, term.number()), None)).collect();
+        // At a restart the store may have the newest one already, which the log then begins once more.
+        let newest = left.newest().number();
+        let past = ended.iter().filter(|term| term.number() != newest);
+        changes.extend(past.flat_map(|term| lane.pass(&term.revision)));
+        self.shared.overlay.apply(changes);
     }
 
     /// Ends the route of a revision. Several may have had it.

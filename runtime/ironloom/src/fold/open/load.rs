@@ -9,6 +9,7 @@ use serde::de::DeserializeOwned;
 use super::{OpenError, Places, bad};
 use crate::fold::apply::Applier;
 use crate::fold::durable::Begin;
+use crate::fold::past::Past;
 use crate::fold::points;
 use crate::fold::requests::Remembered;
 use crate::fold::stored::{StoredLane, StoredPoints, StoredStream, decode};
@@ -161,19 +162,36 @@ impl Loader<'_> {
         Ok(timers)
     }
 
-    /// The revisions of each generation with their keys. Those of earlier ones may be left of an installation that was
-    /// removed.
-    fn revisions(&self, shared: &Shared) -> Result<ByGeneration<Sequence, (Key, Revision)>, OpenError> {
-        let mut revisions: ByGeneration<Sequence, (Key, Revision)> = ByGeneration::new();
+    /// The revisions of each generation. Those of earlier ones may be left of an installation that was removed.
+    fn revisions(
+        &self,
+        shared: &Shared,
+        past: &mut BTreeMap<Generation, Past>,
+    ) -> Result<ByGeneration<Sequence, Revision>, OpenError> {
+        let mut revisions: ByGeneration<Sequence, Revision> = ByGeneration::new();
         self.each_decoded(KeyKind::Revision, |key, revision: Revision| {
-            let of_generation = revisions.entry(revision.generation).or_default();
-            if let Some((earlier, _)) = of_generation.insert(revision.from, (key, revision)) {
+            let generation = revision.generation;
+            let of_generation = revisions.entry(generation).or_default();
+            if let Some(earlier) = of_generation.insert(revision.from, revision) {
                 // A later one has its place; the checkpoint that was to remove it did not end.
-                shared.overlay.apply([(earlier, None)]);
+                let Some((_, Item::Revision(id, _))) = key.parse() else { return Ok(()) };
+                let key = Scope::MAIN.key(Item::Revision(id, earlier.number));
+                let passed = past.entry(generation).or_default().add(generation, &earlier);
+                shared.overlay.apply(passed.into_iter().chain([(key, None)]));
             }
             Ok(())
         })?;
         Ok(revisions)
+    }
+
+    /// The past revisions of each generation.
+    fn past(&self) -> Result<BTreeMap<Generation, Past>, OpenError> {
+        let mut past: BTreeMap<Generation, Past> = BTreeMap::new();
+        self.each_decoded(KeyKind::PastRevision, |_, revision: Revision| {
+            past.entry(revision.generation).or_default().load(revision.number, revision.package);
+            Ok(())
+        })?;
+        Ok(past)
     }
 
     /// The alarms of those that live.
@@ -220,7 +238,8 @@ impl Loader<'_> {
             Ok(())
         })?;
         let (mut timers, mut alarms) = (self.timers()?, self.alarms(shared)?);
-        let mut revisions = self.revisions(shared)?;
+        let mut past = self.past()?;
+        let mut revisions = self.revisions(shared, &mut past)?;
         let places = Places::of(fold);
         self.each_decoded(KeyKind::Installation, |key, installation: Installation| {
             let generation = installation.generation;
@@ -228,7 +247,7 @@ impl Loader<'_> {
                 // Written by a checkpoint that did not end: the log will install it again.
                 return Ok(());
             }
-            let with_manifest = |(_, mut revision): (Key, Revision)| {
+            let with_manifest = |mut revision: Revision| {
                 let known = shared.packages.read().get(&revision.package).cloned()?;
                 known.share(&mut revision);
                 Some((revision, Arc::clone(&known.manifest)))
@@ -250,6 +269,7 @@ impl Loader<'_> {
             let begin = Begin {
                 installation,
                 revisions,
+                past: past.remove(&generation).unwrap_or_default(),
                 meta: lane.meta,
                 state: StateCache::of_stored_generation(&shared.cache),
                 queue,

@@ -10,13 +10,14 @@ use ironloom_types::ids::{Epoch, Generation};
 /// Keys that are removed in one step.
 const STEP: usize = 1_000;
 /// The kinds of keys that a generation has, but for its own.
-pub(in crate::fold) const OF_GENERATIONS: [KeyKind; 6] = [
+pub(in crate::fold) const OF_GENERATIONS: [KeyKind; 7] = [
     KeyKind::State,
     KeyKind::Timer,
     KeyKind::Alarm,
     KeyKind::DeadLetter,
     KeyKind::Invocation,
     KeyKind::Episode,
+    KeyKind::PastRevision,
 ];
 
 /// Generations whose last state is in the store and has to go, the first one next.

@@ -35,7 +35,7 @@ use ironloom_sandbox::{Cached, Keys, Meter, Scan, StateReader};
 use ironloom_storage::log::{CommitterHandle, Flushed, LogError, LogReader};
 use ironloom_storage::store::{EngineKind, Scope};
 use ironloom_storage::testing::SimDisk;
-use ironloom_types::ids::{Epoch, Generation, PointNumber, Position, Sequence};
+use ironloom_types::ids::{Epoch, Generation, PointNumber, Position, Revision, Sequence};
 use ironloom_types::readings::Value;
 
 /// A process that has the folder.
@@ -519,6 +519,19 @@ fn by_pages(shared: &Shared, lane: &Durable) -> BTreeMap<String, Bytes> {
     state
 }
 
+/// Each revision is there, whether something runs under it or not.
+fn check_past(shared: &Shared, lane: &Durable, model: &super::model::Lane) {
+    let (living, newest) = (lane.terms(), model.revisions.last().unwrap().0);
+    for number in (1..=newest).map(Revision) {
+        let is_living = living.all().iter().any(|term| term.number() == number);
+        let past = shared.past_revision(lane.generation, number).unwrap();
+        match past {
+            None => assert!(is_living, "revision {number} of generation {}", lane.generation),
+            Some(past) => assert_eq!((past.number, past.generation), (number, lane.generation)),
+        }
+    }
+}
+
 fn check_lane(shared: &Arc<Shared>, generation: Generation, model: &super::model::Lane) {
     let lane = shared.lanes.of_generation(generation).unwrap();
     assert_eq!(lane.id.as_str(), model.id);
@@ -565,6 +578,7 @@ fn check_lane(shared: &Arc<Shared>, generation: Generation, model: &super::model
         });
     }
     check_letters(shared, generation, model);
+    check_past(shared, &lane, model);
     let (mut invocations, mut after) = (Vec::new(), model.meta.invocations_gone);
     loop {
         let last = model.meta.ordinal.next();

@@ -11,16 +11,18 @@ use parking_lot::RwLock;
 use super::Runner;
 use super::invoke::seed;
 use crate::aside::aside;
+use crate::fold::points::Points;
 use crate::lanes::context::scan_state;
 use crate::lanes::outcome::Ended;
-use crate::lanes::replay::{MAX_STATE, Replica, Surroundings};
+use crate::lanes::replay::{MAX_STATE, Replica, Shared as SharedReplica, Surroundings};
 use crate::lanes::{App, Lane};
 use crate::records::commit::OutcomeKind;
 use crate::records::installation::Revision;
-use ironloom_sandbox::{Env, HostFault, Outcome, Report, Scan};
+use ironloom_sandbox::{Env, HostFault, Interrupt, Outcome, Report, Scan};
 use ironloom_storage::store::Storage;
+use ironloom_types::clock::Timestamp;
 use ironloom_types::effects::OneShot;
-use ironloom_types::ids::Ordinal;
+use ironloom_types::ids::{Generation, Ordinal};
 
 /// The most steps.
 const MOST_STEPS: u64 = 10_000;
@@ -77,46 +79,45 @@ impl Runner {
     ) -> Result<Migrated, MigrateError> {
         let before = copy(lane, Arc::clone(&self.shared.storage)).await?;
         let replica = Arc::new(RwLock::new(before.clone()));
-        let (now, mut written) = (lane.book().meta().time, BTreeSet::new());
+        let (now, made) = {
+            let book = lane.book();
+            (book.meta().time, book.meta().points)
+        };
+        let (generation, interrupt, used) = (lane.generation, lane.interrupt.clone(), lane.used());
+        let migration = Migration { generation, revision, app, previous, made, now, interrupt, used };
+        let written = self.migrate_all(&migration, &replica, |report| self.pay_step(lane, report)).await?;
+        let after = replica.read();
+        Ok(differences(&before, &after, written))
+    }
+
+    /// Runs all steps on a replica; `pay` is shown what each took. Returns the keys that were written.
+    pub(super) async fn migrate_all(
+        &self,
+        migration: &Migration<'_>,
+        replica: &SharedReplica,
+        pay: impl Fn(&mut Report),
+    ) -> Result<BTreeSet<Box<str>>, MigrateError> {
+        let mut written = BTreeSet::new();
         let mut resume: Option<Vec<u8>> = None;
         let mut cpu = Duration::ZERO;
         for step in 1..=MOST_STEPS {
-            let surroundings = Arc::new(Surroundings {
-                replica: Arc::clone(&replica),
-                revision: Arc::clone(revision),
-                points: Arc::clone(&self.shared.points),
-                made: lane.book().meta().points,
-                firing: None,
-            });
-            let state_bytes = replica.read().state_bytes();
-            let env = Env {
-                id: format!("{}-migrate-{step}", lane.generation),
-                now,
-                // As of no other invocation.
-                seed: seed(lane.generation, Ordinal(u64::MAX - step)),
-                gaps: Vec::new(),
-                context: Arc::clone(&app.context),
-                state: surroundings.clone(),
-                state_bytes,
-                outputs: surroundings.clone(),
-                holdings: surroundings,
-                interrupt: lane.interrupt.clone(),
-                used: lane.used(),
-            };
-            let (next, report) = self.sandbox.migrate(&app.code, (previous, resume.as_deref()), env).await;
+            let env = migration.env(step, replica, &self.shared.points);
+            let from = (migration.previous, resume.as_deref());
+            let (next, mut report) = self.sandbox.migrate(&migration.app.code, from, env).await;
             cpu += report.cpu;
-            let ended = self.ended_step(lane, step, report)?;
+            pay(&mut report);
+            let ended = ended_step(step, report)?;
             written.extend(ended.effects.state.keys().map(Box::<str>::from));
             let state_bytes = {
                 let mut changed = replica.write();
-                changed.take(&ended.effects, None, now);
+                changed.take(&ended.effects, None, migration.now);
                 changed.state_bytes()
             };
             if state_bytes > MAX_STATE {
                 return Err(MigrateError::TooLarge);
             }
             match next {
-                None => return Ok(differences(&before, &replica.read(), written)),
+                None => return Ok(written),
                 Some(next) if next.len() > MOST_RESUME => {
                     return Err(MigrateError::Resume { step, bytes: next.len() });
                 }
@@ -127,23 +128,68 @@ impl Runner {
         Err(MigrateError::TooMany)
     }
 
-    /// Pays for a step, keeps its lines, and finds whether it ended well.
-    fn ended_step(&self, lane: &Arc<Lane>, step: u64, mut report: Report) -> Result<Ended, MigrateError> {
+    /// Pays for a step, and keeps its lines.
+    fn pay_step(&self, lane: &Arc<Lane>, report: &mut Report) {
         self.lanes.bill(lane, report.cpu + report.loading);
         self.write_log(lane, std::mem::take(&mut report.log), report.log_dropped);
-        if report.outcome == Outcome::Interrupted {
-            return Err(MigrateError::Interrupted);
+    }
+}
+
+/// The steps of a migration, and what they have in common.
+pub(super) struct Migration<'m> {
+    pub generation: Generation,
+    /// The revision that is to come, and its code.
+    pub revision: &'m Arc<Revision>,
+    pub app: &'m App,
+    /// The version before.
+    pub previous: &'m str,
+    /// The points that the installation has made.
+    pub made: u64,
+    pub now: Timestamp,
+    pub interrupt: Interrupt,
+    pub used: u64,
+}
+
+impl Migration<'_> {
+    fn env(&self, step: u64, replica: &SharedReplica, points: &Arc<Points>) -> Env {
+        let surroundings = Arc::new(Surroundings {
+            replica: Arc::clone(replica),
+            revision: Arc::clone(self.revision),
+            points: Arc::clone(points),
+            made: self.made,
+            firing: None,
+        });
+        Env {
+            id: format!("{}-migrate-{step}", self.generation),
+            now: self.now,
+            // As of no other invocation.
+            seed: seed(self.generation, Ordinal(u64::MAX - step)),
+            gaps: Vec::new(),
+            context: Arc::clone(&self.app.context),
+            state_bytes: replica.read().state_bytes(),
+            state: surroundings.clone(),
+            outputs: surroundings.clone(),
+            holdings: surroundings,
+            interrupt: self.interrupt.clone(),
+            used: self.used,
         }
-        let ended = Ended::of(report).map_err(MigrateError::Host)?;
-        if ended.outcome != OutcomeKind::Ok {
-            let message = ended.message.unwrap_or_default();
-            return Err(MigrateError::App { step, outcome: ended.outcome, message });
-        }
-        let effects = &ended.effects;
-        match effects.derived.len() + effects.new_points.len() + effects.alarms.len() {
-            0 => Ok(ended),
-            _ => Err(MigrateError::Effects(step)),
-        }
+    }
+}
+
+/// Finds whether a step ended well.
+fn ended_step(step: u64, report: Report) -> Result<Ended, MigrateError> {
+    if report.outcome == Outcome::Interrupted {
+        return Err(MigrateError::Interrupted);
+    }
+    let ended = Ended::of(report).map_err(MigrateError::Host)?;
+    if ended.outcome != OutcomeKind::Ok {
+        let message = ended.message.unwrap_or_default();
+        return Err(MigrateError::App { step, outcome: ended.outcome, message });
+    }
+    let effects = &ended.effects;
+    match effects.derived.len() + effects.new_points.len() + effects.alarms.len() {
+        0 => Ok(ended),
+        _ => Err(MigrateError::Effects(step)),
     }
 }
 

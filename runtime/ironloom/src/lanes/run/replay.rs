@@ -1,24 +1,30 @@
 //! Runs the recorded invocations of an installation again, and compares what comes of them with the records.
 
+mod stages;
+
 use std::sync::Arc;
 
 use parking_lot::RwLock;
 
+use self::stages::NoPast;
+pub(crate) use self::stages::{PastStages, Routed, Stage};
 use super::Runner;
 use super::invoke::{invocation_id, seed};
-use crate::fold::durable::Term;
+use super::migrate::MigrateError;
+use crate::fold::past::KEPT;
 use crate::fold::{self, Shared};
 use crate::lanes::batch::{self, EntityNumbers};
 use crate::lanes::outcome::Ended;
 use crate::lanes::replay::{
     self, Came, Difference, MAX_STATE, Replayed, Replica, Shared as SharedReplica, Surroundings, is_the_apps,
 };
-use crate::lanes::{App, Lane, digest};
+use crate::lanes::{Lane, digest};
 use crate::records::commit::{Invocation, InvocationKind, OutcomeKind};
-use ironloom_sandbox::{AppContext, Batch, Call, Env, Frame, Interrupt, Values};
+use crate::records::installation;
+use ironloom_apps::manifest::Manifest;
+use ironloom_sandbox::{Batch, Call, Env, Frame, Interrupt, Values};
 use ironloom_types::clock::Timestamp;
 use ironloom_types::ids::{Digest, Generation, Ordinal, Revision};
-use ironloom_types::limits::Limits;
 
 /// Records that are read at once.
 const PAGE: usize = 256;
@@ -55,14 +61,22 @@ pub(crate) enum ReplayError {
     Repaired(Ordinal),
     #[error("it has no invocation yet")]
     Nothing,
-    #[error("it was changed meanwhile: run the replay again")]
+    #[error("it was reset or uninstalled meanwhile")]
     Changed,
     #[error("its code is not loaded yet")]
     NotLoaded,
     #[error(
-        "invocation {ordinal} ran under revision {revision}, and the installation has revision {now}: only what ran under the present one can run again, from the first on. `ironloom reset` begins anew with it"
+        "its invocations ran under revision {0} too, which is no longer kept: of those before the present one the last {KEPT} are"
     )]
-    Revision { ordinal: Ordinal, revision: Revision, now: Revision },
+    RevisionNotKept(Revision),
+    #[error(
+        "revision {revision} had the package {package}, which is no longer here: send it again with `ironloom packages add`"
+    )]
+    PackageGone { revision: Revision, package: Digest },
+    #[error("the code of revision {revision} can't be loaded: {error}")]
+    Code { revision: Revision, error: String },
+    #[error("the migration to revision {revision} ended otherwise than it did: {error}")]
+    Migrate { revision: Revision, error: MigrateError },
     #[error(
         "invocation {ordinal} was offered {recorded} readings, and the journal has {found} of them now: are they past their retention, or were its points removed?"
     )]
@@ -93,10 +107,12 @@ impl Again {
     }
 }
 
-/// The last invocations of a generation, and what the app had before them.
-#[derive(Debug)]
+/// The last invocations of a generation that ran under one revision, and what the app had before them.
 pub(crate) struct Captured {
     pub generation: Generation,
+    /// The revision that they ran under, and the manifest of its package.
+    pub revision: Arc<installation::Revision>,
+    pub manifest: Arc<Manifest>,
     pub replica: Replica,
     pub invocations: Vec<Again>,
 }
@@ -107,11 +123,11 @@ const MOST_READINGS: usize = 200_000;
 const MOST_BYTES: usize = 128 << 20;
 
 /// One generation that lives again.
-struct Rerun {
+struct Rerun<'p> {
     lane: Arc<Lane>,
-    /// Its newest revision.
-    term: Arc<Term>,
-    app: App,
+    /// The revision under which it is just now.
+    stage: Stage,
+    past: &'p dyn PastStages,
     /// The generation whose times and random numbers it has.
     generation: Generation,
     replica: SharedReplica,
@@ -120,22 +136,22 @@ struct Rerun {
     done: Ordinal,
 }
 
-impl Rerun {
-    fn new(lane: &Arc<Lane>, generation: Generation, replica: Replica) -> Result<Self, ReplayError> {
-        let term = lane.newest();
-        let app = lane.app(&term).ok_or(ReplayError::NotLoaded)?;
-        // A machine that is slower today than it was must not change an outcome.
-        let limits = Limits { cpu: MOST_CPU, ..app.context.limits.clone() };
-        let context = Arc::new(AppContext { limits, ..AppContext::clone(&app.context) });
-        Ok(Self {
+impl<'p> Rerun<'p> {
+    fn new(lane: &Arc<Lane>, stage: Stage, past: &'p dyn PastStages) -> Self {
+        Self {
             lane: Arc::clone(lane),
-            term,
-            app: App { context, ..app },
-            generation,
-            replica: Arc::new(RwLock::new(replica)),
+            stage,
+            past,
+            generation: lane.generation,
+            replica: SharedReplica::default(),
             replayed: Replayed::default(),
             done: lane.book().meta().ordinal,
-        })
+        }
+    }
+
+    /// A generation from its first revision on.
+    async fn from_the_first(lane: &Arc<Lane>, past: &'p dyn PastStages) -> Result<Self, ReplayError> {
+        Ok(Self::new(lane, stages::stage(lane, lane.first_revision(), past).await?, past))
     }
 }
 
@@ -145,10 +161,10 @@ impl Runner {
     pub(crate) async fn replay(
         &self,
         lane: &Arc<Lane>,
-        from: Ordinal,
-        to: Option<Ordinal>,
+        (from, to): (Ordinal, Option<Ordinal>),
+        past: &dyn PastStages,
     ) -> Result<Replayed, ReplayError> {
-        let mut rerun = Rerun::new(lane, lane.generation, Replica::default())?;
+        let mut rerun = Rerun::from_the_first(lane, past).await?;
         let (last, repaired) = ends(lane);
         let to = to.map_or(last, |to| to.min(last));
         let repaired = repaired.filter(|repaired| *repaired < to);
@@ -167,18 +183,26 @@ impl Runner {
         Ok(rerun.replayed)
     }
 
-    /// Runs a generation's invocations again but for the last ones, and returns those with what the app had before them.
-    pub(crate) async fn capture(&self, lane: &Arc<Lane>, count: u64) -> Result<Captured, ReplayError> {
-        let mut rerun = Rerun::new(lane, lane.generation, Replica::default())?;
+    /// Runs a generation's invocations again but for the last ones, and returns those with what the app had before them: of
+    /// the last `count` those that ran under the same revision as the last.
+    pub(crate) async fn capture(
+        &self,
+        lane: &Arc<Lane>,
+        count: u64,
+        past: &dyn PastStages,
+    ) -> Result<Captured, ReplayError> {
+        let mut rerun = Rerun::from_the_first(lane, past).await?;
         let (last, repaired) = ends(lane);
         if let Some(repaired) = repaired.filter(|repaired| *repaired < last) {
             return Err(ReplayError::Repaired(repaired.next()));
         }
-        let before = Ordinal(last.0.saturating_sub(count));
+        let (before, revision) =
+            self.under_the_last(lane, Ordinal(last.0.saturating_sub(count)), last).await?;
         self.through(&mut rerun, Ordinal(1), before).await?;
         if let Some(difference) = &rerun.replayed.difference {
             return Err(ReplayError::Differs(difference.recorded.ordinal));
         }
+        self.come_to(&mut rerun, revision).await?;
         let mut bytes = usize::try_from(rerun.replica.read().state_bytes()).unwrap_or(usize::MAX);
         if bytes > MOST_BYTES {
             return Err(ReplayError::TooMuch);
@@ -188,11 +212,15 @@ impl Runner {
         while let Some(records) = self.records(lane, after, last).await? {
             for (record, is_last) in with_last(records, rerun.done) {
                 after = record.ordinal;
+                if record.revision < revision {
+                    // An attempt that took no effect, before the change.
+                    continue;
+                }
                 readings += record.readings as usize;
                 if readings > MOST_READINGS {
                     return Err(ReplayError::TooMany);
                 }
-                let again = self.again(&rerun, record, is_last).await?;
+                let again = self.again(&mut rerun, record, is_last).await?;
                 bytes += again.batch.as_ref().map_or(0, bytes_of);
                 if bytes > MOST_BYTES {
                     return Err(ReplayError::TooMuch);
@@ -205,7 +233,28 @@ impl Runner {
         if invocations.is_empty() {
             return Err(ReplayError::Nothing);
         }
-        Ok(Captured { generation: lane.generation, replica, invocations })
+        let Stage { revision, manifest, .. } = rerun.stage;
+        Ok(Captured { generation: lane.generation, revision, manifest, replica, invocations })
+    }
+
+    /// Of the invocations behind `before`, the place before those that ran under the same revision as the last, and that
+    /// revision.
+    async fn under_the_last(
+        &self,
+        lane: &Arc<Lane>,
+        before: Ordinal,
+        last: Ordinal,
+    ) -> Result<(Ordinal, Revision), ReplayError> {
+        let (mut after, mut found) = (before, None::<(Ordinal, Revision)>);
+        while let Some(records) = self.records(lane, after, last).await? {
+            for record in &records {
+                if found.is_none_or(|(_, revision)| revision != record.revision) {
+                    found = Some((Ordinal(record.ordinal.0 - 1), record.revision));
+                }
+                after = record.ordinal;
+            }
+        }
+        found.ok_or(ReplayError::Nothing)
     }
 
     /// Runs what was captured again, with the code of a lane that has the same package and revision. Returns each with
@@ -213,10 +262,13 @@ impl Runner {
     pub(crate) async fn rerun(
         &self,
         lane: &Arc<Lane>,
-        captured: Captured,
+        generation: Generation,
+        replica: Replica,
+        invocations: Vec<Again>,
     ) -> Result<Vec<(Invocation, Came)>, ReplayError> {
-        let Captured { generation, replica, invocations } = captured;
-        let mut rerun = Rerun::new(lane, generation, replica)?;
+        let stage = Stage::of(lane, &lane.newest())?;
+        let replica = Arc::new(RwLock::new(replica));
+        let mut rerun = Rerun { generation, replica, ..Rerun::new(lane, stage, &NoPast) };
         let mut all = Vec::with_capacity(invocations.len());
         for again in invocations {
             let came = self.once_more(&mut rerun, &again).await?;
@@ -226,7 +278,7 @@ impl Runner {
     }
 
     /// Runs all through `last`, and compares from `from` on.
-    async fn through(&self, rerun: &mut Rerun, from: Ordinal, last: Ordinal) -> Result<(), ReplayError> {
+    async fn through(&self, rerun: &mut Rerun<'_>, from: Ordinal, last: Ordinal) -> Result<(), ReplayError> {
         let mut after = Ordinal(0);
         while let Some(records) = self.records(&Arc::clone(&rerun.lane), after, last).await? {
             for (record, is_last) in with_last(records, rerun.done) {
@@ -238,7 +290,7 @@ impl Runner {
                         rerun.replayed.difference = Some(*difference);
                         return Ok(());
                     }
-                    Came::Same => rerun.replayed.compared += u64::from(compare),
+                    Came::Same(_) => rerun.replayed.compared += u64::from(compare),
                     Came::NotRun | Came::Differs(_) => {}
                 }
             }
@@ -271,12 +323,12 @@ impl Runner {
     }
 
     /// Runs one of them again.
-    async fn once_more(&self, rerun: &mut Rerun, again: &Again) -> Result<Came, ReplayError> {
+    async fn once_more(&self, rerun: &mut Rerun<'_>, again: &Again) -> Result<Came, ReplayError> {
         let (time, ordinal) = (again.record.time, again.record.ordinal);
         rerun.replayed.through = ordinal;
         let is_skip = again.never_reached_the_app();
         let given_up = (again.is_last && again.record.outcome != OutcomeKind::Ok)
-            .then(|| replay::fired(&again.record, &rerun.term.manifest).map(Box::<str>::from))
+            .then(|| replay::fired(&again.record, &rerun.stage.manifest).map(Box::<str>::from))
             .flatten();
         if is_skip || !is_the_apps(again.record.outcome) {
             rerun.replayed.left_out += u64::from(!is_skip);
@@ -292,7 +344,7 @@ impl Runner {
         let is_same = ended.outcome == record.outcome && found == record.digest;
         let mut changed = rerun.replica.write();
         if ended.outcome == OutcomeKind::Ok {
-            changed.take(&ended.effects, replay::fired(record, &rerun.term.manifest), time);
+            changed.take(&ended.effects, replay::fired(record, &rerun.stage.manifest), time);
         }
         changed.come_to(time);
         given_up.iter().for_each(|name| changed.end_timer(name));
@@ -301,7 +353,7 @@ impl Runner {
         }
         drop(changed);
         if is_same {
-            return Ok(Came::Same);
+            return Ok(Came::Same(ended.message));
         }
         let effects = replay::numbers(&ended.effects);
         let (outcome, message) = (ended.outcome, ended.message);
@@ -310,46 +362,55 @@ impl Runner {
     }
 
     /// Finds what an invocation was called with: its readings in the journal, or the time of its timer.
-    async fn again(&self, rerun: &Rerun, record: Invocation, is_last: bool) -> Result<Again, ReplayError> {
-        let (lane, term) = (&rerun.lane, &rerun.term);
-        let (ordinal, revision) = (record.ordinal, record.revision);
-        if revision != term.number() {
-            return Err(ReplayError::Revision { ordinal, revision, now: term.number() });
-        }
+    async fn again(
+        &self,
+        rerun: &mut Rerun<'_>,
+        record: Invocation,
+        is_last: bool,
+    ) -> Result<Again, ReplayError> {
+        self.come_to(rerun, record.revision).await?;
         match &record.kind {
             InvocationKind::Skip => return Ok(Again { record, batch: None, due: None, is_last }),
             InvocationKind::Timer(name) => {
-                let zone = term.revision.zone();
-                let due = rerun.replica.read().due(name, record.time, &term.manifest, &zone);
+                let Stage { revision, manifest, .. } = &rerun.stage;
+                let due = rerun.replica.read().due(name, record.time, manifest, &revision.zone());
                 return Ok(Again { record, batch: None, due: Some(due), is_last });
             }
             InvocationKind::Readings | InvocationKind::Requeue(_) => {}
         }
-        let (route, first, last) = (term.route, record.first, record.last);
-        let rows = move |shared: &Shared| shared.rows_between(route, first, last);
-        let slices = fold::read_aside(&self.shared, rows).await.map_err(ReplayError::Host)?;
-        if lane.newest().number() != term.number() {
-            // Its route may be gone.
-            return Err(ReplayError::Changed);
-        }
+        let (ordinal, first, last) = (record.ordinal, record.first, record.last);
+        let (slices, entities) = loop {
+            let Routed { route, entities } = rerun.routed().await?;
+            let rows = move |shared: &Shared| shared.rows_between(&route, first, last);
+            let slices = fold::read_aside(&self.shared, rows).await.map_err(ReplayError::Host)?;
+            if rerun.lane.book().is_closed() {
+                return Err(ReplayError::Changed);
+            }
+            if !rerun.left_the_table() {
+                break (slices, entities);
+            }
+        };
         let found: usize = slices.iter().map(|slice| slice.rows().len()).sum();
         if found != record.readings as usize {
             return Err(ReplayError::Readings { ordinal, recorded: record.readings, found });
         }
-        let inputs = &term.revision.bindings.inputs;
-        let offer = batch::build(slices, inputs, &term.entities, &mut EntityNumbers::default());
+        if slices.is_empty() {
+            return Ok(Again { record, batch: None, due: None, is_last });
+        }
+        let inputs = &rerun.stage.revision.bindings.inputs;
+        let offer = batch::build(slices, inputs, &entities, &mut EntityNumbers::default());
         Ok(Again { record, batch: Some(offer.batch), due: None, is_last })
     }
 
-    async fn call_again(&self, rerun: &Rerun, again: &Again) -> Result<(Ended, Digest), ReplayError> {
+    async fn call_again(&self, rerun: &Rerun<'_>, again: &Again) -> Result<(Ended, Digest), ReplayError> {
         let Again { record, batch, due, .. } = again;
-        let Rerun { term, app, generation, replica, .. } = rerun;
+        let Rerun { stage: Stage { revision, manifest, app, .. }, generation, replica, .. } = rerun;
         let surroundings = Arc::new(Surroundings {
             replica: Arc::clone(replica),
-            revision: Arc::clone(&term.revision),
+            revision: Arc::clone(revision),
             points: Arc::clone(&self.shared.points),
             made: rerun.lane.book().meta().points,
-            firing: replay::fired(record, &term.manifest).map(Box::from),
+            firing: replay::fired(record, manifest).map(Box::from),
         });
         let env = Env {
             id: invocation_id(*generation, record.ordinal),

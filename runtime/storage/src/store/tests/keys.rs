@@ -43,6 +43,7 @@ impl Owned {
             KeyKind::DeadLetter => Item::DeadLetter(generation, self.number),
             KeyKind::Invocation => Item::Invocation(generation, Ordinal(self.number), 1),
             KeyKind::Episode => Item::Episode(generation, Timestamp(self.number), 7),
+            KeyKind::PastRevision => Item::PastRevision(generation, Revision(self.number as u32)),
             KeyKind::EpisodeTime => Item::EpisodeTime(Timestamp(self.number), Generation(3), 7),
         }
     }
@@ -51,7 +52,9 @@ impl Owned {
     fn rank(&self) -> impl Ord + use<> {
         let item = self.item();
         let number = match item {
-            Item::PointPage(_) | Item::LatestPage(_) | Item::Revision(..) => u64::from(self.number as u32),
+            Item::PointPage(_) | Item::LatestPage(_) | Item::Revision(..) | Item::PastRevision(..) => {
+                u64::from(self.number as u32)
+            }
             Item::Block(_) | Item::DeadLetter(..) | Item::Invocation(..) | Item::Episode(..) => self.number,
             Item::EpisodeTime(..) => self.number,
             _ => 0,
@@ -150,7 +153,7 @@ proptest! {
         let (is_of_generation, is_state) = match &item {
             Item::State(of, text) => (*of == generation, *of == generation && text.starts_with(&prefix)),
             Item::Lane(of) | Item::Timer(of, _) | Item::Alarm(of, ..) | Item::DeadLetter(of, _)
-            | Item::Invocation(of, ..) | Item::Episode(of, ..) => (*of == generation, false),
+            | Item::Invocation(of, ..) | Item::Episode(of, ..) | Item::PastRevision(of, _) => (*of == generation, false),
             _ => (false, false),
         };
         if kind as u8 >= KeyKind::Lane as u8 {
@@ -202,6 +205,7 @@ fn the_bytes_of_keys_are_these() {
             Item::Episode(Generation(6), Timestamp(258), 9),
             with(38, 6, &[0, 0, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 0, 0, 0, 9]),
         ),
+        (Item::PastRevision(Generation(6), Revision(258)), with(39, 6, &[0, 0, 1, 2])),
         (
             Item::EpisodeTime(Timestamp(258), Generation(6), 9),
             with(25, 0, &[0, 0, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 0, 0, 0, 6, 0, 0, 0, 0, 0, 0, 0, 9]),
