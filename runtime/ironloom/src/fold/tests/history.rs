@@ -516,6 +516,7 @@ impl World {
                 id,
                 version: *version,
                 revisions: vec![(1, cursor.0 + 1, takes.to_vec())],
+                first_revision: 1,
                 meta,
                 standing: Standing::Running,
                 state: BTreeMap::new(),
@@ -574,6 +575,7 @@ impl World {
             generation,
             Lane {
                 revisions: vec![(number.0, cursor.0 + 1, takes)],
+                first_revision: number.0,
                 meta,
                 state: BTreeMap::new(),
                 timers: BTreeMap::new(),

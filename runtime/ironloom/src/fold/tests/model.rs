@@ -39,6 +39,8 @@ pub(super) struct Lane {
     /// Its revisions: each with its number, the first sequence that runs under it, and the first segments of the paths
     /// that it takes.
     pub revisions: Vec<(u32, u64, Vec<&'static str>)>,
+    /// The number of its first one.
+    pub first_revision: u32,
     pub meta: LaneMeta,
     pub standing: Standing,
     pub state: BTreeMap<String, Bytes>,

@@ -522,7 +522,8 @@ fn by_pages(shared: &Shared, lane: &Durable) -> BTreeMap<String, Bytes> {
 /// Each revision is there, whether something runs under it or not.
 fn check_past(shared: &Shared, lane: &Durable, model: &super::model::Lane) {
     let (living, newest) = (lane.terms(), model.revisions.last().unwrap().0);
-    for number in (1..=newest).map(Revision) {
+    assert_eq!(lane.first_revision(), Revision(model.first_revision));
+    for number in (model.first_revision..=newest).map(Revision) {
         let is_living = living.all().iter().any(|term| term.number() == number);
         let past = shared.past_revision(lane.generation, number).unwrap();
         match past {
