@@ -28,7 +28,7 @@ use crate::fold::{Shared, requests};
 use crate::lanes::Lanes;
 use crate::lanes::run::{BatchLimits, Pacing, Runner};
 use crate::telemetry::Telemetry;
-use ironloom_sandbox::{Sandbox, SandboxConfig};
+use ironloom_sandbox::{Compiled, Sandbox, SandboxConfig};
 use ironloom_storage::journal;
 use ironloom_storage::log::{self, CommitterHandle, LogError};
 use ironloom_storage::store::{self, DataLock, Files};
@@ -67,7 +67,7 @@ pub(crate) fn start(options: NodeOptions) -> Result<Arc<dyn Host>, StartError> {
 /// Opens the data folder and starts everything, as [`start`] does, and leaves the process as it is.
 pub(super) fn start_node(options: NodeOptions) -> Result<Arc<Node>, StartError> {
     let NodeOptions { config, data, exposed, throwaway, by_steps, compiled, telemetry, source } = options;
-    let folders = Folders::prepare(&data, &config)?;
+    let folders = Folders::prepare(&data, &config, compiled)?;
     let lanes = Arc::new(Lanes::new(data.join("app-logs")));
     let opened = open_data(&data, throwaway, &config, &telemetry, &lanes)?;
     sweep_packages(&folders.packages, &opened.shared);
@@ -121,7 +121,7 @@ struct Folders {
 
 impl Folders {
     /// Makes the folder where it isn't there, and keeps other processes out of it.
-    fn prepare(data: &Path, config: &Config) -> Result<Self, StartError> {
+    fn prepare(data: &Path, config: &Config, compiled: Compiled) -> Result<Self, StartError> {
         ironloom_storage::folders::make(data)
             .map_err(|source| OpenError::Io {
                 what: "make the data folder",
