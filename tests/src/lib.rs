@@ -5,6 +5,7 @@ pub mod apps;
 pub mod described;
 pub mod guests;
 pub mod http;
+pub mod listener;
 pub mod load;
 pub mod model;
 pub mod package;

@@ -1,66 +1,15 @@
 //! What happens on the site, as events: told as it happens, resumed by id, and filtered.
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::TcpStream;
+use std::io::{BufRead as _, BufReader, Read as _};
 use std::process::{Command, Stdio};
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::channel;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 use ironloom_tests::apps::{install, number, wait_for_installation};
 use ironloom_tests::guests::workspace;
-use ironloom_tests::{Client, Setup, guests, wait_until};
+use ironloom_tests::listener::Listener;
+use ironloom_tests::{Setup, guests, wait_until};
 use serde_json::{Value, json};
-
-/// Whoever listens to a server.
-struct Listener {
-    events: Receiver<Value>,
-    seen: Vec<Value>,
-    socket: TcpStream,
-}
-
-impl Listener {
-    /// Listens from now on; the answer has begun.
-    fn new(client: &Client, query: &str, last: Option<&str>) -> Result<Self> {
-        let host = client.url().strip_prefix("http://").context("not http")?.to_owned();
-        let mut socket = TcpStream::connect(&host)?;
-        let last = last.map_or(String::new(), |last| format!("Last-Event-ID: {last}\r\n"));
-        write!(socket, "GET /v1/events?{query} HTTP/1.1\r\nHost: {host}\r\n{last}\r\n")?;
-        let mut answer = BufReader::new(socket.try_clone()?);
-        let mut line = String::new();
-        answer.read_line(&mut line)?;
-        ensure!(line.starts_with("HTTP/1.1 200"), "{line}");
-        while !line.contains(": events") {
-            line.clear();
-            ensure!(answer.read_line(&mut line)? > 0, "the answer ended");
-        }
-        let (to, events) = channel();
-        std::thread::spawn(move || {
-            for line in answer.lines().map_while(Result::ok) {
-                let event = line.strip_prefix("data: ").and_then(|data| serde_json::from_str(data).ok());
-                if event.is_some_and(|event: Value| to.send(event).is_err()) {
-                    return;
-                }
-            }
-        });
-        Ok(Self { events, seen: Vec::new(), socket })
-    }
-
-    /// Waits for an event that fits, and returns it.
-    fn wait(&mut self, what: &str, fits: impl Fn(&Value) -> bool) -> Result<Value> {
-        wait_until(what, || {
-            self.seen.extend(self.events.try_iter());
-            Ok(self.seen.iter().any(&fits))
-        })
-        .with_context(|| format!("seen: {:?}", self.seen))?;
-        self.seen.iter().find(|event| fits(event)).cloned().context("it was there")
-    }
-}
-
-impl Drop for Listener {
-    fn drop(&mut self) {
-        let _ = self.socket.shutdown(std::net::Shutdown::Both);
-    }
-}
 
 fn is(event: &Value, kind: &str, field: &str, value: &str) -> bool {
     event["kind"] == kind && event[field] == value

@@ -7,6 +7,7 @@ mod sparing;
 
 use std::fmt::Write as _;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
@@ -113,6 +114,15 @@ pub(crate) struct Figures {
     pub dead_letters: Family<OfInstallation, Gauge>,
     /// Alarms of it that stand.
     pub alarms: Family<OfInstallation, Gauge>,
+    /// Readings that it has dealt with.
+    pub readings: Family<OfInstallation, Gauge>,
+    /// CPU time of its invocations, in seconds.
+    pub cpu: Family<OfInstallation, Gauge<f64, AtomicU64>>,
+    /// The most bytes that one of its invocations took.
+    pub peak_memory: Family<OfInstallation, Gauge>,
+    pub state_bytes: Family<OfInstallation, Gauge>,
+    /// Bytes of the readings that it derived.
+    pub derived_bytes: Family<OfInstallation, Gauge>,
     /// 1 if a connector is running.
     pub connector_up: Family<OfConnector, Gauge>,
     /// Readings that a connector brought since the start.
@@ -123,9 +133,12 @@ impl Figures {
     /// Forgets what was shown last: it may be gone.
     pub(crate) fn clear(&self) {
         self.state.clear();
-        for family in [&self.lag, &self.failures, &self.dead_letters, &self.alarms] {
+        let Self { lag, failures, dead_letters, alarms, readings, .. } = self;
+        let of_bytes = [&self.peak_memory, &self.state_bytes, &self.derived_bytes];
+        for family in [lag, failures, dead_letters, alarms, readings].into_iter().chain(of_bytes) {
             family.clear();
         }
+        self.cpu.clear();
         self.connector_up.clear();
         self.connector_readings.clear();
     }
@@ -142,9 +155,23 @@ impl Figures {
             ("installation_failures", "Failures of an installation since it was installed", &self.failures),
             ("installation_dead_letters", "Dead letters that are kept", &self.dead_letters),
             ("installation_alarms", "Active alarms of an installation", &self.alarms),
+            ("installation_readings", "Readings that an installation has dealt with", &self.readings),
+            (
+                "installation_peak_memory_bytes",
+                "The most that one invocation of an installation took",
+                &self.peak_memory,
+            ),
+            ("installation_state_bytes", "Bytes of an installation's state", &self.state_bytes),
+            (
+                "installation_derived_bytes",
+                "Bytes of an installation's derived readings, as the log has them",
+                &self.derived_bytes,
+            ),
         ] {
             registry.register(name, help, family.clone());
         }
+        let help = "CPU time of an installation's invocations";
+        registry.register("installation_cpu_seconds", help, self.cpu.clone());
         for (name, help, family) in [
             ("connector_up", "1 if a connector is running", &self.connector_up),
             ("connector_readings", "Readings of a connector since the start", &self.connector_readings),

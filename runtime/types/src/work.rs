@@ -34,6 +34,18 @@ pub struct Counters {
     /// Readings that it derived anew after a reset and that were not published again.
     #[serde(default)]
     pub held_back: u64,
+    /// Bytes of the readings that it derived, as the log has them; the journal's blocks take a fifth to a half of that.
+    #[serde(default)]
+    pub derived_bytes: u64,
+    /// CPU time of its invocations, in nanoseconds.
+    #[serde(default)]
+    pub cpu_nanos: u64,
+    /// The most bytes that the memories and tables of one invocation took.
+    #[serde(default)]
+    pub peak_memory: u64,
+    /// Lines that it wrote to its log, those that were dropped included.
+    #[serde(default)]
+    pub log_lines: u64,
 }
 
 /// Readings that an app will never see: they were past the journal's retention before it got to them, or the disk has

@@ -186,7 +186,7 @@ pub(super) fn reserved(path: &str) -> Detail {
 pub(super) fn too_many_points(path: &PointPath) -> Detail {
     let detail = format!(
         "point {:?} would be one too many: {MAX_POINTS} are allowed. Find the source of the new names; \
-         `ironloom uninstall --purge` frees the points of an app's outputs.",
+         `ironloom points retire` frees points, and `ironloom uninstall --purge` those of an app's outputs.",
         path.as_str()
     );
     detail_of(TOO_MANY_POINTS, detail, Place::field("point"))

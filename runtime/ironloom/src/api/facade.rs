@@ -67,6 +67,15 @@ pub(crate) trait Facade: Send + Sync + 'static {
     /// The points in the order of their paths, with their latest readings.
     fn points(&self, prefix: String, page: PageQuery) -> Later<'_, Page<PointItem>>;
 
+    /// One point with all that is known of it.
+    fn point(&self, path: PointPath) -> Later<'_, PointDetail>;
+    /// Takes over what somebody says of a point.
+    fn set_point(&self, path: PointPath, request: PointRequest) -> Later<'_, PointDetail>;
+    /// Gives a point another path; 409 where there is a point of that path, or as with [`Self::retire_points`].
+    fn rename_point(&self, path: PointPath, request: RenamePoint) -> Later<'_, RenamedPoint>;
+    /// Retires points; 409 where somebody has yet to deal with their readings, or more of them keep coming.
+    fn retire_points(&self, which: RetirePoints) -> Later<'_, RetiredPoints>;
+
     /// Checks and keeps a package; `true` where it was not known before.
     fn add_package(&self, tar: Bytes) -> Later<'_, (PackageInfo, bool)>;
     /// The packages, in the order of their digests.
@@ -175,6 +184,8 @@ pub(crate) trait Facade: Send + Sync + 'static {
     fn backup(&self, pace: u64) -> Later<'_, BackupStream>;
     /// The server as a whole, with the bytes that its data takes on the disk.
     fn status(&self) -> Later<'_, Status>;
+    /// Who and what takes how much.
+    fn usage(&self, query: UsageQuery) -> Later<'_, Usage>;
     /// Whether the node does its work, and what to know about it.
     fn readiness(&self) -> Readiness;
     /// The metrics, in the text form of Prometheus (OpenMetrics).

@@ -1,12 +1,13 @@
-//! `GET /v1/readings` and `GET /v1/points`.
+//! `GET /v1/readings`, and the points.
 
 use axum::extract::State;
 use axum::http::{HeaderMap, Uri};
 use axum::response::Response;
 
-use super::facade::{Page, ReadingItem, ReadingsQuery};
+use super::body::Json;
+use super::facade::{Page, PointRequest, ReadingItem, ReadingsQuery, RenamePoint, RetirePoints};
 use super::forms::{self, Form};
-use super::params::Params;
+use super::params::{Params, Path};
 use super::problem::Problem;
 use super::{Api, answers};
 
@@ -39,6 +40,38 @@ pub(super) async fn points(State(api): State<Api>, mut params: Params) -> Result
     let prefix = params.text("prefix").unwrap_or_default();
     let page = params.page()?;
     answers::page(&api, move |node| async move { node.points(prefix, page).await }).await
+}
+
+pub(super) async fn point(State(api): State<Api>, Path(path): Path) -> Result<Response, Problem> {
+    answers::ok(&api, &api.node.point(path).await?).await
+}
+
+/// Takes over what somebody says of a point.
+pub(super) async fn set_point(
+    State(api): State<Api>,
+    Path(path): Path,
+    Json(request): Json<PointRequest>,
+) -> Result<Response, Problem> {
+    answers::ok(&api, &api.node.set_point(path, request).await?).await
+}
+
+/// Gives a point another path.
+pub(super) async fn rename_point(
+    State(api): State<Api>,
+    Path(path): Path,
+    Json(request): Json<RenamePoint>,
+) -> Result<Response, Problem> {
+    answers::ok(&api, &api.node.rename_point(path, request).await?).await
+}
+
+/// Retires a point, or all below a path.
+pub(super) async fn retire_points(
+    State(api): State<Api>,
+    Path(path): Path,
+    mut params: Params,
+) -> Result<Response, Problem> {
+    let (below, readings) = (params.flag("below")?, params.flag("readings")?);
+    answers::ok(&api, &api.node.retire_points(RetirePoints { path, below, readings }).await?).await
 }
 
 fn write(form: Form, page: &Page<ReadingItem>) -> Result<Vec<u8>, Problem> {

@@ -1,6 +1,8 @@
 //! The API's requests and answers, as plain types that serialize to its JSON.
 
 mod alarms;
+mod points;
+mod usage;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,6 +14,8 @@ use utoipa::ToSchema;
 use serde_with::rust::maps_duplicate_key_is_error as once;
 
 pub(crate) use self::alarms::*;
+pub(crate) use self::points::*;
+pub(crate) use self::usage::*;
 use super::value::JsonValue;
 pub(crate) use crate::connectors::ConnectorStatus;
 pub(crate) use crate::telemetry::{ChosenBy, LogLines};
@@ -336,6 +340,12 @@ pub(crate) struct Installation {
     /// Bytes that its state takes of `limits.state`.
     #[serde(default)]
     pub state_bytes: u64,
+    /// Points that its outputs have made.
+    #[serde(default)]
+    pub points: u64,
+    /// Readings, CPU time and bytes in each second.
+    #[serde(default)]
+    pub rate: Rate,
     /// Points that its inputs match and that it doesn't get.
     #[serde(default)]
     pub left_out: LeftOut,

@@ -3,6 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::capsule::{LAST, MAX_LAST};
+use super::facade::UsageKey;
 use super::operation::{Operation, Parameter};
 use super::problem::{Body, KINDS, PROBLEM_JSON};
 use super::shapes::{self, Components, refer};
@@ -142,7 +143,9 @@ fn path_schema(name: &str) -> Value {
 fn schema(parameter: &str) -> Value {
     match parameter {
         "limit" => json!({"type": "integer", "minimum": 1, "maximum": 10_000, "default": 100}),
-        "partial" | "dry-run" | "purge" => json!({"type": "boolean", "default": false}),
+        "partial" | "dry-run" | "purge" | "below" | "readings" => {
+            json!({"type": "boolean", "default": false})
+        }
         "order" => json!({"type": "string", "enum": ["oldest", "newest"], "default": "oldest"}),
         "severity" => {
             let all = [Severity::Low, Severity::Medium, Severity::High, Severity::Critical];
@@ -155,6 +158,9 @@ fn schema(parameter: &str) -> Value {
             json!({"type": "string", "description": "With wait=applied: 30 s unless it says so, 60 s at most"})
         }
         "from" | "to" => json!({"type": "string", "format": "date-time"}),
+        "sort" => {
+            json!({"type": "string", "enum": UsageKey::NAMES.map(|(name, _)| name), "default": "journal"})
+        }
         _ => text(),
     }
 }

@@ -55,7 +55,7 @@ pub(super) struct Success {
     pub types: &'static [&'static str],
 }
 
-const OK: &[Success] = &[Success { status: 200, when: "Done", types: &[JSON_TYPE] }];
+pub(super) const OK: &[Success] = &[Success { status: 200, when: "Done", types: &[JSON_TYPE] }];
 const EMPTY: &[Success] = &[Success { status: 204, when: "Done", types: &[] }];
 
 /// What most operations have in common.

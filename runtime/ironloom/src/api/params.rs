@@ -8,7 +8,7 @@ use axum::http::request::Parts;
 
 use super::facade::{NumberedQuery, Order, PageQuery, Place};
 use super::problem::Problem;
-use ironloom_types::ids::{Digest, InstallationId, InvalidName, Sequence};
+use ironloom_types::ids::{Digest, InstallationId, InvalidName, PointPath, Sequence};
 
 /// The default number of items on a page.
 const DEFAULT_LIMIT: usize = 100;
@@ -140,6 +140,9 @@ pub(super) struct Package(pub Digest);
 /// The number of a dead letter that a path names.
 pub(super) struct Number(pub u64);
 
+/// The point that a path names. What is no point's path names nothing.
+pub(super) struct Path(pub PointPath);
+
 /// The key of a state that a path names.
 pub(super) struct StateKey(pub String);
 
@@ -170,6 +173,17 @@ impl<S: Send + Sync> FromRequestParts<S> for Number {
         text.parse()
             .map(Self)
             .map_err(|_| Problem::not_found(format!("{text:?} is not a dead letter's number")))
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Path {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let text = segment(parts, state, "path").await?;
+        PointPath::new(&text)
+            .map(Self)
+            .map_err(|error| Problem::not_found(format!("{text:?} is not a point's path: {error}")))
     }
 }
 

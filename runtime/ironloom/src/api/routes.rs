@@ -7,12 +7,13 @@ use axum::routing::{delete, get, patch, post, put};
 use super::capsule::Capsule;
 use super::facade::{
     Alarm, AllInstalled, ClockStatus, ConnectorStatus, DeadLetter, Health, InstallRequest, Installation,
-    Installed, Invocation, LogLevel, NoteRequest, PackageInfo, PointItem, Readiness, ReadingItem, Reloaded,
-    Replay, ReplayRequest, Reset, Resumed, Revised, RevisionRequest, SetLogLevel, SetTime, ShelveRequest,
-    Status, TimeSet, Timer,
+    Installed, Invocation, LogLevel, NoteRequest, PackageInfo, PointDetail, PointItem, PointRequest,
+    Readiness, ReadingItem, Reloaded, RenamePoint, RenamedPoint, Replay, ReplayRequest, Reset, Resumed,
+    RetiredPoints, Revised, RevisionRequest, SetLogLevel, SetTime, ShelveRequest, Status, TimeSet, Timer,
+    Usage,
 };
 use super::installations::Resume;
-use super::operation::{DELETE, Operation, PLAIN, POST, Parameter, Success};
+use super::operation::{DELETE, OK, Operation, PLAIN, POST, Parameter, Success};
 use super::problem::Problem;
 use super::push::Accepted;
 use super::state::{StateEntry, StateValue};
@@ -83,6 +84,46 @@ pub(super) const OPERATIONS: &[Operation] = &[
         gives: Some(shapes::page::<PointItem>),
         handler: || get(journal::points),
         ..PLAIN
+    },
+    Operation {
+        path: "/v1/points/{path}",
+        id: "showPoint",
+        summary: "One point: its unit and description, its latest reading, who writes it and who reads it; the path is \
+                  percent-encoded, a / in it too",
+        gives: Some(shapes::one::<PointDetail>),
+        handler: || get(journal::point),
+        ..PLAIN
+    },
+    Operation {
+        method: "patch",
+        path: "/v1/points/{path}",
+        id: "setPoint",
+        summary: "Says what a point is: {\"unit\":\"kg\",\"description\":\"…\"}; null takes one away",
+        takes: Some(shapes::one::<PointRequest>),
+        gives: Some(shapes::one::<PointDetail>),
+        handler: || patch(journal::set_point),
+        ..POST
+    },
+    Operation {
+        path: "/v1/points/{path}/rename",
+        id: "renamePoint",
+        summary: "Gives a point another path: {\"to\":\"farm/barn/8\"}. Its readings are found under it, and inputs that match it \
+                  get those that come",
+        takes: Some(shapes::one::<RenamePoint>),
+        gives: Some(shapes::one::<RenamedPoint>),
+        handler: || post(journal::rename_point),
+        ..POST
+    },
+    Operation {
+        path: "/v1/points/{path}",
+        id: "retirePoints",
+        summary: "Retires a point, or with below=true all below the path; with readings=true their readings are given out no \
+                  more. A later reading makes the point anew",
+        query: &["below", "readings"],
+        answers: OK,
+        gives: Some(shapes::one::<RetiredPoints>),
+        handler: || delete(journal::retire_points),
+        ..DELETE
     },
     Operation {
         path: "/v1/packages",
@@ -473,6 +514,15 @@ pub(super) const OPERATIONS: &[Operation] = &[
         answers: &[Success { status: 200, when: "It is on its way", types: &[BACKUP_TYPE] }],
         bulk: true,
         handler: || get(backup::backup),
+        ..PLAIN
+    },
+    Operation {
+        path: "/v1/usage",
+        id: "showUsage",
+        summary: "Who and what takes how much: installations by `sort`, sources and points, the largest first",
+        query: &["sort", "limit"],
+        gives: Some(shapes::one::<Usage>),
+        handler: || get(system::usage),
         ..PLAIN
     },
     Operation {

@@ -5,7 +5,7 @@ use axum::http::StatusCode;
 use axum::response::Response;
 
 use super::body::{Json, Nothing, Optional};
-use super::facade::{Health, Page, SetLogLevel, SetTime};
+use super::facade::{Health, Page, SetLogLevel, SetTime, UsageQuery};
 use super::params::Params;
 use super::problem::Problem;
 use super::{Api, answers};
@@ -51,6 +51,13 @@ pub(super) async fn reload(
 ) -> Result<Response, Problem> {
     let dry_run = params.flag("dry-run")?;
     answers::done(&api, &api.node.reload(dry_run).await?).await
+}
+
+/// Answers who and what takes how much.
+pub(super) async fn usage(State(api): State<Api>, mut params: Params) -> Result<Response, Problem> {
+    let query = UsageQuery { sort: params.value("sort")?.unwrap_or_default(), limit: params.limit()? };
+    let usage = api.node.usage(query).await?;
+    answers::long(&api, StatusCode::OK, usage).await
 }
 
 /// Answers how the server is.

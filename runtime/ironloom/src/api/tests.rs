@@ -25,7 +25,7 @@ use super::routes::OPERATIONS;
 use super::{ARROW_TYPE, Api, JSON_TYPE, Shares, Site, answers};
 use crate::telemetry::Metrics;
 use ironloom_types::clock::{Source, Timestamp};
-use ironloom_types::ids::{Digest, Generation, InstallationId, PointNumber, Sequence};
+use ironloom_types::ids::{Digest, Generation, InstallationId, PointNumber, PointPath, Sequence};
 use ironloom_types::limits::MAX_WAITING_PUSHES;
 use ironloom_types::readings::{Columns, NewPoint, Quality, Value, ValueRef};
 
@@ -127,6 +127,18 @@ impl Facade for Fake {
     }
     fn points(&self, _: String, _: PageQuery) -> Later<'_, Page<PointItem>> {
         later(Ok(none()))
+    }
+    fn point(&self, path: PointPath) -> Later<'_, PointDetail> {
+        later(Ok(PointDetail { point: path.to_arc(), ..PointDetail::default() }))
+    }
+    fn set_point(&self, path: PointPath, _: PointRequest) -> Later<'_, PointDetail> {
+        self.point(path)
+    }
+    fn rename_point(&self, path: PointPath, _: RenamePoint) -> Later<'_, RenamedPoint> {
+        later(Ok(RenamedPoint { from: path.to_arc(), ..RenamedPoint::default() }))
+    }
+    fn retire_points(&self, which: RetirePoints) -> Later<'_, RetiredPoints> {
+        later(Ok(RetiredPoints { points: 1, before: 0, readings: !which.readings }))
     }
     fn add_package(&self, tar: Bytes) -> Later<'_, (PackageInfo, bool)> {
         later(Err(Problem::refused("package", format!("{} bytes", tar.len()))))
@@ -259,6 +271,9 @@ impl Facade for Fake {
     }
     fn status(&self) -> Later<'_, Status> {
         missing()
+    }
+    fn usage(&self, _: UsageQuery) -> Later<'_, Usage> {
+        later(Ok(Usage::default()))
     }
     fn readiness(&self) -> Readiness {
         Readiness { ready: false, reasons: vec!["clock".to_owned()], notes: Vec::new() }

@@ -48,9 +48,11 @@ mod test;
 #[cfg(test)]
 mod tests;
 mod timers;
+mod top;
 mod r#try;
 mod uninstall;
 mod upgrade;
+mod usage;
 
 use std::process::ExitCode;
 
@@ -138,7 +140,7 @@ enum Command {
     Resume(resume::Resume),
     /// Show an installation's log
     Logs(logs::Logs),
-    /// List points with their latest readings
+    /// List points, show one, say what it is, rename or retire some
     Points(points::Points),
     /// Read the journal back
     Readings(readings::Readings),
@@ -166,6 +168,10 @@ enum Command {
     Packages(packages::Packages),
     /// Show what happens, as it happens
     Events(events::Events),
+    /// Show which installations, sources and points take how much
+    Usage(usage::Usage),
+    /// Show what installations take, anew each second
+    Top(top::Top),
     /// List connectors and their status
     Connectors(connectors::Connectors),
     /// Show the site's clock, or leave a wrong future behind
@@ -243,6 +249,8 @@ impl Command {
             Self::Packages(command) => command.run(global),
             Self::Events(command) => command.run(global),
             Self::Connectors(command) => command.run(global),
+            Self::Usage(command) => command.run(global),
+            Self::Top(command) => command.run(global),
             Self::Clock(command) => command.run(global),
             Self::Status(command) => command.run(global),
             Self::Reload(command) => command.run(global),

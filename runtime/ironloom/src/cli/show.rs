@@ -90,6 +90,7 @@ pub(super) fn text(item: &Installation) -> String {
         let LastError { kind, at, message, ordinal } = error;
         line("timer error", format!("{timer}: {kind} at {at}: {message} (invocation {ordinal})"));
     }
+    uses(item, &mut line);
     work(item, &mut line);
     for (name, patterns) in &item.bindings {
         line("binding", format!("{name} = {}", patterns.as_slice().join(", ")));
@@ -106,6 +107,22 @@ pub(super) fn text(item: &Installation) -> String {
         line("keep up", "sources are slowed where it is behind by more than ingest.max_lag".to_owned());
     }
     out
+}
+
+/// The part of the machine that it takes.
+fn uses(item: &Installation, line: &mut impl FnMut(&str, String)) {
+    let (rate, counters) = (&item.rate, &item.counters);
+    if rate.over > 0.0 {
+        let (readings, cpu) = (rate.readings, rate.cpu * 100.0);
+        line("rate", format!("{readings:.1} readings and {cpu:.1} % of a processor over {:.0} s", rate.over));
+    }
+    let cpu = counters.cpu_nanos as f64 / 1e9;
+    line(
+        "cpu",
+        format!("{cpu:.1} s, and at most {} of memory for a call", status::size(counters.peak_memory)),
+    );
+    let (points, derived) = (output::counted(item.points, "point"), status::size(counters.derived_bytes));
+    line("derives", format!("{points}, {derived} of readings"));
 }
 
 /// Its work so far, the size of its state, and points that it doesn't get.

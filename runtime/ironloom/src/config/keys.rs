@@ -237,6 +237,7 @@ const EXAMPLES: &str = r#"# The unit of matching points whose source names none.
 # loop = true                   # repeats endlessly; or a number of laps. Default: false, once
 # shift = "84 d"                # added to the times with each further lap. Default: nothing
 # missing = ["", "NA"]          # cells without a value: the default
+# points = 250000               # the most points that its columns may name: the default. Before one more it stops
 #
 # A line whose time or number of cells is wrong is passed over and counted; a cell that isn't of its type becomes
 # a reading of quality "bad"; a time before 1970 is kept as 1970, of quality "uncertain". A last line without a line

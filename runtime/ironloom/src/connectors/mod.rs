@@ -25,7 +25,7 @@ pub(crate) use self::status::{ConnectorStatus, Status};
 use crate::telemetry::Metrics;
 use ironloom_apps::toml_section::Section;
 use ironloom_types::clock::Timestamp;
-use ironloom_types::ids::PointNumber;
+use ironloom_types::ids::{PointNumber, PointPath};
 use ironloom_types::readings::{Columns, NewPoint};
 
 /// The most bytes of a receipt.
@@ -123,6 +123,20 @@ impl ConnectorConfig {
     pub(crate) fn check(&self) -> Result<(), String> {
         match self {
             Self::Csv(config) => csv::check(config),
+        }
+    }
+
+    /// Returns true where it may bring readings of a point.
+    pub(crate) fn may_write(&self, path: &PointPath) -> bool {
+        match self {
+            Self::Csv(config) => config.mappings.iter().any(|mapping| mapping.point.may_give(path.as_str())),
+        }
+    }
+
+    /// The most points that its mappings may name.
+    pub(crate) fn most_points(&self) -> usize {
+        match self {
+            Self::Csv(config) => config.points,
         }
     }
 

@@ -53,6 +53,20 @@ impl Template {
         })
     }
 
+    /// Returns true where values could give this text.
+    pub(crate) fn may_give(&self, text: &str) -> bool {
+        may_give(&self.0, text, self.takes_path())
+    }
+
+    /// Returns true where its last name may stand for more than one segment.
+    fn takes_path(&self) -> bool {
+        match &self.0[..] {
+            [Part::Name(_)] => true,
+            [.., Part::Text(before), Part::Name(_)] => before.ends_with('/'),
+            _ => false,
+        }
+    }
+
     /// Appends the text with the names' values. A value is one segment or a part of one, or the point would come
     /// under the patterns of others; only a name that is all of the last segment takes a path, as `copy/{point}`.
     ///
@@ -63,11 +77,7 @@ impl Template {
         out: &mut String,
         value: impl Fn(&str) -> Option<&'v str>,
     ) -> Result<(), String> {
-        let takes_path = match &self.0[..] {
-            [Part::Name(_)] => true,
-            [.., Part::Text(before), Part::Name(_)] => before.ends_with('/'),
-            _ => false,
-        };
+        let takes_path = self.takes_path();
         for (place, part) in (1..).zip(&self.0) {
             let name = match part {
                 Part::Text(text) => {
@@ -89,6 +99,22 @@ impl Template {
             out.push_str(value);
         }
         Ok(())
+    }
+}
+
+fn may_give(parts: &[Part], text: &str, takes_path: bool) -> bool {
+    match parts {
+        [] => text.is_empty(),
+        [Part::Text(own), rest @ ..] => {
+            text.strip_prefix(own.as_str()).is_some_and(|text| may_give(rest, text, takes_path))
+        }
+        [Part::Name(_)] => !text.is_empty() && (takes_path || !text.contains('/')),
+        // What follows a value is looked for where the next text stands.
+        [Part::Name(_), rest @ ..] => {
+            let segment = &text[..text.find('/').unwrap_or(text.len())];
+            let ends = segment.char_indices().map(|(at, char)| at + char.len_utf8());
+            ends.into_iter().any(|end| may_give(rest, &text[end..], takes_path))
+        }
     }
 }
 
@@ -122,6 +148,23 @@ mod tests {
         }
         for template in ["{s}", "m/{s}", "m/barn-{s}"] {
             assert_eq!(fill(template, "").unwrap_err(), "s is empty and makes no point path");
+        }
+    }
+
+    #[test]
+    fn what_a_template_may_give_is_known() {
+        for (template, text, expected) in [
+            ("farm/{pig}/weight", "farm/7/weight", true),
+            ("farm/{pig}/weight", "farm/7/8/weight", false),
+            ("farm/{pig}/weight", "farm//weight", false),
+            ("farm/barn-{lap}-{pig}", "farm/barn-1-2-3", true),
+            ("farm/barn-{lap}-{pig}", "farm/barn-1", false),
+            ("copy/{point}", "copy/farm/7/weight", true),
+            ("copy/{point}", "copy", false),
+            ("plain", "plain", true),
+            ("plain", "plainer", false),
+        ] {
+            assert_eq!(Template::parse(template).unwrap().may_give(text), expected, "{template} {text}");
         }
     }
 }

@@ -127,6 +127,9 @@ impl Applier {
             Sealed::Readings { new_points, chunk, receipt, request, forgotten, place, reply } => {
                 let (accepted, through) = (chunk.len() as u64, chunk.last_sequence());
                 let answer = Accepted { accepted, through, duplicate: false };
+                if !self.replaying {
+                    self.shared.sources.count(receipt.as_ref(), &chunk.columns);
+                }
                 // First: a forgotten key may be the one that comes again with this request.
                 let mut changes: Vec<_> = forgotten.into_iter().map(|key| (request_key(key), None)).collect();
                 if let Some(receipt) = receipt {
@@ -174,6 +177,9 @@ impl Applier {
             }
             Sealed::Found { reply, answer } => {
                 let _ = reply.send(Ok(answer));
+            }
+            Sealed::Watched(reply) => {
+                let _ = reply.send(());
             }
             Sealed::Tick(time) => self.shared.advance(time),
         }
@@ -311,6 +317,9 @@ impl Applier {
             AdminRecord::Reset(reset) => self.reset(*reset),
             AdminRecord::StateChanged(changed) => self.change_state(*changed),
             AdminRecord::Expired(expired) => self.expire(*expired),
+            AdminRecord::PointSet(set) => self.set_point(*set),
+            AdminRecord::PointsRetired(retired) => self.retire_points(retired),
+            AdminRecord::PointRenamed(renamed) => self.rename_point(*renamed),
         }
     }
 

@@ -183,12 +183,21 @@ impl Shared {
         Ok(slices)
     }
 
-    /// An installation that has not dealt yet with all that this one has published: removing the points of its
-    /// outputs would take away what waits there, since the journal is routed by today's points.
+    /// An installation that has not dealt yet with all that this one has published.
     pub(crate) fn waits_for_outputs_of(&self, publisher: &InstallationId) -> Option<Arc<Durable>> {
         let own = self.points.names().of_outputs(publisher);
+        self.waits_for_points(&own, Some(publisher))
+    }
+
+    /// An installation, but not this one, that has not dealt yet with all readings of these points: removing them would
+    /// take away what waits there, since the journal is routed by today's points.
+    pub(crate) fn waits_for_points(
+        &self,
+        points: &[PointNumber],
+        but: Option<&InstallationId>,
+    ) -> Option<Arc<Durable>> {
         let published =
-            own.into_iter().filter_map(|point| Some((point, self.points.latest(point)?.0.sequence)));
+            points.iter().filter_map(|point| Some((*point, self.points.latest(*point)?.0.sequence)));
         let published: Vec<_> = published.collect();
         let mut last: BTreeMap<u32, Sequence> = BTreeMap::new();
         let routing = self.routing.read();
@@ -199,7 +208,7 @@ impl Shared {
         }
         drop(routing);
         let readers = last.into_iter().filter_map(|(lane, last)| Some((self.lanes.get(lane)?, last)));
-        let mut others = readers.filter(|(lane, _)| lane.id != *publisher);
+        let mut others = readers.filter(|(lane, _)| Some(&lane.id) != but);
         let waits = |lane: &Durable, last| lane.queue.lock().pending().is_some_and(|pending| pending <= last);
         others.find(|(lane, last)| waits(lane, *last)).map(|(lane, _)| lane)
     }

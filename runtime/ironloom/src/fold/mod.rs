@@ -25,11 +25,13 @@ pub(crate) mod past;
 pub(crate) mod points;
 pub(crate) mod queue;
 pub(crate) mod requests;
+mod retired;
 mod room;
 pub(crate) mod routes;
 pub(crate) mod run;
 pub(crate) mod sealer;
 pub(crate) mod slab;
+pub(crate) mod sources;
 pub(crate) mod stored;
 pub(crate) mod streams;
 pub(crate) mod stretches;
@@ -58,7 +60,9 @@ use self::left_out::LeftOutPoints;
 use self::overlay::Overlay;
 use self::points::Points;
 use self::queue::NoteBudget;
+use self::retired::RetiredPoints;
 use self::routes::PreparedRoutes;
+use self::sources::Sources;
 pub(crate) use self::stored::{BELIEVED_AFTER, FoldPosition, Removed};
 use self::streams::Streams;
 use self::waits::Waits;
@@ -78,6 +82,10 @@ pub(crate) struct Shared {
     pub clock: Arc<Clock>,
     /// Paths, units and latest values.
     pub points: Arc<Points>,
+    /// Counts of what sources have brought since the start.
+    pub sources: Sources,
+    /// Points that readings on their way may still have.
+    pub retired: RetiredPoints,
     /// For new points on their way.
     point_places: new_points::Places,
     pub journal: Journal,
@@ -201,6 +209,8 @@ impl Shared {
         Self {
             clock,
             points: Arc::new(Points::default()),
+            sources: Sources::default(),
+            retired: RetiredPoints::default(),
             point_places: new_points::Places::default(),
             journal,
             routing: RwLock::new(RoutingTable::new()),

@@ -3,6 +3,8 @@
 //! Names are written once and read with every reading, latest values are written with every
 //! reading and read seldom: two locks, so that neither waits for the other.
 
+mod names;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -10,10 +12,12 @@ use hashbrown::HashMap;
 use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 use serde::{Deserialize, Serialize};
 
-use super::stored::{StoredPoints, decode, encode};
-use ironloom_apps::routing::NumbersByText;
+pub(super) use self::names::Loaded;
+pub(crate) use self::names::{Names, is_of_output};
+use super::stored::{StoredPoint, StoredPoints, decode, encode};
+use crate::records::admin::CarriedReading;
 use ironloom_types::clock::Timestamp;
-use ironloom_types::ids::{InstallationId, PointNumber, PointPath, RESERVED_SEGMENT, Sequence};
+use ironloom_types::ids::{PointNumber, PointPath, Sequence};
 use ironloom_types::readings::{Columns, NewPoint, Quality, Tag, Tags, Value, ValueRef};
 
 /// Points of one page of the store: of names, and of latest values.
@@ -26,119 +30,6 @@ const INLINE: usize = 64;
 pub(crate) struct Points {
     names: RwLock<Names>,
     latest: RwLock<LatestValues>,
-}
-
-/// Paths and units, by number and by path.
-#[derive(Debug, Default)]
-pub(crate) struct Names {
-    /// The numbers alone: their paths stand in `by_number`.
-    by_path: NumbersByText,
-    /// `None`: the point was removed. Its number is never given again, for blocks may hold it.
-    by_number: Vec<Option<NewPoint>>,
-    /// Pages that changed since they were last written to the store.
-    dirty: Vec<bool>,
-    /// The points below `apps/`, by the segment behind it, in the order of their numbers.
-    outputs: HashMap<Box<str>, Vec<PointNumber>>,
-}
-
-impl Names {
-    /// The number of the point with this path.
-    pub(crate) fn number(&self, path: &str) -> Option<PointNumber> {
-        let is_it = |number| path_of(&self.by_number, number).is_some_and(|known| known == path);
-        self.by_path.find(self.by_path.hash(path), is_it).map(PointNumber)
-    }
-
-    /// The point with this number; `None` where it was removed.
-    pub(crate) fn point(&self, number: PointNumber) -> Option<&NewPoint> {
-        self.by_number.get(number.0 as usize)?.as_ref()
-    }
-
-    /// A point as the routing table asks for it.
-    pub(super) fn routed(&self, number: PointNumber) -> Option<(&PointPath, Option<&str>)> {
-        self.point(number).map(|point| (&point.path, point.unit.as_deref()))
-    }
-
-    /// The number of points that were numbered; the next point gets this number.
-    pub(crate) fn given(&self) -> usize {
-        self.by_number.len()
-    }
-
-    /// The number of points.
-    pub(crate) fn count(&self) -> usize {
-        self.by_path.len()
-    }
-
-    /// All points in the order of their numbers.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (PointNumber, &NewPoint)> {
-        self.iter_from(PointNumber(0))
-    }
-
-    /// The points from a number on, in the order of their numbers.
-    pub(crate) fn iter_from(&self, first: PointNumber) -> impl Iterator<Item = (PointNumber, &NewPoint)> {
-        let numbered = self.by_number.iter().enumerate().skip(first.0 as usize);
-        numbered.filter_map(|(number, point)| Some((PointNumber(number as u32), point.as_ref()?)))
-    }
-
-    /// The points of an installation's outputs that are bound to nothing else.
-    pub(crate) fn of_outputs(&self, installation: &InstallationId) -> Vec<PointNumber> {
-        self.outputs.get(installation.as_str()).cloned().unwrap_or_default()
-    }
-
-    fn put(&mut self, number: PointNumber, point: Option<NewPoint>) {
-        assert!(
-            number.0 as usize == self.by_number.len(),
-            "points are numbered without holes, in the log's order"
-        );
-        if let Some(point) = &point {
-            let hash = self.by_path.hash(point.path.as_str());
-            self.by_path.insert(hash, number.0);
-            if let Some(installation) = of_output(&point.path) {
-                match self.outputs.get_mut(installation) {
-                    Some(own) => own.push(number),
-                    None => drop(self.outputs.insert(installation.into(), vec![number])),
-                }
-            }
-        }
-        self.by_number.push(point);
-        self.dirty.resize(self.by_number.len().div_ceil(PAGE), false);
-    }
-
-    fn mark(&mut self, number: PointNumber) {
-        self.dirty[number.0 as usize / PAGE] = true;
-    }
-
-    /// Takes points out whose numbers come in order.
-    fn take_out(&mut self, numbers: &[PointNumber]) {
-        for number in numbers {
-            let Some(point) = self.by_number[number.0 as usize].take() else { continue };
-            self.mark(*number);
-            let hash = self.by_path.hash(point.path.as_str());
-            self.by_path.remove(hash, number.0);
-            let Some(installation) = of_output(&point.path) else { continue };
-            // All of them at once, at the first.
-            if let Some(own) = self.outputs.get_mut(installation)
-                && own.binary_search(number).is_ok()
-            {
-                own.retain(|own| numbers.binary_search(own).is_err());
-            }
-        }
-        self.outputs.retain(|_, own| !own.is_empty());
-    }
-}
-
-fn path_of(by_number: &[Option<NewPoint>], number: u32) -> Option<&str> {
-    by_number.get(number as usize)?.as_ref().map(|point| point.path.as_str())
-}
-
-/// Whose output a point is: the segment behind `apps/`.
-fn of_output(path: &PointPath) -> Option<&str> {
-    let mut segments = path.segments();
-    if segments.next() == Some(RESERVED_SEGMENT) { segments.next() } else { None }
-}
-
-/// Whether a point lies below `apps/<installation>/`: nobody else can write it.
-pub(crate) fn is_of_output(path: &PointPath, installation: &InstallationId) -> bool {
-    of_output(path) == Some(installation.as_str())
 }
 
 /// The latest reading of a point: the last in the journal, whatever its `at`.
@@ -184,8 +75,8 @@ enum Written {
     Now,
     /// Points have newer readings. It is written where one of them is folded that none has come after.
     Behind,
-    /// Points were removed.
-    WithRemoved,
+    /// Points were removed, or have readings of others: it is written with the next checkpoint.
+    Changed,
 }
 
 /// A page of latest values as the store keeps it.
@@ -212,9 +103,21 @@ impl Points {
     }
 
     /// Adds points from the store, at start.
-    pub(super) fn load(&self, points: impl IntoIterator<Item = (PointNumber, Option<NewPoint>)>) {
+    pub(super) fn load(&self, points: impl IntoIterator<Item = (PointNumber, Loaded)>) {
         let mut names = self.names.write();
-        points.into_iter().for_each(|(number, point)| names.put(number, point));
+        for (number, point) in points {
+            match point {
+                Loaded::Removed => names.put(number, None),
+                Loaded::There(point, description) => {
+                    names.put(number, Some(point));
+                    names.descriptions.extend(description.map(|description| (number, description)));
+                }
+                Loaded::Retired(path) => {
+                    names.put(number, None);
+                    names.retired.insert(number, path);
+                }
+            }
+        }
         self.make_room(names);
     }
 
@@ -251,7 +154,57 @@ impl Points {
         }
     }
 
-    /// Removes points, in the order of their numbers: their paths are free again, their numbers are not.
+    /// Takes over what people say of a point: its unit and what it is.
+    pub(super) fn set(&self, number: PointNumber, unit: Option<Arc<str>>, description: Option<Arc<str>>) {
+        let mut names = self.names.write();
+        let Some(point) = names.by_number.get_mut(number.0 as usize).and_then(Option::as_mut) else { return };
+        point.unit = unit;
+        match description {
+            Some(description) => drop(names.descriptions.insert(number, description)),
+            None => drop(names.descriptions.remove(&number)),
+        }
+        names.mark(number);
+    }
+
+    /// Removes points, in the order of their numbers: their paths are free again, their numbers are not. Where
+    /// `readings` stay, these have the paths further on.
+    pub(super) fn retire(&self, numbers: &[PointNumber], readings: bool) {
+        {
+            let mut names = self.names.write();
+            for number in numbers {
+                let path = names.point(*number).map(|point| point.path.clone());
+                match (readings, path) {
+                    (true, Some(path)) => drop(names.retired.insert(*number, path)),
+                    (true, None) => {}
+                    (false, _) => drop(names.retired.remove(number)),
+                }
+                names.mark(*number);
+            }
+        }
+        self.remove(numbers);
+    }
+
+    /// The readings of points that were retired have another path from here on.
+    pub(super) fn move_retired(&self, numbers: &[PointNumber], path: &PointPath) {
+        let mut names = self.names.write();
+        for number in numbers {
+            if let Some(retired) = names.retired.get_mut(number) {
+                *retired = path.clone();
+                names.mark(*number);
+            }
+        }
+    }
+
+    /// Takes over the latest reading of the point that this one was.
+    pub(super) fn carry(&self, number: PointNumber, latest: &CarriedReading) {
+        let mut columns = Columns::default();
+        columns.push(number, latest.at, latest.quality, latest.value.as_ref());
+        self.observe(latest.sequence, &columns);
+        // The fold has long been past that reading.
+        self.latest.write().pages[number.0 as usize / PAGE] = Written::Changed;
+    }
+
+    /// Removes points, in the order of their numbers, with their readings.
     pub(super) fn remove(&self, numbers: &[PointNumber]) {
         let mut names = self.names.write();
         let mut latest = self.latest.write();
@@ -261,7 +214,7 @@ impl Points {
             // Even of one that was removed before: a replay may have shown it older readings.
             latest.by_number[index] = NONE;
             latest.inline.remove(number);
-            latest.pages[index / PAGE] = Written::WithRemoved;
+            latest.pages[index / PAGE] = Written::Changed;
         }
     }
 
@@ -352,9 +305,17 @@ impl Points {
         let names = self.names.read();
         let first = page as usize * PAGE;
         let points = &names.by_number[first..(first + PAGE).min(names.by_number.len())];
-        let stored = points.iter().map(|point| {
-            let point = point.as_ref()?;
-            Some((point.path.as_str(), point.unit.as_deref()))
+        let stored = points.iter().zip(first..).map(|(point, number)| {
+            let number = PointNumber(number as u32);
+            match (point, names.retired.get(&number)) {
+                (Some(point), _) => StoredPoint::There {
+                    path: point.path.as_str(),
+                    unit: point.unit.as_deref(),
+                    description: names.description(number).map(|text| &**text),
+                },
+                (None, Some(path)) => StoredPoint::Retired { path: path.as_str() },
+                (None, None) => StoredPoint::Removed,
+            }
         });
         encode::<StoredPoints<'_>>(&stored.collect())
     }
@@ -380,7 +341,7 @@ impl Points {
                 let is_due = match pages[page] {
                     Written::Now => false,
                     Written::Behind => by_number[range].iter().any(is_folded),
-                    Written::WithRemoved => true,
+                    Written::Changed => true,
                 };
                 if !is_due {
                     continue;

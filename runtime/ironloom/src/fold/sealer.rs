@@ -4,25 +4,27 @@
 //! what the fold will know only after the flush: new points, request keys, live generations.
 
 mod live;
+mod points;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use tokio::sync::oneshot;
 
 pub(crate) use self::live::Living;
 use self::live::next_invocation;
+use self::points::Watched;
 use super::new_points::{OUTPUT_POINTS, Place};
-use super::points::{Points, is_of_output};
+use super::points::Points;
 use super::requests::{Recent, Remembered, Seen};
 use super::stretches::{Extent, Frozen};
 use super::submission::{
-    Accepted, CommitSubmission, LookSubmission, ReadingsSubmission, Refusal, Submission,
+    Accepted, CommitSubmission, LookSubmission, ReadingsSubmission, Refusal, Submission, WatchSubmission,
 };
-use crate::records::admin::{AdminRecord, FROM_HERE, NewInstallation, Reset};
+use crate::records::admin::{AdminRecord, FROM_HERE, NewInstallation, PointsRetired, Reset};
 use crate::records::commit::{CommitHead, StateChanges};
 use crate::records::readings::{Idempotency, Receipt};
 use crate::records::{NumberedPoint, admin, commit, readings};
@@ -30,9 +32,8 @@ use crate::telemetry::Seconds;
 use ironloom_storage::journal::Chunk;
 use ironloom_storage::log::{Flushed, LogError, RecordKind, Seal, Sealer};
 use ironloom_types::clock::{Clock, Timestamp};
-use ironloom_types::ids::{Generation, InstallationId, PointNumber, PointPath, Sequence, StreamId, TenantId};
+use ironloom_types::ids::{Generation, PointNumber, PointPath, Sequence, StreamId, TenantId};
 use ironloom_types::limits::MAX_POINTS;
-use ironloom_types::readings::{Columns, NewPoint};
 
 /// A sealed item, as the fold takes it over once it is flushed.
 #[derive(Debug)]
@@ -70,6 +71,8 @@ pub(crate) enum Sealed {
     Answer { reply: oneshot::Sender<Result<Accepted, Refusal>>, answer: Accepted },
     /// What became of a request, which has to wait as well.
     Found { reply: oneshot::Sender<Result<Option<Accepted>, Refusal>>, answer: Option<Accepted> },
+    /// Whoever watches points knows that all before has been applied.
+    Watched(oneshot::Sender<()>),
     /// A barrier: every earlier record has been routed.
     Tick(Timestamp),
 }
@@ -122,6 +125,10 @@ pub(crate) struct Numberer {
     unflushed: HashMap<PointPath, PointNumber>,
     /// How many of them there were when those that the fold has were last taken out.
     unflushed_before: usize,
+    /// Points that the fold may take out only later: no record names them any more.
+    retired: HashSet<PointNumber>,
+    /// Points of which somebody wants to know if a reading comes.
+    watched: Option<Watched>,
     fold: Sender<ToFold>,
     /// The duration of the log's syncs.
     log_sync: Seconds,
@@ -146,62 +153,12 @@ impl Numberer {
             started: Instant::now(),
             unflushed: HashMap::new(),
             unflushed_before: 0,
+            retired: HashSet::new(),
+            watched: None,
             fold,
             log_sync,
             on_failure,
         }
-    }
-
-    /// Numbers the new points and puts the numbers into the columns. A point that another record was
-    /// faster with has one already.
-    fn number_points(
-        &mut self,
-        new: Vec<NewPoint>,
-        columns: &mut Columns,
-        limit: usize,
-    ) -> Result<Vec<NumberedPoint>, Refusal> {
-        if new.is_empty() {
-            return Ok(Vec::new());
-        }
-        let names = self.points.names();
-        // Not with each record: a look-up for each of them would be due every time.
-        if self.unflushed.len() >= 2 * self.unflushed_before.max(1_000) {
-            self.unflushed.retain(|path, _| names.number(path.as_str()).is_none());
-            self.unflushed_before = self.unflushed.len();
-        }
-        let given = self.numbers.points_given;
-        let mut numbers = Vec::with_capacity(new.len());
-        let mut numbered: Vec<NumberedPoint> = Vec::new();
-        for point in new {
-            let known =
-                names.number(point.path.as_str()).or_else(|| self.unflushed.get(&point.path).copied());
-            let number = match known {
-                Some(number) => number,
-                None if self.numbers.points + numbered.len() >= limit => {
-                    let path = point.path.to_string();
-                    // Nothing of this record holds.
-                    for NumberedPoint { point, .. } in numbered {
-                        self.unflushed.remove(&point.path);
-                    }
-                    return Err(Refusal::TooManyPoints { path, limit });
-                }
-                None => {
-                    let number = PointNumber((given + numbered.len()) as u32);
-                    self.unflushed.insert(point.path.clone(), number);
-                    numbered.push(NumberedPoint { number, point });
-                    number
-                }
-            };
-            numbers.push(number);
-        }
-        self.numbers.points_given += numbered.len();
-        self.numbers.points += numbered.len();
-        for point in &mut columns.points {
-            if let Some(index) = point.pending_index() {
-                *point = numbers[index];
-            }
-        }
-        Ok(numbered)
     }
 
     fn take_sequences(&mut self, count: usize) -> Sequence {
@@ -261,6 +218,7 @@ impl Numberer {
                 return Seal::Nothing;
             }
         };
+        self.watch(&columns);
         self.clock.advance(latest);
         let count = columns.len();
         let first = self.take_sequences(count);
@@ -321,6 +279,7 @@ impl Numberer {
         if let Some(live) = self.numbers.live.get_mut(head.generation) {
             live.next = next_invocation(&head.meta);
         }
+        self.watch(&derived);
         let first = self.take_sequences(derived.len());
         body.extend_from_slice(&encoded);
         commit::encode_readings(&new_points, &derived, body);
@@ -335,7 +294,7 @@ impl Numberer {
         reply: oneshot::Sender<Result<(), Refusal>>,
         body: &mut Vec<u8>,
     ) -> Seal<Stamped> {
-        if let Err(refusal) = self.admit(&record) {
+        if let Err(refusal) = self.admit(&mut record) {
             let _ = reply.send(Err(refusal));
             return Seal::Nothing;
         }
@@ -393,8 +352,8 @@ impl Numbers {
 }
 
 impl Numberer {
-    /// Holds a change against the generations that live, and keeps these as they are after it.
-    fn admit(&mut self, record: &AdminRecord) -> Result<(), Refusal> {
+    /// Holds a change against the generations that live and the points, and keeps these as they are after it.
+    fn admit(&mut self, record: &mut AdminRecord) -> Result<(), Refusal> {
         let numbers = &mut self.numbers;
         match record {
             AdminRecord::Installed(new) => numbers.admit_new(new)?,
@@ -423,6 +382,10 @@ impl Numberer {
             AdminRecord::Expired(expired) => {
                 numbers.live.get(expired.generation).ok_or(Refusal::Gone)?;
             }
+            AdminRecord::PointsRetired(PointsRetired { numbers: retired, .. }) => {
+                self.admit_retired(retired)?
+            }
+            AdminRecord::PointRenamed(renamed) => self.admit_renamed(renamed)?,
             AdminRecord::TimeSet { to, .. } => {
                 self.clock.set_back(*to);
                 numbers.requests.leave_future(*to);
@@ -442,22 +405,10 @@ impl Numberer {
             | AdminRecord::PackageRemoved(_)
             | AdminRecord::Compiled { .. }
             | AdminRecord::UnitsGiven(_)
+            | AdminRecord::PointSet(_)
             | AdminRecord::Dropped { .. } => {}
         }
         Ok(())
-    }
-}
-
-impl Numberer {
-    /// The points of a purged installation's outputs no longer count, as the fold has it once it applies
-    /// the record.
-    fn forget_points(&mut self, installation: &InstallationId) {
-        let names = self.points.names();
-        let own = names.of_outputs(installation);
-        self.unflushed.retain(|path, _| names.number(path.as_str()).is_none());
-        let before = self.unflushed.len();
-        self.unflushed.retain(|path, _| !is_of_output(path, installation));
-        self.numbers.points -= own.len() + before - self.unflushed.len();
     }
 }
 
@@ -476,6 +427,10 @@ impl Sealer for Numberer {
             Submission::Commit(item) => self.commit(*item, body),
             Submission::Admin(item) => self.admin(item.record, item.reply, body),
             Submission::Look(item) => self.look(item),
+            Submission::Watch(WatchSubmission { points, reply }) => {
+                self.watched = (!points.is_empty()).then_some(Watched { points, has_come: false });
+                Seal::Barrier(Stamped { time: self.clock.now(), sealed: Sealed::Watched(reply) })
+            }
             Submission::Tick(at) => {
                 self.clock.advance(at);
                 let time = self.clock.now();

@@ -40,9 +40,24 @@ pub(super) fn request_key(key: [u8; 16]) -> Key {
     Scope::MAIN.key(Item::Idempotency(hash))
 }
 
-/// A page of points as the store keeps it, in the order of their numbers: path and unit, or `None` once one was
-/// removed.
-pub(crate) type StoredPoints<'a> = Vec<Option<(&'a str, Option<&'a str>)>>;
+/// A page of points as the store keeps it, in the order of their numbers.
+pub(crate) type StoredPoints<'a> = Vec<StoredPoint<'a>>;
+
+/// A number of a point.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum StoredPoint<'a> {
+    /// The point was removed, and its readings are given out no more.
+    Removed,
+    There {
+        path: &'a str,
+        unit: Option<&'a str>,
+        description: Option<&'a str>,
+    },
+    /// The point was retired; its readings are still there, under the path that it had.
+    Retired {
+        path: &'a str,
+    },
+}
 
 /// A stream of readings as the store keeps it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

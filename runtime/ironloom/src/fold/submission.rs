@@ -1,5 +1,6 @@
 //! What is handed to the committer, and how whoever waits for it is answered.
 
+use hashbrown::HashSet;
 use tokio::sync::oneshot;
 
 use super::new_points::Place;
@@ -8,7 +9,7 @@ use crate::records::commit::{self, CommitHead, StateChanges};
 use crate::records::readings::{self, Idempotency, ReadingsHead};
 use ironloom_storage::log::{CommitterHandle, LogError};
 use ironloom_types::clock::Timestamp;
-use ironloom_types::ids::{Generation, InstallationId, Ordinal, Sequence};
+use ironloom_types::ids::{Generation, InstallationId, Ordinal, PointNumber, PointPath, Sequence};
 use ironloom_types::readings::{Columns, NewPoint};
 
 /// One thing for the log.
@@ -22,6 +23,8 @@ pub(crate) enum Submission {
     Admin(Box<AdminSubmission>),
     /// Writes nothing. Asks what became of a request.
     Look(LookSubmission),
+    /// Writes nothing. From here on it is noted if readings of these points come.
+    Watch(WatchSubmission),
     /// Writes nothing. Advances the feed's clock and marks every earlier record as routed.
     Tick(Timestamp),
 }
@@ -35,7 +38,7 @@ impl Submission {
                 item.encoded.len() + commit::readings_max_len(&item.new_points, &item.derived)
             }
             Self::Admin(item) => admin::encoded_len(&item.record),
-            Self::Look(_) | Self::Tick(_) => 0,
+            Self::Look(_) | Self::Watch(_) | Self::Tick(_) => 0,
         }
     }
 }
@@ -62,6 +65,15 @@ pub(crate) struct LookSubmission {
     pub request: Option<Idempotency>,
     /// Receives the answer that the request got, or gets once it is durable; `None` where it was not taken.
     pub reply: oneshot::Sender<Result<Option<Accepted>, Refusal>>,
+}
+
+/// Points that are about to be retired, if no reading of theirs comes before.
+#[derive(Debug)]
+pub(crate) struct WatchSubmission {
+    /// In place of those that were watched before.
+    pub points: HashSet<PointNumber>,
+    /// Told once everything before it is applied.
+    pub reply: oneshot::Sender<()>,
 }
 
 /// The answer to a source of readings.
@@ -128,12 +140,22 @@ pub(crate) fn submit(
 pub(crate) enum Refusal {
     /// Beyond the most points that a tenant may have.
     #[error(
-        "point {path:?} would be one too many: {limit} are allowed. Find the source of the new names; `ironloom uninstall --purge` frees the points of an app's outputs."
+        "point {path:?} would be one too many: {limit} are allowed. Find the source of the new names; `ironloom points retire` frees points, and `ironloom uninstall --purge` those of an app's outputs."
     )]
     TooManyPoints {
         /// The first that has no place.
         path: String,
         /// The allowed number: all of the tenant's for a source, fewer for apps.
+        limit: usize,
+    },
+    /// Beyond the most points that the mappings of a connector may name.
+    #[error(
+        "point {path:?} would be one too many for the connector {connector}: {limit} are allowed (`points` of the connector). Raise the limit and reload the configuration, or retire some with `ironloom points retire` and start the server anew."
+    )]
+    TooManyOfConnector {
+        connector: Box<str>,
+        /// The first that has no place.
+        path: String,
         limit: usize,
     },
     /// The key of a request came again with another request.
@@ -148,6 +170,12 @@ pub(crate) enum Refusal {
     /// A later install has a generation that isn't below this one.
     #[error("generation {0} was given to another installation in the meantime; send the request again")]
     GenerationTaken(Generation),
+    /// A point that is there, or becomes durable right now, has the path that another one was to get.
+    #[error("there is a point {0} already; retire it first, or choose another path")]
+    PointExists(PointPath),
+    /// A reading of a point came that was to be retired.
+    #[error("readings of these points came in the meantime")]
+    PointsInUse,
     /// The invocation isn't the one that follows the last of its generation.
     #[error(
         "attempt {attempt} at invocation {ordinal} isn't what follows the last one; it is not written twice"

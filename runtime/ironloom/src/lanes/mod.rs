@@ -17,6 +17,7 @@ pub(crate) mod outcome;
 pub(crate) mod pace;
 pub(crate) mod policy;
 pub(crate) mod price;
+pub(crate) mod rate;
 pub(crate) mod replay;
 pub(crate) mod run;
 pub(crate) mod scheduler;
@@ -39,6 +40,7 @@ use self::app_log::{AppLogs, InstallationLog};
 use self::batch::EntityNumbers;
 use self::bucket::Bucket;
 use self::pace::Pace;
+use self::rate::Meter;
 use self::scheduler::{Length, Scheduler};
 use self::targets::Targets;
 use crate::fold::durable::{Durable, Listener, Term};
@@ -65,6 +67,8 @@ pub(crate) struct Lane {
     apps: RwLock<BTreeMap<ids::Revision, App>>,
     /// The memory from one invocation under a revision to the next.
     entity_numbers: Mutex<Remembered<EntityNumbers>>,
+    /// Measures what it does in each second.
+    pub meter: Meter,
     /// The points of outputs.
     targets: Mutex<Remembered<Targets>>,
     /// What it has used so far by the scheduler's measure, in nanoseconds.
@@ -125,6 +129,13 @@ impl Deref for Lane {
 }
 
 impl Lane {
+    /// Forgets the points of outputs: some are gone.
+    pub(crate) fn forget_targets(&self) {
+        let mut targets = self.targets.lock();
+        let outputs = self.newest().revision.bindings.outputs.len();
+        *targets = Remembered { of: self.newest().number(), what: Targets::new(outputs) };
+    }
+
     /// A lane without its app's code.
     pub(crate) fn new(durable: Arc<Durable>, log: InstallationLog) -> Self {
         let newest = durable.newest();
@@ -139,6 +150,7 @@ impl Lane {
             turn: Arc::new(tokio::sync::Semaphore::new(1)),
             apps: RwLock::default(),
             entity_numbers: Mutex::new(entity_numbers),
+            meter: Meter::default(),
             targets: Mutex::new(targets),
             used: AtomicU64::new(0),
             lately: AtomicU64::new(0),

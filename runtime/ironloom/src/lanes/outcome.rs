@@ -16,6 +16,7 @@ use crate::fold::durable::{Book, Durable, Term};
 use crate::fold::episodes::OldEpisode;
 use crate::fold::letters::{Excess, Oldest};
 use crate::records::alarm::AlarmRecord;
+use crate::records::columns;
 use crate::records::commit::{
     self, CommitHead, DeadLetter, Invocation, InvocationKind, OutcomeKind, StateChanges,
 };
@@ -25,7 +26,7 @@ use ironloom_types::clock::Timestamp;
 use ironloom_types::effects::{AlarmAct, AlarmKey, Effects, OneShot, state_cost};
 use ironloom_types::ids::{Digest, Ordinal, Revision, SlotName};
 use ironloom_types::readings::{Columns, NewPoint};
-use ironloom_types::work::{LastError, TimerError};
+use ironloom_types::work::{Counters, LastError, TimerError};
 
 /// The kind of a failure where the app has asked for retries for too long.
 const STUCK: &str = "stuck";
@@ -39,13 +40,24 @@ pub(crate) struct Ended {
     pub message: Option<String>,
     /// Its effects; none unless it is ok.
     pub effects: Effects,
-    /// The thread's CPU time, of guest and host calls.
+    /// The part of the machine that it took.
+    pub used: Used,
+}
+
+/// The use that an invocation made of the machine, whatever came of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Used {
+    /// CPU time.
     pub cpu: Duration,
+    /// The most bytes of its memories and tables.
+    pub memory: u64,
+    /// Lines of its log, those that were dropped included.
+    pub log_lines: u64,
 }
 
 impl Ended {
     /// Splits a report into the app's outcome and a fault of the host, which isn't the app's fault.
-    pub(crate) fn of(report: Report) -> Result<Self, String> {
+    pub(crate) fn of(report: Report, used: Used) -> Result<Self, String> {
         let said = |kind, text: &str| Ok((kind, Some(text.to_owned())));
         let words = report.outcome.to_string();
         let kind = match report.outcome {
@@ -62,13 +74,27 @@ impl Ended {
         };
         let (outcome, message) = kind?;
         let effects = if outcome == OutcomeKind::Ok { report.effects } else { Effects::default() };
-        Ok(Self { outcome, message, effects, cpu: report.cpu })
+        Ok(Self { outcome, message, effects, used })
     }
 
     /// The same invocation without effects, since the log can't take them.
-    pub(crate) fn not_committed(refusal: &dyn std::fmt::Display, cpu: Duration) -> Self {
+    pub(crate) fn not_committed(refusal: &dyn std::fmt::Display, used: Used) -> Self {
         let (outcome, message) = (OutcomeKind::CommitLimit, Some(refusal.to_string()));
-        Self { outcome, message, effects: Effects::default(), cpu }
+        Self { outcome, message, effects: Effects::default(), used }
+    }
+}
+
+impl Used {
+    /// The use that a call has made; its lines are counted before they are taken away.
+    pub(crate) fn of(report: &Report) -> Self {
+        let log_lines = report.log.len() as u64 + report.log_dropped;
+        Self { cpu: report.cpu, memory: report.peak_memory, log_lines }
+    }
+
+    fn count(self, counters: &mut Counters) {
+        counters.cpu_nanos = counters.cpu_nanos.saturating_add(self.cpu.as_nanos() as u64);
+        counters.peak_memory = counters.peak_memory.max(self.memory);
+        counters.log_lines += self.log_lines;
     }
 }
 
@@ -213,9 +239,9 @@ pub(crate) fn conclude(
     digest: Digest,
     now: Timestamp,
 ) -> Concluded {
-    let Ended { outcome, message, mut effects, cpu } = ended;
+    let Ended { outcome, message, mut effects, used } = ended;
     let mut meta = before.meta.clone();
-    let (next, counted) = judge(before, &mut meta, work, outcome, cpu, now);
+    let (next, counted) = judge(before, &mut meta, work, outcome, used.cpu, now);
     let done = matches!(next.verdict, Verdict::Done | Verdict::DeadLetter);
     let time = work.time(meta.time);
     let ordinal = meta.ordinal.next();
@@ -224,6 +250,12 @@ pub(crate) fn conclude(
     keep_known(&mut effects, term, &lane.newest());
     let is_held = before.meta.published.is_some_and(|span| was_published(&span, work));
     publish(&mut meta, &mut effects, is_held);
+    used.count(&mut meta.counters);
+    if !effects.derived.is_empty() {
+        meta.counters.derived += effects.derived.len() as u64;
+        meta.counters.derived_bytes += columns::encoded_len(&effects.derived) as u64;
+    }
+    meta.points += effects.new_points.len() as u64;
     let failed = failure(&meta, &next, work, outcome, message.as_deref(), now);
     let became_stuck = note_error(&mut meta, before, &next, work, failed);
     let mut letters = Letters::new(term, ordinal, meta.next_dead_letter);

@@ -175,7 +175,7 @@ pub(super) struct Standstill<'n> {
 /// 503: not everything came to a stop.
 fn too_busy(what: &str) -> Problem {
     let detail = format!(
-        "{what} was under way for more than {} s; time is set only where nothing is",
+        "{what} was under way for more than {} s; this is done only where nothing is",
         TO_STAND_STILL.as_secs()
     );
     Problem::unavailable("busy", detail, RETRY_SOON).hint("Nothing was changed; try again in a moment.")

@@ -13,9 +13,10 @@ use crate::api::facade::{
     Alarm, AlarmDeed, Answer, Applied, Backlog, BackupStream, ClockStatus, ConnectorStatus, DeadLetter,
     Ended, EpisodesQuery, Facade, IfMatch, IngestRules, InstallRequest, Installation, Installed, Invocation,
     Later, LogLevel, LogLines, LogPage, Lookup, NumberedQuery, OutputsQuery, PackageInfo, Page, PageQuery,
-    PointItem, Push, Pushed, Readiness, Reading, ReadingItem, ReadingsQuery, Reloaded, Replay, ReplayRequest,
-    RequestKey, Reset, Resumed, Revised, RevisionRequest, SetTime, Slowed, StartFrom, StateItem, Status,
-    StreamClaim, TimeSet, Timer,
+    PointDetail, PointItem, PointRequest, Push, Pushed, Readiness, Reading, ReadingItem, ReadingsQuery,
+    Reloaded, RenamePoint, RenamedPoint, Replay, ReplayRequest, RequestKey, Reset, Resumed, RetirePoints,
+    RetiredPoints, Revised, RevisionRequest, SetTime, Slowed, StartFrom, StateItem, Status, StreamClaim,
+    TimeSet, Timer, Usage, UsageQuery,
 };
 use crate::aside::aside;
 use crate::lanes::Lane;
@@ -23,7 +24,7 @@ use crate::telemetry::events::Events;
 use crate::telemetry::{InState, OfConnector, OfInstallation, State};
 use ironloom_storage::log::Room;
 use ironloom_types::clock::{Source, host_time};
-use ironloom_types::ids::{Digest, InstallationId};
+use ironloom_types::ids::{Digest, InstallationId, PointPath};
 use ironloom_types::readings::NewPoint;
 
 /// Installations without code that `/readyz` names.
@@ -98,6 +99,23 @@ impl Facade for NodeFacade {
     fn points(&self, prefix: String, page: PageQuery) -> Later<'_, Page<PointItem>> {
         let node = Arc::clone(&self.0);
         Box::pin(found_aside(move || Ok(node.list_points(&prefix, &page))))
+    }
+
+    fn point(&self, path: PointPath) -> Later<'_, PointDetail> {
+        let node = Arc::clone(&self.0);
+        Box::pin(found_aside(move || node.show_point(&path)))
+    }
+
+    fn set_point(&self, path: PointPath, request: PointRequest) -> Later<'_, PointDetail> {
+        Box::pin(to_its_end(Arc::clone(&self.0).set_point(path, request)))
+    }
+
+    fn rename_point(&self, path: PointPath, request: RenamePoint) -> Later<'_, RenamedPoint> {
+        Box::pin(to_its_end(Arc::clone(&self.0).rename_point(path, request)))
+    }
+
+    fn retire_points(&self, which: RetirePoints) -> Later<'_, RetiredPoints> {
+        Box::pin(to_its_end(Arc::clone(&self.0).retire_points(which)))
     }
 
     fn add_package(&self, tar: Bytes) -> Later<'_, (PackageInfo, bool)> {
@@ -272,6 +290,11 @@ impl Facade for NodeFacade {
         Box::pin(found_aside(move || Ok(node.show_status())))
     }
 
+    fn usage(&self, query: UsageQuery) -> Later<'_, Usage> {
+        let node = Arc::clone(&self.0);
+        Box::pin(found_aside(move || Ok(node.show_usage(query))))
+    }
+
     fn readiness(&self) -> Readiness {
         self.0.show_readiness()
     }
@@ -392,6 +415,12 @@ impl Node {
             figures.failures.get_or_create(&label).set(book.meta().counters.failures as i64);
             figures.dead_letters.get_or_create(&label).set(book.meta().dead_letters_kept as i64);
             figures.alarms.get_or_create(&label).set(i64::from(book.meta().alarms_standing));
+            let counters = &book.meta().counters;
+            figures.cpu.get_or_create(&label).set(counters.cpu_nanos as f64 / 1e9);
+            figures.peak_memory.get_or_create(&label).set(counters.peak_memory as i64);
+            figures.state_bytes.get_or_create(&label).set(book.meta().state_bytes as i64);
+            figures.derived_bytes.get_or_create(&label).set(counters.derived_bytes as i64);
+            figures.readings.get_or_create(&label).set(counters.readings as i64);
         }
         metrics.lanes.get_or_create(&State { state: "enabled" }).set(running);
         metrics.lanes.get_or_create(&State { state: "stopped" }).set(stopped);

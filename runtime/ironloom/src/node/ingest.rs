@@ -145,6 +145,10 @@ impl Node {
             // The record before it may be a connector's last one. It has few bytes on their way, and waits.
             let is_patient = matches!(head.receipt, Some(Receipt::Connector { .. }));
             let may_go_on = || node.may_go_on(&reserved, is_patient);
+            let new_points = match &head.receipt {
+                Some(Receipt::Connector { name, .. }) => node.check_mapped(name, new_points).await?,
+                _ => new_points,
+            };
             let weighed = Weighed::of(&node.shared, new_points).await?;
             let made =
                 new_points::make(&node.shared, &node.committer, weighed, columns, Maker::Source, may_go_on);
@@ -174,7 +178,8 @@ impl Node {
         head: ReadingsHead,
         ready: Ready,
     ) -> Result<oneshot::Receiver<Result<Accepted, Refusal>>, Refusal> {
-        let Ready { new_points, columns, place } = ready;
+        let Ready { mut new_points, mut columns, place } = ready;
+        let _held = self.shared.retired.renew(&self.shared.points, &mut columns, &mut new_points);
         let (reply, durable) = oneshot::channel();
         let item = Submission::Readings(ReadingsSubmission { head, new_points, columns, place, reply });
         let bound = item.max_len();

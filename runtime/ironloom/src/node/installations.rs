@@ -9,7 +9,7 @@ use super::{Node, problems};
 use crate::api::described::setting_value;
 use crate::api::facade::{
     Answer, Installation, InstallationState, Lag, LastError, LeftOut, LeftOutPoint, Page, PageQuery,
-    PartialLimits, PendingRevision, Problem,
+    PartialLimits, PendingRevision, Problem, Rate,
 };
 use crate::aside::aside;
 use crate::lanes::Lane;
@@ -71,6 +71,7 @@ impl Node {
         shown.pending_revisions = pending_revisions(lane);
         shown.left_out = self.left_out(lane);
         shown.waits_for = self.waits_for(lane);
+        shown.rate = self.rate_of(lane);
         if !lane.has_app() {
             shown.last_error = self.admin.loading.failure(lane.generation).or(shown.last_error);
         }
@@ -143,7 +144,7 @@ impl Node {
     }
 
     /// Returns how far a lane is behind.
-    fn lag(&self, lane: &Lane) -> Lag {
+    pub(super) fn lag(&self, lane: &Lane) -> Lag {
         let (readings, at_most) = self.lag_readings(lane);
         let (head, behind) = {
             let queue = lane.queue.lock();
@@ -217,6 +218,8 @@ pub(super) fn show(
         counters: meta.counters,
         dead_letters_kept: meta.dead_letters_kept,
         state_bytes: meta.state_bytes,
+        points: meta.points,
+        rate: Rate::default(),
         left_out: LeftOut::default(),
         bindings: revision.bindings.asked(),
         grants: revision.grants.clone(),

@@ -17,9 +17,11 @@ mod keep_up;
 mod kept;
 mod left;
 mod loading;
+mod mapped;
 mod packages;
 mod pages;
 mod paths;
+mod points;
 mod problems;
 mod purge;
 mod reload;
@@ -38,6 +40,7 @@ mod streams;
 mod tests;
 mod units;
 mod unused;
+mod usage;
 mod views;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -58,7 +61,7 @@ use crate::connectors::Connectors;
 use crate::fold::Shared;
 use crate::fold::routes::PreparedRoutes;
 use crate::fold::run::Threads;
-use crate::fold::submission::{self, LookSubmission, Submission};
+use crate::fold::submission::{self, LookSubmission, Refusal, Submission};
 use crate::lanes::run::Runner;
 use crate::lanes::{Lane, Lanes};
 use crate::records::admin::{AdminRecord, Expired, NewInstallation, StateChanged};
@@ -81,6 +84,8 @@ pub(crate) struct Node {
     sandbox: Arc<Sandbox>,
     runner: Arc<Runner>,
     packages: Arc<Files>,
+    /// Points that connectors may write.
+    mapped: mapped::Mapped,
     /// The points by path: for lists, and for what an installation is bound to.
     paths: PathOrder,
     admin: Admin,
@@ -135,6 +140,8 @@ struct Admin {
     last_use: Arc<unused::LastUse>,
     /// The ids of which something is being purged.
     purging: Mutex<BTreeSet<InstallationId>>,
+    /// Held while points are retired, or somebody says what one is.
+    points: tokio::sync::Mutex<()>,
 }
 
 impl Default for Admin {
@@ -148,6 +155,7 @@ impl Default for Admin {
             contexts: contexts::Contexts::default(),
             last_use: Arc::default(),
             purging: Mutex::default(),
+            points: tokio::sync::Mutex::default(),
         }
     }
 }
@@ -175,11 +183,15 @@ impl Node {
 
     /// Writes a change by an admin and waits until it is durable and applied.
     async fn change(&self, record: AdminRecord) -> Answer<()> {
+        self.hand_in(record)?.done().await.map_err(|refusal| problems::change_refused(&refusal))
+    }
+
+    /// Gives a change by an admin to the committer.
+    fn hand_in(&self, record: AdminRecord) -> Answer<HandedIn> {
         let told = told(&record);
-        let written = submission::write(&self.committer, record).await;
-        written.map_err(|refusal| problems::change_refused(&refusal))?;
-        tracing::info!("{told}");
-        Ok(())
+        let durable = submission::submit(&self.committer, record);
+        let durable = durable.map_err(|refusal| problems::change_refused(&refusal))?;
+        Ok(HandedIn { told, durable })
     }
 
     /// Waits until all that was submitted is applied.
@@ -218,6 +230,21 @@ impl Node {
         if self.full.load(std::sync::atomic::Ordering::Acquire) {
             return Err(problems::full(self.config.load().store.reserve.0));
         }
+        Ok(())
+    }
+}
+
+/// A change on its way to the disk.
+struct HandedIn {
+    told: String,
+    durable: tokio::sync::oneshot::Receiver<Result<(), Refusal>>,
+}
+
+impl HandedIn {
+    /// Waits until it is durable and applied.
+    async fn done(self) -> Result<(), Refusal> {
+        self.durable.await.unwrap_or(Err(Refusal::UnknownOutcome))?;
+        tracing::info!("{}", self.told);
         Ok(())
     }
 }
@@ -284,6 +311,14 @@ fn told(record: &AdminRecord) -> String {
             let StateChanged { id, key, value, .. } = &**changed;
             let deed = if value.is_some() { "set" } else { "deleted" };
             format!("key {key:?} of the state of installation {id} was {deed} by a person")
+        }
+        AdminRecord::PointSet(set) => format!("a person said what point {} is", set.number.0),
+        AdminRecord::PointsRetired(retired) => {
+            let readings = if retired.readings { "their readings stay" } else { "with their readings" };
+            format!("{} points were retired, {readings}", retired.numbers.len())
+        }
+        AdminRecord::PointRenamed(renamed) => {
+            format!("point {} is {} from now on", renamed.from.0, renamed.path)
         }
         AdminRecord::UnitsGiven(units) => format!("{} points were given their units", units.len()),
         AdminRecord::Missed { id, gaps, .. } => {

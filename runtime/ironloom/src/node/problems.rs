@@ -23,9 +23,11 @@ pub(super) fn refused(refusal: &Refusal) -> Problem {
     let text = refusal.to_string();
     match refusal {
         Refusal::TooManyPoints { .. } => Problem::refused("too-many-points", text),
+        Refusal::TooManyOfConnector { .. } => Problem::refused("too-many-points", text),
         Refusal::KeyReused => Problem::refused("key-reused", text),
         Refusal::Gone | Refusal::OutOfTurn { .. } => Problem::conflict("gone", text),
-        Refusal::Exists(_) => Problem::conflict("exists", text),
+        Refusal::Exists(_) | Refusal::PointExists(_) => Problem::conflict("exists", text),
+        Refusal::PointsInUse => Problem::conflict("in-use", text),
         Refusal::GenerationTaken(_) => Problem::conflict("generation", text),
         Refusal::TooLarge { .. } => Problem::too_large(text),
         Refusal::UnknownOutcome => Problem::unknown_outcome(text),

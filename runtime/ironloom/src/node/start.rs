@@ -85,6 +85,7 @@ pub(super) fn start_node(options: NodeOptions) -> Result<Arc<Node>, StartError> 
         committer: core.committer,
         sandbox: folders.sandbox,
         packages: folders.packages,
+        mapped: super::mapped::Mapped::default(),
         paths: super::paths::PathOrder::default(),
         admin: super::Admin::default(),
         streams: super::streams::OpenStreams::default(),
@@ -268,6 +269,7 @@ fn start_tasks(node: &Arc<Node>) {
     runtime.spawn(super::loading::keep_loaded(Arc::downgrade(node)));
     runtime.spawn(super::unused::drop_unused(Arc::downgrade(node)));
     runtime.spawn(super::status::watch_growth(Arc::downgrade(node)));
+    runtime.spawn(super::usage::watch(Arc::downgrade(node)));
     let _guard = runtime.enter();
     node.start_connectors();
 }

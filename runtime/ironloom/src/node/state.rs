@@ -16,13 +16,13 @@ use ironloom_types::effects::{check_state_key, state_cost};
 use ironloom_types::ids::InstallationId;
 use ironloom_types::limits::MAX_STATE_VALUE;
 
-/// How long a reader of an app's state waits for an invocation under way.
+/// The time that a reader of an app's state waits for an invocation under way.
 const BUSY_APP: Duration = Duration::from_secs(2);
 /// Bytes of state on one page at most: its JSON is up to 2.4 times as long.
 const STATE_PAGE: usize = 3 << 19;
 
 impl Node {
-    /// What reads a page of an app's state, between two invocations.
+    /// Gives what reads a page of an app's state, between two invocations.
     pub(super) async fn read_state(
         self: Arc<Self>,
         id: InstallationId,

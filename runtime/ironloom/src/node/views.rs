@@ -19,7 +19,7 @@ use crate::records::admin::AdminRecord;
 use crate::records::commit::{self, InvocationKind};
 use ironloom_apps::binding::Target;
 use ironloom_storage::journal::{Filter, ReadingRow};
-use ironloom_types::ids::{InstallationId, Ordinal, PointNumber, Sequence};
+use ironloom_types::ids::{InstallationId, Ordinal, PointNumber, PointPath, Sequence};
 use ironloom_types::readings::{NewPoint, Value};
 use ironloom_types::text::shorten;
 
@@ -38,9 +38,11 @@ impl Node {
     pub(super) fn read_journal(&self, query: &ReadingsQuery) -> Answer<Page<ReadingItem>> {
         let mut filter = Filter::after(query.after).between(query.from, query.to);
         if let Some(path) = &query.point {
-            let number = self.shared.points.names().number(path.as_str());
-            let Some(number) = number else { return Ok(Page { items: Vec::new(), next: None }) };
-            filter = filter.of_points([number]);
+            let numbers = self.shared.points.names().numbers_of(path);
+            if numbers.is_empty() {
+                return Ok(Page { items: Vec::new(), next: None });
+            }
+            filter = filter.of_points(numbers);
         }
         self.list_readings(filter, query, |_| true, |_| None)
     }
@@ -65,7 +67,7 @@ impl Node {
         reading: &ReadingRow<'_>,
         entity: impl Fn(PointNumber) -> Option<String>,
     ) -> Option<ReadingItem> {
-        let point = self.shared.points.names().point(reading.point).map(|point| point.path.to_arc())?;
+        let point = self.shared.points.names().path_of_reading(reading.point)?.to_arc();
         Some(ReadingItem {
             point,
             entity: entity(reading.point),
@@ -293,7 +295,7 @@ impl Node {
 
     fn show_dead_letter(&self, letter: commit::DeadLetter) -> DeadLetter {
         let names = self.shared.points.names();
-        let point = names.point(letter.point).map_or_else(|| Arc::from(""), |point| point.path.to_arc());
+        let point = names.path_of_reading(letter.point).map_or_else(|| Arc::from(""), PointPath::to_arc);
         let reading = ReadingItem {
             point,
             entity: Some(letter.entity.to_string()),

@@ -11,7 +11,10 @@ use crate::records::lane::{Episodes, LaneMeta};
 use ironloom_types::CompiledRef;
 use ironloom_types::clock::Timestamp;
 use ironloom_types::effects::OneShot;
-use ironloom_types::ids::{Digest, Generation, InstallationId, Ordinal, PointNumber, Sequence, SlotName};
+use ironloom_types::ids::{
+    Digest, Generation, InstallationId, Ordinal, PointNumber, PointPath, Sequence, SlotName,
+};
+use ironloom_types::readings::{Quality, Value};
 use ironloom_types::work::Gap;
 
 /// The version that is written.
@@ -99,6 +102,55 @@ pub(crate) enum AdminRecord {
     StateChanged(Box<StateChanged>),
     /// Parts of an installation's history are past their retention and go.
     Expired(Box<Expired>),
+    /// Somebody said what a point is.
+    PointSet(Box<PointSet>),
+    /// Somebody retired points. No installation waits for a reading of theirs.
+    PointsRetired(PointsRetired),
+    /// A point goes on under another path. No installation waits for a reading of it.
+    PointRenamed(Box<PointRenamed>),
+}
+
+/// Unit and description of a point, from a person.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct PointSet {
+    pub number: PointNumber,
+    pub unit: Option<Arc<str>>,
+    pub description: Option<Box<str>>,
+}
+
+/// Points that are no longer there: a reading of the same path makes another point.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct PointsRetired {
+    /// In their order. Where their readings go, points may be among them that were retired before.
+    pub numbers: Vec<PointNumber>,
+    /// Their readings stay, under the paths that they had.
+    pub readings: bool,
+    /// Of the installations whose outputs made some of them: how many points count from here on.
+    pub made: Vec<(Generation, u64)>,
+}
+
+/// A point goes on under another path, as another point: which path a reading was routed by is fixed by its number.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct PointRenamed {
+    /// The point that it was, which is retired.
+    pub from: PointNumber,
+    /// Points of the old path that were retired before. Their readings have the new path, too.
+    pub earlier: Vec<PointNumber>,
+    /// The point that it is. The committer gives the number.
+    pub number: PointNumber,
+    pub path: PointPath,
+    pub unit: Option<Arc<str>>,
+    pub description: Option<Box<str>>,
+    pub latest: Option<CarriedReading>,
+}
+
+/// The latest reading of a point, which is that of another one from here on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct CarriedReading {
+    pub sequence: Sequence,
+    pub at: Timestamp,
+    pub quality: Quality,
+    pub value: Value,
 }
 
 /// A new generation of an installation takes the place of the one before, whose state is kept as of one that was
@@ -121,7 +173,7 @@ pub(crate) struct StateChanged {
     pub key: Box<str>,
     /// `None` deletes the key.
     pub value: Option<Vec<u8>>,
-    /// What the whole state takes after it.
+    /// The bytes of the whole state after it.
     pub bytes: u64,
     /// The last invocation before the first change of this kind; see [`LaneMeta::repaired`].
     pub repaired: Ordinal,

@@ -12,7 +12,8 @@ use proptest::prelude::*;
 
 use self::golden::*;
 use super::admin::{
-    AdminRecord, Expired, LaneDue, NewInstallation, PackageRecord, Reset, Revised, StateChanged,
+    AdminRecord, CarriedReading, Expired, LaneDue, NewInstallation, PackageRecord, PointRenamed, PointSet,
+    PointsRetired, Reset, Revised, StateChanged,
 };
 use super::alarm::{AlarmRecord, AlarmState, Cleared, ClearedBy, EpisodePlace, Note, Shelved};
 use super::commit::{
@@ -81,6 +82,10 @@ fn meta() -> LaneMeta {
             episodes_dropped: 7,
             missed: 8,
             held_back: 10,
+            derived_bytes: 9,
+            cpu_nanos: 10,
+            peak_memory: 11,
+            log_lines: 12,
         },
         next_dead_letter: 9,
         dead_letters_kept: 2,
@@ -436,6 +441,39 @@ fn admin_records() -> Vec<(AdminRecord, &'static str)> {
                 meta: meta(),
             })),
             EXPIRED,
+        ),
+        (
+            AdminRecord::PointSet(Box::new(PointSet {
+                number: PointNumber(300),
+                unit: Some("kg".into()),
+                description: Some("Ä".into()),
+            })),
+            POINT_SET,
+        ),
+        (
+            AdminRecord::PointsRetired(PointsRetired {
+                numbers: vec![PointNumber(3), PointNumber(300)],
+                readings: true,
+                made: vec![(generation, 200)],
+            }),
+            POINTS_RETIRED,
+        ),
+        (
+            AdminRecord::PointRenamed(Box::new(PointRenamed {
+                from: PointNumber(3),
+                earlier: vec![PointNumber(1)],
+                number: PointNumber(300),
+                path: PointPath::new("a/ä").unwrap(),
+                unit: Some("kg".into()),
+                description: None,
+                latest: Some(CarriedReading {
+                    sequence: Sequence(300),
+                    at: Timestamp(7),
+                    quality: Quality::Good,
+                    value: Value::Integer(-2),
+                }),
+            })),
+            POINT_RENAMED,
         ),
     ]
 }

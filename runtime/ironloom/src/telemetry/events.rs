@@ -60,6 +60,8 @@ pub(crate) enum What {
     PointsLeftOut { installation: InstallationId, count: u64 },
     /// Readings that wait for it have used up so much of their retention, in percent: 50, then 90.
     Expiring { installation: InstallationId, percent: u8 },
+    /// Somebody has `set` what points are, `retired` or `renamed` them; the first of so many, by its path before.
+    Points { point: String, count: usize, change: &'static str },
     /// The state of a connector.
     Connector {
         connector: String,
@@ -86,6 +88,7 @@ impl What {
             Self::DeadLetters { .. } => "dead-letters",
             Self::PointsLeftOut { .. } => "points-left-out",
             Self::Expiring { .. } => "expiring",
+            Self::Points { .. } => "points",
             Self::Connector { .. } => "connector",
             Self::Package { .. } => "package",
             Self::Clock { .. } => "clock",
@@ -94,7 +97,7 @@ impl What {
     }
 
     /// All kinds.
-    pub(crate) const KINDS: [&str; 11] = [
+    pub(crate) const KINDS: [&str; 12] = [
         "installation",
         "state",
         "alarm",
@@ -102,6 +105,7 @@ impl What {
         "dead-letters",
         "points-left-out",
         "expiring",
+        "points",
         "connector",
         "package",
         "clock",
@@ -118,7 +122,11 @@ impl What {
             | Self::DeadLetters { installation, .. }
             | Self::PointsLeftOut { installation, .. }
             | Self::Expiring { installation, .. } => Some(installation),
-            Self::Connector { .. } | Self::Package { .. } | Self::Clock { .. } | Self::Disk { .. } => None,
+            Self::Points { .. }
+            | Self::Connector { .. }
+            | Self::Package { .. }
+            | Self::Clock { .. }
+            | Self::Disk { .. } => None,
         }
     }
 
@@ -168,6 +176,7 @@ impl What {
             Self::Installation { reason, .. } => reason.as_ref().map_or(0, String::len),
             Self::Alarm { message, entity, .. } => message.len() + entity.len(),
             Self::State { key, .. } => key.len(),
+            Self::Points { point, .. } => point.len(),
             Self::Connector { error, .. } => error.as_ref().map_or(0, String::len),
             _ => 0,
         };

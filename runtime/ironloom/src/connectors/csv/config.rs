@@ -13,6 +13,7 @@ use ironloom_apps::cron::time_zone;
 use ironloom_apps::quantity::Span;
 use ironloom_apps::toml_section::{Field, Section};
 use ironloom_apps::unit;
+use ironloom_types::limits::{MAX_POINTS, SOURCE_POINTS};
 
 /// The destination of a column's cells.
 #[derive(Clone, Debug, PartialEq)]
@@ -49,6 +50,8 @@ pub(crate) struct CsvConfig {
     pub missing: Vec<String>,
     /// The points of the columns, in the order of the file.
     pub mappings: Vec<Mapping>,
+    /// The most points that the mappings may name.
+    pub points: usize,
 }
 
 impl CsvConfig {
@@ -67,6 +70,7 @@ impl CsvConfig {
         let missing = section.take("missing");
         let missing =
             missing.map_or_else(|| Some(vec![String::new(), "NA".to_owned()]), |field| field.texts());
+        let points = section.take("points").map_or(Some(SOURCE_POINTS), |field| points(&field));
         let mappings = mappings(section.table("columns"));
         if delimiter.is_some() && delimiter == decimal {
             section.refuse("uses one mark as `delimiter` and `decimal`; with a decimal comma, cells are usually separated by \";\"");
@@ -89,6 +93,7 @@ impl CsvConfig {
             shift: shift?,
             missing: missing?,
             mappings,
+            points: points?,
         })
     }
 }
@@ -124,6 +129,11 @@ fn laps(field: &Field<'_, '_>) -> Option<Option<u64>> {
             field.checked(laps.map(Some).ok_or("must be a number of laps of 1 or more, true or false"))
         }
     }
+}
+
+fn points(field: &Field<'_, '_>) -> Option<usize> {
+    let points = usize::try_from(field.integer()?).ok().filter(|points| (1..=MAX_POINTS).contains(points));
+    field.checked(points.ok_or_else(|| format!("must be a number of points from 1 to {MAX_POINTS}")))
 }
 
 fn mappings(mut columns: Section<'_, '_>) -> Vec<Mapping> {

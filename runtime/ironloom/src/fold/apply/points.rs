@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::Applier;
 use crate::records::NumberedPoint;
+use crate::records::admin::{PointRenamed, PointSet, PointsRetired};
 use ironloom_apps::routing::Replaced;
 use ironloom_types::ids::{InstallationId, PointNumber};
 use ironloom_types::readings::NewPoint;
@@ -47,19 +48,60 @@ impl Applier {
         self.shared.note_rematched(&rematched);
     }
 
+    /// Takes over what people say of a point, and matches it anew where its unit is another one.
+    pub(super) fn set_point(&self, PointSet { number, unit, description }: PointSet) {
+        self.shared.points.set(number, unit, description.map(Arc::from));
+        let mut routing = self.shared.routing.write();
+        let names = self.shared.points.names();
+        let Some(point) = names.point(number) else { return };
+        let (path, unit) = (&point.path, point.unit.as_deref());
+        let anew = [Replaced { number, path, unit, is_removed: false }];
+        let rematched = routing.replace_points(anew, |number| names.routed(number));
+        drop((routing, names));
+        self.shared.note_rematched(&rematched);
+    }
+
     /// Removes the points of a purged installation's outputs.
     pub(super) fn remove_points(&self, installation: &InstallationId) {
-        let (numbers, gone) = {
-            let names = self.shared.points.names();
-            let numbers = names.of_outputs(installation);
-            let point = |number: &PointNumber| Some((*number, names.point(*number)?.path.clone()));
-            let gone: Vec<_> = numbers.iter().filter_map(point).collect();
-            (numbers, gone)
-        };
+        let numbers = self.shared.points.names().of_outputs(installation);
+        self.take_out(&numbers, false);
+    }
+
+    /// Removes points. Their readings may stay, under the paths that they had.
+    pub(super) fn retire_points(&self, PointsRetired { numbers, readings, made }: PointsRetired) {
+        self.take_out(&numbers, readings);
+        let mut changes = Vec::new();
+        for (generation, points) in made {
+            let Some(lane) = self.shared.lanes.of_generation(generation) else { continue };
+            lane.set_points(points);
+            changes.push(self.lane_value(&lane.id, generation, lane.book().meta(), None));
+        }
+        self.shared.overlay.apply(changes);
+    }
+
+    /// A point goes on as another one, with the readings and the words that it had.
+    pub(super) fn rename_point(&self, renamed: PointRenamed) {
+        let PointRenamed { from, mut earlier, number, path, unit, description, latest } = renamed;
+        self.take_out(&[from], true);
+        earlier.push(from);
+        self.shared.points.move_retired(&earlier, &path);
+        self.add_points(&[NumberedPoint { number, point: NewPoint { path, unit: unit.clone() } }]);
+        self.shared.points.set(number, unit, description.map(Arc::from));
+        if let Some(latest) = latest {
+            self.shared.points.carry(number, &latest);
+        }
+    }
+
+    fn take_out(&self, numbers: &[PointNumber], readings: bool) {
         if numbers.is_empty() {
             return;
         }
-        self.shared.points.remove(&numbers);
+        let gone: Vec<_> = {
+            let names = self.shared.points.names();
+            let point = |number: &PointNumber| Some((*number, names.point(*number)?.path.clone()));
+            numbers.iter().filter_map(point).collect()
+        };
+        self.shared.points.retire(numbers, readings);
         let removed = gone.iter().map(|(number, path)| Replaced {
             number: *number,
             path,

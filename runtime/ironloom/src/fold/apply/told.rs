@@ -9,7 +9,7 @@ use crate::records::installation::Standing;
 use crate::records::lane::Trouble;
 use crate::telemetry::events::What;
 use ironloom_types::clock::Timestamp;
-use ironloom_types::ids::{Generation, InstallationId};
+use ironloom_types::ids::{Generation, InstallationId, PointNumber};
 
 /// Episodes of one invocation that are told one by one.
 const ALARMS: usize = 100;
@@ -85,6 +85,9 @@ impl Applier {
             AdminRecord::Revised(revised) => self.tell_revised(revised),
             AdminRecord::Reset(reset) => self.tell_reset(reset),
             AdminRecord::Uninstalled { id, .. } => stands(id, "uninstalled"),
+            AdminRecord::PointSet(set) => self.tell_points(&[set.number], "set"),
+            AdminRecord::PointsRetired(retired) => self.tell_points(&retired.numbers, "retired"),
+            AdminRecord::PointRenamed(renamed) => self.tell_points(&[renamed.from], "renamed"),
             AdminRecord::StateChanged(changed) => events.tell(What::State {
                 installation: changed.id.clone(),
                 key: changed.key.to_string(),
@@ -111,6 +114,15 @@ impl Applier {
             }
             _ => {}
         }
+    }
+
+    /// Tells what somebody did with points.
+    fn tell_points(&self, numbers: &[PointNumber], change: &'static str) {
+        let names = self.shared.points.names();
+        let first = numbers.first().and_then(|first| names.path_of_reading(*first)).map(ToString::to_string);
+        drop(names);
+        let (count, point) = (numbers.len(), first.unwrap_or_default());
+        self.shared.metrics.events.tell(What::Points { point, count, change });
     }
 
     fn tell_revised(&self, Revised { installation, alarms, .. }: &Revised) {

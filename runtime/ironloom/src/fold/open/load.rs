@@ -11,8 +11,9 @@ use crate::fold::apply::Applier;
 use crate::fold::durable::Begin;
 use crate::fold::past::Past;
 use crate::fold::points;
+use crate::fold::points::Loaded;
 use crate::fold::requests::Remembered;
-use crate::fold::stored::{StoredLane, StoredPoints, StoredStream, decode};
+use crate::fold::stored::{StoredLane, StoredPoint, StoredPoints, StoredStream, decode};
 use crate::fold::{FoldPosition, Gone, KnownPackage, Shared};
 use crate::records::admin::PackageRecord;
 use crate::records::alarm::AlarmRecord;
@@ -26,6 +27,19 @@ use ironloom_types::readings::NewPoint;
 
 /// Keys of one page of a scan at start.
 const PAGE: usize = 4_096;
+
+/// A point of a page, as it is in memory.
+fn loaded(key: &Key, stored: StoredPoint<'_>, units: &mut HashSet<Arc<str>>) -> Result<Loaded, OpenError> {
+    let path_of = |path: &str| PointPath::new(path).map_err(|error| bad(key, &error));
+    Ok(match stored {
+        StoredPoint::Removed => Loaded::Removed,
+        StoredPoint::There { path, unit, description } => {
+            let unit = unit.map(|unit| shared_unit(units, unit));
+            Loaded::There(NewPoint { path: path_of(path)?, unit }, description.map(Arc::from))
+        }
+        StoredPoint::Retired { path } => Loaded::Retired(path_of(path)?),
+    })
+}
 
 /// Points share the texts of their units.
 fn shared_unit(units: &mut HashSet<Arc<str>>, unit: &str) -> Arc<str> {
@@ -112,18 +126,14 @@ impl Loader<'_> {
                 return Err(bad(&key, &"points before it are missing"));
             }
             let stored: StoredPoints<'_> = postcard::from_bytes(&bytes).map_err(|error| bad(&key, &error))?;
-            let point = |stored: Option<(&str, Option<&str>)>| {
-                let Some((path, unit)) = stored else { return Ok(None) };
-                let path = PointPath::new(path).map_err(|error| bad(&key, &error))?;
-                Ok(Some(NewPoint { path, unit: unit.map(|unit| shared_unit(&mut units, unit)) }))
-            };
-            let points = stored.into_iter().map(point).collect::<Result<Vec<_>, OpenError>>()?;
+            let points = stored.into_iter().map(|stored| loaded(&key, stored, &mut units));
+            let points = points.collect::<Result<Vec<_>, OpenError>>()?;
             let numbered = (first..fold.points).map(PointNumber).zip(points);
             let mut left_out = Vec::new();
             {
                 let mut routing = shared.routing.write();
                 for (number, point) in numbered.clone() {
-                    let Some(NewPoint { path, unit }) = point else { continue };
+                    let Loaded::There(NewPoint { path, unit }, _) = point else { continue };
                     left_out.extend(routing.add_point(number, &path, unit.as_deref()));
                 }
             }

@@ -1,6 +1,7 @@
 //! Names, latest values, and which pages of them a checkpoint writes.
 
 use super::*;
+use ironloom_types::ids::InstallationId;
 
 fn points(paths: &[&str]) -> Points {
     let points = Points::default();

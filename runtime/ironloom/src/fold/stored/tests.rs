@@ -286,9 +286,15 @@ fn dead_letters() {
 
 #[test]
 fn points() {
-    let page: StoredPoints<'_> = vec![None, Some(("a/b", None)), Some(("a/b", Some("kg")))];
+    let page: StoredPoints<'_> = vec![
+        StoredPoint::Removed,
+        StoredPoint::There { path: "a/b", unit: None, description: None },
+        StoredPoint::There { path: "a/b", unit: Some("kg"), description: Some("Ä") },
+        StoredPoint::Retired { path: "a/b" },
+    ];
     let bytes = encode(&page);
-    assert_eq!(hex(&bytes), ["03", "00", "0103612f6200", "0103612f6201026b67"].concat());
+    let expected = ["04", "00", "0103612f620000", "0103612f6201026b670102c384", "0203612f62"];
+    assert_eq!(hex(&bytes), expected.concat());
     assert_eq!(postcard::from_bytes(&bytes), Ok(page));
 }
 
@@ -297,9 +303,9 @@ fn a_generation() {
     let removed = Removed { at: Timestamp(1234), purge: true };
     let installation = InstallationId::new("pigs").unwrap();
     let lane = StoredLane { installation, meta: LaneMeta::default(), removed: Some(removed) };
-    // Five numbers, eleven counters, eight numbers, no timer, five of the failure rules, no quarantine, no error, none of a
+    // Five numbers, fifteen counters, eight numbers, no timer, five of the failure rules, no quarantine, no error, none of a
     // timer, no gap, where it began, nothing published, no change by a person.
-    let meta = "00".repeat(5 + 11 + 8 + 1 + 5 + 1 + 1 + 1 + 1 + 2 + 1 + 1);
+    let meta = "00".repeat(5 + 15 + 8 + 1 + 5 + 1 + 1 + 1 + 1 + 2 + 1 + 1);
     golden(lane, &format!("0470696773{meta}01d20901"));
 }
 

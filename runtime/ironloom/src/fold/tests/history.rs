@@ -17,7 +17,8 @@ use crate::fold::stretches::Extent;
 use crate::fold::submission::{CommitSubmission, ReadingsSubmission, Refusal, Submission};
 use crate::fold::{Retention, Shared};
 use crate::records::admin::{
-    AdminRecord, Expired, FROM_HERE, LaneDue, NewInstallation, PackageRecord, Reset, Revised, StateChanged,
+    AdminRecord, CarriedReading, Expired, FROM_HERE, LaneDue, NewInstallation, PackageRecord, PointRenamed,
+    PointSet, PointsRetired, Reset, Revised, StateChanged,
 };
 use crate::records::alarm::{AlarmRecord, AlarmState, ClearedBy, Note, testing};
 use crate::records::commit::{self, CommitHead, DeadLetter, Invocation, InvocationKind, OutcomeKind};
@@ -89,6 +90,9 @@ pub(super) enum Step {
     RemovePackage { version: u8 },
     Reset { lane: u8, from_start: bool },
     Repair { lane: u8, key: u8, value: Option<u16> },
+    SetPoint { which: u8, unit: bool, description: bool },
+    RetirePoint { which: u8, readings: bool, in_flight: Vec<Row> },
+    RenamePoint { which: u8, to: u8, in_flight: Vec<Row> },
     Acknowledge { lane: u8, entity: u8 },
     DeleteLetter { lane: u8, number: u64 },
     Drop { keep: u64 },
@@ -205,6 +209,11 @@ pub(super) fn step() -> impl Strategy<Value = Step> {
         1 => (any::<u8>(), any::<bool>()).prop_map(|(lane, from_start)| Step::Reset { lane, from_start }),
         2 => (any::<u8>(), 0..10u8, prop::option::weighted(0.7, 0..300u16))
             .prop_map(|(lane, key, value)| Step::Repair { lane, key, value }),
+        1 => (any::<u8>(), any::<bool>(), any::<bool>())
+            .prop_map(|(which, unit, description)| Step::SetPoint { which, unit, description }),
+        2 => (any::<u8>(), any::<bool>(), rows(4))
+            .prop_map(|(which, readings, in_flight)| Step::RetirePoint { which, readings, in_flight }),
+        2 => (any::<u8>(), 0..12u8, rows(4)).prop_map(|(which, to, in_flight)| Step::RenamePoint { which, to, in_flight }),
         1 => (any::<u8>(), 0..4u8).prop_map(|(lane, entity)| Step::Acknowledge { lane, entity }),
         1 => (any::<u8>(), 0..6u64).prop_map(|(lane, number)| Step::DeleteLetter { lane, number }),
         2 => (0..200u64).prop_map(|keep| Step::Drop { keep }),
@@ -227,6 +236,12 @@ pub(super) fn step() -> impl Strategy<Value = Step> {
 pub(super) fn key(number: u8) -> String {
     // A common beginning, for the front-coding.
     format!("animal/{}/ä{number}", number / 3)
+}
+
+/// Paths of points that come by pushes.
+fn source_path(number: u8) -> String {
+    let first = ["a", "b", "c"][usize::from(number % 3)];
+    format!("{first}/{first}{}", number / 3)
 }
 
 fn time_of(row: &Row, now: u64) -> u64 {
@@ -280,6 +295,11 @@ impl World {
             Step::RemovePackage { version } => self.remove_package(*version),
             Step::Reset { lane, from_start } => self.reset(*lane, *from_start),
             Step::Repair { lane, key, value } => self.repair(*lane, *key, *value),
+            Step::SetPoint { which, unit, description } => self.set_point(*which, *unit, *description),
+            Step::RetirePoint { which, readings, in_flight } => {
+                self.retire_point(*which, *readings, in_flight);
+            }
+            Step::RenamePoint { which, to, in_flight } => self.rename_point(*which, *to, in_flight),
             Step::Acknowledge { lane, entity } => self.acknowledge(*lane, *entity),
             Step::DeleteLetter { lane, number } => self.delete_letter(*lane, *number),
             Step::Drop { keep } => self.drop_older_than(*keep),
@@ -323,11 +343,7 @@ impl World {
         if rows.is_empty() && !is_stream {
             return;
         }
-        let path = |number: u8| {
-            let first = ["a", "b", "c"][usize::from(number % 3)];
-            format!("{first}/{first}{}", number / 3)
-        };
-        let (new_points, columns, readings) = prepare(self, rows, path);
+        let (new_points, columns, readings) = prepare(self, rows, source_path);
         let head = ReadingsHead {
             receipt: receipt.clone(),
             idempotency: key.map(|(key, request)| Idempotency { key: [key; 16], request: [request; 16] }),
@@ -688,6 +704,122 @@ impl World {
             repaired,
         };
         self.admin(AdminRecord::StateChanged(Box::new(changed)), Ok(()));
+    }
+
+    /// Somebody says what a point is.
+    fn set_point(&mut self, which: u8, unit: bool, description: bool) {
+        self.pump();
+        let there: Vec<usize> =
+            (0..self.model.points.len()).filter(|at| self.model.points[*at].is_some()).collect();
+        if there.is_empty() {
+            return;
+        }
+        let number = there[usize::from(which) % there.len()];
+        let unit = unit.then(|| "kg".to_owned());
+        let description = description.then(|| format!("point {which}"));
+        let set = PointSet {
+            number: PointNumber(number as u32),
+            unit: unit.as_deref().map(Arc::from),
+            description: description.as_deref().map(Box::from),
+        };
+        self.model.said.insert(number, (unit, description));
+        self.admin(AdminRecord::PointSet(Box::new(set)), Ok(()));
+    }
+
+    /// A point that nobody waits for is retired, or one that was retired before loses its readings.
+    fn retire_point(&mut self, which: u8, readings: bool, in_flight: &[Row]) {
+        self.pump();
+        let is_known = |at: &usize| self.model.points[*at].is_some() || self.model.retired.contains_key(at);
+        let known: Vec<usize> = (0..self.model.points.len()).filter(is_known).collect();
+        if known.is_empty() {
+            return;
+        }
+        let number = known[usize::from(which) % known.len()];
+        if self.model.is_waited_for(number) {
+            return;
+        }
+        let mut made = Vec::new();
+        let path = self.model.points[number].clone();
+        let readings = readings && path.is_some();
+        for (generation, lane) in &mut self.model.lanes {
+            if path.as_ref().is_some_and(|path| path.starts_with(&format!("apps/{}/", lane.id))) {
+                lane.meta.points = lane.meta.points.saturating_sub(1);
+                made.push((Generation(*generation), lane.meta.points));
+            }
+        }
+        self.model.retire(number, readings);
+        let numbers = vec![PointNumber(number as u32)];
+        self.admin(AdminRecord::PointsRetired(PointsRetired { numbers, readings, made }), Ok(()));
+        self.push_by_paths(in_flight);
+    }
+
+    /// A point of a source goes on under another path; what comes right behind it, for the old path too, isn't flushed
+    /// with it.
+    fn rename_point(&mut self, which: u8, to: u8, in_flight: &[Row]) {
+        self.pump();
+        let is_of_source =
+            |at: &usize| self.model.points[*at].as_ref().is_some_and(|path| !path.starts_with("apps/"));
+        let there: Vec<usize> = (0..self.model.points.len()).filter(is_of_source).collect();
+        let path = source_path(to);
+        let is_taken = self.model.points.contains(&Some(path.clone()));
+        if there.is_empty() {
+            return;
+        }
+        let from = there[usize::from(which) % there.len()];
+        if self.model.is_waited_for(from) {
+            return;
+        }
+        let (unit, description) = self.model.said.get(&from).cloned().unwrap_or_default();
+        let latest = self.model.latest_of(from).map(|(sequence, reading)| CarriedReading {
+            sequence: Sequence(sequence),
+            at: Timestamp(reading.at),
+            quality: reading.quality,
+            value: reading.value.clone(),
+        });
+        let of_path = |retired: &&usize| self.model.retired.get(*retired) == self.model.points[from].as_ref();
+        let earlier: Vec<usize> = self.model.retired.keys().filter(of_path).copied().collect();
+        let renamed = PointRenamed {
+            from: PointNumber(from as u32),
+            earlier: earlier.iter().map(|number| PointNumber(*number as u32)).collect(),
+            number: PointNumber(0),
+            path: PointPath::new(&path).unwrap(),
+            unit: unit.as_deref().map(Arc::from),
+            description: description.as_deref().map(Box::from),
+            latest,
+        };
+        let record = AdminRecord::PointRenamed(Box::new(renamed));
+        if is_taken {
+            let before = self.model.time_of_record;
+            self.admin(record, Err(Refusal::PointExists(PointPath::new(&path).unwrap())));
+            self.model.time_of_record = before;
+            return;
+        }
+        self.model.rename(from, &earlier, &path);
+        self.admin(record, Ok(()));
+        self.push_by_paths(in_flight);
+    }
+
+    /// Pushes readings right behind what was submitted. None has a number yet: with one of before it would come to another
+    /// point.
+    fn push_by_paths(&mut self, rows: &[Row]) {
+        let (_, _, readings) = prepare(self, rows, source_path);
+        let (mut new_points, mut columns) = (Vec::<NewPoint>::new(), Columns::default());
+        for Reading { path, at, quality, value, .. } in &readings {
+            let known = new_points.iter().position(|point| point.path.as_str() == path);
+            let index = known.unwrap_or_else(|| {
+                new_points.push(NewPoint { path: PointPath::new(path).unwrap(), unit: None });
+                new_points.len() - 1
+            });
+            columns.push(PointNumber::pending(index), Timestamp(*at), *quality, value.as_ref());
+        }
+        if !readings.is_empty() {
+            let expected = self.model.push(readings, None, None);
+            let (reply, answer) = oneshot::channel();
+            let (head, place) = (ReadingsHead { receipt: None, idempotency: None }, None);
+            self.submit(Submission::Readings(ReadingsSubmission { head, new_points, columns, place, reply }));
+            self.expect_push(answer, expected);
+        }
+        self.pump();
     }
 
     fn acknowledge(&mut self, lane: u8, entity: u8) {

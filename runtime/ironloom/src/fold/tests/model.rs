@@ -85,6 +85,12 @@ struct Remembered {
 pub(super) struct Model {
     /// Paths by number; `None` where a point was removed.
     pub points: Vec<Option<String>>,
+    /// The paths of those that were retired and whose readings stay.
+    pub retired: BTreeMap<usize, String>,
+    /// Latest readings of points that others were before: their sequences.
+    pub carried: BTreeMap<usize, u64>,
+    /// Units and descriptions.
+    pub said: BTreeMap<usize, (Option<String>, Option<String>)>,
     pub journal: Vec<Reading>,
     /// The number of each reading's point.
     pub numbers: Vec<usize>,
@@ -238,10 +244,48 @@ impl Model {
         (id, points)
     }
 
+    /// A point is there no longer, or one that was retired before loses its readings.
+    pub(super) fn retire(&mut self, number: usize, readings: bool) {
+        self.said.remove(&number);
+        match self.points[number].take() {
+            Some(path) if readings => drop(self.retired.insert(number, path)),
+            Some(_) => {}
+            None => drop(self.retired.remove(&number)),
+        }
+    }
+
+    /// A point is another one from here on, of another path, as are those of its path that were retired before.
+    pub(super) fn rename(&mut self, from: usize, earlier: &[usize], path: &str) {
+        let to = self.points.len();
+        let latest = self.latest_of(from).map(|(sequence, _)| sequence);
+        self.carried.extend(latest.map(|sequence| (to, sequence)));
+        self.points[from] = None;
+        self.points.push(Some(path.to_owned()));
+        self.said.extend(self.said.get(&from).cloned().map(|said| (to, said)));
+        self.said.remove(&from);
+        self.retired.extend(earlier.iter().chain([&from]).map(|number| (*number, path.to_owned())));
+        self.time_of_record = self.time;
+    }
+
+    /// The last reading of a point, with its sequence.
+    pub(super) fn latest_of(&self, number: usize) -> Option<(u64, &Reading)> {
+        let own = self.numbers.iter().rposition(|of| *of == number).map(|index| index as u64 + 1);
+        let sequence = own.or_else(|| self.carried.get(&number).copied())?;
+        Some((sequence, &self.journal[sequence as usize - 1]))
+    }
+
+    /// Says whether a lane waits for a reading of this point.
+    pub(super) fn is_waited_for(&self, number: usize) -> bool {
+        let waiting = self.lanes.keys().flat_map(|generation| self.waiting(*generation));
+        waiting.into_iter().any(|sequence| self.numbers[sequence as usize - 1] == number)
+    }
+
     fn remove_points(&mut self, id: &str) {
         let own = format!("apps/{id}/");
-        for path in &mut self.points {
-            path.take_if(|path| path.starts_with(&own));
+        for (number, path) in self.points.iter_mut().enumerate() {
+            if path.take_if(|path| path.starts_with(&own)).is_some() {
+                self.said.remove(&number);
+            }
         }
     }
 
@@ -329,7 +373,8 @@ impl Model {
     /// The readings as the journal's readers see them: those of points that were removed have no name.
     pub(super) fn readings(&self) -> Vec<Reading> {
         let seen = |(reading, number): (&Reading, &usize)| {
-            let path = self.points[*number].clone().unwrap_or_default();
+            let path = self.points[*number].as_ref().or_else(|| self.retired.get(number));
+            let path = path.cloned().unwrap_or_default();
             Reading { path, ..reading.clone() }
         };
         self.journal.iter().zip(&self.numbers).map(seen).collect()
@@ -340,7 +385,9 @@ impl Model {
         let lane = &self.lanes[&generation];
         let from = self.dropped.max(lane.meta.cursor.0 as usize);
         let behind = self.journal.iter().enumerate().skip(from);
-        let sequences = behind.map(|(index, reading)| (index as u64 + 1, reading));
+        // The journal is routed by the points that there are.
+        let there = behind.filter(|(index, _)| self.points[self.numbers[*index]].is_some());
+        let sequences = there.map(|(index, reading)| (index as u64 + 1, reading));
         sequences.filter(|(at, reading)| lane.takes(*at, reading)).map(|(at, _)| at).collect()
     }
 

@@ -368,6 +368,13 @@ impl World {
             let path = |number| names.point(number).map(|point| point.path.to_string());
             assert_eq!(numbers.map(path).collect::<Vec<_>>(), model.points);
             assert_eq!(names.count(), model.points.iter().flatten().count());
+            let retired = names.retired().map(|(number, path)| (number.0 as usize, path.to_string()));
+            assert_eq!(retired.collect::<BTreeMap<_, _>>(), model.retired);
+            for (number, point) in names.iter() {
+                let description = names.description(number).map(ToString::to_string);
+                let said = (point.unit.as_ref().map(ToString::to_string), description);
+                assert_eq!(said, model.said.get(&(number.0 as usize)).cloned().unwrap_or_default());
+            }
         }
         assert_eq!(shared.journal.first(), Sequence(model.dropped as u64 + 1));
         assert_eq!(journal(&shared), model.readings()[model.dropped..]);
@@ -450,7 +457,7 @@ pub(super) fn journal(shared: &Shared) -> Vec<Reading> {
             assert_eq!(row.sequence, next);
             next = next.next();
             readings.push(Reading {
-                path: names.point(row.point).map(|point| point.path.to_string()).unwrap_or_default(),
+                path: names.path_of_reading(row.point).map(ToString::to_string).unwrap_or_default(),
                 at: row.at.0,
                 quality: row.quality,
                 value: row.value.into(),
@@ -464,18 +471,16 @@ pub(super) fn journal(shared: &Shared) -> Vec<Reading> {
 }
 
 fn check_latest(shared: &Shared, model: &Model) {
-    for path in model.points.iter().flatten() {
+    for (index, path) in model.points.iter().enumerate() {
+        let Some(path) = path else { continue };
         let number = shared.points.names().number(path).unwrap();
-        let last = model.readings().into_iter().enumerate().rfind(|(_, reading)| reading.path == *path);
-        let Some((sequence, reading)) = last else {
+        assert_eq!(number.0 as usize, index, "{path}");
+        let Some((sequence, reading)) = model.latest_of(index) else {
             assert_eq!(shared.points.latest(number), None, "{path} has no reading");
             continue;
         };
         let (latest, value) = shared.points.latest(number).unwrap();
-        assert_eq!(
-            (latest.sequence.0, latest.at.0, latest.quality),
-            (sequence as u64 + 1, reading.at, reading.quality)
-        );
+        assert_eq!((latest.sequence.0, latest.at.0, latest.quality), (sequence, reading.at, reading.quality));
         let expected = match &reading.value {
             Value::Text(text) if text.len() > 64 => LatestValue::InJournal,
             value => LatestValue::Known(value.clone()),

@@ -13,7 +13,7 @@ use super::invoke::seed;
 use crate::aside::aside;
 use crate::fold::points::Points;
 use crate::lanes::context::scan_state;
-use crate::lanes::outcome::Ended;
+use crate::lanes::outcome::{Ended, Used};
 use crate::lanes::replay::{MAX_STATE, Replica, Shared as SharedReplica, Surroundings};
 use crate::lanes::{App, Lane};
 use crate::records::commit::OutcomeKind;
@@ -181,7 +181,8 @@ fn ended_step(step: u64, report: Report) -> Result<Ended, MigrateError> {
     if report.outcome == Outcome::Interrupted {
         return Err(MigrateError::Interrupted);
     }
-    let ended = Ended::of(report).map_err(MigrateError::Host)?;
+    let used = Used::of(&report);
+    let ended = Ended::of(report, used).map_err(MigrateError::Host)?;
     if ended.outcome != OutcomeKind::Ok {
         let message = ended.message.unwrap_or_default();
         return Err(MigrateError::App { step, outcome: ended.outcome, message });

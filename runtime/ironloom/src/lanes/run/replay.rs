@@ -14,7 +14,7 @@ use super::migrate::MigrateError;
 use crate::fold::past::KEPT;
 use crate::fold::{self, Shared};
 use crate::lanes::batch::{self, EntityNumbers};
-use crate::lanes::outcome::Ended;
+use crate::lanes::outcome::{Ended, Used};
 use crate::lanes::replay::{
     self, Came, Difference, MAX_STATE, Replayed, Replica, Shared as SharedReplica, Surroundings, is_the_apps,
 };
@@ -432,7 +432,8 @@ impl Runner {
         };
         let report = self.sandbox.invoke(&app.code, call, env).await;
         tokio::time::sleep(report.cpu.saturating_mul(REST)).await;
-        let ended = Ended::of(report).map_err(ReplayError::Host)?;
+        let used = Used::of(&report);
+        let ended = Ended::of(report, used).map_err(ReplayError::Host)?;
         if ended.outcome != OutcomeKind::Ok {
             return Ok((ended, Digest([0; 32])));
         }

@@ -13,7 +13,7 @@ use crate::fold::submission::{CommitSubmission, Refusal, Submission};
 use crate::fold::{self, Shared};
 use crate::lanes::Lane;
 use crate::lanes::digest;
-use crate::lanes::outcome::{self, Before, Concluded, Ended};
+use crate::lanes::outcome::{self, Before, Concluded, Ended, Used};
 use crate::lanes::pace::TimerPace;
 use crate::lanes::policy::{self, Verdict};
 use crate::lanes::price;
@@ -56,7 +56,7 @@ impl From<BrokenOff> for Failed {
 impl Runner {
     /// Makes a record of what an invocation did, waits until it is durable, and says when the lane goes on.
     pub(super) async fn conclude(&self, lane: &Arc<Lane>, term: &Arc<Term>, work: Work, mut report: Report) {
-        let cpu = report.cpu;
+        let used = Used::of(&report);
         self.write_log(lane, std::mem::take(&mut report.log), report.log_dropped);
         if report.outcome == Outcome::Interrupted {
             // An admin ended it: nothing of it happened, and nothing was wrong.
@@ -65,10 +65,10 @@ impl Runner {
             return;
         }
         let replaced = self.replaced(lane, term, &report).await;
-        let ended = Ended::of(report);
+        let ended = Ended::of(report, used);
         let name = ended.as_ref().map_or("host-fault", |ended| ended.outcome.name());
         let metrics = &self.shared.metrics;
-        metrics.invocation_cpu.observe(cpu);
+        metrics.invocation_cpu.observe(used.cpu);
         metrics.invocations.get_or_create(&crate::telemetry::OutcomeLabel { outcome: name }).inc();
         let points = lane.book().meta().points;
         let mut result = match (replaced, ended) {
@@ -80,7 +80,7 @@ impl Runner {
         if let Err(Failed::Refused(refusal @ (Refusal::TooLarge { .. } | Refusal::TooManyPoints { .. }))) =
             result
         {
-            result = self.commit(lane, term, &work, Ended::not_committed(&refusal, cpu), 0).await;
+            result = self.commit(lane, term, &work, Ended::not_committed(&refusal, used), 0).await;
         }
         warn_of_points(lane, term.limits.points, points, lane.book().meta().points);
         match result {

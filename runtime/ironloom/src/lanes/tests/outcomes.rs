@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::*;
 use crate::fold::letters::Oldest;
-use crate::lanes::outcome::{Before, Concluded, Ended, conclude};
+use crate::lanes::outcome::{Before, Concluded, Ended, Used, conclude};
 use crate::lanes::pace::TimerPace;
 use crate::lanes::policy::{STUCK_AFTER, Verdict};
 use crate::lanes::work::Work;
@@ -69,7 +69,8 @@ fn run_at(
     oldest: &[Oldest],
     now: Timestamp,
 ) -> Concluded {
-    let ended = Ended::of(report).unwrap();
+    let used = Used::of(&report);
+    let ended = Ended::of(report, used).unwrap();
     let mut before = Before::look(&lane.book(), &lane.pace.lock(), work, &ended.effects);
     before.replaced = replaced;
     let mut concluded = conclude(lane, &lane.newest(), &before, work, ended, Digest([0; 32]), now);
@@ -340,7 +341,7 @@ fn a_retry_is_no_failure_and_a_host_fault_no_record() {
     assert_eq!((done.head.meta.cursor, done.head.meta.counters.failures), (Sequence(0), 0));
     assert_eq!(done.head.meta.trouble.retrying_since, Some(NOW));
     let fault = report(Outcome::HostFault("the store".into()), Effects::default());
-    assert_eq!(Ended::of(fault).unwrap_err(), "the store");
+    assert_eq!(Ended::of(fault, Used::default()).unwrap_err(), "the store");
 }
 
 #[test]

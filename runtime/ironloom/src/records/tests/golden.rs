@@ -14,9 +14,9 @@ pub(super) const PLAIN_READINGS: &str = concat!(
     "00004000000000",
 );
 pub(super) const COMMIT: &str = concat!(
-    "38020000047069677303060202056461696c79f00684070bd209010000477368613235363a61626162616261626162616261",
+    "3c020000047069677303060202056461696c79f00684070bd209010000477368613235363a61626162616261626162616261",
     "6261626162616261626162616261626162616261626162616261626162616261626162616261626162616261626162616261",
-    "62840705028080a8b1e39fe7cb17802064650304ac0200050607080a0902e807010602ac02ac0201056461696c7980a3050102014d03024647",
+    "62840705028080a8b1e39fe7cb17802064650304ac0200050607080a090a0b0c0902e807010602ac02ac0201056461696c7980a3050102014d03024647",
     "015009746f6f206f6674656e0151047472617004626f6f6d06",
     // The last error of a timer: "daily", at 82, "reject", "no", invocation 6.
     "01056461696c79520672656a656374026e6f06",
@@ -86,14 +86,14 @@ macro_rules! new_installation {
     // One grant: limit, "0, 6..32", low, 60 s, safe "6", not strict.
     "01056c696d697408302c20362e2e3332000180b09dc2df0101013600",
     "01056272656564056475726f63808080108084af5f8080802080cab5ee01904e0d4575726f70652f4265726c696e010000",
-    "0000000000000000000000000000000000000000000000000000000000000000000000000000",
+    "000000000000000000000000000000000000000000000000000000000000000000000000000000000000",
 )
     };
 }
 /// A list of one.
-pub(super) const INSTALLED: &str = concat!("670100000301", new_installation!());
+pub(super) const INSTALLED: &str = concat!("6b0100000301", new_installation!());
 pub(super) const REVISED: &str = concat!(
-    "ba0100000d",
+    "be0100000d",
     new_installation!(),
     // One alarm, acknowledged and not cleared, as below; two timers, of which one is gone; two keys, of which one is
     // deleted.
@@ -105,12 +105,12 @@ pub(super) const REVISED: &str = concat!(
     "0203656767000368616d01e8078407",
     "0201610001620102ff00",
 );
-pub(super) const RESET: &str = concat!("690100000e03d209", new_installation!());
+pub(super) const RESET: &str = concat!("6d0100000e03d209", new_installation!());
 /// The bookkeeping of a lane, as in the commit.
 macro_rules! lane_meta {
     () => {
         concat!(
-            "840705028080a8b1e39fe7cb17802064650304ac0200050607080a0902e807010602ac02ac0201056461696c79",
+            "840705028080a8b1e39fe7cb17802064650304ac0200050607080a090a0b0c0902e807010602ac02ac0201056461696c79",
             "80a3050102014d03024647015009746f6f206f6674656e0151047472617004626f6f6d06",
             "01056461696c79520672656a656374026e6f06",
             // One gap: weight, 90 to 300, 2 readings.
@@ -121,7 +121,7 @@ macro_rules! lane_meta {
         )
     };
 }
-pub(super) const STANDING: &str = concat!("8d0000000404706967730301", lane_meta!());
+pub(super) const STANDING: &str = concat!("910000000404706967730301", lane_meta!());
 pub(super) const UNINSTALLED: &str = "0a00000005047069677303d20901";
 pub(super) const ALARM: &str = concat!(
     "3f0000000603",
@@ -143,7 +143,7 @@ pub(super) const TIME_SET: &str = "1600000009d209010301056461696c7980a3050103656
 pub(super) const STATE_CHANGED: &str = "180000000f04706967730309616e696d616c2fc3a40102ff00ac0204";
 pub(super) const EXPIRED: &str = concat!(
     // "pigs", generation 3, summaries through invocation 2 were gone before.
-    "ce0000001004706967730302",
+    "d20000001004706967730302",
     // One alarm, as below; one episode that the history no longer has, since 77, number 3; dead letters 7 and 8.
     "01",
     "07746f6f2d686f74057069672d31060201000634322043656ce707e807",
@@ -154,4 +154,10 @@ pub(super) const EXPIRED: &str = concat!(
     "020708",
     lane_meta!(),
 );
+// Point 300, "kg", "Ä".
+pub(super) const POINT_SET: &str = "0b00000011ac0201026b670102c384";
+// Points 3 and 300, whose readings stay; generation 3 has made 200 more.
+pub(super) const POINTS_RETIRED: &str = "0a000000120203ac02010103c801";
+// Point 3, with 1 before it, is 300: "a/ä", "kg", no words; its latest reading 300, at 7, good, -2.
+pub(super) const POINT_RENAMED: &str = "1700000013030101ac0204612fc3a401026b670001ac0207000203";
 pub(super) const UNITS_GIVEN: &str = "0c000000080203026b67ac020343656c";

@@ -1,0 +1,158 @@
+//! Paths, units and descriptions of points, by number and by path.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+
+use super::PAGE;
+use ironloom_apps::routing::NumbersByText;
+use ironloom_types::ids::{InstallationId, PointNumber, PointPath, RESERVED_SEGMENT};
+use ironloom_types::readings::NewPoint;
+
+/// Paths and units, by number and by path.
+#[derive(Debug, Default)]
+pub(crate) struct Names {
+    /// The numbers alone: their paths stand in `by_number`.
+    by_path: NumbersByText,
+    /// `None`: the point was removed. Its number is never given again, for blocks may hold it.
+    pub(super) by_number: Vec<Option<NewPoint>>,
+    /// Pages that changed since they were last written to the store.
+    pub(super) dirty: Vec<bool>,
+    /// The points below `apps/`, by the segment behind it, in the order of their numbers.
+    outputs: HashMap<Box<str>, Vec<PointNumber>>,
+    /// The words of people for points.
+    pub(super) descriptions: HashMap<PointNumber, Arc<str>>,
+    /// The paths of points that are gone and whose readings are given out all the same.
+    pub(super) retired: BTreeMap<PointNumber, PointPath>,
+}
+
+/// A point's number as it is read back from the store.
+#[derive(Clone, Debug)]
+pub(in crate::fold) enum Loaded {
+    Removed,
+    There(NewPoint, Option<Arc<str>>),
+    Retired(PointPath),
+}
+
+impl Names {
+    /// The number of the point with this path.
+    pub(crate) fn number(&self, path: &str) -> Option<PointNumber> {
+        let is_it = |number| path_of(&self.by_number, number).is_some_and(|known| known == path);
+        self.by_path.find(self.by_path.hash(path), is_it).map(PointNumber)
+    }
+
+    /// The point with this number; `None` where it was removed.
+    pub(crate) fn point(&self, number: PointNumber) -> Option<&NewPoint> {
+        self.by_number.get(number.0 as usize)?.as_ref()
+    }
+
+    /// The path of a reading's point, also where that was retired.
+    pub(crate) fn path_of_reading(&self, number: PointNumber) -> Option<&PointPath> {
+        self.point(number).map(|point| &point.path).or_else(|| self.retired.get(&number))
+    }
+
+    /// The numbers of all points that this path has, or had before they were retired, if their readings are given out.
+    pub(crate) fn numbers_of(&self, path: &PointPath) -> Vec<PointNumber> {
+        let before = self.retired.iter().filter(|(_, retired)| *retired == path).map(|(number, _)| *number);
+        before.chain(self.number(path.as_str())).collect()
+    }
+
+    /// The words of people for a point.
+    pub(crate) fn description(&self, number: PointNumber) -> Option<&Arc<str>> {
+        self.descriptions.get(&number)
+    }
+
+    /// Retired points whose readings are given out, in the order of their numbers.
+    pub(crate) fn retired(&self) -> impl ExactSizeIterator<Item = (PointNumber, &PointPath)> {
+        self.retired.iter().map(|(number, path)| (*number, path))
+    }
+
+    /// A point as the routing table asks for it.
+    pub(in crate::fold) fn routed(&self, number: PointNumber) -> Option<(&PointPath, Option<&str>)> {
+        self.point(number).map(|point| (&point.path, point.unit.as_deref()))
+    }
+
+    /// The number of points that were numbered; the next point gets this number.
+    pub(crate) fn given(&self) -> usize {
+        self.by_number.len()
+    }
+
+    /// The number of points.
+    pub(crate) fn count(&self) -> usize {
+        self.by_path.len()
+    }
+
+    /// All points in the order of their numbers.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (PointNumber, &NewPoint)> {
+        self.iter_from(PointNumber(0))
+    }
+
+    /// The points from a number on, in the order of their numbers.
+    pub(crate) fn iter_from(&self, first: PointNumber) -> impl Iterator<Item = (PointNumber, &NewPoint)> {
+        let numbered = self.by_number.iter().enumerate().skip(first.0 as usize);
+        numbered.filter_map(|(number, point)| Some((PointNumber(number as u32), point.as_ref()?)))
+    }
+
+    /// The points of an installation's outputs that are bound to nothing else.
+    pub(crate) fn of_outputs(&self, installation: &InstallationId) -> Vec<PointNumber> {
+        self.outputs.get(installation.as_str()).cloned().unwrap_or_default()
+    }
+
+    pub(super) fn put(&mut self, number: PointNumber, point: Option<NewPoint>) {
+        assert!(
+            number.0 as usize == self.by_number.len(),
+            "points are numbered without holes, in the log's order"
+        );
+        if let Some(point) = &point {
+            let hash = self.by_path.hash(point.path.as_str());
+            self.by_path.insert(hash, number.0);
+            if let Some(installation) = of_output(&point.path) {
+                match self.outputs.get_mut(installation) {
+                    Some(own) => own.push(number),
+                    None => drop(self.outputs.insert(installation.into(), vec![number])),
+                }
+            }
+        }
+        self.by_number.push(point);
+        self.dirty.resize(self.by_number.len().div_ceil(PAGE), false);
+    }
+
+    pub(super) fn mark(&mut self, number: PointNumber) {
+        self.dirty[number.0 as usize / PAGE] = true;
+    }
+
+    /// Takes points out whose numbers come in order.
+    pub(super) fn take_out(&mut self, numbers: &[PointNumber]) {
+        for number in numbers {
+            let Some(point) = self.by_number[number.0 as usize].take() else { continue };
+            self.mark(*number);
+            self.descriptions.remove(number);
+            let hash = self.by_path.hash(point.path.as_str());
+            self.by_path.remove(hash, number.0);
+            let Some(installation) = of_output(&point.path) else { continue };
+            // All of them at once, at the first.
+            if let Some(own) = self.outputs.get_mut(installation)
+                && own.binary_search(number).is_ok()
+            {
+                own.retain(|own| numbers.binary_search(own).is_err());
+            }
+        }
+        self.outputs.retain(|_, own| !own.is_empty());
+    }
+}
+
+fn path_of(by_number: &[Option<NewPoint>], number: u32) -> Option<&str> {
+    by_number.get(number as usize)?.as_ref().map(|point| point.path.as_str())
+}
+
+/// Whose output a point is: the segment behind `apps/`.
+fn of_output(path: &PointPath) -> Option<&str> {
+    let mut segments = path.segments();
+    if segments.next() == Some(RESERVED_SEGMENT) { segments.next() } else { None }
+}
+
+/// Whether a point lies below `apps/<installation>/`: nobody else can write it.
+pub(crate) fn is_of_output(path: &PointPath, installation: &InstallationId) -> bool {
+    of_output(path) == Some(installation.as_str())
+}

@@ -1,0 +1,237 @@
+//! Points are looked at, described and retired: what is retired is gone from the lists, whoever reads it misses nothing,
+//! and what comes later makes another point.
+
+use std::process::Output;
+
+use anyhow::{Context as _, Result, ensure};
+use ironloom_tests::apps::{install, number, wait_for_installation};
+use ironloom_tests::http::{JSON, percent_encode};
+use ironloom_tests::model::state_of;
+use ironloom_tests::{Answer, Client, Server, Setup, guests};
+use serde_json::{Value, json};
+
+fn path(point: &str) -> String {
+    format!("/v1/points/{}", percent_encode(point))
+}
+
+fn set(client: &Client, point: &str, body: &Value) -> Result<Answer> {
+    client.send("PATCH", &path(point), &[("content-type", JSON)], body.to_string().as_bytes())
+}
+
+fn listed(client: &Client) -> Result<Vec<String>> {
+    let points = client.all("/v1/points")?;
+    Ok(points.iter().filter_map(|point| Some(point["point"].as_str()?.to_owned())).collect())
+}
+
+/// The values of a point's readings.
+fn values(client: &Client, point: &str) -> Result<Vec<Value>> {
+    let readings = client.journal(0, &format!("point={}", percent_encode(point)))?;
+    Ok(readings.iter().map(|reading| reading["value"].clone()).collect())
+}
+
+/// A server with the guest `one-state`, which counts the readings of `a/{n}` and publishes the counts.
+fn counting() -> Result<Server> {
+    let server = Setup::new()?.start()?;
+    let package = guests::package("one-state")?;
+    let more = json!({"settings": {"publish": true}});
+    install(server.client(), "sums", &package, json!({"value": ["a/{n}"]}), more)?;
+    Ok(server)
+}
+
+fn taken(client: &Client, point: &str, value: f64) -> Result<()> {
+    let sequence = client.push_one(point, value)?;
+    wait_for_installation(client, "sums", "it to be taken", |now| number(now, "cursor") >= sequence)?;
+    Ok(())
+}
+
+fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[test]
+fn a_point_says_what_it_is_who_writes_it_and_who_reads_it() -> Result<()> {
+    let setup = Setup::new()?;
+    let file = setup.folder().join("pigs.csv");
+    std::fs::write(&file, "time,pig,weight\n2026-01-01T00:00:00Z,7,20.5\n")?;
+    let config = format!(
+        "[connectors.scale]\nkind = \"csv\"\npath = {:?}\nat = \"time\"\nspeed = 0\nlaps = 1\n\
+         [connectors.scale.columns]\nweight = {{ point = \"a/{{pig}}\" }}\n",
+        file.to_str().context("no text")?
+    );
+    let server = setup.config(config).start()?;
+    let client = server.client();
+    let package = guests::package("one-state")?;
+    install(
+        client,
+        "sums",
+        &package,
+        json!({"value": ["a/{n}"]}),
+        json!({"settings": {"publish": true}, "from": "beginning"}),
+    )?;
+    wait_for_installation(client, "sums", "the line", |now| number(now, "counters.readings") == 1)?;
+    let shown = set(client, "a/7", &json!({"unit": "kg", "description": "Scale in barn 1"}))?.json()?;
+    assert_eq!((&shown["unit"], &shown["description"]), (&json!("kg"), &json!("Scale in barn 1")));
+    assert_eq!(shown["latest"]["value"], 20.5);
+    assert_eq!(shown["written_by"], json!([{"connector": "scale"}]));
+    assert_eq!(shown["read_by"], json!([{"installation": "sums", "input": "value"}]));
+    assert_eq!(shown["derived_by"], Value::Null);
+    let derived = client.get(&path("apps/sums/count/7"))?.json()?;
+    assert_eq!(derived["written_by"], json!([{"installation": "sums", "output": "count"}]));
+    assert_eq!((&derived["derived_by"], &derived["read_by"]), (&json!("sums"), &json!([])));
+
+    // It outlives the process, and the store as well.
+    let setup = server.setup().clone();
+    server.kill()?;
+    let server = setup.start()?;
+    assert_eq!(server.client().get(&path("a/7"))?.json()?["description"], "Scale in barn 1");
+    ensure!(server.stop()?.success());
+    let server = setup.start()?;
+    let client = server.client();
+    assert_eq!(client.get(&path("a/7"))?.json()?["unit"], "kg");
+    let changed = set(client, "a/7", &json!({"description": null}))?.json()?;
+    assert_eq!((&changed["unit"], &changed["description"]), (&json!("kg"), &Value::Null));
+    let text = server.cli(&["points", "show", "a/7"])?;
+    let text = String::from_utf8_lossy(&text.stdout).into_owned();
+    for expected in ["connector scale", "installation sums, input value", "kg", "20.5"] {
+        assert!(text.contains(expected), "{text}");
+    }
+
+    for (point, body, status, kind) in [
+        ("a/7", json!({"unit": "kWh"}), 400, "bad-field"),
+        ("a/7", json!({}), 400, "bad-field"),
+        ("a/7", json!({"description": ""}), 400, "bad-field"),
+        ("a/7", json!({"name": "x"}), 400, "bad-field"),
+        ("a/8", json!({"unit": "kg"}), 404, "not-found"),
+        ("a//8", json!({"unit": "kg"}), 404, "not-found"),
+        ("apps/sums/count/7", json!({"unit": "kg"}), 403, "reserved-point"),
+    ] {
+        let problem = set(client, point, &body)?.problem(status)?;
+        assert_eq!(problem["kind"], kind, "{point}: {problem}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_retired_point_is_gone_and_its_readings_stay() -> Result<()> {
+    let server = counting()?;
+    let client = server.client();
+    for (point, value) in [("a/1", 1.0), ("a/2", 2.0), ("b/1", 3.0)] {
+        taken(client, point, value).or_else(|_| client.push_one(point, value).map(drop))?;
+    }
+    let retired = client.delete(&path("a/1"))?.json()?;
+    assert_eq!(retired, json!({"points": 1, "before": 0, "readings": true}));
+    assert_eq!(listed(client)?, ["a/2", "apps/sums/count/1", "apps/sums/count/2", "b/1"]);
+    client.get(&path("a/1"))?.problem(404)?;
+    client.delete(&path("a/1"))?.problem(404)?;
+    assert_eq!(values(client, "a/1")?, [json!(1.0)], "still in the journal");
+
+    // It comes anew, to the same entity of the app.
+    taken(client, "a/1", 5.0)?;
+    assert_eq!(client.get(&path("a/1"))?.json()?["earlier"], 1);
+    assert_eq!(values(client, "a/1")?, [json!(1.0), json!(5.0)]);
+    assert_eq!(state_of(client, "sums")?[&"1".to_owned()], (2, 6.0));
+    let setup = server.setup().clone();
+    server.kill()?;
+    let server = setup.start()?;
+    let client = server.client();
+    assert_eq!(values(client, "a/1")?, [json!(1.0), json!(5.0)]);
+    ensure!(server.stop()?.success());
+    let server = setup.start()?;
+    let client = server.client();
+    assert_eq!(client.get(&path("a/1"))?.json()?["earlier"], 1);
+    taken(client, "a/1", 7.0)?;
+    assert_eq!(state_of(client, "sums")?[&"1".to_owned()], (3, 13.0));
+
+    // With their readings: of the point that is there, and of the one before.
+    let retired = server.cli_json(&["points", "retire", "a/1", "--readings"])?;
+    assert_eq!(retired, json!({"points": 1, "before": 1, "readings": false}));
+    assert_eq!(values(client, "a/1")?, Vec::<Value>::new());
+    let all = client.journal(0, "")?;
+    assert!(all.iter().all(|reading| reading["point"] != "a/1"), "{all:?}");
+    taken(client, "a/1", 9.0)?;
+    assert_eq!(values(client, "a/1")?, [json!(9.0)]);
+    assert_eq!(state_of(client, "sums")?[&"1".to_owned()], (4, 22.0), "the app remembers");
+    Ok(())
+}
+
+#[test]
+fn all_points_below_a_path_are_retired_with_those_of_outputs() -> Result<()> {
+    let server = counting()?;
+    let client = server.client();
+    for number in 1..=5 {
+        taken(client, &format!("a/{number}"), 1.0)?;
+    }
+    client.push_one("ab/1", 1.0)?;
+    let retired = server.cli_json(&["points", "retire", "a/"])?;
+    assert_eq!(retired["points"], 5);
+    let retired = server.cli_json(&["points", "retire", "apps/sums/"])?;
+    assert_eq!(retired["points"], 5);
+    assert_eq!(listed(client)?, ["ab/1"]);
+    // An output makes its point again.
+    taken(client, "a/3", 1.0)?;
+    assert_eq!(listed(client)?, ["a/3", "ab/1", "apps/sums/count/3"]);
+    let derived = client.get(&path("apps/sums/count/3"))?.json()?;
+    assert_eq!(derived["latest"]["value"], 2, "{derived}");
+    let none = server.cli(&["points", "retire", "a/3/"])?;
+    assert_eq!(none.status.code(), Some(4), "{}", said(&none));
+    assert!(said(&none).contains("below a/3/"), "{}", said(&none));
+    Ok(())
+}
+
+#[test]
+fn a_point_that_somebody_has_yet_to_read_stays() -> Result<()> {
+    let server = counting()?;
+    let client = server.client();
+    taken(client, "a/1", 1.0)?;
+    client.post("/v1/installations/sums/pause", &json!({}))?.json()?;
+    client.push_one("a/1", 2.0)?;
+    let refused = client.delete(&path("a/1"))?.problem(409)?;
+    assert_eq!(refused["kind"], "unread");
+    assert!(refused["detail"].as_str().is_some_and(|text| text.contains("sums")), "{refused}");
+    assert_eq!(listed(client)?, ["a/1", "apps/sums/count/1"]);
+    let sequence = client.push_one("a/1", 3.0)?;
+    client.post("/v1/installations/sums/resume", &json!({}))?.json()?;
+    wait_for_installation(client, "sums", "all", |now| number(now, "cursor") >= sequence)?;
+    assert_eq!(state_of(client, "sums")?[&"1".to_owned()], (3, 6.0), "nothing was lost");
+    client.delete(&path("a/1"))?.json()?;
+    Ok(())
+}
+
+#[test]
+fn no_reading_is_lost_while_its_point_is_retired_again_and_again() -> Result<()> {
+    let server = counting()?;
+    let pusher = server.client().clone();
+    let pushing = std::thread::spawn(move || -> Result<f64> {
+        let mut sum = 0.0;
+        for value in 1..=400 {
+            let body = format!(
+                "{{\"point\":\"a/1\",\"value\":{value}}}\n{{\"point\":\"a/{}\",\"value\":0.5}}\n",
+                value % 7 + 2
+            );
+            pusher.push(body.as_bytes(), None)?.json()?;
+            sum += f64::from(value);
+            std::thread::sleep(std::time::Duration::from_millis(4));
+        }
+        Ok(sum)
+    });
+    let client = server.client();
+    let mut retired = 0;
+    while !pushing.is_finished() {
+        let answer = client.delete(&format!("{}?below=true", path("a")))?;
+        match answer.status {
+            200 => retired += number(&answer.json()?, "points"),
+            404 | 409 | 503 => {}
+            status => anyhow::bail!("{status}: {}", answer.text()),
+        }
+    }
+    let sum = pushing.join().map_err(|_| anyhow::anyhow!("the pusher failed"))??;
+    ensure!(retired > 0, "no point was ever retired");
+    let last = client.push_one("a/1", 0.0)?;
+    wait_for_installation(client, "sums", "all", |now| number(now, "cursor") >= last)?;
+    let state = state_of(client, "sums")?;
+    assert_eq!(state[&"1".to_owned()], (401, sum), "{retired} were retired");
+    let others: u64 = state.iter().filter(|(key, _)| *key != "1").map(|(_, (count, _))| count).sum();
+    assert_eq!(others, 400);
+    assert_eq!(values(client, "a/1")?.len(), 401);
+    Ok(())
+}
