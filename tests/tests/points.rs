@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result, ensure};
 use ironloom_tests::apps::{install, number, wait_for_installation};
 use ironloom_tests::http::{JSON, percent_encode};
 use ironloom_tests::model::state_of;
+use ironloom_tests::wait_until;
 use ironloom_tests::{Answer, Client, Server, Setup, guests};
 use serde_json::{Value, json};
 
@@ -54,7 +55,7 @@ fn a_point_says_what_it_is_who_writes_it_and_who_reads_it() -> Result<()> {
     let file = setup.folder().join("pigs.csv");
     std::fs::write(&file, "time,pig,weight\n2026-01-01T00:00:00Z,7,20.5\n")?;
     let config = format!(
-        "[connectors.scale]\nkind = \"csv\"\npath = {:?}\nat = \"time\"\nspeed = 0\nlaps = 1\n\
+        "[connectors.scale]\nkind = \"csv\"\npath = {:?}\nat = \"time\"\nspeed = 0\n\
          [connectors.scale.columns]\nweight = {{ point = \"a/{{pig}}\" }}\n",
         file.to_str().context("no text")?
     );
@@ -195,6 +196,96 @@ fn a_point_that_somebody_has_yet_to_read_stays() -> Result<()> {
     assert_eq!(state_of(client, "sums")?[&"1".to_owned()], (3, 6.0), "nothing was lost");
     client.delete(&path("a/1"))?.json()?;
     Ok(())
+}
+
+#[test]
+fn a_renamed_point_goes_on_with_all_that_it_had() -> Result<()> {
+    let server = counting()?;
+    let client = server.client();
+    taken(client, "a/1", 1.0)?;
+    taken(client, "a/2", 2.0)?;
+    set(client, "a/1", &json!({"unit": "kg", "description": "Scale"}))?.json()?;
+    let renamed = server.cli_json(&["points", "rename", "a/1", "a/9"])?;
+    assert_eq!((&renamed["from"], &renamed["still_written_by"]), (&json!("a/1"), &json!([])));
+    let expect = |client: &Client| -> Result<()> {
+        let point = client.get(&path("a/9"))?.json()?;
+        assert_eq!((&point["unit"], &point["description"]), (&json!("kg"), &json!("Scale")), "{point}");
+        assert_eq!(point["latest"]["value"], 1.0, "{point}");
+        assert_eq!(point["read_by"], json!([{"installation": "sums", "input": "value"}]));
+        assert_eq!(values(client, "a/9")?, [json!(1.0)]);
+        assert_eq!(values(client, "a/1")?, Vec::<Value>::new());
+        client.get(&path("a/1"))?.problem(404)?;
+        Ok(())
+    };
+    expect(client)?;
+    assert_eq!(client.get(&path("a/9"))?.json()?, renamed["point"]);
+    // So it is for a start that reads the log, and for one that reads the store.
+    let setup = server.setup().clone();
+    server.kill()?;
+    let server = setup.start()?;
+    expect(server.client())?;
+    ensure!(server.stop()?.success());
+    let server = setup.start()?;
+    let client = server.client();
+    expect(client)?;
+
+    // The app takes what comes from here on as another entity, and a source that goes on makes another point.
+    taken(client, "a/9", 5.0)?;
+    taken(client, "a/1", 7.0)?;
+    let state = state_of(client, "sums")?;
+    assert_eq!((state[&"9".to_owned()], state[&"1".to_owned()]), ((1, 5.0), (2, 8.0)));
+    assert_eq!(values(client, "a/9")?, [json!(1.0), json!(5.0)]);
+    assert_eq!(values(client, "a/1")?, [json!(7.0)]);
+    // On to a third path, with the readings of both before.
+    client.post(&format!("{}/rename", path("a/9")), &json!({"to": "b/9"}))?.json()?;
+    assert_eq!(values(client, "b/9")?, [json!(1.0), json!(5.0)]);
+    assert_eq!(client.get(&path("b/9"))?.json()?["read_by"], json!([]));
+    client.push_one("b/9", 6.0)?;
+    assert_eq!(values(client, "b/9")?, [json!(1.0), json!(5.0), json!(6.0)]);
+    assert_eq!(state_of(client, "sums")?[&"9".to_owned()], (1, 5.0));
+
+    for (point, to, status, kind) in [
+        ("a/1", "a/2", 409, "exists"),
+        ("a/1", "a/1", 400, "bad-field"),
+        ("a/1", "a//1", 400, "bad-field"),
+        ("a/1", "apps/sums/x", 403, "reserved-point"),
+        ("apps/sums/count/1", "c/1", 403, "reserved-point"),
+        ("a/7", "a/8", 404, "not-found"),
+    ] {
+        let answer = client.post(&format!("{}/rename", path(point)), &json!({"to": to}))?;
+        let problem = answer.problem(status)?;
+        assert_eq!(problem["kind"], kind, "{point} to {to}: {problem}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_connector_makes_no_more_points_than_it_may() -> Result<()> {
+    let setup = Setup::new()?;
+    let file = setup.folder().join("pigs.csv");
+    let lines: String = (1..=4).map(|pig| format!("2026-01-0{pig}T00:00:00Z,{pig},20.5\n")).collect();
+    std::fs::write(&file, format!("time,pig,weight\n{lines}"))?;
+    let config = format!(
+        "[connectors.scale]\nkind = \"csv\"\npath = {:?}\nat = \"time\"\nspeed = 0\npoints = 3\n\
+         [connectors.scale.columns]\nweight = {{ point = \"a/{{pig}}\" }}\n",
+        file.to_str().context("no text")?
+    );
+    let server = setup.config(config).start()?;
+    let client = server.client();
+    let status = || -> Result<Value> {
+        let all = client.get("/v1/connectors")?.json()?;
+        Ok(all["items"][0].clone())
+    };
+    wait_until("it to stop", || Ok(status()?["state"] == "stopped"))?;
+    let said = status()?["last_error"].to_string();
+    ensure!(said.contains("a/4") && said.contains('3') && said.contains("`points`"), "{said}");
+    assert_eq!(listed(client)?, ["a/1", "a/2", "a/3"]);
+    // It goes on where it was, once points are free.
+    client.delete(&path("a/1"))?.json()?;
+    let setup = server.setup().clone();
+    ensure!(server.stop()?.success());
+    let server = setup.start()?;
+    wait_until("the last line", || Ok(listed(server.client())? == ["a/2", "a/3", "a/4"]))
 }
 
 #[test]

@@ -123,6 +123,8 @@ pub(crate) struct Figures {
     pub state_bytes: Family<OfInstallation, Gauge>,
     /// Bytes of the readings that it derived.
     pub derived_bytes: Family<OfInstallation, Gauge>,
+    /// Installations beyond those that have figures of their own.
+    pub without: Gauge,
     /// 1 if a connector is running.
     pub connector_up: Family<OfConnector, Gauge>,
     /// Readings that a connector brought since the start.
@@ -170,6 +172,8 @@ impl Figures {
         ] {
             registry.register(name, help, family.clone());
         }
+        let help = "Installations beyond the first 10,000, which have no figures of their own";
+        registry.register("installations_without_figures", help, self.without.clone());
         let help = "CPU time of an installation's invocations";
         registry.register("installation_cpu_seconds", help, self.cpu.clone());
         for (name, help, family) in [

@@ -1,6 +1,7 @@
 //! `ironloom top`: what installations take, as a table that lives.
 
 use std::io::IsTerminal as _;
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
@@ -21,6 +22,10 @@ use ironloom_types::text::clean;
 
 /// The time between two looks at the server.
 const EVERY: Duration = Duration::from_secs(1);
+/// The time after which an answer that doesn't come is a problem.
+const LATE: Duration = Duration::from_secs(5);
+/// The time between two looks at the keys and at what the server has answered.
+const KEYS_EVERY: Duration = Duration::from_millis(100);
 /// Installations that are asked for: more than a terminal has lines.
 const MOST: usize = 500;
 /// A column's key: the letter that sorts by it.
@@ -57,7 +62,7 @@ impl Top {
         }
         let mut screen = Screen { usage: answer.read()?, sort: self.sort, problem: None };
         let mut terminal = ratatui::try_init().context("the terminal can't be used")?;
-        let ended = screen.live(&mut terminal, &client);
+        let ended = screen.live(&mut terminal, client);
         ratatui::restore();
         ended
     }
@@ -73,24 +78,42 @@ struct Screen {
 }
 
 impl Screen {
-    fn live(&mut self, terminal: &mut ratatui::DefaultTerminal, client: &Client) -> Outcome {
-        let mut looked = Instant::now();
+    fn live(&mut self, terminal: &mut ratatui::DefaultTerminal, client: Client) -> Outcome {
+        // Beside the keys: a server that doesn't answer must not keep anybody from leaving.
+        let (ask, asked) = mpsc::channel();
+        let (tell, told) = mpsc::channel();
+        std::thread::spawn(move || {
+            for sort in asked {
+                let usage = fetch(&client, sort, MOST).and_then(|answer| answer.read::<Usage>());
+                if tell.send(usage.map_err(|failure| failure.to_string())).is_err() {
+                    return;
+                }
+            }
+        });
+        let (mut looked, mut is_asked) = (Instant::now(), false);
         loop {
             terminal.draw(|frame| self.draw(frame)).context("the terminal can't be drawn on")?;
-            let left = EVERY.saturating_sub(looked.elapsed());
-            if event::poll(left).context("no keys can be read")? {
+            if !is_asked && looked.elapsed() >= EVERY {
+                ask.send(self.sort).context("nobody asks the server any more")?;
+                (looked, is_asked) = (Instant::now(), true);
+            }
+            if event::poll(KEYS_EVERY).context("no keys can be read")? {
                 match event::read().context("no keys can be read")? {
                     Event::Key(key) if key.kind == KeyEventKind::Press && !self.press(key) => return Ok(()),
                     _ => {}
                 }
-                if looked.elapsed() < EVERY {
-                    continue;
-                }
             }
-            looked = Instant::now();
-            match fetch(client, self.sort, MOST).and_then(|answer| answer.read()) {
-                Ok(usage) => (self.usage, self.problem) = (usage, None),
-                Err(failure) => self.problem = Some(failure.to_string()),
+            match told.try_recv() {
+                Ok(Ok(mut usage)) => {
+                    // Another key may have been pressed since.
+                    self.sort.sort(&mut usage.installations);
+                    (self.usage, self.problem, is_asked) = (usage, None, false);
+                }
+                Ok(Err(problem)) => (self.problem, is_asked) = (Some(problem), false),
+                Err(_) if is_asked && looked.elapsed() >= LATE => {
+                    self.problem = Some("the server doesn't answer".to_owned());
+                }
+                Err(_) => {}
             }
         }
     }

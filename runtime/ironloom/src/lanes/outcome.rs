@@ -224,7 +224,10 @@ fn publish(meta: &mut LaneMeta, effects: &mut Effects, is_held: bool) {
         meta.counters.held_back += effects.derived.len() as u64;
         (effects.derived, effects.new_points) = Default::default();
     }
-    meta.counters.derived += effects.derived.len() as u64;
+    if !effects.derived.is_empty() {
+        meta.counters.derived += effects.derived.len() as u64;
+        meta.counters.derived_bytes += columns::encoded_len(&effects.derived) as u64;
+    }
     meta.points += effects.new_points.len() as u64;
 }
 
@@ -251,11 +254,6 @@ pub(crate) fn conclude(
     let is_held = before.meta.published.is_some_and(|span| was_published(&span, work));
     publish(&mut meta, &mut effects, is_held);
     used.count(&mut meta.counters);
-    if !effects.derived.is_empty() {
-        meta.counters.derived += effects.derived.len() as u64;
-        meta.counters.derived_bytes += columns::encoded_len(&effects.derived) as u64;
-    }
-    meta.points += effects.new_points.len() as u64;
     let failed = failure(&meta, &next, work, outcome, message.as_deref(), now);
     let became_stuck = note_error(&mut meta, before, &next, work, failed);
     let mut letters = Letters::new(term, ordinal, meta.next_dead_letter);
