@@ -68,7 +68,7 @@ impl Top {
     }
 }
 
-/// What is shown.
+/// The table as it is shown.
 #[derive(Debug)]
 struct Screen {
     usage: Usage,

@@ -295,12 +295,7 @@ impl Applier {
                 self.shared.overlay.apply([value]);
             }
             AdminRecord::TimeSet { to, due } => self.set_time(to, &due),
-            AdminRecord::Purged { id, generations, points } => {
-                if points {
-                    self.remove_points(&id);
-                }
-                self.purge(|generation, _| generations.contains(&generation));
-            }
+            AdminRecord::Purged { id, generations, points } => self.purge_kept(&id, &generations, points),
             AdminRecord::Missed { id, generation, through, gaps } => {
                 let Some(lane) = self.shared.lanes.of_generation(generation) else { return };
                 let meta = lane.miss(through, &gaps);

@@ -1,4 +1,4 @@
-//! What each kind of source has brought since the server's start.
+//! Readings that each kind of source has brought since the server's start.
 
 use std::collections::BTreeMap;
 

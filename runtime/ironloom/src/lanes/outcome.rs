@@ -47,7 +47,7 @@ pub(crate) struct Ended {
 /// The use that an invocation made of the machine, whatever came of it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Used {
-    /// CPU time.
+    /// The thread's CPU time, of guest and host calls.
     pub cpu: Duration,
     /// The most bytes of its memories and tables.
     pub memory: u64,

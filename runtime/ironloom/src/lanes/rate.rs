@@ -1,4 +1,4 @@
-//! What an installation does in each second, measured over the last minute.
+//! The work of an installation in each second, measured over the last minute.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -22,7 +22,7 @@ struct Sample {
     derived_bytes: u64,
 }
 
-/// What it does in each second.
+/// Its work in each second.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct Rate {
     pub readings: f64,

@@ -17,7 +17,7 @@ use crate::fold::submission::Refusal;
 use ironloom_types::ids::PointNumber;
 use ironloom_types::readings::NewPoint;
 
-/// What is known of them, by connector.
+/// The points that are known of each connector.
 #[derive(Debug, Default)]
 pub(super) struct Mapped(Mutex<BTreeMap<Box<str>, Found>>);
 

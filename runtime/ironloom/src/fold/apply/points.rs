@@ -7,7 +7,7 @@ use super::Applier;
 use crate::records::NumberedPoint;
 use crate::records::admin::{PointRenamed, PointSet, PointsRetired};
 use ironloom_apps::routing::Replaced;
-use ironloom_types::ids::{InstallationId, PointNumber};
+use ironloom_types::ids::{Generation, InstallationId, PointNumber};
 use ironloom_types::readings::NewPoint;
 
 impl Applier {
@@ -59,6 +59,14 @@ impl Applier {
         let rematched = routing.replace_points(anew, |number| names.routed(number));
         drop((routing, names));
         self.shared.note_rematched(&rematched);
+    }
+
+    /// Purges generations that are gone, with the points of their outputs where `points` says so.
+    pub(super) fn purge_kept(&mut self, id: &InstallationId, generations: &[Generation], points: bool) {
+        if points {
+            self.remove_points(id);
+        }
+        self.purge(|generation, _| generations.contains(&generation));
     }
 
     /// Removes the points of a purged installation's outputs.

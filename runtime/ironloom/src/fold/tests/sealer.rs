@@ -11,9 +11,9 @@ use ironloom_storage::store::EngineKind;
 use ironloom_types::clock::{Clock, Source, Timestamp};
 use ironloom_types::ids::{Generation, InstallationId, Ordinal, PointNumber, PointPath, Position, Sequence};
 use ironloom_types::limits::{MAX_POINTS, SOURCE_POINTS};
-use ironloom_types::readings::{Columns, NewPoint, Quality, ValueRef};
+use ironloom_types::readings::{Columns, NewPoint, Quality, Value, ValueRef};
 
-use super::history::{head, installed};
+use super::history::{Row, Step, head, installed};
 use super::world::World;
 use crate::fold::apply::Applier;
 use crate::fold::points::Points;
@@ -44,6 +44,25 @@ fn an_install_whose_id_or_generation_lives_is_refused_and_the_folder_opens_again
     // The id is free again, a generation never is.
     world.admin(installed("lane-0", 1, &["a"]), Err(Refusal::GenerationTaken(Generation(1))));
     world.install(0, &["a"], true);
+    world.restart();
+    world.drain();
+}
+
+#[test]
+fn a_retired_point_comes_again_under_a_number_of_its_own() {
+    let mut world = World::new(EngineKind::Redb);
+    let push = Step::Push {
+        rows: vec![Row { path: 0, value: Value::Integer(1), at: 50 }],
+        key: None,
+        receipt: None,
+    };
+    let retire = Step::RetirePoint { which: 0, readings: true, in_flight: Vec::new() };
+    for step in [&push, &retire, &push] {
+        world.run(step);
+    }
+    world.pump();
+    assert_eq!(world.shared().points.names().given(), 2);
+    world.check();
     world.restart();
     world.drain();
 }
