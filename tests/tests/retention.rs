@@ -94,7 +94,7 @@ fn old_readings_go_and_an_app_that_missed_them_is_told() -> Result<()> {
 
 #[test]
 fn people_are_warned_before_readings_go_that_an_app_has_yet_to_get_to() -> Result<()> {
-    let (_setup, server) = with_one_paused()?;
+    let (setup, server) = with_one_paused()?;
     let client = server.client();
     let notes = || -> Result<Vec<String>> {
         let ready = client.get("/readyz")?.json()?;

@@ -219,7 +219,6 @@ fn if_match(client: &Client) -> Result<()> {
     };
     let tag = client.get(path)?.etag;
     assert_eq!(tag, "\"1.2\"", "generation and revision");
-    assert_eq!(client.send("HEAD", path, &[], &[])?.etag, tag);
 
     let older = "\"1.1\"";
     for tags in [older, "\"2.2\"", "W/\"1.2\"", "\"2\""] {
@@ -242,7 +241,7 @@ fn if_match(client: &Client) -> Result<()> {
 
     let changed = send(path, &format!("{older}, {tag}"), false)?;
     assert_eq!(changed.etag, "\"1.3\"");
-    assert_eq!(changed.json()?["keep_up"], false);
+    ensure!(changed.json()?.get("keep_up").is_none(), "false is left out");
     let changed = send(path, "*", true)?;
     assert_eq!((number(&changed.json()?, "revision"), client.get(path)?.etag.as_str()), (4, "\"1.4\""));
     Ok(())

@@ -90,7 +90,8 @@ impl IfMatch {
         });
         let (named, is) = (named.collect::<Vec<_>>().join(", "), now.revision);
         let detail = format!(
-            "installation {id} has revision {is} (ETag {now}), and If-Match names {named}: another change came in between"
+            "installation {id} has revision {is} (ETag {now}), and If-Match names {named}: \
+             another change came in between"
         );
         Err(Problem::precondition("revision", detail).at(Place::field("If-Match")).hint(format!(
             "GET /v1/installations/{id} shows it as it is now; send the change again with its ETag if it still holds."
@@ -171,8 +172,8 @@ mod tests {
         assert_eq!((problem.status, problem.kind.as_str()), (412, "revision"));
         assert_eq!(
             problem.detail,
-            "installation pigs has revision 4 (ETag \"7.4\"), and If-Match names revision 3, revision 4 of generation 6, \
-             W/\"7.4\", \"07.4\": another change came in between"
+            "installation pigs has revision 4 (ETag \"7.4\"), and If-Match names revision 3, \
+             revision 4 of generation 6, W/\"7.4\", \"07.4\": another change came in between"
         );
     }
 }

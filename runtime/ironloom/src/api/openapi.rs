@@ -126,8 +126,8 @@ fn tag() -> Value {
 pub(super) fn tags() -> Value {
     json!({
         "type": "string",
-        "description": "The ETag of the revision that this was made from, or several with commas between them: 412 where \
-            another change has come in between",
+        "description": "The ETag of the revision that this was made from, or several with commas between them: 412 \
+                        where another change has come in between",
         "examples": ["\"1.4\""],
     })
 }

@@ -70,7 +70,7 @@ pub(crate) struct LinesFeed {
     /// The number of the line at hand, from 1, and its text; `None` before the first and at the end.
     line: u64,
     text: Option<String>,
-    /// What it is, once that was looked at.
+    /// Its meaning, once it was looked at.
     looked: Option<Line>,
     /// The time that the feed has come to.
     time: Timestamp,

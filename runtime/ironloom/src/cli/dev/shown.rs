@@ -65,7 +65,9 @@ impl Shown {
             None => String::new(),
         };
         if installation["state"] == "quarantined" {
-            failure.push_str(" The app is quarantined: change it, and it runs again.");
+            failure.push_str(
+                " The app is quarantined: change it, and it runs again. If it can't read its state, --fresh begins anew.",
+            );
         }
         if failure != self.failure && !failure.is_empty() {
             output::note(&format!("failed: {failure}"));
