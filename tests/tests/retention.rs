@@ -121,7 +121,7 @@ fn people_are_warned_before_readings_go_that_an_app_has_yet_to_get_to() -> Resul
     wait_until("no warning", || Ok(notes()?.is_empty()))
 }
 
-/// What an installation keeps of its work.
+/// The parts of an installation's history that are kept.
 #[derive(Debug, PartialEq, Eq)]
 struct Kept {
     /// The times of its invocations.
@@ -220,7 +220,14 @@ fn each_history_goes_by_its_own_age_and_what_waits_for_somebody_stays() -> Resul
     let client = server.client();
     assert_eq!(kept(client)?, now);
 
-    // Somebody asks for dead letters to go.
+    dead_letters_go_once_somebody_asks_for_it(&setup, &server, ages)?;
+    assert_eq!(Kept { letters: 0, ..now }, kept(client)?);
+    Ok(())
+}
+
+/// The age of dead letters is taken while the server runs.
+fn dead_letters_go_once_somebody_asks_for_it(setup: &Setup, server: &Server, ages: &str) -> Result<()> {
+    let client = server.client();
     let letters = "[dead_letters]\nmax_age = \"90 d\"\n";
     std::fs::write(
         setup.folder().join("ironloom.toml"),
@@ -235,7 +242,6 @@ fn each_history_goes_by_its_own_age_and_what_waits_for_somebody_stays() -> Resul
         (&rooms["counters"]["dead_letters_dropped"], &rooms["dead_letters_kept"]),
         (&json!(1), &json!(0))
     );
-    assert_eq!(Kept { letters: 0, ..now }, kept(client)?);
     let shown = String::from_utf8(server.cli(&["show", "rooms"])?.stdout)?;
     ensure!(shown.contains("1 of these dropped") && shown.contains("1 episode of alarms dropped"), "{shown}");
     Ok(())

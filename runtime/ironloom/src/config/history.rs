@@ -1,4 +1,4 @@
-//! How old the parts of installations' histories may become.
+//! The ages at which parts of installations' histories go.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,7 +6,7 @@ use std::str::FromStr;
 use super::{Journal, MIN_AGE, Span, key};
 use ironloom_apps::toml_section::Section;
 
-/// The ages at which parts of installations' histories go.
+/// The ages of each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct History {
     /// `[invocations] max_age`: of summaries of invocations.
@@ -22,7 +22,7 @@ pub(crate) struct History {
 pub(crate) enum MaxAge {
     /// That of readings.
     Journal,
-    /// None.
+    /// Nothing goes by age.
     Off,
     Of(Span),
 }

@@ -249,7 +249,7 @@ impl Node {
         lost.into_iter().take(MAX_NAMED).collect()
     }
 
-    /// How far they are; `part` is the push where some of its readings are gone.
+    /// Says how far they are; `part` is the push where some of its readings are gone.
     fn as_of_now(&self, bound: &[Bound], part: Option<Pushed>) -> Applied {
         let mut applied = Applied { lost: self.lost(bound, part), ..Applied::default() };
         for Bound { lane, own } in bound {

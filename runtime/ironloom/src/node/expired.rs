@@ -48,7 +48,7 @@ impl Limit {
     }
 }
 
-/// What was found when one history was looked through.
+/// A look through one history.
 #[derive(Clone, Copy, Debug)]
 struct Look {
     before: Timestamp,
@@ -59,7 +59,7 @@ struct Look {
     more: bool,
 }
 
-/// What was found when histories were looked through, by generation.
+/// The looks through histories, by generation.
 #[derive(Debug, Default)]
 pub(super) struct Looks {
     of: BTreeMap<Generation, Each<Option<Look>>>,
@@ -79,7 +79,7 @@ fn marks(lane: &Lane) -> Each<Option<u64>> {
     ]
 }
 
-/// What is too old of one installation, as far as it was looked for.
+/// The parts of one installation that are too old, as far as they were looked for.
 #[derive(Debug, Default)]
 struct Past {
     invocations: Option<Old<Ordinal>>,
@@ -222,7 +222,7 @@ impl Node {
         Ok(())
     }
 
-    /// What is too old of an installation.
+    /// Finds the parts of an installation that are too old.
     async fn past(&self, lane: &Arc<Lane>, limits: Each<Option<Limit>>) -> Answer<Past> {
         let Some(durable) = self.shared.lanes.of_generation(lane.generation) else {
             return Ok(Past::default());

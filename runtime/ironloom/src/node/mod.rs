@@ -330,17 +330,18 @@ fn told(record: &AdminRecord) -> String {
         AdminRecord::Dropped { before } => {
             format!("readings before sequence {before} are past the journal's retention and were dropped")
         }
-        AdminRecord::Expired(expired) => {
-            let Expired { id, invocations_gone_before, episodes_gone, dead_letters_gone, meta, .. } =
-                &**expired;
-            let invocations = meta.invocations_gone.0 - invocations_gone_before.0;
-            let (episodes, letters) = (episodes_gone.len(), dead_letters_gone.len());
-            format!(
-                "{invocations} invocations, {episodes} episodes of alarms and {letters} dead letters of installation {id} are past \
-                 their retention and were dropped"
-            )
-        }
+        AdminRecord::Expired(expired) => told_expired(expired),
     }
+}
+
+fn told_expired(expired: &Expired) -> String {
+    let Expired { id, invocations_gone_before, episodes_gone, dead_letters_gone, meta, .. } = expired;
+    let invocations = meta.invocations_gone.0 - invocations_gone_before.0;
+    let (episodes, letters) = (episodes_gone.len(), dead_letters_gone.len());
+    format!(
+        "{invocations} invocations, {episodes} episodes of alarms and {letters} dead letters of installation {id} are past \
+         their retention and were dropped"
+    )
 }
 
 /// The ids of many would be a long line.

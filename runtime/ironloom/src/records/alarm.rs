@@ -34,7 +34,7 @@ pub(crate) struct AlarmRecord {
     pub raised: Timestamp,
     /// When the condition ended.
     pub cleared: Option<Cleared>,
-    /// Who has acknowledged it, in order: a shelf makes it unacknowledged once more.
+    /// Its acknowledgements, in order: a shelf makes it unacknowledged once more.
     pub acknowledged: Vec<Note>,
     /// The last time that it was shelved.
     pub shelved: Option<Shelved>,
@@ -133,7 +133,7 @@ impl AlarmRecord {
         EpisodePlace { since: self.since, number: self.number }
     }
 
-    /// When something happened to it for the last time: its age counts from there once it is over.
+    /// The time at which something happened to it for the last time: its age counts from there once it is over.
     pub(crate) fn last_change(&self) -> Timestamp {
         let notes = self.acknowledged.iter().chain(&self.comments).map(|note| note.at);
         let others =

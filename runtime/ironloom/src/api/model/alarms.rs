@@ -32,9 +32,9 @@ pub(crate) struct Alarm {
     pub raised: Timestamp,
     /// The end of the condition.
     pub cleared: Option<AlarmCleared>,
-    /// Who acknowledged it the last time, and when.
+    /// Its last acknowledgement: by whom, and when.
     pub acknowledged: Option<AlarmNote>,
-    /// Who acknowledged it before that, the first one first: after it was shelved it is to be acknowledged once more. The
+    /// The acknowledgements before that, the first one first: after it was shelved it is to be acknowledged once more. The
     /// first and the last 19 are kept.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub acknowledged_before: Vec<AlarmNote>,

@@ -304,8 +304,8 @@ fn a_generation() {
     let installation = InstallationId::new("pigs").unwrap();
     let lane = StoredLane { installation, meta: LaneMeta::default(), removed: Some(removed) };
     // Five numbers, fifteen counters, eight numbers, no timer, five of the failure rules, no quarantine, no error, none of a
-    // timer, no gap, where it began, nothing published, no change by a person.
-    let meta = "00".repeat(5 + 15 + 8 + 1 + 5 + 1 + 1 + 1 + 1 + 2 + 1 + 1);
+    // timer, no gap, where it began, nothing published, no change by a person, no invocation gone, nothing skipped.
+    let meta = "00".repeat(5 + 15 + 8 + 1 + 5 + 1 + 1 + 1 + 1 + 2 + 1 + 1 + 1 + 1);
     golden(lane, &format!("0470696773{meta}01d20901"));
 }
 
