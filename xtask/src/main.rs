@@ -132,7 +132,7 @@ fn site(command: &str, arguments: &[&str]) -> Step {
 }
 
 fn show_docs(docs: &Docs) -> Result<()> {
-    let built = build(&["ironloom"], &[])?;
+    let built = build(&["ironloom"], &[], &[])?;
     let port = docs.port.map(|port| format!("--port={port}"));
     let mut arguments = vec!["--release", "--locked", "--"];
     arguments.extend(docs.build_only.then_some("--build-only"));
@@ -216,16 +216,17 @@ fn soak_on(soak: &Soak) -> Result<()> {
 }
 
 /// The server twice: as it is, and with failpoints. Both stand on the same builds of all dependencies,
-/// and only the second, plain one is left in its usual place.
+/// and only the second, plain one is left in its usual place. The first is only killed, so it is built quickly and
+/// checks more.
 fn built_for_faults() -> Result<Built> {
-    let with_failpoints = build(&["ironloom"], &["ironloom/failpoints"])?;
+    let with_failpoints = build(&["ironloom"], &["ironloom/failpoints"], &["--config", CHECKED])?;
     let failpoints = with_failpoints.release.join("ironloom-failpoints");
     // By a copy that is renamed: one that is just running can't be written.
     let copy = with_failpoints.release.join("ironloom-failpoints.new");
     std::fs::copy(with_failpoints.release.join("ironloom"), &copy)
         .and_then(|_| std::fs::rename(&copy, &failpoints))
         .with_context(|| format!("can't write {}", failpoints.display()))?;
-    build(&["ironloom"], &[])
+    build(&["ironloom"], &[], &[])
 }
 
 /// Tells the tests which binaries are meant, wherever they are run from.
@@ -236,7 +237,7 @@ fn with_binaries(step: Step, built: &Built) -> Step {
 
 /// Builds the server and one of the programs beside it, and gives the latter, ready to be started.
 fn program(name: &str, features: &[&str]) -> Result<Command> {
-    let built = build(&["ironloom", name], features)?;
+    let built = build(&["ironloom", name], features, &[])?;
     let mut command = Command::new(built.release.join(name));
     command.env("IRONLOOM_BIN", built.release.join("ironloom"));
     Ok(command)

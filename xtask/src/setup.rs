@@ -92,10 +92,11 @@ pub(crate) struct Built {
 
 /// Builds binaries of the workspace. Always as a part of the whole workspace: which features
 /// dependencies get depends on the packages that are built together, and a dependency with other
-/// features is built again.
-pub(crate) fn build(binaries: &[&str], features: &[&str]) -> Result<Built> {
+/// features is built again. `options` are further ones of `cargo build`.
+pub(crate) fn build(binaries: &[&str], features: &[&str], options: &[&str]) -> Result<Built> {
     ensure_make()?;
     let mut arguments = vec!["build", "--release", "--workspace"];
+    arguments.extend(options);
     arguments.extend(binaries.iter().flat_map(|binary| ["--bin", *binary]));
     arguments.extend(features.iter().flat_map(|feature| ["--features", *feature]));
     cargo(&arguments).run(&format!("builds {}", binaries.join(" and ")))?;
