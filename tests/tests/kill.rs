@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use ironloom_tests::apps::install;
+use ironloom_tests::apps::{install, number, wait_for_installation};
 use ironloom_tests::load::Load;
 use ironloom_tests::package::Package;
 use ironloom_tests::{Client, Server, Setup, guests, model, wait_until};
@@ -267,6 +267,9 @@ const STEPS_OF_START: [&str; 16] = [
     "open-store-owned",
 ];
 
+/// Between two steps of a purge.
+const STEPS_OF_A_PURGE: [&str; 1] = ["purge-step"];
+
 /// Rounds on one folder.
 const ROUNDS_OF_A_FOLDER: usize = 8;
 
@@ -302,6 +305,44 @@ fn killed_between_any_two_steps_on_redb() -> Result<()> {
 }
 
 #[test]
+fn a_purge_that_is_killed_between_its_steps_goes_on_with_the_next_start() -> Result<()> {
+    let [step] = STEPS_OF_A_PURGE;
+    for engine in ["redb", "sled"] {
+        let server = Setup::new()?.config(config(engine)).start()?;
+        let client = server.client();
+        let package = guests::package("one-state")?;
+        for id in ["gone", "stays"] {
+            install(client, id, &package, json!({"value": ["a/{n}"]}), json!({}))?;
+        }
+        // Five steps.
+        let lines: String =
+            (0..5_000).map(|n| json!({"point": format!("a/{n}"), "value": 1}).to_string() + "\n").collect();
+        client.push(lines.as_bytes(), None)?.json()?;
+        for id in ["gone", "stays"] {
+            wait_for_installation(client, id, "all readings", |now| {
+                number(now, "counters.readings") == 5_000
+            })?;
+        }
+        client.delete("/v1/installations/gone")?.json()?;
+        let setup = server.setup().clone();
+        ensure!(server.stop()?.success());
+
+        let mut server = setup.clone().env("FAILPOINTS", &format!("{step}@3")).start()?;
+        // Its answer may come before the end, or not.
+        let _ = server.client().delete("/v1/installations/gone?purge=true");
+        let ended = server.wait().context("the binary needs --features failpoints")?;
+        let signal = std::os::unix::process::ExitStatusExt::signal(&ended);
+        ensure!(signal == Some(9), "the failpoint should have killed it: {ended}");
+
+        let server = setup.start()?;
+        let client = server.client();
+        wait_until("the rest is purged", || Ok(client.all("/v1/kept")?.is_empty()))?;
+        assert_eq!(model::state_of(client, "stays")?.len(), 5_000);
+    }
+    Ok(())
+}
+
+#[test]
 fn every_failpoint_is_in_the_plan() -> Result<()> {
     let mut found = std::collections::BTreeSet::new();
     let runtime = guests::workspace().join("runtime");
@@ -318,8 +359,12 @@ fn every_failpoint_is_in_the_plan() -> Result<()> {
             }
         }
     }
-    let planned: std::collections::BTreeSet<_> =
-        STEPS_UNDER_LOAD.iter().chain(&STEPS_OF_START).map(|step| (*step).to_owned()).collect();
+    let planned: std::collections::BTreeSet<_> = STEPS_UNDER_LOAD
+        .iter()
+        .chain(&STEPS_OF_START)
+        .chain(&STEPS_OF_A_PURGE)
+        .map(|step| (*step).to_owned())
+        .collect();
     assert_eq!(found, planned);
     Ok(())
 }

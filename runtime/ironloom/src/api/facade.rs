@@ -90,6 +90,8 @@ pub(crate) trait Facade: Send + Sync + 'static {
     /// The installations, in the order of their ids.
     fn installations(&self, page: PageQuery) -> Later<'_, Page<Installation>>;
     fn installation(&self, id: InstallationId) -> Later<'_, Installation>;
+    /// The states that are kept of installations that are gone, in the order of their generations.
+    fn kept(&self, page: PageQuery) -> Later<'_, Page<KeptState>>;
     /// Uninstalls; with `purge` its state and points go at once, and those that an earlier one of this id has kept.
     /// With `purge` on an id that was uninstalled before, only what it has kept goes.
     fn uninstall(&self, id: InstallationId, purge: bool) -> Later<'_, ()>;

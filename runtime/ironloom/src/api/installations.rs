@@ -99,6 +99,12 @@ pub(super) async fn list(State(api): State<Api>, mut params: Params) -> Result<R
     answers::page(&api, move |node| async move { node.installations(page).await }).await
 }
 
+/// Lists what is kept of those that are gone.
+pub(super) async fn kept(State(api): State<Api>, mut params: Params) -> Result<Response, Problem> {
+    let page = params.page()?;
+    answers::page(&api, move |node| async move { node.kept(page).await }).await
+}
+
 pub(super) async fn show(State(api): State<Api>, Id(id): Id) -> Result<Response, Problem> {
     let installation = api.node.installation(id).await?;
     Ok(Tag::put(&installation, answers::ok(&api, &installation).await?))

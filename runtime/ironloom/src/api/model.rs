@@ -1,6 +1,7 @@
 //! The API's requests and answers, as plain types that serialize to its JSON.
 
 mod alarms;
+mod kept;
 mod points;
 mod usage;
 
@@ -14,6 +15,7 @@ use utoipa::ToSchema;
 use serde_with::rust::maps_duplicate_key_is_error as once;
 
 pub(crate) use self::alarms::*;
+pub(crate) use self::kept::*;
 pub(crate) use self::points::*;
 pub(crate) use self::usage::*;
 use super::value::JsonValue;
@@ -174,10 +176,16 @@ pub(crate) struct InstallRequest {
     /// Whether the sources are slowed where it falls behind by more than `ingest.max_lag`.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub keep_up: bool,
-    /// The place in the journal where it begins.
-    #[serde(default)]
-    #[schema(value_type = String, example = "beginning")]
-    pub from: StartFrom,
+    /// The place in the journal where it begins; `now` without one, or where it adopts a state: behind the last reading that
+    /// went into that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, example = "beginning")]
+    pub from: Option<StartFrom>,
+    /// The state that it goes on with, of those that are kept of installations with this id: `newest`, or the number of a
+    /// generation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, example = "newest")]
+    pub adopt: Option<Adopt>,
 }
 
 /// The place in the journal where an installation begins.

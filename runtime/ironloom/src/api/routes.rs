@@ -7,10 +7,10 @@ use axum::routing::{delete, get, patch, post, put};
 use super::capsule::Capsule;
 use super::facade::{
     Alarm, AllInstalled, ClockStatus, ConnectorStatus, DeadLetter, Health, InstallRequest, Installation,
-    Installed, Invocation, LogLevel, NoteRequest, PackageInfo, PointDetail, PointItem, PointRequest,
-    Readiness, ReadingItem, Reloaded, RenamePoint, RenamedPoint, Replay, ReplayRequest, Reset, Resumed,
-    RetiredPoints, Revised, RevisionRequest, SetLogLevel, SetTime, ShelveRequest, Status, TimeSet, Timer,
-    Usage,
+    Installed, Invocation, KeptState, LogLevel, NoteRequest, PackageInfo, PointDetail, PointItem,
+    PointRequest, Readiness, ReadingItem, Reloaded, RenamePoint, RenamedPoint, Replay, ReplayRequest, Reset,
+    Resumed, RetiredPoints, Revised, RevisionRequest, SetLogLevel, SetTime, ShelveRequest, Status, TimeSet,
+    Timer, Usage,
 };
 use super::installations::Resume;
 use super::operation::{DELETE, OK, Operation, PLAIN, POST, Parameter, Success};
@@ -200,6 +200,16 @@ pub(super) const OPERATIONS: &[Operation] = &[
         tagged: true,
         handler: || post(installations::install),
         ..POST
+    },
+    Operation {
+        path: "/v1/kept",
+        id: "listKept",
+        summary: "States that are kept of installations that were uninstalled or reset, in the order of their generations: \
+                  for a week, unless they are purged. An install may adopt one",
+        query: &["after", "limit"],
+        gives: Some(shapes::page::<KeptState>),
+        handler: || get(installations::kept),
+        ..PLAIN
     },
     Operation {
         path: "/v1/installations/{id}",

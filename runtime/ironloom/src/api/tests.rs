@@ -158,6 +158,9 @@ impl Facade for Fake {
     fn installations(&self, _: PageQuery) -> Later<'_, Page<Installation>> {
         later(Ok(none()))
     }
+    fn kept(&self, _: PageQuery) -> Later<'_, Page<KeptState>> {
+        later(Ok(none()))
+    }
     fn installation(&self, id: InstallationId) -> Later<'_, Installation> {
         assert!(id.as_str() != "panics", "as it was asked for");
         missing()
@@ -890,7 +893,7 @@ async fn bodies_of_json_are_read_strictly() {
     assert_eq!(answer.status(), StatusCode::UNPROCESSABLE_ENTITY);
     let seen: Problem = serde_json::from_slice(&body).unwrap();
     let [seen]: [InstallRequest; 1] = serde_json::from_str(&seen.detail).unwrap();
-    assert_eq!(seen.from, StartFrom::Beginning);
+    assert_eq!(seen.from, Some(StartFrom::Beginning));
     assert_eq!(seen.limits.memory.unwrap().0, 8 << 20);
     for wrong in [
         json!({}),

@@ -42,11 +42,22 @@ pub(super) struct Install {
     /// Where to start in the journal: now, beginning, or an RFC 3339 time
     #[arg(long, value_name = "WHERE")]
     from: Option<String>,
+    /// Go on with the state that is kept of an installation with this id: the newest, or that of a generation that
+    /// `ironloom list --gone` lists
+    #[arg(
+        long,
+        value_name = "GENERATION",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "newest",
+        conflicts_with = "from"
+    )]
+    adopt: Option<String>,
     /// The app must keep up: sources are slowed where it falls behind by more than the server's ingest.max_lag
     #[arg(long)]
     keep_up: bool,
-    /// Read all of this from a TOML file: package, id, from, timezone, keep_up, [bindings], [settings], [limits],
-    /// [grants.outputs.NAME]; flags take precedence. A file with [[installations]], each with these, installs all of
+    /// Read all of this from a TOML file: package, id, from, adopt, timezone, keep_up, [bindings], [settings],
+    /// [limits], [grants.outputs.NAME]; flags take precedence. A file with [[installations]], each with these, installs all of
     /// them or none
     #[arg(long, value_name = "FILE")]
     with: Option<PathBuf>,
@@ -94,7 +105,8 @@ impl Install {
         origin: &Origin,
     ) -> Outcome {
         let answer = self.post(client, request, origin)?;
-        output::one(global, &answer, |installed: Installed| text(&installed, self.dry_run))
+        let adopts = request.adopt.is_some();
+        output::one(global, &answer, |installed: Installed| text(&installed, self.dry_run, adopts))
     }
 
     /// Sends what is asked for, of one installation or of many.
@@ -118,6 +130,10 @@ impl Install {
             let from = from.parse().map_err(|error| misuse(format!("--from: {error}")))?;
             asked.from = Some(from);
         }
+        if let Some(adopt) = &self.adopt {
+            let adopt = adopt.parse().map_err(|error| misuse(format!("--adopt: {error}")))?;
+            asked.adopt = Some(adopt);
+        }
         if self.keep_up {
             asked.keep_up = Some(true);
         }
@@ -126,7 +142,7 @@ impl Install {
 
     /// Forgets the places of fields that flags give: what they say stands nowhere in the file.
     fn leave_to_flags(&self, places: &mut Places) {
-        let given = [("id", &self.id), ("from", &self.from)];
+        let given = [("id", &self.id), ("from", &self.from), ("adopt", &self.adopt)];
         for (field, _) in given.into_iter().filter(|(_, given)| given.is_some()) {
             places.set_elsewhere(field);
         }
@@ -138,7 +154,7 @@ pub(super) fn misuse(text: impl Into<String>) -> Failure {
     Failure::Misuse(text.into())
 }
 
-fn text(installed: &Installed, dry_run: bool) -> String {
+fn text(installed: &Installed, dry_run: bool, adopts: bool) -> String {
     let mut out = show::text(&installed.installation);
     let rows = installed.matches.iter().map(|matched| {
         let sample = matched.samples.first().map_or(String::new(), |sample| {
@@ -153,7 +169,12 @@ fn text(installed: &Installed, dry_run: bool) -> String {
     }
     let at_least = if installed.backlog_at_least { "at least " } else { "" };
     let backlog = output::counted(installed.backlog, "reading");
-    let begins = format!("begins with {at_least}{backlog} of the journal");
+    let begins = if adopts {
+        let generation = installed.installation.generation;
+        format!("goes on with generation {generation} and {at_least}{backlog} of the journal")
+    } else {
+        format!("begins with {at_least}{backlog} of the journal")
+    };
     let what = if dry_run {
         format!("nothing is installed; it {begins}")
     } else {

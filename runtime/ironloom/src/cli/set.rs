@@ -94,6 +94,9 @@ impl Change {
     ) -> Outcome {
         let of_file: Vec<SlotName> = asked.grants.outputs.keys().cloned().collect();
         self.given.apply(&mut asked)?;
+        if asked.adopt.is_some() {
+            return Err(misuse("`adopt` says what an install goes on with; take it out of the file"));
+        }
         if asked.from.is_some() {
             return Err(misuse("`from` says where an install begins; take it out of the file"));
         }

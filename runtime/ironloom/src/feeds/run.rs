@@ -12,9 +12,7 @@ use tempfile::TempDir;
 use self::watch::Watch;
 use super::{Event, Feed, FeedError, Header, Step, Summary};
 use crate::api::capsule::{Capsule, Rerun};
-use crate::api::facade::{
-    Facade, InstallRequest, PackageInfo, PageQuery, PartialLimits, Patterns, Problem, StartFrom,
-};
+use crate::api::facade::{Facade, InstallRequest, PackageInfo, PageQuery, PartialLimits, Patterns, Problem};
 use crate::api::host::{Host, Left, NodeOptions, Start};
 use crate::aside::aside;
 use crate::config::{Config, Source, Span};
@@ -152,7 +150,8 @@ impl Trial {
             limits,
             timezone,
             keep_up: false,
-            from: StartFrom::Now,
+            from: None,
+            adopt: None,
         };
         let installed = self.node.install(vec![request], false).await;
         // It is the only one: its place in a list says nothing.

@@ -1,6 +1,7 @@
 //! Applies one record to the state in memory.
 
 mod expired;
+mod lives;
 mod points;
 mod readings;
 mod receipts;
@@ -15,19 +16,16 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use self::terms::revision_key;
-use super::durable::Begin;
 use super::episodes;
-use super::past::Past;
-use super::queue::{Queue, RowNote};
+use super::queue::RowNote;
 use super::sealer::Sealed;
-use super::stored::{Removed, StoredLane, encode, request_key};
+use super::stored::{Removed, StoredLane, decode, encode, request_key};
 use super::stretches::{Extent, Frozen, Stretches};
 use super::submission::Accepted;
-use super::{Gone, KnownPackage, Shared};
+use super::{KnownPackage, Shared};
 use crate::records::NumberedPoint;
-use crate::records::admin::{AdminRecord, LaneDue, NewInstallation, PackageRecord, Reset};
-use crate::records::alarm::{AlarmRecord, ClearedBy};
+use crate::records::admin::{AdminRecord, LaneDue, PackageRecord};
+use crate::records::alarm::AlarmRecord;
 use crate::records::commit::{CommitHead, StateChanges};
 use crate::records::installation::Installation;
 use crate::records::lane::{Episodes, LaneMeta};
@@ -35,9 +33,10 @@ use crate::telemetry::Sparing;
 use ironloom_apps::manifest::Manifest;
 use ironloom_storage::journal::Chunk;
 use ironloom_storage::log::RecordRef;
-use ironloom_storage::store::{Item, Key, Scope, StateCache};
+use ironloom_storage::store::{Item, Key, Scope};
 use ironloom_types::clock::Timestamp;
-use ironloom_types::ids::{Generation, InstallationId, Position, Sequence};
+use ironloom_types::effects::OneShot;
+use ironloom_types::ids::{Generation, InstallationId, Position};
 use ironloom_types::limits::MAX_HOPS;
 
 /// Applies records in the order of the log. There is one, and one thread that calls it.
@@ -219,7 +218,7 @@ impl Applier {
         for place in &head.episodes_gone {
             episodes::drop(generation, *place, &mut changes);
         }
-        changes.push(self.lane_value(&head.installation, generation, &head.meta, None));
+        changes.push(self.lane_value(&head.installation, generation, &head.meta));
         self.shared.overlay.apply(changes);
         if !self.replaying {
             self.shared.metrics.dead_letters.inc_by(head.dead_letters.len() as u64);
@@ -239,14 +238,15 @@ impl Applier {
         }
     }
 
+    /// A generation that lives, as the store keeps it.
     pub(super) fn lane_value(
         &self,
         installation: &InstallationId,
         generation: Generation,
         meta: &LaneMeta,
-        removed: Option<Removed>,
     ) -> (Key, Option<Bytes>) {
-        let value = StoredLane { installation: installation.clone(), meta: meta.clone(), removed };
+        let (installation, meta) = (installation.clone(), meta.clone());
+        let value = StoredLane { installation, meta, removed: None, ended: None };
         (Scope::MAIN.key(Item::Lane(generation)), Some(encode(&value)))
     }
 
@@ -271,7 +271,7 @@ impl Applier {
                 installation.standing = standing;
                 self.shared.overlay.apply([
                     (Scope::MAIN.key(Item::Installation(id.as_str())), Some(encode(&installation))),
-                    self.lane_value(&id, generation, &meta, None),
+                    self.lane_value(&id, generation, &meta),
                 ]);
                 lane.stand(installation, *meta);
                 self.end_terms(&lane);
@@ -279,8 +279,8 @@ impl Applier {
                 self.shared.tell_waits(&lane);
                 self.shared.listener.wake(lane.number);
             }
-            AdminRecord::Uninstalled { id, generation, at, purge } => {
-                self.uninstall(&id, generation, Removed { at, purge })
+            AdminRecord::Uninstalled { ended, at, purge } => {
+                self.uninstall(*ended, Removed { at, purge });
             }
             AdminRecord::Alarm { generation, alarm, episodes } => {
                 self.alarm(generation, *alarm, episodes);
@@ -291,7 +291,7 @@ impl Applier {
                 self.shared.overlay.apply([(key, None)]);
                 let Some(lane) = self.shared.lanes.of_generation(generation) else { return };
                 lane.set_dead_letters(kept, bytes);
-                let value = self.lane_value(&lane.id, generation, lane.book().meta(), None);
+                let value = self.lane_value(&lane.id, generation, lane.book().meta());
                 self.shared.overlay.apply([value]);
             }
             AdminRecord::TimeSet { to, due } => self.set_time(to, &due),
@@ -299,7 +299,7 @@ impl Applier {
             AdminRecord::Missed { id, generation, through, gaps } => {
                 let Some(lane) = self.shared.lanes.of_generation(generation) else { return };
                 let meta = lane.miss(through, &gaps);
-                self.shared.overlay.apply([self.lane_value(&id, generation, &meta, None)]);
+                self.shared.overlay.apply([self.lane_value(&id, generation, &meta)]);
                 self.end_terms(&lane);
                 self.shared.tell_waits(&lane);
             }
@@ -329,7 +329,7 @@ impl Applier {
             for alarm in &shelved {
                 episodes::put(true, lane.generation, alarm, &mut changes);
             }
-            changes.push(self.lane_value(&lane.id, lane.generation, &meta, None));
+            changes.push(self.lane_value(&lane.id, lane.generation, &meta));
             let timers = moved.map_or(&[][..], |moved| &moved.timers);
             let book = lane.book();
             changes.extend(timers.iter().map(|(name, _)| {
@@ -339,16 +339,20 @@ impl Applier {
             self.shared.note_due(&lane);
             self.shared.listener.wake(lane.number);
         }
+        // Of one that is gone by now, at a restart: a later record says so, and its timers may be adopted.
+        for moved in due.values().filter(|due| self.shared.lanes.of_generation(due.generation).is_none()) {
+            for (name, due) in &moved.timers {
+                let key = Scope::MAIN.key(Item::Timer(moved.generation, name));
+                let set = self.shared.overlay.get(&key).ok().flatten();
+                let set = set.and_then(|set| decode::<OneShot>(&set).ok());
+                changes.extend(set.map(|set| (key, Some(encode(&set.moved(*due))))));
+            }
+        }
         let streams = self.shared.streams.write().leave_future(to);
         changes
             .extend(streams.iter().map(|(key, at)| (Scope::MAIN.key(Item::Stream(key)), Some(encode(at)))));
         self.shared.overlay.apply(changes);
-        for (generation, gone) in self.shared.removed.lock().iter_mut() {
-            if gone.removed.at > to {
-                gone.removed.at = to;
-                self.set_removed(*generation, gone);
-            }
-        }
+        self.set_removed_by(to);
     }
 
     /// Takes over what a person did with an alarm.
@@ -360,26 +364,9 @@ impl Applier {
         // Without a lane its removal follows, at a restart.
         if let Some(lane) = lane {
             lane.put_alarm(alarm, episodes);
-            changes.push(self.lane_value(&lane.id, generation, lane.book().meta(), None));
+            changes.push(self.lane_value(&lane.id, generation, lane.book().meta()));
         }
         self.shared.overlay.apply(changes);
-    }
-
-    /// Marks what these generations have kept for the checkpoint's thread to remove.
-    fn purge(&mut self, which: impl Fn(Generation, &Gone) -> bool) {
-        for (generation, gone) in self.shared.removed.lock().iter_mut() {
-            if !gone.removed.purge && which(*generation, gone) {
-                gone.removed.purge = true;
-                self.set_removed(*generation, gone);
-                self.purges = true;
-            }
-        }
-    }
-
-    /// Writes anew what becomes of a generation that is gone. Nobody reads its bookkeeping any more.
-    fn set_removed(&self, generation: Generation, gone: &Gone) {
-        let (id, removed) = (&gone.installation, Some(gone.removed));
-        self.shared.overlay.apply([self.lane_value(id, generation, &LaneMeta::default(), removed)]);
     }
 
     fn add_package(&mut self, record: PackageRecord) {
@@ -396,103 +383,5 @@ impl Applier {
                 tracing::error!(package = %record.digest, %problems, "the manifest of a package can't be read")
             }
         }
-    }
-
-    fn install(&mut self, NewInstallation { installation, mut revision, meta }: NewInstallation) {
-        let id = installation.id.clone();
-        // The sealer lets none through. Should the log hold one all the same, it must not end each start.
-        if self.shared.lanes.of(&id).is_some() || installation.generation <= self.shared.last_generation() {
-            let generation = installation.generation;
-            tracing::error!(installation = %id, %generation, "the log installs an installation that exists already; this record is skipped");
-            return;
-        }
-        self.shared.generation.fetch_max(installation.generation.0, Ordering::SeqCst);
-        self.shared.overlay.apply([
-            (Scope::MAIN.key(Item::Installation(id.as_str())), Some(encode(&installation))),
-            (revision_key(&id, revision.number), Some(encode(&revision))),
-            self.lane_value(&id, installation.generation, &meta, None),
-        ]);
-        let known = self.shared.packages.read().get(&installation.package).cloned();
-        let Some(known) = known else {
-            tracing::error!(installation = %id, package = %installation.package, "its package is missing");
-            return;
-        };
-        known.share(&mut revision);
-        let queue = self.queue_from(meta.cursor);
-        // A fold that was cut off may have left keys of a generation that the log installs again.
-        let budget = &self.shared.cache;
-        let state = match self.replaying {
-            true => StateCache::of_stored_generation(budget),
-            false => StateCache::of_new_generation(budget),
-        };
-        let (past, timers, alarms) = (Past::default(), BTreeMap::new(), Vec::new());
-        let revisions = vec![(revision, Arc::clone(&known.manifest))];
-        let routes = self.shared.prepared.lock().remove(&installation.generation);
-        self.begin(Begin { installation, revisions, past, meta, state, queue, timers, alarms }, routes);
-    }
-
-    /// The queue of a lane that goes on behind this sequence.
-    pub(crate) fn queue_from(&self, cursor: Sequence) -> Queue {
-        let budget = &self.shared.note_budget;
-        if cursor < self.shared.journal.last() {
-            Queue::behind(cursor, budget)
-        } else {
-            Queue::after(cursor, budget)
-        }
-    }
-
-    fn uninstall(&mut self, id: &InstallationId, generation: Generation, removed: Removed) {
-        if removed.purge {
-            self.purges = true;
-            self.remove_points(id);
-            self.purge(|_, gone| gone.installation == *id);
-        }
-        self.end(id, generation, removed, ClearedBy::Removed);
-    }
-
-    /// A generation takes the place of another.
-    fn reset(&mut self, Reset { generation, at, new }: Reset) {
-        let id = new.installation.id.clone();
-        self.end(&id, generation, Removed { at, purge: false }, ClearedBy::Reset);
-        self.install(new);
-    }
-
-    /// Ends a generation. What it has kept stays for a while.
-    fn end(&mut self, id: &InstallationId, generation: Generation, removed: Removed, by: ClearedBy) {
-        let gone = Gone { installation: id.clone(), removed };
-        self.shared.removed.lock().insert(generation, gone);
-        let Some(lane) = self.shared.lanes.of_generation(generation) else {
-            // Only at a restart after a checkpoint that did not end: part of it is gone from the store.
-            let mut changes = vec![
-                (Scope::MAIN.key(Item::Installation(id.as_str())), None),
-                self.lane_value(id, generation, &LaneMeta::default(), Some(removed)),
-            ];
-            match self.shared.stored_alarms(generation) {
-                Ok(alarms) => episodes::end(generation, alarms, (removed.at, by), &mut changes),
-                Err(error) => {
-                    tracing::error!(installation = %id, %error, "the last alarms of an installation can't be read");
-                }
-            }
-            self.shared.overlay.apply(changes);
-            return;
-        };
-        let alarms = lane.close();
-        self.shared.note_due(&lane);
-        let mut changes = vec![
-            (Scope::MAIN.key(Item::Installation(id.as_str())), None),
-            self.lane_value(id, generation, &LaneMeta::default(), Some(removed)),
-        ];
-        for term in lane.terms().all() {
-            self.end_route(&lane, term);
-            changes.push((revision_key(id, term.number()), None));
-            changes.extend(lane.pass(&term.revision));
-        }
-        self.shared.lanes.remove(lane.number);
-        episodes::end(generation, alarms, (removed.at, by), &mut changes);
-        self.shared.overlay.apply(changes);
-        self.shared.listener.gone(&lane);
-        self.shared.tell_waits(&lane);
-        self.shared.leaving.lock().push(Arc::downgrade(&lane));
-        self.stretches.gone.push(lane);
     }
 }

@@ -169,12 +169,14 @@ fn write_all_keys(
 ) -> Result<Vec<Digest>, CheckpointError> {
     // Before the blocks: after a checkpoint that was cut off they hold the tombstones of its blocks, and
     // the first of those has the key of the first one here.
-    let (mut ends, mut packages_gone) = (Vec::new(), Vec::new());
+    let (mut revisions, mut installations, mut ends) = (Vec::new(), Vec::new(), Vec::new());
+    let mut packages_gone = Vec::new();
     for (key, value) in changed {
-        let gone = if value.is_none() { key.parse() } else { None };
-        match gone {
-            Some((_, Item::Revision(..))) => ends.push(key),
-            Some((_, Item::Package(package))) => packages_gone.push(package),
+        match (key.parse(), value) {
+            (Some((_, Item::Revision(..))), Some(_)) => revisions.push((key, value)),
+            (Some((_, Item::Revision(..))), None) => ends.push((key, value)),
+            (Some((_, Item::Installation(_))), _) => installations.push((key, value)),
+            (Some((_, Item::Package(package))), None) => packages_gone.push(package),
             _ => batch.add(key.clone(), value.clone())?,
         }
     }
@@ -203,9 +205,11 @@ fn write_all_keys(
         write_state(&mut batch, lane, through)?;
     }
     batch.flush()?;
-    // Last: a start after a checkpoint that was cut off finds no installation without its revision.
-    for key in ends {
-        batch.add(key.clone(), None)?;
+    // Behind the states: where a start after a checkpoint that was cut off finds no lane for a generation that ends in
+    // what it replays, all that it wrote is here, for whoever adopts it. And a start finds no installation without its
+    // revision, unless another of its id has come since.
+    for (key, value) in revisions.into_iter().chain(installations).chain(ends) {
+        batch.add(key.clone(), value.clone())?;
     }
     batch.flush()?;
     Ok(packages_gone)

@@ -67,8 +67,9 @@ pub(crate) struct Durable {
     pub generation: Generation,
     /// The notes that wait for it.
     pub queue: Mutex<Queue>,
-    /// Its app's state, as of its last commit.
-    pub state: RwLock<StateCache>,
+    /// Its app's state, as of its last commit. One that adopts the generation before a checkpoint has written all of it
+    /// shares it.
+    pub state: Arc<RwLock<StateCache>>,
     installation: ArcSwap<Installation>,
     terms: ArcSwap<Terms>,
     past: Mutex<Past>,
@@ -95,7 +96,7 @@ pub(crate) struct Begin {
     pub past: Past,
     /// Where it begins.
     pub meta: LaneMeta,
-    pub state: StateCache,
+    pub state: Arc<RwLock<StateCache>>,
     /// The notes that wait for it.
     pub queue: Queue,
     pub timers: BTreeMap<Box<str>, OneShot>,
@@ -111,7 +112,7 @@ impl Durable {
             id: installation.id.clone(),
             generation: installation.generation,
             queue: Mutex::new(queue),
-            state: RwLock::new(state),
+            state,
             installation: ArcSwap::from_pointee(installation),
             terms: ArcSwap::from_pointee(terms),
             past: Mutex::new(past),

@@ -265,6 +265,11 @@ fn numbers(shared: &Shared, requests: BTreeMap<[u8; 16], Remembered>, most: usiz
     for lane in shared.lanes.all() {
         live.insert(lane.generation, lane.id.clone(), lane.book().meta());
     }
+    let kept = {
+        let removed = shared.removed.lock();
+        let kept = removed.iter().filter(|(_, gone)| !gone.removed.purge);
+        kept.map(|(generation, gone)| (*generation, gone.installation.clone())).collect()
+    };
     let (mut requests, forgotten) = Recent::restore(requests.into_iter().collect(), most);
     requests.leave_future(shared.clock.last());
     shared.overlay.apply(forgotten.into_iter().map(|key| (request_key(key), None)));
@@ -275,6 +280,7 @@ fn numbers(shared: &Shared, requests: BTreeMap<[u8; 16], Remembered>, most: usiz
         requests,
         generation: shared.last_generation(),
         live,
+        kept,
     }
 }
 
@@ -302,7 +308,11 @@ fn check_latest(shared: &Shared) -> Result<(), OpenError> {
 /// The log must have removed it then.
 fn check_left_out(shared: &Shared, left_out: Vec<(Key, Generation)>) -> Result<(), OpenError> {
     let removed = shared.removed.lock();
-    match left_out.into_iter().find(|(_, generation)| !removed.contains_key(generation)) {
+    // One that was adopted since has begun with that.
+    let is_known = |generation: &Generation| {
+        removed.contains_key(generation) || shared.lanes.of_generation(*generation).is_some()
+    };
+    match left_out.into_iter().find(|(_, generation)| !is_known(generation)) {
         Some((key, _)) => Err(bad(&key, &"its lane, its revision or its package is missing")),
         None => Ok(()),
     }

@@ -3,10 +3,11 @@
 //! What it decides rests on what was *sealed* before, flushed or not. So it keeps its own view of
 //! what the fold will know only after the flush: new points, request keys, live generations.
 
+mod admit;
 mod live;
 mod points;
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
@@ -24,7 +25,7 @@ use super::stretches::{Extent, Frozen};
 use super::submission::{
     Accepted, CommitSubmission, LookSubmission, ReadingsSubmission, Refusal, Submission, WatchSubmission,
 };
-use crate::records::admin::{AdminRecord, FROM_HERE, NewInstallation, PointsRetired, Reset};
+use crate::records::admin::{AdminRecord, FROM_HERE};
 use crate::records::commit::{CommitHead, StateChanges};
 use crate::records::readings::{Idempotency, Receipt};
 use crate::records::{NumberedPoint, admin, commit, readings};
@@ -112,6 +113,8 @@ pub(crate) struct Numbers {
     pub generation: Generation,
     /// Generations that commits may come from.
     pub live: Living,
+    /// Those that are kept of installations that are gone, with the ids that these had: they may be adopted.
+    pub kept: BTreeMap<Generation, InstallationId>,
 }
 
 /// The committer's side.
@@ -313,102 +316,6 @@ impl Numberer {
             time,
             Sealed::Admin { record, reply: Some(reply) },
         )
-    }
-}
-
-impl Numbers {
-    /// Holds new installations against those that live, all before any is taken in.
-    fn admit_new(&mut self, new: &[NewInstallation]) -> Result<(), Refusal> {
-        let mut last = self.generation;
-        let mut ids = BTreeSet::new();
-        for NewInstallation { installation, .. } in new {
-            let (id, generation) = (&installation.id, installation.generation);
-            if self.live.has(id) || !ids.insert(id) {
-                return Err(Refusal::Exists(id.clone()));
-            }
-            if generation <= last {
-                return Err(Refusal::GenerationTaken(generation));
-            }
-            last = generation;
-        }
-        self.generation = last;
-        for NewInstallation { installation, meta, .. } in new {
-            self.live.insert(installation.generation, installation.id.clone(), meta);
-        }
-        Ok(())
-    }
-
-    /// Puts a generation in the place of another.
-    fn admit_reset(&mut self, Reset { generation, new, .. }: &Reset) -> Result<(), Refusal> {
-        let next = new.installation.generation;
-        if next <= self.generation {
-            return Err(Refusal::GenerationTaken(next));
-        }
-        self.live.remove(*generation).ok_or(Refusal::Gone)?;
-        self.generation = next;
-        self.live.insert(next, new.installation.id.clone(), &new.meta);
-        Ok(())
-    }
-}
-
-impl Numberer {
-    /// Holds a change against the generations that live and the points, and keeps these as they are after it.
-    fn admit(&mut self, record: &mut AdminRecord) -> Result<(), Refusal> {
-        let numbers = &mut self.numbers;
-        match record {
-            AdminRecord::Installed(new) => numbers.admit_new(new)?,
-            AdminRecord::Uninstalled { id, generation, purge, .. } => {
-                numbers.live.remove(*generation).ok_or(Refusal::Gone)?;
-                if *purge {
-                    self.forget_points(id);
-                }
-            }
-            AdminRecord::Standing { generation, meta, .. } => {
-                numbers.live.get_mut(*generation).ok_or(Refusal::Gone)?.next = next_invocation(meta);
-            }
-            AdminRecord::Revised(revised) => {
-                let generation = revised.installation.generation;
-                numbers.live.get_mut(generation).ok_or(Refusal::Gone)?.next = next_invocation(&revised.meta);
-            }
-            AdminRecord::Reset(reset) => numbers.admit_reset(reset)?,
-            AdminRecord::Alarm { generation, .. }
-            | AdminRecord::DeadLetterDeleted { generation, .. }
-            | AdminRecord::Missed { generation, .. } => {
-                numbers.live.get(*generation).ok_or(Refusal::Gone)?;
-            }
-            AdminRecord::StateChanged(changed) => {
-                numbers.live.get(changed.generation).ok_or(Refusal::Gone)?;
-            }
-            AdminRecord::Expired(expired) => {
-                numbers.live.get(expired.generation).ok_or(Refusal::Gone)?;
-            }
-            AdminRecord::PointsRetired(PointsRetired { numbers: retired, .. }) => {
-                self.admit_retired(retired)?
-            }
-            AdminRecord::PointRenamed(renamed) => self.admit_renamed(renamed)?,
-            AdminRecord::TimeSet { to, .. } => {
-                self.clock.set_back(*to);
-                numbers.requests.leave_future(*to);
-            }
-            AdminRecord::Purged { id, generations, points } => {
-                if generations.iter().any(|generation| numbers.live.get(*generation).is_some()) {
-                    return Err(Refusal::Exists(id.clone()));
-                }
-                if *points {
-                    if numbers.live.has(id) {
-                        return Err(Refusal::Exists(id.clone()));
-                    }
-                    self.forget_points(id);
-                }
-            }
-            AdminRecord::PackageAdded(_)
-            | AdminRecord::PackageRemoved(_)
-            | AdminRecord::Compiled { .. }
-            | AdminRecord::UnitsGiven(_)
-            | AdminRecord::PointSet(_)
-            | AdminRecord::Dropped { .. } => {}
-        }
-        Ok(())
     }
 }
 

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::records::installation::Installation;
 use crate::records::lane::LaneMeta;
 use ironloom_storage::store::{Item, Key, Scope};
 use ironloom_types::clock::{BUILT_AFTER, SECOND, Timestamp};
@@ -77,6 +78,8 @@ pub(crate) struct StoredLane {
     pub meta: LaneMeta,
     /// Set once it is gone.
     pub removed: Option<Removed>,
+    /// The installation as it was then, for as long as another may adopt the generation.
+    pub ended: Option<Installation>,
 }
 
 /// The removal of an installation: its time, and the fate of its state.
@@ -89,6 +92,11 @@ pub(crate) struct Removed {
 }
 
 impl Removed {
+    /// The end of the time for which state is kept; `None` where it was removed at a time that can't have been.
+    pub(crate) fn kept_until(self) -> Option<Timestamp> {
+        (self.at >= BUILT_AFTER).then(|| self.at.plus(KEPT))
+    }
+
     /// Says whether the time for which state is kept is over at this time of the machine's clock, after the process
     /// has run for so long. What was removed at a time that can't have been is kept for as long by the process.
     pub(crate) fn is_over(self, now: Option<Timestamp>, up: Duration) -> bool {

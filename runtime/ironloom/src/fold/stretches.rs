@@ -6,12 +6,12 @@
 //! anyway and reads nothing. So what is written all the time hardly ever gets to the store.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use super::durable::Durable;
 use super::{FoldPosition, Shared};
 use ironloom_storage::store::Stretch;
-use ironloom_types::ids::Position;
+use ironloom_types::ids::{Generation, Position};
 
 /// Installations that are gone and wait for the checkpoint of the stretch in which they went. Their dirty state counts
 /// towards `store.dirty`, and what else they keep is some kilobytes each.
@@ -40,6 +40,8 @@ pub(crate) struct Stretches {
     ended: VecDeque<Ended>,
     /// Installations that were removed in the current one.
     pub(super) gone: Vec<Arc<Durable>>,
+    /// Those whose state the last checkpoint writes, or has written.
+    folding: Vec<Weak<Durable>>,
 }
 
 /// What a checkpoint folds.
@@ -60,7 +62,7 @@ pub(crate) struct Frozen {
 
 impl Default for Stretches {
     fn default() -> Self {
-        Self { current: Stretch(1), ended: VecDeque::new(), gone: Vec::new() }
+        Self { current: Stretch(1), ended: VecDeque::new(), gone: Vec::new(), folding: Vec::new() }
     }
 }
 
@@ -85,6 +87,19 @@ impl Stretches {
         self.current.0 += 1;
     }
 
+    /// Takes an installation that is gone out, where its state may not all be in the store: another goes on with that,
+    /// and checkpoints write it for that one.
+    pub(super) fn take_gone(&mut self, generation: Generation) -> Option<Arc<Durable>> {
+        let all = self.ended.iter_mut().map(|ended| &mut ended.gone).chain([&mut self.gone]);
+        let is_it = |lane: &Durable| lane.generation == generation;
+        for gone in all {
+            if let Some(at) = gone.iter().position(|lane| is_it(lane)) {
+                return Some(gone.swap_remove(at));
+            }
+        }
+        self.folding.iter().filter_map(Weak::upgrade).find(|lane| is_it(lane))
+    }
+
     /// Begins a checkpoint. On the fold's thread, between two records.
     pub(super) fn freeze(&mut self, shared: &Shared, extent: Extent, position: Position) -> Frozen {
         let is_all = extent == Extent::All || self.ended.is_empty();
@@ -102,11 +117,16 @@ impl Stretches {
         };
         let removed = shared.removed.lock();
         let is_purged = |lane: &Durable| removed.get(&lane.generation).is_some_and(|gone| gone.removed.purge);
+        self.folding.clear();
         for ended in self.ended.drain(..folds) {
             (frozen.through, frozen.fold) = (ended.number, ended.fold);
             for lane in ended.gone {
-                let to = if is_purged(&lane) { &mut frozen.purged } else { &mut frozen.lanes };
-                to.push(lane);
+                if is_purged(&lane) {
+                    frozen.purged.push(lane);
+                } else {
+                    self.folding.push(Arc::downgrade(&lane));
+                    frozen.lanes.push(lane);
+                }
             }
         }
         // Those that go later may have written something in what is folded now.

@@ -342,8 +342,9 @@ impl Neighbours for Lanes {
 
 impl Listener for Lanes {
     fn begun(&self, installation: &Arc<Durable>) {
-        let log =
-            InstallationLog::new(&self.logs, &format!("{}-{}", installation.id, installation.generation));
+        // Not by its generation: one that is adopted begins anew, while files of before are still being removed.
+        let begun = installation.installation().begun;
+        let log = InstallationLog::new(&self.logs, &format!("{}-{begun}", installation.id));
         let lane = Arc::new(Lane::new(Arc::clone(installation), log));
         self.wiring.write().insert(&lane.id, &lane.newest().revision.bindings);
         let (number, generation, id) = (lane.number, lane.generation, lane.id.clone());

@@ -6,6 +6,8 @@ mod outcomes;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+
+use parking_lot::RwLock;
 use std::time::{Duration, Instant};
 
 use super::app_log::{AppLogs, InstallationLog};
@@ -93,6 +95,7 @@ fn numbered(number: u32) -> (Lane, RoutingTable) {
     let installation = Installation {
         id,
         generation: Generation(1 + u64::from(number)),
+        begun: Generation(1 + u64::from(number)),
         app: manifest.id.clone(),
         version: "0.1.0".into(),
         package,
@@ -101,7 +104,7 @@ fn numbered(number: u32) -> (Lane, RoutingTable) {
     };
     let revision = Revision {
         number: ids::Revision(1),
-        generation: Generation(1 + u64::from(number)),
+        begun: Generation(1 + u64::from(number)),
         from: Sequence(1),
         package,
         bindings: Arc::new(bindings),
@@ -116,7 +119,7 @@ fn numbered(number: u32) -> (Lane, RoutingTable) {
         installation,
         revisions: vec![(revision, Arc::new(manifest))],
         meta: LaneMeta { next_dead_letter: 1, next_alarm: 1, ..LaneMeta::default() },
-        state: StateCache::of_new_generation(&CacheBudget::new(usize::MAX)),
+        state: Arc::new(RwLock::new(StateCache::of_new_generation(&CacheBudget::new(usize::MAX)))),
         queue: Queue::after(Sequence(0), &Arc::default()),
         timers: BTreeMap::new(),
         alarms: Vec::new(),

@@ -60,7 +60,7 @@ mod tests {
         let bindings: Bindings = serde_json::from_str(&serde_json::to_string(&bindings).unwrap()).unwrap();
         Revision {
             number: ids::Revision(1),
-            generation: Generation(1),
+            begun: Generation(1),
             from: Sequence(1),
             package: Digest([1; 32]),
             bindings: Arc::new(bindings),

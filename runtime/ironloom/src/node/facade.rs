@@ -12,11 +12,11 @@ use crate::api::capsule::Capsule;
 use crate::api::facade::{
     Alarm, AlarmDeed, Answer, Applied, Backlog, BackupStream, ClockStatus, ConnectorStatus, DeadLetter,
     Ended, EpisodesQuery, Facade, IfMatch, IngestRules, InstallRequest, Installation, Installed, Invocation,
-    Later, LogLevel, LogLines, LogPage, Lookup, NumberedQuery, OutputsQuery, PackageInfo, Page, PageQuery,
-    PointDetail, PointItem, PointRequest, Push, Pushed, Readiness, Reading, ReadingItem, ReadingsQuery,
-    Reloaded, RenamePoint, RenamedPoint, Replay, ReplayRequest, RequestKey, Reset, Resumed, RetirePoints,
-    RetiredPoints, Revised, RevisionRequest, SetTime, Slowed, StartFrom, StateItem, Status, StreamClaim,
-    TimeSet, Timer, Usage, UsageQuery,
+    KeptState, Later, LogLevel, LogLines, LogPage, Lookup, NumberedQuery, OutputsQuery, PackageInfo, Page,
+    PageQuery, PointDetail, PointItem, PointRequest, Push, Pushed, Readiness, Reading, ReadingItem,
+    ReadingsQuery, Reloaded, RenamePoint, RenamedPoint, Replay, ReplayRequest, RequestKey, Reset, Resumed,
+    RetirePoints, RetiredPoints, Revised, RevisionRequest, SetTime, Slowed, StartFrom, StateItem, Status,
+    StreamClaim, TimeSet, Timer, Usage, UsageQuery,
 };
 use crate::aside::aside;
 use crate::lanes::Lane;
@@ -149,6 +149,11 @@ impl Facade for NodeFacade {
     fn installation(&self, id: InstallationId) -> Later<'_, Installation> {
         let node = Arc::clone(&self.0);
         Box::pin(found_aside(move || Ok(node.show_lane(&*node.lane(&id)?))))
+    }
+
+    fn kept(&self, page: PageQuery) -> Later<'_, Page<KeptState>> {
+        let node = Arc::clone(&self.0);
+        Box::pin(found_aside(move || node.list_kept(&page)))
     }
 
     fn uninstall(&self, id: InstallationId, purge: bool) -> Later<'_, ()> {

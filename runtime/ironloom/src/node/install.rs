@@ -1,17 +1,20 @@
 //! Installing, one app or many: planned, counted and loaded without a lock, then checked once more and written as
 //! one record, so that all of them are installed or none is.
 
+mod adopt;
 mod plan;
 mod several;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use self::adopt::Moment;
 pub(super) use self::plan::Counted;
 use self::plan::{List, Planned};
 pub(super) use self::plan::{SitePoints, too_many_shapes};
 use self::several::Wrong;
 use super::contexts::Contexts;
+use super::gone::Kept;
 use super::packages::load_problem;
 use super::{Node, problems};
 use crate::api::facade::{
@@ -29,7 +32,7 @@ use ironloom_apps::manifest::{Manifest, Timer};
 use ironloom_apps::wiring::Wiring;
 use ironloom_sandbox::LoadedApp;
 use ironloom_types::clock::Timestamp;
-use ironloom_types::ids::{self, Digest, Generation, Sequence};
+use ironloom_types::ids::{self, Digest, Generation, InstallationId, Sequence, SlotName};
 
 /// A request with the package that it names.
 type Request = (InstallRequest, Arc<KnownPackage>);
@@ -38,6 +41,8 @@ type Request = (InstallRequest, Arc<KnownPackage>);
 struct New {
     installation: NewInstallation,
     app: App,
+    /// Its inputs that match points.
+    inputs: Vec<SlotName>,
 }
 
 impl Node {
@@ -52,12 +57,10 @@ impl Node {
         let _held: Vec<_> = packages.into_iter().map(|package| self.admin.last_use.hold(package)).collect();
         let List { place, requests, planned, routes } = self.planned(requests).await?;
         let apps = self.load_all(&requests, &planned).await?;
-        let now = self.shared.clock.now();
-        let new: Vec<New> = requests
-            .iter()
-            .zip(&planned)
-            .zip(apps)
-            .map(|((request, planned), code)| New::of(request, planned, code, &self.admin.contexts, now))
+        let moment = self.moment();
+        let new = requests.iter().zip(&planned).zip(apps);
+        let new: Vec<New> = new
+            .map(|((request, planned), code)| New::of(request, planned, code, &self.admin.contexts, moment))
             .collect();
         let shown = if dry_run {
             new.iter().zip(&requests).map(|(new, (_, known))| Some(new.show(&known.manifest))).collect()
@@ -85,6 +88,10 @@ impl Node {
                     several::of_item(load_problem(&error), at, &request.id, requests.len())
                 })?,
             };
+            if let Some(kept) = &planned.kept {
+                let checked = kept.check_form(known, &app);
+                checked.map_err(|problem| several::of_item(problem, at, &request.id, requests.len()))?;
+            }
             tried.insert((request.package, limits.memory), Arc::clone(&app));
             apps.push(app);
         }
@@ -101,20 +108,36 @@ impl Node {
     ) -> Answer<Vec<Option<crate::api::facade::Installation>>> {
         let mut given = self.admin.installing.lock().await;
         self.check_again(requests, &new)?;
+        let kept = self.kept_again(requests).await?;
         let (mut records, mut apps) = (Vec::with_capacity(new.len()), Vec::with_capacity(new.len()));
-        for ((request, known), New { installation: mut new, app }) in requests.iter().zip(new) {
+        for (at, (((request, known), mut new), kept)) in requests.iter().zip(new).zip(kept).enumerate() {
             // The fold learns of a generation only with its record: the next one given must not wait for that.
             *given = self.shared.last_generation().max(*given).next();
-            new.installation.generation = *given;
-            new.revision.generation = *given;
-            if request.from == StartFrom::Now {
-                new.revision.from = self.shared.journal.last().next();
+            let NewInstallation { installation, revision, meta, .. } = &mut new.installation;
+            (installation.begun, revision.begun) = (*given, *given);
+            match kept {
+                // Another one than was planned with.
+                Some(kept) if kept.generation != installation.generation => {
+                    return Err(several::of_item(
+                        uninstalled_again(&request.id),
+                        at,
+                        &request.id,
+                        requests.len(),
+                    ));
+                }
+                Some(kept) => new.adopt(&kept, &known.manifest, self.moment()),
+                None => {
+                    installation.generation = *given;
+                    let from = request.from.unwrap_or_default();
+                    if from == StartFrom::Now {
+                        revision.from = self.shared.journal.last().next();
+                    }
+                    let cursor = Sequence(revision.from.0 - 1);
+                    *meta = first_meta((from, cursor), &known.manifest, revision, self.shared.clock.now());
+                }
             }
-            let cursor = Sequence(new.revision.from.0 - 1);
-            let now = self.shared.clock.now();
-            new.meta = first_meta((request.from, cursor), &known.manifest, &new.revision, now);
-            records.push(new);
-            apps.push((*given, app));
+            apps.push((new.installation.installation.generation, new.app));
+            records.push(new.installation);
         }
         let routes = records.iter().map(|new| new.installation.generation).zip(routes).collect();
         self.change_with(AdminRecord::Installed(records), routes).await?;
@@ -125,6 +148,24 @@ impl Node {
         let shown =
             aside(move || lanes.iter().map(|lane| lane.as_ref().map(|lane| node.show_lane(lane))).collect());
         shown.await.map_err(|error| problems::internal(&error))
+    }
+
+    /// Reads again what is adopted: while installs are locked it stays as it is.
+    async fn kept_again(self: &Arc<Self>, requests: &[Request]) -> Answer<Vec<Option<Kept>>> {
+        if requests.iter().all(|(request, _)| request.adopt.is_none()) {
+            return Ok(requests.iter().map(|_| None).collect());
+        }
+        let (node, requests) = (Arc::clone(self), requests.to_vec());
+        let read = aside(move || {
+            let mut wrong = Wrong::none_of(requests.iter().map(|(request, _)| &request.id));
+            let all = requests.iter().enumerate();
+            let kept = all.map(|(at, (request, known))| {
+                wrong.take(at, node.to_adopt(request, &known.manifest)).flatten()
+            });
+            let kept = kept.collect();
+            wrong.check().map(|()| kept)
+        });
+        read.await.map_err(|error| problems::internal(&error))?
     }
 
     /// Gives a lane its code. One that somebody was quick to uninstall is passed over: the others of its list run all
@@ -192,12 +233,13 @@ impl New {
         planned: &Planned,
         code: Arc<LoadedApp>,
         contexts: &Contexts,
-        now: Timestamp,
+        moment: Moment,
     ) -> Self {
-        let Planned { plan, cursor, .. } = planned;
+        let Planned { plan, cursor, kept, .. } = planned;
         let installation = Installation {
             id: request.id.clone(),
             generation: Generation(0),
+            begun: Generation(0),
             app: known.manifest.id.clone(),
             version: known.manifest.version.clone(),
             package: request.package,
@@ -206,7 +248,7 @@ impl New {
         };
         let revision = Revision {
             number: ids::Revision(1),
-            generation: Generation(0),
+            begun: Generation(0),
             from: cursor.next(),
             package: request.package,
             bindings: Arc::clone(&plan.bindings),
@@ -216,14 +258,22 @@ impl New {
             timezone: plan.timezone.clone(),
             keep_up: request.keep_up,
         };
-        let meta = first_meta((request.from, *cursor), &known.manifest, &revision, now);
+        let from = request.from.unwrap_or_default();
+        let meta = first_meta((from, *cursor), &known.manifest, &revision, moment.now);
         let app = App { code, context: contexts.of(&known.manifest, &revision, &revision.limits) };
-        Self { installation: NewInstallation { installation, revision, meta }, app }
+        let inputs = plan.inputs.iter().filter(|input| input.points > 0).map(|input| input.name.clone());
+        let inputs = inputs.collect();
+        let installation = NewInstallation { installation, revision, meta, adopted: None };
+        let mut new = Self { installation, app, inputs };
+        if let Some(kept) = kept {
+            new.adopt(kept, &known.manifest, moment);
+        }
+        new
     }
 
     /// Shows it as it would be.
     fn show(&self, manifest: &Manifest) -> crate::api::facade::Installation {
-        let NewInstallation { installation, revision, meta } = &self.installation;
+        let NewInstallation { installation, revision, meta, .. } = &self.installation;
         let state = InstallationState::Starting;
         super::installations::show(installation, revision, manifest, meta, state, Lag::default())
     }
@@ -239,6 +289,12 @@ fn installed(installation: crate::api::facade::Installation, planned: Planned) -
     }
     let (backlog, backlog_at_least) = (backlog.readings, backlog.at_least);
     Installed { installation, backlog, backlog_at_least, matches, warnings }
+}
+
+/// 409: what was to be adopted isn't the newest any more.
+fn uninstalled_again(id: &InstallationId) -> Problem {
+    let detail = format!("another {id} was installed and uninstalled in the meantime; nothing is adopted");
+    Problem::conflict("gone", detail).at(Place::field("adopt")).hint("Send the request again.")
 }
 
 /// The place in the journal where a generation begins: behind `cursor`, which is where `from` says.

@@ -10,6 +10,7 @@ mod descriptors;
 mod expired;
 mod expiring;
 mod facade;
+mod gone;
 mod ingest;
 mod install;
 mod installations;
@@ -64,7 +65,7 @@ use crate::fold::run::Threads;
 use crate::fold::submission::{self, LookSubmission, Refusal, Submission};
 use crate::lanes::run::Runner;
 use crate::lanes::{Lane, Lanes};
-use crate::records::admin::{AdminRecord, Expired, NewInstallation, StateChanged};
+use crate::records::admin::{AdminRecord, Ended, Expired, NewInstallation, StateChanged};
 use crate::records::installation::{Installation, Standing};
 use crate::telemetry::Telemetry;
 use ironloom_sandbox::Sandbox;
@@ -257,6 +258,14 @@ struct Turn {
     lanes: Arc<Lanes>,
 }
 
+impl Turn {
+    /// Its generation, as it would end now: nothing else changes it while the turn is held.
+    fn ended(&self) -> Ended {
+        let meta = self.lane.book().meta().clone();
+        Ended { installation: Installation::clone(&self.lane.installation()), meta }
+    }
+}
+
 impl Drop for Turn {
     fn drop(&mut self) {
         drop(self.permit.take());
@@ -280,7 +289,8 @@ fn told(record: &AdminRecord) -> String {
             Standing::Paused => format!("installation {id} was paused"),
             Standing::Running => format!("installation {id} was resumed"),
         },
-        AdminRecord::Uninstalled { id, generation, purge, .. } => {
+        AdminRecord::Uninstalled { ended, purge, .. } => {
+            let Installation { id, generation, .. } = &ended.installation;
             let purged = if *purge { " and purged" } else { "" };
             format!("installation {id}, generation {generation}, was uninstalled{purged}")
         }
@@ -347,8 +357,13 @@ fn told_expired(expired: &Expired) -> String {
 /// The ids of many would be a long line.
 fn told_installed(new: &[NewInstallation]) -> String {
     match new {
-        [NewInstallation { installation: Installation { id, app, version, generation, .. }, .. }] => {
-            format!("{app} {version} was installed as {id}, generation {generation}")
+        [
+            NewInstallation {
+                installation: Installation { id, app, version, generation, .. }, adopted, ..
+            },
+        ] => {
+            let adopted = if adopted.is_some() { ", which was kept" } else { "" };
+            format!("{app} {version} was installed as {id}, generation {generation}{adopted}")
         }
         [first, .., last] => {
             let (first, last) = (&first.installation, &last.installation);

@@ -31,10 +31,10 @@ impl Node {
         if self.lanes.of(id).is_none() && self.keeps_of(id) {
             return self.purge_kept(id).await;
         }
-        let generation = purging.hold(self.interrupt(id).await?);
+        purging.hold(self.interrupt(id).await?);
         self.outputs_are_read(id).await?;
         let turn = self.interrupt(id).await?;
-        if turn.lane.generation != generation {
+        if !purging.holds(&turn.lane) {
             return Err(installed_again());
         }
         // An app that reads it from the beginning may have come.
@@ -149,13 +149,16 @@ impl<'n> Purging<'n> {
     }
 
     /// Has the app publish nothing from here on, and gives its turn back: whoever pauses it needn't wait.
-    fn hold(&mut self, turn: Turn) -> Generation {
+    fn hold(&mut self, turn: Turn) {
         let lane = Arc::clone(&turn.lane);
         lane.stand_still(true);
         drop(turn);
-        let generation = lane.generation;
         self.held = Some(lane);
-        generation
+    }
+
+    /// Says whether it is this lane's app that publishes nothing.
+    fn holds(&self, lane: &Arc<Lane>) -> bool {
+        self.held.as_ref().is_some_and(|held| Arc::ptr_eq(held, lane))
     }
 }
 

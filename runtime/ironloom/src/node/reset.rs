@@ -88,7 +88,7 @@ impl Node {
         let code = self.load(&known, &newest.revision.limits).await;
         let code = code.map_err(|error| load_problem(&error))?;
         let turn = self.interrupt(id).await?;
-        if turn.lane.generation != lane.generation || lane.newest().number() != newest.number() {
+        if !Arc::ptr_eq(&turn.lane, &lane) || lane.newest().number() != newest.number() {
             let detail = format!("installation {id} was changed in the meantime; nothing is reset");
             return Err(Problem::conflict("revision", detail).hint("Send the request again."));
         }
@@ -98,7 +98,7 @@ impl Node {
         let cursor = if from == StartFrom::Now { self.shared.journal.last() } else { cursor };
         let new = self.next_life(&lane, newest, generation, (from, cursor));
         let context = self.admin.contexts.of(&newest.manifest, &new.revision, &new.revision.limits);
-        let reset = admin::Reset { generation: lane.generation, at: host_time(), new };
+        let reset = admin::Reset { ended: turn.ended(), at: host_time(), new };
         let routes = BTreeMap::from([(generation, routes)]);
         self.change_with(AdminRecord::Reset(Box::new(reset)), routes).await?;
         let new = self.start_new(generation, App { code, context });
@@ -116,10 +116,11 @@ impl Node {
         (from, cursor): (StartFrom, Sequence),
     ) -> NewInstallation {
         let number = ids::Revision(newest.number().0 + 1);
-        let installation =
-            Installation { generation, revision: number, ..Installation::clone(&lane.installation()) };
+        let before = Installation::clone(&lane.installation());
+        let installation = Installation { generation, begun: generation, revision: number, ..before };
+        let from_here = cursor.next();
         let revision =
-            Revision { number, generation, from: cursor.next(), ..Revision::clone(&newest.revision) };
+            Revision { number, begun: generation, from: from_here, ..Revision::clone(&newest.revision) };
         let now = self.shared.clock.now();
         let first = first_meta((from, cursor), &newest.manifest, &revision, now);
         let book = lane.book();
@@ -129,6 +130,6 @@ impl Node {
             points: book.meta().points,
             ..first
         };
-        NewInstallation { installation, revision, meta }
+        NewInstallation { installation, revision, meta, adopted: None }
     }
 }

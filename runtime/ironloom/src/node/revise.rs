@@ -164,7 +164,7 @@ impl Node {
         told.extend(more);
         let new = Revision {
             number: ids::Revision(revision.number.0 + 1),
-            generation: lane.generation,
+            begun: lane.installation().begun,
             from: FROM_HERE,
             package: known.record.digest,
             // In memory once.
@@ -281,7 +281,7 @@ impl Node {
         let New { mut revision, known, rewired, warnings, place } = new;
         let shown = self.shown(Arc::clone(lane)).await?;
         let turn = self.interrupt(&lane.id).await?;
-        if turn.lane.generation != lane.generation {
+        if !Arc::ptr_eq(&turn.lane, lane) {
             return Err(Problem::conflict("gone", "it was installed again in the meantime"));
         }
         check_match(lane, &lane.newest(), if_match.as_ref())?;

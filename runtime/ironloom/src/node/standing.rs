@@ -28,8 +28,7 @@ impl Node {
 
     /// Writes that the installation of this turn is gone.
     pub(super) async fn uninstall(&self, turn: &Turn, purge: bool) -> Answer<()> {
-        let (id, generation) = (turn.lane.id.clone(), turn.lane.generation);
-        self.change(AdminRecord::Uninstalled { id, generation, at: host_time(), purge }).await
+        self.change(AdminRecord::Uninstalled { ended: Box::new(turn.ended()), at: host_time(), purge }).await
     }
 
     pub(super) async fn pause_installation(self: Arc<Self>, id: InstallationId) -> Answer<Installation> {

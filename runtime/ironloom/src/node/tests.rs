@@ -105,7 +105,7 @@ fn installed(id: &InstallationId, generation: u64) -> AdminRecord {
     let asked = [(SlotName::new("value").unwrap(), Patterns::One("room/{name}".to_owned()))].into();
     let revision = Revision {
         number: ids::Revision(1),
-        generation: Generation(generation),
+        begun: Generation(generation),
         from: Sequence(1),
         package: INSTALLED,
         bindings: Arc::new(Bindings::new(&manifest, id, &asked).unwrap()),
@@ -118,6 +118,7 @@ fn installed(id: &InstallationId, generation: u64) -> AdminRecord {
     let installation = Installation {
         id: id.clone(),
         generation: Generation(generation),
+        begun: Generation(generation),
         app: manifest.id,
         version: manifest.version,
         package: INSTALLED,
@@ -125,7 +126,7 @@ fn installed(id: &InstallationId, generation: u64) -> AdminRecord {
         revision: ids::Revision(1),
     };
     let meta = LaneMeta { next_dead_letter: 2, next_alarm: 2, dead_letters_kept: 1, ..LaneMeta::default() };
-    AdminRecord::Installed(vec![NewInstallation { installation, revision, meta }])
+    AdminRecord::Installed(vec![NewInstallation { installation, revision, meta, adopted: None }])
 }
 
 /// A caller that asks for a change and hangs up: its future is polled once.

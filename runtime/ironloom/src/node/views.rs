@@ -263,7 +263,7 @@ impl Node {
         let mut page = Filling::new(limit);
         more |= page.extend(lines);
         let next = page.items.last().filter(|_| more).map(|line| line.number.to_string());
-        Ok(LogPage { page: Page { items: page.items, next }, generation: lane.generation })
+        Ok(LogPage { page: Page { items: page.items, next }, generation: lane.installation().begun })
     }
 
     /// Dead letters in the order of their numbers, or the other way round.

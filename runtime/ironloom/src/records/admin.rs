@@ -18,7 +18,7 @@ use ironloom_types::readings::{Quality, Value};
 use ironloom_types::work::Gap;
 
 /// The version that is written.
-pub(crate) const VERSION: u8 = 4;
+pub(crate) const VERSION: u8 = 5;
 
 /// One change. New variants go to the end: their order is the format.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -29,7 +29,7 @@ pub(crate) enum AdminRecord {
     PackageRemoved(Digest),
     /// Its code was compiled anew, for another engine.
     Compiled { package: Digest, compiled: CompiledRef },
-    /// Apps were installed, all of them or none; in the order of their generations.
+    /// Apps were installed, all of them or none; in the order of the numbers that they were given.
     Installed(Vec<NewInstallation>),
     /// An installation was paused or resumed.
     Standing {
@@ -42,8 +42,8 @@ pub(crate) enum AdminRecord {
     },
     /// An installation is gone.
     Uninstalled {
-        id: InstallationId,
-        generation: Generation,
+        /// The installation as it was.
+        ended: Box<Ended>,
         /// The time, by the machine's clock: what it has kept is purged seven days later.
         at: Timestamp,
         /// Its state and the points of its outputs go at once, with all that earlier ones of its id have kept.
@@ -153,12 +153,20 @@ pub(crate) struct CarriedReading {
     pub value: Value,
 }
 
+/// A generation as it ends: a later install may adopt it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Ended {
+    pub installation: Installation,
+    /// The lane's last bookkeeping.
+    pub meta: LaneMeta,
+}
+
 /// A new generation of an installation takes the place of the one before, whose state is kept as of one that was
 /// uninstalled.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Reset {
     /// The generation before.
-    pub generation: Generation,
+    pub ended: Ended,
     /// The time, by the machine's clock.
     pub at: Timestamp,
     /// The installation as it is now, with one revision.
@@ -224,6 +232,17 @@ pub(crate) struct NewInstallation {
     pub revision: Revision,
     /// Where its lane begins.
     pub meta: LaneMeta,
+    /// Set where its generation is one that was kept.
+    pub adopted: Option<Box<Adopted>>,
+}
+
+/// What an installation takes over with a generation that was kept, besides the state and the bookkeeping.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Adopted {
+    /// The alarms that ended with the generation, which stay in the history. Their keys are there until then, and go.
+    pub alarms: Vec<AlarmRecord>,
+    /// Its one-shot timers: set, or gone (`None`).
+    pub timers: Vec<(Box<str>, Option<OneShot>)>,
 }
 
 /// When timers of a generation are due that time was set back under.

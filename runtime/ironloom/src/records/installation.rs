@@ -18,6 +18,8 @@ pub(crate) struct Installation {
     pub id: InstallationId,
     /// Under which its state is kept.
     pub generation: Generation,
+    /// The number that it was given when it began: that of its generation, or a later one where it has adopted that.
+    pub begun: Generation,
     pub app: AppId,
     /// The app's version.
     pub version: String,
@@ -44,8 +46,9 @@ pub(crate) enum Standing {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Revision {
     pub number: ids::Revision,
-    /// The life of the installation that it belongs to: numbers begin anew with each.
-    pub generation: Generation,
+    /// [`Installation::begun`] of the one that it belongs to: others had the same id before, and perhaps the same
+    /// generation.
+    pub begun: Generation,
     /// The first sequence that runs under it.
     pub from: Sequence,
     pub package: Digest,

@@ -181,6 +181,12 @@ impl LaneMeta {
         self.skipped.iter().any(|skipped| skipped.after < last && first <= skipped.through)
     }
 
+    /// Counts what other generations of the installation have dealt with as published, too.
+    pub(crate) fn note_published(&mut self, others: Option<Published>) {
+        let both = |others: Published| self.published.map_or(others, |published| published.with(others));
+        self.published = others.map(both).or(self.published);
+    }
+
     /// What this generation and those before it have dealt with.
     pub(crate) fn dealt_with(&self) -> Option<Published> {
         let through = Reached { sequence: self.cursor, time: self.time };

@@ -12,8 +12,8 @@ use proptest::prelude::*;
 
 use self::golden::*;
 use super::admin::{
-    AdminRecord, CarriedReading, Expired, LaneDue, NewInstallation, PackageRecord, PointRenamed, PointSet,
-    PointsRetired, Reset, Revised, StateChanged,
+    AdminRecord, Adopted, CarriedReading, Ended, Expired, LaneDue, NewInstallation, PackageRecord,
+    PointRenamed, PointSet, PointsRetired, Reset, Revised, StateChanged,
 };
 use super::alarm::{AlarmRecord, AlarmState, Cleared, ClearedBy, EpisodePlace, Note, Shelved};
 use super::commit::{
@@ -309,6 +309,7 @@ fn admin_records() -> Vec<(AdminRecord, &'static str)> {
     let installation = Installation {
         id: pigs(),
         generation: Generation(3),
+        begun: Generation(5),
         app: AppId::new("com.example.pigs").unwrap(),
         version: "0.1.0".into(),
         package,
@@ -336,7 +337,7 @@ fn admin_records() -> Vec<(AdminRecord, &'static str)> {
     };
     let revision = Revision {
         number: ids::Revision(1),
-        generation: Generation(3),
+        begun: Generation(5),
         from: Sequence(901),
         package,
         bindings: Arc::new(Bindings { inputs: vec![input], outputs: vec![output] }),
@@ -354,20 +355,25 @@ fn admin_records() -> Vec<(AdminRecord, &'static str)> {
     };
     let begins = LaneMeta::default();
     let (of, new, meta_of) = (installation.clone(), revision.clone(), begins.clone());
+    let timers = vec![
+        ("egg".into(), None),
+        ("ham".into(), Some(OneShot { due: Timestamp(1000), asked: Timestamp(900) })),
+    ];
     let revised = AdminRecord::Revised(Box::new(Revised {
         installation: of,
         revision: new,
         meta: meta_of,
         alarms: vec![alarm(AlarmState::Acknowledged, None)],
-        timers: vec![
-            ("egg".into(), None),
-            ("ham".into(), Some(OneShot { due: Timestamp(1000), asked: Timestamp(900) })),
-        ],
+        timers: timers.clone(),
         state: vec![("a".into(), None), ("b".into(), Some(vec![0xff, 0]))],
     }));
-    let new = NewInstallation { installation, revision, meta: begins };
-    let reset = Reset { generation: Generation(3), at: Timestamp(1234), new: new.clone() };
-    let installed = AdminRecord::Installed(vec![new]);
+    let ended = Ended { installation: installation.clone(), meta: begins.clone() };
+    let new = NewInstallation { installation, revision, meta: begins, adopted: None };
+    let reset = Reset { ended: ended.clone(), at: Timestamp(1234), new: new.clone() };
+    let adopted = Adopted { alarms: vec![alarm(AlarmState::Acknowledged, None)], timers };
+    let adopting = NewInstallation { adopted: Some(Box::new(adopted)), ..new };
+    let installed = AdminRecord::Installed(vec![adopting]);
+    let uninstalled = AdminRecord::Uninstalled { ended: Box::new(ended), at: Timestamp(1234), purge: true };
     let (id, generation) = (pigs(), Generation(3));
     vec![
         (AdminRecord::PackageAdded(Box::new(record)), PACKAGE_ADDED),
@@ -375,15 +381,10 @@ fn admin_records() -> Vec<(AdminRecord, &'static str)> {
         (AdminRecord::Compiled { package, compiled: compiled() }, COMPILED),
         (installed, INSTALLED),
         (
-            AdminRecord::Standing {
-                id: id.clone(),
-                generation,
-                standing: Standing::Paused,
-                meta: Box::new(meta()),
-            },
+            AdminRecord::Standing { id, generation, standing: Standing::Paused, meta: Box::new(meta()) },
             STANDING,
         ),
-        (AdminRecord::Uninstalled { id, generation, at: Timestamp(1234), purge: true }, UNINSTALLED),
+        (uninstalled, UNINSTALLED),
         (
             AdminRecord::Alarm {
                 generation,

@@ -137,7 +137,8 @@ fn install(client: &Client, info: &PackageInfo, wanted: Wanted) -> Outcome {
         limits: wanted.limits,
         timezone: wanted.timezone,
         keep_up: false,
-        from: StartFrom::Beginning,
+        from: Some(StartFrom::Beginning),
+        adopt: None,
     };
     let answer = client.post("/v1/installations", &[], JSON_TYPE, text(&request)?.as_bytes())?;
     let installed: Installed = answer.read()?;

@@ -151,6 +151,7 @@ mod tests {
             let expected = Asked {
                 package: Some(digest),
                 id: Some(shown.id.clone()),
+                adopt: None,
                 from: None,
                 timezone: Some("Europe/Berlin".to_owned()),
                 keep_up: keep_up.then_some(true),

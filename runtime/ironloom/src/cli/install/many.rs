@@ -53,6 +53,7 @@ impl Install {
             ("--grant", !self.given.grant.is_empty()),
             ("--limit", !self.given.limit.is_empty()),
             ("--from", self.from.is_some()),
+            ("--adopt", self.adopt.is_some()),
             ("--timezone", self.given.timezone.is_some()),
             ("--keep-up", self.keep_up),
         ];

@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use serde_json::Value as Json;
 use toml::de::DeValue;
 
-use crate::api::facade::{Grants, InstallRequest, PartialLimits, Patterns, Problem, StartFrom};
+use crate::api::facade::{Adopt, Grants, InstallRequest, PartialLimits, Patterns, Problem, StartFrom};
 use crate::cli::failure::Failure;
 use ironloom_apps::grants::{OutputGrant, Safe, Toward};
 use ironloom_apps::pattern::Pattern;
@@ -22,6 +22,7 @@ pub(in crate::cli) struct Asked {
     pub(in crate::cli) package: Option<String>,
     pub(in crate::cli) id: Option<InstallationId>,
     pub(in crate::cli) from: Option<StartFrom>,
+    pub(in crate::cli) adopt: Option<Adopt>,
     pub(in crate::cli) timezone: Option<String>,
     pub(in crate::cli) keep_up: Option<bool>,
     pub(in crate::cli) bindings: BTreeMap<SlotName, Patterns>,
@@ -41,7 +42,8 @@ impl Asked {
             limits: self.limits,
             timezone: self.timezone,
             keep_up: self.keep_up.unwrap_or_default(),
-            from: self.from.unwrap_or_default(),
+            from: self.from,
+            adopt: self.adopt,
         }
     }
 }
@@ -131,6 +133,7 @@ fn installation(mut root: Section<'_, '_>) -> Asked {
         package: root.take("package").and_then(|field| field.text().map(str::to_owned)),
         id: root.take("id").and_then(|field| field.parsed(InstallationId::new)),
         from: root.take("from").and_then(|field| from(&field)),
+        adopt: root.take("adopt").and_then(|field| adopt(&field)),
         timezone: root.take("timezone").and_then(|field| field.text().map(str::to_owned)),
         keep_up: root.take("keep_up").and_then(|field| field.boolean()),
         bindings: named(root.table("bindings"), |field| patterns(&field)),
@@ -162,6 +165,14 @@ fn named<'f, 't, T>(
 fn from(field: &Field<'_, '_>) -> Option<StartFrom> {
     match &field.value {
         DeValue::Datetime(time) => field.checked(time.to_string().parse()),
+        _ => field.parsed(str::parse),
+    }
+}
+
+/// `newest` or the number of a generation, as text or as TOML's own.
+fn adopt(field: &Field<'_, '_>) -> Option<Adopt> {
+    match &field.value {
+        DeValue::Integer(number) => field.checked(number.to_string().parse()),
         _ => field.parsed(str::parse),
     }
 }

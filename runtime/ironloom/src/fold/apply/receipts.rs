@@ -31,7 +31,7 @@ impl Applier {
             Receipt::Outputs { generation, points } => {
                 let Some(lane) = self.shared.lanes.of_generation(generation) else { return };
                 lane.set_points(points);
-                changes.push(self.lane_value(&lane.id, generation, lane.book().meta(), None));
+                changes.push(self.lane_value(&lane.id, generation, lane.book().meta()));
             }
         }
     }

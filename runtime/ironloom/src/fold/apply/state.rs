@@ -26,7 +26,7 @@ impl Applier {
         changes.push(&key, value.as_deref());
         self.apply_state(&lane, &changes);
         lane.set_state(bytes, repaired);
-        let value = self.lane_value(&id, generation, lane.book().meta(), None);
+        let value = self.lane_value(&id, generation, lane.book().meta());
         self.shared.overlay.apply([value]);
     }
 }

@@ -74,8 +74,21 @@ impl Applier {
     /// Begins a revision of an installation.
     pub(super) fn revise(&mut self, revised: Revised) {
         let Revised { installation, mut revision, meta, alarms, timers, state } = revised;
-        // One that is gone by now is removed by a later record of the log.
-        let Some(lane) = self.shared.lanes.of_generation(installation.generation) else { return };
+        let generation = installation.generation;
+        let mut holdings: Vec<_> = timers
+            .iter()
+            .map(|(name, set)| (Scope::MAIN.key(Item::Timer(generation, name)), set.as_ref().map(encode)))
+            .collect();
+        let lane = self.shared.lanes.of_generation(generation);
+        for alarm in &alarms {
+            let is_current = self.shared.is_current(lane.as_deref(), generation, alarm);
+            episodes::put(is_current, generation, alarm, &mut holdings);
+        }
+        let Some(lane) = lane else {
+            // One that is gone by now ends by a later record of the log, and these may be adopted.
+            self.shared.overlay.apply(holdings);
+            return;
+        };
         let known = self.shared.packages.read().get(&revision.package).cloned();
         let Some(known) = known else {
             tracing::error!(installation = %lane.id, package = %revision.package, "the package of its revision is missing");
@@ -84,15 +97,9 @@ impl Applier {
         let mut changes = vec![
             (Scope::MAIN.key(Item::Installation(lane.id.as_str())), Some(encode(&installation))),
             (revision_key(&lane.id, revision.number), Some(encode(&revision))),
-            self.lane_value(&lane.id, lane.generation, &meta, None),
+            self.lane_value(&lane.id, lane.generation, &meta),
         ];
-        changes.extend(timers.iter().map(|(name, set)| {
-            (Scope::MAIN.key(Item::Timer(lane.generation, name)), set.as_ref().map(encode))
-        }));
-        for alarm in &alarms {
-            let is_current = self.shared.is_current(Some(&lane), lane.generation, alarm);
-            episodes::put(is_current, lane.generation, alarm, &mut changes);
-        }
+        changes.extend(holdings);
         known.share(&mut revision);
         let before = lane.terms();
         let inputs = &revision.bindings.inputs;

@@ -84,7 +84,7 @@ impl Applier {
             AdminRecord::Standing { id, standing: Standing::Running, .. } => stands(id, "running"),
             AdminRecord::Revised(revised) => self.tell_revised(revised),
             AdminRecord::Reset(reset) => self.tell_reset(reset),
-            AdminRecord::Uninstalled { id, .. } => stands(id, "uninstalled"),
+            AdminRecord::Uninstalled { ended, .. } => stands(&ended.installation.id, "uninstalled"),
             AdminRecord::PointSet(set) => self.tell_points(&[set.number], "set"),
             AdminRecord::PointsRetired(retired) => self.tell_points(&retired.numbers, "retired"),
             AdminRecord::PointRenamed(renamed) => self.tell_points(&[renamed.from], "renamed"),
@@ -140,10 +140,10 @@ impl Applier {
         self.tell_all(&lane, Told::of(alarms.iter(), stood), "cleared");
     }
 
-    fn tell_reset(&self, Reset { generation, new, .. }: &Reset) {
+    fn tell_reset(&self, Reset { ended, new, .. }: &Reset) {
         let (installation, state, reason) = (new.installation.id.clone(), "reset", None);
         self.shared.metrics.events.tell(What::Installation { installation, state, reason });
-        let Some(lane) = self.shared.lanes.of_generation(*generation) else { return };
+        let Some(lane) = self.shared.lanes.of_generation(ended.installation.generation) else { return };
         let told = Told::of(lane.book().alarms().values(), |alarm| alarm.state.stands());
         self.tell_all(&lane, told, "cleared");
     }

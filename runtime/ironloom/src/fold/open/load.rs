@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use parking_lot::RwLock;
 use serde::de::DeserializeOwned;
 
 use super::{OpenError, Places, bad};
@@ -172,7 +173,8 @@ impl Loader<'_> {
         Ok(timers)
     }
 
-    /// The revisions of each generation. Those of earlier ones may be left of an installation that was removed.
+    /// The revisions of each installation, by the number that it was given. Those of earlier ones may be left of an
+    /// installation that was removed.
     fn revisions(
         &self,
         shared: &Shared,
@@ -181,7 +183,7 @@ impl Loader<'_> {
         let mut revisions: ByGeneration<Sequence, Revision> = ByGeneration::new();
         self.each_decoded(KeyKind::Revision, |key, revision: Revision| {
             let generation = revision.generation;
-            let of_generation = revisions.entry(generation).or_default();
+            let of_generation = revisions.entry(revision.begun).or_default();
             if let Some(earlier) = of_generation.insert(revision.from, revision) {
                 // A later one has its place; the checkpoint that was to remove it did not end.
                 let Some((_, Item::Revision(id, _))) = key.parse() else { return Ok(()) };
@@ -253,8 +255,8 @@ impl Loader<'_> {
         let places = Places::of(fold);
         self.each_decoded(KeyKind::Installation, |key, installation: Installation| {
             let generation = installation.generation;
-            if generation > fold.generation {
-                // Written by a checkpoint that did not end: the log will install it again.
+            if installation.begun > fold.generation {
+                // Written by a checkpoint that did not end: the log will install it, or adopt its generation, again.
                 return Ok(());
             }
             let with_manifest = |mut revision: Revision| {
@@ -262,7 +264,7 @@ impl Loader<'_> {
                 known.share(&mut revision);
                 Some((revision, Arc::clone(&known.manifest)))
             };
-            let revisions = revisions.remove(&generation).unwrap_or_default();
+            let revisions = revisions.remove(&installation.begun).unwrap_or_default();
             let revisions: Vec<_> = revisions.into_values().filter_map(with_manifest).collect();
             let Some(lane) = metas.remove(&generation).filter(|_| !revisions.is_empty()) else {
                 // A checkpoint that did not end had begun to remove it: the log will remove it again.
@@ -281,7 +283,7 @@ impl Loader<'_> {
                 revisions,
                 past: past.remove(&generation).unwrap_or_default(),
                 meta: lane.meta,
-                state: StateCache::of_stored_generation(&shared.cache),
+                state: Arc::new(RwLock::new(StateCache::of_stored_generation(&shared.cache))),
                 queue,
                 timers: timers.remove(&generation).unwrap_or_default(),
                 alarms,

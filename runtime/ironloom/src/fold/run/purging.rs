@@ -4,11 +4,16 @@ use std::collections::{BTreeSet, VecDeque};
 
 use super::super::checkpoint::{self, CheckpointError};
 use super::super::{Shared, episodes};
-use ironloom_storage::store::{Change, Item, KeyKind, Scope};
+use ironloom_storage::failpoint;
+use ironloom_storage::store::{Change, Item, Key, KeyKind, Scope};
 use ironloom_types::ids::{Epoch, Generation};
 
 /// Keys that are removed in one step.
 const STEP: usize = 1_000;
+/// Keys that are looked for at once. Their values come along, of at most 256 KiB each.
+const AT_ONCE: usize = 64;
+/// The bytes of such values beyond which a step ends.
+const BYTES: usize = 16 << 20;
 /// The kinds of keys that a generation has, but for its own.
 pub(in crate::fold) const OF_GENERATIONS: [KeyKind; 7] = [
     KeyKind::State,
@@ -59,21 +64,30 @@ pub(in crate::fold) fn purge_step(
     generation: Generation,
     epoch: Epoch,
 ) -> Result<bool, CheckpointError> {
-    let (mut changes, mut more) = (Vec::new(), false);
-    for kind in OF_GENERATIONS {
+    let (mut changes, mut bytes, mut more) = (Vec::new(), 0, false);
+    'step: for kind in OF_GENERATIONS {
         let range = Scope::MAIN.generation(kind, generation);
-        let page = shared.storage.scan(&range, None, STEP.saturating_sub(changes.len()).max(1))?;
-        let keys = page.entries.into_iter();
-        // Found by its own key, so that goes last.
-        let keys = keys.flat_map(|(key, _)| episodes::time_key(&key).into_iter().chain([key]));
-        changes.extend(keys.map(Change::delete));
-        more = page.more || changes.len() >= STEP;
-        if more {
-            break;
+        let mut after: Option<Key> = None;
+        loop {
+            let page = shared.storage.scan(&range, after.as_ref(), AT_ONCE)?;
+            after = page.entries.last().map(|(key, _)| key.clone());
+            for (key, value) in page.entries {
+                bytes += value.len();
+                // Found by its own key, so that goes last.
+                changes.extend(episodes::time_key(&key).into_iter().chain([key]).map(Change::delete));
+            }
+            more = changes.len() >= STEP || bytes >= BYTES;
+            if more {
+                break 'step;
+            }
+            if !page.more || after.is_none() {
+                break;
+            }
         }
     }
     if !changes.is_empty() {
         checkpoint::apply(shared, changes, epoch)?;
+        failpoint("purge-step");
     }
     if more {
         return Ok(false);

@@ -49,6 +49,7 @@ fn installations() {
     let installation = |standing| Installation {
         id: InstallationId::new("pigs").unwrap(),
         generation: Generation(300),
+        begun: Generation(301),
         app: AppId::new("com.example.pigs").unwrap(),
         version: "0.1.0".to_owned(),
         package,
@@ -61,6 +62,8 @@ fn installations() {
             "0470696773",
             // The generation: 300 is 0b10_0101100.
             "ac02",
+            // The number that it was given: one more.
+            "ad02",
             // The app: 16 bytes.
             "10636f6d2e6578616d706c652e70696773",
             // Its version.
@@ -144,7 +147,7 @@ fn a_revision() {
     };
     let revision = Revision {
         number: ids::Revision(2),
-        generation: Generation(300),
+        begun: Generation(300),
         from: Sequence(200),
         package,
         bindings: bindings.into(),
@@ -159,7 +162,7 @@ fn a_revision() {
     let expected = [
         // Its number.
         "02",
-        // The generation: 300 is 0b10_0101100.
+        // The installation's number: 300 is 0b10_0101100.
         "ac02",
         // From which sequence on: 200 is 0b1_1001000.
         "c801",
@@ -302,11 +305,27 @@ fn points() {
 fn a_generation() {
     let removed = Removed { at: Timestamp(1234), purge: true };
     let installation = InstallationId::new("pigs").unwrap();
-    let lane = StoredLane { installation, meta: LaneMeta::default(), removed: Some(removed) };
+    let (package, package_bytes) = digest(1);
+    let ended = Installation {
+        id: installation.clone(),
+        generation: Generation(3),
+        begun: Generation(4),
+        app: AppId::new("com.example.pigs").unwrap(),
+        version: "0.1.0".to_owned(),
+        package,
+        standing: Standing::Running,
+        revision: ids::Revision(2),
+    };
+    let removed_only =
+        StoredLane { installation, meta: LaneMeta::default(), removed: Some(removed), ended: None };
+    let kept = StoredLane { ended: Some(ended), ..removed_only.clone() };
     // Five numbers, fifteen counters, eight numbers, no timer, five of the failure rules, no quarantine, no error, none of a
     // timer, no gap, where it began, nothing published, no change by a person, no invocation gone, nothing skipped.
     let meta = "00".repeat(5 + 15 + 8 + 1 + 5 + 1 + 1 + 1 + 1 + 2 + 1 + 1 + 1 + 1);
-    golden(lane, &format!("0470696773{meta}01d20901"));
+    golden(removed_only, &format!("0470696773{meta}01d2090100"));
+    // As one that may be adopted: id, generation, number, app, version, package, running, revision.
+    let ended = format!("0470696773030410636f6d2e6578616d706c652e7069677305302e312e30{package_bytes}0002");
+    golden(kept, &format!("0470696773{meta}01d2090101{ended}"));
 }
 
 #[test]

@@ -17,8 +17,8 @@ use crate::fold::stretches::Extent;
 use crate::fold::submission::{CommitSubmission, ReadingsSubmission, Refusal, Submission};
 use crate::fold::{Retention, Shared};
 use crate::records::admin::{
-    AdminRecord, CarriedReading, Expired, FROM_HERE, LaneDue, NewInstallation, PackageRecord, PointRenamed,
-    PointSet, PointsRetired, Reset, Revised, StateChanged,
+    AdminRecord, Adopted, CarriedReading, Ended, Expired, FROM_HERE, LaneDue, NewInstallation, PackageRecord,
+    PointRenamed, PointSet, PointsRetired, Reset, Revised, StateChanged,
 };
 use crate::records::alarm::{AlarmRecord, AlarmState, ClearedBy, Note, testing};
 use crate::records::commit::{self, CommitHead, DeadLetter, Invocation, InvocationKind, OutcomeKind};
@@ -85,6 +85,7 @@ pub(super) enum Step {
     Install { list: Vec<ToInstall> },
     Uninstall { lane: u8, purge: bool },
     PurgeKept { which: u8 },
+    Adopt { which: u8, takes: u8, version: u8 },
     Pause { lane: u8, pause: bool },
     Revise { lane: u8, takes: u8, version: Option<u8>, at_cursor: bool, in_flight: Vec<Row> },
     RemovePackage { version: u8 },
@@ -199,7 +200,8 @@ pub(super) fn step() -> impl Strategy<Value = Step> {
         12 => lane_step(),
         1 => Just(Step::CommitOfOneThatIsGone),
         3 => prop::collection::vec(to_install(), 1..4).prop_map(|list| Step::Install { list }),
-        1 => (any::<u8>(), any::<bool>()).prop_map(|(lane, purge)| Step::Uninstall { lane, purge }),
+        2 => (any::<u8>(), prop::bool::weighted(0.3)).prop_map(|(lane, purge)| Step::Uninstall { lane, purge }),
+        4 => (any::<u8>(), 0..4u8, 0..2u8).prop_map(|(which, takes, version)| Step::Adopt { which, takes, version }),
         1 => any::<u8>().prop_map(|which| Step::PurgeKept { which }),
         1 => (any::<u8>(), any::<bool>()).prop_map(|(lane, pause)| Step::Pause { lane, pause }),
         3 => (any::<u8>(), 0..4u8, prop::option::of(0..2u8), prop::bool::weighted(0.3), rows(4)).prop_map(
@@ -288,6 +290,7 @@ impl World {
             }
             Step::Uninstall { lane, purge } => self.uninstall(*lane, *purge),
             Step::PurgeKept { which } => self.purge_kept(*which),
+            Step::Adopt { which, takes, version } => self.adopt(*which, TAKES[usize::from(*takes)], *version),
             Step::Pause { lane, pause } => self.pause(*lane, *pause),
             Step::Revise { lane, takes, version, at_cursor, in_flight } => {
                 self.revise(*lane, TAKES[usize::from(*takes)], *version, *at_cursor, in_flight);
@@ -554,11 +557,60 @@ impl World {
     pub(super) fn uninstall(&mut self, lane: u8, purge: bool) {
         let Some(generation) = self.choose(lane) else { return };
         let at = Timestamp(u64::MAX / 2);
-        let gone = self.model.uninstall(generation, at, purge);
-        let (id, generation) = (InstallationId::new(&gone.id).unwrap(), Generation(generation));
-        let record = AdminRecord::Uninstalled { id, generation, at, purge };
+        let ended = Box::new(self.ended(generation));
+        self.model.uninstall(generation, at, purge);
+        let record = AdminRecord::Uninstalled { ended, at, purge };
         self.admin(record.clone(), Ok(()));
         self.admin(record, Err(Refusal::Gone));
+    }
+
+    /// A generation as it ends.
+    fn ended(&self, generation: u64) -> Ended {
+        let lane = self.shared().lanes.of_generation(Generation(generation)).unwrap();
+        let meta = self.model.lanes[&generation].meta.clone();
+        Ended { installation: Installation::clone(&lane.installation()), meta }
+    }
+
+    /// An installation goes on with what a generation has kept whose id is free.
+    pub(super) fn adopt(&mut self, which: u8, takes: &[&'static str], version: u8) {
+        self.pump();
+        let is_free = |id: &String| self.model.lanes.values().all(|lane| lane.id != *id);
+        let free: Vec<u64> =
+            self.model.kept.iter().filter(|(_, id)| is_free(id)).map(|(kept, _)| *kept).collect();
+        if free.is_empty() {
+            return;
+        }
+        self.add_package(version);
+        self.pump();
+        let generation = free[usize::from(which) % free.len()];
+        let shared = self.shared();
+        let gone = shared.removed.lock()[&Generation(generation)].clone();
+        let kept = shared.kept_timers(Generation(generation)).unwrap();
+        let named: BTreeMap<String, (u64, u64)> =
+            kept.iter().map(|(name, set)| (name.to_string(), (set.due.0, set.asked.0))).collect();
+        assert_eq!(named, self.model.ended[&generation].timers);
+        let alarms = shared.kept_alarms(Generation(generation), &gone).unwrap();
+        assert_eq!(alarms, self.model.ended_alarms(generation));
+        let timers = kept.into_iter().map(|(name, set)| (name, (version == 0).then_some(set))).collect();
+
+        self.model.generation += 1;
+        let begun = Generation(self.model.generation);
+        let lane = self.model.adopt(generation, takes, version);
+        let new = new_installation(&lane.id, generation, version, takes, lane.meta.clone());
+        let NewInstallation { installation, revision, meta, .. } = new;
+        let number = ids::Revision(lane.revisions[0].0);
+        let new = NewInstallation {
+            installation: Installation { begun, revision: number, ..installation },
+            revision: Revision { begun, number, ..revision },
+            meta,
+            adopted: Some(Box::new(Adopted { alarms, timers })),
+        };
+        let id = new.installation.id.clone();
+        let routes = prepared(&shared, &new.revision.bindings.inputs);
+        shared.keep_routes(BTreeMap::from([(Generation(generation), routes)]));
+        let record = AdminRecord::Installed(vec![new]);
+        self.admin(record.clone(), Ok(()));
+        self.admin(record, Err(Refusal::Exists(id)));
     }
 
     /// A new generation of an installation, with nothing in its state.
@@ -567,6 +619,7 @@ impl World {
         let shared = self.shared();
         let cursor = if from_start { Sequence(0) } else { shared.journal.last() };
         let at = Timestamp(u64::MAX / 2);
+        let ended = self.ended(before);
         let gone = self.model.end(before, (at, ClearedBy::Reset), false);
         self.model.generation += 1;
         let generation = self.model.generation;
@@ -580,9 +633,10 @@ impl World {
         };
         let (number, _, takes) = gone.revisions.last().unwrap().clone();
         let new = new_installation(&gone.id, generation, gone.version, &takes, meta.clone());
-        let NewInstallation { installation, revision, .. } = new;
+        let NewInstallation { installation, revision, adopted, .. } = new;
         let number = ids::Revision(number + 1);
         let new = NewInstallation {
+            adopted,
             installation: Installation { revision: number, standing: gone.standing, ..installation },
             revision: Revision { number, ..revision },
             meta: meta.clone(),
@@ -601,7 +655,7 @@ impl World {
                 ..gone
             },
         );
-        let reset = AdminRecord::Reset(Box::new(Reset { generation: Generation(before), at, new }));
+        let reset = AdminRecord::Reset(Box::new(Reset { ended, at, new }));
         self.admin(reset.clone(), Ok(()));
         self.admin(reset, Err(Refusal::GenerationTaken(Generation(generation))));
     }
@@ -672,10 +726,11 @@ impl World {
         lane.version = version;
         lane.meta.trouble.retries += 1;
         let new = new_installation(&lane.id, generation, version, takes, lane.meta.clone());
-        let NewInstallation { installation, revision, meta } = new;
+        let NewInstallation { installation, revision, meta, .. } = new;
+        let begun = durable.installation().begun;
         let revised = Revised {
-            installation: Installation { revision: number, standing: lane.standing, ..installation },
-            revision: Revision { number, from, ..revision },
+            installation: Installation { begun, revision: number, standing: lane.standing, ..installation },
+            revision: Revision { begun, number, from, ..revision },
             meta,
             alarms,
             timers,
@@ -1078,6 +1133,26 @@ pub(super) fn installed(id: &str, generation: u64, takes: &[&'static str]) -> Ad
     AdminRecord::Installed(vec![new_installation(id, generation, 0, takes, meta)])
 }
 
+/// An installation ends that has done nothing.
+pub(super) fn uninstalled(id: &str, generation: u64, at: Timestamp, purge: bool) -> AdminRecord {
+    let NewInstallation { installation, meta, .. } =
+        new_installation(id, generation, 0, &["a"], LaneMeta::default());
+    AdminRecord::Uninstalled { ended: Box::new(Ended { installation, meta }), at, purge }
+}
+
+/// An install that goes on with a generation which had no alarms and no timers.
+pub(super) fn adopting(id: &str, generation: u64, begun: u64) -> AdminRecord {
+    let new = new_installation(id, generation, 0, &["a"], LaneMeta::default());
+    let begun = Generation(begun);
+    let number = ids::Revision(2);
+    AdminRecord::Installed(vec![NewInstallation {
+        installation: Installation { begun, revision: number, ..new.installation },
+        revision: Revision { begun, number, ..new.revision },
+        meta: new.meta,
+        adopted: Some(Box::new(Adopted { alarms: Vec::new(), timers: Vec::new() })),
+    }])
+}
+
 fn new_installation(
     id: &str,
     generation: u64,
@@ -1094,6 +1169,7 @@ fn new_installation(
     let installation = Installation {
         id: installation_id,
         generation: Generation(generation),
+        begun: Generation(generation),
         app: manifest.id,
         version: manifest.version,
         package,
@@ -1102,7 +1178,7 @@ fn new_installation(
     };
     let revision = Revision {
         number: ids::Revision(1),
-        generation: Generation(generation),
+        begun: Generation(generation),
         from: meta.cursor.next(),
         package,
         bindings: Arc::new(bindings),
@@ -1112,7 +1188,7 @@ fn new_installation(
         timezone: "UTC".to_owned(),
         keep_up: false,
     };
-    NewInstallation { installation, revision, meta }
+    NewInstallation { installation, revision, meta, adopted: None }
 }
 
 pub(super) fn head(generation: u64, id: &str, meta: &LaneMeta) -> CommitHead {

@@ -106,6 +106,8 @@ pub(super) struct Model {
     pub episodes: BTreeMap<u64, BTreeMap<u64, AlarmRecord>>,
     /// The ids of those that are kept, not purged.
     pub kept: BTreeMap<u64, String>,
+    /// These, as they were.
+    pub ended: BTreeMap<u64, Lane>,
     /// Generations of which nothing is left but, until a checkpoint has ended, perhaps their own key.
     pub purged: BTreeSet<u64>,
     /// Those of which nothing is left.
@@ -214,11 +216,34 @@ impl Model {
         self.removed.insert(generation);
         if purge {
             self.kept.retain(|_, id| *id != gone.id);
+            self.ended.retain(|_, ended| ended.id != gone.id);
             self.remove_points(&gone.id);
         } else {
             self.kept.insert(generation, gone.id.clone());
+            self.ended.insert(generation, gone.clone());
         }
         gone
+    }
+
+    /// The alarms that ended with a generation, as the history has them.
+    pub(super) fn ended_alarms(&self, generation: u64) -> Vec<AlarmRecord> {
+        let alarms = self.ended[&generation].alarms.values();
+        alarms.map(|alarm| self.episodes[&generation][&alarm.number].clone()).collect()
+    }
+
+    /// An installation goes on with a generation that is kept.
+    pub(super) fn adopt(&mut self, generation: u64, takes: &[&'static str], version: u8) -> &Lane {
+        self.removed.remove(&generation);
+        self.kept.remove(&generation);
+        let mut lane = self.ended.remove(&generation).unwrap();
+        lane.meta.cursor = lane.meta.cursor.max(Sequence(self.dropped as u64));
+        lane.revisions = vec![(lane.revisions.last().unwrap().0 + 1, lane.meta.cursor.0 + 1, takes.to_vec())];
+        (lane.version, lane.standing) = (version, Standing::Running);
+        lane.alarms.clear();
+        if version == 1 {
+            lane.timers.clear();
+        }
+        self.lanes.entry(generation).or_insert(lane)
     }
 
     /// Another version of the app has neither alarms nor one-shot timers. Returns those that end.
@@ -236,6 +261,7 @@ impl Model {
     /// What a removed generation has kept is to go. Returns its id and whether the points of its outputs go too.
     pub(super) fn purge_kept(&mut self, generation: u64) -> (String, bool) {
         let id = self.kept.remove(&generation).unwrap();
+        self.ended.remove(&generation);
         let points =
             self.lanes.values().all(|lane| lane.id != id) && self.kept.values().all(|kept| *kept != id);
         if points {

@@ -1,5 +1,6 @@
 //! What the sealer lets into the log, and what the fold makes of a log that holds more.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::time::Duration;
@@ -13,7 +14,7 @@ use ironloom_types::ids::{Generation, InstallationId, Ordinal, PointNumber, Poin
 use ironloom_types::limits::{MAX_POINTS, SOURCE_POINTS};
 use ironloom_types::readings::{Columns, NewPoint, Quality, Value, ValueRef};
 
-use super::history::{Row, Step, head, installed};
+use super::history::{Row, Step, adopting, head, installed, uninstalled};
 use super::world::World;
 use crate::fold::apply::Applier;
 use crate::fold::points::Points;
@@ -119,6 +120,7 @@ impl Crowded {
             requests: Recent::restore(Vec::new(), 3).0,
             generation: Generation(1),
             live,
+            kept: BTreeMap::new(),
         };
         let clock = Arc::new(Clock::new(Source::Feed, Timestamp(1)));
         let (to_fold, _) = channel();
@@ -174,9 +176,7 @@ fn apps_leave_points_to_sources_and_a_purge_gives_theirs_back() {
     let one_more = "apps/lane-0/out/2";
     assert_eq!(site.commit(1, "lane-0", 2, one_more), refusal(one_more, most));
     assert_eq!(site.push("farm/1"), None, "sources go on");
-    let (id, generation) = (id("lane-0"), Generation(1));
-    let uninstalled = AdminRecord::Uninstalled { id, generation, at: Timestamp(1), purge: true };
-    assert_eq!(site.admin(uninstalled), None);
+    assert_eq!(site.admin(uninstalled("lane-0", 1, Timestamp(1), true)), None);
     assert_eq!(site.admin(installed("lane-1", 2, &["a"])), None);
     // The two are one too many: the source's point took the place of the one that went.
     assert_eq!(site.commit(2, "lane-1", 1, one_more), refusal(one_more, most));
@@ -192,12 +192,7 @@ fn points_that_were_kept_are_freed_by_a_later_purge_unless_their_installation_li
     let most = MAX_POINTS - SOURCE_POINTS;
     let mut site = Crowded::new(most - 1);
     assert_eq!(site.commit(1, "lane-0", 1, "apps/lane-0/out/1"), None);
-    let uninstalled = |generation: u64| AdminRecord::Uninstalled {
-        id: id("lane-0"),
-        generation: Generation(generation),
-        at: Timestamp(1),
-        purge: false,
-    };
+    let uninstalled = |generation| uninstalled("lane-0", generation, Timestamp(1), false);
     let purged = |generation: u64, points| AdminRecord::Purged {
         id: id("lane-0"),
         generations: vec![Generation(generation)],
@@ -224,9 +219,7 @@ fn points_that_were_kept_are_freed_by_a_later_purge_unless_their_installation_li
 fn numbers_of_points_are_not_given_twice() {
     let mut site = Crowded::new(10);
     assert_eq!(site.commit(1, "lane-0", 1, "apps/lane-0/out/1"), None);
-    let (id, generation) = (id("lane-0"), Generation(1));
-    let uninstalled = AdminRecord::Uninstalled { id, generation, at: Timestamp(1), purge: true };
-    assert_eq!(site.admin(uninstalled), None);
+    assert_eq!(site.admin(uninstalled("lane-0", 1, Timestamp(1), true)), None);
     let (new_points, columns) = new_point("farm/1");
     let (reply, _answer) = oneshot::channel();
     let head = ReadingsHead::default();
@@ -278,4 +271,25 @@ fn each_sync_of_the_log_is_counted_with_its_time() {
     for line in ["ironloom_log_sync_seconds_count 2", "ironloom_log_sync_seconds_sum 0.75"] {
         assert!(text.lines().any(|found| found == line), "{line} is missing in\n{text}");
     }
+}
+
+#[test]
+fn a_generation_is_adopted_once_under_its_id_and_while_it_is_kept() {
+    let mut site = Crowded::new(10);
+    let gone = |generation, purge| uninstalled("lane-0", generation, Timestamp(1), purge);
+    assert_eq!(site.admin(adopting("lane-0", 1, 2)), Some(Refusal::Exists(id("lane-0"))), "it lives");
+    assert_eq!(site.admin(gone(1, false)), None);
+    assert_eq!(site.admin(adopting("lane-1", 1, 2)), Some(Refusal::Gone), "it is another's");
+    assert_eq!(site.admin(adopting("lane-0", 1, 1)), Some(Refusal::GenerationTaken(Generation(1))));
+    assert_eq!(site.admin(adopting("lane-0", 1, 2)), None);
+    let purged = AdminRecord::Purged { id: id("lane-0"), generations: vec![Generation(1)], points: false };
+    assert_eq!(site.admin(purged.clone()), Some(Refusal::Exists(id("lane-0"))));
+    assert_eq!(site.admin(gone(1, false)), None);
+    assert_eq!(site.admin(installed("lane-0", 3, &["a"])), None);
+    assert_eq!(site.admin(gone(3, false)), None);
+    assert_eq!(site.admin(purged), None);
+    assert_eq!(site.admin(adopting("lane-0", 1, 4)), Some(Refusal::Gone), "it was purged");
+    assert_eq!(site.admin(adopting("lane-0", 3, 4)), None, "the other was not");
+    assert_eq!(site.admin(gone(3, true)), None);
+    assert_eq!(site.admin(adopting("lane-0", 3, 5)), Some(Refusal::Gone));
 }

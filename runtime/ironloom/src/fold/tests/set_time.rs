@@ -1,12 +1,12 @@
 //! A wrong future is left behind: journal time goes back, with all that is measured from it.
 
-use super::history::{Row, Step};
+use super::history::{Row, Step, uninstalled};
 use super::world::World;
 use crate::fold::Removed;
 use crate::records::admin::{AdminRecord, LaneDue};
 use ironloom_storage::store::EngineKind;
 use ironloom_types::clock::{SECOND, Timestamp};
-use ironloom_types::ids::{Generation, InstallationId, Sequence};
+use ironloom_types::ids::{Generation, Sequence};
 use ironloom_types::readings::Value;
 
 const YEAR: u64 = 365 * 24 * 3600 * SECOND;
@@ -111,9 +111,8 @@ fn places_by_time_are_found_on_both_sides_of_the_wrong_future() {
 fn what_went_in_the_wrong_future_goes_a_week_after_the_present() {
     let (mut world, _) = a_year_ahead();
     let at = Timestamp(world.model.time);
-    let gone = world.model.uninstall(1, at, false);
-    let id = InstallationId::new(&gone.id).unwrap();
-    world.admin(AdminRecord::Uninstalled { id, generation: Generation(1), at, purge: false }, Ok(()));
+    world.model.uninstall(1, at, false);
+    world.admin(uninstalled("lane-0", 1, at, false), Ok(()));
     world.checkpoint(None);
     set_time(&mut world, YEAR / SECOND, 0);
     let to = Timestamp(world.model.time);
@@ -124,6 +123,8 @@ fn what_went_in_the_wrong_future_goes_a_week_after_the_present() {
         }
         let removed = Removed { at: to, purge: false };
         assert_eq!(world.shared().removed.lock()[&Generation(1)].removed, removed);
+        let kept = world.shared().stored_lane(Generation(1)).unwrap().unwrap();
+        assert_eq!((kept.removed, kept.ended.is_some()), (Some(removed), true), "it may be adopted still");
     }
 }
 

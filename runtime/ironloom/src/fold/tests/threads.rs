@@ -13,7 +13,7 @@ use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use super::cut::{Cut, Cuttable};
-use super::history::{Row, head, installed};
+use super::history::{Row, adopting, head, installed, uninstalled};
 use super::machine::{config, open_folder, open_folder_with};
 use super::world::World;
 use crate::fold::checkpoint::CheckpointError;
@@ -153,9 +153,7 @@ impl Running {
     }
 
     fn remove(&self, id: &str, generation: u64, purge: bool) {
-        let id = InstallationId::new(id).unwrap();
-        let generation = Generation(generation);
-        self.admin(AdminRecord::Uninstalled { id, generation, at: Timestamp(1), purge });
+        self.admin(uninstalled(id, generation, Timestamp(1), purge));
     }
 
     fn admin(&self, record: AdminRecord) {

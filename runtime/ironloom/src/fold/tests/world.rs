@@ -397,6 +397,12 @@ impl World {
             kept.map(|(generation, gone)| (generation.0, gone.installation.to_string())).collect()
         };
         assert_eq!(kept, model.kept);
+        for (generation, ended) in &model.ended {
+            let stored = shared.stored_lane(Generation(*generation)).unwrap().unwrap();
+            let installation = stored.ended.unwrap();
+            assert_eq!((installation.id.as_str(), stored.meta), (ended.id.as_str(), ended.meta.clone()));
+            assert_eq!(installation.revision.0, ended.revisions.last().unwrap().0);
+        }
         for generation in &model.purged {
             for kind in OF_GENERATIONS {
                 let range = Scope::MAIN.generation(kind, Generation(*generation));

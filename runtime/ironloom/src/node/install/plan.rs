@@ -6,10 +6,12 @@ use std::time::{Duration, Instant};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::Request;
+use super::adopt::MOST_BYTES;
 use super::several::Wrong;
 use crate::api::facade::{Answer, InstallRequest, Match, Place, Problem, StartFrom};
 use crate::aside::aside;
 use crate::fold::routes::PreparedRoutes;
+use crate::node::gone::Kept;
 use crate::node::paths::{Found, Looks};
 use crate::node::{Node, problems};
 use ironloom_apps::binding::Bindings;
@@ -35,6 +37,8 @@ pub(super) struct Planned {
     pub(super) matches: Vec<Match>,
     pub(super) cursor: Sequence,
     pub(super) backlog: Counted,
+    /// What it goes on with, where it adopts something.
+    pub(super) kept: Option<Kept>,
 }
 
 /// A list of installs that is planned, in its order.
@@ -72,15 +76,33 @@ impl Node {
         let points = SitePoints::of(self);
         let mut shapes = self.shared.routing.read().shapes();
         let counting = Instant::now();
-        let (mut matched, mut samples_left) = (0, SAMPLES_OF_A_LIST);
+        let (mut matched, mut adopted, mut samples_left) = (0, 0, SAMPLES_OF_A_LIST);
         let (mut planned, mut routes) = (Vec::with_capacity(known.len()), Vec::with_capacity(known.len()));
         let mut too_many = None;
         for (at, (request, known)) in requests.iter().zip(&known).enumerate() {
             let Some(known) = known else { continue };
-            let cursor = wrong.take(at, self.cursor(request.from));
+            let kept = wrong.take(at, self.to_adopt(request, &known.manifest));
+            let first = self.shared.journal.first();
+            let cursor = match &kept {
+                Some(Some(kept)) => Some(kept.cursor(first)),
+                Some(None) => wrong.take(at, self.cursor(request.from.unwrap_or_default())),
+                None => None,
+            };
             let changes = self.shared.routing.read().changes();
             let plan = self.plan(request, &known.manifest, &points, &(&*self.lanes, &wiring));
-            let (Some((plan, prepared)), Some(cursor)) = (wrong.take(at, plan), cursor) else { continue };
+            let plan = wrong.take(at, plan);
+            let (Some((mut plan, prepared)), Some(cursor), Some(kept)) = (plan, cursor, kept) else {
+                continue;
+            };
+            match &kept {
+                Some(kept) => plan.warnings.extend(kept.warnings(&plan, &known.manifest, first)),
+                None => plan.warnings.extend(self.kept_told(&request.id)),
+            }
+            adopted += kept.as_ref().map_or(0, Kept::bytes);
+            if adopted > MOST_BYTES {
+                too_many = Some(too_much_adopted(at, &request.id, requests.len()));
+                break;
+            }
             matched += prepared.matches().len();
             if matched > MAX_MATCHES {
                 too_many = Some(too_many_matches(at, &request.id, requests.len()));
@@ -103,7 +125,7 @@ impl Node {
             let matched = || prepared.matches().iter().map(|(point, _)| *point).collect();
             let backlog = wrong.take(at, self.count_readings(cursor, matched, counting));
             let Some(backlog) = backlog else { continue };
-            planned.push(Planned { plan, matches, cursor, backlog });
+            planned.push(Planned { plan, matches, cursor, backlog, kept });
             routes.push(PreparedRoutes { routes: prepared, changes });
         }
         wrong.check()?;
@@ -245,6 +267,17 @@ pub(in crate::node) fn too_many_shapes(at: usize, id: &InstallationId, of: usize
          places of captures among them"
     );
     Problem::refused("too-many-shapes", detail).hint("Write its patterns with captures in the same places.")
+}
+
+/// The alarms and timers of all stand in one record.
+fn too_much_adopted(at: usize, id: &InstallationId, of: usize) -> Problem {
+    let detail = format!(
+        "the first {} of {of} installations of the list (to {id}) adopt alarms and timers of more than {} MiB together, \
+         the most of one list; none is installed",
+        at + 1,
+        MOST_BYTES >> 20
+    );
+    Problem::refused("too-much-adopted", detail).hint("Install them by shorter lists.")
 }
 
 /// The fold takes all matches of a list in one step, for which everybody waits.

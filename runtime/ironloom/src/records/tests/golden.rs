@@ -73,39 +73,64 @@ pub(super) const COMPILED: &str = concat!(
     "323032303230323032303230323032303230323032477368613235363a303330333033303330333033303330333033303330",
     "33303330333033303330333033303330333033303330333033303330333033303330333033303330333033",
 );
+/// An installation: id, generation, the number that it was given, app, version, package, paused, revision.
+macro_rules! installation {
+    () => {
+        concat!(
+            "0470696773030510636f6d2e6578616d706c652e7069677305302e312e30477368613235363a303430343034303430343034",
+            "3034303430343034303430343034303430343034303430343034303430343034303430343034303430343034303430343034",
+            "30340101",
+        )
+    };
+}
+/// The bookkeeping of a lane that has begun nothing.
+macro_rules! no_meta {
+    () => {
+        "0000000000000000000000000000000000000000000000000000000000000000000000000000000000000000"
+    };
+}
 /// An installation, a revision and the bookkeeping of a lane.
 macro_rules! new_installation {
     () => {
         concat!(
-    "04706967730310636f6d2e6578616d706c652e7069677305302e312e30477368613235363a3034303430343034",
-    "3034303430343034303430343034303430343034303430343034303430343034303430343034303430343034303430343034",
-    "303430343034010101038507477368613235363a3034303430343034303430343034303430343034",
-    "3034303430343034303430343034303430343034303430343034303430343034303430343034303430343034010677656967",
-    "68740201026b670001116661726d2f7b7069677d2f77656967687401046761696e000201046b672f64010e617070732f706967",
-    "732f6761696e",
-    // One grant: limit, "0, 6..32", low, 60 s, safe "6", not strict.
-    "01056c696d697408302c20362e2e3332000180b09dc2df0101013600",
-    "01056272656564056475726f63808080108084af5f8080802080cab5ee01904e0d4575726f70652f4265726c696e010000",
-    "000000000000000000000000000000000000000000000000000000000000000000000000000000000000",
-)
+            installation!(),
+            // The revision: its number, that of the installation, from where, package, bindings.
+            "01058507477368613235363a3034303430343034303430343034303430343034303430343034303430343034303430343034",
+            "303430343034303430343034303430343034303430343034303401067765696768740201026b670001116661726d2f7b7069",
+            "677d2f77656967687401046761696e000201046b672f64010e617070732f706967732f6761696e6",
+            // One grant: limit, "0, 6..32", low, 60 s, safe "6", not strict.
+            "01056c696d697408302c20362e2e3332000180b09dc2df0101013600",
+            // One setting, the limits, the time zone, sources are slowed.
+            "01056272656564056475726f63808080108084af5f8080802080cab5ee01904e0d4575726f70652f4265726c696e01",
+            no_meta!(),
+        )
     };
 }
-/// A list of one.
-pub(super) const INSTALLED: &str = concat!("6b0100000301", new_installation!());
+/// One alarm, acknowledged and not cleared, as in the commit; two timers, of which one is gone.
+macro_rules! alarm_and_timers {
+    () => {
+        concat!(
+            "01",
+            "07746f6f2d686f74057069672d31060202000634322043656ce707e807",
+            "0001e9070103616e6e00",
+            "01eb07000103647279d00f",
+            "01ec070001026f6b",
+            "0203656767000368616d01e8078407",
+        )
+    };
+}
+/// A list of one, which adopts its generation.
+pub(super) const INSTALLED: &str = concat!("b70100000301", new_installation!(), "01", alarm_and_timers!());
 pub(super) const REVISED: &str = concat!(
-    "be0100000d",
+    "bf0100000d",
     new_installation!(),
-    // One alarm, acknowledged and not cleared, as below; two timers, of which one is gone; two keys, of which one is
-    // deleted.
-    "01",
-    "07746f6f2d686f74057069672d31060201000634322043656ce707e807",
-    "0001e9070103616e6e00",
-    "01eb07000103647279d00f",
-    "01ec070001026f6b",
-    "0203656767000368616d01e8078407",
+    alarm_and_timers!(),
+    // Two keys, of which one is deleted.
     "0201610001620102ff00",
 );
-pub(super) const RESET: &str = concat!("6d0100000e03d209", new_installation!());
+/// Ended at 1234; the new one adopts nothing.
+pub(super) const RESET: &str =
+    concat!("020200000e", installation!(), no_meta!(), "d209", new_installation!(), "00");
 /// The bookkeeping of a lane, as in the commit.
 macro_rules! lane_meta {
     () => {
@@ -122,7 +147,8 @@ macro_rules! lane_meta {
     };
 }
 pub(super) const STANDING: &str = concat!("910000000404706967730301", lane_meta!());
-pub(super) const UNINSTALLED: &str = "0a00000005047069677303d20901";
+/// At 1234, and purged.
+pub(super) const UNINSTALLED: &str = concat!("9800000005", installation!(), no_meta!(), "d20901");
 pub(super) const ALARM: &str = concat!(
     "3f0000000603",
     // An episode as in the commit, acknowledged and not cleared.

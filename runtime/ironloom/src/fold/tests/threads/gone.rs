@@ -1,6 +1,8 @@
 //! What installations that are gone leave behind, and how it goes.
 
 use super::*;
+use crate::lanes::context::scan_state;
+use ironloom_sandbox::Scan;
 
 #[test]
 fn what_a_purged_installation_kept_goes_though_nobody_writes_any_more() {
@@ -207,5 +209,76 @@ fn neither_a_checkpoint_nor_a_stop_waits_for_a_purge() {
     let running = run(folder.path(), NEVER);
     until("the next start purges the rest", || running.shared.removed.lock().is_empty());
     assert_eq!(running.stored(KeyKind::State, 1), 0);
+    running.stop();
+}
+
+#[test]
+fn a_purge_that_is_killed_between_its_steps_goes_on_with_the_next_start() {
+    const KEYS: usize = 100_000;
+    let mut world = World::new(EngineKind::Redb);
+    world.install(0, &["a"], true);
+    world.install(1, &["a"], true);
+    world.commit_keys(1, KEYS);
+    world.checkpoint(None);
+    let folder = world.into_folder();
+    let left = |running: &Running| {
+        let range = Scope::MAIN.generation(KeyKind::State, Generation(1));
+        running.storage.scan(&range, None, KEYS + 1).unwrap().entries.len()
+    };
+    let mut before = KEYS;
+    for round in 0..3 {
+        let running = run_to_be_killed(folder.path(), NEVER);
+        // A hundred steps.
+        *running.storage.slow_removal.lock() = Duration::from_millis(50);
+        if round == 0 {
+            running.uninstall("lane-0", 1);
+        }
+        until("some of its steps are made", || left(&running) < before);
+        // Others go on between two steps: their records, and checkpoints.
+        running.push(&[format!("farm/{round}")]);
+        assert!(!running.shared.removed.lock().is_empty(), "it is still purged");
+        before = left(&running);
+        assert!(before > 0, "round {round}");
+        running.kill();
+    }
+    let running = run(folder.path(), NEVER);
+    assert!(left(&running) > 0);
+    until("the rest is purged", || running.shared.removed.lock().is_empty());
+    assert_eq!(left(&running), 0);
+    assert_eq!(running.shared.lanes.count(), 1);
+    running.stop();
+}
+
+#[test]
+fn a_state_that_is_adopted_before_a_checkpoint_has_heard_of_it_is_whole() {
+    let mut world = World::new(EngineKind::Redb);
+    world.install(0, &["a"], true);
+    world.commit_keys(1, 1_000);
+    world.checkpoint(None);
+    let folder = world.into_folder();
+    let running = run_to_be_killed(folder.path(), NEVER);
+    // In memory alone.
+    let lane = running.shared.lanes.of_generation(Generation(1)).unwrap();
+    let mut meta = lane.book().meta().clone();
+    running.commit(&lane, &mut meta, (1_000..1_500).map(|key| format!("key-{key:06}")));
+    drop(lane);
+    let keys = |running: &Running| {
+        let lane = running.shared.lanes.of_generation(Generation(1)).unwrap();
+        let scan = Scan { prefix: "", after: None, limit: 10_000, max_bytes: usize::MAX };
+        scan_state(&lane, &*running.shared.storage, scan).unwrap().entries.len()
+    };
+    running.remove("lane-0", 1, false);
+    running.admin(adopting("lane-0", 1, 2));
+    assert_eq!(keys(&running), 1_500);
+    running.kill();
+
+    let running = run(folder.path(), NEVER);
+    assert_eq!(keys(&running), 1_500);
+    running.remove("lane-0", 1, false);
+    running.admin(adopting("lane-0", 1, 3));
+    running.stop();
+    let running = run(folder.path(), NEVER);
+    assert_eq!((running.stored(KeyKind::State, 1), keys(&running)), (1_500, 1_500));
+    assert_eq!(running.shared.last_generation(), Generation(3));
     running.stop();
 }

@@ -1,0 +1,136 @@
+//! Admins' changes, held against the generations that live and those that are kept.
+
+use std::collections::BTreeSet;
+
+use super::live::next_invocation;
+use super::{Numberer, Numbers};
+use crate::fold::points::is_of_output;
+use crate::fold::submission::Refusal;
+use crate::records::admin::{AdminRecord, NewInstallation, PointsRetired, Reset};
+use crate::records::installation::Installation;
+use ironloom_types::ids::InstallationId;
+
+impl Numbers {
+    /// Holds new installations against those that live, all before any is taken in.
+    fn admit_new(&mut self, new: &[NewInstallation]) -> Result<(), Refusal> {
+        let mut last = self.generation;
+        let mut ids = BTreeSet::new();
+        for NewInstallation { installation, adopted, .. } in new {
+            let (id, begun) = (&installation.id, installation.begun);
+            if self.live.has(id) || !ids.insert(id) {
+                return Err(Refusal::Exists(id.clone()));
+            }
+            if begun <= last {
+                return Err(Refusal::GenerationTaken(begun));
+            }
+            if adopted.is_some() && self.kept.get(&installation.generation) != Some(id) {
+                return Err(Refusal::Gone);
+            }
+            last = begun;
+        }
+        self.generation = last;
+        for NewInstallation { installation, meta, .. } in new {
+            self.kept.remove(&installation.generation);
+            self.live.insert(installation.generation, installation.id.clone(), meta);
+        }
+        Ok(())
+    }
+
+    /// Puts a generation in the place of another.
+    fn admit_reset(&mut self, Reset { ended, new, .. }: &Reset) -> Result<(), Refusal> {
+        let next = new.installation.generation;
+        if next <= self.generation {
+            return Err(Refusal::GenerationTaken(next));
+        }
+        self.admit_end(&ended.installation, false)?;
+        self.generation = next;
+        self.live.insert(next, new.installation.id.clone(), &new.meta);
+        Ok(())
+    }
+
+    /// Ends a generation, and keeps it unless all of its id are purged.
+    fn admit_end(&mut self, ended: &Installation, purge: bool) -> Result<(), Refusal> {
+        self.live.remove(ended.generation).ok_or(Refusal::Gone)?;
+        if purge {
+            self.kept.retain(|_, id| *id != ended.id);
+        } else {
+            self.kept.insert(ended.generation, ended.id.clone());
+        }
+        Ok(())
+    }
+}
+
+impl Numberer {
+    /// Holds a change against the generations that live, and keeps these as they are after it.
+    pub(super) fn admit(&mut self, record: &mut AdminRecord) -> Result<(), Refusal> {
+        let numbers = &mut self.numbers;
+        match record {
+            AdminRecord::Installed(new) => numbers.admit_new(new)?,
+            AdminRecord::Uninstalled { ended, purge, .. } => {
+                numbers.admit_end(&ended.installation, *purge)?;
+                if *purge {
+                    self.forget_points(&ended.installation.id);
+                }
+            }
+            AdminRecord::Standing { generation, meta, .. } => {
+                numbers.live.get_mut(*generation).ok_or(Refusal::Gone)?.next = next_invocation(meta);
+            }
+            AdminRecord::Revised(revised) => {
+                let generation = revised.installation.generation;
+                numbers.live.get_mut(generation).ok_or(Refusal::Gone)?.next = next_invocation(&revised.meta);
+            }
+            AdminRecord::Reset(reset) => numbers.admit_reset(reset)?,
+            AdminRecord::Alarm { generation, .. }
+            | AdminRecord::DeadLetterDeleted { generation, .. }
+            | AdminRecord::Missed { generation, .. } => {
+                numbers.live.get(*generation).ok_or(Refusal::Gone)?;
+            }
+            AdminRecord::StateChanged(changed) => {
+                numbers.live.get(changed.generation).ok_or(Refusal::Gone)?;
+            }
+            AdminRecord::Expired(expired) => {
+                numbers.live.get(expired.generation).ok_or(Refusal::Gone)?;
+            }
+            AdminRecord::PointsRetired(PointsRetired { numbers: retired, .. }) => {
+                self.admit_retired(retired)?
+            }
+            AdminRecord::PointRenamed(renamed) => self.admit_renamed(renamed)?,
+            AdminRecord::TimeSet { to, .. } => {
+                self.clock.set_back(*to);
+                numbers.requests.leave_future(*to);
+            }
+            AdminRecord::Purged { id, generations, points } => {
+                if generations.iter().any(|generation| numbers.live.get(*generation).is_some()) {
+                    return Err(Refusal::Exists(id.clone()));
+                }
+                if *points && numbers.live.has(id) {
+                    return Err(Refusal::Exists(id.clone()));
+                }
+                numbers.kept.retain(|generation, _| !generations.contains(generation));
+                if *points {
+                    self.forget_points(id);
+                }
+            }
+            AdminRecord::PackageAdded(_)
+            | AdminRecord::PackageRemoved(_)
+            | AdminRecord::Compiled { .. }
+            | AdminRecord::UnitsGiven(_)
+            | AdminRecord::PointSet(_)
+            | AdminRecord::Dropped { .. } => {}
+        }
+        Ok(())
+    }
+}
+
+impl Numberer {
+    /// The points of a purged installation's outputs no longer count, as the fold has it once it applies
+    /// the record.
+    fn forget_points(&mut self, installation: &InstallationId) {
+        let names = self.points.names();
+        let own = names.of_outputs(installation);
+        self.unflushed.retain(|path, _| names.number(path.as_str()).is_none());
+        let before = self.unflushed.len();
+        self.unflushed.retain(|path, _| !is_of_output(path, installation));
+        self.numbers.points -= own.len() + before - self.unflushed.len();
+    }
+}
