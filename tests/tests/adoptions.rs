@@ -93,7 +93,10 @@ fn goes_on(engine: &str, kills: u8) -> Result<()> {
     let client = server.client();
     let kept = client.all("/v1/kept")?;
     let [only] = kept.as_slice() else { anyhow::bail!("{kept:?}") };
-    assert_eq!((&only["id"], number(only, "generation"), &only["state"]), (&json!("sums"), 1, &json!("kept")));
+    assert_eq!(
+        (&only["id"], number(only, "generation"), &only["state"]),
+        (&json!("sums"), 1, &json!("kept"))
+    );
     assert_eq!((&only["app"], &only["version"]), (&json!("com.example.one-state"), &json!("0.1.0")));
     // One key, of one byte, with 16 bytes; 128 for any key.
     assert_eq!(number(only, "bytes"), 1 + 16 + 128);
@@ -122,7 +125,10 @@ fn goes_on(engine: &str, kills: u8) -> Result<()> {
     server = restarted(server)?;
     let client = server.client();
     let again = install_sums(client, &json!({"adopt": "1"}))?;
-    assert_eq!((number(&again, "generation"), number(&again, "revision"), number(&again, "backlog")), (1, 3, 0));
+    assert_eq!(
+        (number(&again, "generation"), number(&again, "revision"), number(&again, "backlog")),
+        (1, 3, 0)
+    );
     client.push_one("a/2", 6)?;
     wait_for_readings(client, 6)?;
     assert_eq!(state_of(client, "sums")?["2"], (2, 11.0));
@@ -164,14 +170,20 @@ fn the_command_line_adopts_and_lists_what_is_kept() -> Result<()> {
     ensure!(said(&odd).contains("--adopt: it is `newest`, or the number"), "{}", said(&odd));
     let adopted = install(&["--adopt"])?;
     ensure!(adopted.status.success(), "{}", said(&adopted));
-    ensure!(said(&adopted).contains("installed; it goes on with generation 1 and 0 readings"), "{}", said(&adopted));
+    ensure!(
+        said(&adopted).contains("installed; it goes on with generation 1 and 0 readings"),
+        "{}",
+        said(&adopted)
+    );
     assert_eq!(state_of(client, "sums")?["1"], (1, 1.0));
 
     // From a file, one of several.
     ensure!(server.cli(&["uninstall", "sums"])?.status.success());
     let file = server.setup().folder().join("many.toml");
     let one = |id: &str, adopt: &str| {
-        format!("[[installations]]\nid = \"{id}\"\npackage = \"{digest}\"\n{adopt}[installations.bindings]\nvalue = \"a/{{n}}\"\n")
+        format!(
+            "[[installations]]\nid = \"{id}\"\npackage = \"{digest}\"\n{adopt}[installations.bindings]\nvalue = \"a/{{n}}\"\n"
+        )
     };
     std::fs::write(&file, one("others", "") + &one("sums", "adopt = 1\n"))?;
     let many = server.cli(&["install", "--with", file.to_str().context("no path")?])?;
@@ -203,7 +215,10 @@ fn what_can_not_be_adopted_is_refused_by_name() -> Result<()> {
     let with_from = refused(client, json!({"adopt": "newest", "from": "now"}), 422)?;
     assert_eq!(with_from["where"]["field"], "from");
     let missing = refused(client, adopt("7"), 422)?;
-    ensure!(missing["detail"].as_str().is_some_and(|text| text.contains("no generation 7 is kept of sums")), "{missing}");
+    ensure!(
+        missing["detail"].as_str().is_some_and(|text| text.contains("no generation 7 is kept of sums")),
+        "{missing}"
+    );
     let thermometer = guests::package_of("thermometer", &workspace().join("sample-apps/thermometer"))?;
     let digest = client.add_package(&thermometer.tar())?;
     let body = request("sums", &digest, json!({"temperature": ["house/{room}"]}), adopt("newest"));
@@ -212,7 +227,10 @@ fn what_can_not_be_adopted_is_refused_by_name() -> Result<()> {
     let body = request("rooms", &digest, json!({"temperature": ["house/{room}"]}), adopt("1"));
     let of_another = client.post("/v1/installations", &body)?.problem(422)?;
     assert_eq!(of_another["kind"], "not-kept");
-    ensure!(of_another["detail"].as_str().is_some_and(|text| text.contains("is one of sums")), "{of_another}");
+    ensure!(
+        of_another["detail"].as_str().is_some_and(|text| text.contains("is one of sums")),
+        "{of_another}"
+    );
     // A list says which of its items it is about, and none is installed.
     let list = json!([request("free", &digest, json!({"temperature": ["house/{room}"]}), json!({})), body]);
     let of_list = client.post("/v1/installations", &list)?.problem(422)?;

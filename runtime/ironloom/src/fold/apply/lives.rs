@@ -14,7 +14,7 @@ use crate::fold::queue::Queue;
 use crate::fold::stored::{Removed, StoredLane, encode};
 use crate::fold::{Gone, episodes};
 use crate::records::admin::{Adopted, Ended, NewInstallation, Reset};
-use crate::records::alarm::ClearedBy;
+use crate::records::alarm::{AlarmRecord, ClearedBy};
 use crate::records::lane::LaneMeta;
 use ironloom_storage::store::{Item, Key, Scope, StateCache};
 use ironloom_types::clock::Timestamp;
@@ -119,6 +119,9 @@ impl Applier {
     /// Ends a generation. What it has kept stays for a while.
     fn end(&mut self, ended: Ended, removed: Removed, by: ClearedBy) {
         let (id, generation) = (ended.installation.id.clone(), ended.installation.generation);
+        let next_alarm = ended.meta.next_alarm;
+        // At a restart the store may know of alarms that came after the generation was adopted again: none of these ends.
+        let ends = |alarm: &AlarmRecord| alarm.number < next_alarm;
         self.shared.removed.lock().insert(generation, Gone { installation: id.clone(), removed });
         let mut changes = vec![(Scope::MAIN.key(Item::Installation(id.as_str())), None)];
         changes.push(match removed.purge {
@@ -132,7 +135,10 @@ impl Applier {
         let Some(lane) = self.shared.lanes.of_generation(generation) else {
             // Only at a restart after a checkpoint that did not end: part of it is gone from the store.
             match self.shared.stored_alarms(generation) {
-                Ok(alarms) => episodes::end(generation, alarms, (removed.at, by), &mut changes),
+                Ok(alarms) => {
+                    let alarms = alarms.into_iter().filter(ends);
+                    episodes::end(generation, alarms, (removed.at, by), &mut changes);
+                }
                 Err(error) => {
                     tracing::error!(installation = %id, %error, "the last alarms of an installation can't be read");
                 }
@@ -147,7 +153,7 @@ impl Applier {
             changes.push((revision_key(&id, term.number()), None));
         }
         self.shared.lanes.remove(lane.number);
-        episodes::end(generation, alarms, (removed.at, by), &mut changes);
+        episodes::end(generation, alarms.into_iter().filter(ends), (removed.at, by), &mut changes);
         self.shared.overlay.apply(changes);
         self.shared.listener.gone(&lane);
         self.shared.tell_waits(&lane);

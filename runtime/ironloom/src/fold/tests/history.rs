@@ -565,7 +565,7 @@ impl World {
     }
 
     /// A generation as it ends.
-    fn ended(&self, generation: u64) -> Ended {
+    pub(super) fn ended(&self, generation: u64) -> Ended {
         let lane = self.shared().lanes.of_generation(Generation(generation)).unwrap();
         let meta = self.model.lanes[&generation].meta.clone();
         Ended { installation: Installation::clone(&lane.installation()), meta }
@@ -1081,7 +1081,10 @@ impl World {
             head.timers.push((name.into(), due.map(set)));
         }
         for (entity, state) in &step.alarms {
-            let (alarm, entity) = (alarm(*entity, *state), entity.to_string());
+            let current = lane.alarms.get(&entity.to_string()).map(|alarm| alarm.number);
+            let number = current.unwrap_or(lane.meta.next_alarm);
+            lane.meta.next_alarm = lane.meta.next_alarm.max(number + 1);
+            let (alarm, entity) = (alarm(*entity, number, *state), entity.to_string());
             if alarm.over {
                 lane.alarms.remove(&entity);
                 self.model.episodes.entry(generation).or_default().insert(alarm.number, alarm.clone());
@@ -1136,7 +1139,7 @@ pub(super) fn installed(id: &str, generation: u64, takes: &[&'static str]) -> Ad
 /// An installation ends that has done nothing.
 pub(super) fn uninstalled(id: &str, generation: u64, at: Timestamp, purge: bool) -> AdminRecord {
     let NewInstallation { installation, meta, .. } =
-        new_installation(id, generation, 0, &["a"], LaneMeta::default());
+        new_installation(id, generation, 0, &["a"], LaneMeta { next_alarm: 100, ..LaneMeta::default() });
     AdminRecord::Uninstalled { ended: Box::new(Ended { installation, meta }), at, purge }
 }
 
@@ -1218,7 +1221,7 @@ pub(super) fn head(generation: u64, id: &str, meta: &LaneMeta) -> CommitHead {
     }
 }
 
-fn alarm(entity: u8, state: u8) -> AlarmRecord {
+fn alarm(entity: u8, number: u64, state: u8) -> AlarmRecord {
     let states = [
         AlarmState::Unacknowledged,
         AlarmState::Acknowledged,
@@ -1229,7 +1232,7 @@ fn alarm(entity: u8, state: u8) -> AlarmRecord {
     // The last is kept, as for a shelf.
     let over = state == 3;
     let state = states[usize::from(state)];
-    let (entity, number) = (entity.to_string(), u64::from(entity) + 1);
+    let entity = entity.to_string();
     // Old ones go by this time.
     let raised = Timestamp(number);
     AlarmRecord { state, over, raised, ..testing::alarm(&entity, number, "hot", None) }

@@ -1,6 +1,6 @@
 //! A wrong future is left behind: journal time goes back, with all that is measured from it.
 
-use super::history::{Row, Step, uninstalled};
+use super::history::{Row, Step};
 use super::world::World;
 use crate::fold::Removed;
 use crate::records::admin::{AdminRecord, LaneDue};
@@ -111,8 +111,9 @@ fn places_by_time_are_found_on_both_sides_of_the_wrong_future() {
 fn what_went_in_the_wrong_future_goes_a_week_after_the_present() {
     let (mut world, _) = a_year_ahead();
     let at = Timestamp(world.model.time);
+    let ended = Box::new(world.ended(1));
     world.model.uninstall(1, at, false);
-    world.admin(uninstalled("lane-0", 1, at, false), Ok(()));
+    world.admin(AdminRecord::Uninstalled { ended, at, purge: false }, Ok(()));
     world.checkpoint(None);
     set_time(&mut world, YEAR / SECOND, 0);
     let to = Timestamp(world.model.time);

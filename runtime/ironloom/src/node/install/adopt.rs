@@ -148,9 +148,9 @@ mod tests {
     use ironloom_types::effects::OneShot;
     use ironloom_types::ids::{Digest, Generation, InstallationId};
 
-    const MANIFEST: &str = "manifest = 1\nid = \"com.example.one\"\nname = \"One\"\nversion = \"0.2.0\"\n\
+    const MANIFEST: &str = "manifest = 1\nid = \"com.example.one\"\nname = \"One\"\nversion = \"0.2.0\"\nschedule = true\n\
                             [inputs.value]\ntype = \"real\"\n\
-                            [timers]\nschedule = true\ndaily = { cron = \"0 6 * * *\" }\nnightly = { cron = \"0 2 * * *\" }\n";
+                            [timers]\ndaily = { cron = \"0 6 * * *\" }\nnightly = { cron = \"0 2 * * *\" }\n";
 
     fn at(time: &str) -> Timestamp {
         time.parse().unwrap()
