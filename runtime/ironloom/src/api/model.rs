@@ -176,13 +176,13 @@ pub(crate) struct InstallRequest {
     /// Whether the sources are slowed where it falls behind by more than `ingest.max_lag`.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub keep_up: bool,
-    /// The place in the journal where it begins; `now` without one, or where it adopts a state: behind the last reading that
-    /// went into that.
+    /// The place in the journal where it begins; without one `now`. One that adopts a state goes on behind the last
+    /// reading that went into that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, example = "beginning")]
     pub from: Option<StartFrom>,
-    /// The state that it goes on with, of those that are kept of installations with this id: `newest`, or the number of a
-    /// generation.
+    /// The state that it goes on with, of those that are kept of installations with this id: `newest`, or the number
+    /// of a generation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, example = "newest")]
     pub adopt: Option<Adopt>,
