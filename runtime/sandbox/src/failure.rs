@@ -108,7 +108,7 @@ impl Outcome {
             // A panic has told its place itself.
             let trace = error.downcast_ref().filter(|_| !how.starts_with("it panicked: "));
             let line = trace.and_then(line).map(|line| format!(" ({line})"));
-            return Self::Trap(how + &line.unwrap_or_default());
+            return Self::Trap(Self::reason(&(how + &line.unwrap_or_default())));
         }
         if error.is::<ResourceTableError>() {
             return Self::Trap(format!(

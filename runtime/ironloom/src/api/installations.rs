@@ -110,12 +110,21 @@ pub(super) async fn show(State(api): State<Api>, Id(id): Id) -> Result<Response,
     Ok(Tag::put(&installation, answers::ok(&api, &installation).await?))
 }
 
+/// 412 where `If-Match` names another revision than the one there is.
+async fn check_match(api: &Api, headers: &HeaderMap, id: &InstallationId) -> Result<(), Problem> {
+    let Some(if_match) = IfMatch::of(headers)? else { return Ok(()) };
+    let now = api.node.installation(id.clone()).await?;
+    if_match.check(id, Tag { generation: now.generation, revision: now.revision })
+}
+
 pub(super) async fn uninstall(
     State(api): State<Api>,
     Id(id): Id,
+    headers: HeaderMap,
     mut params: Params,
 ) -> Result<Response, Problem> {
     let purge = params.flag("purge")?;
+    check_match(&api, &headers, &id).await?;
     api.node.uninstall(id, purge).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
@@ -145,16 +154,20 @@ pub(super) struct Resume {
 pub(super) async fn pause(
     State(api): State<Api>,
     Id(id): Id,
+    headers: HeaderMap,
     Optional(Nothing {}): Optional<Nothing>,
 ) -> Result<Response, Problem> {
+    check_match(&api, &headers, &id).await?;
     answers::done(&api, &api.node.pause(id).await?).await
 }
 
 pub(super) async fn resume(
     State(api): State<Api>,
     Id(id): Id,
+    headers: HeaderMap,
     Optional(Resume { backlog }): Optional<Resume>,
 ) -> Result<Response, Problem> {
+    check_match(&api, &headers, &id).await?;
     answers::done(&api, &api.node.resume(id, backlog).await?).await
 }
 
@@ -162,9 +175,11 @@ pub(super) async fn resume(
 pub(super) async fn reset(
     State(api): State<Api>,
     Id(id): Id,
+    headers: HeaderMap,
     mut params: Params,
     Optional(Nothing {}): Optional<Nothing>,
 ) -> Result<Response, Problem> {
+    check_match(&api, &headers, &id).await?;
     let dry_run = params.flag("dry-run")?;
     let from = params.value("from")?.ok_or_else(|| {
         let detail = "the parameter \"from\" is missing: where to start in the journal";

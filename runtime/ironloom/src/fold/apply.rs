@@ -16,7 +16,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+pub(super) use self::terms::revision_key;
 use super::episodes;
+use super::past::Past;
 use super::queue::RowNote;
 use super::sealer::Sealed;
 use super::stored::{Removed, StoredLane, decode, encode, request_key};
@@ -27,7 +29,7 @@ use crate::records::NumberedPoint;
 use crate::records::admin::{AdminRecord, LaneDue, PackageRecord};
 use crate::records::alarm::AlarmRecord;
 use crate::records::commit::{CommitHead, StateChanges};
-use crate::records::installation::Installation;
+use crate::records::installation::{Installation, Revision};
 use crate::records::lane::{Episodes, LaneMeta};
 use crate::telemetry::Sparing;
 use ironloom_apps::manifest::Manifest;
@@ -52,6 +54,10 @@ pub(crate) struct Applier {
     /// Says whether records are those of a restart.
     replaying: bool,
     too_far: TooFar,
+    /// The past revisions of generations that are gone: an install may adopt these.
+    kept_past: BTreeMap<Generation, Past>,
+    /// Revisions in the store that the log is about to end once more, by the numbers of their installations.
+    left_revisions: BTreeMap<Generation, Vec<Revision>>,
 }
 
 /// Derived readings that are routed no further. A chain of apps makes many, so they are told once in a while.
@@ -87,6 +93,8 @@ impl Applier {
             purges: false,
             replaying: true,
             too_far: TooFar { readings: 0, lines: Sparing::new(1, TooFar::EVERY) },
+            kept_past: BTreeMap::new(),
+            left_revisions: BTreeMap::new(),
         }
     }
 

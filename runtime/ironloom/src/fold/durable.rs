@@ -171,6 +171,11 @@ impl Durable {
         self.past.lock().add(self.generation, revision)
     }
 
+    /// Takes all of them away: it is gone.
+    pub(super) fn take_past(&self) -> Past {
+        std::mem::take(&mut *self.past.lock())
+    }
+
     /// Begins a revision. Those that would begin with it or later end; returns them.
     pub(super) fn revise(&self, new: Term) -> Vec<Arc<Term>> {
         let terms = self.terms.load_full();

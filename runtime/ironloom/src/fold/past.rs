@@ -9,10 +9,10 @@ use super::Shared;
 use super::stored::{decode, encode};
 use crate::records::installation::Revision;
 use ironloom_storage::store::{Item, Key, Scope};
-use ironloom_types::ids::{self, Digest, Generation};
+use ironloom_types::ids::{self, Digest, Generation, Sequence};
 
 /// Past revisions of a generation that are kept.
-pub(crate) const KEPT: u32 = 100;
+pub(crate) const KEPT: u32 = 32;
 /// Of their packages, those that are kept besides the present one.
 const PACKAGES: usize = 4;
 
@@ -21,9 +21,12 @@ const PACKAGES: usize = 4;
 pub(crate) struct Past(BTreeMap<ids::Revision, Digest>);
 
 impl Past {
-    /// One that the store has.
-    pub(super) fn load(&mut self, number: ids::Revision, package: Digest) {
+    /// One that the store has, by the beginning of its value: at a start nobody needs the rest.
+    pub(super) fn load(&mut self, number: ids::Revision, stored: &[u8]) -> Result<(), postcard::Error> {
+        type Beginning = (ids::Revision, Generation, Sequence, Digest);
+        let ((_, _, _, package), _) = postcard::take_from_bytes::<Beginning>(stored)?;
         self.0.insert(number, package);
+        Ok(())
     }
 
     /// Takes a revision that has ended. Returns what changes in the store.

@@ -31,6 +31,8 @@ const MAX_NAMED: usize = 100;
 const AT_ONCE: usize = if cfg!(test) { 3 } else { 50_000 };
 /// The time within which nobody may write points that are to be retired, and all must have read them.
 const TO_RETIRE: Duration = Duration::from_secs(5);
+/// The most times that everything stands still for it.
+const TRIES: usize = 10;
 /// The interval at which that is looked for.
 const LOOK: Duration = Duration::from_millis(50);
 
@@ -182,10 +184,6 @@ impl Node {
             before: chosen.before.len() as u64,
             readings: !which.readings,
         };
-        for part in chosen.before.chunks(AT_ONCE) {
-            let record = PointsRetired { numbers: part.to_vec(), readings: false, made: Vec::new() };
-            self.change(AdminRecord::PointsRetired(record)).await?;
-        }
         for part in chosen.points.chunks(AT_ONCE) {
             self.retire(part, || async {
                 let numbers = part.iter().map(|(number, _)| *number).collect();
@@ -194,6 +192,11 @@ impl Node {
                 Ok(AdminRecord::PointsRetired(retired))
             })
             .await?;
+        }
+        // Last: what is refused for points that are there has taken nothing away.
+        for part in chosen.before.chunks(AT_ONCE) {
+            let record = PointsRetired { numbers: part.to_vec(), readings: false, made: Vec::new() };
+            self.change(AdminRecord::PointsRetired(record)).await?;
         }
         Ok(retired)
     }
@@ -232,25 +235,45 @@ impl Node {
     where
         F: Future<Output = Answer<AdminRecord>> + Send,
     {
-        let began = Instant::now();
+        let (began, mut tried) = (Instant::now(), 0);
         let numbers: Vec<PointNumber> = points.iter().map(|(number, _)| *number).collect();
         loop {
-            // Looked at before everything stands still, so that whoever has yet to read them can go on.
-            let problem = match self.reader_of_points(&numbers).await? {
-                Some(problem) => problem,
-                None => match self.try_to_retire(points, &numbers, &record).await? {
-                    None => return Ok(()),
-                    Some(problem) => {
-                        self.watch_points(HashSet::new()).await?;
-                        problem
-                    }
-                },
+            // Both are looked at before everything stands still: whoever has yet to read them can go on, and nobody stands
+            // still for points that are just written.
+            let in_the_way = match self.reader_of_points(&numbers).await? {
+                Some(problem) => Some(problem),
+                None => self.is_written(&numbers).await?.then(|| in_use(points)),
             };
-            if began.elapsed() >= TO_RETIRE {
+            let problem = match in_the_way {
+                Some(problem) => problem,
+                None => {
+                    tried += 1;
+                    let outcome = self.try_to_retire(points, &numbers, &record).await;
+                    if matches!(outcome, Ok(None)) {
+                        return Ok(());
+                    }
+                    self.watch_points(HashSet::new()).await?;
+                    outcome?.unwrap_or_else(|| in_use(points))
+                }
+            };
+            if began.elapsed() >= TO_RETIRE || tried >= TRIES {
                 return Err(problem);
             }
             tokio::time::sleep(LOOK).await;
         }
+    }
+
+    /// Says whether a reading of these points comes within one look.
+    async fn is_written(self: &Arc<Self>, numbers: &[PointNumber]) -> Answer<bool> {
+        let (since, all) = (self.shared.journal.last(), numbers.to_vec());
+        tokio::time::sleep(LOOK).await;
+        let written = read_aside(&self.shared, move |shared| {
+            let is_new = |number: &PointNumber| {
+                shared.points.latest(*number).is_some_and(|(latest, _)| latest.sequence > since)
+            };
+            Ok::<_, Infallible>(all.iter().any(is_new))
+        });
+        written.await.map_err(|error| problems::internal(&error))
     }
 
     /// Says who has yet to deal with readings of these points. One that stands still is an error: nobody waits for it.

@@ -27,6 +27,7 @@ use crate::fold::submission::Submission;
 use crate::fold::{Shared, requests};
 use crate::lanes::Lanes;
 use crate::lanes::run::{BatchLimits, Pacing, Runner};
+use crate::telemetry::events::What;
 use crate::telemetry::Telemetry;
 use ironloom_sandbox::{Compiled, Sandbox, SandboxConfig};
 use ironloom_storage::journal;
@@ -346,6 +347,7 @@ async fn watch_timers(
         if let Some(step) = steps.look(host_time(), Instant::now()) {
             let Step { from, to } = step;
             tracing::warn!(%from, %to, "the machine's clock was set");
+            shared.metrics.events.tell(What::Clock { state: "stepped" });
             clock_step.take(step);
             warn_of_clock(&shared.clock);
         }

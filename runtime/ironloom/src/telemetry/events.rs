@@ -71,7 +71,7 @@ pub(crate) enum What {
     },
     /// A package was `added` or `removed`.
     Package { package: Digest, change: &'static str },
-    /// The machine's clock is `behind` journal time, or has `caught-up`; or journal time was `set-back`.
+    /// The machine's clock has `stepped`, is `behind` journal time, or has `caught-up`; or journal time was `set-back`.
     Clock { state: &'static str },
     /// The disk is `low`, so that nothing new is taken, or `ok` again.
     Disk { state: &'static str },

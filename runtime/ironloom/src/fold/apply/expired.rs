@@ -33,7 +33,7 @@ impl Applier {
         changes.extend(pages.map(|page| (page, None)));
         // Without a lane its removal follows, at a restart.
         if let Some(lane) = lane {
-            changes.push(self.lane_value(&id, generation, &meta, None));
+            changes.push(self.lane_value(&id, generation, &meta));
             lane.take_over(alarms, Vec::new());
             lane.set_meta(meta);
         }

@@ -10,11 +10,13 @@ use parking_lot::RwLock;
 use super::Applier;
 use super::terms::revision_key;
 use crate::fold::durable::Begin;
+use crate::fold::past::Past;
 use crate::fold::queue::Queue;
 use crate::fold::stored::{Removed, StoredLane, encode};
 use crate::fold::{Gone, episodes};
 use crate::records::admin::{Adopted, Ended, NewInstallation, Reset};
 use crate::records::alarm::{AlarmRecord, ClearedBy};
+use crate::records::installation::{Installation, Revision};
 use crate::records::lane::LaneMeta;
 use ironloom_storage::store::{Item, Key, Scope, StateCache};
 use ironloom_types::clock::Timestamp;
@@ -37,9 +39,12 @@ impl Applier {
             (revision_key(&id, revision.number), Some(encode(&revision))),
             self.lane_value(&id, generation, &meta),
         ];
-        let state = match &adopted {
-            Some(adopted) => self.adopt(generation, adopted, &mut changes),
-            None => Arc::new(RwLock::new(self.new_state())),
+        let (state, past) = match &adopted {
+            Some(adopted) => {
+                let past = self.kept_past.remove(&generation).unwrap_or_default();
+                (self.adopt(generation, adopted, &mut changes), past)
+            }
+            None => (Arc::new(RwLock::new(self.new_state())), Past::default()),
         };
         self.shared.overlay.apply(changes);
         let known = self.shared.packages.read().get(&installation.package).cloned();
@@ -54,7 +59,16 @@ impl Applier {
         let revisions = vec![(revision, Arc::clone(&known.manifest))];
         let routes = self.shared.prepared.lock().remove(&generation);
         let alarms = Vec::new();
-        self.begin(Begin { installation, revisions, meta, state, queue, timers, alarms }, routes);
+        self.begin(Begin { installation, revisions, past, meta, state, queue, timers, alarms }, routes);
+    }
+
+    /// Takes over what the store has of generations that don't live.
+    pub(in crate::fold) fn left(
+        &mut self,
+        past: BTreeMap<Generation, Past>,
+        revisions: BTreeMap<Generation, Vec<Revision>>,
+    ) {
+        (self.kept_past, self.left_revisions) = (past, revisions);
     }
 
     fn new_state(&self) -> StateCache {
@@ -118,7 +132,7 @@ impl Applier {
 
     /// Ends a generation. What it has kept stays for a while.
     fn end(&mut self, ended: Ended, removed: Removed, by: ClearedBy) {
-        let (id, generation) = (ended.installation.id.clone(), ended.installation.generation);
+        let Installation { id, generation, begun, .. } = ended.installation.clone();
         let next_alarm = ended.meta.next_alarm;
         // At a restart the store may know of alarms that came after the generation was adopted again: none of these ends.
         let ends = |alarm: &AlarmRecord| alarm.number < next_alarm;
@@ -133,6 +147,12 @@ impl Applier {
             }
         });
         let Some(lane) = self.shared.lanes.of_generation(generation) else {
+            let left = self.left_revisions.remove(&begun).unwrap_or_default();
+            let past = self.kept_past.entry(generation).or_default();
+            for revision in left {
+                changes.push((revision_key(&id, revision.number), None));
+                changes.extend(past.add(generation, &revision));
+            }
             // Only at a restart after a checkpoint that did not end: part of it is gone from the store.
             match self.shared.stored_alarms(generation) {
                 Ok(alarms) => {
@@ -151,7 +171,9 @@ impl Applier {
         for term in lane.terms().all() {
             self.end_route(&lane, term);
             changes.push((revision_key(&id, term.number()), None));
+            changes.extend(lane.pass(&term.revision));
         }
+        self.kept_past.insert(generation, lane.take_past());
         self.shared.lanes.remove(lane.number);
         episodes::end(generation, alarms.into_iter().filter(ends), (removed.at, by), &mut changes);
         self.shared.overlay.apply(changes);
@@ -168,6 +190,7 @@ impl Applier {
                 gone.removed.purge = true;
                 let value = purged_value(*generation, &gone.installation, gone.removed);
                 self.shared.overlay.apply([value]);
+                self.kept_past.remove(generation);
                 self.purges = true;
             }
         }

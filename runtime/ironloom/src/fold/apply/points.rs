@@ -82,7 +82,7 @@ impl Applier {
         for (generation, points) in made {
             let Some(lane) = self.shared.lanes.of_generation(generation) else { continue };
             lane.set_points(points);
-            changes.push(self.lane_value(&lane.id, generation, lane.book().meta(), None));
+            changes.push(self.lane_value(&lane.id, generation, lane.book().meta()));
         }
         self.shared.overlay.apply(changes);
     }

@@ -168,6 +168,6 @@ impl Applier {
     }
 }
 
-pub(super) fn revision_key(id: &InstallationId, number: ids::Revision) -> Key {
+pub(in crate::fold) fn revision_key(id: &InstallationId, number: ids::Revision) -> Key {
     Scope::MAIN.key(Item::Revision(id.as_str().into(), number))
 }

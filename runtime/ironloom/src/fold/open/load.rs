@@ -8,7 +8,7 @@ use parking_lot::RwLock;
 use serde::de::DeserializeOwned;
 
 use super::{OpenError, Places, bad};
-use crate::fold::apply::Applier;
+use crate::fold::apply::{Applier, revision_key};
 use crate::fold::durable::Begin;
 use crate::fold::past::Past;
 use crate::fold::points;
@@ -22,7 +22,7 @@ use crate::records::installation::{Installation, Revision};
 use ironloom_apps::manifest::Manifest;
 use ironloom_storage::store::{Item, Key, KeyKind, Scope, StateCache, Storage};
 use ironloom_types::effects::OneShot;
-use ironloom_types::ids::{Generation, PointNumber, PointPath, Sequence};
+use ironloom_types::ids::{Generation, PointNumber, PointPath};
 use ironloom_types::page::pages;
 use ironloom_types::readings::NewPoint;
 
@@ -175,22 +175,10 @@ impl Loader<'_> {
 
     /// The revisions of each installation, by the number that it was given. Those of earlier ones may be left of an
     /// installation that was removed.
-    fn revisions(
-        &self,
-        shared: &Shared,
-        past: &mut BTreeMap<Generation, Past>,
-    ) -> Result<ByGeneration<Sequence, Revision>, OpenError> {
-        let mut revisions: ByGeneration<Sequence, Revision> = ByGeneration::new();
-        self.each_decoded(KeyKind::Revision, |key, revision: Revision| {
-            let generation = revision.generation;
-            let of_generation = revisions.entry(revision.begun).or_default();
-            if let Some(earlier) = of_generation.insert(revision.from, revision) {
-                // A later one has its place; the checkpoint that was to remove it did not end.
-                let Some((_, Item::Revision(id, _))) = key.parse() else { return Ok(()) };
-                let key = Scope::MAIN.key(Item::Revision(id, earlier.number));
-                let passed = past.entry(generation).or_default().add(generation, &earlier);
-                shared.overlay.apply(passed.into_iter().chain([(key, None)]));
-            }
+    fn revisions(&self) -> Result<BTreeMap<Generation, Vec<Revision>>, OpenError> {
+        let mut revisions: BTreeMap<Generation, Vec<Revision>> = BTreeMap::new();
+        self.each_decoded(KeyKind::Revision, |_, revision: Revision| {
+            revisions.entry(revision.begun).or_default().push(revision);
             Ok(())
         })?;
         Ok(revisions)
@@ -199,9 +187,10 @@ impl Loader<'_> {
     /// The past revisions of each generation.
     fn past(&self) -> Result<BTreeMap<Generation, Past>, OpenError> {
         let mut past: BTreeMap<Generation, Past> = BTreeMap::new();
-        self.each_decoded(KeyKind::PastRevision, |_, revision: Revision| {
-            past.entry(revision.generation).or_default().load(revision.number, revision.package);
-            Ok(())
+        self.each(KeyKind::PastRevision, |key, stored| {
+            let Some((_, Item::PastRevision(generation, number))) = key.parse() else { return Ok(()) };
+            let of_generation = past.entry(generation).or_default();
+            of_generation.load(number, &stored).map_err(|error| bad(&key, &error))
         })?;
         Ok(past)
     }
@@ -250,8 +239,7 @@ impl Loader<'_> {
             Ok(())
         })?;
         let (mut timers, mut alarms) = (self.timers()?, self.alarms(shared)?);
-        let mut past = self.past()?;
-        let mut revisions = self.revisions(shared, &mut past)?;
+        let (mut past, mut revisions) = (self.past()?, self.revisions()?);
         let places = Places::of(fold);
         self.each_decoded(KeyKind::Installation, |key, installation: Installation| {
             let generation = installation.generation;
@@ -264,9 +252,13 @@ impl Loader<'_> {
                 known.share(&mut revision);
                 Some((revision, Arc::clone(&known.manifest)))
             };
-            let revisions = revisions.remove(&installation.begun).unwrap_or_default();
-            let revisions: Vec<_> = revisions.into_values().filter_map(with_manifest).collect();
-            let Some(lane) = metas.remove(&generation).filter(|_| !revisions.is_empty()) else {
+            let mut own = revisions.remove(&installation.begun).unwrap_or_default();
+            // One whose package a checkpoint that was cut off has not written takes no place: the log brings it again.
+            own.retain(|revision| shared.packages.read().contains_key(&revision.package));
+            let past = past.entry(generation).or_default();
+            let own = without_places(shared, &installation, own, past);
+            let own: Vec<_> = own.into_iter().filter_map(with_manifest).collect();
+            let Some(lane) = metas.remove(&generation).filter(|_| !own.is_empty()) else {
                 // A checkpoint that did not end had begun to remove it: the log will remove it again.
                 left_out.push((key, generation));
                 return Ok(());
@@ -280,8 +272,8 @@ impl Loader<'_> {
             };
             let begin = Begin {
                 installation,
-                revisions,
-                past: past.remove(&generation).unwrap_or_default(),
+                revisions: own,
+                past: std::mem::take(past),
                 meta: lane.meta,
                 state: Arc::new(RwLock::new(StateCache::of_stored_generation(&shared.cache))),
                 queue,
@@ -291,6 +283,28 @@ impl Loader<'_> {
             applier.begin(begin, None);
             Ok(())
         })?;
+        applier.left(past, revisions);
         Ok(left_out)
     }
+}
+
+/// The revisions of an installation but for those whose place a later one has: the checkpoint that was to remove these did
+/// not end. They are past.
+fn without_places(
+    shared: &Shared,
+    installation: &Installation,
+    mut revisions: Vec<Revision>,
+    past: &mut Past,
+) -> Vec<Revision> {
+    revisions.sort_unstable_by_key(|revision| (revision.from, revision.number));
+    let mut left: Vec<Revision> = Vec::with_capacity(revisions.len());
+    for revision in revisions {
+        if let Some(earlier) = left.pop_if(|earlier| earlier.from == revision.from) {
+            let key = revision_key(&installation.id, earlier.number);
+            let passed = past.add(installation.generation, &earlier);
+            shared.overlay.apply(passed.into_iter().chain([(key, None)]));
+        }
+        left.push(revision);
+    }
+    left
 }

@@ -4,11 +4,9 @@ use std::collections::BTreeSet;
 
 use super::live::next_invocation;
 use super::{Numberer, Numbers};
-use crate::fold::points::is_of_output;
 use crate::fold::submission::Refusal;
 use crate::records::admin::{AdminRecord, NewInstallation, PointsRetired, Reset};
 use crate::records::installation::Installation;
-use ironloom_types::ids::InstallationId;
 
 impl Numbers {
     /// Holds new installations against those that live, all before any is taken in.
@@ -119,18 +117,5 @@ impl Numberer {
             | AdminRecord::Dropped { .. } => {}
         }
         Ok(())
-    }
-}
-
-impl Numberer {
-    /// The points of a purged installation's outputs no longer count, as the fold has it once it applies
-    /// the record.
-    fn forget_points(&mut self, installation: &InstallationId) {
-        let names = self.points.names();
-        let own = names.of_outputs(installation);
-        self.unflushed.retain(|path, _| names.number(path.as_str()).is_none());
-        let before = self.unflushed.len();
-        self.unflushed.retain(|path, _| !is_of_output(path, installation));
-        self.numbers.points -= own.len() + before - self.unflushed.len();
     }
 }

@@ -84,7 +84,7 @@ impl Runner {
             (book.meta().time, book.meta().points)
         };
         let (generation, interrupt, used) = (lane.generation, lane.interrupt.clone(), lane.used());
-        let migration = Migration { generation, revision, app, previous, made, now, interrupt, used };
+        let migration = Migration { generation, revision, app, previous, made, now, interrupt, used, rest: 0 };
         let written = self.migrate_all(&migration, &replica, |report| self.pay_step(lane, report)).await?;
         let after = replica.read();
         Ok(differences(&before, &after, written))
@@ -106,6 +106,7 @@ impl Runner {
             let (next, mut report) = self.sandbox.migrate(&migration.app.code, from, env).await;
             cpu += report.cpu;
             pay(&mut report);
+            tokio::time::sleep(report.cpu.saturating_mul(migration.rest)).await;
             let ended = ended_step(step, report)?;
             written.extend(ended.effects.state.keys().map(Box::<str>::from));
             let state_bytes = {
@@ -148,6 +149,8 @@ pub(super) struct Migration<'m> {
     pub now: Timestamp,
     pub interrupt: Interrupt,
     pub used: u64,
+    /// For each second of CPU time so many of rest.
+    pub rest: u32,
 }
 
 impl Migration<'_> {

@@ -120,7 +120,7 @@ pub(crate) struct Captured {
 /// Readings of all invocations of a capsule. Beyond: refused.
 const MOST_READINGS: usize = 200_000;
 /// Bytes of the state before them and of their readings. Beyond: refused, before more is read.
-const MOST_BYTES: usize = 128 << 20;
+const MOST_BYTES: usize = 32 << 20;
 
 /// One generation that lives again.
 struct Rerun<'p> {
@@ -151,7 +151,9 @@ impl<'p> Rerun<'p> {
 
     /// A generation from its first revision on.
     async fn from_the_first(lane: &Arc<Lane>, past: &'p dyn PastStages) -> Result<Self, ReplayError> {
-        Ok(Self::new(lane, stages::stage(lane, lane.first_revision(), past).await?, past))
+        let rerun = Self::new(lane, stages::stage(lane, lane.first_revision(), past).await?, past);
+        rerun.replica.write().come_to(lane.book().meta().began.time);
+        Ok(rerun)
     }
 }
 

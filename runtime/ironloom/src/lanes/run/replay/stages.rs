@@ -151,6 +151,7 @@ impl Runner {
             now: replica.read().time(),
             interrupt: Default::default(),
             used: super::LAST,
+            rest: super::REST,
         };
         let revision = stage.number();
         match self.migrate_all(&migration, replica, |_| ()).await {
