@@ -142,7 +142,7 @@ macro_rules! lane_meta {
             "01067765696768745aac0202",
             // It began at 400, time 500. Published: behind 401, 501 through 402, 502.
             "9003f403019103f5039203f603",
-            "010403",
+            "01040301bc05ee05",
         )
     };
 }
