@@ -23,6 +23,7 @@ use super::memory::PATIENCE;
 use super::params::{Id, Number, Params};
 use super::problem::{Place, Problem};
 use super::{Api, JSON_TYPE, answers, capsule, guard};
+use ironloom_types::ids::InstallationId;
 
 /// One installation, or a list.
 pub(super) enum Requests {

@@ -33,9 +33,7 @@ use crate::telemetry::Seconds;
 use ironloom_storage::journal::Chunk;
 use ironloom_storage::log::{Flushed, LogError, RecordKind, Seal, Sealer};
 use ironloom_types::clock::{Clock, Timestamp};
-use ironloom_types::ids::{
-    Generation, InstallationId, PointNumber, PointPath, Sequence, StreamId, TenantId,
-};
+use ironloom_types::ids::{Generation, InstallationId, PointNumber, PointPath, Sequence, StreamId, TenantId};
 use ironloom_types::limits::MAX_POINTS;
 
 /// A sealed item, as the fold takes it over once it is flushed.

@@ -84,7 +84,8 @@ impl Runner {
             (book.meta().time, book.meta().points)
         };
         let (generation, interrupt, used) = (lane.generation, lane.interrupt.clone(), lane.used());
-        let migration = Migration { generation, revision, app, previous, made, now, interrupt, used, rest: 0 };
+        let migration =
+            Migration { generation, revision, app, previous, made, now, interrupt, used, rest: 0 };
         let written = self.migrate_all(&migration, &replica, |report| self.pay_step(lane, report)).await?;
         let after = replica.read();
         Ok(differences(&before, &after, written))
