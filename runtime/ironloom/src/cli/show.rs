@@ -109,9 +109,12 @@ pub(super) fn text(item: &Installation) -> String {
     out
 }
 
-/// The part of the machine that it takes.
+/// The part of the machine that it takes, once it has run.
 fn uses(item: &Installation, line: &mut impl FnMut(&str, String)) {
     let (rate, counters) = (&item.rate, &item.counters);
+    if counters.invocations == 0 {
+        return;
+    }
     if rate.over > 0.0 {
         let (readings, cpu) = (rate.readings, rate.cpu * 100.0);
         line("rate", format!("{readings:.1} readings and {cpu:.1} % of a processor over {:.0} s", rate.over));
