@@ -251,6 +251,9 @@ impl Model {
         let lane = self.lanes.get_mut(&generation).unwrap();
         let mut alarms: Vec<_> = std::mem::take(&mut lane.alarms).into_values().collect();
         for alarm in &mut alarms {
+            if alarm.state.stands() {
+                alarm.clear(alarm.raised, ClearedBy::Upgraded);
+            }
             alarm.over = true;
             self.episodes.entry(generation).or_default().insert(alarm.number, alarm.clone());
         }
