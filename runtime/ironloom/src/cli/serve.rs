@@ -128,6 +128,18 @@ impl Serve {
         feed.then(|| format!("[site] clock = \"feed\" needs a loopback address, not {listen}"))
     }
 
+    fn options(
+        &self,
+        config: Config,
+        source: Source,
+        listen: SocketAddr,
+        telemetry: Arc<Telemetry>,
+    ) -> NodeOptions {
+        let (data, exposed) = (self.data.clone(), !listen.ip().is_loopback());
+        let (throwaway, by_steps, compiled) = (false, false, Compiled::Rewritten);
+        NodeOptions { config, data, exposed, throwaway, by_steps, compiled, telemetry, source }
+    }
+
     async fn serve(&self, config: Config, source: Source, log: LogFilter, start: Start) -> Outcome {
         // From now on: a terminal that is closed doesn't end the server.
         let hangup = signal(SignalKind::hangup())?;
@@ -139,18 +151,7 @@ impl Serve {
         let hosts = config.server.hosts.clone();
         let telemetry = Telemetry::new(log);
         let metrics = telemetry.metrics.clone();
-        let exposed = !listen.ip().is_loopback();
-        let data = self.data.clone();
-        let options = NodeOptions {
-            config,
-            data,
-            exposed,
-            throwaway: false,
-            by_steps: false,
-            compiled: Compiled::Rewritten,
-            telemetry,
-            source,
-        };
+        let options = self.options(config, source, listen, telemetry);
         notify::opening();
         // The node reads the log and may wait for the disk; it is within the runtime, not on it.
         let node = aside(move || start(options))

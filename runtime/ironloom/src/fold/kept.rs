@@ -1,4 +1,4 @@
-//! What is kept of installations that are gone, as whoever lists or adopts it reads it. Waits for the disk.
+//! States that are kept of installations that are gone, as whoever lists or adopts it reads it. Waits for the disk.
 
 use std::ops::Bound;
 

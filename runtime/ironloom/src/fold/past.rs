@@ -41,7 +41,7 @@ impl Past {
         changes
     }
 
-    /// The oldest.
+    /// The number of the oldest one.
     pub(super) fn first(&self) -> Option<ids::Revision> {
         self.0.keys().next().copied()
     }

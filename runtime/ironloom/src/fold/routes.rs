@@ -16,7 +16,7 @@ pub(crate) struct PreparedRoutes {
     pub(crate) changes: u64,
 }
 
-/// Where the inputs of a revision find their points.
+/// The way from points to the inputs of a revision.
 #[derive(Clone)]
 pub(crate) enum Route {
     /// In the table, under this number.

@@ -13,6 +13,7 @@ pub(super) mod machine;
 mod made;
 mod model;
 mod overlay;
+mod past;
 mod retention;
 mod room;
 mod sealer;

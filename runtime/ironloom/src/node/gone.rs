@@ -32,7 +32,7 @@ impl Kept {
 }
 
 impl Node {
-    /// What is kept, in the order of the generations.
+    /// The states that are kept, in the order of the generations.
     pub(super) fn list_kept(&self, page: &PageQuery) -> Answer<Page<KeptState>> {
         let after = match page.after.as_deref().map(str::parse) {
             None => None,

@@ -1,4 +1,4 @@
-//! What is kept of installations that are gone.
+//! The states that are kept of installations that are gone.
 
 use std::fmt;
 use std::str::FromStr;
@@ -25,7 +25,7 @@ pub(crate) struct KeptState {
     pub version: Option<String>,
     #[serde(default)]
     pub package: Option<Digest>,
-    /// What its keys and values count.
+    /// Bytes that its keys and values count.
     #[serde(default)]
     pub bytes: Option<u64>,
     /// The time of its end, by the machine's clock.
@@ -35,7 +35,7 @@ pub(crate) struct KeptState {
     pub until: Option<Timestamp>,
 }
 
-/// What becomes of a state that is kept.
+/// The fate of a state that is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum KeptAs {
@@ -46,7 +46,7 @@ pub(crate) enum KeptAs {
 }
 
 impl KeptAs {
-    /// Its name.
+    /// Its name in answers.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Kept => "kept",

@@ -1,4 +1,4 @@
-//! What people see of one point, and what they do with points.
+//! One point as people see it, and their deeds with points.
 
 use std::sync::Arc;
 

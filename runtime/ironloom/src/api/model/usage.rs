@@ -49,7 +49,7 @@ pub(crate) struct InstallationUsage {
     pub rate: Rate,
 }
 
-/// What an installation does in each second, over the last minute.
+/// The rates of an installation, over the last minute.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct Rate {
     /// Readings that it deals with.
@@ -82,7 +82,7 @@ pub(crate) struct PointsUsage {
     pub points: u64,
 }
 
-/// What the installations are sorted by, the largest first.
+/// The order of the installations, the largest first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum UsageKey {
     State,

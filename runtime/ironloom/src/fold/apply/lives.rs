@@ -227,7 +227,7 @@ fn stored(generation: Generation, lane: &StoredLane) -> (Key, Option<Bytes>) {
     (Scope::MAIN.key(Item::Lane(generation)), Some(encode(lane)))
 }
 
-/// What becomes of a generation that is purged. Nobody reads its bookkeeping any more.
+/// The value of a generation that is purged. Nobody reads its bookkeeping any more.
 fn purged_value(generation: Generation, id: &InstallationId, removed: Removed) -> (Key, Option<Bytes>) {
     let (installation, meta) = (id.clone(), LaneMeta::default());
     stored(generation, &StoredLane { installation, meta, removed: Some(removed), ended: None })

@@ -209,13 +209,7 @@ impl Loader<'_> {
         Ok(alarms)
     }
 
-    /// Begins the lanes. Returns the installations of which a part is missing: the log must remove them.
-    pub(super) fn lanes(
-        &self,
-        shared: &Shared,
-        applier: &mut Applier,
-        fold: &FoldPosition,
-    ) -> Result<Vec<(Key, Generation)>, OpenError> {
+    fn packages(&self, shared: &Shared, fold: &FoldPosition) -> Result<(), OpenError> {
         self.each_decoded(KeyKind::Package, |key, record: PackageRecord| {
             if fold.packages_gone.contains(&record.digest) {
                 // Left by a process that ended before the key went.
@@ -226,7 +220,17 @@ impl Loader<'_> {
             let known = KnownPackage::new(record, Arc::new(manifest));
             shared.packages.write().insert(known.record.digest, Arc::new(known));
             Ok(())
-        })?;
+        })
+    }
+
+    /// Begins the lanes. Returns the installations of which a part is missing: the log must remove them.
+    pub(super) fn lanes(
+        &self,
+        shared: &Shared,
+        applier: &mut Applier,
+        fold: &FoldPosition,
+    ) -> Result<Vec<(Key, Generation)>, OpenError> {
+        self.packages(shared, fold)?;
         let mut left_out = Vec::new();
         let mut metas: BTreeMap<Generation, StoredLane> = BTreeMap::new();
         self.each_decoded(KeyKind::Lane, |key, lane: StoredLane| {

@@ -152,7 +152,7 @@ fn of_output(path: &PointPath) -> Option<&str> {
     if segments.next() == Some(RESERVED_SEGMENT) { segments.next() } else { None }
 }
 
-/// Whether a point lies below `apps/<installation>/`: nobody else can write it.
+/// Says if a point lies below `apps/<installation>/`: nobody else can write it.
 pub(crate) fn is_of_output(path: &PointPath, installation: &InstallationId) -> bool {
     of_output(path) == Some(installation.as_str())
 }

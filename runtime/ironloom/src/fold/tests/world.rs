@@ -15,6 +15,7 @@ use super::episodes;
 use super::heard::Heard;
 use super::machine::{Machine, Simulated};
 use super::model::{Model, Reading};
+use super::past;
 use super::wait;
 use crate::fold::Shared;
 use crate::fold::apply::Applier;
@@ -35,7 +36,7 @@ use ironloom_sandbox::{Cached, Keys, Meter, Scan, StateReader};
 use ironloom_storage::log::{CommitterHandle, Flushed, LogError, LogReader};
 use ironloom_storage::store::{EngineKind, Scope};
 use ironloom_storage::testing::SimDisk;
-use ironloom_types::ids::{Epoch, Generation, PointNumber, Position, Revision, Sequence};
+use ironloom_types::ids::{Epoch, Generation, PointNumber, Position, Sequence};
 use ironloom_types::readings::Value;
 
 /// A process that has the folder.
@@ -530,20 +531,6 @@ fn by_pages(shared: &Shared, lane: &Durable) -> BTreeMap<String, Bytes> {
     state
 }
 
-/// Each revision is there, whether something runs under it or not.
-fn check_past(shared: &Shared, lane: &Durable, model: &super::model::Lane) {
-    let (living, newest) = (lane.terms(), model.revisions.last().unwrap().0);
-    assert_eq!(lane.first_revision(), Revision(model.first_revision));
-    for number in (model.first_revision..=newest).map(Revision) {
-        let is_living = living.all().iter().any(|term| term.number() == number);
-        let past = shared.past_revision(lane.generation, number).unwrap();
-        match past {
-            None => assert!(is_living, "revision {number} of generation {}", lane.generation),
-            Some(past) => assert_eq!(past.number, number),
-        }
-    }
-}
-
 fn check_lane(shared: &Arc<Shared>, generation: Generation, model: &super::model::Lane) {
     let lane = shared.lanes.of_generation(generation).unwrap();
     assert_eq!(lane.id.as_str(), model.id);
@@ -590,7 +577,7 @@ fn check_lane(shared: &Arc<Shared>, generation: Generation, model: &super::model
         });
     }
     check_letters(shared, generation, model);
-    check_past(shared, &lane, model);
+    past::check(shared, &lane, model);
     let (mut invocations, mut after) = (Vec::new(), model.meta.invocations_gone);
     loop {
         let last = model.meta.ordinal.next();

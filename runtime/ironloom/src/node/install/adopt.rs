@@ -39,7 +39,7 @@ impl Kept {
         self.meta.cursor.max(Sequence(first.0 - 1))
     }
 
-    /// What the admin should know.
+    /// Warnings to the admin.
     pub(super) fn warnings(&self, plan: &Plan, manifest: &Manifest, first: Sequence) -> Vec<String> {
         let (generation, was) = (self.generation, &self.ended.version);
         let mut warnings = Vec::new();
