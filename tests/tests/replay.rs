@@ -184,6 +184,16 @@ fn a_capsule_takes_the_last_invocations_along_and_the_failing_one_fails_again() 
     let output = ironloom(&["capsule", "run", "odd.capsule.tar"])?;
     assert_eq!(output.status.code(), Some(1));
     ensure!(String::from_utf8(output.stderr)?.contains("no known outcome"));
+    // One with other effects in its records than the app has.
+    let digest = b"\"digest\":\"sha256:";
+    let at = bytes.windows(digest.len()).position(|part| part == digest).context("no digest")? + digest.len();
+    let mut changed = bytes.clone();
+    changed[at] = if changed[at] == b'0' { b'1' } else { b'0' };
+    std::fs::write(folder.join("differs.capsule.tar"), &changed)?;
+    let output = ironloom(&["capsule", "run", "differs.capsule.tar"])?;
+    assert_eq!(output.status.code(), Some(1));
+    ensure!(String::from_utf8(output.stdout)?.contains("other effects"));
+    ensure!(String::from_utf8(output.stderr)?.contains("1 of 5 invocations did something else than recorded"));
     std::fs::write(folder.join("no.capsule.tar"), b"no")?;
     let output = ironloom(&["capsule", "run", "no.capsule.tar"])?;
     assert_eq!(output.status.code(), Some(1));
