@@ -210,7 +210,7 @@ fn what_can_not_be_adopted_is_refused_by_name() -> Result<()> {
     assert_eq!((&never["kind"], &never["where"]["field"]), (&json!("not-kept"), &json!("adopt")));
     refused(client, adopt("oldest"), 400)?;
     install_sums(client, &json!({}))?;
-    assert_eq!(refused(client, adopt("newest"), 409)?["kind"], "exists");
+    assert_eq!(refused(client, adopt("newest"), 422)?["errors"][0]["kind"], "exists");
     uninstall(client, "sums")?;
     let with_from = refused(client, json!({"adopt": "newest", "from": "now"}), 422)?;
     assert_eq!(with_from["where"]["field"], "from");

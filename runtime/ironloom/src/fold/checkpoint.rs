@@ -206,9 +206,14 @@ fn write_all_keys(
     }
     batch.flush()?;
     // Behind the states: where a start after a checkpoint that was cut off finds no lane for a generation that ends in
-    // what it replays, all that it wrote is here, for whoever adopts it. And a start finds no installation without its
-    // revision, unless another of its id has come since.
-    for (key, value) in revisions.into_iter().chain(installations).chain(ends) {
+    // what it replays, all that it wrote is here, for whoever adopts it.
+    for (key, value) in revisions.into_iter().chain(installations) {
+        batch.add(key.clone(), value.clone())?;
+    }
+    batch.flush()?;
+    // Last, once the others are on the disk: such a start finds no installation without its revision, unless another of
+    // its id has come since.
+    for (key, value) in ends {
         batch.add(key.clone(), value.clone())?;
     }
     batch.flush()?;
