@@ -124,25 +124,31 @@ fn a_backlog_that_somebody_dropped_was_never_applied() -> Result<()> {
     let client = server.client();
     let package = guests::package("hostile")?;
     for id in ["one", "other"] {
-        install(client, id, &package, json!({"command": [id, "both"]}), json!({}))?;
+        install(
+            client,
+            id,
+            &package,
+            json!({"command": [format!("{id}/{{whom}}"), "both/{whom}"]}),
+            json!({}),
+        )?;
         wait_for_installation(client, id, "running", |now| now["state"] == "running")?;
     }
     client.post("/v1/installations/one/pause", &json!({}))?.json()?;
-    for (key, point) in [("1", "one"), ("2", "both"), ("3", "other")] {
+    for (key, point) in [("1", "one/a"), ("2", "both/b"), ("3", "other/a")] {
         let answer = push(client, "", key, point, &json!("ok"))?.json()?;
         ensure!(answer["applied"] == (key == "3") && answer.get("lost").is_none(), "{answer}");
     }
     let resumed = client.post("/v1/installations/one/resume", &json!({"backlog": "drop"}))?.json()?;
     ensure!(resumed["dropped"] == 2, "{resumed}");
     let after = |client: &Client| -> Result<()> {
-        for (key, point) in [("1", "one"), ("2", "both")] {
+        for (key, point) in [("1", "one/a"), ("2", "both/b")] {
             let answer = push(client, "", key, point, &json!("ok"))?;
             ensure!(answer.status == 200, "{}", answer.text());
             let through: u64 = key.parse()?;
             let expected = json!({"accepted": 1, "through": through, "duplicate": true, "applied": false, "lost": ["one"]});
             ensure!(answer.json()? == expected, "not {expected}");
         }
-        for (key, point) in [("3", "other"), ("4", "one")] {
+        for (key, point) in [("3", "other/a"), ("4", "one/a")] {
             let answer = push(client, "", key, point, &json!("ok"))?.json()?;
             ensure!(answer["applied"] == true && answer.get("lost").is_none(), "{answer}");
         }
