@@ -293,7 +293,7 @@ fn taken(client: &Client, readings: u64) -> Result<()> {
 /// An installation that has run under four revisions: with other inputs, other settings and, in the end, other code that has
 /// brought the state into its form.
 fn of_four_revisions(engine: &str) -> Result<(Server, String)> {
-    let server = setup(engine)?.start()?;
+    let server = Setup::new()?.config(format!("[store]\nengine = \"{engine}\"\n")).start()?;
     let client = server.client();
     let old = sums("0.0.1", "one-state")?;
     install(client, "sums", &old, json!({"value": ["a/{n}"]}), json!({"settings": {"publish": true}}))?;
@@ -400,10 +400,9 @@ fn a_capsule_leads_from_a_trap_to_its_line() -> Result<()> {
     ensure!(output.status.success(), "{output:?}");
     let source = std::fs::read_to_string(guests::folder_of("hostile").join("src/lib.rs"))?;
     let line = source.lines().position(|line| line.contains("std::process::abort()")).context("no line")?;
-    let place = format!("tests/guests/hostile/src/lib.rs:{}, in ", line + 1);
+    let place = format!("tests/guests/hostile/src/lib.rs:{})", line + 1);
     let text = String::from_utf8(output.stdout)?;
     ensure!(text.contains("it panicked or aborted") && text.contains(&place), "{place} isn't in {text}");
-    ensure!(text.contains("give_up"), "{text}");
     Ok(())
 }
 
