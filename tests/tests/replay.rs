@@ -193,7 +193,9 @@ fn a_capsule_takes_the_last_invocations_along_and_the_failing_one_fails_again() 
     let output = ironloom(&["capsule", "run", "differs.capsule.tar"])?;
     assert_eq!(output.status.code(), Some(1));
     ensure!(String::from_utf8(output.stdout)?.contains("other effects"));
-    ensure!(String::from_utf8(output.stderr)?.contains("1 of 5 invocations did something else than recorded"));
+    ensure!(
+        String::from_utf8(output.stderr)?.contains("1 of 5 invocations did something else than recorded")
+    );
     std::fs::write(folder.join("no.capsule.tar"), b"no")?;
     let output = ironloom(&["capsule", "run", "no.capsule.tar"])?;
     assert_eq!(output.status.code(), Some(1));
