@@ -297,13 +297,13 @@ fn ask(command: &str) -> String {
     }
 }
 
-#[allow(unconditional_recursion, reason = "that is the habit")]
 /// Ends without a word.
 #[inline(never)]
 fn give_up() -> ! {
     std::process::abort()
 }
 
+#[allow(unconditional_recursion, reason = "that is the habit")]
 fn recurse(depth: u64) -> u64 {
     black_box([depth; 64]);
     black_box(recurse(black_box(depth + 1))) + 1
