@@ -1082,7 +1082,7 @@ impl World {
         }
         for (entity, state) in &step.alarms {
             let current = lane.alarms.get(&entity.to_string()).map(|alarm| alarm.number);
-            let number = current.unwrap_or(lane.meta.next_alarm);
+            let number = current.unwrap_or(lane.meta.next_alarm.max(1));
             lane.meta.next_alarm = lane.meta.next_alarm.max(number + 1);
             let (alarm, entity) = (alarm(*entity, number, *state), entity.to_string());
             if alarm.over {
