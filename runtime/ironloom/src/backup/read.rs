@@ -1,5 +1,6 @@
 //! Reads a backup, and holds each part of it against its digest.
 
+use std::cell::Cell;
 use std::io::{self, BufReader, Read};
 
 use bytes::Bytes;
@@ -80,7 +81,8 @@ pub(crate) fn read(mut from: impl Read, sink: &mut dyn Sink) -> Result<(), Backu
     if magic != MAGIC {
         return Err(BackupError::NotOne);
     }
-    let from = magic.chain(from);
+    let at_end = Cell::new(false);
+    let from = Noting { from: magic.chain(from), at_end: &at_end };
     let mut archive = tar::Archive::new(BufReader::with_capacity(1 << 20, FrameDecoder::new(from)));
     let mut found: Vec<Part> = Vec::new();
     let mut ended = false;
@@ -123,9 +125,26 @@ pub(crate) fn read(mut from: impl Read, sink: &mut dyn Sink) -> Result<(), Backu
     if !ended {
         return Err(BackupError::damaged("it was cut off: its end is missing"));
     }
-    // To the checksum of the compressed stream.
+    // To the checksum of the compressed stream. The decoder takes a stream without it for one that has ended.
     io::copy(&mut archive.into_inner(), &mut io::sink()).map_err(not_read)?;
+    if at_end.get() {
+        return Err(BackupError::damaged("it was cut off: its checksum is missing"));
+    }
     Ok(())
+}
+
+/// Notes whether somebody has asked for more than there is.
+struct Noting<'n, R> {
+    from: R,
+    at_end: &'n Cell<bool>,
+}
+
+impl<R: Read> Read for Noting<'_, R> {
+    fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
+        let read = self.from.read(to)?;
+        self.at_end.set(self.at_end.get() || (read == 0 && !to.is_empty()));
+        Ok(read)
+    }
 }
 
 pub(super) fn not_read(error: io::Error) -> BackupError {

@@ -170,6 +170,15 @@ proptest! {
 }
 
 #[test]
+fn each_end_that_is_missing_is_noticed() {
+    let bytes = archive();
+    check(&bytes).unwrap();
+    for end in 0..bytes.len() {
+        assert!(check(&bytes[..end]).is_err(), "{end} of {} bytes", bytes.len());
+    }
+}
+
+#[test]
 fn many_keys_come_in_several_parts_and_in_order() {
     let mut writer = Writer::begin(Vec::new(), &head_of("redb")).unwrap();
     let value = Bytes::from(vec![7; 100_000]);
