@@ -371,7 +371,9 @@ impl Model {
         before: u64,
     ) -> (Vec<AlarmRecord>, Vec<AlarmRecord>) {
         let is_old = |alarm: &AlarmRecord| {
-            alarm.raised.0.max(alarm.acknowledged.last().map_or(0, |note| note.at.0)) < before
+            let acknowledged = alarm.acknowledged.last().map(|note| note.at);
+            let cleared = alarm.cleared.map(|cleared| cleared.at);
+            alarm.raised.max(acknowledged.max(cleared).unwrap_or(alarm.raised)).0 < before
         };
         let mut over = Vec::new();
         if let Some(all) = self.episodes.get_mut(&generation) {
