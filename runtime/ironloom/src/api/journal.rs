@@ -52,7 +52,7 @@ pub(super) async fn set_point(
     Path(path): Path,
     Json(request): Json<PointRequest>,
 ) -> Result<Response, Problem> {
-    answers::ok(&api, &api.node.set_point(path, request).await?).await
+    answers::done(&api, &api.node.set_point(path, request).await?).await
 }
 
 /// Gives a point another path.
@@ -61,7 +61,7 @@ pub(super) async fn rename_point(
     Path(path): Path,
     Json(request): Json<RenamePoint>,
 ) -> Result<Response, Problem> {
-    answers::ok(&api, &api.node.rename_point(path, request).await?).await
+    answers::done(&api, &api.node.rename_point(path, request).await?).await
 }
 
 /// Retires a point, or all below a path.
@@ -71,7 +71,7 @@ pub(super) async fn retire_points(
     mut params: Params,
 ) -> Result<Response, Problem> {
     let (below, readings) = (params.flag("below")?, params.flag("readings")?);
-    answers::ok(&api, &api.node.retire_points(RetirePoints { path, below, readings }).await?).await
+    answers::done(&api, &api.node.retire_points(RetirePoints { path, below, readings }).await?).await
 }
 
 fn write(form: Form, page: &Page<ReadingItem>) -> Result<Vec<u8>, Problem> {
