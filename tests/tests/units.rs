@@ -32,6 +32,16 @@ fn rejected(server: &Server) -> Result<Vec<Value>> {
     server.client().all("/v1/installations/rooms/dead-letters")
 }
 
+/// Requeues a dead letter that the app refuses again; returns the one that takes its place.
+fn requeued(server: &Server, letter: &Value) -> Result<Value> {
+    let number = letter["number"].as_u64().context("no number")?;
+    let requeue = format!("/v1/installations/rooms/dead-letters/{number}/requeue");
+    server.client().post(&requeue, &json!({}))?;
+    wait_for("it to fail again", || {
+        Ok(rejected(server)?.into_iter().find(|letter| letter["number"] != number))
+    })
+}
+
 #[test]
 fn readings_in_other_units_are_converted_also_after_a_restart_and_as_dead_letters() -> Result<()> {
     let setup = Setup::new()?.config(CONFIG);
@@ -79,17 +89,18 @@ fn readings_in_other_units_are_converted_also_after_a_restart_and_as_dead_letter
     ensure!(near(&records(&server, "attic")?, &[100.0, 110.0]), "{:?}", records(&server, "attic")?);
     ensure!(near(&records(&server, "oven")?, &[100.0, 110.0]), "{:?}", records(&server, "oven")?);
     // A dead letter that runs again is converted, too.
-    let number = letters[0]["number"].as_u64().context("no number")?;
-    let requeue = format!("/v1/installations/rooms/dead-letters/{number}/requeue");
-    server.client().post(&requeue, &json!({}))?;
-    let again = wait_for("it to fail again", || {
-        Ok(rejected(&server)?.into_iter().find(|letter| letter["number"] != number))
-    })?;
+    let again = requeued(&server, &letters[0])?;
     assert_eq!(again["reason"], letters[0]["reason"]);
 
     let replayed = server.cli(&["replay", "rooms", "--check"])?;
     let said = String::from_utf8_lossy(&replayed.stdout).into_owned();
     ensure!(replayed.status.success() && said.contains("no difference"), "{said}");
+
+    // Also once nobody knows its point's unit any more.
+    let retired = server.cli(&["points", "retire", "us/attic/temperature"])?;
+    ensure!(retired.status.success(), "{}", String::from_utf8_lossy(&retired.stderr));
+    let again = requeued(&server, &again)?;
+    assert_eq!(again["reason"], letters[0]["reason"]);
     Ok(())
 }
 

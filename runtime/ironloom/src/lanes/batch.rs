@@ -236,8 +236,7 @@ fn push_value(
     value: ValueRef<'_>,
     conversion: Option<Conversion>,
 ) -> Result<(), String> {
-    let value = conversion.map_or(Ok(value), |conversion| converted(value, conversion))?;
-    match (values, value) {
+    match (values, converted(value, conversion)?) {
         (Values::Reals(column), ValueRef::Real(value)) => column.push(value),
         (Values::Reals(column), ValueRef::Integer(value)) => {
             column.push(exact_real(value).ok_or_else(|| value.to_string())?)
@@ -260,7 +259,8 @@ fn push_value(
 }
 
 /// A number in another unit. Whatever else it is has none.
-fn converted(value: ValueRef<'_>, conversion: Conversion) -> Result<ValueRef<'_>, String> {
+pub(crate) fn converted(value: ValueRef<'_>, conversion: Option<Conversion>) -> Result<ValueRef<'_>, String> {
+    let Some(conversion) = conversion else { return Ok(value) };
     let real = match value {
         ValueRef::Real(real) => real,
         ValueRef::Integer(integer) => exact_real(integer).ok_or_else(|| integer.to_string())?,

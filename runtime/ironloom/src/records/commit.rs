@@ -7,6 +7,8 @@
 //! before, length of the rest, the rest, and the value's length + 1 before the value, or 0 for a
 //! deletion.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use super::alarm::{AlarmRecord, EpisodePlace};
@@ -14,6 +16,7 @@ use super::{
     BodyError, NumberedPoint, Reader, columns, points_max_len, put_head, put_points, put_varint, take_points,
 };
 use crate::records::lane::LaneMeta;
+use ironloom_apps::unit::Conversion;
 pub(crate) use ironloom_types::changes::StateChanges;
 use ironloom_types::clock::Timestamp;
 use ironloom_types::effects::OneShot;
@@ -23,7 +26,7 @@ use ironloom_types::ids::{
 use ironloom_types::readings::{Columns, NewPoint, Quality, Value};
 
 /// The version that is written.
-pub(crate) const VERSION: u8 = 5;
+pub(crate) const VERSION: u8 = 6;
 
 /// The head of a commit: everything besides state, points and readings.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -176,6 +179,10 @@ pub(crate) struct DeadLetter {
     pub at: Timestamp,
     pub quality: Quality,
     pub value: Value,
+    /// The way from the value to the unit that its input had then. Used once its point is gone, and that one's unit with it.
+    pub conversion: Option<Conversion>,
+    /// The unit that its input had.
+    pub unit: Option<Arc<str>>,
     /// Why: `type: …`, `refused: …`, `reject: …`, `trap: …` and so on.
     pub reason: Box<str>,
     /// Whether a trap or a limit killed it.
@@ -190,7 +197,8 @@ impl DeadLetter {
     /// About the bytes that it takes: its texts and its value, and 256 for all else.
     pub(crate) fn cost(&self) -> u64 {
         const FIXED: usize = 256;
-        (FIXED + self.entity.len() + self.value.heap_bytes() + self.reason.len()) as u64
+        let unit = self.unit.as_ref().map_or(0, |unit| unit.len());
+        (FIXED + self.entity.len() + self.value.heap_bytes() + unit + self.reason.len()) as u64
     }
 }
 

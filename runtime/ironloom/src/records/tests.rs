@@ -169,6 +169,8 @@ fn letter(number: u64, value: Value, by_trap: bool) -> DeadLetter {
         at: Timestamp(999),
         quality: Quality::Uncertain,
         value,
+        conversion: None,
+        unit: None,
         reason: "refused: no".into(),
         by_trap,
         ordinal: Ordinal(6),

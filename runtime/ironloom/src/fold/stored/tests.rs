@@ -246,6 +246,8 @@ fn dead_letters() {
         at: Timestamp(5),
         quality: Quality::Uncertain,
         value,
+        conversion: None,
+        unit: None,
         reason: "trap: x".into(),
         by_trap: true,
         ordinal: Ordinal(9),

@@ -597,14 +597,8 @@ impl World {
         let begun = Generation(self.model.generation);
         let lane = self.model.adopt(generation, takes, version);
         let new = new_installation(&lane.id, generation, version, takes, lane.meta.clone());
-        let NewInstallation { installation, revision, meta, .. } = new;
-        let number = ids::Revision(lane.revisions[0].0);
-        let new = NewInstallation {
-            installation: Installation { begun, revision: number, ..installation },
-            revision: Revision { begun, number, ..revision },
-            meta,
-            adopted: Some(Box::new(Adopted { alarms, timers })),
-        };
+        let mut new = numbered(new, begun, ids::Revision(lane.revisions[0].0));
+        new.adopted = Some(Box::new(Adopted { alarms, timers }));
         let id = new.installation.id.clone();
         let routes = prepared(&shared, &new.revision.bindings.inputs);
         shared.keep_routes(BTreeMap::from([(Generation(generation), routes)]));
@@ -633,14 +627,9 @@ impl World {
         };
         let (number, _, takes) = gone.revisions.last().unwrap().clone();
         let new = new_installation(&gone.id, generation, gone.version, &takes, meta.clone());
-        let NewInstallation { installation, revision, adopted, .. } = new;
         let number = ids::Revision(number + 1);
-        let new = NewInstallation {
-            adopted,
-            installation: Installation { revision: number, standing: gone.standing, ..installation },
-            revision: Revision { number, ..revision },
-            meta: meta.clone(),
-        };
+        let mut new = numbered(new, Generation(generation), number);
+        new.installation.standing = gone.standing;
         self.model.lanes.insert(
             generation,
             Lane {
@@ -726,11 +715,11 @@ impl World {
         lane.version = version;
         lane.meta.trouble.retries += 1;
         let new = new_installation(&lane.id, generation, version, takes, lane.meta.clone());
+        let new = numbered(new, durable.installation().begun, number);
         let NewInstallation { installation, revision, meta, .. } = new;
-        let begun = durable.installation().begun;
         let revised = Revised {
-            installation: Installation { begun, revision: number, standing: lane.standing, ..installation },
-            revision: Revision { begun, number, from, ..revision },
+            installation: Installation { standing: lane.standing, ..installation },
+            revision: Revision { from, ..revision },
             meta,
             alarms,
             timers,
@@ -1146,14 +1135,16 @@ pub(super) fn uninstalled(id: &str, generation: u64, at: Timestamp, purge: bool)
 /// An install that goes on with a generation which had no alarms and no timers.
 pub(super) fn adopting(id: &str, generation: u64, begun: u64) -> AdminRecord {
     let new = new_installation(id, generation, 0, &["a"], LaneMeta::default());
-    let begun = Generation(begun);
-    let number = ids::Revision(2);
-    AdminRecord::Installed(vec![NewInstallation {
-        installation: Installation { begun, revision: number, ..new.installation },
-        revision: Revision { begun, number, ..new.revision },
-        meta: new.meta,
-        adopted: Some(Box::new(Adopted { alarms: Vec::new(), timers: Vec::new() })),
-    }])
+    let mut new = numbered(new, Generation(begun), ids::Revision(2));
+    new.adopted = Some(Box::new(Adopted { alarms: Vec::new(), timers: Vec::new() }));
+    AdminRecord::Installed(vec![new])
+}
+
+/// The same under other numbers.
+fn numbered(mut new: NewInstallation, begun: Generation, number: ids::Revision) -> NewInstallation {
+    (new.installation.begun, new.installation.revision) = (begun, number);
+    (new.revision.begun, new.revision.number) = (begun, number);
+    new
 }
 
 fn new_installation(
@@ -1249,6 +1240,8 @@ pub(super) fn letter(number: u64) -> DeadLetter {
         at: Timestamp(1),
         quality: Quality::Good,
         value: Value::Integer(number as i64),
+        conversion: None,
+        unit: None,
         reason: "refused: no".into(),
         by_trap: false,
         ordinal: Ordinal(1),

@@ -84,16 +84,22 @@ impl<'a> Letters<'a> {
         let chunk = &slice.note.chunk;
         let reading = chunk.row(note.row as usize);
         let input = &self.term.revision.bindings.inputs[note.input as usize];
+        let (entity, conversion) = {
+            let entities = self.term.entities.read();
+            (entities.text(note.entity).into(), entities.conversion(note.input, note.entity))
+        };
         self.made.push(DeadLetter {
             number: self.next,
             input: input.name.clone(),
-            entity: self.term.entities.read().text(note.entity).into(),
+            entity,
             point: reading.point,
             sequence: slice.note.sequence_of(&note),
             time: reading.time,
             at: reading.at,
             quality: reading.quality,
             value: reading.value.into(),
+            conversion,
+            unit: input.unit.clone(),
             reason: reason.into(),
             by_trap,
             ordinal: self.ordinal,

@@ -72,14 +72,17 @@ impl Runner {
         }
     }
 
-    /// A dead letter as a batch, converted as it would be now.
+    /// A dead letter as a batch, converted as it would be now. Where its point is gone, by the unit that its input had.
     fn batch_of(&self, term: &Term, letter: &DeadLetter) -> Result<Batch, String> {
         let Some((_, input)) = term.revision.bindings.input(letter.input.as_str()) else {
             return Err(format!("the input {} no longer exists", letter.input));
         };
-        let unit = self.shared.points.names().point(letter.point).and_then(|point| point.unit.clone());
-        let value = (letter.value.as_ref(), unit.as_deref());
-        batch::single(input, &letter.entity, letter.at, letter.quality, value)
+        let unit = self.shared.points.names().point(letter.point).map(|point| point.unit.clone());
+        let (value, unit) = match unit {
+            Some(unit) => (letter.value.as_ref(), unit),
+            None => (batch::converted(letter.value.as_ref(), letter.conversion)?, letter.unit.clone()),
+        };
+        batch::single(input, &letter.entity, letter.at, letter.quality, (value, unit.as_deref()))
     }
 }
 
