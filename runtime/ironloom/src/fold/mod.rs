@@ -181,6 +181,8 @@ pub(crate) struct Gone {
     /// Its id, which another may have by now.
     pub installation: InstallationId,
     pub removed: Removed,
+    /// The package that an installation which adopts it can go on with; `None` once it is to be purged.
+    pub package: Option<Digest>,
 }
 
 /// Reads the store on a thread that may wait for the disk.

@@ -231,6 +231,7 @@ mod tests {
         let gone = |id: &str, at: u64, purge| Gone {
             installation: InstallationId::new(id).unwrap(),
             removed: Removed { at: Timestamp(at), purge },
+            package: None,
         };
         let removed = BTreeMap::from([
             (Generation(1), gone("again", 1, false)),

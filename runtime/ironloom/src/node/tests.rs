@@ -155,6 +155,8 @@ fn letter() -> Vec<u8> {
         at: Timestamp(1),
         quality: Quality::Good,
         value: Value::Integer(1),
+        conversion: None,
+        unit: None,
         reason: "reject: no".into(),
         by_trap: false,
         ordinal: Ordinal(1),
@@ -252,8 +254,11 @@ async fn a_package_that_nothing_uses_is_dropped_with_its_file_and_one_that_is_in
     assert_eq!(known, [INSTALLED]);
     let is_there = |digest: Digest| node.packages.path(&digest.hex()).exists();
     assert!(is_there(INSTALLED) && !is_there(UNUSED));
-    // Only while it is installed.
+    // So it does for a state that may be adopted.
     world.facade.uninstall(world.id.clone(), false).await.unwrap();
+    node.drop_unused_packages(Duration::ZERO).await;
+    assert!(is_there(INSTALLED));
+    node.purge(&world.id).await.unwrap();
     node.drop_unused_packages(Duration::ZERO).await;
     assert!(node.shared.packages.read().is_empty() && !is_there(INSTALLED));
     world.end().await;

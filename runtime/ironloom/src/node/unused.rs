@@ -1,5 +1,5 @@
-//! Packages that nothing uses: sent for an install that failed, only looked at, or left over. An hour after they were
-//! last needed they are dropped.
+//! Packages that nothing uses, neither an installation nor the kept state of one: sent for an install that failed, only
+//! looked at, or left over. An hour after they were last needed they are dropped.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Weak};
@@ -102,9 +102,11 @@ impl Node {
     fn overdue_packages(&self, kept: Duration) -> Vec<Digest> {
         let known = self.shared.packages.read().keys().copied().collect();
         let lanes = self.lanes.all();
-        let installed =
-            lanes.iter().flat_map(|lane| [lane.packages(), lane.past_packages()].concat()).collect();
-        self.admin.last_use.overdue(&known, &installed, kept)
+        let installed = lanes.iter().flat_map(|lane| [lane.packages(), lane.past_packages()].concat());
+        let kept_states = self.shared.removed.lock();
+        // Whoever adopts a state may have nothing but what is here.
+        let adoptable = kept_states.values().filter_map(|gone| gone.package);
+        self.admin.last_use.overdue(&known, &installed.chain(adoptable).collect(), kept)
     }
 }
 

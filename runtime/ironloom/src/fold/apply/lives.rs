@@ -136,7 +136,8 @@ impl Applier {
         let next_alarm = ended.meta.next_alarm;
         // At a restart the store may know of alarms that came after the generation was adopted again: none of these ends.
         let ends = |alarm: &AlarmRecord| alarm.number < next_alarm;
-        self.shared.removed.lock().insert(generation, Gone { installation: id.clone(), removed });
+        let package = (!removed.purge).then_some(ended.installation.package);
+        self.shared.removed.lock().insert(generation, Gone { installation: id.clone(), removed, package });
         let mut changes = vec![(Scope::MAIN.key(Item::Installation(id.as_str())), None)];
         changes.push(match removed.purge {
             true => purged_value(generation, &id, removed),
@@ -187,7 +188,7 @@ impl Applier {
     pub(super) fn purge(&mut self, which: impl Fn(Generation, &Gone) -> bool) {
         for (generation, gone) in self.shared.removed.lock().iter_mut() {
             if !gone.removed.purge && which(*generation, gone) {
-                gone.removed.purge = true;
+                (gone.removed.purge, gone.package) = (true, None);
                 let value = purged_value(*generation, &gone.installation, gone.removed);
                 self.shared.overlay.apply([value]);
                 self.kept_past.remove(generation);

@@ -237,7 +237,8 @@ impl Loader<'_> {
             let Some((_, Item::Lane(generation))) = key.parse() else { return Ok(()) };
             if let Some(removed) = lane.removed {
                 let installation = lane.installation.clone();
-                shared.removed.lock().insert(generation, Gone { installation, removed });
+                let package = lane.ended.as_ref().map(|ended| ended.package);
+                shared.removed.lock().insert(generation, Gone { installation, removed, package });
             }
             metas.insert(generation, lane);
             Ok(())
