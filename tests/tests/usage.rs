@@ -68,9 +68,7 @@ fn the_largest_come_first_and_outlive_the_process() -> Result<()> {
     assert!(shown.contains("10 points"), "{shown}");
 
     // The counters are in the log.
-    let setup = server.setup().clone();
-    server.kill()?;
-    let server = setup.start()?;
+    let server = server.restarted()?;
     let again = usage(server.client(), "")?;
     for field in ["derived", "derived_bytes", "peak_memory", "cpu_seconds", "log_lines", "state_bytes"] {
         assert_eq!(again["installations"][0][field], loud[field], "{field}");

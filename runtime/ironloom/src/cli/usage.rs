@@ -19,17 +19,17 @@ pub(super) struct Usage {
     limit: usize,
 }
 
-/// The columns of installations, each with what it is sorted by.
-pub(super) const COLUMNS: [(&str, UsageKey); 9] = [
-    ("installation", UsageKey::Name),
-    ("readings/s", UsageKey::Rate),
-    ("behind", UsageKey::Lag),
-    ("cpu", UsageKey::Cpu),
-    ("memory", UsageKey::Memory),
-    ("state", UsageKey::State),
-    ("points", UsageKey::Points),
-    ("journal", UsageKey::Journal),
-    ("log lines", UsageKey::Log),
+/// The columns of installations, each with what it is sorted by, and the letter that does so in `ironloom top`.
+pub(super) const COLUMNS: [(&str, UsageKey, char); 9] = [
+    ("installation", UsageKey::Name, 'n'),
+    ("readings/s", UsageKey::Rate, 'r'),
+    ("behind", UsageKey::Lag, 'b'),
+    ("cpu", UsageKey::Cpu, 'c'),
+    ("peak memory", UsageKey::Memory, 'm'),
+    ("state", UsageKey::State, 's'),
+    ("points", UsageKey::Points, 'p'),
+    ("journal", UsageKey::Journal, 'j'),
+    ("log lines", UsageKey::Log, 'l'),
 ];
 
 impl Usage {
@@ -55,7 +55,7 @@ pub(super) fn row(usage: &InstallationUsage) -> [String; 9] {
         usage.installation.to_string(),
         format!("{:.1}", usage.rate.readings),
         usage.lag.to_string(),
-        format!("{:.1} s", usage.cpu_seconds),
+        format!("{:.1} %", usage.rate.cpu * 100.0),
         size(usage.peak_memory),
         size(usage.state_bytes),
         usage.points.to_string(),
@@ -65,7 +65,7 @@ pub(super) fn row(usage: &InstallationUsage) -> [String; 9] {
 }
 
 fn text(usage: &Answer) -> String {
-    let mut out = output::table(&COLUMNS.map(|(name, _)| name), usage.installations.iter().map(row));
+    let mut out = output::table(&COLUMNS.map(|(name, ..)| name), usage.installations.iter().map(row));
     let more = usage.installations_total.saturating_sub(usage.installations.len() as u64);
     if more > 0 {
         out.push_str(&format!("and {more} more\n"));

@@ -125,7 +125,7 @@ impl UsageKey {
             Self::Memory => usage.peak_memory,
             Self::Log => usage.log_lines,
             Self::Lag => usage.lag,
-            Self::Cpu => return usage.cpu_seconds,
+            Self::Cpu => return usage.rate.cpu,
             Self::Rate => return usage.rate.readings,
             Self::Name => return 0.0,
         };
