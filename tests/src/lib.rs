@@ -11,6 +11,7 @@ pub mod model;
 pub mod package;
 pub mod pages;
 pub mod python;
+pub mod registries;
 pub mod server;
 pub mod wait;
 

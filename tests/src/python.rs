@@ -7,6 +7,7 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 
 use crate::guests::workspace;
+use crate::registries::has_no_such_version;
 
 /// A package from PyPI.
 #[derive(Clone, Copy, Debug)]
@@ -42,6 +43,7 @@ pub fn with(package: Package, what: &str) -> Result<Option<PathBuf>> {
             run(Command::new(&python).args(pip).arg(format!("{name}=={version}")))
         });
     if let Err(error) = made {
+        ensure!(!has_no_such_version(&error.to_string()), "{error:#}");
         ironloom_mutate::not_tested(what, &format!("{error:#}").replace('\n', " "));
         return Ok(None);
     }

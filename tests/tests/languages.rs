@@ -9,6 +9,7 @@ use std::process::{Command, Output};
 use anyhow::{Context as _, Result, bail, ensure};
 use ironloom_mutate::not_tested;
 use ironloom_tests::guests::workspace;
+use ironloom_tests::registries::has_no_such_version;
 use ironloom_tests::server::{Server, Setup, binary};
 use ironloom_tests::wait::wait_for;
 use serde_json::{Value, json};
@@ -79,7 +80,7 @@ fn package_of(setup: &Setup, language: &str, test: &[&str], tests: [&str; 2]) ->
     let app = folder.join("scales");
     let built = run(Command::new(binary()?).args(["build", "--json"]).arg(&app))?;
     let said = text(&built.stderr);
-    if !built.status.success() && is_without_tools(&said) {
+    if !built.status.success() && is_without_tools(&said) && !has_no_such_version(&said) {
         not_tested(&format!("apps in {language}"), &said.replace('\n', " "));
         return Ok(None);
     }
