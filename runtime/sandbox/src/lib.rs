@@ -68,7 +68,8 @@ use ironloom_types::CompiledRef;
 use ironloom_types::ids::Digest;
 use ironloom_types::interfaces::Declared;
 
-/// Invocations for each core that have a place: six of lanes, and one for what an install tries.
+/// Invocations for each core that have a place: six of lanes, and one for an instance on its way out, what an install tries, a
+/// replay or a migration.
 pub const PLACES_PER_CORE: u32 = 7;
 
 /// Cores that invocations use. With more than 64 the addresses of all places might not fit.

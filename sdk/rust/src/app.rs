@@ -61,7 +61,7 @@ macro_rules! app {
 
             #[cfg(target_family = "wasm")]
             #[used]
-            #[allow(unsafe_code)]
+            #[allow(unsafe_code, reason = "a section of its own in the component, which nothing links against")]
             #[unsafe(link_section = "ironloom-sdk")]
             static VERSION: [u8; $crate::__VERSION.len()] = $crate::__VERSION;
         };

@@ -2,7 +2,7 @@
 //!
 //! The roles' modules take their types from `platform`, so that a batch is the same type everywhere, and
 //! their export macros are called by [`app!`](crate::app) in the crate of the app.
-#![allow(missing_docs, unsafe_code, clippy::all)]
+#![allow(missing_docs, unsafe_code, clippy::all, reason = "generated")]
 
 pub mod state {
     // Borrowed parameters: keys and values then go out of one buffer, without a string for each.

@@ -184,7 +184,7 @@ impl Facade for Fake {
         later(Err(Problem::refused("install", format!("{backlog:?}"))))
     }
     fn reset(&self, id: InstallationId, from: StartFrom, dry_run: bool) -> Later<'_, Reset> {
-        later(Err(Problem::refused("reset", format!("{id} {from} {dry_run}"))))
+        later(Err(Problem::refused("revision", format!("{id} {from} {dry_run}"))))
     }
     fn replay(&self, id: InstallationId, request: ReplayRequest) -> Later<'_, Replay> {
         later(Err(Problem::refused("replay", format!("{id} {request:?}"))))
@@ -248,6 +248,9 @@ impl Facade for Fake {
         Arc::default()
     }
     fn has_events_of(&self, _: &InstallationId) -> Answer<()> {
+        Ok(())
+    }
+    fn check_match(&self, _: &InstallationId, _: &IfMatch) -> Answer<()> {
         Ok(())
     }
     fn clock(&self) -> ClockStatus {

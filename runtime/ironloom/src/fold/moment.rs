@@ -48,7 +48,9 @@ pub(crate) enum MomentError {
     Blocks(#[from] FileError),
     #[error("a block file of the journal is missing: see /readyz and `ironloom store check`")]
     BlocksGone,
-    #[error("the journal has more than {MAX_BLOCK_FILES} files")]
+    #[error(
+        "the journal has more than {MAX_BLOCK_FILES} files; let `journal.max_age` or `journal.max_bytes` delete the oldest readings"
+    )]
     TooManyBlocks,
     #[error("there are more than {MAX_PACKAGES} packages; delete those that nothing uses")]
     TooManyPackages,

@@ -59,7 +59,7 @@ const ROWS_AT_ONCE: usize = 32 * MAX_BLOCK_READINGS;
 const PLACES_PER_CORE: [usize; Length::ALL.len()] = [1, 1, 4];
 const _: () = assert!(
     PLACES_PER_CORE[0] + PLACES_PER_CORE[1] + PLACES_PER_CORE[2] < ironloom_sandbox::PLACES_PER_CORE as usize,
-    "an instance may be on its way out when the next one begins"
+    "one is left for an instance on its way out, a replay or a migration"
 );
 /// The wait of a lane after a fault of the host.
 const HOST_FAULT: Duration = Duration::from_secs(5);

@@ -46,7 +46,7 @@ impl Node {
         thread.spawn(run).map_err(|error| problems::internal(&error))?;
         match begins.await {
             Ok(Ok(())) => Ok(BackupStream { chunks }),
-            Ok(Err(problem)) => Err(Problem::internal(format!("no backup could be begun: {problem}"))),
+            Ok(Err(problem)) => Err(problem),
             Err(_) => Err(Problem::internal("the backup broke off before it had begun")),
         }
     }
@@ -57,7 +57,7 @@ impl Node {
         to: mpsc::Sender<io::Result<Bytes>>,
         pace: u64,
         _permit: OwnedSemaphorePermit,
-        begun: oneshot::Sender<Result<(), String>>,
+        begun: oneshot::Sender<Answer<()>>,
     ) {
         let started = Instant::now();
         let log = self.committer.reader();
@@ -73,7 +73,7 @@ impl Node {
             Ok(moment) => moment,
             Err(error) => {
                 tracing::error!(%error, "no backup could be begun");
-                let _ = begun.send(Err(error.to_string()));
+                let _ = begun.send(Err(not_begun(&error)));
                 return;
             }
         };
@@ -99,6 +99,16 @@ impl Node {
                 let _ = to.try_send(Err(io::Error::other(error.to_string())));
             }
         }
+    }
+}
+
+/// The problem where a backup can't be begun.
+fn not_begun(error: &MomentError) -> Problem {
+    match error {
+        MomentError::TooManyBlocks | MomentError::TooManyPackages => {
+            Problem::conflict("too-many-files", format!("a backup can't hold this folder: {error}"))
+        }
+        _ => Problem::internal(format!("no backup could be begun: {error}")),
     }
 }
 
