@@ -5,7 +5,7 @@ use std::process::Output;
 
 use anyhow::{Context as _, Result, ensure};
 use ironloom_tests::apps::{install, number, wait_for_installation};
-use ironloom_tests::http::{JSON, percent_encode};
+use ironloom_tests::http::percent_encode;
 use ironloom_tests::model::state_of;
 use ironloom_tests::wait_until;
 use ironloom_tests::{Answer, Client, Server, Setup, guests};
@@ -16,7 +16,7 @@ fn path(point: &str) -> String {
 }
 
 fn set(client: &Client, point: &str, body: &Value) -> Result<Answer> {
-    client.send("PATCH", &path(point), &[("content-type", JSON)], body.to_string().as_bytes())
+    client.patch(&path(point), body)
 }
 
 fn listed(client: &Client) -> Result<Vec<String>> {
@@ -32,7 +32,7 @@ fn values(client: &Client, point: &str) -> Result<Vec<Value>> {
 
 /// A server with the guest `one-state`, which counts the readings of `a/{n}` and publishes the counts.
 fn counting() -> Result<Server> {
-    let server = Setup::new()?.start()?;
+    let server = Setup::new()?.config("[points.\"c/{n}\"]\nunit = \"t\"\n").start()?;
     let package = guests::package("one-state")?;
     let more = json!({"settings": {"publish": true}});
     install(server.client(), "sums", &package, json!({"value": ["a/{n}"]}), more)?;
@@ -243,6 +243,13 @@ fn a_renamed_point_goes_on_with_all_that_it_had() -> Result<()> {
     client.push_one("b/9", 6.0)?;
     assert_eq!(values(client, "b/9")?, [json!(1.0), json!(5.0), json!(6.0)]);
     assert_eq!(state_of(client, "sums")?[&"9".to_owned()], (1, 5.0));
+
+    // One that has no unit gets that of the configuration for its new path.
+    let renamed = server.cli_json(&["points", "rename", "b/9", "c/9"])?;
+    assert_eq!(renamed["point"]["unit"], "kg", "{renamed}");
+    client.push_one("b/2", 2.0)?;
+    let renamed = server.cli_json(&["points", "rename", "b/2", "c/2"])?;
+    assert_eq!(renamed["point"]["unit"], "t", "{renamed}");
 
     for (point, to, status, kind) in [
         ("a/1", "a/2", 409, "exists"),

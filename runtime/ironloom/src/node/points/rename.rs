@@ -3,10 +3,9 @@
 
 use std::sync::Arc;
 
-use super::{Node, check_kept, no_such_point};
+use super::{Node, check_kept, found_aside, no_such_point};
 use crate::api::facade::{Answer, Place, Problem, RenamePoint, RenamedPoint};
-use crate::aside::aside;
-use crate::node::problems;
+use crate::node::units::unit_of;
 use crate::records::admin::{AdminRecord, CarriedReading, PointRenamed};
 use ironloom_types::ids::{PointNumber, PointPath};
 
@@ -39,11 +38,11 @@ impl Node {
             self.retire(&[(number, point)], || self.record_of(number, &from, &path)).await?;
         }
         let node = Arc::clone(&self);
-        let shown = aside(move || {
+        found_aside(move || {
             let (still_written_by, _) = node.writers(&from);
             Ok(RenamedPoint { from: from.to_arc(), point: node.show_point(&path)?, still_written_by })
-        });
-        shown.await.map_err(|error| problems::internal(&error))?
+        })
+        .await
     }
 
     /// The record, as of now: nobody writes the point.
@@ -54,7 +53,7 @@ impl Node {
         path: &PointPath,
     ) -> Answer<AdminRecord> {
         let (node, before, path) = (Arc::clone(self), before.clone(), path.clone());
-        let made = aside(move || {
+        found_aside(move || {
             // Its value may have to be read in the journal.
             let latest = node.point_item(from).map(|item| CarriedReading {
                 sequence: item.sequence,
@@ -64,6 +63,7 @@ impl Node {
             });
             let names = node.shared.points.names();
             let unit = names.point(from).ok_or_else(|| no_such_point(&before))?.unit.clone();
+            let unit = unit.or_else(|| unit_of(&node.config.load().points, &path).cloned());
             let description = names.description(from).map(|text| Box::from(&**text));
             let of_path = names.retired().filter(|(_, retired)| **retired == before);
             let earlier: Vec<_> = of_path.map(|(number, _)| number).collect();
@@ -80,8 +80,8 @@ impl Node {
             let number = PointNumber(0);
             let renamed = PointRenamed { from, earlier, number, path, unit, description, latest };
             Ok(AdminRecord::PointRenamed(Box::new(renamed)))
-        });
-        made.await.map_err(|error| problems::internal(&error))?
+        })
+        .await
     }
 }
 
