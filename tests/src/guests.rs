@@ -82,6 +82,22 @@ pub fn package(guest: &str) -> Result<Package> {
     package_of(guest, &folder_of(guest))
 }
 
+/// A package of a guest's code under the id and version of another, with more in its manifest.
+pub fn package_as(
+    id: &str,
+    version: &str,
+    guest: &str,
+    change: impl Fn(String) -> String,
+) -> Result<Package> {
+    let component = fs::read(build(guest)?)?;
+    let manifest = fs::read_to_string(folder_of(guest).join("app.toml"))?;
+    let as_other = manifest
+        .replacen(&format!("id = \"com.example.{guest}\""), &format!("id = \"{id}\""), 1)
+        .replacen("version = \"0.1.0\"", &format!("version = \"{version}\""), 1);
+    ensure!(as_other != manifest, "{guest} has another id or version");
+    Ok(package::pack(&change(as_other), &component))
+}
+
 /// One of several apps of the same code, each with an id and a component of its own.
 pub fn variant(guest: &str, number: u8) -> Result<Package> {
     let mut component = fs::read(build(guest)?)?;

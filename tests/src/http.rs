@@ -129,6 +129,11 @@ impl Client {
         self.send("POST", path, &[("content-type", JSON)], body.to_string().as_bytes())
     }
 
+    /// PATCH with JSON.
+    pub fn patch(&self, path: &str, body: &Value) -> Result<Answer> {
+        self.send("PATCH", path, &[("content-type", JSON)], body.to_string().as_bytes())
+    }
+
     /// POST of readings, one JSON object on each line, under an idempotency key if there is one.
     pub fn push(&self, lines: &[u8], key: Option<&str>) -> Result<Answer> {
         let mut headers = vec![("content-type", NDJSON)];

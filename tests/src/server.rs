@@ -267,6 +267,13 @@ impl Server {
         self.wait()
     }
 
+    /// Kills it, and starts it again as it was started.
+    pub fn restarted(self) -> Result<Self> {
+        let setup = self.setup.clone();
+        self.kill()?;
+        setup.start()
+    }
+
     /// Runs a command of the CLI against it.
     pub fn cli(&self, arguments: &[&str]) -> Result<Output> {
         cli_at(self.client.url(), arguments)

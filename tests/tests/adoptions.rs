@@ -4,8 +4,7 @@ use anyhow::{Context as _, Result, ensure};
 use ironloom_tests::apps::{install, number, request, wait_for_installation};
 use ironloom_tests::guests::workspace;
 use ironloom_tests::model::state_of;
-use ironloom_tests::package::{self, Package};
-use ironloom_tests::{Client, Server, Setup, guests, wait_until};
+use ironloom_tests::{Client, Setup, guests, wait_until};
 use serde_json::{Value, json};
 
 /// Installs the guest `one-state` as `sums`: it gives the count of `a/{n}` with each reading.
@@ -47,12 +46,6 @@ fn ordinals(client: &Client) -> Result<Vec<u64>> {
     Ok(all.iter().map(|run| number(run, "ordinal")).collect())
 }
 
-fn restarted(server: Server) -> Result<Server> {
-    let setup = server.setup().clone();
-    server.kill()?;
-    setup.start()
-}
-
 fn warned(answer: &Value, words: &str) -> Result<()> {
     let all = answer["warnings"].as_array().cloned().unwrap_or_default();
     let says = |warning: &Value| warning.as_str().is_some_and(|text| text.contains(words));
@@ -83,7 +76,7 @@ fn goes_on(engine: &str, kills: u8) -> Result<()> {
     server.client().push_one("a/1", 4)?;
     server.client().push_one("a/2", 5)?;
     if kills & 1 == 1 {
-        server = restarted(server)?;
+        server = server.restarted()?;
     }
     if kills == 3 {
         let setup = server.setup().clone();
@@ -106,7 +99,7 @@ fn goes_on(engine: &str, kills: u8) -> Result<()> {
     assert_eq!((number(&adopted, "generation"), number(&adopted, "revision")), (1, 2));
     assert_eq!(number(&adopted, "backlog"), 2);
     if kills & 2 == 2 {
-        server = restarted(server)?;
+        server = server.restarted()?;
     }
     let client = server.client();
     let done = wait_for_readings(client, 5)?;
@@ -120,9 +113,9 @@ fn goes_on(engine: &str, kills: u8) -> Result<()> {
     assert_eq!(client.all("/v1/kept")?, [Value::Null; 0]);
 
     // What came of it outlives a kill, and may be adopted again.
-    server = restarted(server)?;
+    server = server.restarted()?;
     uninstall(server.client(), "sums")?;
-    server = restarted(server)?;
+    server = server.restarted()?;
     let client = server.client();
     let again = install_sums(client, &json!({"adopt": "1"}))?;
     assert_eq!(
@@ -244,17 +237,6 @@ fn what_can_not_be_adopted_is_refused_by_name() -> Result<()> {
     Ok(())
 }
 
-/// A package of a guest's code under the id and version of another.
-fn package_as(id: &str, version: &str, guest: &str) -> Result<Package> {
-    let component = std::fs::read(guests::build(guest)?)?;
-    let manifest = std::fs::read_to_string(guests::folder_of(guest).join("app.toml"))?;
-    let as_other = manifest
-        .replacen(&format!("id = \"com.example.{guest}\""), &format!("id = \"{id}\""), 1)
-        .replacen("version = \"0.1.0\"", &format!("version = \"{version}\""), 1);
-    ensure!(as_other != manifest, "{guest} has another id or version");
-    Ok(package::pack(&as_other, &component))
-}
-
 #[test]
 fn another_version_goes_on_unless_it_must_migrate_the_state() -> Result<()> {
     let server = Setup::new()?.start()?;
@@ -264,7 +246,7 @@ fn another_version_goes_on_unless_it_must_migrate_the_state() -> Result<()> {
     wait_for_readings(client, 1)?;
     uninstall(client, "sums")?;
     // The guest `hostile` has the role `lifecycle`.
-    let migrates = package_as("com.example.one-state", "0.3.0", "hostile")?;
+    let migrates = guests::package_as("com.example.one-state", "0.3.0", "hostile", |manifest| manifest)?;
     let digest = client.add_package(&migrates.tar())?;
     let manifest = client.get(&format!("/v1/packages/{digest}"))?.json()?;
     let input = manifest["inputs"].as_object().and_then(|inputs| inputs.keys().next()).context("no input")?;
@@ -274,7 +256,7 @@ fn another_version_goes_on_unless_it_must_migrate_the_state() -> Result<()> {
     ensure!(problem["detail"].as_str().is_some_and(|text| text.contains("version 0.1.0")), "{problem}");
     ensure!(problem["hints"][0].as_str().is_some_and(|text| text.contains("ironloom upgrade")), "{problem}");
 
-    let next = package_as("com.example.one-state", "0.2.0", "one-state")?;
+    let next = guests::package_as("com.example.one-state", "0.2.0", "one-state", |manifest| manifest)?;
     let adopted = install(client, "sums", &next, json!({"value": ["b/{n}"]}), json!({"adopt": "newest"}))?;
     warned(&adopted, "version 0.2.0 goes on with the state of version 0.1.0")?;
     client.push_one("b/1", 5)?;
@@ -324,7 +306,7 @@ fn alarms_ended_with_the_app_and_begin_anew_with_it() -> Result<()> {
     uninstall(client, "rooms")?;
     assert_eq!(client.all("/v1/alarms")?, [Value::Null; 0]);
     install(client, "rooms", &thermometer, bindings, json!({"adopt": "newest"}))?;
-    let server = restarted(server)?;
+    let server = server.restarted()?;
     let client = server.client();
     assert_eq!(client.all("/v1/alarms")?, [Value::Null; 0], "nobody raises it again");
     let history = client.all("/v1/alarms/history")?;

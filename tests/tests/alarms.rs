@@ -126,9 +126,7 @@ fn every_episode_is_kept_and_found() -> Result<()> {
     let gone = history(client, "installation=rooms")?;
     assert_eq!(ids(&gone), ["1-1", "1-2", "1-3", "1-4"]);
     assert_eq!(text(&gone[3]["cleared"], "by"), "removed", "{}", gone[3]);
-    let setup = server.setup().clone();
-    server.kill()?;
-    let server = setup.start()?;
+    let server = server.restarted()?;
     assert_eq!(history(server.client(), "installation=rooms")?, gone);
     Ok(())
 }
@@ -160,9 +158,7 @@ fn a_shelved_alarm_comes_back_by_itself() -> Result<()> {
     assert_eq!(state("1-2")?, "shelved");
     push(client, "cellar", &[32.0, 20.0])?;
     assert_eq!((state("1-2")?.as_str(), state("1-3")?.as_str()), ("none", "shelved"));
-    let setup = server.setup().clone();
-    server.kill()?;
-    let server = setup.start()?;
+    let server = server.restarted()?;
     let client = server.client();
     let listed = client.all("/v1/alarms")?;
     let last = listed.last().context("none is listed")?;
@@ -186,9 +182,7 @@ fn each_acknowledgement_of_an_episode_is_kept_with_who_and_when() -> Result<()> 
     told(&server, &["alarms", "shelve", "1-1", "--for", "8 h"])?;
     told(&server, &["alarms", "unshelve", "1-1"])?;
     told(&server, &["alarms", "ack", "1-1", "--by", "Ben"])?;
-    let setup = server.setup().clone();
-    server.kill()?;
-    let server = setup.start()?;
+    let server = server.restarted()?;
     let client = server.client();
     push(client, "attic", &[20.0])?;
     let episode = history(client, "")?.swap_remove(0);

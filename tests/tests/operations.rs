@@ -127,9 +127,7 @@ fn a_backlog_that_is_dropped_is_never_taken_and_what_comes_after_is() -> Result<
     let shown = client.installation("calm")?;
     assert_eq!(number(&shown, "counters.readings"), 1, "{shown}");
     // Nor by a restart.
-    let setup = server.setup().clone();
-    server.kill()?;
-    let server = setup.start()?;
+    let server = server.restarted()?;
     server.client().push_one("calm", "retry")?;
     wait_for_installation(server.client(), "calm", "waiting", |now| now["state"] == "waiting")?;
     assert_eq!(state(server.client(), "calm")?.into_keys().collect::<Vec<_>>(), ["result/environment"]);

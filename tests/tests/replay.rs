@@ -6,7 +6,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result, ensure};
 use ironloom_tests::apps::{install, number, wait_for_installation};
 use ironloom_tests::guests;
-use ironloom_tests::http::{Client, JSON};
+use ironloom_tests::http::Client;
 use ironloom_tests::package::{self, Package};
 use ironloom_tests::server::{Server, Setup, binary};
 use serde_json::{Value, json};
@@ -269,19 +269,13 @@ fn a_capsule_has_what_was_before_its_first_invocation() -> Result<()> {
     Ok(())
 }
 
-/// The guest `one-state` as a version whose state another one understands.
+/// A guest's code as a version of the guest `one-state`.
 fn sums(version: &str, guest: &str) -> Result<Package> {
-    let component = std::fs::read(guests::build(guest)?)?;
-    let manifest = std::fs::read_to_string(guests::folder_of(guest).join("app.toml"))?;
-    let manifest = manifest
-        .replacen(&format!("id = \"com.example.{guest}\""), "id = \"com.example.one-state\"", 1)
-        .replacen("version = \"0.1.0\"", &format!("version = \"{version}\""), 1);
-    Ok(package::pack(&manifest, &component))
+    guests::package_as("com.example.one-state", version, guest, |manifest| manifest)
 }
 
 fn change(client: &Client, body: &Value) -> Result<Value> {
-    let body = body.to_string();
-    client.send("PATCH", "/v1/installations/sums", &[("content-type", JSON)], body.as_bytes())?.json()
+    client.patch("/v1/installations/sums", body)?.json()
 }
 
 /// Waits until it has taken so many readings.

@@ -42,12 +42,6 @@ fn times(client: &Client) -> Result<Vec<String>> {
     Ok(all.iter().map(|run| run["time"].as_str().unwrap_or_default().to_owned()).collect())
 }
 
-fn restarted(server: Server) -> Result<Server> {
-    let setup = server.setup().clone();
-    server.kill()?;
-    setup.start()
-}
-
 #[test]
 fn what_was_published_is_not_published_again_and_what_was_not_is() -> Result<()> {
     let server = counting()?;
@@ -67,7 +61,7 @@ fn what_was_published_is_not_published_again_and_what_was_not_is() -> Result<()>
     let through = number(&reset, "holds_back_through");
     ensure!(through < last, "{reset}");
 
-    let server = restarted(server)?;
+    let server = server.restarted()?;
     let client = server.client();
     assert_eq!(client.all("/v1/installations/sums/state")?, [Value::Null; 0]);
     assert_eq!(number(&client.installation("sums")?, "holds_back_through"), through);
@@ -144,11 +138,11 @@ fn a_server_that_is_killed_while_an_app_catches_up_publishes_nothing_twice() -> 
     };
     let before = last(client)?;
     server.cli_json(&["reset", "sums", "--from", "beginning"])?;
-    let mut server = restarted(server)?;
+    let mut server = server.restarted()?;
     for _ in 0..2 {
         let readings = number(&server.client().installation("sums")?, "counters.readings");
         if readings < READINGS as u64 {
-            server = restarted(server)?;
+            server = server.restarted()?;
         }
     }
     let client = server.client();

@@ -9,12 +9,12 @@ use serde_json::{Value, json};
 
 fn patch(client: &Client, id: &str, body: &Value) -> Result<Answer> {
     let path = format!("/v1/installations/{id}");
-    client.send("PATCH", &path, &[("content-type", JSON)], body.to_string().as_bytes())
+    client.patch(&path, body)
 }
 
 fn dry_run(client: &Client, id: &str, body: &Value) -> Result<Answer> {
     let path = format!("/v1/installations/{id}?dry-run=true");
-    client.send("PATCH", &path, &[("content-type", JSON)], body.to_string().as_bytes())
+    client.patch(&path, body)
 }
 
 fn post(client: &Client, id: &str, deed: &str) -> Result<Value> {
@@ -66,9 +66,7 @@ fn readings_run_under_the_revision_of_their_time_and_state_stays() -> Result<()>
     assert_eq!(shown["state"], "paused");
 
     // Neither revision is lost with the process.
-    let setup = server.setup().clone();
-    server.kill()?;
-    let server = setup.start()?;
+    let server = server.restarted()?;
     let client = server.client();
     let shown = client.installation("sums")?;
     assert_eq!((number(&shown, "revision"), &shown["settings"]["publish"]), (2, &json!(true)));
@@ -292,9 +290,7 @@ fn other_bindings_hold_for_what_comes_and_what_waits_stays_where_it_was_bound() 
     let new = client.push_one("b/1", 40)?;
     client.push_one("b/2", 50)?;
     // The log and the store say the same after a loss of power.
-    let setup = server.setup().clone();
-    server.kill()?;
-    let server = setup.start()?;
+    let server = server.restarted()?;
     let client = server.client();
     post(client, "sums", "resume")?;
     let done = wait_for_installation(client, "sums", "all", |now| number(now, "counters.readings") == 4)?;

@@ -63,9 +63,7 @@ fn a_repaired_state_outlives_the_process_and_the_app_goes_on_from_it() -> Result
         let answer = client.send("PUT", &path(odd), &[("content-type", JSON)], body.as_bytes())?;
         assert!(answer.text().contains(kept), "{}", answer.text());
 
-        let setup = server.setup().clone();
-        server.kill()?;
-        let server = setup.start()?;
+        let server = server.restarted()?;
         let client = server.client();
         let shown = client.get(&path(odd))?.json()?;
         assert_eq!(shown["value"]["base64"], BASE64.encode(kept), "as it was sent, to the byte");
@@ -116,14 +114,7 @@ fn what_a_state_cant_have_is_refused_by_name() -> Result<()> {
     client.delete(&path("nothing"))?.problem(404)?;
 
     // 512 KiB in all: each key counts its bytes and 128 more.
-    client
-        .send(
-            "PATCH",
-            "/v1/installations/sums",
-            &[("content-type", JSON)],
-            json!({"limits": {"state": "512 KiB"}}).to_string().as_bytes(),
-        )?
-        .json()?;
+    client.patch("/v1/installations/sums", &json!({"limits": {"state": "512 KiB"}}))?.json()?;
     put(client, "second", &json!({"text": "x".repeat(254 << 10)}))?.json()?;
     let full = put(client, "third", &json!({"text": "x"}))?.json();
     assert!(full.is_ok(), "there is some room: {full:?}");

@@ -115,9 +115,7 @@ fn what_is_acknowledged_is_durable_and_in_order() -> Result<()> {
     stream.send("\n")?;
     let words = stream.until(LINES + 4)?;
     ensure!(words.len() < 5_000, "{} words for {LINES} lines", words.len());
-    let setup = server.setup().clone();
-    server.kill()?;
-    let server = setup.start()?;
+    let server = server.restarted()?;
     assert_eq!(values(server.client())?, (1..=LINES + 3).collect::<Vec<_>>());
     ensure!(server.stop()?.success());
     Ok(())

@@ -5,21 +5,9 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, ensure};
 use ironloom_tests::apps::{install, number, wait_for_installation};
-use ironloom_tests::http::JSON;
-use ironloom_tests::package::{self, Package};
+use ironloom_tests::package::Package;
 use ironloom_tests::{Answer, Client, Server, Setup, guests, wait_until};
 use serde_json::{Value, json};
-
-/// A package of a guest's code under the id and version of another, with more in its manifest.
-fn package_as(id: &str, version: &str, guest: &str, change: impl Fn(String) -> String) -> Result<Package> {
-    let component = std::fs::read(guests::build(guest)?)?;
-    let manifest = std::fs::read_to_string(guests::folder_of(guest).join("app.toml"))?;
-    let as_other = manifest
-        .replacen(&format!("id = \"com.example.{guest}\""), &format!("id = \"{id}\""), 1)
-        .replacen("version = \"0.1.0\"", &format!("version = \"{version}\""), 1);
-    ensure!(as_other != manifest, "{guest} has another id or version");
-    Ok(package::pack(&change(as_other), &component))
-}
 
 fn file_of(server: &Server, name: &str, package: &Package) -> Result<String> {
     let path: PathBuf = server.setup().folder().join(name);
@@ -30,7 +18,7 @@ fn file_of(server: &Server, name: &str, package: &Package) -> Result<String> {
 fn patch(client: &Client, id: &str, body: &Value, dry_run: bool) -> Result<Answer> {
     let query = if dry_run { "?dry-run=true" } else { "" };
     let path = format!("/v1/installations/{id}{query}");
-    client.send("PATCH", &path, &[("content-type", JSON)], body.to_string().as_bytes())
+    client.patch(&path, body)
 }
 
 fn post(client: &Client, id: &str, deed: &str) -> Result<Value> {
@@ -71,7 +59,7 @@ fn says(answer: &Value, words: &str) -> Result<()> {
 
 /// The same app with other code, which takes texts.
 fn next() -> Result<Package> {
-    package_as("com.example.one-state", "0.2.0", "both", |manifest| manifest)
+    guests::package_as("com.example.one-state", "0.2.0", "both", |manifest| manifest)
 }
 
 #[test]
@@ -112,9 +100,7 @@ fn what_waits_runs_with_the_old_code_and_what_comes_with_the_new() -> Result<()>
     client.push_one("a/1", 3)?;
     let new = client.push_one("commands", "raise")?;
 
-    let setup = server.setup().clone();
-    server.kill()?;
-    let server = setup.start()?;
+    let server = server.restarted()?;
     let client = server.client();
     post(client, "sums", "resume")?;
     let done = wait_for_installation(client, "sums", "all", |now| number(now, "counters.readings") == 3)?;
@@ -165,7 +151,7 @@ fn alarms_and_timers_that_a_version_lacks_end() -> Result<()> {
     assert_eq!(client.all("/v1/alarms")?.len(), 1);
     post(client, "odd", "pause")?;
     let waits = client.push_one("do", "noise")?;
-    let next = package_as("com.example.hostile", "0.2.0", "one-state", |manifest| manifest)?;
+    let next = guests::package_as("com.example.hostile", "0.2.0", "one-state", |manifest| manifest)?;
     let package = client.add_package(&next.tar())?;
     let body = json!({"package": package, "bindings": {"value": "a/{n}"}});
     for (dry_run, alarms) in [(true, 1), (false, 0)] {
@@ -176,9 +162,7 @@ fn alarms_and_timers_that_a_version_lacks_end() -> Result<()> {
         assert_eq!(client.all("/v1/alarms")?.len(), alarms);
     }
     // It is in the history, with the reason; what waits raises it no more, and nothing is lost with the process.
-    let setup = server.setup().clone();
-    server.kill()?;
-    let server = setup.start()?;
+    let server = server.restarted()?;
     let client = server.client();
     post(client, "odd", "resume")?;
     wait_until("what waits", || Ok(runs(client, "odd")?.last().is_some_and(|run| run.2 == waits)))?;
@@ -204,7 +188,7 @@ fn what_does_not_fit_is_refused_and_what_is_odd_is_told() -> Result<()> {
     let same = patch(client, "sums", &json!({"package": old}), false)?.json()?;
     assert_eq!((number(&same, "revision"), &same["changes"]), (1, &json!([])));
     // Without a value of its own a setting follows the default; one that is new and has none must be given.
-    let older = package_as("com.example.one-state", "0.0.9", "one-state", |manifest| {
+    let older = guests::package_as("com.example.one-state", "0.0.9", "one-state", |manifest| {
         manifest + "\n[settings.site]\ntype = \"text\"\n\n[limits]\nmemory = \"64 MiB\"\n"
     })?;
     let file = file_of(&server, "older.ironloom", &older)?;
@@ -216,7 +200,7 @@ fn what_does_not_fit_is_refused_and_what_is_odd_is_told() -> Result<()> {
     says(&set, "limits.memory: version 0.0.9 asks for 64 MiB, and has 32 MiB as before")?;
     assert_eq!((&set["settings"]["site"], &set["settings"]["publish"]), (&json!("7"), &json!(true)));
     assert_eq!(set["bindings"], json!({"value": ["a/{n}"]}));
-    let newer = package_as("com.example.one-state", "0.2.0", "one-state", |manifest| {
+    let newer = guests::package_as("com.example.one-state", "0.2.0", "one-state", |manifest| {
         manifest.replace("default = false", "default = true")
             + "\n[settings.site]\ntype = \"text\"\ndefault = \"x\"\n"
     })?;
@@ -233,13 +217,13 @@ fn what_does_not_fit_is_refused_and_what_is_odd_is_told() -> Result<()> {
 fn before_migration(version: &str) -> Result<(Server, Value)> {
     let server = Setup::new()?.start()?;
     let client = server.client();
-    let old = package_as("com.example.one-state", version, "one-state", |manifest| manifest)?;
+    let old = guests::package_as("com.example.one-state", version, "one-state", |manifest| manifest)?;
     install(client, "sums", &old, json!({"value": ["a/{n}"]}), json!({}))?;
     for n in 1..=5 {
         client.push_one(&format!("a/{n}"), n)?;
     }
     wait_for_installation(client, "sums", "all", |now| number(now, "counters.readings") == 5)?;
-    let next = package_as("com.example.one-state", "0.9.0", "hostile", |manifest| manifest)?;
+    let next = guests::package_as("com.example.one-state", "0.9.0", "hostile", |manifest| manifest)?;
     let body = json!({"package": client.add_package(&next.tar())?, "bindings": {"command": "do"}});
     Ok((server, body))
 }
@@ -269,9 +253,7 @@ fn a_version_brings_the_state_into_its_form_by_steps() -> Result<()> {
     assert_eq!((number(&upgraded, "from"), &upgraded["state"]), (waits + 1, &json!("paused")));
     let moved = ["moved/1", "moved/2", "moved/3", "moved/4", "moved/5"];
     assert_eq!(keys(client)?, moved);
-    let setup = server.setup().clone();
-    server.kill()?;
-    let server = setup.start()?;
+    let server = server.restarted()?;
     let client = server.client();
     assert_eq!(keys(client)?, moved);
     assert_eq!(ironloom_tests::model::state_of(client, "sums")?["moved/3"], (1, 3.0));
@@ -308,7 +290,7 @@ fn one_migration_runs_at_a_time_and_holds_up_no_other_change() -> Result<()> {
     for _ in 0..3 {
         let (server, body) = before_migration("0.0.3")?;
         let client = server.client();
-        let old = package_as("com.example.one-state", "0.0.3", "one-state", |manifest| manifest)?;
+        let old = guests::package_as("com.example.one-state", "0.0.3", "one-state", |manifest| manifest)?;
         install(client, "others", &old, json!({"value": ["b/{n}"]}), json!({}))?;
         let was_first = std::thread::scope(|scope| -> Result<bool> {
             // It goes on and on, up to the most steps.

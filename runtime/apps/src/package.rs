@@ -20,8 +20,6 @@ use super::problem::Problems;
 use ironloom_types::ids::Digest;
 use ironloom_types::limits::MAX_PACKAGE;
 
-/// The media type of a package as a request body.
-pub const PACKAGE_MEDIA_TYPE: &str = "application/vnd.ironloom.package+tar";
 /// The media type of `app.toml`, the image's config.
 pub const MANIFEST_MEDIA_TYPE: &str = "application/vnd.ironloom.app.v1+toml";
 /// The media type of the component.

@@ -3,8 +3,6 @@
 //! The platform world has all imports; each role is a world of its own with one export, since an
 //! app has any of them and the host looks each up by itself.
 
-#![allow(missing_docs)]
-
 /// The interfaces that apps may call.
 pub(crate) mod platform {
     wasmtime::component::bindgen!({

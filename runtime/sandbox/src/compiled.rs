@@ -111,7 +111,7 @@ fn deserialize(engine: &Engine, code: &[u8]) -> wasmtime::Result<Component> {
     // was put when this host's own worker had handed over the code, and the same bytes that were digested are
     // used (not the file, which might change in between). That the worker made them with `serialize` is
     // trusted, not checked: whoever takes over the worker through a fault of the compiler chooses them.
-    #[allow(unsafe_code)]
+    #[allow(unsafe_code, reason = "nothing else reads compiled code; its proof is above")]
     unsafe {
         Component::deserialize(engine, code)
     }

@@ -87,7 +87,6 @@ pub struct AlarmChange {
 /// A deed of an app with an alarm. `since` is the time at which it came to be so, as the app says; `None` is the time of
 /// the invocation.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[allow(missing_docs, reason = "the fields are explained above")]
 pub enum AlarmAct {
     Raise { message: Box<str>, since: Option<Timestamp> },
     Clear { since: Option<Timestamp> },

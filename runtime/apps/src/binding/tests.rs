@@ -51,6 +51,23 @@ fn an_output_pattern_takes_the_segments_by_name() {
 }
 
 #[test]
+fn an_output_writes_what_its_target_names() {
+    let path = |text: &str| PointPath::new(text).unwrap();
+    let own = Target::Default { prefix: "apps/pigs/gain".into() };
+    for (text, expected) in [
+        ("apps/pigs/gain", true),
+        ("apps/pigs/gain/7", true),
+        ("apps/pigs/gains/7", false),
+        ("apps/pig/gain/7", false),
+    ] {
+        assert_eq!(own.writes(&path(text)), expected, "{text}");
+    }
+    let bound = Target::Pattern { pattern: Pattern::new("farm/{n}/gain").unwrap(), order: Vec::new() };
+    assert!(bound.writes(&path("farm/7/gain")) && !bound.writes(&path("farm/7/8/gain")));
+    assert!(!Target::Unbound.writes(&path("farm/7/gain")));
+}
+
+#[test]
 fn what_is_shown_binds_the_same_again() {
     let asked: &[(&str, &[&str])] =
         &[("weight", &["a/{x}/w", "b/{x}/w"]), ("gain", &["a/{x}/gain"]), ("gate", &["a/{x}/gate"])];

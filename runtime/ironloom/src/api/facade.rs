@@ -166,6 +166,8 @@ pub(crate) trait Facade: Send + Sync + 'static {
     fn events(&self) -> Arc<Events>;
     /// 404 where there is no installation of this id, nor anything that is kept of one, nor an event.
     fn has_events_of(&self, id: &InstallationId) -> Answer<()>;
+    /// 412 where this names other revisions of the installation than the newest.
+    fn check_match(&self, id: &InstallationId, if_match: &IfMatch) -> Answer<()>;
 
     /// The site's clock.
     fn clock(&self) -> ClockStatus;

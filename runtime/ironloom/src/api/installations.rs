@@ -112,10 +112,8 @@ pub(super) async fn show(State(api): State<Api>, Id(id): Id) -> Result<Response,
 }
 
 /// 412 where `If-Match` names another revision than the one there is.
-async fn check_match(api: &Api, headers: &HeaderMap, id: &InstallationId) -> Result<(), Problem> {
-    let Some(if_match) = IfMatch::of(headers)? else { return Ok(()) };
-    let now = api.node.installation(id.clone()).await?;
-    if_match.check(id, Tag { generation: now.generation, revision: now.revision })
+fn check_match(api: &Api, headers: &HeaderMap, id: &InstallationId) -> Result<(), Problem> {
+    IfMatch::of(headers)?.map_or(Ok(()), |if_match| api.node.check_match(id, &if_match))
 }
 
 pub(super) async fn uninstall(
@@ -125,7 +123,7 @@ pub(super) async fn uninstall(
     mut params: Params,
 ) -> Result<Response, Problem> {
     let purge = params.flag("purge")?;
-    check_match(&api, &headers, &id).await?;
+    check_match(&api, &headers, &id)?;
     api.node.uninstall(id, purge).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
@@ -158,7 +156,7 @@ pub(super) async fn pause(
     headers: HeaderMap,
     Optional(Nothing {}): Optional<Nothing>,
 ) -> Result<Response, Problem> {
-    check_match(&api, &headers, &id).await?;
+    check_match(&api, &headers, &id)?;
     answers::done(&api, &api.node.pause(id).await?).await
 }
 
@@ -168,7 +166,7 @@ pub(super) async fn resume(
     headers: HeaderMap,
     Optional(Resume { backlog }): Optional<Resume>,
 ) -> Result<Response, Problem> {
-    check_match(&api, &headers, &id).await?;
+    check_match(&api, &headers, &id)?;
     answers::done(&api, &api.node.resume(id, backlog).await?).await
 }
 
@@ -180,7 +178,7 @@ pub(super) async fn reset(
     mut params: Params,
     Optional(Nothing {}): Optional<Nothing>,
 ) -> Result<Response, Problem> {
-    check_match(&api, &headers, &id).await?;
+    check_match(&api, &headers, &id)?;
     let dry_run = params.flag("dry-run")?;
     let from = params.value("from")?.ok_or_else(|| {
         let detail = "the parameter \"from\" is missing: where to start in the journal";

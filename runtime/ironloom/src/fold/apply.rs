@@ -21,7 +21,7 @@ use super::episodes;
 use super::past::Past;
 use super::queue::RowNote;
 use super::sealer::Sealed;
-use super::stored::{Removed, StoredLane, decode, encode, request_key};
+use super::stored::{Removed, StoredLane, encode, request_key};
 use super::stretches::{Extent, Frozen, Stretches};
 use super::submission::Accepted;
 use super::{KnownPackage, Shared};
@@ -351,8 +351,7 @@ impl Applier {
         for moved in due.values().filter(|due| self.shared.lanes.of_generation(due.generation).is_none()) {
             for (name, due) in &moved.timers {
                 let key = Scope::MAIN.key(Item::Timer(moved.generation, name));
-                let set = self.shared.overlay.get(&key).ok().flatten();
-                let set = set.and_then(|set| decode::<OneShot>(&set).ok());
+                let set = self.shared.stored::<OneShot>(&key).ok().flatten();
                 changes.extend(set.map(|set| (key, Some(encode(&set.moved(*due))))));
             }
         }

@@ -6,17 +6,14 @@ use bytes::Bytes;
 
 use super::Shared;
 use super::durable::Durable;
-use super::stored::{decode, encode};
+use super::stored::encode;
 use crate::records::alarm::{AlarmRecord, ClearedBy, EpisodePlace};
 use crate::records::lane;
-use ironloom_storage::store::{Item, Key, KeyKind, KeyRange, Page, Scope, StoreError};
+use ironloom_storage::store::{Item, Key, KeyKind, KeyRange, Scope};
 use ironloom_types::clock::Timestamp;
 use ironloom_types::ids::Generation;
 use ironloom_types::limits::{MAX_EPISODE_BYTES, MAX_EPISODES};
-use ironloom_types::page::pages;
 
-/// Episodes that are read in one step.
-const AT_ONCE: usize = 256;
 /// By how many more than necessary the history is made shorter, so that not each invocation looks for the oldest.
 const SPARE: u64 = 100;
 
@@ -65,10 +62,7 @@ pub(super) fn end(
     to: &mut KeyChanges,
 ) {
     for mut alarm in alarms {
-        if alarm.state.stands() {
-            alarm.clear(at, by);
-        }
-        alarm.over = true;
+        alarm.end(at, by);
         put(false, generation, &alarm, to);
     }
 }
@@ -191,8 +185,7 @@ impl Shared {
     pub(crate) fn episode(&self, place: HistoryPlace) -> Result<Option<AlarmRecord>, String> {
         let HistoryPlace { since, generation, number } = place;
         let key = Scope::MAIN.key(Item::Episode(generation, since, number));
-        let value = self.overlay.get(&key).map_err(|error| error.to_string())?;
-        value.map(|bytes| decode(&bytes).map_err(|error| format!("{key}: {error}"))).transpose()
+        self.stored(&key)
     }
 
     /// An episode that is over, by its number alone: all of the installation are looked through.
@@ -202,7 +195,7 @@ impl Shared {
         number: u64,
     ) -> Result<Option<AlarmRecord>, String> {
         let mut found = None;
-        self.each_of(KeyKind::Episode, generation, None, |alarm| {
+        self.each_of(KeyKind::Episode, generation, None, |_, alarm: AlarmRecord| {
             found = (alarm.number == number).then_some(alarm);
             found.is_none()
         })?;
@@ -218,7 +211,7 @@ impl Shared {
     ) -> bool {
         let stored = || {
             let key = Scope::MAIN.key(Item::Alarm(generation, alarm.code.as_str().into(), &alarm.entity));
-            decode::<AlarmRecord>(&self.overlay.get(&key).ok()??).ok()
+            self.stored::<AlarmRecord>(&key).ok().flatten()
         };
         match lane {
             Some(lane) => lane.book().alarm_numbered(alarm.number).is_some(),
@@ -229,35 +222,11 @@ impl Shared {
     /// The alarms of an installation as the store and its changes have them.
     pub(super) fn stored_alarms(&self, generation: Generation) -> Result<Vec<AlarmRecord>, String> {
         let mut alarms = Vec::new();
-        self.each_of(KeyKind::Alarm, generation, None, |alarm| {
+        self.each_of(KeyKind::Alarm, generation, None, |_, alarm: AlarmRecord| {
             alarms.push(alarm);
             true
         })?;
         Ok(alarms)
-    }
-
-    /// Shows `see` the records of one kind behind a key in the order of their keys, until it returns false.
-    pub(super) fn each_of(
-        &self,
-        kind: KeyKind,
-        generation: Generation,
-        behind: Option<Key>,
-        mut see: impl FnMut(AlarmRecord) -> bool,
-    ) -> Result<(), String> {
-        let range = Scope::MAIN.generation(kind, generation);
-        let page = |after: Option<&Key>| {
-            let (entries, more) = self.overlay.scan(&range, after.or(behind.as_ref()), AT_ONCE)?;
-            Ok::<_, StoreError>(Page { entries, more })
-        };
-        for page in pages(page) {
-            for (key, value) in page.map_err(|error| error.to_string())? {
-                let alarm: AlarmRecord = decode(&value).map_err(|error| format!("{key}: {error}"))?;
-                if !see(alarm) {
-                    return Ok(());
-                }
-            }
-        }
-        Ok(())
     }
 
     /// The oldest episodes that are over, at least as many as are too many. None is left up to `gone_through`: otherwise each
@@ -273,7 +242,7 @@ impl Shared {
         let (mut oldest, mut found) = (Vec::new(), 0);
         let after = gone_through
             .map(|EpisodePlace { since, number }| Scope::MAIN.key(Item::Episode(generation, since, number)));
-        self.each_of(KeyKind::Episode, generation, after, |alarm| {
+        self.each_of(KeyKind::Episode, generation, after, |_, alarm: AlarmRecord| {
             found += alarm.cost() as u64;
             oldest.push(OldEpisode::of(&alarm));
             (oldest.len() as u64) < number || found < bytes

@@ -80,7 +80,7 @@ impl Shared {
     /// that nobody has acknowledged or that is shelved is none of them.
     pub(crate) fn old_episodes(&self, lane: &Durable, before: Timestamp) -> Result<Old<OldEpisodes>, String> {
         let mut found = Gathering::new();
-        self.each_of(KeyKind::Episode, lane.generation, None, |alarm| {
+        self.each_of(KeyKind::Episode, lane.generation, None, |_, alarm: AlarmRecord| {
             // In the order of `since`: all behind it is younger.
             let is_young = alarm.since >= before;
             let changed = if is_young { alarm.since } else { alarm.last_change() };

@@ -5,12 +5,9 @@ use std::ops::Bound;
 use super::stored::{StoredLane, decode};
 use super::{Gone, Shared};
 use crate::records::alarm::{AlarmRecord, ClearedBy};
-use ironloom_storage::store::{Item, Key, KeyKind, Scope};
+use ironloom_storage::store::{Item, KeyKind, Scope};
 use ironloom_types::effects::OneShot;
 use ironloom_types::ids::Generation;
-
-/// Timers that are read in one step.
-const AT_ONCE: usize = 256;
 
 /// One-shot timers by their names.
 pub(crate) type OneShots = Vec<(Box<str>, OneShot)>;
@@ -25,29 +22,19 @@ impl Shared {
 
     /// A generation, as store and changes have it.
     pub(crate) fn stored_lane(&self, generation: Generation) -> Result<Option<StoredLane>, String> {
-        let found = self.overlay.get(&Scope::MAIN.key(Item::Lane(generation)));
-        let Some(found) = found.map_err(|error| error.to_string())? else { return Ok(None) };
-        decode(&found).map(Some).map_err(|error| error.to_string())
+        self.stored(&Scope::MAIN.key(Item::Lane(generation)))
     }
 
     /// The one-shot timers of a generation that is gone.
     pub(crate) fn kept_timers(&self, generation: Generation) -> Result<OneShots, String> {
-        let range = Scope::MAIN.generation(KeyKind::Timer, generation);
-        let (mut timers, mut after): (Vec<_>, Option<Key>) = (Vec::new(), None);
-        loop {
-            let page = self.overlay.scan(&range, after.as_ref(), AT_ONCE);
-            let (entries, more) = page.map_err(|error| error.to_string())?;
-            after = entries.last().map(|(key, _)| key.clone());
-            for (key, value) in entries {
-                let set = decode(&value).map_err(|error| format!("{key}: {error}"))?;
-                if let Some((_, Item::Timer(_, name))) = key.parse() {
-                    timers.push((name.into(), set));
-                }
+        let mut timers = OneShots::new();
+        self.each_of(KeyKind::Timer, generation, None, |key, set| {
+            if let Some((_, Item::Timer(_, name))) = key.parse() {
+                timers.push((name.into(), set));
             }
-            if !more {
-                return Ok(timers);
-            }
-        }
+            true
+        })?;
+        Ok(timers)
     }
 
     /// The alarms that were there when a generation ended, by their last episodes.
@@ -63,10 +50,7 @@ impl Shared {
             match episode.and_then(|episode| decode(&episode).ok()) {
                 Some(episode) => *alarm = episode,
                 None => {
-                    if alarm.state.stands() {
-                        alarm.clear(gone.removed.at, ClearedBy::Removed);
-                    }
-                    alarm.over = true;
+                    alarm.end(gone.removed.at, ClearedBy::Removed);
                 }
             }
         }

@@ -52,8 +52,7 @@ impl Shared {
         number: u64,
     ) -> Result<Option<DeadLetter>, String> {
         let key = Scope::MAIN.key(Item::DeadLetter(generation, number));
-        let value = self.overlay.get(&key).map_err(|error| error.to_string())?;
-        value.map(|bytes| decode(&bytes).map_err(|error| format!("{key}: {error}"))).transpose()
+        self.stored(&key)
     }
 
     /// The dead letters with a number above `after`, in the order of their numbers, at most so many and at most as

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 use super::Shared;
-use super::stored::{decode, encode};
+use super::stored::encode;
 use crate::records::installation::Revision;
 use ironloom_storage::store::{Item, Key, Scope};
 use ironloom_types::ids::{self, Digest, Generation, Sequence};
@@ -72,8 +72,6 @@ impl Shared {
         generation: Generation,
         number: ids::Revision,
     ) -> Result<Option<Revision>, String> {
-        let key = key(generation, number);
-        let value = self.overlay.get(&key).map_err(|error| error.to_string())?;
-        value.map(|bytes| decode(&bytes).map_err(|error| format!("{key}: {error}"))).transpose()
+        self.stored(&key(generation, number))
     }
 }

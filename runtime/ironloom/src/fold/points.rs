@@ -24,6 +24,8 @@ use ironloom_types::readings::{Columns, NewPoint, Quality, Tag, Tags, Value, Val
 pub(crate) const PAGE: usize = 256;
 /// Texts and blobs up to this length stay in memory; longer ones are read from the journal.
 const INLINE: usize = 64;
+/// Points that are looked at while their names are held.
+const AT_ONCE: usize = 4_096;
 
 /// The points of a tenant.
 #[derive(Debug, Default)]
@@ -92,6 +94,41 @@ impl Points {
         self.names.read()
     }
 
+    /// Shows `see` each of these points that is there. In parts: the fold waits for the names.
+    pub(crate) fn each_of(&self, numbers: &[PointNumber], mut see: impl FnMut(PointNumber, &NewPoint)) {
+        for part in numbers.chunks(AT_ONCE) {
+            let names = self.names();
+            for number in part {
+                if let Some(point) = names.point(*number) {
+                    see(*number, point);
+                }
+            }
+        }
+    }
+
+    /// Shows `see` the points that are there from this number on, in the order of their numbers, and returns the number that the next
+    /// point gets. In parts: the fold waits for the names.
+    pub(crate) fn each_from(
+        &self,
+        first: PointNumber,
+        mut see: impl FnMut(PointNumber, &NewPoint),
+    ) -> PointNumber {
+        let mut next = first.0;
+        loop {
+            let names = self.names();
+            let end = (names.given() as u32).min(next.saturating_add(AT_ONCE as u32));
+            if end <= next {
+                return PointNumber(next);
+            }
+            for number in (next..end).map(PointNumber) {
+                if let Some(point) = names.point(number) {
+                    see(number, point);
+                }
+            }
+            next = end;
+        }
+    }
+
     /// Adds the next points, in the order of their numbers. `None` stands for one that was removed.
     pub(super) fn add(&self, points: impl IntoIterator<Item = (PointNumber, Option<NewPoint>)>) {
         let mut names = self.names.write();
@@ -139,7 +176,7 @@ impl Points {
     /// Removes points, for tests without a fold.
     #[cfg(test)]
     pub(crate) fn remove_for_test(&self, numbers: &[PointNumber]) {
-        self.remove(numbers);
+        self.retire(numbers, false);
     }
 
     /// Gives units to points that have none; nothing happens to those that have one.
@@ -169,19 +206,23 @@ impl Points {
     /// Removes points, in the order of their numbers: their paths are free again, their numbers are not. Where
     /// `readings` stay, these have the paths further on.
     pub(super) fn retire(&self, numbers: &[PointNumber], readings: bool) {
-        {
-            let mut names = self.names.write();
-            for number in numbers {
-                let path = names.point(*number).map(|point| point.path.clone());
-                match (readings, path) {
-                    (true, Some(path)) => drop(names.retired.insert(*number, path)),
-                    (true, None) => {}
-                    (false, _) => drop(names.retired.remove(number)),
-                }
-                names.mark(*number);
+        let mut names = self.names.write();
+        let mut latest = self.latest.write();
+        for number in numbers {
+            let path = names.point(*number).map(|point| point.path.clone());
+            match (readings, path) {
+                (true, Some(path)) => drop(names.retired.insert(*number, path)),
+                (true, None) => {}
+                (false, _) => drop(names.retired.remove(number)),
             }
+            names.mark(*number);
+            let index = number.0 as usize;
+            // Even of one that was removed before: a replay may have shown it older readings.
+            latest.by_number[index] = NONE;
+            latest.inline.remove(number);
+            latest.pages[index / PAGE] = Written::Changed;
         }
-        self.remove(numbers);
+        names.take_out(numbers);
     }
 
     /// The readings of points that were retired have another path from here on.
@@ -202,20 +243,6 @@ impl Points {
         self.observe(latest.sequence, &columns);
         // The fold has long been past that reading.
         self.latest.write().pages[number.0 as usize / PAGE] = Written::Changed;
-    }
-
-    /// Removes points, in the order of their numbers, with their readings.
-    pub(super) fn remove(&self, numbers: &[PointNumber]) {
-        let mut names = self.names.write();
-        let mut latest = self.latest.write();
-        names.take_out(numbers);
-        for number in numbers {
-            let index = number.0 as usize;
-            // Even of one that was removed before: a replay may have shown it older readings.
-            latest.by_number[index] = NONE;
-            latest.inline.remove(number);
-            latest.pages[index / PAGE] = Written::Changed;
-        }
     }
 
     /// Takes the readings of one record; they have real numbers.

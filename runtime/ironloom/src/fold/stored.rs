@@ -9,13 +9,17 @@ use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::Shared;
 use crate::records::installation::Installation;
 use crate::records::lane::LaneMeta;
-use ironloom_storage::store::{Item, Key, Scope};
+use ironloom_storage::store::{Item, Key, KeyKind, Page, Scope, StoreError};
 use ironloom_types::clock::{BUILT_AFTER, SECOND, Timestamp};
 use ironloom_types::ids::{Digest, Generation, InstallationId, Position, Sequence};
+use ironloom_types::page::pages;
 use ironloom_types::readings::Progress;
 
+/// Values of one kind that are read in one step.
+const AT_ONCE: usize = 256;
 /// The time for which the state of a removed installation and its points are kept, unless they are purged.
 pub(super) const KEPT: u64 = 7 * 24 * 3600 * SECOND;
 /// The time that the process must have run before a week by the machine's clock is believed: it may have been set since.
@@ -128,6 +132,38 @@ pub(crate) struct FoldPosition {
     /// Packages that are gone and whose keys may be left: they go after this is written, so that whatever is
     /// replayed from a position finds the packages that it names.
     pub packages_gone: Vec<Digest>,
+}
+
+impl Shared {
+    /// A value of the store with its changes, if there is one.
+    pub(super) fn stored<T: DeserializeOwned>(&self, key: &Key) -> Result<Option<T>, String> {
+        let value = self.overlay.get(key).map_err(|error| error.to_string())?;
+        value.map(|bytes| decode(&bytes).map_err(|error| format!("{key}: {error}"))).transpose()
+    }
+
+    /// Shows `see` the values of one kind behind a key in the order of their keys, until it returns false.
+    pub(super) fn each_of<T: DeserializeOwned>(
+        &self,
+        kind: KeyKind,
+        generation: Generation,
+        behind: Option<Key>,
+        mut see: impl FnMut(&Key, T) -> bool,
+    ) -> Result<(), String> {
+        let range = Scope::MAIN.generation(kind, generation);
+        let page = |after: Option<&Key>| {
+            let (entries, more) = self.overlay.scan(&range, after.or(behind.as_ref()), AT_ONCE)?;
+            Ok::<_, StoreError>(Page { entries, more })
+        };
+        for page in pages(page) {
+            for (key, value) in page.map_err(|error| error.to_string())? {
+                let value = decode(&value).map_err(|error| format!("{key}: {error}"))?;
+                if !see(&key, value) {
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
+    }
 }
 
 #[cfg(test)]

@@ -130,9 +130,13 @@ pub(crate) fn submit(
     let (reply, durable) = oneshot::channel();
     let submission = Submission::Admin(Box::new(AdminSubmission { record, reply }));
     let bytes = submission.max_len();
-    let refused = |error: &LogError| Refusal::TooLarge { bytes, max: committer.max_body() }.or_stopped(error);
-    committer.submit(submission, bytes).map_err(|of| refused(&of.error))?;
+    committer.submit(submission, bytes).map_err(|of| too_large(committer, bytes, &of.error))?;
     Ok(durable)
+}
+
+/// The reason why the committer takes nothing of so many bytes.
+pub(crate) fn too_large(committer: &CommitterHandle<Submission>, bytes: usize, error: &LogError) -> Refusal {
+    Refusal::TooLarge { bytes, max: committer.max_body() }.or_stopped(error)
 }
 
 /// The reason why the committer refused an item.

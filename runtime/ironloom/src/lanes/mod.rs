@@ -129,19 +129,11 @@ impl Deref for Lane {
 }
 
 impl Lane {
-    /// Forgets the points of outputs: some are gone.
-    pub(crate) fn forget_targets(&self) {
-        let mut targets = self.targets.lock();
-        let outputs = self.newest().revision.bindings.outputs.len();
-        *targets = Remembered { of: self.newest().number(), what: Targets::new(outputs) };
-    }
-
     /// A lane without its app's code.
     pub(crate) fn new(durable: Arc<Durable>, log: InstallationLog) -> Self {
         let newest = durable.newest();
-        let (of, outputs) = (newest.number(), newest.revision.bindings.outputs.len());
-        let targets = Remembered { of, what: Targets::new(outputs) };
-        let entity_numbers = Remembered { of, what: EntityNumbers::default() };
+        let targets = no_targets(&newest);
+        let entity_numbers = Remembered { of: newest.number(), what: EntityNumbers::default() };
         Self {
             durable,
             pace: Mutex::default(),
@@ -164,6 +156,11 @@ impl Lane {
             stands_still: AtomicBool::new(false),
             migrates: AtomicBool::new(false),
         }
+    }
+
+    /// Forgets the points of outputs: some are gone.
+    pub(crate) fn forget_targets(&self) {
+        *self.targets.lock() = no_targets(&self.newest());
     }
 
     /// Gives it the code of a revision's app; from then on what that has to do runs. The code of revisions that are
@@ -254,6 +251,11 @@ impl Lane {
     fn spend(&self, spent: Duration) {
         self.bucket.lock().spend(spent, self.newest().limits.share, Instant::now());
     }
+}
+
+/// No point of its outputs is known yet.
+fn no_targets(term: &Term) -> Remembered<Targets> {
+    Remembered { of: term.number(), what: Targets::new(term.revision.bindings.outputs.len()) }
 }
 
 /// All lanes, and which of them runs next.

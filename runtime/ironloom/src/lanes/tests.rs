@@ -6,9 +6,9 @@ mod outcomes;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use parking_lot::RwLock;
-use std::time::{Duration, Instant};
 
 use super::app_log::{AppLogs, InstallationLog};
 use super::batch::{self, EntityNumbers, Offer};

@@ -11,7 +11,7 @@ use hashbrown::HashMap;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, timeout_at};
 
-use super::{Node, problems};
+use super::{Node, found_aside, problems};
 use crate::api::facade::{Answer, Applied, Ended, Gone, Pushed, SetAside, StoppedInstallation, StoppedState};
 use crate::aside::aside;
 use crate::fold::durable::Durable;
@@ -162,13 +162,12 @@ impl Node {
     async fn bound_before(self: &Arc<Self>, deadline: Instant, pushed: Pushed) -> Answer<Option<AllBound>> {
         let Some(look) = self.place_to_look(deadline).await else { return Ok(None) };
         let node = Arc::clone(self);
-        let found = aside(move || {
+        found_aside(move || {
             // Its own: it goes on where nobody waits for it any more.
             let _look = look;
             node.bound_to(pushed, deadline)
         })
-        .await;
-        found.map_err(|error| problems::internal(&error))?
+        .await
     }
 
     /// The installations that are bound to these readings, in the order of their ids; `None` once the time is over. The

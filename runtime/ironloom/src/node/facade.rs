@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::views::list_timers;
-use super::{Node, Shown, problems};
+use super::{Node, Shown, found_aside, problems};
 use crate::api::capsule::Capsule;
 use crate::api::facade::{
     Alarm, AlarmDeed, Answer, Applied, Backlog, BackupStream, ClockStatus, ConnectorStatus, DeadLetter,
@@ -18,7 +18,6 @@ use crate::api::facade::{
     RetirePoints, RetiredPoints, Revised, RevisionRequest, SetTime, Slowed, StartFrom, StateItem, Status,
     StreamClaim, TimeSet, Timer, Usage, UsageQuery,
 };
-use crate::aside::aside;
 use crate::lanes::Lane;
 use crate::telemetry::events::Events;
 use crate::telemetry::{InState, OfConnector, OfInstallation, State};
@@ -34,11 +33,6 @@ const MAX_NOTES: usize = 10;
 /// The note where nothing confines the compiler.
 const UNCONFINED: &str = "this kernel doesn't keep the worker that compiles packages from files and network \
                           (Linux does from 6.12 on, with Landlock): install only packages that you trust";
-
-/// What an answer takes that is found aside.
-async fn found_aside<T: Send + 'static>(find: impl FnOnce() -> Answer<T> + Send + 'static) -> Answer<T> {
-    aside(find).await.map_err(|error| problems::internal(&error))?
-}
 
 /// Runs a change of an admin as a task of its own, so that a caller that hangs up doesn't cut it off
 /// half-way.
@@ -261,6 +255,11 @@ impl Facade for NodeFacade {
 
     fn has_events_of(&self, id: &InstallationId) -> Answer<()> {
         self.0.has_events_of(id)
+    }
+
+    fn check_match(&self, id: &InstallationId, if_match: &IfMatch) -> Answer<()> {
+        let lane = self.0.lane(id)?;
+        super::revise::check_match(&lane, &lane.newest(), Some(if_match))
     }
 
     fn clock(&self) -> ClockStatus {

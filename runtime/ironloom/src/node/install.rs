@@ -14,9 +14,9 @@ use self::plan::{List, Planned};
 pub(super) use self::plan::{SitePoints, too_many_shapes};
 use self::several::Wrong;
 use super::contexts::Contexts;
-use super::gone::Kept;
+use super::kept::Kept;
 use super::packages::load_problem;
-use super::{Node, problems};
+use super::{Node, found_aside, problems};
 use crate::api::facade::{
     Answer, InstallRequest, InstallationState, Installed, Lag, Place, Problem, StartFrom,
 };
@@ -156,7 +156,7 @@ impl Node {
             return Ok(requests.iter().map(|_| None).collect());
         }
         let (node, requests) = (Arc::clone(self), requests.to_vec());
-        let read = aside(move || {
+        found_aside(move || {
             let mut wrong = Wrong::none_of(requests.iter().map(|(request, _)| &request.id));
             let all = requests.iter().enumerate();
             let kept = all.map(|(at, (request, known))| {
@@ -164,8 +164,8 @@ impl Node {
             });
             let kept = kept.collect();
             wrong.check().map(|()| kept)
-        });
-        read.await.map_err(|error| problems::internal(&error))?
+        })
+        .await
     }
 
     /// Gives a lane its code. One that somebody was quick to uninstall is passed over: the others of its list run all

@@ -5,13 +5,12 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::pages::Filling;
-use super::{Node, problems};
+use super::{Node, found_aside};
 use crate::api::described::setting_value;
 use crate::api::facade::{
     Answer, Installation, InstallationState, Lag, LastError, LeftOut, LeftOutPoint, Page, PageQuery,
     PartialLimits, PendingRevision, Problem, Rate,
 };
-use crate::aside::aside;
 use crate::lanes::Lane;
 use crate::records::installation::{self, Revision, Standing};
 use crate::records::lane::LaneMeta;
@@ -56,8 +55,7 @@ impl Node {
     /// An installation, as the API shows it. Looks into the journal, so it works aside.
     pub(super) async fn shown(self: &Arc<Self>, lane: Arc<Lane>) -> Answer<Installation> {
         let node = Arc::clone(self);
-        let shown = aside(move || node.show_lane(&lane)).await;
-        shown.map_err(|error| problems::internal(&error))
+        found_aside(move || Ok(node.show_lane(&lane))).await
     }
 
     pub(super) fn show_lane(&self, lane: &Lane) -> Installation {

@@ -1,84 +1,181 @@
-//! What installations keep although the configuration says something else by now: it holds for later installs, and an
-//! admin who has changed it should know what it doesn't change.
+//! The states that are kept of installations that are gone: their list, and the one that an install adopts.
 
-use std::sync::Arc;
+use super::pages::fill;
+use super::{Node, problems};
+use crate::api::facade::{Adopt, Answer, InstallRequest, KeptAs, KeptState, Page, PageQuery, Place, Problem};
+use crate::fold::{Gone, OneShots};
+use crate::records::alarm::AlarmRecord;
+use crate::records::installation::Installation;
+use crate::records::lane::LaneMeta;
+use ironloom_apps::manifest::Manifest;
+use ironloom_types::ids::{Generation, InstallationId};
 
-use crate::config::Config;
-use crate::lanes::{Lane, Lanes};
-use ironloom_apps::allowance::{LimitKind, PartialLimits};
-use ironloom_types::limits::Limits;
-
-/// Says at a start which installations run with another time zone or with other limits.
-pub(super) fn tell(lanes: &Lanes, config: &Config) {
-    let lanes = lanes.all();
-    tell_of_zones(&lanes, &config.site.timezone);
-    tell_of_limits(&lanes, &config.limits);
+/// A generation that is kept, with what an installation takes over besides the state.
+#[derive(Clone, Debug)]
+pub(super) struct Kept {
+    pub(super) generation: Generation,
+    /// The installation as it was.
+    pub(super) ended: Installation,
+    /// Its last bookkeeping. What later generations of its id have published counts as published.
+    pub(super) meta: LaneMeta,
+    pub(super) timers: OneShots,
+    /// Those that were there in the end, as they are in the history.
+    pub(super) alarms: Vec<AlarmRecord>,
 }
 
-fn tell_of_zones(lanes: &[Arc<Lane>], configured: &str) {
-    let others = lanes.iter().filter(|lane| lane.newest().revision.timezone != configured);
-    let others: Vec<String> =
-        others.map(|lane| format!("{} ({})", lane.id, lane.newest().revision.timezone)).collect();
-    if let Some(first) = others.first() {
-        tracing::info!(
-            installations = others.len(),
-            first,
-            configured,
-            "installations keep the time zone that they were installed with, which isn't that of [site] timezone"
+impl Kept {
+    /// About what it takes in the record of an install, besides what any install takes.
+    pub(super) fn bytes(&self) -> usize {
+        let alarms: usize = self.alarms.iter().map(AlarmRecord::cost).sum();
+        alarms + self.timers.iter().map(|(name, _)| name.len() + 32).sum::<usize>()
+    }
+}
+
+impl Node {
+    /// The states that are kept, in the order of the generations.
+    pub(super) fn list_kept(&self, page: &PageQuery) -> Answer<Page<KeptState>> {
+        let after = match page.after.as_deref().map(str::parse) {
+            None => None,
+            Some(Ok(after)) => Some(Generation(after)),
+            Some(Err(_)) => {
+                let detail = "`after` must be the `next` of the page before, a number";
+                return Err(Problem::malformed("bad-parameter", detail).at(Place::field("after")));
+            }
+        };
+        let mut fault = None;
+        let (items, next) = fill(
+            page.limit,
+            |behind: Option<&(Generation, Gone)>, most| {
+                self.shared.gone_behind(behind.map_or(after, |(generation, _)| Some(*generation)), most)
+            },
+            |(generation, gone)| {
+                self.show_kept(*generation, gone).map_err(|error| fault = Some(error)).ok().flatten()
+            },
         );
+        match fault {
+            Some(error) => Err(problems::internal(&error)),
+            None => Ok(Page { items, next: next.map(|(generation, _)| generation.to_string()) }),
+        }
+    }
+
+    /// `None` where it is gone or adopted by now.
+    fn show_kept(&self, generation: Generation, gone: &Gone) -> Result<Option<KeptState>, String> {
+        let Some(lane) = self.shared.stored_lane(generation)? else { return Ok(None) };
+        let Some(removed) = lane.removed else { return Ok(None) };
+        let bytes = lane.ended.is_some().then_some(lane.meta.state_bytes);
+        let (app, version, package) = match lane.ended {
+            Some(ended) => (Some(ended.app), Some(ended.version), Some(ended.package)),
+            None => (None, None, None),
+        };
+        Ok(Some(KeptState {
+            id: gone.installation.clone(),
+            generation,
+            state: if removed.purge { KeptAs::Purging } else { KeptAs::Kept },
+            app,
+            version,
+            package,
+            bytes,
+            ended: removed.at,
+            until: removed.kept_until(),
+        }))
+    }
+
+    /// Says what somebody should know who installs without adopting what is kept of the same id.
+    pub(super) fn kept_told(&self, id: &InstallationId) -> Option<String> {
+        let removed = self.shared.removed.lock();
+        let (generation, gone) =
+            removed.iter().rfind(|(_, gone)| gone.installation == *id && !gone.removed.purge)?;
+        let until = gone.removed.kept_until().map_or_else(String::new, |until| format!(" until {until}"));
+        Some(format!(
+            "the state of an earlier {id} is kept{until}, generation {generation}, and it begins without that; to go on \
+             with it, uninstall this one and install it with --adopt={generation}"
+        ))
+    }
+
+    /// Reads what a request adopts; `None` where it adopts nothing. Waits for the disk.
+    pub(super) fn to_adopt(&self, request: &InstallRequest, manifest: &Manifest) -> Answer<Option<Kept>> {
+        let InstallRequest { id, adopt: Some(adopt), from, .. } = request else { return Ok(None) };
+        if from.is_some() {
+            let detail =
+                "an installation that adopts a state goes on behind the last reading that went into it";
+            return Err(Problem::refused("install", detail)
+                .at(Place::field("from"))
+                .hint("Leave `from` out. To pass over what came since: pause it, and resume it with its backlog dropped."));
+        }
+        let (generation, gone) = self.kept_of(id, *adopt)?;
+        let kept = self.read_kept(generation, &gone).map_err(|error| problems::internal(&error))?;
+        let kept = kept.ok_or_else(|| nothing_kept(id))?;
+        if kept.ended.app != manifest.id {
+            let detail = format!(
+                "what is kept of {id} (generation {generation}) is of the app {}, and the package is {} {}: an app doesn't \
+                 go on with the state of another",
+                kept.ended.app, manifest.id, manifest.version
+            );
+            return Err(Problem::refused("other-app", detail)
+                .at(Place::field("package"))
+                .hint("Install a package of that app, or leave `adopt` out."));
+        }
+        Ok(Some(kept))
+    }
+
+    fn kept_of(&self, id: &InstallationId, adopt: Adopt) -> Answer<(Generation, Gone)> {
+        let is_being_purged = self.admin.purging.lock().contains(id);
+        let removed = self.shared.removed.lock();
+        let found = match adopt {
+            Adopt::Newest => {
+                let of_id = || removed.iter().rev().filter(|(_, gone)| gone.installation == *id);
+                of_id().find(|(_, gone)| !gone.removed.purge).or_else(|| of_id().next())
+            }
+            Adopt::Generation(generation) => removed.get_key_value(&generation),
+        };
+        let Some((generation, gone)) = found else {
+            return Err(match adopt {
+                Adopt::Newest => nothing_kept(id),
+                Adopt::Generation(generation) => {
+                    not_kept(format!("no generation {generation} is kept of {id}"))
+                }
+            });
+        };
+        if gone.installation != *id {
+            let of = &gone.installation;
+            return Err(not_kept(format!("generation {generation} is one of {of}, and not of {id}")));
+        }
+        if gone.removed.purge || is_being_purged {
+            let detail =
+                format!("what {id} has kept (generation {generation}) is being purged, and can't be adopted");
+            return Err(Problem::conflict("purging", detail)
+                .at(Place::field("adopt"))
+                .hint("Leave `adopt` out: it begins with nothing in its state."));
+        }
+        Ok((*generation, gone.clone()))
+    }
+
+    /// `None` where it is gone by now.
+    fn read_kept(&self, generation: Generation, gone: &Gone) -> Result<Option<Kept>, String> {
+        let shared = &self.shared;
+        let Some(lane) = shared.stored_lane(generation)? else { return Ok(None) };
+        let Some(ended) = lane.ended else { return Ok(None) };
+        let mut meta = lane.meta;
+        let later = shared.gone_behind(Some(generation), usize::MAX).into_iter();
+        for (later, _) in later.filter(|(_, other)| other.installation == gone.installation) {
+            let published = shared.stored_lane(later)?.and_then(|later| later.meta.dealt_with());
+            meta.note_published(published);
+        }
+        let timers = shared.kept_timers(generation)?;
+        let alarms = shared.kept_alarms(generation, gone)?;
+        Ok(Some(Kept { generation, ended, meta, timers, alarms }))
     }
 }
 
-fn tell_of_limits(lanes: &[Arc<Lane>], configured: &Limits) {
-    let others = lanes.iter().filter_map(|lane| {
-        let newest = lane.newest();
-        let others = others(&newest.revision.limits, &newest.manifest.limits, configured);
-        (!others.is_empty()).then(|| format!("{} ({})", lane.id, others.join(", ")))
-    });
-    let others: Vec<String> = others.collect();
-    if let Some(first) = others.first() {
-        tracing::info!(
-            installations = others.len(),
-            first,
-            "installations keep the limits that they were installed with: granted ones, or those that [limits] had \
-             then; `ironloom show` lists them, and an app that is installed again gets the present ones"
-        );
-    }
+fn nothing_kept(id: &InstallationId) -> Problem {
+    not_kept(format!(
+        "nothing is kept of an installation {id}: there was none, or what it had was purged, as it is a week after its end"
+    ))
 }
 
-/// The limits that differ from those that an install without grants has now: at most the defaults, less where the
-/// manifest asks for less.
-fn others(kept: &Limits, asked: &PartialLimits, configured: &Limits) -> Vec<String> {
-    let others = LimitKind::ALL.into_iter().filter_map(|kind| {
-        let default = kind.of(configured);
-        let now = asked.get(kind).map_or(default, |asked| asked.min(default));
-        let kept = kind.of(kept);
-        (kept != now).then(|| format!("{} {}, now {}", kind.name(), kind.show(kept), kind.show(now)))
-    });
-    others.collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use ironloom_apps::quantity::{Bytes, Span};
-    use ironloom_types::limits::MIB;
-
-    #[test]
-    fn limits_that_an_install_would_get_now_are_not_told() {
-        let configured = Limits { memory: 16 * MIB, cpu: 100_000_000, ..Limits::default() };
-        let none = PartialLimits::default();
-        assert_eq!(others(&configured, &none, &configured), Vec::<String>::new());
-        // From before the defaults changed, or granted.
-        let told = ["memory 32 MiB, now 16 MiB", "cpu 200 ms, now 100 ms"];
-        assert_eq!(others(&Limits::default(), &none, &configured), told);
-        // The manifest asks for less than either.
-        let modest = PartialLimits { memory: Some(Bytes(8 * MIB)), cpu: Some(Span(50_000_000)), ..none };
-        let kept = Limits { memory: 8 * MIB, cpu: 50_000_000, ..configured.clone() };
-        assert_eq!(others(&kept, &modest, &configured), Vec::<String>::new());
-        // It asked for what was the default, and would need a grant now.
-        let hungry = PartialLimits { memory: Some(Bytes(32 * MIB)), ..none };
-        let kept = Limits { memory: 32 * MIB, ..configured.clone() };
-        assert_eq!(others(&kept, &hungry, &configured), ["memory 32 MiB, now 16 MiB"]);
-    }
+/// 422: there is nothing of this kind to adopt.
+fn not_kept(detail: String) -> Problem {
+    Problem::refused("not-kept", detail).at(Place::field("adopt")).hint(
+        "`ironloom list --gone` lists what is kept; without `adopt` it begins with nothing in its state.",
+    )
 }

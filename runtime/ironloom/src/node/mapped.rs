@@ -9,7 +9,6 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use super::Node;
-use super::views::POINTS_AT_ONCE;
 use crate::aside::aside;
 use crate::connectors::ConnectorConfig;
 use crate::fold::points::Points;
@@ -28,7 +27,7 @@ struct Found {
     /// The points of it. Some may be gone.
     numbers: Vec<PointNumber>,
     /// All points with a lower number were looked at.
-    seen: usize,
+    seen: PointNumber,
 }
 
 impl Node {
@@ -58,7 +57,7 @@ impl Mapped {
         new_points: &[NewPoint],
     ) -> Result<(), Refusal> {
         let mut all = self.0.lock();
-        let fresh = || Found { config: config.clone(), numbers: Vec::new(), seen: 0 };
+        let fresh = || Found { config: config.clone(), numbers: Vec::new(), seen: PointNumber(0) };
         let found = all.entry(connector.clone()).or_insert_with(fresh);
         if found.config != config {
             *found = fresh();
@@ -81,27 +80,16 @@ impl Mapped {
 impl Found {
     /// Looks at the points that are new.
     fn look(&mut self, points: &Points) {
-        loop {
-            // In parts: the fold waits for the names.
-            let names = points.names();
-            if self.seen >= names.given() {
-                return;
+        self.seen = points.each_from(self.seen, |number, point| {
+            if self.config.may_write(&point.path) {
+                self.numbers.push(number);
             }
-            let end = self.seen + POINTS_AT_ONCE;
-            let part = names.iter_from(PointNumber(self.seen as u32));
-            let part = part.take_while(|(number, _)| (number.0 as usize) < end);
-            let own = part.filter(|(_, point)| self.config.may_write(&point.path));
-            self.numbers.extend(own.map(|(number, _)| number));
-            self.seen = end.min(names.given());
-        }
+        });
     }
 
     fn forget_gone(&mut self, points: &Points) {
         let mut kept = Vec::with_capacity(self.numbers.len());
-        for part in self.numbers.chunks(POINTS_AT_ONCE) {
-            let names = points.names();
-            kept.extend(part.iter().copied().filter(|number| names.point(*number).is_some()));
-        }
+        points.each_of(&self.numbers, |number, _| kept.push(number));
         self.numbers = kept;
     }
 }

@@ -6,11 +6,10 @@ mod backup;
 mod capsule;
 mod clock;
 mod contexts;
+mod dead_letters;
 mod descriptors;
-mod expired;
-mod expiring;
 mod facade;
-mod gone;
+mod histories;
 mod ingest;
 mod install;
 mod installations;
@@ -19,6 +18,7 @@ mod kept;
 mod left;
 mod loading;
 mod mapped;
+mod outdated;
 mod packages;
 mod pages;
 mod paths;
@@ -29,6 +29,7 @@ mod reload;
 mod replay;
 mod reset;
 mod retention;
+mod retention_warnings;
 mod revise;
 mod sink;
 mod space;
@@ -57,6 +58,7 @@ use self::paths::PathOrder;
 pub(crate) use self::start::start;
 use self::streams::OpenStreams;
 use crate::api::facade::{Answer, Problem, RETRY_SOON};
+use crate::aside::aside;
 use crate::config::{Config, Source};
 use crate::connectors::Connectors;
 use crate::fold::Shared;
@@ -100,7 +102,7 @@ pub(crate) struct Node {
     replays: Semaphore,
     /// The installations for which sources are slowed.
     keep_up: keep_up::KeepUp,
-    expiring: expiring::Expiring,
+    expiring: retention_warnings::Expiring,
     connectors: Mutex<Option<Connectors>>,
     threads: Mutex<Option<Threads>>,
     stopping: AtomicBool,
@@ -271,6 +273,11 @@ impl Drop for Turn {
         drop(self.permit.take());
         self.lanes.wake(&self.lane);
     }
+}
+
+/// What an answer takes that is found aside.
+async fn found_aside<T: Send + 'static>(find: impl FnOnce() -> Answer<T> + Send + 'static) -> Answer<T> {
+    aside(find).await.map_err(|error| problems::internal(&error))?
 }
 
 /// 503: the server stops.

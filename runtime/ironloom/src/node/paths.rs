@@ -7,7 +7,6 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::views::POINTS_AT_ONCE;
 use crate::fold::points::Points;
 use ironloom_apps::binding::{Bindings, InputBinding, OutputBinding};
 use ironloom_apps::ordered::{Ordered, each_of, each_written};
@@ -37,8 +36,8 @@ struct Order {
     sorted: Vec<Place>,
     /// In the same order, those that came lately.
     recent: Vec<Place>,
-    /// How many numbers were given when it was last brought up to date.
-    seen: usize,
+    /// All points with a lower number were looked at.
+    seen: PointNumber,
 }
 
 /// Points that were found.
@@ -163,7 +162,7 @@ impl PathOrder {
         let order = self.as_of_now(points);
         let mut numbers = BTreeSet::new();
         search(&Searched { order: &order, looks }, &mut numbers);
-        Found { numbers: numbers.into_iter().collect(), seen: PointNumber(order.seen as u32) }
+        Found { numbers: numbers.into_iter().collect(), seen: order.seen }
     }
 
     fn as_of_now(&self, points: &Points) -> Arc<Order> {
@@ -210,7 +209,7 @@ impl Order {
     /// Says whether there are points that it doesn't know, or many that are gone.
     fn is_behind(&self, points: &Points) -> bool {
         let names = points.names();
-        self.seen < names.given() || self.has_many_gone(names.count())
+        (self.seen.0 as usize) < names.given() || self.has_many_gone(names.count())
     }
 
     fn has_many_gone(&self, there: usize) -> bool {
@@ -222,17 +221,7 @@ impl Order {
             *self = Self::default();
         }
         let mut new = Vec::new();
-        loop {
-            // In parts: the fold waits for the names.
-            let names = points.names();
-            let end = names.given().min(self.seen + POINTS_AT_ONCE);
-            if end == self.seen {
-                break;
-            }
-            let numbers = (self.seen..end).map(|number| PointNumber(number as u32));
-            new.extend(numbers.filter_map(|number| Some((names.point(number)?.path.to_arc(), number))));
-            self.seen = end;
-        }
+        self.seen = points.each_from(self.seen, |number, point| new.push((point.path.to_arc(), number)));
         if new.is_empty() {
             return;
         }

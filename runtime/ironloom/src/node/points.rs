@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use hashbrown::HashSet;
 
-use super::{Node, problems};
+use super::{Node, found_aside, problems};
 use crate::api::facade::{
     Answer, LatestReading, Place, PointDetail, PointReader, PointRequest, PointWriter, Problem, RetirePoints,
     RetiredPoints,
@@ -17,7 +17,6 @@ use crate::api::facade::{
 use crate::fold::read_aside;
 use crate::fold::submission::{Refusal, Submission, WatchSubmission};
 use crate::records::admin::{AdminRecord, PointSet, PointsRetired};
-use ironloom_apps::binding::Target;
 use ironloom_apps::unit;
 use ironloom_types::ids::{Generation, InstallationId, PointNumber, PointPath, Sequence};
 use ironloom_types::limits::MAX_POINTS;
@@ -106,8 +105,7 @@ impl Node {
         let mut count = all.len() as u64;
         for lane in self.lanes.all() {
             let newest = lane.newest();
-            for output in
-                newest.revision.bindings.outputs.iter().filter(|output| writes(&output.target, path))
+            for output in newest.revision.bindings.outputs.iter().filter(|output| output.target.writes(path))
             {
                 count += 1;
                 if all.len() < MAX_NAMED {
@@ -165,14 +163,14 @@ impl Node {
             self.change(AdminRecord::PointSet(Box::new(set))).await?;
         }
         let node = Arc::clone(&self);
-        let shown = crate::aside::aside(move || node.show_point(&path)).await;
-        shown.map_err(|error| problems::internal(&error))?
+        found_aside(move || node.show_point(&path)).await
     }
 
     /// Retires points: nobody may write them meanwhile, and all that read them must have dealt with their readings.
     pub(super) async fn retire_points(self: Arc<Self>, which: RetirePoints) -> Answer<RetiredPoints> {
         let _alone = self.admin.points.lock().await;
-        let chosen = self.choose(&which).await?;
+        let (node, asked) = (Arc::clone(&self), which.clone());
+        let chosen = found_aside(move || node.choose(&asked)).await?;
         if chosen.points.is_empty() && chosen.before.is_empty() {
             return Err(match which.below {
                 true => Problem::not_found(format!("there is no point below {}/", which.path)),
@@ -201,28 +199,27 @@ impl Node {
         Ok(retired)
     }
 
-    async fn choose(self: &Arc<Self>, which: &RetirePoints) -> Answer<Chosen> {
-        let RetirePoints { path, below, readings } = which.clone();
+    fn choose(&self, which: &RetirePoints) -> Answer<Chosen> {
+        let RetirePoints { path, below, readings } = which;
         let prefix = format!("{path}/");
-        let chosen = read_aside(&self.shared, move |shared| {
-            let names = shared.points.names();
-            let is_meant = |found: &PointPath| match below {
-                true => found.as_str().starts_with(&prefix),
-                false => *found == path,
-            };
-            let points = names.iter().filter(|(_, point)| is_meant(&point.path));
-            let before = names.retired().filter(|(_, path)| readings && is_meant(path));
-            Ok::<_, Infallible>((
-                points.map(|(number, point)| (number, point.clone())).collect(),
-                before.map(|(number, _)| number).collect(),
-                names.retired().len(),
-            ))
-        });
-        let (points, before, kept): (Vec<_>, Vec<_>, usize) =
-            chosen.await.map_err(|error| problems::internal(&error))?;
-        if !which.readings {
-            check_kept(kept, points.len())?;
+        let all = &self.shared.points;
+        let mut numbers: Vec<PointNumber> = match below {
+            true => self.paths.page(all, &prefix, None, usize::MAX).into_iter().map(|(_, at)| at).collect(),
+            false => all.names().number(path.as_str()).into_iter().collect(),
+        };
+        numbers.sort_unstable();
+        let mut points = Vec::with_capacity(numbers.len());
+        all.each_of(&numbers, |number, point| points.push((number, point.clone())));
+        let names = all.names();
+        if !readings {
+            check_kept(names.retired().len(), points.len())?;
+            return Ok(Chosen { points, before: Vec::new() });
         }
+        let is_meant = |found: &PointPath| match below {
+            true => found.as_str().starts_with(&prefix),
+            false => found == path,
+        };
+        let before = names.retired().filter(|(_, path)| is_meant(path)).map(|(number, _)| number).collect();
         Ok(Chosen { points, before })
     }
 
@@ -348,18 +345,6 @@ impl Node {
     }
 }
 
-/// Returns true where an output that goes there may write a point.
-fn writes(target: &Target, path: &PointPath) -> bool {
-    match target {
-        Target::Unbound => false,
-        Target::Default { prefix } => {
-            let rest = path.as_str().strip_prefix(prefix.as_str());
-            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-        }
-        Target::Pattern { pattern, .. } => pattern.matches(path),
-    }
-}
-
 fn check_request(path: &PointPath, request: &PointRequest) -> Answer<()> {
     let field = |field: &str, why: String| Err(Problem::malformed("bad-field", why).at(Place::field(field)));
     if let Some(unit) = &request.unit {
@@ -422,24 +407,6 @@ fn in_use(points: &[(PointNumber, NewPoint)]) -> Problem {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ironloom_apps::pattern::Pattern;
-
-    #[test]
-    fn an_output_writes_what_its_target_names() {
-        let path = |text: &str| PointPath::new(text).unwrap();
-        let own = Target::Default { prefix: "apps/pigs/gain".into() };
-        for (text, expected) in [
-            ("apps/pigs/gain", true),
-            ("apps/pigs/gain/7", true),
-            ("apps/pigs/gains/7", false),
-            ("apps/pig/gain/7", false),
-        ] {
-            assert_eq!(writes(&own, &path(text)), expected, "{text}");
-        }
-        let bound = Target::Pattern { pattern: Pattern::new("farm/{n}/gain").unwrap(), order: Vec::new() };
-        assert!(writes(&bound, &path("farm/7/gain")) && !writes(&bound, &path("farm/7/8/gain")));
-        assert!(!writes(&Target::Unbound, &path("farm/7/gain")));
-    }
 
     #[test]
     fn what_cant_be_said_of_a_point_is_refused() {

@@ -81,7 +81,7 @@ impl Node {
                 "limits and site.timezone hold for later installs; what is installed keeps its own"
                     .to_owned(),
             );
-            super::kept::tell(&self.lanes, &config);
+            super::outdated::tell(&self.lanes, &config);
         }
         let points = config.points != before.points;
         outdated.stop().await;

@@ -1,6 +1,5 @@
 //! Replays, as the API has them.
 
-use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use super::views::show_invocation;
@@ -16,7 +15,6 @@ use crate::lanes::run::{PastStages, ReplayError, Routed, Stage};
 use crate::lanes::{App, Lane};
 use crate::records::commit::OutcomeKind;
 use crate::records::installation::Revision;
-use ironloom_apps::routing::Prepared;
 use ironloom_sandbox::BoxFuture;
 use ironloom_types::ids::{self, InstallationId, Ordinal};
 
@@ -74,15 +72,7 @@ impl PastStages for Past<'_> {
     fn routed(&self, revision: &Arc<Revision>) -> BoxFuture<'_, Result<Routed, ReplayError>> {
         let (node, revision) = (Arc::clone(self.0), Arc::clone(revision));
         Box::pin(async move {
-            let matched = aside(move || {
-                let bindings = &revision.bindings;
-                let mut routes = Prepared::new(&bindings.inputs);
-                node.each_bound(bindings, &mut |number, path, unit| {
-                    routes.add(number, path, unit);
-                    ControlFlow::Continue(())
-                });
-                routes
-            });
+            let matched = aside(move || node.matched(&revision.bindings));
             let routes = matched.await.map_err(|error| ReplayError::Host(error.to_string()))?;
             let entities = routes.entities();
             Ok(Routed { route: Route::Beside(Arc::new(routes)), entities })

@@ -1,22 +1,19 @@
 //! Starting an installation over: a new generation with nothing in its state, from a place of the journal on.
 
 use std::collections::BTreeMap;
-use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Instant;
 
 use super::install::first_meta;
 use super::packages::load_problem;
-use super::{Node, problems};
+use super::{Node, found_aside, problems};
 use crate::api::facade::{Answer, Problem, Reset, StartFrom};
-use crate::aside::aside;
 use crate::fold::durable::Term;
 use crate::fold::routes::PreparedRoutes;
 use crate::lanes::{App, Lane};
 use crate::records::admin::{self, AdminRecord, NewInstallation};
 use crate::records::installation::{Installation, Revision};
 use crate::records::lane::LaneMeta;
-use ironloom_apps::routing::Prepared;
 use ironloom_types::clock::host_time;
 use ironloom_types::ids::{self, Generation, Sequence};
 
@@ -41,8 +38,7 @@ impl Node {
         let place = Arc::clone(&self.admin.planning).acquire_owned().await;
         let _place = place.map_err(|error| problems::internal(&error))?;
         let (node, term) = (Arc::clone(&self), Arc::clone(&newest));
-        let begins = aside(move || node.begins(&term, from)).await;
-        let Begins { cursor, routes, backlog } = begins.map_err(|error| problems::internal(&error))??;
+        let Begins { cursor, routes, backlog } = found_aside(move || node.begins(&term, from)).await?;
         let waits = lane.queue.lock().pending().filter(|waits| *waits <= cursor);
         let mut warnings = Vec::new();
         if let Some(waits) = waits {
@@ -62,12 +58,7 @@ impl Node {
         let cursor = self.cursor(from)?;
         let bindings = &term.revision.bindings;
         let changes = self.shared.routing.read().changes();
-        let mut routes = Prepared::new(&bindings.inputs);
-        let seen = self.each_bound(bindings, &mut |number, path, unit| {
-            routes.add(number, path, unit);
-            ControlFlow::Continue(())
-        });
-        routes.skip_to(seen);
+        let routes = self.matched(bindings);
         let points = || routes.matches().iter().map(|(point, _)| *point).collect();
         let backlog = self.count_readings(cursor, points, Instant::now())?;
         Ok(Begins { cursor, routes: PreparedRoutes { routes, changes }, backlog })

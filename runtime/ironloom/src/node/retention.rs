@@ -1,5 +1,5 @@
 //! Retention: readings that are older than `journal.max_age`, or more than `journal.max_bytes` holds, go, and so do old
-//! parts of installations' histories (`expired.rs`).
+//! parts of installations' histories (`histories.rs`).
 //!
 //! First each lane that still waits for some of them is moved on, by a record that says what it misses. Then one
 //! record drops the blocks, and their files go with the next checkpoint. An old reading may stay for as long as
@@ -9,8 +9,8 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use super::expired::Looks;
-use super::expiring::Limits;
+use super::histories::Looks;
+use super::retention_warnings::Limits;
 use super::{Node, Turn, problems};
 use crate::api::facade::Answer;
 use crate::fold::catch_up::Missed;

@@ -5,7 +5,6 @@ mod asked;
 mod upgrade;
 
 use std::collections::BTreeMap;
-use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use tokio::sync::OwnedSemaphorePermit;
@@ -14,9 +13,8 @@ use self::asked::Asked;
 use self::upgrade::{Ends, migrates};
 use super::install::{SitePoints, too_many_shapes};
 use super::packages::load_problem;
-use super::{Node, problems};
+use super::{Node, found_aside, problems};
 use crate::api::facade::{Answer, IfMatch, Match, Place, Problem, Revised, RevisionRequest, Tag, changes};
-use crate::aside::aside;
 use crate::fold::KnownPackage;
 use crate::fold::durable::Term;
 use crate::fold::routes::PreparedRoutes;
@@ -107,8 +105,7 @@ impl Node {
         let place = place.map_err(|error| problems::internal(&error))?;
         let (node, lane, before) = (Arc::clone(self), Arc::clone(lane), Arc::clone(before));
         let request = request.clone();
-        let planned = aside(move || node.plan_revision(&lane, &before, &request, place)).await;
-        planned.map_err(|error| problems::internal(&error))?
+        found_aside(move || node.plan_revision(&lane, &before, &request, place)).await
     }
 
     /// Checks what is asked for against the newest revision.
@@ -195,11 +192,7 @@ impl Node {
         if !self.shared.routing.read().shapes().take(&plan.bindings) {
             return Err(too_many_shapes(0, id, 1));
         }
-        let mut old = Prepared::new(&before.revision.bindings.inputs);
-        self.each_bound(&before.revision.bindings, &mut |number, path, unit| {
-            old.add(number, path, unit);
-            ControlFlow::Continue(())
-        });
+        let old = self.matched(&before.revision.bindings);
         let (names, numbers) = inputs_of_both(&plan.bindings, &before.revision.bindings);
         let sorted = |prepared: &Prepared, number: &dyn Fn(u16) -> u16| {
             let pairs = prepared.matches().iter().map(|(point, matched)| (number(matched.input()), *point));
@@ -385,7 +378,7 @@ fn revised(
 }
 
 /// 412 where a header names other revisions than the newest.
-fn check_match(lane: &Lane, newest: &Term, if_match: Option<&IfMatch>) -> Answer<()> {
+pub(super) fn check_match(lane: &Lane, newest: &Term, if_match: Option<&IfMatch>) -> Answer<()> {
     let now = Tag { generation: lane.generation, revision: newest.number() };
     if_match.map_or(Ok(()), |if_match| if_match.check(&lane.id, now))
 }

@@ -7,9 +7,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::{Node, Turn, problems};
+use super::{Node, Turn, found_aside};
 use crate::api::facade::{Answer, Backlog, Installation, Problem, Resumed};
-use crate::aside::aside;
 use crate::fold::durable::Term;
 use crate::records::admin::AdminRecord;
 use crate::records::installation::Standing;
@@ -84,7 +83,7 @@ impl Node {
         }
         let node = Arc::clone(self);
         let cursor = lane.book().meta().cursor;
-        let counting = aside(move || {
+        found_aside(move || {
             let points = || {
                 let read_by = |term: &Arc<Term>| {
                     node.paths.read_by(&node.shared.points, &term.revision.bindings.inputs).numbers
@@ -93,7 +92,7 @@ impl Node {
                 all.into_iter().collect()
             };
             node.count_readings(cursor, points, Instant::now())
-        });
-        counting.await.map_err(|error| problems::internal(&error))?
+        })
+        .await
     }
 }

@@ -75,7 +75,7 @@ pub(super) fn start_node(options: NodeOptions) -> Result<Arc<Node>, StartError> 
     warn_of_clock(&opened.shared.clock);
     let core = Core::start(opened, &config)?;
     units::give(&core.shared.points, &config.points, &core.committer);
-    super::kept::tell(&lanes, &config);
+    super::outdated::tell(&lanes, &config);
     let pacing = if by_steps { Pacing::BySteps } else { Pacing::Measured };
     let node = Arc::new(Node {
         runner: Arc::new(runner(&core, &lanes, &folders.sandbox, &config, pacing)),
@@ -94,7 +94,7 @@ pub(super) fn start_node(options: NodeOptions) -> Result<Arc<Node>, StartError> 
         bound_looks: Arc::new(tokio::sync::Semaphore::new(super::applied::MAX_BOUND_LOOKS)),
         replays: tokio::sync::Semaphore::new(1),
         keep_up: super::keep_up::KeepUp::default(),
-        expiring: super::expiring::Expiring::default(),
+        expiring: super::retention_warnings::Expiring::default(),
         connectors: Mutex::new(Some(Connectors::default())),
         threads: Mutex::new(Some(core.threads)),
         stopping: AtomicBool::new(false),

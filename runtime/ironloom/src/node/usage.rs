@@ -5,7 +5,6 @@ use std::sync::Weak;
 use std::time::{Duration, Instant};
 
 use super::Node;
-use super::views::POINTS_AT_ONCE;
 use crate::api::facade::{InstallationUsage, PointsUsage, Rate, SourceUsage, Usage, UsageQuery};
 use crate::fold::sources::{Brought, Source};
 use crate::lanes::Lane;
@@ -78,27 +77,17 @@ impl Node {
 
     /// The points by the first segments of their paths, and how many there are.
     fn points_by_prefix(&self) -> (Vec<PointsUsage>, u64) {
-        let (mut counts, mut total, mut from) = (BTreeMap::<String, u64>::new(), 0, 0);
-        loop {
-            // In parts: the fold waits for the names.
-            let names = self.shared.points.names();
-            if from >= names.given() {
-                break;
+        let (mut counts, mut total) = (BTreeMap::<String, u64>::new(), 0);
+        self.shared.points.each_from(PointNumber(0), |_, point| {
+            total += 1;
+            let prefix = prefix(point.path.as_str());
+            let is_full = counts.len() >= MOST_PREFIXES;
+            match counts.get_mut(prefix) {
+                Some(count) => *count += 1,
+                None if is_full => *counts.entry(OTHERS.to_owned()).or_default() += 1,
+                None => drop(counts.insert(prefix.to_owned(), 1)),
             }
-            let end = from + POINTS_AT_ONCE;
-            let part = names.iter_from(PointNumber(from as u32));
-            for (_, point) in part.take_while(|(number, _)| (number.0 as usize) < end) {
-                total += 1;
-                let prefix = prefix(point.path.as_str());
-                let is_full = counts.len() >= MOST_PREFIXES;
-                match counts.get_mut(prefix) {
-                    Some(count) => *count += 1,
-                    None if is_full => *counts.entry(OTHERS.to_owned()).or_default() += 1,
-                    None => drop(counts.insert(prefix.to_owned(), 1)),
-                }
-            }
-            from = end;
-        }
+        });
         (counts.into_iter().map(|(prefix, points)| PointsUsage { prefix, points }).collect(), total)
     }
 }

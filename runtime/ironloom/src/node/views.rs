@@ -1,4 +1,4 @@
-//! What people read: journal, points, outputs, logs, dead letters, invocations.
+//! What people read: journal, points, outputs, logs, invocations.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -8,19 +8,18 @@ use std::time::{Duration, Instant};
 use super::pages::{Filling, Newest, fill};
 use super::{Node, problems};
 use crate::api::facade::{
-    Answer, DeadLetter, Invocation, LogPage, NumberedQuery, Order, OutputsQuery, Page, PageQuery, PointItem,
-    Problem, ReadingItem, ReadingsQuery, Timer,
+    Answer, Invocation, LogPage, NumberedQuery, Order, OutputsQuery, Page, PageQuery, PointItem, Problem,
+    ReadingItem, ReadingsQuery, Timer,
 };
 use crate::api::value::JsonValue;
+use crate::fold;
 use crate::fold::points::LatestValue;
-use crate::fold::{self, Shared};
 use crate::lanes::Lane;
-use crate::records::admin::AdminRecord;
 use crate::records::commit::{self, InvocationKind};
 use ironloom_apps::binding::Target;
 use ironloom_storage::journal::{Filter, ReadingRow};
-use ironloom_types::ids::{InstallationId, Ordinal, PointNumber, PointPath, Sequence};
-use ironloom_types::readings::{NewPoint, Value};
+use ironloom_types::ids::{Ordinal, PointNumber, Sequence};
+use ironloom_types::readings::Value;
 use ironloom_types::text::shorten;
 
 /// The number of readings from its end through which the journal is searched first for the newest of some kind, and at most at once.
@@ -30,8 +29,6 @@ const LAST_STRETCH: u64 = 1 << 20;
 const PATIENCE: Duration = Duration::from_secs(1);
 /// Characters, or bytes, of the latest value that a sample shows.
 const SAMPLE: usize = 256;
-/// Points that are looked at while their names are held.
-pub(super) const POINTS_AT_ONCE: usize = 4_096;
 
 impl Node {
     /// Reads the journal back.
@@ -149,19 +146,6 @@ impl Node {
         Ok(Page { items: page.items, next: Some(filter.after.to_string()) })
     }
 
-    /// Calls `see` for each of these points that is still there. The fold waits for the names, so they are looked
-    /// at in parts.
-    pub(super) fn each_of(&self, numbers: &[PointNumber], mut see: impl FnMut(PointNumber, &NewPoint)) {
-        for part in numbers.chunks(POINTS_AT_ONCE) {
-            let names = self.shared.points.names();
-            part.iter().filter_map(|number| Some((*number, names.point(*number)?))).for_each(
-                |(number, point)| {
-                    see(number, point);
-                },
-            );
-        }
-    }
-
     /// The points by path.
     pub(super) fn list_points(&self, prefix: &str, page: &PageQuery) -> Page<PointItem> {
         let find = |last: Option<&(Arc<str>, PointNumber)>, most| {
@@ -227,7 +211,7 @@ impl Node {
         };
         let mut entities: HashMap<PointNumber, String> = HashMap::new();
         let written = self.paths.written_by(&self.shared.points, outputs.iter().copied()).numbers;
-        self.each_of(&written, |number, point| {
+        self.shared.points.each_of(&written, |number, point| {
             let entity = outputs.iter().find_map(|output| match &output.target {
                 Target::Unbound => None,
                 Target::Default { prefix } => {
@@ -264,98 +248,6 @@ impl Node {
         more |= page.extend(lines);
         let next = page.items.last().filter(|_| more).map(|line| line.number.to_string());
         Ok(LogPage { page: Page { items: page.items, next }, generation: lane.installation().begun })
-    }
-
-    /// Dead letters in the order of their numbers, or the other way round.
-    pub(super) async fn list_dead_letters(
-        &self,
-        lane: &Lane,
-        query: NumberedQuery,
-    ) -> Answer<Page<DeadLetter>> {
-        let NumberedQuery { mut after, order, limit } = query;
-        let (generation, mut page) = (lane.generation, Filling::new(limit));
-        loop {
-            let find = move |shared: &Shared| match order {
-                Order::Oldest => shared.dead_letters(generation, after.unwrap_or(0), usize::MAX),
-                Order::Newest => shared.newest_dead_letters(generation, after, usize::MAX),
-            };
-            let found = fold::read_aside(&self.shared, find).await;
-            let (letters, more) = found.map_err(|error| problems::internal(&error))?;
-            let last = letters.last().map(|letter| letter.number);
-            if page.extend(letters.into_iter().map(|letter| self.show_dead_letter(letter))) {
-                let next = page.items.last().map(|letter| letter.number.to_string());
-                return Ok(Page { items: page.items, next });
-            }
-            match last.filter(|_| more) {
-                Some(last) => after = Some(last),
-                None => return Ok(Page { items: page.items, next: None }),
-            }
-        }
-    }
-
-    fn show_dead_letter(&self, letter: commit::DeadLetter) -> DeadLetter {
-        let names = self.shared.points.names();
-        let point = names.path_of_reading(letter.point).map_or_else(|| Arc::from(""), PointPath::to_arc);
-        let reading = ReadingItem {
-            point,
-            entity: Some(letter.entity.to_string()),
-            value: letter.value.into(),
-            at: letter.at,
-            quality: letter.quality,
-            sequence: letter.sequence,
-            time: letter.time,
-        };
-        let reason = letter.reason.to_string();
-        DeadLetter {
-            number: letter.number,
-            reading,
-            reason,
-            ordinal: letter.ordinal,
-            revision: letter.revision,
-        }
-    }
-
-    async fn dead_letter_or_404(&self, lane: &Lane, number: u64) -> Answer<commit::DeadLetter> {
-        let generation = lane.generation;
-        let letter = fold::read_aside(&self.shared, move |shared| shared.dead_letter(generation, number))
-            .await
-            .map_err(|error| problems::internal(&error))?;
-        let missing = || Problem::not_found(format!("installation {} has no dead letter {number}", lane.id));
-        letter.ok_or_else(missing)
-    }
-
-    /// Runs a dead letter again, by itself. It is remembered in memory alone: a restart forgets it,
-    /// and the dead letter stays.
-    pub(super) async fn requeue_dead_letter(self: Arc<Self>, id: InstallationId, number: u64) -> Answer<()> {
-        let lane = self.lane(&id)?;
-        self.dead_letter_or_404(&lane, number).await?;
-        if lane.is_stopped() {
-            let detail = format!("installation {id} is paused or quarantined, so it runs nothing");
-            return Err(Problem::conflict("not-running", detail).hint("Resume it first."));
-        }
-        lane.pace.lock().requeue.add(number);
-        tracing::info!(installation = %id, dead_letter = number, "an admin runs a dead letter again");
-        self.lanes.wake(&lane);
-        Ok(())
-    }
-
-    /// Deletes a dead letter.
-    pub(super) async fn remove_dead_letter(self: Arc<Self>, id: InstallationId, number: u64) -> Answer<()> {
-        let turn = self.turn_of(&id).await?;
-        let lane = Arc::clone(&turn.lane);
-        let letter = self.dead_letter_or_404(&lane, number).await?;
-        lane.pace.lock().requeue.forget(number);
-        let (kept, bytes) = {
-            let book = lane.book();
-            (
-                book.meta().dead_letters_kept.saturating_sub(1),
-                book.meta().dead_letter_bytes.saturating_sub(letter.cost()),
-            )
-        };
-        let generation = lane.generation;
-        self.change(AdminRecord::DeadLetterDeleted { generation, number, kept, bytes }).await?;
-        drop(turn);
-        Ok(())
     }
 
     /// Invocations in the order of their ordinals, or the other way round.

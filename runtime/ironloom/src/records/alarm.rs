@@ -149,6 +149,14 @@ impl AlarmRecord {
         self.acknowledged.push(note);
     }
 
+    /// Its episode is over; a condition that stands ends with it.
+    pub(crate) fn end(&mut self, at: Timestamp, by: ClearedBy) {
+        if self.state.stands() {
+            self.clear(at, by);
+        }
+        self.over = true;
+    }
+
     /// The condition ends.
     pub(crate) fn clear(&mut self, at: Timestamp, by: ClearedBy) {
         self.cleared = Some(Cleared { at: at.max(self.since), by });

@@ -158,7 +158,7 @@ fn page_out() {
         if rights == "rw-p" {
             // SAFETY: this advice changes nothing of what the memory holds, only where the kernel keeps it. The
             // mapping may have gone meanwhile: then there is nothing to move, or what is there is moved instead.
-            #[allow(unsafe_code)]
+            #[allow(unsafe_code, reason = "advice to the kernel; its proof is above")]
             let _ = unsafe {
                 rustix::mm::madvise(
                     std::ptr::without_provenance_mut(begin),

@@ -124,17 +124,6 @@ impl Chunk {
         self.row_of_run(row, self.run(row))
     }
 
-    /// All rows from `first` on, without looking up the run of each.
-    pub fn rows_from(&self, first: usize) -> impl Iterator<Item = ReadingRow<'_>> {
-        let mut index = self.runs.partition_point(|run| run.end as usize <= first);
-        (first..self.len()).map(move |row| {
-            while self.runs[index].end as usize <= row {
-                index += 1;
-            }
-            self.row_of_run(row, &self.runs[index])
-        })
-    }
-
     fn row_of_run(&self, row: usize, run: &Run) -> ReadingRow<'_> {
         ReadingRow::of(&self.columns, row, self.sequence(row), run)
     }
@@ -204,8 +193,8 @@ mod tests {
 
         assert!(chunk.is_sound());
         assert_eq!((chunk.len(), chunk.next_sequence()), (4, Sequence(9)));
-        let seen: Vec<_> = chunk
-            .rows_from(1)
+        let seen: Vec<_> = (1..chunk.len())
+            .map(|row| chunk.row(row))
             .map(|row| (row.sequence.0, row.time.0, row.hops, row.origin.0, row.value))
             .collect();
         assert_eq!(
@@ -216,7 +205,6 @@ mod tests {
                 (8, 60, 1, 9, ValueRef::Real(5.0)),
             ]
         );
-        assert_eq!(chunk.row(2), chunk.rows_from(2).next().unwrap());
         assert_eq!(chunk.time(1), Timestamp(50));
     }
 

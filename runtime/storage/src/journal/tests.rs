@@ -52,7 +52,7 @@ fn kept(chunk: &Chunk) -> Vec<Kept> {
         let reading = (row.point.0, row.at.0, row.quality, Value::from(row.value));
         (row.sequence.0, row.time.0, row.hops, row.origin.0, reading)
     };
-    chunk.rows_from(0).map(keep).collect()
+    (0..chunk.len()).map(|row| keep(chunk.row(row))).collect()
 }
 
 fn selected(selection: &Selection) -> Vec<Kept> {

@@ -151,7 +151,6 @@ impl KeyKind {
 
 /// The item that a key names, without its scope.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[allow(missing_docs, reason = "the fields are what the variant's line lists")]
 pub enum Item<'a> {
     /// The format number of the store.
     Format,

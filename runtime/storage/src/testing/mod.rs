@@ -2,7 +2,7 @@
 //!
 //! They are compiled always, so that the crates above can use them in their own tests without a build of this
 //! one with other features; nothing of the server refers to them.
-#![allow(clippy::unwrap_used, clippy::missing_panics_doc, missing_docs, reason = "for tests")]
+#![allow(clippy::unwrap_used, reason = "for tests")]
 
 mod sim;
 mod store;

@@ -57,7 +57,7 @@ fn a_point_that_was_removed_frees_its_path_and_keeps_its_number() {
     points.observe(Sequence(1), &columns);
     let own = points.names().of_outputs(&InstallationId::new("pigs").unwrap());
     assert_eq!(own, [PointNumber(0), PointNumber(2)]);
-    points.remove(&own);
+    points.retire(&own, false);
     assert_eq!((points.names().given(), points.names().count()), (4, 2));
     assert_eq!(points.names().number("apps/pigs/gain/1"), None);
     assert_eq!(points.names().point(PointNumber(0)), None);
@@ -66,7 +66,7 @@ fn a_point_that_was_removed_frees_its_path_and_keeps_its_number() {
     points.add([(PointNumber(4), Some(NewPoint { path, unit: None }))]);
     assert_eq!(points.names().number("apps/pigs/gain/1"), Some(PointNumber(4)));
     assert_eq!(points.names().iter().map(|(number, _)| number.0).collect::<Vec<_>>(), [1, 3, 4]);
-    points.remove(&own);
+    points.retire(&own, false);
     assert_eq!(points.names().count(), 3, "twice is once");
 }
 

@@ -5,8 +5,9 @@ use std::collections::{BTreeSet, VecDeque};
 use super::super::checkpoint::{self, CheckpointError};
 use super::super::{Shared, episodes};
 use ironloom_storage::failpoint;
-use ironloom_storage::store::{Change, Item, Key, KeyKind, Scope};
+use ironloom_storage::store::{Change, Item, KeyKind, Scope};
 use ironloom_types::ids::{Epoch, Generation};
+use ironloom_types::page::pages;
 
 /// Keys that are removed in one step.
 const STEP: usize = 1_000;
@@ -67,11 +68,8 @@ pub(in crate::fold) fn purge_step(
     let (mut changes, mut bytes, mut more) = (Vec::new(), 0, false);
     'step: for kind in OF_GENERATIONS {
         let range = Scope::MAIN.generation(kind, generation);
-        let mut after: Option<Key> = None;
-        loop {
-            let page = shared.storage.scan(&range, after.as_ref(), AT_ONCE)?;
-            after = page.entries.last().map(|(key, _)| key.clone());
-            for (key, value) in page.entries {
+        for page in pages(|after| shared.storage.scan(&range, after, AT_ONCE)) {
+            for (key, value) in page? {
                 bytes += value.len();
                 // Found by its own key, so that goes last.
                 changes.extend(episodes::time_key(&key).into_iter().chain([key]).map(Change::delete));
@@ -79,9 +77,6 @@ pub(in crate::fold) fn purge_step(
             more = changes.len() >= STEP || bytes >= BYTES;
             if more {
                 break 'step;
-            }
-            if !page.more || after.is_none() {
-                break;
             }
         }
     }

@@ -1,9 +1,9 @@
 //! Points that get numbers, and those that count no longer, as of what was sealed.
 
-use hashbrown::HashSet;
+use hashbrown::{HashMap, HashSet};
 
 use super::Numberer;
-use crate::fold::points::is_of_output;
+use crate::fold::points::{Names, is_of_output};
 use crate::fold::submission::Refusal;
 use crate::records::NumberedPoint;
 use crate::records::admin::PointRenamed;
@@ -23,9 +23,7 @@ impl Numberer {
             return Ok(Vec::new());
         }
         let names = self.points.names();
-        let retired = &self.retired;
-        // A point of this path may be about to be taken out.
-        let known = |path: &PointPath| names.number(path.as_str()).filter(|number| !retired.contains(number));
+        let known = |path: &PointPath| standing(&names, &self.retired, path);
         // Not with each record: a look-up for each of them would be due every time.
         if self.unflushed.len() >= 2 * self.unflushed_before.max(1_000) {
             self.unflushed.retain(|path, _| known(path).is_none());
@@ -71,9 +69,7 @@ impl Numberer {
         let mut own = names.of_outputs(installation);
         // Those count no longer.
         own.retain(|number| !self.retired.contains(number));
-        let retired = &self.retired;
-        let known = |path: &PointPath| names.number(path.as_str()).filter(|number| !retired.contains(number));
-        self.unflushed.retain(|path, _| known(path).is_none());
+        self.unflushed.retain(|path, _| standing(&names, &self.retired, path).is_none());
         let before = self.unflushed.len();
         self.unflushed.retain(|path, _| !is_of_output(path, installation));
         self.numbers.points -= own.len() + before - self.unflushed.len();
@@ -82,17 +78,12 @@ impl Numberer {
     /// Points that are retired no longer count, as the fold has it once it applies the record; refused where one of them
     /// has a reading that has come since they are watched.
     pub(super) fn admit_retired(&mut self, numbers: &[PointNumber]) -> Result<(), Refusal> {
-        if self.watched.take().is_some_and(|watched| watched.has_come) {
-            return Err(Refusal::PointsInUse);
-        }
+        self.nothing_came()?;
         let names = self.points.names();
         self.retired.retain(|number| names.point(*number).is_some());
         for number in numbers {
-            let Some(point) = names.point(*number).filter(|_| self.retired.insert(*number)) else { continue };
-            self.numbers.points -= 1;
-            // The fold has it, and it may still stand here: another reading of this path would get its number again.
-            if self.unflushed.get(&point.path) == Some(number) {
-                self.unflushed.remove(&point.path);
+            if retire(&mut self.retired, &mut self.unflushed, &names, *number) {
+                self.numbers.points -= 1;
             }
         }
         Ok(())
@@ -101,25 +92,27 @@ impl Numberer {
     /// A point goes on as another one, which gets its number here; refused where there is one of its path, or a reading has
     /// come since the point is watched.
     pub(super) fn admit_renamed(&mut self, renamed: &mut PointRenamed) -> Result<(), Refusal> {
-        if self.watched.take().is_some_and(|watched| watched.has_come) {
-            return Err(Refusal::PointsInUse);
-        }
+        self.nothing_came()?;
         let names = self.points.names();
-        let retired = &mut self.retired;
-        let known = names.number(renamed.path.as_str()).filter(|number| !retired.contains(number));
+        let known = standing(&names, &self.retired, &renamed.path);
         if known.is_some() || self.unflushed.contains_key(&renamed.path) {
             return Err(Refusal::PointExists(renamed.path.clone()));
         }
-        let Some(point) = names.point(renamed.from).filter(|_| retired.insert(renamed.from)) else {
+        if !retire(&mut self.retired, &mut self.unflushed, &names, renamed.from) {
             return Err(Refusal::PointsInUse);
-        };
-        if self.unflushed.get(&point.path) == Some(&renamed.from) {
-            self.unflushed.remove(&point.path);
         }
         renamed.number = PointNumber(self.numbers.points_given as u32);
         self.numbers.points_given += 1;
         self.unflushed.insert(renamed.path.clone(), renamed.number);
         Ok(())
+    }
+
+    /// Ends the watch; refused where a reading of one of its points has come.
+    fn nothing_came(&mut self) -> Result<(), Refusal> {
+        match self.watched.take() {
+            Some(Watched { has_come: true, .. }) => Err(Refusal::PointsInUse),
+            _ => Ok(()),
+        }
     }
 
     /// Takes note of readings of points that are watched.
@@ -133,4 +126,24 @@ impl Numberer {
 pub(super) struct Watched {
     pub points: HashSet<PointNumber>,
     pub has_come: bool,
+}
+
+/// The point of a path, unless it is about to be taken out.
+fn standing(names: &Names, retired: &HashSet<PointNumber>, path: &PointPath) -> Option<PointNumber> {
+    names.number(path.as_str()).filter(|number| !retired.contains(number))
+}
+
+/// Retires a point that is there. Returns whether it was.
+fn retire(
+    retired: &mut HashSet<PointNumber>,
+    unflushed: &mut HashMap<PointPath, PointNumber>,
+    names: &Names,
+    number: PointNumber,
+) -> bool {
+    let Some(point) = names.point(number).filter(|_| retired.insert(number)) else { return false };
+    // The fold has it, and it may still stand here: another reading of this path would get its number again.
+    if unflushed.get(&point.path) == Some(&number) {
+        unflushed.remove(&point.path);
+    }
+    true
 }

@@ -21,9 +21,7 @@ use crate::fold::durable::Durable;
 use crate::fold::open::Opened;
 use crate::fold::run::{Parts, Threads, Thresholds, start};
 use crate::fold::sealer::Numberer;
-use crate::fold::submission::{
-    Accepted, AdminSubmission, CommitSubmission, ReadingsSubmission, Refusal, Submission,
-};
+use crate::fold::submission::{self, Accepted, CommitSubmission, ReadingsSubmission, Refusal, Submission};
 use crate::fold::{FoldPosition, Shared};
 use crate::records::admin::AdminRecord;
 use crate::records::commit::{self, StateChanges};
@@ -157,16 +155,12 @@ impl Running {
     }
 
     fn admin(&self, record: AdminRecord) {
-        let (reply, done) = oneshot::channel();
-        let submission = Submission::Admin(Box::new(AdminSubmission { record, reply }));
-        let bound = submission.max_len();
-        self.committer.submit(submission, bound).map_err(|refused| refused.error).unwrap();
-        done.blocking_recv().unwrap().unwrap();
+        submission::submit(&self.committer, record).unwrap().blocking_recv().unwrap().unwrap();
     }
 
     fn stored(&self, kind: KeyKind, generation: u64) -> usize {
         let range = Scope::MAIN.generation(kind, Generation(generation));
-        self.storage.scan(&range, None, 50_000).unwrap().entries.len()
+        self.storage.scan(&range, None, 200_000).unwrap().entries.len()
     }
 
     fn position(&self) -> FoldPosition {

@@ -458,7 +458,8 @@ pub(super) fn journal(shared: &Shared) -> Vec<Reading> {
     let mut next = shared.journal.first();
     while let Some(chunk) = shared.journal.chunk_from(next).unwrap() {
         let names = shared.points.names();
-        let rows: Vec<_> = chunk.rows_from(chunk.row_after(Sequence(next.0 - 1))).collect();
+        let first = chunk.row_after(Sequence(next.0 - 1));
+        let rows: Vec<_> = (first..chunk.len()).map(|row| chunk.row(row)).collect();
         assert!(!rows.is_empty(), "a chunk holds what it was asked for");
         for row in rows {
             assert_eq!(row.sequence, next);

@@ -9,7 +9,7 @@ use super::{HOST_FAULT, Pacing, Runner};
 use crate::aside::{aside_if, thread_cpu};
 use crate::fold::durable::Term;
 use crate::fold::new_points::{self, Maker, Ready, Weighed};
-use crate::fold::submission::{CommitSubmission, Refusal, Submission};
+use crate::fold::submission::{self, CommitSubmission, Refusal, Submission};
 use crate::fold::{self, Shared};
 use crate::lanes::Lane;
 use crate::lanes::digest;
@@ -20,7 +20,7 @@ use crate::lanes::price;
 use crate::lanes::work::{Next, Work};
 use crate::records::commit::{self, OutcomeKind};
 use ironloom_sandbox::{BrokenOff, LogLine, MAX_LOADED_KEYS, Meter, Outcome, Report, StateReader as _};
-use ironloom_storage::log::{LogError, Reserved};
+use ironloom_storage::log::Reserved;
 use ironloom_types::clock::host_time;
 use ironloom_types::effects::state_cost;
 use ironloom_types::ids::{Digest, Generation};
@@ -184,7 +184,9 @@ impl Runner {
         let commit = CommitSubmission { head, state, encoded, new_points, derived, place, reply };
         let commit = Submission::Commit(Box::new(commit));
         let bound = commit.max_len();
-        self.committer.submit(commit, bound).map_err(|refused| self.too_large(bound, &refused.error))?;
+        self.committer
+            .submit(commit, bound)
+            .map_err(|refused| submission::too_large(&self.committer, bound, &refused.error))?;
         drop(reserved);
         durable.await.unwrap_or(Err(Refusal::UnknownOutcome))?;
         if let Some(quarantine) = quarantine {
@@ -206,11 +208,7 @@ impl Runner {
         }
         let bound = encoded.len() + commit::readings_max_len(new_points, derived);
         let reserved = self.committer.reserve(bound);
-        reserved.map(Some).map_err(|error| self.too_large(bound, &error))
-    }
-
-    pub(super) fn too_large(&self, bytes: usize, error: &LogError) -> Refusal {
-        Refusal::TooLarge { bytes, max: self.committer.max_body() }.or_stopped(error)
+        reserved.map(Some).map_err(|error| submission::too_large(&self.committer, bound, &error))
     }
 
     /// The digest of what an invocation did; zeros where nothing of it happened.

@@ -3,7 +3,7 @@
 use super::{New, Node};
 use crate::api::facade::{Answer, Place, Problem};
 use crate::fold::KnownPackage;
-use crate::node::gone::Kept;
+use crate::node::kept::Kept;
 use crate::records::admin::{Adopted, NewInstallation};
 use crate::records::lane::{LaneMeta, Trouble};
 use ironloom_apps::allowance::LimitKind;

@@ -1,5 +1,6 @@
 //! Planning: what an install would be, without a lock and without writing anything.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -9,11 +10,10 @@ use super::Request;
 use super::adopt::MOST_BYTES;
 use super::several::Wrong;
 use crate::api::facade::{Answer, InstallRequest, Match, Place, Problem, StartFrom};
-use crate::aside::aside;
 use crate::fold::routes::PreparedRoutes;
-use crate::node::gone::Kept;
+use crate::node::kept::Kept;
 use crate::node::paths::{Found, Looks};
-use crate::node::{Node, problems};
+use crate::node::{Node, found_aside, problems};
 use ironloom_apps::binding::Bindings;
 use ironloom_apps::manifest::Manifest;
 use ironloom_apps::plan::{self, InputPlan, Plan, Points, See, Site, plan_install};
@@ -65,8 +65,7 @@ impl Node {
         let place = Arc::clone(&self.admin.planning).acquire_owned().await;
         let place = place.map_err(|error| problems::internal(&error))?;
         let node = Arc::clone(self);
-        let planned = aside(move || node.plan_all(requests, place));
-        planned.await.map_err(|error| problems::internal(&error))?
+        found_aside(move || node.plan_all(requests, place)).await
     }
 
     fn plan_all(&self, requests: Vec<InstallRequest>, place: OwnedSemaphorePermit) -> Answer<List> {
@@ -211,12 +210,16 @@ impl Node {
 }
 
 impl Node {
-    /// Shows the points of bindings that hold already, however long finding them takes. Returns the number before which
-    /// all were looked at.
-    pub(in crate::node) fn each_bound(&self, bindings: &Bindings, see: &mut See<'_>) -> PointNumber {
-        let found = self.paths.bound(&self.shared.points, bindings, &Looks::any_number());
-        self.see_found(&found, see);
-        found.seen
+    /// Matches the points to bindings that hold already, however long finding them takes.
+    pub(in crate::node) fn matched(&self, bindings: &Bindings) -> Prepared {
+        let mut prepared = Prepared::new(&bindings.inputs);
+        let found = self.paths.read_by(&self.shared.points, &bindings.inputs);
+        self.see_found(&found, &mut |number, path, unit| {
+            prepared.add(number, path, unit);
+            ControlFlow::Continue(())
+        });
+        prepared.skip_to(found.seen);
+        prepared
     }
 
     fn see_found(&self, found: &Found, see: &mut See<'_>) {

@@ -129,10 +129,7 @@ impl Ends {
     pub(super) fn of(book: &Book, manifest: &Manifest, now: Timestamp) -> Self {
         let gone = book.alarms().values().filter(|alarm| manifest.alarm(alarm.code.as_str()).is_none());
         let alarms = gone.cloned().map(|mut alarm| {
-            if alarm.state.stands() {
-                alarm.clear(now, ClearedBy::Upgraded);
-            }
-            alarm.over = true;
+            alarm.end(now, ClearedBy::Upgraded);
             alarm
         });
         let timers = book.timers().keys().filter(|_| !manifest.schedule);

@@ -13,20 +13,41 @@ pub(super) const PLAIN_READINGS: &str = concat!(
     "02000000000000020000000001000000020000000a000000000000000b000000000000000300000000000000800000000000",
     "00004000000000",
 );
+/// The bookkeeping of a lane.
+macro_rules! lane_meta {
+    () => {
+        concat!(
+            "840705028080a8b1e39fe7cb17802064650304ac0200050607080a090a0b0c0902e807010602ac02ac0201056461696c79",
+            "80a3050102014d03024647015009746f6f206f6674656e0151047472617004626f6f6d06",
+            // The last error of a timer: "daily", at 82, "reject", "no", invocation 6.
+            "01056461696c79520672656a656374026e6f06",
+            // One gap: weight, 90 to 300, 2 readings.
+            "01067765696768745aac0202",
+            // It began at 400, time 500. Published: behind 401, 501 through 402, 502.
+            "9003f403019103f5039203f603",
+            // A person changed its state behind invocation 4; summaries through invocation 3 are gone; it was moved over what is
+            // behind 700 through 750.
+            "01040301bc05ee05",
+        )
+    };
+}
+/// An alarm: what and of what, number, high, acknowledged, not over, message, since, raised; acknowledged; shelved; one
+/// comment.
+macro_rules! alarm {
+    () => {
+        concat!(
+            "07746f6f2d686f74057069672d31060201000634322043656ce707e807",
+            "0001e9070103616e6e00",
+            "01eb07000103647279d00f",
+            "01ec070001026f6b",
+        )
+    };
+}
 pub(super) const COMMIT: &str = concat!(
     "3c020000047069677303060202056461696c79f00684070bd209010000477368613235363a61626162616261626162616261",
     "6261626162616261626162616261626162616261626162616261626162616261626162616261626162616261626162616261",
-    "62840705028080a8b1e39fe7cb17802064650304ac0200050607080a090a0b0c0902e807010602ac02ac0201056461696c7980a3050102014d03024647",
-    "015009746f6f206f6674656e0151047472617004626f6f6d06",
-    // The last error of a timer: "daily", at 82, "reject", "no", invocation 6.
-    "01056461696c79520672656a656374026e6f06",
-    // One gap: weight, 90 to 300, 2 readings.
-    "01067765696768745aac0202",
-    // It began at 400, time 500. Published: behind 401, 501 through 402, 502.
-    "9003f403019103f5039203f603",
-    // A person changed its state behind invocation 4; summaries through invocation 3 are gone; it was moved over what is
-    // behind 700 through 750.
-    "01040301bc05ee05",
+    "62",
+    lane_meta!(),
     "02046f6e636501f403ac02056f7468657200",
     // One episode of an alarm: what and of what, number, high, returned to normal, not over, message, since, raised.
     "0107746f6f2d686f74057069672d31060202000634322043656ce707e807",
@@ -106,17 +127,10 @@ macro_rules! new_installation {
         )
     };
 }
-/// One alarm, acknowledged and not cleared, as in the commit; two timers, of which one is gone.
+/// One alarm, acknowledged and not cleared; two timers, of which one is gone.
 macro_rules! alarm_and_timers {
     () => {
-        concat!(
-            "01",
-            "07746f6f2d686f74057069672d31060201000634322043656ce707e807",
-            "0001e9070103616e6e00",
-            "01eb07000103647279d00f",
-            "01ec070001026f6b",
-            "0203656767000368616d01e8078407",
-        )
+        concat!("01", alarm!(), "0203656767000368616d01e8078407",)
     };
 }
 /// A list of one, which adopts its generation.
@@ -131,31 +145,13 @@ pub(super) const REVISED: &str = concat!(
 /// Ended at 1234; the new one adopts nothing.
 pub(super) const RESET: &str =
     concat!("020200000e", installation!(), no_meta!(), "d209", new_installation!(), "00");
-/// The bookkeeping of a lane, as in the commit.
-macro_rules! lane_meta {
-    () => {
-        concat!(
-            "840705028080a8b1e39fe7cb17802064650304ac0200050607080a090a0b0c0902e807010602ac02ac0201056461696c79",
-            "80a3050102014d03024647015009746f6f206f6674656e0151047472617004626f6f6d06",
-            "01056461696c79520672656a656374026e6f06",
-            // One gap: weight, 90 to 300, 2 readings.
-            "01067765696768745aac0202",
-            // It began at 400, time 500. Published: behind 401, 501 through 402, 502.
-            "9003f403019103f5039203f603",
-            "01040301bc05ee05",
-        )
-    };
-}
 pub(super) const STANDING: &str = concat!("910000000404706967730301", lane_meta!());
 /// At 1234, and purged.
 pub(super) const UNINSTALLED: &str = concat!("9800000005", installation!(), no_meta!(), "d20901");
 pub(super) const ALARM: &str = concat!(
     "3f0000000603",
-    // An episode as in the commit, acknowledged and not cleared.
-    "07746f6f2d686f74057069672d31060201000634322043656ce707e807",
-    "0001e9070103616e6e00",
-    "01eb07000103647279d00f",
-    "01ec070001026f6b",
+    // An episode, acknowledged and not cleared.
+    alarm!(),
     // The history has two of 300 bytes.
     "02ac02",
 );
@@ -170,12 +166,9 @@ pub(super) const STATE_CHANGED: &str = "180000000f04706967730309616e696d616c2fc3
 pub(super) const EXPIRED: &str = concat!(
     // "pigs", generation 3, summaries through invocation 2 were gone before.
     "d20000001004706967730302",
-    // One alarm, as below; one episode that the history no longer has, since 77, number 3; dead letters 7 and 8.
+    // One alarm; one episode that the history no longer has, since 77, number 3; dead letters 7 and 8.
     "01",
-    "07746f6f2d686f74057069672d31060201000634322043656ce707e807",
-    "0001e9070103616e6e00",
-    "01eb07000103647279d00f",
-    "01ec070001026f6b",
+    alarm!(),
     "014d03",
     "020708",
     lane_meta!(),

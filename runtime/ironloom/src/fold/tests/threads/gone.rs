@@ -69,13 +69,7 @@ fn many_that_are_gone_wait_for_no_stretch() {
 
 #[test]
 fn one_purge_makes_one_checkpoint() {
-    let mut world = World::new(EngineKind::Redb);
-    for slot in 0..3 {
-        world.install(slot, &["a"], true);
-    }
-    world.commit_keys(1, 5_000);
-    world.checkpoint(None);
-    let folder = world.into_folder();
+    let folder = folder_with_keys(3, 5_000);
     let running = run(folder.path(), NEVER);
     *running.storage.slow_removal.lock() = Duration::from_millis(100);
     let before = running.storage.positions();
@@ -84,6 +78,20 @@ fn one_purge_makes_one_checkpoint() {
     std::thread::sleep(Duration::from_millis(100));
     assert_eq!(running.storage.positions() - before, 1);
     running.stop();
+}
+
+/// A folder with installations, the first of which has so many keys of state in the store.
+fn folder_with_keys(installations: u8, keys: usize) -> tempfile::TempDir {
+    let mut world = World::new(EngineKind::Redb);
+    for slot in 0..installations {
+        world.install(slot, &["a"], true);
+    }
+    // No more than a record holds.
+    for first in (0..keys).step_by(30_000) {
+        world.commit_keys_from(1, first..(first + 30_000).min(keys));
+    }
+    world.checkpoint(None);
+    world.into_folder()
 }
 
 /// A folder with an installation that has left something of each kind and a point, and another one.
@@ -162,12 +170,7 @@ fn a_point_takes_the_place_of_one_that_is_purged_now_as_after_a_restart() {
 
 #[test]
 fn a_purge_looks_at_other_lanes_only_with_a_checkpoint() {
-    let mut world = World::new(EngineKind::Redb);
-    world.install(0, &["a"], true);
-    world.install(1, &["a"], true);
-    world.commit_keys(1, 5_000);
-    world.checkpoint(None);
-    let folder = world.into_folder();
+    let folder = folder_with_keys(2, 5_000);
     let running = run(folder.path(), NEVER);
     *running.storage.slow_removal.lock() = Duration::from_millis(200);
     running.uninstall("lane-0", 1);
@@ -181,11 +184,7 @@ fn a_purge_looks_at_other_lanes_only_with_a_checkpoint() {
 
 #[test]
 fn neither_a_checkpoint_nor_a_stop_waits_for_a_purge() {
-    let mut world = World::new(EngineKind::Redb);
-    world.install(0, &["a"], true);
-    world.commit_keys(1, 30_000);
-    world.checkpoint(None);
-    let folder = world.into_folder();
+    let folder = folder_with_keys(1, 30_000);
     let running = run(folder.path(), Thresholds { log_bytes: 64 << 10, ..NEVER });
     // 30 steps: a minute in all.
     *running.storage.slow_removal.lock() = Duration::from_secs(2);
@@ -215,18 +214,8 @@ fn neither_a_checkpoint_nor_a_stop_waits_for_a_purge() {
 #[test]
 fn a_purge_that_is_killed_between_its_steps_goes_on_with_the_next_start() {
     const KEYS: usize = 100_000;
-    let mut world = World::new(EngineKind::Redb);
-    world.install(0, &["a"], true);
-    world.install(1, &["a"], true);
-    for part in 0..4 {
-        world.commit_keys_from(1, part * KEYS / 4..(part + 1) * KEYS / 4);
-    }
-    world.checkpoint(None);
-    let folder = world.into_folder();
-    let left = |running: &Running| {
-        let range = Scope::MAIN.generation(KeyKind::State, Generation(1));
-        running.storage.scan(&range, None, KEYS + 1).unwrap().entries.len()
-    };
+    let folder = folder_with_keys(2, KEYS);
+    let left = |running: &Running| running.stored(KeyKind::State, 1);
     let mut before = KEYS;
     for round in 0..3 {
         let running = run_to_be_killed(folder.path(), NEVER);
@@ -253,11 +242,7 @@ fn a_purge_that_is_killed_between_its_steps_goes_on_with_the_next_start() {
 
 #[test]
 fn a_state_that_is_adopted_before_a_checkpoint_has_heard_of_it_is_whole() {
-    let mut world = World::new(EngineKind::Redb);
-    world.install(0, &["a"], true);
-    world.commit_keys(1, 1_000);
-    world.checkpoint(None);
-    let folder = world.into_folder();
+    let folder = folder_with_keys(1, 1_000);
     let running = run_to_be_killed(folder.path(), NEVER);
     // In memory alone.
     let lane = running.shared.lanes.of_generation(Generation(1)).unwrap();
