@@ -204,6 +204,11 @@ fn a_renamed_point_goes_on_with_all_that_it_had() -> Result<()> {
     let client = server.client();
     taken(client, "a/1", 1.0)?;
     taken(client, "a/2", 2.0)?;
+    // The next point's number takes more than a byte of the record.
+    let others: String = (0..200)
+        .map(|number| format!("{}\n", json!({"point": format!("others/{number}"), "value": 1})))
+        .collect();
+    client.push(others.as_bytes(), None)?.json()?;
     set(client, "a/1", &json!({"unit": "kg", "description": "Scale"}))?.json()?;
     let renamed = server.cli_json(&["points", "rename", "a/1", "a/9"])?;
     assert_eq!((&renamed["from"], &renamed["still_written_by"]), (&json!("a/1"), &json!([])));

@@ -280,8 +280,8 @@ pub(crate) fn encode(record: &AdminRecord, out: &mut Vec<u8>) {
 /// At least the bytes that [`encode`] appends.
 pub(crate) fn encoded_len(record: &AdminRecord) -> usize {
     match record {
-        // The committer puts a sequence into it.
-        AdminRecord::Revised(_) => head_len(record) + VARINT,
+        // The committer puts a sequence into the one, and a point's number into the other.
+        AdminRecord::Revised(_) | AdminRecord::PointRenamed(_) => head_len(record) + VARINT,
         _ => head_len(record),
     }
 }
