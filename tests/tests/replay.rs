@@ -379,6 +379,60 @@ fn what_ran_under_earlier_revisions_runs_again_as_it_did_then() -> Result<()> {
 }
 
 #[test]
+fn readings_of_points_that_are_gone_run_again_as_they_were_routed() -> Result<()> {
+    let with_unit = "[points.\"us/{room}/temperature\"]\nunit = \"[degF]\"\n";
+    for engine in ENGINES {
+        let server = Setup::new()?.config(config(engine, "pool") + with_unit).start()?;
+        let package =
+            guests::package_of("thermometer", &guests::workspace().join("sample-apps/thermometer"))?;
+        install(
+            server.client(),
+            "rooms",
+            &package,
+            json!({"temperature": "us/{room}/temperature"}),
+            json!({}),
+        )?;
+        let push = |server: &Server, room: &str, value: f64| -> Result<()> {
+            server.client().push_one(&format!("us/{room}/temperature"), value)?;
+            wait_until_done(server, "rooms").map(|_| ())
+        };
+        push(&server, "attic", 212.0)?;
+        push(&server, "cellar", 50.0)?;
+        server.cli_json(&["points", "rename", "us/attic/temperature", "us/loft/temperature"])?;
+        server.cli_json(&["points", "retire", "us/cellar/temperature"])?;
+        // The one goes on as another entity, the other comes anew.
+        push(&server, "loft", 210.0)?;
+        push(&server, "cellar", 60.0)?;
+        let same = |server: &Server| -> Result<()> {
+            let answer = replay(server, "rooms", &json!({}))?;
+            let expected = (&json!(true), &json!(4), &json!(4));
+            assert_eq!(
+                (&answer["same"], &answer["compared"], &answer["readings"]),
+                expected,
+                "{engine}: {answer}"
+            );
+            Ok(())
+        };
+        same(&server)?;
+        let setup = server.setup().clone();
+        server.kill()?;
+        let server = setup.start()?;
+        wait_for_installation(server.client(), "rooms", "its code", |one| one["state"] == "running")?;
+        same(&server)?;
+        ensure!(server.stop()?.success(), "it stops");
+        let server = setup.start()?;
+        wait_for_installation(server.client(), "rooms", "its code", |one| one["state"] == "running")?;
+        same(&server)?;
+
+        // What was taken away with its readings is missed, and by name.
+        server.cli_json(&["points", "retire", "us/cellar/temperature", "--readings"])?;
+        let problem = server.client().post("/v1/installations/rooms/replay", &json!({}))?.problem(422)?;
+        ensure!(problem["detail"].to_string().contains("were its points removed"), "{problem}");
+    }
+    Ok(())
+}
+
+#[test]
 fn a_capsule_leads_from_a_trap_to_its_line() -> Result<()> {
     let server = Setup::new()?.start()?;
     let component = std::fs::read(guests::build_with_lines("hostile")?)?;

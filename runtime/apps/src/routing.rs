@@ -477,6 +477,13 @@ impl Lane {
         Ok(Match { slot, entity: number })
     }
 
+    /// Lets another point give the entity of a match that stays.
+    fn free(&mut self, matched: Match) {
+        if let Some(taken) = &mut self.inputs[usize::from(matched.input())].taken {
+            taken.entities.remove(&matched.entity());
+        }
+    }
+
     /// Counts one use less of an entity. Returns whether it was the last.
     fn leave(&mut self, entity: u32) -> bool {
         let uses = &mut self.uses[entity as usize];

@@ -57,6 +57,15 @@ impl Prepared {
         &self.matches[before..]
     }
 
+    /// Matches the next point, which is gone by now: another may have its path, and gives its entities then.
+    pub fn add_gone(&mut self, number: PointNumber, path: &PointPath, unit: Option<&str>) {
+        let before = self.matches.len();
+        self.add(number, path, unit);
+        for (_, matched) in &self.matches[before..] {
+            self.lane.free(*matched);
+        }
+    }
+
     /// The matches so far, in the order of points and inputs.
     pub fn matches(&self) -> &[(PointNumber, Match)] {
         &self.matches

@@ -11,7 +11,7 @@ use super::Shared;
 use super::durable::Durable;
 use super::journal::JournalError;
 use super::queue::{RowNote, Slice};
-use super::routes::Route;
+use ironloom_apps::routing::Prepared;
 use ironloom_types::clock::Timestamp;
 use ironloom_types::ids::{InstallationId, PointNumber, Sequence, SlotName};
 use ironloom_types::limits::MAX_HOPS;
@@ -153,10 +153,10 @@ impl Shared {
         Ok(missed)
     }
 
-    /// The rows that a route gives between two sequences, both included. Waits for the disk.
+    /// The rows that these routes give between two sequences, both included. Waits for the disk.
     pub(crate) fn rows_between(
         &self,
-        route: &Route,
+        routes: &Prepared,
         first: Sequence,
         last: Sequence,
     ) -> Result<Vec<Slice>, JournalError> {
@@ -164,15 +164,13 @@ impl Shared {
         while from <= last {
             let Some(chunk) = self.journal.chunk_from(from)? else { break };
             let mut rows = Vec::new();
-            {
-                let routing = self.routing.read();
-                for row in chunk.row_after(Sequence(from.0.saturating_sub(1)))..chunk.len() {
-                    if chunk.sequence(row) > last {
-                        break;
-                    }
-                    if chunk.run(row).hops <= MAX_HOPS {
-                        route.note(&routing, chunk.columns.points[row], row, &mut rows);
-                    }
+            for row in chunk.row_after(Sequence(from.0.saturating_sub(1)))..chunk.len() {
+                if chunk.sequence(row) > last {
+                    break;
+                }
+                if chunk.run(row).hops <= MAX_HOPS {
+                    let found = routes.of(chunk.columns.points[row]);
+                    rows.extend(found.map(|found| RowNote::new(row, found)));
                 }
             }
             if !rows.is_empty() {

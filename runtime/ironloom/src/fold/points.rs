@@ -12,7 +12,7 @@ use hashbrown::HashMap;
 use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 use serde::{Deserialize, Serialize};
 
-pub(super) use self::names::Loaded;
+pub(super) use self::names::{Loaded, Retired};
 pub(crate) use self::names::{Names, is_of_output};
 use super::stored::{StoredPoint, StoredPoints, decode, encode};
 use crate::records::admin::CarriedReading;
@@ -129,6 +129,24 @@ impl Points {
         }
     }
 
+    /// Shows `see` the points that are gone and whose readings are given out, as they were, in the order of their numbers. In
+    /// parts: the fold waits for the names.
+    pub(crate) fn each_retired(&self, mut see: impl FnMut(PointNumber, &NewPoint)) {
+        let mut next = PointNumber(0);
+        loop {
+            let names = self.names();
+            let part = names.retired.range(next..).take(AT_ONCE);
+            let mut seen = 0;
+            for (number, retired) in part {
+                see(*number, &retired.was);
+                (seen, next) = (seen + 1, PointNumber(number.0 + 1));
+            }
+            if seen < AT_ONCE {
+                return;
+            }
+        }
+    }
+
     /// Adds the next points, in the order of their numbers. `None` stands for one that was removed.
     pub(super) fn add(&self, points: impl IntoIterator<Item = (PointNumber, Option<NewPoint>)>) {
         let mut names = self.names.write();
@@ -149,9 +167,9 @@ impl Points {
                     names.put(number, Some(point));
                     names.descriptions.extend(description.map(|description| (number, description)));
                 }
-                Loaded::Retired(path) => {
+                Loaded::Retired(retired) => {
                     names.put(number, None);
-                    names.retired.insert(number, path);
+                    names.retired.insert(number, retired);
                 }
             }
         }
@@ -209,9 +227,11 @@ impl Points {
         let mut names = self.names.write();
         let mut latest = self.latest.write();
         for number in numbers {
-            let path = names.point(*number).map(|point| point.path.clone());
-            match (readings, path) {
-                (true, Some(path)) => drop(names.retired.insert(*number, path)),
+            let was = names.point(*number).cloned();
+            match (readings, was) {
+                (true, Some(was)) => {
+                    names.retired.insert(*number, Retired { path: was.path.clone(), was });
+                }
                 (true, None) => {}
                 (false, _) => drop(names.retired.remove(number)),
             }
@@ -230,7 +250,7 @@ impl Points {
         let mut names = self.names.write();
         for number in numbers {
             if let Some(retired) = names.retired.get_mut(number) {
-                *retired = path.clone();
+                retired.path = path.clone();
                 names.mark(*number);
             }
         }
@@ -340,7 +360,11 @@ impl Points {
                     unit: point.unit.as_deref(),
                     description: names.description(number).map(|text| &**text),
                 },
-                (None, Some(path)) => StoredPoint::Retired { path: path.as_str() },
+                (None, Some(Retired { path, was })) => StoredPoint::Retired {
+                    path: path.as_str(),
+                    was: (was.path != *path).then_some(was.path.as_str()),
+                    unit: was.unit.as_deref(),
+                },
                 (None, None) => StoredPoint::Removed,
             }
         });

@@ -58,9 +58,14 @@ pub(crate) enum StoredPoint<'a> {
         unit: Option<&'a str>,
         description: Option<&'a str>,
     },
-    /// The point was retired; its readings are still there, under the path that it had.
+    /// The point was retired; its readings are still there.
     Retired {
+        /// The path under which they are given out.
         path: &'a str,
+        /// The path by which they were routed, where it is another.
+        was: Option<&'a str>,
+        /// The unit that it had.
+        unit: Option<&'a str>,
     },
 }
 

@@ -9,7 +9,7 @@ mod room;
 mod settle;
 
 pub(crate) use self::migrate::{MigrateError, Migrated};
-pub(crate) use self::replay::{Again, Captured, PastStages, ReplayError, Routed, Stage};
+pub(crate) use self::replay::{Again, Captured, PastStages, ReplayError, Stage};
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -8,13 +8,13 @@ use crate::api::facade::{
     Answer, EffectCounts, Place, Problem, RETRY_SOON, Replay, ReplayDifference, ReplayRequest,
 };
 use crate::aside::aside;
-use crate::fold::routes::Route;
 use crate::fold::{self, Shared};
 use crate::lanes::replay::{Difference, Replayed};
-use crate::lanes::run::{PastStages, ReplayError, Routed, Stage};
+use crate::lanes::run::{PastStages, ReplayError, Stage};
 use crate::lanes::{App, Lane};
 use crate::records::commit::OutcomeKind;
 use crate::records::installation::Revision;
+use ironloom_apps::routing::Prepared;
 use ironloom_sandbox::BoxFuture;
 use ironloom_types::ids::{self, InstallationId, Ordinal};
 
@@ -64,18 +64,17 @@ impl PastStages for Past<'_> {
                 revision: Arc::new(revision),
                 manifest: Arc::clone(&known.manifest),
                 app: App { code, context },
-                routed: None,
+                routes: None,
             })
         })
     }
 
-    fn routed(&self, revision: &Arc<Revision>) -> BoxFuture<'_, Result<Routed, ReplayError>> {
+    fn routes(&self, revision: &Arc<Revision>) -> BoxFuture<'_, Result<Arc<Prepared>, ReplayError>> {
         let (node, revision) = (Arc::clone(self.0), Arc::clone(revision));
         Box::pin(async move {
-            let matched = aside(move || node.matched(&revision.bindings));
+            let matched = aside(move || node.matched_ever(&revision.bindings));
             let routes = matched.await.map_err(|error| ReplayError::Host(error.to_string()))?;
-            let entities = routes.entities();
-            Ok(Routed { route: Route::Beside(Arc::new(routes)), entities })
+            Ok(Arc::new(routes))
         })
     }
 }

@@ -12,7 +12,7 @@ use crate::fold::apply::{Applier, revision_key};
 use crate::fold::durable::Begin;
 use crate::fold::past::Past;
 use crate::fold::points;
-use crate::fold::points::Loaded;
+use crate::fold::points::{Loaded, Retired};
 use crate::fold::requests::Remembered;
 use crate::fold::stored::{StoredLane, StoredPoint, StoredPoints, StoredStream, decode};
 use crate::fold::{FoldPosition, Gone, KnownPackage, Shared};
@@ -38,7 +38,12 @@ fn loaded(key: &Key, stored: StoredPoint<'_>, units: &mut HashSet<Arc<str>>) -> 
             let unit = unit.map(|unit| shared_unit(units, unit));
             Loaded::There(NewPoint { path: path_of(path)?, unit }, description.map(Arc::from))
         }
-        StoredPoint::Retired { path } => Loaded::Retired(path_of(path)?),
+        StoredPoint::Retired { path, was, unit } => {
+            let path = path_of(path)?;
+            let unit = unit.map(|unit| shared_unit(units, unit));
+            let was = NewPoint { path: was.map_or_else(|| Ok(path.clone()), path_of)?, unit };
+            Loaded::Retired(Retired { path, was })
+        }
     })
 }
 

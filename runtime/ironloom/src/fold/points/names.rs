@@ -23,8 +23,17 @@ pub(crate) struct Names {
     outputs: HashMap<Box<str>, Vec<PointNumber>>,
     /// The words of people for points.
     pub(super) descriptions: HashMap<PointNumber, Arc<str>>,
-    /// The paths of points that are gone and whose readings are given out all the same.
-    pub(super) retired: BTreeMap<PointNumber, PointPath>,
+    /// Points that are gone and whose readings are given out all the same.
+    pub(super) retired: BTreeMap<PointNumber, Retired>,
+}
+
+/// A point that is gone and whose readings are given out all the same.
+#[derive(Clone, Debug)]
+pub(in crate::fold) struct Retired {
+    /// The path under which they are.
+    pub path: PointPath,
+    /// The point as it was when they were routed.
+    pub was: NewPoint,
 }
 
 /// A point's number as it is read back from the store.
@@ -32,7 +41,7 @@ pub(crate) struct Names {
 pub(in crate::fold) enum Loaded {
     Removed,
     There(NewPoint, Option<Arc<str>>),
-    Retired(PointPath),
+    Retired(Retired),
 }
 
 impl Names {
@@ -49,12 +58,12 @@ impl Names {
 
     /// The path of a reading's point, also where that was retired.
     pub(crate) fn path_of_reading(&self, number: PointNumber) -> Option<&PointPath> {
-        self.point(number).map(|point| &point.path).or_else(|| self.retired.get(&number))
+        self.point(number).map(|point| &point.path).or_else(|| Some(&self.retired.get(&number)?.path))
     }
 
     /// The numbers of all points that this path has, or had before they were retired, if their readings are given out.
     pub(crate) fn numbers_of(&self, path: &PointPath) -> Vec<PointNumber> {
-        let before = self.retired.iter().filter(|(_, retired)| *retired == path).map(|(number, _)| *number);
+        let before = self.retired().filter(|(_, retired)| *retired == path).map(|(number, _)| number);
         before.chain(self.number(path.as_str())).collect()
     }
 
@@ -65,7 +74,7 @@ impl Names {
 
     /// Retired points whose readings are given out, in the order of their numbers.
     pub(crate) fn retired(&self) -> impl ExactSizeIterator<Item = (PointNumber, &PointPath)> {
-        self.retired.iter().map(|(number, path)| (*number, path))
+        self.retired.iter().map(|(number, retired)| (*number, &retired.path))
     }
 
     /// A point as the routing table asks for it.

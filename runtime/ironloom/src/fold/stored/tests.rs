@@ -295,10 +295,18 @@ fn points() {
         StoredPoint::Removed,
         StoredPoint::There { path: "a/b", unit: None, description: None },
         StoredPoint::There { path: "a/b", unit: Some("kg"), description: Some("Ä") },
-        StoredPoint::Retired { path: "a/b" },
+        StoredPoint::Retired { path: "a/b", was: None, unit: None },
+        StoredPoint::Retired { path: "a/b", was: Some("a/c"), unit: Some("kg") },
     ];
     let bytes = encode(&page);
-    let expected = ["04", "00", "0103612f620000", "0103612f6201026b670102c384", "0203612f62"];
+    let expected = [
+        "05",
+        "00",
+        "0103612f620000",
+        "0103612f6201026b670102c384",
+        "0203612f620000",
+        "0203612f620103612f6301026b67",
+    ];
     assert_eq!(hex(&bytes), expected.concat());
     assert_eq!(postcard::from_bytes(&bytes), Ok(page));
 }

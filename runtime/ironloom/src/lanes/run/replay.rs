@@ -7,7 +7,7 @@ use std::sync::Arc;
 use parking_lot::RwLock;
 
 use self::stages::NoPast;
-pub(crate) use self::stages::{PastStages, Routed, Stage};
+pub(crate) use self::stages::{PastStages, Stage};
 use super::Runner;
 use super::invoke::{invocation_id, seed};
 use super::migrate::MigrateError;
@@ -381,17 +381,13 @@ impl Runner {
             InvocationKind::Readings | InvocationKind::Requeue(_) => {}
         }
         let (ordinal, first, last) = (record.ordinal, record.first, record.last);
-        let (slices, entities) = loop {
-            let Routed { route, entities } = rerun.routed().await?;
-            let rows = move |shared: &Shared| shared.rows_between(&route, first, last);
-            let slices = fold::read_aside(&self.shared, rows).await.map_err(ReplayError::Host)?;
-            if rerun.lane.book().is_closed() {
-                return Err(ReplayError::Changed);
-            }
-            if !rerun.left_the_table() {
-                break (slices, entities);
-            }
-        };
+        let routes = rerun.routes().await?;
+        let entities = routes.entities();
+        let rows = move |shared: &Shared| shared.rows_between(&routes, first, last);
+        let slices = fold::read_aside(&self.shared, rows).await.map_err(ReplayError::Host)?;
+        if rerun.lane.book().is_closed() {
+            return Err(ReplayError::Changed);
+        }
         let found: usize = slices.iter().map(|slice| slice.rows().len()).sum();
         if found != record.readings as usize {
             return Err(ReplayError::Readings { ordinal, recorded: record.readings, found });

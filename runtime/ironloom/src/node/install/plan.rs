@@ -1,5 +1,6 @@
 //! Planning: what an install would be, without a lock and without writing anything.
 
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -22,6 +23,7 @@ use ironloom_apps::wiring::{Neighbours, Wiring};
 use ironloom_storage::journal::Filter;
 use ironloom_types::ids::{InstallationId, PointNumber, PointPath, Sequence};
 use ironloom_types::limits::{MAX_MATCHES, MAX_SHAPES};
+use ironloom_types::readings::NewPoint;
 
 /// The time for counting readings; beyond it the count is "at least".
 const COUNTING: Duration = Duration::from_secs(1);
@@ -219,6 +221,32 @@ impl Node {
             ControlFlow::Continue(())
         });
         prepared.skip_to(found.seen);
+        prepared
+    }
+
+    /// Matches the points to bindings that held once, those among them that are gone by now and whose readings are still
+    /// there: each as it was when these were routed.
+    pub(in crate::node) fn matched_ever(&self, bindings: &Bindings) -> Prepared {
+        let inputs = &bindings.inputs;
+        let mut points: BTreeMap<PointNumber, (NewPoint, bool)> = BTreeMap::new();
+        // Those that are there first: one that goes in between is seen twice, and not missed.
+        let found = self.paths.read_by(&self.shared.points, inputs);
+        self.shared.points.each_of(&found.numbers, |number, point| {
+            points.insert(number, (point.clone(), false));
+        });
+        self.shared.points.each_retired(|number, point| {
+            if inputs.iter().flat_map(|input| &input.patterns).any(|pattern| pattern.matches(&point.path)) {
+                points.entry(number).or_insert_with(|| (point.clone(), true));
+            }
+        });
+        let mut prepared = Prepared::new(inputs);
+        for (number, (NewPoint { path, unit }, is_gone)) in points {
+            if is_gone {
+                prepared.add_gone(number, &path, unit.as_deref());
+            } else {
+                prepared.add(number, &path, unit.as_deref());
+            }
+        }
         prepared
     }
 

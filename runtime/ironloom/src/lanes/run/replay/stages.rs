@@ -4,13 +4,12 @@ use std::sync::Arc;
 
 use super::{MOST_CPU, ReplayError, Rerun};
 use crate::fold::durable::Term;
-use crate::fold::routes::Route;
 use crate::lanes::run::Runner;
 use crate::lanes::run::migrate::Migration;
 use crate::lanes::{App, Lane};
 use crate::records::installation::Revision;
 use ironloom_apps::manifest::Manifest;
-use ironloom_apps::routing::Entities;
+use ironloom_apps::routing::Prepared;
 use ironloom_sandbox::{AppContext, BoxFuture};
 use ironloom_types::ids;
 use ironloom_types::limits::Limits;
@@ -21,17 +20,11 @@ pub(crate) struct Stage {
     /// The manifest of its package.
     pub manifest: Arc<Manifest>,
     pub app: App,
-    /// The way of readings to its inputs, and the entities there, once one of its invocations has readings.
-    pub routed: Option<Routed>,
+    /// The way of readings to its inputs, once one of its invocations has readings.
+    pub routes: Option<Arc<Prepared>>,
 }
 
-#[derive(Clone)]
-pub(crate) struct Routed {
-    pub route: Route,
-    pub entities: Arc<Entities>,
-}
-
-/// Brings back what is no longer at hand of revisions under which nothing runs any more.
+/// Brings back what is no longer at hand of revisions.
 pub(crate) trait PastStages: Send + Sync {
     /// A revision of the lane with its code.
     fn stage<'a>(
@@ -39,8 +32,8 @@ pub(crate) trait PastStages: Send + Sync {
         lane: &'a Lane,
         number: ids::Revision,
     ) -> BoxFuture<'a, Result<Stage, ReplayError>>;
-    /// The points of its inputs, matched anew.
-    fn routed(&self, revision: &Arc<Revision>) -> BoxFuture<'_, Result<Routed, ReplayError>>;
+    /// The points of a revision's inputs, matched anew, those among them that are gone by now.
+    fn routes(&self, revision: &Arc<Revision>) -> BoxFuture<'_, Result<Arc<Prepared>, ReplayError>>;
 }
 
 /// Nothing is brought back.
@@ -51,7 +44,7 @@ impl PastStages for NoPast {
         Box::pin(async move { Err(ReplayError::RevisionNotKept(number)) })
     }
 
-    fn routed(&self, _: &Arc<Revision>) -> BoxFuture<'_, Result<Routed, ReplayError>> {
+    fn routes(&self, _: &Arc<Revision>) -> BoxFuture<'_, Result<Arc<Prepared>, ReplayError>> {
         Box::pin(async { Err(ReplayError::Changed) })
     }
 }
@@ -60,12 +53,11 @@ impl Stage {
     /// A revision under which the lane still runs.
     pub(super) fn of(lane: &Lane, term: &Term) -> Result<Self, ReplayError> {
         let app = lane.app(term).ok_or(ReplayError::NotLoaded)?;
-        let routed = Routed { route: Route::Table(term.route), entities: Arc::clone(&term.entities) };
         Ok(Self {
             revision: Arc::clone(&term.revision),
             manifest: Arc::clone(&term.manifest),
             app: slow(app),
-            routed: Some(routed),
+            routes: None,
         })
     }
 
@@ -97,24 +89,12 @@ pub(super) async fn stage(
 
 impl Rerun<'_> {
     /// The way of readings to the inputs of its revision.
-    pub(super) async fn routed(&mut self) -> Result<Routed, ReplayError> {
-        if let Some(routed) = &self.stage.routed {
-            return Ok(routed.clone());
+    pub(super) async fn routes(&mut self) -> Result<Arc<Prepared>, ReplayError> {
+        if let Some(routes) = &self.stage.routes {
+            return Ok(Arc::clone(routes));
         }
-        let routed = self.past.routed(&self.stage.revision).await?;
-        Ok(self.stage.routed.insert(routed).clone())
-    }
-
-    /// Forgets a way in the table that may be gone by now. Returns true where there is one to look for.
-    pub(super) fn left_the_table(&mut self) -> bool {
-        let number = self.stage.number();
-        let is_beside =
-            self.stage.routed.as_ref().is_some_and(|routed| matches!(routed.route, Route::Beside(_)));
-        if is_beside || self.lane.terms().all().iter().any(|term| term.number() == number) {
-            return false;
-        }
-        self.stage.routed = None;
-        true
+        let routes = self.past.routes(&self.stage.revision).await?;
+        Ok(Arc::clone(self.stage.routes.insert(routes)))
     }
 }
 
