@@ -53,6 +53,8 @@ pub(crate) enum ReplayError {
         MOST_BYTES >> 20
     )]
     TooMuch,
+    #[error("its state before them takes more than {} MiB, the most that a capsule holds", MOST_BYTES >> 20)]
+    StateTooMuch,
     #[error("it has no invocation {from} or later: the last is {last}")]
     Beyond { from: Ordinal, last: Ordinal },
     #[error(
@@ -207,7 +209,7 @@ impl Runner {
         self.come_to(&mut rerun, revision).await?;
         let mut bytes = usize::try_from(rerun.replica.read().state_bytes()).unwrap_or(usize::MAX);
         if bytes > MOST_BYTES {
-            return Err(ReplayError::TooMuch);
+            return Err(ReplayError::StateTooMuch);
         }
         let replica = rerun.replica.read().clone();
         let (mut after, mut invocations, mut readings) = (before, Vec::new(), 0);
