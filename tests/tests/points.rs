@@ -199,6 +199,20 @@ fn a_point_that_somebody_has_yet_to_read_stays() -> Result<()> {
 }
 
 #[test]
+fn a_renamed_point_without_a_unit_gets_that_of_the_configuration() -> Result<()> {
+    let server = counting()?;
+    for point in ["b/2", "b/9"] {
+        server.client().push_one(point, 2.0)?;
+    }
+    set(server.client(), "b/9", &json!({"unit": "kg"}))?.json()?;
+    for (from, to, unit) in [("b/2", "c/2", "t"), ("b/9", "c/9", "kg")] {
+        let renamed = server.cli_json(&["points", "rename", from, to])?;
+        assert_eq!(renamed["point"]["unit"], unit, "{renamed}");
+    }
+    Ok(())
+}
+
+#[test]
 fn a_renamed_point_goes_on_with_all_that_it_had() -> Result<()> {
     let server = counting()?;
     let client = server.client();
@@ -248,13 +262,6 @@ fn a_renamed_point_goes_on_with_all_that_it_had() -> Result<()> {
     client.push_one("b/9", 6.0)?;
     assert_eq!(values(client, "b/9")?, [json!(1.0), json!(5.0), json!(6.0)]);
     assert_eq!(state_of(client, "sums")?[&"9".to_owned()], (1, 5.0));
-
-    // One that has no unit gets that of the configuration for its new path.
-    let renamed = server.cli_json(&["points", "rename", "b/9", "c/9"])?;
-    assert_eq!(renamed["point"]["unit"], "kg", "{renamed}");
-    client.push_one("b/2", 2.0)?;
-    let renamed = server.cli_json(&["points", "rename", "b/2", "c/2"])?;
-    assert_eq!(renamed["point"]["unit"], "t", "{renamed}");
 
     for (point, to, status, kind) in [
         ("a/1", "a/2", 409, "exists"),

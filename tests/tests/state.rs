@@ -144,6 +144,7 @@ fn the_command_line_gets_sets_and_deletes() -> Result<()> {
         &["state", "set", "sums", "text", "--text", "-x"],
         &["state", "set", "sums", "gone", "--base64", "AAE="],
         &["state", "delete", "sums", "gone"],
+        &["state", "set", "sums", "day/7\\tpigs", "7"],
     ] {
         let output = server.cli(arguments)?;
         ensure!(output.status.success(), "{arguments:?}: {}", said(&output));
@@ -151,6 +152,14 @@ fn the_command_line_gets_sets_and_deletes() -> Result<()> {
     for (key, value) in [("1", &sum(3, -1.0)[..]), ("note", b"{\"a\": 1}"), ("text", b"-x")] {
         assert_eq!(server.cli(&["state", "get", "sums", key])?.stdout, value, "{key}");
     }
+    // A key of two parts as the list shows it.
+    let parts = server.cli(&["state", "list", "sums", "--prefix", "day/"])?;
+    let parts = String::from_utf8_lossy(&parts.stdout).into_owned();
+    ensure!(parts.contains("day/7\\tpigs"), "{parts}");
+    assert_eq!(server.client().get(&path("day/7\tpigs"))?.json()?["json"], 7);
+    assert_eq!(server.cli(&["state", "get", "sums", "day/7\\tpigs"])?.stdout, b"7");
+    let output = server.cli(&["state", "delete", "sums", "day/7\\tpigs"])?;
+    ensure!(output.status.success(), "{}", said(&output));
     let gone = server.cli(&["state", "get", "sums", "gone"])?;
     assert_eq!(gone.status.code(), Some(4), "{}", said(&gone));
     let not_json = server.cli(&["state", "set", "sums", "note", "plain"])?;

@@ -156,7 +156,7 @@ fn alarms_and_timers_that_a_version_lacks_end() -> Result<()> {
     let body = json!({"package": package, "bindings": {"value": "a/{n}"}});
     for (dry_run, alarms) in [(true, 1), (false, 0)] {
         let answer = patch(client, "odd", &body, dry_run)?.json()?;
-        says(&answer, "has no alarm noise: 1 of it are cleared")?;
+        says(&answer, "has no alarm noise: 1 that are active are cleared")?;
         says(&answer, "sets no one-shot timers: 1 that are set are dropped")?;
         says(&answer, "has no timer never: it ends")?;
         assert_eq!(client.all("/v1/alarms")?.len(), alarms);

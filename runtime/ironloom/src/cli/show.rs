@@ -156,7 +156,7 @@ fn work(item: &Installation, line: &mut impl FnMut(&str, String)) {
     line("derived", counters.derived.to_string());
     if counters.held_back > 0 {
         let held_back = counters.held_back;
-        line("held back", format!("{held_back}, which it published before it was reset"));
+        line("held back", format!("{held_back}, of readings that were dealt with before it was reset"));
     }
     let limit = item.limits.state.unwrap_or_default();
     line("state size", format!("{} of {limit}", status::size(item.state_bytes)));
@@ -225,7 +225,7 @@ mod tests {
         });
         let text = shown(fields);
         assert_eq!(line(&text, "derived"), Some("2"));
-        assert_eq!(line(&text, "held back"), Some("3, which it published before it was reset"));
+        assert_eq!(line(&text, "held back"), Some("3, of readings that were dealt with before it was reset"));
         assert_eq!(line(&text, "state size"), Some("162.0 KiB of 64 MiB"));
         let text = shown(json!({"limits": {"state": "1 MiB"}}));
         assert_eq!((line(&text, "held back"), line(&text, "state size")), (None, Some("0 B of 1 MiB")));

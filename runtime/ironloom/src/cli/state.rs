@@ -1,5 +1,7 @@
 //! `ironloom state`.
 
+mod key;
+
 use std::io::Read as _;
 use std::path::PathBuf;
 
@@ -55,8 +57,8 @@ enum What {
     Delete {
         /// The installation
         id: String,
-        /// The keys
-        #[arg(required = true, value_name = "KEY")]
+        /// The keys, as `state list` shows them: \\t is a tab, \\\\ a backslash
+        #[arg(required = true, value_name = "KEY", value_parser = key::given)]
         keys: Vec<String>,
     },
 }
@@ -65,7 +67,8 @@ enum What {
 struct Key {
     /// The installation
     id: String,
-    /// The key, as `state list` shows it
+    /// The key, as `state list` shows it: \\t is a tab, \\\\ a backslash
+    #[arg(value_parser = key::given)]
     key: String,
 }
 
@@ -117,7 +120,7 @@ impl State {
                 let client = Client::new(&global.url);
                 output::each(keys, |key| {
                     client.delete(&path(&id, key), &[])?;
-                    output::done(global, &format!("{key:?} is deleted"))
+                    output::done(global, &format!("{} is deleted", key::shown(key)))
                 })
             }
             (None, None) => Err(Failure::Misuse("name an installation".to_owned())),
@@ -140,7 +143,7 @@ impl List {
         output::list(global, &path, &query, &["key", "value"], |item: Entry| {
             let value =
                 item.json.map_or(format!("base64:{}", item.value.base64), |json| json.get().to_owned());
-            [item.key, output::shorten(&value)]
+            [key::shown(&item.key), output::shorten(&value)]
         })
     }
 }
@@ -165,7 +168,10 @@ impl Set {
         if global.json {
             return output::json(&answer);
         }
-        output::done(global, &format!("{key:?} is set; the app sees it once it runs: `ironloom resume {id}`"))
+        output::done(
+            global,
+            &format!("{} is set; the app sees it once it runs: `ironloom resume {id}`", key::shown(key)),
+        )
     }
 }
 

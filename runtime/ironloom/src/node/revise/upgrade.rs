@@ -1,5 +1,6 @@
 //! Another version of an installation's app: what it must be, and what ends with it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tokio::sync::OwnedSemaphorePermit;
@@ -16,7 +17,7 @@ use crate::records::lane::LaneMeta;
 use ironloom_apps::manifest::Manifest;
 use ironloom_sandbox::LoadedApp;
 use ironloom_types::clock::Timestamp;
-use ironloom_types::ids::Digest;
+use ironloom_types::ids::{Digest, SlotName};
 
 impl Node {
     /// The package that an installation is to have: of the same app.
@@ -148,10 +149,16 @@ impl Ends {
 
     fn warnings(&self, version: &str) -> Vec<String> {
         let mut warnings = Vec::new();
-        let mut codes: Vec<_> = self.alarms.iter().map(|alarm| &alarm.code).collect();
-        codes.sort_unstable();
-        warnings.extend(codes.chunk_by(|a, b| a == b).map(|same| {
-            format!("version {version} has no alarm {}: {} of it are cleared", same[0], same.len())
+        let mut by_code: BTreeMap<&SlotName, (u64, u64)> = BTreeMap::new();
+        for alarm in &self.alarms {
+            let (active, others) = by_code.entry(&alarm.code).or_default();
+            *(if alarm.state.stands() { active } else { others }) += 1;
+        }
+        warnings.extend(by_code.into_iter().map(|(code, (active, others))| {
+            format!(
+                "version {version} has no alarm {code}: {active} that are active are cleared, and {others} that aren't any more go to \
+                 the history"
+            )
         }));
         if !self.timers.is_empty() {
             let count = self.timers.len();
