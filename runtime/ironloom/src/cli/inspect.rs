@@ -80,3 +80,25 @@ pub(super) fn read(file: &Path, bytes: &Bytes) -> Result<package::Package, Failu
         })
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_package_that_is_too_large_is_refused_by_its_length() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        file.as_file().set_len(MAX_PACKAGE as u64).unwrap();
+        assert_eq!(bytes(file.path()).unwrap().len(), MAX_PACKAGE);
+        file.as_file().set_len(1 << 40).unwrap();
+        assert_eq!(
+            bytes(file.path()).unwrap_err().to_string(),
+            format!(
+                "error: {}: the package has 1099511627776 bytes; at most 67108864 are allowed",
+                file.path().display()
+            )
+        );
+        let none = bytes(Path::new("none.app.tar")).unwrap_err().to_string();
+        assert!(none.starts_with("error: none.app.tar can't be read: No such file"), "{none}");
+    }
+}

@@ -159,3 +159,19 @@ fn header(path: &Path, table: &Table) -> Result<Vec<String>, FeedError> {
     let header = reader.headers().map_err(|error| wrong(&error))?;
     Ok(header.iter().map(str::to_owned).collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_names_some_of_many_columns() {
+        let few = ["a".to_owned(), " b".to_owned()];
+        assert_eq!(list(&few), ". Its columns are a, b");
+        let many: Vec<String> = (0..100_001).map(|number| format!("c{number:05}")).collect();
+        let said = list(&many);
+        // A comma and a space between names of six characters each: 62 of them and 4 characters more.
+        assert!(said.starts_with(". Its columns are c00000, c00001, "), "{said}");
+        assert!(said.ends_with(", c00061, c000…"), "{said}");
+    }
+}
