@@ -7,6 +7,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use ironloom_types::ids::{MAX_PATH_SEGMENTS, PointPath, check_segment};
+use ironloom_types::text::shorten;
 
 /// The longest pattern, in bytes.
 const MAX_PATTERN_BYTES: usize = 512;
@@ -38,7 +39,7 @@ impl Pattern {
     /// # Errors
     /// A sentence that says what is wrong with it.
     pub fn new(text: &str) -> Result<Self, String> {
-        let refuse = |problem: &str| format!("{text:?} {problem}");
+        let refuse = |problem: &str| format!("{:?} {problem}", shorten(text, MAX_PATTERN_BYTES));
         if text.is_empty() {
             return Err(refuse("is empty; a pattern is a point path such as farm/{barn}/weight"));
         }

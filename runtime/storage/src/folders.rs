@@ -2,7 +2,7 @@
 
 use std::fs::{DirBuilder, File};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
 
 /// Makes a folder where it is missing, with those above it, and syncs whatever holds the names of these. What is
@@ -51,6 +51,20 @@ pub(crate) fn forget_cached(folder: &Path) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// The bytes that the files of a folder take on the disk, with those of the folders in it. Files that go meanwhile count
+/// nothing.
+pub fn bytes_below(folder: &Path) -> u64 {
+    /// Bytes of a block, as the system counts them whatever the file system's own are.
+    const BLOCK: u64 = 512;
+    let Ok(entries) = std::fs::read_dir(folder) else { return 0 };
+    let entries = entries.filter_map(Result::ok);
+    let each = entries.filter_map(|entry| {
+        let found = entry.metadata().ok()?;
+        Some(if found.is_dir() { bytes_below(&entry.path()) } else { found.blocks() * BLOCK })
+    });
+    each.sum()
 }
 
 fn is_there(folder: &Path) -> bool {

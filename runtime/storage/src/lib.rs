@@ -8,6 +8,7 @@ pub mod folders;
 pub mod fuzzing;
 pub mod journal;
 pub mod log;
+pub mod small_files;
 pub mod store;
 pub mod testing;
 

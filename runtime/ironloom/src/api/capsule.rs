@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::answers::MAX_ANSWER;
 use super::facade::{Invocation, Patterns, ReplayDifference};
 use super::value::JsonValue;
 use ironloom_apps::allowance::PartialLimits;
@@ -15,6 +16,9 @@ use ironloom_types::ids::{Digest, Generation, InstallationId, Revision, SlotName
 pub(crate) const VERSION: u32 = 2;
 /// The most invocations of one.
 pub(crate) const MAX_LAST: u64 = 1_000;
+/// The most bytes of one as JSON, those of its longest answer. State and readings have at most 32 MiB before they are
+/// written as text: base64 makes 43 MiB of them, and escaped texts may make more than the answer takes.
+pub(crate) const MAX_BYTES: usize = MAX_ANSWER;
 /// The default of `last`.
 pub(crate) const LAST: u64 = 10;
 

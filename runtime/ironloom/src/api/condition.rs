@@ -7,6 +7,11 @@ use axum::response::Response;
 
 use super::facade::{Answer, Installation, Place, Problem};
 use ironloom_types::ids::{Generation, InstallationId, Revision};
+use ironloom_types::text::shorten;
+
+/// Tags of a request that its refusal names, and the characters of each: a header may have thousands of any length.
+const NAMED: usize = 8;
+const TAG: usize = 60;
 
 /// The entity tag of a revision. It has the generation, too: an installation that was removed and made again has its
 /// first revision again.
@@ -83,12 +88,15 @@ impl IfMatch {
         if tags.iter().any(|tag| *tag == now.to_string()) {
             return Ok(());
         }
-        let named = tags.iter().map(|tag| match Tag::read(tag) {
+        let named = tags.iter().take(NAMED).map(|tag| match Tag::read(tag) {
             Some(tag) if tag.generation == now.generation => format!("revision {}", tag.revision),
             Some(tag) => format!("revision {} of generation {}", tag.revision, tag.generation),
-            None => tag.clone(),
+            None => shorten(tag, TAG).into_owned(),
         });
-        let (named, is) = (named.collect::<Vec<_>>().join(", "), now.revision);
+        let (mut named, is) = (named.collect::<Vec<_>>().join(", "), now.revision);
+        if let Some(others) = tags.len().checked_sub(NAMED).filter(|others| *others > 0) {
+            named.push_str(&format!(" and {others} more"));
+        }
         let detail = format!(
             "installation {id} has revision {is} (ETag {now}), and If-Match names {named}: \
              another change came in between"
@@ -175,5 +183,19 @@ mod tests {
             "installation pigs has revision 4 (ETag \"7.4\"), and If-Match names revision 3, \
              revision 4 of generation 6, W/\"7.4\", \"07.4\": another change came in between"
         );
+    }
+
+    #[test]
+    fn a_refusal_names_some_of_many_tags_and_says_the_rest_of_its_sentence() {
+        let id = InstallationId::new("pigs").unwrap();
+        let now = Tag { generation: Generation(7), revision: Revision(4) };
+        let refused = |line: &str| of(&[line]).unwrap().unwrap().check(&id, now).unwrap_err().detail.clone();
+        let long = refused(&format!("\"{}\"", "x".repeat(60_000)));
+        let expected = format!("names \"{}…: another change came in between", "x".repeat(59));
+        assert!(long.ends_with(&expected), "{long}");
+        let many = refused(&["\"7.3\""; 10_000].join(","));
+        let expected =
+            format!("names {} and 9992 more: another change came in between", ["revision 3"; 8].join(", "));
+        assert!(many.ends_with(&expected), "{many}");
     }
 }

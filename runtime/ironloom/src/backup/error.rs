@@ -4,6 +4,10 @@ use std::io;
 use std::path::PathBuf;
 
 use ironloom_storage::store::{LockError, StoreError};
+use ironloom_types::text::shorten;
+
+/// The longest text of a problem, in characters.
+const MAX_PROBLEM: usize = 2_000;
 
 /// The reason why a backup can't be written, read or restored.
 #[derive(Debug, thiserror::Error)]
@@ -36,6 +40,12 @@ pub(crate) enum BackupError {
          disk"
     )]
     NoRoom { folder: PathBuf, have: u64, need: u64 },
+    /// While the parts are written.
+    #[error(
+        "{have} MiB are left on the disk of {folder}, and the backup's next part takes {need} MiB; free space, or name a \
+         folder on another disk"
+    )]
+    RunsFull { folder: PathBuf, have: u64, need: u64 },
     #[error("{what} {path} failed: {source}")]
     File { what: &'static str, path: PathBuf, source: io::Error },
     #[error(transparent)]
@@ -50,7 +60,9 @@ impl BackupError {
         move |source| Self::File { what, path, source }
     }
 
+    /// The problem may quote what the file says, and is cut where it becomes long.
     pub(super) fn damaged(problem: impl Into<String>) -> Self {
-        Self::Damaged(problem.into())
+        let problem = problem.into();
+        Self::Damaged(shorten(&problem, MAX_PROBLEM).into_owned())
     }
 }

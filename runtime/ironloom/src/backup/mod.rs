@@ -13,6 +13,7 @@
 //! Log and store come first, because the server holds them as of one moment until they are written. Both engines of
 //! the store have the same entries, so that a backup of one is restored into either.
 
+mod bounds;
 mod error;
 mod hashed;
 mod read;
@@ -44,8 +45,6 @@ const JOURNAL: &str = "journal/";
 
 /// Bytes of keys and values in one entry: they are put together in memory. One value may make it longer.
 const STORE_ENTRY: usize = 4 << 20;
-/// The longest entry that is read into memory.
-const MAX_IN_MEMORY: u64 = 64 << 20;
 /// Entries of one backup. A block file has 64 MiB, so that these are 64 TiB.
 const MAX_ENTRIES: usize = 1 << 20;
 

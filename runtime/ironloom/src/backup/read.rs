@@ -1,4 +1,8 @@
 //! Reads a backup, and holds each part of it against its digest.
+//!
+//! Anybody may have written it. So only regular entries of the tar are taken, and what one claims is held against a bound
+//! before any of it is read: the crate `tar` would take names and headers of any length into memory, and read sparse files
+//! as the zeros that they only claim.
 
 use std::cell::Cell;
 use std::io::{self, BufReader, Read};
@@ -6,10 +10,10 @@ use std::io::{self, BufReader, Read};
 use bytes::Bytes;
 use lz4_flex::frame::FrameDecoder;
 
+use super::bounds::{Bounds, Room};
 use super::hashed::Hashed;
 use super::{
-    BackupError, FAILED, FORMAT, HEAD, Head, JOURNAL, LOG, MAX_ENTRIES, MAX_IN_MEMORY, PACKAGES, PARTS, Part,
-    STORE,
+    BackupError, FAILED, FORMAT, HEAD, Head, JOURNAL, LOG, MAX_ENTRIES, PACKAGES, PARTS, Part, STORE,
 };
 use ironloom_storage::journal::is_block_file;
 use ironloom_storage::log::is_segment;
@@ -32,6 +36,10 @@ pub(crate) trait Sink {
 
 /// The first bytes of what lz4 has compressed.
 const MAGIC: [u8; 4] = [0x04, 0x22, 0x4d, 0x18];
+
+/// Bytes behind the first block of zeros that ends the tar: the second, and what a program may have made the file longer
+/// by, 20 blocks in all.
+const MAX_REST: u64 = 20 * 512;
 
 /// Looks at a backup and keeps nothing of it.
 #[derive(Debug, Default)]
@@ -86,33 +94,47 @@ pub(crate) fn read(mut from: impl Read, sink: &mut dyn Sink) -> Result<(), Backu
     let mut archive = tar::Archive::new(BufReader::with_capacity(1 << 20, FrameDecoder::new(from)));
     let mut found: Vec<Part> = Vec::new();
     let mut ended = false;
-    for entry in archive.entries().map_err(not_read)? {
+    let mut bounds = Bounds::default();
+    for entry in archive.entries().map_err(not_read)?.raw(true) {
         let entry = entry.map_err(not_read)?;
+        // From the header alone, so of 256 bytes at most.
         let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
         let bytes = entry.size();
+        let kind = entry.header().entry_type();
+        if !kind.is_file() {
+            let problem =
+                format!("{name:?} is an entry of the type {kind:?}, and a backup has regular files only");
+            return Err(BackupError::damaged(problem));
+        }
         if ended {
             return Err(BackupError::damaged(format!("{name:?} comes behind its end")));
         }
         if found.len() >= MAX_ENTRIES {
             return Err(BackupError::damaged(format!("it has more than {MAX_ENTRIES} parts")));
         }
+        let place = place(&name, found.is_empty())?;
+        bounds.take(&name, place.room(), bytes)?;
         let mut entry = Hashed::new(entry);
-        match name.as_str() {
-            HEAD if found.is_empty() => sink.head(&head(&whole(&name, bytes, &mut entry)?)?)?,
-            PARTS => {
-                let told: Vec<Part> = parse(PARTS, &whole(&name, bytes, &mut entry)?)?;
+        match place {
+            Place::Head => {
+                let head = head(&whole(&mut entry)?)?;
+                bounds = Bounds::of(&head);
+                sink.head(&head)?;
+            }
+            Place::Parts => {
+                let told: Vec<Part> = parse(PARTS, &whole(&mut entry)?)?;
                 compare(&told, &found)?;
                 ended = true;
                 continue;
             }
-            FAILED => {
-                let reason = whole(&name, bytes, &mut entry)?;
+            Place::Failed => {
+                let reason = whole(&mut entry)?;
                 return Err(BackupError::Failed(String::from_utf8_lossy(&reason).into_owned()));
             }
-            _ if found.is_empty() => {
-                return Err(BackupError::damaged(format!("it begins with {name:?}, not with {HEAD}")));
-            }
-            _ => part(&name, bytes, &mut entry, sink)?,
+            Place::Log(segment) => sink.segment(segment, bytes, &mut entry)?,
+            Place::Store => keys(&name, &whole(&mut entry)?, sink)?,
+            Place::Packages(package) => sink.package(package, bytes, &mut entry)?,
+            Place::Journal(file) => sink.blocks(file, bytes, &mut entry)?,
         }
         // Whoever took less than all of it has not seen what it is.
         io::copy(&mut entry, &mut io::sink()).map_err(not_read)?;
@@ -126,7 +148,10 @@ pub(crate) fn read(mut from: impl Read, sink: &mut dyn Sink) -> Result<(), Backu
         return Err(BackupError::damaged("it was cut off: its end is missing"));
     }
     // To the checksum of the compressed stream. The decoder takes a stream without it for one that has ended.
-    io::copy(&mut archive.into_inner(), &mut io::sink()).map_err(not_read)?;
+    let mut rest = archive.into_inner().take(MAX_REST + 1);
+    if io::copy(&mut rest, &mut io::sink()).map_err(not_read)? > MAX_REST {
+        return Err(BackupError::damaged("there are bytes behind its end"));
+    }
     if at_end.get() {
         return Err(BackupError::damaged("it was cut off: its checksum is missing"));
     }
@@ -157,16 +182,49 @@ pub(super) fn not_read(error: io::Error) -> BackupError {
     }
 }
 
-fn part(name: &str, bytes: u64, entry: &mut dyn Read, sink: &mut dyn Sink) -> Result<(), BackupError> {
+/// An entry by its name, and the name of the file that it is to be.
+enum Place<'n> {
+    Head,
+    Log(&'n str),
+    Store,
+    Packages(&'n str),
+    Journal(&'n str),
+    Parts,
+    Failed,
+}
+
+impl Place<'_> {
+    fn room(&self) -> Room {
+        match self {
+            Self::Head | Self::Failed => Room::Text,
+            Self::Log(_) => Room::Log,
+            Self::Store => Room::Store,
+            Self::Packages(_) => Room::Packages,
+            Self::Journal(_) => Room::Journal,
+            Self::Parts => Room::Parts,
+        }
+    }
+}
+
+fn place(name: &str, is_first: bool) -> Result<Place<'_>, BackupError> {
     let is_digest = |name: &str| name.len() == 64 && name.bytes().all(|byte| byte.is_ascii_hexdigit());
+    match name {
+        HEAD if is_first => return Ok(Place::Head),
+        _ if is_first => {
+            return Err(BackupError::damaged(format!("it begins with {name:?}, not with {HEAD}")));
+        }
+        PARTS => return Ok(Place::Parts),
+        FAILED => return Ok(Place::Failed),
+        _ => {}
+    }
     if let Some(segment) = name.strip_prefix(LOG).filter(|segment| is_segment(segment)) {
-        sink.segment(segment, bytes, entry)
+        Ok(Place::Log(segment))
     } else if name.starts_with(STORE) {
-        keys(name, &whole(name, bytes, entry)?, sink)
+        Ok(Place::Store)
     } else if let Some(package) = name.strip_prefix(PACKAGES).filter(|package| is_digest(package)) {
-        sink.package(package, bytes, entry)
+        Ok(Place::Packages(package))
     } else if let Some(file) = name.strip_prefix(JOURNAL).filter(|file| is_block_file(file)) {
-        sink.blocks(file, bytes, entry)
+        Ok(Place::Journal(file))
     } else {
         Err(BackupError::damaged(format!("{name:?} is no part of a backup")))
     }
@@ -214,10 +272,8 @@ fn parse<T: serde::de::DeserializeOwned>(name: &str, bytes: &[u8]) -> Result<T, 
         .map_err(|error| BackupError::damaged(format!("{name} can't be read: {error}")))
 }
 
-fn whole(name: &str, bytes: u64, from: &mut dyn Read) -> Result<Vec<u8>, BackupError> {
-    if bytes > MAX_IN_MEMORY {
-        return Err(BackupError::damaged(format!("{name} claims {bytes} bytes")));
-    }
+/// All of an entry, whose bytes were held against their bound.
+fn whole(from: &mut dyn Read) -> Result<Vec<u8>, BackupError> {
     let mut all = Vec::new();
     from.read_to_end(&mut all).map_err(not_read)?;
     Ok(all)

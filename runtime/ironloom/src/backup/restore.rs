@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::bounds::MAX_SEGMENT;
 use super::{BackupError, Head, Sink, read};
 use ironloom_storage::log::{self, Identity};
 use ironloom_storage::store::{self, Applied, Change, DataLock, EngineKind, Key, KeyKind, Storage};
@@ -30,6 +31,8 @@ const BYTES: usize = 16 << 20;
 const ENGINE_CACHE: u64 = 64 << 20;
 /// Free bytes beyond those of the parts: the first segment of the log that is begun, and the engine's own.
 const BESIDES: u64 = 256 << 20;
+/// Free bytes that stay whatever a backup has: a restore doesn't fill the disk for others.
+const SPARED: u64 = 32 << 20;
 const STEP: usize = 1 << 20;
 
 /// Says if a folder is left of a restore that was cut off.
@@ -147,7 +150,21 @@ impl<'a> Unpacking<'a> {
         Self { data, asked, opened: None, changes, bytes: 0, keys: 0, log }
     }
 
+    /// Whether there is room for the next bytes. The head says only about how many keys and values there are, and nothing of
+    /// the zeros that files of the log end with.
+    fn check_room(&self, bytes: u64) -> Result<(), BackupError> {
+        let need = bytes.saturating_add(SPARED);
+        match free_bytes(self.data).filter(|have| *have < need) {
+            None => Ok(()),
+            Some(have) => {
+                let folder = self.data.to_owned();
+                Err(BackupError::RunsFull { folder, have: have >> 20, need: need >> 20 })
+            }
+        }
+    }
+
     fn apply(&mut self) -> Result<(), BackupError> {
+        self.check_room(self.bytes as u64)?;
         self.bytes = 0;
         let Some(Opened { head, store, .. }) = &self.opened else { return Ok(()) };
         match store.apply(std::mem::take(&mut self.changes), Epoch(head.epoch))? {
@@ -215,9 +232,12 @@ impl Sink for Unpacking<'_> {
         let mut begin = [0; log::ADOPTED];
         from.read_exact(&mut begin).map_err(super::read::not_read)?;
         let length = log::adopt(&mut begin, self.log).map_err(|error| wrong(error.to_string()))?;
-        if bytes > length || length > u64::from(u32::MAX) {
-            return Err(wrong(format!("it has {bytes} bytes of records, and a file of {length}")));
+        if bytes > length || length > MAX_SEGMENT {
+            return Err(wrong(format!(
+                "it has {bytes} bytes of records in a file of {length}, of at most {MAX_SEGMENT}"
+            )));
         }
+        self.check_room(length)?;
         let (path, mut file) = self.file("log", name)?;
         file.write_all(&begin).map_err(BackupError::file("writing", &path))?;
         let mut written = begin.len() as u64 + pass_on(from, &mut file, &path)?;

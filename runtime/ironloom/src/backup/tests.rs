@@ -1,6 +1,7 @@
 //! Backups written, read, damaged and restored.
 
 use std::fs;
+use std::io::{Read as _, Write as _};
 use std::path::Path;
 
 use bytes::Bytes;
@@ -115,7 +116,8 @@ fn a_restore_that_was_cut_off_is_seen_and_begun_again() {
 
 #[test]
 fn whoever_could_not_go_on_says_why() {
-    let mut writer = Writer::begin(Vec::new(), &head_of("redb")).unwrap();
+    let head = Head { bytes: Sizes { journal: 4_000, ..Sizes::default() }, ..head_of("redb") };
+    let mut writer = Writer::begin(Vec::new(), &head).unwrap();
     // The rest of a file that can't be read is made up for, so that the reason can follow.
     let broken = writer.blocks("0000000001.blocks", 4_000, std::io::Read::chain(&b"rows"[..], Broken));
     assert!(broken.unwrap_err().to_string().contains("the disk broke"));
@@ -143,6 +145,136 @@ fn names_that_lead_elsewhere_are_no_part_of_a_backup() {
         let error = check(&writer.finish().unwrap()).unwrap_err();
         assert!(error.contains("is no part of a backup"), "{name}: {error}");
     }
+}
+
+/// An archive of these entries, with the bytes of a header and those that follow it, whatever the header claims.
+fn archive_of(entries: &[(tar::Header, &[u8])]) -> Vec<u8> {
+    let mut to = lz4_flex::frame::FrameEncoder::new(Vec::new());
+    for (header, bytes) in entries {
+        to.write_all(header.as_bytes()).unwrap();
+        to.write_all(bytes).unwrap();
+        to.write_all(&vec![0; bytes.len().next_multiple_of(512) - bytes.len()]).unwrap();
+    }
+    to.write_all(&[0; 1024]).unwrap();
+    to.finish().unwrap()
+}
+
+fn header(kind: tar::EntryType, name: &str, claims: u64) -> tar::Header {
+    let mut header = tar::Header::new_gnu();
+    header.as_mut_bytes()[..name.len()].copy_from_slice(name.as_bytes());
+    header.set_entry_type(kind);
+    header.set_mode(0o600);
+    header.set_size(claims);
+    header.set_cksum();
+    header
+}
+
+/// A file of zeros alone, of which none is in the archive.
+fn sparse(name: &str, claims: u64) -> tar::Header {
+    let mut header = header(tar::EntryType::GNUSparse, name, 0);
+    // As GNU tar writes large numbers: a set bit, and the number in binary.
+    let number = [&[0x80, 0, 0, 0][..], &claims.to_be_bytes()].concat();
+    // The one piece that isn't left out has no bytes, and lies at the end; then the length of the whole.
+    header.as_mut_bytes()[386..398].copy_from_slice(&number);
+    header.as_mut_bytes()[398..410].copy_from_slice(b"00000000000\0");
+    header.as_mut_bytes()[483..495].copy_from_slice(&number);
+    header.set_cksum();
+    header
+}
+
+/// What reading and restoring say of an archive of which nothing is left.
+fn refused(archive: &[u8]) -> String {
+    let parent = tempfile::tempdir().unwrap();
+    let data = parent.path().join("data");
+    let error = restore(archive, &data, None).unwrap_err().to_string();
+    assert!(!data.exists(), "{error}");
+    assert_eq!(check(archive).unwrap_err(), error);
+    error
+}
+
+#[test]
+fn entries_that_claim_bytes_which_they_lack_are_refused_unread() {
+    let head = serde_json::to_vec(&head_of("redb")).unwrap();
+    let begin = (header(tar::EntryType::Regular, HEAD, head.len() as u64), &head[..]);
+    let package = format!("packages/{}", "ab".repeat(32));
+    for claims in [4 << 30, 1 << 62] {
+        let error = refused(&archive_of(&[begin.clone(), (sparse(&package, claims), b"")]));
+        assert!(
+            error.contains(&format!(
+                "{package:?} is an entry of the type GNUSparse, and a backup has regular"
+            ))
+        );
+    }
+    for (kind, said) in [(tar::EntryType::GNULongName, "GNULongName"), (tar::EntryType::XHeader, "XHeader")] {
+        let long = (header(kind, "long", 3 << 30), &b"x"[..]);
+        for archive in [archive_of(&[long.clone()]), archive_of(&[begin.clone(), long])] {
+            let error = refused(&archive);
+            assert!(error.contains(&format!("\"long\" is an entry of the type {said}")), "{error}");
+        }
+    }
+    // Likewise a folder, a link, and a pax header for all.
+    for kind in [tar::EntryType::Directory, tar::EntryType::Symlink, tar::EntryType::XGlobalHeader] {
+        let error = refused(&archive_of(&[begin.clone(), (header(kind, "packages", 0), b"")]));
+        assert!(error.contains("a backup has regular files only"), "{error}");
+    }
+}
+
+#[test]
+fn no_part_has_more_bytes_than_its_kind_and_the_head_allow() {
+    let large = Sizes { log: 1 << 40, store: 1 << 40, packages: 1 << 40, journal: 1 << 40 };
+    let small = Sizes { log: 7, store: 0, packages: 7, journal: 7 };
+    let said = |bytes: Sizes, name: &str, claims: u64| {
+        let head = serde_json::to_vec(&Head { bytes, ..head_of("redb") }).unwrap();
+        let begin = (header(tar::EntryType::Regular, HEAD, head.len() as u64), &head[..]);
+        let part = (header(tar::EntryType::Regular, name, claims), &b"x"[..]);
+        check(&archive_of(&[begin, part])).unwrap_err()
+    };
+    let package = format!("packages/{}", "ab".repeat(32));
+    let names = ["log/00000000000000000001.log", package.as_str(), "journal/0000000001.blocks"];
+    for (name, most) in names.into_iter().zip([1 << 30, 64 << 20, 128 << 20]) {
+        let claims = format!("{name} claims {} bytes, and at most {most} are taken", most + 1);
+        assert!(said(large, name, most + 1).contains(&claims), "{name}");
+        assert!(
+            said(large, name, most).contains("ends after 1536 of"),
+            "{name}: {}",
+            said(large, name, most)
+        );
+        let claims = format!("{name} claims 8 bytes, and the backup's head leaves 7 for the");
+        assert!(said(small, name, 8).contains(&claims), "{name}: {}", said(small, name, 8));
+    }
+    for name in ["store/0000000001.keys", "parts.json", "failed.txt"] {
+        assert!(said(large, name, 1 << 40).contains("are taken"), "{name}");
+    }
+    let long_head = (header(tar::EntryType::Regular, HEAD, 1 << 40), &b"x"[..]);
+    assert!(check(&archive_of(&[long_head])).unwrap_err().contains("are taken"));
+}
+
+#[test]
+fn parts_are_counted_together_against_the_head() {
+    let mut writer = Writer::begin(Vec::new(), &head_of("redb")).unwrap();
+    writer.blocks("0000000001.blocks", 3, &b"row"[..]).unwrap();
+    writer.blocks("0000000002.blocks", 2, &b"ro"[..]).unwrap();
+    let error = refused(&writer.finish().unwrap());
+    assert!(
+        error.contains("0000000002.blocks claims 2 bytes, and the backup's head leaves 1 for the journal")
+    );
+}
+
+#[test]
+fn bytes_behind_the_end_are_refused() {
+    let mut whole = Vec::new();
+    lz4_flex::frame::FrameDecoder::new(&archive()[..]).read_to_end(&mut whole).unwrap();
+    let packed = |bytes: &[u8]| {
+        let mut to = lz4_flex::frame::FrameEncoder::with_frame_info(
+            lz4_flex::frame::FrameInfo::new().content_checksum(true),
+            Vec::new(),
+        );
+        to.write_all(bytes).unwrap();
+        to.finish().unwrap()
+    };
+    check(&packed(&whole)).unwrap();
+    whole.resize(whole.len() + 20 * 512, 0);
+    assert!(check(&packed(&whole)).unwrap_err().contains("there are bytes behind its end"));
 }
 
 #[test]

@@ -2,6 +2,9 @@
 //!
 //! The file is a tar with the capsule as JSON and the package as it was sent.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeSet;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -14,9 +17,10 @@ use super::client::{Client, segment};
 use super::failure::{Failure, Outcome};
 use super::r#try::{Interrupted, failure};
 use super::{Global, output, pack};
-use crate::api::capsule::{Capsule as Contents, LAST, Rerun};
+use crate::api::capsule::{Capsule as Contents, LAST, MAX_BYTES, Rerun};
 use crate::api::host::Start;
 use crate::feeds::Trial;
+use ironloom_apps::package;
 use ironloom_sandbox::Compiled;
 use ironloom_types::ids::Ordinal;
 use ironloom_types::limits::MAX_PACKAGE;
@@ -24,8 +28,6 @@ use ironloom_types::limits::MAX_PACKAGE;
 /// The members of the file.
 const CAPSULE: &str = "capsule.json";
 const PACKAGE: &str = "package.app.tar";
-/// The longest capsule without its package.
-const MAX_CAPSULE: u64 = 1 << 30;
 
 /// Takes an installation's last invocations along as one file, the package and what the app had before them included;
 /// `ironloom capsule run FILE` runs them again on any machine
@@ -107,7 +109,8 @@ fn write(capsule: &str, package: &[u8]) -> std::io::Result<Vec<u8>> {
     tar.into_inner()
 }
 
-/// Reads a file back; nothing is unpacked to the disk.
+/// Reads a file back; nothing is unpacked to the disk. Anybody may have written it: only regular members are taken, since
+/// others claim bytes that they don't have, and none of a member is read before its length was looked at.
 fn read(file: &Path) -> Result<(Contents, Bytes), Failure> {
     let shown = file.display();
     let wrong =
@@ -115,11 +118,16 @@ fn read(file: &Path) -> Result<(Contents, Bytes), Failure> {
     let bytes = std::fs::File::open(file).with_context(|| format!("{shown} can't be read"))?;
     let mut tar = tar::Archive::new(std::io::BufReader::new(bytes));
     let (mut capsule, mut package) = (None, None);
-    for entry in tar.entries().map_err(|error| wrong(&error))? {
+    for entry in tar.entries().map_err(|error| wrong(&error))?.raw(true) {
         let mut entry = entry.map_err(|error| wrong(&error))?;
-        let name = entry.path().map_err(|error| wrong(&error))?.display().to_string();
+        // From the header alone, so of 256 bytes at most.
+        let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
+        let kind = entry.header().entry_type();
+        if !kind.is_file() {
+            return Err(wrong(&format_args!("{name:?} in it is of the type {kind:?}, not a regular file")));
+        }
         let (place, most) = match name.as_str() {
-            CAPSULE => (&mut capsule, MAX_CAPSULE),
+            CAPSULE => (&mut capsule, MAX_BYTES as u64),
             PACKAGE => (&mut package, MAX_PACKAGE as u64),
             _ => return Err(wrong(&format_args!("{name:?} is in it"))),
         };
@@ -129,6 +137,9 @@ fn read(file: &Path) -> Result<(Contents, Bytes), Failure> {
                 entry.size()
             )));
         }
+        if place.is_some() {
+            return Err(wrong(&format_args!("{name} is in it twice")));
+        }
         let mut bytes = Vec::new();
         entry.read_to_end(&mut bytes).map_err(|error| wrong(&error))?;
         *place = Some(bytes);
@@ -136,9 +147,17 @@ fn read(file: &Path) -> Result<(Contents, Bytes), Failure> {
     let (Some(capsule), Some(package)) = (capsule, package) else {
         return Err(wrong(&format_args!("it lacks {CAPSULE} or {PACKAGE}")));
     };
-    let capsule =
+    let capsule: Contents =
         serde_json::from_slice(&capsule).map_err(|error| wrong(&format_args!("{CAPSULE}: {error}")))?;
-    Ok((capsule, package.into()))
+    let package = Bytes::from(package);
+    let found = package::read(&package).map_err(|error| wrong(&format_args!("{PACKAGE}: {error}")))?.digest;
+    if found != capsule.package {
+        let asked = capsule.package;
+        return Err(wrong(&format_args!(
+            "its invocations ran the package {asked}, and {PACKAGE} is {found}; take the capsule again"
+        )));
+    }
+    Ok((capsule, package))
 }
 
 fn run(global: &Global, start: Start, file: &Path) -> Outcome {

@@ -12,6 +12,8 @@ use crate::api::facade::PackageInfo;
 use ironloom_apps::package::{self, PackageError};
 use ironloom_apps::roles::check_component;
 use ironloom_sandbox::{CompileError, look};
+use ironloom_storage::small_files::{self, ReadError};
+use ironloom_types::limits::MAX_PACKAGE;
 
 /// Shows what an app asks for, from its package file. Its code is looked at in a process of its own that can't reach
 /// anything, and isn't run.
@@ -50,8 +52,19 @@ fn inspect(file: &Path) -> Result<PackageInfo, Failure> {
     Ok(PackageInfo::of(&package.manifest, package.digest, surface.imports, surface.sdk_version))
 }
 
+/// The bytes of a package's file.
 pub(super) fn bytes(file: &Path) -> Result<Bytes, Failure> {
-    Ok(Bytes::from(std::fs::read(file).with_context(|| format!("{} can't be read", file.display()))?))
+    let read = small_files::read(file, MAX_PACKAGE as u64);
+    read.map(Bytes::from).map_err(|error| {
+        Failure::File(match error {
+            // In the words for a package that has too many bytes wherever it comes from.
+            ReadError::TooLarge { size: Some(size), .. } => {
+                let size = usize::try_from(size).unwrap_or(usize::MAX);
+                format!("{}: {}", file.display(), PackageError::TooLarge { size, limit: MAX_PACKAGE })
+            }
+            error => error.to_string(),
+        })
+    })
 }
 
 /// Reads a package, which a file has; everything but its code is checked.
@@ -66,4 +79,26 @@ pub(super) fn read(file: &Path, bytes: &Bytes) -> Result<package::Package, Failu
             error => format!("{name}: {error}"),
         })
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_package_that_is_too_large_is_refused_by_its_length() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        file.as_file().set_len(MAX_PACKAGE as u64).unwrap();
+        assert_eq!(bytes(file.path()).unwrap().len(), MAX_PACKAGE);
+        file.as_file().set_len(1 << 40).unwrap();
+        assert_eq!(
+            bytes(file.path()).unwrap_err().to_string(),
+            format!(
+                "error: {}: the package has 1099511627776 bytes; at most 67108864 are allowed",
+                file.path().display()
+            )
+        );
+        let none = bytes(Path::new("none.app.tar")).unwrap_err().to_string();
+        assert!(none.starts_with("error: none.app.tar can't be read: No such file"), "{none}");
+    }
 }

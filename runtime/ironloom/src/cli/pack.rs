@@ -7,20 +7,21 @@ use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use clap::Args;
 use serde::Serialize;
 
-use ironloom_apps::manifest::Manifest;
+use ironloom_apps::manifest::{MAX_MANIFEST_BYTES, Manifest};
 use ironloom_apps::package;
 use ironloom_apps::roles::check_component;
 use ironloom_sandbox::names;
 use ironloom_storage::folders;
+use ironloom_storage::small_files::{self, ReadError};
 use ironloom_types::ids::Digest;
 use ironloom_types::limits::MAX_PACKAGE;
 
 /// The largest README that goes into a package, in bytes. A larger one is left out.
-const MAX_README: usize = 1 << 20;
+const MAX_README: u64 = 1 << 20;
 
 /// Packs a component, built by any toolchain, and its manifest as one file.
 #[derive(Args, Debug)]
@@ -86,11 +87,12 @@ impl App {
     /// # Errors
     /// A file that can't be read; all problems of the manifest.
     pub(super) fn read(path: &Path) -> anyhow::Result<Self> {
-        let text = fs::read_to_string(path).with_context(|| {
-            format!(
+        let text = small_files::read_text(path, MAX_MANIFEST_BYTES as u64).map_err(|error| match error {
+            ReadError::Io { path, error } => anyhow::Error::new(error).context(format!(
                 "can't read the manifest {}; `ironloom new NAME` makes an app to start from",
                 path.display()
-            )
+            )),
+            error => error.into(),
         })?;
         let manifest = Manifest::parse(&text).map_err(|problems| anyhow::anyhow!(problems.of_file(path)))?;
         Ok(Self { manifest, text, path: path.to_owned() })
@@ -119,8 +121,7 @@ impl App {
         check_component(&self.manifest, &imports, &exports)
             .map_err(|problems| anyhow::anyhow!(problems.of_file(&self.path)))?;
 
-        let readme = fs::read(self.path.with_file_name("README.md")).ok();
-        let readme = readme.filter(|page| page.len() <= MAX_README);
+        let readme = small_files::read(&self.path.with_file_name("README.md"), MAX_README).ok();
         let extras: Vec<(&str, &[u8])> =
             readme.iter().map(|page| ("text/markdown", page.as_slice())).collect();
         let (digest, tar) = package::write(&self.text, &bytes, &extras)?;
@@ -137,11 +138,15 @@ impl App {
 }
 
 fn read_component(path: &Path) -> anyhow::Result<Vec<u8>> {
-    let size = fs::metadata(path).with_context(|| format!("can't read {}", path.display()))?.len();
-    if size > MAX_PACKAGE as u64 {
-        bail!("{} has {size} bytes; a package may have at most {MAX_PACKAGE}", path.display());
-    }
-    let bytes = fs::read(path).with_context(|| format!("can't read {}", path.display()))?;
+    let bytes = small_files::read(path, MAX_PACKAGE as u64).map_err(|error| match error {
+        ReadError::Io { path, error } => {
+            anyhow::Error::new(error).context(format!("can't read {}", path.display()))
+        }
+        ReadError::TooLarge { path, size: Some(size), .. } => {
+            anyhow::anyhow!("{} has {size} bytes; a package may have at most {MAX_PACKAGE}", path.display())
+        }
+        error => error.into(),
+    })?;
     package::check_component_header(&bytes)
         .map_err(|problem| anyhow::anyhow!("{}: {problem}", path.display()))?;
     Ok(bytes)

@@ -1,11 +1,12 @@
 //! `ironloom packages`.
 
-use anyhow::Context as _;
+use std::path::Path;
+
 use clap::{Args, Subcommand};
 
 use super::client::{Answer, Client, segment};
 use super::failure::{Failure, Outcome};
-use super::{Global, PageArgs, described, output};
+use super::{Global, PageArgs, described, inspect, output};
 use crate::api::PACKAGE_TYPE;
 use crate::api::facade::PackageInfo;
 use ironloom_apps::package::not_packed;
@@ -93,7 +94,8 @@ pub(super) fn stays(digest: Digest) -> String {
 
 /// Sends the package in a file.
 fn send(client: &Client, file: &str) -> Result<Answer, Failure> {
-    let bytes = std::fs::read(file).with_context(|| format!("{file} can't be read"))?;
+    // The server would refuse one that is too large before it has read it, and what is left of it has nowhere to go.
+    let bytes = inspect::bytes(Path::new(file))?;
     if let Some(said) = not_packed(&bytes) {
         return Err(Failure::Other(anyhow::anyhow!("{file}: {said}")));
     }

@@ -13,11 +13,14 @@ use super::r#try::{Interrupted, failure};
 use super::{Global, build, inspect, output, pack, progress};
 use crate::api::host::Start;
 use crate::feeds::golden;
+use ironloom_storage::small_files::{self, ReadError};
 use ironloom_types::text::{clean, clean_lines};
 
 /// The end of a feed's name, and of the file with what is expected of it.
 const FEED: &str = ".feed.ndjson";
 const EXPECTED: &str = ".expected.ndjson";
+/// The longest file with what is expected, in bytes.
+const MAX_EXPECTED: u64 = 256 << 20;
 /// Lines around a difference.
 const CONTEXT: usize = 3;
 
@@ -141,12 +144,10 @@ impl Test {
             Err(error) => return tested(Verdict::Failed, Some(failure(error).to_string())),
         };
         let found: String = lines.iter().map(|line| format!("{line}\n")).collect();
-        let before = match std::fs::read_to_string(&expected) {
+        let before = match small_files::read_text(&expected, MAX_EXPECTED) {
             Ok(text) => Some(text),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
-            Err(error) => {
-                return Err(Failure::File(format!("{} can't be read: {error}", expected.display())));
-            }
+            Err(ReadError::Io { error, .. }) if error.kind() == std::io::ErrorKind::NotFound => None,
+            Err(error) => return Err(Failure::File(error.to_string())),
         };
         if before.as_ref() == Some(&found) {
             return tested(Verdict::Same, None);

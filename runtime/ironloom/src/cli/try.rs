@@ -3,7 +3,6 @@
 use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 
-use anyhow::Context as _;
 use bytes::Bytes;
 use clap::{ArgGroup, Args};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -18,10 +17,13 @@ use crate::feeds::{
     bindings,
 };
 use ironloom_sandbox::Compiled;
+use ironloom_storage::small_files;
 use ironloom_types::text::clean;
 
 /// Bytes of a component beyond which its compilation takes seconds, as of one that brings an interpreter.
 const LONG_TO_COMPILE: usize = 1 << 20;
+/// The longest file of `--csv-options`, in bytes: as long as a configuration, whose connectors have the same.
+const MAX_OPTIONS: u64 = 16 << 20;
 
 /// Runs an app on a feed without a server, and prints all that it does. Time is the feed's, timers included. Exit code 1:
 /// it failed, or set readings aside.
@@ -233,7 +235,7 @@ fn patience(size: usize) -> Option<String> {
 
 fn table(file: &Path) -> Result<toml::Table, Failure> {
     let name = file.display();
-    let text = std::fs::read_to_string(file).with_context(|| format!("{name} can't be read"))?;
+    let text = small_files::read_text(file, MAX_OPTIONS).map_err(|error| Failure::File(error.to_string()))?;
     text.parse().map_err(|error: toml::de::Error| Failure::File(format!("{name}: {error}")))
 }
 

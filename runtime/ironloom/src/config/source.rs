@@ -1,11 +1,14 @@
 //! Where a configuration comes from: a file, which is read again when somebody asks for it.
 
-use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use super::Config;
 use ironloom_apps::problem::Problems;
+use ironloom_storage::small_files::{self, ReadError};
+
+/// The longest file in bytes. Its connectors may name many columns.
+const MAX_FILE: u64 = 16 << 20;
 
 /// The file of a configuration, and what the command line says instead of it.
 #[derive(Clone, Debug, Default)]
@@ -19,8 +22,8 @@ pub(crate) struct Source {
 /// The reason why a configuration can't be taken.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SourceError {
-    #[error("{path} can't be read: {source}")]
-    Unreadable { path: PathBuf, source: io::Error },
+    #[error(transparent)]
+    Unreadable(#[from] ReadError),
     /// All that is wrong with it.
     #[error("{}", problems.of_file(path))]
     Wrong { path: PathBuf, problems: Problems },
@@ -30,8 +33,7 @@ impl Source {
     /// Reads and checks it. File names in it are relative to its folder.
     pub(crate) fn read(&self) -> Result<Config, SourceError> {
         let text = match &self.file {
-            Some(path) => std::fs::read_to_string(path)
-                .map_err(|source| SourceError::Unreadable { path: path.clone(), source })?,
+            Some(path) => small_files::read_text(path, MAX_FILE)?,
             None => String::new(),
         };
         let name = self.file.as_deref().unwrap_or(Path::new("the configuration"));

@@ -1,7 +1,6 @@
 //! The server as people see it: the bytes that its data takes on the disk, and for how long there is room.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::sync::Weak;
 use std::time::{Duration, Instant};
@@ -9,6 +8,7 @@ use std::time::{Duration, Instant};
 use super::Node;
 use crate::api::facade::{DiskUse, Status};
 use crate::aside::aside;
+use ironloom_storage::folders::bytes_below;
 use ironloom_storage::free_bytes;
 use ironloom_types::clock::{Timestamp, host_time};
 
@@ -19,8 +19,6 @@ const KEPT: usize = 144;
 /// The time over which growth is measured at least: a store's file grows in steps, and a morning isn't a day.
 const LEAST: Duration = Duration::from_secs(3_600);
 const DAY: f64 = 86_400.0;
-/// The unit of a file's blocks, whatever the disk's own are.
-const BLOCK: u64 = 512;
 
 /// When a node was started.
 #[derive(Clone, Copy, Debug)]
@@ -61,18 +59,6 @@ fn measure(data: &Path) -> DiskUse {
 /// Bytes that stay: the log is given back by checkpoints, and code may be removed.
 fn lasting(taken: &DiskUse) -> u64 {
     taken.journal + taken.store + taken.packages + taken.app_logs
-}
-
-/// The bytes that the files of a folder take on the disk, with those of the folders in it. Files that go meanwhile count
-/// nothing.
-fn bytes_below(folder: &Path) -> u64 {
-    let Ok(entries) = std::fs::read_dir(folder) else { return 0 };
-    let entries = entries.filter_map(Result::ok);
-    let each = entries.filter_map(|entry| {
-        let found = entry.metadata().ok()?;
-        Some(if found.is_dir() { bytes_below(&entry.path()) } else { found.blocks() * BLOCK })
-    });
-    each.sum()
 }
 
 /// The bytes that the data folder took at earlier times, the oldest first.

@@ -7,8 +7,8 @@ use super::{Offline, OfflineError};
 use crate::backup::{BackupError, Restored, Writer, restore};
 use crate::fold::moment::{Moment, MomentError, Sources, Wanted};
 use ironloom_storage::journal::BlockFiles;
-use ironloom_storage::log;
 use ironloom_storage::store::{EngineKind, Files};
+use ironloom_storage::{folders, log};
 
 /// Copies a folder into one without data. The copy is the same history in another log, as a restored backup is.
 pub(crate) fn copy(data: &Path, engine: EngineKind, to: &Path) -> Result<Restored, OfflineError> {
@@ -22,7 +22,7 @@ pub(crate) fn copy(data: &Path, engine: EngineKind, to: &Path) -> Result<Restore
         files: &files,
         packages: &packages,
         engine: offline.engine,
-        store_bytes: 0,
+        store_bytes: folders::bytes_below(&data.join("store")),
     };
     let moment = Moment::take(&sources)?;
     let no_pipe = |source| OfflineError::Io { what: "making a pipe for", path: to.to_owned(), source };

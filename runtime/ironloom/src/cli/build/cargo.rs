@@ -8,6 +8,10 @@ use std::process::{Command, Stdio};
 use anyhow::{Context as _, bail};
 use serde::Deserialize;
 
+use ironloom_storage::small_files;
+
+/// The longest Cargo.toml that is looked into, in bytes.
+const MAX_MANIFEST: u64 = 1 << 20;
 /// The target that apps are compiled for.
 const TARGET: &str = "wasm32-wasip2";
 /// The profile of a workspace that builds apps beside other things, and says itself how they are linked.
@@ -167,7 +171,7 @@ impl Crate {
 }
 
 fn has_profile(manifest: &Path, profile: &str) -> bool {
-    let text = std::fs::read_to_string(manifest).unwrap_or_default();
+    let text = small_files::read_text(manifest, MAX_MANIFEST).unwrap_or_default();
     let table: toml::Table = text.parse().unwrap_or_default();
     table.get("profile").and_then(|profiles| profiles.get(profile)).is_some()
 }

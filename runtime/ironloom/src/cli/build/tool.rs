@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, bail};
+use ironloom_storage::small_files;
 use ironloom_types::ids::Digest;
 
 /// The largest file with pinned versions, in bytes.
@@ -41,7 +42,7 @@ impl Setup {
     }
 
     pub(super) fn is_done(&self) -> bool {
-        fs::read_to_string(&self.mark).is_ok_and(|done| done == self.pinned)
+        small_files::read_text(&self.mark, MAX_PINNED).is_ok_and(|done| done == self.pinned)
     }
 
     pub(super) fn done(&self) -> anyhow::Result<()> {

@@ -1,7 +1,7 @@
 //! The readings that the app gets: those of a file, or plausible ones.
 
 use std::fs::File;
-use std::io::{BufRead as _, BufReader, Lines};
+use std::io::{self, BufRead as _, BufReader, Read as _};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -14,6 +14,7 @@ use super::super::failure::{Failure, Outcome};
 use super::super::output;
 use crate::api::NDJSON_TYPE;
 use crate::api::facade::{Patterns, SlotInfo};
+use crate::api::readings::MAX_LINE;
 use crate::feeds::{Header, LinesFeed, Seen};
 
 /// Lines of a file that are pushed at once.
@@ -27,8 +28,30 @@ const ENTITIES: [&str; 3] = ["a", "b", "c"];
 
 /// The source of readings.
 pub(super) enum Feed {
-    Recorded { path: PathBuf, header: Box<Header>, lines: Option<Lines<BufReader<File>>>, number: usize },
+    Recorded { path: PathBuf, header: Box<Header>, lines: Option<Lines>, number: usize },
     Generated { points: Vec<Point>, next: Instant, step: u32 },
+}
+
+/// Lines of a file, none longer than the server takes.
+pub(super) struct Lines(BufReader<File>);
+
+impl Iterator for Lines {
+    type Item = io::Result<String>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let mut line = String::new();
+        match self.0.by_ref().take(MAX_LINE as u64 + 2).read_line(&mut line) {
+            Ok(0) => None,
+            Ok(_) => {
+                line.truncate(line.trim_end_matches(['\r', '\n']).len());
+                if line.len() <= MAX_LINE {
+                    return Some(Ok(line));
+                }
+                Some(Err(io::Error::other(format!("a line is longer than {MAX_LINE} bytes"))))
+            }
+            Err(error) => Some(Err(error)),
+        }
+    }
 }
 
 /// A point that gets generated readings.
@@ -57,7 +80,7 @@ impl Feed {
         let opened = LinesFeed::open(&path).map_err(|error| Failure::Other(anyhow::Error::new(error)))?;
         let header = Box::new(opened.header().clone());
         let file = File::open(&path).with_context(|| format!("can't read {name}"))?;
-        Ok(Self::Recorded { path, header, lines: Some(BufReader::new(file).lines()), number: 0 })
+        Ok(Self::Recorded { path, header, lines: Some(Lines(BufReader::new(file))), number: 0 })
     }
 
     /// The bindings and settings that a recorded feed brings.
@@ -73,9 +96,8 @@ impl Feed {
         let Self::Recorded { path, .. } = self else { return Ok(None) };
         let file = File::open(path).with_context(|| format!("can't read {}", path.display()))?;
         // What is wrong with a line is told when it is pushed.
-        let point =
-            |line: std::io::Result<String>| Some(serde_json::from_str::<OfPoint>(&line.ok()?).ok()?.point);
-        Ok(Some(Seen::of_points(BufReader::new(file).lines().take(LOOKED_AT).filter_map(point))))
+        let point = |line: io::Result<String>| Some(serde_json::from_str::<OfPoint>(&line.ok()?).ok()?.point);
+        Ok(Some(Seen::of_points(Lines(BufReader::new(file)).take(LOOKED_AT).filter_map(point))))
     }
 
     /// Says whether all of a recorded feed was given.

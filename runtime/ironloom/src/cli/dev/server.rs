@@ -1,6 +1,8 @@
 //! The private server: a process on a free port, with its data in a folder that goes away.
 
 use std::fs::File;
+use std::io::{Read as _, Seek as _, SeekFrom};
+use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -91,7 +93,7 @@ impl Server {
 
     /// The last lines of its log.
     fn said(&self) -> String {
-        let text = std::fs::read_to_string(self.folder.path().join("server.log")).unwrap_or_default();
+        let text = tail(&self.folder.path().join("server.log")).unwrap_or_default();
         let lines: Vec<&str> = text.lines().collect();
         lines[lines.len().saturating_sub(20)..].join("\n")
     }
@@ -103,4 +105,16 @@ impl Server {
             self.group.has_ended();
         }
     }
+}
+
+/// The last bytes of a file, as text.
+fn tail(path: &Path) -> std::io::Result<String> {
+    /// More than the lines that are shown take.
+    const BYTES: u64 = 64 << 10;
+    let mut file = File::open(path)?;
+    let end = file.metadata()?.len();
+    file.seek(SeekFrom::Start(end.saturating_sub(BYTES)))?;
+    let mut bytes = Vec::new();
+    file.take(BYTES).read_to_end(&mut bytes)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use anyhow::Context as _;
 use serde_json::Value as Json;
 use toml::de::DeValue;
 
@@ -14,7 +13,12 @@ use ironloom_apps::pattern::Pattern;
 use ironloom_apps::problem::Problems;
 use ironloom_apps::quantity::Span;
 use ironloom_apps::toml_section::{Field, Findings, Places, Section};
+use ironloom_storage::small_files;
 use ironloom_types::ids::{Digest, InstallationId, SlotName};
+use ironloom_types::limits::MIB;
+
+/// The longest file in bytes: the request that is made of it has at most 1 MiB, and its comments may take more.
+const MAX_FILE: u64 = 4 * MIB;
 
 /// The request to install, as far as it was given.
 #[derive(Debug, Default, PartialEq)]
@@ -76,7 +80,7 @@ impl Origin {
 
 /// Reads the file, and where its fields stand. A package is meant from the file's folder.
 pub(in crate::cli) fn read(path: &Path) -> Result<(File, Origin), Failure> {
-    let text = std::fs::read_to_string(path).with_context(|| format!("{} can't be read", path.display()))?;
+    let text = small_files::read_text(path, MAX_FILE).map_err(|error| Failure::File(error.to_string()))?;
     let (mut file, places) = parse(&text).map_err(|problems| Failure::File(problems.of_file(path)))?;
     let all = match &mut file {
         File::One(asked) => std::slice::from_mut(&mut **asked),

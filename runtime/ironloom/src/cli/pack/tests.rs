@@ -68,6 +68,11 @@ fn files_that_are_no_component_are_named_with_the_reason() {
     fs::File::create(&component).unwrap().set_len(MAX_PACKAGE as u64 + 1).unwrap();
     let error = pack(folder, None).unwrap_err();
     assert!(error.contains("app.wasm has 67108865 bytes"), "{error}");
+    let manifest = folder.join("app.toml");
+    fs::File::options().write(true).open(&manifest).unwrap().set_len(1 << 40).unwrap();
+    let error = pack(folder, None).unwrap_err();
+    assert!(error.ends_with("app.toml has 1099511627776 bytes; at most 262144 are allowed"), "{error}");
+    fs::write(&manifest, format!("{MANIFEST}{INPUT}")).unwrap();
     fs::remove_file(&component).unwrap();
     let error = pack(folder, None).unwrap_err();
     assert!(error.contains("can't read") && error.contains("app.wasm"), "{error}");

@@ -8,11 +8,14 @@ use toml::{Table, Value};
 
 use super::super::FeedError;
 use crate::api::facade::PackageInfo;
+use ironloom_types::text::shorten;
 
 /// The names of columns with a time, in small letters.
 const TIMES: [&str; 5] = ["at", "time", "timestamp", "datetime", "date"];
 /// The longest header.
 const MAX_HEADER: u64 = 1 << 20;
+/// Characters of columns' names in an error.
+const NAMES: usize = 500;
 
 /// The options of a CSV file, as far as they were given.
 #[derive(Clone, Debug, Default)]
@@ -83,7 +86,7 @@ impl CsvOptions {
             return Err(format!(
                 "no column is named like an input of the app ({}); say which point a column becomes, such as --column \
                  COLUMN=site/{{OTHER}}/{}{}",
-                names.join(", "),
+                some(&names),
                 names.first().copied().unwrap_or("value"),
                 list(header)
             ));
@@ -101,8 +104,8 @@ impl CsvOptions {
             return Err(format!(
                 "say which columns tell whose reading a line has, such as --by {}; there are {}. Where none does, say which \
                  point a column becomes, such as --column {}=site/{}",
-                all[0],
-                all.join(", "),
+                shorten(all[0], NAMES),
+                some(&all),
                 inputs[0].0.trim(),
                 inputs[0].1
             ));
@@ -127,7 +130,12 @@ fn mapping(point: &str, package: &PackageInfo) -> Table {
 
 fn list(header: &[String]) -> String {
     let columns: Vec<&str> = header.iter().map(|column| column.trim()).collect();
-    format!(". Its columns are {}", columns.join(", "))
+    format!(". Its columns are {}", some(&columns))
+}
+
+/// Names for a person, as far as a sentence can have them.
+fn some(names: &[&str]) -> String {
+    shorten(&names.join(", "), NAMES).into_owned()
 }
 
 /// A column as the header has it, which may have blanks after its commas. One of just this name goes first.
@@ -150,4 +158,20 @@ fn header(path: &Path, table: &Table) -> Result<Vec<String>, FeedError> {
         csv::ReaderBuilder::new().delimiter(delimiter.unwrap_or(b',')).from_reader(line.as_bytes());
     let header = reader.headers().map_err(|error| wrong(&error))?;
     Ok(header.iter().map(str::to_owned).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_names_some_of_many_columns() {
+        let few = ["a".to_owned(), " b".to_owned()];
+        assert_eq!(list(&few), ". Its columns are a, b");
+        let many: Vec<String> = (0..100_001).map(|number| format!("c{number:05}")).collect();
+        let said = list(&many);
+        // A comma and a space between names of six characters each: 62 of them and 4 characters more.
+        assert!(said.starts_with(". Its columns are c00000, c00001, "), "{said}");
+        assert!(said.ends_with(", c00061, c000…"), "{said}");
+    }
 }

@@ -1,0 +1,74 @@
+//! Files that are read whole, up to a bound: people name them, and a name may lead to anything.
+
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+
+/// Why a file isn't read.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// The words have the cause, so it isn't told as a source once more.
+    #[error("{} can't be read: {error}", path.display())]
+    Io { path: PathBuf, error: io::Error },
+    #[error("{} has {}; at most {most} are allowed", path.display(), so_many(*size, *most))]
+    TooLarge {
+        path: PathBuf,
+        /// `None` where it isn't known, such as of a pipe.
+        size: Option<u64>,
+        most: u64,
+    },
+}
+
+fn so_many(size: Option<u64>, most: u64) -> String {
+    size.map_or_else(|| format!("more than {most} bytes"), |size| format!("{size} bytes"))
+}
+
+/// Reads a file of at most so many bytes, and no more of any other.
+pub fn read(path: &Path, most: u64) -> Result<Vec<u8>, ReadError> {
+    let failed = |error| ReadError::Io { path: path.to_owned(), error };
+    let file = File::open(path).map_err(failed)?;
+    let told = file.metadata().map_err(failed)?;
+    let size = told.is_file().then_some(told.len()).filter(|size| *size > most);
+    let too_large = || ReadError::TooLarge { path: path.to_owned(), size, most };
+    if size.is_some() {
+        return Err(too_large());
+    }
+    let mut bytes = Vec::new();
+    // Pipes have no size, and files of the system one of 0.
+    file.take(most.saturating_add(1)).read_to_end(&mut bytes).map_err(failed)?;
+    if bytes.len() as u64 > most { Err(too_large()) } else { Ok(bytes) }
+}
+
+/// Reads a text likewise.
+pub fn read_text(path: &Path, most: u64) -> Result<String, ReadError> {
+    let not_text =
+        |_| ReadError::Io { path: path.to_owned(), error: io::Error::other("it is not UTF-8 text") };
+    String::from_utf8(read(path, most)?).map_err(not_text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_read_up_to_its_bound_and_named_beyond() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("app.toml");
+        let name = path.display();
+        std::fs::write(&path, b"abcd").unwrap();
+        assert_eq!(read(&path, 4).unwrap(), b"abcd");
+        assert_eq!(read_text(&path, 4).unwrap(), "abcd");
+        let told = |most| read(&path, most).unwrap_err().to_string();
+        assert_eq!(told(3), format!("{name} has 4 bytes; at most 3 are allowed"));
+        // It takes no room on the disk, and would take all memory.
+        File::create(&path).unwrap().set_len(1 << 40).unwrap();
+        assert_eq!(told(4), format!("{name} has 1099511627776 bytes; at most 4 are allowed"));
+        let endless = read(Path::new("/dev/zero"), 4).unwrap_err().to_string();
+        assert_eq!(endless, "/dev/zero has more than 4 bytes; at most 4 are allowed");
+        std::fs::write(&path, b"\xff").unwrap();
+        let not_text = read_text(&path, 4).unwrap_err().to_string();
+        assert_eq!(not_text, format!("{name} can't be read: it is not UTF-8 text"));
+        std::fs::remove_file(&path).unwrap();
+        assert!(told(4).starts_with(&format!("{name} can't be read: No such file")), "{}", told(4));
+    }
+}
