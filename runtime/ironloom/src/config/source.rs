@@ -19,8 +19,9 @@ pub(crate) struct Source {
 /// The reason why a configuration can't be taken.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SourceError {
-    #[error("{path} can't be read: {source}")]
-    Unreadable { path: PathBuf, source: io::Error },
+    // The text has the error already: as its source, it would stand there twice.
+    #[error("{path} can't be read: {error}")]
+    Unreadable { path: PathBuf, error: io::Error },
     /// All that is wrong with it.
     #[error("{}", problems.of_file(path))]
     Wrong { path: PathBuf, problems: Problems },
@@ -31,7 +32,7 @@ impl Source {
     pub(crate) fn read(&self) -> Result<Config, SourceError> {
         let text = match &self.file {
             Some(path) => std::fs::read_to_string(path)
-                .map_err(|source| SourceError::Unreadable { path: path.clone(), source })?,
+                .map_err(|error| SourceError::Unreadable { path: path.clone(), error })?,
             None => String::new(),
         };
         let name = self.file.as_deref().unwrap_or(Path::new("the configuration"));
@@ -45,5 +46,19 @@ impl Source {
             connector.resolve(folder);
         }
         Ok(config)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_cant_be_read_is_told_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let source = Source { file: Some(folder.path().join("nope.toml")), listen: None };
+        let told = format!("{:#}", anyhow::Error::from(source.read().unwrap_err()));
+        assert!(told.contains("nope.toml can't be read"), "{told}");
+        assert_eq!(told.matches("os error 2").count(), 1, "{told}");
     }
 }
