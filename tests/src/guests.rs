@@ -12,6 +12,17 @@ use crate::package::{self, Package};
 
 static BUILT: Mutex<BTreeMap<String, PathBuf>> = Mutex::new(BTreeMap::new());
 
+/// Makes an empty folder for apps that a test makes, at the same place in each run: `ironloom build` keeps what it compiles by
+/// the app's place, so that one run serves the next.
+pub fn place_for_apps(name: &str) -> Result<PathBuf> {
+    let folder = workspace().join("target/new/made").join(name);
+    if folder.exists() {
+        fs::remove_dir_all(&folder)?;
+    }
+    fs::create_dir_all(&folder)?;
+    Ok(folder)
+}
+
 /// The root of the workspace.
 pub fn workspace() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."))

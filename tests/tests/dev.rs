@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context as _, Result, ensure};
 use ironloom_tests::apps::{number, wait_for_installation};
-use ironloom_tests::guests::workspace;
+use ironloom_tests::guests::{place_for_apps, workspace};
 use ironloom_tests::http::Client;
 use ironloom_tests::server::{Setup, binary};
 use ironloom_tests::wait::{wait_for, wait_until};
@@ -61,10 +61,11 @@ fn ironloom() -> Result<Command> {
 }
 
 /// Makes an app, and builds it once, for however long that takes.
-fn made(setup: &Setup, name: &str) -> Result<PathBuf> {
-    let made = ironloom()?.args(["new", name, "--into"]).arg(setup.folder()).output()?;
+fn made(name: &str) -> Result<PathBuf> {
+    let folder = place_for_apps(&format!("dev-{name}"))?;
+    let made = ironloom()?.args(["new", name, "--into"]).arg(&folder).output()?;
     ensure!(made.status.success(), "{made:?}");
-    let app = setup.folder().join(name);
+    let app = folder.join(name);
     let built = ironloom()?.arg("build").arg(&app).output()?;
     ensure!(built.status.success(), "{built:?}");
     Ok(app)
@@ -86,7 +87,7 @@ fn processes_with(text: &str) -> Result<Vec<String>> {
 #[test]
 fn an_app_is_shown_at_work_replaced_when_it_changes_and_gone_at_the_end() -> Result<()> {
     let setup = Setup::new()?;
-    let app = made(&setup, "attic")?;
+    let app = made("attic")?;
     let feed = app.join("tests/attic.feed.ndjson");
     let mut dev =
         Dev::start(setup.folder(), &app, &["--fresh", "--feed", feed.to_str().context("an odd path")?])?;
@@ -125,7 +126,7 @@ fn an_app_is_shown_at_work_replaced_when_it_changes_and_gone_at_the_end() -> Res
 #[test]
 fn a_feed_without_a_header_goes_to_the_inputs_that_its_points_are_named_like() -> Result<()> {
     let setup = Setup::new()?;
-    let app = made(&setup, "bare")?;
+    let app = made("bare")?;
     let feed = setup.folder().join("bare.ndjson");
     // A server gives readings their times.
     fs::write(&feed, "{\"point\":\"house/attic/temperature\",\"value\":21.5}\n")?;
@@ -142,7 +143,7 @@ fn a_feed_without_a_header_goes_to_the_inputs_that_its_points_are_named_like() -
 #[test]
 fn plausible_readings_are_made_where_there_is_no_feed() -> Result<()> {
     let setup = Setup::new()?;
-    let app = made(&setup, "cellar")?;
+    let app = made("cellar")?;
     let binding = "temperature=house/{room}/temperature";
     let mut dev = Dev::start(setup.folder(), &app, &["--bind", binding])?;
     for room in ["room-a", "room-b", "room-c"] {
@@ -153,7 +154,7 @@ fn plausible_readings_are_made_where_there_is_no_feed() -> Result<()> {
 
 /// Makes an app whose second version begins with an absurd value where it remembers nothing.
 fn replaced(setup: &Setup, name: &str, arguments: &[&str]) -> Result<(Dev, PathBuf, Client)> {
-    let app = made(setup, name)?;
+    let app = made(name)?;
     let binding = ["--bind", "temperature=house/{room}/temperature"];
     let mut dev = Dev::start(setup.folder(), &app, &[&binding, arguments].concat())?;
     dev.wait_for("apps/dev/smoothed/room-a = ")?;

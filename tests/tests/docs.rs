@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use ironloom_apps::manifest::Manifest;
-use ironloom_tests::guests::{self, workspace};
+use ironloom_tests::guests::{self, place_for_apps, workspace};
 use ironloom_tests::pages::{self, Block, Does, Page};
 use ironloom_tests::server::{Server, Setup, binary};
 use ironloom_tests::wait::PATIENCE;
@@ -129,7 +129,8 @@ impl Running {
     fn start(page: &Page) -> Result<Self> {
         let setup = Setup::new()?;
         let folder = setup.folder().join("page");
-        fs::create_dir(&folder)?;
+        let place = place_for_apps(&page.path.replace(['/', '.'], "-"))?;
+        std::os::unix::fs::symlink(place, &folder)?;
         // The page starts its server itself, or finds one that runs.
         let starts = page.blocks.iter().any(|block| {
             block.language == "console"

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
-use ironloom_tests::guests::workspace;
+use ironloom_tests::guests::{place_for_apps, workspace};
 use ironloom_tests::server::{Setup, binary};
 use ironloom_tests::wait::wait_for;
 use serde_json::Value;
@@ -40,8 +40,7 @@ fn files(folder: &Path) -> Result<Vec<PathBuf>> {
 #[test]
 fn a_new_app_builds_passes_its_tests_and_runs() -> Result<()> {
     let setup = Setup::new()?;
-    let folder = setup.folder().join("made");
-    fs::create_dir_all(&folder)?;
+    let folder = place_for_apps("new")?;
     run(Command::new(binary()?).args(["new", "attic"]).current_dir(&folder))?;
     let app = folder.join("attic");
     for file in files(&app)?.into_iter().filter(|file| !file.starts_with(app.join("ironloom"))) {
@@ -79,5 +78,39 @@ fn a_new_app_builds_passes_its_tests_and_runs() -> Result<()> {
     assert_eq!(output["value"], 31.5, "the first temperature is its own average");
     let alarm = wait_for("an alarm", || Ok(client.all("/v1/alarms")?.into_iter().next()))?;
     assert_eq!((&alarm["code"], &alarm["entity"]), (&Value::from("too-warm"), &Value::from("attic")));
+    Ok(())
+}
+
+/// Builds an app, and gives its package.
+fn package_of(app: &Path) -> Result<Vec<u8>> {
+    let built: Value =
+        serde_json::from_str(&run(Command::new(binary()?).args(["build", "--json"]).current_dir(app))?)?;
+    Ok(fs::read(app.join(built["path"].as_str().context("no path")?))?)
+}
+
+#[test]
+fn folders_with_apps_of_one_name_and_one_target_folder_give_their_own_code() -> Result<()> {
+    let folder = place_for_apps("twins")?;
+    let apps = ["one", "two"].map(|name| folder.join(name));
+    // Written before anything is built: by the times of its files alone, cargo would take the second for built.
+    for (app, word) in apps.iter().zip(["first words of a twin", "second words of a twin"]) {
+        run(Command::new(binary()?).args(["new", "twin", "--into"]).arg(app))?;
+        let source = app.join("twin/src/lib.rs");
+        let code = fs::read_to_string(&source)?;
+        let other = code.replace("colder than possible", word);
+        ensure!(other != code, "the template refuses in other words");
+        fs::write(&source, other)?;
+    }
+    let has = |package: &[u8], word: &str| package.windows(word.len()).any(|part| part == word.as_bytes());
+    for turn in 0..2 {
+        for (app, own, other) in [(&apps[0], "first", "second"), (&apps[1], "second", "first")] {
+            let package = package_of(&app.join("twin"))?;
+            ensure!(has(&package, &format!("{own} words of a twin")), "turn {turn}: {own} lacks its code");
+            ensure!(
+                !has(&package, &format!("{other} words of a twin")),
+                "turn {turn}: {own} has the {other}'s"
+            );
+        }
+    }
     Ok(())
 }

@@ -252,3 +252,16 @@ fn a_server_that_was_never_there_is_not_waited_for() -> Result<()> {
     ensure!(server.stop()?.success());
     Ok(())
 }
+
+#[test]
+fn a_push_that_lacks_the_time_of_a_feed_ends_at_once() -> Result<()> {
+    let server = Setup::new()?.config("[site]\nclock = \"feed\"\n").start()?;
+    // Far longer than a test may take.
+    let mut push = live(server.client().url(), &["--retry", "1 d"])?;
+    push.to.write_all(line(1).as_bytes())?;
+    let (said, code) = push.end()?;
+    assert_eq!(code, 1, "{said}");
+    ensure!(said.contains("`at` of their own") && !said.contains("trying again"), "{said}");
+    ensure!(said.ends_with("hint: 1 line was read and not taken."), "{said}");
+    Ok(())
+}

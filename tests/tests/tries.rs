@@ -294,6 +294,10 @@ fn what_is_wrong_is_told_with_its_place_and_what_to_do() -> Result<()> {
     refused(&[app, "--feed", "empty.ndjson"], 1, &["empty.ndjson", "no readings"])?;
     refused(&[app, "--feed", "newer.ndjson"], 1, &["newer.ndjson:1: ", "version 2"])?;
     refused(&[app, "--feed", "none.ndjson"], 1, &["none.ndjson can't be read"])?;
+    for pipe in ["-", "/dev/stdin"] {
+        refused(&[app, "--feed", pipe], 1, &[pipe, "is not a file", "read more than once"])?;
+        refused(&[app, "--csv", pipe], 1, &[pipe, "is not a file", "read more than once"])?;
+    }
     refused(&[app], 2, &["--feed <FILE>|--csv <FILE>"])?;
     refused(&[app, "--csv", "rooms.csv"], 1, &["--at COLUMN", "When, Room, Temperature"])?;
     refused(&[app, "--csv", "rooms.csv", "--at", "When"], 1, &["--by Room"])?;

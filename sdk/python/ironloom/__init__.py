@@ -189,19 +189,25 @@ class Outputs:
         lines, frames = {}, []
         for output, readings in self._readings.items():
             entity = [lines.setdefault(entity, len(lines)) for entity, _, _ in readings]
-            values = self._column([value for _, _, value in readings])
+            values = self._column(output, [value for _, _, value in readings])
             frames.append(_types.Frame(output, entity, [at for _, at, _ in readings], None, None, values))
         self._readings = {}
         _call(_outputs, "outputs", "publish", _types.Batch("\n".join(lines), frames))
 
-    def _column(self, values):
-        first = values[0]
-        if any(isinstance(value, float) for value in values):
-            return _types.Values_Reals([float(value) for value in values])
-        for kind, column in self._COLUMNS:
-            if isinstance(first, kind):
-                return getattr(_types, column)(values)
-        return _types.Values_Blobs([bytes(value) for value in values])
+    def _column(self, output, values):
+        columns = {self._of(kind) for kind in set(map(type, values))}
+        if len(columns) > 1:
+            # Alone, an integer would be refused for a real output: it is beside floats as well, and not converted.
+            kinds = ", ".join(sorted({type(value).__name__ for value in values}))
+            raise Mistake(f"the output {output} gets values of {kinds}; give all the type in app.toml: a real is 5.0, not 5")
+        [column] = columns
+        if column is None:
+            return _types.Values_Blobs([bytes(value) for value in values])
+        return getattr(_types, column)(values)
+
+    def _of(self, kind):
+        """The name of the column for a type; None for blobs."""
+        return next((column for base, column in self._COLUMNS if issubclass(kind, base)), None)
 
 
 class Readings:

@@ -105,6 +105,7 @@ class Module(unittest.TestCase):
             (lambda batch: batch.table("t/").update(other=1), "not an entity of the batch"),
             (lambda batch: alarms.raise_("no-such", "a", "m"), "UnknownAlarm: no-such"),
             (lambda batch: [batch.derive("smoothed", one, 5) for one in batch], "WrongType"),
+            (lambda batch: [batch.derive("smoothed", one, value) for one in batch for value in (5.0, 5)], "values of float, int"),
             (lambda batch: [batch.derive("none", one, 5.0) for one in batch], "UnknownOutput"),
             (lambda batch: [batch.derive("smoothed", one, math.inf) for one in batch], "Malformed"),
             (lambda batch: state.set("", 1), "InvalidKey"),

@@ -58,6 +58,7 @@ use self::events::MAX_LISTENERS;
 use self::facade::Facade;
 use self::guard::Guard;
 use self::memory::Memory;
+pub(crate) use self::problem::FEED_CLOCK;
 use self::problem::Problem;
 pub(crate) use self::push::{MAX_KEY, is_key};
 pub(crate) use self::site::Site;

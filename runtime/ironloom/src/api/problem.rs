@@ -11,6 +11,9 @@ use utoipa::ToSchema;
 /// The media type of every error.
 pub(crate) const PROBLEM_JSON: &str = "application/problem+json";
 
+/// The kind of a problem that comes from `[site] clock = "feed"`.
+pub(crate) const FEED_CLOCK: &str = "feed-clock";
+
 /// Every kind of problem, for the description; those of single lines and fields are extra.
 pub(crate) const KINDS: &[&str] = &[
     "alarm-over",
@@ -34,7 +37,7 @@ pub(crate) const KINDS: &[&str] = &[
     "configuration",
     "damaged",
     "exists",
-    "feed-clock",
+    FEED_CLOCK,
     "generation",
     "gone",
     "headers-too-large",

@@ -19,12 +19,13 @@ use super::held::Held;
 use super::intake::{Mode, Parsed};
 use super::memory::Share;
 use super::params::Params;
-use super::problem::Problem;
+use super::problem::{FEED_CLOCK, Problem};
 use super::readings::{Form, parse};
 use super::{
     ARROW_TYPE, Api, JSON_TYPE, KEY_HEADER, NDJSON_TYPE, answers, arrow, body, explain, guard, room,
 };
 use crate::aside::aside_if;
+use ironloom_types::clock::Source;
 use ironloom_types::ids::{InstallationId, Sequence};
 use ironloom_types::limits::MAX_BODY;
 
@@ -144,7 +145,7 @@ async fn take(
     key: Option<RequestKey>,
 ) -> Result<Pushed, Problem> {
     if parsed.needs_clock {
-        return Err(no_clock());
+        return Err(no_clock(api.node.clock().source));
     }
     // No line of it is a good one, and no hint about lines helps.
     if parsed.is_unusable {
@@ -163,10 +164,21 @@ async fn take(
     api.node.submit(Push { columns, new_points, key, stream: None })?.await
 }
 
-pub(super) fn no_clock() -> Problem {
-    let detail = "readings need an `at` of their own: the machine's clock is wrong or, under `clock = \"feed\"`, \
-                  no reading has brought a time yet";
-    Problem::unavailable("clock", detail, RETRY_SOON)
+/// Readings have no `at`, and no clock says what it is. The machine's clock is soon set; what brings a feed's first time isn't
+/// known here, so whoever can wait for nobody else need not try again.
+pub(super) fn no_clock(source: Source) -> Problem {
+    match source {
+        Source::Host => {
+            let detail = "readings need an `at` of their own: the machine's clock is wrong";
+            Problem::unavailable("clock", detail, RETRY_SOON)
+        }
+        Source::Feed => {
+            let detail = "readings need an `at` of their own: under `[site] clock = \"feed\"` time comes from the readings, \
+                          and none has brought one yet";
+            Problem::unavailable(FEED_CLOCK, detail, RETRY_SOON)
+                .hint("Give the first reading a line of its own with an `at`; those after it may lack one.")
+        }
+    }
 }
 
 /// A body that was read.

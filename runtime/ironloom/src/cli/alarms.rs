@@ -65,7 +65,11 @@ enum What {
         /// Id of the alarm
         id: String,
         /// What is to be said
-        comment: String,
+        #[arg(value_name = "TEXT", required_unless_present = "said")]
+        comment: Option<String>,
+        /// The same, as `ack` and `shelve` take it
+        #[arg(id = "said", long = "comment", value_name = "TEXT", conflicts_with = "comment")]
+        said: Option<String>,
         /// Who says it
         #[arg(long, value_name = "NAME")]
         by: Option<String>,
@@ -124,8 +128,8 @@ impl What {
                 let request = ShelveRequest { until, span, by: note.by, comment: note.comment };
                 change(global, ids, "shelve", "shelved", &request)
             }
-            Self::Comment { id, comment, by } => {
-                let request = NoteRequest { by, comment: Some(comment) };
+            Self::Comment { id, comment, said, by } => {
+                let request = NoteRequest { by, comment: comment.or(said) };
                 change(global, vec![id], "comment", "commented on", &request)
             }
         }

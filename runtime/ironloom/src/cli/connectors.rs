@@ -5,7 +5,6 @@ use clap::Args;
 use super::failure::Outcome;
 use super::{Global, output};
 use crate::api::facade::ConnectorStatus;
-use ironloom_types::text::shorten;
 
 /// Lists connectors and their status.
 #[derive(Args, Debug)]
@@ -18,7 +17,7 @@ impl Connectors {
             let error = item.last_error.unwrap_or_default();
             let counts = [item.readings, item.lowered, item.skipped].map(|count| count.to_string());
             let [readings, lowered, skipped] = counts;
-            let error = shorten(&error, 200).into_owned();
+            let error = output::shorten_last(&error);
             [item.name, item.kind, item.state, readings, lowered, skipped, error]
         })
     }

@@ -2,12 +2,11 @@
 
 use clap::Args;
 
-use super::Global;
 use super::client::segment;
 use super::failure::Outcome;
 use super::listing::{List, Listing};
+use super::{Global, output};
 use crate::api::facade::Invocation;
-use ironloom_types::text::shorten;
 
 /// Lists an installation's invocations, oldest first or, with --last and --since, newest first.
 #[derive(Args, Debug)]
@@ -38,7 +37,7 @@ impl Invocations {
                 item.revision.to_string(),
                 item.outcome,
                 item.digest.map_or(String::new(), |digest| digest.hex()[..12].to_owned()),
-                shorten(&item.message.unwrap_or_default(), 200).into_owned(),
+                output::shorten_last(&item.message.unwrap_or_default()),
             ]
         };
         let list = List {

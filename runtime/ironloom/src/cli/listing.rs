@@ -60,11 +60,13 @@ pub(super) struct List<'a, T, const N: usize> {
     pub row: fn(T) -> [String; N],
 }
 
-/// Whether a page is the first one that is printed.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Head {
-    Shown,
-    Left,
+/// How far a list is printed.
+#[derive(Default)]
+struct Printed {
+    /// Some of it is, and the header with it.
+    any: bool,
+    /// The widths of its columns so far.
+    widths: Vec<u16>,
 }
 
 impl Listing {
@@ -129,7 +131,7 @@ impl Listing {
         let oldest = self.since.map(|span| ago(global, span)).transpose()?;
         let mut left = self.last.unwrap_or(u64::MAX);
         let client = Client::new(&global.url);
-        let (mut after, mut head) = (None, Head::Shown);
+        let (mut after, mut printed, mut items) = (None, Printed::default(), Vec::new());
         loop {
             let limit = usize::try_from(left).unwrap_or(PAGE).min(PAGE);
             let mut page = fetch(&client, list, "newest", after, limit)?;
@@ -138,10 +140,15 @@ impl Listing {
             page.items.truncate(usize::try_from(left).unwrap_or(usize::MAX));
             let is_end = page.items.len() < found;
             left -= page.items.len() as u64;
-            print(global, list, page.items, &mut head)?;
+            items.append(&mut page.items);
             after = page.next;
-            if is_end || left == 0 || after.is_none() {
-                return nothing(head);
+            let is_last = is_end || left == 0 || after.is_none();
+            // The server's pages may be short, and their columns are to be in line.
+            if is_last || items.len() >= PAGE {
+                print(global, list, std::mem::take(&mut items), &mut printed)?;
+            }
+            if is_last {
+                return nothing(&printed);
             }
         }
     }
@@ -174,8 +181,8 @@ impl Listing {
         first.truncate(before);
         first.reverse();
         let mut last = first.last().map_or((0, 0), list.place);
-        let mut head = Head::Shown;
-        print(global, list, first, &mut head)?;
+        let mut printed = Printed::default();
+        print(global, list, first, &mut printed)?;
         loop {
             // Items of the last number may have come since.
             let after = last.0.saturating_sub(1).to_string();
@@ -191,7 +198,7 @@ impl Listing {
                 };
                 page.items.retain(|item| (list.place)(item) > last);
                 last = page.items.last().map_or(last, list.place);
-                print(global, list, page.items, &mut head)?;
+                print(global, list, page.items, &mut printed)?;
                 after = page.next;
             }
             std::thread::sleep(pause);
@@ -290,15 +297,15 @@ pub(super) fn all_pages<T: DeserializeOwned, const N: usize>(
     header: &[&str; N],
     row: impl Fn(T) -> [String; N],
 ) -> Outcome {
-    let (client, mut head) = (Client::new(&global.url), Head::Shown);
+    let (client, mut printed) = (Client::new(&global.url), Printed::default());
     loop {
         let mut query = query.to_vec();
         query.push(("after", after));
         let page: Page<T> = client.get(path, &query)?.read()?;
-        print_rows(page.items.into_iter().map(&row), header, &mut head)?;
+        print_rows(page.items.into_iter().map(&row), header, &mut printed)?;
         after = page.next;
         if after.is_none() {
-            return nothing(head);
+            return nothing(&printed);
         }
     }
 }
@@ -308,13 +315,13 @@ fn all<T: DeserializeOwned + Serialize, const N: usize>(
     list: &List<'_, T, N>,
     mut after: Option<String>,
 ) -> Outcome {
-    let (client, mut head) = (Client::new(&global.url), Head::Shown);
+    let (client, mut printed) = (Client::new(&global.url), Printed::default());
     loop {
         let page = fetch(&client, list, "oldest", after, PAGE)?;
-        print(global, list, page.items, &mut head)?;
+        print(global, list, page.items, &mut printed)?;
         after = page.next;
         if after.is_none() {
-            return nothing(head);
+            return nothing(&printed);
         }
     }
 }
@@ -340,7 +347,7 @@ fn print<T: Serialize, const N: usize>(
     global: &Global,
     list: &List<'_, T, N>,
     items: Vec<T>,
-    head: &mut Head,
+    printed: &mut Printed,
 ) -> Outcome {
     if items.is_empty() {
         return Ok(());
@@ -348,29 +355,27 @@ fn print<T: Serialize, const N: usize>(
     if global.json {
         let line = |item: &T| serde_json::to_string(item).map(|line| line + "\n");
         let lines: Result<String, _> = items.iter().map(line).collect();
-        *head = Head::Left;
+        printed.any = true;
         return output::json_text(&lines.map_err(anyhow::Error::from)?);
     }
-    print_rows(items.into_iter().map(list.row), &list.header, head)
+    print_rows(items.into_iter().map(list.row), &list.header, printed)
 }
 
 fn print_rows<const N: usize>(
     rows: impl Iterator<Item = [String; N]>,
     header: &[&str; N],
-    head: &mut Head,
+    printed: &mut Printed,
 ) -> Outcome {
     let rows: Vec<_> = rows.collect();
     if rows.is_empty() {
         return Ok(());
     }
-    match std::mem::replace(head, Head::Left) {
-        Head::Shown => output::print(&output::table(header, rows)),
-        Head::Left => output::print(&output::rows(rows)),
-    }
+    let header = if std::mem::replace(&mut printed.any, true) { &[][..] } else { &header[..] };
+    output::print(&output::part(header, rows, &mut printed.widths))
 }
 
-fn nothing(head: Head) -> Outcome {
-    if head == Head::Shown {
+fn nothing(printed: &Printed) -> Outcome {
+    if !printed.any {
         output::note("nothing found");
     }
     Ok(())

@@ -3,7 +3,7 @@
 use std::io::{self, IsTerminal as _, Write as _};
 use std::path::Path;
 
-use comfy_table::{Table, presets};
+use comfy_table::{ColumnConstraint, Table, Width, presets};
 use serde::de::DeserializeOwned;
 
 use super::Global;
@@ -12,6 +12,15 @@ use super::failure::{Failure, Outcome};
 use crate::api::facade::{Page, ReadingItem};
 use ironloom_types::ids::Digest;
 use ironloom_types::text::{clean, clean_json, clean_lines};
+
+/// Spaces between two columns.
+const GAP: u16 = 2;
+/// The most characters of a cell on a terminal, so that one long text doesn't spoil a table.
+const MAX_SEEN: usize = 60;
+/// The most of the last one in a row.
+const MAX_LAST: usize = 200;
+/// The most where a program reads them, and lines may be long. All rows are as wide as the widest.
+const MAX_READ: usize = 4_096;
 
 /// Prints text on stdout. A reader that has gone, as with `| head`, ends the command quietly.
 pub(super) fn print(text: &str) -> Outcome {
@@ -83,6 +92,16 @@ pub(super) fn table<R: IntoIterator<Item = String>>(
     header: &[&str],
     rows: impl IntoIterator<Item = R>,
 ) -> String {
+    part(header, rows, &mut Vec::new())
+}
+
+/// A part of a table that is printed as it comes. Its columns are as wide as those of the parts before, whose widths these
+/// are, or wider.
+pub(super) fn part<R: IntoIterator<Item = String>>(
+    header: &[&str],
+    rows: impl IntoIterator<Item = R>,
+    widths: &mut Vec<u16>,
+) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
     if !header.is_empty() {
@@ -91,16 +110,16 @@ pub(super) fn table<R: IntoIterator<Item = String>>(
     for row in rows {
         table.add_row(row.into_iter().map(|cell| clean(&cell).into_owned()));
     }
-    for column in table.column_iter_mut() {
-        column.set_padding((0, 2));
+    let content = table.column_max_content_widths();
+    widths.resize(content.len(), 0);
+    for (column, (width, content)) in table.column_iter_mut().zip(widths.iter_mut().zip(content)) {
+        // One that is very long doesn't widen all that come later.
+        *width = content.min(MAX_SEEN as u16).max(*width);
+        column.set_padding((0, GAP));
+        column.set_constraint(ColumnConstraint::LowerBoundary(Width::Fixed(*width + GAP)));
     }
     let lines: Vec<String> = table.lines().map(|line| line.trim_end().to_owned()).collect();
     lines.join("\n") + "\n"
-}
-
-/// Rows that go on from a table.
-pub(super) fn rows<R: IntoIterator<Item = String>>(rows: impl IntoIterator<Item = R>) -> String {
-    table(&[], rows)
 }
 
 /// Fetches a page and prints it as a table.
@@ -137,13 +156,24 @@ pub(super) fn reading(item: ReadingItem) -> [String; 6] {
     [numbers.0, numbers.1, item.point.to_string(), shorten(&item.value.to_string()), quality, numbers.2]
 }
 
-/// At most 60 characters, so that one long text doesn't spoil a table. Quotes around it are closed, and a digest in
-/// them stays whole: other commands take it.
+/// A text as a cell has it: cut on a terminal.
 pub(super) fn shorten(text: &str) -> String {
+    cut(text, if is_terminal() { MAX_SEEN } else { MAX_READ })
+}
+
+/// The same for a text that is the last one of its row.
+pub(super) fn shorten_last(text: &str) -> String {
+    ironloom_types::text::shorten(text, if is_terminal() { MAX_LAST } else { MAX_READ }).into_owned()
+}
+
+/// At most so many characters. Quotes around it are closed, and a digest in them stays whole: other commands take it.
+fn cut(text: &str, most: usize) -> String {
     match text.strip_prefix('"').and_then(|text| text.strip_suffix('"')) {
         Some(digest) if digest.parse::<Digest>().is_ok() => text.to_owned(),
-        Some(quoted) => format!("\"{}\"", ironloom_types::text::shorten(quoted, 58)),
-        None => ironloom_types::text::shorten(text, 60).into_owned(),
+        Some(quoted) => {
+            format!("\"{}\"", ironloom_types::text::shorten(quoted, most.saturating_sub(2)))
+        }
+        None => ironloom_types::text::shorten(text, most).into_owned(),
     }
 }
 
@@ -194,17 +224,28 @@ mod tests {
     fn tables_are_plain_and_cells_cant_steer_the_terminal() {
         let rows = [["a", "1"], ["longer\u{1b}[31m", "2"]].map(|row| row.map(str::to_owned));
         insta::assert_snapshot!(table(&["name", "n"], rows));
-        assert_eq!(shorten(&"x".repeat(61)), format!("{}…", "x".repeat(60)));
+    }
+
+    #[test]
+    fn parts_of_a_table_stay_in_line() {
+        let rows = |texts: [&str; 2]| [texts.map(str::to_owned)];
+        let mut widths = Vec::new();
+        let mut all = part(&["name", "n"], rows(["longer", "1"]), &mut widths);
+        all.push_str(&part(&[], rows(["a", "2"]), &mut widths));
+        all.push_str(&part(&[], rows(["longest", "3"]), &mut widths));
+        all.push_str(&part(&[], rows(["b", "4"]), &mut widths));
+        assert_eq!(all, "NAME    N\nlonger  1\na       2\nlongest  3\nb        4\n");
     }
 
     #[test]
     fn quotes_are_closed_and_a_digest_is_whole() {
         let quoted = |text: &str| format!("\"{text}\"");
-        assert_eq!(shorten(&quoted(&"x".repeat(58))), quoted(&"x".repeat(58)));
-        assert_eq!(shorten(&quoted(&"x".repeat(59))), quoted(&format!("{}…", "x".repeat(58))));
+        assert_eq!(cut(&"x".repeat(61), 60), format!("{}…", "x".repeat(60)));
+        assert_eq!(cut(&quoted(&"x".repeat(58)), 60), quoted(&"x".repeat(58)));
+        assert_eq!(cut(&quoted(&"x".repeat(59)), 60), quoted(&format!("{}…", "x".repeat(58))));
         let digest = quoted(&format!("sha256:{}", "0a".repeat(32)));
-        assert_eq!(shorten(&digest), digest);
-        assert_eq!(shorten("\""), "\"");
+        assert_eq!(cut(&digest, 60), digest);
+        assert_eq!(cut("\"", 60), "\"");
     }
 
     #[test]

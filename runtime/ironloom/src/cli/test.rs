@@ -23,6 +23,8 @@ const EXPECTED: &str = ".expected.ndjson";
 const MAX_EXPECTED: u64 = 256 << 20;
 /// Lines around a difference.
 const CONTEXT: usize = 3;
+/// Lines of the differences that are shown of one feed: where the first ones differ, the others often follow from them.
+const SHOWN: usize = 100;
 
 /// Runs an app on its golden feeds, and compares what it does with what is expected. Exit code 1 if something differs
 #[derive(Args, Debug)]
@@ -167,7 +169,18 @@ impl Test {
             .context_radius(CONTEXT)
             .header(&expected.display().to_string(), "this run")
             .to_string();
-        tested(Verdict::Differs, Some(shown))
+        tested(Verdict::Differs, Some(first_lines(&shown)))
+    }
+}
+
+/// The first lines of a text, and how many more there are.
+fn first_lines(text: &str) -> String {
+    let lines: Vec<&str> = text.lines().collect();
+    match lines.get(SHOWN..) {
+        Some(more) if !more.is_empty() => {
+            format!("{}\n… {}", lines[..SHOWN].join("\n"), output::counted(more.len() as u64, "more line"))
+        }
+        _ => text.to_owned(),
     }
 }
 
@@ -189,4 +202,17 @@ fn text(tested: &Tested) -> String {
     };
     let detail = tested.detail.as_deref().map_or(String::new(), |detail| format!("{}\n", detail.trim_end()));
     clean_lines(&format!("{} … {word}\n{detail}", tested.feed)).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_difference_is_cut_and_says_how_much_more_there_is() {
+        let text = |lines: usize| (1..=lines).map(|line| format!("-{line}\n")).collect::<String>();
+        assert_eq!(first_lines(&text(100)), text(100));
+        assert_eq!(first_lines(&text(101)), format!("{}… 1 more line", text(100)));
+        assert_eq!(first_lines(&text(103)), format!("{}… 3 more lines", text(100)));
+    }
 }

@@ -49,3 +49,16 @@ impl Source {
         Ok(config)
     }
 }
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_cant_be_read_is_told_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let source = Source { file: Some(folder.path().join("nope.toml")), listen: None };
+        let told = format!("{:#}", anyhow::Error::from(source.read().unwrap_err()));
+        assert!(told.contains("nope.toml can't be read"), "{told}");
+        assert_eq!(told.matches("os error 2").count(), 1, "{told}");
+    }
+}

@@ -70,31 +70,57 @@ pub(crate) fn bindings(
         if bindings.contains_key(&slot) {
             continue;
         }
-        let depths: BTreeSet<usize> = seen
-            .points
-            .iter()
-            .filter(|point| point.rsplit('/').next() == Some(name))
-            .map(|point| depth(point))
-            .collect();
-        match depths.iter().copied().collect::<Vec<_>>()[..] {
-            [depth] => {
-                bindings.insert(slot, Patterns::Many(vec![pattern(name, depth)]));
+        match guessed(name, seen.points.iter().map(String::as_str)) {
+            Ok(patterns) => {
+                bindings.insert(slot, Patterns::Many(patterns));
             }
-            [] if input.optional == Some(true) => {}
-            _ => return Err(Unbound::new(name, depths.len() > 1, seen)),
+            Err(Unclear::None) if input.optional == Some(true) => {}
+            Err(unclear) => return Err(Unbound::new(name, unclear, seen)),
         }
     }
     Ok(bindings)
 }
 
-fn depth(point: &str) -> usize {
-    point.split('/').count()
+/// Why no pattern is guessed for an input.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Unclear {
+    /// No point ends in its name.
+    None,
+    /// Those that do have different numbers of segments.
+    Depths,
+    /// The guess would take several of them for one entity.
+    OneEntity,
 }
 
-/// Takes each segment before the name into the entity, so that the inputs of one app meet.
-fn pattern(name: &str, depth: usize) -> String {
-    let before = (1..depth).map(|number| format!("{{s{number}}}/"));
-    before.chain([name.to_owned()]).collect()
+/// The patterns for the points that end in a name.
+///
+/// Each segment before the name goes into the entity, so that the inputs of one app meet. Points of four segments and more
+/// keep their first one as text: in braces it would match `apps` as well, and the app's own outputs would go back into it.
+fn guessed<'a>(name: &str, points: impl Iterator<Item = &'a str>) -> Result<Vec<String>, Unclear> {
+    let split = points.map(|point| point.split('/').collect::<Vec<_>>());
+    let points: Vec<Vec<&str>> = split.filter(|segments| segments.last() == Some(&name)).collect();
+    let depth = points.first().ok_or(Unclear::None)?.len();
+    if points.iter().any(|segments| segments.len() != depth) {
+        return Err(Unclear::Depths);
+    }
+    let fixed = if depth < DEPTH_OF_OUTPUTS { 0 } else { 1 };
+    let entities: BTreeSet<&[&str]> = points.iter().map(|point| &point[fixed..]).collect();
+    if entities.len() < points.len() {
+        return Err(Unclear::OneEntity);
+    }
+    let patterns: BTreeSet<String> =
+        points.iter().map(|point| pattern(name, &point[..fixed], depth)).collect();
+    Ok(patterns.into_iter().collect())
+}
+
+/// The fewest segments of derived readings' points, `apps/ID/OUTPUT/ENTITY`.
+const DEPTH_OF_OUTPUTS: usize = 4;
+
+/// A pattern of so many segments, which begins with a text.
+fn pattern(name: &str, text: &[&str], depth: usize) -> String {
+    let text_before = text.iter().map(|segment| format!("{segment}/"));
+    let braces = (text.len() + 1..depth).map(|number| format!("{{s{number}}}/"));
+    text_before.chain(braces).chain([name.to_owned()]).collect()
 }
 
 /// An input that must be bound and isn't.
@@ -108,12 +134,16 @@ pub(crate) struct Unbound {
 }
 
 impl Unbound {
-    fn new(name: &str, differ: bool, seen: &Seen) -> Self {
+    fn new(name: &str, unclear: Unclear, seen: &Seen) -> Self {
         let points: Vec<&str> = seen.points.iter().take(NAMED).map(String::as_str).collect();
-        let why = if differ {
-            format!("the feed's points that end in /{name} differ in the number of their segments")
-        } else {
-            format!("no point of the feed ends in /{name}")
+        let why = match unclear {
+            Unclear::None => format!("no point of the feed ends in /{name}"),
+            Unclear::Depths => {
+                format!("the feed's points that end in /{name} differ in the number of their segments")
+            }
+            Unclear::OneEntity => {
+                format!("some of the feed's points that end in /{name} differ in their first segment only")
+            }
         };
         let example = points.first().map_or("site/{unit}/value".to_owned(), |point| braced(point));
         let has =
@@ -160,7 +190,7 @@ mod tests {
 
     #[test]
     fn an_error_names_the_input_the_points_and_a_way_out() {
-        let unbound = Unbound::new("weight", false, &seen(&["farm/pig-7/mass", "farm/pig-8/mass"]));
+        let unbound = Unbound::new("weight", Unclear::None, &seen(&["farm/pig-7/mass", "farm/pig-8/mass"]));
         assert_eq!(
             unbound.for_flags(),
             "the input weight isn't bound, and no point of the feed ends in /weight; the feed has farm/pig-7/mass, \
@@ -168,13 +198,28 @@ mod tests {
         );
         let of_header = r#"Bind it in the feed's first line, such as {"bindings":{"weight":["farm/{unit}/mass"]},"feed":1}"#;
         assert!(unbound.for_header().ends_with(of_header), "{}", unbound.for_header());
-        let differ = Unbound::new("weight", true, &seen(&[]));
+        let differ = Unbound::new("weight", Unclear::Depths, &seen(&[]));
         assert!(differ.for_flags().contains("differ in the number of their segments"));
     }
 
     #[test]
     fn all_segments_before_the_name_are_the_entity() {
-        assert_eq!(pattern("weight", 1), "weight");
-        assert_eq!(pattern("weight", 3), "{s1}/{s2}/weight");
+        let guessed = |points: &[&str]| guessed("weight", points.iter().copied());
+        assert_eq!(guessed(&["weight", "other"]), Ok(vec!["weight".to_owned()]));
+        assert_eq!(guessed(&["farm/pig-7/weight"]), Ok(vec!["{s1}/{s2}/weight".to_owned()]));
+        assert_eq!(guessed(&["farm/pig-7/mass"]), Err(Unclear::None));
+        assert_eq!(guessed(&["farm/weight", "farm/pig-7/weight"]), Err(Unclear::Depths));
+    }
+
+    #[test]
+    fn no_guess_matches_the_outputs_of_the_app() {
+        let guessed = |points: &[&str]| guessed("weight", points.iter().copied());
+        let patterns =
+            guessed(&["north/barn/7/weight", "north/barn/8/weight", "south/shed/1/weight"]).unwrap();
+        assert_eq!(patterns, ["north/{s2}/{s3}/weight", "south/{s2}/{s3}/weight"]);
+        let output = PointPath::new("apps/try/smoothed/weight").unwrap();
+        assert!(patterns.iter().all(|pattern| !Pattern::new(pattern).unwrap().matches(&output)));
+        // The entity would be `barn/7` for both.
+        assert_eq!(guessed(&["north/barn/7/weight", "south/barn/7/weight"]), Err(Unclear::OneEntity));
     }
 }

@@ -10,7 +10,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::{FeedError, MAX_STEP, MAX_STEP_BYTES, Step};
+use super::{FeedError, MAX_STEP, MAX_STEP_BYTES, Step, check_file};
 use crate::api::facade::{IngestRules, PartialLimits, Patterns, Push};
 use crate::api::intake::{Mode, Parsed};
 use crate::api::readings::{Form, MAX_LINE, parse};
@@ -79,6 +79,7 @@ pub(crate) struct LinesFeed {
 impl LinesFeed {
     /// Opens a feed and reads its header.
     pub(crate) fn open(path: &Path) -> Result<Self, FeedError> {
+        check_file(path)?;
         let name = path.display().to_string();
         let file =
             File::open(path).map_err(|error| FeedError::File(format!("{name} can't be read: {error}")))?;

@@ -11,6 +11,8 @@ mod golden;
 mod lines;
 mod run;
 
+use std::path::Path;
+
 use ironloom_types::clock::Timestamp;
 
 pub(crate) use self::bind::{Seen, bindings};
@@ -50,6 +52,22 @@ pub(crate) enum FeedError {
     /// The host's own fault.
     #[error("{0}")]
     Host(String),
+}
+
+/// Refuses what can't be read from its beginning more than once, as the points of a feed are looked at before it is run.
+fn check_file(path: &Path) -> Result<(), FeedError> {
+    let name = path.display();
+    let is_file = match path.metadata() {
+        Ok(of) => of.is_file(),
+        // Whoever opens it says why it can't be read.
+        Err(_) => path != Path::new("-"),
+    };
+    if is_file {
+        return Ok(());
+    }
+    Err(FeedError::File(format!(
+        "{name} is not a file; a feed is read more than once, so write what comes by a pipe into a file first"
+    )))
 }
 
 /// A source of steps, in the order of time.

@@ -11,6 +11,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
 use super::{Node, Turn, problems};
+use crate::api::FEED_CLOCK;
 use crate::api::facade::{Answer, ClockStatus, Place, Problem, RETRY_SOON, SetTime, TimeSet};
 use crate::fold::durable::Durable;
 use crate::records::admin::{AdminRecord, LaneDue};
@@ -141,7 +142,7 @@ impl Node {
         let clock = &self.shared.clock;
         if clock.source() == Source::Feed {
             let detail = "[site] clock = \"feed\": time comes from the readings, and isn't set";
-            return Err(Problem::conflict("feed-clock", detail));
+            return Err(Problem::conflict(FEED_CLOCK, detail));
         }
         let now = clock.host().map_err(|fault| {
             let detail = format!("the machine's clock can't be right: {fault}");

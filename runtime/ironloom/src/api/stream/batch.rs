@@ -49,7 +49,7 @@ impl Batch {
             read.map_err(|error| Problem::internal(format!("the lines could not be read: {error}")))?;
         let Parsed { columns, new_points, mut bad, needs_clock, lines: not_empty, .. } = parsed;
         if needs_clock {
-            return Err(no_clock());
+            return Err(no_clock(api.node.clock().source));
         }
         let first_bad = bad.first().and_then(|bad| bad.place.as_ref()?.line);
         for line in bad.iter_mut().filter_map(|bad| bad.place.as_mut()?.line.as_mut()) {

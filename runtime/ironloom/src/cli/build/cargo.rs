@@ -2,10 +2,12 @@
 
 use std::ffi::OsString;
 use std::io::{BufRead, BufReader};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, bail};
+use ironloom_types::ids::Digest;
 use serde::Deserialize;
 
 use ironloom_storage::small_files;
@@ -53,7 +55,9 @@ pub(super) struct Crate {
     pub(super) name: String,
     pub(super) version: String,
     manifest: PathBuf,
+    /// The target folder: cargo's own, or one of the app's alone in a folder that others may use as well.
     target: PathBuf,
+    is_shared: bool,
     has_guest_profile: bool,
 }
 
@@ -120,11 +124,17 @@ impl Crate {
         if !package.targets.iter().any(Target::is_component) {
             bail!("{}: an app needs `[lib] crate-type = [\"cdylib\", \"rlib\"]`", manifest.display());
         }
+        let is_shared = metadata.target_directory != metadata.workspace_root.join("target");
+        let target = match is_shared {
+            true => metadata.target_directory.join(own_folder(&metadata.workspace_root)),
+            false => metadata.target_directory,
+        };
         Ok(Self {
             name: package.name,
             version: package.version,
             manifest,
-            target: metadata.target_directory,
+            target,
+            is_shared,
             has_guest_profile: has_profile(&metadata.workspace_root.join("Cargo.toml"), GUEST_PROFILE),
         })
     }
@@ -139,6 +149,9 @@ impl Crate {
             cargo.args(["--profile", GUEST_PROFILE, "--target-dir"]).arg(self.target.join("guests"));
         } else {
             cargo.args(["--release", "--config", LINKED_WITH]);
+            if self.is_shared {
+                cargo.arg("--target-dir").arg(&self.target);
+            }
         }
         if let Some(dir) = self.manifest.parent() {
             cargo.current_dir(dir);
@@ -170,6 +183,15 @@ impl Crate {
     }
 }
 
+/// The folder of a workspace in a target folder that several share, as with CARGO_TARGET_DIR.
+///
+/// Cargo names a component after its crate, and tells crates and their path dependencies, such as the SDK beside an app,
+/// apart by their place in the workspace only. Of two folders with an app of one name, as of a version and its copy for the
+/// next one, it would call the code of one fresh for the other.
+fn own_folder(workspace: &Path) -> String {
+    format!("ironloom-{}", &Digest::of(workspace.as_os_str().as_bytes()).hex()[..16])
+}
+
 fn has_profile(manifest: &Path, profile: &str) -> bool {
     let text = small_files::read_text(manifest, MAX_MANIFEST).unwrap_or_default();
     let table: toml::Table = text.parse().unwrap_or_default();
@@ -183,4 +205,16 @@ pub(super) fn is_taken(name: &str) -> bool {
         priv proc-macro pub ref return self serde static std struct super test trait true try type typeof unsafe \
         unsized use virtual where while yield";
     WORDS.split_whitespace().any(|word| word == name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_workspaces_share_no_folder() {
+        let of = |path: &str| own_folder(Path::new(path));
+        assert_eq!(of("/apps/scales"), of("/apps/scales"));
+        assert_ne!(of("/apps/scales"), of("/apps/scales-2"));
+    }
 }

@@ -22,6 +22,13 @@ pub(super) fn run(command: &mut Command, dir: &Path, what: &str, missing: &str) 
     Ok(())
 }
 
+/// Reads a file with pinned versions.
+pub(super) fn read(pins: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    fs::File::open(pins)?.take(MAX_PINNED).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
 /// Says whether a tool was set up for the present content of the file that pins its versions; the mark is written after a
 /// setup that succeeded.
 #[derive(Debug)]
@@ -33,11 +40,7 @@ pub(super) struct Setup {
 impl Setup {
     /// Reads the file that pins the versions. `mark` is a file in the folder that the setup fills.
     pub(super) fn of(pins: &Path, mark: PathBuf) -> anyhow::Result<Self> {
-        let mut bytes = Vec::new();
-        let file = fs::File::open(pins).with_context(|| format!("can't read {}", pins.display()))?;
-        file.take(MAX_PINNED)
-            .read_to_end(&mut bytes)
-            .with_context(|| format!("can't read {}", pins.display()))?;
+        let bytes = read(pins).with_context(|| format!("can't read {}", pins.display()))?;
         Ok(Self { mark, pinned: Digest::of(&bytes).to_string() })
     }
 

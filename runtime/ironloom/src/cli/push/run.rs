@@ -11,7 +11,7 @@ use super::backlog::{Backlog, Odd};
 use super::connection::{Address, Connection, Event};
 use super::source::{Lines, Source};
 use super::stop::Stop;
-use crate::api::StreamWord;
+use crate::api::{FEED_CLOCK, StreamWord};
 use crate::cli::failure::{Failure, Line};
 use crate::cli::output;
 use ironloom_apps::quantity::Span;
@@ -64,7 +64,7 @@ pub(super) struct Stopped {
     pub total: Total,
     /// The lines through the last one that may have been taken although it isn't known.
     pub unknown: Option<u64>,
-    /// The lines that were read and not sent.
+    /// The lines that were read and not taken, without those of which that isn't known.
     pub unsent: u64,
 }
 
@@ -196,6 +196,12 @@ impl<'a> Run<'a> {
         if !matches!(&failed.failure, Failure::NotReached { .. }) {
             self.was_reached = true;
         } else if !self.was_reached && self.retry != Retry::Forever {
+            return None;
+        }
+        // Its time comes with a reading, and the lines at hand bring none.
+        if matches!(&failed.failure, Failure::Refused(problem) if problem.kind == FEED_CLOCK)
+            && self.retry != Retry::Forever
+        {
             return None;
         }
         let backoff = (SHORTEST * 2_u32.pow(self.attempts.min(10))).min(LONGEST);

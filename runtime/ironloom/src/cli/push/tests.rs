@@ -157,8 +157,18 @@ fn a_push_that_is_interrupted_says_what_was_not_sent() {
     error: interrupted
     hint: The line before was taken (1 reading).
     hint: It is not known whether the lines 2 to 3 were taken.
-    hint: 2 lines behind them were read and not sent.
+    hint: 2 lines behind them were read and not taken.
     hint: Send the same lines again with --key k: nothing is taken twice.
+    ");
+}
+
+#[test]
+fn a_push_of_which_nothing_was_taken_says_so_of_all_lines() {
+    let failure = Failure::Refused(Problem::unavailable("clock", "readings need an `at`", Duration::ZERO));
+    let stopped = Stopped { failure, total: Total::default(), unknown: None, unsent: 1 };
+    insta::assert_snapshot!(placed(stopped, "http://x", "k").to_string(), @r"
+    error: readings need an `at`
+    hint: 1 line was read and not taken.
     ");
 }
 

@@ -27,7 +27,8 @@ pub(super) fn placed(stopped: Stopped, url: &str, key: &str) -> Failure {
     // Behind a line that is refused, all the others aren't taken either.
     if unsent > 0 && !matches!(&failure, Failure::Refused(problem) if problem.status < 500) {
         let verb = if unsent == 1 { "was" } else { "were" };
-        hints.push(format!("{} behind them {verb} read and not sent.", lines(unsent)));
+        let behind = if total.through > 0 || unknown.is_some() { " behind them" } else { "" };
+        hints.push(format!("{}{behind} {verb} read and not taken.", lines(unsent)));
     }
     if unknown.is_some() || total.through > 0 {
         hints.push(format!("Send the same lines again with --key {key}: nothing is taken twice."));

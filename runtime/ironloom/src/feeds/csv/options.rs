@@ -6,7 +6,7 @@ use std::path::Path;
 
 use toml::{Table, Value};
 
-use super::super::FeedError;
+use super::super::{FeedError, check_file};
 use crate::api::facade::PackageInfo;
 use ironloom_types::text::shorten;
 
@@ -36,6 +36,7 @@ impl CsvOptions {
     /// # Errors
     /// A sentence that names the columns there are.
     pub(crate) fn complete(&self, path: &Path, package: &PackageInfo) -> Result<Table, FeedError> {
+        check_file(path)?;
         let mut table = self.table.clone();
         let header = header(path, &table)?;
         let wrong = |problem: String| FeedError::File(format!("{}: {problem}", path.display()));
