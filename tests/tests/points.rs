@@ -2,6 +2,8 @@
 //! and what comes later makes another point.
 
 use std::process::Output;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use ironloom_tests::apps::{install, number, wait_for_installation};
@@ -344,4 +346,68 @@ fn no_reading_is_lost_while_its_point_is_retired_again_and_again() -> Result<()>
     assert_eq!(others, 400);
     assert_eq!(values(client, "a/1")?.len(), 401);
     Ok(())
+}
+
+#[test]
+fn points_that_wait_for_an_app_hold_up_no_other() -> Result<()> {
+    let server = Setup::new()?.start()?;
+    let client = server.client();
+    let package = guests::package("hostile")?;
+    install(client, "odd", &package, json!({"command": ["do"]}), json!({}))?;
+    client.push_one("do", "retry")?;
+    client.push_one("other", 1.0)?;
+    std::thread::scope(|scope| -> Result<()> {
+        let waits: Vec<_> = (0..6).map(|_| scope.spawn(|| client.delete(&path("do")))).collect();
+        std::thread::sleep(Duration::from_millis(500));
+        let began = Instant::now();
+        set(client, "other", &json!({"description": "Another"}))?.json()?;
+        let rename =
+            |from: &str, to: &str| client.post(&format!("{}/rename", path(from)), &json!({"to": to}));
+        assert_eq!(rename("other", "do")?.problem(409)?["kind"], "exists");
+        rename("nobody", "else")?.problem(404)?;
+        client.delete(&path("nobody"))?.problem(404)?;
+        rename("other", "another")?.json()?;
+        client.delete(&path("another"))?.json()?;
+        // Those that wait do so for five seconds, and did one after the other.
+        let took = began.elapsed();
+        ensure!(waits.iter().any(|wait| !wait.is_finished()) || took > Duration::from_secs(5), "none waits");
+        ensure!(took < Duration::from_secs(15), "{took:?}");
+        for wait in waits {
+            let answer = wait.join().map_err(|_| anyhow::anyhow!("it panicked"))??;
+            assert_eq!(answer.problem(409)?["kind"], "unread");
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn an_app_gets_on_while_points_are_retired_again_and_again() -> Result<()> {
+    let server = Setup::new()?.start()?;
+    let client = server.client();
+    let package = guests::package("hostile")?;
+    install(client, "odd", &package, json!({"command": ["do"]}), json!({}))?;
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| -> Result<()> {
+        let retires = scope.spawn(|| -> Result<u64> {
+            let mut retired = 0;
+            while !done.load(Ordering::Relaxed) {
+                client.push_one("nobody", 1)?;
+                retired += u64::from(client.delete(&path("nobody"))?.status == 200);
+            }
+            Ok(retired)
+        });
+        // Each of these takes as long as a few of those.
+        let gets_on = || -> Result<()> {
+            for _ in 0..5 {
+                let sequence = client.push_one("do", "spin")?;
+                wait_for_installation(client, "odd", "it to run", |now| number(now, "cursor") >= sequence)?;
+            }
+            Ok(())
+        };
+        let got_on = gets_on();
+        done.store(true, Ordering::Relaxed);
+        let retired = retires.join().map_err(|_| anyhow::anyhow!("it panicked"))??;
+        ensure!(retired > 0, "no point was ever retired");
+        got_on
+    })
 }

@@ -1,7 +1,10 @@
 //! `ironloom replay`: the recorded invocations do the same again.
 
+use std::io::{Read as _, Write as _};
+use std::net::{Shutdown, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use ironloom_tests::apps::{install, number, wait_for_installation};
@@ -9,6 +12,7 @@ use ironloom_tests::guests;
 use ironloom_tests::http::Client;
 use ironloom_tests::package::{self, Package};
 use ironloom_tests::server::{Server, Setup, binary};
+use ironloom_tests::wait::wait_until;
 use serde_json::{Value, json};
 
 const ENGINES: [&str; 2] = ["sled", "redb"];
@@ -478,4 +482,88 @@ fn a_million_readings_are_dealt_with_the_same_way_again() -> Result<()> {
         assert_eq!(replay(&server, "pigs", &json!({}))?, answer, "{engine}");
     }
     Ok(())
+}
+
+/// Invocations whose replay takes some seconds: after each of them it rests for a while.
+const MANY: usize = 5_000;
+
+/// A server whose installation `guest` has had as many invocations.
+fn with_many_invocations() -> Result<Server> {
+    let server = Setup::new()?.config("[batch]\nmax_readings = 1\n").start()?;
+    let package = guests::package("hostile")?;
+    install(server.client(), "guest", &package, json!({"command": "to/{whom}/command"}), json!({}))?;
+    let line = format!("{}\n", json!({"point": "to/me/command", "value": "ok"}));
+    server.client().push(line.repeat(MANY).as_bytes(), None)?.json()?;
+    wait_until_done(&server, "guest")?;
+    Ok(server)
+}
+
+/// Returns true while a replay has the place.
+fn is_taken(client: &Client) -> Result<bool> {
+    let answer = client.post("/v1/installations/guest/replay", &json!({"to": 1}))?;
+    match answer.status {
+        200 => Ok(false),
+        _ => answer.problem(503).map(|problem| problem["kind"] == "busy"),
+    }
+}
+
+#[test]
+fn a_replay_ends_with_its_caller() -> Result<()> {
+    let server = with_many_invocations()?;
+    let client = server.client();
+    let host = client.url().strip_prefix("http://").context("no address")?;
+    for (method, path) in [("POST", "replay"), ("GET", "capsule")] {
+        let mut stream = TcpStream::connect(host)?;
+        let request = format!(
+            "{method} /v1/installations/guest/{path} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\n\
+             Content-Length: 0\r\n\r\n"
+        );
+        stream.write_all(request.as_bytes())?;
+        wait_until("it to be under way", || is_taken(client))?;
+        drop(stream);
+        let gone = Instant::now();
+        wait_until("its place", || Ok(!is_taken(client)?))?;
+        // To its end it would take a millisecond and more for each invocation.
+        ensure!(gone.elapsed() < Duration::from_millis(MANY as u64 / 2), "{path}: {:?}", gone.elapsed());
+    }
+    // One that has closed its half, and reads on, is told.
+    let mut stream = TcpStream::connect(host)?;
+    let request = format!("GET /v1/installations/guest/capsule HTTP/1.1\r\nHost: {host}\r\n\r\n");
+    stream.write_all(request.as_bytes())?;
+    stream.shutdown(Shutdown::Write)?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    ensure!(answer.starts_with("HTTP/1.1 422 ") && answer.contains("has closed its half"), "{answer}");
+    Ok(())
+}
+
+#[test]
+fn a_replay_ends_with_the_server_and_with_its_generation() -> Result<()> {
+    let server = with_many_invocations()?;
+    let setup = server.setup().clone();
+    let client = server.client().clone();
+    std::thread::scope(|scope| -> Result<()> {
+        let replays = scope.spawn(|| client.post("/v1/installations/guest/replay", &json!({})));
+        wait_until("it to be under way", || is_taken(&client))?;
+        let told = Instant::now();
+        ensure!(server.stop()?.success(), "it stops");
+        let answer = replays.join().map_err(|_| anyhow::anyhow!("it panicked"))??;
+        assert_eq!(answer.problem(503)?["kind"], "stopping");
+        ensure!(told.elapsed() < Duration::from_secs(10), "{:?}", told.elapsed());
+        Ok(())
+    })?;
+    ensure!(!setup.said().contains("requests were still running"), "{}", setup.said());
+
+    let server = setup.start()?;
+    let client = server.client();
+    wait_for_installation(client, "guest", "its code", |one| one["state"] == "running")?;
+    std::thread::scope(|scope| -> Result<()> {
+        let replays = scope.spawn(|| client.post("/v1/installations/guest/replay", &json!({})));
+        wait_until("it to be under way", || is_taken(client))?;
+        client.post("/v1/installations/guest/reset?from=now", &json!({}))?.json()?;
+        let answer = replays.join().map_err(|_| anyhow::anyhow!("it panicked"))??;
+        let problem = answer.problem(422)?.to_string();
+        ensure!(problem.contains("it was reset or uninstalled meanwhile"), "{problem}");
+        Ok(())
+    })
 }

@@ -97,8 +97,8 @@ pub trait Timers {
 /// ```
 pub trait Lifecycle {
     /// Called after an upgrade and before anything else, with the version that wrote the state. Works on a copy.
-    /// If one call is not enough, it returns where to continue, and is called again with that as `resume`. On error
-    /// the old version goes on with the old state, and the admin sees the text.
+    /// If one call is not enough, it returns where to continue, and is called again with that as `resume`. All calls
+    /// together may change 200,000 keys. On error the old version goes on with the old state, and the admin sees the text.
     ///
     /// By default the state keeps its form.
     fn migrate(previous: &str, resume: Option<&[u8]>) -> Result<Migration, Failure> {

@@ -1,10 +1,19 @@
-//! What a stream holds of the connection that it has taken over.
+//! What a request knows of its connection, and what a stream holds of the one that it has taken over.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
 
+use axum::Extension;
+use tokio::io::Interest;
+use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
 
 use super::connections::{Connection, Place};
+use super::facade::RETRY_SOON;
+use super::problem::Problem;
+
+/// The interval at which somebody who has sent more than their request is looked for.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// The place of a connection, and what ends it: an extension of its requests. A request that becomes a stream keeps it.
 #[derive(Clone)]
@@ -12,6 +21,8 @@ pub(super) struct Held(Arc<Connected>);
 
 struct Connected {
     connection: Arc<Connection>,
+    /// Gone with the connection.
+    stream: Weak<TcpStream>,
     shutdown: watch::Receiver<bool>,
     _place: Arc<Place>,
     /// The server waits for those who have one before it ends.
@@ -21,11 +32,13 @@ struct Connected {
 impl Held {
     pub(super) fn new(
         connection: Arc<Connection>,
+        stream: &Arc<TcpStream>,
         place: Arc<Place>,
         shutdown: watch::Receiver<bool>,
         running: mpsc::Sender<()>,
     ) -> Self {
-        Self(Arc::new(Connected { connection, shutdown, _place: place, _running: running }))
+        let stream = Arc::downgrade(stream);
+        Self(Arc::new(Connected { connection, stream, shutdown, _place: place, _running: running }))
     }
 
     /// The connection that a stream has taken over.
@@ -39,6 +52,43 @@ impl Held {
         tokio::select! {
             () = self.0.connection.ended() => "the connection makes room for another",
             _ = shutdown.wait_for(|stop| *stop) => "the server stops",
+        }
+    }
+
+    /// Ready when the server stops.
+    async fn stops(&self) {
+        let mut shutdown = self.0.shutdown.clone();
+        let _ = shutdown.wait_for(|stop| *stop).await;
+    }
+
+    /// Ready when the caller has closed its connection, or its half of it: which of the two isn't known before something is
+    /// written.
+    async fn hung_up(&self) {
+        while let Some(stream) = self.0.stream.upgrade() {
+            match stream.ready(Interest::READABLE).await {
+                // It has sent the next request already, or more than it was asked for.
+                Ok(ready) if !ready.is_read_closed() => {}
+                _ => return,
+            }
+            drop(stream);
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+}
+
+/// Does what takes long and changes nothing, as long as somebody waits for it. A server that stops doesn't wait for it, and
+/// nothing is done for a caller that is gone. One that has closed its half only, and still reads, is told.
+pub(super) async fn while_wanted<T>(
+    held: Option<Extension<Held>>,
+    work: impl Future<Output = Result<T, Problem>>,
+) -> Result<T, Problem> {
+    let Some(Extension(held)) = held else { return work.await };
+    tokio::select! {
+        done = work => done,
+        () = held.stops() => Err(Problem::unavailable("stopping", "the server is stopping", RETRY_SOON)),
+        () = held.hung_up() => {
+            let detail = "the caller has closed its half of the connection, as one does that is gone";
+            Err(Problem::refused("replay", detail).hint("Keep it open until the answer has come."))
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use axum::Extension;
 use axum::extract::State;
 use axum::http::{HeaderMap, Method, StatusCode};
 use axum::response::{IntoResponse as _, Response};
@@ -18,6 +19,7 @@ use super::facade::{
     AllInstalled, Backlog, Facade, InstallRequest, LogPage, MAX_INSTALLS, OutputsQuery, ReplayRequest,
     RevisionRequest,
 };
+use super::held::{Held, while_wanted};
 use super::journal::readings_query;
 use super::memory::PATIENCE;
 use super::params::{Id, Number, Params};
@@ -193,9 +195,10 @@ pub(super) async fn reset(
 pub(super) async fn replay(
     State(api): State<Api>,
     Id(id): Id,
+    held: Option<Extension<Held>>,
     Optional(request): Optional<ReplayRequest>,
 ) -> Result<Response, Problem> {
-    answers::ok(&api, &api.node.replay(id, request).await?).await
+    answers::ok(&api, &while_wanted(held, api.node.replay(id, request)).await?).await
 }
 
 /// Its last invocations, to be run again elsewhere.
@@ -204,6 +207,7 @@ pub(super) async fn capsule(
     Id(id): Id,
     method: Method,
     headers: HeaderMap,
+    held: Option<Extension<Held>>,
     mut params: Params,
 ) -> Result<Response, Problem> {
     guard::refuse_other_sites(&headers)?;
@@ -212,7 +216,8 @@ pub(super) async fn capsule(
         // All invocations would run again for nobody.
         return Ok(answers::typed(StatusCode::OK, JSON_TYPE, Bytes::new()));
     }
-    answers::long(&api, StatusCode::OK, api.node.capsule(id, last).await?).await
+    let capsule = while_wanted(held, api.node.capsule(id, last)).await?;
+    answers::long(&api, StatusCode::OK, capsule).await
 }
 
 /// Lists the readings of its outputs.

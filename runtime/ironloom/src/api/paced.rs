@@ -2,6 +2,8 @@
 
 use std::future::Future as _;
 use std::io;
+use std::net::Shutdown;
+use std::os::fd::AsFd as _;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -18,7 +20,7 @@ const LEAST_RATE: u64 = 32 << 10;
 
 /// A stream that tells its connection of all that comes and goes.
 pub(super) struct Paced {
-    stream: TcpStream,
+    stream: Arc<TcpStream>,
     connection: Arc<Connection>,
     grace: Duration,
     stall: Option<Stall>,
@@ -32,8 +34,8 @@ struct Stall {
 }
 
 impl Paced {
-    /// Wraps a stream; an answer may stall for `grace`.
-    pub(super) fn new(stream: TcpStream, connection: Arc<Connection>, grace: Duration) -> Self {
+    /// Wraps a stream, of which nobody else reads or writes; an answer may stall for `grace`.
+    pub(super) fn new(stream: Arc<TcpStream>, connection: Arc<Connection>, grace: Duration) -> Self {
         Self { stream, connection, grace, stall: None }
     }
 
@@ -70,7 +72,7 @@ impl Paced {
 
 impl AsyncRead for Paced {
     fn poll_read(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
@@ -78,10 +80,17 @@ impl AsyncRead for Paced {
             // Without a waker: see `Connection::allow`.
             return Poll::Pending;
         }
-        let before = buffer.filled().len();
-        let read = ready!(Pin::new(&mut self.stream).poll_read(context, buffer));
-        self.connection.receives(buffer.filled().len() - before);
-        Poll::Ready(read)
+        loop {
+            ready!(self.stream.poll_read_ready(context))?;
+            match self.stream.try_read_buf(buffer) {
+                Ok(bytes) => {
+                    self.connection.receives(bytes);
+                    return Poll::Ready(Ok(()));
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
     }
 }
 
@@ -91,7 +100,7 @@ impl AsyncWrite for Paced {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write(context, bytes);
+        let written = poll_write(&self.stream, context, |stream| stream.try_write(bytes));
         self.wrote(written, context)
     }
 
@@ -100,21 +109,41 @@ impl AsyncWrite for Paced {
         context: &mut Context<'_>,
         parts: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write_vectored(context, parts);
+        let written = poll_write(&self.stream, context, |stream| stream.try_write_vectored(parts));
         self.wrote(written, context)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
+        true
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_flush(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         // A flush means that everything was handed over.
         self.stall = None;
-        Pin::new(&mut self.stream).poll_flush(context)
+        Poll::Ready(Ok(()))
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // tokio does it for an owner alone. It holds for the connection, whichever descriptor it is done by.
+        let other = std::net::TcpStream::from(self.stream.as_fd().try_clone_to_owned()?);
+        match other.shutdown(Shutdown::Write) {
+            Err(error) if error.kind() != io::ErrorKind::NotConnected => Poll::Ready(Err(error)),
+            _ => Poll::Ready(Ok(())),
+        }
+    }
+}
+
+/// Writes what goes out at once.
+fn poll_write(
+    stream: &TcpStream,
+    context: &mut Context<'_>,
+    write: impl Fn(&TcpStream) -> io::Result<usize>,
+) -> Poll<io::Result<usize>> {
+    loop {
+        ready!(stream.poll_write_ready(context))?;
+        match write(stream) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            written => return Poll::Ready(written),
+        }
     }
 }

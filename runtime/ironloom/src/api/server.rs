@@ -50,8 +50,11 @@ pub(super) async fn serve_within(
         };
         let Some(Taken { stream, arrived, connection, place }) = taken else { continue };
         let (site, served) = (site.clone(), Arc::clone(&connection));
-        let place = Arc::new(place);
-        let held = Held::new(Arc::clone(&connection), Arc::clone(&place), shutdown.clone(), running.clone());
+        let (place, stream) = (Arc::new(place), Arc::new(stream));
+        let held = {
+            let (connection, place) = (Arc::clone(&connection), Arc::clone(&place));
+            Held::new(connection, &stream, place, shutdown.clone(), running.clone())
+        };
         let service = service_fn(move |mut request: Request<Incoming>| {
             request.extensions_mut().insert(held.clone());
             answer(site.clone(), request, arrived, Arc::clone(&served))
@@ -60,7 +63,7 @@ pub(super) async fn serve_within(
             .timer(TokioTimer::new())
             .header_read_timeout(bounds.headers)
             // Who has sent all may say so and wait for the answer. One that is really gone is noticed when it is
-            // written, and no handler takes long or without a bound.
+            // written; handlers that take long end before, see `while_wanted`, or have a bound.
             .half_close(true)
             .max_buf_size(MAX_HEADERS)
             .serve_connection(

@@ -18,6 +18,10 @@ use super::params::{Id, Params, StateKey};
 use super::problem::Problem;
 use super::{Api, JSON_TYPE, answers};
 
+/// Arrays and objects within each other in a value that is shown as JSON. Beyond: shown in base64 alone. Parsers of callers
+/// give up at some depth, many at 128, and the whole page with it, which has three levels of its own.
+const MAX_NESTING: usize = 100;
+
 /// A value of the state, which may be any bytes.
 #[derive(Serialize, ToSchema)]
 struct Base64 {
@@ -30,7 +34,7 @@ pub(super) struct StateEntry {
     #[schema(value_type = String)]
     key: Box<str>,
     value: Base64,
-    /// The same, where it is JSON.
+    /// The same, where it is JSON with at most 100 levels.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<serde_json::Value>)]
     json: Option<Box<RawValue>>,
@@ -41,9 +45,29 @@ impl From<StateItem> for StateEntry {
         // Shown as it stands, so that its numbers aren't changed on the way.
         let json = std::str::from_utf8(&item.value)
             .ok()
+            .filter(|text| !is_too_deep(text))
             .and_then(|text| RawValue::from_string(text.to_owned()).ok());
         Self { key: item.key, value: Base64 { base64: BASE64.encode(&item.value) }, json }
     }
+}
+
+/// Says whether a text, if it is JSON, has too many levels.
+fn is_too_deep(text: &str) -> bool {
+    let (mut depth, mut is_quoted, mut is_escaped) = (0_usize, false, false);
+    for byte in text.bytes() {
+        match byte {
+            _ if is_escaped => is_escaped = false,
+            b'\\' => is_escaped = is_quoted,
+            b'"' => is_quoted = !is_quoted,
+            b'[' | b'{' if !is_quoted => depth += 1,
+            b']' | b'}' if !is_quoted => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        if depth > MAX_NESTING {
+            return true;
+        }
+    }
+    false
 }
 
 /// A page of its state.
@@ -133,4 +157,33 @@ pub(super) async fn delete(
 ) -> Result<Response, Problem> {
     api.node.change_state(id, key, None).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_is_shown_as_json_where_ordinary_parsers_can_read_the_page() {
+        let shown = |text: &str| {
+            let item = StateItem { key: "key".into(), value: Bytes::from(text.to_owned()) };
+            let page = Page { items: vec![StateEntry::from(item)], next: None };
+            let text = serde_json::to_string(&page).unwrap();
+            let page: serde_json::Value = serde_json::from_str(&text).unwrap();
+            page["items"][0].get("json").cloned()
+        };
+        let nested =
+            |open: &str, close: &str, levels: usize| open.repeat(levels) + "1" + &close.repeat(levels);
+        for (open, close) in [("[", "]"), ("{\"a\":", "}")] {
+            assert!(shown(&nested(open, close, 100)).is_some());
+            assert_eq!(shown(&nested(open, close, 101)), None);
+            assert_eq!(shown(&nested(open, close, 100_000)), None);
+        }
+        // Not nested: one after the other, and within texts.
+        let wide = format!("[{}[]]", "[],".repeat(1_000));
+        assert!(shown(&wide).is_some());
+        let quoted = format!("[\"\\\"{}\", \"{}\\\\\"]", "[".repeat(1_000), "{".repeat(1_000));
+        assert!(shown(&quoted).is_some());
+        assert_eq!(shown("no JSON"), None);
+    }
 }

@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use super::Node;
 use super::installations::settings_of;
-use super::replay::{Past, busy, differs, refused};
+use super::replay::{Past, busy, differs, refused, while_it_lives};
 use super::views::show_invocation;
 use crate::api::capsule::{
     Before, Capsule, MAX_LAST, OneShotTimer, Recorded, RecordedFrame, Rerun, StandingAlarm, VERSION,
@@ -34,7 +34,7 @@ impl Node {
         }
         let lane = self.lane(&id)?;
         let _place = self.replays.try_acquire().map_err(|_| busy())?;
-        let captured = self.runner.capture(&lane, last, &Past(self)).await;
+        let captured = while_it_lives(&lane, self.runner.capture(&lane, last, &Past(self))).await;
         let captured = captured.map_err(|error| refused(&error))?;
         let Captured { generation, revision, manifest, replica, invocations } = captured;
         Ok(Capsule {

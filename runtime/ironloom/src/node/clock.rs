@@ -1,7 +1,7 @@
 //! The site's clock as people see it, and the way out of a wrong future: journal time that followed a clock which
 //! was ahead goes back to the present.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,12 +14,26 @@ use super::{Node, Turn, problems};
 use crate::api::FEED_CLOCK;
 use crate::api::facade::{Answer, ClockStatus, Place, Problem, RETRY_SOON, SetTime, TimeSet};
 use crate::fold::durable::Durable;
+use crate::lanes::Lane;
 use crate::records::admin::{AdminRecord, LaneDue};
 use ironloom_types::clock::{Clock, NOTABLE, Source, Step, Timestamp, host_time};
 use ironloom_types::ids::Generation;
 
-/// How long setting time waits for what is under way, which an invocation leaves at once. Nobody runs meanwhile.
+/// How long whoever has everything stand still waits for what is under way. Nobody runs meanwhile.
 const TO_STAND_STILL: Duration = Duration::from_secs(2);
+/// How long all wait for the invocations of some, where nothing is interrupted. For those that take longer only they
+/// themselves wait.
+const SHORT: Duration = Duration::from_millis(100);
+/// The longest that these are waited for: as much as the most CPU time that a grant can give.
+const LONG: Duration = Duration::from_secs(10);
+/// The least time between two of those who interrupt nothing.
+const LEAST_BETWEEN: Duration = Duration::from_millis(50);
+/// How long setting time waits for another that has everything stand still.
+const TO_BE_ALONE: Duration = Duration::from_secs(15);
+const _: () = assert!(
+    TO_BE_ALONE.as_millis() > SHORT.as_millis() + LONG.as_millis() + TO_STAND_STILL.as_millis(),
+    "it gets its turn after the one that waits for an invocation"
+);
 
 /// How long people are told that the machine's clock went ahead: nobody knows whether it is right now.
 const TOLD_FOR: Duration = Duration::from_secs(24 * 3600);
@@ -94,47 +108,93 @@ impl Node {
         Ok(set)
     }
 
-    /// Takes the turns of all lanes, and keeps new ones from beginning. 503 where that takes too long: all that was
-    /// taken is given back, since everybody waits for it.
+    /// Takes the turns of all lanes, and keeps new ones from beginning. What runs is interrupted. 503 where that takes too
+    /// long: all that was taken is given back, since everybody waits for it.
     pub(super) async fn stand_still(&self) -> Answer<Standstill<'_>> {
-        let until = Instant::now() + TO_STAND_STILL;
-        let mut turns = Vec::new();
-        self.take_turns(&mut turns, until).await?;
-        let installing = timeout_at(until, self.admin.installing.lock()).await;
-        let installing = installing.map_err(|_| too_busy("a change to the installations"))?;
-        // Those that were installed meanwhile.
-        self.take_turns(&mut turns, until).await?;
-        Ok(Standstill { _turns: turns, _installing: installing })
+        let line = self.admin.still.lock();
+        let line = timeout_at(Instant::now() + TO_BE_ALONE, line).await;
+        let line = line.map_err(|_| too_busy("a change of points", TO_BE_ALONE))?;
+        let alone = Alone { line, began: Instant::now() };
+        self.all_turns(alone, Vec::new(), Manner::AtOnce).await
     }
 
-    /// Takes the turns that aren't among these yet, all at once: the invocations end side by side.
-    async fn take_turns(&self, turns: &mut Vec<Turn>, until: Instant) -> Answer<()> {
-        let mut waiting = JoinSet::new();
-        let mut missing = BTreeSet::new();
+    /// As [`Self::stand_still`], and nothing is interrupted. Invocations that take long are waited for first, while the
+    /// others go on. `None` where another has everything stand still, or had just before: between two of them the lanes have
+    /// as much time as one took, so that each of them gets on. 503 where a lane is brought into another version's form, which
+    /// may take a minute.
+    pub(super) async fn stand_still_between(&self) -> Answer<Option<Standstill<'_>>> {
+        let Ok(line) = self.admin.still.try_lock() else { return Ok(None) };
+        let began = Instant::now();
+        if line.is_some_and(|not_before| began < not_before) {
+            return Ok(None);
+        }
+        none_migrates(&self.lanes.all())?;
+        let alone = Alone { line, began };
+        let mut turns = Vec::new();
+        let long = self.take_turns(self.lanes.all(), &mut turns, began + SHORT, Manner::Between).await?;
+        if !long.is_empty() {
+            turns.clear();
+            none_migrates(&long)?;
+            let patience = long.iter().map(|lane| lane.newest().limits.wall()).max();
+            let patience = patience.unwrap_or_default().min(LONG);
+            let until = Instant::now() + patience;
+            let missing = self.take_turns(long, &mut turns, until, Manner::Between).await?;
+            none_migrates(&missing)?;
+            none_is_missing(&missing, patience)?;
+        }
+        self.all_turns(alone, turns, Manner::Between).await.map(Some)
+    }
+
+    /// Takes all turns but these, which were taken before.
+    async fn all_turns<'n>(
+        &'n self,
+        alone: Alone<'n>,
+        mut turns: Vec<Turn>,
+        manner: Manner,
+    ) -> Answer<Standstill<'n>> {
+        let until = Instant::now() + TO_STAND_STILL;
+        let missing = self.take_turns(self.without(&turns), &mut turns, until, manner).await?;
+        none_is_missing(&missing, TO_STAND_STILL)?;
+        let installing = timeout_at(until, self.admin.installing.lock()).await;
+        let installing = installing.map_err(|_| too_busy("a change to the installations", TO_STAND_STILL))?;
+        // Those that were installed meanwhile.
+        let missing = self.take_turns(self.without(&turns), &mut turns, until, manner).await?;
+        none_is_missing(&missing, TO_STAND_STILL)?;
+        Ok(Standstill { _turns: turns, _installing: installing, _alone: alone })
+    }
+
+    /// The lanes whose turns aren't among these.
+    fn without(&self, turns: &[Turn]) -> Vec<Arc<Lane>> {
         let held: BTreeSet<Generation> = turns.iter().map(|turn| turn.lane.generation).collect();
-        for lane in self.lanes.all().into_iter().filter(|lane| !held.contains(&lane.generation)) {
-            missing.insert(lane.id.clone());
+        self.lanes.all().into_iter().filter(|lane| !held.contains(&lane.generation)).collect()
+    }
+
+    /// Takes the turns of these lanes, all at once: their invocations end side by side. Returns those whose turn wasn't had
+    /// in time.
+    async fn take_turns(
+        &self,
+        of: Vec<Arc<Lane>>,
+        turns: &mut Vec<Turn>,
+        until: Instant,
+        manner: Manner,
+    ) -> Answer<Vec<Arc<Lane>>> {
+        let mut waiting = JoinSet::new();
+        let mut missing = BTreeMap::new();
+        for lane in of {
+            missing.insert(lane.generation, Arc::clone(&lane));
             let lanes = Arc::clone(&self.lanes);
             waiting.spawn(async move {
-                let _interrupting = lane.interrupt.raise();
+                let _interrupting = matches!(manner, Manner::AtOnce).then(|| lane.interrupt.raise());
                 let permit = lane.turn().await;
                 Turn { permit, lane, lanes }
             });
         }
-        loop {
-            match timeout_at(until, waiting.join_next()).await {
-                Ok(Some(taken)) => {
-                    let turn = taken.map_err(|error| problems::internal(&error))?;
-                    missing.remove(&turn.lane.id);
-                    turns.push(turn);
-                }
-                Ok(None) => return Ok(()),
-                Err(_) => {
-                    let busy = missing.first().map(|id| format!("installation {id}"));
-                    return Err(too_busy(&busy.unwrap_or_default()));
-                }
-            }
+        while let Ok(Some(taken)) = timeout_at(until, waiting.join_next()).await {
+            let turn = taken.map_err(|error| problems::internal(&error))?;
+            missing.remove(&turn.lane.generation);
+            turns.push(turn);
         }
+        Ok(missing.into_values().collect())
     }
 
     /// The present, where the machine's clock and the admin agree on it and journal time is far ahead of it.
@@ -167,19 +227,62 @@ impl Node {
     }
 }
 
+/// How lanes come to stand still.
+#[derive(Clone, Copy, Debug)]
+enum Manner {
+    /// An invocation under way is interrupted: it runs again afterwards.
+    AtOnce,
+    /// It is waited for.
+    Between,
+}
+
 /// Nothing runs and nothing is installed as long as this is held.
 pub(super) struct Standstill<'n> {
     _turns: Vec<Turn>,
     _installing: MutexGuard<'n, Generation>,
+    _alone: Alone<'n>,
+}
+
+/// Nobody else has everything stand still as long as this is held.
+struct Alone<'n> {
+    /// The time before which the next one for points doesn't begin.
+    line: MutexGuard<'n, Option<Instant>>,
+    began: Instant,
+}
+
+impl Drop for Alone<'_> {
+    fn drop(&mut self) {
+        let took = self.began.elapsed().clamp(LEAST_BETWEEN, TO_STAND_STILL);
+        *self.line = Some(Instant::now() + took);
+    }
 }
 
 /// 503: not everything came to a stop.
-fn too_busy(what: &str) -> Problem {
+fn too_busy(what: &str, waited: Duration) -> Problem {
     let detail = format!(
         "{what} was under way for more than {} s; this is done only where nothing is",
-        TO_STAND_STILL.as_secs()
+        waited.as_secs()
     );
     Problem::unavailable("busy", detail, RETRY_SOON).hint("Nothing was changed; try again in a moment.")
+}
+
+/// 503 where turns weren't had.
+fn none_is_missing(missing: &[Arc<Lane>], waited: Duration) -> Answer<()> {
+    match missing.iter().map(|lane| &lane.id).min() {
+        None => Ok(()),
+        Some(id) => Err(too_busy(&format!("installation {id}"), waited)),
+    }
+}
+
+/// 503 where the state of one of these is being migrated.
+fn none_migrates(lanes: &[Arc<Lane>]) -> Answer<()> {
+    let Some(lane) = lanes.iter().find(|lane| lane.migrates()) else { return Ok(()) };
+    let detail = format!(
+        "a new version of installation {} brings its state into its form, and points stay as they are meanwhile",
+        lane.id
+    );
+    Err(Problem::unavailable("busy", detail, RETRY_SOON)
+        .hint("Nothing was changed; try again once it is no longer `upgrading`."))
 }
 
 /// When a lane's timers are due once time has gone back; `None` where none was due behind `to`. A repeating timer

@@ -143,7 +143,13 @@ struct Admin {
     last_use: Arc<unused::LastUse>,
     /// The ids of which something is being purged.
     purging: Mutex<BTreeSet<InstallationId>>,
-    /// Held while points are retired, or somebody says what one is.
+    /// Held by the one that has everything stand still. Has the time before which nobody does so for points.
+    still: tokio::sync::Mutex<Option<tokio::time::Instant>>,
+    /// Retires and renames that are under way.
+    retiring: Semaphore,
+    /// Held by the one that waits for `points` next to say something of a point, so that nobody stands still for a queue.
+    saying: tokio::sync::Mutex<()>,
+    /// Held for the record of points that are retired or renamed, from their last check on, or of what somebody says of one.
     points: tokio::sync::Mutex<()>,
 }
 
@@ -158,6 +164,9 @@ impl Default for Admin {
             contexts: contexts::Contexts::default(),
             last_use: Arc::default(),
             purging: Mutex::default(),
+            still: tokio::sync::Mutex::default(),
+            retiring: Semaphore::new(points::MOST_RETIRING),
+            saying: tokio::sync::Mutex::default(),
             points: tokio::sync::Mutex::default(),
         }
     }

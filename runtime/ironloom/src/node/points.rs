@@ -1,48 +1,23 @@
 //! A point as people see it: what it is, who writes it and who reads it; and what they do with points.
 
 mod rename;
+mod retire;
 
-use std::collections::BTreeMap;
-use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
-use hashbrown::HashSet;
-
-use super::{Node, found_aside, problems};
+pub(super) use self::retire::MOST_RETIRING;
+use super::{Node, found_aside};
 use crate::api::facade::{
-    Answer, LatestReading, Place, PointDetail, PointReader, PointRequest, PointWriter, Problem, RetirePoints,
-    RetiredPoints,
+    Answer, LatestReading, Place, PointDetail, PointReader, PointRequest, PointWriter, Problem,
 };
-use crate::fold::read_aside;
-use crate::fold::submission::{Refusal, Submission, WatchSubmission};
-use crate::records::admin::{AdminRecord, PointSet, PointsRetired};
+use crate::records::admin::{AdminRecord, PointSet};
 use ironloom_apps::unit;
-use ironloom_types::ids::{Generation, InstallationId, PointNumber, PointPath, Sequence};
-use ironloom_types::limits::MAX_POINTS;
-use ironloom_types::readings::NewPoint;
+use ironloom_types::ids::{Generation, PointNumber, PointPath, Sequence};
 
 /// The longest description of a point, in bytes. Beyond: refused.
 const MAX_DESCRIPTION: usize = 256;
 /// Writers and readers of a point that are named.
 const MAX_NAMED: usize = 100;
-/// Points of one record: everything stands still meanwhile.
-const AT_ONCE: usize = if cfg!(test) { 3 } else { 50_000 };
-/// The time within which nobody may write points that are to be retired, and all must have read them.
-const TO_RETIRE: Duration = Duration::from_secs(5);
-/// The most times that everything stands still for it.
-const TRIES: usize = 10;
-/// The interval at which that is looked for.
-const LOOK: Duration = Duration::from_millis(50);
-
-/// Points that are to be retired.
-#[derive(Debug, Default)]
-struct Chosen {
-    /// Those that are there, in the order of their numbers.
-    points: Vec<(PointNumber, NewPoint)>,
-    /// Those that were retired before with their readings kept.
-    before: Vec<PointNumber>,
-}
 
 impl Node {
     /// A point with all that is known of it.
@@ -148,6 +123,7 @@ impl Node {
         check_request(&path, &request)?;
         {
             // Two that say something of it at the same time both count.
+            let _next = self.admin.saying.lock().await;
             let _alone = self.admin.points.lock().await;
             let (unit, description) = {
                 let names = self.shared.points.names();
@@ -164,184 +140,6 @@ impl Node {
         }
         let node = Arc::clone(&self);
         found_aside(move || node.show_point(&path)).await
-    }
-
-    /// Retires points: nobody may write them meanwhile, and all that read them must have dealt with their readings.
-    pub(super) async fn retire_points(self: Arc<Self>, which: RetirePoints) -> Answer<RetiredPoints> {
-        let _alone = self.admin.points.lock().await;
-        let (node, asked) = (Arc::clone(&self), which.clone());
-        let chosen = found_aside(move || node.choose(&asked)).await?;
-        if chosen.points.is_empty() && chosen.before.is_empty() {
-            return Err(match which.below {
-                true => Problem::not_found(format!("there is no point below {}/", which.path)),
-                false => no_such_point(&which.path),
-            });
-        }
-        let retired = RetiredPoints {
-            points: chosen.points.len() as u64,
-            before: chosen.before.len() as u64,
-            readings: !which.readings,
-        };
-        for part in chosen.points.chunks(AT_ONCE) {
-            self.retire(part, || async {
-                let numbers = part.iter().map(|(number, _)| *number).collect();
-                let made = self.made_by_outputs(part);
-                let retired = PointsRetired { numbers, readings: !which.readings, made };
-                Ok(AdminRecord::PointsRetired(retired))
-            })
-            .await?;
-        }
-        // Last: what is refused for points that are there has taken nothing away.
-        for part in chosen.before.chunks(AT_ONCE) {
-            let record = PointsRetired { numbers: part.to_vec(), readings: false, made: Vec::new() };
-            self.change(AdminRecord::PointsRetired(record)).await?;
-        }
-        Ok(retired)
-    }
-
-    fn choose(&self, which: &RetirePoints) -> Answer<Chosen> {
-        let RetirePoints { path, below, readings } = which;
-        let prefix = format!("{path}/");
-        let all = &self.shared.points;
-        let mut numbers: Vec<PointNumber> = match below {
-            true => self.paths.page(all, &prefix, None, usize::MAX).into_iter().map(|(_, at)| at).collect(),
-            false => all.names().number(path.as_str()).into_iter().collect(),
-        };
-        numbers.sort_unstable();
-        let mut points = Vec::with_capacity(numbers.len());
-        all.each_of(&numbers, |number, point| points.push((number, point.clone())));
-        let names = all.names();
-        if !readings {
-            check_kept(names.retired().len(), points.len())?;
-            return Ok(Chosen { points, before: Vec::new() });
-        }
-        let is_meant = |found: &PointPath| match below {
-            true => found.as_str().starts_with(&prefix),
-            false => found == path,
-        };
-        let before = names.retired().filter(|(_, path)| is_meant(path)).map(|(number, _)| number).collect();
-        Ok(Chosen { points, before })
-    }
-
-    /// Retires these points by one record, which `record` makes once nobody writes or reads them.
-    async fn retire<F>(
-        self: &Arc<Self>,
-        points: &[(PointNumber, NewPoint)],
-        record: impl Fn() -> F + Send + Sync,
-    ) -> Answer<()>
-    where
-        F: Future<Output = Answer<AdminRecord>> + Send,
-    {
-        let (began, mut tried) = (Instant::now(), 0);
-        let numbers: Vec<PointNumber> = points.iter().map(|(number, _)| *number).collect();
-        loop {
-            // Both are looked at before everything stands still: whoever has yet to read them can go on, and nobody stands
-            // still for points that are just written.
-            let in_the_way = match self.reader_of_points(&numbers).await? {
-                Some(problem) => Some(problem),
-                None => self.is_written(&numbers).await?.then(|| in_use(points)),
-            };
-            let problem = match in_the_way {
-                Some(problem) => problem,
-                None => {
-                    tried += 1;
-                    let outcome = self.try_to_retire(points, &numbers, &record).await;
-                    if matches!(outcome, Ok(None)) {
-                        return Ok(());
-                    }
-                    self.watch_points(HashSet::new()).await?;
-                    outcome?.unwrap_or_else(|| in_use(points))
-                }
-            };
-            if began.elapsed() >= TO_RETIRE || tried >= TRIES {
-                return Err(problem);
-            }
-            tokio::time::sleep(LOOK).await;
-        }
-    }
-
-    /// Says whether a reading of these points comes within one look.
-    async fn is_written(self: &Arc<Self>, numbers: &[PointNumber]) -> Answer<bool> {
-        let (since, all) = (self.shared.journal.last(), numbers.to_vec());
-        tokio::time::sleep(LOOK).await;
-        let written = read_aside(&self.shared, move |shared| {
-            let is_new = |number: &PointNumber| {
-                shared.points.latest(*number).is_some_and(|(latest, _)| latest.sequence > since)
-            };
-            Ok::<_, Infallible>(all.iter().any(is_new))
-        });
-        written.await.map_err(|error| problems::internal(&error))
-    }
-
-    /// Says who has yet to deal with readings of these points. One that stands still is an error: nobody waits for it.
-    async fn reader_of_points(self: &Arc<Self>, numbers: &[PointNumber]) -> Answer<Option<Problem>> {
-        let all = numbers.to_vec();
-        let reader =
-            read_aside(&self.shared, move |shared| Ok::<_, Infallible>(shared.waits_for_points(&all, None)));
-        let Some(reader) = reader.await.map_err(|error| problems::internal(&error))? else { return Ok(None) };
-        let problem = unread(&reader.id);
-        if reader.is_stopped() { Err(problem) } else { Ok(Some(problem)) }
-    }
-
-    /// Retires these points if nobody waits for their readings and none comes; else says what is in the way.
-    async fn try_to_retire<F>(
-        self: &Arc<Self>,
-        points: &[(PointNumber, NewPoint)],
-        numbers: &[PointNumber],
-        record: &(impl Fn() -> F + Send + Sync),
-    ) -> Answer<Option<Problem>>
-    where
-        F: Future<Output = Answer<AdminRecord>> + Send,
-    {
-        let stands_still = self.stand_still().await?;
-        self.watch_points(numbers.iter().copied().collect()).await?;
-        if let Some(problem) = self.reader_of_points(numbers).await? {
-            return Ok(Some(problem));
-        }
-        let record = record().await?;
-        let retire = || self.hand_in(record);
-        let handed_in = self.shared.retired.retire(points.iter().cloned(), retire)?;
-        match handed_in.done().await {
-            Ok(()) => {
-                // Nothing runs: no invocation has a number that is gone.
-                self.lanes.all().iter().for_each(|lane| lane.forget_targets());
-                drop(stands_still);
-                Ok(None)
-            }
-            Err(Refusal::PointsInUse) => {
-                self.shared.retired.forget(numbers);
-                Ok(Some(in_use(points)))
-            }
-            Err(refusal) => {
-                self.shared.retired.forget(numbers);
-                Err(problems::change_refused(&refusal))
-            }
-        }
-    }
-
-    /// Has the committer note if readings of these points come from here on; all before it is applied then.
-    async fn watch_points(&self, points: HashSet<PointNumber>) -> Answer<()> {
-        let (reply, applied) = tokio::sync::oneshot::channel();
-        let watch = Submission::Watch(WatchSubmission { points, reply });
-        let stopped = || problems::change_refused(&Refusal::UnknownOutcome);
-        self.committer.submit(watch, 0).map_err(|_| stopped())?;
-        applied.await.map_err(|_| stopped())
-    }
-
-    /// The number of points that the outputs of installations have made once these are gone. Where an output is bound to a
-    /// pattern, nobody knows who made a point: there it counts further on.
-    fn made_by_outputs(&self, points: &[(PointNumber, NewPoint)]) -> Vec<(Generation, u64)> {
-        let mut gone: BTreeMap<&str, u64> = BTreeMap::new();
-        for (_, point) in points.iter().filter(|(_, point)| point.path.is_reserved()) {
-            let own = point.path.as_str().split('/').nth(1);
-            own.into_iter().for_each(|id| *gone.entry(id).or_default() += 1);
-        }
-        let made = gone.into_iter().filter_map(|(id, gone)| {
-            let lane = self.lanes.of(&InstallationId::new(id).ok()?)?;
-            let made = lane.book().meta().points;
-            Some((lane.generation, made.saturating_sub(gone)))
-        });
-        made.collect()
     }
 }
 
@@ -373,35 +171,8 @@ fn check_request(path: &PointPath, request: &PointRequest) -> Answer<()> {
     Ok(())
 }
 
-/// Looks if the names of so many more points can be kept for their readings.
-fn check_kept(kept: usize, more: usize) -> Answer<()> {
-    if kept + more <= MAX_POINTS {
-        return Ok(());
-    }
-    let detail = format!(
-        "the names of {kept} points are kept for their readings, and with these they would be more than {MAX_POINTS}"
-    );
-    Err(Problem::conflict("too-many-points", detail)
-        .hint("Retire some with their readings: `ironloom points retire PATH --readings`."))
-}
-
 fn no_such_point(path: &PointPath) -> Problem {
     Problem::not_found(format!("there is no point {path}")).hint("`ironloom points --prefix …` lists them.")
-}
-
-/// 409: retiring would take readings away from somebody who has yet to take them.
-fn unread(reader: &InstallationId) -> Problem {
-    let detail = format!("installation {reader} has not dealt yet with all readings of these points");
-    Problem::conflict("unread", detail).hint(format!(
-        "Let {reader} go on, resume it with its backlog dropped, or bind it to other points first."
-    ))
-}
-
-/// 409: they are in use.
-fn in_use(points: &[(PointNumber, NewPoint)]) -> Problem {
-    let first = points.first().map_or_else(String::new, |(_, point)| point.path.to_string());
-    let detail = format!("readings of {first}, or of others that were to be retired with it, keep coming");
-    Problem::conflict("in-use", detail).hint("Stop their source first: it would make the points anew.")
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Replays, as the API has them.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::views::show_invocation;
 use super::{Node, problems};
@@ -18,6 +19,9 @@ use ironloom_apps::routing::Prepared;
 use ironloom_sandbox::BoxFuture;
 use ironloom_types::ids::{self, InstallationId, Ordinal};
 
+/// The interval at which a replay looks whether its generation is still there.
+const LOOK: Duration = Duration::from_millis(100);
+
 impl Node {
     /// Runs the recorded invocations of an installation again.
     pub(super) async fn replay(
@@ -32,8 +36,24 @@ impl Node {
         }
         let lane = self.lane(&id)?;
         let _place = self.replays.try_acquire().map_err(|_| busy())?;
-        let replayed = self.runner.replay(&lane, (from, to), &Past(self)).await;
+        let replayed = while_it_lives(&lane, self.runner.replay(&lane, (from, to), &Past(self))).await;
         Ok(shown(replayed.map_err(|error| refused(&error))?))
+    }
+}
+
+/// Runs invocations of a generation again for as long as it lives: the rest would be for nobody.
+pub(super) async fn while_it_lives<T>(
+    lane: &Lane,
+    again: impl Future<Output = Result<T, ReplayError>>,
+) -> Result<T, ReplayError> {
+    let ends = async {
+        while !lane.book().is_closed() {
+            tokio::time::sleep(LOOK).await;
+        }
+    };
+    tokio::select! {
+        ran = again => ran,
+        () = ends => Err(ReplayError::Changed),
     }
 }
 

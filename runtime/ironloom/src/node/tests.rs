@@ -297,6 +297,46 @@ async fn whoever_waits_for_all_turns_gives_them_back_if_one_is_not_had() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn points_wait_for_invocations_and_interrupt_none() {
+    let world = World::new().await;
+    let (node, lane) = (&world.node, world.lane());
+    let id = InstallationId::new("two").unwrap();
+    node.change(installed(&id, 2)).await.unwrap();
+    let other = node.lane(&id).unwrap();
+    let turn = lane.turn().await;
+    let waits = async {
+        // For longer than all wait for it.
+        tokio::time::sleep(Duration::from_millis(400)).await;
+        assert!(!lane.interrupt.is_raised() && !other.interrupt.is_raised());
+        // Others go on meanwhile, and nobody else has everything stand still.
+        drop(tokio::time::timeout(Duration::from_secs(20), other.turn()).await.unwrap());
+        assert!(node.stand_still_between().await.unwrap().is_none());
+        drop(turn);
+    };
+    let (held, ()) = tokio::join!(node.stand_still_between(), waits);
+    let held = held.unwrap().expect("its turn is had once the invocation has ended");
+    assert!(tokio::time::timeout(Duration::from_millis(50), other.turn()).await.is_err());
+    drop(held);
+    // Between two of them the lanes have their time.
+    assert!(node.stand_still_between().await.unwrap().is_none());
+    drop(lane.turn().await);
+    until("time for another", || {
+        node.admin
+            .still
+            .try_lock()
+            .is_ok_and(|line| line.is_some_and(|not_before| not_before < tokio::time::Instant::now()))
+    })
+    .await;
+    // Nobody waits for a migration.
+    other.set_migrates(true);
+    let problem = node.stand_still_between().await.err().unwrap();
+    assert_eq!((problem.status, &*problem.kind), (503, "busy"));
+    assert!(problem.to_string().contains("installation two"), "{problem}");
+    other.set_migrates(false);
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn readiness_says_that_the_machines_clock_went_ahead() {
     let world = World::new().await;
     let told =

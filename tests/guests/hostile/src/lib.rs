@@ -63,6 +63,7 @@ impl Lifecycle for Hostile {
                 Ok(Migration::Continue(b"on and on".to_vec()))
             }
             "0.0.4" => Ok(alarms::raise("noise", "a", "loud").map(|()| Migration::Done)?),
+            "0.0.6" => add_keys(resume),
             _ => panic!("a panic in migrate"),
         }
     }
@@ -81,6 +82,15 @@ fn move_state(resume: Option<&[u8]>) -> Result<Migration, Failure> {
         (Some(_), Some(last)) => Migration::Continue(last),
         _ => Migration::Done,
     })
+}
+
+/// Sets as many keys as a call may, others with each step, without an end.
+fn add_keys(resume: Option<&[u8]>) -> Result<Migration, Failure> {
+    let step = resume.map_or(0, <[u8]>::len);
+    let keys: Vec<String> = (0..20_000).map(|n| format!("{step}/{n}")).collect();
+    let entries: Vec<(&str, &[u8])> = keys.iter().map(|key| (&key[..], &b""[..])).collect();
+    state::set_many(&entries)?;
+    Ok(Migration::Continue(vec![0; step + 1]))
 }
 
 /// What would steer a terminal: its title, its screen in both ways of writing, and the direction of letters.

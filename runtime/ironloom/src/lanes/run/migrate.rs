@@ -23,11 +23,15 @@ use ironloom_storage::store::Storage;
 use ironloom_types::clock::Timestamp;
 use ironloom_types::effects::OneShot;
 use ironloom_types::ids::{Generation, Ordinal};
+use ironloom_types::limits::MAX_STATE_KEYS;
 
 /// The most steps.
 const MOST_STEPS: u64 = 10_000;
 /// The most CPU time of all steps. Nothing holds them back meanwhile, as the share does with invocations: an admin waits.
 const MOST_CPU: Duration = Duration::from_secs(60);
+/// The most keys that all steps set or delete: as many as ten invocations may. The fold's thread applies all of them in one
+/// step, and every push waits for that: a fifth of a second for so many, some two seconds for two million.
+const MOST_KEYS: usize = 10 * MAX_STATE_KEYS;
 /// The most bytes with which an app says where to go on.
 const MOST_RESUME: usize = 64 << 10;
 /// Entries, and bytes, of the state that are read at once.
@@ -44,6 +48,8 @@ pub(crate) enum MigrateError {
     Effects(u64),
     #[error("the state takes more than {} MiB, the most that is migrated", MAX_STATE >> 20)]
     TooLarge,
+    #[error("after step {step} it had changed {keys} keys of the state, and {MOST_KEYS} is the most")]
+    Keys { step: u64, keys: usize },
     #[error("step {step} said by {bytes} bytes where to go on, and {MOST_RESUME} is the most")]
     Resume { step: u64, bytes: usize },
     #[error("it was not done after {MOST_STEPS} steps")]
@@ -117,6 +123,9 @@ impl Runner {
             };
             if state_bytes > MAX_STATE {
                 return Err(MigrateError::TooLarge);
+            }
+            if written.len() > MOST_KEYS {
+                return Err(MigrateError::Keys { step, keys: written.len() });
             }
             match next {
                 None => return Ok(written),

@@ -3,7 +3,8 @@
 
 use std::sync::Arc;
 
-use super::{Node, check_kept, found_aside, no_such_point};
+use super::retire::check_kept;
+use super::{Node, found_aside, no_such_point};
 use crate::api::facade::{Answer, Place, Problem, RenamePoint, RenamedPoint};
 use crate::node::units::unit_of;
 use crate::records::admin::{AdminRecord, CarriedReading, PointRenamed};
@@ -20,29 +21,36 @@ impl Node {
         request: RenamePoint,
     ) -> Answer<RenamedPoint> {
         let path = target(&from, &request)?;
-        {
-            let _alone = self.admin.points.lock().await;
-            let number = self.point_or_404(&from)?;
-            let (point, kept) = {
-                let names = self.shared.points.names();
-                if names.number(path.as_str()).is_some() {
-                    let detail = format!("there is a point {path} already");
-                    return Err(Problem::conflict("exists", detail)
-                        .at(Place::field("to"))
-                        .hint("Retire it first, or choose another path."));
-                }
-                let point = names.point(number).ok_or_else(|| no_such_point(&from))?.clone();
-                (point, names.retired().len())
-            };
-            check_kept(kept, 1)?;
-            self.retire(&[(number, point)], || self.record_of(number, &from, &path)).await?;
-        }
+        let number = self.point_or_404(&from)?;
+        self.check_free(&path)?;
+        let _place = self.place_to_retire()?;
+        let point = {
+            let names = self.shared.points.names();
+            names.point(number).ok_or_else(|| no_such_point(&from))?.clone()
+        };
+        let record = || async {
+            self.check_free(&path)?;
+            self.record_of(number, &from, &path).await
+        };
+        self.retire(&[(number, point)], record).await?;
         let node = Arc::clone(&self);
         found_aside(move || {
             let (still_written_by, _) = node.writers(&from);
             Ok(RenamedPoint { from: from.to_arc(), point: node.show_point(&path)?, still_written_by })
         })
         .await
+    }
+
+    /// Looks if a point may get this path.
+    fn check_free(&self, path: &PointPath) -> Answer<()> {
+        let names = self.shared.points.names();
+        if names.number(path.as_str()).is_some() {
+            let detail = format!("there is a point {path} already");
+            return Err(Problem::conflict("exists", detail)
+                .at(Place::field("to"))
+                .hint("Retire it first, or choose another path."));
+        }
+        check_kept(names.retired().len(), 1)
     }
 
     /// The record, as of now: nobody writes the point.
