@@ -1,4 +1,4 @@
-//! What a request knows of its connection, and what a stream holds of the one that it has taken over.
+//! A request's knowledge of its connection, and a stream's hold on the one that it has taken over.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! How many bytes the parts of a backup may have: each alone, and together no more than the head says.
+//! Bounds of a backup's parts in bytes: for each alone, and together no more than the head says.
 
 use super::{BackupError, Head, Sizes};
 use ironloom_types::limits::MAX_PACKAGE;
@@ -17,7 +17,7 @@ const KEYS_PER_BYTE: u64 = 32;
 /// between.
 const MORE_KEYS: u64 = 1 << 30;
 
-/// What an entry counts against.
+/// The bound that an entry counts against.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Room {
     /// The head, or the reason of a failure.

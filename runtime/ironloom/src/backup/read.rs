@@ -97,15 +97,7 @@ pub(crate) fn read(mut from: impl Read, sink: &mut dyn Sink) -> Result<(), Backu
     let mut bounds = Bounds::default();
     for entry in archive.entries().map_err(not_read)?.raw(true) {
         let entry = entry.map_err(not_read)?;
-        // From the header alone, so of 256 bytes at most.
-        let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
-        let bytes = entry.size();
-        let kind = entry.header().entry_type();
-        if !kind.is_file() {
-            let problem =
-                format!("{name:?} is an entry of the type {kind:?}, and a backup has regular files only");
-            return Err(BackupError::damaged(problem));
-        }
+        let (name, bytes) = (name_of(&entry)?, entry.size());
         if ended {
             return Err(BackupError::damaged(format!("{name:?} comes behind its end")));
         }
@@ -147,9 +139,24 @@ pub(crate) fn read(mut from: impl Read, sink: &mut dyn Sink) -> Result<(), Backu
     if !ended {
         return Err(BackupError::damaged("it was cut off: its end is missing"));
     }
-    // To the checksum of the compressed stream. The decoder takes a stream without it for one that has ended.
-    let mut rest = archive.into_inner().take(MAX_REST + 1);
-    if io::copy(&mut rest, &mut io::sink()).map_err(not_read)? > MAX_REST {
+    to_the_end(archive.into_inner(), &at_end)
+}
+
+/// The name of an entry, which must be a regular file.
+fn name_of(entry: &tar::Entry<'_, impl Read>) -> Result<String, BackupError> {
+    // From the header alone, so of 256 bytes at most.
+    let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
+    let kind = entry.header().entry_type();
+    if kind.is_file() {
+        return Ok(name);
+    }
+    let problem = format!("{name:?} is an entry of the type {kind:?}, and a backup has regular files only");
+    Err(BackupError::damaged(problem))
+}
+
+/// Reads on to the checksum of the compressed stream. The decoder takes a stream without it for one that has ended.
+fn to_the_end(rest: impl Read, at_end: &Cell<bool>) -> Result<(), BackupError> {
+    if io::copy(&mut rest.take(MAX_REST + 1), &mut io::sink()).map_err(not_read)? > MAX_REST {
         return Err(BackupError::damaged("there are bytes behind its end"));
     }
     if at_end.get() {

@@ -150,7 +150,7 @@ impl<'a> Unpacking<'a> {
         Self { data, asked, opened: None, changes, bytes: 0, keys: 0, log }
     }
 
-    /// Whether there is room for the next bytes. The head says only about how many keys and values there are, and nothing of
+    /// Looks for room for the next bytes. The head says only about how many keys and values there are, and nothing of
     /// the zeros that files of the log end with.
     fn check_room(&self, bytes: u64) -> Result<(), BackupError> {
         let need = bytes.saturating_add(SPARED);

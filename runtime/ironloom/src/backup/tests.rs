@@ -182,7 +182,7 @@ fn sparse(name: &str, claims: u64) -> tar::Header {
     header
 }
 
-/// What reading and restoring say of an archive of which nothing is left.
+/// The words of reading and restoring for an archive of which nothing is left.
 fn refused(archive: &[u8]) -> String {
     let parent = tempfile::tempdir().unwrap();
     let data = parent.path().join("data");

@@ -60,7 +60,7 @@ pub(super) struct List<'a, T, const N: usize> {
     pub row: fn(T) -> [String; N],
 }
 
-/// How far a list is printed.
+/// The extent of a list that is printed.
 #[derive(Default)]
 struct Printed {
     /// Some of it is, and the header with it.

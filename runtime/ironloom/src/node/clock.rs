@@ -19,16 +19,16 @@ use crate::records::admin::{AdminRecord, LaneDue};
 use ironloom_types::clock::{Clock, NOTABLE, Source, Step, Timestamp, host_time};
 use ironloom_types::ids::Generation;
 
-/// How long whoever has everything stand still waits for what is under way. Nobody runs meanwhile.
+/// The time that whoever has everything stand still waits for what is under way. Nobody runs meanwhile.
 const TO_STAND_STILL: Duration = Duration::from_secs(2);
-/// How long all wait for the invocations of some, where nothing is interrupted. For those that take longer only they
+/// The time that all wait for the invocations of some, where nothing is interrupted. For those that take longer only they
 /// themselves wait.
 const SHORT: Duration = Duration::from_millis(100);
 /// The longest that these are waited for: as much as the most CPU time that a grant can give.
 const LONG: Duration = Duration::from_secs(10);
 /// The least time between two of those who interrupt nothing.
 const LEAST_BETWEEN: Duration = Duration::from_millis(50);
-/// How long setting time waits for another that has everything stand still.
+/// The time that setting time waits for another that has everything stand still.
 const TO_BE_ALONE: Duration = Duration::from_secs(15);
 const _: () = assert!(
     TO_BE_ALONE.as_millis() > SHORT.as_millis() + LONG.as_millis() + TO_STAND_STILL.as_millis(),
@@ -227,7 +227,7 @@ impl Node {
     }
 }
 
-/// How lanes come to stand still.
+/// The way in which lanes come to stand still.
 #[derive(Clone, Copy, Debug)]
 enum Manner {
     /// An invocation under way is interrupted: it runs again afterwards.

@@ -284,7 +284,7 @@ impl Drop for Turn {
     }
 }
 
-/// What an answer takes that is found aside.
+/// Finds an answer aside.
 async fn found_aside<T: Send + 'static>(find: impl FnOnce() -> Answer<T> + Send + 'static) -> Answer<T> {
     aside(find).await.map_err(|error| problems::internal(&error))?
 }

@@ -38,7 +38,7 @@ struct Chosen {
     before: Vec<PointNumber>,
 }
 
-/// What came of a try.
+/// The outcome of a try.
 enum Tried {
     Done,
     /// Another has everything stand still, or had just before.
@@ -78,7 +78,7 @@ impl Node {
             .await?;
         }
         // Last: what is refused for points that are there has taken nothing away.
-        let before = self.take_away_retired(&chosen.before).await?;
+        let before = self.take_away_retired(&which, &chosen.before).await?;
         Ok(RetiredPoints { points: chosen.points.len() as u64, before, readings: !which.readings })
     }
 
@@ -91,16 +91,23 @@ impl Node {
     }
 
     /// Takes the readings of points away that were retired before. Returns how many of them were still there.
-    async fn take_away_retired(self: &Arc<Self>, numbers: &[PointNumber]) -> Answer<u64> {
+    async fn take_away_retired(
+        self: &Arc<Self>,
+        which: &RetirePoints,
+        numbers: &[PointNumber],
+    ) -> Answer<u64> {
         let mut taken = 0;
         for part in numbers.chunks(AT_ONCE) {
             let _next = self.admin.saying.lock().await;
             let _alone = self.admin.points.lock().await;
-            let (node, part) = (Arc::clone(self), part.iter().copied().collect::<HashSet<_>>());
+            let (node, which) = (Arc::clone(self), which.clone());
+            let part: HashSet<PointNumber> = part.iter().copied().collect();
             let left = found_aside(move || {
                 let names = node.shared.points.names();
-                let left = names.retired().map(|(number, _)| number).filter(|number| part.contains(number));
-                Ok(left.collect::<Vec<_>>())
+                // Others may have taken some away meanwhile, or renamed them.
+                let left =
+                    names.retired().filter(|(number, path)| part.contains(number) && is_meant(&which, path));
+                Ok(left.map(|(number, _)| number).collect::<Vec<_>>())
             });
             let numbers = left.await?;
             taken += numbers.len() as u64;
@@ -133,11 +140,8 @@ impl Node {
             check_kept(names.retired().len(), points.len())?;
             return Ok(Chosen { points, before: Vec::new() });
         }
-        let is_meant = |found: &PointPath| match below {
-            true => found.as_str().starts_with(&prefix),
-            false => found == path,
-        };
-        let before = names.retired().filter(|(_, path)| is_meant(path)).map(|(number, _)| number).collect();
+        let before = names.retired().filter(|(_, path)| is_meant(which, path));
+        let before = before.map(|(number, _)| number).collect();
         Ok(Chosen { points, before })
     }
 
@@ -291,6 +295,14 @@ impl Node {
             Some((lane.generation, made.saturating_sub(gone)))
         });
         made.collect()
+    }
+}
+
+/// Says whether a path is one of those that are asked for.
+fn is_meant(RetirePoints { path, below, .. }: &RetirePoints, found: &PointPath) -> bool {
+    match below {
+        true => found.as_str().strip_prefix(path.as_str()).is_some_and(|rest| rest.starts_with('/')),
+        false => found == path,
     }
 }
 
