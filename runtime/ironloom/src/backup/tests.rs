@@ -207,7 +207,7 @@ fn entries_that_claim_bytes_which_they_lack_are_refused_unread() {
     }
     for (kind, said) in [(tar::EntryType::GNULongName, "GNULongName"), (tar::EntryType::XHeader, "XHeader")] {
         let long = (header(kind, "long", 3 << 30), &b"x"[..]);
-        for archive in [archive_of(&[long.clone()]), archive_of(&[begin.clone(), long])] {
+        for archive in [archive_of(std::slice::from_ref(&long)), archive_of(&[begin.clone(), long])] {
             let error = refused(&archive);
             assert!(error.contains(&format!("\"long\" is an entry of the type {said}")), "{error}");
         }
