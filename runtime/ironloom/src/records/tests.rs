@@ -28,6 +28,7 @@ use ironloom_apps::grants::{Grants, OutputGrant, Safe};
 use ironloom_apps::manifest::{OutputKind, Severity, ValueType};
 use ironloom_apps::pattern::Pattern;
 use ironloom_apps::quantity::Span;
+use ironloom_apps::unit::Conversion;
 use ironloom_types::CompiledRef;
 use ironloom_types::clock::Timestamp;
 use ironloom_types::effects::OneShot;
@@ -169,8 +170,8 @@ fn letter(number: u64, value: Value, by_trap: bool) -> DeadLetter {
         at: Timestamp(999),
         quality: Quality::Uncertain,
         value,
-        conversion: None,
-        unit: None,
+        conversion: by_trap.then_some(Conversion { factor: 1_000.0, offset: 0.0 }),
+        unit: by_trap.then(|| "kg".into()),
         reason: "refused: no".into(),
         by_trap,
         ordinal: Ordinal(6),

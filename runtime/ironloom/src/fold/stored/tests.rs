@@ -278,6 +278,9 @@ fn dead_letters() {
             // The quality: uncertain.
             "01",
             value_bytes,
+            // Neither a conversion nor a unit.
+            "00",
+            "00",
             // The reason, and that a trap was it.
             "07747261703a2078",
             "01",
