@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context as _, Result, ensure};
 use ironloom_tests::apps::{number, wait_for_installation};
@@ -60,15 +61,24 @@ fn ironloom() -> Result<Command> {
     Ok(command)
 }
 
+/// An app of its own for one test at a time: at the same place, so that what it depends on is compiled once for all.
+struct App {
+    folder: PathBuf,
+    _alone: MutexGuard<'static, ()>,
+}
+
+static ALONE: Mutex<()> = Mutex::new(());
+
 /// Makes an app, and builds it once, for however long that takes.
-fn made(name: &str) -> Result<PathBuf> {
-    let folder = place_for_apps(&format!("dev-{name}"))?;
-    let made = ironloom()?.args(["new", name, "--into"]).arg(&folder).output()?;
+fn made() -> Result<App> {
+    let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let folder = place_for_apps("dev")?;
+    let made = ironloom()?.args(["new", "attic", "--into"]).arg(&folder).output()?;
     ensure!(made.status.success(), "{made:?}");
-    let app = folder.join(name);
-    let built = ironloom()?.arg("build").arg(&app).output()?;
+    let folder = folder.join("attic");
+    let built = ironloom()?.arg("build").arg(&folder).output()?;
     ensure!(built.status.success(), "{built:?}");
-    Ok(app)
+    Ok(App { folder, _alone: alone })
 }
 
 /// Processes whose command line has this text.
@@ -87,15 +97,18 @@ fn processes_with(text: &str) -> Result<Vec<String>> {
 #[test]
 fn an_app_is_shown_at_work_replaced_when_it_changes_and_gone_at_the_end() -> Result<()> {
     let setup = Setup::new()?;
-    let app = made("attic")?;
-    let feed = app.join("tests/attic.feed.ndjson");
-    let mut dev =
-        Dev::start(setup.folder(), &app, &["--fresh", "--feed", feed.to_str().context("an odd path")?])?;
+    let app = made()?;
+    let feed = app.folder.join("tests/attic.feed.ndjson");
+    let mut dev = Dev::start(
+        setup.folder(),
+        &app.folder,
+        &["--fresh", "--feed", feed.to_str().context("an odd path")?],
+    )?;
     dev.wait_for("apps/dev/smoothed/attic = 31.0")?;
     dev.wait_for("colder than possible")?;
     dev.wait_for("too-warm attic")?;
 
-    let source = app.join("src/lib.rs");
+    let source = app.folder.join("src/lib.rs");
     let code = fs::read_to_string(&source)?;
     let other =
         code.replace("\"smoothed\", thermometer.smoothed)", "\"smoothed\", thermometer.smoothed + 500.0)");
@@ -115,7 +128,7 @@ fn an_app_is_shown_at_work_replaced_when_it_changes_and_gone_at_the_end() -> Res
     let pid =
         i32::try_from(dev.child.id()).ok().and_then(rustix::process::Pid::from_raw).context("no pid")?;
     rustix::process::kill_process(pid, rustix::process::Signal::INT)?;
-    let status = wait_for("the end", || Ok(dev.child.try_wait()?))?;
+    let status = wait_for("the end", || Ok(dev.child.try_wait()?)).with_context(|| dev.said())?;
     ensure!(status.success(), "{status}: {}", dev.said());
     ensure!(processes_with(name)?.is_empty(), "left behind: {:?}", processes_with(name)?);
     let left: Vec<_> = fs::read_dir(&temporary)?.collect();
@@ -126,26 +139,26 @@ fn an_app_is_shown_at_work_replaced_when_it_changes_and_gone_at_the_end() -> Res
 #[test]
 fn a_feed_without_a_header_goes_to_the_inputs_that_its_points_are_named_like() -> Result<()> {
     let setup = Setup::new()?;
-    let app = made("bare")?;
+    let app = made()?;
     let feed = setup.folder().join("bare.ndjson");
     // A server gives readings their times.
     fs::write(&feed, "{\"point\":\"house/attic/temperature\",\"value\":21.5}\n")?;
     let feed = feed.to_str().context("an odd path")?.to_owned();
     {
-        let mut dev = Dev::start(setup.folder(), &app, &["--feed", &feed])?;
+        let mut dev = Dev::start(setup.folder(), &app.folder, &["--feed", &feed])?;
         dev.wait_for("apps/dev/smoothed/house/attic = 21.5")?;
     }
     let other = "temperature=barn/{pen}/temperature";
-    let mut dev = Dev::start(setup.folder(), &app, &["--feed", &feed, "--bind", other])?;
+    let mut dev = Dev::start(setup.folder(), &app.folder, &["--feed", &feed, "--bind", other])?;
     dev.wait_for("warning: no point of the feed matches temperature, which is barn/{pen}/temperature")
 }
 
 #[test]
 fn plausible_readings_are_made_where_there_is_no_feed() -> Result<()> {
     let setup = Setup::new()?;
-    let app = made("cellar")?;
+    let app = made()?;
     let binding = "temperature=house/{room}/temperature";
-    let mut dev = Dev::start(setup.folder(), &app, &["--bind", binding])?;
+    let mut dev = Dev::start(setup.folder(), &app.folder, &["--bind", binding])?;
     for room in ["room-a", "room-b", "room-c"] {
         dev.wait_for(&format!("apps/dev/smoothed/{room} = "))?;
     }
@@ -153,15 +166,15 @@ fn plausible_readings_are_made_where_there_is_no_feed() -> Result<()> {
 }
 
 /// Makes an app whose second version begins with an absurd value where it remembers nothing.
-fn replaced(setup: &Setup, name: &str, arguments: &[&str]) -> Result<(Dev, PathBuf, Client)> {
-    let app = made(name)?;
+fn replaced(setup: &Setup, arguments: &[&str]) -> Result<(App, Dev, Client)> {
+    let app = made()?;
     let binding = ["--bind", "temperature=house/{room}/temperature"];
-    let mut dev = Dev::start(setup.folder(), &app, &[&binding, arguments].concat())?;
+    let mut dev = Dev::start(setup.folder(), &app.folder, &[&binding, arguments].concat())?;
     dev.wait_for("apps/dev/smoothed/room-a = ")?;
     let said = dev.said();
     let url = said.split("a server runs at ").nth(1).and_then(|rest| rest.split(',').next());
     let client = Client::new(url.with_context(|| said.clone())?);
-    let source = app.join("src/lib.rs");
+    let source = app.folder.join("src/lib.rs");
     let code = fs::read_to_string(&source)?;
     let other = code
         .replace("Thermometer { smoothed: temperature,", "Thermometer { smoothed: 9_000.0,")
@@ -171,21 +184,21 @@ fn replaced(setup: &Setup, name: &str, arguments: &[&str]) -> Result<(Dev, PathB
         "the template does it otherwise"
     );
     fs::write(&source, other)?;
-    Ok((dev, app, client))
+    Ok((app, dev, client))
 }
 
 #[test]
 fn state_goes_on_when_the_app_is_replaced_and_a_refusal_says_why() -> Result<()> {
     let setup = Setup::new()?;
-    let (mut dev, app, client) = replaced(&setup, "loft", &[])?;
+    let (app, mut dev, client) = replaced(&setup, &[])?;
     // Generated temperatures are from 9 to 33, and change slowly when they are smoothed.
-    dev.wait_for("com.example.loft 0.1.0 runs, with its state: revision 2")?;
+    dev.wait_for("com.example.attic 0.1.0 runs, with its state: revision 2")?;
     dev.wait_for("apps/dev/smoothed/room-a = 5")?;
     ensure!(!dev.said().contains("/room-a = 9"), "it began anew:\n{}", dev.said());
     let now = client.installation("dev")?;
     assert_eq!((number(&now, "generation"), number(&now, "revision")), (1, 2));
 
-    let manifest = app.join("app.toml");
+    let manifest = app.folder.join("app.toml");
     let before = fs::read_to_string(&manifest)?;
     let setting = "\n[settings.barn]\ntype = \"text\"\ndescription = \"Where it is\"\n";
     fs::write(&manifest, format!("{before}{setting}"))?;
@@ -203,7 +216,7 @@ fn state_goes_on_when_the_app_is_replaced_and_a_refusal_says_why() -> Result<()>
 #[test]
 fn with_a_flag_the_app_begins_anew_when_it_is_replaced() -> Result<()> {
     let setup = Setup::new()?;
-    let (mut dev, _, client) = replaced(&setup, "shed", &["--fresh"])?;
+    let (_app, mut dev, client) = replaced(&setup, &["--fresh"])?;
     dev.wait_for("apps/dev/smoothed/room-a = 9")?;
     let now = client.installation("dev")?;
     assert_eq!((number(&now, "generation"), number(&now, "revision")), (2, 1));

@@ -84,10 +84,14 @@ fn move_state(resume: Option<&[u8]>) -> Result<Migration, Failure> {
     })
 }
 
-/// Sets as many keys as a call may, others with each step, without an end.
+/// Sets other keys with each step and deletes those of the one before, without an end.
 fn add_keys(resume: Option<&[u8]>) -> Result<Migration, Failure> {
     let step = resume.map_or(0, <[u8]>::len);
-    let keys: Vec<String> = (0..20_000).map(|n| format!("{step}/{n}")).collect();
+    let keys_of = |step: usize| (0..10_000).map(move |n| format!("{step}/{n}"));
+    for key in step.checked_sub(1).into_iter().flat_map(keys_of) {
+        state::delete(&key)?;
+    }
+    let keys: Vec<String> = keys_of(step).collect();
     let entries: Vec<(&str, &[u8])> = keys.iter().map(|key| (&key[..], &b""[..])).collect();
     state::set_many(&entries)?;
     Ok(Migration::Continue(vec![0; step + 1]))
