@@ -87,7 +87,7 @@ fn move_state(resume: Option<&[u8]>) -> Result<Migration, Failure> {
 /// Sets other keys with each step and deletes those of the one before, without an end.
 fn add_keys(resume: Option<&[u8]>) -> Result<Migration, Failure> {
     let step = resume.map_or(0, <[u8]>::len);
-    let keys_of = |step: usize| (0..10_000).map(move |n| format!("{step}/{n}"));
+    let keys_of = |step: usize| (0..5_000).map(move |n| format!("{step}/{n}"));
     for key in step.checked_sub(1).into_iter().flat_map(keys_of) {
         state::delete(&key)?;
     }
