@@ -134,7 +134,7 @@ impl Setup {
 
     /// Starts the server and waits until it listens.
     pub fn start_listening(&self) -> Result<Server> {
-        let mut child = self.command()?.spawn().context("can't start the server")?;
+        let mut child = self.spawn()?;
         let stdout = child.stdout.take().context("the server has no stdout")?;
         let lines = lines_of(stdout);
         let first = lines.recv_timeout(PATIENCE);
@@ -158,7 +158,16 @@ impl Setup {
 
     /// Runs the server where it is expected to end by itself, and gives what it left.
     pub fn run_to_end(&self) -> Result<ExitStatus> {
-        let mut child = self.command()?.spawn().context("can't start the server")?;
+        self.end_of(self.spawn()?)
+    }
+
+    /// Starts the server, and waits for nothing.
+    pub fn spawn(&self) -> Result<Child> {
+        self.command()?.spawn().context("can't start the server")
+    }
+
+    /// Waits for a process that is to end by itself.
+    pub fn end_of(&self, mut child: Child) -> Result<ExitStatus> {
         let start = Instant::now();
         while start.elapsed() < PATIENCE {
             if let Some(status) = child.try_wait()? {

@@ -127,7 +127,8 @@ fn an_app_is_shown_at_work_replaced_when_it_changes_and_gone_at_the_end() -> Res
     ensure!(processes_with(name)?.len() == 1, "the server: {:?}", processes_with(name)?);
     let pid =
         i32::try_from(dev.child.id()).ok().and_then(rustix::process::Pid::from_raw).context("no pid")?;
-    rustix::process::kill_process(pid, rustix::process::Signal::INT)?;
+    // Not the interrupt of a terminal, which a command that runs in the background ignores.
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
     let status = wait_for("the end", || Ok(dev.child.try_wait()?)).with_context(|| dev.said())?;
     ensure!(status.success(), "{status}: {}", dev.said());
     ensure!(processes_with(name)?.is_empty(), "left behind: {:?}", processes_with(name)?);

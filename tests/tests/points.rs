@@ -368,7 +368,7 @@ fn points_that_wait_for_an_app_hold_up_no_other() -> Result<()> {
         client.delete(&path("nobody"))?.problem(404)?;
         rename("other", "another")?.json()?;
         client.delete(&path("another"))?.json()?;
-        // Those that wait do so for five seconds, and did one after the other.
+        // Those that wait do so for five seconds, side by side.
         let took = began.elapsed();
         ensure!(waits.iter().any(|wait| !wait.is_finished()) || took > Duration::from_secs(5), "none waits");
         ensure!(took < Duration::from_secs(15), "{took:?}");

@@ -230,6 +230,13 @@ fn if_match(client: &Client) -> Result<()> {
         send(path, malformed, false)?.problem(400)?;
     }
     send("/v1/installations/none", "*", false)?.problem(404)?;
+    for (method, further) in
+        [("DELETE", ""), ("POST", "/pause"), ("POST", "/resume"), ("POST", "/reset?from=now")]
+    {
+        let answer = client.send(method, &format!("{path}{further}"), &[json, ("if-match", older)], b"{}")?;
+        assert_eq!(answer.problem(412)?["where"]["field"], "If-Match", "{method} {further}");
+    }
+    assert_eq!(client.installation("sums")?["state"], "running");
     let dry = send(&format!("{path}?dry-run=true"), older, false)?;
     dry.problem(412)?;
     let dry = send(&format!("{path}?dry-run=true"), &tag, false)?;

@@ -366,6 +366,25 @@ fn whoever_starts_the_server_is_told_what_becomes_of_it() -> Result<()> {
 }
 
 #[test]
+fn a_server_that_is_not_ready_yet_can_be_stopped() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join("notify");
+    let socket = UnixDatagram::bind(&path)?;
+    socket.set_read_timeout(Some(PATIENCE))?;
+    let setup = Setup::new()?
+        .env("NOTIFY_SOCKET", &path.display().to_string())
+        .env("FAILPOINTS", "log-begin-before-folder-sync=hold");
+    let child = setup.spawn()?;
+    words_until(&socket, "STATUS=opens the data folder")?;
+    rustix::process::kill_process(rustix::process::Pid::from_child(&child), rustix::process::Signal::TERM)?;
+    ensure!(setup.end_of(child)?.success(), "{}", setup.said());
+    words_until(&socket, "STOPPING=1")?;
+    ensure!(setup.said().contains("stops before it was ready"), "{}", setup.said());
+    ensure!(setup.without_env().start()?.stop()?.success());
+    Ok(())
+}
+
+#[test]
 fn the_unit_file_is_one_that_systemd_knows() -> Result<()> {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../runtime/packaging/ironloom.service");
     let unit = fs::read_to_string(file)?.replace("/usr/bin/ironloom", &binary()?.display().to_string());

@@ -18,7 +18,7 @@ pub(crate) use ironloom_apps::quantity::{Bytes, Span};
 
 pub(crate) use self::changes::{Change, changes};
 pub(crate) use self::history::History;
-pub(crate) use self::source::{Source, SourceError};
+pub(crate) use self::source::{MAX_FILE, Source, SourceError};
 use crate::connectors::ConnectorConfig;
 use crate::telemetry::LogLines;
 use ironloom_apps::allowance::LimitKind;

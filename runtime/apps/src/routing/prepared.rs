@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::index::{Candidate, PatternIndex};
 use super::{Entities, Lane, LeftOut, Match, patterns};
-use crate::binding::{InputBinding, Known};
+use crate::binding::{InputBinding, Known, convert};
 use ironloom_types::ids::{PointNumber, PointPath};
 
 /// The matches of a lane's inputs among the first points.
@@ -17,6 +17,7 @@ pub struct Prepared {
     candidates: Vec<Candidate>,
     entity: String,
     next: PointNumber,
+    has_gone: bool,
 }
 
 impl Prepared {
@@ -34,6 +35,7 @@ impl Prepared {
             candidates: Vec::new(),
             entity: String::new(),
             next: PointNumber(0),
+            has_gone: false,
         }
     }
 
@@ -61,8 +63,24 @@ impl Prepared {
     pub fn add_gone(&mut self, number: PointNumber, path: &PointPath, unit: Option<&str>) {
         let before = self.matches.len();
         self.add(number, path, unit);
+        self.has_gone = true;
         for (_, matched) in &self.matches[before..] {
             self.lane.free(*matched);
+        }
+    }
+
+    /// Returns true where points are among them that are gone, so that an entity may have been given by several.
+    pub fn has_gone(&self) -> bool {
+        self.has_gone
+    }
+
+    /// Has the readings of this point's entities come in by its own unit from now on, whoever else gives them.
+    pub fn convert_as(&self, point: PointNumber, unit: Option<&str>) {
+        for matched in self.of(point) {
+            let input = &self.lane.inputs[usize::from(matched.input())];
+            if let Ok(conversion) = convert(&input.conversions, unit, input.unit.as_deref()) {
+                self.lane.entities.convert(matched.input(), matched.entity(), conversion);
+            }
         }
     }
 

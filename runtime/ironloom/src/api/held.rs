@@ -48,10 +48,9 @@ impl Held {
 
     /// Ready with the reason when the stream has to end.
     pub(super) async fn ended(&self) -> &'static str {
-        let mut shutdown = self.0.shutdown.clone();
         tokio::select! {
             () = self.0.connection.ended() => "the connection makes room for another",
-            _ = shutdown.wait_for(|stop| *stop) => "the server stops",
+            () = self.stops() => "the server stops",
         }
     }
 

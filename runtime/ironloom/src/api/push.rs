@@ -176,7 +176,7 @@ pub(super) fn no_clock(source: Source) -> Problem {
             let detail = "readings need an `at` of their own: under `[site] clock = \"feed\"` time comes from the readings, \
                           and none has brought one yet";
             Problem::unavailable(FEED_CLOCK, detail, RETRY_SOON)
-                .hint("Give the first reading a line of its own with an `at`; those after it may lack one.")
+                .hint("Send one reading with an `at` first, by a push of its own; those of later pushes may lack one.")
         }
     }
 }

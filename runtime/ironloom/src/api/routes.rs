@@ -286,7 +286,8 @@ pub(super) const OPERATIONS: &[Operation] = &[
         path: "/v1/installations/{id}/replay",
         id: "replay",
         summary: "Runs its recorded invocations again, on state of their own, and compares digests of what they do; nothing of \
-                  it is written. {\"from\":N,\"to\":N} compares these ordinals only. One at a time: 503. It may take long",
+                  it is written. {\"from\":N,\"to\":N} compares these ordinals only. One at a time: 503. It may take long; a caller that closes its half of the connection \
+                  ends it",
         may_be_bare: true,
         takes: Some(shapes::one::<ReplayRequest>),
         gives: Some(shapes::one::<Replay>),
@@ -297,7 +298,8 @@ pub(super) const OPERATIONS: &[Operation] = &[
         path: "/v1/installations/{id}/capsule",
         id: "makeCapsule",
         summary: "Its last invocations with all that they depend on but the package, to be run again on any machine; all before \
-                  them run again for that. One at a time: 503. It may take long",
+                  them run again for that. One at a time: 503. It may take long; a caller that closes its half of the connection ends \
+                  it",
         query: &["last"],
         bulk: true,
         gives: Some(shapes::one::<Capsule>),

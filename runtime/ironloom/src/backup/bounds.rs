@@ -1,5 +1,6 @@
 //! Bounds of a backup's parts in bytes: for each alone, and together no more than the head says.
 
+use super::read::Place;
 use super::{BackupError, Head, Sizes};
 use ironloom_types::limits::MAX_PACKAGE;
 
@@ -17,18 +18,6 @@ const KEYS_PER_BYTE: u64 = 32;
 /// between.
 const MORE_KEYS: u64 = 1 << 30;
 
-/// The bound that an entry counts against.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Room {
-    /// The head, or the reason of a failure.
-    Text,
-    Parts,
-    Log,
-    Store,
-    Packages,
-    Journal,
-}
-
 /// Bytes that entries may still have, by the head; before it there is room for texts alone.
 #[derive(Debug, Default)]
 pub(super) struct Bounds {
@@ -42,14 +31,14 @@ impl Bounds {
     }
 
     /// Takes the bytes that an entry claims, before any of them is read.
-    pub(super) fn take(&mut self, name: &str, room: Room, bytes: u64) -> Result<(), BackupError> {
-        let (most, left) = match room {
-            Room::Text => (MAX_TEXT, None),
-            Room::Parts => (MAX_IN_MEMORY, None),
-            Room::Log => (MAX_SEGMENT, Some(("log", &mut self.left.log))),
-            Room::Store => (MAX_IN_MEMORY, Some(("store", &mut self.left.store))),
-            Room::Packages => (MAX_PACKAGE as u64, Some(("packages", &mut self.left.packages))),
-            Room::Journal => (MAX_BLOCK_FILE, Some(("journal", &mut self.left.journal))),
+    pub(super) fn take(&mut self, name: &str, place: &Place<'_>, bytes: u64) -> Result<(), BackupError> {
+        let (most, left) = match place {
+            Place::Head | Place::Failed => (MAX_TEXT, None),
+            Place::Parts => (MAX_IN_MEMORY, None),
+            Place::Log(_) => (MAX_SEGMENT, Some(("log", &mut self.left.log))),
+            Place::Store => (MAX_IN_MEMORY, Some(("store", &mut self.left.store))),
+            Place::Packages(_) => (MAX_PACKAGE as u64, Some(("packages", &mut self.left.packages))),
+            Place::Journal(_) => (MAX_BLOCK_FILE, Some(("journal", &mut self.left.journal))),
         };
         if bytes > most {
             return Err(BackupError::damaged(format!(

@@ -19,6 +19,8 @@ mod hashed;
 mod read;
 mod restore;
 #[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
 mod tests;
 mod write;
 

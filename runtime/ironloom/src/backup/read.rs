@@ -10,7 +10,7 @@ use std::io::{self, BufReader, Read};
 use bytes::Bytes;
 use lz4_flex::frame::FrameDecoder;
 
-use super::bounds::{Bounds, Room};
+use super::bounds::Bounds;
 use super::hashed::Hashed;
 use super::{
     BackupError, FAILED, FORMAT, HEAD, Head, JOURNAL, LOG, MAX_ENTRIES, PACKAGES, PARTS, Part, STORE,
@@ -105,7 +105,7 @@ pub(crate) fn read(mut from: impl Read, sink: &mut dyn Sink) -> Result<(), Backu
             return Err(BackupError::damaged(format!("it has more than {MAX_ENTRIES} parts")));
         }
         let place = place(&name, found.is_empty())?;
-        bounds.take(&name, place.room(), bytes)?;
+        bounds.take(&name, &place, bytes)?;
         let mut entry = Hashed::new(entry);
         match place {
             Place::Head => {
@@ -190,7 +190,7 @@ pub(super) fn not_read(error: io::Error) -> BackupError {
 }
 
 /// An entry by its name, and the name of the file that it is to be.
-enum Place<'n> {
+pub(super) enum Place<'n> {
     Head,
     Log(&'n str),
     Store,
@@ -198,19 +198,6 @@ enum Place<'n> {
     Journal(&'n str),
     Parts,
     Failed,
-}
-
-impl Place<'_> {
-    fn room(&self) -> Room {
-        match self {
-            Self::Head | Self::Failed => Room::Text,
-            Self::Log(_) => Room::Log,
-            Self::Store => Room::Store,
-            Self::Packages(_) => Room::Packages,
-            Self::Journal(_) => Room::Journal,
-            Self::Parts => Room::Parts,
-        }
-    }
 }
 
 fn place(name: &str, is_first: bool) -> Result<Place<'_>, BackupError> {

@@ -192,7 +192,8 @@ impl<'a> Unpacking<'a> {
         Ok((path, file))
     }
 
-    fn copy(&self, folder: &str, name: &str, from: &mut dyn Read) -> Result<(), BackupError> {
+    fn copy(&self, folder: &str, name: &str, bytes: u64, from: &mut dyn Read) -> Result<(), BackupError> {
+        self.check_room(bytes)?;
         let (path, mut file) = self.file(folder, name)?;
         pass_on(from, &mut file, &path)?;
         file.sync_all().map_err(BackupError::file("syncing", &path))
@@ -271,11 +272,11 @@ impl Sink for Unpacking<'_> {
         if self.changes.len() >= KEYS || self.bytes >= BYTES { self.apply() } else { Ok(()) }
     }
 
-    fn package(&mut self, name: &str, _: u64, from: &mut dyn Read) -> Result<(), BackupError> {
-        self.copy("packages", name, from)
+    fn package(&mut self, name: &str, bytes: u64, from: &mut dyn Read) -> Result<(), BackupError> {
+        self.copy("packages", name, bytes, from)
     }
 
-    fn blocks(&mut self, name: &str, _: u64, from: &mut dyn Read) -> Result<(), BackupError> {
-        self.copy("journal", name, from)
+    fn blocks(&mut self, name: &str, bytes: u64, from: &mut dyn Read) -> Result<(), BackupError> {
+        self.copy("journal", name, bytes, from)
     }
 }

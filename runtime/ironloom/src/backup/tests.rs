@@ -8,6 +8,7 @@ use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::restore::is_cut_off;
+use super::testing::{header, sparse};
 use super::*;
 use ironloom_storage::store::{self, EngineKind, Item, Key, KeyRange, Scope};
 use ironloom_types::ids::{Epoch, Generation};
@@ -135,6 +136,21 @@ impl std::io::Read for Broken {
 }
 
 #[test]
+fn keys_beyond_what_the_head_leaves_for_the_store_are_refused() {
+    let room = (1 << 30) + 32 * head_of("redb").bytes.store;
+    let claims = |bytes: u64| {
+        let mut bounds = bounds::Bounds::of(&head_of("redb"));
+        let step = 64 << 20;
+        for _ in 0..bytes / step {
+            bounds.take("store", &read::Place::Store, step).map_err(|error| error.to_string())?;
+        }
+        bounds.take("store", &read::Place::Store, bytes % step).map_err(|error| error.to_string())
+    };
+    assert_eq!(claims(room), Ok(()));
+    assert!(claims(room + 1).unwrap_err().contains("leaves 32 for the store"), "{:?}", claims(room + 1));
+}
+
+#[test]
 fn names_that_lead_elsewhere_are_no_part_of_a_backup() {
     for name in ["../x", "journal/../../x", "journal/x", "log/1.log", "packages/x", "x", "store"] {
         let mut writer = Writer::begin(Vec::new(), &head_of("redb")).unwrap();
@@ -157,29 +173,6 @@ fn archive_of(entries: &[(tar::Header, &[u8])]) -> Vec<u8> {
     }
     to.write_all(&[0; 1024]).unwrap();
     to.finish().unwrap()
-}
-
-fn header(kind: tar::EntryType, name: &str, claims: u64) -> tar::Header {
-    let mut header = tar::Header::new_gnu();
-    header.as_mut_bytes()[..name.len()].copy_from_slice(name.as_bytes());
-    header.set_entry_type(kind);
-    header.set_mode(0o600);
-    header.set_size(claims);
-    header.set_cksum();
-    header
-}
-
-/// A file of zeros alone, of which none is in the archive.
-fn sparse(name: &str, claims: u64) -> tar::Header {
-    let mut header = header(tar::EntryType::GNUSparse, name, 0);
-    // As GNU tar writes large numbers: a set bit, and the number in binary.
-    let number = [&[0x80, 0, 0, 0][..], &claims.to_be_bytes()].concat();
-    // The one piece that isn't left out has no bytes, and lies at the end; then the length of the whole.
-    header.as_mut_bytes()[386..398].copy_from_slice(&number);
-    header.as_mut_bytes()[398..410].copy_from_slice(b"00000000000\0");
-    header.as_mut_bytes()[483..495].copy_from_slice(&number);
-    header.set_cksum();
-    header
 }
 
 /// The words of reading and restoring for an archive of which nothing is left.

@@ -29,6 +29,11 @@ use ironloom_types::limits::MAX_PACKAGE;
 const CAPSULE: &str = "capsule.json";
 const PACKAGE: &str = "package.app.tar";
 
+/// The columns of what came of each invocation.
+const HEADER: [&str; 7] = ["ordinal", "attempt", "kind", "time", "outcome", "again", "message"];
+/// Rows that are laid out at once: each takes as much memory as the widest of them.
+const ROWS: usize = 100;
+
 /// Takes an installation's last invocations along as one file, the package and what the app had before them included;
 /// `ironloom capsule run FILE` runs them again on any machine
 #[derive(Args, Debug)]
@@ -177,10 +182,11 @@ fn run(global: &Global, start: Start, file: &Path) -> Outcome {
             .context("it can't be written as JSON")?;
         output::json_text(&format!("{json}\n"))?;
     } else {
-        output::print(&output::table(
-            &["ordinal", "attempt", "kind", "time", "outcome", "again", "message"],
-            all.iter().map(row),
-        ))?;
+        let (mut header, mut widths) = (&HEADER[..], Vec::new());
+        for rows in all.chunks(ROWS) {
+            output::print(&output::part(header, rows.iter().map(row), &mut widths))?;
+            header = &[];
+        }
         let left_out = all.iter().filter(|one| !one.ran).count();
         if left_out > 0 {
             let left_out = output::counted(left_out as u64, "invocation");
@@ -223,6 +229,6 @@ fn row(one: &Rerun) -> [String; 7] {
         recorded.time.to_string(),
         recorded.outcome.clone(),
         again,
-        one.message.clone().or_else(|| recorded.message.clone()).unwrap_or_default(),
+        output::shorten_last(one.message.as_ref().or(recorded.message.as_ref()).map_or("", String::as_str)),
     ]
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::api::facade::{Detail, Problem};
 use crate::api::host::STORAGE_FAILED;
+use ironloom_storage::small_files::ReadError;
 use ironloom_types::text::{clean, clean_lines};
 
 /// The exit codes, as scripts know them. clap itself ends misuse with 2.
@@ -89,6 +90,12 @@ impl Failure {
 impl From<anyhow::Error> for Failure {
     fn from(error: anyhow::Error) -> Self {
         Self::Other(error)
+    }
+}
+
+impl From<ReadError> for Failure {
+    fn from(error: ReadError) -> Self {
+        Self::File(error.to_string())
     }
 }
 

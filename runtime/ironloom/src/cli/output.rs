@@ -130,6 +130,18 @@ pub(super) fn list<T: DeserializeOwned, R: IntoIterator<Item = String>>(
     header: &[&str],
     row: impl Fn(T) -> R,
 ) -> Outcome {
+    list_from(global, path, query, header, row, str::to_owned)
+}
+
+/// The same, with the place where the next page begins written as `--after` takes it.
+pub(super) fn list_from<T: DeserializeOwned, R: IntoIterator<Item = String>>(
+    global: &Global,
+    path: &str,
+    query: super::client::Query<'_>,
+    header: &[&str],
+    row: impl Fn(T) -> R,
+    shown: impl Fn(&str) -> String,
+) -> Outcome {
     let answer = Client::new(&global.url).get(path, query)?;
     if global.json {
         return json(&answer);
@@ -141,7 +153,7 @@ pub(super) fn list<T: DeserializeOwned, R: IntoIterator<Item = String>>(
     }
     print(&table(header, page.items.into_iter().map(row)))?;
     if let Some(next) = page.next {
-        note(&format!("there is more: --after {next}"));
+        note(&format!("there is more: --after {}", shown(&next)));
     }
     Ok(())
 }

@@ -40,9 +40,10 @@ pub(super) struct Push {
     #[arg(long, value_parser = key)]
     key: Option<String>,
     /// The time for which a server that is busy or gone is tried again without taking any line, such as `10 min`, or
-    /// `forever`: then also one that doesn't answer yet
-    #[arg(long, default_value = "1 min", value_name = "DURATION|forever")]
-    retry: Retry,
+    /// `forever`: then also one that doesn't answer yet. 1 min by default, but not while only lines without an `at` have
+    /// come and nothing else says what time it is
+    #[arg(long, value_name = "DURATION|forever")]
+    retry: Option<Retry>,
 }
 
 fn key(text: &str) -> Result<String, String> {

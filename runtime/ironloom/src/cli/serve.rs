@@ -141,8 +141,8 @@ impl Serve {
     }
 
     async fn serve(&self, config: Config, source: Source, log: LogFilter, start: Start) -> Outcome {
-        // From now on: a terminal that is closed doesn't end the server.
-        let hangup = signal(SignalKind::hangup())?;
+        // Before anybody is told that the server runs, and may end it.
+        let mut signals = Signals::new()?;
         // Before the node is started, which may take a while: a port that is taken is told at once.
         let listen = config.server.listen;
         let listener =
@@ -154,13 +154,19 @@ impl Serve {
         let options = self.options(config, source, listen, telemetry);
         notify::opening();
         // The node reads the log and may wait for the disk; it is within the runtime, not on it.
-        let node = aside(move || start(options))
-            .await
-            .context("the server's start was interrupted")?
-            .map_err(|error| match error {
-                StartError::Refused(reason) => Failure::Other(anyhow!(reason)),
-                StartError::Storage(reason) => Failure::Storage(reason),
-            })?;
+        let started = tokio::select! {
+            started = aside(move || start(options)) => started.context("the server's start was interrupted")?,
+            () = signals.stop() => {
+                tracing::info!("stops before it was ready");
+                notify::stopping();
+                // The start goes on until the process ends, and is as good as killed.
+                return Ok(());
+            }
+        };
+        let node = started.map_err(|error| match error {
+            StartError::Refused(reason) => Failure::Other(anyhow!(reason)),
+            StartError::Storage(reason) => Failure::Storage(reason),
+        })?;
         let (stop, stopping) = watch::channel(false);
         let api = Api::new(Arc::clone(&node).facade(), Guard { listen, hosts }, metrics);
         let server = tokio::spawn(server::serve(listener, Site::new(api), stopping));
@@ -173,7 +179,6 @@ impl Serve {
         tracing::info!(data = %data.display(), "listening on http://{listen}");
         notify::ready(&format!("listens on http://{listen}"));
         tokio::spawn(notify::stay_alive());
-        let mut signals = Signals::new(hangup)?;
         loop {
             tokio::select! {
                 heard = signals.next() => match heard {
@@ -219,16 +224,21 @@ async fn give_last_answers(stop: &watch::Sender<bool>, server: JoinHandle<()>) {
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
+    /// Heard from the first, so that a terminal that is closed doesn't end the server.
     hangup: Signal,
     /// Heard, so that a write beyond a limit of the size of files fails as on a full disk, and ends nothing.
     _file_size: Signal,
 }
 
 impl Signals {
-    fn new(hangup: Signal) -> std::io::Result<Self> {
-        let (terminate, interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-        let file_size = signal(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()))?;
-        Ok(Self { terminate, interrupt, hangup, _file_size: file_size })
+    fn new() -> std::io::Result<Self> {
+        let file_size = SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw());
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+            _file_size: signal(file_size)?,
+        })
     }
 
     async fn next(&mut self) -> Heard {
@@ -239,9 +249,12 @@ impl Signals {
         }
     }
 
-    /// Waits for one that says to stop. Whoever stops takes no other configuration.
+    /// Waits for one that says to stop. One that says to reload waits meanwhile.
     async fn stop(&mut self) {
-        while self.next().await == Heard::Reload {}
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
     }
 }
 

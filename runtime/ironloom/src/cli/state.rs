@@ -27,8 +27,8 @@ pub(super) struct State {
     what: Option<What>,
     /// The installation
     id: Option<String>,
-    /// Only keys that start with this
-    #[arg(long, value_name = "PREFIX")]
+    /// Only keys that start with this, written as `state list` shows them
+    #[arg(long, value_name = "PREFIX", value_parser = key::given)]
     prefix: Option<String>,
     #[command(flatten)]
     page: PageArgs,
@@ -38,8 +38,8 @@ pub(super) struct State {
 struct List {
     /// The installation
     id: String,
-    /// Only keys that start with this
-    #[arg(long, value_name = "PREFIX")]
+    /// Only keys that start with this, written as `state list` shows them
+    #[arg(long, value_name = "PREFIX", value_parser = key::given)]
     prefix: Option<String>,
     #[command(flatten)]
     page: PageArgs,
@@ -135,16 +135,18 @@ fn path(id: &str, key: &str) -> String {
 impl List {
     fn run(self, global: &Global) -> Outcome {
         let path = format!("/v1/installations/{}/state", segment(&self.id));
+        let after = self.page.after.as_deref().map(key::given).transpose();
         let query = [
             ("prefix", self.prefix),
-            ("after", self.page.after),
+            ("after", after.map_err(Failure::Misuse)?),
             ("limit", Some(self.page.limit.to_string())),
         ];
-        output::list(global, &path, &query, &["key", "value"], |item: Entry| {
+        let row = |item: Entry| {
             let value =
                 item.json.map_or(format!("base64:{}", item.value.base64), |json| json.get().to_owned());
             [key::shown(&item.key), output::shorten(&value)]
-        })
+        };
+        output::list_from(global, &path, &query, &["key", "value"], row, key::shown)
     }
 }
 

@@ -149,7 +149,7 @@ impl Test {
         let before = match small_files::read_text(&expected, MAX_EXPECTED) {
             Ok(text) => Some(text),
             Err(ReadError::Io { error, .. }) if error.kind() == std::io::ErrorKind::NotFound => None,
-            Err(error) => return Err(Failure::File(error.to_string())),
+            Err(error) => return Err(error.into()),
         };
         if before.as_ref() == Some(&found) {
             return tested(Verdict::Same, None);

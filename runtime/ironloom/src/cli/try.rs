@@ -12,6 +12,7 @@ use super::install::{Choices, Chosen, pair};
 use super::{Global, inspect, output, status};
 use crate::api::facade::PackageInfo;
 use crate::api::host::Start;
+use crate::config::MAX_FILE;
 use crate::feeds::{
     CsvFeed, CsvOptions, Ended, Event, Feed, FeedError, Header, LinesFeed, Seen, Summary, Trial, Until,
     bindings,
@@ -22,8 +23,6 @@ use ironloom_types::text::clean;
 
 /// Bytes of a component beyond which its compilation takes seconds, as of one that brings an interpreter.
 const LONG_TO_COMPILE: usize = 1 << 20;
-/// The longest file of `--csv-options`, in bytes: as long as a configuration, whose connectors have the same.
-const MAX_OPTIONS: u64 = 16 << 20;
 
 /// Runs an app on a feed without a server, and prints all that it does. Time is the feed's, timers included. Exit code 1:
 /// it failed, or set readings aside.
@@ -235,7 +234,7 @@ fn patience(size: usize) -> Option<String> {
 
 fn table(file: &Path) -> Result<toml::Table, Failure> {
     let name = file.display();
-    let text = small_files::read_text(file, MAX_OPTIONS).map_err(|error| Failure::File(error.to_string()))?;
+    let text = small_files::read_text(file, MAX_FILE)?;
     text.parse().map_err(|error: toml::de::Error| Failure::File(format!("{name}: {error}")))
 }
 

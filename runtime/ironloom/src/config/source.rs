@@ -7,8 +7,8 @@ use super::Config;
 use ironloom_apps::problem::Problems;
 use ironloom_storage::small_files::{self, ReadError};
 
-/// The longest file in bytes. Its connectors may name many columns.
-const MAX_FILE: u64 = 16 << 20;
+/// The longest file in bytes, and the longest with the options of one connector: it may name many columns.
+pub(crate) const MAX_FILE: u64 = 16 << 20;
 
 /// The file of a configuration, and what the command line says instead of it.
 #[derive(Clone, Debug, Default)]
@@ -49,6 +49,7 @@ impl Source {
         Ok(config)
     }
 }
+
 #[cfg(test)]
 mod tests {
     use super::*;

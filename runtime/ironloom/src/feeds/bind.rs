@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Feed, FeedError};
 use crate::api::facade::{PackageInfo, Patterns};
+use ironloom_apps::binding::MAX_PATTERNS;
 use ironloom_apps::pattern::Pattern;
 use ironloom_types::clock::Timestamp;
 use ironloom_types::ids::{PointPath, SlotName};
@@ -90,6 +91,8 @@ enum Unclear {
     Depths,
     /// The guess would take several of them for one entity.
     OneEntity,
+    /// They begin with more texts than an input may have patterns.
+    Many,
 }
 
 /// The patterns for the points that end in a name.
@@ -110,6 +113,9 @@ fn guessed<'a>(name: &str, points: impl Iterator<Item = &'a str>) -> Result<Vec<
     }
     let patterns: BTreeSet<String> =
         points.iter().map(|point| pattern(name, &point[..fixed], depth)).collect();
+    if patterns.len() > MAX_PATTERNS {
+        return Err(Unclear::Many);
+    }
     Ok(patterns.into_iter().collect())
 }
 
@@ -144,8 +150,22 @@ impl Unbound {
             Unclear::OneEntity => {
                 format!("some of the feed's points that end in /{name} differ in their first segment only")
             }
+            Unclear::Many => {
+                format!(
+                    "the feed's points that end in /{name} have more than {MAX_PATTERNS} different first segments"
+                )
+            }
         };
-        let example = points.first().map_or("site/{unit}/value".to_owned(), |point| braced(point));
+        let own = seen.points.iter().find(|point| point.rsplit('/').next() == Some(name));
+        let example = match (unclear, own.map(String::as_str).or(points.first().copied())) {
+            (_, None) => "site/{unit}/value".to_owned(),
+            (Unclear::OneEntity, Some(point)) => braced(point, 0),
+            // Of its own segments, so that one binding has all of them.
+            (Unclear::Many, Some(point)) => pattern(name, &[], point.split('/').count()),
+            (Unclear::None | Unclear::Depths, Some(point)) => {
+                braced(point, point.split('/').count().saturating_sub(2))
+            }
+        };
         let has =
             if points.is_empty() { String::new() } else { format!("; the feed has {}", points.join(", ")) };
         Self {
@@ -169,15 +189,13 @@ impl Unbound {
     }
 }
 
-/// A point with its segment before the last in braces.
-fn braced(point: &str) -> String {
-    let segments: Vec<&str> = point.split('/').collect();
-    let at = segments.len().saturating_sub(2);
-    let shown = segments
-        .iter()
-        .enumerate()
-        .map(|(index, segment)| if index == at { "{unit}".to_owned() } else { (*segment).to_owned() });
-    shown.collect::<Vec<_>>().join("/")
+/// A point with one of its segments in braces.
+fn braced(point: &str, at: usize) -> String {
+    let segments = point.split('/').enumerate();
+    segments
+        .map(|(index, segment)| if index == at { "{unit}" } else { segment })
+        .collect::<Vec<_>>()
+        .join("/")
 }
 
 #[cfg(test)]
@@ -200,6 +218,11 @@ mod tests {
         assert!(unbound.for_header().ends_with(of_header), "{}", unbound.for_header());
         let differ = Unbound::new("weight", Unclear::Depths, &seen(&[]));
         assert!(differ.for_flags().contains("differ in the number of their segments"));
+        let seen = seen(&["a/b/mass", "m-1/line/x/temp", "m-2/line/x/temp"]);
+        let one = Unbound::new("temp", Unclear::OneEntity, &seen).for_flags();
+        assert!(one.ends_with("--bind temp='{unit}/line/x/temp'"), "{one}");
+        let many = Unbound::new("temp", Unclear::Many, &seen).for_flags();
+        assert!(many.ends_with("--bind temp='{s1}/{s2}/{s3}/temp'"), "{many}");
     }
 
     #[test]
@@ -219,6 +242,10 @@ mod tests {
         assert_eq!(patterns, ["north/{s2}/{s3}/weight", "south/{s2}/{s3}/weight"]);
         let output = PointPath::new("apps/try/smoothed/weight").unwrap();
         assert!(patterns.iter().all(|pattern| !Pattern::new(pattern).unwrap().matches(&output)));
+        let many: Vec<String> = (0..257).map(|n| format!("m-{n}/line/{n}/weight")).collect();
+        let many: Vec<&str> = many.iter().map(String::as_str).collect();
+        assert_eq!(guessed(&many[1..]).map(|patterns| patterns.len()), Ok(256));
+        assert_eq!(guessed(&many), Err(Unclear::Many));
         // The entity would be `barn/7` for both.
         assert_eq!(guessed(&["north/barn/7/weight", "south/barn/7/weight"]), Err(Unclear::OneEntity));
     }

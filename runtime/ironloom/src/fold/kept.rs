@@ -49,9 +49,7 @@ impl Shared {
             let episode = self.overlay.get(&episode).map_err(|error| error.to_string())?;
             match episode.and_then(|episode| decode(&episode).ok()) {
                 Some(episode) => *alarm = episode,
-                None => {
-                    alarm.end(gone.removed.at, ClearedBy::Removed);
-                }
+                None => alarm.end(gone.removed.at, ClearedBy::Removed),
             }
         }
         Ok(alarms)

@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use super::Node;
 use super::installations::settings_of;
-use super::replay::{Past, busy, differs, refused, while_it_lives};
+use super::replay::{Past, differs, refused};
 use super::views::show_invocation;
 use crate::api::capsule::{
     Before, Capsule, MAX_LAST, OneShotTimer, Recorded, RecordedFrame, Rerun, StandingAlarm, VERSION,
@@ -32,10 +32,10 @@ impl Node {
             let detail = format!("`last` must lie within 1 to {MAX_LAST}");
             return Err(Problem::malformed("bad-query", detail).at(Place::field("last")));
         }
-        let lane = self.lane(&id)?;
-        let _place = self.replays.try_acquire().map_err(|_| busy())?;
-        let captured = while_it_lives(&lane, self.runner.capture(&lane, last, &Past(self))).await;
-        let captured = captured.map_err(|error| refused(&error))?;
+        let again = self.again(&id, async move |node, lane, interrupt| {
+            node.runner.capture(&lane, last, &Past(&node), interrupt).await
+        });
+        let captured = again.await?;
         let Captured { generation, revision, manifest, replica, invocations } = captured;
         Ok(Capsule {
             capsule: VERSION,

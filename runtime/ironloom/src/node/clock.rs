@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::SignedDuration;
 use parking_lot::Mutex;
 use tokio::sync::MutexGuard;
 use tokio::task::JoinSet;
@@ -55,7 +56,7 @@ impl LastStep {
         if to <= from || at.elapsed() > TOLD_FOR || clock.source() == Source::Feed || clock.host().is_err() {
             return None;
         }
-        let ahead = jiff::SignedDuration::try_from(Duration::from_nanos(to.0 - from.0)).ok()?;
+        let ahead = SignedDuration::try_from(Duration::from_nanos(to.0 - from.0)).ok()?;
         Some(format!(
             "clock: it went ahead by {ahead:#} at once, from {from} to {to}, as it does where it is set or the machine \
              has slept; journal time has followed. Where it is wrong now, set it right, and then run `ironloom clock set`"
@@ -73,7 +74,7 @@ pub(super) fn note(clock: &Clock) -> Option<String> {
             clock.last()
         ));
     }
-    let behind = jiff::SignedDuration::try_from(clock.behind()?).ok()?;
+    let behind = SignedDuration::try_from(clock.behind()?).ok()?;
     Some(format!(
         "clock: it stands {behind:#} before the last journal time; journal time stands still, and cron timers \
          don't run, until it has caught up. Where it was ahead before and is right now: `ironloom clock set`"
@@ -185,8 +186,7 @@ impl Node {
             let lanes = Arc::clone(&self.lanes);
             waiting.spawn(async move {
                 let _interrupting = matches!(manner, Manner::AtOnce).then(|| lane.interrupt.raise());
-                let permit = lane.turn().await;
-                Turn { permit, lane, lanes }
+                Turn::of(lane, lanes).await
             });
         }
         while let Ok(Some(taken)) = timeout_at(until, waiting.join_next()).await {
@@ -259,11 +259,9 @@ impl Drop for Alone<'_> {
 
 /// 503: not everything came to a stop.
 fn too_busy(what: &str, waited: Duration) -> Problem {
-    let detail = format!(
-        "{what} was under way for more than {} s; this is done only where nothing is",
-        waited.as_secs()
-    );
-    Problem::unavailable("busy", detail, RETRY_SOON).hint("Nothing was changed; try again in a moment.")
+    let waited = SignedDuration::try_from(waited).unwrap_or(SignedDuration::MAX);
+    let detail = format!("{what} was under way for more than {waited:#}; this is done only where nothing is");
+    Problem::unavailable("busy", detail, RETRY_SOON).hint("Try again in a moment.")
 }
 
 /// 503 where turns weren't had.
@@ -281,8 +279,7 @@ fn none_migrates(lanes: &[Arc<Lane>]) -> Answer<()> {
         "a new version of installation {} brings its state into its form, and points stay as they are meanwhile",
         lane.id
     );
-    Err(Problem::unavailable("busy", detail, RETRY_SOON)
-        .hint("Nothing was changed; try again once it is no longer `upgrading`."))
+    Err(Problem::unavailable("busy", detail, RETRY_SOON).hint("Try again once it is no longer `upgrading`."))
 }
 
 /// When a lane's timers are due once time has gone back; `None` where none was due behind `to`. A repeating timer

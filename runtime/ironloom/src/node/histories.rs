@@ -196,8 +196,7 @@ impl Node {
         let mut past = self.past(lane, wanted).await?;
         if !past.is_nothing(lane.book().meta().invocations_gone) {
             // Once more in its turn: some of it may have gone meanwhile.
-            let _turn =
-                Turn { permit: lane.turn().await, lane: Arc::clone(lane), lanes: Arc::clone(&self.lanes) };
+            let _turn = Turn::of(Arc::clone(lane), Arc::clone(&self.lanes)).await;
             past = self.past(lane, wanted).await?;
             if let Some(old) = &mut past.dead_letters {
                 // Those that somebody has had run again stay until they have.

@@ -99,7 +99,7 @@ pub(crate) struct Node {
     /// Pushes whose installations are looked for.
     bound_looks: Arc<Semaphore>,
     /// Replays at a time.
-    replays: Semaphore,
+    replays: Arc<Semaphore>,
     /// The installations for which sources are slowed.
     keep_up: keep_up::KeepUp,
     expiring: retention_warnings::Expiring,
@@ -220,9 +220,7 @@ impl Node {
     /// Waits for the turn of an installation's lane: no invocation of it runs while this is held.
     /// 404 where it is uninstalled meanwhile.
     async fn turn_of(&self, id: &InstallationId) -> Answer<Turn> {
-        let lane = self.lane(id)?;
-        let permit = lane.turn().await;
-        let turn = Turn { permit, lane, lanes: Arc::clone(&self.lanes) };
+        let turn = Turn::of(self.lane(id)?, Arc::clone(&self.lanes)).await;
         let now = self.lane(id)?;
         if Arc::ptr_eq(&now, &turn.lane) {
             Ok(turn)
@@ -270,6 +268,14 @@ struct Turn {
 }
 
 impl Turn {
+    /// Waits for a lane's turn. Whoever waits no longer wakes the lane as well: the turn may just have been handed over, and
+    /// the lane found it taken.
+    async fn of(lane: Arc<Lane>, lanes: Arc<Lanes>) -> Self {
+        let mut turn = Self { permit: None, lane, lanes };
+        turn.permit = turn.lane.turn().await;
+        turn
+    }
+
     /// Its generation, as it would end now: nothing else changes it while the turn is held.
     fn ended(&self) -> Ended {
         let meta = self.lane.book().meta().clone();

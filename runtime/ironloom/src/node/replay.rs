@@ -1,7 +1,10 @@
 //! Replays, as the API has them.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
+
+use tokio::sync::oneshot;
 
 use super::views::show_invocation;
 use super::{Node, problems};
@@ -16,10 +19,10 @@ use crate::lanes::{App, Lane};
 use crate::records::commit::OutcomeKind;
 use crate::records::installation::Revision;
 use ironloom_apps::routing::Prepared;
-use ironloom_sandbox::BoxFuture;
+use ironloom_sandbox::{BoxFuture, Interrupt};
 use ironloom_types::ids::{self, InstallationId, Ordinal};
 
-/// The interval at which a replay looks whether its generation is still there.
+/// The interval at which a replay looks whether it is still wanted.
 const LOOK: Duration = Duration::from_millis(100);
 
 impl Node {
@@ -34,27 +37,50 @@ impl Node {
         if to.is_some_and(|to| to < from) {
             return Err(Problem::malformed("bad-field", "`to` is before `from`").at(Place::field("to")));
         }
-        let lane = self.lane(&id)?;
-        let _place = self.replays.try_acquire().map_err(|_| busy())?;
-        let replayed = while_it_lives(&lane, self.runner.replay(&lane, (from, to), &Past(self))).await;
-        Ok(shown(replayed.map_err(|error| refused(&error))?))
+        let again = self.again(&id, async move |node, lane, interrupt| {
+            node.runner.replay(&lane, (from, to), &Past(&node), interrupt).await
+        });
+        Ok(shown(again.await?))
+    }
+
+    /// Runs invocations of an installation again, as long as somebody waits for them and their generation lives. It has the
+    /// one place that there is, and keeps it until nothing of it is under way any more, whoever waits: what is done aside
+    /// can't be broken off.
+    pub(super) async fn again<T, W>(
+        self: &Arc<Self>,
+        id: &InstallationId,
+        work: impl FnOnce(Arc<Self>, Arc<Lane>, Interrupt) -> W,
+    ) -> Answer<T>
+    where
+        T: Send + 'static,
+        W: Future<Output = Result<T, ReplayError>> + Send + 'static,
+    {
+        let lane = self.lane(id)?;
+        let place = Arc::clone(&self.replays).try_acquire_owned().map_err(|_| busy())?;
+        let interrupt = Interrupt::default();
+        let work = work(Arc::clone(self), Arc::clone(&lane), interrupt.clone());
+        let (answer, answered) = oneshot::channel();
+        tokio::spawn(async move {
+            let _place = place;
+            let came = tokio::select! {
+                came = work => came,
+                never = interrupted(&lane, &interrupt, &answer) => match never {},
+            };
+            // Nobody may wait for it any more.
+            let _ = answer.send(came);
+        });
+        let came = answered.await.map_err(|_| problems::internal(&"the replay was broken off"))?;
+        came.map_err(|error| refused(&error))
     }
 }
 
-/// Runs invocations of a generation again for as long as it lives: the rest would be for nobody.
-pub(super) async fn while_it_lives<T>(
-    lane: &Lane,
-    again: impl Future<Output = Result<T, ReplayError>>,
-) -> Result<T, ReplayError> {
-    let ends = async {
-        while !lane.book().is_closed() {
-            tokio::time::sleep(LOOK).await;
-        }
-    };
-    tokio::select! {
-        ran = again => ran,
-        () = ends => Err(ReplayError::Changed),
+/// Ends what runs once its generation has ended, or nobody waits for the answer: the rest would be for nobody.
+async fn interrupted<T>(lane: &Lane, interrupt: &Interrupt, answer: &oneshot::Sender<T>) -> Infallible {
+    while !lane.book().is_closed() && !answer.is_closed() {
+        tokio::time::sleep(LOOK).await;
     }
+    let _interrupting = interrupt.raise();
+    std::future::pending().await
 }
 
 /// Revisions under which nothing runs any more, with the code and the points that there are now.
@@ -108,7 +134,7 @@ pub(super) fn refused(error: &ReplayError) -> Problem {
     }
 }
 
-pub(super) fn busy() -> Problem {
+fn busy() -> Problem {
     Problem::unavailable("busy", "another replay is under way; one runs at a time", RETRY_SOON)
 }
 

@@ -100,8 +100,7 @@ impl Node {
         let Some(lane) = self.shared.lanes.get(number).and_then(|found| self.lanes.of(&found.id)) else {
             return Ok(());
         };
-        let turn =
-            Turn { permit: lane.turn().await, lane: Arc::clone(&lane), lanes: Arc::clone(&self.lanes) };
+        let turn = Turn::of(Arc::clone(&lane), Arc::clone(&self.lanes)).await;
         let Some(now) = turn.lane.queue.lock().pending().filter(|now| *now < before) else { return Ok(()) };
         if turn.lane.book().is_closed() {
             return Ok(());

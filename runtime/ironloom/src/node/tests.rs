@@ -1,6 +1,7 @@
 //! A whole node in a folder of its own, whose one installation has no code.
 
 use std::future::Future;
+use std::path::Path;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Waker};
@@ -48,7 +49,7 @@ pub(super) struct World {
     pub(super) node: Arc<Node>,
     facade: NodeFacade,
     id: InstallationId,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 impl World {
@@ -59,17 +60,7 @@ impl World {
     /// With this configuration.
     pub(super) async fn with(config: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let options = NodeOptions {
-            config: Config::read(config).unwrap(),
-            data: folder.path().join("data"),
-            exposed: false,
-            throwaway: false,
-            by_steps: false,
-            compiled: Default::default(),
-            telemetry: Telemetry::new(crate::telemetry::LogFilter::unused()),
-            source: crate::config::Source::default(),
-        };
-        let node = tokio::task::spawn_blocking(move || start_node(options)).await.unwrap().unwrap();
+        let node = start(folder.path(), config).await;
         for digest in [INSTALLED, UNUSED] {
             node.packages.write(&digest.hex(), b"a package").unwrap();
             node.change(AdminRecord::PackageAdded(Box::new(package(digest)))).await.unwrap();
@@ -77,7 +68,7 @@ impl World {
         let id = InstallationId::new("one").unwrap();
         node.change(installed(&id, 1)).await.unwrap();
         let facade = NodeFacade(Arc::clone(&node));
-        Self { node, facade, id, _folder: folder }
+        Self { node, facade, id, folder }
     }
 
     fn lane(&self) -> Arc<Lane> {
@@ -87,6 +78,20 @@ impl World {
     pub(super) async fn end(self) {
         self.facade.stop().await.unwrap();
     }
+}
+
+async fn start(folder: &Path, config: &str) -> Arc<Node> {
+    let options = NodeOptions {
+        config: Config::read(config).unwrap(),
+        data: folder.join("data"),
+        exposed: false,
+        throwaway: false,
+        by_steps: false,
+        compiled: Default::default(),
+        telemetry: Telemetry::new(crate::telemetry::LogFilter::unused()),
+        source: crate::config::Source::default(),
+    };
+    tokio::task::spawn_blocking(move || start_node(options)).await.unwrap().unwrap()
 }
 
 fn package(digest: Digest) -> PackageRecord {
@@ -262,6 +267,28 @@ async fn a_package_that_nothing_uses_is_dropped_with_its_file_and_one_that_is_in
     node.drop_unused_packages(Duration::ZERO).await;
     assert!(node.shared.packages.read().is_empty() && !is_there(INSTALLED));
     world.end().await;
+}
+
+#[test]
+fn the_package_of_a_state_that_may_be_adopted_stays_over_a_restart() {
+    let runtime = || tokio::runtime::Runtime::new().unwrap();
+    let first = runtime();
+    let folder = first.block_on(async {
+        let World { node: _node, facade, id, folder } = World::new().await;
+        facade.uninstall(id, false).await.unwrap();
+        facade.stop().await.unwrap();
+        folder
+    });
+    // Its tasks hold the store.
+    drop(first);
+    runtime().block_on(async {
+        let node = start(folder.path(), "").await;
+        node.drop_unused_packages(Duration::ZERO).await;
+        let known: Vec<Digest> = node.shared.packages.read().keys().copied().collect();
+        assert_eq!(known, [INSTALLED]);
+        assert!(node.packages.path(&INSTALLED.hex()).exists());
+        NodeFacade(node).stop().await.unwrap();
+    });
 }
 
 #[tokio::test(flavor = "multi_thread")]

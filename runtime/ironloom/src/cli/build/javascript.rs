@@ -19,15 +19,13 @@ pub(super) fn build(dir: &Path) -> anyhow::Result<PathBuf> {
     let modules = dir.join("node_modules");
     let lock = dir.join("package-lock.json");
     let setup = Setup::of(&lock, modules.join(".ironloom-lock"))?;
-    if !setup.is_done() && is_installed(&lock, &modules) {
-        setup.done()?;
-    } else if !setup.is_done() {
-        output::note(&format!(
-            "installing the packages of package-lock.json into {}, once",
-            modules.display()
-        ));
-        let missing = "install Node 20 or later with npm";
-        run(Command::new("npm").args(["ci", "--no-audit", "--no-fund"]), dir, "`npm ci`", missing)?;
+    if !setup.is_done() {
+        if !is_installed(&lock, &modules) {
+            let modules = modules.display();
+            output::note(&format!("installing the packages of package-lock.json into {modules}, once"));
+            let missing = "install Node 20 or later with npm";
+            run(Command::new("npm").args(["ci", "--no-audit", "--no-fund"]), dir, "`npm ci`", missing)?;
+        }
         setup.done()?;
     }
     let target = dir.join("target");

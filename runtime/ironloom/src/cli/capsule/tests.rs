@@ -5,6 +5,7 @@ use std::io::Write as _;
 
 use super::*;
 use crate::api::capsule::{Before, VERSION};
+use crate::backup::testing::{header, sparse};
 use ironloom_apps::allowance::PartialLimits;
 use ironloom_types::ids::{Digest, Generation, InstallationId, Revision};
 
@@ -42,16 +43,6 @@ fn refused(tar: &[u8]) -> String {
     said.strip_prefix(&begin).map(str::to_owned).unwrap_or_else(|| panic!("{said}"))
 }
 
-/// A header that claims so many bytes.
-fn header(kind: tar::EntryType, name: &str, claims: u64) -> tar::Header {
-    let mut header = tar::Header::new_gnu();
-    header.as_mut_bytes()[..name.len()].copy_from_slice(name.as_bytes());
-    header.set_entry_type(kind);
-    header.set_size(claims);
-    header.set_cksum();
-    header
-}
-
 #[test]
 fn a_capsule_is_read_with_the_package_that_it_names() {
     let (digest, package) = packed();
@@ -69,14 +60,7 @@ fn a_capsule_is_read_with_the_package_that_it_names() {
 
 #[test]
 fn members_that_claim_more_than_they_may_are_refused_unread() {
-    // The length of a sparse file is a number in its header, and its bytes are made up.
-    let mut sparse = header(tar::EntryType::GNUSparse, CAPSULE, 0);
-    let number = [&[0x80, 0, 0, 0][..], &(1_u64 << 30).to_be_bytes()].concat();
-    sparse.as_mut_bytes()[386..398].copy_from_slice(&number);
-    sparse.as_mut_bytes()[398..410].copy_from_slice(b"00000000000\0");
-    sparse.as_mut_bytes()[483..495].copy_from_slice(&number);
-    sparse.set_cksum();
-    let said = refused(&[&sparse.as_bytes()[..], &[0; 1024]].concat());
+    let said = refused(&[&sparse(CAPSULE, 1 << 30).as_bytes()[..], &[0; 1024]].concat());
     assert_eq!(said, "\"capsule.json\" in it is of the type GNUSparse, not a regular file");
     for kind in [tar::EntryType::GNULongName, tar::EntryType::XHeader] {
         let said = refused(&[&header(kind, "long", 3 << 30).as_bytes()[..], b"x"].concat());

@@ -32,22 +32,25 @@ pub(super) enum Feed {
     Generated { points: Vec<Point>, next: Instant, step: u32 },
 }
 
-/// Lines of a file, none longer than the server takes.
+/// Lines of a file. Of one that is longer than the server takes, one byte more than that is kept.
 pub(super) struct Lines(BufReader<File>);
 
 impl Iterator for Lines {
     type Item = io::Result<String>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let mut line = String::new();
-        match self.0.by_ref().take(MAX_LINE as u64 + 2).read_line(&mut line) {
-            Ok(0) => None,
+        let mut line = Vec::new();
+        let ends = |line: &[u8]| line.ends_with(b"\n");
+        let mut read = self.0.by_ref().take(MAX_LINE as u64 + 2).read_until(b'\n', &mut line);
+        if line.len() > MAX_LINE && !ends(&line) {
+            line.truncate(MAX_LINE + 1);
+            read = read.and(self.0.skip_until(b'\n'));
+        }
+        match read {
+            Ok(_) if line.is_empty() => None,
             Ok(_) => {
-                line.truncate(line.trim_end_matches(['\r', '\n']).len());
-                if line.len() <= MAX_LINE {
-                    return Some(Ok(line));
-                }
-                Some(Err(io::Error::other(format!("a line is longer than {MAX_LINE} bytes"))))
+                let text = String::from_utf8_lossy(&line);
+                Some(Ok(text.trim_end_matches(['\r', '\n']).to_owned()))
             }
             Err(error) => Some(Err(error)),
         }
@@ -138,6 +141,13 @@ impl Feed {
                     };
                     let line = line.with_context(|| format!("can't read {}", path.display()))?;
                     *number += 1;
+                    if line.len() > MAX_LINE {
+                        output::note(&format!(
+                            "{}:{number}: the line is longer than {MAX_LINE} bytes, and is passed over",
+                            path.display()
+                        ));
+                        continue;
+                    }
                     // The header and lines that only let time pass are no readings.
                     if line.contains("\"point\"") {
                         body.push_str(&line);

@@ -80,7 +80,7 @@ impl Origin {
 
 /// Reads the file, and where its fields stand. A package is meant from the file's folder.
 pub(in crate::cli) fn read(path: &Path) -> Result<(File, Origin), Failure> {
-    let text = small_files::read_text(path, MAX_FILE).map_err(|error| Failure::File(error.to_string()))?;
+    let text = small_files::read_text(path, MAX_FILE)?;
     let (mut file, places) = parse(&text).map_err(|problems| Failure::File(problems.of_file(path)))?;
     let all = match &mut file {
         File::One(asked) => std::slice::from_mut(&mut **asked),

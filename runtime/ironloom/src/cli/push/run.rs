@@ -31,6 +31,12 @@ pub(super) enum Retry {
     Forever,
 }
 
+impl Default for Retry {
+    fn default() -> Self {
+        Self::For(Duration::from_secs(60))
+    }
+}
+
 impl FromStr for Retry {
     type Err = String;
 
@@ -115,7 +121,8 @@ pub(super) struct Run<'a> {
     source: Source,
     /// Whether the key won't come again.
     once: bool,
-    retry: Retry,
+    /// None: as by default.
+    retry: Option<Retry>,
     stop: Stop,
     /// The source has no more lines.
     ended: bool,
@@ -136,7 +143,13 @@ pub(super) struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
-    pub(super) fn new(address: &'a Address, source: Source, once: bool, retry: Retry, stop: Stop) -> Self {
+    pub(super) fn new(
+        address: &'a Address,
+        source: Source,
+        once: bool,
+        retry: Option<Retry>,
+        stop: Stop,
+    ) -> Self {
         Self {
             address,
             source,
@@ -193,15 +206,15 @@ impl<'a> Run<'a> {
     /// How long to wait before another try; `None` where there is to be none.
     fn pause(&mut self, failed: &Failed) -> Option<Duration> {
         let again = failed.again?;
+        let retry = self.retry.unwrap_or_default();
         if !matches!(&failed.failure, Failure::NotReached { .. }) {
             self.was_reached = true;
-        } else if !self.was_reached && self.retry != Retry::Forever {
+        } else if !self.was_reached && retry != Retry::Forever {
             return None;
         }
-        // Its time comes with a reading, and the lines at hand bring none.
-        if matches!(&failed.failure, Failure::Refused(problem) if problem.kind == FEED_CLOCK)
-            && self.retry != Retry::Forever
-        {
+        // Its time comes with a reading, and the second try shows that none of this stream has brought one.
+        let has_no_time = matches!(&failed.failure, Failure::Refused(problem) if problem.kind == FEED_CLOCK);
+        if has_no_time && self.retry.is_none() && self.attempts > 0 && self.backlog.acknowledged() == 0 {
             return None;
         }
         let backoff = (SHORTEST * 2_u32.pow(self.attempts.min(10))).min(LONGEST);
@@ -210,7 +223,7 @@ impl<'a> Run<'a> {
         let jitter = backoff.mul_f64(0.5 + (random() % 1_000) as f64 / 1_000.0);
         let wait = jitter.max(again);
         let stuck = *self.stuck.get_or_insert_with(Instant::now);
-        let goes_on = match self.retry {
+        let goes_on = match retry {
             Retry::For(patience) => stuck.elapsed() + wait <= patience,
             Retry::Forever => true,
         };

@@ -77,6 +77,12 @@ impl Names {
         self.retired.iter().map(|(number, retired)| (*number, &retired.path))
     }
 
+    /// The unit of a point, or that which it had before it was gone.
+    pub(crate) fn unit_ever(&self, number: PointNumber) -> Option<Arc<str>> {
+        let point = self.point(number).or_else(|| Some(&self.retired.get(&number)?.was));
+        point?.unit.clone()
+    }
+
     /// A point as the routing table asks for it.
     pub(in crate::fold) fn routed(&self, number: PointNumber) -> Option<(&PointPath, Option<&str>)> {
         self.point(number).map(|point| (&point.path, point.unit.as_deref()))

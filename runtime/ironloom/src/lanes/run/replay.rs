@@ -1,17 +1,19 @@
 //! Runs the recorded invocations of an installation again, and compares what comes of them with the records.
 
+mod error;
 mod stages;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use parking_lot::RwLock;
 
+pub(crate) use self::error::ReplayError;
 use self::stages::NoPast;
 pub(crate) use self::stages::{PastStages, Stage};
 use super::Runner;
 use super::invoke::{invocation_id, seed};
-use super::migrate::MigrateError;
-use crate::fold::past::KEPT;
+use crate::fold::queue::Slice;
 use crate::fold::{self, Shared};
 use crate::lanes::batch::{self, EntityNumbers};
 use crate::lanes::outcome::{Ended, Used};
@@ -22,9 +24,10 @@ use crate::lanes::{Lane, digest};
 use crate::records::commit::{Invocation, InvocationKind, OutcomeKind};
 use crate::records::installation;
 use ironloom_apps::manifest::Manifest;
+use ironloom_apps::routing::Prepared;
 use ironloom_sandbox::{Batch, Call, Env, Frame, Interrupt, Values};
 use ironloom_types::clock::Timestamp;
-use ironloom_types::ids::{Digest, Generation, Ordinal, Revision};
+use ironloom_types::ids::{Digest, Generation, Ordinal, PointNumber, Revision};
 
 /// Records that are read at once.
 const PAGE: usize = 256;
@@ -34,60 +37,6 @@ const REST: u32 = 4;
 const MOST_CPU: u64 = 10_000_000_000;
 /// More than any installation has used: of those that wait for a processor it goes last.
 const LAST: u64 = u64::MAX / 2;
-
-/// The reason why a replay goes no further.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum ReplayError {
-    #[error(
-        "the records of its first invocations are no longer kept, only those from {0} on: a replay begins with nothing, and needs all of them"
-    )]
-    NotKept(Ordinal),
-    #[error(
-        "invocation {0} does something else than it did, so what was before the last ones isn't known: `ironloom replay` says more"
-    )]
-    Differs(Ordinal),
-    #[error("the invocations have more than {MOST_READINGS} readings; ask for fewer")]
-    TooMany,
-    #[error(
-        "its state and the readings of the invocations take more than {} MiB, the most that a capsule holds; ask for fewer invocations",
-        MOST_BYTES >> 20
-    )]
-    TooMuch,
-    #[error("its state before them takes more than {} MiB, the most that a capsule holds", MOST_BYTES >> 20)]
-    StateTooMuch,
-    #[error("it has no invocation {from} or later: the last is {last}")]
-    Beyond { from: Ordinal, last: Ordinal },
-    #[error(
-        "a person changed its state before invocation {0}: from there on it rests on more than the records of invocations, and can't run again"
-    )]
-    Repaired(Ordinal),
-    #[error("it has no invocation yet")]
-    Nothing,
-    #[error("it was reset or uninstalled meanwhile")]
-    Changed,
-    #[error("its code is not loaded yet")]
-    NotLoaded,
-    #[error(
-        "its invocations ran under revision {0} too, which is no longer kept: of those before the present one the last {KEPT} are"
-    )]
-    RevisionNotKept(Revision),
-    #[error(
-        "revision {revision} had the package {package}, which is no longer here: send it again with `ironloom packages add`"
-    )]
-    PackageGone { revision: Revision, package: Digest },
-    #[error("the code of revision {revision} can't be loaded: {error}")]
-    Code { revision: Revision, error: String },
-    #[error("the migration to revision {revision} ended otherwise than it did: {error}")]
-    Migrate { revision: Revision, error: MigrateError },
-    #[error(
-        "invocation {ordinal} was offered {recorded} readings, and the journal has {found} of them now: are they past their retention, or were its points removed?"
-    )]
-    Readings { ordinal: Ordinal, recorded: u32, found: usize },
-    #[error("its state takes more than {} MiB at invocation {ordinal}", MAX_STATE >> 20)]
-    TooLarge { ordinal: Ordinal },
-    #[error("{0}")]
-    Host(String),
-}
 
 /// A recorded invocation with what it is called with again.
 #[derive(Clone, Debug)]
@@ -136,10 +85,12 @@ struct Rerun<'p> {
     replayed: Replayed,
     /// The last invocation that is done with: one behind it may be tried again.
     done: Ordinal,
+    /// Raised once the rest is for nobody.
+    interrupt: Interrupt,
 }
 
 impl<'p> Rerun<'p> {
-    fn new(lane: &Arc<Lane>, stage: Stage, past: &'p dyn PastStages) -> Self {
+    fn new(lane: &Arc<Lane>, stage: Stage, past: &'p dyn PastStages, interrupt: Interrupt) -> Self {
         Self {
             lane: Arc::clone(lane),
             stage,
@@ -148,14 +99,25 @@ impl<'p> Rerun<'p> {
             replica: SharedReplica::default(),
             replayed: Replayed::default(),
             done: lane.book().meta().ordinal,
+            interrupt,
         }
     }
 
     /// A generation from its first revision on.
-    async fn from_the_first(lane: &Arc<Lane>, past: &'p dyn PastStages) -> Result<Self, ReplayError> {
-        let rerun = Self::new(lane, stages::stage(lane, lane.first_revision(), past).await?, past);
+    async fn from_the_first(
+        lane: &Arc<Lane>,
+        past: &'p dyn PastStages,
+        interrupt: Interrupt,
+    ) -> Result<Self, ReplayError> {
+        let first = stages::stage(lane, lane.first_revision(), past).await?;
+        let rerun = Self::new(lane, first, past, interrupt);
         rerun.replica.write().come_to(lane.book().meta().began.time);
         Ok(rerun)
+    }
+
+    /// Fails once the rest is for nobody.
+    fn goes_on(&self) -> Result<(), ReplayError> {
+        if self.interrupt.is_raised() { Err(ReplayError::Changed) } else { Ok(()) }
     }
 }
 
@@ -167,8 +129,9 @@ impl Runner {
         lane: &Arc<Lane>,
         (from, to): (Ordinal, Option<Ordinal>),
         past: &dyn PastStages,
+        interrupt: Interrupt,
     ) -> Result<Replayed, ReplayError> {
-        let mut rerun = Rerun::from_the_first(lane, past).await?;
+        let mut rerun = Rerun::from_the_first(lane, past, interrupt).await?;
         let (last, repaired) = ends(lane);
         let to = to.map_or(last, |to| to.min(last));
         let repaired = repaired.filter(|repaired| *repaired < to);
@@ -194,8 +157,9 @@ impl Runner {
         lane: &Arc<Lane>,
         count: u64,
         past: &dyn PastStages,
+        interrupt: Interrupt,
     ) -> Result<Captured, ReplayError> {
-        let mut rerun = Rerun::from_the_first(lane, past).await?;
+        let mut rerun = Rerun::from_the_first(lane, past, interrupt).await?;
         let (last, repaired) = ends(lane);
         if let Some(repaired) = repaired.filter(|repaired| *repaired < last) {
             return Err(ReplayError::Repaired(repaired.next()));
@@ -272,7 +236,8 @@ impl Runner {
     ) -> Result<Vec<(Invocation, Came)>, ReplayError> {
         let stage = Stage::of(lane, &lane.newest())?;
         let replica = Arc::new(RwLock::new(replica));
-        let mut rerun = Rerun { generation, replica, ..Rerun::new(lane, stage, &NoPast) };
+        let mut rerun =
+            Rerun { generation, replica, ..Rerun::new(lane, stage, &NoPast, Interrupt::default()) };
         let mut all = Vec::with_capacity(invocations.len());
         for again in invocations {
             let came = self.once_more(&mut rerun, &again).await?;
@@ -342,6 +307,8 @@ impl Runner {
             return Ok(Came::NotRun);
         }
         let (ended, found) = self.call_again(rerun, again).await?;
+        // One that was interrupted ended otherwise than it did.
+        rerun.goes_on()?;
         let record = &again.record;
         rerun.replayed.invocations += 1;
         rerun.replayed.readings += u64::from(record.readings);
@@ -385,7 +352,8 @@ impl Runner {
         let (ordinal, first, last) = (record.ordinal, record.first, record.last);
         let routes = rerun.routes().await?;
         let entities = routes.entities();
-        let rows = move |shared: &Shared| shared.rows_between(&routes, first, last);
+        let bound = Arc::clone(&routes);
+        let rows = move |shared: &Shared| shared.rows_between(&bound, first, last);
         let slices = fold::read_aside(&self.shared, rows).await.map_err(ReplayError::Host)?;
         if rerun.lane.book().is_closed() {
             return Err(ReplayError::Changed);
@@ -397,9 +365,27 @@ impl Runner {
         if slices.is_empty() {
             return Ok(Again { record, batch: None, due: None, is_last });
         }
+        if routes.has_gone() {
+            self.convert_as_they_were(&routes, &slices);
+        }
         let inputs = &rerun.stage.revision.bindings.inputs;
         let offer = batch::build(slices, inputs, &entities, &mut EntityNumbers::default());
         Ok(Again { record, batch: Some(offer.batch), due: None, is_last })
+    }
+
+    /// Has each reading of one invocation come in by the unit of its own point, whoever gives its entity now. Of two points
+    /// of one entity only one is in it: the other came once all of its readings were taken.
+    fn convert_as_they_were(&self, routes: &Prepared, slices: &[Slice]) {
+        let rows = slices.iter().flat_map(|slice| {
+            let chunk = &slice.note.chunk;
+            slice.rows().iter().map(|note| chunk.row(note.row as usize).point)
+        });
+        let points: BTreeSet<PointNumber> = rows.collect();
+        let units: Vec<_> = {
+            let names = self.shared.points.names();
+            points.into_iter().map(|point| (point, names.unit_ever(point))).collect()
+        };
+        units.iter().for_each(|(point, unit)| routes.convert_as(*point, unit.as_deref()));
     }
 
     async fn call_again(&self, rerun: &Rerun<'_>, again: &Again) -> Result<(Ended, Digest), ReplayError> {
@@ -422,7 +408,7 @@ impl Runner {
             state_bytes: replica.read().state_bytes(),
             outputs: surroundings.clone(),
             holdings: surroundings,
-            interrupt: Interrupt::default(),
+            interrupt: rerun.interrupt.clone(),
             used: LAST,
         };
         let call = match (&record.kind, batch) {

@@ -65,8 +65,8 @@ impl Node {
             Some(place) => place,
             None => self.place_to_retire()?,
         };
-        for part in chosen.points.chunks(AT_ONCE) {
-            self.retire(part, || async {
+        for (done, part) in chosen.points.chunks(AT_ONCE).enumerate() {
+            let retired = self.retire(part, || async {
                 if !which.readings {
                     check_kept(self.shared.points.names().retired().len(), part.len())?;
                 }
@@ -74,8 +74,8 @@ impl Node {
                 let made = self.made_by_outputs(part);
                 let retired = PointsRetired { numbers, readings: !which.readings, made };
                 Ok(AdminRecord::PointsRetired(retired))
-            })
-            .await?;
+            });
+            retired.await.map_err(|problem| stopped_after(done * AT_ONCE, problem))?;
         }
         // Last: what is refused for points that are there has taken nothing away.
         let before = self.take_away_retired(&which, &chosen.before).await?;
@@ -229,47 +229,37 @@ impl Node {
     {
         let Some(_stands_still) = self.stand_still_between().await? else { return Ok(Tried::Another) };
         let _alone = self.admin.points.lock().await;
-        let tried = self.retire_now(points, numbers, record).await;
+        let tried: Answer<Tried> = async {
+            let as_they_are = self.as_they_are(points)?;
+            self.watch_points(numbers.iter().copied().collect()).await?;
+            if let Some(problem) = self.reader_of_points(numbers).await? {
+                return Ok(Tried::InTheWay(problem));
+            }
+            let record = record().await?;
+            let retire = || self.hand_in(record);
+            let handed_in = self.shared.retired.retire(as_they_are, retire)?;
+            match handed_in.done().await {
+                Ok(()) => {
+                    // Nothing runs: no invocation has a number that is gone.
+                    self.lanes.all().iter().for_each(|lane| lane.forget_targets());
+                    Ok(Tried::Done)
+                }
+                Err(Refusal::PointsInUse) => {
+                    self.shared.retired.forget(numbers);
+                    Ok(Tried::InTheWay(in_use(points)))
+                }
+                Err(refusal) => {
+                    self.shared.retired.forget(numbers);
+                    Err(problems::change_refused(&refusal))
+                }
+            }
+        }
+        .await;
         if !matches!(tried, Ok(Tried::Done)) {
             // Before the next one has its own points watched.
             self.watch_points(HashSet::new()).await?;
         }
         tried
-    }
-
-    /// Whoever calls this has everything stand still, and `points`.
-    async fn retire_now<F>(
-        self: &Arc<Self>,
-        points: &[(PointNumber, NewPoint)],
-        numbers: &[PointNumber],
-        record: &(impl Fn() -> F + Send + Sync),
-    ) -> Answer<Tried>
-    where
-        F: Future<Output = Answer<AdminRecord>> + Send,
-    {
-        let as_they_are = self.as_they_are(points)?;
-        self.watch_points(numbers.iter().copied().collect()).await?;
-        if let Some(problem) = self.reader_of_points(numbers).await? {
-            return Ok(Tried::InTheWay(problem));
-        }
-        let record = record().await?;
-        let retire = || self.hand_in(record);
-        let handed_in = self.shared.retired.retire(as_they_are, retire)?;
-        match handed_in.done().await {
-            Ok(()) => {
-                // Nothing runs: no invocation has a number that is gone.
-                self.lanes.all().iter().for_each(|lane| lane.forget_targets());
-                Ok(Tried::Done)
-            }
-            Err(Refusal::PointsInUse) => {
-                self.shared.retired.forget(numbers);
-                Ok(Tried::InTheWay(in_use(points)))
-            }
-            Err(refusal) => {
-                self.shared.retired.forget(numbers);
-                Err(problems::change_refused(&refusal))
-            }
-        }
     }
 
     /// Has the committer note if readings of these points come from here on; all before it is applied then.
@@ -295,6 +285,16 @@ impl Node {
             Some((lane.generation, made.saturating_sub(gone)))
         });
         made.collect()
+    }
+}
+
+/// The problem of a part, where others before it are done.
+fn stopped_after(points: usize, problem: Problem) -> Problem {
+    match points {
+        0 => problem,
+        points => {
+            problem.hint(format!("{points} points were retired before; the same request again goes on."))
+        }
     }
 }
 
@@ -329,7 +329,7 @@ fn unread(reader: &InstallationId) -> Problem {
 /// 503: for as long as this one may wait there was always another.
 fn another() -> Problem {
     let detail = "others have all installations stand still for points of theirs, or to set time";
-    Problem::unavailable("busy", detail, RETRY_SOON).hint("Nothing was changed; try again in a moment.")
+    Problem::unavailable("busy", detail, RETRY_SOON).hint("Try again in a moment.")
 }
 
 /// 409: they are in use.

@@ -129,12 +129,14 @@ impl Runner {
             previous,
             made: lane.book().meta().points,
             now: replica.read().time(),
-            interrupt: Default::default(),
+            interrupt: rerun.interrupt.clone(),
             used: super::LAST,
             rest: super::REST,
         };
         let revision = stage.number();
-        match self.migrate_all(&migration, replica, |_| ()).await {
+        let migrated = self.migrate_all(&migration, replica, |_| ()).await;
+        rerun.goes_on()?;
+        match migrated {
             Ok(_) => Ok(()),
             Err(error) => Err(ReplayError::Migrate { revision, error }),
         }
