@@ -387,7 +387,7 @@ fn readings_of_points_that_are_gone_run_again_as_they_were_routed() -> Result<()
     let with_unit = "[points.\"us/{room}/temperature\"]\nunit = \"[degF]\"\n";
     for engine in ENGINES {
         let engine_of = format!("[store]\nengine = \"{engine}\"\n");
-        let server = Setup::new()?.config(engine_of + with_unit).start()?;
+        let server = Setup::new()?.config(format!("{engine_of}{with_unit}")).start()?;
         let package =
             guests::package_of("thermometer", &guests::workspace().join("sample-apps/thermometer"))?;
         install(
@@ -424,9 +424,12 @@ fn readings_of_points_that_are_gone_run_again_as_they_were_routed() -> Result<()
         same(&server, 4)?;
         // Now it comes in another unit: those of before keep theirs.
         server.cli_json(&["points", "retire", "us/cellar/temperature"])?;
-        let line = json!({"point": "us/cellar/temperature", "value": 20.0, "unit": "Cel"});
-        server.client().push(line.to_string().as_bytes(), None)?.json()?;
-        wait_until_done(&server, "rooms")?;
+        let in_other = format!("{engine_of}{}", with_unit.replace("[degF]", "Cel"));
+        let setup = server.setup().clone().config(in_other);
+        server.kill()?;
+        let server = setup.start()?;
+        wait_for_installation(server.client(), "rooms", "its code", |one| one["state"] == "running")?;
+        push(&server, "cellar", 20.0)?;
         same(&server, 5)?;
         let setup = server.setup().clone();
         ensure!(server.stop()?.success(), "it stops");
