@@ -415,8 +415,7 @@ fn the_site_has_every_page_and_what_the_program_says_of_itself() -> Result<()> {
     let lock = File::create(target.join("tests.lock"))?;
     lock.lock()?;
     let mut make = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    make.args(["run", "--release", "--locked", "--quiet", "--manifest-path"])
-        .arg(root.join("docs/site/Cargo.toml"));
+    make.args(["run", "--locked", "--quiet", "--manifest-path"]).arg(root.join("docs/site/Cargo.toml"));
     make.args(["--", "--build-only", "--to"]).arg(site.path());
     make.env("CARGO_TARGET_DIR", &target).env("IRONLOOM_BIN", binary()?.canonicalize()?);
     let made = make.output()?;

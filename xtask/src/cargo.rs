@@ -52,6 +52,19 @@ impl Step {
         Ok(())
     }
 
+    /// Runs it with `--message-format` and returns what it says of all that it has built.
+    pub(crate) fn messages(mut self, what: &str) -> Result<Vec<serde_json::Value>> {
+        self.0.arg("--message-format=json-render-diagnostics").stdout(Stdio::piped());
+        let arguments: Vec<_> = self.0.get_args().map(|argument| argument.to_string_lossy()).collect();
+        eprintln!("== {what}: cargo {}", arguments.join(" "));
+        let output = self.0.stderr(Stdio::inherit()).output().context(NO_CARGO)?;
+        if !output.status.success() {
+            bail!("{what}: cargo ended with {}", output.status);
+        }
+        let lines = output.stdout.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+        lines.map(|line| serde_json::from_slice(line).context("can't read what cargo says")).collect()
+    }
+
     /// As [`Self::run`], for tests: adds to `skipped` what they say isn't tested here. They write that to stderr past the
     /// capture of the harness, since a test that ends early passes.
     pub(crate) fn run_tests(mut self, what: &str, skipped: &mut Vec<String>) -> Result<()> {
@@ -79,7 +92,7 @@ impl Step {
 const NO_CARGO: &str = "can't run cargo; install Rust as https://rustup.rs says";
 
 /// What a line says that isn't tested. The harness may have begun the line with the name of a test.
-fn not_tested(line: &str) -> Option<String> {
+pub(crate) fn not_tested(line: &str) -> Option<String> {
     line.split_once("NOT TESTED: ").map(|(_, what)| what.to_owned())
 }
 

@@ -3,9 +3,11 @@
 mod cargo;
 mod deny;
 mod setup;
+mod suites;
 mod tidy;
 
 use std::os::unix::process::CommandExt as _;
+use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context as _, Result};
@@ -123,7 +125,7 @@ fn main() -> Result<()> {
     }
 }
 
-/// The tool that makes the documentation as a site, in its own workspace.
+/// The tool that makes the documentation as a site, in its own workspace. Not optimized: it runs for some seconds.
 fn site(command: &str, arguments: &[&str]) -> Step {
     let manifest = workspace().join("docs/site/Cargo.toml");
     let manifest = manifest.to_string_lossy();
@@ -134,7 +136,7 @@ fn site(command: &str, arguments: &[&str]) -> Step {
 fn show_docs(docs: &Docs) -> Result<()> {
     let built = build(&["ironloom"], &[], &[])?;
     let port = docs.port.map(|port| format!("--port={port}"));
-    let mut arguments = vec!["--release", "--locked", "--"];
+    let mut arguments = vec!["--locked", "--"];
     arguments.extend(docs.build_only.then_some("--build-only"));
     arguments.extend(port.as_deref());
     site("run", &arguments).env("IRONLOOM_BIN", built.release.join("ironloom")).run("the documentation")
@@ -146,7 +148,7 @@ fn lint() -> Result<()> {
     cargo(&["clippy", "--release", "--workspace", "--all-targets", "--", "-D", "warnings"])
         .run("the lints")?;
     site("fmt", &["--check"]).run("the format of the site's tool")?;
-    site("clippy", &["--release", "--locked", "--quiet", "--all-targets", "--", "-D", "warnings"])
+    site("clippy", &["--locked", "--quiet", "--all-targets", "--", "-D", "warnings"])
         .run("the lints of the site's tool")?;
     check_fuzz_targets()?;
     deny::deny()
@@ -183,12 +185,12 @@ fn test() -> Result<()> {
     cargo(&["doc", "--release", "--package", "ironloom-sdk", "--no-deps"])
         .env("RUSTDOCFLAGS", "-Dwarnings")
         .run("the documentation of the SDK, without a warning")?;
-    site("test", &["--release", "--locked", "--quiet"]).run_tests("the site's tool", &mut skipped)?;
+    site("test", &["--locked", "--quiet"]).run_tests("the site's tool", &mut skipped)?;
     cargo(&["test", "--release", "--workspace", "--doc", "--no-fail-fast"])
         .run_tests("the examples in the documentation", &mut skipped)?;
     // Last, so that what the tests say stands at the end. The unit tests of the libraries have run.
-    let others = ["test", "--release", "--workspace", "--no-fail-fast", "--bins", "--test", "*"];
-    with_binaries(cargo(&others), &built).run_tests("every other test of every crate", &mut skipped)?;
+    let others = ["test", "--release", "--workspace", "--bins", "--test", "*", "--no-run"];
+    suites::run("every other test of every crate", cargo(&others), &binaries(&built), &mut skipped)?;
     skipped.sort();
     skipped.dedup();
     if skipped.is_empty() {
@@ -208,7 +210,10 @@ fn soak_on(soak: &Soak) -> Result<()> {
     ensure_wasm_target()?;
     let built = built_for_faults()?;
     let tests = cargo(&["test", "--release", "--workspace", "--test", "kill", "--", "--nocapture"]);
-    let mut tests = with_binaries(tests, &built).env("IRONLOOM_ROUNDS", soak.rounds.to_string());
+    let mut tests = binaries(&built)
+        .iter()
+        .fold(tests, |tests, (name, path)| tests.env(name, path))
+        .env("IRONLOOM_ROUNDS", soak.rounds.to_string());
     if let Some(seed) = soak.seed {
         tests = tests.env("IRONLOOM_SEED", seed.to_string());
     }
@@ -229,10 +234,12 @@ fn built_for_faults() -> Result<Built> {
     build(&["ironloom"], &[], &[])
 }
 
-/// Tells the tests which binaries are meant, wherever they are run from.
-fn with_binaries(step: Step, built: &Built) -> Step {
-    step.env("IRONLOOM_BIN", built.release.join("ironloom"))
-        .env("IRONLOOM_FAILPOINTS_BIN", built.release.join("ironloom-failpoints"))
+/// The variables that tell the tests which binaries are meant, wherever they are run from.
+fn binaries(built: &Built) -> [(&'static str, PathBuf); 2] {
+    [
+        ("IRONLOOM_BIN", built.release.join("ironloom")),
+        ("IRONLOOM_FAILPOINTS_BIN", built.release.join("ironloom-failpoints")),
+    ]
 }
 
 /// Builds the server and one of the programs beside it, and gives the latter, ready to be started.
