@@ -8,6 +8,7 @@ pub mod http;
 pub mod listener;
 pub mod load;
 pub mod model;
+pub mod mosquitto;
 pub mod package;
 pub mod pages;
 pub mod python;

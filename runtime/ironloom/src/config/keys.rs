@@ -250,6 +250,35 @@ const EXAMPLES: &str = r#"# The unit of matching points whose source names none.
 #                               # A cell that is empty or has a "/" is passed over; paths go at the end, as "{Pig}" or "copy/{Pig}"
 # type = "real"                 # or "integer", "boolean", "text"
 # unit = "kg"                   # may be left out. A point that has another unit is passed over
+#
+# [connectors.plant]
+# kind = "mqtt"                 # takes what a broker sends
+# broker = "mqtts://plant:8883" # or mqtt://plant:1883 without TLS
+# client_id = "ironloom-plant"  # the broker keeps the session, and what comes meanwhile, by it: nobody else may have it
+# version = "5"                 # or "3.1.1". Default: 5 where the broker speaks it, else 3.1.1
+# user = "ironloom"             # may be left out, as what follows
+# password_file = "mqtt.key"    # or password_env = "NAME_OF_A_VARIABLE". Read anew for each connection
+# ca = "ca.pem"                 # the authorities that the broker's certificate is held against. Default: those of the system
+# certificate = "own.pem"       # for a broker that asks for one, with its key
+# key = "own.key"
+# keep_alive = "30 s"           # the longest pause between two packets: the default
+# session_expiry = "7 d"        # the time for which the broker keeps the session: the default. Only with version 5
+# receive_maximum = 10000       # messages that may be unacknowledged at a time: the default, and the most
+# retained = "latest"           # messages that the broker has kept are taken where the point's latest value is another one:
+#                               # the default. Or "all", or "none"
+# points = 250000               # the most points that its topics may name: the default
+#
+# Topics, with a name in braces for each level that varies. The first that matches counts. A message that none matches, or
+# that can't be read, is acknowledged and counted.
+#
+# [connectors.plant.topics."sensors/{line}/{signal}"]
+# point = "plant/{line}/{signal}"
+# payload = "value"             # a number, a JSON scalar, or a text as it is: the default. Or "reading", for
+#                               # {"value": 20.5, "at": "2026-06-19T15:22:45Z", "quality": "good"}, of which the last two may be
+#                               # missing; or "fields", for an object whose fields are values: point = "plant/{line}/{field}"
+# type = "real"                 # or "integer", "boolean", "text". Default: "real"; of a field the type that its value has
+# unit = "Cel"                  # may be left out. A point that has another unit is passed over
+# scale = 0.1                   # a factor for reals
 "#;
 
 /// The default of a key.

@@ -31,7 +31,7 @@ fn the_examples_are_valid_once_uncommented() {
         .collect();
     let config = Config::read(&plain.join("\n")).unwrap();
     assert_eq!(config.points[0].unit.as_ref(), "kg");
-    assert!(config.connectors.contains_key("herd"));
+    assert!(config.connectors.contains_key("herd") && config.connectors.contains_key("plant"));
 }
 
 fn errors(text: &str) -> String {

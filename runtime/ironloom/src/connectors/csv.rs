@@ -2,7 +2,6 @@
 //!
 //! The file is read on threads that may block; between two records nothing of it is on a tokio worker.
 
-mod cells;
 mod config;
 mod error;
 mod file;

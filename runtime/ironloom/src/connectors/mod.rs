@@ -5,7 +5,10 @@
 //! before it tells its source. What it needs to go on after a crash is its *receipt*, which stands in the same
 //! record as the readings: so nothing is skipped, and nothing comes twice.
 
+mod cells;
 mod csv;
+mod making;
+mod mqtt;
 mod run;
 mod set;
 mod status;
@@ -19,6 +22,7 @@ use jiff::tz::TimeZone;
 use tokio::sync::watch;
 
 pub(crate) use self::csv::CsvConfig;
+pub(crate) use self::mqtt::MqttConfig;
 use self::run::{RETRY, Run};
 pub(crate) use self::set::Connectors;
 pub(crate) use self::status::{ConnectorStatus, Status};
@@ -26,10 +30,10 @@ use crate::telemetry::Metrics;
 use ironloom_apps::toml_section::Section;
 use ironloom_types::clock::Timestamp;
 use ironloom_types::ids::{PointNumber, PointPath};
-use ironloom_types::readings::{Columns, NewPoint};
+use ironloom_types::readings::{Columns, NewPoint, Value};
 
 /// The most bytes of a receipt.
-pub(crate) const MAX_RECEIPT: usize = 64 << 10;
+pub(crate) const MAX_RECEIPT: usize = 256 << 10;
 
 /// Readings from a connector, which become one record of the log.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -91,6 +95,10 @@ pub(crate) trait Sink: Send + Sync {
     fn receipt(&self, connector: &str) -> Option<Vec<u8>>;
     /// A point that is known.
     fn point(&self, path: &str) -> Option<KnownPoint>;
+    /// Returns true where this is the latest value of a point.
+    fn has(&self, path: &str, value: &Value) -> bool;
+    /// The time of a reading that has none; `None` where no clock says what it is.
+    fn now(&self) -> Option<Timestamp>;
     /// The latest `at` that is trusted; the quality of later ones is lowered.
     fn latest(&self) -> Timestamp;
 }
@@ -100,22 +108,29 @@ pub(crate) trait Sink: Send + Sync {
 pub(crate) enum ConnectorConfig {
     /// `kind = "csv"`: replays a file.
     Csv(CsvConfig),
+    /// `kind = "mqtt"`: takes what a broker sends.
+    Mqtt(Box<MqttConfig>),
 }
+
+/// Reads the section of a kind of connector.
+type Reader = fn(Section<'_, '_>, &TimeZone) -> Option<ConnectorConfig>;
 
 impl ConnectorConfig {
     /// Reads a section, with all of its errors. `site` is the time zone of times that name none.
     pub(crate) fn read(mut section: Section<'_, '_>, site: &TimeZone) -> Option<Self> {
-        section.require("kind")?.parsed(|kind| match kind {
-            "csv" => Ok(()),
-            _ => Err(format!("{kind:?} is not a kind of connector; there is only \"csv\"")),
+        let read: Reader = section.require("kind")?.parsed(|kind| match kind {
+            "csv" => Ok::<Reader, _>(|section, site| CsvConfig::read(section, site).map(Self::Csv)),
+            "mqtt" => Ok(|section, _| MqttConfig::read(section).map(|config| Self::Mqtt(Box::new(config)))),
+            _ => Err(format!("{kind:?} is not a kind of connector; the kinds are csv, mqtt")),
         })?;
-        CsvConfig::read(section, site).map(Self::Csv)
+        read(section, site)
     }
 
     /// Its name in the configuration.
     pub(crate) fn kind(&self) -> &'static str {
         match self {
             Self::Csv(_) => "csv",
+            Self::Mqtt(_) => "mqtt",
         }
     }
 
@@ -123,6 +138,7 @@ impl ConnectorConfig {
     pub(crate) fn check(&self) -> Result<(), String> {
         match self {
             Self::Csv(config) => csv::check(config),
+            Self::Mqtt(config) => mqtt::check(config),
         }
     }
 
@@ -130,6 +146,7 @@ impl ConnectorConfig {
     pub(crate) fn may_write(&self, path: &PointPath) -> bool {
         match self {
             Self::Csv(config) => config.mappings.iter().any(|mapping| mapping.point.may_give(path.as_str())),
+            Self::Mqtt(config) => config.may_write(path.as_str()),
         }
     }
 
@@ -137,6 +154,7 @@ impl ConnectorConfig {
     pub(crate) fn most_points(&self) -> usize {
         match self {
             Self::Csv(config) => config.points,
+            Self::Mqtt(config) => config.points,
         }
     }
 
@@ -144,6 +162,7 @@ impl ConnectorConfig {
     pub(crate) fn source(&self) -> String {
         match self {
             Self::Csv(config) => config.path.display().to_string(),
+            Self::Mqtt(config) => config.broker.to_string(),
         }
     }
 
@@ -151,6 +170,7 @@ impl ConnectorConfig {
     pub(crate) fn resolve(&mut self, folder: &std::path::Path) {
         match self {
             Self::Csv(config) => config.path = folder.join(&config.path),
+            Self::Mqtt(config) => config.resolve(folder),
         }
     }
 }
@@ -175,6 +195,7 @@ pub(crate) fn start(
     let run = Run::new(sink, Arc::clone(&status), shutdown);
     let task = match config {
         ConnectorConfig::Csv(config) => tokio::spawn(csv::run(config, run)),
+        ConnectorConfig::Mqtt(config) => tokio::spawn(mqtt::run(*config, run)),
     };
     Running { status, task }
 }

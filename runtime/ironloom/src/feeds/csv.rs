@@ -17,6 +17,7 @@ use crate::connectors::{
 };
 use crate::telemetry::Metrics;
 use ironloom_types::clock::Timestamp;
+use ironloom_types::readings::Value;
 
 /// The connector's name; nobody sees it.
 const NAME: &str = "feed";
@@ -59,8 +60,7 @@ impl CsvFeed {
         let Some(config) = config.connectors.remove(NAME) else {
             return Err(wrong("its options make no connector".to_owned()));
         };
-        let ConnectorConfig::Csv(csv) = &config;
-        if csv.laps.is_none() {
+        if matches!(&config, ConnectorConfig::Csv(csv) if csv.laps.is_none()) {
             return Err(wrong("`loop` must be a number here, or the feed would never end".to_owned()));
         }
         let (sender, records) = mpsc::unbounded_channel();
@@ -139,6 +139,14 @@ impl Sink for FeedSink {
 
     /// None is known: each record brings the names of its points.
     fn point(&self, _: &str) -> Option<KnownPoint> {
+        None
+    }
+
+    fn has(&self, _: &str, _: &Value) -> bool {
+        false
+    }
+
+    fn now(&self) -> Option<Timestamp> {
         None
     }
 

@@ -6,9 +6,11 @@ use std::sync::atomic::Ordering;
 use super::Node;
 use super::ingest::NotTaken;
 use crate::connectors::{KnownPoint, MAX_RECEIPT, Record, Sink, SinkError, Submitted};
+use crate::fold::points::LatestValue;
 use crate::fold::submission::{Refusal, Submission};
 use crate::records::readings::{ReadingsHead, Receipt};
 use ironloom_types::clock::Timestamp;
+use ironloom_types::readings::Value;
 
 /// Hands what connectors bring to the committer.
 pub(super) struct NodeSink(pub Arc<Node>);
@@ -60,6 +62,17 @@ impl Sink for NodeSink {
         let names = self.0.shared.points.names();
         let number = names.number(path)?;
         Some(KnownPoint { number, unit: names.point(number)?.unit.clone() })
+    }
+
+    fn has(&self, path: &str, value: &Value) -> bool {
+        let points = &self.0.shared.points;
+        let Some(number) = points.names().number(path) else { return false };
+        // One that isn't at hand counts as another.
+        matches!(points.latest(number), Some((_, LatestValue::Known(latest))) if latest == *value)
+    }
+
+    fn now(&self) -> Option<Timestamp> {
+        self.0.rules().now
     }
 
     fn latest(&self) -> Timestamp {

@@ -30,7 +30,7 @@ pub(crate) enum Receipt {
     Connector {
         /// Its name in the configuration.
         name: Box<str>,
-        /// Bytes that only the connector understands, at most 64 KiB.
+        /// Bytes that only the connector understands, at most 256 KiB.
         note: Vec<u8>,
     },
     /// The place of a stream of readings. A record may hold it without any reading: not every line has one.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use jiff::tz::TimeZone;
 use toml::de::DeValue;
 
-use super::cells::{CellType, Times};
+use crate::connectors::cells::{CellType, Times};
 use crate::connectors::template::Template;
 use ironloom_apps::cron::time_zone;
 use ironloom_apps::quantity::Span;

@@ -8,16 +8,16 @@ use csv::{ByteRecord, StringRecord};
 use hashbrown::HashMap;
 use sha2::Sha256;
 
-use super::cells::LineTime;
-use super::config::{CsvConfig, Mapping};
+use super::config::CsvConfig;
 use super::error::FileError;
 use super::progress::Progress;
 use super::tail::Seen;
 use super::tracked::Tracked;
-use crate::connectors::{KnownPoint, Record, Sink, Status};
+use crate::connectors::cells::LineTime;
+use crate::connectors::making::{Making, Units};
+use crate::connectors::{Record, Sink, Status};
 use ironloom_types::clock::Timestamp;
-use ironloom_types::ids::{PointNumber, PointPath};
-use ironloom_types::readings::{NewPoint, Quality, ValueRef};
+use ironloom_types::readings::{Quality, ValueRef};
 use ironloom_types::text::shorten;
 
 /// The most lines of one record.
@@ -62,7 +62,7 @@ pub(super) struct Lap {
     /// Whether there was a line below the header.
     has_lines: bool,
     /// Points whose unit was looked at, and whether it is the column's.
-    units: HashMap<PointNumber, bool>,
+    units: Units,
     /// The reason why there is no line ahead, if it isn't the end.
     failure: Option<FileError>,
 }
@@ -95,7 +95,7 @@ impl Lap {
             settled: None,
             unfinished: None,
             has_lines: progress.offset > 0,
-            units: HashMap::new(),
+            units: Units::new(),
             failure: None,
         };
         lap.look_ahead(status);
@@ -269,7 +269,7 @@ impl Lap {
     fn record(&mut self, sink: &dyn Sink, status: &Status) -> Option<Record> {
         let at = self.next_at()?;
         let mut unended = None;
-        let mut making = Making { record: Record::default(), pending: HashMap::new() };
+        let mut making = Making::default();
         let latest = sink.latest();
         for _ in 0..MAX_LINES {
             let same = |line: &mut Line| line.at == at;
@@ -307,7 +307,8 @@ impl Lap {
             let filled = mapping.point.fill(&mut path, |name| {
                 if name == LAP { Some(&self.lap_text) } else { row.get(*self.columns.get(name)?) }
             });
-            let point = filled.and_then(|()| making.point(&path, mapping, &mut self.units, sink));
+            let point =
+                filled.and_then(|()| making.point(&path, mapping.unit.as_ref(), &mut self.units, sink));
             let point = match point {
                 Ok(point) => point,
                 Err(problem) => {
@@ -402,52 +403,6 @@ fn column(header: &StringRecord, name: &str) -> Result<usize, String> {
             let all: Vec<&str> = header.iter().collect();
             Err(format!("has no column {name:?}; it has {}", shorten(&all.join(", "), 500)))
         }
-    }
-}
-
-/// A record in the making.
-struct Making {
-    record: Record,
-    pending: HashMap<String, PointNumber>,
-}
-
-impl Making {
-    /// The number of a point. The first time that a known one is met, its unit is held against the column's.
-    fn point(
-        &mut self,
-        path: &str,
-        mapping: &Mapping,
-        units: &mut HashMap<PointNumber, bool>,
-        sink: &dyn Sink,
-    ) -> Result<PointNumber, String> {
-        if let Some(number) = self.pending.get(path) {
-            return Ok(*number);
-        }
-        let checked = PointPath::new(path).map_err(|error| error.to_string())?;
-        // Also of a point that an app has made: whoever is bound to it would take this for the app's.
-        if checked.is_reserved() {
-            return Err(format!("points under `apps/` belong to the runtime: {path}"));
-        }
-        if let Some(KnownPoint { number, unit }) = sink.point(path) {
-            let Some(own) = &mapping.unit else { return Ok(number) };
-            let fits = *units.entry(number).or_insert_with(|| match &unit {
-                Some(unit) => unit == own,
-                None => {
-                    self.record.units.push((number, Arc::clone(own)));
-                    true
-                }
-            });
-            let has = unit.as_deref().unwrap_or_default();
-            return if fits {
-                Ok(number)
-            } else {
-                Err(format!("the point {path} has the unit {has}, the column {own}"))
-            };
-        }
-        let number = PointNumber::pending(self.record.new_points.len());
-        self.record.new_points.push(NewPoint { path: checked, unit: mapping.unit.clone() });
-        self.pending.insert(path.to_owned(), number);
-        Ok(number)
     }
 }
 

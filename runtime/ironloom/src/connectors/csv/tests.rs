@@ -16,7 +16,7 @@ use crate::connectors::{ConnectorConfig, KnownPoint, Record, Running, Sink, Sink
 use crate::telemetry::Metrics;
 use ironloom_types::clock::Timestamp;
 use ironloom_types::ids::PointNumber;
-use ironloom_types::readings::{Quality, ValueRef};
+use ironloom_types::readings::{Quality, Value, ValueRef};
 
 /// Keeps what it gets as rows of text, and fails when told.
 #[derive(Default)]
@@ -52,6 +52,14 @@ impl Way {
 }
 
 impl Sink for Fake {
+    fn has(&self, _: &str, _: &Value) -> bool {
+        false
+    }
+
+    fn now(&self) -> Option<Timestamp> {
+        None
+    }
+
     fn submit(&self, _connector: &str, record: Record) -> Result<Submitted, SinkError> {
         let mut records = self.records.lock();
         if self.most.is_some_and(|most| records.len() >= most) {

@@ -1,0 +1,60 @@
+//! A record in the making: the numbers of its points, and the new points behind those that have none yet.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::{KnownPoint, Record, Sink};
+use ironloom_types::ids::{PointNumber, PointPath};
+use ironloom_types::readings::NewPoint;
+
+/// Says of known points that were met if their unit is the mapping's.
+pub(super) type Units = HashMap<PointNumber, bool>;
+
+#[derive(Default)]
+pub(super) struct Making {
+    pub record: Record,
+    pending: HashMap<String, PointNumber>,
+}
+
+impl Making {
+    /// The number of a point. The first time that a known one is met, its unit is held against that of the mapping.
+    ///
+    /// # Errors
+    /// A sentence about the point.
+    pub(super) fn point(
+        &mut self,
+        path: &str,
+        unit: Option<&Arc<str>>,
+        units: &mut Units,
+        sink: &dyn Sink,
+    ) -> Result<PointNumber, String> {
+        if let Some(number) = self.pending.get(path) {
+            return Ok(*number);
+        }
+        let checked = PointPath::new(path).map_err(|error| error.to_string())?;
+        // Also of a point that an app has made: whoever is bound to it would take this for the app's.
+        if checked.is_reserved() {
+            return Err(format!("points under `apps/` belong to the runtime: {path}"));
+        }
+        if let Some(KnownPoint { number, unit: has }) = sink.point(path) {
+            let Some(own) = unit else { return Ok(number) };
+            let fits = *units.entry(number).or_insert_with(|| match &has {
+                Some(has) => has == own,
+                None => {
+                    self.record.units.push((number, Arc::clone(own)));
+                    true
+                }
+            });
+            let has = has.as_deref().unwrap_or_default();
+            return if fits {
+                Ok(number)
+            } else {
+                Err(format!("the point {path} has the unit {has}, the mapping {own}"))
+            };
+        }
+        let number = PointNumber::pending(self.record.new_points.len());
+        self.record.new_points.push(NewPoint { path: checked, unit: unit.cloned() });
+        self.pending.insert(path.to_owned(), number);
+        Ok(number)
+    }
+}

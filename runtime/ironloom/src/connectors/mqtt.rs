@@ -1,0 +1,175 @@
+//! Takes readings from an MQTT broker. A message is acknowledged once the record that has it is durable, in the order in
+//! which they came, and nothing waits for apps.
+//!
+//! The broker keeps the session. What it sends again after a connection has ended is known by the [`Window`], which stands
+//! in the receipt of each record, so that it comes once, although the process was killed in between.
+
+mod config;
+mod intake;
+mod link;
+mod payload;
+mod topics;
+mod window;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+pub(crate) use self::config::MqttConfig;
+use self::config::Version;
+use self::intake::{Intake, Stopped};
+pub(super) use self::link::check;
+use self::link::{Ended, Heard, Link};
+use super::Run;
+use ironloom_storage::random;
+
+/// The first pause before another connection, doubled each time, and the longest.
+const SHORTEST: Duration = Duration::from_millis(500);
+const LONGEST: Duration = Duration::from_secs(60);
+/// A connection of that time was a good one.
+const LASTING: Duration = Duration::from_secs(10);
+/// The time for the last acknowledgements.
+const LEAVE: Duration = Duration::from_secs(2);
+
+/// Runs until shutdown is requested.
+pub(super) async fn run(config: MqttConfig, mut run: Run) {
+    let config = Arc::new(config);
+    let mut intake = Intake::new(&config, &run);
+    let mut version = config.version.unwrap_or(Version::V5);
+    let mut failures = 0;
+    run.status.set("connecting");
+    loop {
+        let began = Instant::now();
+        let lost = match connection(&config, version, &mut intake, &mut run).await {
+            Ok(lost) => lost,
+            Err(Stopped) => return run.status.end("stopped"),
+        };
+        if lost.was_connected {
+            // One that another client of the same id takes away at once isn't asked for at once, either.
+            failures = if began.elapsed() < LASTING { failures } else { 0 };
+        } else if lost.ended.other_version && config.version.is_none() {
+            version = match version {
+                Version::V5 => Version::V3,
+                Version::V3 => Version::V5,
+            };
+        }
+        run.status.failed("waiting", &lost.ended.reason);
+        let pause = (SHORTEST * 2_u32.pow(failures.min(10))).min(LONGEST);
+        failures += 1;
+        // Many that have lost the same broker don't come back at the same moment.
+        if !run.sleep(pause.mul_f64(0.5 + (random() % 512) as f64 / 1_024.0)).await {
+            return run.status.end("stopped");
+        }
+    }
+}
+
+/// A connection that was lost.
+struct Lost {
+    ended: Ended,
+    was_connected: bool,
+}
+
+async fn connection(
+    config: &Arc<MqttConfig>,
+    version: Version,
+    intake: &mut Intake,
+    run: &mut Run,
+) -> Result<Lost, Stopped> {
+    let mut was_connected = false;
+    let mut link = match Link::open(config, version).await {
+        Ok(link) => link,
+        Err(ended) => return Ok(Lost { ended, was_connected }),
+    };
+    let ended = loop {
+        if let Err(ended) = intake.acknowledge(&link) {
+            break ended;
+        }
+        let heard = tokio::select! {
+            biased;
+            () = stopping(&mut run.shutdown) => {
+                leave(&mut link, intake).await?;
+                return Err(Stopped);
+            }
+            settled = intake.settle_oldest(), if intake.is_under_way() => {
+                settled?;
+                continue;
+            }
+            heard = link.next(), if intake.has_room() => heard,
+        };
+        let mut next = Some(heard);
+        let mut failed = None;
+        while let Some(heard) = next {
+            match heard.and_then(|heard| hear(heard, config, &link, intake, run)) {
+                Ok(connected) => was_connected |= connected,
+                Err(ended) => {
+                    failed = Some(ended);
+                    break;
+                }
+            }
+            // All that is there already goes into one record.
+            next = if intake.has_room() { link.next().now_or_never() } else { None };
+        }
+        intake.hand_over(run).await?;
+        if let Some(ended) = failed {
+            break ended;
+        }
+    };
+    intake.lost();
+    Ok(Lost { ended, was_connected })
+}
+
+async fn stopping(shutdown: &mut watch::Receiver<bool>) {
+    // Without a sender nobody is there any more.
+    let _ = shutdown.wait_for(|stop| *stop).await;
+}
+
+/// Deals with what came. Returns true where the broker has taken the connection.
+fn hear(
+    heard: Heard,
+    config: &MqttConfig,
+    link: &Link,
+    intake: &mut Intake,
+    run: &Run,
+) -> Result<bool, Ended> {
+    match heard {
+        Heard::Connected { session, reported } => {
+            if !session {
+                intake.forget();
+            }
+            tracing::info!(connector = run.status.name, session, reported, "connected to {}", config.broker);
+            let filters: Vec<String> = config.mappings.iter().map(|mapping| mapping.topic.filter()).collect();
+            link.subscribe(&filters, config.retained)?;
+            return Ok(true);
+        }
+        Heard::Subscribed(answers) => {
+            run.status.set("running");
+            for (mapping, reason) in config.mappings.iter().zip(answers) {
+                if let Some(reason) = reason {
+                    let filter = mapping.topic.filter();
+                    run.status.noticed(&format!("the broker refuses the topics {filter}: {reason}"));
+                }
+            }
+        }
+        Heard::Message(message) => intake.take(message),
+        Heard::Acknowledged(id) => intake.acknowledged(id),
+        Heard::Other => {}
+    }
+    Ok(false)
+}
+
+/// Acknowledges what is durable by then, and takes leave.
+async fn leave(link: &mut Link, intake: &mut Intake) -> Result<(), Stopped> {
+    while intake.is_under_way() {
+        intake.settle_oldest().await?;
+    }
+    if intake.acknowledge(link).is_err() || link.disconnect().is_err() {
+        return Ok(());
+    }
+    let gone = async { while link.next().await.is_ok() {} };
+    // It isn't waited for: what isn't acknowledged comes again, and is known then.
+    let _ = tokio::time::timeout(LEAVE, gone).await;
+    Ok(())
+}

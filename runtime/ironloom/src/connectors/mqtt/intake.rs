@@ -1,0 +1,314 @@
+//! Messages on their way to the log, and their acknowledgements.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use super::config::{MqttConfig, Retained};
+use super::link::{Ended, Link, Message};
+use super::window::{self, Window};
+use crate::connectors::making::{Making, Units};
+use crate::connectors::{MAX_RECEIPT, RETRY, Record, Run, Sink, SinkError, Status, Submitted};
+use ironloom_types::clock::Timestamp;
+use ironloom_types::readings::Quality;
+use ironloom_types::text::shorten;
+
+/// Messages of one record.
+const MOST: usize = 4_096;
+/// Bytes of the messages of a record after which no further one is added.
+const ENOUGH_BYTES: usize = 1 << 20;
+/// Records on their way to the disk, and their bytes: beyond, the oldest is waited for.
+const MANY: usize = 64;
+const MANY_BYTES: usize = 8 << 20;
+
+/// The messages that may be known: all that aren't acknowledged, those of the record in the making, and the last before them.
+const MOST_KNOWN: usize = super::config::MAX_RECEIVE as usize + MOST + window::REMEMBERED;
+const _: () = assert!(window::receipt_bytes(MOST_KNOWN) <= MAX_RECEIPT);
+
+/// The connector is to stop.
+#[derive(Debug)]
+pub(super) struct Stopped;
+
+/// The clock, as of a record.
+#[derive(Clone, Copy)]
+struct Times {
+    now: Option<Timestamp>,
+    /// The latest `at` that is trusted.
+    latest: Timestamp,
+}
+
+/// Messages that came together.
+struct Group {
+    number: u64,
+    readings: usize,
+    bytes: usize,
+    /// None: it has nothing for the log.
+    durable: Option<Submitted>,
+    /// No other part of the group follows.
+    is_last: bool,
+}
+
+pub(super) struct Intake {
+    config: Arc<MqttConfig>,
+    sink: Arc<dyn Sink>,
+    status: Arc<Status>,
+    units: Units,
+    window: Window,
+    /// Those that are to be handed over, as the group of this number.
+    messages: Vec<Message>,
+    bytes: usize,
+    number: u64,
+    under_way: VecDeque<Group>,
+    /// All groups up to this one are durable.
+    durable: u64,
+    /// Packet ids in the order in which they came, with their groups.
+    acknowledgements: VecDeque<(u16, u64)>,
+}
+
+/// The way of messages that were handed over.
+enum Handed {
+    UnderWay,
+    /// Never, as they stand.
+    Refused(String),
+}
+
+impl Intake {
+    pub(super) fn new(config: &Arc<MqttConfig>, run: &Run) -> Self {
+        let session = window::session(&[&config.broker.to_string(), &config.client_id]);
+        let window = Window::open(session, run.sink.receipt(&run.status.name).as_deref());
+        Self {
+            config: Arc::clone(config),
+            sink: Arc::clone(&run.sink),
+            status: Arc::clone(&run.status),
+            units: Units::new(),
+            window,
+            messages: Vec::new(),
+            bytes: 0,
+            number: 1,
+            under_way: VecDeque::new(),
+            durable: 0,
+            acknowledgements: VecDeque::new(),
+        }
+    }
+
+    /// Returns true where one more message may be read.
+    pub(super) fn has_room(&self) -> bool {
+        let under_way: usize = self.under_way.iter().map(|group| group.bytes).sum();
+        self.messages.len() < MOST
+            && self.bytes < ENOUGH_BYTES
+            && self.under_way.len() < MANY
+            && under_way < MANY_BYTES
+            && self.acknowledgements.len() < usize::from(self.config.receive_maximum)
+    }
+
+    pub(super) fn is_under_way(&self) -> bool {
+        !self.under_way.is_empty()
+    }
+
+    /// Takes a message, or knows that it was taken.
+    pub(super) fn take(&mut self, message: Message) {
+        self.window.saw(&message);
+        if let Some(group) = self.window.group_of(&message) {
+            self.acknowledgements.push_back((message.id, group));
+            return;
+        }
+        self.acknowledgements.push_back((message.id, self.number));
+        if message.retain && self.config.retained == Retained::None {
+            return;
+        }
+        self.bytes += message.topic.len() + message.payload.len();
+        self.messages.push(message);
+    }
+
+    /// The broker has forgotten the session: nothing comes again.
+    pub(super) fn forget(&mut self) {
+        self.window.clear();
+    }
+
+    /// The connection is lost: packet ids are those of the next one.
+    pub(super) fn lost(&mut self) {
+        self.acknowledgements.clear();
+    }
+
+    /// Acknowledges all messages, in their order, up to the first that isn't durable.
+    pub(super) fn acknowledge(&mut self, link: &Link) -> Result<(), Ended> {
+        while let Some((id, _)) = self.acknowledgements.pop_front_if(|(_, group)| *group <= self.durable) {
+            if id > 0 {
+                link.acknowledge(id)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// An acknowledgement was sent.
+    pub(super) fn acknowledged(&mut self, id: u16) {
+        self.window.acknowledged(id);
+    }
+
+    /// Waits until the oldest group is durable. May be dropped at any time.
+    pub(super) async fn settle_oldest(&mut self) -> Result<(), Stopped> {
+        let Some(oldest) = self.under_way.front_mut() else { return Ok(()) };
+        if let Some(durable) = &mut oldest.durable {
+            let outcome = durable.await;
+            oldest.durable = None;
+            outcome.map_err(|error| self.stop(&error))?;
+        }
+        if let Some(Group { number, readings, is_last, .. }) = self.under_way.pop_front() {
+            self.status.took(readings);
+            if is_last {
+                self.durable = number;
+            }
+        }
+        Ok(())
+    }
+
+    fn stop(&mut self, error: &SinkError) -> Stopped {
+        if *error != SinkError::Stopping {
+            self.status.failed("stopped", &error.to_string());
+        }
+        Stopped
+    }
+
+    /// Hands all messages over that were taken.
+    pub(super) async fn hand_over(&mut self, run: &mut Run) -> Result<(), Stopped> {
+        if self.acknowledgements.back().is_none_or(|(_, group)| *group < self.number)
+            && self.messages.is_empty()
+        {
+            return Ok(());
+        }
+        let messages = std::mem::take(&mut self.messages);
+        self.bytes = 0;
+        if let Handed::Refused(reason) = self.hand_over_all(&messages, true, run).await? {
+            // One of them is: a point too many, say.
+            let last = messages.len() - 1;
+            for (at, message) in messages.iter().enumerate() {
+                let one = std::slice::from_ref(message);
+                if messages.len() == 1 {
+                    self.set_aside(message, &reason);
+                } else if let Handed::Refused(reason) = self.hand_over_all(one, at == last, run).await? {
+                    self.set_aside(message, &reason);
+                } else {
+                    continue;
+                }
+                if at == last {
+                    self.push(&Record::default(), None, true);
+                }
+            }
+        }
+        self.number += 1;
+        Ok(())
+    }
+
+    async fn hand_over_all(
+        &mut self,
+        messages: &[Message],
+        is_last: bool,
+        run: &mut Run,
+    ) -> Result<Handed, Stopped> {
+        let (record, problems) = self.record(messages);
+        let makes_points = !record.new_points.is_empty();
+        let durable = if record.columns.is_empty() {
+            None
+        } else {
+            match self.submit(&record, run).await? {
+                Ok(durable) => Some(durable),
+                Err(reason) => return Ok(self.refused(messages, reason)),
+            }
+        };
+        let durable = match durable {
+            // They may be refused yet, and then no later record may have said that they were taken.
+            Some(durable) if makes_points => match durable.await {
+                Ok(()) => None,
+                Err(SinkError::Refused(reason)) => return Ok(self.refused(messages, reason)),
+                Err(error) => return Err(self.stop(&error)),
+            },
+            durable => durable,
+        };
+        for (at, problem) in problems {
+            self.set_aside(&messages[at], &problem);
+        }
+        self.push(&record, durable, is_last);
+        Ok(Handed::UnderWay)
+    }
+
+    /// Hands a record over until it is taken, or refused with a reason.
+    async fn submit(&mut self, record: &Record, run: &mut Run) -> Result<Result<Submitted, String>, Stopped> {
+        loop {
+            match self.sink.submit(&self.status.name, record.clone()) {
+                Ok(durable) => return Ok(Ok(durable)),
+                Err(error @ SinkError::Later(_)) => self.status.failed("waiting", &error.to_string()),
+                Err(SinkError::Refused(reason)) => return Ok(Err(reason)),
+                Err(SinkError::Stopping) => return Err(Stopped),
+            }
+            if !run.sleep(RETRY).await {
+                return Err(Stopped);
+            }
+            self.status.set("running");
+        }
+    }
+
+    fn refused(&mut self, messages: &[Message], reason: String) -> Handed {
+        messages.iter().for_each(|message| self.window.remove(message.id));
+        // The units that it would have set are still to be set.
+        self.units.clear();
+        Handed::Refused(reason)
+    }
+
+    fn push(&mut self, record: &Record, durable: Option<Submitted>, is_last: bool) {
+        let (number, readings, bytes) = (self.number, record.columns.len(), record.bytes());
+        self.under_way.push_back(Group { number, readings, bytes, durable, is_last });
+    }
+
+    /// The record of messages, with all that aren't acknowledged. Returns those that can't be taken, by their places.
+    fn record(&mut self, messages: &[Message]) -> (Record, Vec<(usize, String)>) {
+        let mut making = Making::default();
+        let mut problems = Vec::new();
+        let times = Times { now: self.sink.now(), latest: self.sink.latest() };
+        for (at, message) in messages.iter().enumerate() {
+            match self.add(message, times, &mut making) {
+                Ok(()) => self.window.add(message, self.number, MOST_KNOWN),
+                Err(problem) => problems.push((at, problem)),
+            }
+        }
+        let mut record = making.record;
+        record.receipt = self.window.receipt();
+        (record, problems)
+    }
+
+    fn add(&mut self, message: &Message, times: Times, making: &mut Making) -> Result<(), String> {
+        let config = Arc::clone(&self.config);
+        let topic = std::str::from_utf8(&message.topic).map_err(|_| "the topic is not UTF-8".to_owned())?;
+        let found = config.mappings.iter().find_map(|mapping| Some((mapping, mapping.topic.matches(topic)?)));
+        let (mapping, matched) =
+            found.ok_or_else(|| "no topic of the configuration is like it".to_owned())?;
+        // All of it or nothing: the rest would come twice where it comes again.
+        let mut values = Vec::new();
+        for taken in mapping.rules.read(&message.payload)? {
+            let mut path = String::new();
+            let level = |name: &str| matched.level(name).or(taken.field.as_deref());
+            mapping.point.fill(&mut path, level)?;
+            let is_old = message.retain && config.retained == Retained::Latest;
+            if is_old && self.sink.has(&path, &taken.value) {
+                continue;
+            }
+            let at = taken.at.or(times.now);
+            let at = at.ok_or_else(|| "it has no time, and no clock says what time it is".to_owned())?;
+            let point = making.point(&path, mapping.unit.as_ref(), &mut self.units, &*self.sink)?;
+            values.push((point, at, taken));
+        }
+        for (point, at, taken) in values {
+            let mut quality = taken.quality;
+            if at > times.latest {
+                quality = quality.max(Quality::Uncertain);
+                self.status.lowered();
+            }
+            making.record.columns.push(point, at, quality, taken.value.as_ref());
+        }
+        Ok(())
+    }
+
+    /// A message that gives no reading: it is acknowledged and counted.
+    fn set_aside(&self, message: &Message, problem: &str) {
+        let topic = String::from_utf8_lossy(&message.topic);
+        self.status.skipped(&format!("topic {:?}: {problem}", shorten(&topic, 100)));
+    }
+}

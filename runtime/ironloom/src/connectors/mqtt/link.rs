@@ -1,0 +1,328 @@
+//! A connection to a broker, in either version of the protocol. The crates behind it are young: nothing of them is known
+//! elsewhere.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use rumqttc_v4 as v3;
+use rumqttc_v5 as v5;
+
+use super::config::{MqttConfig, Retained, Secret, Version};
+use crate::aside::aside;
+use ironloom_storage::small_files;
+
+/// Longest packet that is taken: a reading has 64 KiB at most, a payload with many fields some more.
+const MAX_PACKET: u32 = 1 << 20;
+/// The crates look through all of their own messages at each write: there are none but acknowledgements.
+const OUTGOING: u16 = 100;
+/// Longest file of a certificate, key or password.
+const MAX_FILE: u64 = 1 << 20;
+/// Time to be connected.
+const CONNECT: Duration = Duration::from_secs(10);
+
+/// A message of the broker.
+#[derive(Clone, Debug)]
+pub(super) struct Message {
+    pub topic: Bytes,
+    pub payload: Bytes,
+    /// 0 where the broker wants no acknowledgement.
+    pub id: u16,
+    /// It was sent before, over another connection.
+    pub dup: bool,
+    /// The broker had kept it.
+    pub retain: bool,
+}
+
+/// An event of the connection.
+#[derive(Debug)]
+pub(super) enum Heard {
+    /// The broker has taken the connection.
+    Connected {
+        /// It has kept the session.
+        session: bool,
+        /// Its own words about it, if it has any.
+        reported: Option<String>,
+    },
+    /// It has answered for each filter: the reason where it refuses one.
+    Subscribed(Vec<Option<String>>),
+    Message(Message),
+    /// An acknowledgement is on its way.
+    Acknowledged(u16),
+    /// Of no concern.
+    Other,
+}
+
+/// A client of either version, with the loop that drives it.
+pub(super) enum Link {
+    V5(Box<(v5::AsyncClient, v5::EventLoop)>),
+    V3(Box<(v3::AsyncClient, v3::EventLoop)>),
+}
+
+/// The reason why a connection isn't made, or has ended.
+#[derive(Debug)]
+pub(super) struct Ended {
+    pub reason: String,
+    /// The broker may speak the other version of the protocol only.
+    pub other_version: bool,
+}
+
+impl From<String> for Ended {
+    fn from(reason: String) -> Self {
+        Self { reason, other_version: false }
+    }
+}
+
+impl Link {
+    /// Prepares a connection: [`Self::next`] makes it. Reads the files that the configuration names.
+    pub(super) async fn open(config: &Arc<MqttConfig>, version: Version) -> Result<Self, Ended> {
+        let files = Arc::clone(config);
+        let read = aside(move || Secrets::read(&files)).await;
+        let secrets = read.map_err(|error| error.to_string())??;
+        Ok(match version {
+            Version::V5 => Self::V5(Box::new(open_v5(config, secrets)?)),
+            Version::V3 => Self::V3(Box::new(open_v3(config, secrets)?)),
+        })
+    }
+
+    /// Waits for what comes next. May be dropped at any time.
+    pub(super) async fn next(&mut self) -> Result<Heard, Ended> {
+        match self {
+            Self::V5(link) => link.1.poll().await.map(of_v5).map_err(ended_v5),
+            Self::V3(link) => link.1.poll().await.map(of_v3).map_err(ended_v3),
+        }
+    }
+
+    /// Asks for the topics of these filters.
+    pub(super) fn subscribe(&self, filters: &[String], retained: Retained) -> Result<(), Ended> {
+        let asked = match self {
+            Self::V5(link) => {
+                let rule = match retained {
+                    Retained::None => v5::RetainForwardRule::Never,
+                    Retained::Latest | Retained::All => v5::RetainForwardRule::OnEverySubscribe,
+                };
+                let filter = |filter: &String| {
+                    v5::SubscribeFilterInput::new(filter, v5::QoS::AtLeastOnce)
+                        .preserve_retain(false)
+                        .retain_forward_rule(rule.clone())
+                };
+                link.0.try_subscribe_many(filters.iter().map(filter)).map_err(|error| error.to_string())
+            }
+            Self::V3(link) => {
+                let filter = |filter: &String| v3::SubscribeFilter::new(filter.clone(), v3::QoS::AtLeastOnce);
+                link.0.try_subscribe_many(filters.iter().map(filter)).map_err(|error| error.to_string())
+            }
+        };
+        asked.map_err(Ended::from)
+    }
+
+    /// Acknowledges a message.
+    pub(super) fn acknowledge(&self, id: u16) -> Result<(), Ended> {
+        let told = match self {
+            Self::V5(link) => {
+                let ack = v5::ManualAck::PubAck(v5::PubAck::new(id, None));
+                link.0.try_manual_ack(ack).map_err(|error| error.to_string())
+            }
+            Self::V3(link) => {
+                let ack = v3::ManualAck::PubAck(v3::PubAck::new(id));
+                link.0.try_manual_ack(ack).map_err(|error| error.to_string())
+            }
+        };
+        told.map_err(Ended::from)
+    }
+
+    /// Takes leave; the session stays with the broker.
+    pub(super) fn disconnect(&self) -> Result<(), Ended> {
+        let told = match self {
+            Self::V5(link) => link.0.try_disconnect().map_err(|error| error.to_string()),
+            Self::V3(link) => link.0.try_disconnect().map_err(|error| error.to_string()),
+        };
+        told.map_err(Ended::from)
+    }
+}
+
+/// The contents of files and of the environment.
+struct Secrets {
+    password: Option<String>,
+    ca: Option<Vec<u8>>,
+    certificate: Option<(Vec<u8>, Vec<u8>)>,
+}
+
+impl Secrets {
+    fn read(config: &MqttConfig) -> Result<Self, String> {
+        let password = config.password.as_ref().map(|secret| match secret {
+            Secret::File(path) => {
+                let bytes = file(path)?;
+                let text =
+                    String::from_utf8(bytes).map_err(|_| format!("{} is not UTF-8", path.display()))?;
+                Ok::<_, String>(text.trim_end_matches(['\r', '\n']).to_owned())
+            }
+            Secret::Variable(name) => {
+                std::env::var(name).map_err(|error| format!("the environment variable {name}: {error}"))
+            }
+        });
+        let certificate = config
+            .certificate
+            .as_ref()
+            .map(|(certificate, key)| Ok::<_, String>((file(certificate)?, file(key)?)));
+        Ok(Self {
+            password: password.transpose()?,
+            ca: config.ca.as_deref().map(file).transpose()?,
+            certificate: certificate.transpose()?,
+        })
+    }
+}
+
+fn file(path: &std::path::Path) -> Result<Vec<u8>, String> {
+    small_files::read(path, MAX_FILE).map_err(|error| error.to_string())
+}
+
+/// Says what would keep a connection from being made, as far as that is known here. May wait for a disk.
+pub(in crate::connectors) fn check(config: &MqttConfig) -> Result<(), String> {
+    let secrets = Secrets::read(config)?;
+    tls(config, &secrets).map(|_| ())
+}
+
+fn tls(config: &MqttConfig, secrets: &Secrets) -> Result<Option<v5::TlsConfiguration>, String> {
+    if !config.broker.tls {
+        return Ok(None);
+    }
+    let Some(ca) = secrets.ca.clone() else {
+        let roots = v5::TlsConfiguration::try_default_rustls();
+        return roots.map(Some).map_err(|error| format!("the certificates of the system: {error}"));
+    };
+    Ok(Some(v5::TlsConfiguration::Simple { ca, alpn: None, client_auth: secrets.certificate.clone() }))
+}
+
+/// Acknowledgements that may wait to be sent: all that the broker may wait for, and as many again.
+const REQUESTS: usize = 1 << 17;
+
+fn open_v5(config: &MqttConfig, secrets: Secrets) -> Result<(v5::AsyncClient, v5::EventLoop), String> {
+    let mut options =
+        v5::MqttOptions::new(&config.client_id, (config.broker.host.clone(), config.broker.port));
+    options
+        .set_keep_alive(keep_alive(config))
+        .set_connect_timeout(CONNECT)
+        .set_clean_start(false)
+        .set_session_expiry_interval(u32::try_from(config.session_expiry.duration().as_secs()).ok())
+        // What the last process had taken is known from the log.
+        .set_broker_session_resume_policy(v5::BrokerSessionResumePolicy::AllowBrokerOnly)
+        .set_receive_maximum(Some(config.receive_maximum))
+        .set_incoming_packet_size_limit(v5::IncomingPacketSizeLimit::Bytes(MAX_PACKET))
+        .set_max_packet_size(Some(MAX_PACKET))
+        .set_ack_mode(v5::AckMode::Manual)
+        .set_outgoing_inflight_upper_limit(OUTGOING);
+    let mut network = v5::NetworkOptions::new();
+    network.set_tcp_nodelay(true);
+    options.set_network_options(network);
+    if let Some(tls) = tls(config, &secrets)? {
+        options.set_transport(v5::Transport::tls_with_config(tls));
+    }
+    match (&config.user, secrets.password) {
+        (Some(user), Some(password)) => drop(options.set_credentials(user, password)),
+        (Some(user), None) => drop(options.set_username(user)),
+        (None, _) => {}
+    }
+    options.validate().map_err(|error| error.to_string())?;
+    Ok(v5::AsyncClient::builder(options).capacity(REQUESTS).build())
+}
+
+fn open_v3(config: &MqttConfig, secrets: Secrets) -> Result<(v3::AsyncClient, v3::EventLoop), String> {
+    let mut options =
+        v3::MqttOptions::new(&config.client_id, (config.broker.host.clone(), config.broker.port));
+    options
+        .set_keep_alive(keep_alive(config))
+        .set_clean_session(false)
+        .set_max_packet_size(MAX_PACKET as usize, MAX_PACKET as usize)
+        .set_ack_mode(v3::AckMode::Manual)
+        .set_inflight(OUTGOING);
+    let mut network = v3::NetworkOptions::new();
+    network.set_tcp_nodelay(true);
+    network.set_connection_timeout(CONNECT.as_secs());
+    if let Some(tls) = tls(config, &secrets)? {
+        options.set_transport(v3::Transport::tls_with_config(tls));
+    }
+    match (&config.user, secrets.password) {
+        (Some(user), Some(password)) => drop(options.set_credentials(user, password)),
+        (Some(user), None) => drop(options.set_username(user)),
+        (None, _) => {}
+    }
+    let (client, mut events) = v3::AsyncClient::builder(options).capacity(REQUESTS).build();
+    events.set_network_options(network);
+    Ok((client, events))
+}
+
+fn keep_alive(config: &MqttConfig) -> u16 {
+    u16::try_from(config.keep_alive.duration().as_secs()).unwrap_or(u16::MAX)
+}
+
+fn of_v5(event: v5::Event) -> Heard {
+    match event {
+        v5::Event::Incoming(v5::Packet::Publish(publish)) => Heard::Message(Message {
+            topic: publish.topic,
+            payload: publish.payload,
+            id: publish.pkid,
+            dup: publish.dup,
+            retain: publish.retain,
+        }),
+        v5::Event::Incoming(v5::Packet::ConnAck(ack)) => {
+            let reported = ack.properties.and_then(|all| all.reason_string);
+            Heard::Connected { session: ack.session_present, reported }
+        }
+        v5::Event::Incoming(v5::Packet::SubAck(ack)) => {
+            let reason = |code: v5::SubscribeReasonCode| match code {
+                v5::SubscribeReasonCode::Success(_) => None,
+                refused => Some(format!("{refused:?}")),
+            };
+            Heard::Subscribed(ack.return_codes.into_iter().map(reason).collect())
+        }
+        v5::Event::Outgoing(v5::Outgoing::PubAck(id)) => Heard::Acknowledged(id),
+        _ => Heard::Other,
+    }
+}
+
+fn of_v3(event: v3::Event) -> Heard {
+    match event {
+        v3::Event::Incoming(v3::Packet::Publish(publish)) => Heard::Message(Message {
+            topic: publish.topic,
+            payload: publish.payload,
+            id: publish.pkid,
+            dup: publish.dup,
+            retain: publish.retain,
+        }),
+        v3::Event::Incoming(v3::Packet::ConnAck(ack)) => {
+            Heard::Connected { session: ack.session_present, reported: None }
+        }
+        v3::Event::Incoming(v3::Packet::SubAck(ack)) => {
+            let reason = |code: v3::SubscribeReasonCode| match code {
+                v3::SubscribeReasonCode::Success(_) => None,
+                refused @ v3::SubscribeReasonCode::Failure => Some(format!("{refused:?}")),
+            };
+            Heard::Subscribed(ack.return_codes.into_iter().map(reason).collect())
+        }
+        v3::Event::Outgoing(v3::Outgoing::PubAck(id)) => Heard::Acknowledged(id),
+        _ => Heard::Other,
+    }
+}
+
+fn ended_v5(error: v5::ConnectionError) -> Ended {
+    let is_refused = |code: v5::ConnectReturnCode| {
+        matches!(
+            code,
+            v5::ConnectReturnCode::RefusedProtocolVersion | v5::ConnectReturnCode::UnsupportedProtocolVersion
+        )
+    };
+    let other_version = match &error {
+        v5::ConnectionError::ConnectionRefused(code) => is_refused(*code),
+        // One that speaks 3.1.1 only may answer in it, or hang up.
+        v5::ConnectionError::MqttState(_) | v5::ConnectionError::NotConnAck(_) => true,
+        _ => false,
+    };
+    Ended { reason: error.to_string(), other_version }
+}
+
+fn ended_v3(error: v3::ConnectionError) -> Ended {
+    let refused = v3::ConnectReturnCode::RefusedProtocolVersion;
+    let other_version = matches!(&error, v3::ConnectionError::ConnectionRefused(code) if *code == refused);
+    Ended { reason: error.to_string(), other_version }
+}

@@ -1,0 +1,250 @@
+//! The messages that are in the log, or on their way there, and may come again after a connection has ended: by packet id and
+//! hash they are known then.
+//!
+//! Those are the ones that aren't acknowledged, and the last of those that are: an acknowledgement that was sent is lost where
+//! the process is killed before the broker has read it. A broker that counts its ids up gives none of these to another message.
+//! One that gives the lowest free id might, to a message of the same contents, and then it must not be taken for the other: of
+//! such a broker the acknowledged ones are forgotten at once.
+
+use std::collections::VecDeque;
+
+use hashbrown::HashMap;
+use sha2::{Digest as _, Sha256};
+
+use super::link::Message;
+
+/// The first bytes of a SHA-256 of topic and payload.
+pub(super) type Hash = [u8; 8];
+
+/// **Format**: stands in the log's records, as the first byte of a receipt.
+const VERSION: u8 = 1;
+/// The group of what a receipt says.
+const LEFT: u64 = 0;
+/// The version and the session.
+const HEAD_BYTES: usize = 1 + size_of::<Hash>();
+/// A packet id and a hash.
+const ENTRY_BYTES: usize = 2 + size_of::<Hash>();
+
+/// Messages that are remembered after they were acknowledged.
+pub(super) const REMEMBERED: usize = 2_048;
+
+/// The bytes of a receipt with so many messages.
+pub(super) const fn receipt_bytes(messages: usize) -> usize {
+    HEAD_BYTES + messages * ENTRY_BYTES
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Entry {
+    hash: Hash,
+    /// The number of the group of messages that it is in.
+    group: u64,
+}
+
+/// The messages of one session, by their packet ids.
+#[derive(Debug, Default)]
+pub(super) struct Window {
+    /// Tells the sessions of other brokers and clients apart.
+    session: Hash,
+    entries: HashMap<u16, Entry>,
+    /// Those among them that were acknowledged, the oldest first.
+    acknowledged: VecDeque<u16>,
+    /// The id of the last message that came.
+    last: Option<u16>,
+    /// The broker doesn't count its ids up.
+    gives_again: bool,
+}
+
+impl Window {
+    /// The messages that a receipt has of this session: all of them are in the log.
+    pub(super) fn open(session: Hash, receipt: Option<&[u8]>) -> Self {
+        let entries = receipt.and_then(|receipt| decode(session, receipt)).unwrap_or_default();
+        Self { session, entries, acknowledged: VecDeque::new(), last: None, gives_again: false }
+    }
+
+    #[cfg(test)]
+    fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// The broker has forgotten the session: all that comes is new.
+    pub(super) fn clear(&mut self) {
+        self.entries.clear();
+        self.acknowledged.clear();
+        (self.last, self.gives_again) = (None, false);
+    }
+
+    /// A message has come, whether it is known or not.
+    pub(super) fn saw(&mut self, message: &Message) {
+        if message.id == 0 {
+            return;
+        }
+        let next = |last: u16| if last == u16::MAX { 1 } else { last + 1 };
+        if !message.dup && self.last.is_some_and(|last| message.id != next(last)) {
+            self.gives_again = true;
+            self.forget_down_to(0);
+        }
+        self.last = Some(message.id);
+    }
+
+    /// The acknowledgement of a message was sent.
+    pub(super) fn acknowledged(&mut self, id: u16) {
+        if !self.entries.contains_key(&id) {
+            return;
+        }
+        self.acknowledged.push_back(id);
+        self.forget_down_to(if self.gives_again { 0 } else { REMEMBERED });
+    }
+
+    /// Forgets the oldest of those that were acknowledged, until so many are left.
+    fn forget_down_to(&mut self, left: usize) {
+        while self.acknowledged.len() > left {
+            let oldest = self.acknowledged.pop_front();
+            oldest.and_then(|oldest| self.entries.remove(&oldest));
+        }
+    }
+
+    /// The group that has a message already, where the broker sends it again.
+    pub(super) fn group_of(&self, message: &Message) -> Option<u64> {
+        let entry = self.entries.get(&message.id).filter(|_| message.dup)?;
+        (entry.hash == hash(message)).then_some(entry.group)
+    }
+
+    /// A message goes to the log in this group. Beyond `most` those go that an earlier process has left: what the broker had
+    /// to send again has come before all that is new.
+    pub(super) fn add(&mut self, message: &Message, group: u64, most: usize) {
+        if message.id == 0 {
+            return;
+        }
+        if self.entries.len() >= most {
+            self.entries.retain(|_, entry| entry.group != LEFT);
+        }
+        self.entries.insert(message.id, Entry { hash: hash(message), group });
+    }
+
+    /// A message of a group that is refused.
+    pub(super) fn remove(&mut self, id: u16) {
+        self.entries.remove(&id);
+    }
+
+    /// All of them, as the receipt of the record that has the last of them.
+    pub(super) fn receipt(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(receipt_bytes(self.entries.len()));
+        bytes.push(VERSION);
+        bytes.extend_from_slice(&self.session);
+        for (id, entry) in &self.entries {
+            bytes.extend_from_slice(&id.to_be_bytes());
+            bytes.extend_from_slice(&entry.hash);
+        }
+        bytes
+    }
+}
+
+/// Tells one session from others.
+pub(super) fn session(parts: &[&str]) -> Hash {
+    let mut hash = Sha256::new();
+    for part in parts {
+        hash.update((part.len() as u64).to_be_bytes());
+        hash.update(part);
+    }
+    first(hash)
+}
+
+fn hash(message: &Message) -> Hash {
+    let mut hash = Sha256::new();
+    hash.update((message.topic.len() as u64).to_be_bytes());
+    hash.update(&message.topic);
+    hash.update(&message.payload);
+    first(hash)
+}
+
+fn first(hash: Sha256) -> Hash {
+    let digest: [u8; 32] = hash.finalize().into();
+    let mut first = Hash::default();
+    first.copy_from_slice(&digest[..size_of::<Hash>()]);
+    first
+}
+
+/// `None` where it isn't one of this version and session.
+fn decode(session: Hash, receipt: &[u8]) -> Option<HashMap<u16, Entry>> {
+    let rest = receipt.strip_prefix(&[VERSION])?.strip_prefix(&session)?;
+    let (entries, odd) = rest.as_chunks::<ENTRY_BYTES>();
+    if !odd.is_empty() {
+        return None;
+    }
+    let entry = |bytes: &[u8; ENTRY_BYTES]| {
+        let (id, hash) = bytes.split_first_chunk::<2>()?;
+        Some((u16::from_be_bytes(*id), Entry { hash: hash.try_into().ok()?, group: LEFT }))
+    };
+    entries.iter().map(entry).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(id: u16, dup: bool, payload: &str) -> Message {
+        Message { topic: "a/b".into(), payload: payload.to_owned().into(), id, dup, retain: false }
+    }
+
+    #[test]
+    fn what_comes_again_is_known_by_id_and_contents() {
+        let own = session(&["broker", "client"]);
+        let mut window = Window::open(own, None);
+        window.add(&message(1, false, "20.5"), 7, 10);
+        window.add(&message(2, false, "20.5"), 8, 10);
+        // Nothing tells a message of quality of service 0 from another.
+        window.add(&message(0, false, "20.5"), 8, 10);
+        assert_eq!(window.len(), 2);
+        let receipt = window.receipt();
+        assert_eq!(receipt.len(), receipt_bytes(2));
+        let again = Window::open(own, Some(&receipt));
+        assert_eq!(again.group_of(&message(1, true, "20.5")), Some(0));
+        assert_eq!(window.group_of(&message(2, true, "20.5")), Some(8));
+        for (id, dup, payload) in [(1, false, "20.5"), (1, true, "20.6"), (3, true, "20.5")] {
+            assert_eq!(again.group_of(&message(id, dup, payload)), None, "{id} {dup} {payload}");
+        }
+        let mut full = Window::open(own, Some(&receipt));
+        full.add(&message(3, false, "20.5"), 1, 2);
+        assert_eq!((full.len(), full.group_of(&message(3, true, "20.5"))), (1, Some(1)));
+        window.remove(2);
+        assert_eq!(window.group_of(&message(2, true, "20.5")), None);
+        window.clear();
+        assert_eq!(window.len(), 0);
+    }
+
+    #[test]
+    fn the_last_acknowledged_ones_are_known_where_ids_are_counted_up() {
+        let mut window = Window::open(session(&["broker", "client"]), None);
+        let take = |window: &mut Window, id: u16| {
+            window.saw(&message(id, false, "x"));
+            window.add(&message(id, false, "x"), 1, 100_000);
+            window.acknowledged(id);
+        };
+        let last = u16::try_from(REMEMBERED).unwrap() + 10;
+        (1..=last).for_each(|id| take(&mut window, id));
+        assert_eq!(window.len(), REMEMBERED);
+        assert_eq!(window.group_of(&message(10, true, "x")), None);
+        assert_eq!(window.group_of(&message(11, true, "x")), Some(1));
+        // Those that come again are counted on from there.
+        window.saw(&message(11, true, "x"));
+        take(&mut window, 12);
+        assert!(window.group_of(&message(12, true, "x")).is_some());
+        // The lowest free id: it may be of any message.
+        window.saw(&message(1, false, "x"));
+        assert_eq!(window.len(), 0);
+        take(&mut window, 2);
+        assert_eq!(window.len(), 0);
+    }
+
+    #[test]
+    fn receipts_of_others_are_passed_over() {
+        let own = session(&["broker", "client"]);
+        let mut window = Window::open(own, None);
+        window.add(&message(1, false, "x"), 1, 10);
+        let receipt = window.receipt();
+        assert_eq!(Window::open(session(&["brokerclient"]), Some(&receipt)).len(), 0);
+        assert_eq!(Window::open(own, Some(&receipt[..receipt.len() - 1])).len(), 0);
+        assert_eq!(Window::open(own, Some(&[])).len(), 0);
+        assert_eq!(Window::open(own, Some(&[4; 73])).len(), 0);
+    }
+}
