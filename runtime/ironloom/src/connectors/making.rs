@@ -49,7 +49,7 @@ impl Making {
             return if fits {
                 Ok(number)
             } else {
-                Err(format!("the point {path} has the unit {has}, the mapping {own}"))
+                Err(format!("the point {path} has the unit {has}, not {own}"))
             };
         }
         let number = PointNumber::pending(self.record.new_points.len());

@@ -468,7 +468,7 @@ async fn units_of_points_that_are_known_are_held_against_the_columns() {
     assert_eq!(sink.records.lock().concat(), ["2 2 100", "3 3 100", "2 5 200"]);
     assert_eq!(status.skipped, 2);
     let error = status.last_error.unwrap();
-    assert_eq!(error, "line 5, column Weight: the point 1 has the unit g, the column kg; skipped");
+    assert_eq!(error, "line 5, column Weight: the point 1 has the unit g, not kg; skipped");
     // A point without a unit gets the column's.
     assert_eq!(sink.units.lock().get(&PointNumber(2)).map(|unit| &**unit), Some("kg"));
 }

@@ -14,6 +14,8 @@ use ironloom_storage::small_files;
 
 /// Longest packet that is taken: a reading has 64 KiB at most, a payload with many fields some more.
 const MAX_PACKET: u32 = 1 << 20;
+/// The same for 3.1.1, where no broker can be told: one that is longer ends the connection, and comes again.
+const MAX_PACKET_V3: usize = 16 << 20;
 /// The crates look through all of their own messages at each write: there are none but acknowledgements.
 const OUTGOING: u16 = 100;
 /// Longest file of a certificate, key or password.
@@ -233,7 +235,7 @@ fn open_v3(config: &MqttConfig, secrets: Secrets) -> Result<(v3::AsyncClient, v3
     options
         .set_keep_alive(keep_alive(config))
         .set_clean_session(false)
-        .set_max_packet_size(MAX_PACKET as usize, MAX_PACKET as usize)
+        .set_max_packet_size(MAX_PACKET_V3, MAX_PACKET_V3)
         .set_ack_mode(v3::AckMode::Manual)
         .set_inflight(OUTGOING);
     let mut network = v3::NetworkOptions::new();
