@@ -56,7 +56,7 @@ impl Node {
         &self,
         to: mpsc::Sender<io::Result<Bytes>>,
         pace: u64,
-        _permit: OwnedSemaphorePermit,
+        permit: OwnedSemaphorePermit,
         begun: oneshot::Sender<Answer<()>>,
     ) {
         let started = Instant::now();
@@ -90,7 +90,10 @@ impl Node {
             holds: Cell::new(true),
             ends: Cell::new(None),
         };
-        match write(moment, &watch, Out::new(to.clone(), pace, &watch)) {
+        let written = write(moment, &watch, Out::new(to.clone(), pace, &watch));
+        // Before anybody hears that the next one may come.
+        drop(permit);
+        match written {
             Ok(bytes) => tracing::info!(through, bytes, took = ?started.elapsed(), "a backup was written"),
             Err(error) => {
                 tracing::warn!(through, %error, "a backup broke off");
