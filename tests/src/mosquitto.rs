@@ -31,7 +31,7 @@ pub struct Mosquitto {
     programs: Programs,
     child: Child,
     port: u16,
-    folder: TempDir,
+    _folder: TempDir,
 }
 
 /// The programs, and where their libraries are.
@@ -70,31 +70,22 @@ impl Mosquitto {
                 Ok(TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok().then_some(true))
             })?;
             if is_up {
-                return Ok(Some(Self { programs, child, port, folder }));
+                return Ok(Some(Self { programs, child, port, _folder: folder }));
             }
         }
-        bail!("mosquitto doesn't start: {}", said(folder.path()))
+        let said = fs::read_to_string(folder.path().join("log")).unwrap_or_default();
+        bail!("mosquitto doesn't start: {said}")
     }
 
     pub fn url(&self) -> String {
         format!("mqtt://127.0.0.1:{}", self.port)
     }
 
-    /// Its log so far, of all that it was told to log.
-    pub fn said(&self) -> String {
-        said(self.folder.path())
-    }
-
     /// Publishes lines, each as a message of quality of service 1, and waits until the broker has all.
     pub fn publish(&self, topic: &str, lines: &[String]) -> Result<()> {
-        self.publish_with(topic, &[], lines)
-    }
-
-    /// As [`Self::publish`], with further options of `mosquitto_pub`.
-    pub fn publish_with(&self, topic: &str, options: &[&str], lines: &[String]) -> Result<()> {
         let mut command = self.programs.command(&self.programs.publish);
         command.args(["-h", "127.0.0.1", "-p", &self.port.to_string(), "-q", "1", "-t", topic, "-l"]);
-        command.args(options).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = command.spawn().context("can't start mosquitto_pub")?;
         let mut stdin = child.stdin.take().context("no stdin")?;
         stdin.write_all(format!("{}\n", lines.join("\n")).as_bytes())?;
@@ -110,10 +101,6 @@ impl Drop for Mosquitto {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-fn said(folder: &Path) -> String {
-    fs::read_to_string(folder.join("log")).unwrap_or_default()
 }
 
 impl Programs {

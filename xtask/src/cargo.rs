@@ -41,10 +41,14 @@ impl Step {
         Ok(String::from_utf8_lossy(&output.stderr).into_owned())
     }
 
-    /// Runs it, with its output where ours is. `what` says what it is about.
-    pub(crate) fn run(mut self, what: &str) -> Result<()> {
+    fn announce(&self, what: &str) {
         let arguments: Vec<_> = self.0.get_args().map(|argument| argument.to_string_lossy()).collect();
         eprintln!("== {what}: cargo {}", arguments.join(" "));
+    }
+
+    /// Runs it, with its output where ours is. `what` says what it is about.
+    pub(crate) fn run(mut self, what: &str) -> Result<()> {
+        self.announce(what);
         let status = self.0.status().context(NO_CARGO)?;
         if !status.success() {
             bail!("{what}: cargo ended with {status}");
@@ -55,8 +59,7 @@ impl Step {
     /// Runs it with `--message-format` and returns what it says of all that it has built.
     pub(crate) fn messages(mut self, what: &str) -> Result<Vec<serde_json::Value>> {
         self.0.arg("--message-format=json-render-diagnostics").stdout(Stdio::piped());
-        let arguments: Vec<_> = self.0.get_args().map(|argument| argument.to_string_lossy()).collect();
-        eprintln!("== {what}: cargo {}", arguments.join(" "));
+        self.announce(what);
         let output = self.0.stderr(Stdio::inherit()).output().context(NO_CARGO)?;
         if !output.status.success() {
             bail!("{what}: cargo ended with {}", output.status);
@@ -71,8 +74,7 @@ impl Step {
         if std::io::stderr().is_terminal() {
             self.0.env("CARGO_TERM_COLOR", "always");
         }
-        let arguments: Vec<_> = self.0.get_args().map(|argument| argument.to_string_lossy()).collect();
-        eprintln!("== {what}: cargo {}", arguments.join(" "));
+        self.announce(what);
         let mut child = self.0.stderr(Stdio::piped()).spawn().context(NO_CARGO)?;
         let stderr = child.stderr.take().context("cargo has no stderr")?;
         for line in BufReader::new(stderr).split(b'\n') {

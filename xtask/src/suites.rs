@@ -23,7 +23,6 @@ struct Suite {
     program: PathBuf,
     /// The folder of its package, as cargo would have it run there.
     folder: PathBuf,
-    variables: Vec<(&'static str, PathBuf)>,
 }
 
 /// Runs the programs that a build makes, with these environment variables. Adds to `skipped` what they say isn't tested
@@ -34,8 +33,7 @@ pub(crate) fn run(
     variables: &[(&'static str, PathBuf)],
     skipped: &mut Vec<String>,
 ) -> Result<()> {
-    let mut suites: Vec<Suite> =
-        build.messages(what)?.iter().filter_map(|message| suite(message, variables)).collect();
+    let mut suites: Vec<Suite> = build.messages(what)?.iter().filter_map(suite).collect();
     if suites.is_empty() {
         bail!("{what}: the build made no program of tests");
     }
@@ -49,7 +47,7 @@ pub(crate) fn run(
                     let next = waiting.lock().unwrap_or_else(PoisonError::into_inner).pop();
                     let Some(suite) = next else { break };
                     let began = Instant::now();
-                    let output = suite.output();
+                    let output = suite.output(variables);
                     told.lock().unwrap_or_else(PoisonError::into_inner).tell(&suite, output, began);
                 }
             });
@@ -96,10 +94,10 @@ impl Told {
 }
 
 impl Suite {
-    fn output(&self) -> Result<Output> {
+    fn output(&self, variables: &[(&str, PathBuf)]) -> Result<Output> {
         let mut command = Command::new(&self.program);
         command.current_dir(&self.folder).env("CARGO_MANIFEST_DIR", &self.folder);
-        command.envs(self.variables.iter().map(|(name, value)| (name, value)));
+        command.envs(variables.iter().map(|(name, value)| (name, value)));
         command.output().with_context(|| format!("can't run {}", self.program.display()))
     }
 }
@@ -110,14 +108,13 @@ fn rank(name: &str) -> (usize, &str) {
 }
 
 /// A message of cargo's, if it is of a program of tests.
-fn suite(message: &Value, variables: &[(&'static str, PathBuf)]) -> Option<Suite> {
+fn suite(message: &Value) -> Option<Suite> {
     let is_test = message["reason"] == "compiler-artifact" && message["profile"]["test"] == true;
     let program = message["executable"].as_str().filter(|_| is_test)?;
     Some(Suite {
         name: message["target"]["name"].as_str()?.to_owned(),
         program: program.into(),
         folder: Path::new(message["manifest_path"].as_str()?).parent()?.to_owned(),
-        variables: variables.to_vec(),
     })
 }
 
@@ -135,11 +132,11 @@ mod tests {
                 "profile": {"test": test}, "executable": executable,
             })
         };
-        let found = suite(&built(true, json!("/p/target/kill-1")), &[]).unwrap();
+        let found = suite(&built(true, json!("/p/target/kill-1"))).unwrap();
         assert_eq!((found.name.as_str(), found.folder.as_path()), ("kill", Path::new("/p/tests")));
-        assert!(suite(&built(false, json!("/p/target/ironloom")), &[]).is_none());
-        assert!(suite(&built(true, Value::Null), &[]).is_none());
-        assert!(suite(&json!({"reason": "build-finished", "success": true}), &[]).is_none());
+        assert!(suite(&built(false, json!("/p/target/ironloom"))).is_none());
+        assert!(suite(&built(true, Value::Null)).is_none());
+        assert!(suite(&json!({"reason": "build-finished", "success": true})).is_none());
     }
 
     #[test]

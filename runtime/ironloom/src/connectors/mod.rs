@@ -27,9 +27,10 @@ use self::run::{RETRY, Run};
 pub(crate) use self::set::Connectors;
 pub(crate) use self::status::{ConnectorStatus, Status};
 use crate::telemetry::Metrics;
-use ironloom_apps::toml_section::Section;
+use ironloom_apps::toml_section::{Field, Section};
 use ironloom_types::clock::Timestamp;
 use ironloom_types::ids::{PointNumber, PointPath};
+use ironloom_types::limits::MAX_POINTS;
 use ironloom_types::readings::{Columns, NewPoint, Value};
 
 /// The most bytes of a receipt.
@@ -173,6 +174,12 @@ impl ConnectorConfig {
             Self::Mqtt(config) => config.resolve(folder),
         }
     }
+}
+
+/// Reads the most points that a connector's mappings may name.
+fn points(field: &Field<'_, '_>) -> Option<usize> {
+    let points = usize::try_from(field.integer()?).ok().filter(|points| (1..=MAX_POINTS).contains(points));
+    field.checked(points.ok_or_else(|| format!("must be a number of points from 1 to {MAX_POINTS}")))
 }
 
 /// A connector that runs.

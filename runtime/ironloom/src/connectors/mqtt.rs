@@ -15,7 +15,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
-use tokio::sync::watch;
 use tokio::time::Instant;
 
 pub(crate) use self::config::MqttConfig;
@@ -89,7 +88,7 @@ async fn connection(
         }
         let heard = tokio::select! {
             biased;
-            () = stopping(&mut run.shutdown) => {
+            () = run.stopped() => {
                 leave(&mut link, intake).await?;
                 return Err(Stopped);
             }
@@ -119,11 +118,6 @@ async fn connection(
     };
     intake.lost();
     Ok(Lost { ended, was_connected })
-}
-
-async fn stopping(shutdown: &mut watch::Receiver<bool>) {
-    // Without a sender nobody is there any more.
-    let _ = shutdown.wait_for(|stop| *stop).await;
 }
 
 /// Deals with what came. Returns true where the broker has taken the connection.

@@ -38,8 +38,14 @@ impl Run {
     pub(super) async fn sleep(&mut self, time: Duration) -> bool {
         tokio::select! {
             () = tokio::time::sleep(time) => true,
-            _ = self.shutdown.wait_for(|stop| *stop) => false,
+            () = self.stopped() => false,
         }
+    }
+
+    /// Ready when the connector shall stop.
+    pub(super) async fn stopped(&mut self) {
+        // Without a sender nobody is there any more.
+        let _ = self.shutdown.wait_for(|stop| *stop).await;
     }
 
     pub(super) fn stopping(&self) -> bool {
@@ -49,19 +55,13 @@ impl Run {
     /// Hands over a record until it is taken, then waits until fewer than `most` are on their way; `false` where
     /// the connector shall stop.
     pub(super) async fn submit(&mut self, record: &Record, most: usize) -> bool {
-        let durable = loop {
-            if self.stopping() {
-                return false;
-            }
-            match self.sink.submit(&self.status.name, record.clone()) {
-                Ok(durable) => break durable,
-                // None after it may be taken before it: its receipt would pass this one over.
-                Err(error @ SinkError::Later(_)) => self.status.failed("waiting", &error.to_string()),
-                Err(error) => return self.give_up(&error),
-            }
-            if !self.sleep(RETRY).await {
-                return false;
-            }
+        if self.stopping() {
+            return false;
+        }
+        let durable = match self.hand_over(record).await {
+            Ok(Some(durable)) => durable,
+            Ok(None) => return false,
+            Err(error) => return self.give_up(&error),
         };
         let (readings, bytes) = (record.columns.len(), record.bytes());
         self.on_their_way.push_back(OnItsWay { durable, readings, bytes });
@@ -74,6 +74,21 @@ impl Run {
             }
         }
         true
+    }
+
+    /// Hands over a record until it is taken; `None` where the connector shall stop before. Its errors are never
+    /// [`SinkError::Later`].
+    pub(super) async fn hand_over(&mut self, record: &Record) -> Result<Option<Submitted>, SinkError> {
+        loop {
+            match self.sink.submit(&self.status.name, record.clone()) {
+                // None after it may be taken before it: its receipt would pass this one over.
+                Err(error @ SinkError::Later(_)) => self.status.failed("waiting", &error.to_string()),
+                taken => return taken.map(Some),
+            }
+            if !self.sleep(RETRY).await {
+                return Ok(None);
+            }
+        }
     }
 
     /// Waits until all that was handed over is durable; `false` where the connector shall stop.

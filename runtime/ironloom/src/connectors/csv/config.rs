@@ -8,12 +8,13 @@ use jiff::tz::TimeZone;
 use toml::de::DeValue;
 
 use crate::connectors::cells::{CellType, Times};
+use crate::connectors::points;
 use crate::connectors::template::Template;
 use ironloom_apps::cron::time_zone;
 use ironloom_apps::quantity::Span;
 use ironloom_apps::toml_section::{Field, Section};
 use ironloom_apps::unit;
-use ironloom_types::limits::{MAX_POINTS, SOURCE_POINTS};
+use ironloom_types::limits::SOURCE_POINTS;
 
 /// The destination of a column's cells.
 #[derive(Clone, Debug, PartialEq)]
@@ -129,11 +130,6 @@ fn laps(field: &Field<'_, '_>) -> Option<Option<u64>> {
             field.checked(laps.map(Some).ok_or("must be a number of laps of 1 or more, true or false"))
         }
     }
-}
-
-fn points(field: &Field<'_, '_>) -> Option<usize> {
-    let points = usize::try_from(field.integer()?).ok().filter(|points| (1..=MAX_POINTS).contains(points));
-    field.checked(points.ok_or_else(|| format!("must be a number of points from 1 to {MAX_POINTS}")))
 }
 
 fn mappings(mut columns: Section<'_, '_>) -> Vec<Mapping> {

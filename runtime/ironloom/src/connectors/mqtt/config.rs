@@ -8,11 +8,12 @@ use std::sync::Arc;
 use super::payload::{Form, Rules};
 use super::topics::TopicPattern;
 use crate::connectors::cells::CellType;
+use crate::connectors::points;
 use crate::connectors::template::Template;
 use ironloom_apps::quantity::Span;
 use ironloom_apps::toml_section::{Field, Section};
 use ironloom_apps::unit;
-use ironloom_types::limits::{MAX_POINTS, SOURCE_POINTS};
+use ironloom_types::limits::SOURCE_POINTS;
 
 /// The name of a field in templates of points.
 pub(super) const FIELD: &str = "field";
@@ -273,11 +274,6 @@ fn session_expiry(text: &str) -> Result<Span, String> {
 fn receive(field: &Field<'_, '_>) -> Option<u16> {
     let most = u16::try_from(field.integer()?).ok().filter(|most| (1..=MAX_RECEIVE).contains(most));
     field.checked(most.ok_or_else(|| format!("must be a number of messages from 1 to {MAX_RECEIVE}")))
-}
-
-fn points(field: &Field<'_, '_>) -> Option<usize> {
-    let points = usize::try_from(field.integer()?).ok().filter(|points| (1..=MAX_POINTS).contains(points));
-    field.checked(points.ok_or_else(|| format!("must be a number of points from 1 to {MAX_POINTS}")))
 }
 
 fn mappings(mut topics: Section<'_, '_>) -> Vec<Mapping> {

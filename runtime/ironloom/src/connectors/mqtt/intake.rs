@@ -7,7 +7,7 @@ use super::config::{MqttConfig, Retained};
 use super::link::{Ended, Link, Message};
 use super::window::{self, Window};
 use crate::connectors::making::{Making, Units};
-use crate::connectors::{MAX_RECEIPT, RETRY, Record, Run, Sink, SinkError, Status, Submitted};
+use crate::connectors::{MAX_RECEIPT, Record, Run, Sink, SinkError, Status, Submitted};
 use ironloom_types::clock::Timestamp;
 use ironloom_types::readings::Quality;
 use ironloom_types::text::shorten;
@@ -209,9 +209,13 @@ impl Intake {
         let durable = if record.columns.is_empty() {
             None
         } else {
-            match self.submit(&record, run).await? {
-                Ok(durable) => Some(durable),
-                Err(reason) => return Ok(self.refused(messages, reason)),
+            match run.hand_over(&record).await {
+                Ok(Some(durable)) => {
+                    self.status.set("running");
+                    Some(durable)
+                }
+                Err(SinkError::Refused(reason)) => return Ok(self.refused(messages, reason)),
+                Ok(None) | Err(SinkError::Stopping | SinkError::Later(_)) => return Err(Stopped),
             }
         };
         let durable = match durable {
@@ -228,22 +232,6 @@ impl Intake {
         }
         self.push(&record, durable, is_last);
         Ok(Handed::UnderWay)
-    }
-
-    /// Hands a record over until it is taken, or refused with a reason.
-    async fn submit(&mut self, record: &Record, run: &mut Run) -> Result<Result<Submitted, String>, Stopped> {
-        loop {
-            match self.sink.submit(&self.status.name, record.clone()) {
-                Ok(durable) => return Ok(Ok(durable)),
-                Err(error @ SinkError::Later(_)) => self.status.failed("waiting", &error.to_string()),
-                Err(SinkError::Refused(reason)) => return Ok(Err(reason)),
-                Err(SinkError::Stopping) => return Err(Stopped),
-            }
-            if !run.sleep(RETRY).await {
-                return Err(Stopped);
-            }
-            self.status.set("running");
-        }
     }
 
     fn refused(&mut self, messages: &[Message], reason: String) -> Handed {

@@ -154,9 +154,7 @@ impl Secrets {
     fn read(config: &MqttConfig) -> Result<Self, String> {
         let password = config.password.as_ref().map(|secret| match secret {
             Secret::File(path) => {
-                let bytes = file(path)?;
-                let text =
-                    String::from_utf8(bytes).map_err(|_| format!("{} is not UTF-8", path.display()))?;
+                let text = small_files::read_text(path, MAX_FILE).map_err(|error| error.to_string())?;
                 Ok::<_, String>(text.trim_end_matches(['\r', '\n']).to_owned())
             }
             Secret::Variable(name) => {

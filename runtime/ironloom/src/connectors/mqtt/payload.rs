@@ -125,8 +125,7 @@ impl Rules {
                 .as_f64()
                 .filter(|real| real.is_finite())
                 .map_or_else(|| wrong(&Json::Number(number)), |real| Ok(Value::Real(real)))?,
-            (Json::String(text), None) => return self.of_text(&text, CellType::Text),
-            (Json::String(text), Some(kind)) => return self.of_text(&text, kind),
+            (Json::String(text), kind) => return self.of_text(&text, kind.unwrap_or(CellType::Text)),
             (Json::Number(number), Some(kind)) => return self.of_text(&number.to_string(), kind),
             (json, _) => return wrong(&json),
         };
