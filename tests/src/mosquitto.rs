@@ -1,17 +1,22 @@
-//! mosquitto, an MQTT broker of Debian's, and its client that publishes.
+//! mosquitto, an MQTT broker of Debian's, and its clients.
 
 use std::fs::{self, File};
-use std::io::Write as _;
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use tempfile::TempDir;
 
 use crate::guests::workspace;
 use crate::python::run;
-use crate::wait_for;
+use crate::{wait_for, wait_until};
+
+/// The topic by which a subscriber shows that it has subscribed.
+const PROBE: &str = "ironloom-probe";
 
 /// The programs, and libraries that a machine may lack.
 const PACKAGES: [&str; 8] = [
@@ -31,7 +36,7 @@ pub struct Mosquitto {
     programs: Programs,
     child: Child,
     port: u16,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 /// The programs, and where their libraries are.
@@ -39,7 +44,24 @@ pub struct Mosquitto {
 struct Programs {
     broker: PathBuf,
     publish: PathBuf,
+    subscribe: PathBuf,
     libraries: Option<PathBuf>,
+}
+
+/// A message that a subscriber got.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Got {
+    /// When, in seconds since 1970.
+    pub at: f64,
+    pub topic: String,
+    pub payload: String,
+}
+
+/// A client that subscribes. It ends when this goes out of scope.
+#[derive(Debug)]
+pub struct Subscriber {
+    child: Child,
+    got: Arc<Mutex<Vec<Got>>>,
 }
 
 impl Mosquitto {
@@ -70,11 +92,62 @@ impl Mosquitto {
                 Ok(TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok().then_some(true))
             })?;
             if is_up {
-                return Ok(Some(Self { programs, child, port, _folder: folder }));
+                return Ok(Some(Self { programs, child, port, folder }));
             }
         }
         let said = fs::read_to_string(folder.path().join("log")).unwrap_or_default();
         bail!("mosquitto doesn't start: {said}")
+    }
+
+    /// Ends the broker at once; [`Self::start_again`] brings it back at the same port.
+    pub fn kill(&mut self) -> Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
+    }
+
+    /// Starts a broker that was killed.
+    pub fn start_again(&mut self) -> Result<()> {
+        let log = File::options().create(true).append(true).open(self.folder.path().join("log"))?;
+        let mut command = self.programs.command(&self.programs.broker);
+        command.arg("-c").arg(self.folder.path().join("mosquitto.conf"));
+        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        self.child = command.spawn().context("can't start mosquitto")?;
+        wait_until("mosquitto", || Ok(TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).is_ok()))
+    }
+
+    /// Starts a client that subscribes, and waits until it has.
+    pub fn subscribe(&self, topic: &str) -> Result<Subscriber> {
+        let mut command = self.programs.command(&self.programs.subscribe);
+        command.args(["-h", "127.0.0.1", "-p", &self.port.to_string(), "-q", "1", "-t", topic]);
+        command.args(["-t", PROBE, "-V", "mqttv5", "-F", "%U %t %p"]);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut child = command.spawn().context("can't start mosquitto_sub")?;
+        let stdout = child.stdout.take().context("no stdout")?;
+        let got = Arc::new(Mutex::new(Vec::new()));
+        let (into, (subscribed, is_subscribed)) = (Arc::clone(&got), mpsc::channel());
+        std::thread::spawn(move || {
+            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+                let mut parts = line.splitn(3, ' ');
+                let (Some(at), Some(topic), Some(payload)) = (parts.next(), parts.next(), parts.next())
+                else {
+                    continue;
+                };
+                if topic == PROBE {
+                    let _ = subscribed.send(());
+                } else if let Ok(at) = at.parse() {
+                    let got = Got { at, topic: topic.to_owned(), payload: payload.to_owned() };
+                    into.lock().unwrap_or_else(PoisonError::into_inner).push(got);
+                }
+            }
+        });
+        let subscriber = Subscriber { child, got };
+        // What it says of itself stays in its buffer, so it is asked by a message.
+        wait_until("mosquitto_sub", || {
+            self.publish(PROBE, &["x".to_owned()])?;
+            Ok(is_subscribed.recv_timeout(Duration::from_millis(100)).is_ok())
+        })?;
+        Ok(subscriber)
     }
 
     pub fn url(&self) -> String {
@@ -96,6 +169,20 @@ impl Mosquitto {
     }
 }
 
+impl Subscriber {
+    /// All that it got so far.
+    pub fn got(&self) -> Vec<Got> {
+        self.got.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Drop for Subscriber {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
 impl Drop for Mosquitto {
     fn drop(&mut self) {
         let _ = self.child.kill();
@@ -109,6 +196,7 @@ impl Programs {
         let installed = Self {
             broker: "/usr/sbin/mosquitto".into(),
             publish: "/usr/bin/mosquitto_pub".into(),
+            subscribe: "/usr/bin/mosquitto_sub".into(),
             libraries: None,
         };
         if installed.broker.exists() && installed.publish.exists() {
@@ -138,6 +226,7 @@ impl Programs {
         Ok(Self {
             broker: unpacked.join("usr/sbin/mosquitto"),
             publish: unpacked.join("usr/bin/mosquitto_pub"),
+            subscribe: unpacked.join("usr/bin/mosquitto_sub"),
             libraries: Some(unpacked.join("usr/lib").join(architecture)),
         })
     }

@@ -16,6 +16,7 @@ use crate::manifest::{Manifest, OutputKind, ValueType};
 use crate::problem::Problem;
 use crate::quantity::Span;
 use ironloom_types::ids::SlotName;
+use ironloom_types::readings::Value;
 
 /// The grants of an admin to an installation. They are checked when they are parsed.
 ///
@@ -23,9 +24,44 @@ use ironloom_types::ids::SlotName;
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Grants {
+    /// What becomes of the set-points that are asked for.
+    pub mode: Mode,
     /// For each set-point output that may ask for anything, what it may ask for.
     #[serde(deserialize_with = "serde_with::rust::maps_duplicate_key_is_error::deserialize")]
     pub outputs: BTreeMap<SlotName, OutputGrant>,
+}
+
+/// What becomes of the set-points that an installation asks for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// They are recorded, and none is sent.
+    Shadow,
+    /// Each is sent once a person has confirmed it.
+    Advise,
+    /// They are sent.
+    #[default]
+    Act,
+}
+
+impl FromStr for Mode {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let mut all = [Self::Shadow, Self::Advise, Self::Act].into_iter();
+        all.find(|mode| mode.to_string() == text)
+            .ok_or_else(|| format!("{text:?} is not a mode; the modes are shadow, advise and act"))
+    }
+}
+
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Shadow => "shadow",
+            Self::Advise => "advise",
+            Self::Act => "act",
+        })
+    }
 }
 
 /// The values that a set-point output may request.
@@ -89,7 +125,7 @@ impl OutputGrant {
 impl Grants {
     /// Returns whether nothing is granted.
     pub fn is_empty(&self) -> bool {
-        self.outputs.is_empty()
+        *self == Self::default()
     }
 
     /// Holds the grants against what the app declares.
@@ -111,7 +147,76 @@ impl Grants {
     }
 }
 
+/// The reason why a set-point isn't granted.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotAllowed {
+    /// No value that is allowed lies in the grant's direction, or the grant is strict.
+    #[error("{asked} is not allowed, and may not be moved; allowed: {allowed}")]
+    Value { asked: String, allowed: String },
+    /// The value is of another type than the grant's.
+    #[error("{asked} is not a value of the output's type; allowed: {allowed}")]
+    Type { asked: String, allowed: String },
+}
+
 impl OutputGrant {
+    /// The value that is sent where an app asks for one: it, or the next one that is allowed in the grant's direction.
+    /// Never one against the direction.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn admit(&self, asked: &Value) -> Result<Value, NotAllowed> {
+        let refuse = |asked: String| NotAllowed::Value { asked, allowed: self.allow.to_string() };
+        let found = match asked {
+            Value::Boolean(asked) => self
+                .allow
+                .boolean(*asked, self.toward)
+                .filter(|to| !self.strict || to == asked)
+                .map(Value::Boolean),
+            Value::Real(asked) => self
+                .allow
+                .number(*asked, self.toward)
+                .filter(|to| !self.strict || to == asked)
+                .map(Value::Real),
+            Value::Integer(asked) => self
+                .allow
+                .integer(*asked, self.toward)
+                .filter(|to| !self.strict || to == asked)
+                .map(Value::Integer),
+            Value::Missing | Value::Text(_) | Value::Blob(_) => {
+                let (asked, allowed) = (format!("{asked:?}"), self.allow.to_string());
+                return Err(NotAllowed::Type { asked, allowed });
+            }
+        };
+        found.ok_or_else(|| {
+            refuse(match asked {
+                Value::Boolean(asked) => asked.to_string(),
+                Value::Real(asked) => asked.to_string(),
+                Value::Integer(asked) => asked.to_string(),
+                Value::Missing | Value::Text(_) | Value::Blob(_) => String::new(),
+            })
+        })
+    }
+
+    /// Returns true where a value may be sent as it is.
+    pub fn allows(&self, value: &Value) -> bool {
+        self.admit(value).is_ok_and(|admitted| admitted == *value)
+    }
+
+    /// The time that a set-point lives where an app asks for so many nanoseconds.
+    pub fn life(&self, asked: u64) -> u64 {
+        self.ttl.map_or(asked, |most| most.0.min(asked))
+    }
+
+    /// The safe value as one of the output's type; `None` where none is sent.
+    pub fn safe_value(&self, value_type: ValueType) -> Option<Value> {
+        match self.safe? {
+            Safe::Hold => None,
+            Safe::Boolean(value) => Some(Value::Boolean(value)),
+            Safe::Number(value) if value_type == ValueType::Integer => Some(Value::Integer(value as i64)),
+            Safe::Number(value) => Some(Value::Real(value)),
+        }
+    }
+
     fn check(&self, field: &str, value_type: ValueType) -> Vec<Problem> {
         let mut problems = Vec::new();
         if !self.allow.fits(value_type) {
@@ -126,6 +231,11 @@ impl OutputGrant {
         {
             let message = format!("{safe} is not among the allowed values, {}", self.allow);
             problems.push(Problem::of(format!("{field}.safe"), message));
+        }
+        if let (Some(Safe::Number(safe)), ValueType::Integer) = (&self.safe, value_type)
+            && safe.fract() != 0.0
+        {
+            problems.push(Problem::of(format!("{field}.safe"), format!("{safe} is not a whole number")));
         }
         problems
     }

@@ -16,6 +16,7 @@ pub mod fuzzing;
 mod lanes;
 mod node;
 mod offline;
+mod outbox;
 mod records;
 mod telemetry;
 

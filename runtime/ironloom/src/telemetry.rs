@@ -202,6 +202,10 @@ pub(crate) struct Metrics {
     pub requests: Family<Status, Counter>,
     /// Invocations by outcome.
     pub invocations: Family<OutcomeLabel, Counter>,
+    /// Ends of set-points by outcome.
+    pub set_points: Family<OutcomeLabel, Counter>,
+    /// 1 while the kill switch is on for the site.
+    pub halted: Gauge,
     /// CPU time of invocations.
     pub invocation_cpu: Seconds,
     /// Readings that were set aside.
@@ -318,6 +322,7 @@ impl Telemetry {
                 &all.slowed_for,
             ),
             ("alarms", "Alarms that stand", &all.alarms),
+            ("halted", "1 while the kill switch is on for the site", &all.halted),
         ] {
             registry.register(name, help, gauge.clone());
         }
@@ -330,6 +335,7 @@ impl Telemetry {
         }
         registry.register("http_requests", "HTTP requests by status", all.requests.clone());
         registry.register("invocations", "Invocations by outcome", all.invocations.clone());
+        registry.register("set_points", "Ends of set-points by outcome", all.set_points.clone());
         registry.register("lanes", "Lanes that are enabled, stopped or stuck", all.lanes.clone());
         all.figures.register(&mut registry);
         let version = Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]);

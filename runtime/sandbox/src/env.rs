@@ -15,10 +15,10 @@ use super::keys::Keys;
 use ironloom_types::changes::Spot;
 use ironloom_types::clock::Timestamp;
 use ironloom_types::effects::AlarmKey;
-use ironloom_types::ids::{PointNumber, SlotName};
+use ironloom_types::ids::{IntentId, PointNumber, PointPath, SlotName};
 use ironloom_types::limits::{Limits, MAX_ALARMS_BYTES};
 use ironloom_types::page::Page;
-use ironloom_types::readings::{NewPoint, Tag};
+use ironloom_types::readings::{NewPoint, Tag, Value};
 use ironloom_types::work::Gap;
 
 /// A future in a box, for traits that are used as objects.
@@ -179,6 +179,49 @@ pub trait OutputResolver: Send + Sync {
 
     /// The number of points that the installation may still create.
     fn room(&self) -> PointRoom;
+
+    /// Tells what is sent to which machine where the app asks for a set-point. `output` is the index in
+    /// [`AppContext::outputs`]. It depends on nothing but the revision.
+    fn set_point(&self, _output: usize, _asked: SetPoint<'_>) -> Result<Granted, NotGranted> {
+        Err(NotGranted::Output)
+    }
+
+    /// The id of the intent at this place among those of the invocation.
+    fn intent_id(&self, _index: u32) -> IntentId {
+        IntentId([0; 16])
+    }
+}
+
+/// A set-point that an app asks for.
+#[derive(Clone, Copy, Debug)]
+pub struct SetPoint<'a> {
+    pub entity: &'a str,
+    /// Of the output's type.
+    pub value: &'a Value,
+    /// In nanoseconds, more than 0.
+    pub time_to_live: u64,
+}
+
+/// What is sent for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Granted {
+    pub point: PointPath,
+    pub value: Value,
+    pub time_to_live: u64,
+}
+
+/// The reason why a set-point isn't sent.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotGranted {
+    /// The output isn't bound, or not granted.
+    #[error("it is not bound or not granted")]
+    Output,
+    /// The binding has no place for the entity.
+    #[error("{0}")]
+    Entity(String),
+    /// The value isn't allowed, and may not be moved; says what is allowed.
+    #[error("allowed is {0}")]
+    Value(String),
 }
 
 /// How many points the outputs of an installation may still make.

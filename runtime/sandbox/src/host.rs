@@ -100,7 +100,7 @@ impl Host {
     /// The effects of the invocation.
     pub(crate) fn into_effects(self) -> Effects {
         let Parts { state, outputs, alarms, schedule, .. } = self.parts;
-        let (derived, new_points) = outputs.into_derived();
+        let (derived, new_points, intents) = outputs.into_parts();
         Effects {
             state: state.into_writes(),
             derived,
@@ -108,6 +108,7 @@ impl Host {
             timers: schedule.into_timers(),
             alarms: alarms.into_changes(),
             refused: Vec::new(),
+            intents,
         }
     }
 }

@@ -48,9 +48,9 @@ pub use self::budget::{Meter, Overrun};
 pub use self::code::CodeFigures;
 pub use self::engine::{Allocator, Compiled};
 pub use self::env::{
-    AlarmRoom, AppContext, BoxFuture, Cached, Env, Holdings, MAX_LOADED_BYTES, MAX_LOADED_KEYS, Nothing,
-    OutputKind, OutputResolver, OutputSlot, PointRoom, ReadError, Scan, StatePage, StateReader, Target,
-    UnknownEntity,
+    AlarmRoom, AppContext, BoxFuture, Cached, Env, Granted, Holdings, MAX_LOADED_BYTES, MAX_LOADED_KEYS,
+    NotGranted, Nothing, OutputKind, OutputResolver, OutputSlot, PointRoom, ReadError, Scan, SetPoint,
+    StatePage, StateReader, Target, UnknownEntity,
 };
 pub use self::failure::Outcome;
 pub use self::fault::HostFault;

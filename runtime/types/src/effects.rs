@@ -7,9 +7,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::changes::StateChanges;
 use crate::clock::Timestamp;
-use crate::ids::SlotName;
-use crate::limits::{ALARM_BYTES, ALARM_CHANGE_BYTES, MAX_STATE_KEY, STATE_KEY_BYTES, TIMER_SOONEST};
-use crate::readings::{Columns, NewPoint};
+use crate::ids::{PointPath, SlotName};
+use crate::limits::{
+    ALARM_BYTES, ALARM_CHANGE_BYTES, INTENT_BYTES, MAX_STATE_KEY, STATE_KEY_BYTES, TIMER_SOONEST,
+};
+use crate::readings::{Columns, NewPoint, Value};
 
 /// The effects of an invocation that returned ok. On any other outcome they are dropped, unread.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -27,6 +29,33 @@ pub struct Effects {
     pub alarms: Vec<AlarmChange>,
     /// Readings that the app refused, one by one.
     pub refused: Vec<Refused>,
+    /// Set-points that the app asked for, in their order.
+    pub intents: Vec<Intent>,
+}
+
+/// A set-point that an app has asked for, as it is to be sent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Intent {
+    /// The call that asked for it, counted from 0: what one call asks for goes out in its order, each after the one before
+    /// was accepted.
+    pub list: u32,
+    pub output: SlotName,
+    pub entity: Arc<str>,
+    /// The machine's point.
+    pub point: PointPath,
+    /// The value that the app asked for.
+    pub asked: Value,
+    /// The value that is sent: `asked`, or the next one that is granted.
+    pub value: Value,
+    /// It isn't sent after so many nanoseconds, counted from the invocation's time.
+    pub time_to_live: u64,
+}
+
+impl Intent {
+    /// Bytes that it counts among an invocation's effects.
+    pub fn cost(&self) -> usize {
+        INTENT_BYTES + self.output.as_str().len() + self.entity.len() + self.point.as_str().len()
+    }
 }
 
 /// A one-shot timer that is set.

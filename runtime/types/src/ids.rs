@@ -328,6 +328,70 @@ impl<'de> Deserialize<'de> for Digest {
     }
 }
 
+/// The id of an intent: the same after a crash between its commit and its sending. Written as 32 hexadecimal digits.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, utoipa::ToSchema)]
+#[schema(value_type = String, pattern = "^[0-9a-f]{32}$")]
+pub struct IntentId(pub [u8; 16]);
+
+impl IntentId {
+    /// The id of the intent at this place, counted from 0, among those of an invocation: the first bytes of a SHA-256.
+    pub fn of(tenant: TenantId, generation: Generation, ordinal: Ordinal, index: u32) -> Self {
+        let mut bytes = Vec::with_capacity(24);
+        bytes.extend_from_slice(&tenant.0.to_le_bytes());
+        bytes.extend_from_slice(&generation.0.to_le_bytes());
+        bytes.extend_from_slice(&ordinal.0.to_le_bytes());
+        bytes.extend_from_slice(&index.to_le_bytes());
+        let mut id = [0; 16];
+        id.copy_from_slice(&Digest::of(&bytes).0[..16]);
+        Self(id)
+    }
+}
+
+impl fmt::Display for IntentId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for IntentId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl FromStr for IntentId {
+    type Err = InvalidName;
+
+    fn from_str(text: &str) -> Result<Self, InvalidName> {
+        let fail = || InvalidName {
+            kind: "intent",
+            text: text.to_owned(),
+            problem: "must have 32 lower-case hexadecimal digits",
+        };
+        if text.len() != 32 || !text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
+            return Err(fail());
+        }
+        let mut bytes = [0; 16];
+        for (at, byte) in bytes.iter_mut().enumerate() {
+            *byte = u8::from_str_radix(&text[2 * at..2 * at + 2], 16).map_err(|_| fail())?;
+        }
+        Ok(Self(bytes))
+    }
+}
+
+impl Serialize for IntentId {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for IntentId {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -365,6 +429,20 @@ mod tests {
         assert_eq!(digest.to_string(), text);
         assert_eq!(text.parse::<Digest>(), Ok(digest));
         assert!("sha256:BA".parse::<Digest>().is_err());
+    }
+
+    #[test]
+    fn an_intent_has_an_id_of_its_own_that_reads_back() {
+        let id = |generation, ordinal, index| {
+            IntentId::of(TenantId::MAIN, Generation(generation), Ordinal(ordinal), index)
+        };
+        // `printf '\x01\0\0\0\x02\0\0\0\0\0\0\0\x03\0\0\0\0\0\0\0\x04\0\0\0' | sha256sum`
+        assert_eq!(id(2, 3, 4).to_string(), "dbc430ac6800ba935a969899d16276bc");
+        assert_eq!(id(2, 3, 4).to_string().parse(), Ok(id(2, 3, 4)));
+        assert!(id(2, 3, 4) != id(3, 2, 4) && id(2, 3, 4) != id(2, 4, 3));
+        for wrong in ["", "00", &"g".repeat(32), &"A".repeat(32), &"0".repeat(33)] {
+            assert!(wrong.parse::<IntentId>().is_err(), "{wrong}");
+        }
     }
 
     #[test]

@@ -84,6 +84,12 @@ pub const MAX_EFFECT_BYTES: usize = 16 << 20;
 pub const MAX_READING_BYTES: usize = 64 << 10;
 /// Intents of one invocation. Beyond: `request` is refused.
 pub const MAX_INTENTS: usize = 1_000;
+/// Bytes that an intent counts among an invocation's effects, besides its texts.
+pub const INTENT_BYTES: usize = 128;
+/// Points that an installation's set-points may go to. Beyond: the outcome is `rejected`.
+pub const MAX_DRIVEN: usize = 10_000;
+/// Points of the site that set-points may go to. Beyond: the outcome is `rejected`.
+pub const MAX_SITE_DRIVEN: usize = 100_000;
 /// Alarms that an installation may have standing. Beyond: `raise` is refused.
 pub const MAX_ALARMS: usize = 10_000;
 /// Bytes of an installation's alarms: entities and messages, and [`ALARM_BYTES`] for each. Where all of them stand:

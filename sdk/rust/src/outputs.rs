@@ -364,8 +364,8 @@ impl Ticket {
 
 /// Asks for set-points: all, or on error none. They are carried out in this order, each after the one before was
 /// accepted; where one isn't, the rest is dropped. So lower one machine before raising another. Returns a ticket for
-/// each. Hosts of this version answer with [`Error::NotGranted`] whatever an admin grants; in a test,
-/// `Platform::set_point` grants one.
+/// each. What becomes of each is a reading at `apps/INSTALLATION/OUTPUT/ENTITY/outcome`, which an input can be bound to. In
+/// a test, `Platform::set_point` grants one.
 pub fn request(intents: &[Intent]) -> Result<Vec<Ticket>, Error> {
     host::request(intents)
 }

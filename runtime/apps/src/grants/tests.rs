@@ -1,6 +1,7 @@
 //! Grants as JSON, as the log keeps them, and against a manifest.
 
 use super::*;
+use proptest::prelude::*;
 
 const MANIFEST: &str = "manifest = 1\nid = \"a.b\"\nname = \"x\"\nversion = \"1.0.0\"\n\
     [outputs.limit]\nkind = \"set-point\"\ntype = \"real\"\n\
@@ -73,5 +74,80 @@ fn grants_read_back_from_the_log_and_from_json() {
         let bytes = postcard::to_stdvec(&grants).unwrap();
         assert_eq!(postcard::from_bytes::<Grants>(&bytes).unwrap(), grants);
         assert_eq!(parse(&serde_json::to_string(&grants).unwrap()).unwrap(), grants);
+    }
+}
+
+fn grant(json: &str) -> OutputGrant {
+    serde_json::from_str(json).unwrap()
+}
+
+#[test]
+fn a_value_is_moved_only_in_the_direction_of_the_grant() {
+    for (json, asked, expected) in [
+        (r#"{"allow":"0, 6..32"}"#, 16.0, Some(16.0)),
+        (r#"{"allow":"0, 6..32"}"#, 40.0, Some(32.0)),
+        (r#"{"allow":"0, 6..32"}"#, 5.9, Some(0.0)),
+        (r#"{"allow":"0, 6..32"}"#, -1.0, None),
+        // 0 A can't become 6 A, unless the admin says that more is the safe side.
+        (r#"{"allow":"6..32"}"#, 0.0, None),
+        (r#"{"allow":"6..32","toward":"high"}"#, 0.0, Some(6.0)),
+        (r#"{"allow":"6..32","toward":"high"}"#, 33.0, None),
+        (r#"{"allow":"0, 6..32","strict":true}"#, 5.0, None),
+        (r#"{"allow":"0, 6..32","strict":true}"#, 6.0, Some(6.0)),
+        (r#"{"allow":"0, 6..32"}"#, f64::NAN, None),
+        (r#"{"allow":"0, 6..32"}"#, f64::INFINITY, None),
+        (r#"{"allow":"0, 6..32","toward":"high"}"#, f64::NEG_INFINITY, None),
+    ] {
+        let found = grant(json).admit(&Value::Real(asked)).ok();
+        assert_eq!(found, expected.map(Value::Real), "{json} {asked}");
+    }
+    for (json, asked, expected) in [
+        (r#"{"allow":"0..1, 5.5..9.5"}"#, 5, Some(1)),
+        (r#"{"allow":"0..1, 5.5..9.5"}"#, 12, Some(9)),
+        (r#"{"allow":"0.2..0.8"}"#, 1, None),
+        (r#"{"allow":"0..1e300"}"#, i64::MAX, None),
+    ] {
+        let found = grant(json).admit(&Value::Integer(asked)).ok();
+        assert_eq!(found, expected.map(Value::Integer), "{json} {asked}");
+    }
+    for (json, asked, expected) in [
+        (r#"{"allow":"false"}"#, true, Some(false)),
+        (r#"{"allow":"true"}"#, false, None),
+        (r#"{"allow":"true","toward":"high"}"#, false, Some(true)),
+        (r#"{"allow":"false","strict":true}"#, true, None),
+    ] {
+        let found = grant(json).admit(&Value::Boolean(asked)).ok();
+        assert_eq!(found, expected.map(Value::Boolean), "{json} {asked}");
+    }
+    let error = grant(r#"{"allow":"6..32"}"#).admit(&Value::Real(0.0)).unwrap_err();
+    assert_eq!(error.to_string(), "0 is not allowed, and may not be moved; allowed: 6..32");
+    let text = grant(r#"{"allow":"1"}"#).admit(&Value::Text("1".into()));
+    assert!(matches!(text, Err(NotAllowed::Type { .. })));
+}
+
+proptest! {
+    /// By trying all that is allowed, on a grid that every bound lies on.
+    #[test]
+    fn the_nearest_allowed_value_is_found(
+        bounds in proptest::collection::vec((-20i32..20, 0i32..6), 1..6),
+        asked in -30i32..30,
+        high in any::<bool>(),
+    ) {
+        let text: Vec<String> = bounds.iter().map(|(low, width)| format!("{low}..{}", low + width)).collect();
+        let toward = if high { Toward::High } else { Toward::Low };
+        let grant = OutputGrant { toward, ..OutputGrant::of(text.join(", ").parse().unwrap()) };
+        let allowed = (-30i32..30).filter(|n| bounds.iter().any(|(low, width)| (*low..=low + width).contains(n)));
+        let expected = if high {
+            allowed.filter(|n| *n >= asked).min()
+        } else {
+            allowed.filter(|n| *n <= asked).max()
+        };
+        let integer = grant.admit(&Value::Integer(i64::from(asked))).ok();
+        prop_assert_eq!(&integer, &expected.map(|n| Value::Integer(i64::from(n))));
+        let real = grant.admit(&Value::Real(f64::from(asked))).ok();
+        prop_assert_eq!(&real, &expected.map(|n| Value::Real(f64::from(n))));
+        for found in [integer, real].into_iter().flatten() {
+            prop_assert!(grant.allows(&found));
+        }
     }
 }

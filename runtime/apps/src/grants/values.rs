@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
+use super::Toward;
 use crate::manifest::ValueType;
 
 /// The most values and ranges of one grant. Beyond: refused.
@@ -23,6 +24,60 @@ enum One {
 }
 
 impl Allowed {
+    /// The nearest allowed number to this one in a direction, itself included.
+    pub(super) fn number(&self, asked: f64, toward: Toward) -> Option<f64> {
+        if !asked.is_finite() {
+            return None;
+        }
+        let nearest = self.0.iter().filter_map(|one| match *one {
+            One::Range(low, high) if (low..=high).contains(&asked) => Some(asked),
+            One::Range(_, high) if toward == Toward::Low && high < asked => Some(high),
+            One::Range(low, _) if toward == Toward::High && low > asked => Some(low),
+            One::Boolean(_) | One::Range(..) => None,
+        });
+        nearest.min_by(|a, b| (a - asked).abs().total_cmp(&(b - asked).abs()))
+    }
+
+    /// The nearest allowed whole number to this one in a direction, itself included.
+    pub(super) fn integer(&self, asked: i64, toward: Toward) -> Option<i64> {
+        // The last that every f64 up to it holds exactly: beyond, a bound isn't what it seems to be.
+        const EXACT: i64 = 1 << 53;
+        if !(-EXACT..=EXACT).contains(&asked) {
+            return None;
+        }
+        let nearest = self.0.iter().filter_map(|one| {
+            let One::Range(low, high) = *one else { return None };
+            let (low, high) = (low.ceil(), high.floor());
+            let real = asked as f64;
+            let found = if low > high {
+                None
+            } else if (low..=high).contains(&real) {
+                Some(real)
+            } else if toward == Toward::Low && high < real {
+                Some(high)
+            } else if toward == Toward::High && low > real {
+                Some(low)
+            } else {
+                None
+            };
+            found.filter(|found| found.abs() <= EXACT as f64).map(|found| found as i64)
+        });
+        nearest.min_by_key(|found| found.abs_diff(asked))
+    }
+
+    /// The nearest allowed boolean in a direction: `false` is the lower one.
+    pub(super) fn boolean(&self, asked: bool, toward: Toward) -> Option<bool> {
+        let mut all = self.0.iter().filter_map(|one| match one {
+            One::Boolean(one) => Some(*one),
+            One::Range(..) => None,
+        });
+        let lies_that_way = |one: bool| match toward {
+            Toward::Low => !one && asked,
+            Toward::High => one && !asked,
+        };
+        all.clone().find(|one| *one == asked).or_else(|| all.find(|one| lies_that_way(*one)))
+    }
+
     /// Returns whether values of this type can be among them.
     pub fn fits(&self, value_type: ValueType) -> bool {
         self.0.iter().all(|one| match one {

@@ -23,7 +23,9 @@ pub(crate) use super::revision::{
 };
 use crate::telemetry::events::Events;
 use ironloom_types::clock::Timestamp;
-use ironloom_types::ids::{Digest, Generation, InstallationId, PointNumber, PointPath, Sequence, SlotName};
+use ironloom_types::ids::{
+    Digest, Generation, InstallationId, IntentId, PointNumber, PointPath, Sequence, SlotName,
+};
 pub(crate) use ironloom_types::readings::Progress;
 use ironloom_types::readings::{Columns, NewPoint};
 
@@ -161,6 +163,17 @@ pub(crate) trait Facade: Send + Sync + 'static {
     fn alarm_history(&self, query: EpisodesQuery) -> Later<'_, Page<Alarm>>;
     /// Acknowledges, shelves or unshelves an alarm, or adds a comment; nothing happens where it is so already.
     fn change_alarm(&self, alarm: String, deed: AlarmDeed) -> Later<'_, Alarm>;
+
+    /// The points that an installation's set-points go to, in the order of their paths.
+    fn intents(&self, id: InstallationId, page: PageQuery) -> Later<'_, Page<DrivenPoint>>;
+    /// Confirms or dismisses an intent that waits for it; 404 where none of this id does.
+    fn change_intent(&self, id: InstallationId, intent: IntentId, deed: IntentDeed) -> Later<'_, ()>;
+    /// The kill switch.
+    fn halted(&self) -> Halt;
+    /// Turns the kill switch on. Nothing is sent any more when this returns its future.
+    fn halt(&self, request: HaltRequest) -> Later<'_, Halt>;
+    /// Turns the kill switch off.
+    fn release(&self, request: HaltRequest) -> Later<'_, Halt>;
 
     /// Events of the site.
     fn events(&self) -> Arc<Events>;

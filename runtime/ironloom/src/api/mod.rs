@@ -23,6 +23,7 @@ mod held;
 pub(crate) mod host;
 mod installations;
 pub(crate) mod intake;
+mod intents;
 mod journal;
 mod memory;
 pub(crate) mod model;

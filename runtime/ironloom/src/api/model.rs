@@ -1,6 +1,7 @@
 //! The API's requests and answers, as plain types that serialize to its JSON.
 
 mod alarms;
+mod intents;
 mod kept;
 mod points;
 mod usage;
@@ -15,6 +16,7 @@ use utoipa::ToSchema;
 use serde_with::rust::maps_duplicate_key_is_error as once;
 
 pub(crate) use self::alarms::*;
+pub(crate) use self::intents::*;
 pub(crate) use self::kept::*;
 pub(crate) use self::points::*;
 pub(crate) use self::usage::*;

@@ -56,7 +56,7 @@ pub(super) struct Success {
 }
 
 pub(super) const OK: &[Success] = &[Success { status: 200, when: "Done", types: &[JSON_TYPE] }];
-const EMPTY: &[Success] = &[Success { status: 204, when: "Done", types: &[] }];
+pub(super) const EMPTY: &[Success] = &[Success { status: 204, when: "Done", types: &[] }];
 
 /// What most operations have in common.
 pub(super) const PLAIN: Operation = Operation {

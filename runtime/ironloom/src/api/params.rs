@@ -8,7 +8,7 @@ use axum::http::request::Parts;
 
 use super::facade::{NumberedQuery, Order, PageQuery, Place};
 use super::problem::Problem;
-use ironloom_types::ids::{Digest, InstallationId, InvalidName, PointPath, Sequence};
+use ironloom_types::ids::{Digest, InstallationId, IntentId, InvalidName, PointPath, Sequence};
 
 /// The default number of items on a page.
 const DEFAULT_LIMIT: usize = 100;
@@ -145,6 +145,17 @@ pub(super) struct Path(pub PointPath);
 
 /// The key of a state that a path names.
 pub(super) struct StateKey(pub String);
+
+/// The intent that a path names.
+pub(super) struct Intent(pub IntentId);
+
+impl<S: Send + Sync> FromRequestParts<S> for Intent {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        segment(parts, state, "intent").await?.parse().map(Self).map_err(|error| nothing(&error))
+    }
+}
 
 /// The alarm that a path names.
 pub(super) struct AlarmId(pub String);

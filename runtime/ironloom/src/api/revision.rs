@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 use super::model::{Installation, Match};
 use ironloom_apps::allowance::{LimitKind, PartialLimits};
 use ironloom_apps::binding::Patterns;
-use ironloom_apps::grants::OutputGrant;
+use ironloom_apps::grants::{Mode, OutputGrant};
 use ironloom_apps::quantity::{Bytes, Count, Span};
 use ironloom_types::ids::{Digest, Revision, Sequence, SlotName};
 
@@ -54,6 +54,9 @@ pub(crate) struct RevisionRequest {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct GrantChanges {
+    /// What becomes of the set-points that are asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mode: Option<Mode>,
     #[serde(deserialize_with = "once::deserialize")]
     #[schema(value_type = BTreeMap<String, serde_json::Value>)]
     pub outputs: BTreeMap<SlotName, Option<OutputGrant>>,
@@ -61,7 +64,7 @@ pub(crate) struct GrantChanges {
 
 impl GrantChanges {
     fn is_empty(&self) -> bool {
-        self.outputs.is_empty()
+        *self == Self::default()
     }
 }
 
@@ -185,6 +188,7 @@ fn fields(of: &Installation) -> BTreeMap<String, serde_json::Value> {
         ("package", value(&of.package)),
         ("version", value(&of.version)),
         ("timezone", value(&of.timezone)),
+        ("grants.mode", value(&of.grants.mode)),
         ("keep_up", value(&of.keep_up)),
     ];
     fields.extend(alone.map(|(name, value)| (name.to_owned(), value)));

@@ -6,20 +6,20 @@ use axum::routing::{delete, get, patch, post, put};
 
 use super::capsule::Capsule;
 use super::facade::{
-    Alarm, AllInstalled, ClockStatus, ConnectorStatus, DeadLetter, Health, InstallRequest, Installation,
-    Installed, Invocation, KeptState, LogLevel, NoteRequest, PackageInfo, PointDetail, PointItem,
-    PointRequest, Readiness, ReadingItem, Reloaded, RenamePoint, RenamedPoint, Replay, ReplayRequest, Reset,
-    Resumed, RetiredPoints, Revised, RevisionRequest, SetLogLevel, SetTime, ShelveRequest, Status, TimeSet,
-    Timer, Usage,
+    Alarm, AllInstalled, ClockStatus, ConnectorStatus, DeadLetter, DrivenPoint, Halt, HaltRequest, Health,
+    InstallRequest, Installation, Installed, Invocation, KeptState, LogLevel, NoteRequest, PackageInfo,
+    PointDetail, PointItem, PointRequest, Readiness, ReadingItem, Reloaded, RenamePoint, RenamedPoint,
+    Replay, ReplayRequest, Reset, Resumed, RetiredPoints, Revised, RevisionRequest, SetLogLevel, SetTime,
+    ShelveRequest, Status, TimeSet, Timer, Usage,
 };
 use super::installations::Resume;
-use super::operation::{DELETE, OK, Operation, PLAIN, POST, Parameter, Success};
+use super::operation::{DELETE, EMPTY, OK, Operation, PLAIN, POST, Parameter, Success};
 use super::problem::Problem;
 use super::push::Accepted;
 use super::state::{StateEntry, StateValue};
 use super::{
     ARROW_TYPE, Api, CSV_TYPE, EVENTS_TYPE, JSON_TYPE, NDJSON_TYPE, PACKAGE_TYPE, alarms, answers, backup,
-    events, installations, journal, openapi, packages, push, shapes, state, stream, system,
+    events, installations, intents, journal, openapi, packages, push, shapes, state, stream, system,
 };
 use crate::backup::BACKUP_TYPE;
 use crate::telemetry::METRICS_TYPE;
@@ -408,6 +408,63 @@ pub(super) const OPERATIONS: &[Operation] = &[
             types: &[],
         }],
         handler: || post(installations::requeue),
+        ..POST
+    },
+    Operation {
+        path: "/v1/installations/{id}/intents",
+        id: "listIntents",
+        summary: "The points that an installation's set-points go to, in the order of their paths: what waits to be sent, what was \
+                  told to the machine, and the last outcome",
+        query: &["after", "limit"],
+        gives: Some(shapes::page::<DrivenPoint>),
+        handler: || get(intents::list),
+        ..PLAIN
+    },
+    Operation {
+        path: "/v1/installations/{id}/intents/{intent}/confirm",
+        id: "confirmIntent",
+        summary: "Confirms a set-point of an installation in the mode advise: it is sent, if it still may be",
+        may_be_bare: true,
+        answers: EMPTY,
+        handler: || post(intents::confirm),
+        ..POST
+    },
+    Operation {
+        path: "/v1/installations/{id}/intents/{intent}/dismiss",
+        id: "dismissIntent",
+        summary: "Dismisses a set-point of an installation in the mode advise",
+        may_be_bare: true,
+        answers: EMPTY,
+        handler: || post(intents::dismiss),
+        ..POST
+    },
+    Operation {
+        path: "/v1/halt",
+        id: "showHalt",
+        summary: "The kill switch: whose set-points are held back",
+        gives: Some(shapes::one::<Halt>),
+        handler: || get(intents::halted),
+        ..PLAIN
+    },
+    Operation {
+        path: "/v1/halt",
+        id: "halt",
+        summary: "Turns the kill switch on, for the site or for an installation: {\"installation\":\"charging\"}. No set-point is sent \
+                  from then on, also after a restart, and no safe value",
+        takes: Some(shapes::one::<HaltRequest>),
+        gives: Some(shapes::one::<Halt>),
+        may_be_bare: true,
+        handler: || post(intents::halt),
+        ..POST
+    },
+    Operation {
+        path: "/v1/release",
+        id: "release",
+        summary: "Turns the kill switch off, for the site or for an installation. Safe values that were held back are sent",
+        takes: Some(shapes::one::<HaltRequest>),
+        gives: Some(shapes::one::<Halt>),
+        may_be_bare: true,
+        handler: || post(intents::release),
         ..POST
     },
     Operation {

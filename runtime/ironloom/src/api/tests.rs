@@ -244,6 +244,26 @@ impl Facade for Fake {
     fn change_alarm(&self, _: String, _: AlarmDeed) -> Later<'_, Alarm> {
         missing()
     }
+    fn intents(&self, _: InstallationId, _: PageQuery) -> Later<'_, Page<DrivenPoint>> {
+        later(Ok(none()))
+    }
+    fn change_intent(
+        &self,
+        _: InstallationId,
+        _: ironloom_types::ids::IntentId,
+        _: IntentDeed,
+    ) -> Later<'_, ()> {
+        later(Ok(()))
+    }
+    fn halted(&self) -> Halt {
+        Halt::default()
+    }
+    fn halt(&self, _: HaltRequest) -> Later<'_, Halt> {
+        later(Ok(Halt { site: true, installations: Vec::new() }))
+    }
+    fn release(&self, _: HaltRequest) -> Later<'_, Halt> {
+        later(Ok(Halt::default()))
+    }
     fn events(&self) -> Arc<crate::telemetry::events::Events> {
         Arc::default()
     }

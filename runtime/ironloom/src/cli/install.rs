@@ -57,7 +57,7 @@ pub(super) struct Install {
     #[arg(long)]
     keep_up: bool,
     /// Read all of this from a TOML file: package, id, from, adopt, timezone, keep_up, [bindings], [settings],
-    /// [limits], [grants.outputs.NAME]; flags take precedence. A file with [[installations]], each with these, installs all of
+    /// [limits], [grants], [grants.outputs.NAME]; flags take precedence. A file with [[installations]], each with these, installs all of
     /// them or none
     #[arg(long, value_name = "FILE")]
     with: Option<PathBuf>,

@@ -15,8 +15,10 @@ mod dev;
 mod events;
 mod failure;
 mod follow;
+mod halt;
 mod inspect;
 mod install;
+mod intents;
 mod invocations;
 mod list;
 mod listing;
@@ -150,6 +152,12 @@ enum Command {
     Record(record::Record),
     /// Show an installation's outputs
     Outputs(outputs::Outputs),
+    /// Show where an installation's set-points go, confirm or dismiss some
+    Intents(intents::Intents),
+    /// Turn the kill switch on: no set-point is sent
+    Halt(halt::Halt),
+    /// Turn the kill switch off
+    Release(halt::Release),
     /// List alarms, show their history, acknowledge or shelve them
     Alarms(alarms::Alarms),
     /// Show an installation's state, or repair it
@@ -240,6 +248,9 @@ impl Command {
             Self::Push(command) => command.run(global),
             Self::Record(command) => command.run(global),
             Self::Outputs(command) => command.run(global),
+            Self::Intents(command) => command.run(global),
+            Self::Halt(command) => command.run(global),
+            Self::Release(command) => command.run(global),
             Self::Alarms(command) => command.run(global),
             Self::State(command) => command.run(global),
             Self::Timers(command) => command.run(global),

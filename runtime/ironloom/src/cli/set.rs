@@ -190,6 +190,7 @@ impl Change {
             bindings: asked.bindings.into_iter().map(|(name, all)| (name, Some(all))).collect(),
             settings: asked.settings.into_iter().map(|(name, value)| (name, Some(value))).collect(),
             grants: GrantChanges {
+                mode: asked.mode,
                 outputs: asked.grants.outputs.into_iter().map(|(name, grant)| (name, Some(grant))).collect(),
             },
             limits: LimitChanges::of(asked.limits),

@@ -10,7 +10,7 @@ use super::{Global, install, output, status};
 use crate::api::facade::{
     Installation, InstallationState, Lag, LastError, PartialLimits, PendingRevision, TimerError,
 };
-use ironloom_apps::grants::OutputGrant;
+use ironloom_apps::grants::{Mode, OutputGrant};
 use ironloom_types::text::clean;
 
 /// Shows one installation.
@@ -94,6 +94,9 @@ pub(super) fn text(item: &Installation) -> String {
     work(item, &mut line);
     for (name, patterns) in &item.bindings {
         line("binding", format!("{name} = {}", patterns.as_slice().join(", ")));
+    }
+    if item.grants.mode != Mode::default() {
+        line("mode", item.grants.mode.to_string());
     }
     for (name, grant) in &item.grants.outputs {
         line("grant", format!("{name} = {}", granted(grant)));

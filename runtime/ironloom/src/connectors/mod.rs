@@ -6,6 +6,7 @@
 //! record as the readings: so nothing is skipped, and nothing comes twice.
 
 mod cells;
+mod commands;
 mod csv;
 mod making;
 mod mqtt;
@@ -21,6 +22,7 @@ use std::sync::Arc;
 use jiff::tz::TimeZone;
 use tokio::sync::watch;
 
+pub(crate) use self::commands::{Commands, NoCommands};
 pub(crate) use self::csv::CsvConfig;
 pub(crate) use self::mqtt::MqttConfig;
 use self::run::{RETRY, Run};
@@ -151,6 +153,14 @@ impl ConnectorConfig {
         }
     }
 
+    /// Returns true where the set-points of a point go through it.
+    pub(crate) fn drives(&self, path: &str) -> bool {
+        match self {
+            Self::Csv(_) => false,
+            Self::Mqtt(config) => config.drives(path),
+        }
+    }
+
     /// The most points that its mappings may name.
     pub(crate) fn most_points(&self) -> usize {
         match self {
@@ -195,11 +205,12 @@ pub(crate) fn start(
     name: &str,
     config: ConnectorConfig,
     sink: Arc<dyn Sink>,
+    commands: Arc<dyn Commands>,
     metrics: &Metrics,
     shutdown: watch::Receiver<bool>,
 ) -> Running {
     let status = Arc::new(Status::new(name, config.kind(), metrics));
-    let run = Run::new(sink, Arc::clone(&status), shutdown);
+    let run = Run::new(sink, commands, Arc::clone(&status), shutdown);
     let task = match config {
         ConnectorConfig::Csv(config) => tokio::spawn(csv::run(config, run)),
         ConnectorConfig::Mqtt(config) => tokio::spawn(mqtt::run(*config, run)),

@@ -7,7 +7,9 @@
 mod config;
 mod intake;
 mod link;
+mod outlet;
 mod payload;
+mod set_points;
 mod topics;
 mod window;
 
@@ -21,7 +23,7 @@ pub(crate) use self::config::MqttConfig;
 use self::config::Version;
 use self::intake::{Intake, Stopped};
 pub(super) use self::link::check;
-use self::link::{Ended, Heard, Link};
+use self::link::{Ended, Heard, Link, Use};
 use super::Run;
 use ironloom_storage::random;
 
@@ -34,34 +36,74 @@ const LASTING: Duration = Duration::from_secs(10);
 const LEAVE: Duration = Duration::from_secs(2);
 
 /// Runs until shutdown is requested.
-pub(super) async fn run(config: MqttConfig, mut run: Run) {
+pub(super) async fn run(config: MqttConfig, run: Run) {
     let config = Arc::new(config);
+    let sends = !config.set_points.is_empty();
+    let outlet = outlet::run(
+        Arc::clone(&config),
+        Arc::clone(&run.commands),
+        Arc::clone(&run.status),
+        run.shutdown.clone(),
+    );
+    // Neither waits for the other: each has a connection of its own.
+    match (config.mappings.is_empty(), sends) {
+        (true, true) => {
+            run.status.set("running");
+            outlet.await;
+            run.status.end("stopped");
+        }
+        (_, true) => drop(tokio::join!(take(config, run), outlet)),
+        (_, false) => take(config, run).await,
+    }
+}
+
+/// Takes what the broker sends.
+async fn take(config: Arc<MqttConfig>, mut run: Run) {
     let mut intake = Intake::new(&config, &run);
-    let mut version = config.version.unwrap_or(Version::V5);
-    let mut failures = 0;
+    let mut attempts = Attempts::new(&config);
     run.status.set("connecting");
     loop {
         let began = Instant::now();
-        let lost = match connection(&config, version, &mut intake, &mut run).await {
+        let lost = match connection(&config, attempts.version, &mut intake, &mut run).await {
             Ok(lost) => lost,
             Err(Stopped) => return run.status.end("stopped"),
         };
+        run.status.failed("waiting", &lost.ended.reason);
+        if !run.sleep(attempts.pause(&lost, began.elapsed())).await {
+            return run.status.end("stopped");
+        }
+    }
+}
+
+/// Attempts at a connection, one after the other.
+struct Attempts {
+    version: Version,
+    /// None is asked for.
+    any_version: bool,
+    failures: u32,
+}
+
+impl Attempts {
+    fn new(config: &MqttConfig) -> Self {
+        let version = config.version.unwrap_or(Version::V5);
+        Self { version, any_version: config.version.is_none(), failures: 0 }
+    }
+
+    /// The pause before the next one.
+    fn pause(&mut self, lost: &Lost, lasted: Duration) -> Duration {
         if lost.was_connected {
             // One that another client of the same id takes away at once isn't asked for at once, either.
-            failures = if began.elapsed() < LASTING { failures } else { 0 };
-        } else if lost.ended.other_version && config.version.is_none() {
-            version = match version {
+            self.failures = if lasted < LASTING { self.failures } else { 0 };
+        } else if lost.ended.other_version && self.any_version {
+            self.version = match self.version {
                 Version::V5 => Version::V3,
                 Version::V3 => Version::V5,
             };
         }
-        run.status.failed("waiting", &lost.ended.reason);
-        let pause = (SHORTEST * 2_u32.pow(failures.min(10))).min(LONGEST);
-        failures += 1;
+        let pause = (SHORTEST * 2_u32.pow(self.failures.min(10))).min(LONGEST);
+        self.failures += 1;
         // Many that have lost the same broker don't come back at the same moment.
-        if !run.sleep(pause.mul_f64(0.5 + (random() % 512) as f64 / 1_024.0)).await {
-            return run.status.end("stopped");
-        }
+        pause.mul_f64(0.5 + (random() % 512) as f64 / 1_024.0)
     }
 }
 
@@ -78,7 +120,7 @@ async fn connection(
     run: &mut Run,
 ) -> Result<Lost, Stopped> {
     let mut was_connected = false;
-    let mut link = match Link::open(config, version).await {
+    let mut link = match Link::open(config, version, Use::Readings).await {
         Ok(link) => link,
         Err(ended) => return Ok(Lost { ended, was_connected }),
     };
@@ -149,7 +191,7 @@ fn hear(
         }
         Heard::Message(message) => intake.take(message),
         Heard::Acknowledged(id) => intake.acknowledged(id),
-        Heard::Other => {}
+        Heard::Published(_) | Heard::Answered(..) | Heard::Other => {}
     }
     Ok(false)
 }

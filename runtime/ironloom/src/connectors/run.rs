@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::{Record, Sink, SinkError, Status, Submitted};
+use super::{Commands, Record, Sink, SinkError, Status, Submitted};
 
 /// The time that a connector waits before it submits a refused record again.
 pub(super) const RETRY: Duration = Duration::from_millis(500);
@@ -17,6 +17,7 @@ const MAX_BYTES: usize = 4 << 20;
 /// The surroundings of every connector.
 pub(super) struct Run {
     pub sink: Arc<dyn Sink>,
+    pub commands: Arc<dyn Commands>,
     pub status: Arc<Status>,
     pub shutdown: watch::Receiver<bool>,
     /// Records that were handed over and may not be durable yet, the oldest first.
@@ -30,8 +31,13 @@ struct OnItsWay {
 }
 
 impl Run {
-    pub(super) fn new(sink: Arc<dyn Sink>, status: Arc<Status>, shutdown: watch::Receiver<bool>) -> Self {
-        Self { sink, status, shutdown, on_their_way: VecDeque::new() }
+    pub(super) fn new(
+        sink: Arc<dyn Sink>,
+        commands: Arc<dyn Commands>,
+        status: Arc<Status>,
+        shutdown: watch::Receiver<bool>,
+    ) -> Self {
+        Self { sink, commands, status, shutdown, on_their_way: VecDeque::new() }
     }
 
     /// Waits for a while; `false` where the connector shall stop.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
-use super::{ConnectorConfig, ConnectorStatus, Running, Sink, start};
+use super::{Commands, ConnectorConfig, ConnectorStatus, Running, Sink, start};
 use crate::telemetry::Metrics;
 
 /// The time that connectors have to stop. One may hang in a file system that doesn't answer.
@@ -42,12 +42,14 @@ impl Connectors {
         &mut self,
         configs: &BTreeMap<String, ConnectorConfig>,
         sink: &Arc<dyn Sink>,
+        commands: &Arc<dyn Commands>,
         metrics: &Metrics,
     ) {
         for (name, config) in configs {
             self.running.entry(name.clone()).or_insert_with(|| {
                 let (stop, shutdown) = watch::channel(false);
-                let running = start(name, config.clone(), Arc::clone(sink), metrics, shutdown);
+                let running =
+                    start(name, config.clone(), Arc::clone(sink), Arc::clone(commands), metrics, shutdown);
                 Started { config: config.clone(), stop, running }
             });
         }

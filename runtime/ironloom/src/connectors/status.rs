@@ -33,6 +33,22 @@ pub(crate) struct ConnectorStatus {
     pub skipped: u64,
     /// The latest error.
     pub last_error: Option<String>,
+    /// How it takes set-points to machines, where it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub set_points: Option<SetPointStatus>,
+}
+
+/// The status of a connector's set-points.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub(crate) struct SetPointStatus {
+    /// `connecting`, `running` or `waiting` (to try again).
+    pub state: String,
+    /// Those that were sent since the start of the server, and what was answered.
+    pub sent: u64,
+    pub accepted: u64,
+    pub rejected: u64,
+    /// The latest error.
+    pub last_error: Option<String>,
 }
 
 /// The status of a connector.
@@ -48,6 +64,7 @@ pub(crate) struct Status {
     notices: Mutex<Sparing>,
     failures: Mutex<Sparing>,
     metrics: Metrics,
+    set_points: Mutex<Option<SetPointStatus>>,
 }
 
 impl Status {
@@ -62,6 +79,7 @@ impl Status {
             notices: Mutex::new(Sparing::new(LOG_FIRST, LOG_EVERY)),
             failures: Mutex::new(Sparing::new(LOG_FIRST, LOG_EVERY)),
             metrics: metrics.clone(),
+            set_points: Mutex::default(),
         }
     }
 
@@ -76,12 +94,42 @@ impl Status {
             lowered: self.lowered.load(Ordering::Relaxed),
             skipped: self.count_skipped(),
             last_error,
+            set_points: self.set_points.lock().clone(),
         }
     }
 
     /// Whether it is running, or has finished.
     pub(crate) fn is_well(&self) -> bool {
-        matches!(self.state.lock().0, "running" | "done")
+        let sends = self.set_points.lock().as_ref().is_none_or(|status| status.state == "running");
+        matches!(self.state.lock().0, "running" | "done") && sends
+    }
+
+    /// Notes how it takes set-points to machines; a failure is logged where it is new.
+    pub(super) fn set_points(&self, change: impl FnOnce(&mut SetPointStatus)) {
+        let mut set_points = self.set_points.lock();
+        let status = set_points.get_or_insert_with(|| SetPointStatus {
+            state: "connecting".to_owned(),
+            sent: 0,
+            accepted: 0,
+            rejected: 0,
+            last_error: None,
+        });
+        let before = (status.state.clone(), status.last_error.clone());
+        change(status);
+        let now = (status.state.clone(), status.last_error.clone());
+        drop(set_points);
+        if before == now {
+            return;
+        }
+        let (state, error) = now;
+        if let Some(error) = error.as_ref().filter(|_| state == "waiting")
+            && self.failures.lock().take()
+        {
+            tracing::warn!(connector = self.name, "set-points wait: {error}");
+        }
+        if before.0 != state {
+            self.tell(&format!("set-points {state}"), error);
+        }
     }
 
     pub(super) fn set(&self, state: &'static str) {

@@ -1,6 +1,7 @@
 //! Applies one record to the state in memory.
 
 mod expired;
+mod intents;
 mod lives;
 mod points;
 mod readings;
@@ -25,6 +26,7 @@ use super::stored::{Removed, StoredLane, encode, request_key};
 use super::stretches::{Extent, Frozen, Stretches};
 use super::submission::Accepted;
 use super::{KnownPackage, Shared};
+use crate::outbox::Found;
 use crate::records::NumberedPoint;
 use crate::records::admin::{AdminRecord, LaneDue, PackageRecord};
 use crate::records::alarm::AlarmRecord;
@@ -58,6 +60,8 @@ pub(crate) struct Applier {
     kept_past: BTreeMap<Generation, Past>,
     /// Revisions in the store that the log is about to end once more, by the numbers of their installations.
     left_revisions: BTreeMap<Generation, Vec<Revision>>,
+    /// The outbox as far as it is read; taken over in the end.
+    found: Found,
 }
 
 /// Derived readings that are routed no further. A chain of apps makes many, so they are told once in a while.
@@ -95,6 +99,7 @@ impl Applier {
             too_far: TooFar { readings: 0, lines: Sparing::new(1, TooFar::EVERY) },
             kept_past: BTreeMap::new(),
             left_revisions: BTreeMap::new(),
+            found: Found::default(),
         }
     }
 
@@ -121,6 +126,7 @@ impl Applier {
     /// From now on records are new ones.
     pub(crate) fn go_live(&mut self) {
         self.replaying = false;
+        self.open_outbox();
         self.shared.metrics.events.go_live();
     }
 
@@ -215,6 +221,7 @@ impl Applier {
             changes.push((key(Item::Timer(generation, name)), due.as_ref().map(encode)));
         }
         let lane = self.shared.lanes.of_generation(generation);
+        let asked = self.asked(&head, lane.as_deref(), at, &mut changes);
         for alarm in &head.alarms {
             episodes::put(
                 self.shared.is_current(lane.as_deref(), generation, alarm),
@@ -239,7 +246,13 @@ impl Applier {
         // Last: whoever sees that a reading is dealt with sees what came of it.
         if let Some(lane) = lane {
             self.tell_commit(&lane, &head);
+            let was_quarantined = lane.book().meta().quarantine.is_some();
+            let is_quarantined = head.meta.quarantine.is_some();
             lane.apply(head);
+            self.ask(asked);
+            if is_quarantined != was_quarantined {
+                self.set_rights(&lane);
+            }
             self.end_terms(&lane);
             self.shared.note_due(&lane);
             self.shared.tell_waits(&lane);
@@ -282,6 +295,7 @@ impl Applier {
                     self.lane_value(&id, generation, &meta),
                 ]);
                 lane.stand(installation, *meta);
+                self.set_rights(&lane);
                 self.end_terms(&lane);
                 self.shared.note_due(&lane);
                 self.shared.tell_waits(&lane);
@@ -323,6 +337,7 @@ impl Applier {
             AdminRecord::PointSet(set) => self.set_point(*set),
             AdminRecord::PointsRetired(retired) => self.retire_points(retired),
             AdminRecord::PointRenamed(renamed) => self.rename_point(*renamed),
+            AdminRecord::IntentConfirmed(asked) => self.confirm(*asked),
         }
     }
 

@@ -68,6 +68,7 @@ use self::sources::Sources;
 pub(crate) use self::stored::{BELIEVED_AFTER, FoldPosition, Removed};
 use self::streams::Streams;
 use self::waits::Waits;
+use crate::outbox::Outbox;
 use crate::records::admin::PackageRecord;
 use crate::records::installation::Revision;
 use crate::telemetry::Metrics;
@@ -122,6 +123,8 @@ pub(crate) struct Shared {
     /// Generations of installations that are gone, of which something is still kept.
     pub removed: Mutex<BTreeMap<Generation, Gone>>,
     pub metrics: Arc<Metrics>,
+    /// Set-points on their way to machines.
+    pub outbox: Outbox,
     /// Everything with an earlier journal time is routed.
     horizon: AtomicU64,
     /// Lanes by when their next timer is due.
@@ -234,6 +237,7 @@ impl Shared {
             streams: RwLock::new(Streams::new()),
             removed: Mutex::default(),
             metrics,
+            outbox: Outbox::default(),
             horizon: AtomicU64::new(fold.time.0),
             due: Mutex::default(),
             generation: AtomicU64::new(fold.generation.0),

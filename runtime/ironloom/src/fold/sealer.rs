@@ -184,10 +184,10 @@ impl Numberer {
 
     fn readings(&mut self, item: ReadingsSubmission, body: &mut Vec<u8>) -> Seal<Stamped> {
         let ReadingsSubmission { head, new_points, mut columns, place, reply } = item;
-        let is_stream = matches!(head.receipt, Some(Receipt::Stream { .. }));
+        let is_alone = matches!(head.receipt, Some(Receipt::Stream { .. } | Receipt::Outbox(_)));
         assert!(
-            is_stream || !new_points.is_empty() || !columns.is_empty(),
-            "only a stream's place or new points may stand in a record without readings"
+            is_alone || !new_points.is_empty() || !columns.is_empty(),
+            "only a stream's place, the outbox's or new points may stand in a record without readings"
         );
         let limit = match head.receipt {
             Some(Receipt::Outputs { generation, .. }) if self.numbers.live.get(generation).is_none() => {

@@ -41,6 +41,8 @@ impl Sources {
             Some(Receipt::Connector { name, .. }) => Source::Connector(name.clone()),
             Some(Receipt::Stream { .. }) => Source::Streams,
             Some(Receipt::Outputs { .. }) | None => Source::Pushes,
+            // What became of set-points is no source's.
+            Some(Receipt::Outbox(_)) => return,
         };
         let mut sources = self.0.lock();
         if sources.len() >= MOST && !sources.contains_key(&source) {

@@ -9,15 +9,18 @@ use super::targets::Targets;
 use crate::fold::durable::{Durable, Term};
 use crate::fold::points::Points;
 use crate::records::alarm::AlarmRecord;
+use crate::records::installation::Revision;
+use crate::records::intent::IntentPlace;
 use crate::telemetry::Metrics;
-use ironloom_apps::binding::{OutputBinding, unit_fits};
+use ironloom_apps::binding::{OutputBinding, ResolveError, unit_fits};
 use ironloom_sandbox::{
-    AlarmRoom, BoxFuture, Cached, Holdings, HostFault, Keys, MAX_LOADED_BYTES, MAX_LOADED_KEYS, Meter,
-    OutputResolver, PointRoom, ReadError, Scan, StatePage, StateReader, Target, UnknownEntity,
+    AlarmRoom, BoxFuture, Cached, Granted, Holdings, HostFault, Keys, MAX_LOADED_BYTES, MAX_LOADED_KEYS,
+    Meter, NotGranted, OutputResolver, PointRoom, ReadError, Scan, SetPoint, StatePage, StateReader, Target,
+    UnknownEntity,
 };
 use ironloom_storage::store::{self, Item, Key, Lookup, Scope, StateCache, Storage, StoreError, Ticket};
 use ironloom_types::effects::AlarmKey;
-use ironloom_types::ids::{PointNumber, PointPath};
+use ironloom_types::ids::{IntentId, PointNumber, PointPath};
 use ironloom_types::limits::{MAX_POINTS, SOURCE_POINTS};
 use ironloom_types::page::{Page, merge_page};
 use ironloom_types::readings::NewPoint;
@@ -235,6 +238,28 @@ impl OutputResolver for LaneContext {
         let site = (MAX_POINTS - SOURCE_POINTS).saturating_sub(self.points.names().count());
         PointRoom { own: limit.saturating_sub(made), limit, site: site as u64 }
     }
+
+    fn set_point(&self, output: usize, asked: SetPoint<'_>) -> Result<Granted, NotGranted> {
+        grant(&self.term.revision, output, asked)
+    }
+
+    fn intent_id(&self, index: u32) -> IntentId {
+        let ordinal = self.lane.book().meta().ordinal.next();
+        IntentPlace { generation: self.lane.generation, ordinal, index }.id()
+    }
+}
+
+/// The set-point that comes of what an app asks for under a revision.
+pub(super) fn grant(revision: &Revision, output: usize, asked: SetPoint<'_>) -> Result<Granted, NotGranted> {
+    let SetPoint { entity, value, time_to_live } = asked;
+    let point = revision.bindings.resolve(output as u16, entity).map_err(|error| match error {
+        ResolveError::UnknownOutput | ResolveError::Unbound(_) => NotGranted::Output,
+        ResolveError::UnknownEntity { .. } => NotGranted::Entity(error.to_string()),
+    })?;
+    let name = &revision.bindings.outputs[output].name;
+    let grant = revision.grants.outputs.get(name).ok_or(NotGranted::Output)?;
+    let value = grant.admit(value).map_err(|_| NotGranted::Value(grant.allow.to_string()))?;
+    Ok(Granted { point, value, time_to_live: grant.life(time_to_live) })
 }
 
 /// A point that is there, with its unit.

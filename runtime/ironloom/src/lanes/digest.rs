@@ -2,7 +2,7 @@
 //!
 //! SHA-256 over these sections, in this order, all numbers little-endian, a text or blob as its
 //! length u32 and its bytes:
-//! 1. `ironloom/effects/2`
+//! 1. `ironloom/effects/3`
 //! 2. count u32 of state changes, each: key, then 0, or 1 and the value; in the order of the keys' bytes
 //! 3. count u32 of distinct points of derived readings, in the order in which they first appear: path;
 //!    then count u32 of derived readings, each: index u32 of its point, at u64, quality u8, type u8,
@@ -11,6 +11,8 @@
 //! 5. count u32 of alarm changes, each: code, entity, then 0 where it is cleared, or 1 and the message; then 0, or 1 and
 //!    since when as u64; in the order of the changes
 //! 6. count u32 of refusals, each: frame u32, reading u32, reason; in the order given
+//! 7. count u32 of set-points, each: list u32, output, entity, point, then the value that was asked for and the one that is
+//!    sent, each as type u8 and the bits of a number or boolean as u64, and the time to live u64; in the order given
 
 use hashbrown::HashMap;
 use sha2::{Digest as _, Sha256};
@@ -19,7 +21,7 @@ use crate::fold::points::Names;
 use ironloom_types::clock::Timestamp;
 use ironloom_types::effects::{AlarmAct, AlarmChange, Effects};
 use ironloom_types::ids::{Digest, PointNumber, PointPath};
-use ironloom_types::readings::{Tag, ValueRef};
+use ironloom_types::readings::{Tag, Value, ValueRef};
 
 /// The points of derived readings, in the order in which they first appear.
 pub(crate) struct Points {
@@ -56,7 +58,7 @@ impl Points {
 /// The digest of these effects, whose derived readings have these points and paths.
 pub(crate) fn of(effects: &Effects, points: &Points, paths: &[Option<PointPath>]) -> Digest {
     let mut out = Out(Sha256::new(), Vec::with_capacity(4096));
-    out.0.update(b"ironloom/effects/2");
+    out.0.update(b"ironloom/effects/3");
     out.count(effects.state.len());
     for (key, value) in effects.state.iter() {
         out.bytes(key.as_bytes());
@@ -84,6 +86,16 @@ pub(crate) fn of(effects: &Effects, points: &Points, paths: &[Option<PointPath>]
         out.raw(&refused.frame.to_le_bytes());
         out.raw(&refused.reading.to_le_bytes());
         out.bytes(refused.reason.as_bytes());
+    }
+    out.count(effects.intents.len());
+    for intent in &effects.intents {
+        out.raw(&intent.list.to_le_bytes());
+        out.bytes(intent.output.as_str().as_bytes());
+        out.bytes(intent.entity.as_bytes());
+        out.bytes(intent.point.as_str().as_bytes());
+        out.number(&intent.asked);
+        out.number(&intent.value);
+        out.raw(&intent.time_to_live.to_le_bytes());
     }
     out.finish()
 }
@@ -154,6 +166,18 @@ impl Out {
         }
     }
 
+    /// A number or boolean: set-points are nothing else.
+    fn number(&mut self, value: &Value) {
+        let bits = match value {
+            Value::Boolean(value) => u64::from(*value),
+            Value::Integer(value) => value.cast_unsigned(),
+            Value::Real(value) => value.to_bits(),
+            Value::Missing | Value::Text(_) | Value::Blob(_) => 0,
+        };
+        self.raw(&[value.as_ref().tag() as u8]);
+        self.raw(&bits.to_le_bytes());
+    }
+
     fn finish(mut self) -> Digest {
         self.0.update(&self.1);
         Digest(self.0.finalize().into())
@@ -169,9 +193,9 @@ mod tests {
     }
 
     #[test]
-    fn no_effects_have_the_digest_of_the_header_and_six_zero_counts() {
-        let mut bytes = b"ironloom/effects/2".to_vec();
-        bytes.extend_from_slice(&[0; 6 * 4]);
+    fn no_effects_have_the_digest_of_the_header_and_seven_zero_counts() {
+        let mut bytes = b"ironloom/effects/3".to_vec();
+        bytes.extend_from_slice(&[0; 7 * 4]);
         assert_eq!(digest(&Effects::default()), Digest::of(&bytes));
     }
 

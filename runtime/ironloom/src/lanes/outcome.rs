@@ -213,6 +213,7 @@ impl Concluded {
             dead_letters: self.head.dead_letters.len() + self.head.dead_letters_gone.len(),
             timers: self.head.timers.len(),
             alarms: self.head.alarms.len() + self.head.episodes_gone.len(),
+            intents: self.head.intents.len(),
             bytes: of_head + self.derived.heap.len(),
         }
     }
@@ -222,7 +223,7 @@ impl Concluded {
 fn publish(meta: &mut LaneMeta, effects: &mut Effects, is_held: bool) {
     if is_held {
         meta.counters.held_back += effects.derived.len() as u64;
-        (effects.derived, effects.new_points) = Default::default();
+        (effects.derived, effects.new_points, effects.intents) = Default::default();
     }
     if !effects.derived.is_empty() {
         meta.counters.derived += effects.derived.len() as u64;
@@ -299,6 +300,7 @@ pub(crate) fn conclude(
         dead_letters,
         dead_letters_gone,
         hops,
+        intents: effects.intents,
     };
     let (new_points, derived) = (effects.new_points, effects.derived);
     Concluded { head, state, new_points, derived, next, became_stuck }

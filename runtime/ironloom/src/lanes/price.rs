@@ -27,6 +27,8 @@ pub(crate) const DEAD_LETTER: u64 = 5_000;
 pub(crate) const TIMER: u64 = 2_000;
 /// An alarm that changes.
 pub(crate) const ALARM: u64 = 5_000;
+/// A set-point that is asked for: it is kept, sent, and its outcome is a record and a reading.
+pub(crate) const INTENT: u64 = 20_000;
 /// A line of the app's log, dropped ones included.
 pub(crate) const LOG_LINE: u64 = 5_000;
 /// A byte of texts, blobs and reasons in the record, or of the app's log: it stays.
@@ -50,6 +52,8 @@ pub(crate) struct Bill {
     pub timers: usize,
     /// Alarms that change.
     pub alarms: usize,
+    /// Set-points that are asked for.
+    pub intents: usize,
     /// Bytes of the record, but for state and for the fixed columns of derived readings.
     pub bytes: usize,
 }
@@ -66,6 +70,7 @@ impl Bill {
             (self.dead_letters, DEAD_LETTER),
             (self.timers, TIMER),
             (self.alarms, ALARM),
+            (self.intents, INTENT),
             (self.bytes, BYTE),
         ];
         let sum = parts.iter().map(|(count, price)| *count as u64 * price).sum::<u64>();
@@ -118,6 +123,7 @@ mod tests {
         assert_eq!(cost(Bill { dead_letters: 3, ..Bill::default() }), 3 * 5_000);
         assert_eq!(cost(Bill { timers: 3, ..Bill::default() }), 3 * 2_000);
         assert_eq!(cost(Bill { alarms: 3, ..Bill::default() }), 3 * 5_000);
+        assert_eq!(cost(Bill { intents: 3, ..Bill::default() }), 3 * 20_000);
         assert_eq!(cost(Bill { bytes: 3, ..Bill::default() }), 3 * 100);
         assert_eq!(log(3, 7).as_nanos(), 3 * 5_000 + 7 * 100);
     }

@@ -11,19 +11,19 @@ use super::{Node, Shown, found_aside, problems};
 use crate::api::capsule::Capsule;
 use crate::api::facade::{
     Alarm, AlarmDeed, Answer, Applied, Backlog, BackupStream, ClockStatus, ConnectorStatus, DeadLetter,
-    Ended, EpisodesQuery, Facade, IfMatch, IngestRules, InstallRequest, Installation, Installed, Invocation,
-    KeptState, Later, LogLevel, LogLines, LogPage, Lookup, NumberedQuery, OutputsQuery, PackageInfo, Page,
-    PageQuery, PointDetail, PointItem, PointRequest, Push, Pushed, Readiness, Reading, ReadingItem,
-    ReadingsQuery, Reloaded, RenamePoint, RenamedPoint, Replay, ReplayRequest, RequestKey, Reset, Resumed,
-    RetirePoints, RetiredPoints, Revised, RevisionRequest, SetTime, Slowed, StartFrom, StateItem, Status,
-    StreamClaim, TimeSet, Timer, Usage, UsageQuery,
+    DrivenPoint, Ended, EpisodesQuery, Facade, Halt, HaltRequest, IfMatch, IngestRules, InstallRequest,
+    Installation, Installed, IntentDeed, Invocation, KeptState, Later, LogLevel, LogLines, LogPage, Lookup,
+    NumberedQuery, OutputsQuery, PackageInfo, Page, PageQuery, PointDetail, PointItem, PointRequest, Push,
+    Pushed, Readiness, Reading, ReadingItem, ReadingsQuery, Reloaded, RenamePoint, RenamedPoint, Replay,
+    ReplayRequest, RequestKey, Reset, Resumed, RetirePoints, RetiredPoints, Revised, RevisionRequest,
+    SetTime, Slowed, StartFrom, StateItem, Status, StreamClaim, TimeSet, Timer, Usage, UsageQuery,
 };
 use crate::lanes::Lane;
 use crate::telemetry::events::Events;
 use crate::telemetry::{InState, OfConnector, OfInstallation, State};
 use ironloom_storage::log::Room;
 use ironloom_types::clock::{Source, host_time};
-use ironloom_types::ids::{Digest, InstallationId, PointPath};
+use ironloom_types::ids::{Digest, InstallationId, IntentId, PointPath};
 use ironloom_types::readings::NewPoint;
 
 /// Installations that have figures of their own in the metrics, each with ten series.
@@ -245,6 +245,27 @@ impl Facade for NodeFacade {
         Box::pin(found_aside(move || node.list_episodes(&query)))
     }
 
+    fn intents(&self, id: InstallationId, page: PageQuery) -> Later<'_, Page<DrivenPoint>> {
+        let node = Arc::clone(&self.0);
+        Box::pin(found_aside(move || node.list_intents(&id, &page)))
+    }
+
+    fn change_intent(&self, id: InstallationId, intent: IntentId, deed: IntentDeed) -> Later<'_, ()> {
+        Box::pin(to_its_end(Arc::clone(&self.0).change_intent(id, intent, deed)))
+    }
+
+    fn halted(&self) -> Halt {
+        self.0.show_halt()
+    }
+
+    fn halt(&self, request: HaltRequest) -> Later<'_, Halt> {
+        Box::pin(to_its_end(Arc::clone(&self.0).turn_on(request)))
+    }
+
+    fn release(&self, request: HaltRequest) -> Later<'_, Halt> {
+        Box::pin(to_its_end(Arc::clone(&self.0).turn_off(request)))
+    }
+
     fn change_alarm(&self, alarm: String, deed: AlarmDeed) -> Later<'_, Alarm> {
         Box::pin(to_its_end(Arc::clone(&self.0).change_alarm(alarm, deed)))
     }
@@ -355,6 +376,7 @@ impl Node {
         if self.sandbox.confines_compiler() == Some(false) {
             notes.push(UNCONFINED.to_owned());
         }
+        notes.extend(self.halt_note());
         if self.exposed {
             notes.push("it listens on more than loopback, without credentials".to_owned());
         }
@@ -378,6 +400,7 @@ impl Node {
         metrics.log_bytes.inc_by(stats.bytes.saturating_sub(shown.bytes));
         *shown = Shown { groups: stats.groups, records: stats.records, bytes: stats.bytes };
         metrics.streams.set(self.shared.streams.read().count() as i64);
+        metrics.halted.set(i64::from(self.shared.outbox.lock().halted().site));
         self.show_connector_figures();
         self.show_lane_figures();
         self.telemetry.text()

@@ -8,11 +8,14 @@ mod clock;
 mod contexts;
 mod dead_letters;
 mod descriptors;
+mod drive;
 mod facade;
+mod halt;
 mod histories;
 mod ingest;
 mod install;
 mod installations;
+mod intents;
 mod keep_up;
 mod kept;
 mod left;
@@ -118,6 +121,7 @@ pub(crate) struct Node {
     exposed: bool,
     /// The data folder, from the root.
     data: PathBuf,
+    kill_switch: halt::KillSwitch,
     /// One backup at a time.
     backups: Arc<Semaphore>,
     /// When it was started.
@@ -351,6 +355,13 @@ fn told(record: &AdminRecord) -> String {
         }
         AdminRecord::PointRenamed(renamed) => {
             format!("point {} is {} from now on", renamed.from.0, renamed.path)
+        }
+        AdminRecord::IntentConfirmed(asked) => {
+            format!(
+                "intent {} of installation {} was confirmed by a person",
+                asked.place.id(),
+                asked.installation
+            )
         }
         AdminRecord::UnitsGiven(units) => format!("{} points were given their units", units.len()),
         AdminRecord::Missed { id, gaps, .. } => {

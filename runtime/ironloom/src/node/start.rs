@@ -19,7 +19,7 @@ use crate::api::host::{Host, Left, NodeOptions, STORAGE_FAILED, Soon, StartError
 use crate::aside::aside;
 use crate::backup::refuse_cut_off;
 use crate::config::Config;
-use crate::connectors::{Connectors, Sink};
+use crate::connectors::{Commands, Connectors, Sink};
 use crate::fold::open::{self, Disks, OpenConfig, OpenError, Opened};
 use crate::fold::run::{self, Threads, Thresholds};
 use crate::fold::sealer::Numberer;
@@ -76,6 +76,7 @@ pub(super) fn start_node(options: NodeOptions) -> Result<Arc<Node>, StartError> 
     let core = Core::start(opened, &config)?;
     units::give(&core.shared.points, &config.points, &core.committer);
     super::outdated::tell(&lanes, &config);
+    let kill_switch = super::halt::KillSwitch::open(&data, &core.shared).map_err(start_error)?;
     let pacing = if by_steps { Pacing::BySteps } else { Pacing::Measured };
     let node = Arc::new(Node {
         runner: Arc::new(runner(&core, &lanes, &folders.sandbox, &config, pacing)),
@@ -105,11 +106,13 @@ pub(super) fn start_node(options: NodeOptions) -> Result<Arc<Node>, StartError> 
         clock_step: Arc::default(),
         exposed,
         data: std::path::absolute(&data).unwrap_or_else(|_| data.clone()),
+        kill_switch,
         backups: Arc::new(tokio::sync::Semaphore::new(1)),
         started: super::status::Started::now(),
         growth: Mutex::default(),
         _lock: folders.lock,
     });
+    super::halt::watch(&node).map_err(start_error)?;
     start_tasks(&node);
     Ok(node)
 }
@@ -271,6 +274,8 @@ fn start_tasks(node: &Arc<Node>) {
     runtime.spawn(super::unused::drop_unused(Arc::downgrade(node)));
     runtime.spawn(super::status::watch_growth(Arc::downgrade(node)));
     runtime.spawn(super::usage::watch(Arc::downgrade(node)));
+    runtime.spawn(super::drive::write_ends(Arc::downgrade(node)));
+    runtime.spawn(super::drive::watch_lives(Arc::downgrade(node)));
     let _guard = runtime.enter();
     node.start_connectors();
 }
@@ -280,9 +285,12 @@ impl Node {
     /// server stops.
     pub(super) fn start_connectors(self: &Arc<Self>) {
         let sink: Arc<dyn Sink> = Arc::new(super::sink::NodeSink(Arc::clone(self)));
+        let commands: Arc<dyn Commands> = Arc::new(super::drive::NodeCommands(Arc::clone(&self.shared)));
+        let config = self.config.load_full();
         if let Some(connectors) = &mut *self.connectors.lock() {
-            connectors.start(&self.config.load().connectors, &sink, &self.telemetry.metrics);
+            connectors.start(&config.connectors, &sink, &commands, &self.telemetry.metrics);
         }
+        self.route_set_points(config);
     }
 }
 

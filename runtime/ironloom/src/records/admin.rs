@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::alarm::{AlarmRecord, EpisodePlace};
 use super::{BodyError, Reader, VARINT, head_len, put_head};
 use crate::records::installation::{Installation, Revision, Standing};
+use crate::records::intent::Asked;
 use crate::records::lane::{Episodes, LaneMeta};
 use ironloom_types::CompiledRef;
 use ironloom_types::clock::Timestamp;
@@ -18,7 +19,7 @@ use ironloom_types::readings::{Quality, Value};
 use ironloom_types::work::Gap;
 
 /// The version that is written.
-pub(crate) const VERSION: u8 = 5;
+pub(crate) const VERSION: u8 = 6;
 
 /// One change. New variants go to the end: their order is the format.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -108,6 +109,8 @@ pub(crate) enum AdminRecord {
     PointsRetired(PointsRetired),
     /// A point goes on under another path. No installation waits for a reading of it.
     PointRenamed(Box<PointRenamed>),
+    /// Somebody confirmed an intent.
+    IntentConfirmed(Box<Asked>),
 }
 
 /// Unit and description of a point, from a person.

@@ -19,6 +19,7 @@ use crate::records::lane::LaneMeta;
 use ironloom_apps::unit::Conversion;
 pub(crate) use ironloom_types::changes::StateChanges;
 use ironloom_types::clock::Timestamp;
+pub(crate) use ironloom_types::effects::Intent;
 use ironloom_types::effects::OneShot;
 use ironloom_types::ids::{
     Digest, Generation, InstallationId, Ordinal, PointNumber, Revision, Sequence, SlotName,
@@ -26,7 +27,7 @@ use ironloom_types::ids::{
 use ironloom_types::readings::{Columns, NewPoint, Quality, Value};
 
 /// The version that is written.
-pub(crate) const VERSION: u8 = 6;
+pub(crate) const VERSION: u8 = 7;
 
 /// The head of a commit: everything besides state, points and readings.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -51,6 +52,8 @@ pub(crate) struct CommitHead {
     pub dead_letters_gone: Vec<u64>,
     /// Hops that its derived readings have behind them.
     pub hops: u8,
+    /// The set-points that it asks for, in their order.
+    pub intents: Vec<Intent>,
 }
 
 /// The record that an invocation leaves: a replay takes edges, order, times and outcomes from it.

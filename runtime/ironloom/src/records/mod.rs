@@ -9,6 +9,7 @@ pub(crate) mod alarm;
 pub(crate) mod columns;
 pub(crate) mod commit;
 pub(crate) mod installation;
+pub(crate) mod intent;
 pub(crate) mod lane;
 pub(crate) mod readings;
 

@@ -8,11 +8,12 @@ use serde::{Deserialize, Serialize};
 use super::{
     BodyError, NumberedPoint, Reader, columns, head_len, points_max_len, put_head, put_points, take_points,
 };
+use crate::records::intent::Settled;
 use ironloom_types::ids::Generation;
 use ironloom_types::readings::{Columns, NewPoint, Progress};
 
 /// The version that is written.
-pub(crate) const VERSION: u8 = 3;
+pub(crate) const VERSION: u8 = 4;
 
 /// The head of a record of readings.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,6 +47,8 @@ pub(crate) enum Receipt {
         /// The number of points that they have made with this record.
         points: u64,
     },
+    /// The outbox: its readings are outcomes.
+    Outbox(Vec<Settled>),
 }
 
 /// A request that can be repeated without harm.

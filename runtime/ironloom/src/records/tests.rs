@@ -31,7 +31,7 @@ use ironloom_apps::quantity::Span;
 use ironloom_apps::unit::Conversion;
 use ironloom_types::CompiledRef;
 use ironloom_types::clock::Timestamp;
-use ironloom_types::effects::OneShot;
+use ironloom_types::effects::{Intent, OneShot};
 use ironloom_types::ids::{
     self, AppId, Digest, Generation, InstallationId, Ordinal, PointNumber, PointPath, Sequence, SlotName,
 };
@@ -218,6 +218,7 @@ fn commit_record() -> CommitRecord {
         ],
         dead_letters_gone: vec![1, 2],
         hops: 3,
+        intents: vec![intent()],
     };
     CommitRecord {
         head,
@@ -232,6 +233,18 @@ fn commit_record() -> CommitRecord {
         .collect(),
         new_points: vec![numbered(302, "apps/pigs/gain/1", None)],
         derived: columns(&[(302, 7000, Quality::Good, ValueRef::Real(0.25))]),
+    }
+}
+
+fn intent() -> Intent {
+    Intent {
+        list: 1,
+        output: slot("limit"),
+        entity: "pig-1".into(),
+        point: PointPath::new("plant/7/limit").unwrap(),
+        asked: Value::Real(40.0),
+        value: Value::Real(32.0),
+        time_to_live: 60_000_000_000,
     }
 }
 
@@ -346,7 +359,10 @@ fn admin_records() -> Vec<(AdminRecord, &'static str)> {
         from: Sequence(901),
         package,
         bindings: Arc::new(Bindings { inputs: vec![input], outputs: vec![output] }),
-        grants: Grants { outputs: BTreeMap::from([(slot("limit"), limit)]) },
+        grants: Grants {
+            mode: ironloom_apps::grants::Mode::Advise,
+            outputs: BTreeMap::from([(slot("limit"), limit)]),
+        },
         settings: Arc::new(BTreeMap::from([("breed".into(), "duroc".into())])),
         limits: Limits {
             memory: 32 << 20,

@@ -69,6 +69,22 @@ pub(crate) enum What {
         #[serde(skip_serializing_if = "Option::is_none")]
         error: Option<String>,
     },
+    /// The end of a set-point: its outcome.
+    SetPoint {
+        installation: InstallationId,
+        point: String,
+        outcome: &'static str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+    },
+    /// More ends of set-points than are told one by one.
+    SetPoints { installation: InstallationId, count: u64 },
+    /// The kill switch was turned: `halted` or `released`. Without an installation, that of the site.
+    Halt {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        installation: Option<InstallationId>,
+        state: &'static str,
+    },
     /// A package was `added` or `removed`.
     Package { package: Digest, change: &'static str },
     /// The machine's clock has `stepped`, is `behind` journal time, or has `caught-up`; or journal time was `set-back`.
@@ -90,6 +106,9 @@ impl What {
             Self::Expiring { .. } => "expiring",
             Self::Points { .. } => "points",
             Self::Connector { .. } => "connector",
+            Self::SetPoint { .. } => "set-point",
+            Self::SetPoints { .. } => "set-points",
+            Self::Halt { .. } => "halt",
             Self::Package { .. } => "package",
             Self::Clock { .. } => "clock",
             Self::Disk { .. } => "disk",
@@ -97,7 +116,7 @@ impl What {
     }
 
     /// All kinds.
-    pub(crate) const KINDS: [&str; 12] = [
+    pub(crate) const KINDS: [&str; 15] = [
         "installation",
         "state",
         "alarm",
@@ -107,6 +126,9 @@ impl What {
         "expiring",
         "points",
         "connector",
+        "set-point",
+        "set-points",
+        "halt",
         "package",
         "clock",
         "disk",
@@ -121,7 +143,10 @@ impl What {
             | Self::Alarms { installation, .. }
             | Self::DeadLetters { installation, .. }
             | Self::PointsLeftOut { installation, .. }
+            | Self::SetPoint { installation, .. }
+            | Self::SetPoints { installation, .. }
             | Self::Expiring { installation, .. } => Some(installation),
+            Self::Halt { installation, .. } => installation.as_ref(),
             Self::Points { .. }
             | Self::Connector { .. }
             | Self::Package { .. }
@@ -153,6 +178,9 @@ impl What {
             (Self::PointsLeftOut { count, .. }, Self::PointsLeftOut { installation, count: more }) => {
                 Self::PointsLeftOut { installation, count: count + more }
             }
+            (Self::SetPoints { count, .. }, Self::SetPoints { installation, count: more }) => {
+                Self::SetPoints { installation, count: count + more }
+            }
             (_, later) => later,
         }
     }
@@ -162,6 +190,7 @@ impl What {
             Self::Installation { reason: Some(text), .. }
             | Self::Alarm { message: text, .. }
             | Self::State { key: text, .. }
+            | Self::SetPoint { reason: Some(text), .. }
             | Self::Connector { error: Some(text), .. } => text,
             _ => return self,
         };
@@ -177,6 +206,7 @@ impl What {
             Self::Alarm { message, entity, .. } => message.len() + entity.len(),
             Self::State { key, .. } => key.len(),
             Self::Points { point, .. } => point.len(),
+            Self::SetPoint { point, reason, .. } => point.len() + reason.as_ref().map_or(0, String::len),
             Self::Connector { error, .. } => error.as_ref().map_or(0, String::len),
             _ => 0,
         };

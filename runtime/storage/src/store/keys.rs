@@ -125,6 +125,8 @@ kinds! {
     Stream = 24, "stream of readings";
     /// That there is an episode of an alarm, of any generation, in the order of time.
     EpisodeTime = 25, "time of an episode of an alarm";
+    /// A point that set-points go to.
+    Driven = 26, "driven point";
     /// Cursor, counters and more of a generation.
     Lane = 32, "lane of a generation";
     /// An app's state.
@@ -141,6 +143,8 @@ kinds! {
     Episode = 38, "episode of an alarm";
     /// A revision of a generation under which nothing runs any more.
     PastRevision = 39, "past revision";
+    /// A set-point that was asked for and has no outcome yet.
+    Intent = 40, "intent";
 }
 
 impl KeyKind {
@@ -196,6 +200,10 @@ pub enum Item<'a> {
     PastRevision(Generation, Revision),
     /// That there is an episode: time, generation and number.
     EpisodeTime(Timestamp, Generation, u64),
+    /// A point that set-points go to, by its path.
+    Driven(&'a str),
+    /// An intent without an outcome, by ordinal and index.
+    Intent(Generation, Ordinal, u32),
 }
 
 impl<'a> Item<'a> {
@@ -223,6 +231,8 @@ impl<'a> Item<'a> {
             Self::Episode(..) => KeyKind::Episode,
             Self::PastRevision(..) => KeyKind::PastRevision,
             Self::EpisodeTime(..) => KeyKind::EpisodeTime,
+            Self::Driven(_) => KeyKind::Driven,
+            Self::Intent(..) => KeyKind::Intent,
         }
     }
 
@@ -235,7 +245,8 @@ impl<'a> Item<'a> {
             | Self::DeadLetter(generation, _)
             | Self::Invocation(generation, ..)
             | Self::Episode(generation, ..)
-            | Self::PastRevision(generation, _) => *generation,
+            | Self::PastRevision(generation, _)
+            | Self::Intent(generation, ..) => *generation,
             _ => Generation(0),
         }
     }
@@ -247,6 +258,7 @@ impl<'a> Item<'a> {
             Self::Installation(name)
             | Self::Receipt(name)
             | Self::Stream(name)
+            | Self::Driven(name)
             | Self::State(_, name)
             | Self::Timer(_, name) => bytes.extend_from_slice(name.as_bytes()),
             Self::Revision(installation, revision) => {
@@ -262,9 +274,9 @@ impl<'a> Item<'a> {
                 bytes.extend_from_slice(entity.as_bytes());
             }
             Self::DeadLetter(_, number) => bytes.extend_from_slice(&number.to_be_bytes()),
-            Self::Invocation(_, ordinal, attempt) => {
+            Self::Invocation(_, ordinal, number) | Self::Intent(_, ordinal, number) => {
                 bytes.extend_from_slice(&ordinal.0.to_be_bytes());
-                bytes.extend_from_slice(&attempt.to_be_bytes());
+                bytes.extend_from_slice(&number.to_be_bytes());
             }
             Self::Episode(_, since, number) => {
                 bytes.extend_from_slice(&since.0.to_be_bytes());
@@ -309,6 +321,12 @@ impl<'a> Item<'a> {
                 let (ordinal, attempt) = name.split_first_chunk::<8>()?;
                 let attempt = u32::from_be_bytes(attempt.try_into().ok()?);
                 Self::Invocation(generation, Ordinal(u64::from_be_bytes(*ordinal)), attempt)
+            }
+            KeyKind::Driven => Self::Driven(text(name)?),
+            KeyKind::Intent => {
+                let (ordinal, index) = name.split_first_chunk::<8>()?;
+                let index = u32::from_be_bytes(index.try_into().ok()?);
+                Self::Intent(generation, Ordinal(u64::from_be_bytes(*ordinal)), index)
             }
             KeyKind::Episode => {
                 let [since, number] = numbers(name)?;
@@ -445,6 +463,10 @@ impl fmt::Display for Key {
                 write!(f, " {revision} of installation {installation}")?
             }
             Item::Receipt(connector) => write!(f, " {connector}")?,
+            Item::Driven(path) => write!(f, " {path}")?,
+            Item::Intent(generation, ordinal, index) => {
+                write!(f, " {index} of invocation {ordinal} of generation {generation}")?;
+            }
             Item::Idempotency(hash) => write!(f, " {}", Digest(*hash).hex())?,
             Item::Block(first) => write!(f, " from sequence {first}")?,
             Item::Package(digest) => write!(f, " {digest}")?,

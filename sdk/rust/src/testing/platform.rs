@@ -79,7 +79,7 @@ impl Platform {
     }
 
     /// A platform with all that the app's manifest declares, and its settings' defaults. Set-points are granted once a
-    /// test says so by [`set_point`](Self::set_point): hosts of this version grant none.
+    /// test says so by [`set_point`](Self::set_point).
     ///
     /// Fails the test where the text is no manifest.
     #[track_caller]

@@ -6,7 +6,7 @@ use serde_json::Value as Json;
 
 use crate::api::facade::Installation;
 use ironloom_apps::allowance::LimitKind;
-use ironloom_apps::grants::Safe;
+use ironloom_apps::grants::{Mode, Safe};
 
 /// Writes what an install asked for, and what has been changed since.
 pub(in crate::cli) fn write(of: &Installation) -> String {
@@ -38,6 +38,9 @@ pub(in crate::cli) fn write(of: &Installation) -> String {
         if let Some(value) = of.limits.get(kind) {
             let _ = writeln!(out, "{} = {}", kind.name(), quoted(&kind.show(value)));
         }
+    }
+    if of.grants.mode != Mode::default() {
+        let _ = writeln!(out, "\n[grants]\nmode = {}", quoted(&of.grants.mode.to_string()));
     }
     for (name, grant) in &of.grants.outputs {
         let _ = writeln!(out, "\n[grants.outputs.{name}]\nallow = {}", quoted(&grant.allow.to_string()));
@@ -130,10 +133,11 @@ mod tests {
             limits in limits(),
             outputs in prop::collection::btree_map(name(), grant(), 0..2),
             keep_up in any::<bool>(),
+            mode in prop::sample::select(vec![Mode::Shadow, Mode::Advise, Mode::Act]),
         ) {
             let bindings: BTreeMap<_, _> =
                 bindings.into_iter().map(|(name, all)| (name, Patterns::Many(all))).collect();
-            let grants = Grants { outputs };
+            let grants = Grants { mode, outputs };
             let digest = format!("sha256:{}", "07".repeat(32));
             let shown = json!({
                 "id": "pigs", "app": "com.example.pigs", "version": "0.1.0", "package": digest, "state": "running",
@@ -158,7 +162,8 @@ mod tests {
                 bindings,
                 settings,
                 limits,
-                grants,
+                grants: Grants { mode: Mode::default(), ..grants },
+                mode: (mode != Mode::default()).then_some(mode),
             };
             prop_assert_eq!(file, File::One(Box::new(expected)), "{}", text);
         }

@@ -11,7 +11,7 @@ use super::request::Asked;
 use crate::api::facade::{PackageInfo, Patterns};
 use crate::cli::failure::Failure;
 use ironloom_apps::allowance::{LimitKind, PartialLimits};
-use ironloom_apps::grants::OutputGrant;
+use ironloom_apps::grants::{Mode, OutputGrant};
 use ironloom_apps::pattern::Pattern;
 use ironloom_apps::toml_section::Places;
 use ironloom_types::ids::SlotName;
@@ -33,6 +33,9 @@ pub(in crate::cli) struct Given {
     /// points=20000
     #[arg(long = "limit", value_name = "NAME=VALUE", value_parser = pair)]
     pub(super) limit: Vec<(String, String)>,
+    /// What becomes of its set-points: shadow (recorded only), advise (a person confirms each) or act
+    #[arg(long, value_name = "MODE")]
+    pub(super) mode: Option<Mode>,
     /// Time zone of the app's timers, such as Europe/Berlin
     #[arg(long, value_name = "ZONE")]
     pub(super) timezone: Option<String>,
@@ -58,6 +61,7 @@ impl Given {
         if let Some(timezone) = &self.timezone {
             asked.timezone = Some(timezone.clone());
         }
+        asked.mode = self.mode.or(asked.mode);
         asked.bindings.extend(bound(&self.bind)?);
         set_limits(&self.limit, &mut asked.limits)?;
         for (name, allow) in &self.grant {
@@ -92,6 +96,9 @@ impl Given {
     pub(in crate::cli) fn leave_to_flags(&self, places: &mut Places) {
         if self.timezone.is_some() {
             places.set_elsewhere("timezone");
+        }
+        if self.mode.is_some() {
+            places.set_elsewhere("grants.mode");
         }
         let named = [
             ("bindings", &self.bind),

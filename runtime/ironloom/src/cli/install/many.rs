@@ -55,6 +55,7 @@ impl Install {
             ("--from", self.from.is_some()),
             ("--adopt", self.adopt.is_some()),
             ("--timezone", self.given.timezone.is_some()),
+            ("--mode", self.given.mode.is_some()),
             ("--keep-up", self.keep_up),
         ];
         match given.into_iter().find(|(_, is_given)| *is_given) {

@@ -8,7 +8,7 @@ use toml::de::DeValue;
 
 use crate::api::facade::{Adopt, Grants, InstallRequest, PartialLimits, Patterns, Problem, StartFrom};
 use crate::cli::failure::Failure;
-use ironloom_apps::grants::{OutputGrant, Safe, Toward};
+use ironloom_apps::grants::{Mode, OutputGrant, Safe, Toward};
 use ironloom_apps::pattern::Pattern;
 use ironloom_apps::problem::Problems;
 use ironloom_apps::quantity::Span;
@@ -33,6 +33,7 @@ pub(in crate::cli) struct Asked {
     pub(in crate::cli) settings: BTreeMap<SlotName, Json>,
     pub(in crate::cli) limits: PartialLimits,
     pub(in crate::cli) grants: Grants,
+    pub(in crate::cli) mode: Option<Mode>,
 }
 
 impl Asked {
@@ -41,7 +42,7 @@ impl Asked {
             id,
             package,
             bindings: self.bindings,
-            grants: self.grants,
+            grants: Grants { mode: self.mode.unwrap_or_default(), ..self.grants },
             settings: self.settings,
             limits: self.limits,
             timezone: self.timezone,
@@ -133,6 +134,7 @@ pub(in crate::cli) fn parse(text: &str) -> Result<(File, Places), Problems> {
 }
 
 fn installation(mut root: Section<'_, '_>) -> Asked {
+    let (grants, mode) = grants(root.table("grants"));
     let asked = Asked {
         package: root.take("package").and_then(|field| field.text().map(str::to_owned)),
         id: root.take("id").and_then(|field| field.parsed(InstallationId::new)),
@@ -143,7 +145,8 @@ fn installation(mut root: Section<'_, '_>) -> Asked {
         bindings: named(root.table("bindings"), |field| patterns(&field)),
         settings: named(root.table("settings"), |field| scalar(&field)),
         limits: PartialLimits::read(root.table("limits")),
-        grants: grants(root.table("grants")),
+        grants,
+        mode,
     };
     root.finish();
     asked
@@ -205,10 +208,11 @@ fn scalar(field: &Field<'_, '_>) -> Option<Json> {
     }
 }
 
-fn grants(mut section: Section<'_, '_>) -> Grants {
+fn grants(mut section: Section<'_, '_>) -> (Grants, Option<Mode>) {
+    let mode = section.take("mode").and_then(|field| field.parsed(str::parse));
     let outputs = named(section.table("outputs"), |field| grant(field.section()));
     section.finish();
-    Grants { outputs }
+    (Grants { outputs, ..Grants::default() }, mode)
 }
 
 fn grant(mut section: Section<'_, '_>) -> Option<OutputGrant> {

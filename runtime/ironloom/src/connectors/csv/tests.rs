@@ -12,7 +12,9 @@ use tokio::sync::watch;
 
 use crate::api::facade::ConnectorStatus;
 use crate::config::Config;
-use crate::connectors::{ConnectorConfig, KnownPoint, Record, Running, Sink, SinkError, Submitted, start};
+use crate::connectors::{
+    ConnectorConfig, KnownPoint, NoCommands, Record, Running, Sink, SinkError, Submitted, start,
+};
 use crate::telemetry::Metrics;
 use ironloom_types::clock::Timestamp;
 use ironloom_types::ids::PointNumber;
@@ -152,7 +154,14 @@ fn folder(text: &str) -> tempfile::TempDir {
 
 async fn run_to_end(config: ConnectorConfig, sink: &Arc<Fake>) -> ConnectorStatus {
     let (_keep, shutdown) = watch::channel(false);
-    let running = start("herd", config, Arc::clone(sink) as Arc<dyn Sink>, &Metrics::default(), shutdown);
+    let running = start(
+        "herd",
+        config,
+        Arc::clone(sink) as Arc<dyn Sink>,
+        Arc::new(NoCommands),
+        &Metrics::default(),
+        shutdown,
+    );
     running.task.await.unwrap();
     running.status.show()
 }
@@ -275,7 +284,14 @@ async fn what_cant_be_read_now_is_tried_again_and_is_never_the_end() {
     let sink = Arc::new(Fake::default());
     let (_keep, shutdown) = watch::channel(false);
     let config = config(folder.path(), "", BOTH);
-    let running = start("herd", config, Arc::clone(&sink) as Arc<dyn Sink>, &Metrics::default(), shutdown);
+    let running = start(
+        "herd",
+        config,
+        Arc::clone(&sink) as Arc<dyn Sink>,
+        Arc::new(NoCommands),
+        &Metrics::default(),
+        shutdown,
+    );
     let waits = async |reason: &str| loop {
         let status = running.status.show();
         if status.state == "waiting" && status.last_error.as_ref().is_some_and(|error| error.contains(reason))
@@ -413,7 +429,14 @@ async fn a_last_line_without_a_line_feed_waits_while_the_file_is_written() {
     let sink = Arc::new(Fake::default());
     let (_keep, shutdown) = watch::channel(false);
     let config = config(folder.path(), "", WEIGHT);
-    let running = start("herd", config, Arc::clone(&sink) as Arc<dyn Sink>, &Metrics::default(), shutdown);
+    let running = start(
+        "herd",
+        config,
+        Arc::clone(&sink) as Arc<dyn Sink>,
+        Arc::new(NoCommands),
+        &Metrics::default(),
+        shutdown,
+    );
     let second = std::time::Duration::from_secs(1);
     while sink.records.lock().is_empty() {
         tokio::time::sleep(second / 100).await;
@@ -446,8 +469,14 @@ async fn a_file_with_only_its_header_is_waited_for() {
         let sink = Arc::new(Fake::default());
         let (_keep, shutdown) = watch::channel(false);
         let config = config(folder.path(), "", WEIGHT);
-        let running =
-            start("herd", config, Arc::clone(&sink) as Arc<dyn Sink>, &Metrics::default(), shutdown);
+        let running = start(
+            "herd",
+            config,
+            Arc::clone(&sink) as Arc<dyn Sink>,
+            Arc::new(NoCommands),
+            &Metrics::default(),
+            shutdown,
+        );
         while running.status.show().state != "waiting" {
             tokio::time::sleep(std::time::Duration::from_millis(100)).await;
         }
@@ -512,7 +541,14 @@ async fn it_stops_when_told() {
     let sink = Arc::new(Fake::default());
     let (stop, shutdown) = watch::channel(false);
     let config = config(folder.path(), "speed = 1.0", weight);
-    let running = start("herd", config, Arc::clone(&sink) as Arc<dyn Sink>, &Metrics::default(), shutdown);
+    let running = start(
+        "herd",
+        config,
+        Arc::clone(&sink) as Arc<dyn Sink>,
+        Arc::new(NoCommands),
+        &Metrics::default(),
+        shutdown,
+    );
     stop.send(true).unwrap();
     running.task.await.unwrap();
     assert_eq!(running.status.show().state, "stopped");
@@ -579,7 +615,14 @@ async fn nothing_overtakes_a_record_that_is_not_taken_or_brings_new_points() {
     let sink = Arc::new(Fake { later, takes: Duration::from_secs(60), ..Fake::default() });
     let (_keep, shutdown) = watch::channel(false);
     let herd = config(folder.path(), "", WEIGHT);
-    let running = start("herd", herd, Arc::clone(&sink) as Arc<dyn Sink>, &Metrics::default(), shutdown);
+    let running = start(
+        "herd",
+        herd,
+        Arc::clone(&sink) as Arc<dyn Sink>,
+        Arc::new(NoCommands),
+        &Metrics::default(),
+        shutdown,
+    );
     let second = Duration::from_secs(1);
     let mut now = 0;
     // The first and the fourth have a new point; the third is taken after 1.5 s.

@@ -6,6 +6,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use super::payload::{Form, Rules};
+use super::set_points::{self, SetPoints};
 use super::topics::TopicPattern;
 use crate::connectors::cells::CellType;
 use crate::connectors::points;
@@ -91,6 +92,8 @@ pub(crate) struct MqttConfig {
     pub mappings: Vec<Mapping>,
     /// The most points that the mappings may name.
     pub points: usize,
+    /// The points whose set-points it takes to machines, in the order of the file.
+    pub set_points: Vec<SetPoints>,
 }
 
 impl MqttConfig {
@@ -117,6 +120,7 @@ impl MqttConfig {
             section.take("retained").map_or(Some(Retained::Latest), |field| field.parsed(str::parse));
         let points = section.take("points").map_or(Some(SOURCE_POINTS), |field| points(&field));
         let mappings = mappings(section.table("topics"));
+        let set_points = set_points::read(section.table("set_points"));
         if matches!((&file, &variable), (Some(Some(_)), Some(Some(_)))) {
             section.refuse("has both `password_file` and `password_env`; one of them is enough");
         }
@@ -137,8 +141,11 @@ impl MqttConfig {
         if has_files && broker.as_ref().is_some_and(|broker| !broker.tls) {
             section.refuse("has certificates, which are for a broker at mqtts://");
         }
-        if mappings.is_empty() {
-            section.refuse("has no [….topics.\"TOPIC\"] with a `point`, so it would bring no readings");
+        if mappings.is_empty() && set_points.is_empty() {
+            section.refuse(
+                "has neither [….topics.\"TOPIC\"] with a `point`, so it would bring no readings, nor \
+                 [….set_points.\"POINT\"] with a `topic`",
+            );
         }
         section.finish();
         Some(Self {
@@ -155,12 +162,18 @@ impl MqttConfig {
             retained: retained?,
             mappings,
             points: points?,
+            set_points,
         })
     }
 
     /// Returns true where its mappings may give a point.
     pub(crate) fn may_write(&self, path: &str) -> bool {
         self.mappings.iter().any(|mapping| mapping.point.may_give(path))
+    }
+
+    /// Returns true where set-points of a point go through it.
+    pub(crate) fn drives(&self, path: &str) -> bool {
+        self.set_points.iter().any(|one| one.drives(path))
     }
 
     /// Resolves file names that are relative to the configuration's folder.

@@ -51,9 +51,33 @@ pub(super) enum Heard {
     Message(Message),
     /// An acknowledgement is on its way.
     Acknowledged(u16),
+    /// The next message that was handed over has this id.
+    Published(u16),
+    /// The broker has answered to a message: the reason where it refuses it.
+    Answered(u16, Option<String>),
     /// Of no concern.
     Other,
 }
+
+/// The use of a connection. Set-points have one of their own: readings that wait don't hold them up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Use {
+    Readings,
+    SetPoints,
+}
+
+impl Use {
+    /// The id by which the broker knows the client.
+    fn client_id(self, config: &MqttConfig) -> String {
+        match self {
+            Self::Readings => config.client_id.clone(),
+            Self::SetPoints => format!("{}{SET_POINTS}", config.client_id),
+        }
+    }
+}
+
+/// The end of the client id of the connection for set-points.
+pub(super) const SET_POINTS: &str = "-set-points";
 
 /// A client of either version, with the loop that drives it.
 pub(super) enum Link {
@@ -77,13 +101,17 @@ impl From<String> for Ended {
 
 impl Link {
     /// Prepares a connection: [`Self::next`] makes it. Reads the files that the configuration names.
-    pub(super) async fn open(config: &Arc<MqttConfig>, version: Version) -> Result<Self, Ended> {
+    pub(super) async fn open(
+        config: &Arc<MqttConfig>,
+        version: Version,
+        use_for: Use,
+    ) -> Result<Self, Ended> {
         let files = Arc::clone(config);
         let read = aside(move || Secrets::read(&files)).await;
         let secrets = read.map_err(|error| error.to_string())??;
         Ok(match version {
-            Version::V5 => Self::V5(Box::new(open_v5(config, secrets)?)),
-            Version::V3 => Self::V3(Box::new(open_v3(config, secrets)?)),
+            Version::V5 => Self::V5(Box::new(open_v5(config, secrets, use_for)?)),
+            Version::V3 => Self::V3(Box::new(open_v3(config, secrets, use_for)?)),
         })
     }
 
@@ -128,6 +156,32 @@ impl Link {
             Self::V3(link) => {
                 let ack = v3::ManualAck::PubAck(v3::PubAck::new(id));
                 link.0.try_manual_ack(ack).map_err(|error| error.to_string())
+            }
+        };
+        told.map_err(Ended::from)
+    }
+
+    /// Hands a message over, to be sent with QoS 1 and never retained. A broker of version 5 drops it after so many seconds.
+    pub(super) fn publish(
+        &self,
+        topic: String,
+        payload: Vec<u8>,
+        expiry: Option<u32>,
+        about: Vec<(String, String)>,
+    ) -> Result<(), Ended> {
+        let told = match self {
+            Self::V5(link) => {
+                let properties = v5::PublishProperties {
+                    message_expiry_interval: expiry,
+                    user_properties: about,
+                    ..v5::PublishProperties::default()
+                };
+                let options = v5::PublishOptions::at_least_once().properties(properties);
+                link.0.try_publish(topic, payload, options).map_err(|error| error.to_string())
+            }
+            Self::V3(link) => {
+                let options = v3::PublishOptions::at_least_once();
+                link.0.try_publish(topic, payload, options).map_err(|error| error.to_string())
             }
         };
         told.map_err(Ended::from)
@@ -197,14 +251,20 @@ fn tls(config: &MqttConfig, secrets: &Secrets) -> Result<Option<v5::TlsConfigura
 /// Acknowledgements that may wait to be sent: all that the broker may wait for, and as many again.
 const REQUESTS: usize = 1 << 17;
 
-fn open_v5(config: &MqttConfig, secrets: Secrets) -> Result<(v5::AsyncClient, v5::EventLoop), String> {
+fn open_v5(
+    config: &MqttConfig,
+    secrets: Secrets,
+    use_for: Use,
+) -> Result<(v5::AsyncClient, v5::EventLoop), String> {
+    let kept = u32::try_from(config.session_expiry.duration().as_secs()).ok();
+    let session = kept.filter(|_| use_for == Use::Readings);
     let mut options =
-        v5::MqttOptions::new(&config.client_id, (config.broker.host.clone(), config.broker.port));
+        v5::MqttOptions::new(use_for.client_id(config), (config.broker.host.clone(), config.broker.port));
     options
         .set_keep_alive(keep_alive(config))
         .set_connect_timeout(CONNECT)
-        .set_clean_start(false)
-        .set_session_expiry_interval(u32::try_from(config.session_expiry.duration().as_secs()).ok())
+        .set_clean_start(use_for == Use::SetPoints)
+        .set_session_expiry_interval(session)
         // What the last process had taken is known from the log.
         .set_broker_session_resume_policy(v5::BrokerSessionResumePolicy::AllowBrokerOnly)
         .set_receive_maximum(Some(config.receive_maximum))
@@ -227,12 +287,16 @@ fn open_v5(config: &MqttConfig, secrets: Secrets) -> Result<(v5::AsyncClient, v5
     Ok(v5::AsyncClient::builder(options).capacity(REQUESTS).build())
 }
 
-fn open_v3(config: &MqttConfig, secrets: Secrets) -> Result<(v3::AsyncClient, v3::EventLoop), String> {
+fn open_v3(
+    config: &MqttConfig,
+    secrets: Secrets,
+    use_for: Use,
+) -> Result<(v3::AsyncClient, v3::EventLoop), String> {
     let mut options =
-        v3::MqttOptions::new(&config.client_id, (config.broker.host.clone(), config.broker.port));
+        v3::MqttOptions::new(use_for.client_id(config), (config.broker.host.clone(), config.broker.port));
     options
         .set_keep_alive(keep_alive(config))
-        .set_clean_session(false)
+        .set_clean_session(use_for == Use::SetPoints)
         .set_max_packet_size(MAX_PACKET_V3, MAX_PACKET_V3)
         .set_ack_mode(v3::AckMode::Manual)
         .set_inflight(OUTGOING);
@@ -277,8 +341,21 @@ fn of_v5(event: v5::Event) -> Heard {
             Heard::Subscribed(ack.return_codes.into_iter().map(reason).collect())
         }
         v5::Event::Outgoing(v5::Outgoing::PubAck(id)) => Heard::Acknowledged(id),
+        v5::Event::Outgoing(v5::Outgoing::Publish(id)) => Heard::Published(id),
+        v5::Event::Incoming(v5::Packet::PubAck(ack)) => Heard::Answered(ack.pkid, refusal(&ack)),
         _ => Heard::Other,
     }
+}
+
+/// The reason why a broker refuses a message. One that nobody has subscribed to reaches no machine.
+fn refusal(ack: &v5::PubAck) -> Option<String> {
+    let reason = match ack.reason {
+        v5::PubAckReason::Success => return None,
+        v5::PubAckReason::NoMatchingSubscribers => "nobody has subscribed to its topic".to_owned(),
+        other => format!("the broker refuses it: {other:?}"),
+    };
+    let said = ack.properties.as_ref().and_then(|all| all.reason_string.clone());
+    Some(said.map_or_else(|| reason.clone(), |said| format!("{reason} ({said})")))
 }
 
 fn of_v3(event: v3::Event) -> Heard {
@@ -301,6 +378,8 @@ fn of_v3(event: v3::Event) -> Heard {
             Heard::Subscribed(ack.return_codes.into_iter().map(reason).collect())
         }
         v3::Event::Outgoing(v3::Outgoing::PubAck(id)) => Heard::Acknowledged(id),
+        v3::Event::Outgoing(v3::Outgoing::Publish(id)) => Heard::Published(id),
+        v3::Event::Incoming(v3::Packet::PubAck(ack)) => Heard::Answered(ack.pkid, None),
         _ => Heard::Other,
     }
 }

@@ -43,6 +43,22 @@ impl TopicPattern {
         self.0.iter().map(level).collect::<Vec<_>>().join("/")
     }
 
+    /// The topic with these levels; `None` where one of them is missing, or would be read as more than a level.
+    pub(super) fn fill<'v>(&self, level: impl Fn(&str) -> Option<&'v str>) -> Option<String> {
+        let mut topic = String::new();
+        for own in &self.0 {
+            let text = match own {
+                Level::Text(text) => text,
+                Level::Name(name) => level(name).filter(|text| !text.contains(['/', '+', '#', '\0']))?,
+            };
+            if !topic.is_empty() {
+                topic.push('/');
+            }
+            topic.push_str(text);
+        }
+        Some(topic)
+    }
+
     /// The levels of a topic by the names that stand for them; `None` where it is another topic.
     pub(super) fn matches<'t>(&'t self, topic: &'t str) -> Option<Matched<'t>> {
         let mut levels = topic.split('/');

@@ -179,6 +179,7 @@ impl Applier {
         episodes::end(generation, alarms.into_iter().filter(ends), (removed.at, by), &mut changes);
         self.shared.overlay.apply(changes);
         self.shared.listener.gone(&lane);
+        self.end_rights(generation);
         self.shared.tell_waits(&lane);
         self.shared.leaving.lock().push(Arc::downgrade(&lane));
         self.stretches.gone.push(lane);

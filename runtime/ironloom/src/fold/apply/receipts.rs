@@ -10,7 +10,12 @@ use ironloom_types::clock::Timestamp;
 
 impl Applier {
     /// Takes note of the place of a source behind a record.
-    pub(super) fn receipt(&self, receipt: Receipt, time: Timestamp, changes: &mut Vec<(Key, Option<Bytes>)>) {
+    pub(super) fn receipt(
+        &mut self,
+        receipt: Receipt,
+        time: Timestamp,
+        changes: &mut Vec<(Key, Option<Bytes>)>,
+    ) {
         let key = |item: Item<'_>| Scope::MAIN.key(item);
         match receipt {
             Receipt::Connector { name, note } => {
@@ -28,6 +33,7 @@ impl Applier {
                 let forgotten = self.shared.streams.write().take(name, stream);
                 changes.extend(forgotten.iter().map(|name| (key(Item::Stream(name)), None)));
             }
+            Receipt::Outbox(settled) => self.settle(settled, changes),
             Receipt::Outputs { generation, points } => {
                 let Some(lane) = self.shared.lanes.of_generation(generation) else { return };
                 lane.set_points(points);

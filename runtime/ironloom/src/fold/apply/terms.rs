@@ -45,6 +45,7 @@ impl Applier {
             self.shared.lanes.share(route, number);
         }
         self.shared.listener.begun(&lane);
+        self.set_rights(&lane);
         self.shared.note_due(&lane);
     }
 
@@ -129,6 +130,7 @@ impl Applier {
         lane.stand(installation, meta);
         self.end_terms(&lane);
         self.shared.listener.revised(&lane);
+        self.set_rights(&lane);
         self.shared.note_due(&lane);
         self.shared.tell_waits(&lane);
         self.shared.listener.wake(lane.number);

@@ -19,6 +19,7 @@ use crate::fold::{FoldPosition, Gone, KnownPackage, Shared};
 use crate::records::admin::PackageRecord;
 use crate::records::alarm::AlarmRecord;
 use crate::records::installation::{Installation, Revision};
+use crate::records::intent::{Asked, Driven};
 use ironloom_apps::manifest::Manifest;
 use ironloom_storage::store::{Item, Key, KeyKind, Scope, StateCache, Storage};
 use ironloom_types::effects::OneShot;
@@ -228,6 +229,21 @@ impl Loader<'_> {
         })
     }
 
+    /// Set-points that were on their way, and the points that they go to.
+    fn outbox(&self, applier: &mut Applier) -> Result<(), OpenError> {
+        let (mut intents, mut driven) = (Vec::new(), Vec::new());
+        self.each_decoded(KeyKind::Intent, |_, asked: Asked| {
+            intents.push(asked);
+            Ok(())
+        })?;
+        self.each_decoded(KeyKind::Driven, |_, one: Driven| {
+            driven.push(one);
+            Ok(())
+        })?;
+        applier.find(intents, driven);
+        Ok(())
+    }
+
     /// Begins the lanes. Returns the installations of which a part is missing: the log must remove them.
     pub(super) fn lanes(
         &self,
@@ -293,6 +309,7 @@ impl Loader<'_> {
             applier.begin(begin, None);
             Ok(())
         })?;
+        self.outbox(applier)?;
         applier.left(past, revisions);
         Ok(left_out)
     }

@@ -16,7 +16,7 @@ const AT_ONCE: usize = 64;
 /// The bytes of such values beyond which a step ends.
 const BYTES: usize = 16 << 20;
 /// The kinds of keys that a generation has, but for its own.
-pub(in crate::fold) const OF_GENERATIONS: [KeyKind; 7] = [
+pub(in crate::fold) const OF_GENERATIONS: [KeyKind; 8] = [
     KeyKind::State,
     KeyKind::Timer,
     KeyKind::Alarm,
@@ -24,6 +24,7 @@ pub(in crate::fold) const OF_GENERATIONS: [KeyKind; 7] = [
     KeyKind::Invocation,
     KeyKind::Episode,
     KeyKind::PastRevision,
+    KeyKind::Intent,
 ];
 
 /// Generations whose last state is in the store and has to go, the first one next.

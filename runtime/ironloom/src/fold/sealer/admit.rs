@@ -83,6 +83,9 @@ impl Numberer {
             | AdminRecord::Missed { generation, .. } => {
                 numbers.live.get(*generation).ok_or(Refusal::Gone)?;
             }
+            AdminRecord::IntentConfirmed(asked) => {
+                numbers.live.get(asked.place.generation).ok_or(Refusal::Gone)?;
+            }
             AdminRecord::StateChanged(changed) => {
                 numbers.live.get(changed.generation).ok_or(Refusal::Gone)?;
             }

@@ -151,7 +151,7 @@ fn a_revision() {
         from: Sequence(200),
         package,
         bindings: bindings.into(),
-        grants: Grants { outputs: [(slot("feed"), grant)].into() },
+        grants: Grants { mode: ironloom_apps::grants::Mode::Act, outputs: [(slot("feed"), grant)].into() },
         settings: std::sync::Arc::new(
             [("age".to_owned(), "28".to_owned()), ("breed".to_owned(), String::new())].into(),
         ),
@@ -170,6 +170,8 @@ fn a_revision() {
         &package_bytes,
         // The bindings.
         &bindings_bytes,
+        // The mode: act.
+        "02",
         // One grant: its output, the values as text, toward high, 300 ns, `hold`, strict.
         "01",
         "0466656564",

@@ -1209,6 +1209,7 @@ pub(super) fn head(generation: u64, id: &str, meta: &LaneMeta) -> CommitHead {
         dead_letters: Vec::new(),
         dead_letters_gone: Vec::new(),
         hops: 0,
+        intents: Vec::new(),
     }
 }
 

@@ -6,14 +6,16 @@ use bytes::Bytes;
 
 use super::Shared;
 use crate::fold::points::Points;
-use crate::lanes::context::{check_unit, known};
+use crate::lanes::context::{check_unit, grant, known};
 use crate::records::installation::Revision;
+use crate::records::intent::IntentPlace;
 use ironloom_sandbox::{
-    AlarmRoom, BoxFuture, Cached, Holdings, Keys, Meter, OutputResolver, PointRoom, ReadError, Scan,
-    StatePage, StateReader, Target, UnknownEntity,
+    AlarmRoom, BoxFuture, Cached, Granted, Holdings, Keys, Meter, NotGranted, OutputResolver, PointRoom,
+    ReadError, Scan, SetPoint, StatePage, StateReader, Target, UnknownEntity,
 };
 use ironloom_types::changes::Spot;
 use ironloom_types::effects::AlarmKey;
+use ironloom_types::ids::{Generation, IntentId, Ordinal};
 use ironloom_types::limits::MAX_ALARMS_BYTES;
 use ironloom_types::page::Page;
 use ironloom_types::readings::NewPoint;
@@ -23,6 +25,8 @@ pub(in crate::lanes) struct Surroundings {
     pub replica: Shared,
     pub revision: Arc<Revision>,
     pub points: Arc<Points>,
+    /// The invocation that runs again.
+    pub of: (Generation, Ordinal),
     /// The points that the installation has made by now.
     pub made: u64,
     /// The one-shot timer that just fires: it is no longer set.
@@ -85,6 +89,14 @@ impl OutputResolver for Surroundings {
     fn room(&self) -> PointRoom {
         let limit = self.revision.limits.points;
         PointRoom { own: limit.saturating_sub(self.made), limit, site: limit }
+    }
+
+    fn set_point(&self, output: usize, asked: SetPoint<'_>) -> Result<Granted, NotGranted> {
+        grant(&self.revision, output, asked)
+    }
+
+    fn intent_id(&self, index: u32) -> IntentId {
+        IntentPlace { generation: self.of.0, ordinal: self.of.1, index }.id()
     }
 }
 

@@ -169,6 +169,7 @@ impl Migration<'_> {
             replica: Arc::clone(replica),
             revision: Arc::clone(self.revision),
             points: Arc::clone(points),
+            of: (self.generation, Ordinal(u64::MAX - step)),
             made: self.made,
             firing: None,
         });

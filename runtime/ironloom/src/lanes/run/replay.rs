@@ -395,6 +395,7 @@ impl Runner {
             replica: Arc::clone(replica),
             revision: Arc::clone(revision),
             points: Arc::clone(&self.shared.points),
+            of: (*generation, record.ordinal),
             made: rerun.lane.book().meta().points,
             firing: replay::fired(record, manifest).map(Box::from),
         });

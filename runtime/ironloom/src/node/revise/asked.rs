@@ -44,6 +44,7 @@ impl Asked {
         }));
         let mut grants = grants(before, manifest, &mut warnings);
         wrong.extend(change("grants", &mut grants.outputs, &request.grants.outputs, |_| None));
+        grants.mode = request.grants.mode.unwrap_or(grants.mode);
         let limits = request.limits.on(PartialLimits::from(&revision.limits));
         warnings.extend(limits_below(before, manifest, &limits));
         let timezone = request.timezone.clone().unwrap_or_else(|| Some(revision.timezone.clone()));

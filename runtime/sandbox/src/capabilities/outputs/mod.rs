@@ -1,6 +1,7 @@
 //! `ironloom:outputs`: derived readings, and set-points that an app asks for.
 
 mod publish;
+mod request;
 #[cfg(test)]
 mod tests;
 
@@ -13,8 +14,8 @@ use crate::bindings::platform::ironloom::outputs::outputs::{self as wit, Batch, 
 use crate::budget::{Meter, Overrun, Quota};
 use crate::env::{AppContext, OutputKind, OutputResolver, PointRoom};
 use crate::host::Host;
+use ironloom_types::effects as types;
 use ironloom_types::ids::PointNumber;
-use ironloom_types::limits::MAX_INTENTS;
 use ironloom_types::readings::{Columns, NewPoint};
 
 /// The published readings of the invocation.
@@ -26,18 +27,29 @@ pub(crate) struct Context {
     pending: HashMap<(usize, Box<str>), PointNumber>,
     /// The number of points that the invocation may still create.
     room: PointRoom,
+    /// The set-points that were asked for, and the number of calls that did so.
+    intents: Vec<types::Intent>,
+    lists: u32,
 }
 
 impl Context {
     /// Nothing published yet.
     pub(crate) fn new(resolver: Arc<dyn OutputResolver>) -> Self {
         let room = resolver.room();
-        Self { resolver, derived: Columns::default(), new_points: Vec::new(), pending: HashMap::new(), room }
+        Self {
+            resolver,
+            derived: Columns::default(),
+            new_points: Vec::new(),
+            pending: HashMap::new(),
+            room,
+            intents: Vec::new(),
+            lists: 0,
+        }
     }
 
-    /// The derived readings, and the points that they make.
-    pub(crate) fn into_derived(self) -> (Columns, Vec<NewPoint>) {
-        (self.derived, self.new_points)
+    /// The derived readings, the points that they make, and the set-points.
+    pub(crate) fn into_parts(self) -> (Columns, Vec<NewPoint>, Vec<types::Intent>) {
+        (self.derived, self.new_points, self.intents)
     }
 }
 
@@ -89,20 +101,6 @@ impl View<'_> {
             outputs.enumerate().find(|(_, output)| output.name.as_str() == name && output.kind == kind);
         found.map(|(index, _)| index).ok_or_else(|| Error::UnknownOutput(name.to_owned()))
     }
-
-    fn request(&self, intents: &[Intent]) -> Result<Vec<Ticket>, Error> {
-        if intents.len() > MAX_INTENTS {
-            return Err(Error::TooMany);
-        }
-        // No admin can grant a set-point yet, so that none is bound to a machine.
-        match intents.first() {
-            None => Ok(Vec::new()),
-            Some(intent) => {
-                self.output(&intent.output, OutputKind::SetPoint)?;
-                Err(Error::NotGranted(intent.output.clone()))
-            }
-        }
-    }
 }
 
 impl wit::Host for View<'_> {
@@ -119,6 +117,10 @@ impl wit::Host for View<'_> {
         let sizes =
             intents.iter().map(|intent| intent.output.len() + intent.entity.len() + size_of::<Intent>());
         self.quota.carry(sizes.sum())?;
-        Ok(View::request(self, &intents))
+        match View::request(self, intents) {
+            Ok(tickets) => Ok(Ok(tickets)),
+            Err(Failure::App(error)) => Ok(Err(error)),
+            Err(Failure::End(overrun)) => Err(overrun.into()),
+        }
     }
 }

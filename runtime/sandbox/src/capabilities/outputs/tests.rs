@@ -1,11 +1,11 @@
 //! Outputs: derived readings, and what is refused.
 
 use super::*;
-use crate::bindings::types::{Frame, Quality, Value, Values};
-use crate::env::{OutputSlot, Target, UnknownEntity};
-use ironloom_types::ids::{PointPath, SlotName};
+use crate::bindings::types::{Frame, Quality, Value as WitValue, Values};
+use crate::env::{Granted, NotGranted, OutputSlot, SetPoint, Target, UnknownEntity};
+use ironloom_types::ids::{IntentId, PointPath, SlotName};
 use ironloom_types::limits::{MAX_DERIVED, MAX_EFFECT_BYTES, MAX_ENTITY};
-use ironloom_types::readings::{Tag, ValueRef};
+use ironloom_types::readings::{Tag, Value, ValueRef};
 
 /// Every entity makes a point, but `known` has one and `bad` has no place.
 struct Bound;
@@ -24,6 +24,23 @@ impl OutputResolver for Bound {
 
     fn room(&self) -> PointRoom {
         PointRoom { own: 10, limit: 12, site: 11 }
+    }
+
+    /// Halves what is asked for; refuses what is below 1.
+    fn set_point(&self, output: usize, asked: SetPoint<'_>) -> Result<Granted, NotGranted> {
+        let value = match asked.value {
+            Value::Real(value) if *value >= 1.0 => Value::Real(value / 2.0),
+            value => return Err(NotGranted::Value(format!("{value:?}"))),
+        };
+        if asked.entity == "bad" {
+            return Err(NotGranted::Entity("`bad` has no place".to_owned()));
+        }
+        let point = PointPath::new(&format!("{output}/{}", asked.entity)).unwrap();
+        Ok(Granted { point, value, time_to_live: asked.time_to_live.min(10) })
+    }
+
+    fn intent_id(&self, index: u32) -> IntentId {
+        IntentId([index as u8; 16])
     }
 }
 
@@ -58,7 +75,7 @@ fn with_more_outputs(more: usize, call: impl FnOnce(&mut View<'_>)) -> Published
     let app = AppContext { outputs, ..AppContext::default() };
     let (mut quota, meter) = (Quota::default(), Meter::unlimited());
     call(&mut View { context: &mut context, app: &app, quota: &mut quota, meter: &meter });
-    let (columns, new_points) = context.into_derived();
+    let (columns, new_points, _) = context.into_parts();
     assert!(columns.is_sound());
     Published { columns, new_points }
 }
@@ -163,20 +180,64 @@ fn readings_and_bytes_of_one_invocation_are_bounded() {
     assert!(published.columns.is_empty() && published.new_points.is_empty());
 }
 
+fn intent(output: &str, entity: &str, value: f64) -> Intent {
+    let (output, entity) = (output.to_owned(), entity.to_owned());
+    Intent { output, entity, value: WitValue::Real(value), time_to_live: 60 }
+}
+
+fn not_requested(view: &mut View<'_>, list: Vec<Intent>) -> Error {
+    match View::request(view, list).unwrap_err() {
+        Failure::App(error) => error,
+        Failure::End(overrun) => panic!("{overrun}"),
+    }
+}
+
 #[test]
-fn set_points_are_not_granted() {
+fn set_points_are_moved_as_granted_and_told_with_their_ids() {
     with(|view| {
-        let intent = |output: &str| Intent {
-            output: output.to_owned(),
-            entity: String::new(),
-            value: Value::Real(1.0),
-            time_to_live: 1,
-        };
-        assert!(matches!(View::request(view, &[intent("gain")]), Err(Error::UnknownOutput(_))));
-        assert!(
-            matches!(View::request(view, &[intent("heat")]), Err(Error::NotGranted(name)) if name == "heat")
+        let tickets = View::request(view, vec![intent("heat", "a", 8.0), intent("heat", "b", 3.0)]).unwrap();
+        let told: Vec<_> = tickets.iter().map(|ticket| (&*ticket.id, &ticket.value)).collect();
+        let ids = ["00".repeat(16), "01".repeat(16)];
+        assert!(matches!(told[0], (id, WitValue::Real(4.0)) if id == ids[0]), "{told:?}");
+        assert!(matches!(told[1], (id, WitValue::Real(1.5)) if id == ids[1]), "{told:?}");
+        // Another list may have the same point.
+        let tickets = View::request(view, vec![intent("heat", "a", 2.0)]).unwrap();
+        assert_eq!(tickets[0].id, "02".repeat(16));
+        assert!(View::request(view, Vec::new()).unwrap().is_empty());
+        let intents: Vec<_> = view
+            .context
+            .intents
+            .iter()
+            .map(|one| (one.list, one.point.as_str(), one.asked.clone(), one.value.clone(), one.time_to_live))
+            .collect();
+        assert_eq!(
+            intents,
+            [
+                (0, "2/a", Value::Real(8.0), Value::Real(4.0), 10),
+                (0, "2/b", Value::Real(3.0), Value::Real(1.5), 10),
+                (1, "2/a", Value::Real(2.0), Value::Real(1.0), 10),
+            ]
         );
-        assert!(View::request(view, &[]).unwrap().is_empty());
+    });
+}
+
+#[test]
+fn a_list_of_set_points_is_taken_whole_or_not_at_all() {
+    with(|view| {
+        let good = || intent("heat", "a", 8.0);
+        let mut refused = |one: Intent| not_requested(view, vec![good(), one]);
+        assert!(matches!(refused(intent("gain", "a", 8.0)), Error::UnknownOutput(name) if name == "gain"));
+        assert!(matches!(refused(intent("heat", "bad", 8.0)), Error::UnknownEntity(_)));
+        assert!(matches!(refused(intent("heat", "b", 0.5)), Error::NotAllowed(_)));
+        assert!(matches!(refused(intent("heat", &"x".repeat(MAX_ENTITY + 1), 8.0)), Error::UnknownEntity(_)));
+        assert!(matches!(refused(good()), Error::Malformed(text) if text.contains("two set-points for 2/a")));
+        let typed = Intent { value: WitValue::Integer(8), ..intent("heat", "b", 8.0) };
+        assert!(matches!(refused(typed), Error::WrongType(text) if text == "`heat` is real, not integer"));
+        let dead = Intent { time_to_live: 0, ..intent("heat", "b", 8.0) };
+        assert!(matches!(refused(dead), Error::Malformed(text) if text.contains("time to live is zero")));
+        let many = (0..1_001).map(|n| intent("heat", &n.to_string(), 8.0)).collect();
+        assert!(matches!(not_requested(view, many), Error::TooMany));
+        assert!(view.context.intents.is_empty() && view.context.lists == 0);
     });
 }
 

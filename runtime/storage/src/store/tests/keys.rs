@@ -45,6 +45,8 @@ impl Owned {
             KeyKind::Episode => Item::Episode(generation, Timestamp(self.number), 7),
             KeyKind::PastRevision => Item::PastRevision(generation, Revision(self.number as u32)),
             KeyKind::EpisodeTime => Item::EpisodeTime(Timestamp(self.number), Generation(3), 7),
+            KeyKind::Driven => Item::Driven(&self.first),
+            KeyKind::Intent => Item::Intent(generation, Ordinal(self.number), 7),
         }
     }
 
@@ -55,7 +57,11 @@ impl Owned {
             Item::PointPage(_) | Item::LatestPage(_) | Item::Revision(..) | Item::PastRevision(..) => {
                 u64::from(self.number as u32)
             }
-            Item::Block(_) | Item::DeadLetter(..) | Item::Invocation(..) | Item::Episode(..) => self.number,
+            Item::Block(_)
+            | Item::DeadLetter(..)
+            | Item::Invocation(..)
+            | Item::Episode(..)
+            | Item::Intent(..) => self.number,
             Item::EpisodeTime(..) => self.number,
             _ => 0,
         };
@@ -63,6 +69,7 @@ impl Owned {
             Item::Installation(text)
             | Item::Receipt(text)
             | Item::Stream(text)
+            | Item::Driven(text)
             | Item::State(_, text)
             | Item::Timer(_, text) => text.to_owned(),
             Item::Revision(text, _) | Item::Alarm(_, text, _) => text.into_owned(),

@@ -14,7 +14,14 @@ struct Started {
 fn start_it(config: ConnectorConfig) -> Started {
     let sink = Arc::new(Fake::default());
     let (stop, shutdown) = watch::channel(false);
-    let running = start("herd", config, Arc::clone(&sink) as Arc<dyn Sink>, &Metrics::default(), shutdown);
+    let running = start(
+        "herd",
+        config,
+        Arc::clone(&sink) as Arc<dyn Sink>,
+        Arc::new(NoCommands),
+        &Metrics::default(),
+        shutdown,
+    );
     Started { running, sink, stop }
 }
 

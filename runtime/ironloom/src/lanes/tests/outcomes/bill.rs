@@ -2,8 +2,9 @@
 
 use super::*;
 use crate::lanes::price::Bill;
-use ironloom_types::effects::Refused;
-use ironloom_types::readings::NewPoint;
+use ironloom_types::effects::{Intent, Refused};
+use ironloom_types::ids::PointPath;
+use ironloom_types::readings::{NewPoint, Value};
 
 #[test]
 fn each_effect_is_on_the_bill_once() {
@@ -30,6 +31,16 @@ fn each_effect_is_on_the_bill_once() {
         let act = AlarmAct::Raise { message: "42".into(), since: None };
         effects.alarms.push(AlarmChange { key, act });
     }
+    let limit = Intent {
+        list: 0,
+        output: SlotName::new("limit").unwrap(),
+        entity: "1".into(),
+        point: PointPath::new("plant/1").unwrap(),
+        asked: Value::Real(1.0),
+        value: Value::Real(1.0),
+        time_to_live: 1,
+    };
+    effects.intents = vec![limit.clone(), limit];
     let work = readings(&lane, &table, 1, 2);
     let done = run_with(&lane, &work, report(Outcome::Ok, effects), 0, &letters([5, 6], 260));
     let (encoded, of_head) = done.encode();
@@ -45,6 +56,7 @@ fn each_effect_is_on_the_bill_once() {
         dead_letters: 4,
         timers: 3,
         alarms: 2,
+        intents: 2,
         bytes,
     };
     assert_eq!(done.bill(of_head), bill);

@@ -1,0 +1,102 @@
+//! The messages by which set-points go to machines.
+
+use std::str::FromStr;
+
+use serde_json::json;
+
+use super::topics::TopicPattern;
+use crate::connectors::commands::Command;
+use ironloom_apps::toml_section::Section;
+use ironloom_types::readings::Value;
+
+/// The topic and the form of the set-points of some points: `[….set_points."plant/{station}/limit"]`.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct SetPoints {
+    point: TopicPattern,
+    topic: TopicPattern,
+    form: Form,
+}
+
+/// The form of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Form {
+    /// The value alone: `16`, `true`.
+    Value,
+    /// `{"value": 16, "id": "…", "number": 7, "expires": "2026-11-30T12:00:00Z"}`; without id and end for a safe value.
+    Json,
+}
+
+impl FromStr for Form {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "value" => Ok(Self::Value),
+            "json" => Ok(Self::Json),
+            _ => Err(format!("{text:?} is not a form of a set-point; there are value and json")),
+        }
+    }
+}
+
+/// Reads the section.
+pub(super) fn read(mut all: Section<'_, '_>) -> Vec<SetPoints> {
+    let mut found = Vec::new();
+    for field in all.take_all() {
+        let point = TopicPattern::parse(&field.name).map_err(|error| field.refuse_name(error, None)).ok();
+        let mut entry = field.section();
+        let topic = entry.require("topic").and_then(|field| field.parsed(TopicPattern::parse));
+        let form = entry.take("payload").map_or(Some(Form::Json), |field| field.parsed(Form::from_str));
+        if let (Some(point), Some(topic)) = (&point, &topic) {
+            // Without one of its levels two machines would have the same topic.
+            let missing = |a: &TopicPattern, b: &TopicPattern| {
+                a.names().find(|name| !b.names().any(|own| own == *name)).map(str::to_owned)
+            };
+            if let Some(name) = missing(topic, point) {
+                entry.refuse(format!("has {{{name}}} in its topic, which the point doesn't have"));
+            }
+            if let Some(name) = missing(point, topic) {
+                entry.refuse(format!("must have {{{name}}} in its topic, as the point has it"));
+            }
+        }
+        entry.finish();
+        if let (Some(point), Some(topic), Some(form)) = (point, topic, form) {
+            found.push(SetPoints { point, topic, form });
+        }
+    }
+    found
+}
+
+impl SetPoints {
+    pub(super) fn drives(&self, path: &str) -> bool {
+        self.point.matches(path).is_some()
+    }
+
+    /// The topic and the payload of a set-point; `None` where it is another's.
+    pub(super) fn message(&self, command: &Command) -> Option<(String, Vec<u8>)> {
+        let matched = self.point.matches(&command.point)?;
+        let topic = self.topic.fill(|name| matched.level(name))?;
+        let value = match &command.value {
+            Value::Boolean(value) => json!(value),
+            Value::Integer(value) => json!(value),
+            // A whole number is written as one, as machines expect it.
+            Value::Real(value) if value.fract() == 0.0 && value.abs() < 1e15 => json!(*value as i64),
+            Value::Real(value) => json!(value),
+            // Set-points are numbers or booleans.
+            Value::Missing | Value::Text(_) | Value::Blob(_) => return None,
+        };
+        let payload = match self.form {
+            Form::Value => value.to_string(),
+            Form::Json => {
+                let mut all = json!({ "value": value, "number": command.number });
+                if let Some(id) = command.id {
+                    all["id"] = json!(id.to_string());
+                }
+                if let Some(expires) = command.expires {
+                    all["expires"] = json!(expires.to_string());
+                }
+                all.to_string()
+            }
+        };
+        Some((topic, payload.into_bytes()))
+    }
+}

@@ -1,0 +1,204 @@
+//! The kill switch, turned by its files or by the API. A thread of its own looks for the files, and nothing else can hold it
+//! up.
+
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use super::Node;
+use crate::api::facade::{Answer, Halt, HaltRequest, Problem};
+use crate::aside::aside;
+use crate::fold::Shared;
+use crate::outbox::{HaltFiles, Halted};
+use crate::telemetry::events::What;
+use ironloom_types::ids::InstallationId;
+
+/// The interval at which the files are looked for.
+const LOOK: Duration = Duration::from_millis(20);
+/// The kill switch of a node.
+pub(super) struct KillSwitch {
+    files: HaltFiles,
+    asked: Mutex<Asked>,
+}
+
+/// What was asked for and may not be in the files yet.
+#[derive(Default)]
+struct Asked {
+    halted: Halted,
+    /// Counts the times that the switch was turned: files that were read before say nothing after.
+    turns: u64,
+}
+
+impl Asked {
+    fn add(&mut self, installation: Option<InstallationId>) {
+        self.turns += 1;
+        match installation {
+            None => self.halted.site = true,
+            Some(id) => drop(self.halted.installations.insert(id)),
+        }
+    }
+
+    fn remove(&mut self, installation: Option<&InstallationId>) {
+        self.turns += 1;
+        match installation {
+            None => self.halted.site = false,
+            Some(id) => drop(self.halted.installations.remove(id)),
+        }
+    }
+
+    /// All that is to be held back.
+    fn with(&self, mut halted: Halted) -> Halted {
+        halted.site |= self.halted.site;
+        halted.installations.extend(self.halted.installations.iter().cloned());
+        halted
+    }
+}
+
+impl KillSwitch {
+    /// Reads the files before anything is sent.
+    pub(super) fn open(data: &Path, shared: &Shared) -> io::Result<Self> {
+        let switch = Self { files: HaltFiles::of(data), asked: Mutex::default() };
+        let halted = switch.files.read()?;
+        if halted != Halted::default() {
+            tracing::warn!(
+                site = halted.site,
+                installations = halted.installations.len(),
+                "the kill switch is on"
+            );
+        }
+        let now = shared.clock.now();
+        shared.outbox.change(|outbox| outbox.set_halted(halted, now));
+        Ok(switch)
+    }
+
+    /// Takes over what the files say, and what was asked for besides. Nobody waits for the disk meanwhile.
+    fn look(&self, shared: &Shared) -> io::Result<()> {
+        let turns = self.asked.lock().turns;
+        let halted = self.files.read()?;
+        let asked = self.asked.lock();
+        if asked.turns == turns {
+            take(shared, asked.with(halted));
+        }
+        Ok(())
+    }
+}
+
+/// Turns the switch, and tells it where it was turned.
+fn take(shared: &Shared, halted: Halted) {
+    let before = shared.outbox.lock().halted().clone();
+    if before == halted {
+        return;
+    }
+    let now = shared.clock.now();
+    shared.outbox.change(|outbox| outbox.set_halted(halted.clone(), now));
+    let tell = |installation: Option<InstallationId>, on: bool| {
+        let whose = installation.as_ref().map_or("the site", |id| id.as_str());
+        let state = if on { "halted" } else { "released" };
+        tracing::warn!(whose, state, "the kill switch was turned");
+        shared.metrics.events.tell(What::Halt { installation, state });
+    };
+    if before.site != halted.site {
+        tell(None, halted.site);
+    }
+    for id in before.installations.symmetric_difference(&halted.installations) {
+        tell(Some(id.clone()), halted.installations.contains(id));
+    }
+}
+
+/// Looks for the files as long as the node is there. On a thread of its own: a disk that hangs holds up nothing else.
+pub(super) fn watch(node: &Arc<Node>) -> io::Result<()> {
+    let node = Arc::downgrade(node);
+    std::thread::Builder::new().name("kill-switch".into()).spawn(move || look_for_files(&node)).map(drop)
+}
+
+fn look_for_files(node: &Weak<Node>) {
+    let mut was_told = false;
+    while let Some(node) = node.upgrade() {
+        match node.kill_switch.look(&node.shared) {
+            Ok(()) => was_told = false,
+            Err(error) if !was_told => {
+                was_told = true;
+                tracing::error!(%error, "the files of the kill switch can't be read; it stays as it is");
+            }
+            Err(_) => {}
+        }
+        drop(node);
+        std::thread::sleep(LOOK);
+    }
+}
+
+impl Node {
+    /// What `/readyz` says while the kill switch is on.
+    pub(super) fn halt_note(&self) -> Option<String> {
+        match self.show_halt() {
+            Halt { site: true, .. } => Some(
+                "the kill switch is on for the site: no set-point is sent; `ironloom release` turns it off"
+                    .to_owned(),
+            ),
+            Halt { installations, .. } if !installations.is_empty() => Some(format!(
+                "the kill switch is on for {} installations; `ironloom release ID` turns it off",
+                installations.len()
+            )),
+            _ => None,
+        }
+    }
+
+    pub(super) fn show_halt(&self) -> Halt {
+        let halted = self.shared.outbox.lock().halted().clone();
+        Halt { site: halted.site, installations: halted.installations.into_iter().collect() }
+    }
+
+    /// Turns the kill switch on: first for this process, then durably.
+    pub(super) fn turn_on(
+        self: Arc<Self>,
+        request: HaltRequest,
+    ) -> impl Future<Output = Answer<Halt>> + Send {
+        let known = request.installation.as_ref().map_or(Ok(()), |id| self.lane(id).map(drop));
+        if known.is_ok() {
+            let mut asked = self.kill_switch.asked.lock();
+            asked.add(request.installation.clone());
+            let halted = self.shared.outbox.lock().halted().clone();
+            take(&self.shared, asked.with(halted));
+        }
+        async move {
+            known?;
+            let (files, id) = (self.kill_switch.files.clone(), request.installation.clone());
+            let written = aside(move || files.halt(id.as_ref())).await;
+            let written = written
+                .map_err(|error| error.to_string())
+                .and_then(|done| done.map_err(|error| error.to_string()));
+            if let Err(error) = written {
+                let detail = format!(
+                    "set-points are held back, but not after a restart: the file of the kill switch can't be written: {error}"
+                );
+                return Err(Problem::unavailable("not-durable", detail, crate::api::facade::RETRY_SOON));
+            }
+            self.kill_switch.asked.lock().remove(request.installation.as_ref());
+            Ok(self.show_halt())
+        }
+    }
+
+    /// Turns the kill switch off.
+    pub(super) async fn turn_off(self: Arc<Self>, request: HaltRequest) -> Answer<Halt> {
+        let (files, id) = (self.kill_switch.files.clone(), request.installation.clone());
+        let written = aside(move || files.release(id.as_ref())).await;
+        let written = written
+            .map_err(|error| error.to_string())
+            .and_then(|done| done.map_err(|error| error.to_string()));
+        if let Err(error) = written {
+            let detail = format!("the file of the kill switch can't be removed: {error}");
+            return Err(Problem::unavailable("not-durable", detail, crate::api::facade::RETRY_SOON));
+        }
+        let node = Arc::clone(&self);
+        let looked = aside(move || {
+            node.kill_switch.asked.lock().remove(request.installation.as_ref());
+            node.kill_switch.look(&node.shared).map_err(|error| error.to_string())
+        });
+        let looked = looked.await.map_err(|error| error.to_string()).and_then(|looked| looked);
+        looked.map_err(|error| super::problems::internal(&error))?;
+        Ok(self.show_halt())
+    }
+}

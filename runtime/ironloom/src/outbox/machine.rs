@@ -1,0 +1,454 @@
+//! The rules of the outbox, as a state machine without clock, disk or network.
+//!
+//! For each point there is at most one intent that waits, the newest, and at most one that is on its way. What one call of
+//! an app asked for is a list: only its first intent may be sent, and it leaves the list where it was accepted. Where it
+//! ends otherwise, the rest of the list is skipped.
+
+mod send;
+mod stops;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
+
+pub(crate) use self::send::{Answer, Command, What};
+pub(crate) use self::stops::{Halted, Rights};
+use super::Found;
+use crate::records::intent::{Asked, Driven, Ended, IntentPlace, Outcome, Settled, Told};
+use ironloom_types::clock::Timestamp;
+use ironloom_types::ids::{Generation, InstallationId, Ordinal, SlotName};
+use ironloom_types::limits::{MAX_DRIVEN, MAX_SITE_DRIVEN};
+
+/// Finds the connector that a point's set-points go through.
+pub(crate) type Router = Arc<dyn Fn(&str) -> Option<Arc<str>> + Send + Sync>;
+
+/// What one call of an invocation asked for.
+type ListKey = (Generation, Ordinal, u32);
+
+/// An intent without an outcome.
+#[derive(Debug)]
+struct Open {
+    asked: Arc<Asked>,
+    /// It was sent, or may have been by an earlier process.
+    was_sent: bool,
+}
+
+/// A point that set-points go to.
+#[derive(Debug)]
+struct Point {
+    /// The newest intent, until it is sent.
+    waiting: Option<IntentPlace>,
+    /// What was sent and isn't answered.
+    flying: Option<Flying>,
+    /// The safe value is to be sent; not before this time, where it was refused.
+    safe_due: Option<Timestamp>,
+    told: Option<Told>,
+    /// Who told it.
+    installation: InstallationId,
+    generation: Generation,
+    output: SlotName,
+    entity: Arc<str>,
+    last: Option<Ended>,
+    /// It counts among those of the installation.
+    counted: Generation,
+    /// Its entry among the times at which points are looked at.
+    watched: Option<Timestamp>,
+}
+
+#[derive(Debug)]
+struct Flying {
+    what: What,
+    connector: Arc<str>,
+    /// What the machine had been told before.
+    before: Option<Told>,
+}
+
+/// An end that is to be recorded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Settlement {
+    pub settled: Settled,
+    pub installation: InstallationId,
+    pub output: SlotName,
+    pub entity: Arc<str>,
+    pub outcome: Outcome,
+    pub at: Timestamp,
+}
+
+/// Whether something waits or is on its way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// For the connector, or for those before it in its list.
+    Waiting,
+    /// For a person.
+    Unconfirmed,
+    /// For an answer.
+    Sent,
+}
+
+/// A point as people see it.
+#[derive(Clone, Debug)]
+pub(crate) struct Shown {
+    pub point: Arc<str>,
+    pub connector: Option<Arc<str>>,
+    /// The intents without an outcome, the oldest first.
+    pub open: Vec<(Arc<Asked>, Standing)>,
+    /// The safe value is to be sent, or on its way.
+    pub goes_safe: bool,
+    pub told: Option<Told>,
+    pub last: Option<Ended>,
+    pub output: SlotName,
+    pub entity: Arc<str>,
+}
+
+/// The outbox.
+#[derive(Default)]
+pub(crate) struct Machine {
+    points: BTreeMap<Arc<str>, Point>,
+    open: BTreeMap<IntentPlace, Open>,
+    lists: HashMap<ListKey, VecDeque<IntentPlace>>,
+    /// Points of each connector that may have something to send.
+    ready: HashMap<Arc<str>, VecDeque<Arc<str>>>,
+    /// Times at which points are to be looked at.
+    deadlines: BTreeSet<(Timestamp, Arc<str>)>,
+    ends: VecDeque<Settlement>,
+    rights: HashMap<Generation, Rights>,
+    halted: Halted,
+    router: Option<Router>,
+    /// How many points each installation drives.
+    counts: HashMap<Generation, usize>,
+    /// The number of the last intent.
+    number: u64,
+}
+
+impl Machine {
+    /// Takes over what a start has found, once everybody's rights are known.
+    pub(crate) fn load(&mut self, found: Found, now: Timestamp) {
+        for (path, driven) in found.driven {
+            let mut told = driven.told;
+            if let Some(told) = &mut told
+                && told.safe.is_none()
+            {
+                told.until = None;
+            }
+            let number = told.as_ref().map_or(0, |told| told.number);
+            self.number = self.number.max(number);
+            *self.counts.entry(driven.generation).or_default() += 1;
+            let point = Point {
+                waiting: None,
+                flying: None,
+                safe_due: None,
+                told,
+                installation: driven.installation,
+                generation: driven.generation,
+                output: driven.output,
+                entity: driven.entity,
+                last: Some(driven.last),
+                counted: driven.generation,
+                watched: None,
+            };
+            self.points.insert(Arc::clone(&path), point);
+            // Those whose time has come are looked at in the end.
+            self.watch(&path, Timestamp(0));
+        }
+        // In the order in which they were committed, whoever asked for them.
+        let mut intents: Vec<_> = found.intents.into_iter().collect();
+        intents.sort_unstable_by_key(|(_, asked)| asked.number);
+        for (place, asked) in intents {
+            // Whether the process before has sent it isn't known, unless nobody had confirmed it.
+            let may_act = self.rights.get(&place.generation).is_some_and(Rights::acts);
+            let was_sent = asked.confirmed || may_act;
+            self.take(Arc::new(asked), was_sent, now);
+        }
+        let stopped: Vec<Generation> =
+            self.points.values().map(|point| point.generation).filter(|one| self.is_stopped(*one)).collect();
+        for generation in stopped {
+            self.stop(generation, "its installation is stopped", now);
+        }
+        self.tick(now);
+    }
+
+    /// Takes what an invocation asks for, in its order.
+    pub(crate) fn commit(&mut self, asked: impl IntoIterator<Item = Asked>, now: Timestamp) {
+        for asked in asked {
+            self.take(Arc::new(asked), false, now);
+        }
+    }
+
+    fn take(&mut self, asked: Arc<Asked>, was_sent: bool, now: Timestamp) {
+        let place = asked.place;
+        self.number = self.number.max(asked.number);
+        let path = asked.intent.point.to_arc();
+        self.lists.entry(list_of(&asked)).or_default().push_back(place);
+        let refused = self.refused(&asked, now);
+        self.open.insert(place, Open { asked: Arc::clone(&asked), was_sent });
+        if !self.has_room(&path, place.generation) {
+            return self.settle(place, Outcome::Rejected, Some("it would be one point too many"), now);
+        }
+        let point = self.points.entry(Arc::clone(&path)).or_insert_with(|| {
+            *self.counts.entry(place.generation).or_default() += 1;
+            Point {
+                waiting: None,
+                flying: None,
+                safe_due: None,
+                told: None,
+                installation: asked.installation.clone(),
+                generation: place.generation,
+                output: asked.intent.output.clone(),
+                entity: Arc::clone(&asked.intent.entity),
+                last: None,
+                counted: place.generation,
+                watched: None,
+            }
+        });
+        if was_sent {
+            // The machine may have it.
+            point.told = Some(told(&asked));
+            point.own(&asked);
+            self.watch(&path, Timestamp(0));
+        }
+        if let Some((outcome, reason)) = refused {
+            return self.settle(place, outcome, Some(reason), now);
+        }
+        let point = self.points.get_mut(&path);
+        let older = point.and_then(|point| point.waiting.replace(place));
+        if let Some(older) = older {
+            self.settle(older, Outcome::Superseded, None, now);
+        }
+        self.watch(&path, now);
+        self.offer(&path, now);
+    }
+
+    /// Whether a point may be driven by an installation.
+    fn has_room(&self, path: &str, generation: Generation) -> bool {
+        self.points.contains_key(path)
+            || (self.points.len() < MAX_SITE_DRIVEN
+                && self.counts.get(&generation).copied().unwrap_or_default() < MAX_DRIVEN)
+    }
+
+    /// The end of an intent that may not be sent, now or later.
+    fn refused(&self, asked: &Asked, now: Timestamp) -> Option<(Outcome, &'static str)> {
+        if asked.expires() <= now {
+            return Some((Outcome::Expired, "its time to live was over"));
+        }
+        if self.halted.has(&asked.installation) {
+            return Some((Outcome::Revoked, "the kill switch is on"));
+        }
+        match self.rights.get(&asked.place.generation) {
+            Some(rights) => rights.refuse(asked),
+            None => Some((Outcome::Revoked, "its installation is gone")),
+        }
+    }
+
+    /// Ends an intent. What follows it in its list is skipped, unless it was accepted.
+    fn settle(&mut self, place: IntentPlace, outcome: Outcome, reason: Option<&str>, now: Timestamp) {
+        let Some(open) = self.end(place, outcome, reason, now) else { return };
+        let key = list_of(&open.asked);
+        let Some(mut list) = self.lists.remove(&key) else { return };
+        if outcome == Outcome::Accepted {
+            list.retain(|one| *one != place);
+            if let Some(next) = list.front().and_then(|next| self.open.get(next)) {
+                let path = next.asked.intent.point.to_arc();
+                self.lists.insert(key, list);
+                self.offer(&path, now);
+            }
+            return;
+        }
+        let at = list.iter().position(|one| *one == place).unwrap_or(list.len());
+        let behind = list.split_off(at);
+        for skipped in behind.into_iter().skip(1) {
+            // One that is on its way from before a restart has its own end.
+            self.end(skipped, Outcome::Skipped, Some("one before it in its list was not accepted"), now);
+        }
+        if !list.is_empty() {
+            self.lists.insert(key, list);
+        }
+    }
+
+    /// Ends one intent, and notes what is to be recorded.
+    fn end(
+        &mut self,
+        place: IntentPlace,
+        outcome: Outcome,
+        reason: Option<&str>,
+        now: Timestamp,
+    ) -> Option<Open> {
+        let open = self.open.remove(&place)?;
+        let asked = &open.asked;
+        // What was sent may be in force, whatever came after it.
+        let never = matches!(
+            outcome,
+            Outcome::Expired | Outcome::Superseded | Outcome::Skipped | Outcome::Revoked | Outcome::Shadow
+        );
+        let outcome = if never && open.was_sent { Outcome::Sent } else { outcome };
+        let ended = Ended {
+            id: Some(place.id()),
+            asked: asked.intent.asked.clone(),
+            value: asked.intent.value.clone(),
+            outcome,
+            reason: reason.map(Into::into),
+            at: now,
+        };
+        let driven = self.points.get_mut(asked.intent.point.as_str()).map(|point| {
+            point.waiting.take_if(|waiting| *waiting == place);
+            point.flying.take_if(|flying| flying.what == What::Intent(place));
+            if point.told.is_none() {
+                point.own(asked);
+            }
+            point.last = Some(ended.clone());
+            Box::new(point.driven(&asked.intent.point, ended))
+        });
+        self.ends.push_back(Settlement {
+            settled: Settled { place: Some(place), driven },
+            installation: asked.installation.clone(),
+            output: asked.intent.output.clone(),
+            entity: Arc::clone(&asked.intent.entity),
+            outcome,
+            at: now,
+        });
+        Some(open)
+    }
+
+    /// Has a point looked at by its connector.
+    fn offer(&mut self, path: &Arc<str>, now: Timestamp) {
+        // Before the connectors are known nothing is sent.
+        let Some(router) = &self.router else { return };
+        match router(path) {
+            Some(connector) => self.ready.entry(connector).or_default().push_back(Arc::clone(path)),
+            None => {
+                if let Some(waiting) = self.points.get(path).and_then(|point| point.waiting) {
+                    self.settle(waiting, Outcome::Rejected, Some("no connector has set_points for it"), now);
+                }
+            }
+        }
+    }
+
+    /// Looks at all whose time has come.
+    pub(crate) fn tick(&mut self, now: Timestamp) {
+        while let Some((_, path)) = self.deadlines.first().filter(|(at, _)| *at <= now).cloned() {
+            self.look(&path, now);
+        }
+    }
+
+    /// The next time at which something is to be looked at.
+    pub(crate) fn next_deadline(&self) -> Option<Timestamp> {
+        self.deadlines.first().map(|(at, _)| *at)
+    }
+
+    /// Has a point looked at when the next of its times behind this one comes.
+    fn watch(&mut self, path: &Arc<str>, now: Timestamp) {
+        let Some(point) = self.points.get(path) else { return };
+        let sent = point.flying.as_ref().and_then(|flying| flying.what.place());
+        let lives = [point.waiting, sent].into_iter().flatten();
+        let lives = lives.filter_map(|place| Some(self.open.get(&place)?.asked.expires()));
+        let until = point.told.as_ref().and_then(|told| told.until);
+        let next = lives.chain(until).chain(point.safe_due).filter(|at| *at > now).min();
+        if next == point.watched {
+            return;
+        }
+        let Some(point) = self.points.get_mut(path) else { return };
+        let before = std::mem::replace(&mut point.watched, next);
+        before.map(|before| self.deadlines.remove(&(before, Arc::clone(path))));
+        next.map(|next| self.deadlines.insert((next, Arc::clone(path))));
+    }
+
+    fn look(&mut self, path: &Arc<str>, now: Timestamp) {
+        let Some(point) = self.points.get(path) else { return };
+        let flying = point.flying.as_ref().and_then(|flying| flying.what.place());
+        for place in [flying, point.waiting].into_iter().flatten() {
+            if self.open.get(&place).is_some_and(|open| open.asked.expires() <= now) {
+                self.settle(place, Outcome::Expired, Some("its time to live was over"), now);
+            }
+        }
+        self.look_for_lapse(path, now);
+        let is_due = self.points.get(path).is_some_and(|point| point.safe_due.is_some_and(|due| due <= now));
+        if is_due {
+            self.offer(path, now);
+        }
+        self.watch(path, now);
+    }
+
+    /// Takes ends that are to be recorded, in their order.
+    pub(crate) fn take_ends(&mut self, most: usize) -> Vec<Settlement> {
+        let count = self.ends.len().min(most);
+        self.ends.drain(..count).collect()
+    }
+
+    /// Whether there are ends to be recorded.
+    pub(crate) fn has_ends(&self) -> bool {
+        !self.ends.is_empty()
+    }
+
+    /// Gives an installation's points, behind this one, in the order of their paths.
+    pub(crate) fn show(&self, installation: &InstallationId, after: Option<&str>, most: usize) -> Vec<Shown> {
+        let from = after.map_or(std::ops::Bound::Unbounded, std::ops::Bound::Excluded);
+        let points = self.points.range::<str, _>((from, std::ops::Bound::Unbounded));
+        let own = points.filter(|(_, point)| {
+            let of_open = |place: &IntentPlace| {
+                self.open.get(place).is_some_and(|open| open.asked.installation == *installation)
+            };
+            point.installation == *installation || point.waiting.as_ref().is_some_and(of_open)
+        });
+        own.take(most).map(|(path, point)| self.shown(path, point)).collect()
+    }
+
+    fn shown(&self, path: &Arc<str>, point: &Point) -> Shown {
+        let standing =
+            |place: IntentPlace, standing| Some((Arc::clone(&self.open.get(&place)?.asked), standing));
+        let sent = point.flying.as_ref().and_then(|flying| flying.what.place());
+        let waiting = point.waiting.and_then(|place| {
+            let asked = &self.open.get(&place)?.asked;
+            let needs =
+                self.rights.get(&place.generation).is_some_and(|rights| !rights.acts() && !asked.confirmed);
+            standing(place, if needs { Standing::Unconfirmed } else { Standing::Waiting })
+        });
+        Shown {
+            point: Arc::clone(path),
+            connector: self.router.as_ref().and_then(|router| router(path)),
+            open: sent.and_then(|place| standing(place, Standing::Sent)).into_iter().chain(waiting).collect(),
+            goes_safe: point.safe_due.is_some()
+                || point.flying.as_ref().is_some_and(|flying| flying.what == What::Safe),
+            told: point.told.clone(),
+            last: point.last.clone(),
+            output: point.output.clone(),
+            entity: Arc::clone(&point.entity),
+        }
+    }
+}
+
+impl Point {
+    /// From now on it is this installation's.
+    fn own(&mut self, asked: &Asked) {
+        self.installation = asked.installation.clone();
+        self.generation = asked.place.generation;
+        self.output = asked.intent.output.clone();
+        self.entity = Arc::clone(&asked.intent.entity);
+    }
+
+    /// As the store keeps it, after this end.
+    fn driven(&self, point: &ironloom_types::ids::PointPath, last: Ended) -> Driven {
+        Driven {
+            point: point.clone(),
+            installation: self.installation.clone(),
+            generation: self.generation,
+            output: self.output.clone(),
+            entity: Arc::clone(&self.entity),
+            told: self.told.clone(),
+            last,
+        }
+    }
+}
+
+fn list_of(asked: &Asked) -> ListKey {
+    (asked.place.generation, asked.place.ordinal, asked.intent.list)
+}
+
+/// What a machine is told with an intent.
+fn told(asked: &Asked) -> Told {
+    Told {
+        value: asked.intent.value.clone(),
+        number: asked.number,
+        until: Some(asked.expires()),
+        safe: asked.safe.clone(),
+    }
+}

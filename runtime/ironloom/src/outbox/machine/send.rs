@@ -1,0 +1,255 @@
+//! Commands for connectors, and their answers.
+
+use std::sync::Arc;
+
+use super::{Flying, IntentPlace, Machine, told};
+use crate::outbox::Settlement;
+use crate::records::intent::{Ended, Outcome, Settled, Told};
+use ironloom_types::clock::{SECOND, Timestamp};
+use ironloom_types::ids::{IntentId, PointPath};
+use ironloom_types::readings::Value;
+
+/// The time after which a safe value is sent again that was refused.
+const SAFE_AGAIN: u64 = 5 * SECOND;
+
+/// Something that is sent to a machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum What {
+    Intent(IntentPlace),
+    /// The safe value of the point.
+    Safe,
+}
+
+impl What {
+    pub(super) fn place(self) -> Option<IntentPlace> {
+        match self {
+            Self::Intent(place) => Some(place),
+            Self::Safe => None,
+        }
+    }
+}
+
+/// A set-point to be sent now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Command {
+    pub point: Arc<str>,
+    pub what: What,
+    pub value: Value,
+    /// `None` for a safe value.
+    pub id: Option<IntentId>,
+    /// Rises with each for the same point.
+    pub number: u64,
+    /// The time after which it must not be carried out any more; `None` for a safe value.
+    pub expires: Option<Timestamp>,
+}
+
+/// The answer to a command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Answer {
+    Accepted,
+    Rejected(String),
+}
+
+impl Machine {
+    /// The next command for a connector. From here on it counts as sent.
+    pub(crate) fn next(&mut self, connector: &Arc<str>, now: Timestamp) -> Option<Command> {
+        loop {
+            let path = self.ready.get_mut(connector)?.pop_front()?;
+            // The connector of the point may be another one by now.
+            if self.router.as_ref().and_then(|router| router(&path)).as_ref() != Some(connector) {
+                self.offer(&path, now);
+                continue;
+            }
+            if let Some(command) = self.safe_command(&path, connector, now) {
+                return Some(command);
+            }
+            if let Some(command) = self.command(&path, connector, now) {
+                return Some(command);
+            }
+        }
+    }
+
+    /// The safe value of a point, where it is due. Nothing holds it up: what is on its way may be in force.
+    fn safe_command(&mut self, path: &Arc<str>, connector: &Arc<str>, now: Timestamp) -> Option<Command> {
+        let point = self.points.get(path)?;
+        if point.safe_due.is_none_or(|due| due > now) || self.halted.has(&point.installation) {
+            return None;
+        }
+        let safe = point.told.as_ref()?.safe.clone()?;
+        if let Some(place) = point.flying.as_ref().and_then(|flying| flying.what.place()) {
+            self.settle(place, Outcome::Expired, Some("the safe value was sent after it"), now);
+        }
+        // Behind all intents so far; the next one's is greater.
+        let number = self.number + 1;
+        let point = self.points.get_mut(path)?;
+        let safe_again = point.told.as_ref().and_then(|told| told.safe.clone());
+        let told = Told { value: safe.clone(), number, until: None, safe: safe_again };
+        let before = point.told.replace(told);
+        point.safe_due = None;
+        point.flying = Some(Flying { what: What::Safe, connector: Arc::clone(connector), before });
+        Some(Command {
+            point: Arc::clone(path),
+            what: What::Safe,
+            value: safe,
+            id: None,
+            number,
+            expires: None,
+        })
+    }
+
+    /// The intent that waits at a point, where it may be sent.
+    fn command(&mut self, path: &Arc<str>, connector: &Arc<str>, now: Timestamp) -> Option<Command> {
+        let place = self.points.get(path)?.waiting?;
+        let asked = Arc::clone(&self.open.get(&place)?.asked);
+        if let Some((outcome, reason)) = self.refused(&asked, now) {
+            self.settle(place, outcome, Some(reason), now);
+            return None;
+        }
+        if !self.is_sendable(place) || self.points.get(path)?.flying.is_some() {
+            return None;
+        }
+        let point = self.points.get_mut(path)?;
+        point.waiting = None;
+        point.safe_due = None;
+        point.own(&asked);
+        let before = point.told.replace(told(&asked));
+        point.flying = Some(Flying { what: What::Intent(place), connector: Arc::clone(connector), before });
+        let (counted, generation) = (point.counted, place.generation);
+        point.counted = generation;
+        if counted != generation {
+            self.recount(counted, generation);
+        }
+        self.open.get_mut(&place)?.was_sent = true;
+        self.watch(path, now);
+        Some(Command {
+            point: Arc::clone(path),
+            what: What::Intent(place),
+            value: asked.intent.value.clone(),
+            id: Some(place.id()),
+            number: asked.number,
+            expires: Some(asked.expires()),
+        })
+    }
+
+    /// Whether an intent's turn has come, as far as its list and its confirmation go.
+    pub(super) fn is_sendable(&self, place: IntentPlace) -> bool {
+        let Some(open) = self.open.get(&place) else { return false };
+        let is_first =
+            self.lists.get(&super::list_of(&open.asked)).and_then(|list| list.front()) == Some(&place);
+        let rights = self.rights.get(&place.generation);
+        is_first && rights.is_some_and(|rights| rights.acts() || open.asked.confirmed)
+    }
+
+    fn recount(&mut self, before: ironloom_types::ids::Generation, after: ironloom_types::ids::Generation) {
+        if let Some(count) = self.counts.get_mut(&before) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                self.counts.remove(&before);
+            }
+        }
+        *self.counts.entry(after).or_default() += 1;
+    }
+
+    /// Takes the answer to a command. One to something that has ended since says nothing any more.
+    pub(crate) fn answered(&mut self, path: &Arc<str>, what: What, answer: Answer, now: Timestamp) {
+        let Some(point) = self.points.get_mut(path) else { return };
+        let Some(flying) = point.flying.take_if(|flying| flying.what == what) else { return };
+        match (what, answer) {
+            (What::Intent(place), Answer::Accepted) => self.settle(place, Outcome::Accepted, None, now),
+            (What::Intent(place), Answer::Rejected(reason)) => {
+                point.told = flying.before;
+                self.settle(place, Outcome::Rejected, Some(&reason), now);
+            }
+            (What::Safe, Answer::Accepted) => {
+                if let Some(told) = &mut point.told {
+                    told.safe = None;
+                }
+                self.end_safe(path, Outcome::Safe, None, now);
+            }
+            (What::Safe, Answer::Rejected(reason)) => {
+                point.told = flying.before;
+                let due = now.plus(SAFE_AGAIN);
+                point.safe_due = Some(due);
+                self.end_safe(path, Outcome::Rejected, Some(&reason), now);
+            }
+        }
+        self.look_for_lapse(path, now);
+        self.watch(path, now);
+        self.offer_again(path, now);
+    }
+
+    /// Notes the end of an attempt at a safe value; the same reason again is no news.
+    fn end_safe(&mut self, path: &Arc<str>, outcome: Outcome, reason: Option<&str>, now: Timestamp) {
+        let Some(point) = self.points.get_mut(path) else { return };
+        let is_news = point.last.as_ref().is_none_or(|last| {
+            last.id.is_some() || last.outcome != outcome || last.reason.as_deref() != reason
+        });
+        let Ok(at) = PointPath::new(path) else { return };
+        let value = match &point.told {
+            Some(told) if outcome == Outcome::Safe => told.value.clone(),
+            Some(told) => told.safe.clone().unwrap_or(Value::Missing),
+            None => Value::Missing,
+        };
+        let ended =
+            Ended { id: None, asked: value.clone(), value, outcome, reason: reason.map(Into::into), at: now };
+        point.last = Some(ended.clone());
+        if !is_news {
+            return;
+        }
+        let driven = Some(Box::new(point.driven(&at, ended)));
+        self.ends.push_back(Settlement {
+            settled: Settled { place: None, driven },
+            installation: point.installation.clone(),
+            output: point.output.clone(),
+            entity: Arc::clone(&point.entity),
+            outcome,
+            at: now,
+        });
+    }
+
+    /// Has a point looked at once more that has something to send.
+    pub(super) fn offer_again(&mut self, path: &Arc<str>, now: Timestamp) {
+        let has_some =
+            self.points.get(path).is_some_and(|point| point.waiting.is_some() || point.safe_due.is_some());
+        if has_some {
+            self.offer(path, now);
+        }
+    }
+
+    /// The connection of a connector is lost: what wasn't answered is sent again, unless there is something newer.
+    pub(crate) fn lost(&mut self, connector: &Arc<str>, now: Timestamp) {
+        let of_it = |flying: &Flying| flying.connector == *connector;
+        let lost: Vec<_> = self
+            .points
+            .iter_mut()
+            .filter_map(|(path, point)| {
+                Some((Arc::clone(path), point.flying.take_if(|flying| of_it(flying))?))
+            })
+            .collect();
+        for (path, flying) in lost {
+            self.unsent(&path, flying, now);
+        }
+    }
+
+    /// Takes back what is on its way.
+    pub(super) fn unsent(&mut self, path: &Arc<str>, flying: Flying, now: Timestamp) {
+        let Some(point) = self.points.get_mut(path) else { return };
+        match flying.what {
+            What::Safe => {
+                point.safe_due = Some(now);
+                point.told = flying.before;
+            }
+            What::Intent(place) if point.waiting.is_some() => {
+                self.settle(
+                    place,
+                    Outcome::Superseded,
+                    Some("the connection was lost before the answer"),
+                    now,
+                );
+            }
+            What::Intent(place) => point.waiting = Some(place),
+        }
+        self.watch(path, now);
+        self.offer_again(path, now);
+    }
+}

@@ -1,0 +1,353 @@
+//! Set-points on their way from an app to machines: over mosquitto, within what an admin granted.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use ironloom_tests::apps::{install, number, wait_for_installation};
+use ironloom_tests::mosquitto::{Mosquitto, Subscriber};
+use ironloom_tests::{Client, Server, Setup, guests, wait_until};
+use serde_json::{Value, json};
+
+const SET_POINTS: &str =
+    "[connectors.plant.set_points.\"plant/{station}/limit\"]\ntopic = \"stations/{station}/limit\"\n";
+
+fn config(broker: &Mosquitto) -> String {
+    format!(
+        "[connectors.plant]\nkind = \"mqtt\"\nbroker = \"{}\"\nclient_id = \"ironloom-test\"\n{SET_POINTS}",
+        broker.url()
+    )
+}
+
+/// 0, or 6 to 32 A; others are lowered. Nobody vouches: 6 A.
+fn grants(more: Value) -> Value {
+    let mut grant = json!({"allow": "0, 6..32", "toward": "low", "safe": 6});
+    let mut grants = json!({"outputs": {}});
+    for (key, value) in more.as_object().into_iter().flatten() {
+        let into = if key == "mode" { &mut grants } else { &mut grant };
+        into[key] = value.clone();
+    }
+    grants["outputs"]["limit"] = grant;
+    grants
+}
+
+fn drive(client: &Client, life: u64, more: Value) -> Result<()> {
+    let bindings = json!({
+        "wish": "site/{station}/wish",
+        "list": "site/list",
+        "hostile": "site/hostile",
+        "heard": "apps/driver/limit/{station}/outcome",
+        "limit": "plant/{station}/limit",
+    });
+    let request = json!({"grants": grants(more), "settings": {"life": life}});
+    install(client, "driver", &guests::package("driver")?, bindings, request)?;
+    Ok(())
+}
+
+fn wait_until_connected(client: &Client) -> Result<()> {
+    wait_until("the broker", || Ok(state_of_set_points(client)? == "running"))
+}
+
+fn state_of_set_points(client: &Client) -> Result<String> {
+    let list = client.get("/v1/connectors")?.json()?;
+    Ok(list["items"][0]["set_points"]["state"].as_str().unwrap_or_default().to_owned())
+}
+
+/// The values that each station was told, in their order.
+fn told(subscriber: &Subscriber) -> Result<BTreeMap<String, Vec<f64>>> {
+    let mut told: BTreeMap<String, Vec<f64>> = BTreeMap::new();
+    for got in subscriber.got() {
+        let payload: Value = serde_json::from_str(&got.payload).with_context(|| got.payload.clone())?;
+        let station = got.topic.split('/').nth(1).context("no station")?.to_owned();
+        told.entry(station).or_default().push(payload["value"].as_f64().context("no value")?);
+    }
+    Ok(told)
+}
+
+/// What the app heard of a station, by its outcomes in their order.
+fn outcomes(client: &Client, station: &str) -> Result<Vec<String>> {
+    let point = format!("point=apps/driver/limit/{station}/outcome");
+    let text = |reading: &Value| reading["value"].as_str().unwrap_or_default().to_owned();
+    Ok(client.journal(0, &point)?.iter().map(text).collect())
+}
+
+fn points(client: &Client) -> Result<BTreeMap<String, Value>> {
+    let items = client.all("/v1/installations/driver/intents")?;
+    let point = |item: Value| (item["point"].as_str().unwrap_or_default().to_owned(), item);
+    Ok(items.into_iter().map(point).collect())
+}
+
+/// A broker, a server and an app that drives.
+struct Bench {
+    broker: Mosquitto,
+    server: Server,
+}
+
+impl Bench {
+    fn new(what: &str, life: u64, more: Value) -> Result<Option<Self>> {
+        let Some(broker) = Mosquitto::start("", what)? else { return Ok(None) };
+        let server = Setup::new()?.config(config(&broker)).start_listening()?;
+        wait_until_connected(server.client())?;
+        drive(server.client(), life, more)?;
+        Ok(Some(Self { broker, server }))
+    }
+
+    fn client(&self) -> &Client {
+        self.server.client()
+    }
+
+    fn wish(&self, station: &str, value: f64) -> Result<()> {
+        self.client().push_one(&format!("site/{station}/wish"), value)?;
+        Ok(())
+    }
+}
+
+#[test]
+fn a_set_point_reaches_the_machine_and_its_outcome_the_app() -> Result<()> {
+    let Some(bench) = Bench::new("set-points", 60_000, json!({}))? else { return Ok(()) };
+    let (client, stations) = (bench.client(), bench.broker.subscribe("stations/#")?);
+    bench.wish("7", 16.0)?;
+    bench.wish("8", 5.0)?;
+    wait_until("both outcomes", || {
+        Ok(outcomes(client, "7")? == ["accepted"] && outcomes(client, "8")? == ["accepted"])
+    })?;
+    assert_eq!(told(&stations)?, [("7".to_owned(), vec![16.0]), ("8".to_owned(), vec![0.0])].into());
+    let payload: Value = serde_json::from_str(&stations.got()[0].payload)?;
+    ensure!(payload["expires"].as_str().is_some_and(|at| at.ends_with('Z')), "{payload}");
+
+    // The app knows the id and the value beforehand, and hears of the outcome.
+    let state = client.all("/v1/installations/driver/state")?;
+    let value = |key: &str| -> Result<String> {
+        let entry = state.iter().find(|entry| entry["key"] == key).with_context(|| format!("no {key}"))?;
+        let bytes = entry["value"]["base64"].as_str().context("no bytes")?;
+        let bytes = base64::Engine::decode(&base64::engine::general_purpose::STANDARD, bytes)?;
+        Ok(String::from_utf8(bytes)?)
+    };
+    let id = payload["id"].as_str().context("no id")?;
+    assert_eq!(value("ticket/7")?, format!("{id} Real(16.0)"));
+    ensure!(value("ticket/8")?.ends_with(" Real(0.0)"), "5 A is lowered to 0 A, and never raised to 6 A");
+
+    let shown = points(client)?;
+    let eight = &shown["plant/8/limit"];
+    assert_eq!((&eight["told"]["value"], &eight["told"]["safe"]), (&json!(0.0), &json!(6.0)));
+    assert_eq!((&eight["last"]["asked"], &eight["last"]["outcome"]), (&json!(5.0), &json!("accepted")));
+    assert_eq!((&eight["connector"], &eight["intents"]), (&json!("plant"), &json!([])));
+    let table = bench.server.cli(&["intents", "driver"])?;
+    let table = String::from_utf8(table.stdout)?;
+    ensure!(table.contains("plant/7/limit") && table.contains("accepted"), "{table}");
+    let metrics = client.get("/metrics")?.text();
+    ensure!(metrics.contains("ironloom_set_points_total{outcome=\"accepted\"} 2"), "{metrics}");
+    Ok(())
+}
+
+#[test]
+fn what_follows_a_set_point_that_reaches_nobody_is_skipped() -> Result<()> {
+    let Some(bench) = Bench::new("lists of set-points", 60_000, json!({}))? else { return Ok(()) };
+    let client = bench.client();
+    // Nobody listens at station 2, so that 3 isn't raised.
+    let (one, three) = (bench.broker.subscribe("stations/1/#")?, bench.broker.subscribe("stations/3/#")?);
+    client.push_one("site/list", "1=6,2=6,3=32")?;
+    wait_until("all outcomes", || {
+        let all = ["1", "2", "3"].map(|station| outcomes(client, station));
+        let all: Vec<String> = all.into_iter().collect::<Result<Vec<_>>>()?.concat();
+        Ok(all == ["accepted", "rejected", "skipped"])
+    })?;
+    let reason = points(client)?["plant/2/limit"]["last"]["reason"].clone();
+    assert_eq!(reason, "nobody has subscribed to its topic");
+    assert_eq!((one.got().len(), three.got().len()), (1, 0));
+    Ok(())
+}
+
+#[test]
+fn after_an_outage_the_newest_is_sent_and_nothing_past_its_life() -> Result<()> {
+    let Some(mut bench) = Bench::new("set-points over an outage", 60_000, json!({}))? else { return Ok(()) };
+    bench.broker.kill()?;
+    wait_until("the loss", || Ok(state_of_set_points(bench.client())? != "running"))?;
+    for value in [8.0, 10.0, 12.0] {
+        bench.wish("1", value)?;
+        bench.wish("2", value)?;
+    }
+    wait_until("two superseded of each", || {
+        Ok(outcomes(bench.client(), "1")? == ["superseded"; 2]
+            && outcomes(bench.client(), "2")? == ["superseded"; 2])
+    })?;
+    // Killed between the commit and the sending, and again.
+    let Bench { mut broker, server } = bench;
+    let setup = server.setup().clone();
+    server.kill()?;
+    let server = setup.start_listening()?;
+    server.kill()?;
+    let server = setup.start_listening()?;
+    broker.start_again()?;
+    let stations = broker.subscribe("stations/#")?;
+    wait_until("both outcomes", || {
+        Ok(outcomes(server.client(), "1")?.len() == 3 && outcomes(server.client(), "2")?.len() == 3)
+    })?;
+    assert_eq!(told(&stations)?, [("1".to_owned(), vec![12.0]), ("2".to_owned(), vec![12.0])].into());
+    assert_eq!(outcomes(server.client(), "1")?, ["superseded", "superseded", "accepted"]);
+
+    // The equipment is away for longer than the set-points live.
+    broker.kill()?;
+    wait_until("the loss", || Ok(state_of_set_points(server.client())? != "running"))?;
+    server.client().patch("/v1/installations/driver", &json!({"settings": {"life": 300}}))?.json()?;
+    server.client().push_one("site/5/wish", 20.0)?;
+    wait_until("its end", || Ok(outcomes(server.client(), "5")? == ["expired"]))?;
+    broker.start_again()?;
+    let stations = broker.subscribe("stations/#")?;
+    wait_until_connected(server.client())?;
+    server.client().push_one("site/6/wish", 20.0)?;
+    wait_until("the next one", || {
+        Ok(outcomes(server.client(), "6")?.first().is_some_and(|one| one == "accepted"))
+    })?;
+    ensure!(!told(&stations)?.contains_key("5"), "what has expired isn't sent");
+    Ok(())
+}
+
+#[test]
+fn a_value_that_nobody_vouches_for_is_followed_by_the_safe_one() -> Result<()> {
+    let Some(bench) = Bench::new("safe values", 700, json!({}))? else { return Ok(()) };
+    let (client, stations) = (bench.client(), bench.broker.subscribe("stations/#")?);
+    bench.wish("1", 32.0)?;
+    wait_until("the safe value", || Ok(outcomes(client, "1")? == ["accepted", "safe"]))?;
+    assert_eq!(told(&stations)?["1"], [32.0, 6.0]);
+    // With a longer life, and paused.
+    client.patch("/v1/installations/driver", &json!({"settings": {"life": 60_000}}))?.json()?;
+    bench.wish("1", 32.0)?;
+    bench.wish("2", 16.0)?;
+    wait_until("both", || Ok(outcomes(client, "1")?.len() == 3 && outcomes(client, "2")? == ["accepted"]))?;
+    client.post("/v1/installations/driver/pause", &json!({}))?;
+    wait_until("both safe", || {
+        Ok(told(&stations)?["1"].last() == Some(&6.0) && told(&stations)?["2"] == [16.0, 6.0])
+    })?;
+    // Removed: what it had told is left safe.
+    client.post("/v1/installations/driver/resume", &json!({}))?;
+    bench.wish("3", 16.0)?;
+    wait_until("the third", || Ok(outcomes(client, "3")? == ["accepted"]))?;
+    client.delete("/v1/installations/driver")?;
+    wait_until("safe", || Ok(told(&stations)?["3"] == [16.0, 6.0]))?;
+    Ok(())
+}
+
+#[test]
+fn the_kill_switch_holds_everything_back_until_it_is_released() -> Result<()> {
+    let Some(bench) = Bench::new("the kill switch", 1_000, json!({}))? else { return Ok(()) };
+    let (client, stations) = (bench.client(), bench.broker.subscribe("stations/#")?);
+    bench.wish("1", 32.0)?;
+    wait_until("the first", || Ok(outcomes(client, "1")?.first().is_some_and(|one| one == "accepted")))?;
+    let halted = bench.server.cli_json(&["halt"])?;
+    assert_eq!(halted, json!({"site": true, "installations": []}));
+    bench.wish("2", 32.0)?;
+    wait_until("its end", || Ok(outcomes(client, "2")? == ["revoked"]))?;
+    // Also across a restart, and past the life of what was sent before: no safe value either.
+    let Bench { broker, server } = bench;
+    let before = told(&stations)?;
+    let server = server.restarted()?;
+    let client = server.client();
+    wait_until_connected(client)?;
+    client.push_one("site/2/wish", 32.0)?;
+    wait_until("its end", || Ok(outcomes(client, "2")? == ["revoked"; 2]))?;
+    std::thread::sleep(Duration::from_millis(1_500));
+    assert_eq!(told(&stations)?, before);
+    let ready = client.get("/readyz")?.text();
+    ensure!(ready.contains("the kill switch is on for the site"), "{ready}");
+    // Released by the file alone, as it may be turned on by it.
+    let file = server.setup().data().join("halt");
+    std::fs::remove_file(&file)?;
+    wait_until("the safe value", || Ok(told(&stations)?["1"].last() == Some(&6.0)))?;
+    std::fs::write(&file, "")?;
+    wait_until("the file is seen", || Ok(client.get("/v1/halt")?.json()?["site"] == true))?;
+    ensure!(server.cli(&["release"])?.status.success());
+    ensure!(!file.exists());
+    // Of one installation.
+    ensure!(
+        server
+            .cli(&["halt", "driver", "--data", &server.setup().data().display().to_string()])?
+            .status
+            .success()
+    );
+    wait_until("the file is seen", || {
+        Ok(client.get("/v1/halt")?.json()?["installations"] == json!(["driver"]))
+    })?;
+    client.push_one("site/3/wish", 32.0)?;
+    wait_until("its end", || Ok(outcomes(client, "3")? == ["revoked"]))?;
+    ensure!(server.cli(&["release", "driver"])?.status.success());
+    client.push_one("site/3/wish", 32.0)?;
+    wait_until("it is sent", || Ok(told(&stations)?.contains_key("3")))?;
+    drop(broker);
+    Ok(())
+}
+
+#[test]
+fn a_person_confirms_what_is_advised_and_a_shadow_is_only_recorded() -> Result<()> {
+    let Some(bench) = Bench::new("advised set-points", 60_000, json!({"mode": "advise"}))? else {
+        return Ok(());
+    };
+    let (client, stations) = (bench.client(), bench.broker.subscribe("stations/#")?);
+    bench.wish("1", 16.0)?;
+    bench.wish("2", 16.0)?;
+    let unconfirmed = || -> Result<Vec<String>> {
+        let all = points(client)?;
+        let intents = all.values().flat_map(|point| point["intents"].as_array().cloned().unwrap_or_default());
+        let intents = intents.filter(|intent| intent["state"] == "unconfirmed");
+        Ok(intents.map(|intent| intent["id"].as_str().unwrap_or_default().to_owned()).collect())
+    };
+    wait_until("both", || Ok(unconfirmed()?.len() == 2))?;
+    let ids = unconfirmed()?;
+    ensure!(
+        bench
+            .server
+            .cli(&["intents", "driver", "--confirm", &ids[0], "--dismiss", &ids[1]])?
+            .status
+            .success()
+    );
+    wait_until("both ends", || {
+        Ok(outcomes(client, "1")? == ["accepted"] && outcomes(client, "2")? == ["revoked"])
+    })?;
+    assert_eq!(told(&stations)?, [("1".to_owned(), vec![16.0])].into());
+    let again = bench.server.cli(&["intents", "driver", "--confirm", &ids[0]])?;
+    let said = String::from_utf8(again.stderr)?;
+    ensure!(said.contains("waits for a confirmation"), "{said}");
+    // From the next revision on nothing is sent at all.
+    ensure!(bench.server.cli(&["set", "driver", "--mode", "shadow"])?.status.success());
+    bench.wish("3", 16.0)?;
+    wait_until("its end", || Ok(outcomes(client, "3")? == ["shadow"]))?;
+    ensure!(!told(&stations)?.contains_key("3"));
+    Ok(())
+}
+
+#[test]
+fn nothing_out_of_its_grant_is_ever_on_the_wire() -> Result<()> {
+    const LISTS: u64 = if cfg!(debug_assertions) { 50 } else { 1_000 };
+    let Some(bench) = Bench::new("hostile set-points", 60_000, json!({}))? else { return Ok(()) };
+    let (client, stations) = (bench.client(), bench.broker.subscribe("#")?);
+    client.patch("/v1/installations/driver", &json!({"limits": {"share": "8 s", "cpu": "2 s"}}))?.json()?;
+    let lines: Vec<String> =
+        (1..=LISTS).map(|seed| json!({"point": "site/hostile", "value": seed}).to_string()).collect();
+    let through =
+        client.push(lines.join("\n").as_bytes(), None)?.json()?["through"].as_u64().context("no end")?;
+    let start = Instant::now();
+    loop {
+        let now = client.installation("driver")?;
+        if number(&now, "cursor") >= through || start.elapsed() > Duration::from_secs(300) {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    let done = wait_for_installation(client, "driver", "all of it", |now| number(now, "cursor") >= through)?;
+    assert_eq!(number(&done, "counters.failures"), 0);
+    wait_until("nothing waits", || {
+        Ok(points(client)?.values().all(|point| point["intents"].as_array().is_some_and(Vec::is_empty)))
+    })?;
+    let mut topics = BTreeSet::new();
+    ensure!(stations.got().iter().all(|got| got.topic.starts_with("stations/")), "another topic");
+    for (station, values) in told(&stations)? {
+        topics.insert(station);
+        for value in values {
+            ensure!(value == 0.0 || (6.0..=32.0).contains(&value), "{value} was on the wire");
+        }
+    }
+    // Names that aren't one level have no topic.
+    let expected: BTreeSet<String> = (0..11).map(|n| n.to_string()).collect();
+    ensure!(topics.is_subset(&expected) && !topics.is_empty(), "{topics:?}");
+    Ok(())
+}
