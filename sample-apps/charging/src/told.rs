@@ -73,6 +73,8 @@ pub enum Outcome {
     Withdrawn,
     /// The station has taken the safe value. It belongs to no request.
     Safe,
+    /// The station has refused the safe value, which is sent again. It belongs to no request.
+    SafeRefused,
 }
 
 /// The ledger of one station.
@@ -84,8 +86,6 @@ pub struct Told {
     low: f64,
     /// The life of the last accepted limit: from its request to its end. None: nothing was ever accepted.
     life: Option<(Nanos, Nanos)>,
-    /// From when on the host may try to send the safe value, since nobody vouches any more for what was sent.
-    safe_from: Option<Nanos>,
     /// When the limit that may be in force has last become another one.
     changed: Nanos,
     /// When the last outcome came.
@@ -114,6 +114,7 @@ impl Outcome {
             "expired" => Some(Self::Expired),
             "revoked" | "shadow" => Some(Self::Withdrawn),
             "safe" => Some(Self::Safe),
+            "safe-rejected" => Some(Self::SafeRefused),
             _ => None,
         }
     }
@@ -228,15 +229,13 @@ impl Told {
             Outcome::Safe => {
                 // All older limits are gone. What was requested since counts by itself, while it is open.
                 (self.base, self.low, self.life, self.silent) = (safe, safe, None, false);
-                self.safe_from = None;
+                return None;
+            }
+            Outcome::SafeRefused => {
+                self.silent = true;
                 return None;
             }
             _ => {}
-        }
-        if outcome == Outcome::Refused && self.safe_from.is_some_and(|from| now >= from) {
-            // It may be about a safe value: then the request is open still.
-            self.mixed = self.is_open();
-            return None;
         }
         let is_certain = self.open.len() == 1 && !self.mixed;
         let highest = self.open.iter().map(|request| request.amps).fold(0.0, f64::max);
@@ -250,12 +249,10 @@ impl Told {
                 self.base = highest;
                 self.low = if is_certain { request.amps } else { 0.0 };
                 self.life = Some((request.at, request.until));
-                self.safe_from = Some(request.until);
             }
             Outcome::Sent => {
                 self.base = self.base.max(highest);
                 self.low = if is_certain { self.low.min(request.amps) } else { 0.0 };
-                self.safe_from = Some(self.safe_from.map_or(request.until, |from| from.min(request.until)));
             }
             _ => {}
         }
@@ -302,7 +299,7 @@ impl Told {
             let lost = request.late > LOST;
             if lost {
                 self.silent = true;
-                (self.low, self.safe_from) = (0.0, Some(0));
+                self.low = 0.0;
                 self.base = if request.void { self.base } else { self.base.max(request.amps) };
             }
             !lost
@@ -313,7 +310,6 @@ impl Told {
     /// Outcomes got lost: all that is open may be in force.
     pub fn lose_outcomes(&mut self) {
         (self.mixed, self.low) = (false, 0.0);
-        self.safe_from = Some(0);
         let may_be_sent = self.open.drain(..).filter(|request| !request.void);
         self.base = may_be_sent.map(|request| request.amps).fold(self.base, f64::max);
     }

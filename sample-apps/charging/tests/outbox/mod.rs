@@ -141,7 +141,7 @@ impl Outbox {
             Manner::Refuses if charger.safe_refused => {}
             Manner::Refuses => {
                 charger.safe_refused = true;
-                self.outcomes.push((station.to_owned(), "rejected"));
+                self.outcomes.push((station.to_owned(), "safe-rejected"));
             }
             Manner::AnswersAfter(_) | Manner::NeverAnswers | Manner::Unreachable => {
                 charger.told.push(safe);
