@@ -1,7 +1,9 @@
 //! Helpers of end-to-end tests: the real server as a process, requests, guests, packages, load, and a
 //! model of the app `one-state` that shares no code with the runtime.
 
+pub mod amqtt;
 pub mod apps;
+pub mod certificates;
 pub mod described;
 pub mod guests;
 pub mod http;

@@ -11,6 +11,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail, ensure};
 use tempfile::TempDir;
 
+use crate::amqtt::Message;
 use crate::guests::workspace;
 use crate::python::run;
 use crate::{wait_for, wait_until};
@@ -152,6 +153,27 @@ impl Mosquitto {
 
     pub fn url(&self) -> String {
         format!("mqtt://127.0.0.1:{}", self.port)
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Publishes one message, whatever bytes it has, and waits until the broker has it.
+    pub fn send(&self, message: &Message) -> Result<()> {
+        let Message { topic, payload, qos, retain } = message;
+        let mut command = self.programs.command(&self.programs.publish);
+        command.args(["-h", "127.0.0.1", "-p", &self.port.to_string(), "-q", &qos.to_string(), "-t", topic]);
+        command.args(retain.then_some("-r"));
+        command.arg(if payload.is_empty() { "-n" } else { "-s" });
+        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut child = command.spawn().context("can't start mosquitto_pub")?;
+        let mut stdin = child.stdin.take().context("no stdin")?;
+        stdin.write_all(payload)?;
+        drop(stdin);
+        let output = child.wait_with_output()?;
+        ensure!(output.status.success(), "mosquitto_pub: {}", String::from_utf8_lossy(&output.stderr));
+        Ok(())
     }
 
     /// Publishes lines, each as a message of quality of service 1, and waits until the broker has all.

@@ -19,6 +19,7 @@ pub struct Package {
 
 pub const PYARROW: Package = Package { name: "pyarrow", module: "pyarrow", version: "26.0.1" };
 pub const POLARS: Package = Package { name: "polars", module: "polars", version: "2.1.0" };
+pub const AMQTT: Package = Package { name: "amqtt", module: "amqtt", version: "0.11.4" };
 pub const CLIENT_GENERATOR: Package =
     Package { name: "openapi-python-client", module: "openapi_python_client", version: "0.29.1" };
 

@@ -129,6 +129,66 @@ pub(crate) struct Figures {
     pub connector_up: Family<OfConnector, Gauge>,
     /// Readings that a connector brought since the start.
     pub connector_readings: Family<OfConnector, Gauge>,
+    /// Messages that it set aside since the start.
+    pub connector_dead_letters: Family<OfConnector, Gauge>,
+    pub broker: BrokerFigures,
+}
+
+/// Figures of each connector to a broker.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct BrokerFigures {
+    /// 1 while it is connected.
+    pub connected: Family<OfConnector, Gauge>,
+    pub reconnects: Family<OfConnector, Gauge>,
+    pub received: Family<OfConnector, Gauge>,
+    pub acknowledged: Family<OfConnector, Gauge>,
+    /// Messages that came again.
+    pub duplicates: Family<OfConnector, Gauge>,
+    /// Messages that came and aren't acknowledged.
+    pub unacknowledged: Family<OfConnector, Gauge>,
+    /// The age of the oldest of them, in seconds.
+    pub oldest: Family<OfConnector, Gauge<f64, AtomicU64>>,
+    /// Retained messages that were passed over.
+    pub passed_over: Family<OfConnector, Gauge>,
+}
+
+impl BrokerFigures {
+    fn all(&self) -> [(&'static str, &'static str, &Family<OfConnector, Gauge>); 7] {
+        [
+            ("connector_connected", "1 while a connector is connected to its broker", &self.connected),
+            ("connector_reconnects", "Connections to the broker after the first one", &self.reconnects),
+            ("connector_messages_received", "Messages of a broker that came", &self.received),
+            (
+                "connector_messages_acknowledged",
+                "Messages of a broker that were acknowledged",
+                &self.acknowledged,
+            ),
+            (
+                "connector_duplicates",
+                "Messages of a broker that came again, and were known",
+                &self.duplicates,
+            ),
+            (
+                "connector_unacknowledged",
+                "Messages of a broker that wait for their acknowledgement",
+                &self.unacknowledged,
+            ),
+            ("connector_retained_passed_over", "Retained messages that were passed over", &self.passed_over),
+        ]
+    }
+
+    fn clear(&self) {
+        self.all().into_iter().for_each(|(_, _, family)| family.clear());
+        self.oldest.clear();
+    }
+
+    fn register(&self, registry: &mut Registry) {
+        for (name, help, family) in self.all() {
+            registry.register(name, help, family.clone());
+        }
+        let help = "Time for which the oldest message of a broker has waited for its acknowledgement";
+        registry.register("connector_oldest_unacknowledged_seconds", help, self.oldest.clone());
+    }
 }
 
 impl Figures {
@@ -143,6 +203,8 @@ impl Figures {
         self.cpu.clear();
         self.connector_up.clear();
         self.connector_readings.clear();
+        self.connector_dead_letters.clear();
+        self.broker.clear();
     }
 
     fn register(&self, registry: &mut Registry) {
@@ -179,9 +241,11 @@ impl Figures {
         for (name, help, family) in [
             ("connector_up", "1 if a connector is running", &self.connector_up),
             ("connector_readings", "Readings of a connector since the start", &self.connector_readings),
+            ("connector_dead_letters", "Messages that a connector set aside", &self.connector_dead_letters),
         ] {
             registry.register(name, help, family.clone());
         }
+        self.broker.register(registry);
     }
 }
 

@@ -190,6 +190,10 @@ pub(crate) trait Facade: Send + Sync + 'static {
 
     /// The connectors, in the order of their names.
     fn connectors(&self) -> Vec<ConnectorStatus>;
+    /// One of them; 404 where there is none of this name.
+    fn connector(&self, name: &str) -> Answer<ConnectorStatus>;
+    /// Its dead letters that are kept, by their numbers.
+    fn connector_dead_letters(&self, name: &str, query: NumberedQuery) -> Answer<Page<ConnectorDeadLetter>>;
     /// The log lines that are written, and who has chosen them.
     fn log_level(&self) -> LogLevel;
     /// Writes other log lines from now on, until the next start.

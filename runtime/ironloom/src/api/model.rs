@@ -1,6 +1,7 @@
 //! The API's requests and answers, as plain types that serialize to its JSON.
 
 mod alarms;
+mod connectors;
 mod intents;
 mod kept;
 mod points;
@@ -16,12 +17,12 @@ use utoipa::ToSchema;
 use serde_with::rust::maps_duplicate_key_is_error as once;
 
 pub(crate) use self::alarms::*;
+pub(crate) use self::connectors::*;
 pub(crate) use self::intents::*;
 pub(crate) use self::kept::*;
 pub(crate) use self::points::*;
 pub(crate) use self::usage::*;
 use super::value::JsonValue;
-pub(crate) use crate::connectors::ConnectorStatus;
 pub(crate) use crate::telemetry::{ChosenBy, LogLines};
 pub(crate) use ironloom_apps::allowance::PartialLimits;
 pub(crate) use ironloom_apps::binding::Patterns;

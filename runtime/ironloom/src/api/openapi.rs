@@ -110,6 +110,11 @@ pub(super) fn start() -> Value {
     json!({"type": "string", "description": "now, beginning, or an RFC 3339 time", "examples": ["beginning"]})
 }
 
+/// The order of a list that begins with the newest.
+pub(super) fn newest_first() -> Value {
+    json!({"type": "string", "enum": ["oldest", "newest"], "default": "newest"})
+}
+
 /// The last event that a listener has seen.
 pub(super) fn event() -> Value {
     json!({"type": "string", "description": "The id of an event: those after it come"})

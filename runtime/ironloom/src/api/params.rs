@@ -146,6 +146,9 @@ pub(super) struct Path(pub PointPath);
 /// The key of a state that a path names.
 pub(super) struct StateKey(pub String);
 
+/// The connector that a path names.
+pub(super) struct Connector(pub String);
+
 /// The intent that a path names.
 pub(super) struct Intent(pub IntentId);
 
@@ -203,6 +206,14 @@ impl<S: Send + Sync> FromRequestParts<S> for StateKey {
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         segment(parts, state, "key").await.map(Self)
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Connector {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        segment(parts, state, "name").await.map(Self)
     }
 }
 

@@ -6,11 +6,11 @@ use axum::routing::{delete, get, patch, post, put};
 
 use super::capsule::Capsule;
 use super::facade::{
-    Alarm, AllInstalled, ClockStatus, ConnectorStatus, DeadLetter, DrivenPoint, Halt, HaltRequest, Health,
-    InstallRequest, Installation, Installed, Invocation, KeptState, LogLevel, NoteRequest, PackageInfo,
-    PointDetail, PointItem, PointRequest, Readiness, ReadingItem, Reloaded, RenamePoint, RenamedPoint,
-    Replay, ReplayRequest, Reset, Resumed, RetiredPoints, Revised, RevisionRequest, SetLogLevel, SetTime,
-    ShelveRequest, Status, TimeSet, Timer, Usage,
+    Alarm, AllInstalled, ClockStatus, ConnectorDeadLetter, ConnectorStatus, DeadLetter, DrivenPoint, Halt,
+    HaltRequest, Health, InstallRequest, Installation, Installed, Invocation, KeptState, LogLevel,
+    NoteRequest, PackageInfo, PointDetail, PointItem, PointRequest, Readiness, ReadingItem, Reloaded,
+    RenamePoint, RenamedPoint, Replay, ReplayRequest, Reset, Resumed, RetiredPoints, Revised,
+    RevisionRequest, SetLogLevel, SetTime, ShelveRequest, Status, TimeSet, Timer, Usage,
 };
 use super::installations::Resume;
 use super::operation::{DELETE, EMPTY, OK, Operation, PLAIN, POST, Parameter, Success};
@@ -546,6 +546,26 @@ pub(super) const OPERATIONS: &[Operation] = &[
         summary: "Connectors and their status",
         gives: Some(shapes::page::<ConnectorStatus>),
         handler: || get(system::connectors),
+        ..PLAIN
+    },
+    Operation {
+        path: "/v1/connectors/{name}",
+        id: "showConnector",
+        summary: "One connector and its status",
+        gives: Some(shapes::one::<ConnectorStatus>),
+        handler: || get(system::connector),
+        ..PLAIN
+    },
+    Operation {
+        path: "/v1/connectors/{name}/dead-letters",
+        id: "listConnectorDeadLetters",
+        summary: "The last messages of a connector that gave no reading, with the reasons, newest first or with order=oldest: \
+                  1,000 at most, since the start of the server",
+        query: &["order", "after", "limit"],
+        own: &[Parameter { name: "order", is_required: false, schema: openapi::newest_first }],
+        bulk: true,
+        gives: Some(shapes::page::<ConnectorDeadLetter>),
+        handler: || get(system::connector_dead_letters),
         ..PLAIN
     },
     Operation {

@@ -5,8 +5,8 @@ use axum::http::StatusCode;
 use axum::response::Response;
 
 use super::body::{Json, Nothing, Optional};
-use super::facade::{Health, Page, SetLogLevel, SetTime, UsageQuery};
-use super::params::Params;
+use super::facade::{Health, NumberedQuery, Order, Page, SetLogLevel, SetTime, UsageQuery};
+use super::params::{Connector, Params};
 use super::problem::Problem;
 use super::{Api, answers};
 use crate::telemetry::METRICS_TYPE;
@@ -28,6 +28,25 @@ pub(super) async fn set_time(
 
 pub(super) async fn connectors(State(api): State<Api>) -> Result<Response, Problem> {
     answers::ok(&api, &Page { items: api.node.connectors(), next: None }).await
+}
+
+/// One connector.
+pub(super) async fn connector(
+    State(api): State<Api>,
+    Connector(name): Connector,
+) -> Result<Response, Problem> {
+    answers::ok(&api, &api.node.connector(&name)?).await
+}
+
+/// The messages that a connector has set aside: whoever asks wants to see the latest.
+pub(super) async fn connector_dead_letters(
+    State(api): State<Api>,
+    Connector(name): Connector,
+    mut params: Params,
+) -> Result<Response, Problem> {
+    let order = params.value("order")?.unwrap_or(Order::Newest);
+    let query = NumberedQuery { after: params.after()?, order, limit: params.limit()? };
+    answers::page(&api, move |node| async move { node.connector_dead_letters(&name, query) }).await
 }
 
 /// The log lines that are written.

@@ -283,6 +283,22 @@ impl Facade for Fake {
     fn connectors(&self) -> Vec<ConnectorStatus> {
         Vec::new()
     }
+    fn connector(&self, name: &str) -> Answer<ConnectorStatus> {
+        Err(Problem::not_found(format!("there is no connector {name}")))
+    }
+    fn connector_dead_letters(&self, name: &str, query: NumberedQuery) -> Answer<Page<ConnectorDeadLetter>> {
+        let asked = format!("{name} {:?} {:?} {}", query.order, query.after, query.limit);
+        let payload = Value::Text("x".into()).into();
+        let letter = ConnectorDeadLetter {
+            number: 7,
+            time: Timestamp(1),
+            topic: asked,
+            payload,
+            bytes: 1,
+            reason: "r".to_owned(),
+        };
+        Ok(Page { items: vec![letter], next: None })
+    }
     fn log_level(&self) -> LogLevel {
         LogLevel { level: LogLines::default(), by: ChosenBy::Configuration }
     }
@@ -852,6 +868,8 @@ async fn parameters_are_known_given_once_and_in_bounds() {
         "/v1/installations/pigs/outputs?after=9223372036854775809",
         "/healthz?verbose=true",
         "/v1/connectors?limit=3",
+        "/v1/connectors/plant?limit=3",
+        "/v1/connectors/plant/dead-letters?order=biggest",
         "/v1/packages/sha256:00?limit=3",
         "/v1/points?limit=0",
         "/v1/installations/pigs/dead-letters?after=-1",
@@ -882,6 +900,24 @@ async fn parameters_are_known_given_once_and_in_bounds() {
     let (answer, _) = send(&site, wrong).await;
     assert_eq!(answer.status(), StatusCode::METHOD_NOT_ALLOWED);
     assert!(answer.headers()[header::ALLOW].to_str().unwrap().contains("POST"));
+}
+
+#[tokio::test]
+async fn dead_letters_of_a_connector_come_newest_first_unless_asked_otherwise() {
+    let (_, site) = node();
+    for (query, expected) in [
+        ("", "plant Newest None 100"),
+        ("?order=oldest&after=5&limit=2", "plant Oldest Some(5) 2"),
+        ("?order=newest", "plant Newest None 100"),
+    ] {
+        let (_, body) = send(&site, get(&format!("/v1/connectors/plant/dead-letters{query}"))).await;
+        let page: Json = serde_json::from_slice(&body).unwrap();
+        assert_eq!(
+            (&page["items"][0]["topic"], &page["items"][0]["payload"]),
+            (&json!(expected), &json!("x"))
+        );
+    }
+    assert_eq!(status(&site, get("/v1/connectors/plant")).await, 404);
 }
 
 #[tokio::test]

@@ -180,7 +180,8 @@ enum Command {
     Usage(usage::Usage),
     /// Show what installations take, anew each second
     Top(top::Top),
-    /// List connectors and their status
+    /// List connectors and their status, show one or what it has set aside, or try one without a server
+    #[command(visible_alias = "connector")]
     Connectors(connectors::Connectors),
     /// Show the site's clock, or leave a wrong future behind
     Clock(clock::Clock),

@@ -269,7 +269,8 @@ const EXAMPLES: &str = r#"# The unit of matching points whose source names none.
 # points = 250000               # the most points that its topics may name: the default
 #
 # Topics, with a name in braces for each level that varies. The first that matches counts. A message that none matches, or
-# that can't be read, is acknowledged and counted.
+# that can't be read, is acknowledged and kept as a dead letter. `ironloom connector test plant --config FILE` shows what
+# comes, without a server.
 #
 # [connectors.plant.topics."sensors/{line}/{signal}"]
 # point = "plant/{line}/{signal}"

@@ -31,11 +31,7 @@ impl Making {
         if let Some(number) = self.pending.get(path) {
             return Ok(*number);
         }
-        let checked = PointPath::new(path).map_err(|error| error.to_string())?;
-        // Also of a point that an app has made: whoever is bound to it would take this for the app's.
-        if checked.is_reserved() {
-            return Err(format!("points under `apps/` belong to the runtime: {path}"));
-        }
+        let checked = sound_path(path)?;
         if let Some(KnownPoint { number, unit: has }) = sink.point(path) {
             let Some(own) = unit else { return Ok(number) };
             let fits = *units.entry(number).or_insert_with(|| match &has {
@@ -57,4 +53,17 @@ impl Making {
         self.pending.insert(path.to_owned(), number);
         Ok(number)
     }
+}
+
+/// The path of a point that a connector may write.
+///
+/// # Errors
+/// A sentence about the path.
+pub(super) fn sound_path(path: &str) -> Result<PointPath, String> {
+    let checked = PointPath::new(path).map_err(|error| error.to_string())?;
+    // Also of a point that an app has made: whoever is bound to it would take this for the app's.
+    if checked.is_reserved() {
+        return Err(format!("points under `apps/` belong to the runtime: {path}"));
+    }
+    Ok(checked)
 }

@@ -8,6 +8,7 @@
 mod cells;
 mod commands;
 mod csv;
+mod dead_letters;
 mod making;
 mod mqtt;
 mod run;
@@ -18,13 +19,15 @@ mod template;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::tz::TimeZone;
 use tokio::sync::watch;
 
 pub(crate) use self::commands::{Commands, NoCommands};
 pub(crate) use self::csv::CsvConfig;
-pub(crate) use self::mqtt::MqttConfig;
+pub(crate) use self::dead_letters::{DeadLetter, DeadLetters};
+pub(crate) use self::mqtt::{Fate, MqttConfig, Seen, SeenReading};
 use self::run::{RETRY, Run};
 pub(crate) use self::set::Connectors;
 pub(crate) use self::status::{ConnectorStatus, Status};
@@ -145,6 +148,21 @@ impl ConnectorConfig {
         }
     }
 
+    /// Connects to its source as it would, and tells what it sees for so long, or until `tell` returns false. Nothing is
+    /// written, and nothing is taken away from a server that runs.
+    ///
+    /// # Errors
+    /// A sentence about the source.
+    pub(crate) async fn try_out(&self, span: Duration, tell: impl FnMut(Seen) -> bool) -> Result<(), String> {
+        match self {
+            Self::Csv(_) => {
+                Err("only connectors of kind mqtt can be tried; `ironloom serve --check` looks at a CSV file"
+                    .to_owned())
+            }
+            Self::Mqtt(config) => mqtt::try_out(Arc::new((**config).clone()), span, tell).await,
+        }
+    }
+
     /// Returns true where it may bring readings of a point.
     pub(crate) fn may_write(&self, path: &PointPath) -> bool {
         match self {
@@ -192,6 +210,14 @@ fn points(field: &Field<'_, '_>) -> Option<usize> {
     field.checked(points.ok_or_else(|| format!("must be a number of points from 1 to {MAX_POINTS}")))
 }
 
+/// What outlasts a reload that changes a connector.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Kept {
+    letters: Arc<DeadLetters>,
+    /// What the broker's session has.
+    subscriptions: Arc<mqtt::Subscriptions>,
+}
+
 /// A connector that runs.
 #[derive(Debug)]
 pub(crate) struct Running {
@@ -206,11 +232,12 @@ pub(crate) fn start(
     config: ConnectorConfig,
     sink: Arc<dyn Sink>,
     commands: Arc<dyn Commands>,
+    kept: &Kept,
     metrics: &Metrics,
     shutdown: watch::Receiver<bool>,
 ) -> Running {
-    let status = Arc::new(Status::new(name, config.kind(), metrics));
-    let run = Run::new(sink, commands, Arc::clone(&status), shutdown);
+    let status = Arc::new(Status::new(name, config.kind(), Arc::clone(&kept.letters), metrics));
+    let run = Run::new(sink, commands, kept.clone(), Arc::clone(&status), shutdown);
     let task = match config {
         ConnectorConfig::Csv(config) => tokio::spawn(csv::run(config, run)),
         ConnectorConfig::Mqtt(config) => tokio::spawn(mqtt::run(*config, run)),

@@ -9,8 +9,13 @@ mod intake;
 mod link;
 mod outlet;
 mod payload;
+mod reading;
+mod reasons;
 mod set_points;
+mod status;
+mod subscriptions;
 mod topics;
+mod trial;
 mod window;
 
 use std::sync::Arc;
@@ -24,6 +29,11 @@ use self::config::Version;
 use self::intake::{Intake, Stopped};
 pub(super) use self::link::check;
 use self::link::{Ended, Heard, Link, Use};
+pub(super) use self::status::Broker;
+pub(crate) use self::status::BrokerStatus;
+pub(crate) use self::subscriptions::Subscriptions;
+pub(super) use self::trial::run as try_out;
+pub(crate) use self::trial::{Fate, Seen, SeenReading};
 use super::Run;
 use ironloom_storage::random;
 
@@ -128,6 +138,7 @@ async fn connection(
         if let Err(ended) = intake.acknowledge(&link) {
             break ended;
         }
+        intake.tell();
         let heard = tokio::select! {
             biased;
             () = run.stopped() => {
@@ -143,7 +154,7 @@ async fn connection(
         let mut next = Some(heard);
         let mut failed = None;
         while let Some(heard) = next {
-            match heard.and_then(|heard| hear(heard, config, &link, intake, run)) {
+            match heard.and_then(|heard| hear(heard, config, &link, version, intake, run)) {
                 Ok(connected) => was_connected |= connected,
                 Err(ended) => {
                     failed = Some(ended);
@@ -167,28 +178,29 @@ fn hear(
     heard: Heard,
     config: &MqttConfig,
     link: &Link,
+    version: Version,
     intake: &mut Intake,
     run: &Run,
 ) -> Result<bool, Ended> {
     match heard {
         Heard::Connected { session, reported } => {
-            if !session {
-                intake.forget();
-            }
-            tracing::info!(connector = run.status.name, session, reported, "connected to {}", config.broker);
-            let filters: Vec<String> = config.mappings.iter().map(|mapping| mapping.topic.filter()).collect();
-            link.subscribe(&filters, config.retained)?;
+            let said = reported.facts().join(", ");
+            let (name, version) = (&run.status.name, version.name());
+            tracing::info!(connector = name, version, session, said, "connected to {}", config.broker);
+            run.status.broker(|broker| broker.connected(version, session, reported));
+            intake.connected(session, link)?;
             return Ok(true);
         }
         Heard::Subscribed(answers) => {
             run.status.set("running");
-            for (mapping, reason) in config.mappings.iter().zip(answers) {
+            for (filter, reason) in config.filters().into_iter().zip(answers) {
                 if let Some(reason) = reason {
-                    let filter = mapping.topic.filter();
-                    run.status.noticed(&format!("the broker refuses the topics {filter}: {reason}"));
+                    run.status.noticed(&format!("topics {filter}: {reason}"));
+                    run.status.broker(|broker| broker.refused(filter, reason));
                 }
             }
         }
+        Heard::Unsubscribed => intake.taken_back(),
         Heard::Message(message) => intake.take(message),
         Heard::Acknowledged(id) => intake.acknowledged(id),
         Heard::Published(_) | Heard::Answered(..) | Heard::Other => {}

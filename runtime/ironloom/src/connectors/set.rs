@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
-use super::{Commands, ConnectorConfig, ConnectorStatus, Running, Sink, start};
+use super::{Commands, ConnectorConfig, ConnectorStatus, DeadLetters, Kept, Running, Sink, start};
 use crate::telemetry::Metrics;
 
 /// The time that connectors have to stop. One may hang in a file system that doesn't answer.
@@ -17,6 +17,8 @@ const LAST_RECORDS: Duration = Duration::from_secs(5);
 #[derive(Default)]
 pub(crate) struct Connectors {
     running: BTreeMap<String, Started>,
+    /// What outlasts a reload, of all that the configuration has.
+    kept: BTreeMap<String, Kept>,
 }
 
 /// A connector, with what it was started with.
@@ -45,11 +47,20 @@ impl Connectors {
         commands: &Arc<dyn Commands>,
         metrics: &Metrics,
     ) {
+        self.kept.retain(|name, _| configs.contains_key(name));
         for (name, config) in configs {
+            let kept = self.kept.entry(name.clone()).or_default();
             self.running.entry(name.clone()).or_insert_with(|| {
                 let (stop, shutdown) = watch::channel(false);
-                let running =
-                    start(name, config.clone(), Arc::clone(sink), Arc::clone(commands), metrics, shutdown);
+                let running = start(
+                    name,
+                    config.clone(),
+                    Arc::clone(sink),
+                    Arc::clone(commands),
+                    kept,
+                    metrics,
+                    shutdown,
+                );
                 Started { config: config.clone(), stop, running }
             });
         }
@@ -58,6 +69,16 @@ impl Connectors {
     /// Returns their status, in the order of their names.
     pub(crate) fn show(&self) -> Vec<ConnectorStatus> {
         self.running.values().map(|connector| connector.running.status.show()).collect()
+    }
+
+    /// Returns the status of one of them.
+    pub(crate) fn show_one(&self, name: &str) -> Option<ConnectorStatus> {
+        self.running.get(name).map(|connector| connector.running.status.show())
+    }
+
+    /// The dead letters of one of them.
+    pub(crate) fn dead_letters(&self, name: &str) -> Option<Arc<DeadLetters>> {
+        self.kept.get(name).map(|kept| Arc::clone(&kept.letters))
     }
 
     /// The reasons for which `/readyz` would say no.
@@ -118,7 +139,7 @@ mod tests {
 
     fn hanging(name: &str, config: ConnectorConfig) -> (Started, watch::Receiver<bool>) {
         let (stop, told) = watch::channel(false);
-        let status = Arc::new(Status::new(name, "csv", &Metrics::default()));
+        let status = Arc::new(Status::new(name, "csv", Arc::default(), &Metrics::default()));
         let running = Running { status, task: tokio::spawn(std::future::pending()) };
         (Started { config, stop, running }, told)
     }

@@ -1,5 +1,6 @@
 //! The status of a connector: for people, and as lines of the server's log.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -7,9 +8,11 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::DeadLetters;
+use super::mqtt::{Broker, BrokerStatus};
 use crate::telemetry::events::What;
 use crate::telemetry::{Metrics, Sparing};
-use ironloom_types::text::clean;
+use ironloom_types::text::{clean, shorten};
 
 /// So many bad lines are logged as they come: whoever mends the source finds them by these.
 const LOG_FIRST: u32 = 20;
@@ -17,7 +20,7 @@ const LOG_FIRST: u32 = 20;
 const LOG_EVERY: Duration = Duration::from_secs(10);
 
 /// The status of a connector, as people see it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct ConnectorStatus {
     /// Its name in the configuration.
     pub name: String,
@@ -28,11 +31,16 @@ pub(crate) struct ConnectorStatus {
     pub readings: u64,
     /// Readings whose quality was lowered since the start of the server.
     pub lowered: u64,
-    /// Lines and cells that gave no reading: they can't be read, or name no point that may be written. Of a file, all
-    /// up to the place that it has come to, also before a restart.
+    /// Lines, cells and messages that gave no reading: they can't be read, or name no point that may be written. Of a
+    /// file, all up to the place that it has come to, also before a restart.
     pub skipped: u64,
+    /// Messages that became dead letters since the start of the server.
+    pub dead_letters: u64,
     /// The latest error.
     pub last_error: Option<String>,
+    /// Its connection to a broker, where it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub broker: Option<BrokerStatus>,
     /// How it takes set-points to machines, where it does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub set_points: Option<SetPointStatus>,
@@ -64,11 +72,13 @@ pub(crate) struct Status {
     notices: Mutex<Sparing>,
     failures: Mutex<Sparing>,
     metrics: Metrics,
+    letters: Arc<DeadLetters>,
+    broker: Mutex<Option<Broker>>,
     set_points: Mutex<Option<SetPointStatus>>,
 }
 
 impl Status {
-    pub(super) fn new(name: &str, kind: &'static str, metrics: &Metrics) -> Self {
+    pub(super) fn new(name: &str, kind: &'static str, letters: Arc<DeadLetters>, metrics: &Metrics) -> Self {
         Self {
             name: name.to_owned(),
             kind,
@@ -79,6 +89,8 @@ impl Status {
             notices: Mutex::new(Sparing::new(LOG_FIRST, LOG_EVERY)),
             failures: Mutex::new(Sparing::new(LOG_FIRST, LOG_EVERY)),
             metrics: metrics.clone(),
+            letters,
+            broker: Mutex::default(),
             set_points: Mutex::default(),
         }
     }
@@ -93,7 +105,9 @@ impl Status {
             readings: self.readings.load(Ordering::Relaxed),
             lowered: self.lowered.load(Ordering::Relaxed),
             skipped: self.count_skipped(),
+            dead_letters: self.letters.count(),
             last_error,
+            broker: self.broker.lock().as_ref().map(Broker::show),
             set_points: self.set_points.lock().clone(),
         }
     }
@@ -102,6 +116,11 @@ impl Status {
     pub(crate) fn is_well(&self) -> bool {
         let sends = self.set_points.lock().as_ref().is_none_or(|status| status.state == "running");
         matches!(self.state.lock().0, "running" | "done") && sends
+    }
+
+    /// Notes how its connection to a broker is.
+    pub(super) fn broker(&self, change: impl FnOnce(&mut Broker)) {
+        change(self.broker.lock().get_or_insert_default());
     }
 
     /// Notes how it takes set-points to machines; a failure is logged where it is new.
@@ -191,6 +210,13 @@ impl Status {
         self.noticed(error);
     }
 
+    /// A message that gave no reading: it is kept as a dead letter.
+    pub(super) fn set_aside(&self, topic: &[u8], payload: &[u8], reason: &str) {
+        self.letters.put(topic, payload, reason);
+        let topic = String::from_utf8_lossy(topic);
+        self.skipped(&format!("topic {:?}: {reason}", shorten(&topic, 100)));
+    }
+
     pub(super) fn count_skipped(&self) -> u64 {
         self.skipped.load(Ordering::Relaxed)
     }
@@ -211,7 +237,7 @@ mod tests {
 
     #[test]
     fn what_a_file_says_is_logged_and_shown_without_what_could_deceive() {
-        let status = Status::new("herd", "csv", &Metrics::default());
+        let status = Status::new("herd", "csv", Arc::default(), &Metrics::default());
         status.noticed("line 2: a\u{202e}b\nc");
         assert_eq!(status.show().last_error.unwrap(), "line 2: a\\u{202e}b\\nc");
         status.failed("stopped", "has no column; it has a\u{202e}b\u{1b}[2J");

@@ -13,7 +13,7 @@ use super::{FeedError, Step};
 use crate::api::facade::Push;
 use crate::config::Config;
 use crate::connectors::{
-    ConnectorConfig, KnownPoint, NoCommands, Record, Running, Sink, SinkError, Status, Submitted, start,
+    ConnectorConfig, Kept, KnownPoint, NoCommands, Record, Running, Sink, SinkError, Status, Submitted, start,
 };
 use crate::telemetry::Metrics;
 use ironloom_types::clock::Timestamp;
@@ -66,7 +66,8 @@ impl CsvFeed {
         let (sender, records) = mpsc::unbounded_channel();
         let (stop, shutdown) = watch::channel(false);
         let sink: Arc<dyn Sink> = Arc::new(FeedSink(sender));
-        let running = start(NAME, config, sink, Arc::new(NoCommands), &Metrics::default(), shutdown);
+        let running =
+            start(NAME, config, sink, Arc::new(NoCommands), &Kept::default(), &Metrics::default(), shutdown);
         Ok(Self { file, running, records, _stop: stop, time: Timestamp(0) })
     }
 

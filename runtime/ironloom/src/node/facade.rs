@@ -10,17 +10,18 @@ use super::views::list_timers;
 use super::{Node, Shown, found_aside, problems};
 use crate::api::capsule::Capsule;
 use crate::api::facade::{
-    Alarm, AlarmDeed, Answer, Applied, Backlog, BackupStream, ClockStatus, ConnectorStatus, DeadLetter,
-    DrivenPoint, Ended, EpisodesQuery, Facade, Halt, HaltRequest, IfMatch, IngestRules, InstallRequest,
-    Installation, Installed, IntentDeed, Invocation, KeptState, Later, LogLevel, LogLines, LogPage, Lookup,
-    NumberedQuery, OutputsQuery, PackageInfo, Page, PageQuery, PointDetail, PointItem, PointRequest, Push,
-    Pushed, Readiness, Reading, ReadingItem, ReadingsQuery, Reloaded, RenamePoint, RenamedPoint, Replay,
-    ReplayRequest, RequestKey, Reset, Resumed, RetirePoints, RetiredPoints, Revised, RevisionRequest,
-    SetTime, Slowed, StartFrom, StateItem, Status, StreamClaim, TimeSet, Timer, Usage, UsageQuery,
+    Alarm, AlarmDeed, Answer, Applied, Backlog, BackupStream, ClockStatus, ConnectorDeadLetter,
+    ConnectorStatus, DeadLetter, DrivenPoint, Ended, EpisodesQuery, Facade, Halt, HaltRequest, IfMatch,
+    IngestRules, InstallRequest, Installation, Installed, IntentDeed, Invocation, KeptState, Later, LogLevel,
+    LogLines, LogPage, Lookup, NumberedQuery, OutputsQuery, PackageInfo, Page, PageQuery, PointDetail,
+    PointItem, PointRequest, Push, Pushed, Readiness, Reading, ReadingItem, ReadingsQuery, Reloaded,
+    RenamePoint, RenamedPoint, Replay, ReplayRequest, RequestKey, Reset, Resumed, RetirePoints,
+    RetiredPoints, Revised, RevisionRequest, SetTime, Slowed, StartFrom, StateItem, Status, StreamClaim,
+    TimeSet, Timer, Usage, UsageQuery,
 };
 use crate::lanes::Lane;
 use crate::telemetry::events::Events;
-use crate::telemetry::{InState, OfConnector, OfInstallation, State};
+use crate::telemetry::{InState, OfInstallation, State};
 use ironloom_storage::log::Room;
 use ironloom_types::clock::{Source, host_time};
 use ironloom_types::ids::{Digest, InstallationId, IntentId, PointPath};
@@ -295,6 +296,14 @@ impl Facade for NodeFacade {
         self.0.show_connectors()
     }
 
+    fn connector(&self, name: &str) -> Answer<ConnectorStatus> {
+        self.0.show_connector(name)
+    }
+
+    fn connector_dead_letters(&self, name: &str, query: NumberedQuery) -> Answer<Page<ConnectorDeadLetter>> {
+        self.0.list_connector_dead_letters(name, query)
+    }
+
     fn log_level(&self) -> LogLevel {
         let (level, by) = self.0.telemetry.log.now();
         LogLevel { level, by }
@@ -404,22 +413,6 @@ impl Node {
         self.show_connector_figures();
         self.show_lane_figures();
         self.telemetry.text()
-    }
-
-    /// The connectors as people see them; none once the server stops.
-    pub(super) fn show_connectors(&self) -> Vec<ConnectorStatus> {
-        self.connectors.lock().as_ref().map(|connectors| connectors.show()).unwrap_or_default()
-    }
-
-    fn show_connector_figures(&self) {
-        let figures = &self.telemetry.metrics.figures;
-        figures.clear();
-        for status in &self.show_connectors() {
-            let label = OfConnector { connector: status.name.clone() };
-            let up = matches!(status.state.as_str(), "running" | "done");
-            figures.connector_up.get_or_create(&label).set(i64::from(up));
-            figures.connector_readings.get_or_create(&label).set(status.readings as i64);
-        }
     }
 
     fn show_lane_figures(&self) {

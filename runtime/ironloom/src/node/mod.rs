@@ -5,6 +5,7 @@ mod applied;
 mod backup;
 mod capsule;
 mod clock;
+mod connectors;
 mod contexts;
 mod dead_letters;
 mod descriptors;

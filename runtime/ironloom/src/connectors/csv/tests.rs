@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use crate::api::facade::ConnectorStatus;
 use crate::config::Config;
 use crate::connectors::{
-    ConnectorConfig, KnownPoint, NoCommands, Record, Running, Sink, SinkError, Submitted, start,
+    ConnectorConfig, Kept, KnownPoint, NoCommands, Record, Running, Sink, SinkError, Submitted, start,
 };
 use crate::telemetry::Metrics;
 use ironloom_types::clock::Timestamp;
@@ -159,6 +159,7 @@ async fn run_to_end(config: ConnectorConfig, sink: &Arc<Fake>) -> ConnectorStatu
         config,
         Arc::clone(sink) as Arc<dyn Sink>,
         Arc::new(NoCommands),
+        &Kept::default(),
         &Metrics::default(),
         shutdown,
     );
@@ -289,6 +290,7 @@ async fn what_cant_be_read_now_is_tried_again_and_is_never_the_end() {
         config,
         Arc::clone(&sink) as Arc<dyn Sink>,
         Arc::new(NoCommands),
+        &Kept::default(),
         &Metrics::default(),
         shutdown,
     );
@@ -434,6 +436,7 @@ async fn a_last_line_without_a_line_feed_waits_while_the_file_is_written() {
         config,
         Arc::clone(&sink) as Arc<dyn Sink>,
         Arc::new(NoCommands),
+        &Kept::default(),
         &Metrics::default(),
         shutdown,
     );
@@ -474,6 +477,7 @@ async fn a_file_with_only_its_header_is_waited_for() {
             config,
             Arc::clone(&sink) as Arc<dyn Sink>,
             Arc::new(NoCommands),
+            &Kept::default(),
             &Metrics::default(),
             shutdown,
         );
@@ -546,6 +550,7 @@ async fn it_stops_when_told() {
         config,
         Arc::clone(&sink) as Arc<dyn Sink>,
         Arc::new(NoCommands),
+        &Kept::default(),
         &Metrics::default(),
         shutdown,
     );
@@ -620,6 +625,7 @@ async fn nothing_overtakes_a_record_that_is_not_taken_or_brings_new_points() {
         herd,
         Arc::clone(&sink) as Arc<dyn Sink>,
         Arc::new(NoCommands),
+        &Kept::default(),
         &Metrics::default(),
         shutdown,
     );

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::payload::{Form, Rules};
 use super::set_points::{self, SetPoints};
+use super::subscriptions::without_covered;
 use super::topics::TopicPattern;
 use crate::connectors::cells::CellType;
 use crate::connectors::points;
@@ -40,6 +41,16 @@ pub(crate) struct Broker {
 pub(crate) enum Version {
     V5,
     V3,
+}
+
+impl Version {
+    /// As people write it.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::V5 => "5",
+            Self::V3 => "3.1.1",
+        }
+    }
 }
 
 /// The handling of messages that a broker has retained.
@@ -164,6 +175,11 @@ impl MqttConfig {
             points: points?,
             set_points,
         })
+    }
+
+    /// The filters that a broker is asked for, in the order of the mappings, without those that others cover.
+    pub(super) fn filters(&self) -> Vec<String> {
+        without_covered(self.mappings.iter().map(|mapping| mapping.topic.filter()).collect())
     }
 
     /// Returns true where its mappings may give a point.

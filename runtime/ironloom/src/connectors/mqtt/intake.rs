@@ -3,14 +3,18 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use tokio::time::Instant;
+
 use super::config::{MqttConfig, Retained};
 use super::link::{Ended, Link, Message};
+use super::reading::{Read, read};
+use super::status::{Broker, Counts};
+use super::subscriptions::Subscriptions;
 use super::window::{self, Window};
 use crate::connectors::making::{Making, Units};
 use crate::connectors::{MAX_RECEIPT, Record, Run, Sink, SinkError, Status, Submitted};
 use ironloom_types::clock::Timestamp;
 use ironloom_types::readings::Quality;
-use ironloom_types::text::shorten;
 
 /// Messages of one record.
 const MOST: usize = 4_096;
@@ -51,17 +55,31 @@ pub(super) struct Intake {
     config: Arc<MqttConfig>,
     sink: Arc<dyn Sink>,
     status: Arc<Status>,
+    subscriptions: Arc<Subscriptions>,
+    /// Filters that the broker is asked to take back.
+    outdated: Vec<String>,
     units: Units,
     window: Window,
     /// Those that are to be handed over, as the group of this number.
     messages: Vec<Message>,
     bytes: usize,
+    /// When the first of them came.
+    began: Option<Instant>,
     number: u64,
     under_way: VecDeque<Group>,
     /// All groups up to this one are durable.
     durable: u64,
-    /// Packet ids in the order in which they came, with their groups.
-    acknowledgements: VecDeque<(u16, u64)>,
+    /// Messages in the order in which they came, until they are acknowledged.
+    acknowledgements: VecDeque<Waiting>,
+    counts: Counts,
+}
+
+/// A message that is to be acknowledged.
+#[derive(Clone, Copy)]
+struct Waiting {
+    id: u16,
+    group: u64,
+    since: Instant,
 }
 
 /// The way of messages that were handed over.
@@ -74,19 +92,24 @@ enum Handed {
 impl Intake {
     pub(super) fn new(config: &Arc<MqttConfig>, run: &Run) -> Self {
         let session = window::session(&[&config.broker.to_string(), &config.client_id]);
-        let window = Window::open(session, run.sink.receipt(&run.status.name).as_deref());
+        let (window, filters) = Window::open(session, run.sink.receipt(&run.status.name).as_deref());
+        run.kept.subscriptions.open(session, filters);
         Self {
             config: Arc::clone(config),
             sink: Arc::clone(&run.sink),
             status: Arc::clone(&run.status),
+            subscriptions: Arc::clone(&run.kept.subscriptions),
+            outdated: Vec::new(),
             units: Units::new(),
             window,
             messages: Vec::new(),
             bytes: 0,
+            began: None,
             number: 1,
             under_way: VecDeque::new(),
             durable: 0,
             acknowledgements: VecDeque::new(),
+            counts: Counts::default(),
         }
     }
 
@@ -106,34 +129,66 @@ impl Intake {
 
     /// Takes a message, or knows that it was taken.
     pub(super) fn take(&mut self, message: Message) {
+        self.counts.received += 1;
         self.window.saw(&message);
-        if let Some(group) = self.window.group_of(&message) {
-            self.acknowledgements.push_back((message.id, group));
+        let known = self.window.group_of(&message);
+        let group = known.unwrap_or(self.number);
+        let since = *self.began.get_or_insert_with(Instant::now);
+        self.acknowledgements.push_back(Waiting { id: message.id, group, since });
+        if known.is_some() {
+            self.counts.duplicates += 1;
             return;
         }
-        self.acknowledgements.push_back((message.id, self.number));
         if message.retain && self.config.retained == Retained::None {
+            self.counts.passed_over += 1;
             return;
         }
         self.bytes += message.topic.len() + message.payload.len();
         self.messages.push(message);
     }
 
-    /// The broker has forgotten the session: nothing comes again.
-    pub(super) fn forget(&mut self) {
-        self.window.clear();
+    /// The broker has taken the connection, with the session or without. Asks for the topics, and no more for those of an
+    /// earlier configuration.
+    pub(super) fn connected(&mut self, session: bool, link: &Link) -> Result<(), Ended> {
+        if !session {
+            // Nothing comes again.
+            self.window.clear();
+        }
+        let wanted = self.config.filters();
+        self.outdated = self.subscriptions.connected(session, &wanted);
+        self.window.set_filters(&self.subscriptions.all());
+        if !self.outdated.is_empty() {
+            tracing::info!(connector = self.status.name, filters = ?self.outdated, "takes back what is no longer configured");
+            link.unsubscribe(&self.outdated)?;
+        }
+        link.subscribe(&wanted, self.config.retained)
+    }
+
+    /// The broker has taken back what it was asked to.
+    pub(super) fn taken_back(&mut self) {
+        self.subscriptions.taken_back(&std::mem::take(&mut self.outdated));
+        self.window.set_filters(&self.subscriptions.all());
     }
 
     /// The connection is lost: packet ids are those of the next one.
     pub(super) fn lost(&mut self) {
         self.acknowledgements.clear();
+        self.tell();
+        self.status.broker(Broker::lost);
+    }
+
+    /// Counts what came since the last time, for people.
+    pub(super) fn tell(&mut self) {
+        let counts = std::mem::take(&mut self.counts);
+        let oldest = self.acknowledgements.front().map(|oldest| oldest.since);
+        self.status.broker(|broker| broker.count(&counts, self.acknowledgements.len(), oldest));
     }
 
     /// Acknowledges all messages, in their order, up to the first that isn't durable.
     pub(super) fn acknowledge(&mut self, link: &Link) -> Result<(), Ended> {
-        while let Some((id, _)) = self.acknowledgements.pop_front_if(|(_, group)| *group <= self.durable) {
-            if id > 0 {
-                link.acknowledge(id)?;
+        while let Some(next) = self.acknowledgements.pop_front_if(|next| next.group <= self.durable) {
+            if next.id > 0 {
+                link.acknowledge(next.id)?;
             }
         }
         Ok(())
@@ -141,6 +196,7 @@ impl Intake {
 
     /// An acknowledgement was sent.
     pub(super) fn acknowledged(&mut self, id: u16) {
+        self.counts.acknowledged += 1;
         self.window.acknowledged(id);
     }
 
@@ -170,7 +226,8 @@ impl Intake {
 
     /// Hands all messages over that were taken.
     pub(super) async fn hand_over(&mut self, run: &mut Run) -> Result<(), Stopped> {
-        if self.acknowledgements.back().is_none_or(|(_, group)| *group < self.number)
+        self.began = None;
+        if self.acknowledgements.back().is_none_or(|last| last.group < self.number)
             && self.messages.is_empty()
         {
             return Ok(());
@@ -264,16 +321,10 @@ impl Intake {
 
     fn add(&mut self, message: &Message, times: Times, making: &mut Making) -> Result<(), String> {
         let config = Arc::clone(&self.config);
-        let topic = std::str::from_utf8(&message.topic).map_err(|_| "the topic is not UTF-8".to_owned())?;
-        let found = config.mappings.iter().find_map(|mapping| Some((mapping, mapping.topic.matches(topic)?)));
-        let (mapping, matched) =
-            found.ok_or_else(|| "no topic of the configuration is like it".to_owned())?;
+        let Read { mapping, values: read } = read(&config, &message.topic, &message.payload)?;
         // All of it or nothing: the rest would come twice where it comes again.
         let mut values = Vec::new();
-        for taken in mapping.rules.read(&message.payload)? {
-            let mut path = String::new();
-            let level = |name: &str| matched.level(name).or(taken.field.as_deref());
-            mapping.point.fill(&mut path, level)?;
+        for (path, taken) in read {
             let is_old = message.retain && config.retained == Retained::Latest;
             if is_old && self.sink.has(&path, &taken.value) {
                 continue;
@@ -282,6 +333,9 @@ impl Intake {
             let at = at.ok_or_else(|| "it has no time, and no clock says what time it is".to_owned())?;
             let point = making.point(&path, mapping.unit.as_ref(), &mut self.units, &*self.sink)?;
             values.push((point, at, taken));
+        }
+        if values.is_empty() && message.retain {
+            self.counts.passed_over += 1;
         }
         for (point, at, taken) in values {
             let mut quality = taken.quality;
@@ -294,9 +348,8 @@ impl Intake {
         Ok(())
     }
 
-    /// A message that gives no reading: it is acknowledged and counted.
+    /// A message that gives no reading: it is acknowledged, counted and kept as a dead letter.
     fn set_aside(&self, message: &Message, problem: &str) {
-        let topic = String::from_utf8_lossy(&message.topic);
-        self.status.skipped(&format!("topic {:?}: {problem}", shorten(&topic, 100)));
+        self.status.set_aside(&message.topic, &message.payload, problem);
     }
 }

@@ -9,19 +9,21 @@ use rumqttc_v4 as v3;
 use rumqttc_v5 as v5;
 
 use super::config::{MqttConfig, Retained, Secret, Version};
+use super::reasons::{ended_v3, ended_v5, of_filter_v3, of_filter_v5, reported};
+use super::status::Reported;
 use crate::aside::aside;
 use ironloom_storage::small_files;
 
 /// Longest packet that is taken: a reading has 64 KiB at most, a payload with many fields some more.
-const MAX_PACKET: u32 = 1 << 20;
+pub(super) const MAX_PACKET: u32 = 1 << 20;
 /// The same for 3.1.1, where no broker can be told: one that is longer ends the connection, and comes again.
-const MAX_PACKET_V3: usize = 16 << 20;
+pub(super) const MAX_PACKET_V3: usize = 16 << 20;
 /// The crates look through all of their own messages at each write: there are none but acknowledgements.
 const OUTGOING: u16 = 100;
 /// Longest file of a certificate, key or password.
 const MAX_FILE: u64 = 1 << 20;
 /// Time to be connected.
-const CONNECT: Duration = Duration::from_secs(10);
+pub(super) const CONNECT: Duration = Duration::from_secs(10);
 
 /// A message of the broker.
 #[derive(Clone, Debug)]
@@ -43,11 +45,13 @@ pub(super) enum Heard {
     Connected {
         /// It has kept the session.
         session: bool,
-        /// Its own words about it, if it has any.
-        reported: Option<String>,
+        /// Its own words and limits.
+        reported: Reported,
     },
-    /// It has answered for each filter: the reason where it refuses one.
+    /// It has answered for each filter: the reason where one brings nothing, or not what it should.
     Subscribed(Vec<Option<String>>),
+    /// It has taken filters back.
+    Unsubscribed,
     Message(Message),
     /// An acknowledgement is on its way.
     Acknowledged(u16),
@@ -64,20 +68,30 @@ pub(super) enum Heard {
 pub(super) enum Use {
     Readings,
     SetPoints,
+    /// To see what comes, while a server may run.
+    Trial,
 }
 
 impl Use {
     /// The id by which the broker knows the client.
-    fn client_id(self, config: &MqttConfig) -> String {
+    pub(super) fn client_id(self, config: &MqttConfig) -> String {
         match self {
             Self::Readings => config.client_id.clone(),
             Self::SetPoints => format!("{}{SET_POINTS}", config.client_id),
+            Self::Trial => format!("{}{TRIAL}", config.client_id),
         }
+    }
+
+    /// Returns true where the broker is to keep what comes while there is no connection.
+    fn keeps_session(self) -> bool {
+        self == Self::Readings
     }
 }
 
 /// The end of the client id of the connection for set-points.
 pub(super) const SET_POINTS: &str = "-set-points";
+/// The same of a trial.
+const TRIAL: &str = "-test";
 
 /// A client of either version, with the loop that drives it.
 pub(super) enum Link {
@@ -129,7 +143,9 @@ impl Link {
             Self::V5(link) => {
                 let rule = match retained {
                     Retained::None => v5::RetainForwardRule::Never,
-                    Retained::Latest | Retained::All => v5::RetainForwardRule::OnEverySubscribe,
+                    Retained::Latest => v5::RetainForwardRule::OnEverySubscribe,
+                    // Else they would come again with each connection.
+                    Retained::All => v5::RetainForwardRule::OnNewSubscribe,
                 };
                 let filter = |filter: &String| {
                     v5::SubscribeFilterInput::new(filter, v5::QoS::AtLeastOnce)
@@ -141,6 +157,19 @@ impl Link {
             Self::V3(link) => {
                 let filter = |filter: &String| v3::SubscribeFilter::new(filter.clone(), v3::QoS::AtLeastOnce);
                 link.0.try_subscribe_many(filters.iter().map(filter)).map_err(|error| error.to_string())
+            }
+        };
+        asked.map_err(Ended::from)
+    }
+
+    /// Asks for the topics of these filters no more.
+    pub(super) fn unsubscribe(&self, filters: &[String]) -> Result<(), Ended> {
+        let asked = match self {
+            Self::V5(link) => {
+                link.0.try_unsubscribe_many(filters.iter().cloned()).map_err(|error| error.to_string())
+            }
+            Self::V3(link) => {
+                link.0.try_unsubscribe_many(filters.iter().cloned()).map_err(|error| error.to_string())
             }
         };
         asked.map_err(Ended::from)
@@ -257,13 +286,13 @@ fn open_v5(
     use_for: Use,
 ) -> Result<(v5::AsyncClient, v5::EventLoop), String> {
     let kept = u32::try_from(config.session_expiry.duration().as_secs()).ok();
-    let session = kept.filter(|_| use_for == Use::Readings);
+    let session = kept.filter(|_| use_for.keeps_session());
     let mut options =
         v5::MqttOptions::new(use_for.client_id(config), (config.broker.host.clone(), config.broker.port));
     options
         .set_keep_alive(keep_alive(config))
         .set_connect_timeout(CONNECT)
-        .set_clean_start(use_for == Use::SetPoints)
+        .set_clean_start(!use_for.keeps_session())
         .set_session_expiry_interval(session)
         // What the last process had taken is known from the log.
         .set_broker_session_resume_policy(v5::BrokerSessionResumePolicy::AllowBrokerOnly)
@@ -296,7 +325,7 @@ fn open_v3(
         v3::MqttOptions::new(use_for.client_id(config), (config.broker.host.clone(), config.broker.port));
     options
         .set_keep_alive(keep_alive(config))
-        .set_clean_session(use_for == Use::SetPoints)
+        .set_clean_session(!use_for.keeps_session())
         .set_max_packet_size(MAX_PACKET_V3, MAX_PACKET_V3)
         .set_ack_mode(v3::AckMode::Manual)
         .set_inflight(OUTGOING);
@@ -330,16 +359,13 @@ fn of_v5(event: v5::Event) -> Heard {
             retain: publish.retain,
         }),
         v5::Event::Incoming(v5::Packet::ConnAck(ack)) => {
-            let reported = ack.properties.and_then(|all| all.reason_string);
+            let reported = ack.properties.map(reported).unwrap_or_default();
             Heard::Connected { session: ack.session_present, reported }
         }
         v5::Event::Incoming(v5::Packet::SubAck(ack)) => {
-            let reason = |code: v5::SubscribeReasonCode| match code {
-                v5::SubscribeReasonCode::Success(_) => None,
-                refused => Some(format!("{refused:?}")),
-            };
-            Heard::Subscribed(ack.return_codes.into_iter().map(reason).collect())
+            Heard::Subscribed(ack.return_codes.iter().map(of_filter_v5).collect())
         }
+        v5::Event::Incoming(v5::Packet::UnsubAck(_)) => Heard::Unsubscribed,
         v5::Event::Outgoing(v5::Outgoing::PubAck(id)) => Heard::Acknowledged(id),
         v5::Event::Outgoing(v5::Outgoing::Publish(id)) => Heard::Published(id),
         v5::Event::Incoming(v5::Packet::PubAck(ack)) => Heard::Answered(ack.pkid, refusal(&ack)),
@@ -368,40 +394,15 @@ fn of_v3(event: v3::Event) -> Heard {
             retain: publish.retain,
         }),
         v3::Event::Incoming(v3::Packet::ConnAck(ack)) => {
-            Heard::Connected { session: ack.session_present, reported: None }
+            Heard::Connected { session: ack.session_present, reported: Reported::default() }
         }
         v3::Event::Incoming(v3::Packet::SubAck(ack)) => {
-            let reason = |code: v3::SubscribeReasonCode| match code {
-                v3::SubscribeReasonCode::Success(_) => None,
-                refused @ v3::SubscribeReasonCode::Failure => Some(format!("{refused:?}")),
-            };
-            Heard::Subscribed(ack.return_codes.into_iter().map(reason).collect())
+            Heard::Subscribed(ack.return_codes.into_iter().map(of_filter_v3).collect())
         }
+        v3::Event::Incoming(v3::Packet::UnsubAck(_)) => Heard::Unsubscribed,
         v3::Event::Outgoing(v3::Outgoing::PubAck(id)) => Heard::Acknowledged(id),
         v3::Event::Outgoing(v3::Outgoing::Publish(id)) => Heard::Published(id),
         v3::Event::Incoming(v3::Packet::PubAck(ack)) => Heard::Answered(ack.pkid, None),
         _ => Heard::Other,
     }
-}
-
-fn ended_v5(error: v5::ConnectionError) -> Ended {
-    let is_refused = |code: v5::ConnectReturnCode| {
-        matches!(
-            code,
-            v5::ConnectReturnCode::RefusedProtocolVersion | v5::ConnectReturnCode::UnsupportedProtocolVersion
-        )
-    };
-    let other_version = match &error {
-        v5::ConnectionError::ConnectionRefused(code) => is_refused(*code),
-        // One that speaks 3.1.1 only may answer in it, or hang up.
-        v5::ConnectionError::MqttState(_) | v5::ConnectionError::NotConnAck(_) => true,
-        _ => false,
-    };
-    Ended { reason: error.to_string(), other_version }
-}
-
-fn ended_v3(error: v3::ConnectionError) -> Ended {
-    let refused = v3::ConnectReturnCode::RefusedProtocolVersion;
-    let other_version = matches!(&error, v3::ConnectionError::ConnectionRefused(code) if *code == refused);
-    Ended { reason: error.to_string(), other_version }
 }

@@ -106,7 +106,7 @@ impl Rules {
             Some(CellType::Text) => self.of_text(text, CellType::Text),
             // Most are numbers, which need no parser of JSON.
             Some(kind) => match kind.parse(text, false) {
-                Some(value) => Ok(self.scaled(value.into())),
+                Some(value) => self.scaled(value.into()),
                 None => self.scalar(json(payload)?),
             },
             None => self.scalar(json(payload)?),
@@ -129,12 +129,12 @@ impl Rules {
             (Json::Number(number), Some(kind)) => return self.of_text(&number.to_string(), kind),
             (json, _) => return wrong(&json),
         };
-        Ok(self.scaled(value))
+        self.scaled(value)
     }
 
     fn of_text(&self, text: &str, kind: CellType) -> Result<Value, String> {
         match kind.parse(text, false) {
-            Some(value) => Ok(self.scaled(value.into())),
+            Some(value) => self.scaled(value.into()),
             None if kind == CellType::Text => {
                 Err(format!("a text of {} bytes; at most {MAX_READING_BYTES} are taken", text.len()))
             }
@@ -142,10 +142,13 @@ impl Rules {
         }
     }
 
-    fn scaled(&self, value: Value) -> Value {
+    fn scaled(&self, value: Value) -> Result<Value, String> {
         match (value, self.scale) {
-            (Value::Real(real), Some(scale)) => Value::Real(real * scale),
-            (value, _) => value,
+            (Value::Real(real), Some(scale)) => {
+                let scaled = Some(real * scale).filter(|scaled| scaled.is_finite());
+                scaled.map(Value::Real).ok_or_else(|| format!("{real} is too large for its scale"))
+            }
+            (value, _) => Ok(value),
         }
     }
 }
@@ -200,8 +203,10 @@ mod tests {
             assert!(error.contains(reason), "{payload}: {error}");
         }
         assert!(real.read(b"\xff").unwrap_err().contains("not UTF-8"));
-        let scaled = Rules { scale: Some(0.1), ..real };
+        let scaled = Rules { scale: Some(0.1), ..real.clone() };
         assert_eq!(values(&scaled, "215"), Ok(vec![Value::Real(215.0 * 0.1)]));
+        let large = Rules { scale: Some(10.0), ..scaled };
+        assert!(values(&large, "1e308").unwrap_err().contains("too large for its scale"));
         let text = rules(Form::Value, Some(CellType::Text));
         assert_eq!(values(&text, "on, as it is"), Ok(vec![Value::Text("on, as it is".into())]));
         assert_eq!(values(&text, "\"on\""), Ok(vec![Value::Text("on".into())]));

@@ -16,21 +16,24 @@ use super::link::Message;
 /// The first bytes of a SHA-256 of topic and payload.
 pub(super) type Hash = [u8; 8];
 
-/// **Format**: stands in the log's records, as the first byte of a receipt.
-const VERSION: u8 = 1;
+/// **Format**: stands in the log's records, as the first byte of a receipt. Behind it come the session, the filters that it
+/// has, a zero byte behind each and one more at their end, and the packet ids with their hashes. Numbers are big-endian.
+const VERSION: u8 = 2;
 /// The group of what a receipt says.
 const LEFT: u64 = 0;
-/// The version and the session.
-const HEAD_BYTES: usize = 1 + size_of::<Hash>();
+/// The version and the session, and the end of the filters.
+const HEAD_BYTES: usize = 1 + size_of::<Hash>() + 1;
+/// Bytes of the filters that a receipt has. Each record carries them; those beyond aren't known after a restart.
+const MAX_FILTERS: usize = 16 << 10;
 /// A packet id and a hash.
 const ENTRY_BYTES: usize = 2 + size_of::<Hash>();
 
 /// Messages that are remembered after they were acknowledged.
 pub(super) const REMEMBERED: usize = 2_048;
 
-/// The bytes of a receipt with so many messages.
+/// The most bytes of a receipt with so many messages.
 pub(super) const fn receipt_bytes(messages: usize) -> usize {
-    HEAD_BYTES + messages * ENTRY_BYTES
+    HEAD_BYTES + MAX_FILTERS + messages * ENTRY_BYTES
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +48,8 @@ struct Entry {
 pub(super) struct Window {
     /// Tells the sessions of other brokers and clients apart.
     session: Hash,
+    /// As the receipt has them.
+    filters: Vec<u8>,
     entries: HashMap<u16, Entry>,
     /// Those among them that were acknowledged, the oldest first.
     acknowledged: VecDeque<u16>,
@@ -55,10 +60,22 @@ pub(super) struct Window {
 }
 
 impl Window {
-    /// The messages that a receipt has of this session: all of them are in the log.
-    pub(super) fn open(session: Hash, receipt: Option<&[u8]>) -> Self {
-        let entries = receipt.and_then(|receipt| decode(session, receipt)).unwrap_or_default();
-        Self { session, entries, acknowledged: VecDeque::new(), last: None, gives_again: false }
+    /// The messages that a receipt has of this session, all of which are in the log, and the filters of it.
+    pub(super) fn open(session: Hash, receipt: Option<&[u8]>) -> (Self, Vec<String>) {
+        let (filters, entries) = receipt.and_then(|receipt| decode(session, receipt)).unwrap_or_default();
+        let window = Self { session, entries, ..Self::default() };
+        (window, filters)
+    }
+
+    /// The session has these filters.
+    pub(super) fn set_filters<'f>(&mut self, filters: impl IntoIterator<Item = &'f String>) {
+        self.filters.clear();
+        for filter in filters {
+            if self.filters.len() + filter.len() < MAX_FILTERS {
+                self.filters.extend_from_slice(filter.as_bytes());
+                self.filters.push(0);
+            }
+        }
     }
 
     #[cfg(test)]
@@ -128,9 +145,12 @@ impl Window {
 
     /// All of them, as the receipt of the record that has the last of them.
     pub(super) fn receipt(&self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(receipt_bytes(self.entries.len()));
+        let bytes = HEAD_BYTES + self.filters.len() + self.entries.len() * ENTRY_BYTES;
+        let mut bytes = Vec::with_capacity(bytes);
         bytes.push(VERSION);
         bytes.extend_from_slice(&self.session);
+        bytes.extend_from_slice(&self.filters);
+        bytes.push(0);
         for (id, entry) in &self.entries {
             bytes.extend_from_slice(&id.to_be_bytes());
             bytes.extend_from_slice(&entry.hash);
@@ -165,8 +185,18 @@ fn first(hash: Sha256) -> Hash {
 }
 
 /// `None` where it isn't one of this version and session.
-fn decode(session: Hash, receipt: &[u8]) -> Option<HashMap<u16, Entry>> {
-    let rest = receipt.strip_prefix(&[VERSION])?.strip_prefix(&session)?;
+fn decode(session: Hash, receipt: &[u8]) -> Option<(Vec<String>, HashMap<u16, Entry>)> {
+    let mut rest = receipt.strip_prefix(&[VERSION])?.strip_prefix(&session)?;
+    let mut filters = Vec::new();
+    loop {
+        let end = rest.iter().position(|byte| *byte == 0)?;
+        let (filter, behind) = rest.split_at_checked(end)?;
+        rest = &behind[1..];
+        if filter.is_empty() {
+            break;
+        }
+        filters.push(String::from_utf8(filter.to_vec()).ok()?);
+    }
     let (entries, odd) = rest.as_chunks::<ENTRY_BYTES>();
     if !odd.is_empty() {
         return None;
@@ -175,7 +205,7 @@ fn decode(session: Hash, receipt: &[u8]) -> Option<HashMap<u16, Entry>> {
         let (id, hash) = bytes.split_first_chunk::<2>()?;
         Some((u16::from_be_bytes(*id), Entry { hash: hash.try_into().ok()?, group: LEFT }))
     };
-    entries.iter().map(entry).collect()
+    Some((filters, entries.iter().map(entry).collect::<Option<_>>()?))
 }
 
 #[cfg(test)]
@@ -189,21 +219,21 @@ mod tests {
     #[test]
     fn what_comes_again_is_known_by_id_and_contents() {
         let own = session(&["broker", "client"]);
-        let mut window = Window::open(own, None);
+        let mut window = Window::open(own, None).0;
         window.add(&message(1, false, "20.5"), 7, 10);
         window.add(&message(2, false, "20.5"), 8, 10);
         // Nothing tells a message of quality of service 0 from another.
         window.add(&message(0, false, "20.5"), 8, 10);
         assert_eq!(window.len(), 2);
         let receipt = window.receipt();
-        assert_eq!(receipt.len(), receipt_bytes(2));
-        let again = Window::open(own, Some(&receipt));
+        assert_eq!(receipt.len(), HEAD_BYTES + 2 * ENTRY_BYTES);
+        let again = Window::open(own, Some(&receipt)).0;
         assert_eq!(again.group_of(&message(1, true, "20.5")), Some(0));
         assert_eq!(window.group_of(&message(2, true, "20.5")), Some(8));
         for (id, dup, payload) in [(1, false, "20.5"), (1, true, "20.6"), (3, true, "20.5")] {
             assert_eq!(again.group_of(&message(id, dup, payload)), None, "{id} {dup} {payload}");
         }
-        let mut full = Window::open(own, Some(&receipt));
+        let mut full = Window::open(own, Some(&receipt)).0;
         full.add(&message(3, false, "20.5"), 1, 2);
         assert_eq!((full.len(), full.group_of(&message(3, true, "20.5"))), (1, Some(1)));
         window.remove(2);
@@ -214,7 +244,7 @@ mod tests {
 
     #[test]
     fn the_last_acknowledged_ones_are_known_where_ids_are_counted_up() {
-        let mut window = Window::open(session(&["broker", "client"]), None);
+        let mut window = Window::open(session(&["broker", "client"]), None).0;
         let take = |window: &mut Window, id: u16| {
             window.saw(&message(id, false, "x"));
             window.add(&message(id, false, "x"), 1, 100_000);
@@ -239,12 +269,29 @@ mod tests {
     #[test]
     fn receipts_of_others_are_passed_over() {
         let own = session(&["broker", "client"]);
-        let mut window = Window::open(own, None);
+        let mut window = Window::open(own, None).0;
         window.add(&message(1, false, "x"), 1, 10);
         let receipt = window.receipt();
-        assert_eq!(Window::open(session(&["brokerclient"]), Some(&receipt)).len(), 0);
-        assert_eq!(Window::open(own, Some(&receipt[..receipt.len() - 1])).len(), 0);
-        assert_eq!(Window::open(own, Some(&[])).len(), 0);
-        assert_eq!(Window::open(own, Some(&[4; 73])).len(), 0);
+        let known = |session, receipt: &[u8]| Window::open(session, Some(receipt)).0.len();
+        assert_eq!(known(own, &receipt), 1);
+        assert_eq!(known(session(&["brokerclient"]), &receipt), 0);
+        assert_eq!(known(own, &receipt[..receipt.len() - 1]), 0);
+        assert_eq!(known(own, &receipt[..9]), 0);
+        assert_eq!(known(own, &[]), 0);
+        assert_eq!(known(own, &[4; 73]), 0);
+    }
+
+    #[test]
+    fn a_receipt_is_written_as_described() {
+        let mut window = Window::open([7; 8], None).0;
+        window.set_filters(&["a/+".to_owned(), "b".to_owned()]);
+        window.entries.insert(0x0102, Entry { hash: [9; 8], group: 3 });
+        let expected = b"\x02\x07\x07\x07\x07\x07\x07\x07\x07a/+\0b\0\0\x01\x02\t\t\t\t\t\t\t\t";
+        assert_eq!(window.receipt(), expected);
+        let (again, filters) = Window::open([7; 8], Some(expected));
+        assert_eq!((again.len(), filters), (1, vec!["a/+".to_owned(), "b".to_owned()]));
+        // One that is too long is left out.
+        window.set_filters(&["x".repeat(MAX_FILTERS), "b".to_owned()]);
+        assert_eq!(Window::open([7; 8], Some(&window.receipt())).1, ["b"]);
     }
 }

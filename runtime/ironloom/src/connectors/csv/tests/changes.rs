@@ -19,6 +19,7 @@ fn start_it(config: ConnectorConfig) -> Started {
         config,
         Arc::clone(&sink) as Arc<dyn Sink>,
         Arc::new(NoCommands),
+        &Kept::default(),
         &Metrics::default(),
         shutdown,
     );

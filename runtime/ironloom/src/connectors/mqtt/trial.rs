@@ -1,0 +1,172 @@
+//! A connector as it would be: connects with a client id of its own and a session that nobody keeps, and shows what comes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::LEAVE;
+use super::config::{MqttConfig, Retained, Version};
+use super::link::{CONNECT, Ended, Heard, Link, Message, Use};
+use super::reading::read;
+use super::status::{RefusedFilter, Reported};
+use crate::connectors::making::sound_path;
+use ironloom_types::clock::Timestamp;
+use ironloom_types::readings::{Quality, Value};
+
+/// What is seen of a broker.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Seen {
+    Connected {
+        broker: String,
+        client_id: String,
+        version: &'static str,
+        reported: Reported,
+    },
+    /// The broker has answered to all subscriptions, so many.
+    Subscribed {
+        filters: usize,
+        refused: Vec<RefusedFilter>,
+    },
+    Message {
+        topic: String,
+        bytes: usize,
+        retained: bool,
+        fate: Fate,
+    },
+}
+
+/// What would become of a message.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Fate {
+    Read(Vec<SeenReading>),
+    /// It would be a dead letter, for this reason.
+    SetAside(String),
+    /// It is retained, and such ones aren't wanted.
+    PassedOver,
+}
+
+/// A reading that a message would bring.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct SeenReading {
+    pub point: String,
+    pub value: Value,
+    pub unit: Option<Arc<str>>,
+    /// Its own time.
+    pub at: Option<Timestamp>,
+    pub quality: Quality,
+}
+
+/// Connects once, and tells what it sees for so long, or until `tell` returns false.
+///
+/// # Errors
+/// A sentence about the connection that wasn't made, or was lost.
+pub(in crate::connectors) async fn run(
+    config: Arc<MqttConfig>,
+    span: Duration,
+    mut tell: impl FnMut(Seen) -> bool,
+) -> Result<(), String> {
+    let broker = config.broker.to_string();
+    let mut version = config.version.unwrap_or(Version::V5);
+    loop {
+        let mut trial = Trial { config: &config, version, connected: false };
+        let Err(ended) = trial.connection(span, &mut tell).await else { return Ok(()) };
+        if trial.connected {
+            return Err(format!("{broker}: the connection was lost: {}", ended.reason));
+        }
+        if !ended.other_version || config.version.is_some() || version == Version::V3 {
+            return Err(format!("{broker}: {}", ended.reason));
+        }
+        version = Version::V3;
+    }
+}
+
+struct Trial<'a> {
+    config: &'a Arc<MqttConfig>,
+    version: Version,
+    connected: bool,
+}
+
+impl Trial<'_> {
+    async fn connection(&mut self, span: Duration, tell: &mut impl FnMut(Seen) -> bool) -> Result<(), Ended> {
+        let mut link = Link::open(self.config, self.version, Use::Trial).await?;
+        // Both steps of a connection have a limit of their own; a broker that says nothing behind them has this one.
+        let silent = || Ended::from("it says nothing; look if it is an MQTT broker".to_owned());
+        let mut until = Instant::now() + 3 * CONNECT;
+        let mut listens = false;
+        loop {
+            let heard = match timeout_at(until, link.next()).await {
+                Ok(heard) => heard?,
+                Err(_) if listens => break,
+                Err(_) => return Err(silent()),
+            };
+            let goes_on = match heard {
+                Heard::Connected { reported, .. } => {
+                    self.connected = true;
+                    let goes_on = tell(self.about(reported));
+                    if self.config.mappings.is_empty() {
+                        break;
+                    }
+                    link.subscribe(&self.config.filters(), self.config.retained)?;
+                    goes_on
+                }
+                Heard::Subscribed(answers) => {
+                    (until, listens) = (Instant::now() + span, true);
+                    let (filters, asked) = (answers.len(), self.config.filters().into_iter().zip(answers));
+                    let refused = |(filter, reason): (String, Option<String>)| {
+                        Some(RefusedFilter { filter, reason: reason? })
+                    };
+                    tell(Seen::Subscribed { filters, refused: asked.filter_map(refused).collect() })
+                }
+                Heard::Message(message) => {
+                    if message.id > 0 {
+                        link.acknowledge(message.id)?;
+                    }
+                    tell(self.look(&message))
+                }
+                _ => true,
+            };
+            if !goes_on {
+                break;
+            }
+        }
+        if link.disconnect().is_ok() {
+            let gone = async { while link.next().await.is_ok() {} };
+            let _ = timeout(LEAVE, gone).await;
+        }
+        Ok(())
+    }
+
+    fn about(&self, reported: Reported) -> Seen {
+        Seen::Connected {
+            broker: self.config.broker.to_string(),
+            client_id: Use::Trial.client_id(self.config),
+            version: self.version.name(),
+            reported,
+        }
+    }
+
+    fn look(&self, message: &Message) -> Seen {
+        let fate = if message.retain && self.config.retained == Retained::None {
+            Fate::PassedOver
+        } else {
+            self.readings(message).map_or_else(Fate::SetAside, Fate::Read)
+        };
+        Seen::Message {
+            topic: String::from_utf8_lossy(&message.topic).into_owned(),
+            bytes: message.payload.len(),
+            retained: message.retain,
+            fate,
+        }
+    }
+
+    fn readings(&self, message: &Message) -> Result<Vec<SeenReading>, String> {
+        let read = read(self.config, &message.topic, &message.payload)?;
+        let reading = |(point, taken): (String, super::payload::Taken)| {
+            sound_path(&point)?;
+            let unit = read.mapping.unit.clone();
+            Ok(SeenReading { point, value: taken.value, unit, at: taken.at, quality: taken.quality })
+        };
+        read.values.into_iter().map(reading).collect()
+    }
+}
