@@ -53,9 +53,10 @@ impl Commands for NodeCommands {
         self.0.outbox.change(|outbox| outbox.lost(connector, now));
     }
 
-    fn is_halted(&self, handed: &mut dyn Iterator<Item = &Command>) -> bool {
+    fn is_halted(&self, mut handed: &mut dyn Iterator<Item = &Command>) -> bool {
         let outbox = self.0.outbox.lock();
-        *outbox.halted() != Halted::default() && handed.any(|command| outbox.is_halted(&command.point))
+        *outbox.halted() != Halted::default()
+            && Iterator::any(&mut handed, |command| outbox.is_halted(&command.point))
     }
 
     fn changes(&self) -> watch::Receiver<u64> {
