@@ -50,7 +50,7 @@ impl Site {
             },
             "grants": {"outputs": {"limit": {"allow": "0, 6..32", "toward": "low", "ttl": "15 min", "safe": 0}}},
         });
-        install(server.client(), ID, &guests::package("charging")?, bindings, more)?;
+        install(server.client(), ID, &guests::package_of("charging", &guests::workspace().join("sample-apps/charging"))?, bindings, more)?;
         wait_until("the broker", || Ok(connector(server.client())?["state"] == "running"))?;
         let chargers = broker.subscribe("stations/#")?;
         Ok(Some(Self { _broker: broker, server, chargers, told: BTreeMap::new(), heard: 0 }))
