@@ -7,13 +7,15 @@ use tokio::time::Instant;
 
 use super::config::{MqttConfig, Retained};
 use super::link::{Ended, Link, Message};
-use super::reading::{Read, read};
+use super::payload::Taken;
+use super::reading::{Routes, each_value};
 use super::status::{Broker, Counts};
 use super::subscriptions::Subscriptions;
 use super::window::{self, Window};
 use crate::connectors::making::{Making, Units};
 use crate::connectors::{MAX_RECEIPT, Record, Run, Sink, SinkError, Status, Submitted};
 use ironloom_types::clock::Timestamp;
+use ironloom_types::ids::PointNumber;
 use ironloom_types::readings::Quality;
 
 /// Messages of one record.
@@ -59,6 +61,9 @@ pub(super) struct Intake {
     /// Filters that the broker is asked to take back.
     outdated: Vec<String>,
     units: Units,
+    routes: Routes,
+    /// Those of the message that is being read.
+    values: Vec<(PointNumber, Timestamp, Taken)>,
     window: Window,
     /// Those that are to be handed over, as the group of this number.
     messages: Vec<Message>,
@@ -101,6 +106,8 @@ impl Intake {
             subscriptions: Arc::clone(&run.kept.subscriptions),
             outdated: Vec::new(),
             units: Units::new(),
+            routes: Routes::default(),
+            values: Vec::new(),
             window,
             messages: Vec::new(),
             bytes: 0,
@@ -320,24 +327,25 @@ impl Intake {
     }
 
     fn add(&mut self, message: &Message, times: Times, making: &mut Making) -> Result<(), String> {
-        let config = Arc::clone(&self.config);
-        let Read { mapping, values: read } = read(&config, &message.topic, &message.payload)?;
+        let Self { config, sink, routes, units, values, .. } = self;
+        values.clear();
+        let route = routes.find(config, &message.topic)?;
+        let is_old = message.retain && config.retained == Retained::Latest;
         // All of it or nothing: the rest would come twice where it comes again.
-        let mut values = Vec::new();
-        for (path, taken) in read {
-            let is_old = message.retain && config.retained == Retained::Latest;
-            if is_old && self.sink.has(&path, &taken.value) {
-                continue;
+        each_value(config, &route, (&message.topic, &message.payload), |mapping, point, taken| {
+            if is_old && sink.has(point.as_str(), &taken.value) {
+                return Ok(());
             }
             let at = taken.at.or(times.now);
             let at = at.ok_or_else(|| "it has no time, and no clock says what time it is".to_owned())?;
-            let point = making.point(&path, mapping.unit.as_ref(), &mut self.units, &*self.sink)?;
+            let point = making.sound_point(point, mapping.unit.as_ref(), units, &**sink)?;
             values.push((point, at, taken));
-        }
+            Ok(())
+        })?;
         if values.is_empty() && message.retain {
             self.counts.passed_over += 1;
         }
-        for (point, at, taken) in values {
+        for (point, at, taken) in values.drain(..) {
             let mut quality = taken.quality;
             if at > times.latest {
                 quality = quality.max(Quality::Uncertain);

@@ -20,7 +20,7 @@ pub(crate) struct BrokerStatus {
     pub version: Option<String>,
     /// null while there is no connection.
     pub connected_since: Option<Timestamp>,
-    /// Whether the broker had kept the session when the last connection was made.
+    /// True where the broker had kept the session when the last connection was made.
     pub session_present: Option<bool>,
     /// The broker's own words and limits, as of the last connection.
     pub reported: Reported,
@@ -42,7 +42,7 @@ pub(crate) struct BrokerStatus {
     pub retained_passed_over: u64,
 }
 
-/// What a broker says of itself when it takes a connection: only what it names. With 3.1.1 it names nothing.
+/// A broker's words and limits as it takes a connection: only those that it names. With 3.1.1 it names none.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(default)]
 pub(crate) struct Reported {
@@ -77,7 +77,7 @@ pub(crate) struct Reported {
 }
 
 impl Reported {
-    /// What is reported, as `name value`, for people.
+    /// Returns them as `name value`, for people.
     pub(crate) fn facts(&self) -> Vec<String> {
         let said = |is: Option<bool>| is.map(|is| if is { "yes" } else { "no" }.to_owned());
         let all = [

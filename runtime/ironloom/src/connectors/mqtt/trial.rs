@@ -8,13 +8,13 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::LEAVE;
 use super::config::{MqttConfig, Retained, Version};
 use super::link::{CONNECT, Ended, Heard, Link, Message, Use};
-use super::reading::read;
+use super::payload::Taken;
+use super::reading::{Routes, each_value};
 use super::status::{RefusedFilter, Reported};
-use crate::connectors::making::sound_path;
 use ironloom_types::clock::Timestamp;
 use ironloom_types::readings::{Quality, Value};
 
-/// What is seen of a broker.
+/// Something that a broker has shown.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Seen {
     Connected {
@@ -36,7 +36,7 @@ pub(crate) enum Seen {
     },
 }
 
-/// What would become of a message.
+/// The fate that a message would have.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Fate {
     Read(Vec<SeenReading>),
@@ -161,12 +161,14 @@ impl Trial<'_> {
     }
 
     fn readings(&self, message: &Message) -> Result<Vec<SeenReading>, String> {
-        let read = read(self.config, &message.topic, &message.payload)?;
-        let reading = |(point, taken): (String, super::payload::Taken)| {
-            sound_path(&point)?;
-            let unit = read.mapping.unit.clone();
-            Ok(SeenReading { point, value: taken.value, unit, at: taken.at, quality: taken.quality })
-        };
-        read.values.into_iter().map(reading).collect()
+        let route = Routes::default().find(self.config, &message.topic)?;
+        let mut all = Vec::new();
+        each_value(self.config, &route, (&message.topic, &message.payload), |mapping, point, taken| {
+            let Taken { value, at, quality } = taken;
+            let (point, unit) = (point.as_str().to_owned(), mapping.unit.clone());
+            all.push(SeenReading { point, value, unit, at, quality });
+            Ok(())
+        })?;
+        Ok(all)
     }
 }
