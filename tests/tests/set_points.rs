@@ -320,7 +320,7 @@ fn nothing_out_of_its_grant_is_ever_on_the_wire() -> Result<()> {
     const LISTS: u64 = if cfg!(debug_assertions) { 50 } else { 1_000 };
     let Some(bench) = Bench::new("hostile set-points", 60_000, json!({}))? else { return Ok(()) };
     let (client, stations) = (bench.client(), bench.broker.subscribe("#")?);
-    client.patch("/v1/installations/driver", &json!({"limits": {"share": "8 s", "cpu": "2 s"}}))?.json()?;
+    client.patch("/v1/installations/driver", &json!({"limits": {"share": "1 s", "cpu": "2 s"}}))?.json()?;
     let lines: Vec<String> =
         (1..=LISTS).map(|seed| json!({"point": "site/hostile", "value": seed}).to_string()).collect();
     let through =

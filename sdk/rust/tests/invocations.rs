@@ -109,6 +109,25 @@ fn a_call_that_returns_ok_takes_effect() {
 }
 
 #[test]
+fn set_points_show_with_which_others_they_go_out() {
+    let mut platform = platform();
+    platform.set_now(noon());
+    let ask = |lamps: &[&str]| {
+        let life = Duration::from_secs(60);
+        let intents: Vec<_> =
+            lamps.iter().map(|lamp| outputs::Intent::new("lamp", lamp, true, life)).collect();
+        outputs::request(&intents).unwrap()
+    };
+    platform.run(|| (ask(&["a", "b"]), ask(&["c"])));
+    platform.forget();
+    platform.run(|| ask(&["a"]));
+    platform.run(|| ask(&["b", "c"]));
+    let lists: Vec<_> = platform.intents().iter().map(|one| (one.entity.as_str(), one.list)).collect();
+    assert_eq!(lists, [("a", 2), ("b", 3), ("c", 3)]);
+    assert!(platform.intents().iter().all(|one| one.at == noon()));
+}
+
+#[test]
 fn a_call_that_fails_leaves_nothing_but_its_logs() {
     let mut platform = platform();
     say(&mut platform, "a", "").expect_ok();

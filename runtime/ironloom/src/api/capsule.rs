@@ -9,11 +9,12 @@ use super::answers::MAX_ANSWER;
 use super::facade::{Invocation, Patterns, ReplayDifference};
 use super::value::JsonValue;
 use ironloom_apps::allowance::PartialLimits;
+use ironloom_apps::grants::Grants;
 use ironloom_types::clock::Timestamp;
 use ironloom_types::ids::{Digest, Generation, InstallationId, Revision, SlotName};
 
 /// The version of capsules that this runtime reads and writes.
-pub(crate) const VERSION: u32 = 2;
+pub(crate) const VERSION: u32 = 3;
 /// The most invocations of one.
 pub(crate) const MAX_LAST: u64 = 1_000;
 /// The most bytes of one as JSON, those of its longest answer. State and readings have at most 32 MiB before they are
@@ -36,6 +37,7 @@ pub(crate) struct Capsule {
     pub revision: Revision,
     pub bindings: BTreeMap<SlotName, Patterns>,
     pub settings: BTreeMap<SlotName, serde_json::Value>,
+    pub grants: Grants,
     pub limits: PartialLimits,
     pub timezone: String,
     /// The app's belongings before the first of them.

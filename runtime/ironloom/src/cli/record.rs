@@ -216,6 +216,7 @@ fn header(installation: &Installation) -> Header {
     Header {
         bindings: installation.bindings.clone(),
         settings: installation.settings.clone(),
+        grants: installation.grants.clone(),
         limits: installation.limits,
         timezone: Some(installation.timezone.clone()),
         ..Header::new()

@@ -15,8 +15,8 @@ pub(crate) trait Commands: Send + Sync {
     fn answered(&self, command: &Command, answer: Answer);
     /// The connection is lost: what wasn't answered comes again, as long as it may.
     fn lost(&self, connector: &Arc<str>);
-    /// Returns true where nothing may be written to a point any more, whatever was handed over.
-    fn is_halted(&self, point: &str) -> bool;
+    /// Returns true where one of these may not be written any more, although it was handed over.
+    fn is_halted(&self, handed: &mut dyn Iterator<Item = &Command>) -> bool;
     /// Counts changes after which there may be another one, or none may be written any more.
     fn changes(&self) -> watch::Receiver<u64>;
     /// The site's time, by which they expire.
@@ -35,7 +35,7 @@ impl Commands for NoCommands {
 
     fn lost(&self, _: &Arc<str>) {}
 
-    fn is_halted(&self, _: &str) -> bool {
+    fn is_halted(&self, _: &mut dyn Iterator<Item = &Command>) -> bool {
         false
     }
 

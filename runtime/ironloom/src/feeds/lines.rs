@@ -14,6 +14,7 @@ use super::{FeedError, MAX_STEP, MAX_STEP_BYTES, Step, check_file};
 use crate::api::facade::{IngestRules, PartialLimits, Patterns, Push};
 use crate::api::intake::{Mode, Parsed};
 use crate::api::readings::{Form, MAX_LINE, parse};
+use ironloom_apps::grants::Grants;
 use ironloom_types::clock::Timestamp;
 use ironloom_types::ids::{PointNumber, SlotName};
 use ironloom_types::limits::MAX_POINTS;
@@ -31,6 +32,9 @@ pub(crate) struct Header {
     pub bindings: BTreeMap<SlotName, Patterns>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub settings: BTreeMap<SlotName, serde_json::Value>,
+    /// The set-points that it may ask for.
+    #[serde(default, skip_serializing_if = "Grants::is_empty")]
+    pub grants: Grants,
     #[serde(default, skip_serializing_if = "is_default")]
     pub limits: PartialLimits,
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -17,6 +17,7 @@ use crate::api::host::{Host, Left, NodeOptions, Start};
 use crate::aside::aside;
 use crate::config::{Config, Source, Span};
 use crate::telemetry::{LogFilter, Telemetry};
+use ironloom_apps::grants::Grants;
 use ironloom_apps::plan::is_of_no_point;
 use ironloom_sandbox::Compiled;
 use ironloom_types::clock::Timestamp;
@@ -38,13 +39,14 @@ const PAGE: usize = 1_000;
 pub(crate) struct Wanted {
     pub bindings: BTreeMap<SlotName, Patterns>,
     pub settings: BTreeMap<SlotName, serde_json::Value>,
+    pub grants: Grants,
     pub limits: PartialLimits,
     pub timezone: Option<String>,
 }
 
 impl From<Header> for Wanted {
-    fn from(Header { bindings, settings, limits, timezone, .. }: Header) -> Self {
-        Self { bindings, settings, limits, timezone }
+    fn from(Header { bindings, settings, grants, limits, timezone, .. }: Header) -> Self {
+        Self { bindings, settings, grants, limits, timezone }
     }
 }
 
@@ -140,12 +142,12 @@ impl Trial {
         let before = Timestamp(first.0.saturating_sub(1));
         self.host.tick(before);
         self.settle(before).await?;
-        let Wanted { bindings, settings, limits, timezone } = wanted;
+        let Wanted { bindings, settings, grants, limits, timezone } = wanted;
         let request = InstallRequest {
             id: self.id.clone(),
             package: self.package.digest,
             bindings,
-            grants: Default::default(),
+            grants,
             settings,
             limits,
             timezone,
@@ -330,6 +332,7 @@ impl Trial {
         let wanted = Wanted {
             bindings: capsule.bindings.clone(),
             settings: capsule.settings.clone(),
+            grants: capsule.grants.clone(),
             limits: capsule.limits,
             timezone: Some(capsule.timezone.clone()),
         };

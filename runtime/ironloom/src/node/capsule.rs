@@ -45,6 +45,7 @@ impl Node {
             revision: revision.number,
             bindings: revision.bindings.asked(),
             settings: settings_of(&manifest, &revision),
+            grants: revision.grants.clone(),
             limits: PartialLimits::from(&revision.limits),
             timezone: revision.timezone.clone(),
             before: before(&replica),

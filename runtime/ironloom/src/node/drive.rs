@@ -11,7 +11,7 @@ use crate::config::Config;
 use crate::connectors::Commands;
 use crate::fold::Shared;
 use crate::fold::submission::Refusal;
-use crate::outbox::{Answer, Command, Router, Settlement};
+use crate::outbox::{Answer, Command, Halted, Router, Settlement};
 use crate::records::readings::{ReadingsHead, Receipt};
 use crate::telemetry::OutcomeLabel;
 use crate::telemetry::events::What;
@@ -53,8 +53,10 @@ impl Commands for NodeCommands {
         self.0.outbox.change(|outbox| outbox.lost(connector, now));
     }
 
-    fn is_halted(&self, point: &str) -> bool {
-        self.0.outbox.lock().is_halted(point)
+    fn is_halted(&self, mut handed: &mut dyn Iterator<Item = &Command>) -> bool {
+        let outbox = self.0.outbox.lock();
+        *outbox.halted() != Halted::default()
+            && Iterator::any(&mut handed, |command| outbox.is_halted(&command.point))
     }
 
     fn changes(&self) -> watch::Receiver<u64> {

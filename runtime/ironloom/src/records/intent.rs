@@ -68,6 +68,8 @@ pub(crate) enum Outcome {
     Shadow,
     /// The point has its safe value: nobody vouches for another one.
     Safe,
+    /// The safe value was refused; it is sent again.
+    SafeRejected,
 }
 
 impl Outcome {
@@ -83,6 +85,7 @@ impl Outcome {
             Self::Revoked => "revoked",
             Self::Shadow => "shadow",
             Self::Safe => "safe",
+            Self::SafeRejected => "safe-rejected",
         }
     }
 }

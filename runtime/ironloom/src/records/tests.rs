@@ -22,6 +22,7 @@ use super::commit::{
 use super::readings::{Idempotency, ReadingsHead, ReadingsRecord, Receipt};
 use super::{NumberedPoint, admin, commit, readings};
 use crate::records::installation::{Installation, Revision, Standing};
+use crate::records::intent::{Asked, IntentPlace};
 use crate::records::lane::{Episodes, LaneMeta, Published, Quarantine, Reached, Skipped, Trouble};
 use ironloom_apps::binding::{Bindings, InputBinding, OutputBinding, Target};
 use ironloom_apps::grants::{Grants, OutputGrant, Safe};
@@ -441,6 +442,18 @@ fn admin_records() -> Vec<(AdminRecord, &'static str)> {
         (AdminRecord::Dropped { before: Sequence(301) }, DROPPED),
         (revised, REVISED),
         (AdminRecord::Reset(Box::new(reset)), RESET),
+        (
+            AdminRecord::IntentConfirmed(Box::new(Asked {
+                installation: pigs(),
+                place: IntentPlace { generation, ordinal: Ordinal(5), index: 2 },
+                at: Timestamp(1234),
+                number: 300,
+                intent: intent(),
+                safe: Some(Value::Real(6.0)),
+                confirmed: true,
+            })),
+            INTENT_CONFIRMED,
+        ),
         (
             AdminRecord::StateChanged(Box::new(StateChanged {
                 id: pigs(),

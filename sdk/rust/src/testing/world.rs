@@ -85,8 +85,13 @@ pub struct RequestedIntent {
     pub entity: String,
     /// The value that was asked for.
     pub value: Datum,
-    /// For how long it is worth carrying out.
+    /// For how long it is worth carrying out, from the time of its invocation.
     pub time_to_live: Duration,
+    /// The time of the invocation that asked for it.
+    pub at: Timestamp,
+    /// The call of `outputs::request` that it stands in, counted over all invocations. Those of one call are carried out
+    /// in their order, each after the one before was accepted.
+    pub list: u64,
 }
 
 /// A line that an app logged.
@@ -119,6 +124,8 @@ pub(super) struct World {
     pub timers: BTreeMap<String, SetTimer>,
     pub published: Vec<Batch>,
     pub intents: Vec<RequestedIntent>,
+    /// The number of calls that asked for set-points.
+    lists: u64,
     pub logs: Vec<Log>,
     invocations: u64,
     /// The number of host calls in the current or last call, without log lines.
@@ -161,6 +168,7 @@ impl Default for World {
             timers: BTreeMap::new(),
             published: Vec::new(),
             intents: Vec::new(),
+            lists: 0,
             logs: Vec::new(),
             invocations: 0,
             host_calls: 0,
@@ -293,12 +301,16 @@ impl World {
             }
         }
         let mut tickets = Vec::with_capacity(intents.len());
+        let list = self.lists;
+        self.lists += 1;
         for outputs::Intent(intent) in intents {
             self.intents.push(RequestedIntent {
                 output: intent.output.clone(),
                 entity: intent.entity.clone(),
                 value: Value::from(&intent.value).into(),
                 time_to_live: std::time::Duration::from_nanos(intent.time_to_live),
+                at: self.now,
+                list,
             });
             let id = format!("{}-{}", self.id(), self.intents.len() - self.intents_before);
             tickets.push(outputs::Ticket(raw::Ticket { id, value: intent.value.clone() }));

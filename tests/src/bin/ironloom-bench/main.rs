@@ -6,6 +6,7 @@
 
 mod beside;
 mod bodies;
+mod broker;
 mod checkpoints;
 mod connection;
 mod guest;
@@ -97,7 +98,7 @@ impl Measure {
 
 use Measure::{One, Several};
 
-const ROWS: [(&str, Measure); 27] = [
+const ROWS: [(&str, Measure); 29] = [
     ("push", Several(|effort| pushes::measure(Push::Granted, effort))),
     ("push-defaults", Several(|effort| pushes::measure(Push::Defaults, effort))),
     ("push-1m", Several(|effort| pushes::measure(Push::Largest, effort))),
@@ -114,6 +115,8 @@ const ROWS: [(&str, Measure); 27] = [
     ("requests-256", One(requests::measure)),
     ("side-by-side", Several(peers::measure)),
     ("latency", Several(latency::measure)),
+    ("mqtt", One(broker::readings)),
+    ("set-points", Several(broker::set_points)),
     ("beside-loops", Several(beside::loops)),
     ("beside-floods", Several(beside::floods)),
     ("beside-timers", Several(beside::timers)),

@@ -61,7 +61,8 @@ pub(crate) struct LastOutcome {
     pub id: Option<IntentId>,
     pub asked: JsonValue,
     pub value: JsonValue,
-    /// `sent`, `accepted`, `rejected`, `expired`, `superseded`, `skipped`, `revoked`, `shadow` or `safe`.
+    /// `sent`, `accepted`, `rejected`, `expired`, `superseded`, `skipped`, `revoked`, `shadow`, `safe` or
+    /// `safe-rejected`.
     pub outcome: String,
     pub reason: Option<String>,
     pub at: Timestamp,

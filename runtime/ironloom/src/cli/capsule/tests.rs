@@ -27,6 +27,7 @@ fn of(package: Digest) -> String {
         revision: Revision(1),
         bindings: BTreeMap::new(),
         settings: BTreeMap::new(),
+        grants: Default::default(),
         limits: PartialLimits::default(),
         timezone: "UTC".to_owned(),
         before: Before::default(),

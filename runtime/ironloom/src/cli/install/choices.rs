@@ -80,10 +80,12 @@ impl Chosen<'_> {
     /// All choices for this app.
     pub(in crate::cli) fn wanted(self, header: Header, package: &PackageInfo) -> Result<Wanted, Failure> {
         let timezone = self.timezone(&header).map(str::to_owned);
-        let Self { choices, file: Asked { bindings, settings, limits, .. } } = self;
+        let Self { choices, file: Asked { bindings, settings, limits, grants, mode, .. } } = self;
         let mut wanted = Wanted { timezone, ..Wanted::from(header) };
         wanted.bindings.extend(bindings);
         wanted.settings.extend(settings);
+        wanted.grants.outputs.extend(grants.outputs);
+        wanted.grants.mode = mode.unwrap_or(wanted.grants.mode);
         for kind in LimitKind::ALL {
             if let Some(value) = limits.get(kind) {
                 wanted.limits.set(kind, value);

@@ -103,7 +103,8 @@ impl Outlet {
                     return End::Stopped;
                 }
                 _ = changes.changed() => {
-                    if self.must_be_silent(&handed) {
+                    if self.commands.is_halted(&mut handed.all()) {
+                        // Some of it may not have left this process.
                         break Ended::from("it was cut off, since nothing may be written any more".to_owned());
                     }
                     continue;
@@ -142,11 +143,6 @@ impl Outlet {
             handed.unnumbered.push_back(command);
         }
         Ok(())
-    }
-
-    /// Returns true where something was handed over that may not be written any more: it may not have left this process.
-    fn must_be_silent(&self, handed: &Handed) -> bool {
-        handed.all().any(|command| self.commands.is_halted(&command.point))
     }
 
     fn hear(&self, heard: Heard, handed: &mut Handed) {

@@ -10,6 +10,7 @@ use crate::records::admin::PackageRecord;
 use crate::records::alarm::{AlarmRecord, AlarmState, Cleared, ClearedBy, Note};
 use crate::records::commit::DeadLetter;
 use crate::records::installation::{Installation, Revision, Standing};
+use crate::records::intent::{self, Asked, Driven, IntentPlace, Outcome, Told};
 use ironloom_apps::binding::{Bindings, InputBinding, Known, OutputBinding, Target};
 use ironloom_apps::grants::{Grants, OutputGrant, Safe, Toward};
 use ironloom_apps::manifest::Severity;
@@ -18,7 +19,7 @@ use ironloom_apps::pattern::Pattern;
 use ironloom_apps::quantity::Span;
 use ironloom_apps::unit::Conversion;
 use ironloom_types::CompiledRef;
-use ironloom_types::effects::OneShot;
+use ironloom_types::effects::{Intent, OneShot};
 use ironloom_types::ids::{self, AppId, Digest, Ordinal, PointNumber, PointPath, SlotName};
 use ironloom_types::limits::Limits;
 use ironloom_types::readings::{Columns, NewPoint, Quality, Value, ValueRef};
@@ -415,4 +416,73 @@ fn a_page_of_latest_values() {
     // stand behind the list.
     let expected = concat!("02", "ac02d2090003", "80808080808080f83f", "ad020501", "0402", "01", "01026869");
     assert_eq!(hex(&page), expected);
+}
+
+#[test]
+fn set_points_on_their_way() {
+    let intent = Intent {
+        list: 1,
+        output: slot("limit"),
+        entity: "pig-1".into(),
+        point: PointPath::new("plant/7/limit").unwrap(),
+        asked: Value::Real(40.0),
+        value: Value::Real(32.0),
+        time_to_live: 60_000_000_000,
+    };
+    let asked = Asked {
+        installation: InstallationId::new("pigs").unwrap(),
+        place: IntentPlace { generation: Generation(3), ordinal: Ordinal(5), index: 2 },
+        at: Timestamp(1234),
+        number: 300,
+        intent,
+        safe: Some(Value::Real(6.0)),
+        confirmed: true,
+    };
+    let expected = [
+        // The installation.
+        "0470696773",
+        // Its place: generation 3, ordinal 5, index 2.
+        "030502",
+        // The time of its invocation, and its number.
+        "d209ac02",
+        // List 1, output, entity, point, 40 asked for and 32 sent (reals), 60 s.
+        "01056c696d6974057069672d310d706c616e742f372f6c696d697403000000000000444003000000000000404080b09dc2df01",
+        // The safe value, 6; confirmed.
+        "0103000000000000184001",
+    ];
+    golden(asked, &expected.concat());
+    let driven = Driven {
+        point: PointPath::new("plant/7/limit").unwrap(),
+        installation: InstallationId::new("pigs").unwrap(),
+        generation: Generation(3),
+        output: slot("limit"),
+        entity: "pig-1".into(),
+        told: Some(Told {
+            value: Value::Real(32.0),
+            number: 300,
+            until: Some(Timestamp(1234)),
+            safe: Some(Value::Real(6.0)),
+        }),
+        last: intent::Ended {
+            id: Some("00112233445566778899aabbccddeeff".parse().unwrap()),
+            asked: Value::Real(40.0),
+            value: Value::Real(32.0),
+            outcome: Outcome::Accepted,
+            reason: None,
+            at: Timestamp(1000),
+        },
+    };
+    let expected = [
+        // The point.
+        "0d706c616e742f372f6c696d6974",
+        // The installation and its generation.
+        "047069677303",
+        // The output and the entity.
+        "056c696d6974057069672d31",
+        // Told: 32 as a real, number 300, until 1234, and 6 then.
+        "01030000000000004040ac0201d20901030000000000001840",
+        // The last end: its id as 32 digits, 40 asked for and 32 sent, accepted, no reason, at 1000.
+        "012030303131323233333434353536363737383839396161626263636464656566660300000000000044400300000000000040400100e807",
+    ];
+    golden(driven, &expected.concat());
 }

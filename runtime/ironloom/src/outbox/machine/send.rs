@@ -170,7 +170,7 @@ impl Machine {
                 point.told = flying.before;
                 let due = now.plus(SAFE_AGAIN);
                 point.safe_due = Some(due);
-                self.end_safe(path, Outcome::Rejected, Some(&reason), now);
+                self.end_safe(path, Outcome::SafeRejected, Some(&reason), now);
             }
         }
         self.look_for_lapse(path, now);

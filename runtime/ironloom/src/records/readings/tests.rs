@@ -1,6 +1,7 @@
 //! Golden bytes of records that say how far a stream has come, or make points alone. The other records are in `records/tests.rs`.
 
-use ironloom_types::ids::{PointNumber, PointPath};
+use crate::records::intent::IntentPlace;
+use ironloom_types::ids::{Ordinal, PointNumber, PointPath};
 
 use super::*;
 
@@ -48,5 +49,21 @@ fn points_of_outputs_stand_in_a_record_without_readings() {
     );
     assert!(body.len() <= max_len(&head, &[point], &Columns::default()));
     let record = ReadingsRecord { head, new_points: vec![numbered], columns: Columns::default() };
+    assert_eq!(decode(VERSION, &body).unwrap(), record);
+}
+
+#[test]
+fn ends_of_set_points_stand_in_a_record_with_or_without_readings() {
+    let place = IntentPlace { generation: Generation(3), ordinal: Ordinal(5), index: 2 };
+    let settled = vec![Settled { place: Some(place), driven: None }, Settled { place: None, driven: None }];
+    let head = ReadingsHead { receipt: Some(Receipt::Outbox(settled)), idempotency: None };
+    let mut body = Vec::new();
+    encode(&head, &[], &Columns::default(), &mut body);
+    let hex: String = body.iter().map(|byte| format!("{byte:02x}")).collect();
+    // 11 bytes: a receipt, that of the outbox, with two ends: generation 3, ordinal 5, index 2, and a safe value; neither
+    // says more of its point. No request.
+    assert_eq!(hex, "0b0000000103020103050200000000".to_owned() + "0000000000000300000000");
+    assert!(body.len() <= max_len(&head, &[], &Columns::default()));
+    let record = ReadingsRecord { head, new_points: Vec::new(), columns: Columns::default() };
     assert_eq!(decode(VERSION, &body).unwrap(), record);
 }

@@ -186,3 +186,10 @@ pub(super) const POINTS_RETIRED: &str = "0a000000120203ac02010103c801";
 // Point 3, with 1 before it, is 300: "a/ä", "kg", no words; its latest reading 300, at 7, good, -2.
 pub(super) const POINT_RENAMED: &str = "1700000013030101ac0204612fc3a401026b670001ac0207000203";
 pub(super) const UNITS_GIVEN: &str = "0c000000080203026b67ac020343656c";
+// "pigs", generation 3, ordinal 5, index 2, time 1234, number 300; the intent; the safe value 6; confirmed.
+pub(super) const INTENT_CONFIRMED: &str = concat!(
+    "4b00000014",
+    "0470696773030502d209ac02",
+    "01056c696d6974057069672d310d706c616e742f372f6c696d697403000000000000444003000000000000404080b09dc2df01",
+    "0103000000000000184001",
+);

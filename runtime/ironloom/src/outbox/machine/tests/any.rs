@@ -272,7 +272,7 @@ impl World {
                     assert!(!was_sent, "what may be in force isn't said to have never been sent");
                 }
                 Outcome::Sent => {}
-                Outcome::Safe => panic!("a safe value is no intent"),
+                Outcome::Safe | Outcome::SafeRejected => panic!("a safe value is no intent"),
             }
         }
     }

@@ -1,0 +1,309 @@
+//! Readings in from a broker, and set-points out to it: mosquitto on the same machine.
+
+use std::collections::VecDeque;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use bytes::BytesMut;
+use ironloom_tests::mosquitto::Mosquitto;
+use ironloom_tests::{Server, Setup, apps, guests, wait_until};
+use rand::{RngExt as _, SeedableRng as _};
+use rand_chacha::ChaCha8Rng;
+use rumqttc_v4::{Connect, Packet, Publish, QoS, Subscribe};
+use serde_json::json;
+
+use crate::Effort;
+use crate::machine::{Shares, Usage};
+use crate::report::{Bound, Row, quantile};
+
+/// Nothing is dropped for a client that is slower.
+const LOSSLESS: &str = "max_queued_messages 0\nmax_inflight_messages 0\n";
+/// Points that the readings are of.
+const POINTS: usize = 1_000;
+/// Messages that the broker hasn't acknowledged, at most.
+const AHEAD: usize = 4_000;
+/// Messages that are written at once.
+const AT_ONCE: usize = 200;
+/// Points that are driven while the kill switch is turned.
+const DRIVEN: usize = 1_000;
+const PATIENCE: Duration = Duration::from_secs(60);
+
+const NO_BROKER: &str = "mosquitto is neither here nor to be had from Debian";
+
+/// A client of the broker.
+struct Peer {
+    stream: TcpStream,
+    read: BytesMut,
+    next: u16,
+    unacknowledged: usize,
+}
+
+impl Peer {
+    fn open(broker: &Mosquitto, id: &str) -> Result<Self> {
+        let address = broker.url();
+        let address = address.strip_prefix("mqtt://").context("no address")?;
+        let stream = TcpStream::connect(address)?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        let mut peer = Self { stream, read: BytesMut::new(), next: 1, unacknowledged: 0 };
+        peer.send(&Packet::Connect(Connect::new(id)))?;
+        match peer.packet()? {
+            Packet::ConnAck(_) => Ok(peer),
+            other => bail!("{other:?} instead of an acknowledgement"),
+        }
+    }
+
+    fn send(&mut self, packet: &Packet) -> Result<()> {
+        let mut bytes = BytesMut::new();
+        packet.write(&mut bytes, usize::MAX).map_err(|error| anyhow::anyhow!("{error:?}"))?;
+        Ok(self.stream.write_all(&bytes)?)
+    }
+
+    /// The next packet that comes.
+    fn packet(&mut self) -> Result<Packet> {
+        loop {
+            match Packet::read(&mut self.read, 1 << 20) {
+                Ok(packet) => return Ok(packet),
+                Err(rumqttc_v4::mqttbytes::Error::InsufficientBytes(_)) => {}
+                Err(error) => bail!("{error:?}"),
+            }
+            let mut chunk = [0; 64 << 10];
+            let read = self.stream.read(&mut chunk)?;
+            ensure!(read > 0, "the broker has hung up");
+            self.read.extend_from_slice(&chunk[..read]);
+        }
+    }
+
+    fn subscribe(&mut self, filter: &str) -> Result<()> {
+        let mut subscribe = Subscribe::new(filter, QoS::AtMostOnce);
+        subscribe.pkid = 1;
+        self.send(&Packet::Subscribe(subscribe))?;
+        match self.packet()? {
+            Packet::SubAck(_) => Ok(()),
+            other => bail!("{other:?} instead of an acknowledgement"),
+        }
+    }
+
+    /// Publishes one after the other for so long; gives how many the broker has.
+    fn publish(&mut self, topics: &[String], time: Duration) -> Result<u64> {
+        let (start, mut sent) = (Instant::now(), 0_u64);
+        let mut bytes = BytesMut::new();
+        while start.elapsed() < time {
+            bytes.clear();
+            for _ in 0..AT_ONCE {
+                let topic = topics[sent as usize % topics.len()].as_str();
+                let mut publish = Publish::new(topic, QoS::AtLeastOnce, format!("{sent}.5"));
+                publish.pkid = self.next;
+                self.next = if self.next == u16::MAX { 1 } else { self.next + 1 };
+                publish.write(&mut bytes).map_err(|error| anyhow::anyhow!("{error:?}"))?;
+                sent += 1;
+            }
+            self.stream.write_all(&bytes)?;
+            self.unacknowledged += AT_ONCE;
+            while self.unacknowledged > AHEAD {
+                self.acknowledgement()?;
+            }
+        }
+        while self.unacknowledged > 0 {
+            self.acknowledgement()?;
+        }
+        Ok(sent)
+    }
+
+    fn acknowledgement(&mut self) -> Result<()> {
+        match self.packet()? {
+            Packet::PubAck(_) => self.unacknowledged -= 1,
+            other => bail!("{other:?} instead of an acknowledgement"),
+        }
+        Ok(())
+    }
+}
+
+fn connector(broker: &Mosquitto) -> String {
+    format!(
+        "[connectors.plant]\nkind = \"mqtt\"\nbroker = \"{}\"\nclient_id = \"ironloom-bench\"\n\
+         [connectors.plant.topics.\"sensors/{{point}}\"]\npoint = \"bench/{{point}}/value\"\n\
+         [connectors.plant.set_points.\"plant/{{station}}/limit\"]\ntopic = \"stations/{{station}}/limit\"\npayload = \"value\"\n",
+        broker.url()
+    )
+}
+
+fn wait_until_connected(server: &Server) -> Result<()> {
+    wait_until("the broker", || {
+        let list = server.client().get("/v1/connectors")?.json()?;
+        let item = &list["items"][0];
+        Ok(item["state"] == "running" && item["set_points"]["state"] == "running")
+    })
+}
+
+/// Messages in, each durable and dealt with by an app whose results are durable, all counted at the end.
+pub(crate) fn readings(effort: Effort) -> Result<Row> {
+    let mut row = Row {
+        what: "MQTT QoS 1, one reading a message -> durable -> app -> durable",
+        unit: "messages/s",
+        bound: Bound::AtLeast(30_000.0),
+        runs: Vec::new(),
+        notes: Vec::new(),
+        shares: Shares::default(),
+    };
+    let Some(broker) = Mosquitto::start(LOSSLESS, "MQTT")? else {
+        return Ok(Row::skipped(row.what, NO_BROKER));
+    };
+    let server = Setup::new()?.config(connector(&broker)).start()?;
+    wait_until_connected(&server)?;
+    let limits = json!({"limits": {"share": "1 s", "cpu": "2 s"}});
+    apps::install(
+        server.client(),
+        "count",
+        &guests::package("one-state")?,
+        json!({"value": ["bench/{point}/value"]}),
+        limits,
+    )?;
+    let topics: Vec<String> = (0..POINTS).map(|point| format!("sensors/p{point:04}")).collect();
+    let mut peer = Peer::open(&broker, "bench-publisher")?;
+    let mut total = 0;
+    let before = Usage::now(Some(server.pid()))?;
+    for run in 0..=effort.runs {
+        let time = if run == 0 { effort.warm_up } else { effort.run };
+        let start = Instant::now();
+        let sent = peer.publish(&topics, time)?;
+        total += sent;
+        loop {
+            let now = server.client().installation("count")?;
+            if apps::number(&now, "cursor") >= total {
+                break;
+            }
+            ensure!(
+                start.elapsed() < time + PATIENCE,
+                "{total} were published; the app is at {}",
+                now["cursor"]
+            );
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        if run > 0 {
+            row.runs.push(sent as f64 / start.elapsed().as_secs_f64());
+        }
+    }
+    row.shares = Usage::now(Some(server.pid()))?.since(&before);
+    let done = server.client().installation("count")?;
+    let (readings, cursor) = (apps::number(&done, "counters.readings"), apps::number(&done, "cursor"));
+    ensure!(
+        (readings, cursor) == (total, total),
+        "{total} were published; the app has had {readings}, the last {cursor}"
+    );
+    row.notes.push(format!("{total} messages published, all of them counted"));
+    ensure!(server.stop()?.success(), "the server didn't stop cleanly");
+    Ok(row)
+}
+
+/// One reading in over MQTT, and how long until the set-point of it is at a subscriber of the broker.
+pub(crate) fn set_points(effort: Effort) -> Result<Vec<Row>> {
+    const LATENCY: &str = "one reading in -> its set-point at the broker, durable before, idle, p99";
+    let Some(broker) = Mosquitto::start(LOSSLESS, "MQTT")? else {
+        return Ok(vec![Row::skipped(LATENCY, NO_BROKER)]);
+    };
+    let server = Setup::new()?.config(connector(&broker)).start()?;
+    wait_until_connected(&server)?;
+    let bindings = json!({"wish": "bench/{station}/value", "limit": "plant/{station}/limit"});
+    let more = json!({
+        "grants": {"outputs": {"limit": {"allow": "0..1000000", "safe": "hold"}}}, "settings": {"life": 60_000},
+        "limits": {"share": "1 s"},
+    });
+    apps::install(server.client(), "driver", &guests::package("driver")?, bindings, more)?;
+    let (mut publisher, mut listener) =
+        (Peer::open(&broker, "bench-publisher")?, Peer::open(&broker, "bench-listener")?);
+    listener.subscribe("stations/#")?;
+    let mut row = Row {
+        what: LATENCY,
+        unit: "ms",
+        bound: Bound::AtMost(10.0),
+        runs: Vec::new(),
+        notes: Vec::new(),
+        shares: Shares::default(),
+    };
+    let (mut random, mut value, mut all) = (ChaCha8Rng::seed_from_u64(1), 0_u64, Vec::new());
+    let before = Usage::now(Some(server.pid()))?;
+    for run in 0..=effort.runs {
+        let (start, time) = (Instant::now(), if run == 0 { effort.warm_up } else { effort.run });
+        let mut times = Vec::new();
+        while start.elapsed() < time {
+            std::thread::sleep(Duration::from_micros(random.random_range(2_000..12_000)));
+            value += 1;
+            let began = Instant::now();
+            let mut publish = Publish::new("sensors/1", QoS::AtMostOnce, value.to_string());
+            publish.pkid = 0;
+            publisher.send(&Packet::Publish(publish))?;
+            match listener.packet()? {
+                Packet::Publish(got) => {
+                    ensure!(got.payload == value.to_string(), "{:?} instead of {value}", got.payload)
+                }
+                other => bail!("{other:?} instead of a set-point"),
+            }
+            times.push(began.elapsed().as_secs_f64() * 1e3);
+        }
+        if run > 0 {
+            row.runs.push(quantile(&times, 0.99));
+            all.extend(times);
+        }
+    }
+    row.shares = Usage::now(Some(server.pid()))?.since(&before);
+    row.notes.push(format!("{} readings; p50 / p90 / p99 / most: {}", all.len(), crate::latency::told(&all)));
+    let halt = halts(&server, &mut listener, effort)?;
+    ensure!(server.stop()?.success(), "the server didn't stop cleanly");
+    Ok(vec![row, halt])
+}
+
+/// How long after the kill switch was asked for the last command comes, while a thousand points are driven.
+fn halts(server: &Server, listener: &mut Peer, effort: Effort) -> Result<Row> {
+    let mut row =
+        Row::of("kill switch -> last command, 1,000 points being driven", "ms", Bound::AtMost(100.0), 0.0);
+    row.runs.clear();
+    let client = server.client();
+    for run in 0..(effort.runs * 5) {
+        // As fast as the app can ask.
+        let mut lines = VecDeque::new();
+        for round in 0..20 {
+            let list: Vec<String> = (0..DRIVEN)
+                .map(|n| format!("{{\"point\":\"bench/{n}/value\",\"value\":{}}}", run * 20 + round))
+                .collect();
+            lines.push_back(list.join("\n"));
+        }
+        let (first, last, asked) = std::thread::scope(|scope| -> Result<_> {
+            let pushes = scope.spawn(move || -> Result<()> {
+                for line in lines {
+                    client.push(line.as_bytes(), None)?;
+                }
+                Ok(())
+            });
+            let halt = scope.spawn(move || -> Result<Instant> {
+                std::thread::sleep(Duration::from_millis(300));
+                let asked = Instant::now();
+                ensure!(client.post("/v1/halt", &json!({}))?.status == 200, "the kill switch isn't turned");
+                Ok(asked)
+            });
+            let (mut first, mut last) = (None, None);
+            listener.stream.set_read_timeout(Some(Duration::from_secs(1)))?;
+            while let Ok(Packet::Publish(_)) = listener.packet() {
+                first = first.or(Some(Instant::now()));
+                last = Some(Instant::now());
+            }
+            listener.stream.set_read_timeout(Some(PATIENCE))?;
+            let asked = halt.join().map_err(|_| anyhow::anyhow!("it panicked"))??;
+            pushes.join().map_err(|_| anyhow::anyhow!("it panicked"))??;
+            Ok((first.context("nothing was driven")?, last.context("nothing was driven")?, asked))
+        })?;
+        ensure!(first < asked, "nothing was being driven when the kill switch was turned");
+        row.runs.push(last.saturating_duration_since(asked).as_secs_f64() * 1e3);
+        ensure!(client.post("/v1/release", &json!({}))?.status == 200, "it isn't released");
+        std::thread::sleep(Duration::from_secs(1));
+        wait_until_connected(server)?;
+    }
+    row.notes.push(format!(
+        "the latest of {} turns: {:.1} ms",
+        row.runs.len(),
+        row.runs.iter().copied().fold(0.0, f64::max)
+    ));
+    Ok(row)
+}

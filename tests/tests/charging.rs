@@ -1,0 +1,201 @@
+//! The sample app `charging` on a server: a recorded week in replayed time, with chargers behind mosquitto.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use anyhow::{Context as _, Result, ensure};
+use charging_site::CAPACITIES;
+use charging_site::baselines;
+use charging_site::simulation::{Simulation, available, run};
+use charging_site::week::Week;
+use ironloom_tests::apps::{install, number};
+use ironloom_tests::mosquitto::{Mosquitto, Subscriber};
+use ironloom_tests::{Client, Server, Setup, guests, wait_until};
+use serde_json::{Value, json};
+
+const ID: &str = "charging";
+
+/// A server with the app, and chargers that obey what the broker brings.
+struct Site {
+    _broker: Mosquitto,
+    server: Server,
+    chargers: Subscriber,
+    /// What each charger was told, and how many messages that were.
+    told: BTreeMap<String, f64>,
+    heard: usize,
+}
+
+impl Site {
+    fn new(capacity: f64) -> Result<Option<Self>> {
+        let Some(broker) = Mosquitto::start("", "charging over MQTT")? else { return Ok(None) };
+        let config = format!(
+            "[site]\nclock = \"feed\"\n[connectors.site]\nkind = \"mqtt\"\nbroker = \"{}\"\nclient_id = \"ironloom-charging\"\n\
+             [connectors.site.set_points.\"site/{{station}}/limit\"]\ntopic = \"stations/{{station}}/limit\"\n",
+            broker.url()
+        );
+        let server = Setup::new()?.config(config).start_listening()?;
+        let bindings = json!({
+            "connected": "site/{station}/connected",
+            "energy-asked": "site/{station}/energy-asked",
+            "departure": "site/{station}/departure",
+            "current": "site/{station}/current",
+            "building-load": "site/building/load",
+            "outcome": "apps/charging/limit/{station}/outcome",
+            "limit": "site/{station}/limit",
+        });
+        let more = json!({
+            "settings": {
+                "capacity": capacity, "voltage": 208.0, "max-limit": 32.0, "safe-limit": 0.0,
+                "time-to-live": 900, "stale-after": 900,
+            },
+            "grants": {"outputs": {"limit": {"allow": "0, 6..32", "toward": "low", "ttl": "15 min", "safe": 0}}},
+        });
+        install(server.client(), ID, &guests::package("charging")?, bindings, more)?;
+        wait_until("the broker", || Ok(connector(server.client())?["state"] == "running"))?;
+        let chargers = broker.subscribe("stations/#")?;
+        Ok(Some(Self { _broker: broker, server, chargers, told: BTreeMap::new(), heard: 0 }))
+    }
+
+    /// Pushes readings and waits until nothing is left to do: all is dealt with, sent, answered and heard of.
+    fn pass(&mut self, lines: &str, available: f64) -> Result<()> {
+        let client = self.server.client();
+        let accepted = client.push(lines.as_bytes(), None)?.json()?;
+        ensure!(accepted["through"].is_u64(), "{accepted}");
+        let chargers = &self.chargers;
+        wait_until("quiet", || {
+            let sent = connector(client)?;
+            let is_answered = number(&sent, "sent") == number(&sent, "accepted") + number(&sent, "rejected");
+            let has_come = chargers.got().len() as u64 == number(&sent, "accepted");
+            let installation = client.installation(ID)?;
+            let lag = number(&installation, "lag.readings");
+            ensure!(number(&installation, "counters.failures") == 0, "it fails: {installation}");
+            Ok(is_answered
+                && has_come
+                && lag == 0
+                && client.all(&format!("/v1/installations/{ID}/intents"))?.iter().all(is_settled))
+        })?;
+        self.hear(available)
+    }
+
+    /// Takes what the chargers were told, message by message: nothing is raised above what is available.
+    fn hear(&mut self, available: f64) -> Result<()> {
+        let all = self.chargers.got();
+        for got in &all[self.heard..] {
+            let station = got.topic.split('/').nth(1).context("no station")?.to_owned();
+            let payload: Value = serde_json::from_str(&got.payload)?;
+            let limit = payload["value"].as_f64().context("no limit")?;
+            ensure!(limit == 0.0 || (6.0..=32.0).contains(&limit), "{station} was told {limit} A");
+            let before: f64 = self.told.values().sum();
+            self.told.insert(station, limit);
+            let sum: f64 = self.told.values().sum();
+            ensure!(sum <= available + 1e-6 || sum <= before + 1e-6, "{sum} A of {available} A");
+        }
+        self.heard = all.len();
+        Ok(())
+    }
+
+    fn limit(&self, station: &str) -> f64 {
+        self.told.get(station).copied().unwrap_or_default()
+    }
+}
+
+fn connector(client: &Client) -> Result<Value> {
+    let list = client.get("/v1/connectors")?.json()?;
+    Ok(list["items"][0]["set_points"].clone())
+}
+
+fn is_settled(point: &Value) -> bool {
+    point["intents"].as_array().is_some_and(Vec::is_empty) && point["goes_safe"] == false
+}
+
+/// The readings at the beginning of a period: the load, what the stations measured in the one before, cars that went and came.
+fn readings(week: &Week, simulation: &Simulation<'_>, period: usize, load: f64) -> String {
+    let (mut lines, at) = (String::new(), week.begin(period).to_string());
+    let mut line = |point: &str, value: Value| {
+        let _ = writeln!(lines, "{}", json!({"point": format!("site/{point}"), "value": value, "at": at}));
+    };
+    line("building/load", json!(load));
+    let sessions = || week.sessions.iter().enumerate().filter(|(_, session)| session.first < session.end);
+    for (place, session) in sessions() {
+        let station = &session.station;
+        if (session.first + 1..=session.end).contains(&period) {
+            line(&format!("{station}/current"), json!(simulation.drawn(place)));
+        }
+        if session.end == period {
+            line(&format!("{station}/connected"), json!(false));
+        }
+    }
+    for (_, session) in sessions().filter(|(_, session)| session.first == period) {
+        let station = &session.station;
+        line(&format!("{station}/energy-asked"), json!(session.energy));
+        line(&format!("{station}/departure"), json!(session.departure.to_string()));
+        line(&format!("{station}/connected"), json!(true));
+    }
+    lines
+}
+
+/// Runs the app through the week; gives the part of the energy that is delivered, in percent.
+fn drive(week: &Week, capacity: f64, with_load: bool) -> Result<Option<f64>> {
+    let Some(mut site) = Site::new(capacity)? else { return Ok(None) };
+    let mut simulation = Simulation::new(week);
+    for period in 0..week.periods() {
+        let available = available(week, period, capacity, with_load);
+        let lines = readings(week, &simulation, period, capacity - available);
+        site.pass(&lines, available).with_context(|| format!("period {period}"))?;
+        let cars = simulation.present(period);
+        let limits: Vec<f64> = cars.iter().map(|car| site.limit(car.station)).collect();
+        let sum: f64 = site.told.values().sum();
+        ensure!(sum <= available + 1e-6, "{sum} A of {available} A in period {period}");
+        simulation.charge(&cars, &limits, available)?;
+    }
+    ensure!(site.server.stop()?.success());
+    Ok(Some(simulation.percentage()))
+}
+
+/// What the app's README says that it delivers.
+fn promised(with_load: bool, place: usize) -> Result<f64> {
+    let readme = std::fs::read_to_string(guests::workspace().join("sample-apps/charging/README.md"))?;
+    let lines: Vec<&str> = readme
+        .lines()
+        .filter(|line| line.starts_with("| **this app**") || line.starts_with("| this app"))
+        .collect();
+    let line = lines.get(usize::from(with_load)).context("the README has no such table")?;
+    let cell = line.split('|').nth(place + 2).context("no such column")?;
+    Ok(cell.trim().trim_matches('*').parse()?)
+}
+
+fn check(week: &Week, place: usize, with_load: bool) -> Result<()> {
+    let capacity = CAPACITIES[place];
+    let Some(delivered) = drive(week, capacity, with_load)? else { return Ok(()) };
+    let others = baselines::ALL.iter().map(|(_, schedule)| run(week, capacity, with_load, schedule));
+    let best = others.collect::<Result<Vec<_>>>()?.into_iter().fold(0.0, f64::max);
+    println!("{capacity} A, load {with_load}: {delivered:.4} %, the best of the others {best:.4} %");
+    ensure!(
+        delivered >= best - 0.5,
+        "{delivered} % at {capacity} A; the best of the others delivers {best} %"
+    );
+    let promised = promised(with_load, place)?;
+    ensure!(
+        (delivered - promised).abs() < 0.02,
+        "{delivered} % at {capacity} A; its README says {promised} %"
+    );
+    Ok(())
+}
+
+#[test]
+fn a_week_over_mqtt_delivers_what_the_readme_says() -> Result<()> {
+    check(&Week::caltech()?, 2, true)
+}
+
+/// All capacities, with and without the building's load: an hour.
+#[test]
+#[ignore = "takes an hour"]
+fn every_week_of_the_comparison() -> Result<()> {
+    let week = Week::caltech()?;
+    for with_load in [false, true] {
+        for place in 0..CAPACITIES.len() {
+            check(&week, place, with_load)?;
+        }
+    }
+    Ok(())
+}
