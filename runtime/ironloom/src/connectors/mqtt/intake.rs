@@ -6,11 +6,12 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::config::{MqttConfig, Retained};
+use super::copies::Copies;
 use super::link::{Ended, Link, Message};
 use super::payload::Taken;
 use super::reading::{Routes, each_value};
-use super::status::{Broker, Counts};
-use super::subscriptions::Subscriptions;
+use super::status::{Broker, Counts, Reported};
+use super::subscriptions::{Asking, Subscriptions};
 use super::window::{self, Window};
 use crate::connectors::making::{Making, Units};
 use crate::connectors::{MAX_RECEIPT, Record, Run, Sink, SinkError, Status, Submitted};
@@ -60,6 +61,8 @@ pub(super) struct Intake {
     subscriptions: Arc<Subscriptions>,
     /// Filters that the broker is asked to take back.
     outdated: Vec<String>,
+    asking: Asking,
+    copies: Copies,
     units: Units,
     routes: Routes,
     /// Those of the message that is being read.
@@ -105,6 +108,8 @@ impl Intake {
             status: Arc::clone(&run.status),
             subscriptions: Arc::clone(&run.kept.subscriptions),
             outdated: Vec::new(),
+            asking: Asking::default(),
+            copies: Copies::default(),
             units: Units::new(),
             routes: Routes::default(),
             values: Vec::new(),
@@ -138,7 +143,12 @@ impl Intake {
     pub(super) fn take(&mut self, message: Message) {
         self.counts.received += 1;
         self.window.saw(&message);
-        let known = self.window.group_of(&message);
+        let copied = self.copies.is_one(&message).then_some(self.number);
+        if copied.is_some() {
+            // It may come again without the other one.
+            self.window.add(&message, self.number, MOST_KNOWN);
+        }
+        let known = copied.or_else(|| self.window.group_of(&message));
         let group = known.unwrap_or(self.number);
         let since = *self.began.get_or_insert_with(Instant::now);
         self.acknowledgements.push_back(Waiting { id: message.id, group, since });
@@ -156,19 +166,36 @@ impl Intake {
 
     /// The broker has taken the connection, with the session or without. Asks for the topics, and no more for those of an
     /// earlier configuration.
-    pub(super) fn connected(&mut self, session: bool, link: &Link) -> Result<(), Ended> {
+    pub(super) fn connected(&mut self, session: bool, reported: &Reported, link: &Link) -> Result<(), Ended> {
         if !session {
             // Nothing comes again.
             self.window.clear();
         }
-        let wanted = self.config.filters();
-        self.outdated = self.subscriptions.connected(session, &wanted);
+        self.copies = Copies::default();
+        self.outdated = self.subscriptions.connected(session, &self.config.filters());
         self.window.set_filters(&self.subscriptions.all());
         if !self.outdated.is_empty() {
-            tracing::info!(connector = self.status.name, filters = ?self.outdated, "takes back what is no longer configured");
-            link.unsubscribe(&self.outdated)?;
+            let filters = &self.outdated;
+            tracing::info!(connector = self.status.name, ?filters, "takes back what is no longer configured");
+            link.unsubscribe(filters)?;
         }
-        link.subscribe(&wanted, self.config.retained)
+        self.asking.ask(&self.config, reported.subscription_identifiers != Some(false), link)
+    }
+
+    /// A question for topics is on its way.
+    pub(super) fn asked(&mut self, id: u16) {
+        self.asking.asked(id);
+    }
+
+    /// The broker has answered to one.
+    pub(super) fn subscribed(&mut self, id: u16, answers: Vec<Option<String>>) {
+        for (filter, reason) in self.asking.answered(id, answers) {
+            self.status.noticed(&format!("topics {filter}: {reason}"));
+            self.status.broker(|broker| broker.refused(filter, reason));
+        }
+        if self.asking.is_done() {
+            self.status.set("running");
+        }
     }
 
     /// The broker has taken back what it was asked to.

@@ -33,6 +33,7 @@ pub(super) fn reported(all: v5::ConnAckProperties) -> Reported {
         topic_alias_maximum: all.topic_alias_max,
         retained_messages: all.retain_available.map(|is| is != 0),
         wildcards: all.wildcard_subscription_available.map(|is| is != 0),
+        subscription_identifiers: all.subscription_identifiers_available.map(|is| is != 0),
         other_broker: text(all.server_reference),
     }
 }

@@ -71,6 +71,9 @@ pub(crate) struct Reported {
     pub retained_messages: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub wildcards: Option<bool>,
+    /// Subscriptions may have numbers: where topics overlap, each message comes once by them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub subscription_identifiers: Option<bool>,
     /// Another broker that it points to.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub other_broker: Option<String>,
@@ -91,6 +94,7 @@ impl Reported {
             ("topic aliases", self.topic_alias_maximum.map(|most| most.to_string())),
             ("retained messages", said(self.retained_messages)),
             ("wildcards", said(self.wildcards)),
+            ("subscription identifiers", said(self.subscription_identifiers)),
             ("other broker", self.other_broker.clone()),
         ];
         all.into_iter().filter_map(|(name, value)| Some(format!("{name} {}", value?))).collect()

@@ -7,10 +7,12 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::LEAVE;
 use super::config::{MqttConfig, Retained, Version};
+use super::copies::Copies;
 use super::link::{CONNECT, Ended, Heard, Link, Message, Use};
 use super::payload::Taken;
 use super::reading::{Routes, each_value};
 use super::status::{RefusedFilter, Reported};
+use super::subscriptions::Asking;
 use ironloom_types::clock::Timestamp;
 use ironloom_types::readings::{Quality, Value};
 
@@ -93,7 +95,8 @@ impl Trial<'_> {
         // Both steps of a connection have a limit of their own; a broker that says nothing behind them has this one.
         let silent = || Ended::from("it says nothing; look if it is an MQTT broker".to_owned());
         let mut until = Instant::now() + 3 * CONNECT;
-        let mut listens = false;
+        let (mut listens, mut refused) = (false, Vec::new());
+        let (mut asking, mut copies) = (Asking::default(), Copies::default());
         loop {
             let heard = match timeout_at(until, link.next()).await {
                 Ok(heard) => heard?,
@@ -103,26 +106,34 @@ impl Trial<'_> {
             let goes_on = match heard {
                 Heard::Connected { reported, .. } => {
                     self.connected = true;
-                    let goes_on = tell(self.about(reported));
                     if self.config.mappings.is_empty() {
+                        tell(self.about(reported));
                         break;
                     }
-                    link.subscribe(&self.config.filters(), self.config.retained)?;
-                    goes_on
+                    let knows_numbers = reported.subscription_identifiers != Some(false);
+                    asking.ask(self.config, knows_numbers, &link)?;
+                    tell(self.about(reported))
                 }
-                Heard::Subscribed(answers) => {
-                    (until, listens) = (Instant::now() + span, true);
-                    let (filters, asked) = (answers.len(), self.config.filters().into_iter().zip(answers));
-                    let refused = |(filter, reason): (String, Option<String>)| {
-                        Some(RefusedFilter { filter, reason: reason? })
-                    };
-                    tell(Seen::Subscribed { filters, refused: asked.filter_map(refused).collect() })
+                Heard::Asked(id) => {
+                    asking.asked(id);
+                    true
+                }
+                Heard::Subscribed(id, answers) => {
+                    let answers = asking.answered(id, answers).into_iter();
+                    refused.extend(answers.map(|(filter, reason)| RefusedFilter { filter, reason }));
+                    if asking.is_done() {
+                        (until, listens) = (Instant::now() + span, true);
+                        let filters = self.config.filters().len();
+                        tell(Seen::Subscribed { filters, refused: std::mem::take(&mut refused) })
+                    } else {
+                        true
+                    }
                 }
                 Heard::Message(message) => {
                     if message.id > 0 {
                         link.acknowledge(message.id)?;
                     }
-                    tell(self.look(&message))
+                    copies.is_one(&message) || tell(self.look(&message))
                 }
                 _ => true,
             };
