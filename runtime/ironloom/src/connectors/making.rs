@@ -31,8 +31,24 @@ impl Making {
         if let Some(number) = self.pending.get(path) {
             return Ok(*number);
         }
-        let checked = sound_path(path)?;
-        if let Some(KnownPoint { number, unit: has }) = sink.point(path) {
+        self.sound_point(&sound_path(path)?, unit, units, sink)
+    }
+
+    /// The same of a path that is sound. Takes no memory for a point that is known.
+    ///
+    /// # Errors
+    /// A sentence about the point.
+    pub(super) fn sound_point(
+        &mut self,
+        path: &PointPath,
+        unit: Option<&Arc<str>>,
+        units: &mut Units,
+        sink: &dyn Sink,
+    ) -> Result<PointNumber, String> {
+        if let Some(number) = self.pending.get(path.as_str()) {
+            return Ok(*number);
+        }
+        if let Some(KnownPoint { number, unit: has }) = sink.point(path.as_str()) {
             let Some(own) = unit else { return Ok(number) };
             let fits = *units.entry(number).or_insert_with(|| match &has {
                 Some(has) => has == own,
@@ -45,12 +61,12 @@ impl Making {
             return if fits {
                 Ok(number)
             } else {
-                Err(format!("the point {path} has the unit {has}, not {own}"))
+                Err(format!("the point {} has the unit {has}, not {own}", path.as_str()))
             };
         }
         let number = PointNumber::pending(self.record.new_points.len());
-        self.record.new_points.push(NewPoint { path: checked, unit: unit.cloned() });
-        self.pending.insert(path.to_owned(), number);
+        self.record.new_points.push(NewPoint { path: path.clone(), unit: unit.cloned() });
+        self.pending.insert(path.as_str().to_owned(), number);
         Ok(number)
     }
 }

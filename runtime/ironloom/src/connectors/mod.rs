@@ -210,11 +210,11 @@ fn points(field: &Field<'_, '_>) -> Option<usize> {
     field.checked(points.ok_or_else(|| format!("must be a number of points from 1 to {MAX_POINTS}")))
 }
 
-/// What outlasts a reload that changes a connector.
+/// The memory of a connector that outlasts a reload.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Kept {
     letters: Arc<DeadLetters>,
-    /// What the broker's session has.
+    /// The filters that the broker's session has.
     subscriptions: Arc<mqtt::Subscriptions>,
 }
 

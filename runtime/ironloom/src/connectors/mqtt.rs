@@ -5,12 +5,14 @@
 //! in the receipt of each record, so that it comes once, although the process was killed in between.
 
 mod config;
+mod copies;
 mod intake;
 mod link;
 mod outlet;
 mod payload;
 mod reading;
 mod reasons;
+mod resumed;
 mod set_points;
 mod status;
 mod subscriptions;
@@ -187,19 +189,13 @@ fn hear(
             let said = reported.facts().join(", ");
             let (name, version) = (&run.status.name, version.name());
             tracing::info!(connector = name, version, session, said, "connected to {}", config.broker);
+            let asked = intake.connected(session, &reported, link);
             run.status.broker(|broker| broker.connected(version, session, reported));
-            intake.connected(session, link)?;
+            asked?;
             return Ok(true);
         }
-        Heard::Subscribed(answers) => {
-            run.status.set("running");
-            for (filter, reason) in config.filters().into_iter().zip(answers) {
-                if let Some(reason) = reason {
-                    run.status.noticed(&format!("topics {filter}: {reason}"));
-                    run.status.broker(|broker| broker.refused(filter, reason));
-                }
-            }
-        }
+        Heard::Asked(id) => intake.asked(id),
+        Heard::Subscribed(id, answers) => intake.subscribed(id, answers),
         Heard::Unsubscribed => intake.taken_back(),
         Heard::Message(message) => intake.take(message),
         Heard::Acknowledged(id) => intake.acknowledged(id),

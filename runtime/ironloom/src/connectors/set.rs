@@ -17,7 +17,7 @@ const LAST_RECORDS: Duration = Duration::from_secs(5);
 #[derive(Default)]
 pub(crate) struct Connectors {
     running: BTreeMap<String, Started>,
-    /// What outlasts a reload, of all that the configuration has.
+    /// The memory of all that the configuration has.
     kept: BTreeMap<String, Kept>,
 }
 

@@ -152,17 +152,14 @@ fn folder(text: &str) -> tempfile::TempDir {
     folder
 }
 
+fn start_herd(config: ConnectorConfig, sink: &Arc<Fake>, shutdown: watch::Receiver<bool>) -> Running {
+    let sink = Arc::clone(sink) as Arc<dyn Sink>;
+    start("herd", config, sink, Arc::new(NoCommands), &Kept::default(), &Metrics::default(), shutdown)
+}
+
 async fn run_to_end(config: ConnectorConfig, sink: &Arc<Fake>) -> ConnectorStatus {
     let (_keep, shutdown) = watch::channel(false);
-    let running = start(
-        "herd",
-        config,
-        Arc::clone(sink) as Arc<dyn Sink>,
-        Arc::new(NoCommands),
-        &Kept::default(),
-        &Metrics::default(),
-        shutdown,
-    );
+    let running = start_herd(config, sink, shutdown);
     running.task.await.unwrap();
     running.status.show()
 }
@@ -285,15 +282,7 @@ async fn what_cant_be_read_now_is_tried_again_and_is_never_the_end() {
     let sink = Arc::new(Fake::default());
     let (_keep, shutdown) = watch::channel(false);
     let config = config(folder.path(), "", BOTH);
-    let running = start(
-        "herd",
-        config,
-        Arc::clone(&sink) as Arc<dyn Sink>,
-        Arc::new(NoCommands),
-        &Kept::default(),
-        &Metrics::default(),
-        shutdown,
-    );
+    let running = start_herd(config, &sink, shutdown);
     let waits = async |reason: &str| loop {
         let status = running.status.show();
         if status.state == "waiting" && status.last_error.as_ref().is_some_and(|error| error.contains(reason))
@@ -431,15 +420,7 @@ async fn a_last_line_without_a_line_feed_waits_while_the_file_is_written() {
     let sink = Arc::new(Fake::default());
     let (_keep, shutdown) = watch::channel(false);
     let config = config(folder.path(), "", WEIGHT);
-    let running = start(
-        "herd",
-        config,
-        Arc::clone(&sink) as Arc<dyn Sink>,
-        Arc::new(NoCommands),
-        &Kept::default(),
-        &Metrics::default(),
-        shutdown,
-    );
+    let running = start_herd(config, &sink, shutdown);
     let second = std::time::Duration::from_secs(1);
     while sink.records.lock().is_empty() {
         tokio::time::sleep(second / 100).await;
@@ -472,15 +453,7 @@ async fn a_file_with_only_its_header_is_waited_for() {
         let sink = Arc::new(Fake::default());
         let (_keep, shutdown) = watch::channel(false);
         let config = config(folder.path(), "", WEIGHT);
-        let running = start(
-            "herd",
-            config,
-            Arc::clone(&sink) as Arc<dyn Sink>,
-            Arc::new(NoCommands),
-            &Kept::default(),
-            &Metrics::default(),
-            shutdown,
-        );
+        let running = start_herd(config, &sink, shutdown);
         while running.status.show().state != "waiting" {
             tokio::time::sleep(std::time::Duration::from_millis(100)).await;
         }
@@ -545,15 +518,7 @@ async fn it_stops_when_told() {
     let sink = Arc::new(Fake::default());
     let (stop, shutdown) = watch::channel(false);
     let config = config(folder.path(), "speed = 1.0", weight);
-    let running = start(
-        "herd",
-        config,
-        Arc::clone(&sink) as Arc<dyn Sink>,
-        Arc::new(NoCommands),
-        &Kept::default(),
-        &Metrics::default(),
-        shutdown,
-    );
+    let running = start_herd(config, &sink, shutdown);
     stop.send(true).unwrap();
     running.task.await.unwrap();
     assert_eq!(running.status.show().state, "stopped");
@@ -620,15 +585,7 @@ async fn nothing_overtakes_a_record_that_is_not_taken_or_brings_new_points() {
     let sink = Arc::new(Fake { later, takes: Duration::from_secs(60), ..Fake::default() });
     let (_keep, shutdown) = watch::channel(false);
     let herd = config(folder.path(), "", WEIGHT);
-    let running = start(
-        "herd",
-        herd,
-        Arc::clone(&sink) as Arc<dyn Sink>,
-        Arc::new(NoCommands),
-        &Kept::default(),
-        &Metrics::default(),
-        shutdown,
-    );
+    let running = start_herd(herd, &sink, shutdown);
     let second = Duration::from_secs(1);
     let mut now = 0;
     // The first and the fourth have a new point; the third is taken after 1.5 s.

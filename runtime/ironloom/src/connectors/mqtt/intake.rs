@@ -6,14 +6,17 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::config::{MqttConfig, Retained};
+use super::copies::Copies;
 use super::link::{Ended, Link, Message};
-use super::reading::{Read, read};
-use super::status::{Broker, Counts};
-use super::subscriptions::Subscriptions;
+use super::payload::Taken;
+use super::reading::{Routes, each_value};
+use super::status::{Broker, Counts, Reported};
+use super::subscriptions::{Asking, Subscriptions};
 use super::window::{self, Window};
 use crate::connectors::making::{Making, Units};
 use crate::connectors::{MAX_RECEIPT, Record, Run, Sink, SinkError, Status, Submitted};
 use ironloom_types::clock::Timestamp;
+use ironloom_types::ids::PointNumber;
 use ironloom_types::readings::Quality;
 
 /// Messages of one record.
@@ -58,7 +61,12 @@ pub(super) struct Intake {
     subscriptions: Arc<Subscriptions>,
     /// Filters that the broker is asked to take back.
     outdated: Vec<String>,
+    asking: Asking,
+    copies: Copies,
     units: Units,
+    routes: Routes,
+    /// Those of the message that is being read.
+    values: Vec<(PointNumber, Timestamp, Taken)>,
     window: Window,
     /// Those that are to be handed over, as the group of this number.
     messages: Vec<Message>,
@@ -100,7 +108,11 @@ impl Intake {
             status: Arc::clone(&run.status),
             subscriptions: Arc::clone(&run.kept.subscriptions),
             outdated: Vec::new(),
+            asking: Asking::default(),
+            copies: Copies::default(),
             units: Units::new(),
+            routes: Routes::default(),
+            values: Vec::new(),
             window,
             messages: Vec::new(),
             bytes: 0,
@@ -131,7 +143,12 @@ impl Intake {
     pub(super) fn take(&mut self, message: Message) {
         self.counts.received += 1;
         self.window.saw(&message);
-        let known = self.window.group_of(&message);
+        let copied = self.copies.is_one(&message).then_some(self.number);
+        if copied.is_some() {
+            // It may come again without the other one.
+            self.window.add(&message, self.number, MOST_KNOWN);
+        }
+        let known = copied.or_else(|| self.window.group_of(&message));
         let group = known.unwrap_or(self.number);
         let since = *self.began.get_or_insert_with(Instant::now);
         self.acknowledgements.push_back(Waiting { id: message.id, group, since });
@@ -149,19 +166,36 @@ impl Intake {
 
     /// The broker has taken the connection, with the session or without. Asks for the topics, and no more for those of an
     /// earlier configuration.
-    pub(super) fn connected(&mut self, session: bool, link: &Link) -> Result<(), Ended> {
+    pub(super) fn connected(&mut self, session: bool, reported: &Reported, link: &Link) -> Result<(), Ended> {
         if !session {
             // Nothing comes again.
             self.window.clear();
         }
-        let wanted = self.config.filters();
-        self.outdated = self.subscriptions.connected(session, &wanted);
+        self.copies = Copies::default();
+        self.outdated = self.subscriptions.connected(session, &self.config.filters());
         self.window.set_filters(&self.subscriptions.all());
         if !self.outdated.is_empty() {
-            tracing::info!(connector = self.status.name, filters = ?self.outdated, "takes back what is no longer configured");
-            link.unsubscribe(&self.outdated)?;
+            let filters = &self.outdated;
+            tracing::info!(connector = self.status.name, ?filters, "takes back what is no longer configured");
+            link.unsubscribe(filters)?;
         }
-        link.subscribe(&wanted, self.config.retained)
+        self.asking.ask(&self.config, reported.subscription_identifiers != Some(false), link)
+    }
+
+    /// A question for topics is on its way.
+    pub(super) fn asked(&mut self, id: u16) {
+        self.asking.asked(id);
+    }
+
+    /// The broker has answered to one.
+    pub(super) fn subscribed(&mut self, id: u16, answers: Vec<Option<String>>) {
+        for (filter, reason) in self.asking.answered(id, answers) {
+            self.status.noticed(&format!("topics {filter}: {reason}"));
+            self.status.broker(|broker| broker.refused(filter, reason));
+        }
+        if self.asking.is_done() {
+            self.status.set("running");
+        }
     }
 
     /// The broker has taken back what it was asked to.
@@ -320,24 +354,25 @@ impl Intake {
     }
 
     fn add(&mut self, message: &Message, times: Times, making: &mut Making) -> Result<(), String> {
-        let config = Arc::clone(&self.config);
-        let Read { mapping, values: read } = read(&config, &message.topic, &message.payload)?;
+        let Self { config, sink, routes, units, values, .. } = self;
+        values.clear();
+        let route = routes.find(config, &message.topic)?;
+        let is_old = message.retain && config.retained == Retained::Latest;
         // All of it or nothing: the rest would come twice where it comes again.
-        let mut values = Vec::new();
-        for (path, taken) in read {
-            let is_old = message.retain && config.retained == Retained::Latest;
-            if is_old && self.sink.has(&path, &taken.value) {
-                continue;
+        each_value(config, &route, (&message.topic, &message.payload), |mapping, point, taken| {
+            if is_old && sink.has(point.as_str(), &taken.value) {
+                return Ok(());
             }
             let at = taken.at.or(times.now);
             let at = at.ok_or_else(|| "it has no time, and no clock says what time it is".to_owned())?;
-            let point = making.point(&path, mapping.unit.as_ref(), &mut self.units, &*self.sink)?;
+            let point = making.sound_point(point, mapping.unit.as_ref(), units, &**sink)?;
             values.push((point, at, taken));
-        }
+            Ok(())
+        })?;
         if values.is_empty() && message.retain {
             self.counts.passed_over += 1;
         }
-        for (point, at, taken) in values {
+        for (point, at, taken) in values.drain(..) {
             let mut quality = taken.quality;
             if at > times.latest {
                 quality = quality.max(Quality::Uncertain);

@@ -10,6 +10,7 @@ use rumqttc_v5 as v5;
 
 use super::config::{MqttConfig, Retained, Secret, Version};
 use super::reasons::{ended_v3, ended_v5, of_filter_v3, of_filter_v5, reported};
+use super::resumed::Resumed;
 use super::status::Reported;
 use crate::aside::aside;
 use ironloom_storage::small_files;
@@ -36,6 +37,8 @@ pub(super) struct Message {
     pub dup: bool,
     /// The broker had kept it.
     pub retain: bool,
+    /// The numbers of the subscriptions that it comes by, of those that have one.
+    pub subscriptions: Vec<usize>,
 }
 
 /// An event of the connection.
@@ -48,8 +51,10 @@ pub(super) enum Heard {
         /// Its own words and limits.
         reported: Reported,
     },
-    /// It has answered for each filter: the reason where one brings nothing, or not what it should.
-    Subscribed(Vec<Option<String>>),
+    /// The next question for topics that was handed over has this id.
+    Asked(u16),
+    /// It has answered to the question of this id, for each filter: the reason where one brings nothing, or not what it should.
+    Subscribed(u16, Vec<Option<String>>),
     /// It has taken filters back.
     Unsubscribed,
     Message(Message),
@@ -132,13 +137,25 @@ impl Link {
     /// Waits for what comes next. May be dropped at any time.
     pub(super) async fn next(&mut self) -> Result<Heard, Ended> {
         match self {
-            Self::V5(link) => link.1.poll().await.map(of_v5).map_err(ended_v5),
+            Self::V5(link) => {
+                let heard = link.1.poll().await.map(of_v5).map_err(ended_v5);
+                if matches!(heard, Ok(Heard::Connected { .. })) {
+                    // It is for the beginning: each acknowledgement would have it written anew.
+                    link.1.options.clear_session_store();
+                }
+                heard
+            }
             Self::V3(link) => link.1.poll().await.map(of_v3).map_err(ended_v3),
         }
     }
 
-    /// Asks for the topics of these filters.
-    pub(super) fn subscribe(&self, filters: &[String], retained: Retained) -> Result<(), Ended> {
+    /// Asks for the topics of these filters. With MQTT 5 the subscription may have a number.
+    pub(super) fn subscribe(
+        &self,
+        filters: &[String],
+        number: Option<usize>,
+        retained: Retained,
+    ) -> Result<(), Ended> {
         let asked = match self {
             Self::V5(link) => {
                 let rule = match retained {
@@ -152,7 +169,10 @@ impl Link {
                         .preserve_retain(false)
                         .retain_forward_rule(rule.clone())
                 };
-                link.0.try_subscribe_many(filters.iter().map(filter)).map_err(|error| error.to_string())
+                let numbered = v5::SubscribeProperties { id: number, user_properties: Vec::new() };
+                link.0
+                    .try_subscribe_many_with_properties(filters.iter().map(filter), numbered)
+                    .map_err(|error| error.to_string())
             }
             Self::V3(link) => {
                 let filter = |filter: &String| v3::SubscribeFilter::new(filter.clone(), v3::QoS::AtLeastOnce);
@@ -294,8 +314,6 @@ fn open_v5(
         .set_connect_timeout(CONNECT)
         .set_clean_start(!use_for.keeps_session())
         .set_session_expiry_interval(session)
-        // What the last process had taken is known from the log.
-        .set_broker_session_resume_policy(v5::BrokerSessionResumePolicy::AllowBrokerOnly)
         .set_receive_maximum(Some(config.receive_maximum))
         .set_incoming_packet_size_limit(v5::IncomingPacketSizeLimit::Bytes(MAX_PACKET))
         .set_max_packet_size(Some(MAX_PACKET))
@@ -312,6 +330,7 @@ fn open_v5(
         (Some(user), None) => drop(options.set_username(user)),
         (None, _) => {}
     }
+    options.set_session_store(Resumed::of(&options));
     options.validate().map_err(|error| error.to_string())?;
     Ok(v5::AsyncClient::builder(options).capacity(REQUESTS).build())
 }
@@ -357,15 +376,17 @@ fn of_v5(event: v5::Event) -> Heard {
             id: publish.pkid,
             dup: publish.dup,
             retain: publish.retain,
+            subscriptions: publish.properties.map(|all| all.subscription_identifiers).unwrap_or_default(),
         }),
         v5::Event::Incoming(v5::Packet::ConnAck(ack)) => {
             let reported = ack.properties.map(reported).unwrap_or_default();
             Heard::Connected { session: ack.session_present, reported }
         }
         v5::Event::Incoming(v5::Packet::SubAck(ack)) => {
-            Heard::Subscribed(ack.return_codes.iter().map(of_filter_v5).collect())
+            Heard::Subscribed(ack.pkid, ack.return_codes.iter().map(of_filter_v5).collect())
         }
         v5::Event::Incoming(v5::Packet::UnsubAck(_)) => Heard::Unsubscribed,
+        v5::Event::Outgoing(v5::Outgoing::Subscribe(id)) => Heard::Asked(id),
         v5::Event::Outgoing(v5::Outgoing::PubAck(id)) => Heard::Acknowledged(id),
         v5::Event::Outgoing(v5::Outgoing::Publish(id)) => Heard::Published(id),
         v5::Event::Incoming(v5::Packet::PubAck(ack)) => Heard::Answered(ack.pkid, refusal(&ack)),
@@ -392,14 +413,16 @@ fn of_v3(event: v3::Event) -> Heard {
             id: publish.pkid,
             dup: publish.dup,
             retain: publish.retain,
+            subscriptions: Vec::new(),
         }),
         v3::Event::Incoming(v3::Packet::ConnAck(ack)) => {
             Heard::Connected { session: ack.session_present, reported: Reported::default() }
         }
         v3::Event::Incoming(v3::Packet::SubAck(ack)) => {
-            Heard::Subscribed(ack.return_codes.into_iter().map(of_filter_v3).collect())
+            Heard::Subscribed(ack.pkid, ack.return_codes.into_iter().map(of_filter_v3).collect())
         }
         v3::Event::Incoming(v3::Packet::UnsubAck(_)) => Heard::Unsubscribed,
+        v3::Event::Outgoing(v3::Outgoing::Subscribe(id)) => Heard::Asked(id),
         v3::Event::Outgoing(v3::Outgoing::PubAck(id)) => Heard::Acknowledged(id),
         v3::Event::Outgoing(v3::Outgoing::Publish(id)) => Heard::Published(id),
         v3::Event::Incoming(v3::Packet::PubAck(ack)) => Heard::Answered(ack.pkid, None),

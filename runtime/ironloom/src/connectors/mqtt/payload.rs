@@ -48,8 +48,6 @@ pub(crate) struct Rules {
 /// A value of a payload.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Taken {
-    /// The field that it was in, where each has a point of its own.
-    pub field: Option<String>,
     /// [`Value::Missing`] where there is none.
     pub value: Value,
     /// Its own time.
@@ -74,29 +72,32 @@ enum At {
 }
 
 impl Rules {
-    /// The values of a payload.
+    /// The value of a payload that has one.
+    ///
+    /// # Errors
+    /// A sentence about the payload.
+    pub(super) fn read_one(&self, payload: &[u8]) -> Result<Taken, String> {
+        if self.form != Form::Reading {
+            return self.one(payload).map(taken);
+        }
+        let Object { value, at, quality } = json(payload)?;
+        let mut taken = taken(self.scalar(value)?);
+        taken.at = at.map(At::read).transpose()?;
+        taken.quality = taken.quality.max(quality.unwrap_or(Quality::Good));
+        Ok(taken)
+    }
+
+    /// The values of a payload whose fields have a point each, by their names.
     ///
     /// # Errors
     /// A sentence about the payload, nothing of which is taken.
-    pub(super) fn read(&self, payload: &[u8]) -> Result<Vec<Taken>, String> {
-        match self.form {
-            Form::Value => self.one(payload).map(|value| vec![taken(None, value)]),
-            Form::Reading => {
-                let Object { value, at, quality } = json(payload)?;
-                let mut taken = taken(None, self.scalar(value)?);
-                taken.at = at.map(At::read).transpose()?;
-                taken.quality = taken.quality.max(quality.unwrap_or(Quality::Good));
-                Ok(vec![taken])
-            }
-            Form::Fields => {
-                let fields: serde_json::Map<String, Json> = json(payload)?;
-                let each = fields.into_iter().map(|(field, value)| {
-                    let value = self.scalar(value).map_err(|problem| format!("{field}: {problem}"))?;
-                    Ok(taken(Some(field), value))
-                });
-                each.collect()
-            }
-        }
+    pub(super) fn read_fields(&self, payload: &[u8]) -> Result<Vec<(String, Taken)>, String> {
+        let fields: serde_json::Map<String, Json> = json(payload)?;
+        let each = fields.into_iter().map(|(field, value)| {
+            let value = self.scalar(value).map_err(|problem| format!("{field}: {problem}"))?;
+            Ok((field, taken(value)))
+        });
+        each.collect()
     }
 
     fn one(&self, payload: &[u8]) -> Result<Value, String> {
@@ -162,9 +163,9 @@ impl At {
     }
 }
 
-fn taken(field: Option<String>, value: Value) -> Taken {
+fn taken(value: Value) -> Taken {
     let quality = if value == Value::Missing { Quality::Bad } else { Quality::Good };
-    Taken { field, value, at: None, quality }
+    Taken { value, at: None, quality }
 }
 
 fn json<T: for<'de> Deserialize<'de>>(payload: &[u8]) -> Result<T, String> {
@@ -180,7 +181,7 @@ mod tests {
     }
 
     fn values(rules: &Rules, payload: &str) -> Result<Vec<Value>, String> {
-        rules.read(payload.as_bytes()).map(|all| all.into_iter().map(|taken| taken.value).collect())
+        rules.read_one(payload.as_bytes()).map(|taken| vec![taken.value])
     }
 
     #[test]
@@ -190,7 +191,7 @@ mod tests {
             assert_eq!(values(&real, payload), Ok(vec![Value::Real(expected)]), "{payload}");
         }
         assert_eq!(values(&real, "null"), Ok(vec![Value::Missing]));
-        assert_eq!(real.read(b"null").unwrap()[0].quality, Quality::Bad);
+        assert_eq!(real.read_one(b"null").unwrap().quality, Quality::Bad);
         for (payload, reason) in [
             ("", "can't be read"),
             ("NaN", "can't be read"),
@@ -202,7 +203,7 @@ mod tests {
             let error = values(&real, payload).unwrap_err();
             assert!(error.contains(reason), "{payload}: {error}");
         }
-        assert!(real.read(b"\xff").unwrap_err().contains("not UTF-8"));
+        assert!(real.read_one(b"\xff").unwrap_err().contains("not UTF-8"));
         let scaled = Rules { scale: Some(0.1), ..real.clone() };
         assert_eq!(values(&scaled, "215"), Ok(vec![Value::Real(215.0 * 0.1)]));
         let large = Rules { scale: Some(10.0), ..scaled };
@@ -222,11 +223,11 @@ mod tests {
     #[test]
     fn a_reading_has_its_time_and_quality() {
         let rules = rules(Form::Reading, Some(CellType::Real));
-        let read = |payload: &str| rules.read(payload.as_bytes()).map(|mut all| all.remove(0));
+        let read = |payload: &str| rules.read_one(payload.as_bytes());
         let at = "2026-06-19T15:22:45Z".parse().ok();
         let taken =
             read(r#"{"value":20.5,"at":"2026-06-19T15:22:45Z","quality":"uncertain","more":1}"#).unwrap();
-        assert_eq!(taken, Taken { field: None, value: Value::Real(20.5), at, quality: Quality::Uncertain });
+        assert_eq!(taken, Taken { value: Value::Real(20.5), at, quality: Quality::Uncertain });
         assert_eq!(read(r#"{"value":1,"at":1781882565000000000}"#).unwrap().at, at);
         assert_eq!(read(r#"{"value":1}"#).unwrap().at, None);
         assert_eq!(read(r#"{"value":null,"quality":"good"}"#).unwrap().quality, Quality::Bad);
@@ -245,8 +246,8 @@ mod tests {
     #[test]
     fn each_field_is_a_value() {
         let any = rules(Form::Fields, None);
-        let taken = any.read(br#"{"temp":20.5,"on":true,"name":"n1","gone":null}"#).unwrap();
-        let mut all: Vec<_> = taken.into_iter().map(|one| (one.field.unwrap(), one.value)).collect();
+        let taken = any.read_fields(br#"{"temp":20.5,"on":true,"name":"n1","gone":null}"#).unwrap();
+        let mut all: Vec<_> = taken.into_iter().map(|(field, one)| (field, one.value)).collect();
         all.sort_by(|one, other| one.0.cmp(&other.0));
         let expected = [
             ("gone", Value::Missing),
@@ -255,7 +256,7 @@ mod tests {
             ("temp", Value::Real(20.5)),
         ];
         assert_eq!(all, expected.map(|(name, value)| (name.to_owned(), value)));
-        assert!(any.read(br#"{"a":{"b":1}}"#).unwrap_err().starts_with("a: {\"b\":1} is no value"));
-        assert!(any.read(b"[1]").is_err());
+        assert!(any.read_fields(br#"{"a":{"b":1}}"#).unwrap_err().starts_with("a: {\"b\":1} is no value"));
+        assert!(any.read_fields(b"[1]").is_err());
     }
 }

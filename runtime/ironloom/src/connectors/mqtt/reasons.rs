@@ -8,7 +8,7 @@ use rumqttc_v5 as v5;
 use super::link::Ended;
 use super::status::{Reported, text};
 
-/// What to do about each reason, in words that both versions share.
+/// Advice for each reason, in words that both versions share.
 const PASSWORD: &str =
     "the broker refuses the user or the password; look at `user` and at `password_file` or `password_env`";
 const NOT_AUTHORIZED: &str = "the broker doesn't let this client in (not authorized); give `user` and a password if it wants them, and look at the \
@@ -20,7 +20,7 @@ const TOO_LONG: &str = "it would come again with each connection. Have the broke
                         another `client_id`, which begins a session without what waits";
 const OTHER_CLIENT: &str = "another client has connected with the same client id; each server and connector needs a `client_id` of its own";
 
-/// What a broker of version 5 says of itself.
+/// Returns a broker's words and limits, of version 5.
 pub(super) fn reported(all: v5::ConnAckProperties) -> Reported {
     Reported {
         reason: text(all.reason_string),
@@ -33,6 +33,7 @@ pub(super) fn reported(all: v5::ConnAckProperties) -> Reported {
         topic_alias_maximum: all.topic_alias_max,
         retained_messages: all.retain_available.map(|is| is != 0),
         wildcards: all.wildcard_subscription_available.map(|is| is != 0),
+        subscription_identifiers: all.subscription_identifiers_available.map(|is| is != 0),
         other_broker: text(all.server_reference),
     }
 }
@@ -157,7 +158,7 @@ const TIMEOUT: &str =
     "the broker doesn't answer; look if it runs at this address, and if TLS is as it expects (mqtts://)";
 const HUNG_UP: &str = "the broker has closed the connection; it may expect TLS (mqtts://), or another client may have taken the client id";
 
-/// What is known comes first, and the error behind it.
+/// Puts the advice first, and the error behind it.
 fn ended(said: Option<&str>, error: &str, other_version: bool) -> Ended {
     let reason = said.map_or_else(|| error.to_owned(), |said| format!("{said} ({error})"));
     Ended { reason, other_version }

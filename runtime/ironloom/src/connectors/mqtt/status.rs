@@ -20,7 +20,7 @@ pub(crate) struct BrokerStatus {
     pub version: Option<String>,
     /// null while there is no connection.
     pub connected_since: Option<Timestamp>,
-    /// Whether the broker had kept the session when the last connection was made.
+    /// True where the broker had kept the session when the last connection was made.
     pub session_present: Option<bool>,
     /// The broker's own words and limits, as of the last connection.
     pub reported: Reported,
@@ -42,7 +42,7 @@ pub(crate) struct BrokerStatus {
     pub retained_passed_over: u64,
 }
 
-/// What a broker says of itself when it takes a connection: only what it names. With 3.1.1 it names nothing.
+/// A broker's words and limits as it takes a connection: only those that it names. With 3.1.1 it names none.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(default)]
 pub(crate) struct Reported {
@@ -71,13 +71,16 @@ pub(crate) struct Reported {
     pub retained_messages: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub wildcards: Option<bool>,
+    /// Subscriptions may have numbers: where topics overlap, each message comes once by them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub subscription_identifiers: Option<bool>,
     /// Another broker that it points to.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub other_broker: Option<String>,
 }
 
 impl Reported {
-    /// What is reported, as `name value`, for people.
+    /// Returns them as `name value`, for people.
     pub(crate) fn facts(&self) -> Vec<String> {
         let said = |is: Option<bool>| is.map(|is| if is { "yes" } else { "no" }.to_owned());
         let all = [
@@ -91,6 +94,7 @@ impl Reported {
             ("topic aliases", self.topic_alias_maximum.map(|most| most.to_string())),
             ("retained messages", said(self.retained_messages)),
             ("wildcards", said(self.wildcards)),
+            ("subscription identifiers", said(self.subscription_identifiers)),
             ("other broker", self.other_broker.clone()),
         ];
         all.into_iter().filter_map(|(name, value)| Some(format!("{name} {}", value?))).collect()

@@ -1,10 +1,12 @@
 //! The subscriptions of a session that a broker keeps: what an earlier configuration has asked for stays in it, until it is
 //! taken back.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap, VecDeque};
 
 use parking_lot::Mutex;
 
+use super::config::MqttConfig;
+use super::link::{Ended, Link};
 use super::window::Hash;
 
 /// The filters that a session has, as far as this process and the log know.
@@ -48,6 +50,70 @@ impl Subscriptions {
 
     pub(super) fn all(&self) -> Vec<String> {
         self.0.lock().filters.iter().cloned().collect()
+    }
+}
+
+/// Questions for topics on one connection.
+#[derive(Debug, Default)]
+pub(super) struct Asking {
+    /// The filters of those that have no packet id yet, the oldest first.
+    unnumbered: VecDeque<Vec<String>>,
+    /// The filters of those that the broker is to answer.
+    numbered: HashMap<u16, Vec<String>>,
+}
+
+impl Asking {
+    /// Asks for all that the configuration wants. A filter that overlaps another gets a number where the broker knows
+    /// such, so that the copies of a message that comes by both are known.
+    pub(super) fn ask(&mut self, config: &MqttConfig, knows_numbers: bool, link: &Link) -> Result<(), Ended> {
+        *self = Self::default();
+        let filters = config.filters();
+        let overlaps = |at: usize| {
+            let mut others = filters.iter().enumerate().filter(|(other, _)| *other != at);
+            knows_numbers && others.any(|(_, other)| overlap(other, &filters[at]))
+        };
+        let (with, without): (Vec<usize>, Vec<usize>) = (0..filters.len()).partition(|at| overlaps(*at));
+        let without: Vec<String> = without.into_iter().map(|at| filters[at].clone()).collect();
+        if !without.is_empty() {
+            link.subscribe(&without, None, config.retained)?;
+            self.unnumbered.push_back(without);
+        }
+        for (number, at) in (1..).zip(with) {
+            let filter = vec![filters[at].clone()];
+            link.subscribe(&filter, Some(number), config.retained)?;
+            self.unnumbered.push_back(filter);
+        }
+        Ok(())
+    }
+
+    /// The oldest of those without an id has this one.
+    pub(super) fn asked(&mut self, id: u16) {
+        if let Some(filters) = self.unnumbered.pop_front() {
+            self.numbered.insert(id, filters);
+        }
+    }
+
+    /// The broker has answered one. Returns the filters that bring nothing, or not what they should, with the reasons.
+    pub(super) fn answered(&mut self, id: u16, answers: Vec<Option<String>>) -> Vec<(String, String)> {
+        let filters = self.numbered.remove(&id).unwrap_or_default();
+        filters.into_iter().zip(answers).filter_map(|(filter, reason)| Some((filter, reason?))).collect()
+    }
+
+    /// Returns true where the broker has answered all.
+    pub(super) fn is_done(&self) -> bool {
+        self.unnumbered.is_empty() && self.numbered.is_empty()
+    }
+}
+
+/// Returns true where some topic matches both filters.
+fn overlap(one: &str, other: &str) -> bool {
+    let (mut one, mut other) = (one.split('/'), other.split('/'));
+    loop {
+        match (one.next(), other.next()) {
+            (None, None) => return true,
+            (Some(one), Some(other)) if one == "+" || other == "+" || one == other => {}
+            _ => return false,
+        }
     }
 }
 
@@ -107,6 +173,36 @@ mod tests {
         // Another broker, or another client id.
         subscriptions.open([2; 8], Vec::new());
         assert_eq!(subscriptions.connected(true, &owned(&["c"])), owned(&[]));
+    }
+
+    #[test]
+    fn filters_overlap_where_a_topic_matches_both() {
+        for (one, other, expected) in [
+            ("a/+", "+/b", true),
+            ("a/+/c", "a/b/+", true),
+            ("a/+", "b/+", false),
+            ("a/+", "a/+/c", false),
+            ("a", "a", true),
+        ] {
+            assert_eq!((overlap(one, other), overlap(other, one)), (expected, expected), "{one} {other}");
+        }
+    }
+
+    #[test]
+    fn answers_belong_to_the_question_of_their_id() {
+        let mut asking = Asking::default();
+        asking.unnumbered.extend([owned(&["a", "b"]), owned(&["c"])]);
+        asking.asked(7);
+        asking.asked(8);
+        assert_eq!(asking.answered(8, vec![Some("no".to_owned())]), [("c".to_owned(), "no".to_owned())]);
+        assert!(!asking.is_done());
+        assert_eq!(
+            asking.answered(7, vec![None, Some("no".to_owned())]),
+            [("b".to_owned(), "no".to_owned())]
+        );
+        assert!(asking.is_done());
+        // One that nobody asked.
+        assert_eq!(asking.answered(9, vec![Some("no".to_owned())]), []);
     }
 
     #[test]

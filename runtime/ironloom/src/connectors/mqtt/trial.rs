@@ -7,14 +7,16 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::LEAVE;
 use super::config::{MqttConfig, Retained, Version};
+use super::copies::Copies;
 use super::link::{CONNECT, Ended, Heard, Link, Message, Use};
-use super::reading::read;
+use super::payload::Taken;
+use super::reading::{Routes, each_value};
 use super::status::{RefusedFilter, Reported};
-use crate::connectors::making::sound_path;
+use super::subscriptions::Asking;
 use ironloom_types::clock::Timestamp;
 use ironloom_types::readings::{Quality, Value};
 
-/// What is seen of a broker.
+/// Something that a broker has shown.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Seen {
     Connected {
@@ -36,7 +38,7 @@ pub(crate) enum Seen {
     },
 }
 
-/// What would become of a message.
+/// The fate that a message would have.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Fate {
     Read(Vec<SeenReading>),
@@ -93,7 +95,8 @@ impl Trial<'_> {
         // Both steps of a connection have a limit of their own; a broker that says nothing behind them has this one.
         let silent = || Ended::from("it says nothing; look if it is an MQTT broker".to_owned());
         let mut until = Instant::now() + 3 * CONNECT;
-        let mut listens = false;
+        let (mut listens, mut refused) = (false, Vec::new());
+        let (mut asking, mut copies) = (Asking::default(), Copies::default());
         loop {
             let heard = match timeout_at(until, link.next()).await {
                 Ok(heard) => heard?,
@@ -103,26 +106,34 @@ impl Trial<'_> {
             let goes_on = match heard {
                 Heard::Connected { reported, .. } => {
                     self.connected = true;
-                    let goes_on = tell(self.about(reported));
                     if self.config.mappings.is_empty() {
+                        tell(self.about(reported));
                         break;
                     }
-                    link.subscribe(&self.config.filters(), self.config.retained)?;
-                    goes_on
+                    let knows_numbers = reported.subscription_identifiers != Some(false);
+                    asking.ask(self.config, knows_numbers, &link)?;
+                    tell(self.about(reported))
                 }
-                Heard::Subscribed(answers) => {
-                    (until, listens) = (Instant::now() + span, true);
-                    let (filters, asked) = (answers.len(), self.config.filters().into_iter().zip(answers));
-                    let refused = |(filter, reason): (String, Option<String>)| {
-                        Some(RefusedFilter { filter, reason: reason? })
-                    };
-                    tell(Seen::Subscribed { filters, refused: asked.filter_map(refused).collect() })
+                Heard::Asked(id) => {
+                    asking.asked(id);
+                    true
+                }
+                Heard::Subscribed(id, answers) => {
+                    let answers = asking.answered(id, answers).into_iter();
+                    refused.extend(answers.map(|(filter, reason)| RefusedFilter { filter, reason }));
+                    if asking.is_done() {
+                        (until, listens) = (Instant::now() + span, true);
+                        let filters = self.config.filters().len();
+                        tell(Seen::Subscribed { filters, refused: std::mem::take(&mut refused) })
+                    } else {
+                        true
+                    }
                 }
                 Heard::Message(message) => {
                     if message.id > 0 {
                         link.acknowledge(message.id)?;
                     }
-                    tell(self.look(&message))
+                    copies.is_one(&message) || tell(self.look(&message))
                 }
                 _ => true,
             };
@@ -161,12 +172,14 @@ impl Trial<'_> {
     }
 
     fn readings(&self, message: &Message) -> Result<Vec<SeenReading>, String> {
-        let read = read(self.config, &message.topic, &message.payload)?;
-        let reading = |(point, taken): (String, super::payload::Taken)| {
-            sound_path(&point)?;
-            let unit = read.mapping.unit.clone();
-            Ok(SeenReading { point, value: taken.value, unit, at: taken.at, quality: taken.quality })
-        };
-        read.values.into_iter().map(reading).collect()
+        let route = Routes::default().find(self.config, &message.topic)?;
+        let mut all = Vec::new();
+        each_value(self.config, &route, (&message.topic, &message.payload), |mapping, point, taken| {
+            let Taken { value, at, quality } = taken;
+            let (point, unit) = (point.as_str().to_owned(), mapping.unit.clone());
+            all.push(SeenReading { point, value, unit, at, quality });
+            Ok(())
+        })?;
+        Ok(all)
     }
 }

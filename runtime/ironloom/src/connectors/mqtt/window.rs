@@ -213,7 +213,14 @@ mod tests {
     use super::*;
 
     fn message(id: u16, dup: bool, payload: &str) -> Message {
-        Message { topic: "a/b".into(), payload: payload.to_owned().into(), id, dup, retain: false }
+        Message {
+            topic: "a/b".into(),
+            payload: payload.to_owned().into(),
+            id,
+            dup,
+            retain: false,
+            subscriptions: Vec::new(),
+        }
     }
 
     #[test]

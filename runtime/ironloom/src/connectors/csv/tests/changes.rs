@@ -14,15 +14,7 @@ struct Started {
 fn start_it(config: ConnectorConfig) -> Started {
     let sink = Arc::new(Fake::default());
     let (stop, shutdown) = watch::channel(false);
-    let running = start(
-        "herd",
-        config,
-        Arc::clone(&sink) as Arc<dyn Sink>,
-        Arc::new(NoCommands),
-        &Kept::default(),
-        &Metrics::default(),
-        shutdown,
-    );
+    let running = start_herd(config, &sink, shutdown);
     Started { running, sink, stop }
 }
 
