@@ -46,6 +46,7 @@ struct Programs {
     broker: PathBuf,
     publish: PathBuf,
     subscribe: PathBuf,
+    passwords: PathBuf,
     libraries: Option<PathBuf>,
 }
 
@@ -98,6 +99,21 @@ impl Mosquitto {
         }
         let said = fs::read_to_string(folder.path().join("log")).unwrap_or_default();
         bail!("mosquitto doesn't start: {said}")
+    }
+
+    /// Starts it for one user with a password.
+    pub fn start_for(user: &str, password: &str, config: &str, what: &str) -> Result<Option<Self>> {
+        let Ok(programs) = Programs::find() else { return Self::start(config, what) };
+        let folder = tempfile::Builder::new().prefix("ironloom-passwords-").tempdir()?;
+        let file = folder.path().join("passwords");
+        let mut command = programs.command(&programs.passwords);
+        run(command.args(["-b", "-c"]).arg(&file).args([user, password]))?;
+        let file = file.display();
+        let broker =
+            Self::start(&format!("allow_anonymous false\npassword_file {file}\nuser root\n{config}"), what)?;
+        // It has read them.
+        drop(folder);
+        Ok(broker)
     }
 
     /// Ends the broker at once; [`Self::start_again`] brings it back at the same port.
@@ -219,6 +235,7 @@ impl Programs {
             broker: "/usr/sbin/mosquitto".into(),
             publish: "/usr/bin/mosquitto_pub".into(),
             subscribe: "/usr/bin/mosquitto_sub".into(),
+            passwords: "/usr/bin/mosquitto_passwd".into(),
             libraries: None,
         };
         if installed.broker.exists() && installed.publish.exists() {
@@ -249,6 +266,7 @@ impl Programs {
             broker: unpacked.join("usr/sbin/mosquitto"),
             publish: unpacked.join("usr/bin/mosquitto_pub"),
             subscribe: unpacked.join("usr/bin/mosquitto_sub"),
+            passwords: unpacked.join("usr/bin/mosquitto_passwd"),
             libraries: Some(unpacked.join("usr/lib").join(architecture)),
         })
     }

@@ -104,6 +104,9 @@ impl Attempts {
     /// The pause before the next one.
     fn pause(&mut self, lost: &Lost, lasted: Duration) -> Duration {
         if lost.was_connected {
+            if self.any_version {
+                self.version = Version::V5;
+            }
             // One that another client of the same id takes away at once isn't asked for at once, either.
             self.failures = if lasted < LASTING { self.failures } else { 0 };
         } else if lost.ended.other_version && self.any_version {

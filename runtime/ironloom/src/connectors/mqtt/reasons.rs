@@ -117,7 +117,11 @@ pub(super) fn ended_v5(error: v5::ConnectionError) -> Ended {
         }
         v5::ConnectionError::Io(error) => of_io(error),
         v5::ConnectionError::Tls(error) => of_tls(&error.to_string()),
-        v5::ConnectionError::Timeout(_) => Some(TIMEOUT),
+        v5::ConnectionError::Timeout(_) => {
+            // One that speaks 3.1.1 only may wait for the rest of what it takes for a packet of that.
+            other_version = true;
+            Some(TIMEOUT)
+        }
         _ => None,
     };
     ended(said, &error.to_string(), other_version)
@@ -148,7 +152,10 @@ pub(super) fn ended_v3(error: v3::ConnectionError) -> Ended {
         },
         v3::ConnectionError::Io(error) => of_io(error),
         v3::ConnectionError::Tls(error) => of_tls(&error.to_string()),
-        v3::ConnectionError::NetworkTimeout => Some(TIMEOUT),
+        v3::ConnectionError::NetworkTimeout => {
+            other_version = true;
+            Some(TIMEOUT)
+        }
         _ => None,
     };
     ended(said, &error.to_string(), other_version)
@@ -156,10 +163,11 @@ pub(super) fn ended_v3(error: v3::ConnectionError) -> Ended {
 
 const TIMEOUT: &str =
     "the broker doesn't answer; look if it runs at this address, and if TLS is as it expects (mqtts://)";
-const HUNG_UP: &str = "the broker has closed the connection; it may expect TLS (mqtts://), or another client may have taken the client id";
+const HUNG_UP: &str = "the broker has closed the connection; it may refuse the user or the password, or expect TLS (mqtts://), or another client may have taken the client id";
 
 /// Puts the advice first, and the error behind it.
 fn ended(said: Option<&str>, error: &str, other_version: bool) -> Ended {
+    let said = said.or_else(|| of_tls(error));
     let reason = said.map_or_else(|| error.to_owned(), |said| format!("{said} ({error})"));
     Ended { reason, other_version }
 }
