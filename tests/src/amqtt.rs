@@ -57,7 +57,7 @@ pub struct Amqtt {
     folder: TempDir,
 }
 
-/// What a broker lets in whom by: anybody.
+/// A broker that lets anybody in.
 pub fn anybody() -> Value {
     json!({"amqtt.plugins.authentication.AnonymousAuthPlugin": {"allow_anonymous": true}})
 }

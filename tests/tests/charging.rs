@@ -22,7 +22,7 @@ struct Site {
     _broker: Mosquitto,
     server: Server,
     chargers: Subscriber,
-    /// What each charger was told, and how many messages that were.
+    /// The limit that each charger was told, and the number of messages.
     told: BTreeMap<String, f64>,
     heard: usize,
 }
@@ -170,7 +170,7 @@ fn drive(week: &Week, capacity: f64, with_load: bool, periods: usize) -> Result<
     Ok(Some(simulation.percentage()))
 }
 
-/// What the app's README says that it delivers.
+/// Reads what the app's README says that it delivers.
 fn promised(with_load: bool, place: usize) -> Result<f64> {
     let readme = std::fs::read_to_string(guests::workspace().join("sample-apps/charging/README.md"))?;
     let lines: Vec<&str> = readme

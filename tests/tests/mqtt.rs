@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::{Context as _, Result, ensure};
 use ironloom_tests::amqtt::Message;
 use ironloom_tests::mosquitto::Mosquitto;
-use ironloom_tests::{Client, Setup, wait_until};
+use ironloom_tests::{Client, Server, Setup, wait_until};
 use serde_json::{Value, json};
 
 /// Nothing is dropped for somebody who is away.
@@ -117,7 +117,16 @@ fn what_gives_no_reading_is_a_dead_letter_with_its_reason() -> Result<()> {
     assert_eq!((numbers(&page), &page["next"]), ([json!(9), json!(8)], &json!("8")));
     assert_eq!(numbers(&list("?limit=2&after=8")?), [json!(7), json!(6)]);
     assert_eq!(client.get("/v1/connectors/nobody/dead-letters")?.problem(404)?["kind"], "not-found");
+    show_ten_messages(&server)?;
+    let letters = server.cli(&["connector", "dead-letters", "plant", "--last", "1"])?;
+    let letters = String::from_utf8(letters.stdout)?;
+    ensure!(letters.contains("meters/m1") && letters.contains("is no value"), "{letters}");
+    Ok(())
+}
 
+/// Holds status, metrics and CLI against ten messages, of which nine are dead letters.
+fn show_ten_messages(server: &Server) -> Result<()> {
+    let client = server.client();
     let status = client.get("/v1/connectors/plant")?.json()?;
     let broker_status = &status["broker"];
     assert_eq!((&broker_status["version"], &broker_status["session_present"]), (&json!("5"), &json!(false)));
@@ -143,9 +152,6 @@ fn what_gives_no_reading_is_a_dead_letter_with_its_reason() -> Result<()> {
         shown.contains("MQTT 5, connected since") && shown.contains("10 received, 10 acknowledged"),
         "{shown}"
     );
-    let letters = server.cli(&["connector", "dead-letters", "plant", "--last", "1"])?;
-    let letters = String::from_utf8(letters.stdout)?;
-    ensure!(letters.contains("meters/m1") && letters.contains("is no value"), "{letters}");
     Ok(())
 }
 

@@ -64,7 +64,7 @@ fn told(subscriber: &Subscriber) -> Result<BTreeMap<String, Vec<f64>>> {
     Ok(told)
 }
 
-/// What the app heard of a station, by its outcomes in their order.
+/// Gives what the app heard of a station, by its outcomes in their order.
 fn outcomes(client: &Client, station: &str) -> Result<Vec<String>> {
     let point = format!("point=apps/driver/limit/{station}/outcome");
     let text = |reading: &Value| reading["value"].as_str().unwrap_or_default().to_owned();

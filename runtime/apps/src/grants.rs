@@ -24,14 +24,14 @@ use ironloom_types::readings::Value;
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Grants {
-    /// What becomes of the set-points that are asked for.
+    /// The fate of the set-points that are asked for.
     pub mode: Mode,
     /// For each set-point output that may ask for anything, what it may ask for.
     #[serde(deserialize_with = "serde_with::rust::maps_duplicate_key_is_error::deserialize")]
     pub outputs: BTreeMap<SlotName, OutputGrant>,
 }
 
-/// What becomes of the set-points that an installation asks for.
+/// The fate of the set-points that an installation asks for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {

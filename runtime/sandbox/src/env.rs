@@ -202,7 +202,7 @@ pub struct SetPoint<'a> {
     pub time_to_live: u64,
 }
 
-/// What is sent for it.
+/// The set-point that is sent for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Granted {
     pub point: PointPath,

@@ -54,7 +54,7 @@ pub(crate) struct RevisionRequest {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct GrantChanges {
-    /// What becomes of the set-points that are asked for.
+    /// The fate of the set-points that are asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mode: Option<Mode>,
     #[serde(deserialize_with = "once::deserialize")]

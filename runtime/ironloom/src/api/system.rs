@@ -30,7 +30,7 @@ pub(super) async fn connectors(State(api): State<Api>) -> Result<Response, Probl
     answers::ok(&api, &Page { items: api.node.connectors(), next: None }).await
 }
 
-/// One connector.
+/// Shows one of the connectors, with its connection.
 pub(super) async fn connector(
     State(api): State<Api>,
     Connector(name): Connector,

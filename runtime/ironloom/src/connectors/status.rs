@@ -41,7 +41,7 @@ pub(crate) struct ConnectorStatus {
     /// Its connection to a broker, where it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub broker: Option<BrokerStatus>,
-    /// How it takes set-points to machines, where it does.
+    /// The status of its set-points, where it takes some to machines.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub set_points: Option<SetPointStatus>,
 }

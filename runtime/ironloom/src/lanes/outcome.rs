@@ -247,8 +247,7 @@ pub(crate) fn conclude(
     let mut meta = before.meta.clone();
     let (next, counted) = judge(before, &mut meta, work, outcome, used.cpu, now);
     let done = matches!(next.verdict, Verdict::Done | Verdict::DeadLetter);
-    let time = work.time(meta.time);
-    let ordinal = meta.ordinal.next();
+    let (time, ordinal) = (work.time(meta.time), meta.ordinal.next());
     meta.counters.invocations += 1;
     meta.counters.failures += u64::from(counted);
     keep_known(&mut effects, term, &lane.newest());

@@ -24,7 +24,7 @@ pub(super) struct KillSwitch {
     asked: Mutex<Asked>,
 }
 
-/// What was asked for and may not be in the files yet.
+/// The switch as it was asked for, which may not be in the files yet.
 #[derive(Default)]
 struct Asked {
     halted: Halted,
@@ -131,7 +131,7 @@ fn look_for_files(node: &Weak<Node>) {
 }
 
 impl Node {
-    /// What `/readyz` says while the kill switch is on.
+    /// The note of `/readyz` while the kill switch is on.
     pub(super) fn halt_note(&self) -> Option<String> {
         match self.show_halt() {
             Halt { site: true, .. } => Some(

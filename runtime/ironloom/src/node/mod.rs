@@ -358,11 +358,7 @@ fn told(record: &AdminRecord) -> String {
             format!("point {} is {} from now on", renamed.from.0, renamed.path)
         }
         AdminRecord::IntentConfirmed(asked) => {
-            format!(
-                "intent {} of installation {} was confirmed by a person",
-                asked.place.id(),
-                asked.installation
-            )
+            format!("intent {} was confirmed by a person", asked.place.id())
         }
         AdminRecord::UnitsGiven(units) => format!("{} points were given their units", units.len()),
         AdminRecord::Missed { id, gaps, .. } => {

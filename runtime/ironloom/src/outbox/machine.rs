@@ -23,7 +23,7 @@ use ironloom_types::limits::{MAX_DRIVEN, MAX_SITE_DRIVEN};
 /// Finds the connector that a point's set-points go through.
 pub(crate) type Router = Arc<dyn Fn(&str) -> Option<Arc<str>> + Send + Sync>;
 
-/// What one call of an invocation asked for.
+/// Names what one call of an invocation asked for.
 type ListKey = (Generation, Ordinal, u32);
 
 /// An intent without an outcome.
@@ -39,7 +39,7 @@ struct Open {
 struct Point {
     /// The newest intent, until it is sent.
     waiting: Option<IntentPlace>,
-    /// What was sent and isn't answered.
+    /// Sent, and not answered.
     flying: Option<Flying>,
     /// The safe value is to be sent; not before this time, where it was refused.
     safe_due: Option<Timestamp>,
@@ -60,7 +60,7 @@ struct Point {
 struct Flying {
     what: What,
     connector: Arc<str>,
-    /// What the machine had been told before.
+    /// The value before.
     before: Option<Told>,
 }
 
@@ -75,7 +75,7 @@ pub(crate) struct Settlement {
     pub at: Timestamp,
 }
 
-/// Whether something waits or is on its way.
+/// The standing of an intent without an outcome.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Standing {
     /// For the connector, or for those before it in its list.
@@ -101,7 +101,7 @@ pub(crate) struct Shown {
     pub entity: Arc<str>,
 }
 
-/// The outbox.
+/// All set-points that are on their way, and the points that they go to.
 #[derive(Default)]
 pub(crate) struct Machine {
     points: BTreeMap<Arc<str>, Point>,
@@ -115,7 +115,7 @@ pub(crate) struct Machine {
     rights: HashMap<Generation, Rights>,
     halted: Halted,
     router: Option<Router>,
-    /// How many points each installation drives.
+    /// The number of points that each installation drives.
     counts: HashMap<Generation, usize>,
     /// The number of the last intent.
     number: u64,
@@ -224,7 +224,7 @@ impl Machine {
         self.offer(&path, now);
     }
 
-    /// Whether a point may be driven by an installation.
+    /// Returns whether a point may be driven by an installation.
     fn has_room(&self, path: &str, generation: Generation) -> bool {
         self.points.contains_key(path)
             || (self.points.len() < MAX_SITE_DRIVEN
@@ -379,7 +379,7 @@ impl Machine {
         self.ends.drain(..count).collect()
     }
 
-    /// Whether there are ends to be recorded.
+    /// Returns whether there are ends to be recorded.
     pub(crate) fn has_ends(&self) -> bool {
         !self.ends.is_empty()
     }
@@ -448,7 +448,7 @@ fn list_of(asked: &Asked) -> ListKey {
     (asked.place.generation, asked.place.ordinal, asked.intent.list)
 }
 
-/// What a machine is told with an intent.
+/// Makes what a machine is told with an intent.
 fn told(asked: &Asked) -> Told {
     Told {
         value: asked.intent.value.clone(),

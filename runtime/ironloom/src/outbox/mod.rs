@@ -23,7 +23,7 @@ pub(crate) struct Outbox {
     changes: watch::Sender<u64>,
 }
 
-/// What a start finds of an outbox: intents without an outcome, and the points that set-points go to.
+/// The outbox as a start finds it: intents without an outcome, and the points that set-points go to.
 #[derive(Debug, Default)]
 pub(crate) struct Found {
     pub intents: BTreeMap<IntentPlace, Asked>,

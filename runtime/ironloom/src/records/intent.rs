@@ -90,7 +90,7 @@ impl Outcome {
     }
 }
 
-/// What became of an intent or of a safe value.
+/// The end of an intent or of a safe value, as a record has it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Settled {
     /// The intent; `None` for a safe value.
@@ -107,7 +107,7 @@ pub(crate) struct Driven {
     pub generation: Generation,
     pub output: SlotName,
     pub entity: Arc<str>,
-    /// What the machine may last have been told; `None` where it was told nothing.
+    /// The value that the machine may last have been told; `None` where it was told nothing.
     pub told: Option<Told>,
     /// The end of the last intent, or of the last attempt at a safe value.
     pub last: Ended,
@@ -132,7 +132,7 @@ pub(crate) struct Ended {
     pub asked: Value,
     pub value: Value,
     pub outcome: Outcome,
-    /// For people.
+    /// Words for people.
     pub reason: Option<Box<str>>,
     pub at: Timestamp,
 }

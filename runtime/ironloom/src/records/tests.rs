@@ -237,18 +237,6 @@ fn commit_record() -> CommitRecord {
     }
 }
 
-fn intent() -> Intent {
-    Intent {
-        list: 1,
-        output: slot("limit"),
-        entity: "pig-1".into(),
-        point: PointPath::new("plant/7/limit").unwrap(),
-        asked: Value::Real(40.0),
-        value: Value::Real(32.0),
-        time_to_live: 60_000_000_000,
-    }
-}
-
 fn unnumbered(points: &[NumberedPoint]) -> Vec<NewPoint> {
     points.iter().map(|numbered| numbered.point.clone()).collect()
 }

@@ -255,7 +255,7 @@ pub(crate) fn set_points(effort: Effort) -> Result<Vec<Row>> {
     Ok(vec![row, halt])
 }
 
-/// How long after the kill switch was asked for the last command comes, while a thousand points are driven.
+/// Measures how long after the kill switch was asked for the last command comes, while a thousand points are driven.
 fn halts(server: &Server, listener: &mut Peer, effort: Effort) -> Result<Row> {
     let mut row =
         Row::of("kill switch -> last command, 1,000 points being driven", "ms", Bound::AtMost(100.0), 0.0);

@@ -18,7 +18,7 @@ pub(crate) struct DrivenPoint {
     pub connector: Option<String>,
     /// The intents without an outcome, the oldest first: at most one that was sent, and the newest.
     pub intents: Vec<Intent>,
-    /// What the machine may last have been told; null where it was told nothing.
+    /// The value that the machine may last have been told; null where it was told nothing.
     pub told: Option<Told>,
     /// Its safe value is about to be sent.
     pub goes_safe: bool,
@@ -42,7 +42,7 @@ pub(crate) struct Intent {
     pub expires: Timestamp,
 }
 
-/// What a machine may last have been told.
+/// The value that a machine may last have been told.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct Told {
     pub value: JsonValue,
@@ -54,7 +54,7 @@ pub(crate) struct Told {
     pub safe: Option<JsonValue>,
 }
 
-/// What became of an intent, or of a safe value.
+/// The end of an intent, or of a safe value.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct LastOutcome {
     /// Null for a safe value.

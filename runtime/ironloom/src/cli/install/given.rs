@@ -33,7 +33,7 @@ pub(in crate::cli) struct Given {
     /// points=20000
     #[arg(long = "limit", value_name = "NAME=VALUE", value_parser = pair)]
     pub(super) limit: Vec<(String, String)>,
-    /// What becomes of its set-points: shadow (recorded only), advise (a person confirms each) or act
+    /// Do this with its set-points: shadow (recorded only), advise (a person confirms each) or act
     #[arg(long, value_name = "MODE")]
     pub(super) mode: Option<Mode>,
     /// Time zone of the app's timers, such as Europe/Berlin

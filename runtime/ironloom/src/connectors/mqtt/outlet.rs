@@ -24,7 +24,7 @@ struct Outlet {
     name: Arc<str>,
 }
 
-/// What was handed to a connection.
+/// Commands that were handed to a connection.
 #[derive(Default)]
 struct Handed {
     /// Those whose packets have no id yet, the oldest first.

@@ -131,7 +131,7 @@ impl Machine {
         })
     }
 
-    /// Whether an intent's turn has come, as far as its list and its confirmation go.
+    /// Returns whether an intent's turn has come, as far as its list and its confirmation go.
     pub(super) fn is_sendable(&self, place: IntentPlace) -> bool {
         let Some(open) = self.open.get(&place) else { return false };
         let is_first =

@@ -1,4 +1,4 @@
-//! What keeps set-points from being sent, and has safe values sent: rights that are lost, installations that are stopped,
+//! Reasons not to send set-points, and to send safe values: rights that are lost, installations that are stopped,
 //! set-points that aren't renewed, and the kill switch.
 
 use std::collections::BTreeSet;
@@ -10,7 +10,7 @@ use ironloom_apps::grants::{Grants, Mode};
 use ironloom_types::clock::Timestamp;
 use ironloom_types::ids::{Generation, InstallationId};
 
-/// What an installation may do, by its newest revision.
+/// The rights of an installation, by its newest revision.
 #[derive(Clone, Debug)]
 pub(crate) struct Rights {
     pub grants: Arc<Grants>,
@@ -19,7 +19,7 @@ pub(crate) struct Rights {
 }
 
 impl Rights {
-    /// Whether its set-points are sent without anybody's word.
+    /// Returns whether its set-points are sent without anybody's word.
     pub(super) fn acts(&self) -> bool {
         self.grants.mode == Mode::Act
     }

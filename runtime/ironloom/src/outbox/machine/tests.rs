@@ -72,7 +72,7 @@ fn machine() -> Machine {
     machine
 }
 
-/// What is sent: the point, the value, and whether it is a safe one.
+/// Takes what is sent: the point, the value, and whether it is a safe one.
 fn next(machine: &mut Machine, now: u64) -> Option<(Arc<str>, Value, What)> {
     let command = machine.next(&plc(), at(now))?;
     Some((command.point, command.value, command.what))

@@ -1,5 +1,7 @@
 //! The bytes of the bodies.
 
+use super::*;
+
 // Written by hand from the descriptions of the formats, not by this code.
 pub(super) const READINGS: &str = concat!(
     // Its head has 45 bytes; the receipt is that of a connector.
@@ -193,3 +195,16 @@ pub(super) const INTENT_CONFIRMED: &str = concat!(
     "01056c696d6974057069672d310d706c616e742f372f6c696d697403000000000000444003000000000000404080b09dc2df01",
     "0103000000000000184001",
 );
+
+/// The set-point of the bodies.
+pub(super) fn intent() -> Intent {
+    Intent {
+        list: 1,
+        output: slot("limit"),
+        entity: "pig-1".into(),
+        point: PointPath::new("plant/7/limit").unwrap(),
+        asked: Value::Real(40.0),
+        value: Value::Real(32.0),
+        time_to_live: 60_000_000_000,
+    }
+}

@@ -65,7 +65,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// What the world knows: what was asked, what went over the wire, what was recorded.
+/// All that the world knows: what was asked, what went over the wire, what was recorded.
 struct World {
     machine: Machine,
     now: u64,
@@ -200,7 +200,7 @@ impl World {
         self.machine.answered(&command.point, command.what, answer, at(self.now));
     }
 
-    /// What holds of each command at the moment that it is sent.
+    /// Checks what holds of each command at the moment that it is sent.
     fn check_sent(&mut self, command: &Command) {
         let number = self.numbers.insert(Arc::clone(&command.point), command.number);
         match command.what {
