@@ -214,14 +214,14 @@ impl Told {
     pub fn learn(&mut self, outcome: Outcome, now: Nanos, safe: f64) -> Option<usize> {
         self.answered = now;
         let before = (self.base, self.low);
-        let breaks = self.enter(outcome, now, safe);
+        let breaks = self.enter(outcome, safe);
         if (self.base, self.low) != before {
             self.changed = now;
         }
         breaks
     }
 
-    fn enter(&mut self, outcome: Outcome, now: Nanos, safe: f64) -> Option<usize> {
+    fn enter(&mut self, outcome: Outcome, safe: f64) -> Option<usize> {
         self.withdrawn = if outcome == Outcome::Withdrawn { self.withdrawn.saturating_add(1) } else { 0 };
         match outcome {
             Outcome::Accepted => self.silent = false,

@@ -208,6 +208,11 @@ impl Machine {
             self.watch(&path, Timestamp(0));
         }
         if let Some((outcome, reason)) = refused {
+            // Its app no longer wants what it asked for before; others still may.
+            let older = self.points.get(&path).and_then(|point| point.waiting);
+            if let Some(older) = older.filter(|older| older.generation == place.generation) {
+                self.settle(older, Outcome::Superseded, None, now);
+            }
             return self.settle(place, outcome, Some(reason), now);
         }
         let point = self.points.get_mut(&path);

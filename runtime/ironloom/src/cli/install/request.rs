@@ -134,8 +134,7 @@ pub(in crate::cli) fn parse(text: &str) -> Result<(File, Places), Problems> {
 }
 
 fn installation(mut root: Section<'_, '_>) -> Asked {
-    let (grants, mode) = grants(root.table("grants"));
-    let asked = Asked {
+    let mut asked = Asked {
         package: root.take("package").and_then(|field| field.text().map(str::to_owned)),
         id: root.take("id").and_then(|field| field.parsed(InstallationId::new)),
         from: root.take("from").and_then(|field| from(&field)),
@@ -145,9 +144,10 @@ fn installation(mut root: Section<'_, '_>) -> Asked {
         bindings: named(root.table("bindings"), |field| patterns(&field)),
         settings: named(root.table("settings"), |field| scalar(&field)),
         limits: PartialLimits::read(root.table("limits")),
-        grants,
-        mode,
+        grants: Grants::default(),
+        mode: None,
     };
+    (asked.grants, asked.mode) = grants(root.table("grants"));
     root.finish();
     asked
 }

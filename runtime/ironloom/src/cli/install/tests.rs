@@ -146,7 +146,7 @@ fn flags_come_on_top_of_the_file_and_settings_get_their_type() {
         "package": format!("sha256:{}", "0".repeat(64)),
         "bindings": {"weight": ["c/{x}", "d/{x}"], "feed": ["b/{x}"]},
         "settings": {"breed": " 1 ", "age": 28, "market": "nan", "loud": true, "other": "x=y", "name": "x"},
-        "grants": {"outputs": {
+        "grants": {"mode": "act", "outputs": {
             "limit": {"allow": "0..1", "toward": "low", "ttl": "1 min", "safe": "hold", "strict": false},
             "gate": {"allow": "0, 6..32", "toward": "low", "ttl": null, "safe": null, "strict": false},
         }},

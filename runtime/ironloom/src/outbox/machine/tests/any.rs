@@ -71,8 +71,6 @@ struct World {
     now: u64,
     ordinal: u64,
     asked: BTreeMap<IntentPlace, Asked>,
-    /// The order of the intents for each point.
-    newest: BTreeMap<Arc<str>, IntentPlace>,
     ended: BTreeMap<IntentPlace, Outcome>,
     sent: BTreeSet<IntentPlace>,
     confirmed: BTreeSet<IntentPlace>,
@@ -97,7 +95,6 @@ impl World {
             now: 1,
             ordinal: 0,
             asked: BTreeMap::new(),
-            newest: BTreeMap::new(),
             ended: BTreeMap::new(),
             sent: BTreeSet::new(),
             confirmed: BTreeSet::new(),
@@ -189,7 +186,6 @@ impl World {
         }
         for asked in &all {
             self.asked.insert(asked.place, asked.clone());
-            self.newest.insert(asked.intent.point.to_arc(), asked.place);
         }
         self.machine.commit(all, at(self.now));
     }
@@ -235,7 +231,15 @@ impl World {
                 let (mode, stopped) = self.rights[&place.generation.0];
                 assert!(!stopped && mode != Mode::Shadow);
                 assert!(mode == Mode::Act || self.confirmed.contains(&place));
-                assert_eq!(self.newest[&command.point], place, "only the newest intent for a point is sent");
+                // A later one of its app takes its place in any case, one of another app where that may be sent.
+                let later = self
+                    .asked
+                    .values()
+                    .filter(|later| later.intent.point == asked.intent.point && later.number > asked.number);
+                for later in later {
+                    assert_ne!(later.place.generation, place.generation, "only the newest intent is sent");
+                    assert!(self.ended.contains_key(&later.place), "only the newest intent is sent");
+                }
                 let is_intent = |one: &&Command| one.point == command.point && one.what != What::Safe;
                 let open =
                     |one: &&Command| one.what.place().is_some_and(|place| !self.ended.contains_key(&place));
