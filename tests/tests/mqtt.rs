@@ -99,7 +99,9 @@ fn what_gives_no_reading_is_a_dead_letter_with_its_reason() -> Result<()> {
     }
     // It goes on with what can be read.
     broker.send(&Message::new("sensors/7/temp", "215"))?;
-    wait_until("the reading", || Ok(client.journal(0, "")?.len() == 1))?;
+    wait_until("the reading and the letters", || {
+        Ok(client.journal(0, "")?.len() == 1 && connector(client)?["dead_letters"] == hostile.len())
+    })?;
     let list = |query: &str| client.get(&format!("/v1/connectors/plant/dead-letters{query}"))?.json();
     let all = list("?order=oldest")?;
     let items = all["items"].as_array().context("no items")?;

@@ -11,7 +11,7 @@ use super::status::{Reported, text};
 /// Advice for each reason, in words that both versions share.
 const PASSWORD: &str =
     "the broker refuses the user or the password; look at `user` and at `password_file` or `password_env`";
-const NOT_AUTHORIZED: &str = "the broker doesn't let this client in (not authorized); give `user` and a password if it wants them, and look at the \
+const NOT_AUTHORIZED: &str = "the broker doesn't let this client in; look at `user` and at `password_file` or `password_env`, and at the \
                               broker's access list";
 const CLIENT_ID: &str = "the broker refuses the client id; name another by `client_id`";
 const UNAVAILABLE: &str = "the broker isn't available now; it is asked again";
@@ -205,9 +205,12 @@ fn of_tls(error: &str) -> Option<&'static str> {
             "UnknownIssuer",
             "the broker's certificate is of no authority that is trusted; name its authority by `ca`",
         ),
-        ("NotValidForName", "the broker's certificate is for another name; write that name in `broker`"),
-        ("Expired", "the broker's certificate has expired, or the clock of this machine is wrong"),
-        ("NotValidYet", "the broker's certificate isn't valid yet, or the clock of this machine is wrong"),
+        ("not valid for name", "the broker's certificate is for another name; write that name in `broker`"),
+        (
+            "certificate expired",
+            "the broker's certificate has expired, or the clock of this machine is wrong",
+        ),
+        ("not valid yet", "the broker's certificate isn't valid yet, or the clock of this machine is wrong"),
         ("CertificateRequired", "the broker asks for a certificate; name it by `certificate` and `key`"),
         ("UnknownCA", "the broker doesn't trust the authority of `certificate`"),
         ("BadCertificate", "the broker refuses `certificate`"),
@@ -237,6 +240,9 @@ mod tests {
         let tls = io::Error::new(ErrorKind::InvalidData, "invalid peer certificate: UnknownIssuer");
         let unknown = ended_v5(v5::ConnectionError::Io(tls));
         assert!(unknown.reason.contains("name its authority by `ca`"), "{}", unknown.reason);
+        let alert = "Mqtt serialization/deserialization error: IO: received fatal alert: CertificateRequired";
+        let asks = ended(None, alert, false).reason;
+        assert!(asks.starts_with("the broker asks for a certificate") && asks.contains(alert), "{asks}");
     }
 
     #[test]
