@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 
 use super::*;
+use ironloom_types::clock::SECOND;
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -315,7 +316,8 @@ impl World {
         }
         self.do_step(&Step::Halt { site: false, first: false });
         for _ in 0..20 {
-            self.do_step(&Step::Wait(LIFE));
+            // Long enough for a safe value that was refused.
+            self.do_step(&Step::Wait(LIFE + 10 * SECOND));
             self.do_step(&Step::Lost);
             self.do_step(&Step::Take);
             while !self.under_way.is_empty() {
