@@ -1,14 +1,15 @@
 //! Readings in from a broker, and set-points out to it: mosquitto on the same machine.
 
-use std::collections::VecDeque;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use bytes::BytesMut;
 use ironloom_tests::mosquitto::Mosquitto;
-use ironloom_tests::{Server, Setup, apps, guests, wait_until};
+use ironloom_tests::{Client, Server, Setup, apps, guests, wait_until};
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 use rumqttc_v4::{Connect, Packet, Publish, QoS, Subscribe};
@@ -48,7 +49,9 @@ impl Peer {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         let mut peer = Self { stream, read: BytesMut::new(), next: 1, unacknowledged: 0 };
-        peer.send(&Packet::Connect(Connect::new(id)))?;
+        // One that only listens says nothing for long.
+        let connect = Connect { keep_alive: 0, ..Connect::new(id) };
+        peer.send(&Packet::Connect(connect))?;
         match peer.packet()? {
             Packet::ConnAck(_) => Ok(peer),
             other => bail!("{other:?} instead of an acknowledgement"),
@@ -261,39 +264,9 @@ fn halts(server: &Server, listener: &mut Peer, effort: Effort) -> Result<Row> {
         Row::of("kill switch -> last command, 1,000 points being driven", "ms", Bound::AtMost(100.0), 0.0);
     row.runs.clear();
     let client = server.client();
-    for run in 0..(effort.runs * 5) {
-        // As fast as the app can ask.
-        let mut lines = VecDeque::new();
-        for round in 0..20 {
-            let list: Vec<String> = (0..DRIVEN)
-                .map(|n| format!("{{\"point\":\"bench/{n}/value\",\"value\":{}}}", run * 20 + round))
-                .collect();
-            lines.push_back(list.join("\n"));
-        }
-        let (first, last, asked) = std::thread::scope(|scope| -> Result<_> {
-            let pushes = scope.spawn(move || -> Result<()> {
-                for line in lines {
-                    client.push(line.as_bytes(), None)?;
-                }
-                Ok(())
-            });
-            let halt = scope.spawn(move || -> Result<Instant> {
-                std::thread::sleep(Duration::from_millis(300));
-                let asked = Instant::now();
-                ensure!(client.post("/v1/halt", &json!({}))?.status == 200, "the kill switch isn't turned");
-                Ok(asked)
-            });
-            let (mut first, mut last) = (None, None);
-            listener.stream.set_read_timeout(Some(Duration::from_secs(1)))?;
-            while let Ok(Packet::Publish(_)) = listener.packet() {
-                first = first.or(Some(Instant::now()));
-                last = Some(Instant::now());
-            }
-            listener.stream.set_read_timeout(Some(PATIENCE))?;
-            let asked = halt.join().map_err(|_| anyhow::anyhow!("it panicked"))??;
-            pushes.join().map_err(|_| anyhow::anyhow!("it panicked"))??;
-            Ok((first.context("nothing was driven")?, last.context("nothing was driven")?, asked))
-        })?;
+    let round = AtomicU64::new(0);
+    for _ in 0..(effort.runs * 5) {
+        let (first, last, asked) = turn(client, listener, &round)?;
         ensure!(first < asked, "nothing was being driven when the kill switch was turned");
         row.runs.push(last.saturating_duration_since(asked).as_secs_f64() * 1e3);
         ensure!(client.post("/v1/release", &json!({}))?.status == 200, "it isn't released");
@@ -306,4 +279,47 @@ fn halts(server: &Server, listener: &mut Peer, effort: Effort) -> Result<Row> {
         row.runs.iter().copied().fold(0.0, f64::max)
     ));
     Ok(row)
+}
+
+/// Drives a thousand points, one round after the other, and turns the kill switch. Gives when the first and the last command
+/// came, and when the switch was asked for.
+fn turn(client: &Client, listener: &mut Peer, round: &AtomicU64) -> Result<(Instant, Instant, Instant)> {
+    let (driven, is_driven) = mpsc::channel();
+    let stop = &AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let pushes = scope.spawn(|| -> Result<()> {
+            while !stop.load(Ordering::Relaxed) {
+                let value = round.fetch_add(1, Ordering::Relaxed) % 1_000;
+                let line = |n: usize| format!("{{\"point\":\"bench/{n}/value\",\"value\":{value}}}");
+                let lines = (0..DRIVEN).map(line).collect::<Vec<_>>().join("\n");
+                let kind = [("content-type", "application/x-ndjson")];
+                client.send("POST", "/v1/readings?wait=applied", &kind, lines.as_bytes())?;
+            }
+            Ok(())
+        });
+        let halt = scope.spawn(move || -> Result<Instant> {
+            let seen = is_driven.recv_timeout(PATIENCE);
+            std::thread::sleep(Duration::from_millis(200));
+            let asked = Instant::now();
+            let halted = client.post("/v1/halt", &json!({}));
+            stop.store(true, Ordering::Relaxed);
+            seen.context("nothing is driven")?;
+            ensure!(halted?.status == 200, "the kill switch isn't turned");
+            Ok(asked)
+        });
+        let (mut first, mut last) = (None, None);
+        // Where it is quiet for so long, it is over.
+        listener.stream.set_read_timeout(Some(Duration::from_secs(2)))?;
+        while let Ok(Packet::Publish(_)) = listener.packet() {
+            last = Some(Instant::now());
+            if first.is_none() {
+                first = last;
+                let _ = driven.send(());
+            }
+        }
+        listener.stream.set_read_timeout(Some(PATIENCE))?;
+        let asked = halt.join().map_err(|_| anyhow::anyhow!("it panicked"))??;
+        pushes.join().map_err(|_| anyhow::anyhow!("it panicked"))??;
+        Ok((first.context("nothing was driven")?, last.context("nothing was driven")?, asked))
+    })
 }
