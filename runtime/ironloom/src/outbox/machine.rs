@@ -44,11 +44,10 @@ struct Point {
     /// The safe value is to be sent; not before this time, where it was refused.
     safe_due: Option<Timestamp>,
     told: Option<Told>,
-    /// Who told it.
-    installation: InstallationId,
-    generation: Generation,
-    output: SlotName,
-    entity: Arc<str>,
+    /// Intents up to this number were overtaken after they were sent: they aren't sent again.
+    passed: u64,
+    /// Who told it; where nobody did, who asked for it first.
+    owner: Owner,
     last: Option<Ended>,
     /// It counts among those of the installation.
     counted: Generation,
@@ -56,12 +55,22 @@ struct Point {
     watched: Option<Timestamp>,
 }
 
+/// An output of an installation that drives a point.
+#[derive(Clone, Debug)]
+struct Owner {
+    installation: InstallationId,
+    generation: Generation,
+    output: SlotName,
+    entity: Arc<str>,
+}
+
 #[derive(Debug)]
 struct Flying {
     what: What,
     connector: Arc<str>,
-    /// The value before.
-    before: Option<Told>,
+    /// The value before, and who told it.
+    before: (Option<Told>, Owner),
+    number: u64,
 }
 
 /// An end that is to be recorded.
@@ -117,8 +126,6 @@ pub(crate) struct Machine {
     router: Option<Router>,
     /// The number of points that each installation drives.
     counts: HashMap<Generation, usize>,
-    /// The number of the last intent.
-    number: u64,
 }
 
 impl Machine {
@@ -131,22 +138,24 @@ impl Machine {
             {
                 told.until = None;
             }
-            let number = told.as_ref().map_or(0, |told| told.number);
-            self.number = self.number.max(number);
             *self.counts.entry(driven.generation).or_default() += 1;
-            let point = Point {
+            let mut point = Point {
                 waiting: None,
                 flying: None,
                 safe_due: None,
                 told,
-                installation: driven.installation,
-                generation: driven.generation,
-                output: driven.output,
-                entity: driven.entity,
+                passed: driven.passed,
+                owner: Owner {
+                    installation: driven.installation,
+                    generation: driven.generation,
+                    output: driven.output,
+                    entity: driven.entity,
+                },
                 last: Some(driven.last),
                 counted: driven.generation,
                 watched: None,
             };
+            point.safe_due = point.owes_safe().then_some(now);
             self.points.insert(Arc::clone(&path), point);
             // Those whose time has come are looked at in the end.
             self.watch(&path, Timestamp(0));
@@ -154,14 +163,14 @@ impl Machine {
         // In the order in which they were committed, whoever asked for them.
         let mut intents: Vec<_> = found.intents.into_iter().collect();
         intents.sort_unstable_by_key(|(_, asked)| asked.number);
-        for (place, asked) in intents {
-            // Whether the process before has sent it isn't known, unless nobody had confirmed it.
-            let may_act = self.rights.get(&place.generation).is_some_and(Rights::acts);
-            let was_sent = asked.confirmed || may_act;
-            self.take(Arc::new(asked), was_sent, now);
-        }
-        let stopped: Vec<Generation> =
-            self.points.values().map(|point| point.generation).filter(|one| self.is_stopped(*one)).collect();
+        // Whether the process before has sent them isn't known; without leave it did not.
+        self.take_all(intents.into_iter().map(|(_, asked)| (asked.has_leave(true), asked)), now);
+        let stopped: Vec<Generation> = self
+            .points
+            .values()
+            .map(|point| point.owner.generation)
+            .filter(|one| self.is_stopped(*one))
+            .collect();
         for generation in stopped {
             self.stop(generation, "its installation is stopped", now);
         }
@@ -170,54 +179,89 @@ impl Machine {
 
     /// Takes what an invocation asks for, in its order.
     pub(crate) fn commit(&mut self, asked: impl IntoIterator<Item = Asked>, now: Timestamp) {
-        for asked in asked {
-            self.take(Arc::new(asked), false, now);
+        self.take_all(asked.into_iter().map(|asked| (false, asked)), now);
+    }
+
+    /// Takes intents, each with whether it may have been sent.
+    fn take_all(&mut self, intents: impl Iterator<Item = (bool, Asked)>, now: Timestamp) {
+        let mut all = Vec::new();
+        // All lists are whole, and all points as told, before the end of one intent decides about others.
+        for (was_sent, asked) in intents {
+            let asked = Arc::new(asked);
+            self.lists.entry(list_of(&asked)).or_default().push_back(asked.place);
+            self.open.insert(asked.place, Open { asked: Arc::clone(&asked), was_sent });
+            let has_room = self.enter(&asked, was_sent);
+            all.push((asked, has_room));
+        }
+        for (asked, has_room) in all {
+            self.take(&asked, has_room, now);
         }
     }
 
-    fn take(&mut self, asked: Arc<Asked>, was_sent: bool, now: Timestamp) {
-        let place = asked.place;
-        self.number = self.number.max(asked.number);
+    /// Notes the point of an intent, if there is room for it.
+    fn enter(&mut self, asked: &Asked, was_sent: bool) -> bool {
         let path = asked.intent.point.to_arc();
-        self.lists.entry(list_of(&asked)).or_default().push_back(place);
-        let refused = self.refused(&asked, now);
-        self.open.insert(place, Open { asked: Arc::clone(&asked), was_sent });
-        if !self.has_room(&path, place.generation) {
-            return self.settle(place, Outcome::Rejected, Some("it would be one point too many"), now);
+        let generation = asked.place.generation;
+        if !self.has_room(&path, generation) {
+            return false;
         }
         let point = self.points.entry(Arc::clone(&path)).or_insert_with(|| {
-            *self.counts.entry(place.generation).or_default() += 1;
+            *self.counts.entry(generation).or_default() += 1;
             Point {
                 waiting: None,
                 flying: None,
                 safe_due: None,
                 told: None,
-                installation: asked.installation.clone(),
-                generation: place.generation,
-                output: asked.intent.output.clone(),
-                entity: Arc::clone(&asked.intent.entity),
+                passed: 0,
+                owner: owner_of(asked),
                 last: None,
-                counted: place.generation,
+                counted: generation,
                 watched: None,
             }
         });
         if was_sent {
-            // The machine may have it.
-            point.told = Some(told(&asked));
-            point.own(&asked);
+            // The machine may have it; then it made a safe value needless.
+            point.safe_due = None;
+            point.told = Some(told(asked));
+            point.owner = owner_of(asked);
+            self.recount(&path);
             self.watch(&path, Timestamp(0));
         }
-        if let Some((outcome, reason)) = refused {
+        true
+    }
+
+    fn take(&mut self, asked: &Arc<Asked>, has_room: bool, now: Timestamp) {
+        let place = asked.place;
+        let path = asked.intent.point.to_arc();
+        if !has_room {
+            return self.settle(place, Outcome::Rejected, Some("it would be one point too many"), now);
+        }
+        let refused = self.refused(asked, now);
+        let is_skipped = !self.open.contains_key(&place);
+        if is_skipped || refused.is_some() {
             // Its app no longer wants what it asked for before; others still may.
-            let older = self.points.get(&path).and_then(|point| point.waiting);
-            if let Some(older) = older.filter(|older| older.generation == place.generation) {
+            let point = self.points.get_mut(&path);
+            let older = point.and_then(|point| point.overtake(|older| older.generation == place.generation));
+            if let Some(older) = older {
                 self.settle(older, Outcome::Superseded, None, now);
             }
+        }
+        if let Some((outcome, reason)) = refused {
             return self.settle(place, outcome, Some(reason), now);
         }
+        if is_skipped {
+            return;
+        }
+        if self.points.get(&path).is_some_and(|point| asked.number <= point.passed) {
+            let reason = "the process ended before the answer, and a later one had come";
+            return self.settle(place, Outcome::Superseded, Some(reason), now);
+        }
         let point = self.points.get_mut(&path);
-        let older = point.and_then(|point| point.waiting.replace(place));
-        if let Some(older) = older {
+        if let Some(older) = point.and_then(|point| {
+            let older = point.overtake(|_| true);
+            point.waiting = Some(place);
+            older
+        }) {
             self.settle(older, Outcome::Superseded, None, now);
         }
         self.watch(&path, now);
@@ -298,7 +342,7 @@ impl Machine {
             point.waiting.take_if(|waiting| *waiting == place);
             point.flying.take_if(|flying| flying.what == What::Intent(place));
             if point.told.is_none() {
-                point.own(asked);
+                point.owner = owner_of(asked);
             }
             point.last = Some(ended.clone());
             Box::new(point.driven(&asked.intent.point, ended))
@@ -392,7 +436,7 @@ impl Machine {
             let of_open = |place: &IntentPlace| {
                 self.open.get(place).is_some_and(|open| open.asked.installation == *installation)
             };
-            point.installation == *installation || point.waiting.as_ref().is_some_and(of_open)
+            point.owner.installation == *installation || point.waiting.as_ref().is_some_and(of_open)
         });
         own.take(most).map(|(path, point)| self.shown(path, point)).collect()
     }
@@ -404,7 +448,7 @@ impl Machine {
         let waiting = point.waiting.and_then(|place| {
             let asked = &self.open.get(&place)?.asked;
             let needs =
-                self.rights.get(&place.generation).is_some_and(|rights| !rights.acts() && !asked.confirmed);
+                self.rights.get(&place.generation).is_some_and(|rights| !asked.has_leave(rights.acts()));
             standing(place, if needs { Standing::Unconfirmed } else { Standing::Waiting })
         });
         Shown {
@@ -415,30 +459,38 @@ impl Machine {
                 || point.flying.as_ref().is_some_and(|flying| flying.what == What::Safe),
             told: point.told.clone(),
             last: point.last.clone(),
-            output: point.output.clone(),
-            entity: Arc::clone(&point.entity),
+            output: point.owner.output.clone(),
+            entity: Arc::clone(&point.owner.entity),
         }
     }
 }
 
 impl Point {
-    /// From now on it is this installation's.
-    fn own(&mut self, asked: &Asked) {
-        self.installation = asked.installation.clone();
-        self.generation = asked.place.generation;
-        self.output = asked.intent.output.clone();
-        self.entity = Arc::clone(&asked.intent.entity);
+    /// Returns whether nobody vouches for what the machine was told, and it does not have its safe value.
+    fn owes_safe(&self) -> bool {
+        self.told.as_ref().is_some_and(|told| told.until.is_none() && told.safe.is_some())
+    }
+
+    /// There is a newer intent: gives the one that it takes the place of, of those that it may.
+    fn overtake(&mut self, may: impl Fn(&IntentPlace) -> bool) -> Option<IntentPlace> {
+        if let Some(flying) = &self.flying {
+            if flying.what.place().is_some_and(|place| may(&place)) {
+                self.passed = flying.number;
+            }
+        }
+        self.waiting.filter(may)
     }
 
     /// As the store keeps it, after this end.
     fn driven(&self, point: &ironloom_types::ids::PointPath, last: Ended) -> Driven {
         Driven {
             point: point.clone(),
-            installation: self.installation.clone(),
-            generation: self.generation,
-            output: self.output.clone(),
-            entity: Arc::clone(&self.entity),
+            installation: self.owner.installation.clone(),
+            generation: self.owner.generation,
+            output: self.owner.output.clone(),
+            entity: Arc::clone(&self.owner.entity),
             told: self.told.clone(),
+            passed: self.passed,
             last,
         }
     }
@@ -446,6 +498,15 @@ impl Point {
 
 fn list_of(asked: &Asked) -> ListKey {
     (asked.place.generation, asked.place.ordinal, asked.intent.list)
+}
+
+fn owner_of(asked: &Asked) -> Owner {
+    Owner {
+        installation: asked.installation.clone(),
+        generation: asked.place.generation,
+        output: asked.intent.output.clone(),
+        entity: Arc::clone(&asked.intent.entity),
+    }
 }
 
 /// Makes what a machine is told with an intent.

@@ -30,11 +30,13 @@ pub(crate) struct Asked {
     pub place: IntentPlace,
     /// The time of its invocation, from which it lives.
     pub at: Timestamp,
-    /// Rises with each intent for the same point.
+    /// Even, and rises with each intent for the same point.
     pub number: u64,
     pub intent: Intent,
     /// The value that is sent once nobody vouches for this one any more; `None` where this one stays then.
     pub safe: Option<Value>,
+    /// The installation's mode was *act* when it was asked for.
+    pub acts: bool,
     /// A person has confirmed it.
     pub confirmed: bool,
 }
@@ -43,6 +45,11 @@ impl Asked {
     /// The end of its life.
     pub(crate) fn expires(&self) -> Timestamp {
         self.at.plus(self.intent.time_to_live)
+    }
+
+    /// Returns whether it may be sent while its installation acts, or does not.
+    pub(crate) fn has_leave(&self, acts: bool) -> bool {
+        self.confirmed || (self.acts && acts)
     }
 }
 
@@ -109,6 +116,8 @@ pub(crate) struct Driven {
     pub entity: Arc<str>,
     /// The value that the machine may last have been told; `None` where it was told nothing.
     pub told: Option<Told>,
+    /// Intents up to this number were overtaken after they were sent: they aren't sent again.
+    pub passed: u64,
     /// The end of the last intent, or of the last attempt at a safe value.
     pub last: Ended,
 }
@@ -117,11 +126,19 @@ pub(crate) struct Driven {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Told {
     pub value: Value,
+    /// The greatest number that the machine has seen, with this value or with one that it refused.
     pub number: u64,
     /// The time until which the app vouches for it; `None` where it need not, as for a safe value.
     pub until: Option<Timestamp>,
     /// The value that is sent then; `None` where this one stays.
     pub safe: Option<Value>,
+}
+
+impl Told {
+    /// The number of a safe value that follows: between those of two intents, and the same when it is sent again.
+    pub(crate) fn safe_number(&self) -> u64 {
+        self.number | 1
+    }
 }
 
 /// The end of an intent.

@@ -438,6 +438,7 @@ fn admin_records() -> Vec<(AdminRecord, &'static str)> {
                 number: 300,
                 intent: intent(),
                 safe: Some(Value::Real(6.0)),
+                acts: false,
                 confirmed: true,
             })),
             INTENT_CONFIRMED,

@@ -10,13 +10,15 @@ use crate::fold::stored::encode;
 use crate::outbox::Rights;
 use crate::records::commit::CommitHead;
 use crate::records::intent::{Asked, Driven, IntentPlace, Settled};
+use ironloom_apps::grants::Mode;
 use ironloom_storage::log::RecordRef;
 use ironloom_storage::store::{Item, Key, Scope};
 use ironloom_types::ids::Generation;
 
-/// Bits of an intent's number for its place among those of its invocation: the others are its record's position.
-const INDEX_BITS: u32 = 10;
-const _: () = assert!(ironloom_types::limits::MAX_INTENTS < 1 << INDEX_BITS);
+/// Bits of an intent's number for its place among those of its invocation, and for a safe value that follows it: the
+/// others are its record's position.
+const INDEX_BITS: u32 = 11;
+const _: () = assert!(ironloom_types::limits::MAX_INTENTS <= 1 << (INDEX_BITS - 1));
 
 fn key(place: IntentPlace) -> Key {
     Scope::MAIN.key(Item::Intent(place.generation, place.ordinal, place.index))
@@ -44,9 +46,10 @@ impl Applier {
                 installation: head.installation.clone(),
                 place,
                 at: head.invocation.time,
-                number: (at.position.0 << INDEX_BITS) | u64::from(index),
+                number: (at.position.0 << INDEX_BITS) | (u64::from(index) << 1),
                 intent: intent.clone(),
                 safe: output.zip(grant).and_then(|((_, output), grant)| grant.safe_value(output.value_type)),
+                acts: newest.revision.grants.mode == Mode::Act,
                 confirmed: false,
             }
         });

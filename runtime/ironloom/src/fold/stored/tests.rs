@@ -436,6 +436,7 @@ fn set_points_on_their_way() {
         number: 300,
         intent,
         safe: Some(Value::Real(6.0)),
+        acts: false,
         confirmed: true,
     };
     let expected = [
@@ -447,8 +448,8 @@ fn set_points_on_their_way() {
         "d209ac02",
         // List 1, output, entity, point, 40 asked for and 32 sent (reals), 60 s.
         "01056c696d6974057069672d310d706c616e742f372f6c696d697403000000000000444003000000000000404080b09dc2df01",
-        // The safe value, 6; confirmed.
-        "0103000000000000184001",
+        // The safe value, 6; it was only advised, and is confirmed.
+        "010300000000000018400001",
     ];
     golden(asked, &expected.concat());
     let driven = Driven {
@@ -463,6 +464,7 @@ fn set_points_on_their_way() {
             until: Some(Timestamp(1234)),
             safe: Some(Value::Real(6.0)),
         }),
+        passed: 200,
         last: intent::Ended {
             id: Some("00112233445566778899aabbccddeeff".parse().unwrap()),
             asked: Value::Real(40.0),
@@ -481,6 +483,8 @@ fn set_points_on_their_way() {
         "056c696d6974057069672d31",
         // Told: 32 as a real, number 300, until 1234, and 6 then.
         "01030000000000004040ac0201d20901030000000000001840",
+        // Intents up to number 200 were overtaken.
+        "c801",
         // The last end: its id as 32 digits, 40 asked for and 32 sent, accepted, no reason, at 1000.
         "012030303131323233333434353536363737383839396161626263636464656566660300000000000044400300000000000040400100e807",
     ];

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Flying, IntentPlace, Machine, told};
+use super::{Flying, IntentPlace, Machine, owner_of, told};
 use crate::outbox::Settlement;
 use crate::records::intent::{Ended, Outcome, Settled, Told};
 use ironloom_types::clock::{SECOND, Timestamp};
@@ -60,10 +60,9 @@ impl Machine {
                 self.offer(&path, now);
                 continue;
             }
-            if let Some(command) = self.safe_command(&path, connector, now) {
-                return Some(command);
-            }
-            if let Some(command) = self.command(&path, connector, now) {
+            // Something newer makes a safe value needless.
+            let command = self.command(&path, connector, now);
+            if let Some(command) = command.or_else(|| self.safe_command(&path, connector, now)) {
                 return Some(command);
             }
         }
@@ -72,21 +71,20 @@ impl Machine {
     /// The safe value of a point, where it is due. Nothing holds it up: what is on its way may be in force.
     fn safe_command(&mut self, path: &Arc<str>, connector: &Arc<str>, now: Timestamp) -> Option<Command> {
         let point = self.points.get(path)?;
-        if point.safe_due.is_none_or(|due| due > now) || self.halted.has(&point.installation) {
+        if point.safe_due.is_none_or(|due| due > now) || self.halted.has(&point.owner.installation) {
             return None;
         }
         let safe = point.told.as_ref()?.safe.clone()?;
         if let Some(place) = point.flying.as_ref().and_then(|flying| flying.what.place()) {
             self.settle(place, Outcome::Expired, Some("the safe value was sent after it"), now);
         }
-        // Behind all intents so far; the next one's is greater.
-        let number = self.number + 1;
         let point = self.points.get_mut(path)?;
-        let safe_again = point.told.as_ref().and_then(|told| told.safe.clone());
-        let told = Told { value: safe.clone(), number, until: None, safe: safe_again };
-        let before = point.told.replace(told);
+        let before = point.told.take()?;
+        let number = before.safe_number();
+        point.told = Some(Told { value: safe.clone(), number, until: None, safe: before.safe.clone() });
+        let before = (Some(before), point.owner.clone());
         point.safe_due = None;
-        point.flying = Some(Flying { what: What::Safe, connector: Arc::clone(connector), before });
+        point.flying = Some(Flying { what: What::Safe, connector: Arc::clone(connector), before, number });
         Some(Command {
             point: Arc::clone(path),
             what: What::Safe,
@@ -111,14 +109,12 @@ impl Machine {
         let point = self.points.get_mut(path)?;
         point.waiting = None;
         point.safe_due = None;
-        point.own(&asked);
-        let before = point.told.replace(told(&asked));
-        point.flying = Some(Flying { what: What::Intent(place), connector: Arc::clone(connector), before });
-        let (counted, generation) = (point.counted, place.generation);
-        point.counted = generation;
-        if counted != generation {
-            self.recount(counted, generation);
-        }
+        let owner = std::mem::replace(&mut point.owner, owner_of(&asked));
+        let before = (point.told.replace(told(&asked)), owner);
+        let what = What::Intent(place);
+        let number = asked.number;
+        point.flying = Some(Flying { what, connector: Arc::clone(connector), before, number });
+        self.recount(path);
         self.open.get_mut(&place)?.was_sent = true;
         self.watch(path, now);
         Some(Command {
@@ -137,17 +133,21 @@ impl Machine {
         let is_first =
             self.lists.get(&super::list_of(&open.asked)).and_then(|list| list.front()) == Some(&place);
         let rights = self.rights.get(&place.generation);
-        is_first && rights.is_some_and(|rights| rights.acts() || open.asked.confirmed)
+        is_first && rights.is_some_and(|rights| open.asked.has_leave(rights.acts()))
     }
 
-    fn recount(&mut self, before: ironloom_types::ids::Generation, after: ironloom_types::ids::Generation) {
+    /// Counts a point among those of whoever drives it now.
+    pub(super) fn recount(&mut self, path: &Arc<str>) {
+        let Some(point) = self.points.get_mut(path) else { return };
+        let now = point.owner.generation;
+        let before = std::mem::replace(&mut point.counted, now);
         if let Some(count) = self.counts.get_mut(&before) {
             *count = count.saturating_sub(1);
             if *count == 0 {
                 self.counts.remove(&before);
             }
         }
-        *self.counts.entry(after).or_default() += 1;
+        *self.counts.entry(now).or_default() += 1;
     }
 
     /// Takes the answer to a command. One to something that has ended since says nothing any more.
@@ -157,7 +157,13 @@ impl Machine {
         match (what, answer) {
             (What::Intent(place), Answer::Accepted) => self.settle(place, Outcome::Accepted, None, now),
             (What::Intent(place), Answer::Rejected(reason)) => {
-                point.told = flying.before;
+                let seen = point.told.as_ref().map_or(0, |told| told.number);
+                // The machine goes on with what it had.
+                let (told, owner) = flying.before;
+                point.told = told.map(|told| Told { number: seen, ..told });
+                point.owner = owner;
+                point.safe_due = point.owes_safe().then_some(now);
+                self.recount(path);
                 self.settle(place, Outcome::Rejected, Some(&reason), now);
             }
             (What::Safe, Answer::Accepted) => {
@@ -167,7 +173,7 @@ impl Machine {
                 self.end_safe(path, Outcome::Safe, None, now);
             }
             (What::Safe, Answer::Rejected(reason)) => {
-                point.told = flying.before;
+                point.told = flying.before.0;
                 let due = now.plus(SAFE_AGAIN);
                 point.safe_due = Some(due);
                 self.end_safe(path, Outcome::SafeRejected, Some(&reason), now);
@@ -199,9 +205,9 @@ impl Machine {
         let driven = Some(Box::new(point.driven(&at, ended)));
         self.ends.push_back(Settlement {
             settled: Settled { place: None, driven },
-            installation: point.installation.clone(),
-            output: point.output.clone(),
-            entity: Arc::clone(&point.entity),
+            installation: point.owner.installation.clone(),
+            output: point.owner.output.clone(),
+            entity: Arc::clone(&point.owner.entity),
             outcome,
             at: now,
         });
@@ -237,9 +243,9 @@ impl Machine {
         match flying.what {
             What::Safe => {
                 point.safe_due = Some(now);
-                point.told = flying.before;
+                point.told = flying.before.0;
             }
-            What::Intent(place) if point.waiting.is_some() => {
+            What::Intent(place) if flying.number <= point.passed => {
                 self.settle(
                     place,
                     Outcome::Superseded,

@@ -19,7 +19,7 @@ pub(crate) struct Rights {
 }
 
 impl Rights {
-    /// Returns whether its set-points are sent without anybody's word.
+    /// Returns whether its set-points are sent without anybody's word, as long as they were asked for so.
     pub(super) fn acts(&self) -> bool {
         self.grants.mode == Mode::Act
     }
@@ -94,7 +94,7 @@ impl Machine {
     /// Stops an installation: withdraws what wasn't sent, then sends its points to their safe values.
     pub(super) fn stop(&mut self, generation: Generation, reason: &str, now: Timestamp) {
         self.withdraw(generation, reason, now);
-        let own = self.points.iter().filter(|(_, point)| point.generation == generation);
+        let own = self.points.iter().filter(|(_, point)| point.owner.generation == generation);
         let own: Vec<Arc<str>> = own.map(|(path, _)| Arc::clone(path)).collect();
         for path in own {
             self.go_safe(&path, now);
@@ -117,13 +117,15 @@ impl Machine {
     /// Goes safe where the app no longer vouches for what a machine was told, unless something newer is about to be sent.
     pub(super) fn look_for_lapse(&mut self, path: &Arc<str>, now: Timestamp) {
         let Some(point) = self.points.get(path) else { return };
-        let lapsed = point.told.as_ref().and_then(|told| told.until).is_some_and(|until| until <= now);
+        let is_stopped = self.is_stopped(point.owner.generation);
+        let until = point.told.as_ref().and_then(|told| told.until);
+        let lapsed = until.is_some_and(|until| until <= now || is_stopped);
         let is_renewed = point.waiting.is_some_and(|place| self.is_sendable(place));
         if !lapsed || is_renewed {
             return;
         }
         let (generation, has_safe) =
-            (point.generation, point.told.as_ref().is_some_and(|told| told.safe.is_some()));
+            (point.owner.generation, point.told.as_ref().is_some_and(|told| told.safe.is_some()));
         if has_safe {
             self.withdraw(
                 generation,
@@ -149,7 +151,7 @@ impl Machine {
         }
         let mut flying: Vec<(Arc<str>, Flying)> = Vec::new();
         for (path, point) in &mut self.points {
-            if self.halted.has(&point.installation) {
+            if self.halted.has(&point.owner.installation) {
                 flying.extend(point.flying.take().map(|one| (Arc::clone(path), one)));
             }
         }
@@ -170,7 +172,7 @@ impl Machine {
 
     /// Returns true where the kill switch is on for whoever drives a point.
     pub(crate) fn is_halted(&self, path: &str) -> bool {
-        self.points.get(path).is_some_and(|point| self.halted.has(&point.installation))
+        self.points.get(path).is_some_and(|point| self.halted.has(&point.owner.installation))
     }
 
     pub(crate) fn halted(&self) -> &Halted {
@@ -191,7 +193,7 @@ impl Machine {
         let place = waiting.into_iter().find(|place| place.id() == id)?;
         let open = self.open.get(&place)?;
         let acts = self.rights.get(&place.generation).is_some_and(Rights::acts);
-        (!acts && !open.asked.confirmed).then(|| Arc::clone(&open.asked))
+        (!open.asked.has_leave(acts)).then(|| Arc::clone(&open.asked))
     }
 
     /// The end that an intent would have now, if it may not be sent.

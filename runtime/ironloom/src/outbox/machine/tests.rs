@@ -48,7 +48,7 @@ fn asked_of(
         installation: InstallationId::new(&format!("app-{generation}")).unwrap(),
         place: IntentPlace { generation: Generation(generation), ordinal: Ordinal(ordinal), index },
         at: Timestamp(now),
-        number: (ordinal << 10) + u64::from(index),
+        number: (ordinal << 11) + (u64::from(index) << 1),
         intent: Intent {
             list,
             output: SlotName::new("limit").unwrap(),
@@ -59,6 +59,7 @@ fn asked_of(
             time_to_live: LIFE,
         },
         safe: Some(Value::Real(6.0)),
+        acts: true,
         confirmed: false,
     }
 }
@@ -225,8 +226,12 @@ fn a_person_confirms_what_is_only_advised() {
     machine.commit([asked(2, 0, 0, 2, 16.0, 2)], at(2));
     machine.tick(at(102));
     assert_eq!(ends(&mut machine), [end(2, Outcome::Revoked), end(2, Outcome::Expired)]);
-    machine.commit([asked(3, 0, 0, 1, 16.0, 200)], at(200));
+    let advised = Asked { acts: false, ..asked(3, 0, 0, 1, 16.0, 200) };
+    machine.commit([advised], at(200));
     assert_eq!(sent(&mut machine, 201), None);
+    // What was only advised stays so, whatever the mode is now.
+    machine.set_rights(Generation(1), rights(Mode::Act, false), at(202));
+    assert_eq!(sent(&mut machine, 202), None);
     let id = asked(3, 0, 0, 1, 16.0, 200).place.id();
     let found = machine.unconfirmed(id).unwrap();
     machine.confirm(Asked { confirmed: true, ..Asked::clone(&found) }, at(250));
@@ -249,6 +254,16 @@ fn a_shadow_is_recorded_and_a_right_that_is_lost_is_lost_at_once() {
     machine.set_rights(Generation(1), Rights { grants: Arc::default(), stopped: false }, at(2));
     machine.commit([asked(3, 0, 0, 1, 8.0, 3)], at(3));
     assert_eq!((ends(&mut machine), sent(&mut machine, 3)), (vec![end(1, Outcome::Revoked)], None));
+}
+
+#[test]
+fn what_is_refused_at_once_has_the_rest_of_its_list_skipped() {
+    let mut machine = machine();
+    // 40 isn't granted; the second list stands for itself.
+    machine
+        .commit([asked(1, 0, 0, 1, 40.0, 0), asked(1, 1, 0, 2, 16.0, 0), asked(1, 2, 1, 3, 16.0, 0)], at(0));
+    assert_eq!(ends(&mut machine), [end(1, Outcome::Revoked), end(2, Outcome::Skipped)]);
+    assert_eq!((sent(&mut machine, 0), sent(&mut machine, 0)), (Some((3, 16.0)), None));
 }
 
 #[test]
@@ -289,8 +304,14 @@ fn a_restart_takes_up_what_may_have_been_sent_and_goes_safe_where_nobody_vouches
     let mut machine = Machine::default();
     machine.set_router(Arc::new(|_| Some(plc())), at(60));
     machine.load(found(), at(60));
-    let all: Vec<_> = std::iter::from_fn(|| sent(&mut machine, 60)).collect();
-    assert_eq!(all, [(1, 6.0)]);
+    let all: BTreeSet<_> = std::iter::from_fn(|| sent(&mut machine, 60)).map(|(point, _)| point).collect();
+    assert_eq!(all, [1, 2].into());
+    // Nobody had given leave to send the other one.
+    let mut machine = self::machine();
+    let advised = Asked { acts: false, ..open.clone() };
+    machine.load(Found { intents: [(open.place, advised)].into(), ..found() }, at(1_000));
+    assert_eq!(ends(&mut machine), [end(2, Outcome::Expired)]);
+    assert_eq!((sent(&mut machine, 1_000), sent(&mut machine, 1_000)), (Some((1, 6.0)), None));
 }
 
 #[test]

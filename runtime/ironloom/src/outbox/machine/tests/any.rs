@@ -84,6 +84,8 @@ struct World {
     driven: BTreeMap<Arc<str>, Driven>,
     /// The value that each machine may have, and until when its app vouches for it.
     told: BTreeMap<Arc<str>, (u64, u64)>,
+    /// The same, before what was sent last: where it is refused, this holds.
+    told_before: BTreeMap<Arc<str>, Option<(u64, u64)>>,
     /// The rising numbers on the wire.
     numbers: BTreeMap<Arc<str>, u64>,
 }
@@ -105,6 +107,7 @@ impl World {
             halted: Halted::default(),
             driven: BTreeMap::new(),
             told: BTreeMap::new(),
+            told_before: BTreeMap::new(),
             numbers: BTreeMap::new(),
         }
     }
@@ -145,6 +148,7 @@ impl World {
             }
             Step::Stop { generation, stopped } => {
                 self.rights.get_mut(generation).unwrap().1 = *stopped;
+                self.disown();
                 self.set_rights(*generation);
             }
             Step::Mode { generation, mode } => {
@@ -182,13 +186,32 @@ impl World {
         for (list, points) in (0..).zip(lists) {
             for (point, high) in points {
                 let place = (self.ordinal, all.len() as u32, list);
-                all.push(asked_of(generation, place, *point, if *high { 32.0 } else { 8.0 }, self.now));
+                let value = match (point, high) {
+                    // No longer granted by the time that it is committed.
+                    (3, true) => 40.0,
+                    (_, high) => {
+                        if *high {
+                            32.0
+                        } else {
+                            8.0
+                        }
+                    }
+                };
+                all.push(asked_of(generation, place, *point, value, self.now));
             }
         }
-        for asked in &all {
+        let acts = self.rights[&generation].0 == Mode::Act;
+        for asked in &mut all {
+            asked.acts = acts;
             self.asked.insert(asked.place, asked.clone());
         }
         self.machine.commit(all, at(self.now));
+    }
+
+    /// Nobody vouches for what a stopped installation told, also when it goes on at once.
+    fn disown(&mut self) {
+        let told = self.told.values_mut().chain(self.told_before.values_mut().flatten());
+        told.filter(|told| self.rights[&told.0].1).for_each(|told| told.1 = u64::MAX);
     }
 
     fn set_rights(&mut self, generation: u64) {
@@ -197,6 +220,13 @@ impl World {
     }
 
     fn answer(&mut self, command: &Command, accepted: bool) {
+        let is_open = command.what.place().is_some_and(|place| !self.ended.contains_key(&place));
+        if is_open && !accepted {
+            match self.told_before[&command.point] {
+                Some(before) => self.told.insert(Arc::clone(&command.point), before),
+                None => self.told.remove(&command.point),
+            };
+        }
         let answer = if accepted { Answer::Accepted } else { Answer::Rejected("no".to_owned()) };
         self.machine.answered(&command.point, command.what, answer, at(self.now));
     }
@@ -204,6 +234,8 @@ impl World {
     /// Checks what holds of each command at the moment that it is sent.
     fn check_sent(&mut self, command: &Command) {
         let number = self.numbers.insert(Arc::clone(&command.point), command.number);
+        // The same one again has the same number.
+        assert!(number.is_none_or(|before| before <= command.number));
         match command.what {
             What::Safe => {
                 assert_eq!(command.value, Value::Real(6.0));
@@ -227,11 +259,12 @@ impl World {
                         .is_none_or(|before| before < command.number || (again && before == command.number))
                 );
                 assert!(!self.ended.contains_key(&place), "what has an outcome isn't sent");
+                assert_ne!(command.value, Value::Real(40.0), "it isn't granted");
                 assert!(asked.expires().0 > self.now, "nothing is sent past its life");
                 assert!(!self.halted.has(&asked.installation), "the kill switch holds it back");
                 let (mode, stopped) = self.rights[&place.generation.0];
                 assert!(!stopped && mode != Mode::Shadow);
-                assert!(mode == Mode::Act || self.confirmed.contains(&place));
+                assert!((asked.acts && mode == Mode::Act) || self.confirmed.contains(&place));
                 // A later one of its app takes its place in any case, one of another app where that may be sent.
                 let later = self
                     .asked
@@ -253,7 +286,9 @@ impl World {
                     assert!(!is_before || self.ended.get(&before.place) == Some(&Outcome::Accepted));
                 }
                 self.sent.insert(place);
-                self.told.insert(Arc::clone(&command.point), (place.generation.0, asked.expires().0));
+                let told = (place.generation.0, asked.expires().0);
+                let before = self.told.insert(Arc::clone(&command.point), told);
+                self.told_before.insert(Arc::clone(&command.point), before);
             }
         }
     }
@@ -298,14 +333,15 @@ impl World {
         self.machine.set_halted(self.halted.clone(), now);
         self.machine.set_router(Arc::new(|path| path.starts_with("plant/").then(plc)), now);
         // What may have been sent counts as told.
-        for asked in self.asked.values().filter(|asked| !self.ended.contains_key(&asked.place)) {
-            let (mode, _) = self.rights[&asked.place.generation.0];
-            if asked.confirmed || mode == Mode::Act {
-                let told = (asked.place.generation.0, asked.expires().0);
-                self.told.insert(asked.intent.point.to_arc(), told);
-                self.sent.insert(asked.place);
-            }
+        let open = self.asked.values().filter(|asked| !self.ended.contains_key(&asked.place));
+        let mut sent: Vec<_> = open.filter(|asked| asked.acts || asked.confirmed).collect();
+        sent.sort_unstable_by_key(|asked| asked.number);
+        for asked in sent {
+            let told = (asked.place.generation.0, asked.expires().0);
+            self.told.insert(asked.intent.point.to_arc(), told);
+            self.sent.insert(asked.place);
         }
+        self.disown();
     }
 
     /// In the end everything has an outcome, and nobody is left with a value that nobody vouches for.
