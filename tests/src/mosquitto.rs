@@ -135,9 +135,18 @@ impl Mosquitto {
 
     /// Starts a client that subscribes, and waits until it has.
     pub fn subscribe(&self, topic: &str) -> Result<Subscriber> {
+        self.subscribe_as(topic, &[])
+    }
+
+    /// The same, with a session that the broker keeps by this id: what comes while the connection is lost comes later.
+    pub fn subscribe_kept(&self, topic: &str, id: &str) -> Result<Subscriber> {
+        self.subscribe_as(topic, &["-c", "-x", "3600", "-i", id])
+    }
+
+    fn subscribe_as(&self, topic: &str, options: &[&str]) -> Result<Subscriber> {
         let mut command = self.programs.command(&self.programs.subscribe);
         command.args(["-h", "127.0.0.1", "-p", &self.port.to_string(), "-q", "1", "-t", topic]);
-        command.args(["-t", PROBE, "-V", "mqttv5", "-F", "%U %t %p"]);
+        command.args(options).args(["-t", PROBE, "-V", "mqttv5", "-F", "%U %t %p"]);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut child = command.spawn().context("can't start mosquitto_sub")?;
         let stdout = child.stdout.take().context("no stdout")?;

@@ -150,10 +150,16 @@ pub(crate) struct BrokerFigures {
     pub oldest: Family<OfConnector, Gauge<f64, AtomicU64>>,
     /// Retained messages that were passed over.
     pub passed_over: Family<OfConnector, Gauge>,
+    /// Messages that it has published, that the broker has refused, and that were gone before.
+    pub published: Family<OfConnector, Gauge>,
+    pub publish_refused: Family<OfConnector, Gauge>,
+    pub publish_missed: Family<OfConnector, Gauge>,
+    /// Readings of the journal behind the place up to which it has published.
+    pub publish_behind: Family<OfConnector, Gauge>,
 }
 
 impl BrokerFigures {
-    fn all(&self) -> [(&'static str, &'static str, &Family<OfConnector, Gauge>); 7] {
+    fn all(&self) -> [(&'static str, &'static str, &Family<OfConnector, Gauge>); 11] {
         [
             ("connector_connected", "1 while a connector is connected to its broker", &self.connected),
             ("connector_reconnects", "Connections to the broker after the first one", &self.reconnects),
@@ -174,6 +180,22 @@ impl BrokerFigures {
                 &self.unacknowledged,
             ),
             ("connector_retained_passed_over", "Retained messages that were passed over", &self.passed_over),
+            ("connector_published", "Published messages that the broker has taken", &self.published),
+            (
+                "connector_publish_refused",
+                "Published messages that the broker has refused",
+                &self.publish_refused,
+            ),
+            (
+                "connector_publish_missed",
+                "Readings and changes of alarms that were gone before they could be published",
+                &self.publish_missed,
+            ),
+            (
+                "connector_publish_behind",
+                "Readings of the journal that weren't looked at yet for publishing",
+                &self.publish_behind,
+            ),
         ]
     }
 

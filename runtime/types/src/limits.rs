@@ -105,6 +105,9 @@ pub const ALARM_CHANGE_BYTES: usize = 64;
 pub const MAX_EPISODES: u64 = 10_000;
 /// Bytes of these episodes, with [`ALARM_BYTES`] for each besides its texts. Beyond: the oldest are dropped and counted.
 pub const MAX_EPISODE_BYTES: u64 = 8 << 20;
+/// Changes of alarms, of all installations, of which connectors can still tell. Beyond: the oldest is forgotten, and each
+/// connector that hadn't told of it counts it.
+pub const MAX_ALARM_NEWS: u64 = 65_536;
 /// The longest comment of a person on an alarm, in bytes. Beyond: refused.
 pub const MAX_COMMENT: usize = 1_000;
 /// The longest name by which a person signs, in bytes. Beyond: refused.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
-use crate::ids::{PointNumber, PointPath};
+use crate::ids::{PointNumber, PointPath, Sequence};
 
 /// Marks a point that has no number yet: the rest is an index into the list of new points that goes
 /// with the columns. The committer puts the number in its place.
@@ -236,6 +236,15 @@ pub struct Progress {
     pub refused: u64,
     /// The first bytes of the SHA-256 of the last of them: a source that begins anew is known by it.
     pub mark: [u8; 8],
+}
+
+/// The place up to which something is published.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Published {
+    /// Readings, by the sequence of the journal.
+    pub readings: Sequence,
+    /// Changes of alarms, by their count.
+    pub alarms: u64,
 }
 
 /// The types of a column's values.

@@ -136,6 +136,19 @@ fn text(status: &ConnectorStatus) -> String {
             line("", error.clone());
         }
     }
+    if let Some(publish) = &status.publish {
+        let counts = format!(
+            "{} sent, {} acknowledged, {} refused, {} missed",
+            publish.sent, publish.acknowledged, publish.refused, publish.missed
+        );
+        line("publishes", format!("{}, {counts}", publish.state));
+        let behind = output::counted(publish.behind, "reading");
+        let alarms = output::counted(publish.alarms_behind, "alarm change");
+        line("", format!("through {}, {behind} and {alarms} behind", publish.through));
+        if let Some(error) = &publish.last_error {
+            line("", error.clone());
+        }
+    }
     out
 }
 

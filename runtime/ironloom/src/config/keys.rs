@@ -280,6 +280,22 @@ const EXAMPLES: &str = r#"# The unit of matching points whose source names none.
 # type = "real"                 # or "integer", "boolean", "text". Default: "real"; of a field the type that its value has
 # unit = "Cel"                  # may be left out. A point that has another unit is passed over
 # scale = 0.1                   # a factor for reals
+#
+# Set-points go to machines: the points that outputs are bound to, with a topic for each.
+#
+# [connectors.plant.set_points."plant/{station}/limit"]
+# topic = "stations/{station}/limit"
+# payload = "json"              # {"value": 16, "number": 7, "id": "…", "expires": "…"}: the default. Or "value": 16
+#
+# What apps derive, and their alarms, go to others: at least once, in order. {entity...} is any number of levels.
+#
+# [connectors.plant.publish."apps/{app}/{output}/{entity...}"]
+# topic = "ironloom/{app}/{output}/{entity...}"
+# payload = "json"              # the default. Or "value": the value alone
+# retain = false                # true: the broker keeps the last message of each topic. Default: false
+#
+# [connectors.plant.publish."alarms/{app}/{code}/{entity...}"]
+# topic = "ironloom/alarms/{app}/{code}/{entity...}"
 "#;
 
 /// The default of a key.

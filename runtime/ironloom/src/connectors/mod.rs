@@ -11,6 +11,7 @@ mod csv;
 mod dead_letters;
 mod making;
 mod mqtt;
+mod outgoing;
 mod run;
 mod set;
 mod status;
@@ -24,10 +25,13 @@ use std::time::Duration;
 use jiff::tz::TimeZone;
 use tokio::sync::watch;
 
-pub(crate) use self::commands::{Commands, NoCommands};
+pub(crate) use self::commands::Commands;
+use self::commands::NoCommands;
 pub(crate) use self::csv::CsvConfig;
 pub(crate) use self::dead_letters::{DeadLetter, DeadLetters};
 pub(crate) use self::mqtt::{Fate, MqttConfig, Seen, SeenReading};
+use self::outgoing::NoOutgoing;
+pub(crate) use self::outgoing::{Looked, OutAlarm, OutReading, Outgoing};
 use self::run::{RETRY, Run};
 pub(crate) use self::set::Connectors;
 pub(crate) use self::status::{ConnectorStatus, Status};
@@ -218,6 +222,21 @@ pub(crate) struct Kept {
     subscriptions: Arc<mqtt::Subscriptions>,
 }
 
+/// The site, as connectors see it.
+#[derive(Clone)]
+pub(crate) struct Site {
+    pub sink: Arc<dyn Sink>,
+    pub commands: Arc<dyn Commands>,
+    pub outgoing: Arc<dyn Outgoing>,
+}
+
+impl Site {
+    /// One that only takes readings.
+    pub(crate) fn of_sink(sink: Arc<dyn Sink>) -> Self {
+        Self { sink, commands: Arc::new(NoCommands), outgoing: Arc::new(NoOutgoing) }
+    }
+}
+
 /// A connector that runs.
 #[derive(Debug)]
 pub(crate) struct Running {
@@ -230,14 +249,13 @@ pub(crate) struct Running {
 pub(crate) fn start(
     name: &str,
     config: ConnectorConfig,
-    sink: Arc<dyn Sink>,
-    commands: Arc<dyn Commands>,
+    site: Site,
     kept: &Kept,
     metrics: &Metrics,
     shutdown: watch::Receiver<bool>,
 ) -> Running {
     let status = Arc::new(Status::new(name, config.kind(), Arc::clone(&kept.letters), metrics));
-    let run = Run::new(sink, commands, kept.clone(), Arc::clone(&status), shutdown);
+    let run = Run::new(site, kept.clone(), Arc::clone(&status), shutdown);
     let task = match config {
         ConnectorConfig::Csv(config) => tokio::spawn(csv::run(config, run)),
         ConnectorConfig::Mqtt(config) => tokio::spawn(mqtt::run(*config, run)),

@@ -10,6 +10,8 @@ mod intake;
 mod link;
 mod outlet;
 mod payload;
+mod publish;
+mod publisher;
 mod reading;
 mod reasons;
 mod resumed;
@@ -50,22 +52,27 @@ const LEAVE: Duration = Duration::from_secs(2);
 /// Runs until shutdown is requested.
 pub(super) async fn run(config: MqttConfig, run: Run) {
     let config = Arc::new(config);
-    let sends = !config.set_points.is_empty();
-    let outlet = outlet::run(
-        Arc::clone(&config),
-        Arc::clone(&run.commands),
-        Arc::clone(&run.status),
-        run.shutdown.clone(),
-    );
-    // Neither waits for the other: each has a connection of its own.
-    match (config.mappings.is_empty(), sends) {
-        (true, true) => {
-            run.status.set("running");
-            outlet.await;
-            run.status.end("stopped");
+    let (status, shutdown) = (Arc::clone(&run.status), run.shutdown.clone());
+    let (commands, outgoing) = (Arc::clone(&run.commands), Arc::clone(&run.outgoing));
+    let set_points = async {
+        if !config.set_points.is_empty() {
+            let (status, shutdown) = (Arc::clone(&status), shutdown.clone());
+            outlet::run(Arc::clone(&config), commands, status, shutdown).await;
         }
-        (_, true) => drop(tokio::join!(take(config, run), outlet)),
-        (_, false) => take(config, run).await,
+    };
+    let publish = async {
+        if !config.publish.is_empty() {
+            let (status, shutdown) = (Arc::clone(&status), shutdown.clone());
+            publisher::run(Arc::clone(&config), outgoing, status, shutdown).await;
+        }
+    };
+    // None waits for another: each has a connection of its own.
+    if config.mappings.is_empty() {
+        run.status.set("running");
+        tokio::join!(set_points, publish);
+        run.status.end("stopped");
+    } else {
+        tokio::join!(take(Arc::clone(&config), run), set_points, publish);
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::{Commands, Kept, Record, Sink, SinkError, Status, Submitted};
+use super::{Commands, Kept, Outgoing, Record, Sink, SinkError, Site, Status, Submitted};
 
 /// The time that a connector waits before it submits a refused record again.
 pub(super) const RETRY: Duration = Duration::from_millis(500);
@@ -18,6 +18,7 @@ const MAX_BYTES: usize = 4 << 20;
 pub(super) struct Run {
     pub sink: Arc<dyn Sink>,
     pub commands: Arc<dyn Commands>,
+    pub outgoing: Arc<dyn Outgoing>,
     pub kept: Kept,
     pub status: Arc<Status>,
     pub shutdown: watch::Receiver<bool>,
@@ -33,13 +34,12 @@ struct OnItsWay {
 
 impl Run {
     pub(super) fn new(
-        sink: Arc<dyn Sink>,
-        commands: Arc<dyn Commands>,
+        Site { sink, commands, outgoing }: Site,
         kept: Kept,
         status: Arc<Status>,
         shutdown: watch::Receiver<bool>,
     ) -> Self {
-        Self { sink, commands, kept, status, shutdown, on_their_way: VecDeque::new() }
+        Self { sink, commands, outgoing, kept, status, shutdown, on_their_way: VecDeque::new() }
     }
 
     /// Waits for a while; `false` where the connector shall stop.

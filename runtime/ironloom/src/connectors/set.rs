@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
-use super::{Commands, ConnectorConfig, ConnectorStatus, DeadLetters, Kept, Running, Sink, start};
+use super::{ConnectorConfig, ConnectorStatus, DeadLetters, Kept, Running, Site, start};
 use crate::telemetry::Metrics;
 
 /// The time that connectors have to stop. One may hang in a file system that doesn't answer.
@@ -43,8 +43,7 @@ impl Connectors {
     pub(crate) fn start(
         &mut self,
         configs: &BTreeMap<String, ConnectorConfig>,
-        sink: &Arc<dyn Sink>,
-        commands: &Arc<dyn Commands>,
+        site: &Site,
         metrics: &Metrics,
     ) {
         self.kept.retain(|name, _| configs.contains_key(name));
@@ -52,15 +51,7 @@ impl Connectors {
             let kept = self.kept.entry(name.clone()).or_default();
             self.running.entry(name.clone()).or_insert_with(|| {
                 let (stop, shutdown) = watch::channel(false);
-                let running = start(
-                    name,
-                    config.clone(),
-                    Arc::clone(sink),
-                    Arc::clone(commands),
-                    kept,
-                    metrics,
-                    shutdown,
-                );
+                let running = start(name, config.clone(), site.clone(), kept, metrics, shutdown);
                 Started { config: config.clone(), stop, running }
             });
         }

@@ -44,6 +44,9 @@ pub(crate) struct ConnectorStatus {
     /// The status of its set-points, where it takes some to machines.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub set_points: Option<SetPointStatus>,
+    /// The status of what it publishes, where it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub publish: Option<PublishStatus>,
 }
 
 /// The status of a connector's set-points.
@@ -55,6 +58,29 @@ pub(crate) struct SetPointStatus {
     pub sent: u64,
     pub accepted: u64,
     pub rejected: u64,
+    /// The latest error.
+    pub last_error: Option<String>,
+}
+
+/// The status of what a connector publishes. Numbers count since the connector was started.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub(crate) struct PublishStatus {
+    /// `connecting`, `running` or `waiting` (to try again).
+    pub state: String,
+    pub sent: u64,
+    /// Messages that the broker has taken.
+    pub acknowledged: u64,
+    /// Messages that the broker has refused. They aren't sent again.
+    pub refused: u64,
+    /// Readings, of whatever points, that were past their retention before they could be published, or in a damaged part of
+    /// the journal; changes of alarms that were forgotten before that.
+    pub missed: u64,
+    /// The sequence of the journal through which everything was taken.
+    pub through: u64,
+    /// Readings of the journal behind it. Not all of them are to be published.
+    pub behind: u64,
+    /// Changes of alarms that weren't looked at yet.
+    pub alarms_behind: u64,
     /// The latest error.
     pub last_error: Option<String>,
 }
@@ -75,6 +101,7 @@ pub(crate) struct Status {
     letters: Arc<DeadLetters>,
     broker: Mutex<Option<Broker>>,
     set_points: Mutex<Option<SetPointStatus>>,
+    publish: Mutex<Option<PublishStatus>>,
 }
 
 impl Status {
@@ -92,6 +119,7 @@ impl Status {
             letters,
             broker: Mutex::default(),
             set_points: Mutex::default(),
+            publish: Mutex::default(),
         }
     }
 
@@ -109,13 +137,15 @@ impl Status {
             last_error,
             broker: self.broker.lock().as_ref().map(Broker::show),
             set_points: self.set_points.lock().clone(),
+            publish: self.publish.lock().clone(),
         }
     }
 
     /// Whether it is running, or has finished.
     pub(crate) fn is_well(&self) -> bool {
         let sends = self.set_points.lock().as_ref().is_none_or(|status| status.state == "running");
-        matches!(self.state.lock().0, "running" | "done") && sends
+        let publishes = self.publish.lock().as_ref().is_none_or(|status| status.state == "running");
+        matches!(self.state.lock().0, "running" | "done") && sends && publishes
     }
 
     /// Notes how its connection to a broker is.
@@ -148,6 +178,31 @@ impl Status {
         }
         if before.0 != state {
             self.tell(&format!("set-points {state}"), error);
+        }
+    }
+
+    /// Counts what it publishes.
+    pub(super) fn publishing(&self, change: impl FnOnce(&mut PublishStatus)) {
+        change(self.publish.lock().get_or_insert_default());
+    }
+
+    /// Notes how it publishes; a failure is logged where it is new.
+    pub(super) fn publishes(&self, state: &str, error: Option<&str>) {
+        let error = error.map(|error| clean(error).into_owned());
+        let is_other = {
+            let mut publish = self.publish.lock();
+            let status = publish.get_or_insert_default();
+            let is_other = status.state != state;
+            let is_new = error.is_some() && (is_other || status.last_error != error);
+            if let Some(error) = error.as_ref().filter(|_| is_new && self.failures.lock().take()) {
+                tracing::warn!(connector = self.name, "what is to be published waits: {error}");
+            }
+            state.clone_into(&mut status.state);
+            status.last_error = error.clone().or(status.last_error.take());
+            is_other
+        };
+        if is_other {
+            self.tell(&format!("publishing {state}"), error);
         }
     }
 

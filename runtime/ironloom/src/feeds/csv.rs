@@ -13,7 +13,7 @@ use super::{FeedError, Step};
 use crate::api::facade::Push;
 use crate::config::Config;
 use crate::connectors::{
-    ConnectorConfig, Kept, KnownPoint, NoCommands, Record, Running, Sink, SinkError, Status, Submitted, start,
+    ConnectorConfig, Kept, KnownPoint, Record, Running, Sink, SinkError, Site, Status, Submitted, start,
 };
 use crate::telemetry::Metrics;
 use ironloom_types::clock::Timestamp;
@@ -67,7 +67,7 @@ impl CsvFeed {
         let (stop, shutdown) = watch::channel(false);
         let sink: Arc<dyn Sink> = Arc::new(FeedSink(sender));
         let running =
-            start(NAME, config, sink, Arc::new(NoCommands), &Kept::default(), &Metrics::default(), shutdown);
+            start(NAME, config, Site::of_sink(sink), &Kept::default(), &Metrics::default(), shutdown);
         Ok(Self { file, running, records, _stop: stop, time: Timestamp(0) })
     }
 

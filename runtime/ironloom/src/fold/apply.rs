@@ -223,12 +223,8 @@ impl Applier {
         let lane = self.shared.lanes.of_generation(generation);
         let asked = self.asked(&head, lane.as_deref(), at, &mut changes);
         for alarm in &head.alarms {
-            episodes::put(
-                self.shared.is_current(lane.as_deref(), generation, alarm),
-                generation,
-                alarm,
-                &mut changes,
-            );
+            let is_current = self.shared.is_current(lane.as_deref(), generation, alarm);
+            self.shared.change_alarm(is_current, &head.installation, generation, alarm, &mut changes);
         }
         for place in &head.episodes_gone {
             episodes::drop(generation, *place, &mut changes);
@@ -350,7 +346,7 @@ impl Applier {
             let moved = due.get(&lane.generation).copied();
             let (meta, shelved) = lane.leave_future(to, moved);
             for alarm in &shelved {
-                episodes::put(true, lane.generation, alarm, &mut changes);
+                self.shared.change_alarm(true, &lane.id, lane.generation, alarm, &mut changes);
             }
             changes.push(self.lane_value(&lane.id, lane.generation, &meta));
             let timers = moved.map_or(&[][..], |moved| &moved.timers);
@@ -382,11 +378,13 @@ impl Applier {
         let lane = self.shared.lanes.of_generation(generation);
         let mut changes = Vec::new();
         let is_current = self.shared.is_current(lane.as_deref(), generation, &alarm);
-        episodes::put(is_current, generation, &alarm, &mut changes);
         // Without a lane its removal follows, at a restart.
         if let Some(lane) = lane {
+            self.shared.change_alarm(is_current, &lane.id, generation, &alarm, &mut changes);
             lane.put_alarm(alarm, episodes);
             changes.push(self.lane_value(&lane.id, generation, lane.book().meta()));
+        } else {
+            episodes::put(is_current, generation, &alarm, &mut changes);
         }
         self.shared.overlay.apply(changes);
     }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::Shared;
 use super::durable::Durable;
 use super::stored::encode;
-use crate::records::alarm::{AlarmRecord, ClearedBy, EpisodePlace};
+use crate::records::alarm::{AlarmRecord, EpisodePlace};
 use crate::records::lane;
 use ironloom_storage::store::{Item, Key, KeyKind, KeyRange, Scope};
 use ironloom_types::clock::Timestamp;
@@ -51,20 +51,6 @@ pub(super) fn put(is_current: bool, generation: Generation, alarm: &AlarmRecord,
 /// Adds what changes in the store where an episode is dropped from the history.
 pub(super) fn drop(generation: Generation, place: EpisodePlace, to: &mut KeyChanges) {
     to.extend(keys(generation, place).map(|key| (key, None)));
-}
-
-/// Adds what changes in the store with the alarms of a generation that is gone: their episodes are over. The alarms
-/// themselves stay until it is purged: after a checkpoint that was cut off, the episodes are made of them again.
-pub(super) fn end(
-    generation: Generation,
-    alarms: impl IntoIterator<Item = AlarmRecord>,
-    (at, by): (Timestamp, ClearedBy),
-    to: &mut KeyChanges,
-) {
-    for mut alarm in alarms {
-        alarm.end(at, by);
-        put(false, generation, &alarm, to);
-    }
 }
 
 fn keys(generation: Generation, EpisodePlace { since, number }: EpisodePlace) -> [Key; 2] {

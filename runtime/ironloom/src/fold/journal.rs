@@ -215,7 +215,7 @@ impl Journal {
     }
 
     /// The sequence behind the block that holds this one, or is the next one.
-    pub(super) fn behind_block(&self, sequence: Sequence) -> Sequence {
+    pub(crate) fn behind_block(&self, sequence: Sequence) -> Sequence {
         self.block(sequence).map_or(sequence, |entry| entry.last_sequence()).next()
     }
 

@@ -4,6 +4,7 @@
 //!
 //! Live and at a restart the same code applies the same records.
 
+pub(crate) mod alarm_news;
 pub(crate) mod apply;
 pub(crate) mod catch_up;
 pub(crate) mod checkpoint;
@@ -51,6 +52,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 
+use self::alarm_news::NewsCount;
 use self::due::Due;
 use self::durable::{Durable, Durables, Listener};
 use self::interner::Interner;
@@ -110,6 +112,8 @@ pub(crate) struct Shared {
     waits: Waits,
     /// Keys whose changes no checkpoint has folded.
     pub overlay: Overlay,
+    /// The count of the changes of alarms.
+    pub alarm_news: NewsCount,
     /// Summaries of invocations.
     pub invocations: Invocations,
     /// The store that the checkpoints write.
@@ -233,6 +237,7 @@ impl Shared {
             invocations: Invocations::new(Arc::clone(&storage)),
             storage,
             packages: RwLock::default(),
+            alarm_news: NewsCount::default(),
             receipts: RwLock::default(),
             streams: RwLock::new(Streams::new()),
             removed: Mutex::default(),

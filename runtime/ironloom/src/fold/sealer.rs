@@ -184,10 +184,13 @@ impl Numberer {
 
     fn readings(&mut self, item: ReadingsSubmission, body: &mut Vec<u8>) -> Seal<Stamped> {
         let ReadingsSubmission { head, new_points, mut columns, place, reply } = item;
-        let is_alone = matches!(head.receipt, Some(Receipt::Stream { .. } | Receipt::Outbox(_)));
+        let is_alone = matches!(
+            head.receipt,
+            Some(Receipt::Stream { .. } | Receipt::Outbox(_) | Receipt::Published { .. })
+        );
         assert!(
             is_alone || !new_points.is_empty() || !columns.is_empty(),
-            "only a stream's place, the outbox's or new points may stand in a record without readings"
+            "only a stream's place, the outbox's, what was published or new points may stand in a record without readings"
         );
         let limit = match head.receipt {
             Some(Receipt::Outputs { generation, .. }) if self.numbers.live.get(generation).is_none() => {

@@ -1,12 +1,14 @@
-//! Readings that each kind of source has brought since the server's start.
+//! Readings that each kind of source has brought since the server's start, and how far connectors have published.
 
 use std::collections::BTreeMap;
 
 use parking_lot::Mutex;
 
+use super::Shared;
+use super::stored::decode;
 use crate::records::columns;
 use crate::records::readings::Receipt;
-use ironloom_types::readings::Columns;
+use ironloom_types::readings::{Columns, Published};
 
 /// Connectors that are told apart: the configuration has fewer, but names may come and go.
 const MOST: usize = 1_000;
@@ -41,8 +43,8 @@ impl Sources {
             Some(Receipt::Connector { name, .. }) => Source::Connector(name.clone()),
             Some(Receipt::Stream { .. }) => Source::Streams,
             Some(Receipt::Outputs { .. }) | None => Source::Pushes,
-            // What became of set-points is no source's.
-            Some(Receipt::Outbox(_)) => return,
+            // What became of set-points is no source's; the place of what is published has none.
+            Some(Receipt::Outbox(_) | Receipt::Published { .. }) => return,
         };
         let mut sources = self.0.lock();
         if sources.len() >= MOST && !sources.contains_key(&source) {
@@ -55,5 +57,18 @@ impl Sources {
 
     pub(crate) fn all(&self) -> BTreeMap<Source, Brought> {
         self.0.lock().clone()
+    }
+}
+
+/// The name under which the place of what a connector publishes stands among the receipts: none has a `/` in its own.
+pub(super) fn place_of_published(connector: &str) -> Box<str> {
+    format!("{connector}/publish").into()
+}
+
+impl Shared {
+    /// The place up to which a connector has published.
+    pub(crate) fn published(&self, connector: &str) -> Option<Published> {
+        let receipts = self.receipts.read();
+        decode(receipts.get(&*place_of_published(connector))?).ok()
     }
 }

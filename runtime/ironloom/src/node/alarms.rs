@@ -76,7 +76,12 @@ fn after(page: &PageQuery) -> Answer<Option<HistoryPlace>> {
     })
 }
 
-fn show(installation: &InstallationId, generation: Generation, alarm: &AlarmRecord, now: Timestamp) -> Alarm {
+pub(super) fn show(
+    installation: &InstallationId,
+    generation: Generation,
+    alarm: &AlarmRecord,
+    now: Timestamp,
+) -> Alarm {
     let shelved =
         |shelved: &alarm::Shelved| AlarmShelved { note: show_note(&shelved.note), until: shelved.until };
     let cleared = |cleared: alarm::Cleared| AlarmCleared {

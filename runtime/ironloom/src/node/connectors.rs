@@ -52,6 +52,17 @@ impl Node {
             let up = matches!(status.state.as_str(), "running" | "done");
             figures.connector_up.get_or_create(&label).set(i64::from(up));
             figures.connector_readings.get_or_create(&label).set(status.readings as i64);
+            if let Some(publish) = &status.publish {
+                let all = &figures.broker;
+                for (family, count) in [
+                    (&all.published, publish.acknowledged),
+                    (&all.publish_refused, publish.refused),
+                    (&all.publish_missed, publish.missed),
+                    (&all.publish_behind, publish.behind),
+                ] {
+                    family.get_or_create(&label).set(count as i64);
+                }
+            }
             let Some(broker) = &status.broker else { continue };
             figures.connector_dead_letters.get_or_create(&label).set(status.dead_letters as i64);
             let all = &figures.broker;

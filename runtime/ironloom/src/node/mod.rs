@@ -23,6 +23,7 @@ mod left;
 mod loading;
 mod mapped;
 mod outdated;
+mod outgoing;
 mod packages;
 mod pages;
 mod paths;

@@ -81,7 +81,7 @@ impl Sink for NodeSink {
 }
 
 /// A refusal as a connector hears of it: where the log has stopped, the node stops.
-fn of_refusal(refusal: Refusal) -> SinkError {
+pub(super) fn of_refusal(refusal: Refusal) -> SinkError {
     match refusal {
         Refusal::UnknownOutcome | Refusal::Stopped => SinkError::Stopping,
         refusal => SinkError::Refused(refusal.to_string()),

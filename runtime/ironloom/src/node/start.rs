@@ -19,7 +19,7 @@ use crate::api::host::{Host, Left, NodeOptions, STORAGE_FAILED, Soon, StartError
 use crate::aside::aside;
 use crate::backup::refuse_cut_off;
 use crate::config::Config;
-use crate::connectors::{Commands, Connectors, Sink};
+use crate::connectors::{Connectors, Site};
 use crate::fold::open::{self, Disks, OpenConfig, OpenError, Opened};
 use crate::fold::run::{self, Threads, Thresholds};
 use crate::fold::sealer::Numberer;
@@ -284,11 +284,13 @@ impl Node {
     /// Starts the connectors that the configuration has and that don't run, within a tokio runtime; none where the
     /// server stops.
     pub(super) fn start_connectors(self: &Arc<Self>) {
-        let sink: Arc<dyn Sink> = Arc::new(super::sink::NodeSink(Arc::clone(self)));
-        let commands: Arc<dyn Commands> = Arc::new(super::drive::NodeCommands(Arc::clone(&self.shared)));
+        let sink = Arc::new(super::sink::NodeSink(Arc::clone(self)));
+        let commands = Arc::new(super::drive::NodeCommands(Arc::clone(&self.shared)));
+        let outgoing = Arc::new(super::outgoing::NodeOutgoing(Arc::clone(self)));
+        let site = Site { sink, commands, outgoing };
         let config = self.config.load_full();
         if let Some(connectors) = &mut *self.connectors.lock() {
-            connectors.start(&config.connectors, &sink, &commands, &self.telemetry.metrics);
+            connectors.start(&config.connectors, &site, &self.telemetry.metrics);
         }
         self.route_set_points(config);
     }

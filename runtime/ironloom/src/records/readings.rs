@@ -10,10 +10,10 @@ use super::{
 };
 use crate::records::intent::Settled;
 use ironloom_types::ids::Generation;
-use ironloom_types::readings::{Columns, NewPoint, Progress};
+use ironloom_types::readings::{Columns, NewPoint, Progress, Published};
 
 /// The version that is written.
-pub(crate) const VERSION: u8 = 4;
+pub(crate) const VERSION: u8 = 5;
 
 /// The head of a record of readings.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,6 +49,12 @@ pub(crate) enum Receipt {
     },
     /// The outbox: its readings are outcomes.
     Outbox(Vec<Settled>),
+    /// A connector has published everything up to here. A record has it without any reading.
+    Published {
+        /// Its name in the configuration.
+        name: Box<str>,
+        through: Published,
+    },
 }
 
 /// A request that can be repeated without harm.

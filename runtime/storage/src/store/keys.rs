@@ -8,8 +8,7 @@
 
 mod parts;
 mod range;
-
-use std::fmt;
+mod words;
 
 use bytes::Bytes;
 
@@ -127,6 +126,8 @@ kinds! {
     EpisodeTime = 25, "time of an episode of an alarm";
     /// A point that set-points go to.
     Driven = 26, "driven point";
+    /// A change of an alarm of which connectors can tell, by its place in a ring.
+    AlarmNews = 27, "change of an alarm";
     /// Cursor, counters and more of a generation.
     Lane = 32, "lane of a generation";
     /// An app's state.
@@ -202,6 +203,8 @@ pub enum Item<'a> {
     EpisodeTime(Timestamp, Generation, u64),
     /// A point that set-points go to, by its path.
     Driven(&'a str),
+    /// A change of an alarm, by its place in a ring.
+    AlarmNews(u32),
     /// An intent without an outcome, by ordinal and index.
     Intent(Generation, Ordinal, u32),
 }
@@ -232,6 +235,7 @@ impl<'a> Item<'a> {
             Self::PastRevision(..) => KeyKind::PastRevision,
             Self::EpisodeTime(..) => KeyKind::EpisodeTime,
             Self::Driven(_) => KeyKind::Driven,
+            Self::AlarmNews(_) => KeyKind::AlarmNews,
             Self::Intent(..) => KeyKind::Intent,
         }
     }
@@ -254,7 +258,9 @@ impl<'a> Item<'a> {
     fn write_name(&self, bytes: &mut Vec<u8>) {
         match self {
             Self::Format | Self::Epoch | Self::Folded | Self::Log | Self::Lane(_) => {}
-            Self::PointPage(page) | Self::LatestPage(page) => bytes.extend_from_slice(&page.to_be_bytes()),
+            Self::PointPage(page) | Self::LatestPage(page) | Self::AlarmNews(page) => {
+                bytes.extend_from_slice(&page.to_be_bytes())
+            }
             Self::Installation(name)
             | Self::Receipt(name)
             | Self::Stream(name)
@@ -323,6 +329,7 @@ impl<'a> Item<'a> {
                 Self::Invocation(generation, Ordinal(u64::from_be_bytes(*ordinal)), attempt)
             }
             KeyKind::Driven => Self::Driven(text(name)?),
+            KeyKind::AlarmNews => Self::AlarmNews(u32::from_be_bytes(name.try_into().ok()?)),
             KeyKind::Intent => {
                 let (ordinal, index) = name.split_first_chunk::<8>()?;
                 let index = u32::from_be_bytes(index.try_into().ok()?);
@@ -446,52 +453,5 @@ pub(super) const IN_PARTS: [u8; 5] = [0xff, 0xff, 0xff, 0xff, 0];
 impl std::borrow::Borrow<[u8]> for Key {
     fn borrow(&self) -> &[u8] {
         &self.0
-    }
-}
-
-impl fmt::Display for Key {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Some((scope, item)) = self.parse() else {
-            return write!(f, "unknown key {}", self.0.escape_ascii());
-        };
-        f.write_str(item.kind().words())?;
-        match &item {
-            Item::Format | Item::Epoch | Item::Folded | Item::Log => return Ok(()),
-            Item::PointPage(page) | Item::LatestPage(page) => write!(f, " {page}")?,
-            Item::Installation(id) => write!(f, " {id}")?,
-            Item::Revision(installation, revision) => {
-                write!(f, " {revision} of installation {installation}")?
-            }
-            Item::Receipt(connector) => write!(f, " {connector}")?,
-            Item::Driven(path) => write!(f, " {path}")?,
-            Item::Intent(generation, ordinal, index) => {
-                write!(f, " {index} of invocation {ordinal} of generation {generation}")?;
-            }
-            Item::Idempotency(hash) => write!(f, " {}", Digest(*hash).hex())?,
-            Item::Block(first) => write!(f, " from sequence {first}")?,
-            Item::Package(digest) => write!(f, " {digest}")?,
-            Item::Stream(key) => write!(f, " {key}")?,
-            Item::Lane(generation) => write!(f, " {generation}")?,
-            Item::State(generation, key) => write!(f, " {key:?} of generation {generation}")?,
-            Item::Timer(generation, name) => write!(f, " {name:?} of generation {generation}")?,
-            Item::Alarm(generation, code, entity) => {
-                write!(f, " {code} of {entity:?} of generation {generation}")?;
-            }
-            Item::DeadLetter(generation, number) => write!(f, " {number} of generation {generation}")?,
-            Item::PastRevision(generation, revision) => write!(f, " {revision} of generation {generation}")?,
-            Item::Invocation(generation, ordinal, attempt) => {
-                write!(f, " {ordinal} of generation {generation}, attempt {attempt}")?;
-            }
-            Item::Episode(generation, since, number) | Item::EpisodeTime(since, generation, number) => {
-                write!(f, " {number} of generation {generation}, since {since}")?;
-            }
-        }
-        write!(f, " (tenant {}, stream {})", scope.tenant, scope.stream)
-    }
-}
-
-impl fmt::Debug for Key {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
     }
 }

@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use crate::api::facade::ConnectorStatus;
 use crate::config::Config;
 use crate::connectors::{
-    ConnectorConfig, Kept, KnownPoint, NoCommands, Record, Running, Sink, SinkError, Submitted, start,
+    ConnectorConfig, Kept, KnownPoint, Record, Running, Sink, SinkError, Site, Submitted, start,
 };
 use crate::telemetry::Metrics;
 use ironloom_types::clock::Timestamp;
@@ -154,7 +154,7 @@ fn folder(text: &str) -> tempfile::TempDir {
 
 fn start_herd(config: ConnectorConfig, sink: &Arc<Fake>, shutdown: watch::Receiver<bool>) -> Running {
     let sink = Arc::clone(sink) as Arc<dyn Sink>;
-    start("herd", config, sink, Arc::new(NoCommands), &Kept::default(), &Metrics::default(), shutdown)
+    start("herd", config, Site::of_sink(sink), &Kept::default(), &Metrics::default(), shutdown)
 }
 
 async fn run_to_end(config: ConnectorConfig, sink: &Arc<Fake>) -> ConnectorStatus {

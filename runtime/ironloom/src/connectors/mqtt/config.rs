@@ -6,6 +6,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use super::payload::{Form, Rules};
+use super::publish::{self, Publish};
 use super::set_points::{self, SetPoints};
 use super::subscriptions::without_covered;
 use super::topics::TopicPattern;
@@ -105,6 +106,8 @@ pub(crate) struct MqttConfig {
     pub points: usize,
     /// The points whose set-points it takes to machines, in the order of the file.
     pub set_points: Vec<SetPoints>,
+    /// The derived readings that it takes to the broker, in the order of the file: the first that matches counts.
+    pub publish: Vec<Publish>,
 }
 
 impl MqttConfig {
@@ -132,6 +135,8 @@ impl MqttConfig {
         let points = section.take("points").map_or(Some(SOURCE_POINTS), |field| points(&field));
         let mappings = mappings(section.table("topics"));
         let set_points = set_points::read(section.table("set_points"));
+        let taken: Vec<_> = mappings.iter().map(|mapping| &mapping.topic).collect();
+        let publish = publish::read(section.table("publish"), &taken);
         if matches!((&file, &variable), (Some(Some(_)), Some(Some(_)))) {
             section.refuse("has both `password_file` and `password_env`; one of them is enough");
         }
@@ -152,10 +157,10 @@ impl MqttConfig {
         if has_files && broker.as_ref().is_some_and(|broker| !broker.tls) {
             section.refuse("has certificates, which are for a broker at mqtts://");
         }
-        if mappings.is_empty() && set_points.is_empty() {
+        if mappings.is_empty() && set_points.is_empty() && publish.is_empty() {
             section.refuse(
-                "has neither [….topics.\"TOPIC\"] with a `point`, so it would bring no readings, nor \
-                 [….set_points.\"POINT\"] with a `topic`",
+                "does nothing: it has none of [….topics.\"TOPIC\"] with a `point`, [….set_points.\"POINT\"] with a \
+                 `topic` and [….publish.\"POINT\"] with a `topic`",
             );
         }
         section.finish();
@@ -174,6 +179,7 @@ impl MqttConfig {
             mappings,
             points: points?,
             set_points,
+            publish,
         })
     }
 

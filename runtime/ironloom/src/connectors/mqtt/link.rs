@@ -62,17 +62,28 @@ pub(super) enum Heard {
     Acknowledged(u16),
     /// The next message that was handed over has this id.
     Published(u16),
-    /// The broker has answered to a message: the reason where it refuses it.
-    Answered(u16, Option<String>),
+    /// The broker has answered to a message.
+    Answered(u16, Ack),
     /// Of no concern.
     Other,
 }
 
-/// The use of a connection. Set-points have one of their own: readings that wait don't hold them up.
+/// The answer of a broker to a message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Ack {
+    Taken,
+    /// Nobody has subscribed to its topic.
+    NobodyThere(String),
+    Refused(String),
+}
+
+/// The use of a connection. Each has one of its own: what waits in one doesn't hold up the others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Use {
     Readings,
     SetPoints,
+    /// For what apps have derived.
+    Publish,
     /// To see what comes, while a server may run.
     Trial,
 }
@@ -83,6 +94,7 @@ impl Use {
         match self {
             Self::Readings => config.client_id.clone(),
             Self::SetPoints => format!("{}{SET_POINTS}", config.client_id),
+            Self::Publish => format!("{}{PUBLISH}", config.client_id),
             Self::Trial => format!("{}{TRIAL}", config.client_id),
         }
     }
@@ -95,6 +107,8 @@ impl Use {
 
 /// The end of the client id of the connection for set-points.
 pub(super) const SET_POINTS: &str = "-set-points";
+/// The same of the one for what is published.
+pub(super) const PUBLISH: &str = "-publish";
 /// The same of a trial.
 const TRIAL: &str = "-test";
 
@@ -210,11 +224,12 @@ impl Link {
         told.map_err(Ended::from)
     }
 
-    /// Hands a message over, to be sent with QoS 1 and never retained. A broker of version 5 drops it after so many seconds.
+    /// Hands a message over, to be sent with QoS 1. A broker of version 5 drops it after so many seconds.
     pub(super) fn publish(
         &self,
         topic: String,
         payload: Vec<u8>,
+        retain: bool,
         expiry: Option<u32>,
         about: Vec<(String, String)>,
     ) -> Result<(), Ended> {
@@ -225,11 +240,11 @@ impl Link {
                     user_properties: about,
                     ..v5::PublishProperties::default()
                 };
-                let options = v5::PublishOptions::at_least_once().properties(properties);
+                let options = v5::PublishOptions::at_least_once().retain(retain).properties(properties);
                 link.0.try_publish(topic, payload, options).map_err(|error| error.to_string())
             }
             Self::V3(link) => {
-                let options = v3::PublishOptions::at_least_once();
+                let options = v3::PublishOptions::at_least_once().retain(retain);
                 link.0.try_publish(topic, payload, options).map_err(|error| error.to_string())
             }
         };
@@ -389,20 +404,21 @@ fn of_v5(event: v5::Event) -> Heard {
         v5::Event::Outgoing(v5::Outgoing::Subscribe(id)) => Heard::Asked(id),
         v5::Event::Outgoing(v5::Outgoing::PubAck(id)) => Heard::Acknowledged(id),
         v5::Event::Outgoing(v5::Outgoing::Publish(id)) => Heard::Published(id),
-        v5::Event::Incoming(v5::Packet::PubAck(ack)) => Heard::Answered(ack.pkid, refusal(&ack)),
+        v5::Event::Incoming(v5::Packet::PubAck(ack)) => Heard::Answered(ack.pkid, answer(&ack)),
         _ => Heard::Other,
     }
 }
 
-/// The reason why a broker refuses a message. One that nobody has subscribed to reaches no machine.
-fn refusal(ack: &v5::PubAck) -> Option<String> {
-    let reason = match ack.reason {
-        v5::PubAckReason::Success => return None,
-        v5::PubAckReason::NoMatchingSubscribers => "nobody has subscribed to its topic".to_owned(),
-        other => format!("the broker refuses it: {other:?}"),
-    };
+fn answer(ack: &v5::PubAck) -> Ack {
     let said = ack.properties.as_ref().and_then(|all| all.reason_string.clone());
-    Some(said.map_or_else(|| reason.clone(), |said| format!("{reason} ({said})")))
+    let with = |reason: String| said.map_or_else(|| reason.clone(), |said| format!("{reason} ({said})"));
+    match ack.reason {
+        v5::PubAckReason::Success => Ack::Taken,
+        v5::PubAckReason::NoMatchingSubscribers => {
+            Ack::NobodyThere(with("nobody has subscribed to its topic".to_owned()))
+        }
+        other => Ack::Refused(with(format!("the broker refuses it: {other:?}"))),
+    }
 }
 
 fn of_v3(event: v3::Event) -> Heard {
@@ -425,7 +441,7 @@ fn of_v3(event: v3::Event) -> Heard {
         v3::Event::Outgoing(v3::Outgoing::Subscribe(id)) => Heard::Asked(id),
         v3::Event::Outgoing(v3::Outgoing::PubAck(id)) => Heard::Acknowledged(id),
         v3::Event::Outgoing(v3::Outgoing::Publish(id)) => Heard::Published(id),
-        v3::Event::Incoming(v3::Packet::PubAck(ack)) => Heard::Answered(ack.pkid, None),
+        v3::Event::Incoming(v3::Packet::PubAck(ack)) => Heard::Answered(ack.pkid, Ack::Taken),
         _ => Heard::Other,
     }
 }

@@ -7,7 +7,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::config::{MqttConfig, Version};
-use super::link::{Ended, Heard, Link, Use};
+use super::link::{Ack, Ended, Heard, Link, Use};
 use super::{Attempts, LEAVE, Lost};
 use crate::connectors::Status;
 use crate::connectors::commands::{Answer, Command, Commands};
@@ -138,7 +138,7 @@ impl Outlet {
             let expiry = left.map(|left| u32::try_from(left / SECOND).unwrap_or(u32::MAX).max(1));
             let number = ("number".to_owned(), command.number.to_string());
             let id = command.id.map(|id| ("id".to_owned(), id.to_string()));
-            link.publish(topic, payload, expiry, id.into_iter().chain([number]).collect())?;
+            link.publish(topic, payload, false, expiry, id.into_iter().chain([number]).collect())?;
             self.status.set_points(|status| status.sent += 1);
             handed.unnumbered.push_back(command);
         }
@@ -152,13 +152,17 @@ impl Outlet {
                     handed.numbered.insert(id, command);
                 }
             }
-            Heard::Answered(id, refusal) => {
+            Heard::Answered(id, ack) => {
                 let Some(command) = handed.numbered.remove(&id) else { return };
-                self.status.set_points(|status| match refusal {
-                    None => status.accepted += 1,
-                    Some(_) => status.rejected += 1,
+                let answer = match ack {
+                    Ack::Taken => Answer::Accepted,
+                    // It reaches no machine.
+                    Ack::NobodyThere(reason) | Ack::Refused(reason) => Answer::Rejected(reason),
+                };
+                self.status.set_points(|status| match answer {
+                    Answer::Accepted => status.accepted += 1,
+                    Answer::Rejected(_) => status.rejected += 1,
                 });
-                let answer = refusal.map_or(Answer::Accepted, Answer::Rejected);
                 self.commands.answered(&command, answer);
             }
             _ => {}

@@ -47,14 +47,11 @@ pub(super) fn read(mut all: Section<'_, '_>) -> Vec<SetPoints> {
         let topic = entry.require("topic").and_then(|field| field.parsed(TopicPattern::parse));
         let form = entry.take("payload").map_or(Some(Form::Json), |field| field.parsed(Form::from_str));
         if let (Some(point), Some(topic)) = (&point, &topic) {
-            // Without one of its levels two machines would have the same topic.
-            let missing = |a: &TopicPattern, b: &TopicPattern| {
-                a.names().find(|name| !b.names().any(|own| own == *name)).map(str::to_owned)
-            };
-            if let Some(name) = missing(topic, point) {
+            if let Some(name) = point.lacks(topic) {
                 entry.refuse(format!("has {{{name}}} in its topic, which the point doesn't have"));
             }
-            if let Some(name) = missing(point, topic) {
+            // Two machines would have the same topic.
+            if let Some(name) = topic.lacks(point) {
                 entry.refuse(format!("must have {{{name}}} in its topic, as the point has it"));
             }
         }

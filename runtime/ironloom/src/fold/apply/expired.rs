@@ -24,7 +24,7 @@ impl Applier {
         }
         for alarm in &alarms {
             let is_current = self.shared.is_current(lane.as_deref(), generation, alarm);
-            episodes::put(is_current, generation, alarm, &mut changes);
+            self.shared.change_alarm(is_current, &id, generation, alarm, &mut changes);
         }
         for place in episodes_gone {
             episodes::drop(generation, place, &mut changes);

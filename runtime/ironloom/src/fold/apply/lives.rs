@@ -9,11 +9,11 @@ use parking_lot::RwLock;
 
 use super::Applier;
 use super::terms::revision_key;
+use crate::fold::Gone;
 use crate::fold::durable::Begin;
 use crate::fold::past::Past;
 use crate::fold::queue::Queue;
 use crate::fold::stored::{Removed, StoredLane, encode};
-use crate::fold::{Gone, episodes};
 use crate::records::admin::{Adopted, Ended, NewInstallation, Reset};
 use crate::records::alarm::{AlarmRecord, ClearedBy};
 use crate::records::installation::{Installation, Revision};
@@ -42,7 +42,7 @@ impl Applier {
         let (state, past) = match &adopted {
             Some(adopted) => {
                 let past = self.kept_past.remove(&generation).unwrap_or_default();
-                (self.adopt(generation, adopted, &mut changes), past)
+                (self.adopt(&id, generation, adopted, &mut changes), past)
             }
             None => (Arc::new(RwLock::new(self.new_state())), Past::default()),
         };
@@ -83,6 +83,7 @@ impl Applier {
     /// Takes over a generation that was kept, with its state as far as it is in memory.
     fn adopt(
         &mut self,
+        id: &InstallationId,
         generation: Generation,
         Adopted { alarms, timers }: &Adopted,
         changes: &mut Vec<(Key, Option<Bytes>)>,
@@ -96,7 +97,7 @@ impl Applier {
         );
         for alarm in alarms {
             // With the episode: after a checkpoint that was cut off, the alarm may be gone and the episode not there.
-            episodes::put(true, generation, alarm, changes);
+            self.shared.change_alarm(true, id, generation, alarm, changes);
         }
         match self.stretches.take_gone(generation) {
             Some(before) => Arc::clone(&before.state),
@@ -158,7 +159,7 @@ impl Applier {
             match self.shared.stored_alarms(generation) {
                 Ok(alarms) => {
                     let alarms = alarms.into_iter().filter(ends);
-                    episodes::end(generation, alarms, (removed.at, by), &mut changes);
+                    self.shared.end_alarms((&id, generation), alarms, (removed.at, by), &mut changes);
                 }
                 Err(error) => {
                     tracing::error!(installation = %id, %error, "the last alarms of an installation can't be read");
@@ -176,7 +177,8 @@ impl Applier {
         }
         self.kept_past.insert(generation, lane.take_past());
         self.shared.lanes.remove(lane.number);
-        episodes::end(generation, alarms.into_iter().filter(ends), (removed.at, by), &mut changes);
+        let alarms = alarms.into_iter().filter(ends);
+        self.shared.end_alarms((&id, generation), alarms, (removed.at, by), &mut changes);
         self.shared.overlay.apply(changes);
         self.shared.listener.gone(&lane);
         self.end_rights(generation);

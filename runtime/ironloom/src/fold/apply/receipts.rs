@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use super::Applier;
+use crate::fold::sources::place_of_published;
 use crate::fold::stored::{StoredStream, encode};
 use crate::records::readings::Receipt;
 use ironloom_storage::store::{Item, Key, Scope};
@@ -34,6 +35,12 @@ impl Applier {
                 changes.extend(forgotten.iter().map(|name| (key(Item::Stream(name)), None)));
             }
             Receipt::Outbox(settled) => self.settle(settled, changes),
+            Receipt::Published { name, through } => {
+                let name = place_of_published(&name);
+                let note = encode(&through);
+                changes.push((key(Item::Receipt(&name)), Some(note.clone())));
+                self.shared.receipts.write().insert(name, note);
+            }
             Receipt::Outputs { generation, points } => {
                 let Some(lane) = self.shared.lanes.of_generation(generation) else { return };
                 lane.set_points(points);

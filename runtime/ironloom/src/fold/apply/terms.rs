@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use super::Applier;
 use crate::fold::durable::{Begin, Durable, Term, Terms};
-use crate::fold::episodes;
 use crate::fold::routes::PreparedRoutes;
 use crate::fold::stored::encode;
 use crate::records::admin::Revised;
@@ -83,7 +82,7 @@ impl Applier {
         let lane = self.shared.lanes.of_generation(generation);
         for alarm in &alarms {
             let is_current = self.shared.is_current(lane.as_deref(), generation, alarm);
-            episodes::put(is_current, generation, alarm, &mut holdings);
+            self.shared.change_alarm(is_current, &installation.id, generation, alarm, &mut holdings);
         }
         let Some(lane) = lane else {
             // One that is gone by now ends by a later record of the log, and these may be adopted.

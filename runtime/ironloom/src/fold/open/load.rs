@@ -8,6 +8,7 @@ use parking_lot::RwLock;
 use serde::de::DeserializeOwned;
 
 use super::{OpenError, Places, bad};
+use crate::fold::alarm_news::AlarmNews;
 use crate::fold::apply::{Applier, revision_key};
 use crate::fold::durable::Begin;
 use crate::fold::past::Past;
@@ -114,6 +115,10 @@ impl Loader<'_> {
             if let Some((_, Item::Receipt(connector))) = key.parse() {
                 shared.receipts.write().insert(connector.into(), note);
             }
+            Ok(())
+        })?;
+        self.each_decoded(KeyKind::AlarmNews, |_, news: AlarmNews| {
+            shared.alarm_news.load(&news);
             Ok(())
         })?;
         self.each_decoded(KeyKind::Stream, |key, stream: StoredStream| {

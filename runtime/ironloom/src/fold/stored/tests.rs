@@ -452,6 +452,10 @@ fn set_points_on_their_way() {
         "010300000000000018400001",
     ];
     golden(asked, &expected.concat());
+}
+
+#[test]
+fn a_point_that_is_driven() {
     let driven = Driven {
         point: PointPath::new("plant/7/limit").unwrap(),
         installation: InstallationId::new("pigs").unwrap(),

@@ -173,8 +173,8 @@ impl Model {
             Some(Receipt::Stream { key, progress: Some(progress) }) => {
                 self.streams.insert(key.to_string(), (progress, self.time));
             }
-            // The outbox has a model of its own.
-            Some(Receipt::Outbox(_)) => {}
+            // The outbox has a model of its own, and nothing is published here.
+            Some(Receipt::Outbox(_) | Receipt::Published { .. }) => {}
             Some(Receipt::Outputs { generation, points }) => {
                 self.lanes.get_mut(&generation.0).unwrap().meta.points = points;
             }

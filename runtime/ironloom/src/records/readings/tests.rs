@@ -1,7 +1,7 @@
 //! Golden bytes of records that say how far a stream has come, or make points alone. The other records are in `records/tests.rs`.
 
 use crate::records::intent::IntentPlace;
-use ironloom_types::ids::{Ordinal, PointNumber, PointPath};
+use ironloom_types::ids::{Ordinal, PointNumber, PointPath, Sequence};
 
 use super::*;
 
@@ -63,6 +63,21 @@ fn ends_of_set_points_stand_in_a_record_with_or_without_readings() {
     // 11 bytes: a receipt, that of the outbox, with two ends: generation 3, ordinal 5, index 2, and a safe value; neither
     // says more of its point. No request.
     assert_eq!(hex, "0b0000000103020103050200000000".to_owned() + "0000000000000300000000");
+    assert!(body.len() <= max_len(&head, &[], &Columns::default()));
+    let record = ReadingsRecord { head, new_points: Vec::new(), columns: Columns::default() };
+    assert_eq!(decode(VERSION, &body).unwrap(), record);
+}
+
+#[test]
+fn what_is_published_stands_in_a_record_without_readings() {
+    let through = Published { readings: Sequence(300), alarms: 7 };
+    let receipt = Some(Receipt::Published { name: "plant".into(), through });
+    let head = ReadingsHead { receipt, idempotency: None };
+    let mut body = Vec::new();
+    encode(&head, &[], &Columns::default(), &mut body);
+    let hex: String = body.iter().map(|byte| format!("{byte:02x}")).collect();
+    // 12 bytes: a receipt, that of what is published, by "plant", 300 readings and 7 changes of alarms; no request.
+    assert_eq!(hex, "0c000000010405706c616e74ac020700".to_owned() + "0000000000000300000000");
     assert!(body.len() <= max_len(&head, &[], &Columns::default()));
     let record = ReadingsRecord { head, new_points: Vec::new(), columns: Columns::default() };
     assert_eq!(decode(VERSION, &body).unwrap(), record);

@@ -46,6 +46,7 @@ impl Owned {
             KeyKind::PastRevision => Item::PastRevision(generation, Revision(self.number as u32)),
             KeyKind::EpisodeTime => Item::EpisodeTime(Timestamp(self.number), Generation(3), 7),
             KeyKind::Driven => Item::Driven(&self.first),
+            KeyKind::AlarmNews => Item::AlarmNews(self.number as u32),
             KeyKind::Intent => Item::Intent(generation, Ordinal(self.number), 7),
         }
     }
@@ -54,9 +55,11 @@ impl Owned {
     fn rank(&self) -> impl Ord + use<> {
         let item = self.item();
         let number = match item {
-            Item::PointPage(_) | Item::LatestPage(_) | Item::Revision(..) | Item::PastRevision(..) => {
-                u64::from(self.number as u32)
-            }
+            Item::PointPage(_)
+            | Item::LatestPage(_)
+            | Item::AlarmNews(_)
+            | Item::Revision(..)
+            | Item::PastRevision(..) => u64::from(self.number as u32),
             Item::Block(_)
             | Item::DeadLetter(..)
             | Item::Invocation(..)

@@ -1,0 +1,53 @@
+//! Keys in words, for errors.
+
+use std::fmt;
+
+use super::{Item, Key};
+use ironloom_types::ids::Digest;
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some((scope, item)) = self.parse() else {
+            return write!(f, "unknown key {}", self.0.escape_ascii());
+        };
+        f.write_str(item.kind().words())?;
+        match &item {
+            Item::Format | Item::Epoch | Item::Folded | Item::Log => return Ok(()),
+            Item::PointPage(page) | Item::LatestPage(page) | Item::AlarmNews(page) => write!(f, " {page}")?,
+            Item::Installation(id) => write!(f, " {id}")?,
+            Item::Revision(installation, revision) => {
+                write!(f, " {revision} of installation {installation}")?
+            }
+            Item::Receipt(connector) => write!(f, " {connector}")?,
+            Item::Driven(path) => write!(f, " {path}")?,
+            Item::Intent(generation, ordinal, index) => {
+                write!(f, " {index} of invocation {ordinal} of generation {generation}")?;
+            }
+            Item::Idempotency(hash) => write!(f, " {}", Digest(*hash).hex())?,
+            Item::Block(first) => write!(f, " from sequence {first}")?,
+            Item::Package(digest) => write!(f, " {digest}")?,
+            Item::Stream(key) => write!(f, " {key}")?,
+            Item::Lane(generation) => write!(f, " {generation}")?,
+            Item::State(generation, key) => write!(f, " {key:?} of generation {generation}")?,
+            Item::Timer(generation, name) => write!(f, " {name:?} of generation {generation}")?,
+            Item::Alarm(generation, code, entity) => {
+                write!(f, " {code} of {entity:?} of generation {generation}")?;
+            }
+            Item::DeadLetter(generation, number) => write!(f, " {number} of generation {generation}")?,
+            Item::PastRevision(generation, revision) => write!(f, " {revision} of generation {generation}")?,
+            Item::Invocation(generation, ordinal, attempt) => {
+                write!(f, " {ordinal} of generation {generation}, attempt {attempt}")?;
+            }
+            Item::Episode(generation, since, number) | Item::EpisodeTime(since, generation, number) => {
+                write!(f, " {number} of generation {generation}, since {since}")?;
+            }
+        }
+        write!(f, " (tenant {}, stream {})", scope.tenant, scope.stream)
+    }
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
