@@ -4,6 +4,7 @@
 pub mod amqtt;
 pub mod apps;
 pub mod certificates;
+pub mod chargers;
 pub mod described;
 pub mod guests;
 pub mod http;
@@ -13,6 +14,7 @@ pub mod model;
 pub mod mosquitto;
 pub mod package;
 pub mod pages;
+pub mod peer;
 pub mod python;
 pub mod registries;
 pub mod server;

@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
@@ -70,13 +71,25 @@ impl Mosquitto {
     /// Starts it with further lines of its configuration; `None` where it isn't here and can't be had, which is said as not
     /// tested.
     pub fn start(config: &str, what: &str) -> Result<Option<Self>> {
-        let programs = match Programs::find() {
-            Ok(programs) => programs,
+        match Programs::find() {
+            Ok(programs) => Self::run(programs, config, false).map(Some),
             Err(error) => {
                 ironloom_mutate::not_tested(what, &format!("{error:#}").replace('\n', " "));
-                return Ok(None);
+                Ok(None)
             }
-        };
+        }
+    }
+
+    /// Starts it as [`Self::start`] does, out of the reach of Ctrl-C: whoever has it ends it. The inner error says why it isn't here
+    /// and can't be had.
+    pub fn start_apart(config: &str) -> Result<Result<Self>> {
+        match Programs::find() {
+            Ok(programs) => Self::run(programs, config, true).map(Ok),
+            Err(error) => Ok(Err(error)),
+        }
+    }
+
+    fn run(programs: Programs, config: &str, is_apart: bool) -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("ironloom-mosquitto-").tempdir()?;
         // Free just now; whoever takes it meanwhile is seen, and another one is tried.
         for _ in 0..10 {
@@ -86,6 +99,9 @@ impl Mosquitto {
             let log = File::options().create(true).append(true).open(folder.path().join("log"))?;
             let mut command = programs.command(&programs.broker);
             command.arg("-c").arg(&path).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+            if is_apart {
+                command.process_group(0);
+            }
             let mut child = command.spawn().context("can't start mosquitto")?;
             let is_up = wait_for("mosquitto", || {
                 if child.try_wait()?.is_some() {
@@ -94,11 +110,20 @@ impl Mosquitto {
                 Ok(TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok().then_some(true))
             })?;
             if is_up {
-                return Ok(Some(Self { programs, child, port, folder }));
+                return Ok(Self { programs, child, port, folder });
             }
         }
         let said = fs::read_to_string(folder.path().join("log")).unwrap_or_default();
         bail!("mosquitto doesn't start: {said}")
+    }
+
+    /// The place of the program, and what brought it there.
+    pub fn origin(&self) -> String {
+        let path = self.programs.broker.display();
+        match &self.programs.libraries {
+            None => format!("{path}, which is installed here"),
+            Some(_) => format!("{path}, out of Debian's packages"),
+        }
     }
 
     /// Starts it for one user with a password.

@@ -1,6 +1,5 @@
 //! The sample app `charging` on a server: a recorded week in replayed time, with chargers behind mosquitto.
 
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
@@ -10,6 +9,7 @@ use charging_site::baselines;
 use charging_site::simulation::{Simulation, available};
 use charging_site::week::Week;
 use ironloom_tests::apps::{install, number};
+use ironloom_tests::chargers::{self, HAIR, Told};
 use ironloom_tests::mosquitto::{Mosquitto, Subscriber};
 use ironloom_tests::wait::PATIENCE;
 use ironloom_tests::{Client, Server, Setup, guests, wait_until};
@@ -23,7 +23,7 @@ struct Site {
     server: Server,
     chargers: Subscriber,
     /// The limit that each charger was told, and the number of messages.
-    told: BTreeMap<String, f64>,
+    told: Told,
     heard: usize,
 }
 
@@ -61,7 +61,7 @@ impl Site {
         )?;
         wait_until("the broker", || Ok(connector(server.client())?["state"] == "running"))?;
         let chargers = broker.subscribe("stations/#")?;
-        Ok(Some(Self { _broker: broker, server, chargers, told: BTreeMap::new(), heard: 0 }))
+        Ok(Some(Self { _broker: broker, server, chargers, told: Told::default(), heard: 0 }))
     }
 
     /// Pushes readings and waits until nothing is left to do: all is dealt with, sent, answered and heard of.
@@ -89,21 +89,13 @@ impl Site {
     fn hear(&mut self, available: f64) -> Result<()> {
         let all = self.chargers.got();
         for got in &all[self.heard..] {
-            let station = got.topic.split('/').nth(1).context("no station")?.to_owned();
-            let payload: Value = serde_json::from_str(&got.payload)?;
-            let limit = payload["value"].as_f64().context("no limit")?;
-            ensure!(limit == 0.0 || (6.0..=32.0).contains(&limit), "{station} was told {limit} A");
-            let before: f64 = self.told.values().sum();
-            self.told.insert(station, limit);
-            let sum: f64 = self.told.values().sum();
-            ensure!(sum <= available + 1e-6 || sum <= before + 1e-6, "{sum} A of {available} A");
+            let before = self.told.sum();
+            self.told.hear(&got.topic, got.payload.as_bytes())?;
+            let sum = self.told.sum();
+            ensure!(sum <= available + HAIR || sum <= before + HAIR, "{sum} A of {available} A");
         }
         self.heard = all.len();
         Ok(())
-    }
-
-    fn limit(&self, station: &str) -> f64 {
-        self.told.get(station).copied().unwrap_or_default()
     }
 }
 
@@ -126,28 +118,11 @@ fn is_settled(point: &Value) -> bool {
     point["intents"].as_array().is_some_and(Vec::is_empty) && point["goes_safe"] == false
 }
 
-/// The readings at the beginning of a period: the load, what the stations measured in the one before, cars that went and came.
-fn readings(week: &Week, simulation: &Simulation<'_>, period: usize, load: f64) -> String {
+/// The readings at the beginning of a period, as lines of a push.
+fn lines(week: &Week, simulation: &Simulation<'_>, period: usize, load: f64) -> String {
     let (mut lines, at) = (String::new(), week.begin(period).to_string());
-    let mut line = |point: &str, value: Value| {
+    for (point, value) in chargers::readings(week, simulation, period, load) {
         let _ = writeln!(lines, "{}", json!({"point": format!("site/{point}"), "value": value, "at": at}));
-    };
-    line("building/load", json!(load));
-    let sessions = || week.sessions.iter().enumerate().filter(|(_, session)| session.first < session.end);
-    for (place, session) in sessions() {
-        let station = &session.station;
-        if (session.first + 1..=session.end).contains(&period) {
-            line(&format!("{station}/current"), json!(simulation.drawn(place)));
-        }
-        if session.end == period {
-            line(&format!("{station}/connected"), json!(false));
-        }
-    }
-    for (_, session) in sessions().filter(|(_, session)| session.first == period) {
-        let station = &session.station;
-        line(&format!("{station}/energy-asked"), json!(session.energy));
-        line(&format!("{station}/departure"), json!(session.departure.to_string()));
-        line(&format!("{station}/connected"), json!(true));
     }
     lines
 }
@@ -158,12 +133,12 @@ fn drive(week: &Week, capacity: f64, with_load: bool, periods: usize) -> Result<
     let mut simulation = Simulation::new(week);
     for period in 0..periods {
         let available = available(week, period, capacity, with_load);
-        let lines = readings(week, &simulation, period, capacity - available);
+        let lines = lines(week, &simulation, period, capacity - available);
         site.pass(&lines, available).with_context(|| format!("period {period}"))?;
         let cars = simulation.present(period);
-        let limits: Vec<f64> = cars.iter().map(|car| site.limit(car.station)).collect();
-        let sum: f64 = site.told.values().sum();
-        ensure!(sum <= available + 1e-6, "{sum} A of {available} A in period {period}");
+        let limits: Vec<f64> = cars.iter().map(|car| site.told.limit(car.station)).collect();
+        let sum = site.told.sum();
+        ensure!(sum <= available + HAIR, "{sum} A of {available} A in period {period}");
         simulation.charge(&cars, &limits, available)?;
     }
     ensure!(site.server.stop()?.success());

@@ -32,7 +32,7 @@ enum Task {
     Tidy(Tidy),
     /// Builds everything and runs every test
     Test,
-    /// Runs the sample app on a real feed and shows what happens, until Ctrl-C
+    /// Runs two sample apps, a herd and a site of EV chargers, and shows what happens, until Ctrl-C
     Demo(Demo),
     /// Measures, prints a table, and fails where a figure isn't what is promised
     Bench(Bench),
@@ -54,7 +54,7 @@ struct Demo {
     /// End by itself after so long, such as 30s or 2m
     #[arg(long = "for", value_name = "TIME")]
     time: Option<String>,
-    /// A setting of the app, such as market-weight=110; may be given several times
+    /// A setting of the herd's app, such as market-weight=110; may be given several times
     #[arg(long = "set", value_name = "NAME=VALUE")]
     settings: Vec<String>,
 }
@@ -177,7 +177,9 @@ fn check_fuzz_targets() -> Result<()> {
 fn test() -> Result<()> {
     ensure_wasm_target()?;
     let mut skipped = Vec::new();
-    cargo(&["test", "--release", "--workspace", "--lib", "--no-fail-fast", "--config", CHECKED]).run_tests(
+    // With failpoints, so that the server that has some stands on the same builds.
+    let unit = ["test", "--release", "--workspace", "--lib", "--no-fail-fast", "--features", FAILPOINTS];
+    cargo(&[&unit[..], &["--config", CHECKED]].concat()).run_tests(
         "the unit tests of every crate, with overflow checks and debug assertions",
         &mut skipped,
     )?;
@@ -202,6 +204,9 @@ fn test() -> Result<()> {
     Ok(())
 }
 
+/// The feature that has steps at which a test may end the process.
+const FAILPOINTS: &str = "ironloom/failpoints";
+
 /// Settings of the profile `release` for the crates of the workspace. In the profile `dev` all of wasmtime would have to be
 /// built once more.
 const CHECKED: &str = "xtask/checked.toml";
@@ -224,7 +229,7 @@ fn soak_on(soak: &Soak) -> Result<()> {
 /// and only the second, plain one is left in its usual place. The first is only killed, so it is built quickly and
 /// checks more.
 fn built_for_faults() -> Result<Built> {
-    let with_failpoints = build(&["ironloom"], &["ironloom/failpoints"], &["--config", CHECKED])?;
+    let with_failpoints = build(&["ironloom"], &[FAILPOINTS], &["--config", CHECKED])?;
     let failpoints = with_failpoints.release.join("ironloom-failpoints");
     // By a copy that is renamed: one that is just running can't be written.
     let copy = with_failpoints.release.join("ironloom-failpoints.new");

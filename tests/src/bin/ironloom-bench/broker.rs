@@ -1,18 +1,16 @@
 //! Readings in from a broker, and set-points out to it: mosquitto on the same machine.
 
-use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use bytes::BytesMut;
 use ironloom_tests::mosquitto::Mosquitto;
+use ironloom_tests::peer::Peer;
 use ironloom_tests::{Client, Server, Setup, apps, guests, wait_until};
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
-use rumqttc_v4::{Connect, Packet, Publish, QoS, Subscribe};
+use rumqttc_v4::{Packet, Publish, QoS};
 use serde_json::json;
 
 use crate::Effort;
@@ -33,95 +31,18 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 const NO_BROKER: &str = "mosquitto is neither here nor to be had from Debian";
 
-/// A client of the broker.
-struct Peer {
-    stream: TcpStream,
-    read: BytesMut,
-    next: u16,
-    unacknowledged: usize,
-}
-
-impl Peer {
-    fn open(broker: &Mosquitto, id: &str) -> Result<Self> {
-        let address = broker.url();
-        let address = address.strip_prefix("mqtt://").context("no address")?;
-        let stream = TcpStream::connect(address)?;
-        stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        let mut peer = Self { stream, read: BytesMut::new(), next: 1, unacknowledged: 0 };
-        // One that only listens says nothing for long.
-        let connect = Connect { keep_alive: 0, ..Connect::new(id) };
-        peer.send(&Packet::Connect(connect))?;
-        match peer.packet()? {
-            Packet::ConnAck(_) => Ok(peer),
-            other => bail!("{other:?} instead of an acknowledgement"),
+/// Publishes one after the other for so long; gives how many the broker has.
+fn publish(peer: &mut Peer, topics: &[String], time: Duration) -> Result<u64> {
+    let (start, mut sent) = (Instant::now(), 0_u64);
+    while start.elapsed() < time {
+        for _ in 0..AT_ONCE {
+            peer.queue(&topics[sent as usize % topics.len()], format!("{sent}.5"))?;
+            sent += 1;
         }
+        peer.flush(AHEAD)?;
     }
-
-    fn send(&mut self, packet: &Packet) -> Result<()> {
-        let mut bytes = BytesMut::new();
-        packet.write(&mut bytes, usize::MAX).map_err(|error| anyhow::anyhow!("{error:?}"))?;
-        Ok(self.stream.write_all(&bytes)?)
-    }
-
-    /// The next packet that comes.
-    fn packet(&mut self) -> Result<Packet> {
-        loop {
-            match Packet::read(&mut self.read, 1 << 20) {
-                Ok(packet) => return Ok(packet),
-                Err(rumqttc_v4::mqttbytes::Error::InsufficientBytes(_)) => {}
-                Err(error) => bail!("{error:?}"),
-            }
-            let mut chunk = [0; 64 << 10];
-            let read = self.stream.read(&mut chunk)?;
-            ensure!(read > 0, "the broker has hung up");
-            self.read.extend_from_slice(&chunk[..read]);
-        }
-    }
-
-    fn subscribe(&mut self, filter: &str) -> Result<()> {
-        let mut subscribe = Subscribe::new(filter, QoS::AtMostOnce);
-        subscribe.pkid = 1;
-        self.send(&Packet::Subscribe(subscribe))?;
-        match self.packet()? {
-            Packet::SubAck(_) => Ok(()),
-            other => bail!("{other:?} instead of an acknowledgement"),
-        }
-    }
-
-    /// Publishes one after the other for so long; gives how many the broker has.
-    fn publish(&mut self, topics: &[String], time: Duration) -> Result<u64> {
-        let (start, mut sent) = (Instant::now(), 0_u64);
-        let mut bytes = BytesMut::new();
-        while start.elapsed() < time {
-            bytes.clear();
-            for _ in 0..AT_ONCE {
-                let topic = topics[sent as usize % topics.len()].as_str();
-                let mut publish = Publish::new(topic, QoS::AtLeastOnce, format!("{sent}.5"));
-                publish.pkid = self.next;
-                self.next = if self.next == u16::MAX { 1 } else { self.next + 1 };
-                publish.write(&mut bytes).map_err(|error| anyhow::anyhow!("{error:?}"))?;
-                sent += 1;
-            }
-            self.stream.write_all(&bytes)?;
-            self.unacknowledged += AT_ONCE;
-            while self.unacknowledged > AHEAD {
-                self.acknowledgement()?;
-            }
-        }
-        while self.unacknowledged > 0 {
-            self.acknowledgement()?;
-        }
-        Ok(sent)
-    }
-
-    fn acknowledgement(&mut self) -> Result<()> {
-        match self.packet()? {
-            Packet::PubAck(_) => self.unacknowledged -= 1,
-            other => bail!("{other:?} instead of an acknowledgement"),
-        }
-        Ok(())
-    }
+    peer.flush(0)?;
+    Ok(sent)
 }
 
 fn connector(broker: &Mosquitto) -> String {
@@ -171,7 +92,7 @@ pub(crate) fn readings(effort: Effort) -> Result<Row> {
     for run in 0..=effort.runs {
         let time = if run == 0 { effort.warm_up } else { effort.run };
         let start = Instant::now();
-        let sent = peer.publish(&topics, time)?;
+        let sent = publish(&mut peer, &topics, time)?;
         total += sent;
         loop {
             let now = server.client().installation("count")?;
@@ -217,7 +138,7 @@ pub(crate) fn set_points(effort: Effort) -> Result<Vec<Row>> {
     apps::install(server.client(), "driver", &guests::package("driver")?, bindings, more)?;
     let (mut publisher, mut listener) =
         (Peer::open(&broker, "bench-publisher")?, Peer::open(&broker, "bench-listener")?);
-    listener.subscribe("stations/#")?;
+    listener.subscribe("stations/#", QoS::AtMostOnce)?;
     let mut row = Row {
         what: LATENCY,
         unit: "ms",
@@ -309,7 +230,7 @@ fn turn(client: &Client, listener: &mut Peer, round: &AtomicU64) -> Result<(Inst
         });
         let (mut first, mut last) = (None, None);
         // Where it is quiet for so long, it is over.
-        listener.stream.set_read_timeout(Some(Duration::from_secs(2)))?;
+        listener.set_patience(Some(Duration::from_secs(2)))?;
         while let Ok(Packet::Publish(_)) = listener.packet() {
             last = Some(Instant::now());
             if first.is_none() {
@@ -317,7 +238,7 @@ fn turn(client: &Client, listener: &mut Peer, round: &AtomicU64) -> Result<(Inst
                 let _ = driven.send(());
             }
         }
-        listener.stream.set_read_timeout(Some(PATIENCE))?;
+        listener.set_patience(Some(PATIENCE))?;
         let asked = halt.join().map_err(|_| anyhow::anyhow!("it panicked"))??;
         pushes.join().map_err(|_| anyhow::anyhow!("it panicked"))??;
         Ok((first.context("nothing was driven")?, last.context("nothing was driven")?, asked))

@@ -1,42 +1,20 @@
-//! The server of the demo, and the signals that end it.
+//! The servers of the demo, and the signals that end it.
 
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader};
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
-use ironloom_tests::{Client, guests, server};
+use anyhow::{Context, Result, bail, ensure};
+use ironloom_tests::{Client, server};
 use tempfile::TempDir;
 use tokio::signal::unix::{SignalKind, signal};
 
-/// How long the server may take to begin, and to end.
+/// The time that the server may take to begin, and to end.
 const PATIENCE: Duration = Duration::from_secs(30);
-
-/// A week of the feed in a second, its own clock, and a barn for each time it is read.
-const CONFIG: &str = r#"# A herd's weighings as they were taken, a week of them in each second.
-[site]
-clock = "feed"
-
-[connectors.herd]
-kind = "csv"
-path = "weighings.csv"
-at = "at"
-speed = 604800.0
-loop = true
-shift = "84 d"
-
-[connectors.herd.columns.Weight]
-point = "farm/barn-{lap}/pig-{Pig}/weight"
-unit = "kg"
-
-[connectors.herd.columns.Feed]
-point = "farm/barn-{lap}/pig-{Pig}/feed"
-unit = "kg"
-"#;
 
 /// A running server with a folder that goes with it.
 pub(crate) struct Node {
@@ -46,12 +24,13 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    /// Starts it on a free port.
-    pub(crate) fn start() -> Result<Self> {
+    /// Starts it on a free port, with a configuration and with further files in its folder.
+    pub(crate) fn start(config: &str, files: &[(&str, &str)]) -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("ironloom-demo-").tempdir()?;
         let path = |name: &str| folder.path().join(name);
-        fs::write(path("ironloom.toml"), CONFIG)?;
-        fs::copy(guests::workspace().join("sample-apps/pigs/data/weighings.csv"), path("weighings.csv"))?;
+        for (name, text) in files.iter().chain([&("ironloom.toml", config)]) {
+            fs::write(path(name), text)?;
+        }
         let mut command = Command::new(server::binary()?);
         command.arg("serve").arg("--config").arg(path("ironloom.toml")).arg("--data").arg(path("data"));
         command.args(["--listen", "127.0.0.1:0"]).stdin(Stdio::null()).stdout(Stdio::piped());
@@ -88,28 +67,32 @@ impl Node {
         self.folder.path()
     }
 
-    /// What it said on stderr.
+    /// Its words on stderr.
     pub(crate) fn said(&self) -> String {
         fs::read_to_string(self.folder.path().join("stderr")).unwrap_or_default()
     }
 
-    /// How it ended, if it has.
-    pub(crate) fn ended(&mut self) -> Result<Option<ExitStatus>> {
-        Ok(self.child.try_wait()?)
+    /// Fails where it has ended.
+    pub(crate) fn check(&mut self) -> Result<()> {
+        match self.child.try_wait()? {
+            Some(status) => bail!("a server ended with {status}:\n{}", self.said()),
+            None => Ok(()),
+        }
     }
 
     /// Asks it to stop, and waits until it has.
-    pub(crate) fn stop(&mut self) -> Result<ExitStatus> {
+    pub(crate) fn stop(&mut self) -> Result<()> {
         let pid = i32::try_from(self.child.id()).ok().and_then(rustix::process::Pid::from_raw);
         rustix::process::kill_process(pid.context("no pid")?, rustix::process::Signal::TERM)?;
         let start = Instant::now();
         while start.elapsed() < PATIENCE {
-            if let Some(status) = self.ended()? {
-                return Ok(status);
+            if let Some(status) = self.child.try_wait()? {
+                ensure!(status.success(), "a server ended with {status}; its last words:\n{}", self.said());
+                return Ok(());
             }
             std::thread::sleep(Duration::from_millis(20));
         }
-        bail!("the server didn't stop:\n{}", self.said())
+        bail!("a server didn't stop:\n{}", self.said())
     }
 }
 
@@ -121,7 +104,7 @@ impl Drop for Node {
     }
 }
 
-/// Ctrl-C, and what a supervisor sends.
+/// Ctrl-C, what a supervisor sends, and the end of the terminal.
 pub(crate) struct Signals(Receiver<()>);
 
 impl Signals {
@@ -129,9 +112,13 @@ impl Signals {
     pub(crate) fn listen() -> Result<Self> {
         let (send, receive) = channel();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let (mut interrupt, mut terminate) = {
+        let (mut interrupt, mut terminate, mut hangup) = {
             let _within = runtime.enter();
-            (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?)
+            (
+                signal(SignalKind::interrupt())?,
+                signal(SignalKind::terminate())?,
+                signal(SignalKind::hangup())?,
+            )
         };
         std::thread::spawn(move || {
             runtime.block_on(async {
@@ -139,6 +126,7 @@ impl Signals {
                     tokio::select! {
                         _ = interrupt.recv() => {}
                         _ = terminate.recv() => {}
+                        _ = hangup.recv() => {}
                     }
                     if send.send(()).is_err() {
                         return;

@@ -1,27 +1,34 @@
-//! Shows the sample app at work: a real server on a temporary folder, fed with real weighings faster
-//! than real time. `cargo xtask demo` builds all and runs this.
+//! Shows the sample apps at work: real servers on temporary folders, fed with recorded data faster than real time.
+//! `cargo xtask demo` builds all and runs this.
 
 mod app;
+mod chargers;
+mod chart;
+mod herd;
 mod machine;
+mod screen;
+mod seen;
+mod site;
 mod watch;
 
-use std::io::Write as _;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Result, ensure};
 use clap::Parser;
 
-use crate::machine::{Node, Signals};
-use crate::watch::Watch;
+use crate::herd::Herd;
+use crate::machine::Signals;
+use crate::screen::{Screen, say};
+use crate::site::Site;
 
-/// Shows the sample app at work, until Ctrl-C.
+/// Shows the sample apps at work, until Ctrl-C.
 #[derive(Parser, Debug)]
 #[command(name = "ironloom-demo")]
 struct Options {
     /// End by itself after so long, such as 30s or 2m
     #[arg(long = "for", value_name = "TIME", value_parser = duration)]
     time: Option<Duration>,
-    /// A setting of the app, as `ironloom install --set` takes it; may be given several times
+    /// A setting of the herd's app, as `ironloom install --set` takes it; may be given several times
     #[arg(long = "set", value_name = "NAME=VALUE")]
     settings: Vec<String>,
 }
@@ -33,57 +40,81 @@ fn main() -> Result<()> {
     let options = Options::parse();
     let signals = Signals::listen()?;
     say(concat!(
-        "A herd's weighings pass through an app in a sandbox. The feed is real: 861 weighings of 72 pigs, a week of\n",
-        "theirs in each second here, timers included; after its 12 weeks it begins again with a new barn.\n\n",
+        "Apps in sandboxes, each on a server of its own, since time runs differently there.\n\n",
+        "The herd is real: 861 weighings of 72 pigs, a week of theirs in each second here, timers included; after its\n",
+        "12 weeks it begins again with a new barn.\n\n",
     ))?;
-    say("$ ironloom build sample-apps/pigs\n")?;
-    let package = app::build()?;
-    let mut node = Node::start()?;
-    say(&format!("$ ironloom serve --config ironloom.toml --data …   # {}\n", node.folder().display()))?;
+    let broker = site::broker()?;
+    let pigs = app::build("sample-apps/pigs")?;
+    let charging = broker.as_ref().map(|_| app::build("sample-apps/charging")).transpose()?;
+    let mut herd = Herd::start(&pigs, &options.settings)?;
     let begun = Instant::now();
-    app::install(&node, &package, &options.settings)?;
-    say(&format!(
-        "\nThe API is at {url}. To try, in another terminal:\n  curl -s {url}/v1/alarms?limit=3\n  \
-         curl -s '{url}/v1/installations/pigs/outputs?output=market-day&limit=3'\n  \
-         IRONLOOM_URL={url} {binary} show pigs\n{end}\n\n",
-        url = node.url(),
-        binary = ironloom_tests::server::binary()?.display(),
-        end = options.time.map_or("Ctrl-C ends it.".to_owned(), |time| format!("It ends after {time:?}.")),
-    ))?;
+    let mut site = match (broker, charging) {
+        (Some(broker), Some(package)) => Some(Site::start(broker, &package)?),
+        _ => None,
+    };
+    say(&to_try(&herd, site.as_ref(), options.time)?)?;
 
-    let mut watch = Watch::new(node.client());
-    say(&watch.header())?;
+    let mut screen = Screen::new();
+    let headers =
+        format!("{}{}", Herd::header(), if site.is_some() { Site::header() } else { String::new() });
+    screen.show(&headers, "")?;
+    // All run by now: what a slow machine needs for that takes nothing away from what is shown.
+    let end = options.time.map(|time| Instant::now() + time);
     let mut next = Instant::now() + LINE;
     loop {
-        let end = options.time.map(|time| begun + time);
         let until = end.map_or(next, |end| end.min(next));
         let interrupted = signals.wait(until.saturating_duration_since(Instant::now()));
-        if let Some(status) = node.ended()? {
-            bail!("the server ended with {status}:\n{}", node.said());
+        herd.check()?;
+        let (mut lines, mut charts) = (herd.look()?, herd.chart());
+        if let Some(site) = &mut site {
+            site.check()?;
+            lines += &site.look()?;
+            charts += &site.chart();
         }
-        say(&watch.look()?)?;
+        screen.show(&lines, &charts)?;
         if interrupted || end.is_some_and(|end| Instant::now() >= end) {
             break;
         }
         next += LINE;
     }
-    say(&watch.summary(begun.elapsed()))?;
-    let problems = watch.problems();
-    let status = node.stop()?;
-    ensure!(
-        status.success(),
-        "the server's last words, after which it ended with {status}:\n{}",
-        node.said()
-    );
-    ensure!(problems.is_empty(), "the app failed: {}", problems.join("; "));
+    finish(herd, site, begun.elapsed())
+}
+
+/// Stops all, says what there was, and fails where something went wrong.
+fn finish(mut herd: Herd, mut site: Option<Site>, took: Duration) -> Result<()> {
+    let mut summary = herd.summary(took);
+    let mut problems = herd.problems();
+    herd.stop()?;
+    if let Some(site) = &mut site {
+        // Its limits are watched until its server has ended.
+        site.stop()?;
+        summary += &site.summary(took);
+        problems.extend(site.problems());
+    }
+    say(&summary)?;
+    ensure!(problems.is_empty(), "an app failed: {}", problems.join("; "));
     Ok(())
 }
 
-/// At once, and an error where nobody reads any more.
-fn say(text: &str) -> Result<()> {
-    let mut out = std::io::stdout().lock();
-    out.write_all(text.as_bytes())?;
-    Ok(out.flush()?)
+/// Commands that can be tried in another terminal.
+fn to_try(herd: &Herd, site: Option<&Site>, time: Option<Duration>) -> Result<String> {
+    let binary = ironloom_tests::server::binary()?;
+    let (url, binary) = (herd.url(), binary.display());
+    let mut text = format!(
+        "\nThe herd's API is at {url}. To try, in another terminal:\n  curl -s {url}/v1/alarms?limit=3\n  \
+         curl -s '{url}/v1/installations/pigs/outputs?output=market-day&limit=3'\n  \
+         IRONLOOM_URL={url} {binary} show pigs\n"
+    );
+    if let Some(site) = site {
+        let url = site.url();
+        text += &format!(
+            "The chargers' API is at {url}:\n  IRONLOOM_URL={url} {binary} intents charging\n  \
+             IRONLOOM_URL={url} {binary} halt        # the kill switch; then: release\n"
+        );
+    }
+    let end = time.map_or("Ctrl-C ends it.".to_owned(), |time| format!("It ends after {time:?}."));
+    Ok(format!("{text}{end}\n\n"))
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
