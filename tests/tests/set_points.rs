@@ -40,7 +40,9 @@ fn drive(client: &Client, life: u64, more: Value) -> Result<()> {
         "limit": "plant/{station}/limit",
     });
     let request = json!({"grants": grants(more), "settings": {"life": life}});
-    install(client, "driver", &guests::package("driver")?, bindings, request)?;
+    let installed = install(client, "driver", &guests::package("driver")?, bindings, request)?;
+    let warnings = installed["warnings"].to_string();
+    ensure!(!warnings.contains("set-point") && !warnings.contains("grant"), "{warnings}");
     Ok(())
 }
 
@@ -114,6 +116,9 @@ fn a_set_point_reaches_the_machine_and_its_outcome_the_app() -> Result<()> {
     assert_eq!(told(&stations)?, [("7".to_owned(), vec![16.0]), ("8".to_owned(), vec![0.0])].into());
     let payload: Value = serde_json::from_str(&stations.got()[0].payload)?;
     ensure!(payload["expires"].as_str().is_some_and(|at| at.ends_with('Z')), "{payload}");
+
+    // Whoever comes later isn't told what holds no more.
+    ensure!(bench.broker.subscribe("stations/#")?.got().is_empty(), "a set-point was retained");
 
     // The app knows the id and the value beforehand, and hears of the outcome.
     let state = client.all("/v1/installations/driver/state")?;
@@ -204,6 +209,36 @@ fn after_an_outage_the_newest_is_sent_and_nothing_past_its_life() -> Result<()> 
 }
 
 #[test]
+fn a_server_that_is_killed_between_any_two_steps_sends_it_all_the_same() -> Result<()> {
+    // Between the commit and the sending, and on the way of the answer to the log.
+    for step in
+        ["set-point-before-send", "set-point-answered", "set-point-before-record", "set-point-recorded"]
+    {
+        let Some(bench) = Bench::new("set-points, killed between two steps", 60_000, json!({}))? else {
+            return Ok(());
+        };
+        let Bench { broker, server } = bench;
+        let setup = server.setup().clone();
+        ensure!(server.stop()?.success());
+        let stations = broker.subscribe("stations/#")?;
+        let mut server = setup.clone().env("FAILPOINTS", step).start_listening()?;
+        wait_until_connected(server.client())?;
+        // The answer may get lost with the server.
+        let _ = server.client().push_one("site/7/wish", 16.0);
+        let ended = server.wait().context("the binary needs --features failpoints")?;
+        assert_eq!(std::os::unix::process::ExitStatusExt::signal(&ended), Some(9), "{step}: {ended}");
+        let server = setup.start_listening()?;
+        wait_until(step, || Ok(!outcomes(server.client(), "7")?.is_empty()))?;
+        assert_eq!(outcomes(server.client(), "7")?, ["accepted"], "{step}");
+        // More than once only where nobody can know that it was sent: with the same id and number.
+        let told: BTreeSet<String> = stations.got().into_iter().map(|got| got.payload).collect();
+        assert_eq!(told.len(), 1, "{step}: {told:?}");
+        assert_eq!(points(server.client())?["plant/7/limit"]["told"]["value"], 16.0, "{step}");
+    }
+    Ok(())
+}
+
+#[test]
 fn a_value_that_nobody_vouches_for_is_followed_by_the_safe_one() -> Result<()> {
     let Some(bench) = Bench::new("safe values", 700, json!({}))? else { return Ok(()) };
     let (client, stations) = (bench.client(), bench.broker.subscribe("stations/#")?);
@@ -225,6 +260,18 @@ fn a_value_that_nobody_vouches_for_is_followed_by_the_safe_one() -> Result<()> {
     wait_until("the third", || Ok(outcomes(client, "3")? == ["accepted"]))?;
     client.delete("/v1/installations/driver")?;
     wait_until("safe", || Ok(told(&stations)?["3"] == [16.0, 6.0]))?;
+    Ok(())
+}
+
+#[test]
+fn a_point_that_holds_its_value_is_told_no_other() -> Result<()> {
+    let Some(bench) = Bench::new("points that hold", 500, json!({"safe": "hold"}))? else { return Ok(()) };
+    let (client, stations) = (bench.client(), bench.broker.subscribe("stations/#")?);
+    bench.wish("1", 32.0)?;
+    wait_until("it", || Ok(outcomes(client, "1")? == ["accepted"]))?;
+    std::thread::sleep(Duration::from_secs(2));
+    assert_eq!(told(&stations)?["1"], [32.0]);
+    assert_eq!(outcomes(client, "1")?, ["accepted"]);
     Ok(())
 }
 
@@ -307,6 +354,13 @@ fn a_person_confirms_what_is_advised_and_a_shadow_is_only_recorded() -> Result<(
     let again = bench.server.cli(&["intents", "driver", "--confirm", &ids[0]])?;
     let said = String::from_utf8(again.stderr)?;
     ensure!(said.contains("waits for a confirmation"), "{said}");
+    // A right that is lost ends what waits for a person, too.
+    bench.wish("4", 16.0)?;
+    wait_until("it", || Ok(unconfirmed()?.len() == 1))?;
+    let narrow = json!({"mode": "advise", "outputs": {"limit": {"allow": "0", "toward": "low", "safe": 0}}});
+    client.patch("/v1/installations/driver", &json!({"grants": narrow}))?.json()?;
+    wait_until("its end", || Ok(outcomes(client, "4")? == ["revoked"]))?;
+    ensure!(!told(&stations)?.contains_key("4"));
     // From the next revision on nothing is sent at all.
     ensure!(bench.server.cli(&["set", "driver", "--mode", "shadow"])?.status.success());
     bench.wish("3", 16.0)?;

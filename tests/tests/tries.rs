@@ -333,3 +333,57 @@ fn a_signal_ends_it_and_nothing_is_left_behind() -> Result<()> {
     ensure!(fs::read_dir(folder.path().join("tmp"))?.next().is_none(), "something is left behind");
     Ok(())
 }
+
+#[test]
+fn set_points_reach_machines_that_obey_and_the_app_hears_of_it() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    fs::create_dir(folder.path().join("tmp"))?;
+    fs::write(folder.path().join("driver.app.tar"), guests::package("driver")?.tar())?;
+    let header = |mode: &str| {
+        serde_json::json!({
+            "feed": 1,
+            "bindings": {
+                "wish": "site/{station}/wish",
+                "heard": "apps/try/limit/{station}/outcome",
+                "limit": "plant/{station}/limit",
+            },
+            "grants": {
+                "mode": mode,
+                "outputs": {"limit": {"allow": "0, 6..32", "toward": "low", "safe": 6}},
+            },
+            "settings": {"life": 60_000},
+        })
+    };
+    let feed = |mode: &str| {
+        let readings = concat!(
+            r#"{"point":"site/1/wish","value":16.0,"at":"2026-01-01T00:00:00Z"}"#,
+            "\n",
+            r#"{"point":"site/2/wish","value":5.0,"at":"2026-01-01T00:00:10Z"}"#,
+            "\n",
+            r#"{"at":"2026-01-01T00:10:00Z"}"#,
+            "\n",
+        );
+        format!("{}\n{readings}", header(mode))
+    };
+    fs::write(folder.path().join("act.ndjson"), feed("act"))?;
+    let output = run(folder.path(), &["driver.app.tar", "--feed", "act.ndjson", "--state"])?;
+    let told = String::from_utf8(output.stdout)?;
+    ensure!(output.status.success(), "{told}{}", String::from_utf8_lossy(&output.stderr));
+    // Renewed by nobody, each is followed by its safe value, to the nanosecond, whatever the feed has then.
+    let events = "\
+2026-01-01T00:00:00Z  set-point limit [1] = 16.0: accepted
+2026-01-01T00:00:10Z  set-point limit [2] = 0.0, asked 5.0: accepted
+2026-01-01T00:01:00Z  set-point limit [1] = 6.0: safe
+2026-01-01T00:01:10Z  set-point limit [2] = 6.0: safe
+";
+    ensure!(told.starts_with(events), "{told}");
+    ensure!(told.contains("heard/1") && told.contains("; 4 set-points"), "{told}");
+
+    fs::write(folder.path().join("shadow.ndjson"), feed("shadow"))?;
+    let output = run(folder.path(), &["driver.app.tar", "--feed", "shadow.ndjson", "--json"])?;
+    let told: Vec<Value> = lines(&output)?;
+    let outcomes: Vec<&str> = told.iter().filter_map(|event| event["outcome"].as_str()).collect();
+    assert_eq!(outcomes, ["shadow", "shadow"], "{told:?}");
+    assert_eq!((&told[0]["set_point"], &told[0]["value"]), (&"limit".into(), &16.0.into()));
+    Ok(())
+}

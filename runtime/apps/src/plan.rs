@@ -129,6 +129,7 @@ pub fn plan_install(
     };
     plan.know_conversions(&routes);
     plan.warnings = warnings::of(request.id, &plan.bindings, &inputs, others);
+    plan.warnings.extend(warnings::of_grants(&plan.bindings, &plan.grants));
     let limits = (&manifest.limits, request.limits);
     plan.warnings.extend(warnings::of_limits(&plan.bindings, &inputs, &plan.limits, limits));
     plan.inputs = inputs;
@@ -167,6 +168,7 @@ pub fn plan_change(
     if routes.is_some() {
         plan.warnings = warnings::of(request.id, &plan.bindings, &plan.inputs, others);
     }
+    plan.warnings.extend(warnings::of_grants(&plan.bindings, &plan.grants));
     let limits = (&manifest.limits, request.limits);
     plan.warnings.extend(warnings::of_limits(&plan.bindings, &plan.inputs, &plan.limits, limits));
     Ok((plan, routes))

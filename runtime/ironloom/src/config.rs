@@ -19,7 +19,7 @@ pub(crate) use ironloom_apps::quantity::{Bytes, Span};
 pub(crate) use self::changes::{Change, changes};
 pub(crate) use self::history::History;
 pub(crate) use self::source::{MAX_FILE, Source, SourceError};
-use crate::connectors::ConnectorConfig;
+use crate::connectors::{ConnectorConfig, check_name};
 use crate::telemetry::LogLines;
 use ironloom_apps::allowance::LimitKind;
 use ironloom_apps::cron::time_zone;
@@ -441,14 +441,8 @@ fn connectors(mut section: Section<'_, '_>, zone: &TimeZone) -> BTreeMap<String,
         }
         connectors.extend(ConnectorConfig::read(field.section(), zone).map(|config| (name, config)));
     }
-    connectors
-}
-
-/// A connector's name stands in the log's records, in metrics and in tables.
-fn check_name(name: &str) -> Result<(), &'static str> {
-    let is_word = |c: char| c.is_alphanumeric() || matches!(c, '-' | '_' | '.');
-    if name.is_empty() || name.len() > 63 || !name.chars().all(is_word) {
-        return Err("must be a name of 1 to 63 bytes of letters, digits, `-`, `_` and `.`");
+    for (_, words) in crate::connectors::conflicts(&connectors) {
+        section.refuse(words);
     }
-    Ok(())
+    connectors
 }

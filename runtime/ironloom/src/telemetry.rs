@@ -1,5 +1,6 @@
 //! What the node says about itself: log lines on stderr, and counters for `/metrics`.
 
+mod broker_figures;
 pub(crate) mod events;
 mod filter;
 mod lines;
@@ -18,6 +19,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
+pub(crate) use self::broker_figures::BrokerFigures;
 pub(crate) use self::filter::{ChosenBy, LogFilter, LogLines};
 use self::lines::Form;
 pub(crate) use self::sparing::Sparing;
@@ -101,6 +103,19 @@ pub(crate) struct OfConnector {
     pub connector: String,
 }
 
+/// Two labels: a connector, and a reason for which it passes something over.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct PassedOver {
+    pub connector: String,
+    pub reason: String,
+}
+
+/// One label: the kind of error of a pushed line.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct BadLine {
+    pub reason: String,
+}
+
 /// Figures of each installation and connector, taken anew whenever metrics are shown.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Figures {
@@ -131,86 +146,9 @@ pub(crate) struct Figures {
     pub connector_readings: Family<OfConnector, Gauge>,
     /// Messages that it set aside since the start.
     pub connector_dead_letters: Family<OfConnector, Gauge>,
+    /// Whatever it passed over, by reason.
+    pub passed_over: Family<PassedOver, Counter>,
     pub broker: BrokerFigures,
-}
-
-/// Figures of each connector to a broker.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct BrokerFigures {
-    /// 1 while it is connected.
-    pub connected: Family<OfConnector, Gauge>,
-    pub reconnects: Family<OfConnector, Gauge>,
-    pub received: Family<OfConnector, Gauge>,
-    pub acknowledged: Family<OfConnector, Gauge>,
-    /// Messages that came again.
-    pub duplicates: Family<OfConnector, Gauge>,
-    /// Messages that came and aren't acknowledged.
-    pub unacknowledged: Family<OfConnector, Gauge>,
-    /// The age of the oldest of them, in seconds.
-    pub oldest: Family<OfConnector, Gauge<f64, AtomicU64>>,
-    /// Retained messages that were passed over.
-    pub passed_over: Family<OfConnector, Gauge>,
-    /// Messages that it has published, that the broker has refused, and that were gone before.
-    pub published: Family<OfConnector, Gauge>,
-    pub publish_refused: Family<OfConnector, Gauge>,
-    pub publish_missed: Family<OfConnector, Gauge>,
-    /// Readings of the journal behind the place up to which it has published.
-    pub publish_behind: Family<OfConnector, Gauge>,
-}
-
-impl BrokerFigures {
-    fn all(&self) -> [(&'static str, &'static str, &Family<OfConnector, Gauge>); 11] {
-        [
-            ("connector_connected", "1 while a connector is connected to its broker", &self.connected),
-            ("connector_reconnects", "Connections to the broker after the first one", &self.reconnects),
-            ("connector_messages_received", "Messages of a broker that came", &self.received),
-            (
-                "connector_messages_acknowledged",
-                "Messages of a broker that were acknowledged",
-                &self.acknowledged,
-            ),
-            (
-                "connector_duplicates",
-                "Messages of a broker that came again, and were known",
-                &self.duplicates,
-            ),
-            (
-                "connector_unacknowledged",
-                "Messages of a broker that wait for their acknowledgement",
-                &self.unacknowledged,
-            ),
-            ("connector_retained_passed_over", "Retained messages that were passed over", &self.passed_over),
-            ("connector_published", "Published messages that the broker has taken", &self.published),
-            (
-                "connector_publish_refused",
-                "Published messages that the broker has refused",
-                &self.publish_refused,
-            ),
-            (
-                "connector_publish_missed",
-                "Readings and changes of alarms that were gone before they could be published",
-                &self.publish_missed,
-            ),
-            (
-                "connector_publish_behind",
-                "Readings of the journal that weren't looked at yet for publishing",
-                &self.publish_behind,
-            ),
-        ]
-    }
-
-    fn clear(&self) {
-        self.all().into_iter().for_each(|(_, _, family)| family.clear());
-        self.oldest.clear();
-    }
-
-    fn register(&self, registry: &mut Registry) {
-        for (name, help, family) in self.all() {
-            registry.register(name, help, family.clone());
-        }
-        let help = "Time for which the oldest message of a broker has waited for its acknowledgement";
-        registry.register("connector_oldest_unacknowledged_seconds", help, self.oldest.clone());
-    }
 }
 
 impl Figures {
@@ -226,6 +164,7 @@ impl Figures {
         self.connector_up.clear();
         self.connector_readings.clear();
         self.connector_dead_letters.clear();
+        self.passed_over.clear();
         self.broker.clear();
     }
 
@@ -267,6 +206,8 @@ impl Figures {
         ] {
             registry.register(name, help, family.clone());
         }
+        let help = "Lines, cells and messages of a connector that became no reading, by reason";
+        registry.register("connector_passed_over", help, self.passed_over.clone());
         self.broker.register(registry);
     }
 }
@@ -284,6 +225,8 @@ pub(crate) struct Metrics {
     pub pushes: Counter,
     /// Pushes that were answered from an earlier one with the same key.
     pub duplicates: Counter,
+    /// Lines that pushes and streams passed over, by the kind of their error.
+    pub bad_lines: Family<BadLine, Counter>,
     /// HTTP requests by the status of their answer.
     pub requests: Family<Status, Counter>,
     /// Invocations by outcome.
@@ -292,6 +235,10 @@ pub(crate) struct Metrics {
     pub set_points: Family<OutcomeLabel, Counter>,
     /// 1 while the kill switch is on for the site.
     pub halted: Gauge,
+    /// Installations for which it is on.
+    pub halted_installations: Gauge,
+    /// Points that are to have their safe values.
+    pub safe_values_owed: Gauge,
     /// CPU time of invocations.
     pub invocation_cpu: Seconds,
     /// Readings that were set aside.
@@ -409,6 +356,12 @@ impl Telemetry {
             ),
             ("alarms", "Alarms that stand", &all.alarms),
             ("halted", "1 while the kill switch is on for the site", &all.halted),
+            (
+                "halted_installations",
+                "Installations for which the kill switch is on",
+                &all.halted_installations,
+            ),
+            ("safe_values_owed", "Points that are to have their safe values", &all.safe_values_owed),
         ] {
             registry.register(name, help, gauge.clone());
         }
@@ -419,6 +372,9 @@ impl Telemetry {
         ] {
             registry.register(name, help, seconds.0.clone());
         }
+        let help =
+            "Lines of pushes and streams that were passed over with partial=true, by the kind of their error";
+        registry.register("push_passed_over", help, all.bad_lines.clone());
         registry.register("http_requests", "HTTP requests by status", all.requests.clone());
         registry.register("invocations", "Invocations by outcome", all.invocations.clone());
         registry.register("set_points", "Ends of set-points by outcome", all.set_points.clone());

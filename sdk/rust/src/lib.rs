@@ -113,6 +113,8 @@ mod guide {
     struct Sdk;
     #[doc = include_str!("../../../docs/src/develop/state.md")]
     struct State;
+    #[doc = include_str!("../../../docs/src/develop/set-points.md")]
+    struct SetPoints;
     #[doc = include_str!("../../../docs/src/develop/timers.md")]
     struct Timers;
 }

@@ -125,6 +125,18 @@ fn a_value_is_moved_only_in_the_direction_of_the_grant() {
     assert!(matches!(text, Err(NotAllowed::Type { .. })));
 }
 
+#[test]
+fn ranges_are_in_ascending_order_and_do_not_overlap() {
+    // With a decimal comma 6.5 would become 6, and 5 be allowed.
+    for text in ["0, 6,5..32", "6..32, 8..40", "6..32, 32", "2, 1", "1, 1"] {
+        let error = text.parse::<Allowed>().unwrap_err();
+        assert!(error.contains("ascending order") && error.contains("decimals have a point"), "{error}");
+    }
+    for text in ["0, 6.5..32", "-1..-0.5, 0", "true, false", "5"] {
+        assert_eq!(text.parse::<Allowed>().unwrap().to_string(), text);
+    }
+}
+
 proptest! {
     /// By trying all that is allowed, on a grid that every bound lies on.
     #[test]
@@ -133,6 +145,10 @@ proptest! {
         asked in -30i32..30,
         high in any::<bool>(),
     ) {
+        // In ascending order, and without overlaps.
+        let mut bounds = bounds;
+        bounds.sort_unstable();
+        bounds.dedup_by(|next, before| next.0 <= before.0 + before.1);
         let text: Vec<String> = bounds.iter().map(|(low, width)| format!("{low}..{}", low + width)).collect();
         let toward = if high { Toward::High } else { Toward::Low };
         let grant = OutputGrant { toward, ..OutputGrant::of(text.join(", ").parse().unwrap()) };

@@ -122,7 +122,18 @@ impl FromStr for Allowed {
         if parts.len() > MAX_VALUES {
             return Err(format!("has {} values and ranges; at most {MAX_VALUES} are allowed", parts.len()));
         }
-        parts.into_iter().map(one).collect::<Result<_, _>>().map(Self)
+        let all: Vec<One> = parts.into_iter().map(one).collect::<Result<_, _>>()?;
+        // Also a decimal comma, which would otherwise allow another value.
+        let disorder = all.windows(2).find(|pair| match pair {
+            [One::Range(_, high), One::Range(low, _)] => high >= low,
+            _ => false,
+        });
+        if disorder.is_some() {
+            return Err(format!(
+                "{text:?} isn't in ascending order without overlaps; decimals have a point, such as \"0, 6.5..32\""
+            ));
+        }
+        Ok(Self(all))
     }
 }
 

@@ -1,7 +1,8 @@
 //! Warnings for the admin about an install that don't refuse it.
 
 use crate::allowance::{LimitKind, PartialLimits};
-use crate::binding::{Bindings, InputBinding, Known, Target};
+use crate::binding::{Bindings, InputBinding, Known, OutputBinding, Target};
+use crate::grants::Grants;
 use crate::manifest::OutputKind;
 use crate::pattern::Pattern;
 use crate::plan::InputPlan;
@@ -21,6 +22,24 @@ const NO_POINT: &str = "no point matches";
 /// Says whether a warning is that an input has no points: where an app runs on a feed, none has at first.
 pub fn is_of_no_point(warning: &str) -> bool {
     warning.starts_with(NO_POINT)
+}
+
+/// Returns the warnings about set-points that are bound, in sentences.
+pub(super) fn of_grants(bindings: &Bindings, grants: &Grants) -> Vec<String> {
+    let set_points = bindings.outputs.iter().filter(|output| output.kind == OutputKind::SetPoint);
+    let bound = set_points.filter(|output| output.target != Target::Unbound);
+    let of = |output: &OutputBinding| match grants.outputs.get(&output.name) {
+        None => Some(format!(
+            "the set-point output {} is bound, but not granted: each request is refused",
+            output.name
+        )),
+        Some(grant) if grant.safe.is_none() => Some(format!(
+            "the grant of {} has no `safe`: where nobody vouches for the last value any more, it stays; safe = \"hold\" says so",
+            output.name
+        )),
+        Some(_) => None,
+    };
+    bound.filter_map(of).collect()
 }
 
 /// Returns the warnings about points, in sentences.

@@ -113,7 +113,7 @@ pub(super) async fn done(api: &Api, value: &impl Serialize) -> Result<Response, 
 /// 201: something new, and where it is.
 pub(super) async fn created(api: &Api, path: &str, value: &impl Serialize) -> Result<Response, Problem> {
     let mut response = told(api, StatusCode::CREATED, write(value)?).await;
-    // Ids and digests are plain ASCII.
+    // Ids and digests are plain ASCII; a connector of a name that isn't has no such header.
     if let Ok(path) = HeaderValue::try_from(path) {
         response.headers_mut().insert(header::LOCATION, path);
     }

@@ -192,6 +192,12 @@ pub(crate) trait Facade: Send + Sync + 'static {
     fn connectors(&self) -> Vec<ConnectorStatus>;
     /// One of them; 404 where there is none of this name.
     fn connector(&self, name: &str) -> Answer<ConnectorStatus>;
+    /// Adds a connector, or changes one that was added; `true` where there was none. 409 where the configuration file has it.
+    fn set_connector(&self, name: String, table: ConnectorTable) -> Later<'_, (ConnectorStatus, bool)>;
+    /// Removes one that was added.
+    fn remove_connector(&self, name: String) -> Later<'_, ()>;
+    /// Stops one, or starts it again; it stays so over a restart.
+    fn stop_connector(&self, name: String, stopped: bool) -> Later<'_, ConnectorStatus>;
     /// Its dead letters that are kept, by their numbers.
     fn connector_dead_letters(&self, name: &str, query: NumberedQuery) -> Answer<Page<ConnectorDeadLetter>>;
     /// The log lines that are written, and who has chosen them.

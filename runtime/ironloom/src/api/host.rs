@@ -6,11 +6,13 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use super::capsule::{Capsule, Rerun};
-use super::facade::{Facade, Later};
+use super::facade::{Facade, Later, Pushed};
 use crate::config::{Config, Source};
 use crate::telemetry::Telemetry;
 use ironloom_sandbox::Compiled;
 use ironloom_types::clock::Timestamp;
+use ironloom_types::ids::SlotName;
+use ironloom_types::readings::Value;
 
 /// The exit code after a failure of log or store: a supervisor should start the server again.
 pub(crate) const STORAGE_FAILED: u8 = 75;
@@ -63,6 +65,23 @@ pub(crate) enum Left {
     Stopped(String),
 }
 
+/// The end of a set-point, where no machine stands behind the node.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct SetPointEnd {
+    pub time: Timestamp,
+    pub output: SlotName,
+    pub entity: Arc<str>,
+    /// The value that was sent, or would have been, and the one that the app asked for; `None` where its point isn't known.
+    pub value: Option<Value>,
+    pub asked: Option<Value>,
+    pub outcome: &'static str,
+    /// Words for people.
+    pub reason: Option<String>,
+}
+
+/// The ends of set-points, and the readings that they became.
+pub(crate) type Obeyed = (Vec<SetPointEnd>, Option<Pushed>);
+
 /// A node that runs.
 pub(crate) trait Host: Facade {
     /// Moves the feed's clock on to this time, though no reading has brought it.
@@ -75,6 +94,9 @@ pub(crate) trait Host: Facade {
     fn retrying(&self) -> Vec<String>;
     /// Lets these run again now.
     fn retry(&self, timers: &[String]);
+    /// Has every set-point accepted at once that may be sent, as by machines that always obey, and records what ended since the
+    /// last time; only of a node that is fed by steps. Returns that, and the readings that it became.
+    fn obey(&self) -> Soon<'_, Result<Obeyed, String>>;
     /// Runs the invocations of a capsule again, with the installation of its id.
     fn run_capsule(&self, capsule: Capsule) -> Later<'_, Vec<Rerun>>;
     /// Takes nothing more, ends what is under way within 10 s, and makes durable what can be. Requests

@@ -1,5 +1,7 @@
 //! What bodies of all forms have in common: the checks of a reading, the numbers of points, and bad readings.
 
+use std::collections::BTreeMap;
+
 use hashbrown::HashMap;
 
 use super::explain;
@@ -32,6 +34,24 @@ impl Parsed {
     /// A body that is bad as a whole: its one bad line is itself.
     pub(super) fn unusable(bad: Vec<Detail>) -> Self {
         Self { bad, bad_lines: 1, is_unusable: true, lines: 1, ..Self::default() }
+    }
+}
+
+/// Bad lines by the kind of their error.
+pub(super) type BadLines = BTreeMap<String, u64>;
+
+impl Parsed {
+    /// Returns the bad lines by kind. Those beyond the ones that are named weren't looked at for one.
+    pub(super) fn bad_by_kind(&self) -> BadLines {
+        let mut all = BadLines::new();
+        for bad in &self.bad {
+            *all.entry(bad.kind.clone()).or_default() += 1;
+        }
+        let others = self.bad_lines.saturating_sub(self.bad.len() as u64);
+        if others > 0 {
+            all.insert("others".to_owned(), others);
+        }
+        all
     }
 }
 

@@ -12,6 +12,7 @@ mod body;
 pub(crate) mod capsule;
 pub(crate) mod condition;
 mod connections;
+mod connectors;
 pub(crate) mod described;
 mod events;
 mod examples;
@@ -64,7 +65,7 @@ use self::problem::Problem;
 pub(crate) use self::push::{MAX_KEY, is_key};
 pub(crate) use self::site::Site;
 pub(crate) use self::stream::{DONE as STREAM_DONE, Mark as StreamMark, Word as StreamWord};
-use crate::telemetry::Metrics;
+use crate::telemetry::{BadLine, Metrics};
 use ironloom_types::limits::{MAX_PACKAGE, MAX_WAITING_PUSHES, MIB};
 
 /// The media type of packages.
@@ -134,6 +135,13 @@ impl Api {
         let waiting = Arc::new(Semaphore::new(MAX_WAITING_PUSHES));
         let listeners = Arc::new(Semaphore::new(MAX_LISTENERS));
         Self(Arc::new(Context { node, guard, metrics, memory: Shares::default(), waiting, listeners }))
+    }
+
+    /// Counts lines that were passed over, beside others that were taken.
+    fn count_bad_lines(&self, bad: &intake::BadLines) {
+        for (reason, count) in bad {
+            self.metrics.bad_lines.get_or_create(&BadLine { reason: reason.clone() }).inc_by(*count);
+        }
     }
 }
 

@@ -112,6 +112,9 @@ pub(super) async fn push(
         (taken, _) => taken?,
     };
     drop(share);
+    if mode.partial && !pushed.duplicate {
+        api.count_bad_lines(&parsed.bad_by_kind());
+    }
     // A line that is bad now isn't one that was refused then.
     let bad = if pushed.duplicate { Vec::new() } else { parsed.bad };
     let waited = wait.is_some();

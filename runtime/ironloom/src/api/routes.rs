@@ -6,10 +6,10 @@ use axum::routing::{delete, get, patch, post, put};
 
 use super::capsule::Capsule;
 use super::facade::{
-    Alarm, AllInstalled, ClockStatus, ConnectorDeadLetter, ConnectorStatus, DeadLetter, DrivenPoint, Halt,
-    HaltRequest, Health, InstallRequest, Installation, Installed, Invocation, KeptState, LogLevel,
-    NoteRequest, PackageInfo, PointDetail, PointItem, PointRequest, Readiness, ReadingItem, Reloaded,
-    RenamePoint, RenamedPoint, Replay, ReplayRequest, Reset, Resumed, RetiredPoints, Revised,
+    Alarm, AllInstalled, ClockStatus, ConnectorDeadLetter, ConnectorStatus, ConnectorTable, DeadLetter,
+    DrivenPoint, Halt, HaltRequest, Health, InstallRequest, Installation, Installed, Invocation, KeptState,
+    LogLevel, NoteRequest, PackageInfo, PointDetail, PointItem, PointRequest, Readiness, ReadingItem,
+    Reloaded, RenamePoint, RenamedPoint, Replay, ReplayRequest, Reset, Resumed, RetiredPoints, Revised,
     RevisionRequest, SetLogLevel, SetTime, ShelveRequest, Status, TimeSet, Timer, Usage,
 };
 use super::installations::Resume;
@@ -19,7 +19,8 @@ use super::push::Accepted;
 use super::state::{StateEntry, StateValue};
 use super::{
     ARROW_TYPE, Api, CSV_TYPE, EVENTS_TYPE, JSON_TYPE, NDJSON_TYPE, PACKAGE_TYPE, alarms, answers, backup,
-    events, installations, intents, journal, openapi, packages, push, shapes, state, stream, system,
+    connectors, events, installations, intents, journal, openapi, packages, push, shapes, state, stream,
+    system,
 };
 use crate::backup::BACKUP_TYPE;
 use crate::telemetry::METRICS_TYPE;
@@ -545,7 +546,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
         id: "listConnectors",
         summary: "Connectors and their status",
         gives: Some(shapes::page::<ConnectorStatus>),
-        handler: || get(system::connectors),
+        handler: || get(connectors::list),
         ..PLAIN
     },
     Operation {
@@ -553,8 +554,46 @@ pub(super) const OPERATIONS: &[Operation] = &[
         id: "showConnector",
         summary: "One connector and its status",
         gives: Some(shapes::one::<ConnectorStatus>),
-        handler: || get(system::connector),
+        handler: || get(connectors::show),
         ..PLAIN
+    },
+    Operation {
+        method: "put",
+        path: "/v1/connectors/{name}",
+        id: "setConnector",
+        summary: "Adds a connector, or changes one that was added, by the keys of its section in a configuration file; it acts at \
+                  once. 409 where the configuration file has the name",
+        answers: &[
+            Success { status: 200, when: "It is changed, or as it was", types: &[JSON_TYPE] },
+            Success { status: 201, when: "It is added", types: &[JSON_TYPE] },
+        ],
+        takes: Some(shapes::one::<ConnectorTable>),
+        gives: Some(shapes::one::<ConnectorStatus>),
+        handler: || put(connectors::set),
+        ..POST
+    },
+    Operation {
+        path: "/v1/connectors/{name}",
+        id: "removeConnector",
+        summary: "Removes a connector that was added; 409 where the configuration file has it",
+        handler: || delete(connectors::remove),
+        ..DELETE
+    },
+    Operation {
+        path: "/v1/connectors/{name}/stop",
+        id: "stopConnector",
+        summary: "Stops a connector, also one of the configuration file; it stays so until it is started",
+        gives: Some(shapes::one::<ConnectorStatus>),
+        handler: || post(connectors::stop),
+        ..POST
+    },
+    Operation {
+        path: "/v1/connectors/{name}/start",
+        id: "startConnector",
+        summary: "Starts a connector that was stopped",
+        gives: Some(shapes::one::<ConnectorStatus>),
+        handler: || post(connectors::start),
+        ..POST
     },
     Operation {
         path: "/v1/connectors/{name}/dead-letters",
@@ -565,7 +604,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
         own: &[Parameter { name: "order", is_required: false, schema: openapi::newest_first }],
         bulk: true,
         gives: Some(shapes::page::<ConnectorDeadLetter>),
-        handler: || get(system::connector_dead_letters),
+        handler: || get(connectors::dead_letters),
         ..PLAIN
     },
     Operation {

@@ -34,7 +34,7 @@ use self::patience::Verdict;
 pub(crate) use self::word::{DONE, Mark, Word};
 use super::facade::{Detail, Later, Progress, Push, Pushed, StreamClaim, StreamPlace};
 use super::held::Held;
-use super::intake::Mode;
+use super::intake::{BadLines, Mode};
 use super::params::Params;
 use super::problem::Problem;
 use super::push::{no_key_header, stream_key};
@@ -171,6 +171,7 @@ struct Record {
     /// The progress of the stream with it.
     through: Progress,
     bad: Vec<Detail>,
+    bad_lines: BadLines,
     bytes: usize,
     /// Its points may turn out to be too many: nothing behind them may be handed over before that is known.
     is_alone: bool,
@@ -323,11 +324,11 @@ impl Stream {
             return Ok(());
         }
         let Some(batch) = self.batch.take() else { return Ok(()) };
-        let Batch { columns, new_points, through, bad, bytes } = batch;
+        let Batch { columns, new_points, through, bad, bad_lines, bytes } = batch;
         let stream = self.key.clone().map(|key| StreamPlace { key, progress: Some(through) });
         let durable = self.api.node.submit(Push { columns, new_points, key: None, stream })?;
         self.handed = through;
-        self.under_way.push_back(Record { durable, through, bad, bytes, is_alone });
+        self.under_way.push_back(Record { durable, through, bad, bad_lines, bytes, is_alone });
         Ok(())
     }
 
@@ -357,6 +358,7 @@ impl Stream {
         let pushed = result?;
         if !self.has_failed {
             self.done = record.through;
+            self.api.count_bad_lines(&record.bad_lines);
             self.bad.extend(record.bad);
             self.bad.truncate(self.mode.named);
             self.has_news = true;

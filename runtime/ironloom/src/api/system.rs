@@ -1,12 +1,12 @@
-//! The clock, connectors, health and metrics.
+//! The clock, health and metrics.
 
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 
 use super::body::{Json, Nothing, Optional};
-use super::facade::{Health, NumberedQuery, Order, Page, SetLogLevel, SetTime, UsageQuery};
-use super::params::{Connector, Params};
+use super::facade::{Health, SetLogLevel, SetTime, UsageQuery};
+use super::params::Params;
 use super::problem::Problem;
 use super::{Api, answers};
 use crate::telemetry::METRICS_TYPE;
@@ -24,29 +24,6 @@ pub(super) async fn set_time(
 ) -> Result<Response, Problem> {
     let dry_run = params.flag("dry-run")?;
     answers::done(&api, &api.node.set_time(request, dry_run).await?).await
-}
-
-pub(super) async fn connectors(State(api): State<Api>) -> Result<Response, Problem> {
-    answers::ok(&api, &Page { items: api.node.connectors(), next: None }).await
-}
-
-/// Shows one of the connectors, with its connection.
-pub(super) async fn connector(
-    State(api): State<Api>,
-    Connector(name): Connector,
-) -> Result<Response, Problem> {
-    answers::ok(&api, &api.node.connector(&name)?).await
-}
-
-/// The messages that a connector has set aside: whoever asks wants to see the latest.
-pub(super) async fn connector_dead_letters(
-    State(api): State<Api>,
-    Connector(name): Connector,
-    mut params: Params,
-) -> Result<Response, Problem> {
-    let order = params.value("order")?.unwrap_or(Order::Newest);
-    let query = NumberedQuery { after: params.after()?, order, limit: params.limit()? };
-    answers::page(&api, move |node| async move { node.connector_dead_letters(&name, query) }).await
 }
 
 /// The log lines that are written.

@@ -286,6 +286,15 @@ impl Facade for Fake {
     fn connector(&self, name: &str) -> Answer<ConnectorStatus> {
         Err(Problem::not_found(format!("there is no connector {name}")))
     }
+    fn set_connector(&self, name: String, table: ConnectorTable) -> Later<'_, (ConnectorStatus, bool)> {
+        later(Err(Problem::conflict("of-file", format!("{name} {}", table.to_json()))))
+    }
+    fn remove_connector(&self, name: String) -> Later<'_, ()> {
+        later(Err(Problem::conflict("of-file", name)))
+    }
+    fn stop_connector(&self, name: String, _: bool) -> Later<'_, ConnectorStatus> {
+        later(Err(Problem::not_found(name)))
+    }
     fn connector_dead_letters(&self, name: &str, query: NumberedQuery) -> Answer<Page<ConnectorDeadLetter>> {
         let asked = format!("{name} {:?} {:?} {}", query.order, query.after, query.limit);
         let payload = Value::Text("x".into()).into();

@@ -62,6 +62,18 @@ impl Client {
         Self { agent: config.new_agent(), url: url.trim_end_matches('/').to_owned() }
     }
 
+    /// The same, with a limit for each request as a whole.
+    pub(super) fn within(self, time: Duration) -> Self {
+        let config = Agent::config_builder()
+            .http_status_as_error(false)
+            .proxy(None)
+            .max_redirects(0)
+            .timeout_connect(Some(time))
+            .timeout_global(Some(time))
+            .build();
+        Self { agent: config.new_agent(), ..self }
+    }
+
     pub(super) fn get(&self, path: &str, query: Query<'_>) -> Result<Answer, Failure> {
         self.get_as(path, query, "application/json")
     }

@@ -1,20 +1,23 @@
 //! `ironloom connectors`.
 
+mod change;
 mod test;
 
 use std::fmt::Write as _;
 
 use clap::{Args, Subcommand};
 
+use self::change::{Add, Remove, Set, Start, Stop};
 use self::test::Test;
 use super::client::{Client, segment};
 use super::failure::Outcome;
 use super::listing::{List, Listing};
 use super::{Global, output};
-use crate::api::facade::{ConnectorDeadLetter, ConnectorStatus};
+use crate::api::facade::{BrokerStatus, ConnectorDeadLetter, ConnectorStatus, Origin};
 use ironloom_types::text::clean;
 
-/// Lists connectors and their status, shows one or its dead letters, or tries one without a server.
+/// Lists connectors and their status, adds, changes, stops, starts or removes one, shows its dead letters, or tries one
+/// without a server.
 #[derive(Args, Debug)]
 #[command(args_conflicts_with_subcommands = true)]
 pub(super) struct Connectors {
@@ -28,12 +31,22 @@ enum What {
     List,
     /// Show one: its connection, what its broker says of itself, and its counters
     Show {
-        /// The connector's name in the configuration
+        /// The connector's name
         name: String,
     },
+    /// Add one, or say anew all that one is that was added; it acts at once
+    Add(Add),
+    /// Change keys of one that was added; it acts at once
+    Set(Set),
+    /// Stop one, also one of the configuration file. It stays so, also over a restart, until it is started
+    Stop(Stop),
+    /// Start one that was stopped
+    Start(Start),
+    /// Remove one that was added. Its points and readings stay
+    Remove(Remove),
     /// List messages that gave no reading, newest first, with the reasons: the last 1,000 since the start of the server
     DeadLetters {
-        /// The connector's name in the configuration
+        /// The connector's name
         name: String,
         #[command(flatten)]
         listing: Listing,
@@ -73,6 +86,11 @@ impl Connectors {
                 };
                 listing.show(global, &list)
             }
+            Some(What::Add(add)) => add.run(global),
+            Some(What::Set(set)) => set.run(global),
+            Some(What::Stop(stop)) => stop.run(global),
+            Some(What::Start(start)) => start.run(global),
+            Some(What::Remove(remove)) => remove.run(global),
             Some(What::Test(test)) => test.run(global),
         }
     }
@@ -89,6 +107,30 @@ fn list(global: &Global) -> Outcome {
     })
 }
 
+/// A connection to a broker, likewise.
+fn of_broker(broker: &BrokerStatus, line: &mut dyn FnMut(&str, String)) {
+    let version = broker.version.as_ref().map_or_else(String::new, |version| format!("MQTT {version}, "));
+    let since = broker.connected_since;
+    let since = since.map_or("not connected".to_owned(), |since| format!("connected since {since}"));
+    line("broker", format!("{version}{since}, {}", output::counted(broker.reconnects, "reconnect")));
+    if let Some(session) = broker.session_present {
+        line("session", if session { "kept by the broker" } else { "new with this connection" }.to_owned());
+    }
+    for fact in broker.reported.facts() {
+        line("reported", fact);
+    }
+    for refused in &broker.refused {
+        line("refused", format!("{}: {}", refused.filter, refused.reason));
+    }
+    let (received, acknowledged) = (broker.messages_received, broker.messages_acknowledged);
+    line("messages", format!("{received} received, {acknowledged} acknowledged"));
+    line("known", format!("{} came again and were known", broker.duplicates));
+    let age = broker.oldest_unacknowledged_seconds;
+    let age = age.map_or_else(String::new, |age| format!(", the oldest for {age:.1} s"));
+    line("waiting", format!("{} unacknowledged{age}", broker.unacknowledged));
+    line("retained", format!("{} passed over", broker.retained_passed_over));
+}
+
 /// A connector, a fact on each line.
 fn text(status: &ConnectorStatus) -> String {
     let mut out = String::new();
@@ -97,36 +139,31 @@ fn text(status: &ConnectorStatus) -> String {
         let _ = writeln!(out, "{name:<14}{}", clean(&value));
     };
     line("name", format!("{}, {}", status.name, status.kind));
-    line("state", status.state.clone());
+    let waits: Vec<&str> = status.waits_for.iter().map(|id| id.as_str()).collect();
+    let told = match (status.stopped, waits.is_empty()) {
+        (true, _) => "stopped, until somebody starts it".to_owned(),
+        (false, true) => status.state.clone(),
+        (false, false) => format!("{}, until there is {}", status.state, waits.join(", ")),
+    };
+    line("state", told);
+    let keys = match status.origin {
+        Origin::File => "in the configuration file",
+        Origin::Api => "added over the API",
+    };
+    line("keys", keys.to_owned());
+    if let Some(note) = &status.note {
+        line("note", note.clone());
+    }
     if let Some(error) = &status.last_error {
         line("last error", error.clone());
     }
     line("readings", format!("{}, {} of lowered quality", status.readings, status.lowered));
     line("skipped", status.skipped.to_string());
+    let passed = status.passed_over.iter().map(|(reason, count)| format!("{count} {reason}"));
+    let passed = passed.collect::<Vec<_>>().join(", ");
+    line("passed over", if passed.is_empty() { "nothing".to_owned() } else { passed });
     if let Some(broker) = &status.broker {
-        let version = broker.version.as_ref().map_or_else(String::new, |version| format!("MQTT {version}, "));
-        let since = broker.connected_since;
-        let since = since.map_or("not connected".to_owned(), |since| format!("connected since {since}"));
-        line("broker", format!("{version}{since}, {}", output::counted(broker.reconnects, "reconnect")));
-        if let Some(session) = broker.session_present {
-            line(
-                "session",
-                if session { "kept by the broker" } else { "new with this connection" }.to_owned(),
-            );
-        }
-        for fact in broker.reported.facts() {
-            line("reported", fact);
-        }
-        for refused in &broker.refused {
-            line("refused", format!("{}: {}", refused.filter, refused.reason));
-        }
-        let (received, acknowledged) = (broker.messages_received, broker.messages_acknowledged);
-        line("messages", format!("{received} received, {acknowledged} acknowledged"));
-        line("known", format!("{} came again and were known", broker.duplicates));
-        let age = broker.oldest_unacknowledged_seconds;
-        let age = age.map_or_else(String::new, |age| format!(", the oldest for {age:.1} s"));
-        line("waiting", format!("{} unacknowledged{age}", broker.unacknowledged));
-        line("retained", format!("{} passed over", broker.retained_passed_over));
+        of_broker(broker, &mut line);
         line("dead letters", status.dead_letters.to_string());
     }
     if let Some(sends) = &status.set_points {
@@ -159,7 +196,8 @@ mod tests {
     #[test]
     fn a_connector_is_shown_a_fact_on_each_line() {
         let status = serde_json::from_value(serde_json::json!({
-            "name": "plant", "kind": "mqtt", "state": "running", "readings": 7, "lowered": 1, "skipped": 2,
+            "name": "plant", "kind": "mqtt", "state": "running", "origin": "api", "stopped": false,
+            "passed_over": {"duplicate": 3, "unreadable": 2}, "readings": 7, "lowered": 1, "skipped": 2,
             "dead_letters": 2, "last_error": "topic \"a\": \u{1b}",
             "broker": {
                 "version": "5", "connected_since": "2026-01-01T00:00:00Z", "session_present": true,
@@ -172,9 +210,11 @@ mod tests {
         insta::assert_snapshot!(text(&status.unwrap()), @r#"
         name          plant, mqtt
         state         running
+        keys          added over the API
         last error    topic "a": \u{1b}
         readings      7, 1 of lowered quality
         skipped       2
+        passed over   3 duplicate, 2 unreadable
         broker        MQTT 5, connected since 2026-01-01T00:00:00.000000000Z, 1 reconnect
         session       kept by the broker
         reported      receive maximum 20

@@ -269,6 +269,9 @@ fn in_words(summary: &Summary) -> String {
         counted(summary.set_aside, "reading"),
         summary.failed
     ));
+    if summary.set_points > 0 {
+        text.push_str(&format!("; {}", counted(summary.set_points, "set-point")));
+    }
     if summary.skipped > 0 {
         text.push_str(&format!("; {} of the file gave no reading", counted(summary.skipped, "line or cell")));
     }

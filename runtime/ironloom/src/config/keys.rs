@@ -238,6 +238,7 @@ const EXAMPLES: &str = r#"# The unit of matching points whose source names none.
 # shift = "84 d"                # added to the times with each further lap. Default: nothing
 # missing = ["", "NA"]          # cells without a value: the default
 # points = 250000               # the most points that its columns may name: the default. Before one more it stops
+# wait_for = ["pigs"]           # installations that must be there before it begins. Default: none. For every kind
 #
 # A line whose time or number of cells is wrong is passed over and counted; a cell that isn't of its type becomes
 # a reading of quality "bad"; a time before 1970 is kept as 1970, of quality "uncertain". A last line without a line
@@ -285,7 +286,8 @@ const EXAMPLES: &str = r#"# The unit of matching points whose source names none.
 #
 # [connectors.plant.set_points."plant/{station}/limit"]
 # topic = "stations/{station}/limit"
-# payload = "json"              # {"value": 16, "number": 7, "id": "…", "expires": "…"}: the default. Or "value": 16
+# payload = "json"              # {"value": 16, "number": 7, "id": "…", "expires": "…"}, a safe value without
+#                               # the last two: the default. Or "value": 16
 #
 # What apps derive, and their alarms, go to others: at least once, in order. {entity...} is any number of levels.
 #

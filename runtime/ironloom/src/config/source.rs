@@ -42,11 +42,15 @@ impl Source {
         if let Some(listen) = self.listen {
             config.server.listen = listen;
         }
-        let folder = self.file.as_deref().and_then(Path::parent).unwrap_or(Path::new(""));
         for connector in config.connectors.values_mut() {
-            connector.resolve(folder);
+            connector.resolve(self.folder());
         }
         Ok(config)
+    }
+
+    /// The folder that file names are relative to.
+    pub(crate) fn folder(&self) -> &Path {
+        self.file.as_deref().and_then(Path::parent).unwrap_or(Path::new(""))
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::passed::{Passed, Reason};
 use super::{KnownPoint, Record, Sink};
 use ironloom_types::ids::{PointNumber, PointPath};
 use ironloom_types::readings::NewPoint;
@@ -27,7 +28,7 @@ impl Making {
         unit: Option<&Arc<str>>,
         units: &mut Units,
         sink: &dyn Sink,
-    ) -> Result<PointNumber, String> {
+    ) -> Result<PointNumber, Passed> {
         if let Some(number) = self.pending.get(path) {
             return Ok(*number);
         }
@@ -44,7 +45,7 @@ impl Making {
         unit: Option<&Arc<str>>,
         units: &mut Units,
         sink: &dyn Sink,
-    ) -> Result<PointNumber, String> {
+    ) -> Result<PointNumber, Passed> {
         if let Some(number) = self.pending.get(path.as_str()) {
             return Ok(*number);
         }
@@ -61,7 +62,7 @@ impl Making {
             return if fits {
                 Ok(number)
             } else {
-                Err(format!("the point {} has the unit {has}, not {own}", path.as_str()))
+                Err(Reason::Unit.of(format!("the point {} has the unit {has}, not {own}", path.as_str())))
             };
         }
         let number = PointNumber::pending(self.record.new_points.len());
@@ -75,11 +76,11 @@ impl Making {
 ///
 /// # Errors
 /// A sentence about the path.
-pub(super) fn sound_path(path: &str) -> Result<PointPath, String> {
-    let checked = PointPath::new(path).map_err(|error| error.to_string())?;
+pub(super) fn sound_path(path: &str) -> Result<PointPath, Passed> {
+    let checked = PointPath::new(path).map_err(|error| Reason::NoPoint.of(error.to_string()))?;
     // Also of a point that an app has made: whoever is bound to it would take this for the app's.
     if checked.is_reserved() {
-        return Err(format!("points under `apps/` belong to the runtime: {path}"));
+        return Err(Reason::NoPoint.of(format!("points under `apps/` belong to the runtime: {path}")));
     }
     Ok(checked)
 }

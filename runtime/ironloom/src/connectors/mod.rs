@@ -7,14 +7,18 @@
 
 mod cells;
 mod commands;
+mod conflicts;
 mod csv;
 mod dead_letters;
+mod held;
 mod making;
 mod mqtt;
 mod outgoing;
+mod passed;
 mod run;
 mod set;
 mod status;
+mod table;
 mod template;
 
 use std::future::Future;
@@ -27,18 +31,21 @@ use tokio::sync::watch;
 
 pub(crate) use self::commands::Commands;
 use self::commands::NoCommands;
+pub(crate) use self::conflicts::conflicts;
 pub(crate) use self::csv::CsvConfig;
 pub(crate) use self::dead_letters::{DeadLetter, DeadLetters};
-pub(crate) use self::mqtt::{Fate, MqttConfig, Seen, SeenReading};
+pub(crate) use self::mqtt::{BrokerStatus, Fate, MqttConfig, Seen, SeenReading};
 use self::outgoing::NoOutgoing;
 pub(crate) use self::outgoing::{Looked, OutAlarm, OutReading, Outgoing};
+use self::passed::Tally;
 use self::run::{RETRY, Run};
-pub(crate) use self::set::Connectors;
-pub(crate) use self::status::{ConnectorStatus, Status};
+pub(crate) use self::set::{Connectors, Wanted};
+pub(crate) use self::status::{ConnectorStatus, Origin, Status};
+pub(crate) use self::table::ConnectorTable;
 use crate::telemetry::Metrics;
 use ironloom_apps::toml_section::{Field, Section};
 use ironloom_types::clock::Timestamp;
-use ironloom_types::ids::{PointNumber, PointPath};
+use ironloom_types::ids::{InstallationId, PointNumber, PointPath};
 use ironloom_types::limits::MAX_POINTS;
 use ironloom_types::readings::{Columns, NewPoint, Value};
 
@@ -111,6 +118,10 @@ pub(crate) trait Sink: Send + Sync {
     fn now(&self) -> Option<Timestamp>;
     /// The latest `at` that is trusted; the quality of later ones is lowered.
     fn latest(&self) -> Timestamp;
+    /// Returns true where there is an installation of this id. Where apps come with the readings, nobody waits for one.
+    fn is_installed(&self, _: &InstallationId) -> bool {
+        true
+    }
 }
 
 /// The configuration of a connector: `[connectors.NAME]`, tagged by `kind`.
@@ -191,6 +202,19 @@ impl ConnectorConfig {
         }
     }
 
+    /// Returns true where its source isn't on this machine's disks, so that a look at files says little of it.
+    pub(crate) fn is_remote(&self) -> bool {
+        matches!(self, Self::Mqtt(_))
+    }
+
+    /// The installations that it waits for before it begins.
+    fn wait_for(&self) -> &[InstallationId] {
+        match self {
+            Self::Csv(config) => &config.wait_for,
+            Self::Mqtt(config) => &config.wait_for,
+        }
+    }
+
     /// Its source, for people.
     pub(crate) fn source(&self) -> String {
         match self {
@@ -214,10 +238,20 @@ fn points(field: &Field<'_, '_>) -> Option<usize> {
     field.checked(points.ok_or_else(|| format!("must be a number of points from 1 to {MAX_POINTS}")))
 }
 
-/// The memory of a connector that outlasts a reload.
+/// Checks a name: it stands in the log's records, in metrics and in tables.
+pub(crate) fn check_name(name: &str) -> Result<(), &'static str> {
+    let is_word = |c: char| c.is_alphanumeric() || matches!(c, '-' | '_' | '.');
+    if name.is_empty() || name.len() > 63 || !name.chars().all(is_word) {
+        return Err("must be a name of 1 to 63 bytes of letters, digits, `-`, `_` and `.`");
+    }
+    Ok(())
+}
+
+/// The memory of a connector that outlasts its changes.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Kept {
     letters: Arc<DeadLetters>,
+    tally: Arc<Tally>,
     /// The filters that the broker's session has.
     subscriptions: Arc<mqtt::Subscriptions>,
 }
@@ -254,11 +288,18 @@ pub(crate) fn start(
     metrics: &Metrics,
     shutdown: watch::Receiver<bool>,
 ) -> Running {
-    let status = Arc::new(Status::new(name, config.kind(), Arc::clone(&kept.letters), metrics));
-    let run = Run::new(site, kept.clone(), Arc::clone(&status), shutdown);
-    let task = match config {
-        ConnectorConfig::Csv(config) => tokio::spawn(csv::run(config, run)),
-        ConnectorConfig::Mqtt(config) => tokio::spawn(mqtt::run(*config, run)),
-    };
+    let status = Arc::new(Status::new(name, config.kind(), kept, metrics));
+    // So that whoever asks right away sees it.
+    held::is_held(config.wait_for(), &*site.sink, &status);
+    let mut run = Run::new(site, kept.clone(), Arc::clone(&status), shutdown);
+    let task = tokio::spawn(async move {
+        if !held::wait(config.wait_for(), &mut run).await {
+            return run.status.end("stopped");
+        }
+        match config {
+            ConnectorConfig::Csv(config) => csv::run(config, run).await,
+            ConnectorConfig::Mqtt(config) => mqtt::run(*config, run).await,
+        }
+    });
     Running { status, task }
 }

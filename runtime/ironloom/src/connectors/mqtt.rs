@@ -5,6 +5,7 @@
 //! in the receipt of each record, so that it comes once, although the process was killed in between.
 
 mod config;
+mod conflicts;
 mod copies;
 mod intake;
 mod link;
@@ -35,6 +36,7 @@ pub(super) use self::link::check;
 use self::link::{Ended, Heard, Link, Use};
 pub(super) use self::status::Broker;
 pub(crate) use self::status::BrokerStatus;
+use self::status::Reported;
 pub(crate) use self::subscriptions::Subscriptions;
 pub(super) use self::trial::run as try_out;
 pub(crate) use self::trial::{Fate, Seen, SeenReading};
@@ -46,6 +48,10 @@ const SHORTEST: Duration = Duration::from_millis(500);
 const LONGEST: Duration = Duration::from_secs(60);
 /// A connection of that time was a good one.
 const LASTING: Duration = Duration::from_secs(10);
+/// Hang-ups in a row after which the other version of the protocol is tried.
+const HANG_UPS: u32 = 3;
+/// The longest time for which an answer to the subscriptions is waited for.
+const ANSWER: Duration = Duration::from_secs(10);
 /// The time for the last acknowledgements.
 const LEAVE: Duration = Duration::from_secs(2);
 
@@ -100,27 +106,37 @@ struct Attempts {
     /// None is asked for.
     any_version: bool,
     failures: u32,
+    /// Hang-ups in a row that may mean that the broker speaks the other version only.
+    hang_ups: u32,
+    /// The broker has spoken MQTT 5.
+    spoke_v5: bool,
 }
 
 impl Attempts {
     fn new(config: &MqttConfig) -> Self {
         let version = config.version.unwrap_or(Version::V5);
-        Self { version, any_version: config.version.is_none(), failures: 0 }
+        Self { version, any_version: config.version.is_none(), failures: 0, hang_ups: 0, spoke_v5: false }
     }
 
     /// The pause before the next one.
     fn pause(&mut self, lost: &Lost, lasted: Duration) -> Duration {
         if lost.was_connected {
+            self.spoke_v5 |= self.version == Version::V5;
+            self.hang_ups = 0;
             if self.any_version {
                 self.version = Version::V5;
             }
             // One that another client of the same id takes away at once isn't asked for at once, either.
             self.failures = if lasted < LASTING { self.failures } else { 0 };
-        } else if lost.ended.other_version && self.any_version {
-            self.version = match self.version {
-                Version::V5 => Version::V3,
-                Version::V3 => Version::V5,
-            };
+        } else if lost.ended.other_version && self.any_version && !self.spoke_v5 {
+            self.hang_ups += 1;
+            // A proxy before a broker that isn't up hangs up, too.
+            if lost.ended.is_told || self.hang_ups.is_multiple_of(HANG_UPS) {
+                self.version = match self.version {
+                    Version::V5 => Version::V3,
+                    Version::V3 => Version::V5,
+                };
+            }
         }
         let pause = (SHORTEST * 2_u32.pow(self.failures.min(10))).min(LONGEST);
         self.failures += 1;
@@ -141,16 +157,32 @@ async fn connection(
     intake: &mut Intake,
     run: &mut Run,
 ) -> Result<Lost, Stopped> {
-    let mut was_connected = false;
+    let lost = |ended, was_connected| Lost { ended, was_connected };
     let mut link = match Link::open(config, version, Use::Readings).await {
         Ok(link) => link,
-        Err(ended) => return Ok(Lost { ended, was_connected }),
+        Err(ended) => return Ok(lost(ended, false)),
     };
+    let connected = tokio::select! {
+        connected = link.connected() => connected,
+        () = run.stopped() => {
+            leave(&mut link, intake).await?;
+            return Err(Stopped);
+        }
+    };
+    let connected = connected.and_then(|connected| begin(connected, config, &link, version, intake, run));
+    if let Err(ended) = connected {
+        intake.lost();
+        return Ok(lost(ended, false));
+    }
+    let asked_until = Instant::now() + ANSWER;
     let ended = loop {
         if let Err(ended) = intake.acknowledge(&link) {
             break ended;
         }
         intake.tell();
+        if intake.is_asking() && Instant::now() >= asked_until {
+            break Ended::from("the broker didn't answer to the subscriptions in time".to_owned());
+        }
         let heard = tokio::select! {
             biased;
             () = run.stopped() => {
@@ -162,12 +194,13 @@ async fn connection(
                 continue;
             }
             heard = link.next(), if intake.has_room() => heard,
+            () = tokio::time::sleep_until(asked_until), if intake.is_asking() => continue,
         };
         let mut next = Some(heard);
         let mut failed = None;
         while let Some(heard) = next {
-            match heard.and_then(|heard| hear(heard, config, &link, version, intake, run)) {
-                Ok(connected) => was_connected |= connected,
+            match heard {
+                Ok(heard) => hear(heard, intake),
                 Err(ended) => {
                     failed = Some(ended);
                     break;
@@ -182,36 +215,36 @@ async fn connection(
         }
     };
     intake.lost();
-    Ok(Lost { ended, was_connected })
+    Ok(lost(ended, true))
 }
 
-/// Deals with what came. Returns true where the broker has taken the connection.
-fn hear(
-    heard: Heard,
+/// Begins with a connection that the broker has taken.
+fn begin(
+    (session, reported): (bool, Reported),
     config: &MqttConfig,
     link: &Link,
     version: Version,
     intake: &mut Intake,
     run: &Run,
-) -> Result<bool, Ended> {
+) -> Result<(), Ended> {
+    let said = reported.facts().join(", ");
+    let (name, version) = (&run.status.name, version.name());
+    tracing::info!(connector = name, version, session, said, "connected to {}", config.broker);
+    let asked = intake.connected(session, &reported, link);
+    run.status.broker(|broker| broker.connected(version, session, reported));
+    asked
+}
+
+/// Deals with what came.
+fn hear(heard: Heard, intake: &mut Intake) {
     match heard {
-        Heard::Connected { session, reported } => {
-            let said = reported.facts().join(", ");
-            let (name, version) = (&run.status.name, version.name());
-            tracing::info!(connector = name, version, session, said, "connected to {}", config.broker);
-            let asked = intake.connected(session, &reported, link);
-            run.status.broker(|broker| broker.connected(version, session, reported));
-            asked?;
-            return Ok(true);
-        }
         Heard::Asked(id) => intake.asked(id),
         Heard::Subscribed(id, answers) => intake.subscribed(id, answers),
         Heard::Unsubscribed => intake.taken_back(),
         Heard::Message(message) => intake.take(message),
         Heard::Acknowledged(id) => intake.acknowledged(id),
-        Heard::Published(_) | Heard::Answered(..) | Heard::Other => {}
+        Heard::Connected { .. } | Heard::Published(_) | Heard::Answered(..) | Heard::Other => {}
     }
-    Ok(false)
 }
 
 /// Acknowledges what is durable by then, and takes leave.

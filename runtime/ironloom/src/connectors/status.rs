@@ -1,5 +1,6 @@
 //! The status of a connector: for people, and as lines of the server's log.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -8,10 +9,12 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::DeadLetters;
 use super::mqtt::{Broker, BrokerStatus};
+use super::passed::{Passed, Reason, Tally};
+use super::{ConnectorTable, DeadLetters, Kept};
 use crate::telemetry::events::What;
 use crate::telemetry::{Metrics, Sparing};
+use ironloom_types::ids::InstallationId;
 use ironloom_types::text::{clean, shorten};
 
 /// So many bad lines are logged as they come: whoever mends the source finds them by these.
@@ -25,8 +28,15 @@ pub(crate) struct ConnectorStatus {
     /// Its name in the configuration.
     pub name: String,
     pub kind: String,
-    /// `running`, `waiting` (to try again), `done` (nothing more to read) or `stopped`.
+    /// `running`, `connecting`, `waiting` (to try again), `held` (until apps are there), `done` (nothing more to read) or
+    /// `stopped`.
     pub state: String,
+    /// The place that has its keys.
+    #[serde(default)]
+    pub origin: Origin,
+    /// True where somebody has stopped it: it stays so, also over a restart, until somebody starts it.
+    #[serde(default)]
+    pub stopped: bool,
     /// Readings that it brought since the start of the server.
     pub readings: u64,
     /// Readings whose quality was lowered since the start of the server.
@@ -34,10 +44,18 @@ pub(crate) struct ConnectorStatus {
     /// Lines, cells and messages that gave no reading: they can't be read, or name no point that may be written. Of a
     /// file, all up to the place that it has come to, also before a restart.
     pub skipped: u64,
+    /// Whatever became no reading since the start of the server, by reason: `unreadable`, `time`, `no-point`, `unit`, `type`,
+    /// `too-long`, `missing` (a cell without a value), `duplicate`, `retained` and `refused` (by the log).
+    #[serde(default)]
+    pub passed_over: BTreeMap<String, u64>,
     /// Messages that became dead letters since the start of the server.
     pub dead_letters: u64,
     /// The latest error.
     pub last_error: Option<String>,
+    /// Installations that it waits for before it begins.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false)]
+    pub waits_for: Vec<InstallationId>,
     /// Its connection to a broker, where it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub broker: Option<BrokerStatus>,
@@ -47,6 +65,23 @@ pub(crate) struct ConnectorStatus {
     /// The status of what it publishes, where it does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub publish: Option<PublishStatus>,
+    /// A note for people about it, such as that the configuration file has a connector of its name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
+    /// Its keys, where it is shown by itself and they came over the API.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub table: Option<ConnectorTable>,
+}
+
+/// The place that has a connector's keys.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Origin {
+    /// The configuration file.
+    #[default]
+    File,
+    /// The log: somebody added it over the API.
+    Api,
 }
 
 /// The status of a connector's set-points.
@@ -91,32 +126,33 @@ pub(crate) struct Status {
     pub(super) name: String,
     kind: &'static str,
     state: Mutex<(&'static str, Option<String>)>,
-    readings: AtomicU64,
-    lowered: AtomicU64,
     skipped: AtomicU64,
     /// Lines of the log about what was read, and about failures.
     notices: Mutex<Sparing>,
     failures: Mutex<Sparing>,
     metrics: Metrics,
     letters: Arc<DeadLetters>,
+    tally: Arc<Tally>,
+    /// Installations that aren't there yet.
+    waits_for: Mutex<Vec<InstallationId>>,
     broker: Mutex<Option<Broker>>,
     set_points: Mutex<Option<SetPointStatus>>,
     publish: Mutex<Option<PublishStatus>>,
 }
 
 impl Status {
-    pub(super) fn new(name: &str, kind: &'static str, letters: Arc<DeadLetters>, metrics: &Metrics) -> Self {
+    pub(super) fn new(name: &str, kind: &'static str, kept: &Kept, metrics: &Metrics) -> Self {
         Self {
             name: name.to_owned(),
             kind,
             state: Mutex::new(("running", None)),
-            readings: AtomicU64::new(0),
-            lowered: AtomicU64::new(0),
             skipped: AtomicU64::new(0),
             notices: Mutex::new(Sparing::new(LOG_FIRST, LOG_EVERY)),
             failures: Mutex::new(Sparing::new(LOG_FIRST, LOG_EVERY)),
             metrics: metrics.clone(),
-            letters,
+            letters: Arc::clone(&kept.letters),
+            tally: Arc::clone(&kept.tally),
+            waits_for: Mutex::default(),
             broker: Mutex::default(),
             set_points: Mutex::default(),
             publish: Mutex::default(),
@@ -129,23 +165,29 @@ impl Status {
         ConnectorStatus {
             name: self.name.clone(),
             kind: self.kind.to_owned(),
+            origin: Origin::File,
+            stopped: false,
             state: state.to_owned(),
-            readings: self.readings.load(Ordering::Relaxed),
-            lowered: self.lowered.load(Ordering::Relaxed),
+            readings: self.tally.readings.load(Ordering::Relaxed),
+            lowered: self.tally.lowered.load(Ordering::Relaxed),
             skipped: self.count_skipped(),
             dead_letters: self.letters.count(),
+            passed_over: self.tally.passed.show(),
             last_error,
+            waits_for: self.waits_for.lock().clone(),
             broker: self.broker.lock().as_ref().map(Broker::show),
             set_points: self.set_points.lock().clone(),
             publish: self.publish.lock().clone(),
+            note: None,
+            table: None,
         }
     }
 
-    /// Whether it is running, or has finished.
+    /// Whether it is running, has finished, or waits for apps as it is told to.
     pub(crate) fn is_well(&self) -> bool {
         let sends = self.set_points.lock().as_ref().is_none_or(|status| status.state == "running");
         let publishes = self.publish.lock().as_ref().is_none_or(|status| status.state == "running");
-        matches!(self.state.lock().0, "running" | "done") && sends && publishes
+        matches!(self.state.lock().0, "running" | "done" | "held") && sends && publishes
     }
 
     /// Notes how its connection to a broker is.
@@ -198,7 +240,8 @@ impl Status {
                 tracing::warn!(connector = self.name, "what is to be published waits: {error}");
             }
             state.clone_into(&mut status.state);
-            status.last_error = error.clone().or(status.last_error.take());
+            // What was wrong with a connection is over with the next one.
+            status.last_error = error.clone().or(status.last_error.take().filter(|_| state != "running"));
             is_other
         };
         if is_other {
@@ -211,6 +254,11 @@ impl Status {
         if before != state {
             self.tell(state, None);
         }
+    }
+
+    /// The state of one that doesn't run, and why, where nobody has asked for that.
+    pub(super) fn rest(&self, error: Option<&str>) {
+        *self.state.lock() = ("stopped", error.map(|error| clean(error).into_owned()));
     }
 
     fn tell(&self, state: &str, error: Option<String>) {
@@ -259,17 +307,28 @@ impl Status {
     }
 
     /// A line or cell that gave no reading.
-    pub(super) fn skipped(&self, error: &str) {
+    pub(super) fn skipped(&self, reason: Reason, error: &str) {
         self.skipped.fetch_add(1, Ordering::Relaxed);
         self.metrics.skipped.inc();
+        self.passed_over(reason, 1);
         self.noticed(error);
     }
 
     /// A message that gave no reading: it is kept as a dead letter.
-    pub(super) fn set_aside(&self, topic: &[u8], payload: &[u8], reason: &str) {
-        self.letters.put(topic, payload, reason);
+    pub(super) fn set_aside(&self, topic: &[u8], payload: &[u8], why: &Passed) {
+        self.letters.put(topic, payload, &why.text);
         let topic = String::from_utf8_lossy(topic);
-        self.skipped(&format!("topic {:?}: {reason}", shorten(&topic, 100)));
+        self.skipped(why.reason, &format!("topic {:?}: {}", shorten(&topic, 100), why.text));
+    }
+
+    /// Counts what becomes no reading, for a reason that needs no line of the log.
+    pub(super) fn passed_over(&self, reason: Reason, by: u64) {
+        self.tally.passed.count(reason, by);
+    }
+
+    /// It waits for these installations; for none of them where it goes on.
+    pub(super) fn waits_for(&self, missing: Vec<InstallationId>) {
+        *self.waits_for.lock() = missing;
     }
 
     pub(super) fn count_skipped(&self) -> u64 {
@@ -277,11 +336,11 @@ impl Status {
     }
 
     pub(super) fn took(&self, readings: usize) {
-        self.readings.fetch_add(readings as u64, Ordering::Relaxed);
+        self.tally.readings.fetch_add(readings as u64, Ordering::Relaxed);
     }
 
     pub(super) fn lowered(&self) {
-        self.lowered.fetch_add(1, Ordering::Relaxed);
+        self.tally.lowered.fetch_add(1, Ordering::Relaxed);
         self.metrics.lowered.inc();
     }
 }
@@ -292,7 +351,7 @@ mod tests {
 
     #[test]
     fn what_a_file_says_is_logged_and_shown_without_what_could_deceive() {
-        let status = Status::new("herd", "csv", Arc::default(), &Metrics::default());
+        let status = Status::new("herd", "csv", &Kept::default(), &Metrics::default());
         status.noticed("line 2: a\u{202e}b\nc");
         assert_eq!(status.show().last_error.unwrap(), "line 2: a\\u{202e}b\\nc");
         status.failed("stopped", "has no column; it has a\u{202e}b\u{1b}[2J");

@@ -12,6 +12,23 @@ use ironloom_types::text::clean;
 #[serde(untagged)]
 pub(crate) enum Event {
     Output(Output),
+    SetPoint {
+        #[serde(with = "short")]
+        time: Timestamp,
+        /// The output's name.
+        set_point: String,
+        entity: String,
+        /// The value that was sent, or would have been.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        value: Option<JsonValue>,
+        /// The value that the app asked for, where that is another one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        asked: Option<JsonValue>,
+        /// The outcome, such as `accepted`.
+        outcome: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+    },
     Alarm {
         #[serde(with = "short")]
         time: Timestamp,
@@ -126,6 +143,16 @@ impl Event {
                 let quality = quality.map_or(String::new(), |quality| format!("  {}", quality.name()));
                 line(time, "output", format!("{} = {value}{quality}{at}", named(output, entity)))
             }
+            Self::SetPoint { time, set_point, entity, value, asked, outcome, reason } => {
+                let value = value.as_ref().map_or(String::new(), |value| format!(" = {value}"));
+                let asked = asked.as_ref().map_or(String::new(), |asked| format!(", asked {asked}"));
+                let reason = reason.as_ref().map_or(String::new(), |reason| format!(" ({reason})"));
+                line(
+                    time,
+                    "set-point",
+                    format!("{}{value}{asked}: {outcome}{reason}", named(set_point, entity)),
+                )
+            }
             Self::Alarm { time, alarm, entity, state, severity, message } => {
                 let severity = severity.as_ref().map_or(String::new(), |severity| format!(" ({severity})"));
                 let message = message.as_ref().map_or(String::new(), |message| format!(": {message}"));
@@ -159,6 +186,8 @@ pub(crate) struct Summary {
     pub taken: u64,
     pub invocations: u64,
     pub outputs: u64,
+    /// Set-points that ended, safe values among them.
+    pub set_points: u64,
     /// Alarms that were raised.
     pub alarms: u64,
     /// Readings that were set aside.
@@ -180,6 +209,7 @@ impl Summary {
     pub(crate) fn count(&mut self, event: &Event) {
         match event {
             Event::Output(_) => self.outputs += 1,
+            Event::SetPoint { .. } => self.set_points += 1,
             Event::Alarm { state, .. } => self.alarms += u64::from(state == "raised"),
             Event::SetAside { .. } => self.set_aside += 1,
             Event::Failed { .. } => self.failed += 1,

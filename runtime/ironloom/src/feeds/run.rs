@@ -246,7 +246,34 @@ impl Trial {
         self.host.tick(time);
         self.settle(time).await?;
         self.retry(&waiting, time).await?;
+        self.obey(time, on).await?;
         self.watch.look(&*self.node, time, on).await
+    }
+
+    /// Has set-points accepted until the app, which may hear of it, asks for no more.
+    async fn obey(&mut self, time: Timestamp, on: &mut (dyn FnMut(Event) + Send)) -> Result<(), FeedError> {
+        let begun = Instant::now();
+        loop {
+            let (ends, recorded) = self.host.obey().await.map_err(FeedError::Host)?;
+            if ends.is_empty() {
+                return Ok(());
+            }
+            // Before it hears of them.
+            self.watch.look(&*self.node, time, on).await?;
+            ends.into_iter().map(watch::of_set_point).for_each(&mut *on);
+            if let Some(recorded) = recorded {
+                let never = Box::pin(std::future::pending());
+                self.node.applied(recorded, PATIENCE, never).await.map_err(refused)?;
+            }
+            self.settle(time).await?;
+            if begun.elapsed() > PATIENCE {
+                let told = format!(
+                    "the app asks for set-points again and again at {}, whenever it hears of their outcomes",
+                    time.to_jiff()
+                );
+                return Err(FeedError::Stuck(told));
+            }
+        }
     }
 
     /// Runs timers again that asked for it before this step: what they wait for may have come with it.
@@ -272,6 +299,7 @@ impl Trial {
         self.node.applied(pushed, PATIENCE, never).await.map_err(refused)?;
         self.settle(step.time).await?;
         self.retry(&waiting, step.time).await?;
+        self.obey(step.time, on).await?;
         self.watch.look(&*self.node, step.time, on).await
     }
 

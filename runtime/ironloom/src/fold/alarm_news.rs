@@ -3,6 +3,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use super::episodes::KeyChanges;
@@ -41,6 +42,8 @@ pub(crate) struct NewsCount {
     /// The last one that the store had at the start. A checkpoint that was cut off may have left holes up to there; the
     /// changes of these were numbered once more.
     loaded: AtomicU64,
+    /// Changes of the record that is being applied.
+    untold: Mutex<Vec<(InstallationId, Generation, EpisodePlace)>>,
 }
 
 impl NewsCount {
@@ -65,7 +68,8 @@ fn key(number: u64) -> Key {
 }
 
 impl Shared {
-    /// Adds what changes in the store with an episode of an alarm, and the news of it.
+    /// Adds what changes in the store with an episode of an alarm. Of its news [`Self::tell_alarms`] tells, once the alarm itself is
+    /// as it says.
     pub(super) fn change_alarm(
         &self,
         is_current: bool,
@@ -75,13 +79,19 @@ impl Shared {
         to: &mut KeyChanges,
     ) {
         episodes::put(is_current, generation, alarm, to);
-        let news = AlarmNews {
-            number: self.alarm_news.next(),
-            installation: installation.clone(),
-            generation,
-            episode: alarm.place(),
-        };
-        to.push((key(news.number), Some(encode(&news))));
+        self.alarm_news.untold.lock().push((installation.clone(), generation, alarm.place()));
+    }
+
+    /// Tells of the changes of alarms that are applied.
+    pub(super) fn tell_alarms(&self) {
+        let untold = std::mem::take(&mut *self.alarm_news.untold.lock());
+        if untold.is_empty() {
+            return;
+        }
+        self.overlay.apply(untold.into_iter().map(|(installation, generation, episode)| {
+            let news = AlarmNews { number: self.alarm_news.next(), installation, generation, episode };
+            (key(news.number), Some(encode(&news)))
+        }));
     }
 
     /// Adds what changes in the store with the alarms of a generation that is gone: their episodes are over. The alarms

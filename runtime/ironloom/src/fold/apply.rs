@@ -1,5 +1,6 @@
 //! Applies one record to the state in memory.
 
+mod connectors;
 mod expired;
 mod intents;
 mod lives;
@@ -40,8 +41,9 @@ use ironloom_storage::log::RecordRef;
 use ironloom_storage::store::{Item, Key, Scope};
 use ironloom_types::clock::Timestamp;
 use ironloom_types::effects::OneShot;
-use ironloom_types::ids::{Generation, InstallationId, Position};
+use ironloom_types::ids::{Generation, InstallationId, Position, Sequence};
 use ironloom_types::limits::MAX_HOPS;
+use ironloom_types::work::Gap;
 
 /// Applies records in the order of the log. There is one, and one thread that calls it.
 pub(crate) struct Applier {
@@ -172,6 +174,7 @@ impl Applier {
             }
             Sealed::Commit { head, state, new_points, chunk, place, reply } => {
                 self.commit(head, state, &new_points, &chunk, at);
+                self.shared.tell_alarms();
                 drop(place);
                 self.shared.advance(time);
                 if let Some(reply) = reply {
@@ -180,6 +183,7 @@ impl Applier {
             }
             Sealed::Admin { record, reply } => {
                 self.admin(record);
+                self.shared.tell_alarms();
                 self.shared.advance(time);
                 if let Some(reply) = reply {
                     let _ = reply.send(Ok(()));
@@ -315,11 +319,7 @@ impl Applier {
             AdminRecord::TimeSet { to, due } => self.set_time(to, &due),
             AdminRecord::Purged { id, generations, points } => self.purge_kept(&id, &generations, points),
             AdminRecord::Missed { id, generation, through, gaps } => {
-                let Some(lane) = self.shared.lanes.of_generation(generation) else { return };
-                let meta = lane.miss(through, &gaps);
-                self.shared.overlay.apply([self.lane_value(&id, generation, &meta)]);
-                self.end_terms(&lane);
-                self.shared.tell_waits(&lane);
+                self.miss(&id, generation, through, &gaps);
             }
             AdminRecord::Dropped { before } => {
                 let gone = self.shared.journal.drop_before(before, self.shared.applied());
@@ -334,11 +334,22 @@ impl Applier {
             AdminRecord::PointsRetired(retired) => self.retire_points(retired),
             AdminRecord::PointRenamed(renamed) => self.rename_point(*renamed),
             AdminRecord::IntentConfirmed(asked) => self.confirm(*asked),
+            AdminRecord::ConnectorSet(connector) => self.set_connector(*connector),
+            AdminRecord::ConnectorRemoved { name } => self.remove_connector(&name),
         }
     }
 
+    /// A lane goes on behind readings that it will never see.
+    fn miss(&self, id: &InstallationId, generation: Generation, through: Sequence, gaps: &[Gap]) {
+        let Some(lane) = self.shared.lanes.of_generation(generation) else { return };
+        let meta = lane.miss(through, gaps);
+        self.shared.overlay.apply([self.lane_value(id, generation, &meta)]);
+        self.end_terms(&lane);
+        self.shared.tell_waits(&lane);
+    }
+
     /// Goes back to the present with everything that is measured from a later time.
-    fn set_time(&self, to: Timestamp, due: &[LaneDue]) {
+    fn set_time(&mut self, to: Timestamp, due: &[LaneDue]) {
         self.shared.horizon.fetch_min(to.0, Ordering::SeqCst);
         let due: BTreeMap<Generation, &LaneDue> = due.iter().map(|due| (due.generation, due)).collect();
         let mut changes = Vec::new();
@@ -369,6 +380,7 @@ impl Applier {
         let streams = self.shared.streams.write().leave_future(to);
         changes
             .extend(streams.iter().map(|(key, at)| (Scope::MAIN.key(Item::Stream(key)), Some(encode(at)))));
+        self.set_back(to, &mut changes);
         self.shared.overlay.apply(changes);
         self.set_removed_by(to);
     }

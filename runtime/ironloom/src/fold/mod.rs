@@ -72,6 +72,7 @@ use self::streams::Streams;
 use self::waits::Waits;
 use crate::outbox::Outbox;
 use crate::records::admin::PackageRecord;
+use crate::records::connector::ConnectorRecord;
 use crate::records::installation::Revision;
 use crate::telemetry::Metrics;
 use crate::telemetry::events::What;
@@ -122,6 +123,8 @@ pub(crate) struct Shared {
     pub packages: RwLock<BTreeMap<Digest, Arc<KnownPackage>>>,
     /// The connectors' notes of how far they have come.
     pub receipts: RwLock<BTreeMap<Box<str>, Bytes>>,
+    /// The connectors that people added or stopped, by name.
+    pub connectors: RwLock<BTreeMap<Box<str>, ConnectorRecord>>,
     /// The streams with a key, with their progress.
     pub streams: RwLock<Streams>,
     /// Generations of installations that are gone, of which something is still kept.
@@ -239,6 +242,7 @@ impl Shared {
             packages: RwLock::default(),
             alarm_news: NewsCount::default(),
             receipts: RwLock::default(),
+            connectors: RwLock::default(),
             streams: RwLock::new(Streams::new()),
             removed: Mutex::default(),
             metrics,

@@ -222,13 +222,14 @@ impl Concluded {
 /// Counts what is published. What was before is held back.
 fn publish(meta: &mut LaneMeta, effects: &mut Effects, is_held: bool) {
     if is_held {
-        meta.counters.held_back += effects.derived.len() as u64;
+        meta.counters.held_back += (effects.derived.len() + effects.intents.len()) as u64;
         (effects.derived, effects.new_points, effects.intents) = Default::default();
     }
     if !effects.derived.is_empty() {
         meta.counters.derived += effects.derived.len() as u64;
         meta.counters.derived_bytes += columns::encoded_len(&effects.derived) as u64;
     }
+    meta.counters.intents += effects.intents.len() as u64;
     meta.points += effects.new_points.len() as u64;
 }
 

@@ -1,12 +1,16 @@
 //! Connectors as people see them.
 
+mod deeds;
+mod wanted;
+
 use std::sync::Arc;
 
+pub(super) use self::wanted::overridden;
 use super::pages::Filling;
 use super::{Node, stopping};
 use crate::api::facade::{Answer, ConnectorDeadLetter, ConnectorStatus, NumberedQuery, Order, Page, Problem};
-use crate::connectors::{DeadLetter, DeadLetters};
-use crate::telemetry::OfConnector;
+use crate::connectors::{DeadLetter, DeadLetters, Origin};
+use crate::telemetry::{OfConnector, PassedOver};
 
 impl Node {
     /// All of them; none once the server stops.
@@ -14,10 +18,17 @@ impl Node {
         self.connectors.lock().as_ref().map(|connectors| connectors.show()).unwrap_or_default()
     }
 
-    /// One of them.
+    /// One of them, with its keys where they came over the API.
     pub(super) fn show_connector(&self, name: &str) -> Answer<ConnectorStatus> {
-        let connectors = self.connectors.lock();
-        connectors.as_ref().ok_or_else(stopping)?.show_one(name).ok_or_else(|| no_connector(name))
+        let found = self.connectors.lock().as_ref().ok_or_else(stopping)?.show_one(name);
+        let status = found.ok_or_else(|| no_connector(name))?;
+        if status.origin == Origin::File {
+            return Ok(status);
+        }
+        let table = self.shared.connectors.read().get(name).and_then(|of_log| of_log.table.clone());
+        // It was written from one.
+        let table = table.and_then(|table| serde_json::from_str(&table).ok());
+        Ok(ConnectorStatus { table, ..status })
     }
 
     /// Its dead letters in the order of their numbers, or the other way round.
@@ -52,6 +63,10 @@ impl Node {
             let up = matches!(status.state.as_str(), "running" | "done");
             figures.connector_up.get_or_create(&label).set(i64::from(up));
             figures.connector_readings.get_or_create(&label).set(status.readings as i64);
+            for (reason, count) in &status.passed_over {
+                let label = PassedOver { connector: status.name.clone(), reason: reason.clone() };
+                figures.passed_over.get_or_create(&label).inc_by(*count);
+            }
             if let Some(publish) = &status.publish {
                 let all = &figures.broker;
                 for (family, count) in [

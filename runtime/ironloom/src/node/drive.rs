@@ -5,16 +5,19 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::Node;
 use super::ingest::NotTaken;
-use crate::config::Config;
-use crate::connectors::Commands;
+use super::{Node, WantedConnectors};
+use crate::api::facade::Pushed;
+use crate::api::host::{Obeyed, SetPointEnd};
+use crate::connectors::{Commands, Wanted};
 use crate::fold::Shared;
-use crate::fold::submission::Refusal;
+use crate::fold::submission::{Accepted, Refusal};
 use crate::outbox::{Answer, Command, Halted, Router, Settlement};
+use crate::records::intent::Ended;
 use crate::records::readings::{ReadingsHead, Receipt};
 use crate::telemetry::OutcomeLabel;
 use crate::telemetry::events::What;
+use ironloom_storage::failpoint;
 use ironloom_types::clock::Timestamp;
 use ironloom_types::ids::{PointNumber, PointPath};
 use ironloom_types::readings::{Columns, NewPoint, Quality, ValueRef};
@@ -25,6 +28,9 @@ const MOST_ENDS: usize = 1_000;
 const AGAIN: Duration = Duration::from_millis(500);
 /// The interval at which it is looked what has lived too long.
 const LOOK: Duration = Duration::from_millis(20);
+
+/// The connector of a trial, whose machines obey at once.
+const OBEDIENT: &str = "obedient";
 
 /// The outbox as connectors see it.
 pub(super) struct NodeCommands(pub Arc<Shared>);
@@ -38,12 +44,16 @@ impl Commands for NodeCommands {
         drop(outbox);
         if has_ends {
             // Some may have ended on the way to it.
-            self.0.outbox.change(|_| ());
+            self.0.outbox.tell_ends();
+        }
+        if command.is_some() {
+            failpoint("set-point-before-send");
         }
         command
     }
 
     fn answered(&self, command: &Command, answer: Answer) {
+        failpoint("set-point-answered");
         let now = self.now();
         self.0.outbox.change(|outbox| outbox.answered(&command.point, command.what, answer, now));
     }
@@ -70,39 +80,89 @@ impl Commands for NodeCommands {
 
 impl Node {
     /// Tells the outbox which connector each point has.
-    pub(super) fn route_set_points(&self, config: Arc<Config>) {
+    pub(super) fn route_set_points(&self, wanted: WantedConnectors) {
         let router: Router = Arc::new(move |path| {
-            let found = config.connectors.iter().find(|(_, connector)| connector.drives(path));
+            // Through one that is stopped, too: what it doesn't take in time expires, as without a connection.
+            let drives = |one: &Wanted| one.config.as_ref().is_ok_and(|config| config.drives(path));
+            let found = wanted.iter().find(|(_, one)| drives(one));
             found.map(|(name, _)| Arc::from(name.as_str()))
         });
         let now = self.shared.clock.now();
         self.shared.outbox.change(|outbox| outbox.set_router(router, now));
     }
 
+    /// Has every point belong to a machine that obeys at once.
+    pub(super) fn route_to_obedient(&self) {
+        let router: Router = Arc::new(|_| Some(OBEDIENT.into()));
+        let now = self.shared.clock.now();
+        self.shared.outbox.change(|outbox| outbox.set_router(router, now));
+    }
+
+    /// Does what connectors and the tasks of the outbox do elsewhere, in one step.
+    pub(super) async fn obey(self: &Arc<Self>) -> Result<Obeyed, NotTaken> {
+        let (obedient, now) = (Arc::from(OBEDIENT), self.shared.clock.now());
+        let ends = self.shared.outbox.change(|outbox| {
+            outbox.tick(now);
+            while let Some(command) = outbox.next(&obedient, now) {
+                outbox.answered(&command.point, command.what, Answer::Accepted, now);
+            }
+            outbox.take_ends(usize::MAX)
+        });
+        let mut recorded: Option<Pushed> = None;
+        for ends in ends.chunks(MOST_ENDS) {
+            let Accepted { accepted, through, duplicate } = self.write_down(ends).await?;
+            let before = recorded.map_or(0, |before| before.accepted);
+            recorded = Some(Pushed { accepted: before + accepted, through, duplicate });
+        }
+        Ok((ends.into_iter().map(shown).collect(), recorded))
+    }
+
+    /// Writes ends. Where there is no room for new points, only the readings of known ones go with them, and else none.
+    async fn write_down(self: &Arc<Self>, ends: &[Settlement]) -> Result<Accepted, NotTaken> {
+        let mut written = self.record(ends, Outcomes::All).await;
+        for outcomes in [Outcomes::OfKnownPoints, Outcomes::None] {
+            match written {
+                Err(
+                    NotTaken::NoRoom(_)
+                    | NotTaken::Refused(Refusal::TooManyPoints { .. } | Refusal::TooLarge { .. }),
+                ) => written = self.record(ends, outcomes).await,
+                written => return written,
+            }
+        }
+        written
+    }
+
     /// Writes ends, and the readings that they are.
-    async fn record(self: &Arc<Self>, ends: &[Settlement], with_readings: bool) -> Result<(), Refusal> {
+    async fn record(self: &Arc<Self>, ends: &[Settlement], outcomes: Outcomes) -> Result<Accepted, NotTaken> {
         let (mut columns, mut new_points) = (Columns::default(), Vec::new());
-        if with_readings {
+        if outcomes != Outcomes::None {
             let names = self.shared.points.names();
-            for end in ends {
+            // One point too many makes no further one.
+            for end in ends.iter().filter(|end| end.settled.driven.is_some()) {
                 let entity = if end.entity.is_empty() { String::new() } else { format!("/{}", end.entity) };
                 let path = format!("apps/{}/{}{entity}/outcome", end.installation, end.output);
                 // One that is too long has no reading; the API shows the end.
                 let Ok(path) = PointPath::new(&path) else { continue };
                 let known = names.number(path.as_str());
+                if known.is_none() && outcomes == Outcomes::OfKnownPoints {
+                    continue;
+                }
                 let point = known.unwrap_or_else(|| pending(&mut new_points, path));
                 columns.push(point, end.at, Quality::Good, ValueRef::Text(end.outcome.name()));
             }
         }
         let settled = ends.iter().map(|end| end.settled.clone()).collect();
         let head = ReadingsHead { receipt: Some(Receipt::Outbox(settled)), idempotency: None };
-        let durable = self.hand_over(head, new_points, columns)?;
-        match durable.await {
-            Ok(_) => Ok(()),
-            Err(NotTaken::Refused(refusal)) => Err(refusal),
-            Err(NotTaken::NoRoom(_)) => Err(Refusal::Broken),
-        }
+        self.hand_over(head, new_points, columns).map_err(NotTaken::Refused)?.await
     }
+}
+
+/// The outcomes that become readings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outcomes {
+    All,
+    OfKnownPoints,
+    None,
 }
 
 fn pending(new_points: &mut Vec<NewPoint>, path: PointPath) -> PointNumber {
@@ -115,7 +175,7 @@ fn pending(new_points: &mut Vec<NewPoint>, path: PointPath) -> PointNumber {
 
 /// Writes what became of intents, in its order, as long as the server runs.
 pub(super) async fn write_ends(node: Weak<Node>) {
-    let Some(mut changes) = node.upgrade().map(|node| node.shared.outbox.changes()) else { return };
+    let Some(mut changes) = node.upgrade().map(|node| node.shared.outbox.ends()) else { return };
     let mut ends: Vec<Settlement> = Vec::new();
     loop {
         {
@@ -124,21 +184,22 @@ pub(super) async fn write_ends(node: Weak<Node>) {
                 ends = node.shared.outbox.lock().take_ends(MOST_ENDS);
             }
             if !ends.is_empty() {
-                let written = match node.record(&ends, true).await {
-                    // The record goes without its readings where there is no room for their points.
-                    Err(Refusal::TooManyPoints { .. } | Refusal::TooLarge { .. }) => {
-                        node.record(&ends, false).await
-                    }
-                    written => written,
-                };
-                match written {
-                    Ok(()) => {
+                failpoint("set-point-before-record");
+                match node.write_down(&ends).await {
+                    Ok(_) => {
+                        failpoint("set-point-recorded");
                         tell(&node, &ends);
+                        node.recorded.send_modify(|recorded| *recorded += ends.len() as u64);
                         ends.clear();
                         continue;
                     }
-                    Err(Refusal::Stopped | Refusal::UnknownOutcome) => return,
-                    Err(refusal) => tracing::warn!(%refusal, "outcomes of set-points wait to be written"),
+                    Err(NotTaken::Refused(Refusal::Stopped | Refusal::UnknownOutcome)) => return,
+                    Err(not_taken) => {
+                        tracing::warn!(
+                            error = not_taken.words(),
+                            "outcomes of set-points wait to be written"
+                        );
+                    }
                 }
             }
         }
@@ -165,6 +226,15 @@ pub(super) async fn watch_lives(node: Weak<Node>) {
             node.shared.outbox.change(|outbox| outbox.tick(now));
         }
     }
+}
+
+fn shown(Settlement { settled, output, entity, outcome, at, .. }: Settlement) -> SetPointEnd {
+    let last = settled.driven.map(|driven| driven.last);
+    let (value, asked, reason) = match last {
+        Some(Ended { value, asked, reason, .. }) => (Some(value), Some(asked), reason.map(String::from)),
+        None => (None, None, None),
+    };
+    SetPointEnd { time: at, output, entity, value, asked, outcome: outcome.name(), reason }
 }
 
 /// Ends of one record that are told one by one.

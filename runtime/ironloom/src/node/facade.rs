@@ -7,28 +7,25 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::views::list_timers;
-use super::{Node, Shown, found_aside, problems};
+use super::{Node, found_aside, problems};
 use crate::api::capsule::Capsule;
 use crate::api::facade::{
     Alarm, AlarmDeed, Answer, Applied, Backlog, BackupStream, ClockStatus, ConnectorDeadLetter,
-    ConnectorStatus, DeadLetter, DrivenPoint, Ended, EpisodesQuery, Facade, Halt, HaltRequest, IfMatch,
-    IngestRules, InstallRequest, Installation, Installed, IntentDeed, Invocation, KeptState, Later, LogLevel,
-    LogLines, LogPage, Lookup, NumberedQuery, OutputsQuery, PackageInfo, Page, PageQuery, PointDetail,
-    PointItem, PointRequest, Push, Pushed, Readiness, Reading, ReadingItem, ReadingsQuery, Reloaded,
-    RenamePoint, RenamedPoint, Replay, ReplayRequest, RequestKey, Reset, Resumed, RetirePoints,
-    RetiredPoints, Revised, RevisionRequest, SetTime, Slowed, StartFrom, StateItem, Status, StreamClaim,
-    TimeSet, Timer, Usage, UsageQuery,
+    ConnectorStatus, ConnectorTable, DeadLetter, DrivenPoint, Ended, EpisodesQuery, Facade, Halt,
+    HaltRequest, IfMatch, IngestRules, InstallRequest, Installation, Installed, IntentDeed, Invocation,
+    KeptState, Later, LogLevel, LogLines, LogPage, Lookup, NumberedQuery, OutputsQuery, PackageInfo, Page,
+    PageQuery, PointDetail, PointItem, PointRequest, Push, Pushed, Readiness, Reading, ReadingItem,
+    ReadingsQuery, Reloaded, RenamePoint, RenamedPoint, Replay, ReplayRequest, RequestKey, Reset, Resumed,
+    RetirePoints, RetiredPoints, Revised, RevisionRequest, SetTime, Slowed, StartFrom, StateItem, Status,
+    StreamClaim, TimeSet, Timer, Usage, UsageQuery,
 };
 use crate::lanes::Lane;
 use crate::telemetry::events::Events;
-use crate::telemetry::{InState, OfInstallation, State};
 use ironloom_storage::log::Room;
-use ironloom_types::clock::{Source, host_time};
+use ironloom_types::clock::Source;
 use ironloom_types::ids::{Digest, InstallationId, IntentId, PointPath};
 use ironloom_types::readings::NewPoint;
 
-/// Installations that have figures of their own in the metrics, each with ten series.
-const WITH_FIGURES: usize = 10_000;
 /// Installations without code that `/readyz` names.
 const MAX_NOTES: usize = 10;
 /// The note where nothing confines the compiler.
@@ -300,6 +297,18 @@ impl Facade for NodeFacade {
         self.0.show_connector(name)
     }
 
+    fn set_connector(&self, name: String, table: ConnectorTable) -> Later<'_, (ConnectorStatus, bool)> {
+        Box::pin(to_its_end(Arc::clone(&self.0).set_connector(name, table)))
+    }
+
+    fn remove_connector(&self, name: String) -> Later<'_, ()> {
+        Box::pin(to_its_end(Arc::clone(&self.0).remove_connector(name)))
+    }
+
+    fn stop_connector(&self, name: String, stopped: bool) -> Later<'_, ConnectorStatus> {
+        Box::pin(to_its_end(Arc::clone(&self.0).stop_connector(name, stopped)))
+    }
+
     fn connector_dead_letters(&self, name: &str, query: NumberedQuery) -> Answer<Page<ConnectorDeadLetter>> {
         self.0.list_connector_dead_letters(name, query)
     }
@@ -386,6 +395,7 @@ impl Node {
             notes.push(UNCONFINED.to_owned());
         }
         notes.extend(self.halt_note());
+        notes.extend(self.owed_note());
         if self.exposed {
             notes.push("it listens on more than loopback, without credentials".to_owned());
         }
@@ -397,67 +407,6 @@ impl Node {
             Some(failure) => format!("installation {} doesn't run: {}", lane.id, failure.message),
             None => format!("installation {} doesn't run yet: its code is being compiled", lane.id),
         }
-    }
-
-    fn show_metrics(&self) -> String {
-        let metrics = &self.telemetry.metrics;
-        let stats = self.committer.stats();
-        // Held to the end: figures are cleared and set anew.
-        let mut shown = self.shown.lock();
-        metrics.log_groups.inc_by(stats.groups.saturating_sub(shown.groups));
-        metrics.log_records.inc_by(stats.records.saturating_sub(shown.records));
-        metrics.log_bytes.inc_by(stats.bytes.saturating_sub(shown.bytes));
-        *shown = Shown { groups: stats.groups, records: stats.records, bytes: stats.bytes };
-        metrics.streams.set(self.shared.streams.read().count() as i64);
-        metrics.halted.set(i64::from(self.shared.outbox.lock().halted().site));
-        self.show_connector_figures();
-        self.show_lane_figures();
-        self.telemetry.text()
-    }
-
-    fn show_lane_figures(&self) {
-        let metrics = &self.telemetry.metrics;
-        let figures = &metrics.figures;
-        let (mut running, mut stopped, mut stuck, mut pending, mut alarms) = (0, 0, 0, 0, 0);
-        let lanes = self.lanes.all();
-        figures.without.set(lanes.len().saturating_sub(WITH_FIGURES) as i64);
-        for (index, lane) in lanes.iter().enumerate() {
-            if lane.is_enabled() {
-                running += 1
-            } else {
-                stopped += 1
-            }
-            let (lag, _) = self.lag_readings(lane);
-            pending += lag;
-            let state = self.state_of(lane).name();
-            stuck += i64::from(lane.is_stuck(host_time()));
-            let book = lane.book();
-            alarms += book.meta().alarms_standing;
-            if index >= WITH_FIGURES {
-                continue;
-            }
-            let label = OfInstallation { installation: lane.id.to_string() };
-            figures.state.get_or_create(&InState { installation: lane.id.to_string(), state }).set(1);
-            figures.lag.get_or_create(&label).set(lag as i64);
-            figures.failures.get_or_create(&label).set(book.meta().counters.failures as i64);
-            figures.dead_letters.get_or_create(&label).set(book.meta().dead_letters_kept as i64);
-            figures.alarms.get_or_create(&label).set(i64::from(book.meta().alarms_standing));
-            let counters = &book.meta().counters;
-            figures.cpu.get_or_create(&label).set(counters.cpu_nanos as f64 / 1e9);
-            figures.peak_memory.get_or_create(&label).set(counters.peak_memory as i64);
-            figures.state_bytes.get_or_create(&label).set(book.meta().state_bytes as i64);
-            figures.derived_bytes.get_or_create(&label).set(counters.derived_bytes as i64);
-            figures.readings.get_or_create(&label).set(counters.readings as i64);
-        }
-        metrics.lanes.get_or_create(&State { state: "enabled" }).set(running);
-        metrics.lanes.get_or_create(&State { state: "stopped" }).set(stopped);
-        metrics.lanes.get_or_create(&State { state: "stuck" }).set(stuck);
-        metrics.pending.set(pending as i64);
-        let code = self.sandbox.code();
-        metrics.code_apps.set(code.apps as i64);
-        metrics.code_bytes.set(code.bytes as i64);
-        metrics.code_loads.set(code.loads as i64);
-        metrics.alarms.set(i64::from(alarms));
     }
 }
 

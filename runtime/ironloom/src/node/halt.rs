@@ -18,6 +18,9 @@ use ironloom_types::ids::InstallationId;
 
 /// The interval at which the files are looked for.
 const LOOK: Duration = Duration::from_millis(20);
+/// Installations that a note names.
+const NAMED: usize = 5;
+
 /// The kill switch of a node.
 pub(super) struct KillSwitch {
     files: HaltFiles,
@@ -59,9 +62,10 @@ impl Asked {
 
 impl KillSwitch {
     /// Reads the files before anything is sent.
-    pub(super) fn open(data: &Path, shared: &Shared) -> io::Result<Self> {
+    pub(super) fn open(data: &Path, shared: &Shared) -> Self {
         let switch = Self { files: HaltFiles::of(data), asked: Mutex::default() };
-        let halted = switch.files.read()?;
+        switch.files.prepare();
+        let halted = switch.files.read();
         if halted != Halted::default() {
             tracing::warn!(
                 site = halted.site,
@@ -71,18 +75,17 @@ impl KillSwitch {
         }
         let now = shared.clock.now();
         shared.outbox.change(|outbox| outbox.set_halted(halted, now));
-        Ok(switch)
+        switch
     }
 
     /// Takes over what the files say, and what was asked for besides. Nobody waits for the disk meanwhile.
-    fn look(&self, shared: &Shared) -> io::Result<()> {
+    fn look(&self, shared: &Shared) {
         let turns = self.asked.lock().turns;
-        let halted = self.files.read()?;
+        let halted = self.files.read();
         let asked = self.asked.lock();
         if asked.turns == turns {
             take(shared, asked.with(halted));
         }
-        Ok(())
     }
 }
 
@@ -115,16 +118,8 @@ pub(super) fn watch(node: &Arc<Node>) -> io::Result<()> {
 }
 
 fn look_for_files(node: &Weak<Node>) {
-    let mut was_told = false;
     while let Some(node) = node.upgrade() {
-        match node.kill_switch.look(&node.shared) {
-            Ok(()) => was_told = false,
-            Err(error) if !was_told => {
-                was_told = true;
-                tracing::error!(%error, "the files of the kill switch can't be read; it stays as it is");
-            }
-            Err(_) => {}
-        }
+        node.kill_switch.look(&node.shared);
         drop(node);
         std::thread::sleep(LOOK);
     }
@@ -138,12 +133,25 @@ impl Node {
                 "the kill switch is on for the site: no set-point is sent; `ironloom release` turns it off"
                     .to_owned(),
             ),
-            Halt { installations, .. } if !installations.is_empty() => Some(format!(
-                "the kill switch is on for {} installations; `ironloom release ID` turns it off",
-                installations.len()
-            )),
+            Halt { installations, .. } if !installations.is_empty() => {
+                let named: Vec<&str> = installations.iter().take(NAMED).map(InstallationId::as_str).collect();
+                let more = installations.len().saturating_sub(NAMED);
+                let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+                let named = named.join(", ");
+                Some(format!("the kill switch is on for {named}{more}; `ironloom release ID` turns it off"))
+            }
             _ => None,
         }
+    }
+
+    /// The note of `/readyz` while machines wait for their safe values.
+    pub(super) fn owed_note(&self) -> Option<String> {
+        let (count, first) = self.shared.outbox.lock().owed();
+        let first = first?;
+        Some(format!(
+            "{count} points are to have their safe values, which can't be sent now: the first is of {first}; `ironloom intents \
+             {first}` has them, and `ironloom connectors` the connection"
+        ))
     }
 
     pub(super) fn show_halt(&self) -> Halt {
@@ -156,7 +164,10 @@ impl Node {
         self: Arc<Self>,
         request: HaltRequest,
     ) -> impl Future<Output = Answer<Halt>> + Send {
-        let known = request.installation.as_ref().map_or(Ok(()), |id| self.lane(id).map(drop));
+        let known = request.installation.as_ref().map_or(Ok(()), |id| {
+            let drives = self.shared.outbox.lock().drives(id);
+            if drives { Ok(()) } else { self.lane(id).map(drop) }
+        });
         if known.is_ok() {
             let mut asked = self.kill_switch.asked.lock();
             asked.add(request.installation.clone());
@@ -195,9 +206,9 @@ impl Node {
         let node = Arc::clone(&self);
         let looked = aside(move || {
             node.kill_switch.asked.lock().remove(request.installation.as_ref());
-            node.kill_switch.look(&node.shared).map_err(|error| error.to_string())
+            node.kill_switch.look(&node.shared);
         });
-        let looked = looked.await.map_err(|error| error.to_string()).and_then(|looked| looked);
+        let looked = looked.await.map_err(|error| error.to_string());
         looked.map_err(|error| super::problems::internal(&error))?;
         Ok(self.show_halt())
     }

@@ -40,6 +40,13 @@ impl From<Refusal> for NotTaken {
 }
 
 impl NotTaken {
+    pub(super) fn words(&self) -> String {
+        match self {
+            Self::Refused(refusal) => refusal.to_string(),
+            Self::NoRoom(problem) => problem.detail.clone(),
+        }
+    }
+
     fn into_problem(self) -> Problem {
         match self {
             Self::Refused(refusal) => problems::refused(&refusal),

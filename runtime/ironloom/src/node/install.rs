@@ -282,11 +282,7 @@ impl New {
 /// The answer about one that is installed, or would be.
 fn installed(installation: crate::api::facade::Installation, planned: Planned) -> Installed {
     let Planned { plan, matches, backlog, .. } = planned;
-    let mut warnings = plan.warnings;
-    if !plan.grants.is_empty() {
-        let text = "this version doesn't send set-points: the grant is stored, but every request is refused";
-        warnings.push(text.to_owned());
-    }
+    let warnings = plan.warnings;
     let (backlog, backlog_at_least) = (backlog.readings, backlog.at_least);
     Installed { installation, backlog, backlog_at_least, matches, warnings }
 }

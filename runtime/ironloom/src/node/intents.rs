@@ -1,6 +1,7 @@
 //! Set-points as the API shows them, and what people say of them.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::{Node, problems};
 use crate::api::facade::{
@@ -11,11 +12,17 @@ use crate::records::admin::AdminRecord;
 use crate::records::intent::{self, Asked};
 use ironloom_types::ids::{InstallationId, IntentId};
 
+/// The longest wait for a record.
+const DURABLE: Duration = Duration::from_secs(10);
+
 impl Node {
     /// The points that an installation's set-points go to.
     pub(super) fn list_intents(&self, id: &InstallationId, page: &PageQuery) -> Answer<Page<DrivenPoint>> {
-        let lane = self.lane(id)?;
-        let mut found = self.shared.outbox.lock().show(&lane.id, page.after.as_deref(), page.limit + 1);
+        let mut found = self.shared.outbox.lock().show(id, page.after.as_deref(), page.limit + 1);
+        // One that is gone may have left machines that are to have their safe values.
+        if found.is_empty() {
+            self.lane(id)?;
+        }
         let more = found.len() > page.limit;
         found.truncate(page.limit);
         let next = more.then(|| found.last().map(|last| last.point.to_string())).flatten();
@@ -30,6 +37,8 @@ impl Node {
         deed: IntentDeed,
     ) -> Answer<()> {
         let lane = self.lane(&id)?;
+        // One person after the other: whoever comes second finds what the first has done.
+        let _turn = self.deeds.lock().await;
         let now = self.shared.clock.now();
         let found = {
             let outbox = self.shared.outbox.lock();
@@ -41,8 +50,19 @@ impl Node {
             return Err(Problem::not_found(detail));
         };
         if deed == IntentDeed::Dismiss {
-            self.shared.outbox.change(|outbox| outbox.dismiss(asked.place, now));
-            return Ok(());
+            let mut recorded = self.recorded.subscribe();
+            let ended = self.shared.outbox.change(|outbox| {
+                outbox.dismiss(asked.place, now);
+                outbox.ended()
+            });
+            let durable = recorded.wait_for(|recorded| *recorded >= ended);
+            return match tokio::time::timeout(DURABLE, durable).await {
+                Ok(Ok(_)) => Ok(()),
+                _ => {
+                    let detail = "it is dismissed, but not after a restart: its end can't be written yet";
+                    Err(Problem::unavailable("not-durable", detail, crate::api::facade::RETRY_SOON))
+                }
+            };
         }
         if let Some(reason) = refusal {
             let detail = format!("intent {intent} can't be sent any more: {reason}");

@@ -37,8 +37,8 @@ impl Node {
         connector: &str,
         new_points: Vec<NewPoint>,
     ) -> Result<Vec<NewPoint>, Refusal> {
-        let config = self.config.load().connectors.get(connector).cloned();
-        // Its last record, while a reload takes it away.
+        let config = self.wanted.load().get(connector).and_then(|one| one.config.clone().ok());
+        // Its last record, while it is taken away.
         let Some(config) = config else { return Ok(new_points) };
         let (node, connector) = (Arc::clone(self), Box::from(connector));
         let checked = aside(move || {

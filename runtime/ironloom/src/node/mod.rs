@@ -11,6 +11,7 @@ mod dead_letters;
 mod descriptors;
 mod drive;
 mod facade;
+mod figures;
 mod halt;
 mod histories;
 mod ingest;
@@ -65,7 +66,7 @@ use self::streams::OpenStreams;
 use crate::api::facade::{Answer, Problem, RETRY_SOON};
 use crate::aside::aside;
 use crate::config::{Config, Source};
-use crate::connectors::Connectors;
+use crate::connectors::{Connectors, Wanted};
 use crate::fold::Shared;
 use crate::fold::routes::PreparedRoutes;
 use crate::fold::run::Threads;
@@ -73,6 +74,7 @@ use crate::fold::submission::{self, LookSubmission, Refusal, Submission};
 use crate::lanes::run::Runner;
 use crate::lanes::{Lane, Lanes};
 use crate::records::admin::{AdminRecord, Ended, Expired, NewInstallation, StateChanged};
+use crate::records::connector::ConnectorRecord;
 use crate::records::installation::{Installation, Standing};
 use crate::telemetry::Telemetry;
 use ironloom_sandbox::Sandbox;
@@ -109,6 +111,8 @@ pub(crate) struct Node {
     keep_up: keep_up::KeepUp,
     expiring: retention_warnings::Expiring,
     connectors: Mutex<Option<Connectors>>,
+    /// Those that are to be there: the file's and the log's.
+    wanted: ArcSwap<BTreeMap<String, Wanted>>,
     threads: Mutex<Option<Threads>>,
     stopping: AtomicBool,
     /// The disk has less than `store.reserve` free besides what is owed to what was accepted.
@@ -123,6 +127,10 @@ pub(crate) struct Node {
     exposed: bool,
     /// The data folder, from the root.
     data: PathBuf,
+    /// Held by whoever says something of an intent.
+    deeds: tokio::sync::Mutex<()>,
+    /// Ends of intents that are recorded, since the start.
+    recorded: tokio::sync::watch::Sender<u64>,
     kill_switch: halt::KillSwitch,
     /// One backup at a time.
     backups: Arc<Semaphore>,
@@ -132,6 +140,9 @@ pub(crate) struct Node {
     growth: Mutex<status::Growth>,
     _lock: DataLock,
 }
+
+/// The connectors that are to be there, by name.
+type WantedConnectors = Arc<BTreeMap<String, Wanted>>;
 
 /// The state that changes by admins need besides the lanes.
 struct Admin {
@@ -372,7 +383,18 @@ fn told(record: &AdminRecord) -> String {
             format!("readings before sequence {before} are past the journal's retention and were dropped")
         }
         AdminRecord::Expired(expired) => told_expired(expired),
+        AdminRecord::ConnectorSet(set) => told_connector(set),
+        AdminRecord::ConnectorRemoved { name } => format!("connector {name} was removed"),
     }
+}
+
+fn told_connector(set: &ConnectorRecord) -> String {
+    let deed = match (&set.table, set.stopped) {
+        (_, true) => "is stopped",
+        (Some(_), false) => "is to run with the keys that the log has",
+        (None, false) => "is to run",
+    };
+    format!("connector {} {deed}", set.name)
 }
 
 fn told_expired(expired: &Expired) -> String {

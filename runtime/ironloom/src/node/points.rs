@@ -71,9 +71,8 @@ impl Node {
     /// Those that may write a point by what they are bound to, the first of them, and how many there are.
     fn writers(&self, path: &PointPath) -> (Vec<PointWriter>, u64) {
         let mut all = Vec::new();
-        let config = self.config.load();
-        for (name, connector) in &config.connectors {
-            if connector.may_write(path) {
+        for (name, connector) in &**self.wanted.load() {
+            if connector.config.as_ref().is_ok_and(|config| config.may_write(path)) {
                 all.push(PointWriter { connector: Some(name.clone()), installation: None, output: None });
             }
         }

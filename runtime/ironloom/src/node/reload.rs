@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use super::connectors::overridden;
 use super::start::batch_limits;
-use super::{Node, problems, stopping, units};
+use super::{Node, WantedConnectors, problems, stopping, units};
 use crate::api::facade::{
     Answer, ChosenBy, ConfigChange, Detail, LogLevel, LogLines, Place, Problem, Reloaded,
 };
@@ -44,25 +45,35 @@ impl Node {
             );
         }
         notes.extend(foreseen(&before, &config).await?);
+        notes.extend(self.overridden(&config));
         if !found.is_empty() && !dry_run {
-            self.take(config, &before, &found, &mut notes).await?;
+            let wanted = self.wanted_connectors(&config, source.folder());
+            self.take(config, wanted, &before, &found, &mut notes).await?;
         }
         let changes = found.into_iter().map(|Change { key, from, to, .. }| ConfigChange { key, from, to });
         Ok(Reloaded { file, changes: changes.collect(), notes })
+    }
+
+    /// Names that the file has from now on, and that the log has as well.
+    fn overridden(&self, config: &Config) -> Vec<String> {
+        let (log, before) = (self.shared.connectors.read(), self.config.load());
+        let new = config.connectors.keys().filter(|name| !before.connectors.contains_key(*name));
+        let of_log = |name: &&String| log.get(name.as_str()).is_some_and(|of_log| of_log.table.is_some());
+        new.filter(of_log).map(|name| format!("connectors.{name}: {}", overridden(name))).collect()
     }
 
     /// Puts a configuration in the place of the one before. Nothing of it fails but the first step.
     async fn take(
         self: &Arc<Self>,
         config: Config,
+        wanted: WantedConnectors,
         before: &Config,
         found: &[Change],
         notes: &mut Vec<String>,
     ) -> Answer<()> {
-        let outdated = match &mut *self.connectors.lock() {
-            Some(connectors) => connectors.outdated(&config.connectors),
-            None => return Err(stopping()),
-        };
+        if self.connectors.lock().is_none() {
+            return Err(stopping());
+        }
         let config = Arc::new(config);
         self.config.store(Arc::clone(&config));
         self.runner.set_limits(batch_limits(&config));
@@ -84,11 +95,7 @@ impl Node {
             super::outdated::tell(&self.lanes, &config);
         }
         let points = config.points != before.points;
-        outdated.stop().await;
-        // One that was left behind may have readings on their way to the log: the next one of its name begins behind them.
-        // Without a committer none is taken, neither before nor after.
-        let _ = self.pass().await;
-        self.start_connectors();
+        self.replace_connectors(wanted).await?;
         if points {
             let node = Arc::clone(self);
             // Looks at all points there are.

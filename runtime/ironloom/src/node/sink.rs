@@ -10,6 +10,7 @@ use crate::fold::points::LatestValue;
 use crate::fold::submission::{Refusal, Submission};
 use crate::records::readings::{ReadingsHead, Receipt};
 use ironloom_types::clock::Timestamp;
+use ironloom_types::ids::InstallationId;
 use ironloom_types::readings::Value;
 
 /// Hands what connectors bring to the committer.
@@ -77,6 +78,10 @@ impl Sink for NodeSink {
 
     fn latest(&self) -> Timestamp {
         self.0.latest()
+    }
+
+    fn is_installed(&self, id: &InstallationId) -> bool {
+        self.0.lanes.of(id).is_some()
     }
 }
 

@@ -15,11 +15,11 @@ use super::facade::NodeFacade;
 use super::{Node, units};
 use crate::api::capsule::{Capsule, Rerun};
 use crate::api::facade::{Facade, Later};
-use crate::api::host::{Host, Left, NodeOptions, STORAGE_FAILED, Soon, StartError};
+use crate::api::host::{Host, Left, NodeOptions, Obeyed, STORAGE_FAILED, Soon, StartError};
 use crate::aside::aside;
 use crate::backup::refuse_cut_off;
 use crate::config::Config;
-use crate::connectors::{Connectors, Site};
+use crate::connectors::Connectors;
 use crate::fold::open::{self, Disks, OpenConfig, OpenError, Opened};
 use crate::fold::run::{self, Threads, Thresholds};
 use crate::fold::sealer::Numberer;
@@ -76,8 +76,9 @@ pub(super) fn start_node(options: NodeOptions) -> Result<Arc<Node>, StartError> 
     let core = Core::start(opened, &config)?;
     units::give(&core.shared.points, &config.points, &core.committer);
     super::outdated::tell(&lanes, &config);
-    let kill_switch = super::halt::KillSwitch::open(&data, &core.shared).map_err(start_error)?;
+    let kill_switch = super::halt::KillSwitch::open(&data, &core.shared);
     let pacing = if by_steps { Pacing::BySteps } else { Pacing::Measured };
+    let folder = source.folder().to_owned();
     let node = Arc::new(Node {
         runner: Arc::new(runner(&core, &lanes, &folders.sandbox, &config, pacing)),
         config: ArcSwap::from_pointee(config),
@@ -97,6 +98,7 @@ pub(super) fn start_node(options: NodeOptions) -> Result<Arc<Node>, StartError> 
         keep_up: super::keep_up::KeepUp::default(),
         expiring: super::retention_warnings::Expiring::default(),
         connectors: Mutex::new(Some(Connectors::default())),
+        wanted: ArcSwap::default(),
         threads: Mutex::new(Some(core.threads)),
         stopping: AtomicBool::new(false),
         full: Arc::new(AtomicBool::new(false)),
@@ -107,13 +109,16 @@ pub(super) fn start_node(options: NodeOptions) -> Result<Arc<Node>, StartError> 
         exposed,
         data: std::path::absolute(&data).unwrap_or_else(|_| data.clone()),
         kill_switch,
+        deeds: tokio::sync::Mutex::default(),
+        recorded: watch::Sender::new(0),
         backups: Arc::new(tokio::sync::Semaphore::new(1)),
         started: super::status::Started::now(),
         growth: Mutex::default(),
         _lock: folders.lock,
     });
     super::halt::watch(&node).map_err(start_error)?;
-    start_tasks(&node);
+    node.wanted.store(node.wanted_connectors(&node.config.load(), &folder));
+    start_tasks(&node, by_steps);
     Ok(node)
 }
 
@@ -261,7 +266,7 @@ fn runner(
 }
 
 /// Starts what runs beside the threads: lanes, timers, the watch over the disk, connectors.
-fn start_tasks(node: &Arc<Node>) {
+fn start_tasks(node: &Arc<Node>, by_steps: bool) {
     let runtime = Handle::current();
     runtime.spawn(Arc::clone(&node.runner).run());
     let (shared, clock_step) = (Arc::clone(&node.shared), Arc::clone(&node.clock_step));
@@ -274,25 +279,14 @@ fn start_tasks(node: &Arc<Node>) {
     runtime.spawn(super::unused::drop_unused(Arc::downgrade(node)));
     runtime.spawn(super::status::watch_growth(Arc::downgrade(node)));
     runtime.spawn(super::usage::watch(Arc::downgrade(node)));
-    runtime.spawn(super::drive::write_ends(Arc::downgrade(node)));
-    runtime.spawn(super::drive::watch_lives(Arc::downgrade(node)));
+    if !by_steps {
+        runtime.spawn(super::drive::write_ends(Arc::downgrade(node)));
+        runtime.spawn(super::drive::watch_lives(Arc::downgrade(node)));
+    }
     let _guard = runtime.enter();
     node.start_connectors();
-}
-
-impl Node {
-    /// Starts the connectors that the configuration has and that don't run, within a tokio runtime; none where the
-    /// server stops.
-    pub(super) fn start_connectors(self: &Arc<Self>) {
-        let sink = Arc::new(super::sink::NodeSink(Arc::clone(self)));
-        let commands = Arc::new(super::drive::NodeCommands(Arc::clone(&self.shared)));
-        let outgoing = Arc::new(super::outgoing::NodeOutgoing(Arc::clone(self)));
-        let site = Site { sink, commands, outgoing };
-        let config = self.config.load_full();
-        if let Some(connectors) = &mut *self.connectors.lock() {
-            connectors.start(&config.connectors, &site, &self.telemetry.metrics);
-        }
-        self.route_set_points(config);
+    if by_steps {
+        node.route_to_obedient();
     }
 }
 
@@ -396,11 +390,17 @@ impl Host for NodeFacade {
     fn next_due(&self) -> Option<Timestamp> {
         // By the lanes' own books: what is kept of their times follows a moment later.
         let horizon = self.0.shared.horizon();
-        self.0.lanes.all().iter().filter_map(|lane| lane.book().next_due_after(horizon)).min()
+        let timers = self.0.lanes.all().iter().filter_map(|lane| lane.book().next_due_after(horizon)).min();
+        let lives = self.0.shared.outbox.lock().next_deadline().filter(|at| *at > horizon);
+        timers.into_iter().chain(lives).min()
     }
 
     fn left(&self, through: Timestamp) -> Left {
         self.0.left(through)
+    }
+
+    fn obey(&self) -> Soon<'_, Result<Obeyed, String>> {
+        Box::pin(async { self.0.obey().await.map_err(|not_taken| not_taken.words()) })
     }
 
     fn retrying(&self) -> Vec<String> {
@@ -452,45 +452,4 @@ impl Host for NodeFacade {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::io::{self, ErrorKind};
-
-    use super::*;
-    use crate::fold::checkpoint::CheckpointError;
-    use ironloom_storage::store::StoreError;
-
-    fn log(kind: ErrorKind) -> LogError {
-        LogError::Io { what: "sync", path: "log".into(), source: Arc::new(kind.into()) }
-    }
-
-    fn store(source: io::Error) -> StoreError {
-        StoreError::Io { what: "syncing".into(), source }
-    }
-
-    #[test]
-    fn what_the_system_refused_is_tried_again_and_what_is_wrong_is_not() {
-        let io = || io::Error::from_raw_os_error(5);
-        let full = StoreError::Full { folder: "store".into(), source: ErrorKind::StorageFull.into() };
-        let again: [StartError; 6] = [
-            start_error(log(ErrorKind::Other)),
-            start_error(OpenError::Log(log(ErrorKind::StorageFull))),
-            start_error(store(io())),
-            start_error(OpenError::Store(store(io()))),
-            start_error(OpenError::Checkpoint(CheckpointError::Store(full))),
-            start_error(io()),
-        ];
-        for error in again {
-            assert!(matches!(error, StartError::Storage(_)), "{error:?}");
-        }
-        let wrong: [StartError; 5] = [
-            start_error(store(ErrorKind::PermissionDenied.into())),
-            start_error(OpenError::Log(log(ErrorKind::UnexpectedEof))),
-            start_error(StoreError::Newer { found: 2, known: 1 }),
-            start_error(StoreError::InUse { folder: "store".into() }),
-            start_error(OpenError::Checkpoint(CheckpointError::Fenced)),
-        ];
-        for error in wrong {
-            assert!(matches!(error, StartError::Refused(_)), "{error:?}");
-        }
-    }
-}
+mod tests;

@@ -1,7 +1,6 @@
 //! The files of the kill switch: `halt` in the data folder, and one for each installation in the folder `halted`. So it
 //! survives a restart and works without the API.
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
@@ -25,21 +24,37 @@ impl HaltFiles {
         Self(data.to_owned())
     }
 
-    /// Whose set-points the files hold back.
-    pub(crate) fn read(&self) -> io::Result<Halted> {
-        let site = self.0.join(SITE).try_exists()?;
-        let mut installations = BTreeSet::new();
+    /// Makes the folder of installations, so that `touch` suffices.
+    pub(crate) fn prepare(&self) {
+        // Where it can't be made, it can be by hand, and `read` says what is there.
+        let _ = fs::create_dir(self.0.join(INSTALLATIONS));
+    }
+
+    /// Whose set-points the files hold back. Whatever can't be read holds back all: a slip must not keep the switch off.
+    pub(crate) fn read(&self) -> Halted {
+        let is_absent = |error: &io::Error| error.kind() == ErrorKind::NotFound;
+        // Also a link to nothing.
+        let site = self.0.join(SITE).symlink_metadata();
+        let mut halted = Halted { site: !site.is_err_and(|error| is_absent(&error)), ..Halted::default() };
         match fs::read_dir(self.0.join(INSTALLATIONS)) {
-            Err(error) if error.kind() == ErrorKind::NotFound => {}
-            Err(error) => return Err(error),
+            Err(error) => halted.site |= !is_absent(&error),
             Ok(entries) => {
-                for entry in entries.take(MOST) {
-                    let name = entry?.file_name();
-                    installations.extend(name.to_str().and_then(|name| InstallationId::new(name).ok()));
+                for (count, entry) in entries.enumerate() {
+                    match entry {
+                        Ok(entry) if count < MOST => {
+                            let name = entry.file_name();
+                            let id = name.to_str().and_then(|name| InstallationId::new(name).ok());
+                            halted.installations.extend(id);
+                        }
+                        _ => {
+                            halted.site = true;
+                            break;
+                        }
+                    }
                 }
             }
         }
-        Ok(Halted { site, installations })
+        halted
     }
 
     fn path(&self, installation: Option<&InstallationId>) -> PathBuf {

@@ -4,6 +4,7 @@
 //! an app asked for is a list: only its first intent may be sent, and it leaves the list where it was accepted. Where it
 //! ends otherwise, the rest of the list is skipped.
 
+mod points;
 mod send;
 mod shown;
 mod stops;
@@ -17,10 +18,9 @@ pub(crate) use self::send::{Answer, Command, What};
 pub(crate) use self::shown::{Shown, Standing};
 pub(crate) use self::stops::{Halted, Rights};
 use super::Found;
-use crate::records::intent::{Asked, Driven, Ended, IntentPlace, Outcome, Settled, Told};
+use crate::records::intent::{Asked, Ended, IntentPlace, Outcome, Settled, Told};
 use ironloom_types::clock::Timestamp;
 use ironloom_types::ids::{Generation, InstallationId, Ordinal, SlotName};
-use ironloom_types::limits::{MAX_DRIVEN, MAX_SITE_DRIVEN};
 
 /// Finds the connector that a point's set-points go through.
 pub(crate) type Router = Arc<dyn Fn(&str) -> Option<Arc<str>> + Send + Sync>;
@@ -55,6 +55,8 @@ struct Point {
     counted: Generation,
     /// Its entry among the times at which points are looked at.
     watched: Option<Timestamp>,
+    /// It stands among those that may have something to send.
+    is_ready: bool,
 }
 
 /// An output of an installation that drives a point.
@@ -97,6 +99,8 @@ pub(crate) struct Machine {
     /// Times at which points are to be looked at.
     deadlines: BTreeSet<(Timestamp, Arc<str>)>,
     ends: VecDeque<Settlement>,
+    /// Ends that were taken to be recorded, since the start.
+    taken: u64,
     rights: HashMap<Generation, Rights>,
     halted: Halted,
     router: Option<Router>,
@@ -130,6 +134,7 @@ impl Machine {
                 last: Some(driven.last),
                 counted: driven.generation,
                 watched: None,
+                is_ready: false,
             };
             point.safe_due = point.owes_safe().then_some(now);
             self.points.insert(Arc::clone(&path), point);
@@ -141,14 +146,14 @@ impl Machine {
         intents.sort_unstable_by_key(|(_, asked)| asked.number);
         // Whether the process before has sent them isn't known; without leave it did not.
         self.take_all(intents.into_iter().map(|(_, asked)| (asked.has_leave(true), asked)), now);
-        let stopped: Vec<Generation> = self
-            .points
-            .values()
-            .map(|point| point.owner.generation)
-            .filter(|one| self.is_stopped(*one))
-            .collect();
-        for generation in stopped {
-            self.stop(generation, "its installation is stopped", now);
+        let owners: BTreeSet<Generation> = self.points.values().map(|point| point.owner.generation).collect();
+        for generation in owners {
+            self.renew_safe(generation, now);
+            if !self.knows(generation) {
+                self.gone(generation, now);
+            } else if self.is_stopped(generation) {
+                self.stop(generation, "its installation is stopped", now);
+            }
         }
         self.tick(now);
     }
@@ -172,38 +177,6 @@ impl Machine {
         for (asked, has_room) in all {
             self.take(&asked, has_room, now);
         }
-    }
-
-    /// Notes the point of an intent, if there is room for it.
-    fn enter(&mut self, asked: &Asked, was_sent: bool) -> bool {
-        let path = asked.intent.point.to_arc();
-        let generation = asked.place.generation;
-        if !self.has_room(&path, generation) {
-            return false;
-        }
-        let point = self.points.entry(Arc::clone(&path)).or_insert_with(|| {
-            *self.counts.entry(generation).or_default() += 1;
-            Point {
-                waiting: None,
-                flying: None,
-                safe_due: None,
-                told: None,
-                passed: 0,
-                owner: owner_of(asked),
-                last: None,
-                counted: generation,
-                watched: None,
-            }
-        });
-        if was_sent {
-            // The machine may have it; then it made a safe value needless.
-            point.safe_due = None;
-            point.told = Some(told(asked));
-            point.owner = owner_of(asked);
-            self.recount(&path);
-            self.watch(&path, Timestamp(0));
-        }
-        true
     }
 
     fn take(&mut self, asked: &Arc<Asked>, has_room: bool, now: Timestamp) {
@@ -232,28 +205,25 @@ impl Machine {
             let reason = "the process ended before the answer, and a later one had come";
             return self.settle(place, Outcome::Superseded, Some(reason), now);
         }
-        let point = self.points.get_mut(&path);
-        if let Some(older) = point.and_then(|point| {
-            let older = point.overtake(|_| true);
-            point.waiting = Some(place);
-            older
-        }) {
+        // Without leave it takes the place of nobody else's.
+        let acts = self.rights.get(&place.generation).is_some_and(Rights::acts);
+        let may = |older: &IntentPlace| asked.has_leave(acts) || older.generation == place.generation;
+        let Some(point) = self.points.get_mut(&path) else { return };
+        if point.waiting.is_some_and(|older| !may(&older)) {
+            return self.settle(place, Outcome::Superseded, Some(send::TAKEN), now);
+        }
+        let older = point.overtake(may);
+        point.waiting = Some(place);
+        if let Some(older) = older {
             self.settle(older, Outcome::Superseded, None, now);
         }
         self.watch(&path, now);
         self.offer(&path, now);
     }
 
-    /// Returns whether a point may be driven by an installation.
-    fn has_room(&self, path: &str, generation: Generation) -> bool {
-        self.points.contains_key(path)
-            || (self.points.len() < MAX_SITE_DRIVEN
-                && self.counts.get(&generation).copied().unwrap_or_default() < MAX_DRIVEN)
-    }
-
     /// The end of an intent that may not be sent, now or later.
     fn refused(&self, asked: &Asked, now: Timestamp) -> Option<(Outcome, &'static str)> {
-        if asked.expires() <= now {
+        if self.expires(asked) <= now {
             return Some((Outcome::Expired, "its time to live was over"));
         }
         if self.halted.has(&asked.installation) {
@@ -339,7 +309,12 @@ impl Machine {
         // Before the connectors are known nothing is sent.
         let Some(router) = &self.router else { return };
         match router(path) {
-            Some(connector) => self.ready.entry(connector).or_default().push_back(Arc::clone(path)),
+            Some(connector) => {
+                let point = self.points.get_mut(path);
+                if point.is_some_and(|point| !std::mem::replace(&mut point.is_ready, true)) {
+                    self.ready.entry(connector).or_default().push_back(Arc::clone(path));
+                }
+            }
             None => {
                 if let Some(waiting) = self.points.get(path).and_then(|point| point.waiting) {
                     self.settle(waiting, Outcome::Rejected, Some("no connector has set_points for it"), now);
@@ -365,7 +340,7 @@ impl Machine {
         let Some(point) = self.points.get(path) else { return };
         let sent = point.flying.as_ref().and_then(|flying| flying.what.place());
         let lives = [point.waiting, sent].into_iter().flatten();
-        let lives = lives.filter_map(|place| Some(self.open.get(&place)?.asked.expires()));
+        let lives = lives.filter_map(|place| Some(self.expires(&self.open.get(&place)?.asked)));
         let until = point.told.as_ref().and_then(|told| told.until);
         let next = lives.chain(until).chain(point.safe_due).filter(|at| *at > now).min();
         if next == point.watched {
@@ -381,58 +356,40 @@ impl Machine {
         let Some(point) = self.points.get(path) else { return };
         let flying = point.flying.as_ref().and_then(|flying| flying.what.place());
         for place in [flying, point.waiting].into_iter().flatten() {
-            if self.open.get(&place).is_some_and(|open| open.asked.expires() <= now) {
+            if self.open.get(&place).is_some_and(|open| self.expires(&open.asked) <= now) {
                 self.settle(place, Outcome::Expired, Some("its time to live was over"), now);
             }
         }
         self.look_for_lapse(path, now);
-        let is_due = self.points.get(path).is_some_and(|point| point.safe_due.is_some_and(|due| due <= now));
-        if is_due {
-            self.offer(path, now);
-        }
+        // Also what waited for the end of the one before it.
+        self.offer_again(path, now);
         self.watch(path, now);
     }
 
-    /// Takes ends that are to be recorded, in their order.
+    /// Takes ends that are to be recorded, in their order: so many, and those of the same invocation behind them. A list whose
+    /// ends were in two records could begin anew between them.
     pub(crate) fn take_ends(&mut self, most: usize) -> Vec<Settlement> {
-        let count = self.ends.len().min(most);
+        let mut count = self.ends.len().min(most);
+        let of = |end: &Settlement| end.settled.place.map(|place| (place.generation, place.ordinal));
+        while let (Some(last), Some(next)) =
+            (count.checked_sub(1).and_then(|last| self.ends.get(last)), self.ends.get(count))
+            && of(last).is_some()
+            && of(last) == of(next)
+        {
+            count += 1;
+        }
+        self.taken += count as u64;
         self.ends.drain(..count).collect()
+    }
+
+    /// Counts the ends since the start.
+    pub(crate) fn ended(&self) -> u64 {
+        self.taken + self.ends.len() as u64
     }
 
     /// Returns whether there are ends to be recorded.
     pub(crate) fn has_ends(&self) -> bool {
         !self.ends.is_empty()
-    }
-}
-
-impl Point {
-    /// Returns whether nobody vouches for what the machine was told, and it does not have its safe value.
-    fn owes_safe(&self) -> bool {
-        self.told.as_ref().is_some_and(|told| told.until.is_none() && told.safe.is_some())
-    }
-
-    /// There is a newer intent: gives the one that it takes the place of, of those that it may.
-    fn overtake(&mut self, may: impl Fn(&IntentPlace) -> bool) -> Option<IntentPlace> {
-        if let Some(flying) = &self.flying {
-            if flying.what.place().is_some_and(|place| may(&place)) {
-                self.passed = flying.number;
-            }
-        }
-        self.waiting.filter(may)
-    }
-
-    /// As the store keeps it, after this end.
-    fn driven(&self, point: &ironloom_types::ids::PointPath, last: Ended) -> Driven {
-        Driven {
-            point: point.clone(),
-            installation: self.owner.installation.clone(),
-            generation: self.owner.generation,
-            output: self.owner.output.clone(),
-            entity: Arc::clone(&self.owner.entity),
-            told: self.told.clone(),
-            passed: self.passed,
-            last,
-        }
     }
 }
 
@@ -446,15 +403,5 @@ fn owner_of(asked: &Asked) -> Owner {
         generation: asked.place.generation,
         output: asked.intent.output.clone(),
         entity: Arc::clone(&asked.intent.entity),
-    }
-}
-
-/// Makes what a machine is told with an intent.
-fn told(asked: &Asked) -> Told {
-    Told {
-        value: asked.intent.value.clone(),
-        number: asked.number,
-        until: Some(asked.expires()),
-        safe: asked.safe.clone(),
     }
 }

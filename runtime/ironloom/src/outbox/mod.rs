@@ -21,6 +21,8 @@ pub(crate) struct Outbox {
     machine: Mutex<Machine>,
     /// Counts what connectors and the writer of outcomes have to look at.
     changes: watch::Sender<u64>,
+    /// Counts the times that only the latter has something.
+    ends: watch::Sender<u64>,
 }
 
 /// The outbox as a start finds it: intents without an outcome, and the points that set-points go to.
@@ -32,7 +34,7 @@ pub(crate) struct Found {
 
 impl Default for Outbox {
     fn default() -> Self {
-        Self { machine: Mutex::default(), changes: watch::Sender::new(0) }
+        Self { machine: Mutex::default(), changes: watch::Sender::new(0), ends: watch::Sender::new(0) }
     }
 }
 
@@ -41,7 +43,18 @@ impl Outbox {
     pub(crate) fn change<T>(&self, change: impl FnOnce(&mut Machine) -> T) -> T {
         let result = change(&mut self.machine.lock());
         self.changes.send_modify(|changes| *changes += 1);
+        self.tell_ends();
         result
+    }
+
+    /// Has the writer of outcomes look, and nobody else: a connector that took a command would wake itself by it.
+    pub(crate) fn tell_ends(&self) {
+        self.ends.send_modify(|ends| *ends += 1);
+    }
+
+    /// Hears of what may have ended.
+    pub(crate) fn ends(&self) -> watch::Receiver<u64> {
+        self.ends.subscribe()
     }
 
     /// Looks at the outbox, or takes a command out of it.

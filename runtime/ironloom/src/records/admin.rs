@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::alarm::{AlarmRecord, EpisodePlace};
+use super::connector::ConnectorRecord;
 use super::{BodyError, Reader, VARINT, head_len, put_head};
 use crate::records::installation::{Installation, Revision, Standing};
 use crate::records::intent::Asked;
@@ -19,7 +20,7 @@ use ironloom_types::readings::{Quality, Value};
 use ironloom_types::work::Gap;
 
 /// The version that is written.
-pub(crate) const VERSION: u8 = 6;
+pub(crate) const VERSION: u8 = 7;
 
 /// One change. New variants go to the end: their order is the format.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -111,6 +112,10 @@ pub(crate) enum AdminRecord {
     PointRenamed(Box<PointRenamed>),
     /// Somebody confirmed an intent.
     IntentConfirmed(Box<Asked>),
+    /// Somebody added a connector, changed it, stopped it or started it again.
+    ConnectorSet(Box<ConnectorRecord>),
+    /// Somebody removed a connector: the place that it had come to goes as well.
+    ConnectorRemoved { name: Box<str> },
 }
 
 /// Unit and description of a point, from a person.
@@ -277,6 +282,7 @@ pub(crate) struct PackageRecord {
 
 /// Appends the body.
 pub(crate) fn encode(record: &AdminRecord, out: &mut Vec<u8>) {
+    assert!(is_bounded(record), "whoever writes a connector has held its texts against their limits");
     put_head(record, out);
 }
 
@@ -297,5 +303,12 @@ pub(crate) fn decode(version: u8, body: &[u8]) -> Result<AdminRecord, BodyError>
     let mut reader = Reader::new(body);
     let record = reader.head()?;
     reader.end()?;
-    Ok(record)
+    if is_bounded(&record) { Ok(record) } else { Err(BodyError("a connector in it is too long")) }
+}
+
+fn is_bounded(record: &AdminRecord) -> bool {
+    match record {
+        AdminRecord::ConnectorSet(connector) => connector.is_bounded(),
+        _ => true,
+    }
 }

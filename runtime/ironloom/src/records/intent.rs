@@ -141,6 +141,14 @@ impl Told {
     }
 }
 
+impl Driven {
+    /// Has nobody vouch for what it was told beyond this time. Returns whether somebody did.
+    pub(crate) fn set_back(&mut self, to: Timestamp) -> bool {
+        let until = self.told.as_mut().and_then(|told| told.until.as_mut()).filter(|until| **until > to);
+        until.map(|until| *until = to).is_some()
+    }
+}
+
 /// The end of an intent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Ended {

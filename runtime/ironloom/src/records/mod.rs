@@ -8,6 +8,7 @@ pub(crate) mod admin;
 pub(crate) mod alarm;
 pub(crate) mod columns;
 pub(crate) mod commit;
+pub(crate) mod connector;
 pub(crate) mod installation;
 pub(crate) mod intent;
 pub(crate) mod lane;

@@ -19,6 +19,7 @@ use super::alarm::{AlarmRecord, AlarmState, Cleared, ClearedBy, EpisodePlace, No
 use super::commit::{
     CommitHead, CommitRecord, DeadLetter, Invocation, InvocationKind, OutcomeKind, StateChanges,
 };
+use super::connector::ConnectorRecord;
 use super::readings::{Idempotency, ReadingsHead, ReadingsRecord, Receipt};
 use super::{NumberedPoint, admin, commit, readings};
 use crate::records::installation::{Installation, Revision, Standing};
@@ -303,6 +304,11 @@ fn compiled() -> CompiledRef {
     CompiledRef { wasm: Digest([1; 32]), engine: Digest([2; 32]), code: Digest([3; 32]) }
 }
 
+fn connector_set(table: Option<&str>, stopped: bool) -> AdminRecord {
+    let (name, table) = ("gate".into(), table.map(Box::from));
+    AdminRecord::ConnectorSet(Box::new(ConnectorRecord { name, table, stopped }))
+}
+
 fn admin_records() -> Vec<(AdminRecord, &'static str)> {
     let package = Digest([4; 32]);
     let record = PackageRecord {
@@ -443,6 +449,9 @@ fn admin_records() -> Vec<(AdminRecord, &'static str)> {
             })),
             INTENT_CONFIRMED,
         ),
+        (connector_set(Some("{\"a\":\"ä\"}"), true), CONNECTOR_SET),
+        (connector_set(None, false), CONNECTOR_SET_OF_FILE),
+        (AdminRecord::ConnectorRemoved { name: "gate".into() }, CONNECTOR_REMOVED),
         (
             AdminRecord::StateChanged(Box::new(StateChanged {
                 id: pigs(),

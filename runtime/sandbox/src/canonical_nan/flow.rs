@@ -131,9 +131,9 @@ impl Graph {
         }
     }
 
-    /// Finds what each value may hold besides open NaNs: numbers of which widths, and the app's own bits.
-    fn find_contents(&mut self) {
-        self.spread(|node| node.bits, |node| !std::mem::replace(&mut node.bits, true));
+    /// Finds what each value may hold besides open NaNs: numbers of which widths, and the app's own bits. Where lanes of one
+    /// width were moved out of numbers of the other, halves of two numbers are the app's own bits.
+    fn find_contents(&mut self, moved: &[(u32, Width)]) {
         for width in [Width::Single as u8, Width::Double as u8] {
             self.spread(
                 |node| node.made.is_some() && node.widths == width,
@@ -145,6 +145,11 @@ impl Graph {
                 },
             );
         }
+        for (value, width) in moved {
+            let node = &mut self.nodes[*value as usize];
+            node.bits |= node.widths & !(*width as u8) != 0;
+        }
+        self.spread(|node| node.bits, |node| !std::mem::replace(&mut node.bits, true));
     }
 
     /// Has all that a value may be made canonical where it is made.
@@ -177,11 +182,14 @@ struct Look {
 }
 
 /// The known facts about a function that was read.
+#[derive(Default)]
 struct Flow {
     graph: Graph,
     looks: Vec<Look>,
     /// Values that were taken for numbers of one width.
     taken: Vec<(u32, Width)>,
+    /// Values that consist of moved lanes of one width.
+    moved: Vec<(u32, Width)>,
     /// The beginning of each operator.
     offsets: Vec<u64>,
 }
@@ -197,8 +205,9 @@ pub(super) fn rewrite(
     let parameters = validator.len_locals();
     let mut reader = body.get_binary_reader();
     validator.read_locals(&mut reader)?;
-    let Flow { graph, looks, taken, offsets } = read(validator, OperatorsReader::new(reader), parameters)?;
-    let places = places(graph, looks, taken);
+    let Flow { graph, looks, taken, moved, offsets } =
+        read(validator, OperatorsReader::new(reader), parameters)?;
+    let places = places(graph, looks, taken, &moved);
     if places.is_empty() {
         return Ok(None);
     }
@@ -210,8 +219,7 @@ fn read(
     mut reader: OperatorsReader<'_>,
     parameters: u32,
 ) -> Result<Flow, Problem> {
-    let mut flow =
-        Flow { graph: Graph::default(), looks: Vec::new(), taken: Vec::new(), offsets: Vec::new() };
+    let mut flow = Flow::default();
     for local in 0..validator.len_locals() {
         let node = flow.graph.node();
         flow.graph.nodes[node as usize].bits = local < parameters;
@@ -268,17 +276,11 @@ impl Flow {
                 self.take(operands, width);
                 Value::Bits
             }
-            Effect::Moves(width) => {
-                self.take(operands, width);
-                self.graph.join(operands)
-            }
+            Effect::Moves(width) => self.shift(operands, width),
             // The last operand is what it chooses by.
             Effect::Selects => self.graph.join(&operands[..2]),
             Effect::Shuffles(8) => self.graph.join(operands),
-            Effect::Shuffles(4) => {
-                self.take(operands, Width::Single);
-                self.graph.join(operands)
-            }
+            Effect::Shuffles(4) => self.shift(operands, Width::Single),
             Effect::Gets(local) => match result.and_then(|of| Form::of(of, Width::Double)) {
                 Some(_) => Value::Open(local),
                 None => Value::Bits,
@@ -292,6 +294,16 @@ impl Flow {
                 Value::Bits
             }
         }
+    }
+
+    /// Lanes of values are moved to others.
+    fn shift(&mut self, operands: &[Value], width: Width) -> Value {
+        self.take(operands, width);
+        let moved = self.graph.join(operands);
+        if let Value::Open(value) = moved {
+            self.moved.push((value, width));
+        }
+        moved
     }
 
     /// Values are taken for numbers of a width: those of another are looked at bit by bit.
@@ -316,8 +328,8 @@ impl Flow {
 }
 
 /// Decides where numbers are made canonical.
-fn places(mut graph: Graph, looks: Vec<Look>, taken: Vec<(u32, Width)>) -> Places {
-    graph.find_contents();
+fn places(mut graph: Graph, looks: Vec<Look>, taken: Vec<(u32, Width)>, moved: &[(u32, Width)]) -> Places {
+    graph.find_contents(moved);
     let mut seen = vec![false; graph.nodes.len()];
     // At its use, numbers of two widths can't be told apart, nor an open NaN from the app's own.
     let both = Width::Single as u8 | Width::Double as u8;

@@ -128,6 +128,8 @@ kinds! {
     Driven = 26, "driven point";
     /// A change of an alarm of which connectors can tell, by its place in a ring.
     AlarmNews = 27, "change of an alarm";
+    /// A connector that people added or stopped, by name.
+    Connector = 28, "connector";
     /// Cursor, counters and more of a generation.
     Lane = 32, "lane of a generation";
     /// An app's state.
@@ -205,6 +207,8 @@ pub enum Item<'a> {
     Driven(&'a str),
     /// A change of an alarm, by its place in a ring.
     AlarmNews(u32),
+    /// A connector that people added or stopped, by name.
+    Connector(&'a str),
     /// An intent without an outcome, by ordinal and index.
     Intent(Generation, Ordinal, u32),
 }
@@ -236,6 +240,7 @@ impl<'a> Item<'a> {
             Self::EpisodeTime(..) => KeyKind::EpisodeTime,
             Self::Driven(_) => KeyKind::Driven,
             Self::AlarmNews(_) => KeyKind::AlarmNews,
+            Self::Connector(_) => KeyKind::Connector,
             Self::Intent(..) => KeyKind::Intent,
         }
     }
@@ -265,6 +270,7 @@ impl<'a> Item<'a> {
             | Self::Receipt(name)
             | Self::Stream(name)
             | Self::Driven(name)
+            | Self::Connector(name)
             | Self::State(_, name)
             | Self::Timer(_, name) => bytes.extend_from_slice(name.as_bytes()),
             Self::Revision(installation, revision) => {
@@ -330,6 +336,7 @@ impl<'a> Item<'a> {
             }
             KeyKind::Driven => Self::Driven(text(name)?),
             KeyKind::AlarmNews => Self::AlarmNews(u32::from_be_bytes(name.try_into().ok()?)),
+            KeyKind::Connector => Self::Connector(text(name)?),
             KeyKind::Intent => {
                 let (ordinal, index) = name.split_first_chunk::<8>()?;
                 let index = u32::from_be_bytes(index.try_into().ok()?);

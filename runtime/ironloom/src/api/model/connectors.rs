@@ -4,7 +4,9 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::JsonValue;
-pub(crate) use crate::connectors::{ConnectorStatus, Fate, Seen, SeenReading};
+pub(crate) use crate::connectors::{
+    BrokerStatus, ConnectorStatus, ConnectorTable, Fate, Origin, Seen, SeenReading,
+};
 use ironloom_types::clock::Timestamp;
 
 /// A message that gave no reading. It was acknowledged.

@@ -6,7 +6,7 @@ use super::inbox::Gathered;
 use super::word::Mark;
 use crate::api::Api;
 use crate::api::facade::{Detail, Progress};
-use crate::api::intake::{Mode, Parsed};
+use crate::api::intake::{BadLines, Mode, Parsed};
 use crate::api::problem::Problem;
 use crate::api::push::{READ_ASIDE, no_clock, refusal};
 use crate::api::readings::{Form, parse};
@@ -21,6 +21,8 @@ pub(super) struct Batch {
     pub through: Progress,
     /// Bad lines, by their number in the stream.
     pub bad: Vec<Detail>,
+    /// All of them, by kind.
+    pub bad_lines: BadLines,
     /// The bytes that the lines had.
     pub bytes: usize,
 }
@@ -47,6 +49,7 @@ impl Batch {
         let read = aside_if(is_long, work).await;
         let (parsed, lines) =
             read.map_err(|error| Problem::internal(format!("the lines could not be read: {error}")))?;
+        let bad_lines = if mode.partial { parsed.bad_by_kind() } else { BadLines::new() };
         let Parsed { columns, new_points, mut bad, needs_clock, lines: not_empty, .. } = parsed;
         if needs_clock {
             return Err(no_clock(api.node.clock().source));
@@ -70,7 +73,7 @@ impl Batch {
             refused: before.refused + refused,
             mark: Mark::of_bytes(before.mark).with(good).to_bytes(),
         };
-        Ok((Some(Self { columns, new_points, through, bad, bytes }), problem))
+        Ok((Some(Self { columns, new_points, through, bad, bad_lines, bytes }), problem))
     }
 
     pub(super) fn has_new_points(&self) -> bool {

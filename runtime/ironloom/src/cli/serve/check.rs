@@ -152,6 +152,10 @@ fn check_address(listen: SocketAddr, holder: Option<&str>, found: &mut Findings)
 fn check_connectors(config: &Config, found: &mut Findings) {
     for (name, connector) in &config.connectors {
         match connector.check() {
+            Ok(()) if connector.is_remote() => found.sound.push(format!(
+                "connector {name} is set for {}; `ironloom connector test {name}` tries it",
+                connector.source()
+            )),
             Ok(()) => found.sound.push(format!("connector {name} can read {}", connector.source())),
             Err(problem) => found.problems.push(format!("connectors.{name}: {problem}")),
         }

@@ -8,12 +8,14 @@ use jiff::tz::TimeZone;
 use toml::de::DeValue;
 
 use crate::connectors::cells::{CellType, Times};
+use crate::connectors::held::wait_for;
 use crate::connectors::points;
 use crate::connectors::template::Template;
 use ironloom_apps::cron::time_zone;
 use ironloom_apps::quantity::Span;
 use ironloom_apps::toml_section::{Field, Section};
 use ironloom_apps::unit;
+use ironloom_types::ids::InstallationId;
 use ironloom_types::limits::SOURCE_POINTS;
 
 /// The destination of a column's cells.
@@ -53,6 +55,8 @@ pub(crate) struct CsvConfig {
     pub mappings: Vec<Mapping>,
     /// The most points that the mappings may name.
     pub points: usize,
+    /// The installations that it waits for.
+    pub wait_for: Vec<InstallationId>,
 }
 
 impl CsvConfig {
@@ -72,6 +76,7 @@ impl CsvConfig {
         let missing =
             missing.map_or_else(|| Some(vec![String::new(), "NA".to_owned()]), |field| field.texts());
         let points = section.take("points").map_or(Some(SOURCE_POINTS), |field| points(&field));
+        let held = section.take("wait_for").map_or(Some(Vec::new()), |field| wait_for(&field));
         let mappings = mappings(section.table("columns"));
         if delimiter.is_some() && delimiter == decimal {
             section.refuse("uses one mark as `delimiter` and `decimal`; with a decimal comma, cells are usually separated by \";\"");
@@ -95,6 +100,7 @@ impl CsvConfig {
             missing: missing?,
             mappings,
             points: points?,
+            wait_for: held?,
         })
     }
 }

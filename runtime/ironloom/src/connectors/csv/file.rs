@@ -15,6 +15,7 @@ use super::tail::Seen;
 use super::tracked::Tracked;
 use crate::connectors::cells::LineTime;
 use crate::connectors::making::{Making, Units};
+use crate::connectors::passed::{Passed, Reason};
 use crate::connectors::{Record, Sink, Status};
 use ironloom_types::clock::Timestamp;
 use ironloom_types::readings::{Quality, ValueRef};
@@ -159,7 +160,9 @@ impl Lap {
                     return;
                 }
                 _ if unended.is_some() && self.is_unfinished(end.byte()) => return,
-                _ if is_open => "has a quoted cell that doesn't end before the file does".to_owned(),
+                _ if is_open => {
+                    Reason::Unreadable.of("has a quoted cell that doesn't end before the file does")
+                }
                 Ok(true) => match self.config.times.parse(row.get(self.at).unwrap_or_default()) {
                     Ok(time) => {
                         let (at, trusted) = match time {
@@ -170,19 +173,19 @@ impl Lap {
                         self.ahead = Some(Line { at, trusted, row, number, unended, end });
                         return;
                     }
-                    Err(problem) => problem,
+                    Err(problem) => Reason::Time.of(problem),
                 },
                 Err(csv::ErrorKind::UnequalLengths { expected_len, len, .. }) => {
-                    format!("has {len} cells, the header {expected_len}")
+                    Reason::Unreadable.of(format!("has {len} cells, the header {expected_len}"))
                 }
-                Err(csv::ErrorKind::Utf8 { .. }) => "is not UTF-8".to_owned(),
-                Err(_) => "can't be read".to_owned(),
+                Err(csv::ErrorKind::Utf8 { .. }) => Reason::Unreadable.of("is not UTF-8"),
+                Err(_) => Reason::Unreadable.of("can't be read"),
             };
             self.has_lines = true;
             if !self.is_as_read() {
                 return;
             }
-            status.skipped(&format!("line {number}: {problem}; skipped"));
+            status.skipped(problem.reason, &format!("line {number}: {}; skipped", problem.text));
             self.pass(&end);
         }
     }
@@ -301,19 +304,21 @@ impl Lap {
         for (mapping, cell) in self.config.mappings.iter().zip(&self.cells) {
             let text = row.get(*cell).unwrap_or_default();
             if self.config.missing.iter().any(|missing| missing == text.trim()) {
+                status.passed_over(Reason::Missing, 1);
                 continue;
             }
             path.clear();
             let filled = mapping.point.fill(&mut path, |name| {
                 if name == LAP { Some(&self.lap_text) } else { row.get(*self.columns.get(name)?) }
             });
-            let point =
-                filled.and_then(|()| making.point(&path, mapping.unit.as_ref(), &mut self.units, sink));
+            let point = filled
+                .map_err(|problem| Reason::NoPoint.of(problem))
+                .and_then(|()| making.point(&path, mapping.unit.as_ref(), &mut self.units, sink));
             let point = match point {
                 Ok(point) => point,
-                Err(problem) => {
+                Err(Passed { reason, text }) => {
                     let column = &mapping.column;
-                    status.skipped(&format!("line {number}, column {column}: {problem}; skipped"));
+                    status.skipped(reason, &format!("line {number}, column {column}: {text}; skipped"));
                     continue;
                 }
             };

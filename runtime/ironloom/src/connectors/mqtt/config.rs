@@ -11,11 +11,13 @@ use super::set_points::{self, SetPoints};
 use super::subscriptions::without_covered;
 use super::topics::TopicPattern;
 use crate::connectors::cells::CellType;
+use crate::connectors::held::wait_for;
 use crate::connectors::points;
 use crate::connectors::template::Template;
 use ironloom_apps::quantity::Span;
 use ironloom_apps::toml_section::{Field, Section};
 use ironloom_apps::unit;
+use ironloom_types::ids::InstallationId;
 use ironloom_types::limits::SOURCE_POINTS;
 
 /// The name of a field in templates of points.
@@ -104,6 +106,8 @@ pub(crate) struct MqttConfig {
     pub mappings: Vec<Mapping>,
     /// The most points that the mappings may name.
     pub points: usize,
+    /// The installations that it waits for.
+    pub wait_for: Vec<InstallationId>,
     /// The points whose set-points it takes to machines, in the order of the file.
     pub set_points: Vec<SetPoints>,
     /// The derived readings that it takes to the broker, in the order of the file: the first that matches counts.
@@ -116,12 +120,9 @@ impl MqttConfig {
         let broker = section.require("broker").and_then(|field| field.parsed(Broker::from_str));
         let client_id = section.require("client_id").and_then(|field| field.parsed(client_id));
         let version = section.take("version").map_or(Some(None), |field| field.parsed(version).map(Some));
-        let user =
-            section.take("user").map_or(Some(None), |field| field.text().map(|text| Some(text.to_owned())));
+        let user = section.take("user").map_or(Some(None), |field| text(&field).map(Some));
         let file = section.take("password_file").map_or(Some(None), |field| path(&field).map(Some));
-        let variable = section
-            .take("password_env")
-            .map_or(Some(None), |field| field.text().map(|text| Some(text.to_owned())));
+        let variable = section.take("password_env").map_or(Some(None), |field| text(&field).map(Some));
         let ca = section.take("ca").map_or(Some(None), |field| path(&field).map(Some));
         let certificate = section.take("certificate").map_or(Some(None), |field| path(&field).map(Some));
         let key = section.take("key").map_or(Some(None), |field| path(&field).map(Some));
@@ -133,6 +134,7 @@ impl MqttConfig {
         let retained =
             section.take("retained").map_or(Some(Retained::Latest), |field| field.parsed(str::parse));
         let points = section.take("points").map_or(Some(SOURCE_POINTS), |field| points(&field));
+        let held = section.take("wait_for").map_or(Some(Vec::new()), |field| wait_for(&field));
         let mappings = mappings(section.table("topics"));
         let set_points = set_points::read(section.table("set_points"));
         let taken: Vec<_> = mappings.iter().map(|mapping| &mapping.topic).collect();
@@ -178,6 +180,7 @@ impl MqttConfig {
             retained: retained?,
             mappings,
             points: points?,
+            wait_for: held?,
             set_points,
             publish,
         })
@@ -280,6 +283,10 @@ fn version(text: &str) -> Result<Version, String> {
         "3.1.1" => Ok(Version::V3),
         _ => Err(format!("{text:?} is not a version of MQTT; there are \"5\" and \"3.1.1\"")),
     }
+}
+
+fn text(field: &Field<'_, '_>) -> Option<String> {
+    field.text().map(str::to_owned)
 }
 
 fn path(field: &Field<'_, '_>) -> Option<PathBuf> {

@@ -14,6 +14,7 @@ use super::status::{Broker, Counts, Reported};
 use super::subscriptions::{Asking, Subscriptions};
 use super::window::{self, Window};
 use crate::connectors::making::{Making, Units};
+use crate::connectors::passed::{Passed, Reason};
 use crate::connectors::{MAX_RECEIPT, Record, Run, Sink, SinkError, Status, Submitted};
 use ironloom_types::clock::Timestamp;
 use ironloom_types::ids::PointNumber;
@@ -94,7 +95,7 @@ struct Waiting {
 enum Handed {
     UnderWay,
     /// Never, as they stand.
-    Refused(String),
+    Refused(Passed),
 }
 
 impl Intake {
@@ -154,10 +155,12 @@ impl Intake {
         self.acknowledgements.push_back(Waiting { id: message.id, group, since });
         if known.is_some() {
             self.counts.duplicates += 1;
+            self.status.passed_over(Reason::Duplicate, 1);
             return;
         }
         if message.retain && self.config.retained == Retained::None {
             self.counts.passed_over += 1;
+            self.status.passed_over(Reason::Retained, 1);
             return;
         }
         self.bytes += message.topic.len() + message.payload.len();
@@ -196,6 +199,11 @@ impl Intake {
         if self.asking.is_done() {
             self.status.set("running");
         }
+    }
+
+    /// Returns true while the broker owes an answer to a question for topics.
+    pub(super) fn is_asking(&self) -> bool {
+        !self.asking.is_done()
     }
 
     /// The broker has taken back what it was asked to.
@@ -305,7 +313,7 @@ impl Intake {
                     self.status.set("running");
                     Some(durable)
                 }
-                Err(SinkError::Refused(reason)) => return Ok(self.refused(messages, reason)),
+                Err(SinkError::Refused(why)) => return Ok(self.refused(messages, why)),
                 Ok(None) | Err(SinkError::Stopping | SinkError::Later(_)) => return Err(Stopped),
             }
         };
@@ -313,7 +321,7 @@ impl Intake {
             // They may be refused yet, and then no later record may have said that they were taken.
             Some(durable) if makes_points => match durable.await {
                 Ok(()) => None,
-                Err(SinkError::Refused(reason)) => return Ok(self.refused(messages, reason)),
+                Err(SinkError::Refused(why)) => return Ok(self.refused(messages, why)),
                 Err(error) => return Err(self.stop(&error)),
             },
             durable => durable,
@@ -325,11 +333,11 @@ impl Intake {
         Ok(Handed::UnderWay)
     }
 
-    fn refused(&mut self, messages: &[Message], reason: String) -> Handed {
+    fn refused(&mut self, messages: &[Message], why: String) -> Handed {
         messages.iter().for_each(|message| self.window.remove(message.id));
         // The units that it would have set are still to be set.
         self.units.clear();
-        Handed::Refused(reason)
+        Handed::Refused(Reason::Refused.of(why))
     }
 
     fn push(&mut self, record: &Record, durable: Option<Submitted>, is_last: bool) {
@@ -338,7 +346,7 @@ impl Intake {
     }
 
     /// The record of messages, with all that aren't acknowledged. Returns those that can't be taken, by their places.
-    fn record(&mut self, messages: &[Message]) -> (Record, Vec<(usize, String)>) {
+    fn record(&mut self, messages: &[Message]) -> (Record, Vec<(usize, Passed)>) {
         let mut making = Making::default();
         let mut problems = Vec::new();
         let times = Times { now: self.sink.now(), latest: self.sink.latest() };
@@ -353,7 +361,7 @@ impl Intake {
         (record, problems)
     }
 
-    fn add(&mut self, message: &Message, times: Times, making: &mut Making) -> Result<(), String> {
+    fn add(&mut self, message: &Message, times: Times, making: &mut Making) -> Result<(), Passed> {
         let Self { config, sink, routes, units, values, .. } = self;
         values.clear();
         let route = routes.find(config, &message.topic)?;
@@ -364,13 +372,15 @@ impl Intake {
                 return Ok(());
             }
             let at = taken.at.or(times.now);
-            let at = at.ok_or_else(|| "it has no time, and no clock says what time it is".to_owned())?;
+            let at =
+                at.ok_or_else(|| Reason::Time.of("it has no time, and no clock says what time it is"))?;
             let point = making.sound_point(point, mapping.unit.as_ref(), units, &**sink)?;
             values.push((point, at, taken));
             Ok(())
         })?;
         if values.is_empty() && message.retain {
             self.counts.passed_over += 1;
+            self.status.passed_over(Reason::Retained, 1);
         }
         for (point, at, taken) in values.drain(..) {
             let mut quality = taken.quality;
@@ -384,7 +394,7 @@ impl Intake {
     }
 
     /// A message that gives no reading: it is acknowledged, counted and kept as a dead letter.
-    fn set_aside(&self, message: &Message, problem: &str) {
+    fn set_aside(&self, message: &Message, problem: &Passed) {
         self.status.set_aside(&message.topic, &message.payload, problem);
     }
 }

@@ -11,7 +11,7 @@ use rumqttc_v5 as v5;
 use super::config::{MqttConfig, Retained, Secret, Version};
 use super::reasons::{ended_v3, ended_v5, of_filter_v3, of_filter_v5, reported};
 use super::resumed::Resumed;
-use super::status::Reported;
+use super::status::{Reported, text};
 use crate::aside::aside;
 use ironloom_storage::small_files;
 
@@ -124,11 +124,13 @@ pub(super) struct Ended {
     pub reason: String,
     /// The broker may speak the other version of the protocol only.
     pub other_version: bool,
+    /// It has said so, and not only hung up.
+    pub is_told: bool,
 }
 
 impl From<String> for Ended {
     fn from(reason: String) -> Self {
-        Self { reason, other_version: false }
+        Self { reason, other_version: false, is_told: false }
     }
 }
 
@@ -148,7 +150,22 @@ impl Link {
         })
     }
 
-    /// Waits for what comes next. May be dropped at any time.
+    /// Makes the connection. Not to be dropped and called again: what was made of it goes with the future.
+    /// Returns whether the broker has kept the session, and its own words and limits.
+    pub(super) async fn connected(&mut self) -> Result<(bool, Reported), Ended> {
+        let connected = async {
+            loop {
+                if let Heard::Connected { session, reported } = self.next().await? {
+                    return Ok((session, reported));
+                }
+            }
+        };
+        // The crates have a limit of their own, which ends with the answer to a first packet.
+        let late = |_| Err(Ended::from("the broker didn't take the connection in time".to_owned()));
+        tokio::time::timeout(2 * CONNECT, connected).await.unwrap_or_else(late)
+    }
+
+    /// Waits for what comes next. May be dropped at any time once the broker has taken the connection.
     pub(super) async fn next(&mut self) -> Result<Heard, Ended> {
         match self {
             Self::V5(link) => {
@@ -275,9 +292,13 @@ impl Secrets {
                 let text = small_files::read_text(path, MAX_FILE).map_err(|error| error.to_string())?;
                 Ok::<_, String>(text.trim_end_matches(['\r', '\n']).to_owned())
             }
-            Secret::Variable(name) => {
-                std::env::var(name).map_err(|error| format!("the environment variable {name}: {error}"))
-            }
+            Secret::Variable(name) => std::env::var(name).map_err(|error| match error {
+                std::env::VarError::NotPresent => format!("the environment variable {name} isn't set"),
+                // The error has the password in it.
+                std::env::VarError::NotUnicode(_) => {
+                    format!("the environment variable {name} isn't UTF-8; put the password into a file")
+                }
+            }),
         });
         let certificate = config
             .certificate
@@ -410,7 +431,7 @@ fn of_v5(event: v5::Event) -> Heard {
 }
 
 fn answer(ack: &v5::PubAck) -> Ack {
-    let said = ack.properties.as_ref().and_then(|all| all.reason_string.clone());
+    let said = text(ack.properties.as_ref().and_then(|all| all.reason_string.clone()));
     let with = |reason: String| said.map_or_else(|| reason.clone(), |said| format!("{reason} ({said})"));
     match ack.reason {
         v5::PubAckReason::Success => Ack::Taken,

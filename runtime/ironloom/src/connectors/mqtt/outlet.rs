@@ -2,19 +2,26 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::time::Instant;
+use tokio::time::{Instant, MissedTickBehavior};
 
 use super::config::{MqttConfig, Version};
 use super::link::{Ack, Ended, Heard, Link, Use};
 use super::{Attempts, LEAVE, Lost};
 use crate::connectors::Status;
 use crate::connectors::commands::{Answer, Command, Commands};
-use ironloom_types::clock::SECOND;
+use ironloom_types::clock::{SECOND, Timestamp};
 
-/// Set-points that wait for the broker's answer, in all. The broker may allow fewer.
+/// Set-points that wait for the broker's answer, in all; no more than the broker allows, so that none waits in this process.
 const MOST: usize = 100;
+/// The same for a broker of 3.1.1, which names no number: what mosquitto takes by default.
+const MOST_V3: usize = 20;
+/// The longest time for which an answer is waited for. A broker that doesn't give it would hold up safe values.
+const ANSWER: Duration = Duration::from_secs(10);
+/// The interval at which it is looked for answers that are late.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// The surroundings of the connection.
 struct Outlet {
@@ -28,9 +35,15 @@ struct Outlet {
 #[derive(Default)]
 struct Handed {
     /// Those whose packets have no id yet, the oldest first.
-    unnumbered: VecDeque<Command>,
+    unnumbered: VecDeque<Waiting>,
     /// Those that the broker is to answer.
-    numbered: HashMap<u16, Command>,
+    numbered: HashMap<u16, Waiting>,
+}
+
+/// A command, and when it was handed over.
+struct Waiting {
+    command: Command,
+    since: Instant,
 }
 
 impl Handed {
@@ -38,8 +51,14 @@ impl Handed {
         self.unnumbered.len() + self.numbered.len()
     }
 
-    fn all(&self) -> impl Iterator<Item = &Command> {
+    fn all(&self) -> impl Iterator<Item = &Waiting> {
         self.unnumbered.iter().chain(self.numbered.values())
+    }
+
+    /// Returns true where the broker owes an answer for too long, or the life of something that it has, or is to get, is over.
+    fn is_late(&self, now: Timestamp) -> bool {
+        let is_over = |waiting: &Waiting| waiting.command.expires.is_some_and(|expires| expires <= now);
+        self.all().any(|waiting| waiting.since.elapsed() >= ANSWER || is_over(waiting))
     }
 }
 
@@ -47,6 +66,8 @@ impl Handed {
 enum End {
     /// The connector is to stop.
     Stopped,
+    /// The kill switch was turned on while something was on its way.
+    CutOff,
     Lost(Lost),
 }
 
@@ -67,6 +88,8 @@ pub(super) async fn run(
         outlet.commands.lost(&outlet.name);
         let lost = match end {
             End::Stopped => return,
+            // The broker is well: it is needed as soon as the switch is released.
+            End::CutOff => continue,
             End::Lost(lost) => lost,
         };
         outlet.status.set_points(|status| {
@@ -83,19 +106,34 @@ pub(super) async fn run(
 
 impl Outlet {
     async fn connection(&self, version: Version, shutdown: &mut watch::Receiver<bool>) -> End {
-        let mut was_connected = false;
+        let lost = |ended, was_connected| End::Lost(Lost { ended, was_connected });
         let mut link = match Link::open(&self.config, version, Use::SetPoints).await {
             Ok(link) => link,
-            Err(ended) => return End::Lost(Lost { ended, was_connected }),
+            Err(ended) => return lost(ended, false),
         };
+        let reported = tokio::select! {
+            () = told_to_stop(shutdown) => return End::Stopped,
+            connected = link.connected() => match connected {
+                Ok((_, reported)) => reported,
+                Err(ended) => return lost(ended, false),
+            },
+        };
+        let allowed = match version {
+            Version::V5 => usize::from(reported.receive_maximum.unwrap_or(u16::MAX)),
+            Version::V3 => MOST_V3,
+        };
+        self.status.set_points(|status| {
+            (status.state, status.last_error) = ("running".to_owned(), None);
+        });
         let mut changes = self.commands.changes();
         let mut handed = Handed::default();
+        let mut look = tokio::time::interval(LOOK);
+        look.set_missed_tick_behavior(MissedTickBehavior::Skip);
         let ended = loop {
-            if was_connected && let Err(ended) = self.hand_over(&link, &mut handed) {
+            if let Err(ended) = self.hand_over(&link, &mut handed, allowed.min(MOST)) {
                 break ended;
             }
             let heard = tokio::select! {
-                biased;
                 () = told_to_stop(shutdown) => {
                     let _ = link.disconnect();
                     let gone = async { while link.next().await.is_ok() {} };
@@ -103,29 +141,32 @@ impl Outlet {
                     return End::Stopped;
                 }
                 _ = changes.changed() => {
-                    if self.commands.is_halted(&mut handed.all()) {
+                    if self.commands.is_halted(&mut handed.all().map(|waiting| &waiting.command)) {
                         // Some of it may not have left this process.
-                        break Ended::from("it was cut off, since nothing may be written any more".to_owned());
+                        return End::CutOff;
+                    }
+                    continue;
+                }
+                _ = look.tick() => {
+                    if handed.is_late(self.commands.now()) {
+                        // Whatever of it hasn't left this process goes with the connection.
+                        break Ended::from("the broker didn't answer to a set-point in time".to_owned());
                     }
                     continue;
                 }
                 heard = link.next() => heard,
             };
             match heard {
-                Ok(Heard::Connected { .. }) => {
-                    was_connected = true;
-                    self.status.set_points(|status| status.state = "running".to_owned());
-                }
                 Ok(heard) => self.hear(heard, &mut handed),
                 Err(ended) => break ended,
             }
         };
-        End::Lost(Lost { ended, was_connected })
+        lost(ended, true)
     }
 
     /// Hands over all that there is for the broker.
-    fn hand_over(&self, link: &Link, handed: &mut Handed) -> Result<(), Ended> {
-        while handed.len() < MOST {
+    fn hand_over(&self, link: &Link, handed: &mut Handed, most: usize) -> Result<(), Ended> {
+        while handed.len() < most {
             let Some(command) = self.commands.next(&self.name) else { return Ok(()) };
             let found = self.config.set_points.iter().find_map(|one| one.message(&command));
             let Some((topic, payload)) = found else {
@@ -140,7 +181,7 @@ impl Outlet {
             let id = command.id.map(|id| ("id".to_owned(), id.to_string()));
             link.publish(topic, payload, false, expiry, id.into_iter().chain([number]).collect())?;
             self.status.set_points(|status| status.sent += 1);
-            handed.unnumbered.push_back(command);
+            handed.unnumbered.push_back(Waiting { command, since: Instant::now() });
         }
         Ok(())
     }
@@ -153,7 +194,7 @@ impl Outlet {
                 }
             }
             Heard::Answered(id, ack) => {
-                let Some(command) = handed.numbered.remove(&id) else { return };
+                let Some(Waiting { command, .. }) = handed.numbered.remove(&id) else { return };
                 let answer = match ack {
                     Ack::Taken => Answer::Accepted,
                     // It reaches no machine.

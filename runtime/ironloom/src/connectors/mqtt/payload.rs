@@ -6,6 +6,7 @@ use serde::Deserialize;
 use serde_json::Value as Json;
 
 use crate::connectors::cells::CellType;
+use crate::connectors::passed::{Passed, Reason};
 use ironloom_types::clock::Timestamp;
 use ironloom_types::limits::MAX_READING_BYTES;
 use ironloom_types::readings::{Quality, Value};
@@ -76,13 +77,13 @@ impl Rules {
     ///
     /// # Errors
     /// A sentence about the payload.
-    pub(super) fn read_one(&self, payload: &[u8]) -> Result<Taken, String> {
+    pub(super) fn read_one(&self, payload: &[u8]) -> Result<Taken, Passed> {
         if self.form != Form::Reading {
             return self.one(payload).map(taken);
         }
         let Object { value, at, quality } = json(payload)?;
         let mut taken = taken(self.scalar(value)?);
-        taken.at = at.map(At::read).transpose()?;
+        taken.at = at.map(At::read).transpose().map_err(|problem| Reason::Time.of(problem))?;
         taken.quality = taken.quality.max(quality.unwrap_or(Quality::Good));
         Ok(taken)
     }
@@ -91,17 +92,19 @@ impl Rules {
     ///
     /// # Errors
     /// A sentence about the payload, nothing of which is taken.
-    pub(super) fn read_fields(&self, payload: &[u8]) -> Result<Vec<(String, Taken)>, String> {
+    pub(super) fn read_fields(&self, payload: &[u8]) -> Result<Vec<(String, Taken)>, Passed> {
         let fields: serde_json::Map<String, Json> = json(payload)?;
         let each = fields.into_iter().map(|(field, value)| {
-            let value = self.scalar(value).map_err(|problem| format!("{field}: {problem}"))?;
+            let told = |problem: Passed| problem.reason.of(format!("{field}: {}", problem.text));
+            let value = self.scalar(value).map_err(told)?;
             Ok((field, taken(value)))
         });
         each.collect()
     }
 
-    fn one(&self, payload: &[u8]) -> Result<Value, String> {
-        let text = std::str::from_utf8(payload).map_err(|_| "the payload is not UTF-8".to_owned())?;
+    fn one(&self, payload: &[u8]) -> Result<Value, Passed> {
+        let text =
+            std::str::from_utf8(payload).map_err(|_| Reason::Unreadable.of("the payload is not UTF-8"))?;
         match self.r#type {
             Some(CellType::Text) if text.starts_with('"') => self.scalar(json(payload)?),
             Some(CellType::Text) => self.of_text(text, CellType::Text),
@@ -114,10 +117,10 @@ impl Rules {
         }
     }
 
-    fn scalar(&self, json: Json) -> Result<Value, String> {
+    fn scalar(&self, json: Json) -> Result<Value, Passed> {
         let wrong = |json: &Json| {
             let kind = self.r#type.map_or("value", CellType::name);
-            Err(format!("{} is no {kind}", shorten(&json.to_string(), 60)))
+            Err(Reason::Type.of(format!("{} is no {kind}", shorten(&json.to_string(), 60))))
         };
         let value = match (json, self.r#type) {
             (Json::Null, _) => Value::Missing,
@@ -133,21 +136,25 @@ impl Rules {
         self.scaled(value)
     }
 
-    fn of_text(&self, text: &str, kind: CellType) -> Result<Value, String> {
+    fn of_text(&self, text: &str, kind: CellType) -> Result<Value, Passed> {
         match kind.parse(text, false) {
             Some(value) => self.scaled(value.into()),
             None if kind == CellType::Text => {
-                Err(format!("a text of {} bytes; at most {MAX_READING_BYTES} are taken", text.len()))
+                let bytes = text.len();
+                Err(Reason::TooLong
+                    .of(format!("a text of {bytes} bytes; at most {MAX_READING_BYTES} are taken")))
             }
-            None => Err(format!("{:?} is no {}", shorten(text, 60), kind.name())),
+            None => Err(Reason::Type.of(format!("{:?} is no {}", shorten(text, 60), kind.name()))),
         }
     }
 
-    fn scaled(&self, value: Value) -> Result<Value, String> {
+    fn scaled(&self, value: Value) -> Result<Value, Passed> {
         match (value, self.scale) {
             (Value::Real(real), Some(scale)) => {
                 let scaled = Some(real * scale).filter(|scaled| scaled.is_finite());
-                scaled.map(Value::Real).ok_or_else(|| format!("{real} is too large for its scale"))
+                scaled
+                    .map(Value::Real)
+                    .ok_or_else(|| Reason::Type.of(format!("{real} is too large for its scale")))
             }
             (value, _) => Ok(value),
         }
@@ -168,8 +175,9 @@ fn taken(value: Value) -> Taken {
     Taken { value, at: None, quality }
 }
 
-fn json<T: for<'de> Deserialize<'de>>(payload: &[u8]) -> Result<T, String> {
-    serde_json::from_slice(payload).map_err(|error| format!("the payload can't be read: {error}"))
+fn json<T: for<'de> Deserialize<'de>>(payload: &[u8]) -> Result<T, Passed> {
+    let unreadable = |error| Reason::Unreadable.of(format!("the payload can't be read: {error}"));
+    serde_json::from_slice(payload).map_err(unreadable)
 }
 
 #[cfg(test)]
@@ -181,7 +189,7 @@ mod tests {
     }
 
     fn values(rules: &Rules, payload: &str) -> Result<Vec<Value>, String> {
-        rules.read_one(payload.as_bytes()).map(|taken| vec![taken.value])
+        rules.read_one(payload.as_bytes()).map(|taken| vec![taken.value]).map_err(|why| why.text)
     }
 
     #[test]
@@ -203,7 +211,7 @@ mod tests {
             let error = values(&real, payload).unwrap_err();
             assert!(error.contains(reason), "{payload}: {error}");
         }
-        assert!(real.read_one(b"\xff").unwrap_err().contains("not UTF-8"));
+        assert!(real.read_one(b"\xff").unwrap_err().text.contains("not UTF-8"));
         let scaled = Rules { scale: Some(0.1), ..real.clone() };
         assert_eq!(values(&scaled, "215"), Ok(vec![Value::Real(215.0 * 0.1)]));
         let large = Rules { scale: Some(10.0), ..scaled };
@@ -223,7 +231,7 @@ mod tests {
     #[test]
     fn a_reading_has_its_time_and_quality() {
         let rules = rules(Form::Reading, Some(CellType::Real));
-        let read = |payload: &str| rules.read_one(payload.as_bytes());
+        let read = |payload: &str| rules.read_one(payload.as_bytes()).map_err(|why| why.text);
         let at = "2026-06-19T15:22:45Z".parse().ok();
         let taken =
             read(r#"{"value":20.5,"at":"2026-06-19T15:22:45Z","quality":"uncertain","more":1}"#).unwrap();
@@ -256,7 +264,9 @@ mod tests {
             ("temp", Value::Real(20.5)),
         ];
         assert_eq!(all, expected.map(|(name, value)| (name.to_owned(), value)));
-        assert!(any.read_fields(br#"{"a":{"b":1}}"#).unwrap_err().starts_with("a: {\"b\":1} is no value"));
+        assert!(
+            any.read_fields(br#"{"a":{"b":1}}"#).unwrap_err().text.starts_with("a: {\"b\":1} is no value")
+        );
         assert!(any.read_fields(b"[1]").is_err());
     }
 }

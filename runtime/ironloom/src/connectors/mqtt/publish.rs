@@ -106,6 +106,10 @@ pub(super) fn read(mut all: Section<'_, '_>, taken: &[&TopicPattern]) -> Vec<Pub
 }
 
 impl Publish {
+    pub(super) fn topic(&self) -> &TopicPattern {
+        &self.topic
+    }
+
     /// The message of an alarm; `None` where it is another's, or its topic would be none.
     pub(super) fn alarm(&self, alarm: &OutAlarm) -> Option<Message> {
         let topic = self.topic_of(&alarm.path)?;

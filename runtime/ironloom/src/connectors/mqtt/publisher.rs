@@ -96,22 +96,32 @@ impl Publisher {
     }
 
     async fn connection(&mut self, version: Version, shutdown: &mut watch::Receiver<bool>) -> End {
-        let mut was_connected = false;
+        let lost = |ended, was_connected| End::Lost(Lost { ended, was_connected });
         let mut link = match Link::open(&self.config, version, Use::Publish).await {
             Ok(link) => link,
-            Err(ended) => return End::Lost(Lost { ended, was_connected }),
+            Err(ended) => return lost(ended, false),
         };
+        let connected = tokio::select! {
+            () = told_to_stop(shutdown) => return End::Stopped,
+            connected = link.connected() => connected,
+        };
+        if let Err(ended) = connected {
+            return lost(ended, false);
+        }
+        self.status.publishes("running", None);
         let mut ahead = Ahead::new(&self.config, &self.outgoing, self.place);
         let ended = loop {
             self.write_place();
             self.show();
-            if was_connected && let Err(ended) = self.hand_over(&link, &mut ahead) {
+            if let Err(ended) = self.hand_over(&link, &mut ahead) {
                 break ended;
+            }
+            if ahead.is_late() {
+                break Ended::from("the broker didn't answer to a message in time".to_owned());
             }
             ahead.read_on();
             let next_look = ahead.next_look();
             let heard = tokio::select! {
-                biased;
                 () = told_to_stop(shutdown) => {
                     let _ = link.disconnect();
                     let gone = async { while link.next().await.is_ok() {} };
@@ -132,15 +142,11 @@ impl Publisher {
                 () = tokio::time::sleep(NOTE) => continue,
             };
             match heard {
-                Ok(Heard::Connected { .. }) => {
-                    was_connected = true;
-                    self.status.publishes("running", None);
-                }
                 Ok(heard) => self.hear(heard, &mut ahead),
                 Err(ended) => break ended,
             }
         };
-        End::Lost(Lost { ended, was_connected })
+        lost(ended, true)
     }
 
     /// Takes what was read.

@@ -6,6 +6,7 @@ use super::config::{Mapping, MqttConfig};
 use super::link::MAX_PACKET;
 use super::payload::{Form, Taken};
 use crate::connectors::making::sound_path;
+use crate::connectors::passed::{Passed, Reason};
 use ironloom_types::ids::PointPath;
 
 /// Topics whose routes are remembered, and their bytes. Where there are more, all are forgotten and found anew.
@@ -33,7 +34,7 @@ impl Routes {
     ///
     /// # Errors
     /// A sentence about the topic.
-    pub(super) fn find(&mut self, config: &MqttConfig, topic: &[u8]) -> Result<Route, String> {
+    pub(super) fn find(&mut self, config: &MqttConfig, topic: &[u8]) -> Result<Route, Passed> {
         if let Some(route) = self.known.get(topic) {
             return Ok(route.clone());
         }
@@ -48,10 +49,10 @@ impl Routes {
     }
 }
 
-fn route(config: &MqttConfig, topic: &[u8]) -> Result<Route, String> {
-    let topic = std::str::from_utf8(topic).map_err(|_| "the topic is not UTF-8".to_owned())?;
+fn route(config: &MqttConfig, topic: &[u8]) -> Result<Route, Passed> {
+    let topic = std::str::from_utf8(topic).map_err(|_| Reason::NoPoint.of("the topic is not UTF-8"))?;
     let found = config.mappings.iter().position(|mapping| mapping.topic.matches(topic).is_some());
-    let at = found.ok_or_else(|| "no topic of the configuration is like it".to_owned())?;
+    let at = found.ok_or_else(|| Reason::NoPoint.of("no topic of the configuration is like it"))?;
     let mapping = &config.mappings[at];
     let is_one = mapping.rules.form != Form::Fields;
     let point = is_one.then(|| point(mapping, topic, None)).transpose()?;
@@ -59,10 +60,12 @@ fn route(config: &MqttConfig, topic: &[u8]) -> Result<Route, String> {
 }
 
 /// The point of a topic, or of a field.
-fn point(mapping: &Mapping, topic: &str, field: Option<&str>) -> Result<PointPath, String> {
+fn point(mapping: &Mapping, topic: &str, field: Option<&str>) -> Result<PointPath, Passed> {
     let matched = mapping.topic.matches(topic);
     let mut path = String::new();
-    mapping.point.fill(&mut path, |name| matched.and_then(|matched| matched.level(name)).or(field))?;
+    let filled =
+        mapping.point.fill(&mut path, |name| matched.and_then(|matched| matched.level(name)).or(field));
+    filled.map_err(|problem| Reason::NoPoint.of(problem))?;
     sound_path(&path)
 }
 
@@ -74,17 +77,18 @@ pub(super) fn each_value(
     config: &MqttConfig,
     route: &Route,
     (topic, payload): (&[u8], &[u8]),
-    mut give: impl FnMut(&Mapping, &PointPath, Taken) -> Result<(), String>,
-) -> Result<(), String> {
+    mut give: impl FnMut(&Mapping, &PointPath, Taken) -> Result<(), Passed>,
+) -> Result<(), Passed> {
     // A broker of 3.1.1 may send longer ones, whose JSON would take much more memory than they have bytes.
     if payload.len() > MAX_PACKET as usize {
-        return Err(format!("a payload of {} bytes; at most {MAX_PACKET} are taken", payload.len()));
+        let bytes = payload.len();
+        return Err(Reason::TooLong.of(format!("a payload of {bytes} bytes; at most {MAX_PACKET} are taken")));
     }
     let mapping = &config.mappings[route.mapping];
     if let Some(point) = &route.point {
         return give(mapping, point, mapping.rules.read_one(payload)?);
     }
-    let topic = std::str::from_utf8(topic).map_err(|_| "the topic is not UTF-8".to_owned())?;
+    let topic = std::str::from_utf8(topic).map_err(|_| Reason::NoPoint.of("the topic is not UTF-8"))?;
     for (field, taken) in mapping.rules.read_fields(payload)? {
         give(mapping, &point(mapping, topic, Some(&field))?, taken)?;
     }
@@ -113,6 +117,15 @@ mod tests {
         topic: &str,
         payload: &str,
     ) -> Result<Vec<String>, String> {
+        passed(config, routes, topic, payload).map_err(|why| why.text)
+    }
+
+    fn passed(
+        config: &MqttConfig,
+        routes: &mut Routes,
+        topic: &str,
+        payload: &str,
+    ) -> Result<Vec<String>, Passed> {
         let route = routes.find(config, topic.as_bytes())?;
         let mut all = Vec::new();
         let message = (topic.as_bytes(), payload.as_bytes());
@@ -151,5 +164,32 @@ mod tests {
             routes.find(&config, format!("s/{number}").as_bytes()).unwrap();
         }
         assert_eq!((routes.known.len(), routes.bytes), (1, 7));
+    }
+
+    #[test]
+    fn what_gives_no_reading_has_its_reason() {
+        let config = config(
+            "[connectors.c.topics.\"s/{a}\"]\npoint = \"one/{a}\"\n\
+             [connectors.c.topics.\"r/{a}\"]\npoint = \"one/{a}\"\npayload = \"reading\"\n\
+             [connectors.c.topics.\"t/{a}\"]\npoint = \"one/{a}\"\ntype = \"text\"\n\
+             [connectors.c.topics.\"m/{a}\"]\npoint = \"{field}\"\npayload = \"fields\"\n",
+        );
+        let long = " ".repeat(MAX_PACKET as usize) + "1";
+        let text = "x".repeat(70_000);
+        for (topic, payload, reason) in [
+            ("other", "1", Reason::NoPoint),
+            ("s/", "1", Reason::NoPoint),
+            ("m/x", "{\"apps/a\":1}", Reason::NoPoint),
+            ("s/x", "hot", Reason::Unreadable),
+            ("r/x", "1", Reason::Unreadable),
+            ("s/x", "[1]", Reason::Type),
+            ("m/x", "{\"a\":[]}", Reason::Type),
+            ("r/x", "{\"value\":1,\"at\":\"yesterday\"}", Reason::Time),
+            ("s/x", &long, Reason::TooLong),
+            ("t/x", &text, Reason::TooLong),
+        ] {
+            let passed = passed(&config, &mut Routes::default(), topic, payload).unwrap_err();
+            assert_eq!(passed.reason, reason, "{topic}: {passed:?}");
+        }
     }
 }

@@ -124,7 +124,15 @@ pub(super) fn ended_v5(error: v5::ConnectionError) -> Ended {
         }
         _ => None,
     };
-    ended(said, &error.to_string(), other_version)
+    let is_told = matches!(
+        &error,
+        v5::ConnectionError::ConnectionRefused(_)
+            | v5::ConnectionError::NotConnAck(_)
+            // It waits for the rest of what it takes for a packet of the other version.
+            | v5::ConnectionError::Timeout(_)
+            | v5::ConnectionError::MqttState(v5::StateError::Deserialization(_))
+    );
+    Ended { is_told, ..ended(said, &error.to_string(), other_version) }
 }
 
 pub(super) fn ended_v3(error: v3::ConnectionError) -> Ended {
@@ -158,7 +166,9 @@ pub(super) fn ended_v3(error: v3::ConnectionError) -> Ended {
         }
         _ => None,
     };
-    ended(said, &error.to_string(), other_version)
+    let is_told =
+        matches!(&error, v3::ConnectionError::ConnectionRefused(_) | v3::ConnectionError::NetworkTimeout);
+    Ended { is_told, ..ended(said, &error.to_string(), other_version) }
 }
 
 const TIMEOUT: &str =
@@ -169,12 +179,12 @@ const HUNG_UP: &str = "the broker has closed the connection; it may refuse the u
 fn ended(said: Option<&str>, error: &str, other_version: bool) -> Ended {
     let said = said.or_else(|| of_tls(error));
     let reason = said.map_or_else(|| error.to_owned(), |said| format!("{said} ({error})"));
-    Ended { reason, other_version }
+    Ended { reason, other_version, is_told: false }
 }
 
 fn too_long(bytes: usize, most: u64) -> Ended {
     let reason = format!("a message of {bytes} bytes came, and at most {most} are taken: {TOO_LONG}");
-    Ended { reason, other_version: false }
+    Ended { reason, other_version: false, is_told: false }
 }
 
 fn of_io(error: &io::Error) -> Option<&'static str> {

@@ -64,6 +64,14 @@ pub(super) fn read(mut all: Section<'_, '_>) -> Vec<SetPoints> {
 }
 
 impl SetPoints {
+    pub(super) fn point(&self) -> &TopicPattern {
+        &self.point
+    }
+
+    pub(super) fn topic(&self) -> &TopicPattern {
+        &self.topic
+    }
+
     pub(super) fn drives(&self, path: &str) -> bool {
         self.point.matches(path).is_some()
     }

@@ -87,7 +87,7 @@ impl TopicPattern {
     /// The topic with these levels; `None` where one of them is missing, or would be read as more than a level.
     pub(super) fn fill<'v>(&self, level: impl Fn(&str) -> Option<&'v str>) -> Option<String> {
         let mut topic = String::new();
-        for own in &self.0 {
+        for (index, own) in self.0.iter().enumerate() {
             let text = match own {
                 Level::Text(text) => text,
                 Level::Name(name) => level(name).filter(|text| !text.contains(['/', '+', '#', '\0']))?,
@@ -96,7 +96,7 @@ impl TopicPattern {
                     rest => rest,
                 },
             };
-            if !topic.is_empty() {
+            if index > 0 {
                 topic.push('/');
             }
             topic.push_str(text);
@@ -209,6 +209,9 @@ mod tests {
         let whole = pattern.matches("apps/pigs").unwrap();
         assert_eq!(whole.level("entity"), Some(""));
         assert_eq!(topic.fill(|name| whole.level(name)).unwrap(), "out/pigs");
+        // The first level of this one is empty, and stays.
+        let rooted = TopicPattern::parse_path("/out/{app}").unwrap();
+        assert_eq!(rooted.fill(|name| whole.level(name)).unwrap(), "/out/pigs");
         assert_eq!(topic.fill(|name| matched.level(name)).unwrap(), "out/pigs/barn-2/pig-7");
         // It would be read as a wildcard.
         assert_eq!(topic.fill(|_| Some("a/+")), None);

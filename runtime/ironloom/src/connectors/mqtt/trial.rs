@@ -13,6 +13,7 @@ use super::payload::Taken;
 use super::reading::{Routes, each_value};
 use super::status::{RefusedFilter, Reported};
 use super::subscriptions::Asking;
+use crate::connectors::passed::Passed;
 use ironloom_types::clock::Timestamp;
 use ironloom_types::readings::{Quality, Value};
 
@@ -161,7 +162,7 @@ impl Trial<'_> {
         let fate = if message.retain && self.config.retained == Retained::None {
             Fate::PassedOver
         } else {
-            self.readings(message).map_or_else(Fate::SetAside, Fate::Read)
+            self.readings(message).map_or_else(|why| Fate::SetAside(why.text), Fate::Read)
         };
         Seen::Message {
             topic: String::from_utf8_lossy(&message.topic).into_owned(),
@@ -171,7 +172,7 @@ impl Trial<'_> {
         }
     }
 
-    fn readings(&self, message: &Message) -> Result<Vec<SeenReading>, String> {
+    fn readings(&self, message: &Message) -> Result<Vec<SeenReading>, Passed> {
         let route = Routes::default().find(self.config, &message.topic)?;
         let mut all = Vec::new();
         each_value(self.config, &route, (&message.topic, &message.payload), |mapping, point, taken| {

@@ -7,6 +7,7 @@
 //! such a broker the acknowledged ones are forgotten at once.
 
 use std::collections::VecDeque;
+use std::time::{Duration, Instant};
 
 use hashbrown::HashMap;
 use sha2::{Digest as _, Sha256};
@@ -17,19 +18,21 @@ use super::link::Message;
 pub(super) type Hash = [u8; 8];
 
 /// **Format**: stands in the log's records, as the first byte of a receipt. Behind it come the session, the filters that it
-/// has, a zero byte behind each and one more at their end, and the packet ids with their hashes. Numbers are big-endian.
-const VERSION: u8 = 2;
+/// has, a zero byte behind each and one more at their end, a byte that is 1 where the broker counts its ids up, and the packet
+/// ids with their hashes. Numbers are big-endian.
+const VERSION: u8 = 3;
 /// The group of what a receipt says.
 const LEFT: u64 = 0;
-/// The version and the session, and the end of the filters.
-const HEAD_BYTES: usize = 1 + size_of::<Hash>() + 1;
+/// The version and the session, the end of the filters, and how ids are given.
+const HEAD_BYTES: usize = 1 + size_of::<Hash>() + 2;
 /// Bytes of the filters that a receipt has. Each record carries them; those beyond aren't known after a restart.
 const MAX_FILTERS: usize = 16 << 10;
 /// A packet id and a hash.
 const ENTRY_BYTES: usize = 2 + size_of::<Hash>();
 
-/// Messages that are remembered after they were acknowledged.
+/// Messages that are remembered after they were acknowledged, and for how long: each record carries them.
 pub(super) const REMEMBERED: usize = 2_048;
+const REMEMBERED_FOR: Duration = Duration::from_secs(10);
 
 /// The most bytes of a receipt with so many messages.
 pub(super) const fn receipt_bytes(messages: usize) -> usize {
@@ -52,19 +55,35 @@ pub(super) struct Window {
     filters: Vec<u8>,
     entries: HashMap<u16, Entry>,
     /// Those among them that were acknowledged, the oldest first.
-    acknowledged: VecDeque<u16>,
+    acknowledged: VecDeque<(u16, Instant)>,
     /// The id of the last message that came.
     last: Option<u16>,
-    /// The broker doesn't count its ids up.
-    gives_again: bool,
+    ids: Ids,
+}
+
+/// The way in which a broker gives packet ids.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Ids {
+    /// Too few have come.
+    #[default]
+    Unknown,
+    CountedUp,
+    /// Some that are free again: one that was acknowledged may be of any message.
+    GivenAgain,
 }
 
 impl Window {
     /// The messages that a receipt has of this session, all of which are in the log, and the filters of it.
     pub(super) fn open(session: Hash, receipt: Option<&[u8]>) -> (Self, Vec<String>) {
-        let (filters, entries) = receipt.and_then(|receipt| decode(session, receipt)).unwrap_or_default();
-        let window = Self { session, entries, ..Self::default() };
-        (window, filters)
+        let known = receipt.and_then(|receipt| decode(session, receipt));
+        let Some((filters, ids, mut entries)) = known else {
+            return (Self { session, ..Self::default() }, Vec::new());
+        };
+        // Some of these may have been acknowledged, and their ids given to other messages.
+        if ids != Ids::CountedUp {
+            entries.clear();
+        }
+        (Self { session, entries, ids, ..Self::default() }, filters)
     }
 
     /// The session has these filters.
@@ -87,7 +106,7 @@ impl Window {
     pub(super) fn clear(&mut self) {
         self.entries.clear();
         self.acknowledged.clear();
-        (self.last, self.gives_again) = (None, false);
+        (self.last, self.ids) = (None, Ids::Unknown);
     }
 
     /// A message has come, whether it is known or not.
@@ -96,9 +115,13 @@ impl Window {
             return;
         }
         let next = |last: u16| if last == u16::MAX { 1 } else { last + 1 };
-        if !message.dup && self.last.is_some_and(|last| message.id != next(last)) {
-            self.gives_again = true;
-            self.forget_down_to(0);
+        match self.last {
+            Some(last) if !message.dup && message.id != next(last) => {
+                self.ids = Ids::GivenAgain;
+                self.forget_down_to(0);
+            }
+            Some(_) if !message.dup && self.ids == Ids::Unknown => self.ids = Ids::CountedUp,
+            _ => {}
         }
         self.last = Some(message.id);
     }
@@ -108,15 +131,20 @@ impl Window {
         if !self.entries.contains_key(&id) {
             return;
         }
-        self.acknowledged.push_back(id);
-        self.forget_down_to(if self.gives_again { 0 } else { REMEMBERED });
+        self.acknowledged.push_back((id, Instant::now()));
+        self.forget_down_to(if self.ids == Ids::CountedUp { REMEMBERED } else { 0 });
     }
 
     /// Forgets the oldest of those that were acknowledged, until so many are left.
     fn forget_down_to(&mut self, left: usize) {
-        while self.acknowledged.len() > left {
-            let oldest = self.acknowledged.pop_front();
-            oldest.and_then(|oldest| self.entries.remove(&oldest));
+        let is_old = |(_, since): &mut (u16, Instant)| since.elapsed() > REMEMBERED_FOR;
+        loop {
+            let oldest = match self.acknowledged.len() > left {
+                true => self.acknowledged.pop_front(),
+                false => self.acknowledged.pop_front_if(is_old),
+            };
+            let Some((oldest, _)) = oldest else { break };
+            self.entries.remove(&oldest);
         }
     }
 
@@ -151,6 +179,7 @@ impl Window {
         bytes.extend_from_slice(&self.session);
         bytes.extend_from_slice(&self.filters);
         bytes.push(0);
+        bytes.push(u8::from(self.ids == Ids::CountedUp));
         for (id, entry) in &self.entries {
             bytes.extend_from_slice(&id.to_be_bytes());
             bytes.extend_from_slice(&entry.hash);
@@ -185,7 +214,7 @@ fn first(hash: Sha256) -> Hash {
 }
 
 /// `None` where it isn't one of this version and session.
-fn decode(session: Hash, receipt: &[u8]) -> Option<(Vec<String>, HashMap<u16, Entry>)> {
+fn decode(session: Hash, receipt: &[u8]) -> Option<(Vec<String>, Ids, HashMap<u16, Entry>)> {
     let mut rest = receipt.strip_prefix(&[VERSION])?.strip_prefix(&session)?;
     let mut filters = Vec::new();
     loop {
@@ -197,6 +226,8 @@ fn decode(session: Hash, receipt: &[u8]) -> Option<(Vec<String>, HashMap<u16, En
         }
         filters.push(String::from_utf8(filter.to_vec()).ok()?);
     }
+    let (ids, rest) = rest.split_first()?;
+    let ids = if *ids == 1 { Ids::CountedUp } else { Ids::Unknown };
     let (entries, odd) = rest.as_chunks::<ENTRY_BYTES>();
     if !odd.is_empty() {
         return None;
@@ -205,7 +236,7 @@ fn decode(session: Hash, receipt: &[u8]) -> Option<(Vec<String>, HashMap<u16, En
         let (id, hash) = bytes.split_first_chunk::<2>()?;
         Some((u16::from_be_bytes(*id), Entry { hash: hash.try_into().ok()?, group: LEFT }))
     };
-    Some((filters, entries.iter().map(entry).collect::<Option<_>>()?))
+    Some((filters, ids, entries.iter().map(entry).collect::<Option<_>>()?))
 }
 
 #[cfg(test)]
@@ -227,7 +258,11 @@ mod tests {
     fn what_comes_again_is_known_by_id_and_contents() {
         let own = session(&["broker", "client"]);
         let mut window = Window::open(own, None).0;
+        window.saw(&message(1, false, "20.5"));
         window.add(&message(1, false, "20.5"), 7, 10);
+        // It isn't known yet how ids are given, so after a restart nothing is.
+        assert_eq!(Window::open(own, Some(&window.receipt())).0.len(), 0);
+        window.saw(&message(2, false, "20.5"));
         window.add(&message(2, false, "20.5"), 8, 10);
         // Nothing tells a message of quality of service 0 from another.
         window.add(&message(0, false, "20.5"), 8, 10);
@@ -271,12 +306,16 @@ mod tests {
         assert_eq!(window.len(), 0);
         take(&mut window, 2);
         assert_eq!(window.len(), 0);
+        // Nor is anything known after a restart.
+        window.add(&message(3, false, "x"), 1, 10);
+        assert_eq!(Window::open(window.session, Some(&window.receipt())).0.len(), 0);
     }
 
     #[test]
     fn receipts_of_others_are_passed_over() {
         let own = session(&["broker", "client"]);
         let mut window = Window::open(own, None).0;
+        window.ids = Ids::CountedUp;
         window.add(&message(1, false, "x"), 1, 10);
         let receipt = window.receipt();
         let known = |session, receipt: &[u8]| Window::open(session, Some(receipt)).0.len();
@@ -293,7 +332,8 @@ mod tests {
         let mut window = Window::open([7; 8], None).0;
         window.set_filters(&["a/+".to_owned(), "b".to_owned()]);
         window.entries.insert(0x0102, Entry { hash: [9; 8], group: 3 });
-        let expected = b"\x02\x07\x07\x07\x07\x07\x07\x07\x07a/+\0b\0\0\x01\x02\t\t\t\t\t\t\t\t";
+        window.ids = Ids::CountedUp;
+        let expected = b"\x03\x07\x07\x07\x07\x07\x07\x07\x07a/+\0b\0\0\x01\x01\x02\t\t\t\t\t\t\t\t";
         assert_eq!(window.receipt(), expected);
         let (again, filters) = Window::open([7; 8], Some(expected));
         assert_eq!((again.len(), filters), (1, vec!["a/+".to_owned(), "b".to_owned()]));

@@ -11,6 +11,8 @@ use crate::api::facade::{
     Alarm, AlarmState, EpisodesQuery, Facade, Installation, Invocation, NumberedQuery, Order, OutputsQuery,
     PageQuery, ReadingItem, ReadingsQuery, StateItem,
 };
+use crate::api::host::SetPointEnd;
+use crate::api::value::JsonValue;
 use ironloom_types::clock::Timestamp;
 use ironloom_types::ids::{InstallationId, Ordinal, PointPath, Sequence};
 use ironloom_types::readings::Quality;
@@ -327,6 +329,20 @@ fn failed(invocation: Invocation) -> Option<Event> {
         timer: invocation.timer,
         message: invocation.message.unwrap_or_default(),
     })
+}
+
+pub(super) fn of_set_point(end: SetPointEnd) -> Event {
+    let SetPointEnd { time, output, entity, value, asked, outcome, reason } = end;
+    let asked = asked.filter(|asked| value.as_ref() != Some(asked));
+    Event::SetPoint {
+        time,
+        set_point: output.to_string(),
+        entity: entity.to_string(),
+        value: value.map(JsonValue),
+        asked: asked.map(JsonValue),
+        outcome: outcome.to_owned(),
+        reason,
+    }
 }
 
 pub(super) fn of_state(item: StateItem) -> Event {

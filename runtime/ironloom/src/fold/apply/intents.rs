@@ -13,6 +13,7 @@ use crate::records::intent::{Asked, Driven, IntentPlace, Settled};
 use ironloom_apps::grants::Mode;
 use ironloom_storage::log::RecordRef;
 use ironloom_storage::store::{Item, Key, Scope};
+use ironloom_types::clock::Timestamp;
 use ironloom_types::ids::Generation;
 
 /// Bits of an intent's number for its place among those of its invocation, and for a safe value that follows it: the
@@ -89,6 +90,10 @@ impl Applier {
 
     /// Somebody has confirmed an intent.
     pub(super) fn confirm(&mut self, asked: Asked) {
+        // One that has ended in the meantime stays ended.
+        if !matches!(self.shared.stored::<Asked>(&key(asked.place)), Ok(Some(_))) {
+            return;
+        }
         self.shared.overlay.apply([(key(asked.place), Some(encode(&asked)))]);
         if self.replaying {
             self.found.intents.insert(asked.place, asked);
@@ -96,6 +101,29 @@ impl Applier {
         }
         let now = self.shared.clock.now();
         self.shared.outbox.change(|outbox| outbox.confirm(asked, now));
+    }
+
+    /// Goes back to a time with all that set-points have of a later one: nothing lives, and nobody vouches, until then.
+    pub(super) fn set_back(&mut self, to: Timestamp, changes: &mut Vec<(Key, Option<Bytes>)>) {
+        let (intents, driven): (Vec<Asked>, Vec<Driven>) = if self.replaying {
+            let intents = self.found.intents.values_mut().filter(|asked| asked.at > to);
+            let intents = intents.map(|asked| {
+                asked.at = to;
+                asked.clone()
+            });
+            let intents = intents.collect();
+            let driven = self.found.driven.values_mut();
+            let driven = driven.filter_map(|driven| driven.set_back(to).then(|| driven.clone()));
+            (intents, driven.collect())
+        } else {
+            self.shared.outbox.change(|outbox| outbox.set_back(to))
+        };
+        changes.extend(intents.iter().map(|asked| (key(asked.place), Some(encode(asked)))));
+        changes.extend(
+            driven
+                .iter()
+                .map(|driven| (Scope::MAIN.key(Item::Driven(driven.point.as_str())), Some(encode(driven)))),
+        );
     }
 
     /// Takes over what the store has of the outbox.
@@ -125,11 +153,13 @@ impl Applier {
             .outputs
             .iter()
             .any(|output| output.kind == ironloom_apps::manifest::OutputKind::SetPoint);
-        if !has_set_points {
+        // A version before may have had some, of which the outbox still knows.
+        if !has_set_points && !self.shared.outbox.lock().knows(lane.generation) {
             return;
         }
         let grants = Arc::new(newest.revision.grants.clone());
-        let rights = Rights { grants, stopped: lane.is_stopped() };
+        let outputs = newest.revision.bindings.outputs.as_slice().into();
+        let rights = Rights { grants, outputs, stopped: lane.is_stopped() };
         let now = self.shared.clock.now();
         self.shared.outbox.change(|outbox| outbox.set_rights(lane.generation, rights, now));
     }

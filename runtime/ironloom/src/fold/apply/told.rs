@@ -76,6 +76,10 @@ impl Applier {
         let stands = |installation: &InstallationId, state| {
             events.tell(What::Installation { installation: installation.clone(), state, reason: None });
         };
+        let of_connector = |name: &str, state: &str| {
+            let (connector, state) = (name.to_owned(), state.to_owned());
+            events.tell(What::Connector { connector, state, error: None });
+        };
         match record {
             AdminRecord::Installed(new) => {
                 new.iter().for_each(|new| stands(&new.installation.id, "installed"))
@@ -100,6 +104,8 @@ impl Applier {
                 events.tell(What::Package { package: *package, change: "removed" });
             }
             AdminRecord::TimeSet { .. } => events.tell(What::Clock { state: "set-back" }),
+            AdminRecord::ConnectorSet(set) => of_connector(&set.name, "set"),
+            AdminRecord::ConnectorRemoved { name } => of_connector(name, "removed"),
             AdminRecord::Alarm { generation, alarm, .. } => {
                 let Some(lane) = self.shared.lanes.of_generation(*generation) else { return };
                 let before = lane.book().alarm_numbered(alarm.number).cloned();

@@ -19,6 +19,7 @@ use crate::fold::stored::{StoredLane, StoredPoint, StoredPoints, StoredStream, d
 use crate::fold::{FoldPosition, Gone, KnownPackage, Shared};
 use crate::records::admin::PackageRecord;
 use crate::records::alarm::AlarmRecord;
+use crate::records::connector::ConnectorRecord;
 use crate::records::installation::{Installation, Revision};
 use crate::records::intent::{Asked, Driven};
 use ironloom_apps::manifest::Manifest;
@@ -103,7 +104,7 @@ impl Loader<'_> {
         })
     }
 
-    /// Brings receipts, streams, points and latest values into memory, as of the fold position. Returns the requests.
+    /// Brings receipts, connectors, streams, points and latest values into memory, as of the fold position. Returns the requests.
     /// Lanes come before: each point is then matched once.
     pub(super) fn fill(
         &self,
@@ -121,6 +122,7 @@ impl Loader<'_> {
             shared.alarm_news.load(&news);
             Ok(())
         })?;
+        self.connectors(shared)?;
         self.each_decoded(KeyKind::Stream, |key, stream: StoredStream| {
             if let Some((_, Item::Stream(name))) = key.parse() {
                 shared.streams.write().load(name.into(), stream);
@@ -171,6 +173,13 @@ impl Loader<'_> {
             Ok(())
         })?;
         Ok(requests)
+    }
+
+    fn connectors(&self, shared: &Shared) -> Result<(), OpenError> {
+        self.each_decoded(KeyKind::Connector, |_, connector: ConnectorRecord| {
+            shared.connectors.write().insert(connector.name.clone(), connector);
+            Ok(())
+        })
     }
 
     fn timers(&self) -> Result<ByGeneration<Box<str>, OneShot>, OpenError> {
@@ -284,9 +293,8 @@ impl Loader<'_> {
                 Some((revision, Arc::clone(&known.manifest)))
             };
             let mut own = revisions.remove(&installation.begun).unwrap_or_default();
-            // One whose package a checkpoint that was cut off has not written takes no place: the log brings it again.
-            own.retain(|revision| shared.packages.read().contains_key(&revision.package));
             let past = past.entry(generation).or_default();
+            without_packages(shared, &installation, &mut own, past);
             let own = without_places(shared, &installation, own, past);
             let own: Vec<_> = own.into_iter().filter_map(with_manifest).collect();
             let Some(lane) = metas.remove(&generation).filter(|_| !own.is_empty()) else {
@@ -320,6 +328,33 @@ impl Loader<'_> {
     }
 }
 
+/// Takes out the revisions whose package isn't there. One that has a later one is past: its package went once it had ended,
+/// which a life of the server that was still catching up has not seen. Of a last one a checkpoint that was cut off hasn't
+/// written the package: the log brings both again.
+fn without_packages(
+    shared: &Shared,
+    installation: &Installation,
+    revisions: &mut Vec<Revision>,
+    past: &mut Past,
+) {
+    let is_there = |revision: &Revision| shared.packages.read().contains_key(&revision.package);
+    let newest = revisions.iter().filter(|revision| is_there(revision)).map(|revision| revision.number).max();
+    revisions.retain(|revision| {
+        let stays = is_there(revision);
+        if !stays && Some(revision.number) < newest {
+            pass(shared, installation, revision, past);
+        }
+        stays
+    });
+}
+
+/// Makes a revision a past one.
+fn pass(shared: &Shared, installation: &Installation, revision: &Revision, past: &mut Past) {
+    let key = revision_key(&installation.id, revision.number);
+    let passed = past.add(installation.generation, revision);
+    shared.overlay.apply(passed.into_iter().chain([(key, None)]));
+}
+
 /// The revisions of an installation but for those whose place a later one has: the checkpoint that was to remove these did
 /// not end. They are past.
 fn without_places(
@@ -332,9 +367,7 @@ fn without_places(
     let mut left: Vec<Revision> = Vec::with_capacity(revisions.len());
     for revision in revisions {
         if let Some(earlier) = left.pop_if(|earlier| earlier.from == revision.from) {
-            let key = revision_key(&installation.id, earlier.number);
-            let passed = past.add(installation.generation, &earlier);
-            shared.overlay.apply(passed.into_iter().chain([(key, None)]));
+            pass(shared, installation, &earlier, past);
         }
         left.push(revision);
     }

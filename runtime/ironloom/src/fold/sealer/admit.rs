@@ -117,6 +117,8 @@ impl Numberer {
             | AdminRecord::Compiled { .. }
             | AdminRecord::UnitsGiven(_)
             | AdminRecord::PointSet(_)
+            | AdminRecord::ConnectorSet(_)
+            | AdminRecord::ConnectorRemoved { .. }
             | AdminRecord::Dropped { .. } => {}
         }
         Ok(())

@@ -22,6 +22,7 @@ use crate::records::admin::{
 };
 use crate::records::alarm::{AlarmRecord, AlarmState, ClearedBy, Note, testing};
 use crate::records::commit::{self, CommitHead, DeadLetter, Invocation, InvocationKind, OutcomeKind};
+use crate::records::connector::ConnectorRecord;
 use crate::records::installation::{Installation, Revision, Standing};
 use crate::records::lane::{LaneMeta, Published, Reached};
 use crate::records::readings::{Idempotency, ReadingsHead, Receipt};
@@ -89,6 +90,8 @@ pub(super) enum Step {
     Pause { lane: u8, pause: bool },
     Revise { lane: u8, takes: u8, version: Option<u8>, at_cursor: bool, in_flight: Vec<Row> },
     RemovePackage { version: u8 },
+    SetConnector { name: u8, table: Option<u8>, stopped: bool },
+    RemoveConnector { name: u8 },
     Reset { lane: u8, from_start: bool },
     Repair { lane: u8, key: u8, value: Option<u16> },
     SetPoint { which: u8, unit: bool, description: bool },
@@ -208,6 +211,9 @@ pub(super) fn step() -> impl Strategy<Value = Step> {
             |(lane, takes, version, at_cursor, in_flight)| Step::Revise { lane, takes, version, at_cursor, in_flight }
         ),
         1 => (0..2u8).prop_map(|version| Step::RemovePackage { version }),
+        2 => (0..3u8, prop::option::of(0..9u8), any::<bool>())
+            .prop_map(|(name, table, stopped)| Step::SetConnector { name, table, stopped }),
+        1 => (0..3u8).prop_map(|name| Step::RemoveConnector { name }),
         1 => (any::<u8>(), any::<bool>()).prop_map(|(lane, from_start)| Step::Reset { lane, from_start }),
         2 => (any::<u8>(), 0..10u8, prop::option::weighted(0.7, 0..300u16))
             .prop_map(|(lane, key, value)| Step::Repair { lane, key, value }),
@@ -296,6 +302,8 @@ impl World {
                 self.revise(*lane, TAKES[usize::from(*takes)], *version, *at_cursor, in_flight);
             }
             Step::RemovePackage { version } => self.remove_package(*version),
+            Step::SetConnector { name, table, stopped } => self.set_connector(*name, *table, *stopped),
+            Step::RemoveConnector { name } => self.remove_connector(*name),
             Step::Reset { lane, from_start } => self.reset(*lane, *from_start),
             Step::Repair { lane, key, value } => self.repair(*lane, *key, *value),
             Step::SetPoint { which, unit, description } => self.set_point(*which, *unit, *description),
@@ -748,6 +756,28 @@ impl World {
             repaired,
         };
         self.admin(AdminRecord::StateChanged(Box::new(changed)), Ok(()));
+    }
+
+    /// Somebody adds a connector, or changes what there is of one.
+    fn set_connector(&mut self, name: u8, table: Option<u8>, stopped: bool) {
+        self.pump();
+        let name: Box<str> = format!("connector-{name}").into();
+        let table: Option<Box<str>> = table.map(|table| format!("{{\"a\":{table}}}").into());
+        let connector = ConnectorRecord { name: name.clone(), table: table.clone(), stopped };
+        if table.is_some() || stopped {
+            self.model.connectors.insert(name, connector.clone());
+        } else {
+            self.model.connectors.remove(&name);
+        }
+        self.admin(AdminRecord::ConnectorSet(Box::new(connector)), Ok(()));
+    }
+
+    fn remove_connector(&mut self, name: u8) {
+        self.pump();
+        let name: Box<str> = format!("connector-{name}").into();
+        self.model.connectors.remove(&name);
+        self.model.receipts.remove(&*name);
+        self.admin(AdminRecord::ConnectorRemoved { name }, Ok(()));
     }
 
     /// Somebody says what a point is.

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use crate::fold::submission::{Accepted, Refusal};
 use crate::records::alarm::{AlarmRecord, AlarmState, ClearedBy};
 use crate::records::commit::DeadLetter;
+use crate::records::connector::ConnectorRecord;
 use crate::records::installation::Standing;
 use crate::records::lane::{LaneMeta, Skipped};
 use crate::records::readings::Receipt;
@@ -97,6 +98,7 @@ pub(super) struct Model {
     /// The number of its first readings that are past their retention.
     pub dropped: usize,
     pub receipts: BTreeMap<String, Vec<u8>>,
+    pub connectors: BTreeMap<Box<str>, ConnectorRecord>,
     /// Progress and time of each stream.
     pub streams: BTreeMap<String, (Progress, u64)>,
     pub packages: BTreeSet<Digest>,

@@ -384,6 +384,7 @@ impl World {
         let receipts: BTreeMap<String, Vec<u8>> =
             shared.receipts.read().iter().map(|(name, note)| (name.to_string(), note.to_vec())).collect();
         assert_eq!(receipts, model.receipts);
+        assert_eq!(*shared.connectors.read(), model.connectors);
         assert_eq!(shared.streams.read().all(), model.streams);
         assert_eq!(shared.last_generation(), Generation(model.generation));
         assert_eq!(shared.packages.read().keys().copied().collect::<BTreeSet<_>>(), model.packages);

@@ -202,7 +202,7 @@ fn ended_step(step: u64, report: Report) -> Result<Ended, MigrateError> {
         return Err(MigrateError::App { step, outcome: ended.outcome, message });
     }
     let effects = &ended.effects;
-    match effects.derived.len() + effects.new_points.len() + effects.alarms.len() {
+    match effects.derived.len() + effects.new_points.len() + effects.alarms.len() + effects.intents.len() {
         0 => Ok(ended),
         _ => Err(MigrateError::Effects(step)),
     }

@@ -2,13 +2,15 @@
 
 use std::sync::Arc;
 
-use super::{Flying, IntentPlace, Machine, owner_of, told};
+use super::{Flying, IntentPlace, Machine, owner_of};
 use crate::outbox::Settlement;
 use crate::records::intent::{Ended, Outcome, Settled, Told};
 use ironloom_types::clock::{SECOND, Timestamp};
 use ironloom_types::ids::{IntentId, PointPath};
 use ironloom_types::readings::Value;
 
+/// The reason where another installation's set-point has the place of one that isn't confirmed.
+pub(super) const TAKEN: &str = "a set-point of another installation waits for the same point";
 /// The time after which a safe value is sent again that was refused.
 const SAFE_AGAIN: u64 = 5 * SECOND;
 
@@ -55,6 +57,9 @@ impl Machine {
     pub(crate) fn next(&mut self, connector: &Arc<str>, now: Timestamp) -> Option<Command> {
         loop {
             let path = self.ready.get_mut(connector)?.pop_front()?;
+            if let Some(point) = self.points.get_mut(&path) {
+                point.is_ready = false;
+            }
             // The connector of the point may be another one by now.
             if self.router.as_ref().and_then(|router| router(&path)).as_ref() != Some(connector) {
                 self.offer(&path, now);
@@ -106,11 +111,12 @@ impl Machine {
         if !self.is_sendable(place) || self.points.get(path)?.flying.is_some() {
             return None;
         }
+        let (told, expires) = (self.told(&asked), self.expires(&asked));
         let point = self.points.get_mut(path)?;
         point.waiting = None;
         point.safe_due = None;
         let owner = std::mem::replace(&mut point.owner, owner_of(&asked));
-        let before = (point.told.replace(told(&asked)), owner);
+        let before = (point.told.replace(told), owner);
         let what = What::Intent(place);
         let number = asked.number;
         point.flying = Some(Flying { what, connector: Arc::clone(connector), before, number });
@@ -123,7 +129,7 @@ impl Machine {
             value: asked.intent.value.clone(),
             id: Some(place.id()),
             number: asked.number,
-            expires: Some(asked.expires()),
+            expires: Some(expires),
         })
     }
 
@@ -134,20 +140,6 @@ impl Machine {
             self.lists.get(&super::list_of(&open.asked)).and_then(|list| list.front()) == Some(&place);
         let rights = self.rights.get(&place.generation);
         is_first && rights.is_some_and(|rights| open.asked.has_leave(rights.acts()))
-    }
-
-    /// Counts a point among those of whoever drives it now.
-    pub(super) fn recount(&mut self, path: &Arc<str>) {
-        let Some(point) = self.points.get_mut(path) else { return };
-        let now = point.owner.generation;
-        let before = std::mem::replace(&mut point.counted, now);
-        if let Some(count) = self.counts.get_mut(&before) {
-            *count = count.saturating_sub(1);
-            if *count == 0 {
-                self.counts.remove(&before);
-            }
-        }
-        *self.counts.entry(now).or_default() += 1;
     }
 
     /// Takes the answer to a command. One to something that has ended since says nothing any more.
@@ -171,6 +163,7 @@ impl Machine {
                     told.safe = None;
                 }
                 self.end_safe(path, Outcome::Safe, None, now);
+                self.forget(path);
             }
             (What::Safe, Answer::Rejected(reason)) => {
                 point.told = flying.before.0;
@@ -253,7 +246,13 @@ impl Machine {
                     now,
                 );
             }
-            What::Intent(place) => point.waiting = Some(place),
+            What::Intent(place) => {
+                // One that only waits for a person, since anything else would have overtaken it.
+                let other = point.waiting.replace(place);
+                if let Some(other) = other {
+                    self.settle(other, Outcome::Superseded, Some(TAKEN), now);
+                }
+            }
         }
         self.watch(path, now);
         self.offer_again(path, now);

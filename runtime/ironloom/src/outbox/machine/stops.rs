@@ -5,15 +5,19 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::{Flying, IntentPlace, Machine, What};
-use crate::records::intent::{Asked, Outcome};
+use crate::records::intent::{Asked, Driven, Outcome};
+use ironloom_apps::binding::OutputBinding;
 use ironloom_apps::grants::{Grants, Mode};
 use ironloom_types::clock::Timestamp;
-use ironloom_types::ids::{Generation, InstallationId};
+use ironloom_types::ids::{Generation, InstallationId, Ordinal, PointPath, SlotName};
+use ironloom_types::readings::Value;
 
 /// The rights of an installation, by its newest revision.
 #[derive(Clone, Debug)]
 pub(crate) struct Rights {
     pub grants: Arc<Grants>,
+    /// Its outputs, and the points that they are bound to.
+    pub outputs: Arc<[OutputBinding]>,
     /// It is paused, quarantined or gone.
     pub stopped: bool,
 }
@@ -33,8 +37,22 @@ impl Rights {
             return Some((Outcome::Shadow, "the installation's mode is shadow"));
         }
         let granted = self.grants.outputs.get(&asked.intent.output);
-        let is_granted = granted.is_some_and(|grant| grant.allows(&asked.intent.value));
-        (!is_granted).then_some((Outcome::Revoked, "it is no longer granted"))
+        if !granted.is_some_and(|grant| grant.allows(&asked.intent.value)) {
+            return Some((Outcome::Revoked, "it is no longer granted"));
+        }
+        let bound = self.output(&asked.intent.output);
+        let is_bound = bound.is_some_and(|output| output.target.writes(&asked.intent.point));
+        (!is_bound).then_some((Outcome::Revoked, "its output is no longer bound to the point"))
+    }
+
+    fn output(&self, name: &SlotName) -> Option<&OutputBinding> {
+        self.outputs.iter().find(|output| output.name == *name)
+    }
+
+    /// The safe value of an output as it is granted now; `None` where the output isn't granted any more.
+    fn safe(&self, output: &SlotName) -> Option<Option<Value>> {
+        let (grant, output) = (self.grants.outputs.get(output)?, self.output(output)?);
+        Some(grant.safe_value(output.value_type))
     }
 }
 
@@ -56,6 +74,7 @@ impl Machine {
     pub(crate) fn set_rights(&mut self, generation: Generation, rights: Rights, now: Timestamp) {
         let stopped = rights.stopped;
         self.rights.insert(generation, rights);
+        self.renew_safe(generation, now);
         if stopped {
             return self.stop(generation, "its installation is stopped", now);
         }
@@ -69,10 +88,61 @@ impl Machine {
         }
     }
 
-    /// An installation is gone.
+    /// Takes over the safe values that are granted now. One that nobody grants any more stays as it was.
+    pub(super) fn renew_safe(&mut self, generation: Generation, now: Timestamp) {
+        let Some(rights) = self.rights.get(&generation) else { return };
+        let own = self.points.values_mut().filter(|point| point.owner.generation == generation);
+        for point in own {
+            let (Some(told), Some(safe)) = (&mut point.told, rights.safe(&point.owner.output)) else {
+                continue;
+            };
+            if told.until.is_none() && told.safe.is_none() {
+                // It has kept its last value, or has the safe one.
+                if safe.as_ref().is_some_and(|safe| *safe != told.value) && point.flying.is_none() {
+                    told.safe = safe;
+                    point.safe_due = Some(now);
+                }
+                continue;
+            }
+            told.safe = safe;
+            if told.safe.is_none() {
+                point.safe_due = None;
+            }
+        }
+        let paths: Vec<Arc<str>> = self
+            .points
+            .iter()
+            .filter(|(_, point)| point.owner.generation == generation && point.safe_due.is_some())
+            .map(|(path, _)| Arc::clone(path))
+            .collect();
+        paths.iter().for_each(|path| self.offer_again(path, now));
+    }
+
+    /// The safe value of what is about to be sent.
+    pub(super) fn safe_of(&self, asked: &Asked) -> Option<Value> {
+        let rights = self.rights.get(&asked.place.generation);
+        rights.and_then(|rights| rights.safe(&asked.intent.output)).unwrap_or_else(|| asked.safe.clone())
+    }
+
+    /// The end of an intent's life: its own, or that which is granted now, if it is earlier.
+    pub(super) fn expires(&self, asked: &Asked) -> Timestamp {
+        let rights = self.rights.get(&asked.place.generation);
+        let grant = rights.and_then(|rights| rights.grants.outputs.get(&asked.intent.output));
+        asked.at.plus(grant.map_or(asked.intent.time_to_live, |grant| grant.life(asked.intent.time_to_live)))
+    }
+
+    /// An installation is gone. Its points are forgotten, but for those that are to have their safe value.
     pub(crate) fn gone(&mut self, generation: Generation, now: Timestamp) {
         self.stop(generation, "its installation is gone", now);
         self.rights.remove(&generation);
+        let own = self.points.iter().filter(|(_, point)| point.owner.generation == generation);
+        let own: Vec<Arc<str>> = own.map(|(path, _)| Arc::clone(path)).collect();
+        own.iter().for_each(|path| self.forget(path));
+    }
+
+    /// Returns true where something is known of an installation's rights.
+    pub(crate) fn knows(&self, generation: Generation) -> bool {
+        self.rights.contains_key(&generation)
     }
 
     pub(super) fn is_stopped(&self, generation: Generation) -> bool {
@@ -80,8 +150,13 @@ impl Machine {
     }
 
     fn waiting_of(&self, generation: Generation) -> Vec<IntentPlace> {
-        let waiting = self.points.values().filter_map(|point| point.waiting);
-        waiting.filter(|place| place.generation == generation).collect()
+        let first = |generation| IntentPlace { generation, ordinal: Ordinal(0), index: 0 };
+        let own = self.open.range(first(generation)..first(Generation(generation.0 + 1)));
+        let waits = |(place, open): (&IntentPlace, &super::Open)| {
+            let point = self.points.get(open.asked.intent.point.as_str())?;
+            (point.waiting == Some(*place)).then_some(*place)
+        };
+        own.filter_map(waits).collect()
     }
 
     /// Withdraws all that an installation has asked for and that wasn't sent.
@@ -136,6 +211,30 @@ impl Machine {
         self.go_safe(path, now);
     }
 
+    /// Journal time has gone back: nothing lives, and nobody vouches, until a time that is far off again. Returns what the store
+    /// is to have of it.
+    pub(crate) fn set_back(&mut self, to: Timestamp) -> (Vec<Asked>, Vec<Driven>) {
+        let (mut intents, mut driven) = (Vec::new(), Vec::new());
+        for open in self.open.values_mut().filter(|open| open.asked.at > to) {
+            let asked = Asked { at: to, ..Asked::clone(&open.asked) };
+            open.asked = Arc::new(asked.clone());
+            intents.push(asked);
+        }
+        for (path, point) in &mut self.points {
+            point.safe_due = point.safe_due.map(|due| due.min(to));
+            let (Ok(at), Some(last)) = (PointPath::new(path), point.last.clone()) else { continue };
+            let mut now = point.driven(&at, last);
+            if now.set_back(to) {
+                point.told.clone_from(&now.told);
+                driven.push(now);
+            }
+        }
+        let paths: Vec<Arc<str>> = self.points.keys().cloned().collect();
+        paths.iter().for_each(|path| self.watch(path, Timestamp(0)));
+        self.tick(to);
+        (intents, driven)
+    }
+
     /// Turns the kill switch on or off. What wasn't sent is revoked, and nothing is sent until it is released.
     pub(crate) fn set_halted(&mut self, halted: Halted, now: Timestamp) {
         if self.halted == halted {
@@ -175,6 +274,18 @@ impl Machine {
         self.points.get(path).is_some_and(|point| self.halted.has(&point.owner.installation))
     }
 
+    /// Counts the points that are to have their safe value, and the owner of the first.
+    pub(crate) fn owed(&self) -> (usize, Option<InstallationId>) {
+        let mut owed = self.points.values().filter(|point| point.safe_due.is_some()).peekable();
+        let first = owed.peek().map(|point| point.owner.installation.clone());
+        (owed.count(), first)
+    }
+
+    /// Returns true where an installation drives a point, or did and has left it.
+    pub(crate) fn drives(&self, installation: &InstallationId) -> bool {
+        self.points.values().any(|point| point.owner.installation == *installation)
+    }
+
     pub(crate) fn halted(&self) -> &Halted {
         &self.halted
     }
@@ -183,6 +294,7 @@ impl Machine {
     pub(crate) fn set_router(&mut self, router: super::Router, now: Timestamp) {
         self.router = Some(router);
         self.ready.clear();
+        self.points.values_mut().for_each(|point| point.is_ready = false);
         let paths: Vec<Arc<str>> = self.points.keys().cloned().collect();
         paths.iter().for_each(|path| self.offer_again(path, now));
     }
@@ -204,10 +316,13 @@ impl Machine {
     /// Somebody has confirmed an intent.
     pub(crate) fn confirm(&mut self, asked: Asked, now: Timestamp) {
         let path = asked.intent.point.to_arc();
-        if let Some(open) = self.open.get_mut(&asked.place) {
-            open.asked = Arc::new(asked);
-            self.offer(&path, now);
+        let Some(open) = self.open.get_mut(&asked.place) else { return };
+        let place = asked.place;
+        open.asked = Arc::new(asked);
+        if let Some(point) = self.points.get_mut(&path).filter(|point| point.waiting == Some(place)) {
+            point.overtake(|one| *one != place);
         }
+        self.offer(&path, now);
     }
 
     /// Somebody has dismissed an intent.

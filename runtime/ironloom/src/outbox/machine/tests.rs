@@ -3,7 +3,12 @@
 mod any;
 
 use super::*;
-use ironloom_apps::grants::{Grants, Mode, OutputGrant};
+use crate::records::intent::Driven;
+use ironloom_apps::binding::{OutputBinding, Target};
+use ironloom_apps::grants::{Grants, Mode, OutputGrant, Safe};
+use ironloom_apps::manifest::{OutputKind, ValueType};
+use ironloom_apps::pattern::Pattern;
+use ironloom_apps::quantity::Span;
 use ironloom_types::effects::Intent;
 use ironloom_types::ids::PointPath;
 use ironloom_types::readings::Value;
@@ -11,12 +16,21 @@ use ironloom_types::readings::Value;
 const LIFE: u64 = 100;
 
 fn grants(mode: Mode) -> Arc<Grants> {
-    let limit = OutputGrant::of("0, 6..32".parse().unwrap());
+    let limit = OutputGrant { safe: Some(Safe::Number(6.0)), ..OutputGrant::of("0, 6..32".parse().unwrap()) };
     Arc::new(Grants { mode, outputs: [(SlotName::new("limit").unwrap(), limit)].into() })
 }
 
 fn rights(mode: Mode, stopped: bool) -> Rights {
-    Rights { grants: grants(mode), stopped }
+    Rights { grants: grants(mode), outputs: outputs(), stopped }
+}
+
+fn outputs() -> Arc<[OutputBinding]> {
+    bound_to(Target::Pattern { pattern: Pattern::new("plant/{point}/limit").unwrap(), order: vec![0] })
+}
+
+fn bound_to(target: Target) -> Arc<[OutputBinding]> {
+    let (name, kind) = (SlotName::new("limit").unwrap(), OutputKind::SetPoint);
+    [OutputBinding { name, kind, value_type: ValueType::Real, unit: None, target }].into()
 }
 
 fn plc() -> Arc<str> {
@@ -249,9 +263,9 @@ fn a_shadow_is_recorded_and_a_right_that_is_lost_is_lost_at_once() {
     machine.commit([asked(2, 0, 0, 1, 16.0, 1)], at(1));
     let mut less = Grants::clone(&grants(Mode::Act));
     less.outputs.values_mut().for_each(|grant| grant.allow = "0..10".parse().unwrap());
-    machine.set_rights(Generation(1), Rights { grants: Arc::new(less), stopped: false }, at(2));
+    machine.set_rights(Generation(1), Rights { grants: Arc::new(less), ..rights(Mode::Act, false) }, at(2));
     assert_eq!((ends(&mut machine), sent(&mut machine, 2)), (vec![end(1, Outcome::Revoked)], None));
-    machine.set_rights(Generation(1), Rights { grants: Arc::default(), stopped: false }, at(2));
+    machine.set_rights(Generation(1), Rights { grants: Arc::default(), ..rights(Mode::Act, false) }, at(2));
     machine.commit([asked(3, 0, 0, 1, 8.0, 3)], at(3));
     assert_eq!((ends(&mut machine), sent(&mut machine, 3)), (vec![end(1, Outcome::Revoked)], None));
 }
@@ -269,6 +283,9 @@ fn what_is_refused_at_once_has_the_rest_of_its_list_skipped() {
 #[test]
 fn a_point_that_no_connector_drives_rejects() {
     let mut machine = machine();
+    let elsewhere = Target::Pattern { pattern: Pattern::new("elsewhere/{point}").unwrap(), order: vec![0] };
+    let rights = Rights { outputs: bound_to(elsewhere), ..rights(Mode::Act, false) };
+    machine.set_rights(Generation(1), rights, at(0));
     let mut one = asked(1, 0, 0, 1, 16.0, 0);
     one.intent.point = PointPath::new("elsewhere/1").unwrap();
     machine.commit([one], at(0));
@@ -328,4 +345,176 @@ fn numbers_rise_for_each_point_safe_values_included() {
         accept(&mut machine, 1, now + LIFE + 1);
     }
     assert!(numbers.windows(2).all(|pair| pair[0] < pair[1]), "{numbers:?}");
+}
+
+#[test]
+fn equipment_that_is_offline_for_hours_gets_only_what_still_lives() {
+    const MINUTE: u64 = 60_000_000_000;
+    let mut machine = machine();
+    // A value every five minutes, each of which lives for ten; nobody takes any for eight hours.
+    let asked = |step: u64| {
+        let mut asked = asked(step + 1, 0, 0, 1, 6.0 + step as f64 % 26.0, step * 5 * MINUTE);
+        asked.intent.time_to_live = 10 * MINUTE;
+        asked
+    };
+    for step in 0..96 {
+        machine.commit([asked(step)], at(step * 5 * MINUTE));
+        machine.tick(at(step * 5 * MINUTE + MINUTE));
+    }
+    let superseded = vec![end(1, Outcome::Superseded); 95];
+    assert_eq!(ends(&mut machine), superseded);
+    let back = 95 * 5 * MINUTE + 2 * MINUTE;
+    assert_eq!(sent(&mut machine, back), Some((1, 6.0 + 95.0 % 26.0)), "the newest, and only that");
+    accept(&mut machine, 1, back);
+    assert_eq!(sent(&mut machine, back), None);
+    assert_eq!(ends(&mut machine), [end(1, Outcome::Accepted)]);
+
+    // The app stops with the equipment away: nothing that is hours old moves it when it is back.
+    machine.commit([asked(96)], at(96 * 5 * MINUTE));
+    machine.tick(at(96 * 5 * MINUTE + 10 * MINUTE));
+    assert_eq!(ends(&mut machine), [end(1, Outcome::Expired)]);
+    let hours_later = 96 * 5 * MINUTE + 6 * 60 * MINUTE;
+    machine.tick(at(hours_later));
+    // What it was told last has lapsed meanwhile, so the safe value is all that goes out.
+    assert_eq!(next(&mut machine, hours_later), Some((path(1), Value::Real(6.0), What::Safe)));
+    assert_eq!(sent(&mut machine, hours_later), None);
+}
+
+/// Rights of generation 1 with another grant.
+fn granted(change: impl FnOnce(&mut OutputGrant)) -> Rights {
+    let mut grants = Grants::clone(&grants(Mode::Act));
+    change(grants.outputs.values_mut().next().unwrap());
+    Rights { grants: Arc::new(grants), ..rights(Mode::Act, false) }
+}
+
+#[test]
+fn a_safe_value_is_that_of_the_present_grant() {
+    let mut machine = machine();
+    machine.set_rights(Generation(1), granted(|_| {}), at(0));
+    machine.commit([asked(1, 0, 0, 1, 30.0, 0)], at(0));
+    assert_eq!(sent(&mut machine, 1), Some((1, 30.0)));
+    accept(&mut machine, 1, 2);
+    let narrow = |grant: &mut OutputGrant| {
+        *grant = OutputGrant { safe: Some(Safe::Number(0.0)), ..OutputGrant::of("0".parse().unwrap()) };
+    };
+    machine.set_rights(Generation(1), granted(narrow), at(3));
+    machine.tick(at(LIFE));
+    assert_eq!(next(&mut machine, LIFE), Some((path(1), Value::Real(0.0), What::Safe)));
+    // One that was told to hold has a safe value by a later grant.
+    machine.set_rights(Generation(1), granted(|grant| grant.safe = Some(Safe::Hold)), at(200));
+    machine.commit([asked(2, 0, 0, 2, 30.0, 200)], at(200));
+    assert_eq!(sent(&mut machine, 201), Some((2, 30.0)));
+    accept(&mut machine, 2, 202);
+    machine.set_rights(Generation(1), granted(|_| {}), at(203));
+    machine.tick(at(200 + LIFE));
+    let safe = std::iter::from_fn(|| next(&mut machine, 200 + LIFE));
+    assert!(safe.into_iter().any(|sent| sent == (path(2), Value::Real(6.0), What::Safe)));
+}
+
+#[test]
+fn what_waits_goes_out_when_the_one_before_it_has_run_out() {
+    let mut machine = machine();
+    machine.commit([asked(1, 0, 0, 1, 16.0, 0)], at(0));
+    assert_eq!(sent(&mut machine, 1), Some((1, 16.0)));
+    machine.commit([asked(2, 0, 0, 1, 8.0, 50)], at(50));
+    assert_eq!(sent(&mut machine, 51), None);
+    machine.tick(at(LIFE));
+    assert_eq!(ends(&mut machine), [end(1, Outcome::Sent)]);
+    assert_eq!(sent(&mut machine, LIFE), Some((1, 8.0)));
+}
+
+#[test]
+fn whoever_only_advises_takes_nobody_elses_place() {
+    let mut machine = machine();
+    machine.set_rights(Generation(2), rights(Mode::Advise, false), at(0));
+    machine.commit([asked(1, 0, 0, 1, 16.0, 0), asked(1, 1, 0, 2, 16.0, 0)], at(0));
+    let advised =
+        |ordinal, point, now| Asked { acts: false, ..asked_of(2, (ordinal, 0, 0), point, 8.0, now) };
+    machine.commit([advised(2, 1, 1)], at(1));
+    assert_eq!(ends(&mut machine), [end(1, Outcome::Superseded)]);
+    assert_eq!(sent(&mut machine, 2), Some((1, 16.0)));
+    // Where the other's is on its way, it waits for a person, and the other's is sent again after a lost connection.
+    machine.commit([advised(3, 1, 3)], at(3));
+    machine.lost(&plc(), at(4));
+    assert_eq!(sent(&mut machine, 5), Some((1, 16.0)));
+    accept(&mut machine, 1, 6);
+    assert_eq!(sent(&mut machine, 7), Some((2, 16.0)), "its list goes on");
+}
+
+#[test]
+fn what_waits_ends_where_its_point_or_its_life_is_no_longer_granted() {
+    let mut machine = machine();
+    machine.set_router(Arc::new(|_| None), at(0));
+    machine.router = None;
+    let far = |ordinal, point| {
+        let mut asked = asked(ordinal, 0, 0, point, 16.0, 0);
+        asked.intent.time_to_live = 1_000;
+        asked
+    };
+    machine.commit([far(1, 1)], at(0));
+    machine.set_rights(Generation(1), granted(|grant| grant.ttl = Some(Span(50))), at(60));
+    assert_eq!(ends(&mut machine), [end(1, Outcome::Expired)]);
+    machine.set_rights(Generation(1), granted(|_| {}), at(60));
+    machine.commit([far(2, 2)], at(60));
+    let elsewhere = Target::Pattern { pattern: Pattern::new("test/{point}/limit").unwrap(), order: vec![0] };
+    let rebound = Rights { outputs: bound_to(elsewhere), ..granted(|_| {}) };
+    machine.set_rights(Generation(1), rebound, at(61));
+    assert_eq!(ends(&mut machine), [end(2, Outcome::Revoked)]);
+}
+
+#[test]
+fn nothing_grows_while_the_connector_is_away() {
+    let mut machine = machine();
+    for ordinal in 1..=1_000 {
+        machine.commit([asked(ordinal, 0, 0, 1, 16.0, ordinal)], at(ordinal));
+        machine.take_ends(usize::MAX);
+    }
+    assert_eq!(machine.ready[&plc()].len(), 1);
+    assert_eq!((machine.open.len(), machine.lists.len(), machine.deadlines.len()), (1, 1, 1));
+}
+
+#[test]
+fn points_of_an_installation_that_is_gone_are_forgotten_once_they_are_safe() {
+    let mut machine = machine();
+    machine.commit([asked(1, 0, 0, 1, 16.0, 0), asked(1, 1, 1, 2, 16.0, 0)], at(0));
+    assert_eq!((sent(&mut machine, 1), sent(&mut machine, 1)), (Some((1, 16.0)), Some((2, 16.0))));
+    accept(&mut machine, 1, 2);
+    accept(&mut machine, 2, 2);
+    machine.gone(Generation(1), at(3));
+    assert_eq!(machine.owed().0, 2);
+    for _ in 0..2 {
+        let (point, value, what) = next(&mut machine, 4).unwrap();
+        assert_eq!((value, what), (Value::Real(6.0), What::Safe));
+        machine.answered(&point, What::Safe, Answer::Accepted, at(5));
+    }
+    assert_eq!((machine.points.len(), machine.counts.len(), machine.deadlines.len()), (0, 0, 0));
+    assert_eq!(ends(&mut machine).len(), 4);
+}
+
+#[test]
+fn the_ends_of_one_list_stay_together() {
+    let mut machine = machine();
+    machine
+        .commit([asked(1, 0, 0, 1, 16.0, 0), asked(1, 1, 0, 2, 16.0, 0), asked(1, 2, 0, 3, 16.0, 0)], at(0));
+    machine.tick(at(LIFE));
+    machine.commit([asked(2, 0, 0, 4, 99.0, LIFE)], at(LIFE));
+    assert_eq!(machine.take_ends(1).len(), 3);
+    assert_eq!((machine.take_ends(1).len(), machine.ended()), (1, 4));
+}
+
+#[test]
+fn nobody_vouches_beyond_a_time_that_was_set_back() {
+    let mut machine = machine();
+    let later = 1_000_000;
+    machine.commit([asked(1, 0, 0, 1, 16.0, later)], at(later));
+    assert_eq!(sent(&mut machine, later), Some((1, 16.0)));
+    accept(&mut machine, 1, later);
+    machine.commit([asked(2, 0, 0, 2, 16.0, later)], at(later));
+    let (intents, driven) = machine.set_back(at(10));
+    assert_eq!((intents.len(), intents[0].at, driven.len()), (1, at(10), 1));
+    assert_eq!(driven[0].told.as_ref().unwrap().until, Some(at(10)));
+    let all: Vec<_> = std::iter::from_fn(|| next(&mut machine, 11)).collect();
+    assert!(all.contains(&(path(1), Value::Real(6.0), What::Safe)), "{all:?}");
+    machine.tick(at(10 + LIFE));
+    assert!(machine.open.keys().all(|place| place.ordinal != Ordinal(2)) || all.len() == 2);
 }

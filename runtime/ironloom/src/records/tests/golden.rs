@@ -190,11 +190,16 @@ pub(super) const POINT_RENAMED: &str = "1700000013030101ac0204612fc3a401026b6700
 pub(super) const UNITS_GIVEN: &str = "0c000000080203026b67ac020343656c";
 // "pigs", generation 3, ordinal 5, index 2, time 1234, number 300; the intent; the safe value 6; confirmed.
 pub(super) const INTENT_CONFIRMED: &str = concat!(
-    "4b00000014",
+    "4c00000014",
     "0470696773030502d209ac02",
     "01056c696d6974057069672d310d706c616e742f372f6c696d697403000000000000444003000000000000404080b09dc2df01",
     "010300000000000018400001",
 );
+// "gate", its table, stopped.
+pub(super) const CONNECTOR_SET: &str = "13000000150467617465010a7b2261223a22c3a4227d01";
+// "gate", of the file, not stopped.
+pub(super) const CONNECTOR_SET_OF_FILE: &str = "080000001504676174650000";
+pub(super) const CONNECTOR_REMOVED: &str = "06000000160467617465";
 
 /// The set-point of the bodies.
 pub(super) fn intent() -> Intent {

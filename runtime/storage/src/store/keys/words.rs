@@ -14,19 +14,20 @@ impl fmt::Display for Key {
         match &item {
             Item::Format | Item::Epoch | Item::Folded | Item::Log => return Ok(()),
             Item::PointPage(page) | Item::LatestPage(page) | Item::AlarmNews(page) => write!(f, " {page}")?,
-            Item::Installation(id) => write!(f, " {id}")?,
+            Item::Installation(name)
+            | Item::Receipt(name)
+            | Item::Driven(name)
+            | Item::Stream(name)
+            | Item::Connector(name) => write!(f, " {name}")?,
             Item::Revision(installation, revision) => {
                 write!(f, " {revision} of installation {installation}")?
             }
-            Item::Receipt(connector) => write!(f, " {connector}")?,
-            Item::Driven(path) => write!(f, " {path}")?,
             Item::Intent(generation, ordinal, index) => {
                 write!(f, " {index} of invocation {ordinal} of generation {generation}")?;
             }
             Item::Idempotency(hash) => write!(f, " {}", Digest(*hash).hex())?,
             Item::Block(first) => write!(f, " from sequence {first}")?,
             Item::Package(digest) => write!(f, " {digest}")?,
-            Item::Stream(key) => write!(f, " {key}")?,
             Item::Lane(generation) => write!(f, " {generation}")?,
             Item::State(generation, key) => write!(f, " {key:?} of generation {generation}")?,
             Item::Timer(generation, name) => write!(f, " {name:?} of generation {generation}")?,

@@ -47,6 +47,7 @@ impl Owned {
             KeyKind::EpisodeTime => Item::EpisodeTime(Timestamp(self.number), Generation(3), 7),
             KeyKind::Driven => Item::Driven(&self.first),
             KeyKind::AlarmNews => Item::AlarmNews(self.number as u32),
+            KeyKind::Connector => Item::Connector(&self.first),
             KeyKind::Intent => Item::Intent(generation, Ordinal(self.number), 7),
         }
     }
@@ -73,6 +74,7 @@ impl Owned {
             | Item::Receipt(text)
             | Item::Stream(text)
             | Item::Driven(text)
+            | Item::Connector(text)
             | Item::State(_, text)
             | Item::Timer(_, text) => text.to_owned(),
             Item::Revision(text, _) | Item::Alarm(_, text, _) => text.into_owned(),

@@ -20,6 +20,8 @@ const MOST: usize = 100;
 /// Messages of each kind that are read ahead, and the bytes of their payloads from which on no more are.
 const AHEAD: usize = 1_000;
 const AHEAD_BYTES: usize = 1 << 20;
+/// The longest time for which an answer is waited for.
+const ANSWER: Duration = Duration::from_secs(30);
 /// The interval at which is looked for something new, and the pause before something is read again that failed.
 const LOOK: Duration = Duration::from_millis(20);
 const AGAIN: Duration = Duration::from_secs(1);
@@ -62,6 +64,7 @@ struct UnderWay {
     /// `None` until the packet has one.
     id: Option<u16>,
     is_taken: bool,
+    since: Instant,
 }
 
 /// All that a connection is ahead.
@@ -162,9 +165,20 @@ impl Ahead {
             let line = &mut self.lines[kind as usize];
             let (number, message) = line.messages.pop_front()?;
             line.under_way += 1;
-            self.under_way.push_back(UnderWay { kind, number, id: None, is_taken: false });
+            self.under_way.push_back(UnderWay {
+                kind,
+                number,
+                id: None,
+                is_taken: false,
+                since: Instant::now(),
+            });
             Some(message)
         })
+    }
+
+    /// Returns true where the broker owes an answer for too long.
+    pub(super) fn is_late(&self) -> bool {
+        self.under_way.front().is_some_and(|first| !first.is_taken && first.since.elapsed() >= ANSWER)
     }
 
     /// The next packet has got its id: they get them in the order in which they were handed over.

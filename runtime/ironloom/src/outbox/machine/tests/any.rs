@@ -260,6 +260,10 @@ impl World {
                 );
                 assert!(!self.ended.contains_key(&place), "what has an outcome isn't sent");
                 assert_ne!(command.value, Value::Real(40.0), "it isn't granted");
+                assert_eq!(
+                    (&command.value, &*command.point),
+                    (&asked.intent.value, asked.intent.point.as_str())
+                );
                 assert!(asked.expires().0 > self.now, "nothing is sent past its life");
                 assert!(!self.halted.has(&asked.installation), "the kill switch holds it back");
                 let (mode, stopped) = self.rights[&place.generation.0];
