@@ -225,6 +225,19 @@ impl PartialEq for Value {
 
 impl Eq for Value {}
 
+/// The name of a real that JSON lacks, as it stands there in its place.
+pub fn not_finite(value: f64) -> Option<&'static str> {
+    if value.is_nan() {
+        Some("NaN")
+    } else if value == f64::INFINITY {
+        Some("Infinity")
+    } else if value == f64::NEG_INFINITY {
+        Some("-Infinity")
+    } else {
+        None
+    }
+}
+
 /// The progress of a stream of readings.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Progress {

@@ -12,7 +12,7 @@ use utoipa::openapi::RefOr;
 use utoipa::openapi::schema::{ObjectBuilder, Schema, SchemaType, Type};
 use utoipa::{PartialSchema, ToSchema};
 
-use ironloom_types::readings::Value;
+use ironloom_types::readings::{Value, not_finite};
 
 /// A value as the API's JSON has it.
 ///
@@ -47,18 +47,6 @@ fn real(value: f64) -> String {
     match not_finite(value) {
         Some(name) => name.to_owned(),
         None => serde_json::to_string(&value).unwrap_or_default(),
-    }
-}
-
-fn not_finite(value: f64) -> Option<&'static str> {
-    if value.is_nan() {
-        Some("NaN")
-    } else if value == f64::INFINITY {
-        Some("Infinity")
-    } else if value == f64::NEG_INFINITY {
-        Some("-Infinity")
-    } else {
-        None
     }
 }
 

@@ -50,28 +50,21 @@ pub(super) fn flag(name: &'static str, is: bool) -> (&'static str, Option<String
     (name, is.then(|| "true".to_owned()))
 }
 
+/// Makes connections within a time, and has each request end within another.
+fn agent(connect: Duration, whole: Option<Duration>) -> Agent {
+    let config = Agent::config_builder().http_status_as_error(false).proxy(None).max_redirects(0);
+    config.timeout_connect(Some(connect)).timeout_global(whole).build().new_agent()
+}
+
 impl Client {
     /// Doesn't connect yet.
     pub(super) fn new(url: &str) -> Self {
-        let config = Agent::config_builder()
-            .http_status_as_error(false)
-            .proxy(None)
-            .max_redirects(0)
-            .timeout_connect(Some(Duration::from_secs(5)))
-            .build();
-        Self { agent: config.new_agent(), url: url.trim_end_matches('/').to_owned() }
+        Self { agent: agent(Duration::from_secs(5), None), url: url.trim_end_matches('/').to_owned() }
     }
 
     /// The same, with a limit for each request as a whole.
     pub(super) fn within(self, time: Duration) -> Self {
-        let config = Agent::config_builder()
-            .http_status_as_error(false)
-            .proxy(None)
-            .max_redirects(0)
-            .timeout_connect(Some(time))
-            .timeout_global(Some(time))
-            .build();
-        Self { agent: config.new_agent(), ..self }
+        Self { agent: agent(time, Some(time)), ..self }
     }
 
     pub(super) fn get(&self, path: &str, query: Query<'_>) -> Result<Answer, Failure> {

@@ -9,6 +9,7 @@ mod conflicts;
 mod copies;
 mod intake;
 mod link;
+mod message;
 mod outlet;
 mod payload;
 mod publish;
@@ -27,6 +28,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 pub(crate) use self::config::MqttConfig;
@@ -52,8 +54,6 @@ const LASTING: Duration = Duration::from_secs(10);
 const HANG_UPS: u32 = 3;
 /// The longest time for which an answer to the subscriptions is waited for.
 const ANSWER: Duration = Duration::from_secs(10);
-/// The time for the last acknowledgements.
-const LEAVE: Duration = Duration::from_secs(2);
 
 /// Runs until shutdown is requested.
 pub(super) async fn run(config: MqttConfig, run: Run) {
@@ -252,11 +252,15 @@ async fn leave(link: &mut Link, intake: &mut Intake) -> Result<(), Stopped> {
     while intake.is_under_way() {
         intake.settle_oldest().await?;
     }
-    if intake.acknowledge(link).is_err() || link.disconnect().is_err() {
-        return Ok(());
+    // What isn't acknowledged comes again, and is known then.
+    if intake.acknowledge(link).is_ok() {
+        link.leave().await;
     }
-    let gone = async { while link.next().await.is_ok() {} };
-    // It isn't waited for: what isn't acknowledged comes again, and is known then.
-    let _ = tokio::time::timeout(LEAVE, gone).await;
     Ok(())
+}
+
+/// Ready once a connector is to stop.
+async fn told_to_stop(shutdown: &mut watch::Receiver<bool>) {
+    // Without a sender nobody is there any more.
+    let _ = shutdown.wait_for(|stop| *stop).await;
 }

@@ -109,8 +109,8 @@ pub(crate) struct Machine {
 }
 
 impl Machine {
-    /// Takes over what a start has found, once everybody's rights are known.
-    pub(crate) fn load(&mut self, found: Found, now: Timestamp) {
+    /// Takes over what a start has found, once everybody's rights are known. Returns the points that are forgotten.
+    pub(crate) fn load(&mut self, found: Found, now: Timestamp) -> Vec<Arc<str>> {
         for (path, driven) in found.driven {
             let mut told = driven.told;
             if let Some(told) = &mut told
@@ -146,16 +146,22 @@ impl Machine {
         intents.sort_unstable_by_key(|(_, asked)| asked.number);
         // Whether the process before has sent them isn't known; without leave it did not.
         self.take_all(intents.into_iter().map(|(_, asked)| (asked.has_leave(true), asked)), now);
-        let owners: BTreeSet<Generation> = self.points.values().map(|point| point.owner.generation).collect();
-        for generation in owners {
-            self.renew_safe(generation, now);
+        let mut owners: BTreeMap<Generation, Vec<Arc<str>>> = BTreeMap::new();
+        for (path, point) in &self.points {
+            owners.entry(point.owner.generation).or_default().push(Arc::clone(path));
+        }
+        for (generation, own) in owners {
+            self.renew_safe(&own, now);
             if !self.knows(generation) {
-                self.gone(generation, now);
+                self.stop(generation, &own, stops::GONE, now);
             } else if self.is_stopped(generation) {
-                self.stop(generation, "its installation is stopped", now);
+                self.stop(generation, &own, stops::STOPPED, now);
             }
         }
+        let mut all: Vec<Arc<str>> = self.points.keys().cloned().collect();
+        all.retain(|path| self.forget(path));
         self.tick(now);
+        all
     }
 
     /// Takes what an invocation asks for, in its order.
@@ -231,7 +237,7 @@ impl Machine {
         }
         match self.rights.get(&asked.place.generation) {
             Some(rights) => rights.refuse(asked),
-            None => Some((Outcome::Revoked, "its installation is gone")),
+            None => Some((Outcome::Revoked, stops::GONE)),
         }
     }
 

@@ -23,6 +23,8 @@ pub(super) const MAX_PACKET_V3: usize = 16 << 20;
 const OUTGOING: u16 = 100;
 /// Longest file of a certificate, key or password.
 const MAX_FILE: u64 = 1 << 20;
+/// The time for the last bytes.
+const LEAVE: Duration = Duration::from_secs(2);
 /// Time to be connected.
 pub(super) const CONNECT: Duration = Duration::from_secs(10);
 
@@ -268,13 +270,16 @@ impl Link {
         told.map_err(Ended::from)
     }
 
-    /// Takes leave; the session stays with the broker.
-    pub(super) fn disconnect(&self) -> Result<(), Ended> {
+    /// Takes leave, and gives what is still to be written a while for it; the session stays with the broker.
+    pub(super) async fn leave(&mut self) {
         let told = match self {
-            Self::V5(link) => link.0.try_disconnect().map_err(|error| error.to_string()),
-            Self::V3(link) => link.0.try_disconnect().map_err(|error| error.to_string()),
+            Self::V5(link) => link.0.try_disconnect().is_ok(),
+            Self::V3(link) => link.0.try_disconnect().is_ok(),
         };
-        told.map_err(Ended::from)
+        if told {
+            let gone = async { while self.next().await.is_ok() {} };
+            let _ = tokio::time::timeout(LEAVE, gone).await;
+        }
     }
 }
 

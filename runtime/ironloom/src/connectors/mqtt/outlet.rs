@@ -9,7 +9,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 
 use super::config::{MqttConfig, Version};
 use super::link::{Ack, Ended, Heard, Link, Use};
-use super::{Attempts, LEAVE, Lost};
+use super::{Attempts, Lost, told_to_stop};
 use crate::connectors::Status;
 use crate::connectors::commands::{Answer, Command, Commands};
 use ironloom_types::clock::{SECOND, Timestamp};
@@ -135,9 +135,7 @@ impl Outlet {
             }
             let heard = tokio::select! {
                 () = told_to_stop(shutdown) => {
-                    let _ = link.disconnect();
-                    let gone = async { while link.next().await.is_ok() {} };
-                    let _ = tokio::time::timeout(LEAVE, gone).await;
+                    link.leave().await;
                     return End::Stopped;
                 }
                 _ = changes.changed() => {
@@ -209,9 +207,4 @@ impl Outlet {
             _ => {}
         }
     }
-}
-
-async fn told_to_stop(shutdown: &mut watch::Receiver<bool>) {
-    // Without a sender nobody is there any more.
-    let _ = shutdown.wait_for(|stop| *stop).await;
 }

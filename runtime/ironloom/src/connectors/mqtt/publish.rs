@@ -1,19 +1,19 @@
 //! The messages by which derived readings and alarms go to a broker.
 
-use std::str::FromStr;
-
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::{Value as Json, json};
 
+use super::message::Form;
 use super::topics::TopicPattern;
 use crate::connectors::{OutAlarm, OutReading};
 use ironloom_apps::toml_section::Section;
 use ironloom_types::ids::RESERVED_SEGMENT;
-use ironloom_types::readings::ValueRef;
+use ironloom_types::readings::{ValueRef, not_finite};
 
 /// The topic and the form of the readings of some points, or of some alarms:
-/// `[….publish."apps/{app}/{output}/{entity...}"]`, `[….publish."alarms/{app}/{code}/{entity...}"]`.
+/// `[….publish."apps/{app}/{output}/{entity...}"]`, `[….publish."alarms/{app}/{code}/{entity...}"]`. A value is `16.5`, `true`, a text without
+/// quotes, the bytes of a blob, or `null` where it is missing.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Publish {
     point: TopicPattern,
@@ -24,27 +24,6 @@ pub(crate) struct Publish {
 
 /// The first level of the patterns that are of alarms.
 const ALARMS: &str = "alarms";
-
-/// The form of a message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Form {
-    /// The value alone: `16.5`, `true`, a text without quotes, the bytes of a blob; `null` where it is missing.
-    Value,
-    /// `{"point": "apps/pigs/gain/7", "value": 16.5, "at": "2026-11-30T12:00:00Z", "quality": "good", "unit": "kg", "sequence": 7}`.
-    Json,
-}
-
-impl FromStr for Form {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "value" => Ok(Self::Value),
-            "json" => Ok(Self::Json),
-            _ => Err(format!("{text:?} is not a form of a reading; there are value and json")),
-        }
-    }
-}
 
 /// A message for a broker.
 #[derive(Clone, Debug, PartialEq)]
@@ -67,7 +46,6 @@ pub(super) fn read(mut all: Section<'_, '_>, taken: &[&TopicPattern]) -> Vec<Pub
                 None,
             );
         }
-        let is_of_alarms = of == Some(ALARMS);
         let mut entry = field.section();
         let topic = entry.require("topic").and_then(|field| {
             let topic = field.parsed(TopicPattern::parse_path)?;
@@ -76,13 +54,8 @@ pub(super) fn read(mut all: Section<'_, '_>, taken: &[&TopicPattern]) -> Vec<Pub
             }
             Some(topic)
         });
-        let form = entry.take("payload").map_or(Some(Form::Json), |field| {
-            let form = field.parsed(Form::from_str)?;
-            if is_of_alarms && form == Form::Value {
-                field.refuse("is for readings: an alarm is more than a value");
-            }
-            Some(form)
-        });
+        let of_alarms = (of == Some(ALARMS)).then_some("is for readings: an alarm is more than a value");
+        let form = Form::take(&mut entry, "a reading", of_alarms);
         let retain = entry.take("retain").map_or(Some(false), |field| field.boolean());
         if let (Some(point), Some(topic)) = (&point, &topic) {
             if let Some(name) = point.lacks(topic) {
@@ -154,11 +127,7 @@ fn json_of(value: ValueRef<'_>) -> Json {
         ValueRef::Missing => Json::Null,
         ValueRef::Boolean(value) => json!(value),
         ValueRef::Integer(value) => json!(value),
-        ValueRef::Real(value) if value.is_nan() => json!("NaN"),
-        ValueRef::Real(value) if value.is_infinite() => {
-            json!(if value > 0.0 { "Infinity" } else { "-Infinity" })
-        }
-        ValueRef::Real(value) => json!(value),
+        ValueRef::Real(value) => not_finite(value).map_or_else(|| json!(value), |name| json!(name)),
         ValueRef::Text(text) => json!(text),
         ValueRef::Blob(bytes) => json!({ "base64": BASE64.encode(bytes) }),
     }

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use self::ahead::{Ahead, Page};
 use super::config::{MqttConfig, Version};
 use super::link::{Ack, Ended, Heard, Link, Use};
-use super::{Attempts, LEAVE, Lost};
+use super::{Attempts, Lost, told_to_stop};
 use crate::connectors::{Looked, Outgoing, SinkError, Status, Submitted};
 use ironloom_types::readings::Published;
 
@@ -123,9 +123,7 @@ impl Publisher {
             let next_look = ahead.next_look();
             let heard = tokio::select! {
                 () = told_to_stop(shutdown) => {
-                    let _ = link.disconnect();
-                    let gone = async { while link.next().await.is_ok() {} };
-                    let _ = tokio::time::timeout(LEAVE, gone).await;
+                    link.leave().await;
                     return End::Stopped;
                 }
                 page = ahead.read() => {
@@ -262,9 +260,4 @@ async fn sleep_until(time: Option<Instant>) {
         Some(time) => tokio::time::sleep_until(time).await,
         None => std::future::pending().await,
     }
-}
-
-async fn told_to_stop(shutdown: &mut watch::Receiver<bool>) {
-    // Without a sender nobody is there any more.
-    let _ = shutdown.wait_for(|stop| *stop).await;
 }

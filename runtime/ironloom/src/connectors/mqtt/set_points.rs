@@ -1,41 +1,20 @@
 //! The messages by which set-points go to machines.
 
-use std::str::FromStr;
-
 use serde_json::json;
 
+use super::message::Form;
 use super::topics::TopicPattern;
 use crate::connectors::commands::Command;
 use ironloom_apps::toml_section::Section;
 use ironloom_types::readings::Value;
 
-/// The topic and the form of the set-points of some points: `[….set_points."plant/{station}/limit"]`.
+/// The topic and the form of the set-points of some points: `[….set_points."plant/{station}/limit"]`. A value is `16` or `true`; JSON is
+/// `{"value": 16, "id": "…", "number": 7, "expires": "2026-11-30T12:00:00Z"}`, of a safe value without id and end.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct SetPoints {
     point: TopicPattern,
     topic: TopicPattern,
     form: Form,
-}
-
-/// The form of a message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Form {
-    /// The value alone: `16`, `true`.
-    Value,
-    /// `{"value": 16, "id": "…", "number": 7, "expires": "2026-11-30T12:00:00Z"}`; without id and end for a safe value.
-    Json,
-}
-
-impl FromStr for Form {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "value" => Ok(Self::Value),
-            "json" => Ok(Self::Json),
-            _ => Err(format!("{text:?} is not a form of a set-point; there are value and json")),
-        }
-    }
 }
 
 /// Reads the section.
@@ -45,7 +24,7 @@ pub(super) fn read(mut all: Section<'_, '_>) -> Vec<SetPoints> {
         let point = TopicPattern::parse(&field.name).map_err(|error| field.refuse_name(error, None)).ok();
         let mut entry = field.section();
         let topic = entry.require("topic").and_then(|field| field.parsed(TopicPattern::parse));
-        let form = entry.take("payload").map_or(Some(Form::Json), |field| field.parsed(Form::from_str));
+        let form = Form::take(&mut entry, "a set-point", None);
         if let (Some(point), Some(topic)) = (&point, &topic) {
             if let Some(name) = point.lacks(topic) {
                 entry.refuse(format!("has {{{name}}} in its topic, which the point doesn't have"));

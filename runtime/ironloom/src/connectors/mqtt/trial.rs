@@ -3,9 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout_at};
 
-use super::LEAVE;
 use super::config::{MqttConfig, Retained, Version};
 use super::copies::Copies;
 use super::link::{CONNECT, Ended, Heard, Link, Message, Use};
@@ -142,10 +141,7 @@ impl Trial<'_> {
                 break;
             }
         }
-        if link.disconnect().is_ok() {
-            let gone = async { while link.next().await.is_ok() {} };
-            let _ = timeout(LEAVE, gone).await;
-        }
+        link.leave().await;
         Ok(())
     }
 

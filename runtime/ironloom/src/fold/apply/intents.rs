@@ -139,7 +139,8 @@ impl Applier {
             self.set_rights(&lane);
         }
         let now = self.shared.clock.now();
-        self.shared.outbox.change(|outbox| outbox.load(found, now));
+        let forgotten = self.shared.outbox.change(|outbox| outbox.load(found, now));
+        self.shared.overlay.apply(forgotten.iter().map(|path| (Scope::MAIN.key(Item::Driven(path)), None)));
     }
 
     /// Tells the outbox what an installation may do.

@@ -60,18 +60,20 @@ impl Machine {
         }
     }
 
-    /// Forgets a point of an installation that is gone, once it owes its machine nothing. The store does at the next start.
-    pub(super) fn forget(&mut self, path: &Arc<str>) {
-        let Some(point) = self.points.get(path) else { return };
+    /// Forgets a point of an installation that is gone, once it owes its machine nothing; returns whether it has. The store does at
+    /// the next start.
+    pub(super) fn forget(&mut self, path: &Arc<str>) -> bool {
+        let Some(point) = self.points.get(path) else { return false };
         let generation = point.owner.generation;
         let is_idle = point.waiting.is_none() && point.flying.is_none() && point.safe_due.is_none();
         if self.knows(generation) || !is_idle || point.owes_safe() {
-            return;
+            return false;
         }
         let (counted, watched) = (point.counted, point.watched);
         self.points.remove(path);
         watched.map(|watched| self.deadlines.remove(&(watched, Arc::clone(path))));
         self.uncount(counted);
+        true
     }
 
     /// Counts a point among those of whoever drives it now.

@@ -12,6 +12,10 @@ use ironloom_types::clock::Timestamp;
 use ironloom_types::ids::{Generation, InstallationId, Ordinal, PointPath, SlotName};
 use ironloom_types::readings::Value;
 
+/// Reasons of set-points that are revoked.
+pub(super) const STOPPED: &str = "its installation is stopped";
+pub(super) const GONE: &str = "its installation is gone";
+
 /// The rights of an installation, by its newest revision.
 #[derive(Clone, Debug)]
 pub(crate) struct Rights {
@@ -31,7 +35,7 @@ impl Rights {
     /// The end of an intent that it has no right to.
     pub(super) fn refuse(&self, asked: &Asked) -> Option<(Outcome, &'static str)> {
         if self.stopped {
-            return Some((Outcome::Revoked, "its installation is stopped"));
+            return Some((Outcome::Revoked, STOPPED));
         }
         if self.grants.mode == Mode::Shadow {
             return Some((Outcome::Shadow, "the installation's mode is shadow"));
@@ -74,9 +78,10 @@ impl Machine {
     pub(crate) fn set_rights(&mut self, generation: Generation, rights: Rights, now: Timestamp) {
         let stopped = rights.stopped;
         self.rights.insert(generation, rights);
-        self.renew_safe(generation, now);
+        let own = self.own(generation);
+        self.renew_safe(&own, now);
         if stopped {
-            return self.stop(generation, "its installation is stopped", now);
+            return self.stop(generation, &own, STOPPED, now);
         }
         for place in self.waiting_of(generation) {
             let Some(open) = self.open.get(&place) else { continue };
@@ -88,34 +93,34 @@ impl Machine {
         }
     }
 
-    /// Takes over the safe values that are granted now. One that nobody grants any more stays as it was.
-    pub(super) fn renew_safe(&mut self, generation: Generation, now: Timestamp) {
-        let Some(rights) = self.rights.get(&generation) else { return };
-        let own = self.points.values_mut().filter(|point| point.owner.generation == generation);
-        for point in own {
-            let (Some(told), Some(safe)) = (&mut point.told, rights.safe(&point.owner.output)) else {
-                continue;
-            };
-            if told.until.is_none() && told.safe.is_none() {
-                // It has kept its last value, or has the safe one.
-                if safe.as_ref().is_some_and(|safe| *safe != told.value) && point.flying.is_none() {
+    /// The points that an installation drives.
+    fn own(&self, generation: Generation) -> Vec<Arc<str>> {
+        let own = self.points.iter().filter(|(_, point)| point.owner.generation == generation);
+        own.map(|(path, _)| Arc::clone(path)).collect()
+    }
+
+    /// Takes over the safe values that are granted now for these points. One that nobody grants any more stays as it was.
+    pub(super) fn renew_safe(&mut self, points: &[Arc<str>], now: Timestamp) {
+        for path in points {
+            let Some(point) = self.points.get_mut(path) else { continue };
+            let rights = self.rights.get(&point.owner.generation);
+            let safe = rights.and_then(|rights| rights.safe(&point.owner.output));
+            if let (Some(told), Some(safe)) = (&mut point.told, safe) {
+                if told.until.is_some() || told.safe.is_some() {
+                    told.safe = safe;
+                    if told.safe.is_none() {
+                        point.safe_due = None;
+                    }
+                } else if safe.as_ref().is_some_and(|safe| *safe != told.value) && point.flying.is_none() {
+                    // It has kept its last value.
                     told.safe = safe;
                     point.safe_due = Some(now);
                 }
-                continue;
             }
-            told.safe = safe;
-            if told.safe.is_none() {
-                point.safe_due = None;
+            if point.safe_due.is_some() {
+                self.offer_again(path, now);
             }
         }
-        let paths: Vec<Arc<str>> = self
-            .points
-            .iter()
-            .filter(|(_, point)| point.owner.generation == generation && point.safe_due.is_some())
-            .map(|(path, _)| Arc::clone(path))
-            .collect();
-        paths.iter().for_each(|path| self.offer_again(path, now));
     }
 
     /// The safe value of what is about to be sent.
@@ -133,11 +138,13 @@ impl Machine {
 
     /// An installation is gone. Its points are forgotten, but for those that are to have their safe value.
     pub(crate) fn gone(&mut self, generation: Generation, now: Timestamp) {
-        self.stop(generation, "its installation is gone", now);
+        let own = self.own(generation);
+        self.stop(generation, &own, GONE, now);
         self.rights.remove(&generation);
-        let own = self.points.iter().filter(|(_, point)| point.owner.generation == generation);
-        let own: Vec<Arc<str>> = own.map(|(path, _)| Arc::clone(path)).collect();
-        own.iter().for_each(|path| self.forget(path));
+        // Those that it only had asked for by then, too.
+        for path in self.own(generation) {
+            self.forget(&path);
+        }
     }
 
     /// Returns true where something is known of an installation's rights.
@@ -167,13 +174,9 @@ impl Machine {
     }
 
     /// Stops an installation: withdraws what wasn't sent, then sends its points to their safe values.
-    pub(super) fn stop(&mut self, generation: Generation, reason: &str, now: Timestamp) {
+    pub(super) fn stop(&mut self, generation: Generation, own: &[Arc<str>], reason: &str, now: Timestamp) {
         self.withdraw(generation, reason, now);
-        let own = self.points.iter().filter(|(_, point)| point.owner.generation == generation);
-        let own: Vec<Arc<str>> = own.map(|(path, _)| Arc::clone(path)).collect();
-        for path in own {
-            self.go_safe(&path, now);
-        }
+        own.iter().for_each(|path| self.go_safe(path, now));
     }
 
     /// Has a point go to its safe value, if it has one and was told another.

@@ -2,7 +2,11 @@
 
 use super::*;
 use crate::lanes::context::scan_state;
+use crate::records::intent::{Driven, Ended, Outcome, Settled, Told};
+use crate::records::readings::Receipt;
 use ironloom_sandbox::Scan;
+use ironloom_types::ids::SlotName;
+use ironloom_types::readings::Value;
 
 #[test]
 fn what_a_purged_installation_kept_goes_though_nobody_writes_any_more() {
@@ -268,4 +272,39 @@ fn a_state_that_is_adopted_before_a_checkpoint_has_heard_of_it_is_whole() {
     assert_eq!((running.stored(KeyKind::State, 1), keys(&running)), (1_500, 1_500));
     assert_eq!(running.shared.last_generation(), Generation(3));
     running.stop();
+}
+
+#[test]
+fn points_that_nobody_drives_any_more_go_with_the_next_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let driven = |path: &str, told| Driven {
+        point: PointPath::new(path).unwrap(),
+        installation: InstallationId::new("gone").unwrap(),
+        generation: Generation(7),
+        output: SlotName::new("limit").unwrap(),
+        entity: "1".into(),
+        told,
+        passed: 0,
+        last: Ended {
+            id: None,
+            asked: Value::Real(6.0),
+            value: Value::Real(6.0),
+            outcome: Outcome::Safe,
+            reason: None,
+            at: Timestamp(1),
+        },
+    };
+    // One has its safe value, one is still to have it.
+    let told = |safe| Some(Told { value: Value::Real(6.0), number: 3, until: None, safe });
+    let settled = [driven("plant/1", told(None)), driven("plant/2", told(Some(Value::Real(6.0))))];
+    let settled = settled.map(|driven| Settled { place: None, driven: Some(Box::new(driven)) });
+    let running = run(folder.path(), NEVER);
+    let head = ReadingsHead { receipt: Some(Receipt::Outbox(settled.to_vec())), idempotency: None };
+    running.submit_with(head, &[]).blocking_recv().unwrap().unwrap();
+    running.stop();
+    let running = run(folder.path(), NEVER);
+    assert_eq!(running.stored(KeyKind::Driven, 0), 2);
+    running.push(&["a/b".to_owned()]);
+    running.stop();
+    assert_eq!(run(folder.path(), NEVER).stored(KeyKind::Driven, 0), 1);
 }
