@@ -18,6 +18,7 @@ pub mod peer;
 pub mod python;
 pub mod registries;
 pub mod server;
+pub mod steps;
 pub mod wait;
 
 pub use http::{Answer, Client};

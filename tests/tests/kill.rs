@@ -8,6 +8,7 @@ use anyhow::{Context, Result, ensure};
 use ironloom_tests::apps::{install, number, wait_for_installation};
 use ironloom_tests::load::Load;
 use ironloom_tests::package::Package;
+use ironloom_tests::steps::{STEPS_OF_A_PURGE, STEPS_OF_A_SET_POINT, STEPS_OF_START, STEPS_UNDER_LOAD};
 use ironloom_tests::{Client, Server, Setup, guests, model, wait_until};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -233,43 +234,6 @@ fn killed_at_random_moments_on_redb() -> Result<()> {
     killed_at_random_moments("redb")
 }
 
-/// The steps of a checkpoint, and of a group's way to the disk.
-const STEPS_UNDER_LOAD: [&str; 9] = [
-    "checkpoint-before-blocks-sync",
-    "checkpoint-blocks-synced",
-    "store-before-sync",
-    "checkpoint-keys-durable",
-    "checkpoint-position-durable",
-    "checkpoint-memory-thinned",
-    "log-group-before-write",
-    "log-group-before-sync",
-    "log-group-flushed",
-];
-
-/// The steps of a start on a folder that a kill has left; each start begins a segment, and the next
-/// checkpoint frees the ones before it.
-const STEPS_OF_START: [&str; 16] = [
-    "log-recover-before-rewrite",
-    "log-recover-before-sync",
-    "log-recover-before-folder-sync",
-    "log-recover-durable",
-    "log-recover-before-free",
-    "log-recover-before-begin",
-    "log-begin-before-folder-sync",
-    "log-begin-before-header",
-    "log-begin-before-header-sync",
-    "log-begin-before-rename",
-    "log-begin-before-last-folder-sync",
-    "log-begin-done",
-    "log-begin-before-note-sync",
-    "log-free-before-rename",
-    "log-free-done",
-    "open-store-owned",
-];
-
-/// Between two steps of a purge.
-const STEPS_OF_A_PURGE: [&str; 1] = ["purge-step"];
-
 /// Rounds on one folder.
 const ROUNDS_OF_A_FOLDER: usize = 8;
 
@@ -363,6 +327,7 @@ fn every_failpoint_is_in_the_plan() -> Result<()> {
         .iter()
         .chain(&STEPS_OF_START)
         .chain(&STEPS_OF_A_PURGE)
+        .chain(&STEPS_OF_A_SET_POINT)
         .map(|step| (*step).to_owned())
         .collect();
     assert_eq!(found, planned);

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use ironloom_tests::apps::{install, number, wait_for_installation};
 use ironloom_tests::mosquitto::{Mosquitto, Subscriber};
+use ironloom_tests::steps::STEPS_OF_A_SET_POINT;
 use ironloom_tests::{Client, Server, Setup, guests, wait_until};
 use serde_json::{Value, json};
 
@@ -210,10 +211,7 @@ fn after_an_outage_the_newest_is_sent_and_nothing_past_its_life() -> Result<()> 
 
 #[test]
 fn a_server_that_is_killed_between_any_two_steps_sends_it_all_the_same() -> Result<()> {
-    // Between the commit and the sending, and on the way of the answer to the log.
-    for step in
-        ["set-point-before-send", "set-point-answered", "set-point-before-record", "set-point-recorded"]
-    {
+    for step in STEPS_OF_A_SET_POINT {
         let Some(bench) = Bench::new("set-points, killed between two steps", 60_000, json!({}))? else {
             return Ok(());
         };
