@@ -6,6 +6,7 @@ pub mod apps;
 pub mod certificates;
 pub mod chargers;
 pub mod described;
+pub mod driving;
 pub mod guests;
 pub mod http;
 pub mod listener;
