@@ -19,7 +19,7 @@ impl Authority {
     /// A new one; `None` where there is no `openssl`, which is said as not tested.
     pub fn new(folder: &Path, name: &str, what: &str) -> Result<Option<Self>> {
         if let Err(error) = run(Command::new("openssl").arg("version")) {
-            ironloom_mutate::not_tested(what, &format!("{error:#}").replace('\n', " "));
+            ironloom_mutate::missing("openssl", what, &format!("{error:#}").replace('\n', " "));
             return Ok(None);
         }
         let own = Self { folder: folder.to_owned(), name: name.to_owned() };

@@ -1,5 +1,6 @@
 //! mosquitto, an MQTT broker of Debian's, and its clients.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
@@ -74,7 +75,7 @@ impl Mosquitto {
         match Programs::find() {
             Ok(programs) => Self::run(programs, config, false).map(Some),
             Err(error) => {
-                ironloom_mutate::not_tested(what, &format!("{error:#}").replace('\n', " "));
+                ironloom_mutate::missing("mosquitto", what, &format!("{error:#}").replace('\n', " "));
                 Ok(None)
             }
         }
@@ -168,10 +169,16 @@ impl Mosquitto {
         self.subscribe_as(topic, &["-c", "-x", "3600", "-i", id])
     }
 
+    /// The same for a client that has each message as JSON: besides its payload what it was sent with.
+    pub fn subscribe_whole(&self, topic: &str) -> Result<Subscriber> {
+        self.subscribe_as(topic, &["-F", "%U %t %j", "--retain-as-published"])
+    }
+
     fn subscribe_as(&self, topic: &str, options: &[&str]) -> Result<Subscriber> {
         let mut command = self.programs.command(&self.programs.subscribe);
         command.args(["-h", "127.0.0.1", "-p", &self.port.to_string(), "-q", "1", "-t", topic]);
-        command.args(options).args(["-t", PROBE, "-V", "mqttv5", "-F", "%U %t %p"]);
+        // The last format counts.
+        command.args(["-t", PROBE, "-V", "mqttv5", "-F", "%U %t %p"]).args(options);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut child = command.spawn().context("can't start mosquitto_sub")?;
         let stdout = child.stdout.take().context("no stdout")?;
@@ -199,6 +206,34 @@ impl Mosquitto {
             Ok(is_subscribed.recv_timeout(Duration::from_millis(100)).is_ok())
         })?;
         Ok(subscriber)
+    }
+
+    /// The lines of its log; with `log_type all` each packet has one.
+    pub fn log(&self) -> Result<Vec<String>> {
+        let log = fs::read(self.folder.path().join("log"))?;
+        // Each begins with the time.
+        let line = |line: &str| line.split_once(": ").map_or(line, |(_, said)| said).to_owned();
+        Ok(String::from_utf8_lossy(&log).lines().map(line).collect())
+    }
+
+    /// The ids of the clients that are connected and begin so, as its log has it.
+    pub fn clients(&self, begin: &str) -> Result<BTreeSet<String>> {
+        let mut clients = BTreeSet::new();
+        for line in self.log()? {
+            if let Some((_, id)) =
+                line.strip_prefix("New client connected from ").and_then(|rest| rest.split_once(" as "))
+            {
+                clients.extend(id.split(' ').next().map(str::to_owned));
+            } else if let Some(id) = line.strip_prefix("Client ").and_then(|rest| rest.split(' ').next())
+                && [" disconnected", " closed its connection", " has exceeded timeout"]
+                    .iter()
+                    .any(|end| line.contains(end))
+            {
+                clients.remove(id);
+            }
+        }
+        clients.retain(|id| id.starts_with(begin));
+        Ok(clients)
     }
 
     pub fn url(&self) -> String {

@@ -45,7 +45,7 @@ pub fn with(package: Package, what: &str) -> Result<Option<PathBuf>> {
         });
     if let Err(error) = made {
         ensure!(!has_no_such_version(&error.to_string()), "{error:#}");
-        ironloom_mutate::not_tested(what, &format!("{error:#}").replace('\n', " "));
+        ironloom_mutate::missing(name, what, &format!("{error:#}").replace('\n', " "));
         return Ok(None);
     }
     Ok(Some(python))

@@ -265,9 +265,18 @@ impl Server {
 
     /// Asks it to end, by SIGTERM.
     pub fn terminate(&self) -> Result<()> {
+        self.signal(rustix::process::Signal::TERM)
+    }
+
+    /// Asks it to read its configuration again, by SIGHUP.
+    pub fn hang_up(&self) -> Result<()> {
+        self.signal(rustix::process::Signal::HUP)
+    }
+
+    fn signal(&self, signal: rustix::process::Signal) -> Result<()> {
         let pid =
             i32::try_from(self.pid()).ok().and_then(rustix::process::Pid::from_raw).context("no pid")?;
-        Ok(rustix::process::kill_process(pid, rustix::process::Signal::TERM)?)
+        Ok(rustix::process::kill_process(pid, signal)?)
     }
 
     /// SIGTERM, and waits for its end.

@@ -22,6 +22,23 @@ pub fn not_tested(what: &str, why: &str) {
     let _ = writeln!(std::io::stderr(), "NOT TESTED: {what} ({why})");
 }
 
+/// The names of what must be there, with commas; `all` stands for everything that [`missing`] is called with.
+const MUST: &str = "IRONLOOM_TEST_MUST";
+
+/// As [`not_tested`], for the lack of something that has a name: a failure where it must be there.
+///
+/// # Panics
+/// If `IRONLOOM_TEST_MUST` has the name.
+pub fn missing(name: &str, what: &str, why: &str) {
+    let must = std::env::var(MUST).unwrap_or_default();
+    assert!(!is_wanted(&must, name), "{MUST} names {name}, without which this isn't tested: {what} ({why})");
+    not_tested(what, why);
+}
+
+fn is_wanted(must: &str, name: &str) -> bool {
+    must.split(',').map(str::trim).any(|one| one == name || one == "all")
+}
+
 /// One change of an input.
 #[derive(Clone, Debug)]
 enum Change {
@@ -68,6 +85,25 @@ impl Change {
                 bytes.splice(place(to)..place(to), copied);
             }
             Self::Cut(at) => bytes.truncate(place(at)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_must_be_there_is_named_or_is_everything() {
+        for (must, expected) in [
+            ("", false),
+            ("mosquitto", true),
+            ("amqtt, mosquitto", true),
+            ("all", true),
+            ("amqtt", false),
+            ("mosquitto2", false),
+        ] {
+            assert_eq!(is_wanted(must, "mosquitto"), expected, "{must}");
         }
     }
 }
