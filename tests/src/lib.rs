@@ -7,6 +7,7 @@ pub mod certificates;
 pub mod chargers;
 pub mod described;
 pub mod driving;
+pub mod greeting;
 pub mod guests;
 pub mod http;
 pub mod listener;

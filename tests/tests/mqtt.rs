@@ -1,9 +1,8 @@
 //! The connector to an MQTT broker, with mosquitto.
 
-use std::collections::BTreeMap;
-
 use anyhow::{Context as _, Result, ensure};
 use ironloom_tests::amqtt::Message;
+use ironloom_tests::http::percent_encode;
 use ironloom_tests::mosquitto::Mosquitto;
 use ironloom_tests::{Client, Server, Setup, wait_until};
 use serde_json::{Value, json};
@@ -361,36 +360,88 @@ fn a_connector_is_tried_beside_the_server_that_has_its_session() -> Result<()> {
     Ok(())
 }
 
+const TYPES: &str = r#"
+[connectors.plant.topics."i/{n}"]
+point = "i/{n}"
+type = "integer"
+[connectors.plant.topics."b/{n}"]
+point = "b/{n}"
+type = "boolean"
+[connectors.plant.topics."t/{n}"]
+point = "t/{n}"
+type = "text"
+[connectors.plant.topics."r/{n}"]
+point = "r/{n}"
+unit = "kg"
+scale = 0.25
+[connectors.plant.topics."o/{n}"]
+point = "o/{n}"
+payload = "reading"
+unit = "m"
+scale = -2
+[connectors.plant.topics."h/{n}"]
+point = "h/{n}"
+scale = 1e300
+[connectors.plant.topics."f/{n}"]
+point = "f/{n}/{field}"
+payload = "fields"
+type = "real"
+unit = "A"
+scale = 4
+"#;
+
 #[test]
-fn what_the_broker_has_comes_once_although_the_server_is_killed() -> Result<()> {
-    const PARTS: u64 = 10;
-    const PART: u64 = 2_000;
-    let Some(broker) = Mosquitto::start(LOSSLESS, "an MQTT connector that is killed")? else { return Ok(()) };
-    let topic = "[connectors.plant.topics.\"count/{n}\"]\npoint = \"count/{n}\"\ntype = \"integer\"\n";
-    let setup = Setup::new()?.config(config(&broker, topic));
-    let mut server = setup.start_listening()?;
-    wait_until_connected(server.client())?;
-    for part in 0..PARTS {
-        let lines: Vec<String> = (part * PART..(part + 1) * PART).map(|n| n.to_string()).collect();
-        std::thread::scope(|scope| -> Result<()> {
-            let publishes = scope.spawn(|| broker.publish("count/a", &lines));
-            wait_until("some of it", || Ok(server.client().journal(part * PART, "")?.len() > 100))?;
-            server.kill()?;
-            publishes.join().map_err(|_| anyhow::anyhow!("it panicked"))?
-        })?;
-        server = setup.start_listening()?;
-    }
+fn values_have_the_type_unit_and_scale_of_their_pattern_or_are_dead_letters() -> Result<()> {
+    let Some(broker) = Mosquitto::start(LOSSLESS, "types of values")? else { return Ok(()) };
+    let server = Setup::new()?.config(config(&broker, TYPES)).start_listening()?;
     let client = server.client();
-    let counts = || -> Result<BTreeMap<i64, u64>> {
-        let mut counts = BTreeMap::new();
-        for reading in client.journal(0, "")? {
-            *counts.entry(reading["value"].as_i64().context("no number")?).or_default() += 1;
-        }
-        Ok(counts)
-    };
-    wait_until("all of it", || Ok(counts()?.len() as u64 == PARTS * PART))?;
-    let counts = counts()?;
-    let twice: Vec<_> = counts.iter().filter(|(_, count)| **count > 1).collect();
-    ensure!(twice.is_empty(), "twice: {twice:?}");
+    wait_until_connected(client)?;
+    // A real that isn't one by its scale, too, and numbers that doubles lack.
+    let good = [
+        ("i/a", "-9007199254740993", "i/a", json!(-9_007_199_254_740_993_i64)),
+        ("b/a", "true", "b/a", json!(true)),
+        ("b/b", "0", "b/b", json!(false)),
+        ("t/a", "7", "t/a", json!("7")),
+        ("t/b", "\"a\\nb\"", "t/b", json!("a\nb")),
+        ("r/a", "10", "r/a", json!(2.5)),
+        ("o/a", "{\"value\":1.5}", "o/a", json!(-3.0)),
+        ("f/a", "{\"x\":0.5}", "f/a/x", json!(2.0)),
+    ];
+    let bad = [
+        ("i/a", "7.5", "is no integer"),
+        ("i/a", "true", "is no integer"),
+        ("i/a", "9223372036854775808", "is no integer"),
+        ("b/a", "7", "is no boolean"),
+        ("b/a", "\"yes\"", "is no boolean"),
+        ("r/a", "\"heavy\"", "is no real"),
+        ("r/a", "[1]", "is no real"),
+        ("h/a", "1e9", "too large for its scale"),
+        // Nothing of it is taken.
+        ("f/a", "{\"good\":1,\"hot\":\"very\"}", "hot: "),
+    ];
+    for (topic, payload) in good
+        .iter()
+        .map(|(topic, payload, ..)| (topic, payload))
+        .chain(bad.iter().map(|(topic, payload, _)| (topic, payload)))
+    {
+        broker.send(&Message::new(topic, payload))?;
+    }
+    wait_until("all of it", || Ok(connector(client)?["dead_letters"] == bad.len()))?;
+    let journal = client.journal(0, "")?;
+    let came: Vec<_> = journal.iter().map(|reading| (&reading["point"], &reading["value"])).collect();
+    let points: Vec<_> = good.iter().map(|(_, _, point, value)| (json!(point), value)).collect();
+    assert_eq!(came, points.iter().map(|(point, value)| (point, *value)).collect::<Vec<_>>());
+    for (point, unit) in
+        [("r/a", json!("kg")), ("o/a", json!("m")), ("f/a/x", json!("A")), ("i/a", Value::Null)]
+    {
+        let shown = client.get(&format!("/v1/points/{}", percent_encode(point)))?.json()?;
+        assert_eq!(shown["unit"], unit, "{shown}");
+    }
+    let letters = client.get("/v1/connectors/plant/dead-letters?order=oldest")?.json()?;
+    for (item, (topic, payload, reason)) in letters["items"].as_array().into_iter().flatten().zip(bad) {
+        assert_eq!((&item["topic"], &item["payload"]), (&json!(topic), &json!(payload)));
+        ensure!(item["reason"].as_str().is_some_and(|said| said.contains(reason)), "{item}");
+    }
+    assert_eq!(connector(client)?["passed_over"], json!({"type": bad.len()}));
     Ok(())
 }

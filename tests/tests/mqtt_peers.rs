@@ -6,6 +6,7 @@ use std::path::Path;
 use anyhow::{Context as _, Result, ensure};
 use ironloom_tests::amqtt::{Amqtt, Message, anybody};
 use ironloom_tests::certificates::Authority;
+use ironloom_tests::greeting::{Doorkeeper, Greeting};
 use ironloom_tests::mosquitto::Mosquitto;
 use ironloom_tests::{Client, Setup, wait_until};
 use serde_json::{Value, json};
@@ -197,5 +198,68 @@ fn a_client_shows_its_own_certificate_to_a_broker_that_asks_for_one() -> Result<
     ensure!(without.contains("name it by `certificate` and `key`"), "{without}");
     let strange = refused(&setup, &with(&strange, &strange_key))?;
     ensure!(strange.contains("doesn't trust the authority of `certificate`"), "{strange}");
+    Ok(())
+}
+
+#[test]
+fn a_broker_is_told_of_the_session_and_of_how_much_it_may_send() -> Result<()> {
+    const WEEK: u32 = 7 * 86_400;
+    let door = Doorkeeper::open()?;
+    let of_five = |receive_maximum: u16, session_expiry: u32, keep_alive: u16| Greeting {
+        level: 5,
+        is_clean: false,
+        keep_alive,
+        session_expiry: Some(session_expiry),
+        receive_maximum: Some(receive_maximum),
+        client_id: "ironloom-test".to_owned(),
+    };
+    let of_311 = Greeting {
+        level: 4,
+        is_clean: false,
+        keep_alive: 30,
+        client_id: "ironloom-test".to_owned(),
+        ..Greeting::default()
+    };
+    for (more, expected) in [
+        ("", of_five(10_000, WEEK, 30)),
+        ("receive_maximum = 7\nsession_expiry = \"2 h\"\nkeep_alive = \"10 s\"\n", of_five(7, 7_200, 10)),
+        // It has no word for these.
+        ("version = \"3.1.1\"\nreceive_maximum = 7\n", of_311),
+    ] {
+        let server = Setup::new()?.config(config(&door.url()?, more)).start_listening()?;
+        assert_eq!(door.next()?, expected, "{more}");
+        server.kill()?;
+    }
+    Ok(())
+}
+
+#[test]
+fn one_message_at_a_time_brings_all_of_them() -> Result<()> {
+    let settings = "max_queued_messages 0\nlog_type all\n";
+    let Some(broker) = Mosquitto::start(settings, "a receive maximum of 1")? else { return Ok(()) };
+    let server = Setup::new()?.config(config(&broker.url(), "receive_maximum = 1\n")).start_listening()?;
+    let client = server.client();
+    wait_until_connected(client)?;
+    let lines: Vec<String> = (0..200).map(|n: u8| n.to_string()).collect();
+    broker.publish("q/a", &lines)?;
+    let all: Vec<f64> = (0..200).map(f64::from).collect();
+    wait_until("all of them", || Ok(values(client)? == all))?;
+    wait_until("the last acknowledgement", || {
+        Ok(connector(client)?["broker"]["messages_acknowledged"] == all.len())
+    })?;
+    // The broker sends none before it has the acknowledgement of the one before.
+    let (sent, answered) = ("Sending PUBLISH to ironloom-test ", "Received PUBACK from ironloom-test ");
+    let log = broker.log()?;
+    let mut turns: Vec<&String> =
+        log.iter().filter(|line| line.starts_with(sent) || line.starts_with(answered)).collect();
+    assert_eq!(turns.len(), 2 * all.len());
+    turns.retain({
+        let mut is_to_send = false;
+        move |line| {
+            is_to_send = !is_to_send;
+            line.starts_with(if is_to_send { answered } else { sent })
+        }
+    });
+    ensure!(turns.is_empty(), "out of turn: {:?}", turns.first());
     Ok(())
 }
