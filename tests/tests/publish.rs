@@ -1,11 +1,14 @@
 //! Derived readings and alarms on their way to a broker: mosquitto, with one that subscribes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
+use ironloom_tests::amqtt::Message;
 use ironloom_tests::apps::install;
 use ironloom_tests::mosquitto::{Mosquitto, Subscriber};
+use ironloom_tests::peer::Peer;
 use ironloom_tests::{Client, Setup, guests, wait_until};
+use rumqttc_v4::QoS;
 use serde_json::{Value, json};
 
 /// Nothing is dropped for somebody who is away.
@@ -166,13 +169,18 @@ fn it_goes_on_where_it_was_although_the_server_is_killed() -> Result<()> {
     Ok(())
 }
 
+/// A broker with these lines in its configuration keeps what it has over its end.
+fn persistence(folder: &std::path::Path) -> String {
+    format!(
+        "{LOSSLESS}persistence true\npersistence_location {}/\nuser root\nautosave_on_changes true\nautosave_interval 1\n",
+        folder.display()
+    )
+}
+
 #[test]
 fn what_is_derived_while_the_broker_is_away_comes_later() -> Result<()> {
     let kept = tempfile::tempdir()?;
-    let persistence = format!(
-        "{LOSSLESS}persistence true\npersistence_location {}/\nuser root\nautosave_on_changes true\nautosave_interval 1\n",
-        kept.path().display()
-    );
+    let persistence = persistence(kept.path());
     let Some(mut broker) = Mosquitto::start(&persistence, "what is published later")? else { return Ok(()) };
     // The broker keeps its session, so that it misses nothing either.
     let subscriber = broker.subscribe_kept("out/attic/record", "listener")?;
@@ -192,5 +200,230 @@ fn what_is_derived_while_the_broker_is_away_comes_later() -> Result<()> {
         wait_until("the last of it", || Ok(told(&subscriber)?.last() == Some(&((round + 1) * 500))))?;
     }
     assert_eq!(told(&subscriber)?, (1..=1_000).collect::<Vec<u64>>());
+    Ok(())
+}
+
+/// Each room has a temperature: one above 25 °C raises its alarm, one below ends it.
+fn push_all(client: &Client, rooms: std::ops::Range<u32>, temperature: f64) -> Result<()> {
+    let line = |room: u32| {
+        json!({"point": format!("house/r{room}/temperature"), "value": temperature}).to_string() + "\n"
+    };
+    client.push(rooms.map(line).collect::<String>().as_bytes(), None)?.json()?;
+    Ok(())
+}
+
+/// The states of each room's alarm in the order in which they were told.
+fn states(subscriber: &Subscriber) -> Result<BTreeMap<String, Vec<String>>> {
+    let mut states: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for (topic, alarms) in by_topic(subscriber)? {
+        let Some(room) = topic.strip_prefix("out/alarms/too-warm/") else { continue };
+        for alarm in alarms {
+            assert_eq!(alarm["entity"], room);
+            let state = alarm["state"].as_str().context("no state")?.to_owned();
+            states.entry(room.to_owned()).or_default().push(state);
+        }
+    }
+    Ok(states)
+}
+
+const RAISED: &str = "unacknowledged";
+const CLEARED: &str = "return-to-normal-unacknowledged";
+
+#[test]
+fn each_change_of_an_alarm_is_told_in_order_although_the_server_is_killed() -> Result<()> {
+    const ROUNDS: u32 = 3;
+    const ROOMS: u32 = 1_000;
+    let what = "alarms of a server that is killed";
+    let Some(broker) = Mosquitto::start(LOSSLESS, what)? else { return Ok(()) };
+    let subscriber = broker.subscribe("out/alarms/#")?;
+    let setup = Setup::new()?.config(config(&broker));
+    let mut server = setup.start()?;
+    thermometer(server.client())?;
+    wait_until_published(server.client())?;
+    let mut cut_off = 0;
+    for round in 0..ROUNDS {
+        let rooms = round * ROOMS..(round + 1) * ROOMS;
+        for (temperature, state) in [(31.5, RAISED), (20.0, CLEARED)] {
+            let count = || -> Result<usize> {
+                let states = states(&subscriber)?;
+                let of_round = rooms.clone().filter_map(|room| states.get(&format!("r{room}")));
+                Ok(of_round.filter(|told| told.iter().any(|one| one == state)).count())
+            };
+            push_all(server.client(), rooms.clone(), temperature)?;
+            wait_until("some of them", || Ok(count()? > 0))?;
+            server.kill()?;
+            cut_off += usize::from(count()? < ROOMS as usize);
+            server = setup.start()?;
+            wait_until("the rest of them", || Ok(count()? == ROOMS as usize))
+                .with_context(|| format!("{state} in round {round}"))?;
+        }
+    }
+    // Else it would be no more than a test of restarts.
+    ensure!(cut_off > 0, "all was told before each kill");
+    wait_until_published(server.client())?;
+    let states = states(&subscriber)?;
+    assert_eq!(states.len(), (ROUNDS * ROOMS) as usize);
+    for (room, mut told) in states {
+        // Told again, maybe, and never an older one.
+        told.dedup();
+        assert_eq!(told, [RAISED, CLEARED], "{room}");
+    }
+    assert_eq!(publishing(server.client())?["missed"], 0);
+    Ok(())
+}
+
+#[test]
+fn each_change_of_an_alarm_while_the_broker_is_away_is_told_later() -> Result<()> {
+    const ROOMS: u32 = 200;
+    let kept = tempfile::tempdir()?;
+    let what = "alarms that are published later";
+    let Some(mut broker) = Mosquitto::start(&persistence(kept.path()), what)? else { return Ok(()) };
+    let subscriber = broker.subscribe_kept("out/alarms/#", "listener")?;
+    let server = Setup::new()?.config(config(&broker)).start()?;
+    let client = server.client();
+    thermometer(client)?;
+    wait_until_published(client)?;
+    push_all(client, 0..1, 31.5)?;
+    wait_until("the first", || Ok(states(&subscriber)?.len() == 1))?;
+    wait_until_published(client)?;
+    broker.kill()?;
+    wait_until("the loss", || Ok(publishing(client)?["state"] == "waiting"))?;
+    // Half of them are over before the broker is back, and one is raised once more.
+    push_all(client, 1..ROOMS, 31.5)?;
+    push_all(client, 0..ROOMS / 2, 20.0)?;
+    push_all(client, 0..1, 35.5)?;
+    let changes = u64::from(ROOMS - 1 + ROOMS / 2 + 1);
+    wait_until("them to wait", || Ok(publishing(client)?["alarms_behind"].as_u64() >= Some(changes)))?;
+    broker.start_again()?;
+    wait_until_published(client)?;
+    wait_until("all of them", || {
+        let count: usize = states(&subscriber)?.values().map(Vec::len).sum();
+        Ok(count as u64 > changes)
+    })?;
+    let states = states(&subscriber)?;
+    for room in 0..ROOMS {
+        let told = states.get(&format!("r{room}")).with_context(|| format!("nothing of {room}"))?;
+        let (least, last) = match room {
+            0 => (3, RAISED),
+            _ if room < ROOMS / 2 => (2, CLEARED),
+            _ => (1, RAISED),
+        };
+        ensure!(told.len() >= least && told.last().is_some_and(|state| state == last), "{room}: {told:?}");
+    }
+    // The episodes of the first room in their order, each with its last state.
+    let first = by_topic(&subscriber)?["out/alarms/too-warm/r0"].clone();
+    let mut episodes: Vec<_> = first.iter().map(|alarm| alarm["id"].clone()).collect();
+    episodes.dedup();
+    let [before, now] = &episodes[..] else { bail!("{episodes:?} are not two episodes") };
+    let last_of = |id: &Value| first.iter().rfind(|alarm| alarm["id"] == *id).map(|alarm| &alarm["message"]);
+    assert_eq!((last_of(before), last_of(now)), (Some(&json!("31.5 °C")), Some(&json!("35.5 °C"))));
+    Ok(())
+}
+
+const FORMS: &str = r#"
+[connectors.plant.publish."apps/rooms/record/{room}"]
+topic = "last/{room}"
+payload = "value"
+retain = true
+[connectors.plant.publish."apps/words/echo/{who}"]
+topic = "said/{who}"
+payload = "value"
+[connectors.plant.publish."apps/{app}/{output}/{entity...}"]
+topic = "all/{app}/{output}/{entity...}"
+[connectors.plant.publish."alarms/{app}/{code}/{entity...}"]
+topic = "alarms/{app}/{code}/{entity...}"
+retain = true
+"#;
+
+#[test]
+fn messages_have_the_form_quality_and_retention_that_is_configured() -> Result<()> {
+    let Some(broker) = Mosquitto::start(&format!("{LOSSLESS}log_type all\n"), "forms of messages")? else {
+        return Ok(());
+    };
+    let listener = broker.subscribe("#")?;
+    let of = |topic: &str| -> Vec<String> {
+        listener.got().into_iter().filter(|got| got.topic == topic).map(|got| got.payload).collect()
+    };
+    let forms = config(&broker).replace(PUBLISH, FORMS);
+    for (version, times) in [("5", 1), ("3.1.1", 2)] {
+        let forms = forms.replace("kind", &format!("version = \"{version}\"\nkind"));
+        let server = Setup::new()?.config(forms).start()?;
+        let client = server.client();
+        thermometer(client)?;
+        let hostile = guests::package("hostile")?;
+        install(client, "words", &hostile, json!({"command": ["words"]}), json!({}))?;
+        install(client, "more", &hostile, json!({"command": ["words"]}), json!({}))?;
+        wait_until_published(client)?;
+        client.push_one("house/cellar/temperature", 20.5)?;
+        client.push_one("house/attic/temperature", 30.5)?;
+        client.push_one("house/attic/temperature", 32.25)?;
+        client.push_one("words", "publish")?;
+        wait_until("all of it", || {
+            let alarms = of("alarms/rooms/too-warm/attic");
+            let told = ["last/cellar", "said/somebody", "all/more/echo/somebody"];
+            Ok(told.iter().all(|topic| of(topic).len() == times)
+                && of("last/attic").len() == 2 * times
+                && alarms.iter().filter(|alarm| alarm.contains("32.25")).count() >= times)
+        })?;
+        ensure!(server.stop()?.success());
+    }
+    assert_eq!(of("last/attic"), ["30.5", "32.25", "30.5", "32.25"]);
+    assert_eq!((of("said/somebody"), of("all/rooms/record/attic")), (vec!["hello".to_owned(); 2], vec![]));
+    let echo: Value = serde_json::from_str(of("all/more/echo/somebody").first().context("no echo")?)?;
+    let fields: BTreeSet<&str> =
+        echo.as_object().into_iter().flat_map(|all| all.keys()).map(String::as_str).collect();
+    // An app's text has no unit.
+    assert_eq!(fields, ["point", "value", "at", "quality", "sequence"].into(), "{echo}");
+    assert_eq!((&echo["point"], &echo["value"]), (&json!("apps/more/echo/somebody"), &json!("hello")));
+    sent_as_configured(&broker)?;
+    retained_as_configured(&broker)
+}
+
+/// Holds what the broker got in each packet against the configuration.
+fn sent_as_configured(broker: &Mosquitto) -> Result<()> {
+    let mut topics: BTreeMap<String, usize> = BTreeMap::new();
+    for line in broker.log()? {
+        let Some(packet) = line.strip_prefix("Received PUBLISH from ironloom-test-publish (") else {
+            continue;
+        };
+        let (flags, rest) = packet.split_once(", m").context("no id")?;
+        let topic = rest.split('\'').nth(1).context("no topic")?.to_owned();
+        let is_kept = topic.starts_with("last/") || topic.starts_with("alarms/");
+        let expected = if is_kept { "d0, q1, r1" } else { "d0, q1, r0" };
+        ensure!(flags == expected, "{line}");
+        *topics.entry(topic).or_default() += 1;
+    }
+    let all = [
+        "alarms/rooms/too-warm/attic",
+        "all/more/echo/somebody",
+        "last/attic",
+        "last/cellar",
+        "said/somebody",
+    ];
+    assert_eq!(topics.keys().collect::<Vec<_>>(), all);
+    Ok(())
+}
+
+/// Whoever comes later gets the last of what is retained, and nothing else.
+fn retained_as_configured(broker: &Mosquitto) -> Result<()> {
+    let mut late = Peer::open(broker, "late")?;
+    late.subscribe("#", QoS::AtLeastOnce)?;
+    broker.send(&Message::new("end", "2"))?;
+    let mut kept = BTreeMap::new();
+    loop {
+        let message = late.message()?;
+        let topic = String::from_utf8(message.topic.to_vec())?;
+        if topic == "end" {
+            break;
+        }
+        ensure!(message.retain, "{topic} isn't retained");
+        kept.insert(topic, String::from_utf8(message.payload.to_vec())?);
+    }
+    let alarm: Value =
+        serde_json::from_str(&kept.remove("alarms/rooms/too-warm/attic").context("no alarm")?)?;
+    assert_eq!((&alarm["state"], &alarm["message"]), (&json!(RAISED), &json!("32.25 °C")));
+    let records = [("last/attic", "32.25"), ("last/cellar", "20.5")];
+    let kept: Vec<_> = kept.iter().map(|(topic, value)| (&**topic, &**value)).collect();
+    assert_eq!(kept, records);
     Ok(())
 }
