@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use ironloom_tests::driving::{Bench, outcomes, points, state_of_set_points, told, wait_until_connected};
+use ironloom_tests::mosquitto::{Mosquitto, Subscriber};
 use ironloom_tests::steps::STEPS_OF_A_SET_POINT;
-use ironloom_tests::wait_until;
+use ironloom_tests::{Server, wait_until};
 use serde_json::{Value, json};
 
 #[test]
@@ -113,29 +114,87 @@ fn after_an_outage_the_newest_is_sent_and_nothing_past_its_life() -> Result<()> 
     Ok(())
 }
 
+/// A server that was killed at a step, after a reading of an app whose set-points live so long, and that has started again.
+fn killed_at(
+    step: &str,
+    life: u64,
+    point: &str,
+    value: &Value,
+) -> Result<Option<(Server, Subscriber, Mosquitto)>> {
+    let Some(bench) = Bench::new("set-points, killed between two steps", life, json!({}))? else {
+        return Ok(None);
+    };
+    let Bench { broker, server } = bench;
+    let setup = server.setup().clone();
+    ensure!(server.stop()?.success());
+    let stations = broker.subscribe("stations/#")?;
+    let mut server = setup.clone().env("FAILPOINTS", step).start_listening()?;
+    wait_until_connected(server.client())?;
+    // The answer may get lost with the server.
+    let _ = server.client().push_one(point, value.clone());
+    let ended = server.wait().context("the binary needs --features failpoints")?;
+    assert_eq!(std::os::unix::process::ExitStatusExt::signal(&ended), Some(9), "{step}: {ended}");
+    Ok(Some((setup.start_listening()?, stations, broker)))
+}
+
 #[test]
 fn a_server_that_is_killed_between_any_two_steps_sends_it_all_the_same() -> Result<()> {
     for step in STEPS_OF_A_SET_POINT {
-        let Some(bench) = Bench::new("set-points, killed between two steps", 60_000, json!({}))? else {
+        let Some((server, stations, _broker)) = killed_at(step, 60_000, "site/7/wish", &json!(16.0))? else {
             return Ok(());
         };
-        let Bench { broker, server } = bench;
-        let setup = server.setup().clone();
-        ensure!(server.stop()?.success());
-        let stations = broker.subscribe("stations/#")?;
-        let mut server = setup.clone().env("FAILPOINTS", step).start_listening()?;
-        wait_until_connected(server.client())?;
-        // The answer may get lost with the server.
-        let _ = server.client().push_one("site/7/wish", 16.0);
-        let ended = server.wait().context("the binary needs --features failpoints")?;
-        assert_eq!(std::os::unix::process::ExitStatusExt::signal(&ended), Some(9), "{step}: {ended}");
-        let server = setup.start_listening()?;
         wait_until(step, || Ok(!outcomes(server.client(), "7")?.is_empty()))?;
         assert_eq!(outcomes(server.client(), "7")?, ["accepted"], "{step}");
         // More than once only where nobody can know that it was sent: with the same id and number.
         let told: BTreeSet<String> = stations.got().into_iter().map(|got| got.payload).collect();
         assert_eq!(told.len(), 1, "{step}: {told:?}");
         assert_eq!(points(server.client())?["plant/7/limit"]["told"]["value"], 16.0, "{step}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_list_goes_on_in_its_order_after_a_kill() -> Result<()> {
+    const ORDER: [&str; 3] = ["3", "1", "2"];
+    // At the first of the list, and at the second one where each passes the step by itself.
+    let second = STEPS_OF_A_SET_POINT[..2].iter().map(|step| format!("{step}@1"));
+    for step in STEPS_OF_A_SET_POINT.iter().map(|step| (*step).to_owned()).chain(second) {
+        let list = json!("3=6,1=32,2=16");
+        let Some((server, stations, _broker)) = killed_at(&step, 60_000, "site/list", &list)? else {
+            return Ok(());
+        };
+        wait_until(&step, || Ok(!outcomes(server.client(), "2")?.is_empty()))?;
+        for station in ORDER {
+            assert_eq!(outcomes(server.client(), station)?, ["accepted"], "{step}: {station}");
+        }
+        let got = stations.got();
+        let payloads: BTreeSet<&str> = got.iter().map(|got| &*got.payload).collect();
+        assert_eq!(payloads.len(), 3, "{step}: {got:?}");
+        // What was sent and not written down comes again, in its order: none goes before the one ahead of it, then or now.
+        let stations: Vec<&str> = got.iter().filter_map(|got| got.topic.split('/').nth(1)).collect();
+        let first = ORDER.map(|own| stations.iter().position(|station| *station == own));
+        let last = ORDER.map(|own| stations.iter().rposition(|station| *station == own));
+        ensure!(first.is_sorted() && last.is_sorted(), "{step}: {stations:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_safe_value_is_sent_whatever_step_the_server_is_killed_at() -> Result<()> {
+    for step in STEPS_OF_A_SET_POINT {
+        // The set-point passes the step first, then its safe value.
+        let step = format!("{step}@1");
+        let Some((server, stations, _broker)) = killed_at(&step, 700, "site/7/wish", &json!(32.0))? else {
+            return Ok(());
+        };
+        wait_until(&step, || Ok(outcomes(server.client(), "7")?.len() == 2))?;
+        assert_eq!(outcomes(server.client(), "7")?, ["accepted", "safe"], "{step}");
+        let mut told = told(&stations)?.remove("7").unwrap_or_default();
+        told.dedup();
+        assert_eq!(told, [32.0, 6.0], "{step}");
+        // Again, where nobody can know that it was sent, with the same number.
+        let payloads: BTreeSet<String> = stations.got().into_iter().map(|got| got.payload).collect();
+        assert_eq!(payloads.len(), 2, "{step}: {payloads:?}");
     }
     Ok(())
 }
