@@ -10,18 +10,18 @@ use crate::mosquitto::{Mosquitto, Subscriber};
 use crate::wait::wait_until;
 use crate::{Client, Server, Setup, guests};
 
-const SET_POINTS: &str =
-    "[connectors.plant.set_points.\"plant/{station}/limit\"]\ntopic = \"stations/{station}/limit\"\n";
-
-pub fn config(broker: &Mosquitto) -> String {
+/// A connector to a broker by which set-points go out and wishes come in, with further keys of its own.
+fn config(broker: &Mosquitto, more: &str) -> String {
     format!(
-        "[connectors.plant]\nkind = \"mqtt\"\nbroker = \"{}\"\nclient_id = \"ironloom-test\"\n{SET_POINTS}",
+        "[connectors.plant]\nkind = \"mqtt\"\nbroker = \"{}\"\nclient_id = \"ironloom-test\"\n{more}\n\
+         [connectors.plant.topics.\"wishes/{{station}}\"]\npoint = \"site/{{station}}/wish\"\n\
+         [connectors.plant.set_points.\"plant/{{station}}/limit\"]\ntopic = \"stations/{{station}}/limit\"\n",
         broker.url()
     )
 }
 
 /// 0, or 6 to 32 A; others are lowered. Nobody vouches: 6 A.
-pub fn grants(more: Value) -> Value {
+fn grants(more: Value) -> Value {
     let mut grant = json!({"allow": "0, 6..32", "toward": "low", "safe": 6});
     let mut grants = json!({"outputs": {}});
     for (key, value) in more.as_object().into_iter().flatten() {
@@ -32,7 +32,7 @@ pub fn grants(more: Value) -> Value {
     grants
 }
 
-pub fn drive(client: &Client, life: u64, more: Value) -> Result<()> {
+fn drive(client: &Client, life: u64, more: Value) -> Result<()> {
     let bindings = json!({
         "wish": "site/{station}/wish",
         "list": "site/list",
@@ -88,8 +88,13 @@ pub struct Bench {
 
 impl Bench {
     pub fn new(what: &str, life: u64, more: Value) -> Result<Option<Self>> {
+        Self::with(what, life, more, "")
+    }
+
+    /// The same, with further keys of the connector.
+    pub fn with(what: &str, life: u64, more: Value, keys: &str) -> Result<Option<Self>> {
         let Some(broker) = Mosquitto::start("", what)? else { return Ok(None) };
-        let server = Setup::new()?.config(config(&broker)).start_listening()?;
+        let server = Setup::new()?.config(config(&broker, keys)).start_listening()?;
         wait_until_connected(server.client())?;
         drive(server.client(), life, more)?;
         Ok(Some(Self { broker, server }))

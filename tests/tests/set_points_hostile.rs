@@ -23,7 +23,7 @@ const ACTING: usize = 3;
 const REQUESTS: usize = 1_000;
 const STATIONS: usize = 40;
 
-/// What the app declares besides `limit`.
+/// The outputs that the app declares besides `limit`.
 const OUTPUTS: [(&str, &str, &str); 8] = [
     ("valve", "set-point", "real"),
     ("step", "set-point", "integer"),
@@ -56,7 +56,7 @@ struct Item {
     expected: Result<Asked, &'static str>,
 }
 
-/// What an installation should have been answered, and what may be on the wire for it.
+/// The answers that an installation should have got, and what may be on the wire for it.
 #[derive(Default)]
 struct Expected {
     answers: BTreeMap<&'static str, u64>,
@@ -152,7 +152,7 @@ fn of_text(output: &str, text: &str) -> Result<u64> {
     }))
 }
 
-/// What the guest adds up of the values that it was promised.
+/// The number that the guest adds up for a value that it was promised.
 fn mixed(value: Asked) -> u64 {
     let bits = match value {
         Asked::Boolean(value) => u64::from(value),
@@ -165,6 +165,8 @@ fn mixed(value: Asked) -> u64 {
 }
 
 fn any_real(random: &mut ChaCha8Rng) -> f64 {
+    // Beyond, the runtime lowers too far: see the ignored test in `set_points_guarded.rs`.
+    const MOST: f64 = 1e15;
     const EDGES: [f64; 21] = [
         f64::NAN,
         -f64::NAN,
@@ -190,7 +192,7 @@ fn any_real(random: &mut ChaCha8Rng) -> f64 {
     ];
     match random.random_range(0..5) {
         0 => *EDGES.choose(random).unwrap_or(&f64::NAN),
-        1 => Some(f64::from_bits(random.next_u64())).filter(|x| x.abs() < 1e15).unwrap_or(1.0),
+        1 => Some(f64::from_bits(random.next_u64())).filter(|any| any.abs() < MOST).unwrap_or(MOST),
         2 => random.random_range(0.0..6.0),
         3 => random.random_range(-10.0..60.0),
         _ => random.random_range(6.0..32.0),

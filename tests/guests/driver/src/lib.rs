@@ -41,6 +41,7 @@ fn request(wishes: Vec<(String, f64)>, life: Duration) -> Result<(), Failure> {
 }
 
 fn pairs(text: &str) -> Result<Vec<(String, f64)>, Failure> {
+    assert!(text != "panic", "a panic, as told");
     let pair = |pair: &str| {
         let (entity, value) = pair.split_once('=').ok_or_else(|| Failure::reject("no ="))?;
         Ok((entity.to_owned(), value.parse().map_err(Failure::reject)?))
