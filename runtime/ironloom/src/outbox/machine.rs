@@ -113,10 +113,11 @@ impl Machine {
     pub(crate) fn load(&mut self, found: Found, now: Timestamp) -> Vec<Arc<str>> {
         for (path, driven) in found.driven {
             let mut told = driven.told;
+            // What is kept has lapsed unseen. Before its time the app vouches for it, also if a safe value is granted since.
             if let Some(told) = &mut told
                 && told.safe.is_none()
             {
-                told.until = None;
+                told.until.take_if(|until| *until <= now);
             }
             *self.counts.entry(driven.generation).or_default() += 1;
             let mut point = Point {
@@ -180,6 +181,14 @@ impl Machine {
             let has_room = self.enter(&asked, was_sent);
             all.push((asked, has_room));
         }
+        // What an app wanted before ends first: a log that has the end of a later one has that of the older, too.
+        for (asked, _) in &all {
+            let point = self.points.get_mut(asked.intent.point.as_str());
+            let own = |older: &IntentPlace| older.generation == asked.place.generation;
+            if let Some(older) = point.and_then(|point| point.overtake(own)) {
+                self.settle(older, Outcome::Superseded, None, now);
+            }
+        }
         for (asked, has_room) in all {
             self.take(&asked, has_room, now);
         }
@@ -189,7 +198,7 @@ impl Machine {
         let place = asked.place;
         let path = asked.intent.point.to_arc();
         if !has_room {
-            return self.settle(place, Outcome::Rejected, Some("it would be one point too many"), now);
+            return self.turn_away(place, "it would be one point too many", now);
         }
         let refused = self.refused(asked, now);
         let is_skipped = !self.open.contains_key(&place);
@@ -207,7 +216,13 @@ impl Machine {
         if is_skipped {
             return;
         }
-        if self.points.get(&path).is_some_and(|point| asked.number <= point.passed) {
+        // The machine has, or may have, one with a greater number, even if that one has no right any more.
+        let seen = |point: &Point| point.told.as_ref().map_or(0, |told| told.number);
+        if self
+            .points
+            .get(&path)
+            .is_some_and(|point| asked.number <= point.passed || asked.number < seen(point))
+        {
             let reason = "the process ended before the answer, and a later one had come";
             return self.settle(place, Outcome::Superseded, Some(reason), now);
         }
@@ -223,7 +238,8 @@ impl Machine {
         if let Some(older) = older {
             self.settle(older, Outcome::Superseded, None, now);
         }
-        self.watch(&path, now);
+        // What was told before may have lapsed, and nobody may have looked since.
+        self.watch(&path, Timestamp(0));
         self.offer(&path, now);
     }
 
@@ -264,6 +280,13 @@ impl Machine {
         if !list.is_empty() {
             self.lists.insert(key, list);
         }
+    }
+
+    /// Ends an intent that can't be sent at all. Only a machine's own refusal says that no value was changed.
+    fn turn_away(&mut self, place: IntentPlace, reason: &str, now: Timestamp) {
+        let was_sent = self.open.get(&place).is_some_and(|open| open.was_sent);
+        let outcome = if was_sent { Outcome::Sent } else { Outcome::Rejected };
+        self.settle(place, outcome, Some(reason), now);
     }
 
     /// Ends one intent, and notes what is to be recorded.
@@ -307,6 +330,8 @@ impl Machine {
             outcome,
             at: now,
         });
+        // What was told before may have lapsed, and nothing renews it any more.
+        self.watch(&asked.intent.point.to_arc(), Timestamp(0));
         Some(open)
     }
 
@@ -323,7 +348,7 @@ impl Machine {
             }
             None => {
                 if let Some(waiting) = self.points.get(path).and_then(|point| point.waiting) {
-                    self.settle(waiting, Outcome::Rejected, Some("no connector has set_points for it"), now);
+                    self.turn_away(waiting, "no connector has set_points for it", now);
                 }
             }
         }
@@ -348,7 +373,9 @@ impl Machine {
         let lives = [point.waiting, sent].into_iter().flatten();
         let lives = lives.filter_map(|place| Some(self.expires(&self.open.get(&place)?.asked)));
         let until = point.told.as_ref().and_then(|told| told.until);
-        let next = lives.chain(until).chain(point.safe_due).filter(|at| *at > now).min();
+        // Once it has nothing left of an installation that is gone it is forgotten.
+        let gone = (!self.knows(point.owner.generation)).then_some(Timestamp(1));
+        let next = lives.chain(until).chain(point.safe_due).chain(gone).filter(|at| *at > now).min();
         if next == point.watched {
             return;
         }
@@ -370,6 +397,7 @@ impl Machine {
         // Also what waited for the end of the one before it.
         self.offer_again(path, now);
         self.watch(path, now);
+        self.landed(path, now);
     }
 
     /// Takes ends that are to be recorded, in their order: so many, and those of the same invocation behind them. A list whose

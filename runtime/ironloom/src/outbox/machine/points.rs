@@ -66,7 +66,8 @@ impl Machine {
         let Some(point) = self.points.get(path) else { return false };
         let generation = point.owner.generation;
         let is_idle = point.waiting.is_none() && point.flying.is_none() && point.safe_due.is_none();
-        if self.knows(generation) || !is_idle || point.owes_safe() {
+        let has_safe = point.told.as_ref().is_some_and(|told| told.safe.is_some());
+        if self.knows(generation) || !is_idle || has_safe {
             return false;
         }
         let (counted, watched) = (point.counted, point.watched);

@@ -12,7 +12,7 @@ use ironloom_types::readings::Value;
 /// The reason where another installation's set-point has the place of one that isn't confirmed.
 pub(super) const TAKEN: &str = "a set-point of another installation waits for the same point";
 /// The time after which a safe value is sent again that was refused.
-const SAFE_AGAIN: u64 = 5 * SECOND;
+pub(super) const SAFE_AGAIN: u64 = 5 * SECOND;
 
 /// Something that is sent to a machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -159,36 +159,41 @@ impl Machine {
                 self.settle(place, Outcome::Rejected, Some(&reason), now);
             }
             (What::Safe, Answer::Accepted) => {
-                if let Some(told) = &mut point.told {
-                    told.safe = None;
-                }
-                self.end_safe(path, Outcome::Safe, None, now);
-                self.forget(path);
+                let Some(told) = &mut point.told else { return };
+                let value = told.value.clone();
+                // Another one may be granted since it was sent.
+                told.safe.take_if(|safe| *safe == value);
+                point.safe_due = point.owes_safe().then_some(now);
+                self.end_safe(path, value, Outcome::Safe, None, now);
             }
             (What::Safe, Answer::Rejected(reason)) => {
-                point.told = flying.before.0;
-                let due = now.plus(SAFE_AGAIN);
-                point.safe_due = Some(due);
-                self.end_safe(path, Outcome::SafeRejected, Some(&reason), now);
+                let refused = std::mem::replace(&mut point.told, flying.before.0);
+                point.safe_due = point.owes_safe().then_some(now.plus(SAFE_AGAIN));
+                let value = refused.map_or(Value::Missing, |told| told.value);
+                self.end_safe(path, value, Outcome::SafeRejected, Some(&reason), now);
             }
         }
         self.look_for_lapse(path, now);
-        self.watch(path, now);
+        self.watch(path, Timestamp(0));
         self.offer_again(path, now);
+        self.landed(path, now);
     }
 
-    /// Notes the end of an attempt at a safe value; the same reason again is no news.
-    fn end_safe(&mut self, path: &Arc<str>, outcome: Outcome, reason: Option<&str>, now: Timestamp) {
+    /// Notes the end of an attempt at a safe value; the same value with the same reason again is no news.
+    fn end_safe(
+        &mut self,
+        path: &Arc<str>,
+        value: Value,
+        outcome: Outcome,
+        reason: Option<&str>,
+        now: Timestamp,
+    ) {
         let Some(point) = self.points.get_mut(path) else { return };
         let is_news = point.last.as_ref().is_none_or(|last| {
-            last.id.is_some() || last.outcome != outcome || last.reason.as_deref() != reason
+            let is_same = last.value == value && last.outcome == outcome && last.reason.as_deref() == reason;
+            last.id.is_some() || !is_same
         });
         let Ok(at) = PointPath::new(path) else { return };
-        let value = match &point.told {
-            Some(told) if outcome == Outcome::Safe => told.value.clone(),
-            Some(told) => told.safe.clone().unwrap_or(Value::Missing),
-            None => Value::Missing,
-        };
         let ended =
             Ended { id: None, asked: value.clone(), value, outcome, reason: reason.map(Into::into), at: now };
         point.last = Some(ended.clone());
@@ -235,8 +240,8 @@ impl Machine {
         let Some(point) = self.points.get_mut(path) else { return };
         match flying.what {
             What::Safe => {
-                point.safe_due = Some(now);
                 point.told = flying.before.0;
+                point.safe_due = point.owes_safe().then_some(now);
             }
             What::Intent(place) if flying.number <= point.passed => {
                 self.settle(
@@ -254,7 +259,16 @@ impl Machine {
                 }
             }
         }
-        self.watch(path, now);
+        // Its life may be over already, and nobody may have looked since.
+        self.watch(path, Timestamp(0));
         self.offer_again(path, now);
+        self.landed(path, now);
+    }
+
+    /// Nothing may be on its way to a point any more: takes over what was granted meanwhile, and forgets the point of an installation that
+    /// has gone.
+    pub(super) fn landed(&mut self, path: &Arc<str>, now: Timestamp) {
+        self.renew_safe(&[Arc::clone(path)], now);
+        self.forget(path);
     }
 }

@@ -80,6 +80,7 @@ impl Machine {
         self.rights.insert(generation, rights);
         let own = self.own(generation);
         self.renew_safe(&own, now);
+        self.renew_before(generation);
         if stopped {
             return self.stop(generation, &own, STOPPED, now);
         }
@@ -90,7 +91,10 @@ impl Machine {
                 Some((outcome, reason)) => self.settle(place, outcome, Some(reason), now),
                 None => self.offer(&path, now),
             }
+            self.watch(&path, Timestamp(0));
         }
+        // Lives may be shorter, and what waits may renew nothing any more.
+        own.iter().for_each(|path| self.watch(path, Timestamp(0)));
     }
 
     /// The points that an installation drives.
@@ -119,6 +123,18 @@ impl Machine {
             }
             if point.safe_due.is_some() {
                 self.offer_again(path, now);
+            }
+        }
+    }
+
+    /// The same for what an installation has told before something that is on its way: it may be in force again.
+    fn renew_before(&mut self, generation: Generation) {
+        let Some(rights) = self.rights.get(&generation) else { return };
+        for point in self.points.values_mut() {
+            let Some(Flying { before: (Some(told), owner), .. }) = &mut point.flying else { continue };
+            let is_own = owner.generation == generation && (told.until.is_some() || told.safe.is_some());
+            if let Some(safe) = rights.safe(&owner.output).filter(|_| is_own) {
+                told.safe = safe;
             }
         }
     }
@@ -269,7 +285,10 @@ impl Machine {
             }
         }
         let paths: Vec<Arc<str>> = self.points.keys().cloned().collect();
-        paths.iter().for_each(|path| self.offer_again(path, now));
+        for path in paths {
+            self.offer_again(&path, now);
+            self.landed(&path, now);
+        }
     }
 
     /// Returns true where the kill switch is on for whoever drives a point.

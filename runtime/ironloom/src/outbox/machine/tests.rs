@@ -1,6 +1,7 @@
 //! The outbox against its rules: by examples, and by any course of events.
 
 mod any;
+mod found;
 
 use super::*;
 use crate::records::intent::Driven;
