@@ -90,7 +90,7 @@ enum Step {
     },
     /// The writer of ends takes so many, if it has none.
     TakeEnds(usize),
-    /// What it has taken is recorded.
+    /// A record of all that it has taken.
     Write,
     /// The process is killed: a start finds what is durable.
     Restart,
@@ -105,7 +105,7 @@ fn asks() -> impl Strategy<Value = Step> {
     (1..3_u64, lists, life, age).prop_map(|(app, lists, life, age)| Step::Ask { app, lists, life, age })
 }
 
-/// What admins and people do.
+/// The deeds of admins and of people.
 fn deeds() -> impl Strategy<Value = Step> {
     let mode = prop::sample::select(vec![Mode::Act, Mode::Advise, Mode::Shadow]);
     let granted = prop::sample::select(Granted::ALL.to_vec());

@@ -1,4 +1,4 @@
-//! What courses of events at random have found, each as an example.
+//! Mistakes that courses of events at random have found, each as an example.
 
 use super::*;
 

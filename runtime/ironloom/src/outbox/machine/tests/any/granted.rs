@@ -1,4 +1,4 @@
-//! What an app may be granted, and what follows from it by the rules alone.
+//! Grants that an app may have, and what follows from it by the rules alone.
 
 use super::*;
 
@@ -33,7 +33,7 @@ impl Granted {
         Self::Nothing,
     ];
 
-    /// Whether the output may have this value at a point of the plant.
+    /// Returns whether the output may have this value at a point of the plant.
     pub(super) fn allows(self, value: f64) -> bool {
         match self {
             Self::Wide | Self::Hold | Self::Brief => value == 0.0 || (6.0..=32.0).contains(&value),
@@ -79,7 +79,7 @@ impl Granted {
     }
 }
 
-/// What an installation may do.
+/// The rights of an installation.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct May {
     pub mode: Mode,

@@ -85,7 +85,7 @@ impl World {
         self.batch = ends.into_iter().zip(told).collect();
     }
 
-    /// What it has taken comes into the log.
+    /// The writer's ends come into the log.
     pub(super) fn write(&mut self) {
         for (end, told) in std::mem::take(&mut self.batch) {
             if let Some(place) = end.settled.place {
@@ -133,7 +133,7 @@ impl World {
         self.set_router();
     }
 
-    /// What a start takes for told: what the log has of it, but for all that may have been sent and has no end there.
+    /// Takes over what a start takes for told: what the log has of it, but for all that may have been sent and has no end there.
     fn tell_again(&mut self) {
         self.told_before.clear();
         self.safe_ends.values_mut().for_each(|end| *end = None);

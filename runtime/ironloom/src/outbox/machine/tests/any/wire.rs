@@ -1,4 +1,4 @@
-//! What goes over the wire, and what machines may have been told by it.
+//! Commands on the wire, and what machines may have been told by it.
 
 use super::granted::May;
 use super::log::point_of;
@@ -45,7 +45,7 @@ impl World {
         asked.at.0 + may.map_or(life, |may| may.granted.life(life))
     }
 
-    /// Whether its installation has no right to it, or is held back.
+    /// Returns whether its installation has no right to it, or is held back.
     pub(super) fn refused(&self, asked: &Asked) -> bool {
         let May { mode, stopped, granted } = match self.rights.get(&asked.place.generation.0) {
             Some(may) => *may,
@@ -80,12 +80,12 @@ impl World {
         self.rights.get(&generation).is_none_or(|may| may.stopped)
     }
 
-    /// Whether nobody vouches for it.
+    /// Returns whether nobody vouches for it.
     pub(super) fn may_go_safe(&self, told: &ToldOf) -> bool {
         told.disowned || told.until <= self.now || self.is_stopped(told.generation)
     }
 
-    /// Whether the machine must have its safe value: gives it.
+    /// The safe value that the machine must have, if it must.
     pub(super) fn owed(&self, told: &ToldOf) -> Option<f64> {
         let lapsed = told.until <= self.now || self.is_stopped(told.generation);
         let safe = self.safe_now(told)?;
@@ -183,7 +183,7 @@ impl World {
         }
     }
 
-    /// What an answer makes of what a machine was told.
+    /// Notes what an answer makes of what a machine was told.
     fn heed(&mut self, point: u8, outcome: Outcome) {
         match outcome {
             Outcome::Accepted => drop(self.safe_ends.remove(&point)),

@@ -22,11 +22,11 @@ pub(super) struct World {
     pub ended: BTreeMap<IntentPlace, Outcome>,
     /// Those that the log has.
     pub recorded: BTreeMap<IntentPlace, Outcome>,
-    /// What had ended in an earlier process, which was killed before the end was recorded.
+    /// Intents that had ended in an earlier process, which was killed before the end was recorded.
     pub risen: BTreeSet<IntentPlace>,
-    /// What the log has of points.
+    /// Points as the log has them.
     pub driven: BTreeMap<Arc<str>, Driven>,
-    /// What was told when the log's last end of each point came to be.
+    /// The value that was told when the log's last end of each point came to be.
     pub told_in_log: BTreeMap<u8, Option<ToldOf>>,
     /// The same for all ends that the machine still has.
     pub told_at_ends: VecDeque<Option<(u8, Option<ToldOf>)>>,
@@ -36,11 +36,11 @@ pub(super) struct World {
     pub ends: u64,
     /// A person's word, on its way through the log.
     pub confirming: Vec<Asked>,
-    /// What was sent, or may have been by an earlier process.
+    /// Intents that were sent, or may have been by an earlier process.
     pub sent: BTreeSet<IntentPlace>,
     /// Sent and not answered, over the connection that there is.
     pub under_way: Vec<(u8, Command)>,
-    /// What the answer is waited for, and the connector that has it.
+    /// Commands whose answer is waited for, and the connector that has it.
     pub flying: BTreeMap<u8, (What, u8)>,
     /// All commands that ever were.
     pub all: Vec<Command>,
