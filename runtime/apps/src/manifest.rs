@@ -257,6 +257,11 @@ impl Manifest {
         version(self).zip(version(other)).is_some_and(|(own, other)| own < other)
     }
 
+    /// Returns true where it has outputs that drive machines.
+    pub fn has_set_points(&self) -> bool {
+        self.outputs.iter().any(|output| output.kind == OutputKind::SetPoint)
+    }
+
     /// Returns what it declares, as far as that decides what the component may import.
     pub fn declared(&self) -> Declared {
         Declared {

@@ -239,6 +239,8 @@ pub(crate) struct Metrics {
     pub halted_installations: Gauge,
     /// Points that are to have their safe values.
     pub safe_values_owed: Gauge,
+    /// Ends of set-points that aren't written yet.
+    pub outcomes_unrecorded: Gauge,
     /// CPU time of invocations.
     pub invocation_cpu: Seconds,
     /// Readings that were set aside.
@@ -312,6 +314,34 @@ pub(crate) struct Telemetry {
     registry: Registry,
 }
 
+/// Registers the gauges of the whole server.
+fn register_gauges(registry: &mut Registry, all: &Metrics) {
+    for (name, help, gauge) in [
+        ("pending_readings", "Readings that wait for a lane", &all.pending),
+        ("log_unfolded_bytes", "Bytes of the log that no checkpoint has folded yet", &all.log_unfolded),
+        ("store_dirty_bytes", "Bytes of state that no checkpoint has written yet", &all.store_dirty),
+        ("code_apps", "Apps whose code is in memory", &all.code_apps),
+        ("code_bytes", "Bytes of apps' code in memory", &all.code_bytes),
+        ("code_loads", "Loads of apps' code since the start", &all.code_loads),
+        ("points", "Points that exist", &all.points),
+        ("disk_free_bytes", "Free bytes on the disk of the data folder", &all.disk_free),
+        ("streams", "Streams of readings with a key that are remembered", &all.streams),
+        (
+            "keeping_up",
+            "Installations that must keep up, and have caught up since they began",
+            &all.keeping_up,
+        ),
+        ("slowed_for", "Installations that must keep up and for which sources are slowed", &all.slowed_for),
+        ("alarms", "Alarms that stand", &all.alarms),
+        ("halted", "1 while the kill switch is on for the site", &all.halted),
+        ("halted_installations", "Installations for which the kill switch is on", &all.halted_installations),
+        ("safe_values_owed", "Points that are to have their safe values", &all.safe_values_owed),
+        ("outcomes_unrecorded", "Outcomes of set-points that are to be written", &all.outcomes_unrecorded),
+    ] {
+        registry.register(name, help, gauge.clone());
+    }
+}
+
 impl Telemetry {
     /// New counters, all zero.
     pub(crate) fn new(log: LogFilter) -> Arc<Self> {
@@ -334,37 +364,7 @@ impl Telemetry {
         }
         let bytes = "Bytes of records written to the log";
         registry.register_with_unit("log", bytes, Unit::Bytes, all.log_bytes.clone());
-        for (name, help, gauge) in [
-            ("pending_readings", "Readings that wait for a lane", &all.pending),
-            ("log_unfolded_bytes", "Bytes of the log that no checkpoint has folded yet", &all.log_unfolded),
-            ("store_dirty_bytes", "Bytes of state that no checkpoint has written yet", &all.store_dirty),
-            ("code_apps", "Apps whose code is in memory", &all.code_apps),
-            ("code_bytes", "Bytes of apps' code in memory", &all.code_bytes),
-            ("code_loads", "Loads of apps' code since the start", &all.code_loads),
-            ("points", "Points that exist", &all.points),
-            ("disk_free_bytes", "Free bytes on the disk of the data folder", &all.disk_free),
-            ("streams", "Streams of readings with a key that are remembered", &all.streams),
-            (
-                "keeping_up",
-                "Installations that must keep up, and have caught up since they began",
-                &all.keeping_up,
-            ),
-            (
-                "slowed_for",
-                "Installations that must keep up and for which sources are slowed",
-                &all.slowed_for,
-            ),
-            ("alarms", "Alarms that stand", &all.alarms),
-            ("halted", "1 while the kill switch is on for the site", &all.halted),
-            (
-                "halted_installations",
-                "Installations for which the kill switch is on",
-                &all.halted_installations,
-            ),
-            ("safe_values_owed", "Points that are to have their safe values", &all.safe_values_owed),
-        ] {
-            registry.register(name, help, gauge.clone());
-        }
+        register_gauges(&mut registry, all);
         for (name, help, seconds) in [
             ("invocation_cpu_seconds", "CPU time of invocations", &all.invocation_cpu),
             ("log_sync_seconds", "Time of the log's flushes", &all.log_sync),

@@ -189,6 +189,9 @@ const _: () =
     assert!(ALARM_BYTES + MAX_ENTITY + MAX_ALARM_MESSAGE <= OWN_ALARMS_BYTES, "any alarm can be raised");
 const _: () = assert!(SOURCE_POINTS < MAX_POINTS, "apps may make points, too");
 
+/// The longest name of a connector, in bytes.
+pub const MAX_CONNECTOR_NAME: usize = 63;
+
 /// The first letters of a key for once.
 pub const STREAM_ONCE: &str = "once-";
 

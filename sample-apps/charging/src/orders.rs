@@ -10,7 +10,7 @@ use crate::site::LEAST;
 use crate::told::{Nanos, Part, Told};
 
 /// Sums of tenths in floating point are exact to this, in ampere.
-const HAIR: f64 = 1e-6;
+pub const HAIR: f64 = 1e-6;
 /// A smaller change waits until the limit is renewed, in ampere: each costs a message.
 const SMALL: f64 = 0.5;
 

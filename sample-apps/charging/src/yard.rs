@@ -7,9 +7,9 @@ use ironloom_sdk::outputs::{self, Intent};
 use ironloom_sdk::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use crate::orders::{Moment, Order, Orders, Place, arrange, worst};
+use crate::orders::{HAIR, Moment, Order, Orders, Place, arrange, worst};
 use crate::plan::{Claim, by_laxity, plan};
-use crate::site::{LEAST, Site};
+use crate::site::Site;
 use crate::station::{Station, set};
 use crate::told::{Nanos, Outcome};
 
@@ -21,8 +21,6 @@ const FORGETS: u64 = 30 * 86_400 * 1_000_000_000;
 const LOWERING_TAKES: u64 = 30_000_000_000;
 /// More than any building draws, in ampere.
 const MOST_LOAD: f64 = 1e6;
-/// Sums of tenths in floating point are exact to this, in ampere.
-const HAIR: f64 = 1e-6;
 
 const STATIONS: Table<str, Station> = Table::new("station/");
 const GROUNDS: Cell<Grounds> = Cell::new("site");
@@ -331,6 +329,3 @@ impl Yard {
         Ok(())
     }
 }
-
-// A safe value between the two would be refused by the settings.
-const _: () = assert!(LEAST == 6.0);

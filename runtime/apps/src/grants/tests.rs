@@ -137,6 +137,19 @@ fn ranges_are_in_ascending_order_and_do_not_overlap() {
     }
 }
 
+#[test]
+fn a_huge_value_has_a_next_one_too() {
+    let admit = |allow: &str, toward, asked: f64| {
+        let grant = OutputGrant { toward, ..OutputGrant::of(allow.parse().unwrap()) };
+        grant.admit(&Value::Real(asked)).ok()
+    };
+    for asked in [1e18, 1e300, f64::MAX] {
+        assert_eq!(admit("0, 6..32", Toward::Low, asked), Some(Value::Real(32.0)));
+        assert_eq!(admit("-32..-6, 0", Toward::High, -asked), Some(Value::Real(-32.0)));
+        assert_eq!(admit("0, 6..32", Toward::High, asked), None);
+    }
+}
+
 proptest! {
     /// By trying all that is allowed, on a grid that every bound lies on.
     #[test]

@@ -29,13 +29,17 @@ impl Allowed {
         if !asked.is_finite() {
             return None;
         }
+        // Not by their distances: from a huge number all of them are as far.
         let nearest = self.0.iter().filter_map(|one| match *one {
             One::Range(low, high) if (low..=high).contains(&asked) => Some(asked),
             One::Range(_, high) if toward == Toward::Low && high < asked => Some(high),
             One::Range(low, _) if toward == Toward::High && low > asked => Some(low),
             One::Boolean(_) | One::Range(..) => None,
         });
-        nearest.min_by(|a, b| (a - asked).abs().total_cmp(&(b - asked).abs()))
+        match toward {
+            Toward::Low => nearest.max_by(f64::total_cmp),
+            _ => nearest.min_by(f64::total_cmp),
+        }
     }
 
     /// The nearest allowed whole number to this one in a direction, itself included.

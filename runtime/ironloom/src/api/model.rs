@@ -322,6 +322,9 @@ pub(crate) struct Installation {
     /// An admin has paused it: one that is quarantined as well stays paused when that has ended.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub paused: bool,
+    /// The kill switch is on for it or for the site, and it has set-points: none is sent.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub halted: bool,
     /// The newest of its revisions.
     pub revision: Revision,
     /// Those before it that readings of their own time wait for, the oldest first.

@@ -10,8 +10,8 @@
 
 mod batch;
 mod inbox;
-mod outbox;
 mod patience;
+mod replies;
 mod word;
 
 use std::collections::VecDeque;
@@ -29,8 +29,8 @@ use tokio::time::Instant;
 
 use self::batch::Batch;
 use self::inbox::{Gathered, Inbox, MAX_MESSAGE};
-use self::outbox::Outbox;
 use self::patience::Verdict;
+use self::replies::Replies;
 pub(crate) use self::word::{DONE, Mark, Word};
 use super::facade::{Detail, Later, Progress, Push, Pushed, StreamClaim, StreamPlace};
 use super::held::Held;
@@ -123,7 +123,7 @@ async fn serve(api: Api, mode: Mode, key: Option<Arc<str>>, socket: WebSocket, h
         api,
         mode,
         key: None,
-        outbox: Outbox::new(to),
+        replies: Replies::new(to),
         handed: Progress::default(),
         done: Progress::default(),
         sequence: None,
@@ -150,7 +150,7 @@ async fn serve(api: Api, mode: Mode, key: Option<Arc<str>>, socket: WebSocket, h
     let close = CloseFrame { code, reason: Utf8Bytes::from_static(reason) };
     // The peer may be gone. If not, it closes, too; what it still sends is dropped.
     let last_words = async {
-        stream.outbox.close(&word, close).await;
+        stream.replies.close(&word, close).await;
         inbox.drain().await;
     };
     let _ = tokio::time::timeout(LAST_WORDS, last_words).await;
@@ -181,7 +181,7 @@ struct Stream {
     api: Api,
     mode: Mode,
     key: Option<Arc<str>>,
-    outbox: Outbox,
+    replies: Replies,
     /// Its progress with all that was handed over, and with all that is dealt with.
     handed: Progress,
     done: Progress,
@@ -259,7 +259,7 @@ impl Stream {
         tokio::select! {
             biased;
             done = next(&mut self.under_way), if !self.under_way.is_empty() => self.done(done, inbox)?,
-            sent = self.outbox.send(), if !self.outbox.is_free() => sent?,
+            sent = self.replies.send(), if !self.replies.is_free() => sent?,
             end = stop.stopped() => return Err(end),
             lines = inbox.next(wants_lines), if self.last.is_none() => match lines {
                 Ok(lines) => self.read(lines).await?,
@@ -268,7 +268,7 @@ impl Stream {
             () = tokio::time::sleep(AGAIN), if !has_room => {}
             () = tokio::time::sleep_until(look) => match inbox.look() {
                 Verdict::Wait => {}
-                Verdict::Ask => self.outbox.ask(),
+                Verdict::Ask => self.replies.ask(),
                 Verdict::End(end) => return Err(end),
             },
         }
@@ -296,7 +296,7 @@ impl Stream {
 
     /// Tells the peer how far the stream has come, and why its lines wait.
     fn tell(&mut self, held_up: Option<String>, has_lines: bool) {
-        if !self.outbox.is_free() {
+        if !self.replies.is_free() {
             return;
         }
         let held_up = held_up.filter(|_| has_lines || self.batch.is_some());
@@ -388,7 +388,7 @@ impl Stream {
 
     fn say(&mut self, word: Word) {
         let word = self.word(word);
-        self.outbox.say(&word);
+        self.replies.say(&word);
     }
 }
 

@@ -99,15 +99,15 @@ impl Connectors {
 fn list(global: &Global) -> Outcome {
     let header = ["name", "kind", "state", "readings", "lowered", "skipped", "last error"];
     output::list(global, "/v1/connectors", &[], &header, |item: ConnectorStatus| {
-        let error = item.last_error.unwrap_or_default();
+        let (part, state, error) = item.worst();
+        let (state, error) = (part.with(state), output::shorten_last(error.unwrap_or_default()));
         let counts = [item.readings, item.lowered, item.skipped].map(|count| count.to_string());
         let [readings, lowered, skipped] = counts;
-        let error = output::shorten_last(&error);
-        [item.name, item.kind, item.state, readings, lowered, skipped, error]
+        [item.name, item.kind, state, readings, lowered, skipped, error]
     })
 }
 
-/// A connection to a broker, likewise.
+/// A connection to a broker, a fact on each line.
 fn of_broker(broker: &BrokerStatus, line: &mut dyn FnMut(&str, String)) {
     let version = broker.version.as_ref().map_or_else(String::new, |version| format!("MQTT {version}, "));
     let since = broker.connected_since;
@@ -142,8 +142,8 @@ fn text(status: &ConnectorStatus) -> String {
     let waits: Vec<&str> = status.waits_for.iter().map(|id| id.as_str()).collect();
     let told = match (status.stopped, waits.is_empty()) {
         (true, _) => "stopped, until somebody starts it".to_owned(),
-        (false, true) => status.state.clone(),
-        (false, false) => format!("{}, until there is {}", status.state, waits.join(", ")),
+        (false, true) => status.state.name().to_owned(),
+        (false, false) => format!("{}, until there is {}", status.state.name(), waits.join(", ")),
     };
     line("state", told);
     let keys = match status.origin {
@@ -168,7 +168,7 @@ fn text(status: &ConnectorStatus) -> String {
     }
     if let Some(sends) = &status.set_points {
         let counts = format!("{} sent, {} accepted, {} rejected", sends.sent, sends.accepted, sends.rejected);
-        line("set-points", format!("{}, {counts}", sends.state));
+        line("set-points", format!("{}, {counts}", sends.state.name()));
         if let Some(error) = &sends.last_error {
             line("", error.clone());
         }
@@ -178,7 +178,7 @@ fn text(status: &ConnectorStatus) -> String {
             "{} sent, {} acknowledged, {} refused, {} missed",
             publish.sent, publish.acknowledged, publish.refused, publish.missed
         );
-        line("publishes", format!("{}, {counts}", publish.state));
+        line("publishes", format!("{}, {counts}", publish.state.name()));
         let behind = output::counted(publish.behind, "reading");
         let alarms = output::counted(publish.alarms_behind, "alarm change");
         line("", format!("through {}, {behind} and {alarms} behind", publish.through));

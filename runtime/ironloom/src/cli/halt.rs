@@ -89,6 +89,10 @@ fn by_file(global: &Global, data: &Path, installation: Option<&InstallationId>, 
     turned.map_err(|error| anyhow::anyhow!("the switch's file in {}: {error}", data.display()))?;
     let halted = files.read();
     let now = Halted { site: halted.site, installations: halted.installations.into_iter().collect() };
+    if global.json {
+        let json = serde_json::to_string(&now).map_err(anyhow::Error::from)?;
+        return output::json_text(&format!("{json}\n"));
+    }
     output::done(global, &in_words(installation, on, &now))
 }
 

@@ -34,10 +34,11 @@ impl Show {
     }
 }
 
-/// The word for a state, or both of one that is quarantined and paused.
+/// The word for a state, or all of one that is quarantined and paused, or held by the kill switch.
 pub(super) fn state(item: &Installation) -> String {
     let both = item.paused && item.state != InstallationState::Paused;
-    format!("{}{}", item.state.name(), if both { ", paused" } else { "" })
+    let paused = if both { ", paused" } else { "" };
+    format!("{}{paused}{}", item.state.name(), if item.halted { ", halted" } else { "" })
 }
 
 /// How many readings wait.
@@ -242,6 +243,14 @@ mod tests {
         };
         assert_eq!(line(&shown(2), "readings"), Some("9 taken, 2 set aside"));
         assert_eq!(line(&shown(1), "readings"), Some("9 taken, 2 set aside, 1 of these kept"));
+    }
+
+    #[test]
+    fn one_that_is_held_by_the_kill_switch_says_so() {
+        assert!(
+            line(&shown(json!({"halted": true})), "state").unwrap().starts_with("running, halted, revision")
+        );
+        assert!(!shown(json!({})).contains("halted"));
     }
 
     #[test]

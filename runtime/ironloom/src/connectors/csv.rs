@@ -23,7 +23,7 @@ use self::error::FileError;
 use self::file::Lap;
 use self::progress::Progress;
 use self::tail::Tail;
-use super::{RETRY, Run};
+use super::{Part, RETRY, Run, State};
 use crate::aside::aside;
 use ironloom_types::clock::Timestamp;
 
@@ -42,17 +42,17 @@ pub(super) async fn run(config: CsvConfig, mut run: Run) {
         if !run.settle().await || matches!(replayed, Ok(false)) {
             // `stopped` with an error of its own stays.
             if run.stopping() {
-                run.status.end("stopped");
+                run.status.end(State::Stopped);
             }
             return;
         }
         match replayed {
-            Ok(_) => return run.status.end("done"),
-            Err(FileError::Wrong(error)) => return run.status.failed("stopped", &error),
-            Err(FileError::Io(error)) => run.status.failed("waiting", &error),
+            Ok(_) => return run.status.end(State::Done),
+            Err(FileError::Wrong(error)) => return run.status.failed(Part::Readings, State::Stopped, &error),
+            Err(FileError::Io(error)) => run.status.failed(Part::Readings, State::Waiting, &error),
         }
         if !run.sleep(RETRY).await {
-            return run.status.end("stopped");
+            return run.status.end(State::Stopped);
         }
     }
 }
@@ -79,13 +79,13 @@ async fn replay(config: &Arc<CsvConfig>, run: &mut Run) -> Result<bool, FileErro
     while config.laps.is_none_or(|laps| progress.lap <= laps) {
         let (opened, status) = (Arc::clone(config), Arc::clone(&run.status));
         let mut lap = read_aside(move || Lap::open(&opened, progress, hash, &status)).await?;
-        run.status.set("running");
+        run.status.set(Part::Readings, State::Running);
         if progress.offset == 0 && lap.next_at().is_none() && lap.unfinished().is_none() {
             return Err(lap.failure().unwrap_or_else(|| lap.empty()));
         }
         // Not before: a file that is just being written again may be empty for a while, and is tried often.
         if let Some(notice) = notice.take() {
-            run.status.noticed(&notice);
+            run.status.noticed(Part::Readings, &notice);
         }
         let Some(mut lap) = read_lap(config, lap, &mut pace, run).await? else { return Ok(false) };
         let shutdown = run.shutdown.clone();

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Run, Sink, Status};
+use super::{Part, Run, Sink, State, Status};
 use ironloom_apps::toml_section::Field;
 use ironloom_types::ids::InstallationId;
 
@@ -25,7 +25,7 @@ pub(super) fn is_held(ids: &[InstallationId], sink: &dyn Sink, status: &Status) 
     let missing: Vec<_> = ids.iter().filter(|id| !sink.is_installed(id)).cloned().collect();
     let is_held = !missing.is_empty();
     if is_held {
-        status.set("held");
+        status.set(Part::Readings, State::Held);
     }
     status.waits_for(missing);
     is_held

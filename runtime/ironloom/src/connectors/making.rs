@@ -70,6 +70,13 @@ impl Making {
         self.pending.insert(path.as_str().to_owned(), number);
         Ok(number)
     }
+
+    /// Takes back the new points beyond so many: nothing of the record is of them.
+    pub(super) fn keep_points(&mut self, most: usize) {
+        for new in self.record.new_points.drain(most..) {
+            self.pending.remove(new.path.as_str());
+        }
+    }
 }
 
 /// The path of a point that a connector may write.

@@ -1,9 +1,12 @@
-//! Protocol adapters that bring readings in. One file for each protocol, one variant of
-//! [`ConnectorConfig`], and one life: configured, connected, run until told to stop.
+//! Protocol adapters. They bring readings in, take set-points to machines, and publish what apps have derived. One file for
+//! each protocol, one variant of [`ConnectorConfig`], and one life: configured, connected, run until told to stop.
 //!
-//! A connector hands over records in the order in which they follow each other, and waits until they are durable
-//! before it tells its source. What it needs to go on after a crash is its *receipt*, which stands in the same
-//! record as the readings: so nothing is skipped, and nothing comes twice.
+//! In: a connector hands over records in the order in which they follow each other ([`Sink`]), and waits until they are durable
+//! before it tells its source. What it needs to go on after a crash is its *receipt*, which stands in the same record as the
+//! readings: so nothing is skipped, and nothing comes twice that the source can tell by.
+//!
+//! Out: set-points come from the outbox and their outcomes go back to it ([`Commands`]); derived readings and alarms are read
+//! behind a durable place ([`Outgoing`]).
 
 mod cells;
 mod commands;
@@ -17,6 +20,7 @@ mod outgoing;
 mod passed;
 mod run;
 mod set;
+mod state;
 mod status;
 mod table;
 mod template;
@@ -40,13 +44,14 @@ pub(crate) use self::outgoing::{Looked, OutAlarm, OutReading, Outgoing};
 use self::passed::Tally;
 use self::run::{RETRY, Run};
 pub(crate) use self::set::{Connectors, Wanted};
+pub(crate) use self::state::{Part, State};
 pub(crate) use self::status::{ConnectorStatus, Origin, Status};
 pub(crate) use self::table::ConnectorTable;
 use crate::telemetry::Metrics;
 use ironloom_apps::toml_section::{Field, Section};
 use ironloom_types::clock::Timestamp;
 use ironloom_types::ids::{InstallationId, PointNumber, PointPath};
-use ironloom_types::limits::MAX_POINTS;
+use ironloom_types::limits::{MAX_CONNECTOR_NAME, MAX_POINTS};
 use ironloom_types::readings::{Columns, NewPoint, Value};
 
 /// The most bytes of a receipt.
@@ -129,7 +134,7 @@ pub(crate) trait Sink: Send + Sync {
 pub(crate) enum ConnectorConfig {
     /// `kind = "csv"`: replays a file.
     Csv(CsvConfig),
-    /// `kind = "mqtt"`: takes what a broker sends.
+    /// `kind = "mqtt"`: takes what a broker sends, drives the machines behind it, and publishes.
     Mqtt(Box<MqttConfig>),
 }
 
@@ -241,7 +246,8 @@ fn points(field: &Field<'_, '_>) -> Option<usize> {
 /// Checks a name: it stands in the log's records, in metrics and in tables.
 pub(crate) fn check_name(name: &str) -> Result<(), &'static str> {
     let is_word = |c: char| c.is_alphanumeric() || matches!(c, '-' | '_' | '.');
-    if name.is_empty() || name.len() > 63 || !name.chars().all(is_word) {
+    if name.is_empty() || name.len() > MAX_CONNECTOR_NAME || !name.chars().all(is_word) {
+        const _: () = assert!(MAX_CONNECTOR_NAME == 63, "the sentence names it");
         return Err("must be a name of 1 to 63 bytes of letters, digits, `-`, `_` and `.`");
     }
     Ok(())
@@ -294,7 +300,7 @@ pub(crate) fn start(
     let mut run = Run::new(site, kept.clone(), Arc::clone(&status), shutdown);
     let task = tokio::spawn(async move {
         if !held::wait(config.wait_for(), &mut run).await {
-            return run.status.end("stopped");
+            return run.status.end(State::Stopped);
         }
         match config {
             ConnectorConfig::Csv(config) => csv::run(config, run).await,

@@ -1,4 +1,7 @@
-//! Takes readings from an MQTT broker. A message is acknowledged once the record that has it is durable, in the order in
+//! A broker of MQTT: readings come from it here, set-points (`outlet.rs`) and what is published (`publisher.rs`) go to it, each
+//! over a connection of its own.
+//!
+//! A message is acknowledged once the record that has it is durable, in the order in
 //! which they came, and nothing waits for apps.
 //!
 //! The broker keeps the session. What it sends again after a connection has ended is known by the [`Window`], which stands
@@ -7,6 +10,7 @@
 mod config;
 mod conflicts;
 mod copies;
+mod filters;
 mod intake;
 mod link;
 mod message;
@@ -22,27 +26,28 @@ mod status;
 mod subscriptions;
 mod topics;
 mod trial;
+mod unanswered;
 mod window;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
-use tokio::sync::watch;
 use tokio::time::Instant;
 
 pub(crate) use self::config::MqttConfig;
 use self::config::Version;
 use self::intake::{Intake, Stopped};
 pub(super) use self::link::check;
-use self::link::{Ended, Heard, Link, Use};
-pub(super) use self::status::Broker;
+use self::link::{Heard, Link, NotConnected, Use};
+use self::reasons::Ended;
+pub(super) use self::status::BrokerState;
 pub(crate) use self::status::BrokerStatus;
 use self::status::Reported;
 pub(crate) use self::subscriptions::Subscriptions;
 pub(super) use self::trial::run as try_out;
 pub(crate) use self::trial::{Fate, Seen, SeenReading};
-use super::Run;
+use super::{Part, Run, State};
 use ironloom_storage::random;
 
 /// The first pause before another connection, doubled each time, and the longest.
@@ -74,9 +79,9 @@ pub(super) async fn run(config: MqttConfig, run: Run) {
     };
     // None waits for another: each has a connection of its own.
     if config.mappings.is_empty() {
-        run.status.set("running");
+        run.status.set(Part::Readings, State::Running);
         tokio::join!(set_points, publish);
-        run.status.end("stopped");
+        run.status.end(State::Stopped);
     } else {
         tokio::join!(take(Arc::clone(&config), run), set_points, publish);
     }
@@ -86,16 +91,16 @@ pub(super) async fn run(config: MqttConfig, run: Run) {
 async fn take(config: Arc<MqttConfig>, mut run: Run) {
     let mut intake = Intake::new(&config, &run);
     let mut attempts = Attempts::new(&config);
-    run.status.set("connecting");
+    run.status.set(Part::Readings, State::Connecting);
     loop {
         let began = Instant::now();
         let lost = match connection(&config, attempts.version, &mut intake, &mut run).await {
             Ok(lost) => lost,
-            Err(Stopped) => return run.status.end("stopped"),
+            Err(Stopped) => return run.status.end(State::Stopped),
         };
-        run.status.failed("waiting", &lost.ended.reason);
+        run.status.failed(Part::Readings, State::Waiting, &lost.ended.reason);
         if !run.sleep(attempts.pause(&lost, began.elapsed())).await {
-            return run.status.end("stopped");
+            return run.status.end(State::Stopped);
         }
     }
 }
@@ -158,29 +163,32 @@ async fn connection(
     run: &mut Run,
 ) -> Result<Lost, Stopped> {
     let lost = |ended, was_connected| Lost { ended, was_connected };
-    let mut link = match Link::open(config, version, Use::Readings).await {
-        Ok(link) => link,
-        Err(ended) => return Ok(lost(ended, false)),
-    };
-    let connected = tokio::select! {
-        connected = link.connected() => connected,
-        () = run.stopped() => {
-            leave(&mut link, intake).await?;
+    let made = match Link::connect(config, version, Use::Readings, &mut run.shutdown).await {
+        Ok((link, session, reported)) => {
+            begin((session, reported), config, &link, version, intake, run).map(|()| link)
+        }
+        Err(NotConnected::Ended(ended)) => Err(ended),
+        Err(NotConnected::Stopped) => {
+            while intake.is_under_way() {
+                intake.settle_oldest().await?;
+            }
             return Err(Stopped);
         }
     };
-    let connected = connected.and_then(|connected| begin(connected, config, &link, version, intake, run));
-    if let Err(ended) = connected {
-        intake.lost();
-        return Ok(lost(ended, false));
-    }
+    let mut link = match made {
+        Ok(link) => link,
+        Err(ended) => {
+            intake.lost();
+            return Ok(lost(ended, false));
+        }
+    };
     let asked_until = Instant::now() + ANSWER;
     let ended = loop {
         if let Err(ended) = intake.acknowledge(&link) {
             break ended;
         }
         intake.tell();
-        if intake.is_asking() && Instant::now() >= asked_until {
+        if intake.is_subscribing() && Instant::now() >= asked_until {
             break Ended::from("the broker didn't answer to the subscriptions in time".to_owned());
         }
         let heard = tokio::select! {
@@ -194,7 +202,7 @@ async fn connection(
                 continue;
             }
             heard = link.next(), if intake.has_room() => heard,
-            () = tokio::time::sleep_until(asked_until), if intake.is_asking() => continue,
+            () = tokio::time::sleep_until(asked_until), if intake.is_subscribing() => continue,
         };
         let mut next = Some(heard);
         let mut failed = None;
@@ -238,12 +246,12 @@ fn begin(
 /// Deals with what came.
 fn hear(heard: Heard, intake: &mut Intake) {
     match heard {
-        Heard::Asked(id) => intake.asked(id),
-        Heard::Subscribed(id, answers) => intake.subscribed(id, answers),
-        Heard::Unsubscribed => intake.taken_back(),
-        Heard::Message(message) => intake.take(message),
-        Heard::Acknowledged(id) => intake.acknowledged(id),
-        Heard::Connected { .. } | Heard::Published(_) | Heard::Answered(..) | Heard::Other => {}
+        Heard::SentSubscribe(id) => intake.sent_subscribe(id),
+        Heard::SubAck(id, answers) => intake.subscribed(id, answers),
+        Heard::UnsubAck => intake.unsubscribed(),
+        Heard::Publish(message) => intake.take(message),
+        Heard::SentPubAck(id) => intake.acknowledged(id),
+        Heard::ConnAck { .. } | Heard::SentPublish(_) | Heard::PubAck(..) | Heard::Other => {}
     }
 }
 
@@ -259,8 +267,61 @@ async fn leave(link: &mut Link, intake: &mut Intake) -> Result<(), Stopped> {
     Ok(())
 }
 
-/// Ready once a connector is to stop.
-async fn told_to_stop(shutdown: &mut watch::Receiver<bool>) {
-    // Without a sender nobody is there any more.
-    let _ = shutdown.wait_for(|stop| *stop).await;
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use crate::connectors::ConnectorConfig;
+
+    fn attempts(keys: &str) -> Attempts {
+        let text = format!(
+            "[connectors.c]\nkind = \"mqtt\"\nbroker = \"mqtt://plant\"\nclient_id = \"c\"\n{keys}\
+             [connectors.c.topics.\"s/{{a}}\"]\npoint = \"one/{{a}}\"\n"
+        );
+        match Config::read(&text).unwrap().connectors.remove("c") {
+            Some(ConnectorConfig::Mqtt(config)) => Attempts::new(&config),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn lost(was_connected: bool, other_version: bool, is_told: bool) -> Lost {
+        Lost { ended: Ended { reason: String::new(), other_version, is_told }, was_connected }
+    }
+
+    #[test]
+    fn pauses_double_up_to_a_minute_and_begin_anew_after_a_good_connection() {
+        let mut attempts = attempts("");
+        let refused = lost(false, false, false);
+        for doubled in [500, 1_000, 2_000, 4_000, 8_000, 16_000, 32_000, 60_000, 60_000, 60_000] {
+            let pause = attempts.pause(&refused, Duration::ZERO).as_millis();
+            // With jitter: from half of it on.
+            assert!((doubled / 2..=doubled).contains(&pause), "{pause} ms of {doubled}");
+        }
+        // Another client of the same id took it away at once.
+        assert!(attempts.pause(&lost(true, false, false), LASTING / 2) >= LONGEST / 2);
+        assert!(attempts.pause(&lost(true, false, false), LASTING) <= SHORTEST);
+        let pauses: std::collections::BTreeSet<Duration> =
+            (0..50).map(|_| attempts.pause(&refused, Duration::ZERO)).collect();
+        assert!(pauses.len() > 20, "they come back at the same moment: {pauses:?}");
+    }
+
+    #[test]
+    fn the_other_version_is_tried_where_the_broker_may_speak_it_only() {
+        let refused = |attempts: &mut Attempts, is_told| {
+            attempts.pause(&lost(false, true, is_told), Duration::ZERO);
+            attempts.version
+        };
+        let mut told = attempts("");
+        assert_eq!(refused(&mut told, true), Version::V3);
+        // It has only hung up: so may a proxy.
+        let mut hung_up = attempts("");
+        assert_eq!([(); 3].map(|()| refused(&mut hung_up, false)), [Version::V5, Version::V5, Version::V3]);
+        assert_eq!([(); 3].map(|()| refused(&mut hung_up, false)), [Version::V3, Version::V3, Version::V5]);
+        // One that has spoken MQTT 5 speaks it again.
+        let mut spoke = attempts("");
+        spoke.pause(&lost(true, false, false), LASTING);
+        assert_eq!([(); 4].map(|()| refused(&mut spoke, true)), [Version::V5; 4]);
+        let mut named = attempts("version = \"5\"\n");
+        assert_eq!(refused(&mut named, true), Version::V5);
+    }
 }

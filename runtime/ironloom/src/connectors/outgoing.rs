@@ -52,7 +52,10 @@ pub(crate) trait Outgoing: Send + Sync {
     /// A sentence; the same may be tried again.
     fn read_alarms(&self, after: u64, take: &mut dyn FnMut(OutAlarm) -> bool) -> Result<Looked, String>;
     /// The place up to which a connector has published, as its last durable record has it.
-    fn published(&self, connector: &str) -> Option<Published>;
+    ///
+    /// # Errors
+    /// A sentence: the place can't be read.
+    fn published(&self, connector: &str) -> Result<Option<Published>, String>;
     /// Writes it down.
     fn publish_through(&self, connector: &str, through: Published) -> Result<Submitted, SinkError>;
 }
@@ -73,8 +76,8 @@ impl Outgoing for NoOutgoing {
         Ok(Looked { through: after, missed: 0 })
     }
 
-    fn published(&self, _: &str) -> Option<Published> {
-        None
+    fn published(&self, _: &str) -> Result<Option<Published>, String> {
+        Ok(None)
     }
 
     fn publish_through(&self, _: &str, _: Published) -> Result<Submitted, SinkError> {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::{Commands, Kept, Outgoing, Record, Sink, SinkError, Site, Status, Submitted};
+use super::{Commands, Kept, Outgoing, Part, Record, Sink, SinkError, Site, State, Status, Submitted};
 
 /// The time that a connector waits before it submits a refused record again.
 pub(super) const RETRY: Duration = Duration::from_millis(500);
@@ -52,8 +52,7 @@ impl Run {
 
     /// Ready when the connector shall stop.
     pub(super) async fn stopped(&mut self) {
-        // Without a sender nobody is there any more.
-        let _ = self.shutdown.wait_for(|stop| *stop).await;
+        told_to_stop(&mut self.shutdown).await;
     }
 
     pub(super) fn stopping(&self) -> bool {
@@ -90,7 +89,9 @@ impl Run {
         loop {
             match self.sink.submit(&self.status.name, record.clone()) {
                 // None after it may be taken before it: its receipt would pass this one over.
-                Err(error @ SinkError::Later(_)) => self.status.failed("waiting", &error.to_string()),
+                Err(error @ SinkError::Later(_)) => {
+                    self.status.failed(Part::Readings, State::Waiting, &error.to_string())
+                }
                 taken => return taken.map(Some),
             }
             if !self.sleep(RETRY).await {
@@ -114,7 +115,7 @@ impl Run {
         match oldest.durable.await {
             Ok(()) => {
                 self.status.took(oldest.readings);
-                self.status.set("running");
+                self.status.set(Part::Readings, State::Running);
                 true
             }
             Err(error) => self.give_up(&error),
@@ -125,8 +126,14 @@ impl Run {
     fn give_up(&mut self, error: &SinkError) -> bool {
         self.on_their_way.clear();
         if *error != SinkError::Stopping {
-            self.status.failed("stopped", &error.to_string());
+            self.status.failed(Part::Readings, State::Stopped, &error.to_string());
         }
         false
     }
+}
+
+/// Ready once a connector is to stop.
+pub(super) async fn told_to_stop(shutdown: &mut watch::Receiver<bool>) {
+    // Without a sender nobody is there any more.
+    let _ = shutdown.wait_for(|stop| *stop).await;
 }

@@ -113,11 +113,12 @@ impl Connectors {
             let running = self.running.get(name).map(|started| &started.running.status);
             running.or_else(|| self.resting.get(name))
         };
-        let ill = wanted.filter_map(|(name, _)| status(name)).filter(|status| !status.is_well());
-        ill.map(|status| {
-            let status = status.show();
-            let error = status.last_error.map_or(String::new(), |error| format!(": {error}"));
-            format!("connector {} is {}{error}", status.name, status.state)
+        let all = wanted.filter_map(|(name, _)| status(name)).map(|status| status.show());
+        all.filter_map(|status| {
+            let (part, state, error) = status.worst();
+            let of = part.name().map_or(String::new(), |part| format!(" ({part})"));
+            let error = error.map_or(String::new(), |error| format!(": {error}"));
+            (!state.is_well()).then(|| format!("connector {}{of} is {}{error}", status.name, state.name()))
         })
         .collect()
     }
@@ -274,7 +275,7 @@ mod tests {
         let shown: Vec<_> = shown
             .iter()
             .map(|(name, kind, state, stopped, error)| {
-                (&**name, &**kind, &**state, *stopped, error.as_deref())
+                (&**name, &**kind, state.name(), *stopped, error.as_deref())
             })
             .collect();
         assert_eq!(

@@ -9,8 +9,9 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::mqtt::{Broker, BrokerStatus};
+use super::mqtt::{BrokerState, BrokerStatus};
 use super::passed::{Passed, Reason, Tally};
+use super::state::{Now, Part, State};
 use super::{ConnectorTable, DeadLetters, Kept};
 use crate::telemetry::events::What;
 use crate::telemetry::{Metrics, Sparing};
@@ -28,9 +29,9 @@ pub(crate) struct ConnectorStatus {
     /// Its name in the configuration.
     pub name: String,
     pub kind: String,
-    /// `running`, `connecting`, `waiting` (to try again), `held` (until apps are there), `done` (nothing more to read) or
-    /// `stopped`.
-    pub state: String,
+    /// The state of what it brings in: `running`, `connecting`, `waiting` (to try again), `held` (until apps are there),
+    /// `done` (nothing more to read) or `stopped`. `set_points` and `publish` have a state of their own.
+    pub state: State,
     /// The place that has its keys.
     #[serde(default)]
     pub origin: Origin,
@@ -84,12 +85,27 @@ pub(crate) enum Origin {
     Api,
 }
 
-/// The status of a connector's set-points.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+impl ConnectorStatus {
+    /// The first of its parts that isn't well, with its state and error; what it brings in where all are.
+    pub(crate) fn worst(&self) -> (Part, State, Option<&str>) {
+        let readings = (Part::Readings, self.state, self.last_error.as_deref());
+        let set_points = self.set_points.as_ref();
+        let publish = self.publish.as_ref();
+        let parts = [
+            Some(readings),
+            set_points.map(|part| (Part::SetPoints, part.state, part.last_error.as_deref())),
+            publish.map(|part| (Part::Publishing, part.state, part.last_error.as_deref())),
+        ];
+        parts.into_iter().flatten().find(|(_, state, _)| !state.is_well()).unwrap_or(readings)
+    }
+}
+
+/// The status of a connector's set-points. Numbers count since the connector was started.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct SetPointStatus {
     /// `connecting`, `running` or `waiting` (to try again).
-    pub state: String,
-    /// Those that were sent since the start of the server, and what was answered.
+    pub state: State,
+    /// Those that were sent, and what was answered.
     pub sent: u64,
     pub accepted: u64,
     pub rejected: u64,
@@ -101,7 +117,7 @@ pub(crate) struct SetPointStatus {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct PublishStatus {
     /// `connecting`, `running` or `waiting` (to try again).
-    pub state: String,
+    pub state: State,
     pub sent: u64,
     /// Messages that the broker has taken.
     pub acknowledged: u64,
@@ -125,7 +141,7 @@ pub(crate) struct PublishStatus {
 pub(crate) struct Status {
     pub(super) name: String,
     kind: &'static str,
-    state: Mutex<(&'static str, Option<String>)>,
+    readings: Mutex<Now>,
     skipped: AtomicU64,
     /// Lines of the log about what was read, and about failures.
     notices: Mutex<Sparing>,
@@ -135,9 +151,10 @@ pub(crate) struct Status {
     tally: Arc<Tally>,
     /// Installations that aren't there yet.
     waits_for: Mutex<Vec<InstallationId>>,
-    broker: Mutex<Option<Broker>>,
-    set_points: Mutex<Option<SetPointStatus>>,
-    publish: Mutex<Option<PublishStatus>>,
+    broker: Mutex<Option<BrokerState>>,
+    /// Each of those that it has, and its counts.
+    set_points: Mutex<Option<(Now, SetPointStatus)>>,
+    publish: Mutex<Option<(Now, PublishStatus)>>,
 }
 
 impl Status {
@@ -145,7 +162,7 @@ impl Status {
         Self {
             name: name.to_owned(),
             kind,
-            state: Mutex::new(("running", None)),
+            readings: Mutex::new(Now::new(State::Running, None)),
             skipped: AtomicU64::new(0),
             notices: Mutex::new(Sparing::new(LOG_FIRST, LOG_EVERY)),
             failures: Mutex::new(Sparing::new(LOG_FIRST, LOG_EVERY)),
@@ -161,13 +178,23 @@ impl Status {
 
     /// Returns the status in the API's form.
     pub(crate) fn show(&self) -> ConnectorStatus {
-        let (state, last_error) = self.state.lock().clone();
+        let Now { state, last_error, .. } = self.readings.lock().clone();
+        let set_points = self.set_points.lock().clone().map(|(now, counts)| SetPointStatus {
+            state: now.state,
+            last_error: now.last_error,
+            ..counts
+        });
+        let publish = self.publish.lock().clone().map(|(now, counts)| PublishStatus {
+            state: now.state,
+            last_error: now.last_error,
+            ..counts
+        });
         ConnectorStatus {
             name: self.name.clone(),
             kind: self.kind.to_owned(),
             origin: Origin::File,
             stopped: false,
-            state: state.to_owned(),
+            state,
             readings: self.tally.readings.load(Ordering::Relaxed),
             lowered: self.tally.lowered.load(Ordering::Relaxed),
             skipped: self.count_skipped(),
@@ -175,95 +202,65 @@ impl Status {
             passed_over: self.tally.passed.show(),
             last_error,
             waits_for: self.waits_for.lock().clone(),
-            broker: self.broker.lock().as_ref().map(Broker::show),
-            set_points: self.set_points.lock().clone(),
-            publish: self.publish.lock().clone(),
+            broker: self.broker.lock().as_ref().map(BrokerState::show),
+            set_points,
+            publish,
             note: None,
             table: None,
         }
     }
 
-    /// Whether it is running, has finished, or waits for apps as it is told to.
-    pub(crate) fn is_well(&self) -> bool {
-        let sends = self.set_points.lock().as_ref().is_none_or(|status| status.state == "running");
-        let publishes = self.publish.lock().as_ref().is_none_or(|status| status.state == "running");
-        matches!(self.state.lock().0, "running" | "done" | "held") && sends && publishes
-    }
-
     /// Notes how its connection to a broker is.
-    pub(super) fn broker(&self, change: impl FnOnce(&mut Broker)) {
+    pub(super) fn broker(&self, change: impl FnOnce(&mut BrokerState)) {
         change(self.broker.lock().get_or_insert_default());
     }
 
-    /// Notes how it takes set-points to machines; a failure is logged where it is new.
-    pub(super) fn set_points(&self, change: impl FnOnce(&mut SetPointStatus)) {
-        let mut set_points = self.set_points.lock();
-        let status = set_points.get_or_insert_with(|| SetPointStatus {
-            state: "connecting".to_owned(),
-            sent: 0,
-            accepted: 0,
-            rejected: 0,
-            last_error: None,
-        });
-        let before = (status.state.clone(), status.last_error.clone());
-        change(status);
-        let now = (status.state.clone(), status.last_error.clone());
-        drop(set_points);
-        if before == now {
-            return;
-        }
-        let (state, error) = now;
-        if let Some(error) = error.as_ref().filter(|_| state == "waiting")
-            && self.failures.lock().take()
-        {
-            tracing::warn!(connector = self.name, "set-points wait: {error}");
-        }
-        if before.0 != state {
-            self.tell(&format!("set-points {state}"), error);
-        }
+    /// Counts what it takes to machines.
+    pub(super) fn driving(&self, change: impl FnOnce(&mut SetPointStatus)) {
+        change(&mut self.set_points.lock().get_or_insert_default().1);
     }
 
     /// Counts what it publishes.
     pub(super) fn publishing(&self, change: impl FnOnce(&mut PublishStatus)) {
-        change(self.publish.lock().get_or_insert_default());
+        change(&mut self.publish.lock().get_or_insert_default().1);
     }
 
-    /// Notes how it publishes; a failure is logged where it is new.
-    pub(super) fn publishes(&self, state: &str, error: Option<&str>) {
-        let error = error.map(|error| clean(error).into_owned());
-        let is_other = {
-            let mut publish = self.publish.lock();
-            let status = publish.get_or_insert_default();
-            let is_other = status.state != state;
-            let is_new = error.is_some() && (is_other || status.last_error != error);
-            if let Some(error) = error.as_ref().filter(|_| is_new && self.failures.lock().take()) {
-                tracing::warn!(connector = self.name, "what is to be published waits: {error}");
-            }
-            state.clone_into(&mut status.state);
-            // What was wrong with a connection is over with the next one.
-            status.last_error = error.clone().or(status.last_error.take().filter(|_| state != "running"));
-            is_other
-        };
-        if is_other {
-            self.tell(&format!("publishing {state}"), error);
+    fn change<T>(&self, part: Part, change: impl FnOnce(&mut Now) -> T) -> T {
+        match part {
+            Part::Readings => change(&mut self.readings.lock()),
+            Part::SetPoints => change(&mut self.set_points.lock().get_or_insert_default().0),
+            Part::Publishing => change(&mut self.publish.lock().get_or_insert_default().0),
         }
     }
 
-    pub(super) fn set(&self, state: &'static str) {
-        let before = std::mem::replace(&mut self.state.lock().0, state);
-        if before != state {
-            self.tell(state, None);
+    pub(super) fn set(&self, part: Part, state: State) {
+        if self.change(part, |now| now.set(state)).is_other_state {
+            self.tell(part, state, None);
+        }
+    }
+
+    /// Logged where it is new, and not too often: a part that waits fails again and again.
+    pub(super) fn failed(&self, part: Part, state: State, error: &str) {
+        let error = clean(error).into_owned();
+        let changed = self.change(part, |now| now.failed(state, &error));
+        // It stops once, and that is always told.
+        if changed.is_new_error && (self.failures.lock().take() || state == State::Stopped) {
+            tracing::warn!(connector = self.name, state = part.with(state), "{error}");
+        }
+        if changed.is_other_state {
+            self.tell(part, state, Some(error));
         }
     }
 
     /// The state of one that doesn't run, and why, where nobody has asked for that.
     pub(super) fn rest(&self, error: Option<&str>) {
-        *self.state.lock() = ("stopped", error.map(|error| clean(error).into_owned()));
+        let error = error.map(|error| clean(error).into_owned());
+        *self.readings.lock() = Now::new(State::Stopped, error);
     }
 
-    fn tell(&self, state: &str, error: Option<String>) {
-        let (connector, state) = (self.name.clone(), state.to_owned());
-        self.metrics.events.tell_sparingly(What::Connector { connector, state, error });
+    fn tell(&self, part: Part, state: State, error: Option<String>) {
+        let (connector, part, state) = (self.name.clone(), part.name(), state.name().to_owned());
+        self.metrics.events.tell_sparingly(What::Connector { connector, part, state, error });
     }
 
     /// The source goes on where so many lines and cells of it were skipped.
@@ -272,38 +269,31 @@ impl Status {
     }
 
     /// The last state; what was passed over is logged once more, as a sum.
-    pub(super) fn end(&self, state: &'static str) {
-        self.set(state);
+    pub(super) fn end(&self, state: State) {
+        self.set(Part::Readings, state);
         let skipped = self.count_skipped();
         if skipped > 0 {
-            tracing::warn!(connector = self.name, state, skipped, "lines or cells were skipped");
+            tracing::warn!(
+                connector = self.name,
+                state = state.name(),
+                skipped,
+                "lines or cells were skipped"
+            );
         }
     }
 
-    /// Logged where it is new, and not too often: a connector that waits fails again and again.
-    pub(super) fn failed(&self, state: &'static str, error: &str) {
-        let error = clean(error).into_owned();
-        let mut now = self.state.lock();
-        let is_new = now.0 != state || now.1.as_ref() != Some(&error);
-        // It stops once, and that is always told.
-        if is_new && (self.failures.lock().take() || state == "stopped") {
-            tracing::warn!(connector = self.name, state, "{error}");
-        }
-        let is_other = now.0 != state;
-        *now = (state, Some(error.clone()));
-        drop(now);
-        if is_other {
-            self.tell(state, Some(error));
-        }
-    }
-
-    /// Something is wrong with what was read.
-    pub(super) fn noticed(&self, error: &str) {
+    /// Something is wrong with what came or went, and it goes on.
+    pub(super) fn noticed(&self, part: Part, error: &str) {
         let error = clean(error).into_owned();
         if self.notices.lock().take() {
-            tracing::warn!(connector = self.name, skipped = self.count_skipped(), "{error}");
+            tracing::warn!(
+                connector = self.name,
+                part = part.name(),
+                skipped = self.count_skipped(),
+                "{error}"
+            );
         }
-        self.state.lock().1 = Some(error);
+        self.change(part, |now| now.noticed(error));
     }
 
     /// A line or cell that gave no reading.
@@ -311,7 +301,7 @@ impl Status {
         self.skipped.fetch_add(1, Ordering::Relaxed);
         self.metrics.skipped.inc();
         self.passed_over(reason, 1);
-        self.noticed(error);
+        self.noticed(Part::Readings, error);
     }
 
     /// A message that gave no reading: it is kept as a dead letter.
@@ -352,9 +342,24 @@ mod tests {
     #[test]
     fn what_a_file_says_is_logged_and_shown_without_what_could_deceive() {
         let status = Status::new("herd", "csv", &Kept::default(), &Metrics::default());
-        status.noticed("line 2: a\u{202e}b\nc");
+        status.noticed(Part::Readings, "line 2: a\u{202e}b\nc");
         assert_eq!(status.show().last_error.unwrap(), "line 2: a\\u{202e}b\\nc");
-        status.failed("stopped", "has no column; it has a\u{202e}b\u{1b}[2J");
+        status.failed(Part::Readings, State::Stopped, "has no column; it has a\u{202e}b\u{1b}[2J");
         assert_eq!(status.show().last_error.unwrap(), "has no column; it has a\\u{202e}b\\u{1b}[2J");
+    }
+
+    #[test]
+    fn people_are_shown_the_part_that_is_not_well() {
+        let status = Status::new("plant", "mqtt", &Kept::default(), &Metrics::default());
+        status.set(Part::SetPoints, State::Running);
+        status.noticed(Part::Readings, "a notice");
+        assert_eq!(status.show().worst(), (Part::Readings, State::Running, Some("a notice")));
+        status.failed(Part::Publishing, State::Waiting, "refused\u{1b}");
+        assert_eq!(status.show().worst(), (Part::Publishing, State::Waiting, Some("refused\\u{1b}")));
+        status.failed(Part::SetPoints, State::Waiting, "no route");
+        assert_eq!(status.show().worst(), (Part::SetPoints, State::Waiting, Some("no route")));
+        status.set(Part::SetPoints, State::Running);
+        status.set(Part::Publishing, State::Running);
+        assert_eq!(status.show().worst().1, State::Running);
     }
 }

@@ -13,7 +13,8 @@ use super::{FeedError, Step};
 use crate::api::facade::Push;
 use crate::config::Config;
 use crate::connectors::{
-    ConnectorConfig, Kept, KnownPoint, Record, Running, Sink, SinkError, Site, Status, Submitted, start,
+    ConnectorConfig, Kept, KnownPoint, Record, Running, Sink, SinkError, Site, State, Status, Submitted,
+    start,
 };
 use crate::telemetry::Metrics;
 use ironloom_types::clock::Timestamp;
@@ -102,7 +103,7 @@ impl CsvFeed {
     /// Says whether the connector came to the file's end.
     fn end(&self) -> Result<(), FeedError> {
         let status = self.running.status.show();
-        if status.state == "done" { Ok(()) } else { Err(FeedError::File(self.said(status.last_error))) }
+        if status.state == State::Done { Ok(()) } else { Err(FeedError::File(self.said(status.last_error))) }
     }
 
     fn said(&self, error: Option<String>) -> String {
@@ -116,7 +117,7 @@ async fn troubled(status: &Status) -> Option<String> {
     loop {
         tokio::time::sleep(LOOK).await;
         let shown = status.show();
-        if shown.state == "waiting" {
+        if shown.state == State::Waiting {
             return shown.last_error;
         }
     }

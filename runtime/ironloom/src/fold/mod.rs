@@ -25,6 +25,7 @@ pub(crate) mod open;
 pub(crate) mod overlay;
 pub(crate) mod past;
 pub(crate) mod points;
+mod published;
 pub(crate) mod queue;
 pub(crate) mod requests;
 mod retired;

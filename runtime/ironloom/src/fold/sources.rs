@@ -1,14 +1,12 @@
-//! Readings that each kind of source has brought since the server's start, and how far connectors have published.
+//! Readings that each kind of source has brought since the server's start.
 
 use std::collections::BTreeMap;
 
 use parking_lot::Mutex;
 
-use super::Shared;
-use super::stored::decode;
 use crate::records::columns;
 use crate::records::readings::Receipt;
-use ironloom_types::readings::{Columns, Published};
+use ironloom_types::readings::Columns;
 
 /// Connectors that are told apart: the configuration has fewer, but names may come and go.
 const MOST: usize = 1_000;
@@ -57,18 +55,5 @@ impl Sources {
 
     pub(crate) fn all(&self) -> BTreeMap<Source, Brought> {
         self.0.lock().clone()
-    }
-}
-
-/// The name under which the place of what a connector publishes stands among the receipts: none has a `/` in its own.
-pub(super) fn place_of_published(connector: &str) -> Box<str> {
-    format!("{connector}/publish").into()
-}
-
-impl Shared {
-    /// The place up to which a connector has published.
-    pub(crate) fn published(&self, connector: &str) -> Option<Published> {
-        let receipts = self.receipts.read();
-        decode(receipts.get(&*place_of_published(connector))?).ok()
     }
 }

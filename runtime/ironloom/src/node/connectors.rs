@@ -9,7 +9,7 @@ pub(super) use self::wanted::overridden;
 use super::pages::Filling;
 use super::{Node, stopping};
 use crate::api::facade::{Answer, ConnectorDeadLetter, ConnectorStatus, NumberedQuery, Order, Page, Problem};
-use crate::connectors::{DeadLetter, DeadLetters, Origin};
+use crate::connectors::{DeadLetter, DeadLetters, Origin, State};
 use crate::telemetry::{OfConnector, PassedOver};
 
 impl Node {
@@ -60,7 +60,8 @@ impl Node {
         figures.clear();
         for status in &self.show_connectors() {
             let label = OfConnector { connector: status.name.clone() };
-            let up = matches!(status.state.as_str(), "running" | "done");
+            let (_, state, _) = status.worst();
+            let up = matches!(state, State::Running | State::Done);
             figures.connector_up.get_or_create(&label).set(i64::from(up));
             figures.connector_readings.get_or_create(&label).set(status.readings as i64);
             for (reason, count) in &status.passed_over {

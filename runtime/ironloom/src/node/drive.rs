@@ -7,13 +7,10 @@ use tokio::sync::watch;
 
 use super::ingest::NotTaken;
 use super::{Node, WantedConnectors};
-use crate::api::facade::Pushed;
-use crate::api::host::{Obeyed, SetPointEnd};
 use crate::connectors::{Commands, Wanted};
 use crate::fold::Shared;
 use crate::fold::submission::{Accepted, Refusal};
 use crate::outbox::{Answer, Command, Halted, Router, Settlement};
-use crate::records::intent::Ended;
 use crate::records::readings::{ReadingsHead, Receipt};
 use crate::telemetry::OutcomeLabel;
 use crate::telemetry::events::What;
@@ -23,29 +20,18 @@ use ironloom_types::ids::{PointNumber, PointPath};
 use ironloom_types::readings::{Columns, NewPoint, Quality, ValueRef};
 
 /// Ends of one record.
-const MOST_ENDS: usize = 1_000;
+pub(super) const MOST_ENDS: usize = 1_000;
 /// The pause before ends are written again that were not taken.
 const AGAIN: Duration = Duration::from_millis(500);
 /// The interval at which it is looked what has lived too long.
 const LOOK: Duration = Duration::from_millis(20);
-
-/// The connector of a trial, whose machines obey at once.
-const OBEDIENT: &str = "obedient";
 
 /// The outbox as connectors see it.
 pub(super) struct NodeCommands(pub Arc<Shared>);
 
 impl Commands for NodeCommands {
     fn next(&self, connector: &Arc<str>) -> Option<Command> {
-        let now = self.now();
-        let mut outbox = self.0.outbox.lock();
-        let command = outbox.next(connector, now);
-        let has_ends = outbox.has_ends();
-        drop(outbox);
-        if has_ends {
-            // Some may have ended on the way to it.
-            self.0.outbox.tell_ends();
-        }
+        let command = self.0.outbox.next(connector, self.now());
         if command.is_some() {
             failpoint("set-point-before-send");
         }
@@ -64,9 +50,10 @@ impl Commands for NodeCommands {
     }
 
     fn is_halted(&self, mut handed: &mut dyn Iterator<Item = &Command>) -> bool {
-        let outbox = self.0.outbox.lock();
-        *outbox.halted() != Halted::default()
-            && Iterator::any(&mut handed, |command| outbox.is_halted(&command.point))
+        self.0.outbox.look(|outbox| {
+            *outbox.halted() != Halted::default()
+                && Iterator::any(&mut handed, |command| outbox.is_halted(&command.point))
+        })
     }
 
     fn changes(&self) -> watch::Receiver<u64> {
@@ -91,34 +78,8 @@ impl Node {
         self.shared.outbox.change(|outbox| outbox.set_router(router, now));
     }
 
-    /// Has every point belong to a machine that obeys at once.
-    pub(super) fn route_to_obedient(&self) {
-        let router: Router = Arc::new(|_| Some(OBEDIENT.into()));
-        let now = self.shared.clock.now();
-        self.shared.outbox.change(|outbox| outbox.set_router(router, now));
-    }
-
-    /// Does what connectors and the tasks of the outbox do elsewhere, in one step.
-    pub(super) async fn obey(self: &Arc<Self>) -> Result<Obeyed, NotTaken> {
-        let (obedient, now) = (Arc::from(OBEDIENT), self.shared.clock.now());
-        let ends = self.shared.outbox.change(|outbox| {
-            outbox.tick(now);
-            while let Some(command) = outbox.next(&obedient, now) {
-                outbox.answered(&command.point, command.what, Answer::Accepted, now);
-            }
-            outbox.take_ends(usize::MAX)
-        });
-        let mut recorded: Option<Pushed> = None;
-        for ends in ends.chunks(MOST_ENDS) {
-            let Accepted { accepted, through, duplicate } = self.write_down(ends).await?;
-            let before = recorded.map_or(0, |before| before.accepted);
-            recorded = Some(Pushed { accepted: before + accepted, through, duplicate });
-        }
-        Ok((ends.into_iter().map(shown).collect(), recorded))
-    }
-
     /// Writes ends. Where there is no room for new points, only the readings of known ones go with them, and else none.
-    async fn write_down(self: &Arc<Self>, ends: &[Settlement]) -> Result<Accepted, NotTaken> {
+    pub(super) async fn write_down(self: &Arc<Self>, ends: &[Settlement]) -> Result<Accepted, NotTaken> {
         let mut written = self.record(ends, Outcomes::All).await;
         for outcomes in [Outcomes::OfKnownPoints, Outcomes::None] {
             match written {
@@ -181,7 +142,7 @@ pub(super) async fn write_ends(node: Weak<Node>) {
         {
             let Some(node) = node.upgrade() else { return };
             if ends.is_empty() {
-                ends = node.shared.outbox.lock().take_ends(MOST_ENDS);
+                ends = node.shared.outbox.take_ends(MOST_ENDS);
             }
             if !ends.is_empty() {
                 failpoint("set-point-before-record");
@@ -221,20 +182,11 @@ pub(super) async fn watch_lives(node: Weak<Node>) {
         every.tick().await;
         let Some(node) = node.upgrade() else { return };
         let now = node.shared.clock.now();
-        let is_due = node.shared.outbox.lock().next_deadline().is_some_and(|at| at <= now);
+        let is_due = node.shared.outbox.look(|outbox| outbox.next_deadline().is_some_and(|at| at <= now));
         if is_due {
             node.shared.outbox.change(|outbox| outbox.tick(now));
         }
     }
-}
-
-fn shown(Settlement { settled, output, entity, outcome, at, .. }: Settlement) -> SetPointEnd {
-    let last = settled.driven.map(|driven| driven.last);
-    let (value, asked, reason) = match last {
-        Some(Ended { value, asked, reason, .. }) => (Some(value), Some(asked), reason.map(String::from)),
-        None => (None, None, None),
-    };
-    SetPointEnd { time: at, output, entity, value, asked, outcome: outcome.name(), reason }
 }
 
 /// Ends of one record that are told one by one.

@@ -18,12 +18,13 @@ impl Node {
         metrics.log_bytes.inc_by(stats.bytes.saturating_sub(shown.bytes));
         *shown = Shown { groups: stats.groups, records: stats.records, bytes: stats.bytes };
         metrics.streams.set(self.shared.streams.read().count() as i64);
-        {
-            let outbox = self.shared.outbox.lock();
+        self.shared.outbox.look(|outbox| {
             metrics.halted.set(i64::from(outbox.halted().site));
             metrics.halted_installations.set(outbox.halted().installations.len() as i64);
             metrics.safe_values_owed.set(outbox.owed().0 as i64);
-        }
+            let unrecorded = outbox.ended().saturating_sub(*self.recorded.borrow());
+            metrics.outcomes_unrecorded.set(unrecorded as i64);
+        });
         self.show_connector_figures();
         self.show_lane_figures();
         self.telemetry.text()

@@ -12,7 +12,7 @@ use super::Node;
 use crate::api::facade::{Answer, Halt, HaltRequest, Problem};
 use crate::aside::aside;
 use crate::fold::Shared;
-use crate::outbox::{HaltFiles, Halted};
+use crate::outbox::{HaltFiles, Halted, Machine};
 use crate::telemetry::events::What;
 use ironloom_types::ids::InstallationId;
 
@@ -24,18 +24,18 @@ const NAMED: usize = 5;
 /// The kill switch of a node.
 pub(super) struct KillSwitch {
     files: HaltFiles,
-    asked: Mutex<Asked>,
+    pending: Mutex<Pending>,
 }
 
 /// The switch as it was asked for, which may not be in the files yet.
 #[derive(Default)]
-struct Asked {
+struct Pending {
     halted: Halted,
     /// Counts the times that the switch was turned: files that were read before say nothing after.
     turns: u64,
 }
 
-impl Asked {
+impl Pending {
     fn add(&mut self, installation: Option<InstallationId>) {
         self.turns += 1;
         match installation {
@@ -63,7 +63,7 @@ impl Asked {
 impl KillSwitch {
     /// Reads the files before anything is sent.
     pub(super) fn open(data: &Path, shared: &Shared) -> Self {
-        let switch = Self { files: HaltFiles::of(data), asked: Mutex::default() };
+        let switch = Self { files: HaltFiles::of(data), pending: Mutex::default() };
         switch.files.prepare();
         let halted = switch.files.read();
         if halted != Halted::default() {
@@ -80,18 +80,18 @@ impl KillSwitch {
 
     /// Takes over what the files say, and what was asked for besides. Nobody waits for the disk meanwhile.
     fn look(&self, shared: &Shared) {
-        let turns = self.asked.lock().turns;
+        let turns = self.pending.lock().turns;
         let halted = self.files.read();
-        let asked = self.asked.lock();
-        if asked.turns == turns {
-            take(shared, asked.with(halted));
+        let pending = self.pending.lock();
+        if pending.turns == turns {
+            take(shared, pending.with(halted));
         }
     }
 }
 
 /// Turns the switch, and tells it where it was turned.
 fn take(shared: &Shared, halted: Halted) {
-    let before = shared.outbox.lock().halted().clone();
+    let before = shared.outbox.look(|outbox| outbox.halted().clone());
     if before == halted {
         return;
     }
@@ -146,7 +146,7 @@ impl Node {
 
     /// The note of `/readyz` while machines wait for their safe values.
     pub(super) fn owed_note(&self) -> Option<String> {
-        let (count, first) = self.shared.outbox.lock().owed();
+        let (count, first) = self.shared.outbox.look(Machine::owed);
         let first = first?;
         Some(format!(
             "{count} points are to have their safe values, which can't be sent now: the first is of {first}; `ironloom intents \
@@ -155,7 +155,7 @@ impl Node {
     }
 
     pub(super) fn show_halt(&self) -> Halt {
-        let halted = self.shared.outbox.lock().halted().clone();
+        let halted = self.shared.outbox.look(|outbox| outbox.halted().clone());
         Halt { site: halted.site, installations: halted.installations.into_iter().collect() }
     }
 
@@ -165,14 +165,14 @@ impl Node {
         request: HaltRequest,
     ) -> impl Future<Output = Answer<Halt>> + Send {
         let known = request.installation.as_ref().map_or(Ok(()), |id| {
-            let drives = self.shared.outbox.lock().drives(id);
+            let drives = self.shared.outbox.look(|outbox| outbox.drives(id));
             if drives { Ok(()) } else { self.lane(id).map(drop) }
         });
         if known.is_ok() {
-            let mut asked = self.kill_switch.asked.lock();
-            asked.add(request.installation.clone());
-            let halted = self.shared.outbox.lock().halted().clone();
-            take(&self.shared, asked.with(halted));
+            let mut pending = self.kill_switch.pending.lock();
+            pending.add(request.installation.clone());
+            let halted = self.shared.outbox.look(|outbox| outbox.halted().clone());
+            take(&self.shared, pending.with(halted));
         }
         async move {
             known?;
@@ -187,7 +187,7 @@ impl Node {
                 );
                 return Err(Problem::unavailable("not-durable", detail, crate::api::facade::RETRY_SOON));
             }
-            self.kill_switch.asked.lock().remove(request.installation.as_ref());
+            self.kill_switch.pending.lock().remove(request.installation.as_ref());
             Ok(self.show_halt())
         }
     }
@@ -205,7 +205,7 @@ impl Node {
         }
         let node = Arc::clone(&self);
         let looked = aside(move || {
-            node.kill_switch.asked.lock().remove(request.installation.as_ref());
+            node.kill_switch.pending.lock().remove(request.installation.as_ref());
             node.kill_switch.look(&node.shared);
         });
         let looked = looked.await.map_err(|error| error.to_string());

@@ -67,6 +67,8 @@ impl Node {
         let (revision, manifest) = (&newest.revision, &newest.manifest);
         let mut shown = show(&installation, revision, manifest, &meta, state, self.lag(lane));
         shown.pending_revisions = pending_revisions(lane);
+        shown.halted = newest.manifest.has_set_points()
+            && self.shared.outbox.look(|outbox| outbox.halted().has(&lane.id));
         shown.left_out = self.left_out(lane);
         shown.waits_for = self.waits_for(lane);
         shown.rate = self.rate_of(lane);
@@ -204,6 +206,7 @@ pub(super) fn show(
         package: installation.package,
         state,
         paused: installation.standing == Standing::Paused,
+        halted: false,
         revision: installation.revision,
         pending_revisions: Vec::new(),
         generation: installation.generation,

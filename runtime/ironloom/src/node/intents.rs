@@ -7,7 +7,7 @@ use super::{Node, problems};
 use crate::api::facade::{
     Answer, DrivenPoint, Intent, IntentDeed, LastOutcome, Page, PageQuery, Problem, Told,
 };
-use crate::outbox::{Shown, Standing};
+use crate::outbox::{Shown, ShownIntent, Standing};
 use crate::records::admin::AdminRecord;
 use crate::records::intent::{self, Asked};
 use ironloom_types::ids::{InstallationId, IntentId};
@@ -18,7 +18,8 @@ const DURABLE: Duration = Duration::from_secs(10);
 impl Node {
     /// The points that an installation's set-points go to.
     pub(super) fn list_intents(&self, id: &InstallationId, page: &PageQuery) -> Answer<Page<DrivenPoint>> {
-        let mut found = self.shared.outbox.lock().show(id, page.after.as_deref(), page.limit + 1);
+        let mut found =
+            self.shared.outbox.look(|outbox| outbox.show(id, page.after.as_deref(), page.limit + 1));
         // One that is gone may have left machines that are to have their safe values.
         if found.is_empty() {
             self.lane(id)?;
@@ -38,13 +39,12 @@ impl Node {
     ) -> Answer<()> {
         let lane = self.lane(&id)?;
         // One person after the other: whoever comes second finds what the first has done.
-        let _turn = self.deeds.lock().await;
+        let _turn = self.confirming.lock().await;
         let now = self.shared.clock.now();
-        let found = {
-            let outbox = self.shared.outbox.lock();
-            let asked = outbox.unconfirmed(intent).filter(|asked| asked.installation == lane.id);
+        let found = self.shared.outbox.look(|outbox| {
+            let asked = outbox.unconfirmed(lane.generation, intent);
             asked.map(|asked| (outbox.refusal(&asked, now), asked))
-        };
+        });
         let Some((refusal, asked)) = found else {
             let detail = format!("no intent {intent} of installation {id} waits for a confirmation");
             return Err(Problem::not_found(detail));
@@ -81,7 +81,7 @@ fn show(shown: Shown) -> DrivenPoint {
         output,
         entity: entity.to_string(),
         connector: connector.map(|name| name.to_string()),
-        intents: open.into_iter().map(|(asked, standing)| show_intent(&asked, standing)).collect(),
+        intents: open.iter().map(show_intent).collect(),
         told: told.map(|told| Told {
             value: told.value.into(),
             number: told.number,
@@ -93,7 +93,7 @@ fn show(shown: Shown) -> DrivenPoint {
     }
 }
 
-fn show_intent(asked: &Asked, standing: Standing) -> Intent {
+fn show_intent(ShownIntent { asked, standing, expires }: &ShownIntent) -> Intent {
     let state = match standing {
         Standing::Waiting => "waiting",
         Standing::Unconfirmed => "unconfirmed",
@@ -105,7 +105,7 @@ fn show_intent(asked: &Asked, standing: Standing) -> Intent {
         asked: asked.intent.asked.clone().into(),
         value: asked.intent.value.clone().into(),
         at: asked.at,
-        expires: asked.expires(),
+        expires: *expires,
     }
 }
 

@@ -23,6 +23,7 @@ mod kept;
 mod left;
 mod loading;
 mod mapped;
+mod obedient;
 mod outdated;
 mod outgoing;
 mod packages;
@@ -127,8 +128,8 @@ pub(crate) struct Node {
     exposed: bool,
     /// The data folder, from the root.
     data: PathBuf,
-    /// Held by whoever says something of an intent.
-    deeds: tokio::sync::Mutex<()>,
+    /// Held by whoever confirms or dismisses an intent.
+    confirming: tokio::sync::Mutex<()>,
     /// Ends of intents that are recorded, since the start.
     recorded: tokio::sync::watch::Sender<u64>,
     kill_switch: halt::KillSwitch,

@@ -2,8 +2,7 @@
 
 use std::sync::Arc;
 
-use super::ingest::NotTaken;
-use super::sink::of_refusal;
+use super::sink::{of_not_taken, of_refusal};
 use super::{Node, alarms};
 use crate::connectors::{Looked, OutAlarm, OutReading, Outgoing, SinkError, Submitted};
 use crate::fold::alarm_news::{AlarmNews, NewsPlace};
@@ -110,7 +109,7 @@ impl Outgoing for NodeOutgoing {
         Ok(looked)
     }
 
-    fn published(&self, connector: &str) -> Option<Published> {
+    fn published(&self, connector: &str) -> Result<Option<Published>, String> {
         self.0.shared.published(connector)
     }
 
@@ -118,12 +117,6 @@ impl Outgoing for NodeOutgoing {
         let receipt = Receipt::Published { name: connector.into(), through };
         let head = ReadingsHead { receipt: Some(receipt), idempotency: None };
         let durable = self.0.hand_over(head, Vec::new(), Columns::default()).map_err(of_refusal)?;
-        Ok(Box::pin(async move {
-            match durable.await {
-                Ok(_) => Ok(()),
-                Err(NotTaken::Refused(refusal)) => Err(of_refusal(refusal)),
-                Err(NotTaken::NoRoom(_)) => Err(SinkError::Stopping),
-            }
-        }))
+        Ok(Box::pin(async move { durable.await.map(drop).map_err(of_not_taken) }))
     }
 }

@@ -40,14 +40,7 @@ impl Sink for NodeSink {
             return Err(SinkError::Stopping);
         }
         let durable = node.hand_over(head, record.new_points, record.columns).map_err(of_refusal)?;
-        Ok(Box::pin(async move {
-            match durable.await {
-                Ok(_) => Ok(()),
-                Err(NotTaken::Refused(refusal)) => Err(of_refusal(refusal)),
-                // A connector waits for room, unless the server stops.
-                Err(NotTaken::NoRoom(_)) => Err(SinkError::Stopping),
-            }
-        }))
+        Ok(Box::pin(async move { durable.await.map(drop).map_err(of_not_taken) }))
     }
 
     fn tick(&self, at: Timestamp) {
@@ -82,6 +75,15 @@ impl Sink for NodeSink {
 
     fn is_installed(&self, id: &InstallationId) -> bool {
         self.0.lanes.of(id).is_some()
+    }
+}
+
+/// The reason why a record isn't taken, as a connector hears of it.
+pub(super) fn of_not_taken(not_taken: NotTaken) -> SinkError {
+    match not_taken {
+        NotTaken::Refused(refusal) => of_refusal(refusal),
+        // A connector waits for room, unless the server stops.
+        NotTaken::NoRoom(_) => SinkError::Stopping,
     }
 }
 

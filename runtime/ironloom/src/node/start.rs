@@ -27,6 +27,7 @@ use crate::fold::submission::Submission;
 use crate::fold::{Shared, requests};
 use crate::lanes::Lanes;
 use crate::lanes::run::{BatchLimits, Pacing, Runner};
+use crate::outbox::Machine;
 use crate::telemetry::Telemetry;
 use crate::telemetry::events::What;
 use ironloom_sandbox::{Compiled, Sandbox, SandboxConfig};
@@ -109,7 +110,7 @@ pub(super) fn start_node(options: NodeOptions) -> Result<Arc<Node>, StartError> 
         exposed,
         data: std::path::absolute(&data).unwrap_or_else(|_| data.clone()),
         kill_switch,
-        deeds: tokio::sync::Mutex::default(),
+        confirming: tokio::sync::Mutex::default(),
         recorded: watch::Sender::new(0),
         backups: Arc::new(tokio::sync::Semaphore::new(1)),
         started: super::status::Started::now(),
@@ -391,7 +392,7 @@ impl Host for NodeFacade {
         // By the lanes' own books: what is kept of their times follows a moment later.
         let horizon = self.0.shared.horizon();
         let timers = self.0.lanes.all().iter().filter_map(|lane| lane.book().next_due_after(horizon)).min();
-        let lives = self.0.shared.outbox.lock().next_deadline().filter(|at| *at > horizon);
+        let lives = self.0.shared.outbox.look(Machine::next_deadline).filter(|at| *at > horizon);
         timers.into_iter().chain(lives).min()
     }
 

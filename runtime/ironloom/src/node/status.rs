@@ -100,7 +100,7 @@ impl Node {
         }
         let mut connectors = BTreeMap::new();
         for connector in self.show_connectors() {
-            *connectors.entry(connector.state).or_default() += 1;
+            *connectors.entry(connector.worst().1.name().to_owned()).or_default() += 1;
         }
         Status {
             readiness: self.show_readiness(),

@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 pub(crate) use self::send::{Answer, Command, What};
-pub(crate) use self::shown::{Shown, Standing};
+pub(crate) use self::shown::{Shown, ShownIntent, Standing};
 pub(crate) use self::stops::{Halted, Rights};
 use super::Found;
 use crate::records::intent::{Asked, Ended, IntentPlace, Outcome, Settled, Told};

@@ -7,16 +7,18 @@ mod machine;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use tokio::sync::watch;
 
 pub(crate) use self::halt_files::HaltFiles;
 pub(crate) use self::machine::{
-    Answer, Command, Halted, Machine, Rights, Router, Settlement, Shown, Standing,
+    Answer, Command, Halted, Machine, Rights, Router, Settlement, Shown, ShownIntent, Standing,
 };
 use crate::records::intent::{Asked, Driven, IntentPlace};
+use ironloom_types::clock::Timestamp;
 
-/// The outbox, behind the one lock that it has. Nobody holds it for longer than a few thousand steps in memory.
+/// The outbox, behind the one lock that it has. It is held for steps in memory alone: the longest go over all points that
+/// are driven, where the kill switch is turned, connectors change, or an installation's rights do.
 pub(crate) struct Outbox {
     machine: Mutex<Machine>,
     /// Counts what connectors and the writer of outcomes have to look at.
@@ -47,19 +49,37 @@ impl Outbox {
         result
     }
 
+    /// Looks at the outbox.
+    pub(crate) fn look<T>(&self, look: impl FnOnce(&Machine) -> T) -> T {
+        look(&self.machine.lock())
+    }
+
+    /// Takes the next command for a connector.
+    pub(crate) fn next(&self, connector: &Arc<str>, now: Timestamp) -> Option<Command> {
+        let (command, has_ends) = {
+            let mut machine = self.machine.lock();
+            (machine.next(connector, now), machine.has_ends())
+        };
+        if has_ends {
+            // Some may have ended on the way to it.
+            self.tell_ends();
+        }
+        command
+    }
+
+    /// Takes ends that are to be written, the oldest first.
+    pub(crate) fn take_ends(&self, most: usize) -> Vec<Settlement> {
+        self.machine.lock().take_ends(most)
+    }
+
     /// Has the writer of outcomes look, and nobody else: a connector that took a command would wake itself by it.
-    pub(crate) fn tell_ends(&self) {
+    fn tell_ends(&self) {
         self.ends.send_modify(|ends| *ends += 1);
     }
 
     /// Hears of what may have ended.
     pub(crate) fn ends(&self) -> watch::Receiver<u64> {
         self.ends.subscribe()
-    }
-
-    /// Looks at the outbox, or takes a command out of it.
-    pub(crate) fn lock(&self) -> MutexGuard<'_, Machine> {
-        self.machine.lock()
     }
 
     /// Hears of changes.

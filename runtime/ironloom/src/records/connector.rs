@@ -2,10 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
+use ironloom_types::limits::MAX_CONNECTOR_NAME;
+
 /// Names of which the log may have something at a time.
 pub(crate) const MOST_CONNECTORS: usize = 256;
-/// The longest name in bytes, and the longest table of one.
-pub(crate) const MAX_NAME: usize = 63;
+/// The longest table of one.
 pub(crate) const MAX_TABLE: usize = 64 << 10;
 
 /// All that the log has of one name; without a table and a stop, nothing. Of a connector that the configuration file names, only
@@ -28,7 +29,7 @@ impl ConnectorRecord {
     /// Returns true where its texts are no longer than they may be.
     pub(crate) fn is_bounded(&self) -> bool {
         let table = self.table.as_ref().map_or(0, |table| table.len());
-        (1..=MAX_NAME).contains(&self.name.len()) && table <= MAX_TABLE
+        (1..=MAX_CONNECTOR_NAME).contains(&self.name.len()) && table <= MAX_TABLE
     }
 }
 

@@ -42,11 +42,6 @@ pub(crate) struct Asked {
 }
 
 impl Asked {
-    /// The end of its life.
-    pub(crate) fn expires(&self) -> Timestamp {
-        self.at.plus(self.intent.time_to_live)
-    }
-
     /// Returns whether it may be sent while its installation acts, or does not.
     pub(crate) fn has_leave(&self, acts: bool) -> bool {
         self.confirmed || (self.acts && acts)

@@ -18,13 +18,14 @@ pub(crate) const VERSION: u8 = 5;
 /// The head of a record of readings.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct ReadingsHead {
-    /// The place of its source behind these readings, if the source goes on there after a restart.
+    /// The place of its source behind these readings, if the source goes on there after a restart; for outcomes, their
+    /// set-points.
     pub receipt: Option<Receipt>,
     /// The request that brought them, where it named itself.
     pub idempotency: Option<Idempotency>,
 }
 
-/// The place of a source behind a record.
+/// Why a record came: mostly the place of a source behind it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Receipt {
     /// A connector's own note.

@@ -3,17 +3,18 @@
 //! Telling waits for nobody, so that the fold can do it. A listener that reads too slowly, or comes back after a restart,
 //! is told that there is a gap.
 
+mod what;
+
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use serde::Serialize;
 use tokio::sync::watch;
 
+pub(crate) use self::what::What;
 use ironloom_types::clock::{Timestamp, host_time};
-use ironloom_types::ids::{Digest, InstallationId, SlotName};
-use ironloom_types::text::shorten;
+use ironloom_types::ids::InstallationId;
 
 /// Events that are kept.
 const KEPT: usize = 10_000;
@@ -28,191 +29,6 @@ const EVERY: Duration = Duration::from_secs(1);
 /// Of so many at most it is remembered when they were told last. Beyond: what others have to tell
 /// is left out until there is room.
 const SPARED: usize = 4_096;
-
-/// Something that happened.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(tag = "kind", rename_all = "kebab-case")]
-pub(crate) enum What {
-    /// The state of an installation: `installed`, `set`, `upgraded`, `reset`, `running`, `paused`, `quarantined`, `waiting`, `uninstalled`.
-    Installation {
-        installation: InstallationId,
-        state: &'static str,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        reason: Option<String>,
-    },
-    /// An alarm was `raised`, `cleared`, `acknowledged`, `shelved`, `unshelved` or `commented`.
-    Alarm {
-        installation: InstallationId,
-        alarm: String,
-        change: &'static str,
-        code: SlotName,
-        entity: String,
-        severity: &'static str,
-        message: String,
-    },
-    /// A person has `set` or `deleted` a key of an app's state.
-    State { installation: InstallationId, key: String, change: &'static str },
-    /// More alarms of one invocation than are told one by one.
-    Alarms { installation: InstallationId, changes: usize },
-    /// Readings were set aside.
-    DeadLetters { installation: InstallationId, count: u64 },
-    /// Points match an input, but are left out.
-    PointsLeftOut { installation: InstallationId, count: u64 },
-    /// Readings that wait for it have used up so much of their retention, in percent: 50, then 90.
-    Expiring { installation: InstallationId, percent: u8 },
-    /// Somebody has `set` what points are, `retired` or `renamed` them; the first of so many, by its path before.
-    Points { point: String, count: usize, change: &'static str },
-    /// The state of a connector.
-    Connector {
-        connector: String,
-        state: String,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        error: Option<String>,
-    },
-    /// The end of a set-point: its outcome.
-    SetPoint {
-        installation: InstallationId,
-        point: String,
-        outcome: &'static str,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        reason: Option<String>,
-    },
-    /// More ends of set-points than are told one by one.
-    SetPoints { installation: InstallationId, count: u64 },
-    /// The kill switch was turned: `halted` or `released`. Without an installation, that of the site.
-    Halt {
-        #[serde(skip_serializing_if = "Option::is_none")]
-        installation: Option<InstallationId>,
-        state: &'static str,
-    },
-    /// A package was `added` or `removed`.
-    Package { package: Digest, change: &'static str },
-    /// The machine's clock has `stepped`, is `behind` journal time, or has `caught-up`; or journal time was `set-back`.
-    Clock { state: &'static str },
-    /// The disk is `low`, so that nothing new is taken, or `ok` again.
-    Disk { state: &'static str },
-}
-
-impl What {
-    /// Its kind, as in JSON.
-    pub(crate) fn kind(&self) -> &'static str {
-        match self {
-            Self::Installation { .. } => "installation",
-            Self::Alarm { .. } => "alarm",
-            Self::State { .. } => "state",
-            Self::Alarms { .. } => "alarms",
-            Self::DeadLetters { .. } => "dead-letters",
-            Self::PointsLeftOut { .. } => "points-left-out",
-            Self::Expiring { .. } => "expiring",
-            Self::Points { .. } => "points",
-            Self::Connector { .. } => "connector",
-            Self::SetPoint { .. } => "set-point",
-            Self::SetPoints { .. } => "set-points",
-            Self::Halt { .. } => "halt",
-            Self::Package { .. } => "package",
-            Self::Clock { .. } => "clock",
-            Self::Disk { .. } => "disk",
-        }
-    }
-
-    /// All kinds.
-    pub(crate) const KINDS: [&str; 15] = [
-        "installation",
-        "state",
-        "alarm",
-        "alarms",
-        "dead-letters",
-        "points-left-out",
-        "expiring",
-        "points",
-        "connector",
-        "set-point",
-        "set-points",
-        "halt",
-        "package",
-        "clock",
-        "disk",
-    ];
-
-    /// The installation that it is about.
-    pub(crate) fn installation(&self) -> Option<&InstallationId> {
-        match self {
-            Self::Installation { installation, .. }
-            | Self::State { installation, .. }
-            | Self::Alarm { installation, .. }
-            | Self::Alarms { installation, .. }
-            | Self::DeadLetters { installation, .. }
-            | Self::PointsLeftOut { installation, .. }
-            | Self::SetPoint { installation, .. }
-            | Self::SetPoints { installation, .. }
-            | Self::Expiring { installation, .. } => Some(installation),
-            Self::Halt { installation, .. } => installation.as_ref(),
-            Self::Points { .. }
-            | Self::Connector { .. }
-            | Self::Package { .. }
-            | Self::Clock { .. }
-            | Self::Disk { .. } => None,
-        }
-    }
-
-    /// Whose turn to be told it is.
-    fn teller(&self) -> (&'static str, String) {
-        let who = match self {
-            Self::Connector { connector, .. } => connector.clone(),
-            _ => self.installation().map_or_else(String::new, ToString::to_string),
-        };
-        (self.kind(), who)
-    }
-
-    /// Whether the last one told says how it is now.
-    fn is_state(&self) -> bool {
-        matches!(self, Self::Installation { .. } | Self::Connector { .. })
-    }
-
-    /// One of them for both: counts are added, of states the last one counts.
-    fn and(self, later: Self) -> Self {
-        match (self, later) {
-            (Self::DeadLetters { count, .. }, Self::DeadLetters { installation, count: more }) => {
-                Self::DeadLetters { installation, count: count + more }
-            }
-            (Self::PointsLeftOut { count, .. }, Self::PointsLeftOut { installation, count: more }) => {
-                Self::PointsLeftOut { installation, count: count + more }
-            }
-            (Self::SetPoints { count, .. }, Self::SetPoints { installation, count: more }) => {
-                Self::SetPoints { installation, count: count + more }
-            }
-            (_, later) => later,
-        }
-    }
-
-    fn bounded(mut self) -> Self {
-        let text = match &mut self {
-            Self::Installation { reason: Some(text), .. }
-            | Self::Alarm { message: text, .. }
-            | Self::State { key: text, .. }
-            | Self::SetPoint { reason: Some(text), .. }
-            | Self::Connector { error: Some(text), .. } => text,
-            _ => return self,
-        };
-        if text.len() > TEXT {
-            *text = shorten(text, TEXT).into_owned();
-        }
-        self
-    }
-
-    fn bytes(&self) -> usize {
-        let texts = match self {
-            Self::Installation { reason, .. } => reason.as_ref().map_or(0, String::len),
-            Self::Alarm { message, entity, .. } => message.len() + entity.len(),
-            Self::State { key, .. } => key.len(),
-            Self::Points { point, .. } => point.len(),
-            Self::SetPoint { point, reason, .. } => point.len() + reason.as_ref().map_or(0, String::len),
-            Self::Connector { error, .. } => error.as_ref().map_or(0, String::len),
-            _ => 0,
-        };
-        EVENT + texts
-    }
-}
 
 /// An event with its number.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -426,7 +242,7 @@ mod tests {
         let error = Some("x".repeat(10_000));
         for _ in 0..KEPT {
             let (connector, state) = ("csv".to_owned(), "stopped".to_owned());
-            events.tell(What::Connector { connector, state, error: error.clone() });
+            events.tell(What::Connector { connector, part: None, state, error: error.clone() });
         }
         let next = events.after(0, usize::MAX);
         assert!(next.events.iter().map(|event| event.what.bytes()).sum::<usize>() <= KEPT_BYTES);
@@ -479,6 +295,31 @@ mod tests {
     }
 
     #[test]
+    fn each_part_of_a_connector_has_a_state_of_its_own() {
+        let events = events();
+        let is = |part, state: &str| What::Connector {
+            connector: "plant".to_owned(),
+            part,
+            state: state.to_owned(),
+            error: None,
+        };
+        for part in [None, Some("set-points")] {
+            events.tell_sparingly(is(part, "running"));
+        }
+        events.tell_sparingly(is(Some("set-points"), "waiting"));
+        events.tell_sparingly(is(None, "waiting"));
+        events.tell_sparingly(is(None, "running"));
+        events.spared.lock().values_mut().for_each(|spared| spared.told = Instant::now() - EVERY);
+        events.flush();
+        let told: Vec<_> = events.after(0, 9).events.into_iter().map(|event| event.what).collect();
+        assert_eq!(told.len(), 4);
+        assert!(
+            told.contains(&is(Some("set-points"), "waiting")) && told.contains(&is(None, "running")),
+            "{told:?}"
+        );
+    }
+
+    #[test]
     fn nothing_is_told_of_what_a_start_reads_back() {
         let events = Events::default();
         events.tell(What::Disk { state: "low" });
@@ -488,7 +329,9 @@ mod tests {
 
     #[test]
     fn each_kind_is_in_the_list() {
-        let all = [letters(1), What::Disk { state: "ok" }, What::Clock { state: "behind" }];
+        let installation = InstallationId::new("pigs").unwrap();
+        let unconfirmed = What::Unconfirmed { installation, count: 1 };
+        let all = [letters(1), unconfirmed, What::Disk { state: "ok" }, What::Clock { state: "behind" }];
         for what in all {
             assert!(What::KINDS.contains(&what.kind()));
             assert_eq!(serde_json::to_value(&what).unwrap()["kind"], what.kind());

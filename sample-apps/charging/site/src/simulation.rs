@@ -3,7 +3,7 @@
 use anyhow::{Result, ensure};
 
 use crate::week::Week;
-use crate::{KWH, LEAST, MOST, PERIOD, VOLTAGE};
+use crate::{KWH, LEAST, MOST, VOLTAGE};
 
 /// A car that is there in a period and isn't full.
 #[derive(Clone, Debug, PartialEq)]
@@ -138,6 +138,3 @@ pub fn run(
 pub fn available(week: &Week, period: usize, capacity: f64, with_load: bool) -> f64 {
     if with_load { (capacity - week.load(period)).max(0.0) } else { capacity }
 }
-
-// The rule's numbers belong together.
-const _: () = assert!(PERIOD == 300 && VOLTAGE == 208.0);

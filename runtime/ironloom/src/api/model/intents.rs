@@ -50,7 +50,8 @@ pub(crate) struct Told {
     pub number: u64,
     /// The app vouches for it until then; null for a safe value, and where it stays.
     pub until: Option<Timestamp>,
-    /// The value that is sent when the app no longer vouches for this one; null: none.
+    /// The value that is sent when the app no longer vouches for this one, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub safe: Option<JsonValue>,
 }
 

@@ -16,7 +16,7 @@ use super::tracked::Tracked;
 use crate::connectors::cells::LineTime;
 use crate::connectors::making::{Making, Units};
 use crate::connectors::passed::{Passed, Reason};
-use crate::connectors::{Record, Sink, Status};
+use crate::connectors::{Part, Record, Sink, Status};
 use ironloom_types::clock::Timestamp;
 use ironloom_types::readings::{Quality, ValueRef};
 use ironloom_types::text::shorten;
@@ -322,16 +322,18 @@ impl Lap {
                     continue;
                 }
             };
-            let (value, mut quality) = match mapping.r#type.parse(text, self.config.decimal_comma) {
-                Some(value) => (value, Quality::Good),
-                None => {
-                    let (column, kind, text) = (&mapping.column, mapping.r#type.name(), shorten(text, 60));
-                    status.noticed(&format!(
+            let (value, mut quality) =
+                match mapping.r#type.parse(text, self.config.decimal_comma) {
+                    Some(value) => (value, Quality::Good),
+                    None => {
+                        let (column, kind, text) =
+                            (&mapping.column, mapping.r#type.name(), shorten(text, 60));
+                        status.noticed(Part::Readings, &format!(
                         "line {number}, column {column}: {text:?} is not a valid {kind}; recorded as bad"
                     ));
-                    (ValueRef::Missing, Quality::Bad)
-                }
-            };
+                        (ValueRef::Missing, Quality::Bad)
+                    }
+                };
             if !trusted {
                 quality = quality.max(Quality::Uncertain);
                 status.lowered();

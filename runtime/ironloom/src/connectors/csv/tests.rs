@@ -175,7 +175,7 @@ async fn lines_of_one_time_are_one_record_and_cells_become_readings() {
         vec!["b1/2/feed -! 300"],
     ];
     assert_eq!(*sink.records.lock(), expected);
-    assert_eq!((status.state.as_str(), status.readings), ("done", 6));
+    assert_eq!((status.state.name(), status.readings), ("done", 6));
     let error = status.last_error.unwrap();
     assert_eq!(error, "line 5, column Feed: \"x\" is not a valid real; recorded as bad");
 }
@@ -211,7 +211,7 @@ async fn a_kill_at_any_record_neither_skips_nor_repeats() {
         let status = run_to_end(config(folder.path(), keys, BOTH), &second).await;
         let both = [first.records.lock().clone(), second.records.lock().clone()].concat();
         assert_eq!(both, whole, "after {most}");
-        assert_eq!(status.state, "done");
+        assert_eq!(status.state.name(), "done");
     }
 }
 
@@ -231,7 +231,7 @@ async fn what_is_not_taken_is_handed_over_again() {
     let sink = Arc::new(Fake { later: Mutex::new(Some((1, 3))), ..Fake::default() });
     let status = run_to_end(config(folder.path(), "", BOTH), &sink).await;
     assert_eq!(sink.records.lock().len(), 3);
-    assert_eq!(status.state, "done");
+    assert_eq!(status.state.name(), "done");
 }
 
 #[tokio::test(start_paused = true)]
@@ -269,7 +269,7 @@ async fn a_missing_column_stops_it_with_a_reason() {
     ] {
         let folder = folder(&format!("{header}\n1,100,1\n"));
         let status = run_to_end(config(folder.path(), "", BOTH), &Arc::new(Fake::default())).await;
-        assert_eq!(status.state, "stopped");
+        assert_eq!(status.state.name(), "stopped");
         let error = status.last_error.unwrap();
         assert!(error.contains(reason), "{error}");
     }
@@ -285,9 +285,10 @@ async fn what_cant_be_read_now_is_tried_again_and_is_never_the_end() {
     let running = start_herd(config, &sink, shutdown);
     let waits = async |reason: &str| loop {
         let status = running.status.show();
-        if status.state == "waiting" && status.last_error.as_ref().is_some_and(|error| error.contains(reason))
+        if status.state.name() == "waiting"
+            && status.last_error.as_ref().is_some_and(|error| error.contains(reason))
         {
-            assert!(!running.status.is_well());
+            assert!(!status.state.is_well());
             return;
         }
         tokio::time::sleep(std::time::Duration::from_millis(10)).await;
@@ -299,7 +300,7 @@ async fn what_cant_be_read_now_is_tried_again_and_is_never_the_end() {
     std::fs::write(folder.path().join("new"), FILE).unwrap();
     std::fs::rename(folder.path().join("new"), &path).unwrap();
     running.task.await.unwrap();
-    assert_eq!(running.status.show().state, "done");
+    assert_eq!(running.status.show().state.name(), "done");
     assert_eq!(sink.records.lock().len(), 3);
 }
 
@@ -339,7 +340,7 @@ async fn lines_that_cant_be_read_are_counted_and_named() {
                 apps,2024-06-19,6\n1,2024-06-19,7\n";
     let (rows, status) = weights(text, "").await;
     assert_eq!(rows, [format!("1 7 {}", nanoseconds("2024-06-18T22:00:00Z"))]);
-    assert_eq!((status.state.as_str(), status.skipped, status.readings), ("done", 5, 1));
+    assert_eq!((status.state.name(), status.skipped, status.readings), ("done", 5, 1));
     let error = status.last_error.unwrap();
     assert_eq!(error, "line 6, column Weight: points under `apps/` belong to the runtime: apps; skipped");
     let (rows, _) = weights("Pig,at,Weight\n1,1718810565,1\n", "at_unit = \"s\"").await;
@@ -396,7 +397,7 @@ async fn a_file_that_grew_goes_on_where_it_was() {
     assert_eq!(sink.records.lock().concat()[3..], ["1 5 500"]);
     assert!(status.last_error.unwrap().starts_with("line 5: \"what\" is not a time"));
     let status = run_to_end(config(folder.path(), "", WEIGHT), &sink).await;
-    assert_eq!((status.state.as_str(), status.readings), ("done", 0));
+    assert_eq!((status.state.name(), status.readings), ("done", 0));
 }
 
 #[tokio::test(start_paused = true)]
@@ -454,7 +455,7 @@ async fn a_file_with_only_its_header_is_waited_for() {
         let (_keep, shutdown) = watch::channel(false);
         let config = config(folder.path(), "", WEIGHT);
         let running = start_herd(config, &sink, shutdown);
-        while running.status.show().state != "waiting" {
+        while running.status.show().state.name() != "waiting" {
             tokio::time::sleep(std::time::Duration::from_millis(100)).await;
         }
         append(&path, &"Pig,at,Weight\n1,100,1\n"[begin.len()..]);
@@ -494,7 +495,7 @@ async fn records_are_bounded_in_bytes_and_a_line_as_well() {
     let folder = folder(&text);
     let sink = Arc::new(Fake::default());
     let status = run_to_end(config(folder.path(), "", &columns), &sink).await;
-    assert_eq!((status.state.as_str(), status.readings), ("done", 40 * 200));
+    assert_eq!((status.state.name(), status.readings), ("done", 40 * 200));
     // 40 lines of 200 texts of 500 bytes are 4 MB.
     let most = sink.records.lock().iter().map(Vec::len).max().unwrap();
     assert!(most * 500 <= (1 << 20) + cells * 500, "{most} readings in one record");
@@ -503,7 +504,7 @@ async fn records_are_bounded_in_bytes_and_a_line_as_well() {
         .unwrap();
     let one = "[connectors.herd.columns.c0]\npoint = \"{Pig}/c0\"\ntype = \"text\"\n";
     let status = run_to_end(config(folder.path(), "", one), &Arc::new(Fake::default())).await;
-    assert_eq!(status.state, "stopped");
+    assert_eq!(status.state.name(), "stopped");
     let error = status.last_error.unwrap();
     assert!(
         error.ends_with("herd.csv, line 2: a line is longer than 1048576 bytes; is a quote not closed?"),
@@ -521,7 +522,7 @@ async fn it_stops_when_told() {
     let running = start_herd(config, &sink, shutdown);
     stop.send(true).unwrap();
     running.task.await.unwrap();
-    assert_eq!(running.status.show().state, "stopped");
+    assert_eq!(running.status.show().state.name(), "stopped");
 }
 
 #[tokio::test]
@@ -571,7 +572,7 @@ async fn as_fast_as_possible_many_records_are_on_their_way_in_their_order() {
     for (keys, most) in [("", 64), ("speed = 1.0", 1)] {
         let sink = Arc::new(Fake { takes, ..Fake::default() });
         let status = run_to_end(config(folder.path(), keys, WEIGHT), &sink).await;
-        assert_eq!((status.state.as_str(), status.readings), ("done", 1_000));
+        assert_eq!((status.state.name(), status.readings), ("done", 1_000));
         assert_eq!(sink.records.lock().concat(), expected);
         let way = sink.way.lock();
         assert_eq!((way.now, way.most), (0, most));

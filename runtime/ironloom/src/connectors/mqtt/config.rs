@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
 
+use super::filters::without_covered;
 use super::payload::{Form, Rules};
 use super::publish::{self, Publish};
 use super::set_points::{self, SetPoints};
-use super::subscriptions::without_covered;
 use super::topics::TopicPattern;
 use crate::connectors::cells::CellType;
 use crate::connectors::held::wait_for;

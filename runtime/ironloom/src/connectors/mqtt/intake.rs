@@ -1,5 +1,8 @@
 //! Messages on their way to the log, and their acknowledgements.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -7,15 +10,16 @@ use tokio::time::Instant;
 
 use super::config::{MqttConfig, Retained};
 use super::copies::Copies;
-use super::link::{Ended, Link, Message};
+use super::link::{Link, Message};
 use super::payload::Taken;
 use super::reading::{Routes, each_value};
-use super::status::{Broker, Counts, Reported};
-use super::subscriptions::{Asking, Subscriptions};
+use super::reasons::Ended;
+use super::status::{BrokerState, Counts, Reported};
+use super::subscriptions::{Subscribing, Subscriptions};
 use super::window::{self, Window};
 use crate::connectors::making::{Making, Units};
 use crate::connectors::passed::{Passed, Reason};
-use crate::connectors::{MAX_RECEIPT, Record, Run, Sink, SinkError, Status, Submitted};
+use crate::connectors::{MAX_RECEIPT, Part, Record, Run, Sink, SinkError, State, Status, Submitted};
 use ironloom_types::clock::Timestamp;
 use ironloom_types::ids::PointNumber;
 use ironloom_types::readings::Quality;
@@ -60,9 +64,9 @@ pub(super) struct Intake {
     sink: Arc<dyn Sink>,
     status: Arc<Status>,
     subscriptions: Arc<Subscriptions>,
-    /// Filters that the broker is asked to take back.
+    /// Filters of the session that are no longer wanted.
     outdated: Vec<String>,
-    asking: Asking,
+    subscribing: Subscribing,
     copies: Copies,
     units: Units,
     routes: Routes,
@@ -81,6 +85,8 @@ pub(super) struct Intake {
     /// Messages in the order in which they came, until they are acknowledged.
     acknowledgements: VecDeque<Waiting>,
     counts: Counts,
+    /// There is no room for so many new points, and won't be for the rest of these messages.
+    no_room: Option<Refused>,
 }
 
 /// A message that is to be acknowledged.
@@ -95,7 +101,14 @@ struct Waiting {
 enum Handed {
     UnderWay,
     /// Never, as they stand.
-    Refused(Passed),
+    Refused(Refused),
+}
+
+/// The refusal of a record.
+struct Refused {
+    reason: Passed,
+    /// It was to have so many.
+    new_points: usize,
 }
 
 impl Intake {
@@ -109,7 +122,7 @@ impl Intake {
             status: Arc::clone(&run.status),
             subscriptions: Arc::clone(&run.kept.subscriptions),
             outdated: Vec::new(),
-            asking: Asking::default(),
+            subscribing: Subscribing::default(),
             copies: Copies::default(),
             units: Units::new(),
             routes: Routes::default(),
@@ -123,6 +136,7 @@ impl Intake {
             durable: 0,
             acknowledgements: VecDeque::new(),
             counts: Counts::default(),
+            no_room: None,
         }
     }
 
@@ -167,8 +181,8 @@ impl Intake {
         self.messages.push(message);
     }
 
-    /// The broker has taken the connection, with the session or without. Asks for the topics, and no more for those of an
-    /// earlier configuration.
+    /// The broker has taken the connection, with the session or without. Subscribes to the topics, and unsubscribes from
+    /// those of an earlier configuration.
     pub(super) fn connected(&mut self, session: bool, reported: &Reported, link: &Link) -> Result<(), Ended> {
         if !session {
             // Nothing comes again.
@@ -179,36 +193,40 @@ impl Intake {
         self.window.set_filters(&self.subscriptions.all());
         if !self.outdated.is_empty() {
             let filters = &self.outdated;
-            tracing::info!(connector = self.status.name, ?filters, "takes back what is no longer configured");
+            tracing::info!(
+                connector = self.status.name,
+                ?filters,
+                "unsubscribes from what is no longer configured"
+            );
             link.unsubscribe(filters)?;
         }
-        self.asking.ask(&self.config, reported.subscription_identifiers != Some(false), link)
+        self.subscribing.subscribe(&self.config, reported.subscription_identifiers != Some(false), link)
     }
 
-    /// A question for topics is on its way.
-    pub(super) fn asked(&mut self, id: u16) {
-        self.asking.asked(id);
+    /// A SUBSCRIBE was sent.
+    pub(super) fn sent_subscribe(&mut self, id: u16) {
+        self.subscribing.sent(id);
     }
 
-    /// The broker has answered to one.
+    /// The broker has answered one.
     pub(super) fn subscribed(&mut self, id: u16, answers: Vec<Option<String>>) {
-        for (filter, reason) in self.asking.answered(id, answers) {
-            self.status.noticed(&format!("topics {filter}: {reason}"));
+        for (filter, reason) in self.subscribing.answered(id, answers) {
+            self.status.noticed(Part::Readings, &format!("topics {filter}: {reason}"));
             self.status.broker(|broker| broker.refused(filter, reason));
         }
-        if self.asking.is_done() {
-            self.status.set("running");
+        if self.subscribing.is_done() {
+            self.status.set(Part::Readings, State::Running);
         }
     }
 
-    /// Returns true while the broker owes an answer to a question for topics.
-    pub(super) fn is_asking(&self) -> bool {
-        !self.asking.is_done()
+    /// Returns true while the broker owes an answer to a SUBSCRIBE.
+    pub(super) fn is_subscribing(&self) -> bool {
+        !self.subscribing.is_done()
     }
 
-    /// The broker has taken back what it was asked to.
-    pub(super) fn taken_back(&mut self) {
-        self.subscriptions.taken_back(&std::mem::take(&mut self.outdated));
+    /// The broker has taken filters out of the session.
+    pub(super) fn unsubscribed(&mut self) {
+        self.subscriptions.unsubscribed(&std::mem::take(&mut self.outdated));
         self.window.set_filters(&self.subscriptions.all());
     }
 
@@ -216,7 +234,7 @@ impl Intake {
     pub(super) fn lost(&mut self) {
         self.acknowledgements.clear();
         self.tell();
-        self.status.broker(Broker::lost);
+        self.status.broker(BrokerState::lost);
     }
 
     /// Counts what came since the last time, for people.
@@ -228,12 +246,20 @@ impl Intake {
 
     /// Acknowledges all messages, in their order, up to the first that isn't durable.
     pub(super) fn acknowledge(&mut self, link: &Link) -> Result<(), Ended> {
-        while let Some(next) = self.acknowledgements.pop_front_if(|next| next.group <= self.durable) {
-            if next.id > 0 {
-                link.acknowledge(next.id)?;
-            }
+        while let Some(id) = self.next_durable() {
+            link.acknowledge(id)?;
         }
         Ok(())
+    }
+
+    /// The id of the next message that is to be acknowledged.
+    fn next_durable(&mut self) -> Option<u16> {
+        while let Some(next) = self.acknowledgements.pop_front_if(|next| next.group <= self.durable) {
+            if next.id > 0 {
+                return Some(next.id);
+            }
+        }
+        None
     }
 
     /// An acknowledgement was sent.
@@ -261,7 +287,7 @@ impl Intake {
 
     fn stop(&mut self, error: &SinkError) -> Stopped {
         if *error != SinkError::Stopping {
-            self.status.failed("stopped", &error.to_string());
+            self.status.failed(Part::Readings, State::Stopped, &error.to_string());
         }
         Stopped
     }
@@ -276,24 +302,36 @@ impl Intake {
         }
         let messages = std::mem::take(&mut self.messages);
         self.bytes = 0;
-        if let Handed::Refused(reason) = self.hand_over_all(&messages, true, run).await? {
-            // One of them is: a point too many, say.
-            let last = messages.len() - 1;
-            for (at, message) in messages.iter().enumerate() {
-                let one = std::slice::from_ref(message);
-                if messages.len() == 1 {
-                    self.set_aside(message, &reason);
-                } else if let Handed::Refused(reason) = self.hand_over_all(one, at == last, run).await? {
-                    self.set_aside(message, &reason);
-                } else {
-                    continue;
-                }
-                if at == last {
-                    self.push(&Record::default(), None, true);
-                }
-            }
+        if let Handed::Refused(_) = self.hand_over_all(&messages, true, run).await? {
+            self.hand_over_in_parts(&messages, run).await?;
         }
         self.number += 1;
+        Ok(())
+    }
+
+    /// Finds those of some messages that are refused by themselves, and hands over all others: one makes a point too many,
+    /// say. By halves: whoever publishes what is refused doesn't hold up the others for long.
+    async fn hand_over_in_parts(&mut self, mut rest: &[Message], run: &mut Run) -> Result<(), Stopped> {
+        // So many of the first were refused together.
+        let mut refused = rest.len();
+        while !rest.is_empty() {
+            let part = if refused == 0 { rest.len() } else { (refused / 2).max(1) };
+            match self.hand_over_all(&rest[..part], false, run).await? {
+                Handed::UnderWay => {
+                    rest = &rest[part..];
+                    refused = refused.saturating_sub(part);
+                }
+                Handed::Refused(refusal) if part == 1 => {
+                    self.set_aside(&rest[0], &refusal.reason);
+                    // Of no use to ask for as many once more.
+                    self.no_room = (refusal.new_points > 0).then_some(refusal).or(self.no_room.take());
+                    (rest, refused) = (&rest[1..], 0);
+                }
+                Handed::Refused(_) => refused = part,
+            }
+        }
+        self.no_room = None;
+        self.push(&Record::default(), None, true);
         Ok(())
     }
 
@@ -310,10 +348,10 @@ impl Intake {
         } else {
             match run.hand_over(&record).await {
                 Ok(Some(durable)) => {
-                    self.status.set("running");
+                    self.status.set(Part::Readings, State::Running);
                     Some(durable)
                 }
-                Err(SinkError::Refused(why)) => return Ok(self.refused(messages, why)),
+                Err(SinkError::Refused(why)) => return Ok(self.refused(messages, &record, why)),
                 Ok(None) | Err(SinkError::Stopping | SinkError::Later(_)) => return Err(Stopped),
             }
         };
@@ -321,7 +359,7 @@ impl Intake {
             // They may be refused yet, and then no later record may have said that they were taken.
             Some(durable) if makes_points => match durable.await {
                 Ok(()) => None,
-                Err(SinkError::Refused(why)) => return Ok(self.refused(messages, why)),
+                Err(SinkError::Refused(why)) => return Ok(self.refused(messages, &record, why)),
                 Err(error) => return Err(self.stop(&error)),
             },
             durable => durable,
@@ -333,11 +371,11 @@ impl Intake {
         Ok(Handed::UnderWay)
     }
 
-    fn refused(&mut self, messages: &[Message], why: String) -> Handed {
+    fn refused(&mut self, messages: &[Message], record: &Record, why: String) -> Handed {
         messages.iter().for_each(|message| self.window.remove(message.id));
         // The units that it would have set are still to be set.
         self.units.clear();
-        Handed::Refused(Reason::Refused.of(why))
+        Handed::Refused(Refused { reason: Reason::Refused.of(why), new_points: record.new_points.len() })
     }
 
     fn push(&mut self, record: &Record, durable: Option<Submitted>, is_last: bool) {
@@ -361,12 +399,42 @@ impl Intake {
         (record, problems)
     }
 
+    /// Adds a message to a record, or nothing of it: the rest would come twice where it comes again.
     fn add(&mut self, message: &Message, times: Times, making: &mut Making) -> Result<(), Passed> {
+        let before = making.record.new_points.len();
+        let read = self.read(message, times, making);
+        if let Err(problem) = read.and_then(|()| self.room_for(making.record.new_points.len() - before)) {
+            making.keep_points(before);
+            return Err(problem);
+        }
+        if self.values.is_empty() && message.retain {
+            self.counts.passed_over += 1;
+            self.status.passed_over(Reason::Retained, 1);
+        }
+        for (point, at, taken) in self.values.drain(..) {
+            let mut quality = taken.quality;
+            if at > times.latest {
+                quality = quality.max(Quality::Uncertain);
+                self.status.lowered();
+            }
+            making.record.columns.push(point, at, quality, taken.value.as_ref());
+        }
+        Ok(())
+    }
+
+    fn room_for(&self, new_points: usize) -> Result<(), Passed> {
+        match &self.no_room {
+            Some(refused) if new_points >= refused.new_points => Err(refused.reason.clone()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Reads the values of a message, and makes their points.
+    fn read(&mut self, message: &Message, times: Times, making: &mut Making) -> Result<(), Passed> {
         let Self { config, sink, routes, units, values, .. } = self;
         values.clear();
         let route = routes.find(config, &message.topic)?;
         let is_old = message.retain && config.retained == Retained::Latest;
-        // All of it or nothing: the rest would come twice where it comes again.
         each_value(config, &route, (&message.topic, &message.payload), |mapping, point, taken| {
             if is_old && sink.has(point.as_str(), &taken.value) {
                 return Ok(());
@@ -377,20 +445,7 @@ impl Intake {
             let point = making.sound_point(point, mapping.unit.as_ref(), units, &**sink)?;
             values.push((point, at, taken));
             Ok(())
-        })?;
-        if values.is_empty() && message.retain {
-            self.counts.passed_over += 1;
-            self.status.passed_over(Reason::Retained, 1);
-        }
-        for (point, at, taken) in values.drain(..) {
-            let mut quality = taken.quality;
-            if at > times.latest {
-                quality = quality.max(Quality::Uncertain);
-                self.status.lowered();
-            }
-            making.record.columns.push(point, at, quality, taken.value.as_ref());
-        }
-        Ok(())
+        })
     }
 
     /// A message that gives no reading: it is acknowledged, counted and kept as a dead letter.

@@ -1,5 +1,5 @@
-//! A connection to a broker, in either version of the protocol. The crates behind it are young: nothing of them is known
-//! elsewhere.
+//! A connection to a broker, in either version of the protocol. The crates behind it are young: beside this file only
+//! `reasons.rs` and `resumed.rs` know them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,20 +7,21 @@ use std::time::Duration;
 use bytes::Bytes;
 use rumqttc_v4 as v3;
 use rumqttc_v5 as v5;
+use tokio::sync::watch;
 
 use super::config::{MqttConfig, Retained, Secret, Version};
-use super::reasons::{ended_v3, ended_v5, of_filter_v3, of_filter_v5, reported};
+use super::reasons::{Ended, MAX_PACKET_V3, ended_v3, ended_v5, of_filter_v3, of_filter_v5, reported};
 use super::resumed::Resumed;
 use super::status::{Reported, text};
 use crate::aside::aside;
+use crate::connectors::run::told_to_stop;
 use ironloom_storage::small_files;
 
 /// Longest packet that is taken: a reading has 64 KiB at most, a payload with many fields some more.
 pub(super) const MAX_PACKET: u32 = 1 << 20;
-/// The same for 3.1.1, where no broker can be told: one that is longer ends the connection, and comes again.
-pub(super) const MAX_PACKET_V3: usize = 16 << 20;
-/// The crates look through all of their own messages at each write: there are none but acknowledgements.
-const OUTGOING: u16 = 100;
+/// The most messages of ours that may wait for the broker's answer on a connection. The crates look through all of them at
+/// each write, and whoever publishes hands no more over, so that none waits inside of them.
+pub(super) const MAX_OUTGOING: u16 = 100;
 /// Longest file of a certificate, key or password.
 const MAX_FILE: u64 = 1 << 20;
 /// The time for the last bytes.
@@ -43,29 +44,28 @@ pub(super) struct Message {
     pub subscriptions: Vec<usize>,
 }
 
-/// An event of the connection.
+/// An event of the connection: a packet of the broker's, or one of ours that was written.
 #[derive(Debug)]
 pub(super) enum Heard {
     /// The broker has taken the connection.
-    Connected {
+    ConnAck {
         /// It has kept the session.
         session: bool,
         /// Its own words and limits.
         reported: Reported,
     },
-    /// The next question for topics that was handed over has this id.
-    Asked(u16),
-    /// It has answered to the question of this id, for each filter: the reason where one brings nothing, or not what it should.
-    Subscribed(u16, Vec<Option<String>>),
-    /// It has taken filters back.
-    Unsubscribed,
-    Message(Message),
-    /// An acknowledgement is on its way.
-    Acknowledged(u16),
+    /// For each filter of the SUBSCRIBE of this id: the reason where it brings nothing, or not what it should.
+    SubAck(u16, Vec<Option<String>>),
+    UnsubAck,
+    Publish(Message),
+    /// The broker's answer to a message of ours.
+    PubAck(u16, Ack),
+    /// The next SUBSCRIBE that was handed over has this id.
+    SentSubscribe(u16),
+    /// Our acknowledgement of a message.
+    SentPubAck(u16),
     /// The next message that was handed over has this id.
-    Published(u16),
-    /// The broker has answered to a message.
-    Answered(u16, Ack),
+    SentPublish(u16),
     /// Of no concern.
     Other,
 }
@@ -120,20 +120,11 @@ pub(super) enum Link {
     V3(Box<(v3::AsyncClient, v3::EventLoop)>),
 }
 
-/// The reason why a connection isn't made, or has ended.
-#[derive(Debug)]
-pub(super) struct Ended {
-    pub reason: String,
-    /// The broker may speak the other version of the protocol only.
-    pub other_version: bool,
-    /// It has said so, and not only hung up.
-    pub is_told: bool,
-}
-
-impl From<String> for Ended {
-    fn from(reason: String) -> Self {
-        Self { reason, other_version: false, is_told: false }
-    }
+/// The reason why there is no connection.
+pub(super) enum NotConnected {
+    /// The connector is to stop.
+    Stopped,
+    Ended(Ended),
 }
 
 impl Link {
@@ -152,12 +143,28 @@ impl Link {
         })
     }
 
-    /// Makes the connection. Not to be dropped and called again: what was made of it goes with the future.
-    /// Returns whether the broker has kept the session, and its own words and limits.
-    pub(super) async fn connected(&mut self) -> Result<(bool, Reported), Ended> {
+    /// Makes a connection, unless the connector is to stop. Returns whether the broker has kept the session, and its own
+    /// words and limits.
+    pub(super) async fn connect(
+        config: &Arc<MqttConfig>,
+        version: Version,
+        use_for: Use,
+        shutdown: &mut watch::Receiver<bool>,
+    ) -> Result<(Self, bool, Reported), NotConnected> {
+        let mut link = Self::open(config, version, use_for).await.map_err(NotConnected::Ended)?;
+        let connected = tokio::select! {
+            () = told_to_stop(shutdown) => return Err(NotConnected::Stopped),
+            connected = link.connected() => connected,
+        };
+        let (session, reported) = connected.map_err(NotConnected::Ended)?;
+        Ok((link, session, reported))
+    }
+
+    /// Waits until the broker has taken it. Not to be dropped and called again: what was made of it goes with the future.
+    async fn connected(&mut self) -> Result<(bool, Reported), Ended> {
         let connected = async {
             loop {
-                if let Heard::Connected { session, reported } = self.next().await? {
+                if let Heard::ConnAck { session, reported } = self.next().await? {
                     return Ok((session, reported));
                 }
             }
@@ -172,7 +179,7 @@ impl Link {
         match self {
             Self::V5(link) => {
                 let heard = link.1.poll().await.map(of_v5).map_err(ended_v5);
-                if matches!(heard, Ok(Heard::Connected { .. })) {
+                if matches!(heard, Ok(Heard::ConnAck { .. })) {
                     // It is for the beginning: each acknowledgement would have it written anew.
                     link.1.options.clear_session_store();
                 }
@@ -182,7 +189,7 @@ impl Link {
         }
     }
 
-    /// Asks for the topics of these filters. With MQTT 5 the subscription may have a number.
+    /// Subscribes. With MQTT 5 the subscription may have a number.
     pub(super) fn subscribe(
         &self,
         filters: &[String],
@@ -215,7 +222,7 @@ impl Link {
         asked.map_err(Ended::from)
     }
 
-    /// Asks for the topics of these filters no more.
+    /// Takes filters out of the session.
     pub(super) fn unsubscribe(&self, filters: &[String]) -> Result<(), Ended> {
         let asked = match self {
             Self::V5(link) => {
@@ -359,7 +366,7 @@ fn open_v5(
         .set_incoming_packet_size_limit(v5::IncomingPacketSizeLimit::Bytes(MAX_PACKET))
         .set_max_packet_size(Some(MAX_PACKET))
         .set_ack_mode(v5::AckMode::Manual)
-        .set_outgoing_inflight_upper_limit(OUTGOING);
+        .set_outgoing_inflight_upper_limit(MAX_OUTGOING);
     let mut network = v5::NetworkOptions::new();
     network.set_tcp_nodelay(true);
     options.set_network_options(network);
@@ -388,7 +395,7 @@ fn open_v3(
         .set_clean_session(!use_for.keeps_session())
         .set_max_packet_size(MAX_PACKET_V3, MAX_PACKET_V3)
         .set_ack_mode(v3::AckMode::Manual)
-        .set_inflight(OUTGOING);
+        .set_inflight(MAX_OUTGOING);
     let mut network = v3::NetworkOptions::new();
     network.set_tcp_nodelay(true);
     network.set_connection_timeout(CONNECT.as_secs());
@@ -411,7 +418,7 @@ fn keep_alive(config: &MqttConfig) -> u16 {
 
 fn of_v5(event: v5::Event) -> Heard {
     match event {
-        v5::Event::Incoming(v5::Packet::Publish(publish)) => Heard::Message(Message {
+        v5::Event::Incoming(v5::Packet::Publish(publish)) => Heard::Publish(Message {
             topic: publish.topic,
             payload: publish.payload,
             id: publish.pkid,
@@ -421,16 +428,16 @@ fn of_v5(event: v5::Event) -> Heard {
         }),
         v5::Event::Incoming(v5::Packet::ConnAck(ack)) => {
             let reported = ack.properties.map(reported).unwrap_or_default();
-            Heard::Connected { session: ack.session_present, reported }
+            Heard::ConnAck { session: ack.session_present, reported }
         }
         v5::Event::Incoming(v5::Packet::SubAck(ack)) => {
-            Heard::Subscribed(ack.pkid, ack.return_codes.iter().map(of_filter_v5).collect())
+            Heard::SubAck(ack.pkid, ack.return_codes.iter().map(of_filter_v5).collect())
         }
-        v5::Event::Incoming(v5::Packet::UnsubAck(_)) => Heard::Unsubscribed,
-        v5::Event::Outgoing(v5::Outgoing::Subscribe(id)) => Heard::Asked(id),
-        v5::Event::Outgoing(v5::Outgoing::PubAck(id)) => Heard::Acknowledged(id),
-        v5::Event::Outgoing(v5::Outgoing::Publish(id)) => Heard::Published(id),
-        v5::Event::Incoming(v5::Packet::PubAck(ack)) => Heard::Answered(ack.pkid, answer(&ack)),
+        v5::Event::Incoming(v5::Packet::UnsubAck(_)) => Heard::UnsubAck,
+        v5::Event::Outgoing(v5::Outgoing::Subscribe(id)) => Heard::SentSubscribe(id),
+        v5::Event::Outgoing(v5::Outgoing::PubAck(id)) => Heard::SentPubAck(id),
+        v5::Event::Outgoing(v5::Outgoing::Publish(id)) => Heard::SentPublish(id),
+        v5::Event::Incoming(v5::Packet::PubAck(ack)) => Heard::PubAck(ack.pkid, answer(&ack)),
         _ => Heard::Other,
     }
 }
@@ -449,7 +456,7 @@ fn answer(ack: &v5::PubAck) -> Ack {
 
 fn of_v3(event: v3::Event) -> Heard {
     match event {
-        v3::Event::Incoming(v3::Packet::Publish(publish)) => Heard::Message(Message {
+        v3::Event::Incoming(v3::Packet::Publish(publish)) => Heard::Publish(Message {
             topic: publish.topic,
             payload: publish.payload,
             id: publish.pkid,
@@ -458,16 +465,16 @@ fn of_v3(event: v3::Event) -> Heard {
             subscriptions: Vec::new(),
         }),
         v3::Event::Incoming(v3::Packet::ConnAck(ack)) => {
-            Heard::Connected { session: ack.session_present, reported: Reported::default() }
+            Heard::ConnAck { session: ack.session_present, reported: Reported::default() }
         }
         v3::Event::Incoming(v3::Packet::SubAck(ack)) => {
-            Heard::Subscribed(ack.pkid, ack.return_codes.into_iter().map(of_filter_v3).collect())
+            Heard::SubAck(ack.pkid, ack.return_codes.into_iter().map(of_filter_v3).collect())
         }
-        v3::Event::Incoming(v3::Packet::UnsubAck(_)) => Heard::Unsubscribed,
-        v3::Event::Outgoing(v3::Outgoing::Subscribe(id)) => Heard::Asked(id),
-        v3::Event::Outgoing(v3::Outgoing::PubAck(id)) => Heard::Acknowledged(id),
-        v3::Event::Outgoing(v3::Outgoing::Publish(id)) => Heard::Published(id),
-        v3::Event::Incoming(v3::Packet::PubAck(ack)) => Heard::Answered(ack.pkid, Ack::Taken),
+        v3::Event::Incoming(v3::Packet::UnsubAck(_)) => Heard::UnsubAck,
+        v3::Event::Outgoing(v3::Outgoing::Subscribe(id)) => Heard::SentSubscribe(id),
+        v3::Event::Outgoing(v3::Outgoing::PubAck(id)) => Heard::SentPubAck(id),
+        v3::Event::Outgoing(v3::Outgoing::Publish(id)) => Heard::SentPublish(id),
+        v3::Event::Incoming(v3::Packet::PubAck(ack)) => Heard::PubAck(ack.pkid, Ack::Taken),
         _ => Heard::Other,
     }
 }

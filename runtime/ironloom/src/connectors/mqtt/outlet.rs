@@ -1,6 +1,5 @@
 //! Takes set-points to a broker, over a connection of their own: QoS 1, never retained, and no longer than they live.
 
-use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,18 +7,22 @@ use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::config::{MqttConfig, Version};
-use super::link::{Ack, Ended, Heard, Link, Use};
-use super::{Attempts, Lost, told_to_stop};
-use crate::connectors::Status;
+use super::link::{Ack, Heard, Link, MAX_OUTGOING, NotConnected, Use};
+use super::reasons::Ended;
+use super::unanswered::Unanswered;
+use super::{Attempts, LASTING, Lost};
 use crate::connectors::commands::{Answer, Command, Commands};
+use crate::connectors::run::told_to_stop;
+use crate::connectors::{Part, State, Status};
 use ironloom_types::clock::{SECOND, Timestamp};
 
-/// Set-points that wait for the broker's answer, in all; no more than the broker allows, so that none waits in this process.
-const MOST: usize = 100;
-/// The same for a broker of 3.1.1, which names no number: what mosquitto takes by default.
+/// Set-points that wait for the answer of a broker of 3.1.1, which doesn't say how many it allows: what mosquitto takes by
+/// default.
 const MOST_V3: usize = 20;
 /// The longest time for which an answer is waited for. A broker that doesn't give it would hold up safe values.
 const ANSWER: Duration = Duration::from_secs(10);
+/// The time for an answer that even a set-point of a short life has: its life is over then, and the broker is well.
+const GRACE: Duration = Duration::from_secs(1);
 /// The interval at which it is looked for answers that are late.
 const LOOK: Duration = Duration::from_millis(100);
 
@@ -31,34 +34,18 @@ struct Outlet {
     name: Arc<str>,
 }
 
-/// Commands that were handed to a connection.
-#[derive(Default)]
-struct Handed {
-    /// Those whose packets have no id yet, the oldest first.
-    unnumbered: VecDeque<Waiting>,
-    /// Those that the broker is to answer.
-    numbered: HashMap<u16, Waiting>,
-}
-
 /// A command, and when it was handed over.
 struct Waiting {
     command: Command,
     since: Instant,
 }
 
-impl Handed {
-    fn len(&self) -> usize {
-        self.unnumbered.len() + self.numbered.len()
-    }
-
-    fn all(&self) -> impl Iterator<Item = &Waiting> {
-        self.unnumbered.iter().chain(self.numbered.values())
-    }
-
-    /// Returns true where the broker owes an answer for too long, or the life of something that it has, or is to get, is over.
+impl Waiting {
+    /// Returns true where the broker owes an answer for too long, or beyond the life of what it has, or is to get.
     fn is_late(&self, now: Timestamp) -> bool {
-        let is_over = |waiting: &Waiting| waiting.command.expires.is_some_and(|expires| expires <= now);
-        self.all().any(|waiting| waiting.since.elapsed() >= ANSWER || is_over(waiting))
+        let elapsed = self.since.elapsed();
+        let is_over = self.command.expires.is_some_and(|expires| expires <= now);
+        elapsed >= ANSWER || (is_over && elapsed >= GRACE)
     }
 }
 
@@ -68,7 +55,11 @@ enum End {
     Stopped,
     /// The kill switch was turned on while something was on its way.
     CutOff,
-    Lost(Lost),
+    Lost {
+        lost: Lost,
+        /// The broker has answered to something over it: it was a good one.
+        was_answered: bool,
+    },
 }
 
 /// Runs until shutdown is requested.
@@ -82,21 +73,19 @@ pub(super) async fn run(
     let outlet = Outlet { config, commands, status, name };
     let mut attempts = Attempts::new(&outlet.config);
     loop {
-        outlet.status.set_points(|status| status.state = "connecting".to_owned());
+        outlet.status.set(Part::SetPoints, State::Connecting);
         let began = Instant::now();
         let end = outlet.connection(attempts.version, &mut shutdown).await;
         outlet.commands.lost(&outlet.name);
-        let lost = match end {
+        let (lost, was_answered) = match end {
             End::Stopped => return,
             // The broker is well: it is needed as soon as the switch is released.
             End::CutOff => continue,
-            End::Lost(lost) => lost,
+            End::Lost { lost, was_answered } => (lost, was_answered),
         };
-        outlet.status.set_points(|status| {
-            status.state = "waiting".to_owned();
-            status.last_error = Some(lost.ended.reason.clone());
-        });
-        let pause = attempts.pause(&lost, began.elapsed());
+        outlet.status.failed(Part::SetPoints, State::Waiting, &lost.ended.reason);
+        let lasted = if was_answered { LASTING } else { began.elapsed() };
+        let pause = attempts.pause(&lost, lasted);
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
             () = told_to_stop(&mut shutdown) => return,
@@ -106,31 +95,24 @@ pub(super) async fn run(
 
 impl Outlet {
     async fn connection(&self, version: Version, shutdown: &mut watch::Receiver<bool>) -> End {
-        let lost = |ended, was_connected| End::Lost(Lost { ended, was_connected });
-        let mut link = match Link::open(&self.config, version, Use::SetPoints).await {
-            Ok(link) => link,
-            Err(ended) => return lost(ended, false),
-        };
-        let reported = tokio::select! {
-            () = told_to_stop(shutdown) => return End::Stopped,
-            connected = link.connected() => match connected {
-                Ok((_, reported)) => reported,
-                Err(ended) => return lost(ended, false),
-            },
+        let not_made = |ended| End::Lost { lost: Lost { ended, was_connected: false }, was_answered: false };
+        let connected = Link::connect(&self.config, version, Use::SetPoints, shutdown).await;
+        let (mut link, _, reported) = match connected {
+            Ok(connected) => connected,
+            Err(NotConnected::Stopped) => return End::Stopped,
+            Err(NotConnected::Ended(ended)) => return not_made(ended),
         };
         let allowed = match version {
             Version::V5 => usize::from(reported.receive_maximum.unwrap_or(u16::MAX)),
             Version::V3 => MOST_V3,
         };
-        self.status.set_points(|status| {
-            (status.state, status.last_error) = ("running".to_owned(), None);
-        });
+        self.status.set(Part::SetPoints, State::Running);
         let mut changes = self.commands.changes();
-        let mut handed = Handed::default();
+        let (mut handed, mut was_answered) = (Unanswered::default(), false);
         let mut look = tokio::time::interval(LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Skip);
         let ended = loop {
-            if let Err(ended) = self.hand_over(&link, &mut handed, allowed.min(MOST)) {
+            if let Err(ended) = self.hand_over(&link, &mut handed, allowed.min(usize::from(MAX_OUTGOING))) {
                 break ended;
             }
             let heard = tokio::select! {
@@ -146,7 +128,8 @@ impl Outlet {
                     continue;
                 }
                 _ = look.tick() => {
-                    if handed.is_late(self.commands.now()) {
+                    let now = self.commands.now();
+                    if handed.all().any(|waiting| waiting.is_late(now)) {
                         // Whatever of it hasn't left this process goes with the connection.
                         break Ended::from("the broker didn't answer to a set-point in time".to_owned());
                     }
@@ -155,15 +138,15 @@ impl Outlet {
                 heard = link.next() => heard,
             };
             match heard {
-                Ok(heard) => self.hear(heard, &mut handed),
+                Ok(heard) => was_answered |= self.hear(heard, &mut handed),
                 Err(ended) => break ended,
             }
         };
-        lost(ended, true)
+        End::Lost { lost: Lost { ended, was_connected: true }, was_answered }
     }
 
     /// Hands over all that there is for the broker.
-    fn hand_over(&self, link: &Link, handed: &mut Handed, most: usize) -> Result<(), Ended> {
+    fn hand_over(&self, link: &Link, handed: &mut Unanswered<Waiting>, most: usize) -> Result<(), Ended> {
         while handed.len() < most {
             let Some(command) = self.commands.next(&self.name) else { return Ok(()) };
             let found = self.config.set_points.iter().find_map(|one| one.message(&command));
@@ -178,33 +161,32 @@ impl Outlet {
             let number = ("number".to_owned(), command.number.to_string());
             let id = command.id.map(|id| ("id".to_owned(), id.to_string()));
             link.publish(topic, payload, false, expiry, id.into_iter().chain([number]).collect())?;
-            self.status.set_points(|status| status.sent += 1);
-            handed.unnumbered.push_back(Waiting { command, since: Instant::now() });
+            self.status.driving(|status| status.sent += 1);
+            handed.hand_over(Waiting { command, since: Instant::now() });
         }
         Ok(())
     }
 
-    fn hear(&self, heard: Heard, handed: &mut Handed) {
+    /// Returns true for an answer.
+    fn hear(&self, heard: Heard, handed: &mut Unanswered<Waiting>) -> bool {
         match heard {
-            Heard::Published(id) => {
-                if let Some(command) = handed.unnumbered.pop_front() {
-                    handed.numbered.insert(id, command);
-                }
-            }
-            Heard::Answered(id, ack) => {
-                let Some(Waiting { command, .. }) = handed.numbered.remove(&id) else { return };
+            Heard::SentPublish(id) => handed.number(id),
+            Heard::PubAck(id, ack) => {
+                let Some(Waiting { command, .. }) = handed.answer(id) else { return false };
                 let answer = match ack {
                     Ack::Taken => Answer::Accepted,
                     // It reaches no machine.
                     Ack::NobodyThere(reason) | Ack::Refused(reason) => Answer::Rejected(reason),
                 };
-                self.status.set_points(|status| match answer {
+                self.status.driving(|status| match answer {
                     Answer::Accepted => status.accepted += 1,
                     Answer::Rejected(_) => status.rejected += 1,
                 });
                 self.commands.answered(&command, answer);
+                return true;
             }
             _ => {}
         }
+        false
     }
 }

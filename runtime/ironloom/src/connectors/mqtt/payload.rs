@@ -154,7 +154,7 @@ impl Rules {
                 let scaled = Some(real * scale).filter(|scaled| scaled.is_finite());
                 scaled
                     .map(Value::Real)
-                    .ok_or_else(|| Reason::Type.of(format!("{real} is too large for its scale")))
+                    .ok_or_else(|| Reason::Type.of(format!("{real:e} is too large for its scale")))
             }
             (value, _) => Ok(value),
         }

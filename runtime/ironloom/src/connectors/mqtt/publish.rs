@@ -4,7 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::{Value as Json, json};
 
-use super::message::Form;
+use super::message::OutboundForm;
 use super::topics::TopicPattern;
 use crate::connectors::{OutAlarm, OutReading};
 use ironloom_apps::toml_section::Section;
@@ -18,7 +18,7 @@ use ironloom_types::readings::{ValueRef, not_finite};
 pub(crate) struct Publish {
     point: TopicPattern,
     topic: TopicPattern,
-    form: Form,
+    form: OutboundForm,
     retain: bool,
 }
 
@@ -27,7 +27,7 @@ const ALARMS: &str = "alarms";
 
 /// A message for a broker.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Message {
+pub(super) struct Outbound {
     pub topic: String,
     pub payload: Vec<u8>,
     pub retain: bool,
@@ -55,14 +55,14 @@ pub(super) fn read(mut all: Section<'_, '_>, taken: &[&TopicPattern]) -> Vec<Pub
             Some(topic)
         });
         let of_alarms = (of == Some(ALARMS)).then_some("is for readings: an alarm is more than a value");
-        let form = Form::take(&mut entry, "a reading", of_alarms);
+        let form = OutboundForm::take(&mut entry, "a reading", of_alarms);
         let retain = entry.take("retain").map_or(Some(false), |field| field.boolean());
         if let (Some(point), Some(topic)) = (&point, &topic) {
             if let Some(name) = point.lacks(topic) {
                 entry.refuse(format!("has {{{name}}} in its topic, which the point doesn't have"));
             }
             // Nobody could tell points of one topic apart.
-            if form == Some(Form::Value)
+            if form == Some(OutboundForm::Value)
                 && let Some(name) = topic.lacks(point)
             {
                 entry.refuse(format!(
@@ -84,9 +84,9 @@ impl Publish {
     }
 
     /// The message of an alarm; `None` where it is another's, or its topic would be none.
-    pub(super) fn alarm(&self, alarm: &OutAlarm) -> Option<Message> {
+    pub(super) fn alarm(&self, alarm: &OutAlarm) -> Option<Outbound> {
         let topic = self.topic_of(&alarm.path)?;
-        Some(Message { topic, payload: alarm.json.clone(), retain: self.retain })
+        Some(Outbound { topic, payload: alarm.json.clone(), retain: self.retain })
     }
 
     fn topic_of(&self, path: &str) -> Option<String> {
@@ -95,15 +95,15 @@ impl Publish {
     }
 
     /// The message of a reading; `None` where it is another's, or its topic would be none.
-    pub(super) fn reading(&self, reading: &OutReading<'_>) -> Option<Message> {
+    pub(super) fn reading(&self, reading: &OutReading<'_>) -> Option<Outbound> {
         let topic = self.topic_of(reading.path.as_str())?;
         let payload = match self.form {
-            Form::Value => match reading.value {
+            OutboundForm::Value => match reading.value {
                 ValueRef::Text(text) => text.as_bytes().to_vec(),
                 ValueRef::Blob(bytes) => bytes.to_vec(),
                 value => json_of(value).to_string().into_bytes(),
             },
-            Form::Json => {
+            OutboundForm::Json => {
                 let mut all = json!({
                     "point": reading.path.as_str(),
                     "value": json_of(reading.value),
@@ -117,7 +117,7 @@ impl Publish {
                 all.to_string().into_bytes()
             }
         };
-        Some(Message { topic, payload, retain: self.retain })
+        Some(Outbound { topic, payload, retain: self.retain })
     }
 }
 
@@ -161,7 +161,7 @@ mod tests {
             quality: Quality::Good,
             value,
         };
-        let Message { topic, payload, .. } = publish.reading(&reading)?;
+        let Outbound { topic, payload, .. } = publish.reading(&reading)?;
         Some((topic, String::from_utf8(payload).unwrap()))
     }
 

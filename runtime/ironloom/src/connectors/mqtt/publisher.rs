@@ -12,9 +12,11 @@ use tokio::time::Instant;
 
 use self::ahead::{Ahead, Page};
 use super::config::{MqttConfig, Version};
-use super::link::{Ack, Ended, Heard, Link, Use};
-use super::{Attempts, Lost, told_to_stop};
-use crate::connectors::{Looked, Outgoing, SinkError, Status, Submitted};
+use super::link::{Ack, Heard, Link, NotConnected, Use};
+use super::reasons::Ended;
+use super::{Attempts, Lost};
+use crate::connectors::run::told_to_stop;
+use crate::connectors::{Looked, Outgoing, Part, SinkError, State, Status, Submitted};
 use ironloom_types::readings::Published;
 
 /// The interval at which the place is written down, if it has changed, and the messages after which it is earlier.
@@ -50,7 +52,10 @@ pub(super) async fn run(
     status: Arc<Status>,
     mut shutdown: watch::Receiver<bool>,
 ) {
-    let known = outgoing.published(&status.name);
+    let known = match outgoing.published(&status.name) {
+        Ok(known) => known,
+        Err(error) => return status.failed(Part::Publishing, State::Stopped, &error),
+    };
     // The first time it begins with what comes from now on, and that is written down before anything else.
     let place = known.unwrap_or_else(|| outgoing.last());
     let mut publisher = Publisher {
@@ -65,13 +70,13 @@ pub(super) async fn run(
     };
     let mut attempts = Attempts::new(&publisher.config);
     loop {
-        publisher.status.publishes("connecting", None);
+        publisher.status.set(Part::Publishing, State::Connecting);
         let began = Instant::now();
         let lost = match publisher.connection(attempts.version, &mut shutdown).await {
             End::Stopped => break,
             End::Lost(lost) => lost,
         };
-        publisher.status.publishes("waiting", Some(&lost.ended.reason));
+        publisher.status.failed(Part::Publishing, State::Waiting, &lost.ended.reason);
         let until = Instant::now() + attempts.pause(&lost, began.elapsed());
         if !publisher.wait(until, &mut shutdown).await {
             break;
@@ -97,18 +102,12 @@ impl Publisher {
 
     async fn connection(&mut self, version: Version, shutdown: &mut watch::Receiver<bool>) -> End {
         let lost = |ended, was_connected| End::Lost(Lost { ended, was_connected });
-        let mut link = match Link::open(&self.config, version, Use::Publish).await {
-            Ok(link) => link,
-            Err(ended) => return lost(ended, false),
+        let mut link = match Link::connect(&self.config, version, Use::Publish, shutdown).await {
+            Ok((link, ..)) => link,
+            Err(NotConnected::Stopped) => return End::Stopped,
+            Err(NotConnected::Ended(ended)) => return lost(ended, false),
         };
-        let connected = tokio::select! {
-            () = told_to_stop(shutdown) => return End::Stopped,
-            connected = link.connected() => connected,
-        };
-        if let Err(ended) = connected {
-            return lost(ended, false);
-        }
-        self.status.publishes("running", None);
+        self.status.set(Part::Publishing, State::Running);
         let mut ahead = Ahead::new(&self.config, &self.outgoing, self.place);
         let ended = loop {
             self.write_place();
@@ -163,7 +162,7 @@ impl Publisher {
                 ahead.take(page);
                 self.place = ahead.place();
             }
-            Err(error) => self.status.publishing(|status| status.last_error = Some(error)),
+            Err(error) => self.status.noticed(Part::Publishing, &error),
         }
     }
 
@@ -178,16 +177,18 @@ impl Publisher {
 
     fn hear(&mut self, heard: Heard, ahead: &mut Ahead) {
         match heard {
-            Heard::Published(id) => ahead.named(id),
-            Heard::Answered(id, ack) if ahead.answered(id) => {
-                self.status.publishing(|status| match ack {
+            Heard::SentPublish(id) => ahead.sent(id),
+            Heard::PubAck(id, ack) if ahead.answered(id) => {
+                match ack {
                     // Whoever wants it may come later.
-                    Ack::Taken | Ack::NobodyThere(_) => status.acknowledged += 1,
-                    Ack::Refused(reason) => {
-                        status.refused += 1;
-                        status.last_error = Some(reason);
+                    Ack::Taken | Ack::NobodyThere(_) => {
+                        self.status.publishing(|status| status.acknowledged += 1);
                     }
-                });
+                    Ack::Refused(reason) => {
+                        self.status.publishing(|status| status.refused += 1);
+                        self.status.noticed(Part::Publishing, &reason);
+                    }
+                }
                 self.place = ahead.place();
                 self.answered = self.answered.saturating_add(1);
             }
@@ -219,7 +220,7 @@ impl Publisher {
             Err(error) => {
                 // So that it is written again.
                 self.noted = None;
-                self.status.publishing(|status| status.last_error = Some(error.to_string()));
+                self.status.noticed(Part::Publishing, &error.to_string());
             }
         }
     }

@@ -5,8 +5,27 @@ use std::io::{self, ErrorKind};
 use rumqttc_v4 as v3;
 use rumqttc_v5 as v5;
 
-use super::link::Ended;
 use super::status::{Reported, text};
+
+/// The longest packet that is taken of a broker of 3.1.1, which can't be told: one that is longer ends the connection, and
+/// comes again.
+pub(super) const MAX_PACKET_V3: usize = 16 << 20;
+
+/// The reason why a connection isn't made, or has ended.
+#[derive(Debug)]
+pub(super) struct Ended {
+    pub reason: String,
+    /// The broker may speak the other version of the protocol only.
+    pub other_version: bool,
+    /// It has said so, and not only hung up.
+    pub is_told: bool,
+}
+
+impl From<String> for Ended {
+    fn from(reason: String) -> Self {
+        Self { reason, other_version: false, is_told: false }
+    }
+}
 
 /// Advice for each reason, in words that both versions share.
 const PASSWORD: &str =
@@ -152,7 +171,7 @@ pub(super) fn ended_v3(error: v3::ConnectionError) -> Ended {
         },
         v3::ConnectionError::MqttState(state) => match state {
             v3::StateError::Deserialization(v3::mqttbytes::Error::PayloadSizeLimitExceeded(size)) => {
-                return too_long(*size, super::link::MAX_PACKET_V3 as u64);
+                return too_long(*size, MAX_PACKET_V3 as u64);
             }
             v3::StateError::Io(error) => of_io(error),
             v3::StateError::ConnectionAborted => Some(HUNG_UP),

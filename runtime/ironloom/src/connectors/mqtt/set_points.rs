@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::message::Form;
+use super::message::OutboundForm;
 use super::topics::TopicPattern;
 use crate::connectors::commands::Command;
 use ironloom_apps::toml_section::Section;
@@ -14,7 +14,7 @@ use ironloom_types::readings::Value;
 pub(crate) struct SetPoints {
     point: TopicPattern,
     topic: TopicPattern,
-    form: Form,
+    form: OutboundForm,
 }
 
 /// Reads the section.
@@ -24,7 +24,7 @@ pub(super) fn read(mut all: Section<'_, '_>) -> Vec<SetPoints> {
         let point = TopicPattern::parse(&field.name).map_err(|error| field.refuse_name(error, None)).ok();
         let mut entry = field.section();
         let topic = entry.require("topic").and_then(|field| field.parsed(TopicPattern::parse));
-        let form = Form::take(&mut entry, "a set-point", None);
+        let form = OutboundForm::take(&mut entry, "a set-point", None);
         if let (Some(point), Some(topic)) = (&point, &topic) {
             if let Some(name) = point.lacks(topic) {
                 entry.refuse(format!("has {{{name}}} in its topic, which the point doesn't have"));
@@ -69,8 +69,8 @@ impl SetPoints {
             Value::Missing | Value::Text(_) | Value::Blob(_) => return None,
         };
         let payload = match self.form {
-            Form::Value => value.to_string(),
-            Form::Json => {
+            OutboundForm::Value => value.to_string(),
+            OutboundForm::Json => {
                 let mut all = json!({ "value": value, "number": command.number });
                 if let Some(id) = command.id {
                     all["id"] = json!(id.to_string());

@@ -115,7 +115,7 @@ pub(super) fn text(text: Option<String>) -> Option<String> {
 
 /// The state behind a [`BrokerStatus`].
 #[derive(Debug, Default)]
-pub(in crate::connectors) struct Broker {
+pub(in crate::connectors) struct BrokerState {
     shown: BrokerStatus,
     connections: u64,
     oldest: Option<Instant>,
@@ -130,7 +130,7 @@ pub(super) struct Counts {
     pub passed_over: u64,
 }
 
-impl Broker {
+impl BrokerState {
     /// Returns the status in the API's form.
     pub(in crate::connectors) fn show(&self) -> BrokerStatus {
         let waited = self.oldest.map(|since| since.elapsed().as_secs_f64());
@@ -177,7 +177,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_oldest_message_ages_while_it_waits() {
-        let mut broker = Broker::default();
+        let mut broker = BrokerState::default();
         assert_eq!(broker.show(), BrokerStatus::default());
         let counts = Counts { received: 3, acknowledged: 1, ..Counts::default() };
         broker.count(&counts, 2, Some(Instant::now()));
@@ -192,7 +192,7 @@ mod tests {
 
     #[test]
     fn the_first_connection_is_no_reconnect_and_each_tells_anew_what_is_refused() {
-        let mut broker = Broker::default();
+        let mut broker = BrokerState::default();
         broker.connected("5", false, Reported { receive_maximum: Some(20), ..Reported::default() });
         broker.refused("a/+".to_owned(), "NotAuthorized".to_owned());
         assert_eq!((broker.show().reconnects, broker.show().refused.len()), (0, 1));

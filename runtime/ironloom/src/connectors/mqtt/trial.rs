@@ -7,11 +7,12 @@ use tokio::time::{Instant, timeout_at};
 
 use super::config::{MqttConfig, Retained, Version};
 use super::copies::Copies;
-use super::link::{CONNECT, Ended, Heard, Link, Message, Use};
+use super::link::{CONNECT, Heard, Link, Message, Use};
 use super::payload::Taken;
 use super::reading::{Routes, each_value};
+use super::reasons::Ended;
 use super::status::{RefusedFilter, Reported};
-use super::subscriptions::Asking;
+use super::subscriptions::Subscribing;
 use crate::connectors::passed::Passed;
 use ironloom_types::clock::Timestamp;
 use ironloom_types::readings::{Quality, Value};
@@ -96,7 +97,7 @@ impl Trial<'_> {
         let silent = || Ended::from("it says nothing; look if it is an MQTT broker".to_owned());
         let mut until = Instant::now() + 3 * CONNECT;
         let (mut listens, mut refused) = (false, Vec::new());
-        let (mut asking, mut copies) = (Asking::default(), Copies::default());
+        let (mut subscribing, mut copies) = (Subscribing::default(), Copies::default());
         loop {
             let heard = match timeout_at(until, link.next()).await {
                 Ok(heard) => heard?,
@@ -104,24 +105,24 @@ impl Trial<'_> {
                 Err(_) => return Err(silent()),
             };
             let goes_on = match heard {
-                Heard::Connected { reported, .. } => {
+                Heard::ConnAck { reported, .. } => {
                     self.connected = true;
                     if self.config.mappings.is_empty() {
                         tell(self.about(reported));
                         break;
                     }
                     let knows_numbers = reported.subscription_identifiers != Some(false);
-                    asking.ask(self.config, knows_numbers, &link)?;
+                    subscribing.subscribe(self.config, knows_numbers, &link)?;
                     tell(self.about(reported))
                 }
-                Heard::Asked(id) => {
-                    asking.asked(id);
+                Heard::SentSubscribe(id) => {
+                    subscribing.sent(id);
                     true
                 }
-                Heard::Subscribed(id, answers) => {
-                    let answers = asking.answered(id, answers).into_iter();
+                Heard::SubAck(id, answers) => {
+                    let answers = subscribing.answered(id, answers).into_iter();
                     refused.extend(answers.map(|(filter, reason)| RefusedFilter { filter, reason }));
-                    if asking.is_done() {
+                    if subscribing.is_done() {
                         (until, listens) = (Instant::now() + span, true);
                         let filters = self.config.filters().len();
                         tell(Seen::Subscribed { filters, refused: std::mem::take(&mut refused) })
@@ -129,7 +130,7 @@ impl Trial<'_> {
                         true
                     }
                 }
-                Heard::Message(message) => {
+                Heard::Publish(message) => {
                     if message.id > 0 {
                         link.acknowledge(message.id)?;
                     }

@@ -1,7 +1,7 @@
 //! Connectors that people add, change, stop and remove.
 
 use super::Applier;
-use crate::fold::sources::place_of_published;
+use crate::fold::published::place_of_published;
 use crate::fold::stored::encode;
 use crate::records::connector::ConnectorRecord;
 use ironloom_storage::store::{Item, Scope};

@@ -10,6 +10,7 @@ use crate::fold::stored::encode;
 use crate::outbox::Rights;
 use crate::records::commit::CommitHead;
 use crate::records::intent::{Asked, Driven, IntentPlace, Settled};
+use crate::telemetry::events::What;
 use ironloom_apps::grants::Mode;
 use ironloom_storage::log::RecordRef;
 use ironloom_storage::store::{Item, Key, Scope};
@@ -61,14 +62,17 @@ impl Applier {
 
     /// Hands the intents of a commit over.
     pub(super) fn ask(&mut self, asked: Vec<Asked>) {
-        if asked.is_empty() {
-            return;
-        }
+        let Some(first) = asked.first() else { return };
         if self.replaying {
             return self.found.intents.extend(asked.into_iter().map(|asked| (asked.place, asked)));
         }
         let now = self.shared.clock.now();
+        let (installation, count) = (first.installation.clone(), asked.len() as u64);
+        let lane = self.shared.lanes.of_generation(first.place.generation);
         self.shared.outbox.change(|outbox| outbox.commit(asked, now));
+        if lane.is_some_and(|lane| lane.newest().revision.grants.mode == Mode::Advise) {
+            self.shared.metrics.events.tell_sparingly(What::Unconfirmed { installation, count });
+        }
     }
 
     /// Takes note of what became of intents.
@@ -149,13 +153,10 @@ impl Applier {
             return;
         }
         let newest = lane.newest();
-        let has_set_points = newest
-            .manifest
-            .outputs
-            .iter()
-            .any(|output| output.kind == ironloom_apps::manifest::OutputKind::SetPoint);
         // A version before may have had some, of which the outbox still knows.
-        if !has_set_points && !self.shared.outbox.lock().knows(lane.generation) {
+        if !newest.manifest.has_set_points()
+            && !self.shared.outbox.look(|outbox| outbox.knows(lane.generation))
+        {
             return;
         }
         let grants = Arc::new(newest.revision.grants.clone());

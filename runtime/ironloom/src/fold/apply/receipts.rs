@@ -1,9 +1,10 @@
-//! The places of sources: connectors' notes, the progress of streams, and the points that outputs have made.
+//! Why a record of readings came: a source's place behind it (a connector's note, the progress of a stream, the points that
+//! outputs have made, the place of what is published), or the outcomes of set-points, which are applied here.
 
 use bytes::Bytes;
 
 use super::Applier;
-use crate::fold::sources::place_of_published;
+use crate::fold::published::place_of_published;
 use crate::fold::stored::{StoredStream, encode};
 use crate::records::readings::Receipt;
 use ironloom_storage::store::{Item, Key, Scope};

@@ -78,7 +78,7 @@ impl Applier {
         };
         let of_connector = |name: &str, state: &str| {
             let (connector, state) = (name.to_owned(), state.to_owned());
-            events.tell(What::Connector { connector, state, error: None });
+            events.tell(What::Connector { connector, part: None, state, error: None });
         };
         match record {
             AdminRecord::Installed(new) => {

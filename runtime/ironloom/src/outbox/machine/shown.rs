@@ -3,6 +3,7 @@
 use std::ops::Bound;
 use std::sync::Arc;
 
+use ironloom_types::clock::Timestamp;
 use ironloom_types::ids::{InstallationId, SlotName};
 
 use super::{Machine, Point, What};
@@ -19,13 +20,22 @@ pub(crate) enum Standing {
     Sent,
 }
 
+/// An intent without an outcome, as people see it.
+#[derive(Clone, Debug)]
+pub(crate) struct ShownIntent {
+    pub asked: Arc<Asked>,
+    pub standing: Standing,
+    /// The end of its life, by what is granted now.
+    pub expires: Timestamp,
+}
+
 /// A point as people see it.
 #[derive(Clone, Debug)]
 pub(crate) struct Shown {
     pub point: Arc<str>,
     pub connector: Option<Arc<str>>,
     /// The intents without an outcome, the oldest first.
-    pub open: Vec<(Arc<Asked>, Standing)>,
+    pub open: Vec<ShownIntent>,
     /// The safe value is to be sent, or on its way.
     pub goes_safe: bool,
     pub told: Option<Told>,
@@ -49,19 +59,21 @@ impl Machine {
     }
 
     fn shown(&self, path: &Arc<str>, point: &Point) -> Shown {
-        let standing =
-            |place: IntentPlace, standing| Some((Arc::clone(&self.open.get(&place)?.asked), standing));
+        let open = |place: IntentPlace, standing| {
+            let asked = Arc::clone(&self.open.get(&place)?.asked);
+            Some(ShownIntent { expires: self.expires(&asked), asked, standing })
+        };
         let sent = point.flying.as_ref().and_then(|flying| flying.what.place());
         let waiting = point.waiting.and_then(|place| {
             let asked = &self.open.get(&place)?.asked;
             let needs =
                 self.rights.get(&place.generation).is_some_and(|rights| !asked.has_leave(rights.acts()));
-            standing(place, if needs { Standing::Unconfirmed } else { Standing::Waiting })
+            open(place, if needs { Standing::Unconfirmed } else { Standing::Waiting })
         });
         Shown {
             point: Arc::clone(path),
             connector: self.router.as_ref().and_then(|router| router(path)),
-            open: sent.and_then(|place| standing(place, Standing::Sent)).into_iter().chain(waiting).collect(),
+            open: sent.and_then(|place| open(place, Standing::Sent)).into_iter().chain(waiting).collect(),
             goes_safe: point.safe_due.is_some()
                 || point.flying.as_ref().is_some_and(|flying| flying.what == What::Safe),
             told: point.told.clone(),

@@ -9,7 +9,7 @@ use crate::records::intent::{Asked, Driven, Outcome};
 use ironloom_apps::binding::OutputBinding;
 use ironloom_apps::grants::{Grants, Mode};
 use ironloom_types::clock::Timestamp;
-use ironloom_types::ids::{Generation, InstallationId, Ordinal, PointPath, SlotName};
+use ironloom_types::ids::{Generation, InstallationId, IntentId, Ordinal, PointPath, SlotName};
 use ironloom_types::readings::Value;
 
 /// Reasons of set-points that are revoked.
@@ -321,10 +321,9 @@ impl Machine {
         paths.iter().for_each(|path| self.offer_again(path, now));
     }
 
-    /// An intent of this id that waits for somebody's word.
-    pub(crate) fn unconfirmed(&self, id: ironloom_types::ids::IntentId) -> Option<Arc<Asked>> {
-        let waiting = self.points.values().filter_map(|point| point.waiting);
-        let place = waiting.into_iter().find(|place| place.id() == id)?;
+    /// An intent of this id, of an installation's, that waits for somebody's word.
+    pub(crate) fn unconfirmed(&self, generation: Generation, id: IntentId) -> Option<Arc<Asked>> {
+        let place = self.waiting_of(generation).into_iter().find(|place| place.id() == id)?;
         let open = self.open.get(&place)?;
         let acts = self.rights.get(&place.generation).is_some_and(Rights::acts);
         (!open.asked.has_leave(acts)).then(|| Arc::clone(&open.asked))

@@ -248,10 +248,10 @@ fn a_person_confirms_what_is_only_advised() {
     machine.set_rights(Generation(1), rights(Mode::Act, false), at(202));
     assert_eq!(sent(&mut machine, 202), None);
     let id = asked(3, 0, 0, 1, 16.0, 200).place.id();
-    let found = machine.unconfirmed(id).unwrap();
+    let found = machine.unconfirmed(Generation(1), id).unwrap();
     machine.confirm(Asked { confirmed: true, ..Asked::clone(&found) }, at(250));
     assert_eq!(sent(&mut machine, 250), Some((1, 16.0)));
-    assert!(machine.unconfirmed(id).is_none());
+    assert!(machine.unconfirmed(Generation(1), id).is_none());
 }
 
 #[test]

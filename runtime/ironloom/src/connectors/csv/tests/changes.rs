@@ -39,7 +39,7 @@ impl Started {
     /// Waits for its end; returns its rows.
     async fn ended(&mut self) -> Vec<String> {
         (&mut self.running.task).await.unwrap();
-        assert_eq!(self.running.status.show().state, "done");
+        assert_eq!(self.running.status.show().state.name(), "done");
         self.sink.records.lock().concat()
     }
 }
@@ -64,10 +64,10 @@ async fn a_fifo_is_refused_and_keeps_nobody_from_stopping() {
     started
         .wait_for_error("herd.csv: is a FIFO, a device or a socket; only a regular file can be replayed")
         .await;
-    assert_eq!(started.running.status.show().state, "waiting");
+    assert_eq!(started.running.status.show().state.name(), "waiting");
     started.stop.send(true).unwrap();
     (&mut started.running.task).await.unwrap();
-    assert_eq!(started.running.status.show().state, "stopped");
+    assert_eq!(started.running.status.show().state.name(), "stopped");
 }
 
 #[tokio::test(start_paused = true)]
@@ -175,5 +175,5 @@ async fn a_quoted_cell_without_an_end_is_skipped_once_the_file_rests() {
     append(&path, "\"\n");
     let status = run_to_end(config(folder.path(), "", NOTE), &started.sink).await;
     assert_eq!(started.sink.records.lock().concat()[1..], ["1 Text(\"a note\\n1,300,two\\n\") 200"]);
-    assert_eq!((status.skipped, status.state.as_str()), (0, "done"));
+    assert_eq!((status.skipped, status.state.name()), (0, "done"));
 }

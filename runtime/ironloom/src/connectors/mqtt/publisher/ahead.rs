@@ -9,14 +9,16 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::super::config::MqttConfig;
-use super::super::publish::Message;
+use super::super::link::MAX_OUTGOING;
+use super::super::publish::Outbound;
+use super::super::unanswered::Unanswered;
 use crate::aside::aside;
 use crate::connectors::{Looked, Outgoing};
 use ironloom_types::ids::Sequence;
 use ironloom_types::readings::Published;
 
 /// Messages that wait for the broker's answer, in all. The broker may allow fewer.
-const MOST: usize = 100;
+const MOST: usize = MAX_OUTGOING as usize;
 /// Messages of each kind that are read ahead, and the bytes of their payloads from which on no more are.
 const AHEAD: usize = 1_000;
 const AHEAD_BYTES: usize = 1 << 20;
@@ -38,7 +40,7 @@ const KINDS: [Kind; 2] = [Kind::Alarms, Kind::Readings];
 /// Messages of what was looked at, in order.
 pub(super) struct Page {
     kind: Kind,
-    messages: VecDeque<(u64, Message)>,
+    messages: VecDeque<(u64, Outbound)>,
     pub(super) looked: Looked,
 }
 
@@ -46,7 +48,7 @@ type Reading = Pin<Box<dyn Future<Output = Result<Page, String>> + Send>>;
 
 /// All that there is ahead of one kind.
 struct Line {
-    messages: VecDeque<(u64, Message)>,
+    messages: VecDeque<(u64, Outbound)>,
     /// All up to here is in `messages`, under way, or nothing to publish.
     through: u64,
     /// The broker has taken all up to here.
@@ -61,8 +63,6 @@ struct Line {
 struct UnderWay {
     kind: Kind,
     number: u64,
-    /// `None` until the packet has one.
-    id: Option<u16>,
     is_taken: bool,
     since: Instant,
 }
@@ -73,7 +73,12 @@ pub(super) struct Ahead {
     outgoing: Arc<dyn Outgoing>,
     lines: [Line; 2],
     reading: Option<(Kind, Reading)>,
+    /// In the order in which they were handed over.
     under_way: VecDeque<UnderWay>,
+    /// The count of the first of them: all that were ever handed over are counted.
+    first: u64,
+    /// The counts of those that the broker is to answer.
+    unanswered: Unanswered<u64>,
 }
 
 impl Ahead {
@@ -92,6 +97,8 @@ impl Ahead {
             lines: [line(place.alarms), line(place.readings.0)],
             reading: None,
             under_way: VecDeque::new(),
+            first: 0,
+            unanswered: Unanswered::default(),
         }
     }
 
@@ -157,7 +164,7 @@ impl Ahead {
     }
 
     /// The next message for the broker, which is under way with that.
-    pub(super) fn next_message(&mut self) -> Option<Message> {
+    pub(super) fn next_message(&mut self) -> Option<Outbound> {
         if self.under_way.len() >= MOST {
             return None;
         }
@@ -165,13 +172,8 @@ impl Ahead {
             let line = &mut self.lines[kind as usize];
             let (number, message) = line.messages.pop_front()?;
             line.under_way += 1;
-            self.under_way.push_back(UnderWay {
-                kind,
-                number,
-                id: None,
-                is_taken: false,
-                since: Instant::now(),
-            });
+            self.unanswered.hand_over(self.first + self.under_way.len() as u64);
+            self.under_way.push_back(UnderWay { kind, number, is_taken: false, since: Instant::now() });
             Some(message)
         })
     }
@@ -181,18 +183,15 @@ impl Ahead {
         self.under_way.front().is_some_and(|first| !first.is_taken && first.since.elapsed() >= ANSWER)
     }
 
-    /// The next packet has got its id: they get them in the order in which they were handed over.
-    pub(super) fn named(&mut self, id: u16) {
-        if let Some(next) = self.under_way.iter_mut().find(|one| one.id.is_none()) {
-            next.id = Some(id);
-        }
+    /// The next message was sent.
+    pub(super) fn sent(&mut self, id: u16) {
+        self.unanswered.number(id);
     }
 
     /// The broker has answered; `false` where it was to something else.
     pub(super) fn answered(&mut self, id: u16) -> bool {
-        let Some(one) = self.under_way.iter_mut().find(|one| one.id == Some(id) && !one.is_taken) else {
-            return false;
-        };
+        let answered = self.unanswered.answer(id).and_then(|count| usize::try_from(count - self.first).ok());
+        let Some(one) = answered.and_then(|at| self.under_way.get_mut(at)) else { return false };
         one.is_taken = true;
         self.advance();
         true
@@ -204,6 +203,7 @@ impl Ahead {
             let line = &mut self.lines[first.kind as usize];
             line.place = line.place.max(first.number);
             line.under_way -= 1;
+            self.first += 1;
         }
         for line in &mut self.lines {
             if line.under_way == 0 && line.messages.is_empty() {
@@ -216,7 +216,7 @@ impl Ahead {
 /// Reads messages behind a place. Waits for a disk.
 fn read_page(kind: Kind, outgoing: &dyn Outgoing, config: &MqttConfig, after: u64) -> Result<Page, String> {
     let (mut messages, mut bytes) = (VecDeque::new(), 0);
-    let mut add = |number: u64, message: Option<Message>| {
+    let mut add = |number: u64, message: Option<Outbound>| {
         if let Some(message) = message {
             bytes += message.payload.len();
             messages.push_back((number, message));
@@ -255,7 +255,7 @@ mod tests {
     }
 
     fn page(kind: Kind, numbers: &[u64], through: u64) -> Page {
-        let message = || Message { topic: String::new(), payload: Vec::new(), retain: false };
+        let message = || Outbound { topic: String::new(), payload: Vec::new(), retain: false };
         let messages = numbers.iter().map(|number| (*number, message())).collect();
         Page { kind, messages, looked: Looked { through, missed: 0 } }
     }
@@ -274,7 +274,7 @@ mod tests {
         // The alarm first, then the readings.
         let handed = std::iter::from_fn(|| ahead.next_message()).count();
         assert_eq!(handed, 3);
-        [7, 8, 9].into_iter().for_each(|id| ahead.named(id));
+        [7, 8, 9].into_iter().for_each(|id| ahead.sent(id));
         // The last reading is taken before the first.
         assert!(ahead.answered(9) && !ahead.answered(9) && !ahead.answered(44));
         assert_eq!(place(&ahead), (10, 1));
@@ -298,7 +298,7 @@ mod tests {
         let numbers: Vec<u64> = (11..11 + 2 * MOST as u64).collect();
         ahead.take(page(Kind::Readings, &numbers, 1_000));
         assert_eq!(std::iter::from_fn(|| ahead.next_message()).count(), MOST);
-        ahead.named(1);
+        ahead.sent(1);
         assert!(ahead.answered(1) && ahead.next_message().is_some() && ahead.next_message().is_none());
         assert_eq!(place(&ahead), (11, 1));
     }
@@ -325,8 +325,8 @@ mod tests {
             Ok(Looked { through, missed: 0 })
         }
 
-        fn published(&self, _: &str) -> Option<Published> {
-            None
+        fn published(&self, _: &str) -> Result<Option<Published>, String> {
+            Ok(None)
         }
 
         fn publish_through(

@@ -90,7 +90,7 @@ enum Step {
     },
     /// The writer of ends takes so many, if it has none.
     TakeEnds(usize),
-    /// A record of all that it has taken.
+    /// Everything that it has taken is recorded.
     Write,
     /// The process is killed: a start finds what is durable.
     Restart,
@@ -105,7 +105,7 @@ fn asks() -> impl Strategy<Value = Step> {
     (1..3_u64, lists, life, age).prop_map(|(app, lists, life, age)| Step::Ask { app, lists, life, age })
 }
 
-/// The deeds of admins and of people.
+/// Deeds of admins and other people.
 fn deeds() -> impl Strategy<Value = Step> {
     let mode = prop::sample::select(vec![Mode::Act, Mode::Advise, Mode::Shadow]);
     let granted = prop::sample::select(Granted::ALL.to_vec());

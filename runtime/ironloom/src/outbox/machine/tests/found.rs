@@ -1,4 +1,4 @@
-//! Mistakes that courses of events at random have found, each as an example.
+//! Courses of events that were found at random, each as an example.
 
 use super::*;
 

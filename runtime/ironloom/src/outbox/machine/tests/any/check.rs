@@ -1,4 +1,4 @@
-//! The things that hold at any time, once there is nothing to do, and in the end.
+//! Rules that hold at any time, once there is nothing to do, and in the end.
 
 use super::log::point_of;
 use super::*;

@@ -1,4 +1,4 @@
-//! Grants that an app may have, and what follows from it by the rules alone.
+//! Grants of an app, and all that follows from them by the rules alone.
 
 use super::*;
 
@@ -33,7 +33,7 @@ impl Granted {
         Self::Nothing,
     ];
 
-    /// Returns whether the output may have this value at a point of the plant.
+    /// Returns true where the output may have this value at a point of the plant.
     pub(super) fn allows(self, value: f64) -> bool {
         match self {
             Self::Wide | Self::Hold | Self::Brief => value == 0.0 || (6.0..=32.0).contains(&value),

@@ -85,7 +85,7 @@ impl World {
         self.batch = ends.into_iter().zip(told).collect();
     }
 
-    /// The writer's ends come into the log.
+    /// Everything that it has taken comes into the log.
     pub(super) fn write(&mut self) {
         for (end, told) in std::mem::take(&mut self.batch) {
             if let Some(place) = end.settled.place {
@@ -133,12 +133,12 @@ impl World {
         self.set_router();
     }
 
-    /// Takes over what a start takes for told: what the log has of it, but for all that may have been sent and has no end there.
+    /// The values that a start takes for told: what the log has of them, but for all that may have been sent and has no end there.
     fn tell_again(&mut self) {
         self.told_before.clear();
         self.safe_ends.values_mut().for_each(|end| *end = None);
         let in_log = self.told_in_log.iter().filter_map(|(point, told)| Some((*point, told.clone()?)));
-        self.told = in_log.map(|(point, told)| (point, told.as_in_log())).collect();
+        self.told = in_log.map(|(point, told)| (point, told.in_log())).collect();
         let open = self.asked.values().filter(|asked| !self.recorded.contains_key(&asked.place));
         let mut open: Vec<Asked> = open.filter(|asked| asked.acts || asked.confirmed).cloned().collect();
         open.sort_unstable_by_key(|asked| asked.number);

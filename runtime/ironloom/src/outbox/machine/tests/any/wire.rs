@@ -1,4 +1,4 @@
-//! Commands on the wire, and what machines may have been told by it.
+//! Messages on the wire, and what machines may have been told by them.
 
 use super::granted::May;
 use super::log::point_of;
@@ -30,7 +30,7 @@ pub(super) struct ToldOf {
 
 impl ToldOf {
     /// As a start has it.
-    pub(super) fn as_in_log(mut self) -> Self {
+    pub(super) fn in_log(mut self) -> Self {
         self.is_unsure = true;
         self.refused = None;
         self
@@ -45,7 +45,7 @@ impl World {
         asked.at.0 + may.map_or(life, |may| may.granted.life(life))
     }
 
-    /// Returns whether its installation has no right to it, or is held back.
+    /// Returns true where its installation has no right to it, or is held back.
     pub(super) fn refused(&self, asked: &Asked) -> bool {
         let May { mode, stopped, granted } = match self.rights.get(&asked.place.generation.0) {
             Some(may) => *may,
@@ -80,12 +80,12 @@ impl World {
         self.rights.get(&generation).is_none_or(|may| may.stopped)
     }
 
-    /// Returns whether nobody vouches for it.
+    /// Returns true where nobody vouches for it.
     pub(super) fn may_go_safe(&self, told: &ToldOf) -> bool {
         told.disowned || told.until <= self.now || self.is_stopped(told.generation)
     }
 
-    /// The safe value that the machine must have, if it must.
+    /// Gives the safe value that the machine must have, if it must.
     pub(super) fn owed(&self, told: &ToldOf) -> Option<f64> {
         let lapsed = told.until <= self.now || self.is_stopped(told.generation);
         let safe = self.safe_now(told)?;
@@ -183,7 +183,7 @@ impl World {
         }
     }
 
-    /// Notes what an answer makes of what a machine was told.
+    /// The value that a machine has after an answer.
     fn heed(&mut self, point: u8, outcome: Outcome) {
         match outcome {
             Outcome::Accepted => drop(self.safe_ends.remove(&point)),

@@ -3,6 +3,9 @@
 use super::granted::May;
 use super::*;
 
+/// An end that was taken to be recorded, and what the wire knew of its point then.
+type Taken = (Settlement, Option<(u8, Option<ToldOf>)>);
+
 pub(super) struct World {
     pub machine: Machine,
     pub now: u64,
@@ -31,7 +34,7 @@ pub(super) struct World {
     /// The same for all ends that the machine still has.
     pub told_at_ends: VecDeque<Option<(u8, Option<ToldOf>)>>,
     /// Ends that the writer has taken.
-    pub batch: Vec<(Settlement, Option<(u8, Option<ToldOf>)>)>,
+    pub batch: Vec<Taken>,
     /// The number of ends that this process has had.
     pub ends: u64,
     /// A person's word, on its way through the log.
@@ -40,7 +43,7 @@ pub(super) struct World {
     pub sent: BTreeSet<IntentPlace>,
     /// Sent and not answered, over the connection that there is.
     pub under_way: Vec<(u8, Command)>,
-    /// Commands whose answer is waited for, and the connector that has it.
+    /// The command whose answer is waited for, and the connector that has it.
     pub flying: BTreeMap<u8, (What, u8)>,
     /// All commands that ever were.
     pub all: Vec<Command>,
@@ -195,7 +198,7 @@ impl World {
     /// A person looks at one, as the API does before a deed.
     fn unconfirmed(&mut self, which: usize) -> Option<Asked> {
         let place = self.nth(which)?;
-        let found = self.machine.unconfirmed(place.id());
+        let found = self.machine.unconfirmed(place.generation, place.id());
         let asked = &self.asked[&place];
         let acts = self.rights.get(&place.generation.0).is_some_and(|may| may.mode == Mode::Act);
         let waits = !self.ended.contains_key(&place) && !(asked.confirmed || (asked.acts && acts));
