@@ -33,6 +33,9 @@ const PACKAGES: [&str; 8] = [
     "libtirpc3",
 ];
 
+/// Settings without which mosquitto drops messages for a client that is away or slow.
+pub const LOSSLESS: &str = "max_queued_messages 0\nmax_inflight_messages 0\n";
+
 /// A broker on a port of loopback. It ends when this goes out of scope.
 #[derive(Debug)]
 pub struct Mosquitto {

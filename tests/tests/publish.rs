@@ -5,14 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::{Context as _, Result, bail, ensure};
 use ironloom_tests::amqtt::Message;
 use ironloom_tests::apps::install;
-use ironloom_tests::mosquitto::{Mosquitto, Subscriber};
+use ironloom_tests::mosquitto::{LOSSLESS, Mosquitto, Subscriber};
 use ironloom_tests::peer::Peer;
 use ironloom_tests::{Client, Setup, guests, wait_until};
 use rumqttc_v4::QoS;
 use serde_json::{Value, json};
-
-/// Nothing is dropped for somebody who is away.
-const LOSSLESS: &str = "max_queued_messages 0\nmax_inflight_messages 0\n";
 
 const PUBLISH: &str = r#"
 [connectors.plant.publish."apps/{app}/record/{room}"]

@@ -209,22 +209,11 @@ impl Clock {
     /// True where nothing is left to do for the app and its set-points.
     fn is_quiet(&self) -> Result<bool> {
         let connector = self.client.get("/v1/connectors/site")?.json()?;
-        let sent = |name: &str| number(&connector["set_points"], name);
-        let is_durable = number(&connector, "broker.messages_acknowledged") >= self.published;
-        let is_answered = sent("sent") == sent("accepted") + sent("rejected");
-        if !is_durable || !is_answered || self.seen.lock().heard < sent("accepted") {
+        if number(&connector, "broker.messages_acknowledged") < self.published {
             return Ok(false);
         }
-        let installation = || self.client.installation(ID);
-        let before = installation()?;
-        let intents = self.client.all(&format!("/v1/installations/{ID}/intents"))?;
-        let is_settled =
-            intents.iter().all(|point| point["intents"] == json!([]) && point["goes_safe"] == false);
-        // Done before and after, and nothing in between: so nothing was on its way either.
-        let after = installation()?;
-        let is_same = before["counters"]["invocations"] == after["counters"]["invocations"];
-        let is_idle = number(&before, "lag.readings") == 0 && number(&after, "lag.readings") == 0;
-        Ok(is_settled && is_same && is_idle)
+        let heard = self.seen.lock().heard;
+        chargers::is_quiet(&self.client, ID, "site", heard)
     }
 
     /// Lets the cars charge by the limits that their chargers were told.

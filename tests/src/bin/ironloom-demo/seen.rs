@@ -1,7 +1,7 @@
 //! All that was seen of the chargers so far: what they were told, what they drew, and whether that was ever too much.
 
-use anyhow::{Result, ensure};
-use ironloom_tests::chargers::{HAIR, Told};
+use anyhow::Result;
+use ironloom_tests::chargers::Told;
 
 /// The site in the period that has just ended.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -54,20 +54,13 @@ impl Seen {
 
     /// Takes a limit that a charger is told.
     pub(crate) fn hear(&mut self, topic: &str, payload: &[u8]) {
-        let before = self.told.sum();
-        if let Err(error) = self.told.hear(topic, payload) {
-            self.breaks(format!("{topic}: {error:#}"));
-        }
-        let sum = self.told.sum();
-        // The app may have decided by the load of the period before, at its end. To lower is always right.
+        // The app may have decided by the load of the period before, at its end.
         let room = self.room.max(self.room_before);
-        if sum > room + HAIR && sum > before + HAIR {
-            self.breaks(format!(
-                "{topic} was raised: {sum:.1} A in all, where the building leaves {room:.1} A"
-            ));
+        if let Err(error) = self.told.hear(topic, payload, room) {
+            self.breaks(format!("{error:#}"));
         }
         self.heard += 1;
-        self.most_told = self.most_told.max(sum);
+        self.most_told = self.most_told.max(self.told.sum());
     }
 
     /// Takes note of a failure; the first one counts.
@@ -82,12 +75,7 @@ impl Seen {
 
     /// Fails where the chargers, which have all limits of this period by now, may draw more than is left to them.
     pub(crate) fn check(&self) -> Result<()> {
-        let (sum, room) = (self.told.sum(), self.room);
-        ensure!(
-            sum <= room + HAIR,
-            "the chargers were told {sum:.1} A in all, and the building leaves {room:.1} A"
-        );
-        Ok(())
+        self.told.check(self.room)
     }
 
     /// Ends the period.

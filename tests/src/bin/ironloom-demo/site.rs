@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use ironloom_tests::mosquitto::Mosquitto;
+use ironloom_tests::mosquitto::{LOSSLESS, Mosquitto};
 use ironloom_tests::wait_until;
 
 use crate::app;
@@ -22,9 +22,6 @@ const CHARGERS: &str = "\
 The chargers are simulated: 54 in a parking garage in Pasadena, with the cars of a recorded week, 5 minutes of which take
 about a quarter of a second, from Monday morning on. They publish what they measure and take their limits over MQTT.
 ";
-
-/// Nothing is dropped for a client that is slower.
-const LOSSLESS: &str = "max_queued_messages 0\nmax_inflight_messages 0\n";
 
 /// Time comes from the chargers, since theirs is another one.
 const CONFIG: &str = r#"# Chargers that say what they measure, and take limits.
