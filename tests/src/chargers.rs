@@ -72,7 +72,7 @@ impl Told {
         let station = topic.split('/').nth(1).context("no station")?.to_owned();
         let payload: Value = serde_json::from_slice(payload)?;
         let limit = payload["value"].as_f64().context("no limit")?;
-        ensure!(limit == 0.0 || (LEAST..=MOST).contains(&limit), "{station} was told {limit} A");
+        ensure!(limit == 0.0 || (LEAST..=MOST).contains(&limit), "{topic}: {station} was told {limit} A");
         let before = self.sum();
         self.0.insert(station, limit);
         let sum = self.sum();

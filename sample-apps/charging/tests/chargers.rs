@@ -64,11 +64,11 @@ fn no_car_is_raised_for_one_that_refuses_to_be_lowered() {
     measure(&mut yard, 5, &["a", "b"]);
     let asked = yard.limits("a").len();
     assert!((2..=8).contains(&asked), "{asked} times");
-    // Its limit wasn't renewed meanwhile: the first that it takes again is the safe value.
+    assert_eq!(yard.outbox.charger("a").went_safe, 0);
+    // Its limit wasn't renewed meanwhile: the first that it takes again is the safe value, and then its new one.
     yard.manner("a", Manner::Answers);
-    measure(&mut yard, 1, &["a", "b"]);
-    assert_eq!(yard.outbox.told("a"), 6.0);
     measure(&mut yard, 10, &["a", "b"]);
+    assert_eq!(yard.outbox.charger("a").went_safe, 1);
     assert_eq!((yard.outbox.told("a"), yard.outbox.told("b")), (8.0, 32.0));
     assert_eq!(yard.platform.alarm_standing("not-answering", "a"), None);
 }

@@ -38,6 +38,8 @@ pub(crate) struct Charger {
     /// When the safe value goes out.
     lapses: Option<u64>,
     safe_refused: bool,
+    /// So often it has taken the safe value.
+    pub(crate) went_safe: u32,
 }
 
 #[derive(Clone, Debug)]
@@ -75,7 +77,13 @@ impl Outbox {
     }
 
     pub(crate) fn charger(&mut self, station: &str) -> &mut Charger {
-        let new = || Charger { manner: Manner::Answers, told: Vec::new(), lapses: None, safe_refused: false };
+        let new = || Charger {
+            manner: Manner::Answers,
+            told: Vec::new(),
+            lapses: None,
+            safe_refused: false,
+            went_safe: 0,
+        };
         self.chargers.entry(station.to_owned()).or_insert_with(new)
     }
 
@@ -135,6 +143,7 @@ impl Outbox {
             Manner::Answers => {
                 charger.told = under_way.into_iter().chain([safe]).collect();
                 charger.lapses = None;
+                charger.went_safe += 1;
                 self.outcomes.push((station.to_owned(), "safe"));
             }
             // It is sent again and again; the same word again is no news.
